@@ -1,0 +1,117 @@
+//! Prepares the signature files under `signatures/`: lists them, so that adding one needs no line of Rust, and compiles
+//! their patterns into databases that the program only has to load. Compiling at every start would take seconds.
+
+#[path = "src/engine/pattern.rs"]
+#[allow(dead_code)]
+mod pattern;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use hyperscan::{BlockDatabase, Builder, CpuFeatures, PatternFlags, Patterns, Platform, Tune};
+use serde::Deserialize;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// The processors that databases are made for, best first. Hyperscan refuses to load one made for a better processor.
+const LEVELS: [(&str, CpuFeatures); 3] = [
+    ("avx512", CpuFeatures::from_bits_truncate(CpuFeatures::AVX2.bits() | CpuFeatures::AVX512.bits())),
+    ("avx2", CpuFeatures::AVX2),
+    ("base", CpuFeatures::empty()),
+];
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    signature: Vec<Signature>,
+}
+
+#[derive(Deserialize)]
+struct Signature {
+    id: String,
+    pattern: String,
+}
+
+fn main() -> Result<(), Failure> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("signatures");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/engine/pattern.rs");
+    println!("cargo::rerun-if-changed={}", root.display());
+    let mut files = Vec::new();
+    collect(&root, &mut files)?;
+    files.sort();
+    fs::write(out.join("signatures.rs"), list(&root, &files)?)?;
+    let expressions = expressions(&files)?;
+    fs::write(out.join("databases.rs"), databases(&out, &expressions)?)?;
+    Ok(())
+}
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            println!("cargo::rerun-if-changed={}", path.display());
+            collect(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "toml") {
+            println!("cargo::rerun-if-changed={}", path.display());
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// A list of names and texts.
+fn list(root: &Path, files: &[PathBuf]) -> Result<String, Failure> {
+    let mut list = String::from("&[\n");
+    for file in files {
+        let name = file.strip_prefix(root)?.display().to_string();
+        writeln!(list, "    ({name:?}, include_str!({:?})),", file.display().to_string())?;
+    }
+    Ok(list + "]\n")
+}
+
+/// The patterns of all files as the engine reads them. What cannot be read is left to the program, which says why.
+fn expressions(files: &[PathBuf]) -> Result<Vec<String>, Failure> {
+    let mut expressions = Vec::new();
+    for file in files {
+        let Ok(parsed) = toml::from_str::<File>(&fs::read_to_string(file)?) else { return Ok(Vec::new()) };
+        for signature in parsed.signature {
+            let Ok(pattern) = pattern::Pattern::new(&signature.id, &signature.pattern) else { return Ok(Vec::new()) };
+            expressions.push(pattern.expression);
+        }
+    }
+    Ok(expressions)
+}
+
+/// The expressions, and a serialized database for each level of processors.
+fn databases(out: &Path, expressions: &[String]) -> Result<String, Failure> {
+    let mut code = format!("(&{expressions:?}, &[\n");
+    let levels = if env::var("CARGO_CFG_TARGET_ARCH")? == "x86_64" { &LEVELS[..] } else { &LEVELS[2..] };
+    for (name, features) in levels {
+        // Another architecture than this one's, or a library without that level: the program compiles for itself.
+        let Ok(database) = compile(expressions, *features) else { continue };
+        let file = out.join(format!("{name}.db"));
+        fs::write(&file, &database)?;
+        writeln!(code, "    include_bytes!({:?}),", file.display().to_string())?;
+    }
+    Ok(code + "])\n")
+}
+
+fn compile(expressions: &[String], features: CpuFeatures) -> Result<Vec<u8>, Failure> {
+    if env::var("HOST")? != env::var("TARGET")? {
+        return Err("a database can only be made for the architecture that this runs on".into());
+    }
+    let set: Patterns = expressions
+        .iter()
+        .enumerate()
+        .map(|(id, expression)| {
+            let mut pattern = hyperscan::Pattern::with_flags(expression, PatternFlags::empty())?;
+            pattern.id = Some(id);
+            Ok(pattern)
+        })
+        .collect::<Result<_, Failure>>()?;
+    let database: BlockDatabase = set.for_platform(Some(&Platform::new(Tune::Generic, features)))?;
+    Ok(database.serialize()?.to_vec())
+}

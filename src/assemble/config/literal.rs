@@ -1,0 +1,67 @@
+//! Whether the value of something with the name of a secret is a secret.
+//!
+//! Other than in a file, a weak word such as `postgres` is one here: it is what the service will be started with.
+
+use memchr::memmem::find;
+
+/// Values that switch something, in lower case.
+const SWITCHES: [&[u8]; 24] = [
+    b"true", b"false", b"yes", b"no", b"on", b"off", b"0", b"1", b"none", b"null", b"nil", b"undefined", b"unset",
+    b"empty", b"enabled", b"disabled", b"enable", b"disable", b"auto", b"random", b"default", b"required", b"optional",
+    b"external",
+];
+
+/// Words that make a value a placeholder wherever they stand in it, in lower case.
+const PLACEHOLDERS: [&[u8]; 24] = [
+    b"example", b"changeme", b"change_me", b"change-me", b"change_this", b"change-this", b"changethis", b"placeholder",
+    b"redacted", b"dummy", b"your_", b"your-", b"yourpassword", b"yoursecret", b"yourtoken", b"insert_", b"insert-",
+    b"replace_", b"replace-", b"replaceme", b"set_me", b"set-me", b"todo:", b"not-a-real",
+];
+
+/// Beginnings of references to a place where a secret is kept, in lower case.
+const REFERENCES: [&[u8]; 18] = [
+    b"file:", b"env:", b"arn:aws", b"ssm:", b"awsssm:", b"awssm:", b"vault:", b"secret:", b"secretref:", b"op://",
+    b"sm://", b"gcp:", b"azkv:", b"akv:", b"sops:", b"ref+", b"k8s:", b"projects/",
+];
+
+/// `value` without the quotation marks around it.
+pub(super) fn unquote(value: &[u8]) -> &[u8] {
+    match value.trim_ascii() {
+        [b'"', inner @ .., b'"'] | [b'\'', inner @ .., b'\''] => inner,
+        value => value,
+    }
+}
+
+/// Whether `value` is used as it stands, and is more than a switch, a path or a placeholder.
+pub(super) fn is_secret(value: &[u8]) -> bool {
+    let lower = value.to_ascii_lowercase();
+    lower.iter().any(u8::is_ascii_alphanumeric)
+        && !SWITCHES.contains(&&lower[..])
+        && !REFERENCES.iter().any(|reference| lower.starts_with(reference))
+        && !PLACEHOLDERS.iter().any(|word| find(&lower, word).is_some())
+        && !is_variable(&lower)
+        && !is_path(&lower)
+        && !is_one_letter(&lower)
+}
+
+/// `${X}`, `$X`, `$(x)`, `{{x}}`, `<x>`, `%x%`, `[x]`, `@x@`: something else fills it in.
+fn is_variable(value: &[u8]) -> bool {
+    let surrounded = |open: u8, close: u8| value.first() == Some(&open) && value.last() == Some(&close);
+    let name = |name: &[u8]| name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let dollar = matches!(value, [b'$', first, rest @ ..] if !first.is_ascii_digit() && name(rest) && name(&[*first]));
+    let held = [(b'<', b'>'), (b'%', b'%'), (b'[', b']'), (b'@', b'@')].into_iter().any(|(o, c)| surrounded(o, c));
+    dollar || held || [&b"${"[..], b"$(", b"{{"].into_iter().any(|open| find(value, open).is_some())
+}
+
+/// An absolute or plainly relative path. Base64 may begin with `/` too, and then mostly has a `+` or a `=`.
+fn is_path(value: &[u8]) -> bool {
+    let begins = [&b"/"[..], b"./", b"../", b"~/", b"c:\\", b"c:/"].iter().any(|start| value.starts_with(start));
+    begins && !value.iter().any(|byte| matches!(byte, b'+' | b'='))
+}
+
+/// `xxxx`, `0000`, and `....xxxx`.
+fn is_one_letter(value: &[u8]) -> bool {
+    let mut letters = value.iter().filter(|byte| byte.is_ascii_alphanumeric());
+    let first = letters.next();
+    value.len() >= 3 && letters.all(|letter| Some(letter) == first)
+}

@@ -1,0 +1,242 @@
+//! Assembling: layer reports and a configuration become the report of an image. A cheap join: no layer is read again.
+
+pub mod chains;
+pub mod config;
+pub mod lifetime;
+pub mod owners;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::digest::Digest;
+use crate::finding::{Finding, LayerRef, Location};
+use crate::gap::{Gap, GapReason};
+use crate::image::history::{self, Alignment};
+use crate::image::manifest::{Image, LayerSource};
+use crate::image_report::{ImageGap, ImageReport, LayerLine};
+use crate::layer_report::LayerReport;
+use crate::secret::{FingerprintKey, Secret};
+
+use self::chains::Chains;
+use self::config::{Checks, ConfigFinding, Subject};
+use self::lifetime::Tracked;
+
+/// What images are assembled with.
+pub struct Assembler<'r> {
+    /// The configuration checks of the rule set.
+    pub checks: &'r Checks,
+    /// The chain rules of the rule set.
+    pub chains: &'r Chains,
+    /// What secrets are fingerprinted with.
+    pub key: &'r FingerprintKey,
+}
+
+impl Assembler<'_> {
+    /// Joins the layers of `image`: `reports` has one for each, `None` where the layer was not read, in which case the
+    /// gap that says why is among `gaps`. `config_secrets` are the secrets that the engine found in the configuration.
+    pub fn assemble(
+        &self,
+        image: &Image,
+        reports: &[Option<Arc<LayerReport>>],
+        config_secrets: Vec<ConfigFinding>,
+        gaps: Vec<ImageGap>,
+    ) -> ImageReport {
+        let mut in_config = config_secrets;
+        if image.has_config {
+            let checked = self.checks.run(&subject(image)).into_iter();
+            let news: Vec<_> = checked.filter(|finding| !says_the_same(finding, &in_config)).collect();
+            in_config.extend(news);
+        }
+        let alignment = history::align(&image.config, image.layers.len());
+        let mask = Mask::new(&in_config);
+        let layers: Vec<LayerLine> = (0..image.layers.len())
+            .map(|index| line(index, image, reports[index].as_deref(), &alignment, &mask))
+            .collect();
+        let mut findings: Vec<Finding> =
+            lifetime::follow(reports).into_iter().map(|tracked| self.in_file(tracked, &layers, reports)).collect();
+        let roles: HashMap<String, Vec<String>> =
+            in_config.iter().map(|finding| (finding.rule.id.clone(), finding.roles.clone())).collect();
+        findings.extend(in_config.into_iter().map(|finding| self.in_config(finding, &mask)));
+        findings.sort_by_cached_key(order);
+        for finding in &mut findings {
+            finding.id = id(finding);
+        }
+        let mut chains = self.chains.find(&findings, |rule| roles.get(rule).cloned().unwrap_or_default());
+        for chain in &mut chains {
+            chain.id = id(chain);
+        }
+        findings.extend(chains);
+        let mut gaps: Vec<ImageGap> = gaps;
+        gaps.extend(image.gaps.iter().map(|gap| ImageGap { gap: gap.clone(), layer: None }));
+        for (index, report) in reports.iter().enumerate() {
+            let Some(report) = report else { continue };
+            let layer = Some(index);
+            gaps.extend(report.gaps.iter().map(|gap| ImageGap { gap: gap.clone(), layer }));
+            gaps.extend(verify(&image.layers[index], report).into_iter().map(|gap| ImageGap { gap, layer }));
+        }
+        gaps.sort_by(|a, b| (a.layer, &a.gap).cmp(&(b.layer, &b.gap)));
+        ImageReport {
+            reference: image.reference.clone(),
+            manifest_digest: image.manifest_digest.clone(),
+            config_digest: image.config_digest.clone(),
+            platform: image.platform.clone(),
+            layers,
+            findings,
+            gaps,
+            ..ImageReport::default()
+        }
+    }
+
+    fn in_file(&self, tracked: Tracked, layers: &[LayerLine], reports: &[Option<Arc<LayerReport>>]) -> Finding {
+        let Tracked { finding, layer, state, ended_by } = tracked;
+        let package = owners::owner(&finding.place.path, layer, reports);
+        let fingerprint = self.key.fingerprint(finding.secret.reveal());
+        Finding {
+            id: String::new(),
+            rule: finding.rule,
+            location: Location::File {
+                place: finding.place,
+                layer: reference(&layers[layer]),
+                state,
+                ended_by: ended_by.map(|index| reference(&layers[index])),
+                package,
+            },
+            secret: Some(finding.secret),
+            fingerprint: Some(fingerprint),
+            note: finding.note,
+            related: Vec::new(),
+        }
+    }
+
+    fn in_config(&self, finding: ConfigFinding, mask: &Mask) -> Finding {
+        let fingerprint = finding.secret.as_ref().map(|secret| self.key.fingerprint(secret.reveal()));
+        Finding {
+            id: String::new(),
+            rule: finding.rule,
+            location: Location::Config(finding.at),
+            secret: finding.secret,
+            fingerprint,
+            note: finding.note.map(|note| mask.apply(&note)),
+            related: Vec::new(),
+        }
+    }
+}
+
+/// Whether a check found a secret that a signature, which knows what it is, found in the same place.
+fn says_the_same(finding: &ConfigFinding, known: &[ConfigFinding]) -> bool {
+    let Some(secret) = &finding.secret else { return false };
+    known.iter().filter(|other| other.at == finding.at).filter_map(|other| other.secret.as_ref()).any(|other| {
+        memchr::memmem::find(secret.reveal(), other.reveal()).is_some()
+            || memchr::memmem::find(other.reveal(), secret.reveal()).is_some()
+    })
+}
+
+fn subject(image: &Image) -> Subject<'_> {
+    Subject {
+        config: &image.config,
+        reference: image.reference.as_deref(),
+        layers: image.layers.len(),
+        foreign_urls: image.layers.iter().find(|layer| !layer.urls.is_empty()).map_or(&[], |layer| &layer.urls),
+    }
+}
+
+fn line(
+    index: usize,
+    image: &Image,
+    report: Option<&LayerReport>,
+    alignment: &Alignment,
+    mask: &Mask,
+) -> LayerLine {
+    let source = &image.layers[index];
+    let entry = alignment.entries[index].and_then(|entry| image.config.history.get(entry));
+    LayerLine {
+        index,
+        digest: report.map(|report| report.blob.clone()).or(source.digest.clone()),
+        diff_id: report.map(|report| report.diff_id.clone()).or(source.diff_id.clone()),
+        media_type: source.media_type.clone(),
+        created_by: entry.map(|entry| mask.apply(history::instruction(entry))),
+        files: report.map_or(0, |report| report.files),
+        bytes: report.map_or(0, |report| report.bytes),
+        blob_bytes: report.map_or(0, |report| report.blob_bytes),
+        whiteouts: report.map(|report| report.whiteouts.clone()).unwrap_or_default(),
+    }
+}
+
+fn reference(line: &LayerLine) -> LayerRef {
+    LayerRef {
+        index: line.index,
+        digest: line.digest.clone(),
+        diff_id: line.diff_id.clone(),
+        created_by: line.created_by.clone(),
+    }
+}
+
+/// Whether what was read is what the manifest and the configuration name.
+fn verify(source: &LayerSource, report: &LayerReport) -> Vec<Gap> {
+    let mut gaps = Vec::new();
+    if let Some(expected) = &source.digest
+        && *expected != report.blob
+    {
+        let detail = format!("the manifest names {expected}, the blob is {}", report.blob);
+        gaps.push(Gap::new(GapReason::DigestMismatch, detail));
+    }
+    if let Some(expected) = source.size
+        && expected != report.blob_bytes
+    {
+        let detail = format!("the manifest says {expected} bytes, the blob has {}", report.blob_bytes);
+        gaps.push(Gap::new(GapReason::DigestMismatch, detail));
+    }
+    if let Some(expected) = &source.diff_id
+        && *expected != report.diff_id
+    {
+        let detail = format!("the configuration names {expected}, the layer is {}", report.diff_id);
+        gaps.push(Gap::new(GapReason::DiffIdMismatch, detail));
+    }
+    gaps
+}
+
+/// Files by layer, path and offset; then the configuration; a rule's id breaks ties.
+fn order(finding: &Finding) -> (u8, usize, String, u64, String) {
+    let rule = finding.rule.id.clone();
+    match &finding.location {
+        Location::File { place, layer, .. } => (0, layer.index, place.path.to_string(), place.offset, rule),
+        Location::Config(field) => (1, 0, field.clone(), 0, rule),
+        Location::Image => (2, 0, String::new(), 0, rule),
+    }
+}
+
+/// What names a finding wherever its image turns up: nothing in it depends on how the image is packed.
+fn id(finding: &Finding) -> String {
+    let place = match &finding.location {
+        Location::File { place, layer, .. } => {
+            let diff_id = layer.diff_id.as_ref().map(Digest::to_string).unwrap_or_default();
+            format!("{diff_id}\n{}\n{}", place.path, place.offset)
+        }
+        Location::Config(field) => field.clone(),
+        Location::Image => finding.related.join(" "),
+    };
+    let fingerprint = finding.fingerprint.as_deref().unwrap_or_default();
+    Digest::of(format!("{}\n{place}\n{fingerprint}", finding.rule.id).as_bytes()).hex()[..16].to_string()
+}
+
+/// Masks secrets that were found in the configuration wherever its text is shown.
+struct Mask(Vec<(String, String)>);
+
+impl Mask {
+    fn new(findings: &[ConfigFinding]) -> Mask {
+        let pair = |secret: &Secret| {
+            let value = std::str::from_utf8(secret.reveal()).ok()?;
+            (value.len() >= 3).then(|| (value.to_string(), secret.masked()))
+        };
+        let mut pairs: Vec<(String, String)> =
+            findings.iter().filter_map(|finding| pair(finding.secret.as_ref()?)).collect();
+        // The longest first, so that a secret inside a longer one leaves nothing of that one readable.
+        pairs.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
+        pairs.dedup();
+        Mask(pairs)
+    }
+
+    fn apply(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_string(), |text, (value, masked)| text.replace(value, masked))
+    }
+}

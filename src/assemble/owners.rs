@@ -1,0 +1,35 @@
+//! Owners: which package a file of the image belongs to.
+
+use std::sync::Arc;
+
+use crate::finding::Package;
+use crate::layer_report::{LayerReport, Owners};
+use crate::path::ImagePath;
+
+/// The package of the file at `path`, which layer `index` brought: by its nearest npm package, or by the operating
+/// system's records. Records of the same layer and of the layers below count, the nearest layer first.
+pub fn owner(path: &ImagePath, index: usize, layers: &[Option<Arc<LayerReport>>]) -> Option<Package> {
+    let reports: Vec<&Owners> =
+        layers.iter().take(index + 1).rev().flatten().map(|report| &report.owners).collect();
+    npm(path, &reports).or_else(|| os(path, &reports))
+}
+
+fn npm(path: &ImagePath, reports: &[&Owners]) -> Option<Package> {
+    // A package.json at the root would own every file of the image.
+    path.ancestors().filter(|directory| !directory.is_root()).find_map(|directory| {
+        let key = directory.key();
+        reports.iter().find_map(|owners| owners.npm.get(&key)).cloned()
+    })
+}
+
+fn os(path: &ImagePath, reports: &[&Owners]) -> Option<Package> {
+    // Packages list /lib and /bin where a merged-/usr image has them below /usr.
+    let unmerged = path.as_bytes().strip_prefix(b"usr/").map(ImagePath::normalize);
+    let keys: Vec<_> = [Some(path.clone()), unmerged].into_iter().flatten().map(|path| path.key()).collect();
+    let package = reports.iter().find_map(|owners| {
+        let index = keys.iter().find_map(|key| owners.files.get(key))?;
+        owners.os.get(*index as usize).cloned()
+    })?;
+    let version = reports.iter().find_map(|owners| owners.versions.get(&package.name)).cloned();
+    Some(Package { version: package.version.or(version), ..package })
+}

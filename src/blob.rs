@@ -1,0 +1,31 @@
+//! Blobs: the bytes of a manifest, a configuration or a layer, as a source has them.
+
+use std::io::{self, Read};
+
+use memmap2::Mmap;
+
+/// The bytes of a blob, not verified yet.
+pub enum Blob<'a> {
+    /// Part of a mapped file.
+    Mapped(&'a [u8]),
+    /// A mapped file of its own.
+    File(Mmap),
+    /// To be read once, in order.
+    Stream(Box<dyn Read + Send + 'a>),
+}
+
+impl Blob<'_> {
+    /// All bytes, when there are at most `limit`; `None` when there are more.
+    ///
+    /// # Errors
+    /// What reading reports.
+    pub fn read_document(self, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut bytes = Vec::new();
+        match self {
+            Blob::Mapped(mapped) => mapped.take(limit + 1).read_to_end(&mut bytes)?,
+            Blob::File(map) => map.take(limit + 1).read_to_end(&mut bytes)?,
+            Blob::Stream(stream) => stream.take(limit + 1).read_to_end(&mut bytes)?,
+        };
+        Ok((bytes.len() as u64 <= limit).then_some(bytes))
+    }
+}

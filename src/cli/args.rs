@@ -1,0 +1,156 @@
+//! Commands and flags, with the help that teaches them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::image::platform::Choice;
+use crate::rule::Severity;
+
+/// Finds what leaked in a container image, through which layer and instruction, and whether it is still there.
+///
+/// Every layer, every byte: also what a later layer overwrote or deleted, because anyone who can pull the image can
+/// pull that layer.
+#[derive(Debug, Parser)]
+#[command(name = "layersift", version, propagate_version = true, after_help = EXIT_STATUS)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  pass: everything was looked at, and nothing fails
+  1  fail: a finding is as severe as --fail-on, or more
+  2  usage, or an error: there is no verdict
+  3  incomplete: something could not be looked at";
+
+const TARGETS: &str = "\
+Targets:
+  image.tar                         what `docker save`, podman, skopeo or buildah wrote; .gz and .zst as well
+  directory                         an OCI layout, skopeo's dir:, or a root file system
+  -                                 any of the tars on standard input: docker save app | layersift scan -
+  docker-archive:FILE[:REFERENCE]   one image of a docker save tar
+  oci:DIRECTORY[:REFERENCE]         one image of an OCI layout
+  oci-archive:FILE[:REFERENCE]      one image of an OCI layout in a tar
+  dir:DIRECTORY                     skopeo's directory transport
+  rootfs:PATH                       a root file system, as directory or tar
+
+Examples:
+  layersift scan image.tar
+  docker save app:1.2 | layersift scan --fail-on critical -
+  layersift scan --format json -o report.json oci:layout:v1";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Scan an image and say what leaked
+    #[command(after_help = format!("{TARGETS}\n\n{EXIT_STATUS}"))]
+    Scan(ScanArgs),
+    /// Show what each layer of an image is: instruction, size, files, whiteouts
+    #[command(after_help = TARGETS)]
+    Layers(LayersArgs),
+    /// Print completions for a shell
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages into a directory
+    Man {
+        /// The directory, which must exist.
+        directory: PathBuf,
+    },
+}
+
+/// How an image is chosen and read.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// What to read: a path, - for standard input, or TRANSPORT:PATH
+    pub target: String,
+
+    /// Which image of a multi-architecture index: OS/ARCH[/VARIANT], or all
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<Choice>,
+
+    /// Threads to use; as many as there are cores if not given
+    #[arg(short = 'j', long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub threads: usize,
+
+    /// Show no progress, even on a terminal
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ScanArgs {
+    #[command(flatten)]
+    pub source: Source,
+
+    /// How to write the report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Write the report to a file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Further signature files, or directories of them
+    #[arg(long, value_name = "PATH")]
+    pub rules: Vec<PathBuf>,
+
+    /// The least severity that fails: critical, high, medium, low, info, or none
+    #[arg(long, value_name = "SEVERITY", default_value = "high")]
+    pub fail_on: FailOn,
+
+    /// Add the raw values of secrets to the report
+    #[arg(long)]
+    pub show_secrets: bool,
+
+    /// File with the key that secrets are fingerprinted with
+    ///
+    /// Without it a built-in key is used: fingerprints are then the same everywhere, and a short secret can be guessed
+    /// from its fingerprint.
+    #[arg(long, value_name = "FILE")]
+    pub fingerprint_key: Option<PathBuf>,
+
+    /// Leave versions and durations out of the report, so that two scans of one image give the same bytes
+    #[arg(long)]
+    pub reproducible: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct LayersArgs {
+    #[command(flatten)]
+    pub source: Source,
+
+    /// How to write the table
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Write the table to a file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// A form of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For a person.
+    Text,
+    /// For a program; see README for the fields.
+    Json,
+}
+
+/// `--fail-on`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailOn(pub Option<Severity>);
+
+impl std::str::FromStr for FailOn {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(FailOn(None)),
+            _ => text.parse().map(|severity| FailOn(Some(severity))).map_err(|error: String| format!("{error}, or none")),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The command line: what a person types, and what they see.
+
+mod args;
+mod progress;
+mod scan;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+
+/// Runs the program with the arguments of this process.
+///
+/// # Errors
+/// What stops it: exit status 2.
+pub fn run() -> anyhow::Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Scan(args) => scan::scan(&args),
+        Command::Layers(args) => scan::layers(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "layersift", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { directory } => man(&directory).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// Whether `error` only says that the reader of our output went away.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    kind == Some(io::ErrorKind::BrokenPipe)
+}
+
+/// Writes `text` to `file`, or to standard output; colours only go to a terminal.
+fn write_out(text: &str, file: Option<&Path>) -> anyhow::Result<()> {
+    match file {
+        Some(path) => {
+            let plain = anstream::adapter::strip_str(text).to_string();
+            std::fs::write(path, plain).with_context(|| format!("cannot write {}", path.display()))
+        }
+        None => {
+            let mut out = anstream::stdout().lock();
+            out.write_all(text.as_bytes())?;
+            Ok(out.flush()?)
+        }
+    }
+}
+
+fn man(directory: &Path) -> anyhow::Result<()> {
+    clap_mangen::generate_to(Cli::command(), directory)
+        .with_context(|| format!("cannot write man pages to {}", directory.display()))
+}

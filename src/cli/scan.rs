@@ -1,0 +1,62 @@
+//! `layersift scan` and `layersift layers`.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use super::args::{Format, LayersArgs, ScanArgs, Source};
+use super::progress::Display;
+use super::write_out;
+use crate::image::platform::Choice;
+use crate::image_report::ImageReport;
+use crate::policy::{Policy, Verdict};
+use crate::report::{json, layers as layer_table, text};
+use crate::ruleset::Ruleset;
+use crate::scan::{Options, Scanner};
+use crate::secret::FingerprintKey;
+use crate::source::Target;
+
+/// Scans and writes the report; the exit status is the worst verdict.
+pub fn scan(args: &ScanArgs) -> anyhow::Result<ExitCode> {
+    let ruleset = Ruleset::with_files(&args.rules)?;
+    let key = match &args.fingerprint_key {
+        Some(path) => {
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            FingerprintKey::new(bytes)
+        }
+        None => FingerprintKey::default(),
+    };
+    let reports = read(&args.source, ruleset, key)?;
+    let policy = Policy { fail_on: args.fail_on.0 };
+    let (show_secrets, reproducible) = (args.show_secrets, args.reproducible);
+    let rendered = match args.format {
+        Format::Text => text::render(&reports, &policy, text::Options { show_secrets, reproducible }),
+        Format::Json => json::render(&reports, &policy, json::Options { show_secrets, reproducible })? + "\n",
+    };
+    write_out(&rendered, args.output.as_deref())?;
+    let verdict = reports.iter().map(|report| policy.verdict(report)).max().unwrap_or(Verdict::Incomplete);
+    Ok(ExitCode::from(verdict.exit_code()))
+}
+
+/// Writes a table of the layers.
+pub fn layers(args: &LayersArgs) -> anyhow::Result<ExitCode> {
+    let reports = read(&args.source, Ruleset::built_in()?, FingerprintKey::default())?;
+    let rendered = match args.format {
+        Format::Text => layer_table::text(&reports),
+        Format::Json => layer_table::json(&reports)? + "\n",
+    };
+    write_out(&rendered, args.output.as_deref())?;
+    let complete = reports.iter().all(|report| report.gaps.is_empty());
+    Ok(ExitCode::from(if complete { Verdict::Pass } else { Verdict::Incomplete }.exit_code()))
+}
+
+fn read(source: &Source, ruleset: Ruleset, key: FingerprintKey) -> anyhow::Result<Vec<ImageReport>> {
+    let target = Target::parse(&source.target)?;
+    let choice = source.platform.clone().unwrap_or(Choice::Default);
+    let options = Options { threads: source.threads, key, ..Options::default() };
+    let scanner = Scanner::new(ruleset, options)?;
+    let display = Display::new(source.quiet);
+    let reports = scanner.scan(&target, &choice, &display);
+    display.finish();
+    Ok(reports?)
+}

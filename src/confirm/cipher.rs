@@ -1,0 +1,171 @@
+//! Hard-coded symmetric keys in compiled code.
+//!
+//! An AES key has no shape; only its company tells it: a constant that is passed to a function that takes a key. Two
+//! kinds of evidence are looked for in ELF files that import such a function:
+//!
+//! - **Argument**: in x86-64 or AArch64 code, the key argument of the call is a constant of the file: its address is
+//!   loaded directly, through the global offset table or a pointer variable, or its bytes are put together on the stack.
+//! - **Named**: a data symbol with a telling name and a key's size, on any processor.
+//!
+//! Not seen: keys passed on from function to function of the module (unless the compiler inlined them) or copied to
+//! the heap first; key functions that are linked statically; code for other processors; files without section headers.
+
+mod aarch64;
+mod functions;
+mod machine;
+mod module;
+mod random;
+mod x86_64;
+
+use functions::CipherName;
+use machine::{KeyCall, KeySource};
+use module::{DataSymbol, Module, Processor};
+use random::{can_be_key, is_mixed_text, is_text};
+
+/// Keys that are reported of one file. More are a table of test vectors.
+const MAX_KEYS: usize = 1000;
+/// The key length where nothing says it: every cipher in question takes at least as many bytes, so these are part of
+/// the key whatever its length is, and the same key gives the same bytes in every build.
+const LEAST_KEY: usize = 16;
+
+/// Words in the name of a symbol that holds a key.
+const TELLING: [&str; 4] = ["key", "secret", "aes", "cipher"];
+/// Words in the name of a symbol that holds something else.
+const UNTELLING: [&str; 28] = [
+    "public", "pubkey", "pub_key", "keyword", "keyboard", "keymap", "keysym", "keycode", "keytype", "key_type",
+    "keyid", "key_id", "keyname", "key_name", "keysize", "keylen", "table", "sbox", "s_box", "rcon", "hash", "oid",
+    "label", "magic", "test", "nonce", "vector", "digest",
+];
+
+/// What shows that some bytes are a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Evidence {
+    /// They are the key argument of a call in the code.
+    Argument,
+    /// They are a data symbol with a telling name and a key's size, in a module that imports a key function.
+    Named,
+}
+
+/// A key in a compiled file. It has no `Debug`: keys belong in no log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CipherKey {
+    /// File offset of the constant. For a key that the code puts together on the stack, that of the constant or of the
+    /// instruction which its first bytes come from; then `bytes` need not stand in the file in one piece.
+    pub offset: u64,
+    /// The key: 16, 24 or 32 bytes, or 48 or 64 where the function says so (two keys of XTS, a MAC key).
+    pub bytes: Vec<u8>,
+    /// The function that it is passed to; for [`Evidence::Named`] the first such function that the module imports.
+    pub function: String,
+    /// The cipher, such as `aes-256-gcm`, where a call says it.
+    pub cipher: Option<String>,
+    /// The data symbol that begins with the key.
+    pub symbol: Option<String>,
+    /// What shows that it is a key.
+    pub evidence: Evidence,
+}
+
+/// The hard-coded keys in an ELF file, by offset; none for other files, or if it imports no function that takes a key.
+///
+/// `file` is the whole file. The time is linear in its length.
+pub fn cipher_keys(file: &[u8]) -> Vec<CipherKey> {
+    let Some(module) = Module::parse(file) else { return Vec::new() };
+    let calls = match module.processor {
+        Some(Processor::X86_64) => x86_64::key_calls(&module),
+        Some(Processor::Aarch64) => aarch64::key_calls(&module),
+        None => Vec::new(),
+    };
+    let mut keys: Vec<_> = calls.into_iter().filter_map(|call| passed_key(&module, call)).collect();
+    keys.extend(module.symbols.iter().filter_map(|symbol| named_key(&module, symbol)));
+    keys.sort_by_key(|key| (key.offset, key.evidence, key.cipher.is_none()));
+    keys.dedup_by_key(|key| key.offset);
+    keys.truncate(MAX_KEYS);
+    keys
+}
+
+/// The key of a call.
+fn passed_key(module: &Module<'_>, call: KeyCall) -> Option<CipherKey> {
+    let (offset, bytes, symbol) = match &call.key {
+        KeySource::Data(address) => {
+            let (at, bytes) = module.data(*address)?;
+            (at, bytes, module.symbol(*address))
+        }
+        KeySource::Stack(from, bytes) => (module.place(*from)?.1, bytes.as_slice(), None),
+    };
+    let length = key_length(&call, symbol, bytes);
+    let bytes = bytes.get(..length).filter(|bytes| can_be_key(bytes))?;
+    Some(CipherKey {
+        offset: offset as u64,
+        bytes: bytes.to_vec(),
+        function: call.function.name.to_owned(),
+        cipher: call.cipher.map(|(cipher, _)| cipher.name),
+        symbol: symbol.map(name),
+        evidence: Evidence::Argument,
+    })
+}
+
+/// How long the key of a call is: by what is passed with it, by its symbol, by a cipher nearby, by the end of its
+/// text, in this order.
+fn key_length(call: &KeyCall, symbol: Option<&DataSymbol<'_>>, bytes: &[u8]) -> usize {
+    let cipher = |passed| match &call.cipher {
+        Some((CipherName { key, .. }, exact)) if *exact == passed => Some(*key),
+        _ => None,
+    };
+    call.length
+        .or_else(|| cipher(true))
+        .or_else(|| symbol.and_then(symbol_key_length))
+        .or_else(|| cipher(false))
+        .or_else(|| text_key_length(bytes))
+        .unwrap_or(LEAST_KEY)
+}
+
+/// A key's size, or that of a text and its end.
+fn symbol_key_length(symbol: &DataSymbol<'_>) -> Option<usize> {
+    match symbol.size {
+        16 | 17 => Some(16),
+        24 | 25 => Some(24),
+        32 | 33 => Some(32),
+        _ => None,
+    }
+}
+
+fn text_key_length(bytes: &[u8]) -> Option<usize> {
+    [16, 24, 32].into_iter().find(|&length| bytes.get(length) == Some(&0) && is_text(&bytes[..length]))
+}
+
+/// The key that a data symbol holds, by its name.
+fn named_key(module: &Module<'_>, symbol: &DataSymbol<'_>) -> Option<CipherKey> {
+    if !is_telling(symbol.name) {
+        return None;
+    }
+    let (offset, bytes) = module.data(symbol.address)?;
+    let length = symbol_key_length(symbol)?;
+    let is_key = match bytes.get(..usize::try_from(symbol.size).ok()?)? {
+        [text @ .., 0] if text.len() == length => is_text(text) && is_mixed_text(text),
+        bytes if bytes.len() == length => !is_text(bytes) || is_mixed_text(bytes),
+        _ => false,
+    };
+    let bytes = bytes.get(..length).filter(|bytes| is_key && can_be_key(bytes))?;
+    Some(CipherKey {
+        offset: offset as u64,
+        bytes: bytes.to_vec(),
+        function: module.import.name.to_owned(),
+        cipher: None,
+        symbol: Some(name(symbol)),
+        evidence: Evidence::Named,
+    })
+}
+
+/// Whether a symbol's name says that it holds a key. Type information of C++ (`_ZTS…`) is about classes.
+fn is_telling(name: &[u8]) -> bool {
+    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+    !name.starts_with("_zt")
+        && TELLING.iter().any(|word| name.contains(word))
+        && !UNTELLING.iter().any(|word| name.contains(word))
+}
+
+fn name(symbol: &DataSymbol<'_>) -> String {
+    String::from_utf8_lossy(symbol.name).into_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! What an ELF file says about itself, as far as a search for keys asks: its sections, its data symbols, which key
+//! functions it imports and through which slots of its global offset table it reaches them.
+//!
+//! Sources: System V ABI, chapters 4 and 5; relocation types in its AMD64 supplement, section 4.4, and in ELF for the
+//! Arm 64-bit Architecture, section 5.7.
+
+use std::ops::Range;
+
+use object::Endianness;
+use object::elf::{
+    EM_AARCH64, EM_X86_64, FileHeader32, FileHeader64, R_AARCH64_ABS64, R_AARCH64_GLOB_DAT, R_AARCH64_JUMP_SLOT,
+    R_AARCH64_RELATIVE, R_X86_64_64, R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT, R_X86_64_RELATIVE, RelocationType,
+    SHF_ALLOC, SHF_EXECINSTR, SHT_DYNSYM, SHT_NOBITS, SHT_SYMTAB, STT_OBJECT,
+};
+use object::read::FileKind;
+use object::read::elf::{FileHeader, Rela, SectionHeader, SectionTable, Sym};
+
+use super::functions::{CipherName, KeyFunction, cipher_getter, cipher_lookup, key_function};
+
+/// Names are compared and kept up to this many bytes.
+const MAX_NAME: usize = 256;
+/// Entries of one table that are looked at.
+const MAX_ENTRIES: usize = 2_000_000;
+/// Imported functions that return a cipher. OpenSSL has fewer.
+const MAX_CIPHERS: usize = 256;
+
+/// A processor whose code is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Processor {
+    X86_64,
+    Aarch64,
+}
+
+/// An imported function that matters.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Function {
+    /// It takes a key.
+    Key(&'static KeyFunction),
+    /// It returns a cipher: the place in [`Module::ciphers`].
+    Cipher(usize),
+    /// It returns the cipher whose name is in this argument.
+    Lookup(usize),
+}
+
+/// What the dynamic linker puts into a pointer in the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Slot {
+    /// The address of an imported function.
+    Function(Function),
+    /// An address in this file.
+    Address(u64),
+}
+
+/// A part of the file that is loaded.
+#[derive(Debug)]
+pub(super) struct Section {
+    pub address: u64,
+    pub file: Range<usize>,
+    pub executable: bool,
+}
+
+impl Section {
+    /// The address of what stands at the file offset `at`.
+    pub fn address_of(&self, at: usize) -> u64 {
+        self.address.wrapping_add(at.wrapping_sub(self.file.start) as u64)
+    }
+}
+
+/// A named piece of data.
+#[derive(Debug)]
+pub(super) struct DataSymbol<'a> {
+    pub address: u64,
+    pub size: u64,
+    pub name: &'a [u8],
+}
+
+/// The facts of one ELF file.
+pub(super) struct Module<'a> {
+    pub file: &'a [u8],
+    /// What its code runs on, where it is read.
+    pub processor: Option<Processor>,
+    /// Loaded sections with bytes in the file, by address.
+    pub sections: Vec<Section>,
+    /// By address.
+    pub symbols: Vec<DataSymbol<'a>>,
+    /// By address of the slot.
+    pub slots: Vec<(u64, Slot)>,
+    /// The ciphers that imported functions return.
+    pub ciphers: Vec<CipherName>,
+    /// The first imported function that takes a key.
+    pub import: &'static KeyFunction,
+}
+
+impl<'a> Module<'a> {
+    /// Reads the tables of an ELF file. `None` if it is none or imports no function that takes a key.
+    pub fn parse(file: &'a [u8]) -> Option<Module<'a>> {
+        match FileKind::parse(file).ok()? {
+            FileKind::Elf32 => read::<FileHeader32<Endianness>>(file),
+            FileKind::Elf64 => read::<FileHeader64<Endianness>>(file),
+            _ => None,
+        }
+    }
+
+    /// The sections that hold code.
+    pub fn code(&self) -> impl Iterator<Item = &Section> {
+        self.sections.iter().filter(|section| section.executable)
+    }
+
+    /// The slots that hold imported functions, by address.
+    pub fn function_slots(&self) -> Vec<(u64, Function)> {
+        let function = |(address, slot): &(u64, Slot)| match slot {
+            Slot::Function(function) => Some((*address, *function)),
+            Slot::Address(_) => None,
+        };
+        self.slots.iter().filter_map(function).collect()
+    }
+
+    /// The section that holds `address`, and the place in the file.
+    pub fn place(&self, address: u64) -> Option<(&Section, usize)> {
+        let end = self.sections.partition_point(|section| section.address <= address);
+        let section = self.sections.get(end.checked_sub(1)?)?;
+        let at = section.file.start.checked_add(usize::try_from(address - section.address).ok()?)?;
+        section.file.contains(&at).then_some((section, at))
+    }
+
+    /// The data at `address` up to the end of its section, and its place in the file; none in code.
+    pub fn data(&self, address: u64) -> Option<(usize, &'a [u8])> {
+        let (section, at) = self.place(address)?;
+        if section.executable {
+            return None;
+        }
+        Some((at, self.file.get(at..section.file.end)?))
+    }
+
+    /// What the pointer at `address` holds when the file is loaded.
+    pub fn pointer(&self, address: u64) -> Option<Slot> {
+        if let Ok(at) = self.slots.binary_search_by_key(&address, |(slot, _)| *slot) {
+            return self.slots.get(at).map(|(_, slot)| *slot);
+        }
+        let (_, bytes) = self.data(address)?;
+        Some(Slot::Address(u64::from_le_bytes(*bytes.first_chunk()?)))
+    }
+
+    /// The data symbol that begins at `address`.
+    pub fn symbol(&self, address: u64) -> Option<&DataSymbol<'a>> {
+        let at = self.symbols.binary_search_by_key(&address, |symbol| symbol.address).ok()?;
+        self.symbols.get(at)
+    }
+}
+
+/// A symbol table and the bytes of its names.
+struct Table<'a, H: FileHeader> {
+    endian: H::Endian,
+    symbols: &'a [H::Sym],
+    names: &'a [u8],
+}
+
+impl<'a, H: FileHeader> Table<'a, H> {
+    fn read(endian: H::Endian, file: &'a [u8], sections: &SectionTable<'a, H>, kind: object::elf::SectionType) -> Self {
+        let find = || {
+            let header = sections.iter().find(|header| header.sh_type(endian) == kind)?;
+            let symbols = header.data_as_array::<H::Sym, _>(endian, file).ok()?;
+            let names = sections.section(header.link(endian)).ok()?.data(endian, file).ok()?;
+            Some((&symbols[..symbols.len().min(MAX_ENTRIES)], names))
+        };
+        let (symbols, names) = find().unwrap_or_default();
+        Table { endian, symbols, names }
+    }
+
+    /// A symbol's name. Its end is searched for in a bounded stretch, since the table may have none.
+    fn name(&self, symbol: &H::Sym) -> &'a [u8] {
+        let rest = self.names.get(symbol.st_name(self.endian) as usize..).unwrap_or_default();
+        let rest = &rest[..rest.len().min(MAX_NAME)];
+        &rest[..memchr::memchr(0, rest).unwrap_or(rest.len())]
+    }
+
+    fn data_symbols(&self) -> impl Iterator<Item = DataSymbol<'a>> {
+        let is_data = |symbol: &&H::Sym| symbol.st_type() == STT_OBJECT && !symbol.is_undefined(self.endian);
+        self.symbols.iter().filter(is_data).map(|symbol| DataSymbol {
+            address: symbol.st_value(self.endian).into(),
+            size: symbol.st_size(self.endian).into(),
+            name: self.name(symbol),
+        })
+    }
+}
+
+fn read<'a, H: FileHeader<Endian = Endianness>>(file: &'a [u8]) -> Option<Module<'a>> {
+    let header = H::parse(file).ok()?;
+    let endian = header.endian().ok()?;
+    let headers = header.sections(endian, file).ok()?;
+    let dynamic = Table::<H>::read(endian, file, &headers, SHT_DYNSYM);
+
+    let mut ciphers = Vec::new();
+    let imports = imports(&dynamic, &mut ciphers);
+    let import = imports.iter().find_map(|(_, function)| match function {
+        Function::Key(function) => Some(*function),
+        _ => None,
+    })?;
+
+    let processor = match header.e_machine(endian) {
+        EM_X86_64 if header.is_class_64() && header.is_little_endian() => Some(Processor::X86_64),
+        EM_AARCH64 if header.is_class_64() && header.is_little_endian() => Some(Processor::Aarch64),
+        _ => None,
+    };
+    let mut slots = processor.map_or_else(Vec::new, |processor| slots(processor, &dynamic, file, &headers, &imports));
+    slots.sort_by_key(|(address, _)| *address);
+    let mut symbols: Vec<_> = dynamic.data_symbols().collect();
+    symbols.extend(Table::<H>::read(endian, file, &headers, SHT_SYMTAB).data_symbols());
+    symbols.sort_by_key(|symbol| (symbol.address, symbol.name, symbol.size));
+    symbols.dedup_by_key(|symbol| symbol.address);
+    let sections = sections::<H>(endian, file, &headers);
+    Some(Module { file, processor, sections, symbols, slots, ciphers, import })
+}
+
+/// The imported functions that matter, by the index of their symbol.
+fn imports<H: FileHeader>(table: &Table<'_, H>, ciphers: &mut Vec<CipherName>) -> Vec<(usize, Function)> {
+    let undefined = table.symbols.iter().enumerate().filter(|(_, symbol)| symbol.is_undefined(table.endian));
+    let function = |(index, symbol)| {
+        let name = table.name(symbol);
+        if let Some(function) = key_function(name) {
+            return Some((index, Function::Key(function)));
+        }
+        if let Some(argument) = cipher_lookup(name) {
+            return Some((index, Function::Lookup(argument)));
+        }
+        let cipher = cipher_getter(name).filter(|_| ciphers.len() < MAX_CIPHERS)?;
+        ciphers.push(cipher);
+        Some((index, Function::Cipher(ciphers.len() - 1)))
+    };
+    undefined.filter_map(function).collect()
+}
+
+fn sections<H: FileHeader>(endian: H::Endian, file: &[u8], headers: &SectionTable<'_, H>) -> Vec<Section> {
+    let section = |header: &H::SectionHeader| {
+        let flags = header.sh_flags(endian);
+        if flags.0 & SHF_ALLOC.0 == 0 || header.sh_type(endian) == SHT_NOBITS {
+            return None;
+        }
+        let start = usize::try_from(header.sh_offset(endian).into()).ok()?;
+        let end = start.checked_add(usize::try_from(header.sh_size(endian).into()).ok()?)?;
+        file.get(start..end)?;
+        let executable = flags.0 & SHF_EXECINSTR.0 != 0;
+        Some(Section { address: header.sh_addr(endian).into(), file: start..end, executable })
+    };
+    let mut sections: Vec<_> = headers.iter().filter_map(section).collect();
+    sections.sort_by_key(|section| section.address);
+    // Sections do not overlap in an honest file. In another, no byte of code is to be read once for each section.
+    let mut left = file.len();
+    sections.retain(|section| {
+        let fits = !section.executable || section.file.len() <= left;
+        left -= if section.executable && fits { section.file.len() } else { 0 };
+        fits
+    });
+    sections
+}
+
+/// The pointers that the dynamic linker fills in: with functions that matter, or with addresses in this file.
+fn slots<H: FileHeader>(
+    processor: Processor,
+    table: &Table<'_, H>,
+    file: &[u8],
+    headers: &SectionTable<'_, H>,
+    imports: &[(usize, Function)],
+) -> Vec<(u64, Slot)> {
+    let endian = table.endian;
+    let tables = headers.iter().filter(|header| header.sh_flags(endian).0 & SHF_ALLOC.0 != 0);
+    let entries = tables.filter_map(|header| header.rela(endian, file).ok().flatten()).flat_map(|(entries, _)| entries);
+    let slot = |entry: &H::Rela| {
+        let addend = entry.r_addend(endian).into() as u64;
+        let index = entry.r_sym(endian, false) as usize;
+        let target = match slot_kind(processor, entry.r_type(endian, false))? {
+            SlotKind::Here => Slot::Address(addend),
+            SlotKind::Symbol => match imports.binary_search_by_key(&index, |(index, _)| *index) {
+                Ok(at) => Slot::Function(imports.get(at)?.1),
+                Err(_) => Slot::Address(defined(table, index)?.wrapping_add(addend)),
+            },
+        };
+        Some((entry.r_offset(endian).into(), target))
+    };
+    entries.take(MAX_ENTRIES).filter_map(slot).collect()
+}
+
+/// What a relocation puts into its place: an address in this file, or that of a symbol.
+enum SlotKind {
+    Here,
+    Symbol,
+}
+
+fn slot_kind(processor: Processor, relocation: RelocationType) -> Option<SlotKind> {
+    match (processor, relocation) {
+        (Processor::X86_64, R_X86_64_RELATIVE) | (Processor::Aarch64, R_AARCH64_RELATIVE) => Some(SlotKind::Here),
+        (Processor::X86_64, R_X86_64_GLOB_DAT | R_X86_64_JUMP_SLOT | R_X86_64_64) => Some(SlotKind::Symbol),
+        (Processor::Aarch64, R_AARCH64_GLOB_DAT | R_AARCH64_JUMP_SLOT | R_AARCH64_ABS64) => Some(SlotKind::Symbol),
+        _ => None,
+    }
+}
+
+fn defined<H: FileHeader>(table: &Table<'_, H>, index: usize) -> Option<u64> {
+    let symbol = table.symbols.get(index)?;
+    (!symbol.is_undefined(table.endian)).then(|| symbol.st_value(table.endian).into())
+}

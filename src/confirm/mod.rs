@@ -1,0 +1,156 @@
+//! Confirmation: what the engine proposes is read again, closely, and most of it is dropped.
+//!
+//! A candidate says only which pattern may end where. The `regex` crate finds where it begins and what its groups are;
+//! then the rule's own conditions decide: entropy, a checksum inside the token, a parser for a key, no placeholder.
+
+pub mod checksum;
+pub mod cipher;
+pub mod entropy;
+pub mod jwt;
+pub mod keys;
+pub mod placeholder;
+
+mod rule;
+
+use std::ops::Range;
+
+use crate::engine::Candidate;
+use crate::rule::{Confidence, Signature};
+use crate::secret::Secret;
+
+pub use rule::ConfirmError;
+use rule::{CompiledRule, Judgement};
+
+/// Bytes behind its start that a confirmer may read: a private key in text fits, twice.
+pub const REACH: usize = 36 << 10;
+
+/// Bytes in front of a match that give it context (`\b`, an assignment's name).
+pub const CONTEXT: usize = 512;
+
+/// Something that was confirmed in a window.
+#[derive(Clone, Debug)]
+pub struct Confirmed {
+    /// The rule, by its place in the list of signatures.
+    pub rule: usize,
+    /// Where the secret is in the window.
+    pub span: Range<usize>,
+    /// The secret.
+    pub secret: Secret,
+    /// Anything a reader should know beyond the rule.
+    pub note: Option<String>,
+    /// Whether this is only the sign that the whole file has to be read by a parser of its own.
+    pub whole_file: bool,
+}
+
+/// The confirming side of a set of signatures.
+pub struct Confirmer {
+    rules: Vec<CompiledRule>,
+}
+
+impl Confirmer {
+    /// Prepares `signatures`; candidates name them by their place in this list.
+    ///
+    /// # Errors
+    /// For a rule that names a checksum or a parser that does not exist, or an expression that is none.
+    pub fn new(signatures: &[Signature]) -> Result<Confirmer, ConfirmError> {
+        let rules = signatures.iter().map(CompiledRule::new).collect::<Result<_, _>>()?;
+        Ok(Confirmer { rules })
+    }
+
+    /// Confirms `candidates` in `bytes` and puts what begins inside `owned` into `found`.
+    pub fn confirm(
+        &self,
+        bytes: &[u8],
+        owned: &Range<usize>,
+        candidates: &mut [Candidate],
+        found: &mut Vec<Confirmed>,
+    ) {
+        candidates.sort_unstable_by_key(|candidate| (candidate.pattern, candidate.first_end));
+        for group in candidates.chunk_by(|a, b| a.pattern == b.pattern) {
+            let Some(rule) = self.rules.get(group[0].pattern) else { continue };
+            let mut resume = 0;
+            for candidate in group {
+                resume = self.confirm_one(rule, bytes, owned, *candidate, resume, found);
+            }
+        }
+    }
+
+    /// Searches for matches that end near the candidate, from `resume` on; returns where to go on.
+    fn confirm_one(
+        &self,
+        rule: &CompiledRule,
+        bytes: &[u8],
+        owned: &Range<usize>,
+        candidate: Candidate,
+        resume: usize,
+        found: &mut Vec<Confirmed>,
+    ) -> usize {
+        let horizon = &bytes[..bytes.len().min(candidate.last_end + rule.width + 1)];
+        let mut at = resume.max(candidate.first_end.saturating_sub(rule.width));
+        while let Some(groups) = rule.captures_at(horizon, at) {
+            let Some(whole) = groups.get(0) else { break };
+            if whole.start() >= candidate.last_end {
+                break;
+            }
+            let mut next = whole.end().max(whole.start() + 1);
+            if owned.contains(&whole.start()) {
+                match rule.judge(bytes, &groups) {
+                    Judgement::Confirmed { span, secret, note, whole_file } => {
+                        next = next.max(span.end);
+                        found.push(Confirmed { rule: candidate.pattern, span, secret, note, whole_file });
+                    }
+                    Judgement::Rejected => {}
+                }
+            }
+            at = next;
+        }
+        at
+    }
+}
+
+/// Drops what another finding in the same bytes says better: of several with the same span the surest and gravest
+/// stays, and one of low confidence gives way to any other that it overlaps.
+pub fn keep_best(signatures: &[Signature], found: &mut Vec<Confirmed>) {
+    let rank = |confirmed: &Confirmed| {
+        let signature = &signatures[confirmed.rule];
+        (signature.confidence, signature.severity)
+    };
+    let in_order = |a: &Confirmed, b: &Confirmed| {
+        let spans = a.span.start.cmp(&b.span.start).then(b.span.end.cmp(&a.span.end));
+        spans.then(rank(b).cmp(&rank(a))).then(a.rule.cmp(&b.rule))
+    };
+    found.sort_by(in_order);
+    let (low, mut kept): (Vec<_>, Vec<_>) = found.drain(..).partition(|c| rank(c).0 == Confidence::Low);
+    kept.dedup_by(|next, first| next.span == first.span && !next.whole_file && !first.whole_file);
+    let mut covered = Coverage::default();
+    for confirmed in kept.iter().filter(|confirmed| !confirmed.whole_file) {
+        covered.add(&confirmed.span);
+    }
+    let mut until = 0;
+    for confirmed in low {
+        if confirmed.span.start >= until && !covered.overlaps(&confirmed.span) {
+            until = confirmed.span.end;
+            kept.push(confirmed);
+        }
+    }
+    kept.sort_by(in_order);
+    *found = kept;
+}
+
+/// Spans, merged; they are added in the order of their starts.
+#[derive(Default)]
+struct Coverage(Vec<Range<usize>>);
+
+impl Coverage {
+    fn add(&mut self, span: &Range<usize>) {
+        match self.0.last_mut() {
+            Some(last) if span.start < last.end => last.end = last.end.max(span.end),
+            _ => self.0.push(span.clone()),
+        }
+    }
+
+    fn overlaps(&self, span: &Range<usize>) -> bool {
+        let behind = self.0.partition_point(|covered| covered.end <= span.start);
+        self.0.get(behind).is_some_and(|covered| covered.start < span.end)
+    }
+}

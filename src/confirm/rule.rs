@@ -1,0 +1,188 @@
+//! One signature, prepared to judge what matched it.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use regex::bytes::{Captures, Regex, RegexBuilder};
+
+use super::checksum::{self, Check};
+use super::keys::{self, PrivateKey};
+use super::{entropy, placeholder};
+use crate::rule::{Confirm, Signature};
+use crate::secret::Secret;
+
+/// Why a signature cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfirmError {
+    /// An expression that cannot be read.
+    #[error("{rule}: `{expression}` is no regular expression: {reason}")]
+    Expression {
+        /// The rule's id.
+        rule: String,
+        /// The expression.
+        expression: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A name that stands for no checksum or parser.
+    #[error("{rule}: there is no {kind} called `{name}`; known are {known}")]
+    Unknown {
+        /// The rule's id.
+        rule: String,
+        /// What was named.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// The names that exist.
+        known: String,
+    },
+}
+
+/// What becomes of a match.
+pub(super) enum Judgement {
+    Confirmed { span: Range<usize>, secret: Secret, note: Option<String>, whole_file: bool },
+    Rejected,
+}
+
+/// Reads on from a match that is only an anchor.
+#[derive(Clone, Copy)]
+enum Parser {
+    PemPlain,
+    PemEncrypted,
+    Der,
+    WholeFile,
+}
+
+const PARSERS: [(&str, Parser); 4] = [
+    ("pem-private-key", Parser::PemPlain),
+    ("pem-encrypted-private-key", Parser::PemEncrypted),
+    ("der-private-key", Parser::Der),
+    ("cipher-constant", Parser::WholeFile),
+];
+
+pub(super) struct CompiledRule {
+    pub(super) width: usize,
+    source: String,
+    /// Compiled at the first candidate: most rules never have one.
+    regex: OnceLock<Option<Regex>>,
+    reject: Vec<Regex>,
+    check: Option<Check>,
+    parser: Option<Parser>,
+    min_entropy: f64,
+    min_classes: u8,
+    keep_placeholders: bool,
+}
+
+impl CompiledRule {
+    pub(super) fn new(signature: &Signature) -> Result<CompiledRule, ConfirmError> {
+        let id = &signature.id;
+        let expression = |source: &str| {
+            build(source).map_err(|error| ConfirmError::Expression {
+                rule: id.clone(),
+                expression: source.into(),
+                reason: error.to_string(),
+            })
+        };
+        let Confirm { min_entropy, min_classes, checksum, parser, reject, keep_placeholders } = &signature.confirm;
+        let check = match checksum {
+            Some(name) => Some(checksum::by_name(name).ok_or_else(|| {
+                unknown(id, "checksum", name, checksum::CHECKS.iter().map(|(known, _)| *known))
+            })?),
+            None => None,
+        };
+        let parser = match parser {
+            Some(name) => {
+                let found = PARSERS.iter().find(|(known, _)| known == name).map(|(_, parser)| *parser);
+                Some(found.ok_or_else(|| unknown(id, "parser", name, PARSERS.iter().map(|(known, _)| *known)))?)
+            }
+            None => None,
+        };
+        Ok(CompiledRule {
+            width: width(&signature.pattern),
+            source: signature.pattern.clone(),
+            regex: OnceLock::new(),
+            reject: reject.iter().map(|source| expression(source)).collect::<Result<_, _>>()?,
+            check,
+            parser,
+            min_entropy: min_entropy.unwrap_or(0.0),
+            min_classes: min_classes.unwrap_or(0),
+            keep_placeholders: *keep_placeholders,
+        })
+    }
+
+    /// The leftmost match that begins at `at` or behind it.
+    pub(super) fn captures_at<'h>(&self, bytes: &'h [u8], at: usize) -> Option<Captures<'h>> {
+        let regex = self.regex.get_or_init(|| build(&self.source).ok()).as_ref()?;
+        if at > bytes.len() { None } else { regex.captures_at(bytes, at) }
+    }
+
+    /// Decides on a match in `bytes`.
+    pub(super) fn judge(&self, bytes: &[u8], groups: &Captures<'_>) -> Judgement {
+        let Some(whole) = groups.get(0) else { return Judgement::Rejected };
+        match self.parser {
+            Some(parser) => parser.judge(bytes, whole.range()),
+            None => {
+                let secret = groups.name("secret").unwrap_or(whole);
+                self.judge_token(secret.as_bytes(), secret.range())
+            }
+        }
+    }
+
+    fn judge_token(&self, value: &[u8], span: Range<usize>) -> Judgement {
+        let random = entropy::shannon(value) >= self.min_entropy && entropy::classes(value) >= self.min_classes;
+        let excluded = self.reject.iter().any(|regex| regex.is_match(value))
+            || (!self.keep_placeholders && placeholder::is_placeholder(value));
+        if !random || excluded {
+            return Judgement::Rejected;
+        }
+        let note = match self.check {
+            None => None,
+            Some(check) => match check(value) {
+                Some(note) => note,
+                None => return Judgement::Rejected,
+            },
+        };
+        Judgement::Confirmed { span, secret: Secret::new(value), note, whole_file: false }
+    }
+}
+
+impl Parser {
+    fn judge(self, bytes: &[u8], anchor: Range<usize>) -> Judgement {
+        let key = match self {
+            Parser::PemPlain => keys::pem_at(bytes, anchor.start).ok().filter(|key| !key.encrypted),
+            Parser::PemEncrypted => keys::pem_at(bytes, anchor.start).ok().filter(|key| key.encrypted),
+            Parser::Der => keys::der_at(bytes, anchor.start).ok(),
+            Parser::WholeFile => return whole_file(bytes, anchor),
+        };
+        match key {
+            Some(key) => confirmed_key(key),
+            None => Judgement::Rejected,
+        }
+    }
+}
+
+fn confirmed_key(key: PrivateKey) -> Judgement {
+    let description = key.describe();
+    let secret = Secret::labelled(key.material, description.clone());
+    Judgement::Confirmed { span: key.span, secret, note: Some(description), whole_file: false }
+}
+
+fn whole_file(bytes: &[u8], anchor: Range<usize>) -> Judgement {
+    let secret = Secret::labelled(&bytes[anchor.clone()], "to be read as a whole file");
+    Judgement::Confirmed { span: anchor, secret, note: None, whole_file: true }
+}
+
+fn build(source: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(source).unicode(false).build()
+}
+
+/// The greatest length of a match; patterns without one were refused before.
+fn width(source: &str) -> usize {
+    let parsed = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(source);
+    parsed.ok().and_then(|hir| hir.properties().maximum_len()).unwrap_or(0)
+}
+
+fn unknown<'n>(rule: &str, kind: &'static str, name: &str, known: impl Iterator<Item = &'n str>) -> ConfirmError {
+    let known = known.collect::<Vec<_>>().join(", ");
+    ConfirmError::Unknown { rule: rule.into(), kind, name: name.into(), known }
+}

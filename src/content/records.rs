@@ -1,0 +1,180 @@
+//! Package records: files of a layer that say which package owns which path.
+//!
+//! Sources: dpkg-query(1) for `/var/lib/dpkg`, Alpine's "Apk spec" for `/lib/apk/db/installed`, the npm documentation
+//! of `package.json`. Distroless images keep one file a package in `/var/lib/dpkg/status.d`.
+
+use serde::Deserialize;
+
+use crate::finding::Package;
+use crate::layer_report::Owners;
+use crate::path::ImagePath;
+
+/// What a record is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// npm's `package.json`, of the package in a directory.
+    Npm(ImagePath),
+    /// dpkg's list of all packages and their versions.
+    DpkgStatus,
+    /// dpkg's list of the files of one package.
+    DpkgList(String),
+    /// The checksums, and so the files, of one package in a distroless image.
+    DpkgSums(String),
+    /// apk's list of all packages and their files.
+    Apk,
+}
+
+/// Paths that one layer's records may name, all together.
+const PATHS: usize = 2_000_000;
+
+impl Record {
+    /// The record that a file at `path` is, if it is one.
+    pub fn at(path: &ImagePath) -> Option<Record> {
+        let name = path.name();
+        if name == b"package.json" {
+            return path.parent().map(Record::Npm);
+        }
+        let bytes = path.as_bytes();
+        if let Some(file) = bytes.strip_prefix(b"var/lib/dpkg/") {
+            return Record::dpkg(std::str::from_utf8(file).ok()?);
+        }
+        [&b"lib/apk/db/installed"[..], b"usr/lib/apk/db/installed"].contains(&bytes).then_some(Record::Apk)
+    }
+
+    fn dpkg(file: &str) -> Option<Record> {
+        if file == "status" {
+            return Some(Record::DpkgStatus);
+        }
+        let package = |name: &str| name.split(':').next().unwrap_or(name).to_string();
+        if let Some(name) = file.strip_prefix("info/") {
+            return name.strip_suffix(".list").map(|name| Record::DpkgList(package(name)));
+        }
+        let name = file.strip_prefix("status.d/")?;
+        Some(match name.strip_suffix(".md5sums") {
+            Some(name) => Record::DpkgSums(package(name)),
+            None => Record::DpkgStatus,
+        })
+    }
+
+    /// Reads the record into `owners`. What is damaged in it is left out: it names owners, it finds nothing.
+    pub fn read(&self, bytes: &[u8], owners: &mut Owners) {
+        match self {
+            Record::Npm(directory) => read_npm(directory, bytes, owners),
+            Record::DpkgStatus => read_status(bytes, owners),
+            Record::DpkgList(package) => {
+                let paths = lines(bytes).map(|line| line.strip_prefix(b"/.").unwrap_or(line));
+                add_files(owners, "deb", package, None, paths);
+            }
+            Record::DpkgSums(package) => {
+                let paths = lines(bytes).filter_map(|line| Some(line.split_at_checked(32)?.1.trim_ascii_start()));
+                add_files(owners, "deb", package, None, paths);
+            }
+            Record::Apk => read_apk(bytes, owners),
+        }
+    }
+}
+
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_string()
+}
+
+fn read_npm(directory: &ImagePath, bytes: &[u8], owners: &mut Owners) {
+    #[derive(Deserialize)]
+    struct PackageJson {
+        name: String,
+        version: Option<String>,
+    }
+    if let Ok(PackageJson { name, version }) = serde_json::from_slice(bytes)
+        && owners.npm.len() < PATHS
+    {
+        owners.npm.insert(directory.key(), Package { ecosystem: "npm", name, version });
+    }
+}
+
+fn read_status(bytes: &[u8], owners: &mut Owners) {
+    let mut package = None;
+    for line in bytes.split(|&byte| byte == b'\n') {
+        if line.is_empty() {
+            package = None;
+        } else if let Some(name) = line.strip_prefix(b"Package: ") {
+            package = Some(text(name));
+        } else if let (Some(version), Some(package)) = (line.strip_prefix(b"Version: "), &package) {
+            owners.versions.insert(package.clone(), text(version));
+        }
+    }
+}
+
+fn add_files<'p>(
+    owners: &mut Owners,
+    ecosystem: &'static str,
+    name: &str,
+    version: Option<String>,
+    paths: impl Iterator<Item = &'p [u8]>,
+) {
+    let Ok(index) = u32::try_from(owners.os.len()) else { return };
+    owners.os.push(Package { ecosystem, name: name.into(), version });
+    for path in paths {
+        if owners.files.len() >= PATHS {
+            return;
+        }
+        owners.files.insert(ImagePath::normalize(path).key(), index);
+    }
+}
+
+/// Paragraphs of `X:value` lines: `P` package, `V` version, `F` directory, `R` file in it.
+fn read_apk(bytes: &[u8], owners: &mut Owners) {
+    let mut lines = bytes.split(|&byte| byte == b'\n').peekable();
+    while lines.peek().is_some() {
+        let (mut name, mut version, mut directory, mut paths) = (String::new(), None, &b""[..], Vec::new());
+        for line in lines.by_ref().take_while(|line| !line.is_empty()) {
+            match line.split_at_checked(2) {
+                Some((b"P:", value)) => name = text(value),
+                Some((b"V:", value)) => version = Some(text(value)),
+                Some((b"F:", value)) => directory = value,
+                Some((b"R:", value)) => paths.push([directory, b"/", value].concat()),
+                _ => {}
+            }
+        }
+        if !name.is_empty() {
+            add_files(owners, "apk", &name, version, paths.iter().map(Vec::as_slice));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> ImagePath {
+        ImagePath::normalize(text.as_bytes())
+    }
+
+    #[test]
+    fn dpkg_apk_and_npm() {
+        let mut owners = Owners::default();
+        let mut read = |at: &str, bytes: &[u8]| Record::at(&path(at)).unwrap().read(bytes, &mut owners);
+        read("var/lib/dpkg/info/libc6:amd64.list", b"/.\n/lib\n/lib/libc.so.6\n");
+        read("var/lib/dpkg/status", b"Package: libc6\nStatus: x\nVersion: 2.36-9\n\nPackage: b\nVersion: 1\n");
+        read("var/lib/dpkg/status.d/tzdata.md5sums", b"0123456789abcdef0123456789abcdef  usr/share/zoneinfo/UTC\n");
+        read("lib/apk/db/installed", b"P:musl\nV:1.2\nF:lib\nR:ld-musl.so\n\nP:b\nV:3\nF:bin\nR:b\n\n");
+        read("app/node_modules/x/package.json", br#"{"name":"x","version":"1.0.0"}"#);
+        let owner = |at: &str| owners.files.get(&path(at).key()).map(|&i| owners.os[i as usize].name.as_str());
+        assert_eq!(owner("lib/libc.so.6"), Some("libc6"));
+        assert_eq!(owner("usr/share/zoneinfo/UTC"), Some("tzdata"));
+        assert_eq!(owner("lib/ld-musl.so"), Some("musl"));
+        assert_eq!(owner("bin/b"), Some("b"));
+        assert_eq!(owners.versions.get("libc6").map(String::as_str), Some("2.36-9"));
+        assert_eq!(owners.npm[&path("app/node_modules/x").key()].name, "x");
+    }
+
+    #[test]
+    fn other_files_are_no_records() {
+        for other in ["var/lib/dpkg/info/a.postinst", "home/var/lib/dpkg/status", "a/package.json.bak"] {
+            assert_eq!(Record::at(&path(other)), None, "{other}");
+        }
+    }
+}

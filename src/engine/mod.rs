@@ -1,0 +1,13 @@
+//! The engine: one Hyperscan database over all patterns, which proposes where something may be.
+
+mod built_in;
+mod pattern;
+mod scan;
+
+pub use pattern::{EngineError, MAX_WIDTH, Pattern};
+pub use scan::{Candidate, Engine, Session};
+
+/// The engine's name and version, such as `5.4.9 2023-05-05`.
+pub fn version() -> String {
+    hyperscan::version().to_string()
+}

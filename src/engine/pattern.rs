@@ -1,0 +1,149 @@
+//! Patterns: one regular expression that two engines read.
+//!
+//! Signatures are written in the syntax of the `regex` crate, over bytes and without Unicode. Hyperscan reads nearly the
+//! same syntax; what differs is translated or refused here, when rules are loaded and not when bytes are scanned.
+
+use regex_syntax::ast::{self, Ast};
+use regex_syntax::hir::Hir;
+
+/// The greatest length in bytes of what a pattern may match. Windows overlap by at least this much.
+pub const MAX_WIDTH: usize = 4096;
+
+/// Why a pattern cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The pattern is no regular expression of the accepted syntax.
+    #[error("{rule}: the pattern cannot be read: {reason}")]
+    Syntax {
+        /// The rule's id.
+        rule: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The pattern may match more bytes than a window can hold.
+    #[error(
+        "{rule}: the pattern may match {width}; at most {MAX_WIDTH} bytes can be: bound its repetitions, \
+         such as `{{1,200}}` for `+`"
+    )]
+    Unbounded {
+        /// The rule's id.
+        rule: String,
+        /// How long a match may get.
+        width: String,
+    },
+    /// The pattern matches the empty string.
+    #[error("{rule}: the pattern matches the empty string")]
+    Empty {
+        /// The rule's id.
+        rule: String,
+    },
+    /// Hyperscan refused the pattern or the set.
+    #[error("the patterns cannot be compiled: {0}")]
+    Compile(String),
+    /// Hyperscan failed while scanning.
+    #[error("the engine failed: {0}")]
+    Scan(String),
+}
+
+/// A pattern that both engines accept.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    /// The expression as Hyperscan reads it.
+    pub(super) expression: String,
+    /// The expression as it was written.
+    source: String,
+    width: usize,
+}
+
+impl Pattern {
+    /// Checks and translates `source`, the pattern of `rule`.
+    ///
+    /// # Errors
+    /// For a pattern that is no regular expression, or one whose matches are empty or not bounded by [`MAX_WIDTH`].
+    pub fn new(rule: &str, source: &str) -> Result<Pattern, EngineError> {
+        let syntax = |reason: String| EngineError::Syntax { rule: rule.into(), reason };
+        let ast = ast::parse::Parser::new().parse(source).map_err(|error| syntax(error.to_string()))?;
+        let hir = translate(source, &ast).map_err(|error| syntax(error.to_string()))?;
+        let width = match hir.properties().maximum_len() {
+            Some(width) if width <= MAX_WIDTH => width,
+            Some(width) => return Err(EngineError::Unbounded { rule: rule.into(), width: format!("{width} bytes") }),
+            None => return Err(EngineError::Unbounded { rule: rule.into(), width: "any number of bytes".into() }),
+        };
+        if hir.properties().minimum_len().unwrap_or(0) == 0 {
+            return Err(EngineError::Empty { rule: rule.into() });
+        }
+        Ok(Pattern { expression: without_names(source, &ast), source: source.into(), width })
+    }
+
+    /// The pattern as it was written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The greatest length of a match in bytes.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+}
+
+fn translate(source: &str, ast: &Ast) -> Result<Hir, regex_syntax::hir::Error> {
+    regex_syntax::hir::translate::TranslatorBuilder::new().unicode(false).utf8(false).build().translate(source, ast)
+}
+
+/// The expression with plain groups for named ones: names are for the confirming engine only.
+fn without_names(source: &str, ast: &Ast) -> String {
+    let mut names = Names(Vec::new());
+    // The visitor cannot fail.
+    let Ok(()) = ast::visit(ast, &mut names);
+    let mut out = String::with_capacity(source.len());
+    let mut from = 0;
+    for (open, close) in names.0 {
+        out.push_str(&source[from..open]);
+        out.push('(');
+        from = close;
+    }
+    out.push_str(&source[from..]);
+    out
+}
+
+/// Collects where `(?<name>` stands.
+struct Names(Vec<(usize, usize)>);
+
+impl ast::Visitor for &mut Names {
+    type Output = ();
+    type Err = std::convert::Infallible;
+
+    fn finish(self) -> Result<(), Self::Err> {
+        Ok(())
+    }
+
+    fn visit_pre(&mut self, ast: &Ast) -> Result<(), Self::Err> {
+        if let Ast::Group(group) = ast
+            && let ast::GroupKind::CaptureName { name, .. } = &group.kind
+        {
+            self.0.push((group.span.start.offset, name.span.end.offset + 1));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_out_and_nothing_else() {
+        let pattern = Pattern::new("a.b", r"\(?<x\[(?P<secret>a(?<in>b)(?:c)(?i:d)){2}").unwrap();
+        assert_eq!(pattern.expression, r"\(?<x\[(a(b)(?:c)(?i:d)){2}");
+        assert_eq!(pattern.width(), 1 + 2 + 1 + 8);
+    }
+
+    #[test]
+    fn unbounded_and_empty_patterns_are_refused_with_advice() {
+        let error = Pattern::new("a.b", "key=.+").unwrap_err().to_string();
+        assert!(error.starts_with("a.b:") && error.contains("{1,200}"), "{error}");
+        assert!(matches!(Pattern::new("a.b", "a{5000}"), Err(EngineError::Unbounded { .. })));
+        assert!(matches!(Pattern::new("a.b", "a{0,5}"), Err(EngineError::Empty { .. })));
+        assert!(matches!(Pattern::new("a.b", "a(?=b)"), Err(EngineError::Syntax { .. })));
+    }
+}

@@ -1,0 +1,213 @@
+//! Scanning: windows in, candidates out. The engine says which pattern may end where; it never says where it began.
+//!
+//! Patterns are compiled in block mode without start-of-match, which scans several times faster. A greedy pattern
+//! reports every end that it could have; consecutive ends are handed on as one candidate.
+
+use std::sync::{Mutex, PoisonError};
+
+use hyperscan::prelude::*;
+use hyperscan::{PatternFlags, Patterns};
+
+use super::pattern::{EngineError, Pattern};
+
+/// Where a pattern may have matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The pattern, by its place in the list that the engine was compiled from.
+    pub pattern: usize,
+    /// The first of a run of possible ends, as an offset in the window.
+    pub first_end: usize,
+    /// The last of that run.
+    pub last_end: usize,
+}
+
+/// Candidates collected before a scan is broken off and taken up again behind them: it bounds memory.
+const CANDIDATES_AT_ONCE: usize = 1 << 16;
+
+/// A compiled set of patterns, to be shared by all threads.
+pub struct Engine {
+    database: BlockDatabase,
+    patterns: usize,
+    widest: usize,
+    idle: Mutex<Vec<Session>>,
+}
+
+/// What one thread needs to scan; taken from the engine and given back.
+pub struct Session {
+    scratch: Scratch,
+    /// The open run of ends of every pattern; the last end is 0 where there is none.
+    runs: Vec<(usize, usize)>,
+    hit: Vec<usize>,
+}
+
+impl Engine {
+    /// One database of all `patterns` for this machine's processor: compiled now, or loaded where it was compiled
+    /// with the program.
+    ///
+    /// # Errors
+    /// What Hyperscan refuses, in its words.
+    pub fn compile(patterns: &[Pattern]) -> Result<Engine, EngineError> {
+        let database = match super::built_in::load(patterns) {
+            Some(database) => database,
+            None => Engine::compile_now(patterns)?,
+        };
+        Ok(Engine {
+            database,
+            patterns: patterns.len(),
+            widest: patterns.iter().map(Pattern::width).max().unwrap_or(0),
+            idle: Mutex::default(),
+        })
+    }
+
+    fn compile_now(patterns: &[Pattern]) -> Result<BlockDatabase, EngineError> {
+        let compile = |error: &dyn std::fmt::Display| EngineError::Compile(error.to_string());
+        let set: Patterns = patterns
+            .iter()
+            .enumerate()
+            .map(|(id, pattern)| {
+                let mut compiled = hyperscan::Pattern::with_flags(&pattern.expression, PatternFlags::empty())
+                    .map_err(|error| compile(&error))?;
+                compiled.id = Some(id);
+                Ok(compiled)
+            })
+            .collect::<Result<_, EngineError>>()?;
+        set.build().map_err(|error| compile(&error))
+    }
+
+    /// Takes an idle session, or makes one.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn session(&self) -> Result<Session, EngineError> {
+        if let Some(session) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            return Ok(session);
+        }
+        let scratch = self.database.alloc_scratch().map_err(|error| EngineError::Scan(error.to_string()))?;
+        Ok(Session { scratch, runs: vec![(0, 0); self.patterns], hit: Vec::new() })
+    }
+
+    /// Gives a session back for others to use.
+    pub fn give_back(&self, session: Session) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+    }
+
+    /// Puts all candidates in `bytes` into `found`, in no particular order.
+    ///
+    /// # Errors
+    /// When Hyperscan itself fails; matches are never an error.
+    pub fn scan(
+        &self,
+        session: &mut Session,
+        bytes: &[u8],
+        found: &mut Vec<Candidate>,
+    ) -> Result<(), EngineError> {
+        // Hyperscan counts the bytes of a block with 32 bits.
+        const BLOCK: usize = 1 << 30;
+        let mut from = 0;
+        let mut done = 0;
+        while done < bytes.len() {
+            let block = &bytes[from..bytes.len().min(from + BLOCK)];
+            let scanned = from + self.scan_block(session, block, from, done, found)?;
+            if scanned >= bytes.len() {
+                break;
+            }
+            done = scanned.max(done + 1);
+            from = done.saturating_sub(self.widest + 1);
+        }
+        Ok(())
+    }
+
+    /// Scans `block`, which begins at offset `base`, for ends behind offset `done`. Returns how far it came.
+    fn scan_block(
+        &self,
+        session: &mut Session,
+        block: &[u8],
+        base: usize,
+        done: usize,
+        found: &mut Vec<Candidate>,
+    ) -> Result<usize, EngineError> {
+        let Session { scratch, runs, hit } = session;
+        let room = found.len() + CANDIDATES_AT_ONCE;
+        let mut stopped_at = None;
+        let mut last = 0;
+        let outcome = self.database.scan(block, scratch, |id: u32, _: u64, end: u64, _: u32| {
+            let end = end as usize;
+            if found.len() + hit.len() >= room && end > last {
+                stopped_at = Some(last);
+                return Matching::Terminate;
+            }
+            last = end;
+            if base + end > done {
+                note(runs, hit, found, id as usize, base + end);
+            }
+            Matching::Continue
+        });
+        for pattern in hit.drain(..) {
+            let (first_end, last_end) = std::mem::take(&mut runs[pattern]);
+            found.push(Candidate { pattern, first_end, last_end });
+        }
+        match (outcome, stopped_at) {
+            (_, Some(end)) => Ok(end),
+            (Ok(()), None) => Ok(block.len()),
+            (Err(error), None) => Err(EngineError::Scan(error.to_string())),
+        }
+    }
+}
+
+/// Adds an end to the pattern's run, or closes the run and opens another.
+fn note(runs: &mut [(usize, usize)], hit: &mut Vec<usize>, found: &mut Vec<Candidate>, pattern: usize, end: usize) {
+    let Some(run) = runs.get_mut(pattern) else { return };
+    if run.1 == 0 {
+        hit.push(pattern);
+        *run = (end, end);
+    } else if end <= run.1 + 1 {
+        run.1 = run.1.max(end);
+    } else {
+        found.push(Candidate { pattern, first_end: run.0, last_end: run.1 });
+        *run = (end, end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine(patterns: &[&str]) -> Engine {
+        let patterns: Vec<Pattern> = patterns.iter().map(|source| Pattern::new("test.rule", source).unwrap()).collect();
+        Engine::compile(&patterns).unwrap()
+    }
+
+    fn candidates(engine: &Engine, bytes: &[u8]) -> Vec<Candidate> {
+        let mut session = engine.session().unwrap();
+        let mut found = Vec::new();
+        engine.scan(&mut session, bytes, &mut found).unwrap();
+        engine.give_back(session);
+        found
+    }
+
+    #[test]
+    fn consecutive_ends_are_one_candidate() {
+        let engine = engine(&["key_[a-z]{4,20}", "nothing"]);
+        let found = candidates(&engine, b".. key_abcdefgh .. key_abcd");
+        assert_eq!(
+            found,
+            [
+                Candidate { pattern: 0, first_end: 11, last_end: 15 },
+                Candidate { pattern: 0, first_end: 27, last_end: 27 },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_flood_of_candidates_is_scanned_in_parts_and_nothing_is_lost() {
+        let engine = engine(&["ab", "b"]);
+        let bytes = b"ab-".repeat(CANDIDATES_AT_ONCE);
+        let found = candidates(&engine, &bytes);
+        for pattern in 0..2 {
+            let mut ends: Vec<usize> =
+                found.iter().filter(|c| c.pattern == pattern).map(|c| c.last_end).collect();
+            ends.sort_unstable();
+            assert!(ends.iter().copied().eq((0..CANDIDATES_AT_ONCE).map(|i| i * 3 + 2)), "pattern {pattern}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Findings: what was confirmed, where, and, once layers are joined into an image, with what lifetime.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::digest::Digest;
+use crate::path::ImagePath;
+use crate::rule::{Confidence, Severity};
+use crate::secret::Secret;
+
+/// What reports say of a rule, shared by all its findings.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RuleInfo {
+    /// The rule's id.
+    pub id: String,
+    /// A few words.
+    pub title: String,
+    /// How bad a finding is.
+    pub severity: Severity,
+    /// How sure a finding is.
+    pub confidence: Confidence,
+    /// What it is.
+    pub what: String,
+    /// What a thief can do with it.
+    pub risk: String,
+    /// What to do.
+    pub fix: String,
+}
+
+/// Where in an executable file an offset lies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BinaryPlace {
+    /// `elf`, `pe` or `mach-o`.
+    pub format: &'static str,
+    /// The section, where one holds the offset.
+    pub section: Option<String>,
+    /// The nearest symbol at or before the offset.
+    pub symbol: Option<String>,
+    /// Whether the file is a module for Node.js.
+    pub node_addon: bool,
+}
+
+/// The package that a file belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Package {
+    /// `npm`, `deb` or `apk`.
+    pub ecosystem: &'static str,
+    /// The package's name.
+    pub name: String,
+    /// The package's version, where its record names one.
+    pub version: Option<String>,
+}
+
+/// Where in a file something was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: ImagePath,
+    /// Offset in bytes from the start of the file (or of the innermost archive member).
+    pub offset: u64,
+    /// Line, from 1, in text.
+    pub line: Option<u64>,
+    /// Column in bytes, from 1, in text.
+    pub column: Option<u64>,
+    /// Section and symbol, in an executable file.
+    pub binary: Option<BinaryPlace>,
+}
+
+/// What was found in the files of one layer, without knowing of any other layer.
+#[derive(Clone, Debug)]
+pub struct LayerFinding {
+    /// What was looked for.
+    pub rule: Arc<RuleInfo>,
+    /// Where it is.
+    pub place: Place,
+    /// Which entry of the layer it is in, as the number of entries before that one.
+    pub entry: u32,
+    /// What a later entry of the same layer did to it.
+    pub superseded: Option<State>,
+    /// The secret itself.
+    pub secret: Secret,
+    /// Anything a reader should know beyond the rule: a cipher, an issuer, an expiry.
+    pub note: Option<String>,
+}
+
+/// Whether what a finding shows is still in the final image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It is in the final image.
+    Present,
+    /// A later layer, or a later entry of the same layer, put something else in its place.
+    Overwritten,
+    /// A later layer removed it; its layer can still be pulled.
+    Deleted,
+}
+
+impl State {
+    /// The state as it is written in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Present => "present",
+            State::Overwritten => "overwritten",
+            State::Deleted => "deleted",
+        }
+    }
+}
+
+/// A layer as findings name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LayerRef {
+    /// Its place in the image, from 0 at the base.
+    pub index: usize,
+    /// The digest of its blob.
+    pub digest: Option<Digest>,
+    /// The digest of its uncompressed bytes.
+    pub diff_id: Option<Digest>,
+    /// The history instruction that made it, secrets masked.
+    pub created_by: Option<String>,
+}
+
+/// Where a finding of an image is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// In a file of a layer.
+    File {
+        /// Where in the file.
+        place: Place,
+        /// The layer that brought it.
+        layer: LayerRef,
+        /// Whether it is still there.
+        state: State,
+        /// The layer that overwrote or deleted it.
+        ended_by: Option<LayerRef>,
+        /// The package that the file belongs to.
+        package: Option<Package>,
+    },
+    /// In the image's configuration, such as `Env[1]` or `ExposedPorts.9229/tcp`.
+    Config(String),
+    /// In how several findings come together.
+    Image,
+}
+
+/// A finding of an image.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The same finding in the same image has the same id, however it is packed: 16 hexadecimal digits.
+    pub id: String,
+    /// What was looked for.
+    pub rule: Arc<RuleInfo>,
+    /// Where it is.
+    pub location: Location,
+    /// The secret, where the finding is one.
+    pub secret: Option<Secret>,
+    /// The secret's keyed fingerprint.
+    pub fingerprint: Option<String>,
+    /// Anything a reader should know beyond the rule.
+    pub note: Option<String>,
+    /// The ids of the findings that this one is made of.
+    pub related: Vec<String>,
+}
+
+impl Finding {
+    /// Whether the finding is in the image that a container would see, in its files or its configuration.
+    pub fn is_present(&self) -> bool {
+        !matches!(self.location, Location::File { state: State::Overwritten | State::Deleted, .. })
+    }
+}

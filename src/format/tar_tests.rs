@@ -1,0 +1,129 @@
+//! Tests of the tar framing: entries written by the `tar` crate and by hand come out as they went in.
+
+use super::*;
+
+/// Reads a whole archive the way a caller does.
+fn entries(archive: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, TarError> {
+    let mut parser = Parser::new(1 << 20);
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(block) = archive.get(at..at + BLOCK) {
+        at += BLOCK;
+        match parser.block(block.try_into().unwrap())? {
+            None => {}
+            Some(Event::End) => break,
+            Some(Event::Entry(entry)) => {
+                let stored = entry.stored as usize;
+                let data = archive[at..at + stored].to_vec();
+                at += entry.padded() as usize;
+                found.push((entry, data));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn header(path: &str, kind: tar::EntryType, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_path(path).unwrap();
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_cksum();
+    header
+}
+
+fn padded(data: &[u8]) -> Vec<u8> {
+    let mut out = data.to_vec();
+    out.resize(data.len().div_ceil(BLOCK) * BLOCK, 0);
+    out
+}
+
+fn pax(records: &[(&str, &str)]) -> Vec<u8> {
+    let mut data = Vec::new();
+    for (key, value) in records {
+        let rest = key.len() + value.len() + 3;
+        let length = (1..5).map(|digits| rest + digits).find(|n| n.to_string().len() + rest == *n).unwrap();
+        data.extend(format!("{length} {key}={value}\n").into_bytes());
+    }
+    [header("PaxHeaders/x", tar::EntryType::XHeader, data.len() as u64).as_bytes().to_vec(), padded(&data)].concat()
+}
+
+#[test]
+fn long_names_links_and_kinds() {
+    let mut builder = tar::Builder::new(Vec::new());
+    let long = format!("{}/file", "directory".repeat(30));
+    let mut file = tar::Header::new_gnu();
+    file.set_size(5);
+    file.set_mode(0o4755);
+    builder.append_data(&mut file, &long, &b"hello"[..]).unwrap();
+    let mut link = tar::Header::new_gnu();
+    link.set_entry_type(tar::EntryType::Link);
+    link.set_size(0);
+    builder.append_link(&mut link, "other", &long).unwrap();
+    let read = entries(&builder.into_inner().unwrap()).unwrap();
+    assert_eq!(read[0].0.path, long.as_bytes());
+    assert_eq!((read[0].0.kind, read[0].0.mode, &read[0].1[..]), (Kind::File, 0o4755, &b"hello"[..]));
+    assert_eq!((read[1].0.kind, &read[1].0.link[..]), (Kind::HardLink, long.as_bytes()));
+}
+
+#[test]
+fn pax_records_win_over_the_header_and_do_not_leak_to_the_next_entry() {
+    let archive = [
+        pax(&[("path", "real/name"), ("size", "700")]),
+        header("short", tar::EntryType::Regular, 0).as_bytes().to_vec(),
+        padded(&[7; 700]),
+        header("next", tar::EntryType::Regular, 3).as_bytes().to_vec(),
+        padded(b"abc"),
+    ]
+    .concat();
+    let read = entries(&archive).unwrap();
+    assert_eq!((&read[0].0.path[..], read[0].1.len()), (&b"real/name"[..], 700));
+    assert_eq!((&read[1].0.path[..], &read[1].1[..]), (&b"next"[..], &b"abc"[..]));
+}
+
+#[test]
+fn sparse_files_of_all_three_forms() {
+    let map = padded(b"2\n0\n3\n100\n4\n");
+    let newest = [
+        pax(&[("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.name", "s")]),
+        header("GNUSparseFile.0/s", tar::EntryType::Regular, 512 + 7).as_bytes().to_vec(),
+        map,
+        padded(b"abcdefg"),
+    ]
+    .concat();
+    let older = [
+        pax(&[("GNU.sparse.map", "0,3,100,4"), ("GNU.sparse.name", "s")]),
+        header("GNUSparseFile.0/s", tar::EntryType::Regular, 7).as_bytes().to_vec(),
+        padded(b"abcdefg"),
+    ]
+    .concat();
+    let mut oldest = header("s", tar::EntryType::GNUSparse, 7);
+    let sparse = &mut oldest.as_gnu_mut().unwrap().sparse;
+    (sparse[0].set_offset(0), sparse[0].set_length(3));
+    (sparse[1].set_offset(100), sparse[1].set_length(4));
+    oldest.set_cksum();
+    let oldest = [oldest.as_bytes().to_vec(), padded(b"abcdefg")].concat();
+    for archive in [newest, older, oldest] {
+        let read = entries(&archive).unwrap();
+        let (entry, data) = &read[0];
+        assert_eq!((&entry.path[..], &data[..]), (&b"s"[..], &b"abcdefg"[..]));
+        assert_eq!(entry.sparse, Some(vec![(0, 3), (100, 4)]));
+        assert_eq!((entry.file_offset(2), entry.file_offset(3), entry.file_offset(6)), (2, 100, 103));
+    }
+}
+
+#[test]
+fn two_zero_blocks_end_the_archive() {
+    let archive = [padded(&[]), vec![0; 1024], vec![0xff; 1024]].concat();
+    assert_eq!(entries(&archive).unwrap(), vec![]);
+}
+
+#[test]
+fn damaged_headers_are_errors() {
+    let mut block = *header("a", tar::EntryType::Regular, 0).as_bytes();
+    block[0] = b'b';
+    assert_eq!(Parser::new(1024).block(&block), Err(TarError::Checksum));
+    let long = header("a", tar::EntryType::GNULongName, 1 << 40);
+    assert_eq!(Parser::new(1024).block(long.as_bytes()), Err(TarError::ExtensionTooLarge(1 << 40)));
+}

@@ -1,0 +1,135 @@
+//! Paths inside images: the one spelling of a path, and the short key that stands for it in a set.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
+
+/// A path as it is in the image: no leading `/` or `./`, no `.`, `..` or empty components, any bytes otherwise.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct ImagePath(Box<[u8]>);
+
+impl ImagePath {
+    /// The path that a name in an archive means: `..` never leads out of the root, as an extractor would have it.
+    pub fn normalize(name: &[u8]) -> ImagePath {
+        let mut parts: Vec<&[u8]> = Vec::new();
+        for part in name.split(|&byte| byte == b'/') {
+            match part {
+                b"" | b"." => {}
+                b".." => drop(parts.pop()),
+                _ => parts.push(part),
+            }
+        }
+        ImagePath(parts.join(&b'/').into())
+    }
+
+    /// The bytes of the path.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether this is the root itself.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The last component; empty for the root.
+    pub fn name(&self) -> &[u8] {
+        match memchr::memrchr(b'/', &self.0) {
+            Some(slash) => &self.0[slash + 1..],
+            None => &self.0,
+        }
+    }
+
+    /// The path without its last component; `None` for the root.
+    pub fn parent(&self) -> Option<ImagePath> {
+        if self.is_root() {
+            return None;
+        }
+        let end = memchr::memrchr(b'/', &self.0).unwrap_or(0);
+        Some(ImagePath(self.0[..end].into()))
+    }
+
+    /// The parent, its parent and so on up to the root, which is the last.
+    pub fn ancestors(&self) -> impl Iterator<Item = ImagePath> + use<> {
+        std::iter::successors(self.parent(), ImagePath::parent)
+    }
+
+    /// This path with `name` behind it.
+    pub fn join(&self, name: &[u8]) -> ImagePath {
+        ImagePath::normalize(&[&self.0[..], b"/", name].concat())
+    }
+
+    /// The key that stands for this path in a set.
+    pub fn key(&self) -> PathKey {
+        let hash = Sha256::digest(&self.0);
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash[..16]);
+        PathKey(key)
+    }
+}
+
+impl fmt::Display for ImagePath {
+    /// UTF-8 as it is, other and control bytes as `\xNN`: two different paths never print the same.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                match c {
+                    '\\' => f.write_str("\\\\")?,
+                    c if c.is_control() => write!(f, "\\x{:02x}", u32::from(c))?,
+                    c => write!(f, "{c}")?,
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ImagePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl Serialize for ImagePath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The first 128 bits of a path's SHA-256: short enough to keep for every file of an image, long enough that nobody
+/// can make two paths that share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PathKey([u8; 16]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_spelling() {
+        for name in ["a/b", "./a/b", "/a/b", "a//b/", "../a/b", "a/../../a/./b"] {
+            assert_eq!(ImagePath::normalize(name.as_bytes()).to_string(), "a/b", "{name}");
+        }
+        assert!(ImagePath::normalize(b"./").is_root());
+    }
+
+    #[test]
+    fn ancestors_end_at_the_root() {
+        let path = ImagePath::normalize(b"a/b/c");
+        let up: Vec<String> = path.ancestors().map(|p| p.to_string()).collect();
+        assert_eq!(up, ["a/b", "a", ""]);
+        assert_eq!(path.name(), b"c");
+        assert_eq!(path.parent().unwrap().join(b"d").to_string(), "a/b/d");
+    }
+
+    #[test]
+    fn different_bytes_print_differently() {
+        let bad = ImagePath::normalize(b"a\xff\n");
+        assert_eq!(bad.to_string(), "a\\xff\\x0a");
+        assert_ne!(bad.to_string(), ImagePath::normalize(b"a\\xff\\x0a").to_string());
+    }
+}

@@ -1,0 +1,245 @@
+//! JSON, schema 1: the contract that other programs build on. It changes only by addition.
+
+use serde::Serialize;
+
+use crate::digest::Digest;
+use crate::finding::{BinaryPlace, Finding, LayerRef, Location, Package};
+use crate::image_report::{ImageGap, ImageReport, LayerLine};
+use crate::policy::{Policy, Verdict};
+
+/// The version of the schema.
+pub const SCHEMA: u32 = 1;
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Adds the raw values of secrets.
+    pub show_secrets: bool,
+    /// Leaves the tool's version and the duration out, for comparisons.
+    pub reproducible: bool,
+}
+
+/// The document for `reports`: one object for one image, a list of them in `reports` for several.
+///
+/// # Errors
+/// Never for a report that a scan made; the error is that of the serializer.
+pub fn render(reports: &[ImageReport], policy: &Policy, options: Options) -> serde_json::Result<String> {
+    let documents: Vec<Report<'_>> = reports.iter().map(|report| Report::new(report, policy, options)).collect();
+    match &documents[..] {
+        [one] => serde_json::to_string_pretty(one),
+        many => serde_json::to_string_pretty(&Many { schema: SCHEMA, reports: many }),
+    }
+}
+
+#[derive(Serialize)]
+struct Many<'r> {
+    schema: u32,
+    reports: &'r [Report<'r>],
+}
+
+#[derive(Serialize)]
+struct Report<'r> {
+    schema: u32,
+    tool: Tool<'r>,
+    target: &'r str,
+    image: Image<'r>,
+    layers: Vec<Layer<'r>>,
+    findings: Vec<FindingLine<'r>>,
+    gaps: Vec<GapLine<'r>>,
+    verdict: Verdict,
+    stats: Stats,
+}
+
+#[derive(Serialize)]
+struct Tool<'r> {
+    name: &'static str,
+    version: &'static str,
+    ruleset: &'r str,
+    engine: String,
+}
+
+#[derive(Serialize)]
+struct Image<'r> {
+    reference: &'r Option<String>,
+    manifest_digest: &'r Option<Digest>,
+    config_digest: &'r Option<Digest>,
+    platform: &'r Option<String>,
+}
+
+#[derive(Serialize)]
+struct Layer<'r> {
+    index: usize,
+    digest: &'r Option<Digest>,
+    diff_id: &'r Option<Digest>,
+    media_type: &'r Option<String>,
+    created_by: &'r Option<String>,
+    files: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct FindingLine<'r> {
+    id: &'r str,
+    rule: &'r str,
+    title: &'r str,
+    severity: &'static str,
+    confidence: &'static str,
+    path: Option<String>,
+    inside: [&'static str; 0],
+    views: [&'static str; 0],
+    offset: Option<u64>,
+    line: Option<u64>,
+    column: Option<u64>,
+    config: Option<&'r str>,
+    layer: Option<&'r LayerRef>,
+    state: &'static str,
+    ended_by: Option<&'r LayerRef>,
+    secret: Option<SecretLine>,
+    package: Option<&'r Package>,
+    binary: Option<&'r BinaryPlace>,
+    note: Option<&'r str>,
+    related: &'r [String],
+}
+
+#[derive(Serialize)]
+struct SecretLine {
+    masked: String,
+    fingerprint: String,
+    length: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_base64: Option<String>,
+}
+
+#[derive(Serialize)]
+struct GapLine<'r> {
+    reason: &'static str,
+    path: Option<&'r str>,
+    layer: Option<usize>,
+    bytes: Option<u64>,
+    detail: &'r str,
+}
+
+#[derive(Serialize)]
+struct Stats {
+    layers: usize,
+    files: u64,
+    bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
+}
+
+impl<'r> Report<'r> {
+    fn new(report: &'r ImageReport, policy: &Policy, options: Options) -> Report<'r> {
+        Report {
+            schema: SCHEMA,
+            tool: Tool {
+                name: env!("CARGO_PKG_NAME"),
+                version: if options.reproducible { "" } else { env!("CARGO_PKG_VERSION") },
+                ruleset: &report.ruleset,
+                engine: if options.reproducible { String::new() } else { crate::engine::version() },
+            },
+            target: &report.target,
+            image: Image {
+                reference: &report.reference,
+                manifest_digest: &report.manifest_digest,
+                config_digest: &report.config_digest,
+                platform: &report.platform,
+            },
+            layers: report.layers.iter().map(Layer::new).collect(),
+            findings: report.findings.iter().map(|finding| FindingLine::new(finding, options)).collect(),
+            gaps: report.gaps.iter().map(GapLine::new).collect(),
+            verdict: policy.verdict(report),
+            stats: Stats {
+                layers: report.layers.len(),
+                files: report.files(),
+                bytes: report.bytes(),
+                seconds: (!options.reproducible).then(|| (report.seconds * 1000.0).round() / 1000.0),
+            },
+        }
+    }
+}
+
+impl<'r> Layer<'r> {
+    fn new(line: &'r LayerLine) -> Layer<'r> {
+        Layer {
+            index: line.index,
+            digest: &line.digest,
+            diff_id: &line.diff_id,
+            media_type: &line.media_type,
+            created_by: &line.created_by,
+            files: line.files,
+            bytes: line.bytes,
+        }
+    }
+}
+
+impl<'r> GapLine<'r> {
+    fn new(gap: &'r ImageGap) -> GapLine<'r> {
+        GapLine {
+            reason: gap.gap.reason.name(),
+            path: gap.gap.path.as_deref(),
+            layer: gap.layer,
+            bytes: gap.gap.bytes,
+            detail: &gap.gap.detail,
+        }
+    }
+}
+
+impl<'r> FindingLine<'r> {
+    fn new(finding: &'r Finding, options: Options) -> FindingLine<'r> {
+        let line = FindingLine {
+            id: &finding.id,
+            rule: &finding.rule.id,
+            title: &finding.rule.title,
+            severity: finding.rule.severity.name(),
+            confidence: finding.rule.confidence.name(),
+            path: None,
+            inside: [],
+            views: [],
+            offset: None,
+            line: None,
+            column: None,
+            config: None,
+            layer: None,
+            state: "present",
+            ended_by: None,
+            secret: secret(finding, options),
+            package: None,
+            binary: None,
+            note: finding.note.as_deref(),
+            related: &finding.related,
+        };
+        match &finding.location {
+            Location::Image => line,
+            Location::Config(field) => FindingLine { config: Some(field), ..line },
+            Location::File { place, layer, state, ended_by, package } => FindingLine {
+                path: Some(place.path.to_string()),
+                offset: Some(place.offset),
+                line: place.line,
+                column: place.column,
+                layer: Some(layer),
+                state: state.name(),
+                ended_by: ended_by.as_ref(),
+                package: package.as_ref(),
+                binary: place.binary.as_ref(),
+                ..line
+            },
+        }
+    }
+}
+
+fn secret(finding: &Finding, options: Options) -> Option<SecretLine> {
+    use base64::Engine as _;
+    let secret = finding.secret.as_ref()?;
+    let text = std::str::from_utf8(secret.reveal()).ok().map(str::to_string);
+    let binary = text.is_none().then(|| base64::engine::general_purpose::STANDARD.encode(secret.reveal()));
+    Some(SecretLine {
+        masked: secret.masked(),
+        fingerprint: finding.fingerprint.clone().unwrap_or_default(),
+        length: secret.len(),
+        value: text.filter(|_| options.show_secrets),
+        value_base64: binary.filter(|_| options.show_secrets),
+    })
+}

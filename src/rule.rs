@@ -1,0 +1,328 @@
+//! What the signature files say: the shape of `signatures/**/*.toml`, its terms, and nothing of how it is matched.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::finding::RuleInfo;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing, nothing to do.
+    Info,
+    /// Hygiene.
+    Low,
+    /// Helps an attacker who is already inside, or may be a secret.
+    Medium,
+    /// Opens a service or an account.
+    High,
+    /// Opens a production account, a fleet or a signing identity to anyone who pulls the image.
+    Critical,
+}
+
+impl Severity {
+    /// All severities, worst first.
+    pub const ALL: [Severity; 5] =
+        [Severity::Critical, Severity::High, Severity::Medium, Severity::Low, Severity::Info];
+
+    /// The name as it is written in files and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Severity::Info => "info",
+            Severity::Low => "low",
+            Severity::Medium => "medium",
+            Severity::High => "high",
+            Severity::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Severity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Severity::ALL
+            .into_iter()
+            .find(|severity| severity.name() == text)
+            .ok_or_else(|| format!("`{text}` is no severity: expected critical, high, medium, low or info"))
+    }
+}
+
+/// How sure a finding is to be what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    /// The shape alone, or a name beside a value.
+    Low,
+    /// A shape that few other things have.
+    Medium,
+    /// A checksum, a parsed structure or a prefix that nothing else has.
+    High,
+}
+
+impl Confidence {
+    /// The name as it is written in files and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Confidence::Low => "low",
+            Confidence::Medium => "medium",
+            Confidence::High => "high",
+        }
+    }
+}
+
+/// One signature: what to look for and what to tell the person who has it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signature {
+    /// `provider.token`, never reused.
+    pub id: String,
+    /// A few words, sentence case.
+    pub title: String,
+    /// How bad a confirmed finding is.
+    pub severity: Severity,
+    /// How sure a confirmed finding is.
+    #[serde(default = "medium")]
+    pub confidence: Confidence,
+    /// A regular expression over bytes, in the syntax of the `regex` crate without Unicode, of bounded length.
+    /// The group `secret` is the secret; without it the whole match is.
+    pub pattern: String,
+    /// Literals of which every match contains at least one, in lower case where the pattern ignores case.
+    pub keywords: Vec<String>,
+    /// What it is.
+    pub what: String,
+    /// What a thief can do with it.
+    pub risk: String,
+    /// Revoke, rotate, rebuild.
+    pub fix: String,
+    /// Where the format is documented.
+    pub references: Vec<String>,
+    /// What has to hold beyond the pattern.
+    #[serde(default)]
+    pub confirm: Confirm,
+    /// Inputs that must be found.
+    #[serde(default, rename = "example")]
+    pub examples: Vec<Example>,
+    /// Inputs that must not be found.
+    #[serde(default, rename = "counterexample")]
+    pub counterexamples: Vec<Counterexample>,
+}
+
+/// What has to hold for a candidate beyond its pattern.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Confirm {
+    /// Least Shannon entropy of the secret, in bits a byte.
+    #[serde(alias = "min_entropy")]
+    pub min_entropy: Option<f64>,
+    /// Least number of character classes (lower, upper, digit, other) in the secret.
+    #[serde(alias = "min_classes")]
+    pub min_classes: Option<u8>,
+    /// A checksum inside the secret, by its name in `confirm::checksum`.
+    pub checksum: Option<String>,
+    /// A parser that takes the place of the pattern's end, by its name in `confirm`.
+    pub parser: Option<String>,
+    /// Expressions that the secret must not match.
+    #[serde(default)]
+    pub reject: Vec<String>,
+    /// Whether values that look like placeholders (`changeme`, `${TOKEN}`, `xxxx`) are findings nevertheless.
+    #[serde(default, alias = "keep_placeholders")]
+    pub keep_placeholders: bool,
+}
+
+/// An input that a signature must find.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Example {
+    /// The text as it would stand in a file.
+    #[serde(default)]
+    pub input: String,
+    /// The bytes in hexadecimal digits, where they are no text.
+    #[serde(default)]
+    pub hex: Option<String>,
+    /// The secret that must come out, where it is not the whole match.
+    #[serde(default)]
+    pub secret: Option<String>,
+}
+
+/// An input that a signature must not find.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counterexample {
+    /// The text as it would stand in a file.
+    #[serde(default)]
+    pub input: String,
+    /// The bytes in hexadecimal digits, where they are no text.
+    #[serde(default)]
+    pub hex: Option<String>,
+    /// Why it is none.
+    pub why: String,
+}
+
+fn medium() -> Confidence {
+    Confidence::Medium
+}
+
+impl Signature {
+    /// What reports say of this rule.
+    pub fn info(&self) -> Arc<RuleInfo> {
+        info(&self.id, &self.title, self.severity, self.confidence, [&self.what, &self.risk, &self.fix])
+    }
+}
+
+/// A port that an image should not expose, or that says what it serves.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortRule {
+    /// `config.port.<service>`.
+    pub id: String,
+    /// A few words.
+    pub title: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The port numbers.
+    pub ports: Vec<u16>,
+    /// `tcp` or `udp`; both where it is not named.
+    #[serde(default)]
+    pub protocol: Option<String>,
+    /// What kind of port it is, for chains: `debug`, `tls` or `admin`.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// What it is.
+    pub what: String,
+    /// What can be done through it.
+    pub risk: String,
+    /// What to do.
+    pub fix: String,
+    /// Where it is documented.
+    #[serde(default)]
+    pub references: Vec<String>,
+}
+
+impl PortRule {
+    /// What reports say of this rule.
+    pub fn info(&self) -> Arc<RuleInfo> {
+        info(&self.id, &self.title, self.severity, Confidence::High, [&self.what, &self.risk, &self.fix])
+    }
+}
+
+/// A part of an image's configuration that checks look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+pub enum ConfigField {
+    /// Environment variables, `NAME=value`.
+    Env,
+    /// Labels, `name=value`.
+    Labels,
+    /// The default arguments.
+    Cmd,
+    /// The entry point.
+    Entrypoint,
+    /// The health check's command.
+    Healthcheck,
+    /// Triggers for images built on this one.
+    OnBuild,
+    /// The instructions that made the image.
+    History,
+    /// The user that the container runs as.
+    User,
+    /// The working directory.
+    WorkingDir,
+    /// Declared volumes.
+    Volumes,
+}
+
+/// Something to look for in an image's configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigCheck {
+    /// `config.<topic>.<what>`.
+    pub id: String,
+    /// A few words.
+    pub title: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// How sure a finding is.
+    #[serde(default = "medium")]
+    pub confidence: Confidence,
+    /// The fields that `pattern` is matched against.
+    #[serde(default)]
+    pub fields: Vec<ConfigField>,
+    /// An expression over one string of a field; its group `secret`, if any, is a secret.
+    #[serde(default)]
+    pub pattern: Option<String>,
+    /// A check that is code, by its name in `assemble::config`, in place of `fields` and `pattern`.
+    #[serde(default)]
+    pub built_in: Option<String>,
+    /// What kind of finding it is, for chains: `debug`.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// What it is.
+    pub what: String,
+    /// What can be done with it.
+    pub risk: String,
+    /// What to do.
+    pub fix: String,
+    /// Where it is documented; the ids of other catalogues.
+    #[serde(default)]
+    pub references: Vec<String>,
+    /// Strings that must be found.
+    #[serde(default, rename = "example")]
+    pub examples: Vec<Example>,
+    /// Strings that must not be found.
+    #[serde(default, rename = "counterexample")]
+    pub counterexamples: Vec<Counterexample>,
+}
+
+impl ConfigCheck {
+    /// What reports say of this rule.
+    pub fn info(&self) -> Arc<RuleInfo> {
+        info(&self.id, &self.title, self.severity, self.confidence, [&self.what, &self.risk, &self.fix])
+    }
+}
+
+/// Findings that are worse together than each is alone.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainRule {
+    /// `chain.<what>`.
+    pub id: String,
+    /// A few words.
+    pub title: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Rules of which one must have a finding that is present, by id or by a prefix that ends in `.`.
+    pub key: Vec<String>,
+    /// Roles of ports or checks of which one must have a finding.
+    pub exposure: Vec<String>,
+    /// What it is.
+    pub what: String,
+    /// What can be done with it.
+    pub risk: String,
+    /// What to do.
+    pub fix: String,
+    /// Where it is documented.
+    #[serde(default)]
+    pub references: Vec<String>,
+}
+
+impl ChainRule {
+    /// What reports say of this rule.
+    pub fn info(&self) -> Arc<RuleInfo> {
+        info(&self.id, &self.title, self.severity, Confidence::High, [&self.what, &self.risk, &self.fix])
+    }
+}
+
+fn info(id: &str, title: &str, severity: Severity, confidence: Confidence, texts: [&String; 3]) -> Arc<RuleInfo> {
+    let [what, risk, fix] = texts.map(|text| text.trim().to_string());
+    Arc::new(RuleInfo { id: id.into(), title: title.into(), severity, confidence, what, risk, fix })
+}

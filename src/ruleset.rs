@@ -1,0 +1,192 @@
+//! The set of rules that a scan uses: built in, or loaded from files, checked before the first byte is read.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::digest::{Digest, Hasher};
+use crate::finding::RuleInfo;
+use crate::rule::{ChainRule, ConfigCheck, PortRule, Signature};
+
+/// The signature files of this build, as names below `signatures/` and their text.
+const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/signatures.rs"));
+
+/// The rules of a scan.
+#[derive(Clone, Debug, Default)]
+pub struct Ruleset {
+    /// What to look for in bytes.
+    pub signatures: Vec<Signature>,
+    /// Ports that should not be exposed.
+    pub ports: Vec<PortRule>,
+    /// What to look for in the image's configuration.
+    pub checks: Vec<ConfigCheck>,
+    /// Findings that are worse together.
+    pub chains: Vec<ChainRule>,
+    digest: Option<Digest>,
+}
+
+/// Why rules cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RulesError {
+    /// A file that cannot be read.
+    #[error("{path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// A file that is no signature file.
+    #[error("{file}: {error}")]
+    Parse {
+        /// The file.
+        file: String,
+        /// What is wrong, with line and column.
+        error: toml::de::Error,
+    },
+    /// Two rules with one id.
+    #[error("{file}: the id `{id}` is taken by {other}")]
+    Duplicate {
+        /// The file of the second rule.
+        file: String,
+        /// The id.
+        id: String,
+        /// The file of the first rule.
+        other: String,
+    },
+    /// An id that is not of the form `provider.token`.
+    #[error("{file}: `{id}` is no id: expected lower-case words joined by `-`, and at least one `.`")]
+    Id {
+        /// The file.
+        file: String,
+        /// The id.
+        id: String,
+    },
+    /// A rule without a text that reports need.
+    #[error("{file}: {id} has no `{field}`")]
+    Missing {
+        /// The file.
+        file: String,
+        /// The rule's id.
+        id: String,
+        /// The empty field.
+        field: &'static str,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    signature: Vec<Signature>,
+    #[serde(default)]
+    port: Vec<PortRule>,
+    #[serde(default)]
+    check: Vec<ConfigCheck>,
+    #[serde(default)]
+    chain: Vec<ChainRule>,
+}
+
+impl Ruleset {
+    /// The rules that come with this build.
+    ///
+    /// # Errors
+    /// Never in a build that passed its tests.
+    pub fn built_in() -> Result<Ruleset, RulesError> {
+        Ruleset::from_files(BUILT_IN.iter().map(|(name, text)| (name.to_string(), text.to_string())))
+    }
+
+    /// The rules that come with this build and those in `paths`: files, or directories of `*.toml` files.
+    ///
+    /// # Errors
+    /// For what cannot be read, is no signature file, or uses an id a second time.
+    pub fn with_files(paths: &[PathBuf]) -> Result<Ruleset, RulesError> {
+        let mut files: Vec<(String, String)> =
+            BUILT_IN.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+        for path in paths {
+            for file in toml_files(path)? {
+                let text =
+                    std::fs::read_to_string(&file).map_err(|error| RulesError::Read { path: file.clone(), error })?;
+                files.push((file.display().to_string(), text));
+            }
+        }
+        Ruleset::from_files(files)
+    }
+
+    /// The rules in `files`, given as names and texts.
+    ///
+    /// # Errors
+    /// As for [`Ruleset::with_files`].
+    pub fn from_files(files: impl IntoIterator<Item = (String, String)>) -> Result<Ruleset, RulesError> {
+        let mut rules = Ruleset::default();
+        let mut ids: HashMap<String, String> = HashMap::new();
+        let mut hasher = Hasher::new(crate::digest::Algorithm::Sha256);
+        for (name, text) in files {
+            let file: File =
+                toml::from_str(&text).map_err(|error| RulesError::Parse { file: name.clone(), error })?;
+            file.check(&name, &mut ids)?;
+            hasher.update(text.as_bytes());
+            rules.signatures.extend(file.signature);
+            rules.ports.extend(file.port);
+            rules.checks.extend(file.check);
+            rules.chains.extend(file.chain);
+        }
+        rules.digest = Some(hasher.finish());
+        Ok(rules)
+    }
+
+    /// What names this set of rules: the digest of the files it was read from.
+    pub fn digest(&self) -> String {
+        self.digest.as_ref().map_or_else(|| "none".into(), Digest::to_string)
+    }
+}
+
+impl File {
+    fn check(&self, file: &str, ids: &mut HashMap<String, String>) -> Result<(), RulesError> {
+        let infos = self.signature.iter().map(Signature::info);
+        let infos = infos.chain(self.port.iter().map(PortRule::info));
+        let infos = infos.chain(self.check.iter().map(ConfigCheck::info));
+        for info in infos.chain(self.chain.iter().map(ChainRule::info)) {
+            check_info(file, &info)?;
+            if let Some(other) = ids.insert(info.id.clone(), file.into()) {
+                return Err(RulesError::Duplicate { file: file.into(), id: info.id.clone(), other });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_info(file: &str, info: &Arc<RuleInfo>) -> Result<(), RulesError> {
+    let word = |word: &str| {
+        !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    if !info.id.contains('.') || !info.id.split('.').all(word) {
+        return Err(RulesError::Id { file: file.into(), id: info.id.clone() });
+    }
+    for (field, text) in [("title", &info.title), ("what", &info.what), ("risk", &info.risk), ("fix", &info.fix)] {
+        if text.trim().is_empty() {
+            return Err(RulesError::Missing { file: file.into(), id: info.id.clone(), field });
+        }
+    }
+    Ok(())
+}
+
+fn toml_files(path: &Path) -> Result<Vec<PathBuf>, RulesError> {
+    let failed = |error| RulesError::Read { path: path.into(), error };
+    if !std::fs::metadata(path).map_err(failed)?.is_dir() {
+        return Ok(vec![path.into()]);
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            files.extend(toml_files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,284 @@
+//! Scanning a target: the only file that knows every stage.
+//!
+//! ```text
+//! source → image → layers, in parallel, each once → assemble → reports
+//! ```
+
+mod file;
+mod layer;
+mod rules;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::assemble::Assembler;
+use crate::assemble::config::{CheckError, ConfigFinding, fields};
+use crate::blob::Blob;
+use crate::confirm::{ConfirmError, keep_best};
+use crate::digest::Algorithm;
+use crate::engine::EngineError;
+use crate::gap::{Gap, GapReason};
+use crate::image::manifest::{self, Image, ImageError, LayerSource};
+use crate::image::platform::Choice;
+use crate::image_report::{ImageGap, ImageReport};
+use crate::layer_report::LayerReport;
+use crate::limits::Limits;
+use crate::observe::Observer;
+use crate::ruleset::{RulesError, Ruleset};
+use crate::secret::FingerprintKey;
+use crate::source::{self, Fetched, ImageSource, ImageStream, Location, Opened, SourceError, Target};
+
+use self::layer::LayerScanner;
+use self::rules::Rules;
+
+/// Why a scan gave no report.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The rules cannot be used.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// A pattern cannot be used, or the engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A rule's conditions cannot be used.
+    #[error(transparent)]
+    Confirm(#[from] ConfirmError),
+    /// A configuration check cannot be used.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// The target holds no readable image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// No threads.
+    #[error("the threads of the scan cannot be started: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+impl From<SourceError> for ScanError {
+    fn from(error: SourceError) -> Self {
+        ScanError::Image(error.into())
+    }
+}
+
+/// How scans are made.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Threads; as many as there are cores for 0.
+    pub threads: usize,
+    /// Bounds on hostile input.
+    pub limits: Limits,
+    /// What secrets are fingerprinted with.
+    pub key: FingerprintKey,
+}
+
+/// Scans targets with one set of rules. Several may exist in one process, and one may scan from many threads.
+pub struct Scanner {
+    rules: Rules,
+    options: Options,
+    threads: rayon::ThreadPool,
+}
+
+/// What became of reading a layer.
+type Outcome = Result<Arc<LayerReport>, Gap>;
+
+/// What names a layer within a target: where its blob is.
+type Read = HashMap<Location, Outcome>;
+
+impl Scanner {
+    /// Compiles `ruleset` and starts the threads.
+    ///
+    /// # Errors
+    /// For rules that cannot be used.
+    pub fn new(ruleset: Ruleset, options: Options) -> Result<Scanner, ScanError> {
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build()?;
+        Ok(Scanner { rules: Rules::compile(ruleset)?, options, threads })
+    }
+
+    /// Scans the images of `target` that `choice` names.
+    ///
+    /// # Errors
+    /// When the target holds no readable image. What of an image cannot be read is a gap in its report.
+    pub fn scan(
+        &self,
+        target: &Target,
+        choice: &Choice,
+        observer: &dyn Observer,
+    ) -> Result<Vec<ImageReport>, ScanError> {
+        let started = Instant::now();
+        let mut reports = match source::open(target, &self.options.limits)? {
+            Opened::Source(source) => self.scan_source(&*source, choice, observer)?,
+            Opened::Stream(stream) => self.scan_stream(stream, choice, observer)?,
+        };
+        for report in &mut reports {
+            report.target.clone_from(&target.text);
+            report.ruleset.clone_from(&self.rules.digest);
+            report.seconds = started.elapsed().as_secs_f64();
+        }
+        Ok(reports)
+    }
+
+    fn scan_source(
+        &self,
+        source: &dyn ImageSource,
+        choice: &Choice,
+        observer: &dyn Observer,
+    ) -> Result<Vec<ImageReport>, ScanError> {
+        let images = manifest::images(source, choice, &self.options.limits)?;
+        let read = self.read_layers(source, &images, observer);
+        Ok(self.assemble(source, &images, &read))
+    }
+
+    /// Layers are scanned as they pass; which image they belong to is known at the end.
+    fn scan_stream(
+        &self,
+        stream: ImageStream<'_>,
+        choice: &Choice,
+        observer: &dyn Observer,
+    ) -> Result<Vec<ImageReport>, ScanError> {
+        let scanner = self.layer_scanner();
+        let mut read = Read::new();
+        let source = self.threads.install(|| {
+            stream.read(&mut |location, bytes| {
+                observer.planned(read.len() + 1, None);
+                let report = scanner.scan(Blob::Stream(bytes), Algorithm::Sha256, &|count| observer.read(count));
+                read.insert(location.clone(), Ok(Arc::new(report)));
+                observer.layer_done();
+            })
+        })?;
+        let images = manifest::images(&*source, choice, &self.options.limits)?;
+        read.extend(self.read_layers(&*source, &images, observer));
+        Ok(self.assemble(&*source, &images, &read))
+    }
+
+    fn layer_scanner(&self) -> LayerScanner<'_> {
+        LayerScanner::new(&self.rules, &self.options.limits, self.threads.current_num_threads())
+    }
+
+    /// Reads every layer of `images` that the source still has, each once, several at a time.
+    fn read_layers(&self, source: &dyn ImageSource, images: &[Image], observer: &dyn Observer) -> Read {
+        let mut unique: BTreeMap<&Location, &LayerSource> = BTreeMap::new();
+        for layer in images.iter().flat_map(|image| &image.layers) {
+            if let Some(location) = &layer.location {
+                unique.entry(location).or_insert(layer);
+            }
+        }
+        let mut queue: Vec<(&Location, &LayerSource)> = unique.into_iter().collect();
+        // The largest first: a large layer at the end would leave the other cores idle.
+        queue.sort_by_key(|(_, layer)| std::cmp::Reverse(layer.size));
+        let known = queue.iter().map(|(_, layer)| layer.size).sum::<Option<u64>>();
+        observer.planned(queue.len(), known);
+        let scanner = self.layer_scanner();
+        let next = AtomicUsize::new(0);
+        let read = Mutex::new(Read::new());
+        let work = || {
+            while let Some((location, layer)) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Some(outcome) = read_layer(&scanner, source, location, layer, observer) {
+                    read.lock().unwrap_or_else(PoisonError::into_inner).insert((*location).clone(), outcome);
+                }
+                observer.layer_done();
+            }
+        };
+        self.threads.scope(|scope| {
+            for _ in 0..self.threads.current_num_threads().min(queue.len()) {
+                scope.spawn(|_| work());
+            }
+        });
+        read.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn assemble(&self, source: &dyn ImageSource, images: &[Image], read: &Read) -> Vec<ImageReport> {
+        let assembler =
+            Assembler { checks: &self.rules.checks, chains: &self.rules.chains, key: &self.options.key };
+        let unreadable = source.gaps();
+        let one = |image: &Image| {
+            let mut reports = Vec::new();
+            let mut gaps: Vec<ImageGap> =
+                unreadable.iter().map(|gap| ImageGap { gap: gap.clone(), layer: None }).collect();
+            for (index, layer) in image.layers.iter().enumerate() {
+                match outcome(source, layer, read) {
+                    Ok(report) => reports.push(Some(report)),
+                    Err(gap) => {
+                        reports.push(None);
+                        gaps.push(ImageGap { gap, layer: Some(index) });
+                    }
+                }
+            }
+            let (secrets, failed) = self.scan_config(image);
+            gaps.extend(failed);
+            assembler.assemble(image, &reports, secrets, gaps)
+        };
+        images.iter().map(one).collect()
+    }
+
+    /// Secrets in the strings of the configuration.
+    fn scan_config(&self, image: &Image) -> (Vec<ConfigFinding>, Option<ImageGap>) {
+        let mut findings = Vec::new();
+        let failed = |error: EngineError| {
+            Some(ImageGap { gap: Gap::new(GapReason::Unreadable, error.to_string()).at("configuration"), layer: None })
+        };
+        let mut hands = match self.rules.hands() {
+            Ok(hands) => hands,
+            Err(error) => return (findings, failed(error)),
+        };
+        for field in fields(&image.config) {
+            let mut found = Vec::new();
+            let bytes = field.text.as_bytes();
+            if let Err(error) = hands.scan(bytes, &(0..bytes.len()), &mut found) {
+                return (findings, failed(error));
+            }
+            found.retain(|one| !one.whole_file);
+            keep_best(&self.rules.signatures, &mut found);
+            found.truncate(self.options.limits.findings_per_file);
+            findings.extend(found.into_iter().map(|one| ConfigFinding {
+                rule: Arc::clone(&self.rules.infos[one.rule]),
+                at: field.name.clone(),
+                secret: Some(one.secret),
+                note: one.note,
+                roles: Vec::new(),
+            }));
+        }
+        (findings, None)
+    }
+}
+
+/// Reads one layer; `None` where it passed by already.
+fn read_layer(
+    scanner: &LayerScanner<'_>,
+    source: &dyn ImageSource,
+    location: &Location,
+    layer: &LayerSource,
+    observer: &dyn Observer,
+) -> Option<Outcome> {
+    let algorithm = layer.digest.as_ref().map_or(Algorithm::Sha256, |digest| digest.algorithm());
+    match source.open(location) {
+        Ok(Fetched::Blob(blob)) => {
+            let report = scanner.scan(blob, algorithm, &|count| observer.read(count));
+            Some(Ok(Arc::new(report)))
+        }
+        Ok(Fetched::Passed(_)) => None,
+        Ok(Fetched::Missing) if !layer.urls.is_empty() => {
+            let detail = format!("the layer is held elsewhere: {}", layer.urls.join(", "));
+            Some(Err(Gap::new(GapReason::ForeignLayer, detail).at(&location.0)))
+        }
+        Ok(Fetched::Missing) => {
+            let gap = Gap::new(GapReason::MissingBlob, "the layer is not in the image").at(&location.0);
+            Some(Err(layer.size.map_or(gap.clone(), |size| gap.sized(size))))
+        }
+        Err(error) => Some(Err(Gap::new(GapReason::Unreadable, error.to_string()).at(&location.0))),
+    }
+}
+
+/// The report of a layer that was read, now or when it passed by.
+fn outcome(source: &dyn ImageSource, layer: &LayerSource, read: &Read) -> Outcome {
+    let missing = || Gap::new(GapReason::MissingBlob, "the layer was not read");
+    let location = layer.location.as_ref().ok_or_else(missing)?;
+    if let Some(outcome) = read.get(location) {
+        return outcome.clone();
+    }
+    match source.open(location) {
+        Ok(Fetched::Passed(name)) => read.get(&name).cloned().unwrap_or_else(|| Err(missing())),
+        _ => Err(missing()),
+    }
+}

@@ -1,0 +1,240 @@
+//! One file of a layer while its segments are scanned, on whichever threads, in whichever order.
+//!
+//! Whoever lets go of a file last concludes it: all segments are scanned then, and what was found can be sorted, placed
+//! in lines and sections, and reported.
+
+use std::collections::HashMap;
+use std::mem;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::rules::Rules;
+use crate::confirm::{Confirmed, cipher, keep_best};
+use crate::content::keep::Kept;
+use crate::content::{binary, text};
+use crate::finding::{BinaryPlace, LayerFinding, Place};
+use crate::format::tar::Entry;
+use crate::gap::{Gap, GapReason};
+use crate::layer::buffer::Bytes;
+use crate::layer::walk::Segment;
+use crate::limits::Limits;
+use crate::path::ImagePath;
+use crate::secret::Secret;
+
+/// Findings that one file may hold before they are sorted and cut: a bound on memory only.
+const FOUND_AT_ONCE: usize = 200_000;
+
+/// What the files of a layer report to.
+pub(super) struct Sink<'s> {
+    pub(super) rules: &'s Rules,
+    pub(super) limits: &'s Limits,
+    pub(super) findings: Mutex<Vec<LayerFinding>>,
+    pub(super) gaps: Mutex<Vec<Gap>>,
+}
+
+/// A file while it is scanned; concluded when the last clone is dropped.
+#[derive(Clone)]
+pub(super) struct FileHandle<'a, 's>(Arc<OpenFile<'a, 's>>);
+
+struct OpenFile<'a, 's> {
+    sink: &'s Sink<'s>,
+    path: ImagePath,
+    number: u32,
+    entry: Entry,
+    state: Mutex<State<'a>>,
+}
+
+#[derive(Default)]
+struct State<'a> {
+    found: Vec<Confirmed>,
+    /// Line and column of what was found, by where it begins.
+    positions: HashMap<usize, (u64, u64)>,
+    overflowed: bool,
+    /// Where in a text file that spans windows the windows' new bytes begin.
+    marks: Vec<Mark>,
+    is_text: bool,
+    kept: Option<Kept<'a>>,
+}
+
+/// How many line ends, and bytes behind the last of them, come before an offset.
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    offset: u64,
+    lines: u64,
+    column: u64,
+}
+
+impl<'a, 's> FileHandle<'a, 's> {
+    pub(super) fn new(sink: &'s Sink<'s>, path: ImagePath, number: u32, entry: Entry) -> FileHandle<'a, 's> {
+        FileHandle(Arc::new(OpenFile { sink, path, number, entry, state: Mutex::default() }))
+    }
+
+    /// Takes the next bytes, in order: those in `range` of `window`.
+    pub(super) fn bytes(&self, offset: u64, window: &Bytes<'a>, range: Range<usize>) {
+        let bytes = &window[range.clone()];
+        let mut state = self.0.state();
+        if offset == 0 {
+            state.is_text = text::is_text(bytes);
+            state.kept = binary::is_binary(bytes).then(Kept::default);
+        }
+        if let Some(kept) = &mut state.kept {
+            kept.push(window, range);
+        } else if state.is_text && self.0.entry.stored > bytes.len() as u64 {
+            state.mark(offset, bytes);
+        }
+    }
+
+    /// Takes what was confirmed in a segment that holds `bytes`.
+    pub(super) fn found(&self, segment: &Segment<Self>, bytes: &[u8], confirmed: Vec<Confirmed>) {
+        let mut state = self.0.state();
+        for mut one in confirmed {
+            if state.found.len() >= FOUND_AT_ONCE {
+                state.overflowed = true;
+                return;
+            }
+            let position = state.position(bytes, segment.offset, one.span.start);
+            let base = segment.offset as usize;
+            one.span = base + one.span.start..base + one.span.end;
+            if let Some(position) = position {
+                state.positions.insert(one.span.start, position);
+            }
+            state.found.push(one);
+        }
+    }
+}
+
+impl Drop for OpenFile<'_, '_> {
+    fn drop(&mut self) {
+        self.conclude();
+    }
+}
+
+impl State<'_> {
+    /// Notes where the next bytes of a text file begin, and counts the lines in them.
+    fn mark(&mut self, offset: u64, bytes: &[u8]) {
+        if self.marks.is_empty() {
+            self.marks.push(Mark::default());
+        }
+        let start = self.marks.last().copied().unwrap_or_default();
+        let column = match memchr::memrchr(b'\n', bytes) {
+            Some(newline) => (bytes.len() - newline - 1) as u64,
+            None => start.column + bytes.len() as u64,
+        };
+        let offset = offset + bytes.len() as u64;
+        self.marks.push(Mark { offset, lines: start.lines + text::newlines(bytes), column });
+    }
+
+    /// Line and column of byte `at` of a segment that begins at `offset`, counted from the nearest mark in it.
+    fn position(&self, bytes: &[u8], offset: u64, at: usize) -> Option<(u64, u64)> {
+        if !self.is_text {
+            return None;
+        }
+        let inside = |mark: &&Mark| mark.offset >= offset && mark.offset <= offset + bytes.len() as u64;
+        let mark = match self.marks.iter().find(inside) {
+            Some(mark) => *mark,
+            None if offset == 0 => Mark::default(),
+            None => return None,
+        };
+        let from = (mark.offset - offset) as usize;
+        if at >= from {
+            return Some(text::position(&bytes[from..], at - from, mark.lines, mark.column));
+        }
+        let line = mark.lines + 1 - text::newlines(&bytes[at..from]);
+        let column = match memchr::memrchr(b'\n', &bytes[..at]) {
+            Some(newline) => (at - newline) as u64,
+            None => (mark.column + 1).saturating_sub((from - at) as u64),
+        };
+        Some((line, column))
+    }
+}
+
+impl<'a> OpenFile<'a, '_> {
+    fn state(&self) -> std::sync::MutexGuard<'_, State<'a>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn conclude(&mut self) {
+        let mut state = mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if state.found.is_empty() {
+            return;
+        }
+        let parts = state.kept.take().map(|kept| kept.parts());
+        let mut found = mem::take(&mut state.found);
+        self.read_whole_file(&mut found, parts.as_ref());
+        keep_best(&self.sink.rules.signatures, &mut found);
+        self.cut(&mut found, state.overflowed);
+        let view = parts.as_ref().and_then(|(head, tail, length)| {
+            binary::parse(binary::Parts { head, tail, len: *length })
+        });
+        let findings: Vec<LayerFinding> =
+            found.into_iter().map(|one| self.finding(one, &state, view.as_ref())).collect();
+        let mut all = self.sink.findings.lock().unwrap_or_else(PoisonError::into_inner);
+        // One more than the limit shows that there were more.
+        let room = (self.sink.limits.findings_per_layer + 1).saturating_sub(all.len());
+        all.extend(findings.into_iter().take(room));
+    }
+
+    fn finding(&self, one: Confirmed, state: &State<'_>, view: Option<&binary::Binary<'_>>) -> LayerFinding {
+        let at = one.span.start as u64;
+        let position = state.positions.get(&one.span.start);
+        let place = view.map(|view| view.locate(at)).map(|place| BinaryPlace {
+            format: place.format,
+            section: place.section,
+            symbol: place.symbol,
+            node_addon: place.node_addon,
+        });
+        LayerFinding {
+            rule: Arc::clone(&self.sink.rules.infos[one.rule]),
+            place: Place {
+                path: self.path.clone(),
+                offset: self.entry.file_offset(at),
+                line: position.map(|(line, _)| *line),
+                column: position.map(|(_, column)| *column),
+                binary: place,
+            },
+            entry: self.number,
+            superseded: None,
+            secret: one.secret,
+            note: one.note,
+        }
+    }
+
+    /// Replaces signs that the whole file has to be read by what reading it tells.
+    fn read_whole_file(&self, found: &mut Vec<Confirmed>, parts: Option<&(Vec<u8>, Vec<u8>, u64)>) {
+        let Some(rule) = found.iter().find(|one| one.whole_file).map(|one| one.rule) else { return };
+        found.retain(|one| !one.whole_file);
+        let Some((head, tail, length)) = parts else { return };
+        if (head.len() + tail.len()) as u64 != *length {
+            return;
+        }
+        let whole = [&head[..], &tail[..]].concat();
+        for key in cipher::cipher_keys(&whole) {
+            let start = key.offset as usize;
+            let label = format!("{}-bit key", key.bytes.len() * 8);
+            let mut note = format!("passed to {}", key.function);
+            if let Some(cipher) = &key.cipher {
+                note.push_str(&format!(" for {cipher}"));
+            }
+            let span = start..start + key.bytes.len();
+            let secret = Secret::labelled(key.bytes, label);
+            found.push(Confirmed { rule, span, secret, note: Some(note), whole_file: false });
+        }
+    }
+
+    /// Cuts what one rule found down to the limit.
+    fn cut(&self, found: &mut Vec<Confirmed>, overflowed: bool) {
+        let limit = self.sink.limits.findings_per_file;
+        let mut counts: HashMap<usize, usize> = HashMap::new();
+        let before = found.len();
+        found.retain(|one| {
+            let count = counts.entry(one.rule).or_default();
+            *count += 1;
+            *count <= limit
+        });
+        if overflowed || found.len() < before {
+            let detail = format!("more than {limit} findings of one rule; {} are left out", before - found.len());
+            let gap = Gap::new(GapReason::TooManyFindings, detail).at(self.path.to_string());
+            self.sink.gaps.lock().unwrap_or_else(PoisonError::into_inner).push(gap);
+        }
+    }
+}

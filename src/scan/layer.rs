@@ -1,0 +1,307 @@
+//! Scanning one layer: a pure function of its bytes and the rules.
+//!
+//! One thread inflates, hashes and walks the layer. Windows with files are handed to idle threads as long as few are
+//! waiting, and are scanned at once by the walking thread otherwise: the cores stay busy, and memory stays bounded,
+//! without anyone ever waiting.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::file::{FileHandle, Sink};
+use super::rules::Rules;
+use crate::blob::Blob;
+use crate::confirm::{CONTEXT, REACH};
+use crate::content::records::Record;
+use crate::digest::Algorithm;
+use crate::finding::{LayerFinding, State};
+use crate::format::tar::{BLOCK, Entry, Kind};
+use crate::gap::{Gap, GapReason};
+use crate::layer::buffer::{Bytes, Pool};
+use crate::layer::read::{Batch, Facts, Reading};
+use crate::layer::walk::{Overlap, Visitor};
+use crate::layer::whiteout::Whiteout;
+use crate::layer_report::{HardLink, LayerReport, Origin, Owners, Touch, Touched};
+use crate::limits::Limits;
+use crate::path::{ImagePath, PathKey};
+
+/// New bytes in a window.
+const FRESH: usize = 1 << 20;
+
+/// How segments of one file overlap: a match is at most [`crate::engine::MAX_WIDTH`] long, and a parser reads on.
+const OVERLAP: Overlap = Overlap { before: CONTEXT, after: REACH };
+
+/// What all layers of a scan share.
+pub(super) struct LayerScanner<'r> {
+    rules: &'r Rules,
+    limits: &'r Limits,
+    pool: Pool,
+    /// Windows handed to other threads and not done.
+    waiting: AtomicUsize,
+    waiting_at_most: usize,
+}
+
+impl<'r> LayerScanner<'r> {
+    pub(super) fn new(rules: &'r Rules, limits: &'r Limits, threads: usize) -> LayerScanner<'r> {
+        let pool = Pool::new(FRESH + OVERLAP.before + OVERLAP.after + BLOCK);
+        LayerScanner { rules, limits, pool, waiting: AtomicUsize::new(0), waiting_at_most: 2 * threads }
+    }
+
+    /// Scans a layer. `algorithm` is that of the digest which the manifest names.
+    pub(super) fn scan(&self, blob: Blob<'_>, algorithm: Algorithm, progress: &(dyn Fn(u64) + Sync)) -> LayerReport {
+        let map;
+        let blob = match blob {
+            Blob::File(file) => {
+                map = file;
+                Blob::Mapped(&map)
+            }
+            other => other,
+        };
+        let sink =
+            Sink { rules: self.rules, limits: self.limits, findings: Mutex::default(), gaps: Mutex::default() };
+        let mut visitor = LayerVisitor::new(&sink);
+        let reading =
+            Reading { pool: &self.pool, overlap: OVERLAP, limits: self.limits, algorithm, progress };
+        let facts = rayon::in_place_scope(|scope| {
+            let sink = &sink;
+            reading.layer(blob, &mut visitor, &mut |batch| {
+                if self.waiting.fetch_add(1, Ordering::Relaxed) < self.waiting_at_most {
+                    scope.spawn(move |_| {
+                        scan_batch(sink, batch);
+                        self.waiting.fetch_sub(1, Ordering::Relaxed);
+                    });
+                } else {
+                    self.waiting.fetch_sub(1, Ordering::Relaxed);
+                    scan_batch(sink, batch);
+                }
+            })
+        });
+        let (entries, owners) = visitor.finish();
+        report(facts, entries, owners, sink)
+    }
+}
+
+fn scan_batch<'a, 's>(sink: &'s Sink<'s>, batch: Batch<'a, FileHandle<'a, 's>>) {
+    let mut hands = match sink.rules.hands() {
+        Ok(hands) => hands,
+        Err(error) => return engine_gap(sink, &error),
+    };
+    let mut confirmed = Vec::new();
+    for segment in batch.segments {
+        let bytes = &batch.window[segment.range.clone()];
+        if let Err(error) = hands.scan(bytes, &segment.owned, &mut confirmed) {
+            engine_gap(sink, &error);
+        }
+        if !confirmed.is_empty() {
+            segment.file.found(&segment, bytes, std::mem::take(&mut confirmed));
+        }
+    }
+}
+
+fn engine_gap(sink: &Sink<'_>, error: &crate::engine::EngineError) {
+    let gap = Gap::new(GapReason::Unreadable, error.to_string());
+    sink.gaps.lock().unwrap_or_else(PoisonError::into_inner).push(gap);
+}
+
+/// The paths of a layer.
+#[derive(Default)]
+struct Entries {
+    /// Every touch with the number of its entry.
+    touches: Vec<(PathKey, u32, Touch)>,
+    links: Vec<(u32, ImagePath, PathKey)>,
+    whiteouts: Vec<String>,
+    setuid: Vec<ImagePath>,
+    files: u64,
+    count: u32,
+}
+
+struct LayerVisitor<'s> {
+    sink: &'s Sink<'s>,
+    entries: Entries,
+    owners: Owners,
+    /// The package record that is passing by.
+    record: Option<(Record, Vec<u8>)>,
+}
+
+impl<'s> LayerVisitor<'s> {
+    fn new(sink: &'s Sink<'s>) -> LayerVisitor<'s> {
+        LayerVisitor { sink, entries: Entries::default(), owners: Owners::default(), record: None }
+    }
+
+    fn finish(self) -> (Entries, Owners) {
+        (self.entries, self.owners)
+    }
+}
+
+impl<'a, 's> Visitor<'a> for LayerVisitor<'s>
+where
+    's: 'a,
+{
+    type File = FileHandle<'a, 's>;
+
+    fn entry(&mut self, path: &ImagePath, entry: &Entry) -> Option<Self::File> {
+        let number = self.entries.add(path, entry);
+        self.record = None;
+        if entry.kind != Kind::File {
+            return None;
+        }
+        if entry.stored <= self.sink.limits.document_bytes {
+            self.record = Record::at(path).map(|record| (record, Vec::new()));
+        }
+        Some(FileHandle::new(self.sink, path.clone(), number, entry.clone()))
+    }
+
+    fn bytes(&mut self, file: &Self::File, offset: u64, window: &Bytes<'a>, range: Range<usize>) {
+        if let Some((_, bytes)) = &mut self.record {
+            bytes.extend_from_slice(&window[range.clone()]);
+        }
+        file.bytes(offset, window, range);
+    }
+
+    fn end(&mut self, _: &Self::File) {
+        if let Some((record, bytes)) = self.record.take() {
+            record.read(&bytes, &mut self.owners);
+        }
+    }
+}
+
+impl Entries {
+    /// Notes an entry and returns its number.
+    fn add(&mut self, path: &ImagePath, entry: &Entry) -> u32 {
+        let number = self.count;
+        self.count += 1;
+        match Whiteout::of(path) {
+            Some(Whiteout::Path(target)) => {
+                self.whiteouts.push(target.to_string());
+                self.touches.push((target.key(), number, Touch::Whiteout));
+                return number;
+            }
+            Some(Whiteout::Opaque(target)) => {
+                self.whiteouts.push(format!("{target}/"));
+                self.touches.push((target.key(), number, Touch::Opaque));
+                return number;
+            }
+            None => {}
+        }
+        let touch = if entry.kind == Kind::Directory { Touch::Directory } else { Touch::Other };
+        self.touches.push((path.key(), number, touch));
+        match entry.kind {
+            Kind::HardLink => self.links.push((number, path.clone(), ImagePath::normalize(&entry.link).key())),
+            Kind::File => {
+                self.files += 1;
+                if entry.mode & 0o6000 != 0 {
+                    self.setuid.push(path.clone());
+                }
+            }
+            Kind::Symlink | Kind::Directory | Kind::Special => {}
+        }
+        number
+    }
+
+    /// The last entry at `key` that is no directory and comes before entry `number`.
+    fn before(&self, key: PathKey, number: u32) -> Option<u32> {
+        let end = self.touches.partition_point(|(other, n, _)| (*other, *n) < (key, number));
+        let same = self.touches[..end].iter().rev().take_while(|(other, ..)| *other == key);
+        same.filter(|(_, _, touch)| *touch == Touch::Other).map(|(_, n, _)| *n).next()
+    }
+
+    /// Whether an entry at `key` that is one of `touches` comes after entry `number`.
+    fn after(&self, key: PathKey, number: u32, touches: &[Touch]) -> bool {
+        let start = self.touches.partition_point(|(other, n, _)| (*other, *n) <= (key, number));
+        let same = self.touches[start..].iter().take_while(|(other, ..)| *other == key);
+        same.into_iter().any(|(_, _, touch)| touches.contains(touch))
+    }
+
+    /// What later entries of the same layer did to the file at `path`, entry `number`.
+    fn superseded(&self, path: &ImagePath, number: u32) -> Option<State> {
+        if self.after(path.key(), number, &[Touch::Other, Touch::Directory]) {
+            return Some(State::Overwritten);
+        }
+        let hidden = path.ancestors().any(|above| self.after(above.key(), number, &[Touch::Other]));
+        hidden.then_some(State::Deleted)
+    }
+
+    /// The hard links, each with the entry or the lower path that its content comes from in the end.
+    fn resolved_links(&self) -> Vec<HardLink> {
+        let mut origins: HashMap<u32, Origin> = HashMap::new();
+        let mut links = Vec::new();
+        for (number, link, target) in &self.links {
+            let origin = match self.before(*target, *number) {
+                Some(earlier) => origins.get(&earlier).copied().unwrap_or(Origin::Entry(earlier)),
+                None => Origin::Below(*target),
+            };
+            origins.insert(*number, origin);
+            links.push(HardLink { link: link.clone(), entry: *number, origin });
+        }
+        links
+    }
+}
+
+fn report(facts: Facts, mut entries: Entries, owners: Owners, sink: Sink<'_>) -> LayerReport {
+    entries.touches.sort_unstable();
+    let hard_links = entries.resolved_links();
+    let mut findings = sink.findings.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let limit = sink.limits.findings_per_layer;
+    let complete = add_linked(&mut findings, &hard_links, limit) && findings.len() <= limit;
+    findings.truncate(limit);
+    for finding in &mut findings {
+        finding.superseded = entries.superseded(&finding.place.path, finding.entry);
+    }
+    findings.sort_by(|a, b| {
+        let key = |f: &LayerFinding| (f.place.path.clone(), f.entry, f.place.offset);
+        key(a).cmp(&key(b)).then_with(|| a.rule.id.cmp(&b.rule.id))
+    });
+    let mut gaps = facts.gaps;
+    if !complete {
+        let detail = format!("more than {limit} findings in one layer; the rest are left out");
+        gaps.push(Gap::new(GapReason::TooManyFindings, detail));
+    }
+    gaps.extend(sink.gaps.into_inner().unwrap_or_else(PoisonError::into_inner));
+    gaps.sort();
+    LayerReport {
+        blob: facts.blob,
+        blob_bytes: facts.blob_bytes,
+        diff_id: facts.diff_id,
+        bytes: facts.bytes,
+        files: entries.files,
+        touched: Touched::new(entries.touches.into_iter().map(|(key, _, touch)| (key, touch)).collect()),
+        whiteouts: entries.whiteouts,
+        hard_links,
+        setuid: entries.setuid,
+        owners,
+        findings,
+        gaps,
+    }
+}
+
+/// What is in a file is also under the further names that its layer gives it. Stops, and says so, at `limit`.
+fn add_linked(findings: &mut Vec<LayerFinding>, links: &[HardLink], limit: usize) -> bool {
+    let mut by_entry: HashMap<u32, Vec<LayerFinding>> = HashMap::new();
+    for finding in findings.iter() {
+        by_entry.entry(finding.entry).or_default().push(finding.clone());
+    }
+    for link in links {
+        let Origin::Entry(entry) = link.origin else { continue };
+        for original in by_entry.get(&entry).into_iter().flatten() {
+            if findings.len() >= limit {
+                return false;
+            }
+            let mut linked = original.clone();
+            linked.note = Some(linked_note(original));
+            linked.place.path = link.link.clone();
+            linked.entry = link.entry;
+            findings.push(linked);
+        }
+    }
+    true
+}
+
+/// What is said of a finding that is there because of a hard link.
+fn linked_note(original: &LayerFinding) -> String {
+    let link = format!("hard link to {}", original.place.path);
+    match &original.note {
+        Some(note) => format!("{note}; {link}"),
+        None => link,
+    }
+}

@@ -1,0 +1,109 @@
+//! Opening targets: finds out what a path is, and which transport reads it.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::docker_archive::{self, DockerArchive};
+use super::map::map_file;
+use super::oci_layout::{self, OciLayout};
+use super::rootfs::RootFs;
+use super::skopeo_dir::SkopeoDir;
+use super::stream::{ImageStream, is_image_member};
+use super::target::{Target, Transport};
+use super::tree::{ArchiveTree, DirectoryTree};
+use super::{ImageSource, SourceError};
+use crate::format::compression::Codec;
+use crate::limits::Limits;
+
+/// An opened target.
+pub enum Opened {
+    /// Its blobs can be opened in any order.
+    Source(Box<dyn ImageSource>),
+    /// It passes by once.
+    Stream(ImageStream<'static>),
+}
+
+/// Opens `target`.
+///
+/// # Errors
+/// When it cannot be read, or is no image.
+pub fn open(target: &Target, limits: &Limits) -> Result<Opened, SourceError> {
+    let Some(path) = &target.path else {
+        return Ok(stream(Box::new(io::stdin()), "standard input".into(), target, limits));
+    };
+    let metadata = fs::metadata(path).map_err(|error| SourceError::Read { path: path.clone(), error })?;
+    if metadata.is_dir() {
+        return directory(path, target, limits).map(Opened::Source);
+    }
+    if !metadata.is_file() {
+        let file = fs::File::open(path).map_err(|error| SourceError::Read { path: path.clone(), error })?;
+        return Ok(stream(Box::new(file), path.clone(), target, limits));
+    }
+    file(path, target, limits)
+}
+
+fn stream(input: Box<dyn Read + Send>, path: PathBuf, target: &Target, limits: &Limits) -> Opened {
+    Opened::Stream(ImageStream::new(input, target.transport, target.reference.clone(), path, limits.clone()))
+}
+
+fn directory(path: &Path, target: &Target, limits: &Limits) -> Result<Box<dyn ImageSource>, SourceError> {
+    let tree = DirectoryTree::new(path);
+    let oci = || OciLayout::new(DirectoryTree::new(path), target.reference.clone(), limits.clone());
+    match target.transport {
+        Transport::Oci => Ok(Box::new(oci())),
+        Transport::Dir => Ok(Box::new(SkopeoDir::new(tree))),
+        Transport::RootFs => Ok(Box::new(RootFs::directory(path))),
+        Transport::DockerArchive | Transport::OciArchive => {
+            let what = "it is a directory, and the transport names an archive".into();
+            Err(SourceError::NotAnImage { path: path.into(), what })
+        }
+        Transport::Detect if path.join(oci_layout::INDEX).is_file() && path.join("blobs").is_dir() => {
+            Ok(Box::new(oci()))
+        }
+        Transport::Detect if path.join("manifest.json").is_file() && path.join("version").is_file() => {
+            Ok(Box::new(SkopeoDir::new(tree)))
+        }
+        Transport::Detect => Ok(Box::new(RootFs::directory(path))),
+    }
+}
+
+fn file(path: &Path, target: &Target, limits: &Limits) -> Result<Opened, SourceError> {
+    let failed = |error| SourceError::Read { path: path.into(), error };
+    let not_an_image = |what: &str| SourceError::NotAnImage { path: path.into(), what: what.into() };
+    if matches!(target.transport, Transport::Oci | Transport::Dir) {
+        return Err(not_an_image("it is a file, and the transport names a directory"));
+    }
+    if fs::metadata(path).map_err(failed)?.len() == 0 {
+        return Err(not_an_image("the file is empty"));
+    }
+    let map = map_file(path).map_err(failed)?;
+    match Codec::detect(&map) {
+        Codec::Plain => {}
+        Codec::Unsupported(name) => return Err(not_an_image(&format!("{name} compression is not read"))),
+        Codec::Gzip | Codec::Zstd => {
+            let file = fs::File::open(path).map_err(failed)?;
+            return Ok(stream(Box::new(file), path.into(), target, limits));
+        }
+    }
+    if target.transport == Transport::RootFs {
+        return Ok(Opened::Source(Box::new(RootFs::Archive(map))));
+    }
+    let mut tree = ArchiveTree::new(path, map, limits);
+    let reference = target.reference.clone();
+    Ok(Opened::Source(match target.transport {
+        Transport::DockerArchive => Box::new(DockerArchive::new(tree, reference, limits.clone())),
+        Transport::OciArchive => Box::new(OciLayout::new(tree, reference, limits.clone())),
+        _ if tree.has(oci_layout::INDEX) => Box::new(OciLayout::new(tree, reference, limits.clone())),
+        _ if tree.has(docker_archive::MANIFEST) => Box::new(DockerArchive::new(tree, reference, limits.clone())),
+        _ => match (tree.first().map(str::to_string), tree.damage()) {
+            (None, Some(_)) => return Err(not_an_image("the file is no tar archive")),
+            (None, None) => return Err(not_an_image("the archive has no entries")),
+            (Some(name), Some(damage)) if is_image_member(&name) => return Err(damage),
+            (Some(name), None) if is_image_member(&name) => {
+                return Err(not_an_image("it has blobs of an image, and neither manifest.json nor index.json"));
+            }
+            _ => Box::new(RootFs::Archive(tree.into_map())),
+        },
+    }))
+}

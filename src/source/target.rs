@@ -1,0 +1,132 @@
+//! Targets: what a person may write for an image, in the grammar of skopeo's transports.
+
+use std::path::PathBuf;
+
+/// How a target is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// By what is found there.
+    Detect,
+    /// A `docker save` tar.
+    DockerArchive,
+    /// An OCI layout directory.
+    Oci,
+    /// An OCI layout in a tar.
+    OciArchive,
+    /// skopeo's directory transport.
+    Dir,
+    /// A root file system: a directory or a tar.
+    RootFs,
+}
+
+/// Every transport that a target may name, with what to write behind its colon.
+pub const TRANSPORTS: &[(&str, Transport, &str)] = &[
+    ("docker-archive", Transport::DockerArchive, "FILE[:REFERENCE]"),
+    ("oci", Transport::Oci, "DIRECTORY[:REFERENCE]"),
+    ("oci-archive", Transport::OciArchive, "FILE[:REFERENCE]"),
+    ("dir", Transport::Dir, "DIRECTORY"),
+    ("rootfs", Transport::RootFs, "DIRECTORY or FILE"),
+];
+
+/// Transports of the same grammar that this version does not read.
+const KNOWN_ELSEWHERE: [&str; 8] = [
+    "docker", "docker-daemon", "containers-storage", "ostree", "sif", "tarball", "atomic", "docker-storage",
+];
+
+/// A target as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// How to read it.
+    pub transport: Transport,
+    /// Where; `None` for standard input.
+    pub path: Option<PathBuf>,
+    /// Which image of several.
+    pub reference: Option<String>,
+    /// The target as it was written.
+    pub text: String,
+}
+
+/// Why a text is no target.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TargetError {
+    /// Nothing behind the colon, or nothing at all.
+    #[error("`{0}` names no file; write a path, `-` for standard input, or TRANSPORT:PATH with one of {list}", list = names())]
+    Empty(String),
+    /// A transport that other tools have.
+    #[error(
+        "`{0}:` is not read by this version; copy the image first, for example with \
+         `skopeo copy {0}:… oci-archive:image.tar`, or pipe `docker save IMAGE` into `layersift scan -`"
+    )]
+    Unsupported(String),
+}
+
+fn names() -> String {
+    TRANSPORTS.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ")
+}
+
+impl Target {
+    /// Reads a target: a path, `-`, or a transport and what belongs to it.
+    ///
+    /// # Errors
+    /// For an empty path, and for transports that this version does not read.
+    pub fn parse(text: &str) -> Result<Target, TargetError> {
+        let target = |transport, path, reference| Target { transport, path, reference, text: text.into() };
+        if text == "-" {
+            return Ok(target(Transport::Detect, None, None));
+        }
+        let Some((name, rest)) = text.split_once(':') else {
+            return named(text, text).map(|path| target(Transport::Detect, Some(path), None));
+        };
+        if let Some((_, transport, _)) = TRANSPORTS.iter().find(|(known, ..)| *known == name) {
+            if rest == "-" {
+                return Ok(target(*transport, None, None));
+            }
+            let (path, reference) = split_reference(rest);
+            return named(text, path).map(|path| target(*transport, Some(path), reference));
+        }
+        if KNOWN_ELSEWHERE.contains(&name) && !PathBuf::from(text).exists() {
+            return Err(TargetError::Unsupported(name.into()));
+        }
+        named(text, text).map(|path| target(Transport::Detect, Some(path), None))
+    }
+}
+
+fn named(text: &str, path: &str) -> Result<PathBuf, TargetError> {
+    if path.is_empty() { Err(TargetError::Empty(text.into())) } else { Ok(PathBuf::from(path)) }
+}
+
+/// `path:reference`, unless a file with a colon in its name is meant.
+fn split_reference(text: &str) -> (&str, Option<String>) {
+    match text.split_once(':') {
+        Some((path, reference)) if !reference.is_empty() && !PathBuf::from(text).exists() => {
+            (path, Some(reference.into()))
+        }
+        _ => (text, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar() {
+        let parse = |text| Target::parse(text).map(|t| (t.transport, t.path, t.reference));
+        assert_eq!(parse("a.tar"), Ok((Transport::Detect, Some("a.tar".into()), None)));
+        assert_eq!(parse("-"), Ok((Transport::Detect, None, None)));
+        assert_eq!(parse("oci:dir:v1"), Ok((Transport::Oci, Some("dir".into()), Some("v1".into()))));
+        assert_eq!(
+            parse("docker-archive:a.tar:app:1.2"),
+            Ok((Transport::DockerArchive, Some("a.tar".into()), Some("app:1.2".into())))
+        );
+        assert_eq!(parse("docker-archive:-"), Ok((Transport::DockerArchive, None, None)));
+        assert_eq!(parse("strange:name.tar"), Ok((Transport::Detect, Some("strange:name.tar".into()), None)));
+    }
+
+    #[test]
+    fn what_is_no_target_says_what_to_write() {
+        assert!(Target::parse("oci:").unwrap_err().to_string().contains("docker-archive"));
+        assert!(Target::parse("").is_err());
+        assert!(Target::parse("docker://alpine").unwrap_err().to_string().contains("skopeo copy docker:"));
+    }
+}
