@@ -95,7 +95,8 @@ pub struct Signature {
     #[serde(default = "medium")]
     pub confidence: Confidence,
     /// A regular expression over bytes, in the syntax of the `regex` crate without Unicode, of bounded length.
-    /// The group `secret` is the secret; without it the whole match is.
+    /// The group `secret` is the secret; without it the whole match is. The group `value`, if there is one, is the part
+    /// of it that must be random and no placeholder, such as the password of an address.
     pub pattern: String,
     /// Literals of which every match contains at least one, in lower case where the pattern ignores case.
     pub keywords: Vec<String>,

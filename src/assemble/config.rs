@@ -135,7 +135,7 @@ impl Checks {
 
     /// All findings in `subject`: ports first, then the checks, each in the order of the rules and of the fields.
     ///
-    /// A rule has at most one finding in a field.
+    /// A rule has one finding in a field, or one for each secret there.
     pub fn run(&self, subject: &Subject<'_>) -> Vec<ConfigFinding> {
         let mut found = self.ports.run(&subject.config.config.exposed_ports);
         let spots = self.spots(subject);
@@ -151,9 +151,8 @@ impl Checks {
         for field in fields::each(subject.config) {
             for (i, check) in self.checks.iter().enumerate() {
                 if let Look::Pattern(pattern) = &check.look
-                    && let Some(spot) = pattern.look_at(&field)
+                    && pattern.look_at(&field, &mut found[i])
                 {
-                    found[i].push(spot);
                     kinds[i].push(field.kind);
                     kinds[i].dedup();
                 }
@@ -164,9 +163,8 @@ impl Checks {
             for (i, check) in self.checks.iter().enumerate() {
                 if let Look::Pattern(pattern) = &check.look
                     && !kinds[i].contains(&line.kind)
-                    && let Some(spot) = pattern.look_at(&line)
                 {
-                    found[i].push(spot);
+                    pattern.look_at(&line, &mut found[i]);
                 }
             }
         }

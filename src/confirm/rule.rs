@@ -123,26 +123,27 @@ impl CompiledRule {
             Some(parser) => parser.judge(bytes, whole.range()),
             None => {
                 let secret = groups.name("secret").unwrap_or(whole);
-                self.judge_token(secret.as_bytes(), secret.range())
+                let judged = groups.name("value").unwrap_or(secret);
+                self.judge_token(secret.as_bytes(), secret.range(), judged.as_bytes())
             }
         }
     }
 
-    fn judge_token(&self, value: &[u8], span: Range<usize>) -> Judgement {
-        let random = entropy::shannon(value) >= self.min_entropy && entropy::classes(value) >= self.min_classes;
-        let excluded = self.reject.iter().any(|regex| regex.is_match(value))
-            || (!self.keep_placeholders && placeholder::is_placeholder(value));
+    fn judge_token(&self, secret: &[u8], span: Range<usize>, judged: &[u8]) -> Judgement {
+        let random = entropy::shannon(judged) >= self.min_entropy && entropy::classes(judged) >= self.min_classes;
+        let excluded = self.reject.iter().any(|regex| regex.is_match(secret))
+            || (!self.keep_placeholders && placeholder::is_placeholder(judged));
         if !random || excluded {
             return Judgement::Rejected;
         }
         let note = match self.check {
             None => None,
-            Some(check) => match check(value) {
+            Some(check) => match check(secret) {
                 Some(note) => note,
                 None => return Judgement::Rejected,
             },
         };
-        Judgement::Confirmed { span, secret: Secret::new(value), note, whole_file: false }
+        Judgement::Confirmed { span, secret: Secret::new(secret), note, whole_file: false }
     }
 }
 

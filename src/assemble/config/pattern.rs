@@ -1,12 +1,14 @@
 //! A check that is an expression over one string of the configuration.
 //!
-//! A group called `secret` is a secret, unless its text is none (see `literal`); then later matches are tried. A group
-//! called `shown` is what reports quote. Nothing else is quoted: a command line has passwords in unexpected places.
+//! A group called `secret` is a secret, unless its text is none (see `literal`). A group called `shown` is what reports
+//! quote. Nothing else is quoted: a command line has passwords in unexpected places.
 
-use regex::bytes::{Regex, RegexBuilder};
+use std::collections::HashSet;
+
+use regex::bytes::{Captures, Regex, RegexBuilder};
 
 use super::fields::{Field, shown};
-use super::{CheckError, Spot, literal};
+use super::{CheckError, Spot, Spots, literal};
 use crate::rule::ConfigField;
 use crate::secret::Secret;
 
@@ -31,32 +33,34 @@ impl Pattern {
         Ok(Pattern { regex, fields: fields.into(), has_secret, is_shown })
     }
 
-    /// The first place in `field` that the check is about.
-    pub(super) fn look_at(&self, field: &Field<'_>) -> Option<Spot> {
-        if self.fields.contains(&field.kind) { self.find(&field.text, &field.name) } else { None }
+    /// Puts what the check is about in `field` into `spots`: each of its secrets, or else the first match.
+    /// Says whether there was anything.
+    pub(super) fn look_at(&self, field: &Field<'_>, spots: &mut Spots) -> bool {
+        // Whether there is a match is asked first: it costs a fraction of the groups, and the answer is mostly no.
+        if !self.fields.contains(&field.kind) || !self.regex.is_match(field.text.as_bytes()) {
+            return false;
+        }
+        if self.has_secret {
+            return self.secrets(field, spots);
+        }
+        let groups = if self.is_shown { self.regex.captures(field.text.as_bytes()) } else { None };
+        spots.push(Spot { at: field.name.clone(), secret: None, note: groups.as_ref().and_then(quote) });
+        true
     }
 
-    fn find(&self, text: &str, name: &str) -> Option<Spot> {
-        let spot = |secret, note| Spot { at: name.into(), secret, note };
-        // Asked first, because it costs a fraction of what captures do and nearly always says no.
-        if !self.regex.is_match(text.as_bytes()) {
-            return None;
-        }
-        if !self.has_secret && !self.is_shown {
-            return Some(spot(None, None));
-        }
-        self.regex.captures_iter(text.as_bytes()).find_map(|groups| {
-            let secret = groups.name("secret").map(|secret| literal::unquote(secret.as_bytes()));
-            if self.has_secret && !secret.is_some_and(literal::is_secret) {
-                return None;
+    /// All secrets, not only the first: reports mask the ones that were found in what they show of the history.
+    fn secrets(&self, field: &Field<'_>, spots: &mut Spots) -> bool {
+        let mut seen = HashSet::new();
+        for groups in self.regex.captures_iter(field.text.as_bytes()) {
+            let Some(secret) = groups.name("secret").map(|group| literal::unquote(group.as_bytes())) else { continue };
+            if literal::is_secret(secret) && seen.insert(secret) {
+                spots.push(Spot { at: field.name.clone(), secret: Some(Secret::new(secret)), note: quote(&groups) });
             }
-            let note = groups.name("shown").map(|quote| shown(&String::from_utf8_lossy(quote.as_bytes())));
-            Some(spot(secret.map(Secret::new), note))
-        })
+        }
+        !seen.is_empty()
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn find_in(&self, text: &str) -> Option<Spot> {
-        self.find(text, "")
-    }
+fn quote(groups: &Captures<'_>) -> Option<String> {
+    groups.name("shown").map(|group| shown(&String::from_utf8_lossy(group.as_bytes())))
 }

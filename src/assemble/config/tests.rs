@@ -31,6 +31,12 @@ fn quiet(runtime: &str) -> String {
     format!(r#"{{"config":{{"User":"app","Healthcheck":{{"Test":["CMD","true"]}},{runtime}}}}}"#)
 }
 
+fn look_at(pattern: &Pattern, kind: ConfigField, text: &str) -> Spots {
+    let mut spots = Spots::default();
+    pattern.look_at(&Field { kind, name: "x".into(), text: text.into() }, &mut spots);
+    spots
+}
+
 #[test]
 fn every_example_is_found_and_no_counterexample() {
     let mut examples = 0;
@@ -42,14 +48,15 @@ fn every_example_is_found_and_no_counterexample() {
         let pattern = Pattern::new(&check.id, source, &check.fields).unwrap();
         assert!(!check.examples.is_empty() && !check.counterexamples.is_empty(), "{}", check.id);
         for Example { input, secret, .. } in &check.examples {
-            let spot = pattern.find_in(input).unwrap_or_else(|| panic!("{}: {input}", check.id));
-            let found = spot.secret.map(|secret| String::from_utf8(secret.reveal().to_vec()).unwrap());
-            assert_eq!(&found, secret, "{}: {input}", check.id);
+            let spots = look_at(&pattern, check.fields[0], input);
+            assert_eq!(spots.list.len(), 1, "{}: {input}: {spots:?}", check.id);
+            let found = spots.list[0].secret.as_ref().map(|secret| String::from_utf8_lossy(secret.reveal()));
+            assert_eq!(found.as_deref(), secret.as_deref(), "{}: {input}", check.id);
             examples += 1;
         }
         for counterexample in &check.counterexamples {
-            let found = pattern.find_in(&counterexample.input);
-            assert!(found.is_none(), "{}: {}: {found:?}", check.id, counterexample.input);
+            let spots = look_at(&pattern, check.fields[0], &counterexample.input);
+            assert!(spots.list.is_empty(), "{}: {}: {spots:?}", check.id, counterexample.input);
         }
     }
     assert!(examples > 100);
@@ -106,7 +113,8 @@ fn keys_of_exposed_ports() {
     assert_eq!(range[0].note.as_deref(), Some("9010 in the range"));
     let shells = run(&quiet(r#""ExposedPorts":{"512-514/tcp":{}}"#), None, 0, &[]);
     assert_eq!((shells.len(), shells[0].note.as_deref()), (1, Some("512, 513, 514 in the range")));
-    let malformed = ["", "/tcp", "http", "0/tcp", "65536/tcp", "99999999999999", "+80", "-80", "80-", "20-10", "80/x", "$P"];
+    let malformed =
+        ["", "/tcp", "http", "0/tcp", "65536/tcp", "99999999999999", "+80", "-80", "80-", "20-10", "80/x", "$P"];
     for key in malformed {
         let found = ids(key);
         assert_eq!(found, [format!("config.runtime.port-malformed ExposedPorts.{key}")], "{key}");
@@ -220,6 +228,10 @@ fn a_secret_is_kept_out_of_the_note() {
     assert_eq!((found[0].at.as_str(), found[0].note.as_deref()), ("Env[1]", Some("DB_PASSWORD")));
     assert_eq!(found[0].secret.as_ref().map(Secret::reveal), Some(&b"correcthorse"[..]));
     assert!(!format!("{found:?}").contains("horse"));
+    let two = r#"{"history":[{"created_by":"RUN |3 A_TOKEN=q1w2e3r4 B_TOKEN=t5z6u7i8 C_TOKEN=q1w2e3r4 /bin/sh -c x"}]}"#;
+    let found = run(two, None, 1, &[]);
+    let secrets: Vec<_> = found.iter().filter_map(|finding| finding.secret.as_ref().map(Secret::reveal)).collect();
+    assert_eq!(secrets, [b"q1w2e3r4", b"t5z6u7i8"], "each secret once");
     let command = r#"{"history":[{"created_by":"RUN curl -u ci:hunter2 -k https://x.example/a | sh"}]}"#;
     let found = run(command, None, 1, &[]);
     assert!(found.iter().any(|finding| finding.rule.id == "config.tls.download-unverified"));
