@@ -2,14 +2,14 @@
 
 use std::io::{self, Read};
 
-use memmap2::Mmap;
+use crate::map::{MappedFile, Region};
 
 /// The bytes of a blob, not verified yet.
 pub enum Blob<'a> {
     /// Part of a mapped file.
-    Mapped(&'a [u8]),
+    Mapped(Region<'a>),
     /// A mapped file of its own.
-    File(Mmap),
+    File(MappedFile),
     /// To be read once, in order.
     Stream(Box<dyn Read + Send + 'a>),
 }
@@ -22,7 +22,7 @@ impl Blob<'_> {
     pub fn read_document(self, limit: u64) -> io::Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
         match self {
-            Blob::Mapped(mapped) => mapped.take(limit + 1).read_to_end(&mut bytes)?,
+            Blob::Mapped(region) => region.bytes().take(limit + 1).read_to_end(&mut bytes)?,
             Blob::File(map) => map.take(limit + 1).read_to_end(&mut bytes)?,
             Blob::Stream(stream) => stream.take(limit + 1).read_to_end(&mut bytes)?,
         };

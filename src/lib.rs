@@ -20,6 +20,7 @@ pub mod image_report;
 pub mod layer;
 pub mod layer_report;
 pub mod limits;
+pub mod map;
 pub mod observe;
 pub mod path;
 pub mod policy;

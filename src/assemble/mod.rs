@@ -43,7 +43,14 @@ impl Assembler<'_> {
     ) -> ImageReport {
         let mut in_config = config_secrets;
         if image.has_config {
-            let checked = self.checks.run(&subject(image)).into_iter();
+            let urls: Vec<String> = image.layers.iter().flat_map(|layer| layer.urls.iter().cloned()).collect();
+            let subject = Subject {
+                config: &image.config,
+                reference: image.reference.as_deref(),
+                layers: image.layers.len(),
+                foreign_urls: &urls,
+            };
+            let checked = self.checks.run(&subject).into_iter();
             let news: Vec<_> = checked.filter(|finding| !says_the_same(finding, &in_config)).collect();
             in_config.extend(news);
         }
@@ -113,10 +120,10 @@ impl Assembler<'_> {
         Finding {
             id: String::new(),
             rule: finding.rule,
+            note: finding.note.map(|note| mask.apply(&finding.at, &note)),
             location: Location::Config(finding.at),
             secret: finding.secret,
             fingerprint,
-            note: finding.note.map(|note| mask.apply(&note)),
             related: Vec::new(),
         }
     }
@@ -131,15 +138,6 @@ fn says_the_same(finding: &ConfigFinding, known: &[ConfigFinding]) -> bool {
     })
 }
 
-fn subject(image: &Image) -> Subject<'_> {
-    Subject {
-        config: &image.config,
-        reference: image.reference.as_deref(),
-        layers: image.layers.len(),
-        foreign_urls: image.layers.iter().find(|layer| !layer.urls.is_empty()).map_or(&[], |layer| &layer.urls),
-    }
-}
-
 fn line(
     index: usize,
     image: &Image,
@@ -148,13 +146,13 @@ fn line(
     mask: &Mask,
 ) -> LayerLine {
     let source = &image.layers[index];
-    let entry = alignment.entries[index].and_then(|entry| image.config.history.get(entry));
+    let entry = alignment.entries[index].and_then(|at| Some((at, image.config.history.get(at)?)));
     LayerLine {
         index,
         digest: report.map(|report| report.blob.clone()).or(source.digest.clone()),
         diff_id: report.map(|report| report.diff_id.clone()).or(source.diff_id.clone()),
         media_type: source.media_type.clone(),
-        created_by: entry.map(|entry| mask.apply(history::instruction(entry))),
+        created_by: entry.map(|(at, entry)| mask.apply(&format!("history[{at}].created_by"), history::instruction(entry))),
         files: report.map_or(0, |report| report.files),
         bytes: report.map_or(0, |report| report.bytes),
         blob_bytes: report.map_or(0, |report| report.blob_bytes),
@@ -220,23 +218,32 @@ fn id(finding: &Finding) -> String {
 }
 
 /// Masks secrets that were found in the configuration wherever its text is shown.
-struct Mask(Vec<(String, String)>);
+struct Mask(Vec<Masked>);
+
+struct Masked {
+    at: String,
+    value: String,
+    masked: String,
+}
 
 impl Mask {
     fn new(findings: &[ConfigFinding]) -> Mask {
-        let pair = |secret: &Secret| {
-            let value = std::str::from_utf8(secret.reveal()).ok()?;
-            (value.len() >= 3).then(|| (value.to_string(), secret.masked()))
+        let masked = |finding: &ConfigFinding| {
+            let secret: &Secret = finding.secret.as_ref()?;
+            let value = std::str::from_utf8(secret.reveal()).ok().filter(|value| !value.is_empty())?;
+            Some(Masked { at: finding.at.clone(), value: value.to_string(), masked: secret.masked() })
         };
-        let mut pairs: Vec<(String, String)> =
-            findings.iter().filter_map(|finding| pair(finding.secret.as_ref()?)).collect();
+        let mut all: Vec<Masked> = findings.iter().filter_map(masked).collect();
         // The longest first, so that a secret inside a longer one leaves nothing of that one readable.
-        pairs.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
-        pairs.dedup();
-        Mask(pairs)
+        all.sort_by_key(|masked| std::cmp::Reverse(masked.value.len()));
+        Mask(all)
     }
 
-    fn apply(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_string(), |text, (value, masked)| text.replace(value, masked))
+    /// `text` of the field `at`, without the secrets of that field, nor the long ones of any other. A short password,
+    /// such as `postgres`, is a word elsewhere.
+    fn apply(&self, at: &str, text: &str) -> String {
+        const LONG: usize = 12;
+        let hidden = self.0.iter().filter(|masked| masked.at == at || masked.value.len() >= LONG);
+        hidden.fold(text.to_string(), |text, masked| text.replace(&masked.value, &masked.masked))
     }
 }

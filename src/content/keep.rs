@@ -67,13 +67,16 @@ impl<'a> Kept<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::buffer::Pool;
 
     fn kept(length: usize, step: usize) -> (Vec<u8>, Vec<u8>, u64) {
         let file: Vec<u8> = (0..length).map(|i| (i / 1024) as u8).collect();
-        let file: &'static [u8] = file.leak();
+        let pool = Pool::new(step);
         let mut kept = Kept::default();
-        for start in (0..length).step_by(step) {
-            kept.push(&Bytes::Mapped(file), start..length.min(start + step));
+        for piece in file.chunks(step) {
+            let mut buffer = pool.take();
+            buffer.space()[..piece.len()].copy_from_slice(piece);
+            kept.push(&buffer.seal(piece.len()), 0..piece.len());
         }
         kept.parts()
     }

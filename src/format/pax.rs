@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn both_forms_of_the_old_sparse_map() {
-        let comma = Records::parse(b"25 GNU.sparse.map=0,5,9,1\n").unwrap();
+        let comma = Records::parse(b"26 GNU.sparse.map=0,5,9,1\n").unwrap();
         assert_eq!(comma.sparse_map, Some(vec![(0, 5), (9, 1)]));
         let pairs = Records::parse(b"23 GNU.sparse.offset=0\n25 GNU.sparse.numbytes=5\n").unwrap();
         assert_eq!(pairs.sparse_map, Some(vec![(0, 5)]));

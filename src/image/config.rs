@@ -112,6 +112,10 @@ impl ImageConfig {
     /// # Errors
     /// For what is no JSON, or has a field of the wrong type.
     pub fn parse(bytes: &[u8]) -> Result<ImageConfig, serde_json::Error> {
+        // Derived structs would also take a list.
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err(serde::de::Error::custom("the document is no JSON object"));
+        }
         serde_json::from_slice(bytes)
     }
 

@@ -3,11 +3,13 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::map::Region;
+
 /// Some bytes of a layer, cheap to clone and to hand to another thread.
 #[derive(Clone)]
 pub enum Bytes<'a> {
     /// Part of a mapped file.
-    Mapped(&'a [u8]),
+    Mapped(Region<'a>),
     /// A buffer of a [`Pool`].
     Pooled(Arc<Buffer>),
 }
@@ -17,7 +19,7 @@ impl Deref for Bytes<'_> {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Bytes::Mapped(bytes) => bytes,
+            Bytes::Mapped(region) => region.bytes(),
             Bytes::Pooled(buffer) => &buffer.bytes[..buffer.filled],
         }
     }

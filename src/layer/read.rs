@@ -12,6 +12,7 @@ use crate::digest::{Algorithm, Digest, Hasher};
 use crate::format::compression::{Codec, MAGIC_BYTES, read_full};
 use crate::gap::{Gap, GapReason};
 use crate::limits::Limits;
+use crate::map::{Region, RegionReader};
 
 /// What a layer is read with.
 pub struct Reading<'r> {
@@ -63,9 +64,9 @@ impl<'r> Reading<'r> {
         match blob {
             // Whoever opened the file holds its map, because windows of it outlive this call.
             Blob::File(map) => self.streamed(Codec::detect(&map), Box::new(Cursor::new(map)), visitor, scan),
-            Blob::Mapped(bytes) => match Codec::detect(bytes) {
-                Codec::Plain => self.mapped(bytes, visitor, scan),
-                codec => self.streamed(codec, Box::new(bytes), visitor, scan),
+            Blob::Mapped(region) => match Codec::detect(&region) {
+                Codec::Plain => self.mapped(&region, visitor, scan),
+                codec => self.streamed(codec, Box::new(RegionReader::new(region)), visitor, scan),
             },
             Blob::Stream(mut stream) => {
                 let mut head = [0; MAGIC_BYTES];
@@ -78,25 +79,33 @@ impl<'r> Reading<'r> {
         }
     }
 
-    /// An uncompressed layer in a mapped file: windows are parts of the map.
+    /// An uncompressed layer in a mapped file: windows are parts of the map. Pages are released some way behind, where
+    /// other threads are done with them; should one not be, it reads them from the page cache again.
     fn mapped<'a, V: Visitor<'a>>(
         &self,
-        bytes: &'a [u8],
+        bytes: &Region<'a>,
         visitor: &mut V,
         scan: &mut dyn FnMut(Batch<'a, V::File>),
     ) -> Facts {
+        const LAG: usize = 16 << 20;
+        const STEP: usize = 8 << 20;
         let mut pass = Pass::new(self, Codec::Plain, visitor, scan);
         let mut hasher = Hasher::new(self.algorithm);
         let fresh = self.pool.size() - self.carry();
         let mut start = 0;
         let mut hashed = 0;
+        let mut released = 0;
         while hashed < bytes.len() {
             let end = (hashed + fresh).min(bytes.len());
             hasher.update(&bytes[hashed..end]);
-            pass.window(Bytes::Mapped(&bytes[start..end]), start as u64, hashed - start);
+            pass.window(Bytes::Mapped(bytes.part(start..end)), start as u64, hashed - start);
             (self.progress)((end - hashed) as u64);
             start = pass.keep.clamp(start as u64, end as u64) as usize;
             hashed = end;
+            if hashed - released >= LAG + STEP {
+                bytes.part(released..hashed - LAG).release();
+                released = hashed - LAG;
+            }
         }
         let digest = hasher.finish();
         let (diff_id, gaps) = pass.finish(bytes.len() as u64, &digest);

@@ -211,10 +211,7 @@ impl<'a> OpenFile<'a, '_> {
         for key in cipher::cipher_keys(&whole) {
             let start = key.offset as usize;
             let label = format!("{}-bit key", key.bytes.len() * 8);
-            let mut note = format!("passed to {}", key.function);
-            if let Some(cipher) = &key.cipher {
-                note.push_str(&format!(" for {cipher}"));
-            }
+            let note = cipher_note(&key);
             let span = start..start + key.bytes.len();
             let secret = Secret::labelled(key.bytes, label);
             found.push(Confirmed { rule, span, secret, note: Some(note), whole_file: false });
@@ -236,5 +233,16 @@ impl<'a> OpenFile<'a, '_> {
             let gap = Gap::new(GapReason::TooManyFindings, detail).at(self.path.to_string());
             self.sink.gaps.lock().unwrap_or_else(PoisonError::into_inner).push(gap);
         }
+    }
+}
+
+/// How a cipher key was told from any other constant.
+fn cipher_note(key: &cipher::CipherKey) -> String {
+    let purpose = key.cipher.as_ref().map(|cipher| format!(" for {cipher}")).unwrap_or_default();
+    match (key.evidence, &key.symbol) {
+        (cipher::Evidence::Named, Some(symbol)) => {
+            format!("named {symbol}, in a module that imports {}{purpose}", key.function)
+        }
+        _ => format!("passed to {}{purpose}", key.function),
     }
 }

@@ -54,7 +54,7 @@ impl<'r> LayerScanner<'r> {
         let blob = match blob {
             Blob::File(file) => {
                 map = file;
-                Blob::Mapped(&map)
+                Blob::Mapped(map.region())
             }
             other => other,
         };

@@ -5,7 +5,6 @@
 
 mod directory_tar;
 mod docker_archive;
-mod map;
 mod oci_layout;
 mod open;
 mod rootfs;

@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::docker_archive::{self, DockerArchive};
-use super::map::map_file;
 use super::oci_layout::{self, OciLayout};
 use super::rootfs::RootFs;
 use super::skopeo_dir::SkopeoDir;
@@ -15,6 +14,7 @@ use super::tree::{ArchiveTree, DirectoryTree};
 use super::{ImageSource, SourceError};
 use crate::format::compression::Codec;
 use crate::limits::Limits;
+use crate::map::MappedFile;
 
 /// An opened target.
 pub enum Opened {
@@ -77,7 +77,7 @@ fn file(path: &Path, target: &Target, limits: &Limits) -> Result<Opened, SourceE
     if fs::metadata(path).map_err(failed)?.len() == 0 {
         return Err(not_an_image("the file is empty"));
     }
-    let map = map_file(path).map_err(failed)?;
+    let map = MappedFile::open(path).map_err(failed)?;
     match Codec::detect(&map) {
         Codec::Plain => {}
         Codec::Unsupported(name) => return Err(not_an_image(&format!("{name} compression is not read"))),

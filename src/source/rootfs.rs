@@ -3,20 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use memmap2::Mmap;
-
 use super::directory_tar::{DirectoryTar, Unreadable};
 use super::{Fetched, ImageSource, Listed, Location, SourceError};
 use crate::blob::Blob;
 use crate::digest::Digest;
 use crate::gap::Gap;
+use crate::map::MappedFile;
 
 /// A root file system.
 pub enum RootFs {
     /// In a directory, and what of it could not be read.
     Directory(PathBuf, Unreadable),
     /// In a mapped tar, compressed or not.
-    Archive(Mmap),
+    Archive(MappedFile),
     /// It passed by on a stream.
     Passed,
 }
@@ -48,7 +47,7 @@ impl ImageSource for RootFs {
                 let tar = DirectoryTar::new(path, unreadable.clone());
                 Fetched::Blob(Blob::Stream(Box::new(tar)))
             }
-            RootFs::Archive(map) => Fetched::Blob(Blob::Mapped(map)),
+            RootFs::Archive(map) => Fetched::Blob(Blob::Mapped(map.region())),
             RootFs::Passed => Fetched::Passed(RootFs::layer()),
         })
     }

@@ -132,7 +132,7 @@ impl Tree for StreamedTree {
     fn open(&self, path: &str) -> Result<Fetched<'_>, SourceError> {
         Ok(match resolve(&self.members, path)? {
             None => Fetched::Missing,
-            Some((_, Kept::Document(bytes))) => Fetched::Blob(Blob::Mapped(bytes)),
+            Some((_, Kept::Document(bytes))) => Fetched::Blob(Blob::Stream(Box::new(&bytes[..]))),
             Some((name, Kept::Passed)) => Fetched::Passed(Location(name.into())),
         })
     }

@@ -5,13 +5,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
-
-use super::map::map_file;
 use super::{Fetched, SourceError};
 use crate::blob::Blob;
 use crate::format::tar::{BLOCK, Entry, Event, Kind, Parser};
 use crate::limits::Limits;
+use crate::map::MappedFile;
 use crate::path::ImagePath;
 
 /// Named files.
@@ -63,7 +61,7 @@ impl Tree for DirectoryTree {
             Ok(metadata) if !metadata.is_file() => {
                 Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")))
             }
-            Ok(_) => map_file(&full).map(|map| Fetched::Blob(Blob::File(map))).map_err(failed),
+            Ok(_) => MappedFile::open(&full).map(|map| Fetched::Blob(Blob::File(map))).map_err(failed),
         }
     }
 }
@@ -105,7 +103,7 @@ pub(super) fn link_target(path: &ImagePath, kind: Kind, link: &[u8]) -> String {
 
 /// The members of an uncompressed archive in a mapped file.
 pub struct ArchiveTree {
-    map: Mmap,
+    map: MappedFile,
     members: HashMap<String, Member<(usize, usize)>>,
     first: Option<String>,
     damage: Option<SourceError>,
@@ -113,7 +111,7 @@ pub struct ArchiveTree {
 
 impl ArchiveTree {
     /// Reads the headers of the archive in `map`; the data is not touched. Members behind a damaged header are lost.
-    pub fn new(path: &Path, map: Mmap, limits: &Limits) -> ArchiveTree {
+    pub fn new(path: &Path, map: MappedFile, limits: &Limits) -> ArchiveTree {
         let mut tree = ArchiveTree { map, members: HashMap::new(), first: None, damage: None };
         let mut parser = Parser::new(limits.tar_extension_bytes);
         let mut at = 0usize;
@@ -163,7 +161,7 @@ impl ArchiveTree {
     }
 
     /// The archive itself.
-    pub fn into_map(self) -> Mmap {
+    pub fn into_map(self) -> MappedFile {
         self.map
     }
 
@@ -186,7 +184,7 @@ impl ArchiveTree {
 impl Tree for ArchiveTree {
     fn open(&self, path: &str) -> Result<Fetched<'_>, SourceError> {
         Ok(match resolve(&self.members, path)? {
-            Some((_, &(at, length))) => Fetched::Blob(Blob::Mapped(&self.map[at..at + length])),
+            Some((_, &(at, length))) => Fetched::Blob(Blob::Mapped(self.map.region().part(at..at + length))),
             None => Fetched::Missing,
         })
     }

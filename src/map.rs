@@ -1,0 +1,136 @@
+//! Mapped files: read in place, and let go of behind the reader. The only place with `unsafe`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::{Deref, Range};
+use std::path::Path;
+
+use memmap2::{Mmap, UncheckedAdvice};
+
+/// A regular file, mapped for reading.
+pub struct MappedFile(Mmap);
+
+impl MappedFile {
+    /// Maps the file at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be opened or mapped.
+    #[allow(unsafe_code)]
+    pub fn open(path: &Path) -> io::Result<MappedFile> {
+        let file = File::open(path)?;
+        // SAFETY: the map is only read. Should another process shorten the file meanwhile, the kernel stops this process
+        // with SIGBUS, as it would any program that maps files; nothing is written and no verdict is given.
+        let map = unsafe { Mmap::map(&file)? };
+        let _ = map.advise(memmap2::Advice::Sequential);
+        Ok(MappedFile(map))
+    }
+
+    /// The whole file.
+    pub fn region(&self) -> Region<'_> {
+        Region { file: self, range: 0..self.0.len() }
+    }
+}
+
+impl Deref for MappedFile {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for MappedFile {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Part of a mapped file.
+#[derive(Clone)]
+pub struct Region<'a> {
+    file: &'a MappedFile,
+    range: Range<usize>,
+}
+
+impl<'a> Region<'a> {
+    /// The bytes in `range` of this region, cut to its end.
+    pub fn part(&self, range: Range<usize>) -> Region<'a> {
+        let end = self.range.start.saturating_add(range.end).min(self.range.end);
+        let start = self.range.start.saturating_add(range.start).min(end);
+        Region { file: self.file, range: start..end }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &'a [u8] {
+        &self.file.0[self.range.clone()]
+    }
+
+    /// Tells the kernel that the pages wholly inside the region are done with, so that a file of any size is read in
+    /// little memory. Reading them again is allowed and takes them from the page cache.
+    #[allow(unsafe_code)]
+    pub fn release(&self) {
+        const PAGE: usize = 1 << 16;
+        let (start, end) = (self.range.start.next_multiple_of(PAGE), self.range.end / PAGE * PAGE);
+        if start < end {
+            // SAFETY: the map is of a file and is never written to, so that dropped pages come back as they were.
+            let _ = unsafe { self.file.0.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+        }
+    }
+}
+
+impl Deref for Region<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
+/// Reads a region from its start, and releases what was read.
+pub struct RegionReader<'a> {
+    region: Region<'a>,
+    taken: usize,
+    released: usize,
+}
+
+impl<'a> RegionReader<'a> {
+    /// A reader at the start of `region`.
+    pub fn new(region: Region<'a>) -> RegionReader<'a> {
+        RegionReader { region, taken: 0, released: 0 }
+    }
+}
+
+impl Read for RegionReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        const STEP: usize = 8 << 20;
+        let bytes = self.region.bytes();
+        let count = buffer.len().min(bytes.len() - self.taken);
+        buffer[..count].copy_from_slice(&bytes[self.taken..self.taken + count]);
+        self.taken += count;
+        if self.taken - self.released >= STEP {
+            self.region.part(self.released..self.taken).release();
+            self.released = self.taken;
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn released_pages_read_the_same_again() {
+        let path = std::env::temp_dir().join(format!("layersift-map-{}", std::process::id()));
+        let data: Vec<u8> = (0..20u32 << 20).map(|i| (i >> 12) as u8).collect();
+        std::fs::write(&path, &data).unwrap();
+        let map = MappedFile::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        map.region().release();
+        let mut read = Vec::new();
+        RegionReader::new(map.region()).read_to_end(&mut read).unwrap();
+        assert!(read == data && map[..] == data[..]);
+        assert_eq!(map.region().part(5..7).bytes(), &data[5..7]);
+        assert!(map.region().part(usize::MAX - 1..usize::MAX).is_empty());
+    }
+}
