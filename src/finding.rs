@@ -120,22 +120,26 @@ pub struct LayerRef {
     pub created_by: Option<String>,
 }
 
+/// Where in the files of an image a finding is, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileLocation {
+    /// Where in the file.
+    pub place: Place,
+    /// The layer that brought it.
+    pub layer: LayerRef,
+    /// Whether it is still there.
+    pub state: State,
+    /// The layer that overwrote or deleted it.
+    pub ended_by: Option<LayerRef>,
+    /// The package that the file belongs to.
+    pub package: Option<Package>,
+}
+
 /// Where a finding of an image is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// In a file of a layer.
-    File {
-        /// Where in the file.
-        place: Place,
-        /// The layer that brought it.
-        layer: LayerRef,
-        /// Whether it is still there.
-        state: State,
-        /// The layer that overwrote or deleted it.
-        ended_by: Option<LayerRef>,
-        /// The package that the file belongs to.
-        package: Option<Package>,
-    },
+    File(Box<FileLocation>),
     /// In the image's configuration, such as `Env[1]` or `ExposedPorts.9229/tcp`.
     Config(String),
     /// In how several findings come together.
@@ -164,6 +168,9 @@ pub struct Finding {
 impl Finding {
     /// Whether the finding is in the image that a container would see, in its files or its configuration.
     pub fn is_present(&self) -> bool {
-        !matches!(self.location, Location::File { state: State::Overwritten | State::Deleted, .. })
+        match &self.location {
+            Location::File(file) => file.state == State::Present,
+            Location::Config(_) | Location::Image => true,
+        }
     }
 }

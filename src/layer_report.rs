@@ -93,8 +93,6 @@ pub struct LayerReport {
     pub whiteouts: Vec<String>,
     /// Hard links, in the order of the archive, those to hard links resolved.
     pub hard_links: Vec<HardLink>,
-    /// Files with the setuid or setgid bit.
-    pub setuid: Vec<ImagePath>,
     /// Package records.
     pub owners: Owners,
     /// What was found.

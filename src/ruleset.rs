@@ -124,8 +124,7 @@ impl Ruleset {
         let mut ids: HashMap<String, String> = HashMap::new();
         let mut hasher = Hasher::new(crate::digest::Algorithm::Sha256);
         for (name, text) in files {
-            let file: File =
-                toml::from_str(&text).map_err(|error| RulesError::Parse { file: name.clone(), error })?;
+            let file: File = toml::from_str(&text).map_err(|error| RulesError::Parse { file: name.clone(), error })?;
             file.check(&name, &mut ids)?;
             hasher.update(text.as_bytes());
             rules.signatures.extend(file.signature);

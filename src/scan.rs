@@ -189,8 +189,7 @@ impl Scanner {
     }
 
     fn assemble(&self, source: &dyn ImageSource, images: &[Image], read: &Read) -> Vec<ImageReport> {
-        let assembler =
-            Assembler { checks: &self.rules.checks, chains: &self.rules.chains, key: &self.options.key };
+        let assembler = Assembler { checks: &self.rules.checks, chains: &self.rules.chains, key: &self.options.key };
         let unreadable = source.gaps();
         let one = |image: &Image| {
             let mut reports = Vec::new();

@@ -29,9 +29,8 @@ fn chain(
     findings: &[Finding],
     roles: &impl Fn(&str) -> Vec<String>,
 ) -> Option<Finding> {
-    let is_key = |finding: &&Finding| {
-        finding.is_present() && rule.key.iter().any(|wanted| names(wanted, &finding.rule.id))
-    };
+    let is_key =
+        |finding: &&Finding| finding.is_present() && rule.key.iter().any(|wanted| names(wanted, &finding.rule.id));
     let exposes = |finding: &&Finding| {
         matches!(finding.location, Location::Config(_))
             && roles(&finding.rule.id).iter().any(|role| rule.exposure.contains(role))
@@ -58,7 +57,7 @@ fn names(wanted: &str, id: &str) -> bool {
 
 fn place(finding: &Finding) -> String {
     match &finding.location {
-        Location::File { place, .. } => format!("{} ({})", place.path, finding.rule.id),
+        Location::File(file) => format!("{} ({})", file.place.path, finding.rule.id),
         Location::Config(field) => format!("{field} ({})", finding.rule.id),
         Location::Image => finding.rule.id.clone(),
     }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::finding::{Finding, LayerRef, Location};
+use crate::finding::{FileLocation, Finding, LayerRef, Location};
 use crate::gap::{Gap, GapReason};
 use crate::image::history::{self, Alignment};
 use crate::image::manifest::{Image, LayerSource};
@@ -101,13 +101,13 @@ impl Assembler<'_> {
         Finding {
             id: String::new(),
             rule: finding.rule,
-            location: Location::File {
+            location: Location::File(Box::new(FileLocation {
                 place: finding.place,
                 layer: reference(&layers[layer]),
                 state,
                 ended_by: ended_by.map(|index| reference(&layers[index])),
                 package,
-            },
+            })),
             secret: Some(finding.secret),
             fingerprint: Some(fingerprint),
             note: finding.note,
@@ -138,13 +138,7 @@ fn says_the_same(finding: &ConfigFinding, known: &[ConfigFinding]) -> bool {
     })
 }
 
-fn line(
-    index: usize,
-    image: &Image,
-    report: Option<&LayerReport>,
-    alignment: &Alignment,
-    mask: &Mask,
-) -> LayerLine {
+fn line(index: usize, image: &Image, report: Option<&LayerReport>, alignment: &Alignment, mask: &Mask) -> LayerLine {
     let source = &image.layers[index];
     let entry = alignment.entries[index].and_then(|at| Some((at, image.config.history.get(at)?)));
     LayerLine {
@@ -152,7 +146,8 @@ fn line(
         digest: report.map(|report| report.blob.clone()).or(source.digest.clone()),
         diff_id: report.map(|report| report.diff_id.clone()).or(source.diff_id.clone()),
         media_type: source.media_type.clone(),
-        created_by: entry.map(|(at, entry)| mask.apply(&format!("history[{at}].created_by"), history::instruction(entry))),
+        created_by: entry
+            .map(|(at, entry)| mask.apply(&format!("history[{at}].created_by"), history::instruction(entry))),
         files: report.map_or(0, |report| report.files),
         bytes: report.map_or(0, |report| report.bytes),
         blob_bytes: report.map_or(0, |report| report.blob_bytes),
@@ -197,7 +192,7 @@ fn verify(source: &LayerSource, report: &LayerReport) -> Vec<Gap> {
 fn order(finding: &Finding) -> (u8, usize, String, u64, String) {
     let rule = finding.rule.id.clone();
     match &finding.location {
-        Location::File { place, layer, .. } => (0, layer.index, place.path.to_string(), place.offset, rule),
+        Location::File(file) => (0, file.layer.index, file.place.path.to_string(), file.place.offset, rule),
         Location::Config(field) => (1, 0, field.clone(), 0, rule),
         Location::Image => (2, 0, String::new(), 0, rule),
     }
@@ -206,9 +201,9 @@ fn order(finding: &Finding) -> (u8, usize, String, u64, String) {
 /// What names a finding wherever its image turns up: nothing in it depends on how the image is packed.
 fn id(finding: &Finding) -> String {
     let place = match &finding.location {
-        Location::File { place, layer, .. } => {
-            let diff_id = layer.diff_id.as_ref().map(Digest::to_string).unwrap_or_default();
-            format!("{diff_id}\n{}\n{}", place.path, place.offset)
+        Location::File(file) => {
+            let diff_id = file.layer.diff_id.as_ref().map(Digest::to_string).unwrap_or_default();
+            format!("{diff_id}\n{}\n{}", file.place.path, file.place.offset)
         }
         Location::Config(field) => field.clone(),
         Location::Image => finding.related.join(" "),

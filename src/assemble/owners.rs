@@ -9,8 +9,7 @@ use crate::path::ImagePath;
 /// The package of the file at `path`, which layer `index` brought: by its nearest npm package, or by the operating
 /// system's records. Records of the same layer and of the layers below count, the nearest layer first.
 pub fn owner(path: &ImagePath, index: usize, layers: &[Option<Arc<LayerReport>>]) -> Option<Package> {
-    let reports: Vec<&Owners> =
-        layers.iter().take(index + 1).rev().flatten().map(|report| &report.owners).collect();
+    let reports: Vec<&Owners> = layers.iter().take(index + 1).rev().flatten().map(|report| &report.owners).collect();
     npm(path, &reports).or_else(|| os(path, &reports))
 }
 

@@ -150,7 +150,9 @@ impl std::str::FromStr for FailOn {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "none" => Ok(FailOn(None)),
-            _ => text.parse().map(|severity| FailOn(Some(severity))).map_err(|error: String| format!("{error}, or none")),
+            _ => {
+                text.parse().map(|severity| FailOn(Some(severity))).map_err(|error: String| format!("{error}, or none"))
+            }
         }
     }
 }

@@ -2,15 +2,46 @@
 
 /// Words that make a value a placeholder wherever they stand in it, in lower case.
 const WORDS: [&[u8]; 22] = [
-    b"example", b"changeme", b"change_me", b"change-me", b"placeholder", b"redacted", b"dummy", b"your_", b"your-",
-    b"yourpassword", b"yoursecret", b"yourtoken", b"insert_", b"replace_me", b"replaceme", b"replace-me", b"<your",
-    b"xxxxx", b"*****", b".....", b"todo:", b"not-a-real",
+    b"example",
+    b"changeme",
+    b"change_me",
+    b"change-me",
+    b"placeholder",
+    b"redacted",
+    b"dummy",
+    b"your_",
+    b"your-",
+    b"yourpassword",
+    b"yoursecret",
+    b"yourtoken",
+    b"insert_",
+    b"replace_me",
+    b"replaceme",
+    b"replace-me",
+    b"<your",
+    b"xxxxx",
+    b"*****",
+    b".....",
+    b"todo:",
+    b"not-a-real",
 ];
 
 /// Whole values that are defaults of documentation, in lower case.
 const VALUES: [&[u8]; 14] = [
-    b"password", b"passwd", b"secret", b"token", b"user", b"username", b"pass", b"none", b"null", b"undefined",
-    b"true", b"false", b"foobar", b"string",
+    b"password",
+    b"passwd",
+    b"secret",
+    b"token",
+    b"user",
+    b"username",
+    b"pass",
+    b"none",
+    b"null",
+    b"undefined",
+    b"true",
+    b"false",
+    b"foobar",
+    b"string",
 ];
 
 /// Whether `value` stands for a secret and is none.
@@ -57,12 +88,23 @@ mod tests {
     #[test]
     fn placeholders_and_secrets() {
         for value in [
-            "AKIAIOSFODNN7EXAMPLE", "changeme", "${DB_PASSWORD}", "{{ token }}", "<token>", "xxxxxxxxxxxx", "$TOKEN",
-            "00000000", "0123456789", "your-api-key", "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "password",
+            "AKIAIOSFODNN7EXAMPLE",
+            "changeme",
+            "${DB_PASSWORD}",
+            "{{ token }}",
+            "<token>",
+            "xxxxxxxxxxxx",
+            "$TOKEN",
+            "00000000",
+            "0123456789",
+            "your-api-key",
+            "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+            "password",
         ] {
             assert!(is_placeholder(value.as_bytes()), "{value}");
         }
-        for value in ["hunter2", "Tr0ub4dor&3", "9f86d081884c7d65", "pa$$word-4711", "sk_live_4eC39HqLyjWDarjtT1zdp7dc"] {
+        for value in ["hunter2", "Tr0ub4dor&3", "9f86d081884c7d65", "pa$$word-4711", "sk_live_4eC39HqLyjWDarjtT1zdp7dc"]
+        {
             assert!(!is_placeholder(value.as_bytes()), "{value}");
         }
     }

@@ -85,9 +85,10 @@ impl CompiledRule {
         };
         let Confirm { min_entropy, min_classes, checksum, parser, reject, keep_placeholders } = &signature.confirm;
         let check = match checksum {
-            Some(name) => Some(checksum::by_name(name).ok_or_else(|| {
-                unknown(id, "checksum", name, checksum::CHECKS.iter().map(|(known, _)| *known))
-            })?),
+            Some(name) => Some(
+                checksum::by_name(name)
+                    .ok_or_else(|| unknown(id, "checksum", name, checksum::CHECKS.iter().map(|(known, _)| *known)))?,
+            ),
             None => None,
         };
         let parser = match parser {

@@ -1,7 +1,7 @@
 //! The databases that were compiled with the program, for the patterns of the built-in rules.
 
-use hyperscan::prelude::*;
 use hyperscan::SerializedDatabase;
+use hyperscan::prelude::*;
 
 use super::pattern::Pattern;
 

@@ -95,12 +95,7 @@ impl Engine {
     ///
     /// # Errors
     /// When Hyperscan itself fails; matches are never an error.
-    pub fn scan(
-        &self,
-        session: &mut Session,
-        bytes: &[u8],
-        found: &mut Vec<Candidate>,
-    ) -> Result<(), EngineError> {
+    pub fn scan(&self, session: &mut Session, bytes: &[u8], found: &mut Vec<Candidate>) -> Result<(), EngineError> {
         // Hyperscan counts the bytes of a block with 32 bits.
         const BLOCK: usize = 1 << 30;
         let mut from = 0;
@@ -204,8 +199,7 @@ mod tests {
         let bytes = b"ab-".repeat(CANDIDATES_AT_ONCE);
         let found = candidates(&engine, &bytes);
         for pattern in 0..2 {
-            let mut ends: Vec<usize> =
-                found.iter().filter(|c| c.pattern == pattern).map(|c| c.last_end).collect();
+            let mut ends: Vec<usize> = found.iter().filter(|c| c.pattern == pattern).map(|c| c.last_end).collect();
             ends.sort_unstable();
             assert!(ends.iter().copied().eq((0..CANDIDATES_AT_ONCE).map(|i| i * 3 + 2)), "pattern {pattern}");
         }

@@ -158,7 +158,7 @@ impl Parser {
         self.zeros = 0;
         let header = tar::Header::from_byte_slice(block);
         verify_checksum(header, block)?;
-        let size = header.entry_size().map_err(|_| TarError::Number("size"))?;
+        let size = size_of(header)?;
         let extension = match header.entry_type() {
             tar::EntryType::GNULongName => Some(Extension::LongName),
             tar::EntryType::GNULongLink => Some(Extension::LongLink),
@@ -296,6 +296,14 @@ fn verify_checksum(header: &tar::Header, block: &[u8; BLOCK]) -> Result<(), TarE
     let spaces = 8 * u32::from(b' ');
     let fits = stored == unsigned + spaces || i64::from(stored) == i64::from(signed) + i64::from(spaces);
     if fits { Ok(()) } else { Err(TarError::Checksum) }
+}
+
+/// The size field; writers leave it empty where there are no data.
+fn size_of(header: &tar::Header) -> Result<u64, TarError> {
+    if header.as_old().size.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        return Ok(0);
+    }
+    header.entry_size().map_err(|_| TarError::Number("size"))
 }
 
 fn kind_of(header: &tar::Header, path: &[u8]) -> Kind {

@@ -100,8 +100,10 @@ fn sparse_files_of_all_three_forms() {
     .concat();
     let mut oldest = header("s", tar::EntryType::GNUSparse, 7);
     let sparse = &mut oldest.as_gnu_mut().unwrap().sparse;
-    (sparse[0].set_offset(0), sparse[0].set_length(3));
-    (sparse[1].set_offset(100), sparse[1].set_length(4));
+    for (slot, (offset, length)) in [(0, 3), (100, 4)].into_iter().enumerate() {
+        sparse[slot].set_offset(offset);
+        sparse[slot].set_length(length);
+    }
     oldest.set_cksum();
     let oldest = [oldest.as_bytes().to_vec(), padded(b"abcdefg")].concat();
     for archive in [newest, older, oldest] {
@@ -111,6 +113,14 @@ fn sparse_files_of_all_three_forms() {
         assert_eq!(entry.sparse, Some(vec![(0, 3), (100, 4)]));
         assert_eq!((entry.file_offset(2), entry.file_offset(3), entry.file_offset(6)), (2, 100, 103));
     }
+}
+
+#[test]
+fn an_empty_size_field_is_zero() {
+    let mut empty = header("a", tar::EntryType::Directory, 0);
+    empty.as_old_mut().size = [0; 12];
+    empty.set_cksum();
+    assert_eq!(entries(empty.as_bytes()).unwrap()[0].0.stored, 0);
 }
 
 #[test]

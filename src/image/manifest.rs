@@ -67,7 +67,9 @@ pub enum ImageError {
         reason: String,
     },
     /// No image for the platform.
-    #[error("there is no image for {wanted}; the target has {known} (choose with --platform OS/ARCH or --platform all)")]
+    #[error(
+        "there is no image for {wanted}; the target has {known} (choose with --platform OS/ARCH or --platform all)"
+    )]
     NoSuchPlatform {
         /// What was asked for.
         wanted: String,
@@ -99,7 +101,9 @@ pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Res
             Listed::DockerArchive { reference, config, layers } => {
                 vec![reader.docker_archive(reference, &config, layers)?]
             }
-            Listed::Manifest { reference, location, digest } => reader.manifests(reference, location, digest, choice)?,
+            Listed::Manifest { reference, location, digest } => {
+                reader.manifests(reference, location, digest, choice)?
+            }
         };
         // One image under several tags is read once.
         images.extend(found.into_iter().filter(|image| match &image.manifest_digest {

@@ -45,10 +45,13 @@ fn archive() -> (Vec<u8>, Vec<Vec<u8>>) {
     (builder.into_inner().unwrap(), contents)
 }
 
+/// The owned parts of a file, with their offsets.
+type Parts = Vec<(u64, Vec<u8>)>;
+
 /// Walks `archive` in windows of `fresh` new bytes each, as a reader makes them.
-fn walk(archive: &[u8], fresh: usize) -> (Collect, Vec<Vec<(u64, Vec<u8>)>>) {
+fn walk(archive: &[u8], fresh: usize) -> (Collect, Vec<Parts>) {
     let mut collect = Collect::default();
-    let mut owned: Vec<Vec<(u64, Vec<u8>)>> = vec![Vec::new(); 64];
+    let mut owned: Vec<Parts> = vec![Vec::new(); 64];
     let mut walk = Walk::new(OVERLAP, &Limits::default());
     let pool = Pool::new(archive.len());
     let (mut start, mut end) = (0, 0);

@@ -214,16 +214,16 @@ impl<'r> FindingLine<'r> {
         match &finding.location {
             Location::Image => line,
             Location::Config(field) => FindingLine { config: Some(field), ..line },
-            Location::File { place, layer, state, ended_by, package } => FindingLine {
-                path: Some(place.path.to_string()),
-                offset: Some(place.offset),
-                line: place.line,
-                column: place.column,
-                layer: Some(layer),
-                state: state.name(),
-                ended_by: ended_by.as_ref(),
-                package: package.as_ref(),
-                binary: place.binary.as_ref(),
+            Location::File(file) => FindingLine {
+                path: Some(file.place.path.to_string()),
+                offset: Some(file.place.offset),
+                line: file.place.line,
+                column: file.place.column,
+                layer: Some(&file.layer),
+                state: file.state.name(),
+                ended_by: file.ended_by.as_ref(),
+                package: file.package.as_ref(),
+                binary: file.place.binary.as_ref(),
                 ..line
             },
         }

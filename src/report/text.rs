@@ -9,7 +9,7 @@ use std::fmt::{self, Write};
 use anstyle::{AnsiColor, Color, Style};
 
 use super::size::human;
-use crate::finding::{Finding, LayerRef, Location, Place, State};
+use crate::finding::{FileLocation, Finding, LayerRef, Location, Place, State};
 use crate::image_report::{ImageGap, ImageReport};
 use crate::policy::{Policy, Verdict};
 use crate::rule::Severity;
@@ -157,25 +157,31 @@ fn location(out: &mut String, finding: &Finding, report: &ImageReport) -> fmt::R
     match &finding.location {
         Location::Image => writeln!(out, "  {}", note.trim_start()),
         Location::Config(field) => writeln!(out, "  {BOLD}configuration {}{BOLD:#}{note}", clean(field, 120)),
-        Location::File { place, layer, state, ended_by, package } => {
-            write!(out, "  {BOLD}{}{BOLD:#}", position(place))?;
-            if let Some(binary) = &place.binary {
-                let kind = if binary.node_addon { "Node addon, " } else { "" };
-                write!(out, "  {DIM}{kind}{}", binary.format)?;
-                for part in [&binary.section, &binary.symbol].into_iter().flatten() {
-                    write!(out, " {}", clean(part, 80))?;
-                }
-                write!(out, "{DIM:#}")?;
-            }
-            if let Some(package) = package {
-                let version = package.version.as_deref().map(|v| format!("@{v}")).unwrap_or_default();
-                let package = format!("{} {}{version}", package.ecosystem, package.name);
-                write!(out, "  {DIM}{}{DIM:#}", clean(&package, 120))?;
-            }
+        Location::File(file) => {
+            write!(out, "  {BOLD}{}{BOLD:#}", position(&file.place))?;
+            context(out, file)?;
             writeln!(out, "{note}")?;
-            lifetime(out, layer, *state, ended_by.as_ref(), report.layers.len())
+            lifetime(out, file, report.layers.len())
         }
     }
+}
+
+/// What the file is: section and symbol, and the package it belongs to.
+fn context(out: &mut String, file: &FileLocation) -> fmt::Result {
+    if let Some(binary) = &file.place.binary {
+        let kind = if binary.node_addon { "Node addon, " } else { "" };
+        write!(out, "  {DIM}{kind}{}", binary.format)?;
+        for part in [&binary.section, &binary.symbol].into_iter().flatten() {
+            write!(out, " {}", clean(part, 80))?;
+        }
+        write!(out, "{DIM:#}")?;
+    }
+    if let Some(package) = &file.package {
+        let version = package.version.as_deref().map(|v| format!("@{v}")).unwrap_or_default();
+        let package = format!("{} {}{version}", package.ecosystem, package.name);
+        write!(out, "  {DIM}{}{DIM:#}", clean(&package, 120))?;
+    }
+    Ok(())
 }
 
 fn position(place: &Place) -> String {
@@ -185,18 +191,13 @@ fn position(place: &Place) -> String {
     }
 }
 
-fn lifetime(
-    out: &mut String,
-    layer: &LayerRef,
-    state: State,
-    ended_by: Option<&LayerRef>,
-    layers: usize,
-) -> fmt::Result {
-    let style = if state == State::Present { Style::new().bold() } else { DIM };
-    let drawn = timeline(layer.index, ended_by.map(|end| end.index), layers);
-    match (state, ended_by) {
-        (State::Present, _) | (_, None) => writeln!(out, "    {drawn} {style}present{style:#}")?,
-        (state, Some(end)) => writeln!(
+fn lifetime(out: &mut String, file: &FileLocation, layers: usize) -> fmt::Result {
+    let FileLocation { layer, state, ended_by, .. } = file;
+    let style = if *state == State::Present { BOLD } else { DIM };
+    let drawn = timeline(layer.index, ended_by.as_ref().map(|end| end.index), layers);
+    match ended_by {
+        None => writeln!(out, "    {drawn} {style}present{style:#}")?,
+        Some(end) => writeln!(
             out,
             "    {drawn} {style}{} in layer {}, still in layer {} for anyone who pulls it{style:#}",
             state.name(),

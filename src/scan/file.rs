@@ -163,9 +163,8 @@ impl<'a> OpenFile<'a, '_> {
         self.read_whole_file(&mut found, parts.as_ref());
         keep_best(&self.sink.rules.signatures, &mut found);
         self.cut(&mut found, state.overflowed);
-        let view = parts.as_ref().and_then(|(head, tail, length)| {
-            binary::parse(binary::Parts { head, tail, len: *length })
-        });
+        let view =
+            parts.as_ref().and_then(|(head, tail, length)| binary::parse(binary::Parts { head, tail, len: *length }));
         let findings: Vec<LayerFinding> =
             found.into_iter().map(|one| self.finding(one, &state, view.as_ref())).collect();
         let mut all = self.sink.findings.lock().unwrap_or_else(PoisonError::into_inner);

@@ -58,11 +58,9 @@ impl<'r> LayerScanner<'r> {
             }
             other => other,
         };
-        let sink =
-            Sink { rules: self.rules, limits: self.limits, findings: Mutex::default(), gaps: Mutex::default() };
+        let sink = Sink { rules: self.rules, limits: self.limits, findings: Mutex::default(), gaps: Mutex::default() };
         let mut visitor = LayerVisitor::new(&sink);
-        let reading =
-            Reading { pool: &self.pool, overlap: OVERLAP, limits: self.limits, algorithm, progress };
+        let reading = Reading { pool: &self.pool, overlap: OVERLAP, limits: self.limits, algorithm, progress };
         let facts = rayon::in_place_scope(|scope| {
             let sink = &sink;
             reading.layer(blob, &mut visitor, &mut |batch| {
@@ -111,7 +109,6 @@ struct Entries {
     touches: Vec<(PathKey, u32, Touch)>,
     links: Vec<(u32, ImagePath, PathKey)>,
     whiteouts: Vec<String>,
-    setuid: Vec<ImagePath>,
     files: u64,
     count: u32,
 }
@@ -188,12 +185,7 @@ impl Entries {
         self.touches.push((path.key(), number, touch));
         match entry.kind {
             Kind::HardLink => self.links.push((number, path.clone(), ImagePath::normalize(&entry.link).key())),
-            Kind::File => {
-                self.files += 1;
-                if entry.mode & 0o6000 != 0 {
-                    self.setuid.push(path.clone());
-                }
-            }
+            Kind::File => self.files += 1,
             Kind::Symlink | Kind::Directory | Kind::Special => {}
         }
         number
@@ -268,7 +260,6 @@ fn report(facts: Facts, mut entries: Entries, owners: Owners, sink: Sink<'_>) ->
         touched: Touched::new(entries.touches.into_iter().map(|(key, _, touch)| (key, touch)).collect()),
         whiteouts: entries.whiteouts,
         hard_links,
-        setuid: entries.setuid,
         owners,
         findings,
         gaps,

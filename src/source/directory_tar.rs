@@ -74,6 +74,7 @@ impl DirectoryTar {
             return Ok(());
         }
         let mut header = tar::Header::new_gnu();
+        header.set_size(0);
         header.set_mode(metadata.permissions().mode() & 0o7777);
         self.describe(path, &metadata, &name, &mut header)
     }
@@ -94,13 +95,7 @@ impl DirectoryTar {
         Ok(())
     }
 
-    fn describe(
-        &mut self,
-        path: &Path,
-        metadata: &Metadata,
-        name: &[u8],
-        header: &mut tar::Header,
-    ) -> io::Result<()> {
+    fn describe(&mut self, path: &Path, metadata: &Metadata, name: &[u8], header: &mut tar::Header) -> io::Result<()> {
         let mut link = Vec::new();
         let kind = if metadata.is_dir() {
             tar::EntryType::Directory

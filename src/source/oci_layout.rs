@@ -79,11 +79,7 @@ impl<T: Tree> OciLayout<T> {
     fn listed(&self, descriptor: &Descriptor) -> Result<Listed, SourceError> {
         let failed = |reason: String| SourceError::Document { document: INDEX.into(), reason };
         let digest: Digest = descriptor.digest().as_ref().parse().map_err(|error| failed(format!("{error}")))?;
-        Ok(Listed::Manifest {
-            reference: name(descriptor),
-            location: self.locate(&digest),
-            digest: Some(digest),
-        })
+        Ok(Listed::Manifest { reference: name(descriptor), location: self.locate(&digest), digest: Some(digest) })
     }
 }
 

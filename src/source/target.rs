@@ -29,9 +29,8 @@ pub const TRANSPORTS: &[(&str, Transport, &str)] = &[
 ];
 
 /// Transports of the same grammar that this version does not read.
-const KNOWN_ELSEWHERE: [&str; 8] = [
-    "docker", "docker-daemon", "containers-storage", "ostree", "sif", "tarball", "atomic", "docker-storage",
-];
+const KNOWN_ELSEWHERE: [&str; 8] =
+    ["docker", "docker-daemon", "containers-storage", "ostree", "sif", "tarball", "atomic", "docker-storage"];
 
 /// A target as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]

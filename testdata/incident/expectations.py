@@ -32,11 +32,13 @@ def listing(layers, config):
         | in_addon("seal_key"),
         in_file(layers, "stripe.live-secret-key", "critical", SETTINGS, 7, ("present", None), planted.STRIPE_ROTATED,
                 "the rotated key, in the final image"),
-        in_config("npm.access-token", "critical", f"History[{step_of(config, planted.NPM)}]",
+        in_config("npm.access-token", "critical", f"history[{step_of(config, planted.NPM)}].created_by",
                   "build argument, in no file; the same text is the created_by of layer 6")
         | {"evidence": evidence(planted.NPM.encode(), None)},
         in_config("config.port.node-inspector", "high", "ExposedPorts.9229/tcp",
                   "the port of the inspector, exposed in the image that holds the keys"),
+        in_config("chain.key-and-debug-port", "critical", None, "the partner's key and that port together"),
+        in_config("chain.key-and-tls-port", "high", None, "the partner's key and port 8443 together"),
     ]
     return ("[\n" + ",\n".join("  " + json.dumps(row) for row in rows) + "\n]\n").encode()
 

@@ -26,8 +26,7 @@ impl Pattern {
     /// The expression is over bytes, without Unicode, as those of signatures are.
     pub(super) fn new(rule: &str, source: &str, fields: &[ConfigField]) -> Result<Pattern, CheckError> {
         let regex = RegexBuilder::new(source).unicode(false).size_limit(MOST_COMPILED).build();
-        let regex =
-            regex.map_err(|error| CheckError::Expression { rule: rule.into(), reason: error.to_string() })?;
+        let regex = regex.map_err(|error| CheckError::Expression { rule: rule.into(), reason: error.to_string() })?;
         let has = |group| regex.capture_names().any(|name| name == Some(group));
         let (has_secret, is_shown) = (has("secret"), has("shown"));
         Ok(Pattern { regex, fields: fields.into(), has_secret, is_shown })

@@ -191,9 +191,20 @@ fn every_field_has_its_name() {
     let config = config.unwrap();
     let all: Vec<String> = fields(&config).iter().map(|field| format!("{}|{}", field.name, field.text)).collect();
     let expected = [
-        "Env[0]|A=1", "Env[2]|B=2", "Labels.k|k=v", "Cmd[0]|c", "Entrypoint[0]|e", "Healthcheck.Test[0]|CMD",
-        "Healthcheck.Test[1]|h", "OnBuild[0]|o", "history[0].created_by|x", "history[0].comment|y",
-        "history[1].author|z", "User|u", "WorkingDir|/w", "Volumes./data|/data",
+        "Env[0]|A=1",
+        "Env[2]|B=2",
+        "Labels.k|k=v",
+        "Cmd[0]|c",
+        "Entrypoint[0]|e",
+        "Healthcheck.Test[0]|CMD",
+        "Healthcheck.Test[1]|h",
+        "OnBuild[0]|o",
+        "history[0].created_by|x",
+        "history[0].comment|y",
+        "history[1].author|z",
+        "User|u",
+        "WorkingDir|/w",
+        "Volumes./data|/data",
     ];
     assert_eq!(all, expected);
 }
@@ -276,8 +287,11 @@ fn ordinary_images_pass_at_high() {
     let mut ids: Vec<&str> = found.iter().map(|finding| finding.rule.id.as_str()).collect();
     ids.dedup();
     let expected = [
-        "config.port.postgresql", "config.build.preload-file", "config.image.history-mismatch",
-        "config.runtime.root", "config.runtime.no-healthcheck",
+        "config.port.postgresql",
+        "config.build.preload-file",
+        "config.image.history-mismatch",
+        "config.runtime.root",
+        "config.runtime.no-healthcheck",
     ];
     ids.sort_unstable();
     let mut expected = expected.to_vec();
@@ -292,8 +306,25 @@ fn values_that_are_secrets() {
         assert!(literal::is_secret(value.as_bytes()), "{value}");
     }
     for value in [
-        "", "  ", "true", "${X}", "$X", "$(cat x)", "{{ x }}", "%X%", "<x>", "/run/secrets/x", "~/x", "***", "xxxx",
-        "changeme", "your-token", "vault:kv/x", "op://x/y", "None", "XXXX-XXXX",
+        "",
+        "  ",
+        "true",
+        "${X}",
+        "$X",
+        "$(cat x)",
+        "{{ x }}",
+        "%X%",
+        "<x>",
+        "/run/secrets/x",
+        "~/x",
+        "***",
+        "xxxx",
+        "changeme",
+        "your-token",
+        "vault:kv/x",
+        "op://x/y",
+        "None",
+        "XXXX-XXXX",
     ] {
         assert!(!literal::is_secret(value.as_bytes()), "{value}");
     }
