@@ -27,14 +27,14 @@ Exit status:
 
 const TARGETS: &str = "\
 Targets:
-  image.tar                         what `docker save`, podman, skopeo or buildah wrote; .gz and .zst as well
-  directory                         an OCI layout, skopeo's dir:, or a root file system
-  -                                 any of the tars on standard input: docker save app | layersift scan -
-  docker-archive:FILE[:REFERENCE]   one image of a docker save tar
-  oci:DIRECTORY[:REFERENCE]         one image of an OCI layout
-  oci-archive:FILE[:REFERENCE]      one image of an OCI layout in a tar
-  dir:DIRECTORY                     skopeo's directory transport
-  rootfs:PATH                       a root file system, as directory or tar
+  image.tar                        what docker save, podman, skopeo or buildah wrote; or .gz, .zst
+  directory                        an OCI layout, skopeo's dir:, or a root file system
+  -                                such a tar on standard input
+  docker-archive:FILE[:REFERENCE]  one image of a docker save tar
+  oci:DIRECTORY[:REFERENCE]        one image of an OCI layout
+  oci-archive:FILE[:REFERENCE]     one image of an OCI layout in a tar
+  dir:DIRECTORY                    skopeo's directory transport
+  rootfs:PATH                      a root file system, as directory or tar
 
 Examples:
   layersift scan image.tar

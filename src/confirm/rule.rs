@@ -165,8 +165,8 @@ impl Parser {
 
 fn confirmed_key(key: PrivateKey) -> Judgement {
     let description = key.describe();
-    let secret = Secret::labelled(key.material, description.clone());
-    Judgement::Confirmed { span: key.span, secret, note: Some(description), whole_file: false }
+    let secret = Secret::labelled(key.material, description);
+    Judgement::Confirmed { span: key.span, secret, note: None, whole_file: false }
 }
 
 fn whole_file(bytes: &[u8], anchor: Range<usize>) -> Judgement {

@@ -360,7 +360,7 @@ impl<'a> ReadRef<'a> for Parts<'a> {
         self.from(offset).ok_or(())?.get(..size).ok_or(())
     }
 
-    /// A name in a table. One without an end in its first [`MAX_NAME`] bytes is cut there, so that a table of many
+    /// A name in a table. One without an end in its first `MAX_NAME` bytes is cut there, so that a table of many
     /// symbols and no delimiter costs no more than any other.
     fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
         let most = range.end.checked_sub(range.start).ok_or(())?.min(MAX_NAME);

@@ -1,9 +1,10 @@
-//! Text for a person: findings grouped by secret, worst first, each with the layers it came and went with.
+//! Text for a person: findings grouped by secret, worst first, each with the layers it came and went with. Risk and fix
+//! stand under the first secret of a rule.
 //!
 //! The text holds terminal colours; whoever prints it takes them out where there is no terminal. Whatever comes from
 //! the image is stripped of control characters: a label must not steer the terminal of the person who reads it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Write};
 
 use anstyle::{AnsiColor, Color, Style};
@@ -60,9 +61,15 @@ pub fn clean(text: &str, limit: usize) -> String {
 
 fn image(out: &mut String, report: &ImageReport, policy: &Policy, options: Options) -> fmt::Result {
     header(out, report, options)?;
+    let mut explained = HashSet::new();
     for group in groups(&report.findings) {
         writeln!(out)?;
         finding_group(out, &group, report, options)?;
+        let rule = &group.first().rule;
+        if explained.insert(&rule.id) {
+            writeln!(out, "  {DIM}Risk{DIM:#}  {}", clean(&rule.risk, 400))?;
+            writeln!(out, "  {DIM}Fix{DIM:#}   {}", clean(&rule.fix, 400))?;
+        }
     }
     if !report.gaps.is_empty() {
         gaps(out, &report.gaps)?;
@@ -140,8 +147,7 @@ fn finding_group(out: &mut String, group: &Group<'_>, report: &ImageReport, opti
     if group.findings.len() > PLACES {
         writeln!(out, "  … and in {} more places (--format json lists all)", group.findings.len() - PLACES)?;
     }
-    writeln!(out, "  {DIM}Risk{DIM:#}  {}", clean(&first.rule.risk, 400))?;
-    writeln!(out, "  {DIM}Fix{DIM:#}   {}", clean(&first.rule.fix, 400))
+    Ok(())
 }
 
 /// A secret as it is, where someone asked for it: text on its lines, other bytes in hexadecimal digits.
