@@ -10,7 +10,7 @@ use crate::rule::{Confidence, Severity};
 use crate::secret::Secret;
 
 /// What reports say of a rule, shared by all its findings.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleInfo {
     /// The rule's id.
     pub id: String,

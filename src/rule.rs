@@ -181,6 +181,18 @@ impl Signature {
     }
 }
 
+/// A private key that anyone has: of a test suite, of a program's self-test.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownKey {
+    /// SHA-256 of the key in its canonical form, in hexadecimal digits.
+    pub sha256: String,
+    /// What key it is.
+    pub key: String,
+    /// Where it is published.
+    pub source: String,
+}
+
 /// A port that an image should not expose, or that says what it serves.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::digest::{Digest, Hasher};
 use crate::finding::RuleInfo;
-use crate::rule::{ChainRule, ConfigCheck, PortRule, Signature};
+use crate::rule::{ChainRule, ConfigCheck, KnownKey, PortRule, Signature};
 
 /// The signature files of this build, as names below `signatures/` and their text.
 const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/signatures.rs"));
@@ -24,6 +24,8 @@ pub struct Ruleset {
     pub checks: Vec<ConfigCheck>,
     /// Findings that are worse together.
     pub chains: Vec<ChainRule>,
+    /// Private keys that are no secret.
+    pub known_keys: Vec<KnownKey>,
     digest: Option<Digest>,
 }
 
@@ -87,6 +89,8 @@ struct File {
     check: Vec<ConfigCheck>,
     #[serde(default)]
     chain: Vec<ChainRule>,
+    #[serde(default, rename = "known-key")]
+    known_key: Vec<KnownKey>,
 }
 
 impl Ruleset {
@@ -131,6 +135,7 @@ impl Ruleset {
             rules.ports.extend(file.port);
             rules.checks.extend(file.check);
             rules.chains.extend(file.chain);
+            rules.known_keys.extend(file.known_key);
         }
         rules.digest = Some(hasher.finish());
         Ok(rules)

@@ -231,7 +231,7 @@ impl Scanner {
             keep_best(&self.rules.signatures, &mut found);
             found.truncate(self.options.limits.findings_per_file);
             findings.extend(found.into_iter().map(|one| ConfigFinding {
-                rule: Arc::clone(&self.rules.infos[one.rule]),
+                rule: self.rules.info(&one),
                 at: field.name.clone(),
                 secret: Some(one.secret),
                 note: one.note,

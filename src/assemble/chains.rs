@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::finding::{Finding, Location, RuleInfo};
-use crate::rule::ChainRule;
+use crate::rule::{ChainRule, Severity};
 
 /// The chain rules of a rule set.
 pub struct Chains {
@@ -29,8 +29,11 @@ fn chain(
     findings: &[Finding],
     roles: &impl Fn(&str) -> Vec<String>,
 ) -> Option<Finding> {
-    let is_key =
-        |finding: &&Finding| finding.is_present() && rule.key.iter().any(|wanted| names(wanted, &finding.rule.id));
+    let is_key = |finding: &&Finding| {
+        finding.is_present()
+            && finding.rule.severity > Severity::Info
+            && rule.key.iter().any(|wanted| names(wanted, &finding.rule.id))
+    };
     let exposes = |finding: &&Finding| {
         matches!(finding.location, Location::Config(_))
             && roles(&finding.rule.id).iter().any(|role| rule.exposure.contains(role))

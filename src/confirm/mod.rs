@@ -12,14 +12,16 @@ pub mod placeholder;
 
 mod rule;
 
+use std::collections::HashMap;
 use std::ops::Range;
 
+use crate::digest::Digest;
 use crate::engine::Candidate;
-use crate::rule::{Confidence, Signature};
+use crate::rule::{Confidence, KnownKey, Signature};
 use crate::secret::Secret;
 
 pub use rule::ConfirmError;
-use rule::{CompiledRule, Judgement};
+use rule::{CompiledRule, Judgement, Kind};
 
 /// Bytes behind its start that a confirmer may read: a private key in text fits, twice.
 pub const REACH: usize = 36 << 10;
@@ -38,6 +40,8 @@ pub struct Confirmed {
     pub secret: Secret,
     /// Anything a reader should know beyond the rule.
     pub note: Option<String>,
+    /// Whether this is a key that anyone has, and no secret.
+    pub public: bool,
     /// Whether this is only the sign that the whole file has to be read by a parser of its own.
     pub whole_file: bool,
 }
@@ -45,16 +49,19 @@ pub struct Confirmed {
 /// The confirming side of a set of signatures.
 pub struct Confirmer {
     rules: Vec<CompiledRule>,
+    /// Where known keys are published, by the SHA-256 of their canonical form.
+    known: HashMap<String, String>,
 }
 
 impl Confirmer {
-    /// Prepares `signatures`; candidates name them by their place in this list.
+    /// Prepares `signatures`; candidates name them by their place in this list. Keys that are `known` are told apart.
     ///
     /// # Errors
     /// For a rule that names a checksum or a parser that does not exist, or an expression that is none.
-    pub fn new(signatures: &[Signature]) -> Result<Confirmer, ConfirmError> {
+    pub fn new(signatures: &[Signature], known: &[KnownKey]) -> Result<Confirmer, ConfirmError> {
         let rules = signatures.iter().map(CompiledRule::new).collect::<Result<_, _>>()?;
-        Ok(Confirmer { rules })
+        let known = known.iter().map(|key| (key.sha256.clone(), key.source.clone())).collect();
+        Ok(Confirmer { rules, known })
     }
 
     /// Confirms `candidates` in `bytes` and puts what begins inside `owned` into `found`.
@@ -93,18 +100,25 @@ impl Confirmer {
                 break;
             }
             let mut next = whole.end().max(whole.start() + 1);
-            if owned.contains(&whole.start()) {
-                match rule.judge(bytes, &groups) {
-                    Judgement::Confirmed { span, secret, note, whole_file } => {
-                        next = next.max(span.end);
-                        found.push(Confirmed { rule: candidate.pattern, span, secret, note, whole_file });
-                    }
-                    Judgement::Rejected => {}
-                }
+            if owned.contains(&whole.start())
+                && let Judgement::Confirmed { span, secret, note, kind } = rule.judge(bytes, &groups)
+            {
+                next = next.max(span.end);
+                let source = if kind == Kind::Key { self.published(&secret) } else { None };
+                let public = source.is_some();
+                let note = source.or(note);
+                let whole_file = kind == Kind::WholeFile;
+                found.push(Confirmed { rule: candidate.pattern, span, secret, note, public, whole_file });
             }
             at = next;
         }
         at
+    }
+
+    /// Where a key is published, if it is.
+    fn published(&self, key: &Secret) -> Option<String> {
+        let source = self.known.get(Digest::of(key.reveal()).hex())?;
+        Some(format!("a published key, no secret: {source}"))
     }
 }
 

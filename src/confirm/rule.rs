@@ -40,8 +40,16 @@ pub enum ConfirmError {
 
 /// What becomes of a match.
 pub(super) enum Judgement {
-    Confirmed { span: Range<usize>, secret: Secret, note: Option<String>, whole_file: bool },
+    Confirmed { span: Range<usize>, secret: Secret, note: Option<String>, kind: Kind },
     Rejected,
+}
+
+/// What was confirmed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Token,
+    Key,
+    WholeFile,
 }
 
 /// Reads on from a match that is only an anchor.
@@ -144,7 +152,7 @@ impl CompiledRule {
                 None => return Judgement::Rejected,
             },
         };
-        Judgement::Confirmed { span, secret: Secret::new(secret), note, whole_file: false }
+        Judgement::Confirmed { span, secret: Secret::new(secret), note, kind: Kind::Token }
     }
 }
 
@@ -166,12 +174,12 @@ impl Parser {
 fn confirmed_key(key: PrivateKey) -> Judgement {
     let description = key.describe();
     let secret = Secret::labelled(key.material, description);
-    Judgement::Confirmed { span: key.span, secret, note: None, whole_file: false }
+    Judgement::Confirmed { span: key.span, secret, note: None, kind: Kind::Key }
 }
 
 fn whole_file(bytes: &[u8], anchor: Range<usize>) -> Judgement {
     let secret = Secret::labelled(&bytes[anchor.clone()], "to be read as a whole file");
-    Judgement::Confirmed { span: anchor, secret, note: None, whole_file: true }
+    Judgement::Confirmed { span: anchor, secret, note: None, kind: Kind::WholeFile }
 }
 
 fn build(source: &str) -> Result<Regex, regex::Error> {

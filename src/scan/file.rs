@@ -183,7 +183,7 @@ impl<'a> OpenFile<'a, '_> {
             node_addon: place.node_addon,
         });
         LayerFinding {
-            rule: Arc::clone(&self.sink.rules.infos[one.rule]),
+            rule: self.sink.rules.info(&one),
             place: Place {
                 path: self.path.clone(),
                 offset: self.entry.file_offset(at),
@@ -213,7 +213,7 @@ impl<'a> OpenFile<'a, '_> {
             let note = cipher_note(&key);
             let span = start..start + key.bytes.len();
             let secret = Secret::labelled(key.bytes, label);
-            found.push(Confirmed { rule, span, secret, note: Some(note), whole_file: false });
+            found.push(Confirmed { rule, span, secret, note: Some(note), public: false, whole_file: false });
         }
     }
 

@@ -7,7 +7,7 @@ use crate::assemble::config::Checks;
 use crate::confirm::{Confirmed, Confirmer};
 use crate::engine::{Candidate, Engine, EngineError, Pattern, Session};
 use crate::finding::RuleInfo;
-use crate::rule::Signature;
+use crate::rule::{Severity, Signature};
 use crate::ruleset::Ruleset;
 
 use super::ScanError;
@@ -15,7 +15,9 @@ use super::ScanError;
 /// A compiled rule set, shared by all threads of a scan and by all scans.
 pub(super) struct Rules {
     pub(super) signatures: Vec<Signature>,
-    pub(super) infos: Vec<Arc<RuleInfo>>,
+    infos: Vec<Arc<RuleInfo>>,
+    /// What is said of findings that are no secret: the same, without the severity.
+    public: Vec<Arc<RuleInfo>>,
     pub(super) checks: Checks,
     pub(super) chains: Chains,
     pub(super) digest: String,
@@ -38,15 +40,26 @@ impl Rules {
             .iter()
             .map(|signature| Pattern::new(&signature.id, &signature.pattern))
             .collect::<Result<_, EngineError>>()?;
+        let infos: Vec<Arc<RuleInfo>> = ruleset.signatures.iter().map(Signature::info).collect();
         Ok(Rules {
-            infos: ruleset.signatures.iter().map(Signature::info).collect(),
+            public: infos
+                .iter()
+                .map(|info| Arc::new(RuleInfo { severity: Severity::Info, ..(**info).clone() }))
+                .collect(),
+            infos,
             checks: Checks::new(&ruleset.ports, &ruleset.checks)?,
             chains: Chains::new(ruleset.chains),
             digest,
             engine: Engine::compile(&patterns)?,
-            confirmer: Confirmer::new(&ruleset.signatures)?,
+            confirmer: Confirmer::new(&ruleset.signatures, &ruleset.known_keys)?,
             signatures: ruleset.signatures,
         })
+    }
+
+    /// What reports say of a finding.
+    pub(super) fn info(&self, confirmed: &Confirmed) -> Arc<RuleInfo> {
+        let infos = if confirmed.public { &self.public } else { &self.infos };
+        Arc::clone(&infos[confirmed.rule])
     }
 
     /// What a thread scans with.
