@@ -18,8 +18,8 @@ impl MappedFile {
     #[allow(unsafe_code)]
     pub fn open(path: &Path) -> io::Result<MappedFile> {
         let file = File::open(path)?;
-        // SAFETY: the map is only read. Should another process shorten the file meanwhile, the kernel stops this process
-        // with SIGBUS, as it would any program that maps files; nothing is written and no verdict is given.
+        // SAFETY: the map is only read. Should another process shorten the file meanwhile, the kernel stops this
+        // process with SIGBUS, as it would any program that maps files; nothing is written, no verdict is given.
         let map = unsafe { Mmap::map(&file)? };
         let _ = map.advise(memmap2::Advice::Sequential);
         Ok(MappedFile(map))

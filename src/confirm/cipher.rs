@@ -4,7 +4,8 @@
 //! kinds of evidence are looked for in ELF files that import such a function:
 //!
 //! - **Argument**: in x86-64 or AArch64 code, the key argument of the call is a constant of the file: its address is
-//!   loaded directly, through the global offset table or a pointer variable, or its bytes are put together on the stack.
+//!   loaded directly, through the global offset table or a pointer variable, or its bytes are put together on the
+//!   stack.
 //! - **Named**: a data symbol with a telling name and a key's size, on any processor.
 //!
 //! Not seen: keys passed on from function to function of the module (unless the compiler inlined them) or copied to

@@ -1,7 +1,7 @@
 //! Patterns: one regular expression that two engines read.
 //!
-//! Signatures are written in the syntax of the `regex` crate, over bytes and without Unicode. Hyperscan reads nearly the
-//! same syntax; what differs is translated or refused here, when rules are loaded and not when bytes are scanned.
+//! Signatures are written in the syntax of the `regex` crate, over bytes and without Unicode. Hyperscan reads nearly
+//! the same syntax; what differs is translated or refused here, when rules are loaded and not when bytes are scanned.
 
 use regex_syntax::ast::{self, Ast};
 use regex_syntax::hir::Hir;

@@ -49,7 +49,10 @@ pub struct Target {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TargetError {
     /// Nothing behind the colon, or nothing at all.
-    #[error("`{0}` names no file; write a path, `-` for standard input, or TRANSPORT:PATH with one of {list}", list = names())]
+    #[error(
+        "`{0}` names no file; write a path, `-` for standard input, or TRANSPORT:PATH with one of {list}",
+        list = names()
+    )]
     Empty(String),
     /// A transport that other tools have.
     #[error(

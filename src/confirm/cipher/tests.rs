@@ -1,3 +1,5 @@
+//! Tests of keys found in compiled code: fixtures with known keys, and damaged ones that must do no harm.
+
 use super::*;
 use crate::rule::Signature;
 

@@ -86,7 +86,7 @@ fn rsa(fields: &mut Fields<'_>) -> Result<PrivateKey, Reject> {
     der::rsa(&numbers, Container::OpenSsh)
 }
 
-/// A kind of key that has no parser here, such as `sk-ssh-ed25519@openssh.com`, which holds the handle of a hardware key.
+/// A kind of key that has no parser here, such as `sk-ssh-ed25519@openssh.com`: the handle of a hardware key.
 fn other_kind(kind: &[u8], private: &[u8], blob: &[u8]) -> Result<PrivateKey, Reject> {
     let name = name(kind).ok_or(Reject::NotAKey)?;
     if private.len() < 40 || !private.len().is_multiple_of(8) {

@@ -1,3 +1,5 @@
+//! Tests of where in an executable an offset lies.
+
 use super::*;
 
 /// What each of these holds is said in `addon.c` beside them.
