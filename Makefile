@@ -63,7 +63,7 @@ fuzz: build-deps test-tools ## Fuzz every target for SECONDS_PER_TARGET=300
 
 .PHONY: bench
 bench: build-deps ## How fast the engine and a layer are
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench engine --bench layer
 
 .PHONY: compare
 compare: build ## Beside other scanners; fetches them and a large image

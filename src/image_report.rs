@@ -17,6 +17,8 @@ pub struct LayerLine {
     pub media_type: Option<String>,
     /// The instruction that made it, secrets masked.
     pub created_by: Option<String>,
+    /// Entries of any kind in it.
+    pub entries: u64,
     /// Regular files in it.
     pub files: u64,
     /// Its uncompressed size in bytes.
@@ -65,6 +67,11 @@ impl ImageReport {
     /// Regular files in all layers.
     pub fn files(&self) -> u64 {
         self.layers.iter().map(|layer| layer.files).sum()
+    }
+
+    /// Whether nothing is known of the image: no configuration, no entry in a layer, no gap.
+    pub fn is_empty(&self) -> bool {
+        self.config_digest.is_none() && self.gaps.is_empty() && self.layers.iter().all(|layer| layer.entries == 0)
     }
 
     /// Uncompressed bytes of all layers.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::digest::Digest;
-use crate::finding::{LayerFinding, Package};
+use crate::finding::{LayerFinding, Package, State};
 use crate::gap::Gap;
 use crate::path::{ImagePath, PathKey};
 
@@ -50,6 +50,24 @@ pub struct HardLink {
     pub entry: u32,
     /// Whose content it shares.
     pub origin: Origin,
+    /// What a later entry of the same layer did to it.
+    pub superseded: Option<State>,
+}
+
+impl LayerFinding {
+    /// The same finding under a further name of its file.
+    pub fn linked(&self, link: &HardLink) -> LayerFinding {
+        let mut linked = self.clone();
+        let note = format!("hard link to {}", self.place.path);
+        linked.note = Some(match &self.note {
+            Some(known) => format!("{known}; {note}"),
+            None => note,
+        });
+        linked.place.path = link.link.clone();
+        linked.entry = link.entry;
+        linked.superseded = link.superseded;
+        linked
+    }
 }
 
 /// Where the content of a hard link comes from.
@@ -85,6 +103,8 @@ pub struct LayerReport {
     pub diff_id: Digest,
     /// The size of the uncompressed layer in bytes.
     pub bytes: u64,
+    /// Entries of any kind.
+    pub entries: u64,
     /// Regular files.
     pub files: u64,
     /// All paths touched.

@@ -5,6 +5,8 @@
 pub struct Limits {
     /// Bytes of a manifest, index, configuration or package record. Registries commonly stop at 4 MiB.
     pub document_bytes: u64,
+    /// Layers of one image. Runtimes stop at 127.
+    pub layers: usize,
     /// Bytes that one layer may inflate to.
     pub layer_bytes: u64,
     /// Entries that one layer may hold.
@@ -27,6 +29,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             document_bytes: 8 << 20,
+            layers: 1_000,
             layer_bytes: 64 << 30,
             layer_entries: 2_000_000,
             findings_per_file: 1_000,

@@ -3,15 +3,10 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match layersift::cli::run() {
-        Ok(code) => code,
-        Err(error) => {
-            // A reader that closed the pipe has seen enough.
-            if layersift::cli::is_broken_pipe(&error) {
-                return ExitCode::SUCCESS;
-            }
-            anstream::eprintln!("layersift: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    layersift::cli::run().unwrap_or_else(|error| {
+        // An error may quote an image, which must not steer the terminal.
+        let text = format!("{error:#}").replace(|c: char| c.is_control() && c != '\n', "\u{fffd}");
+        anstream::eprintln!("layersift: {text}");
+        ExitCode::from(2)
+    })
 }

@@ -5,6 +5,9 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
+/// The longest name of a file in bytes: PATH_MAX of Linux, so nothing that extracts a layer can make a longer one.
+pub const LONGEST_NAME: usize = 4096;
+
 /// A path as it is in the image: no leading `/` or `./`, no `.`, `..` or empty components, any bytes otherwise.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ImagePath(Box<[u8]>);

@@ -252,6 +252,8 @@ pub enum ConfigField {
     WorkingDir,
     /// Declared volumes.
     Volumes,
+    /// Any other string of the document.
+    Other,
 }
 
 /// Something to look for in an image's configuration.

@@ -23,9 +23,10 @@ use crate::gap::{Gap, GapReason};
 use crate::image::manifest::{self, Image, ImageError, LayerSource};
 use crate::image::platform::Choice;
 use crate::image_report::{ImageGap, ImageReport};
-use crate::layer_report::LayerReport;
+use crate::layer_report::{LayerReport, Touch};
 use crate::limits::Limits;
 use crate::observe::Observer;
+use crate::path::ImagePath;
 use crate::ruleset::{RulesError, Ruleset};
 use crate::secret::FingerprintKey;
 use crate::source::{self, Fetched, ImageSource, ImageStream, Location, Opened, SourceError, Target};
@@ -111,6 +112,11 @@ impl Scanner {
             Opened::Source(source) => self.scan_source(&*source, choice, observer)?,
             Opened::Stream(stream) => self.scan_stream(stream, choice, observer)?,
         };
+        // A directory or a tar without anything in it is taken for a root file system, and is none.
+        if reports.iter().all(ImageReport::is_empty) {
+            let path = target.path.clone().unwrap_or_else(|| "standard input".into());
+            return Err(SourceError::NotAnImage { path, what: "there is nothing in it".into() }.into());
+        }
         for report in &mut reports {
             report.target.clone_from(&target.text);
             report.ruleset.clone_from(&self.rules.digest);
@@ -142,7 +148,9 @@ impl Scanner {
         let source = self.threads.install(|| {
             stream.read(&mut |location, bytes| {
                 observer.planned(read.len() + 1, None);
-                let report = scanner.scan(Blob::Stream(bytes), Algorithm::Sha256, &|count| observer.read(count));
+                let sha512 = location.0.contains("blobs/sha512/");
+                let algorithm = if sha512 { Algorithm::Sha512 } else { Algorithm::Sha256 };
+                let report = scanner.scan(Blob::Stream(bytes), algorithm, &|count| observer.read(count));
                 read.insert(location.clone(), Ok(Arc::new(report)));
                 observer.layer_done();
             })
@@ -204,6 +212,9 @@ impl Scanner {
                     }
                 }
             }
+            if source.is_guess() && image.layers.len() == 1 {
+                gaps.extend(reports.iter().flatten().filter_map(mistaken));
+            }
             let (secrets, failed) = self.scan_config(image);
             gaps.extend(failed);
             assembler.assemble(image, &reports, secrets, gaps)
@@ -213,7 +224,8 @@ impl Scanner {
 
     /// Secrets in the strings of the configuration.
     fn scan_config(&self, image: &Image) -> (Vec<ConfigFinding>, Option<ImageGap>) {
-        let mut findings = Vec::new();
+        let mut findings: Vec<ConfigFinding> = Vec::new();
+        let mut overflowed = false;
         let failed = |error: EngineError| {
             Some(ImageGap { gap: Gap::new(GapReason::Unreadable, error.to_string()).at("configuration"), layer: None })
         };
@@ -229,17 +241,31 @@ impl Scanner {
             }
             found.retain(|one| !one.whole_file);
             keep_best(&self.rules.signatures, &mut found);
-            found.truncate(self.options.limits.findings_per_file);
+            let room = self.options.limits.findings_per_file.saturating_sub(findings.len());
+            overflowed |= found.len() > room;
+            found.truncate(room);
             findings.extend(found.into_iter().map(|one| ConfigFinding {
                 rule: self.rules.info(&one),
+                raw: field.text.get(one.span.clone()).map(Into::into),
                 at: field.name.clone(),
                 secret: Some(one.secret),
                 note: one.note,
                 roles: Vec::new(),
             }));
         }
-        (findings, None)
+        let limit = self.options.limits.findings_per_file;
+        let gap = Gap::new(GapReason::TooManyFindings, format!("more than {limit} secrets; the rest are left out"));
+        (findings, overflowed.then(|| ImageGap { gap: gap.at("configuration"), layer: None }))
     }
+}
+
+/// A gap, where what was taken for a root file system has what only an image has at its root.
+fn mistaken(report: &Arc<LayerReport>) -> Option<ImageGap> {
+    let has = |name: &str, touch| report.touched.has(ImagePath::normalize(name.as_bytes()).key(), touch);
+    let listing = ["manifest.json", "index.json", "oci-layout"].iter().any(|name| has(name, Touch::Other));
+    let detail = "this was read as a root file system and looks like an image: name its transport, or rootfs:";
+    let gap = Gap::new(GapReason::DamagedDocument, detail);
+    (listing || has("blobs/sha256", Touch::Directory)).then_some(ImageGap { gap, layer: Some(0) })
 }
 
 /// Reads one layer; `None` where it passed by already.
@@ -258,7 +284,7 @@ fn read_layer(
         }
         Ok(Fetched::Passed(_)) => None,
         Ok(Fetched::Missing) if !layer.urls.is_empty() => {
-            let detail = format!("the layer is held elsewhere: {}", layer.urls.join(", "));
+            let detail = "the layer is held elsewhere, and only its address is in the image";
             Some(Err(Gap::new(GapReason::ForeignLayer, detail).at(&location.0)))
         }
         Ok(Fetched::Missing) => {

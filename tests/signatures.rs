@@ -206,6 +206,7 @@ fn configuration(field: ConfigField, text: &str) -> ImageConfig {
         ConfigField::User => runtime.user = text,
         ConfigField::WorkingDir => runtime.working_dir = text,
         ConfigField::Volumes => runtime.volumes = BTreeMap::from([(text, json!({}))]),
+        ConfigField::Other => config.rest = vec![("author".into(), text)],
     }
     config
 }

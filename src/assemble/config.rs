@@ -50,6 +50,8 @@ pub struct ConfigFinding {
     pub at: String,
     /// The secret, where the rule finds one.
     pub secret: Option<Secret>,
+    /// The text that the secret stands as in its field, to be masked wherever that is shown.
+    pub raw: Option<Box<str>>,
     /// What the rule's pattern lets be quoted, or how many more places there are. Never a secret.
     pub note: Option<String>,
     /// What kind of exposure it is, for chains.
@@ -219,6 +221,7 @@ impl Spots {
             rule: rule.clone(),
             at: spot.at,
             secret: spot.secret,
+            raw: None,
             note: spot.note,
             roles: roles.to_vec(),
         })

@@ -3,11 +3,12 @@
 //! Source: OCI image-spec v1.1, `layer.md`, "Applying Changesets" and "Whiteouts". Paths are compared as they are
 //! written: a layer that writes through a symbolic link of a lower layer is not followed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::finding::{LayerFinding, State};
 use crate::layer_report::{LayerReport, Origin, Touch, Touched};
-use crate::path::ImagePath;
+use crate::path::{ImagePath, PathKey};
 
 /// A finding in the image, with its lifetime.
 #[derive(Clone, Debug)]
@@ -25,27 +26,38 @@ pub struct Tracked {
 /// Findings that hard links across layers may add, all together.
 const LINKED: usize = 10_000;
 
+/// The findings of all layers, and whether that is all of them.
+#[derive(Debug, Default)]
+pub struct Lifetimes {
+    /// What was found.
+    pub tracked: Vec<Tracked>,
+    /// Whether hard links carry on more findings than are followed.
+    pub overflowed: bool,
+}
+
 /// Follows the findings of all layers, base first, to the final image. Layers that were not read change nothing.
-pub fn follow(layers: &[Option<Arc<LayerReport>>]) -> Vec<Tracked> {
-    let mut tracked: Vec<Tracked> = Vec::new();
+pub fn follow(layers: &[Option<Arc<LayerReport>>]) -> Lifetimes {
+    let mut all = Lifetimes::default();
     for (index, report) in layers.iter().enumerate() {
         let Some(report) = report else { continue };
-        let linked = link_on(&tracked, index, report);
-        for earlier in tracked.iter_mut().filter(|earlier| earlier.state == State::Present) {
+        let linked = link_on(&mut all, index, report);
+        for earlier in all.tracked.iter_mut().filter(|earlier| earlier.state == State::Present) {
             if let Some(state) = ended(&earlier.finding.place.path, &report.touched) {
                 earlier.state = state;
                 earlier.ended_by = Some(index);
             }
         }
-        tracked.extend(linked);
-        tracked.extend(report.findings.iter().map(|finding| Tracked {
-            finding: finding.clone(),
-            layer: index,
-            state: finding.superseded.unwrap_or(State::Present),
-            ended_by: finding.superseded.map(|_| index),
-        }));
+        all.tracked.extend(linked);
+        all.tracked.extend(report.findings.iter().map(|finding| begin(finding.clone(), index)));
     }
-    tracked
+    all
+}
+
+/// A finding when its layer is put on the ones below.
+fn begin(finding: LayerFinding, layer: usize) -> Tracked {
+    let state = finding.superseded.unwrap_or(State::Present);
+    let ended_by = finding.superseded.map(|_| layer);
+    Tracked { finding, layer, state, ended_by }
 }
 
 /// What happens to the file at `path` when a layer that touches `touched` comes on top.
@@ -63,19 +75,24 @@ fn ended(path: &ImagePath, touched: &Touched) -> Option<State> {
 }
 
 /// What hard links of a layer to files of lower layers carry on.
-fn link_on(tracked: &[Tracked], index: usize, report: &LayerReport) -> Vec<Tracked> {
+fn link_on(all: &mut Lifetimes, index: usize, report: &LayerReport) -> Vec<Tracked> {
     let mut linked = Vec::new();
+    let wanted = report.hard_links.iter().any(|link| matches!(link.origin, Origin::Below(_)));
+    if !wanted {
+        return linked;
+    }
+    let mut present: HashMap<PathKey, Vec<&LayerFinding>> = HashMap::new();
+    for tracked in all.tracked.iter().filter(|tracked| tracked.state == State::Present) {
+        present.entry(tracked.finding.place.path.key()).or_default().push(&tracked.finding);
+    }
     for link in &report.hard_links {
         let Origin::Below(target) = link.origin else { continue };
-        let present = tracked.iter().filter(|earlier| earlier.state == State::Present);
-        for original in present.filter(|earlier| earlier.finding.place.path.key() == target) {
+        for original in present.get(&target).into_iter().flatten() {
             if linked.len() >= LINKED {
+                all.overflowed = true;
                 return linked;
             }
-            let mut finding = original.finding.clone();
-            finding.note = Some(format!("hard link to {}", original.finding.place.path));
-            finding.place.path = link.link.clone();
-            linked.push(Tracked { finding, layer: index, state: State::Present, ended_by: None });
+            linked.push(begin(original.linked(link), index));
         }
     }
     linked

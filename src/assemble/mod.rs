@@ -42,6 +42,7 @@ impl Assembler<'_> {
         gaps: Vec<ImageGap>,
     ) -> ImageReport {
         let mut in_config = config_secrets;
+        let mut mask = Mask::new(&in_config);
         if image.has_config {
             let urls: Vec<String> = image.layers.iter().flat_map(|layer| layer.urls.iter().cloned()).collect();
             let subject = Subject {
@@ -50,17 +51,19 @@ impl Assembler<'_> {
                 layers: image.layers.len(),
                 foreign_urls: &urls,
             };
-            let checked = self.checks.run(&subject).into_iter();
-            let news: Vec<_> = checked.filter(|finding| !says_the_same(finding, &in_config)).collect();
+            let checked = self.checks.run(&subject);
+            mask.add(&checked);
+            let news: Vec<_> = checked.into_iter().filter(|finding| !says_the_same(finding, &in_config)).collect();
             in_config.extend(news);
         }
         let alignment = history::align(&image.config, image.layers.len());
-        let mask = Mask::new(&in_config);
         let layers: Vec<LayerLine> = (0..image.layers.len())
             .map(|index| line(index, image, reports[index].as_deref(), &alignment, &mask))
             .collect();
+        let lifetimes = lifetime::follow(reports);
+        let overflowed = lifetimes.overflowed;
         let mut findings: Vec<Finding> =
-            lifetime::follow(reports).into_iter().map(|tracked| self.in_file(tracked, &layers, reports)).collect();
+            lifetimes.tracked.into_iter().map(|tracked| self.in_file(tracked, &layers, reports)).collect();
         let roles: HashMap<String, Vec<String>> =
             in_config.iter().map(|finding| (finding.rule.id.clone(), finding.roles.clone())).collect();
         findings.extend(in_config.into_iter().map(|finding| self.in_config(finding, &mask)));
@@ -74,6 +77,10 @@ impl Assembler<'_> {
         }
         findings.extend(chains);
         let mut gaps: Vec<ImageGap> = gaps;
+        if overflowed {
+            let detail = "hard links carry on more findings than are followed";
+            gaps.push(ImageGap { gap: Gap::new(GapReason::TooManyFindings, detail), layer: None });
+        }
         gaps.extend(image.gaps.iter().map(|gap| ImageGap { gap: gap.clone(), layer: None }));
         for (index, report) in reports.iter().enumerate() {
             let Some(report) = report else { continue };
@@ -121,7 +128,7 @@ impl Assembler<'_> {
             id: String::new(),
             rule: finding.rule,
             note: finding.note.map(|note| mask.apply(&finding.at, &note)),
-            location: Location::Config(finding.at),
+            location: Location::Config(mask.apply(&finding.at, &finding.at)),
             secret: finding.secret,
             fingerprint,
             related: Vec::new(),
@@ -148,6 +155,7 @@ fn line(index: usize, image: &Image, report: Option<&LayerReport>, alignment: &A
         media_type: source.media_type.clone(),
         created_by: entry
             .map(|(at, entry)| mask.apply(&format!("history[{at}].created_by"), history::instruction(entry))),
+        entries: report.map_or(0, |report| report.entries),
         files: report.map_or(0, |report| report.files),
         bytes: report.map_or(0, |report| report.bytes),
         blob_bytes: report.map_or(0, |report| report.blob_bytes),
@@ -179,7 +187,11 @@ fn verify(source: &LayerSource, report: &LayerReport) -> Vec<Gap> {
         let detail = format!("the manifest says {expected} bytes, the blob has {}", report.blob_bytes);
         gaps.push(Gap::new(GapReason::DigestMismatch, detail));
     }
+    // What was not inflated to its end has another digest, and a gap that says so already.
+    let cut = [GapReason::LayerTooLarge, GapReason::DamagedCompression, GapReason::UnsupportedCompression];
+    let whole = !report.gaps.iter().any(|gap| cut.contains(&gap.reason));
     if let Some(expected) = &source.diff_id
+        && whole
         && *expected != report.diff_id
     {
         let detail = format!("the configuration names {expected}, the layer is {}", report.diff_id);
@@ -223,15 +235,21 @@ struct Masked {
 
 impl Mask {
     fn new(findings: &[ConfigFinding]) -> Mask {
+        let mut mask = Mask(Vec::new());
+        mask.add(findings);
+        mask
+    }
+
+    fn add(&mut self, findings: &[ConfigFinding]) {
         let masked = |finding: &ConfigFinding| {
             let secret: &Secret = finding.secret.as_ref()?;
-            let value = std::str::from_utf8(secret.reveal()).ok().filter(|value| !value.is_empty())?;
-            Some(Masked { at: finding.at.clone(), value: value.to_string(), masked: secret.masked() })
+            let text = finding.raw.as_deref().or_else(|| std::str::from_utf8(secret.reveal()).ok());
+            let value = text.filter(|value| !value.is_empty())?.to_string();
+            Some(Masked { at: finding.at.clone(), value, masked: secret.masked() })
         };
-        let mut all: Vec<Masked> = findings.iter().filter_map(masked).collect();
+        self.0.extend(findings.iter().filter_map(masked));
         // The longest first, so that a secret inside a longer one leaves nothing of that one readable.
-        all.sort_by_key(|masked| std::cmp::Reverse(masked.value.len()));
-        Mask(all)
+        self.0.sort_by_key(|masked| std::cmp::Reverse(masked.value.len()));
     }
 
     /// `text` of the field `at`, without the secrets of that field, nor the long ones of any other. A short password,

@@ -22,30 +22,29 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Scan(args) => scan::scan(&args),
         Command::Layers(args) => scan::layers(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "layersift", &mut io::stdout());
-            Ok(ExitCode::SUCCESS)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "layersift", &mut script);
+            write_out(&String::from_utf8_lossy(&script), None).map(|()| ExitCode::SUCCESS)
         }
         Command::Man { directory } => man(&directory).map(|()| ExitCode::SUCCESS),
     }
-}
-
-/// Whether `error` only says that the reader of our output went away.
-pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
-    kind == Some(io::ErrorKind::BrokenPipe)
 }
 
 /// Writes `text` to `file`, or to standard output; colours only go to a terminal.
 fn write_out(text: &str, file: Option<&Path>) -> anyhow::Result<()> {
     match file {
         Some(path) => {
+            // Colours are only in text; JSON has no escape sequences.
             let plain = anstream::adapter::strip_str(text).to_string();
             std::fs::write(path, plain).with_context(|| format!("cannot write {}", path.display()))
         }
         None => {
             let mut out = anstream::stdout().lock();
-            out.write_all(text.as_bytes())?;
-            Ok(out.flush()?)
+            match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+                // Whoever closed the pipe has seen enough; the verdict holds all the same.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                outcome => Ok(outcome?),
+            }
         }
     }
 }

@@ -33,8 +33,8 @@ pub fn scan(args: &ScanArgs) -> anyhow::Result<ExitCode> {
         Format::Text => text::render(&reports, &policy, text::Options { show_secrets, reproducible }),
         Format::Json => json::render(&reports, &policy, json::Options { show_secrets, reproducible })? + "\n",
     };
-    write_out(&rendered, args.output.as_deref())?;
     let verdict = reports.iter().map(|report| policy.verdict(report)).max().unwrap_or(Verdict::Incomplete);
+    write_out(&rendered, args.output.as_deref())?;
     Ok(ExitCode::from(verdict.exit_code()))
 }
 

@@ -158,6 +158,8 @@ impl CompiledRule {
 
 impl Parser {
     fn judge(self, bytes: &[u8], anchor: Range<usize>) -> Judgement {
+        // What lies behind the reach may be missing from another window.
+        let bytes = &bytes[..bytes.len().min(anchor.start + super::REACH)];
         let key = match self {
             Parser::PemPlain => keys::pem_at(bytes, anchor.start).ok().filter(|key| !key.encrypted),
             Parser::PemEncrypted => keys::pem_at(bytes, anchor.start).ok().filter(|key| key.encrypted),

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::finding::Package;
 use crate::layer_report::Owners;
-use crate::path::ImagePath;
+use crate::path::{ImagePath, LONGEST_NAME};
 
 /// What a record is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,9 @@ pub enum Record {
 
 /// Paths that one layer's records may name, all together.
 const PATHS: usize = 2_000_000;
+
+/// The longest name or version of a package that is kept, in bytes.
+const LONGEST_TEXT: usize = 512;
 
 impl Record {
     /// The record that a file at `path` is, if it is one.
@@ -79,7 +82,7 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).trim().to_string()
+    String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST_TEXT)]).trim().to_string()
 }
 
 fn read_npm(directory: &ImagePath, bytes: &[u8], owners: &mut Owners) {
@@ -90,6 +93,7 @@ fn read_npm(directory: &ImagePath, bytes: &[u8], owners: &mut Owners) {
     }
     if let Ok(PackageJson { name, version }) = serde_json::from_slice(bytes)
         && owners.npm.len() < PATHS
+        && name.len() + version.as_ref().map_or(0, String::len) <= LONGEST_TEXT
     {
         owners.npm.insert(directory.key(), Package { ecosystem: "npm", name, version });
     }
@@ -134,7 +138,8 @@ fn read_apk(bytes: &[u8], owners: &mut Owners) {
             match line.split_at_checked(2) {
                 Some((b"P:", value)) => name = text(value),
                 Some((b"V:", value)) => version = Some(text(value)),
-                Some((b"F:", value)) => directory = value,
+                // Every file below it repeats it, and no file system has a longer one.
+                Some((b"F:", value)) => directory = &value[..value.len().min(LONGEST_NAME)],
                 Some((b"R:", value)) => paths.push([directory, b"/", value].concat()),
                 _ => {}
             }

@@ -14,8 +14,6 @@ pub struct Records {
     pub size: Option<u64>,
     /// `GNU.sparse.name`: the real name of a sparse file.
     pub sparse_name: Option<Vec<u8>>,
-    /// `GNU.sparse.realsize` or `GNU.sparse.size`: the size with its holes.
-    pub sparse_size: Option<u64>,
     /// `GNU.sparse.map`, or pairs of `GNU.sparse.offset` and `GNU.sparse.numbytes`: offsets and lengths of the data.
     pub sparse_map: Option<Vec<(u64, u64)>>,
     /// Whether the map stands in front of the data (`GNU.sparse.major` is 1).
@@ -61,7 +59,6 @@ impl Records {
             b"linkpath" => self.link = Some(value.to_vec()),
             b"size" => self.size = Some(number(value)?),
             b"GNU.sparse.name" => self.sparse_name = Some(value.to_vec()),
-            b"GNU.sparse.realsize" | b"GNU.sparse.size" => self.sparse_size = Some(number(value)?),
             b"GNU.sparse.major" => self.sparse_map_in_data = number(value)? == 1,
             b"GNU.sparse.map" => self.sparse_map = Some(comma_map(value)?),
             b"GNU.sparse.offset" => *pending_offset = Some(number(value)?),

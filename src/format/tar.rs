@@ -8,6 +8,7 @@
 //! (`Entry::stored` bytes, padded to a whole block) itself and goes on with the next block.
 
 use super::pax::{self, Records};
+use crate::path::LONGEST_NAME;
 
 /// The size of a tar block in bytes.
 pub const BLOCK: usize = 512;
@@ -85,6 +86,9 @@ pub enum TarError {
     /// A long name or a set of PAX records over the limit.
     #[error("an extended header of {0} bytes is over the limit")]
     ExtensionTooLarge(u64),
+    /// A name that no file system takes.
+    #[error("a name of {0} bytes is longer than any file system takes")]
+    NameTooLong(usize),
     /// PAX records that cannot be read.
     #[error(transparent)]
     Pax(#[from] pax::DamagedRecord),
@@ -147,7 +151,8 @@ impl Parser {
 
     /// Whether the archive may stop here: no entry is half read.
     pub fn at_boundary(&self) -> bool {
-        matches!(self.state, State::Header) && self.local.is_none() && self.long_name.is_none()
+        let pending = self.local.is_some() || self.long_name.is_some() || self.long_link.is_some();
+        matches!(self.state, State::Header) && !pending
     }
 
     fn header(&mut self, block: &[u8; BLOCK]) -> Result<Option<Event>, TarError> {
@@ -219,8 +224,14 @@ impl Parser {
         let long_link = self.long_link.take();
         let name = records.sparse_name.or(records.path).or(long_name);
         let path = name.unwrap_or_else(|| header.path_bytes().into_owned());
+        if path.len() > LONGEST_NAME {
+            return Err(TarError::NameTooLong(path.len()));
+        }
         let kind = kind_of(header, &path);
-        let link = records.link.or(long_link);
+        let link = records.link.or(long_link).map(|mut link| {
+            link.truncate(LONGEST_NAME);
+            link
+        });
         let entry = Entry {
             kind,
             link: link.unwrap_or_else(|| header.link_name_bytes().map(|name| name.into_owned()).unwrap_or_default()),
@@ -279,7 +290,11 @@ impl Parser {
         // Counting lines keeps this linear: the text is read as numbers once, when all of it is there.
         let lines = lines + memchr::memchr_iter(b'\n', block).count() as u64;
         let pairs = text.split(|&byte| byte == b'\n').next().and_then(pax::number);
-        if lines == 0 || lines <= pairs.ok_or(TarError::SparseMap)?.saturating_mul(2) {
+        // The first number ends in the first block.
+        if lines == 0 {
+            return Err(TarError::SparseMap);
+        }
+        if lines <= pairs.ok_or(TarError::SparseMap)?.saturating_mul(2) {
             self.state = State::NewSparse { entry, text, lines };
             return Ok(None);
         }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::digest::Digest;
 
@@ -34,6 +35,9 @@ pub struct ImageConfig {
     /// The instructions that made the image, oldest first.
     #[serde(default, deserialize_with = "nullable")]
     pub history: Vec<HistoryEntry>,
+    /// Every other string of the document, by its place in it, such as `author` or `container_config.Env[0]`.
+    #[serde(skip)]
+    pub rest: Vec<(String, String)>,
 }
 
 /// What a container of the image runs.
@@ -45,7 +49,7 @@ pub struct Runtime {
     pub user: String,
     /// Declared ports, as `port[-port][/protocol]`.
     #[serde(default, deserialize_with = "nullable")]
-    pub exposed_ports: BTreeMap<String, serde_json::Value>,
+    pub exposed_ports: BTreeMap<String, Value>,
     /// Environment variables, `NAME=value`.
     #[serde(default, deserialize_with = "nullable")]
     pub env: Vec<String>,
@@ -57,7 +61,7 @@ pub struct Runtime {
     pub cmd: Vec<String>,
     /// Declared volumes.
     #[serde(default, deserialize_with = "nullable")]
-    pub volumes: BTreeMap<String, serde_json::Value>,
+    pub volumes: BTreeMap<String, Value>,
     /// Working directory.
     #[serde(default, deserialize_with = "nullable")]
     pub working_dir: String,
@@ -116,7 +120,9 @@ impl ImageConfig {
         if !bytes.trim_ascii_start().starts_with(b"{") {
             return Err(serde::de::Error::custom("the document is no JSON object"));
         }
-        serde_json::from_slice(bytes)
+        let mut config: ImageConfig = serde_json::from_slice(bytes)?;
+        collect_rest(&serde_json::from_slice(bytes)?, "", &mut config.rest);
+        Ok(config)
     }
 
     /// The platform as `os/architecture[/variant]`; `None` where the configuration names none.
@@ -127,6 +133,50 @@ impl ImageConfig {
         let variant = if self.variant.is_empty() { String::new() } else { format!("/{}", self.variant) };
         Some(format!("{}/{}{variant}", self.os, self.architecture))
     }
+}
+
+/// Fields that are read by name, as they are spelled; everything below them is known.
+const KNOWN: [&str; 14] = [
+    "architecture",
+    "os",
+    "variant",
+    "created",
+    "rootfs",
+    "config.User",
+    "config.ExposedPorts",
+    "config.Env",
+    "config.Entrypoint",
+    "config.Cmd",
+    "config.Volumes",
+    "config.WorkingDir",
+    "config.Labels",
+    "config.OnBuild",
+];
+
+/// Collects the strings that no field has: keys that this program does not know, or that are spelled in another case,
+/// which Docker takes all the same.
+fn collect_rest(value: &Value, at: &str, rest: &mut Vec<(String, String)>) {
+    if KNOWN.contains(&at) || at == "config.Healthcheck.Test" || is_history_text(at) {
+        return;
+    }
+    match value {
+        Value::String(text) if !text.is_empty() => rest.push((at.to_string(), text.clone())),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, item)| collect_rest(item, &format!("{at}[{i}]"), rest));
+        }
+        Value::Object(members) => {
+            for (key, member) in members {
+                let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                collect_rest(member, &at, rest);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_history_text(at: &str) -> bool {
+    let part = at.strip_prefix("history[").and_then(|rest| rest.split_once("].")).map(|(_, part)| part);
+    part.is_some_and(|part| ["created", "created_by", "comment", "author"].contains(&part))
 }
 
 fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -163,6 +213,20 @@ mod tests {
         assert_eq!(config.config.cmd, ["sh"]);
         assert!(config.config.env.is_empty() && config.platform().is_none());
         assert!(ImageConfig::parse(br#"{"config":null,"rootfs":null}"#).is_ok());
+    }
+
+    #[test]
+    fn strings_that_no_field_has_are_kept() {
+        let config = ImageConfig::parse(
+            br#"{"author":"me","os":"linux","config":{"Env":["A=b"],"env":["C=d"],"Shell":["sh"]},
+                "history":[{"created_by":"x","other":"y"}],"container_config":{"Cmd":["z"]}}"#,
+        );
+        let rest = config.unwrap().rest;
+        let names: Vec<&str> = rest.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["author", "config.Shell[0]", "config.env[0]", "container_config.Cmd[0]", "history[0].other"]
+        );
     }
 
     #[test]

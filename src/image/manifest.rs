@@ -3,6 +3,7 @@
 //! Sources: OCI image-spec v1.1, `manifest.md` and `image-index.md`; Docker's schema 2 manifests have the same shape.
 //! What a document is shows by its fields: many tools leave `mediaType` out.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
@@ -92,14 +93,15 @@ const ATTESTATION: &str = "vnd.docker.reference.type";
 /// # Errors
 /// When the source cannot be read, a document is damaged, or no image is for the platform.
 pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Result<Vec<Image>, ImageError> {
-    let reader = Reader { source, limits };
+    let reader = Reader { source, limits, configs: RefCell::default() };
     let mut images: Vec<Image> = Vec::new();
     let mut seen = HashSet::new();
     for listed in source.list()? {
         let found = match listed {
             Listed::RootFs { layer } => vec![root_fs(layer)],
             Listed::DockerArchive { reference, config, layers } => {
-                vec![reader.docker_archive(reference, &config, layers)?]
+                let image = reader.docker_archive(reference, &config, layers)?;
+                if reader.knows(&image) { Vec::new() } else { choose(vec![image], choice)? }
             }
             Listed::Manifest { reference, location, digest } => {
                 reader.manifests(reference, location, digest, choice)?
@@ -113,6 +115,9 @@ pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Res
         if images.len() > limits.manifests {
             return Err(ImageError::IndexTooLarge { document: "the target".into() });
         }
+    }
+    if images.is_empty() {
+        return Err(ImageError::Document { document: "the target".into(), reason: "it holds no image".into() });
     }
     Ok(images)
 }
@@ -133,6 +138,8 @@ struct Leaf {
 struct Reader<'s> {
     source: &'s dyn ImageSource,
     limits: &'s Limits,
+    /// The configurations that manifests name, of whichever platform.
+    configs: RefCell<HashSet<Digest>>,
 }
 
 impl Reader<'_> {
@@ -165,6 +172,10 @@ impl Reader<'_> {
             return Err(ImageError::IndexTooLarge { document: leaf.location.0 });
         }
         let Some(bytes) = self.document(&leaf.location, leaf.digest.as_ref(), &mut leaf.gaps)? else {
+            if leaf.digest.is_none() {
+                let reason = "there is none: this is no image".into();
+                return Err(ImageError::Document { document: leaf.location.0, reason });
+            }
             leaves.push(leaf);
             return Ok(());
         };
@@ -172,8 +183,9 @@ impl Reader<'_> {
             leaves.push(Leaf { bytes: Some(bytes), ..leaf });
             return Ok(());
         };
+        let before = leaves.len();
         for descriptor in index.manifests() {
-            if descriptor.annotations().as_ref().is_some_and(|annotations| annotations.contains_key(ATTESTATION)) {
+            if is_attestation(descriptor) {
                 continue;
             }
             let digest = digest_of(&leaf.location, descriptor)?;
@@ -182,6 +194,10 @@ impl Reader<'_> {
             let gaps = leaf.gaps.clone();
             let child = Leaf { location, digest: Some(digest), platform, bytes: None, gaps };
             self.walk(child, depth + 1, seen, leaves)?;
+        }
+        // What is wrong with an index that names nothing must not be lost with it.
+        if leaves.len() == before && !leaf.gaps.is_empty() {
+            leaves.push(leaf);
         }
         Ok(())
     }
@@ -196,11 +212,13 @@ impl Reader<'_> {
         let failed = |reason: String| ImageError::Document { document: location.0.clone(), reason };
         let manifest: ImageManifest = serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))?;
         let config_digest = digest_of(&location, manifest.config())?;
+        self.configs.borrow_mut().insert(config_digest.clone());
         let place = self.source.locate(&config_digest);
         let config = match self.document(&place, Some(&config_digest), &mut gaps)? {
             Some(bytes) => Some(parse_config(&place, &bytes)?),
             None => None,
         };
+        self.bound_layers(&location, manifest.layers().len())?;
         let mut layers = Vec::new();
         for descriptor in manifest.layers() {
             layers.push(self.layer(&location, descriptor)?);
@@ -218,6 +236,19 @@ impl Reader<'_> {
         };
         finish(&mut image);
         Ok(image)
+    }
+
+    fn bound_layers(&self, document: &Location, layers: usize) -> Result<(), ImageError> {
+        if layers <= self.limits.layers {
+            return Ok(());
+        }
+        let reason = format!("it names {layers} layers; at most {} are read", self.limits.layers);
+        Err(ImageError::Document { document: document.0.clone(), reason })
+    }
+
+    /// Whether a manifest was read that has the same configuration: an archive may list an image in both ways.
+    fn knows(&self, image: &Image) -> bool {
+        image.config_digest.as_ref().is_some_and(|digest| self.configs.borrow().contains(digest))
     }
 
     fn layer(&self, manifest: &Location, descriptor: &Descriptor) -> Result<LayerSource, ImageError> {
@@ -238,6 +269,7 @@ impl Reader<'_> {
         config: &Location,
         layers: Vec<Location>,
     ) -> Result<Image, ImageError> {
+        self.bound_layers(config, layers.len())?;
         let mut gaps = Vec::new();
         let bytes = self.document(config, digest_in_name(&config.0).as_ref(), &mut gaps)?;
         let parsed = bytes.as_deref().map(|bytes| parse_config(config, bytes)).transpose()?;
@@ -305,7 +337,7 @@ fn finish(image: &mut Image) {
     image.platform = image.config.platform().or(image.platform.take());
 }
 
-fn choose(mut images: Vec<Image>, choice: &Choice) -> Result<Vec<Image>, ImageError> {
+fn choose(images: Vec<Image>, choice: &Choice) -> Result<Vec<Image>, ImageError> {
     let wanted = match choice {
         Choice::All => return Ok(images),
         Choice::Default if images.len() == 1 => return Ok(images),
@@ -316,15 +348,23 @@ fn choose(mut images: Vec<Image>, choice: &Choice) -> Result<Vec<Image>, ImageEr
         let platform: Option<Platform> = image.platform.as_deref().and_then(|text| text.parse().ok());
         platform.is_some_and(|platform| platform.satisfies(&wanted))
     };
-    match images.iter().position(fits) {
-        Some(index) => Ok(vec![images.swap_remove(index)]),
-        None => {
-            let known: Vec<String> =
-                images.into_iter().map(|image| image.platform.unwrap_or_else(|| "one without a name".into())).collect();
-            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-            Err(ImageError::NoSuchPlatform { wanted: wanted.to_string(), known })
-        }
+    // Several may fit, such as a gzip and a Zstandard variant: a runtime may take any of them.
+    let (chosen, others): (Vec<Image>, Vec<Image>) = images.into_iter().partition(fits);
+    if !chosen.is_empty() {
+        return Ok(chosen);
     }
+    let known: Vec<String> =
+        others.into_iter().map(|image| image.platform.unwrap_or_else(|| "one without a name".into())).collect();
+    let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+    Err(ImageError::NoSuchPlatform { wanted: wanted.to_string(), known })
+}
+
+/// Whether a descriptor is that of an attestation: BuildKit gives those a platform that no runtime chooses. On any
+/// other platform the mark proves nothing, and would hide an image.
+fn is_attestation(descriptor: &Descriptor) -> bool {
+    let unknown = |platform: Platform| platform.os == "unknown" && platform.architecture == "unknown";
+    let marked = descriptor.annotations().as_ref().and_then(|all| all.get(ATTESTATION)).map(String::as_str);
+    marked == Some("attestation-manifest") && descriptor.platform().as_ref().map(platform_of).is_some_and(unknown)
 }
 
 fn as_index(location: &Location, bytes: &[u8]) -> Result<Option<ImageIndex>, ImageError> {
@@ -335,10 +375,17 @@ fn as_index(location: &Location, bytes: &[u8]) -> Result<Option<ImageIndex>, Ima
     #[derive(serde::Deserialize)]
     struct Shape {
         manifests: Option<serde::de::IgnoredAny>,
+        layers: Option<serde::de::IgnoredAny>,
+        config: Option<serde::de::IgnoredAny>,
     }
     let shape: Shape = serde_json::from_slice(bytes).map_err(failed)?;
     if shape.manifests.is_none() {
         return Ok(None);
+    }
+    // CVE-2021-41190: tools disagree on what such a document is, so that one scans what another does not run.
+    if shape.layers.is_some() || shape.config.is_some() {
+        let reason = "it is a manifest and an index at once".into();
+        return Err(ImageError::Document { document: location.0.clone(), reason });
     }
     serde_json::from_slice(bytes).map(Some).map_err(failed)
 }
@@ -364,5 +411,6 @@ fn platform_of(platform: &oci_spec::image::Platform) -> Platform {
 /// The digest that a file's name is, as in `<hex>.json` and `blobs/sha256/<hex>`.
 fn digest_in_name(path: &str) -> Option<Digest> {
     let name = path.rsplit('/').next()?;
+    let name = name.strip_prefix("sha256:").unwrap_or(name);
     format!("sha256:{}", name.strip_suffix(".json").unwrap_or(name)).parse().ok()
 }

@@ -270,10 +270,12 @@ impl<'p, 'a, 's, V: Visitor<'a>> Pass<'p, 'a, 's, V> {
     }
 
     fn finish(mut self, total: u64, blob: &Digest) -> (Digest, Vec<Gap>) {
-        let complete = self.walk.ended() || self.walk.at_boundary();
+        // A last piece of less than a block was not looked at.
+        let complete = self.walk.ended() || (self.walk.at_boundary() && self.walk.position() >= total);
         if !self.stopped && self.gaps.is_empty() && !complete {
-            let left = self.walk.position().saturating_sub(total);
-            self.gaps.push(Gap::new(GapReason::DamagedTar, "the archive breaks off inside an entry").sized(left));
+            let reason = if self.walk.position() == 0 { GapReason::NotATar } else { GapReason::DamagedTar };
+            let left = self.walk.position().abs_diff(total);
+            self.gaps.push(Gap::new(reason, "the archive breaks off inside an entry").sized(left));
         }
         if self.trailing > 0 {
             let detail = "there are bytes behind the end of the archive";

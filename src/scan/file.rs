@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::rules::Rules;
-use crate::confirm::{Confirmed, cipher, keep_best};
+use crate::confirm::{CONTEXT, Confirmed, REACH, cipher, keep_best};
 use crate::content::keep::Kept;
 use crate::content::{binary, text};
 use crate::finding::{BinaryPlace, LayerFinding, Place};
@@ -22,7 +22,7 @@ use crate::path::ImagePath;
 use crate::secret::Secret;
 
 /// Findings that one file may hold before they are sorted and cut: a bound on memory only.
-const FOUND_AT_ONCE: usize = 200_000;
+const FOUND_AT_ONCE: usize = 20_000;
 
 /// What the files of a layer report to.
 pub(super) struct Sink<'s> {
@@ -50,7 +50,7 @@ struct State<'a> {
     /// Line and column of what was found, by where it begins.
     positions: HashMap<usize, (u64, u64)>,
     overflowed: bool,
-    /// Where in a text file that spans windows the windows' new bytes begin.
+    /// Where in a text file that spans windows new bytes and segments begin.
     marks: Vec<Mark>,
     is_text: bool,
     kept: Option<Kept<'a>>,
@@ -74,13 +74,22 @@ impl<'a, 's> FileHandle<'a, 's> {
         let bytes = &window[range.clone()];
         let mut state = self.0.state();
         if offset == 0 {
-            state.is_text = text::is_text(bytes);
-            state.kept = binary::is_binary(bytes).then(Kept::default);
+            state.is_text = true;
+            state.kept = (bytes.starts_with(b"MZ") || binary::is_binary(bytes)).then(Kept::default);
+        }
+        // Segments come only when more than the sample has passed, so that this is decided by then.
+        if offset < text::SAMPLE as u64 {
+            let sample = bytes.len().min(text::SAMPLE - offset as usize);
+            state.is_text &= text::is_text(&bytes[..sample]);
+        }
+        if state.is_text && self.0.entry.stored > bytes.len() as u64 {
+            // The next segment begins at the cut, unless these are the last bytes.
+            let cut = bytes.len().saturating_sub(CONTEXT + REACH);
+            state.mark(offset, &bytes[..cut]);
+            state.mark(offset + cut as u64, &bytes[cut..]);
         }
         if let Some(kept) = &mut state.kept {
             kept.push(window, range);
-        } else if state.is_text && self.0.entry.stored > bytes.len() as u64 {
-            state.mark(offset, bytes);
         }
     }
 
@@ -124,27 +133,17 @@ impl State<'_> {
         self.marks.push(Mark { offset, lines: start.lines + text::newlines(bytes), column });
     }
 
-    /// Line and column of byte `at` of a segment that begins at `offset`, counted from the nearest mark in it.
+    /// Line and column of byte `at` of a segment that begins at `offset`, where a mark is.
     fn position(&self, bytes: &[u8], offset: u64, at: usize) -> Option<(u64, u64)> {
         if !self.is_text {
             return None;
         }
-        let inside = |mark: &&Mark| mark.offset >= offset && mark.offset <= offset + bytes.len() as u64;
-        let mark = match self.marks.iter().find(inside) {
+        let mark = match self.marks.iter().find(|mark| mark.offset == offset) {
             Some(mark) => *mark,
             None if offset == 0 => Mark::default(),
             None => return None,
         };
-        let from = (mark.offset - offset) as usize;
-        if at >= from {
-            return Some(text::position(&bytes[from..], at - from, mark.lines, mark.column));
-        }
-        let line = mark.lines + 1 - text::newlines(&bytes[at..from]);
-        let column = match memchr::memrchr(b'\n', &bytes[..at]) {
-            Some(newline) => (at - newline) as u64,
-            None => (mark.column + 1).saturating_sub((from - at) as u64),
-        };
-        Some((line, column))
+        Some(text::position(bytes, at, mark.lines, mark.column))
     }
 }
 

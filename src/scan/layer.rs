@@ -105,8 +105,8 @@ fn engine_gap(sink: &Sink<'_>, error: &crate::engine::EngineError) {
 /// The paths of a layer.
 #[derive(Default)]
 struct Entries {
-    /// Every touch with the number of its entry.
-    touches: Vec<(PathKey, u32, Touch)>,
+    /// Every touch with the number of its entry; sorted once the layer is read.
+    touches: Vec<(PathKey, Touch, u32)>,
     links: Vec<(u32, ImagePath, PathKey)>,
     whiteouts: Vec<String>,
     files: u64,
@@ -171,18 +171,18 @@ impl Entries {
         match Whiteout::of(path) {
             Some(Whiteout::Path(target)) => {
                 self.whiteouts.push(target.to_string());
-                self.touches.push((target.key(), number, Touch::Whiteout));
+                self.touches.push((target.key(), Touch::Whiteout, number));
                 return number;
             }
             Some(Whiteout::Opaque(target)) => {
                 self.whiteouts.push(format!("{target}/"));
-                self.touches.push((target.key(), number, Touch::Opaque));
+                self.touches.push((target.key(), Touch::Opaque, number));
                 return number;
             }
             None => {}
         }
         let touch = if entry.kind == Kind::Directory { Touch::Directory } else { Touch::Other };
-        self.touches.push((path.key(), number, touch));
+        self.touches.push((path.key(), touch, number));
         match entry.kind {
             Kind::HardLink => self.links.push((number, path.clone(), ImagePath::normalize(&entry.link).key())),
             Kind::File => self.files += 1,
@@ -193,24 +193,24 @@ impl Entries {
 
     /// The last entry at `key` that is no directory and comes before entry `number`.
     fn before(&self, key: PathKey, number: u32) -> Option<u32> {
-        let end = self.touches.partition_point(|(other, n, _)| (*other, *n) < (key, number));
-        let same = self.touches[..end].iter().rev().take_while(|(other, ..)| *other == key);
-        same.filter(|(_, _, touch)| *touch == Touch::Other).map(|(_, n, _)| *n).next()
+        let behind = self.touches.partition_point(|touch| *touch < (key, Touch::Other, number));
+        let (found, touch, earlier) = *self.touches.get(behind.checked_sub(1)?)?;
+        (found == key && touch == Touch::Other).then_some(earlier)
     }
 
-    /// Whether an entry at `key` that is one of `touches` comes after entry `number`.
-    fn after(&self, key: PathKey, number: u32, touches: &[Touch]) -> bool {
-        let start = self.touches.partition_point(|(other, n, _)| (*other, *n) <= (key, number));
-        let same = self.touches[start..].iter().take_while(|(other, ..)| *other == key);
-        same.into_iter().any(|(_, _, touch)| touches.contains(touch))
+    /// Whether an entry at `key` that touches it as `touch` comes after entry `number`.
+    fn after(&self, key: PathKey, touch: Touch, number: u32) -> bool {
+        let behind = self.touches.partition_point(|known| *known <= (key, touch, number));
+        self.touches.get(behind).is_some_and(|known| (known.0, known.1) == (key, touch))
     }
 
     /// What later entries of the same layer did to the file at `path`, entry `number`.
     fn superseded(&self, path: &ImagePath, number: u32) -> Option<State> {
-        if self.after(path.key(), number, &[Touch::Other, Touch::Directory]) {
+        let key = path.key();
+        if self.after(key, Touch::Other, number) || self.after(key, Touch::Directory, number) {
             return Some(State::Overwritten);
         }
-        let hidden = path.ancestors().any(|above| self.after(above.key(), number, &[Touch::Other]));
+        let hidden = path.ancestors().any(|above| self.after(above.key(), Touch::Other, number));
         hidden.then_some(State::Deleted)
     }
 
@@ -224,7 +224,8 @@ impl Entries {
                 None => Origin::Below(*target),
             };
             origins.insert(*number, origin);
-            links.push(HardLink { link: link.clone(), entry: *number, origin });
+            let superseded = self.superseded(link, *number);
+            links.push(HardLink { link: link.clone(), entry: *number, origin, superseded });
         }
         links
     }
@@ -234,16 +235,16 @@ fn report(facts: Facts, mut entries: Entries, owners: Owners, sink: Sink<'_>) ->
     entries.touches.sort_unstable();
     let hard_links = entries.resolved_links();
     let mut findings = sink.findings.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let limit = sink.limits.findings_per_layer;
-    let complete = add_linked(&mut findings, &hard_links, limit) && findings.len() <= limit;
-    findings.truncate(limit);
     for finding in &mut findings {
         finding.superseded = entries.superseded(&finding.place.path, finding.entry);
     }
+    let limit = sink.limits.findings_per_layer;
+    let complete = add_linked(&mut findings, &hard_links, limit) && findings.len() <= limit;
     findings.sort_by(|a, b| {
-        let key = |f: &LayerFinding| (f.place.path.clone(), f.entry, f.place.offset);
-        key(a).cmp(&key(b)).then_with(|| a.rule.id.cmp(&b.rule.id))
+        let key = |f: &LayerFinding| (f.entry, f.place.offset);
+        a.place.path.cmp(&b.place.path).then_with(|| key(a).cmp(&key(b))).then_with(|| a.rule.id.cmp(&b.rule.id))
     });
+    findings.truncate(limit);
     let mut gaps = facts.gaps;
     if !complete {
         let detail = format!("more than {limit} findings in one layer; the rest are left out");
@@ -256,8 +257,9 @@ fn report(facts: Facts, mut entries: Entries, owners: Owners, sink: Sink<'_>) ->
         blob_bytes: facts.blob_bytes,
         diff_id: facts.diff_id,
         bytes: facts.bytes,
+        entries: u64::from(entries.count),
         files: entries.files,
-        touched: Touched::new(entries.touches.into_iter().map(|(key, _, touch)| (key, touch)).collect()),
+        touched: Touched::new(entries.touches.into_iter().map(|(key, touch, _)| (key, touch)).collect()),
         whiteouts: entries.whiteouts,
         hard_links,
         owners,
@@ -278,21 +280,8 @@ fn add_linked(findings: &mut Vec<LayerFinding>, links: &[HardLink], limit: usize
             if findings.len() >= limit {
                 return false;
             }
-            let mut linked = original.clone();
-            linked.note = Some(linked_note(original));
-            linked.place.path = link.link.clone();
-            linked.entry = link.entry;
-            findings.push(linked);
+            findings.push(original.linked(link));
         }
     }
     true
-}
-
-/// What is said of a finding that is there because of a hard link.
-fn linked_note(original: &LayerFinding) -> String {
-    let link = format!("hard link to {}", original.place.path);
-    match &original.note {
-        Some(note) => format!("{note}; {link}"),
-        None => link,
-    }
 }

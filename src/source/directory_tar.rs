@@ -65,7 +65,8 @@ impl DirectoryTar {
     }
 
     fn entry(&mut self, path: &Path) -> io::Result<()> {
-        let metadata = fs::symlink_metadata(path)?;
+        // The root may be a link, as /proc/PID/root is.
+        let metadata = if path == self.root { fs::metadata(path)? } else { fs::symlink_metadata(path)? };
         if metadata.is_dir() {
             self.push_children(path)?;
         }

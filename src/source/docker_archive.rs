@@ -44,10 +44,7 @@ impl<T: Tree> ImageSource for DockerArchive<T> {
             .tree
             .document(MANIFEST, self.limits.document_bytes)?
             .ok_or_else(|| failed("there is none: this is no `docker save` archive".into()))?;
-        let images: Vec<Image> = serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))?;
-        if images.is_empty() || images.len() > self.limits.manifests {
-            return Err(failed(format!("it lists {} images", images.len())));
-        }
+        let images = parse(&bytes, &self.limits)?;
         let known: Vec<String> = images.iter().flat_map(|image| image.repo_tags.iter().flatten().cloned()).collect();
         let wanted = |image: &Image| match &self.reference {
             Some(reference) => image.repo_tags.iter().flatten().any(|tag| same_reference(tag, reference)),
@@ -67,6 +64,20 @@ impl<T: Tree> ImageSource for DockerArchive<T> {
     fn open(&self, location: &Location) -> Result<Fetched<'_>, SourceError> {
         self.tree.open(&location.0)
     }
+}
+
+/// The images that a listing names, whatever else lists them.
+pub(super) fn listed(bytes: &[u8], limits: &Limits) -> Result<Vec<Listed>, SourceError> {
+    Ok(parse(bytes, limits)?.into_iter().map(Listed::from).collect())
+}
+
+fn parse(bytes: &[u8], limits: &Limits) -> Result<Vec<Image>, SourceError> {
+    let failed = |reason: String| SourceError::Document { document: MANIFEST.into(), reason };
+    let images: Vec<Image> = serde_json::from_slice(bytes).map_err(|error| failed(error.to_string()))?;
+    if images.is_empty() || images.len() > limits.manifests {
+        return Err(failed(format!("it lists {} images", images.len())));
+    }
+    Ok(images)
 }
 
 impl From<Image> for Listed {

@@ -82,6 +82,11 @@ pub trait ImageSource: Send + Sync {
     /// When it is there and cannot be read.
     fn open(&self, location: &Location) -> Result<Fetched<'_>, SourceError>;
 
+    /// Whether that this is a root file system is only a guess, because nothing named it.
+    fn is_guess(&self) -> bool {
+        false
+    }
+
     /// What of the blobs read so far could not be read, beyond what reading itself reports.
     fn gaps(&self) -> Vec<Gap> {
         Vec::new()

@@ -5,6 +5,7 @@
 
 use oci_spec::image::{Descriptor, ImageIndex};
 
+use super::docker_archive;
 use super::tree::Tree;
 use super::{Fetched, ImageSource, Listed, Location, SourceError};
 use crate::digest::Digest;
@@ -24,12 +25,18 @@ pub struct OciLayout<T> {
     tree: T,
     reference: Option<String>,
     limits: Limits,
+    docker_too: bool,
 }
 
 impl<T: Tree> OciLayout<T> {
     /// The layout in `tree`; only the image called `reference`, where one is named.
     pub fn new(tree: T, reference: Option<String>, limits: Limits) -> OciLayout<T> {
-        OciLayout { tree, reference, limits }
+        OciLayout { tree, reference, limits, docker_too: false }
+    }
+
+    /// The same, and what a Docker listing beside the index names: the two may differ, and tools load either.
+    pub fn with_docker_listing(self) -> OciLayout<T> {
+        OciLayout { docker_too: true, ..self }
     }
 }
 
@@ -52,7 +59,14 @@ impl<T: Tree> ImageSource for OciLayout<T> {
         if platforms > 1 && platforms == index.manifests().len() {
             return Ok(vec![Listed::Manifest { reference: None, location: Location(INDEX.into()), digest: None }]);
         }
-        index.manifests().iter().map(|descriptor| self.listed(descriptor)).collect()
+        let mut listed: Vec<Listed> =
+            index.manifests().iter().map(|descriptor| self.listed(descriptor)).collect::<Result<_, _>>()?;
+        if self.docker_too
+            && let Some(bytes) = self.tree.document(docker_archive::MANIFEST, self.limits.document_bytes)?
+        {
+            listed.extend(docker_archive::listed(&bytes, &self.limits)?);
+        }
+        Ok(listed)
     }
 
     fn locate(&self, digest: &Digest) -> Location {

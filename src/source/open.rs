@@ -53,7 +53,7 @@ fn directory(path: &Path, target: &Target, limits: &Limits) -> Result<Box<dyn Im
     match target.transport {
         Transport::Oci => Ok(Box::new(oci())),
         Transport::Dir => Ok(Box::new(SkopeoDir::new(tree))),
-        Transport::RootFs => Ok(Box::new(RootFs::directory(path))),
+        Transport::RootFs => Ok(Box::new(RootFs::directory(path, false))),
         Transport::DockerArchive | Transport::OciArchive => {
             let what = "it is a directory, and the transport names an archive".into();
             Err(SourceError::NotAnImage { path: path.into(), what })
@@ -64,7 +64,7 @@ fn directory(path: &Path, target: &Target, limits: &Limits) -> Result<Box<dyn Im
         Transport::Detect if path.join("manifest.json").is_file() && path.join("version").is_file() => {
             Ok(Box::new(SkopeoDir::new(tree)))
         }
-        Transport::Detect => Ok(Box::new(RootFs::directory(path))),
+        Transport::Detect => Ok(Box::new(RootFs::directory(path, true))),
     }
 }
 
@@ -87,14 +87,16 @@ fn file(path: &Path, target: &Target, limits: &Limits) -> Result<Opened, SourceE
         }
     }
     if target.transport == Transport::RootFs {
-        return Ok(Opened::Source(Box::new(RootFs::Archive(map))));
+        return Ok(Opened::Source(Box::new(RootFs::archive(map, false))));
     }
     let mut tree = ArchiveTree::new(path, map, limits);
     let reference = target.reference.clone();
     Ok(Opened::Source(match target.transport {
         Transport::DockerArchive => Box::new(DockerArchive::new(tree, reference, limits.clone())),
         Transport::OciArchive => Box::new(OciLayout::new(tree, reference, limits.clone())),
-        _ if tree.has(oci_layout::INDEX) => Box::new(OciLayout::new(tree, reference, limits.clone())),
+        _ if tree.has(oci_layout::INDEX) => {
+            Box::new(OciLayout::new(tree, reference, limits.clone()).with_docker_listing())
+        }
         _ if tree.has(docker_archive::MANIFEST) => Box::new(DockerArchive::new(tree, reference, limits.clone())),
         _ => match (tree.first().map(str::to_string), tree.damage()) {
             (None, Some(_)) => return Err(not_an_image("the file is no tar archive")),
@@ -103,7 +105,7 @@ fn file(path: &Path, target: &Target, limits: &Limits) -> Result<Opened, SourceE
             (Some(name), None) if is_image_member(&name) => {
                 return Err(not_an_image("it has blobs of an image, and neither manifest.json nor index.json"));
             }
-            _ => Box::new(RootFs::Archive(tree.into_map())),
+            _ => Box::new(RootFs::archive(tree.into_map(), true)),
         },
     }))
 }

@@ -11,7 +11,12 @@ use crate::gap::Gap;
 use crate::map::MappedFile;
 
 /// A root file system.
-pub enum RootFs {
+pub struct RootFs {
+    place: Place,
+    guess: bool,
+}
+
+enum Place {
     /// In a directory, and what of it could not be read.
     Directory(PathBuf, Unreadable),
     /// In a mapped tar, compressed or not.
@@ -26,9 +31,19 @@ impl RootFs {
         Location(String::new())
     }
 
-    /// The root file system below `path`.
-    pub fn directory(path: &Path) -> RootFs {
-        RootFs::Directory(path.into(), Unreadable::default())
+    /// The root file system below `path`. `guess` says that nothing named it one.
+    pub fn directory(path: &Path, guess: bool) -> RootFs {
+        RootFs { place: Place::Directory(path.into(), Unreadable::default()), guess }
+    }
+
+    /// The root file system in a tar.
+    pub fn archive(map: MappedFile, guess: bool) -> RootFs {
+        RootFs { place: Place::Archive(map), guess }
+    }
+
+    /// The root file system that passed by on a stream.
+    pub fn passed(guess: bool) -> RootFs {
+        RootFs { place: Place::Passed, guess }
     }
 }
 
@@ -42,20 +57,24 @@ impl ImageSource for RootFs {
     }
 
     fn open(&self, _: &Location) -> Result<Fetched<'_>, SourceError> {
-        Ok(match self {
-            RootFs::Directory(path, unreadable) => {
+        Ok(match &self.place {
+            Place::Directory(path, unreadable) => {
                 let tar = DirectoryTar::new(path, unreadable.clone());
                 Fetched::Blob(Blob::Stream(Box::new(tar)))
             }
-            RootFs::Archive(map) => Fetched::Blob(Blob::Mapped(map.region())),
-            RootFs::Passed => Fetched::Passed(RootFs::layer()),
+            Place::Archive(map) => Fetched::Blob(Blob::Mapped(map.region())),
+            Place::Passed => Fetched::Passed(RootFs::layer()),
         })
     }
 
+    fn is_guess(&self) -> bool {
+        self.guess
+    }
+
     fn gaps(&self) -> Vec<Gap> {
-        match self {
-            RootFs::Directory(_, unreadable) => unreadable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            RootFs::Archive(_) | RootFs::Passed => Vec::new(),
+        match &self.place {
+            Place::Directory(_, unreadable) => unreadable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Place::Archive(_) | Place::Passed => Vec::new(),
         }
     }
 }

@@ -58,12 +58,17 @@ impl<'a> ImageStream<'a> {
         let whole = Cursor::new(head).take(length as u64).chain(input);
         let mut plain = Codec::detect(&head[..length]).reader(whole).map_err(failed)?;
         let mut start = Cursor::new(Vec::new());
-        if transport == Transport::RootFs || !first_is_of_an_image(&mut plain, &mut start, &limits).map_err(failed)? {
+        let is_image = match transport {
+            Transport::RootFs => false,
+            Transport::Detect => first_is_of_an_image(&mut plain, &mut start, &limits).map_err(failed)?,
+            _ => true,
+        };
+        if !is_image {
             if length == 0 || (transport == Transport::Detect && !begins_as_tar(start.get_ref())) {
                 return Err(SourceError::NotAnImage { path, what: "the data is no tar archive".into() });
             }
             on_layer(&RootFs::layer(), Box::new(start.chain(plain)));
-            return Ok(Box::new(RootFs::Passed));
+            return Ok(Box::new(RootFs::passed(transport == Transport::Detect)));
         }
         let mut collector = Collector { path: path.clone(), limits: &limits, tree: StreamedTree::default(), kept: 0 };
         collector.read(&mut start.chain(plain), on_layer)?;
@@ -72,6 +77,7 @@ impl<'a> ImageStream<'a> {
         match transport {
             Transport::DockerArchive => Ok(Box::new(DockerArchive::new(tree, reference, limits))),
             Transport::Detect if !oci => Ok(Box::new(DockerArchive::new(tree, reference, limits))),
+            Transport::Detect => Ok(Box::new(OciLayout::new(tree, reference, limits).with_docker_listing())),
             _ => Ok(Box::new(OciLayout::new(tree, reference, limits))),
         }
     }
@@ -88,7 +94,7 @@ fn first_is_of_an_image(
         let mut block = [0; BLOCK];
         let length = read_full(plain, &mut block)?;
         start.get_mut().extend_from_slice(&block[..length]);
-        if length < BLOCK {
+        if length < BLOCK || start.get_ref().len() as u64 > limits.document_bytes {
             return Ok(false);
         }
         match parser.block(&block) {
@@ -107,7 +113,8 @@ fn first_is_of_an_image(
 /// Whether an archive that begins with the member `name` is an image and not a root file system.
 pub(super) fn is_image_member(name: &str) -> bool {
     let first = name.split('/').next().unwrap_or(name);
-    let stem = first.strip_suffix(".json").or_else(|| first.strip_suffix(".tar")).unwrap_or(first);
+    let stem = first.strip_prefix("sha256:").unwrap_or(first);
+    let stem = [".json", ".tar.gz", ".tar"].iter().find_map(|end| stem.strip_suffix(end)).unwrap_or(stem);
     let hexadecimal = stem.len() == 64 && stem.bytes().all(|byte| byte.is_ascii_hexdigit());
     hexadecimal || ["blobs", "oci-layout", "index.json", "manifest.json", "repositories"].contains(&first)
 }

@@ -83,7 +83,8 @@ impl Target {
             if rest == "-" {
                 return Ok(target(*transport, None, None));
             }
-            let (path, reference) = split_reference(rest);
+            let takes_reference = !matches!(transport, Transport::Dir | Transport::RootFs);
+            let (path, reference) = if takes_reference { split_reference(rest) } else { (rest, None) };
             return named(text, path).map(|path| target(*transport, Some(path), reference));
         }
         if KNOWN_ELSEWHERE.contains(&name) && !PathBuf::from(text).exists() {

@@ -23,7 +23,7 @@ pub struct Field<'a> {
 }
 
 /// All strings of `config` that are not empty: environment, labels, commands, triggers, history (oldest first), user,
-/// working directory, volumes.
+/// working directory, volumes, and whatever else the document says.
 pub fn fields(config: &ImageConfig) -> Vec<Field<'_>> {
     each(config).collect()
 }
@@ -52,7 +52,8 @@ pub(super) fn each(config: &ImageConfig) -> impl Iterator<Item = Field<'_>> {
             field(ConfigField::User, "User".into(), &runtime.user),
             field(ConfigField::WorkingDir, "WorkingDir".into(), &runtime.working_dir),
         ])
-        .chain(volumes);
+        .chain(volumes)
+        .chain(config.rest.iter().map(|(at, text)| field(ConfigField::Other, shown(at), text)));
     all.filter(|field| !field.text.is_empty())
 }
 

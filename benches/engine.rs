@@ -1,0 +1,45 @@
+//! How fast the engine proposes: all built-in patterns, one core, over files of an image that are in memory.
+//!
+//!     cargo bench --bench engine
+
+#[allow(dead_code)]
+mod data;
+
+use divan::Bencher;
+use divan::counter::BytesCount;
+use layersift::engine::{Engine, Pattern};
+use layersift::ruleset::Ruleset;
+
+fn main() {
+    divan::main();
+}
+
+fn patterns(rules: &Ruleset) -> Vec<Pattern> {
+    let patterns = rules.signatures.iter().map(|rule| Pattern::new(&rule.id, &rule.pattern));
+    patterns.collect::<Result<_, _>>().expect("built-in patterns")
+}
+
+/// Loading the rules and the database that was compiled with the program: what every start costs.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn start() -> Engine {
+    let rules = Ruleset::built_in().expect("built-in rules");
+    Engine::compile(&patterns(&rules)).expect("an engine")
+}
+
+/// Candidates only: nothing is confirmed.
+#[divan::bench(sample_count = 10, sample_size = 1)]
+fn propose(bencher: Bencher) {
+    let rules = Ruleset::built_in().expect("built-in rules");
+    let engine = Engine::compile(&patterns(&rules)).expect("an engine");
+    let files = data::files(data::SIZE);
+    let total: usize = files.iter().map(|file| file.bytes.len()).sum();
+    let mut session = engine.session().expect("a session");
+    let mut candidates = Vec::new();
+    bencher.counter(BytesCount::new(total)).bench_local(|| {
+        candidates.clear();
+        for file in &files {
+            engine.scan(&mut session, &file.bytes, &mut candidates).expect("a scan");
+        }
+        candidates.len()
+    });
+}

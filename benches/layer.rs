@@ -1,0 +1,109 @@
+//! How fast one layer is scanned, from a file on disk to a report, beside the floor: the same reading without a scan.
+//! Bytes are those of the uncompressed layer. The budget is 1.3 times the floor on two cores.
+//!
+//!     cargo bench --bench layer
+
+#[allow(dead_code)]
+mod data;
+
+use std::fs;
+use std::io::Write;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use divan::Bencher;
+use divan::counter::BytesCount;
+use layersift::blob::Blob;
+use layersift::confirm::{CONTEXT, REACH};
+use layersift::digest::{Algorithm, Digest};
+use layersift::format::tar::{BLOCK, Entry};
+use layersift::image::platform::Choice;
+use layersift::layer::buffer::{Bytes, Pool};
+use layersift::layer::read::Reading;
+use layersift::layer::walk::{Overlap, Visitor};
+use layersift::limits::Limits;
+use layersift::observe::Unobserved;
+use layersift::path::ImagePath;
+use layersift::ruleset::Ruleset;
+use layersift::scan::{Options, Scanner};
+use layersift::source::Target;
+
+fn main() {
+    divan::main();
+}
+
+const CODECS: [&str; 3] = ["raw", "gzip", "zstd"];
+
+static LAYER: LazyLock<Vec<u8>> = LazyLock::new(data::layer);
+
+/// Inflating, both digests and the walk; nothing is scanned.
+#[divan::bench(args = CODECS, sample_count = 10, sample_size = 1)]
+fn floor(bencher: Bencher, codec: &str) {
+    let blob = compressed(codec);
+    let limits = Limits::default();
+    let overlap = Overlap { before: CONTEXT, after: REACH };
+    let pool = Pool::new((1 << 20) + CONTEXT + REACH + BLOCK);
+    let reading = Reading { pool: &pool, overlap, limits: &limits, algorithm: Algorithm::Sha256, progress: &|_| {} };
+    bencher.counter(BytesCount::new(LAYER.len())).bench_local(|| {
+        let facts = reading.layer(Blob::Stream(Box::new(&blob[..])), &mut Nothing, &mut |_| {});
+        assert!(facts.gaps.is_empty() && facts.bytes == LAYER.len() as u64);
+    });
+}
+
+/// One thread, all built-in rules.
+#[divan::bench(args = CODECS, sample_count = 10, sample_size = 1)]
+fn scan_on_one_core(bencher: Bencher, codec: &str) {
+    scan(bencher, codec, 1);
+}
+
+/// As many threads as cores.
+#[divan::bench(args = CODECS, sample_count = 10, sample_size = 1)]
+fn scan_on_all_cores(bencher: Bencher, codec: &str) {
+    scan(bencher, codec, 0);
+}
+
+fn scan(bencher: Bencher, codec: &str, threads: usize) {
+    let rules = Ruleset::built_in().expect("built-in rules");
+    let scanner = Scanner::new(rules, Options { threads, ..Options::default() }).expect("a scanner");
+    let target = Target::parse(image_file(codec).to_str().expect("a plain path")).expect("a target");
+    bencher.counter(BytesCount::new(LAYER.len())).bench_local(|| {
+        let reports = scanner.scan(&target, &Choice::Default, &Unobserved).expect("a report");
+        assert!(reports.iter().all(|report| report.gaps.is_empty() && !report.findings.is_empty()));
+        reports
+    });
+}
+
+/// An image with the layer, in a file.
+fn image_file(codec: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-layer-{codec}.tar"));
+    fs::write(&path, data::image(&compressed(codec), &Digest::of(&LAYER).to_string())).expect("room on the disk");
+    path
+}
+
+fn compressed(codec: &str) -> Vec<u8> {
+    match codec {
+        "gzip" => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(&LAYER).expect("memory");
+            encoder.finish().expect("memory")
+        }
+        "zstd" => zstd::encode_all(&LAYER[..], 3).expect("memory"),
+        _ => LAYER.clone(),
+    }
+}
+
+/// Wants every file and does nothing with it.
+struct Nothing;
+
+impl Visitor<'_> for Nothing {
+    type File = ();
+
+    fn entry(&mut self, _: &ImagePath, _: &Entry) -> Option<()> {
+        Some(())
+    }
+
+    fn bytes(&mut self, (): &(), _: u64, _: &Bytes<'_>, _: Range<usize>) {}
+
+    fn end(&mut self, (): &()) {}
+}

@@ -1,0 +1,63 @@
+//! What the fuzz targets share.
+
+use layersift::format::tar::{BLOCK, Event, Kind, Parser};
+use layersift::limits::Limits;
+
+/// Bounds that inputs of a few kilobytes run into.
+pub fn tiny_limits() -> Limits {
+    Limits {
+        document_bytes: 4 << 10,
+        layer_bytes: 1 << 20,
+        layer_entries: 64,
+        findings_per_file: 4,
+        findings_per_layer: 16,
+        tar_extension_bytes: 2 << 10,
+        index_depth: 2,
+        manifests: 8,
+        archive_entries: 32,
+    }
+}
+
+/// Takes the first `N` bytes of the input as choices; missing ones are 0.
+pub fn choices<const N: usize>(data: &[u8]) -> ([u8; N], &[u8]) {
+    let (head, rest) = data.split_at(data.len().min(N));
+    let mut choices = [0; N];
+    choices[..head.len()].copy_from_slice(head);
+    (choices, rest)
+}
+
+/// Puts the right checksum into every header of a tar archive, and of the archives in it down to `depth`, so that
+/// changed headers are read and not refused. Gives up where the archive is no archive any more.
+pub fn repair_tar(archive: &mut [u8], depth: usize) {
+    let mut parser = Parser::new(1 << 20);
+    let mut at = 0;
+    while let Some(block) = archive.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<BLOCK>()) {
+        repair_header(block);
+        let Ok(event) = parser.block(block) else { return };
+        at += BLOCK;
+        match event {
+            None => {}
+            Some(Event::End) => return,
+            Some(Event::Entry(entry)) => {
+                let Ok(padded) = usize::try_from(entry.padded()) else { return };
+                let end = at.saturating_add(padded);
+                if let Some(data) = archive.get_mut(at..end).filter(|_| depth > 0 && entry.kind == Kind::File) {
+                    repair_tar(data, depth - 1);
+                }
+                at = end;
+            }
+        }
+    }
+}
+
+/// The checksum is the sum of the header's bytes, with spaces in its own place (POSIX.1-2017, `pax`, "ustar Interchange
+/// Format"). Only blocks that say they are a header are touched: data of extensions passes here as well.
+fn repair_header(block: &mut [u8; BLOCK]) {
+    const CHECKSUM: std::ops::Range<usize> = 148..156;
+    const MAGIC: std::ops::Range<usize> = 257..262;
+    if &block[MAGIC] == b"ustar" {
+        block[CHECKSUM].fill(b' ');
+        let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
+        block[CHECKSUM].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
+}

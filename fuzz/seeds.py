@@ -1,0 +1,134 @@
+"""Puts the first inputs into corpus/, out of what the project has: the image of the incident, the keys and modules
+that the tests read, and the signature files. Runs in a moment; a file that is there stays."""
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+TIME = 1_763_370_764
+TOKEN = b"GITHUB_TOKEN=ghp_" + b"A1b2C3d4E5" * 3 + b"2RwFPl\n"  # its shape; the checksum is wrong
+
+
+def main():
+    image = incident()
+    layers = [data for name, data in image.items() if looks_like_tar(data)]
+    documents = [data for name, data in image.items() if data.lstrip().startswith((b"{", b"["))]
+    small = tiny_layer()
+    put("tar_walk", [bytes([0, 0, 0, 0]) + layer for layer in [small, *layers] if len(layer) <= 16_000])
+    put("tar_walk", [bytes([3, 40, 9, 0]) + layer for layer in [small, *layers] if len(layer) <= 16_000])
+    put("manifest", documents + [b"\0".join(documents), *chains(documents)])
+    put("compression", [b"\x07" + data for data in streams(small)])
+    keys = [path.read_bytes() for path in sorted((ROOT / "src/confirm/keys/fixtures").glob("*.pem"))]
+    put("pem", keys)
+    put("der", [der for der in map(body, keys) if der])
+    put("signature_file", [path.read_bytes() for path in sorted((ROOT / "signatures").rglob("*.toml"))])
+    modules = sorted((ROOT / "src/confirm/cipher/fixtures").glob("*.*o"))
+    put("elf", [b"\xff\xff" + path.read_bytes() for path in modules])
+    put("docker_archive", [b"\0" + archive for archive in archives(small)])
+
+
+def put(target, inputs):
+    folder = HERE / "corpus" / target
+    folder.mkdir(parents=True, exist_ok=True)
+    for data in inputs:
+        path = folder / hashlib.sha1(data).hexdigest()
+        if not path.exists():
+            path.write_bytes(data)
+
+
+def incident():
+    with tarfile.open(ROOT / "testdata/incident.tar") as archive:
+        return {member.name: archive.extractfile(member).read() for member in archive if member.isfile()}
+
+
+def looks_like_tar(data):
+    return data[257:262] == b"ustar"
+
+
+def body(pem):
+    """The bytes between the labels of a PEM file without headers."""
+    import base64
+    lines = [line for line in pem.decode().splitlines() if line and not line.startswith("-----")]
+    return None if any(":" in line for line in lines) else base64.b64decode("".join(lines))
+
+
+def tar(members, format=tarfile.PAX_FORMAT):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=format) as archive:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.mtime = TIME
+            if isinstance(data, str):
+                info.type, info.linkname = tarfile.LNKTYPE, data
+                data = None
+            else:
+                info.size = len(data)
+            archive.addfile(info, io.BytesIO(data) if data is not None else None)
+    end = out.getvalue().rstrip(b"\0")
+    return end + bytes(-len(end) % 512) + bytes(1024)
+
+
+def tiny_layer():
+    long = "/".join(["app", "n" * 90, "m" * 90])
+    return tar([("app/.env", TOKEN), ("app/.wh.old", b""), ("app/copy", "app/.env"), (long, b"x" * 700)])
+
+
+def streams(data):
+    # Two members, and a Zstandard frame with one raw block (RFC 8878, section 3.1.1).
+    yield gzip.compress(data, mtime=0) + gzip.compress(b"more", mtime=0)
+    yield bytes.fromhex("28b52ffd0458") + ((len(TOKEN) << 3) | 1).to_bytes(3, "little") + TOKEN
+    yield bytes.fromhex("502a4d1802000000") + b"xy" + bytes.fromhex("28b52ffd2000010000")
+    yield data[:600]
+
+
+def chains(documents):
+    """An index, a manifest and a configuration that name each other as the target counts documents."""
+    def name(digit):
+        return f"sha256:{digit:x}" + "0" * 63
+    def item(digit, kind):
+        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": name(digit), "size": 1}
+    index = {"schemaVersion": 2, "manifests": [item(1, "manifest.v1+json"), item(3, "index.v1+json")]}
+    index["manifests"][0]["platform"] = {"os": "linux", "architecture": "arm64", "variant": "v8"}
+    manifest = {"schemaVersion": 2, "config": item(2, "config.v1+json"), "layers": [item(4, "layer.v1.tar+gzip")]}
+    config = {"os": "linux", "architecture": "arm64", "config": {"Env": ["A=b"], "ExposedPorts": {"9229/tcp": {}}},
+              "rootfs": {"type": "layers", "diff_ids": [name(5)]}, "history": [{"created_by": "COPY a b"}]}
+    inner = {"schemaVersion": 2, "manifests": []}
+    yield b"\0".join(json.dumps(document).encode() for document in (index, manifest, config, inner))
+    yield b"\0".join(json.dumps(document).encode() for document in (manifest, inner, config))
+
+
+def archives(layer):
+    config = json.dumps({
+        "os": "linux", "architecture": "amd64", "config": {"Env": ["A=b"], "ExposedPorts": {"9229/tcp": {}}},
+        "rootfs": {"type": "layers", "diff_ids": [digest(layer)]}, "history": [{"created_by": "COPY a b"}],
+    }).encode()
+    listing = json.dumps([{"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["l/layer.tar"]}]).encode()
+    yield tar([("c.json", config), ("l/layer.tar", layer), ("manifest.json", listing)])
+    yield tar([("manifest.json", listing), ("c.json", config), ("l/layer.tar", gzip.compress(layer, mtime=0))])
+    yield tar([("manifest.json", listing), ("c.json", config), ("0.tar", layer), ("l/layer.tar", "0.tar")])
+    blobs = []
+    def blob(data, kind):
+        blobs.append((f"blobs/sha256/{digest(data)[7:]}", data))
+        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": digest(data), "size": len(data)}
+    parts = [gzip.compress(layer, mtime=0), layer]
+    manifest = {"schemaVersion": 2, "config": blob(config, "config.v1+json"), "layers": []}
+    manifest["layers"] = [blob(part, "layer.v1.tar") for part in parts]
+    index = {"schemaVersion": 2, "manifests": [blob(json.dumps(manifest).encode(), "manifest.v1+json")]}
+    layout = [("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'), ("index.json", json.dumps(index).encode())]
+    yield tar(layout + blobs)
+    yield tar(blobs + layout)
+    yield layer
+    yield gzip.compress(tar(layout + blobs), mtime=0)
+
+
+def digest(data):
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+if __name__ == "__main__":
+    main()

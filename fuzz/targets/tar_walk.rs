@@ -1,0 +1,105 @@
+//! A layer read in windows of any size is the layer read in one: the same entries, the same bytes, and segments that
+//! own every byte of every file once.
+#![no_main]
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use layersift::blob::Blob;
+use layersift::digest::Algorithm;
+use layersift::format::tar::{BLOCK, Entry};
+use layersift::layer::buffer::{Bytes, Pool};
+use layersift::layer::read::{Batch, Facts, Reading};
+use layersift::layer::walk::{Overlap, Visitor};
+use layersift::path::ImagePath;
+use layersift_fuzz::{choices, repair_tar, tiny_limits};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let ([before, after, extra, flags], layer) = choices(data);
+    let mut layer = layer.to_vec();
+    if flags & 1 == 0 {
+        repair_tar(&mut layer, 0);
+    }
+    let overlap = Overlap { before: before.into(), after: after.into() };
+    let least = overlap.before + overlap.after + BLOCK + 1;
+    let whole = read(&layer, overlap, least + layer.len());
+    let parts = read(&layer, overlap, least + 8 * usize::from(extra));
+    assert_eq!(whole.seen, parts.seen);
+    assert_eq!(format!("{:?}", whole.facts), format!("{:?}", parts.facts));
+    for read in [&whole, &parts] {
+        check_segments(read, overlap);
+    }
+});
+
+/// All that came of reading a layer once.
+struct Read {
+    seen: Seen,
+    facts: Facts,
+    /// By file: offset, bytes and owned part of each of its segments.
+    segments: BTreeMap<usize, Vec<(u64, Vec<u8>, Range<usize>)>>,
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Seen {
+    entries: Vec<(ImagePath, Entry)>,
+    files: BTreeMap<usize, Vec<u8>>,
+    ended: Vec<usize>,
+}
+
+impl Visitor<'_> for Seen {
+    type File = usize;
+
+    fn entry(&mut self, path: &ImagePath, entry: &Entry) -> Option<usize> {
+        self.entries.push((path.clone(), entry.clone()));
+        Some(self.entries.len() - 1)
+    }
+
+    fn bytes(&mut self, file: &usize, offset: u64, window: &Bytes<'_>, range: Range<usize>) {
+        let bytes = self.files.entry(*file).or_default();
+        assert_eq!(bytes.len() as u64, offset, "bytes come in order, each once");
+        bytes.extend_from_slice(&window[range]);
+    }
+
+    fn end(&mut self, file: &usize) {
+        self.ended.push(*file);
+    }
+}
+
+fn read(layer: &[u8], overlap: Overlap, window: usize) -> Read {
+    let (pool, limits) = (Pool::new(window), tiny_limits());
+    let reading = Reading { pool: &pool, overlap, limits: &limits, algorithm: Algorithm::Sha256, progress: &|_| {} };
+    let mut seen = Seen::default();
+    let mut segments = BTreeMap::<usize, Vec<_>>::new();
+    let facts = reading.layer(Blob::Stream(Box::new(layer)), &mut seen, &mut |batch: Batch<'_, usize>| {
+        for segment in batch.segments {
+            let bytes = batch.window[segment.range].to_vec();
+            segments.entry(segment.file).or_default().push((segment.offset, bytes, segment.owned));
+        }
+    });
+    Read { seen, facts, segments }
+}
+
+/// Every byte of a file that ended is owned once, by a segment that shows enough of what is around it.
+fn check_segments(read: &Read, overlap: Overlap) {
+    for (file, segments) in &read.segments {
+        let data = &read.seen.files[file];
+        let mut owned_to = 0;
+        for (offset, bytes, owned) in segments {
+            let offset = *offset as usize;
+            let end = offset + bytes.len();
+            assert_eq!(&data[offset..end], &bytes[..], "a segment is that part of its file");
+            assert_eq!(offset + owned.start, owned_to, "segments own without holes");
+            owned_to = offset + owned.end;
+            assert!(offset == 0 || owned.start >= overlap.before, "context in front of {owned:?} at {offset}");
+            assert!(end == data.len() || owned.end + overlap.after <= bytes.len(), "context behind {owned:?} at {offset}");
+        }
+        if read.seen.ended.contains(file) {
+            assert_eq!(owned_to, data.len(), "all of a file is owned");
+        }
+    }
+    for file in &read.seen.ended {
+        let bytes = read.seen.files.get(file).map_or(0, Vec::len);
+        assert!(bytes == 0 || read.segments.contains_key(file), "no file is left out");
+    }
+}
