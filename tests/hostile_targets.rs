@@ -178,7 +178,7 @@ fn a_blob_that_is_not_what_its_digest_says() {
 #[test]
 fn a_layer_that_is_not_what_the_configuration_says() {
     let lying = Layer { diff_id: digest(b"another layer"), ..layer() };
-    for files in [oci(&[lying.clone()]), docker_save(&[lying])] {
+    for files in [oci(std::slice::from_ref(&lying)), docker_save(&[lying])] {
         let folder = folder();
         let path = write(&folder, "image.tar", &archive(&files));
         let report = incomplete(scan(text(&path)), "diff-id-mismatch");
@@ -413,12 +413,12 @@ fn nothing_from_an_image_steers_the_terminal() {
     let config = bytes(&config);
     let layers = [secret];
     let folder = layout(&oci_with(&bytes(&manifest(&config, &layers)), &config, &layers));
+    let colours = regex::Regex::new("\x1b\\[[0-9;]*m").unwrap();
     for command in ["scan", "layers"] {
         let mut program = support::program();
         program.args([command, text(folder.path())]).env("CLICOLOR_FORCE", "1");
         let run = support::finish(&mut program, None);
         // What is left of escapes are the program's own colours.
-        let colours = regex::Regex::new("\x1b\\[[0-9;]*m").unwrap();
         let plain = colours.replace_all(&run.stdout, "");
         assert!(!plain.chars().any(|c| c.is_control() && c != '\n'), "{command}: {plain:?}");
     }
