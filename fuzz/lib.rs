@@ -7,6 +7,7 @@ use layersift::limits::Limits;
 pub fn tiny_limits() -> Limits {
     Limits {
         document_bytes: 4 << 10,
+        layers: 8,
         layer_bytes: 1 << 20,
         layer_entries: 64,
         findings_per_file: 4,

@@ -92,7 +92,10 @@ fn check_segments(read: &Read, overlap: Overlap) {
             assert_eq!(offset + owned.start, owned_to, "segments own without holes");
             owned_to = offset + owned.end;
             assert!(offset == 0 || owned.start >= overlap.before, "context in front of {owned:?} at {offset}");
-            assert!(end == data.len() || owned.end + overlap.after <= bytes.len(), "context behind {owned:?} at {offset}");
+            assert!(
+                end == data.len() || owned.end + overlap.after <= bytes.len(),
+                "context behind {owned:?} at {offset}"
+            );
         }
         if read.seen.ended.contains(file) {
             assert_eq!(owned_to, data.len(), "all of a file is owned");
