@@ -49,7 +49,7 @@ fuzz_target!(|data: &[u8]| {
 fn scan(path: String) -> Option<Vec<ImageReport>> {
     let target = Target::parse(&path).expect("a path is a target");
     let reports = SCANNER.scan(&target, &Choice::All, &Unobserved).ok()?;
-    json::render(&reports, &Policy::default(), json::Options::default()).expect("a report");
+    json::render(&reports, &Policy::default(), layersift::report::Options::default()).expect("a report");
     Some(reports)
 }
 

@@ -10,7 +10,7 @@ use super::write_out;
 use crate::image::platform::Choice;
 use crate::image_report::ImageReport;
 use crate::policy::{Policy, Verdict};
-use crate::report::{json, layers as layer_table, text};
+use crate::report::{self, json, layers as layer_table, text};
 use crate::ruleset::Ruleset;
 use crate::scan::{Options, Scanner};
 use crate::secret::FingerprintKey;
@@ -28,10 +28,10 @@ pub fn scan(args: &ScanArgs) -> anyhow::Result<ExitCode> {
     };
     let reports = read(&args.source, ruleset, key)?;
     let policy = Policy { fail_on: args.fail_on.0 };
-    let (show_secrets, reproducible) = (args.show_secrets, args.reproducible);
+    let how = report::Options { show_secrets: args.show_secrets, reproducible: args.reproducible };
     let rendered = match args.format {
-        Format::Text => text::render(&reports, &policy, text::Options { show_secrets, reproducible }),
-        Format::Json => json::render(&reports, &policy, json::Options { show_secrets, reproducible })? + "\n",
+        Format::Text => text::render(&reports, &policy, how),
+        Format::Json => json::render(&reports, &policy, how)? + "\n",
     };
     let verdict = reports.iter().map(|report| policy.verdict(report)).max().unwrap_or(Verdict::Incomplete);
     write_out(&rendered, args.output.as_deref())?;

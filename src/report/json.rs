@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::Options;
 use crate::digest::Digest;
 use crate::finding::{BinaryPlace, Finding, LayerRef, Location, Package};
 use crate::image_report::{ImageGap, ImageReport, LayerLine};
@@ -9,15 +10,6 @@ use crate::policy::{Policy, Verdict};
 
 /// The version of the schema.
 pub const SCHEMA: u32 = 1;
-
-/// How a report is written.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// Adds the raw values of secrets.
-    pub show_secrets: bool,
-    /// Leaves the tool's version and the duration out, for comparisons.
-    pub reproducible: bool,
-}
 
 /// The document for `reports`: one object for one image, a list of them in `reports` for several.
 ///

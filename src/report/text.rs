@@ -9,20 +9,12 @@ use std::fmt::{self, Write};
 
 use anstyle::{AnsiColor, Color, Style};
 
+use super::Options;
 use super::size::human;
 use crate::finding::{FileLocation, Finding, LayerRef, Location, Place, State};
 use crate::image_report::{ImageGap, ImageReport};
 use crate::policy::{Policy, Verdict};
 use crate::rule::Severity;
-
-/// How a report is written.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// Shows the raw values of secrets.
-    pub show_secrets: bool,
-    /// Leaves version and duration out, for comparisons.
-    pub reproducible: bool,
-}
 
 /// Places of one secret that are listed; the rest are counted.
 const PLACES: usize = 8;

@@ -118,7 +118,7 @@ fn resident(process: u32) -> Option<u64> {
 /// What the library says of `target`, as the JSON that others build on, secrets included.
 pub fn report_of(scanner: &Scanner, target: &str) -> Value {
     let reports = scanner.scan(&Target::parse(target).unwrap(), &Choice::Default, &Unobserved).unwrap();
-    let options = json::Options { show_secrets: true, reproducible: true };
+    let options = layersift::report::Options { show_secrets: true, reproducible: true };
     serde_json::from_str(&json::render(&reports, &Policy::default(), options).unwrap()).unwrap()
 }
 
