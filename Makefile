@@ -43,7 +43,7 @@ doc: build-deps ## Documentation, without warnings
 
 .PHONY: unit
 unit: build-deps test-tools ## The tests alone
-	$(STEP) "tests" $(CARGO) test --locked
+	$(STEP) "tests" $(CARGO) test --locked --no-fail-fast
 
 .PHONY: testdata-verify
 testdata-verify: ## The image of the incident is what its recipe makes
