@@ -1,6 +1,9 @@
 //! Prepares the signature files under `signatures/`: lists them, so that adding one needs no line of Rust, and compiles
 //! their patterns into databases that the program only has to load. Compiling at every start would take seconds.
 
+#[path = "src/disguise/anchor.rs"]
+#[allow(dead_code)]
+mod anchor;
 #[path = "src/engine/pattern.rs"]
 #[allow(dead_code)]
 mod pattern;
@@ -31,12 +34,16 @@ struct File {
 struct Signature {
     id: String,
     pattern: String,
+    keywords: Vec<String>,
+    #[serde(default)]
+    confidence: String,
 }
 
 fn main() -> Result<(), Failure> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("signatures");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/disguise/anchor.rs");
     println!("cargo::rerun-if-changed=src/engine/pattern.rs");
     println!("cargo::rerun-if-changed={}", root.display());
     let mut files = Vec::new();
@@ -72,16 +79,24 @@ fn list(root: &Path, files: &[PathBuf]) -> Result<String, Failure> {
     Ok(list + "]\n")
 }
 
-/// The patterns of all files as the engine reads them. What cannot be read is left to the program, which says why.
+/// The patterns of all files as the engine reads them, and the anchors of their keywords. What cannot be read is left to
+/// the program, which says why.
 fn expressions(files: &[PathBuf]) -> Result<Vec<String>, Failure> {
     let mut expressions = Vec::new();
+    let mut signatures = Vec::new();
     for file in files {
         let Ok(parsed) = toml::from_str::<File>(&fs::read_to_string(file)?) else { return Ok(Vec::new()) };
-        for signature in parsed.signature {
-            let Ok(pattern) = pattern::Pattern::new(&signature.id, &signature.pattern) else { return Ok(Vec::new()) };
-            expressions.push(pattern.expression);
-        }
+        signatures.extend(parsed.signature);
     }
+    for signature in &signatures {
+        let Ok(pattern) = pattern::Pattern::new(&signature.id, &signature.pattern) else { return Ok(Vec::new()) };
+        expressions.push(pattern.expression);
+    }
+    let keywords = signatures.iter().flat_map(|signature| {
+        let vague = signature.confidence == "low";
+        signature.keywords.iter().map(move |text| anchor::Keyword::new(text, &signature.pattern, vague))
+    });
+    expressions.extend(anchor::anchors(keywords).into_iter().map(|anchor| anchor.expression));
     Ok(expressions)
 }
 

@@ -10,7 +10,7 @@ use crate::rule::{Confidence, Severity};
 use crate::secret::Secret;
 
 /// What reports say of a rule, shared by all its findings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RuleInfo {
     /// The rule's id.
     pub id: String,
@@ -53,10 +53,14 @@ pub struct Package {
 }
 
 /// Where in a file something was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// The file.
     pub path: ImagePath,
+    /// The archive members that lead to it, from the file inwards.
+    pub inside: Vec<String>,
+    /// The disguises that the secret is written in there, the outermost first, such as `base64`.
+    pub views: Vec<&'static str>,
     /// Offset in bytes from the start of the file (or of the innermost archive member).
     pub offset: u64,
     /// Line, from 1, in text.
@@ -78,8 +82,8 @@ pub struct LayerFinding {
     pub entry: u32,
     /// What a later entry of the same layer did to it.
     pub superseded: Option<State>,
-    /// The secret itself.
-    pub secret: Secret,
+    /// The secret itself, where the finding is one.
+    pub secret: Option<Secret>,
     /// Anything a reader should know beyond the rule: a cipher, an issuer, an expiry.
     pub note: Option<String>,
 }

@@ -35,6 +35,8 @@ pub enum GapReason {
     DocumentTooLarge,
     /// A metadata document cannot be read as what it should be.
     DamagedDocument,
+    /// What is written in disguise (base64, escapes and so on) is more than the limit.
+    TooMuchEncoded,
     /// A file cannot be opened or read.
     Unreadable,
 }
@@ -57,6 +59,7 @@ impl GapReason {
             GapReason::TooManyFindings => "too-many-findings",
             GapReason::DocumentTooLarge => "document-too-large",
             GapReason::DamagedDocument => "damaged-document",
+            GapReason::TooMuchEncoded => "too-much-encoded",
             GapReason::Unreadable => "unreadable",
         }
     }

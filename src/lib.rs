@@ -11,6 +11,7 @@ pub mod cli;
 pub mod confirm;
 pub mod content;
 pub mod digest;
+pub mod disguise;
 pub mod engine;
 pub mod finding;
 pub mod format;

@@ -100,6 +100,10 @@ pub struct Signature {
     pub pattern: String,
     /// Literals of which every match contains at least one, in lower case where the pattern ignores case.
     pub keywords: Vec<String>,
+    /// Globs of which the path of the file must match one; any file where there are none. A secret whose shape alone is
+    /// vague is told by its place.
+    #[serde(default)]
+    pub paths: Vec<String>,
     /// What it is.
     pub what: String,
     /// What a thief can do with it.
@@ -179,6 +183,88 @@ impl Signature {
     pub fn info(&self) -> Arc<RuleInfo> {
         info(&self.id, &self.title, self.severity, self.confidence, [&self.what, &self.risk, &self.fix])
     }
+}
+
+/// A file that does not belong in an image, told by its path and what it begins with.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRule {
+    /// `ai.<what>`, `source.<what>`.
+    pub id: String,
+    /// A few words.
+    pub title: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// How sure a finding is.
+    #[serde(default = "medium")]
+    pub confidence: Confidence,
+    /// Globs of which the path must match one: `**/` for any directories, `*` within a name, `?`.
+    pub paths: Vec<String>,
+    /// An expression that the first [`FileRule::HEAD`] bytes must match.
+    #[serde(default)]
+    pub contains: Option<String>,
+    /// The least size in bytes; an empty file leaks nothing.
+    #[serde(default = "one")]
+    pub min_size: u64,
+    /// What it is.
+    pub what: String,
+    /// What can be learned from it.
+    pub risk: String,
+    /// What to do.
+    pub fix: String,
+    /// Where it is documented.
+    #[serde(default)]
+    pub references: Vec<String>,
+    /// Files that must be found.
+    #[serde(default, rename = "example")]
+    pub examples: Vec<FileExample>,
+    /// Files that must not be found.
+    #[serde(default, rename = "counterexample")]
+    pub counterexamples: Vec<FileCounterexample>,
+}
+
+/// A file that a rule must find.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileExample {
+    /// Its path in the image.
+    pub path: String,
+    /// What it holds, as text.
+    #[serde(default)]
+    pub input: String,
+    /// What it holds, in hexadecimal digits.
+    #[serde(default)]
+    pub hex: Option<String>,
+}
+
+/// A file that a rule must not find.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileCounterexample {
+    /// Its path in the image.
+    pub path: String,
+    /// What it holds, as text.
+    #[serde(default)]
+    pub input: String,
+    /// What it holds, in hexadecimal digits.
+    #[serde(default)]
+    pub hex: Option<String>,
+    /// Why it is none.
+    pub why: String,
+}
+
+impl FileRule {
+    /// Bytes at the start of a file that `contains` is matched against.
+    pub const HEAD: usize = 64 << 10;
+
+    /// What reports say of this rule.
+    pub fn info(&self) -> Arc<RuleInfo> {
+        info(&self.id, &self.title, self.severity, self.confidence, [&self.what, &self.risk, &self.fix])
+    }
+}
+
+fn one() -> u64 {
+    1
 }
 
 /// A private key that anyone has: of a test suite, of a program's self-test.

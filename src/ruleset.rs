@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::digest::{Digest, Hasher};
 use crate::finding::RuleInfo;
-use crate::rule::{ChainRule, ConfigCheck, KnownKey, PortRule, Signature};
+use crate::rule::{ChainRule, ConfigCheck, FileRule, KnownKey, PortRule, Signature};
 
 /// The signature files of this build, as names below `signatures/` and their text.
 const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/signatures.rs"));
@@ -18,6 +18,8 @@ const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/signatures
 pub struct Ruleset {
     /// What to look for in bytes.
     pub signatures: Vec<Signature>,
+    /// Files that do not belong in an image.
+    pub files: Vec<FileRule>,
     /// Ports that should not be exposed.
     pub ports: Vec<PortRule>,
     /// What to look for in the image's configuration.
@@ -84,6 +86,8 @@ struct File {
     #[serde(default)]
     signature: Vec<Signature>,
     #[serde(default)]
+    file: Vec<FileRule>,
+    #[serde(default)]
     port: Vec<PortRule>,
     #[serde(default)]
     check: Vec<ConfigCheck>,
@@ -132,6 +136,7 @@ impl Ruleset {
             file.check(&name, &mut ids)?;
             hasher.update(text.as_bytes());
             rules.signatures.extend(file.signature);
+            rules.files.extend(file.file);
             rules.ports.extend(file.port);
             rules.checks.extend(file.check);
             rules.chains.extend(file.chain);
@@ -150,6 +155,7 @@ impl Ruleset {
 impl File {
     fn check(&self, file: &str, ids: &mut HashMap<String, String>) -> Result<(), RulesError> {
         let infos = self.signature.iter().map(Signature::info);
+        let infos = infos.chain(self.file.iter().map(FileRule::info));
         let infos = infos.chain(self.port.iter().map(PortRule::info));
         let infos = infos.chain(self.check.iter().map(ConfigCheck::info));
         for info in infos.chain(self.chain.iter().map(ChainRule::info)) {

@@ -5,6 +5,7 @@
 //! ```
 
 mod file;
+mod hands;
 mod layer;
 mod rules;
 
@@ -236,10 +237,11 @@ impl Scanner {
         for field in fields(&image.config) {
             let mut found = Vec::new();
             let bytes = field.text.as_bytes();
-            if let Err(error) = hands.scan(bytes, &(0..bytes.len()), &mut found) {
-                return (findings, failed(error));
+            match hands.scan(bytes, &(0..bytes.len()), &mut found) {
+                Ok(complete) => overflowed |= !complete,
+                Err(error) => return (findings, failed(error)),
             }
-            found.retain(|one| !one.whole_file);
+            found.retain(|one| !one.whole_file && self.rules.holds_at(one.rule, None));
             keep_best(&self.rules.signatures, &mut found);
             let room = self.options.limits.findings_per_file.saturating_sub(findings.len());
             overflowed |= found.len() > room;

@@ -28,10 +28,11 @@ const VOCABULARY: [&str; 12] = [
 
 /// What each module may import beyond the vocabulary. What is not here may not be imported. File formats and the map of
 /// files stand below the stages; `scan` knows every stage.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("map", &[]),
     ("blob", &["map"]),
     ("format", &[]),
+    ("disguise", &[]),
     ("source", &["format", "map"]),
     ("image", &["source"]),
     ("layer", &["format", "map"]),
@@ -41,7 +42,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("assemble", &["image"]),
     ("policy", &[]),
     ("report", &["policy"]),
-    ("scan", &["source", "image", "layer", "content", "engine", "confirm", "assemble", "format"]),
+    ("scan", &["source", "image", "layer", "content", "disguise", "engine", "confirm", "assemble", "format"]),
 ];
 
 /// The only place that knows a user. Of `source` and `image` it knows what is written on a command line.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::finding::{FileLocation, Finding, LayerRef, Location};
+use crate::finding::{FileLocation, Finding, LayerRef, Location, Place};
 use crate::gap::{Gap, GapReason};
 use crate::image::history::{self, Alignment};
 use crate::image::manifest::{Image, LayerSource};
@@ -104,7 +104,7 @@ impl Assembler<'_> {
     fn in_file(&self, tracked: Tracked, layers: &[LayerLine], reports: &[Option<Arc<LayerReport>>]) -> Finding {
         let Tracked { finding, layer, state, ended_by } = tracked;
         let package = owners::owner(&finding.place.path, layer, reports);
-        let fingerprint = self.key.fingerprint(finding.secret.reveal());
+        let fingerprint = finding.secret.as_ref().map(|secret| self.key.fingerprint(secret.reveal()));
         Finding {
             id: String::new(),
             rule: finding.rule,
@@ -115,8 +115,8 @@ impl Assembler<'_> {
                 ended_by: ended_by.map(|index| reference(&layers[index])),
                 package,
             })),
-            secret: Some(finding.secret),
-            fingerprint: Some(fingerprint),
+            secret: finding.secret,
+            fingerprint,
             note: finding.note,
             related: Vec::new(),
         }
@@ -204,10 +204,15 @@ fn verify(source: &LayerSource, report: &LayerReport) -> Vec<Gap> {
 fn order(finding: &Finding) -> (u8, usize, String, u64, String) {
     let rule = finding.rule.id.clone();
     match &finding.location {
-        Location::File(file) => (0, file.layer.index, file.place.path.to_string(), file.place.offset, rule),
+        Location::File(file) => (0, file.layer.index, way(&file.place), file.place.offset, rule),
         Location::Config(field) => (1, 0, field.clone(), 0, rule),
         Location::Image => (2, 0, String::new(), 0, rule),
     }
+}
+
+/// The path of a file and of the archive members that lead to a finding.
+fn way(place: &Place) -> String {
+    place.inside.iter().fold(place.path.to_string(), |way, member| way + "\0" + member)
 }
 
 /// What names a finding wherever its image turns up: nothing in it depends on how the image is packed.
@@ -215,7 +220,7 @@ fn id(finding: &Finding) -> String {
     let place = match &finding.location {
         Location::File(file) => {
             let diff_id = file.layer.diff_id.as_ref().map(Digest::to_string).unwrap_or_default();
-            format!("{diff_id}\n{}\n{}", file.place.path, file.place.offset)
+            format!("{diff_id}\n{}\n{}", way(&file.place), file.place.offset)
         }
         Location::Config(field) => field.clone(),
         Location::Image => finding.related.join(" "),

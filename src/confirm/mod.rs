@@ -6,6 +6,7 @@
 pub mod checksum;
 pub mod cipher;
 pub mod entropy;
+pub mod files;
 pub mod jwt;
 pub mod keys;
 pub mod placeholder;
@@ -42,6 +43,8 @@ pub struct Confirmed {
     pub note: Option<String>,
     /// Whether this is a key that anyone has, and no secret.
     pub public: bool,
+    /// The disguises it was written in, the outermost first.
+    pub views: Vec<&'static str>,
     /// Whether this is only the sign that the whole file has to be read by a parser of its own.
     pub whole_file: bool,
 }
@@ -82,6 +85,12 @@ impl Confirmer {
         }
     }
 
+    /// Whether `rule` holds in the file at `path`.
+    pub fn holds_at(&self, rule: usize, path: &[u8]) -> bool {
+        let places = self.rules.get(rule).and_then(|rule| rule.places.as_ref());
+        places.is_none_or(|places| places.holds(path))
+    }
+
     /// Searches for matches that end near the candidate, from `resume` on; returns where to go on.
     fn confirm_one(
         &self,
@@ -108,7 +117,8 @@ impl Confirmer {
                 let public = source.is_some();
                 let note = source.or(note);
                 let whole_file = kind == Kind::WholeFile;
-                found.push(Confirmed { rule: candidate.pattern, span, secret, note, public, whole_file });
+                let views = Vec::new();
+                found.push(Confirmed { rule: candidate.pattern, span, secret, note, public, views, whole_file });
             }
             at = next;
         }
@@ -123,7 +133,8 @@ impl Confirmer {
 }
 
 /// Drops what another finding in the same bytes says better: of several with the same span the surest and gravest
-/// stays, and one of low confidence gives way to any other that it overlaps.
+/// stays, one of low confidence gives way to any other that it overlaps, and what was decoded from bytes that are a
+/// finding already (the DER in a PEM key) has to be surer or graver than that.
 pub fn keep_best(signatures: &[Signature], found: &mut Vec<Confirmed>) {
     let rank = |confirmed: &Confirmed| {
         let signature = &signatures[confirmed.rule];
@@ -136,6 +147,7 @@ pub fn keep_best(signatures: &[Signature], found: &mut Vec<Confirmed>) {
     found.sort_by(in_order);
     let (low, mut kept): (Vec<_>, Vec<_>) = found.drain(..).partition(|c| rank(c).0 == Confidence::Low);
     kept.dedup_by(|next, first| next.span == first.span && !next.whole_file && !first.whole_file);
+    drop_decoded(&mut kept, rank);
     let mut covered = Coverage::default();
     for confirmed in kept.iter().filter(|confirmed| !confirmed.whole_file) {
         covered.add(&confirmed.span);
@@ -149,6 +161,21 @@ pub fn keep_best(signatures: &[Signature], found: &mut Vec<Confirmed>) {
     }
     kept.sort_by(in_order);
     *found = kept;
+}
+
+/// Of findings in the order of their starts, drops those that were decoded from inside another.
+fn drop_decoded<R: Ord>(found: &mut Vec<Confirmed>, rank: impl Fn(&Confirmed) -> R) {
+    let mut around: Option<(Range<usize>, usize, R)> = None;
+    found.retain(|one| {
+        let inside = around.as_ref().is_some_and(|(span, views, surest)| {
+            one.span.end <= span.end && one.views.len() > *views && rank(one) <= *surest
+        });
+        let ends = around.as_ref().map_or(0, |(span, ..)| span.end);
+        if !inside && !one.whole_file && one.span.end > ends {
+            around = Some((one.span.clone(), one.views.len(), rank(one)));
+        }
+        !inside
+    });
 }
 
 /// Spans, merged; they are added in the order of their starts.

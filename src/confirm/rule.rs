@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use regex::bytes::{Captures, Regex, RegexBuilder};
 
 use super::checksum::{self, Check};
+use super::files::Places;
 use super::keys::{self, PrivateKey};
 use super::{entropy, placeholder};
 use crate::rule::{Confirm, Signature};
@@ -15,7 +16,7 @@ use crate::secret::Secret;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfirmError {
     /// An expression that cannot be read.
-    #[error("{rule}: `{expression}` is no regular expression: {reason}")]
+    #[error("{rule}: `{expression}` cannot be read as an expression or a glob: {reason}")]
     Expression {
         /// The rule's id.
         rule: String,
@@ -74,6 +75,8 @@ pub(super) struct CompiledRule {
     /// Compiled at the first candidate: most rules never have one.
     regex: OnceLock<Option<Regex>>,
     reject: Vec<Regex>,
+    /// Where the rule holds, if not everywhere.
+    pub(super) places: Option<Places>,
     check: Option<Check>,
     parser: Option<Parser>,
     min_entropy: f64,
@@ -111,6 +114,7 @@ impl CompiledRule {
             source: signature.pattern.clone(),
             regex: OnceLock::new(),
             reject: reject.iter().map(|source| expression(source)).collect::<Result<_, _>>()?,
+            places: Places::of(signature)?,
             check,
             parser,
             min_entropy: min_entropy.unwrap_or(0.0),

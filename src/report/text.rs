@@ -183,10 +183,13 @@ fn context(out: &mut String, file: &FileLocation) -> fmt::Result {
 }
 
 fn position(place: &Place) -> String {
-    match (place.line, place.column) {
-        (Some(line), Some(column)) => format!("{}:{line}:{column}", place.path),
-        _ => format!("{} at byte {}", place.path, place.offset),
-    }
+    let inside: String = place.inside.iter().map(|member| format!(" ▸ {}", clean(member, 200))).collect();
+    let place_in = match (place.line, place.column) {
+        (Some(line), Some(column)) => format!(":{line}:{column}"),
+        _ => format!(" at byte {}", place.offset),
+    };
+    let views = if place.views.is_empty() { String::new() } else { format!(" in {}", place.views.join(" in ")) };
+    format!("{}{inside}{place_in}{views}", place.path)
 }
 
 fn lifetime(out: &mut String, file: &FileLocation, layers: usize) -> fmt::Result {

@@ -3,22 +3,23 @@
 //! Whoever lets go of a file last concludes it: all segments are scanned then, and what was found can be sorted, placed
 //! in lines and sections, and reported.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::rules::Rules;
 use crate::confirm::{CONTEXT, Confirmed, REACH, cipher, keep_best};
 use crate::content::keep::Kept;
 use crate::content::{binary, text};
-use crate::finding::{BinaryPlace, LayerFinding, Place};
+use crate::finding::{BinaryPlace, LayerFinding, Place, RuleInfo};
 use crate::format::tar::Entry;
 use crate::gap::{Gap, GapReason};
 use crate::layer::buffer::Bytes;
 use crate::layer::walk::Segment;
 use crate::limits::Limits;
 use crate::path::ImagePath;
+use crate::rule::FileRule;
 use crate::secret::Secret;
 
 /// Findings that one file may hold before they are sorted and cut: a bound on memory only.
@@ -40,8 +41,23 @@ struct OpenFile<'a, 's> {
     sink: &'s Sink<'s>,
     path: ImagePath,
     number: u32,
-    entry: Entry,
+    content: Content<'a, 's>,
+    /// The file rules that speak of this path.
+    rules: Vec<usize>,
     state: Mutex<State<'a>>,
+}
+
+/// What a file is.
+enum Content<'a, 's> {
+    /// An entry of the layer.
+    Entry(Entry),
+    /// A member of an archive.
+    Member {
+        /// The entry that is the archive, which is concluded when all its members are.
+        outer: FileHandle<'a, 's>,
+        /// The names of the members that lead to it.
+        inside: Vec<String>,
+    },
 }
 
 #[derive(Default)]
@@ -54,6 +70,11 @@ struct State<'a> {
     marks: Vec<Mark>,
     is_text: bool,
     kept: Option<Kept<'a>>,
+    /// The first bytes, where a rule for files wants to see them, and the size so far.
+    head: Vec<u8>,
+    size: u64,
+    /// Findings in members, where this is an archive.
+    in_members: Vec<LayerFinding>,
 }
 
 /// How many line ends, and bytes behind the last of them, come before an offset.
@@ -66,7 +87,23 @@ struct Mark {
 
 impl<'a, 's> FileHandle<'a, 's> {
     pub(super) fn new(sink: &'s Sink<'s>, path: ImagePath, number: u32, entry: Entry) -> FileHandle<'a, 's> {
-        FileHandle(Arc::new(OpenFile { sink, path, number, entry, state: Mutex::default() }))
+        let rules = sink.rules.files.at(path.as_bytes());
+        let content = Content::Entry(entry);
+        FileHandle(Arc::new(OpenFile { sink, path, number, content, rules, state: Mutex::default() }))
+    }
+
+    /// A member of the archive that this file is; the names in `inside` lead to it.
+    pub(super) fn member(&self, inside: Vec<String>) -> FileHandle<'a, 's> {
+        let OpenFile { sink, path, number, .. } = &*self.0;
+        let (sink, path, number) = (*sink, path.clone(), *number);
+        let rules = sink.rules.files.at(&way(&path, &inside));
+        let content = Content::Member { outer: self.clone(), inside };
+        FileHandle(Arc::new(OpenFile { sink, path, number, content, rules, state: Mutex::default() }))
+    }
+
+    /// Notes that something in this file was not looked at.
+    pub(super) fn gap(&self, inside: &[String], gap: Gap) {
+        self.0.gap(inside, gap);
     }
 
     /// Takes the next bytes, in order: those in `range` of `window`.
@@ -82,7 +119,12 @@ impl<'a, 's> FileHandle<'a, 's> {
             let sample = bytes.len().min(text::SAMPLE - offset as usize);
             state.is_text &= text::is_text(&bytes[..sample]);
         }
-        if state.is_text && self.0.entry.stored > bytes.len() as u64 {
+        if !self.0.rules.is_empty() {
+            let wanted = FileRule::HEAD.saturating_sub(state.head.len()).min(bytes.len());
+            state.head.extend_from_slice(&bytes[..wanted]);
+        }
+        state.size = offset + bytes.len() as u64;
+        if state.is_text && self.0.stored().is_none_or(|stored| stored > bytes.len() as u64) {
             // The next segment begins at the cut, unless these are the last bytes.
             let cut = bytes.len().saturating_sub(CONTEXT + REACH);
             state.mark(offset, &bytes[..cut]);
@@ -96,7 +138,8 @@ impl<'a, 's> FileHandle<'a, 's> {
     /// Takes what was confirmed in a segment that holds `bytes`.
     pub(super) fn found(&self, segment: &Segment<Self>, bytes: &[u8], confirmed: Vec<Confirmed>) {
         let mut state = self.0.state();
-        for mut one in confirmed {
+        let way = self.0.way();
+        for mut one in confirmed.into_iter().filter(|one| self.0.sink.rules.holds_at(one.rule, Some(&way))) {
             if state.found.len() >= FOUND_AT_ONCE {
                 state.overflowed = true;
                 return;
@@ -152,10 +195,72 @@ impl<'a> OpenFile<'a, '_> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The size of the file as it is stored, where that is known before it is read.
+    fn stored(&self) -> Option<u64> {
+        match &self.content {
+            Content::Entry(entry) => Some(entry.stored),
+            Content::Member { .. } => None,
+        }
+    }
+
+    fn inside(&self) -> &[String] {
+        match &self.content {
+            Content::Entry(_) => &[],
+            Content::Member { inside, .. } => inside,
+        }
+    }
+
+    /// The path that globs are matched against.
+    fn way(&self) -> Vec<u8> {
+        way(&self.path, self.inside())
+    }
+
+    fn gap(&self, inside: &[String], gap: Gap) {
+        let path = inside.iter().fold(self.path.to_string(), |path, member| path + " ▸ " + member);
+        self.sink.gaps.lock().unwrap_or_else(PoisonError::into_inner).push(gap.at(path));
+    }
+
     fn conclude(&mut self) {
         let mut state = mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner));
-        if state.found.is_empty() {
+        let mut findings = self.misplaced(&state);
+        findings.extend(self.confirmed(&mut state));
+        findings.append(&mut state.in_members);
+        if findings.is_empty() {
             return;
+        }
+        let (mut all, limit) = match &self.content {
+            Content::Entry(_) => {
+                unite_members(&mut findings);
+                let all = self.sink.findings.lock().unwrap_or_else(PoisonError::into_inner);
+                // One more than the limit shows that there were more.
+                (Findings::Layer(all), self.sink.limits.findings_per_layer + 1)
+            }
+            Content::Member { outer, .. } => (Findings::Outer(outer.0.state()), FOUND_AT_ONCE),
+        };
+        let all = all.list();
+        let room = limit.saturating_sub(all.len());
+        all.extend(findings.into_iter().take(room));
+    }
+
+    /// What rules for files say of this one.
+    fn misplaced(&self, state: &State<'_>) -> Vec<LayerFinding> {
+        let files = &self.sink.rules.files;
+        let spoken_of = self.rules.iter().filter(|rule| files.judge(**rule, &state.head, state.size));
+        let finding = |rule: &usize| LayerFinding {
+            rule: self.sink.rules.file_info(*rule),
+            place: Place { path: self.path.clone(), inside: self.inside().to_vec(), ..Place::default() },
+            entry: self.number,
+            superseded: None,
+            secret: None,
+            note: None,
+        };
+        spoken_of.map(finding).collect()
+    }
+
+    /// What signatures found in this file.
+    fn confirmed(&self, state: &mut State<'_>) -> Vec<LayerFinding> {
+        if state.found.is_empty() {
+            return Vec::new();
         }
         let parts = state.kept.take().map(|kept| kept.parts());
         let mut found = mem::take(&mut state.found);
@@ -164,12 +269,7 @@ impl<'a> OpenFile<'a, '_> {
         self.cut(&mut found, state.overflowed);
         let view =
             parts.as_ref().and_then(|(head, tail, length)| binary::parse(binary::Parts { head, tail, len: *length }));
-        let findings: Vec<LayerFinding> =
-            found.into_iter().map(|one| self.finding(one, &state, view.as_ref())).collect();
-        let mut all = self.sink.findings.lock().unwrap_or_else(PoisonError::into_inner);
-        // One more than the limit shows that there were more.
-        let room = (self.sink.limits.findings_per_layer + 1).saturating_sub(all.len());
-        all.extend(findings.into_iter().take(room));
+        found.into_iter().map(|one| self.finding(one, state, view.as_ref())).collect()
     }
 
     fn finding(&self, one: Confirmed, state: &State<'_>, view: Option<&binary::Binary<'_>>) -> LayerFinding {
@@ -185,14 +285,19 @@ impl<'a> OpenFile<'a, '_> {
             rule: self.sink.rules.info(&one),
             place: Place {
                 path: self.path.clone(),
-                offset: self.entry.file_offset(at),
+                inside: self.inside().to_vec(),
+                views: one.views,
+                offset: match &self.content {
+                    Content::Entry(entry) => entry.file_offset(at),
+                    Content::Member { .. } => at,
+                },
                 line: position.map(|(line, _)| *line),
                 column: position.map(|(_, column)| *column),
                 binary: place,
             },
             entry: self.number,
             superseded: None,
-            secret: one.secret,
+            secret: Some(one.secret),
             note: one.note,
         }
     }
@@ -212,7 +317,15 @@ impl<'a> OpenFile<'a, '_> {
             let note = cipher_note(&key);
             let span = start..start + key.bytes.len();
             let secret = Secret::labelled(key.bytes, label);
-            found.push(Confirmed { rule, span, secret, note: Some(note), public: false, whole_file: false });
+            found.push(Confirmed {
+                rule,
+                span,
+                secret,
+                note: Some(note),
+                public: false,
+                views: Vec::new(),
+                whole_file: false,
+            });
         }
     }
 
@@ -228,10 +341,47 @@ impl<'a> OpenFile<'a, '_> {
         });
         if overflowed || found.len() < before {
             let detail = format!("more than {limit} findings of one rule; {} are left out", before - found.len());
-            let gap = Gap::new(GapReason::TooManyFindings, detail).at(self.path.to_string());
-            self.sink.gaps.lock().unwrap_or_else(PoisonError::into_inner).push(gap);
+            self.gap(self.inside(), Gap::new(GapReason::TooManyFindings, detail));
         }
     }
+}
+
+/// Where findings go.
+enum Findings<'l, 'a> {
+    Layer(MutexGuard<'l, Vec<LayerFinding>>),
+    Outer(MutexGuard<'l, State<'a>>),
+}
+
+impl Findings<'_, '_> {
+    fn list(&mut self) -> &mut Vec<LayerFinding> {
+        match self {
+            Findings::Layer(all) => all,
+            Findings::Outer(state) => &mut state.in_members,
+        }
+    }
+}
+
+/// The path of a member: that of its archive, and the names that lead to it.
+fn way(path: &ImagePath, inside: &[String]) -> Vec<u8> {
+    let mut way = path.as_bytes().to_vec();
+    for member in inside {
+        way.push(b'/');
+        way.extend_from_slice(member.as_bytes());
+    }
+    way
+}
+
+/// Drops what was seen in the raw bytes of an archive and again, with a name, in one of its members.
+fn unite_members(findings: &mut Vec<LayerFinding>) {
+    let named: HashSet<(Arc<RuleInfo>, Option<Secret>)> = findings
+        .iter()
+        .filter(|finding| !finding.place.inside.is_empty())
+        .map(|finding| (Arc::clone(&finding.rule), finding.secret.clone()))
+        .collect();
+    findings.retain(|finding| {
+        let seen_again = || named.contains(&(Arc::clone(&finding.rule), finding.secret.clone()));
+        !finding.place.inside.is_empty() || finding.secret.is_none() || !seen_again()
+    });
 }
 
 /// How a cipher key was told from any other constant.

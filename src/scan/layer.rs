@@ -88,13 +88,19 @@ fn scan_batch<'a, 's>(sink: &'s Sink<'s>, batch: Batch<'a, FileHandle<'a, 's>>) 
     let mut confirmed = Vec::new();
     for segment in batch.segments {
         let bytes = &batch.window[segment.range.clone()];
-        if let Err(error) = hands.scan(bytes, &segment.owned, &mut confirmed) {
-            engine_gap(sink, &error);
+        match hands.scan(bytes, &segment.owned, &mut confirmed) {
+            Ok(true) => {}
+            Ok(false) => segment.file.gap(&[], too_much_encoded()),
+            Err(error) => engine_gap(sink, &error),
         }
         if !confirmed.is_empty() {
             segment.file.found(&segment, bytes, std::mem::take(&mut confirmed));
         }
     }
+}
+
+fn too_much_encoded() -> Gap {
+    Gap::new(GapReason::TooMuchEncoded, "more is written in disguise, over and over, than is decoded")
 }
 
 fn engine_gap(sink: &Sink<'_>, error: &crate::engine::EngineError) {
@@ -242,7 +248,8 @@ fn report(facts: Facts, mut entries: Entries, owners: Owners, sink: Sink<'_>) ->
     let complete = add_linked(&mut findings, &hard_links, limit) && findings.len() <= limit;
     findings.sort_by(|a, b| {
         let key = |f: &LayerFinding| (f.entry, f.place.offset);
-        a.place.path.cmp(&b.place.path).then_with(|| key(a).cmp(&key(b))).then_with(|| a.rule.id.cmp(&b.rule.id))
+        let paths = a.place.path.cmp(&b.place.path).then_with(|| a.place.inside.cmp(&b.place.inside));
+        paths.then_with(|| key(a).cmp(&key(b))).then_with(|| a.rule.id.cmp(&b.rule.id))
     });
     findings.truncate(limit);
     let mut gaps = facts.gaps;

@@ -1,13 +1,16 @@
 //! A rule set, compiled: the engine that proposes, the confirmer that decides, and what reports say of each rule.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::assemble::chains::Chains;
 use crate::assemble::config::Checks;
+use crate::confirm::files::FileRules;
 use crate::confirm::{Confirmed, Confirmer};
-use crate::engine::{Candidate, Engine, EngineError, Pattern, Session};
+use crate::disguise::{self, Disguise, Keyword};
+use crate::engine::{Candidate, Engine, EngineError, Pattern};
 use crate::finding::RuleInfo;
-use crate::rule::{Severity, Signature};
+use crate::rule::{Confidence, FileRule, Severity, Signature};
 use crate::ruleset::Ruleset;
 
 use super::ScanError;
@@ -18,28 +21,33 @@ pub(super) struct Rules {
     infos: Vec<Arc<RuleInfo>>,
     /// What is said of findings that are no secret: the same, without the severity.
     public: Vec<Arc<RuleInfo>>,
+    /// What is said of files that do not belong in an image, and what tells them.
+    file_infos: Vec<Arc<RuleInfo>>,
+    pub(super) files: FileRules,
     pub(super) checks: Checks,
     pub(super) chains: Chains,
     pub(super) digest: String,
     engine: Engine,
+    /// How what stands around an anchor is written, and how long the anchor is. Anchors are patterns behind those of
+    /// the signatures.
+    anchors: Vec<(Disguise, usize)>,
     confirmer: Confirmer,
-}
-
-/// Buffers that one thread uses again from file to file.
-pub(super) struct Hands<'r> {
-    rules: &'r Rules,
-    session: Option<Session>,
-    candidates: Vec<Candidate>,
 }
 
 impl Rules {
     pub(super) fn compile(ruleset: Ruleset) -> Result<Rules, ScanError> {
         let digest = ruleset.digest();
-        let patterns: Vec<Pattern> = ruleset
+        let mut patterns: Vec<Pattern> = ruleset
             .signatures
             .iter()
             .map(|signature| Pattern::new(&signature.id, &signature.pattern))
             .collect::<Result<_, EngineError>>()?;
+        let keywords = ruleset.signatures.iter().flat_map(|signature| {
+            let vague = signature.confidence == Confidence::Low;
+            signature.keywords.iter().map(move |text| Keyword::new(text, &signature.pattern, vague))
+        });
+        let anchors = disguise::anchors(keywords);
+        patterns.extend(anchors.iter().map(|anchor| Pattern::made(anchor.expression.clone(), anchor.width)));
         let infos: Vec<Arc<RuleInfo>> = ruleset.signatures.iter().map(Signature::info).collect();
         Ok(Rules {
             public: infos
@@ -47,10 +55,13 @@ impl Rules {
                 .map(|info| Arc::new(RuleInfo { severity: Severity::Info, ..(**info).clone() }))
                 .collect(),
             infos,
+            file_infos: ruleset.files.iter().map(FileRule::info).collect(),
+            files: FileRules::new(&ruleset.files)?,
             checks: Checks::new(&ruleset.ports, &ruleset.checks)?,
             chains: Chains::new(ruleset.chains),
             digest,
             engine: Engine::compile(&patterns)?,
+            anchors: anchors.into_iter().map(|anchor| (anchor.disguise, anchor.width)).collect(),
             confirmer: Confirmer::new(&ruleset.signatures, &ruleset.known_keys)?,
             signatures: ruleset.signatures,
         })
@@ -62,34 +73,39 @@ impl Rules {
         Arc::clone(&infos[confirmed.rule])
     }
 
-    /// What a thread scans with.
-    pub(super) fn hands(&self) -> Result<Hands<'_>, EngineError> {
-        Ok(Hands { rules: self, session: Some(self.engine.session()?), candidates: Vec::new() })
+    /// What reports say of a file that `rule` speaks of.
+    pub(super) fn file_info(&self, rule: usize) -> Arc<RuleInfo> {
+        Arc::clone(&self.file_infos[rule])
     }
-}
 
-impl Hands<'_> {
-    /// Puts everything confirmed in `bytes` that begins inside `owned` into `found`.
-    pub(super) fn scan(
-        &mut self,
+    /// Whether the signature `rule` holds in the file at `path`; the configuration has no path.
+    pub(super) fn holds_at(&self, rule: usize, path: Option<&[u8]>) -> bool {
+        self.confirmer.holds_at(rule, path.unwrap_or_default())
+    }
+
+    /// The engine, for those who scan with it.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Confirms the candidates of signatures, and leaves those of anchors behind in the order of their ends.
+    pub(super) fn confirm(
+        &self,
         bytes: &[u8],
-        owned: &std::ops::Range<usize>,
+        owned: &Range<usize>,
+        candidates: &mut Vec<Candidate>,
         found: &mut Vec<Confirmed>,
-    ) -> Result<(), EngineError> {
-        let Some(session) = &mut self.session else { return Ok(()) };
-        self.candidates.clear();
-        self.rules.engine.scan(session, bytes, &mut self.candidates)?;
-        if !self.candidates.is_empty() {
-            self.rules.confirmer.confirm(bytes, owned, &mut self.candidates, found);
-        }
-        Ok(())
+    ) {
+        let first_anchor = self.signatures.len();
+        candidates.sort_unstable_by_key(|candidate| (candidate.pattern >= first_anchor, candidate.first_end));
+        let anchors = candidates.partition_point(|candidate| candidate.pattern < first_anchor);
+        self.confirmer.confirm(bytes, owned, &mut candidates[..anchors], found);
+        candidates.drain(..anchors);
     }
-}
 
-impl Drop for Hands<'_> {
-    fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            self.rules.engine.give_back(session);
-        }
+    /// Where the anchor of `candidate` is, and how what stands around it is written.
+    pub(super) fn anchor(&self, candidate: Candidate) -> Option<(Disguise, Range<usize>)> {
+        let (disguise, width) = self.anchors.get(candidate.pattern.checked_sub(self.signatures.len())?)?;
+        Some((*disguise, candidate.first_end.checked_sub(*width)?..candidate.first_end))
     }
 }

@@ -1,0 +1,232 @@
+//! What a keyword looks like in each disguise, as expressions for the engine.
+//!
+//! The build script compiles the same list into the databases that come with the program.
+
+use std::collections::BTreeSet;
+
+/// How bytes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Disguise {
+    /// Base64, standard or URL-safe alphabet (RFC 4648, sections 4 and 5). The anchor begins at digit `digit`, from 0 to
+    /// 3, of a group of four.
+    Base64 {
+        /// Where in a group of four digits the anchor begins.
+        digit: u8,
+    },
+    /// Hexadecimal digits, both cases (RFC 4648, section 8).
+    Hex,
+    /// UTF-16, low byte first.
+    Utf16Le,
+    /// UTF-16, high byte first.
+    Utf16Be,
+    /// Escapes of C, JSON and their kin: `\x41`, `\u0041`, `\101`, `\/`, `\"`.
+    Backslash,
+    /// Percent-encoding (RFC 3986, section 2.1).
+    Percent,
+    /// Character references of HTML and XML: `&#65;`, `&#x41;`, `&amp;`.
+    Entity,
+    /// The bytes of an array in source code: `0x41, 0x42`.
+    ByteList,
+}
+
+impl Disguise {
+    /// The name as it is written in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Disguise::Base64 { .. } => "base64",
+            Disguise::Hex => "hex",
+            Disguise::Utf16Le => "utf-16le",
+            Disguise::Utf16Be => "utf-16be",
+            Disguise::Backslash => "backslash",
+            Disguise::Percent => "percent",
+            Disguise::Entity => "entity",
+            Disguise::ByteList => "byte-list",
+        }
+    }
+}
+
+/// Where a disguised secret may be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Anchor {
+    /// How the bytes around it are written.
+    pub disguise: Disguise,
+    /// The expression that finds it; every match has the same length.
+    pub expression: String,
+    /// The length of a match in bytes.
+    pub width: usize,
+}
+
+/// A literal of a signature.
+#[derive(Clone, Copy, Debug)]
+pub struct Keyword<'k> {
+    /// The literal.
+    pub text: &'k str,
+    /// Whether its letters may be of either case.
+    pub any_case: bool,
+    /// Whether it is a common word, which is only looked for where a hit costs little.
+    pub vague: bool,
+}
+
+impl<'k> Keyword<'k> {
+    /// A keyword of a signature with `pattern`, which is `vague` where its findings are of low confidence.
+    pub fn new(text: &'k str, pattern: &str, vague: bool) -> Keyword<'k> {
+        Keyword { text, any_case: pattern.contains("(?i"), vague }
+    }
+}
+
+/// Shorter keywords are all over the place once they are encoded.
+const LEAST: usize = 4;
+
+/// The fewest digits of base64 that are worth a look.
+const LEAST_DIGITS: usize = 4;
+
+/// Escapes that tell that a text was escaped as a whole, of which only some characters show it.
+const TELLTALES: [(Disguise, &str); 18] = [
+    (Disguise::Backslash, r":\/\/"),
+    (Disguise::Backslash, r"\u003a\u002f\u002f"),
+    (Disguise::Backslash, r"\u003A\u002F\u002F"),
+    (Disguise::Backslash, r"\x3a\x2f\x2f"),
+    (Disguise::Backslash, r"\x3A\x2F\x2F"),
+    (Disguise::Backslash, r"\u0026"),
+    (Disguise::Backslash, r"\u003d"),
+    (Disguise::Backslash, r#"\":\""#),
+    (Disguise::Backslash, r#"\": \""#),
+    (Disguise::Percent, "%3A%2F%2F"),
+    (Disguise::Percent, "%3a%2f%2f"),
+    (Disguise::Percent, "%22%3A%22"),
+    (Disguise::Entity, "&quot;:&quot;"),
+    (Disguise::Entity, "&quot;: &quot;"),
+    (Disguise::Entity, "&amp;X-"),
+    (Disguise::Entity, "&amp;sig="),
+    (Disguise::Entity, "&#x2F;&#x2F;"),
+    (Disguise::Entity, "&#47;&#47;"),
+];
+
+/// The anchors of all `keywords`, each once, in an order that depends on nothing else.
+pub fn anchors<'k>(keywords: impl IntoIterator<Item = Keyword<'k>>) -> Vec<Anchor> {
+    let mut all = BTreeSet::new();
+    for (disguise, text) in TELLTALES {
+        all.insert(literal(disguise, text));
+    }
+    for keyword in keywords.into_iter().filter(|keyword| keyword.text.len() >= LEAST) {
+        for form in forms(keyword) {
+            encoded(&form, keyword.vague, &mut all);
+        }
+        all.extend(utf16(keyword));
+    }
+    all.into_iter().collect()
+}
+
+/// The spellings of a keyword that are looked for where the case of letters is lost in the encoding.
+fn forms(keyword: Keyword<'_>) -> BTreeSet<String> {
+    let text = keyword.text;
+    if !keyword.any_case {
+        return BTreeSet::from([text.to_string()]);
+    }
+    let lower = text.to_ascii_lowercase();
+    let mut capitalized = lower.clone();
+    capitalized[..].get_mut(..1).map(str::make_ascii_uppercase);
+    BTreeSet::from([text.to_ascii_uppercase(), capitalized, lower])
+}
+
+fn encoded(form: &str, vague: bool, all: &mut BTreeSet<Anchor>) {
+    let bytes = form.as_bytes();
+    let each = |write: fn(u8) -> String| bytes.iter().map(|&byte| write(byte)).collect::<String>();
+    for (digit, digits) in base64(bytes) {
+        all.insert(literal_base64(digit, &digits));
+        if !vague {
+            all.extend(base64(digits.as_bytes()).into_iter().map(|(digit, digits)| literal_base64(digit, &digits)));
+        }
+    }
+    if !vague {
+        // Commands for PowerShell are UTF-16 in base64.
+        let wide: Vec<u8> = bytes.iter().flat_map(|&byte| [byte, 0]).collect();
+        all.extend(base64(&wide).into_iter().map(|(digit, digits)| literal_base64(digit, &digits)));
+    }
+    all.insert(literal(Disguise::Hex, &each(|byte| format!("{byte:02x}"))));
+    if !vague {
+        all.insert(literal(Disguise::Backslash, &each(|byte| format!(r"\x{byte:02x}"))));
+        all.insert(literal(Disguise::Backslash, &each(|byte| format!(r"\u{byte:04x}"))));
+        all.insert(literal(Disguise::Percent, &each(|byte| format!("%{byte:02x}"))));
+        all.insert(literal(Disguise::Entity, &each(|byte| format!("&#{byte};"))));
+        all.insert(literal(Disguise::Entity, &each(|byte| format!("&#x{byte:02x};"))));
+        for separator in [",", ", "] {
+            let list: Vec<String> = bytes.iter().map(|byte| format!("0x{byte:02x}")).collect();
+            all.insert(literal(Disguise::ByteList, &list.join(separator)));
+        }
+    }
+}
+
+/// An anchor for `text`, whose letters are hexadecimal digits or names that are written in lower case.
+fn literal(disguise: Disguise, text: &str) -> Anchor {
+    Anchor { disguise, expression: format!("(?i){}", regex_syntax::escape(text)), width: text.len() }
+}
+
+/// Both alphabets have the same digits but for two.
+fn literal_base64(digit: u8, digits: &str) -> Anchor {
+    let expression = regex_syntax::escape(digits).replace(r"\+", "[+-]").replace('/', "[/_]");
+    Anchor { disguise: Disguise::Base64 { digit }, expression, width: digits.len() }
+}
+
+/// The digits that `bytes` give for certain, whatever stands around them, at each of the three alignments, with the
+/// place of the first in its group of four.
+fn base64(bytes: &[u8]) -> Vec<(u8, String)> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bit = |at: usize| usize::from(bytes[at / 8] >> (7 - at % 8) & 1);
+    let digit = |from: usize| char::from(DIGITS[(from..from + 6).fold(0, |value, at| value << 1 | bit(at))]);
+    let at_alignment = |before: usize| {
+        // Bits of the first digit that belong to the bytes in front are left out with it.
+        let first = (before * 8).next_multiple_of(6);
+        let digits: String = (first..)
+            .step_by(6)
+            .take_while(|at| at + 6 <= (before + bytes.len()) * 8)
+            .map(|at| digit(at - before * 8))
+            .collect();
+        ((first / 6 % 4) as u8, digits)
+    };
+    (0..3).map(at_alignment).filter(|(_, digits)| digits.len() >= LEAST_DIGITS).collect()
+}
+
+fn utf16(keyword: Keyword<'_>) -> [Anchor; 2] {
+    let any_case = if keyword.any_case { "(?i)" } else { "" };
+    [(Disguise::Utf16Le, 0), (Disguise::Utf16Be, 1)].map(|(disguise, low)| {
+        let unit = |byte: u8| if low == 0 { format!(r"\x{byte:02x}\x00") } else { format!(r"\x00\x{byte:02x}") };
+        let units: String = keyword.text.bytes().map(unit).collect();
+        Anchor { disguise, expression: format!("{any_case}{units}"), width: 2 * keyword.text.len() }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Vec<Anchor> {
+        anchors([Keyword { text, any_case: false, vague: false }])
+    }
+
+    #[test]
+    fn base64_at_every_alignment() {
+        // "x", "xx" and "xxx" in front of ghp_: eGdocF8, eHhnaHBf, eHh4Z2hwXw.
+        assert_eq!(base64(b"ghp_"), [(0, "Z2hwX".into()), (2, "docF".into()), (3, "naHBf".into())]);
+        let digits: Vec<u8> = of("ghp_")
+            .iter()
+            .filter_map(|anchor| match anchor.disguise {
+                Disguise::Base64 { digit } if anchor.expression == "docF" => Some(digit),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(digits, [2]);
+    }
+
+    #[test]
+    fn forms_of_a_keyword_of_any_case() {
+        let keyword = Keyword { text: "api_key", any_case: true, vague: true };
+        assert_eq!(forms(keyword).into_iter().collect::<Vec<_>>(), ["API_KEY", "Api_key", "api_key"]);
+    }
+
+    #[test]
+    fn short_keywords_have_no_anchors() {
+        assert_eq!(of("sk-"), of("x"));
+        assert!(of("AKIA").len() > of("sk-").len() + 20);
+    }
+}
