@@ -16,6 +16,9 @@ pub fn tiny_limits() -> Limits {
         index_depth: 2,
         manifests: 8,
         archive_entries: 32,
+        archive_depth: 3,
+        archive_members: 64,
+        archive_bytes: 1 << 20,
     }
 }
 

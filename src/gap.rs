@@ -39,6 +39,16 @@ pub enum GapReason {
     TooMuchEncoded,
     /// A file cannot be opened or read.
     Unreadable,
+    /// An archive inside a file broke off or is damaged.
+    DamagedArchive,
+    /// A member of an archive is encrypted.
+    EncryptedMember,
+    /// An archive inside a file is of a kind that this version does not read.
+    UnsupportedArchive,
+    /// Archives inside archives, deeper than the limit.
+    ArchiveTooDeep,
+    /// The archives inside a file hold more members or inflate to more bytes than the limit.
+    ArchiveTooLarge,
 }
 
 impl GapReason {
@@ -61,6 +71,11 @@ impl GapReason {
             GapReason::DamagedDocument => "damaged-document",
             GapReason::TooMuchEncoded => "too-much-encoded",
             GapReason::Unreadable => "unreadable",
+            GapReason::DamagedArchive => "damaged-archive",
+            GapReason::EncryptedMember => "encrypted-member",
+            GapReason::UnsupportedArchive => "unsupported-archive",
+            GapReason::ArchiveTooDeep => "archive-too-deep",
+            GapReason::ArchiveTooLarge => "archive-too-large",
         }
     }
 }

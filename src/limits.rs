@@ -23,6 +23,12 @@ pub struct Limits {
     pub manifests: usize,
     /// Entries of an archive that holds an image (blobs, not files of layers).
     pub archive_entries: usize,
+    /// How deep archives inside a layer's file are opened; a compressed stream counts as one.
+    pub archive_depth: usize,
+    /// Members of all archives inside one file.
+    pub archive_members: u64,
+    /// Bytes that all compressed streams inside one file may inflate to.
+    pub archive_bytes: u64,
 }
 
 impl Default for Limits {
@@ -38,6 +44,9 @@ impl Default for Limits {
             index_depth: 4,
             manifests: 1_000,
             archive_entries: 100_000,
+            archive_depth: 8,
+            archive_members: 1_000_000,
+            archive_bytes: 4 << 30,
         }
     }
 }

@@ -183,6 +183,12 @@ impl Signature {
     pub fn info(&self) -> Arc<RuleInfo> {
         info(&self.id, &self.title, self.severity, self.confidence, [&self.what, &self.risk, &self.fix])
     }
+
+    /// A path at which the signature holds, for its examples.
+    pub fn place(&self) -> String {
+        let Some(glob) = self.paths.first() else { return "example".into() };
+        glob.replace("**/", "a/").replace("/**", "/b").replace(['*', '?'], "c")
+    }
 }
 
 /// A file that does not belong in an image, told by its path and what it begins with.

@@ -113,14 +113,16 @@ impl Ruleset {
     pub fn with_files(paths: &[PathBuf]) -> Result<Ruleset, RulesError> {
         let mut files: Vec<(String, String)> =
             BUILT_IN.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
-        for path in paths {
-            for file in toml_files(path)? {
-                let text =
-                    std::fs::read_to_string(&file).map_err(|error| RulesError::Read { path: file.clone(), error })?;
-                files.push((file.display().to_string(), text));
-            }
-        }
+        files.extend(read_files(paths)?);
         Ruleset::from_files(files)
+    }
+
+    /// The rules in `paths` alone: files, or directories of `*.toml` files.
+    ///
+    /// # Errors
+    /// As for [`Ruleset::with_files`].
+    pub fn only_files(paths: &[PathBuf]) -> Result<Ruleset, RulesError> {
+        Ruleset::from_files(read_files(paths)?)
     }
 
     /// The rules in `files`, given as names and texts.
@@ -144,6 +146,20 @@ impl Ruleset {
         }
         rules.digest = Some(hasher.finish());
         Ok(rules)
+    }
+
+    /// The ids of all rules.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        let signatures = self.signatures.iter().map(|rule| &rule.id[..]);
+        let files = signatures.chain(self.files.iter().map(|rule| &rule.id[..]));
+        let ports = files.chain(self.ports.iter().map(|rule| &rule.id[..]));
+        let checks = ports.chain(self.checks.iter().map(|rule| &rule.id[..]));
+        checks.chain(self.chains.iter().map(|rule| &rule.id[..]))
+    }
+
+    /// Whether there is no rule of any kind.
+    pub fn is_empty(&self) -> bool {
+        self.ids().next().is_none()
     }
 
     /// What names this set of rules: the digest of the files it was read from.
@@ -181,6 +197,19 @@ fn check_info(file: &str, info: &Arc<RuleInfo>) -> Result<(), RulesError> {
         }
     }
     Ok(())
+}
+
+/// The files that `paths` are or hold, as names and texts.
+fn read_files(paths: &[PathBuf]) -> Result<Vec<(String, String)>, RulesError> {
+    let mut files = Vec::new();
+    for path in paths {
+        for file in toml_files(path)? {
+            let text =
+                std::fs::read_to_string(&file).map_err(|error| RulesError::Read { path: file.clone(), error })?;
+            files.push((file.display().to_string(), text));
+        }
+    }
+    Ok(files)
 }
 
 fn toml_files(path: &Path) -> Result<Vec<PathBuf>, RulesError> {

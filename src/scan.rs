@@ -7,9 +7,14 @@
 mod file;
 mod hands;
 mod layer;
+mod prove;
 mod rules;
+mod unpack;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Cursor, Read};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -20,6 +25,7 @@ use crate::blob::Blob;
 use crate::confirm::{ConfirmError, keep_best};
 use crate::digest::Algorithm;
 use crate::engine::EngineError;
+use crate::format::tar::BLOCK;
 use crate::gap::{Gap, GapReason};
 use crate::image::manifest::{self, Image, ImageError, LayerSource};
 use crate::image::platform::Choice;
@@ -31,6 +37,8 @@ use crate::path::ImagePath;
 use crate::ruleset::{RulesError, Ruleset};
 use crate::secret::FingerprintKey;
 use crate::source::{self, Fetched, ImageSource, ImageStream, Location, Opened, SourceError, Target};
+
+pub use self::prove::Fault;
 
 use self::layer::LayerScanner;
 use self::rules::Rules;
@@ -86,7 +94,7 @@ pub struct Scanner {
 type Outcome = Result<Arc<LayerReport>, Gap>;
 
 /// What names a layer within a target: where its blob is.
-type Read = HashMap<Location, Outcome>;
+type ReadLayers = HashMap<Location, Outcome>;
 
 impl Scanner {
     /// Compiles `ruleset` and starts the threads.
@@ -126,6 +134,37 @@ impl Scanner {
         Ok(reports)
     }
 
+    /// Scans `bytes` as a file at `path`: what examples of rules are tried with.
+    ///
+    /// # Errors
+    /// For a path that no archive can hold.
+    pub fn scan_bytes(&self, path: &str, bytes: &[u8]) -> Result<LayerReport, ScanError> {
+        let archive = one_file(path, bytes.len() as u64, bytes)?;
+        Ok(self
+            .threads
+            .install(|| self.layer_scanner().scan(Blob::Stream(Box::new(archive)), Algorithm::Sha256, &|_| ())))
+    }
+
+    /// Scans one file that is in no image, as if it were the only one of a root file system.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn scan_file(&self, path: &Path) -> Result<Vec<ImageReport>, ScanError> {
+        let unreadable = |error| ScanError::from(SourceError::Read { path: path.into(), error });
+        let file = File::open(path).map_err(unreadable)?;
+        let size = file.metadata().map_err(unreadable)?.len();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let archive = one_file(&name, size, file.take(size))?;
+        let scan = || self.layer_scanner().scan(Blob::Stream(Box::new(archive)), Algorithm::Sha256, &|_| ());
+        let report = Arc::new(self.threads.install(scan));
+        let image = Image { layers: vec![LayerSource::default()], ..Image::default() };
+        let assembler = Assembler { checks: &self.rules.checks, chains: &self.rules.chains, key: &self.options.key };
+        let mut report = assembler.assemble(&image, &[Some(report)], Vec::new(), Vec::new());
+        report.target = path.display().to_string();
+        report.ruleset.clone_from(&self.rules.digest);
+        Ok(vec![report])
+    }
+
     fn scan_source(
         &self,
         source: &dyn ImageSource,
@@ -145,7 +184,7 @@ impl Scanner {
         observer: &dyn Observer,
     ) -> Result<Vec<ImageReport>, ScanError> {
         let scanner = self.layer_scanner();
-        let mut read = Read::new();
+        let mut read = ReadLayers::new();
         let source = self.threads.install(|| {
             stream.read(&mut |location, bytes| {
                 observer.planned(read.len() + 1, None);
@@ -166,7 +205,7 @@ impl Scanner {
     }
 
     /// Reads every layer of `images` that the source still has, each once, several at a time.
-    fn read_layers(&self, source: &dyn ImageSource, images: &[Image], observer: &dyn Observer) -> Read {
+    fn read_layers(&self, source: &dyn ImageSource, images: &[Image], observer: &dyn Observer) -> ReadLayers {
         let mut unique: BTreeMap<&Location, &LayerSource> = BTreeMap::new();
         for layer in images.iter().flat_map(|image| &image.layers) {
             if let Some(location) = &layer.location {
@@ -180,7 +219,7 @@ impl Scanner {
         observer.planned(queue.len(), known);
         let scanner = self.layer_scanner();
         let next = AtomicUsize::new(0);
-        let read = Mutex::new(Read::new());
+        let read = Mutex::new(ReadLayers::new());
         let work = || {
             while let Some((location, layer)) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if let Some(outcome) = read_layer(&scanner, source, location, layer, observer) {
@@ -197,7 +236,7 @@ impl Scanner {
         read.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn assemble(&self, source: &dyn ImageSource, images: &[Image], read: &Read) -> Vec<ImageReport> {
+    fn assemble(&self, source: &dyn ImageSource, images: &[Image], read: &ReadLayers) -> Vec<ImageReport> {
         let assembler = Assembler { checks: &self.rules.checks, chains: &self.rules.chains, key: &self.options.key };
         let unreadable = source.gaps();
         let one = |image: &Image| {
@@ -261,6 +300,17 @@ impl Scanner {
     }
 }
 
+/// A tar archive with one file.
+fn one_file<R: Read>(path: &str, size: u64, content: R) -> Result<impl Read + use<R>, ScanError> {
+    let mut header = tar::Header::new_ustar();
+    header.set_path(path).map_err(|error| SourceError::Read { path: path.into(), error })?;
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_cksum();
+    let padding = size.next_multiple_of(BLOCK as u64) - size + 2 * BLOCK as u64;
+    Ok(Cursor::new(*header.as_bytes()).chain(content).chain(io::repeat(0).take(padding)))
+}
+
 /// A gap, where what was taken for a root file system has what only an image has at its root.
 fn mistaken(report: &Arc<LayerReport>) -> Option<ImageGap> {
     let has = |name: &str, touch| report.touched.has(ImagePath::normalize(name.as_bytes()).key(), touch);
@@ -298,7 +348,7 @@ fn read_layer(
 }
 
 /// The report of a layer that was read, now or when it passed by.
-fn outcome(source: &dyn ImageSource, layer: &LayerSource, read: &Read) -> Outcome {
+fn outcome(source: &dyn ImageSource, layer: &LayerSource, read: &ReadLayers) -> Outcome {
     let missing = || Gap::new(GapReason::MissingBlob, "the layer was not read");
     let location = layer.location.as_ref().ok_or_else(missing)?;
     if let Some(outcome) = read.get(location) {

@@ -36,7 +36,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("source", &["format", "map"]),
     ("image", &["source"]),
     ("layer", &["format", "map"]),
-    ("content", &["layer"]),
+    ("content", &["format", "layer"]),
     ("engine", &[]),
     ("confirm", &["engine"]),
     ("assemble", &["image"]),

@@ -49,6 +49,11 @@ pub enum Command {
     /// Show what each layer of an image is: instruction, size, files, whiteouts
     #[command(after_help = TARGETS)]
     Layers(LayersArgs),
+    /// List, show, check and try rules
+    Rules {
+        #[command(subcommand)]
+        command: RulesCommand,
+    },
     /// Print completions for a shell
     Completions {
         /// The shell.
@@ -129,6 +134,64 @@ pub struct LayersArgs {
     /// Write the table to a file
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// List rules: severity, confidence, id, title
+    List {
+        /// Only rules with this in their id or title
+        filter: Option<String>,
+
+        /// Further signature files, or directories of them
+        #[arg(long, value_name = "PATH")]
+        rules: Vec<PathBuf>,
+
+        /// How to write the list
+        #[arg(long, value_enum, default_value_t = RulesFormat::Text)]
+        format: RulesFormat,
+    },
+    /// Show the page of a rule: what it is, what a thief can do with it, what to do, and examples
+    Show {
+        /// The rule's id
+        id: String,
+
+        /// Further signature files, or directories of them
+        #[arg(long, value_name = "PATH")]
+        rules: Vec<PathBuf>,
+    },
+    /// Check signature files, and run their examples and counterexamples
+    ///
+    /// Without files the built-in rules are checked. Exit status 1 means that an example does not hold, 2 that a file
+    /// cannot be used.
+    Check {
+        /// Signature files, or directories of them
+        paths: Vec<PathBuf>,
+    },
+    /// Show what the rules find in one file, which need not be in an image
+    Test {
+        /// The file
+        file: PathBuf,
+
+        /// Further signature files, or directories of them
+        #[arg(long, value_name = "PATH")]
+        rules: Vec<PathBuf>,
+
+        /// Show the raw values of secrets
+        #[arg(long)]
+        show_secrets: bool,
+    },
+}
+
+/// A form of the list of rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RulesFormat {
+    /// For a person.
+    Text,
+    /// For a program.
+    Json,
+    /// The catalogue in docs/signatures.md.
+    Markdown,
 }
 
 /// A form of a report.

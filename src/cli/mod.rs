@@ -2,6 +2,7 @@
 
 mod args;
 mod progress;
+mod rules;
 mod scan;
 
 use std::io::{self, Write};
@@ -21,6 +22,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Scan(args) => scan::scan(&args),
         Command::Layers(args) => scan::layers(&args),
+        Command::Rules { command } => rules::run(&command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "layersift", &mut script);

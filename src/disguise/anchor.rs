@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 /// How bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Disguise {
-    /// Base64, standard or URL-safe alphabet (RFC 4648, sections 4 and 5). The anchor begins at digit `digit`, from 0 to
+    /// Base64, standard or URL-safe alphabet (RFC 4648, sections 4 and 5). The anchor begins at `digit`, from 0 to
     /// 3, of a group of four.
     Base64 {
         /// Where in a group of four digits the anchor begins.

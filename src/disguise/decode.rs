@@ -175,8 +175,8 @@ fn hex_digit(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
-/// ASCII in UTF-16 reads in the other byte order as well, one byte further on or back. The longer run is the right one; of
-/// equal ones that with the low byte first, which is the usual order.
+/// ASCII in UTF-16 reads in the other byte order as well, one byte further on or back. The longer run is the right one;
+/// of equal ones that with the low byte first, which is the usual order.
 fn utf16(text: &[u8], floor: usize, anchor: usize, low_first: bool) -> Decoded {
     let run = |at: usize, low_first: bool| {
         let low = |unit: &[u8; 2]| ascii(unit[0], unit[1]);

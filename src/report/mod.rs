@@ -2,6 +2,7 @@
 
 pub mod json;
 pub mod layers;
+pub mod rules;
 pub mod size;
 pub mod text;
 

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::file::{FileHandle, Sink};
 use super::rules::Rules;
+use super::unpack::{Packing, Unpacking};
 use crate::blob::Blob;
 use crate::confirm::{CONTEXT, REACH};
 use crate::content::records::Record;
@@ -59,11 +60,10 @@ impl<'r> LayerScanner<'r> {
             other => other,
         };
         let sink = Sink { rules: self.rules, limits: self.limits, findings: Mutex::default(), gaps: Mutex::default() };
-        let mut visitor = LayerVisitor::new(&sink);
         let reading = Reading { pool: &self.pool, overlap: OVERLAP, limits: self.limits, algorithm, progress };
-        let facts = rayon::in_place_scope(|scope| {
+        let (facts, entries, owners) = rayon::in_place_scope(|scope| {
             let sink = &sink;
-            reading.layer(blob, &mut visitor, &mut |batch| {
+            let dispatch = |batch| {
                 if self.waiting.fetch_add(1, Ordering::Relaxed) < self.waiting_at_most {
                     scope.spawn(move |_| {
                         scan_batch(sink, batch);
@@ -73,9 +73,12 @@ impl<'r> LayerScanner<'r> {
                     self.waiting.fetch_sub(1, Ordering::Relaxed);
                     scan_batch(sink, batch);
                 }
-            })
+            };
+            let packing = Packing { pool: &self.pool, overlap: OVERLAP, limits: self.limits, dispatch: &dispatch };
+            let mut visitor = LayerVisitor::new(sink, packing);
+            let facts = reading.layer(blob, &mut visitor, &mut |batch| dispatch(batch));
+            (facts, visitor.entries, visitor.owners)
         });
-        let (entries, owners) = visitor.finish();
         report(facts, entries, owners, sink)
     }
 }
@@ -119,25 +122,27 @@ struct Entries {
     count: u32,
 }
 
-struct LayerVisitor<'s> {
+struct LayerVisitor<'d, 'a, 's> {
     sink: &'s Sink<'s>,
+    packing: Packing<'d, 'a, 's>,
     entries: Entries,
     owners: Owners,
     /// The package record that is passing by.
     record: Option<(Record, Vec<u8>)>,
+    /// The archive that is passing by, if it is one.
+    unpacking: Unpacking<'d, 'a, 's>,
+    /// Bytes of the file that have not passed yet.
+    left: u64,
 }
 
-impl<'s> LayerVisitor<'s> {
-    fn new(sink: &'s Sink<'s>) -> LayerVisitor<'s> {
-        LayerVisitor { sink, entries: Entries::default(), owners: Owners::default(), record: None }
-    }
-
-    fn finish(self) -> (Entries, Owners) {
-        (self.entries, self.owners)
+impl<'d, 'a, 's> LayerVisitor<'d, 'a, 's> {
+    fn new(sink: &'s Sink<'s>, packing: Packing<'d, 'a, 's>) -> LayerVisitor<'d, 'a, 's> {
+        let (entries, owners) = (Entries::default(), Owners::default());
+        LayerVisitor { sink, packing, entries, owners, record: None, unpacking: Unpacking::Plain, left: 0 }
     }
 }
 
-impl<'a, 's> Visitor<'a> for LayerVisitor<'s>
+impl<'a, 's> Visitor<'a> for LayerVisitor<'_, 'a, 's>
 where
     's: 'a,
 {
@@ -152,6 +157,7 @@ where
         if entry.stored <= self.sink.limits.document_bytes {
             self.record = Record::at(path).map(|record| (record, Vec::new()));
         }
+        (self.unpacking, self.left) = (Unpacking::Sniffing(Vec::new()), entry.stored);
         Some(FileHandle::new(self.sink, path.clone(), number, entry.clone()))
     }
 
@@ -159,10 +165,13 @@ where
         if let Some((_, bytes)) = &mut self.record {
             bytes.extend_from_slice(&window[range.clone()]);
         }
+        self.left = self.left.saturating_sub(range.len() as u64);
+        self.unpacking.bytes(file, &window[range.clone()], self.left == 0, self.packing);
         file.bytes(offset, window, range);
     }
 
     fn end(&mut self, _: &Self::File) {
+        std::mem::replace(&mut self.unpacking, Unpacking::Plain).finish();
         if let Some((record, bytes)) = self.record.take() {
             record.read(&bytes, &mut self.owners);
         }

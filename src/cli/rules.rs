@@ -1,0 +1,72 @@
+//! `layersift rules`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+
+use super::args::{RulesCommand, RulesFormat};
+use super::write_out;
+use crate::policy::{Policy, Verdict};
+use crate::report::{self, rules as pages, text};
+use crate::ruleset::Ruleset;
+use crate::scan::{Options, Scanner};
+
+/// Runs one of the commands on rules.
+pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        RulesCommand::List { filter, rules, format } => {
+            let rules = Ruleset::with_files(rules)?;
+            let filter = filter.as_deref().unwrap_or_default();
+            let rendered = match format {
+                RulesFormat::Text => pages::list(&rules, filter),
+                RulesFormat::Json => pages::list_json(&rules, filter)? + "\n",
+                RulesFormat::Markdown => pages::catalogue(&rules),
+            };
+            write_out(&rendered, None).map(|()| ExitCode::SUCCESS)
+        }
+        RulesCommand::Show { id, rules } => {
+            let rules = Ruleset::with_files(rules)?;
+            let page =
+                pages::page(&rules, id).with_context(|| format!("there is no rule `{id}`{}", similar(&rules, id)))?;
+            write_out(&page, None).map(|()| ExitCode::SUCCESS)
+        }
+        RulesCommand::Check { paths } => check(paths),
+        RulesCommand::Test { file, rules, show_secrets } => {
+            let scanner = Scanner::new(Ruleset::with_files(rules)?, Options::default())?;
+            let reports = scanner.scan_file(file)?;
+            let policy = Policy { fail_on: None };
+            let how = report::Options { show_secrets: *show_secrets, reproducible: true };
+            write_out(&text::render(&reports, &policy, how), None)?;
+            let verdict = reports.iter().map(|report| policy.verdict(report)).max().unwrap_or(Verdict::Incomplete);
+            Ok(ExitCode::from(verdict.exit_code()))
+        }
+    }
+}
+
+/// Loads rules, with or without others, and runs their examples. Status 1 where one does not hold.
+fn check(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    let all = Ruleset::with_files(paths)?;
+    let scanner = Scanner::new(all.clone(), Options::default())?;
+    let mine = if paths.is_empty() { all } else { Ruleset::only_files(paths)? };
+    let count = mine.signatures.len() + mine.files.len();
+    if count == 0 && mine.is_empty() {
+        bail!("there are no rules in these files");
+    }
+    let faults = scanner.prove(&mine)?;
+    let mut out: String = faults.iter().map(|fault| format!("{fault}\n")).collect();
+    out += &format!("{count} rules with examples, {} faults\n", faults.len());
+    write_out(&out, None)?;
+    Ok(ExitCode::from(if faults.is_empty() { Verdict::Pass } else { Verdict::Fail }.exit_code()))
+}
+
+/// Ids that share the first part, for a person who mistyped the rest.
+fn similar(rules: &Ruleset, id: &str) -> String {
+    let family = id.split('.').next().unwrap_or_default();
+    let known: Vec<&str> = rules.ids().filter(|known| known.split('.').next() == Some(family)).take(8).collect();
+    if known.is_empty() {
+        "; `layersift rules list` lists them".into()
+    } else {
+        format!("; of that family there are {}", known.join(", "))
+    }
+}
