@@ -19,6 +19,9 @@ use super::tar::Tar;
 use super::zip::{self, Zip};
 use super::{asar, lz4, rpm, xz};
 
+/// Whether a head begins an archive of one format.
+type Check = fn(&[u8]) -> bool;
+
 /// What an archive is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -57,7 +60,7 @@ impl Kind {
             }
             _ => {}
         }
-        let checks: [(fn(&[u8]) -> bool, Kind); 7] = [
+        let checks: [(Check, Kind); 7] = [
             (zip::is_zip, Kind::Zip),
             (lz4::is_lz4, Kind::Lz4),
             (cpio::is_cpio, Kind::Cpio),

@@ -1,9 +1,9 @@
 //! Archives and compressed streams inside files, opened as their bytes pass: nothing is unpacked to disk, nothing
 //! seeks, and memory does not grow with the archive.
 //!
-//! An [`Opener`] is pushed the bytes of one file and hands what the archive holds to [`Members`], in order. Each
-//! member is told by its first bytes, never by its name, and is opened in turn where it is an archive. `level.rs` is
-//! one opened archive and the member it is at, `detect.rs` knows what bytes begin with, `stream.rs` drives the codecs;
+//! An [`Opener`] is pushed the bytes of one file and hands what the archive holds to [`Members`], in order. Each member
+//! is told by its first bytes, never by its name, and is opened in turn where it is an archive. `level.rs` is one
+//! opened archive and the member it is at, `detect.rs` knows what bytes begin with, `stream.rs` drives the codecs;
 //! every other file is one format.
 //!
 //! What cannot be read is a [`Gap`], and its raw bytes are handed out as an unnamed member, so that nothing goes

@@ -15,8 +15,7 @@ use super::zip_record::{
     CENTRAL, DESCRIPTOR, DESCRIPTOR_BYTES, Descriptor, END, END_64, LOCAL, LOCAL_BYTES, Member, Method, Record, read,
 };
 
-/// Bytes in front of a record that are told apart from a file that is something else: a line that names an
-/// interpreter, or what jmod files begin with.
+/// What a jmod begins with, in front of the archive (the JDK's `jdk.internal.jmod.JmodFile`).
 const JMOD: &[u8] = b"JM\x01\x00";
 
 /// Bytes that are left while a descriptor is searched for: one without a signature in front of a record, and that
@@ -251,7 +250,7 @@ impl Zip {
             let signature = input.get(*at..).and_then(|bytes| le32(bytes, 0));
             matches!(signature, Some(LOCAL | CENTRAL | END | END_64))
         };
-        let found = memchr::memmem::find_iter(*input, b"PK").find(is_record);
+        let found = memchr::memmem::find_iter(input, b"PK").find(is_record);
         // A signature may begin in the last three bytes.
         let count = found.unwrap_or(input.len().saturating_sub(3));
         self.junk(take(input, count as u64), sink);

@@ -111,7 +111,7 @@ fn directory(bytes: &[u8]) -> Option<Record> {
 
 fn end(bytes: &[u8]) -> Option<Record> {
     let total = 22 + usize::from(le16(bytes, 20)?);
-    (bytes.len() >= total).then(|| Record::End(total, 22..total))
+    (bytes.len() >= total).then_some(Record::End(total, 22..total))
 }
 
 fn local(bytes: &[u8]) -> Record {
