@@ -37,6 +37,13 @@ struct Signature {
     keywords: Vec<String>,
     #[serde(default)]
     confidence: String,
+    #[serde(default)]
+    confirm: Confirm,
+}
+
+#[derive(Default, Deserialize)]
+struct Confirm {
+    parser: Option<String>,
 }
 
 fn main() -> Result<(), Failure> {
@@ -90,11 +97,13 @@ fn expressions(files: &[PathBuf]) -> Result<Vec<String>, Failure> {
     }
     for signature in &signatures {
         let Ok(pattern) = pattern::Pattern::new(&signature.id, &signature.pattern) else { return Ok(Vec::new()) };
-        expressions.push(pattern.expression);
+        let proposed =
+            if signature.confirm.parser.is_none() { pattern.proposed_by(&signature.keywords) } else { pattern };
+        expressions.push(proposed.expression);
     }
     let keywords = signatures.iter().flat_map(|signature| {
-        let vague = signature.confidence == "low";
-        signature.keywords.iter().map(move |text| anchor::Keyword::new(text, &signature.pattern, vague))
+        let (pattern, confidence) = (&signature.pattern, &signature.confidence);
+        signature.keywords.iter().map(move |text| anchor::Keyword::new(text, pattern, confidence))
     });
     expressions.extend(anchor::anchors(keywords).into_iter().map(|anchor| anchor.expression));
     Ok(expressions)

@@ -6,6 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
+use super::time::Moment;
+
 /// What a token says of itself.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Claims {
@@ -45,7 +47,7 @@ impl Claims {
             text.push_str(&format!(", issued by {}", plain(issuer)));
         }
         match self.expires {
-            Some(expires) => text.push_str(&format!(", expires at {expires} (seconds since 1970)")),
+            Some(expires) => text.push_str(&format!(", expires {}", Moment(expires))),
             None => text.push_str(", never expires"),
         }
         text
@@ -76,7 +78,7 @@ mod tests {
     fn claims_are_read() {
         let claims = decode(token(r#"{"alg":"HS256"}"#, r#"{"iss":"me","exp":7}"#, "c2ln").as_bytes()).unwrap();
         assert_eq!(claims, Claims { algorithm: "HS256".into(), issuer: Some("me".into()), expires: Some(7) });
-        assert_eq!(claims.describe(), "signed with HS256, issued by me, expires at 7 (seconds since 1970)");
+        assert_eq!(claims.describe(), "signed with HS256, issued by me, expires 1970-01-01 00:00:07 UTC");
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod files;
 pub mod jwt;
 pub mod keys;
 pub mod placeholder;
+pub mod time;
 
 mod rule;
 

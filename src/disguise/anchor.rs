@@ -68,9 +68,11 @@ pub struct Keyword<'k> {
 }
 
 impl<'k> Keyword<'k> {
-    /// A keyword of a signature with `pattern`, which is `vague` where its findings are of low confidence.
-    pub fn new(text: &'k str, pattern: &str, vague: bool) -> Keyword<'k> {
-        Keyword { text, any_case: pattern.contains("(?i"), vague }
+    /// A keyword of a signature with `pattern`, whose findings are of `confidence`. A name in any case beside a value
+    /// that could be anything is vague.
+    pub fn new(text: &'k str, pattern: &str, confidence: &str) -> Keyword<'k> {
+        let any_case = pattern.contains("(?i");
+        Keyword { text, any_case, vague: confidence == "low" || (any_case && confidence != "high") }
     }
 }
 

@@ -9,6 +9,76 @@ use regex_syntax::hir::Hir;
 /// The greatest length in bytes of what a pattern may match. Windows overlap by at least this much.
 pub const MAX_WIDTH: usize = 4096;
 
+/// Keywords that are all over the place in ordinary images: each more than 1,500 times in the 1.77 GB of the image that
+/// `benches/compare` builds. A pattern with one of these, or with a shorter keyword than [`RARE`], is matched whole.
+const COMMON: [&str; 62] = [
+    "access",
+    "application",
+    "attach",
+    "authorization",
+    "backup",
+    "base64",
+    "better",
+    "cipher",
+    "crypt",
+    "crypto_",
+    "elastic",
+    "encrypt",
+    "here_",
+    "horizon",
+    "ignore",
+    "keypair",
+    "machine",
+    "master",
+    "mongodb",
+    "napi_",
+    "nettle_",
+    "openssl",
+    "operator",
+    "oracle",
+    "override",
+    "owner",
+    "packet",
+    "passphrase",
+    "passwd",
+    "password",
+    "phrase",
+    "postgres",
+    "private",
+    "private_",
+    "privatekey",
+    "recovery",
+    "redis",
+    "registry",
+    "requestheader",
+    "search",
+    "secret",
+    "security",
+    "segment",
+    "\"sensitive\"",
+    "server",
+    "signer",
+    "signing",
+    "space",
+    "standard_",
+    "static",
+    "symmetric",
+    "together",
+    "token",
+    "transaction",
+    "uint8array",
+    "\"username\"",
+    "validator",
+    "vercel",
+    "without",
+    "wise_",
+    "-pass",
+    ".pass",
+];
+
+/// The shortest keyword that is worth its own search.
+const RARE: usize = 5;
+
 /// Why a pattern cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -73,6 +143,22 @@ impl Pattern {
             return Err(EngineError::Empty { rule: rule.into() });
         }
         Ok(Pattern { expression: without_names(source, &ast), source: source.into(), width })
+    }
+
+    /// The same pattern, proposed to the confirming engine by its `keywords` alone where those are rare: literals are
+    /// found faster than expressions, and take a hundredth of the space. Every match must contain a keyword.
+    pub fn proposed_by(self, keywords: &[String]) -> Pattern {
+        let is_rare = |keyword: &String| {
+            let distinct = keyword.bytes().collect::<std::collections::BTreeSet<u8>>().len();
+            let is_common = COMMON.contains(&keyword.to_ascii_lowercase().as_str());
+            keyword.len() >= RARE && distinct > 2 && keyword.is_ascii() && !is_common
+        };
+        if keywords.is_empty() || !keywords.iter().all(is_rare) {
+            return self;
+        }
+        let case = if self.source.contains("(?i") { "(?i)" } else { "" };
+        let literals: Vec<String> = keywords.iter().map(|keyword| regex_syntax::escape(keyword)).collect();
+        Pattern { expression: format!("{case}(?:{})", literals.join("|")), ..self }
     }
 
     /// An expression that needs no check because no person wrote it: its matches are `width` bytes long.

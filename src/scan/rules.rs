@@ -10,7 +10,7 @@ use crate::confirm::{Confirmed, Confirmer};
 use crate::disguise::{self, Disguise, Keyword};
 use crate::engine::{Candidate, Engine, EngineError, Pattern};
 use crate::finding::RuleInfo;
-use crate::rule::{Confidence, FileRule, Severity, Signature};
+use crate::rule::{FileRule, Severity, Signature};
 use crate::ruleset::Ruleset;
 
 use super::ScanError;
@@ -40,11 +40,16 @@ impl Rules {
         let mut patterns: Vec<Pattern> = ruleset
             .signatures
             .iter()
-            .map(|signature| Pattern::new(&signature.id, &signature.pattern))
+            .map(|signature| {
+                let pattern = Pattern::new(&signature.id, &signature.pattern)?;
+                // A parser reads on from where its anchor is: that has to be the pattern's.
+                let literal = signature.confirm.parser.is_none();
+                Ok(if literal { pattern.proposed_by(&signature.keywords) } else { pattern })
+            })
             .collect::<Result<_, EngineError>>()?;
         let keywords = ruleset.signatures.iter().flat_map(|signature| {
-            let vague = signature.confidence == Confidence::Low;
-            signature.keywords.iter().map(move |text| Keyword::new(text, &signature.pattern, vague))
+            let confidence = signature.confidence.name();
+            signature.keywords.iter().map(move |text| Keyword::new(text, &signature.pattern, confidence))
         });
         let anchors = disguise::anchors(keywords);
         patterns.extend(anchors.iter().map(|anchor| Pattern::made(anchor.expression.clone(), anchor.width)));

@@ -3,10 +3,13 @@
 //! A checksum tells a real token from anything that only looks like one. Each is a function of the secret, by a name
 //! that signature files use.
 
+mod alphabet;
+mod expiry;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 
-use super::jwt;
+use crate::confirm::jwt;
 
 /// What a check makes of a secret: not one, or one with something to say of it.
 pub type Check = fn(&[u8]) -> Option<Option<String>>;
@@ -20,6 +23,13 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("pypi-macaroon", |secret| plain(pypi_macaroon(secret))),
     ("jwt", |secret| jwt::decode(secret).map(|claims| Some(claims.describe()))),
     ("aws-account", aws_account_note),
+    ("base58check", |secret| plain(alphabet::base58check(secret).is_some())),
+    ("bech32", |secret| plain(alphabet::bech32(secret))),
+    ("stellar-strkey", |secret| plain(alphabet::strkey_seed(secret))),
+    ("polar-crc32", |secret| plain(polar(secret))),
+    ("synapse-crc32", |secret| plain(synapse(secret))),
+    ("slack-workspace", |secret| Some(slack_workspace(secret))),
+    ("signed-address", |secret| Some(expiry::describe(secret))),
 ];
 
 /// The check called `name`.
@@ -38,6 +48,32 @@ fn base62_crc32(secret: &[u8]) -> bool {
     let Some(tail) = secret.last_chunk::<36>() else { return false };
     let (body, sum) = tail.split_at(30);
     base62(sum) == Some(u64::from(crc32fast::hash(body)))
+}
+
+/// Polar's tokens end in the CRC-32 of the 37 characters before, without the prefix, in six base62 digits.
+///
+/// Source: `server/polar/kit/crypto.py` of polarsource/polar.
+fn polar(secret: &[u8]) -> bool {
+    let Some(tail) = secret.last_chunk::<43>() else { return false };
+    let (body, sum) = tail.split_at(37);
+    base62(sum) == Some(u64::from(crc32fast::hash(body)))
+}
+
+/// Synapse's access tokens end in `_` and the CRC-32 of everything before it, in six base62 digits.
+///
+/// Source: `synapse/handlers/auth.py` of element-hq/synapse.
+fn synapse(secret: &[u8]) -> bool {
+    let Some((body, sum)) = secret.split_last_chunk::<6>() else { return false };
+    body.strip_suffix(b"_").is_some_and(|body| base62(sum) == Some(u64::from(crc32fast::hash(body))))
+}
+
+/// The second part of Slack's tokens, where it is a number, is that of the workspace.
+///
+/// Source: Slack API documentation, "Token types".
+fn slack_workspace(secret: &[u8]) -> Option<String> {
+    let number = secret.split(|&byte| byte == b'-').nth(1)?;
+    let is_number = number.len() >= 9 && number.iter().all(u8::is_ascii_digit);
+    is_number.then(|| format!("of workspace number {}", String::from_utf8_lossy(number)))
 }
 
 fn base62(digits: &[u8]) -> Option<u64> {
