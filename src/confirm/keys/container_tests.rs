@@ -1,5 +1,5 @@
-//! Containers beyond PEM and DER: keys put into them by PuTTY, OpenSSL, GnuPG, keytool and others, and hostile bytes. What
-//! comes out has to be the key that went in, wherever its PEM is among the fixtures.
+//! Containers beyond PEM and DER: keys put into them by PuTTY, OpenSSL, GnuPG, keytool and others, and hostile bytes.
+//! What comes out has to be the key that went in, wherever its PEM is among the fixtures.
 
 use super::*;
 
@@ -214,4 +214,45 @@ fn the_native_keys_of_version_6_are_read() {
     let body = [&[6, 0x63, 0x87, 0x7f, 0xe3, 27, 0, 0, 0, 32][..], &public, &s2k, &sealed[..48]].concat();
     let packet = [&[0xc5, body.len() as u8][..], &body].concat();
     assert_eq!(openpgp_binary_at(&packet, 0).unwrap().describe(), "Ed25519 private key, OpenPGP, encrypted");
+}
+
+#[test]
+fn a_key_of_a_specification_is_known() {
+    // RFC 7517, appendix A.2.
+    let jwk = br#"{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+        "y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","d":"870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE"}"#;
+    let key = jwk_at(jwk, 0).unwrap();
+    let digest = crate::digest::Digest::of(&key.material);
+    let rules = crate::ruleset::Ruleset::built_in().unwrap();
+    let known = rules.known_keys.iter().find(|known| known.sha256 == digest.hex()).unwrap();
+    assert_eq!(known.source, "RFC 7517, appendix A.2");
+}
+
+#[test]
+fn small_formats_are_read_to_their_end() {
+    let signify = "RWRCSwAAAABnJZu9/PrLztqQTzTW0ovY/sdEYsEwyeCG9InU3hmX11NTDQ5gYmS26ZiEa5TJEZf1CdbzcZP/ag4j\
+                   zqJYloamPf7GCAFFAFVWG4rbq+l4yrCR12SHxaGuBvNH+Yxop/s=";
+    let samples: [(Read, &str, usize, &str); 3] = [
+        (
+            age_identity_at,
+            "AGE-SECRET-KEY-1HHHRELUA83ASCZY84DTS8HHQ3NF7DJEQFFFLZX62SH5SWZ8JFWZQ3GK2FG",
+            0,
+            "X25519 private key, age identity",
+        ),
+        (
+            wireguard_at,
+            "[Interface]\nPrivateKey = aCaOXcJOPuCGhopgo262eGyO8DuzYI31MQeSUpOAjlU=",
+            12,
+            "X25519 private key, WireGuard",
+        ),
+        (signify_at, signify, 0, "Ed25519 private key, signify"),
+    ];
+    for (read, text, at, what) in samples {
+        let key = read(text.as_bytes(), at).unwrap_or_else(|why| panic!("{what}: {why}"));
+        assert_eq!((&key.describe()[..], key.span.end), (what, text.len()));
+        // Base64 is read without its padding, too.
+        for end in 0..text.trim_end_matches('=').len() {
+            assert!(read(&text.as_bytes()[..end], at).is_err(), "{what} at {end}");
+        }
+    }
 }

@@ -137,7 +137,7 @@ fn packet<'a>(fields: &mut Fields<'a>) -> Result<(u8, &'a [u8]), Reject> {
 fn new_length(fields: &mut Fields<'_>) -> Result<usize, Reject> {
     match fields.u8()? {
         short @ ..192 => Ok(usize::from(short)),
-        first @ 192..224 => Ok((usize::from(first) - 192 << 8) + usize::from(fields.u8()?) + 192),
+        first @ 192..224 => Ok(((usize::from(first) - 192) << 8) + usize::from(fields.u8()?) + 192),
         255 => fields.len(),
         _ => Err(Reject::Malformed),
     }

@@ -1,5 +1,6 @@
 //! The body of an OpenPGP secret key packet, versions 4 and 6. Sources: RFC 9580, sections 5.5 (keys), 3.7 (how a
-//! passphrase becomes a key) and 9 (numbers of algorithms); GnuPG, `doc/DETAILS`, "GNU extensions to the S2K algorithm".
+//! passphrase becomes a key) and 9 (numbers of algorithms); GnuPG, `doc/DETAILS`, "GNU extensions to the S2K
+//! algorithm".
 
 use super::ec::EcKey;
 use super::fields::Fields;

@@ -11,6 +11,8 @@ use super::ec::{self, EcKey};
 use super::fields::Fields;
 use super::{Algorithm, Claim, Container, PrivateKey, Reject, der, distinct, openssh, pem};
 
+const MAGIC: &[u8] = b"PuTTY-User-Key-File-";
+
 /// What the MAC key of a version 2 file is made of, in front of the passphrase.
 const MAC_SALT: &[u8] = b"putty-private-key-file-mac-key";
 
@@ -23,6 +25,9 @@ const MAX_LINES: usize = 400;
 /// Why it is none: also a MAC that does not fit, where the key is not encrypted.
 pub fn ppk_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let text = window.get(at..).ok_or(Reject::Truncated)?;
+    if !text.starts_with(MAGIC) {
+        return Err(Reject::NoLabel);
+    }
     let mut lines = Lines { rest: text };
     let file = File::read(&mut lines)?;
     let key = file.key()?;
@@ -56,7 +61,7 @@ impl<'a> File<'a> {
             lines.value(b"Argon2-Salt")?;
         }
         let private = lines.block(b"Private-Lines")?;
-        let mac = lines.mac()?;
+        let mac = lines.mac(if version == 2 { 20 } else { 32 })?;
         Ok(File { version, algorithm, cipher, comment, public, private, mac })
     }
 
@@ -178,10 +183,10 @@ impl<'a> Lines<'a> {
         pem::base64(&base64)
     }
 
-    /// The bytes of the last line, which needs no line end.
-    fn mac(&mut self) -> Result<Vec<u8>, Reject> {
+    /// The `len` bytes of the last line, which needs no line end.
+    fn mac(&mut self, len: usize) -> Result<Vec<u8>, Reject> {
         let rest = self.rest.strip_prefix(b"Private-MAC: ").ok_or(Reject::NotAKey)?;
-        let digits = rest.iter().take(64).take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let digits = rest.iter().take(2 * len).take_while(|byte| byte.is_ascii_hexdigit()).count();
         let (text, rest) = rest.split_at_checked(digits).ok_or(Reject::Truncated)?;
         self.rest = rest;
         let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
@@ -190,6 +195,6 @@ impl<'a> Lines<'a> {
             _ => None,
         };
         let bytes: Option<Vec<u8>> = text.chunks(2).map(pair).collect();
-        bytes.filter(|bytes| matches!(bytes.len(), 20 | 32)).ok_or(Reject::Malformed)
+        bytes.filter(|bytes| bytes.len() == len).ok_or(Reject::Malformed)
     }
 }

@@ -1,5 +1,5 @@
-//! `PRIVATEKEYBLOB` of Windows' CryptoAPI, which is also what a strong name key (`.snk`) is. Source: Microsoft, "RSA/Schannel
-//! Key BLOBs" (`BLOBHEADER`, `RSAPUBKEY` and the numbers, all least byte first).
+//! `PRIVATEKEYBLOB` of Windows' CryptoAPI, which is also what a strong name key (`.snk`) is. Source: Microsoft,
+//! "RSA/Schannel Key BLOBs" (`BLOBHEADER`, `RSAPUBKEY` and the numbers, all least byte first).
 
 use super::{Container, PrivateKey, Reject, der, number, tlv};
 

@@ -1,8 +1,8 @@
 //! Private keys of SSH.com's programs. Source: PuTTY, `import.c`, comment on "Code to read ssh.com private keys"; the
 //! format itself was never published.
 //!
-//! The base64 holds a magic, the length of the whole, a type, a cipher (`none` or `3des-cbc`) and a string, which begins
-//! with the length of the numbers in it; each number has its bits in front.
+//! The base64 holds a magic, the length of the whole, a type, a cipher (`none` or `3des-cbc`) and a string, which
+//! begins with the length of the numbers in it; each number has its bits in front.
 
 use super::fields::Fields;
 use super::{Algorithm, Container, PrivateKey, Reject, der, distinct, pem};
