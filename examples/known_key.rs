@@ -29,6 +29,14 @@ fn main() -> std::io::Result<()> {
 
 /// All keys in `bytes`, in any form.
 fn keys_in(bytes: &[u8]) -> impl Iterator<Item = PrivateKey> {
-    let readers = [keys::pem_at, keys::der_at, keys::ppk_at, keys::jwk_at, keys::openpgp_armored_at];
+    let readers = [
+        keys::pem_at,
+        keys::der_at,
+        keys::ppk_at,
+        keys::jwk_at,
+        keys::openpgp_armored_at,
+        keys::pkcs12_at,
+        keys::java_keystore_at,
+    ];
     (0..bytes.len()).filter_map(move |at| readers.iter().find_map(|read| read(bytes, at).ok()))
 }

@@ -16,6 +16,10 @@ const MAX_ITERATIONS: usize = 10_000;
 
 const MAX_ENTRIES: usize = 1_000;
 
+/// When an entry may have been made, in milliseconds since 1970: from 1995 to 2100. Nothing else of the format is as
+/// hard to meet by chance.
+const DATES: std::ops::Range<u64> = 788_918_400_000..4_102_444_800_000;
+
 /// What an entry is.
 enum Entry<'a> {
     Certificate,
@@ -77,15 +81,19 @@ fn entries<'a>(store: &mut Fields<'a>) -> Result<Option<FirstKey<'a>>, Reject> {
         if kind == 0 {
             return Ok(first);
         }
-        let name = store.short_string()?;
-        store.take(8)?;
+        let name = text(store)?;
+        let date = u64::from(store.u32()?) << 32 | u64::from(store.u32()?);
+        if !DATES.contains(&date) {
+            return Err(Reject::NotAKey);
+        }
         for _ in 0..store.u32()? {
             certificate(store)?;
         }
-        if let Entry::Key { sealed, symmetric, bytes } = entry(kind, store)? {
-            if bytes.len() < 16 || distinct(bytes) < 8 {
-                return Err(Reject::Placeholder);
-            }
+        // Stores hold short values, too, that are no keys.
+        if let Entry::Key { sealed, symmetric, bytes } = entry(kind, store)?
+            && bytes.len() >= 16
+            && distinct(bytes) >= 8
+        {
             first.get_or_insert_with(|| (printable(name), sealed, symmetric, bytes));
         }
     }
@@ -97,16 +105,28 @@ fn entry<'a>(kind: u8, store: &mut Fields<'a>) -> Result<Entry<'a>, Reject> {
         1 => certificate(store).map(|()| Entry::Certificate),
         2 => clear_key(store),
         3 => Ok(Entry::Key { sealed: true, symmetric: true, bytes: store.string()? }),
-        4 => Ok(Entry::Key { sealed: true, symmetric: false, bytes: store.string()? }),
+        4 => sealed_key(store),
         _ => Err(Reject::NotAKey),
     }
+}
+
+/// A key that is sealed with Triple DES: a salt, a number of iterations, and blocks of ciphertext.
+fn sealed_key<'a>(store: &mut Fields<'a>) -> Result<Entry<'a>, Reject> {
+    let bytes = store.string()?;
+    let mut fields = Fields::new(bytes);
+    let salt = fields.string()?;
+    let iterations = fields.len()?;
+    if salt.len() != SALT || !(1..=MAX_ITERATIONS).contains(&iterations) || !fields.rest().len().is_multiple_of(8) {
+        return Err(Reject::NotAKey);
+    }
+    Ok(Entry::Key { sealed: true, symmetric: false, bytes })
 }
 
 /// A key in the clear: 0 private, 1 public, 2 secret.
 fn clear_key<'a>(store: &mut Fields<'a>) -> Result<Entry<'a>, Reject> {
     let kind = store.u8()?;
-    store.short_string()?;
-    store.short_string()?;
+    text(store)?;
+    text(store)?;
     let bytes = store.string()?;
     match kind {
         0 => Ok(Entry::Key { sealed: false, symmetric: false, bytes }),
@@ -117,6 +137,13 @@ fn clear_key<'a>(store: &mut Fields<'a>) -> Result<Entry<'a>, Reject> {
 }
 
 fn certificate(store: &mut Fields<'_>) -> Result<(), Reject> {
-    store.short_string()?;
+    text(store)?;
     store.string().map(drop)
+}
+
+/// A name, which is never empty and has no control characters.
+fn text<'a>(store: &mut Fields<'a>) -> Result<&'a [u8], Reject> {
+    let text = store.short_string()?;
+    let is_text = !text.is_empty() && text.iter().all(|byte| *byte >= b' ' && *byte != 0x7f);
+    if is_text { Ok(text) } else { Err(Reject::NotAKey) }
 }
