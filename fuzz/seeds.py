@@ -25,6 +25,8 @@ def main():
     put("compression", [b"\x07" + data for data in streams(small)])
     keys = [path.read_bytes() for path in sorted((ROOT / "src/confirm/keys/fixtures").glob("*.pem"))]
     put("pem", keys)
+    containers = sorted((ROOT / "src/confirm/keys/fixtures/containers").iterdir())
+    put("containers", [unhexed(path) for path in containers])
     put("der", [der for der in map(body, keys) if der])
     put("signature_file", [path.read_bytes() for path in sorted((ROOT / "signatures").rglob("*.toml"))])
     modules = sorted((ROOT / "src/confirm/cipher/fixtures").glob("*.*o"))
@@ -50,6 +52,12 @@ def incident():
 
 def looks_like_tar(data):
     return data[257:262] == b"ustar"
+
+
+def unhexed(path):
+    """The bytes of a fixture, which stand in a `.hex` file where they are no text."""
+    data = path.read_bytes()
+    return bytes.fromhex(data.decode()) if path.suffix == ".hex" else data
 
 
 def body(pem):

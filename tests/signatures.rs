@@ -13,7 +13,8 @@ use layersift::scan::{Options, Scanner};
 use serde_json::json;
 
 /// Rules that are also found in examples of others, each with its reason.
-const ALSO_FOUND: [(&str, &str, &str); 0] = [];
+const ALSO_FOUND: [(&str, &str, &str); 1] =
+    [("google.service-account-key", "private-key.pem", "the key file holds the key in PEM")];
 
 fn rules() -> &'static Ruleset {
     static RULES: OnceLock<Ruleset> = OnceLock::new();

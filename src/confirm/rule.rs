@@ -7,7 +7,7 @@ use regex::bytes::{Captures, Regex, RegexBuilder};
 
 use super::checksum::{self, Check};
 use super::files::Places;
-use super::keys::{self, PrivateKey};
+use super::keys::{self, PrivateKey, Reject};
 use super::{entropy, placeholder};
 use crate::rule::{Confirm, Signature};
 use crate::secret::Secret;
@@ -56,16 +56,44 @@ pub(super) enum Kind {
 /// Reads on from a match that is only an anchor.
 #[derive(Clone, Copy)]
 enum Parser {
-    PemPlain,
-    PemEncrypted,
-    Der,
+    /// A key that is not encrypted.
+    Plain(KeyReader),
+    /// A key that is.
+    Encrypted(KeyReader),
     WholeFile,
 }
 
-const PARSERS: [(&str, Parser); 4] = [
-    ("pem-private-key", Parser::PemPlain),
-    ("pem-encrypted-private-key", Parser::PemEncrypted),
-    ("der-private-key", Parser::Der),
+type KeyReader = fn(&[u8], usize) -> Result<PrivateKey, Reject>;
+
+const PARSERS: [(&str, Parser); 29] = [
+    ("pem-private-key", Parser::Plain(keys::pem_at)),
+    ("pem-encrypted-private-key", Parser::Encrypted(keys::pem_at)),
+    ("der-private-key", Parser::Plain(keys::der_at)),
+    ("putty-key", Parser::Plain(keys::ppk_at)),
+    ("putty-encrypted-key", Parser::Encrypted(keys::ppk_at)),
+    ("ssh-com-key", Parser::Plain(keys::sshcom_at)),
+    ("ssh-com-encrypted-key", Parser::Encrypted(keys::sshcom_at)),
+    ("openpgp-armored-key", Parser::Plain(keys::openpgp_armored_at)),
+    ("openpgp-armored-encrypted-key", Parser::Encrypted(keys::openpgp_armored_at)),
+    ("openpgp-binary-key", Parser::Plain(keys::openpgp_binary_at)),
+    ("openpgp-binary-encrypted-key", Parser::Encrypted(keys::openpgp_binary_at)),
+    ("json-web-key", Parser::Plain(keys::jwk_at)),
+    ("tink-keyset", Parser::Plain(keys::tink_keyset_at)),
+    ("tink-encrypted-keyset", Parser::Encrypted(keys::tink_keyset_at)),
+    ("google-service-account", Parser::Plain(keys::service_account_at)),
+    ("pkcs12-open", Parser::Plain(keys::pkcs12_at)),
+    ("pkcs12-encrypted", Parser::Encrypted(keys::pkcs12_at)),
+    ("java-keystore-open", Parser::Plain(keys::java_keystore_at)),
+    ("java-keystore-encrypted", Parser::Encrypted(keys::java_keystore_at)),
+    ("bks-open", Parser::Plain(keys::bks_at)),
+    ("bks-encrypted", Parser::Encrypted(keys::bks_at)),
+    ("age-identity", Parser::Plain(keys::age_identity_at)),
+    ("wireguard-key", Parser::Plain(keys::wireguard_at)),
+    ("openvpn-static-key", Parser::Plain(keys::openvpn_static_key_at)),
+    ("sigstore-encrypted-key", Parser::Encrypted(keys::sigstore_at)),
+    ("signify-key", Parser::Plain(keys::signify_at)),
+    ("signify-encrypted-key", Parser::Encrypted(keys::signify_at)),
+    ("rsa-blob", Parser::Plain(keys::rsa_blob_at)),
     ("cipher-constant", Parser::WholeFile),
 ];
 
@@ -164,15 +192,14 @@ impl Parser {
     fn judge(self, bytes: &[u8], anchor: Range<usize>) -> Judgement {
         // What lies behind the reach may be missing from another window.
         let bytes = &bytes[..bytes.len().min(anchor.start + super::REACH)];
-        let key = match self {
-            Parser::PemPlain => keys::pem_at(bytes, anchor.start).ok().filter(|key| !key.encrypted),
-            Parser::PemEncrypted => keys::pem_at(bytes, anchor.start).ok().filter(|key| key.encrypted),
-            Parser::Der => keys::der_at(bytes, anchor.start).ok(),
+        let (read, encrypted) = match self {
+            Parser::Plain(read) => (read, false),
+            Parser::Encrypted(read) => (read, true),
             Parser::WholeFile => return whole_file(bytes, anchor),
         };
-        match key {
-            Some(key) => confirmed_key(key),
-            None => Judgement::Rejected,
+        match read(bytes, anchor.start) {
+            Ok(key) if key.encrypted == encrypted => confirmed_key(key),
+            _ => Judgement::Rejected,
         }
     }
 }
@@ -180,7 +207,7 @@ impl Parser {
 fn confirmed_key(key: PrivateKey) -> Judgement {
     let description = key.describe();
     let secret = Secret::labelled(key.material, description);
-    Judgement::Confirmed { span: key.span, secret, note: None, kind: Kind::Key }
+    Judgement::Confirmed { span: key.span, secret, note: key.note, kind: Kind::Key }
 }
 
 fn whole_file(bytes: &[u8], anchor: Range<usize>) -> Judgement {

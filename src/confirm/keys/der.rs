@@ -103,6 +103,33 @@ pub(super) fn ed25519(seed: &[u8], container: Container) -> Result<PrivateKey, R
     edwards(ED25519, seed, container, Claim::Labelled)
 }
 
+/// The Ed448 key with this seed.
+pub(super) fn ed448(seed: &[u8], container: Container) -> Result<PrivateKey, Reject> {
+    edwards(ED448, seed, container, Claim::Labelled)
+}
+
+/// The X25519 key with this scalar.
+pub(super) fn x25519(scalar: &[u8], container: Container) -> Result<PrivateKey, Reject> {
+    edwards(X25519, scalar, container, Claim::Labelled)
+}
+
+/// The X448 key with this scalar.
+pub(super) fn x448(scalar: &[u8], container: Container) -> Result<PrivateKey, Reject> {
+    edwards(X448, scalar, container, Claim::Labelled)
+}
+
+/// The RSA key of these numbers; the two exponents that PKCS#1 has besides are worked out. `inverse` is that of `q`
+/// modulo `p`.
+pub(super) fn rsa_of([n, e, d, p, q, inverse]: [&[u8]; 6], container: Container) -> Result<PrivateKey, Reject> {
+    if [e, d, p, q, inverse].iter().any(|part| part.len() > n.len()) || n.len() > 2_048 {
+        return Err(Reject::Inconsistent);
+    }
+    let dp = number::remainder(d, &number::less_one(p));
+    let dq = number::remainder(d, &number::less_one(q));
+    let numbers = [&[], n, e, d, p, q, &dp, &dq, inverse].map(tlv::encode_number).concat();
+    rsa(&numbers, container)
+}
+
 /// The elliptic curve key in the form that a container needs.
 pub(super) fn on_curve(key: EcKey, container: Container) -> PrivateKey {
     let material = key.material();
@@ -110,7 +137,7 @@ pub(super) fn on_curve(key: EcKey, container: Container) -> PrivateKey {
 }
 
 fn plain(algorithm: Algorithm, bits: u32, container: Container, material: Vec<u8>) -> PrivateKey {
-    PrivateKey { algorithm, bits, container, encrypted: false, span: 0..0, material }
+    PrivateKey { algorithm, bits, container, encrypted: false, span: 0..0, material, note: None }
 }
 
 /// The key whose outermost sequence has `content`.

@@ -146,6 +146,13 @@ fn order(parameters: &[u8]) -> Result<u32, Reject> {
     reader.number().map(number::bits)
 }
 
+/// The curve with this identifier, as an algorithm, and the size of its order in bits, 0 where it is not known.
+pub(super) fn named(oid: &[u8]) -> (Algorithm, u32) {
+    let id = tlv::dotted(oid);
+    let known = CURVES.iter().find(|(oid, ..)| *oid == id);
+    known.map_or((Algorithm::Ec(id), 0), |&(_, name, bits)| (Algorithm::Ec(name.to_owned()), bits))
+}
+
 /// The parameters of the curve that OpenSSH calls `name` (RFC 5656, section 10.1).
 pub(super) fn openssh_curve(name: &[u8]) -> Option<&'static [u8]> {
     match name {
@@ -154,4 +161,17 @@ pub(super) fn openssh_curve(name: &[u8]) -> Option<&'static [u8]> {
         b"nistp521" => Some(&[OID, 5, 0x2b, 0x81, 4, 0, 0x23]),
         _ => None,
     }
+}
+
+/// The parameters of the curve with this name in JSON Web Keys (RFC 7518, section 6.2.1.1; RFC 8812, section 3.1), and
+/// how many bytes its numbers have.
+pub(super) fn jwk_curve(name: &str) -> Option<(&'static [u8], usize)> {
+    let parameters = match name {
+        "P-256" => (openssh_curve(b"nistp256")?, 32),
+        "P-384" => (openssh_curve(b"nistp384")?, 48),
+        "P-521" => (openssh_curve(b"nistp521")?, 66),
+        "secp256k1" => (&[OID, 5, 0x2b, 0x81, 4, 0, 0x0a][..], 32),
+        _ => return None,
+    };
+    Some(parameters)
 }

@@ -6,24 +6,63 @@
 //! | `text.rs` | the text around that base64: escapes, quotes, concatenations, comment marks |
 //! | `der.rs` | PKCS#1, PKCS#8, SEC1 and DSA structures, wherever they stand |
 //! | `openssh.rs` | the `openssh-key-v1` format |
-//! | `ec.rs`, `number.rs`, `tlv.rs` | curves, big numbers, and the DER encoding below the structures |
+//! | `putty.rs`, `sshcom.rs` | the text files of PuTTY and of SSH.com's programs |
+//! | `openpgp.rs`, `openpgp_packet.rs` | OpenPGP secret keys, armored and binary |
+//! | `jwk.rs`, `tink.rs`, `service_account.rs`, `sigstore.rs` | keys in JSON; `json.rs` reads the objects |
+//! | `pkcs12.rs`, `java.rs`, `bks.rs` | key stores; `default_password.rs` tries the passwords that everyone knows |
+//! | `age.rs`, `wireguard.rs`, `openvpn.rs`, `signify.rs`, `rsa_blob.rs` | one small format each |
+//! | `ec.rs`, `number.rs`, `tlv.rs`, `fields.rs` | curves, big numbers, and the encodings below the structures |
 //!
 //! The DER reader is our own, sixty lines, and not the RustCrypto crates: those stop at encodings that real keys have
 //! (integers without the leading zero, longer lengths than needed, `p` and `q` left at zero, explicit curve parameters,
 //! both spellings of the public key in PKCS#8), and do not say where an object ends that is followed by other bytes.
 
+mod age;
+mod bks;
+mod default_password;
 mod der;
 mod ec;
+mod fields;
+mod java;
+mod json;
+mod jwk;
 mod number;
+mod openpgp;
+mod openpgp_packet;
 mod openssh;
+mod openvpn;
 mod pem;
+mod pkcs12;
+mod putty;
+mod rsa_blob;
+mod service_account;
+mod signify;
+mod sigstore;
+mod sshcom;
 mod text;
+mod tink;
 mod tlv;
+mod wireguard;
 
 use std::ops::Range;
 
+pub use age::age_identity_at;
+pub use bks::bks_at;
 pub use der::der_at;
+pub use java::java_keystore_at;
+pub use jwk::jwk_at;
+pub use openpgp::{openpgp_armored_at, openpgp_binary_at};
+pub use openvpn::openvpn_static_key_at;
 pub use pem::pem_at;
+pub use pkcs12::pkcs12_at;
+pub use putty::ppk_at;
+pub use rsa_blob::rsa_blob_at;
+pub use service_account::service_account_at;
+pub use signify::signify_at;
+pub use sigstore::sigstore_at;
+pub use sshcom::sshcom_at;
+pub use tink::tink_keyset_at;
+pub use wireguard::wireguard_at;
 
 /// How many bytes may lie between a BEGIN label and its END label.
 pub const MAX_PEM_BODY: usize = 32 << 10;
@@ -47,6 +86,9 @@ pub struct PrivateKey {
     /// The key in one form, whatever form it was found in: a PKCS#8 `PrivateKeyInfo` (version 0, no attributes, no
     /// public key) in DER. Of an encrypted key, and of one whose algorithm is unknown, the bytes as they were found.
     pub material: Vec<u8>,
+    /// What else a reader should know: whose key it is, which password opens it. Printable ASCII, no secret of the
+    /// owner's.
+    pub note: Option<String>,
 }
 
 /// What a private key is for.
@@ -66,6 +108,8 @@ pub enum Algorithm {
     X25519,
     /// Curve 448 key agreement.
     X448,
+    /// The same key on both sides: of a cipher or of a message authentication code.
+    Symmetric,
     /// Not to be seen without the passphrase.
     Hidden,
     /// Any other, by its object identifier or OpenSSH name.
@@ -89,6 +133,40 @@ pub enum Container {
     OpenSsh,
     /// A PEM body encrypted as a whole, as its `DEK-Info` header says, RFC 1421, section 4.6.1.3.
     LegacyEncryptedPem,
+    /// PuTTY's `.ppk`, versions 2 and 3.
+    Putty,
+    /// The format of SSH.com's programs.
+    SshCom,
+    /// An OpenPGP transferable secret key, RFC 9580, section 10.2.
+    OpenPgp,
+    /// A JSON Web Key, RFC 7517.
+    Jwk,
+    /// A PFX, RFC 7292.
+    Pkcs12,
+    /// Sun's Java keystore.
+    Jks,
+    /// The Java keystore of the Java cryptography extension.
+    Jceks,
+    /// The keystore of Bouncy Castle.
+    Bks,
+    /// An age identity.
+    Age,
+    /// A line of a WireGuard configuration.
+    WireGuard,
+    /// The key file of a Google service account.
+    ServiceAccount,
+    /// A keyset of Tink.
+    Tink,
+    /// A static key of OpenVPN.
+    OpenVpn,
+    /// A key of cosign.
+    Sigstore,
+    /// A secret key of minisign.
+    Minisign,
+    /// A secret key of OpenBSD's signify.
+    Signify,
+    /// Windows' `PRIVATEKEYBLOB`.
+    RsaBlob,
 }
 
 /// Why something is no private key.
@@ -118,6 +196,9 @@ pub enum Reject {
     /// What should be random is not.
     #[error("the secret part is a placeholder")]
     Placeholder,
+    /// It says itself that the secret is somewhere else, such as on a smartcard.
+    #[error("the secret part is somewhere else")]
+    Elsewhere,
     /// It is the inner part of a PKCS#8 key that starts earlier in the window.
     #[error("part of a PKCS#8 key that starts earlier")]
     Inner,
@@ -134,24 +215,50 @@ impl PrivateKey {
             Algorithm::Ed448 => "Ed448 private key".to_owned(),
             Algorithm::X25519 => "X25519 private key".to_owned(),
             Algorithm::X448 => "X448 private key".to_owned(),
+            Algorithm::Symmetric => "Symmetric key".to_owned(),
             Algorithm::Hidden => "Private key".to_owned(),
             Algorithm::Unknown(name) => format!("Private key, algorithm {name}"),
         };
-        if matches!(self.algorithm, Algorithm::Rsa | Algorithm::Dsa) && self.bits > 0 {
+        if matches!(self.algorithm, Algorithm::Rsa | Algorithm::Dsa | Algorithm::Symmetric) && self.bits > 0 {
             text += &format!(", {} bits", self.bits);
         }
-        text += match self.container {
-            Container::Pkcs1 => ", PKCS#1",
-            Container::Pkcs8 | Container::EncryptedPkcs8 => ", PKCS#8",
-            Container::Sec1 => ", SEC1",
-            Container::Dsa => ", OpenSSL form",
-            Container::OpenSsh => ", OpenSSH",
-            Container::LegacyEncryptedPem => ", traditional PEM",
-        };
+        text += ", ";
+        text += self.container.name();
         if self.encrypted {
             text += ", encrypted";
         }
         text
+    }
+}
+
+impl Container {
+    /// The name of the format, for a person.
+    pub fn name(self) -> &'static str {
+        match self {
+            Container::Pkcs1 => "PKCS#1",
+            Container::Pkcs8 | Container::EncryptedPkcs8 => "PKCS#8",
+            Container::Sec1 => "SEC1",
+            Container::Dsa => "OpenSSL form",
+            Container::OpenSsh => "OpenSSH",
+            Container::LegacyEncryptedPem => "traditional PEM",
+            Container::Putty => "PuTTY",
+            Container::SshCom => "SSH.com form",
+            Container::OpenPgp => "OpenPGP",
+            Container::Jwk => "JSON Web Key",
+            Container::Pkcs12 => "PKCS#12",
+            Container::Jks => "Java keystore (JKS)",
+            Container::Jceks => "Java keystore (JCEKS)",
+            Container::Bks => "Bouncy Castle keystore",
+            Container::Age => "age identity",
+            Container::WireGuard => "WireGuard",
+            Container::ServiceAccount => "Google service account",
+            Container::Tink => "Tink keyset",
+            Container::OpenVpn => "OpenVPN static key",
+            Container::Sigstore => "sigstore",
+            Container::Minisign => "minisign",
+            Container::Signify => "signify",
+            Container::RsaBlob => "Windows key blob",
+        }
     }
 }
 
@@ -181,6 +288,12 @@ fn is_placeholder(secret: &[u8], claim: Claim) -> bool {
     different < 2 || (claim == Claim::Bare && !looks_random)
 }
 
+/// What may be shown of `text` from outside: at most 100 printable characters.
+fn printable(text: &[u8]) -> String {
+    let shown = text.iter().take(100).map(|&byte| if matches!(byte, b' '..=b'~') { char::from(byte) } else { '?' });
+    shown.collect()
+}
+
 /// How many different byte values there are in `bytes`.
 fn distinct(bytes: &[u8]) -> usize {
     let mut seen = [false; 256];
@@ -188,5 +301,7 @@ fn distinct(bytes: &[u8]) -> usize {
     seen.iter().filter(|&&seen| seen).count()
 }
 
+#[cfg(test)]
+mod container_tests;
 #[cfg(test)]
 mod tests;

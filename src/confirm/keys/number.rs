@@ -10,6 +10,11 @@ pub(super) fn bits(number: &[u8]) -> u32 {
     (number.len() as u32).saturating_mul(8).saturating_sub(spare)
 }
 
+/// The number of bits that `bytes` have, leading zeros included.
+pub(super) fn bits_of(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_mul(8)
+}
+
 /// Whether `number` is odd.
 pub(super) fn is_odd(number: &[u8]) -> bool {
     number.last().is_some_and(|byte| byte & 1 == 1)

@@ -2,7 +2,7 @@
 //! 5656, section 3.1, RFC 8709, section 4, and draft-miller-ssh-agent, section 3.2 (the fields of each kind of key).
 
 use super::ec::{self, EcKey};
-use super::tlv;
+use super::fields::Fields;
 use super::{Algorithm, Claim, Container, PrivateKey, Reject, der, number};
 
 /// What an OpenSSH private key starts with.
@@ -11,7 +11,7 @@ pub(super) const MAGIC: &[u8] = b"openssh-key-v1\0";
 /// Reads the private key in OpenSSH's format at the start of `bytes`. Bytes behind it are ignored: authenticated
 /// ciphers have their tag there.
 pub(super) fn parse(bytes: &[u8]) -> Result<PrivateKey, Reject> {
-    let mut reader = Fields { rest: bytes.strip_prefix(MAGIC).ok_or(Reject::NotAKey)? };
+    let mut reader = Fields::new(bytes.strip_prefix(MAGIC).ok_or(Reject::NotAKey)?);
     let cipher = reader.string()?;
     let kdf = reader.string()?;
     reader.string()?;
@@ -30,19 +30,19 @@ pub(super) fn parse(bytes: &[u8]) -> Result<PrivateKey, Reject> {
 
 /// An unencrypted private section: two equal check integers, the key, a comment, and padding of 1, 2, 3 and so on.
 fn plain(public: &[u8], private: &[u8], blob: &[u8]) -> Result<PrivateKey, Reject> {
-    let mut reader = Fields { rest: private };
+    let mut reader = Fields::new(private);
     if reader.u32()? != reader.u32()? {
         return Err(Reject::Inconsistent);
     }
     let kind = reader.string()?;
-    if kind != (Fields { rest: public }).string()? {
+    if kind != Fields::new(public).string()? {
         return Err(Reject::Inconsistent);
     }
     let Some(key) = key(kind, &mut reader)? else {
         return other_kind(kind, private, blob);
     };
     reader.string()?;
-    let padded = reader.rest.len() < 256 && reader.rest.iter().zip(1u8..).all(|(&byte, place)| byte == place);
+    let padded = reader.rest().len() < 256 && reader.rest().iter().zip(1u8..).all(|(&byte, place)| byte == place);
     if padded { Ok(key) } else { Err(Reject::Malformed) }
 }
 
@@ -73,17 +73,11 @@ fn key(kind: &[u8], fields: &mut Fields<'_>) -> Result<Option<PrivateKey>, Rejec
     Ok(Some(key))
 }
 
-/// An RSA key: n, e, d, the inverse of q, p, q. The two exponents that PKCS#1 has besides are worked out.
+/// An RSA key: n, e, d, the inverse of q, p, q.
 fn rsa(fields: &mut Fields<'_>) -> Result<PrivateKey, Reject> {
     let mut next = || fields.number();
     let (n, e, d, inverse, p, q) = (next()?, next()?, next()?, next()?, next()?, next()?);
-    if [d, p, q].iter().any(|part| part.len() > n.len()) || n.len() > 2_048 {
-        return Err(Reject::Inconsistent);
-    }
-    let dp = number::remainder(d, &number::less_one(p));
-    let dq = number::remainder(d, &number::less_one(q));
-    let numbers = [&[], n, e, d, p, q, &dp, &dq, inverse].map(tlv::encode_number).concat();
-    der::rsa(&numbers, Container::OpenSsh)
+    der::rsa_of([n, e, d, p, q, inverse], Container::OpenSsh)
 }
 
 /// A kind of key that has no parser here, such as `sk-ssh-ed25519@openssh.com`: the handle of a hardware key.
@@ -103,8 +97,14 @@ fn encrypted(public: &[u8], private: &[u8], blob: &[u8]) -> Result<PrivateKey, R
     if super::distinct(private) < 24 {
         return Err(Reject::Placeholder);
     }
-    let mut fields = Fields { rest: public };
-    let (algorithm, bits) = match fields.string()? {
+    let (algorithm, bits) = public_key(public)?;
+    Ok(found(algorithm, bits, true, blob))
+}
+
+/// What the public key in the form of RFC 4253, section 6.6, is for, and its size in bits.
+pub(super) fn public_key(public: &[u8]) -> Result<(Algorithm, u32), Reject> {
+    let mut fields = Fields::new(public);
+    Ok(match fields.string()? {
         b"ssh-rsa" => {
             fields.string()?;
             (Algorithm::Rsa, number::bits(fields.number()?))
@@ -114,43 +114,18 @@ fn encrypted(public: &[u8], private: &[u8], blob: &[u8]) -> Result<PrivateKey, R
         b"ecdsa-sha2-nistp256" => (Algorithm::Ec("P-256".to_owned()), 256),
         b"ecdsa-sha2-nistp384" => (Algorithm::Ec("P-384".to_owned()), 384),
         b"ecdsa-sha2-nistp521" => (Algorithm::Ec("P-521".to_owned()), 521),
+        b"ssh-ed448" => (Algorithm::Ed448, 456),
         other => (Algorithm::Unknown(name(other).ok_or(Reject::NotAKey)?), 0),
-    };
-    Ok(found(algorithm, bits, true, blob))
+    })
 }
 
 fn found(algorithm: Algorithm, bits: u32, encrypted: bool, blob: &[u8]) -> PrivateKey {
     let material = blob.to_vec();
-    PrivateKey { algorithm, bits, container: Container::OpenSsh, encrypted, span: 0..blob.len(), material }
+    PrivateKey { algorithm, bits, container: Container::OpenSsh, encrypted, span: 0..blob.len(), material, note: None }
 }
 
 /// A kind of key as text, if it is one: RFC 4251, section 6, allows 64 printable characters.
 fn name(kind: &[u8]) -> Option<String> {
     let printable = (1..=64).contains(&kind.len()) && kind.iter().all(u8::is_ascii_graphic);
     printable.then(|| String::from_utf8_lossy(kind).into_owned())
-}
-
-/// Reads the data types of RFC 4251, section 5.
-struct Fields<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Fields<'a> {
-    fn u32(&mut self) -> Result<u32, Reject> {
-        let (number, rest) = self.rest.split_first_chunk::<4>().ok_or(Reject::Malformed)?;
-        self.rest = rest;
-        Ok(u32::from_be_bytes(*number))
-    }
-
-    fn string(&mut self) -> Result<&'a [u8], Reject> {
-        let len = usize::try_from(self.u32()?).map_err(|_| Reject::Malformed)?;
-        let (string, rest) = self.rest.split_at_checked(len).ok_or(Reject::Malformed)?;
-        self.rest = rest;
-        Ok(string)
-    }
-
-    /// A number that is not negative, without leading zeros.
-    fn number(&mut self) -> Result<&'a [u8], Reject> {
-        self.string().map(tlv::trim)
-    }
 }

@@ -55,7 +55,7 @@ fn begin_label(text: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The body in front of the END label, and where that label ends. The next five dashes have to be the END label's, so
 /// a window full of BEGIN labels costs no more than one look at each.
-fn body<'a>(text: &'a [u8], label: &[u8]) -> Result<(&'a [u8], usize), Reject> {
+pub(super) fn body<'a>(text: &'a [u8], label: &[u8]) -> Result<(&'a [u8], usize), Reject> {
     let near = text.get(..MAX_PEM_BODY).unwrap_or(text);
     let missing = if near.len() < MAX_PEM_BODY { Reject::Truncated } else { Reject::NoEnd };
     let first = memmem::find(near, DASHES).ok_or(missing)?;
@@ -72,14 +72,19 @@ fn body<'a>(text: &'a [u8], label: &[u8]) -> Result<(&'a [u8], usize), Reject> {
 
 /// The key in a PEM body, in whichever way of reading its text there is one.
 fn read(body: &[u8], label: &[u8]) -> Result<PrivateKey, Reject> {
+    read_with(body, |text| decode(text, label))
+}
+
+/// What `decode` makes of a body, in whichever way of reading its text it makes something of it.
+pub(super) fn read_with<T>(body: &[u8], decode: impl Fn(&[u8]) -> Result<T, Reject>) -> Result<T, Reject> {
     let plain = text::unescape(body);
-    let first = text::quoted(&plain).ok_or(Reject::NotBase64).and_then(|quoted| decode(&quoted, label));
-    if first.is_ok() {
-        return first;
+    let first = text::quoted(&plain).ok_or(Reject::NotBase64).and_then(|quoted| decode(&quoted));
+    match first {
+        Ok(key) => Ok(key),
+        // Where both fail, the reading that came further has more to say.
+        Err(Reject::NotBase64) => decode(&text::marked(&plain)),
+        Err(why) => decode(&text::marked(&plain)).map_err(|_| why),
     }
-    let second = decode(&text::marked(&plain), label);
-    // Where both fail, the reading that came further has more to say.
-    if first == Err(Reject::NotBase64) { second } else { second.or(first) }
 }
 
 /// The key in a body of headers and base64.
@@ -106,7 +111,7 @@ fn word(text: &[u8]) -> (&[u8], &[u8]) {
 
 /// The value of the `DEK-Info` header, if there is one, and the text behind all headers. In an environment variable
 /// the headers and the base64 are all on one line, so these two headers are known by their names.
-fn headers(mut text: &[u8]) -> (Option<&[u8]>, &[u8]) {
+pub(super) fn headers(mut text: &[u8]) -> (Option<&[u8]>, &[u8]) {
     let mut cipher = None;
     for _ in 0..MAX_HEADERS {
         let (first, rest) = word(text);
@@ -129,7 +134,7 @@ fn next_line(text: &[u8]) -> &[u8] {
 }
 
 /// The bytes that the base64 in `text` stands for, up to its padding.
-fn base64(text: &[u8]) -> Result<Vec<u8>, Reject> {
+pub(super) fn base64(text: &[u8]) -> Result<Vec<u8>, Reject> {
     let mut digits = Vec::with_capacity(text.len());
     for &byte in text {
         match byte {
@@ -168,5 +173,5 @@ fn traditional(cipher: &[u8], bytes: Vec<u8>, label: &[u8]) -> Result<PrivateKey
         _ => Algorithm::Hidden,
     };
     let container = Container::LegacyEncryptedPem;
-    Ok(PrivateKey { algorithm, bits: 0, container, encrypted: true, span: 0..0, material: bytes })
+    Ok(PrivateKey { algorithm, bits: 0, container, encrypted: true, span: 0..0, material: bytes, note: None })
 }

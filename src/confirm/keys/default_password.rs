@@ -1,0 +1,139 @@
+//! Passwords that everyone knows, tried on key stores: one that opens keeps nobody out.
+//!
+//! The only thing tried is the store's own check of integrity, and only where that is cheap. How much is cheap depends
+//! on the size of the store, so that a file full of small stores costs no more than one big store.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
+use sha2::digest::{Digest, FixedOutputReset};
+use sha2::{Sha256, Sha384, Sha512};
+
+/// The passwords, the likeliest first: Java's, none, those of manuals.
+pub(super) const PASSWORDS: [&str; 15] = [
+    "changeit",
+    "",
+    "password",
+    "changeme",
+    "secret",
+    "notasecret",
+    "123456",
+    "12345678",
+    "test",
+    "admin",
+    "keystore",
+    "default",
+    "storepass",
+    "android",
+    "bcpass",
+];
+
+/// The rounds of a hash function that may be spent on a store, in all: about 40 ms.
+const MAX_ROUNDS: usize = 150_000;
+
+/// The rounds that may be spent for each byte of a store.
+const ROUNDS_A_BYTE: usize = 32;
+
+/// A hash function that key stores use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hash {
+    Sha1,
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+/// A check of integrity after RFC 7292, appendix B: an HMAC whose key comes from a password.
+pub(super) struct PasswordMac<'a> {
+    pub(super) hash: Hash,
+    pub(super) salt: &'a [u8],
+    pub(super) iterations: usize,
+    /// How many bytes of the derived key are used; all where it is nothing.
+    pub(super) key_len: Option<usize>,
+    pub(super) message: &'a [u8],
+    pub(super) mac: &'a [u8],
+}
+
+impl PasswordMac<'_> {
+    /// What opens a store of `size` bytes, as a person would say it, if one of the passwords does.
+    pub(super) fn opens_with(&self, size: usize) -> Option<String> {
+        if self.salt.len() > 1_024 || self.iterations == 0 {
+            return None;
+        }
+        // Feeding the message to the HMAC costs as much as so many rounds.
+        let rounds = self.iterations.saturating_add(self.message.len() / 64);
+        let affordable = MAX_ROUNDS.min(size.saturating_mul(ROUNDS_A_BYTE)) / rounds;
+        let none = std::iter::once((Vec::new(), "without a password".to_owned()));
+        let named = PASSWORDS.iter().map(|password| (bmp(password), says(password)));
+        let mut all = named.chain(none).take(affordable);
+        all.find(|(password, _)| self.fits(password)).map(|(_, says)| says)
+    }
+
+    fn fits(&self, password: &[u8]) -> bool {
+        match self.hash {
+            Hash::Sha1 => self.fits_as(Sha1::new(), 64, password, Hmac::<Sha1>::new_from_slice),
+            Hash::Sha256 => self.fits_as(Sha256::new(), 64, password, Hmac::<Sha256>::new_from_slice),
+            Hash::Sha384 => self.fits_as(Sha384::new(), 128, password, Hmac::<Sha384>::new_from_slice),
+            Hash::Sha512 => self.fits_as(Sha512::new(), 128, password, Hmac::<Sha512>::new_from_slice),
+        }
+    }
+
+    fn fits_as<D, M, E>(&self, hash: D, block: usize, password: &[u8], mac: fn(&[u8]) -> Result<M, E>) -> bool
+    where
+        D: Digest + FixedOutputReset,
+        M: Mac,
+    {
+        let key = derive(hash, block, password, self.salt, self.iterations);
+        let key = key.get(..self.key_len.unwrap_or(key.len())).unwrap_or(&key);
+        mac(key).is_ok_and(|mac| mac.chain_update(self.message).verify_slice(self.mac).is_ok())
+    }
+}
+
+/// How a password that opens is named.
+pub(super) fn says(password: &str) -> String {
+    if password.is_empty() {
+        "with the empty password".to_owned()
+    } else {
+        format!("with the default password `{password}`")
+    }
+}
+
+/// The MAC key that RFC 7292, appendix B.2, derives with diversifier 3. It is never longer than one output of the hash
+/// function, so there is no second block.
+fn derive<D>(mut hash: D, block: usize, password: &[u8], salt: &[u8], iterations: usize) -> Vec<u8>
+where
+    D: Digest + FixedOutputReset,
+{
+    let fill =
+        |bytes: &[u8]| -> Vec<u8> { bytes.iter().copied().cycle().take(bytes.len().next_multiple_of(block)).collect() };
+    Digest::update(&mut hash, vec![3; block]);
+    Digest::update(&mut hash, fill(salt));
+    Digest::update(&mut hash, fill(password));
+    let mut key = hash.finalize_reset();
+    for _ in 1..iterations {
+        Digest::update(&mut hash, &key);
+        key = hash.finalize_reset();
+    }
+    key.to_vec()
+}
+
+/// A password as a BMPString with its two zeros, RFC 7292, appendix B.1.
+fn bmp(password: &str) -> Vec<u8> {
+    password.encode_utf16().chain([0]).flat_map(u16::to_be_bytes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_tried_only_where_the_store_is_worth_it() {
+        let key = derive(Sha256::new(), 64, &bmp("changeit"), b"salt", 2_000);
+        let mac = Hmac::<Sha256>::new_from_slice(&key).unwrap().chain_update(b"content").finalize().into_bytes();
+        let (salt, message) = (&b"salt"[..], &b"content"[..]);
+        let store = PasswordMac { hash: Hash::Sha256, salt, iterations: 2_000, key_len: None, message, mac: &mac };
+        assert_eq!(store.opens_with(1_000).as_deref(), Some("with the default password `changeit`"));
+        assert_eq!(store.opens_with(10), None);
+        let slow = PasswordMac { iterations: usize::MAX, ..store };
+        assert_eq!(slow.opens_with(usize::MAX), None);
+    }
+}

@@ -1,0 +1,68 @@
+//! JSON objects that hold keys, at a place of a window: the object begins there, anything may follow it.
+//!
+//! An object often stands inside a JSON string, as in a Kubernetes manifest or a variable. Then every quote has a
+//! backslash in front; one level of those is undone.
+
+use serde::de::DeserializeOwned;
+
+use super::Reject;
+
+/// How much of an escaped object is looked at before more of it is: most anchors are no key, which their first bytes
+/// show.
+const STEPS: [usize; 3] = [512, 4 << 10, usize::MAX];
+
+/// Reads the object whose brace is at `at` in `window`, and where it ends.
+///
+/// # Errors
+/// [`Reject::Truncated`] where the window ends before the object does, [`Reject::NotAKey`] where there is none with the
+/// members of `T`.
+pub(super) fn object_at<T: DeserializeOwned>(window: &[u8], at: usize) -> Result<(T, usize), Reject> {
+    let text = window.get(at..).ok_or(Reject::Truncated)?;
+    let behind = text.strip_prefix(b"{").ok_or(Reject::NoLabel)?;
+    let (object, len) = match behind.iter().find(|byte| **byte == b'"' || **byte == b'\\') {
+        Some(b'\\') => escaped(text)?,
+        _ => plain(text)?,
+    };
+    Ok((object, at + len))
+}
+
+fn plain<T: DeserializeOwned>(text: &[u8]) -> Result<(T, usize), Reject> {
+    let mut stream = serde_json::Deserializer::from_slice(text).into_iter::<T>();
+    match stream.next() {
+        Some(Ok(object)) => Ok((object, stream.byte_offset())),
+        Some(Err(error)) if !error.is_eof() => Err(Reject::NotAKey),
+        _ => Err(Reject::Truncated),
+    }
+}
+
+fn escaped<T: DeserializeOwned>(text: &[u8]) -> Result<(T, usize), Reject> {
+    for step in STEPS {
+        let near = text.get(..step).unwrap_or(text);
+        let (unescaped, ends) = undo(near);
+        match plain(&unescaped) {
+            Ok((object, len)) => return Ok((object, ends.get(len.wrapping_sub(1)).copied().unwrap_or(near.len()))),
+            Err(Reject::Truncated) if near.len() < text.len() => {}
+            Err(why) => return Err(why),
+        }
+    }
+    Err(Reject::Truncated)
+}
+
+/// The text inside a JSON string, up to the string's end, and where each of its bytes ended.
+fn undo(text: &[u8]) -> (Vec<u8>, Vec<usize>) {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut ends = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        let (byte, len) = match (byte, text.get(at + 1)) {
+            (b'"', _) | (b'\\', None) => break,
+            (b'\\', Some(b'n' | b'r' | b't')) => (b' ', 2),
+            (b'\\', Some(&escaped)) => (escaped, 2),
+            _ => (byte, 1),
+        };
+        at += len;
+        plain.push(byte);
+        ends.push(at);
+    }
+    (plain, ends)
+}
