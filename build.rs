@@ -57,8 +57,7 @@ fn main() -> Result<(), Failure> {
     collect(&root, &mut files)?;
     files.sort();
     fs::write(out.join("signatures.rs"), list(&root, &files)?)?;
-    let expressions = expressions(&files)?;
-    fs::write(out.join("databases.rs"), databases(&out, &expressions)?)?;
+    fs::write(out.join("databases.rs"), databases(&out, &contents(&files)?)?)?;
     Ok(())
 }
 
@@ -86,32 +85,48 @@ fn list(root: &Path, files: &[PathBuf]) -> Result<String, Failure> {
     Ok(list + "]\n")
 }
 
+/// What goes into the databases.
+#[derive(Default)]
+struct Contents {
+    expressions: Vec<String>,
+    /// Recipe and width of each signature.
+    signatures: Vec<(String, usize)>,
+    /// Disguise, digit and width of each anchor.
+    anchors: Vec<(u8, u8, usize)>,
+}
+
 /// The patterns of all files as the engine reads them, and the anchors of their keywords. What cannot be read is left to
 /// the program, which says why.
-fn expressions(files: &[PathBuf]) -> Result<Vec<String>, Failure> {
-    let mut expressions = Vec::new();
+fn contents(files: &[PathBuf]) -> Result<Contents, Failure> {
+    let mut contents = Contents::default();
     let mut signatures = Vec::new();
     for file in files {
-        let Ok(parsed) = toml::from_str::<File>(&fs::read_to_string(file)?) else { return Ok(Vec::new()) };
+        let Ok(parsed) = toml::from_str::<File>(&fs::read_to_string(file)?) else { return Ok(Contents::default()) };
         signatures.extend(parsed.signature);
     }
-    for signature in &signatures {
-        let Ok(pattern) = pattern::Pattern::new(&signature.id, &signature.pattern) else { return Ok(Vec::new()) };
-        let proposed =
-            if signature.confirm.parser.is_none() { pattern.proposed_by(&signature.keywords) } else { pattern };
-        expressions.push(proposed.expression);
+    for Signature { id, pattern, keywords, confidence, confirm } in &signatures {
+        let Ok(read) = pattern::Pattern::new(id, pattern) else { return Ok(Contents::default()) };
+        let recipe = pattern::recipe(pattern, keywords, confidence, confirm.parser.is_some());
+        contents.signatures.push((recipe, read.width()));
+        let proposed = if confirm.parser.is_none() { read.proposed_by(keywords) } else { read };
+        contents.expressions.push(proposed.expression);
     }
     let keywords = signatures.iter().flat_map(|signature| {
         let (pattern, confidence) = (&signature.pattern, &signature.confidence);
         signature.keywords.iter().map(move |text| anchor::Keyword::new(text, pattern, confidence))
     });
-    expressions.extend(anchor::anchors(keywords).into_iter().map(|anchor| anchor.expression));
-    Ok(expressions)
+    for anchor in anchor::anchors(keywords) {
+        let (number, digit) = anchor.disguise.code();
+        contents.anchors.push((number, digit, anchor.width));
+        contents.expressions.push(anchor.expression);
+    }
+    Ok(contents)
 }
 
-/// The expressions, and a serialized database for each level of processors.
-fn databases(out: &Path, expressions: &[String]) -> Result<String, Failure> {
-    let mut code = format!("(&{expressions:?}, &[\n");
+/// What the program has to know of the databases, and a serialized one for each level of processors.
+fn databases(out: &Path, contents: &Contents) -> Result<String, Failure> {
+    let Contents { expressions, signatures, anchors } = contents;
+    let mut code = format!("BuiltIn {{ signatures: &{signatures:?}, anchors: &{anchors:?}, databases: &[\n");
     let levels = if env::var("CARGO_CFG_TARGET_ARCH")? == "x86_64" { &LEVELS[..] } else { &LEVELS[2..] };
     for (name, features) in levels {
         // Another architecture than this one's, or a library without that level: the program compiles for itself.
@@ -120,7 +135,7 @@ fn databases(out: &Path, expressions: &[String]) -> Result<String, Failure> {
         fs::write(&file, &database)?;
         writeln!(code, "    include_bytes!({:?}),", file.display().to_string())?;
     }
-    Ok(code + "])\n")
+    Ok(code + "] }\n")
 }
 
 fn compile(expressions: &[String], features: CpuFeatures) -> Result<Vec<u8>, Failure> {

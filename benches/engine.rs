@@ -7,30 +7,25 @@ mod data;
 
 use divan::Bencher;
 use divan::counter::BytesCount;
-use layersift::engine::{Engine, Pattern};
+use layersift::engine::Engine;
 use layersift::ruleset::Ruleset;
+use layersift::scan::{Options, Scanner};
 
 fn main() {
     divan::main();
 }
 
-fn patterns(rules: &Ruleset) -> Vec<Pattern> {
-    let patterns = rules.signatures.iter().map(|rule| Pattern::new(&rule.id, &rule.pattern));
-    patterns.collect::<Result<_, _>>().expect("built-in patterns")
-}
-
 /// Loading the rules and the database that was compiled with the program: what every start costs.
 #[divan::bench(sample_count = 20, sample_size = 1)]
-fn start() -> Engine {
-    let rules = Ruleset::built_in().expect("built-in rules");
-    Engine::compile(&patterns(&rules)).expect("an engine")
+fn start() -> Scanner {
+    Scanner::new(Ruleset::built_in().expect("built-in rules"), Options::default()).expect("a scanner")
 }
 
 /// Candidates only: nothing is confirmed.
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn propose(bencher: Bencher) {
     let rules = Ruleset::built_in().expect("built-in rules");
-    let engine = Engine::compile(&patterns(&rules)).expect("an engine");
+    let (engine, _) = Engine::built_in(&rules.signatures).expect("an engine");
     let files = data::files(data::SIZE);
     let total: usize = files.iter().map(|file| file.bytes.len()).sum();
     let mut session = engine.session().expect("a session");

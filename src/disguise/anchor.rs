@@ -30,6 +30,35 @@ pub enum Disguise {
 }
 
 impl Disguise {
+    /// The numbers that stand for it in a table: its own, and the place of its first digit.
+    pub fn code(self) -> (u8, u8) {
+        match self {
+            Disguise::Base64 { digit } => (0, digit),
+            Disguise::Hex => (1, 0),
+            Disguise::Utf16Le => (2, 0),
+            Disguise::Utf16Be => (3, 0),
+            Disguise::Backslash => (4, 0),
+            Disguise::Percent => (5, 0),
+            Disguise::Entity => (6, 0),
+            Disguise::ByteList => (7, 0),
+        }
+    }
+
+    /// The disguise that [`Disguise::code`] gave these numbers for.
+    pub fn of_code(number: u8, digit: u8) -> Option<Disguise> {
+        Some(match number {
+            0 => Disguise::Base64 { digit },
+            1 => Disguise::Hex,
+            2 => Disguise::Utf16Le,
+            3 => Disguise::Utf16Be,
+            4 => Disguise::Backslash,
+            5 => Disguise::Percent,
+            6 => Disguise::Entity,
+            7 => Disguise::ByteList,
+            _ => return None,
+        })
+    }
+
     /// The name as it is written in reports.
     pub fn name(self) -> &'static str {
         match self {

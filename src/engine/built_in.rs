@@ -1,20 +1,38 @@
-//! The databases that were compiled with the program, for the patterns of the built-in rules.
+//! The databases that were compiled with the program, for the built-in rules.
 
 use hyperscan::SerializedDatabase;
 use hyperscan::prelude::*;
 
-use super::pattern::Pattern;
+use super::pattern::recipe;
+use crate::rule::Signature;
 
-/// The expressions that the databases hold, and the databases, the one for the best processor first.
-const BUILT_IN: (&[&str], &[&[u8]]) = include!(concat!(env!("OUT_DIR"), "/databases.rs"));
+/// A number for the disguise, the place of its first digit in a group, and its width.
+pub type AnchorCode = (u8, u8, u16);
 
-/// The best database that this processor and this version of the library take, if `patterns` are the built-in ones.
-pub(super) fn load(patterns: &[Pattern]) -> Option<BlockDatabase> {
-    let (expressions, databases) = BUILT_IN;
-    if !patterns.iter().map(|pattern| pattern.expression.as_str()).eq(expressions.iter().copied()) {
+/// What the build script made.
+struct BuiltIn {
+    /// What each signature was when the databases were compiled, and the width of its pattern.
+    signatures: &'static [(&'static str, usize)],
+    anchors: &'static [AnchorCode],
+    /// The databases, the one for the best processor first.
+    databases: &'static [&'static [u8]],
+}
+
+const BUILT_IN: BuiltIn = include!(concat!(env!("OUT_DIR"), "/databases.rs"));
+
+/// The best database that this processor and this version of the library take, with the widest width of a pattern and
+/// the anchors behind the signatures, if `signatures` are the built-in ones.
+pub(super) fn load(signatures: &[Signature]) -> Option<(BlockDatabase, usize, &'static [AnchorCode])> {
+    let is_same = |(signature, (known, _)): (&Signature, &(&str, usize))| {
+        let Signature { pattern, keywords, confidence, confirm, .. } = signature;
+        recipe(pattern, keywords, confidence.name(), confirm.parser.is_some()) == *known
+    };
+    if signatures.len() != BUILT_IN.signatures.len() || !signatures.iter().zip(BUILT_IN.signatures).all(is_same) {
         return None;
     }
-    databases.iter().find_map(|bytes| bytes.deserialize().ok())
+    let widest = BUILT_IN.signatures.iter().map(|(_, width)| *width).max().unwrap_or(0);
+    let database = BUILT_IN.databases.iter().find_map(|bytes| bytes.deserialize().ok())?;
+    Some((database, widest, BUILT_IN.anchors))
 }
 
 #[cfg(test)]
@@ -24,10 +42,8 @@ mod tests {
 
     #[test]
     fn the_built_in_rules_are_loaded_and_not_compiled() {
-        let rules = Ruleset::built_in().unwrap();
-        let patterns: Vec<Pattern> =
-            rules.signatures.iter().map(|rule| Pattern::new(&rule.id, &rule.pattern).unwrap()).collect();
-        assert!(load(&patterns).is_some());
-        assert!(load(&patterns[1..]).is_none());
+        let signatures = Ruleset::built_in().unwrap().signatures;
+        assert!(load(&signatures).is_some());
+        assert!(load(&signatures[1..]).is_none());
     }
 }

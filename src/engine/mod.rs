@@ -4,6 +4,7 @@ mod built_in;
 mod pattern;
 mod scan;
 
+pub use built_in::AnchorCode;
 pub use pattern::{EngineError, MAX_WIDTH, Pattern};
 pub use scan::{Candidate, Engine, Session};
 

@@ -177,6 +177,14 @@ impl Pattern {
     }
 }
 
+/// What the expressions of a signature in a database are made from: a database is taken for rules that are made from
+/// the same.
+pub fn recipe(pattern: &str, keywords: &[String], confidence: &str, has_parser: bool) -> String {
+    // What is not said is medium.
+    let sure = if confidence.is_empty() { "medium" } else { confidence };
+    format!("{pattern}\n{}\n{sure}\n{has_parser}", keywords.join("\n"))
+}
+
 fn translate(source: &str, ast: &Ast) -> Result<Hir, regex_syntax::hir::Error> {
     regex_syntax::hir::translate::TranslatorBuilder::new().unicode(false).utf8(false).build().translate(source, ast)
 }

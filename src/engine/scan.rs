@@ -8,7 +8,9 @@ use std::sync::{Mutex, PoisonError};
 use hyperscan::prelude::*;
 use hyperscan::{PatternFlags, Patterns};
 
+use super::built_in::AnchorCode;
 use super::pattern::{EngineError, Pattern};
+use crate::rule::Signature;
 
 /// Where a pattern may have matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,22 +43,24 @@ pub struct Session {
 }
 
 impl Engine {
-    /// One database of all `patterns` for this machine's processor: compiled now, or loaded where it was compiled
-    /// with the program.
+    /// One database of all `patterns` for this machine's processor.
     ///
     /// # Errors
     /// What Hyperscan refuses, in its words.
     pub fn compile(patterns: &[Pattern]) -> Result<Engine, EngineError> {
-        let database = match super::built_in::load(patterns) {
-            Some(database) => database,
-            None => Engine::compile_now(patterns)?,
-        };
         Ok(Engine {
-            database,
+            database: Engine::compile_now(patterns)?,
             patterns: patterns.len(),
             widest: patterns.iter().map(Pattern::width).max().unwrap_or(0),
             idle: Mutex::default(),
         })
+    }
+
+    /// The engine for `signatures` and the anchors of their keywords, if it was compiled with the program.
+    pub fn built_in(signatures: &[Signature]) -> Option<(Engine, &'static [AnchorCode])> {
+        let (database, widest, anchors) = super::built_in::load(signatures)?;
+        let patterns = signatures.len() + anchors.len();
+        Some((Engine { database, patterns, widest, idle: Mutex::default() }, anchors))
     }
 
     fn compile_now(patterns: &[Pattern]) -> Result<BlockDatabase, EngineError> {

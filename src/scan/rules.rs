@@ -8,7 +8,7 @@ use crate::assemble::config::Checks;
 use crate::confirm::files::FileRules;
 use crate::confirm::{Confirmed, Confirmer};
 use crate::disguise::{self, Disguise, Keyword};
-use crate::engine::{Candidate, Engine, EngineError, Pattern};
+use crate::engine::{AnchorCode, Candidate, Engine, EngineError, Pattern};
 use crate::finding::RuleInfo;
 use crate::rule::{FileRule, Severity, Signature};
 use crate::ruleset::Ruleset;
@@ -28,31 +28,15 @@ pub(super) struct Rules {
     pub(super) chains: Chains,
     pub(super) digest: String,
     engine: Engine,
-    /// How what stands around an anchor is written, and how long the anchor is. Anchors are patterns behind those of
-    /// the signatures.
-    anchors: Vec<(Disguise, usize)>,
+    /// Anchors are patterns behind those of the signatures.
+    anchors: Anchors,
     confirmer: Confirmer,
 }
 
 impl Rules {
     pub(super) fn compile(ruleset: Ruleset) -> Result<Rules, ScanError> {
         let digest = ruleset.digest();
-        let mut patterns: Vec<Pattern> = ruleset
-            .signatures
-            .iter()
-            .map(|signature| {
-                let pattern = Pattern::new(&signature.id, &signature.pattern)?;
-                // A parser reads on from where its anchor is: that has to be the pattern's.
-                let literal = signature.confirm.parser.is_none();
-                Ok(if literal { pattern.proposed_by(&signature.keywords) } else { pattern })
-            })
-            .collect::<Result<_, EngineError>>()?;
-        let keywords = ruleset.signatures.iter().flat_map(|signature| {
-            let confidence = signature.confidence.name();
-            signature.keywords.iter().map(move |text| Keyword::new(text, &signature.pattern, confidence))
-        });
-        let anchors = disguise::anchors(keywords);
-        patterns.extend(anchors.iter().map(|anchor| Pattern::made(anchor.expression.clone(), anchor.width)));
+        let (engine, anchors) = engine(&ruleset.signatures)?;
         let infos: Vec<Arc<RuleInfo>> = ruleset.signatures.iter().map(Signature::info).collect();
         Ok(Rules {
             public: infos
@@ -65,8 +49,8 @@ impl Rules {
             checks: Checks::new(&ruleset.ports, &ruleset.checks)?,
             chains: Chains::new(ruleset.chains),
             digest,
-            engine: Engine::compile(&patterns)?,
-            anchors: anchors.into_iter().map(|anchor| (anchor.disguise, anchor.width)).collect(),
+            engine,
+            anchors,
             confirmer: Confirmer::new(&ruleset.signatures, &ruleset.known_keys)?,
             signatures: ruleset.signatures,
         })
@@ -113,4 +97,30 @@ impl Rules {
         let (disguise, width) = self.anchors.get(candidate.pattern.checked_sub(self.signatures.len())?)?;
         Some((*disguise, candidate.first_end.checked_sub(*width)?..candidate.first_end))
     }
+}
+
+/// How what stands around an anchor is written, and how long the anchor is.
+type Anchors = Vec<(Disguise, usize)>;
+
+/// The engine for `signatures`, and the anchors whose patterns are behind theirs: compiled with the program, or now.
+fn engine(signatures: &[Signature]) -> Result<(Engine, Anchors), EngineError> {
+    if let Some((engine, codes)) = Engine::built_in(signatures) {
+        let anchor =
+            |(number, digit, width): &AnchorCode| Some((Disguise::of_code(*number, *digit)?, usize::from(*width)));
+        return Ok((engine, codes.iter().filter_map(anchor).collect()));
+    }
+    let proposed = |signature: &Signature| {
+        let pattern = Pattern::new(&signature.id, &signature.pattern)?;
+        // A parser reads on from where its anchor is: that has to be the pattern's.
+        let literal = signature.confirm.parser.is_none();
+        Ok(if literal { pattern.proposed_by(&signature.keywords) } else { pattern })
+    };
+    let mut patterns: Vec<Pattern> = signatures.iter().map(proposed).collect::<Result<_, EngineError>>()?;
+    let keywords = signatures.iter().flat_map(|signature| {
+        let confidence = signature.confidence.name();
+        signature.keywords.iter().map(move |text| Keyword::new(text, &signature.pattern, confidence))
+    });
+    let anchors = disguise::anchors(keywords);
+    patterns.extend(anchors.iter().map(|anchor| Pattern::made(anchor.expression.clone(), anchor.width)));
+    Ok((Engine::compile(&patterns)?, anchors.into_iter().map(|anchor| (anchor.disguise, anchor.width)).collect()))
 }
