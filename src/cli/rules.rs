@@ -12,11 +12,13 @@ use crate::report::{self, rules as pages, text};
 use crate::ruleset::Ruleset;
 use crate::scan::{Options, Scanner};
 
+const WARNING: anstyle::Style = anstyle::AnsiColor::Yellow.on_default().bold();
+
 /// Runs one of the commands on rules.
 pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
     match command {
         RulesCommand::List { filter, rules, format } => {
-            let rules = Ruleset::with_files(rules)?;
+            let rules = load(rules)?;
             let filter = filter.as_deref().unwrap_or_default();
             let rendered = match format {
                 RulesFormat::Text => pages::list(&rules, filter),
@@ -26,14 +28,14 @@ pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
             write_out(&rendered, None).map(|()| ExitCode::SUCCESS)
         }
         RulesCommand::Show { id, rules } => {
-            let rules = Ruleset::with_files(rules)?;
+            let rules = load(rules)?;
             let page =
                 pages::page(&rules, id).with_context(|| format!("there is no rule `{id}`{}", similar(&rules, id)))?;
             write_out(&page, None).map(|()| ExitCode::SUCCESS)
         }
         RulesCommand::Check { paths } => check(paths),
         RulesCommand::Test { file, rules, show_secrets } => {
-            let scanner = Scanner::new(Ruleset::with_files(rules)?, Options::default())?;
+            let scanner = Scanner::new(load(rules)?, Options::default())?;
             let reports = scanner.scan_file(file)?;
             let policy = Policy { fail_on: None };
             let how = report::Options { show_secrets: *show_secrets, reproducible: true };
@@ -44,18 +46,32 @@ pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// The built-in rules and those in `paths`; what of them is left out is said once, on standard error.
+pub fn load(paths: &[PathBuf]) -> anyhow::Result<Ruleset> {
+    let rules = Ruleset::with_files(paths)?;
+    for note in &rules.notes {
+        anstream::eprintln!("{}warning:{} {note}", WARNING.render(), WARNING.render_reset());
+    }
+    Ok(rules)
+}
+
 /// Loads rules, with or without others, and runs their examples. Status 1 where one does not hold.
 fn check(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
-    let all = Ruleset::with_files(paths)?;
+    let all = load(paths)?;
     let scanner = Scanner::new(all.clone(), Options::default())?;
     let mine = if paths.is_empty() { all } else { Ruleset::only_files(paths)? };
-    let count = mine.signatures.len() + mine.files.len();
+    let foreign = mine.signatures.iter().filter(|rule| rule.foreign.is_some()).count()
+        + mine.files.iter().filter(|rule| rule.foreign.is_some()).count();
+    let count = mine.signatures.len() + mine.files.len() - foreign;
     if count == 0 && mine.is_empty() {
         bail!("there are no rules in these files");
     }
     let faults = scanner.prove(&mine)?;
     let mut out: String = faults.iter().map(|fault| format!("{fault}\n")).collect();
     out += &format!("{count} rules with examples, {} faults\n", faults.len());
+    if foreign > 0 {
+        out += &format!("{foreign} rules of other scanners, without examples\n");
+    }
     write_out(&out, None)?;
     Ok(ExitCode::from(if faults.is_empty() { Verdict::Pass } else { Verdict::Fail }.exit_code()))
 }

@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use super::args::{Format, LayersArgs, ScanArgs, Source};
 use super::progress::Display;
-use super::write_out;
+use super::{rules, write_out};
 use crate::image::platform::Choice;
 use crate::image_report::ImageReport;
 use crate::policy::{Policy, Verdict};
@@ -18,7 +18,7 @@ use crate::source::Target;
 
 /// Scans and writes the report; the exit status is the worst verdict.
 pub fn scan(args: &ScanArgs) -> anyhow::Result<ExitCode> {
-    let ruleset = Ruleset::with_files(&args.rules)?;
+    let ruleset = rules::load(&args.rules)?;
     let key = match &args.fingerprint_key {
         Some(path) => {
             let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
