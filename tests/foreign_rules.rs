@@ -164,7 +164,7 @@ fn every_feature_is_honoured_or_said() {
 fn what_is_left_out_is_said_by_rules_check_too_and_once() {
     let rules = folder(&[("anvil.toml", RULES)]);
     let run = layersift(&["rules", "check", text(rules.path())]).expect(0);
-    assert!(run.stdout.contains("0 rules with examples, 0 faults\n5 rules of other scanners"), "{}", run.stdout);
+    assert!(run.stdout.contains("0 rules with examples, 0 faults\n5 rules of other scanners read"), "{}", run.stdout);
     assert_eq!(run.stderr.matches("validate").count(), 1, "{}", run.stderr);
     assert!(layersift(&["rules", "check"]).expect(0).stderr.is_empty());
 }
@@ -197,6 +197,18 @@ fn a_file_of_which_nothing_can_be_used_is_an_error_with_the_reason() {
         let error = one("my.toml", content).unwrap_err();
         assert!(error.starts_with("my.toml: ") && error.contains(reason), "{error}");
     }
+}
+
+#[test]
+fn what_the_engine_refuses_is_left_out_alone_and_said() {
+    // An anchor inside is nothing that the engine has.
+    let anchored = "[[rules]]\nid = 'anchored'\nregex = 'a^b|hammer'\n";
+    let small = "[[rules]]\nid = 'small'\nregex = 'anvil-[0-9]{6}'\n";
+    let rules = folder(&[("my.toml", &format!("{anchored}{small}"))]);
+    let root = folder(&[("a", "anvil-583920\n")]);
+    let (theirs, stderr) = found(&rules.path().join("my.toml"), root.path());
+    assert_eq!(theirs.len(), 1, "{stderr}");
+    assert!(stderr.contains("the engine refuses the expression: gitleaks.anchored"), "{stderr}");
 }
 
 /// An expression in Go's syntax, of pieces that are repeated at most twice over.

@@ -18,7 +18,8 @@ const WARNING: anstyle::Style = anstyle::AnsiColor::Yellow.on_default().bold();
 pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
     match command {
         RulesCommand::List { filter, rules, format } => {
-            let rules = load(rules)?;
+            let rules = Ruleset::with_files(rules)?;
+            warn(&rules.notes);
             let filter = filter.as_deref().unwrap_or_default();
             let rendered = match format {
                 RulesFormat::Text => pages::list(&rules, filter),
@@ -28,14 +29,16 @@ pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
             write_out(&rendered, None).map(|()| ExitCode::SUCCESS)
         }
         RulesCommand::Show { id, rules } => {
-            let rules = load(rules)?;
+            let rules = Ruleset::with_files(rules)?;
+            warn(&rules.notes);
             let page =
                 pages::page(&rules, id).with_context(|| format!("there is no rule `{id}`{}", similar(&rules, id)))?;
             write_out(&page, None).map(|()| ExitCode::SUCCESS)
         }
         RulesCommand::Check { paths } => check(paths),
         RulesCommand::Test { file, rules, show_secrets } => {
-            let scanner = Scanner::new(load(rules)?, Options::default())?;
+            let scanner = Scanner::new(Ruleset::with_files(rules)?, Options::default())?;
+            warn(scanner.notes());
             let reports = scanner.scan_file(file)?;
             let policy = Policy { fail_on: None };
             let how = report::Options { show_secrets: *show_secrets, reproducible: true };
@@ -46,19 +49,18 @@ pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The built-in rules and those in `paths`; what of them is left out is said once, on standard error.
-pub fn load(paths: &[PathBuf]) -> anyhow::Result<Ruleset> {
-    let rules = Ruleset::with_files(paths)?;
-    for note in &rules.notes {
+/// Says on standard error what of the rules is left out.
+pub fn warn(notes: &[String]) {
+    for note in notes {
         anstream::eprintln!("{}warning:{} {note}", WARNING.render(), WARNING.render_reset());
     }
-    Ok(rules)
 }
 
 /// Loads rules, with or without others, and runs their examples. Status 1 where one does not hold.
 fn check(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
-    let all = load(paths)?;
+    let all = Ruleset::with_files(paths)?;
     let scanner = Scanner::new(all.clone(), Options::default())?;
+    warn(scanner.notes());
     let mine = if paths.is_empty() { all } else { Ruleset::only_files(paths)? };
     let foreign = mine.signatures.iter().filter(|rule| rule.foreign.is_some()).count()
         + mine.files.iter().filter(|rule| rule.foreign.is_some()).count();
@@ -70,7 +72,7 @@ fn check(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
     let mut out: String = faults.iter().map(|fault| format!("{fault}\n")).collect();
     out += &format!("{count} rules with examples, {} faults\n", faults.len());
     if foreign > 0 {
-        out += &format!("{foreign} rules of other scanners, without examples\n");
+        out += &format!("{foreign} rules of other scanners read; they have no examples\n");
     }
     write_out(&out, None)?;
     Ok(ExitCode::from(if faults.is_empty() { Verdict::Pass } else { Verdict::Fail }.exit_code()))

@@ -18,7 +18,7 @@ use crate::source::Target;
 
 /// Scans and writes the report; the exit status is the worst verdict.
 pub fn scan(args: &ScanArgs) -> anyhow::Result<ExitCode> {
-    let ruleset = rules::load(&args.rules)?;
+    let ruleset = Ruleset::with_files(&args.rules)?;
     let key = match &args.fingerprint_key {
         Some(path) => {
             let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -55,6 +55,7 @@ fn read(source: &Source, ruleset: Ruleset, key: FingerprintKey) -> anyhow::Resul
     let choice = source.platform.clone().unwrap_or(Choice::Default);
     let options = Options { threads: source.threads, key, ..Options::default() };
     let scanner = Scanner::new(ruleset, options)?;
+    rules::warn(scanner.notes());
     let display = Display::new(source.quiet);
     let reports = scanner.scan(&target, &choice, &display);
     display.finish();

@@ -152,7 +152,7 @@ impl Loader {
         }
         if let Some(extend) = &file.extend {
             if extend.use_default {
-                self.notes.add("`extend.useDefault` is left out: add that file to `--rules`, too", ALL);
+                self.notes.add("`extend.useDefault` is left out; that file can be given to `--rules`, too", ALL);
             }
             for name in extend.other.keys() {
                 self.notes.add(format!("`extend.{name}` is left out"), ALL);

@@ -27,6 +27,8 @@ pub(super) struct Rules {
     pub(super) checks: Checks,
     pub(super) chains: Chains,
     pub(super) digest: String,
+    /// What of the rules is left out.
+    pub(super) notes: Vec<String>,
     engine: Engine,
     /// How what stands around an anchor is written, and how long the anchor is. Anchors are patterns behind those of
     /// the signatures.
@@ -35,7 +37,19 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    pub(super) fn compile(ruleset: Ruleset) -> Result<Rules, ScanError> {
+    /// Compiles `ruleset`. What the engine refuses is left out and noted where it comes from another scanner, whose
+    /// authors could not know of it, and is an error otherwise.
+    pub(super) fn compile(mut ruleset: Ruleset) -> Result<Rules, ScanError> {
+        if ruleset.signatures.iter().all(|rule| rule.foreign.is_none()) {
+            return Rules::compile_all(ruleset);
+        }
+        match Rules::compile_all(ruleset.clone()) {
+            Err(ScanError::Engine(_)) if leave_out_refused(&mut ruleset) => Rules::compile_all(ruleset),
+            outcome => outcome,
+        }
+    }
+
+    fn compile_all(ruleset: Ruleset) -> Result<Rules, ScanError> {
         let digest = ruleset.digest();
         let mut patterns: Vec<Pattern> = ruleset
             .signatures
@@ -60,6 +74,7 @@ impl Rules {
             checks: Checks::new(&ruleset.ports, &ruleset.checks)?,
             chains: Chains::new(ruleset.chains),
             digest,
+            notes: ruleset.notes,
             engine: Engine::compile(&patterns)?,
             anchors: anchors.into_iter().map(|anchor| (anchor.disguise, anchor.width)).collect(),
             confirmer: Confirmer::new(&ruleset.signatures, &ruleset.known_keys)?,
@@ -108,4 +123,19 @@ impl Rules {
         let (disguise, width) = self.anchors.get(candidate.pattern.checked_sub(self.signatures.len())?)?;
         Some((*disguise, candidate.first_end.checked_sub(*width)?..candidate.first_end))
     }
+}
+
+/// Takes rules of other scanners that the engine refuses out of `ruleset`, with a note; whether there were any.
+fn leave_out_refused(ruleset: &mut Ruleset) -> bool {
+    let refused = |rule: &Signature| {
+        let pattern = Pattern::new(&rule.id, &rule.pattern);
+        rule.foreign.is_some() && pattern.and_then(|pattern| Engine::compile(&[pattern])).is_err()
+    };
+    let (out, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut ruleset.signatures).into_iter().partition(refused);
+    ruleset.signatures = kept;
+    let ids: Vec<&str> = out.iter().map(|rule| &rule.id[..]).collect();
+    if !ids.is_empty() {
+        ruleset.notes.push(format!("not loaded, because the engine refuses the expression: {}", ids.join(", ")));
+    }
+    !ids.is_empty()
 }
