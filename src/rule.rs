@@ -127,8 +127,8 @@ pub struct Signature {
     pub foreign: Option<Foreign>,
 }
 
-/// Conditions that only rules in other scanners' formats have. Expressions are read as those of [`Confirm::reject`] are,
-/// and need no bounds.
+/// Conditions that only rules in other scanners' formats have. Expressions are read as those of [`Confirm::reject`]
+/// are, and need no bounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Foreign {
     /// An expression that the path of the file must match.
