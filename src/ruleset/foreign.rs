@@ -1,8 +1,9 @@
 //! Rules in the TOML format of Gitleaks and Betterleaks, made into signatures, with a note of what is left out.
 //!
 //! Sources: "Configuration" in the README of <https://github.com/gitleaks/gitleaks>, and `docs/config.md` of
-//! <https://github.com/betterleaks/betterleaks>. What a rule says and what cannot be honoured here makes it find more,
-//! never less; a rule that cannot be read is left out alone, and named.
+//! <https://github.com/betterleaks/betterleaks>. A condition that cannot be honoured here is left out, so that the rule
+//! finds more and not less; only the bounds of repetitions, and the placeholders that no rule here finds, make it find
+//! less. A rule that cannot be read is left out alone, and named.
 
 use std::collections::{BTreeMap, HashSet};
 
