@@ -95,8 +95,9 @@ pub struct Signature {
     #[serde(default = "medium")]
     pub confidence: Confidence,
     /// A regular expression over bytes, in the syntax of the `regex` crate without Unicode, of bounded length.
-    /// The group `secret` is the secret; without it the whole match is. The group `value`, if there is one, is the part
-    /// of it that must be random and no placeholder, such as the password of an address.
+    /// The group `secret` is the secret; without it the whole match is. An expression of several branches may have
+    /// `secret2` to `secret4`, too, and the first that is not empty is the secret. The group `value`, if there is one,
+    /// is the part of it that must be random and no placeholder, such as the password of an address.
     pub pattern: String,
     /// Literals of which every match contains at least one, in lower case where the pattern ignores case.
     pub keywords: Vec<String>,
@@ -121,6 +122,23 @@ pub struct Signature {
     /// Inputs that must not be found.
     #[serde(default, rename = "counterexample")]
     pub counterexamples: Vec<Counterexample>,
+    /// What a rule in another scanner's format asks for besides.
+    #[serde(skip)]
+    pub foreign: Option<Foreign>,
+}
+
+/// Conditions that only rules in other scanners' formats have. Expressions are read as those of [`Confirm::reject`]
+/// are, and need no bounds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Foreign {
+    /// An expression that the path of the file must match.
+    pub path: Option<String>,
+    /// Expressions of which the path must match none.
+    pub except_paths: Vec<String>,
+    /// Expressions of which the secret must match none.
+    pub except_secrets: Vec<String>,
+    /// Expressions of which the whole match must match none.
+    pub except_matches: Vec<String>,
 }
 
 /// What has to hold for a candidate beyond its pattern.
@@ -227,6 +245,9 @@ pub struct FileRule {
     /// Files that must not be found.
     #[serde(default, rename = "counterexample")]
     pub counterexamples: Vec<FileCounterexample>,
+    /// What a rule in another scanner's format asks of the path.
+    #[serde(skip)]
+    pub foreign: Option<Foreign>,
 }
 
 /// A file that a rule must find.

@@ -1,4 +1,10 @@
 //! The set of rules that a scan uses: built in, or loaded from files, checked before the first byte is read.
+//!
+//! Signature files are ours (`crate::rule`), or files of another scanner (`foreign`), told by their top-level tables.
+
+mod expression;
+mod foreign;
+mod notes;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -28,6 +34,8 @@ pub struct Ruleset {
     pub chains: Vec<ChainRule>,
     /// Private keys that are no secret.
     pub known_keys: Vec<KnownKey>,
+    /// What of files in other scanners' formats is left out: a line for each file and kind, with the ids concerned.
+    pub notes: Vec<String>,
     digest: Option<Digest>,
 }
 
@@ -49,6 +57,14 @@ pub enum RulesError {
         file: String,
         /// What is wrong, with line and column.
         error: toml::de::Error,
+    },
+    /// A file in another scanner's format, of which nothing can be used.
+    #[error("{file}: none of its rules can be used; {reasons}")]
+    Useless {
+        /// The file.
+        file: String,
+        /// What is wrong with them.
+        reasons: String,
     },
     /// Two rules with one id.
     #[error("{file}: the id `{id}` is taken by {other}")]
@@ -80,7 +96,7 @@ pub enum RulesError {
     },
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
@@ -134,7 +150,7 @@ impl Ruleset {
         let mut ids: HashMap<String, String> = HashMap::new();
         let mut hasher = Hasher::new(crate::digest::Algorithm::Sha256);
         for (name, text) in files {
-            let file: File = toml::from_str(&text).map_err(|error| RulesError::Parse { file: name.clone(), error })?;
+            let (file, notes) = File::read(&name, &text)?;
             file.check(&name, &mut ids)?;
             hasher.update(text.as_bytes());
             rules.signatures.extend(file.signature);
@@ -143,6 +159,7 @@ impl Ruleset {
             rules.checks.extend(file.check);
             rules.chains.extend(file.chain);
             rules.known_keys.extend(file.known_key);
+            rules.notes.extend(notes.iter().map(|note| format!("{name}: {note}")));
         }
         rules.digest = Some(hasher.finish());
         Ok(rules)
@@ -169,6 +186,23 @@ impl Ruleset {
 }
 
 impl File {
+    /// The rules of the file `name`, and what of them is left out.
+    fn read(name: &str, text: &str) -> Result<(File, Vec<String>), RulesError> {
+        let parse = |error| RulesError::Parse { file: name.into(), error };
+        match toml::from_str(text) {
+            Ok(file) => Ok((file, Vec::new())),
+            Err(_) if foreign::is_foreign(text) => {
+                let foreign::Loaded { signatures, files, notes } = foreign::load(text).map_err(parse)?;
+                if signatures.is_empty() && files.is_empty() {
+                    let reasons = if notes.is_empty() { "there are none".into() } else { notes.join("; ") };
+                    return Err(RulesError::Useless { file: name.into(), reasons });
+                }
+                Ok((File { signature: signatures, file: files, ..File::default() }, notes))
+            }
+            Err(error) => Err(parse(error)),
+        }
+    }
+
     fn check(&self, file: &str, ids: &mut HashMap<String, String>) -> Result<(), RulesError> {
         let infos = self.signature.iter().map(Signature::info);
         let infos = infos.chain(self.file.iter().map(FileRule::info));

@@ -106,6 +106,11 @@ impl Scanner {
         Ok(Scanner { rules: Rules::compile(ruleset)?, options, threads })
     }
 
+    /// What of rules in other scanners' formats is left out, one line for each kind.
+    pub fn notes(&self) -> &[String] {
+        &self.rules.notes
+    }
+
     /// Scans the images of `target` that `choice` names.
     ///
     /// # Errors

@@ -12,11 +12,14 @@ use crate::report::{self, rules as pages, text};
 use crate::ruleset::Ruleset;
 use crate::scan::{Options, Scanner};
 
+const WARNING: anstyle::Style = anstyle::AnsiColor::Yellow.on_default().bold();
+
 /// Runs one of the commands on rules.
 pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
     match command {
         RulesCommand::List { filter, rules, format } => {
             let rules = Ruleset::with_files(rules)?;
+            warn(&rules.notes);
             let filter = filter.as_deref().unwrap_or_default();
             let rendered = match format {
                 RulesFormat::Text => pages::list(&rules, filter),
@@ -27,6 +30,7 @@ pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
         }
         RulesCommand::Show { id, rules } => {
             let rules = Ruleset::with_files(rules)?;
+            warn(&rules.notes);
             let page =
                 pages::page(&rules, id).with_context(|| format!("there is no rule `{id}`{}", similar(&rules, id)))?;
             write_out(&page, None).map(|()| ExitCode::SUCCESS)
@@ -34,6 +38,7 @@ pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
         RulesCommand::Check { paths } => check(paths),
         RulesCommand::Test { file, rules, show_secrets } => {
             let scanner = Scanner::new(Ruleset::with_files(rules)?, Options::default())?;
+            warn(scanner.notes());
             let reports = scanner.scan_file(file)?;
             let policy = Policy { fail_on: None };
             let how = report::Options { show_secrets: *show_secrets, reproducible: true };
@@ -44,18 +49,31 @@ pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Says on standard error what of the rules is left out.
+pub fn warn(notes: &[String]) {
+    for note in notes {
+        anstream::eprintln!("{}warning:{} {note}", WARNING.render(), WARNING.render_reset());
+    }
+}
+
 /// Loads rules, with or without others, and runs their examples. Status 1 where one does not hold.
 fn check(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
     let all = Ruleset::with_files(paths)?;
     let scanner = Scanner::new(all.clone(), Options::default())?;
+    warn(scanner.notes());
     let mine = if paths.is_empty() { all } else { Ruleset::only_files(paths)? };
-    let count = mine.signatures.len() + mine.files.len();
+    let foreign = mine.signatures.iter().filter(|rule| rule.foreign.is_some()).count()
+        + mine.files.iter().filter(|rule| rule.foreign.is_some()).count();
+    let count = mine.signatures.len() + mine.files.len() - foreign;
     if count == 0 && mine.is_empty() {
         bail!("there are no rules in these files");
     }
     let faults = scanner.prove(&mine)?;
     let mut out: String = faults.iter().map(|fault| format!("{fault}\n")).collect();
     out += &format!("{count} rules with examples, {} faults\n", faults.len());
+    if foreign > 0 {
+        out += &format!("{foreign} rules of other scanners read; they have no examples\n");
+    }
     write_out(&out, None)?;
     Ok(ExitCode::from(if faults.is_empty() { Verdict::Pass } else { Verdict::Fail }.exit_code()))
 }

@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use super::args::{Format, LayersArgs, ScanArgs, Source};
 use super::progress::Display;
-use super::write_out;
+use super::{rules, write_out};
 use crate::image::platform::Choice;
 use crate::image_report::ImageReport;
 use crate::policy::{Policy, Verdict};
@@ -55,6 +55,7 @@ fn read(source: &Source, ruleset: Ruleset, key: FingerprintKey) -> anyhow::Resul
     let choice = source.platform.clone().unwrap_or(Choice::Default);
     let options = Options { threads: source.threads, key, ..Options::default() };
     let scanner = Scanner::new(ruleset, options)?;
+    rules::warn(scanner.notes());
     let display = Display::new(source.quiet);
     let reports = scanner.scan(&target, &choice, &display);
     display.finish();

@@ -1,10 +1,11 @@
 //! Rules that judge files by their path: those for whole files, and signatures that hold only in certain places.
 
 use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
 use super::ConfirmError;
-use crate::rule::{FileRule, Signature};
+use super::expressions::Expressions;
+use crate::rule::{FileRule, Foreign, Signature};
 
 /// The rules for files, prepared.
 pub struct FileRules {
@@ -12,6 +13,8 @@ pub struct FileRules {
     globs: GlobSet,
     /// Which rule each glob belongs to.
     owners: Vec<usize>,
+    /// Rules without globs, which hold where an expression does.
+    foreign: Vec<(usize, PathExpressions)>,
     rules: Vec<(Option<Regex>, u64)>,
 }
 
@@ -24,23 +27,29 @@ impl FileRules {
         let mut globs = GlobSetBuilder::new();
         let mut owners = Vec::new();
         let mut prepared = Vec::new();
+        let mut foreign = Vec::new();
+        let mut expressions = Expressions::default();
         for (index, rule) in rules.iter().enumerate() {
             for source in &rule.paths {
                 globs.add(glob(&rule.id, source)?);
                 owners.push(index);
             }
-            let contains = rule.contains.as_deref().map(|source| expression(&rule.id, source)).transpose()?;
+            if let Some(conditions) = &rule.foreign {
+                foreign.push((index, PathExpressions::of(&rule.id, conditions, &mut expressions)?));
+            }
+            let contains = rule.contains.as_deref().map(|source| expressions.get(&rule.id, source)).transpose()?;
             prepared.push((contains, rule.min_size));
         }
         let globs = globs.build().map_err(|error| unreadable("the globs of all file rules", "", &error))?;
-        Ok(FileRules { globs, owners, rules: prepared })
+        Ok(FileRules { globs, owners, foreign, rules: prepared })
     }
 
     /// The rules, by their place in the list, whose paths `path` is among; each once.
     pub fn at(&self, path: &[u8]) -> Vec<usize> {
-        let path = String::from_utf8_lossy(path);
-        let mut rules: Vec<usize> = self.globs.matches(&*path).into_iter().map(|glob| self.owners[glob]).collect();
+        let text = String::from_utf8_lossy(path);
+        let mut rules: Vec<usize> = self.globs.matches(&*text).into_iter().map(|glob| self.owners[glob]).collect();
         rules.dedup();
+        rules.extend(self.foreign.iter().filter(|(_, paths)| paths.holds(path)).map(|(rule, _)| *rule));
         rules
     }
 
@@ -52,35 +61,55 @@ impl FileRules {
 }
 
 /// Where a signature holds.
-pub struct Places(Vec<GlobMatcher>);
+pub struct Places {
+    globs: Vec<GlobMatcher>,
+    expressions: PathExpressions,
+}
 
 impl Places {
-    /// Prepares the globs of `signature`; `None` where it holds everywhere.
+    /// Prepares the conditions of `signature` on paths; `None` where it holds everywhere.
     ///
     /// # Errors
-    /// For a glob that is none.
-    pub fn of(signature: &Signature) -> Result<Option<Places>, ConfirmError> {
-        if signature.paths.is_empty() {
+    /// For a glob or an expression that is none.
+    pub fn of(signature: &Signature, expressions: &mut Expressions) -> Result<Option<Places>, ConfirmError> {
+        let foreign = signature.foreign.clone().unwrap_or_default();
+        if signature.paths.is_empty() && foreign.path.is_none() && foreign.except_paths.is_empty() {
             return Ok(None);
         }
         let globs = signature.paths.iter().map(|source| glob(&signature.id, source).map(|glob| glob.compile_matcher()));
-        Ok(Some(Places(globs.collect::<Result<_, _>>()?)))
+        let globs = globs.collect::<Result<_, _>>()?;
+        Ok(Some(Places { globs, expressions: PathExpressions::of(&signature.id, &foreign, expressions)? }))
     }
 
     /// Whether the signature holds in the file at `path`.
     pub fn holds(&self, path: &[u8]) -> bool {
-        let path = String::from_utf8_lossy(path);
-        self.0.iter().any(|glob| glob.is_match(&*path))
+        let text = String::from_utf8_lossy(path);
+        let named = self.globs.is_empty() || self.globs.iter().any(|glob| glob.is_match(&*text));
+        named && self.expressions.holds(path)
+    }
+}
+
+/// What rules in other scanners' formats ask of a path.
+struct PathExpressions {
+    path: Option<Regex>,
+    except: Vec<Regex>,
+}
+
+impl PathExpressions {
+    fn of(rule: &str, foreign: &Foreign, expressions: &mut Expressions) -> Result<PathExpressions, ConfirmError> {
+        let path = foreign.path.as_deref().map(|source| expressions.get(rule, source)).transpose()?;
+        Ok(PathExpressions { path, except: expressions.all(rule, &foreign.except_paths)? })
+    }
+
+    fn holds(&self, path: &[u8]) -> bool {
+        self.path.as_ref().is_none_or(|regex| regex.is_match(path))
+            && !self.except.iter().any(|regex| regex.is_match(path))
     }
 }
 
 fn glob(rule: &str, source: &str) -> Result<Glob, ConfirmError> {
     let glob = GlobBuilder::new(source).literal_separator(true).build();
     glob.map_err(|error| unreadable(rule, source, &error))
-}
-
-fn expression(rule: &str, source: &str) -> Result<Regex, ConfirmError> {
-    RegexBuilder::new(source).unicode(false).build().map_err(|error| unreadable(rule, source, &error))
 }
 
 fn unreadable(rule: &str, expression: &str, reason: &dyn std::fmt::Display) -> ConfirmError {

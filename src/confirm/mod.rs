@@ -6,6 +6,7 @@
 pub mod checksum;
 pub mod cipher;
 pub mod entropy;
+pub mod expressions;
 pub mod files;
 pub mod jwt;
 pub mod keys;
@@ -22,6 +23,7 @@ use crate::engine::Candidate;
 use crate::rule::{Confidence, KnownKey, Signature};
 use crate::secret::Secret;
 
+use expressions::Expressions;
 pub use rule::ConfirmError;
 use rule::{CompiledRule, Judgement, Kind};
 
@@ -63,7 +65,9 @@ impl Confirmer {
     /// # Errors
     /// For a rule that names a checksum or a parser that does not exist, or an expression that is none.
     pub fn new(signatures: &[Signature], known: &[KnownKey]) -> Result<Confirmer, ConfirmError> {
-        let rules = signatures.iter().map(CompiledRule::new).collect::<Result<_, _>>()?;
+        let mut expressions = Expressions::default();
+        let compile = |signature: &Signature| CompiledRule::new(signature, &mut expressions);
+        let rules = signatures.iter().map(compile).collect::<Result<_, _>>()?;
         let known = known.iter().map(|key| (key.sha256.clone(), key.source.clone())).collect();
         Ok(Confirmer { rules, known })
     }

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use regex::bytes::{Captures, Regex, RegexBuilder};
 
 use super::checksum::{self, Check};
+use super::expressions::Expressions;
 use super::files::Places;
 use super::keys::{self, PrivateKey, Reject};
 use super::{entropy, placeholder};
@@ -97,12 +98,17 @@ const PARSERS: [(&str, Parser); 29] = [
     ("cipher-constant", Parser::WholeFile),
 ];
 
+/// Groups of which the first that is not empty is the secret.
+const SECRETS: [&str; 4] = ["secret", "secret2", "secret3", "secret4"];
+
 pub(super) struct CompiledRule {
     pub(super) width: usize,
     source: String,
     /// Compiled at the first candidate: most rules never have one.
     regex: OnceLock<Option<Regex>>,
     reject: Vec<Regex>,
+    /// What the whole match must not be.
+    reject_match: Vec<Regex>,
     /// Where the rule holds, if not everywhere.
     pub(super) places: Option<Places>,
     check: Option<Check>,
@@ -113,15 +119,8 @@ pub(super) struct CompiledRule {
 }
 
 impl CompiledRule {
-    pub(super) fn new(signature: &Signature) -> Result<CompiledRule, ConfirmError> {
+    pub(super) fn new(signature: &Signature, expressions: &mut Expressions) -> Result<CompiledRule, ConfirmError> {
         let id = &signature.id;
-        let expression = |source: &str| {
-            build(source).map_err(|error| ConfirmError::Expression {
-                rule: id.clone(),
-                expression: source.into(),
-                reason: error.to_string(),
-            })
-        };
         let Confirm { min_entropy, min_classes, checksum, parser, reject, keep_placeholders } = &signature.confirm;
         let check = match checksum {
             Some(name) => Some(
@@ -137,12 +136,14 @@ impl CompiledRule {
             }
             None => None,
         };
+        let foreign = signature.foreign.as_ref();
         Ok(CompiledRule {
             width: width(&signature.pattern),
             source: signature.pattern.clone(),
             regex: OnceLock::new(),
-            reject: reject.iter().map(|source| expression(source)).collect::<Result<_, _>>()?,
-            places: Places::of(signature)?,
+            reject: expressions.all(id, &[&reject[..], foreign.map_or(&[], |rule| &rule.except_secrets)].concat())?,
+            reject_match: expressions.all(id, foreign.map_or(&[], |rule| &rule.except_matches))?,
+            places: Places::of(signature, expressions)?,
             check,
             parser,
             min_entropy: min_entropy.unwrap_or(0.0),
@@ -163,7 +164,11 @@ impl CompiledRule {
         match self.parser {
             Some(parser) => parser.judge(bytes, whole.range()),
             None => {
-                let secret = groups.name("secret").unwrap_or(whole);
+                if self.reject_match.iter().any(|regex| regex.is_match(whole.as_bytes())) {
+                    return Judgement::Rejected;
+                }
+                let mut named = SECRETS.iter().filter_map(|name| groups.name(name));
+                let secret = named.find(|group| !group.is_empty()).unwrap_or(whole);
                 let judged = groups.name("value").unwrap_or(secret);
                 self.judge_token(secret.as_bytes(), secret.range(), judged.as_bytes())
             }

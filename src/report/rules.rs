@@ -131,7 +131,9 @@ fn lines(rules: &Ruleset) -> Vec<Line> {
     lines.extend(rules.files.iter().map(|rule| Line {
         info: rule.info(),
         kind: "file",
-        looks_for: rule.paths.join("\n") + &rule.contains.as_ref().map(|c| format!("\nwith {c}")).unwrap_or_default(),
+        looks_for: rule.paths.join("\n")
+            + rule.foreign.as_ref().and_then(|foreign| foreign.path.as_deref()).unwrap_or_default()
+            + &rule.contains.as_ref().map(|c| format!("\nwith {c}")).unwrap_or_default(),
         references: rule.references.clone(),
     }));
     lines.extend(rules.ports.iter().map(|rule| Line {
@@ -167,6 +169,11 @@ fn signature(rule: &Signature) -> String {
     let mut parts = vec![rule.pattern.clone()];
     if !rule.paths.is_empty() {
         parts.push(format!("only in {}", rule.paths.join(", ")));
+    }
+    if let Some(foreign) = &rule.foreign {
+        parts.extend(foreign.path.as_ref().map(|path| format!("only where the path matches {path}")));
+        let except = foreign.except_paths.len() + foreign.except_secrets.len() + foreign.except_matches.len();
+        parts.extend((except > 0).then(|| "not what its allowlists describe".into()));
     }
     parts.extend(min_entropy.map(|bits| format!("entropy of {bits} bits a byte or more")));
     parts.extend(min_classes.map(|count| format!("{count} or more of lower, upper, digit, other")));

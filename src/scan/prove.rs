@@ -33,11 +33,12 @@ impl Scanner {
     /// When an input cannot be scanned.
     pub fn prove(&self, ruleset: &Ruleset) -> Result<Vec<Fault>, ScanError> {
         let mut faults = Vec::new();
-        for rule in &ruleset.signatures {
+        // Rules of other scanners come without examples.
+        for rule in ruleset.signatures.iter().filter(|rule| rule.foreign.is_none()) {
             let mut fault = |what: String| faults.push(Fault { rule: rule.id.clone(), what });
             self.prove_signature(rule, &mut fault)?;
         }
-        for rule in &ruleset.files {
+        for rule in ruleset.files.iter().filter(|rule| rule.foreign.is_none()) {
             let mut fault = |what: String| faults.push(Fault { rule: rule.id.clone(), what });
             self.prove_file_rule(rule, &mut fault)?;
         }

@@ -27,6 +27,8 @@ pub(super) struct Rules {
     pub(super) checks: Checks,
     pub(super) chains: Chains,
     pub(super) digest: String,
+    /// What of the rules is left out.
+    pub(super) notes: Vec<String>,
     engine: Engine,
     /// Anchors are patterns behind those of the signatures.
     anchors: Anchors,
@@ -34,7 +36,19 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    pub(super) fn compile(ruleset: Ruleset) -> Result<Rules, ScanError> {
+    /// Compiles `ruleset`. What the engine refuses is left out and noted where it comes from another scanner, whose
+    /// authors could not know of it, and is an error otherwise.
+    pub(super) fn compile(mut ruleset: Ruleset) -> Result<Rules, ScanError> {
+        if ruleset.signatures.iter().all(|rule| rule.foreign.is_none()) {
+            return Rules::compile_all(ruleset);
+        }
+        match Rules::compile_all(ruleset.clone()) {
+            Err(ScanError::Engine(_)) if leave_out_refused(&mut ruleset) => Rules::compile_all(ruleset),
+            outcome => outcome,
+        }
+    }
+
+    fn compile_all(ruleset: Ruleset) -> Result<Rules, ScanError> {
         let digest = ruleset.digest();
         let (engine, anchors) = engine(&ruleset.signatures)?;
         let infos: Vec<Arc<RuleInfo>> = ruleset.signatures.iter().map(Signature::info).collect();
@@ -49,6 +63,7 @@ impl Rules {
             checks: Checks::new(&ruleset.ports, &ruleset.checks)?,
             chains: Chains::new(ruleset.chains),
             digest,
+            notes: ruleset.notes,
             engine,
             anchors,
             confirmer: Confirmer::new(&ruleset.signatures, &ruleset.known_keys)?,
@@ -111,9 +126,8 @@ fn engine(signatures: &[Signature]) -> Result<(Engine, Anchors), EngineError> {
     }
     let proposed = |signature: &Signature| {
         let pattern = Pattern::new(&signature.id, &signature.pattern)?;
-        // A parser reads on from where its anchor is: that has to be the pattern's.
-        let literal = signature.confirm.parser.is_none();
-        Ok(if literal { pattern.proposed_by(&signature.keywords) } else { pattern })
+        // Other scanners' keywords need not be part of a match.
+        Ok(if signature.foreign.is_none() { pattern.proposed_by(&signature.keywords) } else { pattern })
     };
     let mut patterns: Vec<Pattern> = signatures.iter().map(proposed).collect::<Result<_, EngineError>>()?;
     let keywords = signatures.iter().flat_map(|signature| {
@@ -123,4 +137,19 @@ fn engine(signatures: &[Signature]) -> Result<(Engine, Anchors), EngineError> {
     let anchors = disguise::anchors(keywords);
     patterns.extend(anchors.iter().map(|anchor| Pattern::made(anchor.expression.clone(), anchor.width)));
     Ok((Engine::compile(&patterns)?, anchors.into_iter().map(|anchor| (anchor.disguise, anchor.width)).collect()))
+}
+
+/// Takes rules of other scanners that the engine refuses out of `ruleset`, with a note; whether there were any.
+fn leave_out_refused(ruleset: &mut Ruleset) -> bool {
+    let refused = |rule: &Signature| {
+        let pattern = Pattern::new(&rule.id, &rule.pattern);
+        rule.foreign.is_some() && pattern.and_then(|pattern| Engine::compile(&[pattern])).is_err()
+    };
+    let (out, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut ruleset.signatures).into_iter().partition(refused);
+    ruleset.signatures = kept;
+    let ids: Vec<&str> = out.iter().map(|rule| &rule.id[..]).collect();
+    if !ids.is_empty() {
+        ruleset.notes.push(format!("not loaded, because the engine refuses the expression: {}", ids.join(", ")));
+    }
+    !ids.is_empty()
 }
