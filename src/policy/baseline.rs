@@ -23,8 +23,8 @@ pub struct Baseline {
     chains: HashSet<String>,
 }
 
-/// What stays the same of a finding when its image is built anew: rule, fingerprint, path and archive members. A secret in
-/// the configuration has no path, because history moves; what has neither path nor secret is known by its id.
+/// What stays the same of a finding when its image is built anew: rule, fingerprint, path and archive members. A secret
+/// in the configuration has no path, because history moves; what has neither path nor secret is known by its id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Sameness {
     rule: String,

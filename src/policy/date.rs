@@ -23,8 +23,8 @@ impl Date {
         Date::of_toml(&text.parse().ok()?)
     }
 
-    /// Today by the clock of the system, in UTC. A clock before 1970 or after 9999 is broken: then it is the last day, so
-    /// that no exception outlives the clock.
+    /// Today by the clock of the system, in UTC. A clock before 1970 or after 9999 is broken: then it is the last day,
+    /// so that no exception outlives the clock.
     pub fn today() -> Date {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(Date::LAST, Date::after_1970)
     }

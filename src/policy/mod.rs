@@ -1,5 +1,5 @@
-//! Policy: what makes a verdict. Without a policy file it is one severity; a file adds exceptions, and an earlier report
-//! is a baseline.
+//! Policy: what makes a verdict. Without a policy file it is one severity; a file adds exceptions, and an earlier
+//! report is a baseline.
 
 pub mod allow;
 pub mod baseline;

@@ -13,7 +13,8 @@ use crate::policy::allow::{Allow, AllowList};
 /// Allowed findings that are listed; the rest are counted.
 const SHOWN: usize = 20;
 
-/// The section ALLOWED: each finding that an exception allows, with its reason and last day. Nothing where there is none.
+/// The section ALLOWED: each finding that an exception allows, with its reason and last day. Nothing where there is
+/// none.
 pub fn allowed(out: &mut String, judged: &[(&Finding, Standing<'_>)]) -> fmt::Result {
     let allowed: Vec<(&Finding, &Allow)> =
         judged.iter().filter_map(|(finding, standing)| Some((*finding, standing.allowed?))).collect();
