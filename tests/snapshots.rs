@@ -42,6 +42,12 @@ fn scan_text_in_colour() {
 }
 
 #[test]
+fn scan_text_with_a_policy() {
+    let arguments = ["scan", "--reproducible", "--policy", "policy/policy.toml", "incident.tar"];
+    insta::assert_snapshot!(beside_the_image(&arguments, false));
+}
+
+#[test]
 fn scan_json() {
     let json = beside_the_image(&["scan", "--reproducible", "--format", "json", "incident.tar"], false);
     insta::assert_snapshot!(without_ruleset(&json));

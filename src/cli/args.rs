@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::image::platform::Choice;
-use crate::rule::Severity;
+use crate::policy::FailOn;
 
 /// Finds what leaked in a container image, through which layer and instruction, and whether it is still there.
 ///
@@ -102,9 +102,21 @@ pub struct ScanArgs {
     #[arg(long, value_name = "PATH")]
     pub rules: Vec<PathBuf>,
 
-    /// The least severity that fails: critical, high, medium, low, info, or none
-    #[arg(long, value_name = "SEVERITY", default_value = "high")]
-    pub fail_on: FailOn,
+    /// The least severity that fails: critical, high, medium, low, info, or none [default: the policy's, or high]
+    #[arg(long, value_name = "SEVERITY")]
+    pub fail_on: Option<FailOn>,
+
+    /// File with what fails and what is allowed, for which reason and until when
+    ///
+    /// TOML: `fail-on = "high"` and any number of `[[allow]]` tables. Each names a fingerprint, rule, path, layer or
+    /// package, or several, which must all match; a reason; and the last day it holds, expires = 2027-01-31. What is
+    /// allowed stays in the report and does not fail. Gaps cannot be allowed.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+
+    /// JSON report of an earlier scan, whose findings do not fail again
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
 
     /// Add the raw values of secrets to the report
     #[arg(long)]
@@ -201,21 +213,4 @@ pub enum Format {
     Text,
     /// For a program; see README for the fields.
     Json,
-}
-
-/// `--fail-on`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FailOn(pub Option<Severity>);
-
-impl std::str::FromStr for FailOn {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "none" => Ok(FailOn(None)),
-            _ => {
-                text.parse().map(|severity| FailOn(Some(severity))).map_err(|error: String| format!("{error}, or none"))
-            }
-        }
-    }
 }

@@ -40,7 +40,7 @@ pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
             let scanner = Scanner::new(Ruleset::with_files(rules)?, Options::default())?;
             warn(scanner.notes());
             let reports = scanner.scan_file(file)?;
-            let policy = Policy { fail_on: None };
+            let policy = Policy::failing_on(None);
             let how = report::Options { show_secrets: *show_secrets, reproducible: true };
             write_out(&text::render(&reports, &policy, how), None)?;
             let verdict = reports.iter().map(|report| policy.verdict(report)).max().unwrap_or(Verdict::Incomplete);

@@ -9,7 +9,9 @@ use super::progress::Display;
 use super::{rules, write_out};
 use crate::image::platform::Choice;
 use crate::image_report::ImageReport;
-use crate::policy::{Policy, Verdict};
+use crate::policy::baseline::Baseline;
+use crate::policy::date::Date;
+use crate::policy::{FailOn, Policy, Verdict};
 use crate::report::{self, json, layers as layer_table, text};
 use crate::ruleset::Ruleset;
 use crate::scan::{Options, Scanner};
@@ -26,8 +28,9 @@ pub fn scan(args: &ScanArgs) -> anyhow::Result<ExitCode> {
         }
         None => FingerprintKey::default(),
     };
+    // A policy with a mistake is said before the scan, which may take a while.
+    let policy = policy(args, Date::today())?;
     let reports = read(&args.source, ruleset, key)?;
-    let policy = Policy { fail_on: args.fail_on.0 };
     let how = report::Options { show_secrets: args.show_secrets, reproducible: args.reproducible };
     let rendered = match args.format {
         Format::Text => text::render(&reports, &policy, how),
@@ -48,6 +51,19 @@ pub fn layers(args: &LayersArgs) -> anyhow::Result<ExitCode> {
     write_out(&rendered, args.output.as_deref())?;
     let complete = reports.iter().all(|report| report.gaps.is_empty());
     Ok(ExitCode::from(if complete { Verdict::Pass } else { Verdict::Incomplete }.exit_code()))
+}
+
+/// What the flags, the policy file and the baseline say together; a flag is stronger than a file.
+fn policy(args: &ScanArgs, today: Date) -> anyhow::Result<Policy> {
+    let mut policy = match &args.policy {
+        Some(path) => Policy::read(path, today)?,
+        None => Policy::default(),
+    };
+    if let Some(FailOn(limit)) = args.fail_on {
+        policy.fail_on = limit;
+    }
+    policy.baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
+    Ok(policy)
 }
 
 fn read(source: &Source, ruleset: Ruleset, key: FingerprintKey) -> anyhow::Result<Vec<ImageReport>> {

@@ -6,7 +6,9 @@ use super::Options;
 use crate::digest::Digest;
 use crate::finding::{BinaryPlace, Finding, LayerRef, Location, Package};
 use crate::image_report::{ImageGap, ImageReport, LayerLine};
-use crate::policy::{Policy, Verdict};
+use crate::policy::allow::Allow;
+use crate::policy::date::Date;
+use crate::policy::{Policy, Standing, Verdict};
 
 /// The version of the schema.
 pub const SCHEMA: u32 = 1;
@@ -16,10 +18,17 @@ pub const SCHEMA: u32 = 1;
 /// # Errors
 /// Never for a report that a scan made; the error is that of the serializer.
 pub fn render(reports: &[ImageReport], policy: &Policy, options: Options) -> serde_json::Result<String> {
-    let documents: Vec<Report<'_>> = reports.iter().map(|report| Report::new(report, policy, options)).collect();
+    let mut documents: Vec<Report<'_>> = reports.iter().map(|report| Report::new(report, policy, options)).collect();
+    if let [one] = &mut documents[..] {
+        one.expired = expired(policy);
+    }
     match &documents[..] {
         [one] => serde_json::to_string_pretty(one),
-        many => serde_json::to_string_pretty(&Many { schema: SCHEMA, reports: many }),
+        many => {
+            // What is said of the policy is said once, and not of every image.
+            let expired = expired(policy);
+            serde_json::to_string_pretty(&Many { schema: SCHEMA, reports: many, expired })
+        }
     }
 }
 
@@ -27,6 +36,8 @@ pub fn render(reports: &[ImageReport], policy: &Policy, options: Options) -> ser
 struct Many<'r> {
     schema: u32,
     reports: &'r [Report<'r>],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    expired: Vec<ExpiredLine<'r>>,
 }
 
 #[derive(Serialize)]
@@ -38,6 +49,8 @@ struct Report<'r> {
     layers: Vec<Layer<'r>>,
     findings: Vec<FindingLine<'r>>,
     gaps: Vec<GapLine<'r>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    expired: Vec<ExpiredLine<'r>>,
     verdict: Verdict,
     stats: Stats,
 }
@@ -91,6 +104,25 @@ struct FindingLine<'r> {
     binary: Option<&'r BinaryPlace>,
     note: Option<&'r str>,
     related: &'r [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed: Option<AllowedLine<'r>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    baseline: bool,
+}
+
+/// The exception that a finding is allowed by.
+#[derive(Serialize)]
+struct AllowedLine<'r> {
+    reason: &'r str,
+    expires: Date,
+}
+
+/// An exception that no longer allows anything.
+#[derive(Serialize)]
+struct ExpiredLine<'r> {
+    entry: usize,
+    reason: &'r str,
+    expires: Date,
 }
 
 #[derive(Serialize)]
@@ -123,7 +155,8 @@ struct Stats {
 }
 
 impl<'r> Report<'r> {
-    fn new(report: &'r ImageReport, policy: &Policy, options: Options) -> Report<'r> {
+    fn new(report: &'r ImageReport, policy: &'r Policy, options: Options) -> Report<'r> {
+        let findings = report.findings.iter().zip(policy.standings(&report.findings));
         Report {
             schema: SCHEMA,
             tool: Tool {
@@ -140,8 +173,9 @@ impl<'r> Report<'r> {
                 platform: &report.platform,
             },
             layers: report.layers.iter().map(Layer::new).collect(),
-            findings: report.findings.iter().map(|finding| FindingLine::new(finding, options)).collect(),
+            findings: findings.map(|(finding, standing)| FindingLine::new(finding, standing, options)).collect(),
             gaps: report.gaps.iter().map(GapLine::new).collect(),
+            expired: Vec::new(),
             verdict: policy.verdict(report),
             stats: Stats {
                 layers: report.layers.len(),
@@ -180,7 +214,7 @@ impl<'r> GapLine<'r> {
 }
 
 impl<'r> FindingLine<'r> {
-    fn new(finding: &'r Finding, options: Options) -> FindingLine<'r> {
+    fn new(finding: &'r Finding, standing: Standing<'r>, options: Options) -> FindingLine<'r> {
         let line = FindingLine {
             id: &finding.id,
             rule: &finding.rule.id,
@@ -202,6 +236,8 @@ impl<'r> FindingLine<'r> {
             binary: None,
             note: finding.note.as_deref(),
             related: &finding.related,
+            allowed: standing.allowed.map(AllowedLine::new),
+            baseline: standing.baseline,
         };
         match &finding.location {
             Location::Image => line,
@@ -222,6 +258,19 @@ impl<'r> FindingLine<'r> {
             },
         }
     }
+}
+
+impl<'r> AllowedLine<'r> {
+    fn new(allow: &'r Allow) -> AllowedLine<'r> {
+        AllowedLine { reason: allow.reason(), expires: allow.expires() }
+    }
+}
+
+fn expired(policy: &Policy) -> Vec<ExpiredLine<'_>> {
+    let expired = policy.allow.expired();
+    expired
+        .map(|allow| ExpiredLine { entry: allow.number(), reason: allow.reason(), expires: allow.expires() })
+        .collect()
 }
 
 fn secret(finding: &Finding, options: Options) -> Option<SecretLine> {

@@ -1,5 +1,6 @@
 //! Reports: what a scan says, in the forms that people and programs read. None of them shows a secret unasked.
 
+mod exceptions;
 pub mod json;
 pub mod layers;
 pub mod rules;

@@ -9,11 +9,11 @@ use std::fmt::{self, Write};
 
 use anstyle::{AnsiColor, Color, Style};
 
-use super::Options;
 use super::size::human;
+use super::{Options, exceptions};
 use crate::finding::{FileLocation, Finding, LayerRef, Location, Place, State};
 use crate::image_report::{ImageGap, ImageReport};
-use crate::policy::{Policy, Verdict};
+use crate::policy::{Policy, Standing, Verdict};
 use crate::rule::Severity;
 
 /// Places of one secret that are listed; the rest are counted.
@@ -22,8 +22,8 @@ const PLACES: usize = 8;
 /// Layers that a timeline is drawn for.
 const TIMELINE: usize = 64;
 
-const BOLD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
+pub(super) const BOLD: Style = Style::new().bold();
+pub(super) const DIM: Style = Style::new().dimmed();
 
 /// The text for `reports`.
 pub fn render(reports: &[ImageReport], policy: &Policy, options: Options) -> String {
@@ -34,6 +34,11 @@ pub fn render(reports: &[ImageReport], policy: &Policy, options: Options) -> Str
         }
         // Writing to a String cannot fail.
         let _ = image(&mut out, report, policy, options);
+        // Of the policy itself everything is said once, where the eye ends.
+        if index + 1 == reports.len() {
+            let _ = exceptions::expired(&mut out, &policy.allow);
+        }
+        let _ = writeln!(out).and_then(|()| verdict(&mut out, report, policy));
     }
     out
 }
@@ -53,8 +58,9 @@ pub fn clean(text: &str, limit: usize) -> String {
 
 fn image(out: &mut String, report: &ImageReport, policy: &Policy, options: Options) -> fmt::Result {
     header(out, report, options)?;
+    let judged = judged(report, policy);
     let mut explained = HashSet::new();
-    for group in groups(&report.findings) {
+    for group in groups(&counted(&judged)) {
         writeln!(out)?;
         finding_group(out, &group, report, options)?;
         let rule = &group.first().rule;
@@ -63,11 +69,21 @@ fn image(out: &mut String, report: &ImageReport, policy: &Policy, options: Optio
             writeln!(out, "  {DIM}Fix{DIM:#}   {}", clean(&rule.fix, 400))?;
         }
     }
+    exceptions::allowed(out, &judged)?;
+    exceptions::baseline(out, &judged)?;
     if !report.gaps.is_empty() {
         gaps(out, &report.gaps)?;
     }
-    writeln!(out)?;
-    verdict(out, report, policy)
+    Ok(())
+}
+
+fn judged<'r>(report: &'r ImageReport, policy: &'r Policy) -> Vec<(&'r Finding, Standing<'r>)> {
+    report.findings.iter().zip(policy.standings(&report.findings)).collect()
+}
+
+/// The findings that count.
+fn counted<'r>(judged: &[(&'r Finding, Standing<'_>)]) -> Vec<&'r Finding> {
+    judged.iter().filter(|(_, standing)| standing.counts()).map(|(finding, _)| *finding).collect()
 }
 
 fn header(out: &mut String, report: &ImageReport, options: Options) -> fmt::Result {
@@ -100,10 +116,10 @@ impl<'r> Group<'r> {
 }
 
 /// Groups, worst first; of one severity what is present before what is gone, then in the order of the report.
-fn groups(findings: &[Finding]) -> Vec<Group<'_>> {
+fn groups<'r>(findings: &[&'r Finding]) -> Vec<Group<'r>> {
     let mut by_secret: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    let mut groups: Vec<Group<'_>> = Vec::new();
-    for finding in findings {
+    let mut groups: Vec<Group<'r>> = Vec::new();
+    for &finding in findings {
         let secret = finding.fingerprint.as_deref();
         let index = match secret {
             Some(fingerprint) => *by_secret.entry((&finding.rule.id, fingerprint)).or_insert(groups.len()),
@@ -182,7 +198,8 @@ fn context(out: &mut String, file: &FileLocation) -> fmt::Result {
     Ok(())
 }
 
-fn position(place: &Place) -> String {
+/// Where in a file something is, as people write it.
+pub(super) fn position(place: &Place) -> String {
     let inside: String = place.inside.iter().map(|member| format!(" ▸ {}", clean(member, 200))).collect();
     let place_in = match (place.line, place.column) {
         (Some(line), Some(column)) => format!(":{line}:{column}"),
@@ -259,22 +276,37 @@ fn verdict(out: &mut String, report: &ImageReport, policy: &Policy) -> fmt::Resu
     };
     let style = Style::new().bold().fg_color(Some(Color::Ansi(colour)));
     let limit = policy.fail_on.map_or("none", Severity::name);
-    write!(out, "{style}{}{style:#}  {}", verdict.name().to_uppercase(), counts(report))?;
+    write!(out, "{style}{}{style:#}  {}", verdict.name().to_uppercase(), summary(&judged(report, policy)))?;
     if !report.gaps.is_empty() {
         write!(out, "; {}", plural(report.gaps.len() as u64, "gap"))?;
     }
     writeln!(out, "  {DIM}(--fail-on {limit}){DIM:#}")
 }
 
-fn counts(report: &ImageReport) -> String {
-    let count = |severity| report.findings.iter().filter(|finding| finding.rule.severity == severity).count();
+/// What counts, and how much does not.
+fn summary(judged: &[(&Finding, Standing<'_>)]) -> String {
+    let allowed = judged.iter().filter(|(_, standing)| standing.allowed.is_some()).count();
+    let known = judged.iter().filter(|(_, standing)| standing.allowed.is_none() && standing.baseline).count();
+    let nothing = if judged.is_empty() { "nothing found" } else { "nothing that counts" };
+    let mut summary = counts(&counted(judged)).unwrap_or_else(|| nothing.into());
+    for (count, how) in [(allowed, "allowed"), (known, "in the baseline")] {
+        if count > 0 {
+            summary += &format!("; {count} {how}");
+        }
+    }
+    summary
+}
+
+/// How many findings there are of each severity; `None` where there are none.
+pub(super) fn counts(findings: &[&Finding]) -> Option<String> {
+    let count = |severity| findings.iter().filter(|finding| finding.rule.severity == severity).count();
     let parts: Vec<String> = Severity::ALL
         .into_iter()
         .map(|severity| (count(severity), severity.name()))
         .filter(|(count, _)| *count > 0)
         .map(|(count, name)| format!("{count} {name}"))
         .collect();
-    if parts.is_empty() { "nothing found".into() } else { parts.join(", ") }
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// `count` and `noun`, which takes an `s`.
