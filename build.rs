@@ -38,12 +38,7 @@ struct Signature {
     #[serde(default)]
     confidence: String,
     #[serde(default)]
-    confirm: Confirm,
-}
-
-#[derive(Default, Deserialize)]
-struct Confirm {
-    parser: Option<String>,
+    paths: Vec<String>,
 }
 
 fn main() -> Result<(), Failure> {
@@ -104,14 +99,15 @@ fn contents(files: &[PathBuf]) -> Result<Contents, Failure> {
         let Ok(parsed) = toml::from_str::<File>(&fs::read_to_string(file)?) else { return Ok(Contents::default()) };
         signatures.extend(parsed.signature);
     }
-    for Signature { id, pattern, keywords, confidence, confirm } in &signatures {
+    for Signature { id, pattern, keywords, confidence, paths } in &signatures {
         let Ok(read) = pattern::Pattern::new(id, pattern) else { return Ok(Contents::default()) };
-        let recipe = pattern::recipe(pattern, keywords, confidence, confirm.parser.is_some());
+        let recipe = pattern::recipe(pattern, keywords, confidence, !paths.is_empty());
         contents.signatures.push((recipe, read.width()));
-        let proposed = if confirm.parser.is_none() { read.proposed_by(keywords) } else { read };
+        let proposed = if paths.is_empty() { read.proposed_by(keywords) } else { read.never_proposed() };
         contents.expressions.push(proposed.expression);
     }
-    let keywords = signatures.iter().flat_map(|signature| {
+    let everywhere = signatures.iter().filter(|signature| signature.paths.is_empty());
+    let keywords = everywhere.flat_map(|signature| {
         let (pattern, confidence) = (&signature.pattern, &signature.confidence);
         signature.keywords.iter().map(move |text| anchor::Keyword::new(text, pattern, confidence))
     });

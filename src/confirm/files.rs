@@ -9,10 +9,7 @@ use crate::rule::{FileRule, Foreign, Signature};
 
 /// The rules for files, prepared.
 pub struct FileRules {
-    /// All globs of all rules.
-    globs: GlobSet,
-    /// Which rule each glob belongs to.
-    owners: Vec<usize>,
+    globs: GlobIndex,
     /// Rules without globs, which hold where an expression does.
     foreign: Vec<(usize, PathExpressions)>,
     rules: Vec<(Option<Regex>, u64)>,
@@ -24,31 +21,23 @@ impl FileRules {
     /// # Errors
     /// For a glob or an expression that is none.
     pub fn new(rules: &[FileRule]) -> Result<FileRules, ConfirmError> {
-        let mut globs = GlobSetBuilder::new();
-        let mut owners = Vec::new();
         let mut prepared = Vec::new();
         let mut foreign = Vec::new();
         let mut expressions = Expressions::default();
         for (index, rule) in rules.iter().enumerate() {
-            for source in &rule.paths {
-                globs.add(glob(&rule.id, source)?);
-                owners.push(index);
-            }
             if let Some(conditions) = &rule.foreign {
                 foreign.push((index, PathExpressions::of(&rule.id, conditions, &mut expressions)?));
             }
             let contains = rule.contains.as_deref().map(|source| expressions.get(&rule.id, source)).transpose()?;
             prepared.push((contains, rule.min_size));
         }
-        let globs = globs.build().map_err(|error| unreadable("the globs of all file rules", "", &error))?;
-        Ok(FileRules { globs, owners, foreign, rules: prepared })
+        let globs = GlobIndex::new(rules.iter().map(|rule| (&rule.id[..], &rule.paths[..])))?;
+        Ok(FileRules { globs, foreign, rules: prepared })
     }
 
     /// The rules, by their place in the list, whose paths `path` is among; each once.
     pub fn at(&self, path: &[u8]) -> Vec<usize> {
-        let text = String::from_utf8_lossy(path);
-        let mut rules: Vec<usize> = self.globs.matches(&*text).into_iter().map(|glob| self.owners[glob]).collect();
-        rules.dedup();
+        let mut rules = self.globs.at(path);
         rules.extend(self.foreign.iter().filter(|(_, paths)| paths.holds(path)).map(|(rule, _)| *rule));
         rules
     }
@@ -57,6 +46,56 @@ impl FileRules {
     pub fn judge(&self, rule: usize, head: &[u8], size: u64) -> bool {
         let Some((contains, least)) = self.rules.get(rule) else { return false };
         size >= *least && contains.as_ref().is_none_or(|contains| contains.is_match(head))
+    }
+}
+
+/// Signatures that hold only at certain paths. They are no part of the engine: few files are at such paths, and those are
+/// searched for each of these signatures by itself.
+pub struct LocalSignatures(GlobIndex);
+
+impl LocalSignatures {
+    /// Prepares those of `signatures` that have paths.
+    ///
+    /// # Errors
+    /// For a glob that is none.
+    pub fn new(signatures: &[Signature]) -> Result<LocalSignatures, ConfirmError> {
+        GlobIndex::new(signatures.iter().map(|rule| (&rule.id[..], &rule.paths[..]))).map(LocalSignatures)
+    }
+
+    /// The signatures, by their place in the list, that hold in the file at `path`.
+    pub fn at(&self, path: &[u8]) -> Vec<usize> {
+        self.0.at(path)
+    }
+}
+
+/// Which rules have a glob that a path matches.
+struct GlobIndex {
+    globs: GlobSet,
+    /// Which rule each glob belongs to.
+    owners: Vec<usize>,
+}
+
+impl GlobIndex {
+    /// An index of rules, given as ids and globs.
+    fn new<'r>(rules: impl Iterator<Item = (&'r str, &'r [String])>) -> Result<GlobIndex, ConfirmError> {
+        let mut globs = GlobSetBuilder::new();
+        let mut owners = Vec::new();
+        for (index, (id, paths)) in rules.enumerate() {
+            for source in paths {
+                globs.add(glob(id, source)?);
+                owners.push(index);
+            }
+        }
+        let globs = globs.build().map_err(|error| unreadable("the globs of all rules", "", &error))?;
+        Ok(GlobIndex { globs, owners })
+    }
+
+    /// The rules, by their place in the list, that `path` is among the paths of; each once.
+    fn at(&self, path: &[u8]) -> Vec<usize> {
+        let path = String::from_utf8_lossy(path);
+        let mut rules: Vec<usize> = self.globs.matches(&*path).into_iter().map(|glob| self.owners[glob]).collect();
+        rules.dedup();
+        rules
     }
 }
 

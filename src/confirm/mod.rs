@@ -90,6 +90,14 @@ impl Confirmer {
         }
     }
 
+    /// Puts everything that `rule` finds in `bytes`, and that begins inside `owned`, into `found`, without an engine that
+    /// proposes.
+    pub fn search(&self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Vec<Confirmed>) {
+        let Some(compiled) = self.rules.get(rule) else { return };
+        let everywhere = Candidate { pattern: rule, first_end: 0, last_end: bytes.len() };
+        self.confirm_one(compiled, bytes, owned, everywhere, 0, found);
+    }
+
     /// Whether `rule` holds in the file at `path`.
     pub fn holds_at(&self, rule: usize, path: &[u8]) -> bool {
         let places = self.rules.get(rule).and_then(|rule| rule.places.as_ref());

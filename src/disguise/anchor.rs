@@ -143,7 +143,10 @@ pub fn anchors<'k>(keywords: impl IntoIterator<Item = Keyword<'k>>) -> Vec<Ancho
         for form in forms(keyword) {
             encoded(&form, keyword.vague, &mut all);
         }
-        all.extend(utf16(keyword));
+        // Bytes of a binary format are no text.
+        if keyword.text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            all.extend(utf16(keyword));
+        }
     }
     all.into_iter().collect()
 }

@@ -24,8 +24,8 @@ const BUILT_IN: BuiltIn = include!(concat!(env!("OUT_DIR"), "/databases.rs"));
 /// the anchors behind the signatures, if `signatures` are the built-in ones.
 pub(super) fn load(signatures: &[Signature]) -> Option<(BlockDatabase, usize, &'static [AnchorCode])> {
     let is_same = |(signature, (known, _)): (&Signature, &(&str, usize))| {
-        let Signature { pattern, keywords, confidence, confirm, .. } = signature;
-        recipe(pattern, keywords, confidence.name(), confirm.parser.is_some()) == *known
+        let Signature { pattern, keywords, confidence, paths, .. } = signature;
+        recipe(pattern, keywords, confidence.name(), !paths.is_empty()) == *known
     };
     if signatures.len() != BUILT_IN.signatures.len() || !signatures.iter().zip(BUILT_IN.signatures).all(is_same) {
         return None;

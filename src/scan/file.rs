@@ -44,6 +44,8 @@ struct OpenFile<'a, 's> {
     content: Content<'a, 's>,
     /// The file rules that speak of this path.
     rules: Vec<usize>,
+    /// The signatures that hold at this path only.
+    local: Vec<usize>,
     state: Mutex<State<'a>>,
 }
 
@@ -87,18 +89,24 @@ struct Mark {
 
 impl<'a, 's> FileHandle<'a, 's> {
     pub(super) fn new(sink: &'s Sink<'s>, path: ImagePath, number: u32, entry: Entry) -> FileHandle<'a, 's> {
-        let rules = sink.rules.files.at(path.as_bytes());
+        let (rules, local) = (sink.rules.files.at(path.as_bytes()), sink.rules.local.at(path.as_bytes()));
         let content = Content::Entry(entry);
-        FileHandle(Arc::new(OpenFile { sink, path, number, content, rules, state: Mutex::default() }))
+        FileHandle(Arc::new(OpenFile { sink, path, number, content, rules, local, state: Mutex::default() }))
     }
 
     /// A member of the archive that this file is; the names in `inside` lead to it.
     pub(super) fn member(&self, inside: Vec<String>) -> FileHandle<'a, 's> {
         let OpenFile { sink, path, number, .. } = &*self.0;
         let (sink, path, number) = (*sink, path.clone(), *number);
-        let rules = sink.rules.files.at(&way(&path, &inside));
+        let way = way(&path, &inside);
+        let (rules, local) = (sink.rules.files.at(&way), sink.rules.local.at(&way));
         let content = Content::Member { outer: self.clone(), inside };
-        FileHandle(Arc::new(OpenFile { sink, path, number, content, rules, state: Mutex::default() }))
+        FileHandle(Arc::new(OpenFile { sink, path, number, content, rules, local, state: Mutex::default() }))
+    }
+
+    /// The signatures that hold in this file, and only in files at such paths.
+    pub(super) fn local_signatures(&self) -> &[usize] {
+        &self.0.local
     }
 
     /// Notes that something in this file was not looked at.

@@ -96,6 +96,9 @@ fn scan_batch<'a, 's>(sink: &'s Sink<'s>, batch: Batch<'a, FileHandle<'a, 's>>) 
             Ok(false) => segment.file.gap(&[], too_much_encoded()),
             Err(error) => engine_gap(sink, &error),
         }
+        for rule in segment.file.local_signatures() {
+            sink.rules.search(*rule, bytes, &segment.owned, &mut confirmed);
+        }
         if !confirmed.is_empty() {
             segment.file.found(&segment, bytes, std::mem::take(&mut confirmed));
         }

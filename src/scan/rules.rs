@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::assemble::chains::Chains;
 use crate::assemble::config::Checks;
-use crate::confirm::files::FileRules;
+use crate::confirm::files::{FileRules, LocalSignatures};
 use crate::confirm::{Confirmed, Confirmer};
 use crate::disguise::{self, Disguise, Keyword};
 use crate::engine::{AnchorCode, Candidate, Engine, EngineError, Pattern};
@@ -24,6 +24,7 @@ pub(super) struct Rules {
     /// What is said of files that do not belong in an image, and what tells them.
     file_infos: Vec<Arc<RuleInfo>>,
     pub(super) files: FileRules,
+    pub(super) local: LocalSignatures,
     pub(super) checks: Checks,
     pub(super) chains: Chains,
     pub(super) digest: String,
@@ -60,6 +61,7 @@ impl Rules {
             infos,
             file_infos: ruleset.files.iter().map(FileRule::info).collect(),
             files: FileRules::new(&ruleset.files)?,
+            local: LocalSignatures::new(&ruleset.signatures)?,
             checks: Checks::new(&ruleset.ports, &ruleset.checks)?,
             chains: Chains::new(ruleset.chains),
             digest,
@@ -85,6 +87,11 @@ impl Rules {
     /// Whether the signature `rule` holds in the file at `path`; the configuration has no path.
     pub(super) fn holds_at(&self, rule: usize, path: Option<&[u8]>) -> bool {
         self.confirmer.holds_at(rule, path.unwrap_or_default())
+    }
+
+    /// Puts what the signature `rule` finds in `bytes`, beginning inside `owned`, into `found`.
+    pub(super) fn search(&self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Vec<Confirmed>) {
+        self.confirmer.search(rule, bytes, owned, found);
     }
 
     /// The engine, for those who scan with it.
@@ -127,10 +134,15 @@ fn engine(signatures: &[Signature]) -> Result<(Engine, Anchors), EngineError> {
     let proposed = |signature: &Signature| {
         let pattern = Pattern::new(&signature.id, &signature.pattern)?;
         // Other scanners' keywords need not be part of a match.
-        Ok(if signature.foreign.is_none() { pattern.proposed_by(&signature.keywords) } else { pattern })
+        Ok(match signature.foreign {
+            Some(_) => pattern,
+            None if signature.paths.is_empty() => pattern.proposed_by(&signature.keywords),
+            None => pattern.never_proposed(),
+        })
     };
     let mut patterns: Vec<Pattern> = signatures.iter().map(proposed).collect::<Result<_, EngineError>>()?;
-    let keywords = signatures.iter().flat_map(|signature| {
+    let everywhere = signatures.iter().filter(|signature| signature.paths.is_empty());
+    let keywords = everywhere.flat_map(|signature| {
         let confidence = signature.confidence.name();
         signature.keywords.iter().map(move |text| Keyword::new(text, &signature.pattern, confidence))
     });
