@@ -1,5 +1,5 @@
 //! Keywords are what the engine and the anchors of disguises rest on: every match of a pattern contains one of its
-//! signature's. Shown on matches that are made from the patterns.
+//! signature's (but of those that are searched for at certain paths only). Shown on matches that are made from the patterns.
 
 use layersift::ruleset::Ruleset;
 use regex_syntax::hir::{Class, Hir, HirKind};
@@ -43,7 +43,7 @@ fn matching(hir: &Hir, dice: &mut Dice, out: &mut Vec<u8>) {
 #[test]
 fn every_match_contains_a_keyword() {
     let mut wrong = Vec::new();
-    for rule in Ruleset::built_in().unwrap().signatures.iter().filter(|rule| rule.confirm.parser.is_none()) {
+    for rule in Ruleset::built_in().unwrap().signatures.iter().filter(|rule| rule.paths.is_empty()) {
         let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(&rule.pattern).unwrap();
         let any_case = rule.pattern.contains("(?i");
         let mut dice = Dice(7);

@@ -28,10 +28,10 @@ impl Folder {
         path
     }
 
-    /// An image with a token in `app/.env`, built anew for each `build`.
+    /// An image with a token in `app/settings`, built anew for each `build`.
     fn image(&self, build: &str) -> PathBuf {
         let env = format!("# {build}\nTOKEN={TOKEN}\n");
-        let layers = [Layer::plain(Tar::new().file("app/.env", env).finish())];
+        let layers = [Layer::plain(Tar::new().file("app/settings", env).finish())];
         self.put(&format!("{build}.tar"), archive(&docker_save(&layers)))
     }
 }
@@ -94,7 +94,7 @@ fn the_flag_is_stronger_than_the_file() {
 fn gaps_never_pass() {
     let folder = Folder::new();
     let policy = folder.put("p.toml", allow("path = '**'", "9999-12-31"));
-    let mut torn = Tar::new().file("app/.env", format!("TOKEN={TOKEN}\n")).unfinished();
+    let mut torn = Tar::new().file("app/settings", format!("TOKEN={TOKEN}\n")).unfinished();
     torn.extend([b'x'; 512]);
     let image = folder.put("torn.tar", archive(&docker_save(&[Layer::plain(torn)])));
     let report = scan(&["--format", "json", "--policy", text(&policy), text(&image)]).expect(3).json();
@@ -118,7 +118,7 @@ fn a_baseline_marks_what_is_not_new() {
     assert_eq!(said.matches("In the baseline: ").count(), 1, "{said}");
     assert!(said.contains("PASS  nothing that counts; ") && !said.contains("fingerprint"), "{said}");
 
-    let added = Tar::new().file("app/.env", format!("TOKEN={TOKEN}\n")).file("b", format!("TOKEN={TOKEN}\n"));
+    let added = Tar::new().file("app/settings", format!("TOKEN={TOKEN}\n")).file("b", format!("TOKEN={TOKEN}\n"));
     let image = folder.put("added.tar", archive(&docker_save(&[Layer::plain(added.finish())])));
     scan(&["--baseline", text(&baseline), text(&image)]).expect(1);
 }

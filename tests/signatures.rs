@@ -13,8 +13,10 @@ use layersift::scan::{Options, Scanner};
 use serde_json::json;
 
 /// Rules that are also found in examples of others, each with its reason.
-const ALSO_FOUND: [(&str, &str, &str); 1] =
-    [("google.service-account-key", "private-key.pem", "the key file holds the key in PEM")];
+const ALSO_FOUND: [(&str, &str, &str); 2] = [
+    ("google.service-account-key", "private-key.pem", "the key file holds the key in PEM"),
+    ("onepassword.connect-credentials", "private-key.jwk", "the file holds the key as JSON"),
+];
 
 fn rules() -> &'static Ruleset {
     static RULES: OnceLock<Ruleset> = OnceLock::new();

@@ -49,8 +49,8 @@ impl FileRules {
     }
 }
 
-/// Signatures that hold only at certain paths. They are no part of the engine: few files are at such paths, and those are
-/// searched for each of these signatures by itself.
+/// Signatures that hold only at certain paths. They are no part of the engine: few files are at such paths, and those
+/// are searched for each of these signatures by itself.
 pub struct LocalSignatures(GlobIndex);
 
 impl LocalSignatures {

@@ -90,8 +90,8 @@ impl Confirmer {
         }
     }
 
-    /// Puts everything that `rule` finds in `bytes`, and that begins inside `owned`, into `found`, without an engine that
-    /// proposes.
+    /// Puts everything that `rule` finds in `bytes`, and that begins inside `owned`, into `found`, without an engine
+    /// that proposes.
     pub fn search(&self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Vec<Confirmed>) {
         let Some(compiled) = self.rules.get(rule) else { return };
         let everywhere = Candidate { pattern: rule, first_end: 0, last_end: bytes.len() };

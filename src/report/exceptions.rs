@@ -57,7 +57,7 @@ pub fn expired(out: &mut String, list: &AllowList) -> fmt::Result {
 
 fn place(finding: &Finding) -> String {
     match &finding.location {
-        Location::File(file) => position(&file.place),
+        Location::File(file) => position(&file.place, finding.secret.is_some()),
         Location::Config(field) => format!("configuration {}", clean(field, 120)),
         Location::Image => clean(finding.note.as_deref().unwrap_or_default(), 200),
     }

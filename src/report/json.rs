@@ -246,7 +246,8 @@ impl<'r> FindingLine<'r> {
                 path: Some(file.place.path.to_string()),
                 inside: &file.place.inside,
                 views: &file.place.views,
-                offset: Some(file.place.offset),
+                // What is about a whole file begins nowhere in it.
+                offset: finding.secret.is_some().then_some(file.place.offset),
                 line: file.place.line,
                 column: file.place.column,
                 layer: Some(&file.layer),

@@ -172,7 +172,7 @@ fn location(out: &mut String, finding: &Finding, report: &ImageReport) -> fmt::R
         Location::Image => writeln!(out, "  {}", note.trim_start()),
         Location::Config(field) => writeln!(out, "  {BOLD}configuration {}{BOLD:#}{note}", clean(field, 120)),
         Location::File(file) => {
-            write!(out, "  {BOLD}{}{BOLD:#}", position(&file.place))?;
+            write!(out, "  {BOLD}{}{BOLD:#}", position(&file.place, finding.secret.is_some()))?;
             context(out, file)?;
             writeln!(out, "{note}")?;
             lifetime(out, file, report.layers.len())
@@ -198,12 +198,13 @@ fn context(out: &mut String, file: &FileLocation) -> fmt::Result {
     Ok(())
 }
 
-/// Where in a file something is, as people write it.
-pub(super) fn position(place: &Place) -> String {
+/// Where in a file something is, as people write it; its path where it is the file as a whole.
+pub(super) fn position(place: &Place, is_inside: bool) -> String {
     let inside: String = place.inside.iter().map(|member| format!(" ▸ {}", clean(member, 200))).collect();
     let place_in = match (place.line, place.column) {
         (Some(line), Some(column)) => format!(":{line}:{column}"),
-        _ => format!(" at byte {}", place.offset),
+        _ if is_inside => format!(" at byte {}", place.offset),
+        _ => String::new(),
     };
     let views = if place.views.is_empty() { String::new() } else { format!(" in {}", place.views.join(" in ")) };
     format!("{}{inside}{place_in}{views}", place.path)

@@ -1,7 +1,7 @@
 //! Until when a pre-signed address holds, as its query says.
 //!
-//! Sources: Amazon S3, "Authenticating Requests: Using Query Parameters" (Signature Version 4 and 2); Google Cloud Storage,
-//! "Signed URLs"; Azure Storage, "Create a service SAS".
+//! Sources: Amazon S3, "Authenticating Requests: Using Query Parameters" (Signature Version 4 and 2); Google Cloud
+//! Storage, "Signed URLs"; Azure Storage, "Create a service SAS".
 
 use crate::confirm::time::{Moment, parse_basic, parse_extended};
 
