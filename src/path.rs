@@ -72,6 +72,13 @@ impl ImagePath {
     }
 }
 
+/// Whether a character changes how what follows it is shown: control characters, and those that turn the direction of
+/// writing (Unicode Standard Annex 9), with which a name can pass for another.
+pub fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{61c}')
+}
+
 impl fmt::Display for ImagePath {
     /// UTF-8 as it is, other and control bytes as `\xNN`: two different paths never print the same.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,6 +87,7 @@ impl fmt::Display for ImagePath {
                 match c {
                     '\\' => f.write_str("\\\\")?,
                     c if c.is_control() => write!(f, "\\x{:02x}", u32::from(c))?,
+                    c if steers(c) => write!(f, "\\u{{{:x}}}", u32::from(c))?,
                     c => write!(f, "{c}")?,
                 }
             }
@@ -134,5 +142,6 @@ mod tests {
         let bad = ImagePath::normalize(b"a\xff\n");
         assert_eq!(bad.to_string(), "a\\xff\\x0a");
         assert_ne!(bad.to_string(), ImagePath::normalize(b"a\\xff\\x0a").to_string());
+        assert_eq!(ImagePath::normalize("a\u{202e}b".as_bytes()).to_string(), "a\\u{202e}b");
     }
 }

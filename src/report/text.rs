@@ -13,6 +13,7 @@ use super::size::human;
 use super::{Options, exceptions};
 use crate::finding::{FileLocation, Finding, LayerRef, Location, Place, State};
 use crate::image_report::{ImageGap, ImageReport};
+use crate::path::steers;
 use crate::policy::{Policy, Standing, Verdict};
 use crate::rule::Severity;
 
@@ -51,7 +52,7 @@ pub fn clean(text: &str, limit: usize) -> String {
             words.push('…');
             break;
         }
-        words.push(if c.is_control() { '\u{fffd}' } else { c });
+        words.push(if steers(c) { '\u{fffd}' } else { c });
     }
     words.trim_end().to_string()
 }
@@ -341,6 +342,7 @@ mod tests {
     #[test]
     fn nothing_from_an_image_steers_the_terminal() {
         assert_eq!(clean("a\x1b[31mb\n\tc", 100), "a\u{fffd}[31mb c");
+        assert_eq!(clean("a\u{202e}b\u{9b}c", 100), "a\u{fffd}b\u{fffd}c");
         assert_eq!(clean("abcdef", 3), "abc…");
     }
 }

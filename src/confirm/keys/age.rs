@@ -1,5 +1,5 @@
 //! Identities of age: `AGE-SECRET-KEY-1` and the key in Bech32. Sources: age's specification, section "X25519
-//! recipient stanza" (https://age-encryption.org/v1); BIP 173, section "Bech32" (digits and checksum).
+//! recipient stanza" (<https://age-encryption.org/v1>); BIP 173, section "Bech32" (digits and checksum).
 
 use super::{Container, PrivateKey, Reject, der};
 

@@ -1,5 +1,5 @@
 //! Secret keys of minisign and of OpenBSD's signify: one line of base64. Sources: minisign's page, section "Secret key
-//! format" (https://jedisct1.github.io/minisign/); signify, `signify.c`, `struct enckey`.
+//! format" (<https://jedisct1.github.io/minisign/>); signify, `signify.c`, `struct enckey`.
 //!
 //! | | bytes |
 //! |---|---|
