@@ -31,7 +31,7 @@ def main():
     put("signature_file", [path.read_bytes() for path in sorted((ROOT / "signatures").rglob("*.toml"))])
     modules = sorted((ROOT / "src/confirm/cipher/fixtures").glob("*.*o"))
     put("elf", [b"\xff\xff" + path.read_bytes() for path in modules])
-    fixtures = sorted((ROOT / "src/content/archive/fixtures").iterdir())
+    fixtures = sorted((ROOT / "testdata/archives").iterdir())
     put("archive", [b"\x10" + path.read_bytes() for path in fixtures if path.suffix != ".py"])
     put("docker_archive", [b"\0" + archive for archive in archives(small)])
 
