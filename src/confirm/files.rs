@@ -1,6 +1,6 @@
 //! Rules that judge files by their path: those for whole files, and signatures that hold only in certain places.
 
-use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use regex::bytes::Regex;
 
 use super::ConfirmError;
@@ -99,48 +99,28 @@ impl GlobIndex {
     }
 }
 
-/// Where a signature holds.
-pub struct Places {
-    globs: Vec<GlobMatcher>,
-    expressions: PathExpressions,
-}
-
-impl Places {
-    /// Prepares the conditions of `signature` on paths; `None` where it holds everywhere.
-    ///
-    /// # Errors
-    /// For a glob or an expression that is none.
-    pub fn of(signature: &Signature, expressions: &mut Expressions) -> Result<Option<Places>, ConfirmError> {
-        let foreign = signature.foreign.clone().unwrap_or_default();
-        if signature.paths.is_empty() && foreign.path.is_none() && foreign.except_paths.is_empty() {
-            return Ok(None);
-        }
-        let globs = signature.paths.iter().map(|source| glob(&signature.id, source).map(|glob| glob.compile_matcher()));
-        let globs = globs.collect::<Result<_, _>>()?;
-        Ok(Some(Places { globs, expressions: PathExpressions::of(&signature.id, &foreign, expressions)? }))
-    }
-
-    /// Whether the signature holds in the file at `path`.
-    pub fn holds(&self, path: &[u8]) -> bool {
-        let text = String::from_utf8_lossy(path);
-        let named = self.globs.is_empty() || self.globs.iter().any(|glob| glob.is_match(&*text));
-        named && self.expressions.holds(path)
-    }
-}
-
 /// What rules in other scanners' formats ask of a path.
-struct PathExpressions {
+pub(super) struct PathExpressions {
     path: Option<Regex>,
     except: Vec<Regex>,
 }
 
 impl PathExpressions {
-    fn of(rule: &str, foreign: &Foreign, expressions: &mut Expressions) -> Result<PathExpressions, ConfirmError> {
+    /// Prepares what `foreign` asks of the paths of `rule`.
+    ///
+    /// # Errors
+    /// For an expression that is none.
+    pub(super) fn of(
+        rule: &str,
+        foreign: &Foreign,
+        expressions: &mut Expressions,
+    ) -> Result<PathExpressions, ConfirmError> {
         let path = foreign.path.as_deref().map(|source| expressions.get(rule, source)).transpose()?;
         Ok(PathExpressions { path, except: expressions.all(rule, &foreign.except_paths)? })
     }
 
-    fn holds(&self, path: &[u8]) -> bool {
+    /// Whether the rule holds in the file at `path`.
+    pub(super) fn holds(&self, path: &[u8]) -> bool {
         self.path.as_ref().is_none_or(|regex| regex.is_match(path))
             && !self.except.iter().any(|regex| regex.is_match(path))
     }

@@ -7,7 +7,7 @@ use regex::bytes::{Captures, Regex, RegexBuilder};
 
 use super::checksum::{self, Check};
 use super::expressions::Expressions;
-use super::files::Places;
+use super::files::PathExpressions;
 use super::keys::{self, PrivateKey, Reject};
 use super::{entropy, placeholder};
 use crate::rule::{Confirm, Signature};
@@ -109,8 +109,8 @@ pub(super) struct CompiledRule {
     reject: Vec<Regex>,
     /// What the whole match must not be.
     reject_match: Vec<Regex>,
-    /// Where the rule holds, if not everywhere.
-    pub(super) places: Option<Places>,
+    /// What a rule in another scanner's format asks of the path.
+    pub(super) places: Option<PathExpressions>,
     check: Option<Check>,
     parser: Option<Parser>,
     min_entropy: f64,
@@ -143,7 +143,7 @@ impl CompiledRule {
             regex: OnceLock::new(),
             reject: expressions.all(id, &[&reject[..], foreign.map_or(&[], |rule| &rule.except_secrets)].concat())?,
             reject_match: expressions.all(id, foreign.map_or(&[], |rule| &rule.except_matches))?,
-            places: Places::of(signature, expressions)?,
+            places: foreign.map(|rule| PathExpressions::of(id, rule, expressions)).transpose()?,
             check,
             parser,
             min_entropy: min_entropy.unwrap_or(0.0),
