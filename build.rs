@@ -103,7 +103,7 @@ fn contents(files: &[PathBuf]) -> Result<Contents, Failure> {
         let Ok(read) = pattern::Pattern::new(id, pattern) else { return Ok(Contents::default()) };
         let recipe = pattern::recipe(pattern, keywords, confidence, !paths.is_empty());
         contents.signatures.push((recipe, read.width()));
-        let proposed = if paths.is_empty() { read.proposed_by(keywords) } else { read.never_proposed() };
+        let proposed = read.proposed(keywords, !paths.is_empty());
         contents.expressions.push(proposed.expression);
     }
     let everywhere = signatures.iter().filter(|signature| signature.paths.is_empty());

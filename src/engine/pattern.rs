@@ -9,8 +9,9 @@ use regex_syntax::hir::Hir;
 /// The greatest length in bytes of what a pattern may match. Windows overlap by at least this much.
 pub const MAX_WIDTH: usize = 4096;
 
-/// Keywords that are all over the place in ordinary images: each more than 1,500 times in the 1.77 GB of the image that
-/// `benches/compare` builds. A pattern with one of these, or with a shorter keyword than [`RARE`], is matched whole.
+/// Keywords that are all over the place in ordinary images: more than 1,500 times in the 1.77 GB of the image that
+/// `benches/compare` builds, or plain words that are no rarer elsewhere. A pattern with one of these, or with a shorter
+/// keyword than [`RARE`], is matched whole.
 const COMMON: [&str; 97] = [
     "\"sensitive\"",
     "\"username\"",
@@ -180,9 +181,15 @@ impl Pattern {
         Ok(Pattern { expression: without_names(source, &ast), source: source.into(), width })
     }
 
-    /// The same pattern, proposed to the confirming engine by its `keywords` alone where those are rare: literals are
-    /// found faster than expressions, and take a hundredth of the space. Every match must contain a keyword.
-    pub fn proposed_by(self, keywords: &[String]) -> Pattern {
+    /// The pattern of a signature with `keywords` as it is proposed to the confirming engine; `is_local` where the
+    /// signature holds at certain paths only. The program and its build script have to choose alike.
+    pub fn proposed(self, keywords: &[String], is_local: bool) -> Pattern {
+        if is_local { self.never_proposed() } else { self.proposed_by(keywords) }
+    }
+
+    /// The same pattern, proposed by its `keywords` alone where those are rare: literals are found faster than
+    /// expressions, and take a hundredth of the space. Every match must contain a keyword.
+    fn proposed_by(self, keywords: &[String]) -> Pattern {
         let is_rare = |keyword: &String| {
             let distinct = keyword.bytes().collect::<std::collections::BTreeSet<u8>>().len();
             let is_common = COMMON.contains(&keyword.to_ascii_lowercase().as_str());
@@ -197,7 +204,7 @@ impl Pattern {
     }
 
     /// The same pattern, proposed nowhere: whoever knows where it holds searches there.
-    pub fn never_proposed(self) -> Pattern {
+    fn never_proposed(self) -> Pattern {
         // The first half of the SHA-256 of nothing, one bit changed: no file holds it but for this one.
         Pattern { expression: r"\xe3\xb0\xc4\x42\x98\xfc\x1c\x14\x9a\xfb\xf4\xc8\x99\x6f\xb9\x25".into(), ..self }
     }

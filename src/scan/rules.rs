@@ -136,8 +136,7 @@ fn engine(signatures: &[Signature]) -> Result<(Engine, Anchors), EngineError> {
         // Other scanners' keywords need not be part of a match.
         Ok(match signature.foreign {
             Some(_) => pattern,
-            None if signature.paths.is_empty() => pattern.proposed_by(&signature.keywords),
-            None => pattern.never_proposed(),
+            None => pattern.proposed(&signature.keywords, !signature.paths.is_empty()),
         })
     };
     let mut patterns: Vec<Pattern> = signatures.iter().map(proposed).collect::<Result<_, EngineError>>()?;
