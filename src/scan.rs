@@ -144,10 +144,7 @@ impl Scanner {
     /// # Errors
     /// For a path that no archive can hold.
     pub fn scan_bytes(&self, path: &str, bytes: &[u8]) -> Result<LayerReport, ScanError> {
-        let archive = one_file(path, bytes.len() as u64, bytes)?;
-        Ok(self
-            .threads
-            .install(|| self.layer_scanner().scan(Blob::Stream(Box::new(archive)), Algorithm::Sha256, &|_| ())))
+        Ok(self.scan_archive(one_file(path, bytes.len() as u64, bytes)?))
     }
 
     /// Scans one file that is in no image, as if it were the only one of a root file system.
@@ -159,15 +156,22 @@ impl Scanner {
         let file = File::open(path).map_err(unreadable)?;
         let size = file.metadata().map_err(unreadable)?.len();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let archive = one_file(&name, size, file.take(size))?;
-        let scan = || self.layer_scanner().scan(Blob::Stream(Box::new(archive)), Algorithm::Sha256, &|_| ());
-        let report = Arc::new(self.threads.install(scan));
+        let report = Arc::new(self.scan_archive(one_file(&name, size, file.take(size))?));
         let image = Image { layers: vec![LayerSource::default()], ..Image::default() };
-        let assembler = Assembler { checks: &self.rules.checks, chains: &self.rules.chains, key: &self.options.key };
-        let mut report = assembler.assemble(&image, &[Some(report)], Vec::new(), Vec::new());
+        let mut report = self.assembler().assemble(&image, &[Some(report)], Vec::new(), Vec::new());
         report.target = path.display().to_string();
         report.ruleset.clone_from(&self.rules.digest);
         Ok(vec![report])
+    }
+
+    /// Scans a tar archive as a layer.
+    fn scan_archive(&self, archive: impl Read + Send) -> LayerReport {
+        let blob = Blob::Stream(Box::new(archive));
+        self.threads.install(|| self.layer_scanner().scan(blob, Algorithm::Sha256, &|_| ()))
+    }
+
+    fn assembler(&self) -> Assembler<'_> {
+        Assembler { checks: &self.rules.checks, chains: &self.rules.chains, key: &self.options.key }
     }
 
     fn scan_source(
@@ -242,7 +246,7 @@ impl Scanner {
     }
 
     fn assemble(&self, source: &dyn ImageSource, images: &[Image], read: &ReadLayers) -> Vec<ImageReport> {
-        let assembler = Assembler { checks: &self.rules.checks, chains: &self.rules.chains, key: &self.options.key };
+        let assembler = self.assembler();
         let unreadable = source.gaps();
         let one = |image: &Image| {
             let mut reports = Vec::new();

@@ -18,10 +18,8 @@ struct Line {
 
 /// A line for each rule whose id or title contains `filter`: severity, confidence, id, title.
 pub fn list(rules: &Ruleset, filter: &str) -> String {
-    let wanted = filter.to_lowercase();
-    let is_wanted = |info: &RuleInfo| info.id.contains(&wanted) || info.title.to_lowercase().contains(&wanted);
     let mut out = String::new();
-    for Line { info, .. } in lines(rules).iter().filter(|line| is_wanted(&line.info)) {
+    for Line { info, .. } in filtered(rules, filter) {
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
@@ -40,11 +38,8 @@ pub fn list(rules: &Ruleset, filter: &str) -> String {
 /// # Errors
 /// Never; the error is that of the serializer.
 pub fn list_json(rules: &Ruleset, filter: &str) -> serde_json::Result<String> {
-    let wanted = filter.to_lowercase();
-    let all = lines(rules);
-    let wanted =
-        all.iter().filter(|line| line.info.id.contains(&wanted) || line.info.title.to_lowercase().contains(&wanted));
-    let documents: Vec<serde_json::Value> = wanted
+    let documents: Vec<serde_json::Value> = filtered(rules, filter)
+        .iter()
         .map(|line| {
             serde_json::json!({
                 "id": line.info.id,
@@ -117,6 +112,15 @@ pub fn catalogue(rules: &Ruleset) -> String {
         let _ = writeln!(out, "| `{id}` | {} | {severity} | {} |", title.replace('|', "\\|"), confidence.name());
     }
     out
+}
+
+/// The rules whose id or title contains `filter`, in the order of their ids.
+fn filtered(rules: &Ruleset, filter: &str) -> Vec<Line> {
+    let wanted = filter.to_lowercase();
+    let is_wanted = |info: &RuleInfo| info.id.contains(&wanted) || info.title.to_lowercase().contains(&wanted);
+    let mut lines = lines(rules);
+    lines.retain(|line| is_wanted(&line.info));
+    lines
 }
 
 /// All rules in the order of their ids.
