@@ -1,39 +1,59 @@
-//! Compiled expressions over short pieces of text: paths, secrets, matches. Each is compiled once, however many rules
-//! share it.
+//! Expressions over short pieces of text: paths, secrets, matches. Each is compiled once, however many rules share it,
+//! and when it is first needed: a scan needs few of them.
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::ConfirmError;
 
-/// Expressions that were compiled already, by their source.
+/// An expression, shared by all that hold it.
+#[derive(Clone)]
+pub struct Expression(Arc<(String, OnceLock<Option<Regex>>)>);
+
+impl Expression {
+    /// Whether `text` contains a match. An expression that is too big to be compiled has none.
+    pub fn is_match(&self, text: &[u8]) -> bool {
+        let (source, regex) = &*self.0;
+        regex.get_or_init(|| compile(source)).as_ref().is_some_and(|regex| regex.is_match(text))
+    }
+}
+
+/// The expression `source`, over bytes and without Unicode, if it is one.
+pub fn compile(source: &str) -> Option<Regex> {
+    RegexBuilder::new(source).unicode(false).build().ok()
+}
+
+/// Expressions that were read already, by their source.
 #[derive(Default)]
-pub struct Expressions(HashMap<String, Regex>);
+pub struct Expressions(HashMap<String, Expression>);
 
 impl Expressions {
-    /// The expression `source` of `rule`, over bytes and without Unicode.
+    /// The expression `source` of `rule`.
     ///
     /// # Errors
     /// For an expression that is none.
-    pub fn get(&mut self, rule: &str, source: &str) -> Result<Regex, ConfirmError> {
-        if let Some(regex) = self.0.get(source) {
-            return Ok(regex.clone());
+    pub fn get(&mut self, rule: &str, source: &str) -> Result<Expression, ConfirmError> {
+        if let Some(known) = self.0.get(source) {
+            return Ok(known.clone());
         }
-        let regex = RegexBuilder::new(source).unicode(false).build().map_err(|error| ConfirmError::Expression {
+        let parsed = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(source);
+        parsed.map_err(|error| ConfirmError::Expression {
             rule: rule.into(),
             expression: source.into(),
             reason: error.to_string(),
         })?;
-        self.0.insert(source.into(), regex.clone());
-        Ok(regex)
+        let expression = Expression(Arc::new((source.into(), OnceLock::new())));
+        self.0.insert(source.into(), expression.clone());
+        Ok(expression)
     }
 
     /// The expressions `sources` of `rule`.
     ///
     /// # Errors
     /// As for [`Expressions::get`].
-    pub fn all(&mut self, rule: &str, sources: &[String]) -> Result<Vec<Regex>, ConfirmError> {
+    pub fn all(&mut self, rule: &str, sources: &[String]) -> Result<Vec<Expression>, ConfirmError> {
         sources.iter().map(|source| self.get(rule, source)).collect()
     }
 }

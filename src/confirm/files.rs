@@ -1,10 +1,9 @@
 //! Rules that judge files by their path: those for whole files, and signatures that hold only in certain places.
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
-use regex::bytes::Regex;
 
 use super::ConfirmError;
-use super::expressions::Expressions;
+use super::expressions::{Expression, Expressions};
 use crate::rule::{FileRule, Foreign, Signature};
 
 /// The rules for files, prepared.
@@ -12,7 +11,7 @@ pub struct FileRules {
     globs: GlobIndex,
     /// Rules without globs, which hold where an expression does.
     foreign: Vec<(usize, PathExpressions)>,
-    rules: Vec<(Option<Regex>, u64)>,
+    rules: Vec<(Option<Expression>, u64)>,
 }
 
 impl FileRules {
@@ -101,8 +100,8 @@ impl GlobIndex {
 
 /// What rules in other scanners' formats ask of a path.
 pub(super) struct PathExpressions {
-    path: Option<Regex>,
-    except: Vec<Regex>,
+    path: Option<Expression>,
+    except: Vec<Expression>,
 }
 
 impl PathExpressions {

@@ -114,8 +114,8 @@ impl Confirmer {
         resume: usize,
         found: &mut Vec<Confirmed>,
     ) -> usize {
-        let horizon = &bytes[..bytes.len().min(candidate.last_end + rule.width + 1)];
-        let mut at = resume.max(candidate.first_end.saturating_sub(rule.width));
+        let horizon = &bytes[..bytes.len().min(candidate.last_end + rule.width() + 1)];
+        let mut at = resume.max(candidate.first_end.saturating_sub(rule.width()));
         while let Some(groups) = rule.captures_at(horizon, at) {
             let Some(whole) = groups.get(0) else { break };
             if whole.start() >= candidate.last_end {

@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use regex::bytes::{Captures, Regex, RegexBuilder};
+use regex::bytes::{Captures, Regex};
 
 use super::checksum::{self, Check};
-use super::expressions::Expressions;
+use super::expressions::{self, Expression, Expressions};
 use super::files::PathExpressions;
 use super::keys::{self, PrivateKey, Reject};
 use super::{entropy, placeholder};
@@ -102,13 +102,12 @@ const PARSERS: [(&str, Parser); 29] = [
 const SECRETS: [&str; 4] = ["secret", "secret2", "secret3", "secret4"];
 
 pub(super) struct CompiledRule {
-    pub(super) width: usize,
     source: String,
-    /// Compiled at the first candidate: most rules never have one.
-    regex: OnceLock<Option<Regex>>,
-    reject: Vec<Regex>,
+    /// The expression and its width, compiled at the first candidate: most rules never have one.
+    compiled: OnceLock<Option<(Regex, usize)>>,
+    reject: Vec<Expression>,
     /// What the whole match must not be.
-    reject_match: Vec<Regex>,
+    reject_match: Vec<Expression>,
     /// What a rule in another scanner's format asks of the path.
     pub(super) places: Option<PathExpressions>,
     check: Option<Check>,
@@ -138,9 +137,8 @@ impl CompiledRule {
         };
         let foreign = signature.foreign.as_ref();
         Ok(CompiledRule {
-            width: width(&signature.pattern),
             source: signature.pattern.clone(),
-            regex: OnceLock::new(),
+            compiled: OnceLock::new(),
             reject: expressions.all(id, &[&reject[..], foreign.map_or(&[], |rule| &rule.except_secrets)].concat())?,
             reject_match: expressions.all(id, foreign.map_or(&[], |rule| &rule.except_matches))?,
             places: foreign.map(|rule| PathExpressions::of(id, rule, expressions)).transpose()?,
@@ -154,8 +152,18 @@ impl CompiledRule {
 
     /// The leftmost match that begins at `at` or behind it.
     pub(super) fn captures_at<'h>(&self, bytes: &'h [u8], at: usize) -> Option<Captures<'h>> {
-        let regex = self.regex.get_or_init(|| build(&self.source).ok()).as_ref()?;
+        let (regex, _) = self.compiled()?;
         if at > bytes.len() { None } else { regex.captures_at(bytes, at) }
+    }
+
+    /// The greatest length of a match in bytes.
+    pub(super) fn width(&self) -> usize {
+        self.compiled().map_or(0, |(_, width)| *width)
+    }
+
+    fn compiled(&self) -> Option<&(Regex, usize)> {
+        let compile = || Some((expressions::compile(&self.source)?, width(&self.source)));
+        self.compiled.get_or_init(compile).as_ref()
     }
 
     /// Decides on a match in `bytes`.
@@ -218,10 +226,6 @@ fn confirmed_key(key: PrivateKey) -> Judgement {
 fn whole_file(bytes: &[u8], anchor: Range<usize>) -> Judgement {
     let secret = Secret::labelled(&bytes[anchor.clone()], "to be read as a whole file");
     Judgement::Confirmed { span: anchor, secret, note: None, kind: Kind::WholeFile }
-}
-
-fn build(source: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(source).unicode(false).build()
 }
 
 /// The greatest length of a match; patterns without one were refused before.
