@@ -8,6 +8,7 @@ use crate::digest::Digest;
 use crate::path::ImagePath;
 use crate::rule::{Confidence, Severity};
 use crate::secret::Secret;
+use crate::shipped::Content;
 
 /// What reports say of a rule, shared by all its findings.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +45,7 @@ pub struct BinaryPlace {
 /// The package that a file belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Package {
-    /// `npm`, `deb` or `apk`.
+    /// `npm`, `deb`, `apk` or `pypi`.
     pub ecosystem: &'static str,
     /// The package's name.
     pub name: String,
@@ -86,6 +87,8 @@ pub struct LayerFinding {
     pub secret: Option<Secret>,
     /// Anything a reader should know beyond the rule: a cipher, an issuer, an expiry.
     pub note: Option<String>,
+    /// What the whole file is, to be held against what its package says; `None` for large files.
+    pub content: Option<Arc<Content>>,
 }
 
 /// Whether what a finding shows is still in the final image.
@@ -137,6 +140,8 @@ pub struct FileLocation {
     pub ended_by: Option<LayerRef>,
     /// The package that the file belongs to.
     pub package: Option<Package>,
+    /// Whether the file is, byte for byte, the one that the package ships.
+    pub as_shipped: bool,
 }
 
 /// Where a finding of an image is.

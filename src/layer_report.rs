@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use crate::finding::{LayerFinding, Package, State};
 use crate::gap::Gap;
 use crate::path::{ImagePath, PathKey};
+use crate::shipped::Sums;
 
 /// How a layer touches a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,10 +85,12 @@ pub enum Origin {
 pub struct Owners {
     /// Directories of npm packages, by their path.
     pub npm: HashMap<PathKey, Package>,
-    /// Files listed by dpkg or apk, as indexes into `os`.
+    /// Files listed by dpkg, apk or a Python package, as indexes into `os`.
     pub files: HashMap<PathKey, u32>,
-    /// Packages of the operating system.
+    /// Packages that list their files.
     pub os: Vec<Package>,
+    /// What packages say their files are.
+    pub sums: Sums,
     /// Versions by package, where they are recorded apart from the lists of files.
     pub versions: HashMap<String, String>,
 }

@@ -30,4 +30,5 @@ pub mod rule;
 pub mod ruleset;
 pub mod scan;
 pub mod secret;
+pub mod shipped;
 pub mod source;

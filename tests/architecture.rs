@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// What everyone may import: plain data, and the traits between the stages. It imports only itself, but for `blob`, which
 /// may be a mapped file.
-const VOCABULARY: [&str; 12] = [
+const VOCABULARY: [&str; 13] = [
     "blob",
     "digest",
     "finding",
@@ -24,6 +24,7 @@ const VOCABULARY: [&str; 12] = [
     "rule",
     "ruleset",
     "secret",
+    "shipped",
 ];
 
 /// What each module may import beyond the vocabulary. What is not here may not be imported. File formats and the map of

@@ -9,13 +9,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::finding::{FileLocation, Finding, LayerRef, Location, Place};
+use crate::finding::{FileLocation, Finding, LayerRef, Location, Package, Place, RuleInfo};
 use crate::gap::{Gap, GapReason};
 use crate::image::history::{self, Alignment};
 use crate::image::manifest::{Image, LayerSource};
 use crate::image_report::{ImageGap, ImageReport, LayerLine};
 use crate::layer_report::LayerReport;
+use crate::rule::Severity;
 use crate::secret::{FingerprintKey, Secret};
+use crate::shipped::Content;
 
 use self::chains::Chains;
 use self::config::{Checks, ConfigFinding, Subject};
@@ -104,16 +106,21 @@ impl Assembler<'_> {
     fn in_file(&self, tracked: Tracked, layers: &[LayerLine], reports: &[Option<Arc<LayerReport>>]) -> Finding {
         let Tracked { finding, layer, state, ended_by } = tracked;
         let package = owners::owner(&finding.place.path, layer, reports);
+        let path = &finding.place.path;
+        let is_shipped = |content: &Arc<Content>| owners::is_shipped(path, content, layer, reports);
+        let as_shipped = finding.content.as_ref().is_some_and(is_shipped);
+        let rule = if as_shipped { lowered(&finding.rule, package.as_ref()) } else { finding.rule };
         let fingerprint = finding.secret.as_ref().map(|secret| self.key.fingerprint(secret.reveal()));
         Finding {
             id: String::new(),
-            rule: finding.rule,
+            rule,
             location: Location::File(Box::new(FileLocation {
                 place: finding.place,
                 layer: reference(&layers[layer]),
                 state,
                 ended_by: ended_by.map(|index| reference(&layers[index])),
                 package,
+                as_shipped,
             })),
             secret: finding.secret,
             fingerprint,
@@ -134,6 +141,19 @@ impl Assembler<'_> {
             related: Vec::new(),
         }
     }
+}
+
+/// What is said of a finding in a file that its package ships: everyone who installs the package has it. Packages of
+/// distributions are public; one for Python may have come from an index of one's own.
+fn lowered(rule: &Arc<RuleInfo>, package: Option<&Package>) -> Arc<RuleInfo> {
+    let is_python = package.is_some_and(|package| package.ecosystem == "pypi");
+    let severity = match rule.severity {
+        severity @ (Severity::Info | Severity::Low) => severity,
+        Severity::Critical if is_python => Severity::High,
+        Severity::High if is_python => Severity::Medium,
+        _ => Severity::Low,
+    };
+    if severity == rule.severity { Arc::clone(rule) } else { Arc::new(RuleInfo { severity, ..(**rule).clone() }) }
 }
 
 /// Whether a check found a secret that a signature, which knows what it is, found in the same place.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::finding::Package;
 use crate::layer_report::{LayerReport, Owners};
-use crate::path::ImagePath;
+use crate::path::{ImagePath, PathKey};
+use crate::shipped::Content;
 
 /// The package of the file at `path`, which layer `index` brought: by its nearest npm package, or by the operating
 /// system's records. Records of the same layer and of the layers below count, the nearest layer first.
@@ -22,13 +23,26 @@ fn npm(path: &ImagePath, reports: &[&Owners]) -> Option<Package> {
 }
 
 fn os(path: &ImagePath, reports: &[&Owners]) -> Option<Package> {
-    // Packages list /lib and /bin where a merged-/usr image has them below /usr.
-    let unmerged = path.as_bytes().strip_prefix(b"usr/").map(ImagePath::normalize);
-    let keys: Vec<_> = [Some(path.clone()), unmerged].into_iter().flatten().map(|path| path.key()).collect();
+    let keys = keys(path);
     let package = reports.iter().find_map(|owners| {
         let index = keys.iter().find_map(|key| owners.files.get(key))?;
         owners.os.get(*index as usize).cloned()
     })?;
     let version = reports.iter().find_map(|owners| owners.versions.get(&package.name)).cloned();
     Some(Package { version: package.version.or(version), ..package })
+}
+
+/// Whether the file at `path`, which layer `index` brought and which is `content`, is what its package ships: by the
+/// records of the same layer and of the layers below, the nearest first.
+pub fn is_shipped(path: &ImagePath, content: &Content, index: usize, layers: &[Option<Arc<LayerReport>>]) -> bool {
+    let keys = keys(path);
+    let mut reports = layers.iter().take(index + 1).rev().flatten();
+    let sum = reports.find_map(|report| keys.iter().find_map(|key| report.owners.sums.get(key)));
+    sum.is_some_and(|sum| content.is(sum))
+}
+
+/// The paths that a package may list a file under: /lib and /bin where a merged-/usr image has them below /usr.
+fn keys(path: &ImagePath) -> Vec<PathKey> {
+    let unmerged = path.as_bytes().strip_prefix(b"usr/").map(ImagePath::normalize);
+    [Some(path.clone()), unmerged].into_iter().flatten().map(|path| path.key()).collect()
 }

@@ -127,7 +127,7 @@ impl Confirmer {
             {
                 next = next.max(span.end);
                 let source = if kind == Kind::Key { self.published(&secret) } else { None };
-                let public = source.is_some();
+                let public = source.is_some() || kind == Kind::Damaged;
                 let note = source.or(note);
                 let whole_file = kind == Kind::WholeFile;
                 let views = Vec::new();

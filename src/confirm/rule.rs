@@ -50,6 +50,8 @@ pub(super) enum Judgement {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Token,
+    /// A token whose checksum is wrong.
+    Damaged,
     Key,
     WholeFile,
 }
@@ -111,6 +113,8 @@ pub(super) struct CompiledRule {
     /// What a rule in another scanner's format asks of the path.
     pub(super) places: Option<PathExpressions>,
     check: Option<Check>,
+    /// Whether tokens that fail the check are told by their format.
+    is_distinct: bool,
     parser: Option<Parser>,
     min_entropy: f64,
     min_classes: u8,
@@ -143,6 +147,7 @@ impl CompiledRule {
             reject_match: expressions.all(id, foreign.map_or(&[], |rule| &rule.except_matches))?,
             places: foreign.map(|rule| PathExpressions::of(id, rule, expressions)).transpose()?,
             check,
+            is_distinct: checksum.as_deref().is_some_and(checksum::is_distinct),
             parser,
             min_entropy: min_entropy.unwrap_or(0.0),
             min_classes: min_classes.unwrap_or(0),
@@ -178,7 +183,12 @@ impl CompiledRule {
                 let mut named = SECRETS.iter().filter_map(|name| groups.name(name));
                 let secret = named.find(|group| !group.is_empty()).unwrap_or(whole);
                 let judged = groups.name("value").unwrap_or(secret);
-                self.judge_token(secret.as_bytes(), secret.range(), judged.as_bytes())
+                match self.judge_token(secret.as_bytes(), secret.range(), judged.as_bytes()) {
+                    Judgement::Confirmed { kind: Kind::Damaged, span, .. } if !stands_alone(bytes, &span) => {
+                        Judgement::Rejected
+                    }
+                    judgement => judgement,
+                }
             }
         }
     }
@@ -190,14 +200,13 @@ impl CompiledRule {
         if !random || excluded {
             return Judgement::Rejected;
         }
-        let note = match self.check {
-            None => None,
-            Some(check) => match check(secret) {
-                Some(note) => note,
-                None => return Judgement::Rejected,
-            },
+        let (note, kind) = match self.check.map(|check| check(secret)) {
+            None => (None, Kind::Token),
+            Some(Some(note)) => (note, Kind::Token),
+            Some(None) if self.is_distinct => (Some(checksum::WRONG.into()), Kind::Damaged),
+            Some(None) => return Judgement::Rejected,
         };
-        Judgement::Confirmed { span, secret: Secret::new(secret), note, kind: Kind::Token }
+        Judgement::Confirmed { span, secret: Secret::new(secret), note, kind }
     }
 }
 
@@ -215,6 +224,16 @@ impl Parser {
             _ => Judgement::Rejected,
         }
     }
+}
+
+/// Whether no letter or digit goes on at either end, as one would in a longer name.
+fn stands_alone(bytes: &[u8], span: &Range<usize>) -> bool {
+    let is_part = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(|byte| is_word(*byte));
+    !is_part(span.start.checked_sub(1)) && !is_part(Some(span.end))
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 fn confirmed_key(key: PrivateKey) -> Judgement {

@@ -1,13 +1,17 @@
 //! Package records: files of a layer that say which package owns which path.
 //!
 //! Sources: dpkg-query(1) for `/var/lib/dpkg`, Alpine's "Apk spec" for `/lib/apk/db/installed`, the npm documentation
-//! of `package.json`. Distroless images keep one file a package in `/var/lib/dpkg/status.d`.
+//! of `package.json`, PyPA's "Recording installed projects" for `RECORD`. Distroless images keep one file a package in
+//! `/var/lib/dpkg/status.d`.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
 use crate::finding::Package;
 use crate::layer_report::Owners;
 use crate::path::{ImagePath, LONGEST_NAME};
+use crate::shipped::Sum;
 
 /// What a record is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,10 +22,21 @@ pub enum Record {
     DpkgStatus,
     /// dpkg's list of the files of one package.
     DpkgList(String),
+    /// dpkg's checksums of the files of one package.
+    DpkgSums,
     /// The checksums, and so the files, of one package in a distroless image.
-    DpkgSums(String),
+    DistrolessSums(String),
     /// apk's list of all packages and their files.
     Apk,
+    /// The files of a Python package, and their checksums.
+    Python {
+        /// The directory that the package is installed in.
+        directory: ImagePath,
+        /// Its name.
+        name: String,
+        /// Its version.
+        version: String,
+    },
 }
 
 /// Paths that one layer's records may name, all together.
@@ -37,11 +52,21 @@ impl Record {
         if name == b"package.json" {
             return path.parent().map(Record::Npm);
         }
+        if name == b"RECORD" {
+            return Record::python(path);
+        }
         let bytes = path.as_bytes();
         if let Some(file) = bytes.strip_prefix(b"var/lib/dpkg/") {
             return Record::dpkg(std::str::from_utf8(file).ok()?);
         }
         [&b"lib/apk/db/installed"[..], b"usr/lib/apk/db/installed"].contains(&bytes).then_some(Record::Apk)
+    }
+
+    fn python(path: &ImagePath) -> Option<Record> {
+        let info = path.parent()?;
+        let name = std::str::from_utf8(info.name()).ok()?.strip_suffix(".dist-info")?;
+        let (name, version) = name.split_once('-')?;
+        Some(Record::Python { directory: info.parent()?, name: name.into(), version: version.into() })
     }
 
     fn dpkg(file: &str) -> Option<Record> {
@@ -50,11 +75,12 @@ impl Record {
         }
         let package = |name: &str| name.split(':').next().unwrap_or(name).to_string();
         if let Some(name) = file.strip_prefix("info/") {
-            return name.strip_suffix(".list").map(|name| Record::DpkgList(package(name)));
+            let list = name.strip_suffix(".list").map(|name| Record::DpkgList(package(name)));
+            return list.or(name.ends_with(".md5sums").then_some(Record::DpkgSums));
         }
         let name = file.strip_prefix("status.d/")?;
         Some(match name.strip_suffix(".md5sums") {
-            Some(name) => Record::DpkgSums(package(name)),
+            Some(name) => Record::DistrolessSums(package(name)),
             None => Record::DpkgStatus,
         })
     }
@@ -68,11 +94,14 @@ impl Record {
                 let paths = lines(bytes).map(|line| line.strip_prefix(b"/.").unwrap_or(line));
                 add_files(owners, "deb", package, None, paths);
             }
-            Record::DpkgSums(package) => {
+            Record::DpkgSums => read_md5sums(bytes, owners),
+            Record::DistrolessSums(package) => {
                 let paths = lines(bytes).filter_map(|line| Some(line.split_at_checked(32)?.1.trim_ascii_start()));
                 add_files(owners, "deb", package, None, paths);
+                read_md5sums(bytes, owners);
             }
             Record::Apk => read_apk(bytes, owners),
+            Record::Python { directory, name, version } => read_python(directory, name, version, bytes, owners),
         }
     }
 }
@@ -99,16 +128,42 @@ fn read_npm(directory: &ImagePath, bytes: &[u8], owners: &mut Owners) {
     }
 }
 
+/// Paragraphs of fields. Settings, which a package ships and a person may change, are listed with their checksums.
 fn read_status(bytes: &[u8], owners: &mut Owners) {
     let mut package = None;
     for line in bytes.split(|&byte| byte == b'\n') {
         if line.is_empty() {
             package = None;
+        } else if let Some(setting) = line.strip_prefix(b" /") {
+            let mut words = setting.split(|&byte| byte == b' ');
+            if let (Some(path), Some(sum)) = (words.next(), words.next().and_then(md5)) {
+                add_sum(owners, path, sum);
+            }
         } else if let Some(name) = line.strip_prefix(b"Package: ") {
             package = Some(text(name));
         } else if let (Some(version), Some(package)) = (line.strip_prefix(b"Version: "), &package) {
             owners.versions.insert(package.clone(), text(version));
         }
+    }
+}
+
+/// `<md5>  <path>`, as md5sum(1) writes it.
+fn read_md5sums(bytes: &[u8], owners: &mut Owners) {
+    for (sum, path) in lines(bytes).filter_map(|line| line.split_at_checked(32)) {
+        if let Some(sum) = md5(sum) {
+            add_sum(owners, path.trim_ascii_start(), sum);
+        }
+    }
+}
+
+fn md5(digits: &[u8]) -> Option<Sum> {
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 32)?;
+    Some(Sum::Md5(u128::from_str_radix(digits, 16).ok()?.to_be_bytes()))
+}
+
+fn add_sum(owners: &mut Owners, path: &[u8], sum: Sum) {
+    if owners.sums.len() < PATHS {
+        owners.sums.insert(ImagePath::normalize(path).key(), sum);
     }
 }
 
@@ -129,7 +184,35 @@ fn add_files<'p>(
     }
 }
 
-/// Paragraphs of `X:value` lines: `P` package, `V` version, `F` directory, `R` file in it.
+/// Lines of `path,sha256=digits,size`, the path relative to the directory that the package is installed in.
+fn read_python(directory: &ImagePath, name: &str, version: &str, bytes: &[u8], owners: &mut Owners) {
+    let mut paths = Vec::new();
+    for line in lines(bytes).map(<[u8]>::trim_ascii_end) {
+        let mut fields = line.rsplitn(3, |&byte| byte == b',');
+        let (Some(_), Some(sum), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let path = path.strip_prefix(b"\"").and_then(|path| path.strip_suffix(b"\"")).unwrap_or(path);
+        let path = [directory.as_bytes(), b"/", &path[..path.len().min(LONGEST_NAME)]].concat();
+        let sum = sum.strip_prefix(b"sha256=").and_then(|digits| URL_SAFE_NO_PAD.decode(digits).ok());
+        if let Some(sum) = sum.and_then(|sum| sum.try_into().ok()) {
+            add_sum(owners, &path, Sum::Sha256(sum));
+        }
+        paths.push(path);
+    }
+    add_files(owners, "pypi", name, Some(version.into()), paths.iter().map(Vec::as_slice));
+}
+
+/// `Q1` and a SHA-1, or `Q2` and a SHA-256, in base64.
+fn apk_sum(value: &[u8]) -> Option<Sum> {
+    let (kind, digits) = value.split_at_checked(2)?;
+    let sum = STANDARD.decode(digits).ok()?;
+    match kind {
+        b"Q1" => Some(Sum::Sha1(sum.try_into().ok()?)),
+        b"Q2" => Some(Sum::Sha256(sum.try_into().ok()?)),
+        _ => None,
+    }
+}
+
+/// Paragraphs of `X:value` lines: `P` package, `V` version, `F` directory, `R` file in it, `Z` its checksum.
 fn read_apk(bytes: &[u8], owners: &mut Owners) {
     let mut lines = bytes.split(|&byte| byte == b'\n').peekable();
     while lines.peek().is_some() {
@@ -141,6 +224,11 @@ fn read_apk(bytes: &[u8], owners: &mut Owners) {
                 // Every file below it repeats it, and no file system has a longer one.
                 Some((b"F:", value)) => directory = &value[..value.len().min(LONGEST_NAME)],
                 Some((b"R:", value)) => paths.push([directory, b"/", value].concat()),
+                Some((b"Z:", value)) => {
+                    if let (Some(path), Some(sum)) = (paths.last(), apk_sum(value)) {
+                        add_sum(owners, path, sum);
+                    }
+                }
                 _ => {}
             }
         }
@@ -167,13 +255,32 @@ mod tests {
         read("var/lib/dpkg/status.d/tzdata.md5sums", b"0123456789abcdef0123456789abcdef  usr/share/zoneinfo/UTC\n");
         read("lib/apk/db/installed", b"P:musl\nV:1.2\nF:lib\nR:ld-musl.so\n\nP:b\nV:3\nF:bin\nR:b\n\n");
         read("app/node_modules/x/package.json", br#"{"name":"x","version":"1.0.0"}"#);
+        read("usr/lib/python3/dist-packages/y-2.0.dist-info/RECORD", b"y/a.py,sha256=AAAA,3\n\"y/b,c.py\",,\n");
         let owner = |at: &str| owners.files.get(&path(at).key()).map(|&i| owners.os[i as usize].name.as_str());
         assert_eq!(owner("lib/libc.so.6"), Some("libc6"));
         assert_eq!(owner("usr/share/zoneinfo/UTC"), Some("tzdata"));
         assert_eq!(owner("lib/ld-musl.so"), Some("musl"));
         assert_eq!(owner("bin/b"), Some("b"));
+        assert_eq!(owner("usr/lib/python3/dist-packages/y/b,c.py"), Some("y"));
         assert_eq!(owners.versions.get("libc6").map(String::as_str), Some("2.36-9"));
         assert_eq!(owners.npm[&path("app/node_modules/x").key()].name, "x");
+    }
+
+    #[test]
+    fn checksums_of_what_packages_ship() {
+        let mut owners = Owners::default();
+        let mut read = |at: &str, bytes: &[u8]| Record::at(&path(at)).unwrap().read(bytes, &mut owners);
+        // All of "abc".
+        let md5 = b"900150983cd24fb0d6963f7d28e17f72";
+        read("var/lib/dpkg/info/a.md5sums", &[&md5[..], b"  usr/share/a\n"].concat());
+        read("var/lib/dpkg/status", &[b"Package: a\nConffiles:\n /etc/a ", &md5[..], b"\n"].concat());
+        read("lib/apk/db/installed", b"P:b\nF:etc\nR:b\na:0:0:644\nZ:Q1qZk+NkcGgWq6PiVxeFDCbJzQ2J0=\nR:c\n\n");
+        read("opt/c-1.dist-info/RECORD", b"c.py,sha256=ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0,3\n");
+        let abc = crate::shipped::Content::of(&[b"abc"]);
+        for file in ["usr/share/a", "etc/a", "etc/b", "opt/c.py"] {
+            assert!(owners.sums.get(&path(file).key()).is_some_and(|sum| abc.is(sum)), "{file}");
+        }
+        assert_eq!(owners.sums.len(), 4);
     }
 
     #[test]

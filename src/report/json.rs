@@ -101,6 +101,8 @@ struct FindingLine<'r> {
     ended_by: Option<&'r LayerRef>,
     secret: Option<SecretLine>,
     package: Option<&'r Package>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    as_shipped: bool,
     binary: Option<&'r BinaryPlace>,
     note: Option<&'r str>,
     related: &'r [String],
@@ -233,6 +235,7 @@ impl<'r> FindingLine<'r> {
             ended_by: None,
             secret: secret(finding, options),
             package: None,
+            as_shipped: false,
             binary: None,
             note: finding.note.as_deref(),
             related: &finding.related,
@@ -254,6 +257,7 @@ impl<'r> FindingLine<'r> {
                 state: file.state.name(),
                 ended_by: file.ended_by.as_ref(),
                 package: file.package.as_ref(),
+                as_shipped: file.as_shipped,
                 binary: file.place.binary.as_ref(),
                 ..line
             },

@@ -1,5 +1,6 @@
 //! Rules as people read them: a list, the page of one, and the catalogue of all.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -33,14 +34,27 @@ pub fn list(rules: &Ruleset, filter: &str) -> String {
     out
 }
 
-/// The rules whose id or title contains `filter`, as JSON.
+/// The rules whose id or title contains `filter`, as JSON. Signatures that hold in any file, and whose examples are
+/// text, come with those.
 ///
 /// # Errors
 /// Never; the error is that of the serializer.
 pub fn list_json(rules: &Ruleset, filter: &str) -> serde_json::Result<String> {
+    let signatures: HashMap<&str, &Signature> = rules.signatures.iter().map(|rule| (&rule.id[..], rule)).collect();
     let documents: Vec<serde_json::Value> = filtered(rules, filter)
         .iter()
         .map(|line| {
+            let signature = signatures.get(&line.info.id[..]).filter(|signature| signature.paths.is_empty());
+            let examples: Vec<&str> = signature
+                .iter()
+                .flat_map(|rule| rule.examples.iter().map(|example| &example.input[..]))
+                .filter(|text| !text.is_empty())
+                .collect();
+            let counterexamples: Vec<&str> = signature
+                .iter()
+                .flat_map(|rule| rule.counterexamples.iter().map(|example| &example.input[..]))
+                .filter(|text| !text.is_empty())
+                .collect();
             serde_json::json!({
                 "id": line.info.id,
                 "kind": line.kind,
@@ -51,6 +65,8 @@ pub fn list_json(rules: &Ruleset, filter: &str) -> serde_json::Result<String> {
                 "risk": line.info.risk,
                 "fix": line.info.fix,
                 "references": line.references,
+                "examples": examples,
+                "counterexamples": counterexamples,
             })
         })
         .collect();

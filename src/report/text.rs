@@ -114,6 +114,11 @@ impl<'r> Group<'r> {
     fn first(&self) -> &'r Finding {
         self.findings[0]
     }
+
+    /// The worst of its findings: what packages ship counts less.
+    fn severity(&self) -> Severity {
+        self.findings.iter().map(|finding| finding.rule.severity).max().unwrap_or(self.first().rule.severity)
+    }
 }
 
 /// Groups, worst first; of one severity what is present before what is gone, then in the order of the report.
@@ -133,15 +138,15 @@ fn groups<'r>(findings: &[&'r Finding]) -> Vec<Group<'r>> {
     }
     groups.sort_by_key(|group| {
         let gone = !group.findings.iter().any(|finding| finding.is_present());
-        (std::cmp::Reverse(group.first().rule.severity), gone)
+        (std::cmp::Reverse(group.severity()), gone)
     });
     groups
 }
 
 fn finding_group(out: &mut String, group: &Group<'_>, report: &ImageReport, options: Options) -> fmt::Result {
     let first = group.first();
-    let style = severity_style(first.rule.severity);
-    let severity = first.rule.severity.name().to_uppercase();
+    let style = severity_style(group.severity());
+    let severity = group.severity().name().to_uppercase();
     writeln!(out, "{style}{severity}{style:#}  {BOLD}{}{BOLD:#}  {DIM}{}{DIM:#}", first.rule.title, first.rule.id)?;
     if let Some(secret) = &first.secret {
         let fingerprint = first.fingerprint.as_deref().unwrap_or_default();
@@ -193,7 +198,8 @@ fn context(out: &mut String, file: &FileLocation) -> fmt::Result {
     }
     if let Some(package) = &file.package {
         let version = package.version.as_deref().map(|v| format!("@{v}")).unwrap_or_default();
-        let package = format!("{} {}{version}", package.ecosystem, package.name);
+        let shipped = if file.as_shipped { "as shipped by " } else { "" };
+        let package = format!("{shipped}{} {}{version}", package.ecosystem, package.name);
         write!(out, "  {DIM}{}{DIM:#}", clean(&package, 120))?;
     }
     Ok(())

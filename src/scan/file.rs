@@ -21,6 +21,7 @@ use crate::limits::Limits;
 use crate::path::ImagePath;
 use crate::rule::FileRule;
 use crate::secret::Secret;
+use crate::shipped;
 
 /// Findings that one file may hold before they are sorted and cut: a bound on memory only.
 const FOUND_AT_ONCE: usize = 20_000;
@@ -71,7 +72,8 @@ struct State<'a> {
     /// Where in a text file that spans windows new bytes and segments begin.
     marks: Vec<Mark>,
     is_text: bool,
-    kept: Option<Kept<'a>>,
+    is_binary: bool,
+    kept: Kept<'a>,
     /// The first bytes, where a rule for files wants to see them, and the size so far.
     head: Vec<u8>,
     size: u64,
@@ -120,7 +122,7 @@ impl<'a, 's> FileHandle<'a, 's> {
         let mut state = self.0.state();
         if offset == 0 {
             state.is_text = true;
-            state.kept = (bytes.starts_with(b"MZ") || binary::is_binary(bytes)).then(Kept::default);
+            state.is_binary = bytes.starts_with(b"MZ") || binary::is_binary(bytes);
         }
         // Segments come only when more than the sample has passed, so that this is decided by then.
         if offset < text::SAMPLE as u64 {
@@ -138,9 +140,7 @@ impl<'a, 's> FileHandle<'a, 's> {
             state.mark(offset, &bytes[..cut]);
             state.mark(offset + cut as u64, &bytes[cut..]);
         }
-        if let Some(kept) = &mut state.kept {
-            kept.push(window, range);
-        }
+        state.kept.push(window, range);
     }
 
     /// Takes what was confirmed in a segment that holds `bytes`.
@@ -231,10 +231,15 @@ impl<'a> OpenFile<'a, '_> {
     fn conclude(&mut self) {
         let mut state = mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner));
         let mut findings = self.misplaced(&state);
-        findings.extend(self.confirmed(&mut state));
-        findings.append(&mut state.in_members);
-        if findings.is_empty() {
+        if findings.is_empty() && state.found.is_empty() && state.in_members.is_empty() {
             return;
+        }
+        let whole = Whole::new(mem::take(&mut state.kept));
+        findings.extend(self.confirmed(&mut state, &whole));
+        findings.append(&mut state.in_members);
+        if matches!(self.content, Content::Entry(_)) {
+            let content = whole.content().map(Arc::new);
+            findings.iter_mut().for_each(|finding| finding.content.clone_from(&content));
         }
         let (mut all, limit) = match &self.content {
             Content::Entry(_) => {
@@ -261,22 +266,20 @@ impl<'a> OpenFile<'a, '_> {
             superseded: None,
             secret: None,
             note: None,
+            content: None,
         };
         spoken_of.map(finding).collect()
     }
 
     /// What signatures found in this file.
-    fn confirmed(&self, state: &mut State<'_>) -> Vec<LayerFinding> {
-        if state.found.is_empty() {
-            return Vec::new();
-        }
-        let parts = state.kept.take().map(|kept| kept.parts());
+    fn confirmed(&self, state: &mut State<'_>, whole: &Whole) -> Vec<LayerFinding> {
         let mut found = mem::take(&mut state.found);
-        self.read_whole_file(&mut found, parts.as_ref());
+        self.read_whole_file(&mut found, whole);
         keep_best(&self.sink.rules.signatures, &mut found);
         self.cut(&mut found, state.overflowed);
-        let view =
-            parts.as_ref().and_then(|(head, tail, length)| binary::parse(binary::Parts { head, tail, len: *length }));
+        let Whole { head, tail, length } = whole;
+        let parse = || binary::parse(binary::Parts { head, tail, len: *length });
+        let view = (state.is_binary && !found.is_empty()).then(parse).flatten();
         found.into_iter().map(|one| self.finding(one, state, view.as_ref())).collect()
     }
 
@@ -307,18 +310,18 @@ impl<'a> OpenFile<'a, '_> {
             superseded: None,
             secret: Some(one.secret),
             note: one.note,
+            content: None,
         }
     }
 
     /// Replaces signs that the whole file has to be read by what reading it tells.
-    fn read_whole_file(&self, found: &mut Vec<Confirmed>, parts: Option<&(Vec<u8>, Vec<u8>, u64)>) {
+    fn read_whole_file(&self, found: &mut Vec<Confirmed>, whole: &Whole) {
         let Some(rule) = found.iter().find(|one| one.whole_file).map(|one| one.rule) else { return };
         found.retain(|one| !one.whole_file);
-        let Some((head, tail, length)) = parts else { return };
-        if (head.len() + tail.len()) as u64 != *length {
+        if !whole.is_whole() {
             return;
         }
-        let whole = [&head[..], &tail[..]].concat();
+        let whole = [&whole.head[..], &whole.tail[..]].concat();
         for key in cipher::cipher_keys(&whole) {
             let start = key.offset as usize;
             let label = format!("{}-bit key", key.bytes.len() * 8);
@@ -351,6 +354,29 @@ impl<'a> OpenFile<'a, '_> {
             let detail = format!("more than {limit} findings of one rule; {} are left out", before - found.len());
             self.gap(self.inside(), Gap::new(GapReason::TooManyFindings, detail));
         }
+    }
+}
+
+/// The first and the last bytes of a file, and its length.
+struct Whole {
+    head: Vec<u8>,
+    tail: Vec<u8>,
+    length: u64,
+}
+
+impl Whole {
+    fn new(kept: Kept<'_>) -> Whole {
+        let (head, tail, length) = kept.parts();
+        Whole { head, tail, length }
+    }
+
+    /// Whether there is nothing in between.
+    fn is_whole(&self) -> bool {
+        (self.head.len() + self.tail.len()) as u64 == self.length
+    }
+
+    fn content(&self) -> Option<shipped::Content> {
+        self.is_whole().then(|| shipped::Content::of(&[&self.head, &self.tail]))
     }
 }
 

@@ -32,6 +32,18 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("signed-address", |secret| Some(expiry::describe(secret))),
 ];
 
+/// Checks of formats that are told without them, by a prefix that nothing else has: what fails one of these is worth a
+/// word, because the token may be cut off or mistyped rather than made up.
+const DISTINCT: [&str; 5] = ["github-crc32", "npm-crc32", "gitlab-routable", "grafana-crc32", "pypi-macaroon"];
+
+/// What is said of a token of a distinct format whose checksum is wrong.
+pub const WRONG: &str = "no secret as it stands: its checksum is wrong, so it is made up, cut off or mistyped";
+
+/// Whether what fails the check called `name` is still told by its format.
+pub fn is_distinct(name: &str) -> bool {
+    DISTINCT.contains(&name)
+}
+
 /// The check called `name`.
 pub fn by_name(name: &str) -> Option<Check> {
     CHECKS.iter().find(|(known, _)| *known == name).map(|(_, check)| *check)

@@ -1,0 +1,101 @@
+"""The labelled sets: each a list of samples, which are files that hold one secret, or none.
+
+Nothing is copied into the repository. A set is made at run time from what a scanner that is installed says it looks
+for, or from what Layersift's own signatures give as examples.
+"""
+
+import json
+import re
+import subprocess
+import tomllib
+from dataclasses import dataclass
+
+from make import Maker
+
+# Files made for each rule.
+EACH = 3
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One file."""
+
+    family: str
+    rule: str
+    text: str
+
+
+def from_betterleaks(binary):
+    """Matches of Betterleaks' own rules (MIT). Rules for paths alone, and generic ones that judge by their own
+    lists of words, are left out, as are those for names of accounts, which are no secret."""
+    config = subprocess.run([binary, "config", "show", "toml"], capture_output=True, text=True, check=True).stdout
+    samples, unmade = [], []
+    for rule in tomllib.loads(config)["rules"]:
+        if "regex" not in rule or rule["id"].startswith("generic-") or is_public(rule["id"]):
+            continue
+        made = make(rule["id"], rule["regex"])
+        samples += [Sample(rule["id"].split("-")[0], rule["id"], text) for text in made]
+        if not made:
+            unmade.append(rule["id"])
+    return samples, unmade
+
+
+def from_kingfisher(binary):
+    """Matches of Kingfisher's own rules (Apache-2.0)."""
+    listed = subprocess.run([binary, "rules", "list", "--format", "json", "--no-update-check"],
+                            capture_output=True, text=True, check=True).stdout
+    samples, unmade = [], []
+    for rule in json.loads(listed):
+        if "generic" in rule["id"] or is_public(rule["id"]):
+            continue
+        made = make(rule["id"], rule["pattern"])
+        samples += [Sample(rule["id"].split(".")[1], rule["id"], text) for text in made]
+        if not made:
+            unmade.append(rule["id"])
+    return samples, unmade
+
+
+def from_layersift(binary, field):
+    """The examples, or the counterexamples, that prove Layersift's own signatures."""
+    rules = json.loads(subprocess.run([binary, "rules", "list", "--format", "json"],
+                                      capture_output=True, text=True, check=True).stdout)
+    samples = []
+    for rule in rules:
+        samples += [Sample(rule["id"].split(".")[0], rule["id"], text) for text in rule.get(field, [])]
+    return samples, []
+
+
+def is_public(rule):
+    """Whether a rule looks for what is no secret by itself."""
+    return any(word in rule for word in ("client-id", "-access-id", "publishable", "public-key", "pub-key", "user-id"))
+
+
+# How Betterleaks and Kingfisher write "a name, up to twenty characters, an operator, and then the secret".
+NAMED = re.compile(r"""^(?:\[\w\.-\]\{0,50\}\?)?(?P<names>\(.*?\))\(\?:\[ \\t\\w\.-\]\{0,20\}\).*?\{0,5\}(?P<secret>\(.*\))\(\?:\\\\\?\['"""
+                   , re.S)
+# Where such a secret stands in real files.
+PLACES = ('{name}_{word} = "{secret}"', "{NAME}_{WORD}={secret}", '"{name}{Word}": "{secret}",')
+
+
+def make(rule, expression):
+    """Up to EACH matches of `expression`; none where it cannot be read.
+
+    Where it asks for a name, an operator and a secret, these are put together as people do, and not as the expression
+    would also allow: `datadog >= ||` is in no file.
+    """
+    flags, rest = ("(?i)", expression[4:]) if expression.startswith("(?i)") else ("", expression)
+    named = NAMED.match(rest)
+    try:
+        if not named:
+            maker = Maker(expression, seed=rule)
+            return [text for text in (maker.match() for _ in range(EACH)) if text]
+        names, secrets = Maker(named["names"], seed=rule), Maker(named["secret"], seed=rule)
+    except Exception:
+        return []
+    word = next((word for word in ("secret", "password", "token") if word in rule), "key")
+    word = {"key": "api_key", "secret": "client_secret" if "client" in rule else "secret_key"}.get(word, word)
+    return [
+        place.format(name=name.lower(), NAME=name.upper(), word=word, WORD=word.upper(),
+                     Word=word.title().replace("_", ""), secret=secrets.match())
+        for place, name in zip(PLACES, (names.match() for _ in PLACES))
+    ]
