@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use crate::digest::Digest;
 use crate::engine::Candidate;
-use crate::rule::{Confidence, KnownKey, Signature};
+use crate::rule::{Confidence, KnownKey, Severity, Signature};
 use crate::secret::Secret;
 
 use expressions::Expressions;
@@ -151,7 +151,7 @@ impl Confirmer {
 pub fn keep_best(signatures: &[Signature], found: &mut Vec<Confirmed>) {
     let rank = |confirmed: &Confirmed| {
         let signature = &signatures[confirmed.rule];
-        (signature.confidence, signature.severity)
+        (signature.confidence, if confirmed.public { Severity::Info } else { signature.severity })
     };
     let in_order = |a: &Confirmed, b: &Confirmed| {
         let spans = a.span.start.cmp(&b.span.start).then(b.span.end.cmp(&a.span.end));

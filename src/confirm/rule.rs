@@ -61,6 +61,8 @@ pub(super) enum Kind {
 enum Parser {
     /// A key that is not encrypted.
     Plain(KeyReader),
+    /// A key in PEM that is not encrypted, or what is left of one.
+    Pem,
     /// A key that is.
     Encrypted(KeyReader),
     WholeFile,
@@ -69,7 +71,7 @@ enum Parser {
 type KeyReader = fn(&[u8], usize) -> Result<PrivateKey, Reject>;
 
 const PARSERS: [(&str, Parser); 29] = [
-    ("pem-private-key", Parser::Plain(keys::pem_at)),
+    ("pem-private-key", Parser::Pem),
     ("pem-encrypted-private-key", Parser::Encrypted(keys::pem_at)),
     ("der-private-key", Parser::Plain(keys::der_at)),
     ("putty-key", Parser::Plain(keys::ppk_at)),
@@ -216,11 +218,17 @@ impl Parser {
         let bytes = &bytes[..bytes.len().min(anchor.start + super::REACH)];
         let (read, encrypted) = match self {
             Parser::Plain(read) => (read, false),
+            Parser::Pem => (keys::pem_at as KeyReader, false),
             Parser::Encrypted(read) => (read, true),
             Parser::WholeFile => return whole_file(bytes, anchor),
         };
         match read(bytes, anchor.start) {
             Ok(key) if key.encrypted == encrypted => confirmed_key(key),
+            Err(Reject::NotBase64 | Reject::Malformed | Reject::NotAKey | Reject::Inconsistent)
+                if matches!(self, Parser::Pem) =>
+            {
+                unreadable_pem(bytes, anchor.start)
+            }
             _ => Judgement::Rejected,
         }
     }
@@ -240,6 +248,13 @@ fn confirmed_key(key: PrivateKey) -> Judgement {
     let description = key.describe();
     let secret = Secret::labelled(key.material, description);
     Judgement::Confirmed { span: key.span, secret, note: key.note, kind: Kind::Key }
+}
+
+fn unreadable_pem(bytes: &[u8], at: usize) -> Judgement {
+    const NOTE: &str = "no key as it stands: it cannot be read, so it is made up, cut off or damaged";
+    let Some(span) = keys::block_at(bytes, at) else { return Judgement::Rejected };
+    let secret = Secret::labelled(&bytes[span.clone()], "unreadable PEM");
+    Judgement::Confirmed { span, secret, note: Some(NOTE.into()), kind: Kind::Damaged }
 }
 
 fn whole_file(bytes: &[u8], anchor: Range<usize>) -> Judgement {

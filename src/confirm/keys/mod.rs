@@ -53,7 +53,7 @@ pub use java::java_keystore_at;
 pub use jwk::jwk_at;
 pub use openpgp::{openpgp_armored_at, openpgp_binary_at};
 pub use openvpn::openvpn_static_key_at;
-pub use pem::pem_at;
+pub use pem::{block_at, pem_at};
 pub use pkcs12::pkcs12_at;
 pub use putty::ppk_at;
 pub use rsa_blob::rsa_blob_at;

@@ -3,12 +3,15 @@
 //! Sources: RFC 7468, section 3 (labels and base64); RFC 1421, section 4.6 (the headers of encrypted bodies), as
 //! OpenSSL's PEM_read_bio writes and reads them. What the label calls the key is not relied upon: the body says.
 
+use std::ops::Range;
+
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use memchr::memmem;
 
 use super::{Algorithm, Claim, Container, MAX_PEM_BODY, PrivateKey, Reject, der, distinct, openssh, text};
+use crate::confirm::entropy::shannon;
 
 const DASHES: &[u8] = b"-----";
 const BEGIN: &[u8] = b"-----BEGIN ";
@@ -40,6 +43,26 @@ pub fn pem_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let span = at..at + begin.len() - behind.len() + end;
     let key = read(body, label)?;
     Ok(PrivateKey { span, ..key })
+}
+
+/// Where the PEM block that begins at `at` is, if what stands between its labels is as long and as disorderly as a key
+/// is in base64. For blocks that [`pem_at`] makes nothing of: made up, cut off, or damaged.
+pub fn block_at(window: &[u8], at: usize) -> Option<Range<usize>> {
+    /// Digits that the smallest of keys has, and the bits of a random one: base64 has six.
+    const LEAST: (usize, f64) = (64, 4.8);
+    let begin = window.get(at..)?;
+    let (label, behind) = begin_label(begin)?;
+    // Others are containers of their own kind, which other readers know.
+    let kind = label.strip_suffix(KIND)?.trim_ascii();
+    if ![&b""[..], b"RSA", b"EC", b"DSA", b"OPENSSH"].contains(&kind) {
+        return None;
+    }
+    let (body, end) = body(behind, label).ok()?;
+    let plain = text::unescape(body);
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
+    let digits: Vec<u8> = plain.iter().copied().filter(is_digit).collect();
+    let is_key = digits.len() >= LEAST.0 && digits.len() * 10 >= plain.len() * 7 && shannon(&digits) >= LEAST.1;
+    is_key.then_some(at..at + begin.len() - behind.len() + end)
 }
 
 /// The label at the start of `text`, and the text behind it.
