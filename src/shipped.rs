@@ -1,4 +1,7 @@
 //! Checksums: what a package says of the files that it ships, and what a file really is.
+//!
+//! They tell noise from news, and prove nothing: whoever builds an image writes its records, and MD5 and SHA-1 resist
+//! no one who makes both files.
 
 use std::collections::HashMap;
 
@@ -19,8 +22,8 @@ pub enum Sum {
     Sha256([u8; 32]),
 }
 
-/// The checksums of files by their paths.
-pub type Sums = HashMap<PathKey, Sum>;
+/// What packages say of files, by their paths: the ecosystem, such as `deb`, and the checksum.
+pub type Sums = HashMap<PathKey, (&'static str, Sum)>;
 
 /// What a file really is: its checksum in every way that records keep one.
 #[derive(Clone, Debug, PartialEq, Eq)]

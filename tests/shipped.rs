@@ -38,13 +38,21 @@ fn what_a_package_ships_is_marked_and_lowered() {
     let apk = "P:a\nV:1\nF:usr/share/doc/a\nR:example\nZ:Q1V+rG4DQNZq8CBq3PmJCAkXCWbD0=\n\n";
     let wheel = "a/example,sha256=eViUx34lHplVE8ZAhAx3LBGMsWtYrc9eM2eh2im3kvQ,49\n";
     for (path, record, text, severity) in [
-        ("usr/share/doc/a/example", "var/lib/dpkg/info/a.md5sums", dpkg, "low"),
-        ("usr/share/doc/a/example", "lib/apk/db/installed", apk, "low"),
-        // The index that a wheel comes from may be private.
-        ("opt/lib/a/example", "opt/lib/a-1.0.dist-info/RECORD", wheel, "high"),
+        ("usr/share/doc/a/example", "var/lib/dpkg/info/a.md5sums", dpkg, "high"),
+        ("usr/share/doc/a/example", "lib/apk/db/installed", apk, "high"),
+        // A wheel may be the very application.
+        ("opt/lib/a/example", "opt/lib/a-1.0.dist-info/RECORD", wheel, "critical"),
     ] {
         assert_eq!(judged(path, &file, (record, text)), (severity.into(), true.into()), "{record}");
     }
+}
+
+#[test]
+fn a_wheel_speaks_for_its_own_directory_only() {
+    let file = format!("token = {TOKEN}\n");
+    let wheel = "../../app/example,sha256=eViUx34lHplVE8ZAhAx3LBGMsWtYrc9eM2eh2im3kvQ,49\n";
+    let judged = judged("app/example", &file, ("opt/lib/a-1.0.dist-info/RECORD", wheel));
+    assert_eq!(judged, ("critical".into(), Value::Null));
 }
 
 #[test]

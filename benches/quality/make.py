@@ -28,7 +28,7 @@ def translate(expression):
     """The expression as Python reads it."""
     for name, characters in POSIX.items():
         expression = expression.replace(name, characters)
-    expression = expression.replace(r"\z", r"\Z").replace("(?P<", "(?P<")
+    expression = expression.replace(r"\z", r"\Z")
     # Flags in the middle hold for the rest of their group: Python wants a group of their own.
     while (flag := re.search(r"\(\?([ims]+)\)", expression)) is not None:
         start, end = flag.span()

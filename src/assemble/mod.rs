@@ -9,15 +9,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::finding::{FileLocation, Finding, LayerRef, Location, Package, Place, RuleInfo};
+use crate::finding::{FileLocation, Finding, LayerRef, Location, Place, RuleInfo};
 use crate::gap::{Gap, GapReason};
 use crate::image::history::{self, Alignment};
 use crate::image::manifest::{Image, LayerSource};
 use crate::image_report::{ImageGap, ImageReport, LayerLine};
 use crate::layer_report::LayerReport;
-use crate::rule::Severity;
+use crate::rule::{Confidence, Severity};
 use crate::secret::{FingerprintKey, Secret};
-use crate::shipped::Content;
 
 use self::chains::Chains;
 use self::config::{Checks, ConfigFinding, Subject};
@@ -64,8 +63,9 @@ impl Assembler<'_> {
             .collect();
         let lifetimes = lifetime::follow(reports);
         let overflowed = lifetimes.overflowed;
-        let mut findings: Vec<Finding> =
-            lifetimes.tracked.into_iter().map(|tracked| self.in_file(tracked, &layers, reports)).collect();
+        let mut lowered = Lowered::default();
+        let in_file = |tracked| self.in_file(tracked, &layers, reports, &mut lowered);
+        let mut findings: Vec<Finding> = lifetimes.tracked.into_iter().map(in_file).collect();
         let roles: HashMap<String, Vec<String>> =
             in_config.iter().map(|finding| (finding.rule.id.clone(), finding.roles.clone())).collect();
         findings.extend(in_config.into_iter().map(|finding| self.in_config(finding, &mask)));
@@ -103,13 +103,23 @@ impl Assembler<'_> {
         }
     }
 
-    fn in_file(&self, tracked: Tracked, layers: &[LayerLine], reports: &[Option<Arc<LayerReport>>]) -> Finding {
+    fn in_file(
+        &self,
+        tracked: Tracked,
+        layers: &[LayerLine],
+        reports: &[Option<Arc<LayerReport>>],
+        lowered: &mut Lowered,
+    ) -> Finding {
         let Tracked { finding, layer, state, ended_by } = tracked;
         let package = owners::owner(&finding.place.path, layer, reports);
-        let path = &finding.place.path;
-        let is_shipped = |content: &Arc<Content>| owners::is_shipped(path, content, layer, reports);
-        let as_shipped = finding.content.as_ref().is_some_and(is_shipped);
-        let rule = if as_shipped { lowered(&finding.rule, package.as_ref()) } else { finding.rule };
+        let shipped_by = finding
+            .content
+            .as_ref()
+            .and_then(|content| owners::shipped_by(&finding.place.path, content, layer, reports));
+        let rule = match shipped_by {
+            Some(ecosystem) => lowered.info(&finding.rule, ecosystem),
+            None => finding.rule,
+        };
         let fingerprint = finding.secret.as_ref().map(|secret| self.key.fingerprint(secret.reveal()));
         Finding {
             id: String::new(),
@@ -120,7 +130,7 @@ impl Assembler<'_> {
                 state,
                 ended_by: ended_by.map(|index| reference(&layers[index])),
                 package,
-                as_shipped,
+                as_shipped: shipped_by.is_some(),
             })),
             secret: finding.secret,
             fingerprint,
@@ -143,23 +153,43 @@ impl Assembler<'_> {
     }
 }
 
-/// What is said of a finding in a file that its package ships: everyone who installs the package has it. Packages of
-/// distributions are public; one for Python may have come from an index of one's own.
-fn lowered(rule: &Arc<RuleInfo>, package: Option<&Package>) -> Arc<RuleInfo> {
-    let is_python = package.is_some_and(|package| package.ecosystem == "pypi");
-    let severity = match rule.severity {
-        severity @ (Severity::Info | Severity::Low) => severity,
-        Severity::Critical if is_python => Severity::High,
-        Severity::High if is_python => Severity::Medium,
-        _ => Severity::Low,
-    };
-    if severity == rule.severity { Arc::clone(rule) } else { Arc::new(RuleInfo { severity, ..(**rule).clone() }) }
+/// What is said of findings in files that their package ships, by rule and ecosystem.
+#[derive(Default)]
+struct Lowered(HashMap<(String, &'static str), Arc<RuleInfo>>);
+
+impl Lowered {
+    /// Everyone who installs a package has what it ships, and guesses in it are noise. What is no guess is a secret
+    /// that the package gives away: it counts one step less where the package is a distribution's, and no less where
+    /// it is Python's, because that may be the very application, installed from its own sources.
+    fn info(&mut self, rule: &Arc<RuleInfo>, ecosystem: &'static str) -> Arc<RuleInfo> {
+        let is_sure = rule.confidence == Confidence::High;
+        let severity = match (ecosystem, is_sure) {
+            ("pypi", true) => rule.severity,
+            ("pypi", false) | (_, true) => one_less(rule.severity),
+            (_, false) => rule.severity.min(Severity::Low),
+        };
+        if severity == rule.severity {
+            return Arc::clone(rule);
+        }
+        let info = || Arc::new(RuleInfo { severity, ..(**rule).clone() });
+        Arc::clone(self.0.entry((rule.id.clone(), ecosystem)).or_insert_with(info))
+    }
+}
+
+fn one_less(severity: Severity) -> Severity {
+    match severity {
+        Severity::Critical => Severity::High,
+        Severity::High => Severity::Medium,
+        Severity::Medium => Severity::Low,
+        severity @ (Severity::Low | Severity::Info) => severity,
+    }
 }
 
 /// Whether a check found a secret that a signature, which knows what it is, found in the same place.
 fn says_the_same(finding: &ConfigFinding, known: &[ConfigFinding]) -> bool {
     let Some(secret) = &finding.secret else { return false };
-    known.iter().filter(|other| other.at == finding.at).filter_map(|other| other.secret.as_ref()).any(|other| {
+    let as_grave = |other: &&ConfigFinding| other.at == finding.at && other.rule.severity >= finding.rule.severity;
+    known.iter().filter(as_grave).filter_map(|other| other.secret.as_ref()).any(|other| {
         memchr::memmem::find(secret.reveal(), other.reveal()).is_some()
             || memchr::memmem::find(other.reveal(), secret.reveal()).is_some()
     })

@@ -32,13 +32,18 @@ fn os(path: &ImagePath, reports: &[&Owners]) -> Option<Package> {
     Some(Package { version: package.version.or(version), ..package })
 }
 
-/// Whether the file at `path`, which layer `index` brought and which is `content`, is what its package ships: by the
-/// records of the same layer and of the layers below, the nearest first.
-pub fn is_shipped(path: &ImagePath, content: &Content, index: usize, layers: &[Option<Arc<LayerReport>>]) -> bool {
+/// The ecosystem of the package that ships the file at `path`, which layer `index` brought and which is `content`, as
+/// it is: by the records of the same layer and of the layers below, the nearest first.
+pub fn shipped_by(
+    path: &ImagePath,
+    content: &Content,
+    index: usize,
+    layers: &[Option<Arc<LayerReport>>],
+) -> Option<&'static str> {
     let keys = keys(path);
     let mut reports = layers.iter().take(index + 1).rev().flatten();
-    let sum = reports.find_map(|report| keys.iter().find_map(|key| report.owners.sums.get(key)));
-    sum.is_some_and(|sum| content.is(sum))
+    let (ecosystem, sum) = reports.find_map(|report| keys.iter().find_map(|key| report.owners.sums.get(key)))?;
+    content.is(sum).then_some(ecosystem)
 }
 
 /// The paths that a package may list a file under: /lib and /bin where a merged-/usr image has them below /usr.

@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use crate::digest::Digest;
 use crate::engine::Candidate;
-use crate::rule::{Confidence, KnownKey, Severity, Signature};
+use crate::rule::{Confidence, KnownKey, Signature};
 use crate::secret::Secret;
 
 use expressions::Expressions;
@@ -44,12 +44,24 @@ pub struct Confirmed {
     pub secret: Secret,
     /// Anything a reader should know beyond the rule.
     pub note: Option<String>,
-    /// Whether this is a key that anyone has, and no secret.
-    pub public: bool,
+    /// What it is worth.
+    pub worth: Worth,
     /// The disguises it was written in, the outermost first.
     pub views: Vec<&'static str>,
     /// Whether this is only the sign that the whole file has to be read by a parser of its own.
     pub whole_file: bool,
+}
+
+/// What something that was confirmed is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// It is a secret.
+    Secret,
+    /// It is a key that anyone has.
+    Published,
+    /// It has the form of a secret and cannot be one as it stands: its checksum is wrong, or no key can be read from
+    /// it.
+    Damaged,
 }
 
 /// The confirming side of a set of signatures.
@@ -127,11 +139,15 @@ impl Confirmer {
             {
                 next = next.max(span.end);
                 let source = if kind == Kind::Key { self.published(&secret) } else { None };
-                let public = source.is_some() || kind == Kind::Damaged;
+                let worth = match (kind, &source) {
+                    (Kind::Damaged, _) => Worth::Damaged,
+                    (_, Some(_)) => Worth::Published,
+                    (_, None) => Worth::Secret,
+                };
                 let note = source.or(note);
                 let whole_file = kind == Kind::WholeFile;
                 let views = Vec::new();
-                found.push(Confirmed { rule: candidate.pattern, span, secret, note, public, views, whole_file });
+                found.push(Confirmed { rule: candidate.pattern, span, secret, note, worth, views, whole_file });
             }
             at = next;
         }
@@ -147,17 +163,18 @@ impl Confirmer {
 
 /// Drops what another finding in the same bytes says better: of several with the same span the surest and gravest
 /// stays, one of low confidence gives way to any other that it overlaps, and what was decoded from bytes that are a
-/// finding already (the DER in a PEM key) has to be surer or graver than that.
+/// finding already (the DER in a PEM key) has to be surer or graver than that. What is damaged gives way to everything.
 pub fn keep_best(signatures: &[Signature], found: &mut Vec<Confirmed>) {
     let rank = |confirmed: &Confirmed| {
         let signature = &signatures[confirmed.rule];
-        (signature.confidence, if confirmed.public { Severity::Info } else { signature.severity })
+        (signature.confidence, signature.severity)
     };
     let in_order = |a: &Confirmed, b: &Confirmed| {
         let spans = a.span.start.cmp(&b.span.start).then(b.span.end.cmp(&a.span.end));
         spans.then(rank(b).cmp(&rank(a))).then(a.rule.cmp(&b.rule))
     };
     found.sort_by(in_order);
+    let mut damaged: Vec<_> = found.extract_if(.., |one| one.worth == Worth::Damaged).collect();
     let (low, mut kept): (Vec<_>, Vec<_>) = found.drain(..).partition(|c| rank(c).0 == Confidence::Low);
     kept.dedup_by(|next, first| next.span == first.span && !next.whole_file && !first.whole_file);
     drop_decoded(&mut kept, rank);
@@ -172,6 +189,13 @@ pub fn keep_best(signatures: &[Signature], found: &mut Vec<Confirmed>) {
             kept.push(confirmed);
         }
     }
+    kept.sort_by(in_order);
+    let mut taken = Coverage::default();
+    for confirmed in &kept {
+        taken.add(&confirmed.span);
+    }
+    damaged.dedup_by(|next, first| next.span == first.span);
+    kept.extend(damaged.into_iter().filter(|one| !taken.overlaps(&one.span)));
     kept.sort_by(in_order);
     *found = kept;
 }

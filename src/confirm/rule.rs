@@ -50,7 +50,7 @@ pub(super) enum Judgement {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Token,
-    /// A token whose checksum is wrong.
+    /// What has the form of a token or key and cannot be one.
     Damaged,
     Key,
     WholeFile,

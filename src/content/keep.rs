@@ -29,6 +29,9 @@ pub struct Kept<'a> {
 }
 
 impl<'a> Kept<'a> {
+    /// Up to this size a file is kept whole.
+    pub const WHOLE: u64 = HEAD + TAIL;
+
     /// Takes the next bytes of the file: those in `range` of `window`.
     pub fn push(&mut self, window: &Bytes<'a>, range: Range<usize>) {
         let offset = self.length;

@@ -42,6 +42,9 @@ pub enum Record {
 /// Paths that one layer's records may name, all together.
 const PATHS: usize = 2_000_000;
 
+/// Lines of one package's list of files that are read: each repeats the directory, and none has so many.
+const RECORD_LINES: usize = 100_000;
+
 /// The longest name or version of a package that is kept, in bytes.
 const LONGEST_TEXT: usize = 512;
 
@@ -137,7 +140,7 @@ fn read_status(bytes: &[u8], owners: &mut Owners) {
         } else if let Some(setting) = line.strip_prefix(b" /") {
             let mut words = setting.split(|&byte| byte == b' ');
             if let (Some(path), Some(sum)) = (words.next(), words.next().and_then(md5)) {
-                add_sum(owners, path, sum);
+                add_sum(owners, "deb", path, sum);
             }
         } else if let Some(name) = line.strip_prefix(b"Package: ") {
             package = Some(text(name));
@@ -151,7 +154,7 @@ fn read_status(bytes: &[u8], owners: &mut Owners) {
 fn read_md5sums(bytes: &[u8], owners: &mut Owners) {
     for (sum, path) in lines(bytes).filter_map(|line| line.split_at_checked(32)) {
         if let Some(sum) = md5(sum) {
-            add_sum(owners, path.trim_ascii_start(), sum);
+            add_sum(owners, "deb", path.trim_ascii_start(), sum);
         }
     }
 }
@@ -161,9 +164,9 @@ fn md5(digits: &[u8]) -> Option<Sum> {
     Some(Sum::Md5(u128::from_str_radix(digits, 16).ok()?.to_be_bytes()))
 }
 
-fn add_sum(owners: &mut Owners, path: &[u8], sum: Sum) {
+fn add_sum(owners: &mut Owners, ecosystem: &'static str, path: &[u8], sum: Sum) {
     if owners.sums.len() < PATHS {
-        owners.sums.insert(ImagePath::normalize(path).key(), sum);
+        owners.sums.insert(ImagePath::normalize(path).key(), (ecosystem, sum));
     }
 }
 
@@ -184,21 +187,30 @@ fn add_files<'p>(
     }
 }
 
-/// Lines of `path,sha256=digits,size`, the path relative to the directory that the package is installed in.
+/// Lines of `path,sha256=digits,size`, the path relative to the directory that the package is installed in. A package
+/// speaks for what is in that directory and nowhere else.
 fn read_python(directory: &ImagePath, name: &str, version: &str, bytes: &[u8], owners: &mut Owners) {
-    let mut paths = Vec::new();
-    for line in lines(bytes).map(<[u8]>::trim_ascii_end) {
+    let Ok(index) = u32::try_from(owners.os.len()) else { return };
+    let (name, version) = (text(name.as_bytes()), Some(text(version.as_bytes())));
+    owners.os.push(Package { ecosystem: "pypi", name, version });
+    let inside = [directory.as_bytes(), b"/"].concat();
+    for line in lines(bytes).map(<[u8]>::trim_ascii_end).take(RECORD_LINES) {
         let mut fields = line.rsplitn(3, |&byte| byte == b',');
         let (Some(_), Some(sum), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
         let path = path.strip_prefix(b"\"").and_then(|path| path.strip_suffix(b"\"")).unwrap_or(path);
-        let path = [directory.as_bytes(), b"/", &path[..path.len().min(LONGEST_NAME)]].concat();
+        if path.is_empty() || path.len() > LONGEST_NAME || owners.files.len() >= PATHS {
+            continue;
+        }
+        let path = ImagePath::normalize(&[&inside, path].concat());
+        if !directory.is_root() && !path.as_bytes().starts_with(&inside) {
+            continue;
+        }
+        owners.files.insert(path.key(), index);
         let sum = sum.strip_prefix(b"sha256=").and_then(|digits| URL_SAFE_NO_PAD.decode(digits).ok());
         if let Some(sum) = sum.and_then(|sum| sum.try_into().ok()) {
-            add_sum(owners, &path, Sum::Sha256(sum));
+            add_sum(owners, "pypi", path.as_bytes(), Sum::Sha256(sum));
         }
-        paths.push(path);
     }
-    add_files(owners, "pypi", name, Some(version.into()), paths.iter().map(Vec::as_slice));
 }
 
 /// `Q1` and a SHA-1, or `Q2` and a SHA-256, in base64.
@@ -223,10 +235,10 @@ fn read_apk(bytes: &[u8], owners: &mut Owners) {
                 Some((b"V:", value)) => version = Some(text(value)),
                 // Every file below it repeats it, and no file system has a longer one.
                 Some((b"F:", value)) => directory = &value[..value.len().min(LONGEST_NAME)],
-                Some((b"R:", value)) => paths.push([directory, b"/", value].concat()),
+                Some((b"R:", value)) if paths.len() < RECORD_LINES => paths.push([directory, b"/", value].concat()),
                 Some((b"Z:", value)) => {
                     if let (Some(path), Some(sum)) = (paths.last(), apk_sum(value)) {
-                        add_sum(owners, path, sum);
+                        add_sum(owners, "apk", path, sum);
                     }
                 }
                 _ => {}
@@ -275,10 +287,14 @@ mod tests {
         read("var/lib/dpkg/info/a.md5sums", &[&md5[..], b"  usr/share/a\n"].concat());
         read("var/lib/dpkg/status", &[b"Package: a\nConffiles:\n /etc/a ", &md5[..], b"\n"].concat());
         read("lib/apk/db/installed", b"P:b\nF:etc\nR:b\na:0:0:644\nZ:Q1qZk+NkcGgWq6PiVxeFDCbJzQ2J0=\nR:c\n\n");
-        read("opt/c-1.dist-info/RECORD", b"c.py,sha256=ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0,3\n");
+        read(
+            "opt/c-1.dist-info/RECORD",
+            b"c.py,sha256=ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0,3\n\
+            ../app/.env,sha256=ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0,3\n",
+        );
         let abc = crate::shipped::Content::of(&[b"abc"]);
         for file in ["usr/share/a", "etc/a", "etc/b", "opt/c.py"] {
-            assert!(owners.sums.get(&path(file).key()).is_some_and(|sum| abc.is(sum)), "{file}");
+            assert!(owners.sums.get(&path(file).key()).is_some_and(|(_, sum)| abc.is(sum)), "{file}");
         }
         assert_eq!(owners.sums.len(), 4);
     }

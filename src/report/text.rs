@@ -198,9 +198,11 @@ fn context(out: &mut String, file: &FileLocation) -> fmt::Result {
     }
     if let Some(package) = &file.package {
         let version = package.version.as_deref().map(|v| format!("@{v}")).unwrap_or_default();
-        let shipped = if file.as_shipped { "as shipped by " } else { "" };
-        let package = format!("{shipped}{} {}{version}", package.ecosystem, package.name);
+        let package = format!("{} {}{version}", package.ecosystem, package.name);
         write!(out, "  {DIM}{}{DIM:#}", clean(&package, 120))?;
+    }
+    if file.as_shipped {
+        write!(out, "  {DIM}as its package ships it{DIM:#}")?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::rules::Rules;
-use crate::confirm::{CONTEXT, Confirmed, REACH, cipher, keep_best};
+use crate::confirm::{CONTEXT, Confirmed, REACH, Worth, cipher, keep_best};
 use crate::content::keep::Kept;
 use crate::content::{binary, text};
 use crate::finding::{BinaryPlace, LayerFinding, Place, RuleInfo};
@@ -25,6 +25,9 @@ use crate::shipped;
 
 /// Findings that one file may hold before they are sorted and cut: a bound on memory only.
 const FOUND_AT_ONCE: usize = 20_000;
+
+/// Findings of one file that are named although they are no secrets as they stand.
+const DAMAGED: usize = 32;
 
 /// What the files of a layer report to.
 pub(super) struct Sink<'s> {
@@ -66,14 +69,15 @@ enum Content<'a, 's> {
 #[derive(Default)]
 struct State<'a> {
     found: Vec<Confirmed>,
+    /// What is no secret as it stands: the first few, which leave the limits to the others.
+    damaged: Vec<Confirmed>,
     /// Line and column of what was found, by where it begins.
     positions: HashMap<usize, (u64, u64)>,
     overflowed: bool,
     /// Where in a text file that spans windows new bytes and segments begin.
     marks: Vec<Mark>,
     is_text: bool,
-    is_binary: bool,
-    kept: Kept<'a>,
+    kept: Option<Kept<'a>>,
     /// The first bytes, where a rule for files wants to see them, and the size so far.
     head: Vec<u8>,
     size: u64,
@@ -122,7 +126,9 @@ impl<'a, 's> FileHandle<'a, 's> {
         let mut state = self.0.state();
         if offset == 0 {
             state.is_text = true;
-            state.is_binary = bytes.starts_with(b"MZ") || binary::is_binary(bytes);
+            // The first piece of a member may be too short to tell.
+            let is_small = self.0.stored().is_some_and(|stored| stored <= Kept::WHOLE);
+            state.kept = (is_small || bytes.len() < 4 || is_program(bytes)).then(Kept::default);
         }
         // Segments come only when more than the sample has passed, so that this is decided by then.
         if offset < text::SAMPLE as u64 {
@@ -140,7 +146,9 @@ impl<'a, 's> FileHandle<'a, 's> {
             state.mark(offset, &bytes[..cut]);
             state.mark(offset + cut as u64, &bytes[cut..]);
         }
-        state.kept.push(window, range);
+        if let Some(kept) = &mut state.kept {
+            kept.push(window, range);
+        }
     }
 
     /// Takes what was confirmed in a segment that holds `bytes`.
@@ -148,9 +156,9 @@ impl<'a, 's> FileHandle<'a, 's> {
         let mut state = self.0.state();
         let way = self.0.way();
         for mut one in confirmed.into_iter().filter(|one| self.0.sink.rules.holds_at(one.rule, Some(&way))) {
-            if state.found.len() >= FOUND_AT_ONCE {
+            if one.worth != Worth::Damaged && state.found.len() >= FOUND_AT_ONCE {
                 state.overflowed = true;
-                return;
+                continue;
             }
             let position = state.position(bytes, segment.offset, one.span.start);
             let base = segment.offset as usize;
@@ -158,7 +166,10 @@ impl<'a, 's> FileHandle<'a, 's> {
             if let Some(position) = position {
                 state.positions.insert(one.span.start, position);
             }
-            state.found.push(one);
+            match one.worth {
+                Worth::Damaged => state.add_damaged(one),
+                Worth::Secret | Worth::Published => state.found.push(one),
+            }
         }
     }
 }
@@ -170,6 +181,15 @@ impl Drop for OpenFile<'_, '_> {
 }
 
 impl State<'_> {
+    /// Keeps the damaged findings that come first in the file, in whichever order they are found.
+    fn add_damaged(&mut self, one: Confirmed) {
+        self.damaged.push(one);
+        if self.damaged.len() >= 2 * DAMAGED {
+            self.damaged.sort_by_key(|one| (one.span.start, one.rule));
+            self.damaged.truncate(DAMAGED);
+        }
+    }
+
     /// Notes where the next bytes of a text file begin, and counts the lines in them.
     fn mark(&mut self, offset: u64, bytes: &[u8]) {
         if self.marks.is_empty() {
@@ -211,6 +231,11 @@ impl<'a> OpenFile<'a, '_> {
         }
     }
 
+    /// Whether the bytes are the file's, and not the pieces of one with holes.
+    fn is_stored_whole(&self) -> bool {
+        matches!(&self.content, Content::Entry(entry) if entry.sparse.is_none())
+    }
+
     fn inside(&self) -> &[String] {
         match &self.content {
             Content::Entry(_) => &[],
@@ -231,14 +256,18 @@ impl<'a> OpenFile<'a, '_> {
     fn conclude(&mut self) {
         let mut state = mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner));
         let mut findings = self.misplaced(&state);
+        state.damaged.sort_by_key(|one| (one.span.start, one.rule));
+        state.damaged.truncate(DAMAGED);
+        let damaged = mem::take(&mut state.damaged);
+        state.found.extend(damaged);
         if findings.is_empty() && state.found.is_empty() && state.in_members.is_empty() {
             return;
         }
-        let whole = Whole::new(mem::take(&mut state.kept));
+        let whole = state.kept.take().map(Whole::new).unwrap_or_default();
         findings.extend(self.confirmed(&mut state, &whole));
         findings.append(&mut state.in_members);
         if matches!(self.content, Content::Entry(_)) {
-            let content = whole.content().map(Arc::new);
+            let content = self.is_stored_whole().then(|| whole.content()).flatten().map(Arc::new);
             findings.iter_mut().for_each(|finding| finding.content.clone_from(&content));
         }
         let (mut all, limit) = match &self.content {
@@ -279,7 +308,7 @@ impl<'a> OpenFile<'a, '_> {
         self.cut(&mut found, state.overflowed);
         let Whole { head, tail, length } = whole;
         let parse = || binary::parse(binary::Parts { head, tail, len: *length });
-        let view = (state.is_binary && !found.is_empty()).then(parse).flatten();
+        let view = (is_program(head) && !found.is_empty()).then(parse).flatten();
         found.into_iter().map(|one| self.finding(one, state, view.as_ref())).collect()
     }
 
@@ -333,7 +362,7 @@ impl<'a> OpenFile<'a, '_> {
                 span,
                 secret,
                 note: Some(note),
-                public: false,
+                worth: Worth::Secret,
                 views: Vec::new(),
                 whole_file: false,
             });
@@ -346,6 +375,9 @@ impl<'a> OpenFile<'a, '_> {
         let mut counts: HashMap<usize, usize> = HashMap::new();
         let before = found.len();
         found.retain(|one| {
+            if one.worth == Worth::Damaged {
+                return true;
+            }
             let count = counts.entry(one.rule).or_default();
             *count += 1;
             *count <= limit
@@ -357,7 +389,12 @@ impl<'a> OpenFile<'a, '_> {
     }
 }
 
-/// The first and the last bytes of a file, and its length.
+fn is_program(head: &[u8]) -> bool {
+    head.starts_with(b"MZ") || binary::is_binary(head)
+}
+
+/// The first and the last bytes of a file, and its length. Nothing of a file that was not kept.
+#[derive(Default)]
 struct Whole {
     head: Vec<u8>,
     tail: Vec<u8>,
@@ -372,7 +409,7 @@ impl Whole {
 
     /// Whether there is nothing in between.
     fn is_whole(&self) -> bool {
-        (self.head.len() + self.tail.len()) as u64 == self.length
+        self.length > 0 && (self.head.len() + self.tail.len()) as u64 == self.length
     }
 
     fn content(&self) -> Option<shipped::Content> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::assemble::chains::Chains;
 use crate::assemble::config::Checks;
 use crate::confirm::files::{FileRules, LocalSignatures};
-use crate::confirm::{Confirmed, Confirmer};
+use crate::confirm::{Confirmed, Confirmer, Worth};
 use crate::disguise::{self, Disguise, Keyword};
 use crate::engine::{AnchorCode, Candidate, Engine, EngineError, Pattern};
 use crate::finding::RuleInfo;
@@ -75,7 +75,7 @@ impl Rules {
 
     /// What reports say of a finding.
     pub(super) fn info(&self, confirmed: &Confirmed) -> Arc<RuleInfo> {
-        let infos = if confirmed.public { &self.public } else { &self.infos };
+        let infos = if confirmed.worth != Worth::Secret { &self.public } else { &self.infos };
         Arc::clone(&infos[confirmed.rule])
     }
 
