@@ -25,7 +25,7 @@ fn start() -> Scanner {
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn propose(bencher: Bencher) {
     let rules = Ruleset::built_in().expect("built-in rules");
-    let (engine, _) = Engine::built_in(&rules.signatures).expect("an engine");
+    let (engine, ..) = Engine::built_in(&rules.signatures).expect("an engine");
     let files = data::files(data::SIZE);
     let total: usize = files.iter().map(|file| file.bytes.len()).sum();
     let mut session = engine.session().expect("a session");

@@ -137,3 +137,44 @@ fn a_key_in_disguise() {
         assert_eq!(one["views"], serde_json::json!([view]));
     }
 }
+
+const OWN: &str = r#"
+[[signature]]
+id = "acme.key"
+title = "Acme key"
+severity = "high"
+confidence = "high"
+pattern = '\bacme_(?<secret>[0-9a-f]{32})\b'
+keywords = ["acme_"]
+what = "A key."
+risk = "Some."
+fix = "Revoke it."
+references = ["https://acme.example/keys"]
+[[signature.example]]
+input = "acme_3f2a9c0d5b7e418692ad0c6f1e8b4d27"
+[[signature.counterexample]]
+input = "acme_x"
+why = "too short"
+"#;
+
+#[test]
+fn rules_of_ones_own_are_a_database_of_their_own_and_see_as_much() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("acme.toml");
+    std::fs::write(&rules, OWN).unwrap();
+    let image = folder.path().join("image");
+    std::fs::create_dir(&image).unwrap();
+    let own = "acme_9d41c07be5a84f2693bc1e70d85f62aa";
+    let content = format!("{own}\n{}\n{TOKEN}\n{}\n", STANDARD.encode(format!("a {own}")), STANDARD.encode(TOKEN));
+    std::fs::write(image.join("settings"), content).unwrap();
+    let scanner = Scanner::new(Ruleset::with_files(&[rules]).unwrap(), Options::default()).unwrap();
+    let report = report_of(&scanner, &format!("rootfs:{}", text(&image)));
+    let found: Vec<(&str, u64, usize)> = findings(&report)
+        .iter()
+        .map(|one| {
+            (one["rule"].as_str().unwrap(), one["line"].as_u64().unwrap(), one["views"].as_array().unwrap().len())
+        })
+        .collect();
+    let github = "github.personal-access-token";
+    assert_eq!(found, [("acme.key", 1, 0), ("acme.key", 2, 1), (github, 3, 0), (github, 4, 1)]);
+}

@@ -21,18 +21,19 @@ struct BuiltIn {
 const BUILT_IN: BuiltIn = include!(concat!(env!("OUT_DIR"), "/databases.rs"));
 
 /// The best database that this processor and this version of the library take, with the widest width of a pattern and
-/// the anchors behind the signatures, if `signatures` are the built-in ones.
-pub(super) fn load(signatures: &[Signature]) -> Option<(BlockDatabase, usize, &'static [AnchorCode])> {
+/// the anchors behind the signatures, if `signatures` begin with the built-in ones, and how many these are.
+pub(super) fn load(signatures: &[Signature]) -> Option<(BlockDatabase, usize, &'static [AnchorCode], usize)> {
     let is_same = |(signature, (known, _)): (&Signature, &(&str, usize))| {
         let Signature { pattern, keywords, confidence, paths, .. } = signature;
         recipe(pattern, keywords, confidence.name(), !paths.is_empty()) == *known
     };
-    if signatures.len() != BUILT_IN.signatures.len() || !signatures.iter().zip(BUILT_IN.signatures).all(is_same) {
+    let count = BUILT_IN.signatures.len();
+    if count == 0 || signatures.len() < count || !signatures.iter().zip(BUILT_IN.signatures).all(is_same) {
         return None;
     }
     let widest = BUILT_IN.signatures.iter().map(|(_, width)| *width).max().unwrap_or(0);
     let database = BUILT_IN.databases.iter().find_map(|bytes| bytes.deserialize().ok())?;
-    Some((database, widest, BUILT_IN.anchors))
+    Some((database, widest, BUILT_IN.anchors, count))
 }
 
 #[cfg(test)]

@@ -28,15 +28,34 @@ const CANDIDATES_AT_ONCE: usize = 1 << 16;
 
 /// A compiled set of patterns, to be shared by all threads.
 pub struct Engine {
-    database: BlockDatabase,
+    parts: Vec<Part>,
     patterns: usize,
     widest: usize,
     idle: Mutex<Vec<Session>>,
 }
 
+/// A database, and which patterns its numbers are: those below `split` count from `low`, the others from `high`.
+struct Part {
+    database: BlockDatabase,
+    split: usize,
+    low: usize,
+    high: usize,
+}
+
+impl Part {
+    fn new(database: BlockDatabase) -> Part {
+        Part { database, split: usize::MAX, low: 0, high: 0 }
+    }
+
+    fn pattern(&self, number: usize) -> usize {
+        if number < self.split { self.low + number } else { self.high + (number - self.split) }
+    }
+}
+
 /// What one thread needs to scan; taken from the engine and given back.
 pub struct Session {
-    scratch: Scratch,
+    /// One for each part.
+    scratches: Vec<Scratch>,
     /// The open run of ends of every pattern; the last end is 0 where there is none.
     runs: Vec<(usize, usize)>,
     hit: Vec<usize>,
@@ -49,18 +68,36 @@ impl Engine {
     /// What Hyperscan refuses, in its words.
     pub fn compile(patterns: &[Pattern]) -> Result<Engine, EngineError> {
         Ok(Engine {
-            database: Engine::compile_now(patterns)?,
+            parts: vec![Part::new(Engine::compile_now(patterns)?)],
             patterns: patterns.len(),
             widest: patterns.iter().map(Pattern::width).max().unwrap_or(0),
             idle: Mutex::default(),
         })
     }
 
-    /// The engine for `signatures` and the anchors of their keywords, if it was compiled with the program.
-    pub fn built_in(signatures: &[Signature]) -> Option<(Engine, &'static [AnchorCode])> {
-        let (database, widest, anchors) = super::built_in::load(signatures)?;
-        let patterns = signatures.len() + anchors.len();
-        Some((Engine { database, patterns, widest, idle: Mutex::default() }, anchors))
+    /// The engine for the first of `signatures` and the anchors of their keywords, as far as it was compiled with the
+    /// program, and how many signatures these are.
+    pub fn built_in(signatures: &[Signature]) -> Option<(Engine, &'static [AnchorCode], usize)> {
+        let (database, widest, anchors, count) = super::built_in::load(signatures)?;
+        let patterns = count + anchors.len();
+        Some((Engine { parts: vec![Part::new(database)], patterns, widest, idle: Mutex::default() }, anchors, count))
+    }
+
+    /// The engine with `patterns` besides: the first `count` of them behind its own first `own_count`, the others
+    /// behind all. They are a database of their own: compiling all together would take seconds, and another pass over
+    /// the bytes takes less.
+    ///
+    /// # Errors
+    /// What Hyperscan refuses, in its words.
+    pub fn with(mut self, own_count: usize, patterns: &[Pattern], count: usize) -> Result<Engine, EngineError> {
+        let database = Engine::compile_now(patterns)?;
+        for part in &mut self.parts {
+            (part.split, part.high) = (own_count, own_count + count);
+        }
+        self.parts.push(Part { database, split: count, low: own_count, high: self.patterns + count });
+        self.patterns += patterns.len();
+        self.widest = patterns.iter().map(Pattern::width).max().unwrap_or(0).max(self.widest);
+        Ok(self)
     }
 
     fn compile_now(patterns: &[Pattern]) -> Result<BlockDatabase, EngineError> {
@@ -86,8 +123,10 @@ impl Engine {
         if let Some(session) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
             return Ok(session);
         }
-        let scratch = self.database.alloc_scratch().map_err(|error| EngineError::Scan(error.to_string()))?;
-        Ok(Session { scratch, runs: vec![(0, 0); self.patterns], hit: Vec::new() })
+        let failed = |error: hyperscan::Error| EngineError::Scan(error.to_string());
+        let scratch = |part: &Part| part.database.alloc_scratch().map_err(failed);
+        let scratches = self.parts.iter().map(scratch).collect::<Result<_, _>>()?;
+        Ok(Session { scratches, runs: vec![(0, 0); self.patterns], hit: Vec::new() })
     }
 
     /// Gives a session back for others to use.
@@ -100,13 +139,23 @@ impl Engine {
     /// # Errors
     /// When Hyperscan itself fails; matches are never an error.
     pub fn scan(&self, session: &mut Session, bytes: &[u8], found: &mut Vec<Candidate>) -> Result<(), EngineError> {
+        (0..self.parts.len()).try_for_each(|part| self.scan_part(part, session, bytes, found))
+    }
+
+    fn scan_part(
+        &self,
+        part: usize,
+        session: &mut Session,
+        bytes: &[u8],
+        found: &mut Vec<Candidate>,
+    ) -> Result<(), EngineError> {
         // Hyperscan counts the bytes of a block with 32 bits.
         const BLOCK: usize = 1 << 30;
         let mut from = 0;
         let mut done = 0;
         while done < bytes.len() {
             let block = &bytes[from..bytes.len().min(from + BLOCK)];
-            let scanned = from + self.scan_block(session, block, from, done, found)?;
+            let scanned = from + self.scan_block(part, session, Block { bytes: block, base: from, done }, found)?;
             if scanned >= bytes.len() {
                 break;
             }
@@ -116,20 +165,20 @@ impl Engine {
         Ok(())
     }
 
-    /// Scans `block`, which begins at offset `base`, for ends behind offset `done`. Returns how far it came.
+    /// Scans a block with one part. Returns how far it came.
     fn scan_block(
         &self,
+        part: usize,
         session: &mut Session,
-        block: &[u8],
-        base: usize,
-        done: usize,
+        Block { bytes: block, base, done }: Block<'_>,
         found: &mut Vec<Candidate>,
     ) -> Result<usize, EngineError> {
-        let Session { scratch, runs, hit } = session;
+        let Session { scratches, runs, hit } = session;
+        let (part, scratch) = (&self.parts[part], &scratches[part]);
         let room = found.len() + CANDIDATES_AT_ONCE;
         let mut stopped_at = None;
         let mut last = 0;
-        let outcome = self.database.scan(block, scratch, |id: u32, _: u64, end: u64, _: u32| {
+        let outcome = part.database.scan(block, scratch, |id: u32, _: u64, end: u64, _: u32| {
             let end = end as usize;
             if found.len() + hit.len() >= room && end > last {
                 stopped_at = Some(last);
@@ -137,7 +186,7 @@ impl Engine {
             }
             last = end;
             if base + end > done {
-                note(runs, hit, found, id as usize, base + end);
+                note(runs, hit, found, part.pattern(id as usize), base + end);
             }
             Matching::Continue
         });
@@ -151,6 +200,13 @@ impl Engine {
             (Err(error), None) => Err(EngineError::Scan(error.to_string())),
         }
     }
+}
+
+/// A block that begins at offset `base`, to be scanned for ends behind offset `done`.
+struct Block<'b> {
+    bytes: &'b [u8],
+    base: usize,
+    done: usize,
 }
 
 /// Adds an end to the pattern's run, or closes the run and opens another.

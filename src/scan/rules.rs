@@ -126,11 +126,23 @@ type Anchors = Vec<(Disguise, usize)>;
 
 /// The engine for `signatures`, and the anchors whose patterns are behind theirs: compiled with the program, or now.
 fn engine(signatures: &[Signature]) -> Result<(Engine, Anchors), EngineError> {
-    if let Some((engine, codes)) = Engine::built_in(signatures) {
-        let anchor =
-            |(number, digit, width): &AnchorCode| Some((Disguise::of_code(*number, *digit)?, usize::from(*width)));
-        return Ok((engine, codes.iter().filter_map(anchor).collect()));
+    let Some((engine, codes, count)) = Engine::built_in(signatures) else {
+        let (patterns, anchors) = patterns(signatures)?;
+        return Ok((Engine::compile(&patterns)?, anchors));
+    };
+    let anchor = |(number, digit, width): &AnchorCode| Some((Disguise::of_code(*number, *digit)?, usize::from(*width)));
+    let mut anchors: Anchors = codes.iter().filter_map(anchor).collect();
+    let own = &signatures[count..];
+    if own.is_empty() {
+        return Ok((engine, anchors));
     }
+    let (patterns, own_anchors) = patterns(own)?;
+    anchors.extend(own_anchors);
+    Ok((engine.with(count, &patterns, own.len())?, anchors))
+}
+
+/// The patterns of `signatures` and, behind them, those of their anchors; and the anchors.
+fn patterns(signatures: &[Signature]) -> Result<(Vec<Pattern>, Anchors), EngineError> {
     let proposed = |signature: &Signature| {
         let pattern = Pattern::new(&signature.id, &signature.pattern)?;
         // Other scanners' keywords need not be part of a match.
@@ -147,7 +159,7 @@ fn engine(signatures: &[Signature]) -> Result<(Engine, Anchors), EngineError> {
     });
     let anchors = disguise::anchors(keywords);
     patterns.extend(anchors.iter().map(|anchor| Pattern::made(anchor.expression.clone(), anchor.width)));
-    Ok((Engine::compile(&patterns)?, anchors.into_iter().map(|anchor| (anchor.disguise, anchor.width)).collect()))
+    Ok((patterns, anchors.into_iter().map(|anchor| (anchor.disguise, anchor.width)).collect()))
 }
 
 /// Takes rules of other scanners that the engine refuses out of `ruleset`, with a note; whether there were any.
