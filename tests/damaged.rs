@@ -4,23 +4,15 @@ mod support;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use layersift::ruleset::Ruleset;
-use layersift::scan::{Options, Scanner};
 use serde_json::Value;
-use support::tar::Tar;
-use support::{findings, report_of, text};
+use support::{findings, report_of_files};
 
 const TOKEN: &str = "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";
 /// The same with another checksum.
 const WRONG: &str = "ghp_SeEty4ks4rifyccmbEzYhhGVM5h6Z80aAbBc";
 
 fn found(content: &str) -> Vec<Value> {
-    let archive = Tar::new().file("settings", content.as_bytes()).finish();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("layer.tar");
-    std::fs::write(&file, archive).unwrap();
-    let scanner = Scanner::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
-    findings(&report_of(&scanner, &format!("rootfs:{}", text(&file)))).to_vec()
+    findings(&report_of_files(&[("settings", content)])).to_vec()
 }
 
 fn of<'f>(found: &'f [Value], rule: &str) -> Vec<&'f Value> {

@@ -8,19 +8,13 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use layersift::ruleset::Ruleset;
 use layersift::scan::{Options, Scanner};
 use serde_json::Value;
-use support::tar::Tar;
-use support::{findings, report_of, revealed, text};
+use support::{findings, report_of, report_of_files, revealed, text};
 
 const TOKEN: &str = "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";
 
 /// What is found in `files`, each a name and bytes.
 fn found(files: &[(String, Vec<u8>)]) -> Vec<Value> {
-    let archive = files.iter().fold(Tar::new(), |tar, (path, bytes)| tar.file(path, bytes)).finish();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("disguises.tar");
-    std::fs::write(&file, archive).unwrap();
-    let scanner = Scanner::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
-    let report = report_of(&scanner, &format!("rootfs:{}", text(&file)));
+    let report = report_of_files(files);
     assert_eq!(report["gaps"], serde_json::json!([]));
     findings(&report).to_vec()
 }

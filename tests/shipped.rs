@@ -3,22 +3,14 @@
 
 mod support;
 
-use layersift::ruleset::Ruleset;
-use layersift::scan::{Options, Scanner};
 use serde_json::Value;
-use support::tar::Tar;
-use support::{findings, report_of, text};
+use support::{findings, report_of_files};
 
 const TOKEN: &str = "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";
 
 /// The findings of the token in an image with one layer.
 fn found(files: &[(&str, &str)]) -> Vec<Value> {
-    let archive = files.iter().fold(Tar::new(), |tar, (path, text)| tar.file(path, text.as_bytes())).finish();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("layer.tar");
-    std::fs::write(&file, archive).unwrap();
-    let scanner = Scanner::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
-    let report = report_of(&scanner, &format!("rootfs:{}", text(&file)));
+    let report = report_of_files(files);
     let tokens = findings(&report).iter().filter(|one| one["rule"] == "github.personal-access-token");
     tokens.cloned().collect()
 }

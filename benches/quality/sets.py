@@ -29,29 +29,29 @@ def from_betterleaks(binary):
     """Matches of Betterleaks' own rules (MIT). Rules for paths alone, and generic ones that judge by their own
     lists of words, are left out, as are those for names of accounts, which are no secret."""
     config = subprocess.run([binary, "config", "show", "toml"], capture_output=True, text=True, check=True).stdout
-    samples, unmade = [], []
-    for rule in tomllib.loads(config)["rules"]:
-        if "regex" not in rule or rule["id"].startswith("generic-") or is_public(rule["id"]):
-            continue
-        made = make(rule["id"], rule["regex"])
-        samples += [Sample(rule["id"].split("-")[0], rule["id"], text) for text in made]
-        if not made:
-            unmade.append(rule["id"])
-    return samples, unmade
+    rules = tomllib.loads(config)["rules"]
+    return from_expressions((rule["id"], rule["id"].split("-")[0], rule["regex"])
+                            for rule in rules if "regex" in rule and not rule["id"].startswith("generic-"))
 
 
 def from_kingfisher(binary):
     """Matches of Kingfisher's own rules (Apache-2.0)."""
     listed = subprocess.run([binary, "rules", "list", "--format", "json", "--no-update-check"],
                             capture_output=True, text=True, check=True).stdout
+    return from_expressions((rule["id"], rule["id"].split(".")[1], rule["pattern"])
+                            for rule in json.loads(listed) if "generic" not in rule["id"])
+
+
+def from_expressions(rules):
+    """Matches of `rules`, each an id, a family and an expression; and the ids of those that none was made for."""
     samples, unmade = [], []
-    for rule in json.loads(listed):
-        if "generic" in rule["id"] or is_public(rule["id"]):
+    for rule, family, expression in rules:
+        if is_public(rule):
             continue
-        made = make(rule["id"], rule["pattern"])
-        samples += [Sample(rule["id"].split(".")[1], rule["id"], text) for text in made]
+        made = make(rule, expression)
+        samples += [Sample(family, rule, text) for text in made]
         if not made:
-            unmade.append(rule["id"])
+            unmade.append(rule)
     return samples, unmade
 
 
@@ -83,8 +83,7 @@ def make(rule, expression):
     Where it asks for a name, an operator and a secret, these are put together as people do, and not as the expression
     would also allow: `datadog >= ||` is in no file.
     """
-    flags, rest = ("(?i)", expression[4:]) if expression.startswith("(?i)") else ("", expression)
-    named = NAMED.match(rest)
+    named = NAMED.match(expression.removeprefix("(?i)"))
     try:
         if not named:
             maker = Maker(expression, seed=rule)

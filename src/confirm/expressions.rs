@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use regex::bytes::{Regex, RegexBuilder};
+use regex_syntax::hir::Hir;
 
 use super::ConfirmError;
 
@@ -25,6 +26,19 @@ pub fn compile(source: &str) -> Option<Regex> {
     RegexBuilder::new(source).unicode(false).build().ok()
 }
 
+/// The syntax of the expression `source`, over bytes and without Unicode.
+///
+/// # Errors
+/// For an expression that is none.
+pub fn parse(source: &str) -> Result<Hir, Box<regex_syntax::Error>> {
+    regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(source).map_err(Box::new)
+}
+
+/// What is said of an expression or a glob of `rule` that is none.
+pub fn unreadable(rule: &str, expression: &str, reason: &dyn std::fmt::Display) -> ConfirmError {
+    ConfirmError::Expression { rule: rule.into(), expression: expression.into(), reason: reason.to_string() }
+}
+
 /// Expressions that were read already, by their source.
 #[derive(Default)]
 pub struct Expressions(HashMap<String, Expression>);
@@ -38,12 +52,7 @@ impl Expressions {
         if let Some(known) = self.0.get(source) {
             return Ok(known.clone());
         }
-        let parsed = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(source);
-        parsed.map_err(|error| ConfirmError::Expression {
-            rule: rule.into(),
-            expression: source.into(),
-            reason: error.to_string(),
-        })?;
+        parse(source).map_err(|error| unreadable(rule, source, &error))?;
         let expression = Expression(Arc::new((source.into(), OnceLock::new())));
         self.0.insert(source.into(), expression.clone());
         Ok(expression)

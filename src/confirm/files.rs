@@ -3,7 +3,7 @@
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::ConfirmError;
-use super::expressions::{Expression, Expressions};
+use super::expressions::{Expression, Expressions, unreadable};
 use crate::rule::{FileRule, Foreign, Signature};
 
 /// The rules for files, prepared.
@@ -128,8 +128,4 @@ impl PathExpressions {
 fn glob(rule: &str, source: &str) -> Result<Glob, ConfirmError> {
     let glob = GlobBuilder::new(source).literal_separator(true).build();
     glob.map_err(|error| unreadable(rule, source, &error))
-}
-
-fn unreadable(rule: &str, expression: &str, reason: &dyn std::fmt::Display) -> ConfirmError {
-    ConfirmError::Expression { rule: rule.into(), expression: expression.into(), reason: reason.to_string() }
 }

@@ -264,8 +264,7 @@ fn whole_file(bytes: &[u8], anchor: Range<usize>) -> Judgement {
 
 /// The greatest length of a match; patterns without one were refused before.
 fn width(source: &str) -> usize {
-    let parsed = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(source);
-    parsed.ok().and_then(|hir| hir.properties().maximum_len()).unwrap_or(0)
+    expressions::parse(source).ok().and_then(|hir| hir.properties().maximum_len()).unwrap_or(0)
 }
 
 fn unknown<'n>(rule: &str, kind: &'static str, name: &str, known: impl Iterator<Item = &'n str>) -> ConfirmError {

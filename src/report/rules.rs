@@ -45,16 +45,8 @@ pub fn list_json(rules: &Ruleset, filter: &str) -> serde_json::Result<String> {
         .iter()
         .map(|line| {
             let signature = signatures.get(&line.info.id[..]).filter(|signature| signature.paths.is_empty());
-            let examples: Vec<&str> = signature
-                .iter()
-                .flat_map(|rule| rule.examples.iter().map(|example| &example.input[..]))
-                .filter(|text| !text.is_empty())
-                .collect();
-            let counterexamples: Vec<&str> = signature
-                .iter()
-                .flat_map(|rule| rule.counterexamples.iter().map(|example| &example.input[..]))
-                .filter(|text| !text.is_empty())
-                .collect();
+            let examples = signature.iter().flat_map(|rule| rule.examples.iter().map(|one| &one.input));
+            let counterexamples = signature.iter().flat_map(|rule| rule.counterexamples.iter().map(|one| &one.input));
             serde_json::json!({
                 "id": line.info.id,
                 "kind": line.kind,
@@ -65,12 +57,17 @@ pub fn list_json(rules: &Ruleset, filter: &str) -> serde_json::Result<String> {
                 "risk": line.info.risk,
                 "fix": line.info.fix,
                 "references": line.references,
-                "examples": examples,
-                "counterexamples": counterexamples,
+                "examples": texts(examples),
+                "counterexamples": texts(counterexamples),
             })
         })
         .collect();
     serde_json::to_string_pretty(&documents)
+}
+
+/// Those of the `inputs` that are text.
+fn texts<'i>(inputs: impl Iterator<Item = &'i String>) -> Vec<&'i String> {
+    inputs.filter(|text| !text.is_empty()).collect()
 }
 
 /// The page that a responder reads on the rule `id`; `None` where there is no such rule.

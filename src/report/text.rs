@@ -145,8 +145,8 @@ fn groups<'r>(findings: &[&'r Finding]) -> Vec<Group<'r>> {
 
 fn finding_group(out: &mut String, group: &Group<'_>, report: &ImageReport, options: Options) -> fmt::Result {
     let first = group.first();
-    let style = severity_style(group.severity());
-    let severity = group.severity().name().to_uppercase();
+    let severity = group.severity();
+    let (style, severity) = (severity_style(severity), severity.name().to_uppercase());
     writeln!(out, "{style}{severity}{style:#}  {BOLD}{}{BOLD:#}  {DIM}{}{DIM:#}", first.rule.title, first.rule.id)?;
     if let Some(secret) = &first.secret {
         let fingerprint = first.fingerprint.as_deref().unwrap_or_default();

@@ -185,9 +185,13 @@ impl State<'_> {
     fn add_damaged(&mut self, one: Confirmed) {
         self.damaged.push(one);
         if self.damaged.len() >= 2 * DAMAGED {
-            self.damaged.sort_by_key(|one| (one.span.start, one.rule));
-            self.damaged.truncate(DAMAGED);
+            self.cut_damaged();
         }
+    }
+
+    fn cut_damaged(&mut self) {
+        self.damaged.sort_by_key(|one| (one.span.start, one.rule));
+        self.damaged.truncate(DAMAGED);
     }
 
     /// Notes where the next bytes of a text file begin, and counts the lines in them.
@@ -256,8 +260,7 @@ impl<'a> OpenFile<'a, '_> {
     fn conclude(&mut self) {
         let mut state = mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner));
         let mut findings = self.misplaced(&state);
-        state.damaged.sort_by_key(|one| (one.span.start, one.rule));
-        state.damaged.truncate(DAMAGED);
+        state.cut_damaged();
         let damaged = mem::take(&mut state.damaged);
         state.found.extend(damaged);
         if findings.is_empty() && state.found.is_empty() && state.in_members.is_empty() {

@@ -15,7 +15,8 @@ use layersift::image::platform::Choice;
 use layersift::observe::Unobserved;
 use layersift::policy::Policy;
 use layersift::report::json;
-use layersift::scan::Scanner;
+use layersift::ruleset::Ruleset;
+use layersift::scan::{Options, Scanner};
 use layersift::source::Target;
 use serde_json::Value;
 
@@ -120,6 +121,16 @@ pub fn report_of(scanner: &Scanner, target: &str) -> Value {
     let reports = scanner.scan(&Target::parse(target).unwrap(), &Choice::Default, &Unobserved).unwrap();
     let options = layersift::report::Options { show_secrets: true, reproducible: true };
     serde_json::from_str(&json::render(&reports, &Policy::default(), options).unwrap()).unwrap()
+}
+
+/// The report of the built-in rules on a root file system of `files`, each a name and bytes.
+pub fn report_of_files<P: AsRef<str>, B: AsRef<[u8]>>(files: &[(P, B)]) -> Value {
+    let add = |tar: tar::Tar, (path, bytes): &(P, B)| tar.file(path.as_ref(), bytes.as_ref());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("files.tar");
+    std::fs::write(&file, files.iter().fold(tar::Tar::new(), add).finish()).unwrap();
+    let scanner = Scanner::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
+    report_of(&scanner, &format!("rootfs:{}", text(&file)))
 }
 
 /// The bytes of a finding's secret in a report that shows secrets.
