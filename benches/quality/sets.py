@@ -10,6 +10,7 @@ import subprocess
 import tomllib
 from dataclasses import dataclass
 
+import real
 from make import Maker
 
 # Files made for each rule.
@@ -65,9 +66,16 @@ def from_layersift(binary, field):
     return samples, []
 
 
+# How the names of rules end that look for what is no secret by itself: names of accounts and applications, addresses,
+# and keys that are made to be published (those of Mapbox that begin with pk, of PostHog for browsers).
+PUBLIC = re.compile(r"""(client-id|access-id|-id|user-id|key-id|publishable[\w-]*|public-key|pub-key|pub-api-key|-domain|-host
+    |(?<!hook)-url|account-name|cloud-name|token-repository|mapbox-api-token|posthog-project-api-key|access-key-id)
+    (\.\d+)?$""", re.X)
+
+
 def is_public(rule):
     """Whether a rule looks for what is no secret by itself."""
-    return any(word in rule for word in ("client-id", "-access-id", "publishable", "public-key", "pub-key", "user-id"))
+    return PUBLIC.search(rule) is not None
 
 
 # How Betterleaks and Kingfisher write "a name, up to twenty characters, an operator, and then the secret".
@@ -80,14 +88,16 @@ PLACES = ('{name}_{word} = "{secret}"', "{NAME}_{WORD}={secret}", '"{name}{Word}
 def make(rule, expression):
     """Up to EACH matches of `expression`; none where it cannot be read.
 
-    Where it asks for a name, an operator and a secret, these are put together as people do, and not as the expression
+    What is a document is made as one, and checksums are right. Where a name, an operator and a secret are asked for, these are put together as people do, and not as the expression
     would also allow: `datadog >= ||` is in no file.
     """
+    if documents := [text for text in (real.document(rule, number) for number in range(EACH)) if text]:
+        return documents
     named = NAMED.match(expression.removeprefix("(?i)"))
     try:
         if not named:
             maker = Maker(expression, seed=rule)
-            return [text for text in (maker.match() for _ in range(EACH)) if text]
+            return [real.with_checksum(text) for text in (maker.match() for _ in range(EACH)) if text]
         names, secrets = Maker(named["names"], seed=rule), Maker(named["secret"], seed=rule)
     except Exception:
         return []
