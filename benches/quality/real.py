@@ -105,6 +105,7 @@ def polymod(values):
 
 CHECKSUMS = [(re.compile(pattern), mend) for pattern, mend in (
     (r"\bgh[pousr]_[0-9A-Za-z]{36}\b", of_last_36),
+    (r"\btss_[0-9A-Za-z_-]{20,}", lambda token: of_last_36("tss_" + (re.sub("[_-]", "0", token[4:]) * 2)[:36])),
     (r"\bgithub_pat_\w{82}\b", of_github_pat),
     (r"\bnpm_[0-9A-Za-z]{36}\b", of_last_36),
     (r"\bgl[a-z]+-[0-9A-Za-z_.-]{27,}\.[0-9a-z]{9}\b", of_gitlab),
