@@ -1,8 +1,9 @@
 //! Findings: what was confirmed, where, and, once layers are joined into an image, with what lifetime.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::path::ImagePath;
@@ -11,7 +12,7 @@ use crate::secret::Secret;
 use crate::shipped::Content;
 
 /// What reports say of a rule, shared by all its findings.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RuleInfo {
     /// The rule's id.
     pub id: String,
@@ -30,10 +31,10 @@ pub struct RuleInfo {
 }
 
 /// Where in an executable file an offset lies.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BinaryPlace {
     /// `elf`, `pe` or `mach-o`.
-    pub format: &'static str,
+    pub format: Cow<'static, str>,
     /// The section, where one holds the offset.
     pub section: Option<String>,
     /// The nearest symbol at or before the offset.
@@ -43,10 +44,10 @@ pub struct BinaryPlace {
 }
 
 /// The package that a file belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
     /// `npm`, `deb`, `apk` or `pypi`.
-    pub ecosystem: &'static str,
+    pub ecosystem: Cow<'static, str>,
     /// The package's name.
     pub name: String,
     /// The package's version, where its record names one.
@@ -54,14 +55,14 @@ pub struct Package {
 }
 
 /// Where in a file something was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// The file.
     pub path: ImagePath,
     /// The archive members that lead to it, from the file inwards.
     pub inside: Vec<String>,
     /// The disguises that the secret is written in there, the outermost first, such as `base64`.
-    pub views: Vec<&'static str>,
+    pub views: Vec<Cow<'static, str>>,
     /// Offset in bytes from the start of the file (or of the innermost archive member).
     pub offset: u64,
     /// Line, from 1, in text.
@@ -73,7 +74,7 @@ pub struct Place {
 }
 
 /// What was found in the files of one layer, without knowing of any other layer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LayerFinding {
     /// What was looked for.
     pub rule: Arc<RuleInfo>,
@@ -92,7 +93,7 @@ pub struct LayerFinding {
 }
 
 /// Whether what a finding shows is still in the final image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It is in the final image.

@@ -1,9 +1,9 @@
 //! Gaps: bytes that were not looked at, and why. A scan with a gap never says "pass".
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Why some bytes were not looked at, or cannot be trusted to be what they claim to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum GapReason {
@@ -81,7 +81,7 @@ impl GapReason {
 }
 
 /// Bytes that were not looked at.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Gap {
     /// Why.
     pub reason: GapReason,

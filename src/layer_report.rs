@@ -1,7 +1,11 @@
 //! What scanning one layer tells: a pure function of its bytes and the rules, enough to join layers into an image
 //! without the bytes of any of them.
 
+mod kept;
+
 use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::finding::{LayerFinding, Package, State};
@@ -9,8 +13,10 @@ use crate::gap::Gap;
 use crate::path::{ImagePath, PathKey};
 use crate::shipped::Sums;
 
+pub use kept::KeptError;
+
 /// How a layer touches a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Touch {
     /// The layer has a directory there, which leaves what is below it.
     Directory,
@@ -23,7 +29,7 @@ pub enum Touch {
 }
 
 /// Every path that a layer touches, in 17 bytes each, sorted once it is complete.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Touched {
     sorted: Vec<(PathKey, Touch)>,
 }
@@ -43,7 +49,7 @@ impl Touched {
 }
 
 /// A hard link: a further name for content that has another name already.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HardLink {
     /// The further name.
     pub link: ImagePath,
@@ -72,7 +78,7 @@ impl LayerFinding {
 }
 
 /// Where the content of a hard link comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// An entry of the same layer, by its number.
     Entry(u32),
@@ -81,7 +87,7 @@ pub enum Origin {
 }
 
 /// Which package owns which path, as far as a layer's package records say.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Owners {
     /// Directories of npm packages, by their path.
     pub npm: HashMap<PathKey, Package>,
@@ -96,7 +102,7 @@ pub struct Owners {
 }
 
 /// What scanning one layer tells.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LayerReport {
     /// The digest of the blob as it is stored.
     pub blob: Digest,

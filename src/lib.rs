@@ -7,6 +7,7 @@
 
 pub mod assemble;
 pub mod blob;
+pub mod catalog;
 pub mod cli;
 pub mod confirm;
 pub mod content;
@@ -32,3 +33,5 @@ pub mod scan;
 pub mod secret;
 pub mod shipped;
 pub mod source;
+pub mod store;
+pub mod sweep;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 /// The longest name of a file in bytes: PATH_MAX of Linux, so nothing that extracts a layer can make a longer one.
@@ -106,14 +106,25 @@ impl fmt::Debug for ImagePath {
 }
 
 impl Serialize for ImagePath {
+    /// As it is printed, in formats for people; the bytes, in others.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+    }
+}
+
+impl<'de> Deserialize<'de> for ImagePath {
+    /// From the bytes: what is printed is not read back.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ImagePath, D::Error> {
+        if deserializer.is_human_readable() {
+            return Err(serde::de::Error::custom("a path is not read from what was printed"));
+        }
+        Ok(ImagePath::normalize(&Vec::<u8>::deserialize(deserializer)?))
     }
 }
 
 /// The first 128 bits of a path's SHA-256: short enough to keep for every file of an image, long enough that nobody
 /// can make two paths that share one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PathKey([u8; 16]);
 
 #[cfg(test)]

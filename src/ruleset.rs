@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Algorithm, Digest, Hasher};
 use crate::finding::RuleInfo;
 use crate::rule::{ChainRule, ConfigCheck, FileRule, KnownKey, PortRule, Signature};
 
-/// The signature files of this build, as names below `signatures/` and their text.
-const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/signatures.rs"));
+/// The signature files of this build, in JSON: a list of names below `signatures/`, each with what the file holds.
+const BUILT_IN: &str = include_str!(concat!(env!("OUT_DIR"), "/signatures.json"));
 
 /// The rules of a scan.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +37,8 @@ pub struct Ruleset {
     /// What of files in other scanners' formats is left out: a line for each file and kind, with the ids concerned.
     pub notes: Vec<String>,
     digest: Option<Digest>,
+    /// How many of the signatures, the first ones, came with this build.
+    built_in: usize,
 }
 
 /// Why rules cannot be used.
@@ -58,6 +60,9 @@ pub enum RulesError {
         /// What is wrong, with line and column.
         error: toml::de::Error,
     },
+    /// The rules of this build, damaged.
+    #[error("the rules that came with this build: {0}")]
+    BuiltIn(serde_json::Error),
     /// A file in another scanner's format, of which nothing can be used.
     #[error("{file}: none of its rules can be used; {reasons}")]
     Useless {
@@ -119,7 +124,7 @@ impl Ruleset {
     /// # Errors
     /// Never in a build that passed its tests.
     pub fn built_in() -> Result<Ruleset, RulesError> {
-        Ruleset::from_files(BUILT_IN.iter().map(|(name, text)| (name.to_string(), text.to_string())))
+        Ruleset::with_files(&[])
     }
 
     /// The rules that come with this build and those in `paths`: files, or directories of `*.toml` files.
@@ -127,10 +132,14 @@ impl Ruleset {
     /// # Errors
     /// For what cannot be read, is no signature file, or uses an id a second time.
     pub fn with_files(paths: &[PathBuf]) -> Result<Ruleset, RulesError> {
-        let mut files: Vec<(String, String)> =
-            BUILT_IN.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
-        files.extend(read_files(paths)?);
-        Ruleset::from_files(files)
+        let mut loading = Loading::default();
+        let built_in: Vec<(String, File)> = serde_json::from_str(BUILT_IN).map_err(RulesError::BuiltIn)?;
+        for (name, file) in built_in {
+            loading.add(&name, file)?;
+        }
+        loading.rules.built_in = loading.rules.signatures.len();
+        loading.hasher.update(BUILT_IN.as_bytes());
+        loading.read(read_files(paths)?)
     }
 
     /// The rules in `paths` alone: files, or directories of `*.toml` files.
@@ -146,23 +155,12 @@ impl Ruleset {
     /// # Errors
     /// As for [`Ruleset::with_files`].
     pub fn from_files(files: impl IntoIterator<Item = (String, String)>) -> Result<Ruleset, RulesError> {
-        let mut rules = Ruleset::default();
-        let mut ids: HashMap<String, String> = HashMap::new();
-        let mut hasher = Hasher::new(crate::digest::Algorithm::Sha256);
-        for (name, text) in files {
-            let (file, notes) = File::read(&name, &text)?;
-            file.check(&name, &mut ids)?;
-            hasher.update(text.as_bytes());
-            rules.signatures.extend(file.signature);
-            rules.files.extend(file.file);
-            rules.ports.extend(file.port);
-            rules.checks.extend(file.check);
-            rules.chains.extend(file.chain);
-            rules.known_keys.extend(file.known_key);
-            rules.notes.extend(notes.iter().map(|note| format!("{name}: {note}")));
-        }
-        rules.digest = Some(hasher.finish());
-        Ok(rules)
+        Loading::default().read(files)
+    }
+
+    /// How many of the signatures, the first ones, came with this build: what is wrong with those, its tests find.
+    pub fn built_in_signatures(&self) -> usize {
+        self.built_in
     }
 
     /// The ids of all rules.
@@ -182,6 +180,46 @@ impl Ruleset {
     /// What names this set of rules: the digest of the files it was read from.
     pub fn digest(&self) -> String {
         self.digest.as_ref().map_or_else(|| "none".into(), Digest::to_string)
+    }
+}
+
+/// Rules while their files are read.
+struct Loading {
+    rules: Ruleset,
+    /// The file that each id is from.
+    ids: HashMap<String, String>,
+    hasher: Hasher,
+}
+
+impl Default for Loading {
+    fn default() -> Self {
+        Loading { rules: Ruleset::default(), ids: HashMap::new(), hasher: Hasher::new(Algorithm::Sha256) }
+    }
+}
+
+impl Loading {
+    /// The rules so far and those in `files`, given as names and texts.
+    fn read(mut self, files: impl IntoIterator<Item = (String, String)>) -> Result<Ruleset, RulesError> {
+        for (name, text) in files {
+            let (file, notes) = File::read(&name, &text)?;
+            self.hasher.update(text.as_bytes());
+            self.rules.notes.extend(notes.iter().map(|note| format!("{name}: {note}")));
+            self.add(&name, file)?;
+        }
+        self.rules.digest = Some(self.hasher.finish());
+        Ok(self.rules)
+    }
+
+    fn add(&mut self, name: &str, file: File) -> Result<(), RulesError> {
+        file.check(name, &mut self.ids)?;
+        let rules = &mut self.rules;
+        rules.signatures.extend(file.signature);
+        rules.files.extend(file.file);
+        rules.ports.extend(file.port);
+        rules.checks.extend(file.check);
+        rules.chains.extend(file.chain);
+        rules.known_keys.extend(file.known_key);
+        Ok(())
     }
 }
 

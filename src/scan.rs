@@ -14,7 +14,7 @@ mod unpack;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Cursor, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -23,8 +23,8 @@ use crate::assemble::Assembler;
 use crate::assemble::config::{CheckError, ConfigFinding, fields};
 use crate::blob::Blob;
 use crate::confirm::{ConfirmError, keep_best};
-use crate::digest::Algorithm;
-use crate::engine::EngineError;
+use crate::digest::{Algorithm, Digest};
+use crate::engine::{Cache, EngineError};
 use crate::format::tar::BLOCK;
 use crate::gap::{Gap, GapReason};
 use crate::image::manifest::{self, Image, ImageError, LayerSource};
@@ -32,10 +32,11 @@ use crate::image::platform::Choice;
 use crate::image_report::{ImageGap, ImageReport};
 use crate::layer_report::{LayerReport, Touch};
 use crate::limits::Limits;
-use crate::observe::Observer;
+use crate::observe::{Observer, Unobserved};
 use crate::path::ImagePath;
 use crate::ruleset::{RulesError, Ruleset};
 use crate::secret::FingerprintKey;
+use crate::source::registry::RegistryOptions;
 use crate::source::{self, Fetched, ImageSource, ImageStream, Location, Opened, SourceError, Target};
 
 pub use self::prove::Fault;
@@ -72,6 +73,15 @@ impl From<SourceError> for ScanError {
     }
 }
 
+/// Reports of layers that were read before, by whoever keeps them.
+pub trait KnownLayers: Sync {
+    /// The report of `layer`, made under the scanner's [`Scanner::layer_key`].
+    fn get(&self, layer: &Digest) -> Option<Arc<LayerReport>>;
+
+    /// Takes the report of `layer`, whose bytes were verified.
+    fn keep(&self, layer: &Digest, report: &LayerReport);
+}
+
 /// How scans are made.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -81,6 +91,11 @@ pub struct Options {
     pub limits: Limits,
     /// What secrets are fingerprinted with.
     pub key: FingerprintKey,
+    /// A directory of the user's own where rules that did not come with this build are kept compiled between runs;
+    /// none is used if it is not given.
+    pub cache: Option<PathBuf>,
+    /// How registries are talked to.
+    pub registry: RegistryOptions,
 }
 
 /// Scans targets with one set of rules. Several may exist in one process, and one may scan from many threads.
@@ -103,7 +118,9 @@ impl Scanner {
     /// For rules that cannot be used.
     pub fn new(ruleset: Ruleset, options: Options) -> Result<Scanner, ScanError> {
         let threads = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build()?;
-        Ok(Scanner { rules: Rules::compile(ruleset)?, options, threads })
+        let cache = options.cache.as_ref().map(Cache::new);
+        let rules = threads.install(|| Rules::compile(ruleset, cache.as_ref()))?;
+        Ok(Scanner { rules, options, threads })
     }
 
     /// What of rules in other scanners' formats is left out, one line for each kind.
@@ -121,14 +138,28 @@ impl Scanner {
         choice: &Choice,
         observer: &dyn Observer,
     ) -> Result<Vec<ImageReport>, ScanError> {
+        self.scan_with(target, choice, None, observer)
+    }
+
+    /// The same, with layers that are `known`: they are not read, where the target names them by digest.
+    ///
+    /// # Errors
+    /// As [`Scanner::scan`].
+    pub fn scan_with(
+        &self,
+        target: &Target,
+        choice: &Choice,
+        known: Option<&dyn KnownLayers>,
+        observer: &dyn Observer,
+    ) -> Result<Vec<ImageReport>, ScanError> {
         let started = Instant::now();
-        let mut reports = match source::open(target, &self.options.limits)? {
-            Opened::Source(source) => self.scan_source(&*source, choice, observer)?,
-            Opened::Stream(stream) => self.scan_stream(stream, choice, observer)?,
+        let mut reports = match source::open(target, &self.options.limits, &self.options.registry)? {
+            Opened::Source(source) => self.scan_source(&*source, choice, known, observer)?,
+            Opened::Stream(stream) => self.scan_stream(stream, choice, known, observer)?,
         };
         // A directory or a tar without anything in it is taken for a root file system, and is none.
         if reports.iter().all(ImageReport::is_empty) {
-            let path = target.path.clone().unwrap_or_else(|| "standard input".into());
+            let path = target.path.clone().unwrap_or_else(|| target.name().into());
             return Err(SourceError::NotAnImage { path, what: "there is nothing in it".into() }.into());
         }
         for report in &mut reports {
@@ -137,6 +168,47 @@ impl Scanner {
             report.seconds = started.elapsed().as_secs_f64();
         }
         Ok(reports)
+    }
+
+    /// What the reports of layers depend on beside the layers: program, rules, limits, and the key of fingerprints.
+    pub fn layer_key(&self) -> String {
+        let Options { limits, key, .. } = &self.options;
+        let (version, rules) = (env!("CARGO_PKG_VERSION"), &self.rules.digest);
+        // A fingerprint of nothing tells one key from another, and nothing of either.
+        let text = format!("layer report of {version}\n{rules}\n{limits:?}\n{}", key.fingerprint(b""));
+        Digest::of(text.as_bytes()).to_string()
+    }
+
+    /// What secrets are fingerprinted with.
+    pub fn fingerprint_key(&self) -> &FingerprintKey {
+        &self.options.key
+    }
+
+    /// The images of `source`, without their layers.
+    ///
+    /// # Errors
+    /// When a document cannot be read.
+    pub fn images(&self, source: &dyn ImageSource, choice: &Choice) -> Result<Vec<Image>, ScanError> {
+        Ok(manifest::images(source, choice, &self.options.limits)?)
+    }
+
+    /// Scans one layer. `algorithm` is that of the digest which it should have; the report says which it has.
+    pub fn scan_blob(&self, blob: Blob<'_>, algorithm: Algorithm, observer: &dyn Observer) -> LayerReport {
+        self.threads.install(|| self.layer_scanner().scan(blob, algorithm, &|count| observer.read(count)))
+    }
+
+    /// Joins the layers of `image`, base first; a gap stands for a layer that was not read.
+    pub fn assemble_image(&self, image: &Image, layers: &[Result<Arc<LayerReport>, Gap>]) -> ImageReport {
+        let gap = |(index, layer): (usize, &Result<_, Gap>)| {
+            layer.as_ref().err().map(|gap| ImageGap { gap: gap.clone(), layer: Some(index) })
+        };
+        let mut gaps: Vec<ImageGap> = layers.iter().enumerate().filter_map(gap).collect();
+        let reports: Vec<Option<Arc<LayerReport>>> = layers.iter().map(|layer| layer.as_ref().ok().cloned()).collect();
+        let (secrets, failed) = self.scan_config(image);
+        gaps.extend(failed);
+        let mut report = self.assembler().assemble(image, &reports, secrets, gaps);
+        report.ruleset.clone_from(&self.rules.digest);
+        report
     }
 
     /// Scans `bytes` as a file at `path`: what examples of rules are tried with.
@@ -167,7 +239,7 @@ impl Scanner {
     /// Scans a tar archive as a layer.
     fn scan_archive(&self, archive: impl Read + Send) -> LayerReport {
         let blob = Blob::Stream(Box::new(archive));
-        self.threads.install(|| self.layer_scanner().scan(blob, Algorithm::Sha256, &|_| ()))
+        self.scan_blob(blob, Algorithm::Sha256, &Unobserved)
     }
 
     fn assembler(&self) -> Assembler<'_> {
@@ -178,10 +250,11 @@ impl Scanner {
         &self,
         source: &dyn ImageSource,
         choice: &Choice,
+        known: Option<&dyn KnownLayers>,
         observer: &dyn Observer,
     ) -> Result<Vec<ImageReport>, ScanError> {
         let images = manifest::images(source, choice, &self.options.limits)?;
-        let read = self.read_layers(source, &images, observer);
+        let read = self.read_layers(source, &images, known, observer);
         Ok(self.assemble(source, &images, &read))
     }
 
@@ -190,6 +263,7 @@ impl Scanner {
         &self,
         stream: ImageStream<'_>,
         choice: &Choice,
+        known: Option<&dyn KnownLayers>,
         observer: &dyn Observer,
     ) -> Result<Vec<ImageReport>, ScanError> {
         let scanner = self.layer_scanner();
@@ -205,7 +279,7 @@ impl Scanner {
             })
         })?;
         let images = manifest::images(&*source, choice, &self.options.limits)?;
-        read.extend(self.read_layers(&*source, &images, observer));
+        read.extend(self.read_layers(&*source, &images, known, observer));
         Ok(self.assemble(&*source, &images, &read))
     }
 
@@ -214,7 +288,13 @@ impl Scanner {
     }
 
     /// Reads every layer of `images` that the source still has, each once, several at a time.
-    fn read_layers(&self, source: &dyn ImageSource, images: &[Image], observer: &dyn Observer) -> ReadLayers {
+    fn read_layers(
+        &self,
+        source: &dyn ImageSource,
+        images: &[Image],
+        known: Option<&dyn KnownLayers>,
+        observer: &dyn Observer,
+    ) -> ReadLayers {
         let mut unique: BTreeMap<&Location, &LayerSource> = BTreeMap::new();
         for layer in images.iter().flat_map(|image| &image.layers) {
             if let Some(location) = &layer.location {
@@ -224,14 +304,14 @@ impl Scanner {
         let mut queue: Vec<(&Location, &LayerSource)> = unique.into_iter().collect();
         // The largest first: a large layer at the end would leave the other cores idle.
         queue.sort_by_key(|(_, layer)| std::cmp::Reverse(layer.size));
-        let known = queue.iter().map(|(_, layer)| layer.size).sum::<Option<u64>>();
-        observer.planned(queue.len(), known);
+        let bytes = queue.iter().map(|(_, layer)| layer.size).sum::<Option<u64>>();
+        observer.planned(queue.len(), bytes);
         let scanner = self.layer_scanner();
         let next = AtomicUsize::new(0);
         let read = Mutex::new(ReadLayers::new());
         let work = || {
             while let Some((location, layer)) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Some(outcome) = read_layer(&scanner, source, location, layer, observer) {
+                if let Some(outcome) = known_or_read(known, &scanner, source, location, layer, observer) {
                     read.lock().unwrap_or_else(PoisonError::into_inner).insert((*location).clone(), outcome);
                 }
                 observer.layer_done();
@@ -327,6 +407,31 @@ fn mistaken(report: &Arc<LayerReport>) -> Option<ImageGap> {
     let detail = "this was read as a root file system and looks like an image: name its transport, or rootfs:";
     let gap = Gap::new(GapReason::DamagedDocument, detail);
     (listing || has("blobs/sha256", Touch::Directory)).then_some(ImageGap { gap, layer: Some(0) })
+}
+
+/// The report of a layer that is known, or of one that is read; `None` where it passed by already.
+fn known_or_read(
+    known: Option<&dyn KnownLayers>,
+    scanner: &LayerScanner<'_>,
+    source: &dyn ImageSource,
+    location: &Location,
+    layer: &LayerSource,
+    observer: &dyn Observer,
+) -> Option<Outcome> {
+    let (Some(known), Some(digest)) = (known, &layer.digest) else {
+        return read_layer(scanner, source, location, layer, observer);
+    };
+    if let Some(report) = known.get(digest) {
+        observer.read(layer.size.unwrap_or(0));
+        return Some(Ok(report));
+    }
+    let outcome = read_layer(scanner, source, location, layer, observer);
+    if let Some(Ok(report)) = &outcome
+        && report.blob == *digest
+    {
+        known.keep(digest, report);
+    }
+    outcome
 }
 
 /// Reads one layer; `None` where it passed by already.

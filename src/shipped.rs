@@ -3,16 +3,18 @@
 //! They tell noise from news, and prove nothing: whoever builds an image writes its records, and MD5 and SHA-1 resist
 //! no one who makes both files.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use md5::{Digest as _, Md5};
+use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::Sha256;
 
 use crate::path::PathKey;
 
 /// The checksum that a package record has of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sum {
     /// MD5 (RFC 1321), which dpkg keeps.
     Md5([u8; 16]),
@@ -23,10 +25,10 @@ pub enum Sum {
 }
 
 /// What packages say of files, by their paths: the ecosystem, such as `deb`, and the checksum.
-pub type Sums = HashMap<PathKey, (&'static str, Sum)>;
+pub type Sums = HashMap<PathKey, (Cow<'static, str>, Sum)>;
 
 /// What a file really is: its checksum in every way that records keep one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     md5: [u8; 16],
     sha1: [u8; 20],

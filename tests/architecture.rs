@@ -29,7 +29,7 @@ const VOCABULARY: [&str; 13] = [
 
 /// What each module may import beyond the vocabulary. What is not here may not be imported. File formats and the map of
 /// files stand below the stages; `scan` knows every stage.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("map", &[]),
     ("blob", &["map"]),
     ("format", &[]),
@@ -42,12 +42,16 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("confirm", &["engine"]),
     ("assemble", &["image"]),
     ("policy", &[]),
-    ("report", &["policy"]),
+    ("store", &[]),
+    ("catalog", &["source"]),
+    ("report", &["policy", "store", "sweep"]),
     ("scan", &["source", "image", "layer", "content", "disguise", "engine", "confirm", "assemble", "format"]),
+    ("sweep", &["catalog", "source", "image", "scan", "store", "policy"]),
 ];
 
 /// The only place that knows a user. Of `source` and `image` it knows what is written on a command line.
-const CLI: [&str; 5] = ["scan", "source::Target", "image::platform", "policy", "report"];
+const CLI: [&str; 9] =
+    ["catalog", "image::platform", "policy", "report", "scan", "source::Target", "source::registry", "store", "sweep"];
 
 /// Imports that leave the picture, each with its reason.
 const EXCEPTIONS: [(&str, &str, &str); 2] = [

@@ -120,7 +120,7 @@ impl Assembler<'_> {
             Some(ecosystem) => lowered.info(&finding.rule, ecosystem),
             None => finding.rule,
         };
-        let fingerprint = finding.secret.as_ref().map(|secret| self.key.fingerprint(secret.reveal()));
+        let fingerprint = finding.secret.as_ref().map(|secret| secret.fingerprint(self.key));
         Finding {
             id: String::new(),
             rule,
@@ -140,7 +140,7 @@ impl Assembler<'_> {
     }
 
     fn in_config(&self, finding: ConfigFinding, mask: &Mask) -> Finding {
-        let fingerprint = finding.secret.as_ref().map(|secret| self.key.fingerprint(secret.reveal()));
+        let fingerprint = finding.secret.as_ref().map(|secret| secret.fingerprint(self.key));
         Finding {
             id: String::new(),
             rule: finding.rule,
@@ -155,13 +155,13 @@ impl Assembler<'_> {
 
 /// What is said of findings in files that their package ships, by rule and ecosystem.
 #[derive(Default)]
-struct Lowered(HashMap<(String, &'static str), Arc<RuleInfo>>);
+struct Lowered(HashMap<(String, String), Arc<RuleInfo>>);
 
 impl Lowered {
     /// Everyone who installs a package has what it ships, and guesses in it are noise. What is no guess is a secret
     /// that the package gives away: it counts one step less where the package is a distribution's, and no less where
     /// it is Python's, because that may be the very application, installed from its own sources.
-    fn info(&mut self, rule: &Arc<RuleInfo>, ecosystem: &'static str) -> Arc<RuleInfo> {
+    fn info(&mut self, rule: &Arc<RuleInfo>, ecosystem: &str) -> Arc<RuleInfo> {
         let is_sure = rule.confidence == Confidence::High;
         let severity = match (ecosystem, is_sure) {
             ("pypi", true) => rule.severity,
@@ -172,7 +172,7 @@ impl Lowered {
             return Arc::clone(rule);
         }
         let info = || Arc::new(RuleInfo { severity, ..(**rule).clone() });
-        Arc::clone(self.0.entry((rule.id.clone(), ecosystem)).or_insert_with(info))
+        Arc::clone(self.0.entry((rule.id.clone(), ecosystem.into())).or_insert_with(info))
     }
 }
 

@@ -34,16 +34,16 @@ fn os(path: &ImagePath, reports: &[&Owners]) -> Option<Package> {
 
 /// The ecosystem of the package that ships the file at `path`, which layer `index` brought and which is `content`, as
 /// it is: by the records of the same layer and of the layers below, the nearest first.
-pub fn shipped_by(
+pub fn shipped_by<'l>(
     path: &ImagePath,
     content: &Content,
     index: usize,
-    layers: &[Option<Arc<LayerReport>>],
-) -> Option<&'static str> {
+    layers: &'l [Option<Arc<LayerReport>>],
+) -> Option<&'l str> {
     let keys = keys(path);
     let mut reports = layers.iter().take(index + 1).rev().flatten();
     let (ecosystem, sum) = reports.find_map(|report| keys.iter().find_map(|key| report.owners.sums.get(key)))?;
-    content.is(sum).then_some(ecosystem)
+    content.is(sum).then_some(&**ecosystem)
 }
 
 /// The paths that a package may list a file under: /lib and /bin where a merged-/usr image has them below /usr.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::store_args::{ReadingArgs, SweepCommand, TraceArgs};
 use crate::image::platform::Choice;
 use crate::policy::FailOn;
 
@@ -25,11 +26,18 @@ Exit status:
   2  usage, or an error: there is no verdict
   3  incomplete: something could not be looked at";
 
+const TRACE_STATUS: &str = "\
+Exit status:
+  0  it is in an image
+  1  it is in no image that the store knows
+  2  usage, or an error";
+
 const TARGETS: &str = "\
 Targets:
   image.tar                        what docker save, podman, skopeo or buildah wrote; or .gz, .zst
   directory                        an OCI layout, skopeo's dir:, or a root file system
   -                                such a tar on standard input
+  docker://[HOST/]NAME[:TAG]       an image in a registry, pulled as a stream; or @DIGEST
   docker-archive:FILE[:REFERENCE]  one image of a docker save tar
   oci:DIRECTORY[:REFERENCE]        one image of an OCI layout
   oci-archive:FILE[:REFERENCE]     one image of an OCI layout in a tar
@@ -49,6 +57,17 @@ pub enum Command {
     /// Show what each layer of an image is: instruction, size, files, whiteouts
     #[command(after_help = TARGETS)]
     Layers(LayersArgs),
+    /// Scan every image of a registry, each layer once, into a store
+    #[command(after_help = EXIT_STATUS)]
+    Sweep {
+        #[command(subcommand)]
+        command: SweepCommand,
+    },
+    /// Read layers that sweeps of other machines have queued in a store
+    Worker(ReadingArgs),
+    /// Show where else a secret, a finding, a layer, a path or a package is
+    #[command(after_help = TRACE_STATUS)]
+    Trace(TraceArgs),
     /// List, show, check and try rules
     Rules {
         #[command(subcommand)]
@@ -83,6 +102,37 @@ pub struct Source {
     /// Show no progress, even on a terminal
     #[arg(short, long)]
     pub quiet: bool,
+
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// How registries are talked to. Who asks is not said with a flag, which others on the machine could read.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Registries")]
+pub struct RegistryArgs {
+    /// Talk plain HTTP to the registry
+    #[arg(long)]
+    pub plain_http: bool,
+
+    /// PEM file of an authority to trust beside the system's; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub registry_ca: Vec<PathBuf>,
+
+    /// PEM file with our certificate, for registries that ask for one
+    #[arg(long, value_name = "FILE", requires = "registry_key")]
+    pub registry_cert: Option<PathBuf>,
+
+    /// PEM file with the key of our certificate
+    #[arg(long, value_name = "FILE", requires = "registry_cert")]
+    pub registry_key: Option<PathBuf>,
+
+    /// Ask as nobody, whatever logins are stored
+    ///
+    /// Otherwise LAYERSIFT_REGISTRY_USER and LAYERSIFT_REGISTRY_PASSWORD are used where they are set, and the logins
+    /// that docker and podman have stored where they are not.
+    #[arg(long)]
+    pub anonymous: bool,
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +178,10 @@ pub struct ScanArgs {
     /// from its fingerprint.
     #[arg(long, value_name = "FILE")]
     pub fingerprint_key: Option<PathBuf>,
+
+    /// Store whose layers need not be read again, and that gets what is new: a SQLite file, or postgres://…
+    #[arg(long, value_name = "STORE", conflicts_with = "show_secrets")]
+    pub store: Option<String>,
 
     /// Leave versions and durations out of the report, so that two scans of one image give the same bytes
     #[arg(long)]

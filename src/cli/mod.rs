@@ -2,11 +2,15 @@
 
 mod args;
 mod progress;
+mod registry;
 mod rules;
 mod scan;
+mod store_args;
+mod sweep;
+mod trace;
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -22,6 +26,9 @@ pub fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Scan(args) => scan::scan(&args),
         Command::Layers(args) => scan::layers(&args),
+        Command::Sweep { command } => sweep::sweep(&command),
+        Command::Worker(args) => sweep::worker(&args),
+        Command::Trace(args) => trace::trace(&args),
         Command::Rules { command } => rules::run(&command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -30,6 +37,13 @@ pub fn run() -> anyhow::Result<ExitCode> {
         }
         Command::Man { directory } => man(&directory).map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// Where this user's programs keep what can be made again (XDG Base Directory Specification): compiled rules.
+fn cache() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(base.join("layersift"))
 }
 
 /// Writes `text` to `file`, or to standard output; colours only go to a terminal.

@@ -37,7 +37,8 @@ pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
         }
         RulesCommand::Check { paths } => check(paths),
         RulesCommand::Test { file, rules, show_secrets } => {
-            let scanner = Scanner::new(Ruleset::with_files(rules)?, Options::default())?;
+            let options = Options { cache: super::cache(), ..Options::default() };
+            let scanner = Scanner::new(Ruleset::with_files(rules)?, options)?;
             warn(scanner.notes());
             let reports = scanner.scan_file(file)?;
             let policy = Policy::failing_on(None);

@@ -6,7 +6,8 @@ use anyhow::Context;
 
 use super::args::{Format, LayersArgs, ScanArgs, Source};
 use super::progress::Display;
-use super::{rules, write_out};
+use super::sweep::now;
+use super::{registry, rules, write_out};
 use crate::image::platform::Choice;
 use crate::image_report::ImageReport;
 use crate::policy::baseline::Baseline;
@@ -17,6 +18,8 @@ use crate::ruleset::Ruleset;
 use crate::scan::{Options, Scanner};
 use crate::secret::FingerprintKey;
 use crate::source::Target;
+use crate::store::{Assembled, Store};
+use crate::sweep::Shelf;
 
 /// Scans and writes the report; the exit status is the worst verdict.
 pub fn scan(args: &ScanArgs) -> anyhow::Result<ExitCode> {
@@ -30,7 +33,7 @@ pub fn scan(args: &ScanArgs) -> anyhow::Result<ExitCode> {
     };
     // A policy with a mistake is said before the scan, which may take a while.
     let policy = policy(args, Date::today())?;
-    let reports = read(&args.source, ruleset, key)?;
+    let reports = read(&args.source, ruleset, key, args.store.as_deref())?;
     let how = report::Options { show_secrets: args.show_secrets, reproducible: args.reproducible };
     let rendered = match args.format {
         Format::Text => text::render(&reports, &policy, how),
@@ -43,7 +46,7 @@ pub fn scan(args: &ScanArgs) -> anyhow::Result<ExitCode> {
 
 /// Writes a table of the layers.
 pub fn layers(args: &LayersArgs) -> anyhow::Result<ExitCode> {
-    let reports = read(&args.source, Ruleset::built_in()?, FingerprintKey::default())?;
+    let reports = read(&args.source, Ruleset::built_in()?, FingerprintKey::default(), None)?;
     let rendered = match args.format {
         Format::Text => layer_table::text(&reports),
         Format::Json => layer_table::json(&reports)? + "\n",
@@ -66,14 +69,53 @@ fn policy(args: &ScanArgs, today: Date) -> anyhow::Result<Policy> {
     Ok(policy)
 }
 
-fn read(source: &Source, ruleset: Ruleset, key: FingerprintKey) -> anyhow::Result<Vec<ImageReport>> {
+fn read(
+    source: &Source,
+    ruleset: Ruleset,
+    key: FingerprintKey,
+    store: Option<&str>,
+) -> anyhow::Result<Vec<ImageReport>> {
     let target = Target::parse(&source.target)?;
     let choice = source.platform.clone().unwrap_or(Choice::Default);
-    let options = Options { threads: source.threads, key, ..Options::default() };
+    let options = Options {
+        threads: source.threads,
+        key,
+        cache: super::cache(),
+        registry: registry::options(&source.registry),
+        ..Options::default()
+    };
+    let store = store.map(Store::open).transpose()?;
     let scanner = Scanner::new(ruleset, options)?;
     rules::warn(scanner.notes());
     let display = Display::new(source.quiet);
-    let reports = scanner.scan(&target, &choice, &display);
+    let reports = match &store {
+        Some(store) => with_store(&scanner, store, &target, &choice, &display),
+        None => Ok(scanner.scan(&target, &choice, &display)?),
+    };
     display.finish();
-    Ok(reports?)
+    // The process ends soon; freeing what rules are compiled to would only take time.
+    std::mem::forget(scanner);
+    reports
+}
+
+/// Scans with what a store knows, and stores what it does not know yet.
+fn with_store(
+    scanner: &Scanner,
+    store: &Store,
+    target: &Target,
+    choice: &Choice,
+    display: &Display,
+) -> anyhow::Result<Vec<ImageReport>> {
+    let shelf = Shelf::new(store, scanner.layer_key(), scanner.fingerprint_key(), now);
+    let reports = scanner.scan_with(target, choice, Some(&shelf), display)?;
+    if let Some(failure) = shelf.failure() {
+        return Err(failure.into());
+    }
+    // What has no manifest, such as a root file system, has no name to be stored under.
+    for report in reports.iter().filter(|report| report.manifest_digest.is_some()) {
+        let mut assembled = Assembled::of(report)?;
+        assembled.ruleset = shelf.key().to_string();
+        store.put_assembled(&assembled, None, now())?;
+    }
+    Ok(reports)
 }

@@ -41,20 +41,31 @@ pub fn unreadable(rule: &str, expression: &str, reason: &dyn std::fmt::Display) 
 
 /// Expressions that were read already, by their source.
 #[derive(Default)]
-pub struct Expressions(HashMap<String, Expression>);
+pub struct Expressions {
+    known: HashMap<String, Expression>,
+    /// Whether they are proven elsewhere to be expressions, and need not be read before they are needed.
+    are_proven: bool,
+}
 
 impl Expressions {
+    /// From now on, expressions are taken for proven, or not.
+    pub fn take_for_proven(&mut self, are_proven: bool) {
+        self.are_proven = are_proven;
+    }
+
     /// The expression `source` of `rule`.
     ///
     /// # Errors
     /// For an expression that is none.
     pub fn get(&mut self, rule: &str, source: &str) -> Result<Expression, ConfirmError> {
-        if let Some(known) = self.0.get(source) {
+        if let Some(known) = self.known.get(source) {
             return Ok(known.clone());
         }
-        parse(source).map_err(|error| unreadable(rule, source, &error))?;
+        if !self.are_proven {
+            parse(source).map_err(|error| unreadable(rule, source, &error))?;
+        }
         let expression = Expression(Arc::new((source.into(), OnceLock::new())));
-        self.0.insert(source.into(), expression.clone());
+        self.known.insert(source.into(), expression.clone());
         Ok(expression)
     }
 

@@ -72,14 +72,18 @@ pub struct Confirmer {
 }
 
 impl Confirmer {
-    /// Prepares `signatures`; candidates name them by their place in this list. Keys that are `known` are told apart.
+    /// Prepares `signatures`; candidates name them by their place in this list. The expressions of the first `proven`
+    /// are known to be such. Keys that are `known` are told apart.
     ///
     /// # Errors
     /// For a rule that names a checksum or a parser that does not exist, or an expression that is none.
-    pub fn new(signatures: &[Signature], known: &[KnownKey]) -> Result<Confirmer, ConfirmError> {
+    pub fn new(signatures: &[Signature], proven: usize, known: &[KnownKey]) -> Result<Confirmer, ConfirmError> {
         let mut expressions = Expressions::default();
-        let compile = |signature: &Signature| CompiledRule::new(signature, &mut expressions);
-        let rules = signatures.iter().map(compile).collect::<Result<_, _>>()?;
+        let compile = |(place, signature)| {
+            expressions.take_for_proven(place < proven);
+            CompiledRule::new(signature, &mut expressions)
+        };
+        let rules = signatures.iter().enumerate().map(compile).collect::<Result<_, _>>()?;
         let known = known.iter().map(|key| (key.sha256.clone(), key.source.clone())).collect();
         Ok(Confirmer { rules, known })
     }

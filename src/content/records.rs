@@ -127,7 +127,7 @@ fn read_npm(directory: &ImagePath, bytes: &[u8], owners: &mut Owners) {
         && owners.npm.len() < PATHS
         && name.len() + version.as_ref().map_or(0, String::len) <= LONGEST_TEXT
     {
-        owners.npm.insert(directory.key(), Package { ecosystem: "npm", name, version });
+        owners.npm.insert(directory.key(), Package { ecosystem: "npm".into(), name, version });
     }
 }
 
@@ -166,7 +166,7 @@ fn md5(digits: &[u8]) -> Option<Sum> {
 
 fn add_sum(owners: &mut Owners, ecosystem: &'static str, path: &[u8], sum: Sum) {
     if owners.sums.len() < PATHS {
-        owners.sums.insert(ImagePath::normalize(path).key(), (ecosystem, sum));
+        owners.sums.insert(ImagePath::normalize(path).key(), (ecosystem.into(), sum));
     }
 }
 
@@ -178,7 +178,7 @@ fn add_files<'p>(
     paths: impl Iterator<Item = &'p [u8]>,
 ) {
     let Ok(index) = u32::try_from(owners.os.len()) else { return };
-    owners.os.push(Package { ecosystem, name: name.into(), version });
+    owners.os.push(Package { ecosystem: ecosystem.into(), name: name.into(), version });
     for path in paths {
         if owners.files.len() >= PATHS {
             return;
@@ -192,7 +192,7 @@ fn add_files<'p>(
 fn read_python(directory: &ImagePath, name: &str, version: &str, bytes: &[u8], owners: &mut Owners) {
     let Ok(index) = u32::try_from(owners.os.len()) else { return };
     let (name, version) = (text(name.as_bytes()), Some(text(version.as_bytes())));
-    owners.os.push(Package { ecosystem: "pypi", name, version });
+    owners.os.push(Package { ecosystem: "pypi".into(), name, version });
     let inside = [directory.as_bytes(), b"/"].concat();
     for line in lines(bytes).map(<[u8]>::trim_ascii_end).take(RECORD_LINES) {
         let mut fields = line.rsplitn(3, |&byte| byte == b',');

@@ -1,10 +1,12 @@
 //! The engine: one Hyperscan database over all patterns, which proposes where something may be.
 
 mod built_in;
+mod cache;
 mod pattern;
 mod scan;
 
 pub use built_in::AnchorCode;
+pub use cache::Cache;
 pub use pattern::{EngineError, MAX_WIDTH, Pattern};
 pub use scan::{Candidate, Engine, Session};
 

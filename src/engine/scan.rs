@@ -9,6 +9,7 @@ use hyperscan::prelude::*;
 use hyperscan::{PatternFlags, Patterns};
 
 use super::built_in::AnchorCode;
+use super::cache::Cache;
 use super::pattern::{EngineError, Pattern};
 use crate::rule::Signature;
 
@@ -62,17 +63,32 @@ pub struct Session {
 }
 
 impl Engine {
-    /// One database of all `patterns` for this machine's processor.
+    /// One database of all `patterns` for this machine's processor; the one in `cache`, if it is there.
     ///
     /// # Errors
     /// What Hyperscan refuses, in its words.
-    pub fn compile(patterns: &[Pattern]) -> Result<Engine, EngineError> {
+    pub fn compile(patterns: &[Pattern], cache: Option<&Cache>) -> Result<Engine, EngineError> {
         Ok(Engine {
-            parts: vec![Part::new(Engine::compile_now(patterns)?)],
+            parts: vec![Part::new(database(patterns, cache)?)],
             patterns: patterns.len(),
             widest: patterns.iter().map(Pattern::width).max().unwrap_or(0),
             idle: Mutex::default(),
         })
+    }
+
+    /// Which of `patterns` Hyperscan refuses, by their places, as far as `cache` knows.
+    pub fn known_to_be_refused(patterns: &[Pattern], cache: Option<&Cache>) -> Vec<usize> {
+        cache.and_then(|cache| cache.refused(patterns)).unwrap_or_default()
+    }
+
+    /// Which of `patterns` Hyperscan refuses, by their places. Each is compiled by itself.
+    pub fn refused(patterns: &[Pattern], cache: Option<&Cache>) -> Vec<usize> {
+        let is_refused = |place: &usize| compile_now(&patterns[*place..=*place]).is_err();
+        let refused: Vec<usize> = (0..patterns.len()).filter(is_refused).collect();
+        if let Some(cache) = cache {
+            cache.keep_refused(patterns, &refused);
+        }
+        refused
     }
 
     /// The engine for the first of `signatures` and the anchors of their keywords, as far as it was compiled with the
@@ -89,8 +105,13 @@ impl Engine {
     ///
     /// # Errors
     /// What Hyperscan refuses, in its words.
-    pub fn with(mut self, own_count: usize, patterns: &[Pattern], count: usize) -> Result<Engine, EngineError> {
-        let database = Engine::compile_now(patterns)?;
+    pub fn with(
+        mut self,
+        own_count: usize,
+        (patterns, count): (&[Pattern], usize),
+        cache: Option<&Cache>,
+    ) -> Result<Engine, EngineError> {
+        let database = database(patterns, cache)?;
         for part in &mut self.parts {
             (part.split, part.high) = (own_count, own_count + count);
         }
@@ -98,21 +119,6 @@ impl Engine {
         self.patterns += patterns.len();
         self.widest = patterns.iter().map(Pattern::width).max().unwrap_or(0).max(self.widest);
         Ok(self)
-    }
-
-    fn compile_now(patterns: &[Pattern]) -> Result<BlockDatabase, EngineError> {
-        let compile = |error: &dyn std::fmt::Display| EngineError::Compile(error.to_string());
-        let set: Patterns = patterns
-            .iter()
-            .enumerate()
-            .map(|(id, pattern)| {
-                let mut compiled = hyperscan::Pattern::with_flags(&pattern.expression, PatternFlags::empty())
-                    .map_err(|error| compile(&error))?;
-                compiled.id = Some(id);
-                Ok(compiled)
-            })
-            .collect::<Result<_, EngineError>>()?;
-        set.build().map_err(|error| compile(&error))
     }
 
     /// Takes an idle session, or makes one.
@@ -223,13 +229,40 @@ fn note(runs: &mut [(usize, usize)], hit: &mut Vec<usize>, found: &mut Vec<Candi
     }
 }
 
+/// The database of `patterns`: the one that is kept, or one that is compiled, and kept.
+fn database(patterns: &[Pattern], cache: Option<&Cache>) -> Result<BlockDatabase, EngineError> {
+    if let Some(kept) = cache.and_then(|cache| cache.load(patterns)) {
+        return Ok(kept);
+    }
+    let compiled = compile_now(patterns)?;
+    if let Some(cache) = cache {
+        cache.keep(patterns, &compiled);
+    }
+    Ok(compiled)
+}
+
+fn compile_now(patterns: &[Pattern]) -> Result<BlockDatabase, EngineError> {
+    let compile = |error: &dyn std::fmt::Display| EngineError::Compile(error.to_string());
+    let set: Patterns = patterns
+        .iter()
+        .enumerate()
+        .map(|(id, pattern)| {
+            let mut compiled = hyperscan::Pattern::with_flags(&pattern.expression, PatternFlags::empty())
+                .map_err(|error| compile(&error))?;
+            compiled.id = Some(id);
+            Ok(compiled)
+        })
+        .collect::<Result<_, EngineError>>()?;
+    set.build().map_err(|error| compile(&error))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn engine(patterns: &[&str]) -> Engine {
         let patterns: Vec<Pattern> = patterns.iter().map(|source| Pattern::new("test.rule", source).unwrap()).collect();
-        Engine::compile(&patterns).unwrap()
+        Engine::compile(&patterns, None).unwrap()
     }
 
     fn candidates(engine: &Engine, bytes: &[u8]) -> Vec<Candidate> {

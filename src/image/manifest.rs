@@ -189,7 +189,7 @@ impl Reader<'_> {
                 continue;
             }
             let digest = digest_of(&leaf.location, descriptor)?;
-            let location = self.source.locate(&digest);
+            let location = self.source.locate_manifest(&digest);
             let platform = descriptor.platform().as_ref().map(platform_of);
             let gaps = leaf.gaps.clone();
             let child = Leaf { location, digest: Some(digest), platform, bytes: None, gaps };

@@ -134,7 +134,7 @@ fn names_layer(wanted: &Digest, file: &FileLocation) -> bool {
 
 fn names_package(wanted: &str, package: &Package) -> bool {
     wanted == package.name
-        || wanted.strip_prefix(package.ecosystem).and_then(|rest| rest.strip_prefix(':')) == Some(&package.name)
+        || wanted.strip_prefix(&*package.ecosystem).and_then(|rest| rest.strip_prefix(':')) == Some(&package.name)
 }
 
 /// The path as reports write it, and the archive members that lead on from there.

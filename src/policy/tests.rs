@@ -33,7 +33,7 @@ fn token() -> Finding {
     let place = Place { path: ImagePath::normalize(b"app/lib/fixtures.zip"), inside, ..Place::default() };
     let (digest, diff_id) = (BLOB.parse().ok(), DIFF.parse().ok());
     let layer = LayerRef { index: 1, digest, diff_id, created_by: None };
-    let package = Some(Package { ecosystem: "npm", name: "@acme/seal".into(), version: None });
+    let package = Some(Package { ecosystem: "npm".into(), name: "@acme/seal".into(), version: None });
     let file = FileLocation { place, layer, state: State::Present, ended_by: None, package, as_shipped: false };
     finding("01", "github.token", Some("f00d"), Location::File(Box::new(file)))
 }

@@ -1,5 +1,7 @@
 //! JSON, schema 1: the contract that other programs build on. It changes only by addition.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::Options;
@@ -91,7 +93,7 @@ struct FindingLine<'r> {
     confidence: &'static str,
     path: Option<String>,
     inside: &'r [String],
-    views: &'r [&'static str],
+    views: &'r [Cow<'static, str>],
     offset: Option<u64>,
     line: Option<u64>,
     column: Option<u64>,

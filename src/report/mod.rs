@@ -5,7 +5,9 @@ pub mod json;
 pub mod layers;
 pub mod rules;
 pub mod size;
+pub mod sweep;
 pub mod text;
+pub mod trace;
 
 /// How a report is written, in whichever form.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,6 +3,7 @@
 //! Whoever lets go of a file last concludes it: all segments are scanned then, and what was found can be sorted, placed
 //! in lines and sections, and reported.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::ops::Range;
@@ -319,7 +320,7 @@ impl<'a> OpenFile<'a, '_> {
         let at = one.span.start as u64;
         let position = state.positions.get(&one.span.start);
         let place = view.map(|view| view.locate(at)).map(|place| BinaryPlace {
-            format: place.format,
+            format: place.format.into(),
             section: place.section,
             symbol: place.symbol,
             node_addon: place.node_addon,
@@ -329,7 +330,7 @@ impl<'a> OpenFile<'a, '_> {
             place: Place {
                 path: self.path.clone(),
                 inside: self.inside().to_vec(),
-                views: one.views,
+                views: one.views.into_iter().map(Cow::Borrowed).collect(),
                 offset: match &self.content {
                     Content::Entry(entry) => entry.file_offset(at),
                     Content::Member { .. } => at,

@@ -8,7 +8,7 @@ use crate::assemble::config::Checks;
 use crate::confirm::files::{FileRules, LocalSignatures};
 use crate::confirm::{Confirmed, Confirmer, Worth};
 use crate::disguise::{self, Disguise, Keyword};
-use crate::engine::{AnchorCode, Candidate, Engine, EngineError, Pattern};
+use crate::engine::{AnchorCode, Cache, Candidate, Engine, EngineError, Pattern};
 use crate::finding::RuleInfo;
 use crate::rule::{FileRule, Severity, Signature};
 use crate::ruleset::Ruleset;
@@ -37,21 +37,40 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// Compiles `ruleset`. What the engine refuses is left out and noted where it comes from another scanner, whose
-    /// authors could not know of it, and is an error otherwise.
-    pub(super) fn compile(mut ruleset: Ruleset) -> Result<Rules, ScanError> {
-        if ruleset.signatures.iter().all(|rule| rule.foreign.is_none()) {
-            return Rules::compile_all(ruleset);
+    /// Compiles `ruleset`, with what of it is in `cache`. What the engine refuses is left out and noted where it comes
+    /// from another scanner, whose authors could not know of it, and is an error otherwise.
+    pub(super) fn compile(mut ruleset: Ruleset, cache: Option<&Cache>) -> Result<Rules, ScanError> {
+        let (places, patterns) = foreign(&mut ruleset);
+        if patterns.is_empty() {
+            return Rules::compile_all(ruleset, cache);
         }
-        match Rules::compile_all(ruleset.clone()) {
-            Err(ScanError::Engine(_)) if leave_out_refused(&mut ruleset) => Rules::compile_all(ruleset),
+        let leave_out_refused = |ruleset: &mut Ruleset, refused: Vec<usize>| {
+            let out: Vec<usize> = refused.into_iter().filter_map(|at| places.get(at).copied()).collect();
+            leave_out(ruleset, &out)
+        };
+        if leave_out_refused(&mut ruleset, Engine::known_to_be_refused(&patterns, cache)) {
+            return Rules::compile_all(ruleset, cache);
+        }
+        match Rules::compile_all(ruleset.clone(), cache) {
+            Err(ScanError::Engine(_)) if leave_out_refused(&mut ruleset, Engine::refused(&patterns, cache)) => {
+                Rules::compile_all(ruleset, cache)
+            }
             outcome => outcome,
         }
     }
 
-    fn compile_all(ruleset: Ruleset) -> Result<Rules, ScanError> {
+    fn compile_all(ruleset: Ruleset, cache: Option<&Cache>) -> Result<Rules, ScanError> {
         let digest = ruleset.digest();
-        let (engine, anchors) = engine(&ruleset.signatures)?;
+        let proven = ruleset.built_in_signatures();
+        // Each of these takes some milliseconds, and the first byte waits for all of them.
+        let ((engine, confirmer), (local, (files, checks))) = rayon::join(
+            || (engine(&ruleset.signatures, cache), Confirmer::new(&ruleset.signatures, proven, &ruleset.known_keys)),
+            || {
+                let others = || (FileRules::new(&ruleset.files), Checks::new(&ruleset.ports, &ruleset.checks));
+                rayon::join(|| LocalSignatures::new(&ruleset.signatures), others)
+            },
+        );
+        let (engine, anchors) = engine?;
         let infos: Vec<Arc<RuleInfo>> = ruleset.signatures.iter().map(Signature::info).collect();
         Ok(Rules {
             public: infos
@@ -60,15 +79,15 @@ impl Rules {
                 .collect(),
             infos,
             file_infos: ruleset.files.iter().map(FileRule::info).collect(),
-            files: FileRules::new(&ruleset.files)?,
-            local: LocalSignatures::new(&ruleset.signatures)?,
-            checks: Checks::new(&ruleset.ports, &ruleset.checks)?,
+            files: files?,
+            local: local?,
+            checks: checks?,
             chains: Chains::new(ruleset.chains),
             digest,
             notes: ruleset.notes,
             engine,
             anchors,
-            confirmer: Confirmer::new(&ruleset.signatures, &ruleset.known_keys)?,
+            confirmer: confirmer?,
             signatures: ruleset.signatures,
         })
     }
@@ -125,10 +144,10 @@ impl Rules {
 type Anchors = Vec<(Disguise, usize)>;
 
 /// The engine for `signatures`, and the anchors whose patterns are behind theirs: compiled with the program, or now.
-fn engine(signatures: &[Signature]) -> Result<(Engine, Anchors), EngineError> {
+fn engine(signatures: &[Signature], cache: Option<&Cache>) -> Result<(Engine, Anchors), EngineError> {
     let Some((engine, codes, count)) = Engine::built_in(signatures) else {
         let (patterns, anchors) = patterns(signatures)?;
-        return Ok((Engine::compile(&patterns)?, anchors));
+        return Ok((Engine::compile(&patterns, cache)?, anchors));
     };
     let anchor = |(number, digit, width): &AnchorCode| Some((Disguise::of_code(*number, *digit)?, usize::from(*width)));
     let mut anchors: Anchors = codes.iter().filter_map(anchor).collect();
@@ -138,7 +157,7 @@ fn engine(signatures: &[Signature]) -> Result<(Engine, Anchors), EngineError> {
     }
     let (patterns, own_anchors) = patterns(own)?;
     anchors.extend(own_anchors);
-    Ok((engine.with(count, &patterns, own.len())?, anchors))
+    Ok((engine.with(count, (&patterns, own.len()), cache)?, anchors))
 }
 
 /// The patterns of `signatures` and, behind them, those of their anchors; and the anchors.
@@ -162,15 +181,30 @@ fn patterns(signatures: &[Signature]) -> Result<(Vec<Pattern>, Anchors), EngineE
     Ok((patterns, anchors.into_iter().map(|anchor| (anchor.disguise, anchor.width)).collect()))
 }
 
-/// Takes rules of other scanners that the engine refuses out of `ruleset`, with a note; whether there were any.
-fn leave_out_refused(ruleset: &mut Ruleset) -> bool {
-    let refused = |rule: &Signature| {
-        let pattern = Pattern::new(&rule.id, &rule.pattern);
-        rule.foreign.is_some() && pattern.and_then(|pattern| Engine::compile(&[pattern])).is_err()
-    };
-    let (out, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut ruleset.signatures).into_iter().partition(refused);
-    ruleset.signatures = kept;
-    let ids: Vec<&str> = out.iter().map(|rule| &rule.id[..]).collect();
+/// The patterns of rules from other scanners' files, and their places among the signatures. Those that are none are
+/// taken out.
+fn foreign(ruleset: &mut Ruleset) -> (Vec<usize>, Vec<Pattern>) {
+    let pattern = |rule: &Signature| Pattern::new(&rule.id, &rule.pattern);
+    let is_none =
+        |(place, rule): (usize, &Signature)| (rule.foreign.is_some() && pattern(rule).is_err()).then_some(place);
+    let none: Vec<usize> = ruleset.signatures.iter().enumerate().filter_map(is_none).collect();
+    leave_out(ruleset, &none);
+    let foreign = ruleset.signatures.iter().enumerate().filter(|(_, rule)| rule.foreign.is_some());
+    foreign.filter_map(|(place, rule)| Some((place, pattern(rule).ok()?))).unzip()
+}
+
+/// Takes the rules at `places` out of `ruleset`, with a note; whether there were any.
+fn leave_out(ruleset: &mut Ruleset, places: &[usize]) -> bool {
+    let mut ids = Vec::new();
+    let mut place = 0;
+    ruleset.signatures.retain(|rule| {
+        let is_out = places.contains(&place);
+        place += 1;
+        if is_out {
+            ids.push(rule.id.clone());
+        }
+        !is_out
+    });
     if !ids.is_empty() {
         ruleset.notes.push(format!("not loaded, because the engine refuses the expression: {}", ids.join(", ")));
     }

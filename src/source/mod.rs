@@ -7,6 +7,7 @@ mod directory_tar;
 mod docker_archive;
 mod oci_layout;
 mod open;
+pub mod registry;
 mod rootfs;
 mod skopeo_dir;
 mod stream;
@@ -23,7 +24,7 @@ pub use open::{Opened, open};
 pub use stream::ImageStream;
 pub use target::Target;
 
-/// Where a source has a blob: a path in a directory or an archive.
+/// Where a source has a blob: a path in a directory, an archive or a registry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Location(pub String);
 
@@ -76,6 +77,11 @@ pub trait ImageSource: Send + Sync {
     /// Where the blob called `digest` would be.
     fn locate(&self, digest: &Digest) -> Location;
 
+    /// Where the manifest or index called `digest` would be. Registries hold manifests apart from other blobs.
+    fn locate_manifest(&self, digest: &Digest) -> Location {
+        self.locate(digest)
+    }
+
     /// Opens a blob.
     ///
     /// # Errors
@@ -99,6 +105,9 @@ pub enum SourceError {
     /// The target's name is of no known form.
     #[error("{0}")]
     Target(#[from] target::TargetError),
+    /// A registry that does not give what was asked for.
+    #[error(transparent)]
+    Registry(#[from] registry::RegistryError),
     /// A file that cannot be opened or read.
     #[error("{path}: {error}")]
     Read {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::docker_archive::{self, DockerArchive};
 use super::oci_layout::{self, OciLayout};
+use super::registry::{Reference, Registry, RegistryError, RegistryOptions, RegistrySource};
 use super::rootfs::RootFs;
 use super::skopeo_dir::SkopeoDir;
 use super::stream::{ImageStream, is_image_member};
@@ -24,11 +25,14 @@ pub enum Opened {
     Stream(ImageStream<'static>),
 }
 
-/// Opens `target`.
+/// Opens `target`. `registry` says how a registry is talked to, where it is in one; its bounds are those of `limits`.
 ///
 /// # Errors
 /// When it cannot be read, or is no image.
-pub fn open(target: &Target, limits: &Limits) -> Result<Opened, SourceError> {
+pub fn open(target: &Target, limits: &Limits, registry: &RegistryOptions) -> Result<Opened, SourceError> {
+    if target.transport == Transport::Registry {
+        return in_registry(target, limits, registry);
+    }
     let Some(path) = &target.path else {
         return Ok(stream(Box::new(io::stdin()), "standard input".into(), target, limits));
     };
@@ -41,6 +45,15 @@ pub fn open(target: &Target, limits: &Limits) -> Result<Opened, SourceError> {
         return Ok(stream(Box::new(file), path.clone(), target, limits));
     }
     file(path, target, limits)
+}
+
+fn in_registry(target: &Target, limits: &Limits, options: &RegistryOptions) -> Result<Opened, SourceError> {
+    let text = target.reference.as_deref().unwrap_or_default();
+    let reference: Reference = text.parse().map_err(RegistryError::from)?;
+    let (document_bytes, blob_bytes) = (limits.document_bytes, limits.layer_bytes);
+    let options = RegistryOptions { document_bytes, blob_bytes, ..options.clone() };
+    let registry = Registry::new(&reference.host, options)?;
+    Ok(Opened::Source(Box::new(RegistrySource::new(registry, reference))))
 }
 
 fn stream(input: Box<dyn Read + Send>, path: PathBuf, target: &Target, limits: &Limits) -> Opened {
@@ -58,6 +71,8 @@ fn directory(path: &Path, target: &Target, limits: &Limits) -> Result<Box<dyn Im
             let what = "it is a directory, and the transport names an archive".into();
             Err(SourceError::NotAnImage { path: path.into(), what })
         }
+        // It has no path, and is opened before one is looked at.
+        Transport::Registry => Err(SourceError::NotAnImage { path: path.into(), what: "it is a directory".into() }),
         Transport::Detect if path.join(oci_layout::INDEX).is_file() && path.join("blobs").is_dir() => {
             Ok(Box::new(oci()))
         }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::registry::{Reference, ReferenceError};
+
 /// How a target is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -17,6 +19,8 @@ pub enum Transport {
     Dir,
     /// A root file system: a directory or a tar.
     RootFs,
+    /// An image in a registry.
+    Registry,
 }
 
 /// Every transport that a target may name, with what to write behind its colon.
@@ -26,20 +30,21 @@ pub const TRANSPORTS: &[(&str, Transport, &str)] = &[
     ("oci-archive", Transport::OciArchive, "FILE[:REFERENCE]"),
     ("dir", Transport::Dir, "DIRECTORY"),
     ("rootfs", Transport::RootFs, "DIRECTORY or FILE"),
+    ("docker", Transport::Registry, "//[HOST/]REPOSITORY[:TAG][@DIGEST]"),
 ];
 
 /// Transports of the same grammar that this version does not read.
-const KNOWN_ELSEWHERE: [&str; 8] =
-    ["docker", "docker-daemon", "containers-storage", "ostree", "sif", "tarball", "atomic", "docker-storage"];
+const KNOWN_ELSEWHERE: [&str; 7] =
+    ["docker-daemon", "containers-storage", "ostree", "sif", "tarball", "atomic", "docker-storage"];
 
 /// A target as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// How to read it.
     pub transport: Transport,
-    /// Where; `None` for standard input.
+    /// Where; `None` for standard input, and for an image in a registry.
     pub path: Option<PathBuf>,
-    /// Which image of several.
+    /// Which image of several; for an image in a registry, which one.
     pub reference: Option<String>,
     /// The target as it was written.
     pub text: String,
@@ -60,6 +65,12 @@ pub enum TargetError {
          `skopeo copy {0}:… oci-archive:image.tar`, or pipe `docker save IMAGE` into `layersift scan -`"
     )]
     Unsupported(String),
+    /// A registry, without what shows that it is one.
+    #[error("`{0}`: write docker://REPOSITORY or docker://HOST/REPOSITORY, with `:TAG` or `@DIGEST` behind it")]
+    NoSlashes(String),
+    /// An image that no registry can have.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
 }
 
 fn names() -> String {
@@ -79,6 +90,11 @@ impl Target {
         let Some((name, rest)) = text.split_once(':') else {
             return named(text, text).map(|path| target(Transport::Detect, Some(path), None));
         };
+        if name == "docker" {
+            let rest = rest.strip_prefix("//").ok_or_else(|| TargetError::NoSlashes(text.into()))?;
+            let reference: Reference = rest.parse()?;
+            return Ok(target(Transport::Registry, None, Some(reference.to_string())));
+        }
         if let Some((_, transport, _)) = TRANSPORTS.iter().find(|(known, ..)| *known == name) {
             if rest == "-" {
                 return Ok(target(*transport, None, None));
@@ -91,6 +107,13 @@ impl Target {
             return Err(TargetError::Unsupported(name.into()));
         }
         named(text, text).map(|path| target(Transport::Detect, Some(path), None))
+    }
+}
+
+impl Target {
+    /// What messages call the target.
+    pub fn name(&self) -> &str {
+        if self.text == "-" { "standard input" } else { &self.text }
     }
 }
 
@@ -123,6 +146,8 @@ mod tests {
             Ok((Transport::DockerArchive, Some("a.tar".into()), Some("app:1.2".into())))
         );
         assert_eq!(parse("docker-archive:-"), Ok((Transport::DockerArchive, None, None)));
+        let alpine = Some("docker.io/library/alpine:latest".into());
+        assert_eq!(parse("docker://alpine"), Ok((Transport::Registry, None, alpine)));
         assert_eq!(parse("strange:name.tar"), Ok((Transport::Detect, Some("strange:name.tar".into()), None)));
     }
 
@@ -130,6 +155,8 @@ mod tests {
     fn what_is_no_target_says_what_to_write() {
         assert!(Target::parse("oci:").unwrap_err().to_string().contains("docker-archive"));
         assert!(Target::parse("").is_err());
-        assert!(Target::parse("docker://alpine").unwrap_err().to_string().contains("skopeo copy docker:"));
+        assert!(Target::parse("ostree:x").unwrap_err().to_string().contains("skopeo copy ostree:"));
+        assert!(Target::parse("docker:alpine").unwrap_err().to_string().contains("write docker://"));
+        assert!(Target::parse("docker://UPPER").unwrap_err().to_string().contains("is no repository"));
     }
 }

@@ -2,8 +2,20 @@
 
 #![allow(dead_code)]
 
+pub mod fault_proxy;
+pub mod fresh;
+pub mod harbor;
 pub mod image;
+pub mod postgres;
+pub mod pull;
+pub mod records;
+pub mod registry;
+pub mod server;
 pub mod tar;
+pub mod tls_server;
+pub mod token_server;
+
+pub use fresh::Fresh;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

@@ -1,0 +1,203 @@
+//! `layersift sweep` and `layersift worker`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::args::Format;
+use super::store_args::{ReadingArgs, StoreArgs, SweepArgs, SweepCommand};
+use super::{registry, rules, write_out};
+use crate::catalog::{Catalog, Filter, Harbor, HarborOptions, ImageList, WholeRegistry};
+use crate::policy::Policy;
+use crate::report::sweep as report;
+use crate::ruleset::Ruleset;
+use crate::scan::{Options, Scanner};
+use crate::secret::FingerprintKey;
+use crate::source::registry::{Host, Rate, Reference, RegistryOptions};
+use crate::store::Store;
+use crate::sweep::{Claims, Extent, Progress, Registries, Shelf, Sweep, Worker};
+
+/// How often the progress is drawn anew.
+const REDRAW: Duration = Duration::from_millis(200);
+
+/// Sweeps once, or again and again.
+pub fn sweep(command: &SweepCommand) -> anyhow::Result<ExitCode> {
+    let (SweepCommand::Harbor { how, .. } | SweepCommand::Registry { how, .. } | SweepCommand::List { how, .. }) =
+        command;
+    let store = open_store(&how.reading.store)?;
+    let scanner = scanner(&how.reading)?;
+    loop {
+        let started = Instant::now();
+        let code = sweep_once(command, how, &store, &scanner)?;
+        let Some(interval) = how.interval else { return Ok(code) };
+        thread::sleep(interval.saturating_sub(started.elapsed()));
+    }
+}
+
+fn sweep_once(command: &SweepCommand, how: &SweepArgs, store: &Store, scanner: &Scanner) -> anyhow::Result<ExitCode> {
+    let registries = Registries::new(registry_options(&how.reading));
+    let (target, catalog): (String, Box<dyn Catalog>) = match command {
+        SweepCommand::Harbor { host, project, .. } => {
+            let host = parse_host(host)?;
+            let options = HarborOptions { projects: project.clone(), ..HarborOptions::default() };
+            (format!("harbor {host} {}", project.join(" ")), Box::new(Harbor::new(registries.of(&host)?, options)))
+        }
+        SweepCommand::Registry { host, .. } => {
+            let host = parse_host(host)?;
+            (format!("registry {host}"), Box::new(WholeRegistry::new(registries.of(&host)?)))
+        }
+        SweepCommand::List { file, .. } => (format!("list {}", file.display()), Box::new(ImageList::read(file)?)),
+    };
+    let since = how.pushed_within.map(|within| now() - i64::try_from(within.as_secs()).unwrap_or(i64::MAX));
+    let filter = Filter::new(&how.include, &how.exclude)?.pushed_since(since);
+    let is_whole = !matches!(command, SweepCommand::List { .. })
+        && how.include.is_empty()
+        && how.exclude.is_empty()
+        && since.is_none()
+        && !matches!(command, SweepCommand::Harbor { project, .. } if !project.is_empty());
+    let extent = Extent {
+        threads: how.reading.pulls,
+        lease: how.reading.lease,
+        time: how.max_time,
+        bytes: how.max_bytes,
+        is_whole,
+        ..Extent::default()
+    };
+    let policy = Policy { fail_on: how.fail_on.0, ..Policy::default() };
+    let progress = Arc::new(Progress::default());
+    let display = Display::start(Arc::clone(&progress), how.reading.quiet);
+    let sweep = Sweep { scanner, store, registries: &registries, policy: &policy, clock: now, progress: &progress };
+    let outcome = sweep.run(target.trim_end(), &*catalog, &filter, &extent);
+    display.finish();
+    let outcome = outcome?;
+    let rendered = match how.format {
+        Format::Text => report::text(target.trim_end(), &outcome),
+        Format::Json => report::json(target.trim_end(), &outcome)? + "\n",
+    };
+    write_out(&rendered, how.output.as_deref())?;
+    Ok(ExitCode::from(outcome.verdict.exit_code()))
+}
+
+/// Reads layers that sweeps have queued, until it is ended.
+pub fn worker(args: &ReadingArgs) -> anyhow::Result<ExitCode> {
+    let store = open_store(&args.store)?;
+    let scanner = scanner(args)?;
+    let registries = Registries::new(registry_options(args));
+    let shelf = Shelf::new(&store, scanner.layer_key(), scanner.fingerprint_key(), now);
+    let progress = Progress::default();
+    let Extent { patience, .. } = Extent::default();
+    let worker = Worker {
+        scanner: &scanner,
+        store: &store,
+        shelf: &shelf,
+        registries: &registries,
+        clock: now,
+        progress: &progress,
+        lease: args.lease,
+        patience,
+        claims: Claims::default(),
+    };
+    let stop = AtomicBool::new(false);
+    worker.run(args.pulls, &stop)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn scanner(args: &ReadingArgs) -> anyhow::Result<Scanner> {
+    let options = Options {
+        threads: args.threads,
+        key: fingerprint_key(&args.store)?,
+        cache: super::cache(),
+        registry: registry_options(args),
+        ..Options::default()
+    };
+    let scanner = Scanner::new(Ruleset::with_files(&args.rules)?, options)?;
+    rules::warn(scanner.notes());
+    Ok(scanner)
+}
+
+fn registry_options(args: &ReadingArgs) -> RegistryOptions {
+    let rate = Rate {
+        requests_per_second: args.max_requests,
+        bytes_per_second: args.max_rate.and_then(std::num::NonZeroU64::new),
+    };
+    RegistryOptions { rate, ..registry::options(&args.registry) }
+}
+
+/// The store that the arguments name, or the user's own.
+pub fn open_store(args: &StoreArgs) -> anyhow::Result<Store> {
+    Ok(match &args.store {
+        Some(text) => Store::open(text)?,
+        None => Store::open_default()?,
+    })
+}
+
+/// The key in the file that the arguments name, or the one that everyone has.
+pub fn fingerprint_key(args: &StoreArgs) -> anyhow::Result<FingerprintKey> {
+    match &args.fingerprint_key {
+        Some(path) => {
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok(FingerprintKey::new(bytes))
+        }
+        None => Ok(FingerprintKey::default()),
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A host, which may be written as a URL.
+fn parse_host(text: &str) -> anyhow::Result<Host> {
+    let bare = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    let bare = bare.trim_end_matches('/');
+    let reference: Reference =
+        format!("{bare}/x").parse().with_context(|| format!("`{text}` is no registry's host"))?;
+    anyhow::ensure!(reference.repository == "x", "`{text}` is no registry's host: write HOST or HOST:PORT");
+    Ok(reference.host)
+}
+
+/// Draws what a sweep has done, on a terminal.
+struct Display {
+    bar: ProgressBar,
+    ended: Arc<AtomicBool>,
+    drawing: Option<thread::JoinHandle<()>>,
+}
+
+impl Display {
+    fn start(progress: Arc<Progress>, quiet: bool) -> Display {
+        use std::io::IsTerminal;
+        let shown = !quiet && std::io::stderr().is_terminal();
+        let target = if shown { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
+            bar.set_style(style);
+        }
+        let ended = Arc::new(AtomicBool::new(false));
+        let drawing = shown.then(|| {
+            let (bar, ended) = (bar.clone(), Arc::clone(&ended));
+            thread::spawn(move || {
+                while !ended.load(Ordering::Relaxed) {
+                    bar.set_message(report::progress(&progress.counted(), bar.elapsed()));
+                    bar.tick();
+                    thread::sleep(REDRAW);
+                }
+            })
+        });
+        Display { bar, ended, drawing }
+    }
+
+    fn finish(self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(drawing) = self.drawing {
+            let _ = drawing.join();
+        }
+        self.bar.finish_and_clear();
+    }
+}

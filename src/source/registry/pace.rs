@@ -1,0 +1,108 @@
+//! How fast a registry is asked, and how much it was asked. One pace is shared by all threads that ask one registry.
+
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::options::Rate;
+
+/// What a registry was asked for so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Requests sent, to the registry, its token service and wherever they redirect to.
+    pub requests: u64,
+    /// Bytes of answers read, headers not counted.
+    pub bytes: u64,
+}
+
+/// Keeps requests and bytes under their rates, and counts them.
+pub(super) struct Pace {
+    requests: Option<Bucket>,
+    bytes: Option<Bucket>,
+    sent: AtomicU64,
+    read: AtomicU64,
+}
+
+impl Pace {
+    pub(super) fn new(rate: &Rate) -> Pace {
+        Pace {
+            requests: rate.requests_per_second.map(|rate| Bucket::new(rate.into())),
+            bytes: rate.bytes_per_second.map(Bucket::new),
+            sent: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits until another request may be sent.
+    pub(super) fn request(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        wait(self.requests.as_ref(), 1);
+    }
+
+    /// Counts bytes that were read, and waits until the next ones may be.
+    pub(super) fn bytes(&self, count: usize) {
+        self.read.fetch_add(count as u64, Ordering::Relaxed);
+        wait(self.bytes.as_ref(), count as u64);
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        Usage { requests: self.sent.load(Ordering::Relaxed), bytes: self.read.load(Ordering::Relaxed) }
+    }
+}
+
+fn wait(bucket: Option<&Bucket>, count: u64) {
+    let pause = bucket.map(|bucket| bucket.take(count, Instant::now())).unwrap_or_default();
+    if !pause.is_zero() {
+        std::thread::sleep(pause);
+    }
+}
+
+/// A token bucket that holds a second's worth, and goes into debt: who takes more than there is waits until it is paid,
+/// so that threads are served in the order they came.
+struct Bucket {
+    rate: NonZeroU64,
+    state: Mutex<(f64, Instant)>,
+}
+
+impl Bucket {
+    fn new(rate: NonZeroU64) -> Bucket {
+        Bucket { rate, state: Mutex::new((rate.get() as f64, Instant::now())) }
+    }
+
+    /// Takes `count`, and says how long to wait for it.
+    fn take(&self, count: u64, now: Instant) -> Duration {
+        let rate = self.rate.get() as f64;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (held, at) = *state;
+        let held = (held + now.saturating_duration_since(at).as_secs_f64() * rate).min(rate) - count as f64;
+        *state = (held, now.max(at));
+        Duration::try_from_secs_f64((-held / rate).max(0.0)).unwrap_or(Duration::from_secs(60))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_a_second_at_once_and_then_its_rate() {
+        let bucket = Bucket::new(NonZeroU64::new(10).unwrap());
+        let start = Instant::now();
+        assert_eq!(bucket.take(10, start), Duration::ZERO);
+        assert_eq!(bucket.take(5, start).as_millis(), 500);
+        assert_eq!(bucket.take(5, start).as_millis(), 1_000);
+        let later = start + Duration::from_secs(2);
+        assert_eq!(bucket.take(10, later), Duration::ZERO);
+        assert_eq!(bucket.take(1, later).as_millis(), 100);
+    }
+
+    #[test]
+    fn what_passes_is_counted() {
+        let pace = Pace::new(&Rate::default());
+        pace.request();
+        pace.bytes(70);
+        pace.bytes(7);
+        assert_eq!(pace.usage(), Usage { requests: 1, bytes: 77 });
+    }
+}

@@ -1,0 +1,417 @@
+//! Sweeps: every image that a catalog lists, each layer read once, whatever the number of images.
+//!
+//! ```text
+//! plan      an entry of the catalog becomes images; their layers that nobody has read become jobs in the store
+//! work      threads here, and workers on other machines, claim jobs, read layers and store their reports
+//! assemble  an image whose layers all have reports is joined and stored
+//! ```
+//!
+//! Nothing is kept but in the store: whoever dies loses the layers in flight, and the next sweep goes on from there. An
+//! image that the store knows costs a manifest, and not even that where the catalog names its digest.
+
+mod plan;
+mod progress;
+mod registries;
+mod shelf;
+mod worker;
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::catalog::{Catalog, CatalogError, Filter};
+use crate::digest::Digest;
+use crate::gap::{Gap, GapReason};
+use crate::image::manifest::{Image, ImageError};
+use crate::layer_report::LayerReport;
+use crate::policy::{Policy, Verdict};
+use crate::scan::{ScanError, Scanner};
+use crate::source::registry::RegistryError;
+use crate::store::{Assembled, News, RunId, RunSums, Scope, Seconds, Status, Store, StoreError, Summary};
+
+pub use progress::{Counted, Progress};
+pub use registries::Registries;
+pub use shelf::Shelf;
+pub use worker::{Claims, Step, Worker};
+
+/// Images that are planned and wait for their layers. They are in memory with their configurations.
+const MOST_PENDING: usize = 64;
+
+/// Layers that were given up, as far as they are looked at.
+const MOST_GIVEN_UP: usize = 100_000;
+
+/// How long to wait before asking again whether layers are there that others read.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Troubles that are told one by one.
+const MOST_TROUBLES: usize = 1_000;
+
+/// Things that are told as new.
+const MOST_NEWS: usize = 10_000;
+
+/// What stops a sweep.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What of a catalog could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// It could not be listed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Its registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// An image whose documents cannot be read.
+    #[error("{name}: {error}")]
+    Image {
+        /// The image.
+        name: String,
+        /// Why.
+        error: ScanError,
+    },
+    /// An image that the registry gives to nobody before it was scanned (Harbor's status 412).
+    #[error("{name}: blocked by the registry{}", if *.is_asked { "; it was asked to scan the image" } else { "" })]
+    Blocked {
+        /// The image.
+        name: String,
+        /// Whether the registry was asked to have it scanned.
+        is_asked: bool,
+    },
+}
+
+/// How far a sweep goes, and how.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    /// Threads that pull and read layers; with none, workers elsewhere do.
+    pub threads: usize,
+    /// How long a claim on a layer holds without being renewed.
+    pub lease: Seconds,
+    /// How long to wait before a layer that failed is tried again, times the attempts so far.
+    pub patience: Seconds,
+    /// How long it may take.
+    pub time: Option<Duration>,
+    /// Bytes that may be pulled.
+    pub bytes: Option<u64>,
+    /// Whether the catalog names all there is, so that a tag that it does not name is gone.
+    pub is_whole: bool,
+}
+
+impl Default for Extent {
+    fn default() -> Extent {
+        Extent { threads: 4, lease: 120, patience: 5, time: None, bytes: None, is_whole: false }
+    }
+}
+
+/// What a sweep sweeps with.
+pub struct Sweep<'s> {
+    /// Reads and joins.
+    pub scanner: &'s Scanner,
+    /// Keeps what is known.
+    pub store: &'s Store,
+    /// Clients of registries.
+    pub registries: &'s Registries,
+    /// What fails.
+    pub policy: &'s Policy,
+    /// Seconds since 1970.
+    pub clock: fn() -> Seconds,
+    /// Counts what is done.
+    pub progress: &'s Progress,
+}
+
+/// What a sweep came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Its number in the store.
+    pub run: RunId,
+    /// What was done.
+    pub sums: RunSums,
+    /// Images that fail, of those that were listed.
+    pub failing: u64,
+    /// Images of which something was not looked at.
+    pub incomplete: u64,
+    /// What is new since the last sweep of the same target.
+    pub news: Vec<News>,
+    /// What could not be looked at, as far as it is told.
+    pub troubles: Vec<Trouble>,
+    /// How much that was.
+    pub troubles_total: usize,
+    /// Why it ended before its end, if it did.
+    pub ended_early: Option<&'static str>,
+    /// Whether an image that was listed fails, or was not looked at.
+    pub verdict: Verdict,
+}
+
+/// A sweep while it runs.
+struct Running<'r> {
+    sweep: &'r Sweep<'r>,
+    catalog: &'r dyn Catalog,
+    shelf: &'r Shelf<'r>,
+    key: &'r str,
+    run: RunId,
+    pending: VecDeque<Pending>,
+    /// Layers that were queued in this run: the next image that has them does not queue them again.
+    queued: HashSet<Digest>,
+    troubles: Vec<Trouble>,
+    troubles_total: usize,
+    failing: u64,
+    incomplete: u64,
+}
+
+/// An image that waits for its layers.
+struct Pending {
+    image: Image,
+    /// The layers that it waits for.
+    missing: Vec<Digest>,
+}
+
+impl Sweep<'_> {
+    /// Sweeps what `catalog` lists and `filter` admits. `target` is what the sweep is called: what is new is new since
+    /// the last one of that name.
+    ///
+    /// # Errors
+    /// When the store fails. What of the catalog cannot be looked at is told at the end.
+    pub fn run(
+        &self,
+        target: &str,
+        catalog: &dyn Catalog,
+        filter: &Filter,
+        extent: &Extent,
+    ) -> Result<Outcome, SweepError> {
+        let key = self.scanner.layer_key();
+        let started = (self.clock)();
+        let run = self.store.start_run(target, &key, started)?;
+        let shelf = Shelf::new(self.store, key.clone(), self.scanner.fingerprint_key(), self.clock);
+        let worker = Worker {
+            scanner: self.scanner,
+            store: self.store,
+            shelf: &shelf,
+            registries: self.registries,
+            clock: self.clock,
+            progress: self.progress,
+            lease: extent.lease,
+            patience: extent.patience,
+            claims: Claims::default(),
+        };
+        let stop = AtomicBool::new(false);
+        let mut running = Running {
+            sweep: self,
+            catalog,
+            shelf: &shelf,
+            key: &key,
+            run,
+            pending: VecDeque::new(),
+            queued: HashSet::new(),
+            troubles: Vec::new(),
+            troubles_total: 0,
+            failing: 0,
+            incomplete: 0,
+        };
+        let (ended_early, worked) = thread::scope(|scope| {
+            let workers = scope.spawn(|| worker.run(extent.threads, &stop));
+            let ended_early = running.plan_all(filter, extent, &stop);
+            stop.store(true, Ordering::Relaxed);
+            (ended_early, workers.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        worked?;
+        let ended_early = ended_early?;
+        if extent.is_whole && ended_early.is_none() && running.troubles_total == 0 {
+            for host in catalog.hosts() {
+                self.store.mark_gone(host.name(), None, None, started, (self.clock)())?;
+            }
+        }
+        running.outcome(ended_early)
+    }
+}
+
+impl Running<'_> {
+    /// Plans everything and joins what is complete. Says why it ended early, if it did.
+    fn plan_all(
+        &mut self,
+        filter: &Filter,
+        extent: &Extent,
+        stop: &AtomicBool,
+    ) -> Result<Option<&'static str>, SweepError> {
+        let until = extent.time.map(|time| Instant::now() + time);
+        let catalog = self.catalog;
+        for entry in catalog.entries(filter) {
+            if let Some(reason) = self.reason_to_end(until, extent, stop) {
+                return Ok(Some(reason));
+            }
+            match entry {
+                Err(error) => self.trouble(error.into()),
+                Ok(entry) => {
+                    if let Err(trouble) = self.plan(&entry)? {
+                        self.trouble(trouble);
+                    }
+                }
+            }
+            self.join_complete()?;
+            if let Some(reason) = self.wait_while(MOST_PENDING, until, extent, stop)? {
+                return Ok(Some(reason));
+            }
+        }
+        self.wait_while(1, until, extent, stop)
+    }
+
+    /// Waits as long as `most` images or more are pending.
+    fn wait_while(
+        &mut self,
+        most: usize,
+        until: Option<Instant>,
+        extent: &Extent,
+        stop: &AtomicBool,
+    ) -> Result<Option<&'static str>, SweepError> {
+        while self.pending.len() >= most {
+            if let Some(reason) = self.reason_to_end(until, extent, stop) {
+                return Ok(Some(reason));
+            }
+            thread::sleep(TICK);
+            self.join_complete()?;
+        }
+        Ok(None)
+    }
+
+    fn reason_to_end(&self, until: Option<Instant>, extent: &Extent, stop: &AtomicBool) -> Option<&'static str> {
+        if stop.load(Ordering::Relaxed) {
+            Some("a worker failed")
+        } else if until.is_some_and(|until| Instant::now() >= until) {
+            Some("its time is up")
+        } else if extent.bytes.is_some_and(|bytes| self.sweep.registries.bytes() >= bytes) {
+            Some("it has pulled as many bytes as it may")
+        } else {
+            None
+        }
+    }
+
+    /// Joins the images whose layers are all read, or were given up.
+    fn join_complete(&mut self) -> Result<(), SweepError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let mut wanted: Vec<Digest> = self.pending.iter().flat_map(|image| image.missing.iter().cloned()).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let there = self.sweep.store.has_reports(&wanted, self.key)?;
+        let given_up = self.sweep.store.poisoned(self.key, MOST_GIVEN_UP)?;
+        let given_up: HashSet<&Digest> = given_up.iter().map(|poisoned| &poisoned.layer).collect();
+        let is_settled = |layer: &Digest| there.contains(layer) || given_up.contains(layer);
+        let (complete, pending): (Vec<Pending>, VecDeque<Pending>) = {
+            let (complete, pending): (Vec<_>, Vec<_>) =
+                self.pending.drain(..).partition(|image| image.missing.iter().all(is_settled));
+            (complete, pending.into())
+        };
+        self.pending = pending;
+        complete.into_iter().try_for_each(|image| self.join(&image.image))
+    }
+
+    /// Joins an image and stores what it came to.
+    fn join(&mut self, image: &Image) -> Result<(), SweepError> {
+        let mut layers: Vec<Result<Arc<LayerReport>, Gap>> = Vec::with_capacity(image.layers.len());
+        for layer in &image.layers {
+            let report = match &layer.digest {
+                Some(digest) => self.shelf.take(digest)?,
+                None => None,
+            };
+            layers.push(report.ok_or_else(|| unread(layer)));
+        }
+        let mut report = self.sweep.scanner.assemble_image(image, &layers);
+        report.target = image.reference.clone().unwrap_or_default();
+        let verdict = self.sweep.policy.verdict(&report);
+        let mut assembled = Assembled::of(&report)?;
+        assembled.ruleset = self.key.to_string();
+        self.sweep.store.put_assembled(&assembled, Some(self.run), (self.sweep.clock)())?;
+        self.count(verdict);
+        self.sweep.progress.image_done();
+        Ok(())
+    }
+
+    fn count(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Pass => {}
+            Verdict::Incomplete => self.incomplete += 1,
+            Verdict::Fail => self.failing += 1,
+        }
+    }
+
+    /// What an image that is known already comes to. Exceptions of a policy are not in the summary of an image: it is
+    /// judged by what fails alone.
+    fn count_known(&mut self, summary: &Summary) {
+        use crate::rule::Severity::{Critical, High, Info, Low, Medium};
+        let counts = [
+            (Critical, summary.critical),
+            (High, summary.high),
+            (Medium, summary.medium),
+            (Low, summary.low),
+            (Info, summary.info),
+        ];
+        let worst = counts.iter().filter(|(_, count)| *count > 0).map(|(severity, _)| *severity).max();
+        self.count(match self.sweep.policy.fail_on {
+            Some(limit) if worst >= Some(limit) => Verdict::Fail,
+            _ if summary.gaps > 0 => Verdict::Incomplete,
+            _ => Verdict::Pass,
+        });
+    }
+
+    fn trouble(&mut self, trouble: Trouble) {
+        self.troubles_total += 1;
+        if self.troubles.len() < MOST_TROUBLES {
+            self.troubles.push(trouble);
+        }
+    }
+
+    fn outcome(self, ended_early: Option<&'static str>) -> Result<Outcome, SweepError> {
+        let Sweep { store, progress, registries, clock, .. } = self.sweep;
+        let counted = progress.counted();
+        let sums = RunSums {
+            images: counted.images,
+            layers_read: counted.layers_read,
+            layers_known: counted.layers_known,
+            bytes_pulled: registries.bytes(),
+            bytes_saved: counted.bytes_saved,
+        };
+        let status = if ended_early.is_none() { Status::Done } else { Status::Failed };
+        store.update_run(self.run, &sums, status, clock())?;
+        let news = store.news(self.run, Scope::Target, MOST_NEWS)?;
+        let is_incomplete = self.incomplete > 0 || self.troubles_total > 0 || ended_early.is_some();
+        let verdict = match (self.failing, is_incomplete) {
+            (1.., _) => Verdict::Fail,
+            (0, true) => Verdict::Incomplete,
+            (0, false) => Verdict::Pass,
+        };
+        Ok(Outcome {
+            run: self.run,
+            sums,
+            failing: self.failing,
+            incomplete: self.incomplete,
+            news,
+            troubles: self.troubles,
+            troubles_total: self.troubles_total,
+            ended_early,
+            verdict,
+        })
+    }
+}
+
+/// The gap that a layer without a report is.
+fn unread(layer: &crate::image::manifest::LayerSource) -> Gap {
+    let (reason, detail) = match layer.urls.is_empty() {
+        true => (GapReason::MissingBlob, "the layer could not be read, after several attempts"),
+        false => (GapReason::ForeignLayer, "the layer is held elsewhere, and only its address is in the image"),
+    };
+    let gap = Gap::new(reason, detail);
+    let gap = layer.location.as_ref().map_or(gap.clone(), |location| gap.at(&location.0));
+    layer.size.map_or(gap.clone(), |size| gap.sized(size))
+}
+
+/// Whether an error says that the registry holds the image back.
+fn is_blocked(error: &ScanError) -> bool {
+    use crate::source::SourceError;
+    matches!(error, ScanError::Image(ImageError::Source(SourceError::Registry(RegistryError::Blocked { .. }))))
+}

@@ -1,0 +1,184 @@
+//! Planning: what an entry of a catalog is, what of it is known, and which layers have to be read for the rest.
+
+use serde::Deserialize;
+
+use super::{Pending, Running, SweepError, Trouble, is_blocked};
+use crate::catalog::Entry;
+use crate::digest::Digest;
+use crate::image::manifest::{Image, LayerSource};
+use crate::image::platform::Choice;
+use crate::scan::ScanError;
+use crate::source::registry::RegistrySource;
+use crate::source::{Fetched, ImageSource, Listed};
+use crate::store::{ImageId, ImageLayer, ImageRecord, Job, Repository, Summary, TagSighting};
+
+/// Layers that nobody has read before any that were read with other rules only: a new image waits for no old one.
+const NEW: i64 = 10;
+
+impl Running<'_> {
+    /// Plans one entry. What is wrong with it is a trouble; what is wrong with the store, an error.
+    pub(super) fn plan(&mut self, entry: &Entry) -> Result<Result<(), Trouble>, SweepError> {
+        if let Some(digest) = &entry.digest
+            && self.meet_known(entry, digest, std::slice::from_ref(digest))?
+        {
+            return Ok(Ok(()));
+        }
+        let name = entry.reference().to_string();
+        let registry = match self.sweep.registries.of(&entry.host) {
+            Ok(registry) => registry,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        let source = RegistrySource::new(registry, entry.reference());
+        let (root, images) = match root_of(&source) {
+            Ok(found) => found,
+            Err(error) => return Ok(Err(self.refused(entry, name, error))),
+        };
+        if self.meet_known(entry, &root, &images)? {
+            return Ok(Ok(()));
+        }
+        let images = match self.sweep.scanner.images(&source, &Choice::All) {
+            Ok(images) => images,
+            Err(error) => return Ok(Err(self.refused(entry, name, error))),
+        };
+        for image in images {
+            self.plan_image(entry, &root, image)?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Notes an entry all of whose images were joined by the same rules before; `false` where one was not.
+    fn meet_known(&mut self, entry: &Entry, root: &Digest, images: &[Digest]) -> Result<bool, SweepError> {
+        let store = self.sweep.store;
+        let mut known: Vec<(ImageId, Summary)> = Vec::with_capacity(images.len());
+        for image in images {
+            let Some(summary) = store.summary(image, self.key)? else { return Ok(false) };
+            // What could not be read the last time may be there now.
+            if summary.unread > 0 {
+                return Ok(false);
+            }
+            let Some(line) = store.image(image)? else { return Ok(false) };
+            known.push((line.id, summary));
+        }
+        for (id, summary) in known {
+            self.sweep.progress.image_listed();
+            store.see_tags(&sightings(entry, root, id), (self.sweep.clock)())?;
+            store.see_image(self.run, id)?;
+            for layer in store.image_layers(id)? {
+                self.sweep.progress.layer_known(layer.blob_bytes);
+            }
+            self.count_known(&summary);
+            self.sweep.progress.image_done();
+        }
+        Ok(!images.is_empty())
+    }
+
+    fn plan_image(&mut self, entry: &Entry, root: &Digest, image: Image) -> Result<(), SweepError> {
+        let store = self.sweep.store;
+        self.sweep.progress.image_listed();
+        let Some(record) = record_of(&image) else { return self.join(&image) };
+        let now = (self.sweep.clock)();
+        let id = store.put_image(&record, now)?;
+        store.see_tags(&sightings(entry, root, id), now)?;
+        let digests: Vec<Digest> = record.layers.iter().map(|layer| layer.digest.clone()).collect();
+        let known = store.has_reports(&digests, self.key)?;
+        let mut missing: Vec<Digest> = Vec::new();
+        let mut jobs: Vec<Job> = Vec::new();
+        for (layer, source) in record.layers.iter().zip(&image.layers) {
+            if known.contains(&layer.digest) || missing.contains(&layer.digest) || !source.urls.is_empty() {
+                self.sweep.progress.layer_known(layer.blob_bytes);
+                continue;
+            }
+            missing.push(layer.digest.clone());
+            if !self.queued.insert(layer.digest.clone()) {
+                self.sweep.progress.layer_known(layer.blob_bytes);
+                continue;
+            }
+            self.sweep.progress.layer_queued(layer.blob_bytes);
+            jobs.push(Job {
+                layer: layer.digest.clone(),
+                size: layer.blob_bytes,
+                priority: NEW,
+                source: format!("{}/{}", entry.host, entry.repository),
+            });
+        }
+        store.enqueue(self.key, &jobs, now)?;
+        if missing.is_empty() {
+            return self.join(&image);
+        }
+        // A sweep after one in which they were given up is a new chance for them.
+        store.revive(self.key, &missing)?;
+        self.pending.push_back(Pending { image, missing });
+        Ok(())
+    }
+
+    fn refused(&self, entry: &Entry, name: String, error: ScanError) -> Trouble {
+        if is_blocked(&error) {
+            let is_asked = self.catalog.request_scan(entry).unwrap_or(false);
+            return Trouble::Blocked { name, is_asked };
+        }
+        Trouble::Image { name, error }
+    }
+}
+
+/// The digest of what a reference names, and those of its images: of itself, or of the children of an index.
+fn root_of(source: &RegistrySource) -> Result<(Digest, Vec<Digest>), ScanError> {
+    #[derive(Deserialize)]
+    struct Index {
+        manifests: Option<Vec<Child>>,
+    }
+    #[derive(Deserialize)]
+    struct Child {
+        digest: Digest,
+        platform: Option<Platform>,
+    }
+    #[derive(Deserialize)]
+    struct Platform {
+        os: String,
+    }
+    let mut root = None;
+    for listed in source.list()? {
+        if let Listed::Manifest { location, digest: Some(digest), .. } = listed {
+            root = Some((location, digest));
+        }
+    }
+    let Some((location, digest)) = root else { return Ok((Digest::of(&[]), Vec::new())) };
+    // The source has just read it, and bounded it.
+    let Fetched::Blob(blob) = source.open(&location)? else { return Ok((digest, Vec::new())) };
+    let bytes = blob.read_document(u64::MAX).ok().flatten().unwrap_or_default();
+    let children = serde_json::from_slice::<Index>(&bytes).ok().and_then(|index| index.manifests);
+    let Some(children) = children else { return Ok((digest.clone(), vec![digest])) };
+    // Attestations are of no platform, and no images.
+    let is_image = |child: &Child| child.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
+    Ok((digest, children.into_iter().filter(is_image).map(|child| child.digest).collect()))
+}
+
+/// What is stored of an image before its layers are read. Its instructions are not: nobody has looked for secrets in
+/// them. `None` for an image of which not even that is known.
+fn record_of(image: &Image) -> Option<ImageRecord> {
+    let layer = |layer: &LayerSource| {
+        Some(ImageLayer {
+            digest: layer.digest.clone()?,
+            diff_id: layer.diff_id.clone(),
+            created_by: None,
+            blob_bytes: layer.size.unwrap_or(0),
+        })
+    };
+    Some(ImageRecord {
+        manifest_digest: image.manifest_digest.clone()?,
+        config_digest: image.config_digest.clone(),
+        platform: image.platform.clone(),
+        layers: image.layers.iter().map(layer).collect::<Option<_>>()?,
+    })
+}
+
+fn sightings(entry: &Entry, root: &Digest, image: ImageId) -> Vec<TagSighting> {
+    let project = entry.project.clone().unwrap_or_default();
+    let inside = entry.repository.strip_prefix(&project).and_then(|rest| rest.strip_prefix('/'));
+    let repository = Repository {
+        registry: entry.host.name().to_string(),
+        repository: inside.unwrap_or(&entry.repository).to_string(),
+        project,
+    };
+    let one = |tag| TagSighting { repository: repository.clone(), tag, digest: root.clone(), image };
+    if entry.tags.is_empty() { vec![one(None)] } else { entry.tags.iter().map(|tag| one(Some(tag.clone()))).collect() }
+}

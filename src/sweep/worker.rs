@@ -1,0 +1,184 @@
+//! Workers: they claim layers in the store's queue, read them and store their reports.
+//!
+//! Any number of them, in this process and on other machines, share a queue. A claim holds for a time and is renewed
+//! while the layer is read; a worker that dies lets it run out, and another one takes the layer over.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::{Progress, Registries, Shelf};
+use crate::blob::Blob;
+use crate::digest::Digest;
+use crate::layer_report::LayerReport;
+use crate::observe::Observer;
+use crate::scan::Scanner;
+use crate::source::registry::{Reference, RegistryError};
+use crate::store::{Lease, Seconds, Store, StoreError, Task};
+
+/// How often a claim is renewed while it holds.
+const RENEWALS: u32 = 4;
+
+/// How often a flag is looked at while there is nothing to do.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What workers work with.
+pub struct Worker<'w> {
+    /// Reads layers.
+    pub scanner: &'w Scanner,
+    /// Has the queue.
+    pub store: &'w Store,
+    /// Makes reports fit for the store.
+    pub shelf: &'w Shelf<'w>,
+    /// Where layers come from.
+    pub registries: &'w Registries,
+    /// Seconds since 1970.
+    pub clock: fn() -> Seconds,
+    /// Counts what is done.
+    pub progress: &'w Progress,
+    /// How long a claim holds without being renewed.
+    pub lease: Seconds,
+    /// How long to wait before a layer that failed is tried again, times the attempts so far.
+    pub patience: Seconds,
+    /// What it has claimed: nothing, at first.
+    pub claims: Claims,
+}
+
+/// Jobs that are being worked on.
+#[derive(Default)]
+pub struct Claims(Mutex<Vec<Lease>>);
+
+impl Claims {
+    fn held(&self) -> MutexGuard<'_, Vec<Lease>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What became of one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A layer was read, or tried.
+    Worked,
+    /// There was nothing to claim.
+    Idle,
+}
+
+impl Worker<'_> {
+    /// Works with `threads` threads until `stop` is set: whatever is begun then is finished.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn run(&self, threads: usize, stop: &AtomicBool) -> Result<(), StoreError> {
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let renewing = scope.spawn(|| self.renew_until(&ended));
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(|| self.work_until(stop))).collect();
+            let results: Vec<_> = threads.into_iter().map(thread::ScopedJoinHandle::join).collect();
+            ended.store(true, Ordering::Relaxed);
+            let _ = renewing.join();
+            results.into_iter().try_for_each(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    }
+
+    fn work_until(&self, stop: &AtomicBool) -> Result<(), StoreError> {
+        while !stop.load(Ordering::Relaxed) {
+            let step = self.step().inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+            if step == Step::Idle {
+                thread::sleep(TICK);
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims a layer and reads it, if there is one.
+    ///
+    /// # Errors
+    /// When the store fails. That a layer cannot be read is no error: the queue knows.
+    pub fn step(&self) -> Result<Step, StoreError> {
+        let claimed = self.store.claim(&owner(), self.shelf.key(), 1, self.lease, (self.clock)())?;
+        let Some(task) = claimed.into_iter().next() else { return Ok(Step::Idle) };
+        self.claims.held().push(task.lease.clone());
+        let done = self.settle(&task);
+        self.claims.held().retain(|lease| *lease != task.lease);
+        done.map(|()| Step::Worked)
+    }
+
+    fn settle(&self, task: &Task) -> Result<(), StoreError> {
+        match self.read(task) {
+            Ok(report) => {
+                let record = self.shelf.record(&task.lease.layer, &report)?;
+                if self.store.finish(&task.lease, &record)? {
+                    self.progress.layer_read(report.blob_bytes);
+                }
+                Ok(())
+            }
+            Err(reason) => {
+                let attempt = i64::try_from(task.lease.attempt).unwrap_or(i64::MAX);
+                let later = (self.clock)().saturating_add(self.patience.saturating_mul(attempt));
+                self.store.fail(&task.lease, &reason, later)?;
+                self.progress.layer_failed();
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads the layer from the first of its sources that has it.
+    fn read(&self, task: &Task) -> Result<LayerReport, String> {
+        let layer = &task.lease.layer;
+        let mut reason = "nothing says where it is".to_string();
+        for source in &task.sources {
+            let stream = match self.open(source, layer, task.size) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    reason = error;
+                    continue;
+                }
+            };
+            let report = self.scanner.scan_blob(stream, layer.algorithm(), self.progress);
+            if report.blob == *layer {
+                return Ok(report);
+            }
+            let why = report.gaps.first().map_or_else(|| "its bytes are others".into(), |gap| gap.detail.clone());
+            reason = format!("{source}: the blob has the digest {}: {why}", report.blob);
+        }
+        Err(reason)
+    }
+
+    fn open(&self, source: &str, layer: &Digest, size: u64) -> Result<Blob<'static>, String> {
+        let reference: Reference = format!("{source}@{layer}").parse().map_err(|error| format!("{source}: {error}"))?;
+        let said = |error: RegistryError| error.to_string();
+        let registry = self.registries.of(&reference.host).map_err(said)?;
+        let stream = registry.blob(&reference.repository, layer, Some(size)).map_err(said)?;
+        Ok(Blob::Stream(Box::new(stream)))
+    }
+
+    fn renew_until(&self, ended: &AtomicBool) {
+        let pause = Duration::from_secs(u64::try_from(self.lease).unwrap_or_default()) / RENEWALS;
+        let mut waited = Duration::ZERO;
+        while !ended.load(Ordering::Relaxed) {
+            thread::sleep(TICK);
+            waited += TICK;
+            if waited >= pause {
+                waited = Duration::ZERO;
+                let leases = self.claims.held().clone();
+                // A store that is out of reach now may be back before the leases run out.
+                let _ = self.store.renew(&leases, self.lease, (self.clock)());
+            }
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn read(&self, bytes: u64) {
+        self.bytes_read(bytes);
+    }
+}
+
+/// What this process is called in the queue: for people, as claims have numbers.
+fn owner() -> String {
+    let named = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
+    let system = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = named.or_else(system).unwrap_or_else(|| "worker".into());
+    format!("{}-{}", host.trim(), std::process::id())
+}
