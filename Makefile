@@ -27,7 +27,7 @@ build: build-deps
 	$(STEP) "build" $(CARGO) build --release --locked --bin layersift
 
 .PHONY: test
-test: build-deps test-tools fmt unit clippy doc testdata-verify fuzz-smoke deny ## All that has to pass before a change is taken
+test: build-deps test-tools fmt unit clippy doc testdata-verify fuzz-smoke instructions deny ## All that has to pass before a change is taken
 
 .PHONY: fmt
 fmt: ## Formatting, only looked at
@@ -52,6 +52,10 @@ testdata-verify: ## The image of the incident is what its recipe makes
 .PHONY: fuzz-smoke
 fuzz-smoke: build-deps test-tools
 	$(STEP) "fuzz targets, 5 seconds each" scripts/fuzz 5
+
+.PHONY: instructions
+instructions: build ## Instructions of a small scan, held against benches/instructions.txt, where valgrind is installed
+	LAYERSIFT=$(LAYERSIFT) $(STEP) "instructions" scripts/with valgrind benches/instructions
 
 .PHONY: deny
 deny: ## Licences and origins of dependencies, where cargo-deny is installed

@@ -85,7 +85,7 @@ fn fingerprint(number: usize) -> String {
     scanner().fingerprint_key().fingerprint(token(number).as_bytes())
 }
 
-support::fresh::on_both!(
+on_both!(
     each_layer_is_read_once_and_the_second_sweep_reads_none,
     a_sweep_that_ended_early_goes_on,
     what_cannot_be_pulled_is_told_and_pulled_the_next_time,

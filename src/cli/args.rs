@@ -109,29 +109,28 @@ pub struct Source {
 
 /// How registries are talked to. Who asks is not said with a flag, which others on the machine could read.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Registries")]
 pub struct RegistryArgs {
     /// Talk plain HTTP to the registry
-    #[arg(long)]
+    #[arg(long, help_heading = "Registries")]
     pub plain_http: bool,
 
     /// PEM file of an authority to trust beside the system's; may be given again
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Registries", value_name = "FILE")]
     pub registry_ca: Vec<PathBuf>,
 
     /// PEM file with our certificate, for registries that ask for one
-    #[arg(long, value_name = "FILE", requires = "registry_key")]
+    #[arg(long, help_heading = "Registries", value_name = "FILE", requires = "registry_key")]
     pub registry_cert: Option<PathBuf>,
 
     /// PEM file with the key of our certificate
-    #[arg(long, value_name = "FILE", requires = "registry_cert")]
+    #[arg(long, help_heading = "Registries", value_name = "FILE", requires = "registry_cert")]
     pub registry_key: Option<PathBuf>,
 
     /// Ask as nobody, whatever logins are stored
     ///
     /// Otherwise LAYERSIFT_REGISTRY_USER and LAYERSIFT_REGISTRY_PASSWORD are used where they are set, and the logins
     /// that docker and podman have stored where they are not.
-    #[arg(long)]
+    #[arg(long, help_heading = "Registries")]
     pub anonymous: bool,
 }
 

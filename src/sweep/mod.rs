@@ -16,12 +16,12 @@ mod shelf;
 mod worker;
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::catalog::{Catalog, CatalogError, Filter};
+use crate::catalog::{Catalog, CatalogError, Entry, Filter};
 use crate::digest::Digest;
 use crate::gap::{Gap, GapReason};
 use crate::image::manifest::{Image, ImageError};
@@ -31,6 +31,7 @@ use crate::scan::{ScanError, Scanner};
 use crate::source::registry::RegistryError;
 use crate::store::{Assembled, News, RunId, RunSums, Scope, Seconds, Status, Store, StoreError, Summary};
 
+use plan::{Resolved, Resolver};
 pub use progress::{Counted, Progress};
 pub use registries::Registries;
 pub use shelf::Shelf;
@@ -38,6 +39,10 @@ pub use worker::{Claims, Step, Worker};
 
 /// Images that are planned and wait for their layers. They are in memory with their configurations.
 const MOST_PENDING: usize = 64;
+
+/// Threads that find out what entries are, and entries that they are ahead.
+const RESOLVERS: usize = 8;
+const AHEAD: usize = 64;
 
 /// Layers that were given up, as far as they are looked at.
 const MOST_GIVEN_UP: usize = 100_000;
@@ -162,6 +167,16 @@ struct Running<'r> {
     troubles_total: usize,
     failing: u64,
     incomplete: u64,
+    /// Whether it was ended before everything was listed.
+    ended_early: bool,
+}
+
+/// What a thread found out of an entry.
+type Answer = (Result<Entry, CatalogError>, Result<Resolved, StoreError>);
+
+/// The next entry, by whichever thread.
+fn next_of(listed: &Mutex<mpsc::Receiver<Result<Entry, CatalogError>>>) -> Option<Result<Entry, CatalogError>> {
+    listed.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
 /// An image that waits for its layers.
@@ -212,6 +227,7 @@ impl Sweep<'_> {
             troubles_total: 0,
             failing: 0,
             incomplete: 0,
+            ended_early: false,
         };
         let (ended_early, worked) = thread::scope(|scope| {
             let workers = scope.spawn(|| worker.run(extent.threads, &stop));
@@ -232,6 +248,8 @@ impl Sweep<'_> {
 
 impl Running<'_> {
     /// Plans everything and joins what is complete. Says why it ended early, if it did.
+    ///
+    /// One thread lists, some find out what is listed, and this one takes the answers: registries are slow to answer.
     fn plan_all(
         &mut self,
         filter: &Filter,
@@ -240,24 +258,63 @@ impl Running<'_> {
     ) -> Result<Option<&'static str>, SweepError> {
         let until = extent.time.map(|time| Instant::now() + time);
         let catalog = self.catalog;
-        for entry in catalog.entries(filter) {
-            if let Some(reason) = self.reason_to_end(until, extent, stop) {
-                return Ok(Some(reason));
+        let resolver = Resolver { sweep: self.sweep, catalog, key: self.key };
+        let (list, listed) = mpsc::sync_channel(AHEAD);
+        let (answer, answers) = mpsc::sync_channel(AHEAD);
+        let listed = Arc::new(Mutex::new(listed));
+        thread::scope(|scope| {
+            // Each side ends when the other one does: a channel without a receiver takes no more.
+            scope.spawn(move || catalog.entries(filter).all(|entry| list.send(entry).is_ok()));
+            for _ in 0..RESOLVERS {
+                let (listed, answer, resolver) = (Arc::clone(&listed), answer.clone(), &resolver);
+                scope.spawn(move || {
+                    while let Some(entry) = next_of(&listed) {
+                        let resolved = resolver.resolve(&entry);
+                        if answer.send((entry, resolved)).is_err() {
+                            break;
+                        }
+                    }
+                });
             }
+            drop((answer, listed));
+            let outcome = self.take_all(&answers, until, extent, stop);
+            drop(answers);
+            outcome
+        })?;
+        match self.reason_to_end(until, extent, stop) {
+            Some(reason) if self.ended_early || !self.pending.is_empty() => Ok(Some(reason)),
+            _ => self.wait_while(1, until, extent, stop),
+        }
+    }
+
+    fn take_all(
+        &mut self,
+        answers: &mpsc::Receiver<Answer>,
+        until: Option<Instant>,
+        extent: &Extent,
+        stop: &AtomicBool,
+    ) -> Result<(), SweepError> {
+        let mut joined = Instant::now();
+        while let Ok((entry, resolved)) = answers.recv() {
             match entry {
-                Err(error) => self.trouble(error.into()),
-                Ok(entry) => {
-                    if let Err(trouble) = self.plan(&entry)? {
+                Ok(entry) => self.settle(&entry, resolved?)?,
+                Err(_) => {
+                    if let Resolved::Trouble(trouble) = resolved? {
                         self.trouble(trouble);
                     }
                 }
             }
-            self.join_complete()?;
-            if let Some(reason) = self.wait_while(MOST_PENDING, until, extent, stop)? {
-                return Ok(Some(reason));
+            if joined.elapsed() >= TICK {
+                self.join_complete()?;
+                joined = Instant::now();
+            }
+            self.wait_while(MOST_PENDING, until, extent, stop)?;
+            if self.reason_to_end(until, extent, stop).is_some() {
+                self.ended_early = true;
+                return Ok(());
             }
         }
-        self.wait_while(1, until, extent, stop)
+        Ok(())
     }
 
     /// Waits as long as `most` images or more are pending.

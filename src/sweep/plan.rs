@@ -2,74 +2,130 @@
 
 use serde::Deserialize;
 
-use super::{Pending, Running, SweepError, Trouble, is_blocked};
-use crate::catalog::Entry;
+use super::{Pending, Running, Sweep, SweepError, Trouble, is_blocked};
+use crate::catalog::{Catalog, CatalogError, Entry};
 use crate::digest::Digest;
 use crate::image::manifest::{Image, LayerSource};
 use crate::image::platform::Choice;
 use crate::scan::ScanError;
-use crate::source::registry::RegistrySource;
+use crate::source::registry::{RegistryError, RegistrySource};
 use crate::source::{Fetched, ImageSource, Listed};
-use crate::store::{ImageId, ImageLayer, ImageRecord, Job, Repository, Summary, TagSighting};
+use crate::store::{ImageId, ImageLayer, ImageRecord, Job, Repository, StoreError, Summary, TagSighting};
 
 /// Layers that nobody has read before any that were read with other rules only: a new image waits for no old one.
 const NEW: i64 = 10;
 
-impl Running<'_> {
-    /// Plans one entry. What is wrong with it is a trouble; what is wrong with the store, an error.
-    pub(super) fn plan(&mut self, entry: &Entry) -> Result<Result<(), Trouble>, SweepError> {
-        if let Some(digest) = &entry.digest
-            && self.meet_known(entry, digest, std::slice::from_ref(digest))?
-        {
-            return Ok(Ok(()));
+/// What an entry of a catalog turned out to be.
+pub(super) enum Resolved {
+    /// Images that were all joined by the same rules before.
+    Known { root: Digest, images: Vec<(ImageId, Summary)> },
+    /// Images of which one at least was not.
+    New { root: Digest, images: Vec<Image> },
+    /// Nothing that can be looked at.
+    Trouble(Trouble),
+    /// Nothing: it was deleted while it was listed.
+    Gone,
+}
+
+/// Finds out what entries are, which is mostly waiting for a registry. Several threads share one.
+pub(super) struct Resolver<'r> {
+    pub(super) sweep: &'r Sweep<'r>,
+    pub(super) catalog: &'r dyn Catalog,
+    pub(super) key: &'r str,
+}
+
+impl Resolver<'_> {
+    /// What `entry` is, without having a layer read.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) fn resolve(&self, entry: &Result<Entry, CatalogError>) -> Result<Resolved, StoreError> {
+        match entry {
+            // A registry lists repositories that have lost their last tag.
+            Err(CatalogError::Repository { error, .. }) if matches!(**error, RegistryError::NotFound { .. }) => {
+                Ok(Resolved::Gone)
+            }
+            Err(error) => Ok(Resolved::Trouble(error.clone().into())),
+            Ok(entry) => self.resolve_entry(entry),
         }
-        let name = entry.reference().to_string();
-        let registry = match self.sweep.registries.of(&entry.host) {
-            Ok(registry) => registry,
-            Err(error) => return Ok(Err(error.into())),
-        };
-        let source = RegistrySource::new(registry, entry.reference());
-        let (root, images) = match root_of(&source) {
-            Ok(found) => found,
-            Err(error) => return Ok(Err(self.refused(entry, name, error))),
-        };
-        if self.meet_known(entry, &root, &images)? {
-            return Ok(Ok(()));
-        }
-        let images = match self.sweep.scanner.images(&source, &Choice::All) {
-            Ok(images) => images,
-            Err(error) => return Ok(Err(self.refused(entry, name, error))),
-        };
-        for image in images {
-            self.plan_image(entry, &root, image)?;
-        }
-        Ok(Ok(()))
     }
 
-    /// Notes an entry all of whose images were joined by the same rules before; `false` where one was not.
-    fn meet_known(&mut self, entry: &Entry, root: &Digest, images: &[Digest]) -> Result<bool, SweepError> {
+    fn resolve_entry(&self, entry: &Entry) -> Result<Resolved, StoreError> {
+        if let Some(digest) = &entry.digest
+            && let Some(images) = self.known(std::slice::from_ref(digest))?
+        {
+            return Ok(Resolved::Known { root: digest.clone(), images });
+        }
+        let registry = match self.sweep.registries.of(&entry.host) {
+            Ok(registry) => registry,
+            Err(error) => return Ok(Resolved::Trouble(error.into())),
+        };
+        let source = RegistrySource::new(registry, entry.reference());
+        let (root, digests) = match root_of(&source) {
+            Ok(found) => found,
+            Err(error) => return Ok(Resolved::Trouble(self.refused(entry, error))),
+        };
+        if let Some(images) = self.known(&digests)? {
+            return Ok(Resolved::Known { root, images });
+        }
+        Ok(match self.sweep.scanner.images(&source, &Choice::All) {
+            Ok(images) => Resolved::New { root, images },
+            Err(error) => Resolved::Trouble(self.refused(entry, error)),
+        })
+    }
+
+    /// The images with these manifests, if all were joined by the same rules before.
+    fn known(&self, images: &[Digest]) -> Result<Option<Vec<(ImageId, Summary)>>, StoreError> {
         let store = self.sweep.store;
-        let mut known: Vec<(ImageId, Summary)> = Vec::with_capacity(images.len());
+        let mut known = Vec::with_capacity(images.len());
         for image in images {
-            let Some(summary) = store.summary(image, self.key)? else { return Ok(false) };
             // What could not be read the last time may be there now.
-            if summary.unread > 0 {
-                return Ok(false);
-            }
-            let Some(line) = store.image(image)? else { return Ok(false) };
+            let summary = store.summary(image, self.key)?.filter(|summary| summary.unread == 0);
+            let (Some(summary), Some(line)) = (summary, store.image(image)?) else { return Ok(None) };
             known.push((line.id, summary));
         }
-        for (id, summary) in known {
+        Ok((!known.is_empty()).then_some(known))
+    }
+
+    fn refused(&self, entry: &Entry, error: ScanError) -> Trouble {
+        let name = entry.reference().to_string();
+        if is_blocked(&error) {
+            let is_asked = self.catalog.request_scan(entry).unwrap_or(false);
+            return Trouble::Blocked { name, is_asked };
+        }
+        Trouble::Image { name, error }
+    }
+}
+
+impl Running<'_> {
+    /// Takes note of what an entry turned out to be, and has what is missing read.
+    pub(super) fn settle(&mut self, entry: &Entry, resolved: Resolved) -> Result<(), SweepError> {
+        match resolved {
+            Resolved::Trouble(trouble) => self.trouble(trouble),
+            Resolved::Gone => {}
+            Resolved::Known { root, images } => self.meet_known(entry, &root, &images)?,
+            Resolved::New { root, images } => {
+                for image in images {
+                    self.plan_image(entry, &root, image)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn meet_known(&mut self, entry: &Entry, root: &Digest, images: &[(ImageId, Summary)]) -> Result<(), SweepError> {
+        let store = self.sweep.store;
+        for (id, summary) in images {
             self.sweep.progress.image_listed();
-            store.see_tags(&sightings(entry, root, id), (self.sweep.clock)())?;
-            store.see_image(self.run, id)?;
-            for layer in store.image_layers(id)? {
+            store.see_tags(&sightings(entry, root, *id), (self.sweep.clock)())?;
+            store.see_image(self.run, *id)?;
+            for layer in store.image_layers(*id)? {
                 self.sweep.progress.layer_known(layer.blob_bytes);
             }
-            self.count_known(&summary);
+            self.count_known(summary);
             self.sweep.progress.image_done();
         }
-        Ok(!images.is_empty())
+        Ok(())
     }
 
     fn plan_image(&mut self, entry: &Entry, root: &Digest, image: Image) -> Result<(), SweepError> {
@@ -109,14 +165,6 @@ impl Running<'_> {
         store.revive(self.key, &missing)?;
         self.pending.push_back(Pending { image, missing });
         Ok(())
-    }
-
-    fn refused(&self, entry: &Entry, name: String, error: ScanError) -> Trouble {
-        if is_blocked(&error) {
-            let is_asked = self.catalog.request_scan(entry).unwrap_or(false);
-            return Trouble::Blocked { name, is_asked };
-        }
-        Trouble::Image { name, error }
     }
 }
 

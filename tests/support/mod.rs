@@ -15,6 +15,7 @@ pub mod tar;
 pub mod tls_server;
 pub mod token_server;
 
+#[allow(unused_imports)]
 pub use fresh::Fresh;
 
 use std::io::{Read, Write};
