@@ -22,9 +22,9 @@ impl Blob<'_> {
     pub fn read_document(self, limit: u64) -> io::Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
         match self {
-            Blob::Mapped(region) => region.bytes().take(limit + 1).read_to_end(&mut bytes)?,
-            Blob::File(map) => map.take(limit + 1).read_to_end(&mut bytes)?,
-            Blob::Stream(stream) => stream.take(limit + 1).read_to_end(&mut bytes)?,
+            Blob::Mapped(region) => region.bytes().take(limit.saturating_add(1)).read_to_end(&mut bytes)?,
+            Blob::File(map) => map.take(limit.saturating_add(1)).read_to_end(&mut bytes)?,
+            Blob::Stream(stream) => stream.take(limit.saturating_add(1)).read_to_end(&mut bytes)?,
         };
         Ok((bytes.len() as u64 <= limit).then_some(bytes))
     }

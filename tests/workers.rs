@@ -38,7 +38,7 @@ fn fill(registry: &Registry) -> Vec<Digest> {
         let directory = tempfile::tempdir().unwrap();
         write_directory(directory.path(), &oci(&layers));
         let mut command = Command::new("skopeo");
-        command.args(["copy", "--quiet", "--dest-tls-verify=false"]);
+        command.args(["copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false"]);
         command.arg(format!("oci:{}", directory.path().display()));
         command.arg(format!("docker://{}/team/app{image}:v1", registry.host()));
         assert!(command.status().expect("skopeo is needed: apt-get install skopeo").success());

@@ -171,6 +171,15 @@ struct Running<'r> {
     ended_early: bool,
 }
 
+/// Stops the workers, also where planning them panicked: nobody may wait for ever.
+struct Stopping<'s>(&'s AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// What a thread found out of an entry.
 type Answer = (Result<Entry, CatalogError>, Result<Resolved, StoreError>);
 
@@ -231,8 +240,9 @@ impl Sweep<'_> {
         };
         let (ended_early, worked) = thread::scope(|scope| {
             let workers = scope.spawn(|| worker.run(extent.threads, &stop));
+            let stopping = Stopping(&stop);
             let ended_early = running.plan_all(filter, extent, &stop);
-            stop.store(true, Ordering::Relaxed);
+            drop(stopping);
             (ended_early, workers.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         worked?;
@@ -384,17 +394,14 @@ impl Running<'_> {
         let mut assembled = Assembled::of(&report)?;
         assembled.ruleset = self.key.to_string();
         self.sweep.store.put_assembled(&assembled, Some(self.run), (self.sweep.clock)())?;
-        self.count(verdict);
+        self.count(verdict == Verdict::Fail, !report.gaps.is_empty());
         self.sweep.progress.image_done();
         Ok(())
     }
 
-    fn count(&mut self, verdict: Verdict) {
-        match verdict {
-            Verdict::Pass => {}
-            Verdict::Incomplete => self.incomplete += 1,
-            Verdict::Fail => self.failing += 1,
-        }
+    fn count(&mut self, is_failing: bool, has_gaps: bool) {
+        self.failing += u64::from(is_failing);
+        self.incomplete += u64::from(has_gaps);
     }
 
     /// What an image that is known already comes to. Exceptions of a policy are not in the summary of an image: it is
@@ -409,11 +416,8 @@ impl Running<'_> {
             (Info, summary.info),
         ];
         let worst = counts.iter().filter(|(_, count)| *count > 0).map(|(severity, _)| *severity).max();
-        self.count(match self.sweep.policy.fail_on {
-            Some(limit) if worst >= Some(limit) => Verdict::Fail,
-            _ if summary.gaps > 0 => Verdict::Incomplete,
-            _ => Verdict::Pass,
-        });
+        let is_failing = self.sweep.policy.fail_on.is_some_and(|limit| worst >= Some(limit));
+        self.count(is_failing, summary.gaps > 0);
     }
 
     fn trouble(&mut self, trouble: Trouble) {

@@ -34,7 +34,8 @@ impl Registry {
     /// A page of the registry's own interface at `path`, which begins without `/` and is escaped already.
     ///
     /// # Errors
-    /// For every status outside 200 to 299, for an answer larger than a document may be, and for a link to another host.
+    /// For every status outside 200 to 299, for an answer larger than a document may be, and for a link to another
+    /// host.
     pub fn page(&self, path: &str, query: &[(&str, &str)]) -> Result<Page, RegistryError> {
         let mut url = self.own(path)?;
         url.query_pairs_mut().extend_pairs(query);

@@ -4,8 +4,8 @@
 //!
 //! Credentials go to the token service that the registry's challenge names, whatever host it is on: Docker's hub and
 //! many others have it elsewhere, and a registry that wanted to steal a password could ask for it directly. They go
-//! there over HTTPS only; over HTTP where plain HTTP was allowed and it is the registry's own host. The guard keeps them
-//! from addresses inside the network, and no redirect of a token service is followed.
+//! there over HTTPS only; over HTTP where plain HTTP was allowed and it is the registry's own host. The guard keeps
+//! them from addresses inside the network, and no redirect of a token service is followed.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -8,8 +8,8 @@
 //! 3. `~/.docker/config.json`.
 //!
 //! In a file, the credential helper of the host comes first, then the longest of `host/a/b`, `host/a` and `host` that
-//! is listed, then the store of the file. The crate `docker_credential` reads only Docker's file, knows no repositories,
-//! waits for a helper for ever and shows what it prints, which may be a password; so this is our own.
+//! is listed, then the store of the file. The crate `docker_credential` reads only Docker's file, knows no
+//! repositories, waits for a helper for ever and shows what it prints, which may be a password; so this is our own.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
