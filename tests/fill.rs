@@ -196,7 +196,7 @@ fn copy(file: &str, url: &str) {
     let mut to = ::postgres::Client::connect(url, ::postgres::NoTls).unwrap();
     for table in TABLES {
         let mut statement = from.prepare(&format!("SELECT * FROM {table}")).unwrap();
-        let columns: Vec<String> = statement.column_names().into_iter().map(String::from).collect();
+        let columns: Vec<String> = statement.column_names().map(String::from).collect();
         let mut sink = to.copy_in(&format!("COPY {table} ({}) FROM STDIN", columns.join(", "))).unwrap();
         let mut rows = statement.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {

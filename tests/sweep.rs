@@ -41,9 +41,9 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
 
 /// An image on a base that all have, with a layer of its own in which its token is.
 fn push_image(registry: &Registry, name: &str, number: usize) {
-    let base = Tar::new().file("usr/lib/base.bin", &noise(1, 400_000)).file("etc/base", b"base\n").finish();
+    let base = Tar::new().file("usr/lib/base.bin", noise(1, 400_000)).file("etc/base", b"base\n").finish();
     let own = Tar::new().file("app/settings", format!("token = {}\n", token(number)).as_bytes());
-    let own = own.file("app/data.bin", &noise(100 + number as u64, 2_000)).finish();
+    let own = own.file("app/data.bin", noise(100 + number as u64, 2_000)).finish();
     let directory = tempfile::tempdir().unwrap();
     write_directory(directory.path(), &oci(&[Layer::plain(base), Layer::plain(own)]));
     let target = format!("docker://{}/{name}", registry.host());

@@ -179,6 +179,9 @@ struct Placed {
     line: HeldLayer,
 }
 
+/// What findings of an image are in order of: layer, path, id.
+type Order = (i64, Option<String>, String);
+
 /// What images hold of what `matcher` means.
 pub(super) fn of_images(
     connection: &mut Connection,
@@ -194,7 +197,7 @@ pub(super) fn of_images(
         by_layer.entry(*layer).or_default().push(found);
     }
     // By image, position, path and id, of the newest rule set; one rule set is enough to name a finding.
-    let mut held: HashMap<i64, BTreeMap<(i64, Option<String>, String), (bool, i64, Held)>> = HashMap::new();
+    let mut held: HashMap<i64, BTreeMap<Order, (bool, i64, Held)>> = HashMap::new();
     let mut put = |image: i64, position: i64, layer: Option<HeldLayer>, found: &Found, ended: Option<i64>| {
         let is_known = assembled.contains(&(image, found.ruleset));
         let key = (position, found.line.path.clone(), found.line.finding_id.clone());

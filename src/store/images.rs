@@ -252,7 +252,7 @@ fn insert(connection: &mut Connection, images: &[&ImageRecord], now: Seconds) ->
         let values = [
             Value::from(&manifest),
             image.config_digest.as_ref().into(),
-            image.platform.as_ref().map(String::as_str).into(),
+            image.platform.as_deref().into(),
             image.layers.len().into(),
             now.into(),
         ];
