@@ -14,9 +14,10 @@ use layersift::ruleset::Ruleset;
 use layersift::scan::{Options, Scanner};
 use layersift::store::{Query, Store};
 use layersift::sweep::{Extent, Outcome, Progress, Registries, Sweep, Trouble};
+use serde_json::json;
 use support::Fresh;
 use support::fault_proxy::{self, Fault};
-use support::image::{Layer, oci, write_directory};
+use support::image::{INDEX, Layer, MANIFEST, bytes, config, descriptor, index, manifest, oci, write_directory};
 use support::pull::{options, registry};
 use support::registry::{Registry, Setup};
 use support::server::Answer;
@@ -52,7 +53,10 @@ fn push_image(registry: &Registry, name: &str, number: usize) {
 
 fn copy(layout: &Path, target: &str) {
     let mut command = Command::new("skopeo");
-    command.args(["copy", "--quiet", "--dest-tls-verify=false"]).arg(format!("oci:{}", layout.display())).arg(target);
+    command
+        .args(["copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false"])
+        .arg(format!("oci:{}", layout.display()))
+        .arg(target);
     let output = command.output().expect("skopeo is needed: apt-get install skopeo");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -76,7 +80,7 @@ fn extent() -> Extent {
 
 fn sweep(store: &Store, host: &str, extent: &Extent) -> Outcome {
     LATER.fetch_add(10, Ordering::Relaxed);
-    let registries = Registries::new(options());
+    let registries = Registries::new(options(), None);
     let catalog = WholeRegistry::new(registry(host, options()));
     let (policy, progress) = (Policy::default(), Progress::default());
     let sweep =
@@ -94,6 +98,8 @@ on_both!(
     what_cannot_be_pulled_is_told_and_pulled_the_next_time,
     an_image_that_is_blocked_is_told,
     a_tag_that_is_gone_is_marked,
+    an_image_of_an_index_is_not_passed_over,
+    nothing_to_look_at_is_no_pass,
 );
 
 fn each_layer_is_read_once_and_the_second_sweep_reads_none(fresh: &Fresh) {
@@ -177,6 +183,37 @@ fn a_tag_that_is_gone_is_marked(fresh: &Fresh) {
     let trace = |number| store.trace(&Query::Secret(fingerprint(number)), None, 10).unwrap();
     assert!(trace(1).images[0].tags[0].gone_at.is_some());
     assert!(trace(2).images[0].tags[0].gone_at.is_none());
+}
+
+fn an_image_of_an_index_is_not_passed_over(fresh: &Fresh) {
+    let server = Setup::default().start();
+    let children: Vec<_> = [("amd64", "nothing of note"), ("arm64", &token(1))]
+        .map(|(architecture, text)| {
+            let layers = [Layer::plain(Tar::new().file("app/settings", text.as_bytes()).finish())];
+            let directory = tempfile::tempdir().unwrap();
+            write_directory(directory.path(), &oci(&layers));
+            copy(directory.path(), &format!("docker://{}/team/app:{architecture}", server.host()));
+            let manifest = bytes(&manifest(&bytes(&config(&layers)), &layers));
+            let mut child = descriptor(MANIFEST, &manifest);
+            // A platform that looks like an attestation's, without what makes it one.
+            child["platform"] = json!({ "os": "unknown", "architecture": architecture });
+            child
+        })
+        .into();
+    server.put_manifest("team/app", "all", INDEX, &bytes(&index(&children)));
+    let store = fresh.open();
+    for sweeps in 0..2 {
+        let outcome = sweep(&store, &server.host(), &extent());
+        assert!(outcome.troubles.is_empty(), "{outcome:?}");
+        // Each of the two by its own tag and by the index.
+        assert_eq!((outcome.sums.images, outcome.failing), (4, 2), "sweep {sweeps}: {outcome:?}");
+    }
+}
+
+fn nothing_to_look_at_is_no_pass(fresh: &Fresh) {
+    let server = Setup::default().start();
+    let outcome = sweep(&fresh.open(), &server.host(), &extent());
+    assert_eq!((outcome.sums.images, outcome.verdict), (0, Verdict::Incomplete));
 }
 
 #[test]

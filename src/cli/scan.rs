@@ -111,8 +111,11 @@ fn with_store(
     if let Some(failure) = shelf.failure() {
         return Err(failure.into());
     }
-    // What has no manifest, such as a root file system, has no name to be stored under.
-    for report in reports.iter().filter(|report| report.manifest_digest.is_some()) {
+    // What has no manifest, such as a root file system, has no name to be stored under; and what is wrong with the
+    // documents of an image here need not be wrong with it elsewhere.
+    let is_certain =
+        |report: &&ImageReport| report.manifest_digest.is_some() && report.gaps.iter().all(|gap| gap.layer.is_some());
+    for report in reports.iter().filter(is_certain) {
         let mut assembled = Assembled::of(report)?;
         assembled.ruleset = shelf.key().to_string();
         store.put_assembled(&assembled, None, now())?;

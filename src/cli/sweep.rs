@@ -40,7 +40,11 @@ pub fn sweep(command: &SweepCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn sweep_once(command: &SweepCommand, how: &SweepArgs, store: &Store, scanner: &Scanner) -> anyhow::Result<ExitCode> {
-    let registries = Registries::new(registry_options(&how.reading));
+    let trusted = match command {
+        SweepCommand::Harbor { host, .. } | SweepCommand::Registry { host, .. } => Some(parse_host(host)?),
+        SweepCommand::List { .. } => trusted_host()?,
+    };
+    let registries = Registries::new(registry_options(&how.reading), trusted);
     let (target, catalog): (String, Box<dyn Catalog>) = match command {
         SweepCommand::Harbor { host, project, .. } => {
             let host = parse_host(host)?;
@@ -87,7 +91,7 @@ fn sweep_once(command: &SweepCommand, how: &SweepArgs, store: &Store, scanner: &
 pub fn worker(args: &ReadingArgs) -> anyhow::Result<ExitCode> {
     let store = open_store(&args.store)?;
     let scanner = scanner(args)?;
-    let registries = Registries::new(registry_options(args));
+    let registries = Registries::new(registry_options(args), trusted_host()?);
     let shelf = Shelf::new(&store, scanner.layer_key(), scanner.fingerprint_key(), now);
     let progress = Progress::default();
     let Extent { patience, .. } = Extent::default();
@@ -151,6 +155,12 @@ pub fn fingerprint_key(args: &StoreArgs) -> anyhow::Result<FingerprintKey> {
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// The registry that LAYERSIFT_REGISTRY_USER and LAYERSIFT_REGISTRY_PASSWORD are for, where no argument says it.
+fn trusted_host() -> anyhow::Result<Option<Host>> {
+    let named = std::env::var("LAYERSIFT_REGISTRY_HOST").ok().filter(|name| !name.is_empty());
+    named.as_deref().map(parse_host).transpose()
 }
 
 /// A host, which may be written as a URL.

@@ -337,6 +337,16 @@ fn finish(image: &mut Image) {
     image.platform = image.config.platform().or(image.platform.take());
 }
 
+/// The digests of the images that a document is or names: its own, `digest`, where it is a manifest, and those of an
+/// index's children, attestations left out. `None` where only reading the children tells: they are indexes themselves,
+/// or the document is not what it should be.
+pub fn image_digests(digest: &Digest, bytes: &[u8]) -> Option<Vec<Digest>> {
+    let nowhere = Location(digest.to_string());
+    let Some(index) = as_index(&nowhere, bytes).ok()? else { return Some(vec![digest.clone()]) };
+    let children = index.manifests().iter().filter(|child| !is_attestation(child));
+    children.map(|child| digest_of(&nowhere, child).ok()).collect()
+}
+
 fn choose(images: Vec<Image>, choice: &Choice) -> Result<Vec<Image>, ImageError> {
     let wanted = match choice {
         Choice::All => return Ok(images),

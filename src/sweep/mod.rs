@@ -81,6 +81,14 @@ pub enum Trouble {
         /// Why.
         error: ScanError,
     },
+    /// An image of which a document is missing or is another than its digest says.
+    #[error("{name}: {what}")]
+    Documents {
+        /// What named it.
+        name: String,
+        /// What is wrong.
+        what: String,
+    },
     /// An image that the registry gives to nobody before it was scanned (Harbor's status 412).
     #[error("{name}: blocked by the registry{}", if *.is_asked { "; it was asked to scan the image" } else { "" })]
     Blocked {
@@ -171,7 +179,7 @@ struct Running<'r> {
     ended_early: bool,
 }
 
-/// Stops the workers, also where planning them panicked: nobody may wait for ever.
+/// Stops the workers when it is dropped.
 struct Stopping<'s>(&'s AtomicBool);
 
 impl Drop for Stopping<'_> {
@@ -240,13 +248,18 @@ impl Sweep<'_> {
         };
         let (ended_early, worked) = thread::scope(|scope| {
             let workers = scope.spawn(|| worker.run(extent.threads, &stop));
+            // Dropped also where planning panics: nobody may wait for ever.
             let stopping = Stopping(&stop);
             let ended_early = running.plan_all(filter, extent, &stop);
             drop(stopping);
             (ended_early, workers.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         worked?;
-        let ended_early = ended_early?;
+        let mut ended_early = ended_early?;
+        // A registry shows nothing to whoever may not see it: that is no reason to say that all is well.
+        if ended_early.is_none() && self.progress.counted().images == 0 {
+            ended_early = Some("there was no image to look at");
+        }
         if extent.is_whole && ended_early.is_none() && running.troubles_total == 0 {
             for host in catalog.hosts() {
                 self.store.mark_gone(host.name(), None, None, started, (self.clock)())?;

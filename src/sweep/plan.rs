@@ -1,11 +1,9 @@
 //! Planning: what an entry of a catalog is, what of it is known, and which layers have to be read for the rest.
 
-use serde::Deserialize;
-
 use super::{Pending, Running, Sweep, SweepError, Trouble, is_blocked};
 use crate::catalog::{Catalog, CatalogError, Entry};
 use crate::digest::Digest;
-use crate::image::manifest::{Image, LayerSource};
+use crate::image::manifest::{self, Image, LayerSource};
 use crate::image::platform::Choice;
 use crate::scan::ScanError;
 use crate::source::registry::{RegistryError, RegistrySource};
@@ -41,10 +39,9 @@ impl Resolver<'_> {
     /// When the store fails.
     pub(super) fn resolve(&self, entry: &Result<Entry, CatalogError>) -> Result<Resolved, StoreError> {
         match entry {
-            // A registry lists repositories that have lost their last tag.
-            Err(CatalogError::Repository { error, .. }) if matches!(**error, RegistryError::NotFound { .. }) => {
-                Ok(Resolved::Gone)
-            }
+            // A registry lists repositories that have lost their last tag, and says so when it is asked for tags. Any
+            // other 404 may as well mean that these credentials are not to know.
+            Err(CatalogError::Repository { error, .. }) if is_unknown_name(error) => Ok(Resolved::Gone),
             Err(error) => Ok(Resolved::Trouble(error.clone().into())),
             Ok(entry) => self.resolve_entry(entry),
         }
@@ -61,11 +58,13 @@ impl Resolver<'_> {
             Err(error) => return Ok(Resolved::Trouble(error.into())),
         };
         let source = RegistrySource::new(registry, entry.reference());
-        let (root, digests) = match root_of(&source) {
+        let (root, digests) = match root_of(&source, self.sweep.scanner.limits().document_bytes) {
             Ok(found) => found,
             Err(error) => return Ok(Resolved::Trouble(self.refused(entry, error))),
         };
-        if let Some(images) = self.known(&digests)? {
+        if let Some(digests) = digests
+            && let Some(images) = self.known(&digests)?
+        {
             return Ok(Resolved::Known { root, images });
         }
         Ok(match self.sweep.scanner.images(&source, &Choice::All) {
@@ -131,7 +130,17 @@ impl Running<'_> {
     fn plan_image(&mut self, entry: &Entry, root: &Digest, image: Image) -> Result<(), SweepError> {
         let store = self.sweep.store;
         self.sweep.progress.image_listed();
-        let Some(record) = record_of(&image) else { return self.join(&image) };
+        // Nothing is stored of an image whose documents are not what they should be: another registry may have them.
+        if let Some(gap) = image.gaps.first() {
+            let name = entry.reference().to_string();
+            self.trouble(Trouble::Documents { name, what: format!("{}: {}", gap.reason.name(), gap.detail) });
+            return Ok(());
+        }
+        let Some(record) = record_of(&image) else {
+            let name = entry.reference().to_string();
+            self.trouble(Trouble::Documents { name, what: "a layer has no digest".into() });
+            return Ok(());
+        };
         let now = (self.sweep.clock)();
         let id = store.put_image(&record, now)?;
         store.see_tags(&sightings(entry, root, id), now)?;
@@ -139,17 +148,18 @@ impl Running<'_> {
         let known = store.has_reports(&digests, self.key)?;
         let mut missing: Vec<Digest> = Vec::new();
         let mut jobs: Vec<Job> = Vec::new();
-        for (layer, source) in record.layers.iter().zip(&image.layers) {
-            if known.contains(&layer.digest) || missing.contains(&layer.digest) || !source.urls.is_empty() {
+        for layer in &record.layers {
+            if known.contains(&layer.digest) || missing.contains(&layer.digest) {
                 self.sweep.progress.layer_known(layer.blob_bytes);
                 continue;
             }
             missing.push(layer.digest.clone());
-            if !self.queued.insert(layer.digest.clone()) {
+            if self.queued.insert(layer.digest.clone()) {
+                self.sweep.progress.layer_queued(layer.blob_bytes);
+            } else {
                 self.sweep.progress.layer_known(layer.blob_bytes);
-                continue;
             }
-            self.sweep.progress.layer_queued(layer.blob_bytes);
+            // Also where it is queued already: this is one more place to pull it from.
             jobs.push(Job {
                 layer: layer.digest.clone(),
                 size: layer.blob_bytes,
@@ -168,36 +178,19 @@ impl Running<'_> {
     }
 }
 
-/// The digest of what a reference names, and those of its images: of itself, or of the children of an index.
-fn root_of(source: &RegistrySource) -> Result<(Digest, Vec<Digest>), ScanError> {
-    #[derive(Deserialize)]
-    struct Index {
-        manifests: Option<Vec<Child>>,
-    }
-    #[derive(Deserialize)]
-    struct Child {
-        digest: Digest,
-        platform: Option<Platform>,
-    }
-    #[derive(Deserialize)]
-    struct Platform {
-        os: String,
-    }
+/// The digest of what a reference names, and those of its images, as far as that shows without reading them.
+fn root_of(source: &RegistrySource, most: u64) -> Result<(Digest, Option<Vec<Digest>>), ScanError> {
     let mut root = None;
     for listed in source.list()? {
         if let Listed::Manifest { location, digest: Some(digest), .. } = listed {
             root = Some((location, digest));
         }
     }
-    let Some((location, digest)) = root else { return Ok((Digest::of(&[]), Vec::new())) };
-    // The source has just read it, and bounded it.
-    let Fetched::Blob(blob) = source.open(&location)? else { return Ok((digest, Vec::new())) };
-    let bytes = blob.read_document(u64::MAX).ok().flatten().unwrap_or_default();
-    let children = serde_json::from_slice::<Index>(&bytes).ok().and_then(|index| index.manifests);
-    let Some(children) = children else { return Ok((digest.clone(), vec![digest])) };
-    // Attestations are of no platform, and no images.
-    let is_image = |child: &Child| child.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
-    Ok((digest, children.into_iter().filter(is_image).map(|child| child.digest).collect()))
+    let Some((location, digest)) = root else { return Ok((Digest::of(&[]), None)) };
+    let Fetched::Blob(blob) = source.open(&location)? else { return Ok((digest, None)) };
+    let bytes = blob.read_document(most).ok().flatten().unwrap_or_default();
+    let images = manifest::image_digests(&digest, &bytes);
+    Ok((digest, images))
 }
 
 /// What is stored of an image before its layers are read. Its instructions are not: nobody has looked for secrets in
@@ -217,6 +210,11 @@ fn record_of(image: &Image) -> Option<ImageRecord> {
         platform: image.platform.clone(),
         layers: image.layers.iter().map(layer).collect::<Option<_>>()?,
     })
+}
+
+/// Whether a registry says that it has no repository of that name (distribution-spec v1.1, error codes).
+fn is_unknown_name(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::NotFound { said, .. } if said.contains("NAME_UNKNOWN"))
 }
 
 fn sightings(entry: &Entry, root: &Digest, image: ImageId) -> Vec<TagSighting> {

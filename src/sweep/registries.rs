@@ -3,18 +3,21 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::source::registry::{Host, Registry, RegistryError, RegistryOptions};
+use crate::source::registry::{Host, Login, Registry, RegistryError, RegistryOptions};
 
 /// The clients of a sweep or a worker.
 pub struct Registries {
     options: RegistryOptions,
+    /// The only registry that gets credentials which were given, and not stored under its name.
+    trusted: Option<Host>,
     known: Mutex<HashMap<Host, Registry>>,
 }
 
 impl Registries {
-    /// Clients that are made with `options` when they are first needed.
-    pub fn new(options: RegistryOptions) -> Registries {
-        Registries { options, known: Mutex::default() }
+    /// Clients that are made with `options` when they are first needed. [`Login::As`] is for the registry `trusted`
+    /// alone: a list, or a queue, may name registries of anyone.
+    pub fn new(options: RegistryOptions, trusted: Option<Host>) -> Registries {
+        Registries { options, trusted, known: Mutex::default() }
     }
 
     /// The client for `host`.
@@ -26,7 +29,11 @@ impl Registries {
         if let Some(registry) = known.get(host) {
             return Ok(registry.clone());
         }
-        let registry = Registry::new(host, self.options.clone())?;
+        let mut options = self.options.clone();
+        if matches!(options.login, Login::As(_)) && self.trusted.as_ref() != Some(host) {
+            options.login = Login::Stored;
+        }
+        let registry = Registry::new(host, options)?;
         known.insert(host.clone(), registry.clone());
         Ok(registry)
     }

@@ -49,7 +49,32 @@ pub struct Worker<'w> {
 #[derive(Default)]
 pub struct Claims(Mutex<Vec<Lease>>);
 
+/// A claim that is renewed until this is dropped, however that comes.
+struct Hold<'c>(&'c Claims, Lease);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.held().retain(|lease| *lease != self.1);
+    }
+}
+
+/// Stops everyone where a thread panics: without it they would wait for what it had begun.
+struct Alarm<'s>(&'s AtomicBool);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Claims {
+    fn hold(&self, lease: &Lease) -> Hold<'_> {
+        self.held().push(lease.clone());
+        Hold(self, lease.clone())
+    }
+
     fn held(&self) -> MutexGuard<'_, Vec<Lease>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -82,6 +107,7 @@ impl Worker<'_> {
     }
 
     fn work_until(&self, stop: &AtomicBool) -> Result<(), StoreError> {
+        let _alarm = Alarm(stop);
         while !stop.load(Ordering::Relaxed) {
             let step = self.step().inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
             if step == Step::Idle {
@@ -98,10 +124,8 @@ impl Worker<'_> {
     pub fn step(&self) -> Result<Step, StoreError> {
         let claimed = self.store.claim(&owner(), self.shelf.key(), 1, self.lease, (self.clock)())?;
         let Some(task) = claimed.into_iter().next() else { return Ok(Step::Idle) };
-        self.claims.held().push(task.lease.clone());
-        let done = self.settle(&task);
-        self.claims.held().retain(|lease| *lease != task.lease);
-        done.map(|()| Step::Worked)
+        let _held = self.claims.hold(&task.lease);
+        self.settle(&task).map(|()| Step::Worked)
     }
 
     fn settle(&self, task: &Task) -> Result<(), StoreError> {
@@ -128,7 +152,7 @@ impl Worker<'_> {
         let layer = &task.lease.layer;
         let mut reason = "nothing says where it is".to_string();
         for source in &task.sources {
-            let stream = match self.open(source, layer, task.size) {
+            let stream = match self.open(source, layer) {
                 Ok(stream) => stream,
                 Err(error) => {
                     reason = error;
@@ -145,11 +169,12 @@ impl Worker<'_> {
         Err(reason)
     }
 
-    fn open(&self, source: &str, layer: &Digest, size: u64) -> Result<Blob<'static>, String> {
+    fn open(&self, source: &str, layer: &Digest) -> Result<Blob<'static>, String> {
         let reference: Reference = format!("{source}@{layer}").parse().map_err(|error| format!("{source}: {error}"))?;
         let said = |error: RegistryError| error.to_string();
         let registry = self.registries.of(&reference.host).map_err(said)?;
-        let stream = registry.blob(&reference.repository, layer, Some(size)).map_err(said)?;
+        // The size is what some manifest claims; the digest decides.
+        let stream = registry.blob(&reference.repository, layer, None).map_err(said)?;
         Ok(Blob::Stream(Box::new(stream)))
     }
 
