@@ -2,5 +2,6 @@
 
 pub mod buffer;
 pub mod read;
+pub mod trail;
 pub mod walk;
 pub mod whiteout;

@@ -1,11 +1,14 @@
 //! Reading one layer: inflate, hash on both sides, walk, and hand out windows of files to be scanned.
 //!
-//! The blob is hashed as it is read and the uncompressed bytes as they are walked, so that what was scanned is what
-//! the manifest names. Whatever stops the walk early, the rest of the blob is still read: a digest is always told.
+//! The blob is hashed as it is read, and the uncompressed bytes as soon as a thread has time for it, so that what was
+//! scanned is what the manifest names. Whatever stops the walk early, the rest of the blob is still read: a digest is
+//! always told.
 
 use std::io::{self, Cursor, Read};
+use std::sync::Arc;
 
 use super::buffer::{Bytes, Pool};
+use super::trail::Trail;
 use super::walk::{Overlap, Segment, Visitor, Walk};
 use crate::blob::Blob;
 use crate::digest::{Algorithm, Digest, Hasher};
@@ -45,6 +48,14 @@ pub struct Facts {
     pub gaps: Vec<Gap>,
 }
 
+/// What whoever reads a layer leaves to others.
+pub enum Work<'a, F> {
+    /// To be scanned.
+    Scan(Batch<'a, F>),
+    /// To be caught up with. Who does not has it done by the reader.
+    Hash(Arc<Trail<'a>>),
+}
+
 /// Some segments and the window that their ranges are in.
 pub struct Batch<'a, F> {
     /// The window.
@@ -54,19 +65,19 @@ pub struct Batch<'a, F> {
 }
 
 impl<'r> Reading<'r> {
-    /// Reads a whole layer: entries and bytes go to `visitor`, windows with segments to `scan`.
+    /// Reads a whole layer: entries and bytes go to `visitor`; windows with segments and digests are left to `others`.
     pub fn layer<'a, V: Visitor<'a>>(
         &self,
         blob: Blob<'a>,
         visitor: &mut V,
-        scan: &mut dyn FnMut(Batch<'a, V::File>),
+        others: &mut dyn FnMut(Work<'a, V::File>),
     ) -> Facts {
         match blob {
             // Whoever opened the file holds its map, because windows of it outlive this call.
-            Blob::File(map) => self.streamed(Codec::detect(&map), Box::new(Cursor::new(map)), visitor, scan),
+            Blob::File(map) => self.streamed(Codec::detect(&map), Box::new(Cursor::new(map)), visitor, others),
             Blob::Mapped(region) => match Codec::detect(&region) {
-                Codec::Plain => self.mapped(&region, visitor, scan),
-                codec => self.streamed(codec, Box::new(RegionReader::new(region)), visitor, scan),
+                Codec::Plain => self.mapped(&region, visitor, others),
+                codec => self.streamed(codec, Box::new(RegionReader::new(region)), visitor, others),
             },
             Blob::Stream(mut stream) => {
                 let mut head = [0; MAGIC_BYTES];
@@ -74,7 +85,7 @@ impl<'r> Reading<'r> {
                 let length = read_full(&mut stream, &mut head).unwrap_or(0);
                 let codec = Codec::detect(&head[..length]);
                 let whole = Cursor::new(head).take(length as u64).chain(stream);
-                self.streamed(codec, Box::new(whole), visitor, scan)
+                self.streamed(codec, Box::new(whole), visitor, others)
             }
         }
     }
@@ -85,20 +96,21 @@ impl<'r> Reading<'r> {
         &self,
         bytes: &Region<'a>,
         visitor: &mut V,
-        scan: &mut dyn FnMut(Batch<'a, V::File>),
+        others: &mut dyn FnMut(Work<'a, V::File>),
     ) -> Facts {
         const LAG: usize = 16 << 20;
         const STEP: usize = 8 << 20;
-        let mut pass = Pass::new(self, Codec::Plain, visitor, scan);
-        let mut hasher = Hasher::new(self.algorithm);
+        let mut pass = Pass::new(self, Codec::Plain, visitor, others);
+        let blob = Arc::new(Trail::new(self.algorithm));
         let fresh = self.pool.size() - self.carry();
         let mut start = 0;
         let mut hashed = 0;
         let mut released = 0;
         while hashed < bytes.len() {
             let end = (hashed + fresh).min(bytes.len());
-            hasher.update(&bytes[hashed..end]);
-            pass.window(Bytes::Mapped(bytes.part(start..end)), start as u64, hashed - start);
+            let window = Bytes::Mapped(bytes.part(start..end));
+            pass.hash(&blob, &window, hashed - start);
+            pass.window(window, start as u64, hashed - start);
             (self.progress)((end - hashed) as u64);
             start = pass.keep.clamp(start as u64, end as u64) as usize;
             hashed = end;
@@ -107,7 +119,7 @@ impl<'r> Reading<'r> {
                 released = hashed - LAG;
             }
         }
-        let digest = hasher.finish();
+        let digest = blob.finish();
         let (diff_id, gaps) = pass.finish(bytes.len() as u64, &digest);
         Facts {
             blob: digest,
@@ -124,10 +136,10 @@ impl<'r> Reading<'r> {
         codec: Codec,
         input: Box<dyn Read + Send + 'a>,
         visitor: &mut V,
-        scan: &mut dyn FnMut(Batch<'a, V::File>),
+        others: &mut dyn FnMut(Work<'a, V::File>),
     ) -> Facts {
         let mut raw = Hashed { input, hasher: Hasher::new(self.algorithm), bytes: 0, progress: self.progress };
-        let mut pass = Pass::new(self, codec, visitor, scan);
+        let mut pass = Pass::new(self, codec, visitor, others);
         let failure = match codec.reader(&mut raw) {
             Ok(mut plain) => self.windows(&mut *plain, &mut pass).err(),
             Err(error) => Some(error),
@@ -209,9 +221,9 @@ fn decoding_gap(codec: Codec, error: &io::Error) -> Gap {
 struct Pass<'p, 'a, 's, V: Visitor<'a>> {
     walk: Walk<V::File>,
     visitor: &'p mut V,
-    scan: &'p mut (dyn FnMut(Batch<'a, V::File>) + 's),
-    /// None where the uncompressed bytes are the blob's, which are hashed already.
-    hasher: Option<Hasher>,
+    others: &'p mut (dyn FnMut(Work<'a, V::File>) + 's),
+    /// The digest of the uncompressed bytes; None where they are the blob's, which are hashed already.
+    diff_id: Option<Arc<Trail<'a>>>,
     total: u64,
     keep: u64,
     stopped: bool,
@@ -224,14 +236,14 @@ impl<'p, 'a, 's, V: Visitor<'a>> Pass<'p, 'a, 's, V> {
         reading: &Reading<'_>,
         codec: Codec,
         visitor: &'p mut V,
-        scan: &'p mut (dyn FnMut(Batch<'a, V::File>) + 's),
+        others: &'p mut (dyn FnMut(Work<'a, V::File>) + 's),
     ) -> Self {
         let same = codec == Codec::Plain && reading.algorithm == Algorithm::Sha256;
         Pass {
             walk: Walk::new(reading.overlap, reading.limits),
             visitor,
-            scan,
-            hasher: (!same).then(|| Hasher::new(Algorithm::Sha256)),
+            others,
+            diff_id: (!same).then(|| Arc::new(Trail::new(Algorithm::Sha256))),
             total: 0,
             keep: 0,
             stopped: false,
@@ -242,8 +254,8 @@ impl<'p, 'a, 's, V: Visitor<'a>> Pass<'p, 'a, 's, V> {
 
     /// Takes a window that begins at byte `start` of the layer; its first `carried` bytes were in the one before.
     fn window(&mut self, window: Bytes<'a>, start: u64, carried: usize) {
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&window[carried..]);
+        if let Some(diff_id) = self.diff_id.clone() {
+            self.hash(&diff_id, &window, carried);
         }
         self.total = start + window.len() as u64;
         self.keep = self.total;
@@ -260,8 +272,14 @@ impl<'p, 'a, 's, V: Visitor<'a>> Pass<'p, 'a, 's, V> {
             self.trailing += window[from..].iter().filter(|&&byte| byte != 0).count() as u64;
         }
         if !segments.is_empty() {
-            (self.scan)(Batch { window, segments });
+            (self.others)(Work::Scan(Batch { window, segments }));
         }
+    }
+
+    /// Has the part of `window` that begins at `fresh` hashed.
+    fn hash(&mut self, trail: &Arc<Trail<'a>>, window: &Bytes<'a>, fresh: usize) {
+        trail.leave(window.clone(), fresh);
+        (self.others)(Work::Hash(Arc::clone(trail)));
     }
 
     fn stop(&mut self, gap: Gap) {
@@ -286,7 +304,7 @@ impl<'p, 'a, 's, V: Visitor<'a>> Pass<'p, 'a, 's, V> {
                 gap.bytes = Some(total.saturating_sub(self.walk.position()));
             }
         }
-        let diff_id = self.hasher.map_or_else(|| blob.clone(), Hasher::finish);
+        let diff_id = self.diff_id.map_or_else(|| blob.clone(), |trail| trail.finish());
         (diff_id, self.gaps)
     }
 }

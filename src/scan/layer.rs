@@ -1,8 +1,8 @@
 //! Scanning one layer: a pure function of its bytes and the rules.
 //!
-//! One thread inflates, hashes and walks the layer. Windows with files are handed to idle threads as long as few are
-//! waiting, and are scanned at once by the walking thread otherwise: the cores stay busy, and memory stays bounded,
-//! without anyone ever waiting.
+//! One thread inflates and walks the layer. Windows with files are handed to idle threads as long as few are waiting,
+//! and are scanned at once by the walking thread otherwise. The digest of the uncompressed bytes follows in the same way.
+//! So the cores stay busy, and memory stays bounded.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -20,7 +20,7 @@ use crate::finding::{LayerFinding, State};
 use crate::format::tar::{BLOCK, Entry, Kind};
 use crate::gap::{Gap, GapReason};
 use crate::layer::buffer::{Bytes, Pool};
-use crate::layer::read::{Batch, Facts, Reading};
+use crate::layer::read::{Batch, Facts, Reading, Work};
 use crate::layer::walk::{Overlap, Visitor};
 use crate::layer::whiteout::Whiteout;
 use crate::layer_report::{HardLink, LayerReport, Origin, Owners, Touch, Touched};
@@ -76,7 +76,10 @@ impl<'r> LayerScanner<'r> {
             };
             let packing = Packing { pool: &self.pool, overlap: OVERLAP, limits: self.limits, dispatch: &dispatch };
             let mut visitor = LayerVisitor::new(sink, packing);
-            let facts = reading.layer(blob, &mut visitor, &mut |batch| dispatch(batch));
+            let facts = reading.layer(blob, &mut visitor, &mut |work| match work {
+                Work::Scan(batch) => dispatch(batch),
+                Work::Hash(trail) => scope.spawn(move |_| trail.catch_up()),
+            });
             (facts, visitor.entries, visitor.owners)
         });
         report(facts, entries, owners, sink)
