@@ -1,9 +1,8 @@
 //! Rules that judge files by their path: those for whole files, and signatures that hold only in certain places.
 
-use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
-
 use super::ConfirmError;
-use super::expressions::{Expression, Expressions, unreadable};
+use super::expressions::{Expression, Expressions};
+use super::globs::GlobIndex;
 use crate::rule::{FileRule, Foreign, Signature};
 
 /// The rules for files, prepared.
@@ -67,37 +66,6 @@ impl LocalSignatures {
     }
 }
 
-/// Which rules have a glob that a path matches.
-struct GlobIndex {
-    globs: GlobSet,
-    /// Which rule each glob belongs to.
-    owners: Vec<usize>,
-}
-
-impl GlobIndex {
-    /// An index of rules, given as ids and globs.
-    fn new<'r>(rules: impl Iterator<Item = (&'r str, &'r [String])>) -> Result<GlobIndex, ConfirmError> {
-        let mut globs = GlobSetBuilder::new();
-        let mut owners = Vec::new();
-        for (index, (id, paths)) in rules.enumerate() {
-            for source in paths {
-                globs.add(glob(id, source)?);
-                owners.push(index);
-            }
-        }
-        let globs = globs.build().map_err(|error| unreadable("the globs of all rules", "", &error))?;
-        Ok(GlobIndex { globs, owners })
-    }
-
-    /// The rules, by their place in the list, that `path` is among the paths of; each once.
-    fn at(&self, path: &[u8]) -> Vec<usize> {
-        let path = String::from_utf8_lossy(path);
-        let mut rules: Vec<usize> = self.globs.matches(&*path).into_iter().map(|glob| self.owners[glob]).collect();
-        rules.dedup();
-        rules
-    }
-}
-
 /// What rules in other scanners' formats ask of a path.
 pub(super) struct PathExpressions {
     path: Option<Expression>,
@@ -123,9 +91,4 @@ impl PathExpressions {
         self.path.as_ref().is_none_or(|regex| regex.is_match(path))
             && !self.except.iter().any(|regex| regex.is_match(path))
     }
-}
-
-fn glob(rule: &str, source: &str) -> Result<Glob, ConfirmError> {
-    let glob = GlobBuilder::new(source).literal_separator(true).build();
-    glob.map_err(|error| unreadable(rule, source, &error))
 }

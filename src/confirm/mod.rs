@@ -8,6 +8,7 @@ pub mod cipher;
 pub mod entropy;
 pub mod expressions;
 pub mod files;
+mod globs;
 pub mod jwt;
 pub mod keys;
 pub mod placeholder;

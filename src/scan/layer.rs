@@ -1,8 +1,8 @@
 //! Scanning one layer: a pure function of its bytes and the rules.
 //!
 //! One thread inflates and walks the layer. Windows with files are handed to idle threads as long as few are waiting,
-//! and are scanned at once by the walking thread otherwise. The digest of the uncompressed bytes follows in the same way.
-//! So the cores stay busy, and memory stays bounded.
+//! and are scanned at once by the walking thread otherwise. The digest of the uncompressed bytes follows likewise. So
+//! the cores stay busy, and memory stays bounded.
 
 use std::collections::HashMap;
 use std::ops::Range;
