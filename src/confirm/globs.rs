@@ -1,8 +1,8 @@
 //! Which rules hold at a path: an index of their globs.
 //!
-//! Nearly every glob names a directory, a file or a file's ending in plain letters. A path is looked up by its own names,
-//! and only globs that share one with it are tried. One set of expressions for all globs would be a quarter of the
-//! program's start, and every path would be tried against all of it.
+//! Nearly every glob names a directory, a file or a file's ending in plain letters. A path is looked up by its own
+//! names, and only globs that share one with it are tried. One set of expressions for all globs would be a quarter of
+//! the program's start, and every path would be tried against all of it.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn the_index_finds_what_trying_every_glob_finds() {
         let rules = Ruleset::built_in().unwrap().signatures;
-        let extra = vec!["**/{a,b}/*.c".to_string(), "*.d/*".to_string(), "x?z".to_string(), "**/[ab]*".to_string()];
+        let extra = ["**/{a,b}/*.c".to_string(), "*.d/*".to_string(), "x?z".to_string(), "**/[ab]*".to_string()];
         let lists: Vec<&[String]> = rules.iter().map(|rule| &rule.paths[..]).chain([&extra[..]]).collect();
         let index = GlobIndex::new(lists.iter().map(|list| ("test.rule", *list))).unwrap();
         let each: Vec<Vec<GlobMatcher>> = lists
