@@ -38,6 +38,7 @@ Targets:
   directory                        an OCI layout, skopeo's dir:, or a root file system
   -                                such a tar on standard input
   docker://[HOST/]NAME[:TAG]       an image in a registry, pulled as a stream; or @DIGEST
+  docker-daemon:NAME[:TAG]         an image of the Docker or Podman daemon at DOCKER_HOST
   docker-archive:FILE[:REFERENCE]  one image of a docker save tar
   oci:DIRECTORY[:REFERENCE]        one image of an OCI layout
   oci-archive:FILE[:REFERENCE]     one image of an OCI layout in a tar

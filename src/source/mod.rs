@@ -3,6 +3,7 @@
 //!
 //! A new transport is one file that implements [`ImageSource`] and one line in [`target::TRANSPORTS`].
 
+mod daemon;
 mod directory_tar;
 mod docker_archive;
 mod oci_layout;
@@ -20,6 +21,7 @@ use crate::blob::Blob;
 use crate::digest::Digest;
 use crate::gap::Gap;
 
+pub use daemon::DaemonError;
 pub use open::{Opened, open};
 pub use stream::ImageStream;
 pub use target::Target;
@@ -108,6 +110,9 @@ pub enum SourceError {
     /// A registry that does not give what was asked for.
     #[error(transparent)]
     Registry(#[from] registry::RegistryError),
+    /// A daemon that does not give an image.
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
     /// A file that cannot be opened or read.
     #[error("{path}: {error}")]
     Read {

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::daemon;
 use super::docker_archive::{self, DockerArchive};
 use super::oci_layout::{self, OciLayout};
 use super::registry::{Reference, Registry, RegistryError, RegistryOptions, RegistrySource};
@@ -32,6 +33,13 @@ pub enum Opened {
 pub fn open(target: &Target, limits: &Limits, registry: &RegistryOptions) -> Result<Opened, SourceError> {
     if target.transport == Transport::Registry {
         return in_registry(target, limits, registry);
+    }
+    if target.transport == Transport::Daemon {
+        let archive = daemon::export(target.reference.as_deref().unwrap_or_default())?;
+        let path = target.text.clone().into();
+        // The reference is the daemon's affair: it gives out nothing else.
+        let stream = ImageStream::new(Box::new(archive), target.transport, None, path, limits.clone());
+        return Ok(Opened::Stream(stream));
     }
     let Some(path) = &target.path else {
         return Ok(stream(Box::new(io::stdin()), "standard input".into(), target, limits));
@@ -71,8 +79,10 @@ fn directory(path: &Path, target: &Target, limits: &Limits) -> Result<Box<dyn Im
             let what = "it is a directory, and the transport names an archive".into();
             Err(SourceError::NotAnImage { path: path.into(), what })
         }
-        // It has no path, and is opened before one is looked at.
-        Transport::Registry => Err(SourceError::NotAnImage { path: path.into(), what: "it is a directory".into() }),
+        // They have no path, and are opened before one is looked at.
+        Transport::Registry | Transport::Daemon => {
+            Err(SourceError::NotAnImage { path: path.into(), what: "it is a directory".into() })
+        }
         Transport::Detect if path.join(oci_layout::INDEX).is_file() && path.join("blobs").is_dir() => {
             Ok(Box::new(oci()))
         }

@@ -76,8 +76,10 @@ impl<'a> ImageStream<'a> {
         let oci = tree.members.contains_key(oci_layout::INDEX);
         match transport {
             Transport::DockerArchive => Ok(Box::new(DockerArchive::new(tree, reference, limits))),
-            Transport::Detect if !oci => Ok(Box::new(DockerArchive::new(tree, reference, limits))),
-            Transport::Detect => Ok(Box::new(OciLayout::new(tree, reference, limits).with_docker_listing())),
+            Transport::Detect | Transport::Daemon if !oci => Ok(Box::new(DockerArchive::new(tree, reference, limits))),
+            Transport::Detect | Transport::Daemon => {
+                Ok(Box::new(OciLayout::new(tree, reference, limits).with_docker_listing()))
+            }
             _ => Ok(Box::new(OciLayout::new(tree, reference, limits))),
         }
     }

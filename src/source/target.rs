@@ -21,6 +21,8 @@ pub enum Transport {
     RootFs,
     /// An image in a registry.
     Registry,
+    /// An image of a Docker daemon.
+    Daemon,
 }
 
 /// Every transport that a target may name, with what to write behind its colon.
@@ -31,20 +33,20 @@ pub const TRANSPORTS: &[(&str, Transport, &str)] = &[
     ("dir", Transport::Dir, "DIRECTORY"),
     ("rootfs", Transport::RootFs, "DIRECTORY or FILE"),
     ("docker", Transport::Registry, "//[HOST/]REPOSITORY[:TAG][@DIGEST]"),
+    ("docker-daemon", Transport::Daemon, "NAME[:TAG], NAME@DIGEST or ID"),
 ];
 
 /// Transports of the same grammar that this version does not read.
-const KNOWN_ELSEWHERE: [&str; 7] =
-    ["docker-daemon", "containers-storage", "ostree", "sif", "tarball", "atomic", "docker-storage"];
+const KNOWN_ELSEWHERE: [&str; 6] = ["containers-storage", "ostree", "sif", "tarball", "atomic", "docker-storage"];
 
 /// A target as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// How to read it.
     pub transport: Transport,
-    /// Where; `None` for standard input, and for an image in a registry.
+    /// Where; `None` for standard input, and for an image of a registry or a daemon.
     pub path: Option<PathBuf>,
-    /// Which image of several; for an image in a registry, which one.
+    /// Which image of several; for an image of a registry or a daemon, which one.
     pub reference: Option<String>,
     /// The target as it was written.
     pub text: String,
@@ -94,6 +96,12 @@ impl Target {
             let rest = rest.strip_prefix("//").ok_or_else(|| TargetError::NoSlashes(text.into()))?;
             let reference: Reference = rest.parse()?;
             return Ok(target(Transport::Registry, None, Some(reference.to_string())));
+        }
+        if name == "docker-daemon" {
+            let is_named = !rest.is_empty();
+            return is_named
+                .then(|| target(Transport::Daemon, None, Some(rest.into())))
+                .ok_or_else(|| TargetError::Empty(text.into()));
         }
         if let Some((_, transport, _)) = TRANSPORTS.iter().find(|(known, ..)| *known == name) {
             if rest == "-" {
@@ -148,11 +156,13 @@ mod tests {
         assert_eq!(parse("docker-archive:-"), Ok((Transport::DockerArchive, None, None)));
         let alpine = Some("docker.io/library/alpine:latest".into());
         assert_eq!(parse("docker://alpine"), Ok((Transport::Registry, None, alpine)));
+        assert_eq!(parse("docker-daemon:app:1"), Ok((Transport::Daemon, None, Some("app:1".into()))));
         assert_eq!(parse("strange:name.tar"), Ok((Transport::Detect, Some("strange:name.tar".into()), None)));
     }
 
     #[test]
     fn what_is_no_target_says_what_to_write() {
+        assert!(Target::parse("docker-daemon:").is_err());
         assert!(Target::parse("oci:").unwrap_err().to_string().contains("docker-archive"));
         assert!(Target::parse("").is_err());
         assert!(Target::parse("ostree:x").unwrap_err().to_string().contains("skopeo copy ostree:"));

@@ -200,7 +200,7 @@ pub(super) fn reason(error: reqwest::Error) -> String {
 }
 
 /// An error and its reasons.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(in crate::source) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut said: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next.filter(|_| said.len() < 8) {

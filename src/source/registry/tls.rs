@@ -23,6 +23,16 @@ const MOST_BYTES: u64 = 4 << 20;
 /// Files in a directory of certificates.
 const MOST_FILES: usize = 256;
 
+/// The client's side of TLS with nobody: for peers that are reached without it.
+///
+/// # Errors
+/// When this build has no TLS at all.
+pub(in crate::source) fn with_nobody() -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
 /// What a registry is connected to with.
 pub(super) struct Trust {
     roots: Vec<CertificateDer<'static>>,
