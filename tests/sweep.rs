@@ -6,9 +6,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use layersift::catalog::{Filter, ImageList, WholeRegistry};
+use layersift::limits::Limits;
+use layersift::policy::date::Date;
 use layersift::policy::{Policy, Verdict};
 use layersift::ruleset::Ruleset;
 use layersift::scan::{Options, Scanner};
@@ -79,12 +81,15 @@ fn extent() -> Extent {
 }
 
 fn sweep(store: &Store, host: &str, extent: &Extent) -> Outcome {
+    sweep_with(scanner(), &Policy::default(), store, host, extent)
+}
+
+fn sweep_with(scanner: &Scanner, policy: &Policy, store: &Store, host: &str, extent: &Extent) -> Outcome {
     LATER.fetch_add(10, Ordering::Relaxed);
     let registries = Registries::new(options(), None);
     let catalog = WholeRegistry::new(registry(host, options()));
-    let (policy, progress) = (Policy::default(), Progress::default());
-    let sweep =
-        Sweep { scanner: scanner(), store, registries: &registries, policy: &policy, clock, progress: &progress };
+    let progress = Progress::default();
+    let sweep = Sweep { scanner, store, registries: &registries, policy, clock, progress: &progress };
     sweep.run("the registry", &catalog, &Filter::default(), extent).unwrap()
 }
 
@@ -100,6 +105,8 @@ on_both!(
     a_tag_that_is_gone_is_marked,
     an_image_of_an_index_is_not_passed_over,
     nothing_to_look_at_is_no_pass,
+    what_a_policy_allows_fails_no_sweep,
+    what_was_read_longest_ago_is_read_first_with_new_rules,
 );
 
 fn each_layer_is_read_once_and_the_second_sweep_reads_none(fresh: &Fresh) {
@@ -214,6 +221,51 @@ fn nothing_to_look_at_is_no_pass(fresh: &Fresh) {
     let server = Setup::default().start();
     let outcome = sweep(&fresh.open(), &server.host(), &extent());
     assert_eq!((outcome.sums.images, outcome.verdict), (0, Verdict::Incomplete));
+}
+
+fn what_a_policy_allows_fails_no_sweep(fresh: &Fresh) {
+    let server = Setup::default().start();
+    (0..2).for_each(|number| push_image(&server, &format!("team/app{number}:v1"), number));
+    let (store, host) = (fresh.open(), server.host());
+    let policy = |fingerprints: &[String]| {
+        let allow = |fingerprint| {
+            format!("[[allow]]\nfingerprint = \"{fingerprint}\"\nreason = \"a test\"\nexpires = 2999-01-01\n")
+        };
+        let text: String = fingerprints.iter().map(allow).collect();
+        Policy::parse("policy.toml", &text, Date::parse("2026-01-01").unwrap()).unwrap()
+    };
+    let outcome = |policy: &Policy| {
+        let outcome = sweep_with(scanner(), policy, &store, &host, &extent());
+        (outcome.failing, outcome.verdict)
+    };
+    let (one, both) = (policy(&[fingerprint(0)]), policy(&[fingerprint(0), fingerprint(1)]));
+    assert_eq!(outcome(&one), (1, Verdict::Fail));
+    // The images are known now, and judged anew all the same.
+    assert_eq!(outcome(&both), (0, Verdict::Pass));
+    assert_eq!(outcome(&one), (1, Verdict::Fail));
+    assert_eq!(outcome(&Policy::default()), (2, Verdict::Fail));
+}
+
+fn what_was_read_longest_ago_is_read_first_with_new_rules(fresh: &Fresh) {
+    let server = Setup::default().start();
+    let (store, host) = (fresh.open(), server.host());
+    // The first image's layers are the oldest, though it is listed last.
+    for (number, name) in [(0, "team/z"), (1, "team/b")] {
+        push_image(&server, &format!("{name}:v1"), number);
+        sweep(&store, &host, &extent());
+    }
+    push_image(&server, "team/c:v1", 2);
+    let limits = Limits { layer_bytes: 1 << 30, ..Limits::default() };
+    let other = Scanner::new(Ruleset::built_in().unwrap(), Options { limits, ..Options::default() }).unwrap();
+    let nobody_reads = Extent { threads: 0, time: Some(Duration::from_secs(2)), ..extent() };
+    let outcome = sweep_with(&other, &Policy::default(), &store, &host, &nobody_reads);
+    assert!(outcome.ended_early.is_some());
+    let claimed = store.claim("a test", &other.layer_key(), 9, 100_000, clock()).unwrap();
+    let layers: Vec<_> = claimed.into_iter().map(|task| task.lease.layer).collect();
+    let read = store.last_read(&layers).unwrap();
+    let times: Vec<Option<i64>> = layers.iter().map(|layer| read.get(layer).copied()).collect();
+    // The base came with the first image.
+    assert!(matches!(times[..], [None, Some(a), Some(b), Some(c)] if a <= b && b < c), "{times:?}");
 }
 
 #[test]

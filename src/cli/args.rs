@@ -152,21 +152,8 @@ pub struct ScanArgs {
     #[arg(long, value_name = "PATH")]
     pub rules: Vec<PathBuf>,
 
-    /// The least severity that fails: critical, high, medium, low, info, or none [default: the policy's, or high]
-    #[arg(long, value_name = "SEVERITY")]
-    pub fail_on: Option<FailOn>,
-
-    /// File with what fails and what is allowed, for which reason and until when
-    ///
-    /// TOML: `fail-on = "high"` and any number of `[[allow]]` tables. Each names a fingerprint, rule, path, layer or
-    /// package, or several, which must all match; a reason; and the last day it holds, expires = 2027-01-31. What is
-    /// allowed stays in the report and does not fail. Gaps cannot be allowed.
-    #[arg(long, value_name = "FILE")]
-    pub policy: Option<PathBuf>,
-
-    /// JSON report of an earlier scan, whose findings do not fail again
-    #[arg(long, value_name = "FILE")]
-    pub baseline: Option<PathBuf>,
+    #[command(flatten)]
+    pub failing: FailingArgs,
 
     /// Add the raw values of secrets to the report
     #[arg(long)]
@@ -186,6 +173,26 @@ pub struct ScanArgs {
     /// Leave versions and durations out of the report, so that two scans of one image give the same bytes
     #[arg(long)]
     pub reproducible: bool,
+}
+
+/// What fails.
+#[derive(Debug, Args)]
+pub struct FailingArgs {
+    /// The least severity that fails: critical, high, medium, low, info, or none [default: the policy's, or high]
+    #[arg(long, value_name = "SEVERITY")]
+    pub fail_on: Option<FailOn>,
+
+    /// File with what fails and what is allowed, for which reason and until when
+    ///
+    /// TOML: `fail-on = "high"` and any number of `[[allow]]` tables. Each names a fingerprint, rule, path, layer or
+    /// package, or several, which must all match; a reason; and the last day it holds, expires = 2027-01-31. What is
+    /// allowed stays in the report and does not fail. Gaps cannot be allowed.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+
+    /// JSON report of an earlier scan, whose findings do not fail again
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -2,11 +2,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
-
-use super::args::{Format, LayersArgs, ScanArgs, Source};
+use super::args::{FailingArgs, Format, LayersArgs, ScanArgs, Source};
 use super::progress::Display;
-use super::sweep::now;
+use super::sweep::{fingerprint_key, now};
 use super::{registry, rules, write_out};
 use crate::image::platform::Choice;
 use crate::image_report::ImageReport;
@@ -18,21 +16,15 @@ use crate::ruleset::Ruleset;
 use crate::scan::{Options, Scanner};
 use crate::secret::FingerprintKey;
 use crate::source::Target;
-use crate::store::{Assembled, Store};
+use crate::store::Store;
 use crate::sweep::Shelf;
 
 /// Scans and writes the report; the exit status is the worst verdict.
 pub fn scan(args: &ScanArgs) -> anyhow::Result<ExitCode> {
     let ruleset = Ruleset::with_files(&args.rules)?;
-    let key = match &args.fingerprint_key {
-        Some(path) => {
-            let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            FingerprintKey::new(bytes)
-        }
-        None => FingerprintKey::default(),
-    };
+    let key = fingerprint_key(args.fingerprint_key.as_deref())?;
     // A policy with a mistake is said before the scan, which may take a while.
-    let policy = policy(args, Date::today())?;
+    let policy = policy(&args.failing)?;
     let reports = read(&args.source, ruleset, key, args.store.as_deref())?;
     let how = report::Options { show_secrets: args.show_secrets, reproducible: args.reproducible };
     let rendered = match args.format {
@@ -57,9 +49,9 @@ pub fn layers(args: &LayersArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What the flags, the policy file and the baseline say together; a flag is stronger than a file.
-fn policy(args: &ScanArgs, today: Date) -> anyhow::Result<Policy> {
+pub fn policy(args: &FailingArgs) -> anyhow::Result<Policy> {
     let mut policy = match &args.policy {
-        Some(path) => Policy::read(path, today)?,
+        Some(path) => Policy::read(path, Date::today())?,
         None => Policy::default(),
     };
     if let Some(FailOn(limit)) = args.fail_on {
@@ -106,7 +98,7 @@ fn with_store(
     choice: &Choice,
     display: &Display,
 ) -> anyhow::Result<Vec<ImageReport>> {
-    let shelf = Shelf::new(store, scanner.layer_key(), scanner.fingerprint_key(), now);
+    let shelf = Shelf::new(store, scanner, now);
     let reports = scanner.scan_with(target, choice, Some(&shelf), display)?;
     if let Some(failure) = shelf.failure() {
         return Err(failure.into());
@@ -116,9 +108,7 @@ fn with_store(
     let is_certain =
         |report: &&ImageReport| report.manifest_digest.is_some() && report.gaps.iter().all(|gap| gap.layer.is_some());
     for report in reports.iter().filter(is_certain) {
-        let mut assembled = Assembled::of(report)?;
-        assembled.ruleset = shelf.key().to_string();
-        store.put_assembled(&assembled, None, now())?;
+        shelf.put_image(report, None)?;
     }
     Ok(reports)
 }

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::args::{Format, RegistryArgs};
-use crate::policy::FailOn;
+use super::args::{FailingArgs, Format, RegistryArgs};
 
 /// Where what is known is kept.
 #[derive(Debug, Args)]
@@ -88,9 +87,8 @@ pub struct SweepArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub interval: Option<Duration>,
 
-    /// The least severity that fails: critical, high, medium, low, info, or none
-    #[arg(long, value_name = "SEVERITY", default_value = "high")]
-    pub fail_on: FailOn,
+    #[command(flatten)]
+    pub failing: FailingArgs,
 
     /// How to write the report
     #[arg(long, value_enum, default_value_t = Format::Text)]

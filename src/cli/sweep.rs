@@ -1,5 +1,6 @@
 //! `layersift sweep` and `layersift worker`.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::Format;
+use super::scan::policy;
 use super::store_args::{ReadingArgs, StoreArgs, SweepArgs, SweepCommand};
 use super::{registry, rules, write_out};
 use crate::catalog::{Catalog, Filter, Harbor, HarborOptions, ImageList, WholeRegistry};
@@ -33,13 +35,19 @@ pub fn sweep(command: &SweepCommand) -> anyhow::Result<ExitCode> {
     let scanner = scanner(&how.reading)?;
     loop {
         let started = Instant::now();
-        let code = sweep_once(command, how, &store, &scanner)?;
+        // Read anew each time: an exception may have been added, or have ended.
+        let policy = policy(&how.failing)?;
+        let code = sweep_once(command, how, (&store, &scanner, &policy))?;
         let Some(interval) = how.interval else { return Ok(code) };
         thread::sleep(interval.saturating_sub(started.elapsed()));
     }
 }
 
-fn sweep_once(command: &SweepCommand, how: &SweepArgs, store: &Store, scanner: &Scanner) -> anyhow::Result<ExitCode> {
+fn sweep_once(
+    command: &SweepCommand,
+    how: &SweepArgs,
+    (store, scanner, policy): (&Store, &Scanner, &Policy),
+) -> anyhow::Result<ExitCode> {
     let trusted = match command {
         SweepCommand::Harbor { host, .. } | SweepCommand::Registry { host, .. } => Some(parse_host(host)?),
         SweepCommand::List { .. } => trusted_host()?,
@@ -72,10 +80,9 @@ fn sweep_once(command: &SweepCommand, how: &SweepArgs, store: &Store, scanner: &
         is_whole,
         ..Extent::default()
     };
-    let policy = Policy { fail_on: how.fail_on.0, ..Policy::default() };
     let progress = Arc::new(Progress::default());
     let display = Display::start(Arc::clone(&progress), how.reading.quiet);
-    let sweep = Sweep { scanner, store, registries: &registries, policy: &policy, clock: now, progress: &progress };
+    let sweep = Sweep { scanner, store, registries: &registries, policy, clock: now, progress: &progress };
     let outcome = sweep.run(target.trim_end(), &*catalog, &filter, &extent);
     display.finish();
     let outcome = outcome?;
@@ -92,7 +99,7 @@ pub fn worker(args: &ReadingArgs) -> anyhow::Result<ExitCode> {
     let store = open_store(&args.store)?;
     let scanner = scanner(args)?;
     let registries = Registries::new(registry_options(args), trusted_host()?);
-    let shelf = Shelf::new(&store, scanner.layer_key(), scanner.fingerprint_key(), now);
+    let shelf = Shelf::new(&store, &scanner, now);
     let progress = Progress::default();
     let Extent { patience, .. } = Extent::default();
     let worker = Worker {
@@ -114,7 +121,7 @@ pub fn worker(args: &ReadingArgs) -> anyhow::Result<ExitCode> {
 fn scanner(args: &ReadingArgs) -> anyhow::Result<Scanner> {
     let options = Options {
         threads: args.threads,
-        key: fingerprint_key(&args.store)?,
+        key: fingerprint_key(args.store.fingerprint_key.as_deref())?,
         cache: super::cache(),
         registry: registry_options(args),
         ..Options::default()
@@ -141,8 +148,8 @@ pub fn open_store(args: &StoreArgs) -> anyhow::Result<Store> {
 }
 
 /// The key in the file that the arguments name, or the one that everyone has.
-pub fn fingerprint_key(args: &StoreArgs) -> anyhow::Result<FingerprintKey> {
-    match &args.fingerprint_key {
+pub fn fingerprint_key(path: Option<&Path>) -> anyhow::Result<FingerprintKey> {
+    match path {
         Some(path) => {
             let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
             Ok(FingerprintKey::new(bytes))

@@ -41,5 +41,5 @@ fn fingerprint_of_input(args: &TraceArgs) -> anyhow::Result<String> {
     anyhow::ensure!(secret.len() as u64 <= MOST_SECRET, "the secret on standard input is longer than 1 MiB");
     let end = secret.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
     anyhow::ensure!(end > 0, "there is no secret on standard input");
-    Ok(fingerprint_key(&args.store)?.fingerprint(&secret[..end]))
+    Ok(fingerprint_key(args.store.fingerprint_key.as_deref())?.fingerprint(&secret[..end]))
 }

@@ -74,6 +74,11 @@ impl AllowList {
         AllowList { entries: entries.into_iter().enumerate().map(number).collect(), today }
     }
 
+    /// Whether nothing is allowed.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The first entry that allows `finding` and has not expired.
     pub fn find(&self, finding: &Finding) -> Option<&Allow> {
         self.entries.iter().find(|entry| !self.is_over(entry) && entry.matches(finding))

@@ -235,6 +235,20 @@ impl Store {
         self.read(|connection| connection.query(sql, &[ruleset.into(), limit.into()])?.iter().map(poisoned).collect())
     }
 
+    /// Those of `layers` that were set aside for the rules `ruleset`.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn given_up(&self, layers: &[Digest], ruleset: &str) -> Result<HashSet<Digest>, StoreError> {
+        let sql = "SELECT l.digest FROM layers l JOIN jobs j ON j.layer_id = l.id \
+                   JOIN rulesets s ON s.id = j.ruleset_id \
+                   WHERE j.state = 'poisoned' AND s.digest = $1 AND l.digest IN ({list})";
+        let digests: Vec<Value> = layers.iter().map(Value::from).collect();
+        self.read(|connection| {
+            select_in(connection, sql, &[ruleset.into()], &digests)?.iter().map(|row| row.digest(0)).collect()
+        })
+    }
+
     /// Queues layers that were set aside again, with three more attempts; how many there were.
     ///
     /// # Errors

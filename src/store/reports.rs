@@ -88,6 +88,20 @@ impl Store {
         })
     }
 
+    /// When those of `layers` that have a report by any rules were last read.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn last_read(&self, layers: &[Digest]) -> Result<HashMap<Digest, Seconds>, StoreError> {
+        let sql = "SELECT l.digest, MAX(r.scanned_at) FROM layers l JOIN layer_reports r ON r.layer_id = l.id \
+                   WHERE l.digest IN ({list}) GROUP BY l.digest";
+        let digests: Vec<Value> = layers.iter().map(Value::from).collect();
+        self.read(|connection| {
+            let rows = select_in(connection, sql, &[], &digests)?;
+            rows.iter().map(|row| Ok((row.digest(0)?, row.int(1)?))).collect()
+        })
+    }
+
     /// At most `limit` layers that have reports by other rules and none by `ruleset`, the oldest report first.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ mod registries;
 mod shelf;
 mod worker;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -24,12 +24,12 @@ use std::time::{Duration, Instant};
 use crate::catalog::{Catalog, CatalogError, Entry, Filter};
 use crate::digest::Digest;
 use crate::gap::{Gap, GapReason};
-use crate::image::manifest::{Image, ImageError};
+use crate::image::manifest::{Image, LayerSource};
 use crate::layer_report::LayerReport;
 use crate::policy::{Policy, Verdict};
 use crate::scan::{ScanError, Scanner};
 use crate::source::registry::RegistryError;
-use crate::store::{Assembled, News, RunId, RunSums, Scope, Seconds, Status, Store, StoreError, Summary};
+use crate::store::{News, RunId, RunSums, Scope, Seconds, Status, Store, StoreError, Summary};
 
 use plan::{Resolved, Resolver};
 pub use progress::{Counted, Progress};
@@ -38,14 +38,11 @@ pub use shelf::Shelf;
 pub use worker::{Claims, Step, Worker};
 
 /// Images that are planned and wait for their layers. They are in memory with their configurations.
-const MOST_PENDING: usize = 64;
+const MOST_PENDING: usize = 256;
 
 /// Threads that find out what entries are, and entries that they are ahead.
 const RESOLVERS: usize = 8;
 const AHEAD: usize = 64;
-
-/// Layers that were given up, as far as they are looked at.
-const MOST_GIVEN_UP: usize = 100_000;
 
 /// How long to wait before asking again whether layers are there that others read.
 const TICK: Duration = Duration::from_millis(50);
@@ -166,17 +163,20 @@ struct Running<'r> {
     sweep: &'r Sweep<'r>,
     catalog: &'r dyn Catalog,
     shelf: &'r Shelf<'r>,
-    key: &'r str,
     run: RunId,
-    pending: VecDeque<Pending>,
+    /// When its time is up.
+    until: Option<Instant>,
+    /// Bytes that may be pulled.
+    bytes: Option<u64>,
+    /// Set when a worker fails.
+    stop: &'r AtomicBool,
+    pending: Vec<Pending>,
     /// Layers that were queued in this run: the next image that has them does not queue them again.
     queued: HashSet<Digest>,
     troubles: Vec<Trouble>,
     troubles_total: usize,
     failing: u64,
     incomplete: u64,
-    /// Whether it was ended before everything was listed.
-    ended_early: bool,
 }
 
 /// Stops the workers when it is dropped.
@@ -216,10 +216,9 @@ impl Sweep<'_> {
         filter: &Filter,
         extent: &Extent,
     ) -> Result<Outcome, SweepError> {
-        let key = self.scanner.layer_key();
         let started = (self.clock)();
-        let run = self.store.start_run(target, &key, started)?;
-        let shelf = Shelf::new(self.store, key.clone(), self.scanner.fingerprint_key(), self.clock);
+        let shelf = Shelf::new(self.store, self.scanner, self.clock);
+        let run = self.store.start_run(target, shelf.key(), started)?;
         let worker = Worker {
             scanner: self.scanner,
             store: self.store,
@@ -236,21 +235,22 @@ impl Sweep<'_> {
             sweep: self,
             catalog,
             shelf: &shelf,
-            key: &key,
             run,
-            pending: VecDeque::new(),
+            until: extent.time.map(|time| Instant::now() + time),
+            bytes: extent.bytes,
+            stop: &stop,
+            pending: Vec::new(),
             queued: HashSet::new(),
             troubles: Vec::new(),
             troubles_total: 0,
             failing: 0,
             incomplete: 0,
-            ended_early: false,
         };
         let (ended_early, worked) = thread::scope(|scope| {
             let workers = scope.spawn(|| worker.run(extent.threads, &stop));
             // Dropped also where planning panics: nobody may wait for ever.
             let stopping = Stopping(&stop);
-            let ended_early = running.plan_all(filter, extent, &stop);
+            let ended_early = running.plan_all(filter);
             drop(stopping);
             (ended_early, workers.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
@@ -267,25 +267,38 @@ impl Sweep<'_> {
         }
         running.outcome(ended_early)
     }
+
+    /// Whether the policy allows something that fails otherwise.
+    fn has_exceptions(&self) -> bool {
+        !self.policy.allow.is_empty() || self.policy.baseline.is_some()
+    }
+
+    /// Whether an image fails, as far as the number of its findings tells.
+    fn fails(&self, summary: &Summary) -> bool {
+        use crate::rule::Severity::{Critical, High, Info, Low, Medium};
+        let counts = [
+            (Critical, summary.critical),
+            (High, summary.high),
+            (Medium, summary.medium),
+            (Low, summary.low),
+            (Info, summary.info),
+        ];
+        let worst = counts.iter().filter(|(_, count)| *count > 0).map(|(severity, _)| *severity).max();
+        self.policy.fail_on.is_some_and(|limit| worst >= Some(limit))
+    }
 }
 
 impl Running<'_> {
     /// Plans everything and joins what is complete. Says why it ended early, if it did.
     ///
     /// One thread lists, some find out what is listed, and this one takes the answers: registries are slow to answer.
-    fn plan_all(
-        &mut self,
-        filter: &Filter,
-        extent: &Extent,
-        stop: &AtomicBool,
-    ) -> Result<Option<&'static str>, SweepError> {
-        let until = extent.time.map(|time| Instant::now() + time);
+    fn plan_all(&mut self, filter: &Filter) -> Result<Option<&'static str>, SweepError> {
         let catalog = self.catalog;
-        let resolver = Resolver { sweep: self.sweep, catalog, key: self.key };
+        let resolver = Resolver { sweep: self.sweep, catalog, key: self.shelf.key() };
         let (list, listed) = mpsc::sync_channel(AHEAD);
         let (answer, answers) = mpsc::sync_channel(AHEAD);
         let listed = Arc::new(Mutex::new(listed));
-        thread::scope(|scope| {
+        let ended_early = thread::scope(|scope| {
             // Each side ends when the other one does: a channel without a receiver takes no more.
             scope.spawn(move || catalog.entries(filter).all(|entry| list.send(entry).is_ok()));
             for _ in 0..RESOLVERS {
@@ -300,23 +313,15 @@ impl Running<'_> {
                 });
             }
             drop((answer, listed));
-            let outcome = self.take_all(&answers, until, extent, stop);
+            let outcome = self.take_all(&answers);
             drop(answers);
             outcome
         })?;
-        match self.reason_to_end(until, extent, stop) {
-            Some(reason) if self.ended_early || !self.pending.is_empty() => Ok(Some(reason)),
-            _ => self.wait_while(1, until, extent, stop),
-        }
+        if ended_early.is_some() { Ok(ended_early) } else { self.wait_while(1) }
     }
 
-    fn take_all(
-        &mut self,
-        answers: &mpsc::Receiver<Answer>,
-        until: Option<Instant>,
-        extent: &Extent,
-        stop: &AtomicBool,
-    ) -> Result<(), SweepError> {
+    /// Takes what the threads found out. Says why it did not take everything, if it did not.
+    fn take_all(&mut self, answers: &mpsc::Receiver<Answer>) -> Result<Option<&'static str>, SweepError> {
         let mut joined = Instant::now();
         while let Ok((entry, resolved)) = answers.recv() {
             match entry {
@@ -331,25 +336,18 @@ impl Running<'_> {
                 self.join_complete()?;
                 joined = Instant::now();
             }
-            self.wait_while(MOST_PENDING, until, extent, stop)?;
-            if self.reason_to_end(until, extent, stop).is_some() {
-                self.ended_early = true;
-                return Ok(());
+            self.wait_while(MOST_PENDING)?;
+            if let Some(reason) = self.reason_to_end() {
+                return Ok(Some(reason));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Waits as long as `most` images or more are pending.
-    fn wait_while(
-        &mut self,
-        most: usize,
-        until: Option<Instant>,
-        extent: &Extent,
-        stop: &AtomicBool,
-    ) -> Result<Option<&'static str>, SweepError> {
+    fn wait_while(&mut self, most: usize) -> Result<Option<&'static str>, SweepError> {
         while self.pending.len() >= most {
-            if let Some(reason) = self.reason_to_end(until, extent, stop) {
+            if let Some(reason) = self.reason_to_end() {
                 return Ok(Some(reason));
             }
             thread::sleep(TICK);
@@ -358,12 +356,12 @@ impl Running<'_> {
         Ok(None)
     }
 
-    fn reason_to_end(&self, until: Option<Instant>, extent: &Extent, stop: &AtomicBool) -> Option<&'static str> {
-        if stop.load(Ordering::Relaxed) {
+    fn reason_to_end(&self) -> Option<&'static str> {
+        if self.stop.load(Ordering::Relaxed) {
             Some("a worker failed")
-        } else if until.is_some_and(|until| Instant::now() >= until) {
+        } else if self.until.is_some_and(|until| Instant::now() >= until) {
             Some("its time is up")
-        } else if extent.bytes.is_some_and(|bytes| self.sweep.registries.bytes() >= bytes) {
+        } else if self.bytes.is_some_and(|bytes| self.sweep.registries.bytes() >= bytes) {
             Some("it has pulled as many bytes as it may")
         } else {
             None
@@ -378,15 +376,11 @@ impl Running<'_> {
         let mut wanted: Vec<Digest> = self.pending.iter().flat_map(|image| image.missing.iter().cloned()).collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let there = self.sweep.store.has_reports(&wanted, self.key)?;
-        let given_up = self.sweep.store.poisoned(self.key, MOST_GIVEN_UP)?;
-        let given_up: HashSet<&Digest> = given_up.iter().map(|poisoned| &poisoned.layer).collect();
+        let there = self.sweep.store.has_reports(&wanted, self.shelf.key())?;
+        let given_up = self.sweep.store.given_up(&wanted, self.shelf.key())?;
         let is_settled = |layer: &Digest| there.contains(layer) || given_up.contains(layer);
-        let (complete, pending): (Vec<Pending>, VecDeque<Pending>) = {
-            let (complete, pending): (Vec<_>, Vec<_>) =
-                self.pending.drain(..).partition(|image| image.missing.iter().all(is_settled));
-            (complete, pending.into())
-        };
+        let (complete, pending): (Vec<Pending>, Vec<Pending>) =
+            self.pending.drain(..).partition(|image| image.missing.iter().all(is_settled));
         self.pending = pending;
         complete.into_iter().try_for_each(|image| self.join(&image.image))
     }
@@ -404,9 +398,7 @@ impl Running<'_> {
         let mut report = self.sweep.scanner.assemble_image(image, &layers);
         report.target = image.reference.clone().unwrap_or_default();
         let verdict = self.sweep.policy.verdict(&report);
-        let mut assembled = Assembled::of(&report)?;
-        assembled.ruleset = self.key.to_string();
-        self.sweep.store.put_assembled(&assembled, Some(self.run), (self.sweep.clock)())?;
+        self.shelf.put_image(&report, Some(self.run))?;
         self.count(verdict == Verdict::Fail, !report.gaps.is_empty());
         self.sweep.progress.image_done();
         Ok(())
@@ -417,20 +409,9 @@ impl Running<'_> {
         self.incomplete += u64::from(has_gaps);
     }
 
-    /// What an image that is known already comes to. Exceptions of a policy are not in the summary of an image: it is
-    /// judged by what fails alone.
+    /// What an image that is known already comes to.
     fn count_known(&mut self, summary: &Summary) {
-        use crate::rule::Severity::{Critical, High, Info, Low, Medium};
-        let counts = [
-            (Critical, summary.critical),
-            (High, summary.high),
-            (Medium, summary.medium),
-            (Low, summary.low),
-            (Info, summary.info),
-        ];
-        let worst = counts.iter().filter(|(_, count)| *count > 0).map(|(severity, _)| *severity).max();
-        let is_failing = self.sweep.policy.fail_on.is_some_and(|limit| worst >= Some(limit));
-        self.count(is_failing, summary.gaps > 0);
+        self.count(self.sweep.fails(summary), summary.gaps > 0);
     }
 
     fn trouble(&mut self, trouble: Trouble) {
@@ -474,7 +455,7 @@ impl Running<'_> {
 }
 
 /// The gap that a layer without a report is.
-fn unread(layer: &crate::image::manifest::LayerSource) -> Gap {
+fn unread(layer: &LayerSource) -> Gap {
     let (reason, detail) = match layer.urls.is_empty() {
         true => (GapReason::MissingBlob, "the layer could not be read, after several attempts"),
         false => (GapReason::ForeignLayer, "the layer is held elsewhere, and only its address is in the image"),
@@ -482,10 +463,4 @@ fn unread(layer: &crate::image::manifest::LayerSource) -> Gap {
     let gap = Gap::new(reason, detail);
     let gap = layer.location.as_ref().map_or(gap.clone(), |location| gap.at(&location.0));
     layer.size.map_or(gap.clone(), |size| gap.sized(size))
-}
-
-/// Whether an error says that the registry holds the image back.
-fn is_blocked(error: &ScanError) -> bool {
-    use crate::source::SourceError;
-    matches!(error, ScanError::Image(ImageError::Source(SourceError::Registry(RegistryError::Blocked { .. }))))
 }

@@ -1,17 +1,18 @@
 //! Planning: what an entry of a catalog is, what of it is known, and which layers have to be read for the rest.
 
-use super::{Pending, Running, Sweep, SweepError, Trouble, is_blocked};
+use super::{Pending, Running, Sweep, SweepError, Trouble};
 use crate::catalog::{Catalog, CatalogError, Entry};
 use crate::digest::Digest;
-use crate::image::manifest::{self, Image, LayerSource};
+use crate::image::manifest::{self, Image, ImageError, LayerSource};
 use crate::image::platform::Choice;
 use crate::scan::ScanError;
+use crate::source::SourceError;
 use crate::source::registry::{RegistryError, RegistrySource};
-use crate::source::{Fetched, ImageSource, Listed};
 use crate::store::{ImageId, ImageLayer, ImageRecord, Job, Repository, StoreError, Summary, TagSighting};
 
-/// Layers that nobody has read before any that were read with other rules only: a new image waits for no old one.
-const NEW: i64 = 10;
+/// The priority of layers that nobody has read: a new image waits for no old one. Those that were read with other rules
+/// have less, the longer ago the more.
+const NEW: i64 = 1;
 
 /// What an entry of a catalog turned out to be.
 pub(super) enum Resolved {
@@ -58,28 +59,30 @@ impl Resolver<'_> {
             Err(error) => return Ok(Resolved::Trouble(error.into())),
         };
         let source = RegistrySource::new(registry, entry.reference());
-        let (root, digests) = match root_of(&source, self.sweep.scanner.limits().document_bytes) {
-            Ok(found) => found,
-            Err(error) => return Ok(Resolved::Trouble(self.refused(entry, error))),
+        let root = match source.root() {
+            Ok(root) => root,
+            Err(error) => return Ok(Resolved::Trouble(self.refused(entry, SourceError::from(error.clone()).into()))),
         };
-        if let Some(digests) = digests
+        if let Some(digests) = manifest::image_digests(&root.digest, &root.bytes)
             && let Some(images) = self.known(&digests)?
         {
-            return Ok(Resolved::Known { root, images });
+            return Ok(Resolved::Known { root: root.digest.clone(), images });
         }
         Ok(match self.sweep.scanner.images(&source, &Choice::All) {
-            Ok(images) => Resolved::New { root, images },
+            Ok(images) => Resolved::New { root: root.digest.clone(), images },
             Err(error) => Resolved::Trouble(self.refused(entry, error)),
         })
     }
 
-    /// The images with these manifests, if all were joined by the same rules before.
+    /// The images with these manifests, if all were joined by the same rules before, and that is enough to judge them.
     fn known(&self, images: &[Digest]) -> Result<Option<Vec<(ImageId, Summary)>>, StoreError> {
         let store = self.sweep.store;
         let mut known = Vec::with_capacity(images.len());
         for image in images {
             // What could not be read the last time may be there now.
             let summary = store.summary(image, self.key)?.filter(|summary| summary.unread == 0);
+            // Whether a policy allows what an image fails for shows in its findings, not in their number.
+            let summary = summary.filter(|summary| !(self.sweep.has_exceptions() && self.sweep.fails(summary)));
             let (Some(summary), Some(line)) = (summary, store.image(image)?) else { return Ok(None) };
             known.push((line.id, summary));
         }
@@ -145,7 +148,9 @@ impl Running<'_> {
         let id = store.put_image(&record, now)?;
         store.see_tags(&sightings(entry, root, id), now)?;
         let digests: Vec<Digest> = record.layers.iter().map(|layer| layer.digest.clone()).collect();
-        let known = store.has_reports(&digests, self.key)?;
+        let key = self.shelf.key();
+        let known = store.has_reports(&digests, key)?;
+        let read_before = store.last_read(&digests)?;
         let mut missing: Vec<Digest> = Vec::new();
         let mut jobs: Vec<Job> = Vec::new();
         for layer in &record.layers {
@@ -163,34 +168,19 @@ impl Running<'_> {
             jobs.push(Job {
                 layer: layer.digest.clone(),
                 size: layer.blob_bytes,
-                priority: NEW,
+                priority: read_before.get(&layer.digest).map_or(NEW, |when| when.saturating_neg()),
                 source: format!("{}/{}", entry.host, entry.repository),
             });
         }
-        store.enqueue(self.key, &jobs, now)?;
+        store.enqueue(key, &jobs, now)?;
         if missing.is_empty() {
             return self.join(&image);
         }
         // A sweep after one in which they were given up is a new chance for them.
-        store.revive(self.key, &missing)?;
-        self.pending.push_back(Pending { image, missing });
+        store.revive(key, &missing)?;
+        self.pending.push(Pending { image, missing });
         Ok(())
     }
-}
-
-/// The digest of what a reference names, and those of its images, as far as that shows without reading them.
-fn root_of(source: &RegistrySource, most: u64) -> Result<(Digest, Option<Vec<Digest>>), ScanError> {
-    let mut root = None;
-    for listed in source.list()? {
-        if let Listed::Manifest { location, digest: Some(digest), .. } = listed {
-            root = Some((location, digest));
-        }
-    }
-    let Some((location, digest)) = root else { return Ok((Digest::of(&[]), None)) };
-    let Fetched::Blob(blob) = source.open(&location)? else { return Ok((digest, None)) };
-    let bytes = blob.read_document(most).ok().flatten().unwrap_or_default();
-    let images = manifest::image_digests(&digest, &bytes);
-    Ok((digest, images))
 }
 
 /// What is stored of an image before its layers are read. Its instructions are not: nobody has looked for secrets in
@@ -210,6 +200,11 @@ fn record_of(image: &Image) -> Option<ImageRecord> {
         platform: image.platform.clone(),
         layers: image.layers.iter().map(layer).collect::<Option<_>>()?,
     })
+}
+
+/// Whether an error says that the registry holds the image back.
+fn is_blocked(error: &ScanError) -> bool {
+    matches!(error, ScanError::Image(ImageError::Source(SourceError::Registry(RegistryError::Blocked { .. }))))
 }
 
 /// Whether a registry says that it has no repository of that name (distribution-spec v1.1, error codes).

@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::digest::Digest;
+use crate::image_report::ImageReport;
 use crate::layer_report::LayerReport;
-use crate::scan::KnownLayers;
+use crate::scan::{KnownLayers, Scanner};
 use crate::secret::FingerprintKey;
-use crate::store::{ReportRecord, Seconds, Store, StoreError};
+use crate::store::{Assembled, ReportRecord, RunId, Seconds, Store, StoreError};
 
 /// Reports at hand. One of a distribution's base is a few megabytes.
 const AT_HAND: usize = 24;
@@ -25,8 +26,9 @@ pub struct Shelf<'s> {
 }
 
 impl<'s> Shelf<'s> {
-    /// The reports of `store` under `key`; fingerprints of secrets are made with `fingerprints`.
-    pub fn new(store: &'s Store, key: String, fingerprints: &'s FingerprintKey, clock: fn() -> Seconds) -> Shelf<'s> {
+    /// The reports of `store` that `scanner` made, or would have made.
+    pub fn new(store: &'s Store, scanner: &'s Scanner, clock: fn() -> Seconds) -> Shelf<'s> {
+        let (key, fingerprints) = (scanner.layer_key(), scanner.fingerprint_key());
         Shelf { store, key, fingerprints, clock, recent: Mutex::default(), failed: Mutex::default() }
     }
 
@@ -68,6 +70,17 @@ impl<'s> Shelf<'s> {
             blob_bytes: report.blob_bytes,
             scanned_at: (self.clock)(),
         })
+    }
+
+    /// Stores what an image came to, in the sweep `run` or by itself.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn put_image(&self, report: &ImageReport, run: Option<RunId>) -> Result<(), StoreError> {
+        let mut assembled = Assembled::of(report)?;
+        // What the verdict depends on is more than the rules that a report names.
+        assembled.ruleset.clone_from(&self.key);
+        self.store.put_assembled(&assembled, run, (self.clock)()).map(drop)
     }
 
     /// What went wrong while a scan used the store; a scan goes on without it.

@@ -46,8 +46,17 @@ pub struct Worker<'w> {
 }
 
 /// Jobs that are being worked on.
-#[derive(Default)]
-pub struct Claims(Mutex<Vec<Lease>>);
+pub struct Claims {
+    /// What this process is called in the queue.
+    owner: String,
+    held: Mutex<Vec<Lease>>,
+}
+
+impl Default for Claims {
+    fn default() -> Claims {
+        Claims { owner: owner(), held: Mutex::default() }
+    }
+}
 
 /// A claim that is renewed until this is dropped, however that comes.
 struct Hold<'c>(&'c Claims, Lease);
@@ -76,7 +85,7 @@ impl Claims {
     }
 
     fn held(&self) -> MutexGuard<'_, Vec<Lease>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,7 +131,7 @@ impl Worker<'_> {
     /// # Errors
     /// When the store fails. That a layer cannot be read is no error: the queue knows.
     pub fn step(&self) -> Result<Step, StoreError> {
-        let claimed = self.store.claim(&owner(), self.shelf.key(), 1, self.lease, (self.clock)())?;
+        let claimed = self.store.claim(&self.claims.owner, self.shelf.key(), 1, self.lease, (self.clock)())?;
         let Some(task) = claimed.into_iter().next() else { return Ok(Step::Idle) };
         let _held = self.claims.hold(&task.lease);
         self.settle(&task).map(|()| Step::Worked)

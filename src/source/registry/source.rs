@@ -40,7 +40,11 @@ impl RegistrySource {
         &self.registry
     }
 
-    fn root(&self) -> Result<&Manifest, RegistryError> {
+    /// The manifest or index that the reference names. It is asked for once.
+    ///
+    /// # Errors
+    /// As [`Registry::manifest`].
+    pub fn root(&self) -> Result<&Manifest, RegistryError> {
         if let Some(root) = self.root.get() {
             return Ok(root);
         }
