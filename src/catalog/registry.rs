@@ -1,5 +1,9 @@
 //! A whole registry of which nothing is known but the protocol: every tag of every repository.
 
+use std::collections::VecDeque;
+use std::iter::Peekable;
+use std::thread;
+
 use super::error::Failures;
 use super::{Catalog, CatalogError, Entries, Entry, Filter};
 use crate::source::registry::{Host, Names, Registry, RegistryError};
@@ -24,46 +28,65 @@ impl Catalog for WholeRegistry {
 
     fn entries<'c>(&'c self, filter: &'c Filter) -> Entries<'c> {
         let repositories = Some(self.registry.repositories());
-        let failures = Failures::default();
-        Box::new(Tags { registry: &self.registry, filter, repositories, repository: None, failures })
+        let (upcoming, failures) = (VecDeque::new(), Failures::default());
+        Box::new(Tags { registry: &self.registry, filter, repositories, upcoming, repository: None, failures })
     }
 }
+
+/// Repositories whose tags are asked for at once: a registry takes its time to answer.
+const AT_ONCE: usize = 8;
+
+type Repository = (String, Peekable<Names>);
 
 struct Tags<'c> {
     registry: &'c Registry,
     filter: &'c Filter,
     /// `None` at the end.
     repositories: Option<Names>,
-    /// The repository whose tags come, and those.
-    repository: Option<(String, Names)>,
+    /// Repositories whose first tags are there.
+    upcoming: VecDeque<Result<Repository, CatalogError>>,
+    /// The repository whose tags come.
+    repository: Option<Repository>,
     failures: Failures,
 }
 
 impl Tags<'_> {
-    /// Goes on to the next repository that may have something; what is wrong with one is given.
-    fn turn(&mut self) -> Option<CatalogError> {
+    /// Takes the next repositories that may have something, and asks for their tags.
+    fn look_ahead(&mut self) {
+        while self.upcoming.len() < AT_ONCE
+            && let Some(next) = self.next_repository()
+        {
+            self.upcoming.push_back(next);
+        }
+        thread::scope(|scope| {
+            for (_, tags) in self.upcoming.iter_mut().flatten() {
+                scope.spawn(|| tags.peek().is_some());
+            }
+        });
+    }
+
+    /// The next repository that the filter admits, or what is wrong with it.
+    fn next_repository(&mut self) -> Option<Result<Repository, CatalogError>> {
         let host = self.registry.host();
-        let name = match self.repositories.as_mut()?.next() {
+        let names = self.repositories.as_mut()?;
+        let next = names.find(|name| name.as_ref().map_or(true, |name| self.filter.admits_repository(name)));
+        match next {
             None => {
                 self.repositories = None;
-                return None;
+                None
             }
             Some(Err(RegistryError::Reference(reason))) => {
-                return Some(CatalogError::Entry { host: host.clone(), place: String::new(), reason });
+                Some(Err(CatalogError::Entry { host: host.clone(), place: String::new(), reason }))
             }
             Some(Err(error)) => {
                 self.repositories = None;
-                return Some(CatalogError::Whole { host: host.clone(), error: Box::new(error) });
+                Some(Err(CatalogError::Whole { host: host.clone(), error: Box::new(error) }))
             }
-            Some(Ok(name)) => name,
-        };
-        if self.filter.admits_repository(&name) {
-            match self.registry.tags(&name) {
-                Ok(tags) => self.repository = Some((name, tags)),
-                Err(error) => return Some(self.failed(name, error)),
-            }
+            Some(Ok(name)) => match self.registry.tags(&name) {
+                Ok(tags) => Some(Ok((name, tags.peekable()))),
+                Err(error) => Some(Err(self.failed(name, error))),
+            },
         }
-        None
     }
 
     fn failed(&mut self, repository: String, error: RegistryError) -> CatalogError {
@@ -72,6 +95,7 @@ impl Tags<'_> {
         let error = self.failures.one(host, error, part);
         if error.is_whole() {
             self.repositories = None;
+            self.upcoming.clear();
         }
         error
     }
@@ -94,11 +118,14 @@ impl Iterator for Tags<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let Some((repository, mut tags)) = self.repository.take() else {
-                self.repositories.as_ref()?;
-                match self.turn() {
-                    Some(error) => return Some(Err(error)),
-                    None => continue,
+                if self.upcoming.is_empty() {
+                    self.look_ahead();
                 }
+                match self.upcoming.pop_front()? {
+                    Ok(next) => self.repository = Some(next),
+                    Err(error) => return Some(Err(error)),
+                }
+                continue;
             };
             match tags.next() {
                 None => self.failures.none(),
