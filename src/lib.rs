@@ -7,6 +7,7 @@
 
 pub mod assemble;
 pub mod blob;
+pub mod calendar;
 pub mod catalog;
 pub mod cli;
 pub mod confirm;

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 /// What everyone may import: plain data, and the traits between the stages. It imports only itself, but for `blob`, which
 /// may be a mapped file.
-const VOCABULARY: [&str; 13] = [
+const VOCABULARY: [&str; 14] = [
     "blob",
+    "calendar",
     "digest",
     "finding",
     "gap",

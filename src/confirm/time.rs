@@ -2,47 +2,20 @@
 
 use std::fmt;
 
+use crate::calendar::{self, DAY};
+
 /// Seconds since 1970, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment(pub i64);
 
-const DAY: i64 = 86_400;
-
 impl fmt::Display for Moment {
     /// `2026-01-02 03:04:05 UTC`; the number itself where it is no moment of the years 1 to 9999.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, second) = (self.0.div_euclid(DAY), self.0.rem_euclid(DAY));
-        if !(-719_162..2_932_897).contains(&days) {
+        if !(-719_162..2_932_897).contains(&self.0.div_euclid(DAY)) {
             return write!(f, "{} seconds after 1970", self.0);
         }
-        let (year, month, day) = civil(days);
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+        write!(f, "{} {} UTC", calendar::date(self.0), calendar::time(self.0))
     }
-}
-
-/// Year, month and day of a day counted from 1970-01-01.
-///
-/// Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
-}
-
-/// The day counted from 1970-01-01. Source: as for [`civil`], days_from_civil.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
 /// `20260102T030405Z` (ISO 8601, basic format).
@@ -72,7 +45,7 @@ fn from_digits(digits: &str) -> Option<Moment> {
         return None;
     }
     let seconds = part(8..10)? * 3600 + part(10..12)? * 60 + part(12..14)?;
-    Some(Moment(days(part(0..4)?, month, day) * DAY + seconds))
+    Some(Moment(calendar::days(part(0..4)?, month, day) * DAY + seconds))
 }
 
 #[cfg(test)]

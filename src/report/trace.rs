@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::text::clean;
+use crate::calendar::date;
 use crate::digest::Digest;
 use crate::rule::Severity;
 use crate::store::{Base, Held, Holder, TagLine, Trace};
@@ -81,21 +82,6 @@ fn name(tag: &TagLine) -> String {
     let project = if place.project.is_empty() { String::new() } else { format!("{}/", place.project) };
     let end = tag.tag.as_deref().map_or_else(|| format!("@{}", tag.digest), |tag| format!(":{tag}"));
     format!("{}/{project}{}{end}", place.registry, place.repository)
-}
-
-/// The day, in UTC, of a number of seconds since 1970.
-fn date(seconds: i64) -> String {
-    // Civil from days, as Howard Hinnant's "chrono-compatible low-level date algorithms" has it.
-    let days = seconds.div_euclid(86_400) + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let (day, month) =
-        (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
 }
 
 #[derive(Serialize)]

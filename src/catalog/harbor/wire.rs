@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
+use crate::calendar;
+
 /// A project.
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct Project {
@@ -113,32 +115,15 @@ pub(super) fn seconds(text: &str) -> Option<i64> {
         toml::value::Offset::Custom { minutes } => i64::from(minutes) * 60,
     };
     let of_day = i64::from(time.hour) * 3_600 + i64::from(time.minute) * 60 + i64::from(time.second.unwrap_or(0));
-    Some(days(i64::from(date.year), i64::from(date.month), i64::from(date.day)) * 86_400 + of_day - offset)
+    let days = calendar::days(date.year.into(), date.month.into(), date.day.into());
+    Some(days * calendar::DAY + of_day - offset)
 }
 
 /// A time as Harbor's queries have it, in UTC: `2026-01-31T12:00:00`. Times before 1970 are 1970, and those after 9999
 /// are its last second.
 pub(super) fn written(seconds: i64) -> String {
     let seconds = seconds.clamp(0, 253_402_300_799);
-    let (day, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day) = (day / 146_097, day % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + i64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
-}
-
-/// The days from 1970 to a day. Source, also of `written`: Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms", sections `days_from_civil` and `civil_from_days`; their years begin in March.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+    format!("{}T{}", calendar::date(seconds), calendar::time(seconds))
 }
 
 #[cfg(test)]
