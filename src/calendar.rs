@@ -1,7 +1,7 @@
 //! The Gregorian calendar in UTC: what people call the days and seconds since the beginning of 1970.
 //!
-//! Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days` and `days_from_civil`; their
-//! years begin in March, so that a leap day is the last one.
+//! Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days` and `days_from_civil`;
+//! their years begin in March, so that a leap day is the last one.
 
 /// Seconds in a day.
 pub const DAY: i64 = 86_400;
