@@ -203,15 +203,8 @@ impl Scanner {
     }
 
     /// Joins the layers of `image`, base first; a gap stands for a layer that was not read.
-    pub fn assemble_image(&self, image: &Image, layers: &[Result<Arc<LayerReport>, Gap>]) -> ImageReport {
-        let gap = |(index, layer): (usize, &Result<_, Gap>)| {
-            layer.as_ref().err().map(|gap| ImageGap { gap: gap.clone(), layer: Some(index) })
-        };
-        let mut gaps: Vec<ImageGap> = layers.iter().enumerate().filter_map(gap).collect();
-        let reports: Vec<Option<Arc<LayerReport>>> = layers.iter().map(|layer| layer.as_ref().ok().cloned()).collect();
-        let (secrets, failed) = self.scan_config(image);
-        gaps.extend(failed);
-        let mut report = self.assembler().assemble(image, &reports, secrets, gaps);
+    pub fn assemble_image(&self, image: &Image, layers: Vec<Result<Arc<LayerReport>, Gap>>) -> ImageReport {
+        let mut report = self.join(image, layers, Vec::new());
         report.ruleset.clone_from(&self.rules.digest);
         report
     }
@@ -316,7 +309,8 @@ impl Scanner {
         let read = Mutex::new(ReadLayers::new());
         let work = || {
             while let Some((location, layer)) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Some(outcome) = known_or_read(known, &scanner, source, location, layer, observer) {
+                let now = || read_layer(&scanner, source, location, layer, observer);
+                if let Some(outcome) = known_or_read(known, layer, observer, now) {
                     read.lock().unwrap_or_else(PoisonError::into_inner).insert((*location).clone(), outcome);
                 }
                 observer.layer_done();
@@ -331,29 +325,34 @@ impl Scanner {
     }
 
     fn assemble(&self, source: &dyn ImageSource, images: &[Image], read: &ReadLayers) -> Vec<ImageReport> {
-        let assembler = self.assembler();
         let unreadable = source.gaps();
         let one = |image: &Image| {
-            let mut reports = Vec::new();
+            let layers: Vec<Outcome> = image.layers.iter().map(|layer| outcome(source, layer, read)).collect();
             let mut gaps: Vec<ImageGap> =
                 unreadable.iter().map(|gap| ImageGap { gap: gap.clone(), layer: None }).collect();
-            for (index, layer) in image.layers.iter().enumerate() {
-                match outcome(source, layer, read) {
-                    Ok(report) => reports.push(Some(report)),
-                    Err(gap) => {
-                        reports.push(None);
-                        gaps.push(ImageGap { gap, layer: Some(index) });
-                    }
-                }
+            if source.is_guess() && layers.len() == 1 {
+                gaps.extend(layers.iter().flatten().filter_map(mistaken));
             }
-            if source.is_guess() && image.layers.len() == 1 {
-                gaps.extend(reports.iter().flatten().filter_map(mistaken));
-            }
-            let (secrets, failed) = self.scan_config(image);
-            gaps.extend(failed);
-            assembler.assemble(image, &reports, secrets, gaps)
+            self.join(image, layers, gaps)
         };
         images.iter().map(one).collect()
+    }
+
+    /// Joins the layers of `image`, what is in its configuration, and `gaps`.
+    fn join(&self, image: &Image, layers: Vec<Outcome>, mut gaps: Vec<ImageGap>) -> ImageReport {
+        let mut reports = Vec::with_capacity(layers.len());
+        for (index, layer) in layers.into_iter().enumerate() {
+            match layer {
+                Ok(report) => reports.push(Some(report)),
+                Err(gap) => {
+                    reports.push(None);
+                    gaps.push(ImageGap { gap, layer: Some(index) });
+                }
+            }
+        }
+        let (secrets, failed) = self.scan_config(image);
+        gaps.extend(failed);
+        self.assembler().assemble(image, &reports, secrets, gaps)
     }
 
     /// Secrets in the strings of the configuration.
@@ -414,23 +413,19 @@ fn mistaken(report: &Arc<LayerReport>) -> Option<ImageGap> {
     (listing || has("blobs/sha256", Touch::Directory)).then_some(ImageGap { gap, layer: Some(0) })
 }
 
-/// The report of a layer that is known, or of one that is read; `None` where it passed by already.
+/// The report of a layer that is known, or what comes of reading it.
 fn known_or_read(
     known: Option<&dyn KnownLayers>,
-    scanner: &LayerScanner<'_>,
-    source: &dyn ImageSource,
-    location: &Location,
     layer: &LayerSource,
     observer: &dyn Observer,
+    read: impl FnOnce() -> Option<Outcome>,
 ) -> Option<Outcome> {
-    let (Some(known), Some(digest)) = (known, &layer.digest) else {
-        return read_layer(scanner, source, location, layer, observer);
-    };
+    let (Some(known), Some(digest)) = (known, &layer.digest) else { return read() };
     if let Some(report) = known.get(digest) {
         observer.read(layer.size.unwrap_or(0));
         return Some(Ok(report));
     }
-    let outcome = read_layer(scanner, source, location, layer, observer);
+    let outcome = read();
     if let Some(Ok(report)) = &outcome
         && report.blob == *digest
     {

@@ -37,6 +37,17 @@ fn certificates(host: &str, keys: &Keys, files: &[(&str, &str)]) -> (tempfile::T
 }
 
 #[test]
+fn a_registry_without_tls_is_told_apart_at_once() {
+    let server = Setup::default().start();
+    server.push("team/app:v1", &["--dest-tls-verify=false"]);
+    let source = source(&format!("{}/team/app:v1", server.host()), over_tls());
+    let error = registry_error(pull(&source));
+    assert!(matches!(&error, RegistryError::NoTls { .. }), "{error:?}");
+    assert!(error.to_string().contains("--plain-http"), "{error}");
+    assert_eq!(source.registry().usage().requests, 1);
+}
+
+#[test]
 fn only_who_is_trusted_is_talked_to() {
     let keys = Keys::new();
     let server = serve(&keys, false);

@@ -184,13 +184,19 @@ fn patterns(signatures: &[Signature]) -> Result<(Vec<Pattern>, Anchors), EngineE
 /// The patterns of rules from other scanners' files, and their places among the signatures. Those that are none are
 /// taken out.
 fn foreign(ruleset: &mut Ruleset) -> (Vec<usize>, Vec<Pattern>) {
-    let pattern = |rule: &Signature| Pattern::new(&rule.id, &rule.pattern);
-    let is_none =
-        |(place, rule): (usize, &Signature)| (rule.foreign.is_some() && pattern(rule).is_err()).then_some(place);
-    let none: Vec<usize> = ruleset.signatures.iter().enumerate().filter_map(is_none).collect();
+    let (mut places, mut patterns, mut none) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, rule) in ruleset.signatures.iter().enumerate().filter(|(_, rule)| rule.foreign.is_some()) {
+        match Pattern::new(&rule.id, &rule.pattern) {
+            // Those in front of it that are none will be gone.
+            Ok(pattern) => {
+                places.push(place - none.len());
+                patterns.push(pattern);
+            }
+            Err(_) => none.push(place),
+        }
+    }
     leave_out(ruleset, &none);
-    let foreign = ruleset.signatures.iter().enumerate().filter(|(_, rule)| rule.foreign.is_some());
-    foreign.filter_map(|(place, rule)| Some((place, pattern(rule).ok()?))).unzip()
+    (places, patterns)
 }
 
 /// Takes the rules at `places` out of `ruleset`, with a note; whether there were any.

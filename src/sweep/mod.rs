@@ -395,7 +395,7 @@ impl Running<'_> {
             };
             layers.push(report.ok_or_else(|| unread(layer)));
         }
-        let mut report = self.sweep.scanner.assemble_image(image, &layers);
+        let mut report = self.sweep.scanner.assemble_image(image, layers);
         report.target = image.reference.clone().unwrap_or_default();
         let verdict = self.sweep.policy.verdict(&report);
         self.shelf.put_image(&report, Some(self.run))?;

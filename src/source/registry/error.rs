@@ -46,6 +46,12 @@ pub enum RegistryError {
         /// Why.
         reason: String,
     },
+    /// Whoever answers does not speak TLS.
+    #[error("{url}: the answer is no TLS; if this registry has none, say so with --plain-http")]
+    NoTls {
+        /// What was asked for.
+        url: String,
+    },
     /// An address that this program was sent to and does not go to.
     #[error("{url}: not followed: {reason}")]
     Refused {

@@ -211,26 +211,31 @@ pub(super) fn status_error(url: &Url, status: u16, said: String) -> RegistryErro
 }
 
 fn failure(url: &Url, error: reqwest::Error) -> Failure {
-    let is_tls = is_tls(&error);
+    let tls = tls_error(&error).cloned();
     let (url, reason) = (shown(url), reason(error));
-    if is_tls {
-        return Failure::Final(RegistryError::Tls { url, reason });
+    match tls {
+        // What came is no TLS at all.
+        Some(rustls::Error::InvalidMessage(_)) => return Failure::Final(RegistryError::NoTls { url }),
+        Some(_) => return Failure::Final(RegistryError::Tls { url, reason }),
+        None => {}
     }
     // The number of attempts is filled in by who counts them.
     Failure::Passing { error: RegistryError::Unreachable { url, attempts: 1, reason }, wait: None }
 }
 
-/// Whether TLS itself failed. An `io::Error` hides what it holds from `source`.
-fn is_tls(error: &reqwest::Error) -> bool {
+/// What failed of TLS itself, if it did. An `io::Error` hides what it holds from `source`.
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
         let held = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
-        if error.is::<rustls::Error>() || held.is_some_and(|held| held.is::<rustls::Error>()) {
-            return true;
+        let held = held.map(|held| held as &(dyn Error + 'static));
+        let tls = error.downcast_ref().or_else(|| held.and_then(|held| held.downcast_ref()));
+        if tls.is_some() {
+            return tls;
         }
-        next = held.map(|held| held as &(dyn Error + 'static)).or(error.source());
+        next = held.or(error.source());
     }
-    false
+    None
 }
 
 /// The bytes of an answer, as they come: nothing is held but what the socket holds.

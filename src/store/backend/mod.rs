@@ -266,6 +266,17 @@ impl Connection {
         self.batch(sql)
     }
 
+    /// The rows of `findings f` under `condition`, looked up anew for each row in front of this join. PostgreSQL would
+    /// rather read all findings that a part of the condition admits, where it takes that for a few.
+    pub(super) fn findings_of_each(&self, condition: &str) -> String {
+        match self {
+            Connection::Sqlite(_) => format!("CROSS JOIN findings f ON {condition}"),
+            Connection::Postgres(_) => {
+                format!("CROSS JOIN LATERAL (SELECT * FROM findings f WHERE {condition} OFFSET 0) AS f")
+            }
+        }
+    }
+
     /// Makes the transaction look rows up one by one: what a trace joins is few rows of large tables, and a planner
     /// that reads whole tables instead is right for small ones only.
     pub(super) fn prefer_lookups(&mut self) -> Result<(), Fault> {
