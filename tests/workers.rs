@@ -18,10 +18,10 @@ use support::image::{Layer, digest, oci, write_directory};
 use support::registry::{Registry, Setup};
 use support::tar::Tar;
 
-const IMAGES: usize = 10;
+const IMAGES: usize = 20;
 const LAYERS: usize = 4;
 const WORKERS: usize = 4;
-const KILLS: usize = 12;
+const KILLS: usize = 30;
 
 /// A layer with a made-up token in it.
 fn layer(number: usize) -> Layer {
