@@ -9,7 +9,7 @@ use layersift::blob::Blob;
 use layersift::digest::Algorithm;
 use layersift::format::tar::{BLOCK, Entry};
 use layersift::layer::buffer::{Bytes, Pool};
-use layersift::layer::read::{Batch, Facts, Reading};
+use layersift::layer::read::{Facts, Reading, Work};
 use layersift::layer::walk::{Overlap, Visitor};
 use layersift::path::ImagePath;
 use layersift_fuzz::{choices, repair_tar, tiny_limits};
@@ -71,7 +71,9 @@ fn read(layer: &[u8], overlap: Overlap, window: usize) -> Read {
     let reading = Reading { pool: &pool, overlap, limits: &limits, algorithm: Algorithm::Sha256, progress: &|_| {} };
     let mut seen = Seen::default();
     let mut segments = BTreeMap::<usize, Vec<_>>::new();
-    let facts = reading.layer(Blob::Stream(Box::new(layer)), &mut seen, &mut |batch: Batch<'_, usize>| {
+    let facts = reading.layer(Blob::Stream(Box::new(layer)), &mut seen, &mut |work: Work<'_, usize>| {
+        // The digest that nobody catches up with is the reader's own work.
+        let Work::Scan(batch) = work else { return };
         for segment in batch.segments {
             let bytes = batch.window[segment.range].to_vec();
             segments.entry(segment.file).or_default().push((segment.offset, bytes, segment.owned));
