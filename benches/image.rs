@@ -3,26 +3,20 @@
 //!
 //!     LAYERSIFT_BENCH_IMAGE=image.tar cargo bench --bench image
 
+mod floor;
+
 use std::env;
 use std::io::{self, Read};
-use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use layersift::blob::Blob;
-use layersift::confirm::{CONTEXT, REACH};
-use layersift::digest::Algorithm;
 use layersift::format::compression::{Codec, MAGIC_BYTES, read_full};
-use layersift::format::tar::{BLOCK, Entry};
 use layersift::image::manifest::{self, LayerSource};
 use layersift::image::platform::Choice;
-use layersift::layer::buffer::{Bytes, Pool};
-use layersift::layer::read::Reading;
-use layersift::layer::walk::{Overlap, Visitor};
 use layersift::limits::Limits;
 use layersift::map::RegionReader;
 use layersift::observe::Unobserved;
-use layersift::path::ImagePath;
 use layersift::ruleset::Ruleset;
 use layersift::scan::{Options, Scanner};
 use layersift::source::registry::RegistryOptions;
@@ -43,7 +37,7 @@ fn main() {
     for round in 0..=ROUNDS {
         let measured = [
             timed(|| every_layer(&target, inflate)),
-            timed(|| every_layer(&target, floor)),
+            timed(|| every_layer(&target, |blob| drop(floor::read(blob)))),
             timed(|| drop(scanner.scan(&target, &Choice::Default, &Unobserved).expect("a report"))),
         ];
         if round > 0 {
@@ -103,28 +97,4 @@ fn inflate(blob: Blob<'_>) {
     let mut plain = Codec::detect(&head[..length]).reader(whole).expect("a codec that is read");
     let mut buffer = vec![0; 1 << 20];
     while read_full(&mut *plain, &mut buffer).expect("a sound layer") > 0 {}
-}
-
-fn floor(blob: Blob<'_>) {
-    let limits = Limits::default();
-    let overlap = Overlap { before: CONTEXT, after: REACH };
-    let pool = Pool::new((1 << 20) + CONTEXT + REACH + BLOCK);
-    let reading = Reading { pool: &pool, overlap, limits: &limits, algorithm: Algorithm::Sha256, progress: &|_| {} };
-    let facts = reading.layer(blob, &mut Nothing, &mut |_| {});
-    assert!(facts.gaps.is_empty(), "{:?}", facts.gaps);
-}
-
-/// Wants every file and does nothing with it.
-struct Nothing;
-
-impl Visitor<'_> for Nothing {
-    type File = ();
-
-    fn entry(&mut self, _: &ImagePath, _: &Entry) -> Option<()> {
-        Some(())
-    }
-
-    fn bytes(&mut self, (): &(), _: u64, _: &Bytes<'_>, _: Range<usize>) {}
-
-    fn end(&mut self, (): &()) {}
 }

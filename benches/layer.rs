@@ -5,26 +5,19 @@
 
 #[allow(dead_code)]
 mod data;
+mod floor;
 
 use std::fs;
 use std::io::Write;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use divan::Bencher;
 use divan::counter::BytesCount;
 use layersift::blob::Blob;
-use layersift::confirm::{CONTEXT, REACH};
-use layersift::digest::{Algorithm, Digest};
-use layersift::format::tar::{BLOCK, Entry};
+use layersift::digest::Digest;
 use layersift::image::platform::Choice;
-use layersift::layer::buffer::{Bytes, Pool};
-use layersift::layer::read::Reading;
-use layersift::layer::walk::{Overlap, Visitor};
-use layersift::limits::Limits;
 use layersift::observe::Unobserved;
-use layersift::path::ImagePath;
 use layersift::ruleset::Ruleset;
 use layersift::scan::{Options, Scanner};
 use layersift::source::Target;
@@ -41,13 +34,9 @@ static LAYER: LazyLock<Vec<u8>> = LazyLock::new(data::layer);
 #[divan::bench(args = CODECS, sample_count = 10, sample_size = 1)]
 fn floor(bencher: Bencher, codec: &str) {
     let blob = compressed(codec);
-    let limits = Limits::default();
-    let overlap = Overlap { before: CONTEXT, after: REACH };
-    let pool = Pool::new((1 << 20) + CONTEXT + REACH + BLOCK);
-    let reading = Reading { pool: &pool, overlap, limits: &limits, algorithm: Algorithm::Sha256, progress: &|_| {} };
     bencher.counter(BytesCount::new(LAYER.len())).bench_local(|| {
-        let facts = reading.layer(Blob::Stream(Box::new(&blob[..])), &mut Nothing, &mut |_| {});
-        assert!(facts.gaps.is_empty() && facts.bytes == LAYER.len() as u64);
+        let facts = floor::read(Blob::Stream(Box::new(&blob[..])));
+        assert_eq!(facts.bytes, LAYER.len() as u64);
     });
 }
 
@@ -91,19 +80,4 @@ fn compressed(codec: &str) -> Vec<u8> {
         "zstd" => zstd::encode_all(&LAYER[..], 3).expect("memory"),
         _ => LAYER.clone(),
     }
-}
-
-/// Wants every file and does nothing with it.
-struct Nothing;
-
-impl Visitor<'_> for Nothing {
-    type File = ();
-
-    fn entry(&mut self, _: &ImagePath, _: &Entry) -> Option<()> {
-        Some(())
-    }
-
-    fn bytes(&mut self, (): &(), _: u64, _: &Bytes<'_>, _: Range<usize>) {}
-
-    fn end(&mut self, (): &()) {}
 }

@@ -184,11 +184,6 @@ impl Scanner {
         &self.options.key
     }
 
-    /// The bounds on hostile input.
-    pub fn limits(&self) -> &Limits {
-        &self.options.limits
-    }
-
     /// The images of `source`, without their layers.
     ///
     /// # Errors

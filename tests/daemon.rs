@@ -4,17 +4,20 @@ mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::thread;
 
 use support::{Run, findings, finish, layersift, program, text};
+use tempfile::TempDir;
 
 const INCIDENT: &str = "testdata/incident.tar";
 
-/// A daemon that has the image of the incident as `app:1`, and breaks off in the middle of `broken:1`. It serves until
-/// the test ends.
-fn daemon(socket: &Path) {
-    let listener = UnixListener::bind(socket).unwrap();
+/// A daemon that has the image of the incident as `app:1`, and breaks off in the middle of `broken:1`: the folder that its
+/// socket is in, and its address. It serves until the test ends.
+fn daemon() -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("docker.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let host = format!("unix://{}", text(&socket));
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -24,6 +27,7 @@ fn daemon(socket: &Path) {
             let _ = stream.write_all(&answer(&request));
         }
     });
+    (folder, host)
 }
 
 fn answer(request: &str) -> Vec<u8> {
@@ -50,10 +54,7 @@ fn scan(host: &str, target: &str) -> Run {
 
 #[test]
 fn an_image_of_the_daemon_is_scanned_like_what_docker_save_writes() {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("docker.sock");
-    daemon(&socket);
-    let host = format!("unix://{}", text(&socket));
+    let (_folder, host) = daemon();
     let from_daemon = scan(&host, "docker-daemon:app:1").expect(1).json();
     let from_file = layersift(&["scan", "-q", "--format", "json", INCIDENT]).expect(1).json();
     assert_eq!(findings(&from_daemon), findings(&from_file));
@@ -62,10 +63,7 @@ fn an_image_of_the_daemon_is_scanned_like_what_docker_save_writes() {
 
 #[test]
 fn what_the_daemon_does_not_give_is_an_error_that_says_why() {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("docker.sock");
-    daemon(&socket);
-    let host = format!("unix://{}", text(&socket));
+    let (folder, host) = daemon();
     let missing = scan(&host, "docker-daemon:other").expect(2).stderr;
     assert!(missing.contains("`other:latest`") && missing.contains("reference does not exist"), "{missing}");
     assert!(!missing.contains('\u{1b}'), "{missing:?}");

@@ -1,0 +1,39 @@
+//! The floor of a scan: inflating a layer, both digests and the walk, with nothing scanned.
+
+use std::ops::Range;
+
+use layersift::blob::Blob;
+use layersift::confirm::{CONTEXT, REACH};
+use layersift::digest::Algorithm;
+use layersift::format::tar::{BLOCK, Entry};
+use layersift::layer::buffer::{Bytes, Pool};
+use layersift::layer::read::{Facts, Reading};
+use layersift::layer::walk::{Overlap, Visitor};
+use layersift::limits::Limits;
+use layersift::path::ImagePath;
+
+/// Reads a sound layer as a scan does.
+pub fn read(blob: Blob<'_>) -> Facts {
+    let limits = Limits::default();
+    let overlap = Overlap { before: CONTEXT, after: REACH };
+    let pool = Pool::new((1 << 20) + CONTEXT + REACH + BLOCK);
+    let reading = Reading { pool: &pool, overlap, limits: &limits, algorithm: Algorithm::Sha256, progress: &|_| {} };
+    let facts = reading.layer(blob, &mut Nothing, &mut |_| {});
+    assert!(facts.gaps.is_empty(), "{:?}", facts.gaps);
+    facts
+}
+
+/// Wants every file and does nothing with it.
+struct Nothing;
+
+impl Visitor<'_> for Nothing {
+    type File = ();
+
+    fn entry(&mut self, _: &ImagePath, _: &Entry) -> Option<()> {
+        Some(())
+    }
+
+    fn bytes(&mut self, (): &(), _: u64, _: &Bytes<'_>, _: Range<usize>) {}
+
+    fn end(&mut self, (): &()) {}
+}
