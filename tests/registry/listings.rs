@@ -1,0 +1,172 @@
+//! Listings of registries that do not end, lead in circles or elsewhere, or know no pages.
+
+use crate::support::pull::{options, registry};
+use crate::support::server::{Answer, Request, Server};
+use layersift::source::registry::{Listing, Names, RegistryError, RegistryOptions};
+use serde_json::json;
+
+const LISTING: Listing = Listing { page: 2, pages: 20, names: 30 };
+
+fn catalog(server: &Server) -> Names {
+    registry(&server.host(), RegistryOptions { listing: LISTING, ..options() }).repositories()
+}
+
+fn page(names: &[&str]) -> Answer {
+    Answer::new(200, json!({ "repositories": names }).to_string())
+}
+
+fn linked(names: &[&str], link: &str) -> Answer {
+    page(names).with("Link", &format!("<{link}>; rel=\"next\""))
+}
+
+/// The names of a listing that ends with an error, and the error.
+fn failing(names: Names) -> (Vec<String>, RegistryError) {
+    let mut good = Vec::new();
+    let mut names = names;
+    for name in names.by_ref() {
+        match name {
+            Ok(name) => good.push(name),
+            Err(error) => {
+                assert!(names.next().is_none(), "nothing follows `{error}`");
+                return (good, error);
+            }
+        }
+    }
+    panic!("it ends well: {good:?}")
+}
+
+fn last(request: &Request) -> &str {
+    request.path.split_once("last=").map_or("", |(_, last)| last)
+}
+
+#[test]
+fn links_relative_and_absolute() {
+    let server = Server::answering(|request, _| {
+        let host = request.header("host").unwrap();
+        match last(request) {
+            "" => linked(&["a", "b"], "/v2/_catalog?n=2&last=b"),
+            "b" => linked(&["c"], &format!("http://{host}/v2/_catalog?n=2&last=c")),
+            "c" => linked(&[], "_catalog?n=2&last=d"),
+            _ => page(&["e"]),
+        }
+    });
+    let names: Result<Vec<String>, _> = catalog(&server).collect();
+    assert_eq!(names.unwrap(), ["a", "b", "c", "e"]);
+    assert_eq!(server.requests().len(), 4);
+}
+
+#[test]
+fn no_links_but_full_pages() {
+    let server = Server::answering(|request, _| match last(request) {
+        "" => page(&["a", "b"]),
+        "b" => page(&["c", "d"]),
+        _ => page(&[]),
+    });
+    let names: Result<Vec<String>, _> = catalog(&server).collect();
+    assert_eq!(names.unwrap(), ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn a_registry_that_knows_no_pages() {
+    for names in [&["a", "b"][..], &["a"], &["a", "b", "c"], &[]] {
+        let own: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+        let server = Server::answering(move |_, _| Answer::new(200, json!({ "repositories": own }).to_string()));
+        let listed: Result<Vec<String>, _> = catalog(&server).collect();
+        assert_eq!(listed.unwrap(), names);
+    }
+    let server = Server::answering(|_, _| Answer::new(200, r#"{"name":"a","tags":null}"#));
+    assert_eq!(registry(&server.host(), options()).tags("a").unwrap().count(), 0);
+}
+
+#[test]
+fn pages_without_end() {
+    let server = Server::answering(|request, _| {
+        let count = last(request).parse::<u32>().unwrap_or(0) + 1;
+        linked(&[&format!("a{count}")], &format!("/v2/_catalog?last={count}"))
+    });
+    let (names, error) = failing(catalog(&server));
+    assert_eq!(names.len(), LISTING.pages);
+    assert!(matches!(&error, RegistryError::Endless { reason, .. } if reason.contains("20 pages")), "{error}");
+}
+
+#[test]
+fn empty_pages_without_end() {
+    let server = Server::answering(|request, _| {
+        let count = last(request).parse::<u32>().unwrap_or(0) + 1;
+        linked(&[], &format!("/v2/_catalog?last={count}"))
+    });
+    let (names, error) = failing(catalog(&server));
+    assert!(names.is_empty() && matches!(error, RegistryError::Endless { .. }), "{error}");
+    assert_eq!(server.requests().len(), LISTING.pages);
+}
+
+#[test]
+fn names_without_end() {
+    let server = Server::answering(|_, _| {
+        let names: Vec<String> = (0..40).map(|count| format!("a{count}")).collect();
+        Answer::new(200, json!({ "repositories": names }).to_string())
+    });
+    let (names, error) = failing(catalog(&server));
+    assert_eq!(names.len(), LISTING.names);
+    assert!(matches!(&error, RegistryError::Endless { reason, .. } if reason.contains("30 names")), "{error}");
+}
+
+#[test]
+fn a_page_that_leads_back() {
+    let server = Server::answering(|request, _| match last(request) {
+        "b" => linked(&["c"], "/v2/_catalog?last=a"),
+        "a" => linked(&["b"], "/v2/_catalog?last=b"),
+        _ => linked(&["a"], "/v2/_catalog?last=a"),
+    });
+    let (names, error) = failing(catalog(&server));
+    assert_eq!(names, ["a", "b", "c"]);
+    assert!(matches!(&error, RegistryError::Endless { reason, .. } if reason.contains("leads back")), "{error}");
+}
+
+#[test]
+fn a_page_that_does_not_change() {
+    let server = Server::answering(|request, _| {
+        let count = request.path.len();
+        linked(&["a", "b"], &format!("/v2/_catalog?last={}", "b".repeat(count)))
+    });
+    let (names, error) = failing(catalog(&server));
+    assert_eq!(names, ["a", "b"]);
+    assert!(matches!(&error, RegistryError::Endless { reason, .. } if reason.contains("the same")), "{error}");
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
+fn a_page_elsewhere_is_not_asked_for() {
+    let other = Server::answering(|_, _| page(&["stolen"]));
+    let targets = [
+        format!("http://{}/v2/_catalog?last=b", other.host()),
+        format!("//{}/v2/_catalog", other.host()),
+        "https://127.0.0.1/v2/_catalog".into(),
+        "http://user@{host}/v2/_catalog".into(),
+        "file:///etc/passwd".into(),
+    ];
+    for target in targets {
+        let server = Server::answering(move |request, _| {
+            linked(&["a", "b"], &target.replace("{host}", request.header("host").unwrap()))
+        });
+        let (_, error) = failing(catalog(&server));
+        assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
+    }
+    assert!(other.requests().is_empty());
+}
+
+#[test]
+fn names_that_cannot_be_are_errors_and_the_rest_comes() {
+    let server = Server::answering(|_, _| Answer::new(200, r#"{"repositories":["a","../b","C","d"]}"#));
+    let names: Vec<Option<String>> = catalog(&server).map(Result::ok).collect();
+    assert_eq!(names, [Some("a".into()), None, None, Some("d".into())]);
+}
+
+#[test]
+fn what_is_no_listing() {
+    for body in ["", "[]", r#"{"repositories":{}}"#, r#"{"repositories":[1]}"#, "<html>"] {
+        let server = Server::answering(move |_, _| Answer::new(200, body));
+        let (names, error) = failing(catalog(&server));
+        assert!(names.is_empty() && matches!(error, RegistryError::Answer { .. }), "{body}: {error}");
+    }
+}

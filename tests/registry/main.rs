@@ -1,0 +1,15 @@
+//! Registries: pulling from them, listing them, and what bad ones do.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod catalog_harbor;
+mod catalog_hostile;
+mod catalog_lists;
+mod faults;
+mod images;
+mod listings;
+mod login;
+mod proxy;
+mod pulls;
+mod tls;

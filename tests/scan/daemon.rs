@@ -1,0 +1,76 @@
+//! Images of a Docker daemon, over its socket: a stand-in answers as the Docker Engine API says.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::thread;
+
+use crate::support::{Run, findings, finish, layersift, program, text};
+use tempfile::TempDir;
+
+const INCIDENT: &str = "testdata/incident.tar";
+
+/// A daemon that has the image of the incident as `app:1`, and breaks off in the middle of `broken:1`: the folder that its
+/// socket is in, and its address. It serves until the test ends.
+fn daemon() -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("docker.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let host = format!("unix://{}", text(&socket));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let request = lines.next().unwrap_or_default();
+            while lines.next().is_some_and(|line| !line.is_empty()) {}
+            let _ = stream.write_all(&answer(&request));
+        }
+    });
+    (folder, host)
+}
+
+fn answer(request: &str) -> Vec<u8> {
+    let image = || std::fs::read(INCIDENT).unwrap();
+    let tar = |bytes: &[u8]| {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        let chunk = |bytes: &[u8]| [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
+        [head, bytes.chunks(10_000).flat_map(chunk).collect()].concat()
+    };
+    match request.split(' ').nth(1) {
+        Some("/images/app:1/get") => [tar(&image()), b"0\r\n\r\n".to_vec()].concat(),
+        Some("/images/broken:1/get") => tar(&image()[..30_000]),
+        _ => {
+            let body = r#"{"message":"reference does not exist\u001b[2J"}"#;
+            format!("HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+        }
+    }
+}
+
+fn scan(host: &str, target: &str) -> Run {
+    let arguments = ["scan", "-q", "--format", "json", target];
+    finish(program().args(arguments).env("DOCKER_HOST", host), None)
+}
+
+#[test]
+fn an_image_of_the_daemon_is_scanned_like_what_docker_save_writes() {
+    let (_folder, host) = daemon();
+    let from_daemon = scan(&host, "docker-daemon:app:1").expect(1).json();
+    let from_file = layersift(&["scan", "-q", "--format", "json", INCIDENT]).expect(1).json();
+    assert_eq!(findings(&from_daemon), findings(&from_file));
+    assert!(!findings(&from_file).is_empty());
+}
+
+#[test]
+fn what_the_daemon_does_not_give_is_an_error_that_says_why() {
+    let (folder, host) = daemon();
+    let missing = scan(&host, "docker-daemon:other").expect(2).stderr;
+    assert!(missing.contains("`other:latest`") && missing.contains("reference does not exist"), "{missing}");
+    assert!(!missing.contains('\u{1b}'), "{missing:?}");
+    let broken = scan(&host, "docker-daemon:broken:1");
+    assert!(broken.code == Some(2) || broken.code == Some(3), "{broken:?}");
+    let nobody = scan(&format!("unix://{}/none.sock", text(folder.path())), "docker-daemon:app:1").expect(2).stderr;
+    assert!(nobody.contains("none.sock") && nobody.contains("is the daemon running"), "{nobody}");
+    let elsewhere = scan("tcp://127.0.0.1:2375", "docker-daemon:app:1").expect(2).stderr;
+    assert!(elsewhere.contains("docker save"), "{elsewhere}");
+    let traversal = scan(&host, "docker-daemon:../containers/json?").expect(2).stderr;
+    assert!(traversal.contains("is no image's name"), "{traversal}");
+}

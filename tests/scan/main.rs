@@ -1,0 +1,19 @@
+//! What is found in images, and what is said of them, through the program and through the library.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod archives;
+mod conformance;
+mod daemon;
+mod damaged;
+mod disguises;
+mod hostile_layers;
+mod hostile_sizes;
+mod hostile_targets;
+mod incident;
+mod lifetimes;
+mod policy;
+mod programs;
+mod shipped;
+mod snapshots;

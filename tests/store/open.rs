@@ -1,0 +1,159 @@
+//! Opening a store: where it is, how old its schema is, and what is said when it cannot be opened.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::support::Fresh;
+use crate::support::records::*;
+use layersift::store::{Store, StoreError};
+
+crate::on_both!(a_newer_store_is_refused, many_open_a_new_store_at_once, a_store_is_shared_by_threads);
+
+fn a_newer_store_is_refused(fresh: &Fresh) {
+    drop(fresh.open());
+    let sql = "INSERT INTO schema_versions (version) VALUES (99)";
+    if fresh.text.starts_with("postgres:") {
+        ::postgres::Client::connect(&fresh.text, ::postgres::NoTls).unwrap().batch_execute(sql).unwrap();
+    } else {
+        rusqlite::Connection::open(&fresh.text).unwrap().execute_batch(sql).unwrap();
+    }
+    let error = Store::open(&fresh.text).unwrap_err();
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 1, .. }), "{error:?}");
+    assert!(error.to_string().contains("use the newer layersift that wrote it"), "{error}");
+}
+
+fn many_open_a_new_store_at_once(fresh: &Fresh) {
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            scope.spawn(move || fresh.open().put_report(&report(&number.to_string(), RULES, 1)).unwrap());
+        }
+    });
+    let layers: Vec<_> = (0..8).map(|number| digest(&number.to_string())).collect();
+    assert_eq!(fresh.open().has_reports(&layers, RULES).unwrap().len(), 8);
+}
+
+fn a_store_is_shared_by_threads(fresh: &Fresh) {
+    let store = fresh.open();
+    // The same layers in all orders, by more threads than there are connections.
+    std::thread::scope(|scope| {
+        for worker in 0..20 {
+            let store = &store;
+            scope.spawn(move || {
+                let mut names: Vec<String> = (0..6).map(|number| format!("layer {number}")).collect();
+                names.rotate_left(worker % 6);
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                let findings: Vec<_> = (0..6).map(|at| secret(names[at], at, "f", names[at])).collect();
+                let record = image(&format!("image {worker}"), &names);
+                store.put_assembled(&assembled(record, &findings), None, 10).unwrap();
+            });
+        }
+    });
+    for name in ["layer 0", "layer 5"] {
+        let query = layersift::store::Query::Secret(fingerprint(name));
+        let found = store.trace(&query, None, 100).unwrap();
+        assert_eq!((found.total, found.images.iter().map(|holder| holder.held.len()).sum::<usize>()), (20, 20));
+    }
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    let word = "hunter-two";
+    let urls = [
+        format!("postgres://me:{word}@127.0.0.1:1/db"),
+        format!("postgresql://me:{word}@127.0.0.1:1/db?sslmode=disable&connect_timeout=1"),
+        format!("postgres://me@127.0.0.1:1/db?password={word}"),
+        format!("postgres://me:{word}@127.0.0.1:x/db"),
+        format!("postgres://me:{word}@127.0.0.1:1/db?nonsense={word}"),
+        format!("postgres://me:a/{word}@127.0.0.1:1/db"),
+        format!("postgres://me:a@{word}@127.0.0.1:1/db"),
+        format!("postgres://me:a?{word}@127.0.0.1:1/db"),
+        format!("postgres://me:a?x={word}@127.0.0.1:1/db"),
+        format!("postgres://me:{word}"),
+        format!("mysql://me:{word}@127.0.0.1/db"),
+    ];
+    for url in urls {
+        let error = Store::open(&url).unwrap_err();
+        let said = format!("{error} {error:?}");
+        assert!(!said.contains(word) && !said.contains("hunter"), "{said}");
+    }
+    let error = Store::open("postgres://me:hunter-two@127.0.0.1:1/db").unwrap_err();
+    let said = error.to_string();
+    assert!(said.starts_with("cannot open the store postgres://me:****@127.0.0.1:1/db: "), "{said}");
+    assert!(said.contains("refused"), "{said}");
+}
+
+#[test]
+fn what_is_no_store_is_named_with_its_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("text");
+    std::fs::write(&file, "This is no database, and it is longer than a header of one would be.".repeat(20)).unwrap();
+    let missing = directory.path().join("none/store.db");
+    for (text, reason) in [
+        ("", "it is empty"),
+        ("redis://host", "there are no stores of the kind `redis`"),
+        ("postgres://", "it names no host"),
+        ("postgres://host/db?sslmode=sometimes", "sslmode"),
+        ("postgres://127.0.0.1:1/db?sslrootcert=/nowhere/ca.pem", "sslrootcert=/nowhere/ca.pem"),
+        (file.to_str().unwrap(), "not a database"),
+        (missing.to_str().unwrap(), "unable to open"),
+    ] {
+        let error = Store::open(text).unwrap_err().to_string();
+        assert!(error.contains(reason) && error.contains(text.trim_end_matches('/')), "{error}");
+    }
+}
+
+#[test]
+fn tls_is_insisted_on_where_the_url_says_so() {
+    let fresh = Fresh::postgres();
+    // A socket needs no TLS, and the test's server offers none.
+    let separator = if fresh.text.contains('?') { '&' } else { '?' };
+    for mode in ["disable", "prefer"] {
+        Store::open(&format!("{}{separator}sslmode={mode}", fresh.text)).unwrap();
+    }
+    for mode in ["require", "verify-ca", "verify-full"] {
+        let error = Store::open(&format!("{}{separator}sslmode={mode}", fresh.text)).unwrap_err();
+        assert!(matches!(error, StoreError::Open { .. }) && error.to_string().contains("TLS"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_is_for_its_owner_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let store = Store::open(path.to_str().unwrap()).unwrap();
+    store.put_report(&report("a", RULES, 1)).unwrap();
+    for name in ["store.db", "store.db-wal"] {
+        let mode = std::fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    assert_eq!(store.name(), path.to_str().unwrap());
+}
+
+/// Not a test of its own: what the one below runs in an environment of its own.
+#[test]
+#[ignore = "run by the_default_store_is_in_the_users_data_directory"]
+fn open_default() {
+    println!("opened {}", Store::open_default().unwrap().name());
+}
+
+#[test]
+fn the_default_store_is_in_the_users_data_directory() {
+    let home = tempfile::tempdir().unwrap();
+    let run = |data: Option<&str>, home: Option<&std::path::Path>| {
+        let mut test = Command::new(std::env::current_exe().unwrap());
+        test.args(["--exact", "open::open_default", "--ignored", "--nocapture"])
+            .env_remove("XDG_DATA_HOME")
+            .env_remove("HOME");
+        test.envs(data.map(|data| ("XDG_DATA_HOME", data))).envs(home.map(|home| ("HOME", home)));
+        let output = test.output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let expected = home.path().join(".local/share/layersift/store.db");
+    assert!(run(None, Some(home.path())).contains(&format!("opened {}\n", expected.display())));
+    assert!(run(Some("relative"), Some(home.path())).contains(&format!("opened {}\n", expected.display())));
+    let mode = std::fs::metadata(expected.parent().unwrap()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    let data = home.path().join("data");
+    assert!(run(data.to_str(), None).contains(&format!("opened {}\n", data.join("layersift/store.db").display())));
+    assert!(run(None, None).contains("neither XDG_DATA_HOME nor HOME names a directory"));
+}

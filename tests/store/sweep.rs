@@ -1,0 +1,304 @@
+//! Sweeps of a real registry into both kinds of stores: what is read, what is not read again, and what is told.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::support::Fresh;
+use crate::support::fault_proxy::{self, Fault};
+use crate::support::image::{INDEX, Layer, MANIFEST, bytes, config, descriptor, index, manifest, oci, write_directory};
+use crate::support::pull::{options, registry};
+use crate::support::registry::{Registry, Setup};
+use crate::support::server::Answer;
+use crate::support::tar::Tar;
+use layersift::catalog::{Filter, ImageList, WholeRegistry};
+use layersift::limits::Limits;
+use layersift::policy::date::Date;
+use layersift::policy::{Policy, Verdict};
+use layersift::ruleset::Ruleset;
+use layersift::scan::{Options, Scanner};
+use layersift::store::{Query, Store};
+use layersift::sweep::{Extent, Outcome, Progress, Registries, Sweep, Trouble};
+use serde_json::json;
+
+/// A made-up token; the one of each image has its number.
+fn token(number: usize) -> String {
+    format!("glpat-Zk7Qm2Xr9Tb4Wn6Ve{number:03}")
+}
+
+/// Bytes that do not repeat and mean nothing.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 24) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// An image on a base that all have, with a layer of its own in which its token is.
+fn push_image(registry: &Registry, name: &str, number: usize) {
+    let base = Tar::new().file("usr/lib/base.bin", noise(1, 400_000)).file("etc/base", b"base\n").finish();
+    let own = Tar::new().file("app/settings", format!("token = {}\n", token(number)).as_bytes());
+    let own = own.file("app/data.bin", noise(100 + number as u64, 2_000)).finish();
+    let directory = tempfile::tempdir().unwrap();
+    write_directory(directory.path(), &oci(&[Layer::plain(base), Layer::plain(own)]));
+    let target = format!("docker://{}/{name}", registry.host());
+    copy(directory.path(), &target);
+}
+
+fn copy(layout: &Path, target: &str) {
+    let mut command = Command::new("skopeo");
+    command
+        .args(["copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false"])
+        .arg(format!("oci:{}", layout.display()))
+        .arg(target);
+    let output = command.output().expect("skopeo is needed: apt-get install skopeo");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn scanner() -> &'static Scanner {
+    static SCANNER: OnceLock<Scanner> = OnceLock::new();
+    SCANNER.get_or_init(|| Scanner::new(Ruleset::built_in().unwrap(), Options::default()).unwrap())
+}
+
+/// Seconds that are added to the time: every sweep begins later than the one before.
+static LATER: AtomicI64 = AtomicI64::new(0);
+
+fn clock() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_secs()).unwrap() + LATER.load(Ordering::Relaxed)
+}
+
+fn extent() -> Extent {
+    Extent { threads: 2, lease: 100_000, is_whole: true, ..Extent::default() }
+}
+
+fn sweep(store: &Store, host: &str, extent: &Extent) -> Outcome {
+    sweep_with(scanner(), &Policy::default(), store, host, extent)
+}
+
+fn sweep_with(scanner: &Scanner, policy: &Policy, store: &Store, host: &str, extent: &Extent) -> Outcome {
+    LATER.fetch_add(10, Ordering::Relaxed);
+    let registries = Registries::new(options(), None);
+    let catalog = WholeRegistry::new(registry(host, options()));
+    let progress = Progress::default();
+    let sweep = Sweep { scanner, store, registries: &registries, policy, clock, progress: &progress };
+    sweep.run("the registry", &catalog, &Filter::default(), extent).unwrap()
+}
+
+fn fingerprint(number: usize) -> String {
+    scanner().fingerprint_key().fingerprint(token(number).as_bytes())
+}
+
+crate::on_both!(
+    each_layer_is_read_once_and_the_second_sweep_reads_none,
+    a_sweep_that_ended_early_goes_on,
+    what_cannot_be_pulled_is_told_and_pulled_the_next_time,
+    an_image_that_is_blocked_is_told,
+    a_tag_that_is_gone_is_marked,
+    an_image_of_an_index_is_not_passed_over,
+    nothing_to_look_at_is_no_pass,
+    what_a_policy_allows_fails_no_sweep,
+    what_was_read_longest_ago_is_read_first_with_new_rules,
+);
+
+fn each_layer_is_read_once_and_the_second_sweep_reads_none(fresh: &Fresh) {
+    const IMAGES: usize = 8;
+    let server = Setup::default().start();
+    (0..IMAGES).for_each(|number| push_image(&server, &format!("team/app{number}:v1"), number));
+    push_image(&server, "team/again:v1", 0);
+    let store = fresh.open();
+
+    let first = sweep(&store, &server.host(), &extent());
+    assert!(first.troubles.is_empty() && first.ended_early.is_none(), "{first:?}");
+    assert_eq!((first.sums.images, first.sums.layers_read), (IMAGES as u64 + 1, IMAGES as u64 + 1));
+    assert_eq!(first.verdict, Verdict::Fail);
+    // Every token is new, and nothing else is.
+    assert_eq!(first.news.len(), IMAGES, "{:?}", first.news);
+
+    let second = sweep(&store, &server.host(), &extent());
+    assert_eq!((second.sums.layers_read, second.news.len()), (0, 0));
+    assert_eq!(second.sums.layers_known, 2 * (IMAGES as u64 + 1));
+    assert_eq!((second.failing, second.verdict), (IMAGES as u64 + 1, Verdict::Fail));
+    assert!(second.sums.bytes_pulled < 30_000, "only manifests and listings: {}", second.sums.bytes_pulled);
+    assert!(first.sums.bytes_pulled > 400_000, "{}", first.sums.bytes_pulled);
+
+    let trace = store.trace(&Query::Secret(fingerprint(0)), None, 10).unwrap();
+    assert_eq!((trace.total, trace.is_exact), (1, true));
+    let tags: Vec<_> = trace.images[0].tags.iter().map(|tag| &tag.repository.repository[..]).collect();
+    assert_eq!(tags.len(), 2, "{tags:?}");
+    assert!(store.trace(&Query::Secret(fingerprint(999)), None, 10).unwrap().images.is_empty());
+}
+
+fn a_sweep_that_ended_early_goes_on(fresh: &Fresh) {
+    let server = Setup::default().start();
+    (0..4).for_each(|number| push_image(&server, &format!("team/app{number}:v1"), number));
+    let store = fresh.open();
+    let first = sweep(&store, &server.host(), &Extent { bytes: Some(1), ..extent() });
+    assert!(first.ended_early.is_some());
+    assert_ne!(first.verdict, Verdict::Pass);
+    let second = sweep(&store, &server.host(), &extent());
+    assert!(second.ended_early.is_none() && second.troubles.is_empty(), "{second:?}");
+    assert_eq!(second.failing, 4);
+    assert_eq!(first.sums.layers_read + second.sums.layers_read, 5);
+}
+
+fn what_cannot_be_pulled_is_told_and_pulled_the_next_time(fresh: &Fresh) {
+    let server = Setup::default().start();
+    push_image(&server, "team/app:v1", 1);
+    let store = fresh.open();
+    let proxy = fault_proxy::start(server.port, |request, _| match request.path.contains("/blobs/") {
+        true => Fault::Cut(1_000),
+        false => Fault::None,
+    });
+    let host = format!("127.0.0.1:{}", proxy.port);
+    let first = sweep(&store, &host, &Extent { patience: 0, ..extent() });
+    // The layer of its own is small enough to come through, piece by piece.
+    assert_eq!((first.sums.layers_read, first.incomplete, first.failing), (1, 1, 1), "{first:?}");
+    drop(proxy);
+    let second = sweep(&store, &server.host(), &extent());
+    assert_eq!((second.sums.layers_read, second.incomplete, second.failing), (1, 0, 1), "{second:?}");
+}
+
+fn an_image_that_is_blocked_is_told(fresh: &Fresh) {
+    let server = Setup::default().start();
+    push_image(&server, "team/app:v1", 1);
+    let proxy = fault_proxy::start(server.port, |request, _| match request.path.contains("/manifests/") {
+        true => Fault::Answer(Answer::new(412, "")),
+        false => Fault::None,
+    });
+    let outcome = sweep(&fresh.open(), &format!("127.0.0.1:{}", proxy.port), &extent());
+    assert!(matches!(&outcome.troubles[..], [Trouble::Blocked { is_asked: false, .. }]), "{outcome:?}");
+    assert_eq!(outcome.verdict, Verdict::Incomplete);
+}
+
+fn a_tag_that_is_gone_is_marked(fresh: &Fresh) {
+    let server = Setup::default().start();
+    push_image(&server, "team/app:v1", 1);
+    let store = fresh.open();
+    sweep(&store, &server.host(), &extent());
+    // The tag is another image now.
+    push_image(&server, "team/app:v1", 2);
+    sweep(&store, &server.host(), &extent());
+    let trace = |number| store.trace(&Query::Secret(fingerprint(number)), None, 10).unwrap();
+    assert!(trace(1).images[0].tags[0].gone_at.is_some());
+    assert!(trace(2).images[0].tags[0].gone_at.is_none());
+}
+
+fn an_image_of_an_index_is_not_passed_over(fresh: &Fresh) {
+    let server = Setup::default().start();
+    let children: Vec<_> = [("amd64", "nothing of note"), ("arm64", &token(1))]
+        .map(|(architecture, text)| {
+            let layers = [Layer::plain(Tar::new().file("app/settings", text.as_bytes()).finish())];
+            let directory = tempfile::tempdir().unwrap();
+            write_directory(directory.path(), &oci(&layers));
+            copy(directory.path(), &format!("docker://{}/team/app:{architecture}", server.host()));
+            let manifest = bytes(&manifest(&bytes(&config(&layers)), &layers));
+            let mut child = descriptor(MANIFEST, &manifest);
+            // A platform that looks like an attestation's, without what makes it one.
+            child["platform"] = json!({ "os": "unknown", "architecture": architecture });
+            child
+        })
+        .into();
+    server.put_manifest("team/app", "all", INDEX, &bytes(&index(&children)));
+    let store = fresh.open();
+    for sweeps in 0..2 {
+        let outcome = sweep(&store, &server.host(), &extent());
+        assert!(outcome.troubles.is_empty(), "{outcome:?}");
+        // Each of the two by its own tag and by the index.
+        assert_eq!((outcome.sums.images, outcome.failing), (4, 2), "sweep {sweeps}: {outcome:?}");
+    }
+}
+
+fn nothing_to_look_at_is_no_pass(fresh: &Fresh) {
+    let server = Setup::default().start();
+    let outcome = sweep(&fresh.open(), &server.host(), &extent());
+    assert_eq!((outcome.sums.images, outcome.verdict), (0, Verdict::Incomplete));
+}
+
+fn what_a_policy_allows_fails_no_sweep(fresh: &Fresh) {
+    let server = Setup::default().start();
+    (0..2).for_each(|number| push_image(&server, &format!("team/app{number}:v1"), number));
+    let (store, host) = (fresh.open(), server.host());
+    let policy = |fingerprints: &[String]| {
+        let allow = |fingerprint| {
+            format!("[[allow]]\nfingerprint = \"{fingerprint}\"\nreason = \"a test\"\nexpires = 2999-01-01\n")
+        };
+        let text: String = fingerprints.iter().map(allow).collect();
+        Policy::parse("policy.toml", &text, Date::parse("2026-01-01").unwrap()).unwrap()
+    };
+    let outcome = |policy: &Policy| {
+        let outcome = sweep_with(scanner(), policy, &store, &host, &extent());
+        (outcome.failing, outcome.verdict)
+    };
+    let (one, both) = (policy(&[fingerprint(0)]), policy(&[fingerprint(0), fingerprint(1)]));
+    assert_eq!(outcome(&one), (1, Verdict::Fail));
+    // The images are known now, and judged anew all the same.
+    assert_eq!(outcome(&both), (0, Verdict::Pass));
+    assert_eq!(outcome(&one), (1, Verdict::Fail));
+    assert_eq!(outcome(&Policy::default()), (2, Verdict::Fail));
+}
+
+fn what_was_read_longest_ago_is_read_first_with_new_rules(fresh: &Fresh) {
+    let server = Setup::default().start();
+    let (store, host) = (fresh.open(), server.host());
+    // The first image's layers are the oldest, though it is listed last.
+    for (number, name) in [(0, "team/z"), (1, "team/b")] {
+        push_image(&server, &format!("{name}:v1"), number);
+        sweep(&store, &host, &extent());
+    }
+    push_image(&server, "team/c:v1", 2);
+    let limits = Limits { layer_bytes: 1 << 30, ..Limits::default() };
+    let other = Scanner::new(Ruleset::built_in().unwrap(), Options { limits, ..Options::default() }).unwrap();
+    let nobody_reads = Extent { threads: 0, time: Some(Duration::from_secs(2)), ..extent() };
+    let outcome = sweep_with(&other, &Policy::default(), &store, &host, &nobody_reads);
+    assert!(outcome.ended_early.is_some());
+    let claimed = store.claim("a test", &other.layer_key(), 9, 100_000, clock()).unwrap();
+    let layers: Vec<_> = claimed.into_iter().map(|task| task.lease.layer).collect();
+    let read = store.last_read(&layers).unwrap();
+    let times: Vec<Option<i64>> = layers.iter().map(|layer| read.get(layer).copied()).collect();
+    // The base came with the first image.
+    assert!(matches!(times[..], [None, Some(a), Some(b), Some(c)] if a <= b && b < c), "{times:?}");
+}
+
+#[test]
+fn the_program_sweeps_a_list_and_traces() {
+    let server = Setup::default().start();
+    push_image(&server, "team/app:v1", 7);
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_string();
+    let (list, store) = (path("images"), path("store.db"));
+    std::fs::write(&list, format!("# what to sweep\n{0}/team/app:v1\n{0}/team/none:v1\n", server.host())).unwrap();
+    assert!(ImageList::read(Path::new(&list)).is_ok());
+
+    let sweep = ["sweep", "list", &list, "--store", &store, "--plain-http", "--anonymous"];
+    let run = crate::support::layersift(&[&sweep[..], &["--format", "json"]].concat()).expect(1);
+    let report = run.json();
+    assert_eq!((report["images"].as_u64(), report["layers_read"].as_u64()), (Some(1), Some(2)));
+    assert_eq!(report["new"].as_array().map(Vec::len), Some(1));
+    assert_eq!(report["not_looked_at"].as_array().map(Vec::len), Some(1));
+    assert!(!run.stdout.contains(&token(7)));
+
+    let from_input = ["trace", "-", "--store", &store];
+    let run = crate::support::layersift_with_input(&from_input, format!("{}\n", token(7)).into_bytes()).expect(0);
+    assert!(run.stdout.contains("team/app:v1") && run.stdout.contains("app/settings"), "{}", run.stdout);
+    assert!(!run.stdout.contains(&token(7)), "{}", run.stdout);
+    crate::support::layersift_with_input(&from_input, b"another".to_vec()).expect(1);
+    let run = crate::support::layersift(&["trace", "/app/settings", "--store", &store, "--format", "dot"]).expect(0);
+    assert!(run.stdout.starts_with("digraph") && run.stdout.contains("team/app:v1"), "{}", run.stdout);
+
+    // What a sweep has read, a scan need not read again; and the store holds no secret.
+    let target = format!("docker://{}/team/app:v1", server.host());
+    let scan = ["scan", &target, "--plain-http", "--store", &store, "--format", "json", "--reproducible"];
+    let (with, without) = (crate::support::layersift(&scan).expect(1), [&scan[..3], &scan[5..]].concat());
+    assert_eq!(with.json()["findings"], crate::support::layersift(&without).expect(1).json()["findings"]);
+    for file in ["store.db", "store.db-wal"] {
+        let bytes = std::fs::read(path(file)).unwrap_or_default();
+        assert!(memchr::memmem::find(&bytes, token(7).as_bytes()).is_none(), "{file}");
+    }
+}

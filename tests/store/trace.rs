@@ -1,0 +1,269 @@
+//! Traces: where else is this secret, finding, layer, path or package, on SQLite and on PostgreSQL.
+
+use crate::support::Fresh;
+use crate::support::records::*;
+use layersift::finding::State;
+use layersift::store::{FindingRecord, Held, Query, Repository, Store, TagSighting, Trace};
+
+crate::on_both!(
+    a_secret_is_found_in_every_image_of_its_layer,
+    an_image_may_differ_from_its_layer,
+    an_image_that_was_not_read_says_nothing_of_its_layers,
+    a_finding_in_the_configuration_is_traced,
+    a_path_of_any_length_is_traced,
+    a_package_is_traced_by_name_and_version,
+    a_layer_is_traced_with_its_base_first,
+    a_layer_is_from_the_smallest_base_that_has_it,
+    an_index_and_moved_tags_are_named,
+    answers_are_bounded_and_say_how_many_there_are,
+    a_ruleset_is_traced_by_itself,
+);
+
+fn put(store: &Store, name: &str, layers: &[&str], findings: &[FindingRecord]) -> layersift::store::ImageId {
+    store.put_assembled(&assembled(image(name, layers), findings), None, 10).unwrap()
+}
+
+fn trace(store: &Store, query: Query) -> Trace {
+    let trace = store.trace(&query, None, 100).unwrap();
+    assert!(trace.is_exact && trace.total == trace.images.len() as u64, "{trace:?}");
+    trace
+}
+
+fn by_secret(store: &Store, name: &str) -> Trace {
+    trace(store, Query::Secret(fingerprint(name)))
+}
+
+fn names(trace: &Trace) -> Vec<layersift::digest::Digest> {
+    trace.images.iter().map(|holder| holder.image.manifest_digest.clone()).collect()
+}
+
+/// What the image called `name` holds; each with its state and who ended it.
+fn states(trace: &Trace, name: &str) -> Vec<(Option<State>, Option<u64>)> {
+    let holder = trace.images.iter().find(|holder| holder.image.manifest_digest == digest(name)).unwrap();
+    holder.held.iter().map(|(held, _)| (held.state, held.ended_by)).collect()
+}
+
+const PRESENT: (Option<State>, Option<u64>) = (Some(State::Present), None);
+
+fn a_secret_is_found_in_every_image_of_its_layer(fresh: &Fresh) {
+    let store = fresh.open();
+    let leak = secret("base", 0, "root/.env", "one");
+    put(&store, "first", &["base", "a", "b"], std::slice::from_ref(&leak));
+    put(&store, "second", &["base", "a"], std::slice::from_ref(&leak));
+    put(&store, "other", &["else"], &[secret("else", 0, "root/.env", "two")]);
+    // Known, and not assembled yet.
+    store.put_image(&image("third", &["base", "c"]), 30).unwrap();
+    let found = by_secret(&store, "one");
+    assert_eq!(names(&found), [digest("second"), digest("third"), digest("first")]);
+    assert_eq!(states(&found, "first"), [PRESENT]);
+    assert_eq!(states(&found, "third"), [(None, None)]);
+    let Held { finding, layer, .. } = &found.images[0].held[0].0;
+    let (finding, layer) = (finding.as_ref().unwrap(), layer.as_ref().unwrap());
+    assert_eq!((finding.path.as_deref(), finding.masked.as_deref()), (Some("root/.env"), Some("tok_****yz")));
+    assert_eq!((layer.position, layer.created_by.as_deref()), (0, Some("RUN make base")));
+    assert_eq!(found.images[1].image.first_seen, 30);
+    assert_eq!(found.images[0].image.platform.as_deref(), Some("linux/amd64"));
+    assert_eq!(names(&trace(&store, Query::Finding(leak.finding_id))).len(), 3);
+    assert_eq!(by_secret(&store, "nobody's").total, 0);
+}
+
+fn an_image_may_differ_from_its_layer(fresh: &Fresh) {
+    let store = fresh.open();
+    let leak = secret("base", 0, "root/.env", "one");
+    let deleted = FindingRecord { state: State::Deleted, ended_by: Some(1), ..leak.clone() };
+    // The first image with the layer is one that deletes the file: that is not the layer's doing.
+    put(&store, "deletes", &["base", "a"], std::slice::from_ref(&deleted));
+    put(&store, "keeps", &["base", "b"], std::slice::from_ref(&leak));
+    let mut as_shipped = leak.clone();
+    as_shipped.rule.severity = layersift::rule::Severity::Low;
+    put(&store, "ships", &["base", "c"], std::slice::from_ref(&as_shipped));
+    put(&store, "lacks", &["base", "d"], &[]);
+    put(&store, "more", &["base", "e"], &[leak.clone(), secret("base", 0, "link", "two")]);
+    let found = by_secret(&store, "one");
+    assert_eq!(found.total, 4);
+    assert_eq!(states(&found, "deletes"), [(Some(State::Deleted), Some(1))]);
+    assert_eq!(states(&found, "keeps"), [PRESENT]);
+    let shipped = found.images.iter().find(|holder| holder.image.manifest_digest == digest("ships")).unwrap();
+    let severity = shipped.held[0].0.finding.as_ref().unwrap().rule.severity;
+    assert_eq!(severity, layersift::rule::Severity::Low);
+    assert!(!names(&found).contains(&digest("lacks")));
+    assert_eq!(names(&by_secret(&store, "two")), [digest("more")]);
+    // Assembled again: the last word counts, and nothing is there twice.
+    put(&store, "deletes", &["base", "a"], std::slice::from_ref(&leak));
+    put(&store, "lacks", &["base", "d"], std::slice::from_ref(&deleted));
+    put(&store, "more", &["base", "e"], std::slice::from_ref(&leak));
+    let found = by_secret(&store, "one");
+    assert_eq!(found.total, 5);
+    assert_eq!(states(&found, "deletes"), [PRESENT]);
+    assert_eq!(states(&found, "lacks"), [(Some(State::Deleted), Some(1))]);
+    assert_eq!(by_secret(&store, "two").total, 0);
+    let id = store.image(&digest("lacks")).unwrap().unwrap().id;
+    assert_eq!(store.findings(id, RULES).unwrap().len(), 1);
+    // A layer that overwrites its own file does so in every image.
+    let own = FindingRecord { state: State::Overwritten, ended_by: Some(0), ..secret("x", 0, "f", "three") };
+    put(&store, "x", &["x"], std::slice::from_ref(&own));
+    let id = put(&store, "y", &["x", "y"], &[own]);
+    assert_eq!(states(&by_secret(&store, "three"), "y"), [(Some(State::Overwritten), Some(0))]);
+    assert_eq!(store.findings(id, RULES).unwrap().len(), 1);
+}
+
+fn an_image_that_was_not_read_says_nothing_of_its_layers(fresh: &Fresh) {
+    let store = fresh.open();
+    let mut gap = assembled(image("gap", &["base"]), &[]);
+    (gap.unread, gap.gaps) = (vec![0], 1);
+    store.put_assembled(&gap, None, 10).unwrap();
+    put(&store, "whole", &["base"], &[secret("base", 0, "f", "one")]);
+    put(&store, "next", &["base", "a"], &[secret("base", 0, "f", "one")]);
+    assert_eq!(by_secret(&store, "one").total, 3, "what the layer has is in all its images");
+    let summary = store.summary(&digest("gap"), RULES).unwrap().unwrap();
+    assert_eq!((summary.gaps, summary.unread, summary.high), (1, 1, 0));
+    // It waits again, once its layer has a report.
+    assert!(store.images_waiting(RULES, None, 10).unwrap().is_empty());
+    store.put_report(&report("base", RULES, 20)).unwrap();
+    let waiting = store.images_waiting(RULES, None, 10).unwrap();
+    assert_eq!(waiting.iter().map(|waiting| &waiting.image.manifest_digest).collect::<Vec<_>>(), [&digest("gap")]);
+}
+
+fn a_finding_in_the_configuration_is_traced(fresh: &Fresh) {
+    let store = fresh.open();
+    let leak = in_config("Env[1]", "one");
+    put(&store, "a", &["base"], std::slice::from_ref(&leak));
+    put(&store, "b", &["base"], std::slice::from_ref(&leak));
+    put(&store, "c", &["base"], &[]);
+    let found = by_secret(&store, "one");
+    assert_eq!(names(&found), [digest("a"), digest("b")]);
+    let (held, base) = &found.images[0].held[0];
+    assert_eq!((&held.layer, base, held.state), (&None, &None, Some(State::Present)));
+    assert_eq!(held.finding.as_ref().unwrap().config.as_deref(), Some("Env[1]"));
+}
+
+fn a_path_of_any_length_is_traced(fresh: &Fresh) {
+    let store = fresh.open();
+    let long = "d/".repeat(20_000) + "f";
+    let findings = [secret("base", 0, &long, "one"), secret("base", 0, "app/.env", "two")];
+    put(&store, "a", &["base"], &findings);
+    assert_eq!(trace(&store, Query::Path(long)).total, 1);
+    let found = trace(&store, Query::Path("/app/.env".into()));
+    assert_eq!((found.total, found.images[0].held.len()), (1, 1));
+    assert_eq!(trace(&store, Query::Path("app/.en".into())).total, 0);
+}
+
+fn a_package_is_traced_by_name_and_version(fresh: &Fresh) {
+    let store = fresh.open();
+    let leak = |version: &str| FindingRecord { package: package("left-pad", version), ..secret("base", 0, "f", "one") };
+    put(&store, "a", &["base"], &[leak("1")]);
+    // In another image, the same file belongs to a newer version, or to nobody.
+    put(&store, "b", &["base", "b"], &[leak("2")]);
+    put(&store, "c", &["base", "c"], &[secret("base", 0, "f", "one")]);
+    let by = |ecosystem: Option<&str>, version: Option<&str>| {
+        let [ecosystem, version] = [ecosystem, version].map(|text| text.map(String::from));
+        names(&trace(&store, Query::Package { ecosystem, name: "left-pad".into(), version }))
+    };
+    assert_eq!(by(None, None), [digest("a"), digest("b")]);
+    assert_eq!(by(Some("npm"), Some("1")), [digest("a")]);
+    assert_eq!(by(None, Some("2")), [digest("b")]);
+    assert!(by(Some("deb"), None).is_empty());
+    assert_eq!(by_secret(&store, "one").total, 3);
+}
+
+fn a_layer_is_traced_with_its_base_first(fresh: &Fresh) {
+    let store = fresh.open();
+    let images = [image("app", &["base", "a", "b"]), image("base", &["base"]), image("twice", &["x", "base", "base"])];
+    store.put_images(&images, 10).unwrap();
+    let found = trace(&store, Query::Layer(digest("base")));
+    assert_eq!(names(&found), [digest("base"), digest("app"), digest("twice")]);
+    let positions = |holder: &layersift::store::Holder| -> Vec<_> {
+        holder.held.iter().map(|(held, _)| held.layer.as_ref().unwrap().position).collect()
+    };
+    assert_eq!(found.images.iter().map(positions).collect::<Vec<_>>(), [vec![0], vec![0], vec![1, 2]]);
+    assert_eq!(names(&trace(&store, Query::Layer(digest("diff base")))), names(&found), "the diff_id will do as well");
+    assert_eq!(trace(&store, Query::Layer(digest("nobody's"))).total, 0);
+}
+
+fn a_layer_is_from_the_smallest_base_that_has_it(fresh: &Fresh) {
+    let store = fresh.open();
+    store.put_image(&image("app", &["os", "runtime", "own"]), 10).unwrap();
+    store.put_image(&image("app again", &["os", "runtime", "own"]), 10).unwrap();
+    let base = |layer: &str| {
+        let found = trace(&store, Query::Layer(digest(layer)));
+        let holder = found.images.iter().find(|holder| holder.image.manifest_digest == digest("app")).unwrap();
+        holder.held[0].1.clone().map(|base| (base.manifest_digest, base.layers_count))
+    };
+    assert_eq!(base("os"), None, "an image of the same layers is no base");
+    store.put_image(&image("runtime", &["os", "runtime"]), 20).unwrap();
+    assert_eq!(base("os"), Some((digest("runtime"), 2)));
+    store.put_image(&image("os", &["os"]), 20).unwrap();
+    store.put_image(&image("stranger", &["runtime"]), 20).unwrap();
+    assert_eq!(base("os"), Some((digest("os"), 1)));
+    assert_eq!(base("runtime"), Some((digest("runtime"), 2)));
+    assert_eq!(base("own"), None);
+}
+
+fn an_index_and_moved_tags_are_named(fresh: &Fresh) {
+    let store = fresh.open();
+    let [amd, arm, next] = ["amd", "arm", "next"].map(|name| store.put_image(&image(name, &["base"]), 10).unwrap());
+    let tag = |name: &str, index: &str, image| TagSighting {
+        repository: repository("app"),
+        tag: Some(name.into()),
+        digest: digest(index),
+        image,
+    };
+    let untagged = TagSighting { tag: None, ..tag("", "arm", arm) };
+    let first = [tag("latest", "index", amd), tag("latest", "index", arm), tag("v1", "index", amd), untagged];
+    store.see_tags(&first, 10).unwrap();
+    store.see_tags(&[first[0].clone(), first[0].clone()], 5).unwrap();
+    store.see_tags(&[tag("latest", "next", next), tag("v1", "index", amd)], 20).unwrap();
+    assert_eq!(store.mark_gone("registry.test", Some("other"), None, 20, 21).unwrap(), 0);
+    assert_eq!(store.mark_gone("registry.test", Some("team"), Some("app"), 20, 21).unwrap(), 3);
+    let found = trace(&store, Query::Layer(digest("base")));
+    let tags = |at: usize| -> Vec<_> {
+        let times = |tag: &layersift::store::TagLine| (tag.tag.clone(), tag.first_seen, tag.last_seen, tag.gone_at);
+        found.images[at].tags.iter().map(times).collect()
+    };
+    let (latest, v1) = (Some("latest".to_string()), Some("v1".to_string()));
+    assert_eq!(tags(0), [(v1, 10, 20, None), (latest.clone(), 10, 10, Some(21))]);
+    assert_eq!(tags(1), [(latest.clone(), 10, 10, Some(21)), (None, 10, 10, Some(21))]);
+    assert_eq!(tags(2), [(latest, 20, 20, None)]);
+    let tag = &found.images[0].tags[0];
+    assert_eq!((&tag.repository, &tag.digest), (&repository("app"), &digest("index")));
+    assert_eq!(found.images[0].tags_total, 2);
+    let long = Repository { registry: "r".repeat(3000), ..repository("app") };
+    let refused = store.see_tags(&[TagSighting { repository: long, ..first[0].clone() }], 10).unwrap_err();
+    assert_eq!(refused.to_string(), "cannot store the registry: it has 3000 bytes, more than 512");
+}
+
+fn answers_are_bounded_and_say_how_many_there_are(fresh: &Fresh) {
+    let store = fresh.open();
+    let leak = secret("base", 0, "f", "one");
+    for number in 0..30 {
+        let own = format!("own {number}");
+        put(&store, &format!("image {number}"), &["base", &own], std::slice::from_ref(&leak));
+    }
+    for query in [Query::Secret(fingerprint("one")), Query::Layer(digest("base"))] {
+        let found = store.trace(&query, None, 7).unwrap();
+        assert_eq!((found.total, found.images.len(), found.is_exact), (30, 7, true));
+        assert_eq!(found.images[6].image.manifest_digest, digest("image 6"));
+    }
+    let many: Vec<FindingRecord> = (0..70).map(|n| secret("m", 0, &format!("f{n}"), "two")).collect();
+    put(&store, "many", &["m"], &many);
+    let found = by_secret(&store, "two");
+    assert_eq!((found.images[0].held.len(), found.images[0].held_total), (50, 70));
+}
+
+fn a_ruleset_is_traced_by_itself(fresh: &Fresh) {
+    let store = fresh.open();
+    put(&store, "a", &["base"], &[secret("base", 0, "f", "one")]);
+    let mut newer = assembled(image("a", &["base"]), &[secret("base", 0, "f", "one"), secret("base", 0, "g", "two")]);
+    newer.ruleset = "sha256:rules-2".into();
+    store.put_assembled(&newer, None, 20).unwrap();
+    let count = |name: &str, ruleset: Option<&str>| {
+        let found = store.trace(&Query::Secret(fingerprint(name)), ruleset, 10).unwrap();
+        found.images.iter().map(|holder| holder.held.len()).sum::<usize>()
+    };
+    assert_eq!(count("one", None), 1, "a finding of two rule sets is one finding");
+    assert_eq!((count("two", Some(RULES)), count("two", Some("sha256:rules-2"))), (0, 1));
+    assert_eq!(count("one", Some("sha256:rules-3")), 0);
+    assert!(store.forget_ruleset("sha256:rules-2").unwrap() > 0);
+    assert_eq!((count("one", None), count("two", None)), (1, 0));
+    assert_eq!(store.summary(&digest("a"), "sha256:rules-2").unwrap(), None);
+}
