@@ -8,6 +8,12 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 SECONDS_PER_TARGET ?= 300
 
+# What is tested and fuzzed has its assertions and overflow checks on, and is built quickly. What it depends on is the
+# same as in the program, and is built once for all.
+CHECKED := --config profile.release.package.layersift.opt-level=1 \
+           --config profile.release.package.layersift.debug-assertions=true \
+           --config profile.release.package.layersift.overflow-checks=true
+
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 LAYERSIFT  := $(TARGET_DIR)/release/layersift
 STEP       := scripts/step
@@ -26,6 +32,10 @@ demo: build ## Build, and scan the image of the incident
 build: build-deps
 	$(STEP) "build" $(CARGO) build --release --locked --bin layersift
 
+.PHONY: static
+static: build-deps ## The program without shared libraries, in target/static/layersift; for Linux with glibc's static libraries
+	$(STEP) "static build" scripts/static $(CARGO) $(TARGET_DIR)/static
+
 .PHONY: test
 test: build-deps test-tools fmt unit clippy doc testdata-verify fuzz-smoke instructions deny ## All that has to pass before a change is taken
 
@@ -35,15 +45,15 @@ fmt: ## Formatting, only looked at
 
 .PHONY: clippy
 clippy: build-deps ## Lints
-	$(STEP) "lints" scripts/with cargo-clippy $(CARGO) clippy --locked --all-targets -- -D warnings
+	$(STEP) "lints" scripts/with cargo-clippy $(CARGO) clippy --release --locked --all-targets -- -D warnings
 
 .PHONY: doc
 doc: build-deps ## Documentation, without warnings
-	RUSTDOCFLAGS="-D warnings" $(STEP) "documentation" $(CARGO) doc --locked --no-deps --lib
+	RUSTDOCFLAGS="-D warnings" $(STEP) "documentation" $(CARGO) doc --release --locked --no-deps --lib
 
 .PHONY: unit
 unit: build-deps test-tools ## The tests alone
-	$(STEP) "tests" $(CARGO) test --locked --no-fail-fast
+	$(STEP) "tests" $(CARGO) test --release $(CHECKED) --locked --no-fail-fast
 
 .PHONY: testdata-verify
 testdata-verify: ## The image of the incident is what its recipe makes

@@ -11,6 +11,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 TIME = 1_763_370_764
+NAMES = [
+    "alpine", "user/app:v1", "localhost:5000/a/b:v1@sha256:" + "0" * 64, "[::1]:80/a", "index.docker.io/library/a",
+    "oci:dir:name:tag", "docker://host.example/team/app", "docker-daemon:app:1", "-", "npm:@scope/name@1.2.3",
+    "etc/passwd", "0123456789abcdef",
+]
 TOKEN = b"GITHUB_TOKEN=ghp_" + b"A1b2C3d4E5" * 3 + b"2RwFPl\n"  # its shape; the checksum is wrong
 
 
@@ -34,6 +39,8 @@ def main():
     fixtures = sorted((ROOT / "testdata/archives").iterdir())
     put("archive", [b"\x10" + path.read_bytes() for path in fixtures if path.suffix != ".py"])
     put("docker_archive", [b"\0" + archive for archive in archives(small)])
+    put("kept_report", [(ROOT / "testdata/kept/report.postcard").read_bytes()])
+    put("reference", [text.encode() for text in NAMES])
 
 
 def put(target, inputs):
