@@ -58,15 +58,6 @@ pub struct ImageLine {
     pub first_seen: Seconds,
 }
 
-/// An image that can be assembled now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// The image.
-    pub image: ImageLine,
-    /// Its layers that could not be read and were set aside, each a gap.
-    pub poisoned: Vec<Digest>,
-}
-
 /// The columns of [`line`].
 pub(super) const COLUMNS: &str = "i.id, i.manifest_digest, i.config_digest, i.platform, i.layers_count, i.first_seen";
 
@@ -117,49 +108,6 @@ impl Store {
         };
         self.read(|connection| connection.query(sql, &[image.0.into()])?.iter().map(layer).collect())
     }
-
-    /// At most `limit` images behind `after` that can be assembled with the rules `ruleset` and were not: every layer
-    /// has a report or was set aside. An image that was assembled without some of its layers waits again once there
-    /// are reports of more of them.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub fn images_waiting(
-        &self,
-        ruleset: &str,
-        after: Option<ImageId>,
-        limit: usize,
-    ) -> Result<Vec<Waiting>, StoreError> {
-        let after = after.map_or(0, |image| image.0);
-        self.read(|connection| {
-            let Some(ruleset) = intern::known_ruleset(connection, ruleset)? else { return Ok(Vec::new()) };
-            let rows = connection.query(&waiting_sql(), &[ruleset.into(), after.into(), limit.into()])?;
-            rows.iter().map(|row| waiting(connection, row, ruleset)).collect()
-        })
-    }
-}
-
-/// Images behind `$2` that wait for the rule set `$1`.
-fn waiting_sql() -> String {
-    let reported = "EXISTS (SELECT 1 FROM layer_reports r WHERE r.layer_id = il.layer_id AND r.ruleset_id = $1)";
-    let poisoned = "EXISTS (SELECT 1 FROM jobs j WHERE j.layer_id = il.layer_id AND j.ruleset_id = $1 \
-                    AND j.state = 'poisoned')";
-    format!(
-        "SELECT {COLUMNS} FROM images i LEFT JOIN image_verdicts v ON v.image_id = i.id AND v.ruleset_id = $1 \
-         WHERE i.id > $2 AND (v.image_id IS NULL OR v.unread > (SELECT count(*) FROM image_layers il \
-           WHERE il.image_id = i.id AND NOT {reported})) \
-         AND NOT EXISTS (SELECT 1 FROM image_layers il WHERE il.image_id = i.id AND NOT {reported} AND NOT {poisoned}) \
-         ORDER BY i.id LIMIT $3"
-    )
-}
-
-fn waiting(connection: &mut Connection, row: &Row, ruleset: i64) -> Result<Waiting, Fault> {
-    let sql = "SELECT DISTINCT l.digest FROM image_layers il JOIN layers l ON l.id = il.layer_id \
-               JOIN jobs j ON j.layer_id = il.layer_id AND j.ruleset_id = $2 AND j.state = 'poisoned' \
-               WHERE il.image_id = $1 ORDER BY l.digest";
-    let image = line(row)?;
-    let rows = connection.query(sql, &[image.id.0.into(), ruleset.into()])?;
-    Ok(Waiting { image, poisoned: rows.iter().map(|row| row.digest(0)).collect::<Result<_, _>>()? })
 }
 
 /// The image in a row of [`COLUMNS`].

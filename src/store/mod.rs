@@ -34,10 +34,10 @@ use self::pool::Pool;
 pub use self::error::StoreError;
 pub use self::findings::{FindingRecord, PackageRecord, RuleRecord, SecretRecord, Summary};
 pub use self::holdings::{FindingLine, Held, HeldLayer};
-pub use self::images::{ImageId, ImageLayer, ImageLine, ImageRecord, Waiting};
+pub use self::images::{ImageId, ImageLayer, ImageLine, ImageRecord};
 pub use self::queue::{Counts, Job, Lease, Poisoned, Task};
 pub use self::record::Assembled;
-pub use self::reports::{ReportRecord, Stale};
+pub use self::reports::ReportRecord;
 pub use self::runs::{News, Run, RunId, RunSums, Scope, Status};
 pub use self::tags::{Repository, TagLine, TagSighting};
 pub use self::trace::{Base, Holder, Query, Trace};
@@ -90,12 +90,12 @@ impl Store {
         self.pool.location().to_string()
     }
 
-    /// Lets the database count its tables again, for better plans: worth it after a sweep.
+    /// Lets the database look at its tables again, for quicker traces: worth it after a sweep that read layers.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     pub fn tidy(&self) -> Result<(), StoreError> {
-        self.pool.outside(Connection::analyze)
+        self.pool.outside(Connection::tidy)
     }
 
     fn read<T>(&self, work: impl FnMut(&mut Connection) -> Result<T, Fault>) -> Result<T, StoreError> {

@@ -235,17 +235,18 @@ impl Store {
         self.read(|connection| connection.query(sql, &[ruleset.into(), limit.into()])?.iter().map(poisoned).collect())
     }
 
-    /// Those of `layers` that were set aside for the rules `ruleset`.
+    /// Those of `layers` that were set aside for the rules `ruleset`, with what went wrong the last time.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn given_up(&self, layers: &[Digest], ruleset: &str) -> Result<HashSet<Digest>, StoreError> {
-        let sql = "SELECT l.digest FROM layers l JOIN jobs j ON j.layer_id = l.id \
+    pub fn given_up(&self, layers: &[Digest], ruleset: &str) -> Result<HashMap<Digest, String>, StoreError> {
+        let sql = "SELECT l.digest, j.error FROM layers l JOIN jobs j ON j.layer_id = l.id \
                    JOIN rulesets s ON s.id = j.ruleset_id \
                    WHERE j.state = 'poisoned' AND s.digest = $1 AND l.digest IN ({list})";
         let digests: Vec<Value> = layers.iter().map(Value::from).collect();
         self.read(|connection| {
-            select_in(connection, sql, &[ruleset.into()], &digests)?.iter().map(|row| row.digest(0)).collect()
+            let rows = select_in(connection, sql, &[ruleset.into()], &digests)?;
+            rows.iter().map(|row| Ok((row.digest(0)?, row.maybe_text(1)?.unwrap_or_default()))).collect()
         })
     }
 

@@ -28,17 +28,6 @@ pub struct ReportRecord {
     pub scanned_at: Seconds,
 }
 
-/// A layer whose reports are all of other rule sets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stale {
-    /// The digest of its blob.
-    pub layer: Digest,
-    /// The size of its blob in bytes.
-    pub blob_bytes: u64,
-    /// When it was last read.
-    pub scanned_at: Seconds,
-}
-
 impl Store {
     /// The report of `layer` by the rules `ruleset`, if there is one.
     ///
@@ -75,6 +64,23 @@ impl Store {
         })
     }
 
+    /// Removes the report of a layer by the rules `ruleset`, because nobody can read it, and the job that made it: the
+    /// layer counts as unread.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn forget_report(&self, layer: &Digest, ruleset: &str) -> Result<(), StoreError> {
+        self.write(|connection| {
+            let Some(ruleset) = intern::known_ruleset(connection, ruleset)? else { return Ok(()) };
+            let Some(layer) = intern::known_layer(connection, layer)? else { return Ok(()) };
+            for table in ["layer_reports", "jobs"] {
+                let sql = format!("DELETE FROM {table} WHERE layer_id = $1 AND ruleset_id = $2");
+                connection.execute(&sql, &[layer.into(), ruleset.into()])?;
+            }
+            Ok(())
+        })
+    }
+
     /// Those of `layers` that have a report by the rules `ruleset`.
     ///
     /// # Errors
@@ -99,26 +105,6 @@ impl Store {
         self.read(|connection| {
             let rows = select_in(connection, sql, &[], &digests)?;
             rows.iter().map(|row| Ok((row.digest(0)?, row.int(1)?))).collect()
-        })
-    }
-
-    /// At most `limit` layers that have reports by other rules and none by `ruleset`, the oldest report first.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub fn stale(&self, ruleset: &str, limit: usize) -> Result<Vec<Stale>, StoreError> {
-        // By index from the oldest report on; only the newest report of each layer counts.
-        let sql = "SELECT l.digest, r.blob_bytes, r.scanned_at FROM layer_reports r JOIN layers l ON l.id = r.layer_id \
-                   WHERE NOT EXISTS (SELECT 1 FROM layer_reports n WHERE n.layer_id = r.layer_id AND \
-                     (n.ruleset_id = $1 OR n.scanned_at > r.scanned_at \
-                      OR (n.scanned_at = r.scanned_at AND n.ruleset_id > r.ruleset_id))) \
-                   ORDER BY r.scanned_at, r.layer_id LIMIT $2";
-        self.read(|connection| {
-            let ruleset = intern::known_ruleset(connection, ruleset)?.unwrap_or(0);
-            let stale = |row: &super::backend::Row| {
-                Ok(Stale { layer: row.digest(0)?, blob_bytes: row.count(1)?, scanned_at: row.int(2)? })
-            };
-            connection.query(sql, &[ruleset.into(), limit.into()])?.iter().map(stale).collect()
         })
     }
 

@@ -88,6 +88,19 @@ impl Store {
         })
     }
 
+    /// The digest of what a tag named when it was last seen: of an image, or of an index.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn last_named(&self, repository: &Repository, tag: &str) -> Result<Option<Digest>, StoreError> {
+        let sql = "SELECT t.digest FROM tags t JOIN repositories r ON r.id = t.repository_id WHERE r.registry = $1 \
+                   AND r.project = $2 AND r.repository = $3 AND t.tag = $4 \
+                   ORDER BY t.last_seen DESC, t.id DESC LIMIT 1";
+        let Repository { registry, project, repository } = repository;
+        let values = [registry.into(), project.into(), repository.into(), tag.into()];
+        self.read(|connection| connection.query_one(sql, &values)?.map(|row| row.digest(0)).transpose())
+    }
+
     /// Records that the tags of a registry, or of one project or repository of it, that were last seen before `since`
     /// are gone; their number. To be called when all tags there were listed, and none before.
     ///

@@ -15,7 +15,7 @@ mod registries;
 mod shelf;
 mod worker;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -173,6 +173,8 @@ struct Running<'r> {
     pending: Vec<Pending>,
     /// Layers that were queued in this run: the next image that has them does not queue them again.
     queued: HashSet<Digest>,
+    /// Layers that were given up in this run, and why.
+    given_up: HashMap<Digest, String>,
     troubles: Vec<Trouble>,
     troubles_total: usize,
     failing: u64,
@@ -241,6 +243,7 @@ impl Sweep<'_> {
             stop: &stop,
             pending: Vec::new(),
             queued: HashSet::new(),
+            given_up: HashMap::new(),
             troubles: Vec::new(),
             troubles_total: 0,
             failing: 0,
@@ -264,6 +267,10 @@ impl Sweep<'_> {
             for host in catalog.hosts() {
                 self.store.mark_gone(host.name(), None, None, started, (self.clock)())?;
             }
+        }
+        if self.progress.counted().layers_queued > 0 {
+            // It only makes traces quicker; another sweep may be at it.
+            let _ = self.store.tidy();
         }
         running.outcome(ended_early)
     }
@@ -377,8 +384,8 @@ impl Running<'_> {
         wanted.sort_unstable();
         wanted.dedup();
         let there = self.sweep.store.has_reports(&wanted, self.shelf.key())?;
-        let given_up = self.sweep.store.given_up(&wanted, self.shelf.key())?;
-        let is_settled = |layer: &Digest| there.contains(layer) || given_up.contains(layer);
+        self.given_up.extend(self.sweep.store.given_up(&wanted, self.shelf.key())?);
+        let is_settled = |layer: &Digest| there.contains(layer) || self.given_up.contains_key(layer);
         let (complete, pending): (Vec<Pending>, Vec<Pending>) =
             self.pending.drain(..).partition(|image| image.missing.iter().all(is_settled));
         self.pending = pending;
@@ -393,7 +400,8 @@ impl Running<'_> {
                 Some(digest) => self.shelf.take(digest)?,
                 None => None,
             };
-            layers.push(report.ok_or_else(|| unread(layer)));
+            let why = layer.digest.as_ref().and_then(|digest| self.given_up.get(digest));
+            layers.push(report.ok_or_else(|| unread(layer, why)));
         }
         let mut report = self.sweep.scanner.assemble_image(image, layers);
         report.target = image.reference.clone().unwrap_or_default();
@@ -454,13 +462,18 @@ impl Running<'_> {
     }
 }
 
-/// The gap that a layer without a report is.
-fn unread(layer: &LayerSource) -> Gap {
-    let (reason, detail) = match layer.urls.is_empty() {
-        true => (GapReason::MissingBlob, "the layer could not be read, after several attempts"),
-        false => (GapReason::ForeignLayer, "the layer is held elsewhere, and only its address is in the image"),
+/// The gap that a layer without a report is, and why it has none, as far as that is known.
+fn unread(layer: &LayerSource, why: Option<&String>) -> Gap {
+    let gap = match (layer.urls.is_empty(), why) {
+        (false, _) => {
+            let detail = "the layer is held elsewhere, and only its address is in the image";
+            Gap::new(GapReason::ForeignLayer, detail)
+        }
+        (true, None) => Gap::new(GapReason::MissingBlob, "what was stored of the layer cannot be read any more"),
+        (true, Some(why)) => {
+            Gap::new(GapReason::MissingBlob, format!("the layer could not be read, after several attempts: {why}"))
+        }
     };
-    let gap = Gap::new(reason, detail);
     let gap = layer.location.as_ref().map_or(gap.clone(), |location| gap.at(&location.0));
     layer.size.map_or(gap.clone(), |size| gap.sized(size))
 }

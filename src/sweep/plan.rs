@@ -14,10 +14,13 @@ use crate::store::{ImageId, ImageLayer, ImageRecord, Job, Repository, StoreError
 /// have less, the longer ago the more.
 const NEW: i64 = 1;
 
+/// Images that were joined by the same rules before, with what they came to.
+type Known = Vec<(ImageId, Summary)>;
+
 /// What an entry of a catalog turned out to be.
 pub(super) enum Resolved {
     /// Images that were all joined by the same rules before.
-    Known { root: Digest, images: Vec<(ImageId, Summary)> },
+    Known { root: Digest, images: Known },
     /// Images of which one at least was not.
     New { root: Digest, images: Vec<Image> },
     /// Nothing that can be looked at.
@@ -59,9 +62,17 @@ impl Resolver<'_> {
             Err(error) => return Ok(Resolved::Trouble(error.into())),
         };
         let source = RegistrySource::new(registry, entry.reference());
+        // Most tags name what they named the last time: then the registry need not send it, nor even read it.
+        if let Some((root, images)) = self.met_before(entry)? {
+            match source.still_names(&root) {
+                Ok(true) => return Ok(Resolved::Known { root, images }),
+                Ok(false) => {}
+                Err(error) => return Ok(Resolved::Trouble(self.refused(entry, SourceError::from(error).into()))),
+            }
+        }
         let root = match source.root() {
             Ok(root) => root,
-            Err(error) => return Ok(Resolved::Trouble(self.refused(entry, SourceError::from(error.clone()).into()))),
+            Err(error) => return Ok(Resolved::Trouble(self.refused(entry, SourceError::from(error).into()))),
         };
         if let Some(digests) = manifest::image_digests(&root.digest, &root.bytes)
             && let Some(images) = self.known(&digests)?
@@ -74,8 +85,17 @@ impl Resolver<'_> {
         })
     }
 
+    /// The image that the tag of an entry named when it was last met, if that is known. It is not for an index: which
+    /// images that has is in its own bytes.
+    fn met_before(&self, entry: &Entry) -> Result<Option<(Digest, Known)>, StoreError> {
+        let (None, Some(tag)) = (&entry.digest, entry.tags.first()) else { return Ok(None) };
+        let Some(root) = self.sweep.store.last_named(&repository_of(entry), tag)? else { return Ok(None) };
+        let images = self.known(std::slice::from_ref(&root))?;
+        Ok(images.map(|images| (root, images)))
+    }
+
     /// The images with these manifests, if all were joined by the same rules before, and that is enough to judge them.
-    fn known(&self, images: &[Digest]) -> Result<Option<Vec<(ImageId, Summary)>>, StoreError> {
+    fn known(&self, images: &[Digest]) -> Result<Option<Known>, StoreError> {
         let store = self.sweep.store;
         let mut known = Vec::with_capacity(images.len());
         for image in images {
@@ -176,8 +196,9 @@ impl Running<'_> {
         if missing.is_empty() {
             return self.join(&image);
         }
-        // A sweep after one in which they were given up is a new chance for them.
-        store.revive(key, &missing)?;
+        // A sweep after one in which they were given up is a new chance for them; another image of this one is not.
+        let again: Vec<Digest> = missing.iter().filter(|layer| !self.given_up.contains_key(layer)).cloned().collect();
+        store.revive(key, &again)?;
         self.pending.push(Pending { image, missing });
         Ok(())
     }
@@ -212,14 +233,18 @@ fn is_unknown_name(error: &RegistryError) -> bool {
     matches!(error, RegistryError::NotFound { said, .. } if said.contains("NAME_UNKNOWN"))
 }
 
-fn sightings(entry: &Entry, root: &Digest, image: ImageId) -> Vec<TagSighting> {
+fn repository_of(entry: &Entry) -> Repository {
     let project = entry.project.clone().unwrap_or_default();
     let inside = entry.repository.strip_prefix(&project).and_then(|rest| rest.strip_prefix('/'));
-    let repository = Repository {
+    Repository {
         registry: entry.host.name().to_string(),
         repository: inside.unwrap_or(&entry.repository).to_string(),
         project,
-    };
+    }
+}
+
+fn sightings(entry: &Entry, root: &Digest, image: ImageId) -> Vec<TagSighting> {
+    let repository = repository_of(entry);
     let one = |tag| TagSighting { repository: repository.clone(), tag, digest: root.clone(), image };
     if entry.tags.is_empty() { vec![one(None)] } else { entry.tags.iter().map(|tag| one(Some(tag.clone()))).collect() }
 }

@@ -1,9 +1,11 @@
-//! One client for each registry: its tokens, its rate and its counts are shared by all that ask it.
+//! One client for each registry: its tokens, its rate and its counts are shared by all that ask it. What is known of
+//! outages is here as well.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::source::registry::{Host, Login, Registry, RegistryError, RegistryOptions};
+use crate::store::Seconds;
 
 /// The clients of a sweep or a worker.
 pub struct Registries {
@@ -11,13 +13,15 @@ pub struct Registries {
     /// The only registry that gets credentials which were given, and not stored under its name.
     trusted: Option<Host>,
     known: Mutex<HashMap<Host, Registry>>,
+    /// Registries that are out of reach, and since when.
+    out: Mutex<HashMap<Host, Seconds>>,
 }
 
 impl Registries {
     /// Clients that are made with `options` when they are first needed. [`Login::As`] is for the registry `trusted`
     /// alone: a list, or a queue, may name registries of anyone.
     pub fn new(options: RegistryOptions, trusted: Option<Host>) -> Registries {
-        Registries { options, trusted, known: Mutex::default() }
+        Registries { options, trusted, known: Mutex::default(), out: Mutex::default() }
     }
 
     /// The client for `host`.
@@ -36,6 +40,16 @@ impl Registries {
         let registry = Registry::new(host, options)?;
         known.insert(host.clone(), registry.clone());
         Ok(registry)
+    }
+
+    /// Notes that a registry gave an answer.
+    pub fn answered(&self, host: &Host) {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
+    }
+
+    /// Notes that a registry is out of reach; since when it gave no answer.
+    pub fn is_out(&self, host: &Host, now: Seconds) -> Seconds {
+        *self.out.lock().unwrap_or_else(PoisonError::into_inner).entry(host.clone()).or_insert(now)
     }
 
     /// Bytes that came from all registries so far.

@@ -37,7 +37,8 @@ impl<'s> Shelf<'s> {
         &self.key
     }
 
-    /// The report of `layer`. One that cannot be read any more counts as none: the layer is read again.
+    /// The report of `layer`. One that cannot be read any more is forgotten: the layer is read again, by this scan or
+    /// by the next sweep.
     ///
     /// # Errors
     /// When the store fails.
@@ -46,7 +47,10 @@ impl<'s> Shelf<'s> {
             return Ok(Some(report));
         }
         let Some(record) = self.store.get_report(layer, &self.key)? else { return Ok(None) };
-        let Ok(report) = LayerReport::from_kept(&record.report) else { return Ok(None) };
+        let Ok(report) = LayerReport::from_kept(&record.report) else {
+            self.store.forget_report(layer, &self.key)?;
+            return Ok(None);
+        };
         let report = Arc::new(report);
         self.remember(layer, &report);
         Ok(Some(report))

@@ -14,11 +14,14 @@ use crate::digest::Digest;
 use crate::layer_report::LayerReport;
 use crate::observe::Observer;
 use crate::scan::Scanner;
-use crate::source::registry::{Reference, RegistryError};
+use crate::source::registry::{Host, Reference, RegistryError};
 use crate::store::{Lease, Seconds, Store, StoreError, Task};
 
 /// How often a claim is renewed while it holds.
 const RENEWALS: u32 = 4;
+
+/// How long a registry may be out of reach, in seconds, before that costs its layers attempts: a restart takes minutes.
+const OUTAGE: Seconds = 600;
 
 /// How often a flag is looked at while there is nothing to do.
 const TICK: Duration = Duration::from_millis(100);
@@ -89,6 +92,19 @@ impl Claims {
     }
 }
 
+/// Why a layer could not be read.
+struct Unread {
+    reason: String,
+    /// Whether a registry that may have it is out of reach, and not for long: the layer is not to blame.
+    is_outage: bool,
+}
+
+impl From<String> for Unread {
+    fn from(reason: String) -> Unread {
+        Unread { reason, is_outage: false }
+    }
+}
+
 /// What became of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -146,10 +162,13 @@ impl Worker<'_> {
                 }
                 Ok(())
             }
-            Err(reason) => {
+            Err(unread) if unread.is_outage => {
+                self.store.release(&task.lease, (self.clock)().saturating_add(self.patience)).map(drop)
+            }
+            Err(unread) => {
                 let attempt = i64::try_from(task.lease.attempt).unwrap_or(i64::MAX);
                 let later = (self.clock)().saturating_add(self.patience.saturating_mul(attempt));
-                self.store.fail(&task.lease, &reason, later)?;
+                self.store.fail(&task.lease, &unread.reason, later)?;
                 self.progress.layer_failed();
                 Ok(())
             }
@@ -157,14 +176,14 @@ impl Worker<'_> {
     }
 
     /// Reads the layer from the first of its sources that has it.
-    fn read(&self, task: &Task) -> Result<LayerReport, String> {
+    fn read(&self, task: &Task) -> Result<LayerReport, Unread> {
         let layer = &task.lease.layer;
-        let mut reason = "nothing says where it is".to_string();
+        let mut unread = Unread::from("nothing says where it is".to_string());
         for source in &task.sources {
             let stream = match self.open(source, layer) {
                 Ok(stream) => stream,
                 Err(error) => {
-                    reason = error;
+                    unread = Unread { is_outage: unread.is_outage || error.is_outage, ..error };
                     continue;
                 }
             };
@@ -173,18 +192,30 @@ impl Worker<'_> {
                 return Ok(report);
             }
             let why = report.gaps.first().map_or_else(|| "its bytes are others".into(), |gap| gap.detail.clone());
-            reason = format!("{source}: the blob has the digest {}: {why}", report.blob);
+            unread.reason = format!("{source}: the blob has the digest {}: {why}", report.blob);
         }
-        Err(reason)
+        Err(unread)
     }
 
-    fn open(&self, source: &str, layer: &Digest) -> Result<Blob<'static>, String> {
+    fn open(&self, source: &str, layer: &Digest) -> Result<Blob<'static>, Unread> {
         let reference: Reference = format!("{source}@{layer}").parse().map_err(|error| format!("{source}: {error}"))?;
-        let said = |error: RegistryError| error.to_string();
-        let registry = self.registries.of(&reference.host).map_err(said)?;
+        let host = &reference.host;
+        let registry = self.registries.of(host).map_err(|error| error.to_string())?;
         // The size is what some manifest claims; the digest decides.
-        let stream = registry.blob(&reference.repository, layer, None).map_err(said)?;
+        let stream = registry.blob(&reference.repository, layer, None);
+        let is_outage = self.is_short_outage(host, stream.as_ref().err());
+        let stream = stream.map_err(|error| Unread { reason: error.to_string(), is_outage })?;
         Ok(Blob::Stream(Box::new(stream)))
+    }
+
+    /// Whether the registry `host` is out of reach, as what it last failed with tells, and not for long.
+    fn is_short_outage(&self, host: &Host, error: Option<&RegistryError>) -> bool {
+        if !error.is_some_and(RegistryError::is_outage) {
+            self.registries.answered(host);
+            return false;
+        }
+        let now = (self.clock)();
+        now.saturating_sub(self.registries.is_out(host, now)) < OUTAGE
     }
 
     fn renew_until(&self, ended: &AtomicBool) {

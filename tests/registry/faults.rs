@@ -199,6 +199,15 @@ fn another_manifest_than_the_registry_names() {
 }
 
 #[test]
+fn an_answer_without_a_manifest_that_nobody_asked_for() {
+    let subject = Subject::new();
+    let proxy = fault_proxy::start(subject.server.port, |_, _| Fault::Answer(Answer::new(304, "")));
+    let asked = registry(&proxy.host(), options());
+    let error = asked.manifest("team/app", &At::Tag("v1".into())).unwrap_err();
+    assert!(matches!(error, RegistryError::Status { status: 304, .. }), "{error:?}");
+}
+
+#[test]
 fn a_manifest_that_breaks_off_is_begun_again() {
     let subject = Subject::new();
     let proxy =

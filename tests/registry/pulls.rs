@@ -30,6 +30,28 @@ fn an_image_by_its_tag_and_by_its_digest() {
 }
 
 #[test]
+fn a_tag_that_still_names_the_same_is_not_sent_again() {
+    let server = Registry::filled(&["team/app:v1", "team/app:v2"]);
+    let name = format!("{}/team/app", server.host());
+    let asked = registry(&server.host(), options());
+    let known = asked.manifest("team/app", &At::Tag("v1".into())).unwrap();
+    let tag = source(&format!("{name}:v1"), options());
+    assert!(tag.still_names(&known.digest).unwrap());
+    assert_eq!((tag.registry().usage().requests, tag.registry().usage().bytes), (1, 0));
+
+    server.put_manifest("team/app", "v1", INDEX, br#"{"schemaVersion": 2, "manifests": []}"#);
+    assert!(!tag.still_names(&known.digest).unwrap());
+    // What it names instead is there already.
+    let requests = tag.registry().usage().requests;
+    assert_ne!(tag.root().unwrap().digest, known.digest);
+    assert_eq!(tag.registry().usage().requests, requests);
+
+    let digest = source(&format!("{name}@{}", known.digest), options());
+    assert!(digest.still_names(&known.digest).unwrap());
+    assert!(!digest.still_names(&Digest::of(b"another")).unwrap());
+}
+
+#[test]
 fn an_index_and_the_manifests_it_names() {
     let server = Registry::filled(&["team/app:v1"]);
     let asked = registry(&server.host(), options());

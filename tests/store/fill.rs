@@ -1,7 +1,7 @@
 //! Fills a store with 100,000 made-up images and 1,000,000 findings, and measures traces in it, on SQLite and, with the
-//! same rows, on PostgreSQL. It takes minutes: `cargo test --test store fill -- --ignored --nocapture`. FILL_IMAGES says how
-//! many images, FILL_STORE names a SQLite file to keep, or to use when it is there, FILL_URL a PostgreSQL store with
-//! the same rows, to measure only that.
+//! same rows, on PostgreSQL. It takes minutes: `cargo test --release --test store fill -- --ignored --nocapture`.
+//! FILL_IMAGES says how many images, FILL_STORE names a SQLite file to keep, or to use when it is there, FILL_URL a
+//! PostgreSQL store with the same rows, to measure only that.
 
 use std::time::Instant;
 

@@ -4,6 +4,7 @@
 mod support;
 
 mod fill;
+mod kept_form;
 mod open;
 mod queue;
 mod records;

@@ -14,7 +14,6 @@ crate::on_both!(
     a_worker_that_was_too_slow_cannot_overwrite,
     a_layer_is_poisoned_after_three_attempts,
     a_job_given_back_is_no_attempt,
-    a_poisoned_layer_does_not_hold_up_its_image,
     many_workers_give_every_layer_one_result,
 );
 
@@ -147,27 +146,6 @@ fn a_job_given_back_is_no_attempt(fresh: &Fresh) {
         assert!(!store.release(&task.lease, now + 1).unwrap());
         assert!(claim(&store, "w", 1, now).is_empty());
     }
-}
-
-fn a_poisoned_layer_does_not_hold_up_its_image(fresh: &Fresh) {
-    let store = fresh.open();
-    store.put_image(&image("app", &["base", "bad"]), 10).unwrap();
-    store.put_report(&report("base", RULES, 10)).unwrap();
-    store.enqueue(RULES, &[job("bad", 0, "s")], 10).unwrap();
-    for now in [20, 30, 40] {
-        assert!(store.images_waiting(RULES, None, 9).unwrap().is_empty());
-        store.fail(&one(&store, "w", now).lease, "damaged", 0).unwrap();
-    }
-    let waiting = store.images_waiting(RULES, None, 9).unwrap();
-    assert_eq!((waiting.len(), &waiting[0].poisoned), (1, &vec![digest("bad")]));
-    let mut gap = assembled(image("app", &["base", "bad"]), &[]);
-    (gap.unread, gap.gaps) = (vec![1], 1);
-    store.put_assembled(&gap, None, 50).unwrap();
-    assert!(store.images_waiting(RULES, None, 9).unwrap().is_empty());
-    store.revive(RULES, &[digest("bad")]).unwrap();
-    assert!(store.finish(&one(&store, "w", 60).lease, &report("bad", RULES, 61)).unwrap());
-    let waiting = store.images_waiting(RULES, None, 9).unwrap();
-    assert_eq!((waiting.len(), waiting[0].poisoned.len()), (1, 0), "the gap can be closed");
 }
 
 fn many_workers_give_every_layer_one_result(fresh: &Fresh) {

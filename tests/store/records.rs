@@ -7,13 +7,12 @@ use layersift::image_report::{ImageReport, LayerLine};
 use layersift::path::ImagePath;
 use layersift::rule::{Confidence, Severity};
 use layersift::secret::{FingerprintKey, Secret};
-use layersift::store::{Assembled, Held, RunSums, Scope, Status, Store, StoreError};
+use layersift::store::{Assembled, Held, RunSums, Scope, Status, StoreError};
 
 crate::on_both!(
     reports_are_kept_by_layer_and_ruleset,
-    layers_of_other_rulesets_are_stale_oldest_first,
+    an_outdated_ruleset_is_forgotten,
     images_are_known_by_their_manifest,
-    an_image_waits_until_it_is_assembled,
     findings_come_back_as_they_were_put,
     a_report_is_stored_without_its_secrets,
     a_run_tells_what_is_new,
@@ -35,20 +34,20 @@ fn reports_are_kept_by_layer_and_ruleset(fresh: &Fresh) {
     assert!(fresh.open().get_report(&digest("a"), RULES).unwrap().is_some());
 }
 
-fn layers_of_other_rulesets_are_stale_oldest_first(fresh: &Fresh) {
+fn an_outdated_ruleset_is_forgotten(fresh: &Fresh) {
     let store = fresh.open();
-    for (layer, ruleset, at) in [("a", RULES, 30), ("b", RULES, 10), ("c", RULES, 20), ("c", "sha256:rules-2", 40)] {
+    for (layer, ruleset, at) in [("a", RULES, 30), ("c", RULES, 20), ("c", "sha256:rules-2", 40)] {
         store.put_report(&report(layer, ruleset, at)).unwrap();
     }
-    let stale = |ruleset: &str, limit| -> Vec<_> {
-        store.stale(ruleset, limit).unwrap().into_iter().map(|stale| (stale.layer, stale.scanned_at)).collect()
-    };
-    assert_eq!(stale("sha256:rules-2", 10), [(digest("b"), 10), (digest("a"), 30)]);
-    assert_eq!(stale("sha256:rules-2", 1), [(digest("b"), 10)]);
-    assert_eq!(stale("sha256:rules-3", 10), [(digest("b"), 10), (digest("a"), 30), (digest("c"), 40)]);
-    assert!(stale(RULES, 10).is_empty());
+    assert_eq!(
+        store.last_read(&[digest("a"), digest("b"), digest("c")]).unwrap(),
+        [(digest("a"), 30), (digest("c"), 40)].into()
+    );
     assert_eq!(store.forget_ruleset("sha256:rules-2").unwrap(), 1);
     assert!(store.has_reports(&[digest("c")], "sha256:rules-2").unwrap().is_empty());
+    assert_eq!(store.last_read(&[digest("c")]).unwrap(), [(digest("c"), 20)].into());
+    store.forget_report(&digest("c"), RULES).unwrap();
+    assert_eq!(store.has_reports(&[digest("a"), digest("c")], RULES).unwrap(), [digest("a")].into());
 }
 
 fn images_are_known_by_their_manifest(fresh: &Fresh) {
@@ -65,26 +64,6 @@ fn images_are_known_by_their_manifest(fresh: &Fresh) {
     let line = store.image(&digest("app")).unwrap().unwrap();
     assert_eq!((line.id, line.layers_count, line.first_seen), (id, 2, 10));
     assert_eq!(store.image(&digest("c")).unwrap(), None);
-}
-
-fn an_image_waits_until_it_is_assembled(fresh: &Fresh) {
-    let store = fresh.open();
-    let names = |store: &Store| -> Vec<_> {
-        let waiting = store.images_waiting(RULES, None, 10).unwrap();
-        waiting.into_iter().map(|waiting| waiting.image.manifest_digest).collect()
-    };
-    store.put_images(&[image("one", &["base", "a"]), image("two", &["base", "b"])], 10).unwrap();
-    assert!(names(&store).is_empty());
-    store.put_report(&report("base", RULES, 10)).unwrap();
-    store.put_report(&report("a", RULES, 10)).unwrap();
-    assert_eq!(names(&store), [digest("one")]);
-    store.put_report(&report("b", RULES, 10)).unwrap();
-    let first = store.images_waiting(RULES, None, 1).unwrap();
-    let second = store.images_waiting(RULES, Some(first[0].image.id), 1).unwrap();
-    assert_eq!([&first[0], &second[0]].map(|waiting| &waiting.image.manifest_digest), [&digest("one"), &digest("two")]);
-    // Assembling resumes in another process.
-    store.put_assembled(&assembled(image("one", &["base", "a"]), &[]), None, 20).unwrap();
-    assert_eq!(names(&fresh.open()), [digest("two")]);
 }
 
 fn findings_come_back_as_they_were_put(fresh: &Fresh) {

@@ -117,11 +117,6 @@ fn an_image_that_was_not_read_says_nothing_of_its_layers(fresh: &Fresh) {
     assert_eq!(by_secret(&store, "one").total, 3, "what the layer has is in all its images");
     let summary = store.summary(&digest("gap"), RULES).unwrap().unwrap();
     assert_eq!((summary.gaps, summary.unread, summary.high), (1, 1, 0));
-    // It waits again, once its layer has a report.
-    assert!(store.images_waiting(RULES, None, 10).unwrap().is_empty());
-    store.put_report(&report("base", RULES, 20)).unwrap();
-    let waiting = store.images_waiting(RULES, None, 10).unwrap();
-    assert_eq!(waiting.iter().map(|waiting| &waiting.image.manifest_digest).collect::<Vec<_>>(), [&digest("gap")]);
 }
 
 fn a_finding_in_the_configuration_is_traced(fresh: &Fresh) {

@@ -75,7 +75,7 @@ impl Registry {
     fn ask(&self, url: &Url) -> Result<Answer, RegistryError> {
         let header = self.0.auth.unasked()?;
         retry::run(&self.options().retry, || {
-            let answer = self.0.http.get(&Wanted { url, accept: JSON, from: 0 }, header.as_ref())?;
+            let answer = self.0.http.get(&Wanted::all(url, JSON), header.as_ref())?;
             Ok(self.good(url, answer)?)
         })
     }

@@ -89,25 +89,38 @@ impl Registry {
     /// # Errors
     /// When there is none, it is larger than a document may be, or has another digest.
     pub fn manifest(&self, repository: &str, at: &At) -> Result<Manifest, RegistryError> {
-        let at_text = match at {
-            At::Tag(tag) => {
-                check_tag(tag)?;
-                tag.clone()
-            }
-            At::Digest(digest) => digest.to_string(),
-        };
-        let url = self.url(&["v2", repository, "manifests", &at_text])?;
+        let url = self.manifest_url(repository, at)?;
         let scope = Scope::Pull(repository.into());
-        let (bytes, answer) = self.document(&url, MANIFESTS, &scope)?;
-        let claimed = answer.digest.as_deref().and_then(|text| text.parse::<Digest>().ok());
-        let digest = match at {
-            At::Digest(digest) => verified(&url, &bytes, digest.clone())?,
-            At::Tag(_) => match claimed {
-                Some(claimed) => verified(&url, &bytes, claimed)?,
-                None => Digest::of(&bytes),
-            },
+        let (bytes, about) = self.document(&url, MANIFESTS, &scope)?;
+        let expected = match at {
+            At::Digest(digest) => Some(digest.clone()),
+            At::Tag(_) => about.digest(),
         };
-        Ok(Manifest { bytes, digest, media_type: answer.media_type })
+        Manifest::new(&url, bytes, about, expected)
+    }
+
+    /// The manifest or index that `tag` names, or `None` where that still is the one with the digest `known` and the
+    /// registry says so: it then need not even read it. One that knows of no conditions gives the manifest.
+    ///
+    /// Source: RFC 9110, section 13.1.2, with the digest as the entity tag, as the CNCF distribution has it.
+    ///
+    /// # Errors
+    /// As [`Registry::manifest`].
+    pub fn manifest_unless(
+        &self,
+        repository: &str,
+        tag: &str,
+        known: &Digest,
+    ) -> Result<Option<Manifest>, RegistryError> {
+        let url = self.manifest_url(repository, &At::Tag(tag.into()))?;
+        let scope = Scope::Pull(repository.into());
+        let wanted = Wanted { unless: Some(known), ..Wanted::all(&url, MANIFESTS) };
+        let (bytes, about) = self.whole(&url, || self.get(&wanted, &scope))?;
+        if about.is_unchanged {
+            return Ok(None);
+        }
+        let expected = about.digest();
+        Manifest::new(&url, bytes, about, expected).map(Some)
     }
 
     /// A blob, to be read once, in order. Its digest is for the caller to verify. `size` is what the manifest says: at
@@ -158,6 +171,16 @@ impl Registry {
         &self.0.options.listing
     }
 
+    fn manifest_url(&self, repository: &str, at: &At) -> Result<Url, RegistryError> {
+        match at {
+            At::Tag(tag) => {
+                check_tag(tag)?;
+                self.url(&["v2", repository, "manifests", tag])
+            }
+            At::Digest(digest) => self.url(&["v2", repository, "manifests", &digest.to_string()]),
+        }
+    }
+
     /// The address of a path. A repository's slashes are kept.
     pub(super) fn url(&self, path: &[&str]) -> Result<Url, RegistryError> {
         if let ["v2", repository, ..] = path
@@ -174,7 +197,8 @@ impl Registry {
         self.0.http.body(answer.response)
     }
 
-    /// Asks, and logs in and tries again as it takes. The answer is 200, 206, or 416 where it was asked for a part.
+    /// Asks, and logs in and tries again as it takes. The answer is 200, 206, or, where that was asked for, 304 for
+    /// what is known already and 416 for a part that is not there.
     pub(super) fn get(&self, wanted: &Wanted<'_>, scope: &Scope) -> Result<Answer, RegistryError> {
         let inner = &*self.0;
         retry::run(&inner.options.retry, || {
@@ -186,6 +210,7 @@ impl Registry {
             }
             match answer.status() {
                 200 | 206 => Ok(answer),
+                304 if wanted.unless.is_some() && answer.is_registrys => Ok(answer),
                 416 if wanted.from > 0 => Ok(answer),
                 401 => Err(self.unauthorized(wanted.url, scope).into()),
                 _ => Err(self.refusal(wanted.url, answer, scope).into()),
@@ -195,7 +220,7 @@ impl Registry {
 
     /// A whole document, and what its headers say. One that breaks off is begun again.
     pub(super) fn document(&self, url: &Url, accept: &str, scope: &Scope) -> Result<(Vec<u8>, About), RegistryError> {
-        self.whole(url, || self.get(&Wanted { url, accept, from: 0 }, scope))
+        self.whole(url, || self.get(&Wanted::all(url, accept), scope))
     }
 
     /// All of what `ask` gives, and what its headers say. What breaks off is asked for again.
@@ -264,8 +289,21 @@ impl Registry {
     }
 }
 
-/// What the headers of a document say about it.
+impl Manifest {
+    /// What came from `url`, if it has the digest that is expected of it, where there is one.
+    fn new(url: &Url, bytes: Vec<u8>, about: About, expected: Option<Digest>) -> Result<Manifest, RegistryError> {
+        let digest = match expected {
+            Some(expected) => verified(url, &bytes, expected)?,
+            None => Digest::of(&bytes),
+        };
+        Ok(Manifest { bytes, digest, media_type: about.media_type })
+    }
+}
+
+/// What the status and the headers of a document say about it.
 pub(super) struct About {
+    /// Whether it is what the asker has already, and was not sent.
+    is_unchanged: bool,
     digest: Option<String>,
     media_type: Option<String>,
     /// The `Link` headers.
@@ -279,11 +317,17 @@ impl About {
         let own = |name: &str| answer.header(name).map(str::to_string).filter(|text| !text.is_empty());
         let links = answer.response.headers().get_all("link").iter();
         About {
+            is_unchanged: answer.status() == 304,
             digest: own("docker-content-digest"),
             media_type: own("content-type"),
             total: own("x-total-count"),
             links: links.filter_map(|value| value.to_str().ok()).map(str::to_string).collect(),
         }
+    }
+
+    /// The digest that the registry says the document has.
+    fn digest(&self) -> Option<Digest> {
+        self.digest.as_deref()?.parse().ok()
     }
 }
 

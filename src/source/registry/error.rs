@@ -181,6 +181,15 @@ impl From<RegistryError> for std::io::Error {
 }
 
 impl RegistryError {
+    /// Whether the registry is out of reach or overloaded for the time being, whatever it is asked for.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            RegistryError::Unreachable { .. } | RegistryError::TooManyRequests { .. } => true,
+            RegistryError::Status { status, .. } => matches!(status, 502..=504),
+            _ => false,
+        }
+    }
+
     /// The same error, after so many attempts.
     pub(super) fn after(mut self, count: u32) -> RegistryError {
         if let RegistryError::Unreachable { attempts, .. } | RegistryError::TooManyRequests { attempts, .. } = &mut self

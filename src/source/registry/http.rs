@@ -10,7 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::Url;
 use reqwest::blocking::{Client, ClientBuilder, Response};
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, RANGE, RETRY_AFTER,
+};
 use reqwest::redirect::Policy;
 
 use super::error::{RegistryError, reason, shown};
@@ -20,6 +22,7 @@ use super::pace::Pace;
 use super::reference::Host;
 use super::retry::{self, Failure};
 use super::tls::Trust;
+use crate::digest::Digest;
 
 /// Redirects that one request follows.
 const MOST_REDIRECTS: u32 = 5;
@@ -36,6 +39,15 @@ pub(super) struct Wanted<'w> {
     pub(super) accept: &'w str,
     /// The first byte of it; 0 for all.
     pub(super) from: u64,
+    /// What need not be sent again.
+    pub(super) unless: Option<&'w Digest>,
+}
+
+impl<'w> Wanted<'w> {
+    /// All of what is at `url`, as one of the media types `accept`.
+    pub(super) fn all(url: &'w Url, accept: &'w str) -> Wanted<'w> {
+        Wanted { url, accept, from: 0, unless: None }
+    }
 }
 
 /// An answer whose body is still to be read.
@@ -127,6 +139,11 @@ impl Http {
                 && let Ok(range) = HeaderValue::from_str(&format!("bytes={}-", wanted.from))
             {
                 headers.insert(RANGE, range);
+            }
+            if let Some(known) = wanted.unless
+                && let Ok(etag) = HeaderValue::from_str(&format!("\"{known}\""))
+            {
+                headers.insert(IF_NONE_MATCH, etag);
             }
             if let Some(authorization) = authorization.filter(|_| is_registrys) {
                 headers.insert(AUTHORIZATION, authorization.clone());

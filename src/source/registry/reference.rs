@@ -65,8 +65,13 @@ impl FromStr for Host {
         if name.is_some_and(|name| !name.split('.').all(is_label)) || port.is_some_and(|port| !is_port(port)) {
             return Err(invalid());
         }
-        let text = text.to_ascii_lowercase();
-        Ok(Host(if text == HUB_OLD || text == HUB_HOST { HUB.into() } else { text }))
+        let lower = text.to_ascii_lowercase();
+        Ok(Host(match &lower[..] {
+            HUB_OLD | HUB_HOST => HUB.into(),
+            // Capitals are all that shows that `HARBOR/app` begins with a host.
+            lower if !is_host(lower) => text.into(),
+            _ => lower,
+        }))
     }
 }
 
@@ -234,14 +239,16 @@ mod tests {
         is("localhost/app", "localhost", "app", Some("latest"), false);
         is("host.example:5000/a/b__c/d-e:T_1", "host.example:5000", "a/b__c/d-e", Some("T_1"), false);
         is("[::1]:5000/app", "[::1]:5000", "app", Some("latest"), false);
-        is("UPPER/app", "upper", "app", Some("latest"), false);
+        is("UPPER/app", "UPPER", "app", Some("latest"), false);
+        is("UPPER.example/app", "upper.example", "app", Some("latest"), false);
         is(&format!("h.example/app@{DIGEST}"), "h.example", "app", None, true);
         is(&format!("h.example/app:1@{DIGEST}"), "h.example", "app", Some("1"), true);
     }
 
     #[test]
     fn what_it_prints_reads_the_same() {
-        for text in ["docker.io/library/alpine:latest", "h.example:1/a/b:c", &format!("h.example/app:1@{DIGEST}")] {
+        let digest = format!("h.example/app:1@{DIGEST}");
+        for text in ["docker.io/library/alpine:latest", "h.example:1/a/b:c", "HARBOR/app:1", &digest] {
             assert_eq!(text.parse::<Reference>().unwrap().to_string(), text);
         }
     }

@@ -56,6 +56,22 @@ impl RegistrySource {
         Ok(self.root.get_or_init(|| root))
     }
 
+    /// Whether the reference names the manifest or index with the digest `known`. Where it is a tag and still does,
+    /// most registries say so without sending it; otherwise what it names is kept as the [root](RegistrySource::root).
+    ///
+    /// # Errors
+    /// As [`Registry::manifest`].
+    pub fn still_names(&self, known: &Digest) -> Result<bool, RegistryError> {
+        if let (None, Some(tag), None) = (self.root.get(), &self.reference.tag, &self.reference.digest) {
+            let Some(root) = self.registry.manifest_unless(&self.reference.repository, tag, known)? else {
+                return Ok(true);
+            };
+            self.note_sizes(&root.bytes);
+            let _ = self.root.set(root);
+        }
+        Ok(self.root()?.digest == *known)
+    }
+
     fn manifest(&self, at: &At) -> Result<Manifest, RegistryError> {
         let manifest = self.registry.manifest(&self.reference.repository, at)?;
         self.note_sizes(&manifest.bytes);

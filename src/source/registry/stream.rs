@@ -68,7 +68,7 @@ impl BlobStream {
 
     /// Asks for what is still to come.
     fn connect(&mut self) -> Result<(), RegistryError> {
-        let wanted = Wanted { url: &self.url, accept: "*/*", from: self.at };
+        let wanted = Wanted { from: self.at, ..Wanted::all(&self.url, "*/*") };
         let answer = self.registry.get(&wanted, &self.scope)?;
         match answer.status() {
             206 => match self.begins_at(&answer) {

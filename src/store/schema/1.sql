@@ -23,7 +23,6 @@ CREATE TABLE layer_reports (
     scanned_at BIGINT NOT NULL,
     PRIMARY KEY (layer_id, ruleset_id)
 );
-CREATE INDEX layer_reports_by_age ON layer_reports (scanned_at, layer_id);
 
 -- Every run of layers from the base up that an image begins with, as a tree: the parent is the run without the last
 -- layer, 0 where there is none. `image_id` is the first image that has exactly these layers: a possible base.
