@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::iter::Peekable;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use super::error::Failures;
 use super::{Catalog, CatalogError, Entries, Entry, Filter};
@@ -43,26 +43,29 @@ struct Tags<'c> {
     filter: &'c Filter,
     /// `None` at the end.
     repositories: Option<Names>,
-    /// Repositories whose first tags are there.
-    upcoming: VecDeque<Result<Repository, CatalogError>>,
+    /// Repositories whose first tags are asked for, each in a thread of its own.
+    upcoming: VecDeque<Result<JoinHandle<Repository>, CatalogError>>,
     /// The repository whose tags come.
     repository: Option<Repository>,
     failures: Failures,
 }
 
 impl Tags<'_> {
-    /// Takes the next repositories that may have something, and asks for their tags.
-    fn look_ahead(&mut self) {
+    /// The next repository, with its first tags, while those of the ones behind it are asked for.
+    fn next_upcoming(&mut self) -> Option<Result<Repository, CatalogError>> {
         while self.upcoming.len() < AT_ONCE
             && let Some(next) = self.next_repository()
         {
-            self.upcoming.push_back(next);
+            let ask = |(name, mut tags): Repository| {
+                thread::spawn(move || {
+                    tags.peek();
+                    (name, tags)
+                })
+            };
+            self.upcoming.push_back(next.map(ask));
         }
-        thread::scope(|scope| {
-            for (_, tags) in self.upcoming.iter_mut().flatten() {
-                scope.spawn(|| tags.peek().is_some());
-            }
-        });
+        let joined = |asked: JoinHandle<_>| asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        self.upcoming.pop_front().map(|next| next.map(joined))
     }
 
     /// The next repository that the filter admits, or what is wrong with it.
@@ -118,10 +121,7 @@ impl Iterator for Tags<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let Some((repository, mut tags)) = self.repository.take() else {
-                if self.upcoming.is_empty() {
-                    self.look_ahead();
-                }
-                match self.upcoming.pop_front()? {
+                match self.next_upcoming()? {
                     Ok(next) => self.repository = Some(next),
                     Err(error) => return Some(Err(error)),
                 }

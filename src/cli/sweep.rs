@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,7 +21,7 @@ use crate::scan::{Options, Scanner};
 use crate::secret::FingerprintKey;
 use crate::source::registry::{Host, Rate, Reference, RegistryOptions};
 use crate::store::Store;
-use crate::sweep::{Claims, Extent, Progress, Registries, Shelf, Sweep, Worker};
+use crate::sweep::{Claims, Extent, Progress, Registries, Shelf, Stop, Sweep, Worker};
 
 /// How often the progress is drawn anew.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -113,8 +112,7 @@ pub fn worker(args: &ReadingArgs) -> anyhow::Result<ExitCode> {
         patience,
         claims: Claims::default(),
     };
-    let stop = AtomicBool::new(false);
-    worker.run(args.pulls, &stop)?;
+    worker.run(args.pulls, &Stop::default())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -183,7 +181,7 @@ fn parse_host(text: &str) -> anyhow::Result<Host> {
 /// Draws what a sweep has done, on a terminal.
 struct Display {
     bar: ProgressBar,
-    ended: Arc<AtomicBool>,
+    ended: Arc<Stop>,
     drawing: Option<thread::JoinHandle<()>>,
 }
 
@@ -196,14 +194,13 @@ impl Display {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
             bar.set_style(style);
         }
-        let ended = Arc::new(AtomicBool::new(false));
+        let ended = Arc::new(Stop::default());
         let drawing = shown.then(|| {
             let (bar, ended) = (bar.clone(), Arc::clone(&ended));
             thread::spawn(move || {
-                while !ended.load(Ordering::Relaxed) {
+                while !ended.wait(REDRAW) {
                     bar.set_message(report::progress(&progress.counted(), bar.elapsed()));
                     bar.tick();
-                    thread::sleep(REDRAW);
                 }
             })
         });
@@ -211,7 +208,7 @@ impl Display {
     }
 
     fn finish(self) {
-        self.ended.store(true, Ordering::Relaxed);
+        self.ended.set();
         if let Some(drawing) = self.drawing {
             let _ = drawing.join();
         }

@@ -78,8 +78,10 @@ pub struct FindingRecord {
 }
 
 /// What is known of an image by one rule set, in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
+    /// The image.
+    pub image: ImageId,
     /// Findings of this severity, in any state.
     pub critical: u64,
     /// Findings of this severity, in any state.
@@ -99,13 +101,10 @@ pub struct Summary {
 }
 
 impl Summary {
-    fn of(assembled: &Assembled, now: Seconds) -> Summary {
-        let mut summary = Summary {
-            gaps: assembled.gaps,
-            unread: assembled.unread.len() as u64,
-            assembled_at: now,
-            ..Summary::default()
-        };
+    fn of(image: ImageId, assembled: &Assembled, now: Seconds) -> Summary {
+        let (gaps, unread) = (assembled.gaps, assembled.unread.len() as u64);
+        let mut summary =
+            Summary { image, critical: 0, high: 0, medium: 0, low: 0, info: 0, gaps, unread, assembled_at: now };
         for finding in &assembled.findings {
             *match finding.rule.severity {
                 Severity::Critical => &mut summary.critical,
@@ -137,7 +136,7 @@ impl Store {
             let image = images::one(connection, &assembled.image, now)?;
             let ruleset = intern::ruleset(connection, &assembled.ruleset)?;
             put_findings(connection, image, ruleset, assembled, now)?;
-            put_summary(connection, image, ruleset, &Summary::of(assembled, now))?;
+            put_summary(connection, ruleset, &Summary::of(image, assembled, now))?;
             if let Some(run) = run {
                 let things = assembled.findings.iter().map(runs::thing).collect();
                 runs::sight(connection, run, image, &things)?;
@@ -151,11 +150,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn summary(&self, manifest_digest: &Digest, ruleset: &str) -> Result<Option<Summary>, StoreError> {
-        let sql = "SELECT v.critical, v.high, v.medium, v.low, v.info, v.gaps, v.unread, v.assembled_at \
+        let sql = "SELECT v.critical, v.high, v.medium, v.low, v.info, v.gaps, v.unread, v.assembled_at, i.id \
                    FROM images i JOIN image_verdicts v ON v.image_id = i.id JOIN rulesets s ON s.id = v.ruleset_id \
                    WHERE i.manifest_digest = $1 AND s.digest = $2";
         let summary = |row: Row| {
             Ok(Summary {
+                image: ImageId(row.int(8)?),
                 critical: row.count(0)?,
                 high: row.count(1)?,
                 medium: row.count(2)?,
@@ -451,13 +451,13 @@ fn replace(
     Ok(())
 }
 
-fn put_summary(connection: &mut Connection, image: ImageId, ruleset: i64, summary: &Summary) -> Result<(), Fault> {
+fn put_summary(connection: &mut Connection, ruleset: i64, summary: &Summary) -> Result<(), Fault> {
     let sql = "INSERT INTO image_verdicts (image_id, ruleset_id, critical, high, medium, low, info, gaps, unread, \
                assembled_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
                ON CONFLICT (image_id, ruleset_id) DO UPDATE SET critical = excluded.critical, high = excluded.high, \
                medium = excluded.medium, low = excluded.low, info = excluded.info, gaps = excluded.gaps, \
                unread = excluded.unread, assembled_at = excluded.assembled_at";
-    let Summary { critical, high, medium, low, info, gaps, unread, assembled_at } = *summary;
+    let Summary { image, critical, high, medium, low, info, gaps, unread, assembled_at } = *summary;
     let mut values = vec![Value::from(image.0), ruleset.into()];
     values.extend([critical, high, medium, low, info, gaps, unread].map(Value::from));
     values.push(assembled_at.into());

@@ -108,6 +108,23 @@ impl Store {
         };
         self.read(|connection| connection.query(sql, &[image.0.into()])?.iter().map(layer).collect())
     }
+
+    /// The sizes in bytes of the blobs that images consist of, in no order.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn layer_sizes(&self, images: &[ImageId]) -> Result<HashMap<ImageId, Vec<u64>>, StoreError> {
+        let sql = "SELECT il.image_id, l.blob_bytes FROM image_layers il JOIN layers l ON l.id = il.layer_id \
+                   WHERE il.image_id IN ({list})";
+        let images: Vec<Value> = images.iter().map(|image| Value::from(image.0)).collect();
+        self.read(|connection| {
+            let mut sizes: HashMap<ImageId, Vec<u64>> = HashMap::new();
+            for row in select_in(connection, sql, &[], &images)? {
+                sizes.entry(ImageId(row.int(0)?)).or_default().push(row.count(1)?);
+            }
+            Ok(sizes)
+        })
+    }
 }
 
 /// The image in a row of [`COLUMNS`].

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::backend::{Connection, Row, Value};
+use super::backend::{Connection, Row, Value, list};
 use super::error::{Fault, StoreError};
-use super::findings::{FindingRecord, RuleRecord};
-use super::holdings::{self, Matcher};
+use super::findings::{ABSENT, FindingRecord, RuleRecord};
+use super::holdings;
 use super::images::ImageId;
 use super::{Seconds, Store, intern};
 use crate::digest::Digest;
@@ -144,20 +144,32 @@ impl Store {
         self.read(|connection| connection.query(&sql, &values)?.iter().map(run).collect())
     }
 
-    /// Records that a run came across an image that was assembled before, so that what it holds is not new to the
-    /// run's target the next time.
+    /// Records that a run came across images that were assembled before, so that what they hold is not new to the run's
+    /// target the next time.
     ///
     /// # Errors
     /// [`StoreError::Unknown`] for a run that the store does not know, [`StoreError::Database`].
-    pub fn see_image(&self, run: RunId, image: ImageId) -> Result<(), StoreError> {
+    pub fn see_images(&self, run: RunId, images: &[ImageId]) -> Result<(), StoreError> {
+        let (images, numbers) = list(images.iter().map(|image| Value::from(image.0)), 2);
+        // What a layer brings, but for what an image says otherwise, and what an image says: as a trace has it.
+        let sql = format!(
+            "INSERT INTO sightings (thing, target, run_id, image_id) \
+             SELECT held.thing, r.target, r.id, MIN(held.image_id) FROM runs r CROSS JOIN ( \
+               SELECT COALESCE(f.fingerprint, f.finding_id) AS thing, f.ruleset_id, il.image_id \
+               FROM image_layers il JOIN findings f ON f.layer_id = il.layer_id \
+               WHERE il.image_id IN ({numbers}) AND f.shared = 1 AND (f.excepted = 0 OR NOT EXISTS (SELECT 1 \
+                 FROM image_findings x WHERE x.image_id = il.image_id AND x.finding = f.id \
+                 AND x.position = il.position)) \
+               UNION ALL SELECT COALESCE(f.fingerprint, f.finding_id), f.ruleset_id, x.image_id \
+               FROM image_findings x JOIN findings f ON f.id = x.finding \
+               WHERE x.image_id IN ({numbers}) AND (f.shared = 0 OR f.excepted = 1) AND x.state <> '{ABSENT}' \
+             ) AS held WHERE r.id = $1 AND held.ruleset_id = r.ruleset_id \
+             GROUP BY held.thing, r.target, r.id ORDER BY held.thing ON CONFLICT DO NOTHING"
+        );
         self.write(|connection| {
-            let row = connection.query_one("SELECT ruleset_id FROM runs WHERE id = $1", &[run.0.into()])?;
-            let ruleset = row.ok_or_else(|| unknown(run))?.int(0)?;
-            let matcher = Matcher::new("f.ruleset_id = $1", vec![ruleset.into()]);
-            let held = holdings::of_images(connection, &[image.0], &matcher)?.remove(&image.0).unwrap_or_default();
-            let things = held.into_iter().filter_map(|held| held.finding);
-            let things = things.map(|finding| finding.fingerprint.unwrap_or(finding.finding_id)).collect();
-            sight(connection, run, image, &things)
+            let known = connection.query_one("SELECT 1 FROM runs WHERE id = $1", &[run.0.into()])?;
+            known.ok_or_else(|| unknown(run))?;
+            connection.execute(&sql, &[&[run.0.into()], images.as_slice()].concat()).map(drop)
         })
     }
 

@@ -12,11 +12,12 @@ use super::intern;
 use super::tags::{self, TagLine};
 use crate::digest::Digest;
 
-/// The most images that one answer names.
-const LIMIT: usize = 500;
+/// How many images are looked up at a time.
+const AT_ONCE: usize = 500;
 
-/// How many places in images are counted; the total of an answer is exact up to there.
-const COUNTED: usize = 10_000;
+/// How many places in images are counted, or as many as images are to be named, if that is more; the total of an answer
+/// is exact up to there.
+const COUNTED: usize = 5_000;
 
 /// The same for a layer, whose images are counted in an index.
 const SHARED: usize = 200_000;
@@ -88,12 +89,12 @@ pub struct Base {
 }
 
 impl Store {
-    /// Looks for `query` in all images by all rule sets, or by `ruleset` only; names at most `limit` images.
+    /// Looks for `query` in all images by all rule sets, or by `ruleset` only; names at most `limit` images, and counts
+    /// more.
     ///
     /// # Errors
     /// [`StoreError::Database`] and [`StoreError::Damaged`].
     pub fn trace(&self, query: &Query, ruleset: Option<&str>, limit: usize) -> Result<Trace, StoreError> {
-        let limit = limit.min(LIMIT);
         self.read(|connection| {
             connection.prefer_lookups()?;
             match query {
@@ -131,8 +132,9 @@ fn layer(connection: &mut Connection, digest: &Digest, limit: usize) -> Result<T
     );
     let row = connection.query_one(&sql, &[values.as_slice(), &[SHARED.into()]].concat())?;
     let row = row.ok_or_else(|| Fault::Damaged("no number where images were counted".into()))?;
-    let held = holdings::layers_of_images(connection, &page, &layers)?;
-    answer(connection, row.count(0)?, row.count(1)? < SHARED as u64, &page, held)
+    let held = |connection: &mut Connection, page: &[i64]| holdings::layers_of_images(connection, page, &layers);
+    let images = holders(connection, &page, held)?;
+    Ok(Trace { total: row.count(0)?, is_exact: row.count(1)? < SHARED as u64, images })
 }
 
 fn findings(connection: &mut Connection, query: &Query, ruleset: Option<&str>, limit: usize) -> Result<Trace, Fault> {
@@ -142,25 +144,24 @@ fn findings(connection: &mut Connection, query: &Query, ruleset: Option<&str>, l
         matcher = matcher.with_ruleset(ruleset);
     }
     let next = matcher.values().len() + 1;
-    let values = [matcher.values(), &[COUNTED.into(), limit.into()]].concat();
-    let rows = connection.query(&page_sql(&matcher, next), &values)?;
+    let counted = COUNTED.max(limit);
+    let values = [matcher.values(), &[counted.into(), limit.into()]].concat();
+    let rows = connection.query(&page_sql(connection, &matcher, next), &values)?;
     let page: Vec<i64> = rows.iter().map(|row| row.int(0)).collect::<Result<_, _>>()?;
     let Some(first) = rows.first() else { return Ok(nothing()) };
-    let is_exact = [first.count(2)?, first.count(3)?].iter().all(|counted| *counted < COUNTED as u64);
-    let total = first.count(1)?;
-    let held = holdings::of_images(connection, &page, &matcher)?;
-    answer(connection, total, is_exact, &page, held)
+    let is_exact = [first.count(2)?, first.count(3)?].iter().all(|found| *found < counted as u64);
+    let held = |connection: &mut Connection, page: &[i64]| holdings::of_images(connection, page, &matcher);
+    let images = holders(connection, &page, held)?;
+    Ok(Trace { total: first.count(1)?, is_exact, images })
 }
 
 /// The images that hold what `matcher` means, with their number: through layers that share a finding, and by their own
 /// word. `$next` bounds what is counted, the parameter behind it the images that are named.
-fn page_sql(matcher: &Matcher, next: usize) -> String {
+fn page_sql(connection: &Connection, matcher: &Matcher, next: usize) -> String {
     // CROSS JOIN keeps SQLite to this order: the few findings first, then the images of their layers.
     format!(
         "WITH by_layer AS (SELECT il.image_id, il.layers_count FROM findings f CROSS JOIN image_layers il \
-             WHERE {} AND f.shared = 1 AND il.layer_id = f.layer_id AND (f.excepted = 0 OR NOT EXISTS (SELECT 1 \
-               FROM image_findings x WHERE x.image_id = il.image_id AND x.finding = f.id \
-               AND x.position = il.position)) LIMIT ${next}), \
+             WHERE {} AND f.shared = 1 AND il.layer_id = f.layer_id AND (f.excepted = 0 OR {}) LIMIT ${next}), \
          by_image AS (SELECT x.image_id, i.layers_count FROM {} \
              JOIN images i ON i.id = x.image_id WHERE {} AND (f.shared = 0 OR f.excepted = 1) \
              AND x.finding = f.id AND x.state <> 'absent' LIMIT ${next}), \
@@ -169,6 +170,7 @@ fn page_sql(matcher: &Matcher, next: usize) -> String {
            (SELECT count(*) FROM by_image) \
          FROM held ORDER BY layers_count, image_id LIMIT ${}",
         matcher.shared(),
+        connection.is_not_excepted(matcher.shared()),
         matcher.excepted_from(),
         matcher.excepted(),
         next + 1
@@ -209,13 +211,25 @@ fn packages(
     connection.query(&sql, &values)?.iter().map(|row| row.int(0)).collect()
 }
 
-fn answer(
+/// What is said of the images `page`, in that order, each with what `held` says that it holds.
+fn holders(
     connection: &mut Connection,
-    total: u64,
-    is_exact: bool,
+    page: &[i64],
+    held: impl Fn(&mut Connection, &[i64]) -> Result<HashMap<i64, Vec<Held>>, Fault>,
+) -> Result<Vec<Holder>, Fault> {
+    let mut images = Vec::with_capacity(page.len());
+    for page in page.chunks(AT_ONCE) {
+        let held = held(connection, page)?;
+        images.extend(some_holders(connection, page, held)?);
+    }
+    Ok(images)
+}
+
+fn some_holders(
+    connection: &mut Connection,
     page: &[i64],
     mut held: HashMap<i64, Vec<Held>>,
-) -> Result<Trace, Fault> {
+) -> Result<Vec<Holder>, Fault> {
     let mut lines = lines(connection, page)?;
     let mut tags = tags::of_images(connection, page)?;
     let bases = bases(connection, page)?;
@@ -237,7 +251,7 @@ fn answer(
             held_total,
         });
     }
-    Ok(Trace { total, is_exact, images })
+    Ok(images)
 }
 
 fn lines(connection: &mut Connection, page: &[i64]) -> Result<HashMap<i64, ImageLine>, Fault> {

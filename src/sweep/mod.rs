@@ -13,10 +13,10 @@ mod plan;
 mod progress;
 mod registries;
 mod shelf;
+mod stop;
 mod worker;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,10 +31,11 @@ use crate::scan::{ScanError, Scanner};
 use crate::source::registry::RegistryError;
 use crate::store::{News, RunId, RunSums, Scope, Seconds, Status, Store, StoreError, Summary};
 
-use plan::{Resolved, Resolver};
+use plan::{Met, Resolved, Resolver};
 pub use progress::{Counted, Progress};
 pub use registries::Registries;
 pub use shelf::Shelf;
+pub use stop::Stop;
 pub use worker::{Claims, Step, Worker};
 
 /// Images that are planned and wait for their layers. They are in memory with their configurations.
@@ -169,7 +170,9 @@ struct Running<'r> {
     /// Bytes that may be pulled.
     bytes: Option<u64>,
     /// Set when a worker fails.
-    stop: &'r AtomicBool,
+    stop: &'r Stop,
+    /// What was met and is known, until that is noted.
+    met: Vec<Met>,
     pending: Vec<Pending>,
     /// Layers that were queued in this run: the next image that has them does not queue them again.
     queued: HashSet<Digest>,
@@ -182,11 +185,11 @@ struct Running<'r> {
 }
 
 /// Stops the workers when it is dropped.
-struct Stopping<'s>(&'s AtomicBool);
+struct Stopping<'s>(&'s Stop);
 
 impl Drop for Stopping<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.set();
     }
 }
 
@@ -232,7 +235,7 @@ impl Sweep<'_> {
             patience: extent.patience,
             claims: Claims::default(),
         };
-        let stop = AtomicBool::new(false);
+        let stop = Stop::default();
         let mut running = Running {
             sweep: self,
             catalog,
@@ -241,6 +244,7 @@ impl Sweep<'_> {
             until: extent.time.map(|time| Instant::now() + time),
             bytes: extent.bytes,
             stop: &stop,
+            met: Vec::new(),
             pending: Vec::new(),
             queued: HashSet::new(),
             given_up: HashMap::new(),
@@ -322,7 +326,7 @@ impl Running<'_> {
             drop((answer, listed));
             let outcome = self.take_all(&answers);
             drop(answers);
-            outcome
+            self.note_met().and(outcome)
         })?;
         if ended_early.is_some() { Ok(ended_early) } else { self.wait_while(1) }
     }
@@ -340,6 +344,7 @@ impl Running<'_> {
                 }
             }
             if joined.elapsed() >= TICK {
+                self.note_met()?;
                 self.join_complete()?;
                 joined = Instant::now();
             }
@@ -364,7 +369,7 @@ impl Running<'_> {
     }
 
     fn reason_to_end(&self) -> Option<&'static str> {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.stop.is_set() {
             Some("a worker failed")
         } else if self.until.is_some_and(|until| Instant::now() >= until) {
             Some("its time is up")

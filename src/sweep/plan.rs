@@ -14,8 +14,18 @@ use crate::store::{ImageId, ImageLayer, ImageRecord, Job, Repository, StoreError
 /// have less, the longer ago the more.
 const NEW: i64 = 1;
 
-/// Images that were joined by the same rules before, with what they came to.
-type Known = Vec<(ImageId, Summary)>;
+/// Entries whose images are known that are noted at a time.
+const MOST_MET: usize = 64;
+
+/// What images came to that were joined by the same rules before.
+type Known = Vec<Summary>;
+
+/// An entry whose images are known, until that is noted.
+pub(super) struct Met {
+    entry: Entry,
+    root: Digest,
+    images: Known,
+}
 
 /// What an entry of a catalog turned out to be.
 pub(super) enum Resolved {
@@ -103,8 +113,8 @@ impl Resolver<'_> {
             let summary = store.summary(image, self.key)?.filter(|summary| summary.unread == 0);
             // Whether a policy allows what an image fails for shows in its findings, not in their number.
             let summary = summary.filter(|summary| !(self.sweep.has_exceptions() && self.sweep.fails(summary)));
-            let (Some(summary), Some(line)) = (summary, store.image(image)?) else { return Ok(None) };
-            known.push((line.id, summary));
+            let Some(summary) = summary else { return Ok(None) };
+            known.push(summary);
         }
         Ok((!known.is_empty()).then_some(known))
     }
@@ -125,7 +135,12 @@ impl Running<'_> {
         match resolved {
             Resolved::Trouble(trouble) => self.trouble(trouble),
             Resolved::Gone => {}
-            Resolved::Known { root, images } => self.meet_known(entry, &root, &images)?,
+            Resolved::Known { root, images } => {
+                self.met.push(Met { entry: entry.clone(), root, images });
+                if self.met.len() >= MOST_MET {
+                    self.note_met()?;
+                }
+            }
             Resolved::New { root, images } => {
                 for image in images {
                     self.plan_image(entry, &root, image)?;
@@ -135,14 +150,25 @@ impl Running<'_> {
         Ok(())
     }
 
-    fn meet_known(&mut self, entry: &Entry, root: &Digest, images: &[(ImageId, Summary)]) -> Result<(), SweepError> {
+    /// Notes the entries that were met and whose images are known: many at a time, as that is all they cost.
+    pub(super) fn note_met(&mut self) -> Result<(), SweepError> {
+        let met = std::mem::take(&mut self.met);
+        let images: Vec<ImageId> = met.iter().flat_map(|met| &met.images).map(|summary| summary.image).collect();
+        if images.is_empty() {
+            return Ok(());
+        }
         let store = self.sweep.store;
-        for (id, summary) in images {
+        let tags = |met: &Met| -> Vec<TagSighting> {
+            met.images.iter().flat_map(|summary| sightings(&met.entry, &met.root, summary.image)).collect()
+        };
+        let tags: Vec<TagSighting> = met.iter().flat_map(tags).collect();
+        store.see_tags(&tags, (self.sweep.clock)())?;
+        store.see_images(self.run, &images)?;
+        let sizes = store.layer_sizes(&images)?;
+        for summary in met.iter().flat_map(|met| &met.images) {
             self.sweep.progress.image_listed();
-            store.see_tags(&sightings(entry, root, *id), (self.sweep.clock)())?;
-            store.see_image(self.run, *id)?;
-            for layer in store.image_layers(*id)? {
-                self.sweep.progress.layer_known(layer.blob_bytes);
+            for bytes in sizes.get(&summary.image).into_iter().flatten() {
+                self.sweep.progress.layer_known(*bytes);
             }
             self.count_known(summary);
             self.sweep.progress.image_done();

@@ -3,12 +3,11 @@
 //! Any number of them, in this process and on other machines, share a queue. A claim holds for a time and is renewed
 //! while the layer is read; a worker that dies lets it run out, and another one takes the layer over.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::{Progress, Registries, Shelf};
+use super::{Progress, Registries, Shelf, Stop};
 use crate::blob::Blob;
 use crate::digest::Digest;
 use crate::layer_report::LayerReport;
@@ -23,7 +22,7 @@ const RENEWALS: u32 = 4;
 /// How long a registry may be out of reach, in seconds, before that costs its layers attempts: a restart takes minutes.
 const OUTAGE: Seconds = 600;
 
-/// How often a flag is looked at while there is nothing to do.
+/// How often the queue is looked at while there is nothing to do.
 const TICK: Duration = Duration::from_millis(100);
 
 /// What workers work with.
@@ -71,12 +70,12 @@ impl Drop for Hold<'_> {
 }
 
 /// Stops everyone where a thread panics: without it they would wait for what it had begun.
-struct Alarm<'s>(&'s AtomicBool);
+struct Alarm<'s>(&'s Stop);
 
 impl Drop for Alarm<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.store(true, Ordering::Relaxed);
+            self.0.set();
         }
     }
 }
@@ -119,24 +118,24 @@ impl Worker<'_> {
     ///
     /// # Errors
     /// When the store fails.
-    pub fn run(&self, threads: usize, stop: &AtomicBool) -> Result<(), StoreError> {
-        let ended = AtomicBool::new(false);
+    pub fn run(&self, threads: usize, stop: &Stop) -> Result<(), StoreError> {
+        let ended = Stop::default();
         thread::scope(|scope| {
             let renewing = scope.spawn(|| self.renew_until(&ended));
             let threads: Vec<_> = (0..threads).map(|_| scope.spawn(|| self.work_until(stop))).collect();
             let results: Vec<_> = threads.into_iter().map(thread::ScopedJoinHandle::join).collect();
-            ended.store(true, Ordering::Relaxed);
+            ended.set();
             let _ = renewing.join();
             results.into_iter().try_for_each(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })
     }
 
-    fn work_until(&self, stop: &AtomicBool) -> Result<(), StoreError> {
+    fn work_until(&self, stop: &Stop) -> Result<(), StoreError> {
         let _alarm = Alarm(stop);
-        while !stop.load(Ordering::Relaxed) {
-            let step = self.step().inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+        while !stop.is_set() {
+            let step = self.step().inspect_err(|_| stop.set())?;
             if step == Step::Idle {
-                thread::sleep(TICK);
+                stop.wait(TICK);
             }
         }
         Ok(())
@@ -218,18 +217,12 @@ impl Worker<'_> {
         now.saturating_sub(self.registries.is_out(host, now)) < OUTAGE
     }
 
-    fn renew_until(&self, ended: &AtomicBool) {
+    fn renew_until(&self, ended: &Stop) {
         let pause = Duration::from_secs(u64::try_from(self.lease).unwrap_or_default()) / RENEWALS;
-        let mut waited = Duration::ZERO;
-        while !ended.load(Ordering::Relaxed) {
-            thread::sleep(TICK);
-            waited += TICK;
-            if waited >= pause {
-                waited = Duration::ZERO;
-                let leases = self.claims.held().clone();
-                // A store that is out of reach now may be back before the leases run out.
-                let _ = self.store.renew(&leases, self.lease, (self.clock)());
-            }
+        while !ended.wait(pause) {
+            let leases = self.claims.held().clone();
+            // A store that is out of reach now may be back before the leases run out.
+            let _ = self.store.renew(&leases, self.lease, (self.clock)());
         }
     }
 }

@@ -183,7 +183,7 @@ fn a_run_tells_what_is_new(fresh: &Fresh) {
     assert_eq!(news(first, Scope::Store), [known("one", "old")]);
     // The next night: the same image, and one more that has the same secret elsewhere, and another one.
     let second = store.start_run("registry.test", RULES, 20).unwrap();
-    store.see_image(second, id).unwrap();
+    store.see_images(second, &[id]).unwrap();
     let leaks = [secret("base", 0, "f", "one"), secret("a", 1, "g", "one"), secret("a", 1, "g", "two")];
     store.put_assembled(&assembled(image("new", &["base", "a"]), &leaks), Some(second), 21).unwrap();
     for scope in [Scope::Target, Scope::Store] {
@@ -193,7 +193,7 @@ fn a_run_tells_what_is_new(fresh: &Fresh) {
     assert_eq!((said[0].masked.as_deref(), said[0].path.as_deref()), (Some("tok_****yz"), Some("g")));
     // Another registry has the old image: new there, and not new to the store.
     let third = store.start_run("other.test", RULES, 30).unwrap();
-    store.see_image(third, id).unwrap();
+    store.see_images(third, &[id, id]).unwrap();
     assert_eq!(news(third, Scope::Target), [known("one", "old")]);
     assert!(news(third, Scope::Store).is_empty());
     assert_eq!(news(first, Scope::Store), [known("one", "old")], "the first run stays the first");

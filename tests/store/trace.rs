@@ -239,6 +239,12 @@ fn answers_are_bounded_and_say_how_many_there_are(fresh: &Fresh) {
         assert_eq!((found.total, found.images.len(), found.is_exact), (30, 7, true));
         assert_eq!(found.images[6].image.manifest_digest, digest("image 6"));
     }
+    for number in 30..520 {
+        put(&store, &format!("image {number}"), &["base"], std::slice::from_ref(&leak));
+    }
+    let found = store.trace(&Query::Secret(fingerprint("one")), None, 1000).unwrap();
+    assert_eq!((found.total, found.images.len(), found.is_exact), (520, 520, true));
+    assert!(found.images.iter().all(|holder| holder.held.len() == 1), "whoever asks for all gets all");
     let many: Vec<FindingRecord> = (0..70).map(|n| secret("m", 0, &format!("f{n}"), "two")).collect();
     put(&store, "many", &["m"], &many);
     let found = by_secret(&store, "two");

@@ -277,6 +277,22 @@ impl Connection {
         }
     }
 
+    /// A condition on a layer `il` of an image and a finding `f` in it, one of those of which `condition` holds: the
+    /// image says nothing else of it. SQLite looks for each; PostgreSQL is quicker with all that any image says of
+    /// such findings at hand.
+    pub(super) fn is_not_excepted(&self, condition: &str) -> String {
+        match self {
+            Connection::Sqlite(_) => "NOT EXISTS (SELECT 1 FROM image_findings x WHERE x.image_id = il.image_id \
+                                      AND x.finding = f.id AND x.position = il.position)"
+                .into(),
+            Connection::Postgres(_) => format!(
+                "(il.image_id, il.position, f.id) NOT IN (SELECT x.image_id, x.position, x.finding \
+                 FROM findings f CROSS JOIN image_findings x WHERE {condition} AND (f.shared = 0 OR f.excepted = 1) \
+                 AND x.finding = f.id)"
+            ),
+        }
+    }
+
     /// Makes the transaction look rows up one by one: what a trace joins is few rows of large tables, and a planner
     /// that reads whole tables instead is right for small ones only.
     pub(super) fn prefer_lookups(&mut self) -> Result<(), Fault> {

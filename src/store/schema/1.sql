@@ -142,6 +142,8 @@ CREATE INDEX findings_by_package ON findings (package_id, layer_id) WHERE packag
 CREATE INDEX findings_odd_by_path ON findings (path_key) WHERE path_key IS NOT NULL AND (shared = 0 OR excepted = 1);
 CREATE INDEX findings_odd_by_fingerprint ON findings (fingerprint)
     WHERE fingerprint IS NOT NULL AND (shared = 0 OR excepted = 1);
+CREATE INDEX findings_odd_by_package ON findings (package_id)
+    WHERE package_id IS NOT NULL AND (shared = 0 OR excepted = 1);
 
 -- What an image says otherwise than its layers do. `state` may be `absent`: the image does not have the finding.
 -- `position` is -1 for what is in no layer.
