@@ -35,7 +35,7 @@ pub use self::error::StoreError;
 pub use self::findings::{FindingRecord, PackageRecord, RuleRecord, SecretRecord, Summary};
 pub use self::holdings::{FindingLine, Held, HeldLayer};
 pub use self::images::{ImageId, ImageLayer, ImageLine, ImageRecord};
-pub use self::queue::{Counts, Job, Lease, Poisoned, Task};
+pub use self::queue::{Counts, Job, Lease, Task};
 pub use self::record::Assembled;
 pub use self::reports::ReportRecord;
 pub use self::runs::{News, Run, RunId, RunSums, Scope, Status};

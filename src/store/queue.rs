@@ -63,21 +63,6 @@ pub struct Task {
     pub sources: Vec<String>,
 }
 
-/// A layer that was set aside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Poisoned {
-    /// The digest of its blob.
-    pub layer: Digest,
-    /// The size of its blob in bytes.
-    pub size: u64,
-    /// How often it was tried.
-    pub attempts: u64,
-    /// What went wrong the last time.
-    pub error: String,
-    /// When it was queued.
-    pub enqueued_at: Seconds,
-}
-
 /// How many jobs are in which state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -213,26 +198,6 @@ impl Store {
                    not_before = $3 WHERE id = $1 AND claims = $2 AND state = 'leased'";
         let values = [lease.job.into(), lease.claim.into(), not_before.into()];
         self.write(|connection| Ok(connection.execute(sql, &values)? == 1))
-    }
-
-    /// At most `limit` layers that were set aside for the rules `ruleset`, the oldest job first.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub fn poisoned(&self, ruleset: &str, limit: usize) -> Result<Vec<Poisoned>, StoreError> {
-        let sql = "SELECT l.digest, j.size, j.attempts, j.error, j.enqueued_at FROM jobs j \
-                   JOIN layers l ON l.id = j.layer_id JOIN rulesets s ON s.id = j.ruleset_id \
-                   WHERE j.state = 'poisoned' AND s.digest = $1 ORDER BY j.enqueued_at, j.id LIMIT $2";
-        let poisoned = |row: &Row| {
-            Ok(Poisoned {
-                layer: row.digest(0)?,
-                size: row.count(1)?,
-                attempts: row.count(2)?,
-                error: row.maybe_text(3)?.unwrap_or_default(),
-                enqueued_at: row.int(4)?,
-            })
-        };
-        self.read(|connection| connection.query(sql, &[ruleset.into(), limit.into()])?.iter().map(poisoned).collect())
     }
 
     /// Those of `layers` that were set aside for the rules `ruleset`, with what went wrong the last time.

@@ -119,11 +119,12 @@ fn a_layer_is_poisoned_after_three_attempts(fresh: &Fresh) {
     assert_eq!(died.lease.attempt, 2);
     let last = one(&store, "w", 90);
     assert_eq!(last.lease.attempt, 3);
-    assert!(store.poisoned(RULES, 9).unwrap().is_empty());
+    let given_up = || store.given_up(&[digest("a"), digest("b")], RULES).unwrap();
+    assert!(given_up().is_empty());
     assert!(store.fail(&last.lease, &format!("damaged {}", "x".repeat(9000)), 0).unwrap());
-    let poisoned = store.poisoned(RULES, 9).unwrap();
-    assert_eq!((poisoned.len(), &poisoned[0].layer, poisoned[0].attempts), (1, &digest("a"), 3));
-    assert!(poisoned[0].error.starts_with("damaged xxx") && poisoned[0].error.len() == 2000);
+    let errors = given_up();
+    assert_eq!(errors.len(), 1);
+    assert!(errors[&digest("a")].starts_with("damaged xxx") && errors[&digest("a")].len() == 2000);
     assert!(claim(&store, "w", 1, 9999).is_empty());
     assert_eq!(store.enqueue(RULES, &[job("a", 0, "s")], 9999).unwrap(), 0, "it stays set aside");
     assert_eq!(store.revive(RULES, &[digest("a"), digest("b")]).unwrap(), 1);
@@ -132,7 +133,7 @@ fn a_layer_is_poisoned_after_three_attempts(fresh: &Fresh) {
         assert_eq!(one(&store, "w", now).lease.attempt, number);
     }
     assert!(claim(&store, "w", 1, 10_180).is_empty());
-    assert_eq!(store.poisoned(RULES, 9).unwrap()[0].error, "the lease of w ran out");
+    assert_eq!(given_up()[&digest("a")], "the lease of w ran out");
     assert_eq!(counts(&store), [0, 0, 0, 1]);
 }
 
@@ -187,11 +188,12 @@ fn many_workers_give_every_layer_one_result(fresh: &Fresh) {
         }
     });
     let results = results.into_inner().unwrap();
-    let poisoned = stores[0].poisoned(RULES, LAYERS).unwrap();
-    assert_eq!(results.len() + poisoned.len(), LAYERS);
+    let layers: Vec<_> = names.iter().map(|name| digest(name)).collect();
+    let given_up = stores[0].given_up(&layers, RULES).unwrap();
+    assert_eq!(results.len() + given_up.len(), LAYERS);
     for (layer, result) in &results {
         assert_eq!(&stores[0].get_report(layer, RULES).unwrap().unwrap().report, result);
     }
     let [queued, leased, done, set_aside] = counts(&stores[0]);
-    assert_eq!([queued, leased, done, set_aside], [0, 0, results.len() as u64, poisoned.len() as u64]);
+    assert_eq!([queued, leased, done, set_aside], [0, 0, results.len() as u64, given_up.len() as u64]);
 }
