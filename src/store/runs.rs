@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::backend::{Connection, Row, Value, list};
+use super::backend::{Connection, NOT_EXCEPTED, Row, Value, list};
 use super::error::{Fault, StoreError};
 use super::findings::{ABSENT, FindingRecord, RuleRecord};
 use super::holdings;
@@ -157,9 +157,7 @@ impl Store {
              SELECT held.thing, r.target, r.id, MIN(held.image_id) FROM runs r CROSS JOIN ( \
                SELECT COALESCE(f.fingerprint, f.finding_id) AS thing, f.ruleset_id, il.image_id \
                FROM image_layers il JOIN findings f ON f.layer_id = il.layer_id \
-               WHERE il.image_id IN ({numbers}) AND f.shared = 1 AND (f.excepted = 0 OR NOT EXISTS (SELECT 1 \
-                 FROM image_findings x WHERE x.image_id = il.image_id AND x.finding = f.id \
-                 AND x.position = il.position)) \
+               WHERE il.image_id IN ({numbers}) AND f.shared = 1 AND (f.excepted = 0 OR {NOT_EXCEPTED}) \
                UNION ALL SELECT COALESCE(f.fingerprint, f.finding_id), f.ruleset_id, x.image_id \
                FROM image_findings x JOIN findings f ON f.id = x.finding \
                WHERE x.image_id IN ({numbers}) AND (f.shared = 0 OR f.excepted = 1) AND x.state <> '{ABSENT}' \

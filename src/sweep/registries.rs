@@ -48,7 +48,7 @@ impl Registries {
     }
 
     /// Notes that a registry is out of reach; since when it gave no answer.
-    pub fn is_out(&self, host: &Host, now: Seconds) -> Seconds {
+    pub fn out_since(&self, host: &Host, now: Seconds) -> Seconds {
         *self.out.lock().unwrap_or_else(PoisonError::into_inner).entry(host.clone()).or_insert(now)
     }
 

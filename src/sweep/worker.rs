@@ -214,7 +214,7 @@ impl Worker<'_> {
             return false;
         }
         let now = (self.clock)();
-        now.saturating_sub(self.registries.is_out(host, now)) < OUTAGE
+        now.saturating_sub(self.registries.out_since(host, now)) < OUTAGE
     }
 
     fn renew_until(&self, ended: &Stop) {

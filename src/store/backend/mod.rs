@@ -277,14 +277,11 @@ impl Connection {
         }
     }
 
-    /// A condition on a layer `il` of an image and a finding `f` in it, one of those of which `condition` holds: the
-    /// image says nothing else of it. SQLite looks for each; PostgreSQL is quicker with all that any image says of
-    /// such findings at hand.
+    /// The same as [`NOT_EXCEPTED`], for findings `f` of which `condition` holds. SQLite looks for each; PostgreSQL is
+    /// quicker with all that any image says of such findings at hand.
     pub(super) fn is_not_excepted(&self, condition: &str) -> String {
         match self {
-            Connection::Sqlite(_) => "NOT EXISTS (SELECT 1 FROM image_findings x WHERE x.image_id = il.image_id \
-                                      AND x.finding = f.id AND x.position = il.position)"
-                .into(),
+            Connection::Sqlite(_) => NOT_EXCEPTED.into(),
             Connection::Postgres(_) => format!(
                 "(il.image_id, il.position, f.id) NOT IN (SELECT x.image_id, x.position, x.finding \
                  FROM findings f CROSS JOIN image_findings x WHERE {condition} AND (f.shared = 0 OR f.excepted = 1) \
@@ -320,6 +317,10 @@ impl Connection {
         }
     }
 }
+
+/// A condition on a layer `il` of an image and a finding `f` in it: the image says nothing else of it.
+pub(super) const NOT_EXCEPTED: &str = "NOT EXISTS (SELECT 1 FROM image_findings x WHERE x.image_id = il.image_id \
+                                       AND x.finding = f.id AND x.position = il.position)";
 
 /// `size` groups of `width` numbered parameters: `($1,$2),($3,$4)`.
 fn groups(size: usize, width: usize) -> String {
