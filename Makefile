@@ -10,9 +10,10 @@ SECONDS_PER_TARGET ?= 300
 
 # What is tested and fuzzed has its assertions and overflow checks on, and is built quickly. What it depends on is the
 # same as in the program, and is built once for all.
-CHECKED := --config profile.release.package.layersift.opt-level=1 \
-           --config profile.release.package.layersift.debug-assertions=true \
-           --config profile.release.package.layersift.overflow-checks=true
+CRATES  := layersift $(patsubst crates/%,layersift-%,$(wildcard crates/*))
+CHECKED := $(foreach crate,$(CRATES),--config profile.release.package.$(crate).opt-level=1 \
+           --config profile.release.package.$(crate).debug-assertions=true \
+           --config profile.release.package.$(crate).overflow-checks=true)
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 LAYERSIFT  := $(TARGET_DIR)/release/layersift
@@ -41,19 +42,19 @@ test: build-deps test-tools fmt unit clippy doc testdata-verify fuzz-smoke instr
 
 .PHONY: fmt
 fmt: ## Formatting, only looked at
-	$(STEP) "formatting" scripts/with rustfmt $(CARGO) fmt --check
+	$(STEP) "formatting" scripts/with rustfmt $(CARGO) fmt --all --check
 
 .PHONY: clippy
 clippy: build-deps ## Lints
-	$(STEP) "lints" scripts/with cargo-clippy $(CARGO) clippy --release --locked --all-targets -- -D warnings
+	$(STEP) "lints" scripts/with cargo-clippy $(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 
 .PHONY: doc
 doc: build-deps ## Documentation, without warnings
-	RUSTDOCFLAGS="-D warnings" $(STEP) "documentation" $(CARGO) doc --release --locked --no-deps --lib
+	RUSTDOCFLAGS="-D warnings" $(STEP) "documentation" $(CARGO) doc --release --locked --no-deps --workspace --lib
 
 .PHONY: unit
 unit: build-deps test-tools ## The tests alone
-	$(STEP) "tests" $(CARGO) test --release $(CHECKED) --locked --no-fail-fast
+	$(STEP) "tests" $(CARGO) test --release $(CHECKED) --locked --workspace --no-fail-fast
 
 .PHONY: testdata-verify
 testdata-verify: ## The image of the incident is what its recipe makes

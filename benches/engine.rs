@@ -7,9 +7,9 @@ mod data;
 
 use divan::Bencher;
 use divan::counter::BytesCount;
-use layersift::engine::Engine;
-use layersift::ruleset::Ruleset;
-use layersift::scan::{Options, Scanner};
+use layersift_rules::Ruleset;
+use layersift_scan::engine::Engine;
+use layersift_scan::{Options, Scanner};
 
 fn main() {
     divan::main();

@@ -10,17 +10,16 @@ use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use layersift::blob::Blob;
-use layersift::format::compression::{Codec, MAGIC_BYTES, read_full};
-use layersift::image::manifest::{self, LayerSource};
-use layersift::image::platform::Choice;
-use layersift::limits::Limits;
-use layersift::map::RegionReader;
-use layersift::observe::Unobserved;
-use layersift::ruleset::Ruleset;
-use layersift::scan::{Options, Scanner};
-use layersift::source::registry::RegistryOptions;
-use layersift::source::{Fetched, ImageSource, Opened, Target, open};
+use layersift_format::Opened;
+use layersift_format::compression::{Codec, MAGIC_BYTES, read_full};
+use layersift_format::manifest::LayerSource;
+use layersift_format::platform::Choice;
+use layersift_format::{Blob, Fetched, ImageSource, RegionReader, manifest};
+use layersift_model::Limits;
+use layersift_rules::Ruleset;
+use layersift_scan::{Options, Scanner, Unobserved};
+use layersift_source::registry::RegistryOptions;
+use layersift_source::{Target, open};
 
 const ROUNDS: usize = 5;
 
@@ -38,7 +37,18 @@ fn main() {
         let measured = [
             timed(|| every_layer(&target, inflate)),
             timed(|| every_layer(&target, |blob| drop(floor::read(blob)))),
-            timed(|| drop(scanner.scan(&target, &Choice::Default, &Unobserved).expect("a report"))),
+            timed(|| {
+                drop(
+                    scanner
+                        .scan(
+                            &image,
+                            open(&target, &Limits::default(), &RegistryOptions::default()).expect("an image"),
+                            &Choice::Default,
+                            &Unobserved,
+                        )
+                        .expect("a report"),
+                )
+            }),
         ];
         if round > 0 {
             times.iter_mut().zip(measured).for_each(|(times, seconds)| times.push(seconds));

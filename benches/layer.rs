@@ -14,13 +14,14 @@ use std::sync::LazyLock;
 
 use divan::Bencher;
 use divan::counter::BytesCount;
-use layersift::blob::Blob;
-use layersift::digest::Digest;
-use layersift::image::platform::Choice;
-use layersift::observe::Unobserved;
-use layersift::ruleset::Ruleset;
-use layersift::scan::{Options, Scanner};
-use layersift::source::Target;
+use layersift_format::Blob;
+use layersift_format::platform::Choice;
+use layersift_model::Digest;
+use layersift_model::Limits;
+use layersift_rules::Ruleset;
+use layersift_scan::{Options, Scanner, Unobserved};
+use layersift_source::registry::RegistryOptions;
+use layersift_source::{Target, open};
 
 fn main() {
     divan::main();
@@ -57,7 +58,14 @@ fn scan(bencher: Bencher, codec: &str, threads: usize) {
     let scanner = Scanner::new(rules, Options { threads, ..Options::default() }).expect("a scanner");
     let target = Target::parse(image_file(codec).to_str().expect("a plain path")).expect("a target");
     bencher.counter(BytesCount::new(LAYER.len())).bench_local(|| {
-        let reports = scanner.scan(&target, &Choice::Default, &Unobserved).expect("a report");
+        let reports = scanner
+            .scan(
+                &target.text,
+                open(&target, &Limits::default(), &RegistryOptions::default()).expect("an image"),
+                &Choice::Default,
+                &Unobserved,
+            )
+            .expect("a report");
         assert!(reports.iter().all(|report| report.gaps.is_empty() && !report.findings.is_empty()));
         reports
     });

@@ -4,8 +4,9 @@
 
 use std::collections::HashSet;
 
-use layersift::confirm::keys::{self, PrivateKey};
-use layersift::digest::Digest;
+use layersift_model::Digest;
+use layersift_scan::confirm::keys;
+use layersift_scan::confirm::keys::PrivateKey;
 
 fn main() -> std::io::Result<()> {
     let mut arguments = std::env::args().skip(1);

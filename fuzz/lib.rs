@@ -1,7 +1,7 @@
 //! What the fuzz targets share.
 
-use layersift::format::tar::{BLOCK, Event, Kind, Parser};
-use layersift::limits::Limits;
+use layersift_format::tar::{BLOCK, Event, Kind, Parser};
+use layersift_model::Limits;
 
 /// Bounds that inputs of a few kilobytes run into.
 pub fn tiny_limits() -> Limits {

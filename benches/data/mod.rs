@@ -75,14 +75,14 @@ fn incident() -> Vec<File> {
 /// Lines of this project's Rust sources, in the order of the files' names.
 fn source_lines() -> Vec<Vec<u8>> {
     let mut texts = Vec::new();
-    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "rs", &mut texts);
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crates"), "rs", &mut texts);
     texts.iter().flat_map(|text| text.split(|&byte| byte == b'\n')).map(|line| line.trim_ascii().to_vec()).collect()
 }
 
 /// Machine code, cut into pieces.
 fn fixtures() -> Vec<Vec<u8>> {
     let mut modules = Vec::new();
-    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/confirm/cipher/fixtures"), "so", &mut modules);
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/scan/src/confirm/cipher/fixtures"), "so", &mut modules);
     modules.iter().flat_map(|module| module.chunks(24)).map(<[u8]>::to_vec).collect()
 }
 

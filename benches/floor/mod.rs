@@ -2,15 +2,13 @@
 
 use std::ops::Range;
 
-use layersift::blob::Blob;
-use layersift::confirm::{CONTEXT, REACH};
-use layersift::digest::Algorithm;
-use layersift::format::tar::{BLOCK, Entry};
-use layersift::layer::buffer::{Bytes, Pool};
-use layersift::layer::read::{Facts, Reading};
-use layersift::layer::walk::{Overlap, Visitor};
-use layersift::limits::Limits;
-use layersift::path::ImagePath;
+use layersift_format::Blob;
+use layersift_format::tar::{BLOCK, Entry};
+use layersift_model::{Algorithm, ImagePath, Limits};
+use layersift_scan::confirm::{CONTEXT, REACH};
+use layersift_scan::layer::buffer::{Bytes, Pool};
+use layersift_scan::layer::read::{Facts, Reading};
+use layersift_scan::layer::walk::{Overlap, Visitor};
 
 /// Reads a sound layer as a scan does.
 pub fn read(blob: Blob<'_>) -> Facts {

@@ -2,8 +2,8 @@
 //! what is read without a gap does not depend on the pieces it comes in.
 #![no_main]
 
-use layersift::content::archive::{HEAD_BYTES, Members, Opener};
-use layersift::gap::Gap;
+use layersift_scan::content::archive::{HEAD_BYTES, Members, Opener};
+use layersift_model::Gap;
 use layersift_fuzz::{choices, tiny_limits};
 use libfuzzer_sys::fuzz_target;
 

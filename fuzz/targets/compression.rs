@@ -4,7 +4,7 @@
 
 use std::io::Read;
 
-use layersift::format::compression::Codec;
+use layersift_format::compression::Codec;
 use layersift_fuzz::choices;
 use libfuzzer_sys::fuzz_target;
 

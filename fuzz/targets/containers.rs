@@ -1,7 +1,8 @@
 //! Keys in containers other than PEM and DER: any bytes are one or not, and where a container stands changes nothing.
 #![no_main]
 
-use layersift::confirm::keys::{self, PrivateKey, Reject};
+use layersift_scan::confirm::keys;
+use layersift_scan::confirm::keys::{PrivateKey, Reject};
 use libfuzzer_sys::fuzz_target;
 
 type Reader = fn(&[u8], usize) -> Result<PrivateKey, Reject>;

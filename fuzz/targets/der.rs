@@ -1,7 +1,7 @@
 //! Private keys in DER: any bytes are a key or not, and what a key becomes is read as the same key again.
 #![no_main]
 
-use layersift::confirm::keys::{Algorithm, der_at};
+use layersift_scan::confirm::keys::{Algorithm, der_at};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

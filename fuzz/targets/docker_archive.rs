@@ -6,17 +6,13 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::sync::LazyLock;
 
-use layersift::digest::Digest;
-use layersift::finding::Location;
-use layersift::image::platform::Choice;
-use layersift::image_report::ImageReport;
-use layersift::observe::Unobserved;
-use layersift::policy::Policy;
-use layersift::report::json;
-use layersift::ruleset::Ruleset;
-use layersift::scan::{Options, Scanner};
-use layersift::secret::Secret;
-use layersift::source::Target;
+use layersift_model::{Digest, Location, ImageReport, Secret};
+use layersift_format::platform::Choice;
+use layersift_scan::{Unobserved, Options, Scanner};
+use layersift_report::policy::Policy;
+use layersift_report::json;
+use layersift_rules::Ruleset;
+use layersift_source::Target;
 use layersift_fuzz::{choices, repair_tar, tiny_limits};
 use libfuzzer_sys::fuzz_target;
 
@@ -49,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
 fn scan(path: String) -> Option<Vec<ImageReport>> {
     let target = Target::parse(&path).expect("a path is a target");
     let reports = SCANNER.scan(&target, &Choice::All, &Unobserved).ok()?;
-    json::render(&reports, &Policy::default(), layersift::report::Options::default()).expect("a report");
+    json::render(&reports, &Policy::default(), layersift_report::Options::default()).expect("a report");
     Some(reports)
 }
 

@@ -4,13 +4,11 @@
 //! the document that its first digit counts to, because no fuzzer finds a SHA-256.
 #![no_main]
 
-use layersift::blob::Blob;
-use layersift::digest::Digest;
-use layersift::image::config::ImageConfig;
-use layersift::image::history::align;
-use layersift::image::manifest;
-use layersift::image::platform::Choice;
-use layersift::source::{Fetched, ImageSource, Listed, Location, SourceError};
+use layersift_format::{Blob, manifest, Fetched, ImageSource, Listed, Location, SourceError};
+use layersift_model::Digest;
+use layersift_format::config::ImageConfig;
+use layersift_format::history::align;
+use layersift_format::platform::Choice;
 use layersift_fuzz::tiny_limits;
 use libfuzzer_sys::fuzz_target;
 

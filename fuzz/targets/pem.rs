@@ -1,7 +1,7 @@
 //! Private keys between labels, at every place where a label begins.
 #![no_main]
 
-use layersift::confirm::keys::pem_at;
+use layersift_scan::confirm::keys::pem_at;
 use libfuzzer_sys::fuzz_target;
 
 const BEGIN: &[u8] = b"-----BEGIN ";

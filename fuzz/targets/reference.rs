@@ -1,9 +1,9 @@
 //! What names an image or a thing to trace: targets, references and queries. What is taken is written as it was read.
 #![no_main]
 
-use layersift::source::registry::{Host, Reference};
-use layersift::source::target::Target;
-use layersift::store::Query;
+use layersift_source::registry::{Host, Reference};
+use layersift_source::target::Target;
+use layersift_store::Query;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

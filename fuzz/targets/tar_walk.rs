@@ -5,13 +5,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use layersift::blob::Blob;
-use layersift::digest::Algorithm;
-use layersift::format::tar::{BLOCK, Entry};
-use layersift::layer::buffer::{Bytes, Pool};
-use layersift::layer::read::{Facts, Reading, Work};
-use layersift::layer::walk::{Overlap, Visitor};
-use layersift::path::ImagePath;
+use layersift_format::Blob;
+use layersift_model::{Algorithm, ImagePath};
+use layersift_format::tar::{BLOCK, Entry};
+use layersift_scan::layer::buffer::{Bytes, Pool};
+use layersift_scan::layer::read::{Facts, Reading, Work};
+use layersift_scan::layer::walk::{Overlap, Visitor};
 use layersift_fuzz::{choices, repair_tar, tiny_limits};
 use libfuzzer_sys::fuzz_target;
 

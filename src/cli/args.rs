@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::store_args::{ReadingArgs, SweepCommand, TraceArgs};
-use crate::image::platform::Choice;
-use crate::policy::FailOn;
+use layersift_format::platform::Choice;
+use layersift_report::policy::FailOn;
 
 /// Finds what leaked in a container image, through which layer and instruction, and whether it is still there.
 ///

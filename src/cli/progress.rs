@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::observe::Observer;
+use layersift_scan::Observer;
 
 /// Draws on standard error.
 pub struct Display {

@@ -1,7 +1,7 @@
 //! What the flags and the environment say of registries.
 
 use super::args::RegistryArgs;
-use crate::source::registry::{ClientCertificate, Credentials, Login, RegistryOptions};
+use layersift_source::registry::{ClientCertificate, Credentials, Login, RegistryOptions};
 
 /// How registries are talked to.
 pub fn options(args: &RegistryArgs) -> RegistryOptions {

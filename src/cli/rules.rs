@@ -7,10 +7,12 @@ use anyhow::{Context, bail};
 
 use super::args::{RulesCommand, RulesFormat};
 use super::write_out;
-use crate::policy::{Policy, Verdict};
-use crate::report::{self, rules as pages, text};
-use crate::ruleset::Ruleset;
-use crate::scan::{Options, Scanner};
+use crate::cli::rules_catalogue as pages;
+use ::layersift_report;
+use layersift_report::policy::{Policy, Verdict};
+use layersift_report::text;
+use layersift_rules::Ruleset;
+use layersift_scan::{Options, Scanner};
 
 const WARNING: anstyle::Style = anstyle::AnsiColor::Yellow.on_default().bold();
 
@@ -42,7 +44,7 @@ pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
             warn(scanner.notes());
             let reports = scanner.scan_file(file)?;
             let policy = Policy::failing_on(None);
-            let how = report::Options { show_secrets: *show_secrets, reproducible: true };
+            let how = layersift_report::Options { show_secrets: *show_secrets, reproducible: true };
             write_out(&text::render(&reports, &policy, how), None)?;
             let verdict = reports.iter().map(|report| policy.verdict(report)).max().unwrap_or(Verdict::Incomplete);
             Ok(ExitCode::from(verdict.exit_code()))

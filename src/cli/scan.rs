@@ -6,18 +6,18 @@ use super::args::{FailingArgs, Format, LayersArgs, ScanArgs, Source};
 use super::progress::Display;
 use super::sweep::{fingerprint_key, now};
 use super::{registry, rules, write_out};
-use crate::image::platform::Choice;
-use crate::image_report::ImageReport;
-use crate::policy::baseline::Baseline;
-use crate::policy::date::Date;
-use crate::policy::{FailOn, Policy, Verdict};
-use crate::report::{self, json, layers as layer_table, text};
-use crate::ruleset::Ruleset;
-use crate::scan::{Options, Scanner};
-use crate::secret::FingerprintKey;
-use crate::source::Target;
-use crate::store::Store;
-use crate::sweep::Shelf;
+use layersift_fleet::Shelf;
+use layersift_format::Opened;
+use layersift_format::platform::Choice;
+use layersift_model::{FingerprintKey, ImageReport, Limits};
+use layersift_report::policy::baseline::Baseline;
+use layersift_report::policy::date::Date;
+use layersift_report::policy::{FailOn, Policy, Verdict};
+use layersift_report::{json, layers as layer_table, text};
+use layersift_rules::Ruleset;
+use layersift_scan::{Options, Scanner};
+use layersift_source::{Target, open};
+use layersift_store::Store;
 
 /// Scans and writes the report; the exit status is the worst verdict.
 pub fn scan(args: &ScanArgs) -> anyhow::Result<ExitCode> {
@@ -26,7 +26,7 @@ pub fn scan(args: &ScanArgs) -> anyhow::Result<ExitCode> {
     // A policy with a mistake is said before the scan, which may take a while.
     let policy = policy(&args.failing)?;
     let reports = read(&args.source, ruleset, key, args.store.as_deref())?;
-    let how = report::Options { show_secrets: args.show_secrets, reproducible: args.reproducible };
+    let how = layersift_report::Options { show_secrets: args.show_secrets, reproducible: args.reproducible };
     let rendered = match args.format {
         Format::Text => text::render(&reports, &policy, how),
         Format::Json => json::render(&reports, &policy, how)? + "\n",
@@ -69,20 +69,15 @@ fn read(
 ) -> anyhow::Result<Vec<ImageReport>> {
     let target = Target::parse(&source.target)?;
     let choice = source.platform.clone().unwrap_or(Choice::Default);
-    let options = Options {
-        threads: source.threads,
-        key,
-        cache: super::cache(),
-        registry: registry::options(&source.registry),
-        ..Options::default()
-    };
+    let options = Options { threads: source.threads, key, cache: super::cache(), ..Options::default() };
     let store = store.map(Store::open).transpose()?;
     let scanner = Scanner::new(ruleset, options)?;
     rules::warn(scanner.notes());
     let display = Display::new(source.quiet);
+    let opened = open(&target, &Limits::default(), &registry::options(&source.registry))?;
     let reports = match &store {
-        Some(store) => with_store(&scanner, store, &target, &choice, &display),
-        None => Ok(scanner.scan(&target, &choice, &display)?),
+        Some(store) => with_store(&scanner, store, (&target.text, opened), &choice, &display),
+        None => Ok(scanner.scan(&target.text, opened, &choice, &display)?),
     };
     display.finish();
     // The process ends soon; freeing what rules are compiled to would only take time.
@@ -94,12 +89,12 @@ fn read(
 fn with_store(
     scanner: &Scanner,
     store: &Store,
-    target: &Target,
+    (name, opened): (&str, Opened),
     choice: &Choice,
     display: &Display,
 ) -> anyhow::Result<Vec<ImageReport>> {
     let shelf = Shelf::new(store, scanner, now);
-    let reports = scanner.scan_with(target, choice, Some(&shelf), display)?;
+    let reports = scanner.scan_with(name, opened, choice, Some(&shelf), display)?;
     if let Some(failure) = shelf.failure() {
         return Err(failure.into());
     }

@@ -13,15 +13,15 @@ use super::args::Format;
 use super::scan::policy;
 use super::store_args::{ReadingArgs, StoreArgs, SweepArgs, SweepCommand};
 use super::{registry, rules, write_out};
-use crate::catalog::{Catalog, Filter, Harbor, HarborOptions, ImageList, WholeRegistry};
-use crate::policy::Policy;
-use crate::report::sweep as report;
-use crate::ruleset::Ruleset;
-use crate::scan::{Options, Scanner};
-use crate::secret::FingerprintKey;
-use crate::source::registry::{Host, Rate, Reference, RegistryOptions};
-use crate::store::Store;
-use crate::sweep::{Claims, Extent, Progress, Registries, Shelf, Stop, Sweep, Worker};
+use crate::cli::sweep_report as report;
+use layersift_fleet::{Claims, Extent, Progress, Registries, Shelf, Stop, Sweep, Worker};
+use layersift_model::FingerprintKey;
+use layersift_report::policy::Policy;
+use layersift_rules::Ruleset;
+use layersift_scan::{Options, Scanner};
+use layersift_source::catalog::{Catalog, Filter, Harbor, HarborOptions, ImageList, WholeRegistry};
+use layersift_source::registry::{Host, Rate, Reference, RegistryOptions};
+use layersift_store::Store;
 
 /// How often the progress is drawn anew.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -121,7 +121,6 @@ fn scanner(args: &ReadingArgs) -> anyhow::Result<Scanner> {
         threads: args.threads,
         key: fingerprint_key(args.store.fingerprint_key.as_deref())?,
         cache: super::cache(),
-        registry: registry_options(args),
         ..Options::default()
     };
     let scanner = Scanner::new(Ruleset::with_files(&args.rules)?, options)?;

@@ -8,8 +8,8 @@ use anyhow::Context;
 use super::store_args::{TraceArgs, TraceFormat};
 use super::sweep::{fingerprint_key, open_store};
 use super::write_out;
-use crate::report::trace as report;
-use crate::store::Query;
+use crate::cli::trace_report as report;
+use layersift_store::Query;
 
 /// The longest secret that is read from standard input, in bytes.
 const MOST_SECRET: u64 = 1 << 20;

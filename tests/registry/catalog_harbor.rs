@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::harbor::{Artifact, Harbor, NEW_YEAR, State, parameter, registry};
 use crate::support::pull;
-use layersift::catalog::{Catalog, CatalogError, Entry, Filter, Harbor as Catalogued, HarborOptions, Skipped};
-use layersift::source::registry::{At, RegistryError};
+use layersift_source::catalog::{Catalog, CatalogError, Entry, Filter, Harbor as Catalogued, HarborOptions, Skipped};
+use layersift_source::registry::{At, RegistryError};
 
 fn catalog(harbor: &Harbor) -> Catalogued {
     Catalogued::new(registry(&harbor.server), HarborOptions::default())
@@ -325,7 +325,7 @@ fn scans_that_run_already_and_scans_that_are_not_done() {
         let elsewhere = Entry { host: "other.example".parse().unwrap(), ..entry.clone() };
         assert_eq!(catalog.request_scan(&elsewhere), Ok(false));
         assert_eq!(catalog.request_scan(&Entry { project: Some("te".into()), ..entry.clone() }), Ok(false));
-        let gone = Entry { digest: Some(layersift::digest::Digest::of(b"gone")), ..entry };
+        let gone = Entry { digest: Some(layersift_model::Digest::of(b"gone")), ..entry };
         assert!(matches!(catalog.request_scan(&gone), Err(CatalogError::Scan { .. })));
     }
 }

@@ -3,9 +3,9 @@
 use crate::support::harbor::{error, parameter, registry, robot};
 use crate::support::pull;
 use crate::support::server::{Answer, Request, Server};
-use layersift::catalog::{Catalog, CatalogError, Entry, Filter, Harbor, HarborOptions};
-use layersift::digest::Digest;
-use layersift::source::registry::{Credentials, Login, RegistryError, RegistryOptions};
+use layersift_model::Digest;
+use layersift_source::catalog::{Catalog, CatalogError, Entry, Filter, Harbor, HarborOptions};
+use layersift_source::registry::{Credentials, Login, RegistryError, RegistryOptions};
 use serde_json::{Value, json};
 
 const OPTIONS: HarborOptions =

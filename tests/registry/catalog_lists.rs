@@ -6,9 +6,9 @@ use crate::support::fault_proxy::{self, Fault};
 use crate::support::pull::{options, registry};
 use crate::support::registry::{Registry, Setup, USER};
 use crate::support::server::{Answer, Server};
-use layersift::catalog::{Catalog, CatalogError, Entry, Filter, ImageList, WholeRegistry};
-use layersift::digest::Digest;
-use layersift::source::registry::{Credentials, Login, RegistryError, RegistryOptions};
+use layersift_model::Digest;
+use layersift_source::catalog::{Catalog, CatalogError, Entry, Filter, ImageList, WholeRegistry};
+use layersift_source::registry::{Credentials, Login, RegistryError, RegistryOptions};
 
 fn listed(catalog: &dyn Catalog, filter: &Filter) -> (Vec<String>, Vec<CatalogError>) {
     let (mut entries, mut errors) = (Vec::new(), Vec::new());

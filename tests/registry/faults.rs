@@ -9,8 +9,8 @@ use crate::support::fault_proxy::{self, Fault};
 use crate::support::pull::{Pulled, options, pull, registry, source};
 use crate::support::registry::Registry;
 use crate::support::server::{Answer, Request, Server};
-use layersift::digest::Digest;
-use layersift::source::registry::{At, Rate, RegistryError, RegistryOptions};
+use layersift_model::Digest;
+use layersift_source::registry::{At, Rate, RegistryError, RegistryOptions};
 
 /// A registry with an image, what the image is, and its largest layer.
 struct Subject {
@@ -273,7 +273,7 @@ fn what_registries_say_no_with() {
 
 #[test]
 fn a_redirect_is_followed_without_our_credentials() {
-    use layersift::source::registry::{Credentials, Login};
+    use layersift_source::registry::{Credentials, Login};
     let subject = Subject::new();
     let bytes = subject.layer().1.clone();
     let storage = Server::answering(move |request, before| {

@@ -2,13 +2,12 @@
 
 use crate::support::pull::{options, registry, source};
 use crate::support::registry::Registry;
-use layersift::digest::Digest;
-use layersift::gap::GapReason;
-use layersift::image::manifest::images;
-use layersift::image::platform::Choice;
-use layersift::limits::Limits;
-use layersift::source::registry::{At, RegistryOptions};
-use layersift::source::{Opened, Target, open};
+use layersift_format::Opened;
+use layersift_format::manifest::images;
+use layersift_format::platform::Choice;
+use layersift_model::{Digest, GapReason, Limits};
+use layersift_source::registry::{At, RegistryOptions};
+use layersift_source::{Target, open};
 use serde_json::json;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";

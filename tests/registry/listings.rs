@@ -2,7 +2,7 @@
 
 use crate::support::pull::{options, registry};
 use crate::support::server::{Answer, Request, Server};
-use layersift::source::registry::{Listing, Names, RegistryError, RegistryOptions};
+use layersift_source::registry::{Listing, Names, RegistryError, RegistryOptions};
 use serde_json::json;
 
 const LISTING: Listing = Listing { page: 2, pages: 20, names: 30 };

@@ -11,9 +11,9 @@ use crate::support::server::{Answer, Server};
 use crate::support::token_server::{IDENTITY, Manners, PASSWORD, TokenServer, USER};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use layersift::digest::Digest;
-use layersift::source::SourceError;
-use layersift::source::registry::{At, Credentials, Login, RegistryError, RegistryOptions};
+use layersift_format::SourceError;
+use layersift_model::Digest;
+use layersift_source::registry::{At, Credentials, Login, RegistryError, RegistryOptions};
 
 fn password(user: &str, password: &str) -> Login {
     Login::As(Credentials::Password { user: user.into(), password: password.into() })

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use crate::support::pull::{options, registry};
 use crate::support::server::{Answer, Server};
-use layersift::digest::Digest;
-use layersift::source::registry::At;
+use layersift_model::Digest;
+use layersift_source::registry::At;
 
 /// Runs the test `ask` below in a process of its own behind `proxy`, and gives what it prints.
 fn behind(proxy: &Server, host: &str, environment: &[(&str, &str)]) -> String {

@@ -2,9 +2,9 @@
 
 use crate::support::pull::{open, options, pull, registry, registry_error, source};
 use crate::support::registry::Registry;
-use layersift::digest::Digest;
-use layersift::source::registry::{At, Listing, RegistryError, RegistryOptions};
-use layersift::source::{Fetched, ImageSource, Listed};
+use layersift_format::{Fetched, ImageSource, Listed};
+use layersift_model::Digest;
+use layersift_source::registry::{At, Listing, RegistryError, RegistryOptions};
 use serde_json::{Value, json};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";

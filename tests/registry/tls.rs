@@ -7,7 +7,7 @@ use crate::support::pull::{options, pull, registry, registry_error, source};
 use crate::support::registry::{Keys, Registry, Setup};
 use crate::support::server::{Answer, Server};
 use crate::support::tls_server;
-use layersift::source::registry::{At, ClientCertificate, Registry as Client, RegistryError, RegistryOptions};
+use layersift_source::registry::{At, ClientCertificate, Registry as Client, RegistryError, RegistryOptions};
 
 fn over_tls() -> RegistryOptions {
     RegistryOptions { plain_http: false, ..options() }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::support::{findings, layersift, text};
-use layersift::rule::Confidence;
-use layersift::ruleset::Ruleset;
+use layersift_model::Confidence;
+use layersift_rules::Ruleset;
 use proptest::prelude::*;
 use regex::bytes::{Regex, RegexBuilder};
 

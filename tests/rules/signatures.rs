@@ -5,11 +5,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::OnceLock;
 
-use layersift::assemble::config::{Checks, ConfigFinding, Subject};
-use layersift::image::config::{Healthcheck, HistoryEntry, ImageConfig};
-use layersift::rule::{Confidence, ConfigCheck, ConfigField};
-use layersift::ruleset::Ruleset;
-use layersift::scan::{Options, Scanner};
+use crate::support::layersift;
+use layersift_format::config::{Healthcheck, HistoryEntry, ImageConfig};
+use layersift_model::Confidence;
+use layersift_rules::{ConfigCheck, ConfigField, Ruleset};
+use layersift_scan::assemble::config::{Checks, ConfigFinding, Subject};
+use layersift_scan::{Options, Scanner};
 use serde_json::json;
 
 /// Rules that are also found in examples of others, each with its reason.
@@ -113,7 +114,7 @@ fn every_example_holds_a_keyword_of_its_signature() {
 fn the_catalogue_is_in_step() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/signatures.md");
     let written = std::fs::read_to_string(path).unwrap_or_default();
-    let made = layersift::report::rules::catalogue(rules());
+    let made = layersift(&["rules", "list", "--format", "markdown"]).stdout;
     assert!(written == made, "run: layersift rules list --format markdown > docs/signatures.md");
 }
 

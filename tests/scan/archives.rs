@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::{findings, gap_reasons, report_of, text};
-use layersift::limits::Limits;
-use layersift::ruleset::Ruleset;
-use layersift::scan::{Options, Scanner};
+use layersift_model::Limits;
+use layersift_rules::Ruleset;
+use layersift_scan::{Options, Scanner};
 use serde_json::Value;
 
 const TOKEN: &str = "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";

@@ -4,8 +4,8 @@
 use crate::support::{findings, report_of, report_of_files, revealed, text};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use layersift::ruleset::Ruleset;
-use layersift::scan::{Options, Scanner};
+use layersift_rules::Ruleset;
+use layersift_scan::{Options, Scanner};
 use serde_json::Value;
 
 const TOKEN: &str = "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";

@@ -224,8 +224,8 @@ fn a_report_in_a_file_is_the_report_on_standard_output() {
 
 #[test]
 fn the_library_says_what_the_program_says() {
-    use layersift::ruleset::Ruleset;
-    use layersift::scan::{Options, Scanner};
+    use layersift_rules::Ruleset;
+    use layersift_scan::{Options, Scanner};
 
     let scanner = Scanner::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
     let library = crate::support::report_of(&scanner, text(&testdata("incident.tar")));

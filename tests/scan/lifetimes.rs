@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 use crate::support::image::{Layer, archive, docker_save};
 use crate::support::tar::Tar;
 use crate::support::{findings, report_of, revealed, text};
-use layersift::ruleset::Ruleset;
-use layersift::scan::{Options, Scanner};
+use layersift_rules::Ruleset;
+use layersift_scan::{Options, Scanner};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -5,8 +5,8 @@
 use std::process::Command;
 
 use crate::support::{findings, report_of, text};
-use layersift::ruleset::Ruleset;
-use layersift::scan::{Options, Scanner};
+use layersift_rules::Ruleset;
+use layersift_scan::{Options, Scanner};
 
 const TOKEN: &str = "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";
 

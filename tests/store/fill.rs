@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use crate::support::Fresh;
 use crate::support::records::*;
-use layersift::finding::State;
-use layersift::store::{FindingRecord, Query, Store, TagSighting};
+use layersift_model::State;
+use layersift_store::{FindingRecord, Query, Store, TagSighting};
 use rusqlite::types::ValueRef;
 
 /// How many traces of each kind are measured.

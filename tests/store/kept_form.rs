@@ -4,13 +4,10 @@
 use std::path::PathBuf;
 
 use crate::support::tar::Tar;
-use layersift::blob::Blob;
-use layersift::digest::Algorithm;
-use layersift::layer_report::LayerReport;
-use layersift::observe::Unobserved;
-use layersift::ruleset::Ruleset;
-use layersift::scan::{Options, Scanner};
-use layersift::secret::FingerprintKey;
+use layersift_format::Blob;
+use layersift_model::{Algorithm, FingerprintKey, LayerReport};
+use layersift_rules::Ruleset;
+use layersift_scan::{Options, Scanner, Unobserved};
 
 /// The form that `kept_report.postcard` has, as the first byte of a kept report tells.
 const FORM: u8 = 1;
@@ -53,7 +50,7 @@ fn what_is_no_report_is_refused() {
 #[test]
 #[ignore = "writes testdata/kept"]
 fn make_anew() {
-    const KEY: &[u8] = include_bytes!("../../src/confirm/keys/fixtures/p256.sec1.pem");
+    const KEY: &[u8] = include_bytes!("../../crates/scan/src/confirm/keys/fixtures/p256.sec1.pem");
     let status = "Package: base\nVersion: 1\nStatus: install ok installed\n";
     let layer = Tar::new()
         .directory("app/")

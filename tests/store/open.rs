@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::support::Fresh;
 use crate::support::records::*;
-use layersift::store::{Store, StoreError};
+use layersift_store::{Store, StoreError};
 
 crate::on_both!(a_newer_store_is_refused, many_open_a_new_store_at_once, a_store_is_shared_by_threads);
 
@@ -49,7 +49,7 @@ fn a_store_is_shared_by_threads(fresh: &Fresh) {
         }
     });
     for name in ["layer 0", "layer 5"] {
-        let query = layersift::store::Query::Secret(fingerprint(name));
+        let query = layersift_store::Query::Secret(fingerprint(name));
         let found = store.trace(&query, None, 100).unwrap();
         assert_eq!((found.total, found.images.iter().map(|holder| holder.held.len()).sum::<usize>()), (20, 20));
     }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use crate::support::Fresh;
 use crate::support::records::*;
-use layersift::store::{Counts, Job, Store, Task};
+use layersift_store::{Counts, Job, Store, Task};
 
 crate::on_both!(
     a_layer_is_queued_once,

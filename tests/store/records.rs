@@ -2,12 +2,11 @@
 
 use crate::support::Fresh;
 use crate::support::records::*;
-use layersift::finding::{FileLocation, Finding, LayerRef, Location, Place, RuleInfo, State};
-use layersift::image_report::{ImageReport, LayerLine};
-use layersift::path::ImagePath;
-use layersift::rule::{Confidence, Severity};
-use layersift::secret::{FingerprintKey, Secret};
-use layersift::store::{Assembled, Held, RunSums, Scope, Status, StoreError};
+use layersift_model::{
+    Confidence, FileLocation, Finding, FingerprintKey, ImagePath, ImageReport, LayerLine, LayerRef, Location, Place,
+    RuleInfo, Secret, Severity, State,
+};
+use layersift_store::{Assembled, Held, RunSums, Scope, Status, StoreError};
 
 crate::on_both!(
     reports_are_kept_by_layer_and_ruleset,

@@ -13,16 +13,15 @@ use crate::support::pull::{options, registry};
 use crate::support::registry::{Registry, Setup};
 use crate::support::server::Answer;
 use crate::support::tar::Tar;
-use layersift::catalog::{Filter, ImageList, WholeRegistry};
-use layersift::digest::Digest;
-use layersift::limits::Limits;
-use layersift::policy::date::Date;
-use layersift::policy::{Policy, Verdict};
-use layersift::ruleset::Ruleset;
-use layersift::scan::{Options, Scanner};
-use layersift::source::registry::At;
-use layersift::store::{Query, ReportRecord, Store};
-use layersift::sweep::{Extent, Outcome, Progress, Registries, Sweep, Trouble};
+use layersift_fleet::{Extent, Outcome, Progress, Registries, Sweep, Trouble};
+use layersift_model::{Digest, Limits};
+use layersift_report::policy::date::Date;
+use layersift_report::policy::{Policy, Verdict};
+use layersift_rules::Ruleset;
+use layersift_scan::{Options, Scanner};
+use layersift_source::catalog::{Filter, ImageList, WholeRegistry};
+use layersift_source::registry::At;
+use layersift_store::{Query, ReportRecord, Store};
 use serde_json::{Value, json};
 
 /// A made-up token; the one of each image has its number.

@@ -2,8 +2,8 @@
 
 use crate::support::Fresh;
 use crate::support::records::*;
-use layersift::finding::State;
-use layersift::store::{FindingRecord, Held, Query, Repository, Store, TagSighting, Trace};
+use layersift_model::State;
+use layersift_store::{FindingRecord, Held, Query, Repository, Store, TagSighting, Trace};
 
 crate::on_both!(
     a_secret_is_found_in_every_image_of_its_layer,
@@ -19,7 +19,7 @@ crate::on_both!(
     a_ruleset_is_traced_by_itself,
 );
 
-fn put(store: &Store, name: &str, layers: &[&str], findings: &[FindingRecord]) -> layersift::store::ImageId {
+fn put(store: &Store, name: &str, layers: &[&str], findings: &[FindingRecord]) -> layersift_store::ImageId {
     store.put_assembled(&assembled(image(name, layers), findings), None, 10).unwrap()
 }
 
@@ -33,7 +33,7 @@ fn by_secret(store: &Store, name: &str) -> Trace {
     trace(store, Query::Secret(fingerprint(name)))
 }
 
-fn names(trace: &Trace) -> Vec<layersift::digest::Digest> {
+fn names(trace: &Trace) -> Vec<layersift_model::Digest> {
     trace.images.iter().map(|holder| holder.image.manifest_digest.clone()).collect()
 }
 
@@ -75,7 +75,7 @@ fn an_image_may_differ_from_its_layer(fresh: &Fresh) {
     put(&store, "deletes", &["base", "a"], std::slice::from_ref(&deleted));
     put(&store, "keeps", &["base", "b"], std::slice::from_ref(&leak));
     let mut as_shipped = leak.clone();
-    as_shipped.rule.severity = layersift::rule::Severity::Low;
+    as_shipped.rule.severity = layersift_model::Severity::Low;
     put(&store, "ships", &["base", "c"], std::slice::from_ref(&as_shipped));
     put(&store, "lacks", &["base", "d"], &[]);
     put(&store, "more", &["base", "e"], &[leak.clone(), secret("base", 0, "link", "two")]);
@@ -85,7 +85,7 @@ fn an_image_may_differ_from_its_layer(fresh: &Fresh) {
     assert_eq!(states(&found, "keeps"), [PRESENT]);
     let shipped = found.images.iter().find(|holder| holder.image.manifest_digest == digest("ships")).unwrap();
     let severity = shipped.held[0].0.finding.as_ref().unwrap().rule.severity;
-    assert_eq!(severity, layersift::rule::Severity::Low);
+    assert_eq!(severity, layersift_model::Severity::Low);
     assert!(!names(&found).contains(&digest("lacks")));
     assert_eq!(names(&by_secret(&store, "two")), [digest("more")]);
     // Assembled again: the last word counts, and nothing is there twice.
@@ -167,7 +167,7 @@ fn a_layer_is_traced_with_its_base_first(fresh: &Fresh) {
     store.put_images(&images, 10).unwrap();
     let found = trace(&store, Query::Layer(digest("base")));
     assert_eq!(names(&found), [digest("base"), digest("app"), digest("twice")]);
-    let positions = |holder: &layersift::store::Holder| -> Vec<_> {
+    let positions = |holder: &layersift_store::Holder| -> Vec<_> {
         holder.held.iter().map(|(held, _)| held.layer.as_ref().unwrap().position).collect()
     };
     assert_eq!(found.images.iter().map(positions).collect::<Vec<_>>(), [vec![0], vec![0], vec![1, 2]]);
@@ -212,7 +212,7 @@ fn an_index_and_moved_tags_are_named(fresh: &Fresh) {
     assert_eq!(store.mark_gone("registry.test", Some("team"), Some("app"), 20, 21).unwrap(), 3);
     let found = trace(&store, Query::Layer(digest("base")));
     let tags = |at: usize| -> Vec<_> {
-        let times = |tag: &layersift::store::TagLine| (tag.tag.clone(), tag.first_seen, tag.last_seen, tag.gone_at);
+        let times = |tag: &layersift_store::TagLine| (tag.tag.clone(), tag.first_seen, tag.last_seen, tag.gone_at);
         found.images[at].tags.iter().map(times).collect()
     };
     let (latest, v1) = (Some("latest".to_string()), Some("v1".to_string()));

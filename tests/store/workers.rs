@@ -10,11 +10,10 @@ use crate::support::fault_proxy::{self, Fault};
 use crate::support::image::{Layer, digest, oci, write_directory};
 use crate::support::registry::{Registry, Setup};
 use crate::support::tar::Tar;
-use layersift::digest::Digest;
-use layersift::layer_report::LayerReport;
-use layersift::ruleset::Ruleset;
-use layersift::scan::{Options, Scanner};
-use layersift::store::Store;
+use layersift_model::{Digest, LayerReport};
+use layersift_rules::Ruleset;
+use layersift_scan::{Options, Scanner};
+use layersift_store::Store;
 
 const IMAGES: usize = 20;
 const LAYERS: usize = 4;

@@ -1,7 +1,7 @@
 //! What the tests of the store share: one test, run on both databases.
 
 use super::postgres;
-use layersift::store::Store;
+use layersift_store::Store;
 use tempfile::TempDir;
 
 /// An empty store of a test, and what it lives in.

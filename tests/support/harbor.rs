@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use layersift::digest::Digest;
-use layersift::source::registry::{Credentials, Login, Registry, RegistryOptions};
+use layersift_model::Digest;
+use layersift_source::registry::{Credentials, Login, Registry, RegistryOptions};
 use serde_json::{Value, json};
 
 use super::pull::options;

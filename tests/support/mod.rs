@@ -24,13 +24,14 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use layersift::image::platform::Choice;
-use layersift::observe::Unobserved;
-use layersift::policy::Policy;
-use layersift::report::json;
-use layersift::ruleset::Ruleset;
-use layersift::scan::{Options, Scanner};
-use layersift::source::Target;
+use layersift_format::platform::Choice;
+use layersift_model::Limits;
+use layersift_report::json;
+use layersift_report::policy::Policy;
+use layersift_rules::Ruleset;
+use layersift_scan::{Options, Scanner, Unobserved};
+use layersift_source::registry::RegistryOptions;
+use layersift_source::{Target, open};
 use serde_json::Value;
 
 /// What a run may take on a busy machine before it counts as hanging.
@@ -131,8 +132,10 @@ fn resident(process: u32) -> Option<u64> {
 
 /// What the library says of `target`, as the JSON that others build on, secrets included.
 pub fn report_of(scanner: &Scanner, target: &str) -> Value {
-    let reports = scanner.scan(&Target::parse(target).unwrap(), &Choice::Default, &Unobserved).unwrap();
-    let options = layersift::report::Options { show_secrets: true, reproducible: true };
+    let target = Target::parse(target).unwrap();
+    let opened = open(&target, &Limits::default(), &RegistryOptions::default()).unwrap();
+    let reports = scanner.scan(&target.text, opened, &Choice::Default, &Unobserved).unwrap();
+    let options = layersift_report::Options { show_secrets: true, reproducible: true };
     serde_json::from_str(&json::render(&reports, &Policy::default(), options).unwrap()).unwrap()
 }
 

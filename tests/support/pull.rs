@@ -3,10 +3,9 @@
 use std::io::Read;
 use std::time::Duration;
 
-use layersift::blob::Blob;
-use layersift::digest::Digest;
-use layersift::source::registry::{Login, Reference, Registry, RegistryError, RegistryOptions, RegistrySource, Retry};
-use layersift::source::{Fetched, ImageSource, Listed, Location, SourceError};
+use layersift_format::{Blob, Fetched, ImageSource, Listed, Location, SourceError};
+use layersift_model::Digest;
+use layersift_source::registry::{Login, Reference, Registry, RegistryError, RegistryOptions, RegistrySource, Retry};
 
 /// Plain HTTP, nobody in particular, and waits that are no waits.
 pub fn options() -> RegistryOptions {
@@ -80,7 +79,7 @@ pub fn open(source: &dyn ImageSource, location: &Location) -> Result<Vec<u8>, So
 /// What went wrong in a registry.
 pub fn registry_error<T: std::fmt::Debug>(result: Result<T, SourceError>) -> RegistryError {
     match result.unwrap_err() {
-        SourceError::Registry(error) => error,
+        SourceError::Transport(error) => error.downcast_ref::<RegistryError>().expect("a registry's error").clone(),
         SourceError::Read { error, .. } => {
             error.get_ref().and_then(|error| error.downcast_ref::<RegistryError>()).expect("a registry's error").clone()
         }

@@ -3,10 +3,8 @@
 // Each test uses some of them.
 #![allow(dead_code)]
 
-use layersift::digest::Digest;
-use layersift::finding::State;
-use layersift::rule::{Confidence, Severity};
-use layersift::store::{
+use layersift_model::{Confidence, Digest, Severity, State};
+use layersift_store::{
     Assembled, FindingRecord, ImageLayer, ImageRecord, PackageRecord, ReportRecord, Repository, RuleRecord,
     SecretRecord,
 };

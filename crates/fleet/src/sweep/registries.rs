@@ -1,0 +1,60 @@
+//! One client for each registry: its tokens, its rate and its counts are shared by all that ask it. What is known of
+//! outages is here as well.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use layersift_source::registry::{Host, Login, Registry, RegistryError, RegistryOptions};
+use layersift_store::Seconds;
+
+/// The clients of a sweep or a worker.
+pub struct Registries {
+    options: RegistryOptions,
+    /// The only registry that gets credentials which were given, and not stored under its name.
+    trusted: Option<Host>,
+    known: Mutex<HashMap<Host, Registry>>,
+    /// Registries that are out of reach, and since when.
+    out: Mutex<HashMap<Host, Seconds>>,
+}
+
+impl Registries {
+    /// Clients that are made with `options` when they are first needed. [`Login::As`] is for the registry `trusted`
+    /// alone: a list, or a queue, may name registries of anyone.
+    pub fn new(options: RegistryOptions, trusted: Option<Host>) -> Registries {
+        Registries { options, trusted, known: Mutex::default(), out: Mutex::default() }
+    }
+
+    /// The client for `host`.
+    ///
+    /// # Errors
+    /// For certificates or stored logins that cannot be read.
+    pub fn of(&self, host: &Host) -> Result<Registry, RegistryError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(registry) = known.get(host) {
+            return Ok(registry.clone());
+        }
+        let mut options = self.options.clone();
+        if matches!(options.login, Login::As(_)) && self.trusted.as_ref() != Some(host) {
+            options.login = Login::Stored;
+        }
+        let registry = Registry::new(host, options)?;
+        known.insert(host.clone(), registry.clone());
+        Ok(registry)
+    }
+
+    /// Notes that a registry gave an answer.
+    pub fn answered(&self, host: &Host) {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
+    }
+
+    /// Notes that a registry is out of reach; since when it gave no answer.
+    pub fn out_since(&self, host: &Host, now: Seconds) -> Seconds {
+        *self.out.lock().unwrap_or_else(PoisonError::into_inner).entry(host.clone()).or_insert(now)
+    }
+
+    /// Bytes that came from all registries so far.
+    pub fn bytes(&self) -> u64 {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().map(|registry| registry.usage().bytes).sum()
+    }
+}

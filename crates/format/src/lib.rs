@@ -1,0 +1,17 @@
+//! Container image formats: tar framing, compressed streams, OCI and Docker documents, and [`ImageSource`], the trait
+//! that everything that holds images implements.
+
+mod blob;
+pub mod compression;
+pub mod config;
+pub mod history;
+mod image_source;
+pub mod manifest;
+mod map;
+pub mod pax;
+pub mod platform;
+pub mod tar;
+
+pub use blob::Blob;
+pub use image_source::*;
+pub use map::*;

@@ -1,0 +1,424 @@
+//! From what a source lists to images: indexes are walked, manifests and configurations read and verified.
+//!
+//! Sources: OCI image-spec v1.1, `manifest.md` and `image-index.md`; Docker's schema 2 manifests have the same shape.
+//! What a document is shows by its fields: many tools leave `mediaType` out.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+
+use super::config::ImageConfig;
+use super::platform::{Choice, Platform};
+use crate::image_source::{Fetched, ImageSource, Listed, Location, SourceError};
+use layersift_model::{Digest, Gap, GapReason, Hasher, Limits};
+
+/// An image, ready to have its layers read.
+#[derive(Debug, Default)]
+pub struct Image {
+    /// The name it goes by.
+    pub reference: Option<String>,
+    /// The digest of its manifest.
+    pub manifest_digest: Option<Digest>,
+    /// The digest of its configuration.
+    pub config_digest: Option<Digest>,
+    /// `os/architecture[/variant]`.
+    pub platform: Option<String>,
+    /// Its configuration; empty for a root file system.
+    pub config: ImageConfig,
+    /// Whether it has a configuration at all.
+    pub has_config: bool,
+    /// Its layers, base first.
+    pub layers: Vec<LayerSource>,
+    /// What could not be read or verified of its documents.
+    pub gaps: Vec<Gap>,
+}
+
+/// Where a layer is and what it must be.
+#[derive(Clone, Debug, Default)]
+pub struct LayerSource {
+    /// Where the blob is; `None` where the manifest names no blob by digest.
+    pub location: Option<Location>,
+    /// The digest that the manifest names.
+    pub digest: Option<Digest>,
+    /// The size in bytes that the manifest names.
+    pub size: Option<u64>,
+    /// The digest of the uncompressed bytes that the configuration names.
+    pub diff_id: Option<Digest>,
+    /// The media type that the manifest names.
+    pub media_type: Option<String>,
+    /// Where else the blob can be had: a foreign layer.
+    pub urls: Vec<String>,
+}
+
+/// Why a target's images cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The source itself failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A document that is missing, damaged or too large.
+    #[error("{document}: {reason}")]
+    Document {
+        /// Which.
+        document: String,
+        /// Why.
+        reason: String,
+    },
+    /// No image for the platform.
+    #[error(
+        "there is no image for {wanted}; the target has {known} (choose with --platform OS/ARCH or --platform all)"
+    )]
+    NoSuchPlatform {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        known: String,
+    },
+    /// Indexes nested deeper, or naming more manifests, than the limit.
+    #[error("{document}: the index is nested too deep or names too many manifests")]
+    IndexTooLarge {
+        /// The index at which it was given up.
+        document: String,
+    },
+}
+
+/// Docker's mark for the manifest of an attestation, which is no image.
+const ATTESTATION: &str = "vnd.docker.reference.type";
+
+/// The images of a source.
+///
+/// # Errors
+/// When the source cannot be read, a document is damaged, or no image is for the platform.
+pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Result<Vec<Image>, ImageError> {
+    let reader = Reader { source, limits, configs: RefCell::default() };
+    let mut images: Vec<Image> = Vec::new();
+    let mut seen = HashSet::new();
+    for listed in source.list()? {
+        let found = match listed {
+            Listed::RootFs { layer } => vec![root_fs(layer)],
+            Listed::DockerArchive { reference, config, layers } => {
+                let image = reader.docker_archive(reference, &config, layers)?;
+                if reader.knows(&image) { Vec::new() } else { choose(vec![image], choice)? }
+            }
+            Listed::Manifest { reference, location, digest } => {
+                reader.manifests(reference, location, digest, choice)?
+            }
+        };
+        // One image under several tags is read once.
+        images.extend(found.into_iter().filter(|image| match &image.manifest_digest {
+            Some(digest) => seen.insert(digest.clone()),
+            None => true,
+        }));
+        if images.len() > limits.manifests {
+            return Err(ImageError::IndexTooLarge { document: "the target".into() });
+        }
+    }
+    if images.is_empty() {
+        return Err(ImageError::Document { document: "the target".into(), reason: "it holds no image".into() });
+    }
+    Ok(images)
+}
+
+fn root_fs(layer: Location) -> Image {
+    Image { layers: vec![LayerSource { location: Some(layer), ..LayerSource::default() }], ..Image::default() }
+}
+
+/// A manifest that an index names.
+struct Leaf {
+    location: Location,
+    digest: Option<Digest>,
+    platform: Option<Platform>,
+    bytes: Option<Vec<u8>>,
+    gaps: Vec<Gap>,
+}
+
+struct Reader<'s> {
+    source: &'s dyn ImageSource,
+    limits: &'s Limits,
+    /// The configurations that manifests name, of whichever platform.
+    configs: RefCell<HashSet<Digest>>,
+}
+
+impl Reader<'_> {
+    fn manifests(
+        &self,
+        reference: Option<String>,
+        location: Location,
+        digest: Option<Digest>,
+        choice: &Choice,
+    ) -> Result<Vec<Image>, ImageError> {
+        let mut leaves = Vec::new();
+        let root = Leaf { location, digest, platform: None, bytes: None, gaps: Vec::new() };
+        self.walk(root, 0, &mut HashSet::new(), &mut leaves)?;
+        let images = leaves.into_iter().map(|leaf| self.image(reference.clone(), leaf)).collect::<Result<Vec<_>, _>>();
+        choose(images?, choice)
+    }
+
+    /// Collects the manifests below a document that is a manifest or an index.
+    fn walk(
+        &self,
+        mut leaf: Leaf,
+        depth: usize,
+        seen: &mut HashSet<Location>,
+        leaves: &mut Vec<Leaf>,
+    ) -> Result<(), ImageError> {
+        if !seen.insert(leaf.location.clone()) {
+            return Ok(());
+        }
+        if depth > self.limits.index_depth || leaves.len() >= self.limits.manifests {
+            return Err(ImageError::IndexTooLarge { document: leaf.location.0 });
+        }
+        let Some(bytes) = self.document(&leaf.location, leaf.digest.as_ref(), &mut leaf.gaps)? else {
+            if leaf.digest.is_none() {
+                let reason = "there is none: this is no image".into();
+                return Err(ImageError::Document { document: leaf.location.0, reason });
+            }
+            leaves.push(leaf);
+            return Ok(());
+        };
+        let Some(index) = as_index(&leaf.location, &bytes)? else {
+            leaves.push(Leaf { bytes: Some(bytes), ..leaf });
+            return Ok(());
+        };
+        let before = leaves.len();
+        for descriptor in index.manifests() {
+            if is_attestation(descriptor) {
+                continue;
+            }
+            let digest = digest_of(&leaf.location, descriptor)?;
+            let location = self.source.locate_manifest(&digest);
+            let platform = descriptor.platform().as_ref().map(platform_of);
+            let gaps = leaf.gaps.clone();
+            let child = Leaf { location, digest: Some(digest), platform, bytes: None, gaps };
+            self.walk(child, depth + 1, seen, leaves)?;
+        }
+        // What is wrong with an index that names nothing must not be lost with it.
+        if leaves.len() == before && !leaf.gaps.is_empty() {
+            leaves.push(leaf);
+        }
+        Ok(())
+    }
+
+    fn image(&self, reference: Option<String>, leaf: Leaf) -> Result<Image, ImageError> {
+        let Leaf { location, digest, platform, bytes, mut gaps } = leaf;
+        let platform = platform.map(|platform| platform.to_string());
+        // An index may name platforms whose manifests were not copied; that only matters for the one that is chosen.
+        let Some(bytes) = bytes else {
+            return Ok(Image { reference, manifest_digest: digest, platform, gaps, ..Image::default() });
+        };
+        let failed = |reason: String| ImageError::Document { document: location.0.clone(), reason };
+        let manifest: ImageManifest = serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))?;
+        let config_digest = digest_of(&location, manifest.config())?;
+        self.configs.borrow_mut().insert(config_digest.clone());
+        let place = self.source.locate(&config_digest);
+        let config = match self.document(&place, Some(&config_digest), &mut gaps)? {
+            Some(bytes) => Some(parse_config(&place, &bytes)?),
+            None => None,
+        };
+        self.bound_layers(&location, manifest.layers().len())?;
+        let mut layers = Vec::new();
+        for descriptor in manifest.layers() {
+            layers.push(self.layer(&location, descriptor)?);
+        }
+        let has_config = config.is_some();
+        let mut image = Image {
+            reference,
+            manifest_digest: Some(digest.unwrap_or_else(|| Digest::of(&bytes))),
+            config_digest: Some(config_digest),
+            platform,
+            config: config.unwrap_or_default(),
+            has_config,
+            layers,
+            gaps,
+        };
+        finish(&mut image);
+        Ok(image)
+    }
+
+    fn bound_layers(&self, document: &Location, layers: usize) -> Result<(), ImageError> {
+        if layers <= self.limits.layers {
+            return Ok(());
+        }
+        let reason = format!("it names {layers} layers; at most {} are read", self.limits.layers);
+        Err(ImageError::Document { document: document.0.clone(), reason })
+    }
+
+    /// Whether a manifest was read that has the same configuration: an archive may list an image in both ways.
+    fn knows(&self, image: &Image) -> bool {
+        image.config_digest.as_ref().is_some_and(|digest| self.configs.borrow().contains(digest))
+    }
+
+    fn layer(&self, manifest: &Location, descriptor: &Descriptor) -> Result<LayerSource, ImageError> {
+        let digest = digest_of(manifest, descriptor)?;
+        Ok(LayerSource {
+            location: Some(self.source.locate(&digest)),
+            digest: Some(digest),
+            size: Some(descriptor.size()),
+            diff_id: None,
+            media_type: Some(descriptor.media_type().to_string()),
+            urls: descriptor.urls().clone().unwrap_or_default(),
+        })
+    }
+
+    fn docker_archive(
+        &self,
+        reference: Option<String>,
+        config: &Location,
+        layers: Vec<Location>,
+    ) -> Result<Image, ImageError> {
+        self.bound_layers(config, layers.len())?;
+        let mut gaps = Vec::new();
+        let bytes = self.document(config, digest_in_name(&config.0).as_ref(), &mut gaps)?;
+        let parsed = bytes.as_deref().map(|bytes| parse_config(config, bytes)).transpose()?;
+        let layer = |location: Location| LayerSource {
+            digest: location.0.starts_with("blobs/").then(|| digest_in_name(&location.0)).flatten(),
+            location: Some(location),
+            media_type: Some("application/vnd.docker.image.rootfs.diff.tar".into()),
+            ..LayerSource::default()
+        };
+        let mut image = Image {
+            reference,
+            config_digest: bytes.as_deref().map(Digest::of),
+            has_config: parsed.is_some(),
+            config: parsed.unwrap_or_default(),
+            layers: layers.into_iter().map(layer).collect(),
+            gaps,
+            ..Image::default()
+        };
+        finish(&mut image);
+        Ok(image)
+    }
+
+    /// Reads a document and notes whether it is what its digest says. `None`, and a gap, where there is none.
+    fn document(
+        &self,
+        location: &Location,
+        digest: Option<&Digest>,
+        gaps: &mut Vec<Gap>,
+    ) -> Result<Option<Vec<u8>>, ImageError> {
+        let failed = |reason: String| ImageError::Document { document: location.0.clone(), reason };
+        let blob = match self.source.open(location)? {
+            Fetched::Blob(blob) => blob,
+            Fetched::Passed(_) => return Err(failed("it was taken for a layer while the stream passed".into())),
+            Fetched::Missing => {
+                gaps.push(Gap::new(GapReason::MissingBlob, "the document is not in the image").at(&location.0));
+                return Ok(None);
+            }
+        };
+        let limit = self.limits.document_bytes;
+        let bytes = blob.read_document(limit).map_err(|error| failed(error.to_string()))?;
+        let bytes = bytes.ok_or_else(|| failed(format!("the document is larger than {limit} bytes")))?;
+        if let Some(expected) = digest {
+            let mut hasher = Hasher::new(expected.algorithm());
+            hasher.update(&bytes);
+            let found = hasher.finish();
+            if found != *expected {
+                let detail = format!("expected {expected}, found {found}");
+                gaps.push(Gap::new(GapReason::DigestMismatch, detail).at(&location.0));
+            }
+        }
+        Ok(Some(bytes))
+    }
+}
+
+/// Joins layers with the diff_ids of the configuration, and fills the platform in.
+fn finish(image: &mut Image) {
+    let diff_ids = &image.config.rootfs.diff_ids;
+    if image.has_config && diff_ids.len() != image.layers.len() {
+        let detail = format!("{} layers, and {} diff_ids in the configuration", image.layers.len(), diff_ids.len());
+        image.gaps.push(Gap::new(GapReason::DiffIdMismatch, detail));
+    }
+    for (layer, diff_id) in image.layers.iter_mut().zip(diff_ids) {
+        layer.diff_id = Some(diff_id.clone());
+    }
+    image.platform = image.config.platform().or(image.platform.take());
+}
+
+/// The digests of the images that a document is or names: its own, `digest`, where it is a manifest, and those of an
+/// index's children, attestations left out. `None` where only reading the children tells: they are indexes themselves,
+/// or the document is not what it should be.
+pub fn image_digests(digest: &Digest, bytes: &[u8]) -> Option<Vec<Digest>> {
+    let nowhere = Location(digest.to_string());
+    let Some(index) = as_index(&nowhere, bytes).ok()? else { return Some(vec![digest.clone()]) };
+    let children = index.manifests().iter().filter(|child| !is_attestation(child));
+    children.map(|child| digest_of(&nowhere, child).ok()).collect()
+}
+
+fn choose(images: Vec<Image>, choice: &Choice) -> Result<Vec<Image>, ImageError> {
+    let wanted = match choice {
+        Choice::All => return Ok(images),
+        Choice::Default if images.len() == 1 => return Ok(images),
+        Choice::Default => Platform::host(),
+        Choice::One(platform) => platform.clone(),
+    };
+    let fits = |image: &Image| {
+        let platform: Option<Platform> = image.platform.as_deref().and_then(|text| text.parse().ok());
+        platform.is_some_and(|platform| platform.satisfies(&wanted))
+    };
+    // Several may fit, such as a gzip and a Zstandard variant: a runtime may take any of them.
+    let (chosen, others): (Vec<Image>, Vec<Image>) = images.into_iter().partition(fits);
+    if !chosen.is_empty() {
+        return Ok(chosen);
+    }
+    let known: Vec<String> =
+        others.into_iter().map(|image| image.platform.unwrap_or_else(|| "one without a name".into())).collect();
+    let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+    Err(ImageError::NoSuchPlatform { wanted: wanted.to_string(), known })
+}
+
+/// Whether a descriptor is that of an attestation: BuildKit gives those a platform that no runtime chooses. On any
+/// other platform the mark proves nothing, and would hide an image.
+fn is_attestation(descriptor: &Descriptor) -> bool {
+    let unknown = |platform: Platform| platform.os == "unknown" && platform.architecture == "unknown";
+    let marked = descriptor.annotations().as_ref().and_then(|all| all.get(ATTESTATION)).map(String::as_str);
+    marked == Some("attestation-manifest") && descriptor.platform().as_ref().map(platform_of).is_some_and(unknown)
+}
+
+fn as_index(location: &Location, bytes: &[u8]) -> Result<Option<ImageIndex>, ImageError> {
+    let failed = |error: serde_json::Error| ImageError::Document {
+        document: location.0.clone(),
+        reason: format!("it is neither a manifest nor an index: {error}"),
+    };
+    #[derive(serde::Deserialize)]
+    struct Shape {
+        manifests: Option<serde::de::IgnoredAny>,
+        layers: Option<serde::de::IgnoredAny>,
+        config: Option<serde::de::IgnoredAny>,
+    }
+    let shape: Shape = serde_json::from_slice(bytes).map_err(failed)?;
+    if shape.manifests.is_none() {
+        return Ok(None);
+    }
+    // CVE-2021-41190: tools disagree on what such a document is, so that one scans what another does not run.
+    if shape.layers.is_some() || shape.config.is_some() {
+        let reason = "it is a manifest and an index at once".into();
+        return Err(ImageError::Document { document: location.0.clone(), reason });
+    }
+    serde_json::from_slice(bytes).map(Some).map_err(failed)
+}
+
+fn parse_config(location: &Location, bytes: &[u8]) -> Result<ImageConfig, ImageError> {
+    ImageConfig::parse(bytes)
+        .map_err(|error| ImageError::Document { document: location.0.clone(), reason: error.to_string() })
+}
+
+fn digest_of(document: &Location, descriptor: &Descriptor) -> Result<Digest, ImageError> {
+    let text: &str = descriptor.digest().as_ref();
+    text.parse().map_err(|error| ImageError::Document { document: document.0.clone(), reason: format!("{error}") })
+}
+
+fn platform_of(platform: &oci_spec::image::Platform) -> Platform {
+    Platform {
+        os: platform.os().to_string(),
+        architecture: platform.architecture().to_string(),
+        variant: platform.variant().clone(),
+    }
+}
+
+/// The digest that a file's name is, as in `<hex>.json` and `blobs/sha256/<hex>`.
+fn digest_in_name(path: &str) -> Option<Digest> {
+    let name = path.rsplit('/').next()?;
+    let name = name.strip_prefix("sha256:").unwrap_or(name);
+    format!("sha256:{}", name.strip_suffix(".json").unwrap_or(name)).parse().ok()
+}

@@ -1,0 +1,360 @@
+//! Tar framing: turns 512-byte blocks into entries, whatever dialect wrote them.
+//!
+//! Sources: POSIX.1-2017 `pax` ("ustar Interchange Format"), the GNU tar manual ("Basic Tar Format", "Storing Sparse
+//! Files"). The fields of a header are decoded by the `tar` crate; the framing is ours, because a layer is read in
+//! windows that are scanned in place, and because an extension of hostile size must not be read into memory.
+//!
+//! The parser is pushed: a caller hands it blocks until it answers with an entry, then takes the entry's data
+//! (`Entry::stored` bytes, padded to a whole block) itself and goes on with the next block.
+
+use super::pax::{self, Records};
+use layersift_model::LONGEST_NAME;
+
+/// The size of a tar block in bytes.
+pub const BLOCK: usize = 512;
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file, also a contiguous or sparse one.
+    File,
+    /// A further name of a file that came before.
+    HardLink,
+    /// A symbolic link.
+    Symlink,
+    /// A directory.
+    Directory,
+    /// A device, a FIFO or anything else that has no bytes of its own.
+    Special,
+}
+
+/// One entry of a tar archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name as it is stored, any bytes.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+    /// The name that a link points to, as it is stored.
+    pub link: Vec<u8>,
+    /// Permission bits.
+    pub mode: u32,
+    /// Bytes of data that follow in the archive.
+    pub stored: u64,
+    /// For a sparse file: where in the file the stored bytes belong, as offsets and lengths.
+    pub sparse: Option<Vec<(u64, u64)>>,
+}
+
+impl Entry {
+    /// The bytes that the data takes up in the archive, padding included.
+    pub fn padded(&self) -> u64 {
+        self.stored.div_ceil(BLOCK as u64).saturating_mul(BLOCK as u64)
+    }
+
+    /// The offset in the file of the stored byte `position`: they differ only in sparse files.
+    pub fn file_offset(&self, position: u64) -> u64 {
+        let Some(map) = &self.sparse else { return position };
+        let mut before = 0u64;
+        for &(offset, length) in map {
+            if position < before.saturating_add(length) {
+                return offset.saturating_add(position - before);
+            }
+            before = before.saturating_add(length);
+        }
+        position
+    }
+}
+
+/// What a block completed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An entry; its data follows.
+    Entry(Entry),
+    /// The end of the archive: two blocks of zeros.
+    End,
+}
+
+/// Why a block is no part of a tar archive.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TarError {
+    /// The checksum field does not fit the block.
+    #[error("the header's checksum does not fit its bytes")]
+    Checksum,
+    /// A numeric field holds no number.
+    #[error("the header's {0} field is no number")]
+    Number(&'static str),
+    /// A long name or a set of PAX records over the limit.
+    #[error("an extended header of {0} bytes is over the limit")]
+    ExtensionTooLarge(u64),
+    /// A name that no file system takes.
+    #[error("a name of {0} bytes is longer than any file system takes")]
+    NameTooLong(usize),
+    /// PAX records that cannot be read.
+    #[error(transparent)]
+    Pax(#[from] pax::DamagedRecord),
+    /// A sparse map that cannot be read.
+    #[error("the map of a sparse file is damaged")]
+    SparseMap,
+}
+
+#[derive(Debug)]
+enum State {
+    Header,
+    Extension { kind: Extension, left: u64, data: Vec<u8> },
+    OldSparse { entry: Entry, map: Vec<(u64, u64)> },
+    NewSparse { entry: Entry, text: Vec<u8>, lines: u64 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extension {
+    LongName,
+    LongLink,
+    Pax,
+    GlobalPax,
+}
+
+/// Reads the blocks of an archive.
+#[derive(Debug)]
+pub struct Parser {
+    limit: u64,
+    state: State,
+    zeros: u8,
+    long_name: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
+    local: Option<Records>,
+    global: Records,
+}
+
+impl Parser {
+    /// A parser at the start of an archive; `limit` bounds the bytes of a name or a set of PAX records.
+    pub fn new(limit: u64) -> Parser {
+        Parser {
+            limit,
+            state: State::Header,
+            zeros: 0,
+            long_name: None,
+            long_link: None,
+            local: None,
+            global: Records::default(),
+        }
+    }
+
+    /// Takes the next block. `None` means that more blocks are needed.
+    pub fn block(&mut self, block: &[u8; BLOCK]) -> Result<Option<Event>, TarError> {
+        match std::mem::replace(&mut self.state, State::Header) {
+            State::Header => self.header(block),
+            State::Extension { kind, left, data } => self.extension(kind, left, data, block).map(|()| None),
+            State::OldSparse { entry, map } => self.old_sparse(entry, map, block),
+            State::NewSparse { entry, text, lines } => self.new_sparse(entry, text, lines, block),
+        }
+    }
+
+    /// Whether the archive may stop here: no entry is half read.
+    pub fn at_boundary(&self) -> bool {
+        let pending = self.local.is_some() || self.long_name.is_some() || self.long_link.is_some();
+        matches!(self.state, State::Header) && !pending
+    }
+
+    fn header(&mut self, block: &[u8; BLOCK]) -> Result<Option<Event>, TarError> {
+        if block.iter().all(|&byte| byte == 0) {
+            self.zeros += 1;
+            return Ok((self.zeros >= 2).then_some(Event::End));
+        }
+        self.zeros = 0;
+        let header = tar::Header::from_byte_slice(block);
+        verify_checksum(header, block)?;
+        let size = size_of(header)?;
+        let extension = match header.entry_type() {
+            tar::EntryType::GNULongName => Some(Extension::LongName),
+            tar::EntryType::GNULongLink => Some(Extension::LongLink),
+            tar::EntryType::XHeader => Some(Extension::Pax),
+            tar::EntryType::XGlobalHeader => Some(Extension::GlobalPax),
+            _ => None,
+        };
+        match extension {
+            Some(kind) => self.begin_extension(kind, size).map(|()| None),
+            None => self.entry(header, size),
+        }
+    }
+
+    fn begin_extension(&mut self, kind: Extension, size: u64) -> Result<(), TarError> {
+        if size > self.limit {
+            return Err(TarError::ExtensionTooLarge(size));
+        }
+        if size == 0 {
+            return self.finish_extension(kind, Vec::new());
+        }
+        self.state = State::Extension { kind, left: size, data: Vec::new() };
+        Ok(())
+    }
+
+    fn extension(
+        &mut self,
+        kind: Extension,
+        left: u64,
+        mut data: Vec<u8>,
+        block: &[u8; BLOCK],
+    ) -> Result<(), TarError> {
+        let take = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
+        data.extend_from_slice(&block[..take]);
+        let left = left - take as u64;
+        if left > 0 {
+            self.state = State::Extension { kind, left, data };
+            return Ok(());
+        }
+        self.finish_extension(kind, data)
+    }
+
+    fn finish_extension(&mut self, kind: Extension, mut data: Vec<u8>) -> Result<(), TarError> {
+        match kind {
+            Extension::LongName | Extension::LongLink => {
+                data.truncate(memchr::memchr(0, &data).unwrap_or(data.len()));
+                let slot = if kind == Extension::LongName { &mut self.long_name } else { &mut self.long_link };
+                *slot = Some(data);
+            }
+            Extension::Pax => self.local = Some(Records::parse(&data)?),
+            Extension::GlobalPax => self.global = Records::parse(&data)?,
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, header: &tar::Header, size: u64) -> Result<Option<Event>, TarError> {
+        let records = self.local.take().unwrap_or_default().over(&self.global);
+        let long_name = self.long_name.take();
+        let long_link = self.long_link.take();
+        let name = records.sparse_name.or(records.path).or(long_name);
+        let path = name.unwrap_or_else(|| header.path_bytes().into_owned());
+        if path.len() > LONGEST_NAME {
+            return Err(TarError::NameTooLong(path.len()));
+        }
+        let kind = kind_of(header, &path);
+        let link = records.link.or(long_link).map(|mut link| {
+            link.truncate(LONGEST_NAME);
+            link
+        });
+        let entry = Entry {
+            kind,
+            link: link.unwrap_or_else(|| header.link_name_bytes().map(|name| name.into_owned()).unwrap_or_default()),
+            mode: header.mode().unwrap_or(0) & 0o7777,
+            stored: stored_bytes(kind, records.size.unwrap_or(size)),
+            sparse: records.sparse_map,
+            path,
+        };
+        if records.sparse_map_in_data && kind == Kind::File {
+            self.state = State::NewSparse { entry, text: Vec::new(), lines: 0 };
+            return Ok(None);
+        }
+        if let (true, Some(gnu)) = (header.entry_type().is_gnu_sparse(), header.as_gnu()) {
+            let map = sparse_pairs(&gnu.sparse)?;
+            if gnu.is_extended() {
+                self.state = State::OldSparse { entry, map };
+                return Ok(None);
+            }
+            return Ok(Some(Event::Entry(Entry { sparse: Some(map), ..entry })));
+        }
+        Ok(Some(Event::Entry(entry)))
+    }
+
+    fn old_sparse(
+        &mut self,
+        entry: Entry,
+        mut map: Vec<(u64, u64)>,
+        block: &[u8; BLOCK],
+    ) -> Result<Option<Event>, TarError> {
+        let mut extended = tar::GnuExtSparseHeader::new();
+        *extended.as_mut_bytes() = *block;
+        map.extend(sparse_pairs(extended.sparse())?);
+        if map.len() as u64 > self.limit / 16 {
+            return Err(TarError::SparseMap);
+        }
+        if extended.is_extended() {
+            self.state = State::OldSparse { entry, map };
+            return Ok(None);
+        }
+        Ok(Some(Event::Entry(Entry { sparse: Some(map), ..entry })))
+    }
+
+    /// The map of PAX sparse format 1.0: decimal numbers in lines, in whole blocks in front of the data.
+    fn new_sparse(
+        &mut self,
+        mut entry: Entry,
+        mut text: Vec<u8>,
+        lines: u64,
+        block: &[u8; BLOCK],
+    ) -> Result<Option<Event>, TarError> {
+        text.extend_from_slice(block);
+        entry.stored = entry.stored.checked_sub(BLOCK as u64).ok_or(TarError::SparseMap)?;
+        if text.len() as u64 > self.limit {
+            return Err(TarError::SparseMap);
+        }
+        // Counting lines keeps this linear: the text is read as numbers once, when all of it is there.
+        let lines = lines + memchr::memchr_iter(b'\n', block).count() as u64;
+        let pairs = text.split(|&byte| byte == b'\n').next().and_then(pax::number);
+        // The first number ends in the first block.
+        if lines == 0 {
+            return Err(TarError::SparseMap);
+        }
+        if lines <= pairs.ok_or(TarError::SparseMap)?.saturating_mul(2) {
+            self.state = State::NewSparse { entry, text, lines };
+            return Ok(None);
+        }
+        let map = numbers_map(&text).ok_or(TarError::SparseMap)?;
+        Ok(Some(Event::Entry(Entry { sparse: Some(map), ..entry })))
+    }
+}
+
+fn verify_checksum(header: &tar::Header, block: &[u8; BLOCK]) -> Result<(), TarError> {
+    let stored = header.cksum().map_err(|_| TarError::Number("checksum"))?;
+    let unsigned: u32 = block[..148].iter().chain(&block[156..]).map(|&byte| u32::from(byte)).sum();
+    // Some old writers summed signed bytes.
+    let signed: i32 = block[..148].iter().chain(&block[156..]).map(|&byte| i32::from(byte.cast_signed())).sum();
+    let spaces = 8 * u32::from(b' ');
+    let fits = stored == unsigned + spaces || i64::from(stored) == i64::from(signed) + i64::from(spaces);
+    if fits { Ok(()) } else { Err(TarError::Checksum) }
+}
+
+/// The size field; writers leave it empty where there are no data.
+fn size_of(header: &tar::Header) -> Result<u64, TarError> {
+    if header.as_old().size.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        return Ok(0);
+    }
+    header.entry_size().map_err(|_| TarError::Number("size"))
+}
+
+fn kind_of(header: &tar::Header, path: &[u8]) -> Kind {
+    match header.entry_type() {
+        // Before ustar, a trailing slash was what made a directory.
+        tar::EntryType::Regular if path.ends_with(b"/") => Kind::Directory,
+        tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => Kind::File,
+        tar::EntryType::Link => Kind::HardLink,
+        tar::EntryType::Symlink => Kind::Symlink,
+        tar::EntryType::Directory => Kind::Directory,
+        tar::EntryType::Char | tar::EntryType::Block | tar::EntryType::Fifo => Kind::Special,
+        // POSIX: an unknown type is read as a regular file, so that no bytes are passed over.
+        _ => Kind::File,
+    }
+}
+
+/// Links, directories and devices have no data, whatever their size field says: old writers put the size of the
+/// linked file there. Container runtimes read it the same way.
+fn stored_bytes(kind: Kind, size: u64) -> u64 {
+    if kind == Kind::File { size } else { 0 }
+}
+
+fn sparse_pairs(headers: &[tar::GnuSparseHeader]) -> Result<Vec<(u64, u64)>, TarError> {
+    let pair = |header: &tar::GnuSparseHeader| {
+        let offset = header.offset().map_err(|_| TarError::SparseMap)?;
+        let length = header.length().map_err(|_| TarError::SparseMap)?;
+        Ok((offset, length))
+    };
+    headers.iter().filter(|header| !header.is_empty()).map(pair).collect()
+}
+
+fn numbers_map(text: &[u8]) -> Option<Vec<(u64, u64)>> {
+    let mut numbers = text.split(|&byte| byte == b'\n').map(pax::number);
+    let count = numbers.next()??;
+    (0..count).map(|_| Some((numbers.next()??, numbers.next()??))).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,27 @@
+//! What Layersift reports, as plain data: digests, paths, findings, gaps, the report of a layer and that of an image.
+//!
+//! Nothing here reads a file or opens a connection. Everything that makes a report depends on this crate, and so does
+//! everything that reads one; the two never meet otherwise.
+
+pub mod calendar;
+mod digest;
+mod finding;
+mod gap;
+mod image_report;
+mod layer_report;
+mod limits;
+mod path;
+mod rule_info;
+mod secret;
+mod shipped;
+
+pub use digest::*;
+pub use finding::*;
+pub use gap::*;
+pub use image_report::*;
+pub use layer_report::*;
+pub use limits::*;
+pub use path::*;
+pub use rule_info::*;
+pub use secret::*;
+pub use shipped::*;

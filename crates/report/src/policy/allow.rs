@@ -1,0 +1,147 @@
+//! Exceptions: `[[allow]]` entries of a policy file, each with what it allows, why, and until when.
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use serde::Deserialize;
+
+use super::date::Date;
+use layersift_model::{Digest, FileLocation, Finding, Location, Package};
+
+/// An exception. Everything that it names must hold of a finding.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allow {
+    #[serde(skip)]
+    number: usize,
+    fingerprint: Option<Filled>,
+    rule: Option<Filled>,
+    path: Option<PathGlob>,
+    layer: Option<Digest>,
+    package: Option<Filled>,
+    reason: Filled,
+    expires: Date,
+}
+
+/// The exceptions of a policy file, and the day on which they are judged.
+#[derive(Clone, Debug, Default)]
+pub struct AllowList {
+    entries: Vec<Allow>,
+    today: Date,
+}
+
+impl Allow {
+    /// Its place in the file, from 1.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Why the finding is allowed.
+    pub fn reason(&self) -> &str {
+        self.reason.0.trim()
+    }
+
+    /// The last day on which it is.
+    pub fn expires(&self) -> Date {
+        self.expires
+    }
+
+    /// Whether it says what it allows at all: an entry that names nothing would allow everything.
+    pub(super) fn names_something(&self) -> bool {
+        let Allow { fingerprint, rule, path, layer, package, .. } = self;
+        [fingerprint, rule, package].into_iter().any(Option::is_some) || path.is_some() || layer.is_some()
+    }
+
+    fn matches(&self, finding: &Finding) -> bool {
+        let file = match &finding.location {
+            Location::File(file) => Some(&**file),
+            Location::Config(_) | Location::Image => None,
+        };
+        self.names_something()
+            && holds(&self.fingerprint, |wanted| finding.fingerprint.as_ref() == Some(&wanted.0))
+            && holds(&self.rule, |wanted| names_rule(&wanted.0, &finding.rule.id))
+            && holds(&self.path, |glob| file.is_some_and(|file| glob.0.is_match(way(file))))
+            && holds(&self.layer, |wanted| file.is_some_and(|file| names_layer(wanted, file)))
+            && holds(&self.package, |wanted| {
+                file.and_then(|file| file.package.as_ref()).is_some_and(|package| names_package(&wanted.0, package))
+            })
+    }
+}
+
+impl AllowList {
+    /// `entries`, in the order of the file, as they hold on the day `today`.
+    pub(super) fn new(entries: Vec<Allow>, today: Date) -> AllowList {
+        let number = |(index, entry)| Allow { number: index + 1, ..entry };
+        AllowList { entries: entries.into_iter().enumerate().map(number).collect(), today }
+    }
+
+    /// Whether nothing is allowed.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The first entry that allows `finding` and has not expired.
+    pub fn find(&self, finding: &Finding) -> Option<&Allow> {
+        self.entries.iter().find(|entry| !self.is_over(entry) && entry.matches(finding))
+    }
+
+    /// The entries that no longer allow anything.
+    pub fn expired(&self) -> impl Iterator<Item = &Allow> {
+        self.entries.iter().filter(|entry| self.is_over(entry))
+    }
+
+    fn is_over(&self, entry: &Allow) -> bool {
+        entry.expires < self.today
+    }
+}
+
+/// A string that is not blank.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Filled(String);
+
+impl TryFrom<String> for Filled {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.trim().is_empty() { Err("must not be blank") } else { Ok(Filled(text)) }
+    }
+}
+
+/// A glob over paths, in which `*` and `?` do not pass a `/`, and `**` does.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "Filled")]
+struct PathGlob(GlobSet);
+
+impl TryFrom<Filled> for PathGlob {
+    type Error = globset::Error;
+
+    fn try_from(source: Filled) -> Result<Self, Self::Error> {
+        // Paths of an image are written without the first slash; who writes one means the same.
+        let source = source.0.strip_prefix('/').unwrap_or(&source.0);
+        let mut set = GlobSetBuilder::new();
+        set.add(GlobBuilder::new(source).literal_separator(true).build()?);
+        set.build().map(PathGlob)
+    }
+}
+
+fn holds<T>(wanted: &Option<T>, test: impl FnOnce(&T) -> bool) -> bool {
+    wanted.as_ref().is_none_or(test)
+}
+
+/// Whether `wanted`, an id or a prefix that ends in `.`, names the rule `id`.
+fn names_rule(wanted: &str, id: &str) -> bool {
+    id == wanted || (wanted.ends_with('.') && id.starts_with(wanted))
+}
+
+fn names_layer(wanted: &Digest, file: &FileLocation) -> bool {
+    [&file.layer.digest, &file.layer.diff_id].into_iter().flatten().any(|digest| digest == wanted)
+}
+
+fn names_package(wanted: &str, package: &Package) -> bool {
+    wanted == package.name
+        || wanted.strip_prefix(&*package.ecosystem).and_then(|rest| rest.strip_prefix(':')) == Some(&package.name)
+}
+
+/// The path as reports write it, and the archive members that lead on from there.
+fn way(file: &FileLocation) -> String {
+    file.place.inside.iter().fold(file.place.path.to_string(), |way, member| way + "/" + member)
+}

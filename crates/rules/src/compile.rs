@@ -1,0 +1,57 @@
+//! The patterns that a set of signatures gives the engine: one for each signature, and one for each way in which a
+//! keyword may be written in disguise.
+
+use layersift_model::{Algorithm, Digest, Hasher};
+
+use crate::anchor::{Anchor, Keyword, anchors};
+use crate::pattern::{Pattern, PatternError};
+use crate::rule::Signature;
+
+/// What the engine looks for.
+#[derive(Clone, Debug, Default)]
+pub struct PatternSet {
+    /// The patterns of the signatures, in their order, and behind them those of `anchors`.
+    pub patterns: Vec<Pattern>,
+    /// Keywords as they look in disguise.
+    pub anchors: Vec<Anchor>,
+}
+
+impl PatternSet {
+    /// The patterns for `signatures`.
+    ///
+    /// # Errors
+    /// For a pattern that the engines cannot read, or whose matches are empty or not bounded.
+    pub fn new(signatures: &[Signature]) -> Result<PatternSet, PatternError> {
+        let mut patterns = signatures.iter().map(proposed).collect::<Result<Vec<Pattern>, PatternError>>()?;
+        let everywhere = signatures.iter().filter(|signature| signature.paths.is_empty());
+        let keywords = everywhere.flat_map(|signature| {
+            let confidence = signature.confidence.name();
+            signature.keywords.iter().map(move |text| Keyword::new(text, &signature.pattern, confidence))
+        });
+        let anchors = anchors(keywords);
+        patterns.extend(anchors.iter().map(|anchor| Pattern::made(anchor.expression.clone(), anchor.width)));
+        Ok(PatternSet { patterns, anchors })
+    }
+}
+
+/// The pattern by which the engine proposes a signature.
+fn proposed(signature: &Signature) -> Result<Pattern, PatternError> {
+    let pattern = Pattern::new(&signature.id, &signature.pattern)?;
+    Ok(match signature.foreign {
+        // Other scanners' keywords need not be part of a match.
+        Some(_) => pattern,
+        None => pattern.proposed(&signature.keywords, !signature.paths.is_empty()),
+    })
+}
+
+/// The digest of everything in `signatures` that their patterns are made from: a compiled database is only used for
+/// signatures with the fingerprint that it was compiled from.
+pub fn fingerprint(signatures: &[Signature]) -> Digest {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    for Signature { pattern, keywords, confidence, paths, .. } in signatures {
+        let text = format!("{pattern}\n{}\n{confidence:?}\n{}\n", keywords.join("\n"), paths.is_empty());
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    hasher.finish()
+}

@@ -1,0 +1,287 @@
+//! Patterns: one regular expression that two engines read.
+//!
+//! Signatures are written in the syntax of the `regex` crate, over bytes and without Unicode. Hyperscan reads nearly
+//! the same syntax; what differs is translated or refused here, when rules are loaded and not when bytes are scanned.
+
+use regex_syntax::ast::{self, Ast};
+use regex_syntax::hir::Hir;
+
+/// The greatest length in bytes of what a pattern may match. Windows overlap by at least this much.
+pub const MAX_WIDTH: usize = 4096;
+
+/// Keywords that are all over the place in ordinary images: more than 1,500 times in the 1.77 GB of the image that
+/// `benches/compare` builds, or plain words that are no rarer elsewhere. A pattern with one of these, or with a shorter
+/// keyword than [`RARE`], is matched whole.
+const COMMON: [&str; 97] = [
+    "\"sensitive\"",
+    "\"username\"",
+    "-pass",
+    ".env",
+    ".pass",
+    "access",
+    "api-",
+    "application",
+    "attach",
+    "auth",
+    "authorization",
+    "backup",
+    "base64",
+    "better",
+    "bolt",
+    "cipher",
+    "code",
+    "crypt",
+    "crypto_",
+    "curl",
+    "data",
+    "dd_a",
+    "duck",
+    "eaaa",
+    "elastic",
+    "encrypt",
+    "evp_",
+    "file",
+    "goog",
+    "here",
+    "here_",
+    "hmac",
+    "horizon",
+    "host",
+    "html",
+    "ignore",
+    "imap",
+    "json",
+    "key-",
+    "keypair",
+    "ldap",
+    "link",
+    "machine",
+    "mail",
+    "master",
+    "mat_",
+    "mongodb",
+    "mpt_",
+    "name",
+    "napi_",
+    "nettle_",
+    "nfo_",
+    "openssl",
+    "operator",
+    "oracle",
+    "override",
+    "owner",
+    "packet",
+    "pass",
+    "passphrase",
+    "passwd",
+    "password",
+    "path",
+    "phrase",
+    "port",
+    "postgres",
+    "private",
+    "private_",
+    "privatekey",
+    "ptr_",
+    "recovery",
+    "redis",
+    "registry",
+    "requestheader",
+    "search",
+    "secret",
+    "security",
+    "segment",
+    "ser.",
+    "server",
+    "signer",
+    "signing",
+    "site",
+    "space",
+    "standard_",
+    "static",
+    "symmetric",
+    "together",
+    "token",
+    "transaction",
+    "type",
+    "uint8array",
+    "user",
+    "validator",
+    "vercel",
+    "wise_",
+    "without",
+];
+
+/// The shortest keyword that is worth its own search.
+const RARE: usize = 4;
+
+/// Why a pattern cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PatternError {
+    /// The pattern is no regular expression of the accepted syntax.
+    #[error("{rule}: the pattern cannot be read: {reason}")]
+    Syntax {
+        /// The rule's id.
+        rule: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The pattern may match more bytes than a window can hold.
+    #[error(
+        "{rule}: the pattern may match {width}; at most {MAX_WIDTH} bytes can be: bound its repetitions, \
+         such as `{{1,200}}` for `+`"
+    )]
+    Unbounded {
+        /// The rule's id.
+        rule: String,
+        /// How long a match may get.
+        width: String,
+    },
+    /// The pattern matches the empty string.
+    #[error("{rule}: the pattern matches the empty string")]
+    Empty {
+        /// The rule's id.
+        rule: String,
+    },
+}
+
+/// A pattern that both engines accept.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    /// The expression as Hyperscan reads it.
+    expression: String,
+    /// The expression as it was written.
+    source: String,
+    width: usize,
+}
+
+impl Pattern {
+    /// Checks and translates `source`, the pattern of `rule`.
+    ///
+    /// # Errors
+    /// For a pattern that is no regular expression, or one whose matches are empty or not bounded by [`MAX_WIDTH`].
+    pub fn new(rule: &str, source: &str) -> Result<Pattern, PatternError> {
+        let syntax = |reason: String| PatternError::Syntax { rule: rule.into(), reason };
+        let ast = ast::parse::Parser::new().parse(source).map_err(|error| syntax(error.to_string()))?;
+        let hir = translate(source, &ast).map_err(|error| syntax(error.to_string()))?;
+        let width = match hir.properties().maximum_len() {
+            Some(width) if width <= MAX_WIDTH => width,
+            Some(width) => return Err(PatternError::Unbounded { rule: rule.into(), width: format!("{width} bytes") }),
+            None => return Err(PatternError::Unbounded { rule: rule.into(), width: "any number of bytes".into() }),
+        };
+        if hir.properties().minimum_len().unwrap_or(0) == 0 {
+            return Err(PatternError::Empty { rule: rule.into() });
+        }
+        Ok(Pattern { expression: without_names(source, &ast), source: source.into(), width })
+    }
+
+    /// The pattern of a signature with `keywords` as it is proposed to the confirming engine; `is_local` where the
+    /// signature holds at certain paths only.
+    pub(crate) fn proposed(self, keywords: &[String], is_local: bool) -> Pattern {
+        if is_local { self.never_proposed() } else { self.proposed_by(keywords) }
+    }
+
+    /// The same pattern, proposed by its `keywords` alone where those are rare: literals are found faster than
+    /// expressions, and take a hundredth of the space. Every match must contain a keyword.
+    fn proposed_by(self, keywords: &[String]) -> Pattern {
+        let is_rare = |keyword: &String| {
+            let distinct = keyword.bytes().collect::<std::collections::BTreeSet<u8>>().len();
+            let is_common = COMMON.contains(&keyword.to_ascii_lowercase().as_str());
+            keyword.len() >= RARE && distinct > 2 && keyword.is_ascii() && !is_common
+        };
+        if keywords.is_empty() || !keywords.iter().all(is_rare) {
+            return self;
+        }
+        let case = if self.source.contains("(?i") { "(?i)" } else { "" };
+        let literals: Vec<String> = keywords.iter().map(|keyword| regex_syntax::escape(keyword)).collect();
+        Pattern { expression: format!("{case}(?:{})", literals.join("|")), ..self }
+    }
+
+    /// The same pattern, proposed nowhere: whoever knows where it holds searches there.
+    fn never_proposed(self) -> Pattern {
+        // The first half of the SHA-256 of nothing, one bit changed: no file holds it but for this one.
+        Pattern { expression: r"\xe3\xb0\xc4\x42\x98\xfc\x1c\x14\x9a\xfb\xf4\xc8\x99\x6f\xb9\x25".into(), ..self }
+    }
+
+    /// An expression that needs no check because no person wrote it: its matches are `width` bytes long.
+    pub(crate) fn made(expression: String, width: usize) -> Pattern {
+        Pattern { source: expression.clone(), expression, width }
+    }
+
+    /// The expression as Hyperscan reads it.
+    pub fn expression(&self) -> &str {
+        &self.expression
+    }
+
+    /// The pattern as it was written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The greatest length of a match in bytes.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+}
+
+fn translate(source: &str, ast: &Ast) -> Result<Hir, regex_syntax::hir::Error> {
+    regex_syntax::hir::translate::TranslatorBuilder::new().unicode(false).utf8(false).build().translate(source, ast)
+}
+
+/// The expression with plain groups for named ones: names are for the confirming engine only.
+fn without_names(source: &str, ast: &Ast) -> String {
+    let mut names = Names(Vec::new());
+    // The visitor cannot fail.
+    let Ok(()) = ast::visit(ast, &mut names);
+    let mut out = String::with_capacity(source.len());
+    let mut from = 0;
+    for (open, close) in names.0 {
+        out.push_str(&source[from..open]);
+        out.push('(');
+        from = close;
+    }
+    out.push_str(&source[from..]);
+    out
+}
+
+/// Collects where `(?<name>` stands.
+struct Names(Vec<(usize, usize)>);
+
+impl ast::Visitor for &mut Names {
+    type Output = ();
+    type Err = std::convert::Infallible;
+
+    fn finish(self) -> Result<(), Self::Err> {
+        Ok(())
+    }
+
+    fn visit_pre(&mut self, ast: &Ast) -> Result<(), Self::Err> {
+        if let Ast::Group(group) = ast
+            && let ast::GroupKind::CaptureName { name, .. } = &group.kind
+        {
+            self.0.push((group.span.start.offset, name.span.end.offset + 1));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_out_and_nothing_else() {
+        let pattern = Pattern::new("a.b", r"\(?<x\[(?P<secret>a(?<in>b)(?:c)(?i:d)){2}").unwrap();
+        assert_eq!(pattern.expression, r"\(?<x\[(a(b)(?:c)(?i:d)){2}");
+        assert_eq!(pattern.width(), 1 + 2 + 1 + 8);
+    }
+
+    #[test]
+    fn unbounded_and_empty_patterns_are_refused_with_advice() {
+        let error = Pattern::new("a.b", "key=.+").unwrap_err().to_string();
+        assert!(error.starts_with("a.b:") && error.contains("{1,200}"), "{error}");
+        assert!(matches!(Pattern::new("a.b", "a{5000}"), Err(PatternError::Unbounded { .. })));
+        assert!(matches!(Pattern::new("a.b", "a{0,5}"), Err(PatternError::Empty { .. })));
+        assert!(matches!(Pattern::new("a.b", "a(?=b)"), Err(PatternError::Syntax { .. })));
+    }
+}

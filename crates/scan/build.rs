@@ -1,0 +1,66 @@
+//! Compiles the built-in signatures into Hyperscan databases that the program only has to load: compiling them at every
+//! start would take seconds.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use hyperscan::{BlockDatabase, Builder, CpuFeatures, PatternFlags, Patterns, Platform, Tune};
+use layersift_rules::{Pattern, PatternSet, Ruleset, fingerprint};
+
+type Failure = Box<dyn std::error::Error>;
+
+/// The processors that databases are made for, best first. Hyperscan refuses to load one made for a better processor.
+const LEVELS: [(&str, CpuFeatures); 3] = [
+    ("avx512", CpuFeatures::from_bits_truncate(CpuFeatures::AVX2.bits() | CpuFeatures::AVX512.bits())),
+    ("avx2", CpuFeatures::AVX2),
+    ("base", CpuFeatures::empty()),
+];
+
+fn main() -> Result<(), Failure> {
+    println!("cargo::rerun-if-changed=build.rs");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let signatures = Ruleset::built_in()?.signatures;
+    let set = PatternSet::new(&signatures)?;
+    let widest = set.patterns.iter().take(signatures.len()).map(Pattern::width).max().unwrap_or(0);
+    let anchors: Vec<_> = set.anchors.iter().map(|anchor| (anchor.disguise.code(), anchor.width)).collect();
+    let code = format!(
+        "BuiltIn {{ count: {}, fingerprint: \"{}\", widest: {widest}, anchors: &{anchors:?}, databases: &[{}] }}",
+        signatures.len(),
+        fingerprint(&signatures),
+        databases(&out, &set.patterns)?,
+    );
+    fs::write(out.join("databases.rs"), code)?;
+    Ok(())
+}
+
+/// Writes a serialized database for each level of processors, and names their files.
+fn databases(out: &Path, patterns: &[Pattern]) -> Result<String, Failure> {
+    let mut code = String::new();
+    let levels = if env::var("CARGO_CFG_TARGET_ARCH")? == "x86_64" { &LEVELS[..] } else { &LEVELS[2..] };
+    for (name, features) in levels {
+        // Another architecture than this one, or a library without that level: the program compiles for itself.
+        let Ok(database) = compile(patterns, *features) else { continue };
+        let file = out.join(format!("{name}.db"));
+        fs::write(&file, &database)?;
+        write!(code, "include_bytes!({:?}),", file.display().to_string())?;
+    }
+    Ok(code)
+}
+
+fn compile(patterns: &[Pattern], features: CpuFeatures) -> Result<Vec<u8>, Failure> {
+    if env::var("HOST")? != env::var("TARGET")? {
+        return Err("a database can only be compiled for the architecture of the build machine".into());
+    }
+    let set: Patterns = patterns
+        .iter()
+        .enumerate()
+        .map(|(id, pattern)| {
+            let mut compiled = hyperscan::Pattern::with_flags(pattern.expression(), PatternFlags::empty())?;
+            compiled.id = Some(id);
+            Ok(compiled)
+        })
+        .collect::<Result<_, Failure>>()?;
+    let database: BlockDatabase = set.for_platform(Some(&Platform::new(Tune::Generic, features)))?;
+    Ok(database.serialize()?.to_vec())
+}

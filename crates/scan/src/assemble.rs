@@ -1,0 +1,315 @@
+//! Assembling: layer reports and a configuration become the report of an image. A cheap join: no layer is read again.
+
+pub mod chains;
+pub mod config;
+pub mod lifetime;
+pub mod owners;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use layersift_format::history;
+use layersift_format::history::Alignment;
+use layersift_format::manifest::{Image, LayerSource};
+use layersift_model::{
+    Confidence, Digest, FileLocation, Finding, FingerprintKey, Gap, GapReason, ImageGap, ImageReport, LayerLine,
+    LayerRef, LayerReport, Location, Place, RuleInfo, Secret, Severity,
+};
+
+use self::chains::Chains;
+use self::config::{Checks, ConfigFinding, Subject};
+use self::lifetime::Tracked;
+
+/// What images are assembled with.
+pub struct Assembler<'r> {
+    /// The configuration checks of the rule set.
+    pub checks: &'r Checks,
+    /// The chain rules of the rule set.
+    pub chains: &'r Chains,
+    /// What secrets are fingerprinted with.
+    pub key: &'r FingerprintKey,
+}
+
+impl Assembler<'_> {
+    /// Joins the layers of `image`: `reports` has one for each, `None` where the layer was not read, in which case the
+    /// gap that says why is among `gaps`. `config_secrets` are the secrets that the engine found in the configuration.
+    pub fn assemble(
+        &self,
+        image: &Image,
+        reports: &[Option<Arc<LayerReport>>],
+        config_secrets: Vec<ConfigFinding>,
+        gaps: Vec<ImageGap>,
+    ) -> ImageReport {
+        let mut in_config = config_secrets;
+        let mut mask = Mask::new(&in_config);
+        if image.has_config {
+            let urls: Vec<String> = image.layers.iter().flat_map(|layer| layer.urls.iter().cloned()).collect();
+            let subject = Subject {
+                config: &image.config,
+                reference: image.reference.as_deref(),
+                layers: image.layers.len(),
+                foreign_urls: &urls,
+            };
+            let checked = self.checks.run(&subject);
+            mask.add(&checked);
+            let news: Vec<_> = checked.into_iter().filter(|finding| !says_the_same(finding, &in_config)).collect();
+            in_config.extend(news);
+        }
+        let alignment = history::align(&image.config, image.layers.len());
+        let layers: Vec<LayerLine> = (0..image.layers.len())
+            .map(|index| line(index, image, reports[index].as_deref(), &alignment, &mask))
+            .collect();
+        let lifetimes = lifetime::follow(reports);
+        let overflowed = lifetimes.overflowed;
+        let mut lowered = Lowered::default();
+        let in_file = |tracked| self.in_file(tracked, &layers, reports, &mut lowered);
+        let mut findings: Vec<Finding> = lifetimes.tracked.into_iter().map(in_file).collect();
+        let roles: HashMap<String, Vec<String>> =
+            in_config.iter().map(|finding| (finding.rule.id.clone(), finding.roles.clone())).collect();
+        findings.extend(in_config.into_iter().map(|finding| self.in_config(finding, &mask)));
+        findings.sort_by_cached_key(order);
+        for finding in &mut findings {
+            finding.id = id(finding);
+        }
+        let mut chains = self.chains.find(&findings, |rule| roles.get(rule).cloned().unwrap_or_default());
+        for chain in &mut chains {
+            chain.id = id(chain);
+        }
+        findings.extend(chains);
+        let mut gaps: Vec<ImageGap> = gaps;
+        if overflowed {
+            let detail = "hard links carry on more findings than are followed";
+            gaps.push(ImageGap { gap: Gap::new(GapReason::TooManyFindings, detail), layer: None });
+        }
+        gaps.extend(image.gaps.iter().map(|gap| ImageGap { gap: gap.clone(), layer: None }));
+        for (index, report) in reports.iter().enumerate() {
+            let Some(report) = report else { continue };
+            let layer = Some(index);
+            gaps.extend(report.gaps.iter().map(|gap| ImageGap { gap: gap.clone(), layer }));
+            gaps.extend(verify(&image.layers[index], report).into_iter().map(|gap| ImageGap { gap, layer }));
+        }
+        gaps.sort_by(|a, b| (a.layer, &a.gap).cmp(&(b.layer, &b.gap)));
+        ImageReport {
+            reference: image.reference.clone(),
+            manifest_digest: image.manifest_digest.clone(),
+            config_digest: image.config_digest.clone(),
+            platform: image.platform.clone(),
+            layers,
+            findings,
+            gaps,
+            ..ImageReport::default()
+        }
+    }
+
+    fn in_file(
+        &self,
+        tracked: Tracked,
+        layers: &[LayerLine],
+        reports: &[Option<Arc<LayerReport>>],
+        lowered: &mut Lowered,
+    ) -> Finding {
+        let Tracked { finding, layer, state, ended_by } = tracked;
+        let package = owners::owner(&finding.place.path, layer, reports);
+        let shipped_by = finding
+            .content
+            .as_ref()
+            .and_then(|content| owners::shipped_by(&finding.place.path, content, layer, reports));
+        let rule = match shipped_by {
+            Some(ecosystem) => lowered.info(&finding.rule, ecosystem),
+            None => finding.rule,
+        };
+        let fingerprint = finding.secret.as_ref().map(|secret| secret.fingerprint(self.key));
+        Finding {
+            id: String::new(),
+            rule,
+            location: Location::File(Box::new(FileLocation {
+                place: finding.place,
+                layer: reference(&layers[layer]),
+                state,
+                ended_by: ended_by.map(|index| reference(&layers[index])),
+                package,
+                as_shipped: shipped_by.is_some(),
+            })),
+            secret: finding.secret,
+            fingerprint,
+            note: finding.note,
+            related: Vec::new(),
+        }
+    }
+
+    fn in_config(&self, finding: ConfigFinding, mask: &Mask) -> Finding {
+        let fingerprint = finding.secret.as_ref().map(|secret| secret.fingerprint(self.key));
+        Finding {
+            id: String::new(),
+            rule: finding.rule,
+            note: finding.note.map(|note| mask.apply(&finding.at, &note)),
+            location: Location::Config(mask.apply(&finding.at, &finding.at)),
+            secret: finding.secret,
+            fingerprint,
+            related: Vec::new(),
+        }
+    }
+}
+
+/// What is said of findings in files that their package ships, by rule and ecosystem.
+#[derive(Default)]
+struct Lowered(HashMap<(String, String), Arc<RuleInfo>>);
+
+impl Lowered {
+    /// Everyone who installs a package has what it ships, and guesses in it are noise. What is no guess is a secret
+    /// that the package gives away: it counts one step less where the package is a distribution's, and no less where
+    /// it is Python's, because that may be the very application, installed from its own sources.
+    fn info(&mut self, rule: &Arc<RuleInfo>, ecosystem: &str) -> Arc<RuleInfo> {
+        let is_sure = rule.confidence == Confidence::High;
+        let severity = match (ecosystem, is_sure) {
+            ("pypi", true) => rule.severity,
+            ("pypi", false) | (_, true) => one_less(rule.severity),
+            (_, false) => rule.severity.min(Severity::Low),
+        };
+        if severity == rule.severity {
+            return Arc::clone(rule);
+        }
+        let info = || Arc::new(RuleInfo { severity, ..(**rule).clone() });
+        Arc::clone(self.0.entry((rule.id.clone(), ecosystem.into())).or_insert_with(info))
+    }
+}
+
+fn one_less(severity: Severity) -> Severity {
+    match severity {
+        Severity::Critical => Severity::High,
+        Severity::High => Severity::Medium,
+        Severity::Medium => Severity::Low,
+        severity @ (Severity::Low | Severity::Info) => severity,
+    }
+}
+
+/// Whether a check found a secret that a signature, which knows what it is, found in the same place.
+fn says_the_same(finding: &ConfigFinding, known: &[ConfigFinding]) -> bool {
+    let Some(secret) = &finding.secret else { return false };
+    let as_grave = |other: &&ConfigFinding| other.at == finding.at && other.rule.severity >= finding.rule.severity;
+    known.iter().filter(as_grave).filter_map(|other| other.secret.as_ref()).any(|other| {
+        memchr::memmem::find(secret.reveal(), other.reveal()).is_some()
+            || memchr::memmem::find(other.reveal(), secret.reveal()).is_some()
+    })
+}
+
+fn line(index: usize, image: &Image, report: Option<&LayerReport>, alignment: &Alignment, mask: &Mask) -> LayerLine {
+    let source = &image.layers[index];
+    let entry = alignment.entries[index].and_then(|at| Some((at, image.config.history.get(at)?)));
+    LayerLine {
+        index,
+        digest: report.map(|report| report.blob.clone()).or(source.digest.clone()),
+        diff_id: report.map(|report| report.diff_id.clone()).or(source.diff_id.clone()),
+        media_type: source.media_type.clone(),
+        created_by: entry
+            .map(|(at, entry)| mask.apply(&format!("history[{at}].created_by"), history::instruction(entry))),
+        entries: report.map_or(0, |report| report.entries),
+        files: report.map_or(0, |report| report.files),
+        bytes: report.map_or(0, |report| report.bytes),
+        blob_bytes: report.map_or(0, |report| report.blob_bytes),
+        whiteouts: report.map(|report| report.whiteouts.clone()).unwrap_or_default(),
+    }
+}
+
+fn reference(line: &LayerLine) -> LayerRef {
+    LayerRef {
+        index: line.index,
+        digest: line.digest.clone(),
+        diff_id: line.diff_id.clone(),
+        created_by: line.created_by.clone(),
+    }
+}
+
+/// Whether what was read is what the manifest and the configuration name.
+fn verify(source: &LayerSource, report: &LayerReport) -> Vec<Gap> {
+    let mut gaps = Vec::new();
+    if let Some(expected) = &source.digest
+        && *expected != report.blob
+    {
+        let detail = format!("the manifest names {expected}, the blob is {}", report.blob);
+        gaps.push(Gap::new(GapReason::DigestMismatch, detail));
+    }
+    if let Some(expected) = source.size
+        && expected != report.blob_bytes
+    {
+        let detail = format!("the manifest says {expected} bytes, the blob has {}", report.blob_bytes);
+        gaps.push(Gap::new(GapReason::DigestMismatch, detail));
+    }
+    // What was not inflated to its end has another digest, and a gap that says so already.
+    let cut = [GapReason::LayerTooLarge, GapReason::DamagedCompression, GapReason::UnsupportedCompression];
+    let whole = !report.gaps.iter().any(|gap| cut.contains(&gap.reason));
+    if let Some(expected) = &source.diff_id
+        && whole
+        && *expected != report.diff_id
+    {
+        let detail = format!("the configuration names {expected}, the layer is {}", report.diff_id);
+        gaps.push(Gap::new(GapReason::DiffIdMismatch, detail));
+    }
+    gaps
+}
+
+/// Files by layer, path and offset; then the configuration; a rule's id breaks ties.
+fn order(finding: &Finding) -> (u8, usize, String, u64, String) {
+    let rule = finding.rule.id.clone();
+    match &finding.location {
+        Location::File(file) => (0, file.layer.index, way(&file.place), file.place.offset, rule),
+        Location::Config(field) => (1, 0, field.clone(), 0, rule),
+        Location::Image => (2, 0, String::new(), 0, rule),
+    }
+}
+
+/// The path of a file and of the archive members that lead to a finding.
+fn way(place: &Place) -> String {
+    place.inside.iter().fold(place.path.to_string(), |way, member| way + "\0" + member)
+}
+
+/// What names a finding wherever its image turns up: nothing in it depends on how the image is packed.
+fn id(finding: &Finding) -> String {
+    let place = match &finding.location {
+        Location::File(file) => {
+            let diff_id = file.layer.diff_id.as_ref().map(Digest::to_string).unwrap_or_default();
+            format!("{diff_id}\n{}\n{}", way(&file.place), file.place.offset)
+        }
+        Location::Config(field) => field.clone(),
+        Location::Image => finding.related.join(" "),
+    };
+    let fingerprint = finding.fingerprint.as_deref().unwrap_or_default();
+    Digest::of(format!("{}\n{place}\n{fingerprint}", finding.rule.id).as_bytes()).hex()[..16].to_string()
+}
+
+/// Masks secrets that were found in the configuration wherever its text is shown.
+struct Mask(Vec<Masked>);
+
+struct Masked {
+    at: String,
+    value: String,
+    masked: String,
+}
+
+impl Mask {
+    fn new(findings: &[ConfigFinding]) -> Mask {
+        let mut mask = Mask(Vec::new());
+        mask.add(findings);
+        mask
+    }
+
+    fn add(&mut self, findings: &[ConfigFinding]) {
+        let masked = |finding: &ConfigFinding| {
+            let secret: &Secret = finding.secret.as_ref()?;
+            let text = finding.raw.as_deref().or_else(|| std::str::from_utf8(secret.reveal()).ok());
+            let value = text.filter(|value| !value.is_empty())?.to_string();
+            Some(Masked { at: finding.at.clone(), value, masked: secret.masked() })
+        };
+        self.0.extend(findings.iter().filter_map(masked));
+        // The longest first, so that a secret inside a longer one leaves nothing of that one readable.
+        self.0.sort_by_key(|masked| std::cmp::Reverse(masked.value.len()));
+    }
+
+    /// `text` of the field `at`, without the secrets of that field, nor the long ones of any other. A short password,
+    /// such as `postgres`, is a word elsewhere.
+    fn apply(&self, at: &str, text: &str) -> String {
+        const LONG: usize = 12;
+        let hidden = self.0.iter().filter(|masked| masked.at == at || masked.value.len() >= LONG);
+        hidden.fold(text.to_string(), |text, masked| text.replace(&masked.value, &masked.masked))
+    }
+}

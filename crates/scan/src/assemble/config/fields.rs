@@ -1,0 +1,97 @@
+//! The strings of a configuration under the names that reports give them.
+
+use std::borrow::Cow;
+
+use layersift_format::config::ImageConfig;
+use layersift_rules::ConfigField;
+
+/// Characters of the configuration's own text that go into a name or a note.
+const MOST_SHOWN: usize = 200;
+
+/// One string of the configuration.
+///
+/// Not `Debug`: the text may hold secrets.
+#[derive(Clone)]
+pub struct Field<'a> {
+    /// Which part of the configuration it is from.
+    pub kind: ConfigField,
+    /// What reports call it: `Env[1]`, `Labels.maintainer`, `Cmd[0]`, `Entrypoint[0]`, `Healthcheck.Test[1]`,
+    /// `OnBuild[0]`, `history[3].created_by`, `User`, `WorkingDir`, `Volumes./data`.
+    pub name: String,
+    /// The string itself; of a label `name=value`.
+    pub text: Cow<'a, str>,
+}
+
+/// All strings of `config` that are not empty: environment, labels, commands, triggers, history (oldest first), user,
+/// working directory, volumes, and whatever else the document says.
+pub fn fields(config: &ImageConfig) -> Vec<Field<'_>> {
+    each(config).collect()
+}
+
+/// The same one after the other, because a hostile configuration may have millions.
+pub(super) fn each(config: &ImageConfig) -> impl Iterator<Item = Field<'_>> {
+    let runtime = &config.config;
+    let labels = runtime.labels.iter().map(|(name, value)| Field {
+        kind: ConfigField::Labels,
+        name: format!("Labels.{}", shown(name)),
+        text: Cow::Owned(format!("{name}={value}")),
+    });
+    let commands = commands(config).into_iter().flat_map(|(kind, name, words)| numbered(kind, name, words));
+    let history = config.history.iter().enumerate().flat_map(|(i, entry)| {
+        [("created_by", &entry.created_by), ("comment", &entry.comment), ("author", &entry.author)]
+            .map(|(part, text)| field(ConfigField::History, format!("history[{i}].{part}"), text))
+    });
+    let volumes = runtime.volumes.keys();
+    let volumes = volumes.map(|path| field(ConfigField::Volumes, format!("Volumes.{}", shown(path)), path));
+    let all = numbered(ConfigField::Env, "Env", &runtime.env)
+        .chain(labels)
+        .chain(commands)
+        .chain(numbered(ConfigField::OnBuild, "OnBuild", &runtime.on_build))
+        .chain(history)
+        .chain([
+            field(ConfigField::User, "User".into(), &runtime.user),
+            field(ConfigField::WorkingDir, "WorkingDir".into(), &runtime.working_dir),
+        ])
+        .chain(volumes)
+        .chain(config.rest.iter().map(|(at, text)| field(ConfigField::Other, shown(at), text)));
+    all.filter(|field| !field.text.is_empty())
+}
+
+/// Commands of more than one word as one line, under the name of the whole list.
+pub(super) fn command_lines(config: &ImageConfig) -> impl Iterator<Item = Field<'_>> {
+    commands(config).into_iter().filter(|(_, _, words)| words.len() > 1).map(|(kind, name, words)| Field {
+        kind,
+        name: name.into(),
+        text: Cow::Owned(words.join(" ")),
+    })
+}
+
+/// `text` as it may stand in a name or a note: on one line, of bounded length.
+pub(super) fn shown(text: &str) -> String {
+    let mut out: String =
+        text.chars().take(MOST_SHOWN).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    if text.chars().nth(MOST_SHOWN).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+type Command<'a> = (ConfigField, &'static str, &'a [String]);
+
+fn commands(config: &ImageConfig) -> [Command<'_>; 3] {
+    let runtime = &config.config;
+    let test = runtime.healthcheck.as_ref().map_or(&[][..], |check| &check.test[..]);
+    [
+        (ConfigField::Cmd, "Cmd", &runtime.cmd),
+        (ConfigField::Entrypoint, "Entrypoint", &runtime.entrypoint),
+        (ConfigField::Healthcheck, "Healthcheck.Test", test),
+    ]
+}
+
+fn numbered<'a>(kind: ConfigField, name: &'static str, texts: &'a [String]) -> impl Iterator<Item = Field<'a>> {
+    texts.iter().enumerate().map(move |(i, text)| field(kind, format!("{name}[{i}]"), text))
+}
+
+fn field(kind: ConfigField, name: String, text: &str) -> Field<'_> {
+    Field { kind, name, text: Cow::Borrowed(text) }
+}

@@ -1,0 +1,238 @@
+//! Confirmation: what the engine proposes is read again, closely, and most of it is dropped.
+//!
+//! A candidate says only which pattern may end where. The `regex` crate finds where it begins and what its groups are;
+//! then the rule's own conditions decide: entropy, a checksum inside the token, a parser for a key, no placeholder.
+
+pub mod checksum;
+pub mod cipher;
+pub mod entropy;
+pub mod expressions;
+pub mod files;
+mod globs;
+pub mod jwt;
+pub mod keys;
+pub mod placeholder;
+pub mod time;
+
+mod rule;
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::engine::Candidate;
+use layersift_model::{Confidence, Digest, Secret};
+use layersift_rules::{KnownKey, Signature};
+
+use expressions::Expressions;
+pub use rule::ConfirmError;
+use rule::{CompiledRule, Judgement, Kind};
+
+/// Bytes behind its start that a confirmer may read: a private key in text fits, twice.
+pub const REACH: usize = 36 << 10;
+
+/// Bytes in front of a match that give it context (`\b`, an assignment's name).
+pub const CONTEXT: usize = 512;
+
+/// Something that was confirmed in a window.
+#[derive(Clone, Debug)]
+pub struct Confirmed {
+    /// The rule, by its place in the list of signatures.
+    pub rule: usize,
+    /// Where the secret is in the window.
+    pub span: Range<usize>,
+    /// The secret.
+    pub secret: Secret,
+    /// Anything a reader should know beyond the rule.
+    pub note: Option<String>,
+    /// What it is worth.
+    pub worth: Worth,
+    /// The disguises it was written in, the outermost first.
+    pub views: Vec<&'static str>,
+    /// Whether this is only the sign that the whole file has to be read by a parser of its own.
+    pub whole_file: bool,
+}
+
+/// What something that was confirmed is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// It is a secret.
+    Secret,
+    /// It is a key that anyone has.
+    Published,
+    /// It has the form of a secret and cannot be one as it stands: its checksum is wrong, or no key can be read from
+    /// it.
+    Damaged,
+}
+
+/// The confirming side of a set of signatures.
+pub struct Confirmer {
+    rules: Vec<CompiledRule>,
+    /// Where known keys are published, by the SHA-256 of their canonical form.
+    known: HashMap<String, String>,
+}
+
+impl Confirmer {
+    /// Prepares `signatures`; candidates name them by their place in this list. The expressions of the first `proven`
+    /// are known to be such. Keys that are `known` are told apart.
+    ///
+    /// # Errors
+    /// For a rule that names a checksum or a parser that does not exist, or an expression that is none.
+    pub fn new(signatures: &[Signature], proven: usize, known: &[KnownKey]) -> Result<Confirmer, ConfirmError> {
+        let mut expressions = Expressions::default();
+        let compile = |(place, signature)| {
+            expressions.take_for_proven(place < proven);
+            CompiledRule::new(signature, &mut expressions)
+        };
+        let rules = signatures.iter().enumerate().map(compile).collect::<Result<_, _>>()?;
+        let known = known.iter().map(|key| (key.sha256.clone(), key.source.clone())).collect();
+        Ok(Confirmer { rules, known })
+    }
+
+    /// Confirms `candidates` in `bytes` and puts what begins inside `owned` into `found`.
+    pub fn confirm(
+        &self,
+        bytes: &[u8],
+        owned: &Range<usize>,
+        candidates: &mut [Candidate],
+        found: &mut Vec<Confirmed>,
+    ) {
+        candidates.sort_unstable_by_key(|candidate| (candidate.pattern, candidate.first_end));
+        for group in candidates.chunk_by(|a, b| a.pattern == b.pattern) {
+            let Some(rule) = self.rules.get(group[0].pattern) else { continue };
+            let mut resume = 0;
+            for candidate in group {
+                resume = self.confirm_one(rule, bytes, owned, *candidate, resume, found);
+            }
+        }
+    }
+
+    /// Puts everything that `rule` finds in `bytes`, and that begins inside `owned`, into `found`, without an engine
+    /// that proposes.
+    pub fn search(&self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Vec<Confirmed>) {
+        let Some(compiled) = self.rules.get(rule) else { return };
+        let everywhere = Candidate { pattern: rule, first_end: 0, last_end: bytes.len() };
+        self.confirm_one(compiled, bytes, owned, everywhere, 0, found);
+    }
+
+    /// Whether `rule` holds in the file at `path`.
+    pub fn holds_at(&self, rule: usize, path: &[u8]) -> bool {
+        let places = self.rules.get(rule).and_then(|rule| rule.places.as_ref());
+        places.is_none_or(|places| places.holds(path))
+    }
+
+    /// Searches for matches that end near the candidate, from `resume` on; returns where to go on.
+    fn confirm_one(
+        &self,
+        rule: &CompiledRule,
+        bytes: &[u8],
+        owned: &Range<usize>,
+        candidate: Candidate,
+        resume: usize,
+        found: &mut Vec<Confirmed>,
+    ) -> usize {
+        let horizon = &bytes[..bytes.len().min(candidate.last_end + rule.width() + 1)];
+        let mut at = resume.max(candidate.first_end.saturating_sub(rule.width()));
+        while let Some(groups) = rule.captures_at(horizon, at) {
+            let Some(whole) = groups.get(0) else { break };
+            if whole.start() >= candidate.last_end {
+                break;
+            }
+            let mut next = whole.end().max(whole.start() + 1);
+            if owned.contains(&whole.start())
+                && let Judgement::Confirmed { span, secret, note, kind } = rule.judge(bytes, &groups)
+            {
+                next = next.max(span.end);
+                let source = if kind == Kind::Key { self.published(&secret) } else { None };
+                let worth = match (kind, &source) {
+                    (Kind::Damaged, _) => Worth::Damaged,
+                    (_, Some(_)) => Worth::Published,
+                    (_, None) => Worth::Secret,
+                };
+                let note = source.or(note);
+                let whole_file = kind == Kind::WholeFile;
+                let views = Vec::new();
+                found.push(Confirmed { rule: candidate.pattern, span, secret, note, worth, views, whole_file });
+            }
+            at = next;
+        }
+        at
+    }
+
+    /// Where a key is published, if it is.
+    fn published(&self, key: &Secret) -> Option<String> {
+        let source = self.known.get(Digest::of(key.reveal()).hex())?;
+        Some(format!("a published key, no secret: {source}"))
+    }
+}
+
+/// Drops what another finding in the same bytes says better: of several with the same span the surest and gravest
+/// stays, one of low confidence gives way to any other that it overlaps, and what was decoded from bytes that are a
+/// finding already (the DER in a PEM key) has to be surer or graver than that. What is damaged gives way to everything.
+pub fn keep_best(signatures: &[Signature], found: &mut Vec<Confirmed>) {
+    let rank = |confirmed: &Confirmed| {
+        let signature = &signatures[confirmed.rule];
+        (signature.confidence, signature.severity)
+    };
+    let in_order = |a: &Confirmed, b: &Confirmed| {
+        let spans = a.span.start.cmp(&b.span.start).then(b.span.end.cmp(&a.span.end));
+        spans.then(rank(b).cmp(&rank(a))).then(a.rule.cmp(&b.rule))
+    };
+    found.sort_by(in_order);
+    let mut damaged: Vec<_> = found.extract_if(.., |one| one.worth == Worth::Damaged).collect();
+    let (low, mut kept): (Vec<_>, Vec<_>) = found.drain(..).partition(|c| rank(c).0 == Confidence::Low);
+    kept.dedup_by(|next, first| next.span == first.span && !next.whole_file && !first.whole_file);
+    drop_decoded(&mut kept, rank);
+    let mut covered = Coverage::default();
+    for confirmed in kept.iter().filter(|confirmed| !confirmed.whole_file) {
+        covered.add(&confirmed.span);
+    }
+    let mut until = 0;
+    for confirmed in low {
+        if confirmed.span.start >= until && !covered.overlaps(&confirmed.span) {
+            until = confirmed.span.end;
+            kept.push(confirmed);
+        }
+    }
+    kept.sort_by(in_order);
+    let mut taken = Coverage::default();
+    for confirmed in &kept {
+        taken.add(&confirmed.span);
+    }
+    damaged.dedup_by(|next, first| next.span == first.span);
+    kept.extend(damaged.into_iter().filter(|one| !taken.overlaps(&one.span)));
+    kept.sort_by(in_order);
+    *found = kept;
+}
+
+/// Of findings in the order of their starts, drops those that were decoded from inside another.
+fn drop_decoded<R: Ord>(found: &mut Vec<Confirmed>, rank: impl Fn(&Confirmed) -> R) {
+    let mut around: Option<(Range<usize>, usize, R)> = None;
+    found.retain(|one| {
+        let inside = around.as_ref().is_some_and(|(span, views, surest)| {
+            one.span.end <= span.end && one.views.len() > *views && rank(one) <= *surest
+        });
+        let ends = around.as_ref().map_or(0, |(span, ..)| span.end);
+        if !inside && !one.whole_file && one.span.end > ends {
+            around = Some((one.span.clone(), one.views.len(), rank(one)));
+        }
+        !inside
+    });
+}
+
+/// Spans, merged; they are added in the order of their starts.
+#[derive(Default)]
+struct Coverage(Vec<Range<usize>>);
+
+impl Coverage {
+    fn add(&mut self, span: &Range<usize>) {
+        match self.0.last_mut() {
+            Some(last) if span.start < last.end => last.end = last.end.max(span.end),
+            _ => self.0.push(span.clone()),
+        }
+    }
+
+    fn overlaps(&self, span: &Range<usize>) -> bool {
+        let behind = self.0.partition_point(|covered| covered.end <= span.start);
+        self.0.get(behind).is_some_and(|covered| covered.start < span.end)
+    }
+}

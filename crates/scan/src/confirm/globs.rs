@@ -1,0 +1,168 @@
+//! Which rules hold at a path: an index of their globs.
+//!
+//! Nearly every glob names a directory, a file or a file's ending in plain letters. A path is looked up by its own
+//! names, and only globs that share one with it are tried. One set of expressions for all globs would be a quarter of
+//! the program's start, and every path would be tried against all of it.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
+
+use super::ConfirmError;
+use super::expressions::unreadable;
+
+/// Which rules have a glob that a path matches.
+#[derive(Default)]
+pub struct GlobIndex {
+    globs: Vec<Entry>,
+    /// Globs by a name that must be in the path.
+    by_name: HashMap<String, Vec<usize>>,
+    /// Globs by what must be behind the last dot of the path.
+    by_ending: HashMap<String, Vec<usize>>,
+    /// Globs that demand neither, and all of them in one set.
+    others: Vec<usize>,
+    others_set: GlobSet,
+}
+
+struct Entry {
+    glob: Glob,
+    /// Compiled when a path is first tried.
+    matcher: OnceLock<GlobMatcher>,
+    /// The rules that have it.
+    rules: Vec<usize>,
+}
+
+/// What every path has that a glob matches.
+#[derive(Debug, PartialEq, Eq)]
+enum Hook<'g> {
+    Name(&'g str),
+    Ending(&'g str),
+}
+
+impl GlobIndex {
+    /// An index of rules, given as ids and globs.
+    ///
+    /// # Errors
+    /// For a glob that is none.
+    pub fn new<'r>(rules: impl Iterator<Item = (&'r str, &'r [String])>) -> Result<GlobIndex, ConfirmError> {
+        let mut index = GlobIndex::default();
+        let mut known: HashMap<&str, usize> = HashMap::new();
+        for (rule, (id, globs)) in rules.enumerate() {
+            for source in globs {
+                let place = match known.get(&source[..]) {
+                    Some(place) => *place,
+                    None => index.add(glob(id, source)?),
+                };
+                known.insert(source, place);
+                index.globs[place].rules.push(rule);
+            }
+        }
+        let mut others = GlobSetBuilder::new();
+        for place in &index.others {
+            others.add(index.globs[*place].glob.clone());
+        }
+        index.others_set = others.build().map_err(|error| unreadable("the globs of all rules", "", &error))?;
+        Ok(index)
+    }
+
+    /// The rules, by their place in the list, that `path` is among the paths of; each once.
+    pub fn at(&self, path: &[u8]) -> Vec<usize> {
+        let path = &*String::from_utf8_lossy(path);
+        let named = path.split('/').filter_map(|name| self.by_name.get(name));
+        let ending = path.rsplit_once('.').and_then(|(_, ending)| self.by_ending.get(ending));
+        let hooked = named.chain(ending).flatten().filter(|place| self.globs[**place].is_match(path));
+        let others = self.others_set.matches(path);
+        let others = others.iter().map(|place| &self.others[*place]);
+        let mut rules: Vec<usize> = hooked.chain(others).flat_map(|place| &self.globs[*place].rules).copied().collect();
+        rules.sort_unstable();
+        rules.dedup();
+        rules
+    }
+
+    /// Takes `glob` in and returns its place.
+    fn add(&mut self, glob: Glob) -> usize {
+        let place = self.globs.len();
+        match hook(glob.glob()) {
+            Some(Hook::Name(name)) => self.by_name.entry(name.into()).or_default().push(place),
+            Some(Hook::Ending(ending)) => self.by_ending.entry(ending.into()).or_default().push(place),
+            None => self.others.push(place),
+        }
+        self.globs.push(Entry { glob, matcher: OnceLock::new(), rules: Vec::new() });
+        place
+    }
+}
+
+impl Entry {
+    fn is_match(&self, path: &str) -> bool {
+        self.matcher.get_or_init(|| self.glob.compile_matcher()).is_match(path)
+    }
+}
+
+/// The longest name in `glob` without a wildcard, or else the ending of its last name.
+fn hook(glob: &str) -> Option<Hook<'_>> {
+    // A slash may stand inside of braces and classes, or behind a backslash.
+    if glob.contains(['{', '[', '\\']) {
+        return None;
+    }
+    let is_plain = |text: &&str| !text.is_empty() && !text.contains(['*', '?']);
+    let name = glob.split('/').filter(is_plain).max_by_key(|name| name.len()).map(Hook::Name);
+    name.or_else(|| glob.rsplit_once('.').map(|(_, ending)| ending).filter(is_plain).map(Hook::Ending))
+}
+
+fn glob(rule: &str, source: &str) -> Result<Glob, ConfirmError> {
+    let glob = GlobBuilder::new(source).literal_separator(true).build();
+    glob.map_err(|error| unreadable(rule, source, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use layersift_rules::Ruleset;
+
+    #[test]
+    fn a_hook_is_in_every_path_that_the_glob_matches() {
+        for (glob, expected) in [
+            ("**/.aws/credentials", Some(Hook::Name("credentials"))),
+            ("**/.claude/debug/*.txt", Some(Hook::Name(".claude"))),
+            ("**/*.sql.bak", Some(Hook::Ending("bak"))),
+            ("**/.env.*.local", Some(Hook::Ending("local"))),
+            ("**/*.tfstate.*", None),
+            ("**/*kubeconfig*", None),
+            ("**/{id_rsa,id_dsa}", None),
+            ("a.b/*", Some(Hook::Name("a.b"))),
+            ("**/a?/**", None),
+            ("*.d/*", None),
+        ] {
+            assert_eq!(hook(glob), expected, "{glob}");
+        }
+    }
+
+    /// Paths that the globs of the built-in rules match, and some that they nearly match.
+    fn paths(globs: &[&str]) -> Vec<String> {
+        let fillings = [("a/b/", "x"), ("", "y.z"), ("usr/lib/", "")];
+        let fill = |glob: &&str| {
+            fillings.map(|(above, name)| glob.replace("**/", above).replace("**", "c/d").replace('*', name))
+        };
+        let near = |path: String| [path.clone(), format!("{path}x"), format!("x{path}"), format!("{path}/e"), path];
+        globs.iter().flat_map(fill).flat_map(near).collect()
+    }
+
+    #[test]
+    fn the_index_finds_what_trying_every_glob_finds() {
+        let rules = Ruleset::built_in().unwrap().signatures;
+        let extra = ["**/{a,b}/*.c".to_string(), "*.d/*".to_string(), "x?z".to_string(), "**/[ab]*".to_string()];
+        let lists: Vec<&[String]> = rules.iter().map(|rule| &rule.paths[..]).chain([&extra[..]]).collect();
+        let index = GlobIndex::new(lists.iter().map(|list| ("test.rule", *list))).unwrap();
+        let each: Vec<Vec<GlobMatcher>> = lists
+            .iter()
+            .map(|list| list.iter().map(|source| glob("test.rule", source).unwrap().compile_matcher()).collect())
+            .collect();
+        let globs: Vec<&str> = lists.iter().flat_map(|list| list.iter().map(String::as_str)).collect();
+        for path in paths(&globs) {
+            let holds = |globs: &Vec<GlobMatcher>| globs.iter().any(|glob| glob.is_match(&path));
+            let expected: Vec<usize> = (0..each.len()).filter(|rule| holds(&each[*rule])).collect();
+            assert_eq!(index.at(path.as_bytes()), expected, "{path}");
+        }
+    }
+}

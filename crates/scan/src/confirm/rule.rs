@@ -1,0 +1,273 @@
+//! One signature, prepared to judge what matched it.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use regex::bytes::{Captures, Regex};
+
+use super::checksum::{self, Check};
+use super::expressions::{self, Expression, Expressions};
+use super::files::PathExpressions;
+use super::keys::{self, PrivateKey, Reject};
+use super::{entropy, placeholder};
+use layersift_model::Secret;
+use layersift_rules::{Confirm, Signature};
+
+/// Why a signature cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfirmError {
+    /// An expression that cannot be read.
+    #[error("{rule}: `{expression}` cannot be read as an expression or a glob: {reason}")]
+    Expression {
+        /// The rule's id.
+        rule: String,
+        /// The expression.
+        expression: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A name that stands for no checksum or parser.
+    #[error("{rule}: there is no {kind} called `{name}`; known are {known}")]
+    Unknown {
+        /// The rule's id.
+        rule: String,
+        /// What was named.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// The names that exist.
+        known: String,
+    },
+}
+
+/// What becomes of a match.
+pub(super) enum Judgement {
+    Confirmed { span: Range<usize>, secret: Secret, note: Option<String>, kind: Kind },
+    Rejected,
+}
+
+/// What was confirmed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Token,
+    /// What has the form of a token or key and cannot be one.
+    Damaged,
+    Key,
+    WholeFile,
+}
+
+/// Reads on from a match that is only an anchor.
+#[derive(Clone, Copy)]
+enum Parser {
+    /// A key that is not encrypted.
+    Plain(KeyReader),
+    /// A key in PEM that is not encrypted, or what is left of one.
+    Pem,
+    /// A key that is.
+    Encrypted(KeyReader),
+    WholeFile,
+}
+
+type KeyReader = fn(&[u8], usize) -> Result<PrivateKey, Reject>;
+
+const PARSERS: [(&str, Parser); 29] = [
+    ("pem-private-key", Parser::Pem),
+    ("pem-encrypted-private-key", Parser::Encrypted(keys::pem_at)),
+    ("der-private-key", Parser::Plain(keys::der_at)),
+    ("putty-key", Parser::Plain(keys::ppk_at)),
+    ("putty-encrypted-key", Parser::Encrypted(keys::ppk_at)),
+    ("ssh-com-key", Parser::Plain(keys::sshcom_at)),
+    ("ssh-com-encrypted-key", Parser::Encrypted(keys::sshcom_at)),
+    ("openpgp-armored-key", Parser::Plain(keys::openpgp_armored_at)),
+    ("openpgp-armored-encrypted-key", Parser::Encrypted(keys::openpgp_armored_at)),
+    ("openpgp-binary-key", Parser::Plain(keys::openpgp_binary_at)),
+    ("openpgp-binary-encrypted-key", Parser::Encrypted(keys::openpgp_binary_at)),
+    ("json-web-key", Parser::Plain(keys::jwk_at)),
+    ("tink-keyset", Parser::Plain(keys::tink_keyset_at)),
+    ("tink-encrypted-keyset", Parser::Encrypted(keys::tink_keyset_at)),
+    ("google-service-account", Parser::Plain(keys::service_account_at)),
+    ("pkcs12-open", Parser::Plain(keys::pkcs12_at)),
+    ("pkcs12-encrypted", Parser::Encrypted(keys::pkcs12_at)),
+    ("java-keystore-open", Parser::Plain(keys::java_keystore_at)),
+    ("java-keystore-encrypted", Parser::Encrypted(keys::java_keystore_at)),
+    ("bks-open", Parser::Plain(keys::bks_at)),
+    ("bks-encrypted", Parser::Encrypted(keys::bks_at)),
+    ("age-identity", Parser::Plain(keys::age_identity_at)),
+    ("wireguard-key", Parser::Plain(keys::wireguard_at)),
+    ("openvpn-static-key", Parser::Plain(keys::openvpn_static_key_at)),
+    ("sigstore-encrypted-key", Parser::Encrypted(keys::sigstore_at)),
+    ("signify-key", Parser::Plain(keys::signify_at)),
+    ("signify-encrypted-key", Parser::Encrypted(keys::signify_at)),
+    ("rsa-blob", Parser::Plain(keys::rsa_blob_at)),
+    ("cipher-constant", Parser::WholeFile),
+];
+
+/// Groups of which the first that is not empty is the secret.
+const SECRETS: [&str; 4] = ["secret", "secret2", "secret3", "secret4"];
+
+pub(super) struct CompiledRule {
+    source: String,
+    /// The expression and its width, compiled at the first candidate: most rules never have one.
+    compiled: OnceLock<Option<(Regex, usize)>>,
+    reject: Vec<Expression>,
+    /// What the whole match must not be.
+    reject_match: Vec<Expression>,
+    /// What a rule in another scanner's format asks of the path.
+    pub(super) places: Option<PathExpressions>,
+    check: Option<Check>,
+    /// Whether tokens that fail the check are told by their format.
+    is_distinct: bool,
+    parser: Option<Parser>,
+    min_entropy: f64,
+    min_classes: u8,
+    keep_placeholders: bool,
+}
+
+impl CompiledRule {
+    pub(super) fn new(signature: &Signature, expressions: &mut Expressions) -> Result<CompiledRule, ConfirmError> {
+        let id = &signature.id;
+        let Confirm { min_entropy, min_classes, checksum, parser, reject, keep_placeholders } = &signature.confirm;
+        let check = match checksum {
+            Some(name) => Some(
+                checksum::by_name(name)
+                    .ok_or_else(|| unknown(id, "checksum", name, checksum::CHECKS.iter().map(|(known, _)| *known)))?,
+            ),
+            None => None,
+        };
+        let parser = match parser {
+            Some(name) => {
+                let found = PARSERS.iter().find(|(known, _)| known == name).map(|(_, parser)| *parser);
+                Some(found.ok_or_else(|| unknown(id, "parser", name, PARSERS.iter().map(|(known, _)| *known)))?)
+            }
+            None => None,
+        };
+        let foreign = signature.foreign.as_ref();
+        Ok(CompiledRule {
+            source: signature.pattern.clone(),
+            compiled: OnceLock::new(),
+            reject: expressions.all(id, &[&reject[..], foreign.map_or(&[], |rule| &rule.except_secrets)].concat())?,
+            reject_match: expressions.all(id, foreign.map_or(&[], |rule| &rule.except_matches))?,
+            places: foreign.map(|rule| PathExpressions::of(id, rule, expressions)).transpose()?,
+            check,
+            is_distinct: checksum.as_deref().is_some_and(checksum::is_distinct),
+            parser,
+            min_entropy: min_entropy.unwrap_or(0.0),
+            min_classes: min_classes.unwrap_or(0),
+            keep_placeholders: *keep_placeholders,
+        })
+    }
+
+    /// The leftmost match that begins at `at` or behind it.
+    pub(super) fn captures_at<'h>(&self, bytes: &'h [u8], at: usize) -> Option<Captures<'h>> {
+        let (regex, _) = self.compiled()?;
+        if at > bytes.len() { None } else { regex.captures_at(bytes, at) }
+    }
+
+    /// The greatest length of a match in bytes.
+    pub(super) fn width(&self) -> usize {
+        self.compiled().map_or(0, |(_, width)| *width)
+    }
+
+    fn compiled(&self) -> Option<&(Regex, usize)> {
+        let compile = || Some((expressions::compile(&self.source)?, width(&self.source)));
+        self.compiled.get_or_init(compile).as_ref()
+    }
+
+    /// Decides on a match in `bytes`.
+    pub(super) fn judge(&self, bytes: &[u8], groups: &Captures<'_>) -> Judgement {
+        let Some(whole) = groups.get(0) else { return Judgement::Rejected };
+        match self.parser {
+            Some(parser) => parser.judge(bytes, whole.range()),
+            None => {
+                if self.reject_match.iter().any(|regex| regex.is_match(whole.as_bytes())) {
+                    return Judgement::Rejected;
+                }
+                let mut named = SECRETS.iter().filter_map(|name| groups.name(name));
+                let secret = named.find(|group| !group.is_empty()).unwrap_or(whole);
+                let judged = groups.name("value").unwrap_or(secret);
+                match self.judge_token(secret.as_bytes(), secret.range(), judged.as_bytes()) {
+                    Judgement::Confirmed { kind: Kind::Damaged, span, .. } if !stands_alone(bytes, &span) => {
+                        Judgement::Rejected
+                    }
+                    judgement => judgement,
+                }
+            }
+        }
+    }
+
+    fn judge_token(&self, secret: &[u8], span: Range<usize>, judged: &[u8]) -> Judgement {
+        let random = entropy::shannon(judged) >= self.min_entropy && entropy::classes(judged) >= self.min_classes;
+        let excluded = self.reject.iter().any(|regex| regex.is_match(secret))
+            || (!self.keep_placeholders && placeholder::is_placeholder(judged));
+        if !random || excluded {
+            return Judgement::Rejected;
+        }
+        let (note, kind) = match self.check.map(|check| check(secret)) {
+            None => (None, Kind::Token),
+            Some(Some(note)) => (note, Kind::Token),
+            Some(None) if self.is_distinct => (Some(checksum::WRONG.into()), Kind::Damaged),
+            Some(None) => return Judgement::Rejected,
+        };
+        Judgement::Confirmed { span, secret: Secret::new(secret), note, kind }
+    }
+}
+
+impl Parser {
+    fn judge(self, bytes: &[u8], anchor: Range<usize>) -> Judgement {
+        // What lies behind the reach may be missing from another window.
+        let bytes = &bytes[..bytes.len().min(anchor.start + super::REACH)];
+        let (read, encrypted) = match self {
+            Parser::Plain(read) => (read, false),
+            Parser::Pem => (keys::pem_at as KeyReader, false),
+            Parser::Encrypted(read) => (read, true),
+            Parser::WholeFile => return whole_file(bytes, anchor),
+        };
+        match read(bytes, anchor.start) {
+            Ok(key) if key.encrypted == encrypted => confirmed_key(key),
+            Err(Reject::NotBase64 | Reject::Malformed | Reject::NotAKey | Reject::Inconsistent)
+                if matches!(self, Parser::Pem) =>
+            {
+                unreadable_pem(bytes, anchor.start)
+            }
+            _ => Judgement::Rejected,
+        }
+    }
+}
+
+/// Whether no letter or digit goes on at either end, as one would in a longer name.
+fn stands_alone(bytes: &[u8], span: &Range<usize>) -> bool {
+    let is_part = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(|byte| is_word(*byte));
+    !is_part(span.start.checked_sub(1)) && !is_part(Some(span.end))
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+fn confirmed_key(key: PrivateKey) -> Judgement {
+    let description = key.describe();
+    let secret = Secret::labelled(key.material, description);
+    Judgement::Confirmed { span: key.span, secret, note: key.note, kind: Kind::Key }
+}
+
+fn unreadable_pem(bytes: &[u8], at: usize) -> Judgement {
+    const NOTE: &str = "no key as it stands: it cannot be read, so it is made up, cut off or damaged";
+    let Some(span) = keys::block_at(bytes, at) else { return Judgement::Rejected };
+    let secret = Secret::labelled(&bytes[span.clone()], "unreadable PEM");
+    Judgement::Confirmed { span, secret, note: Some(NOTE.into()), kind: Kind::Damaged }
+}
+
+fn whole_file(bytes: &[u8], anchor: Range<usize>) -> Judgement {
+    let secret = Secret::labelled(&bytes[anchor.clone()], "to be read as a whole file");
+    Judgement::Confirmed { span: anchor, secret, note: None, kind: Kind::WholeFile }
+}
+
+/// The greatest length of a match; patterns without one were refused before.
+fn width(source: &str) -> usize {
+    expressions::parse(source).ok().and_then(|hir| hir.properties().maximum_len()).unwrap_or(0)
+}
+
+fn unknown<'n>(rule: &str, kind: &'static str, name: &str, known: impl Iterator<Item = &'n str>) -> ConfirmError {
+    let known = known.collect::<Vec<_>>().join(", ");
+    ConfirmError::Unknown { rule: rule.into(), kind, name: name.into(), known }
+}

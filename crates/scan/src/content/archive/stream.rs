@@ -1,0 +1,207 @@
+//! Compressed streams: drives a codec over pushed bytes through one buffer, over any number of streams in a row.
+
+use layersift_model::{Gap, GapReason};
+
+use super::bytes::without_zeros;
+use super::level::{Format, Progress, Sink};
+use super::{bzip2, flate, xz, zstd};
+
+/// Bytes that a codec inflates at once.
+const BUFFER: usize = 64 << 10;
+
+/// A compression that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Codec {
+    /// gzip, RFC 1952.
+    Gzip,
+    /// Deflate without a header, RFC 1951, as in zip archives.
+    Deflate,
+    /// bzip2.
+    Bzip2,
+    /// xz.
+    Xz,
+    /// What came before xz, ".lzma".
+    Lzma,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Codec {
+    /// A decoder at the start of a stream.
+    pub(super) fn decoder(self) -> Result<Box<dyn Decode>, Gap> {
+        Ok(match self {
+            Codec::Gzip => Box::new(flate::Flate::gzip()),
+            Codec::Deflate => Box::new(flate::Flate::deflate()),
+            Codec::Bzip2 => Box::new(bzip2::Bzip2::new()),
+            Codec::Xz => Box::new(xz::Lzma::xz()?),
+            Codec::Lzma => Box::new(xz::Lzma::alone()?),
+            Codec::Zstd => Box::new(zstd::Zstd::new()?),
+        })
+    }
+
+    /// Whether `bytes` begin a further stream; None where they are too few to tell.
+    fn goes_on(self, bytes: &[u8]) -> Option<bool> {
+        let magic: &[u8] = match self {
+            Codec::Gzip => &[0x1f, 0x8b, 8],
+            Codec::Bzip2 => b"BZh",
+            Codec::Xz => &[0xfd, b'7', b'z', b'X', b'Z', 0],
+            Codec::Zstd if bytes.first().is_some_and(|byte| byte & 0xf0 == 0x50) => {
+                return (bytes.len() >= 4).then(|| bytes.get(1..4) == Some(&[0x2a, 0x4d, 0x18]));
+            }
+            Codec::Zstd => &[0x28, 0xb5, 0x2f, 0xfd],
+            Codec::Deflate | Codec::Lzma => return Some(false),
+        };
+        if magic.starts_with(bytes) && bytes.len() < magic.len() { None } else { Some(bytes.starts_with(magic)) }
+    }
+}
+
+/// What one step of a decoder did.
+pub(super) struct Step {
+    /// Bytes of the input that were taken.
+    pub(super) read: usize,
+    /// Bytes of the output that were filled.
+    pub(super) written: usize,
+    /// Whether the stream goes on; what was written counts even if it does not.
+    pub(super) state: Result<Progress, Gap>,
+}
+
+/// A decoder of one compressed stream.
+pub(super) trait Decode: Send {
+    /// Inflates from `input` to `output` until one of them is used up.
+    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Step;
+    /// Goes back to the start of a stream.
+    fn restart(&mut self) -> Result<(), Gap>;
+}
+
+/// The gap of a stream that is damaged.
+pub(super) fn damaged(detail: impl std::fmt::Display) -> Gap {
+    Gap::new(GapReason::DamagedCompression, format!("a compressed stream is damaged: {detail}"))
+}
+
+/// The gap of a stream that takes more memory than it is given.
+pub(super) fn too_much_memory(detail: impl std::fmt::Display) -> Gap {
+    Gap::new(GapReason::UnsupportedCompression, format!("a compressed stream takes too much memory: {detail}"))
+}
+
+/// A decoder with its buffer and its counts.
+pub(super) struct Inflater {
+    /// What it decodes.
+    pub(super) codec: Codec,
+    decoder: Box<dyn Decode>,
+    buffer: Vec<u8>,
+    /// Compressed bytes that were taken.
+    pub(super) read: u64,
+    /// Bytes that they made.
+    pub(super) written: u64,
+    /// The CRC-32 of what was made, where it is asked for.
+    pub(super) crc: Option<crc32fast::Hasher>,
+}
+
+impl Inflater {
+    pub(super) fn new(codec: Codec) -> Result<Inflater, Gap> {
+        Ok(Inflater { codec, decoder: codec.decoder()?, buffer: vec![0; BUFFER], read: 0, written: 0, crc: None })
+    }
+
+    /// Inflates from the front of `input` into the open member, up to the end of the input or of the stream.
+    pub(super) fn run(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<Progress, Gap> {
+        loop {
+            if sink.is_stopped() {
+                *input = &[];
+                return Ok(Progress::More);
+            }
+            let step = self.decoder.step(input, &mut self.buffer);
+            *input = input.get(step.read..).unwrap_or_default();
+            let made = self.buffer.get(..step.written).unwrap_or_default();
+            self.read += step.read as u64;
+            self.written += made.len() as u64;
+            if let Some(crc) = &mut self.crc {
+                crc.update(made);
+            }
+            sink.inflated(made);
+            if step.state? == Progress::End {
+                return Ok(Progress::End);
+            }
+            if input.is_empty() && step.written < BUFFER {
+                return Ok(Progress::More);
+            }
+            if step.read == 0 && step.written == 0 {
+                return Err(damaged("it does not go on"));
+            }
+        }
+    }
+
+    /// Goes back to the start of a stream, and counts from there.
+    pub(super) fn restart(&mut self) -> Result<(), Gap> {
+        (self.read, self.written, self.crc) = (0, 0, None);
+        self.decoder.restart()
+    }
+}
+
+enum State {
+    Start,
+    Inside(Inflater),
+    /// Behind a stream, where zeros that fill up or a further stream may stand.
+    Between(Inflater),
+}
+
+/// A file of one compression.
+pub(super) struct Stream {
+    codec: Codec,
+    state: State,
+}
+
+impl Stream {
+    pub(super) fn new(codec: Codec) -> Stream {
+        Stream { codec, state: State::Start }
+    }
+
+    fn between(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<Option<Progress>, Gap> {
+        *input = without_zeros(input);
+        match self.codec.goes_on(input) {
+            None => Ok(Some(Progress::More)),
+            Some(false) => Ok(Some(Progress::End)),
+            Some(true) => {
+                sink.count_stream();
+                if let State::Between(mut inflater) = std::mem::replace(&mut self.state, State::Start) {
+                    inflater.restart()?;
+                    self.state = State::Inside(inflater);
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Format for Stream {
+    fn push(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<Progress, Gap> {
+        loop {
+            match &mut self.state {
+                State::Start => {
+                    self.state = State::Inside(Inflater::new(self.codec)?);
+                    sink.begin(None, None);
+                }
+                State::Inside(inflater) => {
+                    if inflater.run(input, sink)? == Progress::More {
+                        return Ok(Progress::More);
+                    }
+                    if let State::Inside(inflater) = std::mem::replace(&mut self.state, State::Start) {
+                        self.state = State::Between(inflater);
+                    }
+                }
+                State::Between(_) => {
+                    if let Some(progress) = self.between(input, sink)? {
+                        return Ok(progress);
+                    }
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, rest: &[u8], _: &mut Sink<'_, '_>) -> Result<(), Gap> {
+        match self.state {
+            // What is left between streams is the start of a magic number.
+            State::Between(_) if rest.is_empty() => Ok(()),
+            _ => Err(damaged("it breaks off")),
+        }
+    }
+}

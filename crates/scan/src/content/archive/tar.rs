@@ -1,0 +1,93 @@
+//! tar inside files: the framing is `format::tar`; regular files are handed out.
+//!
+//! Archives in a row (`cat a.tar b.tar`, the segments of an Alpine package) are read as one.
+
+use layersift_format::tar::{BLOCK, Event, Kind, Parser, TarError};
+use layersift_model::{Gap, GapReason};
+
+use super::bytes::Body;
+use super::level::{Format, Progress, Sink};
+
+enum State {
+    /// At a header.
+    Blocks,
+    /// In the data of an entry.
+    Data(Body),
+    /// Behind the blocks of zeros that end an archive.
+    Ended,
+}
+
+/// A reader of tar.
+pub(super) struct Tar {
+    parser: Parser,
+    limit: u64,
+    state: State,
+}
+
+impl Tar {
+    /// `limit` bounds the bytes of a name or a set of PAX records.
+    pub(super) fn new(limit: u64) -> Tar {
+        Tar { parser: Parser::new(limit), limit, state: State::Blocks }
+    }
+
+    fn event(&mut self, event: Option<Event>, sink: &mut Sink<'_, '_>) {
+        match event {
+            None => {}
+            Some(Event::End) => self.state = State::Ended,
+            Some(Event::Entry(entry)) => {
+                if entry.kind == Kind::File {
+                    sink.begin(Some(&entry.path), Some(entry.stored));
+                }
+                self.state = State::Data(Body::new(entry.stored, entry.padded().saturating_sub(entry.stored)));
+            }
+        }
+    }
+
+    /// A block behind the end: of zeros, or of a further archive; false where it is neither.
+    fn behind(&mut self, block: &[u8; BLOCK], sink: &mut Sink<'_, '_>) -> bool {
+        if block.iter().all(|&byte| byte == 0) {
+            return true;
+        }
+        self.parser = Parser::new(self.limit);
+        let Ok(event) = self.parser.block(block) else { return false };
+        self.state = State::Blocks;
+        self.event(event, sink);
+        true
+    }
+}
+
+impl Format for Tar {
+    fn push(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<Progress, Gap> {
+        loop {
+            if let State::Data(body) = &mut self.state {
+                if !body.push(input, sink) {
+                    return Ok(Progress::More);
+                }
+                self.state = State::Blocks;
+            }
+            let Some((block, rest)) = input.split_first_chunk::<BLOCK>() else { return Ok(Progress::More) };
+            if matches!(self.state, State::Ended) {
+                if !self.behind(block, sink) {
+                    return Ok(Progress::End);
+                }
+            } else {
+                let event = self.parser.block(block).map_err(damaged)?;
+                self.event(event, sink);
+            }
+            *input = rest;
+        }
+    }
+
+    fn finish(&mut self, rest: &[u8], _: &mut Sink<'_, '_>) -> Result<(), Gap> {
+        let is_whole = match &self.state {
+            State::Ended => true,
+            State::Blocks => self.parser.at_boundary() && rest.iter().all(|&byte| byte == 0),
+            State::Data(_) => false,
+        };
+        if is_whole { Ok(()) } else { Err(Gap::new(GapReason::DamagedTar, "a tar archive breaks off")) }
+    }
+}
+
+fn damaged(error: TarError) -> Gap {
+    Gap::new(GapReason::DamagedTar, error.to_string())
+}

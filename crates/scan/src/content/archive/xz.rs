@@ -1,0 +1,74 @@
+//! xz, and the older ".lzma".
+//!
+//! Sources: "The .xz File Format" 1.2.1, section 2; "The .lzma File Format" of XZ Utils (doc/lzma-file-format.txt) for
+//! the header of thirteen bytes, and its advice on which values no writer uses.
+
+use liblzma::stream::{Action, Error, Status, Stream};
+
+use layersift_model::Gap;
+
+use super::bytes::{le32, le64};
+use super::level::Progress;
+use super::stream::{Decode, Step, damaged, too_much_memory};
+
+/// Bytes that a decoder may take: a dictionary of 64 MiB, what `xz -9` writes, and its tables.
+const MEMORY: u64 = 66 << 20;
+
+/// Whether `head` begins with a ".lzma" header. There is no magic number, so its bytes are tried.
+pub(super) fn is_lzma(head: &[u8]) -> bool {
+    let (Some(dictionary), Some(size)) = (le32(head, 1), le64(head, 5)) else { return false };
+    // Every writer uses these properties; the range coder begins with a zero.
+    let is_usual = head.first() == Some(&0x5d) && head.get(13) == Some(&0) && head.len() > 18;
+    let is_dictionary = dictionary >= 4096 && (dictionary.is_power_of_two() || (dictionary / 3 * 2).is_power_of_two());
+    let is_size = size == u64::MAX || size < 1 << 38;
+    is_usual && is_dictionary && is_size && decodes(head)
+}
+
+fn decodes(head: &[u8]) -> bool {
+    let Ok(mut stream) = Stream::new_lzma_decoder(MEMORY) else { return false };
+    let mut output = [0; 4096];
+    match stream.process(head, &mut output, Action::Run) {
+        Ok(_) => stream.total_out() > 0,
+        Err(error) => matches!(error, Error::MemLimit),
+    }
+}
+
+/// A decoder of one stream.
+pub(super) struct Lzma {
+    stream: Stream,
+    is_xz: bool,
+}
+
+impl Lzma {
+    /// Of xz.
+    pub(super) fn xz() -> Result<Lzma, Gap> {
+        Ok(Lzma { stream: Stream::new_stream_decoder(MEMORY, 0).map_err(damaged)?, is_xz: true })
+    }
+
+    /// Of ".lzma".
+    pub(super) fn alone() -> Result<Lzma, Gap> {
+        Ok(Lzma { stream: Stream::new_lzma_decoder(MEMORY).map_err(damaged)?, is_xz: false })
+    }
+}
+
+impl Decode for Lzma {
+    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Step {
+        let before = (self.stream.total_in(), self.stream.total_out());
+        let status = self.stream.process(input, output, Action::Run);
+        Step {
+            read: (self.stream.total_in() - before.0) as usize,
+            written: (self.stream.total_out() - before.1) as usize,
+            state: match status {
+                Ok(Status::StreamEnd) => Ok(Progress::End),
+                Ok(_) => Ok(Progress::More),
+                Err(Error::MemLimit) => Err(too_much_memory("its dictionary is over 64 MiB")),
+                Err(error) => Err(damaged(error)),
+            },
+        }
+    }
+
+    fn restart(&mut self) -> Result<(), Gap> {
+        *self = if self.is_xz { Lzma::xz()? } else { Lzma::alone()? };
+        Ok(())
+    }
+}

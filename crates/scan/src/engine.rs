@@ -1,0 +1,17 @@
+//! The engine: one Hyperscan database over all patterns, which proposes where something may be.
+
+mod built_in;
+mod cache;
+mod error;
+mod scan;
+
+pub use built_in::EncodedAnchor;
+pub use cache::Cache;
+pub use error::EngineError;
+pub use layersift_rules::{MAX_WIDTH, Pattern};
+pub use scan::{Candidate, Engine, Session};
+
+/// The engine's name and version, such as `5.4.9 2023-05-05`.
+pub fn version() -> String {
+    hyperscan::version().to_string()
+}

@@ -1,0 +1,211 @@
+//! Databases of rules of one's own, kept on disk from one run to the next: hundreds of rules take seconds to compile.
+//!
+//! A file is named by what it was made from: the expressions, the version of the library and the processor. It holds
+//! the SHA-256 of what follows, and a database, or the places of the expressions that the library refuses. Whatever is
+//! wrong with a file or the directory only means that rules are compiled again.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use hyperscan::SerializedDatabase;
+use hyperscan::prelude::*;
+
+use layersift_model::{Algorithm, Digest, Hasher};
+use layersift_rules::Pattern;
+
+/// Files that are kept; the one that was used longest ago goes first.
+const MOST_FILES: usize = 16;
+
+/// The largest file that is read.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// How the names of databases end, and of lists of what is refused.
+const DATABASE: &str = "hsdb";
+const REFUSED: &str = "refused";
+
+/// A directory of databases.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    directory: PathBuf,
+}
+
+impl Cache {
+    /// The cache in `directory`, which is made when there is something to keep. Whoever may write there decides what
+    /// is loaded: it has to be the user's own.
+    pub fn new(directory: impl Into<PathBuf>) -> Cache {
+        Cache { directory: directory.into() }
+    }
+
+    /// The database of `patterns`, where it is kept.
+    pub(super) fn load(&self, patterns: &[Pattern]) -> Option<BlockDatabase> {
+        self.read(&self.path(patterns, DATABASE))?.deserialize().ok()
+    }
+
+    /// Keeps `database`, which was made from `patterns`, if that is possible.
+    pub(super) fn keep(&self, patterns: &[Pattern], database: &BlockDatabase) {
+        if let Ok(bytes) = database.serialize() {
+            self.write(&self.path(patterns, DATABASE), &bytes);
+        }
+    }
+
+    /// Which of `patterns` the library refuses, where that is kept.
+    pub(super) fn refused(&self, patterns: &[Pattern]) -> Option<Vec<usize>> {
+        let bytes = self.read(&self.path(patterns, REFUSED))?;
+        std::str::from_utf8(&bytes).ok()?.lines().map(|line| line.parse().ok()).collect()
+    }
+
+    /// Keeps which of `patterns` the library refuses, if that is possible.
+    pub(super) fn keep_refused(&self, patterns: &[Pattern], refused: &[usize]) {
+        let lines: String = refused.iter().map(|place| format!("{place}\n")).collect();
+        self.write(&self.path(patterns, REFUSED), lines.as_bytes());
+    }
+
+    /// What the file at `path` keeps, if it is whole.
+    fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        if fs::metadata(path).ok()?.len() > MOST_BYTES {
+            return None;
+        }
+        let mut bytes = fs::read(path).ok()?;
+        let sum: Vec<u8> = bytes.drain(..bytes.len().min(sum_of(&[]).len())).collect();
+        if sum != sum_of(&bytes).as_bytes() {
+            return None;
+        }
+        // The files that are used stay longest. That this may fail costs a file at most.
+        let _ = fs::File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
+        Some(bytes)
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) {
+        if self.try_write(path, bytes).is_ok() {
+            self.prune();
+        }
+    }
+
+    /// Written under another name first: a reader finds all of a file, or none.
+    fn try_write(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+        make_private_directory(&self.directory)?;
+        let draft = path.with_extension(format!("{}.tmp", std::process::id()));
+        let written = fs::File::create(&draft).and_then(|mut file| {
+            file.write_all(sum_of(bytes).as_bytes())?;
+            file.write_all(bytes)
+        });
+        written.and_then(|()| fs::rename(&draft, path)).inspect_err(|_| {
+            let _ = fs::remove_file(&draft);
+        })
+    }
+
+    fn prune(&self) {
+        let Ok(entries) = fs::read_dir(&self.directory) else { return };
+        let mut files: Vec<(SystemTime, PathBuf)> = entries
+            .filter_map(|entry| entry.ok())
+            .filter(|entry| entry.path().extension().is_some_and(|end| end == DATABASE || end == REFUSED))
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .collect();
+        files.sort();
+        let surplus = files.len().saturating_sub(MOST_FILES);
+        for (_, path) in &files[..surplus] {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    fn path(&self, patterns: &[Pattern], extension: &str) -> PathBuf {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        hasher.update(format!("{}\n{}\n", super::version(), processor()).as_bytes());
+        for pattern in patterns {
+            hasher.update(format!("{}\n", pattern.expression().len()).as_bytes());
+            hasher.update(pattern.expression().as_bytes());
+        }
+        let name = hasher.finish().hex().to_string();
+        self.directory.join(name).with_extension(extension)
+    }
+}
+
+/// What of the processor the library makes databases for.
+fn processor() -> String {
+    #[cfg(target_arch = "x86_64")]
+    let features = [
+        is_x86_feature_detected!("avx2"),
+        is_x86_feature_detected!("avx512bw"),
+        is_x86_feature_detected!("avx512vbmi"),
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    let features = [false; 3];
+    format!("{} {features:?}", std::env::consts::ARCH)
+}
+
+fn sum_of(bytes: &[u8]) -> String {
+    Digest::of(bytes).hex().to_string()
+}
+
+#[cfg(unix)]
+fn make_private_directory(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(not(unix))]
+fn make_private_directory(path: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Engine;
+
+    fn patterns() -> Vec<Pattern> {
+        vec![Pattern::new("own.key", "own_[0-9a-f]{16}").unwrap()]
+    }
+
+    fn only_file(directory: &Path) -> PathBuf {
+        let files: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(files.len(), 1, "{files:?}");
+        files[0].clone()
+    }
+
+    #[test]
+    fn what_was_kept_is_loaded_and_what_is_damaged_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::new(directory.path().join("below"));
+        assert!(cache.load(&patterns()).is_none());
+        Engine::compile(&patterns(), Some(&cache)).unwrap();
+        assert!(cache.load(&patterns()).is_some());
+        assert_eq!(cache.refused(&patterns()), None);
+        cache.keep_refused(&patterns(), &[0]);
+        assert_eq!(cache.refused(&patterns()), Some(vec![0]));
+        fs::remove_file(cache.path(&patterns(), REFUSED)).unwrap();
+        let other = vec![Pattern::new("own.key", "own_[0-9a-f]{17}").unwrap()];
+        assert!(cache.load(&other).is_none());
+
+        let file = only_file(&cache.directory);
+        let mut bytes = fs::read(&file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&file, &bytes).unwrap();
+        assert!(cache.load(&patterns()).is_none());
+        fs::write(&file, b"short").unwrap();
+        assert!(cache.load(&patterns()).is_none());
+        Engine::compile(&patterns(), Some(&cache)).unwrap();
+        assert!(cache.load(&patterns()).is_some());
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_no_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, b"").unwrap();
+        assert!(Engine::compile(&patterns(), Some(&Cache::new(file))).is_ok());
+    }
+
+    #[test]
+    fn only_so_many_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::new(directory.path());
+        for number in 0..MOST_FILES + 3 {
+            let pattern = Pattern::new("own.key", &format!("own{number}_[0-9]{{4}}")).unwrap();
+            Engine::compile(&[pattern], Some(&cache)).unwrap();
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), MOST_FILES);
+    }
+}

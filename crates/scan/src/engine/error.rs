@@ -1,0 +1,17 @@
+//! What goes wrong with the engine.
+
+use layersift_rules::PatternError;
+
+/// Why patterns cannot be used, or bytes not be scanned.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A pattern that no engine reads.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// Hyperscan refused the pattern or the set.
+    #[error("the patterns cannot be compiled: {0}")]
+    Compile(String),
+    /// Hyperscan failed while scanning.
+    #[error("the engine failed: {0}")]
+    Scan(String),
+}

@@ -1,0 +1,300 @@
+//! Scanning: windows in, candidates out. The engine says which pattern may end where; it never says where it began.
+//!
+//! Patterns are compiled in block mode without start-of-match, which scans several times faster. A greedy pattern
+//! reports every end that it could have; consecutive ends are handed on as one candidate.
+
+use std::sync::{Mutex, PoisonError};
+
+use hyperscan::prelude::*;
+use hyperscan::{PatternFlags, Patterns};
+
+use super::built_in::{EncodedAnchor, Loaded};
+use super::cache::Cache;
+use super::error::EngineError;
+use layersift_rules::{Pattern, Signature};
+
+/// Where a pattern may have matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The pattern, by its place in the list that the engine was compiled from.
+    pub pattern: usize,
+    /// The first of a run of possible ends, as an offset in the window.
+    pub first_end: usize,
+    /// The last of that run.
+    pub last_end: usize,
+}
+
+/// Candidates collected before a scan is broken off and taken up again behind them: it bounds memory.
+const CANDIDATES_AT_ONCE: usize = 1 << 16;
+
+/// A compiled set of patterns, to be shared by all threads.
+pub struct Engine {
+    parts: Vec<Part>,
+    patterns: usize,
+    widest: usize,
+    idle: Mutex<Vec<Session>>,
+}
+
+/// A database, and which patterns its numbers are: those below `split` count from `low`, the others from `high`.
+struct Part {
+    database: BlockDatabase,
+    split: usize,
+    low: usize,
+    high: usize,
+}
+
+impl Part {
+    fn new(database: BlockDatabase) -> Part {
+        Part { database, split: usize::MAX, low: 0, high: 0 }
+    }
+
+    fn pattern(&self, number: usize) -> usize {
+        if number < self.split { self.low + number } else { self.high + (number - self.split) }
+    }
+}
+
+/// What one thread needs to scan; taken from the engine and given back.
+pub struct Session {
+    /// One for each part.
+    scratches: Vec<Scratch>,
+    /// The open run of ends of every pattern; the last end is 0 where there is none.
+    runs: Vec<(usize, usize)>,
+    hit: Vec<usize>,
+}
+
+impl Engine {
+    /// One database of all `patterns` for this machine's processor; the one in `cache`, if it is there.
+    ///
+    /// # Errors
+    /// What Hyperscan refuses, in its words.
+    pub fn compile(patterns: &[Pattern], cache: Option<&Cache>) -> Result<Engine, EngineError> {
+        Ok(Engine {
+            parts: vec![Part::new(database(patterns, cache)?)],
+            patterns: patterns.len(),
+            widest: patterns.iter().map(Pattern::width).max().unwrap_or(0),
+            idle: Mutex::default(),
+        })
+    }
+
+    /// Which of `patterns` Hyperscan refuses, by their places, as far as `cache` knows.
+    pub fn known_to_be_refused(patterns: &[Pattern], cache: Option<&Cache>) -> Vec<usize> {
+        cache.and_then(|cache| cache.refused(patterns)).unwrap_or_default()
+    }
+
+    /// Which of `patterns` Hyperscan refuses, by their places. Each is compiled by itself.
+    pub fn refused(patterns: &[Pattern], cache: Option<&Cache>) -> Vec<usize> {
+        let is_refused = |place: &usize| compile_now(&patterns[*place..=*place]).is_err();
+        let refused: Vec<usize> = (0..patterns.len()).filter(is_refused).collect();
+        if let Some(cache) = cache {
+            cache.keep_refused(patterns, &refused);
+        }
+        refused
+    }
+
+    /// The engine for the first of `signatures` and the anchors of their keywords, as far as it was compiled with the
+    /// program, and how many signatures these are.
+    pub fn built_in(signatures: &[Signature]) -> Option<(Engine, &'static [EncodedAnchor], usize)> {
+        let Loaded { database, widest, anchors, count } = super::built_in::load(signatures)?;
+        let patterns = count + anchors.len();
+        Some((Engine { parts: vec![Part::new(database)], patterns, widest, idle: Mutex::default() }, anchors, count))
+    }
+
+    /// The engine with `patterns` besides: the first `count` of them behind its own first `own_count`, the others
+    /// behind all. They are a database of their own: compiling all together would take seconds, and another pass over
+    /// the bytes takes less.
+    ///
+    /// # Errors
+    /// What Hyperscan refuses, in its words.
+    pub fn with(
+        mut self,
+        own_count: usize,
+        (patterns, count): (&[Pattern], usize),
+        cache: Option<&Cache>,
+    ) -> Result<Engine, EngineError> {
+        let database = database(patterns, cache)?;
+        for part in &mut self.parts {
+            (part.split, part.high) = (own_count, own_count + count);
+        }
+        self.parts.push(Part { database, split: count, low: own_count, high: self.patterns + count });
+        self.patterns += patterns.len();
+        self.widest = patterns.iter().map(Pattern::width).max().unwrap_or(0).max(self.widest);
+        Ok(self)
+    }
+
+    /// Takes an idle session, or makes one.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn session(&self) -> Result<Session, EngineError> {
+        if let Some(session) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            return Ok(session);
+        }
+        let failed = |error: hyperscan::Error| EngineError::Scan(error.to_string());
+        let scratch = |part: &Part| part.database.alloc_scratch().map_err(failed);
+        let scratches = self.parts.iter().map(scratch).collect::<Result<_, _>>()?;
+        Ok(Session { scratches, runs: vec![(0, 0); self.patterns], hit: Vec::new() })
+    }
+
+    /// Gives a session back for others to use.
+    pub fn give_back(&self, session: Session) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+    }
+
+    /// Puts all candidates in `bytes` into `found`, in no particular order.
+    ///
+    /// # Errors
+    /// When Hyperscan itself fails; matches are never an error.
+    pub fn scan(&self, session: &mut Session, bytes: &[u8], found: &mut Vec<Candidate>) -> Result<(), EngineError> {
+        (0..self.parts.len()).try_for_each(|part| self.scan_part(part, session, bytes, found))
+    }
+
+    fn scan_part(
+        &self,
+        part: usize,
+        session: &mut Session,
+        bytes: &[u8],
+        found: &mut Vec<Candidate>,
+    ) -> Result<(), EngineError> {
+        // Hyperscan counts the bytes of a block with 32 bits.
+        const BLOCK: usize = 1 << 30;
+        let mut from = 0;
+        let mut done = 0;
+        while done < bytes.len() {
+            let block = &bytes[from..bytes.len().min(from + BLOCK)];
+            let scanned = from + self.scan_block(part, session, Block { bytes: block, base: from, done }, found)?;
+            if scanned >= bytes.len() {
+                break;
+            }
+            done = scanned.max(done + 1);
+            from = done.saturating_sub(self.widest + 1);
+        }
+        Ok(())
+    }
+
+    /// Scans a block with one part. Returns how far it came.
+    fn scan_block(
+        &self,
+        part: usize,
+        session: &mut Session,
+        Block { bytes: block, base, done }: Block<'_>,
+        found: &mut Vec<Candidate>,
+    ) -> Result<usize, EngineError> {
+        let Session { scratches, runs, hit } = session;
+        let (part, scratch) = (&self.parts[part], &scratches[part]);
+        let room = found.len() + CANDIDATES_AT_ONCE;
+        let mut stopped_at = None;
+        let mut last = 0;
+        let outcome = part.database.scan(block, scratch, |id: u32, _: u64, end: u64, _: u32| {
+            let end = end as usize;
+            if found.len() + hit.len() >= room && end > last {
+                stopped_at = Some(last);
+                return Matching::Terminate;
+            }
+            last = end;
+            if base + end > done {
+                note(runs, hit, found, part.pattern(id as usize), base + end);
+            }
+            Matching::Continue
+        });
+        for pattern in hit.drain(..) {
+            let (first_end, last_end) = std::mem::take(&mut runs[pattern]);
+            found.push(Candidate { pattern, first_end, last_end });
+        }
+        match (outcome, stopped_at) {
+            (_, Some(end)) => Ok(end),
+            (Ok(()), None) => Ok(block.len()),
+            (Err(error), None) => Err(EngineError::Scan(error.to_string())),
+        }
+    }
+}
+
+/// A block that begins at offset `base`, to be scanned for ends behind offset `done`.
+struct Block<'b> {
+    bytes: &'b [u8],
+    base: usize,
+    done: usize,
+}
+
+/// Adds an end to the pattern's run, or closes the run and opens another.
+fn note(runs: &mut [(usize, usize)], hit: &mut Vec<usize>, found: &mut Vec<Candidate>, pattern: usize, end: usize) {
+    let Some(run) = runs.get_mut(pattern) else { return };
+    if run.1 == 0 {
+        hit.push(pattern);
+        *run = (end, end);
+    } else if end <= run.1 + 1 {
+        run.1 = run.1.max(end);
+    } else {
+        found.push(Candidate { pattern, first_end: run.0, last_end: run.1 });
+        *run = (end, end);
+    }
+}
+
+/// The database of `patterns`: the one that is kept, or one that is compiled, and kept.
+fn database(patterns: &[Pattern], cache: Option<&Cache>) -> Result<BlockDatabase, EngineError> {
+    if let Some(kept) = cache.and_then(|cache| cache.load(patterns)) {
+        return Ok(kept);
+    }
+    let compiled = compile_now(patterns)?;
+    if let Some(cache) = cache {
+        cache.keep(patterns, &compiled);
+    }
+    Ok(compiled)
+}
+
+fn compile_now(patterns: &[Pattern]) -> Result<BlockDatabase, EngineError> {
+    let compile = |error: &dyn std::fmt::Display| EngineError::Compile(error.to_string());
+    let set: Patterns = patterns
+        .iter()
+        .enumerate()
+        .map(|(id, pattern)| {
+            let mut compiled = hyperscan::Pattern::with_flags(pattern.expression(), PatternFlags::empty())
+                .map_err(|error| compile(&error))?;
+            compiled.id = Some(id);
+            Ok(compiled)
+        })
+        .collect::<Result<_, EngineError>>()?;
+    set.build().map_err(|error| compile(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine(patterns: &[&str]) -> Engine {
+        let patterns: Vec<Pattern> = patterns.iter().map(|source| Pattern::new("test.rule", source).unwrap()).collect();
+        Engine::compile(&patterns, None).unwrap()
+    }
+
+    fn candidates(engine: &Engine, bytes: &[u8]) -> Vec<Candidate> {
+        let mut session = engine.session().unwrap();
+        let mut found = Vec::new();
+        engine.scan(&mut session, bytes, &mut found).unwrap();
+        engine.give_back(session);
+        found
+    }
+
+    #[test]
+    fn consecutive_ends_are_one_candidate() {
+        let engine = engine(&["key_[a-z]{4,20}", "nothing"]);
+        let found = candidates(&engine, b".. key_abcdefgh .. key_abcd");
+        assert_eq!(
+            found,
+            [
+                Candidate { pattern: 0, first_end: 11, last_end: 15 },
+                Candidate { pattern: 0, first_end: 27, last_end: 27 },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_flood_of_candidates_is_scanned_in_parts_and_nothing_is_lost() {
+        let engine = engine(&["ab", "b"]);
+        let bytes = b"ab-".repeat(CANDIDATES_AT_ONCE);
+        let found = candidates(&engine, &bytes);
+        for pattern in 0..2 {
+            let mut ends: Vec<usize> = found.iter().filter(|c| c.pattern == pattern).map(|c| c.last_end).collect();
+            ends.sort_unstable();
+            assert!(ends.iter().copied().eq((0..CANDIDATES_AT_ONCE).map(|i| i * 3 + 2)), "pattern {pattern}");
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Reading one layer: inflate, hash on both sides, walk, and hand out windows of files to be scanned.
+//!
+//! The blob is hashed as it is read, and the uncompressed bytes as soon as a thread has time for it, so that what was
+//! scanned is what the manifest names. Whatever stops the walk early, the rest of the blob is still read: a digest is
+//! always told.
+
+use std::io::{self, Cursor, Read};
+use std::sync::Arc;
+
+use super::buffer::{Bytes, Pool};
+use super::trail::Trail;
+use super::walk::{Overlap, Segment, Visitor, Walk};
+use layersift_format::compression::{Codec, MAGIC_BYTES, read_full};
+use layersift_format::{Blob, Region, RegionReader};
+use layersift_model::{Algorithm, Digest, Gap, GapReason, Hasher, Limits};
+
+/// What a layer is read with.
+pub struct Reading<'r> {
+    /// Buffers for windows; their size is the size of a window.
+    pub pool: &'r Pool,
+    /// How segments of one file overlap.
+    pub overlap: Overlap,
+    /// Bounds on hostile layers.
+    pub limits: &'r Limits,
+    /// The algorithm that the manifest names the blob by.
+    pub algorithm: Algorithm,
+    /// Told how many bytes of the blob were read, every now and then.
+    pub progress: &'r (dyn Fn(u64) + Sync),
+}
+
+/// What reading told about the layer itself.
+#[derive(Debug)]
+pub struct Facts {
+    /// The digest of the blob as it is stored.
+    pub blob: Digest,
+    /// The size of the blob in bytes.
+    pub blob_bytes: u64,
+    /// The digest of the uncompressed bytes.
+    pub diff_id: Digest,
+    /// The size of the uncompressed layer in bytes.
+    pub bytes: u64,
+    /// How the blob is compressed, whatever its media type says.
+    pub codec: Codec,
+    /// What was not read, and why.
+    pub gaps: Vec<Gap>,
+}
+
+/// What whoever reads a layer leaves to others.
+pub enum Work<'a, F> {
+    /// To be scanned.
+    Scan(Batch<'a, F>),
+    /// To be caught up with. Who does not has it done by the reader.
+    Hash(Arc<Trail<'a>>),
+}
+
+/// Some segments and the window that their ranges are in.
+pub struct Batch<'a, F> {
+    /// The window.
+    pub window: Bytes<'a>,
+    /// Parts of files in it.
+    pub segments: Vec<Segment<F>>,
+}
+
+impl<'r> Reading<'r> {
+    /// Reads a whole layer: entries and bytes go to `visitor`; windows with segments and digests are left to `others`.
+    pub fn layer<'a, V: Visitor<'a>>(
+        &self,
+        blob: Blob<'a>,
+        visitor: &mut V,
+        others: &mut dyn FnMut(Work<'a, V::File>),
+    ) -> Facts {
+        match blob {
+            // Whoever opened the file holds its map, because windows of it outlive this call.
+            Blob::File(map) => self.streamed(Codec::detect(&map), Box::new(Cursor::new(map)), visitor, others),
+            Blob::Mapped(region) => match Codec::detect(&region) {
+                Codec::Plain => self.mapped(&region, visitor, others),
+                codec => self.streamed(codec, Box::new(RegionReader::new(region)), visitor, others),
+            },
+            Blob::Stream(mut stream) => {
+                let mut head = [0; MAGIC_BYTES];
+                // An error here comes again when the stream is read.
+                let length = read_full(&mut stream, &mut head).unwrap_or(0);
+                let codec = Codec::detect(&head[..length]);
+                let whole = Cursor::new(head).take(length as u64).chain(stream);
+                self.streamed(codec, Box::new(whole), visitor, others)
+            }
+        }
+    }
+
+    /// An uncompressed layer in a mapped file: windows are parts of the map. Pages are released some way behind, where
+    /// other threads are done with them; should one not be, it reads them from the page cache again.
+    fn mapped<'a, V: Visitor<'a>>(
+        &self,
+        bytes: &Region<'a>,
+        visitor: &mut V,
+        others: &mut dyn FnMut(Work<'a, V::File>),
+    ) -> Facts {
+        const LAG: usize = 16 << 20;
+        const STEP: usize = 8 << 20;
+        let mut pass = Pass::new(self, Codec::Plain, visitor, others);
+        let blob = Arc::new(Trail::new(self.algorithm));
+        let fresh = self.pool.size() - self.carry();
+        let mut start = 0;
+        let mut hashed = 0;
+        let mut released = 0;
+        while hashed < bytes.len() {
+            let end = (hashed + fresh).min(bytes.len());
+            let window = Bytes::Mapped(bytes.part(start..end));
+            pass.hash(&blob, &window, hashed - start);
+            pass.window(window, start as u64, hashed - start);
+            (self.progress)((end - hashed) as u64);
+            start = pass.keep.clamp(start as u64, end as u64) as usize;
+            hashed = end;
+            if hashed - released >= LAG + STEP {
+                bytes.part(released..hashed - LAG).release();
+                released = hashed - LAG;
+            }
+        }
+        let digest = blob.finish();
+        let (diff_id, gaps) = pass.finish(bytes.len() as u64, &digest);
+        Facts {
+            blob: digest,
+            blob_bytes: bytes.len() as u64,
+            diff_id,
+            bytes: bytes.len() as u64,
+            codec: Codec::Plain,
+            gaps,
+        }
+    }
+
+    fn streamed<'a, V: Visitor<'a>>(
+        &self,
+        codec: Codec,
+        input: Box<dyn Read + Send + 'a>,
+        visitor: &mut V,
+        others: &mut dyn FnMut(Work<'a, V::File>),
+    ) -> Facts {
+        let mut raw = Hashed { input, hasher: Hasher::new(self.algorithm), bytes: 0, progress: self.progress };
+        let mut pass = Pass::new(self, codec, visitor, others);
+        let failure = match codec.reader(&mut raw) {
+            Ok(mut plain) => self.windows(&mut *plain, &mut pass).err(),
+            Err(error) => Some(error),
+        };
+        if let Some(error) = failure {
+            pass.gaps.push(decoding_gap(codec, &error));
+        }
+        if let Err(error) = io::copy(&mut raw, &mut io::sink()) {
+            pass.gaps.push(Gap::new(GapReason::Unreadable, error.to_string()));
+        }
+        let (blob_bytes, blob) = (raw.bytes, raw.hasher.finish());
+        let bytes = pass.total;
+        let (diff_id, gaps) = pass.finish(bytes, &blob);
+        Facts { blob, blob_bytes, diff_id, bytes, codec, gaps }
+    }
+
+    fn windows<'a, V: Visitor<'a>>(&self, plain: &mut dyn Read, pass: &mut Pass<'_, 'a, '_, V>) -> io::Result<()> {
+        let mut previous: Option<(Bytes, u64)> = None;
+        loop {
+            let mut buffer = self.pool.take();
+            let (start, carried) = match &previous {
+                Some((window, start)) => {
+                    let from = (pass.keep - start).min(window.len() as u64) as usize;
+                    let carry = &window[from..];
+                    buffer.space()[..carry.len()].copy_from_slice(carry);
+                    (start + from as u64, carry.len())
+                }
+                None => (0, 0),
+            };
+            let (fresh, failure) = read_window(plain, &mut buffer.space()[carried..]);
+            let window = buffer.seal(carried + fresh);
+            if fresh > 0 {
+                pass.window(window.clone(), start, carried);
+                previous = Some((window, start));
+            }
+            match failure {
+                Some(error) => return Err(error),
+                None if fresh == 0 => return Ok(()),
+                None => {}
+            }
+            if pass.total > self.limits.layer_bytes {
+                let limit = self.limits.layer_bytes;
+                pass.stop(Gap::new(GapReason::LayerTooLarge, format!("the layer inflates to more than {limit} bytes")));
+                return Ok(());
+            }
+        }
+    }
+
+    /// The most bytes that a window takes over from the one before.
+    fn carry(&self) -> usize {
+        (self.overlap.before + self.overlap.after + layersift_format::tar::BLOCK).min(self.pool.size() / 2)
+    }
+}
+
+/// Fills `space` and keeps what was read before an error.
+fn read_window(input: &mut dyn Read, space: &mut [u8]) -> (usize, Option<io::Error>) {
+    let mut filled = 0;
+    while filled < space.len() {
+        match input.read(&mut space[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (filled, Some(error)),
+        }
+    }
+    (filled, None)
+}
+
+fn decoding_gap(codec: Codec, error: &io::Error) -> Gap {
+    let reason = match codec {
+        Codec::Unsupported(_) => GapReason::UnsupportedCompression,
+        Codec::Plain => GapReason::Unreadable,
+        Codec::Gzip | Codec::Zstd => GapReason::DamagedCompression,
+    };
+    Gap::new(reason, format!("{codec} stream: {error}"))
+}
+
+/// One pass over the uncompressed bytes.
+struct Pass<'p, 'a, 's, V: Visitor<'a>> {
+    walk: Walk<V::File>,
+    visitor: &'p mut V,
+    others: &'p mut (dyn FnMut(Work<'a, V::File>) + 's),
+    /// The digest of the uncompressed bytes; None where they are the blob's, which are hashed already.
+    diff_id: Option<Arc<Trail<'a>>>,
+    total: u64,
+    keep: u64,
+    stopped: bool,
+    trailing: u64,
+    gaps: Vec<Gap>,
+}
+
+impl<'p, 'a, 's, V: Visitor<'a>> Pass<'p, 'a, 's, V> {
+    fn new(
+        reading: &Reading<'_>,
+        codec: Codec,
+        visitor: &'p mut V,
+        others: &'p mut (dyn FnMut(Work<'a, V::File>) + 's),
+    ) -> Self {
+        let same = codec == Codec::Plain && reading.algorithm == Algorithm::Sha256;
+        Pass {
+            walk: Walk::new(reading.overlap, reading.limits),
+            visitor,
+            others,
+            diff_id: (!same).then(|| Arc::new(Trail::new(Algorithm::Sha256))),
+            total: 0,
+            keep: 0,
+            stopped: false,
+            trailing: 0,
+            gaps: Vec::new(),
+        }
+    }
+
+    /// Takes a window that begins at byte `start` of the layer; its first `carried` bytes were in the one before.
+    fn window(&mut self, window: Bytes<'a>, start: u64, carried: usize) {
+        if let Some(diff_id) = self.diff_id.clone() {
+            self.hash(&diff_id, &window, carried);
+        }
+        self.total = start + window.len() as u64;
+        self.keep = self.total;
+        if self.stopped {
+            return;
+        }
+        let mut segments = Vec::new();
+        match self.walk.window(&window, start, self.visitor, &mut segments) {
+            Ok(keep) => self.keep = keep,
+            Err(error) => self.stop(walk_gap(&error)),
+        }
+        if self.walk.ended() {
+            let from = self.walk.position().saturating_sub(start).min(window.len() as u64) as usize;
+            self.trailing += window[from..].iter().filter(|&&byte| byte != 0).count() as u64;
+        }
+        if !segments.is_empty() {
+            (self.others)(Work::Scan(Batch { window, segments }));
+        }
+    }
+
+    /// Has the part of `window` that begins at `fresh` hashed.
+    fn hash(&mut self, trail: &Arc<Trail<'a>>, window: &Bytes<'a>, fresh: usize) {
+        trail.leave(window.clone(), fresh);
+        (self.others)(Work::Hash(Arc::clone(trail)));
+    }
+
+    fn stop(&mut self, gap: Gap) {
+        self.gaps.push(gap);
+        self.stopped = true;
+    }
+
+    fn finish(mut self, total: u64, blob: &Digest) -> (Digest, Vec<Gap>) {
+        // A last piece of less than a block was not looked at.
+        let complete = self.walk.ended() || (self.walk.at_boundary() && self.walk.position() >= total);
+        if !self.stopped && self.gaps.is_empty() && !complete {
+            let reason = if self.walk.position() == 0 { GapReason::NotATar } else { GapReason::DamagedTar };
+            let left = self.walk.position().abs_diff(total);
+            self.gaps.push(Gap::new(reason, "the archive breaks off inside an entry").sized(left));
+        }
+        if self.trailing > 0 {
+            let detail = "there are bytes behind the end of the archive";
+            self.gaps.push(Gap::new(GapReason::TrailingData, detail).sized(self.trailing));
+        }
+        for gap in &mut self.gaps {
+            if matches!(gap.reason, GapReason::DamagedTar | GapReason::NotATar) && gap.bytes.is_none() {
+                gap.bytes = Some(total.saturating_sub(self.walk.position()));
+            }
+        }
+        let diff_id = self.diff_id.map_or_else(|| blob.clone(), |trail| trail.finish());
+        (diff_id, self.gaps)
+    }
+}
+
+fn walk_gap(error: &super::walk::WalkError) -> Gap {
+    let reason = match error {
+        super::walk::WalkError::Tar { at: 0, .. } => GapReason::NotATar,
+        super::walk::WalkError::Tar { .. } => GapReason::DamagedTar,
+        super::walk::WalkError::TooManyEntries(_) => GapReason::TooManyEntries,
+    };
+    Gap::new(reason, error.to_string())
+}
+
+/// Hashes and counts what is read through it.
+struct Hashed<'a, 'r> {
+    input: Box<dyn Read + Send + 'a>,
+    hasher: Hasher,
+    bytes: u64,
+    progress: &'r (dyn Fn(u64) + Sync),
+}
+
+impl Read for Hashed<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.bytes += count as u64;
+        (self.progress)(count as u64);
+        Ok(count)
+    }
+}

@@ -1,0 +1,132 @@
+//! Rules prove themselves: every example is found, no counterexample is.
+
+use std::fmt;
+
+use super::{ScanError, Scanner};
+use layersift_model::LayerFinding;
+use layersift_rules::{FileRule, Ruleset, Signature};
+
+/// Parsers whose examples cannot be written in a signature file, because they read whole compiled programs.
+const TESTED_ELSEWHERE: &str = "cipher-constant";
+
+/// Something that a rule says of itself and that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The rule's id.
+    pub rule: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.rule, self.what)
+    }
+}
+
+impl Scanner {
+    /// Runs the examples and counterexamples of the signatures and file rules of `ruleset`, which this scanner was made
+    /// of.
+    ///
+    /// # Errors
+    /// When an input cannot be scanned.
+    pub fn prove(&self, ruleset: &Ruleset) -> Result<Vec<Fault>, ScanError> {
+        let mut faults = Vec::new();
+        // Rules of other scanners come without examples.
+        for rule in ruleset.signatures.iter().filter(|rule| rule.foreign.is_none()) {
+            let mut fault = |what: String| faults.push(Fault { rule: rule.id.clone(), what });
+            self.prove_signature(rule, &mut fault)?;
+        }
+        for rule in ruleset.files.iter().filter(|rule| rule.foreign.is_none()) {
+            let mut fault = |what: String| faults.push(Fault { rule: rule.id.clone(), what });
+            self.prove_file_rule(rule, &mut fault)?;
+        }
+        Ok(faults)
+    }
+
+    fn prove_signature(&self, rule: &Signature, fault: &mut dyn FnMut(String)) -> Result<(), ScanError> {
+        let elsewhere = rule.confirm.parser.as_deref() == Some(TESTED_ELSEWHERE);
+        if rule.examples.is_empty() && !elsewhere {
+            fault("there is no example".into());
+        }
+        if rule.counterexamples.is_empty() {
+            fault("there is no counterexample".into());
+        }
+        let path = rule.place();
+        for (index, example) in rule.examples.iter().enumerate() {
+            let Some(bytes) = input(&example.input, example.hex.as_deref()) else {
+                fault(format!("example {index}: `hex` holds something else than hexadecimal digits"));
+                continue;
+            };
+            let found = self.scan_bytes(&path, &bytes)?.findings;
+            // A token with a wrong checksum is named, too; an example is more than that.
+            let mine: Vec<&LayerFinding> = found.iter().filter(|finding| is_alarm(rule, finding)).collect();
+            if let Err(reason) = check(rule, &bytes, example.secret.as_deref(), &mine) {
+                fault(format!("example {index}: {reason}"));
+            }
+        }
+        for (index, none) in rule.counterexamples.iter().enumerate() {
+            let Some(bytes) = input(&none.input, none.hex.as_deref()) else {
+                fault(format!("counterexample {index}: `hex` holds something else than hexadecimal digits"));
+                continue;
+            };
+            if self.scan_bytes(&path, &bytes)?.findings.iter().any(|one| is_alarm(rule, one)) {
+                fault(format!("counterexample {index} is found: {}", none.why));
+            }
+        }
+        Ok(())
+    }
+
+    fn prove_file_rule(&self, rule: &FileRule, fault: &mut dyn FnMut(String)) -> Result<(), ScanError> {
+        if rule.examples.is_empty() || rule.counterexamples.is_empty() {
+            fault("there is no example, or no counterexample".into());
+        }
+        let found = |path: &str, text: &str, hex: Option<&str>| -> Result<bool, ScanError> {
+            let bytes = input(text, hex).unwrap_or_default();
+            Ok(self.scan_bytes(path, &bytes)?.findings.iter().any(|finding| finding.rule.id == rule.id))
+        };
+        for example in &rule.examples {
+            if !found(&example.path, &example.input, example.hex.as_deref())? {
+                fault(format!("{} is not found", example.path));
+            }
+        }
+        for none in &rule.counterexamples {
+            if found(&none.path, &none.input, none.hex.as_deref())? {
+                fault(format!("{} is found: {}", none.path, none.why));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of an example; `None` where its `hex` is none.
+fn input(text: &str, hex: Option<&str>) -> Option<Vec<u8>> {
+    let Some(hex) = hex else { return Some(text.into()) };
+    let digits: Vec<u8> = hex.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let value = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
+    let pairs = digits.chunks(2).map(|pair| match pair {
+        [high, low] => Some(value(*high)? << 4 | value(*low)?),
+        _ => None,
+    });
+    pairs.collect()
+}
+
+/// Whether the signature found a secret, and not only the form of one.
+fn is_alarm(rule: &Signature, finding: &LayerFinding) -> bool {
+    finding.rule.id == rule.id && finding.rule.severity == rule.severity
+}
+
+fn check(rule: &Signature, input: &[u8], secret: Option<&str>, found: &[&LayerFinding]) -> Result<(), String> {
+    let [one] = found else { return Err(format!("found {} times", found.len())) };
+    let value = one.secret.as_ref().map(|secret| secret.reveal()).unwrap_or_default();
+    if let Some(secret) = secret.filter(|secret| secret.as_bytes() != value) {
+        return Err(format!("the secret should be {secret:?} and is {:?}", String::from_utf8_lossy(value)));
+    }
+    // A parser writes what it finds in a form of its own, and so does what is decoded.
+    let at = one.place.offset as usize;
+    let verbatim = rule.confirm.parser.is_none() && one.place.views.is_empty();
+    if verbatim && input.get(at..at + value.len()) != Some(value) {
+        return Err(format!("the secret is not at offset {at}"));
+    }
+    Ok(())
+}

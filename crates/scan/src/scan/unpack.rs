@@ -1,0 +1,200 @@
+//! Archives inside a layer: what they hold is packed into windows and scanned like the files of the layer.
+//!
+//! Small members share a window; a member that does not fit is seen as overlapping segments, as a file of the layer is.
+
+use std::ops::Range;
+
+use super::file::FileHandle;
+use crate::content::archive::{HEAD_BYTES, Members, Opener};
+use crate::layer::buffer::{Buffer, Bytes, Pool};
+use crate::layer::read::Batch;
+use crate::layer::walk::{Overlap, Segment};
+use layersift_model::{Gap, Limits};
+
+/// What is done with full windows.
+pub(super) type Dispatch<'d, 'a, 's> = &'d (dyn Fn(Batch<'a, FileHandle<'a, 's>>) + 'd);
+
+/// What members are packed and scanned with.
+#[derive(Clone, Copy)]
+pub(super) struct Packing<'d, 'a, 's> {
+    pub(super) pool: &'d Pool,
+    pub(super) overlap: Overlap,
+    pub(super) limits: &'d Limits,
+    pub(super) dispatch: Dispatch<'d, 'a, 's>,
+}
+
+/// One file of a layer while it is told whether it is an archive, and after.
+pub(super) enum Unpacking<'d, 'a, 's> {
+    /// Too few bytes to tell.
+    Sniffing(Vec<u8>),
+    /// It is one.
+    Open(Box<(Opener, Packer<'d, 'a, 's>)>),
+    /// It is none.
+    Plain,
+}
+
+impl<'d, 'a, 's> Unpacking<'d, 'a, 's> {
+    /// Takes the next bytes of `file`; `last` where no more will come.
+    pub(super) fn bytes(&mut self, file: &FileHandle<'a, 's>, bytes: &[u8], last: bool, packing: Packing<'d, 'a, 's>) {
+        match self {
+            Unpacking::Plain => {}
+            Unpacking::Open(open) => open.0.push(bytes, &mut open.1),
+            Unpacking::Sniffing(head) if head.is_empty() && (last || bytes.len() >= HEAD_BYTES) => {
+                self.open(file, bytes, packing);
+            }
+            Unpacking::Sniffing(head) => {
+                head.extend_from_slice(bytes);
+                if last || head.len() >= HEAD_BYTES {
+                    let head = std::mem::take(head);
+                    self.open(file, &head, packing);
+                }
+            }
+        }
+    }
+
+    /// The file has no more bytes.
+    pub(super) fn finish(self) {
+        if let Unpacking::Open(open) = self {
+            let (mut opener, mut packer) = *open;
+            opener.finish(&mut packer);
+            packer.flush();
+        }
+    }
+
+    fn open(&mut self, file: &FileHandle<'a, 's>, bytes: &[u8], packing: Packing<'d, 'a, 's>) {
+        let head = &bytes[..bytes.len().min(HEAD_BYTES)];
+        *self = match Opener::detect(head, packing.limits) {
+            Some(mut opener) => {
+                let mut packer = Packer::new(file.clone(), packing);
+                opener.push(bytes, &mut packer);
+                Unpacking::Open(Box::new((opener, packer)))
+            }
+            None => Unpacking::Plain,
+        };
+    }
+}
+
+/// Packs the members of one archive into windows.
+pub(super) struct Packer<'d, 'a, 's> {
+    archive: FileHandle<'a, 's>,
+    packing: Packing<'d, 'a, 's>,
+    buffer: Option<Buffer>,
+    filled: usize,
+    segments: Vec<Segment<FileHandle<'a, 's>>>,
+    /// Bytes of the window that their files have not seen: file, offset in it, range of the window.
+    fresh: Vec<(FileHandle<'a, 's>, u64, Range<usize>)>,
+    open: Option<OpenMember<'a, 's>>,
+}
+
+struct OpenMember<'a, 's> {
+    file: FileHandle<'a, 's>,
+    /// Where in the window the member's bytes begin, and which byte of the member that is.
+    start: usize,
+    offset: u64,
+    /// Bytes of the member up to here are owned by segments that were handed out.
+    owned: u64,
+    /// Where in the window bytes begin that the file has not seen.
+    fresh: usize,
+}
+
+impl<'d, 'a, 's> Packer<'d, 'a, 's> {
+    fn new(archive: FileHandle<'a, 's>, packing: Packing<'d, 'a, 's>) -> Packer<'d, 'a, 's> {
+        Packer { archive, packing, buffer: None, filled: 0, segments: Vec::new(), fresh: Vec::new(), open: None }
+    }
+
+    /// Hands out the window. The open member goes on in the next one, with what overlaps.
+    fn rotate(&mut self) {
+        let overlap = self.packing.overlap;
+        let total = overlap.before + overlap.after;
+        let mut carry = Vec::new();
+        self.note_fresh();
+        if let (Some(open), Some(buffer)) = (&mut self.open, &mut self.buffer) {
+            let length = self.filled - open.start;
+            // Too little of the member to stand alone: it comes again in the next window.
+            if length > total {
+                self.segments.push(open.segment(self.filled, length - overlap.after));
+                open.owned = open.offset + (length - overlap.after) as u64;
+            }
+            let kept = length.min(total);
+            carry.extend_from_slice(&buffer.space()[self.filled - kept..self.filled]);
+            open.offset += (length - kept) as u64;
+            (open.start, open.fresh) = (0, kept);
+        }
+        self.flush();
+        if !carry.is_empty() {
+            let mut buffer = self.packing.pool.take();
+            buffer.space()[..carry.len()].copy_from_slice(&carry);
+            (self.buffer, self.filled) = (Some(buffer), carry.len());
+        }
+    }
+
+    fn note_fresh(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        if open.fresh < self.filled {
+            let offset = open.offset + (open.fresh - open.start) as u64;
+            self.fresh.push((open.file.clone(), offset, open.fresh..self.filled));
+            open.fresh = self.filled;
+        }
+    }
+
+    /// Hands out what is in the window.
+    fn flush(&mut self) {
+        let Some(buffer) = self.buffer.take() else { return };
+        let window: Bytes<'a> = buffer.seal(std::mem::take(&mut self.filled));
+        for (file, offset, range) in self.fresh.drain(..) {
+            file.bytes(offset, &window, range);
+        }
+        let segments = std::mem::take(&mut self.segments);
+        if !segments.is_empty() {
+            (self.packing.dispatch)(Batch { window, segments });
+        }
+    }
+}
+
+impl<'a, 's> OpenMember<'a, 's> {
+    /// The segment from the start of the member's bytes in the window to `end`, which owns its first `until` bytes as
+    /// far as no other segment does.
+    fn segment(&self, end: usize, until: usize) -> Segment<FileHandle<'a, 's>> {
+        Segment {
+            file: self.file.clone(),
+            range: self.start..end,
+            offset: self.offset,
+            owned: (self.owned - self.offset) as usize..until,
+        }
+    }
+}
+
+impl Members for Packer<'_, '_, '_> {
+    fn begin(&mut self, inside: &[String], _: Option<u64>) {
+        let file = self.archive.member(inside.to_vec());
+        self.open = Some(OpenMember { file, start: self.filled, offset: 0, owned: 0, fresh: self.filled });
+    }
+
+    fn bytes(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && self.open.is_some() {
+            let filled = self.filled;
+            let buffer = self.buffer.get_or_insert_with(|| self.packing.pool.take());
+            let space = &mut buffer.space()[filled..];
+            let count = space.len().min(bytes.len());
+            space[..count].copy_from_slice(&bytes[..count]);
+            bytes = &bytes[count..];
+            self.filled += count;
+            if !bytes.is_empty() {
+                self.rotate();
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        self.note_fresh();
+        if let Some(open) = self.open.take()
+            && open.start < self.filled
+        {
+            self.segments.push(open.segment(self.filled, self.filled - open.start));
+        }
+    }
+
+    fn gap(&mut self, inside: &[String], gap: Gap) {
+        self.archive.gap(inside, gap);
+    }
+}

@@ -1,0 +1,169 @@
+//! What of Harbor's answers is read, and times as it writes them. Fields that are not named here are passed over.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+
+use layersift_model::calendar;
+
+/// A project.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct Project {
+    pub(super) name: String,
+    /// The registry that it is a cache of, if it is one.
+    pub(super) registry_id: Option<i64>,
+}
+
+/// A repository.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct Repository {
+    /// With the project's name in front.
+    pub(super) name: String,
+}
+
+/// An artifact.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct Artifact {
+    pub(super) digest: String,
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
+    pub(super) tags: Option<Vec<Tag>>,
+    pub(super) push_time: Option<String>,
+}
+
+/// A tag of an artifact.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct Tag {
+    pub(super) name: String,
+}
+
+/// What is listed on pages, and known by a name.
+pub(super) trait Item {
+    fn key(&self) -> &str;
+}
+
+impl Item for Project {
+    fn key(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Item for Repository {
+    fn key(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Item for Artifact {
+    fn key(&self) -> &str {
+        &self.digest
+    }
+}
+
+/// The items of a page, no more than `most`: an item may be longer in memory than it is written.
+pub(super) fn items<T: for<'d> Deserialize<'d>>(bytes: &[u8], most: usize) -> serde_json::Result<Vec<T>> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let items = Items { most, of: PhantomData }.deserialize(&mut reader)?;
+    reader.end().map(|()| items)
+}
+
+struct Items<T> {
+    most: usize,
+    of: PhantomData<T>,
+}
+
+impl<'d, T: Deserialize<'d>> DeserializeSeed<'d> for Items<T> {
+    type Value = Vec<T>;
+
+    fn deserialize<D: Deserializer<'d>>(self, deserializer: D) -> Result<Vec<T>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'d, T: Deserialize<'d>> Visitor<'d> for Items<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {} items", self.most)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Vec<T>, E> {
+        // What Go writes for a list of nothing.
+        Ok(Vec::new())
+    }
+
+    fn visit_seq<A: SeqAccess<'d>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            if items.len() == self.most {
+                return Err(A::Error::invalid_length(self.most + 1, &self));
+            }
+            items.push(item);
+        }
+        Ok(items)
+    }
+}
+
+/// The seconds from 1970 to a time of RFC 3339, such as `2026-01-31T12:00:00.123Z`; `None` where it is none.
+pub(super) fn seconds(text: &str) -> Option<i64> {
+    // TOML's grammar of times is RFC 3339's.
+    let read: toml::value::Datetime = text.parse().ok()?;
+    let (date, time) = (read.date?, read.time?);
+    let offset = match read.offset? {
+        toml::value::Offset::Z => 0,
+        toml::value::Offset::Custom { minutes } => i64::from(minutes) * 60,
+    };
+    let of_day = i64::from(time.hour) * 3_600 + i64::from(time.minute) * 60 + i64::from(time.second.unwrap_or(0));
+    let days = calendar::days(date.year.into(), date.month.into(), date.day.into());
+    Some(days * calendar::DAY + of_day - offset)
+}
+
+/// A time as Harbor's queries have it, in UTC: `2026-01-31T12:00:00`. Times before 1970 are 1970, and those after 9999
+/// are its last second.
+pub(super) fn written(seconds: i64) -> String {
+    let seconds = seconds.clamp(0, 253_402_300_799);
+    format!("{}T{}", calendar::date(seconds), calendar::time(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_and_written() {
+        // Seconds by `date -u -d TIME +%s`.
+        for (text, expected) in [
+            ("1970-01-01T00:00:00", 0),
+            ("1972-02-29T00:00:00", 68_169_600),
+            ("2000-02-29T23:59:59", 951_868_799),
+            ("2026-01-01T00:00:00", 1_767_225_600),
+            ("2100-03-01T00:00:01", 4_107_542_401),
+            ("9999-12-31T23:59:59", 253_402_300_799),
+        ] {
+            assert_eq!(seconds(&format!("{text}Z")), Some(expected), "{text}");
+            assert_eq!(written(expected), text);
+        }
+        assert_eq!(seconds("2026-01-01T01:30:00.999999+01:30"), Some(1_767_225_600));
+        assert_eq!(seconds("2025-12-31t22:00:00-02:00"), Some(1_767_225_600));
+        assert_eq!(seconds("0001-01-01T00:00:00.000Z"), Some(-62_135_596_800));
+        assert_eq!(written(i64::MIN), "1970-01-01T00:00:00");
+        assert_eq!(written(i64::MAX), "9999-12-31T23:59:59");
+    }
+
+    #[test]
+    fn what_is_no_time() {
+        for text in ["", "2026-01-01", "12:00:00", "2026-01-01T00:00:00", "2026-02-30T00:00:00Z", "yesterday"] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn pages_are_lists_of_so_many() {
+        assert_eq!(items::<u8>(b"[1,2]", 2).unwrap(), [1, 2]);
+        assert!(items::<u8>(b"null", 2).unwrap().is_empty());
+        for wrong in ["[1,2,3]", "{}", "[1", "[1]]", "", "1", "[\"1\"]", "[300]"] {
+            assert!(items::<u8>(wrong.as_bytes(), 2).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Docker archives: what `docker save` and skopeo's `docker-archive:` write.
+//!
+//! `manifest.json` lists images with the paths of their configuration and layers. Source: Docker image specification
+//! v1.2, "Combined Image JSON + Filesystem Changeset Format", and what Docker and skopeo write today: layers as
+//! `<id>/layer.tar`, as symbolic links to `<hash>.tar`, or under `blobs/`.
+
+use serde::Deserialize;
+
+use super::tree::Tree;
+use super::{Fetched, ImageSource, Listed, Location, SourceError};
+use layersift_model::{Digest, Limits};
+
+/// The listing of a Docker archive.
+pub const MANIFEST: &str = "manifest.json";
+
+/// A Docker archive.
+pub struct DockerArchive<T> {
+    tree: T,
+    reference: Option<String>,
+    limits: Limits,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Image {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+impl<T: Tree> DockerArchive<T> {
+    /// The archive in `tree`; only the image called `reference`, where one is named.
+    pub fn new(tree: T, reference: Option<String>, limits: Limits) -> DockerArchive<T> {
+        DockerArchive { tree, reference, limits }
+    }
+}
+
+impl<T: Tree> ImageSource for DockerArchive<T> {
+    fn list(&self) -> Result<Vec<Listed>, SourceError> {
+        let failed = |reason: String| SourceError::Document { document: MANIFEST.into(), reason };
+        let bytes = self
+            .tree
+            .document(MANIFEST, self.limits.document_bytes)?
+            .ok_or_else(|| failed("there is none: this is no `docker save` archive".into()))?;
+        let images = parse(&bytes, &self.limits)?;
+        let known: Vec<String> = images.iter().flat_map(|image| image.repo_tags.iter().flatten().cloned()).collect();
+        let wanted = |image: &Image| match &self.reference {
+            Some(reference) => image.repo_tags.iter().flatten().any(|tag| same_reference(tag, reference)),
+            None => true,
+        };
+        let listed: Vec<Listed> = images.into_iter().filter(wanted).map(Listed::from).collect();
+        match (&self.reference, listed.is_empty()) {
+            (Some(wanted), true) => Err(super::oci_layout::no_such_reference(wanted, &known)),
+            _ => Ok(listed),
+        }
+    }
+
+    fn locate(&self, digest: &Digest) -> Location {
+        Location(format!("blobs/{}/{}", digest.algorithm().name(), digest.hex()))
+    }
+
+    fn open(&self, location: &Location) -> Result<Fetched<'_>, SourceError> {
+        self.tree.open(&location.0)
+    }
+}
+
+/// The images that a listing names, whatever else lists them.
+pub(super) fn listed(bytes: &[u8], limits: &Limits) -> Result<Vec<Listed>, SourceError> {
+    Ok(parse(bytes, limits)?.into_iter().map(Listed::from).collect())
+}
+
+fn parse(bytes: &[u8], limits: &Limits) -> Result<Vec<Image>, SourceError> {
+    let failed = |reason: String| SourceError::Document { document: MANIFEST.into(), reason };
+    let images: Vec<Image> = serde_json::from_slice(bytes).map_err(|error| failed(error.to_string()))?;
+    if images.is_empty() || images.len() > limits.manifests {
+        return Err(failed(format!("it lists {} images", images.len())));
+    }
+    Ok(images)
+}
+
+impl From<Image> for Listed {
+    fn from(image: Image) -> Listed {
+        Listed::DockerArchive {
+            reference: image.repo_tags.into_iter().flatten().next(),
+            config: Location(image.config),
+            layers: image.layers.into_iter().map(Location).collect(),
+        }
+    }
+}
+
+/// Whether `tag` is what was asked for: a missing tag is `latest`.
+fn same_reference(tag: &str, wanted: &str) -> bool {
+    tag == wanted || tag.strip_suffix(":latest") == Some(wanted)
+}

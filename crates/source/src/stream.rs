@@ -1,0 +1,230 @@
+//! Images that pass by once: standard input, pipes, and archives that are compressed as a whole.
+//!
+//! Nothing is written to disk. Documents are kept in memory; whatever looks like a layer is handed out at once, because
+//! it will not come again. The listing may stand at the end, so which layers belong to which image is only known then.
+
+use std::collections::HashMap;
+use std::io::{self, Cursor, Read};
+use std::path::PathBuf;
+
+use super::docker_archive::DockerArchive;
+use super::oci_layout::{self, OciLayout};
+use super::rootfs::RootFs;
+use super::target::Transport;
+use super::tree::{Member, Tree, link_target, resolve};
+use super::{Fetched, ImageSource, Location, SourceError};
+use layersift_format::Blob;
+use layersift_format::compression::{Codec, MAGIC_BYTES, read_full};
+use layersift_format::tar::{BLOCK, Entry, Event, Kind, Parser};
+use layersift_format::{OnLayer, StreamedImage};
+use layersift_model::{ImagePath, Limits};
+
+/// Documents that may be kept in memory, in bytes, all together.
+const KEPT_BYTES: u64 = 64 << 20;
+
+/// An image that is read once.
+pub(crate) struct ImageStream {
+    input: Box<dyn Read + Send>,
+    transport: Transport,
+    reference: Option<String>,
+    path: PathBuf,
+    limits: Limits,
+}
+
+impl ImageStream {
+    /// The image in `input`, compressed or not. `path` is what errors call it.
+    pub(crate) fn new(
+        input: Box<dyn Read + Send>,
+        transport: Transport,
+        reference: Option<String>,
+        path: PathBuf,
+        limits: Limits,
+    ) -> ImageStream {
+        ImageStream { input, transport, reference, path, limits }
+    }
+}
+
+impl StreamedImage for ImageStream {
+    fn read(self: Box<Self>, on_layer: &mut OnLayer<'_>) -> Result<Box<dyn ImageSource>, SourceError> {
+        let ImageStream { mut input, transport, reference, path, limits } = *self;
+        let failed = |error: io::Error| SourceError::Read { path: path.clone(), error };
+        let mut head = [0; MAGIC_BYTES];
+        let length = read_full(&mut input, &mut head).map_err(failed)?;
+        let whole = Cursor::new(head).take(length as u64).chain(input);
+        let mut plain = Codec::detect(&head[..length]).reader(whole).map_err(failed)?;
+        let mut start = Cursor::new(Vec::new());
+        let is_image = match transport {
+            Transport::RootFs => false,
+            Transport::Detect => first_is_of_an_image(&mut plain, &mut start, &limits).map_err(failed)?,
+            _ => true,
+        };
+        if !is_image {
+            if length == 0 || (transport == Transport::Detect && !begins_as_tar(start.get_ref())) {
+                return Err(SourceError::NotAnImage { path, what: "the data is no tar archive".into() });
+            }
+            on_layer(&RootFs::layer(), Box::new(start.chain(plain)));
+            return Ok(Box::new(RootFs::passed(transport == Transport::Detect)));
+        }
+        let mut collector = Collector { path: path.clone(), limits: &limits, tree: StreamedTree::default(), kept: 0 };
+        collector.read(&mut start.chain(plain), on_layer)?;
+        let tree = collector.tree;
+        let oci = tree.members.contains_key(oci_layout::INDEX);
+        match transport {
+            Transport::DockerArchive => Ok(Box::new(DockerArchive::new(tree, reference, limits))),
+            Transport::Detect | Transport::Daemon if !oci => Ok(Box::new(DockerArchive::new(tree, reference, limits))),
+            Transport::Detect | Transport::Daemon => {
+                Ok(Box::new(OciLayout::new(tree, reference, limits).with_docker_listing()))
+            }
+            _ => Ok(Box::new(OciLayout::new(tree, reference, limits))),
+        }
+    }
+}
+
+/// Reads the first header into `start` and says whether its entry is one that image archives have.
+fn first_is_of_an_image(
+    plain: &mut (impl Read + ?Sized),
+    start: &mut Cursor<Vec<u8>>,
+    limits: &Limits,
+) -> io::Result<bool> {
+    let mut parser = Parser::new(limits.tar_extension_bytes);
+    loop {
+        let mut block = [0; BLOCK];
+        let length = read_full(plain, &mut block)?;
+        start.get_mut().extend_from_slice(&block[..length]);
+        if length < BLOCK || start.get_ref().len() as u64 > limits.document_bytes {
+            return Ok(false);
+        }
+        match parser.block(&block) {
+            Err(_) | Ok(Some(Event::End)) => return Ok(false),
+            Ok(None) => {}
+            Ok(Some(Event::Entry(entry))) => {
+                let path = ImagePath::normalize(&entry.path);
+                if !path.is_root() {
+                    return Ok(is_image_member(&path.to_string()));
+                }
+            }
+        }
+    }
+}
+
+/// Whether an archive that begins with the member `name` is an image and not a root file system.
+pub(super) fn is_image_member(name: &str) -> bool {
+    let first = name.split('/').next().unwrap_or(name);
+    let stem = first.strip_prefix("sha256:").unwrap_or(first);
+    let stem = [".json", ".tar.gz", ".tar"].iter().find_map(|end| stem.strip_suffix(end)).unwrap_or(stem);
+    let hexadecimal = stem.len() == 64 && stem.bytes().all(|byte| byte.is_ascii_hexdigit());
+    hexadecimal || ["blobs", "oci-layout", "index.json", "manifest.json", "repositories"].contains(&first)
+}
+
+fn begins_as_tar(start: &[u8]) -> bool {
+    let first = start.first_chunk::<BLOCK>();
+    first.is_some_and(|block| Parser::new(u64::MAX).block(block).is_ok())
+}
+
+/// Documents and the names of layers that passed.
+#[derive(Default)]
+struct StreamedTree {
+    members: HashMap<String, Member<Kept>>,
+}
+
+enum Kept {
+    Document(Vec<u8>),
+    Passed,
+}
+
+impl Tree for StreamedTree {
+    fn open(&self, path: &str) -> Result<Fetched<'_>, SourceError> {
+        Ok(match resolve(&self.members, path)? {
+            None => Fetched::Missing,
+            Some((_, Kept::Document(bytes))) => Fetched::Blob(Blob::Stream(Box::new(&bytes[..]))),
+            Some((name, Kept::Passed)) => Fetched::Passed(Location(name.into())),
+        })
+    }
+}
+
+struct Collector<'c> {
+    path: PathBuf,
+    limits: &'c Limits,
+    tree: StreamedTree,
+    kept: u64,
+}
+
+impl Collector<'_> {
+    fn read(&mut self, plain: &mut (impl Read + Send), on_layer: &mut OnLayer<'_>) -> Result<(), SourceError> {
+        let mut parser = Parser::new(self.limits.tar_extension_bytes);
+        let mut at = 0u64;
+        let path = self.path.clone();
+        let read = |error: io::Error| SourceError::Read { path: path.clone(), error };
+        loop {
+            let mut block = [0; BLOCK];
+            if read_full(plain, &mut block).map_err(read)? < BLOCK {
+                return Ok(());
+            }
+            let event = parser.block(&block).map_err(|error| SourceError::Archive {
+                path: path.clone(),
+                at,
+                reason: error.to_string(),
+            })?;
+            at += BLOCK as u64;
+            match event {
+                None => {}
+                Some(Event::End) => break,
+                Some(Event::Entry(entry)) => {
+                    let mut data = plain.by_ref().take(entry.padded());
+                    self.entry(&entry, &mut data, on_layer).map_err(read)?;
+                    io::copy(&mut data, &mut io::sink()).map_err(read)?;
+                    at = at.saturating_add(entry.padded());
+                }
+            }
+            if self.tree.members.len() > self.limits.archive_entries {
+                let reason = format!("more than {} entries", self.limits.archive_entries);
+                return Err(SourceError::Archive { path, at, reason });
+            }
+        }
+        // The writer at the other end of a pipe must not see it closed early.
+        io::copy(plain, &mut io::sink()).map(drop).map_err(read)
+    }
+
+    fn entry(&mut self, entry: &Entry, data: &mut (impl Read + Send), on_layer: &mut OnLayer<'_>) -> io::Result<()> {
+        let path = ImagePath::normalize(&entry.path);
+        let name = path.to_string();
+        let member = match entry.kind {
+            Kind::Directory | Kind::Special => return Ok(()),
+            Kind::Symlink | Kind::HardLink => Member::Link(link_target(&path, entry.kind, &entry.link)),
+            Kind::File => Member::Data(self.file(&name, entry.stored, data, on_layer)?),
+        };
+        self.tree.members.insert(name, member);
+        Ok(())
+    }
+
+    /// Keeps a document, or hands a layer on.
+    fn file(
+        &mut self,
+        name: &str,
+        stored: u64,
+        data: &mut (impl Read + Send),
+        on_layer: &mut OnLayer<'_>,
+    ) -> io::Result<Kept> {
+        let mut data = data.take(stored);
+        let mut head = vec![0; BLOCK];
+        let length = read_full(&mut data, &mut head)?;
+        head.truncate(length);
+        let document = Codec::detect(&head) == Codec::Plain
+            && !begins_as_tar_entry(&head)
+            && stored <= self.limits.document_bytes
+            && self.kept + stored <= KEPT_BYTES;
+        if document {
+            self.kept += stored;
+            data.read_to_end(&mut head)?;
+            return Ok(Kept::Document(head));
+        }
+        let whole = Cursor::new(head).chain(data);
+        on_layer(&Location(name.into()), Box::new(whole));
+        Ok(Kept::Passed)
+    }
+}
+
+/// Whether a file begins with a header of a tar archive that has entries.
+fn begins_as_tar_entry(head: &[u8]) -> bool {
+    begins_as_tar(head) && head.iter().any(|&byte| byte != 0)
+}

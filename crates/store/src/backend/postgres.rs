@@ -1,0 +1,133 @@
+//! PostgreSQL, over the network.
+
+use std::collections::HashMap;
+use std::error::Error;
+
+use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use postgres::{Client, NoTls, Statement};
+
+use super::{Row, Value, tls};
+use crate::error::Fault;
+use crate::location::Server;
+
+/// How many prepared statements a connection keeps; when there are more, it forgets them all.
+const STATEMENTS: usize = 256;
+
+/// What says to PostgreSQL that the schema of Layersift is being changed: any number, but always the same.
+const SCHEMA_LOCK: i64 = 0x6c61_7965_7273;
+
+/// What a connection is set to: times out instead of waiting for ever, and compiles no plans, which takes longer than
+/// any of ours runs.
+const SETTINGS: &str = "SET jit = off; SET lock_timeout = '60s'; SET idle_in_transaction_session_timeout = '5min'; \
+                        SET client_min_messages = warning;";
+
+/// What makes a transaction join by index, in the order that its statements are written in, with plans made once.
+pub(super) const LOOKUPS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
+                                  SET LOCAL enable_mergejoin = off; SET LOCAL random_page_cost = 1.1; \
+                                  SET LOCAL join_collapse_limit = 1; \
+                                  SET LOCAL plan_cache_mode = force_generic_plan;";
+
+/// A connection to a server.
+pub(crate) struct Postgres {
+    client: Client,
+    statements: HashMap<String, Statement>,
+}
+
+impl Postgres {
+    /// Connects to `server`.
+    pub(super) fn open(server: &Server) -> Result<Postgres, Fault> {
+        let connected = match tls::connector(server)? {
+            Some(tls) => server.config().connect(tls),
+            None => server.config().connect(NoTls),
+        };
+        let mut client = connected.map_err(fault)?;
+        client.batch_execute(SETTINGS).map_err(fault)?;
+        Ok(Postgres { client, statements: HashMap::new() })
+    }
+
+    pub(super) fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, Fault> {
+        let statement = self.prepared(sql)?;
+        let rows = self.client.query(&statement, &parameters(values)).map_err(fault)?;
+        rows.iter().map(row).collect()
+    }
+
+    pub(super) fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, Fault> {
+        let statement = self.prepared(sql)?;
+        self.client.execute(&statement, &parameters(values)).map_err(fault)
+    }
+
+    pub(super) fn batch(&mut self, sql: &str) -> Result<(), Fault> {
+        self.client.batch_execute(sql).map_err(fault)
+    }
+
+    pub(super) fn lock_schema(&mut self) -> Result<(), Fault> {
+        self.query("SELECT CAST(pg_advisory_xact_lock($1) AS TEXT)", &[Value::Int(SCHEMA_LOCK)]).map(drop)
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    fn prepared(&mut self, sql: &str) -> Result<Statement, Fault> {
+        if let Some(statement) = self.statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        if self.statements.len() >= STATEMENTS {
+            self.statements.clear();
+        }
+        let statement = self.client.prepare(sql).map_err(fault)?;
+        self.statements.insert(sql.to_string(), statement.clone());
+        Ok(statement)
+    }
+}
+
+fn parameters(values: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
+    values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
+}
+
+impl ToSql for Value {
+    fn to_sql(&self, kind: &Type, out: &mut bytes::BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        match self {
+            Value::Null => Ok(IsNull::Yes),
+            // A comparison with a constant may make a parameter narrower than the numbers of the store.
+            Value::Int(number) if *kind == Type::INT4 => i32::try_from(*number)?.to_sql(kind, out),
+            Value::Int(number) => number.to_sql(kind, out),
+            Value::Text(text) => text.to_sql(kind, out),
+            Value::Blob(bytes) => bytes.to_sql(kind, out),
+        }
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        [Type::INT4, Type::INT8, Type::TEXT, Type::BYTEA].contains(kind)
+    }
+
+    to_sql_checked!();
+}
+
+fn row(row: &postgres::Row) -> Result<Row, Fault> {
+    let value = |column: usize| match *row.columns()[column].type_() {
+        Type::INT8 => row.try_get::<_, Option<i64>>(column).map(Value::from),
+        Type::INT4 => row.try_get::<_, Option<i32>>(column).map(|number| number.map(i64::from).into()),
+        Type::BOOL => row.try_get::<_, Option<bool>>(column).map(Value::from),
+        Type::BYTEA => row.try_get::<_, Option<&[u8]>>(column).map(Value::from),
+        _ => row.try_get::<_, Option<&str>>(column).map(Value::from),
+    };
+    (0..row.len()).map(|column| value(column).map_err(fault)).collect::<Result<_, _>>().map(Row)
+}
+
+fn fault(error: postgres::Error) -> Fault {
+    // The error's own text leaves out what the server said.
+    let text = match (error.as_db_error(), error.source()) {
+        (Some(said), _) => format!("{} (SQLSTATE {})", said.message(), said.code().code()),
+        (None, Some(source)) => format!("{error}: {source}"),
+        (None, None) => error.to_string(),
+    };
+    match error.code().map(|code| code.code()) {
+        // serialization_failure and deadlock_detected (PostgreSQL, appendix A).
+        Some("40001" | "40P01") => Fault::Conflict(text),
+        // Class 57, operator intervention: the server shuts down.
+        Some("57P01" | "57P02" | "57P03") => Fault::Lost(text),
+        None if error.is_closed() => Fault::Lost(text),
+        _ => Fault::Database(text),
+    }
+}
