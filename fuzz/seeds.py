@@ -28,13 +28,13 @@ def main():
     put("tar_walk", [bytes([3, 40, 9, 0]) + layer for layer in [small, *layers] if len(layer) <= 16_000])
     put("manifest", documents + [b"\0".join(documents), *chains(documents)])
     put("compression", [b"\x07" + data for data in streams(small)])
-    keys = [path.read_bytes() for path in sorted((ROOT / "src/confirm/keys/fixtures").glob("*.pem"))]
+    keys = [path.read_bytes() for path in sorted((ROOT / "crates/scan/src/confirm/keys/fixtures").glob("*.pem"))]
     put("pem", keys)
-    containers = sorted((ROOT / "src/confirm/keys/fixtures/containers").iterdir())
+    containers = sorted((ROOT / "crates/scan/src/confirm/keys/fixtures/containers").iterdir())
     put("containers", [unhexed(path) for path in containers])
     put("der", [der for der in map(body, keys) if der])
     put("signature_file", [path.read_bytes() for path in sorted((ROOT / "signatures").rglob("*.toml"))])
-    modules = sorted((ROOT / "src/confirm/cipher/fixtures").glob("*.*o"))
+    modules = sorted((ROOT / "crates/scan/src/confirm/cipher/fixtures").glob("*.*o"))
     put("elf", [b"\xff\xff" + path.read_bytes() for path in modules])
     fixtures = sorted((ROOT / "testdata/archives").iterdir())
     put("archive", [b"\x10" + path.read_bytes() for path in fixtures if path.suffix != ".py"])

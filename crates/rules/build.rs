@@ -1,5 +1,5 @@
-//! Embeds the signature files under `signatures/` as JSON, so that adding one needs no line of Rust. Reading TOML would be
-//! a third of the program's start.
+//! Embeds the signature files under `signatures/` as JSON, so that adding one needs no line of Rust. Reading TOML would
+//! be a third of the program's start.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};

@@ -275,3 +275,15 @@ pub enum Format {
     /// For a program; see README for the fields.
     Json,
 }
+
+impl Format {
+    /// What writes reports in this form.
+    pub fn render(self) -> layersift_report::Render {
+        let name = match self {
+            Format::Text => "text",
+            Format::Json => "json",
+        };
+        let known = layersift_report::FORMATS.iter().find(|format| format.name == name);
+        known.map_or(layersift_report::FORMATS[0].render, |format| format.render)
+    }
+}

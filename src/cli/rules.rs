@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-use super::args::{RulesCommand, RulesFormat};
+use super::args::{Format, RulesCommand, RulesFormat};
+use super::scan::rendered;
 use super::write_out;
 use crate::cli::rules_catalogue as pages;
-use ::layersift_report;
-use layersift_report::policy::{Policy, Verdict};
-use layersift_report::text;
+use layersift_model::{ImageReport, Severity, Verdict};
+use layersift_report::{Policy, RenderOptions};
 use layersift_rules::Ruleset;
 use layersift_scan::{Options, Scanner};
 
@@ -42,11 +42,16 @@ pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
             let options = Options { cache: super::cache(), ..Options::default() };
             let scanner = Scanner::new(Ruleset::with_files(rules)?, options)?;
             warn(scanner.notes());
-            let reports = scanner.scan_file(file)?;
+            let mut reports = scanner.scan_file(file)?;
             let policy = Policy::failing_on(None);
-            let how = layersift_report::Options { show_secrets: *show_secrets, reproducible: true };
-            write_out(&text::render(&reports, &policy, how), None)?;
-            let verdict = reports.iter().map(|report| policy.verdict(report)).max().unwrap_or(Verdict::Incomplete);
+            for report in &mut reports {
+                policy.judge(report);
+                report.make_reproducible();
+            }
+            let options =
+                RenderOptions { show_secrets: *show_secrets, show: Severity::Info, ..RenderOptions::default() };
+            write_out(&rendered(Format::Text.render(), &reports, &options)?, None)?;
+            let verdict = reports.iter().map(ImageReport::verdict).max().unwrap_or(Verdict::Incomplete);
             Ok(ExitCode::from(verdict.exit_code()))
         }
     }

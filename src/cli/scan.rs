@@ -1,6 +1,11 @@
 //! `layersift scan` and `layersift layers`.
 
 use std::process::ExitCode;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
 use super::args::{FailingArgs, Format, LayersArgs, ScanArgs, Source};
 use super::progress::Display;
@@ -9,11 +14,9 @@ use super::{registry, rules, write_out};
 use layersift_fleet::Shelf;
 use layersift_format::Opened;
 use layersift_format::platform::Choice;
-use layersift_model::{FingerprintKey, ImageReport, Limits};
+use layersift_model::{FingerprintKey, ImageReport, Limits, Verdict};
 use layersift_report::policy::baseline::Baseline;
-use layersift_report::policy::date::Date;
-use layersift_report::policy::{FailOn, Policy, Verdict};
-use layersift_report::{json, layers as layer_table, text};
+use layersift_report::{FailOn, Policy, Render, RenderOptions, layers as layer_table};
 use layersift_rules::Ruleset;
 use layersift_scan::{Options, Scanner};
 use layersift_source::{Target, open};
@@ -25,13 +28,14 @@ pub fn scan(args: &ScanArgs) -> anyhow::Result<ExitCode> {
     let key = fingerprint_key(args.fingerprint_key.as_deref())?;
     // A policy with a mistake is said before the scan, which may take a while.
     let policy = policy(&args.failing)?;
-    let reports = read(&args.source, ruleset, key, args.store.as_deref())?;
-    let how = layersift_report::Options { show_secrets: args.show_secrets, reproducible: args.reproducible };
-    let rendered = match args.format {
-        Format::Text => text::render(&reports, &policy, how),
-        Format::Json => json::render(&reports, &policy, how)? + "\n",
-    };
-    let verdict = reports.iter().map(|report| policy.verdict(report)).max().unwrap_or(Verdict::Incomplete);
+    let mut reports = read(&args.source, ruleset, key, args.store.as_deref())?;
+    reports.iter_mut().for_each(|report| policy.judge(report));
+    if args.reproducible {
+        reports.iter_mut().for_each(ImageReport::make_reproducible);
+    }
+    let options = RenderOptions { show_secrets: args.show_secrets, ..RenderOptions::default() };
+    let rendered = rendered(args.format.render(), &reports, &options)?;
+    let verdict = reports.iter().map(ImageReport::verdict).max().unwrap_or(Verdict::Incomplete);
     write_out(&rendered, args.output.as_deref())?;
     Ok(ExitCode::from(verdict.exit_code()))
 }
@@ -51,7 +55,7 @@ pub fn layers(args: &LayersArgs) -> anyhow::Result<ExitCode> {
 /// What the flags, the policy file and the baseline say together; a flag is stronger than a file.
 pub fn policy(args: &FailingArgs) -> anyhow::Result<Policy> {
     let mut policy = match &args.policy {
-        Some(path) => Policy::read(path, Date::today())?,
+        Some(path) => Policy::read(path, today())?,
         None => Policy::default(),
     };
     if let Some(FailOn(limit)) = args.fail_on {
@@ -106,4 +110,17 @@ fn with_store(
         shelf.put_image(report, None)?;
     }
     Ok(reports)
+}
+
+/// Today's date in UTC. A clock that no calendar reaches is broken: then it is the last day, so that no exception outlives
+/// the clock.
+fn today() -> Date {
+    Timestamp::try_from(SystemTime::now()).map_or(Date::MAX, |now| TimeZone::UTC.to_datetime(now).date())
+}
+
+/// The reports in one form.
+pub(super) fn rendered(render: Render, reports: &[ImageReport], options: &RenderOptions) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    render(reports, options, &mut bytes)?;
+    Ok(String::from_utf8(bytes)?)
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use layersift_fleet::{Counted, Outcome};
-use layersift_report::policy::Verdict;
-use layersift_report::size::human;
-use layersift_report::text::clean;
+use layersift_model::Verdict;
+use layersift_report::clean;
+use layersift_report::human;
 use layersift_store::News;
 
 /// The version of the schema.

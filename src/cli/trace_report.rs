@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use layersift_model::calendar::date;
 use layersift_model::{Digest, Severity};
-use layersift_report::text::clean;
+use layersift_report::clean;
 use layersift_store::{Base, Held, Holder, TagLine, Trace};
 
 /// The version of the schema.

@@ -3,8 +3,8 @@
 use crate::support::Fresh;
 use crate::support::records::*;
 use layersift_model::{
-    Confidence, FileLocation, Finding, FingerprintKey, ImagePath, ImageReport, LayerLine, LayerRef, Location, Place,
-    RuleInfo, Secret, Severity, State,
+    Confidence, FileLocation, Finding, FingerprintKey, ImageReport, LayerRef, LayerSummary, Location, ReportedSecret,
+    RuleInfo, Secret, Severity, State, Tool,
 };
 use layersift_store::{Assembled, Held, RunSums, Scope, Status, StoreError};
 
@@ -96,7 +96,7 @@ fn findings_come_back_as_they_were_put(fresh: &Fresh) {
 
 /// The report of an image with one layer, and a secret in it that the image deletes.
 fn image_report(value: &str) -> ImageReport {
-    let layer = |index: usize, name: &str| LayerLine {
+    let layer = |index: usize, name: &str| LayerSummary {
         index,
         digest: Some(digest(name)),
         diff_id: Some(digest(&format!("diff {name}"))),
@@ -105,7 +105,8 @@ fn image_report(value: &str) -> ImageReport {
         entries: 1,
         files: 1,
         bytes: 10,
-        blob_bytes: if name == "unread" { 0 } else { 10 },
+        stored_bytes: 10,
+        is_read: name != "unread",
         whiteouts: Vec::new(),
     };
     let reference = |index, name| LayerRef { index, digest: Some(digest(name)), diff_id: None, created_by: None };
@@ -117,27 +118,41 @@ fn image_report(value: &str) -> ImageReport {
         what: String::new(),
         risk: String::new(),
         fix: String::new(),
+        references: Vec::new(),
     };
-    let place = Place { path: ImagePath::normalize(b"/root/.env"), inside: vec!["x.jar".into()], ..Place::default() };
+    let secret = Secret::new(value.as_bytes());
     let finding = Finding {
         id: "0123456789abcdef".into(),
         rule: rule.into(),
         location: Location::File(Box::new(FileLocation {
-            place,
+            path: "root/.env".into(),
+            inside: vec!["x.jar".into()],
+            views: Vec::new(),
+            offset: Some(0),
+            line: None,
+            column: None,
+            binary: None,
             layer: reference(0, "base"),
             state: State::Deleted,
             ended_by: Some(reference(1, "a")),
             package: None,
             as_shipped: false,
         })),
-        secret: Some(Secret::new(value.as_bytes())),
-        fingerprint: Some(FingerprintKey::default().fingerprint(value.as_bytes())),
+        severity: Severity::Critical,
+        secret: Some(ReportedSecret {
+            masked: secret.masked(),
+            fingerprint: secret.fingerprint(&FingerprintKey::default()),
+            length: secret.len(),
+            value: Some(secret),
+        }),
+        allowed: None,
+        baseline: false,
         note: None,
         related: Vec::new(),
     };
     ImageReport {
         manifest_digest: Some(digest("app")),
-        ruleset: RULES.into(),
+        tool: Tool { ruleset: RULES.into(), ..Tool::default() },
         layers: vec![layer(0, "base"), layer(1, "a"), layer(2, "unread")],
         findings: vec![finding],
         ..ImageReport::default()
@@ -155,7 +170,7 @@ fn a_report_is_stored_without_its_secrets(fresh: &Fresh) {
     let held = store.findings(id, RULES).unwrap();
     let finding = held[0].finding.as_ref().unwrap();
     assert_eq!((finding.masked.as_deref(), finding.length), (Some("tok_****ij"), Some(24)));
-    assert_eq!(finding.fingerprint, report.findings[0].fingerprint);
+    assert_eq!(finding.fingerprint.as_deref(), report.findings[0].fingerprint());
     assert_eq!((finding.path.as_deref(), finding.inside.as_slice()), (Some("root/.env"), &["x.jar".to_string()][..]));
     assert_eq!((held[0].state, held[0].ended_by), (Some(State::Deleted), Some(1)));
     let summary = store.summary(&digest("app"), RULES).unwrap().unwrap();

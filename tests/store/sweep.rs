@@ -14,9 +14,9 @@ use crate::support::registry::{Registry, Setup};
 use crate::support::server::Answer;
 use crate::support::tar::Tar;
 use layersift_fleet::{Extent, Outcome, Progress, Registries, Sweep, Trouble};
+use layersift_model::Verdict;
 use layersift_model::{Digest, Limits};
-use layersift_report::policy::date::Date;
-use layersift_report::policy::{Policy, Verdict};
+use layersift_report::Policy;
 use layersift_rules::Ruleset;
 use layersift_scan::{Options, Scanner};
 use layersift_source::catalog::{Filter, ImageList, WholeRegistry};
@@ -277,7 +277,7 @@ fn what_a_policy_allows_fails_no_sweep(fresh: &Fresh) {
             format!("[[allow]]\nfingerprint = \"{fingerprint}\"\nreason = \"a test\"\nexpires = 2999-01-01\n")
         };
         let text: String = fingerprints.iter().map(allow).collect();
-        Policy::parse("policy.toml", &text, Date::parse("2026-01-01").unwrap()).unwrap()
+        Policy::parse("policy.toml", &text, "2026-01-01".parse().unwrap()).unwrap()
     };
     let outcome = |policy: &Policy| {
         let outcome = sweep_with(scanner(), policy, &store, &host, &extent());

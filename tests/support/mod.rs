@@ -25,9 +25,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use layersift_format::platform::Choice;
-use layersift_model::Limits;
-use layersift_report::json;
-use layersift_report::policy::Policy;
+use layersift_model::{ImageReport, Limits, to_json};
+use layersift_report::Policy;
 use layersift_rules::Ruleset;
 use layersift_scan::{Options, Scanner, Unobserved};
 use layersift_source::registry::RegistryOptions;
@@ -135,8 +134,16 @@ pub fn report_of(scanner: &Scanner, target: &str) -> Value {
     let target = Target::parse(target).unwrap();
     let opened = open(&target, &Limits::default(), &RegistryOptions::default()).unwrap();
     let reports = scanner.scan(&target.text, opened, &Choice::Default, &Unobserved).unwrap();
-    let options = layersift_report::Options { show_secrets: true, reproducible: true };
-    serde_json::from_str(&json::render(&reports, &Policy::default(), options).unwrap()).unwrap()
+    serde_json::from_str(&json_of(reports)).unwrap()
+}
+
+/// What the default policy says of `reports`, as JSON without versions and times, secrets included.
+pub fn json_of(mut reports: Vec<ImageReport>) -> String {
+    for report in &mut reports {
+        Policy::default().judge(report);
+        report.make_reproducible();
+    }
+    to_json(&reports, true).unwrap()
 }
 
 /// The report of the built-in rules on a root file system of `files`, each a name and bytes.

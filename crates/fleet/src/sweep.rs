@@ -22,8 +22,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use layersift_format::manifest::{Image, LayerSource};
-use layersift_model::{Digest, Gap, GapReason, LayerReport};
-use layersift_report::policy::{Policy, Verdict};
+use layersift_model::{Digest, Gap, GapReason, LayerReport, Verdict};
+use layersift_report::Policy;
 use layersift_scan::{ScanError, Scanner};
 use layersift_source::catalog::{Catalog, CatalogError, Entry, Filter};
 use layersift_source::registry::RegistryError;
@@ -408,9 +408,9 @@ impl Running<'_> {
         }
         let mut report = self.sweep.scanner.assemble_image(image, layers);
         report.target = image.reference.clone().unwrap_or_default();
-        let verdict = self.sweep.policy.verdict(&report);
         self.shelf.put_image(&report, Some(self.run))?;
-        self.count(verdict == Verdict::Fail, !report.gaps.is_empty());
+        self.sweep.policy.judge(&mut report);
+        self.count(report.verdict() == Verdict::Fail, !report.gaps.is_empty());
         self.sweep.progress.image_done();
         Ok(())
     }

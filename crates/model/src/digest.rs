@@ -43,7 +43,7 @@ pub struct Digest {
 
 /// Why a text is no digest.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{text}` is no digest: expected `sha256:` and 64, or `sha512:` and 128 lower-case hexadecimal digits")]
+#[error("invalid digest `{text}`: expected `sha256:` followed by 64 hex digits, or `sha512:` followed by 128")]
 pub struct InvalidDigest {
     text: String,
 }
@@ -112,6 +112,20 @@ impl Serialize for Digest {
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Digest {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Digest".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"
+        })
     }
 }
 

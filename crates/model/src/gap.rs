@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Why some bytes were not looked at, or cannot be trusted to be what they claim to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum GapReason {

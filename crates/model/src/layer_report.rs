@@ -7,11 +7,11 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checksums::RecordedChecksums;
 use crate::digest::Digest;
 use crate::finding::{LayerFinding, Package, State};
 use crate::gap::Gap;
 use crate::path::{ImagePath, PathKey};
-use crate::shipped::Sums;
 
 pub use kept::KeptError;
 
@@ -96,7 +96,7 @@ pub struct Owners {
     /// Packages that list their files.
     pub os: Vec<Package>,
     /// What packages say their files are.
-    pub sums: Sums,
+    pub sums: RecordedChecksums,
     /// Versions by package, where they are recorded apart from the lists of files.
     pub versions: HashMap<String, String>,
 }

@@ -4,6 +4,7 @@
 //! everything that reads one; the two never meet otherwise.
 
 pub mod calendar;
+mod checksums;
 mod digest;
 mod finding;
 mod gap;
@@ -11,10 +12,12 @@ mod image_report;
 mod layer_report;
 mod limits;
 mod path;
+mod report_json;
 mod rule_info;
 mod secret;
-mod shipped;
+mod verdict;
 
+pub use checksums::*;
 pub use digest::*;
 pub use finding::*;
 pub use gap::*;
@@ -22,6 +25,7 @@ pub use image_report::*;
 pub use layer_report::*;
 pub use limits::*;
 pub use path::*;
+pub use report_json::*;
 pub use rule_info::*;
 pub use secret::*;
-pub use shipped::*;
+pub use verdict::*;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// What reports say of a rule, shared by all its findings.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Rule"))]
 pub struct RuleInfo {
     /// The rule's id.
     pub id: String,
@@ -22,10 +23,21 @@ pub struct RuleInfo {
     pub risk: String,
     /// What to do.
     pub fix: String,
+    /// Where the format or the problem is documented.
+    #[serde(default)]
+    pub references: Vec<String>,
+}
+
+impl RuleInfo {
+    /// Whether `wanted`, a rule's id or a prefix of ids that ends in `.`, means this rule.
+    pub fn is_named_by(&self, wanted: &str) -> bool {
+        self.id == wanted || (wanted.ends_with('.') && self.id.starts_with(wanted))
+    }
 }
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Worth knowing, nothing to do.
@@ -76,6 +88,7 @@ impl FromStr for Severity {
 
 /// How sure a finding is to be what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
     /// The shape alone, or a name beside a value.

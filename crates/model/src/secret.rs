@@ -125,6 +125,11 @@ impl FingerprintKey {
         FingerprintKey(bytes.into())
     }
 
+    /// What tells this key from others, and nothing of the key itself: 16 hexadecimal digits.
+    pub fn id(&self) -> String {
+        self.fingerprint(b"layersift fingerprint key")[..16].to_string()
+    }
+
     /// The fingerprint of `secret`: the first 16 bytes of HMAC-SHA-256 in hexadecimal digits.
     pub fn fingerprint(&self, secret: &[u8]) -> String {
         // HMAC takes a key of any length (RFC 2104, section 3), so this cannot fail.

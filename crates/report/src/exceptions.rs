@@ -4,29 +4,27 @@
 use std::fmt::{self, Write};
 
 use anstyle::{AnsiColor, Color, Style};
+use layersift_model::{Allowed, Finding, ImageReport, Judgement, Location};
 
-use super::text::{BOLD, DIM, clean, counts, position};
-use crate::policy::Standing;
-use crate::policy::allow::{Allow, AllowList};
-use layersift_model::{Finding, Location};
+use crate::text::{BOLD, DIM, counts, position};
+use crate::text_parts::clean;
 
 /// Allowed findings that are listed; the rest are counted.
 const SHOWN: usize = 20;
 
-/// The section ALLOWED: each finding that an exception allows, with its reason and last day. Nothing where there is
-/// none.
-pub fn allowed(out: &mut String, judged: &[(&Finding, Standing<'_>)]) -> fmt::Result {
-    let allowed: Vec<(&Finding, &Allow)> =
-        judged.iter().filter_map(|(finding, standing)| Some((*finding, standing.allowed?))).collect();
+/// The findings that are allowed, a line each. Nothing where there are none.
+pub(crate) fn allowed(out: &mut String, report: &ImageReport) -> fmt::Result {
+    let allowed: Vec<(&Finding, &Allowed)> =
+        report.findings.iter().filter_map(|finding| Some((finding, finding.allowed.as_ref()?))).collect();
     if allowed.is_empty() {
         return Ok(());
     }
     writeln!(out, "\n{BOLD}ALLOWED{BOLD:#}")?;
     for (finding, allow) in allowed.iter().take(SHOWN) {
-        let severity = finding.rule.severity.name().to_uppercase();
+        let severity = finding.severity.name().to_uppercase();
         let title = clean(&finding.rule.title, 120);
         writeln!(out, "  {DIM}{severity}  {title}  {}  {}{DIM:#}", finding.rule.id, place(finding))?;
-        writeln!(out, "    {DIM}until {}: {}{DIM:#}", allow.expires(), clean(allow.reason(), 200))?;
+        writeln!(out, "    {DIM}until {}: {}{DIM:#}", allow.expires, clean(&allow.reason, 200))?;
     }
     if allowed.len() > SHOWN {
         writeln!(out, "  {DIM}… and {} more (--format json lists all){DIM:#}", allowed.len() - SHOWN)?;
@@ -35,21 +33,21 @@ pub fn allowed(out: &mut String, judged: &[(&Finding, Standing<'_>)]) -> fmt::Re
 }
 
 /// How many findings the baseline has, in one line. Nothing where it has none.
-pub fn baseline(out: &mut String, judged: &[(&Finding, Standing<'_>)]) -> fmt::Result {
-    let known = judged.iter().filter(|(_, standing)| standing.baseline && standing.allowed.is_none());
-    let known: Vec<&Finding> = known.map(|(finding, _)| *finding).collect();
+pub(crate) fn baseline(out: &mut String, report: &ImageReport) -> fmt::Result {
+    let is_known = |finding: &&Finding| finding.baseline && finding.allowed.is_none();
+    let known: Vec<&Finding> = report.findings.iter().filter(is_known).collect();
     match counts(&known) {
         Some(counts) => writeln!(out, "\n{DIM}In the baseline: {counts} (--format json lists them){DIM:#}"),
         None => Ok(()),
     }
 }
 
-/// The exceptions that no longer allow anything, a line each.
-pub fn expired(out: &mut String, list: &AllowList) -> fmt::Result {
+/// The exceptions that have expired, a line each.
+pub(crate) fn expired(out: &mut String, judgement: Option<&Judgement>) -> fmt::Result {
     let style = Style::new().bold().fg_color(Some(Color::Ansi(AnsiColor::Yellow)));
-    for (index, allow) in list.expired().enumerate() {
+    for (index, allow) in judgement.into_iter().flat_map(|judgement| &judgement.expired).enumerate() {
         let before = if index == 0 { "\n" } else { "" };
-        let (number, day, reason) = (allow.number(), allow.expires(), clean(allow.reason(), 200));
+        let (number, day, reason) = (allow.entry, allow.expires, clean(&allow.reason, 200));
         writeln!(out, "{before}{style}allow entry {number} expired on {day}{style:#}: {reason}")?;
     }
     Ok(())
@@ -57,7 +55,7 @@ pub fn expired(out: &mut String, list: &AllowList) -> fmt::Result {
 
 fn place(finding: &Finding) -> String {
     match &finding.location {
-        Location::File(file) => position(&file.place, finding.secret.is_some()),
+        Location::File(file) => position(file),
         Location::Config(field) => format!("configuration {}", clean(field, 120)),
         Location::Image => clean(finding.note.as_deref().unwrap_or_default(), 200),
     }

@@ -4,9 +4,8 @@ use std::fmt::{self, Write};
 
 use serde::Serialize;
 
-use super::size::human;
-use super::text::{clean, plural};
-use layersift_model::{Digest, ImageReport, LayerLine};
+use crate::text_parts::{clean, human, plural};
+use layersift_model::{Digest, ImageReport, LayerSummary};
 
 /// Whiteouts that are listed for a layer in text; the rest are counted.
 const WHITEOUTS: usize = 10;
@@ -33,7 +32,7 @@ fn table(out: &mut String, report: &ImageReport) -> fmt::Result {
             out,
             "{:>3}  {digest:<12}  {:>10}  {:>10}  {:>7}  {made}",
             layer.index,
-            human(layer.blob_bytes),
+            human(layer.stored_bytes),
             human(layer.bytes),
             layer.files
         )?;
@@ -46,7 +45,7 @@ fn table(out: &mut String, report: &ImageReport) -> fmt::Result {
     writeln!(out, "{layers}, {}, {}", plural(report.files(), "file"), human(report.bytes()))
 }
 
-fn whiteouts(out: &mut String, layer: &LayerLine) -> fmt::Result {
+fn whiteouts(out: &mut String, layer: &LayerSummary) -> fmt::Result {
     for path in layer.whiteouts.iter().take(WHITEOUTS) {
         writeln!(out, "     removes {}", clean(path, 200))?;
     }
@@ -62,7 +61,7 @@ fn whiteouts(out: &mut String, layer: &LayerLine) -> fmt::Result {
 /// Never for a report that a scan made; the error is that of the serializer.
 pub fn json(reports: &[ImageReport]) -> serde_json::Result<String> {
     let images: Vec<Image<'_>> = reports.iter().map(Image::new).collect();
-    serde_json::to_string_pretty(&Document { schema: super::json::SCHEMA, images })
+    serde_json::to_string_pretty(&Document { schema: layersift_model::SCHEMA, images })
 }
 
 #[derive(Serialize)]
@@ -106,14 +105,14 @@ impl<'r> Image<'r> {
 }
 
 impl<'r> Layer<'r> {
-    fn new(line: &'r LayerLine) -> Layer<'r> {
+    fn new(line: &'r LayerSummary) -> Layer<'r> {
         Layer {
             index: line.index,
             digest: &line.digest,
             diff_id: &line.diff_id,
             media_type: &line.media_type,
             created_by: &line.created_by,
-            stored_bytes: line.blob_bytes,
+            stored_bytes: line.stored_bytes,
             bytes: line.bytes,
             files: line.files,
             removes: &line.whiteouts,

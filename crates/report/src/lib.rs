@@ -1,17 +1,16 @@
-//! Reports: what a scan says, in the forms that people and programs read. None of them shows a secret unasked.
+//! Policies and renderers: judges image reports, and writes them in the forms that people and programs read.
+//!
+//! Everything here reads [`layersift_model::ImageReport`] alone: no image, no store, no network. A renderer is one file
+//! with a function that writes to an [`std::io::Write`], and one line in [`FORMATS`].
 
 mod exceptions;
-pub mod json;
+mod format;
+mod json;
 pub mod layers;
 pub mod policy;
-pub mod size;
-pub mod text;
+mod text;
+mod text_parts;
 
-/// How a report is written, in whichever form.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// Shows the raw values of secrets.
-    pub show_secrets: bool,
-    /// Leaves versions and durations out, for comparisons.
-    pub reproducible: bool,
-}
+pub use format::{FORMATS, Format, Render, RenderOptions};
+pub use policy::{FailOn, Policy, PolicyError};
+pub use text_parts::{clean, human, plural};

@@ -3,19 +3,18 @@
 
 pub mod allow;
 pub mod baseline;
-pub mod date;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use toml::Spanned;
 
 use allow::{Allow, AllowList};
 use baseline::Baseline;
-use date::Date;
-use layersift_model::{Finding, ImageReport, Severity};
+use jiff::civil::Date;
+use layersift_model::{AppliedPolicy, Digest, ImageReport, Judgement, ReportError, Severity, Verdict};
 
 /// Bytes of a policy file.
 const MOST_BYTES: u64 = 16 << 20;
@@ -29,11 +28,13 @@ pub struct Policy {
     pub allow: AllowList,
     /// Findings that do not count because they are not new.
     pub baseline: Option<Baseline>,
+    /// The digest of the policy file, where there is one.
+    pub digest: Option<Digest>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy { fail_on: Some(Severity::High), allow: AllowList::default(), baseline: None }
+        Policy { fail_on: Some(Severity::High), allow: AllowList::default(), baseline: None, digest: None }
     }
 }
 
@@ -74,62 +75,14 @@ pub enum PolicyError {
         /// The entry's place in the file, from 1.
         number: usize,
     },
-    /// A baseline that is no report.
-    #[error("{path} is no report of layersift: {reason}")]
+    /// A baseline that is not a report.
+    #[error("{path}: {source}")]
     Baseline {
         /// The file.
         path: PathBuf,
         /// Why not.
-        reason: String,
+        source: ReportError,
     },
-}
-
-/// How a finding stands with a policy.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Standing<'p> {
-    /// The exception that allows it.
-    pub allowed: Option<&'p Allow>,
-    /// Whether the baseline has it.
-    pub baseline: bool,
-}
-
-impl Standing<'_> {
-    /// Whether it counts for the verdict.
-    pub fn counts(&self) -> bool {
-        self.allowed.is_none() && !self.baseline
-    }
-}
-
-/// What becomes of an image. The order is that of badness, so that the worst of several is the greatest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// Everything was looked at, and nothing fails.
-    Pass,
-    /// Nothing fails in what was looked at, and not everything was.
-    Incomplete,
-    /// A finding fails.
-    Fail,
-}
-
-impl Verdict {
-    /// The verdict as it is written in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Verdict::Pass => "pass",
-            Verdict::Incomplete => "incomplete",
-            Verdict::Fail => "fail",
-        }
-    }
-
-    /// The exit status of the program.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Verdict::Pass => 0,
-            Verdict::Fail => 1,
-            Verdict::Incomplete => 3,
-        }
-    }
 }
 
 impl Policy {
@@ -159,29 +112,39 @@ impl Policy {
         }
         let entries = parsed.allow.into_iter().map(Spanned::into_inner).collect();
         let FailOn(fail_on) = parsed.fail_on.unwrap_or_default();
-        Ok(Policy { fail_on, allow: AllowList::new(entries, today), baseline: None })
+        Ok(Policy {
+            fail_on,
+            allow: AllowList::new(entries, today),
+            baseline: None,
+            digest: Some(Digest::of(text.as_bytes())),
+        })
     }
 
-    /// How each of an image's `findings` stands, in their order.
-    pub fn standings(&self, findings: &[Finding]) -> Vec<Standing<'_>> {
-        let known = self.baseline.as_ref().map(|baseline| baseline.known(findings)).unwrap_or_default();
+    /// Judges `report`: marks the findings that are allowed or in the baseline, and sets its verdict. What a later layer
+    /// deleted still counts, because its layer can be pulled.
+    pub fn judge(&self, report: &mut ImageReport) {
+        let known = self.baseline.as_ref().map(|baseline| baseline.known(&report.findings)).unwrap_or_default();
         let known = known.into_iter().chain(std::iter::repeat(false));
-        let standing = |(finding, baseline)| Standing { allowed: self.allow.find(finding), baseline };
-        findings.iter().zip(known).map(standing).collect()
-    }
-
-    /// The verdict on an image. What a later layer deleted still counts: its layer can be pulled.
-    pub fn verdict(&self, report: &ImageReport) -> Verdict {
-        let standings = self.standings(&report.findings);
-        let counted = report.findings.iter().zip(standings).filter(|(_, standing)| standing.counts());
-        let worst = counted.map(|(finding, _)| finding.rule.severity).max();
-        if self.fail_on.is_some_and(|limit| worst >= Some(limit)) {
+        for (finding, baseline) in report.findings.iter_mut().zip(known) {
+            finding.allowed = self.allow.find(finding).map(Allow::as_allowed);
+            finding.baseline = baseline;
+        }
+        let counted = report.findings.iter().filter(|finding| finding.counts());
+        let worst = counted.map(|finding| finding.severity).max();
+        let verdict = if self.fail_on.is_some_and(|limit| worst >= Some(limit)) {
             Verdict::Fail
         } else if report.gaps.is_empty() {
             Verdict::Pass
         } else {
             Verdict::Incomplete
-        }
+        };
+        let policy = AppliedPolicy {
+            fail_on: self.fail_on,
+            digest: self.digest.clone(),
+            baseline: self.baseline.as_ref().map(|baseline| baseline.digest().clone()),
+        };
+        let expired = self.allow.expired().map(Allow::as_expired).collect();
+        report.judgement = Some(Judgement { verdict, policy, expired });
     }
 }
 

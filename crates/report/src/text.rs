@@ -6,15 +6,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Write};
+use std::io;
 
 use anstyle::{AnsiColor, Color, Style};
 
-use super::size::human;
-use super::{Options, exceptions};
-use crate::policy::{Policy, Standing, Verdict};
-use layersift_model::{
-    FileLocation, Finding, ImageGap, ImageReport, LayerRef, Location, Place, Severity, State, steers,
-};
+use layersift_model::{FileLocation, Finding, ImageGap, ImageReport, LayerRef, Location, Severity, State, Verdict};
+
+use crate::text_parts::{clean, human, plural};
+use crate::{RenderOptions, exceptions};
 
 /// Places of one secret that are listed; the rest are counted.
 const PLACES: usize = 8;
@@ -25,42 +24,32 @@ const TIMELINE: usize = 64;
 pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
 
-/// The text for `reports`.
-pub fn render(reports: &[ImageReport], policy: &Policy, options: Options) -> String {
+/// Writes the text for `reports`.
+pub(crate) fn render(reports: &[ImageReport], options: &RenderOptions, out: &mut dyn io::Write) -> io::Result<()> {
+    out.write_all(text(reports, options).as_bytes())
+}
+
+fn text(reports: &[ImageReport], options: &RenderOptions) -> String {
     let mut out = String::new();
     for (index, report) in reports.iter().enumerate() {
         if index > 0 {
             out.push('\n');
         }
         // Writing to a String cannot fail.
-        let _ = image(&mut out, report, policy, options);
+        let _ = image(&mut out, report, options);
         // Of the policy itself everything is said once, where the eye ends.
         if index + 1 == reports.len() {
-            let _ = exceptions::expired(&mut out, &policy.allow);
+            let _ = exceptions::expired(&mut out, report.judgement.as_ref());
         }
-        let _ = writeln!(out).and_then(|()| verdict(&mut out, report, policy));
+        let _ = writeln!(out).and_then(|()| verdict(&mut out, report));
     }
     out
 }
 
-/// `text` on one line, without control characters, cut to `limit` characters.
-pub fn clean(text: &str, limit: usize) -> String {
-    let mut words = String::new();
-    for (count, c) in text.split_whitespace().flat_map(|word| [word, " "]).flat_map(str::chars).enumerate() {
-        if count == limit {
-            words.push('…');
-            break;
-        }
-        words.push(if steers(c) { '\u{fffd}' } else { c });
-    }
-    words.trim_end().to_string()
-}
-
-fn image(out: &mut String, report: &ImageReport, policy: &Policy, options: Options) -> fmt::Result {
-    header(out, report, options)?;
-    let judged = judged(report, policy);
+fn image(out: &mut String, report: &ImageReport, options: &RenderOptions) -> fmt::Result {
+    header(out, report)?;
     let mut explained = HashSet::new();
-    for group in groups(&counted(&judged)) {
+    for group in groups(&counted(report)) {
         writeln!(out)?;
         finding_group(out, &group, report, options)?;
         let rule = &group.first().rule;
@@ -69,24 +58,20 @@ fn image(out: &mut String, report: &ImageReport, policy: &Policy, options: Optio
             writeln!(out, "  {DIM}Fix{DIM:#}   {}", clean(&rule.fix, 400))?;
         }
     }
-    exceptions::allowed(out, &judged)?;
-    exceptions::baseline(out, &judged)?;
+    exceptions::allowed(out, report)?;
+    exceptions::baseline(out, report)?;
     if !report.gaps.is_empty() {
         gaps(out, &report.gaps)?;
     }
     Ok(())
 }
 
-fn judged<'r>(report: &'r ImageReport, policy: &'r Policy) -> Vec<(&'r Finding, Standing<'r>)> {
-    report.findings.iter().zip(policy.standings(&report.findings)).collect()
-}
-
 /// The findings that count.
-fn counted<'r>(judged: &[(&'r Finding, Standing<'_>)]) -> Vec<&'r Finding> {
-    judged.iter().filter(|(_, standing)| standing.counts()).map(|(finding, _)| *finding).collect()
+fn counted(report: &ImageReport) -> Vec<&Finding> {
+    report.findings.iter().filter(|finding| finding.counts()).collect()
 }
 
-fn header(out: &mut String, report: &ImageReport, options: Options) -> fmt::Result {
+fn header(out: &mut String, report: &ImageReport) -> fmt::Result {
     let name = report.reference.as_deref().unwrap_or(&report.target);
     write!(out, "{BOLD}{}{BOLD:#}", clean(name, 200))?;
     if let Some(platform) = &report.platform {
@@ -98,8 +83,11 @@ fn header(out: &mut String, report: &ImageReport, options: Options) -> fmt::Resu
     writeln!(out)?;
     let layers = plural(report.layers.len() as u64, "layer");
     write!(out, "{DIM}{layers}, {}, {}", plural(report.files(), "file"), human(report.bytes()))?;
-    if !options.reproducible {
-        write!(out, ", {:.2} s, layersift {}", report.seconds, env!("CARGO_PKG_VERSION"))?;
+    if let Some(milliseconds) = report.milliseconds {
+        write!(out, ", {:.2} s", milliseconds as f64 / 1000.0)?;
+    }
+    if !report.tool.version.is_empty() {
+        write!(out, ", layersift {}", report.tool.version)?;
     }
     writeln!(out, "{DIM:#}")
 }
@@ -116,7 +104,7 @@ impl<'r> Group<'r> {
 
     /// The worst of its findings: what packages ship counts less.
     fn severity(&self) -> Severity {
-        self.findings.iter().map(|finding| finding.rule.severity).max().unwrap_or(self.first().rule.severity)
+        self.findings.iter().map(|finding| finding.severity).max().unwrap_or(self.first().severity)
     }
 }
 
@@ -125,7 +113,7 @@ fn groups<'r>(findings: &[&'r Finding]) -> Vec<Group<'r>> {
     let mut by_secret: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     let mut groups: Vec<Group<'r>> = Vec::new();
     for &finding in findings {
-        let secret = finding.fingerprint.as_deref();
+        let secret = finding.fingerprint();
         let index = match secret {
             Some(fingerprint) => *by_secret.entry((&finding.rule.id, fingerprint)).or_insert(groups.len()),
             None => groups.len(),
@@ -142,16 +130,16 @@ fn groups<'r>(findings: &[&'r Finding]) -> Vec<Group<'r>> {
     groups
 }
 
-fn finding_group(out: &mut String, group: &Group<'_>, report: &ImageReport, options: Options) -> fmt::Result {
+fn finding_group(out: &mut String, group: &Group<'_>, report: &ImageReport, options: &RenderOptions) -> fmt::Result {
     let first = group.first();
     let severity = group.severity();
     let (style, severity) = (severity_style(severity), severity.name().to_uppercase());
     writeln!(out, "{style}{severity}{style:#}  {BOLD}{}{BOLD:#}  {DIM}{}{DIM:#}", first.rule.title, first.rule.id)?;
     if let Some(secret) = &first.secret {
-        let fingerprint = first.fingerprint.as_deref().unwrap_or_default();
-        writeln!(out, "  {}  {DIM}fingerprint {fingerprint}{DIM:#}", clean(&secret.masked(), 120))?;
-        if options.show_secrets {
-            writeln!(out, "  {}", revealed(secret.reveal()))?;
+        let fingerprint = first.fingerprint().unwrap_or_default();
+        writeln!(out, "  {}  {DIM}fingerprint {fingerprint}{DIM:#}", clean(&secret.masked, 120))?;
+        if let Some(value) = secret.value.as_ref().filter(|_| options.show_secrets) {
+            writeln!(out, "  {}", revealed(value.reveal()))?;
         }
     }
     for finding in group.findings.iter().take(PLACES) {
@@ -177,7 +165,7 @@ fn location(out: &mut String, finding: &Finding, report: &ImageReport) -> fmt::R
         Location::Image => writeln!(out, "  {}", note.trim_start()),
         Location::Config(field) => writeln!(out, "  {BOLD}configuration {}{BOLD:#}{note}", clean(field, 120)),
         Location::File(file) => {
-            write!(out, "  {BOLD}{}{BOLD:#}", position(&file.place, finding.secret.is_some()))?;
+            write!(out, "  {BOLD}{}{BOLD:#}", position(file))?;
             context(out, file)?;
             writeln!(out, "{note}")?;
             lifetime(out, file, report.layers.len())
@@ -187,7 +175,7 @@ fn location(out: &mut String, finding: &Finding, report: &ImageReport) -> fmt::R
 
 /// What the file is: section and symbol, and the package it belongs to.
 fn context(out: &mut String, file: &FileLocation) -> fmt::Result {
-    if let Some(binary) = &file.place.binary {
+    if let Some(binary) = &file.binary {
         let kind = if binary.node_addon { "Node addon, " } else { "" };
         write!(out, "  {DIM}{kind}{}", binary.format)?;
         for part in [&binary.section, &binary.symbol].into_iter().flatten() {
@@ -207,12 +195,11 @@ fn context(out: &mut String, file: &FileLocation) -> fmt::Result {
 }
 
 /// Where in a file something is, as people write it; its path where it is the file as a whole.
-pub(super) fn position(place: &Place, is_inside: bool) -> String {
+pub(super) fn position(place: &FileLocation) -> String {
     let inside: String = place.inside.iter().map(|member| format!(" ▸ {}", clean(member, 200))).collect();
     let place_in = match (place.line, place.column) {
         (Some(line), Some(column)) => format!(":{line}:{column}"),
-        _ if is_inside => format!(" at byte {}", place.offset),
-        _ => String::new(),
+        _ => place.offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default(),
     };
     let views = if place.views.is_empty() { String::new() } else { format!(" in {}", place.views.join(" in ")) };
     format!("{}{inside}{place_in}{views}", place.path)
@@ -276,28 +263,30 @@ fn gaps(out: &mut String, gaps: &[ImageGap]) -> fmt::Result {
     Ok(())
 }
 
-fn verdict(out: &mut String, report: &ImageReport, policy: &Policy) -> fmt::Result {
-    let verdict = policy.verdict(report);
+fn verdict(out: &mut String, report: &ImageReport) -> fmt::Result {
+    let verdict = report.verdict();
     let colour = match verdict {
         Verdict::Pass => AnsiColor::Green,
         Verdict::Incomplete => AnsiColor::Yellow,
         Verdict::Fail => AnsiColor::Red,
     };
     let style = Style::new().bold().fg_color(Some(Color::Ansi(colour)));
-    let limit = policy.fail_on.map_or("none", Severity::name);
-    write!(out, "{style}{}{style:#}  {}", verdict.name().to_uppercase(), summary(&judged(report, policy)))?;
+    let limit = report.judgement.as_ref().and_then(|judgement| judgement.policy.fail_on);
+    let limit = limit.map_or("none", Severity::name);
+    write!(out, "{style}{}{style:#}  {}", verdict.name().to_uppercase(), summary(report))?;
     if !report.gaps.is_empty() {
         write!(out, "; {}", plural(report.gaps.len() as u64, "gap"))?;
     }
     writeln!(out, "  {DIM}(--fail-on {limit}){DIM:#}")
 }
 
-/// What counts, and how much does not.
-fn summary(judged: &[(&Finding, Standing<'_>)]) -> String {
-    let allowed = judged.iter().filter(|(_, standing)| standing.allowed.is_some()).count();
-    let known = judged.iter().filter(|(_, standing)| standing.allowed.is_none() && standing.baseline).count();
-    let nothing = if judged.is_empty() { "nothing found" } else { "nothing that counts" };
-    let mut summary = counts(&counted(judged)).unwrap_or_else(|| nothing.into());
+/// How many findings count, and how many do not.
+fn summary(report: &ImageReport) -> String {
+    let findings = &report.findings;
+    let allowed = findings.iter().filter(|finding| finding.allowed.is_some()).count();
+    let known = findings.iter().filter(|finding| finding.allowed.is_none() && finding.baseline).count();
+    let nothing = if findings.is_empty() { "nothing found" } else { "nothing that counts" };
+    let mut summary = counts(&counted(report)).unwrap_or_else(|| nothing.into());
     for (count, how) in [(allowed, "allowed"), (known, "in the baseline")] {
         if count > 0 {
             summary += &format!("; {count} {how}");
@@ -308,7 +297,7 @@ fn summary(judged: &[(&Finding, Standing<'_>)]) -> String {
 
 /// How many findings there are of each severity; `None` where there are none.
 pub(super) fn counts(findings: &[&Finding]) -> Option<String> {
-    let count = |severity| findings.iter().filter(|finding| finding.rule.severity == severity).count();
+    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     let parts: Vec<String> = Severity::ALL
         .into_iter()
         .map(|severity| (count(severity), severity.name()))
@@ -316,11 +305,6 @@ pub(super) fn counts(findings: &[&Finding]) -> Option<String> {
         .map(|(count, name)| format!("{count} {name}"))
         .collect();
     (!parts.is_empty()).then(|| parts.join(", "))
-}
-
-/// `count` and `noun`, which takes an `s`.
-pub fn plural(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn severity_style(severity: Severity) -> Style {
@@ -344,12 +328,5 @@ mod tests {
         assert_eq!(timeline(0, None, 3), "●━━");
         assert_eq!(timeline(2, Some(2), 4), "··●·");
         assert_eq!(timeline(2, None, 100), "");
-    }
-
-    #[test]
-    fn nothing_from_an_image_steers_the_terminal() {
-        assert_eq!(clean("a\x1b[31mb\n\tc", 100), "a\u{fffd}[31mb c");
-        assert_eq!(clean("a\u{202e}b\u{9b}c", 100), "a\u{fffd}b\u{fffd}c");
-        assert_eq!(clean("abcdef", 3), "abc…");
     }
 }

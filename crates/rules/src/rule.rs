@@ -124,7 +124,14 @@ fn medium() -> Confidence {
 impl Signature {
     /// What reports say of this rule.
     pub fn info(&self) -> Arc<RuleInfo> {
-        info(&self.id, &self.title, self.severity, self.confidence, [&self.what, &self.risk, &self.fix])
+        info(
+            &self.id,
+            &self.title,
+            self.severity,
+            self.confidence,
+            [&self.what, &self.risk, &self.fix],
+            &self.references,
+        )
     }
 
     /// A path at which the signature holds, for its examples.
@@ -211,7 +218,14 @@ impl FileRule {
 
     /// What reports say of this rule.
     pub fn info(&self) -> Arc<RuleInfo> {
-        info(&self.id, &self.title, self.severity, self.confidence, [&self.what, &self.risk, &self.fix])
+        info(
+            &self.id,
+            &self.title,
+            self.severity,
+            self.confidence,
+            [&self.what, &self.risk, &self.fix],
+            &self.references,
+        )
     }
 }
 
@@ -263,7 +277,14 @@ pub struct PortRule {
 impl PortRule {
     /// What reports say of this rule.
     pub fn info(&self) -> Arc<RuleInfo> {
-        info(&self.id, &self.title, self.severity, Confidence::High, [&self.what, &self.risk, &self.fix])
+        info(
+            &self.id,
+            &self.title,
+            self.severity,
+            Confidence::High,
+            [&self.what, &self.risk, &self.fix],
+            &self.references,
+        )
     }
 }
 
@@ -339,7 +360,14 @@ pub struct ConfigCheck {
 impl ConfigCheck {
     /// What reports say of this rule.
     pub fn info(&self) -> Arc<RuleInfo> {
-        info(&self.id, &self.title, self.severity, self.confidence, [&self.what, &self.risk, &self.fix])
+        info(
+            &self.id,
+            &self.title,
+            self.severity,
+            self.confidence,
+            [&self.what, &self.risk, &self.fix],
+            &self.references,
+        )
     }
 }
 
@@ -371,11 +399,26 @@ pub struct ChainRule {
 impl ChainRule {
     /// What reports say of this rule.
     pub fn info(&self) -> Arc<RuleInfo> {
-        info(&self.id, &self.title, self.severity, Confidence::High, [&self.what, &self.risk, &self.fix])
+        info(
+            &self.id,
+            &self.title,
+            self.severity,
+            Confidence::High,
+            [&self.what, &self.risk, &self.fix],
+            &self.references,
+        )
     }
 }
 
-fn info(id: &str, title: &str, severity: Severity, confidence: Confidence, texts: [&String; 3]) -> Arc<RuleInfo> {
+fn info(
+    id: &str,
+    title: &str,
+    severity: Severity,
+    confidence: Confidence,
+    texts: [&String; 3],
+    references: &[String],
+) -> Arc<RuleInfo> {
     let [what, risk, fix] = texts.map(|text| text.trim().to_string());
-    Arc::new(RuleInfo { id: id.into(), title: title.into(), severity, confidence, what, risk, fix })
+    let (id, title, references) = (id.into(), title.into(), references.to_vec());
+    Arc::new(RuleInfo { id, title, severity, confidence, what, risk, fix, references })
 }

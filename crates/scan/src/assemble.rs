@@ -12,9 +12,11 @@ use layersift_format::history;
 use layersift_format::history::Alignment;
 use layersift_format::manifest::{Image, LayerSource};
 use layersift_model::{
-    Confidence, Digest, FileLocation, Finding, FingerprintKey, Gap, GapReason, ImageGap, ImageReport, LayerLine,
-    LayerRef, LayerReport, Location, Place, RuleInfo, Secret, Severity,
+    Confidence, Digest, FileLocation, Finding, FingerprintKey, Gap, GapReason, ImageGap, ImageReport, LayerRef,
+    LayerReport, LayerSummary, Location, Place, ReportedSecret, Secret, Severity, Tool,
 };
+
+use crate::READER_REVISION;
 
 use self::chains::Chains;
 use self::config::{Checks, ConfigFinding, Subject};
@@ -28,6 +30,8 @@ pub struct Assembler<'r> {
     pub chains: &'r Chains,
     /// What secrets are fingerprinted with.
     pub key: &'r FingerprintKey,
+    /// The digest of the rule set.
+    pub ruleset: &'r str,
 }
 
 impl Assembler<'_> {
@@ -56,13 +60,12 @@ impl Assembler<'_> {
             in_config.extend(news);
         }
         let alignment = history::align(&image.config, image.layers.len());
-        let layers: Vec<LayerLine> = (0..image.layers.len())
+        let layers: Vec<LayerSummary> = (0..image.layers.len())
             .map(|index| line(index, image, reports[index].as_deref(), &alignment, &mask))
             .collect();
         let lifetimes = lifetime::follow(reports);
         let overflowed = lifetimes.overflowed;
-        let mut lowered = Lowered::default();
-        let in_file = |tracked| self.in_file(tracked, &layers, reports, &mut lowered);
+        let in_file = |tracked| self.in_file(tracked, &layers, reports);
         let mut findings: Vec<Finding> = lifetimes.tracked.into_iter().map(in_file).collect();
         let roles: HashMap<String, Vec<String>> =
             in_config.iter().map(|finding| (finding.rule.id.clone(), finding.roles.clone())).collect();
@@ -94,6 +97,13 @@ impl Assembler<'_> {
             manifest_digest: image.manifest_digest.clone(),
             config_digest: image.config_digest.clone(),
             platform: image.platform.clone(),
+            tool: Tool {
+                version: env!("CARGO_PKG_VERSION").into(),
+                ruleset: self.ruleset.into(),
+                engine: crate::engine::version(),
+                reader_revision: Some(READER_REVISION),
+                fingerprint_key: Some(self.key.id()),
+            },
             layers,
             findings,
             gaps,
@@ -101,76 +111,80 @@ impl Assembler<'_> {
         }
     }
 
-    fn in_file(
-        &self,
-        tracked: Tracked,
-        layers: &[LayerLine],
-        reports: &[Option<Arc<LayerReport>>],
-        lowered: &mut Lowered,
-    ) -> Finding {
+    fn in_file(&self, tracked: Tracked, layers: &[LayerSummary], reports: &[Option<Arc<LayerReport>>]) -> Finding {
         let Tracked { finding, layer, state, ended_by } = tracked;
         let package = owners::owner(&finding.place.path, layer, reports);
         let shipped_by = finding
-            .content
+            .checksums
             .as_ref()
-            .and_then(|content| owners::shipped_by(&finding.place.path, content, layer, reports));
-        let rule = match shipped_by {
-            Some(ecosystem) => lowered.info(&finding.rule, ecosystem),
-            None => finding.rule,
+            .and_then(|checksums| owners::shipped_by(&finding.place.path, checksums, layer, reports));
+        let severity = match shipped_by {
+            Some(ecosystem) => as_shipped(finding.severity, finding.rule.confidence, ecosystem),
+            None => finding.severity,
         };
-        let fingerprint = finding.secret.as_ref().map(|secret| secret.fingerprint(self.key));
+        let Place { path, inside, views, offset, line, column, binary } = finding.place;
         Finding {
             id: String::new(),
-            rule,
+            rule: finding.rule,
+            severity,
             location: Location::File(Box::new(FileLocation {
-                place: finding.place,
+                path: path.to_string(),
+                inside,
+                views,
+                // A finding about a whole file begins nowhere in it.
+                offset: finding.secret.is_some().then_some(offset),
+                line,
+                column,
+                binary,
                 layer: reference(&layers[layer]),
                 state,
                 ended_by: ended_by.map(|index| reference(&layers[index])),
                 package,
                 as_shipped: shipped_by.is_some(),
             })),
-            secret: finding.secret,
-            fingerprint,
+            secret: finding.secret.map(|secret| self.reported(secret)),
             note: finding.note,
             related: Vec::new(),
+            allowed: None,
+            baseline: false,
         }
     }
 
     fn in_config(&self, finding: ConfigFinding, mask: &Mask) -> Finding {
-        let fingerprint = finding.secret.as_ref().map(|secret| secret.fingerprint(self.key));
         Finding {
             id: String::new(),
             rule: finding.rule,
+            severity: finding.severity,
             note: finding.note.map(|note| mask.apply(&finding.at, &note)),
             location: Location::Config(mask.apply(&finding.at, &finding.at)),
-            secret: finding.secret,
-            fingerprint,
+            secret: finding.secret.map(|secret| self.reported(secret)),
             related: Vec::new(),
+            allowed: None,
+            baseline: false,
+        }
+    }
+
+    fn reported(&self, secret: Secret) -> ReportedSecret {
+        ReportedSecret {
+            masked: secret.masked(),
+            fingerprint: secret.fingerprint(self.key),
+            length: secret.len(),
+            value: (!secret.reveal().is_empty()).then_some(secret),
         }
     }
 }
 
-/// What is said of findings in files that their package ships, by rule and ecosystem.
-#[derive(Default)]
-struct Lowered(HashMap<(String, String), Arc<RuleInfo>>);
-
-impl Lowered {
-    /// Everyone who installs a package has what it ships, and guesses in it are noise. What is no guess is a secret
-    /// that the package gives away: it counts one step less where the package is a distribution's, and no less where
-    /// it is Python's, because that may be the very application, installed from its own sources.
-    fn info(&mut self, rule: &Arc<RuleInfo>, ecosystem: &str) -> Arc<RuleInfo> {
-        let is_sure = rule.confidence == Confidence::High;
-        let severity = match (ecosystem, is_sure) {
-            ("pypi", true) => rule.severity,
-            ("pypi", false) | (_, true) => one_less(rule.severity),
-            (_, false) => rule.severity.min(Severity::Low),
-        };
-        if severity == rule.severity {
-            return Arc::clone(rule);
-        }
-        let info = || Arc::new(RuleInfo { severity, ..(**rule).clone() });
-        Arc::clone(self.0.entry((rule.id.clone(), ecosystem.into())).or_insert_with(info))
+/// The severity of a finding in a file that is as its package ships it.
+///
+/// Everyone who installs a package has what it ships, and guesses in it are noise. A sure finding is a secret that the
+/// package gives away: it counts one step less where the package is a distribution's, and no less where it is Python's,
+/// because that may be the application itself, installed from its own sources.
+fn as_shipped(severity: Severity, confidence: Confidence, ecosystem: &str) -> Severity {
+    let is_sure = confidence == Confidence::High;
+    match (ecosystem, is_sure) {
+        ("pypi", true) => severity,
+        ("pypi", false) | (_, true) => one_less(severity),
+        (_, false) => severity.min(Severity::Low),
     }
 }
 
@@ -186,17 +200,17 @@ fn one_less(severity: Severity) -> Severity {
 /// Whether a check found a secret that a signature, which knows what it is, found in the same place.
 fn says_the_same(finding: &ConfigFinding, known: &[ConfigFinding]) -> bool {
     let Some(secret) = &finding.secret else { return false };
-    let as_grave = |other: &&ConfigFinding| other.at == finding.at && other.rule.severity >= finding.rule.severity;
+    let as_grave = |other: &&ConfigFinding| other.at == finding.at && other.severity >= finding.severity;
     known.iter().filter(as_grave).filter_map(|other| other.secret.as_ref()).any(|other| {
         memchr::memmem::find(secret.reveal(), other.reveal()).is_some()
             || memchr::memmem::find(other.reveal(), secret.reveal()).is_some()
     })
 }
 
-fn line(index: usize, image: &Image, report: Option<&LayerReport>, alignment: &Alignment, mask: &Mask) -> LayerLine {
+fn line(index: usize, image: &Image, report: Option<&LayerReport>, alignment: &Alignment, mask: &Mask) -> LayerSummary {
     let source = &image.layers[index];
     let entry = alignment.entries[index].and_then(|at| Some((at, image.config.history.get(at)?)));
-    LayerLine {
+    LayerSummary {
         index,
         digest: report.map(|report| report.blob.clone()).or(source.digest.clone()),
         diff_id: report.map(|report| report.diff_id.clone()).or(source.diff_id.clone()),
@@ -206,12 +220,13 @@ fn line(index: usize, image: &Image, report: Option<&LayerReport>, alignment: &A
         entries: report.map_or(0, |report| report.entries),
         files: report.map_or(0, |report| report.files),
         bytes: report.map_or(0, |report| report.bytes),
-        blob_bytes: report.map_or(0, |report| report.blob_bytes),
+        stored_bytes: report.map_or(0, |report| report.blob_bytes),
+        is_read: report.is_some(),
         whiteouts: report.map(|report| report.whiteouts.clone()).unwrap_or_default(),
     }
 }
 
-fn reference(line: &LayerLine) -> LayerRef {
+fn reference(line: &LayerSummary) -> LayerRef {
     LayerRef {
         index: line.index,
         digest: line.digest.clone(),
@@ -252,15 +267,10 @@ fn verify(source: &LayerSource, report: &LayerReport) -> Vec<Gap> {
 fn order(finding: &Finding) -> (u8, usize, String, u64, String) {
     let rule = finding.rule.id.clone();
     match &finding.location {
-        Location::File(file) => (0, file.layer.index, way(&file.place), file.place.offset, rule),
+        Location::File(file) => (0, file.layer.index, file.full_path("\0"), file.offset.unwrap_or(0), rule),
         Location::Config(field) => (1, 0, field.clone(), 0, rule),
         Location::Image => (2, 0, String::new(), 0, rule),
     }
-}
-
-/// The path of a file and of the archive members that lead to a finding.
-fn way(place: &Place) -> String {
-    place.inside.iter().fold(place.path.to_string(), |way, member| way + "\0" + member)
 }
 
 /// What names a finding wherever its image turns up: nothing in it depends on how the image is packed.
@@ -268,12 +278,12 @@ fn id(finding: &Finding) -> String {
     let place = match &finding.location {
         Location::File(file) => {
             let diff_id = file.layer.diff_id.as_ref().map(Digest::to_string).unwrap_or_default();
-            format!("{diff_id}\n{}\n{}", way(&file.place), file.place.offset)
+            format!("{diff_id}\n{}\n{}", file.full_path("\0"), file.offset.unwrap_or(0))
         }
         Location::Config(field) => field.clone(),
         Location::Image => finding.related.join(" "),
     };
-    let fingerprint = finding.fingerprint.as_deref().unwrap_or_default();
+    let fingerprint = finding.fingerprint().unwrap_or_default();
     Digest::of(format!("{}\n{place}\n{fingerprint}", finding.rule.id).as_bytes()).hex()[..16].to_string()
 }
 

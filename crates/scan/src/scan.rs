@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use jiff::Timestamp;
+
 use crate::assemble::Assembler;
 use crate::assemble::config::{CheckError, ConfigFinding, fields};
 use crate::confirm::{ConfirmError, keep_best};
@@ -37,6 +39,10 @@ pub use self::prove::Fault;
 
 use self::layer::LayerScanner;
 use self::rules::Rules;
+
+/// The revision of what is read of layers and documents. Any change in what is read raises it: what an older revision
+/// passed is then read again, and not taken from a store.
+pub const READER_REVISION: u32 = 2;
 
 /// Why a scan gave no report.
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +152,7 @@ impl Scanner {
         known: Option<&dyn KnownLayers>,
         observer: &dyn Observer,
     ) -> Result<Vec<ImageReport>, ScanError> {
-        let started = Instant::now();
+        let (started, scanned_at) = (Instant::now(), Timestamp::now());
         let mut reports = match target {
             Opened::Source(source) => self.scan_source(&*source, choice, known, observer)?,
             Opened::Stream(stream) => self.scan_stream(stream, choice, known, observer)?,
@@ -157,9 +163,8 @@ impl Scanner {
         }
         for report in &mut reports {
             report.target = name.into();
-            report.ruleset.clone_from(&self.rules.digest);
-            report.engine = crate::engine::version();
-            report.seconds = started.elapsed().as_secs_f64();
+            report.scanned_at = Some(scanned_at);
+            report.milliseconds = u64::try_from(started.elapsed().as_millis()).ok();
         }
         Ok(reports)
     }
@@ -167,9 +172,9 @@ impl Scanner {
     /// What the reports of layers depend on beside the layers: program, rules, limits, and the key of fingerprints.
     pub fn layer_key(&self) -> String {
         let Options { limits, key, .. } = &self.options;
-        let (version, rules) = (env!("CARGO_PKG_VERSION"), &self.rules.digest);
+        let rules = &self.rules.digest;
         // A fingerprint of nothing tells one key from another, and nothing of either.
-        let text = format!("layer report of {version}\n{rules}\n{limits:?}\n{}", key.fingerprint(b""));
+        let text = format!("layer report, reader {READER_REVISION}\n{rules}\n{limits:?}\n{}", key.fingerprint(b""));
         Digest::of(text.as_bytes()).to_string()
     }
 
@@ -193,10 +198,7 @@ impl Scanner {
 
     /// Joins the layers of `image`, base first; a gap stands for a layer that was not read.
     pub fn assemble_image(&self, image: &Image, layers: Vec<Result<Arc<LayerReport>, Gap>>) -> ImageReport {
-        let mut report = self.join(image, layers, Vec::new());
-        report.ruleset.clone_from(&self.rules.digest);
-        report.engine = crate::engine::version();
-        report
+        self.join(image, layers, Vec::new())
     }
 
     /// Scans `bytes` as a file at `path`: what examples of rules are tried with.
@@ -220,8 +222,6 @@ impl Scanner {
         let image = Image { layers: vec![LayerSource::default()], ..Image::default() };
         let mut report = self.assembler().assemble(&image, &[Some(report)], Vec::new(), Vec::new());
         report.target = path.display().to_string();
-        report.ruleset.clone_from(&self.rules.digest);
-        report.engine = crate::engine::version();
         Ok(vec![report])
     }
 
@@ -232,7 +232,12 @@ impl Scanner {
     }
 
     fn assembler(&self) -> Assembler<'_> {
-        Assembler { checks: &self.rules.checks, chains: &self.rules.chains, key: &self.options.key }
+        Assembler {
+            checks: &self.rules.checks,
+            chains: &self.rules.chains,
+            key: &self.options.key,
+            ruleset: &self.rules.digest,
+        }
     }
 
     fn scan_source(
@@ -371,6 +376,7 @@ impl Scanner {
             found.truncate(room);
             findings.extend(found.into_iter().map(|one| ConfigFinding {
                 rule: self.rules.info(&one),
+                severity: self.rules.severity(&one),
                 raw: field.text.get(one.span.clone()).map(Into::into),
                 at: field.name.clone(),
                 secret: Some(one.secret),

@@ -3,7 +3,7 @@
 use super::error::StoreError;
 use super::findings::{FindingRecord, PackageRecord, RuleRecord, SecretRecord};
 use super::images::{ImageLayer, ImageRecord};
-use layersift_model::{Finding, ImageReport, LayerLine, Location, State};
+use layersift_model::{Finding, ImageReport, LayerSummary, Location, State};
 
 /// What assembling an image told, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,16 +29,16 @@ impl Assembled {
         let invalid = |reason: String| StoreError::Invalid { what: format!("the report of {}", report.target), reason };
         let manifest_digest = report.manifest_digest.clone();
         let manifest_digest = manifest_digest.ok_or_else(|| invalid("it names no manifest digest".into()))?;
-        let layer = |line: &LayerLine| {
+        let layer = |line: &LayerSummary| {
             let digest = line.digest.clone();
             Ok(ImageLayer {
                 digest: digest.ok_or_else(|| invalid(format!("it names no digest of the layer {}", line.index)))?,
                 diff_id: line.diff_id.clone(),
                 created_by: line.created_by.clone(),
-                blob_bytes: line.blob_bytes,
+                blob_bytes: line.stored_bytes,
             })
         };
-        let unread = report.layers.iter().enumerate().filter(|(_, line)| line.blob_bytes == 0);
+        let unread = report.layers.iter().enumerate().filter(|(_, line)| !line.is_read);
         Ok(Assembled {
             image: ImageRecord {
                 manifest_digest,
@@ -46,7 +46,7 @@ impl Assembled {
                 platform: report.platform.clone(),
                 layers: report.layers.iter().map(layer).collect::<Result<_, _>>()?,
             },
-            ruleset: report.ruleset.clone(),
+            ruleset: report.tool.ruleset.clone(),
             findings: report.findings.iter().map(FindingRecord::of).collect(),
             gaps: report.gaps.len() as u64,
             unread: unread.map(|(position, _)| position).collect(),
@@ -60,13 +60,13 @@ impl FindingRecord {
         let rule = RuleRecord {
             id: finding.rule.id.clone(),
             title: finding.rule.title.clone(),
-            severity: finding.rule.severity,
+            severity: finding.severity,
             confidence: finding.rule.confidence,
         };
         let secret = finding.secret.as_ref().map(|secret| SecretRecord {
-            fingerprint: finding.fingerprint.clone().unwrap_or_default(),
-            masked: secret.masked(),
-            length: secret.len() as u64,
+            fingerprint: secret.fingerprint.clone(),
+            masked: secret.masked.clone(),
+            length: secret.length as u64,
         });
         let record = FindingRecord {
             finding_id: finding.id.clone(),
@@ -84,8 +84,8 @@ impl FindingRecord {
             Location::Image => record,
             Location::Config(field) => FindingRecord { config: Some(field.clone()), ..record },
             Location::File(file) => FindingRecord {
-                path: Some(file.place.path.to_string()),
-                inside: file.place.inside.clone(),
+                path: Some(file.path.clone()),
+                inside: file.inside.clone(),
                 position: Some(file.layer.index),
                 state: file.state,
                 ended_by: file.ended_by.as_ref().map(|layer| layer.index),

@@ -8,7 +8,7 @@ use super::LayerReport;
 use crate::secret::FingerprintKey;
 
 /// The form. Whoever changes what a report is made of counts on.
-const FORM: u8 = 1;
+const FORM: u8 = 2;
 
 /// The most that a report may take up, compressed or not.
 const MOST_BYTES: u64 = 1 << 30;

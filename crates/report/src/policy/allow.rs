@@ -1,10 +1,10 @@
 //! Exceptions: `[[allow]]` entries of a policy file, each with what it allows, why, and until when.
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
-use super::date::Date;
-use layersift_model::{Digest, FileLocation, Finding, Location, Package};
+use jiff::civil::Date;
+use layersift_model::{Allowed, Digest, ExpiredException, FileLocation, Finding, Package};
 
 /// An exception. Everything that it names must hold of a finding.
 #[derive(Clone, Debug, Deserialize)]
@@ -18,6 +18,7 @@ pub struct Allow {
     layer: Option<Digest>,
     package: Option<Filled>,
     reason: Filled,
+    #[serde(deserialize_with = "date")]
     expires: Date,
 }
 
@@ -29,19 +30,14 @@ pub struct AllowList {
 }
 
 impl Allow {
-    /// Its place in the file, from 1.
-    pub fn number(&self) -> usize {
-        self.number
+    /// What a report says of the exception.
+    pub(super) fn as_allowed(&self) -> Allowed {
+        Allowed { reason: self.reason.0.trim().into(), expires: self.expires }
     }
 
-    /// Why the finding is allowed.
-    pub fn reason(&self) -> &str {
-        self.reason.0.trim()
-    }
-
-    /// The last day on which it is.
-    pub fn expires(&self) -> Date {
-        self.expires
+    /// What a report says of the exception once it has expired.
+    pub(super) fn as_expired(&self) -> ExpiredException {
+        ExpiredException { entry: self.number, reason: self.reason.0.trim().into(), expires: self.expires }
     }
 
     /// Whether it says what it allows at all: an entry that names nothing would allow everything.
@@ -51,14 +47,11 @@ impl Allow {
     }
 
     fn matches(&self, finding: &Finding) -> bool {
-        let file = match &finding.location {
-            Location::File(file) => Some(&**file),
-            Location::Config(_) | Location::Image => None,
-        };
+        let file = finding.file();
         self.names_something()
-            && holds(&self.fingerprint, |wanted| finding.fingerprint.as_ref() == Some(&wanted.0))
-            && holds(&self.rule, |wanted| names_rule(&wanted.0, &finding.rule.id))
-            && holds(&self.path, |glob| file.is_some_and(|file| glob.0.is_match(way(file))))
+            && holds(&self.fingerprint, |wanted| finding.fingerprint() == Some(&wanted.0))
+            && holds(&self.rule, |wanted| finding.rule.is_named_by(&wanted.0))
+            && holds(&self.path, |glob| file.is_some_and(|file| glob.0.is_match(file.full_path("/"))))
             && holds(&self.layer, |wanted| file.is_some_and(|file| names_layer(wanted, file)))
             && holds(&self.package, |wanted| {
                 file.and_then(|file| file.package.as_ref()).is_some_and(|package| names_package(&wanted.0, package))
@@ -127,11 +120,6 @@ fn holds<T>(wanted: &Option<T>, test: impl FnOnce(&T) -> bool) -> bool {
     wanted.as_ref().is_none_or(test)
 }
 
-/// Whether `wanted`, an id or a prefix that ends in `.`, names the rule `id`.
-fn names_rule(wanted: &str, id: &str) -> bool {
-    id == wanted || (wanted.ends_with('.') && id.starts_with(wanted))
-}
-
 fn names_layer(wanted: &Digest, file: &FileLocation) -> bool {
     [&file.layer.digest, &file.layer.diff_id].into_iter().flatten().any(|digest| digest == wanted)
 }
@@ -141,7 +129,14 @@ fn names_package(wanted: &str, package: &Package) -> bool {
         || wanted.strip_prefix(&*package.ecosystem).and_then(|rest| rest.strip_prefix(':')) == Some(&package.name)
 }
 
-/// The path as reports write it, and the archive members that lead on from there.
-fn way(file: &FileLocation) -> String {
-    file.place.inside.iter().fold(file.place.path.to_string(), |way, member| way + "/" + member)
+/// A date of TOML, or a string of the same form.
+fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
+    let text = match toml::Value::deserialize(deserializer)? {
+        toml::Value::Datetime(value) => value.to_string(),
+        toml::Value::String(text) => text,
+        _ => String::new(),
+    };
+    let is_date = text.len() == "YYYY-MM-DD".len();
+    let date = text.parse().ok().filter(|_| is_date);
+    date.ok_or_else(|| serde::de::Error::custom("expected a date as YYYY-MM-DD"))
 }

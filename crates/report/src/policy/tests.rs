@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use layersift_model::{
-    Confidence, FileLocation, Gap, GapReason, ImageGap, ImagePath, LayerRef, Location, Package, Place, RuleInfo, State,
+    Confidence, FileLocation, Finding, Gap, GapReason, ImageGap, LayerRef, Location, Package, ReportedSecret, RuleInfo,
+    State, to_json,
 };
 
 const BLOB: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
@@ -15,25 +16,59 @@ fn gap() -> ImageGap {
 }
 
 fn rule(id: &str) -> Arc<RuleInfo> {
-    let text = String::new;
-    let (severity, confidence) = (Severity::High, Confidence::High);
-    Arc::new(RuleInfo { id: id.into(), title: text(), severity, confidence, what: text(), risk: text(), fix: text() })
+    Arc::new(RuleInfo {
+        id: id.into(),
+        title: String::new(),
+        severity: Severity::High,
+        confidence: Confidence::High,
+        what: String::new(),
+        risk: String::new(),
+        fix: String::new(),
+        references: Vec::new(),
+    })
 }
 
 fn finding(id: &str, rule_id: &str, fingerprint: Option<&str>, location: Location) -> Finding {
-    let fingerprint = fingerprint.map(String::from);
-    Finding { id: id.into(), rule: rule(rule_id), location, secret: None, fingerprint, note: None, related: vec![] }
+    let secret = |fingerprint: &str| ReportedSecret {
+        masked: "****".into(),
+        fingerprint: fingerprint.into(),
+        length: 40,
+        value: None,
+    };
+    Finding {
+        id: id.into(),
+        rule: rule(rule_id),
+        severity: Severity::High,
+        location,
+        secret: fingerprint.map(secret),
+        note: None,
+        related: Vec::new(),
+        allowed: None,
+        baseline: false,
+    }
 }
 
 /// A token in an archive member of a package's file.
 fn token() -> Finding {
-    let inside = vec!["inner.tar".to_string(), "etc/app.env".into()];
-    let place = Place { path: ImagePath::normalize(b"app/lib/fixtures.zip"), inside, ..Place::default() };
-    let (digest, diff_id) = (BLOB.parse().ok(), DIFF.parse().ok());
-    let layer = LayerRef { index: 1, digest, diff_id, created_by: None };
-    let package = Some(Package { ecosystem: "npm".into(), name: "@acme/seal".into(), version: None });
-    let file = FileLocation { place, layer, state: State::Present, ended_by: None, package, as_shipped: false };
-    finding("01", "github.token", Some("f00d"), Location::File(Box::new(file)))
+    token_at("01", "github.token", "f00d", "app/lib/fixtures.zip", "etc/app.env")
+}
+
+fn token_at(id: &str, rule: &str, fingerprint: &str, path: &str, member: &str) -> Finding {
+    let file = FileLocation {
+        path: path.into(),
+        inside: vec!["inner.tar".into(), member.into()],
+        views: Vec::new(),
+        offset: Some(0),
+        line: None,
+        column: None,
+        binary: None,
+        layer: LayerRef { index: 1, digest: BLOB.parse().ok(), diff_id: DIFF.parse().ok(), created_by: None },
+        state: State::Present,
+        ended_by: None,
+        package: Some(Package { ecosystem: "npm".into(), name: "@acme/seal".into(), version: None }),
+        as_shipped: false,
+    };
+    finding(id, rule, Some(fingerprint), Location::File(Box::new(file)))
 }
 
 fn port() -> Finding {
@@ -46,7 +81,7 @@ fn chain() -> Finding {
 }
 
 fn day(text: &str) -> Date {
-    Date::parse(text).unwrap()
+    text.parse().unwrap()
 }
 
 fn parse(text: &str) -> Result<Policy, PolicyError> {
@@ -67,13 +102,19 @@ fn report(findings: Vec<Finding>) -> ImageReport {
     ImageReport { findings, ..ImageReport::default() }
 }
 
+fn verdict(policy: &Policy, report: &ImageReport) -> Verdict {
+    let mut judged = report.clone();
+    policy.judge(&mut judged);
+    judged.verdict()
+}
+
 #[test]
 fn gaps_never_pass_and_findings_are_worse_than_gaps() {
     let mut report = ImageReport::default();
-    assert_eq!(Policy::default().verdict(&report), Verdict::Pass);
+    assert_eq!(verdict(&Policy::default(), &report), Verdict::Pass);
     report.gaps.push(gap());
-    assert_eq!(Policy::default().verdict(&report), Verdict::Incomplete);
-    assert_eq!(Policy::failing_on(None).verdict(&report), Verdict::Incomplete);
+    assert_eq!(verdict(&Policy::default(), &report), Verdict::Incomplete);
+    assert_eq!(verdict(&Policy::failing_on(None), &report), Verdict::Incomplete);
     assert!(Verdict::Fail > Verdict::Incomplete && Verdict::Incomplete > Verdict::Pass);
     assert_eq!([Verdict::Pass, Verdict::Fail, Verdict::Incomplete].map(Verdict::exit_code), [0, 1, 3]);
 }
@@ -113,10 +154,10 @@ fn each_field_of_an_entry_selects() {
 #[test]
 fn an_entry_holds_through_its_last_day() {
     let text = "[[allow]]\nrule = 'github.'\nreason = 'r'\nexpires = '2026-06-15'\n";
-    for (today, verdict) in [("2026-06-15", Verdict::Pass), ("2026-06-16", Verdict::Fail)] {
+    for (today, expected) in [("2026-06-15", Verdict::Pass), ("2026-06-16", Verdict::Fail)] {
         let policy = Policy::parse("p.toml", text, day(today)).unwrap();
-        assert_eq!(policy.verdict(&report(vec![token()])), verdict, "{today}");
-        assert_eq!(policy.allow.expired().count(), usize::from(verdict == Verdict::Fail));
+        assert_eq!(verdict(&policy, &report(vec![token()])), expected, "{today}");
+        assert_eq!(policy.allow.expired().count(), usize::from(expected == Verdict::Fail));
     }
 }
 
@@ -124,11 +165,11 @@ fn an_entry_holds_through_its_last_day() {
 fn what_is_allowed_does_not_fail_and_gaps_still_do_not_pass() {
     let policy = parse("[[allow]]\nrule = 'github.'\nreason = 'r'\nexpires = 2026-12-31\n").unwrap();
     let mut report = report(vec![token()]);
-    assert_eq!(policy.verdict(&report), Verdict::Pass);
+    assert_eq!(verdict(&policy, &report), Verdict::Pass);
     report.gaps.push(gap());
-    assert_eq!(policy.verdict(&report), Verdict::Incomplete);
+    assert_eq!(verdict(&policy, &report), Verdict::Incomplete);
     report.findings.push(port());
-    assert_eq!(policy.verdict(&report), Verdict::Fail);
+    assert_eq!(verdict(&policy, &report), Verdict::Fail);
 }
 
 #[test]
@@ -142,7 +183,7 @@ fn a_mistake_is_named_with_file_and_line() {
         ("fail-on", "allow-incomplete", 1, "unknown field"),
         ("rule =", "rules =", 4, "unknown field"),
         ("'a.b'", "' '", 4, "must not be blank"),
-        ("rule = 'a.b'", "layer = 'sha256:12'", 4, "is no digest"),
+        ("rule = 'a.b'", "layer = 'sha256:12'", 4, "invalid digest"),
         ("rule = 'a.b'", "path = 'a{b'", 4, "alternat"),
         ("rule = 'a.b'", "path = ''", 4, "must not be blank"),
         ("'r'", "'\t'", 5, "must not be blank"),
@@ -162,62 +203,73 @@ fn a_mistake_is_named_with_file_and_line() {
 #[test]
 fn no_part_of_a_file_panics() {
     let text = "fail-on = 'low'\n[[allow]]\npath = 'a/{b,c}/**/[x-z]?'\nreason = 'r'\nexpires = 2026-12-31\n";
-    let json = r#"{"schema": 1, "findings": [{"id": "1", "rule": "a.b", "secret": {"fingerprint": "f"}}]}"#;
-    assert!(parse(text).is_ok() && Baseline::parse(json).is_ok());
+    let json = to_json(&[report(vec![token()])], false).unwrap();
+    assert!(parse(text).is_ok() && Baseline::parse(&json).is_ok());
     (0..text.len()).for_each(|end| drop(parse(&text[..end])));
     for end in 0..json.len() {
         assert!(Baseline::parse(&json[..end]).is_err(), "{end}");
     }
 }
 
-fn baseline(findings: &str) -> Baseline {
-    Baseline::parse(&format!(r#"{{"schema": 1, "findings": [{findings}]}}"#)).unwrap()
+fn baseline(findings: Vec<Finding>) -> Baseline {
+    Baseline::parse(&to_json(&[report(findings)], false).unwrap()).unwrap()
 }
 
 #[test]
 fn a_baseline_knows_findings_by_id_and_by_what_a_new_build_keeps() {
-    let known = |findings: &str| baseline(findings).known(&[token()]) == [true];
-    let line = |rule: &str, fingerprint: &str, path: &str, member: &str| {
-        format!(
-            r#"{{"id": "99", "rule": "{rule}", "path": "{path}", "inside": ["inner.tar", "{member}"],
-                "secret": {{"fingerprint": "{fingerprint}"}}}}"#
-        )
-    };
-    assert!(known(r#"{"id": "01", "rule": "github.token"}"#));
-    assert!(known(&line("github.token", "f00d", "app/lib/fixtures.zip", "etc/app.env")));
-    assert!(!known(&line("gitlab.token", "f00d", "app/lib/fixtures.zip", "etc/app.env")));
-    assert!(!known(&line("github.token", "beef", "app/lib/fixtures.zip", "etc/app.env")));
-    assert!(!known(&line("github.token", "f00d", "app/lib/other.zip", "etc/app.env")));
-    assert!(!known(&line("github.token", "f00d", "app/lib/fixtures.zip", "etc/other.env")));
-    assert!(!known(r#"{"id": "99", "rule": "github.token"}"#) && !known(""));
+    let known = |finding| baseline(vec![finding]).known(&[token()]) == [true];
+    assert!(known(finding("01", "github.token", None, Location::Image)));
+    assert!(known(token_at("99", "github.token", "f00d", "app/lib/fixtures.zip", "etc/app.env")));
+    assert!(!known(token_at("99", "gitlab.token", "f00d", "app/lib/fixtures.zip", "etc/app.env")));
+    assert!(!known(token_at("99", "github.token", "beef", "app/lib/fixtures.zip", "etc/app.env")));
+    assert!(!known(token_at("99", "github.token", "f00d", "app/lib/other.zip", "etc/app.env")));
+    assert!(!known(token_at("99", "github.token", "f00d", "app/lib/fixtures.zip", "etc/other.env")));
+    assert!(!known(finding("99", "github.token", None, Location::Image)));
+    assert_eq!(baseline(Vec::new()).known(&[token()]), [false]);
 }
 
 #[test]
 fn a_chain_is_known_where_its_parts_are() {
-    let parts = r#"{"id": "01", "rule": "github.token"}, {"id": "02", "rule": "config.port.https"}"#;
-    let chained = r#"{"id": "98", "rule": "chain.key-and-port", "related": ["96", "97"]}"#;
+    let rebuilt = Finding { id: "98".into(), related: vec!["96".into(), "97".into()], ..chain() };
     let findings = [token(), port(), chain()];
-    assert_eq!(baseline(&format!("{parts}, {chained}")).known(&findings), [true, true, true]);
-    assert_eq!(baseline(parts).known(&findings), [true, true, false]);
-    let other = r#"{"id": "01", "rule": "github.token"}"#;
-    assert_eq!(baseline(&format!("{other}, {chained}")).known(&findings), [true, false, false]);
+    assert_eq!(baseline(vec![token(), port(), rebuilt.clone()]).known(&findings), [true, true, true]);
+    assert_eq!(baseline(vec![token(), port()]).known(&findings), [true, true, false]);
+    assert_eq!(baseline(vec![token(), rebuilt]).known(&findings), [true, false, false]);
 }
 
 #[test]
-fn what_is_no_report_is_no_baseline() {
+fn a_baseline_is_a_report() {
     for (text, reason) in [
         ("", "EOF"),
         ("[]", "invalid"),
-        ("{}", "no `schema`"),
-        (r#"{"schema": 2, "findings": []}"#, "schema 2 is not known"),
-        (r#"{"schema": 1, "images": []}"#, "expected either"),
-        (r#"{"schema": 1, "findings": [], "reports": []}"#, "expected either"),
-        (r#"{"schema": 1, "findings": [{"rule": "a.b"}]}"#, "missing field `id`"),
-        (r#"{"schema": 1, "reports": [{}]}"#, "missing field `findings`"),
+        ("{}", "missing field `schema`"),
+        (r#"{"schema": 2, "findings": []}"#, "unknown schema 2"),
+        (r#"{"schema": 1, "images": []}"#, "missing field"),
+        (r#"{"schema": 1, "reports": [{}]}"#, "missing field"),
     ] {
-        let error = Baseline::parse(text).unwrap_err();
+        let error = Baseline::parse(text).unwrap_err().to_string();
         assert!(error.contains(reason), "{text}: {error}");
     }
-    let many = r#"{"schema": 1, "reports": [{"findings": []}, {"findings": [{"id": "02", "rule": "x.y"}]}]}"#;
-    assert_eq!(Baseline::parse(many).unwrap().known(&[token(), port()]), [false, true]);
+    let many = to_json(&[report(Vec::new()), report(vec![port()])], false).unwrap();
+    assert_eq!(Baseline::parse(&many).unwrap().known(&[token(), port()]), [false, true]);
+}
+
+#[test]
+fn a_judgement_names_its_policy_and_marks_what_it_allows() {
+    let text = "[[allow]]\nrule = 'github.'\nreason = 'r'\nexpires = 2026-12-31\n\
+                [[allow]]\nrule = 'config.'\nreason = 'old'\nexpires = 2026-01-31\n";
+    let mut report = report(vec![token(), port()]);
+    let policy = Policy { baseline: Some(baseline(vec![port()])), ..parse(text).unwrap() };
+    policy.judge(&mut report);
+    let judgement = report.judgement.clone().unwrap();
+    assert_eq!(judgement.verdict, Verdict::Pass);
+    assert_eq!(judgement.policy.digest, Some(Digest::of(text.as_bytes())));
+    assert_eq!(judgement.policy.baseline.as_ref(), policy.baseline.as_ref().map(Baseline::digest));
+    assert_eq!(judgement.expired[0].entry, 2);
+    assert_eq!(report.findings[0].allowed.as_ref().unwrap().reason, "r");
+    assert!(report.findings[1].baseline);
+    // Another policy leaves nothing of the first one.
+    Policy::default().judge(&mut report);
+    assert!(report.findings.iter().all(Finding::counts));
+    assert_eq!(report.verdict(), Verdict::Fail);
 }

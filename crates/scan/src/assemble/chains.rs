@@ -32,7 +32,7 @@ fn chain(
     let is_key = |finding: &&Finding| {
         finding.is_present()
             && finding.rule.severity > Severity::Info
-            && rule.key.iter().any(|wanted| names(wanted, &finding.rule.id))
+            && rule.key.iter().any(|wanted| finding.rule.is_named_by(wanted))
     };
     let exposes = |finding: &&Finding| {
         matches!(finding.location, Location::Config(_))
@@ -47,20 +47,17 @@ fn chain(
         rule: Arc::clone(info),
         location: Location::Image,
         secret: None,
-        fingerprint: None,
+        severity: rule.severity,
+        allowed: None,
+        baseline: false,
         note: Some(note),
         related: keys.iter().chain(&exposures).map(|finding| finding.id.clone()).collect(),
     })
 }
 
-/// Whether `wanted`, an id or a prefix that ends in `.`, names the rule `id`.
-fn names(wanted: &str, id: &str) -> bool {
-    id == wanted || (wanted.ends_with('.') && id.starts_with(wanted))
-}
-
 fn place(finding: &Finding) -> String {
     match &finding.location {
-        Location::File(file) => format!("{} ({})", file.place.path, finding.rule.id),
+        Location::File(file) => format!("{} ({})", file.path, finding.rule.id),
         Location::Config(field) => format!("{field} ({})", finding.rule.id),
         Location::Image => finding.rule.id.clone(),
     }

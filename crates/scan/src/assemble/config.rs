@@ -15,7 +15,7 @@ mod tests;
 use std::sync::Arc;
 
 use layersift_format::config::ImageConfig;
-use layersift_model::{RuleInfo, Secret};
+use layersift_model::{RuleInfo, Secret, Severity};
 use layersift_rules::{ConfigCheck, ConfigField, PortRule};
 
 pub use built_in::{BUILT_IN, BuiltIn};
@@ -45,6 +45,8 @@ pub struct Subject<'a> {
 pub struct ConfigFinding {
     /// What was looked for.
     pub rule: Arc<RuleInfo>,
+    /// How bad it is: the rule's severity, or less.
+    pub severity: Severity,
     /// The field's name, `ExposedPorts.9229/tcp`, or the name of the part that a built-in check looked at.
     pub at: String,
     /// The secret, where the rule finds one.
@@ -218,6 +220,7 @@ impl Spots {
         }
         self.list.into_iter().map(|spot| ConfigFinding {
             rule: rule.clone(),
+            severity: rule.severity,
             at: spot.at,
             secret: spot.secret,
             raw: None,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use layersift_model::{Content, ImagePath, LayerReport, Owners, Package, PathKey};
+use layersift_model::{FileChecksums, ImagePath, LayerReport, Owners, Package, PathKey};
 
 /// The package of the file at `path`, which layer `index` brought: by its nearest npm package, or by the operating
 /// system's records. Records of the same layer and of the layers below count, the nearest layer first.
@@ -33,7 +33,7 @@ fn os(path: &ImagePath, reports: &[&Owners]) -> Option<Package> {
 /// it is: by the records of the same layer and of the layers below, the nearest first.
 pub fn shipped_by<'l>(
     path: &ImagePath,
-    content: &Content,
+    content: &FileChecksums,
     index: usize,
     layers: &'l [Option<Arc<LayerReport>>],
 ) -> Option<&'l str> {

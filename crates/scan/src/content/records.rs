@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
-use layersift_model::{ImagePath, LONGEST_NAME, Owners, Package, Sum};
+use layersift_model::{Checksum, ImagePath, LONGEST_NAME, Owners, Package};
 
 /// What a record is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,12 +156,12 @@ fn read_md5sums(bytes: &[u8], owners: &mut Owners) {
     }
 }
 
-fn md5(digits: &[u8]) -> Option<Sum> {
+fn md5(digits: &[u8]) -> Option<Checksum> {
     let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 32)?;
-    Some(Sum::Md5(u128::from_str_radix(digits, 16).ok()?.to_be_bytes()))
+    Some(Checksum::Md5(u128::from_str_radix(digits, 16).ok()?.to_be_bytes()))
 }
 
-fn add_sum(owners: &mut Owners, ecosystem: &'static str, path: &[u8], sum: Sum) {
+fn add_sum(owners: &mut Owners, ecosystem: &'static str, path: &[u8], sum: Checksum) {
     if owners.sums.len() < PATHS {
         owners.sums.insert(ImagePath::normalize(path).key(), (ecosystem.into(), sum));
     }
@@ -205,18 +205,18 @@ fn read_python(directory: &ImagePath, name: &str, version: &str, bytes: &[u8], o
         owners.files.insert(path.key(), index);
         let sum = sum.strip_prefix(b"sha256=").and_then(|digits| URL_SAFE_NO_PAD.decode(digits).ok());
         if let Some(sum) = sum.and_then(|sum| sum.try_into().ok()) {
-            add_sum(owners, "pypi", path.as_bytes(), Sum::Sha256(sum));
+            add_sum(owners, "pypi", path.as_bytes(), Checksum::Sha256(sum));
         }
     }
 }
 
 /// `Q1` and a SHA-1, or `Q2` and a SHA-256, in base64.
-fn apk_sum(value: &[u8]) -> Option<Sum> {
+fn apk_sum(value: &[u8]) -> Option<Checksum> {
     let (kind, digits) = value.split_at_checked(2)?;
     let sum = STANDARD.decode(digits).ok()?;
     match kind {
-        b"Q1" => Some(Sum::Sha1(sum.try_into().ok()?)),
-        b"Q2" => Some(Sum::Sha256(sum.try_into().ok()?)),
+        b"Q1" => Some(Checksum::Sha1(sum.try_into().ok()?)),
+        b"Q2" => Some(Checksum::Sha256(sum.try_into().ok()?)),
         _ => None,
     }
 }
@@ -289,7 +289,7 @@ mod tests {
             b"c.py,sha256=ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0,3\n\
             ../app/.env,sha256=ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0,3\n",
         );
-        let abc = layersift_model::Content::of(&[b"abc"]);
+        let abc = layersift_model::FileChecksums::of(&[b"abc"]);
         for file in ["usr/share/a", "etc/a", "etc/b", "opt/c.py"] {
             assert!(owners.sums.get(&path(file).key()).is_some_and(|(_, sum)| abc.is(sum)), "{file}");
         }

@@ -267,8 +267,8 @@ impl<'a> OpenFile<'a, '_> {
         findings.extend(self.confirmed(&mut state, &whole));
         findings.append(&mut state.in_members);
         if matches!(self.content, Content::Entry(_)) {
-            let content = self.is_stored_whole().then(|| whole.content()).flatten().map(Arc::new);
-            findings.iter_mut().for_each(|finding| finding.content.clone_from(&content));
+            let checksums = self.is_stored_whole().then(|| whole.checksums()).flatten().map(Arc::new);
+            findings.iter_mut().for_each(|finding| finding.checksums.clone_from(&checksums));
         }
         let (mut all, limit) = match &self.content {
             Content::Entry(_) => {
@@ -290,12 +290,13 @@ impl<'a> OpenFile<'a, '_> {
         let spoken_of = self.rules.iter().filter(|rule| files.judge(**rule, &state.head, state.size));
         let finding = |rule: &usize| LayerFinding {
             rule: self.sink.rules.file_info(*rule),
+            severity: self.sink.rules.file_info(*rule).severity,
             place: Place { path: self.path.clone(), inside: self.inside().to_vec(), ..Place::default() },
             entry: self.number,
             superseded: None,
             secret: None,
             note: None,
-            content: None,
+            checksums: None,
         };
         spoken_of.map(finding).collect()
     }
@@ -323,6 +324,7 @@ impl<'a> OpenFile<'a, '_> {
         });
         LayerFinding {
             rule: self.sink.rules.info(&one),
+            severity: self.sink.rules.severity(&one),
             place: Place {
                 path: self.path.clone(),
                 inside: self.inside().to_vec(),
@@ -339,7 +341,7 @@ impl<'a> OpenFile<'a, '_> {
             superseded: None,
             secret: Some(one.secret),
             note: one.note,
-            content: None,
+            checksums: None,
         }
     }
 
@@ -412,8 +414,8 @@ impl Whole {
         self.length > 0 && (self.head.len() + self.tail.len()) as u64 == self.length
     }
 
-    fn content(&self) -> Option<layersift_model::Content> {
-        self.is_whole().then(|| layersift_model::Content::of(&[&self.head, &self.tail]))
+    fn checksums(&self) -> Option<layersift_model::FileChecksums> {
+        self.is_whole().then(|| layersift_model::FileChecksums::of(&[&self.head, &self.tail]))
     }
 }
 

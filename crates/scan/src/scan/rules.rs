@@ -18,8 +18,6 @@ use super::ScanError;
 pub(super) struct Rules {
     pub(super) signatures: Vec<Signature>,
     infos: Vec<Arc<RuleInfo>>,
-    /// What is said of findings that are no secret: the same, without the severity.
-    public: Vec<Arc<RuleInfo>>,
     /// What is said of files that do not belong in an image, and what tells them.
     file_infos: Vec<Arc<RuleInfo>>,
     pub(super) files: FileRules,
@@ -72,10 +70,6 @@ impl Rules {
         let (engine, anchors) = engine?;
         let infos: Vec<Arc<RuleInfo>> = ruleset.signatures.iter().map(Signature::info).collect();
         Ok(Rules {
-            public: infos
-                .iter()
-                .map(|info| Arc::new(RuleInfo { severity: Severity::Info, ..(**info).clone() }))
-                .collect(),
             infos,
             file_infos: ruleset.files.iter().map(FileRule::info).collect(),
             files: files?,
@@ -93,8 +87,15 @@ impl Rules {
 
     /// What reports say of a finding.
     pub(super) fn info(&self, confirmed: &Confirmed) -> Arc<RuleInfo> {
-        let infos = if confirmed.worth != Worth::Secret { &self.public } else { &self.infos };
-        Arc::clone(&infos[confirmed.rule])
+        Arc::clone(&self.infos[confirmed.rule])
+    }
+
+    /// How bad a finding is: that of its rule, unless it turned out to be no secret.
+    pub(super) fn severity(&self, confirmed: &Confirmed) -> Severity {
+        match confirmed.worth {
+            Worth::Secret => self.infos[confirmed.rule].severity,
+            Worth::Published | Worth::Damaged => Severity::Info,
+        }
     }
 
     /// What reports say of a file that `rule` speaks of.

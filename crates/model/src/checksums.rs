@@ -15,7 +15,7 @@ use crate::path::PathKey;
 
 /// The checksum that a package record has of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Sum {
+pub enum Checksum {
     /// MD5 (RFC 1321), which dpkg keeps.
     Md5([u8; 16]),
     /// SHA-1 (FIPS 180-4), which apk keeps.
@@ -25,34 +25,34 @@ pub enum Sum {
 }
 
 /// What packages say of files, by their paths: the ecosystem, such as `deb`, and the checksum.
-pub type Sums = HashMap<PathKey, (Cow<'static, str>, Sum)>;
+pub type RecordedChecksums = HashMap<PathKey, (Cow<'static, str>, Checksum)>;
 
 /// What a file really is: its checksum in every way that records keep one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Content {
+pub struct FileChecksums {
     md5: [u8; 16],
     sha1: [u8; 20],
     sha256: [u8; 32],
 }
 
-impl Content {
+impl FileChecksums {
     /// The checksums of the file that `parts` are, one behind the other.
-    pub fn of(parts: &[&[u8]]) -> Content {
+    pub fn of(parts: &[&[u8]]) -> FileChecksums {
         let (mut md5, mut sha1, mut sha256) = (Md5::new(), Sha1::new(), Sha256::new());
         for part in parts {
             md5.update(part);
             sha1.update(part);
             sha256.update(part);
         }
-        Content { md5: md5.finalize().into(), sha1: sha1.finalize().into(), sha256: sha256.finalize().into() }
+        FileChecksums { md5: md5.finalize().into(), sha1: sha1.finalize().into(), sha256: sha256.finalize().into() }
     }
 
     /// Whether the file is the one that `sum` is of.
-    pub fn is(&self, sum: &Sum) -> bool {
+    pub fn is(&self, sum: &Checksum) -> bool {
         match sum {
-            Sum::Md5(sum) => self.md5 == *sum,
-            Sum::Sha1(sum) => self.sha1 == *sum,
-            Sum::Sha256(sum) => self.sha256 == *sum,
+            Checksum::Md5(sum) => self.md5 == *sum,
+            Checksum::Sha1(sum) => self.sha1 == *sum,
+            Checksum::Sha256(sum) => self.sha256 == *sum,
         }
     }
 }
@@ -63,10 +63,10 @@ mod tests {
 
     #[test]
     fn parts_are_one_file() {
-        let whole = Content::of(&[b"abc"]);
-        assert_eq!(whole, Content::of(&[b"a", b"", b"bc"]));
+        let whole = FileChecksums::of(&[b"abc"]);
+        assert_eq!(whole, FileChecksums::of(&[b"a", b"", b"bc"]));
         // RFC 1321, appendix A.5
-        assert!(whole.is(&Sum::Md5(0x9001_5098_3cd2_4fb0_d696_3f7d_28e1_7f72_u128.to_be_bytes())));
-        assert!(!whole.is(&Sum::Sha256([0; 32])));
+        assert!(whole.is(&Checksum::Md5(0x9001_5098_3cd2_4fb0_d696_3f7d_28e1_7f72_u128.to_be_bytes())));
+        assert!(!whole.is(&Checksum::Sha256([0; 32])));
     }
 }
