@@ -24,11 +24,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use layersift_format::platform::Choice;
 use layersift_model::{ImageReport, Limits, to_json};
 use layersift_report::Policy;
 use layersift_rules::Ruleset;
-use layersift_scan::{Options, Scanner, Unobserved};
+use layersift_scan::{Analyzer, ImageScan, Options};
 use layersift_source::registry::RegistryOptions;
 use layersift_source::{Target, open};
 use serde_json::Value;
@@ -130,10 +129,10 @@ fn resident(process: u32) -> Option<u64> {
 }
 
 /// What the library says of `target`, as the JSON that others build on, secrets included.
-pub fn report_of(scanner: &Scanner, target: &str) -> Value {
+pub fn report_of(scanner: &Analyzer, target: &str) -> Value {
     let target = Target::parse(target).unwrap();
     let opened = open(&target, &Limits::default(), &RegistryOptions::default()).unwrap();
-    let reports = scanner.scan(&target.text, opened, &Choice::Default, &Unobserved).unwrap();
+    let reports = ImageScan::new(scanner).run(&target.text, opened).unwrap();
     serde_json::from_str(&json_of(reports)).unwrap()
 }
 
@@ -152,7 +151,7 @@ pub fn report_of_files<P: AsRef<str>, B: AsRef<[u8]>>(files: &[(P, B)]) -> Value
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("files.tar");
     std::fs::write(&file, files.iter().fold(tar::Tar::new(), add).finish()).unwrap();
-    let scanner = Scanner::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
+    let scanner = Analyzer::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
     report_of(&scanner, &format!("rootfs:{}", text(&file)))
 }
 

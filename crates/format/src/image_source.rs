@@ -134,6 +134,12 @@ pub trait ImageSource: Send + Sync {
     /// When it is there and cannot be read.
     fn open(&self, location: &Location) -> Result<Fetched<'_>, SourceError>;
 
+    /// How many blobs may be read at once by threads that mostly wait, as for a network. `None` for a source whose blobs
+    /// are read as fast as they are processed.
+    fn concurrent_reads(&self) -> Option<usize> {
+        None
+    }
+
     /// Whether that this is a root file system is only a guess, because nothing named it.
     fn is_guess(&self) -> bool {
         false

@@ -2,6 +2,7 @@
 //! that everything that holds images implements.
 
 mod blob;
+mod cancellation;
 pub mod compression;
 pub mod config;
 pub mod history;
@@ -13,5 +14,6 @@ pub mod platform;
 pub mod tar;
 
 pub use blob::Blob;
+pub use cancellation::{CancelReason, Cancellation};
 pub use image_source::*;
 pub use map::*;

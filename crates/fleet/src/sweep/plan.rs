@@ -5,7 +5,7 @@ use layersift_format::manifest::{Image, ImageError, LayerSource};
 use layersift_format::platform::Choice;
 use layersift_format::{SourceError, manifest};
 use layersift_model::Digest;
-use layersift_scan::ScanError;
+use layersift_scan::{ImageScan, ScanError};
 use layersift_source::catalog::{Catalog, CatalogError, Entry};
 use layersift_source::registry::{RegistryError, RegistrySource};
 use layersift_store::{ImageId, ImageLayer, ImageRecord, Job, Repository, StoreError, Summary, TagSighting};
@@ -89,7 +89,7 @@ impl Resolver<'_> {
         {
             return Ok(Resolved::Known { root: root.digest.clone(), images });
         }
-        Ok(match self.sweep.scanner.images(&source, &Choice::All) {
+        Ok(match ImageScan::new(self.sweep.scanner).platform(Choice::All).images(&source) {
             Ok(images) => Resolved::New { root: root.digest.clone(), images },
             Err(error) => Resolved::Trouble(self.refused(entry, error)),
         })

@@ -1,9 +1,9 @@
-//! What one thread scans bytes with: the engine, the confirmer, and the way into whatever is written in disguise.
+//! What one thread scans bytes with: the engine, the confirmer, and the decoding of what is encoded.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::rules::Rules;
+use crate::compiled_rules::CompiledRules;
 use crate::confirm::Confirmed;
 use crate::disguise;
 use crate::disguise::{Decoded, Disguise};
@@ -21,22 +21,22 @@ const DECODED_AT_LEAST: usize = 1 << 20;
 const AGAIN: usize = 16 << 10;
 
 /// The engine and the buffers of one thread, given back when dropped.
-pub(super) struct Hands<'r> {
-    rules: &'r Rules,
+pub(crate) struct ScanWorker<'r> {
+    rules: &'r CompiledRules,
     session: Option<Session>,
 }
 
-impl Rules {
+impl CompiledRules {
     /// What a thread scans with.
-    pub(super) fn hands(&self) -> Result<Hands<'_>, EngineError> {
-        Ok(Hands { rules: self, session: Some(self.engine().session()?) })
+    pub(crate) fn worker(&self) -> Result<ScanWorker<'_>, EngineError> {
+        Ok(ScanWorker { rules: self, session: Some(self.engine().session()?) })
     }
 }
 
-impl Hands<'_> {
+impl ScanWorker<'_> {
     /// Puts everything confirmed in `bytes` that begins inside `owned` into `found`. Returns whether all was decoded
     /// that is written in disguise.
-    pub(super) fn scan(
+    pub(crate) fn scan(
         &mut self,
         bytes: &[u8],
         owned: &Range<usize>,
@@ -50,7 +50,7 @@ impl Hands<'_> {
     }
 }
 
-impl Drop for Hands<'_> {
+impl Drop for ScanWorker<'_> {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
             self.rules.engine().give_back(session);
@@ -60,7 +60,7 @@ impl Drop for Hands<'_> {
 
 /// One pass over some bytes and all that is decoded from them.
 struct Pass<'p> {
-    rules: &'p Rules,
+    rules: &'p CompiledRules,
     session: &'p mut Session,
     /// Bytes that may still be decoded.
     budget: usize,
