@@ -15,5 +15,6 @@ mod incident;
 mod lifetimes;
 mod policy;
 mod programs;
+mod report_schema;
 mod shipped;
 mod snapshots;

@@ -21,6 +21,7 @@ pub use fresh::Fresh;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -48,9 +49,13 @@ pub struct Run {
 }
 
 impl Run {
-    /// The report on standard output.
+    /// The report on standard output, which must be valid by the schema where it is one of images.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        let value: Value = serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"));
+        if value.get("findings").is_some() || value.get("reports").is_some() {
+            check_report(&value);
+        }
+        value
     }
 
     /// Panics unless the program ended with `code` by itself.
@@ -133,7 +138,20 @@ pub fn report_of(scanner: &Analyzer, target: &str) -> Value {
     let target = Target::parse(target).unwrap();
     let opened = open(&target, &Limits::default(), &RegistryOptions::default()).unwrap();
     let reports = ImageScan::new(scanner).run(&target.text, opened).unwrap();
-    serde_json::from_str(&json_of(reports)).unwrap()
+    let report = serde_json::from_str(&json_of(reports)).unwrap();
+    check_report(&report);
+    report
+}
+
+/// Panics unless `report` is valid by the JSON Schema of reports.
+pub fn check_report(report: &Value) {
+    static SCHEMA: OnceLock<jsonschema::Validator> = OnceLock::new();
+    let schema = SCHEMA.get_or_init(|| {
+        let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/report.schema.json"));
+        jsonschema::validator_for(&serde_json::from_str(text).unwrap()).unwrap()
+    });
+    let faults: Vec<String> = schema.iter_errors(report).take(5).map(|fault| fault.to_string()).collect();
+    assert!(faults.is_empty(), "invalid report: {faults:#?}");
 }
 
 /// What the default policy says of `reports`, as JSON without versions and times, secrets included.
