@@ -60,6 +60,8 @@ pub struct Cancellation(Option<Arc<Token>>);
 struct Token {
     is_cancelled: AtomicBool,
     deadline: Option<Instant>,
+    /// Keeps the token that cancels this one alive, although nobody else may hold it.
+    _parent: Option<Arc<Token>>,
     /// The tokens that are cancelled with this one. `is_cancelled` is set under this lock.
     children: Mutex<Vec<Weak<Token>>>,
     cancelled: Condvar,
@@ -73,12 +75,12 @@ impl Cancellation {
 
     /// A token without a deadline.
     pub fn new() -> Cancellation {
-        Cancellation(Some(Arc::new(Token::new(None))))
+        Cancellation(Some(Arc::new(Token::new(None, None))))
     }
 
     /// A token that is cancelled after `time`, counted from now.
     pub fn with_deadline(time: Duration) -> Cancellation {
-        Cancellation(Some(Arc::new(Token::new(Instant::now().checked_add(time)))))
+        Cancellation(Some(Arc::new(Token::new(Instant::now().checked_add(time), None))))
     }
 
     /// A token that is cancelled with this one, and can be cancelled by itself.
@@ -142,9 +144,9 @@ impl Cancellation {
     }
 
     fn child_until(&self, deadline: Option<Instant>) -> Cancellation {
-        let Some(parent) = &self.0 else { return Cancellation(Some(Arc::new(Token::new(deadline)))) };
+        let Some(parent) = &self.0 else { return Cancellation(Some(Arc::new(Token::new(deadline, None)))) };
         let deadline = [deadline, parent.deadline].into_iter().flatten().min();
-        let child = Arc::new(Token::new(deadline));
+        let child = Arc::new(Token::new(deadline, Some(Arc::clone(parent))));
         let mut children = parent.lock();
         if parent.is_cancelled.load(Ordering::Acquire) {
             child.is_cancelled.store(true, Ordering::Release);
@@ -157,8 +159,9 @@ impl Cancellation {
 }
 
 impl Token {
-    fn new(deadline: Option<Instant>) -> Token {
-        Token { is_cancelled: AtomicBool::new(false), deadline, children: Mutex::default(), cancelled: Condvar::new() }
+    fn new(deadline: Option<Instant>, parent: Option<Arc<Token>>) -> Token {
+        let (is_cancelled, children, cancelled) = (AtomicBool::new(false), Mutex::default(), Condvar::new());
+        Token { is_cancelled, deadline, _parent: parent, children, cancelled }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Weak<Token>>> {
