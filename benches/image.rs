@@ -3,6 +3,15 @@
 //!
 //!     LAYERSIFT_BENCH_IMAGE=image.tar cargo bench --bench image
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
 mod floor;
 
 use std::env;

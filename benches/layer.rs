@@ -3,6 +3,15 @@
 //!
 //!     cargo bench --bench layer
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
 #[allow(dead_code)]
 mod data;
 mod floor;

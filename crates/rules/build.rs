@@ -1,6 +1,8 @@
 //! Embeds the signature files under `signatures/` as JSON, so that adding one needs no line of Rust. Reading TOML would
 //! be a third of the program's start.
 
+#![allow(clippy::print_stdout)]
+
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 

@@ -1,6 +1,8 @@
 //! Compiles the built-in signatures into Hyperscan databases that the program only has to load: compiling them at every
 //! start would take seconds.
 
+#![allow(clippy::print_stdout)]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
