@@ -68,7 +68,7 @@ struct Token {
 }
 
 impl Cancellation {
-    /// A token that nobody can cancel: [`Cancellation::cancel`] does nothing. This is the default.
+    /// A token that is never cancelled: [`Cancellation::cancel`] does nothing. This is the default.
     pub fn never() -> Cancellation {
         Cancellation(None)
     }
@@ -212,7 +212,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3_600);
 
     #[test]
-    fn a_token_that_nobody_can_cancel() {
+    fn a_token_that_is_never_cancelled() {
         let never = Cancellation::default();
         never.cancel();
         assert!(!never.can_cancel() && !never.is_cancelled());
