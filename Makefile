@@ -69,8 +69,8 @@ instructions: build ## Instructions of a small scan, held against benches/instru
 	LAYERSIFT=$(LAYERSIFT) $(STEP) "instructions" scripts/with valgrind benches/instructions
 
 .PHONY: deny
-deny: ## Licences and origins of dependencies, where cargo-deny is installed
-	$(STEP) "licences" scripts/with cargo-deny $(CARGO) deny check licenses bans sources
+deny: test-tools ## Check licences and sources of dependencies
+	PATH="$(abspath $(TARGET_DIR))/tools/bin:$$PATH" $(STEP) "licences" scripts/with cargo-deny $(CARGO) deny check licenses bans sources
 
 .PHONY: fuzz
 fuzz: build-deps test-tools ## Fuzz every target for SECONDS_PER_TARGET=300
