@@ -2,6 +2,7 @@
 //!
 //! Signature files are ours (`crate::rule`), or files of another scanner (`foreign`), told by their top-level tables.
 
+mod examples;
 mod expression;
 mod foreign;
 mod notes;
@@ -12,10 +13,12 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use self::examples::BuiltInExamples;
 use crate::rule::{ChainRule, ConfigCheck, FileRule, KnownKey, PortRule, Signature};
 use layersift_model::{Algorithm, Digest, Hasher, RuleInfo};
 
-/// The signature files of this build, in JSON: a list of names below `signatures/`, each with what the file holds.
+/// The signature files of this build as JSON: a list of pairs of a path relative to `signatures/` and the file's tables,
+/// without examples.
 const BUILT_IN: &str = include_str!(concat!(env!("OUT_DIR"), "/signatures.json"));
 
 /// The rules of a scan.
@@ -118,7 +121,7 @@ struct File {
 }
 
 impl Ruleset {
-    /// The rules that come with this build.
+    /// The rules that come with this build, without their examples.
     ///
     /// # Errors
     /// Never in a build that passed its tests.
@@ -126,7 +129,8 @@ impl Ruleset {
         Ruleset::with_files(&[])
     }
 
-    /// The rules that come with this build and those in `paths`: files, or directories of `*.toml` files.
+    /// The rules that come with this build, without their examples, and those in `paths`: files, or directories of
+    /// `*.toml` files.
     ///
     /// # Errors
     /// For what cannot be read, is no signature file, or uses an id a second time.
@@ -139,6 +143,30 @@ impl Ruleset {
         loading.rules.built_in = loading.rules.signatures.len();
         loading.hasher.update(BUILT_IN.as_bytes());
         loading.read(read_files(paths)?)
+    }
+
+    /// The same rules, with the examples of those that come with this build.
+    ///
+    /// # Errors
+    /// Never in a build that passed its tests.
+    pub fn with_built_in_examples(mut self) -> Result<Ruleset, RulesError> {
+        let mut built_in = BuiltInExamples::load()?;
+        for rule in self.signatures.iter_mut().take(self.built_in) {
+            if let Some(examples) = built_in.signature.remove(&rule.id) {
+                (rule.examples, rule.counterexamples) = (examples.examples, examples.counterexamples);
+            }
+        }
+        for rule in &mut self.files {
+            if let Some(examples) = built_in.file.remove(&rule.id) {
+                (rule.examples, rule.counterexamples) = (examples.examples, examples.counterexamples);
+            }
+        }
+        for rule in &mut self.checks {
+            if let Some(examples) = built_in.check.remove(&rule.id) {
+                (rule.examples, rule.counterexamples) = (examples.examples, examples.counterexamples);
+            }
+        }
+        Ok(self)
     }
 
     /// The rules in `paths` alone: files, or directories of `*.toml` files.
