@@ -37,6 +37,6 @@ impl BuiltInExamples {
     /// # Errors
     /// Never in a build that passed its tests.
     pub(super) fn load() -> Result<BuiltInExamples, RulesError> {
-        serde_json::from_reader(BufReader::new(DeflateDecoder::new(COMPRESSED))).map_err(RulesError::BuiltIn)
+        serde_json::from_reader(BufReader::new(DeflateDecoder::new(COMPRESSED))).map_err(RulesError::Examples)
     }
 }

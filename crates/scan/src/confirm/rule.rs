@@ -126,7 +126,7 @@ pub(super) struct CompiledRule {
 impl CompiledRule {
     pub(super) fn new(signature: &Signature, expressions: &mut Expressions) -> Result<CompiledRule, ConfirmError> {
         let id = &signature.id;
-        let Confirm { min_entropy, min_classes, checksum, parser, reject, keep_placeholders } = &signature.confirm;
+        let Confirm { min_entropy, min_classes, checksum, parser, reject, keep_placeholders, .. } = &signature.confirm;
         let check = match checksum {
             Some(name) => Some(
                 checksum::by_name(name)
