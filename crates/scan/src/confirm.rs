@@ -12,7 +12,7 @@ mod globs;
 pub mod jwt;
 pub mod keys;
 pub mod placeholder;
-pub mod time;
+mod time;
 
 mod rule;
 
