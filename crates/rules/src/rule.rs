@@ -64,14 +64,15 @@ rule! {
     pub struct Signature, confidence = "medium" {
         /// A regular expression over bytes, in the syntax of the `regex` crate without Unicode, of bounded length.
         ///
-        /// The group `secret` is the secret; without that group, the whole match is. An expression with several branches
-        /// may also have `secret2` to `secret4`; the first group that is not empty is the secret. An optional group
-        /// `value` marks the part that must be random and must not be a placeholder, such as the password of a URL.
+        /// The group `secret` is the secret; without that group, the whole match is. An expression with several
+        /// branches may also have `secret2` to `secret4`; the first group that is not empty is the secret. An optional
+        /// group `value` marks the part that must be random and must not be a placeholder, such as the password of a
+        /// URL.
         pub pattern: String,
         /// Literals; every match contains at least one of them. In lower case if the pattern ignores case.
         pub keywords: Vec<String>,
-        /// Globs; the path of the file must match one of them, unless there are none. For secrets that cannot be told by
-        /// their shape alone.
+        /// Globs; the path of the file must match one of them, unless there are none. For secrets that cannot be told
+        /// by their shape alone.
         #[serde(default)]
         pub paths: Vec<String>,
         /// What must hold besides the pattern.

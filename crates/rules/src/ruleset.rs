@@ -31,8 +31,8 @@ pub struct Ruleset {
     pub chains: Vec<ChainRule>,
     /// Private keys that are public.
     pub known_keys: Vec<KnownKey>,
-    /// What files in the formats of other scanners ask for and does not apply here: one line for each file and kind, with
-    /// the ids of the rules.
+    /// What files in the formats of other scanners ask for and does not apply here: one line for each file and kind,
+    /// with the ids of the rules.
     pub notes: Vec<String>,
     digest: Option<Digest>,
     /// How many of the signatures, the first ones, came with this build.

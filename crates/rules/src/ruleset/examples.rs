@@ -1,5 +1,5 @@
-//! The examples of the built-in rules, which the program contains compressed and apart from the rules: only `rules check`,
-//! `rules show`, `rules list` and tests read them.
+//! The examples of the built-in rules, which the program contains compressed and apart from the rules: only `rules
+//! check`, `rules show`, `rules list` and tests read them.
 
 use std::collections::HashMap;
 use std::io::BufReader;

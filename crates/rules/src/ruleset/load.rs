@@ -1,5 +1,5 @@
-//! Reading rules from files. Signature files are in the format of [`crate::rule`], or in that of another scanner, which is
-//! recognised by its top-level tables.
+//! Reading rules from files. Signature files are in the format of [`crate::rule`], or in that of another scanner, which
+//! is recognised by its top-level tables.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use serde::Deserialize;
 use super::{RulesError, Ruleset, foreign};
 use crate::rule::{ChainRule, ConfigCheck, FileRule, KnownKey, PortRule, Signature};
 
-/// The signature files of this build as JSON: a list of pairs of a path relative to `signatures/` and the file's tables,
-/// without examples.
+/// The signature files of this build as JSON: a list of pairs of a path relative to `signatures/` and the file's
+/// tables, without examples.
 const BUILT_IN: &str = include_str!(concat!(env!("OUT_DIR"), "/signatures.json"));
 
 /// Expressions, by the name of their list.
