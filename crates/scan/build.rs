@@ -1,8 +1,8 @@
 //! Compiles the built-in signatures into Hyperscan databases that the program only has to load: compiling them at every
 //! start would take seconds.
 //!
-//! The databases are embedded with every byte masked, because the keywords in them would otherwise stand side by side in
-//! the program and form tokens that its own rules find.
+//! The databases are embedded with every byte masked, because the keywords in them would otherwise stand side by side
+//! in the program and form tokens that its own rules find.
 
 #![allow(clippy::print_stdout)]
 

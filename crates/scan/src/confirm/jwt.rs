@@ -1,4 +1,4 @@
-//! JSON Web Tokens: three base64url parts, of which the first two are JSON objects.
+//! JSON Web Tokens: three base64url parts; the first two are JSON objects.
 //!
 //! Source: RFC 7519, section 3, and RFC 7515, section 3.1 (compact serialization).
 

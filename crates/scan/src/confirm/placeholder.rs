@@ -61,8 +61,8 @@ pub(crate) fn has_placeholder_word(lower: &[u8]) -> bool {
     WORDS.iter().any(|word| memchr::memmem::find(lower, word).is_some())
 }
 
-/// Whether `value` is a variable or a template that another program fills in: `${X}`, `$(x)`, `{{x}}`, `<x>`, `%x%`, `[x]`,
-/// `$X`.
+/// Whether `value` is a variable or a template that another program fills in: `${X}`, `$(x)`, `{{x}}`, `<x>`, `%x%`,
+/// `[x]`, `$X`.
 fn is_variable(value: &[u8]) -> bool {
     let surrounded = |open: &[u8], close: &[u8]| value.starts_with(open) && value.ends_with(close);
     memchr::memmem::find(value, b"${").is_some()
