@@ -21,7 +21,7 @@ const WARNING: anstyle::Style = anstyle::AnsiColor::Yellow.on_default().bold();
 pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
     match command {
         RulesCommand::List { filter, rules, format } => {
-            let rules = Ruleset::with_files(rules)?;
+            let rules = Ruleset::with_files(rules)?.with_built_in_examples()?;
             warn(&rules.notes);
             let filter = filter.as_deref().unwrap_or_default();
             let rendered = match format {
@@ -32,7 +32,7 @@ pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
             write_out(&rendered, None).map(|()| ExitCode::SUCCESS)
         }
         RulesCommand::Show { id, rules } => {
-            let rules = Ruleset::with_files(rules)?;
+            let rules = Ruleset::with_files(rules)?.with_built_in_examples()?;
             warn(&rules.notes);
             let page =
                 pages::page(&rules, id).with_context(|| format!("there is no rule `{id}`{}", similar(&rules, id)))?;
@@ -70,7 +70,7 @@ pub fn warn(notes: &[String]) {
 
 /// Loads rules, with or without others, and runs their examples. Status 1 where one does not hold.
 fn check(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
-    let all = Ruleset::with_files(paths)?;
+    let all = Ruleset::with_files(paths)?.with_built_in_examples()?;
     let scanner = Analyzer::new(all.clone(), Options::default())?;
     warn(scanner.notes());
     let mine = if paths.is_empty() { all } else { Ruleset::only_files(paths)? };

@@ -15,4 +15,5 @@ mod support;
 mod engine;
 mod foreign_rules;
 mod keywords;
+mod own_program;
 mod signatures;

@@ -21,7 +21,7 @@ const ALSO_FOUND: [(&str, &str, &str); 2] = [
 
 fn rules() -> &'static Ruleset {
     static RULES: OnceLock<Ruleset> = OnceLock::new();
-    RULES.get_or_init(|| Ruleset::built_in().unwrap())
+    RULES.get_or_init(|| Ruleset::built_in().unwrap().with_built_in_examples().unwrap())
 }
 
 fn input(input: &str, hex: Option<&String>) -> Vec<u8> {

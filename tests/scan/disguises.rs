@@ -117,7 +117,7 @@ fn escaped_addresses() {
 fn a_key_in_disguise() {
     let key = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/incident/expected.json")).unwrap();
     assert!(!key.is_empty());
-    let rules = Ruleset::built_in().unwrap();
+    let rules = Ruleset::built_in().unwrap().with_built_in_examples().unwrap();
     let pem = rules.signatures.iter().find(|rule| rule.id == "private-key.pem").unwrap();
     let example = &pem.examples[0].input;
     for (name, bytes, view) in

@@ -1,7 +1,8 @@
-//! Confirmation: what the engine proposes is read again, closely, and most of it is dropped.
+//! Confirmation: decides which candidates of the engine are secrets. Most are not.
 //!
-//! A candidate says only which pattern may end where. The `regex` crate finds where it begins and what its groups are;
-//! then the rule's own conditions decide: entropy, a checksum inside the token, a parser for a key, no placeholder.
+//! A candidate is a pattern and the position where a match may end. The `regex` crate finds the start of the match and
+//! its groups; then the conditions of the rule decide: entropy, a checksum in the token, a parser for a key, no
+//! placeholder.
 
 pub mod checksum;
 pub mod cipher;
@@ -12,7 +13,7 @@ mod globs;
 pub mod jwt;
 pub mod keys;
 pub mod placeholder;
-pub mod time;
+mod time;
 
 mod rule;
 
@@ -27,28 +28,28 @@ use expressions::Expressions;
 pub use rule::ConfirmError;
 use rule::{CompiledRule, Judgement, Kind};
 
-/// Bytes behind its start that a confirmer may read: a private key in text fits, twice.
+/// The number of bytes from the start of a match that a parser may read: twice a private key in text.
 pub const REACH: usize = 36 << 10;
 
-/// Bytes in front of a match that give it context (`\b`, an assignment's name).
+/// The number of bytes before a match that its context (`\b`, the name of an assignment) may take.
 pub const CONTEXT: usize = 512;
 
-/// Something that was confirmed in a window.
+/// A confirmed match in a window.
 #[derive(Clone, Debug)]
 pub struct Confirmed {
-    /// The rule, by its place in the list of signatures.
+    /// The index of the signature.
     pub rule: usize,
-    /// Where the secret is in the window.
+    /// The range of the secret in the window.
     pub span: Range<usize>,
     /// The secret.
     pub secret: Secret,
-    /// Anything a reader should know beyond the rule.
+    /// A note for the report.
     pub note: Option<String>,
     /// What it is worth.
     pub worth: Worth,
-    /// The disguises it was written in, the outermost first.
+    /// The encodings that the secret was decoded from, the outermost first.
     pub views: Vec<&'static str>,
-    /// Whether this is only the sign that the whole file has to be read by a parser of its own.
+    /// Whether this is not a secret, but a sign that a parser has to read the whole file.
     pub whole_file: bool,
 }
 
@@ -67,20 +68,20 @@ pub enum Worth {
 /// The confirming side of a set of signatures.
 pub struct Confirmer {
     rules: Vec<CompiledRule>,
-    /// Where known keys are published, by the SHA-256 of their canonical form.
+    /// The publications of known keys, by the SHA-256 of their canonical form.
     known: HashMap<String, String>,
 }
 
 impl Confirmer {
-    /// Prepares `signatures`; candidates name them by their place in this list. The expressions of the first `proven`
-    /// are known to be such. Keys that are `known` are told apart.
+    /// Compiles `signatures`; candidates refer to them by index. The expressions of the first `valid` signatures are
+    /// known to be valid. `known` are keys that are published.
     ///
     /// # Errors
-    /// For a rule that names a checksum or a parser that does not exist, or an expression that is none.
-    pub fn new(signatures: &[Signature], proven: usize, known: &[KnownKey]) -> Result<Confirmer, ConfirmError> {
+    /// If a rule names an unknown checksum or parser, or has an invalid expression.
+    pub fn new(signatures: &[Signature], valid: usize, known: &[KnownKey]) -> Result<Confirmer, ConfirmError> {
         let mut expressions = Expressions::default();
         let compile = |(place, signature)| {
-            expressions.take_for_proven(place < proven);
+            expressions.assume_valid(place < valid);
             CompiledRule::new(signature, &mut expressions)
         };
         let rules = signatures.iter().enumerate().map(compile).collect::<Result<_, _>>()?;
@@ -88,7 +89,7 @@ impl Confirmer {
         Ok(Confirmer { rules, known })
     }
 
-    /// Confirms `candidates` in `bytes` and puts what begins inside `owned` into `found`.
+    /// Adds the confirmed `candidates` in `bytes` that begin inside `owned` to `found`.
     pub fn confirm(
         &self,
         bytes: &[u8],
@@ -106,21 +107,20 @@ impl Confirmer {
         }
     }
 
-    /// Puts everything that `rule` finds in `bytes`, and that begins inside `owned`, into `found`, without an engine
-    /// that proposes.
+    /// Adds all matches of `rule` in `bytes` that begin inside `owned` to `found`, without candidates of an engine.
     pub fn search(&self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Vec<Confirmed>) {
         let Some(compiled) = self.rules.get(rule) else { return };
         let everywhere = Candidate { pattern: rule, first_end: 0, last_end: bytes.len() };
         self.confirm_one(compiled, bytes, owned, everywhere, 0, found);
     }
 
-    /// Whether `rule` holds in the file at `path`.
+    /// Whether `rule` applies to the file at `path`.
     pub fn holds_at(&self, rule: usize, path: &[u8]) -> bool {
         let places = self.rules.get(rule).and_then(|rule| rule.places.as_ref());
         places.is_none_or(|places| places.holds(path))
     }
 
-    /// Searches for matches that end near the candidate, from `resume` on; returns where to go on.
+    /// Searches for matches that end near the candidate, from `resume` on; returns the position to resume at.
     fn confirm_one(
         &self,
         rule: &CompiledRule,
@@ -158,16 +158,17 @@ impl Confirmer {
         at
     }
 
-    /// Where a key is published, if it is.
+    /// A note with the publication of `key`, if it is published.
     fn published(&self, key: &Secret) -> Option<String> {
         let source = self.known.get(Digest::of(key.reveal()).hex())?;
-        Some(format!("a published key, no secret: {source}"))
+        Some(format!("a published key, not a secret: {source}"))
     }
 }
 
-/// Drops what another finding in the same bytes says better: of several with the same span the surest and gravest
-/// stays, one of low confidence gives way to any other that it overlaps, and what was decoded from bytes that are a
-/// finding already (the DER in a PEM key) has to be surer or graver than that. What is damaged gives way to everything.
+/// Drops findings that another finding in the same bytes makes redundant. Of findings with the same span, the one with
+/// the highest confidence and severity stays. A finding of low confidence yields to any other that it overlaps. A
+/// finding that was decoded from the bytes of another (the DER in a PEM key) only stays if it ranks higher. Damaged
+/// secrets yield to all others.
 pub fn keep_best(signatures: &[Signature], found: &mut Vec<Confirmed>) {
     let rank = |confirmed: &Confirmed| {
         let signature = &signatures[confirmed.rule];
@@ -204,7 +205,7 @@ pub fn keep_best(signatures: &[Signature], found: &mut Vec<Confirmed>) {
     *found = kept;
 }
 
-/// Of findings in the order of their starts, drops those that were decoded from inside another.
+/// Drops findings that were decoded from inside another. `found` is sorted by start.
 fn drop_decoded<R: Ord>(found: &mut Vec<Confirmed>, rank: impl Fn(&Confirmed) -> R) {
     let mut around: Option<(Range<usize>, usize, R)> = None;
     found.retain(|one| {
@@ -219,7 +220,7 @@ fn drop_decoded<R: Ord>(found: &mut Vec<Confirmed>, rank: impl Fn(&Confirmed) ->
     });
 }
 
-/// Spans, merged; they are added in the order of their starts.
+/// Merged spans, which are added in the order of their starts.
 #[derive(Default)]
 struct Coverage(Vec<Range<usize>>);
 
@@ -232,7 +233,7 @@ impl Coverage {
     }
 
     fn overlaps(&self, span: &Range<usize>) -> bool {
-        let behind = self.0.partition_point(|covered| covered.end <= span.start);
-        self.0.get(behind).is_some_and(|covered| covered.start < span.end)
+        let next = self.0.partition_point(|covered| covered.end <= span.start);
+        self.0.get(next).is_some_and(|covered| covered.start < span.end)
     }
 }
