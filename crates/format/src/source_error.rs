@@ -117,7 +117,7 @@ pub enum SourceError {
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// A damaged header.
-    #[error(transparent)]
+    #[error("{0}")]
     Tar(#[from] TarError),
     /// More entries than an image has.
     #[error("more than {0} entries")]
@@ -140,10 +140,10 @@ pub enum DocumentError {
     #[error("the document is larger than {0} bytes")]
     TooLarge(u64),
     /// It cannot be read.
-    #[error(transparent)]
+    #[error("{0}")]
     Read(#[from] io::Error),
     /// It is not the JSON it should be.
-    #[error(transparent)]
+    #[error("{0}")]
     Json(#[from] serde_json::Error),
     /// It lists nothing, or more than the limit.
     #[error("it lists {count} {what}; expected 1 to {most}")]
@@ -156,7 +156,7 @@ pub enum DocumentError {
         most: usize,
     },
     /// It names a digest that is not one.
-    #[error(transparent)]
+    #[error("{0}")]
     Digest(#[from] InvalidDigest),
 }
 

@@ -140,8 +140,8 @@ pub enum EntryError {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ListError {
     /// It cannot be read.
-    #[error(transparent)]
-    Read(Arc<io::Error>),
+    #[error("{0}")]
+    Read(#[source] Arc<io::Error>),
     /// It is not text.
     #[error("invalid UTF-8")]
     NotUtf8,

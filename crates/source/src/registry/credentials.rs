@@ -47,7 +47,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 #[non_exhaustive]
 pub enum CredentialsError {
     /// A file cannot be read, or a helper cannot be run.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] io::Error),
     /// A file is not the JSON it should be.
     #[error("not a credentials file: invalid JSON at line {line}")]

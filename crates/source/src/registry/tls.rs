@@ -29,7 +29,7 @@ const MAX_FILES: usize = 256;
 #[non_exhaustive]
 pub enum ConfigurationError {
     /// A file cannot be read.
-    #[error(transparent)]
+    #[error("{0}")]
     Read(#[from] io::Error),
     /// A file is not in the PEM format.
     #[error("invalid PEM: {0}")]
