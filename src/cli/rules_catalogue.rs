@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use layersift_model::RuleInfo;
+use layersift_report::terminal::wrap;
 use layersift_rules::{Confirm, Ruleset, Signature};
 
 /// A rule of any kind, as it is listed.
@@ -69,8 +70,8 @@ fn texts<'i>(inputs: impl Iterator<Item = &'i String>) -> Vec<&'i String> {
     inputs.filter(|text| !text.is_empty()).collect()
 }
 
-/// The page that a responder reads on the rule `id`; `None` where there is no such rule.
-pub fn page(rules: &Ruleset, id: &str) -> Option<String> {
+/// The page that a responder reads on the rule `id`, its prose wrapped to `width` columns; `None` if no rule has that id.
+pub fn page(rules: &Ruleset, id: &str, width: usize) -> Option<String> {
     let all = lines(rules);
     let Line { info, kind, looks_for, references } = all.iter().find(|line| line.info.id == id)?;
     let mut out = String::new();
@@ -83,7 +84,8 @@ pub fn page(rules: &Ruleset, id: &str) -> Option<String> {
         info.confidence.name()
     );
     for (title, text) in [("What it is", &info.what), ("Risk", &info.risk), ("Fix", &info.fix)] {
-        let _ = writeln!(out, "{title}\n{}\n", indented(text));
+        let prose = wrap(text, width.clamp(40, 100) - 2).join("\n");
+        let _ = writeln!(out, "{title}\n{}\n", indented(&prose));
     }
     let _ = writeln!(out, "Looks for\n{}\n", indented(looks_for));
     if let Some(signature) = rules.signatures.iter().find(|signature| signature.id == id) {
