@@ -23,7 +23,7 @@ const BOLD: anstyle::Style = anstyle::Style::new().bold();
 const DIM: anstyle::Style = anstyle::Style::new().dimmed();
 
 /// One line: how far a sweep is, and how long it may still take.
-pub fn progress(counted: &Counted, elapsed: Duration) -> String {
+pub(super) fn progress(counted: &Counted, elapsed: Duration) -> String {
     let Counted { images, images_done, layers_queued, layers_read, bytes_saved, .. } = counted;
     let left = counted.bytes_queued.saturating_sub(counted.bytes_done);
     let rate = counted.bytes_read as f64 / elapsed.as_secs_f64().max(0.001);
@@ -36,7 +36,7 @@ pub fn progress(counted: &Counted, elapsed: Duration) -> String {
 }
 
 /// Writes the report for a person, of at most `width` columns.
-pub fn text(target: &str, outcome: &Outcome, width: usize, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn text(target: &str, outcome: &Outcome, width: usize, out: &mut dyn Write) -> io::Result<()> {
     verdict(outcome, width, out)?;
     let sums = &outcome.sums;
     let mut line = Line::begin(out, 0, width)?;
@@ -140,7 +140,7 @@ struct New<'r> {
 }
 
 /// Writes the report for a program.
-pub fn json(target: &str, outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn json(target: &str, outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
     let document = Document {
         schema: SCHEMA,
         target,

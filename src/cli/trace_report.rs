@@ -23,7 +23,7 @@ const DIM: anstyle::Style = anstyle::Style::new().dimmed();
 
 /// Writes the answer for a person, of at most `width` columns: images with the fewest layers first, which is the order to
 /// roll back in.
-pub fn text(what: &str, trace: &Trace, width: usize, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn text(what: &str, trace: &Trace, width: usize, out: &mut dyn Write) -> io::Result<()> {
     let mut line = Line::begin(out, 0, width)?;
     line.path(BOLD, &clean(what, 4_096), "")?;
     let least = if trace.is_exact { "" } else { "at least " };
@@ -164,7 +164,7 @@ struct BaseDocument<'t> {
 }
 
 /// Writes the answer for a program.
-pub fn json(what: &str, trace: &Trace, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn json(what: &str, trace: &Trace, out: &mut dyn Write) -> io::Result<()> {
     let document = Document {
         schema: SCHEMA,
         query: what,
@@ -226,7 +226,7 @@ fn held_document<'t>(held: &'t Held, base: Option<&'t Base>) -> HeldDocument<'t>
 }
 
 /// Writes the answer as a graph in DOT: what was looked for, the images that hold it, their bases and their tags.
-pub fn dot(what: &str, trace: &Trace, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn dot(what: &str, trace: &Trace, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "digraph trace {{\n  rankdir=LR;\n  node [shape=box];")?;
     writeln!(out, "  {} [style=bold];", quoted(what))?;
     for holder in &trace.images {

@@ -1,5 +1,5 @@
-//! Policy: what makes a verdict. Without a policy file it is one severity; a file adds exceptions, and an earlier
-//! report is a baseline.
+//! Policies, which decide on verdicts: a severity that fails, the exceptions of a policy file, and the findings of an
+//! earlier report as a baseline.
 
 mod allow;
 mod baseline;
@@ -17,19 +17,19 @@ use layersift_model::{AppliedPolicy, Digest, ImageReport, Judgement, ReportError
 pub use allow::{Allow, AllowList};
 pub use baseline::Baseline;
 
-/// Bytes of a policy file.
+/// The most bytes that are read of a policy file.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// What an image must not have.
+/// Decides whether an image passes.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Findings of this severity and above fail; `None` only reports.
     pub fail_on: Option<Severity>,
-    /// Findings that do not count, each for a reason and a time.
+    /// Exceptions: findings that do not count, each for a reason and until a day.
     pub allow: AllowList,
-    /// Findings that do not count because they are not new.
+    /// Findings of an earlier report, which do not count again.
     pub baseline: Option<Baseline>,
-    /// The digest of the policy file, where there is one.
+    /// The digest of the policy file, if one was read.
     pub digest: Option<Digest>,
 }
 
@@ -99,20 +99,21 @@ pub enum PolicyError {
 }
 
 impl Policy {
-    /// The policy that fails on `limit` and knows no exceptions.
+    /// A policy without exceptions that fails on `limit` and above; `None` never fails.
     pub fn failing_on(limit: Option<Severity>) -> Policy {
         Policy { fail_on: limit, ..Policy::default() }
     }
 
-    /// Reads the policy file at `path`; its exceptions are judged by the day `today`.
+    /// Reads the policy file at `path`. Exceptions that end before `today` have expired.
     ///
     /// # Errors
-    /// For what cannot be read, is no policy file, or has an exception without a limit.
+    /// [`PolicyError`] for a file that cannot be read, is not a policy, or has an exception that would hold for
+    /// everything.
     pub fn read(path: &Path, today: Date) -> Result<Policy, PolicyError> {
         Policy::parse(path, &read(path, MOST_BYTES)?, today)
     }
 
-    /// The policy that the TOML `text` of `file` is; its exceptions are judged by the day `today`.
+    /// Parses the TOML `text` of the policy file at `path`, which only errors name.
     ///
     /// # Errors
     /// As for [`Policy::read`].
@@ -133,8 +134,8 @@ impl Policy {
         })
     }
 
-    /// Judges `report`: marks the findings that are allowed or in the baseline, and sets its verdict. What a later layer
-    /// deleted still counts, because its layer can be pulled.
+    /// Judges `report`: marks the findings that are allowed or in the baseline, and sets the verdict. Findings that a
+    /// later layer deleted count too, because anyone who pulls the image has their layer.
     pub fn judge(&self, report: &mut ImageReport) {
         let known = self.baseline.as_ref().map(|baseline| baseline.known(&report.findings)).unwrap_or_default();
         let known = known.into_iter().chain(std::iter::repeat(false));

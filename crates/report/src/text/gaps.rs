@@ -1,4 +1,4 @@
-//! What was not scanned: gaps by reason, most first.
+//! The gaps, grouped by reason, the most frequent first.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

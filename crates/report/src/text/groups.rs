@@ -1,5 +1,5 @@
-//! What the text lists as one: findings of one rule in sections, findings of one secret in blocks, and files of one
-//! package or directory in clusters.
+//! Groups of findings: those of one rule are a section, those of one secret a block, and those in files of one package
+//! or directory a cluster.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
