@@ -9,6 +9,7 @@ mod scan;
 mod store_args;
 mod sweep;
 mod sweep_report;
+mod terminal;
 mod trace;
 mod trace_report;
 

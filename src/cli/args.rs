@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::store_args::{ReadingArgs, SweepCommand, TraceArgs};
 use layersift_format::platform::Choice;
-use layersift_report::policy::FailOn;
+use layersift_model::Severity;
+use layersift_report::FailOn;
 
 /// Finds what leaked in a container image, through which layer and instruction, and whether it is still there.
 ///
@@ -154,6 +155,10 @@ pub struct ScanArgs {
 
     #[command(flatten)]
     pub failing: FailingArgs,
+
+    /// In text, list findings of this severity and above; what fails is always listed, and the rest is counted
+    #[arg(long, value_name = "SEVERITY", default_value_t = Severity::Medium)]
+    pub show: Severity,
 
     /// Add the raw values of secrets to the report
     #[arg(long)]

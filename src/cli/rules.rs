@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 
 use super::args::{Format, RulesCommand, RulesFormat};
 use super::scan::rendered;
-use super::write_out;
+use super::{terminal, write_out};
 use crate::cli::rules_catalogue as pages;
 use layersift_model::{ImageReport, Severity, Verdict};
 use layersift_report::{Policy, RenderOptions};
@@ -34,8 +34,8 @@ pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
         RulesCommand::Show { id, rules } => {
             let rules = Ruleset::with_files(rules)?.with_built_in_examples()?;
             warn(&rules.notes);
-            let page =
-                pages::page(&rules, id).with_context(|| format!("there is no rule `{id}`{}", similar(&rules, id)))?;
+            let page = pages::page(&rules, id, terminal::width(None))
+                .with_context(|| format!("there is no rule `{id}`{}", similar(&rules, id)))?;
             write_out(&page, None).map(|()| ExitCode::SUCCESS)
         }
         RulesCommand::Check { paths } => check(paths),
@@ -53,7 +53,7 @@ pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
                 report.make_reproducible();
             }
             let options =
-                RenderOptions { show_secrets: *show_secrets, show: Severity::Info, ..RenderOptions::default() };
+                RenderOptions { show_secrets: *show_secrets, show: Severity::Info, width: terminal::width(None) };
             write_out(&rendered(Format::Text.render(), &reports, &options)?, None)?;
             let verdict = reports.iter().map(ImageReport::verdict).max().unwrap_or(Verdict::Incomplete);
             Ok(ExitCode::from(verdict.exit_code()))

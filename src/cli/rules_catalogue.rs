@@ -1,10 +1,11 @@
-//! Rules as people read them: a list, the page of one, and the catalogue of all.
+//! The output of `layersift rules`: the list of rules, the page of one rule, and the catalogue in Markdown.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use layersift_model::RuleInfo;
+use layersift_report::terminal::wrap;
 use layersift_rules::{Confirm, Ruleset, Signature};
 
 /// A rule of any kind, as it is listed.
@@ -17,7 +18,7 @@ struct Line {
 }
 
 /// A line for each rule whose id or title contains `filter`: severity, confidence, id, title.
-pub fn list(rules: &Ruleset, filter: &str) -> String {
+pub(super) fn list(rules: &Ruleset, filter: &str) -> String {
     let mut out = String::new();
     for Line { info, .. } in filtered(rules, filter) {
         // Writing to a String cannot fail.
@@ -33,12 +34,12 @@ pub fn list(rules: &Ruleset, filter: &str) -> String {
     out
 }
 
-/// The rules whose id or title contains `filter`, as JSON. Signatures that hold in any file, and whose examples are
-/// text, come with those.
+/// The rules whose id or title contains `filter`, as JSON. Examples are included for signatures that apply to every
+/// file, if they are text.
 ///
 /// # Errors
-/// Never; the error is that of the serializer.
-pub fn list_json(rules: &Ruleset, filter: &str) -> serde_json::Result<String> {
+/// Those of the serializer, which has no reason to fail.
+pub(super) fn list_json(rules: &Ruleset, filter: &str) -> serde_json::Result<String> {
     let signatures: HashMap<&str, &Signature> = rules.signatures.iter().map(|rule| (&rule.id[..], rule)).collect();
     let documents: Vec<serde_json::Value> = filtered(rules, filter)
         .iter()
@@ -69,8 +70,8 @@ fn texts<'i>(inputs: impl Iterator<Item = &'i String>) -> Vec<&'i String> {
     inputs.filter(|text| !text.is_empty()).collect()
 }
 
-/// The page that a responder reads on the rule `id`; `None` where there is no such rule.
-pub fn page(rules: &Ruleset, id: &str) -> Option<String> {
+/// The page that a responder reads on the rule `id`, its prose wrapped to `width` columns; `None` if no rule has that id.
+pub(super) fn page(rules: &Ruleset, id: &str, width: usize) -> Option<String> {
     let all = lines(rules);
     let Line { info, kind, looks_for, references } = all.iter().find(|line| line.info.id == id)?;
     let mut out = String::new();
@@ -83,7 +84,8 @@ pub fn page(rules: &Ruleset, id: &str) -> Option<String> {
         info.confidence.name()
     );
     for (title, text) in [("What it is", &info.what), ("Risk", &info.risk), ("Fix", &info.fix)] {
-        let _ = writeln!(out, "{title}\n{}\n", indented(text));
+        let prose = wrap(text, width.clamp(40, 100) - 2).join("\n");
+        let _ = writeln!(out, "{title}\n{}\n", indented(&prose));
     }
     let _ = writeln!(out, "Looks for\n{}\n", indented(looks_for));
     if let Some(signature) = rules.signatures.iter().find(|signature| signature.id == id) {
@@ -96,7 +98,7 @@ pub fn page(rules: &Ruleset, id: &str) -> Option<String> {
 }
 
 /// The catalogue of all rules in Markdown, by family.
-pub fn catalogue(rules: &Ruleset) -> String {
+pub(super) fn catalogue(rules: &Ruleset) -> String {
     let mut out = String::from(
         "# Rules\n\nMade by `layersift rules list --format markdown`; a test keeps it in step. `layersift rules \
          show ID` prints what a rule looks for, with examples.\n",
@@ -164,7 +166,7 @@ fn lines(rules: &Ruleset) -> Vec<Line> {
         looks_for: match (&rule.pattern, &rule.built_in) {
             (Some(pattern), _) => format!("{pattern}\nin {:?}", rule.fields),
             (None, code) => {
-                format!("what the check `{}` in the program looks for", code.as_deref().unwrap_or_default())
+                format!("the built-in check `{}`", code.as_deref().unwrap_or_default())
             }
         },
         references: rule.references.clone(),
@@ -179,7 +181,7 @@ fn lines(rules: &Ruleset) -> Vec<Line> {
     lines
 }
 
-/// The pattern of a signature and what has to hold beyond it.
+/// The pattern of a signature and its further conditions.
 fn signature(rule: &Signature) -> String {
     let Confirm { min_entropy, min_classes, checksum, parser, reject, keep_placeholders, .. } = &rule.confirm;
     let mut parts = vec![rule.pattern.clone()];
@@ -189,17 +191,17 @@ fn signature(rule: &Signature) -> String {
     if let Some(foreign) = &rule.foreign {
         parts.extend(foreign.path.as_ref().map(|path| format!("only where the path matches {path}")));
         let except = foreign.except_paths.len() + foreign.except_secrets.len() + foreign.except_matches.len();
-        parts.extend((except > 0).then(|| "not what its allowlists describe".into()));
+        parts.extend((except > 0).then(|| "not in its allowlists".into()));
     }
     parts.extend(min_entropy.map(|bits| format!("entropy of {bits} bits a byte or more")));
     parts.extend(min_classes.map(|count| format!("{count} or more of lower, upper, digit, other")));
     parts.extend(checksum.as_ref().map(|name| format!("checked by {name}")));
     parts.extend(parser.as_ref().map(|name| format!("read by {name}")));
     if !reject.is_empty() {
-        parts.push(format!("not what {} further expressions describe", reject.len()));
+        parts.push(format!("not matched by {} further expressions", reject.len()));
     }
     if !keep_placeholders {
-        parts.push("no placeholder".into());
+        parts.push("not a placeholder".into());
     }
     parts.join("\n")
 }

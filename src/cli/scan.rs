@@ -10,13 +10,12 @@ use jiff::tz::TimeZone;
 use super::args::{FailingArgs, Format, LayersArgs, ScanArgs, Source};
 use super::progress::Display;
 use super::sweep::{fingerprint_key, now};
-use super::{registry, rules, write_out};
+use super::{registry, rules, terminal, write_out};
 use layersift_fleet::Shelf;
 use layersift_format::Opened;
 use layersift_format::platform::Choice;
 use layersift_model::{FingerprintKey, ImageReport, Limits, Verdict};
-use layersift_report::policy::baseline::Baseline;
-use layersift_report::{FailOn, Policy, Render, RenderOptions, layers as layer_table};
+use layersift_report::{Baseline, FailOn, Policy, Render, RenderOptions, layers as layer_table};
 use layersift_rules::Ruleset;
 use layersift_scan::{Analyzer, ImageScan, Options};
 use layersift_source::{Target, open};
@@ -33,7 +32,8 @@ pub fn scan(args: &ScanArgs) -> anyhow::Result<ExitCode> {
     if args.reproducible {
         reports.iter_mut().for_each(ImageReport::make_reproducible);
     }
-    let options = RenderOptions { show_secrets: args.show_secrets, ..RenderOptions::default() };
+    let width = terminal::width(args.output.as_deref());
+    let options = RenderOptions { show_secrets: args.show_secrets, show: args.show, width };
     let rendered = rendered(args.format.render(), &reports, &options)?;
     let verdict = reports.iter().map(ImageReport::verdict).max().unwrap_or(Verdict::Incomplete);
     write_out(&rendered, args.output.as_deref())?;
@@ -43,11 +43,12 @@ pub fn scan(args: &ScanArgs) -> anyhow::Result<ExitCode> {
 /// Writes a table of the layers.
 pub fn layers(args: &LayersArgs) -> anyhow::Result<ExitCode> {
     let reports = read(&args.source, Ruleset::built_in()?, FingerprintKey::default(), None)?;
-    let rendered = match args.format {
-        Format::Text => layer_table::text(&reports),
-        Format::Json => layer_table::json(&reports)? + "\n",
-    };
-    write_out(&rendered, args.output.as_deref())?;
+    let mut table = Vec::new();
+    match args.format {
+        Format::Text => layer_table::text(&reports, terminal::width(args.output.as_deref()), &mut table)?,
+        Format::Json => layer_table::json(&reports, &mut table)?,
+    }
+    write_out(&String::from_utf8(table)?, args.output.as_deref())?;
     let complete = reports.iter().all(|report| report.gaps.is_empty());
     Ok(ExitCode::from(if complete { Verdict::Pass } else { Verdict::Incomplete }.exit_code()))
 }

@@ -12,11 +12,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::args::Format;
 use super::scan::policy;
 use super::store_args::{ReadingArgs, StoreArgs, SweepArgs, SweepCommand};
-use super::{registry, rules, write_out};
+use super::{registry, rules, terminal, write_out};
 use crate::cli::sweep_report as report;
 use layersift_fleet::{Claims, Extent, Progress, Registries, Shelf, Stop, Sweep, Worker};
 use layersift_model::FingerprintKey;
-use layersift_report::policy::Policy;
+use layersift_report::Policy;
 use layersift_rules::Ruleset;
 use layersift_scan::{Analyzer, Options};
 use layersift_source::catalog::{Catalog, Filter, Harbor, HarborOptions, ImageList, WholeRegistry};
@@ -85,11 +85,15 @@ fn sweep_once(
     let outcome = sweep.run(target.trim_end(), &*catalog, &filter, &extent);
     display.finish();
     let outcome = outcome?;
-    let rendered = match how.format {
-        Format::Text => report::text(target.trim_end(), &outcome),
-        Format::Json => report::json(target.trim_end(), &outcome)? + "\n",
-    };
-    write_out(&rendered, how.output.as_deref())?;
+    let mut rendered = Vec::new();
+    match how.format {
+        Format::Text => {
+            let width = terminal::width(how.output.as_deref());
+            report::text(target.trim_end(), &outcome, width, &mut rendered)?;
+        }
+        Format::Json => report::json(target.trim_end(), &outcome, &mut rendered)?,
+    }
+    write_out(&String::from_utf8(rendered)?, how.output.as_deref())?;
     Ok(ExitCode::from(outcome.verdict.exit_code()))
 }
 

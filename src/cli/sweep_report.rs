@@ -1,27 +1,29 @@
-//! What a sweep came to, for a person and for a program.
+//! The report of a sweep, for a person and for a program.
 
-use std::fmt::Write as _;
+use std::cmp::Reverse;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use layersift_fleet::{Counted, Outcome};
 use layersift_model::Verdict;
-use layersift_report::clean;
-use layersift_report::human;
+use layersift_report::terminal::{Line, severity_style, thousands};
+use layersift_report::{clean, human, plural};
 use layersift_store::News;
 
 /// The version of the schema.
 const SCHEMA: u32 = 1;
 
-/// The most of what is new, and of what could not be looked at, that a person is shown.
+/// New findings, and things that could not be scanned, that are listed in text; more are counted.
 const MOST_LINES: usize = 50;
 
-/// Characters of a line.
-const LINE: usize = 400;
+const PLAIN: anstyle::Style = anstyle::Style::new();
+const BOLD: anstyle::Style = anstyle::Style::new().bold();
+const DIM: anstyle::Style = anstyle::Style::new().dimmed();
 
 /// One line: how far a sweep is, and how long it may still take.
-pub fn progress(counted: &Counted, elapsed: Duration) -> String {
+pub(super) fn progress(counted: &Counted, elapsed: Duration) -> String {
     let Counted { images, images_done, layers_queued, layers_read, bytes_saved, .. } = counted;
     let left = counted.bytes_queued.saturating_sub(counted.bytes_done);
     let rate = counted.bytes_read as f64 / elapsed.as_secs_f64().max(0.001);
@@ -33,60 +35,80 @@ pub fn progress(counted: &Counted, elapsed: Duration) -> String {
     )
 }
 
-/// The report for a person.
-pub fn text(target: &str, outcome: &Outcome) -> String {
-    let mut out = String::new();
+/// Writes the report for a person, of at most `width` columns.
+pub(super) fn text(target: &str, outcome: &Outcome, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    verdict(outcome, width, out)?;
     let sums = &outcome.sums;
-    // Writing to a string cannot fail.
-    let _ = writeln!(out, "{target}");
-    let _ = writeln!(
-        out,
-        "{} images, {} layers read, {} known; {} pulled, {} saved",
-        sums.images,
-        sums.layers_read,
-        sums.layers_known,
-        human(sums.bytes_pulled),
-        human(sums.bytes_saved)
-    );
+    let mut line = Line::begin(out, 0, width)?;
+    line.text(BOLD, &clean(target, 400))?;
+    line.end()?;
+    let parts = [
+        plural(sums.images, "image"),
+        format!("{} read", plural(sums.layers_read, "layer")),
+        format!("{} known", thousands(sums.layers_known)),
+        format!("{} pulled", human(sums.bytes_pulled)),
+        format!("{} saved", human(sums.bytes_saved)),
+    ];
+    let mut line = Line::begin(out, 0, width)?;
+    line.text(DIM, &parts.join(", "))?;
+    line.end()?;
     if !outcome.news.is_empty() {
-        let _ = writeln!(out, "\nNew since the last sweep: {}", outcome.news.len());
-        for news in outcome.news.iter().take(MOST_LINES) {
-            let _ = writeln!(out, "  {}", news_line(news));
-        }
-        more(&mut out, outcome.news.len());
+        writeln!(out, "\n{BOLD}NEW SINCE THE LAST SWEEP{BOLD:#}  {}", thousands(outcome.news.len() as u64))?;
+        let mut worst_first: Vec<&News> = outcome.news.iter().collect();
+        worst_first.sort_by_key(|news| Reverse(news.rule.severity));
+        worst_first.iter().take(MOST_LINES).try_for_each(|news| new(news, width, out))?;
+        more(outcome.news.len(), out)?;
     }
     if outcome.troubles_total > 0 {
-        let _ = writeln!(out, "\nNot looked at: {}", outcome.troubles_total);
+        writeln!(out, "\n{BOLD}NOT SCANNED{BOLD:#}  {}", thousands(outcome.troubles_total as u64))?;
         for trouble in outcome.troubles.iter().take(MOST_LINES) {
-            let _ = writeln!(out, "  {}", clean(&trouble.to_string(), LINE));
+            let mut line = Line::begin(out, 2, width)?;
+            line.text(PLAIN, &clean(&trouble.to_string(), 400))?;
+            line.end()?;
         }
-        more(&mut out, outcome.troubles_total);
+        more(outcome.troubles_total, out)?;
     }
     if let Some(reason) = outcome.ended_early {
-        let _ = writeln!(out, "\nEnded early: {reason}. The next sweep goes on.");
+        writeln!(out, "\nEnded early: {reason}. The next sweep continues.")?;
     }
-    let _ = writeln!(
-        out,
-        "\n{}  {} images fail, {} were not looked at completely",
-        outcome.verdict.name().to_uppercase(),
-        outcome.failing,
-        outcome.incomplete
-    );
-    out
+    if outcome.news.is_empty() && outcome.troubles_total == 0 {
+        return Ok(());
+    }
+    writeln!(out)?;
+    verdict(outcome, width, out)
 }
 
-fn more(out: &mut String, total: usize) {
-    if total > MOST_LINES {
-        let _ = writeln!(out, "  and {} more; the JSON report has them", total - MOST_LINES);
+/// How many images fail, and how many were not scanned completely.
+fn verdict(outcome: &Outcome, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    let fail = if outcome.failing == 1 { "fails" } else { "fail" };
+    let mut reason = format!("{} {fail}", plural(outcome.failing, "image"));
+    if outcome.incomplete > 0 {
+        let was = if outcome.incomplete == 1 { "was" } else { "were" };
+        reason += &format!(", {} {was} not scanned completely", thousands(outcome.incomplete));
+    }
+    let mut line = Line::begin(out, 0, width)?;
+    line.text(BOLD, &outcome.verdict.name().to_uppercase())?;
+    line.text(PLAIN, &reason)?;
+    line.end()
+}
+
+fn more(total: usize, out: &mut dyn Write) -> io::Result<()> {
+    match total.saturating_sub(MOST_LINES) {
+        0 => Ok(()),
+        more => writeln!(out, "  {DIM}… and {} more (--format json lists all){DIM:#}", thousands(more as u64)),
     }
 }
 
-fn news_line(news: &News) -> String {
+fn new(news: &News, width: usize, out: &mut dyn Write) -> io::Result<()> {
     let News { thing, image, rule, masked, path } = news;
-    let severity = rule.severity.name().to_uppercase();
-    let masked = masked.as_deref().map(|masked| format!("  {}", clean(masked, LINE))).unwrap_or_default();
-    let path = path.as_deref().map(|path| format!("  {}", clean(path, LINE))).unwrap_or_default();
-    format!("{severity}  {}{masked}{path}  in {}  trace {thing}", rule.title, image.short())
+    let mut line = Line::begin(out, 2, width)?;
+    line.text(severity_style(rule.severity), &rule.severity.name().to_uppercase())?;
+    line.text(BOLD, &clean(&rule.title, 200))?;
+    line.text(PLAIN, &clean(masked.as_deref().unwrap_or_default(), 120))?;
+    line.path(PLAIN, &clean(path.as_deref().unwrap_or_default(), 4_096), "")?;
+    line.text(DIM, &format!("in {}", image.short()))?;
+    line.text(DIM, &format!("layersift trace {}", clean(thing, 200)))?;
+    line.end()
 }
 
 #[derive(Serialize)]
@@ -117,11 +139,8 @@ struct New<'r> {
     image: String,
 }
 
-/// The report for a program.
-///
-/// # Errors
-/// Those of the serializer, which has no reason for any.
-pub fn json(target: &str, outcome: &Outcome) -> serde_json::Result<String> {
+/// Writes the report for a program.
+pub(super) fn json(target: &str, outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
     let document = Document {
         schema: SCHEMA,
         target,
@@ -149,5 +168,6 @@ pub fn json(target: &str, outcome: &Outcome) -> serde_json::Result<String> {
         ended_early: outcome.ended_early,
         verdict: outcome.verdict,
     };
-    serde_json::to_string_pretty(&document)
+    serde_json::to_writer_pretty(&mut *out, &document)?;
+    writeln!(out)
 }

@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use super::store_args::{TraceArgs, TraceFormat};
 use super::sweep::{fingerprint_key, open_store};
-use super::write_out;
+use super::{terminal, write_out};
 use crate::cli::trace_report as report;
 use layersift_store::Query;
 
@@ -25,12 +25,13 @@ pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
         what => (what.to_string(), Query::parse(what.strip_prefix('/').unwrap_or(what))),
     };
     let trace = store.trace(&query, None, args.limit)?;
-    let rendered = match args.format {
-        TraceFormat::Text => report::text(&name, &trace),
-        TraceFormat::Json => report::json(&name, &trace)? + "\n",
-        TraceFormat::Dot => report::dot(&name, &trace),
-    };
-    write_out(&rendered, args.output.as_deref())?;
+    let mut rendered = Vec::new();
+    match args.format {
+        TraceFormat::Text => report::text(&name, &trace, terminal::width(args.output.as_deref()), &mut rendered)?,
+        TraceFormat::Json => report::json(&name, &trace, &mut rendered)?,
+        TraceFormat::Dot => report::dot(&name, &trace, &mut rendered)?,
+    }
+    write_out(&String::from_utf8(rendered)?, args.output.as_deref())?;
     Ok(if trace.total == 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 

@@ -1,78 +1,95 @@
 //! "Where else is this?", for a person, for a program, and as a graph.
 
-use std::fmt::Write as _;
+use std::cmp::Reverse;
+use std::io::{self, Write};
 
 use serde::Serialize;
 
 use layersift_model::calendar::date;
 use layersift_model::{Digest, Severity};
-use layersift_report::clean;
+use layersift_report::terminal::{Line, severity_style, thousands};
+use layersift_report::{clean, plural};
 use layersift_store::{Base, Held, Holder, TagLine, Trace};
 
 /// The version of the schema.
 const SCHEMA: u32 = 1;
 
-/// Characters of a line.
-const LINE: usize = 400;
+/// Columns of a label in a graph.
+const LABEL: usize = 400;
 
-/// The answer for a person: images with the fewest layers first, which is the order to roll back in.
-pub fn text(what: &str, trace: &Trace) -> String {
-    let mut out = String::new();
+const PLAIN: anstyle::Style = anstyle::Style::new();
+const BOLD: anstyle::Style = anstyle::Style::new().bold();
+const DIM: anstyle::Style = anstyle::Style::new().dimmed();
+
+/// Writes the answer for a person, of at most `width` columns: images with the fewest layers first, which is the order to
+/// roll back in.
+pub(super) fn text(what: &str, trace: &Trace, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    let mut line = Line::begin(out, 0, width)?;
+    line.path(BOLD, &clean(what, 4_096), "")?;
     let least = if trace.is_exact { "" } else { "at least " };
-    // Writing to a string cannot fail.
-    let _ = match trace.total {
-        0 => writeln!(out, "{}: in no image that the store knows", clean(what, LINE)),
-        1 => writeln!(out, "{}: in 1 image", clean(what, LINE)),
-        total => writeln!(out, "{}: in {least}{total} images, those with the fewest layers first", clean(what, LINE)),
-    };
-    for holder in &trace.images {
-        let _ = image(&mut out, holder);
+    match trace.total {
+        0 => line.text(PLAIN, "in no image of the store")?,
+        1 => line.text(PLAIN, "in 1 image")?,
+        total => line.text(PLAIN, &format!("in {least}{}, fewest layers first", plural(total, "image")))?,
     }
-    if trace.total > trace.images.len() as u64 {
-        let _ = writeln!(out, "\nand {} more; --limit shows more", trace.total - trace.images.len() as u64);
+    line.end()?;
+    trace.images.iter().try_for_each(|holder| image(holder, width, out))?;
+    match trace.total.saturating_sub(trace.images.len() as u64) {
+        0 => Ok(()),
+        more => writeln!(out, "\n… and {} (--limit shows more)", plural(more, "more image")),
     }
-    out
 }
 
-fn image(out: &mut String, holder: &Holder) -> std::fmt::Result {
-    let platform = holder.image.platform.as_deref().unwrap_or("unknown platform");
-    let since = date(holder.image.first_seen);
-    writeln!(out, "\n{}  {platform}  since {since}", holder.image.manifest_digest)?;
+fn image(holder: &Holder, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "\n{BOLD}{}{BOLD:#}", holder.image.manifest_digest)?;
+    let mut line = Line::begin(out, 2, width)?;
+    line.text(DIM, &clean(holder.image.platform.as_deref().unwrap_or("unknown platform"), 60))?;
+    line.text(DIM, &format!("since {}", date(holder.image.first_seen)))?;
+    line.end()?;
     for tag in &holder.tags {
-        let gone = tag.gone_at.map(|at| format!("  gone {}", date(at))).unwrap_or_default();
-        writeln!(out, "  {}{gone}", clean(&name(tag), LINE))?;
+        let mut line = Line::begin(out, 2, width)?;
+        line.path(PLAIN, &clean(&name(tag), 4_096), "")?;
+        line.text(DIM, &tag.gone_at.map(|at| format!("gone {}", date(at))).unwrap_or_default())?;
+        line.end()?;
     }
-    if holder.tags_total > holder.tags.len() as u64 {
-        writeln!(out, "  and {} more tags", holder.tags_total - holder.tags.len() as u64)?;
-    }
-    for (held, base) in &holder.held {
-        writeln!(out, "    {}", clean(&line(held), LINE))?;
-        if let Some(base) = base {
-            let Base { manifest_digest, layers_count } = base;
-            writeln!(out, "      from its base image, {} ({layers_count} layers)", manifest_digest)?;
+    more(holder.tags_total, holder.tags.len(), "tag", 2, out)?;
+    let mut worst_first: Vec<&(Held, Option<Base>)> = holder.held.iter().collect();
+    worst_first.sort_by_key(|(held, _)| Reverse(held.finding.as_ref().map(|finding| finding.rule.severity)));
+    for (held, base) in worst_first {
+        place(held, width, out)?;
+        if let Some(Base { manifest_digest, layers_count }) = base {
+            writeln!(out, "      {DIM}from its base image ({}){DIM:#}", plural(*layers_count, "layer"))?;
+            writeln!(out, "      {DIM}{manifest_digest}{DIM:#}")?;
         }
     }
-    if holder.held_total > holder.held.len() as u64 {
-        writeln!(out, "    and {} more places", holder.held_total - holder.held.len() as u64)?;
-    }
-    Ok(())
+    more(holder.held_total, holder.held.len(), "place", 4, out)
 }
 
-fn line(held: &Held) -> String {
-    let mut line = String::new();
+fn more(total: u64, shown: usize, noun: &str, indent: usize, out: &mut dyn Write) -> io::Result<()> {
+    match total.saturating_sub(shown as u64) {
+        0 => Ok(()),
+        more => writeln!(out, "{:indent$}{DIM}… and {}{DIM:#}", "", plural(more, &format!("more {noun}"))),
+    }
+}
+
+/// A place where the image has what was asked for.
+fn place(held: &Held, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    let mut line = Line::begin(out, 4, width)?;
     if let Some(finding) = &held.finding {
-        let place = finding.path.as_deref().or(finding.config.as_deref()).unwrap_or("the image");
-        let masked = finding.masked.as_deref().unwrap_or_default();
-        line = format!("{} {}  {masked}  {place}", finding.rule.severity.name().to_uppercase(), finding.rule.title);
+        let severity = finding.rule.severity;
+        line.text(severity_style(severity), &severity.name().to_uppercase())?;
+        line.text(PLAIN, &clean(&finding.rule.title, 200))?;
+        line.text(PLAIN, &clean(finding.masked.as_deref().unwrap_or_default(), 120))?;
+        let path = finding.path.as_deref().or(finding.config.as_deref()).unwrap_or("the image");
+        line.path(BOLD, &clean(path, 4_096), "")?;
     }
-    if let Some(state) = held.state {
-        let _ = write!(line, "  {}", state.name());
-    }
+    line.text(DIM, held.state.map_or("", |state| state.name()))?;
     if let Some(layer) = &held.layer {
-        let made = layer.created_by.as_deref().map(|by| format!("  {by}")).unwrap_or_default();
-        let _ = write!(line, "  layer {} {}{made}", layer.position, layer.digest.short());
+        line.text(PLAIN, &format!("layer {}", thousands(layer.position)))?;
+        line.text(DIM, layer.digest.short())?;
+        line.rest(PLAIN, &clean(layer.created_by.as_deref().unwrap_or_default(), 400))?;
     }
-    line.trim_start().to_string()
+    line.end()
 }
 
 /// A tag's name: registry, project, repository and tag.
@@ -146,18 +163,17 @@ struct BaseDocument<'t> {
     layers: u64,
 }
 
-/// The answer for a program.
-///
-/// # Errors
-/// Those of the serializer, which has no reason for any.
-pub fn json(what: &str, trace: &Trace) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&Document {
+/// Writes the answer for a program.
+pub(super) fn json(what: &str, trace: &Trace, out: &mut dyn Write) -> io::Result<()> {
+    let document = Document {
         schema: SCHEMA,
         query: what,
         total: trace.total,
         exact: trace.is_exact,
         images: trace.images.iter().map(image_document).collect(),
-    })
+    };
+    serde_json::to_writer_pretty(&mut *out, &document)?;
+    writeln!(out)
 }
 
 fn image_document(holder: &Holder) -> ImageDocument<'_> {
@@ -209,37 +225,31 @@ fn held_document<'t>(held: &'t Held, base: Option<&'t Base>) -> HeldDocument<'t>
     }
 }
 
-/// The answer as a graph: what was looked for, the images that hold it, their bases and their tags.
-pub fn dot(what: &str, trace: &Trace) -> String {
-    let mut out = String::from("digraph trace {\n  rankdir=LR;\n  node [shape=box];\n");
-    // Writing to a string cannot fail.
-    let _ = writeln!(out, "  {} [style=bold];", quoted(what));
+/// Writes the answer as a graph in DOT: what was looked for, the images that hold it, their bases and their tags.
+pub(super) fn dot(what: &str, trace: &Trace, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "digraph trace {{\n  rankdir=LR;\n  node [shape=box];")?;
+    writeln!(out, "  {} [style=bold];", quoted(what))?;
     for holder in &trace.images {
-        let image = quoted(&holder.image.manifest_digest.to_string());
-        let label = format!(
-            "{} {}",
-            holder.image.manifest_digest.short(),
-            holder.image.platform.as_deref().unwrap_or_default()
-        );
-        let _ = writeln!(out, "  {image} [label={}];", quoted(label.trim_end()));
-        let bases: std::collections::BTreeSet<String> =
-            holder.held.iter().filter_map(|(_, base)| Some(base.as_ref()?.manifest_digest.to_string())).collect();
-        match bases.iter().find(|base| **base != holder.image.manifest_digest.to_string()) {
-            Some(base) => writeln!(out, "  {} -> {image} [label=\"base of\"];", quoted(base)),
-            None => writeln!(out, "  {} -> {image} [label=\"in\"];", quoted(what)),
+        let digest = &holder.image.manifest_digest;
+        let image = quoted(&digest.to_string());
+        let label = format!("{} {}", digest.short(), holder.image.platform.as_deref().unwrap_or_default());
+        writeln!(out, "  {image} [label={}];", quoted(label.trim_end()))?;
+        let bases = holder.held.iter().filter_map(|(_, base)| Some(&base.as_ref()?.manifest_digest));
+        match bases.filter(|base| *base != digest).min() {
+            Some(base) => writeln!(out, "  {} -> {image} [label=\"base of\"];", quoted(&base.to_string()))?,
+            None => writeln!(out, "  {} -> {image} [label=\"in\"];", quoted(what))?,
         }
-        .unwrap_or_default();
         for tag in &holder.tags {
             let style = if tag.gone_at.is_some() { " [style=dashed]" } else { "" };
-            let _ = writeln!(out, "  {image} -> {}{style};", quoted(&name(tag)));
+            writeln!(out, "  {image} -> {}{style};", quoted(&name(tag)))?;
         }
     }
-    out + "}\n"
+    writeln!(out, "}}")
 }
 
 /// A string as DOT writes it.
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", clean(text, LINE).replace('\\', "\\\\").replace('"', "\\\""))
+    format!("\"{}\"", clean(text, LABEL).replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 #[cfg(test)]
@@ -251,12 +261,18 @@ mod tests {
         assert_eq!([0, 951_782_400, 1_700_000_000].map(date), ["1970-01-01", "2000-02-29", "2023-11-14"]);
     }
 
+    fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        write(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
     #[test]
     fn nothing_found() {
         let trace = Trace { total: 0, is_exact: true, images: Vec::new() };
-        assert!(text("a\x1bb", &trace).contains("in no image"));
-        assert!(!text("a\x1bb", &trace).contains('\x1b'));
-        assert!(dot("say \"x\"", &trace).contains("\"say \\\"x\\\"\""));
-        assert!(json("x", &trace).unwrap().contains("\"total\": 0"));
+        let said = written(|out| text("a\x1b]b", &trace, 80, out));
+        assert!(said.contains("in no image") && !said.contains("\x1b]"), "{said:?}");
+        assert!(written(|out| dot("say \"x\"", &trace, out)).contains("\"say \\\"x\\\"\""));
+        assert!(written(|out| json("x", &trace, out)).contains("\"total\": 0"));
     }
 }

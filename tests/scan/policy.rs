@@ -56,7 +56,7 @@ fn what_is_allowed_passes_and_is_marked() {
     assert_eq!(token(&report)["allowed"], json!({"reason": "Test account", "expires": "9999-12-31"}));
     let said = scan(&flags).expect(0).stdout;
     assert!(said.contains("\nALLOWED\n") && said.contains("until 9999-12-31: Test account"), "{said}");
-    assert!(said.contains("PASS  nothing that counts; 1 allowed"), "{said}");
+    assert!(said.contains("PASS  no findings; 1 allowed"), "{said}");
     assert!(!said.contains(TOKEN), "{said}");
 
     let without = scan(&["--format", "json", text(&image)]).expect(1).json();
@@ -114,7 +114,7 @@ fn a_baseline_marks_what_is_not_new() {
     assert_ne!(token(&report)["id"], token(&before)["id"], "the layer is another one");
     let said = scan(&flags).expect(0).stdout;
     assert_eq!(said.matches("In the baseline: ").count(), 1, "{said}");
-    assert!(said.contains("PASS  nothing that counts; ") && !said.contains("fingerprint"), "{said}");
+    assert!(said.contains("PASS  no findings; ") && !said.contains("fingerprint"), "{said}");
 
     let added = Tar::new().file("app/settings", format!("TOKEN={TOKEN}\n")).file("b", format!("TOKEN={TOKEN}\n"));
     let image = folder.put("added.tar", archive(&docker_save(&[Layer::plain(added.finish())])));
@@ -145,8 +145,8 @@ fn what_cannot_be_used_is_named_with_its_reason() {
         ("--policy", &all, "line 1: allow entry 1 does not say what it allows"),
         ("--policy", &binary, "UTF-8"),
         ("--policy", &folder.0.path().join("none"), "No such file"),
-        ("--baseline", &layers, "is no report of layersift: expected either"),
-        ("--baseline", &image, "is no report of layersift: "),
+        ("--baseline", &layers, "invalid report: missing field"),
+        ("--baseline", &image, "invalid report: "),
         ("--baseline", &binary, "UTF-8"),
         ("--baseline", &folder.0.path().join("none"), "No such file"),
     ] {

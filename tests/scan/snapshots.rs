@@ -34,6 +34,14 @@ fn scan_text() {
 }
 
 #[test]
+fn scan_text_on_a_narrow_terminal() {
+    let mut command = program();
+    command.args(["scan", "--reproducible", "--show", "info", "incident.tar"]);
+    let run = finish(command.current_dir(testdata(".")).env("COLUMNS", "60"), None);
+    insta::assert_snapshot!(run.stdout);
+}
+
+#[test]
 fn scan_text_in_colour() {
     let coloured = beside_the_image(&["scan", "--reproducible", "incident.tar"], true);
     insta::assert_snapshot!(coloured.replace('\x1b', "ESC"));
@@ -54,6 +62,13 @@ fn scan_json() {
 #[test]
 fn layers_text() {
     insta::assert_snapshot!(beside_the_image(&["layers", "incident.tar"], false));
+}
+
+#[test]
+fn layers_text_on_a_narrow_terminal() {
+    let mut command = program();
+    let run = finish(command.args(["layers", "incident.tar"]).current_dir(testdata(".")).env("COLUMNS", "60"), None);
+    insta::assert_snapshot!(run.stdout);
 }
 
 #[test]

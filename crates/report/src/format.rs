@@ -6,14 +6,15 @@ use layersift_model::{ImageReport, Severity};
 
 use crate::{json, text};
 
-/// What a person or a program asks of a report's form.
+/// How a report is written. A format ignores what does not apply to it.
 #[derive(Clone, Copy, Debug)]
 pub struct RenderOptions {
-    /// Writes the values of secrets, where the reports have them.
+    /// Writes the values of secrets, if the reports have them.
     pub show_secrets: bool,
-    /// In text, the least severity of findings that are listed; others are counted.
+    /// In text, the least severity of findings that are listed. Less severe ones are counted, unless they make the
+    /// verdict fail.
     pub show: Severity,
-    /// In text, the columns of the terminal.
+    /// In text, the width of the terminal in columns. Digests and values of secrets may be longer.
     pub width: usize,
 }
 
@@ -23,10 +24,10 @@ impl Default for RenderOptions {
     }
 }
 
-/// Writes reports in one form.
+/// Writes reports in one format.
 pub type Render = fn(&[ImageReport], &RenderOptions, &mut dyn Write) -> io::Result<()>;
 
-/// A form of a report.
+/// A format that reports are written in.
 #[derive(Clone, Copy, Debug)]
 pub struct Format {
     /// Its name on the command line.
@@ -37,8 +38,13 @@ pub struct Format {
     pub render: Render,
 }
 
-/// Every form that a report can be written in, the default first.
+/// Every format that a report can be written in, the default first.
 pub const FORMATS: &[Format] = &[
     Format { name: "text", about: "for a person", render: text::render },
     Format { name: "json", about: "for a program; docs/report.schema.json describes it", render: json::render },
 ];
+
+/// The format called `name`.
+pub fn format(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().find(|format| format.name == name)
+}

@@ -1,67 +1,100 @@
-//! `layersift layers`: what each layer of an image is.
+//! The output of `layersift layers`: what each layer of an image is.
 
-use std::fmt::{self, Write};
+use std::io::{self, Write};
 
+use layersift_model::{Digest, ImageReport, LayerSummary};
 use serde::Serialize;
 
-use crate::text_parts::{clean, human, plural};
-use layersift_model::{Digest, ImageReport, LayerSummary};
+use crate::terminal::{BOLD, DIM, Line, PLAIN, WARNING, clean, human, plural, safe, thousands};
 
-/// Whiteouts that are listed for a layer in text; the rest are counted.
+/// Whiteouts that are listed for a layer in text; more are counted.
 const WHITEOUTS: usize = 10;
 
-/// A table for a person.
-pub fn text(reports: &[ImageReport]) -> String {
-    let mut out = String::new();
-    for report in reports {
-        // Writing to a String cannot fail.
-        let _ = table(&mut out, report);
-    }
-    out
-}
+/// Gaps that are listed in text; more are counted.
+const GAPS: usize = 20;
 
-fn table(out: &mut String, report: &ImageReport) -> fmt::Result {
-    let name = report.reference.as_deref().unwrap_or(&report.target);
-    let platform = report.platform.as_deref().unwrap_or("no platform");
-    writeln!(out, "{}  {}", clean(name, 200), clean(platform, 60))?;
-    writeln!(out, "{:>3}  {:<12}  {:>10}  {:>10}  {:>7}  INSTRUCTION", "#", "DIGEST", "STORED", "SIZE", "FILES")?;
-    for layer in &report.layers {
-        let digest = layer.digest.as_ref().map_or("", Digest::short);
-        let made = layer.created_by.as_deref().map_or_else(|| "(unknown)".into(), |made| clean(made, 120));
-        writeln!(
-            out,
-            "{:>3}  {digest:<12}  {:>10}  {:>10}  {:>7}  {made}",
-            layer.index,
-            human(layer.stored_bytes),
-            human(layer.bytes),
-            layer.files
-        )?;
-        whiteouts(out, layer)?;
-    }
-    for gap in &report.gaps {
-        writeln!(out, "gap  {}  {}", gap.gap.reason.name(), clean(&gap.gap.detail, 300))?;
-    }
-    let layers = plural(report.layers.len() as u64, "layer");
-    writeln!(out, "{layers}, {}, {}", plural(report.files(), "file"), human(report.bytes()))
-}
+/// Columns before an instruction.
+const NUMBERS: usize = 3 + 2 + 12 + 2 + 8 + 2 + 8 + 2 + 9 + 2;
 
-fn whiteouts(out: &mut String, layer: &LayerSummary) -> fmt::Result {
-    for path in layer.whiteouts.iter().take(WHITEOUTS) {
-        writeln!(out, "     removes {}", clean(path, 200))?;
-    }
-    if layer.whiteouts.len() > WHITEOUTS {
-        writeln!(out, "     … and removes {} more", layer.whiteouts.len() - WHITEOUTS)?;
+/// Writes a table for a person, of at most `width` columns.
+///
+/// # Errors
+/// Those of `out`.
+pub fn text(reports: &[ImageReport], width: usize, out: &mut dyn Write) -> io::Result<()> {
+    for (index, report) in reports.iter().enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        table(report, width, out)?;
     }
     Ok(())
 }
 
-/// The same as JSON: a list of images.
+/// Writes the layers of all images as JSON.
 ///
 /// # Errors
-/// Never for a report that a scan made; the error is that of the serializer.
-pub fn json(reports: &[ImageReport]) -> serde_json::Result<String> {
+/// Those of `out`.
+pub fn json(reports: &[ImageReport], out: &mut dyn Write) -> io::Result<()> {
     let images: Vec<Image<'_>> = reports.iter().map(Image::new).collect();
-    serde_json::to_string_pretty(&Document { schema: layersift_model::SCHEMA, images })
+    serde_json::to_writer_pretty(&mut *out, &Document { schema: layersift_model::SCHEMA, images })?;
+    writeln!(out)
+}
+
+fn table(report: &ImageReport, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    let name = report.reference.as_deref().unwrap_or(&report.target);
+    let mut line = Line::begin(out, 0, width)?;
+    line.path(BOLD, &clean(name, usize::MAX), "")?;
+    line.text(PLAIN, &clean(report.platform.as_deref().unwrap_or("unknown platform"), 60))?;
+    line.end()?;
+    let columns = format!("{:>3}  {:<12}  {:>8}  {:>8}  {:>9}", "#", "digest", "stored", "size", "files");
+    let title = if has_room(width) { "  instruction" } else { "" };
+    writeln!(out, "{DIM}{columns}{title}{DIM:#}")?;
+    report.layers.iter().try_for_each(|layer| row(layer, width, out))?;
+    gaps(report, width, out)?;
+    let layers = plural(report.layers.len() as u64, "layer");
+    writeln!(out, "{layers}, {}, {}", plural(report.files(), "file"), human(report.bytes()))
+}
+
+/// Whether an instruction fits after the numbers of its layer.
+fn has_room(width: usize) -> bool {
+    width >= NUMBERS + 30
+}
+
+fn row(layer: &LayerSummary, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    let digest = layer.digest.as_ref().map_or("", Digest::short);
+    let (stored, size) = (human(layer.stored_bytes), human(layer.bytes));
+    write!(out, "{:>3}  {digest:<12}  {stored:>8}  {size:>8}  {:>9}", layer.index, thousands(layer.files))?;
+    let made = layer.created_by.as_deref().unwrap_or("(unknown)");
+    if has_room(width) {
+        writeln!(out, "  {}", clean(made, width - NUMBERS))?;
+    } else {
+        writeln!(out, "\n     {}", clean(made, width.saturating_sub(5)))?;
+    }
+    for path in layer.whiteouts.iter().take(WHITEOUTS) {
+        let mut line = Line::begin(out, 5, width)?;
+        line.path(PLAIN, &format!("removes {}", safe(path)), "")?;
+        line.end()?;
+    }
+    if layer.whiteouts.len() > WHITEOUTS {
+        let more = thousands((layer.whiteouts.len() - WHITEOUTS) as u64);
+        writeln!(out, "     … and removes {more} more")?;
+    }
+    Ok(())
+}
+
+fn gaps(report: &ImageReport, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    for gap in report.gaps.iter().take(GAPS) {
+        let mut line = Line::begin(out, 0, width)?;
+        line.text(WARNING, "gap")?;
+        line.text(PLAIN, gap.gap.reason.name())?;
+        line.text(PLAIN, &gap.layer.map(|layer| format!("layer {layer}")).unwrap_or_default())?;
+        line.text(DIM, &clean(&gap.gap.detail, 300))?;
+        line.end()?;
+    }
+    if report.gaps.len() > GAPS {
+        writeln!(out, "… and {}", plural((report.gaps.len() - GAPS) as u64, "more gap"))?;
+    }
+    Ok(())
 }
 
 #[derive(Serialize)]

@@ -1,8 +1,8 @@
-//! Policy: what makes a verdict. Without a policy file it is one severity; a file adds exceptions, and an earlier
-//! report is a baseline.
+//! Policies, which decide on verdicts: a severity that fails, the exceptions of a policy file, and the findings of an
+//! earlier report as a baseline.
 
-pub mod allow;
-pub mod baseline;
+mod allow;
+mod baseline;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,24 +11,25 @@ use std::str::FromStr;
 use serde::Deserialize;
 use toml::Spanned;
 
-use allow::{Allow, AllowList};
-use baseline::Baseline;
 use jiff::civil::Date;
 use layersift_model::{AppliedPolicy, Digest, ImageReport, Judgement, ReportError, Severity, Verdict};
 
-/// Bytes of a policy file.
+pub use allow::{Allow, AllowList};
+pub use baseline::Baseline;
+
+/// The most bytes that are read of a policy file.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// What an image must not have.
+/// Decides whether an image passes.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Findings of this severity and above fail; `None` only reports.
     pub fail_on: Option<Severity>,
-    /// Findings that do not count, each for a reason and a time.
+    /// Exceptions: findings that do not count, each for a reason and until a day.
     pub allow: AllowList,
-    /// Findings that do not count because they are not new.
+    /// Findings of an earlier report, which do not count again.
     pub baseline: Option<Baseline>,
-    /// The digest of the policy file, where there is one.
+    /// The digest of the policy file, if one was read.
     pub digest: Option<Digest>,
 }
 
@@ -46,69 +47,82 @@ pub struct FailOn(pub Option<Severity>);
 /// Why a policy or a baseline cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    /// A file that cannot be read.
-    #[error("cannot read {path}: {error}")]
+    /// The file cannot be read, or is not text in UTF-8.
+    #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
-        error: std::io::Error,
+        /// The error of the file system.
+        #[source]
+        source: std::io::Error,
     },
-    /// A file that is no policy.
-    #[error("{file}: {error}")]
+    /// The file is larger than any policy or report.
+    #[error("{} has more than {limit} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most bytes that are read.
+        limit: u64,
+    },
+    /// The file is not a policy.
+    #[error("invalid policy {}", path.display())]
     Parse {
         /// The file.
-        file: String,
-        /// What is wrong, with line and column.
-        error: toml::de::Error,
+        path: PathBuf,
+        /// The error of the TOML parser, with line and column.
+        #[source]
+        source: toml::de::Error,
     },
-    /// An exception that would hold for everything.
+    /// An exception would hold for everything.
     #[error(
-        "{file}: line {line}: allow entry {number} does not say what it allows: \
-         expected fingerprint, rule, path, layer or package"
+        "invalid policy {}: line {line}: allow entry {entry} does not say what it allows: \
+         expected fingerprint, rule, path, layer or package",
+        path.display()
     )]
     AllowsAll {
         /// The file.
-        file: String,
-        /// The line that the entry begins in, from 1.
+        path: PathBuf,
+        /// The line in which the entry begins, from 1.
         line: usize,
         /// The entry's place in the file, from 1.
-        number: usize,
+        entry: usize,
     },
-    /// A baseline that is not a report.
-    #[error("{path}: {source}")]
+    /// The baseline is not a report.
+    #[error("invalid baseline {}", path.display())]
     Baseline {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// What is wrong with the report.
+        #[source]
         source: ReportError,
     },
 }
 
 impl Policy {
-    /// The policy that fails on `limit` and knows no exceptions.
+    /// A policy without exceptions that fails on `limit` and above; `None` never fails.
     pub fn failing_on(limit: Option<Severity>) -> Policy {
         Policy { fail_on: limit, ..Policy::default() }
     }
 
-    /// Reads the policy file at `path`; its exceptions are judged by the day `today`.
+    /// Reads the policy file at `path`. Exceptions that end before `today` have expired.
     ///
     /// # Errors
-    /// For what cannot be read, is no policy file, or has an exception without a limit.
+    /// [`PolicyError`] for a file that cannot be read, is not a policy, or has an exception that would hold for
+    /// everything.
     pub fn read(path: &Path, today: Date) -> Result<Policy, PolicyError> {
-        Policy::parse(&path.display().to_string(), &read(path, MOST_BYTES)?, today)
+        Policy::parse(path, &read(path, MOST_BYTES)?, today)
     }
 
-    /// The policy that the TOML `text` of `file` is; its exceptions are judged by the day `today`.
+    /// Parses the TOML `text` of the policy file at `path`, which only errors name.
     ///
     /// # Errors
     /// As for [`Policy::read`].
-    pub fn parse(file: &str, text: &str, today: Date) -> Result<Policy, PolicyError> {
-        let parsed: File = toml::from_str(text).map_err(|error| PolicyError::Parse { file: file.into(), error })?;
+    pub fn parse(path: &Path, text: &str, today: Date) -> Result<Policy, PolicyError> {
+        let parsed: File = toml::from_str(text).map_err(|source| PolicyError::Parse { path: path.into(), source })?;
         if let Some(index) = parsed.allow.iter().position(|entry| !entry.get_ref().names_something()) {
             let start = parsed.allow.get(index).map_or(0, |entry| entry.span().start);
             let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
-            return Err(PolicyError::AllowsAll { file: file.into(), line, number: index + 1 });
+            return Err(PolicyError::AllowsAll { path: path.into(), line, entry: index + 1 });
         }
         let entries = parsed.allow.into_iter().map(Spanned::into_inner).collect();
         let FailOn(fail_on) = parsed.fail_on.unwrap_or_default();
@@ -120,8 +134,8 @@ impl Policy {
         })
     }
 
-    /// Judges `report`: marks the findings that are allowed or in the baseline, and sets its verdict. What a later layer
-    /// deleted still counts, because its layer can be pulled.
+    /// Judges `report`: marks the findings that are allowed or in the baseline, and sets the verdict. Findings that a
+    /// later layer deleted count too, because anyone who pulls the image has their layer.
     pub fn judge(&self, report: &mut ImageReport) {
         let known = self.baseline.as_ref().map(|baseline| baseline.known(&report.findings)).unwrap_or_default();
         let known = known.into_iter().chain(std::iter::repeat(false));
@@ -186,12 +200,12 @@ struct File {
 
 /// The text of the file at `path`, which has at most `limit` bytes.
 fn read(path: &Path, limit: u64) -> Result<String, PolicyError> {
-    let failed = |error| PolicyError::Read { path: path.into(), error };
+    let failed = |source| PolicyError::Read { path: path.into(), source };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(failed)?;
     file.take(limit + 1).read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > limit {
-        return Err(failed(std::io::Error::other(format!("it has more than {limit} bytes"))));
+        return Err(PolicyError::TooLarge { path: path.into(), limit });
     }
     Ok(text)
 }

@@ -1,4 +1,4 @@
-//! Exceptions: `[[allow]]` entries of a policy file, each with what it allows, why, and until when.
+//! Exceptions: the `[[allow]]` entries of a policy file, each with conditions, a reason and a last day.
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Deserializer};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use jiff::civil::Date;
 use layersift_model::{Allowed, Digest, ExpiredException, FileLocation, Finding, Package};
 
-/// An exception. Everything that it names must hold of a finding.
+/// An exception. It allows a finding if all of its conditions hold.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Allow {
@@ -22,7 +22,7 @@ pub struct Allow {
     expires: Date,
 }
 
-/// The exceptions of a policy file, and the day on which they are judged.
+/// The exceptions of a policy file, and the day that decides which have expired.
 #[derive(Clone, Debug, Default)]
 pub struct AllowList {
     entries: Vec<Allow>,
@@ -30,17 +30,17 @@ pub struct AllowList {
 }
 
 impl Allow {
-    /// What a report says of the exception.
+    /// The exception as reports show it with a finding that it allows.
     pub(super) fn as_allowed(&self) -> Allowed {
         Allowed { reason: self.reason.0.trim().into(), expires: self.expires }
     }
 
-    /// What a report says of the exception once it has expired.
+    /// The exception as reports show it once it has expired.
     pub(super) fn as_expired(&self) -> ExpiredException {
         ExpiredException { entry: self.number, reason: self.reason.0.trim().into(), expires: self.expires }
     }
 
-    /// Whether it says what it allows at all: an entry that names nothing would allow everything.
+    /// Whether it has a condition: an entry without one would allow everything.
     pub(super) fn names_something(&self) -> bool {
         let Allow { fingerprint, rule, path, layer, package, .. } = self;
         [fingerprint, rule, package].into_iter().any(Option::is_some) || path.is_some() || layer.is_some()
@@ -60,13 +60,13 @@ impl Allow {
 }
 
 impl AllowList {
-    /// `entries`, in the order of the file, as they hold on the day `today`.
+    /// The list of `entries`, in the order of the file, on the day `today`.
     pub(super) fn new(entries: Vec<Allow>, today: Date) -> AllowList {
         let number = |(index, entry)| Allow { number: index + 1, ..entry };
         AllowList { entries: entries.into_iter().enumerate().map(number).collect(), today }
     }
 
-    /// Whether nothing is allowed.
+    /// Whether there are no exceptions.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -76,7 +76,7 @@ impl AllowList {
         self.entries.iter().find(|entry| !self.is_over(entry) && entry.matches(finding))
     }
 
-    /// The entries that no longer allow anything.
+    /// The entries that have expired.
     pub fn expired(&self) -> impl Iterator<Item = &Allow> {
         self.entries.iter().filter(|entry| self.is_over(entry))
     }
@@ -99,7 +99,7 @@ impl TryFrom<String> for Filled {
     }
 }
 
-/// A glob over paths, in which `*` and `?` do not pass a `/`, and `**` does.
+/// A glob over paths, in which `*` and `?` do not match a `/`, and `**` does.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Filled")]
 struct PathGlob(GlobSet);
@@ -108,7 +108,7 @@ impl TryFrom<Filled> for PathGlob {
     type Error = globset::Error;
 
     fn try_from(source: Filled) -> Result<Self, Self::Error> {
-        // Paths of an image are written without the first slash; who writes one means the same.
+        // Paths of an image are written without a leading slash; a glob with one means the same.
         let source = source.0.strip_prefix('/').unwrap_or(&source.0);
         let mut set = GlobSetBuilder::new();
         set.add(GlobBuilder::new(source).literal_separator(true).build()?);
@@ -129,7 +129,7 @@ fn names_package(wanted: &str, package: &Package) -> bool {
         || wanted.strip_prefix(&*package.ecosystem).and_then(|rest| rest.strip_prefix(':')) == Some(&package.name)
 }
 
-/// A date of TOML, or a string of the same form.
+/// A date in TOML's own syntax, or a string of the same form.
 fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
     let text = match toml::Value::deserialize(deserializer)? {
         toml::Value::Datetime(value) => value.to_string(),

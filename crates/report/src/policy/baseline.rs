@@ -1,4 +1,4 @@
-//! A baseline: the findings of an earlier report, which are known and do not count again.
+//! Baselines: the findings of an earlier report are known and do not count again.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -7,16 +7,16 @@ use layersift_model::{Digest, Finding, FindingIdentity, ReportError, ReportSet};
 
 use super::PolicyError;
 
-/// Bytes of a report that is read as a baseline.
+/// The most bytes that are read of a report.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// What an earlier report found.
+/// The findings of an earlier report.
 #[derive(Clone, Debug)]
 pub struct Baseline {
     digest: Digest,
     ids: HashSet<String>,
     identities: HashSet<FindingIdentity>,
-    /// Rules of combinations that were found.
+    /// The ids of the rules whose combinations were found.
     chains: HashSet<String>,
 }
 
@@ -30,10 +30,10 @@ impl Baseline {
         Baseline::parse(&text).map_err(|source| PolicyError::Baseline { path: path.into(), source })
     }
 
-    /// The baseline that the JSON report `text` makes.
+    /// Reads the JSON report `text`.
     ///
     /// # Errors
-    /// [`ReportError`] for a text that is not a report.
+    /// [`ReportError`] for a text that is not a report of a known schema.
     pub fn parse(text: &str) -> Result<Baseline, ReportError> {
         let set = ReportSet::from_json(text.as_bytes())?;
         let findings = || set.reports.iter().flat_map(|report| &report.findings);
@@ -46,17 +46,17 @@ impl Baseline {
         })
     }
 
-    /// The digest of the report.
+    /// The digest of the report's text.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// Which of an image's `findings` are known, in their order.
+    /// Whether each of an image's `findings` is known, in their order.
     pub fn known(&self, findings: &[Finding]) -> Vec<bool> {
         let alone: Vec<bool> = findings.iter().map(|finding| self.knows(finding)).collect();
         let ids: HashSet<&str> =
             findings.iter().zip(&alone).filter(|(_, known)| **known).map(|(finding, _)| &finding.id[..]).collect();
-        // A combination is named after its parts, whose ids a new build changes: it is known where all its parts are.
+        // The id of a combination depends on its parts, whose ids a new build changes: it is known if all parts are.
         let is_known_chain = |finding: &Finding| {
             self.chains.contains(&finding.rule.id)
                 && !finding.related.is_empty()

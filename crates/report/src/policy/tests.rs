@@ -85,11 +85,13 @@ fn day(text: &str) -> Date {
 }
 
 fn parse(text: &str) -> Result<Policy, PolicyError> {
-    Policy::parse("p.toml", text, day("2026-06-15"))
+    Policy::parse(Path::new("p.toml"), text, day("2026-06-15"))
 }
 
 fn error(text: &str) -> String {
-    parse(text).unwrap_err().to_string()
+    let error = parse(text).unwrap_err();
+    let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+    format!("{error}{source}")
 }
 
 /// Whether an entry with `fields` allows `finding`.
@@ -155,7 +157,7 @@ fn each_field_of_an_entry_selects() {
 fn an_entry_holds_through_its_last_day() {
     let text = "[[allow]]\nrule = 'github.'\nreason = 'r'\nexpires = '2026-06-15'\n";
     for (today, expected) in [("2026-06-15", Verdict::Pass), ("2026-06-16", Verdict::Fail)] {
-        let policy = Policy::parse("p.toml", text, day(today)).unwrap();
+        let policy = Policy::parse(Path::new("p.toml"), text, day(today)).unwrap();
         assert_eq!(verdict(&policy, &report(vec![token()])), expected, "{today}");
         assert_eq!(policy.allow.expired().count(), usize::from(expected == Verdict::Fail));
     }
@@ -195,7 +197,7 @@ fn a_mistake_is_named_with_file_and_line() {
         ("rule = 'a.b'\n", "", 3, "allow entry 1 does not say what it allows"),
     ] {
         let error = error(&entry.replace(old, new));
-        let place = error.starts_with("p.toml: ") && error.contains(&format!("line {line}"));
+        let place = error.starts_with("invalid policy p.toml: ") && error.contains(&format!("line {line}"));
         assert!(place && error.contains(reason), "{new}: {error}");
     }
 }
