@@ -16,7 +16,7 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use crate::assemble::Assembler;
 use crate::assemble::config::{CheckError, ConfigFinding, fields};
 use crate::compiled_rules::CompiledRules;
-use crate::confirm::{ConfirmError, keep_best};
+use crate::confirm::{ConfirmError, Matches, keep_best};
 use crate::engine::{Cache, EngineError};
 use crate::layer_scan::{LayerContext, LayerScanner};
 use crate::memory::MemoryBudget;
@@ -249,10 +249,12 @@ impl Analyzer {
         let mut worker = self.rules.worker()?;
         let mut is_complete = true;
         for field in fields(&image.config) {
-            let mut found = Vec::new();
+            let mut found = Matches::default();
             let bytes = field.text.as_bytes();
             is_complete &= worker.scan(bytes, &(0..bytes.len()), &mut found)?;
-            found.retain(|one| !one.whole_file && self.rules.holds_at(one.rule, None));
+            // No parser reads the configuration as a file.
+            let mut found = found.confirmed;
+            found.retain(|one| self.rules.holds_at(one.rule, None));
             keep_best(&self.rules.signatures, &mut found);
             let room = self.options.limits.findings_per_file.saturating_sub(findings.len());
             is_complete &= found.len() <= room;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::assemble::chains::Chains;
 use crate::assemble::config::Checks;
 use crate::confirm::files::{FileRules, LocalSignatures};
-use crate::confirm::{Confirmed, Confirmer, Worth};
+use crate::confirm::{Confirmed, Confirmer, Matches, Worth};
 use crate::disguise::Disguise;
 use crate::engine::{Cache, Candidate, EncodedAnchor, Engine, EngineError, Pattern};
 use layersift_model::{RuleInfo, Severity};
@@ -109,7 +109,7 @@ impl CompiledRules {
     }
 
     /// Puts what the signature `rule` finds in `bytes`, beginning inside `owned`, into `found`.
-    pub(crate) fn search(&self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Vec<Confirmed>) {
+    pub(crate) fn search(&self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Matches) {
         self.confirmer.search(rule, bytes, owned, found);
     }
 
@@ -124,7 +124,7 @@ impl CompiledRules {
         bytes: &[u8],
         owned: &Range<usize>,
         candidates: &mut Vec<Candidate>,
-        found: &mut Vec<Confirmed>,
+        found: &mut Matches,
     ) {
         let first_anchor = self.signatures.len();
         candidates.sort_unstable_by_key(|candidate| (candidate.pattern >= first_anchor, candidate.first_end));

@@ -49,8 +49,22 @@ pub struct Confirmed {
     pub worth: Worth,
     /// The encodings that the secret was decoded from, the outermost first.
     pub views: Vec<&'static str>,
-    /// Whether this is not a secret, but a sign that a parser has to read the whole file.
-    pub whole_file: bool,
+}
+
+/// What was confirmed in a window.
+#[derive(Clone, Debug, Default)]
+pub struct Matches {
+    /// Secrets, and what has the form of one.
+    pub confirmed: Vec<Confirmed>,
+    /// The signature whose parser has to read the whole file, because something in the window calls for it.
+    pub needs_whole_file: Option<usize>,
+}
+
+impl Matches {
+    /// Whether nothing was confirmed.
+    pub fn is_empty(&self) -> bool {
+        self.confirmed.is_empty() && self.needs_whole_file.is_none()
+    }
 }
 
 /// What something that was confirmed is worth.
@@ -90,13 +104,7 @@ impl Confirmer {
     }
 
     /// Adds the confirmed `candidates` in `bytes` that begin inside `owned` to `found`.
-    pub fn confirm(
-        &self,
-        bytes: &[u8],
-        owned: &Range<usize>,
-        candidates: &mut [Candidate],
-        found: &mut Vec<Confirmed>,
-    ) {
+    pub fn confirm(&self, bytes: &[u8], owned: &Range<usize>, candidates: &mut [Candidate], found: &mut Matches) {
         candidates.sort_unstable_by_key(|candidate| (candidate.pattern, candidate.first_end));
         for group in candidates.chunk_by(|a, b| a.pattern == b.pattern) {
             let Some(rule) = self.rules.get(group[0].pattern) else { continue };
@@ -108,7 +116,7 @@ impl Confirmer {
     }
 
     /// Adds all matches of `rule` in `bytes` that begin inside `owned` to `found`, without candidates of an engine.
-    pub fn search(&self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Vec<Confirmed>) {
+    pub fn search(&self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Matches) {
         let Some(compiled) = self.rules.get(rule) else { return };
         let everywhere = Candidate { pattern: rule, first_end: 0, last_end: bytes.len() };
         self.confirm_one(compiled, bytes, owned, everywhere, 0, found);
@@ -128,7 +136,7 @@ impl Confirmer {
         owned: &Range<usize>,
         candidate: Candidate,
         resume: usize,
-        found: &mut Vec<Confirmed>,
+        found: &mut Matches,
     ) -> usize {
         let horizon = &bytes[..bytes.len().min(candidate.last_end + rule.width() + 1)];
         let mut at = resume.max(candidate.first_end.saturating_sub(rule.width()));
@@ -138,24 +146,36 @@ impl Confirmer {
                 break;
             }
             let mut next = whole.end().max(whole.start() + 1);
-            if owned.contains(&whole.start())
-                && let Judgement::Confirmed { span, secret, note, kind } = rule.judge(bytes, &groups)
-            {
-                next = next.max(span.end);
-                let source = if kind == Kind::Key { self.published(&secret) } else { None };
-                let worth = match (kind, &source) {
-                    (Kind::Damaged, _) => Worth::Damaged,
-                    (_, Some(_)) => Worth::Published,
-                    (_, None) => Worth::Secret,
-                };
-                let note = source.or(note);
-                let whole_file = kind == Kind::WholeFile;
-                let views = Vec::new();
-                found.push(Confirmed { rule: candidate.pattern, span, secret, note, worth, views, whole_file });
+            if owned.contains(&whole.start()) {
+                match rule.judge(bytes, &groups) {
+                    Judgement::Confirmed { span, secret, note, kind } => {
+                        next = next.max(span.end);
+                        found.confirmed.push(self.confirmed(candidate.pattern, span, secret, note, kind));
+                    }
+                    Judgement::NeedsWholeFile => found.needs_whole_file = Some(candidate.pattern),
+                    Judgement::Rejected => {}
+                }
             }
             at = next;
         }
         at
+    }
+
+    fn confirmed(
+        &self,
+        rule: usize,
+        span: Range<usize>,
+        secret: Secret,
+        note: Option<String>,
+        kind: Kind,
+    ) -> Confirmed {
+        let source = if kind == Kind::Key { self.published(&secret) } else { None };
+        let worth = match (kind, &source) {
+            (Kind::Damaged, _) => Worth::Damaged,
+            (_, Some(_)) => Worth::Published,
+            (_, None) => Worth::Secret,
+        };
+        Confirmed { rule, span, secret, note: source.or(note), worth, views: Vec::new() }
     }
 
     /// A note with the publication of `key`, if it is published.
@@ -181,10 +201,10 @@ pub fn keep_best(signatures: &[Signature], found: &mut Vec<Confirmed>) {
     found.sort_by(in_order);
     let mut damaged: Vec<_> = found.extract_if(.., |one| one.worth == Worth::Damaged).collect();
     let (low, mut kept): (Vec<_>, Vec<_>) = found.drain(..).partition(|c| rank(c).0 == Confidence::Low);
-    kept.dedup_by(|next, first| next.span == first.span && !next.whole_file && !first.whole_file);
+    kept.dedup_by(|next, first| next.span == first.span);
     drop_decoded(&mut kept, rank);
     let mut covered = Coverage::default();
-    for confirmed in kept.iter().filter(|confirmed| !confirmed.whole_file) {
+    for confirmed in &kept {
         covered.add(&confirmed.span);
     }
     let mut until = 0;
@@ -213,7 +233,7 @@ fn drop_decoded<R: Ord>(found: &mut Vec<Confirmed>, rank: impl Fn(&Confirmed) ->
             one.span.end <= span.end && one.views.len() > *views && rank(one) <= *surest
         });
         let ends = around.as_ref().map_or(0, |(span, ..)| span.end);
-        if !inside && !one.whole_file && one.span.end > ends {
+        if !inside && one.span.end > ends {
             around = Some((one.span.clone(), one.views.len(), rank(one)));
         }
         !inside

@@ -22,7 +22,7 @@ use rayon::ThreadPool;
 use self::file::{FileHandle, Sink};
 use self::unpack::{Dispatch, FileUnpacker, Packing, Unpacking};
 use crate::compiled_rules::CompiledRules;
-use crate::confirm::{CONTEXT, Confirmed, REACH};
+use crate::confirm::{CONTEXT, Matches, REACH};
 use crate::content::records::Record;
 use crate::layer::buffer::{Bytes, Pool};
 use crate::layer::read::{Batch, Facts, Reading, Work};
@@ -204,10 +204,10 @@ impl Drop for Place<'_> {
 
 fn scan_batch<'a, 's>(sink: &'s Sink<'s>, batch: Batch<'a, FileHandle<'a, 's>>) {
     let mut worker = sink.rules.worker().map_err(|error| sink.engine_gap(&error)).ok();
-    let mut confirmed = Vec::new();
+    let mut matches = Matches::default();
     for segment in batch.segments {
         if let Some(worker) = &mut worker {
-            scan_segment(sink, worker, &batch.window, &segment, &mut confirmed);
+            scan_segment(sink, worker, &batch.window, &segment, &mut matches);
         }
         segment.file.release();
     }
@@ -218,19 +218,19 @@ fn scan_segment<'a, 's>(
     worker: &mut ScanWorker<'_>,
     window: &Bytes<'a>,
     segment: &Segment<FileHandle<'a, 's>>,
-    confirmed: &mut Vec<Confirmed>,
+    matches: &mut Matches,
 ) {
     let bytes = &window[segment.range.clone()];
-    match worker.scan(bytes, &segment.owned, confirmed) {
+    match worker.scan(bytes, &segment.owned, matches) {
         Ok(true) => {}
         Ok(false) => segment.file.gap(&[], too_much_encoded()),
         Err(error) => sink.engine_gap(&error),
     }
     for rule in segment.file.local_signatures() {
-        sink.rules.search(*rule, bytes, &segment.owned, confirmed);
+        sink.rules.search(*rule, bytes, &segment.owned, matches);
     }
-    if !confirmed.is_empty() {
-        segment.file.found(segment, bytes, std::mem::take(confirmed));
+    if !matches.is_empty() {
+        segment.file.found(segment, bytes, std::mem::take(matches));
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::compiled_rules::CompiledRules;
-use crate::confirm::Confirmed;
+use crate::confirm::{Confirmed, Matches};
 use crate::disguise;
 use crate::disguise::{Decoded, Disguise};
 use crate::engine::{Candidate, EngineError, Session};
@@ -40,7 +40,7 @@ impl ScanWorker<'_> {
         &mut self,
         bytes: &[u8],
         owned: &Range<usize>,
-        found: &mut Vec<Confirmed>,
+        found: &mut Matches,
     ) -> Result<bool, EngineError> {
         let Some(session) = &mut self.session else { return Ok(true) };
         let budget = DECODED_AT_LEAST + bytes.len() * DECODED_PER_BYTE;
@@ -72,7 +72,7 @@ impl Pass<'_> {
         bytes: &[u8],
         owned: &Range<usize>,
         depth: usize,
-        found: &mut Vec<Confirmed>,
+        found: &mut Matches,
     ) -> Result<(), EngineError> {
         let mut candidates = Vec::new();
         self.rules.engine().scan(self.session, bytes, &mut candidates)?;
@@ -93,7 +93,7 @@ impl Pass<'_> {
         owned: &Range<usize>,
         depth: usize,
         anchors: &[Candidate],
-        found: &mut Vec<Confirmed>,
+        found: &mut Matches,
     ) -> Result<(), EngineError> {
         // Up to where the bytes were decoded in each way of reading them.
         let mut done: HashMap<(Disguise, usize), usize> = HashMap::new();
@@ -106,9 +106,10 @@ impl Pass<'_> {
             let end = if run.cut { run.span.end.saturating_sub(AGAIN) } else { run.span.end };
             done.insert(reading, end.max(anchor.end));
             self.budget = self.budget.saturating_sub(run.bytes.len());
-            let mut inside = Vec::new();
+            let mut inside = Matches::default();
             self.scan(&run.bytes, &(0..run.bytes.len()), depth + 1, &mut inside)?;
-            found.extend(inside.into_iter().filter_map(|one| outside(one, &run, disguise, owned)));
+            let inside = inside.confirmed.into_iter();
+            found.confirmed.extend(inside.filter_map(|one| outside(one, &run, disguise, owned)));
         }
         Ok(())
     }
@@ -126,7 +127,7 @@ fn reading(disguise: Disguise, start: usize) -> (Disguise, usize) {
 /// What was confirmed in a decoded run, as found in the bytes that it was decoded from.
 fn outside(one: Confirmed, run: &Decoded, disguise: Disguise, owned: &Range<usize>) -> Option<Confirmed> {
     let span = run.origin(&one.span);
-    if one.whole_file || !owned.contains(&span.start) {
+    if !owned.contains(&span.start) {
         return None;
     }
     let mut views = one.views;

@@ -42,7 +42,14 @@ pub enum ConfirmError {
 
 /// The decision on a match.
 pub(super) enum Judgement {
-    Confirmed { span: Range<usize>, secret: Secret, note: Option<String>, kind: Kind },
+    Confirmed {
+        span: Range<usize>,
+        secret: Secret,
+        note: Option<String>,
+        kind: Kind,
+    },
+    /// A parser has to read the whole file.
+    NeedsWholeFile,
     Rejected,
 }
 
@@ -53,7 +60,6 @@ pub(super) enum Kind {
     /// Has the form of a token or key, but cannot be a valid one.
     Damaged,
     Key,
-    WholeFile,
 }
 
 /// A parser that reads on from the start of a match.
@@ -220,7 +226,7 @@ impl Parser {
             Parser::Plain(read) => (read, false),
             Parser::Pem => (keys::pem_at as KeyReader, false),
             Parser::Encrypted(read) => (read, true),
-            Parser::WholeFile => return whole_file(bytes, anchor),
+            Parser::WholeFile => return Judgement::NeedsWholeFile,
         };
         match read(bytes, anchor.start) {
             Ok(key) if key.encrypted == encrypted => confirmed_key(key),
@@ -255,11 +261,6 @@ fn unreadable_pem(bytes: &[u8], at: usize) -> Judgement {
     let Some(span) = keys::block_at(bytes, at) else { return Judgement::Rejected };
     let secret = Secret::labelled(&bytes[span.clone()], "unreadable PEM");
     Judgement::Confirmed { span, secret, note: Some(NOTE.into()), kind: Kind::Damaged }
-}
-
-fn whole_file(bytes: &[u8], anchor: Range<usize>) -> Judgement {
-    let secret = Secret::labelled(&bytes[anchor.clone()], "to be read as a whole file");
-    Judgement::Confirmed { span: anchor, secret, note: None, kind: Kind::WholeFile }
 }
 
 /// The greatest length of a match; unbounded patterns were rejected before.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::compiled_rules::CompiledRules;
-use crate::confirm::{CONTEXT, Confirmed, REACH, Worth, cipher, keep_best};
+use crate::confirm::{CONTEXT, Confirmed, Matches, REACH, Worth, cipher, keep_best};
 use crate::content::keep::Kept;
 use crate::content::{binary, text};
 use crate::engine::EngineError;
@@ -97,6 +97,8 @@ enum Content<'a, 's> {
 #[derive(Default)]
 struct State<'a> {
     found: Vec<Confirmed>,
+    /// The signature whose parser has to read the whole file.
+    needs_whole_file: Option<usize>,
     /// What is no secret as it stands: the first few, which leave the limits to the others.
     damaged: Vec<Confirmed>,
     /// Line and column of what was found, by where it begins.
@@ -206,10 +208,12 @@ impl<'a, 's> FileHandle<'a, 's> {
     }
 
     /// Takes what was confirmed in a segment that holds `bytes`.
-    pub(super) fn found(&self, segment: &Segment<Self>, bytes: &[u8], confirmed: Vec<Confirmed>) {
+    pub(super) fn found(&self, segment: &Segment<Self>, bytes: &[u8], matches: Matches) {
         let mut state = self.0.state();
         let path = self.0.full_path();
-        for mut one in confirmed.into_iter().filter(|one| self.0.sink.rules.holds_at(one.rule, Some(&path))) {
+        let wanted = matches.needs_whole_file.filter(|rule| self.0.sink.rules.holds_at(*rule, Some(&path)));
+        state.needs_whole_file = state.needs_whole_file.or(wanted);
+        for mut one in matches.confirmed.into_iter().filter(|one| self.0.sink.rules.holds_at(one.rule, Some(&path))) {
             if one.worth != Worth::Damaged && state.found.len() >= FOUND_AT_ONCE {
                 state.overflowed = true;
                 continue;
@@ -330,7 +334,8 @@ impl<'a> OpenFile<'a, '_> {
         state.cut_damaged();
         let damaged = mem::take(&mut state.damaged);
         state.found.extend(damaged);
-        if findings.is_empty() && state.found.is_empty() && state.in_members.is_empty() {
+        let needs_parser = state.needs_whole_file.is_some();
+        if findings.is_empty() && state.found.is_empty() && state.in_members.is_empty() && !needs_parser {
             return findings;
         }
         let whole = state.kept.take().map(Whole::new).unwrap_or_default();
@@ -364,7 +369,7 @@ impl<'a> OpenFile<'a, '_> {
     /// What signatures found in this file.
     fn confirmed(&self, state: &mut State<'_>, whole: &Whole) -> Vec<LayerFinding> {
         let mut found = mem::take(&mut state.found);
-        self.read_whole_file(&mut found, whole);
+        self.read_whole_file(state.needs_whole_file, &mut found, whole);
         keep_best(&self.sink.rules.signatures, &mut found);
         self.cut(&mut found, state.overflowed);
         let Whole { head, tail, length } = whole;
@@ -405,13 +410,9 @@ impl<'a> OpenFile<'a, '_> {
         }
     }
 
-    /// Replaces signs that the whole file has to be read by what reading it tells.
-    fn read_whole_file(&self, found: &mut Vec<Confirmed>, whole: &Whole) {
-        let Some(rule) = found.iter().find(|one| one.whole_file).map(|one| one.rule) else { return };
-        found.retain(|one| !one.whole_file);
-        if !whole.is_whole() {
-            return;
-        }
+    /// Adds what the parser of `rule` finds in the whole file.
+    fn read_whole_file(&self, rule: Option<usize>, found: &mut Vec<Confirmed>, whole: &Whole) {
+        let Some(rule) = rule.filter(|_| whole.is_whole()) else { return };
         let whole = [&whole.head[..], &whole.tail[..]].concat();
         for key in cipher::cipher_keys(&whole) {
             let start = key.offset as usize;
@@ -419,15 +420,7 @@ impl<'a> OpenFile<'a, '_> {
             let note = cipher_note(&key);
             let span = start..start + key.bytes.len();
             let secret = Secret::labelled(key.bytes, label);
-            found.push(Confirmed {
-                rule,
-                span,
-                secret,
-                note: Some(note),
-                worth: Worth::Secret,
-                views: Vec::new(),
-                whole_file: false,
-            });
+            found.push(Confirmed { rule, span, secret, note: Some(note), worth: Worth::Secret, views: Vec::new() });
         }
     }
 
