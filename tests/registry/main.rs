@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cancellation;
 mod catalog_harbor;
 mod catalog_hostile;
 mod catalog_lists;

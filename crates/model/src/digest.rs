@@ -42,7 +42,7 @@ pub struct Digest {
 }
 
 /// Why a text is no digest.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{text}` is no digest: expected `sha256:` and 64, or `sha512:` and 128 lower-case hexadecimal digits")]
 pub struct InvalidDigest {
     text: String,

@@ -207,7 +207,7 @@ impl Worker<'_> {
 
     /// Whether the registry `host` is out of reach, as what it last failed with tells, and not for long.
     fn is_short_outage(&self, host: &Host, error: Option<&RegistryError>) -> bool {
-        if !error.is_some_and(RegistryError::is_outage) {
+        if !error.is_some_and(RegistryError::is_temporary) {
             self.registries.answered(host);
             return false;
         }
