@@ -147,7 +147,7 @@ fn invalid_lines() {
         })
         .collect();
     assert_eq!(lines, [2, 4, 5, 6]);
-    assert!(errors[0].to_string().starts_with("images.txt: line 2: `"), "{}", errors[0]);
+    assert!(errors[0].to_string().starts_with("images.txt: line 2: invalid repository `A`"), "{}", errors[0]);
     assert!(errors.iter().all(|error| !error.is_whole()));
 }
 

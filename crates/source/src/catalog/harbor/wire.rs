@@ -106,7 +106,8 @@ impl<'d, T: Deserialize<'d>> Visitor<'d> for Items<T> {
     }
 }
 
-/// A time of RFC 3339, such as `2026-01-31T12:00:00.123Z`, in whole seconds since 1970; `None` if it is not one.
+/// A time of RFC 3339, such as `2026-01-31T12:00:00.123Z`, in whole seconds since 1970; `None` if it is not one,
+/// or later than 9999-12-30T22:00:00Z, which is the last that `jiff` has.
 pub(super) fn seconds(text: &str) -> Option<i64> {
     let time: Timestamp = text.parse().ok()?;
     // `as_second` rounds towards zero, and thus up before 1970.
@@ -114,7 +115,7 @@ pub(super) fn seconds(text: &str) -> Option<i64> {
 }
 
 /// A time as Harbor's queries have it, in UTC: `2026-01-31T12:00:00`. Times before 1970 become 1970, and times after
-/// 9999 the last second that can be written.
+/// the last of `jiff` become the last.
 pub(super) fn written(seconds: i64) -> String {
     let latest = Timestamp::MAX.as_second();
     let time = Timestamp::from_second(seconds.clamp(0, latest)).unwrap_or_default();
@@ -134,7 +135,7 @@ mod tests {
             ("2000-02-29T23:59:59", 951_868_799),
             ("2026-01-01T00:00:00", 1_767_225_600),
             ("2100-03-01T00:00:01", 4_107_542_401),
-            ("9999-12-31T23:59:59", 253_402_300_799),
+            ("9999-12-30T22:00:00", 253_402_207_200),
         ] {
             assert_eq!(seconds(&format!("{text}Z")), Some(expected), "{text}");
             assert_eq!(written(expected), text);
@@ -143,7 +144,7 @@ mod tests {
         assert_eq!(seconds("2025-12-31t22:00:00-02:00"), Some(1_767_225_600));
         assert_eq!(seconds("0001-01-01T00:00:00.000Z"), Some(-62_135_596_800));
         assert_eq!(written(i64::MIN), "1970-01-01T00:00:00");
-        assert_eq!(written(i64::MAX), "9999-12-31T23:59:59");
+        assert_eq!(written(i64::MAX), "9999-12-30T22:00:00");
     }
 
     #[test]
