@@ -14,7 +14,7 @@ use super::expressions::unreadable;
 
 /// An index of globs.
 #[derive(Default)]
-pub struct GlobIndex {
+pub(super) struct GlobIndex {
     globs: Vec<Entry>,
     /// Globs by a name that must be in the path.
     by_name: HashMap<String, Vec<usize>>,
@@ -45,7 +45,7 @@ impl GlobIndex {
     ///
     /// # Errors
     /// If a glob is invalid.
-    pub fn new<'r>(rules: impl Iterator<Item = (&'r str, &'r [String])>) -> Result<GlobIndex, ConfirmError> {
+    pub(super) fn new<'r>(rules: impl Iterator<Item = (&'r str, &'r [String])>) -> Result<GlobIndex, ConfirmError> {
         let mut index = GlobIndex::default();
         let mut known: HashMap<&str, usize> = HashMap::new();
         for (rule, (id, globs)) in rules.enumerate() {
@@ -67,7 +67,7 @@ impl GlobIndex {
     }
 
     /// The indices of the rules that apply to `path`, without duplicates.
-    pub fn at(&self, path: &[u8]) -> Vec<usize> {
+    pub(super) fn at(&self, path: &[u8]) -> Vec<usize> {
         let path = &*String::from_utf8_lossy(path);
         let named = path.split('/').filter_map(|name| self.by_name.get(name));
         let ending = path.rsplit_once('.').and_then(|(_, ending)| self.by_ending.get(ending));

@@ -70,7 +70,7 @@ pub(super) enum Value {
 
 impl Value {
     /// The value plus a number.
-    pub fn plus(self, by: u64) -> Value {
+    pub(super) fn plus(self, by: u64) -> Value {
         match self {
             Value::Constant(number, from) => Value::Constant(number.wrapping_add(by), from),
             Value::Stack(at) => Value::Stack(at.wrapping_add(by as i64)),
@@ -79,7 +79,7 @@ impl Value {
     }
 
     /// The value of the lower half of a register.
-    pub fn low(self) -> Value {
+    pub(super) fn low(self) -> Value {
         match self {
             Value::Constant(number, from) => Value::Constant(number & 0xffff_ffff, from),
             _ => Value::Unknown,
@@ -111,7 +111,7 @@ pub(super) struct Machine<'m, 'a> {
 }
 
 impl<'m, 'a> Machine<'m, 'a> {
-    pub fn new(module: &'m Module<'a>, targets: &'m [(u64, Function)], convention: &'static Convention) -> Self {
+    pub(super) fn new(module: &'m Module<'a>, targets: &'m [(u64, Function)], convention: &'static Convention) -> Self {
         let mut machine = Machine {
             module,
             targets,
@@ -129,12 +129,12 @@ impl<'m, 'a> Machine<'m, 'a> {
     }
 
     /// The calls that were seen.
-    pub fn into_calls(self) -> Vec<KeyCall> {
+    pub(super) fn into_calls(self) -> Vec<KeyCall> {
         self.calls
     }
 
     /// Forgets everything but the nearby cipher. The stack and frame pointers get places of their own, far apart.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.registers = [Value::Unknown; 32];
         self.vectors = [Value::Unknown; 32];
         self.stack.clear();
@@ -143,33 +143,33 @@ impl<'m, 'a> Machine<'m, 'a> {
     }
 
     /// A place on the stack that is far from all others.
-    pub fn new_frame(&mut self) -> Value {
+    pub(super) fn new_frame(&mut self) -> Value {
         self.frame += 1 << 32;
         Value::Stack(self.frame)
     }
 
-    pub fn register(&self, number: usize) -> Value {
+    pub(super) fn register(&self, number: usize) -> Value {
         self.registers.get(number).copied().unwrap_or(Value::Unknown)
     }
 
-    pub fn set_register(&mut self, number: usize, value: Value) {
+    pub(super) fn set_register(&mut self, number: usize, value: Value) {
         if let Some(register) = self.registers.get_mut(number) {
             *register = value;
         }
     }
 
-    pub fn vector(&self, number: usize) -> Value {
+    pub(super) fn vector(&self, number: usize) -> Value {
         self.vectors.get(number).copied().unwrap_or(Value::Unknown)
     }
 
-    pub fn set_vector(&mut self, number: usize, value: Value) {
+    pub(super) fn set_vector(&mut self, number: usize, value: Value) {
         if let Some(register) = self.vectors.get_mut(number) {
             *register = value;
         }
     }
 
     /// The value at `address`: a pointer or number of eight bytes, or the bytes of a vector register.
-    pub fn load(&self, address: Value, size: usize) -> Value {
+    pub(super) fn load(&self, address: Value, size: usize) -> Value {
         match address {
             Value::Constant(address, _) if size == 8 => match self.module.pointer(address) {
                 Some(Slot::Address(value)) => Value::Constant(value, address),
@@ -186,7 +186,7 @@ impl<'m, 'a> Machine<'m, 'a> {
     }
 
     /// Stores a value on the stack. Stores to unknown addresses are assumed not to affect the stack.
-    pub fn store(&mut self, address: Value, size: usize, value: Value) {
+    pub(super) fn store(&mut self, address: Value, size: usize, value: Value) {
         let Value::Stack(at) = address else { return };
         let end = at.saturating_add(size as i64);
         self.stack.retain(|cell| cell.at >= end || at >= cell.at.saturating_add(cell.size as i64));
@@ -199,7 +199,7 @@ impl<'m, 'a> Machine<'m, 'a> {
     }
 
     /// Calls the function at `target`.
-    pub fn call(&mut self, ip: u64, target: Value) {
+    pub(super) fn call(&mut self, ip: u64, target: Value) {
         let result = self.target(target).map_or(Value::Unknown, |function| self.enter(ip, function, 0));
         for &register in self.convention.scratch {
             self.set_register(register, Value::Unknown);
@@ -209,7 +209,7 @@ impl<'m, 'a> Machine<'m, 'a> {
     }
 
     /// Jumps to `target`. A call in the last place of a function is a jump: the return address is on the stack already.
-    pub fn jump(&mut self, ip: u64, target: Value) {
+    pub(super) fn jump(&mut self, ip: u64, target: Value) {
         if let Some(function) = self.target(target) {
             self.enter(ip, function, self.convention.return_address);
         }

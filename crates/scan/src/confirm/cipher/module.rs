@@ -61,7 +61,7 @@ pub(super) struct Section {
 
 impl Section {
     /// The address of the bytes at the file offset `at`.
-    pub fn address_of(&self, at: usize) -> u64 {
+    pub(super) fn address_of(&self, at: usize) -> u64 {
         self.address.wrapping_add(at.wrapping_sub(self.file.start) as u64)
     }
 }
@@ -93,7 +93,7 @@ pub(super) struct Module<'a> {
 
 impl<'a> Module<'a> {
     /// Reads the tables of an ELF file. `None` for other files, and if the file imports no function that takes a key.
-    pub fn parse(file: &'a [u8]) -> Option<Module<'a>> {
+    pub(super) fn parse(file: &'a [u8]) -> Option<Module<'a>> {
         match FileKind::parse(file).ok()? {
             FileKind::Elf32 => read::<FileHeader32<Endianness>>(file),
             FileKind::Elf64 => read::<FileHeader64<Endianness>>(file),
@@ -102,12 +102,12 @@ impl<'a> Module<'a> {
     }
 
     /// The sections that hold code.
-    pub fn code(&self) -> impl Iterator<Item = &Section> {
+    pub(super) fn code(&self) -> impl Iterator<Item = &Section> {
         self.sections.iter().filter(|section| section.executable)
     }
 
     /// The slots that hold imported functions, by address.
-    pub fn function_slots(&self) -> Vec<(u64, Function)> {
+    pub(super) fn function_slots(&self) -> Vec<(u64, Function)> {
         let function = |(address, slot): &(u64, Slot)| match slot {
             Slot::Function(function) => Some((*address, *function)),
             Slot::Address(_) => None,
@@ -116,7 +116,7 @@ impl<'a> Module<'a> {
     }
 
     /// The section that holds `address`, and the place in the file.
-    pub fn place(&self, address: u64) -> Option<(&Section, usize)> {
+    pub(super) fn place(&self, address: u64) -> Option<(&Section, usize)> {
         let end = self.sections.partition_point(|section| section.address <= address);
         let section = self.sections.get(end.checked_sub(1)?)?;
         let at = section.file.start.checked_add(usize::try_from(address - section.address).ok()?)?;
@@ -124,7 +124,7 @@ impl<'a> Module<'a> {
     }
 
     /// The data at `address` up to the end of its section, and its offset in the file; `None` in code.
-    pub fn data(&self, address: u64) -> Option<(usize, &'a [u8])> {
+    pub(super) fn data(&self, address: u64) -> Option<(usize, &'a [u8])> {
         let (section, at) = self.place(address)?;
         if section.executable {
             return None;
@@ -133,7 +133,7 @@ impl<'a> Module<'a> {
     }
 
     /// The value of the pointer at `address` when the file is loaded.
-    pub fn pointer(&self, address: u64) -> Option<Slot> {
+    pub(super) fn pointer(&self, address: u64) -> Option<Slot> {
         if let Ok(at) = self.slots.binary_search_by_key(&address, |(slot, _)| *slot) {
             return self.slots.get(at).map(|(_, slot)| *slot);
         }
@@ -142,7 +142,7 @@ impl<'a> Module<'a> {
     }
 
     /// The data symbol that begins at `address`.
-    pub fn symbol(&self, address: u64) -> Option<&DataSymbol<'a>> {
+    pub(super) fn symbol(&self, address: u64) -> Option<&DataSymbol<'a>> {
         let at = self.symbols.binary_search_by_key(&address, |symbol| symbol.address).ok()?;
         self.symbols.get(at)
     }
