@@ -21,8 +21,8 @@ const PLAIN: anstyle::Style = anstyle::Style::new();
 const BOLD: anstyle::Style = anstyle::Style::new().bold();
 const DIM: anstyle::Style = anstyle::Style::new().dimmed();
 
-/// Writes the answer for a person, of at most `width` columns: images with the fewest layers first, which is the order to
-/// roll back in.
+/// Writes the answer for a person, of at most `width` columns: images with the fewest layers first, which is the order
+/// to roll back in.
 pub(super) fn text(what: &str, trace: &Trace, width: usize, out: &mut dyn Write) -> io::Result<()> {
     let mut line = Line::begin(out, 0, width)?;
     line.path(BOLD, &clean(what, 4_096), "")?;

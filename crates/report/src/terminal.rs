@@ -1,7 +1,7 @@
 //! Text for a terminal: made safe, measured in columns, cut and wrapped.
 //!
-//! Names in an image may hold anything. [`clean`] and [`safe`] take out what would steer the terminal; every text from an
-//! image passes through one of them.
+//! Names in an image may hold anything. [`clean`] and [`safe`] take out what would steer the terminal; every text from
+//! an image passes through one of them.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -146,7 +146,7 @@ fn fill(text: &str, first: usize, width: usize) -> Vec<String> {
     lines
 }
 
-/// Writes `text` as a paragraph after `label`, its further lines `indent` columns from the left. Nothing if it is empty.
+/// Writes `text` as a paragraph after `label`, its further lines indented by `indent` columns. An empty text is left out.
 pub(crate) fn paragraph(
     out: &mut dyn Write,
     (style, label): (Style, &str),

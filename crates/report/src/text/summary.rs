@@ -146,8 +146,8 @@ enum Origin {
     Combination,
 }
 
-/// A table of the layers that have findings of the severity `least` or above, and of what is in no layer. Nothing for an
-/// image with one layer, which is a root file system or a file.
+/// A table of the layers that have findings of the severity `least` or above, and of what is in no layer. Nothing for
+/// an image with one layer, which is a root file system or a file.
 pub(super) fn layers(report: &ImageReport, least: Severity, width: usize, out: &mut dyn Write) -> io::Result<()> {
     let mut cells: Counts = BTreeMap::new();
     for finding in counted(report).filter(|finding| finding.severity >= least) {
