@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use layersift_model::calendar::date;
 use layersift_model::{Digest, Severity};
-use layersift_report::terminal::{Line, severity_style, thousands};
+use layersift_report::terminal::{Line, severity_style};
 use layersift_report::{clean, plural};
 use layersift_store::{Base, Held, Holder, TagLine, Trace};
 
@@ -85,8 +85,7 @@ fn place(held: &Held, width: usize, out: &mut dyn Write) -> io::Result<()> {
     }
     line.text(DIM, held.state.map_or("", |state| state.name()))?;
     if let Some(layer) = &held.layer {
-        line.text(PLAIN, &format!("layer {}", thousands(layer.position)))?;
-        line.text(DIM, layer.digest.short())?;
+        line.text(DIM, &format!("layer {} {}", layer.position, layer.digest.short()))?;
         line.rest(PLAIN, &clean(layer.created_by.as_deref().unwrap_or_default(), 400))?;
     }
     line.end()

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Color, Style};
-use layersift_model::{Severity, steers};
+use layersift_model::{Severity, Verdict, steers};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// What stands for the characters that were cut out.
@@ -178,6 +178,16 @@ pub fn severity_style(severity: Severity) -> Style {
     };
     let style = Style::new().fg_color(Some(Color::Ansi(colour)));
     if severity == Severity::Critical { style.bold() } else { style }
+}
+
+/// The colour of a verdict.
+pub fn verdict_style(verdict: Verdict) -> Style {
+    let colour = match verdict {
+        Verdict::Pass => AnsiColor::Green,
+        Verdict::Incomplete => AnsiColor::Yellow,
+        Verdict::Fail => AnsiColor::Red,
+    };
+    Style::new().bold().fg_color(Some(Color::Ansi(colour)))
 }
 
 /// A line made of pieces, two columns apart. A piece that does not fit begins a further line, two columns deeper; it is
