@@ -277,7 +277,7 @@ fn what_a_policy_allows_fails_no_sweep(fresh: &Fresh) {
             format!("[[allow]]\nfingerprint = \"{fingerprint}\"\nreason = \"a test\"\nexpires = 2999-01-01\n")
         };
         let text: String = fingerprints.iter().map(allow).collect();
-        Policy::parse("policy.toml", &text, "2026-01-01".parse().unwrap()).unwrap()
+        Policy::parse("policy.toml".as_ref(), &text, "2026-01-01".parse().unwrap()).unwrap()
     };
     let outcome = |policy: &Policy| {
         let outcome = sweep_with(scanner(), policy, &store, &host, &extent());
