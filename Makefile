@@ -1,6 +1,6 @@
-# Layersift. `make help` lists what there is.
+# `make help` lists the targets.
 #
-# GNU make and a POSIX shell; everything longer than a line is in scripts/.
+# Needs GNU make and a POSIX shell; everything longer than a line is in scripts/.
 
 CARGO   ?= cargo
 PYTHON  ?= python3
@@ -8,8 +8,8 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 SECONDS_PER_TARGET ?= 300
 
-# What is tested and fuzzed has its assertions and overflow checks on, and is built quickly. What it depends on is the
-# same as in the program, and is built once for all.
+# Our crates are tested with assertions and overflow checks, and compiled quickly. Their dependencies are compiled as
+# for the program, and only once.
 CRATES  := layersift $(patsubst crates/%,layersift-%,$(wildcard crates/*))
 CHECKED := $(foreach crate,$(CRATES),--config profile.release.package.$(crate).opt-level=1 \
            --config profile.release.package.$(crate).debug-assertions=true \
@@ -22,11 +22,11 @@ STEP       := scripts/step
 .DEFAULT_GOAL := help
 
 .PHONY: help
-help: ## What there is to make
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
-demo: build ## Build, and scan the image of the incident
+demo: build ## Build the program and scan the image of the incident
 	scripts/demo $(LAYERSIFT) testdata/incident.tar
 
 .PHONY: build
@@ -34,30 +34,30 @@ build: build-deps
 	$(STEP) "build" $(CARGO) build --release --locked --bin layersift
 
 .PHONY: static
-static: build-deps ## The program without shared libraries, in target/static/layersift; for Linux with glibc's static libraries
+static: build-deps ## Build target/static/layersift without shared libraries, on Linux with static glibc
 	$(STEP) "static build" scripts/static $(CARGO) $(TARGET_DIR)/static
 
 .PHONY: test
-test: build-deps test-tools fmt unit clippy doc testdata-verify fuzz-smoke instructions deny ## All that has to pass before a change is taken
+test: build-deps test-tools fmt unit clippy doc testdata-verify fuzz-smoke instructions deny ## Run all checks of CI
 
 .PHONY: fmt
-fmt: ## Formatting, only looked at
+fmt: ## Check the formatting
 	$(STEP) "formatting" scripts/with rustfmt $(CARGO) fmt --all --check
 
 .PHONY: clippy
-clippy: build-deps ## Lints
+clippy: build-deps ## Run the lints
 	$(STEP) "lints" scripts/with cargo-clippy $(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 
 .PHONY: doc
-doc: build-deps ## Documentation, without warnings
+doc: build-deps ## Build the documentation without warnings
 	RUSTDOCFLAGS="-D warnings" $(STEP) "documentation" $(CARGO) doc --release --locked --no-deps --workspace --lib
 
 .PHONY: unit
-unit: build-deps test-tools ## The tests alone
+unit: build-deps test-tools ## Run the tests only
 	$(STEP) "tests" $(CARGO) test --release $(CHECKED) --locked --workspace --no-fail-fast
 
 .PHONY: testdata-verify
-testdata-verify: ## The image of the incident is what its recipe makes
+testdata-verify: ## Check that the image of the incident is what its recipe builds
 	$(STEP) "test image" scripts/verify-testdata $(PYTHON)
 
 .PHONY: fuzz-smoke
@@ -65,36 +65,37 @@ fuzz-smoke: build-deps test-tools
 	$(STEP) "fuzz targets, 5 seconds each" scripts/fuzz 5
 
 .PHONY: instructions
-instructions: build ## Instructions of a small scan, held against benches/instructions.txt, where valgrind is installed
+instructions: build ## Compare the instructions of a small scan with benches/instructions.txt (needs valgrind)
 	LAYERSIFT=$(LAYERSIFT) $(STEP) "instructions" scripts/with valgrind benches/instructions
 
 .PHONY: deny
-deny: ## Licences and origins of dependencies, where cargo-deny is installed
-	$(STEP) "licences" scripts/with cargo-deny $(CARGO) deny check licenses bans sources
+deny: test-tools ## Check licences and sources of dependencies
+	PATH="$(abspath $(TARGET_DIR))/tools/bin:$$PATH" $(STEP) "licences" \
+		scripts/with cargo-deny $(CARGO) deny check licenses bans sources
 
 .PHONY: fuzz
 fuzz: build-deps test-tools ## Fuzz every target for SECONDS_PER_TARGET=300
 	scripts/fuzz $(SECONDS_PER_TARGET)
 
 .PHONY: bench
-bench: build-deps ## How fast the engine and a layer are
+bench: build-deps ## Measure the engine and the scan of a layer
 	$(CARGO) bench --locked --bench engine --bench layer
 
 .PHONY: compare
-compare: build ## Beside other scanners; fetches them and a large image
+compare: build ## Compare with other scanners; downloads them and a large image
 	benches/compare/run
 
 .PHONY: testdata
-testdata: ## Make the image of the incident again
+testdata: ## Build the image of the incident again
 	$(PYTHON) testdata/incident/make.py build
 
 .PHONY: install
-install: build ## Copy the program to PREFIX=/usr/local
+install: build ## Install the program to PREFIX=/usr/local
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	install -m 755 "$(LAYERSIFT)" "$(DESTDIR)$(PREFIX)/bin/layersift"
 
 .PHONY: clean
-clean: ## Remove what was built
+clean: ## Remove everything that was built
 	$(CARGO) clean
 	rm -rf fuzz/target fuzz/corpus fuzz/artifacts benches/compare/work testdata/work
 

@@ -2,6 +2,15 @@
 //!
 //!     cargo bench --bench engine
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
 #[allow(dead_code)]
 mod data;
 
@@ -9,7 +18,7 @@ use divan::Bencher;
 use divan::counter::BytesCount;
 use layersift_rules::Ruleset;
 use layersift_scan::engine::Engine;
-use layersift_scan::{Options, Scanner};
+use layersift_scan::{Analyzer, Options};
 
 fn main() {
     divan::main();
@@ -17,8 +26,8 @@ fn main() {
 
 /// Loading the rules and the database that was compiled with the program: what every start costs.
 #[divan::bench(sample_count = 20, sample_size = 1)]
-fn start() -> Scanner {
-    Scanner::new(Ruleset::built_in().expect("built-in rules"), Options::default()).expect("a scanner")
+fn start() -> Analyzer {
+    Analyzer::new(Ruleset::built_in().expect("built-in rules"), Options::default()).expect("a scanner")
 }
 
 /// Candidates only: nothing is confirmed.

@@ -3,6 +3,15 @@
 //!
 //!     LAYERSIFT_BENCH_IMAGE=image.tar cargo bench --bench image
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
 mod floor;
 
 use std::env;
@@ -17,7 +26,7 @@ use layersift_format::platform::Choice;
 use layersift_format::{Blob, Fetched, ImageSource, RegionReader, manifest};
 use layersift_model::Limits;
 use layersift_rules::Ruleset;
-use layersift_scan::{Options, Scanner, Unobserved};
+use layersift_scan::{Analyzer, ImageScan, Options};
 use layersift_source::registry::RegistryOptions;
 use layersift_source::{Target, open};
 
@@ -30,7 +39,7 @@ fn main() {
     };
     let target = Target::parse(&image).expect("a target");
     let rules = Ruleset::built_in().expect("built-in rules");
-    let scanner = Scanner::new(rules, Options::default()).expect("a scanner");
+    let scanner = Analyzer::new(rules, Options::default()).expect("a scanner");
     let mut times: [Vec<f64>; 3] = Default::default();
     // The first round is for the page cache.
     for round in 0..=ROUNDS {
@@ -39,13 +48,8 @@ fn main() {
             timed(|| every_layer(&target, |blob| drop(floor::read(blob)))),
             timed(|| {
                 drop(
-                    scanner
-                        .scan(
-                            &image,
-                            open(&target, &Limits::default(), &RegistryOptions::default()).expect("an image"),
-                            &Choice::Default,
-                            &Unobserved,
-                        )
+                    ImageScan::new(&scanner)
+                        .run(&image, open(&target, &Limits::default(), &RegistryOptions::default()).expect("an image"))
                         .expect("a report"),
                 )
             }),

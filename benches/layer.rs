@@ -3,6 +3,15 @@
 //!
 //!     cargo bench --bench layer
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
 #[allow(dead_code)]
 mod data;
 mod floor;
@@ -15,11 +24,10 @@ use std::sync::LazyLock;
 use divan::Bencher;
 use divan::counter::BytesCount;
 use layersift_format::Blob;
-use layersift_format::platform::Choice;
 use layersift_model::Digest;
 use layersift_model::Limits;
 use layersift_rules::Ruleset;
-use layersift_scan::{Options, Scanner, Unobserved};
+use layersift_scan::{Analyzer, ImageScan, Options};
 use layersift_source::registry::RegistryOptions;
 use layersift_source::{Target, open};
 
@@ -55,16 +63,11 @@ fn scan_on_all_cores(bencher: Bencher, codec: &str) {
 
 fn scan(bencher: Bencher, codec: &str, threads: usize) {
     let rules = Ruleset::built_in().expect("built-in rules");
-    let scanner = Scanner::new(rules, Options { threads, ..Options::default() }).expect("a scanner");
+    let scanner = Analyzer::new(rules, Options { threads, ..Options::default() }).expect("a scanner");
     let target = Target::parse(image_file(codec).to_str().expect("a plain path")).expect("a target");
     bencher.counter(BytesCount::new(LAYER.len())).bench_local(|| {
-        let reports = scanner
-            .scan(
-                &target.text,
-                open(&target, &Limits::default(), &RegistryOptions::default()).expect("an image"),
-                &Choice::Default,
-                &Unobserved,
-            )
+        let reports = ImageScan::new(&scanner)
+            .run(&target.text, open(&target, &Limits::default(), &RegistryOptions::default()).expect("an image"))
             .expect("a report");
         assert!(reports.iter().all(|report| report.gaps.is_empty() && !report.findings.is_empty()));
         reports

@@ -2,6 +2,15 @@
 //!
 //! `cargo run --example known_key -- 'Where {} is published' FILE...`: `{}` becomes the name of the file.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
 use std::collections::HashSet;
 
 use layersift_model::Digest;

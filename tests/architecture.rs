@@ -1,6 +1,15 @@
 //! What neither Cargo nor clippy can hold: which crate may depend on which, how large a file may be, and that every file
 //! says what it is for.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use layersift_format::Blob;
 use layersift_format::tar::{BLOCK, Entry};
+use layersift_format::{Blob, Cancellation};
 use layersift_model::{Algorithm, ImagePath, Limits};
 use layersift_scan::confirm::{CONTEXT, REACH};
 use layersift_scan::layer::buffer::{Bytes, Pool};
@@ -15,7 +15,15 @@ pub fn read(blob: Blob<'_>) -> Facts {
     let limits = Limits::default();
     let overlap = Overlap { before: CONTEXT, after: REACH };
     let pool = Pool::new((1 << 20) + CONTEXT + REACH + BLOCK);
-    let reading = Reading { pool: &pool, overlap, limits: &limits, algorithm: Algorithm::Sha256, progress: &|_| {} };
+    let cancellation = Cancellation::never();
+    let reading = Reading {
+        pool: &pool,
+        overlap,
+        limits: &limits,
+        algorithm: Algorithm::Sha256,
+        progress: &|_| {},
+        cancellation: &cancellation,
+    };
     let facts = reading.layer(blob, &mut Nothing, &mut |_| {});
     assert!(facts.gaps.is_empty(), "{:?}", facts.gaps);
     facts
@@ -33,5 +41,5 @@ impl Visitor<'_> for Nothing {
 
     fn bytes(&mut self, (): &(), _: u64, _: &Bytes<'_>, _: Range<usize>) {}
 
-    fn end(&mut self, (): &()) {}
+    fn end(&mut self, (): ()) {}
 }

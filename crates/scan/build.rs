@@ -1,5 +1,10 @@
 //! Compiles the built-in signatures into Hyperscan databases that the program only has to load: compiling them at every
 //! start would take seconds.
+//!
+//! The databases are embedded with every byte masked, because the keywords in them would otherwise stand side by side
+//! in the program and form tokens that its own rules find.
+
+#![allow(clippy::print_stdout)]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +14,9 @@ use hyperscan::{BlockDatabase, Builder, CpuFeatures, PatternFlags, Patterns, Pla
 use layersift_rules::{Pattern, PatternSet, Ruleset, fingerprint};
 
 type Failure = Box<dyn std::error::Error>;
+
+/// Every byte of an embedded database is XORed with this.
+const MASK: u8 = 0xa5;
 
 /// The processors that databases are made for, best first. Hyperscan refuses to load one made for a better processor.
 const LEVELS: [(&str, CpuFeatures); 3] = [
@@ -25,7 +33,8 @@ fn main() -> Result<(), Failure> {
     let widest = set.patterns.iter().take(signatures.len()).map(Pattern::width).max().unwrap_or(0);
     let anchors: Vec<_> = set.anchors.iter().map(|anchor| (anchor.disguise.code(), anchor.width)).collect();
     let code = format!(
-        "BuiltIn {{ count: {}, fingerprint: \"{}\", widest: {widest}, anchors: &{anchors:?}, databases: &[{}] }}",
+        "BuiltIn {{ count: {}, fingerprint: \"{}\", widest: {widest}, anchors: &{anchors:?}, \
+         mask: {MASK}, databases: &[{}] }}",
         signatures.len(),
         fingerprint(&signatures),
         databases(&out, &set.patterns)?,
@@ -42,7 +51,7 @@ fn databases(out: &Path, patterns: &[Pattern]) -> Result<String, Failure> {
         // Another architecture than this one, or a library without that level: the program compiles for itself.
         let Ok(database) = compile(patterns, *features) else { continue };
         let file = out.join(format!("{name}.db"));
-        fs::write(&file, &database)?;
+        fs::write(&file, database.iter().map(|byte| byte ^ MASK).collect::<Vec<u8>>())?;
         write!(code, "include_bytes!({:?}),", file.display().to_string())?;
     }
     Ok(code)

@@ -5,6 +5,7 @@
 use layersift_scan::content::archive::{HEAD_BYTES, Members, Opener};
 use layersift_model::Gap;
 use layersift_fuzz::{choices, tiny_limits};
+use layersift_scan::MemoryBudget;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -45,7 +46,10 @@ impl Members for Held {
 fn open(archive: &[u8], step: usize) -> Held {
     let limits = tiny_limits();
     let mut held = Held::default();
-    let Some(mut opener) = Opener::detect(&archive[..archive.len().min(HEAD_BYTES)], &limits) else { return held };
+    let Some(mut opener) = Opener::detect(&archive[..archive.len().min(HEAD_BYTES)], &limits, &MemoryBudget::default().lease(0))
+    else {
+        return held;
+    };
     for piece in archive.chunks(step) {
         opener.push(piece, &mut held);
     }

@@ -6,22 +6,22 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::sync::LazyLock;
 
-use layersift_model::{Digest, Location, ImageReport, Secret};
 use layersift_format::platform::Choice;
-use layersift_scan::{Unobserved, Options, Scanner};
-use layersift_report::policy::Policy;
-use layersift_report::json;
+use layersift_model::{Digest, ImageReport, Location, ReportSet, ReportedSecret, to_json};
+use layersift_report::Policy;
 use layersift_rules::Ruleset;
-use layersift_source::Target;
+use layersift_scan::{Analyzer, ImageScan, Options};
+use layersift_source::registry::RegistryOptions;
+use layersift_source::{Target, open};
 use layersift_fuzz::{choices, repair_tar, tiny_limits};
 use libfuzzer_sys::fuzz_target;
 
 /// What a pipe holds without anyone reading.
 const PIPE: usize = 64 << 10;
 
-static SCANNER: LazyLock<Scanner> = LazyLock::new(|| {
+static ANALYZER: LazyLock<Analyzer> = LazyLock::new(|| {
     let options = Options { threads: 1, limits: tiny_limits(), ..Options::default() };
-    Scanner::new(Ruleset::built_in().expect("built-in rules"), options).expect("a scanner")
+    Analyzer::new(Ruleset::built_in().expect("built-in rules"), options).expect("a scanner")
 });
 
 fuzz_target!(|data: &[u8]| {
@@ -44,8 +44,11 @@ fuzz_target!(|data: &[u8]| {
 
 fn scan(path: String) -> Option<Vec<ImageReport>> {
     let target = Target::parse(&path).expect("a path is a target");
-    let reports = SCANNER.scan(&target, &Choice::All, &Unobserved).ok()?;
-    json::render(&reports, &Policy::default(), layersift_report::Options::default()).expect("a report");
+    let opened = open(&target, ANALYZER.limits(), &RegistryOptions::default()).ok()?;
+    let mut reports = ImageScan::new(&ANALYZER).platform(Choice::All).run(&path, opened).ok()?;
+    reports.iter_mut().for_each(|report| Policy::default().judge(report));
+    let text = to_json(&reports, true).expect("a report");
+    assert_eq!(ReportSet::from_json(text.as_bytes()).expect("a report").reports.len(), reports.len());
     Some(reports)
 }
 
@@ -69,7 +72,7 @@ fn layers(reports: &[ImageReport]) -> Vec<Option<&Digest>> {
     reports.iter().flat_map(|report| &report.layers).map(|layer| layer.digest.as_ref()).collect()
 }
 
-fn findings(reports: &[ImageReport]) -> Vec<(&str, &Location, Option<&Secret>)> {
+fn findings(reports: &[ImageReport]) -> Vec<(&str, &Location, Option<&ReportedSecret>)> {
     let all = reports.iter().flat_map(|report| &report.findings);
     all.map(|finding| (&finding.id[..], &finding.location, finding.secret.as_ref())).collect()
 }

@@ -7,7 +7,7 @@ use layersift_model::{LayerReport, FingerprintKey};
 use libfuzzer_sys::fuzz_target;
 
 /// The first byte of a kept report, and a Zstandard frame of one raw block (RFC 8878, section 3.1.1).
-const FORM: u8 = 1;
+const FORM: u8 = 2;
 const FRAME: [u8; 6] = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58];
 
 fuzz_target!(|data: &[u8]| {

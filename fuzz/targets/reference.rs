@@ -2,7 +2,7 @@
 #![no_main]
 
 use layersift_source::registry::{Host, Reference};
-use layersift_source::target::Target;
+use layersift_source::Target;
 use layersift_store::Query;
 use libfuzzer_sys::fuzz_target;
 

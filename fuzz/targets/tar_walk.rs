@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use layersift_format::Blob;
+use layersift_format::{Blob, Cancellation};
 use layersift_model::{Algorithm, ImagePath};
 use layersift_format::tar::{BLOCK, Entry};
 use layersift_scan::layer::buffer::{Bytes, Pool};
@@ -60,14 +60,22 @@ impl Visitor<'_> for Seen {
         bytes.extend_from_slice(&window[range]);
     }
 
-    fn end(&mut self, file: &usize) {
-        self.ended.push(*file);
+    fn end(&mut self, file: usize) {
+        self.ended.push(file);
     }
 }
 
 fn read(layer: &[u8], overlap: Overlap, window: usize) -> Read {
     let (pool, limits) = (Pool::new(window), tiny_limits());
-    let reading = Reading { pool: &pool, overlap, limits: &limits, algorithm: Algorithm::Sha256, progress: &|_| {} };
+    let cancellation = Cancellation::never();
+    let reading = Reading {
+        pool: &pool,
+        overlap,
+        limits: &limits,
+        algorithm: Algorithm::Sha256,
+        progress: &|_| {},
+        cancellation: &cancellation,
+    };
     let mut seen = Seen::default();
     let mut segments = BTreeMap::<usize, Vec<_>>::new();
     let facts = reading.layer(Blob::Stream(Box::new(layer)), &mut seen, &mut |work: Work<'_, usize>| {

@@ -1,5 +1,6 @@
 //! `layersift rules`.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,7 +13,7 @@ use crate::cli::rules_catalogue as pages;
 use layersift_model::{ImageReport, Severity, Verdict};
 use layersift_report::{Policy, RenderOptions};
 use layersift_rules::Ruleset;
-use layersift_scan::{Options, Scanner};
+use layersift_scan::{Analyzer, Options};
 
 const WARNING: anstyle::Style = anstyle::AnsiColor::Yellow.on_default().bold();
 
@@ -20,7 +21,7 @@ const WARNING: anstyle::Style = anstyle::AnsiColor::Yellow.on_default().bold();
 pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
     match command {
         RulesCommand::List { filter, rules, format } => {
-            let rules = Ruleset::with_files(rules)?;
+            let rules = Ruleset::with_files(rules)?.with_built_in_examples()?;
             warn(&rules.notes);
             let filter = filter.as_deref().unwrap_or_default();
             let rendered = match format {
@@ -31,7 +32,7 @@ pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
             write_out(&rendered, None).map(|()| ExitCode::SUCCESS)
         }
         RulesCommand::Show { id, rules } => {
-            let rules = Ruleset::with_files(rules)?;
+            let rules = Ruleset::with_files(rules)?.with_built_in_examples()?;
             warn(&rules.notes);
             let page = pages::page(&rules, id, terminal::width(None))
                 .with_context(|| format!("there is no rule `{id}`{}", similar(&rules, id)))?;
@@ -40,9 +41,12 @@ pub fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
         RulesCommand::Check { paths } => check(paths),
         RulesCommand::Test { file, rules, show_secrets } => {
             let options = Options { cache: super::cache(), ..Options::default() };
-            let scanner = Scanner::new(Ruleset::with_files(rules)?, options)?;
+            let scanner = Analyzer::new(Ruleset::with_files(rules)?, options)?;
             warn(scanner.notes());
-            let mut reports = scanner.scan_file(file)?;
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let opened = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let found = scanner.file(&name, opened).with_context(|| format!("cannot read {}", file.display()))?;
+            let mut reports = vec![scanner.report_of_file(&file.display().to_string(), found)];
             let policy = Policy::failing_on(None);
             for report in &mut reports {
                 policy.judge(report);
@@ -66,8 +70,8 @@ pub fn warn(notes: &[String]) {
 
 /// Loads rules, with or without others, and runs their examples. Status 1 where one does not hold.
 fn check(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
-    let all = Ruleset::with_files(paths)?;
-    let scanner = Scanner::new(all.clone(), Options::default())?;
+    let all = Ruleset::with_files(paths)?.with_built_in_examples()?;
+    let scanner = Analyzer::new(all.clone(), Options::default())?;
     warn(scanner.notes());
     let mine = if paths.is_empty() { all } else { Ruleset::only_files(paths)? };
     let foreign = mine.signatures.iter().filter(|rule| rule.foreign.is_some()).count()
@@ -76,7 +80,7 @@ fn check(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
     if count == 0 && mine.is_empty() {
         bail!("there are no rules in these files");
     }
-    let faults = scanner.prove(&mine)?;
+    let faults = scanner.check_examples(&mine);
     let mut out: String = faults.iter().map(|fault| format!("{fault}\n")).collect();
     out += &format!("{count} rules with examples, {} faults\n", faults.len());
     if foreign > 0 {

@@ -183,7 +183,7 @@ fn lines(rules: &Ruleset) -> Vec<Line> {
 
 /// The pattern of a signature and its further conditions.
 fn signature(rule: &Signature) -> String {
-    let Confirm { min_entropy, min_classes, checksum, parser, reject, keep_placeholders } = &rule.confirm;
+    let Confirm { min_entropy, min_classes, checksum, parser, reject, keep_placeholders, .. } = &rule.confirm;
     let mut parts = vec![rule.pattern.clone()];
     if !rule.paths.is_empty() {
         parts.push(format!("only in {}", rule.paths.join(", ")));

@@ -17,7 +17,7 @@ use layersift_format::platform::Choice;
 use layersift_model::{FingerprintKey, ImageReport, Limits, Verdict};
 use layersift_report::{Baseline, FailOn, Policy, Render, RenderOptions, layers as layer_table};
 use layersift_rules::Ruleset;
-use layersift_scan::{Options, Scanner};
+use layersift_scan::{Analyzer, ImageScan, Options};
 use layersift_source::{Target, open};
 use layersift_store::Store;
 
@@ -76,13 +76,13 @@ fn read(
     let choice = source.platform.clone().unwrap_or(Choice::Default);
     let options = Options { threads: source.threads, key, cache: super::cache(), ..Options::default() };
     let store = store.map(Store::open).transpose()?;
-    let scanner = Scanner::new(ruleset, options)?;
+    let scanner = Analyzer::new(ruleset, options)?;
     rules::warn(scanner.notes());
     let display = Display::new(source.quiet);
     let opened = open(&target, &Limits::default(), &registry::options(&source.registry))?;
     let reports = match &store {
         Some(store) => with_store(&scanner, store, (&target.text, opened), &choice, &display),
-        None => Ok(scanner.scan(&target.text, opened, &choice, &display)?),
+        None => Ok(ImageScan::new(&scanner).platform(choice).observer(&display).run(&target.text, opened)?),
     };
     display.finish();
     // The process ends soon; freeing what rules are compiled to would only take time.
@@ -92,14 +92,15 @@ fn read(
 
 /// Scans with what a store knows, and stores what it does not know yet.
 fn with_store(
-    scanner: &Scanner,
+    scanner: &Analyzer,
     store: &Store,
     (name, opened): (&str, Opened),
     choice: &Choice,
     display: &Display,
 ) -> anyhow::Result<Vec<ImageReport>> {
     let shelf = Shelf::new(store, scanner, now);
-    let reports = scanner.scan_with(name, opened, choice, Some(&shelf), display)?;
+    let reports =
+        ImageScan::new(scanner).platform(choice.clone()).known_layers(&shelf).observer(display).run(name, opened)?;
     if let Some(failure) = shelf.failure() {
         return Err(failure.into());
     }

@@ -18,7 +18,7 @@ use layersift_fleet::{Claims, Extent, Progress, Registries, Shelf, Stop, Sweep, 
 use layersift_model::FingerprintKey;
 use layersift_report::Policy;
 use layersift_rules::Ruleset;
-use layersift_scan::{Options, Scanner};
+use layersift_scan::{Analyzer, Options};
 use layersift_source::catalog::{Catalog, Filter, Harbor, HarborOptions, ImageList, WholeRegistry};
 use layersift_source::registry::{Host, Rate, Reference, RegistryOptions};
 use layersift_store::Store;
@@ -45,7 +45,7 @@ pub fn sweep(command: &SweepCommand) -> anyhow::Result<ExitCode> {
 fn sweep_once(
     command: &SweepCommand,
     how: &SweepArgs,
-    (store, scanner, policy): (&Store, &Scanner, &Policy),
+    (store, scanner, policy): (&Store, &Analyzer, &Policy),
 ) -> anyhow::Result<ExitCode> {
     let trusted = match command {
         SweepCommand::Harbor { host, .. } | SweepCommand::Registry { host, .. } => Some(parse_host(host)?),
@@ -120,14 +120,14 @@ pub fn worker(args: &ReadingArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn scanner(args: &ReadingArgs) -> anyhow::Result<Scanner> {
+fn scanner(args: &ReadingArgs) -> anyhow::Result<Analyzer> {
     let options = Options {
         threads: args.threads,
         key: fingerprint_key(args.store.fingerprint_key.as_deref())?,
         cache: super::cache(),
         ..Options::default()
     };
-    let scanner = Scanner::new(Ruleset::with_files(&args.rules)?, options)?;
+    let scanner = Analyzer::new(Ruleset::with_files(&args.rules)?, options)?;
     rules::warn(scanner.notes());
     Ok(scanner)
 }

@@ -257,7 +257,7 @@ fn newly_pushed_ones() {
 }
 
 #[test]
-fn what_is_excluded_is_not_asked_for() {
+fn what_is_excluded_is_not_requested() {
     let state = State::default().with("team/app", images("a", 2)).with("team/tmp/app", images("b", 2));
     let harbor = Harbor::start(state.with("other/app", images("c", 2)));
     let filter = Filter::new(&["team/*"], &["*/tmp/*", "*:t-a-0"]).unwrap();
@@ -285,7 +285,7 @@ fn projects_by_name_and_caches() {
 }
 
 #[test]
-fn strangers_list_nothing() {
+fn anonymous_requests_list_nothing() {
     let harbor = Harbor::start(large());
     let stranger = pull::registry(&harbor.server.host(), pull::options());
     let (entries, errors) = listed(&Catalogued::new(stranger, HarborOptions::default()), &Filter::default());
@@ -303,7 +303,7 @@ fn a_blocked_image_is_scanned_by_request() {
     let at = At::Digest(entry.digest.clone().unwrap());
     let blocked = asked.manifest(&entry.repository, &at).unwrap_err();
     assert!(matches!(blocked, RegistryError::Blocked { .. }), "{blocked}");
-    assert_eq!(catalog.request_scan(&entry), Ok(true));
+    assert!(catalog.request_scan(&entry).unwrap());
     let requests = harbor.server.requests();
     let scan = requests.iter().find(|request| request.method == "POST").unwrap();
     let digest = entry.digest.as_ref().unwrap();
@@ -323,8 +323,8 @@ fn scans_that_run_already_and_scans_that_are_not_done() {
             Err(other) => panic!("{status}: {other}"),
         }
         let elsewhere = Entry { host: "other.example".parse().unwrap(), ..entry.clone() };
-        assert_eq!(catalog.request_scan(&elsewhere), Ok(false));
-        assert_eq!(catalog.request_scan(&Entry { project: Some("te".into()), ..entry.clone() }), Ok(false));
+        assert!(!catalog.request_scan(&elsewhere).unwrap());
+        assert!(!catalog.request_scan(&Entry { project: Some("te".into()), ..entry.clone() }).unwrap());
         let gone = Entry { digest: Some(layersift_model::Digest::of(b"gone")), ..entry };
         assert!(matches!(catalog.request_scan(&gone), Err(CatalogError::Scan { .. })));
     }

@@ -50,7 +50,7 @@ fn an_image_whose_layers_are_gone_is_a_gap_and_one_that_is_not_there_an_error() 
     let server = Registry::filled(&["team/app:v1"]);
     let missing = source(&format!("{}/team/app:v2", server.host()), options());
     let error = images(&missing, &Choice::Default, &Limits::default()).unwrap_err().to_string();
-    assert!(error.contains("/v2/team/app/manifests/v2: there is none"), "{error}");
+    assert!(error.contains("/v2/team/app/manifests/v2: not found"), "{error}");
     let proxy = crate::support::fault_proxy::start(server.port, |request, _| match request.path.contains("/blobs/") {
         true => crate::support::fault_proxy::Fault::Answer(crate::support::server::Answer::new(404, "")),
         false => crate::support::fault_proxy::Fault::None,

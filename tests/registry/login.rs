@@ -1,4 +1,4 @@
-//! Who asks: tokens, passwords and stored credentials, against Debian's `docker-registry` and a token service of ours.
+//! Authentication: tokens, passwords and stored credentials, against Debian's `docker-registry` and a token server.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use layersift_format::SourceError;
 use layersift_model::Digest;
-use layersift_source::registry::{At, Credentials, Login, RegistryError, RegistryOptions};
+use layersift_source::registry::{At, AuthenticationError, Credentials, Login, RegistryError, RegistryOptions};
 
 fn password(user: &str, password: &str) -> Login {
     Login::As(Credentials::Password { user: user.into(), password: password.into() })
@@ -89,7 +89,7 @@ fn an_identity_token_where_it_is_only_a_password() {
     let subject = Subject::new(Manners { wants_login: true, no_oauth: true, ..Manners::default() });
     subject.pull(identity(USER, IDENTITY)).unwrap();
     let error = registry_error(subject.pull(identity("", IDENTITY)));
-    assert!(matches!(error, RegistryError::Status { status: 404, .. }), "{error}");
+    assert_eq!(error.status(), Some(404), "{error}");
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn credentials_go_to_no_service_that_is_not_trusted() {
         let login = password("someone", "made-up");
         let asked = registry(&server.host(), RegistryOptions { login, ..options() });
         let error = asked.manifest("app", &At::Tag("v1".into())).unwrap_err();
-        let refused = matches!(error, RegistryError::Refused { .. } | RegistryError::Answer { .. });
+        let refused = matches!(error, RegistryError::Refused { .. } | RegistryError::Protocol { .. });
         assert!(refused && !error.to_string().contains("made-up"), "{realm}: {error}");
         assert_eq!(server.requests().len(), 1);
     }
@@ -226,7 +226,7 @@ fn what_a_token_service_may_answer() {
     assert!(matches!(result, Err(RegistryError::Token { .. })), "{result:?}");
     assert_eq!(asked.len(), 1);
     let (result, asked) = with(Answer::new(503, ""));
-    assert!(matches!(result, Err(RegistryError::Status { status: 503, .. })), "{result:?}");
+    assert!(result.as_ref().is_err_and(|error| error.status() == Some(503)), "{result:?}");
     assert_eq!(asked.len(), 6);
 }
 
@@ -239,15 +239,11 @@ fn user_and_password() {
     let with = |login: Login| pull(&source(&name, RegistryOptions { login, ..options() }));
     assert!(with(password(user, secret)).unwrap().layers.len() > 1);
     let error = registry_error(with(password(user, "made-up-wrong")));
-    assert!(
-        matches!(&error, RegistryError::Unauthorized { reason, .. } if reason.contains("does not take")),
-        "{error}"
-    );
+    let rejected = AuthenticationError::CredentialsRejected;
+    assert!(matches!(error, RegistryError::Unauthorized { reason, .. } if reason == rejected), "{error}");
     let error = registry_error(with(Login::Anonymous));
-    assert!(
-        matches!(&error, RegistryError::Unauthorized { reason, .. } if reason.contains("no credentials")),
-        "{error}"
-    );
+    let missing = AuthenticationError::NoCredentials;
+    assert!(matches!(error, RegistryError::Unauthorized { reason, .. } if reason == missing), "{error}");
 }
 
 #[test]
@@ -284,8 +280,11 @@ fn stored(server: &Registry, environment: &[(&str, &str)]) -> Output {
 #[ignore = "run by the tests that set an environment for it"]
 fn stored_credentials() {
     let reference = std::env::var("TEST_REFERENCE").unwrap();
-    let image = pull(&source(&reference, RegistryOptions { login: Login::Stored, ..options() })).unwrap();
-    println!("pulled {}", image.manifest);
+    match pull(&source(&reference, RegistryOptions { login: Login::Stored, ..options() })) {
+        Ok(image) => println!("pulled {}", image.manifest),
+        // In both forms, because neither may show a secret.
+        Err(error) => panic!("{error}\n{error:?}"),
+    }
 }
 
 #[test]
@@ -341,13 +340,10 @@ fn what_is_stored_is_found() {
     }
     let bad = [
         (vec![], "log in"),
-        (vec![("DOCKER_CONFIG", at("none"))], "does not take the credentials"),
+        (vec![("DOCKER_CONFIG", at("none"))], "rejected the credentials"),
         (vec![("DOCKER_CONFIG", at("broken"))], "is not `user:password` in base64"),
         (vec![("DOCKER_CONFIG", at("helped"))], "docker-credential-made-up"),
-        (
-            vec![("DOCKER_CONFIG", at("kept")), ("PATH", path), ("TEST_HOST", "other".into())],
-            "no credentials are known",
-        ),
+        (vec![("DOCKER_CONFIG", at("kept")), ("PATH", path), ("TEST_HOST", "other".into())], "none are stored for it"),
     ];
     for (environment, said) in bad {
         let (pulled, text) = run(&environment);

@@ -1,8 +1,18 @@
 //! Registries: pulling from them, listing them, and what bad ones do.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cancellation;
 mod catalog_harbor;
 mod catalog_hostile;
 mod catalog_lists;

@@ -25,7 +25,7 @@ fn ask() {
     let asked = registry(&std::env::var("TEST_HOST").unwrap(), options());
     match asked.manifest("app", &At::Tag("v1".into())) {
         Ok(manifest) => println!("got {}", manifest.digest),
-        Err(error) => println!("failed: {error}"),
+        Err(error) => println!("failed: {error}\n{error:?}"),
     }
 }
 

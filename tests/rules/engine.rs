@@ -9,7 +9,7 @@ use crate::support::image::{Layer, archive, docker_save};
 use crate::support::tar::{Tar, gzip, zstd};
 use crate::support::{findings, report_of, revealed, testdata, text};
 use layersift_rules::Ruleset;
-use layersift_scan::{Options, Scanner};
+use layersift_scan::{Analyzer, Options};
 use proptest::prelude::*;
 use regex::bytes::{Regex, RegexBuilder};
 use serde_json::{Value, json};
@@ -66,9 +66,9 @@ fn naive(path: &str, bytes: &[u8]) -> Vec<Found> {
 
 /// What the program finds in an image with these files in one layer.
 fn scanned(files: &[(String, Vec<u8>)], compressed: bool) -> Vec<Found> {
-    static SCANNER: OnceLock<Scanner> = OnceLock::new();
-    let scanner = SCANNER.get_or_init(|| {
-        Scanner::new(Ruleset::from_files([("test.toml".to_string(), rules())]).unwrap(), Options::default()).unwrap()
+    static ANALYZER: OnceLock<Analyzer> = OnceLock::new();
+    let scanner = ANALYZER.get_or_init(|| {
+        Analyzer::new(Ruleset::from_files([("test.toml".to_string(), rules())]).unwrap(), Options::default()).unwrap()
     });
     let tar = files.iter().fold(Tar::new(), |tar, (path, bytes)| tar.file(path, bytes)).finish();
     let layer = if compressed { Layer::stored(&tar, gzip(&tar), "+gzip") } else { Layer::plain(tar) };
@@ -211,7 +211,7 @@ fn a_token_at_every_place_around_a_boundary() {
 #[test]
 fn what_a_file_is_does_not_depend_on_where_a_window_ends() {
     let module = module_of_the_incident();
-    let scanner = Scanner::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
+    let scanner = Analyzer::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("image.tar");
     // The module begins at every block in which the first window can end.

@@ -121,7 +121,8 @@ fn found(rules: &Path, root: &Path) -> (BTreeSet<(String, String, String)>, Stri
 }
 
 fn one(name: &str, content: &str) -> Result<Ruleset, String> {
-    Ruleset::from_files([(name.to_string(), content.to_string())]).map_err(|error| error.to_string())
+    Ruleset::from_files([(name.to_string(), content.to_string())])
+        .map_err(|error| format!("{:#}", anyhow::Error::from(error)))
 }
 
 #[test]

@@ -10,7 +10,7 @@ use layersift_format::config::{Healthcheck, HistoryEntry, ImageConfig};
 use layersift_model::Confidence;
 use layersift_rules::{ConfigCheck, ConfigField, Ruleset};
 use layersift_scan::assemble::config::{Checks, ConfigFinding, Subject};
-use layersift_scan::{Options, Scanner};
+use layersift_scan::{Analyzer, Options};
 use serde_json::json;
 
 /// Rules that are also found in examples of others, each with its reason.
@@ -21,7 +21,7 @@ const ALSO_FOUND: [(&str, &str, &str); 2] = [
 
 fn rules() -> &'static Ruleset {
     static RULES: OnceLock<Ruleset> = OnceLock::new();
-    RULES.get_or_init(|| Ruleset::built_in().unwrap())
+    RULES.get_or_init(|| Ruleset::built_in().unwrap().with_built_in_examples().unwrap())
 }
 
 fn input(input: &str, hex: Option<&String>) -> Vec<u8> {
@@ -31,9 +31,9 @@ fn input(input: &str, hex: Option<&String>) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
 }
 
-fn scanner() -> &'static Scanner {
-    static SCANNER: OnceLock<Scanner> = OnceLock::new();
-    SCANNER.get_or_init(|| Scanner::new(rules().clone(), Options::default()).unwrap())
+fn scanner() -> &'static Analyzer {
+    static ANALYZER: OnceLock<Analyzer> = OnceLock::new();
+    ANALYZER.get_or_init(|| Analyzer::new(rules().clone(), Options::default()).unwrap())
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn ids_are_unique_and_no_two_signatures_claim_one_example() {
 
 #[test]
 fn every_rule_proves_itself() {
-    let faults = scanner().prove(rules()).unwrap();
+    let faults = scanner().check_examples(rules());
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
@@ -78,7 +78,7 @@ fn examples_are_found_by_nothing_else() {
     for rule in &rules().signatures {
         for (index, example) in rule.examples.iter().enumerate() {
             let bytes = input(&example.input, example.hex.as_ref());
-            for other in scanner().scan_bytes(&rule.place(), &bytes).unwrap().findings {
+            for other in scanner().bytes(&rule.place(), &bytes).findings {
                 let also = &other.rule.id[..];
                 let vague = also.starts_with("generic.") && other.rule.confidence == Confidence::Low;
                 let known = ALSO_FOUND.iter().any(|(mine, known, _)| rule.id == *mine && also == *known);

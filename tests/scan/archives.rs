@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::support::{findings, gap_reasons, report_of, text};
 use layersift_model::Limits;
 use layersift_rules::Ruleset;
-use layersift_scan::{Options, Scanner};
+use layersift_scan::{Analyzer, Options};
 use serde_json::Value;
 
 const TOKEN: &str = "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";
@@ -43,7 +43,7 @@ fn made(script: &str) -> tempfile::TempDir {
 }
 
 fn scanned(folder: &Path, limits: Limits) -> Value {
-    let scanner = Scanner::new(Ruleset::built_in().unwrap(), Options { limits, ..Options::default() }).unwrap();
+    let scanner = Analyzer::new(Ruleset::built_in().unwrap(), Options { limits, ..Options::default() }).unwrap();
     report_of(&scanner, &format!("rootfs:{}", text(folder)))
 }
 
@@ -132,7 +132,7 @@ for n in range(40):
     );
     let report = |threads| {
         let options = Options { threads, ..Options::default() };
-        report_of(&Scanner::new(Ruleset::built_in().unwrap(), options).unwrap(), text(folder.path()))
+        report_of(&Analyzer::new(Ruleset::built_in().unwrap(), options).unwrap(), text(folder.path()))
     };
     let (one, four) = (report(1), report(4));
     assert_eq!(one["findings"], four["findings"]);

@@ -72,5 +72,5 @@ fn what_the_daemon_does_not_give_is_an_error_that_says_why() {
     let elsewhere = scan("tcp://127.0.0.1:2375", "docker-daemon:app:1").expect(2).stderr;
     assert!(elsewhere.contains("docker save"), "{elsewhere}");
     let traversal = scan(&host, "docker-daemon:../containers/json?").expect(2).stderr;
-    assert!(traversal.contains("is no image's name"), "{traversal}");
+    assert!(traversal.contains("invalid image name"), "{traversal}");
 }

@@ -5,7 +5,7 @@ use crate::support::{findings, report_of, report_of_files, revealed, text};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use layersift_rules::Ruleset;
-use layersift_scan::{Options, Scanner};
+use layersift_scan::{Analyzer, Options};
 use serde_json::Value;
 
 const TOKEN: &str = "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";
@@ -117,7 +117,7 @@ fn escaped_addresses() {
 fn a_key_in_disguise() {
     let key = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/incident/expected.json")).unwrap();
     assert!(!key.is_empty());
-    let rules = Ruleset::built_in().unwrap();
+    let rules = Ruleset::built_in().unwrap().with_built_in_examples().unwrap();
     let pem = rules.signatures.iter().find(|rule| rule.id == "private-key.pem").unwrap();
     let example = &pem.examples[0].input;
     for (name, bytes, view) in
@@ -159,7 +159,7 @@ fn rules_of_ones_own_are_a_database_of_their_own_and_see_as_much() {
     let own = "acme_9d41c07be5a84f2693bc1e70d85f62aa";
     let content = format!("{own}\n{}\n{TOKEN}\n{}\n", STANDARD.encode(format!("a {own}")), STANDARD.encode(TOKEN));
     std::fs::write(image.join("settings"), content).unwrap();
-    let scanner = Scanner::new(Ruleset::with_files(&[rules]).unwrap(), Options::default()).unwrap();
+    let scanner = Analyzer::new(Ruleset::with_files(&[rules]).unwrap(), Options::default()).unwrap();
     let report = report_of(&scanner, &format!("rootfs:{}", text(&image)));
     let found: Vec<(&str, u64, usize)> = findings(&report)
         .iter()

@@ -8,7 +8,7 @@ use crate::support::tar::{Tar, gzip, header};
 use crate::support::{Run, findings, gap_reasons, layersift, layersift_with_input, report_of, text};
 use layersift_model::Limits;
 use layersift_rules::Ruleset;
-use layersift_scan::{Options, Scanner};
+use layersift_scan::{Analyzer, Options};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::EntryType;
@@ -46,7 +46,7 @@ fn scan(layers: &[Layer]) -> Run {
 /// What the library says within `limits`.
 fn limited(layers: &[Layer], limits: Limits) -> Value {
     let options = Options { limits, ..Options::default() };
-    let scanner = Scanner::new(Ruleset::built_in().unwrap(), options).unwrap();
+    let scanner = Analyzer::new(Ruleset::built_in().unwrap(), options).unwrap();
     let folder = tempfile::tempdir().unwrap();
     write_directory(folder.path(), &oci(layers));
     let report = report_of(&scanner, text(folder.path()));

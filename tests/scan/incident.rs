@@ -225,9 +225,9 @@ fn a_report_in_a_file_is_the_report_on_standard_output() {
 #[test]
 fn the_library_says_what_the_program_says() {
     use layersift_rules::Ruleset;
-    use layersift_scan::{Options, Scanner};
+    use layersift_scan::{Analyzer, Options};
 
-    let scanner = Scanner::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
+    let scanner = Analyzer::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
     let library = crate::support::report_of(&scanner, text(&testdata("incident.tar")));
     assert_eq!(library, report(&["--reproducible", "--show-secrets"]));
 }

@@ -11,7 +11,7 @@ use crate::support::image::{Layer, archive, docker_save};
 use crate::support::tar::Tar;
 use crate::support::{findings, report_of, revealed, text};
 use layersift_rules::Ruleset;
-use layersift_scan::{Options, Scanner};
+use layersift_scan::{Analyzer, Options};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -194,10 +194,10 @@ fn compare(layers: &[(Vec<Entry>, &str)]) -> (Vec<Occurrence>, Vec<Occurrence>) 
 }
 
 fn scan(layers: &[Layer]) -> Vec<Occurrence> {
-    static SCANNER: OnceLock<Scanner> = OnceLock::new();
-    let scanner = SCANNER.get_or_init(|| {
+    static ANALYZER: OnceLock<Analyzer> = OnceLock::new();
+    let scanner = ANALYZER.get_or_init(|| {
         let rules = Ruleset::from_files([("test.toml".to_string(), RULES.to_string())]).unwrap();
-        Scanner::new(rules, Options::default()).unwrap()
+        Analyzer::new(rules, Options::default()).unwrap()
     });
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("image.tar");

@@ -1,5 +1,14 @@
 //! What is found in images, and what is said of them, through the program and through the library.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -15,5 +24,6 @@ mod incident;
 mod lifetimes;
 mod policy;
 mod programs;
+mod report_schema;
 mod shipped;
 mod snapshots;

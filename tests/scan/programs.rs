@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::support::{findings, report_of, text};
 use layersift_rules::Ruleset;
-use layersift_scan::{Options, Scanner};
+use layersift_scan::{Analyzer, Options};
 
 const TOKEN: &str = "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";
 
@@ -48,7 +48,7 @@ fn secrets_in_programs_and_databases_are_seen() {
     let folder = tempfile::tempdir().unwrap();
     let python = Command::new("python3").args(["-c", SCRIPT, text(folder.path()), TOKEN]).status();
     assert!(python.unwrap().success());
-    let scanner = Scanner::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
+    let scanner = Analyzer::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
     let report = report_of(&scanner, &format!("rootfs:{}", text(folder.path())));
     let tokens = findings(&report).iter().filter(|one| one["rule"] == "github.personal-access-token");
     let mut paths: Vec<&str> = tokens.map(|one| one["path"].as_str().unwrap()).collect();

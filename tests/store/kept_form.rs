@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 
 use crate::support::tar::Tar;
-use layersift_format::Blob;
+use layersift_format::{Blob, Cancellation};
 use layersift_model::{Algorithm, FingerprintKey, LayerReport};
 use layersift_rules::Ruleset;
-use layersift_scan::{Options, Scanner, Unobserved};
+use layersift_scan::{Analyzer, Options, Unobserved};
 
 /// The form that `kept_report.postcard` has, as the first byte of a kept report tells.
 const FORM: u8 = 2;
@@ -65,8 +65,13 @@ fn make_anew() {
         .whiteout("app/old")
         .opaque("var/cache")
         .finish();
-    let scanner = Scanner::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
-    let report = scanner.scan_blob(Blob::Stream(Box::new(std::io::Cursor::new(layer))), Algorithm::Sha256, &Unobserved);
+    let scanner = Analyzer::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
+    let report = scanner.layer(
+        Blob::Stream(Box::new(std::io::Cursor::new(layer))),
+        Algorithm::Sha256,
+        &Cancellation::never(),
+        &Unobserved,
+    );
     let kept = report.to_kept(&FingerprintKey::default()).unwrap();
     std::fs::create_dir_all(golden("")).unwrap();
     std::fs::write(golden("report.postcard"), zstd::decode_all(&kept[1..]).unwrap()).unwrap();

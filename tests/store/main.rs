@@ -1,5 +1,14 @@
 //! The store, on both databases, and what fills it: sweeps, workers and traces.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -18,7 +18,7 @@ use layersift_model::Verdict;
 use layersift_model::{Digest, Limits};
 use layersift_report::Policy;
 use layersift_rules::Ruleset;
-use layersift_scan::{Options, Scanner};
+use layersift_scan::{Analyzer, Options};
 use layersift_source::catalog::{Filter, ImageList, WholeRegistry};
 use layersift_source::registry::At;
 use layersift_store::{Query, ReportRecord, Store};
@@ -62,9 +62,9 @@ fn copy(layout: &Path, target: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn scanner() -> &'static Scanner {
-    static SCANNER: OnceLock<Scanner> = OnceLock::new();
-    SCANNER.get_or_init(|| Scanner::new(Ruleset::built_in().unwrap(), Options::default()).unwrap())
+fn scanner() -> &'static Analyzer {
+    static ANALYZER: OnceLock<Analyzer> = OnceLock::new();
+    ANALYZER.get_or_init(|| Analyzer::new(Ruleset::built_in().unwrap(), Options::default()).unwrap())
 }
 
 /// Seconds that are added to the time: every sweep begins later than the one before.
@@ -83,7 +83,7 @@ fn sweep(store: &Store, host: &str, extent: &Extent) -> Outcome {
     sweep_with(scanner(), &Policy::default(), store, host, extent)
 }
 
-fn sweep_with(scanner: &Scanner, policy: &Policy, store: &Store, host: &str, extent: &Extent) -> Outcome {
+fn sweep_with(scanner: &Analyzer, policy: &Policy, store: &Store, host: &str, extent: &Extent) -> Outcome {
     LATER.fetch_add(10, Ordering::Relaxed);
     let registries = Registries::new(options(), None);
     let catalog = WholeRegistry::new(registry(host, options()));
@@ -301,7 +301,7 @@ fn what_was_read_longest_ago_is_read_first_with_new_rules(fresh: &Fresh) {
     }
     push_image(&server, "team/c:v1", 2);
     let limits = Limits { layer_bytes: 1 << 30, ..Limits::default() };
-    let other = Scanner::new(Ruleset::built_in().unwrap(), Options { limits, ..Options::default() }).unwrap();
+    let other = Analyzer::new(Ruleset::built_in().unwrap(), Options { limits, ..Options::default() }).unwrap();
     let nobody_reads = Extent { threads: 0, time: Some(Duration::from_secs(2)), ..extent() };
     let outcome = sweep_with(&other, &Policy::default(), &store, &host, &nobody_reads);
     assert!(outcome.ended_early.is_some());

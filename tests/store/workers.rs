@@ -12,7 +12,7 @@ use crate::support::registry::{Registry, Setup};
 use crate::support::tar::Tar;
 use layersift_model::{Digest, LayerReport};
 use layersift_rules::Ruleset;
-use layersift_scan::{Options, Scanner};
+use layersift_scan::{Analyzer, Options};
 use layersift_store::Store;
 
 const IMAGES: usize = 20;
@@ -64,7 +64,7 @@ fn results(store: &Store, key: &str, layers: &[Digest]) -> BTreeMap<String, Stri
 fn workers_that_are_killed_lose_nothing() {
     let registry = Setup::default().start();
     let layers = fill(&registry);
-    let key = Scanner::new(Ruleset::built_in().unwrap(), Options::default()).unwrap().layer_key();
+    let key = Analyzer::new(Ruleset::built_in().unwrap(), Options::default()).unwrap().layer_key();
 
     let calm = Fresh::sqlite();
     let sweep = ["sweep", "registry", &registry.host(), "--store", &calm.text, "--plain-http", "--anonymous"];

@@ -21,14 +21,14 @@ pub use fresh::Fresh;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use layersift_format::platform::Choice;
 use layersift_model::{ImageReport, Limits, to_json};
 use layersift_report::Policy;
 use layersift_rules::Ruleset;
-use layersift_scan::{Options, Scanner, Unobserved};
+use layersift_scan::{Analyzer, ImageScan, Options};
 use layersift_source::registry::RegistryOptions;
 use layersift_source::{Target, open};
 use serde_json::Value;
@@ -49,9 +49,13 @@ pub struct Run {
 }
 
 impl Run {
-    /// The report on standard output.
+    /// The report on standard output, which must be valid by the schema where it is one of images.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        let value: Value = serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"));
+        if value.get("findings").is_some() || value.get("reports").is_some() {
+            check_report(&value);
+        }
+        value
     }
 
     /// Panics unless the program ended with `code` by itself.
@@ -130,11 +134,24 @@ fn resident(process: u32) -> Option<u64> {
 }
 
 /// What the library says of `target`, as the JSON that others build on, secrets included.
-pub fn report_of(scanner: &Scanner, target: &str) -> Value {
+pub fn report_of(scanner: &Analyzer, target: &str) -> Value {
     let target = Target::parse(target).unwrap();
     let opened = open(&target, &Limits::default(), &RegistryOptions::default()).unwrap();
-    let reports = scanner.scan(&target.text, opened, &Choice::Default, &Unobserved).unwrap();
-    serde_json::from_str(&json_of(reports)).unwrap()
+    let reports = ImageScan::new(scanner).run(&target.text, opened).unwrap();
+    let report = serde_json::from_str(&json_of(reports)).unwrap();
+    check_report(&report);
+    report
+}
+
+/// Panics unless `report` is valid by the JSON Schema of reports.
+pub fn check_report(report: &Value) {
+    static SCHEMA: OnceLock<jsonschema::Validator> = OnceLock::new();
+    let schema = SCHEMA.get_or_init(|| {
+        let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/report.schema.json"));
+        jsonschema::validator_for(&serde_json::from_str(text).unwrap()).unwrap()
+    });
+    let faults: Vec<String> = schema.iter_errors(report).take(5).map(|fault| fault.to_string()).collect();
+    assert!(faults.is_empty(), "invalid report: {faults:#?}");
 }
 
 /// What the default policy says of `reports`, as JSON without versions and times, secrets included.
@@ -152,7 +169,7 @@ pub fn report_of_files<P: AsRef<str>, B: AsRef<[u8]>>(files: &[(P, B)]) -> Value
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("files.tar");
     std::fs::write(&file, files.iter().fold(tar::Tar::new(), add).finish()).unwrap();
-    let scanner = Scanner::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
+    let scanner = Analyzer::new(Ruleset::built_in().unwrap(), Options::default()).unwrap();
     report_of(&scanner, &format!("rootfs:{}", text(&file)))
 }
 

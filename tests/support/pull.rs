@@ -1,4 +1,4 @@
-//! Registries as a test asks them, and images as a caller reads them.
+//! Registry clients for tests, and whole images that they pull.
 
 use std::io::Read;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use layersift_format::{Blob, Fetched, ImageSource, Listed, Location, SourceError
 use layersift_model::Digest;
 use layersift_source::registry::{Login, Reference, Registry, RegistryError, RegistryOptions, RegistrySource, Retry};
 
-/// Plain HTTP, nobody in particular, and waits that are no waits.
+/// Plain HTTP, anonymous, with waits that take no time.
 pub fn options() -> RegistryOptions {
     RegistryOptions {
         login: Login::Anonymous,
@@ -32,7 +32,7 @@ pub fn source(reference: &str, options: RegistryOptions) -> RegistrySource {
     RegistrySource::new(Registry::new(&reference.host, options).unwrap(), reference)
 }
 
-/// An image as a caller reads it.
+/// An image as it was pulled.
 #[derive(Debug)]
 pub struct Pulled {
     pub reference: Option<String>,
@@ -76,13 +76,11 @@ pub fn open(source: &dyn ImageSource, location: &Location) -> Result<Vec<u8>, So
     }
 }
 
-/// What went wrong in a registry.
+/// The registry's error inside the error of a source.
 pub fn registry_error<T: std::fmt::Debug>(result: Result<T, SourceError>) -> RegistryError {
     match result.unwrap_err() {
-        SourceError::Transport(error) => error.downcast_ref::<RegistryError>().expect("a registry's error").clone(),
-        SourceError::Read { error, .. } => {
-            error.get_ref().and_then(|error| error.downcast_ref::<RegistryError>()).expect("a registry's error").clone()
-        }
+        SourceError::Transport(error) => error.downcast::<RegistryError>().expect("a registry's error"),
+        SourceError::Read { error, .. } => error.downcast::<RegistryError>().expect("a registry's error"),
         other => panic!("{other}"),
     }
 }

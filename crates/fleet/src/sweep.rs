@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use layersift_format::manifest::{Image, LayerSource};
 use layersift_model::{Digest, Gap, GapReason, LayerReport, Verdict};
 use layersift_report::Policy;
-use layersift_scan::{ScanError, Scanner};
+use layersift_scan::{Analyzer, ScanError};
 use layersift_source::catalog::{Catalog, CatalogError, Entry, Filter};
 use layersift_source::registry::RegistryError;
 use layersift_store::{News, RunId, RunSums, Scope, Seconds, Status, Store, StoreError, Summary};
@@ -121,7 +121,7 @@ impl Default for Extent {
 /// What a sweep sweeps with.
 pub struct Sweep<'s> {
     /// Reads and joins.
-    pub scanner: &'s Scanner,
+    pub scanner: &'s Analyzer,
     /// Keeps what is known.
     pub store: &'s Store,
     /// Clients of registries.
@@ -406,7 +406,7 @@ impl Running<'_> {
             let why = layer.digest.as_ref().and_then(|digest| self.given_up.get(digest));
             layers.push(report.ok_or_else(|| unread(layer, why)));
         }
-        let mut report = self.sweep.scanner.assemble_image(image, layers);
+        let mut report = self.sweep.scanner.image(image, layers);
         report.target = image.reference.clone().unwrap_or_default();
         self.shelf.put_image(&report, Some(self.run))?;
         self.sweep.policy.judge(&mut report);

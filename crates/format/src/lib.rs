@@ -2,6 +2,7 @@
 //! that everything that holds images implements.
 
 mod blob;
+mod cancellation;
 pub mod compression;
 pub mod config;
 pub mod history;
@@ -10,8 +11,11 @@ pub mod manifest;
 mod map;
 pub mod pax;
 pub mod platform;
+mod source_error;
 pub mod tar;
 
 pub use blob::Blob;
+pub use cancellation::{CancelReason, Cancellation};
 pub use image_source::*;
 pub use map::*;
+pub use source_error::{ArchiveError, DocumentError, SourceError, TransportError, TransportFailure};

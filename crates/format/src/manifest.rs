@@ -10,7 +10,8 @@ use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 
 use super::config::ImageConfig;
 use super::platform::{Choice, Platform};
-use crate::image_source::{Fetched, ImageSource, Listed, Location, SourceError};
+use crate::image_source::{Fetched, ImageSource, Listed, Location};
+use crate::source_error::SourceError;
 use layersift_model::{Digest, Gap, GapReason, Hasher, Limits};
 
 /// An image, ready to have its layers read.

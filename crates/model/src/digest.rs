@@ -42,7 +42,7 @@ pub struct Digest {
 }
 
 /// Why a text is no digest.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("invalid digest `{text}`: expected `sha256:` followed by 64 hex digits, or `sha512:` followed by 128")]
 pub struct InvalidDigest {
     text: String,

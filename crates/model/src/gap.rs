@@ -50,9 +50,19 @@ pub enum GapReason {
     ArchiveTooDeep,
     /// The archives inside a file hold more members or inflate to more bytes than the limit.
     ArchiveTooLarge,
+    /// The deadline of the scan passed.
+    DeadlineExceeded,
+    /// The scan was cancelled.
+    Cancelled,
 }
 
 impl GapReason {
+    /// Whether the same bytes may be read without this gap at another time: nothing about the layer itself is known from
+    /// it, so that a result with such a gap is not kept.
+    pub fn is_transient(self) -> bool {
+        matches!(self, GapReason::Unreadable | GapReason::DeadlineExceeded | GapReason::Cancelled)
+    }
+
     /// The reason as it is written in reports, such as `digest-mismatch`.
     pub fn name(self) -> &'static str {
         match self {
@@ -77,6 +87,8 @@ impl GapReason {
             GapReason::UnsupportedArchive => "unsupported-archive",
             GapReason::ArchiveTooDeep => "archive-too-deep",
             GapReason::ArchiveTooLarge => "archive-too-large",
+            GapReason::DeadlineExceeded => "deadline-exceeded",
+            GapReason::Cancelled => "cancelled",
         }
     }
 }

@@ -129,3 +129,10 @@ pub struct LayerReport {
     /// What was not looked at.
     pub gaps: Vec<Gap>,
 }
+
+impl LayerReport {
+    /// Whether another scan of the same layer would say the same. Only then may the report stand for the layer.
+    pub fn is_repeatable(&self) -> bool {
+        !self.gaps.iter().any(|gap| gap.reason.is_transient())
+    }
+}

@@ -6,6 +6,8 @@
 
 mod convert;
 mod lines;
+#[cfg(feature = "schema")]
+mod schema;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +22,9 @@ use self::lines::{Many, ReportLine};
 
 /// The version of the schema.
 pub const SCHEMA: u32 = 1;
+
+#[cfg(feature = "schema")]
+pub use schema::report_schema;
 
 /// The reports of one scan, or of several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,25 +1,22 @@
-//! What a keyword looks like in each disguise, as expressions for the engine.
-//!
-//! The build script compiles the same list into the databases that come with the program.
+//! Anchors: expressions that find the keywords of signatures in encoded bytes, such as base64 or UTF-16.
 
 use std::collections::BTreeSet;
 
-/// How bytes are written.
+/// An encoding of bytes as other bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Disguise {
-    /// Base64, standard or URL-safe alphabet (RFC 4648, sections 4 and 5). The anchor begins at `digit`, from 0 to
-    /// 3, of a group of four.
+    /// Base64, standard or URL-safe alphabet (RFC 4648, sections 4 and 5).
     Base64 {
-        /// Where in a group of four digits the anchor begins.
+        /// The position, from 0 to 3, of the anchor's first digit in its group of four.
         digit: u8,
     },
-    /// Hexadecimal digits, both cases (RFC 4648, section 8).
+    /// Hexadecimal digits of either case (RFC 4648, section 8).
     Hex,
-    /// UTF-16, low byte first.
+    /// UTF-16, little-endian.
     Utf16Le,
-    /// UTF-16, high byte first.
+    /// UTF-16, big-endian.
     Utf16Be,
-    /// Escapes of C, JSON and their kin: `\x41`, `\u0041`, `\101`, `\/`, `\"`.
+    /// Escapes of C, JSON and similar languages: `\x41`, `\u0041`, `\101`, `\/`, `\"`.
     Backslash,
     /// Percent-encoding (RFC 3986, section 2.1).
     Percent,
@@ -30,7 +27,8 @@ pub enum Disguise {
 }
 
 impl Disguise {
-    /// The numbers that stand for it in a table: its own, and the place of its first digit.
+    /// A number for the disguise, and the position of the first digit for base64: the form in the tables that the build
+    /// script of `layersift-scan` writes.
     pub fn code(self) -> (u8, u8) {
         match self {
             Disguise::Base64 { digit } => (0, digit),
@@ -44,7 +42,7 @@ impl Disguise {
         }
     }
 
-    /// The disguise that [`Disguise::code`] gave these numbers for.
+    /// The inverse of [`Disguise::code`].
     pub fn of_code(number: u8, digit: u8) -> Option<Disguise> {
         Some(match number {
             0 => Disguise::Base64 { digit },
@@ -59,7 +57,7 @@ impl Disguise {
         })
     }
 
-    /// The name as it is written in reports.
+    /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Disguise::Base64 { .. } => "base64",
@@ -74,45 +72,45 @@ impl Disguise {
     }
 }
 
-/// Where a disguised secret may be.
+/// An expression that finds an encoded keyword.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Anchor {
-    /// How the bytes around it are written.
+    /// The encoding of the bytes around a match.
     pub disguise: Disguise,
-    /// The expression that finds it; every match has the same length.
+    /// The expression; all its matches have the same length.
     pub expression: String,
     /// The length of a match in bytes.
     pub width: usize,
 }
 
-/// A literal of a signature.
+/// A literal that every match of a signature's pattern contains.
 #[derive(Clone, Copy, Debug)]
 pub struct Keyword<'k> {
     /// The literal.
     pub text: &'k str,
-    /// Whether its letters may be of either case.
+    /// Whether its letters match in either case.
     pub any_case: bool,
-    /// Whether it is a common word, which is only looked for where a hit costs little.
+    /// Whether it is a common word. Only the encodings in which false matches are rare and cheap are searched for it.
     pub vague: bool,
 }
 
 impl<'k> Keyword<'k> {
-    /// A keyword of a signature with `pattern`, whose findings are of `confidence`. A name in any case beside a value
-    /// that could be anything is vague.
+    /// A keyword of a signature with `pattern`, whose findings have `confidence`. Names in any case next to arbitrary
+    /// values are vague.
     pub fn new(text: &'k str, pattern: &str, confidence: &str) -> Keyword<'k> {
         let any_case = pattern.contains("(?i");
         Keyword { text, any_case, vague: confidence == "low" || (any_case && confidence != "high") }
     }
 }
 
-/// Shorter keywords are all over the place once they are encoded.
-const LEAST: usize = 4;
+/// The shortest keyword that has anchors: encoded, shorter ones match everywhere.
+const MIN_KEYWORD: usize = 4;
 
-/// The fewest digits of base64 that are worth a look.
-const LEAST_DIGITS: usize = 4;
+/// The fewest digits of a base64 anchor.
+const MIN_BASE64_DIGITS: usize = 4;
 
-/// Escapes that tell that a text was escaped as a whole, of which only some characters show it.
-const TELLTALES: [(Disguise, &str); 18] = [
+/// Escapes that show that a whole text was escaped, even if none of the characters of a keyword needed it.
+const ESCAPE_SIGNS: [(Disguise, &str); 18] = [
     (Disguise::Backslash, r":\/\/"),
     (Disguise::Backslash, r"\u003a\u002f\u002f"),
     (Disguise::Backslash, r"\u003A\u002F\u002F"),
@@ -133,17 +131,17 @@ const TELLTALES: [(Disguise, &str); 18] = [
     (Disguise::Entity, "&#47;&#47;"),
 ];
 
-/// The anchors of all `keywords`, each once, in an order that depends on nothing else.
+/// The anchors of all `keywords`, without duplicates, in an order that only depends on the anchors.
 pub fn anchors<'k>(keywords: impl IntoIterator<Item = Keyword<'k>>) -> Vec<Anchor> {
     let mut all = BTreeSet::new();
-    for (disguise, text) in TELLTALES {
+    for (disguise, text) in ESCAPE_SIGNS {
         all.insert(literal(disguise, text));
     }
-    for keyword in keywords.into_iter().filter(|keyword| keyword.text.len() >= LEAST) {
+    for keyword in keywords.into_iter().filter(|keyword| keyword.text.len() >= MIN_KEYWORD) {
         for form in forms(keyword) {
             encoded(&form, keyword.vague, &mut all);
         }
-        // Bytes of a binary format are no text.
+        // Keywords of binary formats do not occur in text.
         if keyword.text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             all.extend(utf16(keyword));
         }
@@ -151,7 +149,7 @@ pub fn anchors<'k>(keywords: impl IntoIterator<Item = Keyword<'k>>) -> Vec<Ancho
     all.into_iter().collect()
 }
 
-/// The spellings of a keyword that are looked for where the case of letters is lost in the encoding.
+/// The spellings of a keyword for encodings that do not keep letters of different case apart.
 fn forms(keyword: Keyword<'_>) -> BTreeSet<String> {
     let text = keyword.text;
     if !keyword.any_case {
@@ -191,25 +189,25 @@ fn encoded(form: &str, vague: bool, all: &mut BTreeSet<Anchor>) {
     }
 }
 
-/// An anchor for `text`, whose letters are hexadecimal digits or names that are written in lower case.
+/// An anchor for `text`, whose letters are hexadecimal digits or escape names and match in either case.
 fn literal(disguise: Disguise, text: &str) -> Anchor {
     Anchor { disguise, expression: format!("(?i){}", regex_syntax::escape(text)), width: text.len() }
 }
 
-/// Both alphabets have the same digits but for two.
+/// An anchor for base64 digits in both alphabets, which differ in two digits.
 fn literal_base64(digit: u8, digits: &str) -> Anchor {
     let expression = regex_syntax::escape(digits).replace(r"\+", "[+-]").replace('/', "[/_]");
     Anchor { disguise: Disguise::Base64 { digit }, expression, width: digits.len() }
 }
 
-/// The digits that `bytes` give for certain, whatever stands around them, at each of the three alignments, with the
-/// place of the first in its group of four.
+/// The base64 digits that do not depend on the bytes around `bytes`, for each of the three alignments, with the
+/// position of the first digit in its group of four.
 fn base64(bytes: &[u8]) -> Vec<(u8, String)> {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let bit = |at: usize| usize::from(bytes[at / 8] >> (7 - at % 8) & 1);
     let digit = |from: usize| char::from(DIGITS[(from..from + 6).fold(0, |value, at| value << 1 | bit(at))]);
     let at_alignment = |before: usize| {
-        // Bits of the first digit that belong to the bytes in front are left out with it.
+        // A digit that shares bits with the bytes before is left out.
         let first = (before * 8).next_multiple_of(6);
         let digits: String = (first..)
             .step_by(6)
@@ -218,7 +216,7 @@ fn base64(bytes: &[u8]) -> Vec<(u8, String)> {
             .collect();
         ((first / 6 % 4) as u8, digits)
     };
-    (0..3).map(at_alignment).filter(|(_, digits)| digits.len() >= LEAST_DIGITS).collect()
+    (0..3).map(at_alignment).filter(|(_, digits)| digits.len() >= MIN_BASE64_DIGITS).collect()
 }
 
 fn utf16(keyword: Keyword<'_>) -> [Anchor; 2] {

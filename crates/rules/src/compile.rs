@@ -1,5 +1,4 @@
-//! The patterns that a set of signatures gives the engine: one for each signature, and one for each way in which a
-//! keyword may be written in disguise.
+//! The patterns of a set of signatures: one for each signature, and one for each encoded form of a keyword.
 
 use layersift_model::{Algorithm, Digest, Hasher};
 
@@ -7,12 +6,12 @@ use crate::anchor::{Anchor, Keyword, anchors};
 use crate::pattern::{Pattern, PatternError};
 use crate::rule::Signature;
 
-/// What the engine looks for.
+/// The patterns that an engine searches for.
 #[derive(Clone, Debug, Default)]
 pub struct PatternSet {
-    /// The patterns of the signatures, in their order, and behind them those of `anchors`.
+    /// The patterns of the signatures, in their order, followed by those of `anchors`.
     pub patterns: Vec<Pattern>,
-    /// Keywords as they look in disguise.
+    /// The encoded forms of keywords.
     pub anchors: Vec<Anchor>,
 }
 
@@ -20,7 +19,7 @@ impl PatternSet {
     /// The patterns for `signatures`.
     ///
     /// # Errors
-    /// For a pattern that the engines cannot read, or whose matches are empty or not bounded.
+    /// If a pattern is invalid, or its matches are empty or unbounded.
     pub fn new(signatures: &[Signature]) -> Result<PatternSet, PatternError> {
         let mut patterns = signatures.iter().map(proposed).collect::<Result<Vec<Pattern>, PatternError>>()?;
         let everywhere = signatures.iter().filter(|signature| signature.paths.is_empty());
@@ -34,18 +33,18 @@ impl PatternSet {
     }
 }
 
-/// The pattern by which the engine proposes a signature.
+/// The pattern by which an engine proposes candidates for a signature.
 fn proposed(signature: &Signature) -> Result<Pattern, PatternError> {
     let pattern = Pattern::new(&signature.id, &signature.pattern)?;
     Ok(match signature.foreign {
-        // Other scanners' keywords need not be part of a match.
+        // The matches of other scanners' rules need not contain a keyword.
         Some(_) => pattern,
         None => pattern.proposed(&signature.keywords, !signature.paths.is_empty()),
     })
 }
 
-/// The digest of everything in `signatures` that their patterns are made from: a compiled database is only used for
-/// signatures with the fingerprint that it was compiled from.
+/// The digest of everything in `signatures` that their patterns depend on. A compiled database is only valid for
+/// signatures with the same fingerprint as those that it was compiled from.
 pub fn fingerprint(signatures: &[Signature]) -> Digest {
     let mut hasher = Hasher::new(Algorithm::Sha256);
     for Signature { pattern, keywords, confidence, paths, .. } in signatures {

@@ -1,7 +1,31 @@
-//! The format of signature files: what a rule says, the patterns it holds, and how they are read from TOML.
+//! The rules of Layersift: the format of signature files, and the patterns that an engine searches for.
 //!
-//! This crate knows nothing of how bytes are matched; `layersift-scan` compiles what is read here, in its build script
-//! for the built-in rules and at run time for all others.
+//! [`Ruleset`] loads rules, those that come with the program or those of files, and checks them. [`PatternSet`] turns
+//! signatures into bounded regular expressions, and their keywords into expressions for their encoded forms. Nothing
+//! here matches bytes: `layersift-scan` compiles the patterns, those of the built-in rules in its build script.
+//!
+//! ```
+//! use layersift_rules::{PatternSet, Ruleset};
+//!
+//! let text = r#"
+//! [[signature]]
+//! id = "acme.deploy-token"
+//! title = "Acme deploy token"
+//! severity = "high"
+//! pattern = '\bacme_[0-9a-f]{32}\b'
+//! keywords = ["acme_"]
+//! what = "A token of a deployment in Acme."
+//! risk = "Deploys any image."
+//! fix = "Revoke the token, and pass a new one at run time."
+//! "#;
+//! let rules = Ruleset::from_files([("acme.toml".to_string(), text.to_string())])?;
+//! assert_eq!(rules.ids().collect::<Vec<_>>(), ["acme.deploy-token"]);
+//!
+//! let patterns = PatternSet::new(&rules.signatures)?;
+//! assert_eq!(patterns.patterns[0].width(), "acme_".len() + 32);
+//! assert!(patterns.anchors.iter().any(|anchor| anchor.disguise.name() == "base64"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod anchor;
 mod compile;
@@ -11,6 +35,9 @@ mod ruleset;
 
 pub use anchor::{Anchor, Disguise, Keyword, anchors};
 pub use compile::{PatternSet, fingerprint};
-pub use pattern::*;
-pub use rule::*;
-pub use ruleset::*;
+pub use pattern::{MAX_WIDTH, Pattern, PatternError};
+pub use rule::{
+    ChainRule, ConfigCheck, ConfigField, Confirm, Counterexample, Example, FileCounterexample, FileExample, FileRule,
+    Foreign, KnownKey, PortRule, Signature,
+};
+pub use ruleset::{RulesError, Ruleset};

@@ -1,17 +1,17 @@
-//! Patterns: one regular expression that two engines read.
+//! Patterns: regular expressions that two engines accept.
 //!
-//! Signatures are written in the syntax of the `regex` crate, over bytes and without Unicode. Hyperscan reads nearly
-//! the same syntax; what differs is translated or refused here, when rules are loaded and not when bytes are scanned.
+//! Signatures use the syntax of the `regex` crate, over bytes and without Unicode. Hyperscan accepts nearly the same
+//! syntax; differences are translated or rejected here, when rules are loaded and not when bytes are scanned.
 
 use regex_syntax::ast::{self, Ast};
 use regex_syntax::hir::Hir;
 
-/// The greatest length in bytes of what a pattern may match. Windows overlap by at least this much.
+/// The greatest length in bytes of the matches of a pattern. Windows overlap by at least this much.
 pub const MAX_WIDTH: usize = 4096;
 
-/// Keywords that are all over the place in ordinary images: more than 1,500 times in the 1.77 GB of the image that
-/// `benches/compare` builds, or plain words that are no rarer elsewhere. A pattern with one of these, or with a shorter
-/// keyword than [`RARE`], is matched whole.
+/// Keywords that are frequent in ordinary images: more than 1,500 occurrences in the 1.77 GB of the image that
+/// `benches/compare` builds, or plain words that are as frequent elsewhere. A pattern with one of these, or with a
+/// keyword shorter than [`MIN_RARE`], is matched whole.
 const COMMON: [&str; 97] = [
     "\"sensitive\"",
     "\"username\"",
@@ -112,30 +112,29 @@ const COMMON: [&str; 97] = [
     "without",
 ];
 
-/// The shortest keyword that is worth its own search.
-const RARE: usize = 4;
+/// The length of the shortest keyword that is rare enough to propose a pattern.
+const MIN_RARE: usize = 4;
 
 /// Why a pattern cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PatternError {
-    /// The pattern is no regular expression of the accepted syntax.
-    #[error("{rule}: the pattern cannot be read: {reason}")]
+    /// The pattern is not a regular expression in the accepted syntax.
+    #[error("{rule}: invalid pattern")]
     Syntax {
         /// The rule's id.
         rule: String,
-        /// What is wrong.
-        reason: String,
+        /// The error of the parser, with the position.
+        source: Box<regex_syntax::Error>,
     },
-    /// The pattern may match more bytes than a window can hold.
+    /// A match may be longer than [`MAX_WIDTH`].
     #[error(
-        "{rule}: the pattern may match {width}; at most {MAX_WIDTH} bytes can be: bound its repetitions, \
-         such as `{{1,200}}` for `+`"
+        "{rule}: the pattern may match more than {MAX_WIDTH} bytes; bound its repetitions, such as `{{1,200}}` for `+`"
     )]
     Unbounded {
         /// The rule's id.
         rule: String,
-        /// How long a match may get.
-        width: String,
+        /// The greatest length of a match in bytes; `None` if it has no limit.
+        width: Option<usize>,
     },
     /// The pattern matches the empty string.
     #[error("{rule}: the pattern matches the empty string")]
@@ -148,9 +147,9 @@ pub enum PatternError {
 /// A pattern that both engines accept.
 #[derive(Clone, Debug)]
 pub struct Pattern {
-    /// The expression as Hyperscan reads it.
+    /// The expression in Hyperscan's syntax.
     expression: String,
-    /// The expression as it was written.
+    /// The expression of the signature.
     source: String,
     width: usize,
 }
@@ -159,15 +158,14 @@ impl Pattern {
     /// Checks and translates `source`, the pattern of `rule`.
     ///
     /// # Errors
-    /// For a pattern that is no regular expression, or one whose matches are empty or not bounded by [`MAX_WIDTH`].
+    /// If `source` is not a valid regular expression, or its matches are empty or may be longer than [`MAX_WIDTH`].
     pub fn new(rule: &str, source: &str) -> Result<Pattern, PatternError> {
-        let syntax = |reason: String| PatternError::Syntax { rule: rule.into(), reason };
-        let ast = ast::parse::Parser::new().parse(source).map_err(|error| syntax(error.to_string()))?;
-        let hir = translate(source, &ast).map_err(|error| syntax(error.to_string()))?;
+        let syntax = |error| PatternError::Syntax { rule: rule.into(), source: Box::new(error) };
+        let ast = ast::parse::Parser::new().parse(source).map_err(|error| syntax(error.into()))?;
+        let hir = translate(source, &ast).map_err(|error| syntax(error.into()))?;
         let width = match hir.properties().maximum_len() {
             Some(width) if width <= MAX_WIDTH => width,
-            Some(width) => return Err(PatternError::Unbounded { rule: rule.into(), width: format!("{width} bytes") }),
-            None => return Err(PatternError::Unbounded { rule: rule.into(), width: "any number of bytes".into() }),
+            width => return Err(PatternError::Unbounded { rule: rule.into(), width }),
         };
         if hir.properties().minimum_len().unwrap_or(0) == 0 {
             return Err(PatternError::Empty { rule: rule.into() });
@@ -175,19 +173,18 @@ impl Pattern {
         Ok(Pattern { expression: without_names(source, &ast), source: source.into(), width })
     }
 
-    /// The pattern of a signature with `keywords` as it is proposed to the confirming engine; `is_local` where the
-    /// signature holds at certain paths only.
+    /// The pattern that proposes candidates for a signature with `keywords`; `is_local` if the signature has paths.
     pub(crate) fn proposed(self, keywords: &[String], is_local: bool) -> Pattern {
         if is_local { self.never_proposed() } else { self.proposed_by(keywords) }
     }
 
-    /// The same pattern, proposed by its `keywords` alone where those are rare: literals are found faster than
-    /// expressions, and take a hundredth of the space. Every match must contain a keyword.
+    /// Proposes candidates by `keywords` alone if all of them are rare: literals are found faster than expressions, and
+    /// take a hundredth of the space. Every match must contain a keyword.
     fn proposed_by(self, keywords: &[String]) -> Pattern {
         let is_rare = |keyword: &String| {
             let distinct = keyword.bytes().collect::<std::collections::BTreeSet<u8>>().len();
             let is_common = COMMON.contains(&keyword.to_ascii_lowercase().as_str());
-            keyword.len() >= RARE && distinct > 2 && keyword.is_ascii() && !is_common
+            keyword.len() >= MIN_RARE && distinct > 2 && keyword.is_ascii() && !is_common
         };
         if keywords.is_empty() || !keywords.iter().all(is_rare) {
             return self;
@@ -197,23 +194,23 @@ impl Pattern {
         Pattern { expression: format!("{case}(?:{})", literals.join("|")), ..self }
     }
 
-    /// The same pattern, proposed nowhere: whoever knows where it holds searches there.
+    /// Proposes no candidates: files at the paths of a local signature are searched without an engine.
     fn never_proposed(self) -> Pattern {
-        // The first half of the SHA-256 of nothing, one bit changed: no file holds it but for this one.
+        // The first half of the SHA-256 of the empty string with one bit changed: no other file contains it.
         Pattern { expression: r"\xe3\xb0\xc4\x42\x98\xfc\x1c\x14\x9a\xfb\xf4\xc8\x99\x6f\xb9\x25".into(), ..self }
     }
 
-    /// An expression that needs no check because no person wrote it: its matches are `width` bytes long.
+    /// A generated expression, which needs no check: its matches are `width` bytes long.
     pub(crate) fn made(expression: String, width: usize) -> Pattern {
         Pattern { source: expression.clone(), expression, width }
     }
 
-    /// The expression as Hyperscan reads it.
+    /// The expression in Hyperscan's syntax.
     pub fn expression(&self) -> &str {
         &self.expression
     }
 
-    /// The pattern as it was written.
+    /// The pattern of the signature.
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -228,7 +225,7 @@ fn translate(source: &str, ast: &Ast) -> Result<Hir, regex_syntax::hir::Error> {
     regex_syntax::hir::translate::TranslatorBuilder::new().unicode(false).utf8(false).build().translate(source, ast)
 }
 
-/// The expression with plain groups for named ones: names are for the confirming engine only.
+/// The expression with unnamed groups instead of named ones, which Hyperscan does not accept.
 fn without_names(source: &str, ast: &Ast) -> String {
     let mut names = Names(Vec::new());
     // The visitor cannot fail.
@@ -244,7 +241,7 @@ fn without_names(source: &str, ast: &Ast) -> String {
     out
 }
 
-/// Collects where `(?<name>` stands.
+/// Collects the start and end of every `(?<name>`.
 struct Names(Vec<(usize, usize)>);
 
 impl ast::Visitor for &mut Names {

@@ -1,4 +1,4 @@
-//! What the signature files say: the shape of `signatures/**/*.toml`, its terms, and nothing of how it is matched.
+//! The contents of signature files: the shape of `signatures/**/*.toml`, without anything about matching.
 
 use std::sync::Arc;
 
@@ -6,180 +6,241 @@ use serde::Deserialize;
 
 use layersift_model::{Confidence, RuleInfo, Severity};
 
-/// One signature: what to look for and what to tell the person who has it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Signature {
-    /// `provider.token`, never reused.
-    pub id: String,
-    /// A few words, sentence case.
-    pub title: String,
-    /// How bad a confirmed finding is.
-    pub severity: Severity,
-    /// How sure a confirmed finding is.
-    #[serde(default = "medium")]
-    pub confidence: Confidence,
-    /// A regular expression over bytes, in the syntax of the `regex` crate without Unicode, of bounded length.
-    /// The group `secret` is the secret; without it the whole match is. An expression of several branches may have
-    /// `secret2` to `secret4`, too, and the first that is not empty is the secret. The group `value`, if there is one,
-    /// is the part of it that must be random and no placeholder, such as the password of an address.
-    pub pattern: String,
-    /// Literals of which every match contains at least one, in lower case where the pattern ignores case.
-    pub keywords: Vec<String>,
-    /// Globs of which the path of the file must match one; any file where there are none. A secret whose shape alone is
-    /// vague is told by its place.
-    #[serde(default)]
-    pub paths: Vec<String>,
-    /// What it is.
-    pub what: String,
-    /// What a thief can do with it.
-    pub risk: String,
-    /// Revoke, rotate, rebuild.
-    pub fix: String,
-    /// Where the format is documented.
-    pub references: Vec<String>,
-    /// What has to hold beyond the pattern.
-    #[serde(default)]
-    pub confirm: Confirm,
-    /// Inputs that must be found.
-    #[serde(default, rename = "example")]
-    pub examples: Vec<Example>,
-    /// Inputs that must not be found.
-    #[serde(default, rename = "counterexample")]
-    pub counterexamples: Vec<Counterexample>,
-    /// What a rule in another scanner's format asks for besides.
-    #[serde(skip)]
-    pub foreign: Option<Foreign>,
+/// Declares a kind of rule: a struct of the fields that all kinds have and those of its own, with the method `info`.
+///
+/// A macro, because serde supports `flatten` neither with `deny_unknown_fields` nor with the line numbers of errors.
+macro_rules! rule {
+    (
+        $(#[$attribute:meta])*
+        pub struct $name:ident, confidence = $confidence:literal {
+            $($(#[$field_attribute:meta])* pub $field:ident: $type:ty,)*
+        }
+    ) => {
+        $(#[$attribute])*
+        #[derive(Clone, Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            /// The unique id, `provider.token` or `topic.subject`; never reused.
+            pub id: String,
+            /// A few words, sentence case.
+            pub title: String,
+            /// How bad a finding is.
+            pub severity: Severity,
+            /// How sure a finding is.
+            #[serde(default = $confidence)]
+            pub confidence: Confidence,
+            /// What was found, in a sentence or two.
+            pub what: String,
+            /// What an attacker can do with it.
+            pub risk: String,
+            /// What the owner of the image should do.
+            pub fix: String,
+            /// URLs of the documentation of the format or the risk, and ids of other catalogues.
+            #[serde(default)]
+            pub references: Vec<String>,
+            $($(#[$field_attribute])* pub $field: $type,)*
+        }
+
+        impl $name {
+            /// What reports say about this rule.
+            pub fn info(&self) -> Arc<RuleInfo> {
+                Arc::new(RuleInfo {
+                    id: self.id.clone(),
+                    title: self.title.clone(),
+                    severity: self.severity,
+                    confidence: self.confidence,
+                    what: self.what.trim().into(),
+                    risk: self.risk.trim().into(),
+                    fix: self.fix.trim().into(),
+                    references: self.references.clone(),
+                })
+            }
+        }
+    };
 }
 
-/// Conditions that only rules in other scanners' formats have. Expressions are read as those of [`Confirm::reject`]
-/// are, and need no bounds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Foreign {
-    /// An expression that the path of the file must match.
-    pub path: Option<String>,
-    /// Expressions of which the path must match none.
-    pub except_paths: Vec<String>,
-    /// Expressions of which the secret must match none.
-    pub except_secrets: Vec<String>,
-    /// Expressions of which the whole match must match none.
-    pub except_matches: Vec<String>,
+rule! {
+    /// Finds secrets in the bytes of files. Its id is `provider.token`.
+    pub struct Signature, confidence = "medium" {
+        /// A regular expression over bytes, in the syntax of the `regex` crate without Unicode, of bounded length.
+        ///
+        /// The group `secret` is the secret; without that group, the whole match is. An expression with several
+        /// branches may also have `secret2` to `secret4`; the first group that is not empty is the secret. An optional
+        /// group `value` marks the part that must be random and must not be a placeholder, such as the password of a
+        /// URL.
+        pub pattern: String,
+        /// Literals; every match contains at least one of them. In lower case if the pattern ignores case.
+        pub keywords: Vec<String>,
+        /// Globs; the path of the file must match one of them, unless there are none. For secrets that cannot be told
+        /// by their shape alone.
+        #[serde(default)]
+        pub paths: Vec<String>,
+        /// What must hold besides the pattern.
+        #[serde(default)]
+        pub confirm: Confirm,
+        /// Inputs in which the signature must find a secret.
+        #[serde(default, rename = "example")]
+        pub examples: Vec<Example>,
+        /// Inputs in which the signature must find nothing.
+        #[serde(default, rename = "counterexample")]
+        pub counterexamples: Vec<Counterexample>,
+        /// Further conditions of a rule in the format of another scanner.
+        #[serde(skip)]
+        pub foreign: Option<Foreign>,
+    }
 }
 
-/// What has to hold for a candidate beyond its pattern.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Confirm {
-    /// Least Shannon entropy of the secret, in bits a byte.
-    #[serde(alias = "min_entropy")]
-    pub min_entropy: Option<f64>,
-    /// Least number of character classes (lower, upper, digit, other) in the secret.
-    #[serde(alias = "min_classes")]
-    pub min_classes: Option<u8>,
-    /// A checksum inside the secret, by its name in `confirm::checksum`.
-    pub checksum: Option<String>,
-    /// A parser that takes the place of the pattern's end, by its name in `confirm`.
-    pub parser: Option<String>,
-    /// Expressions that the secret must not match.
-    #[serde(default)]
-    pub reject: Vec<String>,
-    /// Whether values that look like placeholders (`changeme`, `${TOKEN}`, `xxxx`) are findings nevertheless.
-    #[serde(default, alias = "keep_placeholders")]
-    pub keep_placeholders: bool,
+rule! {
+    /// Finds files that do not belong in an image, by path and first bytes. Its id is `ai.<what>` or `source.<what>`.
+    pub struct FileRule, confidence = "medium" {
+        /// Globs; the path must match one of them. `**/` matches any directories, `*` any part of a name, `?` one
+        /// character.
+        pub paths: Vec<String>,
+        /// An expression that the first [`FileRule::HEAD`] bytes must match.
+        #[serde(default)]
+        pub contains: Option<String>,
+        /// The smallest size in bytes; an empty file leaks nothing.
+        #[serde(default = "one")]
+        pub min_size: u64,
+        /// Files that the rule must find.
+        #[serde(default, rename = "example")]
+        pub examples: Vec<FileExample>,
+        /// Files that the rule must not find.
+        #[serde(default, rename = "counterexample")]
+        pub counterexamples: Vec<FileCounterexample>,
+        /// Conditions on the path of a rule in the format of another scanner.
+        #[serde(skip)]
+        pub foreign: Option<Foreign>,
+    }
 }
 
-/// An input that a signature must find.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Example {
-    /// The text as it would stand in a file.
-    #[serde(default)]
-    pub input: String,
-    /// The bytes in hexadecimal digits, where they are no text.
-    #[serde(default)]
-    pub hex: Option<String>,
-    /// The secret that must come out, where it is not the whole match.
-    #[serde(default)]
-    pub secret: Option<String>,
+rule! {
+    /// Finds exposed ports. Its id is `config.port.<service>`.
+    pub struct PortRule, confidence = "high" {
+        /// The port numbers.
+        pub ports: Vec<u16>,
+        /// `tcp` or `udp`; both if absent.
+        #[serde(default)]
+        pub protocol: Option<String>,
+        /// The roles of the port in chains: `debug`, `tls` or `admin`.
+        #[serde(default)]
+        pub roles: Vec<String>,
+    }
 }
 
-/// An input that a signature must not find.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Counterexample {
-    /// The text as it would stand in a file.
-    #[serde(default)]
-    pub input: String,
-    /// The bytes in hexadecimal digits, where they are no text.
-    #[serde(default)]
-    pub hex: Option<String>,
-    /// Why it is none.
-    pub why: String,
+rule! {
+    /// Finds problems in the configuration of an image. Its id is `config.<topic>.<what>`.
+    pub struct ConfigCheck, confidence = "medium" {
+        /// The fields that `pattern` is matched against.
+        #[serde(default)]
+        pub fields: Vec<ConfigField>,
+        /// An expression over one string of a field; its group `secret`, if it has one, is a secret.
+        #[serde(default)]
+        pub pattern: Option<String>,
+        /// The name of a check in `assemble::config`, instead of `fields` and `pattern`.
+        #[serde(default)]
+        pub built_in: Option<String>,
+        /// The roles of the finding in chains: `debug`.
+        #[serde(default)]
+        pub roles: Vec<String>,
+        /// Strings that the check must find.
+        #[serde(default, rename = "example")]
+        pub examples: Vec<Example>,
+        /// Strings that the check must not find.
+        #[serde(default, rename = "counterexample")]
+        pub counterexamples: Vec<Counterexample>,
+    }
 }
 
-fn medium() -> Confidence {
-    Confidence::Medium
+rule! {
+    /// Finds combinations of findings that are worse together than each is alone. Its id is `chain.<what>`.
+    pub struct ChainRule, confidence = "high" {
+        /// Rules by id, or by a prefix that ends in `.`; one of them must have a finding in the final file system.
+        pub key: Vec<String>,
+        /// Roles of ports or checks; one of them must have a finding.
+        pub exposure: Vec<String>,
+    }
 }
 
 impl Signature {
-    /// What reports say of this rule.
-    pub fn info(&self) -> Arc<RuleInfo> {
-        info(
-            &self.id,
-            &self.title,
-            self.severity,
-            self.confidence,
-            [&self.what, &self.risk, &self.fix],
-            &self.references,
-        )
-    }
-
-    /// A path at which the signature holds, for its examples.
+    /// A path that matches `paths`, to scan the examples at.
     pub fn place(&self) -> String {
         let Some(glob) = self.paths.first() else { return "example".into() };
         glob.replace("**/", "a/").replace("/**", "/b").replace(['*', '?'], "c")
     }
 }
 
-/// A file that does not belong in an image, told by its path and what it begins with.
+impl FileRule {
+    /// The number of bytes at the start of a file that `contains` is matched against.
+    pub const HEAD: usize = 64 << 10;
+}
+
+/// What must hold for a match besides its pattern.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Confirm {
+    /// The least Shannon entropy of the secret, in bits per byte.
+    #[serde(alias = "min_entropy")]
+    pub min_entropy: Option<f64>,
+    /// The least number of character classes (lower, upper, digit, other) in the secret.
+    #[serde(alias = "min_classes")]
+    pub min_classes: Option<u8>,
+    /// The name of a checksum in `confirm::checksum` that the secret must pass.
+    pub checksum: Option<String>,
+    /// The name of a parser in `confirm` that reads on from the start of the match.
+    pub parser: Option<String>,
+    /// Expressions that the secret must not match. After loading, with those of `reject_lists`.
+    #[serde(default)]
+    pub reject: Vec<String>,
+    /// Names of lists in `[reject-lists]`, of the same file or of a built-in one.
+    #[serde(default, alias = "reject_lists")]
+    pub reject_lists: Vec<String>,
+    /// Whether values that look like placeholders (`changeme`, `${TOKEN}`, `xxxx`) are findings.
+    #[serde(default, alias = "keep_placeholders")]
+    pub keep_placeholders: bool,
+}
+
+/// Conditions that only rules in the formats of other scanners have. Their expressions, like those of
+/// [`Confirm::reject`], may be unbounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Foreign {
+    /// An expression that the path of the file must match.
+    pub path: Option<String>,
+    /// Expressions that the path must not match.
+    pub except_paths: Vec<String>,
+    /// Expressions that the secret must not match.
+    pub except_secrets: Vec<String>,
+    /// Expressions that the whole match must not match.
+    pub except_matches: Vec<String>,
+}
+
+/// An input in which a signature must find a secret.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FileRule {
-    /// `ai.<what>`, `source.<what>`.
-    pub id: String,
-    /// A few words.
-    pub title: String,
-    /// How bad it is.
-    pub severity: Severity,
-    /// How sure a finding is.
-    #[serde(default = "medium")]
-    pub confidence: Confidence,
-    /// Globs of which the path must match one: `**/` for any directories, `*` within a name, `?`.
-    pub paths: Vec<String>,
-    /// An expression that the first [`FileRule::HEAD`] bytes must match.
+pub struct Example {
+    /// The text of a file.
     #[serde(default)]
-    pub contains: Option<String>,
-    /// The least size in bytes; an empty file leaks nothing.
-    #[serde(default = "one")]
-    pub min_size: u64,
-    /// What it is.
-    pub what: String,
-    /// What can be learned from it.
-    pub risk: String,
-    /// What to do.
-    pub fix: String,
-    /// Where it is documented.
+    pub input: String,
+    /// Instead of `input`, the bytes of a file in hexadecimal.
     #[serde(default)]
-    pub references: Vec<String>,
-    /// Files that must be found.
-    #[serde(default, rename = "example")]
-    pub examples: Vec<FileExample>,
-    /// Files that must not be found.
-    #[serde(default, rename = "counterexample")]
-    pub counterexamples: Vec<FileCounterexample>,
-    /// What a rule in another scanner's format asks of the path.
-    #[serde(skip)]
-    pub foreign: Option<Foreign>,
+    pub hex: Option<String>,
+    /// The expected secret, unless it is the whole match.
+    #[serde(default)]
+    pub secret: Option<String>,
+}
+
+/// An input in which a signature must find nothing.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counterexample {
+    /// The text of a file.
+    #[serde(default)]
+    pub input: String,
+    /// Instead of `input`, the bytes of a file in hexadecimal.
+    #[serde(default)]
+    pub hex: Option<String>,
+    /// Why there is no secret in it.
+    pub why: String,
 }
 
 /// A file that a rule must find.
@@ -188,10 +249,10 @@ pub struct FileRule {
 pub struct FileExample {
     /// Its path in the image.
     pub path: String,
-    /// What it holds, as text.
+    /// Its content, as text.
     #[serde(default)]
     pub input: String,
-    /// What it holds, in hexadecimal digits.
+    /// Instead of `input`, its content in hexadecimal.
     #[serde(default)]
     pub hex: Option<String>,
 }
@@ -202,90 +263,26 @@ pub struct FileExample {
 pub struct FileCounterexample {
     /// Its path in the image.
     pub path: String,
-    /// What it holds, as text.
+    /// Its content, as text.
     #[serde(default)]
     pub input: String,
-    /// What it holds, in hexadecimal digits.
+    /// Instead of `input`, its content in hexadecimal.
     #[serde(default)]
     pub hex: Option<String>,
-    /// Why it is none.
+    /// Why the file may be in an image.
     pub why: String,
 }
 
-impl FileRule {
-    /// Bytes at the start of a file that `contains` is matched against.
-    pub const HEAD: usize = 64 << 10;
-
-    /// What reports say of this rule.
-    pub fn info(&self) -> Arc<RuleInfo> {
-        info(
-            &self.id,
-            &self.title,
-            self.severity,
-            self.confidence,
-            [&self.what, &self.risk, &self.fix],
-            &self.references,
-        )
-    }
-}
-
-fn one() -> u64 {
-    1
-}
-
-/// A private key that anyone has: of a test suite, of a program's self-test.
+/// A private key that is public: from a test suite, a standard, or the self-test of a program.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KnownKey {
-    /// SHA-256 of the key in its canonical form, in hexadecimal digits.
+    /// The SHA-256 of the key in its canonical form, in hexadecimal.
     pub sha256: String,
-    /// What key it is.
+    /// A description of the key.
     pub key: String,
     /// Where it is published.
     pub source: String,
-}
-
-/// A port that an image should not expose, or that says what it serves.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PortRule {
-    /// `config.port.<service>`.
-    pub id: String,
-    /// A few words.
-    pub title: String,
-    /// How bad it is.
-    pub severity: Severity,
-    /// The port numbers.
-    pub ports: Vec<u16>,
-    /// `tcp` or `udp`; both where it is not named.
-    #[serde(default)]
-    pub protocol: Option<String>,
-    /// What kind of port it is, for chains: `debug`, `tls` or `admin`.
-    #[serde(default)]
-    pub roles: Vec<String>,
-    /// What it is.
-    pub what: String,
-    /// What can be done through it.
-    pub risk: String,
-    /// What to do.
-    pub fix: String,
-    /// Where it is documented.
-    #[serde(default)]
-    pub references: Vec<String>,
-}
-
-impl PortRule {
-    /// What reports say of this rule.
-    pub fn info(&self) -> Arc<RuleInfo> {
-        info(
-            &self.id,
-            &self.title,
-            self.severity,
-            Confidence::High,
-            [&self.what, &self.risk, &self.fix],
-            &self.references,
-        )
-    }
 }
 
 /// A part of an image's configuration that checks look at.
@@ -299,11 +296,11 @@ pub enum ConfigField {
     Cmd,
     /// The entry point.
     Entrypoint,
-    /// The health check's command.
+    /// The command of the health check.
     Healthcheck,
-    /// Triggers for images built on this one.
+    /// Instructions that run when another image is built on this one.
     OnBuild,
-    /// The instructions that made the image.
+    /// The instructions that the image was built with.
     History,
     /// The user that the container runs as.
     User,
@@ -311,114 +308,18 @@ pub enum ConfigField {
     WorkingDir,
     /// Declared volumes.
     Volumes,
-    /// Any other string of the document.
+    /// Any other string in the document.
     Other,
 }
 
-/// Something to look for in an image's configuration.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ConfigCheck {
-    /// `config.<topic>.<what>`.
-    pub id: String,
-    /// A few words.
-    pub title: String,
-    /// How bad it is.
-    pub severity: Severity,
-    /// How sure a finding is.
-    #[serde(default = "medium")]
-    pub confidence: Confidence,
-    /// The fields that `pattern` is matched against.
-    #[serde(default)]
-    pub fields: Vec<ConfigField>,
-    /// An expression over one string of a field; its group `secret`, if any, is a secret.
-    #[serde(default)]
-    pub pattern: Option<String>,
-    /// A check that is code, by its name in `assemble::config`, in place of `fields` and `pattern`.
-    #[serde(default)]
-    pub built_in: Option<String>,
-    /// What kind of finding it is, for chains: `debug`.
-    #[serde(default)]
-    pub roles: Vec<String>,
-    /// What it is.
-    pub what: String,
-    /// What can be done with it.
-    pub risk: String,
-    /// What to do.
-    pub fix: String,
-    /// Where it is documented; the ids of other catalogues.
-    #[serde(default)]
-    pub references: Vec<String>,
-    /// Strings that must be found.
-    #[serde(default, rename = "example")]
-    pub examples: Vec<Example>,
-    /// Strings that must not be found.
-    #[serde(default, rename = "counterexample")]
-    pub counterexamples: Vec<Counterexample>,
+fn medium() -> Confidence {
+    Confidence::Medium
 }
 
-impl ConfigCheck {
-    /// What reports say of this rule.
-    pub fn info(&self) -> Arc<RuleInfo> {
-        info(
-            &self.id,
-            &self.title,
-            self.severity,
-            self.confidence,
-            [&self.what, &self.risk, &self.fix],
-            &self.references,
-        )
-    }
+fn high() -> Confidence {
+    Confidence::High
 }
 
-/// Findings that are worse together than each is alone.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ChainRule {
-    /// `chain.<what>`.
-    pub id: String,
-    /// A few words.
-    pub title: String,
-    /// How bad it is.
-    pub severity: Severity,
-    /// Rules of which one must have a finding that is present, by id or by a prefix that ends in `.`.
-    pub key: Vec<String>,
-    /// Roles of ports or checks of which one must have a finding.
-    pub exposure: Vec<String>,
-    /// What it is.
-    pub what: String,
-    /// What can be done with it.
-    pub risk: String,
-    /// What to do.
-    pub fix: String,
-    /// Where it is documented.
-    #[serde(default)]
-    pub references: Vec<String>,
-}
-
-impl ChainRule {
-    /// What reports say of this rule.
-    pub fn info(&self) -> Arc<RuleInfo> {
-        info(
-            &self.id,
-            &self.title,
-            self.severity,
-            Confidence::High,
-            [&self.what, &self.risk, &self.fix],
-            &self.references,
-        )
-    }
-}
-
-fn info(
-    id: &str,
-    title: &str,
-    severity: Severity,
-    confidence: Confidence,
-    texts: [&String; 3],
-    references: &[String],
-) -> Arc<RuleInfo> {
-    let [what, risk, fix] = texts.map(|text| text.trim().to_string());
-    let (id, title, references) = (id.into(), title.into(), references.to_vec());
-    Arc::new(RuleInfo { id, title, severity, confidence, what, risk, fix, references })
+fn one() -> u64 {
+    1
 }

@@ -16,7 +16,7 @@ use layersift_model::{
     LayerReport, LayerSummary, Location, Place, ReportedSecret, Secret, Severity, Tool,
 };
 
-use crate::READER_REVISION;
+use crate::analyzer::READER_REVISION;
 
 use self::chains::Chains;
 use self::config::{Checks, ConfigFinding, Subject};

@@ -1,7 +1,8 @@
-//! Confirmation: what the engine proposes is read again, closely, and most of it is dropped.
+//! Confirmation: decides which candidates of the engine are secrets. Most are not.
 //!
-//! A candidate says only which pattern may end where. The `regex` crate finds where it begins and what its groups are;
-//! then the rule's own conditions decide: entropy, a checksum inside the token, a parser for a key, no placeholder.
+//! A candidate is a pattern and the position where a match may end. The `regex` crate finds the start of the match and
+//! its groups; then the conditions of the rule decide: entropy, a checksum in the token, a parser for a key, no
+//! placeholder.
 
 pub mod checksum;
 pub mod cipher;
@@ -12,7 +13,7 @@ mod globs;
 pub mod jwt;
 pub mod keys;
 pub mod placeholder;
-pub mod time;
+mod time;
 
 mod rule;
 
@@ -27,29 +28,43 @@ use expressions::Expressions;
 pub use rule::ConfirmError;
 use rule::{CompiledRule, Judgement, Kind};
 
-/// Bytes behind its start that a confirmer may read: a private key in text fits, twice.
+/// The number of bytes from the start of a match that a parser may read: twice a private key in text.
 pub const REACH: usize = 36 << 10;
 
-/// Bytes in front of a match that give it context (`\b`, an assignment's name).
+/// The number of bytes before a match that its context (`\b`, the name of an assignment) may take.
 pub const CONTEXT: usize = 512;
 
-/// Something that was confirmed in a window.
+/// A confirmed match in a window.
 #[derive(Clone, Debug)]
 pub struct Confirmed {
-    /// The rule, by its place in the list of signatures.
+    /// The index of the signature.
     pub rule: usize,
-    /// Where the secret is in the window.
+    /// The range of the secret in the window.
     pub span: Range<usize>,
     /// The secret.
     pub secret: Secret,
-    /// Anything a reader should know beyond the rule.
+    /// A note for the report.
     pub note: Option<String>,
     /// What it is worth.
     pub worth: Worth,
-    /// The disguises it was written in, the outermost first.
+    /// The encodings that the secret was decoded from, the outermost first.
     pub views: Vec<&'static str>,
-    /// Whether this is only the sign that the whole file has to be read by a parser of its own.
-    pub whole_file: bool,
+}
+
+/// What was confirmed in a window.
+#[derive(Clone, Debug, Default)]
+pub struct Matches {
+    /// Secrets, and what has the form of one.
+    pub confirmed: Vec<Confirmed>,
+    /// The signature whose parser has to read the whole file, because something in the window calls for it.
+    pub needs_whole_file: Option<usize>,
+}
+
+impl Matches {
+    /// Whether nothing was confirmed.
+    pub fn is_empty(&self) -> bool {
+        self.confirmed.is_empty() && self.needs_whole_file.is_none()
+    }
 }
 
 /// What something that was confirmed is worth.
@@ -67,20 +82,20 @@ pub enum Worth {
 /// The confirming side of a set of signatures.
 pub struct Confirmer {
     rules: Vec<CompiledRule>,
-    /// Where known keys are published, by the SHA-256 of their canonical form.
+    /// The publications of known keys, by the SHA-256 of their canonical form.
     known: HashMap<String, String>,
 }
 
 impl Confirmer {
-    /// Prepares `signatures`; candidates name them by their place in this list. The expressions of the first `proven`
-    /// are known to be such. Keys that are `known` are told apart.
+    /// Compiles `signatures`; candidates refer to them by index. The expressions of the first `valid` signatures are
+    /// known to be valid. `known` are keys that are published.
     ///
     /// # Errors
-    /// For a rule that names a checksum or a parser that does not exist, or an expression that is none.
-    pub fn new(signatures: &[Signature], proven: usize, known: &[KnownKey]) -> Result<Confirmer, ConfirmError> {
+    /// If a rule names an unknown checksum or parser, or has an invalid expression.
+    pub fn new(signatures: &[Signature], valid: usize, known: &[KnownKey]) -> Result<Confirmer, ConfirmError> {
         let mut expressions = Expressions::default();
         let compile = |(place, signature)| {
-            expressions.take_for_proven(place < proven);
+            expressions.assume_valid(place < valid);
             CompiledRule::new(signature, &mut expressions)
         };
         let rules = signatures.iter().enumerate().map(compile).collect::<Result<_, _>>()?;
@@ -88,14 +103,8 @@ impl Confirmer {
         Ok(Confirmer { rules, known })
     }
 
-    /// Confirms `candidates` in `bytes` and puts what begins inside `owned` into `found`.
-    pub fn confirm(
-        &self,
-        bytes: &[u8],
-        owned: &Range<usize>,
-        candidates: &mut [Candidate],
-        found: &mut Vec<Confirmed>,
-    ) {
+    /// Adds the confirmed `candidates` in `bytes` that begin inside `owned` to `found`.
+    pub fn confirm(&self, bytes: &[u8], owned: &Range<usize>, candidates: &mut [Candidate], found: &mut Matches) {
         candidates.sort_unstable_by_key(|candidate| (candidate.pattern, candidate.first_end));
         for group in candidates.chunk_by(|a, b| a.pattern == b.pattern) {
             let Some(rule) = self.rules.get(group[0].pattern) else { continue };
@@ -106,21 +115,20 @@ impl Confirmer {
         }
     }
 
-    /// Puts everything that `rule` finds in `bytes`, and that begins inside `owned`, into `found`, without an engine
-    /// that proposes.
-    pub fn search(&self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Vec<Confirmed>) {
+    /// Adds all matches of `rule` in `bytes` that begin inside `owned` to `found`, without candidates of an engine.
+    pub fn search(&self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Matches) {
         let Some(compiled) = self.rules.get(rule) else { return };
         let everywhere = Candidate { pattern: rule, first_end: 0, last_end: bytes.len() };
         self.confirm_one(compiled, bytes, owned, everywhere, 0, found);
     }
 
-    /// Whether `rule` holds in the file at `path`.
+    /// Whether `rule` applies to the file at `path`.
     pub fn holds_at(&self, rule: usize, path: &[u8]) -> bool {
         let places = self.rules.get(rule).and_then(|rule| rule.places.as_ref());
         places.is_none_or(|places| places.holds(path))
     }
 
-    /// Searches for matches that end near the candidate, from `resume` on; returns where to go on.
+    /// Searches for matches that end near the candidate, from `resume` on; returns the position to resume at.
     fn confirm_one(
         &self,
         rule: &CompiledRule,
@@ -128,7 +136,7 @@ impl Confirmer {
         owned: &Range<usize>,
         candidate: Candidate,
         resume: usize,
-        found: &mut Vec<Confirmed>,
+        found: &mut Matches,
     ) -> usize {
         let horizon = &bytes[..bytes.len().min(candidate.last_end + rule.width() + 1)];
         let mut at = resume.max(candidate.first_end.saturating_sub(rule.width()));
@@ -138,36 +146,49 @@ impl Confirmer {
                 break;
             }
             let mut next = whole.end().max(whole.start() + 1);
-            if owned.contains(&whole.start())
-                && let Judgement::Confirmed { span, secret, note, kind } = rule.judge(bytes, &groups)
-            {
-                next = next.max(span.end);
-                let source = if kind == Kind::Key { self.published(&secret) } else { None };
-                let worth = match (kind, &source) {
-                    (Kind::Damaged, _) => Worth::Damaged,
-                    (_, Some(_)) => Worth::Published,
-                    (_, None) => Worth::Secret,
-                };
-                let note = source.or(note);
-                let whole_file = kind == Kind::WholeFile;
-                let views = Vec::new();
-                found.push(Confirmed { rule: candidate.pattern, span, secret, note, worth, views, whole_file });
+            if owned.contains(&whole.start()) {
+                match rule.judge(bytes, &groups) {
+                    Judgement::Confirmed { span, secret, note, kind } => {
+                        next = next.max(span.end);
+                        found.confirmed.push(self.confirmed(candidate.pattern, span, secret, note, kind));
+                    }
+                    Judgement::NeedsWholeFile => found.needs_whole_file = Some(candidate.pattern),
+                    Judgement::Rejected => {}
+                }
             }
             at = next;
         }
         at
     }
 
-    /// Where a key is published, if it is.
+    fn confirmed(
+        &self,
+        rule: usize,
+        span: Range<usize>,
+        secret: Secret,
+        note: Option<String>,
+        kind: Kind,
+    ) -> Confirmed {
+        let source = if kind == Kind::Key { self.published(&secret) } else { None };
+        let worth = match (kind, &source) {
+            (Kind::Damaged, _) => Worth::Damaged,
+            (_, Some(_)) => Worth::Published,
+            (_, None) => Worth::Secret,
+        };
+        Confirmed { rule, span, secret, note: source.or(note), worth, views: Vec::new() }
+    }
+
+    /// A note with the publication of `key`, if it is published.
     fn published(&self, key: &Secret) -> Option<String> {
         let source = self.known.get(Digest::of(key.reveal()).hex())?;
-        Some(format!("a published key, no secret: {source}"))
+        Some(format!("a published key, not a secret: {source}"))
     }
 }
 
-/// Drops what another finding in the same bytes says better: of several with the same span the surest and gravest
-/// stays, one of low confidence gives way to any other that it overlaps, and what was decoded from bytes that are a
-/// finding already (the DER in a PEM key) has to be surer or graver than that. What is damaged gives way to everything.
+/// Drops findings that another finding in the same bytes makes redundant. Of findings with the same span, the one with
+/// the highest confidence and severity stays. A finding of low confidence yields to any other that it overlaps. A
+/// finding that was decoded from the bytes of another (the DER in a PEM key) only stays if it ranks higher. Damaged
+/// secrets yield to all others.
 pub fn keep_best(signatures: &[Signature], found: &mut Vec<Confirmed>) {
     let rank = |confirmed: &Confirmed| {
         let signature = &signatures[confirmed.rule];
@@ -180,10 +201,10 @@ pub fn keep_best(signatures: &[Signature], found: &mut Vec<Confirmed>) {
     found.sort_by(in_order);
     let mut damaged: Vec<_> = found.extract_if(.., |one| one.worth == Worth::Damaged).collect();
     let (low, mut kept): (Vec<_>, Vec<_>) = found.drain(..).partition(|c| rank(c).0 == Confidence::Low);
-    kept.dedup_by(|next, first| next.span == first.span && !next.whole_file && !first.whole_file);
+    kept.dedup_by(|next, first| next.span == first.span);
     drop_decoded(&mut kept, rank);
     let mut covered = Coverage::default();
-    for confirmed in kept.iter().filter(|confirmed| !confirmed.whole_file) {
+    for confirmed in &kept {
         covered.add(&confirmed.span);
     }
     let mut until = 0;
@@ -204,7 +225,7 @@ pub fn keep_best(signatures: &[Signature], found: &mut Vec<Confirmed>) {
     *found = kept;
 }
 
-/// Of findings in the order of their starts, drops those that were decoded from inside another.
+/// Drops findings that were decoded from inside another. `found` is sorted by start.
 fn drop_decoded<R: Ord>(found: &mut Vec<Confirmed>, rank: impl Fn(&Confirmed) -> R) {
     let mut around: Option<(Range<usize>, usize, R)> = None;
     found.retain(|one| {
@@ -212,14 +233,14 @@ fn drop_decoded<R: Ord>(found: &mut Vec<Confirmed>, rank: impl Fn(&Confirmed) ->
             one.span.end <= span.end && one.views.len() > *views && rank(one) <= *surest
         });
         let ends = around.as_ref().map_or(0, |(span, ..)| span.end);
-        if !inside && !one.whole_file && one.span.end > ends {
+        if !inside && one.span.end > ends {
             around = Some((one.span.clone(), one.views.len(), rank(one)));
         }
         !inside
     });
 }
 
-/// Spans, merged; they are added in the order of their starts.
+/// Merged spans, which are added in the order of their starts.
 #[derive(Default)]
 struct Coverage(Vec<Range<usize>>);
 
@@ -232,7 +253,7 @@ impl Coverage {
     }
 
     fn overlaps(&self, span: &Range<usize>) -> bool {
-        let behind = self.0.partition_point(|covered| covered.end <= span.start);
-        self.0.get(behind).is_some_and(|covered| covered.start < span.end)
+        let next = self.0.partition_point(|covered| covered.end <= span.start);
+        self.0.get(next).is_some_and(|covered| covered.start < span.end)
     }
 }

@@ -1,13 +1,37 @@
 //! Scanning: from the bytes of layers to the report of an image.
+//!
+//! An [`Analyzer`] is a set of rules, compiled. It scans bytes, files and layers, each a pure function of the bytes and
+//! the rules. An [`ImageScan`] has it read the layers of an image from any [`layersift_format::ImageSource`], and joins
+//! them into a [`layersift_model::ImageReport`].
+//!
+//! ```
+//! use layersift_rules::Ruleset;
+//! use layersift_scan::{Analyzer, Options};
+//!
+//! let analyzer = Analyzer::new(Ruleset::built_in()?, Options::default())?;
+//! let file = analyzer.bytes("app/.env", b"GITLAB_TOKEN=glpat-Zk7Qm2Xr9Tb4Wn6Ve001\n");
+//! assert_eq!(file.findings[0].rule.id, "gitlab.personal-access-token");
+//! assert_eq!(file.findings[0].place.line, Some(1));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod analyzer;
 pub mod assemble;
+mod compiled_rules;
 pub mod confirm;
 pub mod content;
 pub mod disguise;
 pub mod engine;
+mod image_scan;
 pub mod layer;
+mod layer_scan;
+mod memory;
 mod observe;
-mod scan;
+mod rule_examples;
+mod worker;
 
-pub use observe::*;
-pub use scan::*;
+pub use analyzer::{Analyzer, FileReport, Options, READER_REVISION, RulesetError};
+pub use image_scan::{ImageScan, KnownLayers, ScanError};
+pub use memory::{Growth, MemoryBudget, MemoryLease};
+pub use observe::{Observer, Unobserved};
+pub use rule_examples::Fault;

@@ -1,7 +1,7 @@
-//! Catalogs: what lists the images that a sweep looks at, one after another, without holding them all.
+//! Catalogs: they list the images of a sweep one after another, without holding them all.
 //!
-//! A catalog says where images are; the transports of [`crate`] get them. A new catalog is one file that
-//! implements [`Catalog`].
+//! A catalog says where images are; the transports of [`crate`] read them. A new catalog is one file that implements
+//! [`Catalog`].
 
 mod error;
 mod filter;
@@ -9,7 +9,7 @@ mod harbor;
 mod list;
 mod registry;
 
-pub use error::CatalogError;
+pub use error::{CatalogError, EntryError, GlobError, ListError};
 pub use filter::Filter;
 pub use harbor::{Harbor, HarborOptions, Skipped};
 pub use list::ImageList;
@@ -23,21 +23,21 @@ use layersift_model::Digest;
 pub struct Entry {
     /// The registry.
     pub host: Host,
-    /// Harbor's project; elsewhere there is none.
+    /// Harbor's project; `None` for other registries.
     pub project: Option<String>,
-    /// The whole name of the repository without the host; in Harbor it begins with the project.
+    /// The full name of the repository without the host; in Harbor it begins with the project.
     pub repository: String,
-    /// Its tags, of those that the filter admits. May be empty where there is a digest.
+    /// Its tags that the filter admits. May be empty if there is a digest.
     pub tags: Vec<String>,
-    /// Which one it is; `None` where only a tag is known, which the registry then resolves.
+    /// Its digest; `None` if only a tag is known, which the registry then resolves.
     pub digest: Option<Digest>,
-    /// When these bytes came into the registry, in seconds since 1970, where the catalog knows. A tag that is set later
-    /// does not change it.
+    /// When its manifest was pushed, in seconds since 1970, if the catalog knows. A tag that is set later does not
+    /// change it.
     pub pushed_at: Option<i64>,
 }
 
 impl Entry {
-    /// What to ask the registry for: the digest where it is known, and the first tag as a name.
+    /// The reference to pull: with the digest if it is known, and with the first tag.
     pub fn reference(&self) -> Reference {
         Reference {
             host: self.host.clone(),
@@ -48,23 +48,23 @@ impl Entry {
     }
 }
 
-/// The entries of a catalog, got as they are taken. An `Err` stands for what it names (a project, a repository, a
-/// line), and the rest still comes; after one of which [`CatalogError::is_whole`] is true, nothing does.
+/// The entries of a catalog, requested as they are taken. An `Err` is about the project, repository or line that it
+/// names, and other entries may follow; after an error whose [`CatalogError::is_whole`] is true, none do.
 pub type Entries<'c> = Box<dyn Iterator<Item = Result<Entry, CatalogError>> + Send + 'c>;
 
-/// What lists images.
+/// A list of images.
 pub trait Catalog: Send + Sync {
-    /// The registries whose images it lists, each once: for each, a caller makes one client.
+    /// The registries whose images it lists, each once, so that a caller can make one client for each.
     fn hosts(&self) -> Vec<Host>;
 
-    /// The images that `filter` admits. What it does not admit is, where possible, not even asked for.
+    /// The images that `filter` admits. Where possible, the others are not even requested.
     fn entries<'c>(&'c self, filter: &'c Filter) -> Entries<'c>;
 
-    /// Asks the registry to have an image scanned, because it does not give the image out before (412). `false` where
-    /// this catalog knows of no such thing.
+    /// Asks the registry to scan an image that it does not serve before (412). `false` if this kind of registry has no
+    /// scanner.
     ///
     /// # Errors
-    /// When the registry does not take the request.
+    /// If the registry refuses.
     fn request_scan(&self, entry: &Entry) -> Result<bool, CatalogError> {
         let _ = entry;
         Ok(false)

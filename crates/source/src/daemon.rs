@@ -1,88 +1,139 @@
-//! Images of a Docker daemon, as its API exports them: what `docker save` writes, without a file between.
+//! The transport `docker-daemon:`: images of a Docker daemon, as its API exports them.
 //!
-//! Source: Docker Engine API 1.24 and later, `GET /images/{name}/get`; Podman answers the same. The daemon is asked on
-//! its Unix socket, which is where the `docker` program finds it unless `DOCKER_HOST` says otherwise.
+//! Source: Docker Engine API 1.24 and later, `GET /images/{name}/get`, which writes what `docker save` does; Podman
+//! answers the same. The request goes to the daemon's Unix socket, at the path that `DOCKER_HOST` names, or the one
+//! that the `docker` program uses without it.
 
 use std::env;
-use std::error::Error;
 use std::io::Read;
 use std::path::PathBuf;
 
+use layersift_format::{CancelReason, Cancellation, SourceError, TransportError, TransportFailure};
 use reqwest::StatusCode;
 use reqwest::blocking::{Client, Response};
 
-use layersift_format::{SourceError, TransportError, TransportFailure};
+use crate::registry::{chain, without_trust};
+use crate::stream::StreamLayout;
+use crate::target::{Argument, InvalidArgument, Transport};
+use crate::waiting;
 
-use super::registry::{chain, with_nobody};
+/// `docker-daemon:`
+pub(crate) static TRANSPORT: Transport = Transport {
+    name: "docker-daemon",
+    argument: "NAME[:TAG], NAME@DIGEST or ID",
+    parse: |argument| match argument {
+        "" => Err(InvalidArgument::Empty),
+        name => Ok(Argument { path: None, reference: Some(name.into()) }),
+    },
+    open: |context| {
+        let name = context.target.reference.as_deref().unwrap_or_default();
+        let archive = export(name, context.cancellation())?;
+        Ok(context.stream(context.target.text.clone().into(), Box::new(archive), StreamLayout::DockerSave))
+    },
+};
 
-/// Where the daemon listens if nothing else is said.
-const SOCKET: &str = "unix:///var/run/docker.sock";
+/// The socket if `DOCKER_HOST` is not set.
+const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 
-/// Bytes of an error message that are read.
-const MESSAGE_BYTES: u64 = 64 << 10;
+/// The most bytes of an error message that are read.
+const MAX_MESSAGE_BYTES: u64 = 64 << 10;
 
-/// Why a daemon does not give an image.
+/// Why a daemon does not export an image.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DaemonError {
     /// A name that no image can have.
-    #[error("docker-daemon: `{0}` is no image's name: write NAME[:TAG], NAME@DIGEST or an image's ID")]
+    #[error("docker-daemon: invalid image name `{0}`: expected NAME[:TAG], NAME@DIGEST or an image ID")]
     Name(String),
     /// A daemon that is not on a socket of this machine.
     #[error(
-        "docker-daemon: DOCKER_HOST is `{0}`, and only unix:// is read; \
-         pipe `docker save IMAGE` into `layersift scan -`"
+        "docker-daemon: unsupported DOCKER_HOST `{0}`: expected unix://PATH; \
+         pipe `docker save IMAGE` into `layersift scan -` instead"
     )]
     Host(String),
-    /// Nobody answers.
-    #[error("docker-daemon: {socket}: {reason}; is the daemon running, and may you use its socket?")]
+    /// No connection, or no answer.
+    #[error(
+        "docker-daemon: {socket}: {}; check that the daemon is running and that you may use its socket",
+        chain(error)
+    )]
     Unreachable {
         /// The socket.
         socket: PathBuf,
-        /// Why not.
-        reason: String,
+        /// The failure.
+        #[source]
+        error: reqwest::Error,
     },
-    /// The daemon refuses.
-    #[error("docker-daemon: `{name}`: the daemon answers {status}: {message}")]
+    /// The HTTP client cannot be made.
+    #[error("docker-daemon: {}", chain(_0))]
+    Client(#[source] rustls::Error),
+    /// A status other than 200.
+    #[error("docker-daemon: `{name}`: the daemon answered with status {status}: {message}")]
     Refused {
         /// The image that was asked for.
         name: String,
-        /// The status of the answer.
+        /// The status.
         status: u16,
-        /// What the daemon says.
+        /// The daemon's message.
         message: String,
+    },
+    /// The operation was cancelled, or its deadline has passed.
+    #[error("docker-daemon: `{name}`: {reason}")]
+    Cancelled {
+        /// The image that was asked for.
+        name: String,
+        /// Which of the two.
+        #[source]
+        reason: CancelReason,
     },
 }
 
-/// The tar archive of the image called `name`, as the daemon writes it.
-///
-/// # Errors
-/// When there is no daemon, or it has no such image.
-pub fn export(name: &str) -> Result<impl Read + Send + 'static, DaemonError> {
-    let name = full_name(name).ok_or_else(|| DaemonError::Name(name.into()))?;
-    let host = env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()).unwrap_or_else(|| SOCKET.into());
-    let socket = host.strip_prefix("unix://").map(PathBuf::from).ok_or_else(|| DaemonError::Host(host.clone()))?;
-    let ask = || -> Result<Response, Box<dyn Error>> {
-        // The daemon may put a large image together for minutes before the first byte comes.
-        let client = Client::builder().unix_socket(&*socket).tls_backend_preconfigured(with_nobody()?).timeout(None);
-        Ok(client.build()?.get(format!("http://docker/images/{name}/get")).send()?)
-    };
-    let unreachable =
-        |error: Box<dyn Error>| DaemonError::Unreachable { socket: socket.clone(), reason: chain(&*error) };
-    let answer = ask().map_err(unreachable)?;
-    if answer.status() == StatusCode::OK { Ok(answer) } else { Err(refused(name, answer)) }
+impl DaemonError {
+    /// Whether the same request may succeed later: the daemon does not run, or the operation was cancelled.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            DaemonError::Unreachable { .. } | DaemonError::Cancelled { .. } => true,
+            DaemonError::Refused { status, .. } => matches!(status, 502..=504),
+            _ => false,
+        }
+    }
 }
 
-fn refused(name: String, answer: Response) -> DaemonError {
-    let status = answer.status().as_u16();
-    let mut body = Vec::new();
-    // What cannot be read of an error message is left out of it.
-    let _ = answer.take(MESSAGE_BYTES).read_to_end(&mut body);
-    let said = serde_json::from_slice::<serde_json::Value>(&body).ok();
-    let message = said.as_ref().and_then(|said| said["message"].as_str()).unwrap_or("no reason is given");
+/// The tar archive of the image called `name`.
+///
+/// # Errors
+/// If the daemon is not reachable, or has no such image.
+fn export(name: &str, cancellation: &Cancellation) -> Result<impl Read + Send + 'static, DaemonError> {
+    let name = full_name(name).ok_or_else(|| DaemonError::Name(name.into()))?;
+    let host = env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()).unwrap_or_else(|| DEFAULT_HOST.into());
+    let socket = host.strip_prefix("unix://").map(PathBuf::from).ok_or_else(|| DaemonError::Host(host.clone()))?;
+    let tls = without_trust().map_err(DaemonError::Client)?;
+    let (path, url) = (socket.clone(), format!("http://docker/images/{name}/get"));
+    let send = move || -> reqwest::Result<Response> {
+        // Without a timeout: before the first byte the daemon may take minutes to assemble a large image.
+        let client = Client::builder().unix_socket(&*path).tls_backend_preconfigured(tls).timeout(None).build()?;
+        client.get(url).send()
+    };
+    let response = waiting::run(cancellation, send)
+        .map_err(|reason| DaemonError::Cancelled { name: name.clone(), reason })?
+        .map_err(|error| DaemonError::Unreachable { socket, error: error.without_url() })?;
+    if response.status() == StatusCode::OK { Ok(response) } else { Err(refused(name, response)) }
+}
+
+fn refused(name: String, response: Response) -> DaemonError {
+    #[derive(Default, serde::Deserialize)]
+    struct Body {
+        message: Option<String>,
+    }
+    let status = response.status().as_u16();
+    let mut bytes = Vec::new();
+    // If it cannot be read, the status says enough.
+    let _ = response.take(MAX_MESSAGE_BYTES).read_to_end(&mut bytes);
+    let body: Body = serde_json::from_slice(&bytes).unwrap_or_default();
+    let message = body.message.unwrap_or_else(|| "no message".into());
     DaemonError::Refused { name, status, message: message.chars().filter(|c| !c.is_control()).take(500).collect() }
 }
 
-/// `name` with the tag that it means. The daemon would give out all tags of a name without one.
+/// `name` with `:latest` if it has neither tag nor digest: without one the daemon would export all tags.
 fn full_name(name: &str) -> Option<String> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@+".contains(&byte);
     let is_name = name.bytes().all(is_allowed) && name.split('/').all(|part| !["", ".", ".."].contains(&part));
@@ -94,7 +145,7 @@ fn full_name(name: &str) -> Option<String> {
 
 impl TransportError for DaemonError {
     fn is_temporary(&self) -> bool {
-        matches!(self, DaemonError::Unreachable { .. })
+        DaemonError::is_temporary(self)
     }
 }
 

@@ -1,7 +1,7 @@
-//! A directory as the tar archive that it would make, so that a root file system is read like any layer.
+//! A directory read as a tar archive, so that a root file system is scanned like any layer.
 //!
 //! Entries come in the order of their names, so the same tree gives the same bytes. Other file systems mounted below
-//! the directory are read like the rest, except the kernel's own (`/proc`, `/sys`), which hold no files.
+//! the directory are read like the rest, except the kernel's own (`/proc`, `/sys`), which have no files.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
@@ -14,29 +14,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 use layersift_format::tar::BLOCK;
 use layersift_model::{Gap, GapReason, ImagePath};
 
-/// What could not be read, shared with whoever asks for it when the archive has passed.
-pub type Unreadable = Arc<Mutex<Vec<Gap>>>;
+/// The files that could not be read, shared with the source, which reports them after the archive was read.
+pub(crate) type Unreadable = Arc<Mutex<Vec<Gap>>>;
 
 /// Reads as a tar archive of the files below a directory.
-pub struct DirectoryTar {
+pub(crate) struct DirectoryTar {
     root: PathBuf,
-    /// What could not be opened; the archive goes on without it.
+    /// Files that could not be opened, and are left out.
     unreadable: Unreadable,
-    /// Paths still to be written, the next one last.
+    /// Paths that are still to be written, the next one last.
     pending: Vec<PathBuf>,
     /// Names of files with several links, by device and inode.
     linked: HashMap<(u64, u64), PathBuf>,
-    /// Bytes that are ready, and how many of them were read.
+    /// Bytes of headers, and how many of them were read.
     ready: Vec<u8>,
     taken: usize,
-    /// The file whose data is being read, and the bytes it still owes.
+    /// The file whose data is being read, how many bytes of it are left, and the padding after them.
     open: Option<(Option<File>, u64, u64)>,
     ended: bool,
 }
 
 impl DirectoryTar {
-    /// The archive of everything below `root`; what cannot be read is added to `unreadable`.
-    pub fn new(root: &Path, unreadable: Unreadable) -> DirectoryTar {
+    /// The archive of all files below `root`; those that cannot be read are added to `unreadable`.
+    pub(crate) fn new(root: &Path, unreadable: Unreadable) -> DirectoryTar {
         DirectoryTar {
             root: root.into(),
             unreadable,
@@ -150,7 +150,7 @@ impl DirectoryTar {
         self.ready.resize(self.ready.len().next_multiple_of(BLOCK), 0);
     }
 
-    /// Reads from the open file; zeros in place of what it lost since its header was written.
+    /// Reads from the open file; zeros if it became shorter since its header was written.
     fn read_file(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some((file, left, padding)) = &mut self.open else { return Ok(0) };
         if *left == 0 {

@@ -4,17 +4,30 @@
 //! v1.2, "Combined Image JSON + Filesystem Changeset Format", and what Docker and skopeo write today: layers as
 //! `<id>/layer.tar`, as symbolic links to `<hash>.tar`, or under `blobs/`.
 
+use layersift_format::{DocumentError, Fetched, ImageSource, Listed, Location, SourceError};
+use layersift_model::{Digest, Limits};
 use serde::Deserialize;
 
-use super::tree::Tree;
-use super::{Fetched, ImageSource, Listed, Location, SourceError};
-use layersift_model::{Digest, Limits};
+use crate::stream::StreamLayout;
+use crate::target::{Transport, parse_path_and_reference};
+use crate::tree::Tree;
+
+/// `docker-archive:`
+pub(crate) static TRANSPORT: Transport = Transport {
+    name: "docker-archive",
+    argument: "FILE[:REFERENCE]",
+    parse: parse_path_and_reference,
+    open: |context| {
+        let (reference, limits) = (context.reference(), context.limits.clone());
+        context.archive(StreamLayout::DockerArchive, |tree| Box::new(DockerArchive::new(tree, reference, limits)))
+    },
+};
 
 /// The listing of a Docker archive.
-pub const MANIFEST: &str = "manifest.json";
+pub(crate) const MANIFEST: &str = "manifest.json";
 
 /// A Docker archive.
-pub struct DockerArchive<T> {
+pub(crate) struct DockerArchive<T> {
     tree: T,
     reference: Option<String>,
     limits: Limits,
@@ -30,19 +43,16 @@ struct Image {
 }
 
 impl<T: Tree> DockerArchive<T> {
-    /// The archive in `tree`; only the image called `reference`, where one is named.
-    pub fn new(tree: T, reference: Option<String>, limits: Limits) -> DockerArchive<T> {
+    /// The archive in `tree`; only the image called `reference`, if there is one.
+    pub(crate) fn new(tree: T, reference: Option<String>, limits: Limits) -> DockerArchive<T> {
         DockerArchive { tree, reference, limits }
     }
 }
 
 impl<T: Tree> ImageSource for DockerArchive<T> {
     fn list(&self) -> Result<Vec<Listed>, SourceError> {
-        let failed = |reason: String| SourceError::Document { document: MANIFEST.into(), reason };
-        let bytes = self
-            .tree
-            .document(MANIFEST, self.limits.document_bytes)?
-            .ok_or_else(|| failed("there is none: this is no `docker save` archive".into()))?;
+        let missing = || failed(DocumentError::Missing { expected: "an archive that `docker save` wrote" });
+        let bytes = self.tree.document(MANIFEST, self.limits.document_bytes)?.ok_or_else(missing)?;
         let images = parse(&bytes, &self.limits)?;
         let known: Vec<String> = images.iter().flat_map(|image| image.repo_tags.iter().flatten().cloned()).collect();
         let wanted = |image: &Image| match &self.reference {
@@ -51,7 +61,7 @@ impl<T: Tree> ImageSource for DockerArchive<T> {
         };
         let listed: Vec<Listed> = images.into_iter().filter(wanted).map(Listed::from).collect();
         match (&self.reference, listed.is_empty()) {
-            (Some(wanted), true) => Err(super::oci_layout::no_such_reference(wanted, &known)),
+            (Some(wanted), true) => Err(no_such_reference(wanted, &known)),
             _ => Ok(listed),
         }
     }
@@ -65,18 +75,27 @@ impl<T: Tree> ImageSource for DockerArchive<T> {
     }
 }
 
-/// The images that a listing names, whatever else lists them.
-pub(super) fn listed(bytes: &[u8], limits: &Limits) -> Result<Vec<Listed>, SourceError> {
+/// The images in the listing `bytes`.
+pub(crate) fn listed(bytes: &[u8], limits: &Limits) -> Result<Vec<Listed>, SourceError> {
     Ok(parse(bytes, limits)?.into_iter().map(Listed::from).collect())
 }
 
 fn parse(bytes: &[u8], limits: &Limits) -> Result<Vec<Image>, SourceError> {
-    let failed = |reason: String| SourceError::Document { document: MANIFEST.into(), reason };
-    let images: Vec<Image> = serde_json::from_slice(bytes).map_err(|error| failed(error.to_string()))?;
+    let images: Vec<Image> = serde_json::from_slice(bytes).map_err(|error| failed(error.into()))?;
     if images.is_empty() || images.len() > limits.manifests {
-        return Err(failed(format!("it lists {} images", images.len())));
+        return Err(failed(DocumentError::Count { what: "images", count: images.len(), most: limits.manifests }));
     }
     Ok(images)
+}
+
+fn failed(error: DocumentError) -> SourceError {
+    SourceError::Document { document: MANIFEST.into(), error }
+}
+
+/// The error for a reference that is not among `known`.
+pub(crate) fn no_such_reference(wanted: &str, known: &[String]) -> SourceError {
+    let known = if known.is_empty() { "no named images".into() } else { known.join(", ") };
+    SourceError::NoSuchReference { wanted: wanted.into(), known }
 }
 
 impl From<Image> for Listed {
@@ -89,7 +108,7 @@ impl From<Image> for Listed {
     }
 }
 
-/// Whether `tag` is what was asked for: a missing tag is `latest`.
+/// Whether `tag` is the reference `wanted`, in which a missing tag means `latest`.
 fn same_reference(tag: &str, wanted: &str) -> bool {
     tag == wanted || tag.strip_suffix(":latest") == Some(wanted)
 }

@@ -1,7 +1,30 @@
-//! Sources: transports that hold images. A source lists what it has and opens blobs; it knows nothing of what is
-//! inside them.
+//! Where images come from: archives, directories, daemons and registries, and the catalogs that list them.
 //!
-//! A new transport is one file that implements [`ImageSource`] and one line in [`target::TRANSPORTS`].
+//! [`open`] opens a [`Target`] as a source that lists its images and opens their blobs, without decoding either. A new
+//! transport is one file with a [`Transport`] and one line in [`TRANSPORTS`]. [`registry`] is the client for registries
+//! that the transport `docker:` uses, and [`catalog`] lists the images of a whole registry.
+//!
+//! ```no_run
+//! use layersift_format::Opened;
+//! use layersift_format::manifest::images;
+//! use layersift_format::platform::Choice;
+//! use layersift_model::Limits;
+//! use layersift_source::registry::RegistryOptions;
+//! use layersift_source::{Target, open};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (target, limits) = (Target::parse("docker://alpine:3.22")?, Limits::default());
+//! match open(&target, &limits, &RegistryOptions::default())? {
+//!     Opened::Source(source) => {
+//!         for image in images(&*source, &Choice::Default, &limits)? {
+//!             println!("{:?} has {} layers", image.reference, image.layers.len());
+//!         }
+//!     }
+//!     Opened::Stream(_) => println!("{} can be read only once", target.name()),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod catalog;
 mod daemon;
@@ -13,11 +36,10 @@ pub mod registry;
 mod rootfs;
 mod skopeo_dir;
 mod stream;
-pub mod target;
+mod target;
 mod tree;
-
-use layersift_format::{Fetched, ImageSource, Listed, Location, SourceError};
+mod waiting;
 
 pub use daemon::DaemonError;
 pub use open::open;
-pub use target::Target;
+pub use target::{TRANSPORTS, Target, TargetError, Transport};

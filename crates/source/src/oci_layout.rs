@@ -3,52 +3,69 @@
 //! Source: OCI image-spec v1.1, `image-layout.md`. `index.json` is an index over the manifests of the layout, `blobs/`
 //! holds everything by digest.
 
+use layersift_format::{DocumentError, Fetched, ImageSource, Listed, Location, Opened, SourceError};
+use layersift_model::{Digest, Limits};
 use oci_spec::image::{Descriptor, ImageIndex};
 
-use super::docker_archive;
-use super::tree::Tree;
-use super::{Fetched, ImageSource, Listed, Location, SourceError};
-use layersift_model::{Digest, Limits};
+use crate::docker_archive::{self, no_such_reference};
+use crate::open::{Context, Input};
+use crate::stream::StreamLayout;
+use crate::target::{Transport, parse_path_and_reference};
+use crate::tree::{DirectoryTree, Tree};
+
+/// `oci:`
+pub(crate) static DIRECTORY_TRANSPORT: Transport =
+    Transport { name: "oci", argument: "DIRECTORY[:REFERENCE]", parse: parse_path_and_reference, open: open_directory };
+
+/// `oci-archive:`
+pub(crate) static ARCHIVE_TRANSPORT: Transport = Transport {
+    name: "oci-archive",
+    argument: "FILE[:REFERENCE]",
+    parse: parse_path_and_reference,
+    open: |context| {
+        let (reference, limits) = (context.reference(), context.limits.clone());
+        context.archive(StreamLayout::Oci, |tree| Box::new(OciLayout::new(tree, reference, limits)))
+    },
+};
 
 /// The listing of a layout.
-pub const INDEX: &str = "index.json";
+pub(crate) const INDEX: &str = "index.json";
 
-/// The name that skopeo, buildah and Docker give an image in a layout.
+/// The annotation with the name that skopeo, buildah and Docker give an image.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// The whole name, as containerd and Docker write it.
+/// The annotation with the full name, as containerd and Docker write it.
 const IMAGE_NAME: &str = "io.containerd.image.name";
 
 /// An OCI image layout.
-pub struct OciLayout<T> {
+pub(crate) struct OciLayout<T> {
     tree: T,
     reference: Option<String>,
     limits: Limits,
-    docker_too: bool,
+    with_docker_listing: bool,
 }
 
 impl<T: Tree> OciLayout<T> {
-    /// The layout in `tree`; only the image called `reference`, where one is named.
-    pub fn new(tree: T, reference: Option<String>, limits: Limits) -> OciLayout<T> {
-        OciLayout { tree, reference, limits, docker_too: false }
+    /// The layout in `tree`; only the image called `reference`, if there is one.
+    pub(crate) fn new(tree: T, reference: Option<String>, limits: Limits) -> OciLayout<T> {
+        OciLayout { tree, reference, limits, with_docker_listing: false }
     }
 
-    /// The same, and what a Docker listing beside the index names: the two may differ, and tools load either.
-    pub fn with_docker_listing(self) -> OciLayout<T> {
-        OciLayout { docker_too: true, ..self }
+    /// The same, with the images of Docker's `manifest.json` as well: the two listings may differ, and some tools load
+    /// one, some the other.
+    pub(crate) fn with_docker_listing(self) -> OciLayout<T> {
+        OciLayout { with_docker_listing: true, ..self }
     }
 }
 
 impl<T: Tree> ImageSource for OciLayout<T> {
     fn list(&self) -> Result<Vec<Listed>, SourceError> {
-        let failed = |reason: String| SourceError::Document { document: INDEX.into(), reason };
-        let bytes = self
-            .tree
-            .document(INDEX, self.limits.document_bytes)?
-            .ok_or_else(|| failed("there is none: this is no OCI layout".into()))?;
-        let index: ImageIndex = serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))?;
-        if index.manifests().is_empty() || index.manifests().len() > self.limits.manifests {
-            return Err(failed(format!("it lists {} manifests", index.manifests().len())));
+        let missing = || failed(DocumentError::Missing { expected: "an OCI layout" });
+        let bytes = self.tree.document(INDEX, self.limits.document_bytes)?.ok_or_else(missing)?;
+        let index: ImageIndex = serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?;
+        let (count, most) = (index.manifests().len(), self.limits.manifests);
+        if count == 0 || count > most {
+            return Err(failed(DocumentError::Count { what: "manifests", count, most }));
         }
         if let Some(wanted) = &self.reference {
             return self.named(index.manifests(), wanted);
@@ -60,7 +77,7 @@ impl<T: Tree> ImageSource for OciLayout<T> {
         }
         let mut listed: Vec<Listed> =
             index.manifests().iter().map(|descriptor| self.listed(descriptor)).collect::<Result<_, _>>()?;
-        if self.docker_too
+        if self.with_docker_listing
             && let Some(bytes) = self.tree.document(docker_archive::MANIFEST, self.limits.document_bytes)?
         {
             listed.extend(docker_archive::listed(&bytes, &self.limits)?);
@@ -90,8 +107,8 @@ impl<T: Tree> OciLayout<T> {
     }
 
     fn listed(&self, descriptor: &Descriptor) -> Result<Listed, SourceError> {
-        let failed = |reason: String| SourceError::Document { document: INDEX.into(), reason };
-        let digest: Digest = descriptor.digest().as_ref().parse().map_err(|error| failed(format!("{error}")))?;
+        let digest: Digest =
+            descriptor.digest().as_ref().parse().map_err(|error| failed(DocumentError::Digest(error)))?;
         Ok(Listed::Manifest { reference: name(descriptor), location: self.locate(&digest), digest: Some(digest) })
     }
 }
@@ -105,8 +122,17 @@ fn name(descriptor: &Descriptor) -> Option<String> {
     names(descriptor).next().map(str::to_string)
 }
 
-/// The error for a reference that is not among `known`.
-pub(super) fn no_such_reference(wanted: &str, known: &[String]) -> SourceError {
-    let known = if known.is_empty() { "no names".into() } else { known.join(", ") };
-    SourceError::NoSuchReference { wanted: wanted.into(), known }
+fn failed(error: DocumentError) -> SourceError {
+    SourceError::Document { document: INDEX.into(), error }
+}
+
+/// Opens the layout in a directory, or in a tar on standard input.
+fn open_directory(context: &Context<'_>) -> Result<Opened, SourceError> {
+    if context.target.path.is_none()
+        && let Input::Stream(path, input) = context.input()?
+    {
+        return Ok(context.stream(path, input, StreamLayout::Oci));
+    }
+    let tree = DirectoryTree::new(&context.directory()?);
+    Ok(Opened::Source(Box::new(OciLayout::new(tree, context.reference(), context.limits.clone()))))
 }

@@ -1,130 +1,165 @@
-//! Opening targets: finds out what a path is, and which transport reads it.
+//! Opening targets: hands a target to its transport, or detects from the file or directory which one reads it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::daemon;
-use super::docker_archive::{self, DockerArchive};
-use super::oci_layout::{self, OciLayout};
-use super::registry::{Reference, Registry, RegistryError, RegistryOptions, RegistrySource};
-use super::rootfs::RootFs;
-use super::skopeo_dir::SkopeoDir;
-use super::stream::{ImageStream, is_image_member};
-use super::target::{Target, Transport};
-use super::tree::{ArchiveTree, DirectoryTree};
-use super::{ImageSource, SourceError};
-use layersift_format::MappedFile;
-use layersift_format::Opened;
 use layersift_format::compression::Codec;
+use layersift_format::{Cancellation, ImageSource, MappedFile, Opened, SourceError};
 use layersift_model::Limits;
 
-/// Opens `target`. `registry` says how a registry is talked to, where it is in one; its bounds are those of `limits`.
+use crate::docker_archive::{self, DockerArchive};
+use crate::oci_layout::{self, OciLayout};
+use crate::registry::RegistryOptions;
+use crate::rootfs::RootFs;
+use crate::skopeo_dir::{self, SkopeoDir};
+use crate::stream::{ImageStream, StreamLayout, is_image_member};
+use crate::target::Target;
+use crate::tree::{ArchiveTree, DirectoryTree};
+use crate::waiting::CancellableReader;
+
+/// Opens `target`. `registry` has the options for an image of a registry, whose document and blob sizes are bounded by
+/// `limits`; its cancellation ends the reading of standard input, pipes and daemons as well.
 ///
 /// # Errors
-/// When it cannot be read, or is no image.
+/// If the target cannot be read, or is not an image.
 pub fn open(target: &Target, limits: &Limits, registry: &RegistryOptions) -> Result<Opened, SourceError> {
-    if target.transport == Transport::Registry {
-        return in_registry(target, limits, registry);
-    }
-    if target.transport == Transport::Daemon {
-        let archive = daemon::export(target.reference.as_deref().unwrap_or_default())?;
-        let path = target.text.clone().into();
-        // The reference is the daemon's affair: it gives out nothing else.
-        let stream = ImageStream::new(Box::new(archive), target.transport, None, path, limits.clone());
-        return Ok(Opened::Stream(Box::new(stream)));
-    }
-    let Some(path) = &target.path else {
-        return Ok(stream(Box::new(io::stdin()), "standard input".into(), target, limits));
-    };
-    let metadata = fs::metadata(path).map_err(|error| SourceError::Read { path: path.clone(), error })?;
-    if metadata.is_dir() {
-        return directory(path, target, limits).map(Opened::Source);
-    }
-    if !metadata.is_file() {
-        let file = fs::File::open(path).map_err(|error| SourceError::Read { path: path.clone(), error })?;
-        return Ok(stream(Box::new(file), path.clone(), target, limits));
-    }
-    file(path, target, limits)
-}
-
-fn in_registry(target: &Target, limits: &Limits, options: &RegistryOptions) -> Result<Opened, SourceError> {
-    let text = target.reference.as_deref().unwrap_or_default();
-    let reference: Reference = text.parse().map_err(RegistryError::from)?;
-    let (document_bytes, blob_bytes) = (limits.document_bytes, limits.layer_bytes);
-    let options = RegistryOptions { document_bytes, blob_bytes, ..options.clone() };
-    let registry = Registry::new(&reference.host, options)?;
-    Ok(Opened::Source(Box::new(RegistrySource::new(registry, reference))))
-}
-
-fn stream(input: Box<dyn Read + Send>, path: PathBuf, target: &Target, limits: &Limits) -> Opened {
-    let reference = target.reference.clone();
-    Opened::Stream(Box::new(ImageStream::new(input, target.transport, reference, path, limits.clone())))
-}
-
-fn directory(path: &Path, target: &Target, limits: &Limits) -> Result<Box<dyn ImageSource>, SourceError> {
-    let tree = DirectoryTree::new(path);
-    let oci = || OciLayout::new(DirectoryTree::new(path), target.reference.clone(), limits.clone());
+    let context = Context { target, limits, registry };
     match target.transport {
-        Transport::Oci => Ok(Box::new(oci())),
-        Transport::Dir => Ok(Box::new(SkopeoDir::new(tree))),
-        Transport::RootFs => Ok(Box::new(RootFs::directory(path, false))),
-        Transport::DockerArchive | Transport::OciArchive => {
-            let what = "it is a directory, and the transport names an archive".into();
-            Err(SourceError::NotAnImage { path: path.into(), what })
-        }
-        // They have no path, and are opened before one is looked at.
-        Transport::Registry | Transport::Daemon => {
-            Err(SourceError::NotAnImage { path: path.into(), what: "it is a directory".into() })
-        }
-        Transport::Detect if path.join(oci_layout::INDEX).is_file() && path.join("blobs").is_dir() => {
-            Ok(Box::new(oci()))
-        }
-        Transport::Detect if path.join("manifest.json").is_file() && path.join("version").is_file() => {
-            Ok(Box::new(SkopeoDir::new(tree)))
-        }
-        Transport::Detect => Ok(Box::new(RootFs::directory(path, true))),
+        Some(transport) => (transport.open)(&context),
+        None => detect(&context),
     }
 }
 
-fn file(path: &Path, target: &Target, limits: &Limits) -> Result<Opened, SourceError> {
-    let failed = |error| SourceError::Read { path: path.into(), error };
-    let not_an_image = |what: &str| SourceError::NotAnImage { path: path.into(), what: what.into() };
-    if matches!(target.transport, Transport::Oci | Transport::Dir) {
-        return Err(not_an_image("it is a file, and the transport names a directory"));
-    }
-    if fs::metadata(path).map_err(failed)?.len() == 0 {
-        return Err(not_an_image("the file is empty"));
-    }
-    let map = MappedFile::open(path).map_err(failed)?;
-    match Codec::detect(&map) {
-        Codec::Plain => {}
-        Codec::Unsupported(name) => return Err(not_an_image(&format!("{name} compression is not read"))),
-        Codec::Gzip | Codec::Zstd => {
-            let file = fs::File::open(path).map_err(failed)?;
-            return Ok(stream(Box::new(file), path.into(), target, limits));
+/// What a transport opens a target with.
+pub(crate) struct Context<'c> {
+    /// The target.
+    pub(crate) target: &'c Target,
+    /// The limits of the scan.
+    pub(crate) limits: &'c Limits,
+    /// The options for registries.
+    pub(crate) registry: &'c RegistryOptions,
+}
+
+/// What is at the path of a target.
+pub(crate) enum Input {
+    /// A directory.
+    Directory(PathBuf),
+    /// A file that is not compressed.
+    File(PathBuf, MappedFile),
+    /// Standard input, a pipe, or a compressed file, and its name in messages.
+    Stream(PathBuf, Box<dyn Read + Send>),
+}
+
+impl Context<'_> {
+    /// What is at the target's path.
+    ///
+    /// # Errors
+    /// For a file that cannot be read, is empty, or has an unsupported compression.
+    pub(crate) fn input(&self) -> Result<Input, SourceError> {
+        let Some(path) = &self.target.path else {
+            return Ok(Input::Stream("standard input".into(), Box::new(io::stdin())));
+        };
+        let failed = |error| SourceError::Read { path: path.clone(), error };
+        let metadata = fs::metadata(path).map_err(failed)?;
+        if metadata.is_dir() {
+            return Ok(Input::Directory(path.clone()));
+        }
+        if !metadata.is_file() {
+            return Ok(Input::Stream(path.clone(), Box::new(File::open(path).map_err(failed)?)));
+        }
+        if metadata.len() == 0 {
+            return Err(not_an_image(path, "the file is empty"));
+        }
+        let map = MappedFile::open(path).map_err(failed)?;
+        match Codec::detect(&map) {
+            Codec::Plain => Ok(Input::File(path.clone(), map)),
+            Codec::Unsupported(name) => Err(not_an_image(path, &format!("{name} compression is not supported"))),
+            Codec::Gzip | Codec::Zstd => Ok(Input::Stream(path.clone(), Box::new(File::open(path).map_err(failed)?))),
         }
     }
-    if target.transport == Transport::RootFs {
-        return Ok(Opened::Source(Box::new(RootFs::archive(map, false))));
-    }
-    let mut tree = ArchiveTree::new(path, map, limits);
-    let reference = target.reference.clone();
-    Ok(Opened::Source(match target.transport {
-        Transport::DockerArchive => Box::new(DockerArchive::new(tree, reference, limits.clone())),
-        Transport::OciArchive => Box::new(OciLayout::new(tree, reference, limits.clone())),
-        _ if tree.has(oci_layout::INDEX) => {
-            Box::new(OciLayout::new(tree, reference, limits.clone()).with_docker_listing())
-        }
-        _ if tree.has(docker_archive::MANIFEST) => Box::new(DockerArchive::new(tree, reference, limits.clone())),
-        _ => match (tree.first().map(str::to_string), tree.damage()) {
-            (None, Some(_)) => return Err(not_an_image("the file is no tar archive")),
-            (None, None) => return Err(not_an_image("the archive has no entries")),
-            (Some(name), Some(damage)) if is_image_member(&name) => return Err(damage),
-            (Some(name), None) if is_image_member(&name) => {
-                return Err(not_an_image("it has blobs of an image, and neither manifest.json nor index.json"));
+
+    /// The directory at the target's path, or an error.
+    pub(crate) fn directory(&self) -> Result<PathBuf, SourceError> {
+        match self.input()? {
+            Input::Directory(path) => Ok(path),
+            Input::File(path, _) | Input::Stream(path, _) => {
+                Err(not_an_image(&path, "not a directory, which the transport expects"))
             }
-            _ => Box::new(RootFs::archive(tree.into_map(), true)),
-        },
-    }))
+        }
+    }
+
+    /// The image archive at the target's path: the source that `source` makes of a file, or a stream of `layout`.
+    pub(crate) fn archive(
+        &self,
+        layout: StreamLayout,
+        source: impl FnOnce(ArchiveTree) -> Box<dyn ImageSource>,
+    ) -> Result<Opened, SourceError> {
+        match self.input()? {
+            Input::Directory(path) => Err(not_an_image(&path, "a directory, and the transport expects an archive")),
+            Input::Stream(path, input) => Ok(self.stream(path, input, layout)),
+            Input::File(path, map) => Ok(Opened::Source(source(ArchiveTree::new(&path, map, self.limits)))),
+        }
+    }
+
+    /// The image in a stream.
+    pub(crate) fn stream(&self, path: PathBuf, input: Box<dyn Read + Send>, layout: StreamLayout) -> Opened {
+        let input = Box::new(CancellableReader::new(input, self.cancellation()));
+        Opened::Stream(Box::new(ImageStream::new(input, layout, self.reference(), path, self.limits.clone())))
+    }
+
+    /// The image that the target names among several.
+    pub(crate) fn reference(&self) -> Option<String> {
+        self.target.reference.clone()
+    }
+
+    /// What ends waits early.
+    pub(crate) fn cancellation(&self) -> &Cancellation {
+        &self.registry.cancellation
+    }
+}
+
+/// The error for a file that is `what`.
+pub(crate) fn not_an_image(path: &Path, what: &str) -> SourceError {
+    SourceError::NotAnImage { path: path.into(), what: what.into() }
+}
+
+/// Opens a target without a transport.
+fn detect(context: &Context<'_>) -> Result<Opened, SourceError> {
+    match context.input()? {
+        Input::Directory(path) => Ok(Opened::Source(detect_directory(&path, context))),
+        Input::Stream(path, input) => Ok(context.stream(path, input, StreamLayout::Detect)),
+        Input::File(path, map) => detect_archive(&path, map, context).map(Opened::Source),
+    }
+}
+
+fn detect_directory(path: &Path, context: &Context<'_>) -> Box<dyn ImageSource> {
+    let tree = DirectoryTree::new(path);
+    if path.join(oci_layout::INDEX).is_file() && path.join("blobs").is_dir() {
+        Box::new(OciLayout::new(tree, context.reference(), context.limits.clone()))
+    } else if path.join(skopeo_dir::MANIFEST).is_file() && path.join("version").is_file() {
+        Box::new(SkopeoDir::new(tree))
+    } else {
+        Box::new(RootFs::directory(path, true))
+    }
+}
+
+fn detect_archive(path: &Path, map: MappedFile, context: &Context<'_>) -> Result<Box<dyn ImageSource>, SourceError> {
+    let mut tree = ArchiveTree::new(path, map, context.limits);
+    let limits = context.limits.clone();
+    if tree.has(oci_layout::INDEX) {
+        return Ok(Box::new(OciLayout::new(tree, context.reference(), limits).with_docker_listing()));
+    }
+    if tree.has(docker_archive::MANIFEST) {
+        return Ok(Box::new(DockerArchive::new(tree, context.reference(), limits)));
+    }
+    match (tree.first().map(str::to_string), tree.take_damage()) {
+        (None, Some(_)) => Err(not_an_image(path, "not a tar archive")),
+        (None, None) => Err(not_an_image(path, "the archive has no entries")),
+        (Some(name), Some(damage)) if is_image_member(&name) => Err(damage),
+        (Some(name), None) if is_image_member(&name) => {
+            Err(not_an_image(path, "it has blobs of an image, but neither manifest.json nor index.json"))
+        }
+        _ => Ok(Box::new(RootFs::archive(tree.into_map(), true))),
+    }
 }

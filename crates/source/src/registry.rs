@@ -1,15 +1,16 @@
-//! Registries: images as they are served over HTTP by the OCI distribution-spec v1.1 and Docker's API before it.
+//! Registries: images served over HTTP by the OCI distribution-spec v1.1, or by Docker's API that came before it.
 //!
-//! Blocking, and on `reqwest`. Not on `oci-client`, which is asynchronous, follows no `Link`, gives up at 429 and asks
-//! for no scope but `repository:`; what would be left of it is less than what would have to be built around it.
+//! Blocking, and built on `reqwest`. The crate `oci-client` is not used: it is asynchronous, does not follow `Link`
+//! headers, does not retry after 429, and requests no scope but `repository:`.
 //!
-//! [`Registry`] is the way in for listings, [`RegistrySource`] for one image. What a request passes on its way:
+//! [`Registry`] is the client for manifests, blobs and listings; [`RegistrySource`] reads one image. Below them, a
+//! request passes these modules:
 //!
 //! ```text
-//! client   logs in (auth, challenge, credentials, helper), tries again (retry)
+//! client   logs in (auth, challenge, credentials, helper), retries (retry)
 //!   http   follows redirects, keeps to the rate (pace), reads under a time limit
-//!     guard   admits addresses         tls   decides on trust
-//! stream   takes a blob up where it broke off      listing   turns pages
+//!     guard   checks addresses (refusal)         tls   checks certificates
+//! stream   resumes a blob after a lost connection      listing   reads pages
 //! ```
 
 mod api;
@@ -25,6 +26,8 @@ mod listing;
 mod options;
 mod pace;
 mod reference;
+mod refusal;
+mod response;
 mod retry;
 mod source;
 mod stream;
@@ -32,13 +35,17 @@ mod tls;
 
 pub use api::Page;
 pub use client::{At, Manifest, Registry};
-pub use credentials::CredentialFiles;
-pub use error::RegistryError;
+pub use credentials::CredentialsError;
 pub(super) use error::chain;
+pub use error::{AuthenticationError, EndlessListing, Identity, ProtocolError, RegistryError, TokenError};
 pub use listing::Names;
-pub use options::{ClientCertificate, Credentials, Listing, Login, Rate, RegistryOptions, Retry};
+pub use options::{ClientCertificate, Credentials, ListingLimits, Login, Rate, RegistryOptions, Retry};
 pub use pace::Usage;
 pub use reference::{Host, Reference, ReferenceError, check_repository, check_tag};
+pub use refusal::{Network, Refusal};
+pub use response::{ErrorResponse, RegistryErrorCode};
 pub use source::RegistrySource;
-pub use stream::{BlobStream, PROGRESS};
-pub(super) use tls::with_nobody;
+pub(super) use source::TRANSPORT;
+pub use stream::BlobStream;
+pub use tls::ConfigurationError;
+pub(super) use tls::without_trust;

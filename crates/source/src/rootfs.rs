@@ -1,47 +1,63 @@
-//! Root file systems without an image around them: a tar, or a directory read as if it were one.
+//! Root file systems without an image: a tar, or a directory that is read as one.
 
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use super::directory_tar::{DirectoryTar, Unreadable};
-use super::{Fetched, ImageSource, Listed, Location, SourceError};
-use layersift_format::{Blob, MappedFile};
+use layersift_format::{Blob, Fetched, ImageSource, Listed, Location, MappedFile, Opened, SourceError};
 use layersift_model::{Digest, Gap};
 
+use crate::directory_tar::{DirectoryTar, Unreadable};
+use crate::open::Input;
+use crate::stream::StreamLayout;
+use crate::target::{Transport, parse_path};
+
+/// `rootfs:`
+pub(crate) static TRANSPORT: Transport = Transport {
+    name: "rootfs",
+    argument: "DIRECTORY or FILE",
+    parse: parse_path,
+    open: |context| match context.input()? {
+        Input::Directory(path) => Ok(Opened::Source(Box::new(RootFs::directory(&path, false)))),
+        Input::File(_, map) => Ok(Opened::Source(Box::new(RootFs::archive(map, false)))),
+        Input::Stream(path, input) => Ok(context.stream(path, input, StreamLayout::RootFs)),
+    },
+};
+
 /// A root file system.
-pub struct RootFs {
-    place: Place,
-    guess: bool,
+pub(crate) struct RootFs {
+    origin: Origin,
+    is_guess: bool,
 }
 
-enum Place {
-    /// In a directory, and what of it could not be read.
+enum Origin {
+    /// A directory, and the files in it that could not be read.
     Directory(PathBuf, Unreadable),
-    /// In a mapped tar, compressed or not.
+    /// A mapped tar, compressed or not.
     Archive(MappedFile),
-    /// It passed by on a stream.
+    /// A stream, which has been read.
     Passed,
 }
 
 impl RootFs {
-    /// The location of the only layer there is.
-    pub fn layer() -> Location {
+    /// The location of the only layer.
+    pub(crate) fn layer() -> Location {
         Location(String::new())
     }
 
-    /// The root file system below `path`. `guess` says that nothing named it one.
-    pub fn directory(path: &Path, guess: bool) -> RootFs {
-        RootFs { place: Place::Directory(path.into(), Unreadable::default()), guess }
+    /// The root file system below `path`. `is_guess` if the user did not say that it is
+    /// one.
+    pub(crate) fn directory(path: &Path, is_guess: bool) -> RootFs {
+        RootFs { origin: Origin::Directory(path.into(), Unreadable::default()), is_guess }
     }
 
     /// The root file system in a tar.
-    pub fn archive(map: MappedFile, guess: bool) -> RootFs {
-        RootFs { place: Place::Archive(map), guess }
+    pub(crate) fn archive(map: MappedFile, is_guess: bool) -> RootFs {
+        RootFs { origin: Origin::Archive(map), is_guess }
     }
 
-    /// The root file system that passed by on a stream.
-    pub fn passed(guess: bool) -> RootFs {
-        RootFs { place: Place::Passed, guess }
+    /// The root file system of a stream that has been read.
+    pub(crate) fn passed(is_guess: bool) -> RootFs {
+        RootFs { origin: Origin::Passed, is_guess }
     }
 }
 
@@ -55,24 +71,24 @@ impl ImageSource for RootFs {
     }
 
     fn open(&self, _: &Location) -> Result<Fetched<'_>, SourceError> {
-        Ok(match &self.place {
-            Place::Directory(path, unreadable) => {
+        Ok(match &self.origin {
+            Origin::Directory(path, unreadable) => {
                 let tar = DirectoryTar::new(path, unreadable.clone());
                 Fetched::Blob(Blob::Stream(Box::new(tar)))
             }
-            Place::Archive(map) => Fetched::Blob(Blob::Mapped(map.region())),
-            Place::Passed => Fetched::Passed(RootFs::layer()),
+            Origin::Archive(map) => Fetched::Blob(Blob::Mapped(map.region())),
+            Origin::Passed => Fetched::Passed(RootFs::layer()),
         })
     }
 
     fn is_guess(&self) -> bool {
-        self.guess
+        self.is_guess
     }
 
     fn gaps(&self) -> Vec<Gap> {
-        match &self.place {
-            Place::Directory(_, unreadable) => unreadable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            Place::Archive(_) | Place::Passed => Vec::new(),
+        match &self.origin {
+            Origin::Directory(_, unreadable) => unreadable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Origin::Archive(_) | Origin::Passed => Vec::new(),
         }
     }
 }

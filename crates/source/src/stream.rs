@@ -1,86 +1,99 @@
-//! Images that pass by once: standard input, pipes, and archives that are compressed as a whole.
+//! Images that can be read only once: standard input, pipes, and archives that are compressed as a whole.
 //!
-//! Nothing is written to disk. Documents are kept in memory; whatever looks like a layer is handed out at once, because
-//! it will not come again. The listing may stand at the end, so which layers belong to which image is only known then.
+//! Nothing is written to disk. Documents are kept in memory; every member that looks like a layer is handed out at
+//! once, because it cannot be read again. The listing may be the last member, so which layers belong to which image is
+//! known only then.
 
 use std::collections::HashMap;
 use std::io::{self, Cursor, Read};
 use std::path::PathBuf;
 
-use super::docker_archive::DockerArchive;
-use super::oci_layout::{self, OciLayout};
-use super::rootfs::RootFs;
-use super::target::Transport;
-use super::tree::{Member, Tree, link_target, resolve};
-use super::{Fetched, ImageSource, Location, SourceError};
-use layersift_format::Blob;
 use layersift_format::compression::{Codec, MAGIC_BYTES, read_full};
 use layersift_format::tar::{BLOCK, Entry, Event, Kind, Parser};
-use layersift_format::{OnLayer, StreamedImage};
+use layersift_format::{ArchiveError, Blob, Fetched, ImageSource, Location, OnLayer, SourceError, StreamedImage};
 use layersift_model::{ImagePath, Limits};
 
-/// Documents that may be kept in memory, in bytes, all together.
-const KEPT_BYTES: u64 = 64 << 20;
+use crate::docker_archive::DockerArchive;
+use crate::oci_layout::{self, OciLayout};
+use crate::rootfs::RootFs;
+use crate::tree::{Member, Tree, link_target, resolve};
+
+/// The most bytes of documents that are kept in memory, in total.
+const MAX_KEPT_BYTES: u64 = 64 << 20;
+
+/// What a stream is expected to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamLayout {
+    /// Anything that is read: it is detected.
+    Detect,
+    /// A Docker archive.
+    DockerArchive,
+    /// An OCI layout.
+    Oci,
+    /// Whatever `docker save` writes: a Docker archive, an OCI layout, or both in one.
+    DockerSave,
+    /// A root file system.
+    RootFs,
+}
 
 /// An image that is read once.
 pub(crate) struct ImageStream {
     input: Box<dyn Read + Send>,
-    transport: Transport,
+    layout: StreamLayout,
     reference: Option<String>,
     path: PathBuf,
     limits: Limits,
 }
 
 impl ImageStream {
-    /// The image in `input`, compressed or not. `path` is what errors call it.
+    /// The image in `input`, compressed or not. `path` is its name in messages.
     pub(crate) fn new(
         input: Box<dyn Read + Send>,
-        transport: Transport,
+        layout: StreamLayout,
         reference: Option<String>,
         path: PathBuf,
         limits: Limits,
     ) -> ImageStream {
-        ImageStream { input, transport, reference, path, limits }
+        ImageStream { input, layout, reference, path, limits }
     }
 }
 
 impl StreamedImage for ImageStream {
     fn read(self: Box<Self>, on_layer: &mut OnLayer<'_>) -> Result<Box<dyn ImageSource>, SourceError> {
-        let ImageStream { mut input, transport, reference, path, limits } = *self;
+        let ImageStream { mut input, layout, reference, path, limits } = *self;
         let failed = |error: io::Error| SourceError::Read { path: path.clone(), error };
         let mut head = [0; MAGIC_BYTES];
         let length = read_full(&mut input, &mut head).map_err(failed)?;
         let whole = Cursor::new(head).take(length as u64).chain(input);
         let mut plain = Codec::detect(&head[..length]).reader(whole).map_err(failed)?;
         let mut start = Cursor::new(Vec::new());
-        let is_image = match transport {
-            Transport::RootFs => false,
-            Transport::Detect => first_is_of_an_image(&mut plain, &mut start, &limits).map_err(failed)?,
+        let is_image = match layout {
+            StreamLayout::RootFs => false,
+            StreamLayout::Detect => first_is_of_an_image(&mut plain, &mut start, &limits).map_err(failed)?,
             _ => true,
         };
         if !is_image {
-            if length == 0 || (transport == Transport::Detect && !begins_as_tar(start.get_ref())) {
-                return Err(SourceError::NotAnImage { path, what: "the data is no tar archive".into() });
+            if length == 0 || (layout == StreamLayout::Detect && !begins_as_tar(start.get_ref())) {
+                return Err(SourceError::NotAnImage { path, what: "not a tar archive".into() });
             }
             on_layer(&RootFs::layer(), Box::new(start.chain(plain)));
-            return Ok(Box::new(RootFs::passed(transport == Transport::Detect)));
+            return Ok(Box::new(RootFs::passed(layout == StreamLayout::Detect)));
         }
         let mut collector = Collector { path: path.clone(), limits: &limits, tree: StreamedTree::default(), kept: 0 };
         collector.read(&mut start.chain(plain), on_layer)?;
         let tree = collector.tree;
-        let oci = tree.members.contains_key(oci_layout::INDEX);
-        match transport {
-            Transport::DockerArchive => Ok(Box::new(DockerArchive::new(tree, reference, limits))),
-            Transport::Detect | Transport::Daemon if !oci => Ok(Box::new(DockerArchive::new(tree, reference, limits))),
-            Transport::Detect | Transport::Daemon => {
-                Ok(Box::new(OciLayout::new(tree, reference, limits).with_docker_listing()))
+        let has_index = tree.members.contains_key(oci_layout::INDEX);
+        Ok(match layout {
+            StreamLayout::Oci => Box::new(OciLayout::new(tree, reference, limits)),
+            StreamLayout::Detect | StreamLayout::DockerSave if has_index => {
+                Box::new(OciLayout::new(tree, reference, limits).with_docker_listing())
             }
-            _ => Ok(Box::new(OciLayout::new(tree, reference, limits))),
-        }
+            _ => Box::new(DockerArchive::new(tree, reference, limits)),
+        })
     }
 }
 
-/// Reads the first header into `start` and says whether its entry is one that image archives have.
+/// Reads the first header into `start`, and returns whether its entry is one that image archives have.
 fn first_is_of_an_image(
     plain: &mut (impl Read + ?Sized),
     start: &mut Cursor<Vec<u8>>,
@@ -108,7 +121,7 @@ fn first_is_of_an_image(
 }
 
 /// Whether an archive that begins with the member `name` is an image and not a root file system.
-pub(super) fn is_image_member(name: &str) -> bool {
+pub(crate) fn is_image_member(name: &str) -> bool {
     let first = name.split('/').next().unwrap_or(name);
     let stem = first.strip_prefix("sha256:").unwrap_or(first);
     let stem = [".json", ".tar.gz", ".tar"].iter().find_map(|end| stem.strip_suffix(end)).unwrap_or(stem);
@@ -121,7 +134,7 @@ fn begins_as_tar(start: &[u8]) -> bool {
     first.is_some_and(|block| Parser::new(u64::MAX).block(block).is_ok())
 }
 
-/// Documents and the names of layers that passed.
+/// The documents of a stream, and the names of the layers in it.
 #[derive(Default)]
 struct StreamedTree {
     members: HashMap<String, Member<Kept>>,
@@ -160,11 +173,8 @@ impl Collector<'_> {
             if read_full(plain, &mut block).map_err(read)? < BLOCK {
                 return Ok(());
             }
-            let event = parser.block(&block).map_err(|error| SourceError::Archive {
-                path: path.clone(),
-                at,
-                reason: error.to_string(),
-            })?;
+            let damaged = |error| SourceError::Archive { path: path.clone(), at, error: ArchiveError::Tar(error) };
+            let event = parser.block(&block).map_err(damaged)?;
             at += BLOCK as u64;
             match event {
                 None => {}
@@ -177,11 +187,11 @@ impl Collector<'_> {
                 }
             }
             if self.tree.members.len() > self.limits.archive_entries {
-                let reason = format!("more than {} entries", self.limits.archive_entries);
-                return Err(SourceError::Archive { path, at, reason });
+                let error = ArchiveError::TooManyEntries(self.limits.archive_entries);
+                return Err(SourceError::Archive { path, at, error });
             }
         }
-        // The writer at the other end of a pipe must not see it closed early.
+        // Read to the end, because the writer of a pipe fails if it is closed early.
         io::copy(plain, &mut io::sink()).map(drop).map_err(read)
     }
 
@@ -197,7 +207,7 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Keeps a document, or hands a layer on.
+    /// Keeps a document, or hands out a layer.
     fn file(
         &mut self,
         name: &str,
@@ -212,7 +222,7 @@ impl Collector<'_> {
         let document = Codec::detect(&head) == Codec::Plain
             && !begins_as_tar_entry(&head)
             && stored <= self.limits.document_bytes
-            && self.kept + stored <= KEPT_BYTES;
+            && self.kept + stored <= MAX_KEPT_BYTES;
         if document {
             self.kept += stored;
             data.read_to_end(&mut head)?;

@@ -1,172 +1,217 @@
-//! Targets: what a person may write for an image, in the grammar of skopeo's transports.
+//! Targets: how users name an image, in the grammar of skopeo's transports.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use super::registry::{Reference, ReferenceError};
+use layersift_format::{Opened, SourceError};
 
-/// How a target is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// By what is found there.
-    Detect,
-    /// A `docker save` tar.
-    DockerArchive,
-    /// An OCI layout directory.
-    Oci,
-    /// An OCI layout in a tar.
-    OciArchive,
-    /// skopeo's directory transport.
-    Dir,
-    /// A root file system: a directory or a tar.
-    RootFs,
-    /// An image in a registry.
-    Registry,
-    /// An image of a Docker daemon.
-    Daemon,
-}
+use crate::open::Context;
+use crate::registry::ReferenceError;
+use crate::{daemon, docker_archive, oci_layout, registry, rootfs, skopeo_dir};
 
-/// Every transport that a target may name, with what to write behind its colon.
-pub const TRANSPORTS: &[(&str, Transport, &str)] = &[
-    ("docker-archive", Transport::DockerArchive, "FILE[:REFERENCE]"),
-    ("oci", Transport::Oci, "DIRECTORY[:REFERENCE]"),
-    ("oci-archive", Transport::OciArchive, "FILE[:REFERENCE]"),
-    ("dir", Transport::Dir, "DIRECTORY"),
-    ("rootfs", Transport::RootFs, "DIRECTORY or FILE"),
-    ("docker", Transport::Registry, "//[HOST/]REPOSITORY[:TAG][@DIGEST]"),
-    ("docker-daemon", Transport::Daemon, "NAME[:TAG], NAME@DIGEST or ID"),
+/// Every transport. A new one is a line here, and a file with the [`Transport`] that the line names.
+pub static TRANSPORTS: &[&Transport] = &[
+    &docker_archive::TRANSPORT,
+    &oci_layout::DIRECTORY_TRANSPORT,
+    &oci_layout::ARCHIVE_TRANSPORT,
+    &skopeo_dir::TRANSPORT,
+    &rootfs::TRANSPORT,
+    &registry::TRANSPORT,
+    &daemon::TRANSPORT,
 ];
 
-/// Transports of the same grammar that this version does not read.
-const KNOWN_ELSEWHERE: [&str; 6] = ["containers-storage", "ostree", "sif", "tarball", "atomic", "docker-storage"];
+/// Transports of skopeo and others that are not supported.
+const UNSUPPORTED: [&str; 6] = ["containers-storage", "ostree", "sif", "tarball", "atomic", "docker-storage"];
 
-/// A target as it was written.
+/// A way to read images, which a target names before its first colon.
+pub struct Transport {
+    /// The name before the colon.
+    pub name: &'static str,
+    /// The grammar of the rest, for messages.
+    pub argument: &'static str,
+    /// Parses what follows the colon.
+    pub(crate) parse: fn(&str) -> Result<Argument, InvalidArgument>,
+    /// Opens the target.
+    pub(crate) open: fn(&Context<'_>) -> Result<Opened, SourceError>,
+}
+
+/// What follows the colon of a target.
+#[derive(Debug, Default)]
+pub(crate) struct Argument {
+    /// The file or directory; `None` for standard input, or if the transport has none.
+    pub(crate) path: Option<PathBuf>,
+    /// The image in it.
+    pub(crate) reference: Option<String>,
+}
+
+/// Why what follows the colon is invalid.
+pub(crate) enum InvalidArgument {
+    /// It is empty.
+    Empty,
+    /// `//` is missing.
+    NoSlashes,
+    /// It is not a reference.
+    Reference(ReferenceError),
+}
+
+/// A parsed target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// How to read it.
-    pub transport: Transport,
-    /// Where; `None` for standard input, and for an image of a registry or a daemon.
+    /// How to read it; `None` if that is detected from what is at the path.
+    pub transport: Option<&'static Transport>,
+    /// The file or directory; `None` for standard input, and for an image of a registry or a daemon.
     pub path: Option<PathBuf>,
-    /// Which image of several; for an image of a registry or a daemon, which one.
+    /// The image, if the target has several, or is a registry or a daemon.
     pub reference: Option<String>,
     /// The target as it was written.
     pub text: String,
 }
 
-/// Why a text is no target.
+/// Why a text is not a target.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TargetError {
-    /// Nothing behind the colon, or nothing at all.
+    /// Nothing after the colon, or nothing at all.
     #[error(
-        "`{0}` names no file; write a path, `-` for standard input, or TRANSPORT:PATH with one of {list}",
+        "invalid target `{0}`: expected a path, `-` for standard input, or TRANSPORT:PATH, where TRANSPORT is {list}",
         list = names()
     )]
     Empty(String),
-    /// A transport that other tools have.
+    /// A transport that only other tools support.
     #[error(
-        "`{0}:` is not read by this version; copy the image first, for example with \
-         `skopeo copy {0}:… oci-archive:image.tar`, or pipe `docker save IMAGE` into `layersift scan -`"
+        "unsupported transport `{0}`; copy the image first, for example with `skopeo copy {0}:… \
+         oci-archive:image.tar`, or pipe `docker save IMAGE` into `layersift scan -`"
     )]
     Unsupported(String),
-    /// A registry, without what shows that it is one.
-    #[error("`{0}`: write docker://REPOSITORY or docker://HOST/REPOSITORY, with `:TAG` or `@DIGEST` behind it")]
+    /// An image of a registry without `//`.
+    #[error("invalid target `{0}`: write docker://REPOSITORY or docker://HOST/REPOSITORY, then `:TAG` or `@DIGEST`")]
     NoSlashes(String),
-    /// An image that no registry can have.
+    /// A reference that no registry can have.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
 }
 
-fn names() -> String {
-    TRANSPORTS.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ")
-}
-
 impl Target {
-    /// Reads a target: a path, `-`, or a transport and what belongs to it.
+    /// Parses a target: a path, `-`, or a transport, a colon and what the transport takes.
     ///
     /// # Errors
-    /// For an empty path, and for transports that this version does not read.
+    /// For an empty path, an invalid reference, and transports that are not supported.
     pub fn parse(text: &str) -> Result<Target, TargetError> {
-        let target = |transport, path, reference| Target { transport, path, reference, text: text.into() };
-        if text == "-" {
-            return Ok(target(Transport::Detect, None, None));
-        }
-        let Some((name, rest)) = text.split_once(':') else {
-            return named(text, text).map(|path| target(Transport::Detect, Some(path), None));
+        let detected = |path: Option<&str>| Target {
+            transport: None,
+            path: path.map(PathBuf::from),
+            reference: None,
+            text: text.into(),
         };
-        if name == "docker" {
-            let rest = rest.strip_prefix("//").ok_or_else(|| TargetError::NoSlashes(text.into()))?;
-            let reference: Reference = rest.parse()?;
-            return Ok(target(Transport::Registry, None, Some(reference.to_string())));
+        match text.split_once(':') {
+            _ if text == "-" => Ok(detected(None)),
+            _ if text.is_empty() => Err(TargetError::Empty(text.into())),
+            Some((name, argument)) => match TRANSPORTS.iter().find(|transport| transport.name == name) {
+                Some(transport) => Target::of_transport(transport, argument, text),
+                None if UNSUPPORTED.contains(&name) && !PathBuf::from(text).exists() => {
+                    Err(TargetError::Unsupported(name.into()))
+                }
+                None => Ok(detected(Some(text))),
+            },
+            None => Ok(detected(Some(text))),
         }
-        if name == "docker-daemon" {
-            let is_named = !rest.is_empty();
-            return is_named
-                .then(|| target(Transport::Daemon, None, Some(rest.into())))
-                .ok_or_else(|| TargetError::Empty(text.into()));
-        }
-        if let Some((_, transport, _)) = TRANSPORTS.iter().find(|(known, ..)| *known == name) {
-            if rest == "-" {
-                return Ok(target(*transport, None, None));
-            }
-            let takes_reference = !matches!(transport, Transport::Dir | Transport::RootFs);
-            let (path, reference) = if takes_reference { split_reference(rest) } else { (rest, None) };
-            return named(text, path).map(|path| target(*transport, Some(path), reference));
-        }
-        if KNOWN_ELSEWHERE.contains(&name) && !PathBuf::from(text).exists() {
-            return Err(TargetError::Unsupported(name.into()));
-        }
-        named(text, text).map(|path| target(Transport::Detect, Some(path), None))
     }
-}
 
-impl Target {
-    /// What messages call the target.
+    /// The target's name in messages.
     pub fn name(&self) -> &str {
         if self.text == "-" { "standard input" } else { &self.text }
     }
-}
 
-fn named(text: &str, path: &str) -> Result<PathBuf, TargetError> {
-    if path.is_empty() { Err(TargetError::Empty(text.into())) } else { Ok(PathBuf::from(path)) }
-}
-
-/// `path:reference`, unless a file with a colon in its name is meant.
-fn split_reference(text: &str) -> (&str, Option<String>) {
-    match text.split_once(':') {
-        Some((path, reference)) if !reference.is_empty() && !PathBuf::from(text).exists() => {
-            (path, Some(reference.into()))
-        }
-        _ => (text, None),
+    fn of_transport(transport: &'static Transport, argument: &str, text: &str) -> Result<Target, TargetError> {
+        let Argument { path, reference } = (transport.parse)(argument).map_err(|error| match error {
+            InvalidArgument::Empty => TargetError::Empty(text.into()),
+            InvalidArgument::NoSlashes => TargetError::NoSlashes(text.into()),
+            InvalidArgument::Reference(error) => error.into(),
+        })?;
+        Ok(Target { transport: Some(transport), path, reference, text: text.into() })
     }
+}
+
+impl PartialEq for Transport {
+    fn eq(&self, other: &Transport) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Transport {}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Transport({})", self.name)
+    }
+}
+
+/// Parses `PATH`, or `-` for standard input.
+pub(crate) fn parse_path(argument: &str) -> Result<Argument, InvalidArgument> {
+    match argument {
+        "" => Err(InvalidArgument::Empty),
+        "-" => Ok(Argument::default()),
+        path => Ok(Argument { path: Some(path.into()), reference: None }),
+    }
+}
+
+/// Parses `PATH[:REFERENCE]`, or `-` for standard input. A file with a colon in its name is not split.
+pub(crate) fn parse_path_and_reference(argument: &str) -> Result<Argument, InvalidArgument> {
+    match argument.split_once(':') {
+        Some((path, reference)) if !reference.is_empty() && !PathBuf::from(argument).exists() => {
+            let Argument { path, .. } = parse_path(path)?;
+            Ok(Argument { path, reference: Some(reference.into()) })
+        }
+        _ => parse_path(argument),
+    }
+}
+
+fn names() -> String {
+    TRANSPORTS.iter().map(|transport| transport.name).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_grammar() {
-        let parse = |text| Target::parse(text).map(|t| (t.transport, t.path, t.reference));
-        assert_eq!(parse("a.tar"), Ok((Transport::Detect, Some("a.tar".into()), None)));
-        assert_eq!(parse("-"), Ok((Transport::Detect, None, None)));
-        assert_eq!(parse("oci:dir:v1"), Ok((Transport::Oci, Some("dir".into()), Some("v1".into()))));
-        assert_eq!(
-            parse("docker-archive:a.tar:app:1.2"),
-            Ok((Transport::DockerArchive, Some("a.tar".into()), Some("app:1.2".into())))
-        );
-        assert_eq!(parse("docker-archive:-"), Ok((Transport::DockerArchive, None, None)));
-        let alpine = Some("docker.io/library/alpine:latest".into());
-        assert_eq!(parse("docker://alpine"), Ok((Transport::Registry, None, alpine)));
-        assert_eq!(parse("docker-daemon:app:1"), Ok((Transport::Daemon, None, Some("app:1".into()))));
-        assert_eq!(parse("strange:name.tar"), Ok((Transport::Detect, Some("strange:name.tar".into()), None)));
+    type Parts = (Option<&'static str>, Option<PathBuf>, Option<String>);
+
+    fn parse(text: &str) -> Result<Parts, TargetError> {
+        let target = Target::parse(text)?;
+        Ok((target.transport.map(|transport| transport.name), target.path, target.reference))
     }
 
     #[test]
-    fn what_is_no_target_says_what_to_write() {
+    fn the_grammar() {
+        assert_eq!(parse("a.tar"), Ok((None, Some("a.tar".into()), None)));
+        assert_eq!(parse("-"), Ok((None, None, None)));
+        assert_eq!(parse("oci:dir:v1"), Ok((Some("oci"), Some("dir".into()), Some("v1".into()))));
+        assert_eq!(
+            parse("docker-archive:a.tar:app:1.2"),
+            Ok((Some("docker-archive"), Some("a.tar".into()), Some("app:1.2".into())))
+        );
+        assert_eq!(parse("docker-archive:-"), Ok((Some("docker-archive"), None, None)));
+        let alpine = Some("docker.io/library/alpine:latest".into());
+        assert_eq!(parse("docker://alpine"), Ok((Some("docker"), None, alpine)));
+        assert_eq!(parse("docker-daemon:app:1"), Ok((Some("docker-daemon"), None, Some("app:1".into()))));
+        assert_eq!(parse("strange:name.tar"), Ok((None, Some("strange:name.tar".into()), None)));
+    }
+
+    #[test]
+    fn an_invalid_target_says_what_to_write() {
         assert!(Target::parse("docker-daemon:").is_err());
+        assert!(Target::parse("oci::v1").is_err());
         assert!(Target::parse("oci:").unwrap_err().to_string().contains("docker-archive"));
         assert!(Target::parse("").is_err());
         assert!(Target::parse("ostree:x").unwrap_err().to_string().contains("skopeo copy ostree:"));
         assert!(Target::parse("docker:alpine").unwrap_err().to_string().contains("write docker://"));
-        assert!(Target::parse("docker://UPPER").unwrap_err().to_string().contains("is no repository"));
+        assert!(Target::parse("docker://UPPER").unwrap_err().to_string().contains("invalid repository"));
+    }
+
+    #[test]
+    fn names_of_transports_are_unique() {
+        for (index, transport) in TRANSPORTS.iter().enumerate() {
+            assert!(TRANSPORTS[..index].iter().all(|other| other.name != transport.name), "{transport:?}");
+            assert!(!UNSUPPORTED.contains(&transport.name), "{transport:?}");
+        }
     }
 }

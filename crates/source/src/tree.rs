@@ -5,45 +5,44 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Fetched, SourceError};
 use layersift_format::tar::{BLOCK, Entry, Event, Kind, Parser};
-use layersift_format::{Blob, MappedFile};
+use layersift_format::{ArchiveError, Blob, DocumentError, Fetched, MappedFile, SourceError};
 use layersift_model::{ImagePath, Limits};
 
 /// Named files.
-pub trait Tree: Send + Sync {
+pub(crate) trait Tree: Send + Sync {
     /// Opens the file at `path`, links resolved.
     ///
     /// # Errors
-    /// When it is there and cannot be read, or a link leads in a circle.
+    /// If it exists and cannot be read, or a link leads in a circle.
     fn open(&self, path: &str) -> Result<Fetched<'_>, SourceError>;
 
-    /// Reads a whole small file; `None` where there is none.
+    /// Reads a small file whole; `None` if it does not exist.
     ///
     /// # Errors
     /// As for [`Tree::open`], and for a file over `limit` bytes.
     fn document(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
-        let failed = |reason: String| SourceError::Document { document: path.into(), reason };
+        let failed = |error| SourceError::Document { document: path.into(), error };
         match self.open(path)? {
             Fetched::Missing => Ok(None),
-            Fetched::Passed(_) => Err(failed("it was taken for a layer while the stream passed".into())),
+            Fetched::Passed(_) => Err(failed(DocumentError::ReadAsLayer)),
             Fetched::Blob(blob) => match blob.read_document(limit) {
                 Ok(Some(bytes)) => Ok(Some(bytes)),
-                Ok(None) => Err(failed(format!("the document is larger than {limit} bytes"))),
-                Err(error) => Err(failed(error.to_string())),
+                Ok(None) => Err(failed(DocumentError::TooLarge(limit))),
+                Err(error) => Err(failed(error.into())),
             },
         }
     }
 }
 
 /// The files of a directory.
-pub struct DirectoryTree {
+pub(crate) struct DirectoryTree {
     root: PathBuf,
 }
 
 impl DirectoryTree {
     /// The files below `root`.
-    pub fn new(root: &Path) -> DirectoryTree {
+    pub(crate) fn new(root: &Path) -> DirectoryTree {
         DirectoryTree { root: root.into() }
     }
 }
@@ -64,17 +63,17 @@ impl Tree for DirectoryTree {
     }
 }
 
-/// What an archive has under a name.
+/// A member of an archive.
 #[derive(Clone, Debug)]
-pub(super) enum Member<D> {
-    /// Data.
+pub(crate) enum Member<D> {
+    /// A file.
     Data(D),
-    /// Another name.
+    /// A link to another name.
     Link(String),
 }
 
-/// Finds the data behind `path`, and the name that it has itself.
-pub(super) fn resolve<'m, D>(
+/// Follows links from `path`, and returns the name and the data of the file at their end.
+pub(crate) fn resolve<'m, D>(
     members: &'m HashMap<String, Member<D>>,
     path: &str,
 ) -> Result<Option<(&'m str, &'m D)>, SourceError> {
@@ -91,7 +90,7 @@ pub(super) fn resolve<'m, D>(
 }
 
 /// The name that a link entry at `path` leads to: symbolic links start at their directory, hard links at the root.
-pub(super) fn link_target(path: &ImagePath, kind: Kind, link: &[u8]) -> String {
+pub(crate) fn link_target(path: &ImagePath, kind: Kind, link: &[u8]) -> String {
     let absolute = kind == Kind::HardLink || link.starts_with(b"/");
     match path.parent() {
         Some(parent) if !absolute => parent.join(link).to_string(),
@@ -100,7 +99,7 @@ pub(super) fn link_target(path: &ImagePath, kind: Kind, link: &[u8]) -> String {
 }
 
 /// The members of an uncompressed archive in a mapped file.
-pub struct ArchiveTree {
+pub(crate) struct ArchiveTree {
     map: MappedFile,
     members: HashMap<String, Member<(usize, usize)>>,
     first: Option<String>,
@@ -108,8 +107,8 @@ pub struct ArchiveTree {
 }
 
 impl ArchiveTree {
-    /// Reads the headers of the archive in `map`; the data is not touched. Members behind a damaged header are lost.
-    pub fn new(path: &Path, map: MappedFile, limits: &Limits) -> ArchiveTree {
+    /// Reads the headers of the archive in `map`, and not the data. Members after a damaged header are lost.
+    pub(crate) fn new(path: &Path, map: MappedFile, limits: &Limits) -> ArchiveTree {
         let mut tree = ArchiveTree { map, members: HashMap::new(), first: None, damage: None };
         let mut parser = Parser::new(limits.tar_extension_bytes);
         let mut at = 0usize;
@@ -117,8 +116,8 @@ impl ArchiveTree {
             let event = match parser.block(block) {
                 Ok(event) => event,
                 Err(error) => {
-                    let reason = error.to_string();
-                    tree.damage = Some(SourceError::Archive { path: path.into(), at: at as u64, reason });
+                    let error = ArchiveError::Tar(error);
+                    tree.damage = Some(SourceError::Archive { path: path.into(), at: at as u64, error });
                     break;
                 }
             };
@@ -131,7 +130,7 @@ impl ArchiveTree {
                     at = at.saturating_add(usize::try_from(entry.padded()).unwrap_or(usize::MAX));
                 }
             }
-            // No image has this many blobs: it is a root file system, which needs no list of its files.
+            // No image has this many blobs: this is a root file system, whose files need not be listed.
             if tree.members.len() > limits.archive_entries {
                 tree.members.clear();
                 break;
@@ -149,7 +148,7 @@ impl ArchiveTree {
         let member = match entry.kind {
             Kind::Directory | Kind::Special => return,
             Kind::Symlink | Kind::HardLink => Member::Link(link_target(&path, entry.kind, &entry.link)),
-            // What is there of data that breaks off may still be read, and fails to verify.
+            // If the archive is cut off, the data that remains can be read, and its digest does not match.
             Kind::File => {
                 let stored = usize::try_from(entry.stored).unwrap_or(usize::MAX);
                 Member::Data((at, stored.min(self.map.len() - at)))
@@ -159,22 +158,22 @@ impl ArchiveTree {
     }
 
     /// The archive itself.
-    pub fn into_map(self) -> MappedFile {
+    pub(crate) fn into_map(self) -> MappedFile {
         self.map
     }
 
     /// The name of the first entry.
-    pub fn first(&self) -> Option<&str> {
+    pub(crate) fn first(&self) -> Option<&str> {
         self.first.as_deref()
     }
 
-    /// What stopped the reading of the headers.
-    pub fn damage(&mut self) -> Option<SourceError> {
+    /// The error at which the reading of the headers stopped.
+    pub(crate) fn take_damage(&mut self) -> Option<SourceError> {
         self.damage.take()
     }
 
-    /// Whether there is something called `name`.
-    pub fn has(&self, name: &str) -> bool {
+    /// Whether there is a member called `name`.
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.members.contains_key(name)
     }
 }

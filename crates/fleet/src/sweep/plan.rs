@@ -5,9 +5,9 @@ use layersift_format::manifest::{Image, ImageError, LayerSource};
 use layersift_format::platform::Choice;
 use layersift_format::{SourceError, manifest};
 use layersift_model::Digest;
-use layersift_scan::ScanError;
+use layersift_scan::{ImageScan, ScanError};
 use layersift_source::catalog::{Catalog, CatalogError, Entry};
-use layersift_source::registry::{RegistryError, RegistrySource};
+use layersift_source::registry::{RegistryError, RegistryErrorCode, RegistrySource};
 use layersift_store::{ImageId, ImageLayer, ImageRecord, Job, Repository, StoreError, Summary, TagSighting};
 
 /// The priority of layers that nobody has read: a new image waits for no old one. Those that were read with other rules
@@ -89,7 +89,7 @@ impl Resolver<'_> {
         {
             return Ok(Resolved::Known { root: root.digest.clone(), images });
         }
-        Ok(match self.sweep.scanner.images(&source, &Choice::All) {
+        Ok(match ImageScan::new(self.sweep.scanner).platform(Choice::All).images(&source) {
             Ok(images) => Resolved::New { root: root.digest.clone(), images },
             Err(error) => Resolved::Trouble(self.refused(entry, error)),
         })
@@ -255,9 +255,9 @@ fn is_blocked(error: &ScanError) -> bool {
     matches!(failure.downcast_ref(), Some(RegistryError::Blocked { .. }))
 }
 
-/// Whether a registry says that it has no repository of that name (distribution-spec v1.1, error codes).
+/// Whether the registry answered that it has no repository of that name.
 fn is_unknown_name(error: &RegistryError) -> bool {
-    matches!(error, RegistryError::NotFound { said, .. } if said.contains("NAME_UNKNOWN"))
+    error.status() == Some(404) && error.codes().contains(&RegistryErrorCode::NameUnknown)
 }
 
 fn repository_of(entry: &Entry) -> Repository {

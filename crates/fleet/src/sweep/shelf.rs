@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use layersift_model::{Digest, FingerprintKey, ImageReport, LayerReport};
-use layersift_scan::{KnownLayers, Scanner};
+use layersift_scan::{Analyzer, KnownLayers};
 use layersift_store::{Assembled, ReportRecord, RunId, Seconds, Store, StoreError};
 
 /// Reports at hand. One of a distribution's base is a few megabytes.
 const AT_HAND: usize = 24;
 
-/// The reports of a store that were made with one key of [`layersift_scan::Scanner::layer_key`].
+/// The reports of a store that were made with one key of [`layersift_scan::Analyzer::layer_key`].
 pub struct Shelf<'s> {
     store: &'s Store,
     key: String,
@@ -24,7 +24,7 @@ pub struct Shelf<'s> {
 
 impl<'s> Shelf<'s> {
     /// The reports of `store` that `scanner` made, or would have made.
-    pub fn new(store: &'s Store, scanner: &'s Scanner, clock: fn() -> Seconds) -> Shelf<'s> {
+    pub fn new(store: &'s Store, scanner: &'s Analyzer, clock: fn() -> Seconds) -> Shelf<'s> {
         let (key, fingerprints) = (scanner.layer_key(), scanner.fingerprint_key());
         Shelf { store, key, fingerprints, clock, recent: Mutex::default(), failed: Mutex::default() }
     }

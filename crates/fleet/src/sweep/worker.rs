@@ -8,9 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Progress, Registries, Shelf, Stop};
-use layersift_format::Blob;
+use layersift_format::{Blob, Cancellation};
 use layersift_model::{Digest, LayerReport};
-use layersift_scan::{Observer, Scanner};
+use layersift_scan::{Analyzer, Observer};
 use layersift_source::registry::{Host, Reference, RegistryError};
 use layersift_store::{Lease, Seconds, Store, StoreError, Task};
 
@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// What workers work with.
 pub struct Worker<'w> {
     /// Reads layers.
-    pub scanner: &'w Scanner,
+    pub scanner: &'w Analyzer,
     /// Has the queue.
     pub store: &'w Store,
     /// Makes reports fit for the store.
@@ -184,8 +184,8 @@ impl Worker<'_> {
                     continue;
                 }
             };
-            let report = self.scanner.scan_blob(stream, layer.algorithm(), self.progress);
-            if report.blob == *layer {
+            let report = self.scanner.layer(stream, layer.algorithm(), &Cancellation::never(), self.progress);
+            if report.blob == *layer && report.is_repeatable() {
                 return Ok(report);
             }
             let why = report.gaps.first().map_or_else(|| "its bytes are others".into(), |gap| gap.detail.clone());
@@ -207,7 +207,7 @@ impl Worker<'_> {
 
     /// Whether the registry `host` is out of reach, as what it last failed with tells, and not for long.
     fn is_short_outage(&self, host: &Host, error: Option<&RegistryError>) -> bool {
-        if !error.is_some_and(RegistryError::is_outage) {
+        if !error.is_some_and(RegistryError::is_temporary) {
             self.registries.answered(host);
             return false;
         }

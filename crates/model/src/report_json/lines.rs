@@ -13,9 +13,13 @@ use crate::verdict::{Allowed, AppliedPolicy, ExpiredException, Verdict};
 
 /// The reports of several images.
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Reports"))]
 pub(super) struct Many {
+    /// The version of the schema.
     pub(super) schema: u32,
+    /// One report for each image.
     pub(super) reports: Vec<ReportLine>,
+    /// Exceptions of the policy that have expired.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) expired: Vec<ExpiredException>,
 }

@@ -1,8 +1,8 @@
-//! Expressions of other scanners, in the syntax of Go's RE2, made into what both engines read: bounded, with the group
-//! of the secret named.
+//! Translates expressions of other scanners, in the syntax of Go's RE2, into bounded patterns that both engines accept,
+//! with the group of the secret named.
 //!
-//! Source of the syntax: <https://pkg.go.dev/regexp/syntax>. What a person wrote is kept where it can be; only what the
-//! `regex` crate reads differently is written otherwise.
+//! Source of the syntax: <https://pkg.go.dev/regexp/syntax>. Only constructs that the `regex` crate reads differently
+//! are rewritten; the rest of an expression stays as it is.
 
 use std::ops::Range;
 
@@ -12,46 +12,97 @@ use regex_syntax::hir::Hir;
 
 use crate::pattern::MAX_WIDTH;
 
-/// How often a repetition without an end is repeated, if the whole does not get too wide by it.
-pub const REPEATS: u32 = 200;
+/// The bound of an unbounded repetition, unless the whole expression gets too wide by it.
+pub(super) const MAX_REPEATS: u32 = 200;
 
-/// Names of groups of which the first that took part and is not empty is the secret.
+/// The names of groups; the first group that is not empty is the secret.
 const SECRETS: [&str; 4] = ["secret", "secret2", "secret3", "secret4"];
 
-/// An expression as signatures have it.
+/// A translated expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bounded {
-    /// The expression.
-    pub pattern: String,
-    /// How often its repetitions without an end are repeated; `None` where there were none.
-    pub repeats: Option<u32>,
-    /// The part of it that is the secret; all of it, where there is no group.
-    pub secret: String,
+pub(super) struct Bounded {
+    /// The pattern of a signature.
+    pub(super) pattern: String,
+    /// The bound of its repetitions that were unbounded; `None` if there were none.
+    pub(super) repeats: Option<u32>,
+    /// The group of the secret; the whole expression if there is no group.
+    pub(super) secret: String,
 }
 
-/// Makes a signature's pattern of `source`, whose group number `secret` is the secret; 0 stands for the first group
-/// that is not empty, or the whole match.
+/// Why an expression cannot be translated.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ExpressionError {
+    /// The engine would repeat only the last byte of such a character.
+    #[error("it has characters beyond ASCII")]
+    NotAscii,
+    #[error("{0}")]
+    Syntax(String),
+    #[error("it has a class of Unicode")]
+    UnicodeClass,
+    #[error("it has a flag other than `i`, `m` and `s`")]
+    Flag,
+    #[error("there is no group {0}")]
+    NoGroup(usize),
+    #[error("it matches the empty string")]
+    Empty,
+    #[error("it may match more than {MAX_WIDTH} bytes")]
+    TooWide,
+    #[error("it takes more than {0} bytes of memory")]
+    TooLarge(usize),
+}
+
+impl From<ast::Error> for ExpressionError {
+    fn from(error: ast::Error) -> Self {
+        ExpressionError::Syntax(error.kind().to_string())
+    }
+}
+
+impl From<regex_syntax::Error> for ExpressionError {
+    fn from(error: regex_syntax::Error) -> Self {
+        // The whole message shows the expression, over several lines.
+        match error {
+            regex_syntax::Error::Parse(error) => error.into(),
+            regex_syntax::Error::Translate(error) => ExpressionError::Syntax(error.kind().to_string()),
+            _ => ExpressionError::Syntax("its syntax is invalid".into()),
+        }
+    }
+}
+
+impl From<regex::Error> for ExpressionError {
+    fn from(error: regex::Error) -> Self {
+        match error {
+            regex::Error::CompiledTooBig(limit) => ExpressionError::TooLarge(limit),
+            // The last line of the message says what is wrong; those before it show where.
+            other => {
+                let message = other.to_string();
+                ExpressionError::Syntax(message.lines().last().unwrap_or_default().replacen("error: ", "", 1))
+            }
+        }
+    }
+}
+
+/// Translates `source` into the pattern of a signature. The group number `secret` is the secret; 0 stands for the first
+/// group that is not empty, or the whole match.
 ///
 /// # Errors
-/// Why it cannot be made, in a few words.
-pub fn bounded(source: &str, secret: usize) -> Result<Bounded, String> {
+/// If the expression is invalid, empty, or cannot be bounded.
+pub(super) fn bounded(source: &str, secret: usize) -> Result<Bounded, ExpressionError> {
     if !source.is_ascii() {
-        // The engine would repeat the last byte of such a character alone.
-        return Err("it has characters beyond ASCII".into());
+        return Err(ExpressionError::NotAscii);
     }
     let source = from_go(source);
-    let ast = ast::parse::Parser::new().parse(&source).map_err(|error| error.kind().to_string())?;
+    let ast = ast::parse::Parser::new().parse(&source)?;
     let parts = Parts::of(&ast)?;
     if secret > parts.groups.len() {
-        return Err(format!("there is no group {secret}"));
+        return Err(ExpressionError::NoGroup(secret));
     }
-    let mut repeats = REPEATS;
+    let mut repeats = MAX_REPEATS;
     let pattern = loop {
         let pattern = parts.rewrite(&source, secret, repeats);
         match width(&pattern)? {
             Some(width) if width <= MAX_WIDTH => break pattern,
-            _ if repeats == 1 || parts.endless.is_empty() => {
-                return Err(format!("it may match more than {MAX_WIDTH} bytes"));
+            _ if repeats == 1 || parts.unbounded.is_empty() => {
+                return Err(ExpressionError::TooWide);
             }
             _ => repeats = (repeats * 7 / 8).max(1),
         }
@@ -60,77 +111,68 @@ pub fn bounded(source: &str, secret: usize) -> Result<Bounded, String> {
     let whole = 0..source.len();
     let group = parts.groups.get(secret.saturating_sub(1)).map_or(whole, |group| group.whole.clone());
     let secret = source.get(group).unwrap_or_default().to_string();
-    Ok(Bounded { pattern, repeats: (!parts.endless.is_empty()).then_some(repeats), secret })
+    Ok(Bounded { pattern, repeats: (!parts.unbounded.is_empty()).then_some(repeats), secret })
 }
 
-/// Makes an expression of `source` that needs no bounds, because it never reads a whole window.
+/// Translates `source`, an expression that is only matched against short texts and needs no bounds.
 ///
 /// # Errors
-/// Why it cannot be made, in a few words.
-pub fn plain(source: &str) -> Result<String, String> {
+/// If the expression is invalid.
+pub(super) fn plain(source: &str) -> Result<String, ExpressionError> {
     let source = from_go(source);
     compile(&source)?;
     Ok(source)
 }
 
-fn compile(source: &str) -> Result<Regex, String> {
-    RegexBuilder::new(source).unicode(false).build().map_err(|error| match error {
-        regex::Error::CompiledTooBig(limit) => format!("it takes more than {limit} bytes of memory"),
-        // The message points at the place, over several lines; its last line says what is wrong.
-        other => other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_string(),
-    })
+fn compile(source: &str) -> Result<Regex, ExpressionError> {
+    Ok(RegexBuilder::new(source).unicode(false).build()?)
 }
 
-/// The greatest length of a match of `source`, which must not be empty; `None` where there is none.
-fn width(source: &str) -> Result<Option<usize>, String> {
-    let parsed: Result<Hir, _> = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(source);
-    let hir = parsed.map_err(|error| match error {
-        regex_syntax::Error::Parse(error) => error.kind().to_string(),
-        regex_syntax::Error::Translate(error) => error.kind().to_string(),
-        _ => "it cannot be read".into(),
-    })?;
+/// The greatest length of a match of `source`, which must not match the empty string; `None` if it has no limit.
+fn width(source: &str) -> Result<Option<usize>, ExpressionError> {
+    let hir: Hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(source)?;
     match hir.properties().minimum_len() {
-        None | Some(0) => Err("it matches the empty string".into()),
+        None | Some(0) => Err(ExpressionError::Empty),
         Some(_) => Ok(hir.properties().maximum_len()),
     }
 }
 
-/// What of an expression is written otherwise.
+/// The parts of an expression that the translation rewrites.
 #[derive(Default)]
 struct Parts {
     groups: Vec<Group>,
-    endless: Vec<Endless>,
-    refused: Option<&'static str>,
+    unbounded: Vec<Unbounded>,
+    error: Option<ExpressionError>,
 }
 
-/// A group that captures.
+/// A capturing group.
 struct Group {
-    /// `(`, with the name that it has.
+    /// `(`, with the name if there is one.
     open: Range<usize>,
     whole: Range<usize>,
 }
 
-/// A repetition without an end.
-struct Endless {
+/// An unbounded repetition.
+struct Unbounded {
     operator: Range<usize>,
     least: u32,
     lazy: bool,
 }
 
 impl Parts {
-    fn of(ast: &Ast) -> Result<Parts, String> {
+    fn of(ast: &Ast) -> Result<Parts, ExpressionError> {
         let mut parts = Parts::default();
         // The visitor cannot fail.
         let Ok(()) = ast::visit(ast, &mut parts);
         // Groups are numbered in the order in which they open.
         parts.groups.sort_by_key(|group| group.open.start);
-        match parts.refused {
-            Some(reason) => Err(reason.into()),
+        match parts.error.take() {
+            Some(error) => Err(error),
             None => Ok(parts),
         }
     }
 
-    /// `source` with at most `repeats` repetitions where there was no end, and names for groups of the secret only.
+    /// `source` with at most `repeats` instead of unbounded repetitions, and names for the groups of the secret only.
     fn rewrite(&self, source: &str, secret: usize, repeats: u32) -> String {
         let open = |(index, group): (usize, &Group)| {
             let name = match secret {
@@ -140,7 +182,8 @@ impl Parts {
             (group.open.clone(), name.map_or_else(|| "(".into(), |name| format!("(?<{name}>")))
         };
         let mut edits: Vec<(Range<usize>, String)> = self.groups.iter().enumerate().map(open).collect();
-        edits.extend(self.endless.iter().map(|endless| (endless.operator.clone(), endless.bounded(repeats))));
+        edits
+            .extend(self.unbounded.iter().map(|repetition| (repetition.operator.clone(), repetition.bounded(repeats))));
         edits.sort_by_key(|(range, _)| range.start);
         let mut out = String::with_capacity(source.len() + 16 * edits.len());
         let mut from = 0;
@@ -153,9 +196,9 @@ impl Parts {
     }
 }
 
-impl Endless {
+impl Unbounded {
     fn bounded(&self, repeats: u32) -> String {
-        // A token of at least 250 characters is hardly one of exactly 250.
+        // An expression for at least 250 characters should not match exactly 250 only.
         let most = if self.least > 1 { repeats.max(self.least.saturating_mul(2)) } else { repeats };
         format!("{{{},{}}}{}", self.least, most, if self.lazy { "?" } else { "" })
     }
@@ -174,7 +217,7 @@ impl ast::Visitor for &mut Parts {
             Ast::Group(group) => self.group(group),
             Ast::Repetition(repetition) => self.repetition(repetition),
             Ast::Flags(flags) => self.flags(&flags.flags),
-            Ast::ClassUnicode(_) => self.refused = Some("it has a class of Unicode"),
+            Ast::ClassUnicode(_) => self.error = Some(ExpressionError::UnicodeClass),
             _ => {}
         }
         Ok(())
@@ -202,10 +245,10 @@ impl Parts {
             _ => return,
         };
         let operator = repetition.op.span.start.offset..repetition.op.span.end.offset;
-        self.endless.push(Endless { operator, least, lazy: !repetition.greedy });
+        self.unbounded.push(Unbounded { operator, least, lazy: !repetition.greedy });
     }
 
-    /// Hyperscan knows no flags but those of case, lines and dots.
+    /// Hyperscan only supports the flags of case, lines and dots.
     fn flags(&mut self, flags: &ast::Flags) {
         let known = |item: &ast::FlagsItem| {
             use ast::Flag::{CaseInsensitive, DotMatchesNewLine, MultiLine};
@@ -215,13 +258,13 @@ impl Parts {
             }
         };
         if !flags.items.iter().all(known) {
-            self.refused = Some("it has another flag than `i`, `m` and `s`");
+            self.error = Some(ExpressionError::Flag);
         }
     }
 }
 
-/// `source` with what Go reads otherwise escaped: brackets and operators of sets in a class, `{` that repeats nothing,
-/// `\Q…\E`, `\<`.
+/// Escapes the parts of `source` that mean something else in Go: brackets and set operators in a class, `{` that is not
+/// a repetition, `\Q…\E`, `\<`.
 fn from_go(source: &str) -> String {
     let mut out = String::with_capacity(source.len() + 8);
     let mut rest = source;
@@ -243,7 +286,7 @@ fn from_go(source: &str) -> String {
     out
 }
 
-/// Writes the escape that `from` begins with; returns its length.
+/// Translates the escape at the start of `from` into `out`; returns its length.
 fn escape(from: &str, out: &mut String) -> usize {
     if let Some(quoted) = from.strip_prefix("\\Q") {
         let end = quoted.find("\\E");
@@ -252,14 +295,14 @@ fn escape(from: &str, out: &mut String) -> usize {
     }
     let length = 1 + from.chars().nth(1).map_or(0, char::len_utf8);
     match from.get(..length).unwrap_or_default() {
-        // The `regex` crate reads these as the ends of words.
+        // Word boundaries in the `regex` crate.
         angle @ ("\\<" | "\\>") => out.push_str(angle.trim_start_matches('\\')),
         other => out.push_str(other),
     }
     length
 }
 
-/// Whether `from`, which begins with `{`, is a repetition.
+/// Whether the `{` at the start of `from` begins a repetition.
 fn repeats(from: &str) -> bool {
     let Some((inside, _)) = from.get(1..).unwrap_or_default().split_once('}') else { return false };
     let (least, most) = inside.split_once(',').unwrap_or((inside, ""));
@@ -267,7 +310,7 @@ fn repeats(from: &str) -> bool {
     !least.is_empty() && number(least) && number(most)
 }
 
-/// Writes the class that `from` begins with; returns its length.
+/// Translates the class at the start of `from` into `out`; returns its length.
 fn class(from: &str, out: &mut String) -> usize {
     let negated = from.starts_with("[^");
     out.push_str(if negated { "[^" } else { "[" });
@@ -293,7 +336,7 @@ fn class(from: &str, out: &mut String) -> usize {
     from.len()
 }
 
-/// Writes one character of a class, or an escape that stands for several; returns its length.
+/// Translates one character of a class, or an escape of several, into `out`; returns its length.
 fn member(from: &str, out: &mut String) -> usize {
     let Some(first) = from.chars().next() else { return 0 };
     if first == '\\' {
@@ -323,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn repetitions_get_an_end_and_groups_a_name() {
+    fn repetitions_are_bounded_and_groups_named() {
         assert_eq!(pattern(r"(?i)key=(?P<k>\w+)b*?"), r"(?i)key=(?<secret>\w{1,200})b{0,200}?");
         assert_eq!(pattern("a{250,}x{3,}"), "a{250,500}x{3,200}");
         assert_eq!(bounded("(a)(?P<secret>b)", 2).unwrap().pattern, "(a)(?<secret>b)");
@@ -333,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_shrink_until_the_whole_fits() {
+    fn bounds_shrink_until_the_expression_fits() {
         let nested = bounded("x(?:a+b)+", 0).unwrap();
         let repeats = nested.repeats.unwrap();
         assert!((40..64).contains(&repeats), "{repeats}");
@@ -342,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_reads_otherwise_is_escaped() {
+    fn constructs_that_go_reads_differently_are_escaped() {
         for (go, ours) in [
             (r"[a[b]", r"[a\[b]"),
             (r"[]a]", r"[\]a]"),
@@ -360,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_with_a_reason() {
+    fn untranslatable_expressions_are_rejected_with_a_reason() {
         for (source, reason) in [
             ("a*", "empty"),
             (r"\p{Greek}+", "Unicode"),
@@ -370,14 +413,14 @@ mod tests {
             ("é{2}", "ASCII"),
             ("(a", "unclosed"),
         ] {
-            let error = bounded(source, 0).unwrap_err();
+            let error = bounded(source, 0).unwrap_err().to_string();
             assert!(error.contains(reason), "{source}: {error}");
         }
-        assert!(bounded("(a)", 2).unwrap_err().contains("group 2"));
+        assert!(bounded("(a)", 2).unwrap_err().to_string().contains("group 2"));
     }
 
     #[test]
-    fn no_cut_expression_panics() {
+    fn truncated_expressions_do_not_panic() {
         let whole = r"(?i)[\w.-]{0,50}?(?P<x>[^]\x{60}[:alpha:]a--]{3,}|\Qa\E\<)[\\x6\d-]+{$\z";
         for end in (0..whole.len()).filter(|end| whole.is_char_boundary(*end)) {
             let _ = (bounded(&whole[..end], 0), bounded(&whole[end..], 1), plain(&whole[..end]));

@@ -1,45 +1,45 @@
-//! Rules in the TOML format of Gitleaks and Betterleaks, made into signatures, with a note of what is left out.
+//! Translates rules in the TOML format of Gitleaks and Betterleaks into signatures, with notes on what is left out.
 //!
 //! Sources: "Configuration" in the README of <https://github.com/gitleaks/gitleaks>, and `docs/config.md` of
-//! <https://github.com/betterleaks/betterleaks>. A condition that cannot be honoured here is left out, so that the rule
-//! finds more and not less; only the bounds of repetitions, and the placeholders that no rule here finds, make it find
-//! less. A rule that cannot be read is left out alone, and named.
+//! <https://github.com/betterleaks/betterleaks>. A condition that is not supported is left out, so that the rule finds
+//! more and not less; only the bounds of repetitions and the rejection of placeholders make it find less. Notes name
+//! the rules that cannot be translated; the other rules of the file are used.
 
 use std::collections::{BTreeMap, HashSet};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::expression::{self, Bounded, REPEATS};
+use super::expression::{self, Bounded, ExpressionError, MAX_REPEATS};
 use super::notes::Notes;
 use crate::rule::{Confirm, FileRule, Foreign, Signature};
 use layersift_model::{Confidence, Severity};
 
-/// What became of a file.
+/// The translated rules of a file.
 #[derive(Debug, Default)]
-pub struct Loaded {
-    /// Its rules for bytes.
-    pub signatures: Vec<Signature>,
-    /// Its rules for paths alone.
-    pub files: Vec<FileRule>,
-    /// What of it is left out, a line for each kind.
-    pub notes: Vec<String>,
+pub(super) struct Loaded {
+    /// Rules for bytes.
+    pub(super) signatures: Vec<Signature>,
+    /// Rules for paths alone.
+    pub(super) files: Vec<FileRule>,
+    /// What was left out, one line for each kind.
+    pub(super) notes: Vec<String>,
 }
 
-/// Whether `text`, which is no signature file, has the top-level tables of this format and none of ours.
-pub fn is_foreign(text: &str) -> bool {
-    const OURS: [&str; 6] = ["signature", "file", "port", "check", "chain", "known-key"];
+/// Whether `text`, which is not a valid signature file, has the top-level tables of this format and none of ours.
+pub(super) fn is_foreign(text: &str) -> bool {
+    const OURS: [&str; 7] = ["signature", "file", "port", "check", "chain", "known-key", "reject-lists"];
     const THEIRS: [&str; 4] = ["rules", "extend", "allowlist", "allowlists"];
     let Ok(tables) = toml::from_str::<BTreeMap<String, IgnoredAny>>(text) else { return false };
     let has = |names: &[&str]| names.iter().any(|name| tables.contains_key(*name));
     has(&THEIRS) && !has(&OURS)
 }
 
-/// The rules of the file `text`.
+/// Translates the rules of the file `text`.
 ///
 /// # Errors
-/// For a field of another type than the format has.
-pub fn load(text: &str) -> Result<Loaded, toml::de::Error> {
+/// If a field does not have the type that the format gives it.
+pub(super) fn load(text: &str) -> Result<Loaded, toml::de::Error> {
     let file: File = toml::from_str(text)?;
     let mut loader = Loader::default();
     loader.file(&file);
@@ -106,7 +106,7 @@ struct Rule {
     other: BTreeMap<String, IgnoredAny>,
 }
 
-/// A number that may be written without a point.
+/// A number, with or without a decimal point.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(untagged)]
 enum Number {
@@ -128,16 +128,29 @@ struct Allowlist {
     regexes: Vec<String>,
     #[serde(default, alias = "stopWords")]
     stopwords: Vec<String>,
-    /// Of lists for the whole file: the rules that it is for, all where there are none.
+    /// For lists of the whole file: the ids of the rules that the list applies to; all rules if empty.
     #[serde(default, rename = "targetRules", alias = "targetrules")]
     rules: Vec<String>,
 }
 
-/// Fields that change nothing of what is found.
+/// Fields that do not affect what a rule finds.
 const INERT: [&str; 6] = ["title", "description", "tags", "minVersion", "betterleaksMinVersion", "global"];
 
-/// Who the lists of a whole file are for, in notes.
+/// What notes about lists of the whole file name instead of an id.
 const ALL: &str = "all rules of the file";
+
+/// Why a rule is not translated.
+#[derive(Debug, thiserror::Error)]
+enum SkippedRule {
+    #[error("it is a part of other rules (`skipReport`)")]
+    Part,
+    #[error("it has neither `regex` nor `path`; it may extend a rule of another file")]
+    Empty,
+    #[error("its `path` is invalid: {0}")]
+    Path(ExpressionError),
+    #[error(transparent)]
+    Pattern(#[from] ExpressionError),
+}
 
 #[derive(Default)]
 struct Loader {
@@ -147,7 +160,7 @@ struct Loader {
 }
 
 impl Loader {
-    /// Notes what the file says beside its rules and cannot be honoured.
+    /// Adds notes on settings of the file that are not supported.
     fn file(&mut self, file: &File) {
         for name in file.other.keys().filter(|name| !INERT.contains(&&name[..])) {
             self.notes.add(left_out(name), ALL);
@@ -162,16 +175,15 @@ impl Loader {
         }
     }
 
-    fn rule(&mut self, file: &File, rule: &Rule) -> Result<(), String> {
+    fn rule(&mut self, file: &File, rule: &Rule) -> Result<(), SkippedRule> {
         if rule.skip_report {
-            return Err("it is a part of others (`skipReport`)".into());
+            return Err(SkippedRule::Part);
         }
         if rule.regex.is_empty() && rule.path.is_empty() {
-            return Err("it has neither `regex` nor `path`; it may add to a rule of another file".into());
+            return Err(SkippedRule::Empty);
         }
         let path = Some(&rule.path).filter(|path| !path.is_empty());
-        let path =
-            path.map(|path| expression::plain(path)).transpose().map_err(|why| format!("of its `path`: {why}"))?;
+        let path = path.map(|path| expression::plain(path)).transpose().map_err(SkippedRule::Path)?;
         if rule.regex.is_empty() {
             let foreign = self.exceptions(file, rule, Foreign { path, ..Foreign::default() });
             let made = file_rule(self.id(&rule.id), rule, foreign);
@@ -192,19 +204,19 @@ impl Loader {
     fn note_expression(&mut self, rule: &Rule, bounded: &Bounded) {
         match bounded.repeats {
             None => {}
-            Some(REPEATS) => self.notes.add(format!("repetitions without an end stop at {REPEATS}"), &rule.id),
-            Some(_) => self.notes.add(format!("repetitions without an end stop before {REPEATS}"), &rule.id),
+            Some(MAX_REPEATS) => self.notes.add(format!("unbounded repetitions stop at {MAX_REPEATS}"), &rule.id),
+            Some(_) => self.notes.add(format!("unbounded repetitions stop before {MAX_REPEATS}"), &rule.id),
         }
         let text = unescaped(&rule.regex);
         if !rule.keywords.is_empty() && !rule.keywords.iter().any(|keyword| find(&text, keyword).is_some()) {
-            self.notes.add("`keywords` that the expression does not spell are not asked for", &rule.id);
+            self.notes.add("`keywords` that do not occur in the expression are not required", &rule.id);
         }
     }
 
     fn signature(&mut self, rule: &Rule, bounded: Bounded, foreign: Foreign) -> Signature {
         let (least, whole) = least_entropy(&rule.filter);
         if !whole {
-            self.notes.add("`filter` is left out but for a least entropy, so more is found", &rule.id);
+            self.notes.add("`filter` is left out, except for a least entropy, so more is found", &rule.id);
         }
         let entropy = rule.entropy.map(|number| match number {
             Number::Float(number) => number,
@@ -218,9 +230,9 @@ impl Loader {
             keywords: keywords(rule),
             pattern: bounded.pattern,
             paths: Vec::new(),
-            what: format!("What the rule `{}` of a Gitleaks configuration looks for.", line(&rule.id)),
-            risk: "Whoever can pull the image can use the secret; the rule does not say for what.".into(),
-            fix: "Revoke it where it was issued, give a new one at run time, rebuild the image.".into(),
+            what: format!("A match of the rule `{}` of a Gitleaks configuration.", line(&rule.id)),
+            risk: "Anyone who can pull the image can use the secret; the rule does not say for what.".into(),
+            fix: "Revoke it where it was issued, pass a new one at run time and rebuild the image.".into(),
             references: Vec::new(),
             confirm: Confirm { min_entropy: entropy.or(least), ..Confirm::default() },
             examples: Vec::new(),
@@ -229,7 +241,7 @@ impl Loader {
         }
     }
 
-    /// An id of our form that no other rule of the file has.
+    /// A valid id that no other rule of the file has.
     fn id(&mut self, theirs: &str) -> String {
         let word = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
         let name: String = theirs.chars().map(word).collect();
@@ -243,7 +255,7 @@ impl Loader {
         id
     }
 
-    /// Adds to `conditions` what the allowlists of the rule and of the file except.
+    /// Adds the allowlists of the rule and of the file to `conditions`.
     fn exceptions(&mut self, file: &File, rule: &Rule, mut conditions: Foreign) -> Foreign {
         for list in rule.allowlist.iter().chain(&rule.allowlists) {
             self.except(list, &rule.id, &mut conditions);
@@ -258,40 +270,40 @@ impl Loader {
         conditions
     }
 
-    fn except(&mut self, list: &Allowlist, whose: &str, conditions: &mut Foreign) {
+    fn except(&mut self, list: &Allowlist, rule: &str, conditions: &mut Foreign) {
         if !list.commits.is_empty() {
-            self.notes.add("allowlists of `commits` are left out: an image has none", whose);
+            self.notes.add("allowlists of `commits` are left out: an image has none", rule);
         }
         let parts = [&list.commits, &list.paths, &list.regexes, &list.stopwords];
         let several = parts.iter().filter(|part| !part.is_empty()).count() > 1;
         if several && matches!(&list.condition.to_ascii_uppercase()[..], "AND" | "&&") {
-            self.notes.add("allowlists with the condition `AND` are left out, so more is found", whose);
+            self.notes.add("allowlists with the condition `AND` are left out, so more is found", rule);
             return;
         }
-        self.except_any(&list.paths, whose, &mut conditions.except_paths);
+        self.except_any(&list.paths, rule, &mut conditions.except_paths);
         let words: Vec<String> =
             list.stopwords.iter().map(|word| format!("(?i){}", regex_syntax::escape(word))).collect();
-        self.except_any(&words, whose, &mut conditions.except_secrets);
+        self.except_any(&words, rule, &mut conditions.except_secrets);
         match &list.target[..] {
-            "" | "secret" => self.except_any(&list.regexes, whose, &mut conditions.except_secrets),
-            "match" => self.except_any(&list.regexes, whose, &mut conditions.except_matches),
+            "" | "secret" => self.except_any(&list.regexes, rule, &mut conditions.except_secrets),
+            "match" => self.except_any(&list.regexes, rule, &mut conditions.except_matches),
             _ if list.regexes.is_empty() => {}
-            other => self.notes.add(format!("allowlists with the target `{other}` are left out"), whose),
+            other => self.notes.add(format!("allowlists with the target `{other}` are left out"), rule),
         }
     }
 
     /// Adds `sources` as one expression, so that a list for the whole file is compiled once.
-    fn except_any(&mut self, sources: &[String], whose: &str, exceptions: &mut Vec<String>) {
+    fn except_any(&mut self, sources: &[String], rule: &str, exceptions: &mut Vec<String>) {
         let mut branches = Vec::new();
         for source in sources {
             match expression::plain(source) {
                 Ok(source) => branches.push(format!("(?:{source})")),
-                Err(_) => self.notes.add("expressions of allowlists that cannot be read are left out", whose),
+                Err(_) => self.notes.add("invalid expressions of allowlists are left out", rule),
             }
         }
         if !branches.is_empty() {
             let joined = branches.join("|");
-            // Each can be read; of very many the whole may be too large.
+            // Each expression is valid, but all of them together may be too large.
             let fits = expression::plain(&joined).is_ok();
             exceptions.extend(if fits { vec![joined] } else { branches });
         }
@@ -301,7 +313,7 @@ impl Loader {
 fn left_out(field: &str) -> String {
     match field {
         "validate" | "analyze" | "revoke" => format!("`{field}` is left out: no secret is sent anywhere"),
-        "required" | "components" => format!("`{field}` is left out, so the rule holds alone"),
+        "required" | "components" => format!("`{field}` is left out, so the rule applies alone"),
         "filter" | "prefilter" | "tokenEfficiency" => format!("`{field}` is left out, so more is found"),
         _ => format!("`{}` is left out", line(field)),
     }
@@ -317,8 +329,8 @@ fn file_rule(id: String, rule: &Rule, foreign: Foreign) -> FileRule {
         contains: None,
         min_size: 1,
         what: format!("A file at a path of the rule `{}` of a Gitleaks configuration.", line(&rule.id)),
-        risk: "Whoever can pull the image can read the file.".into(),
-        fix: "Leave it out of the image, by `.dockerignore` or by copying less.".into(),
+        risk: "Anyone who can pull the image can read the file.".into(),
+        fix: "Keep it out of the image: list it in `.dockerignore`, or copy less.".into(),
         references: Vec::new(),
         examples: Vec::new(),
         counterexamples: Vec::new(),
@@ -332,20 +344,20 @@ fn title(rule: &Rule) -> String {
     [title, id].into_iter().find(|text| !text.is_empty()).unwrap_or_else(|| "A rule without a name".into())
 }
 
-/// `text` as one line that no terminal takes for commands.
+/// `text` as one line without control characters, which could steer a terminal.
 fn line(text: &str) -> String {
     let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     plain.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Medium where a keyword is a part of the secret, as a prefix is. Low where the keyword only stands beside it.
+/// Medium if a keyword is part of the secret, as a prefix is; low if it only occurs next to it.
 fn confidence(rule: &Rule, secret: &str) -> Confidence {
     let secret = unescaped(secret);
     let prefixed = rule.keywords.iter().any(|keyword| find(&secret, keyword).is_some());
     if prefixed && !rule.confidence.eq_ignore_ascii_case("low") { Confidence::Medium } else { Confidence::Low }
 }
 
-/// The keywords, which are in lower case, as the expression spells them if it can tell cases apart.
+/// The keywords, which are in lower case, in the spelling of the expression unless it ignores case.
 fn keywords(rule: &Rule) -> Vec<String> {
     let text = unescaped(&rule.regex);
     let spelled = |keyword: &String| {
@@ -355,17 +367,18 @@ fn keywords(rule: &Rule) -> Vec<String> {
     rule.keywords.iter().filter(|keyword| !keyword.is_empty() && keyword.is_ascii()).map(spelled).collect()
 }
 
-/// An expression as the literals in it are read.
+/// An expression without the backslashes that escape its literals.
 fn unescaped(source: &str) -> String {
     source.replace('\\', "")
 }
 
-/// Where `keyword` stands in `text`, whatever its case.
+/// The position of `keyword` in `text`, ignoring case.
 fn find(text: &str, keyword: &str) -> Option<usize> {
     text.to_ascii_lowercase().find(&keyword.to_ascii_lowercase())
 }
 
-/// The least entropy that a Betterleaks filter begins with, in bits a byte, and whether that is all that it says.
+/// The least entropy that a Betterleaks filter begins with, in bits per byte, and whether the filter has no other
+/// condition.
 fn least_entropy(filter: &str) -> (Option<f64>, bool) {
     const CALL: &str = "entropy(finding[\"secret\"])";
     let filter = filter.trim();
@@ -377,12 +390,12 @@ fn least_entropy(filter: &str) -> (Option<f64>, bool) {
     let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
     let (number, rest) = rest.split_at(end);
     let rest = rest.trim_start();
-    // What is dropped by one side of an `||` is dropped by the whole. Only a choice binds weaker.
+    // What one side of an `||` drops, the whole filter drops. Only `?` binds weaker.
     let stands = rest.is_empty() || (rest.starts_with("||") && !has_choice(rest));
     (number.parse().ok().filter(|_| stands), rest.is_empty())
 }
 
-/// Whether `filter` has a `?` outside of strings.
+/// Whether `filter` contains a `?` outside of strings.
 fn has_choice(filter: &str) -> bool {
     let mut quote = None;
     let mut escaped = false;
@@ -404,7 +417,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_told_by_its_tables() {
+    fn files_are_recognised_by_their_tables() {
         assert!(is_foreign("title = 'x'\n[[rules]]\nid = 'a'"));
         assert!(is_foreign("[extend]\nuseDefault = true"));
         assert!(is_foreign("[allowlist]\npaths = []"));
@@ -414,14 +427,14 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_of_our_form_and_no_two_alike() {
+    fn ids_are_valid_and_unique() {
         let mut loader = Loader::default();
         let ids = ["Acme_Key.1", "acme-key-1", "", "é"].map(|id| loader.id(id));
         assert_eq!(ids, ["gitleaks.acme-key-1", "gitleaks.acme-key-1-2", "gitleaks.unnamed", "gitleaks.-"]);
     }
 
     #[test]
-    fn keywords_are_spelled_as_the_expression_has_them() {
+    fn keywords_have_the_spelling_of_the_expression() {
         let rule = |regex: &str, keyword: &str| {
             let text = format!("[[rules]]\nid = 'a'\nregex = '{regex}'\nkeywords = ['{keyword}', 'é']");
             load(&text).unwrap().signatures.remove(0)
@@ -433,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_filter_the_least_entropy_is_kept_where_that_cannot_hide_more() {
+    fn the_least_entropy_of_a_filter_is_kept_if_it_cannot_hide_findings() {
         let entropy = |rest: &str| least_entropy(&format!("{}{rest}", r#"entropy(finding["secret"])"#));
         assert_eq!(least_entropy(""), (None, true));
         assert_eq!(entropy(" <= 3.5\n"), (Some(3.5), true));
@@ -446,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cut_file_panics() {
+    fn truncated_files_do_not_panic() {
         let whole = "[extend]\nuseDefault = true\n[[rules]]\nid = 'a'\nregex = '(a+)[b-]{3,}'\nentropy = 3\n\
                      [[rules.allowlists]]\ncondition = 'AND'\nstopwords = ['x']\npaths = ['y']\n";
         for end in 0..=whole.len() {

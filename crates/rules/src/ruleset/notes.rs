@@ -1,15 +1,15 @@
-//! What of a file of rules cannot be honoured, one line for each kind.
+//! Notes on the parts of a rule file that do not apply here, one line for each kind.
 
-/// The most ids that a line names.
-const NAMED: usize = 5;
+/// The most ids in a line.
+const MAX_NAMED: usize = 5;
 
-/// Notes, in the order of the first of each kind.
+/// Notes with the ids of the rules, in the order in which each kind was first added.
 #[derive(Debug, Default)]
-pub struct Notes(Vec<(String, Vec<String>)>);
+pub(super) struct Notes(Vec<(String, Vec<String>)>);
 
 impl Notes {
-    /// Notes that `what` is the case of the rule `id`; twice is once.
-    pub fn add(&mut self, what: impl Into<String>, id: &str) {
+    /// Adds the note `what` about the rule `id`, unless it was added before.
+    pub(super) fn add(&mut self, what: impl Into<String>, id: &str) {
         let what = what.into();
         let id: String = id.chars().filter(|c| !c.is_control()).collect();
         match self.0.iter_mut().find(|(known, _)| *known == what) {
@@ -19,11 +19,11 @@ impl Notes {
         }
     }
 
-    /// A line for each kind, with the ids concerned.
-    pub fn lines(&self) -> Vec<String> {
+    /// A line for each kind, with the ids of the rules.
+    pub(super) fn lines(&self) -> Vec<String> {
         let line = |(what, ids): &(String, Vec<String>)| {
-            let named = ids.iter().take(NAMED).map(|id| &id[..]).collect::<Vec<_>>().join(", ");
-            match ids.len().saturating_sub(NAMED) {
+            let named = ids.iter().take(MAX_NAMED).map(|id| &id[..]).collect::<Vec<_>>().join(", ");
+            match ids.len().saturating_sub(MAX_NAMED) {
                 0 => format!("{what}: {named}"),
                 more => format!("{what}: {named} and {more} more"),
             }

@@ -1,7 +1,6 @@
 //! Checksums and structures inside tokens, as their issuers document them.
 //!
-//! A checksum tells a real token from anything that only looks like one. Each is a function of the secret, by a name
-//! that signature files use.
+//! A checksum tells a real token from bytes that only look like one. Signature files refer to these functions by name.
 
 mod alphabet;
 mod expiry;
@@ -11,7 +10,7 @@ use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 
 use crate::confirm::jwt;
 
-/// What a check makes of a secret: not one, or one with something to say of it.
+/// A check of a secret: `None` if it fails, otherwise an optional note for the report.
 pub type Check = fn(&[u8]) -> Option<Option<String>>;
 
 /// All checks, by name.
@@ -32,14 +31,14 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("signed-address", |secret| Some(expiry::describe(secret))),
 ];
 
-/// Checks of formats that are told without them, by a prefix that nothing else has: what fails one of these is worth a
-/// word, because the token may be cut off or mistyped rather than made up.
+/// Checks of formats with a unique prefix. A token that fails one of these is reported as damaged, because it may be
+/// cut off or mistyped rather than made up.
 const DISTINCT: [&str; 5] = ["github-crc32", "npm-crc32", "gitlab-routable", "grafana-crc32", "pypi-macaroon"];
 
-/// What is said of a token of a distinct format whose checksum is wrong.
-pub const WRONG: &str = "no secret as it stands: its checksum is wrong, so it is made up, cut off or mistyped";
+/// The note on a token of a distinct format whose checksum is wrong.
+pub const WRONG: &str = "not a valid token: its checksum is wrong, so it is made up, cut off or mistyped";
 
-/// Whether what fails the check called `name` is still told by its format.
+/// Whether tokens that fail the check called `name` are recognised by their prefix.
 pub fn is_distinct(name: &str) -> bool {
     DISTINCT.contains(&name)
 }
@@ -79,13 +78,13 @@ fn synapse(secret: &[u8]) -> bool {
     body.strip_suffix(b"_").is_some_and(|body| base62(sum) == Some(u64::from(crc32fast::hash(body))))
 }
 
-/// The second part of Slack's tokens, where it is a number, is that of the workspace.
+/// The second part of Slack's tokens, if it is a number, is the id of the workspace.
 ///
 /// Source: Slack API documentation, "Token types".
 fn slack_workspace(secret: &[u8]) -> Option<String> {
     let number = secret.split(|&byte| byte == b'-').nth(1)?;
     let is_number = number.len() >= 9 && number.iter().all(u8::is_ascii_digit);
-    // The end of it is enough for whoever owns the workspace.
+    // The last digits are enough for the owner of the workspace.
     let end = &number[number.len().saturating_sub(5)..];
     is_number.then(|| format!("of the workspace whose number ends in {}", String::from_utf8_lossy(end)))
 }
@@ -141,7 +140,7 @@ fn pypi_macaroon(secret: &[u8]) -> bool {
     (location(b"pypi.org") || location(b"test.pypi.org")) && bytes.len() > 60
 }
 
-/// Ids made before 2019 hold no account: the first of the encoded bits is not set. They are taken as they are.
+/// The account in an AWS id. Ids from before 2019, whose first encoded bit is not set, contain no account and pass.
 fn aws_account_note(id: &[u8]) -> Option<Option<String>> {
     let bits = aws_bits(id)?;
     if bits >> 47 == 0 {
@@ -151,7 +150,7 @@ fn aws_account_note(id: &[u8]) -> Option<Option<String>> {
     (account <= 999_999_999_999).then(|| Some(format!("of account {account:012}")))
 }
 
-/// The first 48 bits of the base32 digits behind the four-letter prefix; the account is in bits 1 to 40 of them.
+/// The first 48 bits of the base32 digits after the four-letter prefix; the account is in bits 1 to 40.
 fn aws_bits(id: &[u8]) -> Option<u64> {
     let digits = id.get(4..)?;
     if digits.len() < 12 {
@@ -163,7 +162,7 @@ fn aws_bits(id: &[u8]) -> Option<u64> {
             b'2'..=b'7' => byte - b'2' + 26,
             _ => return None,
         };
-        // Ten digits are 50 bits; the rest only have to be digits.
+        // Ten digits are 50 bits; the others only have to be valid digits.
         Some(if place < 10 { value << 5 | u64::from(digit) } else { value })
     })?;
     Some(value >> 2)

@@ -1,15 +1,15 @@
 //! Hard-coded symmetric keys in compiled code.
 //!
-//! An AES key has no shape; only its company tells it: a constant that is passed to a function that takes a key. Two
-//! kinds of evidence are looked for in ELF files that import such a function:
+//! An AES key has no recognisable shape; only its use reveals it: it is passed to a function that takes a key. ELF
+//! files that import such a function are searched for two kinds of evidence:
 //!
 //! - **Argument**: in x86-64 or AArch64 code, the key argument of the call is a constant of the file: its address is
-//!   loaded directly, through the global offset table or a pointer variable, or its bytes are put together on the
+//!   loaded directly, through the global offset table or a pointer variable, or its bytes are assembled on the
 //!   stack.
 //! - **Named**: a data symbol with a telling name and a key's size, on any processor.
 //!
-//! Not seen: keys passed on from function to function of the module (unless the compiler inlined them) or copied to
-//! the heap first; key functions that are linked statically; code for other processors; files without section headers.
+//! Not found: keys passed between functions of the module (unless the compiler inlined them) or copied to the heap
+//! first; key functions that are linked statically; code for other processors; files without section headers.
 
 mod aarch64;
 mod functions;
@@ -23,9 +23,9 @@ use machine::{KeyCall, KeySource};
 use module::{DataSymbol, Module, Processor};
 use random::{can_be_key, is_mixed_text, is_text};
 
-/// Keys that are reported of one file. More are a table of test vectors.
+/// The greatest number of keys reported for one file. A table of test vectors may have more.
 const MAX_KEYS: usize = 1000;
-/// The key length where nothing says it: every cipher in question takes at least as many bytes, so these are part of
+/// The key length if it is unknown: all ciphers in question take at least this many bytes, so that these are part of
 /// the key whatever its length is, and the same key gives the same bytes in every build.
 const LEAST_KEY: usize = 16;
 
@@ -38,7 +38,7 @@ const UNTELLING: [&str; 28] = [
     "label", "magic", "test", "nonce", "vector", "digest",
 ];
 
-/// What shows that some bytes are a key.
+/// The evidence that bytes are a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Evidence {
     /// They are the key argument of a call in the code.
@@ -47,25 +47,26 @@ pub enum Evidence {
     Named,
 }
 
-/// A key in a compiled file. It has no `Debug`: keys belong in no log.
+/// A key in a compiled file. It has no `Debug`, because keys must not be logged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CipherKey {
-    /// File offset of the constant. For a key that the code puts together on the stack, that of the constant or of the
-    /// instruction which its first bytes come from; then `bytes` need not stand in the file in one piece.
+    /// File offset of the constant. For a key that the code assembles on the stack, that of the constant or the
+    /// instruction of its first bytes; then `bytes` may not be contiguous in the file.
     pub offset: u64,
-    /// The key: 16, 24 or 32 bytes, or 48 or 64 where the function says so (two keys of XTS, a MAC key).
+    /// The key: 16, 24 or 32 bytes, or 48 or 64 if the function takes two keys (XTS) or a MAC key.
     pub bytes: Vec<u8>,
     /// The function that it is passed to; for [`Evidence::Named`] the first such function that the module imports.
     pub function: String,
-    /// The cipher, such as `aes-256-gcm`, where a call says it.
+    /// The cipher, such as `aes-256-gcm`, if a call names it.
     pub cipher: Option<String>,
     /// The data symbol that begins with the key.
     pub symbol: Option<String>,
-    /// What shows that it is a key.
+    /// The evidence that it is a key.
     pub evidence: Evidence,
 }
 
-/// The hard-coded keys in an ELF file, by offset; none for other files, or if it imports no function that takes a key.
+/// The hard-coded keys in an ELF file, by offset. Empty for other files, and if the file imports no function that takes
+/// a key.
 ///
 /// `file` is the whole file. The time is linear in its length.
 pub fn cipher_keys(file: &[u8]) -> Vec<CipherKey> {
@@ -104,8 +105,8 @@ fn passed_key(module: &Module<'_>, call: KeyCall) -> Option<CipherKey> {
     })
 }
 
-/// How long the key of a call is: by what is passed with it, by its symbol, by a cipher nearby, by the end of its
-/// text, in this order.
+/// The length of the key of a call, by the first of: an argument, a cipher that is passed, its symbol, a cipher nearby,
+/// the end of its text.
 fn key_length(call: &KeyCall, symbol: Option<&DataSymbol<'_>>, bytes: &[u8]) -> usize {
     let cipher = |passed| match &call.cipher {
         Some((CipherName { key, .. }, exact)) if *exact == passed => Some(*key),
@@ -119,7 +120,7 @@ fn key_length(call: &KeyCall, symbol: Option<&DataSymbol<'_>>, bytes: &[u8]) -> 
         .unwrap_or(LEAST_KEY)
 }
 
-/// A key's size, or that of a text and its end.
+/// The key length of a symbol of that size, or one byte more for the NUL at the end of a text.
 fn symbol_key_length(symbol: &DataSymbol<'_>) -> Option<usize> {
     match symbol.size {
         16 | 17 => Some(16),

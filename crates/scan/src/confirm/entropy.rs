@@ -1,6 +1,6 @@
-//! How random some bytes look.
+//! Measures of randomness.
 
-/// Shannon entropy in bits a byte, from 0 to 8, of the distribution of byte values in `bytes`.
+/// Shannon entropy in bits per byte, from 0 to 8, of the distribution of byte values in `bytes`.
 ///
 /// Source: C. E. Shannon, "A Mathematical Theory of Communication" (1948), section 6.
 pub fn shannon(bytes: &[u8]) -> f64 {
@@ -22,7 +22,7 @@ pub fn shannon(bytes: &[u8]) -> f64 {
         .sum()
 }
 
-/// How many of the classes lower case, upper case, digit and other occur in `bytes`.
+/// The number of classes (lower case, upper case, digit, other) that occur in `bytes`.
 pub fn classes(bytes: &[u8]) -> u8 {
     let has = |class: fn(&u8) -> bool| u8::from(bytes.iter().any(class));
     has(u8::is_ascii_lowercase)

@@ -1,23 +1,23 @@
-//! Rules that judge files by their path: those for whole files, and signatures that hold only in certain places.
+//! Rules that depend on the path of a file: rules for whole files, and signatures with paths.
 
 use super::ConfirmError;
 use super::expressions::{Expression, Expressions};
 use super::globs::GlobIndex;
 use layersift_rules::{FileRule, Foreign, Signature};
 
-/// The rules for files, prepared.
+/// The rules for files, compiled.
 pub struct FileRules {
     globs: GlobIndex,
-    /// Rules without globs, which hold where an expression does.
+    /// Rules with expressions instead of globs.
     foreign: Vec<(usize, PathExpressions)>,
     rules: Vec<(Option<Expression>, u64)>,
 }
 
 impl FileRules {
-    /// Prepares `rules`.
+    /// Compiles `rules`.
     ///
     /// # Errors
-    /// For a glob or an expression that is none.
+    /// If a glob or an expression is invalid.
     pub fn new(rules: &[FileRule]) -> Result<FileRules, ConfirmError> {
         let mut prepared = Vec::new();
         let mut foreign = Vec::new();
@@ -33,50 +33,50 @@ impl FileRules {
         Ok(FileRules { globs, foreign, rules: prepared })
     }
 
-    /// The rules, by their place in the list, whose paths `path` is among; each once.
+    /// The indices of the rules that apply to `path`, without duplicates.
     pub fn at(&self, path: &[u8]) -> Vec<usize> {
         let mut rules = self.globs.at(path);
         rules.extend(self.foreign.iter().filter(|(_, paths)| paths.holds(path)).map(|(rule, _)| *rule));
         rules
     }
 
-    /// Whether a file of `size` bytes that begins with `head` is what `rule` speaks of.
+    /// Whether `rule` matches a file of `size` bytes that begins with `head`.
     pub fn judge(&self, rule: usize, head: &[u8], size: u64) -> bool {
         let Some((contains, least)) = self.rules.get(rule) else { return false };
         size >= *least && contains.as_ref().is_none_or(|contains| contains.is_match(head))
     }
 }
 
-/// Signatures that hold only at certain paths. They are no part of the engine: few files are at such paths, and those
-/// are searched for each of these signatures by itself.
+/// Signatures with paths. The engine does not search for them: few files have such paths, and those are searched for
+/// each of these signatures separately.
 pub struct LocalSignatures(GlobIndex);
 
 impl LocalSignatures {
-    /// Prepares those of `signatures` that have paths.
+    /// Compiles the paths of `signatures`.
     ///
     /// # Errors
-    /// For a glob that is none.
+    /// If a glob is invalid.
     pub fn new(signatures: &[Signature]) -> Result<LocalSignatures, ConfirmError> {
         GlobIndex::new(signatures.iter().map(|rule| (&rule.id[..], &rule.paths[..]))).map(LocalSignatures)
     }
 
-    /// The signatures, by their place in the list, that hold in the file at `path`.
+    /// The indices of the signatures that apply to the file at `path`.
     pub fn at(&self, path: &[u8]) -> Vec<usize> {
         self.0.at(path)
     }
 }
 
-/// What rules in other scanners' formats ask of a path.
+/// Conditions of rules in the formats of other scanners on the path.
 pub(super) struct PathExpressions {
     path: Option<Expression>,
     except: Vec<Expression>,
 }
 
 impl PathExpressions {
-    /// Prepares what `foreign` asks of the paths of `rule`.
+    /// Compiles the conditions of `rule` on the path.
     ///
     /// # Errors
-    /// For an expression that is none.
+    /// If an expression is invalid.
     pub(super) fn of(
         rule: &str,
         foreign: &Foreign,
@@ -86,7 +86,7 @@ impl PathExpressions {
         Ok(PathExpressions { path, except: expressions.all(rule, &foreign.except_paths)? })
     }
 
-    /// Whether the rule holds in the file at `path`.
+    /// Whether the rule applies to the file at `path`.
     pub(super) fn holds(&self, path: &[u8]) -> bool {
         self.path.as_ref().is_none_or(|regex| regex.is_match(path))
             && !self.except.iter().any(|regex| regex.is_match(path))

@@ -1,8 +1,8 @@
-//! Which rules hold at a path: an index of their globs.
+//! An index of the globs of rules: which rules apply to a path.
 //!
-//! Nearly every glob names a directory, a file or a file's ending in plain letters. A path is looked up by its own
-//! names, and only globs that share one with it are tried. One set of expressions for all globs would be a quarter of
-//! the program's start, and every path would be tried against all of it.
+//! Nearly every glob contains the plain name of a directory or a file, or a file extension. A path is looked up by its
+//! own names, and only the globs that share one of them are tried. One set of expressions for all globs would take a
+//! quarter of the program's start-up time, and every path would be matched against all of it.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -12,15 +12,15 @@ use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 use super::ConfirmError;
 use super::expressions::unreadable;
 
-/// Which rules have a glob that a path matches.
+/// An index of globs.
 #[derive(Default)]
 pub struct GlobIndex {
     globs: Vec<Entry>,
     /// Globs by a name that must be in the path.
     by_name: HashMap<String, Vec<usize>>,
-    /// Globs by what must be behind the last dot of the path.
+    /// Globs by the extension that the path must have.
     by_ending: HashMap<String, Vec<usize>>,
-    /// Globs that demand neither, and all of them in one set.
+    /// Globs that require neither, also as one set.
     others: Vec<usize>,
     others_set: GlobSet,
 }
@@ -29,11 +29,11 @@ struct Entry {
     glob: Glob,
     /// Compiled when a path is first tried.
     matcher: OnceLock<GlobMatcher>,
-    /// The rules that have it.
+    /// The rules with this glob.
     rules: Vec<usize>,
 }
 
-/// What every path has that a glob matches.
+/// A part of every path that a glob matches.
 #[derive(Debug, PartialEq, Eq)]
 enum Hook<'g> {
     Name(&'g str),
@@ -44,7 +44,7 @@ impl GlobIndex {
     /// An index of rules, given as ids and globs.
     ///
     /// # Errors
-    /// For a glob that is none.
+    /// If a glob is invalid.
     pub fn new<'r>(rules: impl Iterator<Item = (&'r str, &'r [String])>) -> Result<GlobIndex, ConfirmError> {
         let mut index = GlobIndex::default();
         let mut known: HashMap<&str, usize> = HashMap::new();
@@ -66,7 +66,7 @@ impl GlobIndex {
         Ok(index)
     }
 
-    /// The rules, by their place in the list, that `path` is among the paths of; each once.
+    /// The indices of the rules that apply to `path`, without duplicates.
     pub fn at(&self, path: &[u8]) -> Vec<usize> {
         let path = &*String::from_utf8_lossy(path);
         let named = path.split('/').filter_map(|name| self.by_name.get(name));
@@ -80,7 +80,7 @@ impl GlobIndex {
         rules
     }
 
-    /// Takes `glob` in and returns its place.
+    /// Adds `glob` and returns its index.
     fn add(&mut self, glob: Glob) -> usize {
         let place = self.globs.len();
         match hook(glob.glob()) {
@@ -99,9 +99,9 @@ impl Entry {
     }
 }
 
-/// The longest name in `glob` without a wildcard, or else the ending of its last name.
+/// The longest name in `glob` without a wildcard, or else the extension of its last name.
 fn hook(glob: &str) -> Option<Hook<'_>> {
-    // A slash may stand inside of braces and classes, or behind a backslash.
+    // A slash may be inside braces and classes, or after a backslash.
     if glob.contains(['{', '[', '\\']) {
         return None;
     }

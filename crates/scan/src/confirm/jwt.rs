@@ -1,4 +1,4 @@
-//! JSON Web Tokens: three base64url parts, of which the first two are JSON objects.
+//! JSON Web Tokens: three base64url parts; the first two are JSON objects.
 //!
 //! Source: RFC 7519, section 3, and RFC 7515, section 3.1 (compact serialization).
 
@@ -6,9 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use super::time::Moment;
+use super::time;
 
-/// What a token says of itself.
+/// What a token says about itself.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Claims {
     /// `alg` of the header.
@@ -19,7 +19,7 @@ pub struct Claims {
     pub expires: Option<i64>,
 }
 
-/// Decodes a token; `None` when it is none, or is not signed.
+/// Decodes a token; `None` if it is not a JSON Web Token, or is not signed.
 pub fn decode(token: &[u8]) -> Option<Claims> {
     let mut parts = token.split(|&byte| byte == b'.');
     let (header, payload, signature) = (parts.next()?, parts.next()?, parts.next()?);
@@ -40,14 +40,14 @@ pub fn decode(token: &[u8]) -> Option<Claims> {
 }
 
 impl Claims {
-    /// A line for a person.
+    /// The claims as a phrase for the note of a finding.
     pub fn describe(&self) -> String {
         let mut text = format!("signed with {}", plain(&self.algorithm));
         if let Some(issuer) = &self.issuer {
             text.push_str(&format!(", issued by {}", plain(issuer)));
         }
         match self.expires {
-            Some(expires) => text.push_str(&format!(", expires {}", Moment(expires))),
+            Some(expires) => text.push_str(&format!(", expires {}", time::describe(expires))),
             None => text.push_str(", never expires"),
         }
         text
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_signed_token() {
+    fn unsigned_tokens_and_other_values_are_rejected() {
         for (header, payload, signature) in [
             (r#"{"alg":"none"}"#, "{}", "x"),
             (r#"{"alg":"HS256"}"#, "{}", ""),

@@ -1,21 +1,22 @@
-//! Private keys: parsed, not guessed. A pattern proposes a place; what stands there is decoded and its numbers checked.
+//! Private keys: parsed, not guessed. A pattern proposes a position; the bytes there are decoded and the numbers
+//! checked.
 //!
 //! | file | what it reads |
 //! |---|---|
 //! | `pem.rs` | the BEGIN and END labels, the encryption headers, and the base64 between them |
 //! | `text.rs` | the text around that base64: escapes, quotes, concatenations, comment marks |
-//! | `der.rs` | PKCS#1, PKCS#8, SEC1 and DSA structures, wherever they stand |
+//! | `der.rs` | PKCS#1, PKCS#8, SEC1 and DSA structures, anywhere in a file |
 //! | `openssh.rs` | the `openssh-key-v1` format |
 //! | `putty.rs`, `sshcom.rs` | the text files of PuTTY and of SSH.com's programs |
 //! | `openpgp.rs`, `openpgp_packet.rs` | OpenPGP secret keys, armored and binary |
 //! | `jwk.rs`, `tink.rs`, `service_account.rs`, `sigstore.rs` | keys in JSON; `json.rs` reads the objects |
-//! | `pkcs12.rs`, `java.rs`, `bks.rs` | key stores; `default_password.rs` tries the passwords that everyone knows |
+//! | `pkcs12.rs`, `java.rs`, `bks.rs` | key stores; `default_password.rs` tries well-known passwords |
 //! | `age.rs`, `wireguard.rs`, `openvpn.rs`, `signify.rs`, `rsa_blob.rs` | one small format each |
 //! | `ec.rs`, `number.rs`, `tlv.rs`, `fields.rs` | curves, big numbers, and the encodings below the structures |
 //!
-//! The DER reader is our own, sixty lines, and not the RustCrypto crates: those stop at encodings that real keys have
+//! The DER reader is our own, in sixty lines, because the RustCrypto crates reject encodings that real keys have
 //! (integers without the leading zero, longer lengths than needed, `p` and `q` left at zero, explicit curve parameters,
-//! both spellings of the public key in PKCS#8), and do not say where an object ends that is followed by other bytes.
+//! both spellings of the public key in PKCS#8), and do not report where an object ends if other bytes follow it.
 
 mod age;
 mod bks;
@@ -64,10 +65,10 @@ pub use sshcom::sshcom_at;
 pub use tink::tink_keyset_at;
 pub use wireguard::wireguard_at;
 
-/// How many bytes may lie between a BEGIN label and its END label.
+/// The greatest number of bytes between a BEGIN label and its END label.
 pub const MAX_PEM_BODY: usize = 32 << 10;
 
-/// How many bytes of a window a parser may need behind the start of the anchor, in any form of key.
+/// The greatest number of bytes, from the start of the match on, that a parser needs for any kind of key.
 pub const MAX_KEY: usize = MAX_PEM_BODY + 128;
 
 /// A private key that was found and parsed.
@@ -75,19 +76,18 @@ pub const MAX_KEY: usize = MAX_PEM_BODY + 128;
 pub struct PrivateKey {
     /// What the key is for.
     pub algorithm: Algorithm,
-    /// The size of the modulus, field or curve in bits; 0 where it is hidden by encryption or unknown.
+    /// The size of the modulus, field or curve in bits; 0 if it is encrypted or unknown.
     pub bits: u32,
-    /// The format it stands in.
+    /// The format of the key.
     pub container: Container,
     /// Whether a passphrase is needed to use it.
     pub encrypted: bool,
-    /// Where it stands in the window, labels included.
+    /// The range of the key in the window, including labels.
     pub span: Range<usize>,
-    /// The key in one form, whatever form it was found in: a PKCS#8 `PrivateKeyInfo` (version 0, no attributes, no
-    /// public key) in DER. Of an encrypted key, and of one whose algorithm is unknown, the bytes as they were found.
+    /// The key in a canonical form: a PKCS#8 `PrivateKeyInfo` (version 0, no attributes, no public key) in DER. For an
+    /// encrypted key, or an unknown algorithm, the bytes as they were found.
     pub material: Vec<u8>,
-    /// What else a reader should know: whose key it is, which password opens it. Printable ASCII, no secret of the
-    /// owner's.
+    /// More about the key: its owner, or the well-known password that opens it. Printable ASCII without secrets.
     pub note: Option<String>,
 }
 
@@ -98,7 +98,7 @@ pub enum Algorithm {
     Rsa,
     /// The Digital Signature Algorithm.
     Dsa,
-    /// An elliptic curve by its usual name, such as `P-256`; an object identifier where the curve is not known.
+    /// An elliptic curve by its usual name, such as `P-256`; an object identifier if the curve is unknown.
     Ec(String),
     /// Edwards curve 25519 signatures.
     Ed25519,
@@ -108,15 +108,15 @@ pub enum Algorithm {
     X25519,
     /// Curve 448 key agreement.
     X448,
-    /// The same key on both sides: of a cipher or of a message authentication code.
+    /// A symmetric key of a cipher or a message authentication code.
     Symmetric,
-    /// Not to be seen without the passphrase.
+    /// Unknown without the passphrase.
     Hidden,
-    /// Any other, by its object identifier or OpenSSH name.
+    /// Another algorithm, by its object identifier or OpenSSH name.
     Unknown(String),
 }
 
-/// The format that a private key stands in.
+/// The format of a private key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Container {
     /// `RSAPrivateKey`, RFC 8017, appendix A.1.2.
@@ -169,34 +169,34 @@ pub enum Container {
     RsaBlob,
 }
 
-/// Why something is no private key.
+/// Why bytes are not a private key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Reject {
-    /// There is no BEGIN label of a private key at the place.
+    /// There is no BEGIN label of a private key at the position.
     #[error("no BEGIN label of a private key")]
     NoLabel,
     /// The BEGIN label is not followed by its END label within [`MAX_PEM_BODY`].
-    #[error("no END label that belongs to the BEGIN label")]
+    #[error("no END label after the BEGIN label")]
     NoEnd,
     /// The window ends before the key does.
     #[error("the window ends before the key does")]
     Truncated,
-    /// What stands between the labels is not base64.
-    #[error("what stands between the labels is not base64")]
+    /// The text between the labels is not base64.
+    #[error("the text between the labels is not base64")]
     NotBase64,
-    /// The bytes are not DER, nor OpenSSH's encoding.
-    #[error("the bytes are not well encoded")]
+    /// The bytes are neither DER nor in OpenSSH's encoding.
+    #[error("invalid encoding")]
     Malformed,
-    /// Well encoded, but not the structure of a private key.
+    /// The encoding is valid, but the structure is not that of a private key.
     #[error("the structure is not that of a private key")]
     NotAKey,
-    /// The numbers do not belong together, or have sizes that no key has.
-    #[error("the numbers do not make a key")]
+    /// The numbers do not belong together, or do not have the sizes of a key.
+    #[error("the numbers do not form a key")]
     Inconsistent,
-    /// What should be random is not.
+    /// The secret part is not random.
     #[error("the secret part is a placeholder")]
     Placeholder,
-    /// It says itself that the secret is somewhere else, such as on a smartcard.
+    /// The format says that the secret part is somewhere else, such as on a smartcard.
     #[error("the secret part is somewhere else")]
     Elsewhere,
     /// It is the inner part of a PKCS#8 key that starts earlier in the window.
@@ -205,7 +205,7 @@ pub enum Reject {
 }
 
 impl PrivateKey {
-    /// What it is, for a person, such as `RSA private key, 2048 bits, PKCS#1`; never any of its bytes.
+    /// A description for reports, such as `RSA private key, 2048 bits, PKCS#1`, without any bytes of the key.
     pub fn describe(&self) -> String {
         let mut text = match &self.algorithm {
             Algorithm::Rsa => "RSA private key".to_owned(),
@@ -232,7 +232,7 @@ impl PrivateKey {
 }
 
 impl Container {
-    /// The name of the format, for a person.
+    /// The name of the format in reports.
     pub fn name(self) -> &'static str {
         match self {
             Container::Pkcs1 => "PKCS#1",
@@ -268,18 +268,18 @@ impl std::fmt::Debug for PrivateKey {
     }
 }
 
-/// How much is known of some bytes before they are parsed.
+/// What is known about bytes before they are parsed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Claim {
     /// A label says that they are a private key.
     Labelled,
-    /// Nothing does: the structure alone has to be beyond doubt.
+    /// There is no label, so that the structure alone must be beyond doubt.
     Bare,
 }
 
-/// Whether `secret` cannot be a real secret. Of a labelled key only one repeated byte gives that away; of bare bytes
-/// also too few different bytes, or bytes that are nearly all text or none: libraries carry the first bytes of a key as
-/// a template, with anything behind it. Of random secrets of 32 bytes this refuses fewer than one in 100,000.
+/// Whether `secret` cannot be a real secret. A labelled key is only rejected if it repeats one byte; bare bytes also if
+/// too few of them differ, or nearly all or none of them are ASCII: libraries contain the first bytes of a key as a
+/// template, followed by other data. Rejects fewer than one in 100,000 random secrets of 32 bytes.
 fn is_placeholder(secret: &[u8], claim: Claim) -> bool {
     let len = secret.len();
     let different = distinct(secret);
@@ -288,13 +288,13 @@ fn is_placeholder(secret: &[u8], claim: Claim) -> bool {
     different < 2 || (claim == Claim::Bare && !looks_random)
 }
 
-/// What may be shown of `text` from outside: at most 100 printable characters.
+/// At most 100 characters of `text`, which comes from the image, with `?` for those that are not printable.
 fn printable(text: &[u8]) -> String {
     let shown = text.iter().take(100).map(|&byte| if matches!(byte, b' '..=b'~') { char::from(byte) } else { '?' });
     shown.collect()
 }
 
-/// How many different byte values there are in `bytes`.
+/// The number of distinct byte values in `bytes`.
 fn distinct(bytes: &[u8]) -> usize {
     let mut seen = [false; 256];
     bytes.iter().for_each(|&byte| seen[usize::from(byte)] = true);

@@ -1,24 +1,30 @@
-//! Placeholders: values that stand where a secret will be, and values that documentation prints.
+//! Placeholders: values that stand in for a secret, and values that documentation prints.
 
-/// Words that make a value a placeholder wherever they stand in it, in lower case.
-const WORDS: [&[u8]; 22] = [
+/// Words that make a value a placeholder wherever they occur in it, in lower case.
+const WORDS: [&[u8]; 28] = [
     b"example",
     b"changeme",
     b"change_me",
     b"change-me",
+    b"change_this",
+    b"change-this",
+    b"changethis",
     b"placeholder",
     b"redacted",
     b"dummy",
     b"your_",
     b"your-",
+    b"<your",
     b"yourpassword",
     b"yoursecret",
     b"yourtoken",
     b"insert_",
-    b"replace_me",
+    b"insert-",
+    b"replace_",
+    b"replace-",
     b"replaceme",
-    b"replace-me",
-    b"<your",
+    b"set_me",
+    b"set-me",
     b"xxxxx",
     b"*****",
     b".....",
@@ -26,7 +32,7 @@ const WORDS: [&[u8]; 22] = [
     b"not-a-real",
 ];
 
-/// Whole values that are defaults of documentation, in lower case.
+/// Whole values that documentation prints, in lower case.
 const VALUES: [&[u8]; 14] = [
     b"password",
     b"passwd",
@@ -44,16 +50,19 @@ const VALUES: [&[u8]; 14] = [
     b"string",
 ];
 
-/// Whether `value` stands for a secret and is none.
+/// Whether `value` is a placeholder and not a secret.
 pub fn is_placeholder(value: &[u8]) -> bool {
     let lower = value.to_ascii_lowercase();
-    VALUES.contains(&&lower[..])
-        || WORDS.iter().any(|word| memchr::memmem::find(&lower, word).is_some())
-        || is_variable(&lower)
-        || is_repetitive(&lower)
+    VALUES.contains(&&lower[..]) || has_placeholder_word(&lower) || is_variable(&lower) || is_repetitive(&lower)
 }
 
-/// `${X}`, `$(x)`, `{{x}}`, `<x>`, `%x%`, `$X`: filled in by something else.
+/// Whether `lower`, a value in lower case, contains a word that only placeholders contain.
+pub(crate) fn has_placeholder_word(lower: &[u8]) -> bool {
+    WORDS.iter().any(|word| memchr::memmem::find(lower, word).is_some())
+}
+
+/// Whether `value` is a variable or a template that another program fills in: `${X}`, `$(x)`, `{{x}}`, `<x>`, `%x%`,
+/// `[x]`, `$X`.
 fn is_variable(value: &[u8]) -> bool {
     let surrounded = |open: &[u8], close: &[u8]| value.starts_with(open) && value.ends_with(close);
     memchr::memmem::find(value, b"${").is_some()
@@ -62,10 +71,10 @@ fn is_variable(value: &[u8]) -> bool {
         || surrounded(b"<", b">")
         || surrounded(b"%", b"%")
         || surrounded(b"[", b"]")
-        || (value.starts_with(b"$") && value[1..].iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_'))
+        || value.strip_prefix(b"$").is_some_and(|name| name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_'))
 }
 
-/// One or two characters over and over, or a run along the alphabet or the digits.
+/// Whether `value` repeats one or two characters, or counts up through letters or digits.
 fn is_repetitive(value: &[u8]) -> bool {
     if value.len() < 8 {
         return false;
@@ -100,6 +109,8 @@ mod tests {
             "your-api-key",
             "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
             "password",
+            "CHANGE_THIS_KEY",
+            "set-me-please",
         ] {
             assert!(is_placeholder(value.as_bytes()), "{value}");
         }

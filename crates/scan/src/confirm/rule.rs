@@ -1,4 +1,4 @@
-//! One signature, prepared to judge what matched it.
+//! A compiled signature, which decides whether a match is a secret.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -16,8 +16,8 @@ use layersift_rules::{Confirm, Signature};
 /// Why a signature cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfirmError {
-    /// An expression that cannot be read.
-    #[error("{rule}: `{expression}` cannot be read as an expression or a glob: {reason}")]
+    /// An invalid expression or glob.
+    #[error("{rule}: invalid expression or glob `{expression}`: {reason}")]
     Expression {
         /// The rule's id.
         rule: String,
@@ -26,12 +26,12 @@ pub enum ConfirmError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A name that stands for no checksum or parser.
-    #[error("{rule}: there is no {kind} called `{name}`; known are {known}")]
+    /// An unknown checksum or parser.
+    #[error("{rule}: unknown {kind} `{name}`: expected one of {known}")]
     Unknown {
         /// The rule's id.
         rule: String,
-        /// What was named.
+        /// `checksum` or `parser`.
         kind: &'static str,
         /// The name.
         name: String,
@@ -40,30 +40,36 @@ pub enum ConfirmError {
     },
 }
 
-/// What becomes of a match.
+/// The decision on a match.
 pub(super) enum Judgement {
-    Confirmed { span: Range<usize>, secret: Secret, note: Option<String>, kind: Kind },
+    Confirmed {
+        span: Range<usize>,
+        secret: Secret,
+        note: Option<String>,
+        kind: Kind,
+    },
+    /// A parser has to read the whole file.
+    NeedsWholeFile,
     Rejected,
 }
 
-/// What was confirmed.
+/// The kind of a confirmed match.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Token,
-    /// What has the form of a token or key and cannot be one.
+    /// Has the form of a token or key, but cannot be a valid one.
     Damaged,
     Key,
-    WholeFile,
 }
 
-/// Reads on from a match that is only an anchor.
+/// A parser that reads on from the start of a match.
 #[derive(Clone, Copy)]
 enum Parser {
     /// A key that is not encrypted.
     Plain(KeyReader),
-    /// A key in PEM that is not encrypted, or what is left of one.
+    /// A key in PEM that is not encrypted, or a damaged one.
     Pem,
-    /// A key that is.
+    /// A key that is encrypted.
     Encrypted(KeyReader),
     WholeFile,
 }
@@ -102,20 +108,20 @@ const PARSERS: [(&str, Parser); 29] = [
     ("cipher-constant", Parser::WholeFile),
 ];
 
-/// Groups of which the first that is not empty is the secret.
+/// The names of groups; the first group that is not empty is the secret.
 const SECRETS: [&str; 4] = ["secret", "secret2", "secret3", "secret4"];
 
 pub(super) struct CompiledRule {
     source: String,
-    /// The expression and its width, compiled at the first candidate: most rules never have one.
+    /// The expression and its width, compiled for the first candidate: most rules never have one.
     compiled: OnceLock<Option<(Regex, usize)>>,
     reject: Vec<Expression>,
-    /// What the whole match must not be.
+    /// Expressions that the whole match must not match.
     reject_match: Vec<Expression>,
-    /// What a rule in another scanner's format asks of the path.
+    /// Conditions of a rule in the format of another scanner on the path.
     pub(super) places: Option<PathExpressions>,
     check: Option<Check>,
-    /// Whether tokens that fail the check are told by their format.
+    /// Whether tokens that fail the check are recognised by their prefix.
     is_distinct: bool,
     parser: Option<Parser>,
     min_entropy: f64,
@@ -126,7 +132,7 @@ pub(super) struct CompiledRule {
 impl CompiledRule {
     pub(super) fn new(signature: &Signature, expressions: &mut Expressions) -> Result<CompiledRule, ConfirmError> {
         let id = &signature.id;
-        let Confirm { min_entropy, min_classes, checksum, parser, reject, keep_placeholders } = &signature.confirm;
+        let Confirm { min_entropy, min_classes, checksum, parser, reject, keep_placeholders, .. } = &signature.confirm;
         let check = match checksum {
             Some(name) => Some(
                 checksum::by_name(name)
@@ -157,7 +163,7 @@ impl CompiledRule {
         })
     }
 
-    /// The leftmost match that begins at `at` or behind it.
+    /// The leftmost match that begins at or after `at`.
     pub(super) fn captures_at<'h>(&self, bytes: &'h [u8], at: usize) -> Option<Captures<'h>> {
         let (regex, _) = self.compiled()?;
         if at > bytes.len() { None } else { regex.captures_at(bytes, at) }
@@ -214,13 +220,13 @@ impl CompiledRule {
 
 impl Parser {
     fn judge(self, bytes: &[u8], anchor: Range<usize>) -> Judgement {
-        // What lies behind the reach may be missing from another window.
+        // Another window may not contain bytes beyond the reach.
         let bytes = &bytes[..bytes.len().min(anchor.start + super::REACH)];
         let (read, encrypted) = match self {
             Parser::Plain(read) => (read, false),
             Parser::Pem => (keys::pem_at as KeyReader, false),
             Parser::Encrypted(read) => (read, true),
-            Parser::WholeFile => return whole_file(bytes, anchor),
+            Parser::WholeFile => return Judgement::NeedsWholeFile,
         };
         match read(bytes, anchor.start) {
             Ok(key) if key.encrypted == encrypted => confirmed_key(key),
@@ -234,7 +240,7 @@ impl Parser {
     }
 }
 
-/// Whether no letter or digit goes on at either end, as one would in a longer name.
+/// Whether `span` is not part of a longer word.
 fn stands_alone(bytes: &[u8], span: &Range<usize>) -> bool {
     let is_part = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(|byte| is_word(*byte));
     !is_part(span.start.checked_sub(1)) && !is_part(Some(span.end))
@@ -251,18 +257,13 @@ fn confirmed_key(key: PrivateKey) -> Judgement {
 }
 
 fn unreadable_pem(bytes: &[u8], at: usize) -> Judgement {
-    const NOTE: &str = "no key as it stands: it cannot be read, so it is made up, cut off or damaged";
+    const NOTE: &str = "not a valid key: it cannot be decoded, so it is made up, cut off or damaged";
     let Some(span) = keys::block_at(bytes, at) else { return Judgement::Rejected };
     let secret = Secret::labelled(&bytes[span.clone()], "unreadable PEM");
     Judgement::Confirmed { span, secret, note: Some(NOTE.into()), kind: Kind::Damaged }
 }
 
-fn whole_file(bytes: &[u8], anchor: Range<usize>) -> Judgement {
-    let secret = Secret::labelled(&bytes[anchor.clone()], "to be read as a whole file");
-    Judgement::Confirmed { span: anchor, secret, note: None, kind: Kind::WholeFile }
-}
-
-/// The greatest length of a match; patterns without one were refused before.
+/// The greatest length of a match; unbounded patterns were rejected before.
 fn width(source: &str) -> usize {
     expressions::parse(source).ok().and_then(|hir| hir.properties().maximum_len()).unwrap_or(0)
 }

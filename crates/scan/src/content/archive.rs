@@ -33,6 +33,8 @@ mod hostile_tests;
 
 use layersift_model::{Gap, Limits};
 
+use crate::memory::MemoryLease;
+
 use detect::Kind;
 use level::{Level, Out, Shared};
 
@@ -50,6 +52,11 @@ pub trait Members {
     fn end(&mut self);
     /// Something was not read, and why; `inside` as for `begin`. May come while a member is open.
     fn gap(&mut self, inside: &[String], gap: Gap);
+
+    /// Whether nothing more is wanted. Asked while streams are inflated.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// Opens one file and every archive inside it.
@@ -60,14 +67,14 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// An opener of the file that begins with `head`: [`HEAD_BYTES`] bytes, or all there are. `None` where it is no
-    /// archive. What was looked at is pushed with the rest.
-    pub fn detect(head: &[u8], limits: &Limits) -> Option<Opener> {
+    /// An opener of the file that begins with `head`: [`HEAD_BYTES`] bytes, or the whole file. `None` for a file that is
+    /// not an archive. The head is pushed with the rest. Decoders take their memory from `memory`.
+    pub fn detect(head: &[u8], limits: &Limits, memory: &MemoryLease) -> Option<Opener> {
         if limits.archive_depth == 0 {
             return None;
         }
         let kind = Kind::detect(head)?;
-        Some(Opener { root: Some(Level::new(kind.open(limits), 1)), shared: Shared::new(limits) })
+        Some(Opener { root: Some(Level::new(kind.open(limits), 1)), shared: Shared::new(limits, memory) })
     }
 
     /// Takes the next bytes of the file, pieces of any size.

@@ -17,7 +17,9 @@ struct BuiltIn {
     widest: usize,
     /// The keywords in disguise, whose patterns come after those of the signatures.
     anchors: &'static [EncodedAnchor],
-    /// The databases, the one for the best processor first.
+    /// What every byte of the databases is XORed with.
+    mask: u8,
+    /// The masked databases, the one for the best processor first.
     databases: &'static [&'static [u8]],
 }
 
@@ -35,11 +37,12 @@ pub(super) struct Loaded {
 /// The best database that this processor and this version of the library take, if `signatures` begin with the built-in
 /// ones.
 pub(super) fn load(signatures: &[Signature]) -> Option<Loaded> {
-    let BuiltIn { count, fingerprint: expected, widest, anchors, databases } = BUILT_IN;
+    let BuiltIn { count, fingerprint: expected, widest, anchors, mask, databases } = BUILT_IN;
     if fingerprint(signatures.get(..count)?).to_string() != expected {
         return None;
     }
-    let database = databases.iter().find_map(|bytes| bytes.deserialize().ok())?;
+    let unmasked = |bytes: &[u8]| bytes.iter().map(|byte| byte ^ mask).collect::<Vec<u8>>();
+    let database = databases.iter().find_map(|bytes| unmasked(bytes).deserialize().ok())?;
     Some(Loaded { database, widest, anchors, count })
 }
 

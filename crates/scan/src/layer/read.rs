@@ -7,11 +7,11 @@
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 
+use super::background_hasher::BackgroundHasher;
 use super::buffer::{Bytes, Pool};
-use super::trail::Trail;
 use super::walk::{Overlap, Segment, Visitor, Walk};
 use layersift_format::compression::{Codec, MAGIC_BYTES, read_full};
-use layersift_format::{Blob, Region, RegionReader};
+use layersift_format::{Blob, CancelReason, Cancellation, Region, RegionReader};
 use layersift_model::{Algorithm, Digest, Gap, GapReason, Hasher, Limits};
 
 /// What a layer is read with.
@@ -26,6 +26,8 @@ pub struct Reading<'r> {
     pub algorithm: Algorithm,
     /// Told how many bytes of the blob were read, every now and then.
     pub progress: &'r (dyn Fn(u64) + Sync),
+    /// Checked before each window.
+    pub cancellation: &'r Cancellation,
 }
 
 /// What reading told about the layer itself.
@@ -45,12 +47,12 @@ pub struct Facts {
     pub gaps: Vec<Gap>,
 }
 
-/// What whoever reads a layer leaves to others.
+/// Work that the reading thread hands to other threads.
 pub enum Work<'a, F> {
-    /// To be scanned.
+    /// A window to be scanned.
     Scan(Batch<'a, F>),
-    /// To be caught up with. Who does not has it done by the reader.
-    Hash(Arc<Trail<'a>>),
+    /// A digest that has windows to hash. The reading thread hashes them itself where no other thread does.
+    Hash(Arc<BackgroundHasher<'a>>),
 }
 
 /// Some segments and the window that their ranges are in.
@@ -98,12 +100,16 @@ impl<'r> Reading<'r> {
         const LAG: usize = 16 << 20;
         const STEP: usize = 8 << 20;
         let mut pass = Pass::new(self, Codec::Plain, visitor, others);
-        let blob = Arc::new(Trail::new(self.algorithm));
+        let blob = Arc::new(BackgroundHasher::new(self.algorithm));
         let fresh = self.pool.size() - self.carry();
         let mut start = 0;
         let mut hashed = 0;
         let mut released = 0;
         while hashed < bytes.len() {
+            if let Some(reason) = self.cancellation.reason() {
+                pass.stop(cancelled(reason));
+                break;
+            }
             let end = (hashed + fresh).min(bytes.len());
             let window = Bytes::Mapped(bytes.part(start..end));
             pass.hash(&blob, &window, hashed - start);
@@ -117,15 +123,8 @@ impl<'r> Reading<'r> {
             }
         }
         let digest = blob.finish();
-        let (diff_id, gaps) = pass.finish(bytes.len() as u64, &digest);
-        Facts {
-            blob: digest,
-            blob_bytes: bytes.len() as u64,
-            diff_id,
-            bytes: bytes.len() as u64,
-            codec: Codec::Plain,
-            gaps,
-        }
+        let (diff_id, gaps) = pass.finish(hashed as u64, &digest);
+        Facts { blob: digest, blob_bytes: hashed as u64, diff_id, bytes: hashed as u64, codec: Codec::Plain, gaps }
     }
 
     fn streamed<'a, V: Visitor<'a>>(
@@ -144,8 +143,11 @@ impl<'r> Reading<'r> {
         if let Some(error) = failure {
             pass.gaps.push(decoding_gap(codec, &error));
         }
-        if let Err(error) = io::copy(&mut raw, &mut io::sink()) {
-            pass.gaps.push(Gap::new(GapReason::Unreadable, error.to_string()));
+        // The rest is read for its digest, which nobody asks for once the scan is cancelled.
+        if !self.cancellation.is_cancelled()
+            && let Err(error) = io::copy(&mut raw, &mut io::sink())
+        {
+            pass.gaps.push(unreadable(&error));
         }
         let (blob_bytes, blob) = (raw.bytes, raw.hasher.finish());
         let bytes = pass.total;
@@ -156,6 +158,10 @@ impl<'r> Reading<'r> {
     fn windows<'a, V: Visitor<'a>>(&self, plain: &mut dyn Read, pass: &mut Pass<'_, 'a, '_, V>) -> io::Result<()> {
         let mut previous: Option<(Bytes, u64)> = None;
         loop {
+            if let Some(reason) = self.cancellation.reason() {
+                pass.stop(cancelled(reason));
+                return Ok(());
+            }
             let mut buffer = self.pool.take();
             let (start, carried) = match &previous {
                 Some((window, start)) => {
@@ -205,7 +211,29 @@ fn read_window(input: &mut dyn Read, space: &mut [u8]) -> (usize, Option<io::Err
     (filled, None)
 }
 
+/// The gap of a scan that was cancelled.
+pub(crate) fn cancelled(reason: CancelReason) -> Gap {
+    let (reason, detail) = match reason {
+        CancelReason::Cancelled => (GapReason::Cancelled, "the scan was cancelled; the rest was not read"),
+        CancelReason::DeadlineExceeded => {
+            (GapReason::DeadlineExceeded, "the deadline of the scan has passed; the rest was not read")
+        }
+    };
+    Gap::new(reason, detail)
+}
+
+/// The gap of bytes that cannot be read.
+fn unreadable(error: &io::Error) -> Gap {
+    match CancelReason::of(error) {
+        Some(reason) => cancelled(reason),
+        None => Gap::new(GapReason::Unreadable, error.to_string()),
+    }
+}
+
 fn decoding_gap(codec: Codec, error: &io::Error) -> Gap {
+    if let Some(reason) = CancelReason::of(error) {
+        return cancelled(reason);
+    }
     let reason = match codec {
         Codec::Unsupported(_) => GapReason::UnsupportedCompression,
         Codec::Plain => GapReason::Unreadable,
@@ -220,7 +248,7 @@ struct Pass<'p, 'a, 's, V: Visitor<'a>> {
     visitor: &'p mut V,
     others: &'p mut (dyn FnMut(Work<'a, V::File>) + 's),
     /// The digest of the uncompressed bytes; None where they are the blob's, which are hashed already.
-    diff_id: Option<Arc<Trail<'a>>>,
+    diff_id: Option<Arc<BackgroundHasher<'a>>>,
     total: u64,
     keep: u64,
     stopped: bool,
@@ -240,7 +268,7 @@ impl<'p, 'a, 's, V: Visitor<'a>> Pass<'p, 'a, 's, V> {
             walk: Walk::new(reading.overlap, reading.limits),
             visitor,
             others,
-            diff_id: (!same).then(|| Arc::new(Trail::new(Algorithm::Sha256))),
+            diff_id: (!same).then(|| Arc::new(BackgroundHasher::new(Algorithm::Sha256))),
             total: 0,
             keep: 0,
             stopped: false,
@@ -274,8 +302,8 @@ impl<'p, 'a, 's, V: Visitor<'a>> Pass<'p, 'a, 's, V> {
     }
 
     /// Has the part of `window` that begins at `fresh` hashed.
-    fn hash(&mut self, trail: &Arc<Trail<'a>>, window: &Bytes<'a>, fresh: usize) {
-        trail.leave(window.clone(), fresh);
+    fn hash(&mut self, trail: &Arc<BackgroundHasher<'a>>, window: &Bytes<'a>, fresh: usize) {
+        trail.push(window.clone(), fresh);
         (self.others)(Work::Hash(Arc::clone(trail)));
     }
 
@@ -285,8 +313,9 @@ impl<'p, 'a, 's, V: Visitor<'a>> Pass<'p, 'a, 's, V> {
     }
 
     fn finish(mut self, total: u64, blob: &Digest) -> (Digest, Vec<Gap>) {
-        // A last piece of less than a block was not looked at.
+        // A last piece of less than a block was not read.
         let complete = self.walk.ended() || (self.walk.at_boundary() && self.walk.position() >= total);
+        self.walk.abandon(self.visitor);
         if !self.stopped && self.gaps.is_empty() && !complete {
             let reason = if self.walk.position() == 0 { GapReason::NotATar } else { GapReason::DamagedTar };
             let left = self.walk.position().abs_diff(total);

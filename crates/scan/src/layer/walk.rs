@@ -50,8 +50,8 @@ pub trait Visitor<'a> {
     /// those in `range` of `window`. `offset` is where in the stored bytes of the file they begin.
     fn bytes(&mut self, file: &Self::File, offset: u64, window: &Bytes<'a>, range: Range<usize>);
 
-    /// All bytes of a file have passed.
-    fn end(&mut self, file: &Self::File);
+    /// All bytes of a file have passed, or no more will come. The walk holds no other handle of it.
+    fn end(&mut self, file: Self::File);
 }
 
 /// Why a walk stopped before the end of its layer.
@@ -143,6 +143,13 @@ impl<F: Clone> Walk<F> {
         self.open.is_none() && self.parser.at_boundary()
     }
 
+    /// Ends the open file, if there is one, although more of it may come.
+    pub fn abandon<'a>(&mut self, visitor: &mut impl Visitor<'a, File = F>) {
+        if let Some(file) = self.open.take().and_then(|open| open.file) {
+            visitor.end(file);
+        }
+    }
+
     fn header<'a>(
         &mut self,
         window: &[u8],
@@ -171,7 +178,7 @@ impl<F: Clone> Walk<F> {
         let data = self.at..self.at.saturating_add(entry.stored);
         if data.is_empty() {
             if let Some(file) = file {
-                visitor.end(&file);
+                visitor.end(file);
             }
             return;
         }
@@ -189,7 +196,7 @@ impl<F: Clone> Walk<F> {
     ) -> Option<u64> {
         let end = start + window.len() as u64;
         let open = self.open.as_mut()?;
-        let Some(file) = open.file.clone() else {
+        let Some(file) = &open.file else {
             if end < open.data.end {
                 return Some(end);
             }
@@ -200,7 +207,7 @@ impl<F: Clone> Walk<F> {
         let last = have == open.data.end;
         if have > open.seen {
             let fresh = (open.seen - start) as usize..(have - start) as usize;
-            visitor.bytes(&file, open.seen - open.data.start, window, fresh);
+            visitor.bytes(file, open.seen - open.data.start, window, fresh);
             open.seen = have;
         }
         // Too little of the file to stand alone: it comes again at the start of the next window.
@@ -218,8 +225,7 @@ impl<F: Clone> Walk<F> {
         open.started = true;
         open.owned = until.max(open.owned);
         if last {
-            visitor.end(&file);
-            self.open = None;
+            self.abandon(visitor);
             return None;
         }
         Some(open.data.start.max(open.owned - self.overlap.before as u64))

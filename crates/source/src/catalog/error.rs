@@ -1,38 +1,43 @@
-//! What goes wrong while images are listed, and what of the catalog it costs.
+//! What goes wrong while images are listed, and how much of the catalog is missing then.
 
+use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::registry::{Host, RegistryError};
+use crate::registry::{Host, ReferenceError, RegistryError};
+use layersift_model::InvalidDigest;
 
-/// Why a catalog does not list something.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+/// Why a catalog does not list something. A message has its reasons in it, so that it can be shown alone.
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CatalogError {
-    /// The listing of a registry; what would have followed is not known.
+    /// The listing of a registry failed; how much is missing is not known.
     #[error("{host}: its images cannot be listed any further: {error}")]
     Whole {
         /// The registry.
         host: Host,
-        /// Why not.
-        error: Box<RegistryError>,
+        /// The failure.
+        #[source]
+        error: Arc<RegistryError>,
     },
     /// More images than one listing may have.
-    #[error("{host}: its listing has more than {most} images; list fewer projects at a time, or raise the bound")]
+    #[error("{host}: the listing has more than {most} images; list fewer projects at a time, or raise the limit")]
     TooMany {
         /// The registry.
         host: Host,
-        /// The bound.
+        /// The limit.
         most: usize,
     },
-    /// Nothing but failures.
-    #[error("{host}: {times} failures and nothing else, so the rest of its images is left out; the last one: {error}")]
+    /// Failures without a success in between.
+    #[error("{host}: gave up after {times} failures in a row; the other images are not listed; the last: {error}")]
     Failing {
         /// The registry.
         host: Host,
-        /// How many.
+        /// How many failures.
         times: usize,
         /// The last one.
-        error: Box<RegistryError>,
+        #[source]
+        error: Arc<RegistryError>,
     },
     /// A project whose repositories cannot be listed.
     #[error("{host}: project `{project}`: its repositories cannot be listed: {error}")]
@@ -41,69 +46,126 @@ pub enum CatalogError {
         host: Host,
         /// The project.
         project: String,
-        /// Why not.
-        error: Box<RegistryError>,
+        /// The failure.
+        #[source]
+        error: Arc<RegistryError>,
     },
-    /// A repository whose images cannot be listed, or not to their end.
+    /// A repository whose images cannot be listed, or not to the end.
     #[error("{host}/{repository}: its images cannot be listed: {error}")]
     Repository {
         /// The registry.
         host: Host,
         /// The repository.
         repository: String,
-        /// Why not.
-        error: Box<RegistryError>,
+        /// The failure.
+        #[source]
+        error: Arc<RegistryError>,
     },
-    /// Something in a listing that cannot be what it says.
-    #[error("{host}{place}: left out of the listing: {reason}")]
+    /// An item of a listing that is invalid, and is left out.
+    #[error("{host}{place}: left out of the listing: {error}")]
     Entry {
         /// The registry.
         host: Host,
-        /// The repository with a `/` in front, where it is one's; else empty.
+        /// The repository with a `/` in front, if the item is in one; else empty.
         place: String,
-        /// Why.
-        reason: String,
+        /// What is wrong with the item.
+        #[source]
+        error: EntryError,
     },
-    /// A scan that the registry does not do.
-    #[error("{host}/{repository}: the registry was asked to scan an image, and does not: {error}")]
+    /// A scan that the registry refuses to run.
+    #[error("{host}/{repository}: the registry refused to scan an image: {error}")]
     Scan {
         /// The registry.
         host: Host,
         /// The repository.
         repository: String,
-        /// Why not.
-        error: Box<RegistryError>,
+        /// The failure.
+        #[source]
+        error: Arc<RegistryError>,
     },
     /// A list of images that cannot be read.
-    #[error("{path}: {reason}")]
+    #[error("{path}: {error}")]
     File {
         /// The file.
         path: PathBuf,
-        /// Why not.
-        reason: String,
+        /// What is wrong with it.
+        #[source]
+        error: ListError,
     },
-    /// A line of a list that names no image.
-    #[error("{path}: line {line}: {reason}")]
+    /// A line of a list that is not a reference.
+    #[error("{path}: line {line}: {error}")]
     Line {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// Why not.
-        reason: String,
+        /// What is wrong with it.
+        #[source]
+        error: ReferenceError,
     },
-    /// A pattern that is none.
-    #[error("`{glob}` is no pattern for repositories and tags: {reason}")]
+    /// An invalid pattern.
+    #[error("invalid pattern `{glob}`: {error}")]
     Glob {
         /// The pattern.
         glob: String,
-        /// Why not.
-        reason: String,
+        /// What is wrong with it.
+        #[source]
+        error: GlobError,
     },
 }
 
+/// What is wrong with an item of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// The name of a repository or a tag.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// The digest of an artifact.
+    #[error(transparent)]
+    Digest(#[from] InvalidDigest),
+    /// The name of a project.
+    #[error("invalid project `{0}`")]
+    Project(String),
+    /// A repository of another project.
+    #[error("`{repository}` is not in project `{project}`")]
+    OtherProject {
+        /// The repository.
+        repository: String,
+        /// The project whose repositories were listed.
+        project: String,
+    },
+}
+
+/// What is wrong with a list of images.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ListError {
+    /// It cannot be read.
+    #[error("{0}")]
+    Read(#[source] Arc<io::Error>),
+    /// It is not text.
+    #[error("invalid UTF-8")]
+    NotUtf8,
+    /// It is too large; the limit in bytes.
+    #[error("a list of images has at most {0} bytes; divide it")]
+    TooLarge(u64),
+    /// It has too many lines; the limit.
+    #[error("a list of images has at most {0} of them; divide it")]
+    TooMany(usize),
+}
+
+/// What is wrong with a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GlobError {
+    /// It is empty.
+    #[error("it is empty; write `*` for everything")]
+    Empty,
+    /// Its syntax is wrong.
+    #[error("{}", _0.kind())]
+    Syntax(#[source] globset::Error),
+}
+
 impl CatalogError {
-    /// What the registry did, where it is about one.
+    /// The failure of the registry, if there was one.
     pub fn of_registry(&self) -> Option<&RegistryError> {
         use CatalogError::{Failing, Project, Repository, Scan, Whole};
         match self {
@@ -116,19 +178,34 @@ impl CatalogError {
         }
     }
 
-    /// Whether nothing follows it, so that how much is missing is not known.
+    /// Whether no entry follows it, so that how much is missing is not known.
     pub fn is_whole(&self) -> bool {
         matches!(self, CatalogError::Whole { .. } | CatalogError::TooMany { .. } | CatalogError::Failing { .. })
     }
+
+    /// Whether the same listing may succeed later: the registry is out of reach or overloaded, or the listing was
+    /// cancelled.
+    pub fn is_temporary(&self) -> bool {
+        self.of_registry().is_some_and(RegistryError::is_temporary)
+    }
 }
 
-/// Whether what failed would fail for everything else of the registry as well.
+impl From<io::Error> for ListError {
+    fn from(error: io::Error) -> ListError {
+        ListError::Read(Arc::new(error))
+    }
+}
+
+/// Whether every other request to the registry would fail as well.
 fn concerns_all(error: &RegistryError) -> bool {
-    use RegistryError::{Configuration, Credentials, Tls, Token, TooManyRequests, Unauthorized, Unreachable};
+    use RegistryError::{Cancelled, Configuration, Credentials, NoTls, Tls, Token, TooManyRequests};
+    use RegistryError::{Unauthorized, Unreachable};
     matches!(
         error,
-        Configuration { .. }
+        Cancelled { .. }
+            | Configuration { .. }
             | Credentials { .. }
+            | NoTls { .. }
             | TooManyRequests { .. }
             | Tls { .. }
             | Token { .. }
@@ -137,33 +214,33 @@ fn concerns_all(error: &RegistryError) -> bool {
     )
 }
 
-/// Failures without a success between them at which the rest is given up: then it is not the repositories that fail.
-const MOST_FAILURES: usize = 50;
+/// Failures in a row after which the rest is given up: so many are not the fault of single repositories.
+const MAX_FAILURES: usize = 50;
 
-/// Decides when a failure of a part is one of the whole.
+/// Counts failures in a row, and decides when the failure of one repository is one of the whole registry.
 #[derive(Debug, Default)]
-pub(super) struct Failures(usize);
+pub(super) struct FailureCount(usize);
 
-impl Failures {
-    /// Something worked.
-    pub(super) fn none(&mut self) {
+impl FailureCount {
+    /// Notes a success.
+    pub(super) fn reset(&mut self) {
         self.0 = 0;
     }
 
-    /// What `error` means, which `part` names where it is only that part's.
-    pub(super) fn one(
+    /// Notes a failure, and returns its error: that of `part`, if the rest of the registry can still be listed.
+    pub(super) fn add(
         &mut self,
         host: &Host,
         error: RegistryError,
-        part: impl FnOnce(Box<RegistryError>) -> CatalogError,
+        part: impl FnOnce(Arc<RegistryError>) -> CatalogError,
     ) -> CatalogError {
-        // What is closed or gone says so at once, and may be many; what fails otherwise takes all its attempts.
+        // These answers come at once, and there may be many of them; every other failure takes all its attempts.
         let is_answer = matches!(error, RegistryError::Forbidden { .. } | RegistryError::NotFound { .. });
         self.0 += usize::from(!is_answer);
-        let (host, error) = (host.clone(), Box::new(error));
+        let (host, error) = (host.clone(), Arc::new(error));
         if concerns_all(&error) {
             CatalogError::Whole { host, error }
-        } else if self.0 >= MOST_FAILURES && !is_answer {
+        } else if self.0 >= MAX_FAILURES && !is_answer {
             CatalogError::Failing { host, times: self.0, error }
         } else {
             part(error)

@@ -1,15 +1,15 @@
-//! Filters: which of the images of a catalog are wanted, by name, tag and age.
+//! Filters: which images of a catalog are listed, by repository, tag and age.
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-use super::{CatalogError, Entry};
+use super::{CatalogError, Entry, GlobError};
 
-/// Which images are wanted. The default admits all.
+/// Which images are listed. The default admits all.
 ///
-/// A pattern without `:` is one of repositories (`team/*`), one with `:` is one of `repository:tag` (`team/app:v*`).
-/// `*` and `?` match `/` as well. What is included by no pattern is not wanted, unless there are none; what is excluded
-/// by one is not wanted in any case. Of an image with several tags, those that are wanted are kept, and the image as
-/// long as there is one; one without tags is judged by its repository.
+/// A pattern without `:` matches repositories (`team/*`), one with `:` matches `repository:tag` (`team/app:v*`). `*`
+/// and `?` match `/` as well. If there are patterns to include, an image must match one of them; an image that matches
+/// one to exclude is never listed. Of an image with several tags, the tags that are admitted are kept, and the image is
+/// listed if there is one; an image without tags is judged by its repository.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     include: Patterns,
@@ -24,34 +24,34 @@ struct Patterns {
 }
 
 impl Filter {
-    /// A filter of these patterns.
+    /// A filter with these patterns.
     ///
     /// # Errors
-    /// For what is no pattern.
+    /// For an invalid pattern.
     pub fn new<T: AsRef<str>>(include: &[T], exclude: &[T]) -> Result<Filter, CatalogError> {
         let (include, exclude) = (Patterns::new(include)?, Patterns::new(exclude)?);
         Ok(Filter { include, exclude, pushed_since: None })
     }
 
-    /// The same, without images that are known to have been pushed before `time`, in seconds since 1970. Those of which
-    /// it is not known remain. It is the push of the bytes that counts: an old image with a new tag is an old image.
+    /// The same, without images that are known to have been pushed before `time`, in seconds since 1970. Images whose
+    /// time is not known remain. A new tag does not make an old image new.
     pub fn pushed_since(mut self, time: Option<i64>) -> Filter {
         self.pushed_since = time;
         self
     }
 
-    /// Since when images must have been pushed.
+    /// The time since which images must have been pushed, in seconds since 1970.
     pub fn since(&self) -> Option<i64> {
         self.pushed_since
     }
 
-    /// Whether anything in a repository may be wanted.
+    /// Whether an image of a repository may be admitted.
     pub fn admits_repository(&self, repository: &str) -> bool {
         let included = self.includes(repository) || !self.include.tags.is_empty();
         included && !self.exclude.repositories.is_match(repository)
     }
 
-    /// What of an entry is wanted.
+    /// The entry with its admitted tags; `None` if it is not admitted.
     pub fn apply(&self, mut entry: Entry) -> Option<Entry> {
         let is_old = self.pushed_since.is_some_and(|since| entry.pushed_at.is_some_and(|at| at < since));
         if is_old || self.exclude.repositories.is_match(&entry.repository) {
@@ -87,17 +87,17 @@ impl Patterns {
 }
 
 fn set(globs: &[&str]) -> Result<GlobSet, CatalogError> {
-    let wrong = |glob: &str, error: &globset::Error| CatalogError::Glob {
-        glob: glob.chars().take(160).collect(),
-        reason: error.kind().to_string(),
-    };
+    let invalid = |glob: &str, error: GlobError| CatalogError::Glob { glob: glob.chars().take(160).collect(), error };
     let mut set = GlobSetBuilder::new();
     for glob in globs {
         if glob.trim().is_empty() {
-            let reason = "it is empty; write `*` for everything".into();
-            return Err(CatalogError::Glob { glob: (*glob).into(), reason });
+            return Err(invalid(glob, GlobError::Empty));
         }
-        set.add(GlobBuilder::new(glob).literal_separator(false).build().map_err(|error| wrong(glob, &error))?);
+        let glob = GlobBuilder::new(glob)
+            .literal_separator(false)
+            .build()
+            .map_err(|error| invalid(glob, GlobError::Syntax(error)))?;
+        set.add(glob);
     }
-    set.build().map_err(|error| wrong(&globs.join(" "), &error))
+    set.build().map_err(|error| invalid(&globs.join(" "), GlobError::Syntax(error)))
 }

@@ -4,35 +4,36 @@
 //! `listArtifacts` and `scanArtifact`. Read in its sources (`src/lib/q/builder.go`, `src/pkg/artifact/dao`,
 //! `src/server/v2.0/handler`): artifacts are ordered by `-push_time,-id`; `q=push_time=[2026-01-31T00:00:00~]` includes
 //! that second, in UTC; a `Link` has its query unescaped; children of an index are not listed apart, unless they
-//! have a tag of their own; strangers get what is public, and not a 401; a robot of some projects gets
-//! those, and what is public; requests without a session need no token against forgery.
+//! have a tag of their own; anonymous requests get what is public, and not a 401; a robot of some projects gets
+//! those, and what is public; requests without a session need no CSRF token.
 
 mod entries;
 mod pages;
 mod wire;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Catalog, CatalogError, Entries, Entry, Filter};
-use crate::registry::{Host, Registry, RegistryError};
+use crate::registry::{Host, Registry};
 
-/// Where Harbor's interface begins.
+/// The path of Harbor's interface.
 const API: &str = "api/v2.0/projects";
 
-/// What is listed of a Harbor, and how much at most.
+/// Which projects of a Harbor are listed, and limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HarborOptions {
-    /// The projects to list. Where there are none, all that Harbor lists for these credentials: for a robot of some
-    /// projects those, and every public one.
+    /// The projects to list. If empty, all that Harbor lists for the credentials: for a robot of some projects those,
+    /// and every public one.
     pub projects: Vec<String>,
-    /// Whether to list projects that are caches of another registry. What is listed of one is what it has cached.
+    /// Whether to list projects that are proxy caches of another registry, with the images that they have cached.
     /// Projects that are named in `projects` are listed in any case.
     pub proxy_caches: bool,
-    /// Items to ask for at a time; Harbor gives 100 at most.
+    /// Items to request per page; Harbor sends at most 100.
     pub page: usize,
-    /// Pages of one listing: of projects, of a project's repositories, of a repository's artifacts.
+    /// The most pages of one listing: of projects, of a project's repositories, of a repository's artifacts.
     pub pages: usize,
-    /// Images in all.
+    /// The most images in total.
     pub images: usize,
 }
 
@@ -42,16 +43,16 @@ impl Default for HarborOptions {
     }
 }
 
-/// What was listed and is no entry, so far.
+/// Counts of items that were listed and gave no entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
-    /// Artifacts that are no images: charts, signatures, lists of components, and whatever Harbor does not know.
+    /// Artifacts other than images: charts, signatures, SBOMs, and types that Harbor does not know.
     pub other_types: u64,
-    /// Images that the filter does not want.
+    /// Images that the filter does not admit.
     pub unwanted: u64,
-    /// Projects that are caches of another registry.
+    /// Projects that are proxy caches of another registry.
     pub proxy_caches: u64,
-    /// Items that came again, because pages shifted while they were listed.
+    /// Items that were listed again, because pages shifted while they were read.
     pub repeated: u64,
 }
 
@@ -65,9 +66,9 @@ struct Counts {
 
 /// Lists the images of a Harbor, newest first in each repository.
 ///
-/// Artifacts that appear while a repository is listed may be missing; the next sweep has them. Artifacts that
-/// disappear shift those behind them to earlier pages: that shows by a smaller `X-Total-Count`, and then the pages that
-/// may have got some are asked for again. What comes twice is given once.
+/// Artifacts that are pushed while a repository is listed may be missing; the next sweep has them. Artifacts that are
+/// deleted shift those after them to earlier pages: that shows by a smaller `X-Total-Count`, and then the pages to
+/// which artifacts may have shifted are requested again. An artifact that is listed twice gives one entry.
 pub struct Harbor {
     registry: Registry,
     options: HarborOptions,
@@ -75,13 +76,13 @@ pub struct Harbor {
 }
 
 impl Harbor {
-    /// The images of the Harbor at `registry`. Nothing is asked for yet. Its user and password, or its access token,
-    /// are sent along with every request.
+    /// The images of the Harbor at `registry`. Nothing is requested yet. The user and password, or the access token,
+    /// are sent with every request.
     pub fn new(registry: Registry, options: HarborOptions) -> Harbor {
         Harbor { registry, options, counts: Counts::default() }
     }
 
-    /// What was no entry, in all listings of this one so far.
+    /// Counts of items that gave no entry, in all listings of this catalog so far.
     pub fn skipped(&self) -> Skipped {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let Counts { other_types, unwanted, proxy_caches, repeated } = &self.counts;
@@ -107,7 +108,7 @@ impl Catalog for Harbor {
         Box::new(entries::Artifacts::new(self, filter))
     }
 
-    /// Asks for a scan by the scanner of the project. One that is running already will do.
+    /// Requests a scan by the scanner of the project. A scan that is running already counts as well.
     fn request_scan(&self, entry: &Entry) -> Result<bool, CatalogError> {
         let Some((project, digest)) = entry.project.as_ref().zip(entry.digest.as_ref()) else { return Ok(false) };
         let is_own = entry.repository.strip_prefix(project).is_some_and(|rest| rest.starts_with('/'));
@@ -115,22 +116,23 @@ impl Catalog for Harbor {
             return Ok(false);
         }
         match self.registry.post(&format!("{}/{digest}/scan", artifacts_of(project, &entry.repository))) {
-            Ok(_) | Err(RegistryError::Status { status: 409, .. }) => Ok(true),
+            Ok(_) => Ok(true),
+            Err(error) if error.status() == Some(409) => Ok(true),
             Err(error) => {
                 let (host, repository) = (entry.host.clone(), entry.repository.clone());
-                Err(CatalogError::Scan { host, repository, error: Box::new(error) })
+                Err(CatalogError::Scan { host, repository, error: Arc::new(error) })
             }
         }
     }
 }
 
-/// Where the repositories of a project are listed.
+/// The path of a project's repositories.
 fn repositories_of(project: &str) -> String {
     format!("{API}/{project}/repositories")
 }
 
-/// Where the artifacts of a repository are, whose name begins with the project's. Harbor decodes the rest of the name
-/// twice, so that a slash must be encoded twice; no other character of a name needs it.
+/// The path of the artifacts of a repository, whose name begins with the project's. Harbor decodes the rest of the name
+/// twice, so that a slash must be encoded twice; no other character of a name has to be encoded.
 fn artifacts_of(project: &str, repository: &str) -> String {
     let rest = repository.strip_prefix(project).and_then(|rest| rest.strip_prefix('/')).unwrap_or(repository);
     format!("{}/{}/artifacts", repositories_of(project), rest.replace('/', "%252F"))

@@ -1,21 +1,22 @@
-//! A whole registry of which nothing is known but the protocol: every tag of every repository.
+//! A whole registry by the OCI protocol alone: every tag of every repository.
 
 use std::collections::VecDeque;
 use std::iter::Peekable;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use super::error::Failures;
+use super::error::FailureCount;
 use super::{Catalog, CatalogError, Entries, Entry, Filter};
 use crate::registry::{Host, Names, Registry, RegistryError};
 
-/// Lists every tag of every repository of a registry, as its own entry: two tags of one image are two entries, and only
-/// the registry knows that they are the same. Images without tags are not listed, and nothing says when one was pushed.
+/// Lists every tag of every repository of a registry as an entry. Two tags of one image are two entries, because a
+/// listing has no digests. Images without tags are not listed, and when an image was pushed is not known.
 pub struct WholeRegistry {
     registry: Registry,
 }
 
 impl WholeRegistry {
-    /// The images of `registry`. Nothing is asked for yet.
+    /// The images of `registry`. Nothing is requested yet.
     pub fn new(registry: Registry) -> WholeRegistry {
         WholeRegistry { registry }
     }
@@ -28,13 +29,13 @@ impl Catalog for WholeRegistry {
 
     fn entries<'c>(&'c self, filter: &'c Filter) -> Entries<'c> {
         let repositories = Some(self.registry.repositories());
-        let (upcoming, failures) = (VecDeque::new(), Failures::default());
+        let (upcoming, failures) = (VecDeque::new(), FailureCount::default());
         Box::new(Tags { registry: &self.registry, filter, repositories, upcoming, repository: None, failures })
     }
 }
 
-/// Repositories whose tags are asked for at once: a registry takes its time to answer.
-const AT_ONCE: usize = 8;
+/// Repositories whose tags are requested at the same time, because a registry is slow to answer.
+const PREFETCHED: usize = 8;
 
 type Repository = (String, Peekable<Names>);
 
@@ -43,32 +44,32 @@ struct Tags<'c> {
     filter: &'c Filter,
     /// `None` at the end.
     repositories: Option<Names>,
-    /// Repositories whose first tags are asked for, each in a thread of its own.
+    /// Repositories whose first tags are being requested, each on a thread of its own.
     upcoming: VecDeque<Result<JoinHandle<Repository>, CatalogError>>,
-    /// The repository whose tags come.
+    /// The repository whose tags are being taken.
     repository: Option<Repository>,
-    failures: Failures,
+    failures: FailureCount,
 }
 
 impl Tags<'_> {
-    /// The next repository, with its first tags, while those of the ones behind it are asked for.
+    /// The next repository with its first tags, while those of the following ones are requested.
     fn next_upcoming(&mut self) -> Option<Result<Repository, CatalogError>> {
-        while self.upcoming.len() < AT_ONCE
+        while self.upcoming.len() < PREFETCHED
             && let Some(next) = self.next_repository()
         {
-            let ask = |(name, mut tags): Repository| {
+            let request = |(name, mut tags): Repository| {
                 thread::spawn(move || {
                     tags.peek();
                     (name, tags)
                 })
             };
-            self.upcoming.push_back(next.map(ask));
+            self.upcoming.push_back(next.map(request));
         }
-        let joined = |asked: JoinHandle<_>| asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let joined = |thread: JoinHandle<_>| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         self.upcoming.pop_front().map(|next| next.map(joined))
     }
 
-    /// The next repository that the filter admits, or what is wrong with it.
+    /// The next repository that the filter admits, or an error.
     fn next_repository(&mut self) -> Option<Result<Repository, CatalogError>> {
         let host = self.registry.host();
         let names = self.repositories.as_mut()?;
@@ -78,12 +79,12 @@ impl Tags<'_> {
                 self.repositories = None;
                 None
             }
-            Some(Err(RegistryError::Reference(reason))) => {
-                Some(Err(CatalogError::Entry { host: host.clone(), place: String::new(), reason }))
+            Some(Err(RegistryError::Reference(error))) => {
+                Some(Err(CatalogError::Entry { host: host.clone(), place: String::new(), error: error.into() }))
             }
             Some(Err(error)) => {
                 self.repositories = None;
-                Some(Err(CatalogError::Whole { host: host.clone(), error: Box::new(error) }))
+                Some(Err(CatalogError::Whole { host: host.clone(), error: Arc::new(error) }))
             }
             Some(Ok(name)) => match self.registry.tags(&name) {
                 Ok(tags) => Some(Ok((name, tags.peekable()))),
@@ -95,7 +96,7 @@ impl Tags<'_> {
     fn failed(&mut self, repository: String, error: RegistryError) -> CatalogError {
         let host = self.registry.host();
         let part = |error| CatalogError::Repository { host: host.clone(), repository, error };
-        let error = self.failures.one(host, error, part);
+        let error = self.failures.add(host, error, part);
         if error.is_whole() {
             self.repositories = None;
             self.upcoming.clear();
@@ -128,7 +129,7 @@ impl Iterator for Tags<'_> {
                 continue;
             };
             match tags.next() {
-                None => self.failures.none(),
+                None => self.failures.reset(),
                 Some(Ok(tag)) => {
                     let entry = self.entry(&repository, tag);
                     self.repository = Some((repository, tags));
@@ -136,10 +137,10 @@ impl Iterator for Tags<'_> {
                         return Some(Ok(entry));
                     }
                 }
-                Some(Err(RegistryError::Reference(reason))) => {
+                Some(Err(RegistryError::Reference(error))) => {
                     let (host, place) = (self.registry.host().clone(), format!("/{repository}"));
                     self.repository = Some((repository, tags));
-                    return Some(Err(CatalogError::Entry { host, place, reason }));
+                    return Some(Err(CatalogError::Entry { host, place, error: error.into() }));
                 }
                 Some(Err(error)) => return Some(Err(self.failed(repository, error))),
             }

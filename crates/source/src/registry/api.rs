@@ -1,32 +1,31 @@
-//! What registries offer beside the protocol, such as Harbor's REST interface: documents on the registry's own host,
-//! and requests to do something.
+//! REST interfaces that registries have besides the OCI protocol, such as Harbor's.
 //!
-//! Such an interface does not challenge. It answers strangers with less, so credentials are sent along from the first
-//! request on: to the registry's own scheme, host and port, and not to where it redirects.
+//! Such an interface sends no challenge: an anonymous request gets less. So credentials are sent with the first
+//! request, to the registry's own scheme, host and port, and not to where it redirects.
 
 use reqwest::Url;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 
 use super::auth::Scope;
 use super::client::Registry;
-use super::error::{RegistryError, shown};
-use super::http::{Answer, Wanted};
-use super::listing::{linked, next_of};
-use super::retry;
+use super::error::{RegistryError, redacted};
+use super::http::{Request, Response};
+use super::listing::{next_link, resolve_link};
+use super::refusal::Refusal;
 
-/// What is understood.
+/// The media type of pages.
 const JSON: &str = "application/json";
 
-/// A page of a listing that is not of the protocol.
+/// A page of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Its address as it may be shown: without the query.
+    /// Its URL without the query.
     pub url: String,
-    /// Its bytes, no more than a document may have.
+    /// Its body.
     pub bytes: Vec<u8>,
-    /// What `X-Total-Count` says, as it stands there.
+    /// The `X-Total-Count` header as it was sent.
     pub total: Option<String>,
-    /// Whether a `Link` leads on to another page of the same registry.
+    /// Whether a `Link` header leads to another page of the same registry.
     pub has_next: bool,
 }
 
@@ -34,57 +33,56 @@ impl Registry {
     /// A page of the registry's own interface at `path`, which begins without `/` and is escaped already.
     ///
     /// # Errors
-    /// For every status outside 200 to 299, for an answer larger than a document may be, and for a link to another
-    /// host.
+    /// For every status outside 200 to 299, for a body larger than [`super::RegistryOptions::document_bytes`], and for
+    /// a link to another host.
     pub fn page(&self, path: &str, query: &[(&str, &str)]) -> Result<Page, RegistryError> {
-        let mut url = self.own(path)?;
+        let mut url = self.api_url(path)?;
         url.query_pairs_mut().extend_pairs(query);
-        let (bytes, about) = self.whole(&url, || self.ask(&url))?;
-        let link = about.links.iter().find_map(|link| next_of(link));
+        let (bytes, headers) = self.read_whole(&url, || self.get_api(&url))?;
+        let link = headers.links.iter().find_map(|link| next_link(link));
         if let Some(link) = &link {
-            linked(&url, link)?;
+            resolve_link(&url, link)?;
         }
-        Ok(Page { url: shown(&url), bytes, total: about.total, has_next: link.is_some() })
+        Ok(Page { url: redacted(&url), bytes, total: headers.total, has_next: link.is_some() })
     }
 
-    /// Asks the registry's own interface to do what is at `path`, with an empty `POST`, and gives the status of the
-    /// answer where it is in 200 to 299. It may be sent more than once, and follows no redirect.
+    /// Sends an empty `POST` to the registry's own interface at `path`, and returns the status if it is in 200 to 299.
+    /// It may be sent more than once, and no redirect is followed.
     ///
     /// # Errors
-    /// For every other answer.
+    /// For every other status.
     pub fn post(&self, path: &str) -> Result<u16, RegistryError> {
-        let url = self.own(path)?;
+        let url = self.api_url(path)?;
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(JSON));
-        headers.extend(self.0.auth.unasked()?.map(|value| (AUTHORIZATION, value)));
-        retry::run(&self.options().retry, || {
-            let response = self.0.http.send(&url, headers.clone(), Some(String::new()))?;
-            Ok(self.good(&url, Answer { response, is_registrys: true })?.status())
+        headers.extend(self.auth().preemptive(&self.http)?.map(|value| (AUTHORIZATION, value)));
+        self.retrying(&url, || {
+            let response = self.http.send(&url, headers.clone(), Some(String::new()))?;
+            Ok(self.success(&url, Response { inner: response, is_registrys: true })?.status())
         })
     }
 
-    /// The address of a path, which must not lead elsewhere, as `//host` would.
-    fn own(&self, path: &str) -> Result<Url, RegistryError> {
+    /// The URL of a path, which must not lead to another host, as `//host` would.
+    fn api_url(&self, path: &str) -> Result<Url, RegistryError> {
         let url = self.url(&[path])?;
-        if url.origin() == self.0.http.base().origin() {
+        if url.origin() == self.http.base().origin() {
             return Ok(url);
         }
-        Err(RegistryError::Refused { url: shown(&url), reason: "it is another host's".into() })
+        Err(RegistryError::Refused { url: redacted(&url), reason: Refusal::OtherHost })
     }
 
-    fn ask(&self, url: &Url) -> Result<Answer, RegistryError> {
-        let header = self.0.auth.unasked()?;
-        retry::run(&self.options().retry, || {
-            let answer = self.0.http.get(&Wanted::all(url, JSON), header.as_ref())?;
-            Ok(self.good(url, answer)?)
+    fn get_api(&self, url: &Url) -> Result<Response, RegistryError> {
+        let header = self.auth().preemptive(&self.http)?;
+        self.retrying(url, || {
+            let response = self.http.get(&Request::whole(url, JSON), header.as_ref())?;
+            Ok(self.success(url, response)?)
         })
     }
 
-    fn good(&self, url: &Url, answer: Answer) -> Result<Answer, RegistryError> {
-        match answer.status() {
-            200..=299 => Ok(answer),
-            401 => Err(self.unauthorized(url, &Scope::Catalog)),
-            _ => Err(self.refusal(url, answer, &Scope::Catalog)),
+    fn success(&self, url: &Url, response: Response) -> Result<Response, RegistryError> {
+        match response.status() {
+            200..=299 => Ok(response),
+            _ => Err(self.error_of(url, response, &Scope::Catalog)),
         }
     }
 }

@@ -1,34 +1,34 @@
-//! Challenges: what a 401 says about how to log in.
+//! Challenges: the `WWW-Authenticate` header of a 401.
 //!
 //! Sources: RFC 9110, sections 11.2 and 11.6.1 (several challenges may stand in one header, and commas separate both
 //! challenges and parameters); distribution's "Token Authentication Specification".
 
-/// How a registry wants to know who asks.
+/// The scheme of authentication that a registry requires.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Challenge {
     /// User and password, to the registry itself.
     Basic,
-    /// A token of a token service.
+    /// A token of a token server.
     Bearer {
-        /// The address of the token service.
+        /// The URL of the token server.
         realm: String,
-        /// What the service calls the registry.
+        /// The name of the registry at the token server.
         service: Option<String>,
         /// What the token must allow.
         scope: Option<String>,
-        /// Why the last token did not do, such as `insufficient_scope`.
+        /// Why the last token was rejected, such as `insufficient_scope`.
         error: Option<String>,
     },
 }
 
-/// The best challenge among the values of `WWW-Authenticate` headers: a token, where one is offered.
+/// The best challenge among the values of `WWW-Authenticate` headers: Bearer before Basic.
 pub(super) fn best<'h>(headers: impl Iterator<Item = &'h str>) -> Option<Challenge> {
     let mut all: Vec<Challenge> = headers.flat_map(|header| challenges(header).into_iter()).collect();
     all.sort_by_key(|challenge| *challenge == Challenge::Basic);
     all.into_iter().next()
 }
 
-/// The challenges of one header that can be answered.
+/// The challenges of one header that are supported.
 fn challenges(header: &str) -> Vec<Challenge> {
     let mut found: Vec<(String, Vec<(String, String)>)> = Vec::new();
     let mut rest = header;
@@ -38,12 +38,12 @@ fn challenges(header: &str) -> Vec<Challenge> {
         if word.is_empty() {
             break;
         }
-        let behind = after.trim_start_matches([' ', '\t']);
+        let after = after.trim_start_matches([' ', '\t']);
         // A word and `=` is a parameter of the challenge before it; a word alone begins a challenge.
-        match behind.strip_prefix('=').filter(|_| !found.is_empty()) {
+        match after.strip_prefix('=').filter(|_| !found.is_empty()) {
             None => {
                 found.push((word.to_ascii_lowercase(), Vec::new()));
-                rest = without_token68(behind);
+                rest = without_token68(after);
             }
             Some(value) => {
                 let (value, after) = text(value.trim_start_matches([' ', '\t']));
@@ -78,10 +78,10 @@ fn token(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c| !is_token(c)).unwrap_or(text.len()))
 }
 
-/// A token or a quoted text, with its escapes undone, and what follows it.
+/// A token or a quoted string without its escapes, and what follows it.
 fn text(from: &str) -> (String, &str) {
     let Some(quoted) = from.strip_prefix('"') else {
-        // Realms are written without quotes now and then, although they are no tokens.
+        // Some registries write realms without quotes, although a URL is not a token of RFC 9110.
         let (value, after) = from.split_at(from.find([',', ' ', '\t']).unwrap_or(from.len()));
         return (value.into(), after);
     };
@@ -97,7 +97,7 @@ fn text(from: &str) -> (String, &str) {
     (value, "")
 }
 
-/// What follows the one long word that some schemes have instead of parameters, such as `Negotiate YII=`.
+/// The text after a token68, which some schemes have instead of parameters, such as `Negotiate YII=`.
 fn without_token68(text: &str) -> &str {
     let is_word = |c: char| c.is_ascii_alphanumeric() || "-._~+/".contains(c);
     let after = text.trim_start_matches(is_word).trim_start_matches('=').trim_start_matches([' ', '\t']);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_registries_send() {
+    fn challenges_of_registries() {
         let docker =
             r#"Bearer realm="https://auth.example/token",service="registry.example",scope="repository:a/b:pull""#;
         let expected = bearer("https://auth.example/token", Some("registry.example"), Some("repository:a/b:pull"));
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing() {
+    fn headers_without_a_supported_challenge() {
         for header in
             ["", ",,,", "Digest realm=\"x\"", "Bearer", "Bearer realm", "=", "\"", "Bearer service=\"x\"", "é"]
         {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_is_read_without_harm() {
+    fn no_text_makes_it_panic() {
         let characters: Vec<char> = "Bearer realm=,\"\\é\t".chars().collect();
         let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..20_000 {

@@ -1,4 +1,4 @@
-//! A registry: manifests, blobs and listings of it, with everything that happens on the way.
+//! The registry client: manifests, blobs and listings, with login and retries.
 //!
 //! Source: OCI distribution-spec v1.1, "Pull" and "Content Discovery".
 
@@ -10,14 +10,16 @@ use reqwest::header::HeaderValue;
 
 use super::auth::{Auth, Scope};
 use super::challenge;
-use super::error::{RegistryError, shown};
-use super::http::{Answer, Body, Http, Wanted, status_error};
+use super::error::{AuthenticationError, ProtocolError, RegistryError, redacted};
+use super::http::{Body, Http, Request, Response};
 use super::listing::Names;
-use super::options::{Listing, RegistryOptions};
+use super::options::{ListingLimits, RegistryOptions};
 use super::pace::Usage;
 use super::reference::{Host, check_repository, check_tag};
+use super::response::{self, ErrorResponse};
 use super::retry::{self, Failure};
 use super::stream::BlobStream;
+use layersift_format::{CancelReason, Cancellation};
 use layersift_model::{Digest, Hasher};
 
 /// Manifests and indexes, of the OCI and of Docker.
@@ -26,29 +28,28 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
                          application/vnd.docker.distribution.manifest.list.v2+json, \
                          application/vnd.docker.distribution.manifest.v2+json";
 
-/// Bytes that are read of an answer that says no.
-const MOST_SAID: u64 = 8 << 10;
+/// How often a document is requested again after its connection was lost.
+const MAX_DOCUMENT_RETRIES: u32 = 2;
 
-/// How often a document that breaks off is begun again.
-const MOST_TIMES: u32 = 3;
-
-/// A registry that is asked for images. A clone asks the same one, with the same tokens and under the same rates.
+/// A client for one registry. A clone shares connections, tokens and rate limits with it.
 #[derive(Clone)]
-pub struct Registry(pub(super) Arc<Inner>);
+pub struct Registry {
+    inner: Arc<Inner>,
+    pub(super) http: Http,
+}
 
-pub(super) struct Inner {
+struct Inner {
     host: Host,
-    pub(super) http: Arc<Http>,
-    pub(super) auth: Auth,
+    auth: Auth,
     options: RegistryOptions,
 }
 
 /// Which manifest of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum At {
-    /// The one that a tag names at the moment.
+    /// The manifest that a tag names at the moment.
     Tag(String),
-    /// The one with these bytes.
+    /// The manifest with this digest.
     Digest(Digest),
 }
 
@@ -59,7 +60,7 @@ pub struct Manifest {
     pub bytes: Vec<u8>,
     /// Their digest.
     pub digest: Digest,
-    /// What the registry says it is.
+    /// The `Content-Type` of the response.
     pub media_type: Option<String>,
 }
 
@@ -69,38 +70,44 @@ impl Registry {
     /// # Errors
     /// For certificates or stored credentials that cannot be read.
     pub fn new(host: &Host, options: RegistryOptions) -> Result<Registry, RegistryError> {
-        let http = Arc::new(Http::new(host, &options)?);
+        let http = Http::new(host, &options)?;
         let auth = Auth::new(host, &options.login)?;
-        Ok(Registry(Arc::new(Inner { host: host.clone(), http, auth, options })))
+        Ok(Registry { inner: Arc::new(Inner { host: host.clone(), auth, options }), http })
     }
 
-    /// Which registry it is.
+    /// The same client, whose requests, reads and waits end with `cancellation` instead of the one in the options: for
+    /// a deadline that covers a part of what the client is used for.
+    pub fn with_cancellation(&self, cancellation: Cancellation) -> Registry {
+        Registry { inner: Arc::clone(&self.inner), http: self.http.with_cancellation(cancellation) }
+    }
+
+    /// The registry's host.
     pub fn host(&self) -> &Host {
-        &self.0.host
+        &self.inner.host
     }
 
-    /// What it was asked for so far.
+    /// Requests and bytes so far, of all clones together.
     pub fn usage(&self) -> Usage {
-        self.0.http.pace.usage()
+        self.http.pace.usage()
     }
 
     /// A manifest or an index. Its bytes have the digest that was asked for, or that the registry says they have.
     ///
     /// # Errors
-    /// When there is none, it is larger than a document may be, or has another digest.
+    /// If it is not found, larger than [`RegistryOptions::document_bytes`], or has another digest.
     pub fn manifest(&self, repository: &str, at: &At) -> Result<Manifest, RegistryError> {
         let url = self.manifest_url(repository, at)?;
         let scope = Scope::Pull(repository.into());
-        let (bytes, about) = self.document(&url, MANIFESTS, &scope)?;
+        let (bytes, headers) = self.document(&url, MANIFESTS, &scope)?;
         let expected = match at {
             At::Digest(digest) => Some(digest.clone()),
-            At::Tag(_) => about.digest(),
+            At::Tag(_) => headers.digest(),
         };
-        Manifest::new(&url, bytes, about, expected)
+        Manifest::new(&url, bytes, headers, expected)
     }
 
-    /// The manifest or index that `tag` names, or `None` where that still is the one with the digest `known` and the
-    /// registry says so: it then need not even read it. One that knows of no conditions gives the manifest.
+    /// The manifest or index that `tag` names, or `None` if the registry says that it is still the one with the digest
+    /// `known`. A registry that does not support conditional requests sends the manifest.
     ///
     /// Source: RFC 9110, section 13.1.2, with the digest as the entity tag, as the CNCF distribution has it.
     ///
@@ -114,47 +121,47 @@ impl Registry {
     ) -> Result<Option<Manifest>, RegistryError> {
         let url = self.manifest_url(repository, &At::Tag(tag.into()))?;
         let scope = Scope::Pull(repository.into());
-        let wanted = Wanted { unless: Some(known), ..Wanted::all(&url, MANIFESTS) };
-        let (bytes, about) = self.whole(&url, || self.get(&wanted, &scope))?;
-        if about.is_unchanged {
+        let request = Request { unless: Some(known), ..Request::whole(&url, MANIFESTS) };
+        let (bytes, headers) = self.read_whole(&url, || self.get(&request, &scope))?;
+        if headers.is_not_modified {
             return Ok(None);
         }
-        let expected = about.digest();
-        Manifest::new(&url, bytes, about, expected).map(Some)
+        let expected = headers.digest();
+        Manifest::new(&url, bytes, headers, expected).map(Some)
     }
 
-    /// A blob, to be read once, in order. Its digest is for the caller to verify. `size` is what the manifest says: at
-    /// most one byte more is read.
+    /// A blob, to be read once, in order. The caller verifies its digest. `size` is its size in the manifest: at most
+    /// one byte more is read.
     ///
     /// # Errors
-    /// When there is none, or it cannot be begun.
+    /// If it is not found, or the request fails.
     pub fn blob(&self, repository: &str, digest: &Digest, size: Option<u64>) -> Result<BlobStream, RegistryError> {
         let url = self.url(&["v2", repository, "blobs", &digest.to_string()])?;
         BlobStream::open(self.clone(), Scope::Pull(repository.into()), url, size)
     }
 
-    /// A whole blob that is small, such as a configuration, verified.
+    /// A small blob, such as a configuration, read whole and verified.
     ///
     /// # Errors
-    /// When there is none, it is larger than a document may be, or has another digest.
+    /// If it is not found, larger than [`RegistryOptions::document_bytes`], or has another digest.
     pub fn small_blob(&self, repository: &str, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
         let url = self.url(&["v2", repository, "blobs", &digest.to_string()])?;
-        let limit = self.0.options.document_bytes;
+        let limit = self.inner.options.document_bytes;
         let stream = BlobStream::open(self.clone(), Scope::Pull(repository.into()), url.clone(), None)?;
         let mut bytes = Vec::new();
-        stream.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| broken(&url, &error))?;
+        stream.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| stream_error(&url, error))?;
         if bytes.len() as u64 > limit {
-            return Err(RegistryError::TooLarge { url: shown(&url), limit });
+            return Err(RegistryError::TooLarge { url: redacted(&url), limit });
         }
         verified(&url, &bytes, digest.clone()).map(|_| bytes)
     }
 
-    /// The repositories of the registry, asked for page by page as they are taken.
+    /// The repositories of the registry. Pages are requested as the names are taken.
     pub fn repositories(&self) -> Names {
         Names::repositories(self.clone())
     }
 
-    /// The tags of a repository, asked for page by page as they are taken.
+    /// The tags of a repository. Pages are requested as the names are taken.
     ///
     /// # Errors
     /// For a name that no repository can have.
@@ -164,11 +171,15 @@ impl Registry {
     }
 
     pub(super) fn options(&self) -> &RegistryOptions {
-        &self.0.options
+        &self.inner.options
     }
 
-    pub(super) fn listing(&self) -> &Listing {
-        &self.0.options.listing
+    pub(super) fn listing_limits(&self) -> &ListingLimits {
+        &self.inner.options.listing
+    }
+
+    pub(super) fn auth(&self) -> &Auth {
+        &self.inner.auth
     }
 
     fn manifest_url(&self, repository: &str, at: &At) -> Result<Url, RegistryError> {
@@ -181,146 +192,171 @@ impl Registry {
         }
     }
 
-    /// The address of a path. A repository's slashes are kept.
+    /// The URL of a path. The slashes of a repository are kept.
     pub(super) fn url(&self, path: &[&str]) -> Result<Url, RegistryError> {
         if let ["v2", repository, ..] = path
             && *repository != "_catalog"
         {
             check_repository(repository)?;
         }
-        let base = self.0.http.base();
-        base.join(&format!("/{}", path.join("/")))
-            .map_err(|error| RegistryError::Answer { url: shown(base), reason: error.to_string() })
+        let base = self.http.base();
+        let invalid = |error| RegistryError::Protocol { url: redacted(base), error: ProtocolError::Url(error) };
+        base.join(&format!("/{}", path.join("/"))).map_err(invalid)
     }
 
-    pub(super) fn body(&self, answer: Answer) -> Body {
-        self.0.http.body(answer.response)
+    pub(super) fn body(&self, response: Response) -> Body {
+        self.http.body(response.inner)
     }
 
-    /// Asks, and logs in and tries again as it takes. The answer is 200, 206, or, where that was asked for, 304 for
-    /// what is known already and 416 for a part that is not there.
-    pub(super) fn get(&self, wanted: &Wanted<'_>, scope: &Scope) -> Result<Answer, RegistryError> {
-        let inner = &*self.0;
-        retry::run(&inner.options.retry, || {
-            let header = inner.auth.header(&inner.http, scope)?;
-            let mut answer = inner.http.get(wanted, header.as_ref())?;
-            if answer.status() == 401 && answer.is_registrys {
-                let header = self.logged_in(wanted.url, &answer, scope, header)?;
-                answer = inner.http.get(wanted, Some(&header))?;
+    /// Sends a request, logs in if the registry requires it, and retries. The status is 200 or 206; 304 if the request
+    /// has a condition; or 416 if it has an offset.
+    pub(super) fn get(&self, request: &Request<'_>, scope: &Scope) -> Result<Response, RegistryError> {
+        self.retrying(request.url, || {
+            let header = self.auth().header(&self.http, scope)?;
+            let mut response = self.http.get(request, header.as_ref())?;
+            if response.status() == 401 && response.is_registrys {
+                let header = self.log_in(request.url, &response, scope, header)?;
+                response = self.http.get(request, Some(&header))?;
             }
-            match answer.status() {
-                200 | 206 => Ok(answer),
-                304 if wanted.unless.is_some() && answer.is_registrys => Ok(answer),
-                416 if wanted.from > 0 => Ok(answer),
-                401 => Err(self.unauthorized(wanted.url, scope).into()),
-                _ => Err(self.refusal(wanted.url, answer, scope).into()),
+            match response.status() {
+                200 | 206 => Ok(response),
+                304 if request.unless.is_some() && response.is_registrys => Ok(response),
+                416 if request.offset > 0 => Ok(response),
+                _ => Err(self.error_of(request.url, response, scope).into()),
             }
         })
     }
 
-    /// A whole document, and what its headers say. One that breaks off is begun again.
-    pub(super) fn document(&self, url: &Url, accept: &str, scope: &Scope) -> Result<(Vec<u8>, About), RegistryError> {
-        self.whole(url, || self.get(&Wanted::all(url, accept), scope))
-    }
-
-    /// All of what `ask` gives, and what its headers say. What breaks off is asked for again.
-    pub(super) fn whole(
+    /// Runs `attempt` as often as the options say.
+    pub(super) fn retrying<T>(
         &self,
         url: &Url,
-        ask: impl Fn() -> Result<Answer, RegistryError>,
-    ) -> Result<(Vec<u8>, About), RegistryError> {
-        let limit = self.0.options.document_bytes;
-        let mut times = 1;
+        attempt: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T, RegistryError> {
+        retry::run(&self.inner.options.retry, &self.http.cancellation, url, attempt)
+    }
+
+    /// Waits before the request after failure number `count` is sent.
+    pub(super) fn back_off(&self, url: &Url, count: u32) -> Result<(), RegistryError> {
+        self.http.cancellation.wait(retry::backoff(&self.inner.options.retry, count, None));
+        self.http.cancellation.check().map_err(|reason| RegistryError::cancelled(url, reason))
+    }
+
+    /// A whole document and its headers.
+    pub(super) fn document(
+        &self,
+        url: &Url,
+        accept: &str,
+        scope: &Scope,
+    ) -> Result<(Vec<u8>, DocumentHeaders), RegistryError> {
+        self.read_whole(url, || self.get(&Request::whole(url, accept), scope))
+    }
+
+    /// The whole body of the response that `send` gets, and its headers. If the connection is lost, `send` is called
+    /// again.
+    pub(super) fn read_whole(
+        &self,
+        url: &Url,
+        send: impl Fn() -> Result<Response, RegistryError>,
+    ) -> Result<(Vec<u8>, DocumentHeaders), RegistryError> {
+        let limit = self.inner.options.document_bytes;
+        let mut retries = 0;
         loop {
-            let answer = ask()?;
-            let about = About::of(&answer);
-            match self.0.http.document(answer.response, limit) {
-                Ok(Some(bytes)) => return Ok((bytes, about)),
-                Ok(None) => return Err(RegistryError::TooLarge { url: shown(url), limit }),
-                Err(error) if times >= MOST_TIMES => {
-                    return Err(RegistryError::Cut { url: shown(url), at: 0, times, reason: error.to_string() });
-                }
-                Err(_) => std::thread::sleep(retry::pause(&self.0.options.retry, times, None)),
+            let response = send()?;
+            let headers = DocumentHeaders::of(&response);
+            match self.http.document(response.inner, limit) {
+                Ok(Some(bytes)) => return Ok((bytes, headers)),
+                Ok(None) => return Err(RegistryError::TooLarge { url: redacted(url), limit }),
+                Err(error) => match CancelReason::of(&error) {
+                    Some(reason) => return Err(RegistryError::cancelled(url, reason)),
+                    None if retries >= MAX_DOCUMENT_RETRIES => {
+                        return Err(RegistryError::ConnectionLost { url: redacted(url), at: 0, retries, error });
+                    }
+                    None => self.back_off(url, retries + 1)?,
+                },
             }
-            times += 1;
+            retries += 1;
         }
     }
 
-    fn logged_in(
+    /// The `Authorization` header that answers a 401.
+    fn log_in(
         &self,
         url: &Url,
-        answer: &Answer,
+        response: &Response,
         scope: &Scope,
         used: Option<HeaderValue>,
     ) -> Result<HeaderValue, Failure> {
-        let headers = answer.response.headers().get_all("www-authenticate");
+        let headers = response.inner.headers().get_all("www-authenticate");
         let challenge = challenge::best(headers.iter().filter_map(|value| value.to_str().ok()));
-        let reason = "does not say how in a way that is known here: only Basic and Bearer are";
-        let challenge =
-            challenge.ok_or_else(|| RegistryError::Unauthorized { url: shown(url), reason: reason.into() })?;
-        let header = self.0.auth.answer(&self.0.http, scope, challenge, used.as_ref())?;
+        let unauthorized = |reason| RegistryError::Unauthorized {
+            url: redacted(url),
+            reason,
+            response: ErrorResponse::of_status(401),
+        };
+        let challenge = challenge.ok_or_else(|| unauthorized(AuthenticationError::UnsupportedScheme))?;
+        let header = self.auth().answer(&self.http, scope, challenge, used.as_ref())?;
         let header = header.filter(|header| Some(header) != used.as_ref());
-        header.ok_or_else(|| self.unauthorized(url, scope).into())
+        header.ok_or_else(|| unauthorized(self.auth().rejection(&self.http, scope)).into())
     }
 
-    pub(super) fn unauthorized(&self, url: &Url, scope: &Scope) -> RegistryError {
-        let reason = if self.0.auth.knows(scope) {
-            "does not take the credentials that are known; log in again"
-        } else {
-            "no credentials are known for it; log in"
-        };
-        RegistryError::Unauthorized { url: shown(url), reason: reason.into() }
-    }
-
-    /// What an answer that says no means, with what the registry says about it.
-    pub(super) fn refusal(&self, url: &Url, answer: Answer, scope: &Scope) -> RegistryError {
-        let status = answer.status();
+    /// The error that a response with an unexpected status stands for, with what the registry says about it.
+    pub(super) fn error_of(&self, url: &Url, response: Response, scope: &Scope) -> RegistryError {
+        let (status, is_registrys) = (response.status(), response.is_registrys);
         let mut bytes = Vec::new();
-        let is_registrys = answer.is_registrys;
-        // What cannot be read says nothing; the status says enough.
-        let _ = self.body(answer).take(MOST_SAID).read_to_end(&mut bytes);
-        let said = if is_registrys { said(&bytes).map(|said| self.0.auth.scrub(&said, scope)) } else { None };
-        let said = match said {
-            Some(said) => format!(": {said}"),
-            None if is_registrys => String::new(),
-            None => ", at the storage that the registry redirects to".into(),
+        // If it cannot be read, the status says enough.
+        let _ = self.body(response).take(response::MAX_BYTES).read_to_end(&mut bytes);
+        let response = if is_registrys {
+            ErrorResponse::parse(status, &bytes, |text| self.auth().mask(&self.http, text, scope))
+        } else {
+            ErrorResponse { is_from_storage: true, ..ErrorResponse::of_status(status) }
         };
-        status_error(url, status, said)
+        let mut error = RegistryError::of_response(url, response, self.auth().identity(&self.http, scope));
+        if let RegistryError::Unauthorized { reason, .. } = &mut error {
+            let rejection = || self.auth().rejection(&self.http, scope);
+            *reason = if is_registrys { rejection() } else { AuthenticationError::Storage };
+        }
+        error
     }
 }
 
 impl Manifest {
-    /// What came from `url`, if it has the digest that is expected of it, where there is one.
-    fn new(url: &Url, bytes: Vec<u8>, about: About, expected: Option<Digest>) -> Result<Manifest, RegistryError> {
+    /// The document at `url`, if it has the digest that is expected.
+    fn new(
+        url: &Url,
+        bytes: Vec<u8>,
+        headers: DocumentHeaders,
+        expected: Option<Digest>,
+    ) -> Result<Manifest, RegistryError> {
         let digest = match expected {
             Some(expected) => verified(url, &bytes, expected)?,
             None => Digest::of(&bytes),
         };
-        Ok(Manifest { bytes, digest, media_type: about.media_type })
+        Ok(Manifest { bytes, digest, media_type: headers.media_type })
     }
 }
 
-/// What the status and the headers of a document say about it.
-pub(super) struct About {
-    /// Whether it is what the asker has already, and was not sent.
-    is_unchanged: bool,
+/// The headers of a document that are used.
+pub(super) struct DocumentHeaders {
+    /// Whether the condition of the request was met, and the document was not sent.
+    is_not_modified: bool,
     digest: Option<String>,
     media_type: Option<String>,
     /// The `Link` headers.
     pub(super) links: Vec<String>,
-    /// How many there are of what is listed, over all pages, as Harbor says it.
+    /// Harbor's `X-Total-Count`: the number of items on all pages.
     pub(super) total: Option<String>,
 }
 
-impl About {
-    fn of(answer: &Answer) -> About {
-        let own = |name: &str| answer.header(name).map(str::to_string).filter(|text| !text.is_empty());
-        let links = answer.response.headers().get_all("link").iter();
-        About {
-            is_unchanged: answer.status() == 304,
-            digest: own("docker-content-digest"),
-            media_type: own("content-type"),
-            total: own("x-total-count"),
+impl DocumentHeaders {
+    fn of(response: &Response) -> DocumentHeaders {
+        let header = |name: &str| response.header(name).map(str::to_string).filter(|text| !text.is_empty());
+        let links = response.inner.headers().get_all("link").iter();
+        DocumentHeaders {
+            is_not_modified: response.status() == 304,
+            digest: header("docker-content-digest"),
+            media_type: header("content-type"),
+            total: header("x-total-count"),
             links: links.filter_map(|value| value.to_str().ok()).map(str::to_string).collect(),
         }
     }
@@ -331,24 +367,7 @@ impl About {
     }
 }
 
-/// The codes and messages of an answer that says no (distribution-spec, "Error Codes").
-fn said(bytes: &[u8]) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Errors {
-        errors: Vec<One>,
-    }
-    #[derive(serde::Deserialize)]
-    struct One {
-        code: Option<String>,
-        message: Option<String>,
-    }
-    let errors: Errors = serde_json::from_slice(bytes).ok()?;
-    let one = |one: &One| [&one.code, &one.message].into_iter().flatten().cloned().collect::<Vec<_>>().join(": ");
-    let all: Vec<String> = errors.errors.iter().take(3).map(one).filter(|text| !text.is_empty()).collect();
-    (!all.is_empty()).then(|| all.join("; "))
-}
-
-/// `digest`, where `bytes` have it.
+/// `digest`, if `bytes` have it.
 fn verified(url: &Url, bytes: &[u8], digest: Digest) -> Result<Digest, RegistryError> {
     let mut hasher = Hasher::new(digest.algorithm());
     hasher.update(bytes);
@@ -356,13 +375,11 @@ fn verified(url: &Url, bytes: &[u8], digest: Digest) -> Result<Digest, RegistryE
     if found == digest {
         return Ok(digest);
     }
-    Err(RegistryError::DigestMismatch { url: shown(url), expected: digest, found })
+    Err(RegistryError::DigestMismatch { url: redacted(url), expected: digest, found })
 }
 
-/// The error that a stream broke off with.
-fn broken(url: &Url, error: &std::io::Error) -> RegistryError {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<RegistryError>()) {
-        Some(error) => error.clone(),
-        None => RegistryError::Answer { url: shown(url), reason: error.to_string() },
-    }
+/// The error inside the error of a [`BlobStream`].
+fn stream_error(url: &Url, error: std::io::Error) -> RegistryError {
+    let other = |error| RegistryError::Protocol { url: redacted(url), error: ProtocolError::Read(error) };
+    error.downcast::<RegistryError>().unwrap_or_else(other)
 }

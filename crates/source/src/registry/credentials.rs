@@ -1,22 +1,22 @@
 //! Stored credentials: what `docker login` and `podman login` left on this machine.
 //!
-//! Sources: containers-auth.json(5) and Docker's `config.json`. The files are looked through in this order, and the
-//! first that has something for the repository decides:
+//! Sources: containers-auth.json(5) and Docker's `config.json`. The files are searched in this order, and the first
+//! that has credentials for the repository wins:
 //!
 //! 1. `$REGISTRY_AUTH_FILE`, `$DOCKER_CONFIG/config.json`: named on purpose;
 //! 2. `$XDG_RUNTIME_DIR/containers/auth.json`, `$XDG_CONFIG_HOME/containers/auth.json` (`~/.config`): Podman's;
 //! 3. `~/.docker/config.json`.
 //!
 //! In a file, the credential helper of the host comes first, then the longest of `host/a/b`, `host/a` and `host` that
-//! is listed, then the store of the file. The crate `docker_credential` reads only Docker's file, knows no
-//! repositories, waits for a helper for ever and shows what it prints, which may be a password; so this is our own.
+//! is listed, then the file's `credsStore`. The crate `docker_credential` is not used: it reads only Docker's file, has
+//! no entries for repositories, and waits for a helper without a limit.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use base64::alphabet::STANDARD;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
@@ -27,27 +27,65 @@ use super::error::RegistryError;
 use super::helper;
 use super::options::Credentials;
 use super::reference::Host;
+use crate::waiting;
+use layersift_format::Cancellation;
 
-/// Bytes of a file of credentials.
-const MOST_BYTES: u64 = 4 << 20;
+/// The most bytes of a credentials file.
+const MAX_BYTES: u64 = 4 << 20;
 
-/// What Docker keeps the hub's credentials under.
+/// The key of Docker Hub's credentials.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 
-/// Base64 as people write it: padded or not.
+/// Base64 with or without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Files of credentials, read once.
-pub struct CredentialFiles {
-    files: Vec<(PathBuf, AuthFile)>,
-    /// What helpers said, by helper and server: they may ask a person, or a cloud.
-    helped: Mutex<HashMap<(String, String), Option<Credentials>>>,
+/// Why stored credentials cannot be read. No text of a file or a helper is kept, because it may be a password.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialsError {
+    /// A file cannot be read, or a helper cannot be run.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// A file is not the JSON it should be.
+    #[error("not a credentials file: invalid JSON at line {line}")]
+    Json {
+        /// The line, from 1.
+        line: usize,
+    },
+    /// An entry of a file is not `user:password` in base64.
+    #[error("{key}: `auth` is not `user:password` in base64")]
+    Entry {
+        /// The key of the entry: a host or a repository.
+        key: String,
+    },
+    /// A name that no credential helper can have.
+    #[error("invalid name of a credential helper")]
+    HelperName,
+    /// A helper that ends with an error.
+    #[error("the credential helper failed")]
+    HelperFailed,
+    /// A helper that does not end.
+    #[error("the credential helper did not answer in time")]
+    HelperTimeout,
+    /// A helper that prints something other than credentials.
+    #[error("the credential helper printed no credentials")]
+    HelperOutput,
+    /// A password or token with characters that an HTTP header cannot have.
+    #[error("invalid characters in the credentials")]
+    InvalidHeader,
 }
 
-/// One file. What is not named here is of no use.
+/// Credentials files, read once.
+pub(super) struct CredentialFiles {
+    files: Vec<(PathBuf, AuthFile)>,
+    /// Answers of helpers, by helper and server. A helper is run once, because it may prompt the user.
+    helper_answers: Mutex<HashMap<(String, String), Option<Credentials>>>,
+}
+
+/// One file. Other fields are ignored.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct AuthFile {
@@ -71,46 +109,47 @@ struct Entry {
 }
 
 impl CredentialFiles {
-    /// The files that the environment leads to. Files that are not there are none.
+    /// The files that the environment names. Missing files are skipped.
     ///
     /// # Errors
-    /// For one that cannot be read, or is no file of credentials.
-    pub fn of_environment() -> Result<CredentialFiles, RegistryError> {
+    /// For a file that cannot be read, or is not a credentials file.
+    pub(super) fn of_environment() -> Result<CredentialFiles, RegistryError> {
         CredentialFiles::read(&paths(|name| std::env::var_os(name).filter(|value| !value.is_empty())))
     }
 
-    /// The files at `paths`, the first of which decides.
-    ///
-    /// # Errors
-    /// For one that cannot be read, or is no file of credentials.
-    pub fn read(paths: &[PathBuf]) -> Result<CredentialFiles, RegistryError> {
+    fn read(paths: &[PathBuf]) -> Result<CredentialFiles, RegistryError> {
         let mut files = Vec::new();
         for path in paths {
             if let Some(file) = read(path)? {
                 files.push((path.clone(), file));
             }
         }
-        Ok(CredentialFiles { files, helped: Mutex::default() })
+        Ok(CredentialFiles { files, helper_answers: Mutex::default() })
     }
 
-    /// What is stored for a repository of `host`, or for the host itself.
+    /// The credentials for a repository of `host`, or for the host itself.
     ///
     /// # Errors
     /// For an entry that cannot be read, and for a helper that fails.
-    pub fn find(&self, host: &Host, repository: Option<&str>) -> Result<Option<Credentials>, RegistryError> {
+    pub(super) fn find(
+        &self,
+        host: &Host,
+        repository: Option<&str>,
+        cancellation: &Cancellation,
+    ) -> Result<Option<Credentials>, RegistryError> {
         for (path, file) in &self.files {
             if let Some(helper) = file.helper(host)
-                && let Some(found) = self.help(helper, host)?
+                && let Some(found) = self.ask_helper(helper, host, cancellation)?
             {
                 return Ok(Some(found));
             }
             if let Some((key, entry)) = file.entry(host, repository)
-                && let Some(found) = entry.credentials().map_err(|reason| failed(path, format!("{key}: {reason}")))?
+                && let Some(found) = entry.credentials(&key).map_err(|error| failed(path, error))?
             {
                 return Ok(Some(found));
             }
             if let Some(store) = &file.store
-                && let Some(found) = self.help(store, host)?
+                && let Some(found) = self.ask_helper(store, host, cancellation)?
             {
                 return Ok(Some(found));
             }
@@ -118,15 +157,21 @@ impl CredentialFiles {
         Ok(None)
     }
 
-    fn help(&self, helper: &str, host: &Host) -> Result<Option<Credentials>, RegistryError> {
+    fn ask_helper(
+        &self,
+        helper: &str,
+        host: &Host,
+        cancellation: &Cancellation,
+    ) -> Result<Option<Credentials>, RegistryError> {
         let server = if is_hub(host) { HUB_KEY } else { host.name() };
         let key = (helper.to_string(), server.to_string());
-        let mut helped = self.helped.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = helped.get(&key) {
+        let cancelled = |reason| RegistryError::Cancelled { url: format!("docker-credential-{helper}"), reason };
+        let mut answers = waiting::lock(&self.helper_answers, cancellation).map_err(cancelled)?;
+        if let Some(known) = answers.get(&key) {
             return Ok(known.clone());
         }
-        let found = helper::get(helper, server)?;
-        helped.insert(key, found.clone());
+        let found = helper::get(helper, server, cancellation)?;
+        answers.insert(key, found.clone());
         Ok(found)
     }
 }
@@ -137,7 +182,7 @@ impl AuthFile {
         self.helpers.get(host.name()).or_else(of_hub).map(String::as_str)
     }
 
-    /// The entry of the longest name that the repository is, or is below.
+    /// The entry with the longest name that is the repository or a parent of it, and its key.
     fn entry(&self, host: &Host, repository: Option<&str>) -> Option<(String, &Entry)> {
         let whole = match repository {
             Some(repository) => format!("{}/{repository}", host.name()),
@@ -147,20 +192,20 @@ impl AuthFile {
             std::iter::successors(Some(whole.as_str()), |name| name.rsplit_once('/').map(|(above, _)| above));
         let exact = names.find_map(|name| Some((name.to_string(), self.auths.get(name)?)));
         exact.or_else(|| {
-            // Docker once wrote the address of an API; the scheme and the path say nothing.
-            let mut old: Vec<&String> = self.auths.keys().filter(|key| is_address_of(key, host)).collect();
-            old.sort();
-            let key = old.first()?;
+            // Docker once wrote the URL of an API as the key; its scheme and path are ignored.
+            let mut urls: Vec<&String> = self.auths.keys().filter(|key| is_url_of(key, host)).collect();
+            urls.sort();
+            let key = urls.first()?;
             Some(((*key).clone(), self.auths.get(*key)?))
         })
     }
 }
 
 impl Entry {
-    fn credentials(&self) -> Result<Option<Credentials>, String> {
+    fn credentials(&self, key: &str) -> Result<Option<Credentials>, CredentialsError> {
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let pair = match given(&self.auth) {
-            Some(auth) => Some(decode(&auth)?),
+            Some(auth) => Some(decode(&auth).ok_or_else(|| CredentialsError::Entry { key: key.into() })?),
             None => given(&self.username).map(|user| (user, self.password.clone().unwrap_or_default())),
         };
         if let Some(token) = given(&self.registry_token) {
@@ -175,39 +220,37 @@ impl Entry {
 }
 
 /// `user:password` in base64, as both Docker and Podman write it. Docker pads it with NUL bytes.
-fn decode(auth: &str) -> Result<(String, String), String> {
-    let wrong = || "`auth` is not `user:password` in base64".to_string();
-    let bytes = BASE64.decode(auth.trim()).map_err(|_| wrong())?;
-    let text = String::from_utf8(bytes).map_err(|_| wrong())?;
-    let (user, password) = text.split_once(':').ok_or_else(wrong)?;
-    Ok((user.into(), password.trim_end_matches('\0').into()))
+fn decode(auth: &str) -> Option<(String, String)> {
+    let text = String::from_utf8(BASE64.decode(auth.trim()).ok()?).ok()?;
+    let (user, password) = text.split_once(':')?;
+    Some((user.into(), password.trim_end_matches('\0').into()))
 }
 
 fn is_hub(host: &Host) -> bool {
     host.name() == "docker.io"
 }
 
-fn is_address_of(key: &str, host: &Host) -> bool {
-    let address = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
-    let name = address.unwrap_or(key).split('/').next().unwrap_or_default();
-    // Without a scheme and with a path it is a repository, which is not this one.
-    (address.is_some() || !key.contains('/')) && name.parse::<Host>().is_ok_and(|named| named == *host)
+fn is_url_of(key: &str, host: &Host) -> bool {
+    let url = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
+    let name = url.unwrap_or(key).split('/').next().unwrap_or_default();
+    // A key with a path and no scheme is a repository, and was compared before.
+    (url.is_some() || !key.contains('/')) && name.parse::<Host>().is_ok_and(|named| named == *host)
 }
 
 fn read(path: &Path) -> Result<Option<AuthFile>, RegistryError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(path, error.to_string())),
+        Err(error) => return Err(failed(path, error.into())),
     };
     let mut bytes = Vec::new();
-    file.take(MOST_BYTES).read_to_end(&mut bytes).map_err(|error| failed(path, error.to_string()))?;
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(|error| failed(path, error.into()))?;
     if bytes.is_empty() {
         return Ok(None);
     }
-    // What serde says may quote the file.
-    let place = |error: serde_json::Error| format!("no file of credentials, at line {}", error.line());
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(path, place(error)))
+    // Only the line of serde's error is kept, because its text may quote the file.
+    let invalid = |error: serde_json::Error| failed(path, CredentialsError::Json { line: error.line() });
+    serde_json::from_slice(&bytes).map(Some).map_err(invalid)
 }
 
 fn paths(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
@@ -225,8 +268,8 @@ fn paths(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     all.into_iter().flatten().collect()
 }
 
-fn failed(path: &Path, reason: String) -> RegistryError {
-    RegistryError::Credentials { place: path.display().to_string(), reason }
+fn failed(path: &Path, error: CredentialsError) -> RegistryError {
+    RegistryError::Credentials { place: path.display().to_string(), error }
 }
 
 #[cfg(test)]
@@ -235,11 +278,19 @@ mod tests {
 
     fn files(json: &str) -> CredentialFiles {
         let file = serde_json::from_str(json).unwrap();
-        CredentialFiles { files: vec![("auth.json".into(), file)], helped: Mutex::default() }
+        CredentialFiles { files: vec![("auth.json".into(), file)], helper_answers: Mutex::default() }
+    }
+
+    fn found(
+        files: &CredentialFiles,
+        host: &str,
+        repository: Option<&str>,
+    ) -> Result<Option<Credentials>, RegistryError> {
+        files.find(&host.parse().unwrap(), repository, &Cancellation::never())
     }
 
     fn user(files: &CredentialFiles, host: &str, repository: &str) -> Option<String> {
-        match files.find(&host.parse().unwrap(), Some(repository)).unwrap()? {
+        match found(files, host, Some(repository)).unwrap()? {
             Credentials::Password { user, .. } | Credentials::IdentityToken { user, .. } => Some(user),
             Credentials::AccessToken(token) => Some(token),
         }
@@ -267,7 +318,7 @@ mod tests {
         assert_eq!(user(&files, "other.example", "a"), None);
         assert_eq!(user(&files, "h.example:443", "a"), None);
         let password = Credentials::Password { user: "host".into(), password: "made:up".into() };
-        assert_eq!(files.find(&"h.example".parse().unwrap(), None).unwrap(), Some(password));
+        assert_eq!(found(&files, "h.example", None).unwrap(), Some(password));
     }
 
     #[test]
@@ -279,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_and_what_cannot_be_read() {
+    fn tokens_and_invalid_entries() {
         let json = r#"{"auths": {"a.example": {"auth": "dTo=", "identitytoken": "made-up"},
             "b.example": {"registrytoken": "made-up"}, "c.example": {}, "d.example": {"auth": "bWFkZXVw"},
             "e.example": {"auth": "@@made-up@@"}}}"#;
@@ -288,10 +339,10 @@ mod tests {
         assert_eq!(user(&files, "b.example", "x"), Some("made-up".into()));
         assert_eq!(user(&files, "c.example", "x"), None);
         for host in ["d.example", "e.example"] {
-            let error = files.find(&host.parse().unwrap(), None).unwrap_err().to_string();
+            let error = found(&files, host, None).unwrap_err().to_string();
             assert!(error.contains(host) && !error.contains("made"), "{error}");
         }
-        assert!(!format!("{:?}", files.find(&"a.example".parse().unwrap(), None)).contains("made"));
+        assert!(!format!("{:?}", found(&files, "a.example", None)).contains("made"));
     }
 
     #[test]

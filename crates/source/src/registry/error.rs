@@ -1,194 +1,385 @@
-//! What goes wrong between this program and a registry. Addresses are shown without what may be secret in them.
+//! What goes wrong between this program and a registry. URLs are shown without what may be secret in them.
+
+use std::io;
 
 use reqwest::Url;
 
+use super::credentials::CredentialsError;
 use super::reference::ReferenceError;
-use layersift_format::{SourceError, TransportError, TransportFailure};
+use super::refusal::Refusal;
+use super::response::{ErrorResponse, RegistryErrorCode};
+use super::tls::ConfigurationError;
+use layersift_format::{CancelReason, SourceError, TransportError, TransportFailure};
 use layersift_model::Digest;
 
-/// Why a registry does not give what was asked for.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+/// Why a registry does not give what was asked for. A message has its reasons in it, so that it can be shown alone.
+///
+/// No URL in it has a user, a password, a query or a fragment, and no text of a server has the credentials in it that
+/// were sent along.
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// A name that no registry can have.
-    #[error("{0}")]
-    Reference(String),
+    /// A name that no registry, repository or tag can have.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
     /// An option, a certificate or a key that cannot be used.
-    #[error("{what}: {reason}")]
+    #[error("{subject}: {error}")]
     Configuration {
-        /// Which.
-        what: String,
-        /// Why not.
-        reason: String,
+        /// The file, or what the option is about.
+        subject: String,
+        /// Why it cannot be used.
+        #[source]
+        error: ConfigurationError,
     },
     /// Stored credentials that cannot be read.
-    #[error("{place}: {reason}; log in again, or scan without stored credentials")]
+    #[error("{place}: {error}; log in again, or pass --anonymous to pull without credentials")]
     Credentials {
         /// The file or the credential helper.
         place: String,
-        /// Why not.
-        reason: String,
+        /// Why they cannot be read.
+        #[source]
+        error: CredentialsError,
     },
-    /// Nobody answers.
-    #[error("{url}: no answer after {attempts} attempts: {reason}")]
+    /// No connection, or no answer.
+    #[error("{url}: no answer after {attempts} attempts: {}", chain(error))]
     Unreachable {
-        /// What was asked for.
+        /// The URL that was requested.
         url: String,
-        /// How often.
+        /// Requests that were sent.
         attempts: u32,
-        /// What happened the last time.
-        reason: String,
+        /// The last failure.
+        #[source]
+        error: reqwest::Error,
     },
-    /// Whoever answers is not trusted, or does not trust us.
-    #[error("{url}: {reason}; name the authority that signed it, or the client certificate it wants")]
+    /// The TLS handshake failed: one side does not trust the other.
+    #[error(
+        "{url}: TLS handshake failed: {error}; pass the registry's CA certificate with --registry-ca, or the client \
+         certificate that it requires with --registry-cert and --registry-key"
+    )]
     Tls {
-        /// What was asked for.
+        /// The URL that was requested.
         url: String,
-        /// Why.
-        reason: String,
+        /// What failed of it.
+        #[source]
+        error: rustls::Error,
     },
-    /// Whoever answers does not speak TLS.
-    #[error("{url}: the answer is no TLS; if this registry has none, say so with --plain-http")]
+    /// The server answered with something other than TLS.
+    #[error("{url}: the server does not speak TLS; pass --plain-http if the registry uses plain HTTP")]
     NoTls {
-        /// What was asked for.
+        /// The URL that was requested.
         url: String,
     },
-    /// An address that this program was sent to and does not go to.
+    /// A URL that the registry sent us to, and that was not requested.
     #[error("{url}: not followed: {reason}")]
     Refused {
-        /// Where it leads.
+        /// The URL.
         url: String,
-        /// Why it is not followed.
-        reason: String,
+        /// Why it was not requested.
+        #[source]
+        reason: Refusal,
     },
-    /// 401: credentials are missing or wrong.
-    #[error("{url}: the registry wants to know who asks, and {reason}")]
+    /// 401, or a token server that rejects the credentials.
+    #[error("{url}: authentication failed: {reason}{response}")]
     Unauthorized {
-        /// What was asked for.
+        /// The URL that was requested: of the registry, or of its token server.
         url: String,
-        /// What is wrong with who we are.
-        reason: String,
+        /// What is wrong with the credentials.
+        #[source]
+        reason: AuthenticationError,
+        /// What the server answered.
+        response: ErrorResponse,
     },
-    /// 403: these credentials may not.
-    #[error("{url}: these credentials may not read it{said}")]
+    /// 403: no permission.
+    #[error("{url}: access denied{response}; {}", identity.advice_on_denial())]
     Forbidden {
-        /// What was asked for.
+        /// The URL that was requested.
         url: String,
-        /// What the registry says, with `: ` in front; empty where it says nothing.
-        said: String,
+        /// Who asked.
+        identity: Identity,
+        /// What the server answered.
+        response: ErrorResponse,
     },
-    /// 404: there is none.
-    #[error("{url}: there is none{said}; check the name, and whether these credentials may see it")]
+    /// 404: no such repository, manifest or blob, or none that these credentials may know of.
+    #[error("{url}: not found{response}; {}", identity.advice_on_absence())]
     NotFound {
-        /// What was asked for.
+        /// The URL that was requested.
         url: String,
-        /// What the registry says.
-        said: String,
+        /// Who asked.
+        identity: Identity,
+        /// What the server answered.
+        response: ErrorResponse,
     },
-    /// 412: Harbor does not give the image out, because of what a scanner found, or because none has looked yet.
-    #[error("{url}: the registry's policy blocks it{said}; let the registry scan it, or pull as its scanner does")]
+    /// 412: Harbor does not serve the image, because of what its scanner found, or because it was not scanned yet.
+    #[error(
+        "{url}: blocked by a policy of the registry{response}; scan the image in the registry, or pull with an account \
+         that the policy exempts"
+    )]
     Blocked {
-        /// What was asked for.
+        /// The URL that was requested.
         url: String,
-        /// What the registry says.
-        said: String,
+        /// What the server answered.
+        response: ErrorResponse,
     },
-    /// 429, still, after waiting.
-    #[error("{url}: too many requests, still after {attempts} attempts; ask less often, or log in")]
+    /// 429, after all attempts.
+    #[error("{url}: too many requests, after {attempts} attempts{response}; lower the request rate, or log in")]
     TooManyRequests {
-        /// What was asked for.
+        /// The URL that was requested.
         url: String,
-        /// How often.
+        /// Requests that were sent.
         attempts: u32,
+        /// What the server answered the last time.
+        response: ErrorResponse,
     },
-    /// Any other answer.
-    #[error("{url}: the answer is {status}{said}")]
+    /// Any other status.
+    #[error("{url}: unexpected status {}{response}", response.status)]
     Status {
-        /// What was asked for.
+        /// The URL that was requested.
         url: String,
-        /// The status code.
-        status: u16,
-        /// What the registry says.
-        said: String,
+        /// What the server answered.
+        response: ErrorResponse,
     },
-    /// A token service that gives no token.
-    #[error("{realm}: no token for `{scope}`: {reason}")]
+    /// A token server that gives no token.
+    #[error("{realm}: no token for `{scope}`: {error}")]
     Token {
-        /// The token service.
+        /// The URL of the token server.
         realm: String,
         /// What the token was to allow.
         scope: String,
         /// Why there is none.
-        reason: String,
+        #[source]
+        error: TokenError,
     },
-    /// An answer that is not what the protocol says.
-    #[error("{url}: {reason}")]
-    Answer {
-        /// What was asked for.
+    /// A response that breaks the protocol.
+    #[error("{url}: invalid response: {error}")]
+    Protocol {
+        /// The URL that was requested.
         url: String,
         /// What is wrong with it.
-        reason: String,
+        #[source]
+        error: ProtocolError,
     },
     /// A document larger than the limit.
     #[error("{url}: the document is larger than {limit} bytes")]
     TooLarge {
-        /// What was asked for.
+        /// The URL that was requested.
         url: String,
-        /// The limit.
+        /// The limit in bytes.
         limit: u64,
     },
     /// A document whose bytes have another digest.
-    #[error("{url}: expected {expected}, found {found}; somebody changed it, or the registry is damaged")]
+    #[error("{url}: digest mismatch: expected {expected}, found {found}; it was changed in transit or in the registry")]
     DigestMismatch {
-        /// What was asked for.
+        /// The URL that was requested.
         url: String,
         /// The digest it must have.
         expected: Digest,
         /// The digest it has.
         found: Digest,
     },
-    /// A blob that broke off too often.
-    #[error("{url}: broke off at byte {at}, {times} times without getting on: {reason}")]
-    Cut {
-        /// What was asked for.
+    /// A connection that was lost too often.
+    #[error("{url}: connection lost at byte {at}; {retries} retries made no progress: {}", chain(error))]
+    ConnectionLost {
+        /// The URL that was requested.
         url: String,
-        /// Where it broke off.
+        /// The bytes that were received before.
         at: u64,
-        /// How often.
-        times: u32,
-        /// What happened the last time.
-        reason: String,
+        /// How often the rest was requested since the last progress.
+        retries: u32,
+        /// How it was lost the last time.
+        #[source]
+        error: io::Error,
     },
-    /// A listing that does not end.
+    /// A listing that was given up, because it does not end.
     #[error("{url}: the listing does not end: {reason}")]
     Endless {
         /// The page at which it was given up.
         url: String,
-        /// What gave it away.
-        reason: String,
+        /// How it shows.
+        #[source]
+        reason: EndlessListing,
+    },
+    /// The operation was cancelled, or its deadline has passed.
+    #[error("{url}: {reason}")]
+    Cancelled {
+        /// The URL, or the credential helper, that was waited for.
+        url: String,
+        /// Which of the two.
+        #[source]
+        reason: CancelReason,
     },
 }
 
-impl From<ReferenceError> for RegistryError {
-    fn from(error: ReferenceError) -> RegistryError {
-        RegistryError::Reference(error.to_string())
-    }
+/// Why a registry, or its token server, does not let us in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthenticationError {
+    /// The registry takes neither passwords nor tokens.
+    #[error("the registry requires a scheme other than Basic and Bearer")]
+    UnsupportedScheme,
+    /// Credentials were sent.
+    #[error("the registry rejected the credentials; log in again")]
+    CredentialsRejected,
+    /// None were sent.
+    #[error("the registry requires credentials and none are stored for it; log in")]
+    NoCredentials,
+    /// Credentials were sent to the token server.
+    #[error("the token server rejected the credentials; log in again")]
+    RejectedByTokenServer,
+    /// None were sent to the token server.
+    #[error("the token server does not allow anonymous access; log in")]
+    NoCredentialsForTokenServer,
+    /// The registry redirected to a storage server that wants to be logged in to.
+    #[error("the storage server that the registry redirected to requires credentials")]
+    Storage,
 }
 
-impl From<RegistryError> for std::io::Error {
-    fn from(error: RegistryError) -> std::io::Error {
-        std::io::Error::other(error)
+/// Why a token server gave no token. No text of it is kept, because it may be the token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The status of its response.
+    #[error("unexpected status {}{_0}", _0.status)]
+    Status(ErrorResponse),
+    /// The connection was lost.
+    #[error("connection lost: {}", chain(_0))]
+    Read(#[source] io::Error),
+    /// The response is larger than the limit, in bytes.
+    #[error("the response is larger than {0} bytes")]
+    TooLarge(u64),
+    /// The response is not the JSON it should be.
+    #[error("the response is not a JSON document with a token")]
+    Json,
+    /// The response has no token in it.
+    #[error("the response has no token")]
+    Missing,
+}
+
+/// What is wrong with a response that breaks the protocol.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtocolError {
+    /// Other bytes of a blob than were requested.
+    #[error("requested the bytes from offset {0} on and received another range")]
+    Range(u64),
+    /// A page of a listing that is not the JSON it should be.
+    #[error("not a page of a listing: {0}")]
+    Listing(#[source] serde_json::Error),
+    /// A name in a listing is longer than any may be; its length in bytes.
+    #[error("a name of {0} bytes")]
+    NameTooLong(usize),
+    /// `X-Total-Count` is not a number.
+    #[error("invalid X-Total-Count header")]
+    TotalCount,
+    /// The link to the next page is not a URL.
+    #[error("the link to the next page is not a URL")]
+    Link,
+    /// The challenge names a token server that has no URL.
+    #[error("the URL of the token server is invalid")]
+    Realm,
+    /// A path that makes no URL.
+    #[error("invalid URL: {0}")]
+    Url(#[source] <Url as std::str::FromStr>::Err),
+    /// The body cannot be read.
+    #[error("{}", chain(_0))]
+    Read(#[source] io::Error),
+}
+
+/// How it shows that a listing does not end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndlessListing {
+    /// More pages than the limit.
+    #[error("more than {0} pages")]
+    Pages(usize),
+    /// More names than the limit.
+    #[error("more than {0} names")]
+    Names(usize),
+    /// A page leads to an earlier one.
+    #[error("a page leads back to an earlier one")]
+    Circle,
+    /// Two pages in a row are the same.
+    #[error("two pages are the same")]
+    SamePage,
+    /// So many pages in a row had nothing new.
+    #[error("{0} pages in a row have nothing new")]
+    NothingNew(usize),
+}
+
+/// Who asked, for messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Somebody who logged in.
+    Credentials,
+    /// Nobody who is known.
+    Anonymous,
+}
+
+impl Identity {
+    fn advice_on_denial(self) -> &'static str {
+        match self {
+            Identity::Credentials => "check that these credentials may pull from the repository",
+            Identity::Anonymous => "log in, or check that the repository allows anonymous access",
+        }
+    }
+
+    fn advice_on_absence(self) -> &'static str {
+        match self {
+            Identity::Credentials => "check the name and that these credentials have access",
+            Identity::Anonymous => "check the name and that the repository allows anonymous access, or log in",
+        }
     }
 }
 
 impl RegistryError {
-    /// Whether the registry is out of reach or overloaded for the time being, whatever it is asked for.
-    pub fn is_outage(&self) -> bool {
+    /// Whether the same request may succeed later: the registry is out of reach or overloaded, the connection was lost,
+    /// or the operation was cancelled.
+    pub fn is_temporary(&self) -> bool {
         match self {
-            RegistryError::Unreachable { .. } | RegistryError::TooManyRequests { .. } => true,
-            RegistryError::Status { status, .. } => matches!(status, 502..=504),
-            _ => false,
+            RegistryError::Unreachable { .. }
+            | RegistryError::TooManyRequests { .. }
+            | RegistryError::ConnectionLost { .. }
+            | RegistryError::Cancelled { .. }
+            | RegistryError::Token { error: TokenError::Read(_), .. } => true,
+            _ => matches!(self.status(), Some(502..=504)),
         }
+    }
+
+    /// The HTTP status of the response that it came from, if it came from one.
+    pub fn status(&self) -> Option<u16> {
+        self.response().map(|response| response.status)
+    }
+
+    /// The error codes in the body of that response.
+    pub fn codes(&self) -> &[RegistryErrorCode] {
+        self.response().map_or(&[], |response| &response.codes)
+    }
+
+    /// The response that it came from, if it came from one.
+    pub fn response(&self) -> Option<&ErrorResponse> {
+        match self {
+            RegistryError::Unauthorized { response, .. }
+            | RegistryError::Forbidden { response, .. }
+            | RegistryError::NotFound { response, .. }
+            | RegistryError::Blocked { response, .. }
+            | RegistryError::TooManyRequests { response, .. }
+            | RegistryError::Status { response, .. }
+            | RegistryError::Token { error: TokenError::Status(response), .. } => Some(response),
+            _ => None,
+        }
+    }
+
+    /// The error of a response from `url` with a status other than the expected ones.
+    pub(super) fn of_response(url: &Url, response: ErrorResponse, identity: Identity) -> RegistryError {
+        let url = redacted(url);
+        match response.status {
+            401 => RegistryError::Unauthorized { url, reason: AuthenticationError::CredentialsRejected, response },
+            403 => RegistryError::Forbidden { url, identity, response },
+            404 => RegistryError::NotFound { url, identity, response },
+            412 => RegistryError::Blocked { url, response },
+            429 => RegistryError::TooManyRequests { url, attempts: 1, response },
+            _ => RegistryError::Status { url, response },
+        }
+    }
+
+    /// The error of an operation that was cancelled while it waited for `url`.
+    pub(super) fn cancelled(url: &Url, reason: CancelReason) -> RegistryError {
+        RegistryError::Cancelled { url: redacted(url), reason }
     }
 
     /// The same error, after so many attempts.
@@ -201,37 +392,9 @@ impl RegistryError {
     }
 }
 
-/// An address as it may be shown: without user, password, query and fragment, all of which may be secret.
-pub(super) fn shown(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    let path: String = url.path().chars().take(512).collect();
-    format!("{}://{host}{port}{path}", url.scheme())
-}
-
-/// What went wrong, innermost reason last, without the address, which may have a secret in it.
-pub(super) fn reason(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    chain(&error)
-}
-
-/// An error and its reasons.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut said: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next.filter(|_| said.len() < 8) {
-        let text = error.to_string();
-        if said.last().is_none_or(|last| !last.contains(&text)) {
-            said.push(text);
-        }
-        next = error.source();
-    }
-    said.join(": ")
-}
-
 impl TransportError for RegistryError {
     fn is_temporary(&self) -> bool {
-        self.is_outage()
+        RegistryError::is_temporary(self)
     }
 }
 
@@ -239,4 +402,32 @@ impl From<RegistryError> for SourceError {
     fn from(error: RegistryError) -> SourceError {
         TransportFailure::new(error).into()
     }
+}
+
+impl From<RegistryError> for io::Error {
+    fn from(error: RegistryError) -> io::Error {
+        io::Error::other(error)
+    }
+}
+
+/// A URL without user, password, query and fragment, all of which may be secret.
+pub(super) fn redacted(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let path: String = url.path().chars().take(512).collect();
+    format!("{}://{host}{port}{path}", url.scheme())
+}
+
+/// An error and its sources in one line. Those whose text is there already are left out.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next.filter(|_| texts.len() < 8) {
+        let text = error.to_string();
+        if texts.last().is_none_or(|last| !last.contains(&text)) {
+            texts.push(text);
+        }
+        next = error.source();
+    }
+    texts.join(": ")
 }

@@ -1,14 +1,14 @@
-//! Where this program lets itself be sent. A registry answers with addresses of its own choosing (redirects, token
-//! services); none of them may lead into the network that the scanner stands in.
+//! Protection against request forgery (SSRF). A registry answers with URLs of its own choosing (redirects, token
+//! servers); none of them may lead into the network that the scanner is in.
 //!
-//! Covered: addresses in numbers, and names, which are resolved here, before a connection is made, and connected to at
-//! exactly the addresses that were checked, so that a name cannot change its mind in between. Private, loopback and
-//! link-local addresses are gone to only where the registry itself has one of the same kind, and those of the cloud
-//! metadata services only where the registry is named by that very address.
+//! Covered: numeric addresses, and names. A name is resolved here, before a connection is made, and the connection is
+//! made to exactly the addresses that were checked, so that the name cannot resolve to another address in between (DNS
+//! rebinding). Connections to private, loopback and link-local addresses are made only if the registry itself has an
+//! address of the same kind, and those to cloud metadata services only if the user named the registry by that address.
 //!
-//! Not covered: what a proxy makes of a name. With a proxy in the environment, names that do not resolve here are left
-//! to it, and it must have rules of its own. Ports are not restricted: a registry on a private address may send us to
-//! any port of that kind of address.
+//! Not covered: how a proxy resolves a name. With a proxy in the environment, names that do not resolve here are left
+//! to the proxy, which must have rules of its own. Ports are not restricted: a registry on a private address may send
+//! us to any port of an address of that kind.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -19,20 +19,23 @@ use std::time::{Duration, Instant};
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// How long a name's addresses are good for.
-const FRESH: Duration = Duration::from_secs(30);
+use super::refusal::{Network, Refusal};
 
-/// How long it is believed that a name has none. Behind a proxy that is nothing new, and asking may take long.
-const FRESH_NONE: Duration = Duration::from_secs(1);
-const FRESH_NONE_BEHIND_PROXY: Duration = Duration::from_secs(600);
+/// How long the addresses of a name are cached.
+const CACHED: Duration = Duration::from_secs(30);
+
+/// How long it is cached that a name has no address. With a proxy this is common, and a look-up may take long.
+const CACHED_MISSING: Duration = Duration::from_secs(1);
+const CACHED_MISSING_WITH_PROXY: Duration = Duration::from_secs(600);
 
 /// The variables that name a proxy.
 const PROXIES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
-/// Names whose addresses are kept.
-const MOST_NAMES: usize = 1_000;
+/// Names whose addresses are cached.
+const MAX_NAMES: usize = 1_000;
 
-/// Where clouds keep credentials of the machine: AWS and others, AWS over IPv6, Alibaba, Azure, Oracle.
+/// Metadata services of clouds, which hand out credentials of the machine: AWS and others, AWS over IPv6, Alibaba,
+/// Azure, Oracle.
 const METADATA: [IpAddr; 5] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
@@ -44,68 +47,46 @@ const METADATA: [IpAddr; 5] = [
 /// The same, by name.
 const METADATA_NAMES: [&str; 4] = ["metadata", "metadata.google.internal", "instance-data", "metadata.goog"];
 
-/// What kind of network an address is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    Public,
-    Private,
-    Loopback,
-    LinkLocal,
-    /// Nothing that one connects to: multicast, reserved, documentation.
-    Nowhere,
+/// The kind of network that `address` is in.
+fn network_of(address: IpAddr) -> Network {
+    match embedded_v4(address) {
+        IpAddr::V4(address) => network_of_v4(address),
+        IpAddr::V6(address) => network_of_v6(address),
+    }
 }
 
-impl Reach {
-    fn of(address: IpAddr) -> Reach {
-        match plain(address) {
-            IpAddr::V4(address) => Reach::of_v4(address),
-            IpAddr::V6(address) => Reach::of_v6(address),
-        }
+fn network_of_v4(address: Ipv4Addr) -> Network {
+    let [a, b, c, _] = address.octets();
+    match (a, b) {
+        (0 | 127, _) => Network::Loopback,
+        (169, 254) => Network::LinkLocal,
+        (10, _) | (172, 16..=31) | (192, 168) | (100, 64..=127) | (198, 18 | 19) => Network::Private,
+        (224..=255, _) => Network::Reserved,
+        (192, 0) if c == 0 => Network::Private,
+        _ => Network::Public,
     }
+}
 
-    fn of_v4(address: Ipv4Addr) -> Reach {
-        let [a, b, ..] = address.octets();
-        match (a, b) {
-            (0 | 127, _) => Reach::Loopback,
-            (169, 254) => Reach::LinkLocal,
-            (10, _) | (172, 16..=31) | (192, 168) | (100, 64..=127) | (198, 18 | 19) => Reach::Private,
-            (224..=255, _) => Reach::Nowhere,
-            (192, 0) if address.octets()[2] == 0 => Reach::Private,
-            _ => Reach::Public,
-        }
+fn network_of_v6(address: Ipv6Addr) -> Network {
+    if address.is_loopback() || address.is_unspecified() {
+        return Network::Loopback;
     }
+    let [first, ..] = address.segments();
+    match first {
+        0xfe80..=0xfebf => Network::LinkLocal,
+        // Unique local, and the site-local addresses that came before them.
+        0xfc00..=0xfdff | 0xfec0..=0xfeff => Network::Private,
+        0xff00..=0xffff => Network::Reserved,
+        _ => Network::Public,
+    }
+}
 
-    fn of_v6(address: Ipv6Addr) -> Reach {
-        let first = address.segments()[0];
-        if address.is_loopback() || address.is_unspecified() {
-            return Reach::Loopback;
-        }
-        match first {
-            0xfe80..=0xfebf => Reach::LinkLocal,
-            // Unique local, and the site-local addresses that came before them.
-            0xfc00..=0xfdff | 0xfec0..=0xfeff => Reach::Private,
-            0xff00..=0xffff => Reach::Nowhere,
-            _ => Reach::Public,
-        }
-    }
-
-    fn bit(self) -> u8 {
-        1 << self as u8
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Reach::Public => "a public",
-            Reach::Private => "a private",
-            Reach::Loopback => "a loopback",
-            Reach::LinkLocal => "a link-local",
-            Reach::Nowhere => "a reserved",
-        }
-    }
+fn bit(network: Network) -> u8 {
+    1 << network as u8
 }
 
 /// The IPv4 address inside an IPv6 address, where there is one: mapped, compatible, NAT64 (RFC 6052), 6to4 (RFC 3056).
-fn plain(address: IpAddr) -> IpAddr {
+fn embedded_v4(address: IpAddr) -> IpAddr {
     let IpAddr::V6(six) = address.to_canonical() else { return address.to_canonical() };
     let [a, b, c, d, e, f, g, h] = six.segments();
     let join = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
@@ -117,19 +98,19 @@ fn plain(address: IpAddr) -> IpAddr {
     }
 }
 
-/// What is known of a name.
-struct Known {
+/// The addresses of a name.
+struct Resolved {
     addresses: Vec<IpAddr>,
     at: Instant,
 }
 
-/// Decides which addresses are gone to, and resolves names for the HTTP client.
+/// Decides which hosts are connected to, and resolves names for the HTTP client.
 pub(super) struct Guard {
     registry: String,
-    /// The kinds of address the registry has, as bits.
-    kinds: AtomicU8,
-    names: Mutex<HashMap<String, Known>>,
-    behind_proxy: bool,
+    /// The kinds of network that the registry has addresses in, as bits.
+    networks: AtomicU8,
+    names: Mutex<HashMap<String, Resolved>>,
+    has_proxy: bool,
     look_up: fn(&str) -> Vec<IpAddr>,
 }
 
@@ -137,36 +118,36 @@ impl Guard {
     /// A guard for the registry that `base` leads to.
     pub(super) fn new(base: &Url) -> Guard {
         let registry = base.host_str().unwrap_or_default().to_ascii_lowercase();
-        let kinds = AtomicU8::new(address_of(base).map_or(0, |address| Reach::of(address).bit()));
-        let behind_proxy = PROXIES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-        Guard { registry, kinds, names: Mutex::default(), behind_proxy, look_up }
+        let networks = AtomicU8::new(address_of(base).map_or(0, |address| bit(network_of(address))));
+        let has_proxy = PROXIES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+        Guard { registry, networks, names: Mutex::default(), has_proxy, look_up }
     }
 
-    /// Whether `url` may be gone to.
+    /// Checks that `url` may be requested. May block while a name is resolved.
     ///
     /// # Errors
-    /// Says why not.
-    pub(super) fn admit(&self, url: &Url) -> Result<(), String> {
+    /// The reason for which it may not.
+    pub(super) fn admit(&self, url: &Url) -> Result<(), Refusal> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("`{}` is no scheme that is followed", url.scheme()));
+            return Err(Refusal::Scheme(url.scheme().into()));
         }
-        let Some(host) = url.host_str().map(str::to_ascii_lowercase) else { return Err("it has no host".into()) };
+        let Some(host) = url.host_str().map(str::to_ascii_lowercase) else { return Err(Refusal::NoHost) };
         let is_registry = host == self.registry;
         if let Some(address) = address_of(url) {
             return if is_registry { Ok(()) } else { self.admit_address(address) };
         }
         let bare = host.trim_end_matches('.');
         if !is_registry && METADATA_NAMES.contains(&bare) {
-            return Err("it is the name of a metadata service".into());
+            return Err(Refusal::MetadataName);
         }
-        // Whether or not it resolves here: it would at a proxy.
+        // Even if it does not resolve here, because it would at a proxy.
         if !is_registry && (bare == "localhost" || bare.ends_with(".localhost")) {
             self.admit_address(Ipv4Addr::LOCALHOST.into())?;
         }
         let addresses = self.addresses(&host);
         if is_registry {
-            let kinds = addresses.iter().fold(0, |kinds, address| kinds | Reach::of(*address).bit());
-            self.kinds.fetch_or(kinds, Ordering::Relaxed);
+            let networks = addresses.iter().fold(0, |networks, address| networks | bit(network_of(*address)));
+            self.networks.fetch_or(networks, Ordering::Relaxed);
             return Ok(());
         }
         let refused = addresses.iter().find_map(|address| self.admit_address(*address).err());
@@ -179,47 +160,48 @@ impl Guard {
         }
     }
 
-    fn admit_address(&self, address: IpAddr) -> Result<(), String> {
-        if METADATA.contains(&plain(address)) || METADATA.contains(&address) {
-            return Err(format!("{address} is the address of a metadata service"));
+    fn admit_address(&self, address: IpAddr) -> Result<(), Refusal> {
+        if METADATA.contains(&embedded_v4(address)) || METADATA.contains(&address) {
+            return Err(Refusal::MetadataAddress(address));
         }
-        let reach = Reach::of(address);
-        let same_as_registry = reach != Reach::Nowhere && self.kinds.load(Ordering::Relaxed) & reach.bit() != 0;
-        if reach == Reach::Public || same_as_registry {
+        let network = network_of(address);
+        let is_registrys = self.networks.load(Ordering::Relaxed) & bit(network) != 0;
+        if network == Network::Public || (is_registrys && network != Network::Reserved) {
             return Ok(());
         }
-        Err(format!("{address} is {} address, and the registry has none of that kind", reach.name()))
+        Err(Refusal::OtherNetwork { address, network })
     }
 
-    /// The addresses of a name; none where it has none, which is left to the proxy, if there is one.
+    /// The addresses of a name. If it has none, it is left to the proxy, if there is one.
     fn addresses(&self, name: &str) -> Vec<IpAddr> {
         if let Some(known) = self.lock().get(name).filter(|known| self.is_fresh(known)) {
             return known.addresses.clone();
         }
         let addresses = (self.look_up)(name);
         let mut names = self.lock();
-        if names.len() >= MOST_NAMES {
+        if names.len() >= MAX_NAMES {
             names.clear();
         }
-        names.insert(name.into(), Known { addresses: addresses.clone(), at: Instant::now() });
+        names.insert(name.into(), Resolved { addresses: addresses.clone(), at: Instant::now() });
         addresses
     }
 
-    fn is_fresh(&self, known: &Known) -> bool {
-        let fresh = match (known.addresses.is_empty(), self.behind_proxy) {
-            (false, _) => FRESH,
-            (true, false) => FRESH_NONE,
-            (true, true) => FRESH_NONE_BEHIND_PROXY,
+    fn is_fresh(&self, known: &Resolved) -> bool {
+        let fresh = match (known.addresses.is_empty(), self.has_proxy) {
+            (false, _) => CACHED,
+            (true, false) => CACHED_MISSING,
+            (true, true) => CACHED_MISSING_WITH_PROXY,
         };
         known.at.elapsed() < fresh
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Resolved>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Answers with the addresses that were checked. A name that was not is the proxy's: nothing else is sent unchecked.
+/// Answers with the addresses that were checked. A name that was not checked is the proxy's own: every other request
+/// goes through [`Guard::admit`] first.
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
         let host = name.as_str().to_ascii_lowercase();
@@ -242,7 +224,7 @@ fn look_up(name: &str) -> Vec<IpAddr> {
     }
 }
 
-/// The address that a URL has in numbers.
+/// The numeric address in a URL.
 fn address_of(url: &Url) -> Option<IpAddr> {
     url.host_str()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
@@ -310,8 +292,8 @@ mod tests {
         assert!(!admits("https://169.254.7.7/", "https://169.254.169.254/blob"));
     }
 
-    /// Names as a hostile server of names would have them: `turns.example` is public once, and then is not.
-    fn hostile(name: &str) -> Vec<IpAddr> {
+    /// Names as a hostile DNS server has them: `turns.example` is public the first time, and then a loopback address.
+    fn hostile_dns(name: &str) -> Vec<IpAddr> {
         static ASKED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
         let first = || ASKED.fetch_add(1, Ordering::Relaxed) == 0;
         let texts: &[&str] = match name {
@@ -336,14 +318,14 @@ mod tests {
     #[test]
     fn names_are_resolved_once_and_checked() {
         let base: Url = "https://registry.example/".parse().unwrap();
-        let guard = Guard { look_up: hostile, ..Guard::new(&base) };
+        let guard = Guard { look_up: hostile_dns, ..Guard::new(&base) };
         guard.admit(&base).unwrap();
         for name in ["inside.example", "both.example"] {
             assert!(guard.admit(&format!("https://{name}/").parse().unwrap()).is_err(), "{name}");
         }
         guard.admit(&"https://turns.example/".parse().unwrap()).unwrap();
         assert_eq!(resolved(&guard, "turns.example").unwrap(), ["198.51.101.2:0".parse().unwrap()]);
-        assert_eq!(hostile("turns.example"), ["127.0.0.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(hostile_dns("turns.example"), ["127.0.0.1".parse::<IpAddr>().unwrap()]);
         assert_eq!(resolved(&guard, "turns.example").unwrap(), ["198.51.101.2:0".parse().unwrap()]);
         guard.admit(&"https://nowhere.example/".parse().unwrap()).unwrap();
         assert!(resolved(&guard, "nowhere.example").is_none());

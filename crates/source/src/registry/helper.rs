@@ -1,103 +1,116 @@
-//! Credential helpers: programs called `docker-credential-NAME` that keep passwords for Docker and Podman.
+//! Credential helpers: programs called `docker-credential-NAME` that store passwords for Docker and Podman.
 //!
 //! Source: docker-credential-helpers, "Development". The server's name goes to standard input, and JSON comes back. A
-//! helper is given limited time; what it prints is never shown, because it may be a password.
+//! helper is given limited time; its output is never shown, because it may be a password.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::credentials::CredentialsError;
 use super::error::RegistryError;
 use super::options::Credentials;
+use layersift_format::{CancelReason, Cancellation};
 
 /// How long a helper may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How often it is looked at.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often it is checked whether a helper has ended.
+const POLL: Duration = Duration::from_millis(10);
 
-/// Bytes that a helper may print.
-const MOST_BYTES: u64 = 1 << 16;
+/// The most bytes of a helper's output.
+const MAX_BYTES: u64 = 1 << 16;
 
-/// What helpers say, on standard output, when they have nothing.
-const NOTHING: &[u8] = b"credentials not found";
+/// What helpers print to standard output if they have no credentials for a server.
+const NOT_FOUND: &[u8] = b"credentials not found";
 
-/// The user that stands for "this is an identity token".
+/// The user name that marks an identity token.
 const TOKEN_USER: &str = "<token>";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Said {
+struct HelperOutput {
     username: String,
     secret: String,
 }
 
-/// What `helper` has for `server`; `None` where it has nothing.
+/// The credentials that `helper` has for `server`; `None` if it has none.
 ///
 /// # Errors
-/// When it cannot be run, fails, takes too long, or says something else than credentials.
-pub(super) fn get(helper: &str, server: &str) -> Result<Option<Credentials>, RegistryError> {
-    get_within(helper, server, PATIENCE)
+/// If it cannot be run, fails, takes too long, or prints something other than credentials.
+pub(super) fn get(
+    helper: &str,
+    server: &str,
+    cancellation: &Cancellation,
+) -> Result<Option<Credentials>, RegistryError> {
+    let program = format!("docker-credential-{helper}");
+    let timeout = cancellation.child_with_deadline(TIMEOUT);
+    run(helper, &program, server, &timeout).map_err(|error| match (cancellation.reason(), error) {
+        (Some(reason), CredentialsError::HelperTimeout) => RegistryError::Cancelled { url: program, reason },
+        (_, error) => RegistryError::Credentials { place: program, error },
+    })
 }
 
-fn get_within(helper: &str, server: &str, patience: Duration) -> Result<Option<Credentials>, RegistryError> {
-    let program = format!("docker-credential-{helper}");
-    let failed = |reason: String| RegistryError::Credentials { place: program.clone(), reason };
+fn run(
+    helper: &str,
+    program: &str,
+    server: &str,
+    timeout: &Cancellation,
+) -> Result<Option<Credentials>, CredentialsError> {
     if helper.is_empty() || !helper.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
-        return Err(failed("this is no name of a credential helper".into()));
+        return Err(CredentialsError::HelperName);
     }
-    let mut command = Command::new(&program);
+    let mut command = Command::new(program);
     let command = command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
-    let answer = converse(&mut child, server, patience);
-    if answer.is_err() {
+    let mut child = command.spawn()?;
+    let result = converse(&mut child, server, timeout);
+    if result.is_err() {
         let _ = child.kill();
         let _ = child.wait();
     }
-    let (succeeded, printed) = answer.map_err(failed)?;
-    if !succeeded {
-        let nothing = printed.windows(NOTHING.len()).any(|window| window == NOTHING);
-        return if nothing { Ok(None) } else { Err(failed("the credential helper failed".into())) };
+    let (is_success, output) = result?;
+    if !is_success {
+        let is_missing = output.windows(NOT_FOUND.len()).any(|window| window == NOT_FOUND);
+        return if is_missing { Ok(None) } else { Err(CredentialsError::HelperFailed) };
     }
-    let said: Said = serde_json::from_slice(&printed).map_err(|_| failed("it printed no credentials".into()))?;
-    Ok(Some(if said.username == TOKEN_USER {
-        Credentials::IdentityToken { user: String::new(), token: said.secret }
+    // The error of serde is dropped, because it may quote the password.
+    let output: HelperOutput = serde_json::from_slice(&output).map_err(|_| CredentialsError::HelperOutput)?;
+    Ok(Some(if output.username == TOKEN_USER {
+        Credentials::IdentityToken { user: String::new(), token: output.secret }
     } else {
-        Credentials::Password { user: said.username, password: said.secret }
+        Credentials::Password { user: output.username, password: output.secret }
     }))
 }
 
-/// Asks the helper, and says whether it succeeded and what it printed.
-fn converse(child: &mut Child, server: &str, patience: Duration) -> Result<(bool, Vec<u8>), String> {
-    let until = Instant::now() + patience;
+/// Sends the server's name to the helper, and returns whether it succeeded and what it printed.
+fn converse(child: &mut Child, server: &str, timeout: &Cancellation) -> Result<(bool, Vec<u8>), CredentialsError> {
     let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err("it cannot be talked to".into());
+        return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
     };
     let (sender, receiver) = mpsc::channel();
-    // A thread, because a helper may leave a child of its own behind that holds the pipe open.
+    // On a thread, because a child of the helper may hold the pipe open after the helper has ended.
     std::thread::spawn(move || {
-        let mut printed = Vec::new();
-        let read = output.take(MOST_BYTES).read_to_end(&mut printed);
-        let _ = sender.send(read.map(|_| printed));
+        let mut bytes = Vec::new();
+        let read = output.take(MAX_BYTES).read_to_end(&mut bytes);
+        let _ = sender.send(read.map(|_| bytes));
     });
-    // A helper that does not read what it is asked says so by what it prints.
+    // If the helper does not read its input, its output shows it.
     let _ = input.write_all(server.as_bytes());
     drop(input);
-    let late = || format!("it took longer than {} seconds", patience.as_secs());
+    let timed_out = |_: CancelReason| CredentialsError::HelperTimeout;
     let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() >= until => return Err(late()),
-            Ok(None) => std::thread::sleep(LOOK),
-            Err(error) => return Err(error.to_string()),
+        match child.try_wait()? {
+            Some(status) => break status,
+            None => timeout.check().map_err(timed_out)?,
         }
+        timeout.wait(POLL);
     };
-    let left = until.saturating_duration_since(Instant::now()).max(LOOK);
-    let printed = receiver.recv_timeout(left).map_err(|_| late())?.map_err(|error| error.to_string())?;
-    Ok((status.success(), printed))
+    let left = timeout.remaining().unwrap_or(TIMEOUT).max(POLL);
+    let output = receiver.recv_timeout(left).map_err(|_| CredentialsError::HelperTimeout)??;
+    Ok((status.success(), output))
 }
 
 #[cfg(test)]
@@ -105,9 +118,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_helper() {
-        for name in ["", "../x", "a/b", "a b", "layersift-there-is-none"] {
-            assert!(matches!(get_within(name, "h.example", LOOK), Err(RegistryError::Credentials { .. })), "{name}");
+    fn invalid_and_missing_helpers() {
+        for name in ["", "../x", "a/b", "a b", "layersift-missing"] {
+            let error = get(name, "h.example", &Cancellation::never()).unwrap_err();
+            assert!(matches!(error, RegistryError::Credentials { .. }), "{name}: {error}");
         }
     }
 
@@ -115,7 +129,8 @@ mod tests {
     fn a_helper_that_does_not_end_is_not_waited_for() {
         let mut command = Command::new("sleep");
         let mut child = command.arg("600").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        assert!(converse(&mut child, "h.example", LOOK).unwrap_err().contains("longer than"));
+        let result = converse(&mut child, "h.example", &Cancellation::with_deadline(POLL));
+        assert!(matches!(result, Err(CredentialsError::HelperTimeout)), "{result:?}");
         child.kill().unwrap();
         child.wait().unwrap();
     }

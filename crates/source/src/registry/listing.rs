@@ -1,8 +1,8 @@
-//! Listings: repositories and tags, page by page, never more pages than a registry can mean.
+//! Listings of repositories and tags, page by page, with a bound on the pages.
 //!
 //! Sources: OCI distribution-spec v1.1, "Listing Tags"; distribution's "Listing Repositories"; RFC 8288 for `Link`.
-//! Some registries send no `Link`: after a full page the next one is then asked for with `last`. Others ignore `n` and
-//! `last`, and give everything at once, which shows by a page of another size, or by the same page again.
+//! Some registries send no `Link`: after a full page the next one is then requested with `last`. Others ignore `n` and
+//! `last` and send everything at once, which shows by a page of another size, or by the same page again.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -10,38 +10,39 @@ use reqwest::Url;
 
 use super::auth::Scope;
 use super::client::Registry;
-use super::error::{RegistryError, shown};
+use super::error::{EndlessListing, ProtocolError, RegistryError, redacted};
 use super::reference::{check_repository, check_tag};
+use super::refusal::Refusal;
 use layersift_model::Digest;
 
-/// Names of repositories or tags, one after another. It asks for a page when the one before is used up. A name that
-/// cannot be one is an error, and the names behind it still come; any other error is the last.
+/// Names of repositories or tags, one after another. A page is requested when the names of the one before are used up.
+/// An invalid name is an error, and the names after it still follow; any other error is the last item.
 pub struct Names {
     registry: Registry,
-    what: What,
-    /// Names of the page that was read last.
+    kind: Kind,
+    /// Names of the current page that were not taken yet.
     page: VecDeque<String>,
     /// The page to read next.
     next: Option<Next>,
-    /// The addresses of the pages that were read, as digests: they may be long.
+    /// Digests of the URLs of the pages that were read: a URL may be long.
     seen: HashSet<Digest>,
-    /// The first and the last name of the page before, and how many it had.
-    before: Option<(String, String, usize)>,
+    /// The first and the last name of the previous page, and its number of names.
+    previous: Option<(String, String, usize)>,
     taken: usize,
 }
 
 #[derive(Clone)]
-enum What {
+enum Kind {
     Repositories,
     Tags(String),
 }
 
 enum Next {
-    /// Where the listing begins.
+    /// The first page.
     First,
-    /// Where the page before leads.
+    /// The page that the previous one links to.
     Linked(Url),
-    /// What follows a name, which the page before did not say.
+    /// The page after a name, without a link.
     After(String),
 }
 
@@ -53,86 +54,84 @@ struct Page {
 
 impl Names {
     pub(super) fn repositories(registry: Registry) -> Names {
-        Names::new(registry, What::Repositories)
+        Names::new(registry, Kind::Repositories)
     }
 
     pub(super) fn tags(registry: Registry, repository: &str) -> Names {
-        Names::new(registry, What::Tags(repository.into()))
+        Names::new(registry, Kind::Tags(repository.into()))
     }
 
-    fn new(registry: Registry, what: What) -> Names {
+    fn new(registry: Registry, kind: Kind) -> Names {
         let (page, next) = (VecDeque::new(), Some(Next::First));
-        Names { registry, what, page, next, seen: HashSet::new(), before: None, taken: 0 }
+        Names { registry, kind, page, next, seen: HashSet::new(), previous: None, taken: 0 }
     }
 
-    /// Reads a page and finds out where the next one is.
-    fn turn(&mut self, next: Next) -> Result<(), RegistryError> {
+    /// Reads a page and determines the next one.
+    fn read_page(&mut self, next: Next) -> Result<(), RegistryError> {
         let url = match &next {
             Next::First => self.url(None)?,
             Next::After(name) => self.url(Some(name))?,
             Next::Linked(url) => url.clone(),
         };
-        let endless = |reason: String| RegistryError::Endless { url: shown(&url), reason };
-        if self.seen.len() >= self.registry.listing().pages {
-            return Err(endless(format!("more than {} pages", self.seen.len())));
+        let endless = |reason| RegistryError::Endless { url: redacted(&url), reason };
+        if self.seen.len() >= self.registry.listing_limits().pages {
+            return Err(endless(EndlessListing::Pages(self.seen.len())));
         }
         if !self.seen.insert(Digest::of(url.as_str().as_bytes())) {
-            return Err(endless("a page leads back to one before it".into()));
+            return Err(endless(EndlessListing::Circle));
         }
-        let (bytes, about) = self.registry.document(&url, "application/json", &self.scope())?;
-        let page: Page = serde_json::from_slice(&bytes).map_err(|error| RegistryError::Answer {
-            url: shown(&url),
-            reason: format!("it is no listing: {error}"),
-        })?;
-        let names = match self.what {
-            What::Repositories => page.repositories,
-            What::Tags(_) => page.tags,
+        let (bytes, headers) = self.registry.document(&url, "application/json", &self.scope())?;
+        let page: Page = serde_json::from_slice(&bytes)
+            .map_err(|error| RegistryError::Protocol { url: redacted(&url), error: ProtocolError::Listing(error) })?;
+        let names = match self.kind {
+            Kind::Repositories => page.repositories,
+            Kind::Tags(_) => page.tags,
         };
         let names = names.unwrap_or_default();
-        let ends = || Some((names.first()?.clone(), names.last()?.clone(), names.len()));
-        let ends = ends();
-        if ends.is_some() && ends == self.before {
+        let ends = names.first().zip(names.last());
+        let ends = ends.map(|(first, last)| (first.clone(), last.clone(), names.len()));
+        if ends.is_some() && ends == self.previous {
             return match next {
-                // It does not know of `last`, and has given everything already.
+                // The registry ignores `last`, and has sent everything already.
                 Next::After(_) => Ok(()),
-                _ => Err(endless("two pages are the same".into())),
+                _ => Err(endless(EndlessListing::SamePage)),
             };
         }
-        let link = about.links.iter().find_map(|link| next_of(link));
+        let link = headers.links.iter().find_map(|link| next_link(link));
         self.next = match (link, &ends) {
-            (Some(link), _) => Some(Next::Linked(linked(&url, &link)?)),
-            (None, Some((_, last, count))) if *count == self.registry.listing().page as usize => {
+            (Some(link), _) => Some(Next::Linked(resolve_link(&url, &link)?)),
+            (None, Some((_, last, count))) if *count == self.registry.listing_limits().page as usize => {
                 Some(Next::After(last.clone()))
             }
             _ => None,
         };
-        self.before = ends;
+        self.previous = ends;
         self.page = names.into();
         Ok(())
     }
 
     fn url(&self, last: Option<&str>) -> Result<Url, RegistryError> {
-        let mut url = match &self.what {
-            What::Repositories => self.registry.url(&["v2", "_catalog"])?,
-            What::Tags(repository) => self.registry.url(&["v2", repository, "tags", "list"])?,
+        let mut url = match &self.kind {
+            Kind::Repositories => self.registry.url(&["v2", "_catalog"])?,
+            Kind::Tags(repository) => self.registry.url(&["v2", repository, "tags", "list"])?,
         };
         url.query_pairs_mut()
-            .append_pair("n", &self.registry.listing().page.to_string())
+            .append_pair("n", &self.registry.listing_limits().page.to_string())
             .extend_pairs(last.map(|last| ("last", last)));
         Ok(url)
     }
 
     fn scope(&self) -> Scope {
-        match &self.what {
-            What::Repositories => Scope::Catalog,
-            What::Tags(repository) => Scope::Pull(repository.clone()),
+        match &self.kind {
+            Kind::Repositories => Scope::Catalog,
+            Kind::Tags(repository) => Scope::Pull(repository.clone()),
         }
     }
 
     fn check(&self, name: String) -> Result<String, RegistryError> {
-        match self.what {
-            What::Repositories => check_repository(&name)?,
-            What::Tags(_) => check_tag(&name)?,
+        match self.kind {
+            Kind::Repositories => check_repository(&name)?,
+            Kind::Tags(_) => check_tag(&name)?,
         }
         Ok(name)
     }
@@ -145,59 +144,59 @@ impl Iterator for Names {
         loop {
             if let Some(name) = self.page.pop_front() {
                 self.taken += 1;
-                let most = self.registry.listing().names;
+                let most = self.registry.listing_limits().names;
                 if self.taken > most {
                     (self.page, self.next) = (VecDeque::new(), None);
-                    let url = self.url(None).map(|url| shown(&url)).unwrap_or_default();
-                    return Some(Err(RegistryError::Endless { url, reason: format!("more than {most} names") }));
+                    let url = self.url(None).map(|url| redacted(&url)).unwrap_or_default();
+                    return Some(Err(RegistryError::Endless { url, reason: EndlessListing::Names(most) }));
                 }
                 return Some(self.check(name));
             }
             let next = self.next.take()?;
-            if let Err(error) = self.turn(next) {
+            if let Err(error) = self.read_page(next) {
                 return Some(Err(error));
             }
         }
     }
 }
 
-/// Where a link leads: to the same registry, or nowhere.
-pub(super) fn linked(from: &Url, link: &str) -> Result<Url, RegistryError> {
-    let wrong = |reason: &str| RegistryError::Answer { url: shown(from), reason: reason.into() };
-    let mut url = from.join(link).map_err(|_| wrong("the link to the next page is no address"))?;
+/// The URL of a link, which must be on the same registry.
+pub(super) fn resolve_link(from: &Url, link: &str) -> Result<Url, RegistryError> {
+    let invalid = |_| RegistryError::Protocol { url: redacted(from), error: ProtocolError::Link };
+    let mut url = from.join(link).map_err(invalid)?;
     let same = url.origin() == from.origin() && url.username().is_empty() && url.password().is_none();
     if !same {
-        return Err(RegistryError::Refused { url: shown(&url), reason: "the next page is on another host".into() });
+        return Err(RegistryError::Refused { url: redacted(&url), reason: Refusal::OtherHost });
     }
     url.set_fragment(None);
     Ok(url)
 }
 
 /// The target of the link to the next page in a `Link` header.
-pub(super) fn next_of(header: &str) -> Option<String> {
+pub(super) fn next_link(header: &str) -> Option<String> {
     let mut rest = header;
     while let Some((_, from)) = rest.split_once('<') {
         let (target, after) = from.split_once('>')?;
-        let (parameters, behind) = parameters(after);
+        let (parameters, after) = parameters(after);
         let is_next = |(name, value): &(String, String)| {
             name == "rel" && value.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"))
         };
         if parameters.iter().any(is_next) {
             return Some(target.trim().into());
         }
-        rest = behind;
+        rest = after;
     }
     None
 }
 
-/// The parameters behind a link's target, and what follows the comma behind them.
+/// The parameters after a link's target, and the text after them.
 fn parameters(text: &str) -> (Vec<(String, String)>, &str) {
     let mut found = Vec::new();
     let mut rest = text.trim_start();
     while let Some(from) = rest.strip_prefix(';') {
         let at = from.find(['=', ';', ',']).unwrap_or(from.len());
         let (name, after) = from.split_at(at);
-        let (value, behind) = match after.strip_prefix('=').map(str::trim_start) {
+        let (value, after) = match after.strip_prefix('=').map(str::trim_start) {
             Some(value) => match value.strip_prefix('"') {
                 Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
                 None => value.split_at(value.find([';', ',']).unwrap_or(value.len())),
@@ -205,7 +204,7 @@ fn parameters(text: &str) -> (Vec<(String, String)>, &str) {
             None => ("", after),
         };
         found.push((name.trim().to_ascii_lowercase(), value.trim().to_string()));
-        rest = behind.trim_start();
+        rest = after.trim_start();
     }
     (found, rest)
 }
@@ -216,7 +215,7 @@ mod tests {
 
     #[test]
     fn links_to_the_next_page() {
-        let next = |header: &str| next_of(header);
+        let next = |header: &str| next_link(header);
         assert_eq!(next(r#"</v2/_catalog?last=a&n=1>; rel="next""#), Some("/v2/_catalog?last=a&n=1".into()));
         assert_eq!(next(r#"<https://h.example/x>;rel=next"#), Some("https://h.example/x".into()));
         assert_eq!(
@@ -231,12 +230,12 @@ mod tests {
     }
 
     #[test]
-    fn anything_is_read_without_harm() {
+    fn no_text_makes_it_panic() {
         let characters: Vec<char> = "<>;,=\"\\ relnxé/".chars().collect();
         let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..20_000 {
             let text: String = (0..random.usize(..24)).filter_map(|_| random.choice(&characters)).collect();
-            let _ = next_of(&text);
+            let _ = next_link(&text);
         }
     }
 }

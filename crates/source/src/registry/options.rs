@@ -1,20 +1,22 @@
-//! What a caller decides about talking to a registry, and what holds where it decides nothing.
+//! Options of the registry client, and their defaults.
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How a registry is talked to.
+use layersift_format::Cancellation;
+
+/// Options of the registry client.
 #[derive(Clone, Debug)]
 pub struct RegistryOptions {
-    /// Who asks.
+    /// The credentials to use.
     pub login: Login,
-    /// Plain HTTP instead of HTTPS, for this registry and the token service on its host.
+    /// Plain HTTP instead of HTTPS, for this registry and the token server on its host.
     pub plain_http: bool,
-    /// Files of PEM certificates that are trusted beside the system's.
+    /// PEM files of CA certificates that are trusted besides the system's.
     pub extra_roots: Vec<PathBuf>,
-    /// Who we are to a registry that asks for a certificate.
+    /// The certificate for a registry that requires one of its clients.
     pub client_certificate: Option<ClientCertificate>,
     /// Directories like `/etc/docker/certs.d`, with a directory for each `HOST[:PORT]`.
     pub certificate_directories: Vec<PathBuf>,
@@ -22,18 +24,20 @@ pub struct RegistryOptions {
     pub retry: Retry,
     /// How long connecting may take.
     pub connect_timeout: Duration,
-    /// How long the registry may be silent: before it answers, and at any point of an answer.
+    /// How long the registry may be silent, before it answers and while it sends a body.
     pub stall_timeout: Duration,
-    /// How often a blob may break off without getting on by [`super::PROGRESS`] bytes.
+    /// How often the rest of a blob is requested after a lost connection, without 64 KiB of progress in between.
     pub resumptions: u32,
-    /// How much is asked of the registry.
+    /// Limits of requests and bytes per second.
     pub rate: Rate,
-    /// Bounds of listings.
-    pub listing: Listing,
-    /// Bytes of a manifest, a configuration, a token or a page of a listing.
+    /// Limits of listings.
+    pub listing: ListingLimits,
+    /// The most bytes of a manifest, a configuration, a token or a page of a listing.
     pub document_bytes: u64,
-    /// Bytes of a blob whose size nobody named.
+    /// The most bytes of a blob whose size is not known from a manifest.
     pub blob_bytes: u64,
+    /// What ends requests, reads, retries and waits early, with [`RegistryError::Cancelled`](super::RegistryError).
+    pub cancellation: Cancellation,
 }
 
 impl Default for RegistryOptions {
@@ -50,25 +54,26 @@ impl Default for RegistryOptions {
             stall_timeout: Duration::from_secs(60),
             resumptions: 5,
             rate: Rate::default(),
-            listing: Listing::default(),
+            listing: ListingLimits::default(),
             document_bytes: limits.document_bytes,
             blob_bytes: limits.layer_bytes,
+            cancellation: Cancellation::never(),
         }
     }
 }
 
-/// Who asks.
+/// The credentials to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
-    /// Nobody in particular.
+    /// None.
     Anonymous,
-    /// Whoever the files of Docker and Podman name for the repository; nobody where they name none.
+    /// Those that `docker login` and `podman login` stored for the repository; none if they stored none.
     Stored,
-    /// This one, for every repository of the registry.
+    /// These, for every repository of the registry.
     As(Credentials),
 }
 
-/// What proves who asks. Its `Debug` shows no secret.
+/// Credentials. `Debug` does not show their secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
     /// A user and a password.
@@ -78,7 +83,7 @@ pub enum Credentials {
         /// The password.
         password: String,
     },
-    /// A token that a token service gives access tokens for.
+    /// A token that a token server exchanges for access tokens.
     IdentityToken {
         /// The user; may be empty.
         user: String,
@@ -102,22 +107,22 @@ impl fmt::Debug for Credentials {
 /// A certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
-    /// A PEM file with the certificate, and those that lead to its authority.
+    /// A PEM file with the certificate and its chain.
     pub certificate: PathBuf,
     /// A PEM file with its key.
     pub key: PathBuf,
 }
 
-/// How failures are retried: connections that fail, silence, and 429, 500, 502, 503 and 504.
+/// How requests are retried that fail to connect, time out, or are answered with 429, 500, 502, 503 or 504.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// How often something is asked for in all; at least once.
+    /// The most attempts, at least one.
     pub attempts: u32,
-    /// The longest wait after the first failure. It doubles with each; the wait is a random part of it.
+    /// The longest wait after the first failure. It doubles with each failure; the wait is a random part of it.
     pub first_wait: Duration,
     /// The longest wait after any failure.
     pub longest_wait: Duration,
-    /// The longest wait that a registry may ask for.
+    /// The longest wait that a `Retry-After` header may ask for.
     pub longest_retry_after: Duration,
 }
 
@@ -132,28 +137,28 @@ impl Default for Retry {
     }
 }
 
-/// How much is asked of a registry, by all threads together. `None` is no bound.
+/// Rate limits for all threads together. `None` is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rate {
-    /// Requests in a second.
+    /// Requests per second.
     pub requests_per_second: Option<NonZeroU32>,
-    /// Bytes of answers in a second.
+    /// Bytes of response bodies per second.
     pub bytes_per_second: Option<NonZeroU64>,
 }
 
-/// Bounds of a listing.
+/// Limits of a listing of repositories or tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing {
-    /// Names to ask for at a time.
+pub struct ListingLimits {
+    /// Names to request per page.
     pub page: u32,
-    /// Pages of one listing.
+    /// The most pages of one listing.
     pub pages: usize,
-    /// Names of one listing.
+    /// The most names of one listing.
     pub names: usize,
 }
 
-impl Default for Listing {
-    fn default() -> Listing {
-        Listing { page: 1_000, pages: 10_000, names: 2_000_000 }
+impl Default for ListingLimits {
+    fn default() -> ListingLimits {
+        ListingLimits { page: 1_000, pages: 10_000, names: 2_000_000 }
     }
 }

@@ -1,4 +1,4 @@
-//! How fast a registry is asked, and how much it was asked. One pace is shared by all threads that ask one registry.
+//! Rate limits of requests and bytes, and counts of both. All threads that talk to one registry share them.
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,8 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::options::Rate;
+use layersift_format::{CancelReason, Cancellation};
 
-/// What a registry was asked for so far.
+/// Requests that were sent to a registry so far, and bytes that came back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Requests sent, to the registry, its token service and wherever they redirect to.
@@ -35,15 +36,21 @@ impl Pace {
     }
 
     /// Waits until another request may be sent.
-    pub(super) fn request(&self) {
+    ///
+    /// # Errors
+    /// When it is cancelled before.
+    pub(super) fn request(&self, cancellation: &Cancellation) -> Result<(), CancelReason> {
         self.sent.fetch_add(1, Ordering::Relaxed);
-        wait(self.requests.as_ref(), 1);
+        wait(self.requests.as_ref(), 1, cancellation)
     }
 
     /// Counts bytes that were read, and waits until the next ones may be.
-    pub(super) fn bytes(&self, count: usize) {
+    ///
+    /// # Errors
+    /// When it is cancelled before.
+    pub(super) fn bytes(&self, count: usize, cancellation: &Cancellation) -> Result<(), CancelReason> {
         self.read.fetch_add(count as u64, Ordering::Relaxed);
-        wait(self.bytes.as_ref(), count as u64);
+        wait(self.bytes.as_ref(), count as u64, cancellation)
     }
 
     pub(super) fn usage(&self) -> Usage {
@@ -51,15 +58,16 @@ impl Pace {
     }
 }
 
-fn wait(bucket: Option<&Bucket>, count: u64) {
+fn wait(bucket: Option<&Bucket>, count: u64, cancellation: &Cancellation) -> Result<(), CancelReason> {
     let pause = bucket.map(|bucket| bucket.take(count, Instant::now())).unwrap_or_default();
     if !pause.is_zero() {
-        std::thread::sleep(pause);
+        cancellation.wait(pause);
     }
+    cancellation.check()
 }
 
-/// A token bucket that holds a second's worth, and goes into debt: who takes more than there is waits until it is paid,
-/// so that threads are served in the order they came.
+/// A token bucket that holds the tokens of one second. It may go into debt: a thread that takes more tokens than there
+/// are waits until the debt is paid, so that threads are served in the order they came.
 struct Bucket {
     rate: NonZeroU64,
     state: Mutex<(f64, Instant)>,
@@ -70,7 +78,7 @@ impl Bucket {
         Bucket { rate, state: Mutex::new((rate.get() as f64, Instant::now())) }
     }
 
-    /// Takes `count`, and says how long to wait for it.
+    /// Takes `count` tokens, and returns how long to wait for them.
     fn take(&self, count: u64, now: Instant) -> Duration {
         let rate = self.rate.get() as f64;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,11 +106,17 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_is_counted() {
-        let pace = Pace::new(&Rate::default());
-        pace.request();
-        pace.bytes(70);
-        pace.bytes(7);
+    fn requests_and_bytes_are_counted() {
+        let (pace, never) = (Pace::new(&Rate::default()), Cancellation::never());
+        pace.request(&never).unwrap();
+        pace.bytes(70, &never).unwrap();
+        pace.bytes(7, &never).unwrap();
         assert_eq!(pace.usage(), Usage { requests: 1, bytes: 77 });
+    }
+    #[test]
+    fn a_wait_for_the_rate_ends_at_the_deadline() {
+        let rate = Rate { bytes_per_second: NonZeroU64::new(1), ..Rate::default() };
+        let deadline = Cancellation::with_deadline(Duration::from_millis(5));
+        assert_eq!(Pace::new(&rate).bytes(1 << 30, &deadline), Err(CancelReason::DeadlineExceeded));
     }
 }

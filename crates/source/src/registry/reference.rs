@@ -1,30 +1,30 @@
-//! References: `host[:port]/repository[:tag][@digest]`, as people write them and as registries are asked for them.
+//! References: `host[:port]/repository[:tag][@digest]`.
 //!
 //! Sources: distribution's `reference` package (grammar and Docker's normalisation); OCI distribution-spec v1.1,
-//! "Pulling manifests". Docker's own hub has three names: `docker.io` is written, `registry-1.docker.io` is asked, and
-//! `https://index.docker.io/v1/` is what passwords are kept under.
+//! "Pulling manifests". Docker Hub has three names: references have `docker.io`, requests go to `registry-1.docker.io`,
+//! and credentials are stored under `https://index.docker.io/v1/`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use layersift_model::Digest;
 
-/// The host that a reference without one means.
+/// The host of a reference that names none.
 const HUB: &str = "docker.io";
 
-/// Where Docker's hub is asked.
+/// The host that requests to Docker Hub go to.
 const HUB_HOST: &str = "registry-1.docker.io";
 
-/// An older name of the hub.
+/// An older name of Docker Hub.
 const HUB_OLD: &str = "index.docker.io";
 
-/// Bytes of a repository's name, host included.
-const MOST_NAME: usize = 255;
+/// The most bytes of a repository's name with its host.
+const MAX_NAME: usize = 255;
 
-/// Bytes of a tag.
-const MOST_TAG: usize = 128;
+/// The most bytes of a tag.
+const MAX_TAG: usize = 128;
 
-/// What a registry goes by: a name or an address, with a port where one was written.
+/// The host of a registry: a name or an address, and a port if one was written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Host(String);
 
@@ -34,7 +34,7 @@ impl Host {
         if self.0 == HUB { HUB_HOST } else { &self.0 }
     }
 
-    /// The name that credentials and certificates are kept under, such as `docker.io` or `registry.example:5000`.
+    /// The name that credentials and certificates are stored under, such as `docker.io` or `registry.example:5000`.
     pub fn name(&self) -> &str {
         &self.0
     }
@@ -68,7 +68,7 @@ impl FromStr for Host {
         let lower = text.to_ascii_lowercase();
         Ok(Host(match &lower[..] {
             HUB_OLD | HUB_HOST => HUB.into(),
-            // Capitals are all that shows that `HARBOR/app` begins with a host.
+            // The capitals are the only sign that `HARBOR/app` begins with a host.
             lower if !is_host(lower) => text.into(),
             _ => lower,
         }))
@@ -88,27 +88,27 @@ pub struct Reference {
     pub host: Host,
     /// The repository, such as `library/alpine`.
     pub repository: String,
-    /// The tag; `None` only where a digest was written and no tag.
+    /// The tag; `None` only if a digest was written and no tag.
     pub tag: Option<String>,
-    /// The digest that was written. It decides, and the tag is only a name, where both were.
+    /// The digest that was written. If there is a tag as well, the digest decides which manifest it is.
     pub digest: Option<Digest>,
 }
 
-/// Why a text is no reference.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+/// Why a text is not a reference.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ReferenceError {
     /// The registry's name.
-    #[error("`{0}` is no registry; write a host name or address, and `:PORT` where it needs one")]
+    #[error("invalid registry `{0}`: expected a host name or address, and optionally `:PORT`")]
     Host(String),
     /// The repository's name.
     #[error(
-        "`{0}` is no repository; write lower-case letters and digits, separated by `/`, `.`, `-` or `_`, at most \
-         {MOST_NAME} characters with the host"
+        "invalid repository `{0}`: expected lower-case letters and digits, separated by `/`, `.`, `-` or `_`, at most \
+         {MAX_NAME} characters with the host"
     )]
     Repository(String),
     /// The tag.
     #[error(
-        "`{0}` is no tag; write at most {MOST_TAG} letters, digits, `_`, `.` or `-`, and none of the last two first"
+        "invalid tag `{0}`: expected at most {MAX_TAG} letters, digits, `_`, `.` or `-`, not beginning with `.` or `-`"
     )]
     Tag(String),
     /// The digest.
@@ -119,7 +119,7 @@ pub enum ReferenceError {
 impl FromStr for Reference {
     type Err = ReferenceError;
 
-    /// Reads a reference, with or without `docker://` in front.
+    /// Parses a reference, with or without `docker://` in front.
     fn from_str(text: &str) -> Result<Reference, ReferenceError> {
         let text = text.strip_prefix("docker://").unwrap_or(text);
         let (text, digest) = match text.split_once('@') {
@@ -135,10 +135,10 @@ impl FromStr for Reference {
         let alone = host.name() == HUB && !repository.contains('/');
         let repository = if alone { format!("library/{repository}") } else { repository.to_string() };
         check_repository(&repository)?;
-        if host.name().len() + 1 + repository.len() > MOST_NAME {
+        if host.name().len() + 1 + repository.len() > MAX_NAME {
             return Err(ReferenceError::Repository(shown(&repository)));
         }
-        // Docker refuses these, because they read like the identifier of an image and are none.
+        // Docker refuses these as well: they look like an image ID.
         if rest.len() == 64 && text == rest && rest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(ReferenceError::Repository(shown(rest)));
         }
@@ -163,10 +163,10 @@ impl fmt::Display for Reference {
     }
 }
 
-/// Whether `name` may name a repository.
+/// Checks the name of a repository.
 ///
 /// # Errors
-/// When it may not: the grammar is lower-case words, joined by `.`, `_`, `__` or any number of `-`, in a path.
+/// If it is invalid: the grammar is lower-case words, joined by `.`, `_`, `__` or any number of `-`, in a path.
 pub fn check_repository(name: &str) -> Result<(), ReferenceError> {
     let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_component = |component: &str| {
@@ -175,27 +175,27 @@ pub fn check_repository(name: &str) -> Result<(), ReferenceError> {
         let ends = [component.bytes().next(), component.bytes().next_back()];
         component.is_ascii() && ends.iter().all(|end| end.is_some_and(is_word)) && joints.all(|joint| joint)
     };
-    if name.len() <= MOST_NAME && name.split('/').all(is_component) {
+    if name.len() <= MAX_NAME && name.split('/').all(is_component) {
         return Ok(());
     }
     Err(ReferenceError::Repository(shown(name)))
 }
 
-/// Whether `tag` may be a tag.
+/// Checks a tag.
 ///
 /// # Errors
-/// When it may not.
+/// If it is invalid.
 pub fn check_tag(tag: &str) -> Result<(), ReferenceError> {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let mut bytes = tag.bytes();
     let first = bytes.next().is_some_and(is_word);
-    if first && tag.len() <= MOST_TAG && bytes.all(|byte| is_word(byte) || matches!(byte, b'.' | b'-')) {
+    if first && tag.len() <= MAX_TAG && bytes.all(|byte| is_word(byte) || matches!(byte, b'.' | b'-')) {
         return Ok(());
     }
     Err(ReferenceError::Tag(shown(tag)))
 }
 
-/// The host of a reference and the rest. The first component is a host where nothing else can look like it.
+/// The host of a reference, and the rest. The first component is a host if a repository cannot begin like it.
 fn split_host(text: &str) -> (&str, &str) {
     match text.split_once('/') {
         Some((first, rest)) if is_host(first) => (first, rest),
@@ -207,7 +207,7 @@ fn is_host(first: &str) -> bool {
     first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
-/// What of a wrong name is said back.
+/// An invalid name as it is shown in a message.
 fn shown(text: &str) -> String {
     text.chars().take(160).map(|c| if c.is_control() { '.' } else { c }).collect()
 }
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_prints_reads_the_same() {
+    fn display_is_parsed_to_the_same_reference() {
         let digest = format!("h.example/app:1@{DIGEST}");
         for text in ["docker.io/library/alpine:latest", "h.example:1/a/b:c", "HARBOR/app:1", &digest] {
             assert_eq!(text.parse::<Reference>().unwrap().to_string(), text);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reference() {
+    fn invalid_references() {
         let long = "a".repeat(256);
         let hex = "a".repeat(64);
         let wrong = [

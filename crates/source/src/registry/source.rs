@@ -1,6 +1,6 @@
-//! The transport: one reference of a registry as an [`ImageSource`].
+//! The transport `docker:`: one reference of a registry as an [`ImageSource`].
 //!
-//! A registry holds manifests and other blobs apart, so a location says which it is:
+//! A registry stores manifests apart from other blobs, so a location says which it is:
 //! `host/repository/manifests/<digest>` or `host/repository/blobs/<digest>`.
 
 use std::collections::HashMap;
@@ -11,20 +11,38 @@ use serde::Deserialize;
 
 use super::client::{At, Manifest, Registry};
 use super::error::RegistryError;
-use super::reference::Reference;
-use layersift_format::{Blob, Fetched, ImageSource, Listed, Location, SourceError};
+use super::options::RegistryOptions;
+use super::reference::{Reference, ReferenceError};
+use crate::open::Context;
+use crate::target::{Argument, InvalidArgument, Transport};
+use layersift_format::{Blob, Fetched, ImageSource, Listed, Location, Opened, SourceError};
 use layersift_model::Digest;
 
-/// Blobs whose sizes are remembered. Those of others are bounded by [`super::RegistryOptions::blob_bytes`].
-const MOST_SIZES: usize = 100_000;
+/// Blobs of one image that are pulled at once, as in skopeo.
+const CONCURRENT_READS: usize = 6;
+
+/// `docker:`
+pub(crate) static TRANSPORT: Transport = Transport {
+    name: "docker",
+    argument: "//[HOST/]REPOSITORY[:TAG][@DIGEST]",
+    parse: |argument| {
+        let text = argument.strip_prefix("//").ok_or(InvalidArgument::NoSlashes)?;
+        let reference: Reference = text.parse().map_err(InvalidArgument::Reference)?;
+        Ok(Argument { path: None, reference: Some(reference.to_string()) })
+    },
+    open,
+};
+
+/// The most blobs whose sizes are remembered. Those of others are bounded by [`super::RegistryOptions::blob_bytes`].
+const MAX_SIZES: usize = 100_000;
 
 /// One image, or one index, of a registry.
 pub struct RegistrySource {
     registry: Registry,
     reference: Reference,
-    /// What the reference names, once it was asked for: a tag may move meanwhile, and this image is one.
+    /// The manifest of the reference, requested once: a tag may move meanwhile, and all reads must see one image.
     root: OnceLock<Manifest>,
-    /// The sizes of blobs that manifests name.
+    /// Sizes of blobs in the manifests that were read.
     sizes: Mutex<HashMap<Digest, u64>>,
 }
 
@@ -34,12 +52,12 @@ impl RegistrySource {
         RegistrySource { registry, reference, root: OnceLock::new(), sizes: Mutex::default() }
     }
 
-    /// The registry, which knows what it was asked for so far.
+    /// The client that it uses.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// The manifest or index that the reference names. It is asked for once.
+    /// The manifest or index that the reference names. It is requested once.
     ///
     /// # Errors
     /// As [`Registry::manifest`].
@@ -55,8 +73,9 @@ impl RegistrySource {
         Ok(self.root.get_or_init(|| root))
     }
 
-    /// Whether the reference names the manifest or index with the digest `known`. Where it is a tag and still does,
-    /// most registries say so without sending it; otherwise what it names is kept as the [root](RegistrySource::root).
+    /// Whether the reference names the manifest or index with the digest `known`. If it is a tag that still does, most
+    /// registries say so without sending the manifest; otherwise the manifest is kept as the
+    /// [root](RegistrySource::root).
     ///
     /// # Errors
     /// As [`Registry::manifest`].
@@ -77,10 +96,10 @@ impl RegistrySource {
         Ok(manifest)
     }
 
-    /// Remembers how large the blobs of a manifest are. What is no manifest names none; the caller says what it is.
+    /// Remembers the sizes of the blobs in a manifest. Other documents have none, and are for the caller to judge.
     fn note_sizes(&self, bytes: &[u8]) {
         #[derive(Deserialize)]
-        struct Named {
+        struct Manifest {
             config: Option<Descriptor>,
             #[serde(default)]
             layers: Vec<Descriptor>,
@@ -90,13 +109,14 @@ impl RegistrySource {
             digest: Digest,
             size: u64,
         }
-        let Ok(named) = serde_json::from_slice::<Named>(bytes) else { return };
+        let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) else { return };
         let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
-        for Descriptor { digest, size } in named.config.into_iter().chain(named.layers) {
-            if sizes.len() >= MOST_SIZES {
+        for Descriptor { digest, size } in manifest.config.into_iter().chain(manifest.layers) {
+            if sizes.len() >= MAX_SIZES {
                 return;
             }
-            // Where manifests disagree, the larger one is read to its end, and the other one's reader is told.
+            // If manifests disagree, the larger size counts: then the blob is read whole, and the smaller size is found
+            // to be wrong.
             let known = sizes.entry(digest).or_default();
             *known = size.max(*known);
         }
@@ -106,11 +126,11 @@ impl RegistrySource {
         self.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(digest).copied()
     }
 
-    fn place(&self, kind: &str, digest: &Digest) -> Location {
+    fn location(&self, kind: &str, digest: &Digest) -> Location {
         Location(format!("{}/{}/{kind}/{digest}", self.reference.host, self.reference.repository))
     }
 
-    /// The digest in a location of this kind.
+    /// The digest in a location of `kind`: `manifests` or `blobs`.
     fn digest_in(&self, kind: &str, location: &Location) -> Option<Digest> {
         let rest = location.0.strip_prefix(self.reference.host.name())?.strip_prefix('/')?;
         let rest = rest.strip_prefix(self.reference.repository.as_str())?.strip_prefix('/')?;
@@ -126,6 +146,10 @@ impl RegistrySource {
 }
 
 impl ImageSource for RegistrySource {
+    fn concurrent_reads(&self) -> Option<usize> {
+        Some(CONCURRENT_READS)
+    }
+
     fn list(&self) -> Result<Vec<Listed>, SourceError> {
         let digest = self.root()?.digest.clone();
         let location = self.locate_manifest(&digest);
@@ -133,11 +157,11 @@ impl ImageSource for RegistrySource {
     }
 
     fn locate(&self, digest: &Digest) -> Location {
-        self.place("blobs", digest)
+        self.location("blobs", digest)
     }
 
     fn locate_manifest(&self, digest: &Digest) -> Location {
-        self.place("manifests", digest)
+        self.location("manifests", digest)
     }
 
     fn open(&self, location: &Location) -> Result<Fetched<'_>, SourceError> {
@@ -155,4 +179,17 @@ impl ImageSource for RegistrySource {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Opens the image of a registry. Nothing is sent yet.
+fn open(context: &Context<'_>) -> Result<Opened, SourceError> {
+    let text = context.target.reference.as_deref().unwrap_or_default();
+    let reference: Reference = text.parse().map_err(|error: ReferenceError| RegistryError::from(error))?;
+    let options = RegistryOptions {
+        document_bytes: context.limits.document_bytes,
+        blob_bytes: context.limits.layer_bytes,
+        ..context.registry.clone()
+    };
+    let registry = Registry::new(&reference.host, options)?;
+    Ok(Opened::Source(Box::new(RegistrySource::new(registry, reference))))
 }

@@ -1,7 +1,7 @@
-//! A blob while it passes: bytes as they come, taken up again where they broke off.
+//! The bytes of a blob as they arrive. After a lost connection the rest is requested.
 //!
-//! Source: RFC 9110, section 14 (ranges). A blob is named by its content, so that a part of it is a part of it wherever
-//! and whenever it comes from; whether all of it is what it should be, the caller's hash says.
+//! Source: RFC 9110, section 14 (ranges). A blob is named by its digest, so that the parts of several responses fit
+//! together; the caller's hash over all of them shows whether they do.
 
 use std::io::{self, Read};
 
@@ -9,37 +9,37 @@ use reqwest::Url;
 
 use super::auth::Scope;
 use super::client::Registry;
-use super::error::{RegistryError, shown};
-use super::http::{Answer, Body, Wanted};
-use super::retry;
+use super::error::{ProtocolError, RegistryError, redacted};
+use super::http::{Body, Request, Response};
+use layersift_format::CancelReason;
 
-/// Bytes that count as getting on: a stream that breaks off more often is given up.
-pub const PROGRESS: u64 = 64 << 10;
+/// Bytes that count as progress, after which the count of retries starts again.
+pub(super) const PROGRESS_BYTES: u64 = 64 << 10;
 
-/// The bytes of a blob, not verified. After an error it gives nothing more.
+/// The bytes of a blob, not verified. After an error every read fails.
 pub struct BlobStream {
     registry: Registry,
     scope: Scope,
     url: Url,
-    /// The size that the manifest names.
+    /// The size in the manifest.
     size: Option<u64>,
-    /// Bytes handed out so far.
+    /// Bytes that were handed out.
     at: u64,
-    /// Where bytes come from at the moment; `None` between two connections.
+    /// The body of the current response; `None` between two connections.
     body: Option<Body>,
-    /// Bytes of `body` that were handed out before.
+    /// Bytes at the beginning of `body` that were handed out before.
     skip: u64,
-    /// How often it broke off since it last got on.
-    fruitless: u32,
-    /// Where it last got on.
-    mark: u64,
+    /// How often the connection was lost since the last progress.
+    losses: u32,
+    /// The offset at which there was progress last.
+    progress_at: u64,
     state: State,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    Flowing,
-    Ended,
+    Open,
+    AtEnd,
     Failed,
 }
 
@@ -58,64 +58,63 @@ impl BlobStream {
             at: 0,
             body: None,
             skip: 0,
-            fruitless: 0,
-            mark: 0,
-            state: State::Flowing,
+            losses: 0,
+            progress_at: 0,
+            state: State::Open,
         };
         stream.connect()?;
         Ok(stream)
     }
 
-    /// Asks for what is still to come.
+    /// Requests the bytes from `self.at` on.
     fn connect(&mut self) -> Result<(), RegistryError> {
-        let wanted = Wanted { from: self.at, ..Wanted::all(&self.url, "*/*") };
-        let answer = self.registry.get(&wanted, &self.scope)?;
-        match answer.status() {
-            206 => match self.begins_at(&answer) {
-                true => self.skip = 0,
-                false => {
-                    let reason = format!("asked for what follows byte {}, another part came", self.at);
-                    return Err(RegistryError::Answer { url: shown(&self.url), reason });
-                }
-            },
-            // It ended where it broke off.
+        let request = Request { offset: self.at, ..Request::whole(&self.url, "*/*") };
+        let response = self.registry.get(&request, &self.scope)?;
+        match response.status() {
+            206 if self.begins_at(&response) => self.skip = 0,
+            206 => {
+                return Err(RegistryError::Protocol { url: redacted(&self.url), error: ProtocolError::Range(self.at) });
+            }
+            // There is nothing after the bytes that were received.
             416 => {
-                self.state = State::Ended;
+                self.state = State::AtEnd;
                 return Ok(());
             }
             _ => self.skip = self.at,
         }
-        self.body = Some(self.registry.body(answer));
+        self.body = Some(self.registry.body(response));
         Ok(())
     }
 
-    /// Whether `Content-Range: bytes FIRST-LAST/SIZE` begins where it should.
-    fn begins_at(&self, answer: &Answer) -> bool {
-        let range = answer.header("content-range").and_then(|range| range.trim().strip_prefix("bytes "));
+    /// Whether `Content-Range: bytes FIRST-LAST/SIZE` begins at the offset that was requested.
+    fn begins_at(&self, response: &Response) -> bool {
+        let range = response.header("content-range").and_then(|range| range.trim().strip_prefix("bytes "));
         let first = range.and_then(|range| range.split_once('-')).map(|(first, _)| first.trim().parse::<u64>());
         first == Some(Ok(self.at))
     }
 
-    /// The most that is handed out: one byte more than there should be, so that it shows.
+    /// The number of bytes after which the stream ends: one more than the size, so that a blob that is too large is
+    /// noticed.
     fn end(&self) -> u64 {
         self.size.unwrap_or(self.registry.options().blob_bytes).saturating_add(1)
     }
 
+    /// Reads once, or connects; `None` if the caller has to call it again.
     fn step(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, RegistryError> {
-        let most = usize::try_from(self.end() - self.at).unwrap_or(usize::MAX).min(buffer.len());
-        if most == 0 {
-            self.state = State::Ended;
+        let length = usize::try_from(self.end() - self.at).unwrap_or(usize::MAX).min(buffer.len());
+        if length == 0 {
+            self.state = State::AtEnd;
             return Ok(Some(0));
         }
         let Some(body) = &mut self.body else {
             self.connect()?;
-            return Ok((self.state == State::Ended).then_some(0));
+            return Ok((self.state == State::AtEnd).then_some(0));
         };
-        let most = if self.skip > 0 { usize::try_from(self.skip).unwrap_or(usize::MAX).min(most) } else { most };
-        match body.read(&mut buffer[..most]) {
-            Ok(0) if self.is_short() => self.broken("it ended before its size").map(|()| None),
+        let length = if self.skip > 0 { usize::try_from(self.skip).unwrap_or(usize::MAX).min(length) } else { length };
+        match body.read(&mut buffer[..length]) {
+            Ok(0) if self.is_short() => self.reconnect(io::ErrorKind::UnexpectedEof.into()).map(|()| None),
             Ok(0) => {
-                self.state = State::Ended;
+                self.state = State::AtEnd;
                 Ok(Some(0))
             }
             Ok(count) if self.skip > 0 => {
@@ -124,42 +123,43 @@ impl BlobStream {
             }
             Ok(count) => {
                 self.at += count as u64;
-                if self.at - self.mark >= PROGRESS {
-                    (self.mark, self.fruitless) = (self.at, 0);
+                if self.at - self.progress_at >= PROGRESS_BYTES {
+                    (self.progress_at, self.losses) = (self.at, 0);
                 }
                 Ok(Some(count))
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-            Err(error) => self.broken(&super::error::chain(&error)).map(|()| None),
+            Err(error) => match CancelReason::of(&error) {
+                Some(reason) => Err(RegistryError::cancelled(&self.url, reason)),
+                None => self.reconnect(error).map(|()| None),
+            },
         }
     }
 
-    /// Whether an end here comes too soon.
+    /// Whether an end here comes too early.
     fn is_short(&self) -> bool {
         self.skip > 0 || self.size.is_some_and(|size| self.at < size)
     }
 
-    /// Lets go of a connection that gave out.
-    fn broken(&mut self, reason: &str) -> Result<(), RegistryError> {
+    /// Drops the lost connection and waits before the next one.
+    fn reconnect(&mut self, error: io::Error) -> Result<(), RegistryError> {
         self.body = None;
-        self.fruitless += 1;
-        let options = self.registry.options();
-        if self.fruitless > options.resumptions {
-            let (url, at, times) = (shown(&self.url), self.at, self.fruitless);
-            return Err(RegistryError::Cut { url, at, times, reason: reason.into() });
+        let retries = self.losses;
+        self.losses += 1;
+        if retries >= self.registry.options().resumptions {
+            return Err(RegistryError::ConnectionLost { url: redacted(&self.url), at: self.at, retries, error });
         }
-        std::thread::sleep(retry::pause(&options.retry, self.fruitless, None));
-        Ok(())
+        self.registry.back_off(&self.url, self.losses)
     }
 }
 
 impl Read for BlobStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() || self.state == State::Ended {
+        if buffer.is_empty() || self.state == State::AtEnd {
             return Ok(0);
         }
         if self.state == State::Failed {
-            return Err(io::Error::other("the blob broke off before"));
+            return Err(io::Error::other("the blob failed before"));
         }
         loop {
             match self.step(buffer) {

@@ -1,14 +1,15 @@
-//! Who is trusted, and who we are: TLS by rustls, always verified.
+//! TLS by rustls, always verified: CA certificates and client certificates.
 //!
-//! Trusted are the system's authorities, those of the caller, and those of `certs.d/HOST[:PORT]/*.crt`, the directories
-//! of Docker and Podman (containers-certs.d(5)), where a `.cert` and a `.key` of one name are a client's certificate.
+//! Trusted are the system's CA certificates, those in the options, and those in `certs.d/HOST[:PORT]/*.crt`, the
+//! directories of Docker and Podman (containers-certs.d(5)), where `NAME.cert` and `NAME.key` are a client certificate.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
+use reqwest::Url;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
@@ -17,107 +18,132 @@ use super::error::{RegistryError, chain};
 use super::options::{ClientCertificate, RegistryOptions};
 use super::reference::Host;
 
-/// Bytes of a file of certificates.
-const MOST_BYTES: u64 = 4 << 20;
+/// The most bytes of a certificate file that are read.
+const MAX_BYTES: u64 = 4 << 20;
 
-/// Files in a directory of certificates.
-const MOST_FILES: usize = 256;
+/// The most files of a certificate directory.
+const MAX_FILES: usize = 256;
 
-/// The client's side of TLS with nobody: for peers that are reached without it.
+/// Why an option, a certificate or a key cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigurationError {
+    /// A file cannot be read.
+    #[error("{0}")]
+    Read(#[from] io::Error),
+    /// A file is not in the PEM format.
+    #[error("invalid PEM: {0}")]
+    Pem(#[source] pem::Error),
+    /// A file has no certificate in it.
+    #[error("no PEM certificate in this file")]
+    NoCertificate,
+    /// A certificate or a key is not valid, or does not belong to the other.
+    #[error("{}", chain(_0))]
+    Tls(#[source] rustls::Error),
+    /// The host makes no URL.
+    #[error("invalid URL: {0}")]
+    Url(#[source] <Url as std::str::FromStr>::Err),
+    /// The HTTP client cannot be made.
+    #[error("{}", chain(_0))]
+    Client(#[source] reqwest::Error),
+}
+
+/// TLS settings that trust no certificate, for a client that only connects without TLS.
 ///
 /// # Errors
-/// When this build has no TLS at all.
-pub(crate) fn with_nobody() -> Result<ClientConfig, rustls::Error> {
+/// If this build of rustls supports no version of TLS.
+pub(crate) fn without_trust() -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
-/// What a registry is connected to with.
+/// The certificates for connections to one registry.
 pub(super) struct Trust {
     roots: Vec<CertificateDer<'static>>,
-    identity: Option<ClientCertificate>,
+    client_certificate: Option<ClientCertificate>,
     plain_http: bool,
 }
 
 impl Trust {
-    /// What the options and the directories of certificates say about `host`.
+    /// The certificates for `host` in the options and the certificate directories.
     ///
     /// # Errors
-    /// For a file that cannot be read, or is no certificate.
+    /// For a file that cannot be read, or has no certificate in it.
     pub(super) fn of(host: &Host, options: &RegistryOptions) -> Result<Trust, RegistryError> {
-        let mut identity = options.client_certificate.clone();
+        let mut client_certificate = options.client_certificate.clone();
         let mut files = options.extra_roots.clone();
         for directory in &options.certificate_directories {
             let found = files_in(&directory.join(host.name()));
             files.extend(found.iter().filter(|path| has_extension(path, "crt")).cloned());
             let certificate = found.iter().find(|path| has_extension(path, "cert"));
-            identity = identity.or_else(|| {
+            client_certificate = client_certificate.or_else(|| {
                 let certificate = certificate?.clone();
                 Some(ClientCertificate { key: certificate.with_extension("key"), certificate })
             });
         }
         let roots = files.iter().map(|path| certificates(path)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Trust { roots: roots.into_iter().flatten().collect(), identity, plain_http: options.plain_http })
+        let roots = roots.into_iter().flatten().collect();
+        Ok(Trust { roots, client_certificate, plain_http: options.plain_http })
     }
 
-    /// Whether there is a certificate of ours to show.
-    pub(super) fn has_identity(&self) -> bool {
-        self.identity.is_some()
+    pub(super) fn has_client_certificate(&self) -> bool {
+        self.client_certificate.is_some()
     }
 
-    /// The configuration for the registry itself, or, without `identity`, for any other host.
+    /// The TLS settings for the registry itself, or, without the client certificate, for any other host.
     ///
     /// # Errors
-    /// For a key that does not fit, and for a system without authorities.
-    pub(super) fn config(&self, identity: bool) -> Result<ClientConfig, RegistryError> {
-        let failed = |what: &str, error: &rustls::Error| configuration(what.into(), chain(error));
+    /// For a key that does not belong to the certificate, and for a system without CA certificates.
+    pub(super) fn config(&self, with_client_certificate: bool) -> Result<ClientConfig, RegistryError> {
+        let failed = |subject: &str, error| configuration(subject, ConfigurationError::Tls(error));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| failed("TLS", &error))?;
+            .map_err(|error| failed("TLS", error))?;
         let builder = match Verifier::new_with_extra_roots(self.roots.iter().cloned(), provider) {
             Ok(verifier) => builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)),
-            // Nobody is trusted then, and a registry on plain HTTP needs nobody to be.
+            // Nothing is trusted then, and plain HTTP needs no trust.
             Err(_) if self.plain_http => builder.with_root_certificates(RootCertStore::empty()),
-            Err(error) => return Err(failed("the trusted authorities", &error)),
+            Err(error) => return Err(failed("CA certificates", error)),
         };
-        match self.identity.as_ref().filter(|_| identity) {
+        match self.client_certificate.as_ref().filter(|_| with_client_certificate) {
             None => Ok(builder.with_no_client_auth()),
-            Some(identity) => {
-                let chain = certificates(&identity.certificate)?;
-                let key = PrivateKeyDer::from_pem_slice(&read(&identity.key)?)
-                    .map_err(|error| configuration(shown(&identity.key), error.to_string()))?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| failed(&shown(&identity.key), &error))
+            Some(files) => {
+                let chain = certificates(&files.certificate)?;
+                let subject = files.key.display().to_string();
+                let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
+                    .map_err(|error| configuration(&subject, ConfigurationError::Pem(error)))?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| failed(&subject, error))
             }
         }
     }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
-    let failed = |reason: String| configuration(shown(path), reason);
+    let failed = |error| configuration(&path.display().to_string(), error);
     let bytes = read(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let found = found.map_err(|error| failed(error.to_string()))?;
-    // One that is no certificate would otherwise be said of the connection, and not of the file.
+    let found = found.map_err(|error| failed(ConfigurationError::Pem(error)))?;
+    // Checked here, so that the error names the file and not the connection.
     let mut store = RootCertStore::empty();
     for certificate in &found {
-        store.add(certificate.clone()).map_err(|error| failed(error.to_string()))?;
+        store.add(certificate.clone()).map_err(|error| failed(ConfigurationError::Tls(error)))?;
     }
-    if found.is_empty() { Err(failed("there is no PEM certificate in it".into())) } else { Ok(found) }
+    if found.is_empty() { Err(failed(ConfigurationError::NoCertificate)) } else { Ok(found) }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, RegistryError> {
-    let failed = |error: std::io::Error| configuration(shown(path), error.to_string());
+    let failed = |error: io::Error| configuration(&path.display().to_string(), error.into());
     let mut bytes = Vec::new();
-    File::open(path).map_err(failed)?.take(MOST_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    File::open(path).map_err(failed)?.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
 }
 
-/// The files of a directory, by name; none where there is no such directory.
+/// The files of a directory, sorted by name; none if there is no such directory.
 fn files_in(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
-    let mut files: Vec<PathBuf> = entries.flatten().take(MOST_FILES).map(|entry| entry.path()).collect();
+    let mut files: Vec<PathBuf> = entries.flatten().take(MAX_FILES).map(|entry| entry.path()).collect();
     files.sort();
     files
 }
@@ -126,10 +152,6 @@ fn has_extension(path: &Path, wanted: &str) -> bool {
     path.extension().is_some_and(|extension| extension == wanted)
 }
 
-fn configuration(what: String, reason: String) -> RegistryError {
-    RegistryError::Configuration { what, reason }
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
+fn configuration(subject: &str, error: ConfigurationError) -> RegistryError {
+    RegistryError::Configuration { subject: subject.into(), error }
 }

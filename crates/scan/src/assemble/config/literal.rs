@@ -4,6 +4,8 @@
 
 use memchr::memmem::find;
 
+use crate::confirm::placeholder::has_placeholder_word;
+
 /// Values that switch something, in lower case.
 const SWITCHES: [&[u8]; 24] = [
     b"true",
@@ -30,34 +32,6 @@ const SWITCHES: [&[u8]; 24] = [
     b"required",
     b"optional",
     b"external",
-];
-
-/// Words that make a value a placeholder wherever they stand in it, in lower case.
-const PLACEHOLDERS: [&[u8]; 24] = [
-    b"example",
-    b"changeme",
-    b"change_me",
-    b"change-me",
-    b"change_this",
-    b"change-this",
-    b"changethis",
-    b"placeholder",
-    b"redacted",
-    b"dummy",
-    b"your_",
-    b"your-",
-    b"yourpassword",
-    b"yoursecret",
-    b"yourtoken",
-    b"insert_",
-    b"insert-",
-    b"replace_",
-    b"replace-",
-    b"replaceme",
-    b"set_me",
-    b"set-me",
-    b"todo:",
-    b"not-a-real",
 ];
 
 /// Beginnings of references to a place where a secret is kept, in lower case.
@@ -96,7 +70,7 @@ pub(super) fn is_secret(value: &[u8]) -> bool {
     lower.iter().any(u8::is_ascii_alphanumeric)
         && !SWITCHES.contains(&&lower[..])
         && !REFERENCES.iter().any(|reference| lower.starts_with(reference))
-        && !PLACEHOLDERS.iter().any(|word| find(&lower, word).is_some())
+        && !has_placeholder_word(&lower)
         && !is_variable(&lower)
         && !is_path(&lower)
         && !is_one_letter(&lower)

@@ -7,7 +7,7 @@ use layersift_model::Severity;
 use layersift_rules::{Example, Ruleset};
 
 fn rules() -> Ruleset {
-    Ruleset::built_in().unwrap()
+    Ruleset::built_in().unwrap().with_built_in_examples().unwrap()
 }
 
 fn checks() -> Checks {

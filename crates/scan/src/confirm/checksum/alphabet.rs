@@ -1,8 +1,8 @@
-//! Encodings with a checksum of their own, which wallets and their kin write keys in.
+//! Encodings with a checksum that wallets use for keys.
 
 use sha2::{Digest as _, Sha256};
 
-/// Base58 with four bytes of double SHA-256 behind the payload.
+/// Decodes Base58Check: a payload followed by the first four bytes of its double SHA-256.
 ///
 /// Source: Bitcoin's `base58.cpp`; the alphabet leaves out 0, O, I and l.
 pub(super) fn base58check(text: &[u8]) -> Option<Vec<u8>> {
@@ -11,7 +11,7 @@ pub(super) fn base58check(text: &[u8]) -> Option<Vec<u8>> {
     (Sha256::digest(Sha256::digest(payload))[..4] == sum[..]).then(|| payload.to_vec())
 }
 
-/// The number that `text` writes in base 58, as bytes; each leading first digit is a zero byte.
+/// Decodes base 58, big-endian; each leading first digit is a zero byte.
 fn base58(text: &[u8], alphabet: &[u8; 58]) -> Option<Vec<u8>> {
     const LONGEST: usize = 200;
     if text.len() > LONGEST {
@@ -36,7 +36,7 @@ fn base58(text: &[u8], alphabet: &[u8; 58]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A human-readable part, `1`, data and six digits of a BCH code.
+/// Whether `text` is valid Bech32: a human-readable part, `1`, data and a BCH code of six digits.
 ///
 /// Source: BIP 173, "Bech32". The length limit of addresses does not hold for keys.
 pub(super) fn bech32(text: &[u8]) -> bool {
@@ -67,9 +67,9 @@ pub(super) fn bech32(text: &[u8]) -> bool {
     sum == 1
 }
 
-/// A version byte, a key of 32 bytes and a CRC-16, in base 32.
+/// Whether `text` is a secret seed: a version byte, a key of 32 bytes and a CRC-16, in base 32.
 ///
-/// Source: Stellar's SEP-23, "Strkeys"; the CRC is that of XMODEM, low byte first.
+/// Source: Stellar's SEP-23, "Strkeys"; the CRC is that of XMODEM, little-endian.
 pub(super) fn strkey_seed(text: &[u8]) -> bool {
     const SEED: u8 = 18 << 3;
     let Some(bytes) = base32(text) else { return false };

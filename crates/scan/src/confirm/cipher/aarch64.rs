@@ -145,7 +145,7 @@ fn register(machine: &Machine<'_, '_>, number: usize) -> Value {
     if number == SP { Value::Constant(0, 0) } else { machine.register(number) }
 }
 
-/// Sets a register where 31 is none.
+/// Sets a register; number 31 is not a register.
 fn set(machine: &mut Machine<'_, '_>, number: usize, value: Value) {
     if number != SP {
         machine.set_register(number, value);

@@ -5,7 +5,7 @@
 
 use KeySize::{Bits, Bytes, Cipher, Fixed};
 
-/// What says how long a key is.
+/// Where the length of a key comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeySize {
     /// The cipher in this argument (an `EVP_CIPHER`).

@@ -3,7 +3,7 @@
 //! A small abstract machine: a register or a place on the stack holds a constant, an address on the stack, a cipher, or
 //! something unknown. It is run straight ahead, through conditional branches (that path exists) and calls (which keep
 //! what the processor's calling convention has them keep), and forgets everything where code is only reached by a jump.
-//! What it does not model, such as values passed from one function of the module to the next, stays unknown.
+//! Values that it does not model, such as those passed between functions of the module, stay unknown.
 
 use super::functions::{CipherName, KeyFunction, KeySize, cipher_by_name};
 use super::module::{Function, Module, Slot};
@@ -14,7 +14,7 @@ const MAX_KEY: usize = 64;
 const MAX_CELLS: usize = 64;
 /// A call for a cipher this many bytes before the call for a key belongs to it, unless the code says otherwise.
 const NEARBY: u64 = 2048;
-/// Calls that are kept, and ciphers that are told apart, in one file.
+/// The greatest numbers of calls and of distinct ciphers in one file.
 const MAX_CALLS: usize = 100_000;
 const MAX_CIPHERS: usize = 512;
 /// The longest name of a cipher that is looked up by name.
@@ -26,7 +26,7 @@ const RESULT: usize = 0;
 pub(super) struct Convention {
     /// Registers of the first integer arguments. The others are on the stack.
     pub arguments: &'static [usize],
-    /// Registers that a call does not keep. None of the vector registers is taken to be kept.
+    /// Registers that a call does not preserve. Vector registers are never assumed to be preserved.
     pub scratch: &'static [usize],
     pub stack_pointer: usize,
     pub frame_pointer: usize,
@@ -38,7 +38,7 @@ pub(super) struct Convention {
 pub(super) enum KeySource {
     /// A constant at this address.
     Data(u64),
-    /// Bytes put together on the stack, as many as are known, the first of which come from this address.
+    /// The known bytes of a key assembled on the stack, and the address of the first ones.
     Stack(u64, Vec<u8>),
 }
 
@@ -46,13 +46,13 @@ pub(super) enum KeySource {
 pub(super) struct KeyCall {
     pub function: &'static KeyFunction,
     pub key: KeySource,
-    /// The length of the key in bytes, where an argument or the function says it.
+    /// The length of the key in bytes, if an argument or the function determines it.
     pub length: Option<usize>,
     /// The cipher, and whether it is the one that is passed, not only one nearby.
     pub cipher: Option<(CipherName, bool)>,
 }
 
-/// What a register or a place on the stack holds.
+/// The value of a register or a stack slot.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Value {
     Unknown,
@@ -78,7 +78,7 @@ impl Value {
         }
     }
 
-    /// What is left in the lower half of a register.
+    /// The value of the lower half of a register.
     pub fn low(self) -> Value {
         match self {
             Value::Constant(number, from) => Value::Constant(number & 0xffff_ffff, from),
@@ -168,7 +168,7 @@ impl<'m, 'a> Machine<'m, 'a> {
         }
     }
 
-    /// What lies at `address`: a pointer or number of eight bytes, or the bytes that a vector register holds.
+    /// The value at `address`: a pointer or number of eight bytes, or the bytes of a vector register.
     pub fn load(&self, address: Value, size: usize) -> Value {
         match address {
             Value::Constant(address, _) if size == 8 => match self.module.pointer(address) {
@@ -185,7 +185,7 @@ impl<'m, 'a> Machine<'m, 'a> {
         }
     }
 
-    /// Puts a value on the stack. Stores to places that are not known are taken to go elsewhere.
+    /// Stores a value on the stack. Stores to unknown addresses are assumed not to affect the stack.
     pub fn store(&mut self, address: Value, size: usize, value: Value) {
         let Value::Stack(at) = address else { return };
         let end = at.saturating_add(size as i64);
@@ -198,7 +198,7 @@ impl<'m, 'a> Machine<'m, 'a> {
         }
     }
 
-    /// Calls what is at `target`.
+    /// Calls the function at `target`.
     pub fn call(&mut self, ip: u64, target: Value) {
         let result = self.target(target).map_or(Value::Unknown, |function| self.enter(ip, function, 0));
         for &register in self.convention.scratch {
@@ -222,7 +222,8 @@ impl<'m, 'a> Machine<'m, 'a> {
         self.targets.get(at).map(|(_, function)| *function)
     }
 
-    /// Enters an imported function and gives what it returns. `pushed` is what lies on the stack before the arguments.
+    /// Calls an imported function and returns its result. `pushed` is the number of bytes on the stack before the
+    /// arguments.
     fn enter(&mut self, ip: u64, function: Function, pushed: i64) -> Value {
         let cipher = match function {
             Function::Key(function) => {

@@ -42,7 +42,7 @@ pub(super) enum Function {
     Lookup(usize),
 }
 
-/// What the dynamic linker puts into a pointer in the file.
+/// The value that the dynamic linker gives to a pointer in the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Slot {
     /// The address of an imported function.
@@ -60,7 +60,7 @@ pub(super) struct Section {
 }
 
 impl Section {
-    /// The address of what stands at the file offset `at`.
+    /// The address of the bytes at the file offset `at`.
     pub fn address_of(&self, at: usize) -> u64 {
         self.address.wrapping_add(at.wrapping_sub(self.file.start) as u64)
     }
@@ -77,7 +77,7 @@ pub(super) struct DataSymbol<'a> {
 /// The facts of one ELF file.
 pub(super) struct Module<'a> {
     pub file: &'a [u8],
-    /// What its code runs on, where it is read.
+    /// The processor of its code, if it is supported.
     pub processor: Option<Processor>,
     /// Loaded sections with bytes in the file, by address.
     pub sections: Vec<Section>,
@@ -92,7 +92,7 @@ pub(super) struct Module<'a> {
 }
 
 impl<'a> Module<'a> {
-    /// Reads the tables of an ELF file. `None` if it is none or imports no function that takes a key.
+    /// Reads the tables of an ELF file. `None` for other files, and if the file imports no function that takes a key.
     pub fn parse(file: &'a [u8]) -> Option<Module<'a>> {
         match FileKind::parse(file).ok()? {
             FileKind::Elf32 => read::<FileHeader32<Endianness>>(file),
@@ -123,7 +123,7 @@ impl<'a> Module<'a> {
         section.file.contains(&at).then_some((section, at))
     }
 
-    /// The data at `address` up to the end of its section, and its place in the file; none in code.
+    /// The data at `address` up to the end of its section, and its offset in the file; `None` in code.
     pub fn data(&self, address: u64) -> Option<(usize, &'a [u8])> {
         let (section, at) = self.place(address)?;
         if section.executable {
@@ -132,7 +132,7 @@ impl<'a> Module<'a> {
         Some((at, self.file.get(at..section.file.end)?))
     }
 
-    /// What the pointer at `address` holds when the file is loaded.
+    /// The value of the pointer at `address` when the file is loaded.
     pub fn pointer(&self, address: u64) -> Option<Slot> {
         if let Ok(at) = self.slots.binary_search_by_key(&address, |(slot, _)| *slot) {
             return self.slots.get(at).map(|(_, slot)| *slot);
@@ -280,7 +280,7 @@ fn slots<H: FileHeader>(
     entries.take(MAX_ENTRIES).filter_map(slot).collect()
 }
 
-/// What a relocation puts into its place: an address in this file, or that of a symbol.
+/// The value that a relocation stores: an address in this file, or that of a symbol.
 enum SlotKind {
     Here,
     Symbol,

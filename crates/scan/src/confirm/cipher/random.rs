@@ -1,4 +1,4 @@
-//! Whether some bytes can be a key: random enough, and none that the whole world has.
+//! Whether bytes can be a key: random enough, and not published.
 
 /// Lengths of keys in bytes: AES and its like, two XTS keys in one, and MAC keys as long as a hash.
 const LENGTHS: [usize; 5] = [16, 24, 32, 48, 64];
@@ -34,7 +34,7 @@ const PUBLISHED: [[u8; 16]; 17] = [
 ];
 
 /// Whether `bytes` can be a key: of a key's length, and either text of enough different characters (a passphrase used
-/// as a key, be it as poor as `0123456789abcdef`), or bytes that look random and are no published example.
+/// as a key, be it as poor as `0123456789abcdef`), or bytes that look random and are not a published example.
 ///
 /// The limits leave out less than one random key in ten thousand.
 pub(super) fn can_be_key(bytes: &[u8]) -> bool {

@@ -6,14 +6,14 @@ use super::{Container, PrivateKey, Reject, der};
 const PREFIX: &[u8] = b"age-secret-key-";
 const DIGITS: &[u8] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
 
-/// The digits of 32 bytes and the checksum behind the 1.
+/// The digits of 32 bytes and the checksum after the `1`.
 const LEN: usize = 52 + CHECKSUM;
 const CHECKSUM: usize = 6;
 
-/// Reads the identity that starts at `at` in `window`. The span ends behind its last digit.
+/// Reads the identity that starts at `at` in `window`. The span ends after its last digit.
 ///
 /// # Errors
-/// Why it is none: above all a checksum that does not fit.
+/// The reason for the rejection, usually a wrong checksum.
 pub fn age_identity_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let end = at.saturating_add(PREFIX.len() + 1 + LEN);
     let text = window.get(at..end).ok_or(Reject::Truncated)?;
@@ -36,7 +36,7 @@ fn value(digit: u8) -> Option<u8> {
     DIGITS.iter().position(|known| *known == digit).and_then(|value| u8::try_from(value).ok())
 }
 
-/// The checksum over prefix and digits, which is 1 where it fits.
+/// The checksum over prefix and digits, which is 1 if it is right.
 fn polymod(values: &[u8]) -> u32 {
     const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
     let high = PREFIX.iter().map(|byte| byte >> 5);

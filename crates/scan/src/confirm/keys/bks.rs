@@ -1,7 +1,7 @@
 //! Key stores of Bouncy Castle, BKS versions 1 and 2. Source: Bouncy Castle,
 //! `org.bouncycastle.jcajce.provider.keystore.bc.BcKeyStoreSpi`, methods `engineStore` and `saveStore`.
 //!
-//! After the version: a salt, a number of iterations, entries (1 certificate, 2 key in the clear, 3 secret, 4 sealed
+//! After the version: a salt, a number of iterations, entries (1 certificate, 2 key in plain text, 3 secret, 4 sealed
 //! key) with a name, a date and a chain, a zero, and an HMAC-SHA-1 over the entries.
 
 use super::default_password::{Hash, PasswordMac};
@@ -16,11 +16,11 @@ const MAX_ITERATIONS: usize = 10_000;
 
 const MAX_ENTRIES: usize = 1_000;
 
-/// When an entry may have been made, in milliseconds since 1970: from 1995 to 2100. Nothing else of the format is as
-/// hard to meet by chance.
+/// The dates of entries, from 1995 to 2100, in milliseconds since 1970. No other field of the format is as unlikely to
+/// match by chance.
 const DATES: std::ops::Range<u64> = 788_918_400_000..4_102_444_800_000;
 
-/// What an entry is.
+/// The kind of an entry.
 enum Entry<'a> {
     Certificate,
     /// A key, perhaps sealed with a password of its own.
@@ -32,10 +32,10 @@ enum Entry<'a> {
 }
 
 /// Reads the store that starts at `at` in `window`. The span is the store. The material is its first key; one that is
-/// sealed counts as not encrypted where a password that everyone knows opens the store.
+/// sealed counts as not encrypted if a well-known password opens the store.
 ///
 /// # Errors
-/// Why it is none: also a store of certificates only, and one that does not lie in the window.
+/// The reason for the rejection, also for a store of certificates only, and one that is cut off by the window.
 pub fn bks_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let bytes = window.get(at..).ok_or(Reject::Truncated)?;
     let mut store = Fields::new(bytes);
@@ -49,7 +49,7 @@ pub fn bks_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let (name, sealed, symmetric, key) = entries(&mut store)?.ok_or(Reject::NotAKey)?;
     let message = body.get(..body.len() - store.rest().len()).unwrap_or_default();
     let mac = store.take(20)?;
-    // Version 1 took the number of bytes for one of bits.
+    // Version 1 used the number of bytes as a number of bits.
     let key_len = Some(if version == 1 { 2 } else { 20 });
     let mac = PasswordMac { hash: Hash::Sha1, salt, iterations, key_len, message, mac };
     let size = bytes.len() - store.rest().len();
@@ -73,7 +73,7 @@ pub fn bks_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
 
 type FirstKey<'a> = (String, bool, bool, &'a [u8]);
 
-/// Name, seal, kind and bytes of the first key among the entries, up to the zero behind them.
+/// Name, seal, kind and bytes of the first key among the entries, up to the zero after them.
 fn entries<'a>(store: &mut Fields<'a>) -> Result<Option<FirstKey<'a>>, Reject> {
     let mut first = None;
     for _ in 0..MAX_ENTRIES {
@@ -89,7 +89,7 @@ fn entries<'a>(store: &mut Fields<'a>) -> Result<Option<FirstKey<'a>>, Reject> {
         for _ in 0..store.u32()? {
             certificate(store)?;
         }
-        // Stores hold short values, too, that are no keys.
+        // Stores also hold short values that are not keys.
         if let Entry::Key { sealed, symmetric, bytes } = entry(kind, store)?
             && bytes.len() >= 16
             && distinct(bytes) >= 8
@@ -122,7 +122,7 @@ fn sealed_key<'a>(store: &mut Fields<'a>) -> Result<Entry<'a>, Reject> {
     Ok(Entry::Key { sealed: true, symmetric: false, bytes })
 }
 
-/// A key in the clear: 0 private, 1 public, 2 secret.
+/// A key in plain text: 0 private, 1 public, 2 secret.
 fn clear_key<'a>(store: &mut Fields<'a>) -> Result<Entry<'a>, Reject> {
     let kind = store.u8()?;
     text(store)?;

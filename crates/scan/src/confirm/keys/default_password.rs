@@ -1,14 +1,14 @@
-//! Passwords that everyone knows, tried on key stores: one that opens keeps nobody out.
+//! Tries well-known passwords on key stores: such a password does not protect a key.
 //!
-//! The only thing tried is the store's own check of integrity, and only where that is cheap. How much is cheap depends
-//! on the size of the store, so that a file full of small stores costs no more than one big store.
+//! Only the integrity check of the store is tried, and only if it is cheap. The limit depends on the size of the store,
+//! so that a file full of small stores costs no more than one big store.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use sha2::digest::{Digest, FixedOutputReset};
 use sha2::{Sha256, Sha384, Sha512};
 
-/// The passwords, the likeliest first: Java's, none, those of manuals.
+/// The passwords, the most likely first: Java's, the empty one, those of manuals.
 pub(super) const PASSWORDS: [&str; 15] = [
     "changeit",
     "",
@@ -27,10 +27,10 @@ pub(super) const PASSWORDS: [&str; 15] = [
     "bcpass",
 ];
 
-/// The rounds of a hash function that may be spent on a store, in all: about 40 ms.
+/// The greatest number of rounds of a hash function for one store: about 40 ms.
 const MAX_ROUNDS: usize = 150_000;
 
-/// The rounds that may be spent for each byte of a store.
+/// The greatest number of rounds for each byte of a store.
 const ROUNDS_A_BYTE: usize = 32;
 
 /// A hash function that key stores use.
@@ -42,24 +42,24 @@ pub(super) enum Hash {
     Sha512,
 }
 
-/// A check of integrity after RFC 7292, appendix B: an HMAC whose key comes from a password.
+/// The integrity check of RFC 7292, appendix B: an HMAC whose key comes from a password.
 pub(super) struct PasswordMac<'a> {
     pub(super) hash: Hash,
     pub(super) salt: &'a [u8],
     pub(super) iterations: usize,
-    /// How many bytes of the derived key are used; all where it is nothing.
+    /// The number of bytes of the derived key that are used; all if `None`.
     pub(super) key_len: Option<usize>,
     pub(super) message: &'a [u8],
     pub(super) mac: &'a [u8],
 }
 
 impl PasswordMac<'_> {
-    /// What opens a store of `size` bytes, as a person would say it, if one of the passwords does.
+    /// The password that opens a store of `size` bytes, as named in a note.
     pub(super) fn opens_with(&self, size: usize) -> Option<String> {
         if self.salt.len() > 1_024 || self.iterations == 0 {
             return None;
         }
-        // Feeding the message to the HMAC costs as much as so many rounds.
+        // The HMAC of the message costs as much as this many rounds.
         let rounds = self.iterations.saturating_add(self.message.len() / 64);
         let affordable = MAX_ROUNDS.min(size.saturating_mul(ROUNDS_A_BYTE)) / rounds;
         let none = std::iter::once((Vec::new(), "without a password".to_owned()));
@@ -88,7 +88,7 @@ impl PasswordMac<'_> {
     }
 }
 
-/// How a password that opens is named.
+/// The name of a password in a note.
 pub(super) fn says(password: &str) -> String {
     if password.is_empty() {
         "with the empty password".to_owned()
@@ -98,7 +98,7 @@ pub(super) fn says(password: &str) -> String {
 }
 
 /// The MAC key that RFC 7292, appendix B.2, derives with diversifier 3. It is never longer than one output of the hash
-/// function, so there is no second block.
+/// function, so that one block is enough.
 fn derive<D>(mut hash: D, block: usize, password: &[u8], salt: &[u8], iterations: usize) -> Vec<u8>
 where
     D: Digest + FixedOutputReset,

@@ -4,7 +4,7 @@
 //! RFC 8410, section 7 (curves 25519 and 448); RFC 3279, section 2.3.2 (DSA parameters). The traditional DSA form is
 //! OpenSSL's: the integers 0, p, q, g, y, x.
 //!
-//! What a structure is follows from its first two values alone, so a key under a wrong PEM label is read all the same.
+//! The first two values tell the structures apart, so that a key with a wrong PEM label is read too.
 
 use super::ec::{self, EcKey};
 use super::tlv::{self, INTEGER, OCTETS, Reader, SEQUENCE};
@@ -18,16 +18,16 @@ const X448: &[u8] = &[0x2b, 0x65, 0x6f];
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 const ED448: &[u8] = &[0x2b, 0x65, 0x71];
 
-/// How far in front of an inner key the PKCS#8 structure around it may start: explicit curve parameters fit in.
+/// The greatest distance from the start of a PKCS#8 structure to the inner key, with explicit curve parameters.
 const MAX_PKCS8_HEADER: usize = 512;
 
 /// Reads the private key in DER that starts at `at` in `window`. The span ends where the outer sequence ends; anything
 /// may follow.
 ///
 /// # Errors
-/// Why it is none. Encrypted keys, keys of unknown algorithms and bare scalars count as none here, because without a
-/// label too many other things look like them. The inner key of a PKCS#8 structure is refused, so that it is one
-/// finding and not two; for this the window should reach 512 bytes in front of `at`.
+/// The reason for the rejection. Encrypted keys, keys of unknown algorithms and bare scalars are rejected, because
+/// without a label too many other structures look like them. The inner key of a PKCS#8 structure is rejected, so that
+/// it is one finding and not two; for this, the window should start 512 bytes before `at`.
 pub fn der_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let bytes = window.get(at..).ok_or(Reject::Truncated)?;
     let key = parse(bytes, Claim::Bare)?;
@@ -69,7 +69,7 @@ pub(super) fn rsa(content: &[u8], container: Container) -> Result<PrivateKey, Re
     }
     let bits = number::bits(n);
     let sizes = (512..=16_384).contains(&bits) && !d.is_empty() && number::bits(d) <= bits && e.len() <= n.len();
-    // Java writes zeros for all but n, d and perhaps e, where a key was made without its primes.
+    // For keys without primes, Java writes zeros instead of all numbers but n, d and perhaps e.
     let without_primes = primes.iter().chain(&derived).all(|number| number.is_empty());
     let exponent = number::is_odd(e) && e != [1] || e.is_empty() && without_primes;
     let product = || {
@@ -210,7 +210,7 @@ fn one_asymmetric_key(content: &[u8], claim: Claim) -> Result<PrivateKey, Reject
     }
 }
 
-/// A key of curve 25519 or 448: nothing but random bytes.
+/// A key of curve 25519 or 448, which consists of random bytes only.
 fn edwards(oid: &[u8], seed: &[u8], container: Container, claim: Claim) -> Result<PrivateKey, Reject> {
     let (algorithm, bits, len) = match oid {
         X25519 => (Algorithm::X25519, 256, 32),
@@ -255,7 +255,7 @@ fn encrypted(content: &[u8], claim: Claim) -> Result<PrivateKey, Reject> {
     Ok(PrivateKey { encrypted: true, ..plain(Algorithm::Hidden, 0, Container::EncryptedPkcs8, material) })
 }
 
-/// Whether what starts at `at` is the content of a PKCS#8 key that starts in front of it.
+/// Whether the bytes at `at` are the content of a PKCS#8 key that starts before them.
 fn is_inner(window: &[u8], at: usize) -> bool {
     (1..=MAX_PKCS8_HEADER.min(at)).any(|back| {
         let outer = window.get(at - back..).unwrap_or_default();

@@ -49,7 +49,7 @@ pub(super) struct EcKey {
     pub(super) algorithm: Algorithm,
     /// The size of the curve's order, or of the scalar where the curve is not known.
     pub(super) bits: u32,
-    /// The content of the curve's parameters as they stand in an `AlgorithmIdentifier`, tag and length included.
+    /// The content of the curve's parameters as in an `AlgorithmIdentifier`, tag and length included.
     parameters: Vec<u8>,
     /// The scalar, as long as the order.
     scalar: Vec<u8>,
@@ -117,7 +117,7 @@ impl EcKey {
     }
 }
 
-/// Name of the curve with `parameters`, which may be empty, and the size of its order in bits where it is known.
+/// Name of the curve with `parameters`, which may be empty, and the size of its order in bits if it is known.
 fn curve(parameters: &[u8]) -> Result<(String, Option<u32>), Reject> {
     let unnamed = || Ok(("unknown curve".to_owned(), None));
     if parameters.is_empty() {
@@ -146,7 +146,7 @@ fn order(parameters: &[u8]) -> Result<u32, Reject> {
     reader.number().map(number::bits)
 }
 
-/// The curve with this identifier, as an algorithm, and the size of its order in bits, 0 where it is not known.
+/// The curve with this identifier, as an algorithm, and the size of its order in bits, 0 if it is unknown.
 pub(super) fn named(oid: &[u8]) -> (Algorithm, u32) {
     let id = tlv::dotted(oid);
     let known = CURVES.iter().find(|(oid, ..)| *oid == id);

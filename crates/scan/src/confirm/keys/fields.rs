@@ -3,7 +3,7 @@
 
 use super::{Reject, tlv};
 
-/// Reads one field after another. What is missing makes the bytes [`Reject::Malformed`].
+/// Reads fields in order. A missing field is [`Reject::Malformed`].
 #[derive(Clone)]
 pub(super) struct Fields<'a> {
     rest: &'a [u8],
@@ -47,13 +47,13 @@ impl<'a> Fields<'a> {
         usize::try_from(self.u32()?).map_err(|_| Reject::Malformed)
     }
 
-    /// Bytes with their number, of 32 bits, in front.
+    /// Bytes after their number in 32 bits.
     pub(super) fn string(&mut self) -> Result<&'a [u8], Reject> {
         let len = self.len()?;
         self.take(len)
     }
 
-    /// Bytes with their number, of 16 bits, in front.
+    /// Bytes after their number in 16 bits.
     pub(super) fn short_string(&mut self) -> Result<&'a [u8], Reject> {
         let len = self.u16()?;
         self.take(usize::from(len))

@@ -14,22 +14,22 @@ use super::{Algorithm, Container, PrivateKey, Reject, distinct, printable};
 const JKS: &[u8] = &[0xfe, 0xed, 0xfe, 0xed];
 const JCEKS: &[u8] = &[0xce, 0xce, 0xce, 0xce];
 
-/// What a serialized Java object starts with (Java Object Serialization Specification, section 6.4.2).
+/// The first bytes of a serialized Java object (Java Object Serialization Specification, section 6.4.2).
 const STREAM: &[u8] = &[0xac, 0xed, 0, 5];
 
-/// `iso.org.dod.internet.private.enterprise.sun`: in front of the two identifiers of Java's key protection.
+/// `iso.org.dod.internet.private.enterprise.sun`, the prefix of the two identifiers of Java's key protection.
 const SUN: &[u8] = &[0x2b, 6, 1, 4, 1, 0x2a, 2];
 /// PKCS#5 schemes, which JCEKS of other vendors uses.
 const PKCS5: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 5];
 
 const DIGEST: usize = 20;
 
-/// Reads the store whose magic is at `at` in `window`. The span is the store, or what of it lies in the window; the
-/// material is its first key, still encrypted. A store that a password everyone knows opens counts as not encrypted;
-/// that can only be seen where the store lies in the window.
+/// Reads the store whose magic is at `at` in `window`. The span is the part of the store in the window; the material is
+/// its first key, still encrypted. A store that a well-known password opens counts as not encrypted, which is only
+/// known if the whole store is in the window.
 ///
 /// # Errors
-/// Why it is none: also a store of certificates only.
+/// The reason for the rejection, also for a store of certificates only.
 pub fn java_keystore_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let bytes = window.get(at..).ok_or(Reject::Truncated)?;
     let container = match bytes.get(..4) {
@@ -69,7 +69,7 @@ struct Found<'a> {
     complete: bool,
 }
 
-/// Looks at the entries until one is not complete.
+/// Reads the entries up to the first one that is incomplete.
 fn entries<'a>(store: &mut Fields<'a>, version: u32, count: u32, container: Container) -> Result<Found<'a>, Reject> {
     let mut found = Found::default();
     for _ in 0..count {
@@ -85,7 +85,7 @@ fn entries<'a>(store: &mut Fields<'a>, version: u32, count: u32, container: Cont
             },
             2 if certificate(store, version).is_ok() => {}
             3 if container == Container::Jceks && store.rest().starts_with(STREAM) => {
-                // Nothing says how long the object is.
+                // The format does not contain the length of the object.
                 found.secret = found.key.is_none();
                 let object = store.rest();
                 found.key.get_or_insert_with(|| (printable(name), object));
@@ -108,7 +108,7 @@ fn private_key<'a>(store: &mut Fields<'a>, version: u32) -> Result<&'a [u8], Rej
         return Err(Reject::NotAKey);
     }
     for _ in 0..store.u32()? {
-        // A chain that the window cuts off takes nothing from the key.
+        // A chain that the window cuts off does not affect the key.
         if certificate(store, version).is_err() {
             break;
         }
@@ -123,7 +123,7 @@ fn certificate(store: &mut Fields<'_>, version: u32) -> Result<(), Reject> {
     store.string().map(drop)
 }
 
-/// What opens the store, if a password that everyone knows does.
+/// Which well-known password opens the store, if any.
 fn opens_with(store: &[u8]) -> Option<String> {
     let (body, digest) = store.split_at_checked(store.len().checked_sub(DIGEST)?)?;
     let opens = |password: &&&str| {

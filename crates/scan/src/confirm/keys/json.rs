@@ -1,25 +1,24 @@
-//! JSON objects that hold keys, at a place of a window: the object begins there, anything may follow it.
+//! JSON objects that hold keys, at a position in a window, followed by anything.
 //!
-//! An object often stands inside a JSON string, as in a Kubernetes manifest or a variable. Then every quote has a
-//! backslash in front; one level of those is undone.
+//! An object is often inside a JSON string, as in a Kubernetes manifest or a variable, with a backslash before every
+//! quote; one level of these escapes is undone.
 
 use serde::de::DeserializeOwned;
 
 use super::Reject;
 
-/// How much of an escaped object is looked at before more of it is: most anchors are no key, which their first bytes
-/// show.
+/// The part of an escaped object that is read first: most matches are not keys, as their first bytes show.
 const STEPS: [usize; 3] = [512, 4 << 10, usize::MAX];
 
 /// Reads the object whose brace is at `at` in `window`, and where it ends.
 ///
 /// # Errors
-/// [`Reject::Truncated`] where the window ends before the object does, [`Reject::NotAKey`] where there is none with the
+/// [`Reject::Truncated`] if the window ends before the object does, [`Reject::NotAKey`] if there is no object with the
 /// members of `T`.
 pub(super) fn object_at<T: DeserializeOwned>(window: &[u8], at: usize) -> Result<(T, usize), Reject> {
     let text = window.get(at..).ok_or(Reject::Truncated)?;
-    let behind = text.strip_prefix(b"{").ok_or(Reject::NoLabel)?;
-    let (object, len) = match behind.iter().find(|byte| **byte == b'"' || **byte == b'\\') {
+    let after = text.strip_prefix(b"{").ok_or(Reject::NoLabel)?;
+    let (object, len) = match after.iter().find(|byte| **byte == b'"' || **byte == b'\\') {
         Some(b'\\') => escaped(text)?,
         _ => plain(text)?,
     };

@@ -38,7 +38,7 @@ struct Jwk {
 /// Reads the key whose object has its brace at `at` in `window`. The span is the object.
 ///
 /// # Errors
-/// Why it is none. A public key is none, nor one with more than two primes.
+/// The reason for the rejection. Public keys and keys with more than two primes are rejected.
 pub fn jwk_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let (jwk, end) = json::object_at::<Jwk>(window, at)?;
     let key = match jwk.kty.as_str() {
@@ -68,7 +68,7 @@ impl Jwk {
         let curve = self.crv.as_deref().unwrap_or_default();
         let (parameters, size) = ec::jwk_curve(curve).ok_or(Reject::NotAKey)?;
         let (d, x, y) = (needed(&self.d)?, needed(&self.x)?, needed(&self.y)?);
-        // A number shorter than the field has zeros in front; some writers leave them out.
+        // A number shorter than the field starts with zeros, which some writers leave out.
         if [&d, &x, &y].iter().any(|part| part.len() > size || part.len() + 4 < size) {
             return Err(Reject::Inconsistent);
         }
@@ -115,7 +115,7 @@ fn needed(member: &Option<String>) -> Result<Vec<u8>, Reject> {
     if bytes.is_empty() { Err(Reject::NotAKey) } else { Ok(bytes) }
 }
 
-/// The bytes of a member, none where it is missing.
+/// The bytes of a member, empty if it is missing.
 fn optional(member: &Option<String>) -> Result<Vec<u8>, Reject> {
     BASE64URL.decode(member.as_deref().unwrap_or_default()).map_err(|_| Reject::NotBase64)
 }

@@ -1,4 +1,4 @@
-//! Whole numbers of any size, as far as it takes to see that the numbers of a key belong together.
+//! Integers of any size, with the operations that verify that the numbers of a key belong together.
 //!
 //! Numbers come and go as big-endian bytes. Speed does not matter: a key is checked once, and its size is bounded by
 //! the caller (the product of two 8,192-bit primes is 16,384 steps, a remainder of that size about two million).

@@ -1,4 +1,4 @@
-//! OpenPGP secret keys, armored and binary: the packets and what they belong to. Sources: RFC 9580, sections 4.2
+//! OpenPGP secret keys, armored and binary: packets and the keys that they belong to. Sources: RFC 9580, sections 4.2
 //! (packet headers), 6 (armor and its CRC-24) and 10.2 (what follows a secret key); RFC 4880, section 4.2.1.
 
 use super::fields::Fields;
@@ -13,23 +13,23 @@ const SECRET_KEY: u8 = 5;
 const SECRET_SUBKEY: u8 = 7;
 const USER_ID: u8 = 13;
 
-/// How many packets of a key are read: each signature of another person is one.
+/// The greatest number of packets of a key; each signature of another person is one.
 const MAX_PACKETS: usize = 500;
 
-/// Reads the key whose BEGIN label starts at `at` in `window`. The span ends behind the END label. The key is the first
-/// one of the block with a secret; one that is not encrypted goes before others. The note names its owner.
+/// Reads the key whose BEGIN label starts at `at` in `window`. The span ends after the END label. The key is the first
+/// one in the block with a secret, preferably one that is not encrypted. The note names its owner.
 ///
 /// # Errors
-/// Why it is none: also a CRC that does not fit, and a block whose secrets all are on smartcards or taken out.
+/// The reason for the rejection, also for a wrong CRC, and a block whose secrets are all on smartcards or removed.
 pub fn openpgp_armored_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let text = window.get(at..).ok_or(Reject::Truncated)?;
     let label = [BEGIN, LABEL, DASHES].concat();
-    let behind = text.strip_prefix(&label[..]).ok_or(Reject::NoLabel)?;
-    let (body, len, whole) = match pem::body(behind, LABEL) {
+    let after = text.strip_prefix(&label[..]).ok_or(Reject::NoLabel)?;
+    let (body, len, whole) = match pem::body(after, LABEL) {
         Ok((body, end)) => (body, end, true),
-        // A key with many signatures is longer than what a parser sees; its secrets stand in front.
+        // A key with many signatures is longer than the window of a parser; its secrets come first.
         Err(_) => {
-            let near = behind.get(..super::MAX_PEM_BODY).unwrap_or(behind);
+            let near = after.get(..super::MAX_PEM_BODY).unwrap_or(after);
             if near.len() < super::MAX_PEM_BODY || memchr::memmem::find(near, DASHES).is_some() {
                 return Err(Reject::NoEnd);
             }
@@ -41,17 +41,17 @@ pub fn openpgp_armored_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject
     Ok(PrivateKey { span: at..at + label.len() + len, ..key })
 }
 
-/// Reads the key whose first packet starts at `at` in `window`. The span ends behind its last packet.
+/// Reads the key whose first packet starts at `at` in `window`. The span ends after its last packet.
 ///
 /// # Errors
-/// Why it is none: as for an armored key.
+/// The reason for the rejection, as for an armored key.
 pub fn openpgp_binary_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let bytes = window.get(at..).ok_or(Reject::Truncated)?;
     let (key, len) = transferable_key(bytes)?;
     Ok(PrivateKey { span: at..at + len, ..key })
 }
 
-/// The bytes of an armored block, whose CRC has to fit where there is one.
+/// The bytes of an armored block, whose CRC must be right if there is one.
 fn block(text: &[u8], whole: bool) -> Result<Vec<u8>, Reject> {
     let (_, text) = pem::headers(text);
     let mut text = text.trim_ascii_end();
@@ -94,7 +94,7 @@ fn transferable_key(bytes: &[u8]) -> Result<(PrivateKey, usize), Reject> {
         match tag {
             SECRET_KEY | SECRET_SUBKEY if index == 0 || tag == SECRET_SUBKEY => {
                 let key = secret_key(body);
-                // What is no key at all does not become one by what follows.
+                // Later packets cannot turn it into a key.
                 if index == 0 && !matches!(key, Ok(_) | Err(Reject::Elsewhere)) {
                     return key.map(|key| (key, 0));
                 }
@@ -114,7 +114,7 @@ fn transferable_key(bytes: &[u8]) -> Result<(PrivateKey, usize), Reject> {
     found.map(|key| (PrivateKey { note, ..key }, bytes.len() - rest.rest().len()))
 }
 
-/// The next packet: its type and its body, which has to be whole.
+/// The type and the complete body of the next packet.
 fn packet<'a>(fields: &mut Fields<'a>) -> Result<(u8, &'a [u8]), Reject> {
     let first = fields.u8()?;
     let (tag, len) = match first {
@@ -133,7 +133,7 @@ fn packet<'a>(fields: &mut Fields<'a>) -> Result<(u8, &'a [u8]), Reject> {
     Ok((tag, fields.take(len)?))
 }
 
-/// A length of the current format; keys never come in parts.
+/// A length in the current format; keys never have partial lengths.
 fn new_length(fields: &mut Fields<'_>) -> Result<usize, Reject> {
     match fields.u8()? {
         short @ ..192 => Ok(usize::from(short)),

@@ -29,7 +29,7 @@ enum Protection {
 /// Reads the key in the body of a packet.
 ///
 /// # Errors
-/// Why it is none; [`Reject::Elsewhere`] where the packet says that the secret is not in it.
+/// The reason for the rejection; [`Reject::Elsewhere`] if the packet says that it does not contain the secret.
 pub(super) fn secret_key(body: &[u8]) -> Result<PrivateKey, Reject> {
     let mut fields = Fields::new(body);
     let version = fields.u8()?;
@@ -106,14 +106,14 @@ fn public<'a>(algorithm: u8, fields: &mut Fields<'a>) -> Result<Public<'a>, Reje
     Ok(public)
 }
 
-/// A number with its bits, which have to be right, in front.
+/// A number after its size in bits, which must be right.
 fn mpi<'a>(fields: &mut Fields<'a>) -> Result<&'a [u8], Reject> {
     let bits = u32::from(fields.u16()?);
     let bytes = fields.take(bits.div_ceil(8) as usize)?;
     if number::bits(bytes) == bits && bits > 0 { Ok(bytes) } else { Err(Reject::Malformed) }
 }
 
-/// Bytes with their number, of 8 bits, in front.
+/// Bytes after their number in 8 bits.
 fn counted<'a>(fields: &mut Fields<'a>) -> Result<&'a [u8], Reject> {
     let len = fields.u8()?;
     fields.take(usize::from(len))
@@ -152,7 +152,7 @@ fn block(cipher: u8) -> Result<usize, Reject> {
     match cipher {
         1..=4 => Ok(8),
         7..=13 => Ok(16),
-        // Of GnuPG's stubs the cipher says nothing.
+        // The cipher of GnuPG's stubs is meaningless.
         0 => Ok(0),
         _ => Err(Reject::NotAKey),
     }
@@ -177,7 +177,7 @@ fn string_to_key(fields: &mut Fields<'_>) -> Result<(), Reject> {
     fields.take(rest).map(drop)
 }
 
-/// The numbers in front of the sum of their bytes.
+/// The numbers before the sum of their bytes.
 fn without_checksum(secret: &[u8]) -> Result<&[u8], Reject> {
     let (numbers, sum) = secret.split_last_chunk::<2>().ok_or(Reject::Malformed)?;
     let expected = numbers.iter().fold(0u16, |sum, &byte| sum.wrapping_add(u16::from(byte)));
@@ -213,7 +213,7 @@ fn plain(public: &Public<'_>, mut fields: Fields<'_>, body: &[u8]) -> Result<Pri
     if fields.rest().is_empty() { Ok(key) } else { Err(Reject::Malformed) }
 }
 
-/// The key on a curve; of the two that RFC 4880 wrote as numbers the secret may have lost zeros in front.
+/// The key on a curve. RFC 4880 stores the secrets of two curves as numbers, which drops leading zeros.
 fn on_curve(oid: &[u8], scalar: &[u8]) -> Result<PrivateKey, Reject> {
     let container = Container::OpenPgp;
     if oid != ED25519_LEGACY && oid != X25519_LEGACY {

@@ -5,10 +5,10 @@ use super::ec::{self, EcKey};
 use super::fields::Fields;
 use super::{Algorithm, Claim, Container, PrivateKey, Reject, der, number};
 
-/// What an OpenSSH private key starts with.
+/// The first bytes of an OpenSSH private key.
 pub(super) const MAGIC: &[u8] = b"openssh-key-v1\0";
 
-/// Reads the private key in OpenSSH's format at the start of `bytes`. Bytes behind it are ignored: authenticated
+/// Reads the private key in OpenSSH's format at the start of `bytes`. Bytes after it are ignored: authenticated
 /// ciphers have their tag there.
 pub(super) fn parse(bytes: &[u8]) -> Result<PrivateKey, Reject> {
     let mut reader = Fields::new(bytes.strip_prefix(MAGIC).ok_or(Reject::NotAKey)?);
@@ -89,7 +89,7 @@ fn other_kind(kind: &[u8], private: &[u8], blob: &[u8]) -> Result<PrivateKey, Re
     Ok(found(Algorithm::Unknown(name), 0, false, blob))
 }
 
-/// An encrypted private section; what kind of key it is, the public part says.
+/// An encrypted private section; the public part has the algorithm.
 fn encrypted(public: &[u8], private: &[u8], blob: &[u8]) -> Result<PrivateKey, Reject> {
     if private.len() < 64 || !private.len().is_multiple_of(8) {
         return Err(Reject::Malformed);
@@ -101,7 +101,7 @@ fn encrypted(public: &[u8], private: &[u8], blob: &[u8]) -> Result<PrivateKey, R
     Ok(found(algorithm, bits, true, blob))
 }
 
-/// What the public key in the form of RFC 4253, section 6.6, is for, and its size in bits.
+/// The algorithm and size in bits of the public key in the format of RFC 4253, section 6.6.
 pub(super) fn public_key(public: &[u8]) -> Result<(Algorithm, u32), Reject> {
     let mut fields = Fields::new(public);
     Ok(match fields.string()? {

@@ -11,10 +11,10 @@ const BYTES: usize = 256;
 /// How much text there may be around the digits: escapes, indentation, line ends.
 const MAX_BODY: usize = 2 << 10;
 
-/// Reads the key whose BEGIN label starts at `at` in `window`. The span ends behind the END label.
+/// Reads the key whose BEGIN label starts at `at` in `window`. The span ends after the END label.
 ///
 /// # Errors
-/// Why it is none.
+/// The reason for the rejection.
 pub fn openvpn_static_key_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let text = window.get(at..).ok_or(Reject::Truncated)?;
     let body = text.strip_prefix(BEGIN).ok_or(Reject::NoLabel)?;
@@ -33,7 +33,7 @@ pub fn openvpn_static_key_at(window: &[u8], at: usize) -> Result<PrivateKey, Rej
     Ok(PrivateKey { algorithm, bits: 2_048, container, encrypted: false, span, material, note: None })
 }
 
-/// The bytes of the hexadecimal digits in `text`, between which anything may stand that is no letter and no digit.
+/// The bytes of the hexadecimal digits in `text`, with anything but letters and digits between them.
 fn digits(text: &[u8]) -> Result<Vec<u8>, Reject> {
     let mut values = Vec::with_capacity(2 * BYTES);
     for &byte in text {

@@ -1,7 +1,7 @@
-//! Private keys between BEGIN and END labels, wherever text ends up: files, source code, variables, binaries.
+//! Private keys between BEGIN and END labels, in key files, source code, variables and binaries.
 //!
 //! Sources: RFC 7468, section 3 (labels and base64); RFC 1421, section 4.6 (the headers of encrypted bodies), as
-//! OpenSSL's PEM_read_bio writes and reads them. What the label calls the key is not relied upon: the body says.
+//! OpenSSL's PEM_read_bio writes and reads them. The kind of key in the label is ignored: the body decides.
 
 use std::ops::Range;
 
@@ -31,58 +31,58 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Reads the private key whose BEGIN label starts at `at` in `window`. The span ends behind the END label.
+/// Reads the private key whose BEGIN label starts at `at` in `window`. The span ends after the END label.
 ///
 /// # Errors
-/// Why it is none. A window that ends less than [`MAX_PEM_BODY`] behind the label without the END label gives
-/// [`Reject::Truncated`].
+/// The reason for the rejection. A window that ends less than [`MAX_PEM_BODY`] after the label without an END label
+/// gives [`Reject::Truncated`].
 pub fn pem_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let begin = window.get(at..).ok_or(Reject::Truncated)?;
-    let (label, behind) = begin_label(begin).ok_or(Reject::NoLabel)?;
-    let (body, end) = body(behind, label)?;
-    let span = at..at + begin.len() - behind.len() + end;
+    let (label, after) = begin_label(begin).ok_or(Reject::NoLabel)?;
+    let (body, end) = body(after, label)?;
+    let span = at..at + begin.len() - after.len() + end;
     let key = read(body, label)?;
     Ok(PrivateKey { span, ..key })
 }
 
-/// Where the PEM block that begins at `at` is, if what stands between its labels is as long and as disorderly as a key
-/// is in base64. For blocks that [`pem_at`] makes nothing of: made up, cut off, or damaged.
+/// The range of the PEM block that begins at `at`, if the text between its labels is as long and as random as a key in
+/// base64. For blocks that [`pem_at`] rejects because they are made up, cut off, or damaged.
 pub fn block_at(window: &[u8], at: usize) -> Option<Range<usize>> {
-    /// Digits that the smallest of keys has, and the bits of a random one: base64 has six.
+    /// The digits of the smallest key, and the least entropy in bits per digit: random base64 has six.
     const LEAST: (usize, f64) = (64, 4.8);
     let begin = window.get(at..)?;
-    let (label, behind) = begin_label(begin)?;
-    // Others are containers of their own kind, which other readers know.
+    let (label, after) = begin_label(begin)?;
+    // Other labels are those of formats with parsers of their own.
     let kind = label.strip_suffix(KIND)?.trim_ascii();
     if ![&b""[..], b"RSA", b"EC", b"DSA", b"OPENSSH"].contains(&kind) {
         return None;
     }
-    let (body, end) = body(behind, label).ok()?;
+    let (body, end) = body(after, label).ok()?;
     let plain = text::unescape(body);
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
     let digits: Vec<u8> = plain.iter().copied().filter(is_digit).collect();
     let is_key = digits.len() >= LEAST.0 && digits.len() * 10 >= plain.len() * 7 && shannon(&digits) >= LEAST.1;
-    is_key.then_some(at..at + begin.len() - behind.len() + end)
+    is_key.then_some(at..at + begin.len() - after.len() + end)
 }
 
-/// The label at the start of `text`, and the text behind it.
+/// The label at the start of `text`, and the text after it.
 fn begin_label(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let text = text.strip_prefix(BEGIN)?;
     let near = text.get(..MAX_LABEL + DASHES.len()).unwrap_or(text);
     let end = memmem::find(near, DASHES)?;
-    let (label, behind) = text.split_at_checked(end)?;
+    let (label, after) = text.split_at_checked(end)?;
     let kind = label.strip_suffix(KIND)?;
     let allowed = kind.iter().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' '));
-    allowed.then_some((label, behind.get(DASHES.len()..)?))
+    allowed.then_some((label, after.get(DASHES.len()..)?))
 }
 
-/// The body in front of the END label, and where that label ends. The next five dashes have to be the END label's, so
-/// a window full of BEGIN labels costs no more than one look at each.
+/// The body before the END label, and where that label ends. The next five dashes must be those of the END label, so
+/// that a window full of BEGIN labels takes linear time.
 pub(super) fn body<'a>(text: &'a [u8], label: &[u8]) -> Result<(&'a [u8], usize), Reject> {
     let near = text.get(..MAX_PEM_BODY).unwrap_or(text);
     let missing = if near.len() < MAX_PEM_BODY { Reject::Truncated } else { Reject::NoEnd };
     let first = memmem::find(near, DASHES).ok_or(missing)?;
-    // In a diff, one more dash may stand in front.
+    // In a diff, there may be one more dash before the label.
     let dashes = text.iter().skip(first).take_while(|&&byte| byte == b'-').count();
     let start = first + dashes - DASHES.len();
     let end = [DASHES, b"END ", label, DASHES].concat();
@@ -93,18 +93,18 @@ pub(super) fn body<'a>(text: &'a [u8], label: &[u8]) -> Result<(&'a [u8], usize)
     Err(if end.starts_with(rest) { Reject::Truncated } else { Reject::NoEnd })
 }
 
-/// The key in a PEM body, in whichever way of reading its text there is one.
+/// The key in a PEM body, in any reading of its text.
 fn read(body: &[u8], label: &[u8]) -> Result<PrivateKey, Reject> {
     read_with(body, |text| decode(text, label))
 }
 
-/// What `decode` makes of a body, in whichever way of reading its text it makes something of it.
+/// The result of `decode` for the first reading of the body that it accepts.
 pub(super) fn read_with<T>(body: &[u8], decode: impl Fn(&[u8]) -> Result<T, Reject>) -> Result<T, Reject> {
     let plain = text::unescape(body);
     let first = text::quoted(&plain).ok_or(Reject::NotBase64).and_then(|quoted| decode(&quoted));
     match first {
         Ok(key) => Ok(key),
-        // Where both fail, the reading that came further has more to say.
+        // If both fail, the error of the reading that got further says more.
         Err(Reject::NotBase64) => decode(&text::marked(&plain)),
         Err(why) => decode(&text::marked(&plain)).map_err(|_| why),
     }
@@ -118,21 +118,21 @@ fn decode(text: &[u8], label: &[u8]) -> Result<PrivateKey, Reject> {
         Some(cipher) => traditional(cipher, bytes, label),
         None if bytes.starts_with(openssh::MAGIC) => openssh::parse(&bytes),
         None => match der::parse(&bytes, Claim::Labelled) {
-            // The body is complete, the object in it is not.
+            // The body is complete, but the object in it is not.
             Err(Reject::Truncated) => Err(Reject::Malformed),
             result => result,
         },
     }
 }
 
-/// What stands between whitespace at the start of `text`, and the text behind it.
+/// The first word of `text`, and the text after it.
 fn word(text: &[u8]) -> (&[u8], &[u8]) {
     let text = text.trim_ascii_start();
     let end = text.iter().position(u8::is_ascii_whitespace).unwrap_or(text.len());
     text.split_at_checked(end).unwrap_or((text, &[]))
 }
 
-/// The value of the `DEK-Info` header, if there is one, and the text behind all headers. In an environment variable
+/// The value of the `DEK-Info` header, if there is one, and the text after all headers. In an environment variable
 /// the headers and the base64 are all on one line, so these two headers are known by their names.
 pub(super) fn headers(mut text: &[u8]) -> (Option<&[u8]>, &[u8]) {
     let mut cipher = None;
@@ -150,13 +150,13 @@ pub(super) fn headers(mut text: &[u8]) -> (Option<&[u8]>, &[u8]) {
     (cipher, text)
 }
 
-/// The text behind the first line of `text` that is not blank.
+/// The text after the first line of `text` that is not blank.
 fn next_line(text: &[u8]) -> &[u8] {
     let text = text.trim_ascii_start();
     text.iter().position(|&byte| byte == b'\n').and_then(|end| text.get(end..)).unwrap_or_default()
 }
 
-/// The bytes that the base64 in `text` stands for, up to its padding.
+/// Decodes the base64 in `text`, up to its padding.
 pub(super) fn base64(text: &[u8]) -> Result<Vec<u8>, Reject> {
     let mut digits = Vec::with_capacity(text.len());
     for &byte in text {
@@ -173,8 +173,8 @@ pub(super) fn base64(text: &[u8]) -> Result<Vec<u8>, Reject> {
     BASE64.decode(&digits).map_err(|_| Reject::NotBase64)
 }
 
-/// A body that is encrypted as a whole. Nothing can be parsed, but `cipher` has to be a cipher's name and an
-/// initialisation vector, and the bytes have to be blocks of what may be ciphertext.
+/// A body that is encrypted as a whole. It cannot be parsed, but `cipher` must be the name of a cipher and an
+/// initialisation vector, and the bytes must be blocks of possible ciphertext.
 fn traditional(cipher: &[u8], bytes: Vec<u8>, label: &[u8]) -> Result<PrivateKey, Reject> {
     let comma = cipher.iter().position(|&byte| byte == b',').ok_or(Reject::NotAKey)?;
     let (name, iv) = cipher.split_at_checked(comma).ok_or(Reject::NotAKey)?;

@@ -1,15 +1,15 @@
 //! PKCS#12 key stores (`.p12`, `.pfx`) in DER. Source: RFC 7292, sections 4 and 5, and appendix D.
 //!
 //! Writers put keys into bags that are encrypted one by one, in a part that is not encrypted as a whole; a store whose
-//! only content is encrypted as a whole holds certificates, as Java's trust stores do, and is no finding.
+//! only content is encrypted as a whole holds certificates, as Java's trust stores do, and is not a finding.
 
 use super::default_password::{Hash, PasswordMac};
 use super::tlv::{NULL, OCTETS, OID, Reader};
 use super::{Claim, Container, PrivateKey, Reject, der, printable};
 
-/// `pkcs-7`, in front of the last number: 1 is data, 6 is encrypted data.
+/// `pkcs-7`, without the last number: 1 is data, 6 is encrypted data.
 const PKCS7_DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1];
-/// `bagtypes`, in front of the last number.
+/// `bagtypes`, without the last number.
 const BAG: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 12, 10, 1];
 const FRIENDLY_NAME: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 20];
 
@@ -21,14 +21,14 @@ const BMP_STRING: u8 = 0x1e;
 /// `[0]`, constructed.
 const CONTENT: u8 = 0xa0;
 
-/// How many values of a sequence are looked at.
+/// The greatest number of values of a sequence that are read.
 const MAX_VALUES: usize = 1_000;
 
-/// Reads the store that starts at `at` in `window`. The span is the store. Of a key that is not encrypted the material
-/// is that key, of any other the store as it is; one that opens with a password everyone knows counts as not encrypted.
+/// Reads the store that starts at `at` in `window`. The span is the store. The material is the key if it is
+/// not encrypted, otherwise the whole store; a store that opens with a well-known password counts as not encrypted.
 ///
 /// # Errors
-/// Why it is none: also a store without a private key.
+/// The reason for the rejection, also for a store without a private key.
 pub fn pkcs12_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let bytes = window.get(at..).ok_or(Reject::Truncated)?;
     let mut outer = Reader::new(bytes);
@@ -53,7 +53,7 @@ pub fn pkcs12_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     })
 }
 
-/// The octets of a `ContentInfo` of type data; nothing of any other type.
+/// The octets of a `ContentInfo` of type data; `None` for other types.
 fn data<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, Reject> {
     let mut info = reader.sequence()?;
     if info.expect(OID)? != PKCS7_DATA {
@@ -62,7 +62,7 @@ fn data<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, Reject> {
     Reader::new(info.expect(CONTENT)?).expect(OCTETS).map(Some)
 }
 
-/// The first key in the parts of a store, and its name; one that is not encrypted before any other.
+/// The first key in the parts of a store, preferably one that is not encrypted, and its name.
 fn authenticated_safe(safe: &[u8]) -> Result<(PrivateKey, Option<String>), Reject> {
     let mut parts = Reader::new(safe).sequence()?;
     let mut found: Result<(PrivateKey, Option<String>), Reject> = Err(Reject::NotAKey);
@@ -114,7 +114,7 @@ fn friendly_name(mut bag: Reader<'_>) -> Option<String> {
     None
 }
 
-/// The check of integrity behind the content, where it is one that can be tried.
+/// The integrity check after the content, if it is of a supported kind.
 fn mac<'a>(mut rest: Reader<'a>, message: &'a [u8]) -> Option<PasswordMac<'a>> {
     let mut data = rest.sequence().ok()?;
     let mut digest_info = data.sequence().ok()?;

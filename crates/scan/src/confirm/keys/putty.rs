@@ -1,7 +1,7 @@
 //! PuTTY's private key files, `.ppk`, versions 2 and 3. Source: the PuTTY manual, appendix C.
 //!
-//! The last line is a MAC over everything else. Without a passphrase its key is known, so a file that is plain and
-//! whole proves itself.
+//! The last line is a MAC over everything else. Without a passphrase, its key is known, so that a complete file that is
+//! not encrypted can be verified.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::{Digest as _, Sha1};
@@ -13,16 +13,16 @@ use super::{Algorithm, Claim, Container, PrivateKey, Reject, der, distinct, open
 
 const MAGIC: &[u8] = b"PuTTY-User-Key-File-";
 
-/// What the MAC key of a version 2 file is made of, in front of the passphrase.
+/// The string before the passphrase in the input of the MAC key of version 2 files.
 const MAC_SALT: &[u8] = b"putty-private-key-file-mac-key";
 
-/// The lines that a block of base64 may have; an RSA key of 16,384 bits has 87.
+/// The greatest number of lines in a block of base64; an RSA key of 16,384 bits has 87.
 const MAX_LINES: usize = 400;
 
-/// Reads the private key whose file starts at `at` in `window`. The span ends behind the MAC.
+/// Reads the private key whose file starts at `at` in `window`. The span ends after the MAC.
 ///
 /// # Errors
-/// Why it is none: also a MAC that does not fit, where the key is not encrypted.
+/// The reason for the rejection, also for a wrong MAC if the key is not encrypted.
 pub fn ppk_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let text = window.get(at..).ok_or(Reject::Truncated)?;
     if !text.starts_with(MAGIC) {
@@ -145,7 +145,7 @@ fn verify<M: Mac>(mut mac: M, parts: [&[u8]; 5], expected: &[u8]) -> Result<bool
     Ok(mac.verify_slice(expected).is_ok())
 }
 
-/// Reads line after line. In a string literal or a variable the lines end with a written `\n`.
+/// Reads lines. In a string literal or a variable, lines end with an escaped `\n`.
 struct Lines<'a> {
     rest: &'a [u8],
 }
@@ -172,7 +172,7 @@ impl<'a> Lines<'a> {
         if found == name { Ok(value) } else { Err(Reject::NotAKey) }
     }
 
-    /// The bytes of the base64 lines, whose number stands in front of them.
+    /// The bytes of the base64 lines, after a line with their number.
     fn block(&mut self, name: &[u8]) -> Result<Vec<u8>, Reject> {
         let count = std::str::from_utf8(self.value(name)?).ok().and_then(|text| text.parse::<usize>().ok());
         let count = count.filter(|count| (1..=MAX_LINES).contains(count)).ok_or(Reject::Malformed)?;

@@ -6,10 +6,10 @@ use super::{Container, PrivateKey, Reject, der, number, tlv};
 /// `bType` 7, `bVersion` 2, two reserved bytes.
 const HEADER: &[u8] = &[7, 2, 0, 0];
 
-/// Reads the key that starts at `at` in `window`. The span ends behind the last number; anything may follow.
+/// Reads the key that starts at `at` in `window`. The span ends after the last number; anything may follow.
 ///
 /// # Errors
-/// Why it is none: above all primes that do not make the modulus.
+/// The reason for the rejection, usually primes whose product is not the modulus.
 pub fn rsa_blob_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let bytes = window.get(at..).ok_or(Reject::Truncated)?;
     let mut rest = bytes.strip_prefix(HEADER).ok_or(Reject::NoLabel)?;
@@ -35,7 +35,7 @@ pub fn rsa_blob_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
 }
 
 fn take<'a>(rest: &mut &'a [u8], len: usize) -> Result<&'a [u8], Reject> {
-    let (taken, behind) = rest.split_at_checked(len).ok_or(Reject::Truncated)?;
-    *rest = behind;
+    let (taken, after) = rest.split_at_checked(len).ok_or(Reject::Truncated)?;
+    *rest = after;
     Ok(taken)
 }

@@ -14,11 +14,11 @@ struct KeyFile {
     client_email: String,
 }
 
-/// Reads the key file whose object has its brace at `at` in `window`. The span is the object; the note says whose key
-/// it is.
+/// Reads the key file whose object has its brace at `at` in `window`. The span is the object; the note names the
+/// account.
 ///
 /// # Errors
-/// Why it is none: the object is another one, or the private key in it is none.
+/// If the object is not a key file, or its private key is invalid.
 pub fn service_account_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let (file, end) = json::object_at::<KeyFile>(window, at)?;
     if file.r#type != "service_account" || !file.client_email.contains('@') {

@@ -6,7 +6,7 @@
 //! | signify | `Ed`, `BK`, rounds 4, salt 16, checksum 8, number 8, key 64 |
 //! | minisign | `Ed`, `Sc` or zeros, `B2`, salt 32, limits 16, number 8, key 64, checksum 32 |
 //!
-//! The key is the seed and the public key. The checksum of signify is SHA-512, cut off, of the key in the clear.
+//! The key is the seed and the public key. The checksum of signify is SHA-512, cut off, of the key in plain text.
 
 use sha2::{Digest, Sha512};
 
@@ -18,7 +18,7 @@ const MINISIGN: usize = 158;
 /// Reads the key whose base64 starts at `at` in `window`. The span is the base64.
 ///
 /// # Errors
-/// Why it is none: also a checksum of signify that does not fit, where the key is not encrypted.
+/// The reason for the rejection, also for a checksum of signify that does not fit, where the key is not encrypted.
 pub fn signify_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let text = window.get(at..).ok_or(Reject::Truncated)?;
     let is_digit = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');

@@ -21,18 +21,18 @@ struct Named {
     name: String,
 }
 
-/// Reads the key whose BEGIN label starts at `at` in `window`. The span ends behind the END label.
+/// Reads the key whose BEGIN label starts at `at` in `window`. The span ends after the END label.
 ///
 /// # Errors
-/// Why it is none.
+/// The reason for the rejection.
 pub fn sigstore_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let text = window.get(at..).ok_or(Reject::Truncated)?;
     let begin = text.strip_prefix(b"-----BEGIN ").ok_or(Reject::NoLabel)?;
-    let (label, behind) = LABELS
+    let (label, after) = LABELS
         .iter()
         .find_map(|label| Some((*label, begin.strip_prefix(*label)?.strip_prefix(b"-----")?)))
         .ok_or(Reject::NoLabel)?;
-    let (body, end) = pem::body(behind, label)?;
+    let (body, end) = pem::body(after, label)?;
     let json = pem::read_with(body, pem::base64)?;
     let sealed: Sealed = serde_json::from_slice(&json).map_err(|_| Reject::NotAKey)?;
     if sealed.kdf.name != "scrypt" || sealed.cipher.name != "nacl/secretbox" {
@@ -42,7 +42,7 @@ pub fn sigstore_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     if material.len() < 48 || distinct(&material) < 24 {
         return Err(Reject::Placeholder);
     }
-    let span = at..at + text.len() - behind.len() + end;
+    let span = at..at + text.len() - after.len() + end;
     let (algorithm, container) = (Algorithm::Hidden, Container::Sigstore);
     Ok(PrivateKey { algorithm, bits: 0, container, encrypted: true, span, material, note: None })
 }

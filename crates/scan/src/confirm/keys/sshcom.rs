@@ -2,7 +2,7 @@
 //! format itself was never published.
 //!
 //! The base64 holds a magic, the length of the whole, a type, a cipher (`none` or `3des-cbc`) and a string, which
-//! begins with the length of the numbers in it; each number has its bits in front.
+//! begins with the length of the numbers in it; each number follows its size in bits.
 
 use super::fields::Fields;
 use super::{Algorithm, Container, PrivateKey, Reject, der, distinct, pem};
@@ -13,11 +13,11 @@ const MAGIC: u32 = 0x3f6f_f9eb;
 
 const MAX_BODY: usize = 16 << 10;
 
-/// Reads the key whose BEGIN label starts at `at` in `window`. The span ends behind the END label. The label says
+/// Reads the key whose BEGIN label starts at `at` in `window`. The span ends after the END label. The label says
 /// "encrypted" of any key.
 ///
 /// # Errors
-/// Why it is none.
+/// The reason for the rejection.
 pub fn sshcom_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let text = window.get(at..).ok_or(Reject::Truncated)?;
     let body = text.strip_prefix(BEGIN).ok_or(Reject::NoLabel)?;
@@ -32,7 +32,7 @@ pub fn sshcom_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     Ok(PrivateKey { span, ..read(&blob)? })
 }
 
-/// The base64 behind headers such as `Comment: "..."`, which go on in the next line where one ends with a backslash.
+/// The base64 after headers such as `Comment: "..."`, which go on in the next line where one ends with a backslash.
 fn without_headers(mut text: &[u8]) -> &[u8] {
     let mut goes_on = false;
     for _ in 0..16 {
@@ -87,7 +87,7 @@ fn plain_dsa(mut fields: Fields<'_>) -> Result<PrivateKey, Reject> {
     der::dsa(p, q, g, x, Container::SshCom)
 }
 
-/// A number with its bits in front.
+/// A number after its size in bits.
 fn number<'a>(fields: &mut Fields<'a>) -> Result<&'a [u8], Reject> {
     let bytes = fields.len()?.div_ceil(8);
     fields.take(bytes).map(super::tlv::trim)

@@ -1,21 +1,21 @@
-//! How a PEM body looks once it was pasted into something: source code, JSON, YAML, a diff, an environment variable.
+//! Extracts a PEM body from the text that it was pasted into: source code, JSON, YAML, a diff, an environment variable.
 //!
-//! There is no telling from outside which of these it is, so the text is read in two ways and the caller keeps the one
-//! that decodes to a key. Both first undo backslash escapes and character references; then
+//! The kind of text is unknown, so it is read in two ways, and the caller keeps the reading that decodes to a key. Both
+//! first undo backslash escapes and character references; then
 //!
-//! - [`quoted`] takes the text for source code in which the label stands inside a string literal: what lies between
-//!   two literals (`" +`, `",`, `. "`, a newline and a `b"`) is no part of the body;
-//! - [`marked`] takes it for lines with a mark in front of each (`+`, `> `, `# `, ` * `, `//`): the END label's line
-//!   shows the mark. Quotes are marks here too.
+//! - [`quoted`] reads the text as source code in which the label is inside a string literal, and drops the text between
+//!   two literals (`" +`, `",`, `. "`, a newline and a `b"`);
+//! - [`marked`] reads it as lines that start with a mark (`+`, `> `, `# `, ` * `, `//`), which the line of the END
+//! label   shows. Quotes are marks here too.
 //!
-//! Text that is neither comes out of both unharmed.
+//! Both leave plain text unchanged.
 
 use std::borrow::Cow;
 
-/// The longest mark in front of a line.
+/// The longest mark at the start of a line.
 const MAX_MARK: usize = 32;
 
-/// A run of so many base64 digits is no source code between two literals.
+/// A run of this many base64 digits is not source code between two literals.
 const BASE64_LINE: usize = 40;
 
 /// `body` with escapes undone: `\n`, `\\n`, `\r`, `\t`, `\u002b`, `\x2b`, `\012`, `\/`, `\"`, a backslash at the line's
@@ -39,10 +39,10 @@ pub(super) fn unescape(body: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(plain)
 }
 
-/// What stands inside string literals of `text`, if the start of the text does. Nothing where this would leave out a
-/// line of base64: then the quotes are no literals.
+/// The text inside the string literals of `text`, whose start is inside a literal. `None` if a line of base64 would be
+/// dropped: then the quotes do not delimit literals.
 pub(super) fn quoted(text: &[u8]) -> Option<Vec<u8>> {
-    // The literal that the label stands in may have been opened with any quote: the first one closes it.
+    // The literal may have been opened with any quote: the first one closes it.
     let mut open = Some(None);
     let mut inside = Vec::with_capacity(text.len());
     let mut run_outside = 0;
@@ -53,7 +53,7 @@ pub(super) fn quoted(text: &[u8]) -> Option<Vec<u8>> {
             Some(_) => inside.push(byte),
             None if quote => {
                 (open, run_outside) = (Some(Some(byte)), 0);
-                // Whatever joins two literals ends a line: headers must not run into base64.
+                // The text between two literals ends a line: headers must not run into base64.
                 inside.push(b'\n');
             }
             None if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/') => run_outside += 1,
@@ -66,7 +66,7 @@ pub(super) fn quoted(text: &[u8]) -> Option<Vec<u8>> {
     Some(inside)
 }
 
-/// The lines of `text` without the mark in front of each; the last line of the text is the mark of the END label.
+/// The lines of `text` without the mark at their start; the last line of the text is the mark of the END label.
 pub(super) fn marked(text: &[u8]) -> Vec<u8> {
     let last = text.rsplit(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
     let is_mark = last.len() <= MAX_MARK && !last.iter().any(u8::is_ascii_alphanumeric);
@@ -81,7 +81,7 @@ pub(super) fn marked(text: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// What an escape stands for whose first backslash was read, and the text behind it. Text that was escaped several
+/// The character of an escape whose first backslash was read, and the text after it. Text that was escaped several
 /// times has several backslashes.
 fn escape(text: &[u8]) -> (u8, &[u8]) {
     let backslashes = text.iter().take_while(|&&byte| byte == b'\\').count();
@@ -96,7 +96,7 @@ fn escape(text: &[u8]) -> (u8, &[u8]) {
     }
 }
 
-/// What a character reference stands for whose `&#` was read, and the text behind it.
+/// The character of a reference whose `&#` was read, and the text after it.
 fn reference(text: &[u8]) -> (u8, &[u8]) {
     let end = text.iter().take(8).position(|&byte| byte == b';');
     let coded = end.and_then(|end| match text.first() {
@@ -106,11 +106,11 @@ fn reference(text: &[u8]) -> (u8, &[u8]) {
     coded.map_or((b'&', text), |(byte, rest)| (byte, rest.get(1..).unwrap_or_default()))
 }
 
-/// The character with the code that the first `digits` of `text` are, and the text behind it.
+/// The character with the code that the first `digits` of `text` are, and the text after it.
 fn coded(text: &[u8], digits: usize, radix: u32) -> Option<(u8, &[u8])> {
     let (code, rest) = text.split_at_checked(digits)?;
     let code = u32::from_str_radix(std::str::from_utf8(code).ok()?, radix).ok()?;
-    // What is not ASCII is no base64 either: zero makes the decoder refuse the body.
+    // Characters beyond ASCII are not base64: zero makes the decoder reject the body.
     Some((u8::try_from(code).ok().filter(u8::is_ascii).unwrap_or(0), rest))
 }
 

@@ -34,7 +34,7 @@ struct KeyData {
 /// with secrets, one after another.
 ///
 /// # Errors
-/// Why it is none. A keyset of public keys only, or of keys that a service holds, is none.
+/// The reason for the rejection. Keysets of public keys only, or of keys in a key service, are rejected.
 pub fn tink_keyset_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let (keyset, end) = json::object_at::<Keyset>(window, at)?;
     let key = match &keyset.encrypted_keyset {

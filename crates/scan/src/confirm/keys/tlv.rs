@@ -101,7 +101,7 @@ fn header(bytes: &[u8]) -> Result<(u8, usize, usize), Reject> {
     }
 }
 
-/// A value with `tag` whose content is `parts`, one behind the other.
+/// A value with `tag` whose content is the concatenation of `parts`.
 pub(super) fn encode(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let content = parts.concat();
     let length = content.len().to_be_bytes();

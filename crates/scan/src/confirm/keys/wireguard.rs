@@ -5,16 +5,16 @@ use memchr::memmem;
 
 use super::{Algorithm, Container, PrivateKey, Reject, der, distinct, pem};
 
-/// How far in front of the key its section may begin.
+/// The greatest distance from the start of the section to the key.
 const SECTION: usize = 512;
 
 const DIGITS: usize = 44;
 
-/// Reads the key whose assignment starts at `at` in `window`. The span is the base64; for the section that it stands in
-/// the window should reach 512 bytes in front of `at`.
+/// Reads the key whose assignment starts at `at` in `window`. The span is the base64. The window should start 512
+/// bytes before `at`, for the header of the section.
 ///
 /// # Errors
-/// Why it is none: no section of WireGuard, or not 32 random bytes.
+/// If the assignment is not in a section of WireGuard, or the value is not 32 random bytes.
 pub fn wireguard_at(window: &[u8], at: usize) -> Result<PrivateKey, Reject> {
     let line = window.get(at..).ok_or(Reject::Truncated)?;
     let line = line.get(..128).unwrap_or(line);

@@ -6,7 +6,13 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::*;
+use crate::memory::MemoryBudget;
 use layersift_model::GapReason;
+
+/// Memory for one file.
+pub(super) fn memory() -> MemoryLease {
+    MemoryBudget::default().lease(0)
+}
 
 /// What an archive held: names joined by `!`, and bytes.
 #[derive(Default, Debug, PartialEq, Eq)]
@@ -41,7 +47,7 @@ impl Members for Held {
 /// Opens `archive`, pushed in pieces of `step` bytes.
 pub(super) fn opened_by(archive: &[u8], step: usize, limits: &Limits) -> Option<Held> {
     let head = &archive[..archive.len().min(HEAD_BYTES)];
-    let mut opener = Opener::detect(head, limits)?;
+    let mut opener = Opener::detect(head, limits, &memory())?;
     let mut held = Held::default();
     for piece in archive.chunks(step) {
         opener.push(piece, &mut held);
@@ -329,8 +335,8 @@ fn files_are_no_archives_by_chance() {
         b"\x04\x00\x00\x00\x10\x00\x00\x00\x0c\x00\x00\x00\x08\x00\x00\x00{\"a\":1}",
     ];
     for head in not {
-        assert!(Opener::detect(head, &Limits::default()).is_none(), "{head:?}");
+        assert!(Opener::detect(head, &Limits::default(), &memory()).is_none(), "{head:?}");
     }
-    assert!(Opener::detect(&[b' '; 1024], &Limits::default()).is_none());
-    assert!(Opener::detect(&[0; 1024], &Limits::default()).is_none());
+    assert!(Opener::detect(&[b' '; 1024], &Limits::default(), &memory()).is_none());
+    assert!(Opener::detect(&[0; 1024], &Limits::default(), &memory()).is_none());
 }

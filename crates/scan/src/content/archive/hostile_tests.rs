@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::format_tests::{FIXTURES, Held, fixture, gzip, opened, opened_by, tar};
+use super::format_tests::{FIXTURES, Held, fixture, gzip, memory, opened, opened_by, tar};
 use super::*;
 use layersift_model::GapReason;
 
@@ -135,7 +135,7 @@ impl Members for Count {
 
 fn counted(archive: &[u8], limits: &Limits) -> Count {
     let mut count = Count::default();
-    let mut opener = Opener::detect(&archive[..archive.len().min(HEAD_BYTES)], limits).unwrap();
+    let mut opener = Opener::detect(&archive[..archive.len().min(HEAD_BYTES)], limits, &memory()).unwrap();
     opener.push(archive, &mut count);
     opener.push(archive, &mut count);
     opener.finish(&mut count);

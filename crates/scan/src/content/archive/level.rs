@@ -8,6 +8,7 @@ use layersift_model::{Gap, GapReason, Limits};
 use super::bytes::without_zeros;
 use super::detect::Kind;
 use super::{HEAD_BYTES, Members};
+use crate::memory::{Growth, MemoryLease};
 
 /// The longest name of a member that is kept, in bytes.
 const LONGEST_NAME: usize = 4096;
@@ -37,6 +38,7 @@ pub(super) trait Format: Send {
 /// What all levels of one file share.
 pub(super) struct Shared {
     limits: Limits,
+    memory: MemoryLease,
     inside: Vec<String>,
     members: u64,
     inflated: u64,
@@ -46,9 +48,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(limits: &Limits) -> Shared {
+    pub(super) fn new(limits: &Limits, memory: &MemoryLease) -> Shared {
         Shared {
             limits: limits.clone(),
+            memory: memory.clone(),
             inside: Vec::new(),
             members: 0,
             inflated: 0,
@@ -145,6 +148,10 @@ impl Sink<'_, '_> {
 
     /// The next bytes of the open member, which were compressed.
     pub(super) fn inflated(&mut self, bytes: &[u8]) {
+        if self.out.members.is_cancelled() {
+            self.out.end();
+            self.out.shared.stopped = true;
+        }
         let within = self.out.count_inflated(bytes.len());
         self.bytes(bytes.get(..within).unwrap_or(bytes));
         if within < bytes.len() && !self.out.shared.stopped {
@@ -166,6 +173,11 @@ impl Sink<'_, '_> {
     /// Something was not read, of the open member or of the archive.
     pub(super) fn gap(&mut self, gap: Gap) {
         self.out.gap(gap);
+    }
+
+    /// Takes the memory of a decoder, and waits until it is there.
+    pub(super) fn memory(&self, bytes: u64) -> Growth {
+        self.out.shared.memory.grow(bytes)
     }
 
     /// Counts a further compressed stream as a member, so that very many empty ones cost no time without bound.

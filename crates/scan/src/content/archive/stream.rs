@@ -5,6 +5,7 @@ use layersift_model::{Gap, GapReason};
 use super::bytes::without_zeros;
 use super::level::{Format, Progress, Sink};
 use super::{bzip2, flate, xz, zstd};
+use crate::memory::Growth;
 
 /// Bytes that a codec inflates at once.
 const BUFFER: usize = 64 << 10;
@@ -37,6 +38,16 @@ impl Codec {
             Codec::Lzma => Box::new(xz::Lzma::alone()?),
             Codec::Zstd => Box::new(zstd::Zstd::new()?),
         })
+    }
+
+    /// The most bytes that a decoder takes.
+    fn memory(self) -> u64 {
+        match self {
+            Codec::Gzip | Codec::Deflate => 64 << 10,
+            Codec::Bzip2 => 4 << 20,
+            Codec::Xz | Codec::Lzma => xz::MEMORY,
+            Codec::Zstd => 1 << zstd::WINDOW_LOG_MAX,
+        }
     }
 
     /// Whether `bytes` begin a further stream; None where they are too few to tell.
@@ -95,11 +106,15 @@ pub(super) struct Inflater {
     pub(super) written: u64,
     /// The CRC-32 of what was made, where it is asked for.
     pub(super) crc: Option<crc32fast::Hasher>,
+    /// What the decoder takes of the scan's memory.
+    _memory: Growth,
 }
 
 impl Inflater {
-    pub(super) fn new(codec: Codec) -> Result<Inflater, Gap> {
-        Ok(Inflater { codec, decoder: codec.decoder()?, buffer: vec![0; BUFFER], read: 0, written: 0, crc: None })
+    pub(super) fn new(codec: Codec, sink: &Sink<'_, '_>) -> Result<Inflater, Gap> {
+        let memory = sink.memory(codec.memory() + BUFFER as u64);
+        let (decoder, buffer) = (codec.decoder()?, vec![0; BUFFER]);
+        Ok(Inflater { codec, decoder, buffer, read: 0, written: 0, crc: None, _memory: memory })
     }
 
     /// Inflates from the front of `input` into the open member, up to the end of the input or of the stream.
@@ -177,7 +192,7 @@ impl Format for Stream {
         loop {
             match &mut self.state {
                 State::Start => {
-                    self.state = State::Inside(Inflater::new(self.codec)?);
+                    self.state = State::Inside(Inflater::new(self.codec, sink)?);
                     sink.begin(None, None);
                 }
                 State::Inside(inflater) => {

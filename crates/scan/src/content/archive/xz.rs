@@ -12,7 +12,7 @@ use super::level::Progress;
 use super::stream::{Decode, Step, damaged, too_much_memory};
 
 /// Bytes that a decoder may take: a dictionary of 64 MiB, what `xz -9` writes, and its tables.
-const MEMORY: u64 = 66 << 20;
+pub(super) const MEMORY: u64 = 66 << 20;
 
 /// Whether `head` begins with a ".lzma" header. There is no magic number, so its bytes are tried.
 pub(super) fn is_lzma(head: &[u8]) -> bool {

@@ -116,7 +116,7 @@ impl Zip {
         }
         sink.begin(Some(&member.name), member.size);
         let Method::Coded(codec) = member.method else { return self.stored(member, Some(Hasher::new())) };
-        match self.inflater(codec) {
+        match self.inflater(codec, sink) {
             Ok(mut inflater) => {
                 inflater.crc = Some(Hasher::new());
                 self.state = State::Coded { left: member.packed, member, inflater };
@@ -128,10 +128,10 @@ impl Zip {
         }
     }
 
-    fn inflater(&mut self, codec: Codec) -> Result<Inflater, Gap> {
+    fn inflater(&mut self, codec: Codec, sink: &Sink<'_, '_>) -> Result<Inflater, Gap> {
         match self.spare.take().filter(|spare| spare.codec == codec) {
             Some(mut spare) => spare.restart().map(|()| spare),
-            None => Inflater::new(codec),
+            None => Inflater::new(codec, sink),
         }
     }
 

@@ -10,7 +10,7 @@ use super::level::Progress;
 use super::stream::{Decode, Step, damaged, too_much_memory};
 
 /// The greatest window, as a power of two: 32 MiB. Only `--ultra` and `--long` write greater ones.
-const WINDOW_LOG_MAX: u32 = 25;
+pub(super) const WINDOW_LOG_MAX: u32 = 25;
 
 /// A decoder of one frame, which may be one that is skipped.
 pub(super) struct Zstd(Decoder<'static>);

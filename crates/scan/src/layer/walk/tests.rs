@@ -25,7 +25,7 @@ impl<'a> Visitor<'a> for Collect {
         self.files[*file].1.extend_from_slice(&window[range]);
     }
 
-    fn end(&mut self, _: &usize) {
+    fn end(&mut self, _: usize) {
         self.ended += 1;
     }
 }

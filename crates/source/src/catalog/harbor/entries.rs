@@ -1,16 +1,17 @@
-//! The images of a Harbor, one after another: through its projects, their repositories, and the artifacts in those.
+//! The images of a Harbor, one after another: its projects, their repositories, and the artifacts in those.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::pages::{Bounds, Pages};
 use super::wire::{self, Artifact, Project, Repository};
 use super::{API, Harbor, artifacts_of, count, repositories_of};
-use crate::catalog::error::Failures;
-use crate::catalog::{CatalogError, Entry, Filter};
+use crate::catalog::error::FailureCount;
+use crate::catalog::{CatalogError, Entry, EntryError, Filter};
 use crate::registry::{RegistryError, check_repository, check_tag};
 use layersift_model::Digest;
 
-/// What Harbor calls images, and indexes of them.
+/// Harbor's type of images, and of indexes of images.
 const IMAGE: &str = "IMAGE";
 
 /// The entries of a Harbor. At most one page of each of three listings is held.
@@ -21,7 +22,7 @@ pub(super) struct Artifacts<'c> {
     projects: Option<Projects>,
     repositories: Option<(String, Pages<Repository>)>,
     artifacts: Option<(Place, Pages<Artifact>)>,
-    failures: Failures,
+    failures: FailureCount,
     taken: usize,
 }
 
@@ -37,7 +38,7 @@ struct Place {
     repository: String,
 }
 
-/// What a step found: something to give, or nothing yet.
+/// The result of a step: an item, or nothing yet.
 type Step = Option<Result<Entry, CatalogError>>;
 
 impl<'c> Artifacts<'c> {
@@ -49,7 +50,7 @@ impl<'c> Artifacts<'c> {
         } else {
             Projects::Named(options.projects.clone().into_iter())
         };
-        let (projects, failures) = (Some(projects), Failures::default());
+        let (projects, failures) = (Some(projects), FailureCount::default());
         Artifacts { harbor, filter, projects, repositories: None, artifacts: None, failures, taken: 0 }
     }
 
@@ -73,11 +74,11 @@ impl<'c> Artifacts<'c> {
             }
             Some(Err(error)) => {
                 self.projects = None;
-                Some(Err(CatalogError::Whole { host: self.harbor.host().clone(), error: Box::new(error) }))
+                Some(Err(CatalogError::Whole { host: self.harbor.host().clone(), error: Arc::new(error) }))
             }
-            Some(Ok(name)) if name.contains('/') => Some(self.wrong("", format!("`{}` is no project", short(&name)))),
+            Some(Ok(name)) if name.contains('/') => Some(self.invalid("", EntryError::Project(short(&name)))),
             Some(Ok(name)) => match check_repository(&name) {
-                Err(error) => Some(self.wrong("", format!("a project: {error}"))),
+                Err(_) => Some(self.invalid("", EntryError::Project(short(&name)))),
                 Ok(()) => {
                     let query = vec![("sort", "name".into())];
                     let path = repositories_of(&name);
@@ -101,10 +102,11 @@ impl<'c> Artifacts<'c> {
         let is_own = name.strip_prefix(&project).is_some_and(|rest| rest.starts_with('/'));
         self.repositories = Some((project.clone(), pages));
         if !is_own {
-            return Some(self.wrong("", format!("`{}` is no repository of project `{project}`", short(&name))));
+            let repository = short(&name);
+            return Some(self.invalid("", EntryError::OtherProject { repository, project }));
         }
         if let Err(error) = check_repository(&name) {
-            return Some(self.wrong("", error.to_string()));
+            return Some(self.invalid("", error.into()));
         }
         if self.filter.admits_repository(&name) {
             let path = artifacts_of(&project, &name);
@@ -114,8 +116,8 @@ impl<'c> Artifacts<'c> {
         None
     }
 
-    /// What is asked of artifacts, in an order that is the same for every page. What is not asked for (labels,
-    /// accessories, overviews of scans) is not given.
+    /// The query for artifacts. The order is the same for every page. Labels, accessories and scan overviews are not
+    /// requested, and thus not sent.
     fn query(&self) -> Vec<(&'static str, String)> {
         let mut query = vec![("with_tag", "true".into()), ("sort", "-push_time,-id".into())];
         query.extend(self.filter.since().map(|since| ("q", format!("push_time=[{}~]", wire::written(since)))));
@@ -128,7 +130,7 @@ impl<'c> Artifacts<'c> {
         self.harbor.counts.repeated.fetch_add(repeated, Ordering::Relaxed);
         match found {
             None => {
-                self.failures.none();
+                self.failures.reset();
                 None
             }
             Some(Err(error)) => {
@@ -143,16 +145,16 @@ impl<'c> Artifacts<'c> {
     }
 
     fn entry(&mut self, place: Place, artifact: Artifact) -> Step {
-        // One whose type nobody says is rather looked at.
+        // An artifact without a type may be an image.
         if artifact.kind.as_ref().is_some_and(|kind| !kind.is_empty() && !kind.eq_ignore_ascii_case(IMAGE)) {
             count(&self.harbor.counts.other_types);
             return None;
         }
         let digest: Digest = match artifact.digest.parse() {
             Ok(digest) => digest,
-            Err(error) => return Some(self.wrong(&place.repository, error.to_string())),
+            Err(error) => return Some(self.invalid(&place.repository, error.into())),
         };
-        // What cannot be a tag names nothing; the image is there all the same, and known by its digest.
+        // An invalid tag is left out: the image is known by its digest.
         let tags = artifact.tags.unwrap_or_default().into_iter().map(|tag| tag.name);
         let tags = tags.filter(|tag| check_tag(tag).is_ok()).collect();
         let entry = self.filter.apply(Entry {
@@ -176,17 +178,17 @@ impl<'c> Artifacts<'c> {
         Some(Ok(entry))
     }
 
-    fn failed(&mut self, error: RegistryError, part: impl FnOnce(Box<RegistryError>) -> CatalogError) -> Step {
-        let error = self.failures.one(self.harbor.host(), error, part);
+    fn failed(&mut self, error: RegistryError, part: impl FnOnce(Arc<RegistryError>) -> CatalogError) -> Step {
+        let error = self.failures.add(self.harbor.host(), error, part);
         if error.is_whole() {
             self.end();
         }
         Some(Err(error))
     }
 
-    fn wrong(&self, repository: &str, reason: String) -> Result<Entry, CatalogError> {
+    fn invalid(&self, repository: &str, error: EntryError) -> Result<Entry, CatalogError> {
         let place = if repository.is_empty() { String::new() } else { format!("/{repository}") };
-        Err(CatalogError::Entry { host: self.harbor.host().clone(), place, reason })
+        Err(CatalogError::Entry { host: self.harbor.host().clone(), place, error })
     }
 
     fn end(&mut self) {
@@ -218,7 +220,7 @@ fn bounds(harbor: &Harbor) -> Bounds {
     Bounds { page: harbor.options.page.clamp(1, 100), pages: harbor.options.pages }
 }
 
-/// What of a wrong name is said back.
+/// An invalid name as it is shown in a message.
 fn short(name: &str) -> String {
     name.chars().take(160).map(|c| if c.is_control() { '.' } else { c }).collect()
 }

@@ -1,25 +1,25 @@
 //! Pages: one listing of Harbor, read page by page while it may change.
 //!
-//! Pages are asked for by number, not by the address of a `Link`: that says only whether there is another one, and
-//! must lead to the same registry. Where it is missing, because a proxy does not pass it on, `X-Total-Count` says it.
+//! Pages are requested by number. A `Link` header only says whether there is another page, and must lead to the same
+//! registry. If it is missing, because a proxy drops it, `X-Total-Count` says whether there is another page.
 //!
-//! What changes in front of the place that was reached moves everything behind it. Something new moves it back: items
-//! come twice, and are given once. Something deleted moves it forward, to pages that were read: then the count is
-//! smaller than before, by as much at least, and it is gone back by as many pages.
+//! A change on the pages that were read moves the items after it. A new item moves them to later pages: they are listed
+//! again, and given once. A deleted item moves them to earlier pages: then the total is smaller than before, and as
+//! many pages are read again as the deleted items had.
 
 use std::collections::{HashSet, VecDeque};
 
 use super::wire::{Item, items};
-use crate::registry::{Page, Registry, RegistryError};
+use crate::registry::{EndlessListing, Page, ProtocolError, Registry, RegistryError};
 use layersift_model::Digest;
 
-/// Pages without anything new, one after another, at which a listing is one that does not end.
-const MOST_STALE: usize = 3;
+/// Pages in a row without anything new after which a listing is given up.
+const MAX_STALE: usize = 3;
 
-/// Characters of a name. Harbor has 255.
-const MOST_NAME: usize = 1_024;
+/// The most bytes of a name. Harbor has 255.
+const MAX_NAME: usize = 1_024;
 
-/// The items of one listing. An error is the last.
+/// The items of one listing. Nothing follows an error.
 pub(super) struct Pages<T> {
     registry: Registry,
     path: String,
@@ -28,32 +28,32 @@ pub(super) struct Pages<T> {
     items: VecDeque<T>,
     /// The page to read next, from 1; `None` at the end.
     next: Option<u64>,
-    /// How many were read, and how many in a row had nothing new.
+    /// Pages that were read, and pages in a row that had nothing new.
     read: usize,
     stale: usize,
-    /// What the page before said that there is.
+    /// The total on the previous page.
     total: Option<u64>,
     /// The furthest page that was read.
     furthest: u64,
-    /// How many items a page has.
+    /// Items per page.
     size: u64,
-    /// The names of the items that came, as digests: they may be long.
+    /// Digests of the names of the items so far: a name may be long.
     seen: HashSet<Digest>,
-    /// How many items came again.
+    /// How many items were listed again.
     pub(super) repeated: u64,
 }
 
-/// How much of a listing is read.
+/// Limits of a listing.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
-    /// Items to ask for at a time.
+    /// Items to request per page.
     pub(super) page: usize,
-    /// Pages in all.
+    /// The most pages.
     pub(super) pages: usize,
 }
 
 impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
-    /// The listing at `path`, escaped, which is asked for with `query`.
+    /// The listing at `path`, which is escaped already, with the parameters `query`.
     pub(super) fn new(registry: &Registry, path: String, query: Vec<(&'static str, String)>, bounds: Bounds) -> Self {
         Pages {
             registry: registry.clone(),
@@ -72,33 +72,30 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
         }
     }
 
-    /// Reads a page, and finds out which one is next.
-    fn turn(&mut self, number: u64) -> Result<(), RegistryError> {
+    /// Reads a page and determines the next one.
+    fn read_page(&mut self, number: u64) -> Result<(), RegistryError> {
         let page = self.page(number)?;
-        let answer = |reason: String| RegistryError::Answer { url: page.url.clone(), reason };
-        let items: Vec<T> = items(&page.bytes, self.bounds.page)
-            .map_err(|error| answer(format!("it is no page of a listing: {error}")))?;
-        if let Some(item) = items.iter().find(|item| item.key().len() > MOST_NAME) {
-            return Err(answer(format!("a name has {} characters", item.key().len())));
+        let invalid = |error| RegistryError::Protocol { url: page.url.clone(), error };
+        let items: Vec<T> =
+            items(&page.bytes, self.bounds.page).map_err(|error| invalid(ProtocolError::Listing(error)))?;
+        if let Some(item) = items.iter().find(|item| item.key().len() > MAX_NAME) {
+            return Err(invalid(ProtocolError::NameTooLong(item.key().len())));
         }
-        let total = page
-            .total
-            .as_deref()
-            .map(|text| text.trim().parse::<u64>().map_err(|_| answer("`X-Total-Count` is no count of items".into())));
-        let total = total.transpose()?;
+        let total = page.total.as_deref().map(|text| text.trim().parse::<u64>());
+        let total = total.transpose().map_err(|_| invalid(ProtocolError::TotalCount))?;
         let count = items.len() as u64;
         let is_again = number <= self.furthest;
         let has_new = self.keep(items);
-        // What is read again has rarely anything new; the bound on all pages ends that.
+        // A page that is read again rarely has anything new; the limit of pages bounds that.
         self.stale = if has_new || is_again { 0 } else { self.stale + 1 };
         self.furthest = self.furthest.max(number);
         if number == 1 && count > 0 {
-            // A server may give fewer at a time than it is asked for.
+            // A server may send fewer items per page than requested.
             self.size = count;
         }
         self.next = self.after(number, count, has_new, total, &page);
-        if self.next.is_some() && self.stale >= MOST_STALE {
-            let reason = format!("{MOST_STALE} pages in a row have nothing new");
+        if self.next.is_some() && self.stale >= MAX_STALE {
+            let reason = EndlessListing::NothingNew(MAX_STALE);
             return Err(RegistryError::Endless { url: page.url, reason });
         }
         self.total = total.or(self.total);
@@ -111,13 +108,13 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
         query.extend(self.query.iter().map(|(name, value)| (*name, value.as_str())));
         if self.read >= self.bounds.pages {
             let url = format!("{}/{}", self.registry.host(), self.path);
-            return Err(RegistryError::Endless { url, reason: format!("more than {} pages", self.read) });
+            return Err(RegistryError::Endless { url, reason: EndlessListing::Pages(self.read) });
         }
         self.read += 1;
         self.registry.page(&self.path, &query)
     }
 
-    /// Keeps what did not come before, and says whether there was anything.
+    /// Keeps the items that are new, and returns whether there were any.
     fn keep(&mut self, items: Vec<T>) -> bool {
         let before = self.items.len();
         for item in items {
@@ -130,13 +127,13 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
         self.items.len() > before
     }
 
-    /// The page behind page `number`, which has `count` items.
+    /// The page to read after page `number`, which has `count` items.
     fn after(&self, number: u64, count: u64, has_new: bool, total: Option<u64>, page: &Page) -> Option<u64> {
         let fewer = self.total.zip(total).map_or(0, |(before, now)| before.saturating_sub(now));
         if fewer > 0 && number > 1 {
             return Some(number.saturating_sub(fewer.div_ceil(self.size)).max(1));
         }
-        // Where nothing says how much there is, a page that is not full, or was there before, is the last.
+        // Without a total, a page that is not full, or has nothing new, is the last.
         let may_go_on = count >= self.size && has_new;
         let more = page.has_next || total.map_or(may_go_on, |total| number.saturating_mul(self.size) < total);
         more.then_some(number + 1)
@@ -152,8 +149,7 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Iterator for Pages<T> {
                 return Some(Ok(item));
             }
             let number = self.next.take()?;
-            if let Err(error) = self.turn(number) {
-                // What came with the page before the error is gone through first.
+            if let Err(error) = self.read_page(number) {
                 self.next = None;
                 return Some(Err(error));
             }

@@ -1,24 +1,24 @@
-//! What of Harbor's answers is read, and times as it writes them. Fields that are not named here are passed over.
+//! The JSON of Harbor, as far as it is used, and its times. Other fields are ignored.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
-use layersift_model::calendar;
+use jiff::Timestamp;
 
 /// A project.
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct Project {
     pub(super) name: String,
-    /// The registry that it is a cache of, if it is one.
+    /// The registry that it is a proxy cache of, if it is one.
     pub(super) registry_id: Option<i64>,
 }
 
 /// A repository.
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct Repository {
-    /// With the project's name in front.
+    /// The name, with the project's in front.
     pub(super) name: String,
 }
 
@@ -38,8 +38,9 @@ pub(super) struct Tag {
     pub(super) name: String,
 }
 
-/// What is listed on pages, and known by a name.
+/// An item of a listing.
 pub(super) trait Item {
+    /// The name by which an item is recognized if it is listed again.
     fn key(&self) -> &str;
 }
 
@@ -61,7 +62,7 @@ impl Item for Artifact {
     }
 }
 
-/// The items of a page, no more than `most`: an item may be longer in memory than it is written.
+/// The items of a page, at most `most`: an item may take more memory than its JSON.
 pub(super) fn items<T: for<'d> Deserialize<'d>>(bytes: &[u8], most: usize) -> serde_json::Result<Vec<T>> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let items = Items { most, of: PhantomData }.deserialize(&mut reader)?;
@@ -89,7 +90,7 @@ impl<'d, T: Deserialize<'d>> Visitor<'d> for Items<T> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<Vec<T>, E> {
-        // What Go writes for a list of nothing.
+        // Go writes `null` for an empty list.
         Ok(Vec::new())
     }
 
@@ -105,25 +106,20 @@ impl<'d, T: Deserialize<'d>> Visitor<'d> for Items<T> {
     }
 }
 
-/// The seconds from 1970 to a time of RFC 3339, such as `2026-01-31T12:00:00.123Z`; `None` where it is none.
+/// A time of RFC 3339, such as `2026-01-31T12:00:00.123Z`, in whole seconds since 1970; `None` if it is not one,
+/// or later than 9999-12-30T22:00:00Z, which is the last that `jiff` has.
 pub(super) fn seconds(text: &str) -> Option<i64> {
-    // TOML's grammar of times is RFC 3339's.
-    let read: toml::value::Datetime = text.parse().ok()?;
-    let (date, time) = (read.date?, read.time?);
-    let offset = match read.offset? {
-        toml::value::Offset::Z => 0,
-        toml::value::Offset::Custom { minutes } => i64::from(minutes) * 60,
-    };
-    let of_day = i64::from(time.hour) * 3_600 + i64::from(time.minute) * 60 + i64::from(time.second.unwrap_or(0));
-    let days = calendar::days(date.year.into(), date.month.into(), date.day.into());
-    Some(days * calendar::DAY + of_day - offset)
+    let time: Timestamp = text.parse().ok()?;
+    // `as_second` rounds towards zero, and thus up before 1970.
+    Some(time.as_second() - i64::from(time.subsec_nanosecond() < 0))
 }
 
-/// A time as Harbor's queries have it, in UTC: `2026-01-31T12:00:00`. Times before 1970 are 1970, and those after 9999
-/// are its last second.
+/// A time as Harbor's queries have it, in UTC: `2026-01-31T12:00:00`. Times before 1970 become 1970, and times after
+/// the last of `jiff` become the last.
 pub(super) fn written(seconds: i64) -> String {
-    let seconds = seconds.clamp(0, 253_402_300_799);
-    format!("{}T{}", calendar::date(seconds), calendar::time(seconds))
+    let latest = Timestamp::MAX.as_second();
+    let time = Timestamp::from_second(seconds.clamp(0, latest)).unwrap_or_default();
+    time.strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
 #[cfg(test)]
@@ -139,7 +135,7 @@ mod tests {
             ("2000-02-29T23:59:59", 951_868_799),
             ("2026-01-01T00:00:00", 1_767_225_600),
             ("2100-03-01T00:00:01", 4_107_542_401),
-            ("9999-12-31T23:59:59", 253_402_300_799),
+            ("9999-12-30T22:00:00", 253_402_207_200),
         ] {
             assert_eq!(seconds(&format!("{text}Z")), Some(expected), "{text}");
             assert_eq!(written(expected), text);
@@ -148,18 +144,18 @@ mod tests {
         assert_eq!(seconds("2025-12-31t22:00:00-02:00"), Some(1_767_225_600));
         assert_eq!(seconds("0001-01-01T00:00:00.000Z"), Some(-62_135_596_800));
         assert_eq!(written(i64::MIN), "1970-01-01T00:00:00");
-        assert_eq!(written(i64::MAX), "9999-12-31T23:59:59");
+        assert_eq!(written(i64::MAX), "9999-12-30T22:00:00");
     }
 
     #[test]
-    fn what_is_no_time() {
+    fn invalid_times() {
         for text in ["", "2026-01-01", "12:00:00", "2026-01-01T00:00:00", "2026-02-30T00:00:00Z", "yesterday"] {
             assert_eq!(seconds(text), None, "{text}");
         }
     }
 
     #[test]
-    fn pages_are_lists_of_so_many() {
+    fn pages_are_bounded_lists() {
         assert_eq!(items::<u8>(b"[1,2]", 2).unwrap(), [1, 2]);
         assert!(items::<u8>(b"null", 2).unwrap().is_empty());
         for wrong in ["[1,2,3]", "{}", "[1", "[1]]", "", "1", "[\"1\"]", "[300]"] {

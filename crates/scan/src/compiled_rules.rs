@@ -6,57 +6,57 @@ use std::sync::Arc;
 use crate::assemble::chains::Chains;
 use crate::assemble::config::Checks;
 use crate::confirm::files::{FileRules, LocalSignatures};
-use crate::confirm::{Confirmed, Confirmer, Worth};
+use crate::confirm::{Confirmed, Confirmer, Matches, Worth};
 use crate::disguise::Disguise;
 use crate::engine::{Cache, Candidate, EncodedAnchor, Engine, EngineError, Pattern};
 use layersift_model::{RuleInfo, Severity};
 use layersift_rules::{FileRule, PatternSet, Ruleset, Signature};
 
-use super::ScanError;
+use crate::RulesetError;
 
 /// A compiled rule set, shared by all threads of a scan and by all scans.
-pub(super) struct Rules {
-    pub(super) signatures: Vec<Signature>,
+pub(crate) struct CompiledRules {
+    pub(crate) signatures: Vec<Signature>,
     infos: Vec<Arc<RuleInfo>>,
     /// What is said of files that do not belong in an image, and what tells them.
     file_infos: Vec<Arc<RuleInfo>>,
-    pub(super) files: FileRules,
-    pub(super) local: LocalSignatures,
-    pub(super) checks: Checks,
-    pub(super) chains: Chains,
-    pub(super) digest: String,
+    pub(crate) files: FileRules,
+    pub(crate) local: LocalSignatures,
+    pub(crate) checks: Checks,
+    pub(crate) chains: Chains,
+    pub(crate) digest: String,
     /// What of the rules is left out.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     engine: Engine,
     /// Anchors are patterns behind those of the signatures.
     anchors: Anchors,
     confirmer: Confirmer,
 }
 
-impl Rules {
+impl CompiledRules {
     /// Compiles `ruleset`, with what of it is in `cache`. What the engine refuses is left out and noted where it comes
     /// from another scanner, whose authors could not know of it, and is an error otherwise.
-    pub(super) fn compile(mut ruleset: Ruleset, cache: Option<&Cache>) -> Result<Rules, ScanError> {
+    pub(crate) fn compile(mut ruleset: Ruleset, cache: Option<&Cache>) -> Result<CompiledRules, RulesetError> {
         let (places, patterns) = foreign(&mut ruleset);
         if patterns.is_empty() {
-            return Rules::compile_all(ruleset, cache);
+            return CompiledRules::compile_all(ruleset, cache);
         }
         let leave_out_refused = |ruleset: &mut Ruleset, refused: Vec<usize>| {
             let out: Vec<usize> = refused.into_iter().filter_map(|at| places.get(at).copied()).collect();
             leave_out(ruleset, &out)
         };
         if leave_out_refused(&mut ruleset, Engine::known_to_be_refused(&patterns, cache)) {
-            return Rules::compile_all(ruleset, cache);
+            return CompiledRules::compile_all(ruleset, cache);
         }
-        match Rules::compile_all(ruleset.clone(), cache) {
-            Err(ScanError::Engine(_)) if leave_out_refused(&mut ruleset, Engine::refused(&patterns, cache)) => {
-                Rules::compile_all(ruleset, cache)
+        match CompiledRules::compile_all(ruleset.clone(), cache) {
+            Err(RulesetError::Engine(_)) if leave_out_refused(&mut ruleset, Engine::refused(&patterns, cache)) => {
+                CompiledRules::compile_all(ruleset, cache)
             }
             outcome => outcome,
         }
     }
 
-    fn compile_all(ruleset: Ruleset, cache: Option<&Cache>) -> Result<Rules, ScanError> {
+    fn compile_all(ruleset: Ruleset, cache: Option<&Cache>) -> Result<CompiledRules, RulesetError> {
         let digest = ruleset.digest();
         let proven = ruleset.built_in_signatures();
         // Each of these takes some milliseconds, and the first byte waits for all of them.
@@ -69,7 +69,7 @@ impl Rules {
         );
         let (engine, anchors) = engine?;
         let infos: Vec<Arc<RuleInfo>> = ruleset.signatures.iter().map(Signature::info).collect();
-        Ok(Rules {
+        Ok(CompiledRules {
             infos,
             file_infos: ruleset.files.iter().map(FileRule::info).collect(),
             files: files?,
@@ -86,12 +86,12 @@ impl Rules {
     }
 
     /// What reports say of a finding.
-    pub(super) fn info(&self, confirmed: &Confirmed) -> Arc<RuleInfo> {
+    pub(crate) fn info(&self, confirmed: &Confirmed) -> Arc<RuleInfo> {
         Arc::clone(&self.infos[confirmed.rule])
     }
 
     /// How bad a finding is: that of its rule, unless it turned out to be no secret.
-    pub(super) fn severity(&self, confirmed: &Confirmed) -> Severity {
+    pub(crate) fn severity(&self, confirmed: &Confirmed) -> Severity {
         match confirmed.worth {
             Worth::Secret => self.infos[confirmed.rule].severity,
             Worth::Published | Worth::Damaged => Severity::Info,
@@ -99,32 +99,32 @@ impl Rules {
     }
 
     /// What reports say of a file that `rule` speaks of.
-    pub(super) fn file_info(&self, rule: usize) -> Arc<RuleInfo> {
+    pub(crate) fn file_info(&self, rule: usize) -> Arc<RuleInfo> {
         Arc::clone(&self.file_infos[rule])
     }
 
     /// Whether the signature `rule` holds in the file at `path`; the configuration has no path.
-    pub(super) fn holds_at(&self, rule: usize, path: Option<&[u8]>) -> bool {
+    pub(crate) fn holds_at(&self, rule: usize, path: Option<&[u8]>) -> bool {
         self.confirmer.holds_at(rule, path.unwrap_or_default())
     }
 
     /// Puts what the signature `rule` finds in `bytes`, beginning inside `owned`, into `found`.
-    pub(super) fn search(&self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Vec<Confirmed>) {
+    pub(crate) fn search(&self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Matches) {
         self.confirmer.search(rule, bytes, owned, found);
     }
 
     /// The engine, for those who scan with it.
-    pub(super) fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Engine {
         &self.engine
     }
 
     /// Confirms the candidates of signatures, and leaves those of anchors behind in the order of their ends.
-    pub(super) fn confirm(
+    pub(crate) fn confirm(
         &self,
         bytes: &[u8],
         owned: &Range<usize>,
         candidates: &mut Vec<Candidate>,
-        found: &mut Vec<Confirmed>,
+        found: &mut Matches,
     ) {
         let first_anchor = self.signatures.len();
         candidates.sort_unstable_by_key(|candidate| (candidate.pattern >= first_anchor, candidate.first_end));
@@ -134,7 +134,7 @@ impl Rules {
     }
 
     /// Where the anchor of `candidate` is, and how what stands around it is written.
-    pub(super) fn anchor(&self, candidate: Candidate) -> Option<(Disguise, Range<usize>)> {
+    pub(crate) fn anchor(&self, candidate: Candidate) -> Option<(Disguise, Range<usize>)> {
         let (disguise, width) = self.anchors.get(candidate.pattern.checked_sub(self.signatures.len())?)?;
         Some((*disguise, candidate.first_end.checked_sub(*width)?..candidate.first_end))
     }

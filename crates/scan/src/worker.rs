@@ -1,10 +1,10 @@
-//! What one thread scans bytes with: the engine, the confirmer, and the way into whatever is written in disguise.
+//! What one thread scans bytes with: the engine, the confirmer, and the decoding of what is encoded.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::rules::Rules;
-use crate::confirm::Confirmed;
+use crate::compiled_rules::CompiledRules;
+use crate::confirm::{Confirmed, Matches};
 use crate::disguise;
 use crate::disguise::{Decoded, Disguise};
 use crate::engine::{Candidate, EngineError, Session};
@@ -21,26 +21,26 @@ const DECODED_AT_LEAST: usize = 1 << 20;
 const AGAIN: usize = 16 << 10;
 
 /// The engine and the buffers of one thread, given back when dropped.
-pub(super) struct Hands<'r> {
-    rules: &'r Rules,
+pub(crate) struct ScanWorker<'r> {
+    rules: &'r CompiledRules,
     session: Option<Session>,
 }
 
-impl Rules {
+impl CompiledRules {
     /// What a thread scans with.
-    pub(super) fn hands(&self) -> Result<Hands<'_>, EngineError> {
-        Ok(Hands { rules: self, session: Some(self.engine().session()?) })
+    pub(crate) fn worker(&self) -> Result<ScanWorker<'_>, EngineError> {
+        Ok(ScanWorker { rules: self, session: Some(self.engine().session()?) })
     }
 }
 
-impl Hands<'_> {
+impl ScanWorker<'_> {
     /// Puts everything confirmed in `bytes` that begins inside `owned` into `found`. Returns whether all was decoded
     /// that is written in disguise.
-    pub(super) fn scan(
+    pub(crate) fn scan(
         &mut self,
         bytes: &[u8],
         owned: &Range<usize>,
-        found: &mut Vec<Confirmed>,
+        found: &mut Matches,
     ) -> Result<bool, EngineError> {
         let Some(session) = &mut self.session else { return Ok(true) };
         let budget = DECODED_AT_LEAST + bytes.len() * DECODED_PER_BYTE;
@@ -50,7 +50,7 @@ impl Hands<'_> {
     }
 }
 
-impl Drop for Hands<'_> {
+impl Drop for ScanWorker<'_> {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
             self.rules.engine().give_back(session);
@@ -60,7 +60,7 @@ impl Drop for Hands<'_> {
 
 /// One pass over some bytes and all that is decoded from them.
 struct Pass<'p> {
-    rules: &'p Rules,
+    rules: &'p CompiledRules,
     session: &'p mut Session,
     /// Bytes that may still be decoded.
     budget: usize,
@@ -72,7 +72,7 @@ impl Pass<'_> {
         bytes: &[u8],
         owned: &Range<usize>,
         depth: usize,
-        found: &mut Vec<Confirmed>,
+        found: &mut Matches,
     ) -> Result<(), EngineError> {
         let mut candidates = Vec::new();
         self.rules.engine().scan(self.session, bytes, &mut candidates)?;
@@ -93,7 +93,7 @@ impl Pass<'_> {
         owned: &Range<usize>,
         depth: usize,
         anchors: &[Candidate],
-        found: &mut Vec<Confirmed>,
+        found: &mut Matches,
     ) -> Result<(), EngineError> {
         // Up to where the bytes were decoded in each way of reading them.
         let mut done: HashMap<(Disguise, usize), usize> = HashMap::new();
@@ -106,9 +106,10 @@ impl Pass<'_> {
             let end = if run.cut { run.span.end.saturating_sub(AGAIN) } else { run.span.end };
             done.insert(reading, end.max(anchor.end));
             self.budget = self.budget.saturating_sub(run.bytes.len());
-            let mut inside = Vec::new();
+            let mut inside = Matches::default();
             self.scan(&run.bytes, &(0..run.bytes.len()), depth + 1, &mut inside)?;
-            found.extend(inside.into_iter().filter_map(|one| outside(one, &run, disguise, owned)));
+            let inside = inside.confirmed.into_iter();
+            found.confirmed.extend(inside.filter_map(|one| outside(one, &run, disguise, owned)));
         }
         Ok(())
     }
@@ -126,7 +127,7 @@ fn reading(disguise: Disguise, start: usize) -> (Disguise, usize) {
 /// What was confirmed in a decoded run, as found in the bytes that it was decoded from.
 fn outside(one: Confirmed, run: &Decoded, disguise: Disguise, owned: &Range<usize>) -> Option<Confirmed> {
     let span = run.origin(&one.span);
-    if one.whole_file || !owned.contains(&span.start) {
+    if !owned.contains(&span.start) {
         return None;
     }
     let mut views = one.views;

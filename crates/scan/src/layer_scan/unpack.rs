@@ -9,6 +9,8 @@ use crate::content::archive::{HEAD_BYTES, Members, Opener};
 use crate::layer::buffer::{Buffer, Bytes, Pool};
 use crate::layer::read::Batch;
 use crate::layer::walk::{Overlap, Segment};
+use crate::memory::MemoryLease;
+use layersift_format::Cancellation;
 use layersift_model::{Gap, Limits};
 
 /// What is done with full windows.
@@ -20,6 +22,8 @@ pub(super) struct Packing<'d, 'a, 's> {
     pub(super) pool: &'d Pool,
     pub(super) overlap: Overlap,
     pub(super) limits: &'d Limits,
+    pub(super) memory: &'d MemoryLease,
+    pub(super) cancellation: &'d Cancellation,
     pub(super) dispatch: Dispatch<'d, 'a, 's>,
 }
 
@@ -57,13 +61,13 @@ impl<'d, 'a, 's> Unpacking<'d, 'a, 's> {
         if let Unpacking::Open(open) = self {
             let (mut opener, mut packer) = *open;
             opener.finish(&mut packer);
-            packer.flush();
+            packer.finish();
         }
     }
 
     fn open(&mut self, file: &FileHandle<'a, 's>, bytes: &[u8], packing: Packing<'d, 'a, 's>) {
         let head = &bytes[..bytes.len().min(HEAD_BYTES)];
-        *self = match Opener::detect(head, packing.limits) {
+        *self = match Opener::detect(head, packing.limits, packing.memory) {
             Some(mut opener) => {
                 let mut packer = Packer::new(file.clone(), packing);
                 opener.push(bytes, &mut packer);
@@ -100,6 +104,28 @@ struct OpenMember<'a, 's> {
 impl<'d, 'a, 's> Packer<'d, 'a, 's> {
     fn new(archive: FileHandle<'a, 's>, packing: Packing<'d, 'a, 's>) -> Packer<'d, 'a, 's> {
         Packer { archive, packing, buffer: None, filled: 0, segments: Vec::new(), fresh: Vec::new(), open: None }
+    }
+
+    /// Hands out what is left and gives the archive back.
+    fn finish(mut self) {
+        self.end_member();
+        self.flush();
+        self.archive.release();
+    }
+
+    fn end_member(&mut self) {
+        self.note_fresh();
+        let Some(open) = self.open.take() else { return };
+        if open.start < self.filled {
+            self.segments.push(open.segment(self.filled, self.filled - open.start));
+        }
+        open.file.release();
+    }
+
+    /// Begins a member, which is `file`.
+    fn begin_file(&mut self, file: FileHandle<'a, 's>) {
+        self.end_member();
+        self.open = Some(OpenMember { file, start: self.filled, offset: 0, owned: 0, fresh: self.filled });
     }
 
     /// Hands out the window. The open member goes on in the next one, with what overlaps.
@@ -143,6 +169,7 @@ impl<'d, 'a, 's> Packer<'d, 'a, 's> {
         let window: Bytes<'a> = buffer.seal(std::mem::take(&mut self.filled));
         for (file, offset, range) in self.fresh.drain(..) {
             file.bytes(offset, &window, range);
+            file.release();
         }
         let segments = std::mem::take(&mut self.segments);
         if !segments.is_empty() {
@@ -166,8 +193,7 @@ impl<'a, 's> OpenMember<'a, 's> {
 
 impl Members for Packer<'_, '_, '_> {
     fn begin(&mut self, inside: &[String], _: Option<u64>) {
-        let file = self.archive.member(inside.to_vec());
-        self.open = Some(OpenMember { file, start: self.filled, offset: 0, owned: 0, fresh: self.filled });
+        self.begin_file(self.archive.member(inside.to_vec()));
     }
 
     fn bytes(&mut self, mut bytes: &[u8]) {
@@ -186,15 +212,45 @@ impl Members for Packer<'_, '_, '_> {
     }
 
     fn end(&mut self) {
-        self.note_fresh();
-        if let Some(open) = self.open.take()
-            && open.start < self.filled
-        {
-            self.segments.push(open.segment(self.filled, self.filled - open.start));
-        }
+        self.end_member();
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.packing.cancellation.is_cancelled()
     }
 
     fn gap(&mut self, inside: &[String], gap: Gap) {
         self.archive.gap(inside, gap);
+    }
+}
+
+/// One file that is in no layer, read piece by piece: its bytes are scanned, and opened where it is an archive.
+pub(super) struct FileUnpacker<'d, 'a, 's> {
+    file: FileHandle<'a, 's>,
+    packing: Packing<'d, 'a, 's>,
+    unpacking: Unpacking<'d, 'a, 's>,
+    /// Packs the bytes of the file itself.
+    packer: Packer<'d, 'a, 's>,
+}
+
+impl<'d, 'a, 's> FileUnpacker<'d, 'a, 's> {
+    pub(super) fn new(file: FileHandle<'a, 's>, packing: Packing<'d, 'a, 's>) -> FileUnpacker<'d, 'a, 's> {
+        let mut packer = Packer::new(file.clone(), packing);
+        packer.begin_file(file.clone());
+        FileUnpacker { file, packing, unpacking: Unpacking::Sniffing(Vec::new()), packer }
+    }
+
+    /// Takes the next bytes.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.unpacking.bytes(&self.file, bytes, false, self.packing);
+        self.packer.bytes(bytes);
+    }
+
+    /// The file has no more bytes.
+    pub(super) fn finish(mut self) {
+        self.unpacking.bytes(&self.file, &[], true, self.packing);
+        self.unpacking.finish();
+        self.packer.finish();
+        self.file.release();
     }
 }

@@ -1,8 +1,8 @@
-//! A digest that follows a reader: it takes the windows in their order, on whatever thread has time for it.
+//! Hashing in the background: a digest takes windows in their order, on whichever thread is idle.
 //!
-//! Hashing takes a third of the time of reading a compressed layer, and nothing waits for it before the layer's end.
-//! The reader leaves windows behind; whoever is idle catches up. Should nobody be, the reader does it itself, so that
-//! only a few windows are ever held.
+//! Hashing takes a third of the time of reading a compressed layer, and nothing waits for it before the layer's end. The
+//! reading thread queues windows, and an idle thread hashes them. Where none is idle, the reading thread does it itself,
+//! so that only a few windows are ever held.
 
 use std::collections::VecDeque;
 use std::ops::RangeFrom;
@@ -15,7 +15,7 @@ use layersift_model::{Algorithm, Digest, Hasher};
 const AT_MOST: usize = 4;
 
 /// A digest and the windows that it has still to take.
-pub struct Trail<'a> {
+pub struct BackgroundHasher<'a> {
     state: Mutex<State<'a>>,
     /// Told whenever a window was hashed.
     moved: Condvar,
@@ -27,16 +27,16 @@ struct State<'a> {
     hasher: Option<Hasher>,
 }
 
-impl<'a> Trail<'a> {
+impl<'a> BackgroundHasher<'a> {
     /// The digest of nothing yet.
-    pub fn new(algorithm: Algorithm) -> Trail<'a> {
+    pub fn new(algorithm: Algorithm) -> BackgroundHasher<'a> {
         let state = State { waiting: VecDeque::new(), hasher: Some(Hasher::new(algorithm)) };
-        Trail { state: Mutex::new(state), moved: Condvar::new() }
+        BackgroundHasher { state: Mutex::new(state), moved: Condvar::new() }
     }
 
-    /// Leaves the part of `window` behind that begins at `fresh`. Where many wait already, this hashes them, or waits
+    /// Queues the part of `window` that begins at `fresh`. Where many windows wait already, this hashes them, or waits
     /// for the thread that does.
-    pub fn leave(&self, window: Bytes<'a>, fresh: usize) {
+    pub fn push(&self, window: Bytes<'a>, fresh: usize) {
         let mut state = self.lock();
         state.waiting.push_back((window, fresh..));
         if state.waiting.len() <= AT_MOST {
@@ -49,7 +49,7 @@ impl<'a> Trail<'a> {
         let _few = self.moved.wait_while(state, |state| state.waiting.len() > AT_MOST);
     }
 
-    /// Hashes what waits, unless another thread is at it.
+    /// Hashes the windows that wait, unless another thread does.
     pub fn catch_up(&self) {
         let mut state = self.lock();
         let Some(mut hasher) = state.hasher.take() else { return };
@@ -63,7 +63,7 @@ impl<'a> Trail<'a> {
         self.moved.notify_all();
     }
 
-    /// The digest of all that was left behind.
+    /// The digest of all windows.
     pub fn finish(&self) -> Digest {
         self.catch_up();
         let mut state = self.lock();
@@ -108,31 +108,31 @@ mod tests {
     #[test]
     fn a_reader_without_help_hashes_by_itself() {
         let (windows, whole) = windows();
-        let trail = Trail::new(Algorithm::Sha256);
+        let hasher = BackgroundHasher::new(Algorithm::Sha256);
         for (window, fresh) in windows {
-            trail.leave(window, fresh);
-            assert!(trail.lock().waiting.len() <= AT_MOST);
+            hasher.push(window, fresh);
+            assert!(hasher.lock().waiting.len() <= AT_MOST);
         }
-        assert_eq!(trail.finish(), Digest::of(&whole));
+        assert_eq!(hasher.finish(), Digest::of(&whole));
     }
 
     #[test]
     fn helpers_take_the_windows_in_their_order() {
         let (windows, whole) = windows();
-        let trail = Trail::new(Algorithm::Sha256);
+        let hasher = BackgroundHasher::new(Algorithm::Sha256);
         let read = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
                     while !read.load(Ordering::Relaxed) {
-                        trail.catch_up();
+                        hasher.catch_up();
                     }
                 });
             }
             for (window, fresh) in windows {
-                trail.leave(window, fresh);
+                hasher.push(window, fresh);
             }
-            assert_eq!(trail.finish(), Digest::of(&whole));
+            assert_eq!(hasher.finish(), Digest::of(&whole));
             read.store(true, Ordering::Relaxed);
         });
     }

@@ -1,8 +1,8 @@
-//! Rules prove themselves: every example is found, no counterexample is.
+//! The examples of rules: every example must be found, and no counterexample.
 
 use std::fmt;
 
-use super::{ScanError, Scanner};
+use crate::analyzer::Analyzer;
 use layersift_model::LayerFinding;
 use layersift_rules::{FileRule, Ruleset, Signature};
 
@@ -24,27 +24,24 @@ impl fmt::Display for Fault {
     }
 }
 
-impl Scanner {
-    /// Runs the examples and counterexamples of the signatures and file rules of `ruleset`, which this scanner was made
-    /// of.
-    ///
-    /// # Errors
-    /// When an input cannot be scanned.
-    pub fn prove(&self, ruleset: &Ruleset) -> Result<Vec<Fault>, ScanError> {
+impl Analyzer {
+    /// Runs the examples and counterexamples of the signatures and file rules of `ruleset`, which this analyzer was made
+    /// of, and returns those that do not hold.
+    pub fn check_examples(&self, ruleset: &Ruleset) -> Vec<Fault> {
         let mut faults = Vec::new();
         // Rules of other scanners come without examples.
         for rule in ruleset.signatures.iter().filter(|rule| rule.foreign.is_none()) {
             let mut fault = |what: String| faults.push(Fault { rule: rule.id.clone(), what });
-            self.prove_signature(rule, &mut fault)?;
+            self.check_signature(rule, &mut fault);
         }
         for rule in ruleset.files.iter().filter(|rule| rule.foreign.is_none()) {
             let mut fault = |what: String| faults.push(Fault { rule: rule.id.clone(), what });
-            self.prove_file_rule(rule, &mut fault)?;
+            self.check_file_rule(rule, &mut fault);
         }
-        Ok(faults)
+        faults
     }
 
-    fn prove_signature(&self, rule: &Signature, fault: &mut dyn FnMut(String)) -> Result<(), ScanError> {
+    fn check_signature(&self, rule: &Signature, fault: &mut dyn FnMut(String)) {
         let elsewhere = rule.confirm.parser.as_deref() == Some(TESTED_ELSEWHERE);
         if rule.examples.is_empty() && !elsewhere {
             fault("there is no example".into());
@@ -58,7 +55,7 @@ impl Scanner {
                 fault(format!("example {index}: `hex` holds something else than hexadecimal digits"));
                 continue;
             };
-            let found = self.scan_bytes(&path, &bytes)?.findings;
+            let found = self.bytes(&path, &bytes).findings;
             // A token with a wrong checksum is named, too; an example is more than that.
             let mine: Vec<&LayerFinding> = found.iter().filter(|finding| is_alarm(rule, finding)).collect();
             if let Err(reason) = check(rule, &bytes, example.secret.as_deref(), &mine) {
@@ -70,32 +67,30 @@ impl Scanner {
                 fault(format!("counterexample {index}: `hex` holds something else than hexadecimal digits"));
                 continue;
             };
-            if self.scan_bytes(&path, &bytes)?.findings.iter().any(|one| is_alarm(rule, one)) {
+            if self.bytes(&path, &bytes).findings.iter().any(|one| is_alarm(rule, one)) {
                 fault(format!("counterexample {index} is found: {}", none.why));
             }
         }
-        Ok(())
     }
 
-    fn prove_file_rule(&self, rule: &FileRule, fault: &mut dyn FnMut(String)) -> Result<(), ScanError> {
+    fn check_file_rule(&self, rule: &FileRule, fault: &mut dyn FnMut(String)) {
         if rule.examples.is_empty() || rule.counterexamples.is_empty() {
             fault("there is no example, or no counterexample".into());
         }
-        let found = |path: &str, text: &str, hex: Option<&str>| -> Result<bool, ScanError> {
+        let found = |path: &str, text: &str, hex: Option<&str>| -> bool {
             let bytes = input(text, hex).unwrap_or_default();
-            Ok(self.scan_bytes(path, &bytes)?.findings.iter().any(|finding| finding.rule.id == rule.id))
+            self.bytes(path, &bytes).findings.iter().any(|finding| finding.rule.id == rule.id)
         };
         for example in &rule.examples {
-            if !found(&example.path, &example.input, example.hex.as_deref())? {
+            if !found(&example.path, &example.input, example.hex.as_deref()) {
                 fault(format!("{} is not found", example.path));
             }
         }
         for none in &rule.counterexamples {
-            if found(&none.path, &none.input, none.hex.as_deref())? {
+            if found(&none.path, &none.input, none.hex.as_deref()) {
                 fault(format!("{} is found: {}", none.path, none.why));
             }
         }
-        Ok(())
     }
 }
 
@@ -113,7 +108,7 @@ fn input(text: &str, hex: Option<&str>) -> Option<Vec<u8>> {
 
 /// Whether the signature found a secret, and not only the form of one.
 fn is_alarm(rule: &Signature, finding: &LayerFinding) -> bool {
-    finding.rule.id == rule.id && finding.rule.severity == rule.severity
+    finding.rule.id == rule.id && finding.severity == rule.severity
 }
 
 fn check(rule: &Signature, input: &[u8], secret: Option<&str>, found: &[&LayerFinding]) -> Result<(), String> {

@@ -1,29 +1,36 @@
 //! Scanning one layer: a pure function of its bytes and the rules.
 //!
-//! One thread inflates and walks the layer. Windows with files are handed to idle threads as long as few are waiting,
-//! and are scanned at once by the walking thread otherwise. The digest of the uncompressed bytes follows likewise. So
-//! the cores stay busy, and memory stays bounded.
+//! The calling thread reads, inflates and walks the layer. Windows with files are scanned by the threads of the pool, and
+//! the digest of the uncompressed bytes is computed there as well. The number of windows that wait is bounded.
+
+mod file;
+mod unpack;
 
 use std::collections::HashMap;
+use std::io::{self, Read};
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
-use super::file::{FileHandle, Sink};
-use super::rules::Rules;
-use super::unpack::{Packing, Unpacking};
-use crate::confirm::{CONTEXT, REACH};
-use crate::content::records::Record;
-use crate::layer::buffer::{Bytes, Pool};
-use crate::layer::read::{Batch, Facts, Reading, Work};
-use crate::layer::walk::{Overlap, Visitor};
-use crate::layer::whiteout::Whiteout;
-use layersift_format::Blob;
 use layersift_format::tar::{BLOCK, Entry, Kind};
+use layersift_format::{Blob, Cancellation};
 use layersift_model::{
     Algorithm, Gap, GapReason, HardLink, ImagePath, LayerFinding, LayerReport, Limits, Origin, Owners, PathKey, State,
     Touch, Touched,
 };
+use rayon::ThreadPool;
+
+use self::file::{FileHandle, Sink};
+use self::unpack::{Dispatch, FileUnpacker, Packing, Unpacking};
+use crate::compiled_rules::CompiledRules;
+use crate::confirm::{CONTEXT, Matches, REACH};
+use crate::content::records::Record;
+use crate::layer::buffer::{Bytes, Pool};
+use crate::layer::read::{Batch, Facts, Reading, Work};
+use crate::layer::walk::{Overlap, Segment, Visitor};
+use crate::layer::whiteout::Whiteout;
+use crate::memory::{MemoryBudget, MemoryLease};
+use crate::observe::Observer;
+use crate::worker::ScanWorker;
 
 /// New bytes in a window.
 const FRESH: usize = 1 << 20;
@@ -31,24 +38,35 @@ const FRESH: usize = 1 << 20;
 /// How segments of one file overlap: a match is at most [`crate::engine::MAX_WIDTH`] long, and a parser reads on.
 const OVERLAP: Overlap = Overlap { before: CONTEXT, after: REACH };
 
-/// What all layers of a scan share.
-pub(super) struct LayerScanner<'r> {
-    rules: &'r Rules,
-    limits: &'r Limits,
+/// Memory that a layer takes whatever is in it: the window it is read into, those that wait to be scanned or hashed, and
+/// the first and last bytes of an executable.
+const LAYER_BYTES: u64 = 24 << 20;
+
+/// What all layers of an analyzer share: buffers, and a bound on the windows that wait.
+pub(crate) struct LayerScanner {
     pool: Pool,
-    /// Windows handed to other threads and not done.
-    waiting: AtomicUsize,
-    waiting_at_most: usize,
+    queue: WindowQueue,
 }
 
-impl<'r> LayerScanner<'r> {
-    pub(super) fn new(rules: &'r Rules, limits: &'r Limits, threads: usize) -> LayerScanner<'r> {
+/// What a layer is scanned with, and for whom.
+#[derive(Clone, Copy)]
+pub(crate) struct LayerContext<'c> {
+    pub(crate) rules: &'c CompiledRules,
+    pub(crate) limits: &'c Limits,
+    pub(crate) threads: &'c ThreadPool,
+    pub(crate) memory: &'c MemoryBudget,
+    pub(crate) cancellation: &'c Cancellation,
+    pub(crate) observer: &'c dyn Observer,
+}
+
+impl LayerScanner {
+    pub(crate) fn new(threads: usize) -> LayerScanner {
         let pool = Pool::new(FRESH + OVERLAP.before + OVERLAP.after + BLOCK);
-        LayerScanner { rules, limits, pool, waiting: AtomicUsize::new(0), waiting_at_most: 2 * threads }
+        LayerScanner { pool, queue: WindowQueue::new(2 * threads) }
     }
 
-    /// Scans a layer. `algorithm` is that of the digest which the manifest names.
-    pub(super) fn scan(&self, blob: Blob<'_>, algorithm: Algorithm, progress: &(dyn Fn(u64) + Sync)) -> LayerReport {
+    /// Scans a layer. `algorithm` is that of the digest which the manifest names. The calling thread reads and walks it.
+    pub(crate) fn layer(&self, context: LayerContext<'_>, blob: Blob<'_>, algorithm: Algorithm) -> LayerReport {
         let map;
         let blob = match blob {
             Blob::File(file) => {
@@ -57,62 +75,167 @@ impl<'r> LayerScanner<'r> {
             }
             other => other,
         };
-        let sink = Sink { rules: self.rules, limits: self.limits, findings: Mutex::default(), gaps: Mutex::default() };
-        let reading = Reading { pool: &self.pool, overlap: OVERLAP, limits: self.limits, algorithm, progress };
-        let (facts, entries, owners) = rayon::in_place_scope(|scope| {
+        let memory = context.memory.lease(LAYER_BYTES);
+        let sink = Sink::new(context.rules, context.limits);
+        let progress = |count| context.observer.read(count);
+        let reading = Reading {
+            pool: &self.pool,
+            overlap: OVERLAP,
+            limits: context.limits,
+            algorithm,
+            progress: &progress,
+            cancellation: context.cancellation,
+        };
+        let (facts, entries, owners) = context.threads.in_place_scope(|scope| {
             let sink = &sink;
-            let dispatch = |batch| {
-                if self.waiting.fetch_add(1, Ordering::Relaxed) < self.waiting_at_most {
-                    scope.spawn(move |_| {
-                        scan_batch(sink, batch);
-                        self.waiting.fetch_sub(1, Ordering::Relaxed);
-                    });
-                } else {
-                    self.waiting.fetch_sub(1, Ordering::Relaxed);
-                    scan_batch(sink, batch);
-                }
-            };
-            let packing = Packing { pool: &self.pool, overlap: OVERLAP, limits: self.limits, dispatch: &dispatch };
-            let mut visitor = LayerVisitor::new(sink, packing);
+            let dispatch = |batch| self.dispatch(scope, sink, batch);
+            let mut visitor = LayerVisitor::new(sink, self.packing(context, &memory, &dispatch));
             let facts = reading.layer(blob, &mut visitor, &mut |work| match work {
                 Work::Scan(batch) => dispatch(batch),
-                Work::Hash(trail) => scope.spawn(move |_| trail.catch_up()),
+                Work::Hash(hasher) => scope.spawn(move |_| hasher.catch_up()),
             });
             (facts, visitor.entries, visitor.owners)
         });
         report(facts, entries, owners, sink)
     }
+
+    /// Scans one file that is in no layer. The calling thread reads it.
+    pub(crate) fn file(
+        &self,
+        context: LayerContext<'_>,
+        path: &ImagePath,
+        mut input: impl Read,
+    ) -> io::Result<(Vec<LayerFinding>, Vec<Gap>)> {
+        let memory = context.memory.lease(LAYER_BYTES);
+        let sink = Sink::new(context.rules, context.limits);
+        let read = context.threads.in_place_scope(|scope| {
+            let sink = &sink;
+            let dispatch = |batch| self.dispatch(scope, sink, batch);
+            let packing = self.packing(context, &memory, &dispatch);
+            let mut unpacker = FileUnpacker::new(FileHandle::loose(sink, path.clone()), packing);
+            let mut buffer = vec![0; 64 << 10];
+            let outcome = loop {
+                match input.read(&mut buffer) {
+                    Ok(0) => break Ok(()),
+                    Ok(count) => unpacker.bytes(&buffer[..count]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => break Err(error),
+                }
+            };
+            unpacker.finish();
+            outcome
+        });
+        read.map(|()| sink.into_parts())
+    }
+
+    fn packing<'d, 'a, 's>(
+        &'d self,
+        context: LayerContext<'d>,
+        memory: &'d MemoryLease,
+        dispatch: Dispatch<'d, 'a, 's>,
+    ) -> Packing<'d, 'a, 's> {
+        Packing {
+            pool: &self.pool,
+            overlap: OVERLAP,
+            limits: context.limits,
+            memory,
+            cancellation: context.cancellation,
+            dispatch,
+        }
+    }
+
+    /// Has `batch` scanned by a thread of the pool as long as few windows wait. Otherwise a thread of the pool scans it
+    /// at once, and any other thread waits: reading must not take more processors than the pool has threads.
+    fn dispatch<'scope>(
+        &'scope self,
+        scope: &rayon::Scope<'scope>,
+        sink: &'scope Sink<'scope>,
+        batch: Batch<'scope, FileHandle<'scope, 'scope>>,
+    ) {
+        if !self.queue.enter(rayon::current_thread_index().is_none()) {
+            return scan_batch(sink, batch);
+        }
+        scope.spawn(move |_| {
+            let _place = self.queue.place();
+            scan_batch(sink, batch);
+        });
+    }
+}
+
+/// Counts the windows that wait for a thread or are being scanned by one.
+struct WindowQueue {
+    waiting: Mutex<usize>,
+    left: Condvar,
+    most: usize,
+}
+
+/// The place of a window that is being scanned, given up when dropped.
+struct Place<'q>(&'q WindowQueue);
+
+impl WindowQueue {
+    fn new(most: usize) -> WindowQueue {
+        WindowQueue { waiting: Mutex::new(0), left: Condvar::new(), most }
+    }
+
+    /// Enters the queue, and waits for a place where `may_wait` is set. Returns whether there is one.
+    fn enter(&self, may_wait: bool) -> bool {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = if may_wait {
+            self.left.wait_while(waiting, |waiting| *waiting >= self.most).unwrap_or_else(PoisonError::into_inner)
+        } else {
+            waiting
+        };
+        let is_free = *waiting < self.most;
+        *waiting += usize::from(is_free);
+        is_free
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place(self)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.left.notify_one();
+    }
 }
 
 fn scan_batch<'a, 's>(sink: &'s Sink<'s>, batch: Batch<'a, FileHandle<'a, 's>>) {
-    let mut hands = match sink.rules.hands() {
-        Ok(hands) => hands,
-        Err(error) => return engine_gap(sink, &error),
-    };
-    let mut confirmed = Vec::new();
+    let mut worker = sink.rules.worker().map_err(|error| sink.engine_gap(&error)).ok();
+    let mut matches = Matches::default();
     for segment in batch.segments {
-        let bytes = &batch.window[segment.range.clone()];
-        match hands.scan(bytes, &segment.owned, &mut confirmed) {
-            Ok(true) => {}
-            Ok(false) => segment.file.gap(&[], too_much_encoded()),
-            Err(error) => engine_gap(sink, &error),
+        if let Some(worker) = &mut worker {
+            scan_segment(sink, worker, &batch.window, &segment, &mut matches);
         }
-        for rule in segment.file.local_signatures() {
-            sink.rules.search(*rule, bytes, &segment.owned, &mut confirmed);
-        }
-        if !confirmed.is_empty() {
-            segment.file.found(&segment, bytes, std::mem::take(&mut confirmed));
-        }
+        segment.file.release();
+    }
+}
+
+fn scan_segment<'a, 's>(
+    sink: &'s Sink<'s>,
+    worker: &mut ScanWorker<'_>,
+    window: &Bytes<'a>,
+    segment: &Segment<FileHandle<'a, 's>>,
+    matches: &mut Matches,
+) {
+    let bytes = &window[segment.range.clone()];
+    match worker.scan(bytes, &segment.owned, matches) {
+        Ok(true) => {}
+        Ok(false) => segment.file.gap(&[], too_much_encoded()),
+        Err(error) => sink.engine_gap(&error),
+    }
+    for rule in segment.file.local_signatures() {
+        sink.rules.search(*rule, bytes, &segment.owned, matches);
+    }
+    if !matches.is_empty() {
+        segment.file.found(segment, bytes, std::mem::take(matches));
     }
 }
 
 fn too_much_encoded() -> Gap {
-    Gap::new(GapReason::TooMuchEncoded, "more is written in disguise, over and over, than is decoded")
-}
-
-fn engine_gap(sink: &Sink<'_>, error: &crate::engine::EngineError) {
-    let gap = Gap::new(GapReason::Unreadable, error.to_string());
-    sink.gaps.lock().unwrap_or_else(PoisonError::into_inner).push(gap);
+    Gap::new(GapReason::TooMuchEncoded, "encoded data exceeds the decoding limit; the rest was not decoded")
 }
 
 /// The paths of a layer.
@@ -158,11 +281,18 @@ where
         if entry.kind != Kind::File {
             return None;
         }
-        if entry.stored <= self.sink.limits.document_bytes {
-            self.record = Record::at(path).map(|record| (record, Vec::new()));
+        let file = FileHandle::new(self.sink, path.clone(), number, entry.clone());
+        if let Some(record) = Record::at(path) {
+            let limit = self.sink.limits.document_bytes;
+            if entry.stored <= limit {
+                self.record = Some((record, Vec::new()));
+            } else {
+                let detail = format!("the package record is larger than {limit} bytes; its packages are not known");
+                file.gap(&[], Gap::new(GapReason::DocumentTooLarge, detail).sized(entry.stored));
+            }
         }
         (self.unpacking, self.left) = (Unpacking::Sniffing(Vec::new()), entry.stored);
-        Some(FileHandle::new(self.sink, path.clone(), number, entry.clone()))
+        Some(file)
     }
 
     fn bytes(&mut self, file: &Self::File, offset: u64, window: &Bytes<'a>, range: Range<usize>) {
@@ -174,11 +304,12 @@ where
         file.bytes(offset, window, range);
     }
 
-    fn end(&mut self, _: &Self::File) {
+    fn end(&mut self, file: Self::File) {
         std::mem::replace(&mut self.unpacking, Unpacking::Plain).finish();
         if let Some((record, bytes)) = self.record.take() {
             record.read(&bytes, &mut self.owners);
         }
+        file.release();
     }
 }
 
@@ -253,11 +384,11 @@ impl Entries {
 fn report(facts: Facts, mut entries: Entries, owners: Owners, sink: Sink<'_>) -> LayerReport {
     entries.touches.sort_unstable();
     let hard_links = entries.resolved_links();
-    let mut findings = sink.findings.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let limit = sink.limits.findings_per_layer;
+    let (mut findings, found_gaps) = sink.into_parts();
     for finding in &mut findings {
         finding.superseded = entries.superseded(&finding.place.path, finding.entry);
     }
-    let limit = sink.limits.findings_per_layer;
     let complete = add_linked(&mut findings, &hard_links, limit) && findings.len() <= limit;
     findings.sort_by(|a, b| {
         let key = |f: &LayerFinding| (f.entry, f.place.offset);
@@ -270,7 +401,7 @@ fn report(facts: Facts, mut entries: Entries, owners: Owners, sink: Sink<'_>) ->
         let detail = format!("more than {limit} findings in one layer; the rest are left out");
         gaps.push(Gap::new(GapReason::TooManyFindings, detail));
     }
-    gaps.extend(sink.gaps.into_inner().unwrap_or_else(PoisonError::into_inner));
+    gaps.extend(found_gaps);
     gaps.sort();
     LayerReport {
         blob: facts.blob,

@@ -1,21 +1,23 @@
-//! One file of a layer while its segments are scanned, on whichever threads, in whichever order.
+//! One file of a layer while its segments are scanned, on any thread and in any order.
 //!
-//! Whoever lets go of a file last concludes it: all segments are scanned then, and what was found can be sorted, placed
-//! in lines and sections, and reported.
+//! The walk, each segment and each member of an archive hold a [`FileHandle`]. Every holder ends with
+//! [`FileHandle::release`], and the last release concludes the file: all its segments are scanned then, and what was
+//! found can be sorted, placed in lines and sections, and reported.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::rules::Rules;
-use crate::confirm::{CONTEXT, Confirmed, REACH, Worth, cipher, keep_best};
+use crate::compiled_rules::CompiledRules;
+use crate::confirm::{CONTEXT, Confirmed, Matches, REACH, Worth, cipher, keep_best};
 use crate::content::keep::Kept;
 use crate::content::{binary, text};
+use crate::engine::EngineError;
 use crate::layer::buffer::Bytes;
 use crate::layer::walk::Segment;
-use ::layersift_model;
 use layersift_format::tar::Entry;
 use layersift_model::{BinaryPlace, Gap, GapReason, ImagePath, LayerFinding, Limits, Place, RuleInfo, Secret};
 use layersift_rules::FileRule;
@@ -28,13 +30,40 @@ const DAMAGED: usize = 32;
 
 /// What the files of a layer report to.
 pub(super) struct Sink<'s> {
-    pub(super) rules: &'s Rules,
+    pub(super) rules: &'s CompiledRules,
     pub(super) limits: &'s Limits,
-    pub(super) findings: Mutex<Vec<LayerFinding>>,
-    pub(super) gaps: Mutex<Vec<Gap>>,
+    findings: Mutex<Vec<LayerFinding>>,
+    gaps: Mutex<Vec<Gap>>,
+    /// Files that were opened and not concluded.
+    open: AtomicUsize,
 }
 
-/// A file while it is scanned; concluded when the last clone is dropped.
+impl<'s> Sink<'s> {
+    pub(super) fn new(rules: &'s CompiledRules, limits: &'s Limits) -> Sink<'s> {
+        Sink { rules, limits, findings: Mutex::default(), gaps: Mutex::default(), open: AtomicUsize::new(0) }
+    }
+
+    /// Notes that the engine failed.
+    pub(super) fn engine_gap(&self, error: &EngineError) {
+        self.gap(Gap::new(GapReason::Unreadable, error.to_string()));
+    }
+
+    /// What all files reported. A file that nobody concluded is a gap, and never a file without findings.
+    pub(super) fn into_parts(self) -> (Vec<LayerFinding>, Vec<Gap>) {
+        let open = self.open.load(Ordering::Acquire);
+        if open > 0 {
+            self.gap(Gap::new(GapReason::Unreadable, format!("{open} files were not concluded")));
+        }
+        let inner = |gaps: Mutex<Vec<Gap>>| gaps.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (self.findings.into_inner().unwrap_or_else(PoisonError::into_inner), inner(self.gaps))
+    }
+
+    fn gap(&self, gap: Gap) {
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner).push(gap);
+    }
+}
+
+/// A file while it is scanned; concluded by the last release.
 #[derive(Clone)]
 pub(super) struct FileHandle<'a, 's>(Arc<OpenFile<'a, 's>>);
 
@@ -54,6 +83,8 @@ struct OpenFile<'a, 's> {
 enum Content<'a, 's> {
     /// An entry of the layer.
     Entry(Entry),
+    /// A file that is in no layer.
+    Loose,
     /// A member of an archive.
     Member {
         /// The entry that is the archive, which is concluded when all its members are.
@@ -66,6 +97,8 @@ enum Content<'a, 's> {
 #[derive(Default)]
 struct State<'a> {
     found: Vec<Confirmed>,
+    /// The signature whose parser has to read the whole file.
+    needs_whole_file: Option<usize>,
     /// What is no secret as it stands: the first few, which leave the limits to the others.
     damaged: Vec<Confirmed>,
     /// Line and column of what was found, by where it begins.
@@ -93,18 +126,44 @@ struct Mark {
 impl<'a, 's> FileHandle<'a, 's> {
     pub(super) fn new(sink: &'s Sink<'s>, path: ImagePath, number: u32, entry: Entry) -> FileHandle<'a, 's> {
         let (rules, local) = (sink.rules.files.at(path.as_bytes()), sink.rules.local.at(path.as_bytes()));
-        let content = Content::Entry(entry);
-        FileHandle(Arc::new(OpenFile { sink, path, number, content, rules, local, state: Mutex::default() }))
+        FileHandle::open(OpenFile {
+            sink,
+            path,
+            number,
+            content: Content::Entry(entry),
+            rules,
+            local,
+            state: Mutex::default(),
+        })
+    }
+
+    /// A file that is in no layer.
+    pub(super) fn loose(sink: &'s Sink<'s>, path: ImagePath) -> FileHandle<'a, 's> {
+        let (rules, local) = (sink.rules.files.at(path.as_bytes()), sink.rules.local.at(path.as_bytes()));
+        let content = Content::Loose;
+        FileHandle::open(OpenFile { sink, path, number: 0, content, rules, local, state: Mutex::default() })
+    }
+
+    fn open(file: OpenFile<'a, 's>) -> FileHandle<'a, 's> {
+        file.sink.open.fetch_add(1, Ordering::AcqRel);
+        FileHandle(Arc::new(file))
+    }
+
+    /// Gives the handle back. The last one concludes the file.
+    pub(super) fn release(self) {
+        if let Some(file) = Arc::into_inner(self.0) {
+            file.conclude();
+        }
     }
 
     /// A member of the archive that this file is; the names in `inside` lead to it.
     pub(super) fn member(&self, inside: Vec<String>) -> FileHandle<'a, 's> {
         let OpenFile { sink, path, number, .. } = &*self.0;
         let (sink, path, number) = (*sink, path.clone(), *number);
-        let way = way(&path, &inside);
-        let (rules, local) = (sink.rules.files.at(&way), sink.rules.local.at(&way));
+        let full_path = full_path(&path, &inside);
+        let (rules, local) = (sink.rules.files.at(&full_path), sink.rules.local.at(&full_path));
         let content = Content::Member { outer: self.clone(), inside };
-        FileHandle(Arc::new(OpenFile { sink, path, number, content, rules, local, state: Mutex::default() }))
+        FileHandle::open(OpenFile { sink, path, number, content, rules, local, state: Mutex::default() })
     }
 
     /// The signatures that hold in this file, and only in files at such paths.
@@ -149,10 +208,12 @@ impl<'a, 's> FileHandle<'a, 's> {
     }
 
     /// Takes what was confirmed in a segment that holds `bytes`.
-    pub(super) fn found(&self, segment: &Segment<Self>, bytes: &[u8], confirmed: Vec<Confirmed>) {
+    pub(super) fn found(&self, segment: &Segment<Self>, bytes: &[u8], matches: Matches) {
         let mut state = self.0.state();
-        let way = self.0.way();
-        for mut one in confirmed.into_iter().filter(|one| self.0.sink.rules.holds_at(one.rule, Some(&way))) {
+        let path = self.0.full_path();
+        let wanted = matches.needs_whole_file.filter(|rule| self.0.sink.rules.holds_at(*rule, Some(&path)));
+        state.needs_whole_file = state.needs_whole_file.or(wanted);
+        for mut one in matches.confirmed.into_iter().filter(|one| self.0.sink.rules.holds_at(one.rule, Some(&path))) {
             if one.worth != Worth::Damaged && state.found.len() >= FOUND_AT_ONCE {
                 state.overflowed = true;
                 continue;
@@ -168,12 +229,6 @@ impl<'a, 's> FileHandle<'a, 's> {
                 Worth::Secret | Worth::Published => state.found.push(one),
             }
         }
-    }
-}
-
-impl Drop for OpenFile<'_, '_> {
-    fn drop(&mut self) {
-        self.conclude();
     }
 }
 
@@ -228,7 +283,7 @@ impl<'a> OpenFile<'a, '_> {
     fn stored(&self) -> Option<u64> {
         match &self.content {
             Content::Entry(entry) => Some(entry.stored),
-            Content::Member { .. } => None,
+            Content::Loose | Content::Member { .. } => None,
         }
     }
 
@@ -239,49 +294,59 @@ impl<'a> OpenFile<'a, '_> {
 
     fn inside(&self) -> &[String] {
         match &self.content {
-            Content::Entry(_) => &[],
+            Content::Entry(_) | Content::Loose => &[],
             Content::Member { inside, .. } => inside,
         }
     }
 
     /// The path that globs are matched against.
-    fn way(&self) -> Vec<u8> {
-        way(&self.path, self.inside())
+    fn full_path(&self) -> Vec<u8> {
+        full_path(&self.path, self.inside())
     }
 
     fn gap(&self, inside: &[String], gap: Gap) {
         let path = inside.iter().fold(self.path.to_string(), |path, member| path + " ▸ " + member);
-        self.sink.gaps.lock().unwrap_or_else(PoisonError::into_inner).push(gap.at(path));
+        self.sink.gap(gap.at(path));
     }
 
-    fn conclude(&mut self) {
+    /// Reports what was found in the file: to its archive where it is a member, to the layer otherwise.
+    fn conclude(mut self) {
         let mut state = mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner));
-        let mut findings = self.misplaced(&state);
+        let findings = self.findings(&mut state);
+        let OpenFile { sink, content, .. } = self;
+        match content {
+            Content::Entry(_) | Content::Loose => {
+                // One more than the limit shows that there were more.
+                let limit = sink.limits.findings_per_layer + 1;
+                add(&mut sink.findings.lock().unwrap_or_else(PoisonError::into_inner), findings, limit);
+            }
+            Content::Member { outer, .. } => {
+                add(&mut outer.0.state().in_members, findings, FOUND_AT_ONCE);
+                outer.release();
+            }
+        }
+        sink.open.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Everything that was found in the file and its members.
+    fn findings(&self, state: &mut State<'_>) -> Vec<LayerFinding> {
+        let mut findings = self.misplaced(state);
         state.cut_damaged();
         let damaged = mem::take(&mut state.damaged);
         state.found.extend(damaged);
-        if findings.is_empty() && state.found.is_empty() && state.in_members.is_empty() {
-            return;
+        let needs_parser = state.needs_whole_file.is_some();
+        if findings.is_empty() && state.found.is_empty() && state.in_members.is_empty() && !needs_parser {
+            return findings;
         }
         let whole = state.kept.take().map(Whole::new).unwrap_or_default();
-        findings.extend(self.confirmed(&mut state, &whole));
+        findings.extend(self.confirmed(state, &whole));
         findings.append(&mut state.in_members);
-        if matches!(self.content, Content::Entry(_)) {
+        if !matches!(self.content, Content::Member { .. }) {
             let checksums = self.is_stored_whole().then(|| whole.checksums()).flatten().map(Arc::new);
             findings.iter_mut().for_each(|finding| finding.checksums.clone_from(&checksums));
+            unite_members(&mut findings);
         }
-        let (mut all, limit) = match &self.content {
-            Content::Entry(_) => {
-                unite_members(&mut findings);
-                let all = self.sink.findings.lock().unwrap_or_else(PoisonError::into_inner);
-                // One more than the limit shows that there were more.
-                (Findings::Layer(all), self.sink.limits.findings_per_layer + 1)
-            }
-            Content::Member { outer, .. } => (Findings::Outer(outer.0.state()), FOUND_AT_ONCE),
-        };
-        let all = all.list();
-        let room = limit.saturating_sub(all.len());
-        all.extend(findings.into_iter().take(room));
+        findings
     }
 
     /// What rules for files say of this one.
@@ -304,7 +369,7 @@ impl<'a> OpenFile<'a, '_> {
     /// What signatures found in this file.
     fn confirmed(&self, state: &mut State<'_>, whole: &Whole) -> Vec<LayerFinding> {
         let mut found = mem::take(&mut state.found);
-        self.read_whole_file(&mut found, whole);
+        self.read_whole_file(state.needs_whole_file, &mut found, whole);
         keep_best(&self.sink.rules.signatures, &mut found);
         self.cut(&mut found, state.overflowed);
         let Whole { head, tail, length } = whole;
@@ -331,7 +396,7 @@ impl<'a> OpenFile<'a, '_> {
                 views: one.views.into_iter().map(Cow::Borrowed).collect(),
                 offset: match &self.content {
                     Content::Entry(entry) => entry.file_offset(at),
-                    Content::Member { .. } => at,
+                    Content::Loose | Content::Member { .. } => at,
                 },
                 line: position.map(|(line, _)| *line),
                 column: position.map(|(_, column)| *column),
@@ -345,13 +410,9 @@ impl<'a> OpenFile<'a, '_> {
         }
     }
 
-    /// Replaces signs that the whole file has to be read by what reading it tells.
-    fn read_whole_file(&self, found: &mut Vec<Confirmed>, whole: &Whole) {
-        let Some(rule) = found.iter().find(|one| one.whole_file).map(|one| one.rule) else { return };
-        found.retain(|one| !one.whole_file);
-        if !whole.is_whole() {
-            return;
-        }
+    /// Adds what the parser of `rule` finds in the whole file.
+    fn read_whole_file(&self, rule: Option<usize>, found: &mut Vec<Confirmed>, whole: &Whole) {
+        let Some(rule) = rule.filter(|_| whole.is_whole()) else { return };
         let whole = [&whole.head[..], &whole.tail[..]].concat();
         for key in cipher::cipher_keys(&whole) {
             let start = key.offset as usize;
@@ -359,15 +420,7 @@ impl<'a> OpenFile<'a, '_> {
             let note = cipher_note(&key);
             let span = start..start + key.bytes.len();
             let secret = Secret::labelled(key.bytes, label);
-            found.push(Confirmed {
-                rule,
-                span,
-                secret,
-                note: Some(note),
-                worth: Worth::Secret,
-                views: Vec::new(),
-                whole_file: false,
-            });
+            found.push(Confirmed { rule, span, secret, note: Some(note), worth: Worth::Secret, views: Vec::new() });
         }
     }
 
@@ -419,29 +472,20 @@ impl Whole {
     }
 }
 
-/// Where findings go.
-enum Findings<'l, 'a> {
-    Layer(MutexGuard<'l, Vec<LayerFinding>>),
-    Outer(MutexGuard<'l, State<'a>>),
-}
-
-impl Findings<'_, '_> {
-    fn list(&mut self) -> &mut Vec<LayerFinding> {
-        match self {
-            Findings::Layer(all) => all,
-            Findings::Outer(state) => &mut state.in_members,
-        }
-    }
+/// Adds `findings` to `all`, as far as there is room.
+fn add(all: &mut Vec<LayerFinding>, findings: Vec<LayerFinding>, limit: usize) {
+    let room = limit.saturating_sub(all.len());
+    all.extend(findings.into_iter().take(room));
 }
 
 /// The path of a member: that of its archive, and the names that lead to it.
-fn way(path: &ImagePath, inside: &[String]) -> Vec<u8> {
-    let mut way = path.as_bytes().to_vec();
+fn full_path(path: &ImagePath, inside: &[String]) -> Vec<u8> {
+    let mut full = path.as_bytes().to_vec();
     for member in inside {
-        way.push(b'/');
-        way.extend_from_slice(member.as_bytes());
+        full.push(b'/');
+        full.extend_from_slice(member.as_bytes());
     }
-    way
+    full
 }
 
 /// Drops what was seen in the raw bytes of an archive and again, with a name, in one of its members.
