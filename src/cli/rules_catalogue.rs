@@ -70,7 +70,7 @@ fn texts<'i>(inputs: impl Iterator<Item = &'i String>) -> Vec<&'i String> {
     inputs.filter(|text| !text.is_empty()).collect()
 }
 
-/// The page that a responder reads on the rule `id`, its prose wrapped to `width` columns; `None` if no rule has that id.
+/// The page that a responder reads on the rule `id`, its prose wrapped to `width` columns; `None` for an unknown id.
 pub(super) fn page(rules: &Ruleset, id: &str, width: usize) -> Option<String> {
     let all = lines(rules);
     let Line { info, kind, looks_for, references } = all.iter().find(|line| line.info.id == id)?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use layersift_fleet::{Counted, Outcome};
 use layersift_model::Verdict;
-use layersift_report::terminal::{Line, severity_style, thousands};
+use layersift_report::terminal::{Line, severity_style, thousands, verdict_style};
 use layersift_report::{clean, human, plural};
 use layersift_store::News;
 
@@ -17,6 +17,9 @@ const SCHEMA: u32 = 1;
 
 /// New findings, and things that could not be scanned, that are listed in text; more are counted.
 const MOST_LINES: usize = 50;
+
+/// New findings, and things that could not be scanned, after which the verdict is repeated.
+const SCREEN: usize = 20;
 
 const PLAIN: anstyle::Style = anstyle::Style::new();
 const BOLD: anstyle::Style = anstyle::Style::new().bold();
@@ -71,25 +74,29 @@ pub(super) fn text(target: &str, outcome: &Outcome, width: usize, out: &mut dyn 
     if let Some(reason) = outcome.ended_early {
         writeln!(out, "\nEnded early: {reason}. The next sweep continues.")?;
     }
-    if outcome.news.is_empty() && outcome.troubles_total == 0 {
+    if outcome.news.len().min(MOST_LINES) + outcome.troubles.len().min(MOST_LINES) < SCREEN {
         return Ok(());
     }
     writeln!(out)?;
     verdict(outcome, width, out)
 }
 
-/// How many images fail, and how many were not scanned completely.
 fn verdict(outcome: &Outcome, width: usize, out: &mut dyn Write) -> io::Result<()> {
-    let fail = if outcome.failing == 1 { "fails" } else { "fail" };
-    let mut reason = format!("{} {fail}", plural(outcome.failing, "image"));
-    if outcome.incomplete > 0 {
-        let was = if outcome.incomplete == 1 { "was" } else { "were" };
-        reason += &format!(", {} {was} not scanned completely", thousands(outcome.incomplete));
-    }
     let mut line = Line::begin(out, 0, width)?;
-    line.text(BOLD, &outcome.verdict.name().to_uppercase())?;
-    line.text(PLAIN, &reason)?;
+    line.text(verdict_style(outcome.verdict), &outcome.verdict.name().to_uppercase())?;
+    line.text(PLAIN, &reason(outcome.failing, outcome.incomplete))?;
     line.end()
+}
+
+/// How many images fail, and how many were not scanned completely.
+fn reason(failing: u64, incomplete: u64) -> String {
+    let fail = if failing == 1 { "fails" } else { "fail" };
+    let was = if incomplete == 1 { "was" } else { "were" };
+    let fails = format!("{} {fail}", plural(failing, "image"));
+    match incomplete {
+        0 => fails,
+        _ => format!("{fails}, {} {was} not scanned completely", thousands(incomplete)),
+    }
 }
 
 fn more(total: usize, out: &mut dyn Write) -> io::Result<()> {
@@ -170,4 +177,17 @@ pub(super) fn json(target: &str, outcome: &Outcome, out: &mut dyn Write) -> io::
     };
     serde_json::to_writer_pretty(&mut *out, &document)?;
     writeln!(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_image_fails_and_two_fail() {
+        assert_eq!(reason(0, 0), "0 images fail");
+        assert_eq!(reason(1, 0), "1 image fails");
+        assert_eq!(reason(2, 1), "2 images fail, 1 was not scanned completely");
+        assert_eq!(reason(1, 2_722), "1 image fails, 2,722 were not scanned completely");
+    }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use layersift_report::RenderOptions;
 
-/// The columns for a text that goes to `output`, or to standard output: COLUMNS if it is set, the width of the terminal,
-/// or the default where there is none.
+/// The columns for a text that goes to `output`, or to standard output: COLUMNS if it is set, the width of the
+/// terminal, or the default where there is none.
 pub(super) fn width(output: Option<&Path>) -> usize {
     let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
     let terminal = || match output {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use layersift_model::calendar::date;
 use layersift_model::{Digest, Severity};
-use layersift_report::terminal::{Line, severity_style, thousands};
+use layersift_report::terminal::{Line, severity_style};
 use layersift_report::{clean, plural};
 use layersift_store::{Base, Held, Holder, TagLine, Trace};
 
@@ -21,8 +21,8 @@ const PLAIN: anstyle::Style = anstyle::Style::new();
 const BOLD: anstyle::Style = anstyle::Style::new().bold();
 const DIM: anstyle::Style = anstyle::Style::new().dimmed();
 
-/// Writes the answer for a person, of at most `width` columns: images with the fewest layers first, which is the order to
-/// roll back in.
+/// Writes the answer for a person, of at most `width` columns: images with the fewest layers first, which is the order
+/// to roll back in.
 pub(super) fn text(what: &str, trace: &Trace, width: usize, out: &mut dyn Write) -> io::Result<()> {
     let mut line = Line::begin(out, 0, width)?;
     line.path(BOLD, &clean(what, 4_096), "")?;
@@ -85,8 +85,7 @@ fn place(held: &Held, width: usize, out: &mut dyn Write) -> io::Result<()> {
     }
     line.text(DIM, held.state.map_or("", |state| state.name()))?;
     if let Some(layer) = &held.layer {
-        line.text(PLAIN, &format!("layer {}", thousands(layer.position)))?;
-        line.text(DIM, layer.digest.short())?;
+        line.text(DIM, &format!("layer {} {}", layer.position, layer.digest.short()))?;
         line.rest(PLAIN, &clean(layer.created_by.as_deref().unwrap_or_default(), 400))?;
     }
     line.end()

@@ -1,7 +1,7 @@
 //! Policies and renderers: judges image reports, and writes them in the formats that people and programs read.
 //!
-//! Everything here reads [`layersift_model::ImageReport`] alone: no image, no store, no network. A renderer is a file with
-//! a function that writes to an [`std::io::Write`], and a line in [`FORMATS`].
+//! Everything here reads [`layersift_model::ImageReport`] alone: no image, no store, no network. A renderer is a file
+//! with a function that writes to an [`std::io::Write`], and a line in [`FORMATS`].
 //!
 //! ```
 //! use layersift_model::{ImageReport, Severity, Verdict};

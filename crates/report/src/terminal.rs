@@ -1,13 +1,13 @@
 //! Text for a terminal: made safe, measured in columns, cut and wrapped.
 //!
-//! Names in an image may hold anything. [`clean`] and [`safe`] take out what would steer the terminal; every text from an
-//! image passes through one of them.
+//! Names in an image may hold anything. [`clean`] and [`safe`] take out what would steer the terminal; every text from
+//! an image passes through one of them.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Color, Style};
-use layersift_model::{Severity, steers};
+use layersift_model::{Severity, Verdict, steers};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// What stands for the characters that were cut out.
@@ -146,7 +146,7 @@ fn fill(text: &str, first: usize, width: usize) -> Vec<String> {
     lines
 }
 
-/// Writes `text` as a paragraph after `label`, its further lines `indent` columns from the left. Nothing if it is empty.
+/// Writes `text` as a paragraph after `label`, its further lines indented by `indent` columns. An empty text is left out.
 pub(crate) fn paragraph(
     out: &mut dyn Write,
     (style, label): (Style, &str),
@@ -178,6 +178,16 @@ pub fn severity_style(severity: Severity) -> Style {
     };
     let style = Style::new().fg_color(Some(Color::Ansi(colour)));
     if severity == Severity::Critical { style.bold() } else { style }
+}
+
+/// The colour of a verdict.
+pub fn verdict_style(verdict: Verdict) -> Style {
+    let colour = match verdict {
+        Verdict::Pass => AnsiColor::Green,
+        Verdict::Incomplete => AnsiColor::Yellow,
+        Verdict::Fail => AnsiColor::Red,
+    };
+    Style::new().bold().fg_color(Some(Color::Ansi(colour)))
 }
 
 /// A line made of pieces, two columns apart. A piece that does not fit begins a further line, two columns deeper; it is

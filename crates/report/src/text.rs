@@ -19,7 +19,7 @@ use std::io::{self, Write};
 use layersift_model::{Finding, ImageReport, Severity, Verdict};
 
 use crate::RenderOptions;
-use crate::terminal::{BOLD, Line, PLAIN, clean, plural};
+use crate::terminal::{BOLD, Line, PLAIN, clean, plural, verdict_style};
 
 /// Lines of a small terminal. The verdict is repeated at the end of a text that is longer.
 const SCREEN: usize = 24;
@@ -75,7 +75,7 @@ fn overview(reports: &[ImageReport], width: usize, out: &mut dyn Write) -> io::R
     worst_first.sort_by_key(|report| Reverse(report.verdict()));
     for report in worst_first.iter().take(IMAGES) {
         let mut line = Line::begin(out, 0, width)?;
-        line.text(summary::verdict_style(report.verdict()), &report.verdict().name().to_uppercase())?;
+        line.text(verdict_style(report.verdict()), &report.verdict().name().to_uppercase())?;
         line.path(BOLD, &clean(summary::name(report), usize::MAX), "")?;
         line.text(PLAIN, &clean(report.platform.as_deref().unwrap_or_default(), 60))?;
         line.end()?;

@@ -64,10 +64,12 @@ impl Writer<'_> {
         line.text(BOLD, &clean(&rule.title, 200))?;
         line.text(DIM, &clean(&rule.id, 200))?;
         line.end()?;
-        for secret in secrets.iter().take(SECRETS) {
+        // Where their values are asked for, none may be missing.
+        let listed = if self.options.show_secrets { secrets.len() } else { SECRETS };
+        for secret in secrets.iter().take(listed) {
             self.secret(secret, secrets.len() > FEW)?;
         }
-        self.more_secrets(secrets.get(SECRETS..).unwrap_or_default())?;
+        self.more_secrets(secrets.get(listed..).unwrap_or_default())?;
         self.files(files, 2)?;
         self.places(others.get(..OTHERS).unwrap_or(others), 2, false)?;
         self.more(others.len().saturating_sub(OTHERS), "finding", 2)

@@ -142,8 +142,8 @@ struct Entry<'r> {
 /// Groups findings in files: a cluster for every package and every directory that holds a quarter of them, largest
 /// first, and the findings that are better listed one by one.
 ///
-/// A package comes before the directories it lies in, and a directory before those above it, so that every finding is in
-/// one cluster. Directories are the hierarchical heavy hitters of the paths (G. Cormode et al., "Finding Hierarchical
+/// A package comes before the directories it lies in, and a directory before those above it, so that every finding is
+/// in one cluster. Directories are the hierarchical heavy hitters of the paths (G. Cormode et al., "Finding Hierarchical
 /// Heavy Hitters in Data Streams", VLDB 2003): the deepest that hold enough of what no deeper one holds. Sorting the
 /// paths is the only part that takes more than linear time.
 pub(super) fn clusters<'r>(findings: &[&'r Finding]) -> (Vec<Cluster<'r>>, Vec<&'r Finding>) {
@@ -218,8 +218,8 @@ fn directories<'r>(entries: Vec<Entry<'r>>, enough: usize) -> (Vec<Cluster<'r>>,
 }
 
 /// A walk over paths in their order, in which the entries of a directory are next to each other. When the last one has
-/// passed, the directory is closed: it takes the entries that no directory inside it took if they are enough, and leaves
-/// them to the one above otherwise.
+/// passed, the directory is closed: it takes the entries that no directory inside it took if they are enough, and
+/// leaves them to the one above otherwise.
 struct Walk<'r> {
     enough: usize,
     /// The directories of the last entry, from the root inwards.

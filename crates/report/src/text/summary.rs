@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use anstyle::{AnsiColor, Color, Style};
 use layersift_model::{Digest, Finding, ImageReport, Location, Severity, State, Verdict};
 
 use super::{counted, fail_on};
-use crate::terminal::{BOLD, DIM, Line, PLAIN, clean, cut, human, plural, severity_style, thousands};
+use crate::terminal::{BOLD, DIM, Line, PLAIN, clean, cut, human, plural, severity_style, thousands, verdict_style};
 
 /// Layers of the table; more are counted.
 const LAYERS: usize = 40;
@@ -30,15 +29,6 @@ pub(super) fn verdict(report: &ImageReport, width: usize, out: &mut dyn Write) -
         line.text(DIM, &format!("(--fail-on {limit})"))?;
     }
     line.end()
-}
-
-pub(super) fn verdict_style(verdict: Verdict) -> Style {
-    let colour = match verdict {
-        Verdict::Pass => AnsiColor::Green,
-        Verdict::Incomplete => AnsiColor::Yellow,
-        Verdict::Fail => AnsiColor::Red,
-    };
-    Style::new().bold().fg_color(Some(Color::Ansi(colour)))
 }
 
 /// Why the verdict is what it is: what fails, what was not scanned, and what else was found.
@@ -146,8 +136,8 @@ enum Origin {
     Combination,
 }
 
-/// A table of the layers that have findings of the severity `least` or above, and of what is in no layer. Nothing for an
-/// image with one layer, which is a root file system or a file.
+/// A table of the layers that have findings of the severity `least` or above, and of what is in no layer. Nothing for
+/// an image with one layer, which is a root file system or a file.
 pub(super) fn layers(report: &ImageReport, least: Severity, width: usize, out: &mut dyn Write) -> io::Result<()> {
     let mut cells: Counts = BTreeMap::new();
     for finding in counted(report).filter(|finding| finding.severity >= least) {

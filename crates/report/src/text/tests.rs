@@ -326,6 +326,9 @@ fn secrets_are_shown_on_request_alone() {
     assert!(!text(&report, Severity::Info, 100).contains(value));
     let shown = coloured(&report, RenderOptions { show_secrets: true, ..RenderOptions::default() });
     assert_eq!(shown.matches(value).count(), 1, "{shown}");
+    // 27 tokens, and one key in many places.
+    let shown = coloured(&judged(ordinary(), None), RenderOptions { show_secrets: true, ..RenderOptions::default() });
+    assert_eq!(shown.matches(value).count(), 28, "{shown}");
 }
 
 /// A report in which an image says in every text what would steer a terminal, at great length.
