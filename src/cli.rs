@@ -1,75 +1,130 @@
-//! The command line: what a person types, and what they see.
+//! The command line: the commands, and the one place that starts them. Each command has a file of its own with its
+//! flags; flags that several commands share are groups in `args.rs`.
 
 mod args;
+mod context;
+mod formats;
+mod help;
+mod layers;
+mod log;
+mod output;
 mod progress;
-mod registry;
+mod read;
+mod render;
+mod report;
 mod rules;
 mod rules_catalogue;
 mod scan;
-mod store_args;
+mod shell;
+mod signals;
 mod sweep;
 mod sweep_report;
 mod terminal;
 mod trace;
 mod trace_report;
+mod values;
+mod worker;
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use args::{Cli, Command};
-
-/// Runs the program with the arguments of this process.
+/// Finds what leaked in a container image, through which layer and instruction, and whether it is still there.
 ///
-/// # Errors
-/// What stops it: exit status 2.
-pub fn run() -> anyhow::Result<ExitCode> {
-    match Cli::parse().command {
-        Command::Scan(args) => scan::scan(&args),
-        Command::Layers(args) => scan::layers(&args),
-        Command::Sweep { command } => sweep::sweep(&command),
-        Command::Worker(args) => sweep::worker(&args),
-        Command::Trace(args) => trace::trace(&args),
-        Command::Rules { command } => rules::run(&command),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "layersift", &mut script);
-            write_out(&String::from_utf8_lossy(&script), None).map(|()| ExitCode::SUCCESS)
+/// Every layer, every byte: also what a later layer overwrote or deleted, because anyone who can pull the image can
+/// pull that layer.
+#[derive(Debug, Parser)]
+#[command(name = "layersift", version, propagate_version = true, after_help = help::EXIT_STATUS)]
+struct Cli {
+    #[command(flatten)]
+    log: log::LogArgs,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Scan an image and report what leaked
+    #[command(after_help = help::scan())]
+    Scan(scan::ScanArgs),
+    /// Write kept JSON reports again: in another format, or judged by another policy
+    #[command(after_help = help::render())]
+    Render(render::RenderArgs),
+    /// Show the layers of an image: instruction, size, files, whiteouts
+    #[command(after_help = help::TARGETS)]
+    Layers(layers::LayersArgs),
+    /// Scan every image of a registry into a store, each layer once
+    #[command(after_help = help::SWEEP_STATUS)]
+    Sweep {
+        #[command(subcommand)]
+        catalog: sweep::CatalogArgs,
+    },
+    /// Read layers that sweeps on other machines have queued in a store
+    #[command(after_help = help::WORKER_STATUS)]
+    Worker(worker::WorkerArgs),
+    /// Show which images contain a secret, a finding, a layer, a path or a package
+    #[command(after_help = help::TRACE_STATUS)]
+    Trace(trace::TraceArgs),
+    /// List, show, check and try rules
+    Rules {
+        #[command(subcommand)]
+        command: rules::RulesCommand,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// Shell to print completions for
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages to a directory
+    Man {
+        /// Directory to write to, which must exist
+        directory: PathBuf,
+    },
+}
+
+/// Runs the program with the arguments of this process. An error is printed, and is exit status 2.
+pub(crate) fn run() -> ExitCode {
+    let Cli { log, command } = Cli::parse();
+    let outcome = log::init(&log, command.log_level()).and_then(|()| command.run());
+    outcome.unwrap_or_else(|error| {
+        output::error(&error);
+        ExitCode::from(2)
+    })
+}
+
+impl Command {
+    fn run(&self) -> anyhow::Result<ExitCode> {
+        match self {
+            Command::Scan(args) => scan::run(args),
+            Command::Render(args) => render::run(args),
+            Command::Layers(args) => layers::run(args),
+            Command::Sweep { catalog } => sweep::run(catalog),
+            Command::Worker(args) => worker::run(args),
+            Command::Trace(args) => trace::run(args),
+            Command::Rules { command } => rules::run(command),
+            Command::Completions { shell } => shell::completions(*shell, &mut Cli::command()),
+            Command::Man { directory } => shell::man(directory, Cli::command()),
         }
-        Command::Man { directory } => man(&directory).map(|()| ExitCode::SUCCESS),
+    }
+
+    /// What is logged where neither a flag nor the environment sets a level. Commands that run for days say what they do.
+    fn log_level(&self) -> tracing::level_filters::LevelFilter {
+        match self {
+            Command::Worker(args) => args.log_level(),
+            Command::Sweep { catalog } => catalog.log_level(),
+            _ => tracing::level_filters::LevelFilter::WARN,
+        }
     }
 }
 
-/// Where this user's programs keep what can be made again (XDG Base Directory Specification): compiled rules.
-fn cache() -> Option<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-    Some(base.join("layersift"))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Writes `text` to `file`, or to standard output; colours only go to a terminal.
-fn write_out(text: &str, file: Option<&Path>) -> anyhow::Result<()> {
-    match file {
-        Some(path) => {
-            // Colours are only in text; JSON has no escape sequences.
-            let plain = anstream::adapter::strip_str(text).to_string();
-            std::fs::write(path, plain).with_context(|| format!("cannot write {}", path.display()))
-        }
-        None => {
-            let mut out = anstream::stdout().lock();
-            match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-                // Whoever closed the pipe has seen enough; the verdict holds all the same.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-                outcome => Ok(outcome?),
-            }
-        }
+    #[test]
+    fn flags_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
     }
-}
-
-fn man(directory: &Path) -> anyhow::Result<()> {
-    clap_mangen::generate_to(Cli::command(), directory)
-        .with_context(|| format!("cannot write man pages to {}", directory.display()))
 }

@@ -1,27 +1,47 @@
-//! Progress on a terminal: layers, bytes, rate and time left. Silent everywhere else.
+//! Progress bars on a terminal: of a scan, and of a sweep. Everything else that goes to standard error takes the bar off
+//! the screen first, so that lines stay whole.
 
 use std::io::IsTerminal;
+use std::sync::{Arc, LazyLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::sweep_report;
+use layersift_fleet::Progress;
+use layersift_format::Cancellation;
 use layersift_scan::Observer;
 
-/// Draws on standard error.
-pub struct Display {
+/// How often the bar of a sweep is drawn again.
+const REDRAW: Duration = Duration::from_millis(200);
+
+/// How often a sweep without a bar logs how far it is.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The screen that all bars are on.
+static BARS: LazyLock<MultiProgress> =
+    LazyLock::new(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
+
+/// Runs `print` while no bar is on the screen.
+pub(crate) fn without_bars<R>(print: impl FnOnce() -> R) -> R {
+    BARS.suspend(print)
+}
+
+/// The progress of a scan: layers, bytes, rate and time left.
+pub(crate) struct ScanProgress {
     bar: ProgressBar,
     layers: ProgressBar,
 }
 
-impl Display {
-    /// A display that draws only where standard error is a terminal and `quiet` is not set.
-    pub fn new(quiet: bool) -> Display {
-        let shown = !quiet && std::io::stderr().is_terminal();
-        let target = if shown { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
-        Display { bar: ProgressBar::with_draw_target(None, target), layers: ProgressBar::hidden() }
+impl ScanProgress {
+    /// Shows a bar, unless `quiet` is set or standard error is not a terminal.
+    pub(crate) fn start(quiet: bool) -> ScanProgress {
+        ScanProgress { bar: bar(is_shown(quiet)), layers: ProgressBar::hidden() }
     }
 
-    /// Takes the display off the screen.
-    pub fn finish(&self) {
+    /// Removes the bar.
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 
@@ -31,7 +51,7 @@ impl Display {
     }
 }
 
-impl Observer for Display {
+impl Observer for ScanProgress {
     fn planned(&self, layers: usize, bytes: Option<u64>) {
         self.layers.set_length(layers as u64);
         let template = match bytes {
@@ -41,9 +61,7 @@ impl Observer for Display {
             }
             _ => "{prefix}  {spinner}  {binary_bytes}  {binary_bytes_per_sec}  {elapsed}",
         };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar.set_style(style);
-        }
+        set_template(&self.bar, template);
         self.show_layers();
     }
 
@@ -54,5 +72,63 @@ impl Observer for Display {
     fn layer_done(&self) {
         self.layers.inc(1);
         self.show_layers();
+    }
+}
+
+/// The progress of a sweep: images, layers, rate and time left. Where no bar is shown it is logged now and then.
+pub(crate) struct SweepProgress {
+    bar: ProgressBar,
+    ended: Cancellation,
+    showing: JoinHandle<()>,
+}
+
+impl SweepProgress {
+    /// Shows what `progress` counts.
+    pub(crate) fn start(progress: Arc<Progress>, quiet: bool) -> SweepProgress {
+        let is_shown = is_shown(quiet);
+        let bar = bar(is_shown);
+        set_template(&bar, "{spinner} {msg}  {elapsed}");
+        let ended = Cancellation::new();
+        let showing = {
+            let (bar, ended) = (bar.clone(), ended.clone());
+            thread::spawn(move || if is_shown { draw(&bar, &progress, &ended) } else { log(&progress, &ended) })
+        };
+        SweepProgress { bar, ended, showing }
+    }
+
+    /// Removes the bar.
+    pub(crate) fn finish(self) {
+        self.ended.cancel();
+        // A thread that panicked has printed why.
+        let _ = self.showing.join();
+        self.bar.finish_and_clear();
+    }
+}
+
+fn draw(bar: &ProgressBar, progress: &Progress, ended: &Cancellation) {
+    while !ended.wait(REDRAW) {
+        bar.set_message(sweep_report::progress(&progress.counted(), bar.elapsed()));
+        bar.tick();
+    }
+}
+
+fn log(progress: &Progress, ended: &Cancellation) {
+    let started = Instant::now();
+    while !ended.wait(LOG_INTERVAL) {
+        tracing::info!("{}", sweep_report::progress(&progress.counted(), started.elapsed()));
+    }
+}
+
+fn is_shown(quiet: bool) -> bool {
+    !quiet && std::io::stderr().is_terminal()
+}
+
+fn bar(is_shown: bool) -> ProgressBar {
+    if is_shown { BARS.add(ProgressBar::no_length()) } else { ProgressBar::hidden() }
+}
+
+fn set_template(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
     }
 }

@@ -1,128 +1,77 @@
-//! `layersift scan` and `layersift layers`.
+//! `layersift scan`.
 
 use std::process::ExitCode;
-use std::time::SystemTime;
 
-use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
+use clap::Args;
 
-use super::args::{FailingArgs, Format, LayersArgs, ScanArgs, Source};
-use super::progress::Display;
-use super::sweep::{fingerprint_key, now};
-use super::{registry, rules, terminal, write_out};
-use layersift_fleet::Shelf;
-use layersift_format::Opened;
-use layersift_format::platform::Choice;
-use layersift_model::{FingerprintKey, ImageReport, Limits, Verdict};
-use layersift_report::{Baseline, FailOn, Policy, Render, RenderOptions, layers as layer_table};
+use super::args::{
+    FingerprintKeyArgs, PolicyArgs, QuietArgs, RegistryArgs, ReportArgs, RulesArgs, StoreArgs, TargetArgs, ThreadsArgs,
+    TimeoutArgs,
+};
+use super::context;
+use super::read::Reading;
+use super::report;
 use layersift_rules::Ruleset;
-use layersift_scan::{Analyzer, ImageScan, Options};
-use layersift_source::{Target, open};
-use layersift_store::Store;
 
-/// Scans and writes the report; the exit status is the worst verdict.
-pub fn scan(args: &ScanArgs) -> anyhow::Result<ExitCode> {
-    let ruleset = Ruleset::with_files(&args.rules)?;
-    let key = fingerprint_key(args.fingerprint_key.as_deref())?;
-    // A policy with a mistake is said before the scan, which may take a while.
-    let policy = policy(&args.failing)?;
-    let mut reports = read(&args.source, ruleset, key, args.store.as_deref())?;
-    reports.iter_mut().for_each(|report| policy.judge(report));
-    if args.reproducible {
-        reports.iter_mut().for_each(ImageReport::make_reproducible);
-    }
-    let width = terminal::width(args.output.as_deref());
-    let options = RenderOptions { show_secrets: args.show_secrets, show: args.show, width };
-    let rendered = rendered(args.format.render(), &reports, &options)?;
-    let verdict = reports.iter().map(ImageReport::verdict).max().unwrap_or(Verdict::Incomplete);
-    write_out(&rendered, args.output.as_deref())?;
-    Ok(ExitCode::from(verdict.exit_code()))
+const STORE: &str = "Reuse layer results from this store and save new ones to it: a SQLite file, or postgres://…";
+
+const TIMEOUT: &str =
+    "Stop the scan after this time, such as 90s or 30m; the report then has a gap [default: no limit]";
+
+#[derive(Debug, Args)]
+#[command(mut_arg("store", |arg| arg.help(STORE)))]
+#[command(mut_arg("timeout", |arg| arg.help(TIMEOUT)))]
+pub(crate) struct ScanArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+
+    #[command(flatten)]
+    report: ReportArgs,
+
+    #[command(flatten)]
+    policy: PolicyArgs,
+
+    #[command(flatten)]
+    rules: RulesArgs,
+
+    #[command(flatten)]
+    fingerprint_key: FingerprintKeyArgs,
+
+    #[command(flatten)]
+    store: StoreArgs,
+
+    #[command(flatten)]
+    timeout: TimeoutArgs,
+
+    #[command(flatten)]
+    threads: ThreadsArgs,
+
+    #[command(flatten)]
+    quiet: QuietArgs,
+
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
-/// Writes a table of the layers.
-pub fn layers(args: &LayersArgs) -> anyhow::Result<ExitCode> {
-    let reports = read(&args.source, Ruleset::built_in()?, FingerprintKey::default(), None)?;
-    let mut table = Vec::new();
-    match args.format {
-        Format::Text => layer_table::text(&reports, terminal::width(args.output.as_deref()), &mut table)?,
-        Format::Json => layer_table::json(&reports, &mut table)?,
-    }
-    write_out(&String::from_utf8(table)?, args.output.as_deref())?;
-    let complete = reports.iter().all(|report| report.gaps.is_empty());
-    Ok(ExitCode::from(if complete { Verdict::Pass } else { Verdict::Incomplete }.exit_code()))
-}
-
-/// What the flags, the policy file and the baseline say together; a flag is stronger than a file.
-pub fn policy(args: &FailingArgs) -> anyhow::Result<Policy> {
-    let mut policy = match &args.policy {
-        Some(path) => Policy::read(path, today())?,
-        None => Policy::default(),
+/// Scans and writes the report. The exit status is the worst verdict.
+pub(crate) fn run(args: &ScanArgs) -> anyhow::Result<ExitCode> {
+    let store = args.store.name();
+    anyhow::ensure!(
+        store.is_none() || !args.report.show_secrets,
+        "--show-secrets cannot be used with a store, which has no values of secrets: \
+         leave out --store and unset LAYERSIFT_STORE"
+    );
+    let ruleset = Ruleset::with_files(&args.rules.rules)?;
+    let key = context::fingerprint_key(&args.fingerprint_key)?;
+    // A mistake in a policy is reported before the scan, which may take a while.
+    let policy = context::policy(&args.policy)?;
+    let analyzer = context::analyzer(ruleset, key, args.threads.threads)?;
+    let reading = Reading {
+        target: &args.target,
+        registry: &args.registry,
+        quiet: &args.quiet,
+        store,
+        timeout: args.timeout.timeout,
     };
-    if let Some(FailOn(limit)) = args.fail_on {
-        policy.fail_on = limit;
-    }
-    policy.baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
-    Ok(policy)
-}
-
-fn read(
-    source: &Source,
-    ruleset: Ruleset,
-    key: FingerprintKey,
-    store: Option<&str>,
-) -> anyhow::Result<Vec<ImageReport>> {
-    let target = Target::parse(&source.target)?;
-    let choice = source.platform.clone().unwrap_or(Choice::Default);
-    let options = Options { threads: source.threads, key, cache: super::cache(), ..Options::default() };
-    let store = store.map(Store::open).transpose()?;
-    let scanner = Analyzer::new(ruleset, options)?;
-    rules::warn(scanner.notes());
-    let display = Display::new(source.quiet);
-    let opened = open(&target, &Limits::default(), &registry::options(&source.registry))?;
-    let reports = match &store {
-        Some(store) => with_store(&scanner, store, (&target.text, opened), &choice, &display),
-        None => Ok(ImageScan::new(&scanner).platform(choice).observer(&display).run(&target.text, opened)?),
-    };
-    display.finish();
-    // The process ends soon; freeing what rules are compiled to would only take time.
-    std::mem::forget(scanner);
-    reports
-}
-
-/// Scans with what a store knows, and stores what it does not know yet.
-fn with_store(
-    scanner: &Analyzer,
-    store: &Store,
-    (name, opened): (&str, Opened),
-    choice: &Choice,
-    display: &Display,
-) -> anyhow::Result<Vec<ImageReport>> {
-    let shelf = Shelf::new(store, scanner, now);
-    let reports =
-        ImageScan::new(scanner).platform(choice.clone()).known_layers(&shelf).observer(display).run(name, opened)?;
-    if let Some(failure) = shelf.failure() {
-        return Err(failure.into());
-    }
-    // What has no manifest, such as a root file system, has no name to be stored under; and what is wrong with the
-    // documents of an image here need not be wrong with it elsewhere.
-    let is_certain =
-        |report: &&ImageReport| report.manifest_digest.is_some() && report.gaps.iter().all(|gap| gap.layer.is_some());
-    for report in reports.iter().filter(is_certain) {
-        shelf.put_image(report, None)?;
-    }
-    Ok(reports)
-}
-
-/// Today's date in UTC. A clock that no calendar reaches is broken: then it is the last day, so that no exception outlives
-/// the clock.
-fn today() -> Date {
-    Timestamp::try_from(SystemTime::now()).map_or(Date::MAX, |now| TimeZone::UTC.to_datetime(now).date())
-}
-
-/// The reports in one form.
-pub(super) fn rendered(render: Render, reports: &[ImageReport], options: &RenderOptions) -> anyhow::Result<String> {
-    let mut bytes = Vec::new();
-    render(reports, options, &mut bytes)?;
-    Ok(String::from_utf8(bytes)?)
+    report::judge_and_write(reading.scan(analyzer)?, &policy, &args.report)
 }

@@ -1,220 +1,213 @@
-//! `layersift sweep` and `layersift worker`.
+//! `layersift sweep`.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use clap::{Args, Subcommand};
+use tracing::level_filters::LevelFilter;
 
-use super::args::Format;
-use super::scan::policy;
-use super::store_args::{ReadingArgs, StoreArgs, SweepArgs, SweepCommand};
-use super::{registry, rules, terminal, write_out};
-use crate::cli::sweep_report as report;
-use layersift_fleet::{Claims, Extent, Progress, Registries, Shelf, Stop, Sweep, Worker};
-use layersift_model::FingerprintKey;
+use super::args::{PolicyArgs, ReadingArgs};
+use super::context::{self, FleetContext, parse_host};
+use super::formats::{OutputArgs, TextOrJson};
+use super::progress::SweepProgress;
+use super::{output, signals, sweep_report, terminal, values};
+use layersift_fleet::{Extent, Progress, Registries, Sweep};
 use layersift_report::Policy;
-use layersift_rules::Ruleset;
-use layersift_scan::{Analyzer, Options};
 use layersift_source::catalog::{Catalog, Filter, Harbor, HarborOptions, ImageList, WholeRegistry};
-use layersift_source::registry::{Host, Rate, Reference, RegistryOptions};
-use layersift_store::Store;
 
-/// How often the progress is drawn anew.
-const REDRAW: Duration = Duration::from_millis(200);
+#[derive(Debug, Subcommand)]
+pub(crate) enum CatalogArgs {
+    /// Scan the images of a Harbor, or of some of its projects
+    Harbor {
+        /// Host of the Harbor, such as harbor.example.org
+        host: String,
 
-/// Sweeps once, or again and again.
-pub fn sweep(command: &SweepCommand) -> anyhow::Result<ExitCode> {
-    let (SweepCommand::Harbor { how, .. } | SweepCommand::Registry { how, .. } | SweepCommand::List { how, .. }) =
-        command;
-    let store = open_store(&how.reading.store)?;
-    let scanner = scanner(&how.reading)?;
-    loop {
-        let started = Instant::now();
-        // Read anew each time: an exception may have been added, or have ended.
-        let policy = policy(&how.failing)?;
-        let code = sweep_once(command, how, (&store, &scanner, &policy))?;
-        let Some(interval) = how.interval else { return Ok(code) };
-        thread::sleep(interval.saturating_sub(started.elapsed()));
+        /// Scan only this project; may be repeated
+        #[arg(long, value_name = "NAME")]
+        project: Vec<String>,
+
+        #[command(flatten)]
+        sweep: SweepArgs,
+    },
+    /// Scan the images of a registry that lists its repositories
+    Registry {
+        /// Host of the registry, such as registry.example.org:5000
+        host: String,
+
+        #[command(flatten)]
+        sweep: SweepArgs,
+    },
+    /// Scan the images that a file names
+    List {
+        /// File with one image reference per line; # begins a comment
+        file: PathBuf,
+
+        #[command(flatten)]
+        sweep: SweepArgs,
+    },
+}
+
+/// What a sweep covers, and how long it takes.
+#[derive(Debug, Args)]
+pub(crate) struct SweepArgs {
+    #[command(flatten)]
+    output: OutputArgs<TextOrJson>,
+
+    #[command(flatten)]
+    policy: PolicyArgs,
+
+    /// Scan only repositories, or REPOSITORY:TAG, that match this glob; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+
+    /// Skip repositories, or REPOSITORY:TAG, that match this glob; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+
+    /// Scan only images pushed within this time, such as 36h or 7d, if the registry has push times
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pushed_within: Option<Duration>,
+
+    /// End the sweep after this time, such as 6h; the next sweep continues [default: no limit]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    max_time: Option<Duration>,
+
+    /// End the sweep after this many bytes were pulled, such as 500G; the next sweep continues [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    max_bytes: Option<u64>,
+
+    /// Sweep again and again, with this time between the start of one sweep and the next
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    interval: Option<Duration>,
+
+    #[command(flatten)]
+    reading: ReadingArgs,
+}
+
+impl CatalogArgs {
+    /// A sweep that runs again and again is watched by its log.
+    pub(crate) fn log_level(&self) -> LevelFilter {
+        if self.sweep().interval.is_some() { LevelFilter::INFO } else { LevelFilter::WARN }
+    }
+
+    fn sweep(&self) -> &SweepArgs {
+        let (CatalogArgs::Harbor { sweep, .. } | CatalogArgs::Registry { sweep, .. } | CatalogArgs::List { sweep, .. }) =
+            self;
+        sweep
+    }
+
+    /// What the sweep is called in the store. What is new is new since the last sweep of the same name.
+    fn name(&self) -> anyhow::Result<String> {
+        Ok(match self {
+            CatalogArgs::Harbor { host, project, .. } => {
+                format!("harbor {} {}", parse_host(host)?, project.join(" ")).trim_end().to_string()
+            }
+            CatalogArgs::Registry { host, .. } => format!("registry {}", parse_host(host)?),
+            CatalogArgs::List { file, .. } => format!("list {}", file.display()),
+        })
+    }
+
+    fn registries(&self, context: &FleetContext) -> anyhow::Result<Registries> {
+        context.registries(match self {
+            CatalogArgs::Harbor { host, .. } | CatalogArgs::Registry { host, .. } => Some(parse_host(host)?),
+            CatalogArgs::List { .. } => None,
+        })
+    }
+
+    fn open(&self, registries: &Registries) -> anyhow::Result<Box<dyn Catalog>> {
+        Ok(match self {
+            CatalogArgs::Harbor { host, project, .. } => {
+                let options = HarborOptions { projects: project.clone(), ..HarborOptions::default() };
+                Box::new(Harbor::new(registries.of(&parse_host(host)?)?, options))
+            }
+            CatalogArgs::Registry { host, .. } => Box::new(WholeRegistry::new(registries.of(&parse_host(host)?)?)),
+            CatalogArgs::List { file, .. } => Box::new(ImageList::read(file)?),
+        })
+    }
+
+    /// Whether the catalog has all tags of its registry, so that a tag that it does not have is gone.
+    fn is_whole(&self) -> bool {
+        let SweepArgs { include, exclude, pushed_within, .. } = self.sweep();
+        let is_filtered = !include.is_empty() || !exclude.is_empty() || pushed_within.is_some();
+        match self {
+            CatalogArgs::Harbor { project, .. } => project.is_empty() && !is_filtered,
+            CatalogArgs::Registry { .. } => !is_filtered,
+            CatalogArgs::List { .. } => false,
+        }
     }
 }
 
-fn sweep_once(
-    command: &SweepCommand,
-    how: &SweepArgs,
-    (store, scanner, policy): (&Store, &Analyzer, &Policy),
-) -> anyhow::Result<ExitCode> {
-    let trusted = match command {
-        SweepCommand::Harbor { host, .. } | SweepCommand::Registry { host, .. } => Some(parse_host(host)?),
-        SweepCommand::List { .. } => trusted_host()?,
-    };
-    let registries = Registries::new(registry_options(&how.reading), trusted);
-    let (target, catalog): (String, Box<dyn Catalog>) = match command {
-        SweepCommand::Harbor { host, project, .. } => {
-            let host = parse_host(host)?;
-            let options = HarborOptions { projects: project.clone(), ..HarborOptions::default() };
-            (format!("harbor {host} {}", project.join(" ")), Box::new(Harbor::new(registries.of(&host)?, options)))
+/// Sweeps once, or again and again.
+pub(crate) fn run(catalog: &CatalogArgs) -> anyhow::Result<ExitCode> {
+    let args = catalog.sweep();
+    let context = FleetContext::new(&args.reading, signals::cancellation()?)?;
+    loop {
+        let started = Instant::now();
+        // Read again each time: an exception may have been added, or have expired.
+        let policy = context::policy(&args.policy)?;
+        let status = sweep_once(catalog, &context, &policy)?;
+        let Some(interval) = args.interval else { return Ok(status) };
+        if context.cancellation.wait(interval.saturating_sub(started.elapsed())) {
+            return Ok(status);
         }
-        SweepCommand::Registry { host, .. } => {
-            let host = parse_host(host)?;
-            (format!("registry {host}"), Box::new(WholeRegistry::new(registries.of(&host)?)))
-        }
-        SweepCommand::List { file, .. } => (format!("list {}", file.display()), Box::new(ImageList::read(file)?)),
-    };
-    let since = how.pushed_within.map(|within| now() - i64::try_from(within.as_secs()).unwrap_or(i64::MAX));
-    let filter = Filter::new(&how.include, &how.exclude)?.pushed_since(since);
-    let is_whole = !matches!(command, SweepCommand::List { .. })
-        && how.include.is_empty()
-        && how.exclude.is_empty()
-        && since.is_none()
-        && !matches!(command, SweepCommand::Harbor { project, .. } if !project.is_empty());
-    let extent = Extent {
-        threads: how.reading.pulls,
-        lease: how.reading.lease,
-        time: how.max_time,
-        bytes: how.max_bytes,
-        is_whole,
-        ..Extent::default()
-    };
-    let progress = Arc::new(Progress::default());
-    let display = Display::start(Arc::clone(&progress), how.reading.quiet);
-    let sweep = Sweep { scanner, store, registries: &registries, policy, clock: now, progress: &progress };
-    let outcome = sweep.run(target.trim_end(), &*catalog, &filter, &extent);
-    display.finish();
-    let outcome = outcome?;
-    let mut rendered = Vec::new();
-    match how.format {
-        Format::Text => {
-            let width = terminal::width(how.output.as_deref());
-            report::text(target.trim_end(), &outcome, width, &mut rendered)?;
-        }
-        Format::Json => report::json(target.trim_end(), &outcome, &mut rendered)?,
     }
-    write_out(&String::from_utf8(rendered)?, how.output.as_deref())?;
+}
+
+fn sweep_once(catalog: &CatalogArgs, context: &FleetContext, policy: &Policy) -> anyhow::Result<ExitCode> {
+    let args = catalog.sweep();
+    let name = catalog.name()?;
+    let registries = catalog.registries(context)?;
+    let images = catalog.open(&registries)?;
+    let since = args.pushed_within.map(|within| context::now() - i64::try_from(within.as_secs()).unwrap_or(i64::MAX));
+    let filter = Filter::new(&args.include, &args.exclude)?.pushed_since(since);
+    let extent = extent(catalog, context);
+    let progress = Arc::new(Progress::default());
+    let shown = SweepProgress::start(Arc::clone(&progress), args.reading.quiet.quiet);
+    let sweep = Sweep {
+        scanner: &context.analyzer,
+        store: &context.store,
+        registries: &registries,
+        policy,
+        clock: context::now,
+        progress: &progress,
+    };
+    tracing::info!(catalog = name, store = context.store.name(), pulls = args.reading.pulls, "sweep started");
+    let outcome = sweep.run(&name, &*images, &filter, &extent);
+    shown.finish();
+    let outcome = outcome?;
+    tracing::info!(
+        catalog = name,
+        images = outcome.sums.images,
+        failing = outcome.failing,
+        incomplete = outcome.incomplete,
+        layers_read = outcome.sums.layers_read,
+        bytes_pulled = outcome.sums.bytes_pulled,
+        verdict = outcome.verdict.name(),
+        ended_early = outcome.ended_early.unwrap_or("no"),
+        "sweep ended"
+    );
+    let file = args.output.output.as_deref();
+    let mut bytes = Vec::new();
+    match args.output.format {
+        TextOrJson::Text => sweep_report::text(&name, &outcome, terminal::width(file), &mut bytes)?,
+        TextOrJson::Json => sweep_report::json(&name, &outcome, &mut bytes)?,
+    }
+    output::write(&bytes, file)?;
     Ok(ExitCode::from(outcome.verdict.exit_code()))
 }
 
-/// Reads layers that sweeps have queued, until it is ended.
-pub fn worker(args: &ReadingArgs) -> anyhow::Result<ExitCode> {
-    let store = open_store(&args.store)?;
-    let scanner = scanner(args)?;
-    let registries = Registries::new(registry_options(args), trusted_host()?);
-    let shelf = Shelf::new(&store, &scanner, now);
-    let progress = Progress::default();
-    let Extent { patience, .. } = Extent::default();
-    let worker = Worker {
-        scanner: &scanner,
-        store: &store,
-        shelf: &shelf,
-        registries: &registries,
-        clock: now,
-        progress: &progress,
-        lease: args.lease,
-        patience,
-        claims: Claims::default(),
-    };
-    worker.run(args.pulls, &Stop::default())?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn scanner(args: &ReadingArgs) -> anyhow::Result<Analyzer> {
-    let options = Options {
-        threads: args.threads,
-        key: fingerprint_key(args.store.fingerprint_key.as_deref())?,
-        cache: super::cache(),
-        ..Options::default()
-    };
-    let scanner = Analyzer::new(Ruleset::with_files(&args.rules)?, options)?;
-    rules::warn(scanner.notes());
-    Ok(scanner)
-}
-
-fn registry_options(args: &ReadingArgs) -> RegistryOptions {
-    let rate = Rate {
-        requests_per_second: args.max_requests,
-        bytes_per_second: args.max_rate.and_then(std::num::NonZeroU64::new),
-    };
-    RegistryOptions { rate, ..registry::options(&args.registry) }
-}
-
-/// The store that the arguments name, or the user's own.
-pub fn open_store(args: &StoreArgs) -> anyhow::Result<Store> {
-    Ok(match &args.store {
-        Some(text) => Store::open(text)?,
-        None => Store::open_default()?,
-    })
-}
-
-/// The key in the file that the arguments name, or the one that everyone has.
-pub fn fingerprint_key(path: Option<&Path>) -> anyhow::Result<FingerprintKey> {
-    match path {
-        Some(path) => {
-            let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            Ok(FingerprintKey::new(bytes))
-        }
-        None => Ok(FingerprintKey::default()),
-    }
-}
-
-/// Seconds since 1970.
-pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// The registry that LAYERSIFT_REGISTRY_USER and LAYERSIFT_REGISTRY_PASSWORD are for, where no argument says it.
-fn trusted_host() -> anyhow::Result<Option<Host>> {
-    let named = std::env::var("LAYERSIFT_REGISTRY_HOST").ok().filter(|name| !name.is_empty());
-    named.as_deref().map(parse_host).transpose()
-}
-
-/// A host, which may be written as a URL.
-fn parse_host(text: &str) -> anyhow::Result<Host> {
-    let bare = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
-    let bare = bare.trim_end_matches('/');
-    let reference: Reference =
-        format!("{bare}/x").parse().with_context(|| format!("`{text}` is no registry's host"))?;
-    anyhow::ensure!(reference.repository == "x", "`{text}` is no registry's host: write HOST or HOST:PORT");
-    Ok(reference.host)
-}
-
-/// Draws what a sweep has done, on a terminal.
-struct Display {
-    bar: ProgressBar,
-    ended: Arc<Stop>,
-    drawing: Option<thread::JoinHandle<()>>,
-}
-
-impl Display {
-    fn start(progress: Arc<Progress>, quiet: bool) -> Display {
-        use std::io::IsTerminal;
-        let shown = !quiet && std::io::stderr().is_terminal();
-        let target = if shown { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
-            bar.set_style(style);
-        }
-        let ended = Arc::new(Stop::default());
-        let drawing = shown.then(|| {
-            let (bar, ended) = (bar.clone(), Arc::clone(&ended));
-            thread::spawn(move || {
-                while !ended.wait(REDRAW) {
-                    bar.set_message(report::progress(&progress.counted(), bar.elapsed()));
-                    bar.tick();
-                }
-            })
-        });
-        Display { bar, ended, drawing }
-    }
-
-    fn finish(self) {
-        self.ended.set();
-        if let Some(drawing) = self.drawing {
-            let _ = drawing.join();
-        }
-        self.bar.finish_and_clear();
+fn extent(catalog: &CatalogArgs, context: &FleetContext) -> Extent {
+    let args = catalog.sweep();
+    Extent {
+        threads: args.reading.pulls,
+        lease: args.reading.lease,
+        time: args.max_time,
+        bytes: args.max_bytes,
+        is_whole: catalog.is_whole(),
+        layer_timeout: args.reading.timeout.timeout,
+        cancellation: context.cancellation.clone(),
+        ..Extent::default()
     }
 }

@@ -1,22 +1,72 @@
 //! `layersift trace`.
 
 use std::io::Read;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use clap::Args;
 
-use super::store_args::{TraceArgs, TraceFormat};
-use super::sweep::{fingerprint_key, open_store};
-use super::{terminal, write_out};
-use crate::cli::trace_report as report;
+use super::args::{FingerprintKeyArgs, StoreArgs};
+use super::formats::{Format, OutputArgs};
+use super::{context, output, terminal, trace_report};
 use layersift_store::Query;
 
 /// The longest secret that is read from standard input, in bytes.
 const MOST_SECRET: u64 = 1 << 20;
 
-/// Looks in the store for what the arguments name. Exit status 1 where there is none, as `grep` has it.
-pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
-    let store = open_store(&args.store)?;
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// What to look for: a finding's id, a secret's fingerprint, a layer's digest, ECOSYSTEM:PACKAGE[@VERSION], a path,
+    /// or - for a secret on standard input
+    what: String,
+
+    #[command(flatten)]
+    output: OutputArgs<TraceFormat>,
+
+    /// Maximum number of images to list
+    #[arg(long, value_name = "N", default_value = "100")]
+    limit: NonZeroUsize,
+
+    #[command(flatten)]
+    store: StoreArgs,
+
+    #[command(flatten)]
+    fingerprint_key: FingerprintKeyArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TraceFormat {
+    Text,
+    Json,
+    Dot,
+}
+
+impl Format for TraceFormat {
+    fn all() -> Vec<Self> {
+        vec![TraceFormat::Text, TraceFormat::Json, TraceFormat::Dot]
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            TraceFormat::Text => "text",
+            TraceFormat::Json => "json",
+            TraceFormat::Dot => "dot",
+        }
+    }
+
+    fn about(self) -> &'static str {
+        match self {
+            TraceFormat::Text => "for a person",
+            TraceFormat::Json => "for a program",
+            TraceFormat::Dot => "a graph for Graphviz",
+        }
+    }
+}
+
+/// Looks in the store for what the arguments name. Exit status 1 if it is not found, like that of `grep`.
+pub(crate) fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
+    let store = context::open_store(&args.store)?;
     let (name, query) = match &args.what[..] {
         "-" => {
             let fingerprint = fingerprint_of_input(args)?;
@@ -24,14 +74,15 @@ pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
         }
         what => (what.to_string(), Query::parse(what.strip_prefix('/').unwrap_or(what))),
     };
-    let trace = store.trace(&query, None, args.limit)?;
-    let mut rendered = Vec::new();
-    match args.format {
-        TraceFormat::Text => report::text(&name, &trace, terminal::width(args.output.as_deref()), &mut rendered)?,
-        TraceFormat::Json => report::json(&name, &trace, &mut rendered)?,
-        TraceFormat::Dot => report::dot(&name, &trace, &mut rendered)?,
+    let trace = store.trace(&query, None, args.limit.get())?;
+    let file = args.output.output.as_deref();
+    let mut bytes = Vec::new();
+    match args.output.format {
+        TraceFormat::Text => trace_report::text(&name, &trace, terminal::width(file), &mut bytes)?,
+        TraceFormat::Json => trace_report::json(&name, &trace, &mut bytes)?,
+        TraceFormat::Dot => trace_report::dot(&name, &trace, &mut bytes)?,
     }
-    write_out(&String::from_utf8(rendered)?, args.output.as_deref())?;
+    output::write(&bytes, file)?;
     Ok(if trace.total == 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
@@ -39,8 +90,10 @@ pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
 fn fingerprint_of_input(args: &TraceArgs) -> anyhow::Result<String> {
     let mut secret = Vec::new();
     std::io::stdin().lock().take(MOST_SECRET + 1).read_to_end(&mut secret).context("cannot read standard input")?;
-    anyhow::ensure!(secret.len() as u64 <= MOST_SECRET, "the secret on standard input is longer than 1 MiB");
-    let end = secret.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
-    anyhow::ensure!(end > 0, "there is no secret on standard input");
-    Ok(fingerprint_key(args.store.fingerprint_key.as_deref())?.fingerprint(&secret[..end]))
+    ensure!(secret.len() as u64 <= MOST_SECRET, "the secret on standard input is longer than 1 MiB");
+    while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+        secret.pop();
+    }
+    ensure!(!secret.is_empty(), "there is no secret on standard input");
+    Ok(context::fingerprint_key(&args.fingerprint_key)?.fingerprint(&secret))
 }

@@ -13,6 +13,7 @@
 mod support;
 
 mod archives;
+mod command_line;
 mod conformance;
 mod daemon;
 mod damaged;
@@ -24,6 +25,7 @@ mod incident;
 mod lifetimes;
 mod policy;
 mod programs;
+mod render;
 mod report_schema;
 mod shipped;
 mod snapshots;

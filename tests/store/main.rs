@@ -17,6 +17,7 @@ mod kept_form;
 mod open;
 mod queue;
 mod records;
+mod signals;
 mod sweep;
 mod trace;
 mod workers;

@@ -80,7 +80,16 @@ pub fn layersift_with_input(arguments: &[&str], input: Vec<u8>) -> Run {
 /// The program, with nothing from the environment that changes what it prints.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_layersift"));
-    for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES", "RUST_BACKTRACE"] {
+    for variable in [
+        "NO_COLOR",
+        "CLICOLOR",
+        "CLICOLOR_FORCE",
+        "COLUMNS",
+        "LINES",
+        "RUST_BACKTRACE",
+        "LAYERSIFT_STORE",
+        "LAYERSIFT_LOG",
+    ] {
         command.env_remove(variable);
     }
     command

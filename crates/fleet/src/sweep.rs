@@ -13,7 +13,6 @@ mod plan;
 mod progress;
 mod registries;
 mod shelf;
-mod stop;
 mod worker;
 
 use std::collections::{HashMap, HashSet};
@@ -21,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use layersift_format::Cancellation;
 use layersift_format::manifest::{Image, LayerSource};
 use layersift_model::{Digest, Gap, GapReason, LayerReport, Verdict};
 use layersift_report::Policy;
@@ -33,7 +33,6 @@ use plan::{Met, Resolved, Resolver};
 pub use progress::{Counted, Progress};
 pub use registries::Registries;
 pub use shelf::Shelf;
-pub use stop::Stop;
 pub use worker::{Claims, Step, Worker};
 
 /// Images that are planned and wait for their layers. They are in memory with their configurations.
@@ -110,11 +109,24 @@ pub struct Extent {
     pub bytes: Option<u64>,
     /// Whether the catalog names all there is, so that a tag that it does not name is gone.
     pub is_whole: bool,
+    /// The time for one layer, with all requests and retries.
+    pub layer_timeout: Option<Duration>,
+    /// Ends the sweep early. Layers in progress go back to the queue.
+    pub cancellation: Cancellation,
 }
 
 impl Default for Extent {
     fn default() -> Extent {
-        Extent { threads: 4, lease: 120, patience: 5, time: None, bytes: None, is_whole: false }
+        Extent {
+            threads: 4,
+            lease: 120,
+            patience: 5,
+            time: None,
+            bytes: None,
+            is_whole: false,
+            layer_timeout: None,
+            cancellation: Cancellation::never(),
+        }
     }
 }
 
@@ -167,8 +179,10 @@ struct Running<'r> {
     until: Option<Instant>,
     /// Bytes that may be pulled.
     bytes: Option<u64>,
-    /// Set when a worker fails.
-    stop: &'r Stop,
+    /// Cancelled when a worker fails, or the sweep is.
+    stop: &'r Cancellation,
+    /// Cancelled when the sweep is to end early.
+    cancellation: &'r Cancellation,
     /// What was met and is known, until that is noted.
     met: Vec<Met>,
     pending: Vec<Pending>,
@@ -183,11 +197,11 @@ struct Running<'r> {
 }
 
 /// Stops the workers when it is dropped.
-struct Stopping<'s>(&'s Stop);
+struct Stopping<'s>(&'s Cancellation);
 
 impl Drop for Stopping<'_> {
     fn drop(&mut self) {
-        self.0.set();
+        self.0.cancel();
     }
 }
 
@@ -231,9 +245,11 @@ impl Sweep<'_> {
             progress: self.progress,
             lease: extent.lease,
             patience: extent.patience,
+            layer_timeout: extent.layer_timeout,
+            cancellation: extent.cancellation.clone(),
             claims: Claims::default(),
         };
-        let stop = Stop::default();
+        let stop = extent.cancellation.child();
         let mut running = Running {
             sweep: self,
             catalog,
@@ -242,6 +258,7 @@ impl Sweep<'_> {
             until: extent.time.map(|time| Instant::now() + time),
             bytes: extent.bytes,
             stop: &stop,
+            cancellation: &extent.cancellation,
             met: Vec::new(),
             pending: Vec::new(),
             queued: HashSet::new(),
@@ -367,7 +384,9 @@ impl Running<'_> {
     }
 
     fn reason_to_end(&self) -> Option<&'static str> {
-        if self.stop.is_set() {
+        if self.cancellation.is_cancelled() {
+            Some("it was terminated")
+        } else if self.stop.is_cancelled() {
             Some("a worker failed")
         } else if self.until.is_some_and(|until| Instant::now() >= until) {
             Some("its time is up")
@@ -410,6 +429,8 @@ impl Running<'_> {
         report.target = image.reference.clone().unwrap_or_default();
         self.shelf.put_image(&report, Some(self.run))?;
         self.sweep.policy.judge(&mut report);
+        let (image, verdict) = (&report.target, report.verdict().name());
+        tracing::info!(image, verdict, findings = report.findings.len(), gaps = report.gaps.len(), "image scanned");
         self.count(report.verdict() == Verdict::Fail, !report.gaps.is_empty());
         self.sweep.progress.image_done();
         Ok(())
@@ -426,6 +447,7 @@ impl Running<'_> {
     }
 
     fn trouble(&mut self, trouble: Trouble) {
+        tracing::info!(reason = %trouble, "not scanned");
         self.troubles_total += 1;
         if self.troubles.len() < MOST_TROUBLES {
             self.troubles.push(trouble);

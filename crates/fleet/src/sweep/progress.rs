@@ -1,4 +1,4 @@
-//! What a sweep has done so far, for whoever shows it.
+//! Counts of what a sweep has done so far.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,7 +22,7 @@ pub struct Progress {
 pub struct Counted {
     /// Images that were listed.
     pub images: u64,
-    /// Images of which everything is known.
+    /// Images that were joined, or were known before.
     pub images_done: u64,
     /// Layers that have to be read, here or elsewhere.
     pub layers_queued: u64,

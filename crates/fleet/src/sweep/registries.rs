@@ -1,5 +1,5 @@
-//! One client for each registry: its tokens, its rate and its counts are shared by all that ask it. What is known of
-//! outages is here as well.
+//! One client for each registry, which shares its tokens, its rate and its counts, and since when registries are out of
+//! reach.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use layersift_store::Seconds;
 /// The clients of a sweep or a worker.
 pub struct Registries {
     options: RegistryOptions,
-    /// The only registry that gets credentials which were given, and not stored under its name.
+    /// The only registry that gets explicit credentials, which are not stored under a name.
     trusted: Option<Host>,
     known: Mutex<HashMap<Host, Registry>>,
     /// Registries that are out of reach, and since when.
@@ -19,7 +19,7 @@ pub struct Registries {
 
 impl Registries {
     /// Clients that are made with `options` when they are first needed. [`Login::As`] is for the registry `trusted`
-    /// alone: a list, or a queue, may name registries of anyone.
+    /// alone: a list, or a queue, may name anyone's registries.
     pub fn new(options: RegistryOptions, trusted: Option<Host>) -> Registries {
         Registries { options, trusted, known: Mutex::default(), out: Mutex::default() }
     }
@@ -44,15 +44,21 @@ impl Registries {
 
     /// Notes that a registry gave an answer.
     pub fn answered(&self, host: &Host) {
-        self.out.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
+        if self.out.lock().unwrap_or_else(PoisonError::into_inner).remove(host).is_some() {
+            tracing::info!(registry = %host, "registry answers again");
+        }
     }
 
-    /// Notes that a registry is out of reach; since when it gave no answer.
+    /// Notes that a registry is out of reach. Returns since when.
     pub fn out_since(&self, host: &Host, now: Seconds) -> Seconds {
-        *self.out.lock().unwrap_or_else(PoisonError::into_inner).entry(host.clone()).or_insert(now)
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        *out.entry(host.clone()).or_insert_with(|| {
+            tracing::warn!(registry = %host, "registry out of reach");
+            now
+        })
     }
 
-    /// Bytes that came from all registries so far.
+    /// Bytes pulled from all registries so far.
     pub fn bytes(&self) -> u64 {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.values().map(|registry| registry.usage().bytes).sum()

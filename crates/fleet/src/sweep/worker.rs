@@ -1,13 +1,14 @@
 //! Workers: they claim layers in the store's queue, read them and store their reports.
 //!
 //! Any number of them, in this process and on other machines, share a queue. A claim holds for a time and is renewed
-//! while the layer is read; a worker that dies lets it run out, and another one takes the layer over.
+//! while the layer is read; when a worker dies its claims run out, and another worker takes the layers over. A worker that
+//! is asked to end gives its layers back at once.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Progress, Registries, Shelf, Stop};
+use super::{Progress, Registries, Shelf};
 use layersift_format::{Blob, Cancellation};
 use layersift_model::{Digest, LayerReport};
 use layersift_scan::{Analyzer, Observer};
@@ -17,7 +18,7 @@ use layersift_store::{Lease, Seconds, Store, StoreError, Task};
 /// How often a claim is renewed while it holds.
 const RENEWALS: u32 = 4;
 
-/// How long a registry may be out of reach, in seconds, before that costs its layers attempts: a restart takes minutes.
+/// Seconds that a registry may be out of reach before that costs its layers attempts: a restart takes minutes.
 const OUTAGE: Seconds = 600;
 
 /// How often the queue is looked at while there is nothing to do.
@@ -41,13 +42,17 @@ pub struct Worker<'w> {
     pub lease: Seconds,
     /// How long to wait before a layer that failed is tried again, times the attempts so far.
     pub patience: Seconds,
+    /// The time for one layer, with all requests and retries; no limit for `None`.
+    pub layer_timeout: Option<Duration>,
+    /// Abandons the layers in progress: they go back to the queue.
+    pub cancellation: Cancellation,
     /// What it has claimed: nothing, at first.
     pub claims: Claims,
 }
 
 /// Jobs that are being worked on.
 pub struct Claims {
-    /// What this process is called in the queue.
+    /// The name of this process in the queue.
     owner: String,
     held: Mutex<Vec<Lease>>,
 }
@@ -58,7 +63,7 @@ impl Default for Claims {
     }
 }
 
-/// A claim that is renewed until this is dropped, however that comes.
+/// Renews a claim until it is dropped.
 struct Hold<'c>(&'c Claims, Lease);
 
 impl Drop for Hold<'_> {
@@ -67,13 +72,13 @@ impl Drop for Hold<'_> {
     }
 }
 
-/// Stops everyone where a thread panics: without it they would wait for what it had begun.
-struct Alarm<'s>(&'s Stop);
+/// Ends all threads if one panics. The others would wait for the layer that it had claimed.
+struct CancelOnPanic<'s>(&'s Cancellation);
 
-impl Drop for Alarm<'_> {
+impl Drop for CancelOnPanic<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.set();
+            self.0.cancel();
         }
     }
 }
@@ -92,7 +97,7 @@ impl Claims {
 /// Why a layer could not be read.
 struct Unread {
     reason: String,
-    /// Whether a registry that may have it is out of reach, and not for long: the layer is not to blame.
+    /// Whether a registry that may have the layer is out of reach, and only since recently.
     is_outage: bool,
 }
 
@@ -102,7 +107,7 @@ impl From<String> for Unread {
     }
 }
 
-/// What became of one step.
+/// The result of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A layer was read, or tried.
@@ -112,26 +117,28 @@ pub enum Step {
 }
 
 impl Worker<'_> {
-    /// Works with `threads` threads until `stop` is set: whatever is begun then is finished.
+    /// Reads layers with `threads` threads until `stop` is cancelled, and then only finishes those in progress. Layers in
+    /// progress are abandoned when [`Worker::cancellation`] is cancelled, which may be the same token. A thread that fails
+    /// cancels `stop`.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn run(&self, threads: usize, stop: &Stop) -> Result<(), StoreError> {
-        let ended = Stop::default();
+    pub fn run(&self, threads: usize, stop: &Cancellation) -> Result<(), StoreError> {
+        let ended = self.cancellation.child();
         thread::scope(|scope| {
             let renewing = scope.spawn(|| self.renew_until(&ended));
             let threads: Vec<_> = (0..threads).map(|_| scope.spawn(|| self.work_until(stop))).collect();
             let results: Vec<_> = threads.into_iter().map(thread::ScopedJoinHandle::join).collect();
-            ended.set();
+            ended.cancel();
             let _ = renewing.join();
             results.into_iter().try_for_each(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })
     }
 
-    fn work_until(&self, stop: &Stop) -> Result<(), StoreError> {
-        let _alarm = Alarm(stop);
-        while !stop.is_set() {
-            let step = self.step().inspect_err(|_| stop.set())?;
+    fn work_until(&self, stop: &Cancellation) -> Result<(), StoreError> {
+        let _cancel = CancelOnPanic(stop);
+        while !stop.is_cancelled() && !self.cancellation.is_cancelled() {
+            let step = self.step().inspect_err(|_| stop.cancel())?;
             if step == Step::Idle {
                 stop.wait(TICK);
             }
@@ -142,7 +149,7 @@ impl Worker<'_> {
     /// Claims a layer and reads it, if there is one.
     ///
     /// # Errors
-    /// When the store fails. That a layer cannot be read is no error: the queue knows.
+    /// When the store fails. A layer that cannot be read is not an error: the queue keeps the reason.
     pub fn step(&self) -> Result<Step, StoreError> {
         let claimed = self.store.claim(&self.claims.owner, self.shelf.key(), 1, self.lease, (self.clock)())?;
         let Some(task) = claimed.into_iter().next() else { return Ok(Step::Idle) };
@@ -151,32 +158,52 @@ impl Worker<'_> {
     }
 
     fn settle(&self, task: &Task) -> Result<(), StoreError> {
+        let (lease, started) = (&task.lease, Instant::now());
+        let layer = tracing::field::display(&lease.layer);
+        tracing::info!(layer, bytes = task.size, attempt = lease.attempt, "reading layer");
         match self.read(task) {
             Ok(report) => {
-                let record = self.shelf.record(&task.lease.layer, &report)?;
-                if self.store.finish(&task.lease, &record)? {
+                let record = self.shelf.record(&lease.layer, &report)?;
+                if self.store.finish(lease, &record)? {
                     self.progress.layer_read(report.blob_bytes);
+                    let (findings, gaps) = (report.findings.len(), report.gaps.len());
+                    let seconds = started.elapsed().as_secs_f64();
+                    tracing::info!(layer, bytes = report.blob_bytes, findings, gaps, seconds, "layer read");
+                } else {
+                    tracing::warn!(layer, "lease lost: another worker has the layer, and this result is not kept");
                 }
-                Ok(())
+            }
+            Err(_) if self.cancellation.is_cancelled() => {
+                self.store.release(lease, (self.clock)())?;
+                tracing::info!(layer, "layer given back");
             }
             Err(unread) if unread.is_outage => {
-                self.store.release(&task.lease, (self.clock)().saturating_add(self.patience)).map(drop)
+                self.store.release(lease, (self.clock)().saturating_add(self.patience))?;
+                tracing::warn!(layer, reason = unread.reason, "registry out of reach: layer given back");
             }
             Err(unread) => {
-                let attempt = i64::try_from(task.lease.attempt).unwrap_or(i64::MAX);
+                let attempt = i64::try_from(lease.attempt).unwrap_or(i64::MAX);
                 let later = (self.clock)().saturating_add(self.patience.saturating_mul(attempt));
-                self.store.fail(&task.lease, &unread.reason, later)?;
+                self.store.fail(lease, &unread.reason, later)?;
                 self.progress.layer_failed();
-                Ok(())
+                tracing::warn!(layer, attempt, reason = unread.reason, "layer not read");
             }
         }
+        Ok(())
     }
 
     /// Reads the layer from the first of its sources that has it.
     fn read(&self, task: &Task) -> Result<LayerReport, Unread> {
         let layer = &task.lease.layer;
-        let mut unread = Unread::from("nothing says where it is".to_string());
+        let cancellation = self
+            .layer_timeout
+            .map_or_else(|| self.cancellation.child(), |time| self.cancellation.child_with_deadline(time));
+        let mut unread = Unread::from("no registry is known to have it".to_string());
         for source in &task.sources {
+            if let Some(reason) = cancellation.reason() {
+                unread.reason = format!("{source}: {reason}");
+                break;
+            }
             let stream = match self.open(source, layer) {
                 Ok(stream) => stream,
                 Err(error) => {
@@ -184,12 +211,15 @@ impl Worker<'_> {
                     continue;
                 }
             };
-            let report = self.scanner.layer(stream, layer.algorithm(), &Cancellation::never(), self.progress);
+            let report = self.scanner.layer(stream, layer.algorithm(), &cancellation, self.progress);
             if report.blob == *layer && report.is_repeatable() {
                 return Ok(report);
             }
-            let why = report.gaps.first().map_or_else(|| "its bytes are others".into(), |gap| gap.detail.clone());
-            unread.reason = format!("{source}: the blob has the digest {}: {why}", report.blob);
+            let why = report.gaps.first().map_or_else(|| "the bytes differ".into(), |gap| gap.detail.clone());
+            unread.reason = match cancellation.reason() {
+                Some(reason) => format!("{source}: {reason}: {why}"),
+                None => format!("{source}: the blob has the digest {}: {why}", report.blob),
+            };
         }
         Err(unread)
     }
@@ -205,7 +235,7 @@ impl Worker<'_> {
         Ok(Blob::Stream(Box::new(stream)))
     }
 
-    /// Whether the registry `host` is out of reach, as what it last failed with tells, and not for long.
+    /// Whether `error` says that the registry `host` is out of reach, and it is so only since recently.
     fn is_short_outage(&self, host: &Host, error: Option<&RegistryError>) -> bool {
         if !error.is_some_and(RegistryError::is_temporary) {
             self.registries.answered(host);
@@ -215,12 +245,31 @@ impl Worker<'_> {
         now.saturating_sub(self.registries.out_since(host, now)) < OUTAGE
     }
 
-    fn renew_until(&self, ended: &Stop) {
+    /// Renews the claims until all threads have ended. Gives them back when the worker is cancelled, without waiting for
+    /// threads that wait for a registry.
+    fn renew_until(&self, ended: &Cancellation) {
         let pause = Duration::from_secs(u64::try_from(self.lease).unwrap_or_default()) / RENEWALS;
         while !ended.wait(pause) {
             let leases = self.claims.held().clone();
             // A store that is out of reach now may be back before the leases run out.
-            let _ = self.store.renew(&leases, self.lease, (self.clock)());
+            match self.store.renew(&leases, self.lease, (self.clock)()) {
+                Ok(renewed) => self.warn_of_lost(&leases, &renewed),
+                Err(error) => tracing::warn!(error = %error, "leases not renewed"),
+            }
+        }
+        for lease in self.claims.held().clone() {
+            match self.store.release(&lease, (self.clock)()) {
+                Ok(_) => tracing::debug!(layer = %lease.layer, "lease given back"),
+                Err(error) => tracing::warn!(layer = %lease.layer, error = %error, "lease not given back"),
+            }
+        }
+    }
+
+    fn warn_of_lost(&self, leases: &[Lease], renewed: &[Lease]) {
+        // A layer that was finished in the meantime is not lost.
+        let held = self.claims.held().clone();
+        for lost in leases.iter().filter(|lease| !renewed.contains(lease) && held.contains(lease)) {
+            tracing::warn!(layer = %lost.layer, "lease lost: another worker may read the layer");
         }
     }
 }
@@ -231,7 +280,7 @@ impl Observer for Progress {
     }
 }
 
-/// What this process is called in the queue: for people, as claims have numbers.
+/// The name of this process in the queue, for people: claims have numbers.
 fn owner() -> String {
     let named = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
     let system = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();

@@ -1,0 +1,144 @@
+//! What commands work with, made of their flags and the environment: analyzer, store, registries, policy.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use super::args::{FingerprintKeyArgs, PolicyArgs, ReadingArgs, RegistryArgs, StoreArgs};
+use super::output;
+use layersift_fleet::Registries;
+use layersift_format::Cancellation;
+use layersift_model::FingerprintKey;
+use layersift_report::{Baseline, FailOn, Policy};
+use layersift_rules::Ruleset;
+use layersift_scan::{Analyzer, Options};
+use layersift_source::registry::{ClientCertificate, Credentials, Host, Login, Rate, Reference, RegistryOptions};
+use layersift_store::Store;
+
+/// What `sweep` and `worker` work with.
+pub(crate) struct FleetContext {
+    pub(crate) store: Store,
+    pub(crate) analyzer: Analyzer,
+    /// Cancelled when the process is to end.
+    pub(crate) cancellation: Cancellation,
+    registry_options: RegistryOptions,
+}
+
+impl FleetContext {
+    /// Opens the store and compiles the rules.
+    pub(crate) fn new(args: &ReadingArgs, cancellation: Cancellation) -> anyhow::Result<FleetContext> {
+        let store = open_store(&args.store)?;
+        let ruleset = Ruleset::with_files(&args.rules.rules)?;
+        let analyzer = analyzer(ruleset, fingerprint_key(&args.fingerprint_key)?, args.threads.threads)?;
+        let rate = Rate {
+            requests_per_second: args.max_requests,
+            bytes_per_second: args.max_rate.and_then(std::num::NonZeroU64::new),
+        };
+        let registry_options = RegistryOptions { rate, ..registry_options(&args.registry, &cancellation) };
+        Ok(FleetContext { store, analyzer, cancellation, registry_options })
+    }
+
+    /// Clients of registries that have pulled nothing yet. Credentials of the environment are for `trusted` alone, or
+    /// for the registry that LAYERSIFT_REGISTRY_HOST names.
+    pub(crate) fn registries(&self, trusted: Option<Host>) -> anyhow::Result<Registries> {
+        let trusted = match trusted {
+            Some(host) => Some(host),
+            None => environment("LAYERSIFT_REGISTRY_HOST").as_deref().map(parse_host).transpose()?,
+        };
+        Ok(Registries::new(self.registry_options.clone(), trusted))
+    }
+}
+
+/// An analyzer with the rules of `ruleset`. Warnings about them are printed.
+pub(crate) fn analyzer(ruleset: Ruleset, key: FingerprintKey, threads: usize) -> anyhow::Result<Analyzer> {
+    let analyzer = Analyzer::new(ruleset, Options { threads, key, cache: cache(), ..Options::default() })?;
+    output::warn(analyzer.notes());
+    Ok(analyzer)
+}
+
+/// The policy of the flags, the policy file and the baseline together; a flag is stronger than a file.
+pub(crate) fn policy(args: &PolicyArgs) -> anyhow::Result<Policy> {
+    let mut policy = match &args.policy {
+        Some(path) => Policy::read(path, today())?,
+        None => Policy::default(),
+    };
+    if let Some(FailOn(limit)) = args.fail_on {
+        policy.fail_on = limit;
+    }
+    policy.baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
+    Ok(policy)
+}
+
+/// The store that the flag or the environment names, or the user's own.
+pub(crate) fn open_store(args: &StoreArgs) -> anyhow::Result<Store> {
+    Ok(match args.name() {
+        Some(text) => Store::open(text)?,
+        None => Store::open_default()?,
+    })
+}
+
+/// The key in the file that the flag names, or the built-in one.
+pub(crate) fn fingerprint_key(args: &FingerprintKeyArgs) -> anyhow::Result<FingerprintKey> {
+    let Some(path) = &args.fingerprint_key else { return Ok(FingerprintKey::default()) };
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(FingerprintKey::new(bytes))
+}
+
+/// How registries are talked to, until `cancellation` ends every request and wait.
+pub(crate) fn registry_options(args: &RegistryArgs, cancellation: &Cancellation) -> RegistryOptions {
+    let certificate = args.registry_cert.clone().zip(args.registry_key.clone());
+    RegistryOptions {
+        login: login(args.anonymous),
+        plain_http: args.plain_http,
+        extra_roots: args.registry_ca.clone(),
+        client_certificate: certificate.map(|(certificate, key)| ClientCertificate { certificate, key }),
+        cancellation: cancellation.clone(),
+        ..RegistryOptions::default()
+    }
+}
+
+/// Parses a registry's host, which may be written as a URL.
+pub(crate) fn parse_host(text: &str) -> anyhow::Result<Host> {
+    let bare = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    let bare = bare.trim_end_matches('/');
+    let invalid = || format!("invalid registry `{text}`: expected HOST or HOST:PORT");
+    let reference: Reference = format!("{bare}/x").parse().with_context(invalid)?;
+    anyhow::ensure!(reference.repository == "x", invalid());
+    Ok(reference.host)
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Where this user's programs keep what can be made again (XDG Base Directory Specification): compiled rules.
+fn cache() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(base.join("layersift"))
+}
+
+fn login(anonymous: bool) -> Login {
+    match (environment("LAYERSIFT_REGISTRY_USER"), environment("LAYERSIFT_REGISTRY_PASSWORD")) {
+        _ if anonymous => Login::Anonymous,
+        (Some(user), Some(password)) => Login::As(Credentials::Password { user, password }),
+        _ => Login::Stored,
+    }
+}
+
+/// A variable that is set and not empty.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Today's date in UTC. A clock that is beyond every calendar is broken: then it is the last day, so that no exception
+/// outlives the clock.
+fn today() -> Date {
+    Timestamp::try_from(SystemTime::now()).map_or(Date::MAX, |now| TimeZone::UTC.to_datetime(now).date())
+}

@@ -1,0 +1,71 @@
+//! What the help of commands says after the flags: exit status, targets, examples.
+
+pub(crate) const EXIT_STATUS: &str = "\
+Exit status:
+  0  pass: everything was read, and no finding fails
+  1  fail: a finding is at least as severe as --fail-on
+  2  error, also in usage: there is no verdict
+  3  incomplete: something could not be read";
+
+pub(crate) const SWEEP_STATUS: &str = "\
+Exit status:
+  0  pass: every image was read, and none fails
+  1  fail: an image has a finding at least as severe as --fail-on
+  2  error, also in usage: there is no verdict
+  3  incomplete: something could not be read, or the sweep ended early
+
+SIGTERM and SIGINT end a sweep early: layers in progress go back to the queue, and the report is written. A second
+signal ends it at once.";
+
+pub(crate) const WORKER_STATUS: &str = "\
+SIGTERM and SIGINT end a worker: layers in progress go back to the queue. A second signal ends it at once.
+
+Exit status:
+  0  it was asked to end
+  2  error, also in usage";
+
+pub(crate) const TRACE_STATUS: &str = "\
+Exit status:
+  0  found in an image
+  1  not found in any image of the store
+  2  error, also in usage";
+
+pub(crate) const TARGETS: &str = "\
+Targets:
+  image.tar                        tar of docker save, podman, skopeo or buildah; also .gz, .zst
+  directory                        an OCI layout, skopeo's dir:, or a root file system
+  -                                such a tar on standard input
+  docker://[HOST/]NAME[:TAG]       an image in a registry, pulled as a stream; or @DIGEST
+  docker-daemon:NAME[:TAG]         an image of the Docker or Podman daemon at DOCKER_HOST
+  docker-archive:FILE[:REFERENCE]  one image of a docker save tar
+  oci:DIRECTORY[:REFERENCE]        one image of an OCI layout
+  oci-archive:FILE[:REFERENCE]     one image of an OCI layout in a tar
+  dir:DIRECTORY                    skopeo's directory transport
+  rootfs:PATH                      a root file system, as directory or tar
+
+Examples:
+  layersift scan image.tar
+  docker save app:1.2 | layersift scan --fail-on critical -
+  layersift scan --format json -o report.json oci:layout:v1";
+
+const RENDERING: &str = "\
+Reports:
+  report.json          what `layersift scan --format json` writes; several files are one set
+  -                    such a report on standard input
+  sha256:DIGEST        with --store, the image with this manifest
+  HOST/NAME:TAG        with --store, the images that this tag names; or @DIGEST
+
+Examples:
+  layersift scan --format json image.tar | layersift render --policy policy.toml -
+  layersift render --show info report.json
+  layersift render --store sweep.db --format json registry.example.org/team/app:1.2";
+
+/// After the flags of `scan`.
+pub(crate) fn scan() -> String {
+    format!("{TARGETS}\n\n{EXIT_STATUS}")
+}
+
+/// After the flags of `render`.
+pub(crate) fn render() -> String {
+    format!("{RENDERING}\n\n{EXIT_STATUS}")
+}

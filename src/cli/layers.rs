@@ -1,0 +1,47 @@
+//! `layersift layers`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::args::{QuietArgs, RegistryArgs, TargetArgs, ThreadsArgs};
+use super::formats::{OutputArgs, TextOrJson};
+use super::read::Reading;
+use super::{context, output, terminal};
+use layersift_model::{FingerprintKey, Verdict};
+use layersift_report::layers as table;
+use layersift_rules::Ruleset;
+
+#[derive(Debug, Args)]
+pub(crate) struct LayersArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+
+    #[command(flatten)]
+    output: OutputArgs<TextOrJson>,
+
+    #[command(flatten)]
+    threads: ThreadsArgs,
+
+    #[command(flatten)]
+    quiet: QuietArgs,
+
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// Writes a table of the layers. Exit status 3 where something could not be read.
+pub(crate) fn run(args: &LayersArgs) -> anyhow::Result<ExitCode> {
+    let analyzer = context::analyzer(Ruleset::built_in()?, FingerprintKey::default(), args.threads.threads)?;
+    let LayersArgs { target, registry, quiet, .. } = args;
+    let reports = Reading { target, registry, quiet, store: None, timeout: None }.scan(analyzer)?;
+    let file = args.output.output.as_deref();
+    let mut bytes = Vec::new();
+    match args.output.format {
+        TextOrJson::Text => table::text(&reports, terminal::width(file), &mut bytes)?,
+        TextOrJson::Json => table::json(&reports, &mut bytes)?,
+    }
+    output::write(&bytes, file)?;
+    let is_complete = reports.iter().all(|report| report.gaps.is_empty());
+    Ok(ExitCode::from(if is_complete { Verdict::Pass } else { Verdict::Incomplete }.exit_code()))
+}

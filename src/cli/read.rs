@@ -1,0 +1,71 @@
+//! Reads the images of a target, for `scan` and `layers`: the only place that opens targets and scans them.
+
+use std::time::Duration;
+
+use super::args::{QuietArgs, RegistryArgs, TargetArgs};
+use super::context;
+use super::progress::ScanProgress;
+use layersift_fleet::Shelf;
+use layersift_format::Cancellation;
+use layersift_format::platform::Choice;
+use layersift_model::{ImageReport, Limits};
+use layersift_scan::{Analyzer, ImageScan};
+use layersift_source::{Target, open};
+use layersift_store::Store;
+
+/// What to read, and how.
+pub(crate) struct Reading<'r> {
+    pub(crate) target: &'r TargetArgs,
+    pub(crate) registry: &'r RegistryArgs,
+    pub(crate) quiet: &'r QuietArgs,
+    /// Keeps layer results, and has those of earlier scans.
+    pub(crate) store: Option<&'r str>,
+    /// The time for the whole scan.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Reading<'_> {
+    /// Scans the images of the target with `analyzer`.
+    pub(crate) fn scan(&self, analyzer: Analyzer) -> anyhow::Result<Vec<ImageReport>> {
+        let target = Target::parse(&self.target.target)?;
+        let store = self.store.map(Store::open).transpose()?;
+        let shelf = store.as_ref().map(|store| Shelf::new(store, &analyzer, context::now));
+        let progress = ScanProgress::start(self.quiet.quiet);
+        let cancellation = self.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
+        let opened = open(&target, &Limits::default(), &context::registry_options(self.registry, &cancellation))?;
+        let mut scan = ImageScan::new(&analyzer)
+            .platform(self.target.platform.clone().unwrap_or(Choice::Default))
+            .observer(&progress)
+            .cancellation(cancellation);
+        if let Some(shelf) = &shelf {
+            scan = scan.known_layers(shelf);
+        }
+        let reports = scan.run(&target.text, opened);
+        progress.finish();
+        let reports = reports?;
+        if let Some(shelf) = &shelf {
+            store_images(shelf, &reports)?;
+        }
+        drop(shelf);
+        // The process ends soon; freeing the compiled rules would only take time.
+        std::mem::forget(analyzer);
+        Ok(reports)
+    }
+}
+
+/// Stores the reports of images. Those of their layers are in the store already.
+fn store_images(shelf: &Shelf<'_>, reports: &[ImageReport]) -> anyhow::Result<()> {
+    if let Some(failure) = shelf.failure() {
+        return Err(failure.into());
+    }
+    // An image without a manifest, such as a root file system, has no name to be stored under; and a gap in the
+    // documents of an image here need not be one elsewhere, nor one that a timeout made.
+    let is_certain = |report: &&ImageReport| {
+        let mut gaps = report.gaps.iter();
+        report.manifest_digest.is_some() && gaps.all(|gap| gap.layer.is_some() && !gap.gap.reason.is_transient())
+    };
+    for report in reports.iter().filter(is_certain) {
+        shelf.put_image(report, None)?;
+    }
+    Ok(())
+}

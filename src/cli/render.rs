@@ -1,0 +1,96 @@
+//! `layersift render`: reports that were kept, in any format and judged by any policy, without their images.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+
+use super::args::{PolicyArgs, ReportArgs, StoreArgs};
+use super::{context, output, report};
+use layersift_model::{ImageReport, ReportSet};
+
+/// The most bytes of all reports of one call.
+const MOST_BYTES: u64 = 1 << 30;
+
+const STORE: &str = "Store with the reports of images that are named: a SQLite file, or postgres://…";
+
+const SHOW_SECRETS: &str = "Include the values of secrets, which only reports of `scan --show-secrets` have";
+
+#[derive(Debug, Args)]
+#[command(mut_arg("store", |arg| arg.help(STORE)))]
+#[command(mut_arg("show_secrets", |arg| arg.help(SHOW_SECRETS)))]
+pub(crate) struct RenderArgs {
+    /// Report to write: a file, - for standard input, or with --store an image
+    #[arg(required = true, value_name = "REPORT")]
+    inputs: Vec<String>,
+
+    #[command(flatten)]
+    report: ReportArgs,
+
+    #[command(flatten)]
+    policy: PolicyArgs,
+
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// Reads the reports and writes them. The exit status is the worst verdict, as that of a scan is.
+pub(crate) fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
+    ensure!(
+        args.inputs.iter().filter(|input| *input == "-").count() < 2,
+        "- stands for standard input and can be given once"
+    );
+    let policy = context::policy(&args.policy)?;
+    let mut reports = Vec::new();
+    let mut bytes_left = MOST_BYTES;
+    for input in &args.inputs {
+        reports.extend(read(input, &args.store, &mut bytes_left)?);
+    }
+    if args.report.show_secrets && has_secrets_without_value(&reports) {
+        output::warn(["not all reports have the values of secrets: `scan --show-secrets` writes reports that do"]);
+    }
+    report::judge_and_write(reports, &policy, &args.report)
+}
+
+/// The reports that `input` names. A name of a file is not looked up in the store.
+fn read(input: &str, store: &StoreArgs, bytes_left: &mut u64) -> anyhow::Result<Vec<ImageReport>> {
+    let text = match input {
+        "-" => bounded(io::stdin().lock(), bytes_left).context("standard input")?,
+        _ if store.name().is_some() && !Path::new(input).exists() => return stored(input, store),
+        _ => File::open(input)
+            .and_then(|file| bounded(file, bytes_left))
+            .with_context(|| format!("cannot read {input}"))?,
+    };
+    let name = if input == "-" { "standard input" } else { input };
+    let set = ReportSet::from_json(&text).with_context(|| name.to_string())?;
+    if !set.missing.is_empty() {
+        let missing: Vec<&str> = set.missing.iter().copied().collect();
+        let missing = missing.join("; ");
+        output::warn([format!("{name} was written by an older version and lacks: {missing}")]);
+    }
+    Ok(set.reports)
+}
+
+/// Reads at most as many bytes as are left.
+fn bounded(reader: impl Read, bytes_left: &mut u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = reader.take(bytes_left.saturating_add(1)).read_to_end(&mut bytes)? as u64;
+    *bytes_left = bytes_left.checked_sub(read).ok_or_else(|| {
+        io::Error::other(format!("all reports together have more than {MOST_BYTES} bytes; render fewer at a time"))
+    })?;
+    Ok(bytes)
+}
+
+/// The reports of the image that `name` names in the store.
+fn stored(name: &str, store: &StoreArgs) -> anyhow::Result<Vec<ImageReport>> {
+    let store = context::open_store(store)?;
+    anyhow::bail!("{name}: no such file, and reports of images cannot be read from {} yet", store.name())
+}
+
+fn has_secrets_without_value(reports: &[ImageReport]) -> bool {
+    let mut secrets = reports.iter().flat_map(|report| &report.findings).filter_map(|finding| finding.secret.as_ref());
+    secrets.any(|secret| secret.value.is_none())
+}

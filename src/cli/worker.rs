@@ -1,0 +1,59 @@
+//! `layersift worker`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use tracing::level_filters::LevelFilter;
+
+use super::args::ReadingArgs;
+use super::context::{self, FleetContext};
+use super::signals;
+use layersift_fleet::{Claims, Extent, Progress, Shelf, Worker};
+
+const PULLS: &str = "Number of layers to pull at a time";
+
+const QUIET: &str = "Log only warnings";
+
+#[derive(Debug, Args)]
+#[command(mut_arg("pulls", |arg| arg.help(PULLS)))]
+#[command(mut_arg("quiet", |arg| arg.help(QUIET)))]
+pub(crate) struct WorkerArgs {
+    #[command(flatten)]
+    reading: ReadingArgs,
+}
+
+impl WorkerArgs {
+    /// A worker is watched by its log, as it writes nothing else.
+    pub(crate) fn log_level(&self) -> LevelFilter {
+        if self.reading.quiet.quiet { LevelFilter::WARN } else { LevelFilter::INFO }
+    }
+}
+
+/// Reads layers that sweeps have queued, until a signal ends it.
+pub(crate) fn run(args: &WorkerArgs) -> anyhow::Result<ExitCode> {
+    let reading = &args.reading;
+    anyhow::ensure!(reading.pulls > 0, "a worker with --pulls 0 has nothing to do: expected 1 or more");
+    let context = FleetContext::new(reading, signals::cancellation()?)?;
+    let registries = context.registries(None)?;
+    let shelf = Shelf::new(&context.store, &context.analyzer, context::now);
+    let progress = Progress::default();
+    let worker = Worker {
+        scanner: &context.analyzer,
+        store: &context.store,
+        shelf: &shelf,
+        registries: &registries,
+        clock: context::now,
+        progress: &progress,
+        lease: reading.lease,
+        patience: Extent::default().patience,
+        layer_timeout: reading.timeout.timeout,
+        cancellation: context.cancellation.clone(),
+        claims: Claims::default(),
+    };
+    let key = context.analyzer.fingerprint_key().id();
+    let store = context.store.name();
+    tracing::info!(store, layer_key = shelf.key(), fingerprint_key = key, pulls = reading.pulls, "worker started");
+    worker.run(reading.pulls, &context.cancellation)?;
+    tracing::info!("worker ended");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,91 @@
+//! Flags and variables of the command line: stores, timeouts, log levels, errors.
+
+use crate::support::{finish, layersift, program, testdata, text};
+use serde_json::Value;
+
+fn incident() -> String {
+    text(&testdata("incident.tar")).to_string()
+}
+
+#[test]
+fn the_variable_names_a_store_wherever_there_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store.db");
+    let run = |arguments: &[&str]| finish(program().args(arguments).env("LAYERSIFT_STORE", &store), None);
+    let scanned = run(&["scan", "--format", "json", &incident()]).expect(1).json();
+    let layer = scanned["layers"][0]["digest"].as_str().unwrap().to_string();
+    let traced = run(&["trace", "--format", "json", &layer]).expect(0).json();
+    assert_eq!(traced["images"][0]["manifest_digest"], scanned["image"]["manifest_digest"]);
+    // The store has the layers now, and the result is the same.
+    let again = run(&["scan", "--format", "json", &incident()]).expect(1).json();
+    assert_eq!(again["findings"], scanned["findings"]);
+}
+
+#[test]
+fn secrets_are_not_shown_of_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store.db");
+    let said = finish(program().args(["scan", "--show-secrets", &incident()]).env("LAYERSIFT_STORE", &store), None);
+    assert!(said.expect(2).stderr.contains("--show-secrets cannot be used with a store"));
+    layersift(&["scan", "--show-secrets", "--store", text(&store), &incident()]).expect(2);
+    assert!(!store.exists());
+    let empty = finish(program().args(["scan", "--show-secrets", &incident()]).env("LAYERSIFT_STORE", ""), None);
+    empty.expect(1);
+}
+
+#[test]
+fn a_scan_that_takes_too_long_has_a_gap() {
+    // Standard input stays open, and nothing comes.
+    let (_writer, reader) = std::io::pipe().unwrap();
+    drop(reader);
+    let run = layersift(&["scan", "--timeout", "1s", "--fail-on", "none", "--format", "json", &incident()]);
+    assert!(matches!(run.code, Some(0 | 3)), "{run:?}");
+    for wrong in ["0s", "x", "5"] {
+        layersift(&["scan", "--timeout", wrong, &incident()]).expect(2);
+    }
+}
+
+#[test]
+fn a_trace_lists_at_least_one_image() {
+    let run = layersift(&["trace", "--limit", "0", "app/settings"]).expect(2);
+    assert!(run.stderr.contains("--limit"), "{}", run.stderr);
+}
+
+#[test]
+fn log_messages_are_json_and_only_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list");
+    std::fs::write(&list, "127.0.0.1:1/team/app:v1\n").unwrap();
+    let store = folder.path().join("store.db");
+    let sweep = ["sweep", "list", text(&list), "--store", text(&store), "--plain-http", "--anonymous", "--pulls=0"];
+    let quiet = layersift(&sweep).expect(3);
+    assert_eq!(quiet.stderr, "");
+    let watched = layersift(&[&sweep[..], &["-v"]].concat()).expect(3);
+    let lines: Vec<Value> = watched.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let messages: Vec<&str> = lines.iter().filter_map(|line| line["message"].as_str()).collect();
+    assert_eq!(messages.first(), Some(&"sweep started"), "{lines:?}");
+    assert_eq!(messages.last(), Some(&"sweep ended"), "{lines:?}");
+    assert!(lines.iter().all(|line| line["target"].as_str().unwrap().starts_with("layersift")), "{lines:?}");
+
+    let with = |value: &str| finish(program().args(sweep).env("LAYERSIFT_LOG", value), None);
+    assert!(with("layersift_fleet=info,error").expect(3).stderr.contains("not scanned"));
+    assert!(with("loud").expect(2).stderr.contains("invalid LAYERSIFT_LOG `loud`"));
+}
+
+#[test]
+fn an_error_says_each_cause_once() {
+    let run = layersift(&["scan", "--policy", "no-such-policy.toml", &incident()]).expect(2);
+    assert_eq!(run.stderr.matches("No such file").count(), 1, "{}", run.stderr);
+    assert_eq!(run.stderr.matches("no-such-policy.toml").count(), 1, "{}", run.stderr);
+}
+
+#[test]
+fn man_pages_and_completions_name_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    layersift(&["man", text(folder.path())]).expect(0);
+    let completions = layersift(&["completions", "bash"]).expect(0).stdout;
+    for command in ["scan", "render", "layers", "sweep", "worker", "trace", "rules"] {
+        assert!(folder.path().join(format!("layersift-{command}.1")).exists(), "{command}");
+        assert!(completions.contains(&format!("layersift__subcmd__{command}")), "{command}");
+    }
+}
