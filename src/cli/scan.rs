@@ -11,7 +11,7 @@ use super::args::{FailingArgs, Format, LayersArgs, ScanArgs, Source};
 use super::progress::Display;
 use super::sweep::{fingerprint_key, now};
 use super::{registry, rules, write_out};
-use layersift_fleet::Shelf;
+use layersift_fleet::LayerCache;
 use layersift_format::Opened;
 use layersift_format::platform::Choice;
 use layersift_model::{FingerprintKey, ImageReport, Limits, Verdict};
@@ -97,9 +97,9 @@ fn with_store(
     choice: &Choice,
     display: &Display,
 ) -> anyhow::Result<Vec<ImageReport>> {
-    let shelf = Shelf::new(store, scanner, now);
-    let reports = scanner.scan_with(name, opened, choice, Some(&shelf), display)?;
-    if let Some(failure) = shelf.failure() {
+    let cache = LayerCache::new(store, scanner, now);
+    let reports = scanner.scan_with(name, opened, choice, Some(&cache), display)?;
+    if let Some(failure) = cache.failure() {
         return Err(failure.into());
     }
     // What has no manifest, such as a root file system, has no name to be stored under; and what is wrong with the
@@ -107,7 +107,7 @@ fn with_store(
     let is_certain =
         |report: &&ImageReport| report.manifest_digest.is_some() && report.gaps.iter().all(|gap| gap.layer.is_some());
     for report in reports.iter().filter(is_certain) {
-        shelf.put_image(report, None)?;
+        cache.put_image(report, None)?;
     }
     Ok(reports)
 }

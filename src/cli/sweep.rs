@@ -14,7 +14,7 @@ use super::scan::policy;
 use super::store_args::{ReadingArgs, StoreArgs, SweepArgs, SweepCommand};
 use super::{registry, rules, write_out};
 use crate::cli::sweep_report as report;
-use layersift_fleet::{Claims, Extent, Progress, Registries, Shelf, Stop, Sweep, Worker};
+use layersift_fleet::{Claims, LayerCache, Progress, Registries, Stop, Sweep, SweepLimits, Worker};
 use layersift_model::FingerprintKey;
 use layersift_report::policy::Policy;
 use layersift_rules::Ruleset;
@@ -71,26 +71,26 @@ fn sweep_once(
         && how.exclude.is_empty()
         && since.is_none()
         && !matches!(command, SweepCommand::Harbor { project, .. } if !project.is_empty());
-    let extent = Extent {
+    let limits = SweepLimits {
         threads: how.reading.pulls,
         lease: how.reading.lease,
         time: how.max_time,
         bytes: how.max_bytes,
         is_whole,
-        ..Extent::default()
+        ..SweepLimits::default()
     };
     let progress = Arc::new(Progress::default());
     let display = Display::start(Arc::clone(&progress), how.reading.quiet);
     let sweep = Sweep { scanner, store, registries: &registries, policy, clock: now, progress: &progress };
-    let outcome = sweep.run(target.trim_end(), &*catalog, &filter, &extent);
+    let report = sweep.run(target.trim_end(), &*catalog, &filter, &limits);
     display.finish();
-    let outcome = outcome?;
+    let report = report?;
     let rendered = match how.format {
-        Format::Text => report::text(target.trim_end(), &outcome),
-        Format::Json => report::json(target.trim_end(), &outcome)? + "\n",
+        Format::Text => report::text(&report),
+        Format::Json => report::json(&report)? + "\n",
     };
     write_out(&rendered, how.output.as_deref())?;
-    Ok(ExitCode::from(outcome.verdict.exit_code()))
+    Ok(ExitCode::from(report.verdict.exit_code()))
 }
 
 /// Reads layers that sweeps have queued, until it is ended.
@@ -98,13 +98,13 @@ pub fn worker(args: &ReadingArgs) -> anyhow::Result<ExitCode> {
     let store = open_store(&args.store)?;
     let scanner = scanner(args)?;
     let registries = Registries::new(registry_options(args), trusted_host()?);
-    let shelf = Shelf::new(&store, &scanner, now);
+    let cache = LayerCache::new(&store, &scanner, now);
     let progress = Progress::default();
-    let Extent { patience, .. } = Extent::default();
+    let SweepLimits { patience, .. } = SweepLimits::default();
     let worker = Worker {
         scanner: &scanner,
         store: &store,
-        shelf: &shelf,
+        cache: &cache,
         registries: &registries,
         clock: now,
         progress: &progress,

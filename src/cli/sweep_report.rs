@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use layersift_fleet::{Counted, Outcome};
-use layersift_model::Verdict;
+use layersift_fleet::Counted;
+use layersift_model::{NewFinding, SweepReport, Verdict};
 use layersift_report::clean;
 use layersift_report::human;
-use layersift_store::News;
 
 /// The version of the schema.
 const SCHEMA: u32 = 1;
@@ -34,11 +33,11 @@ pub fn progress(counted: &Counted, elapsed: Duration) -> String {
 }
 
 /// The report for a person.
-pub fn text(target: &str, outcome: &Outcome) -> String {
+pub fn text(report: &SweepReport) -> String {
     let mut out = String::new();
-    let sums = &outcome.sums;
+    let sums = &report.sums;
     // Writing to a string cannot fail.
-    let _ = writeln!(out, "{target}");
+    let _ = writeln!(out, "{}", report.target);
     let _ = writeln!(
         out,
         "{} images, {} layers read, {} known; {} pulled, {} saved",
@@ -48,41 +47,41 @@ pub fn text(target: &str, outcome: &Outcome) -> String {
         human(sums.bytes_pulled),
         human(sums.bytes_saved)
     );
-    if !outcome.news.is_empty() {
-        let _ = writeln!(out, "\nNew since the last sweep: {}", outcome.news.len());
-        for news in outcome.news.iter().take(MOST_LINES) {
+    if !report.news.is_empty() {
+        let _ = writeln!(out, "\nNew since the last sweep: {}", report.news.len());
+        for news in report.news.iter().take(MOST_LINES) {
             let _ = writeln!(out, "  {}", news_line(news));
         }
-        more(&mut out, outcome.news.len());
+        more(&mut out, report.news.len() as u64);
     }
-    if outcome.troubles_total > 0 {
-        let _ = writeln!(out, "\nNot looked at: {}", outcome.troubles_total);
-        for trouble in outcome.troubles.iter().take(MOST_LINES) {
-            let _ = writeln!(out, "  {}", clean(&trouble.to_string(), LINE));
+    if report.problems_total > 0 {
+        let _ = writeln!(out, "\nNot looked at: {}", report.problems_total);
+        for problem in report.problems.iter().take(MOST_LINES) {
+            let _ = writeln!(out, "  {}", clean(&problem.to_string(), LINE));
         }
-        more(&mut out, outcome.troubles_total);
+        more(&mut out, report.problems_total);
     }
-    if let Some(reason) = outcome.ended_early {
+    if let Some(reason) = &report.ended_early {
         let _ = writeln!(out, "\nEnded early: {reason}. The next sweep goes on.");
     }
     let _ = writeln!(
         out,
         "\n{}  {} images fail, {} were not looked at completely",
-        outcome.verdict.name().to_uppercase(),
-        outcome.failing,
-        outcome.incomplete
+        report.verdict.name().to_uppercase(),
+        report.failing,
+        report.incomplete
     );
     out
 }
 
-fn more(out: &mut String, total: usize) {
-    if total > MOST_LINES {
-        let _ = writeln!(out, "  and {} more; the JSON report has them", total - MOST_LINES);
+fn more(out: &mut String, total: u64) {
+    if total > MOST_LINES as u64 {
+        let _ = writeln!(out, "  and {} more; the JSON report has them", total - MOST_LINES as u64);
     }
 }
 
-fn news_line(news: &News) -> String {
-    let News { thing, image, rule, masked, path } = news;
+fn news_line(news: &NewFinding) -> String {
+    let NewFinding { thing, image, rule, masked, path } = news;
     let severity = rule.severity.name().to_uppercase();
     let masked = masked.as_deref().map(|masked| format!("  {}", clean(masked, LINE))).unwrap_or_default();
     let path = path.as_deref().map(|path| format!("  {}", clean(path, LINE))).unwrap_or_default();
@@ -102,7 +101,7 @@ struct Document<'r> {
     bytes_saved: u64,
     new: Vec<New<'r>>,
     not_looked_at: Vec<String>,
-    ended_early: Option<&'static str>,
+    ended_early: Option<&'r str>,
     verdict: Verdict,
 }
 
@@ -121,18 +120,18 @@ struct New<'r> {
 ///
 /// # Errors
 /// Those of the serializer, which has no reason for any.
-pub fn json(target: &str, outcome: &Outcome) -> serde_json::Result<String> {
+pub fn json(report: &SweepReport) -> serde_json::Result<String> {
     let document = Document {
         schema: SCHEMA,
-        target,
-        images: outcome.sums.images,
-        failing: outcome.failing,
-        incomplete: outcome.incomplete,
-        layers_read: outcome.sums.layers_read,
-        layers_known: outcome.sums.layers_known,
-        bytes_pulled: outcome.sums.bytes_pulled,
-        bytes_saved: outcome.sums.bytes_saved,
-        new: outcome
+        target: &report.target,
+        images: report.sums.images,
+        failing: report.failing,
+        incomplete: report.incomplete,
+        layers_read: report.sums.layers_read,
+        layers_known: report.sums.layers_known,
+        bytes_pulled: report.sums.bytes_pulled,
+        bytes_saved: report.sums.bytes_saved,
+        new: report
             .news
             .iter()
             .map(|news| New {
@@ -145,9 +144,9 @@ pub fn json(target: &str, outcome: &Outcome) -> serde_json::Result<String> {
                 image: news.image.to_string(),
             })
             .collect(),
-        not_looked_at: outcome.troubles.iter().map(ToString::to_string).collect(),
-        ended_early: outcome.ended_early,
-        verdict: outcome.verdict,
+        not_looked_at: report.problems.iter().map(ToString::to_string).collect(),
+        ended_early: report.ended_early.as_deref(),
+        verdict: report.verdict,
     };
     serde_json::to_string_pretty(&document)
 }

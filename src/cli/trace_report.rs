@@ -5,9 +5,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use layersift_model::calendar::date;
-use layersift_model::{Digest, Severity};
+use layersift_model::{BaseImage, Digest, Severity, TraceReport, TracedImage, TracedPlace, TracedTag};
 use layersift_report::clean;
-use layersift_store::{Base, Held, Holder, TagLine, Trace};
 
 /// The version of the schema.
 const SCHEMA: u32 = 1;
@@ -16,7 +15,7 @@ const SCHEMA: u32 = 1;
 const LINE: usize = 400;
 
 /// The answer for a person: images with the fewest layers first, which is the order to roll back in.
-pub fn text(what: &str, trace: &Trace) -> String {
+pub fn text(what: &str, trace: &TraceReport) -> String {
     let mut out = String::new();
     let least = if trace.is_exact { "" } else { "at least " };
     // Writing to a string cannot fail.
@@ -25,8 +24,8 @@ pub fn text(what: &str, trace: &Trace) -> String {
         1 => writeln!(out, "{}: in 1 image", clean(what, LINE)),
         total => writeln!(out, "{}: in {least}{total} images, those with the fewest layers first", clean(what, LINE)),
     };
-    for holder in &trace.images {
-        let _ = image(&mut out, holder);
+    for image in &trace.images {
+        let _ = write_image(&mut out, image);
     }
     if trace.total > trace.images.len() as u64 {
         let _ = writeln!(out, "\nand {} more; --limit shows more", trace.total - trace.images.len() as u64);
@@ -34,31 +33,31 @@ pub fn text(what: &str, trace: &Trace) -> String {
     out
 }
 
-fn image(out: &mut String, holder: &Holder) -> std::fmt::Result {
-    let platform = holder.image.platform.as_deref().unwrap_or("unknown platform");
-    let since = date(holder.image.first_seen);
-    writeln!(out, "\n{}  {platform}  since {since}", holder.image.manifest_digest)?;
-    for tag in &holder.tags {
+fn write_image(out: &mut String, image: &TracedImage) -> std::fmt::Result {
+    let platform = image.platform.as_deref().unwrap_or("unknown platform");
+    let since = date(image.first_seen);
+    writeln!(out, "\n{}  {platform}  since {since}", image.manifest_digest)?;
+    for tag in &image.tags {
         let gone = tag.gone_at.map(|at| format!("  gone {}", date(at))).unwrap_or_default();
         writeln!(out, "  {}{gone}", clean(&name(tag), LINE))?;
     }
-    if holder.tags_total > holder.tags.len() as u64 {
-        writeln!(out, "  and {} more tags", holder.tags_total - holder.tags.len() as u64)?;
+    if image.tags_total > image.tags.len() as u64 {
+        writeln!(out, "  and {} more tags", image.tags_total - image.tags.len() as u64)?;
     }
-    for (held, base) in &holder.held {
-        writeln!(out, "    {}", clean(&line(held), LINE))?;
-        if let Some(base) = base {
-            let Base { manifest_digest, layers_count } = base;
+    for place in &image.places {
+        writeln!(out, "    {}", clean(&line(place), LINE))?;
+        if let Some(base) = &place.base {
+            let BaseImage { manifest_digest, layers_count } = base;
             writeln!(out, "      from its base image, {} ({layers_count} layers)", manifest_digest)?;
         }
     }
-    if holder.held_total > holder.held.len() as u64 {
-        writeln!(out, "    and {} more places", holder.held_total - holder.held.len() as u64)?;
+    if image.places_total > image.places.len() as u64 {
+        writeln!(out, "    and {} more places", image.places_total - image.places.len() as u64)?;
     }
     Ok(())
 }
 
-fn line(held: &Held) -> String {
+fn line(held: &TracedPlace) -> String {
     let mut line = String::new();
     if let Some(finding) = &held.finding {
         let place = finding.path.as_deref().or(finding.config.as_deref()).unwrap_or("the image");
@@ -76,7 +75,7 @@ fn line(held: &Held) -> String {
 }
 
 /// A tag's name: registry, project, repository and tag.
-fn name(tag: &TagLine) -> String {
+fn name(tag: &TracedTag) -> String {
     let place = &tag.repository;
     let project = if place.project.is_empty() { String::new() } else { format!("{}/", place.project) };
     let end = tag.tag.as_deref().map_or_else(|| format!("@{}", tag.digest), |tag| format!(":{tag}"));
@@ -150,7 +149,7 @@ struct BaseDocument<'t> {
 ///
 /// # Errors
 /// Those of the serializer, which has no reason for any.
-pub fn json(what: &str, trace: &Trace) -> serde_json::Result<String> {
+pub fn json(what: &str, trace: &TraceReport) -> serde_json::Result<String> {
     serde_json::to_string_pretty(&Document {
         schema: SCHEMA,
         query: what,
@@ -160,21 +159,21 @@ pub fn json(what: &str, trace: &Trace) -> serde_json::Result<String> {
     })
 }
 
-fn image_document(holder: &Holder) -> ImageDocument<'_> {
+fn image_document(image: &TracedImage) -> ImageDocument<'_> {
     ImageDocument {
-        manifest_digest: &holder.image.manifest_digest,
-        config_digest: holder.image.config_digest.as_ref(),
-        platform: holder.image.platform.as_deref(),
-        layers: holder.image.layers_count,
-        first_seen: holder.image.first_seen,
-        tags: holder.tags.iter().map(tag_document).collect(),
-        tags_total: holder.tags_total,
-        holds: holder.held.iter().map(|(held, base)| held_document(held, base.as_ref())).collect(),
-        holds_total: holder.held_total,
+        manifest_digest: &image.manifest_digest,
+        config_digest: image.config_digest.as_ref(),
+        platform: image.platform.as_deref(),
+        layers: image.layers_count,
+        first_seen: image.first_seen,
+        tags: image.tags.iter().map(tag_document).collect(),
+        tags_total: image.tags_total,
+        holds: image.places.iter().map(held_document).collect(),
+        holds_total: image.places_total,
     }
 }
 
-fn tag_document(tag: &TagLine) -> TagDocument<'_> {
+fn tag_document(tag: &TracedTag) -> TagDocument<'_> {
     TagDocument {
         registry: &tag.repository.registry,
         project: &tag.repository.project,
@@ -187,7 +186,7 @@ fn tag_document(tag: &TagLine) -> TagDocument<'_> {
     }
 }
 
-fn held_document<'t>(held: &'t Held, base: Option<&'t Base>) -> HeldDocument<'t> {
+fn held_document(held: &TracedPlace) -> HeldDocument<'_> {
     let finding = held.finding.as_ref();
     HeldDocument {
         id: finding.map(|finding| &finding.finding_id[..]),
@@ -205,33 +204,32 @@ fn held_document<'t>(held: &'t Held, base: Option<&'t Base>) -> HeldDocument<'t>
             diff_id: layer.diff_id.as_ref(),
             created_by: layer.created_by.as_deref(),
         }),
-        base: base.map(|base| BaseDocument { manifest_digest: &base.manifest_digest, layers: base.layers_count }),
+        base: held
+            .base
+            .as_ref()
+            .map(|base| BaseDocument { manifest_digest: &base.manifest_digest, layers: base.layers_count }),
     }
 }
 
 /// The answer as a graph: what was looked for, the images that hold it, their bases and their tags.
-pub fn dot(what: &str, trace: &Trace) -> String {
+pub fn dot(what: &str, trace: &TraceReport) -> String {
     let mut out = String::from("digraph trace {\n  rankdir=LR;\n  node [shape=box];\n");
     // Writing to a string cannot fail.
     let _ = writeln!(out, "  {} [style=bold];", quoted(what));
-    for holder in &trace.images {
-        let image = quoted(&holder.image.manifest_digest.to_string());
-        let label = format!(
-            "{} {}",
-            holder.image.manifest_digest.short(),
-            holder.image.platform.as_deref().unwrap_or_default()
-        );
-        let _ = writeln!(out, "  {image} [label={}];", quoted(label.trim_end()));
+    for image in &trace.images {
+        let node = quoted(&image.manifest_digest.to_string());
+        let label = format!("{} {}", image.manifest_digest.short(), image.platform.as_deref().unwrap_or_default());
+        let _ = writeln!(out, "  {node} [label={}];", quoted(label.trim_end()));
         let bases: std::collections::BTreeSet<String> =
-            holder.held.iter().filter_map(|(_, base)| Some(base.as_ref()?.manifest_digest.to_string())).collect();
-        match bases.iter().find(|base| **base != holder.image.manifest_digest.to_string()) {
-            Some(base) => writeln!(out, "  {} -> {image} [label=\"base of\"];", quoted(base)),
-            None => writeln!(out, "  {} -> {image} [label=\"in\"];", quoted(what)),
+            image.places.iter().filter_map(|place| Some(place.base.as_ref()?.manifest_digest.to_string())).collect();
+        match bases.iter().find(|base| **base != image.manifest_digest.to_string()) {
+            Some(base) => writeln!(out, "  {} -> {node} [label=\"base of\"];", quoted(base)),
+            None => writeln!(out, "  {} -> {node} [label=\"in\"];", quoted(what)),
         }
         .unwrap_or_default();
-        for tag in &holder.tags {
+        for tag in &image.tags {
             let style = if tag.gone_at.is_some() { " [style=dashed]" } else { "" };
-            let _ = writeln!(out, "  {image} -> {}{style};", quoted(&name(tag)));
+            let _ = writeln!(out, "  {node} -> {}{style};", quoted(&name(tag)));
         }
     }
     out + "}\n"
@@ -253,7 +251,7 @@ mod tests {
 
     #[test]
     fn nothing_found() {
-        let trace = Trace { total: 0, is_exact: true, images: Vec::new() };
+        let trace = TraceReport::empty();
         assert!(text("a\x1bb", &trace).contains("in no image"));
         assert!(!text("a\x1bb", &trace).contains('\x1b'));
         assert!(dot("say \"x\"", &trace).contains("\"say \\\"x\\\"\""));

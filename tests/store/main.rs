@@ -3,11 +3,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod fill;
 mod kept_form;
+mod migration;
 mod open;
 mod queue;
 mod records;
+mod reports;
 mod sweep;
 mod trace;
 mod workers;

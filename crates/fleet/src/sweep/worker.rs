@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::{Progress, Registries, Shelf, Stop};
+use super::{LayerCache, Progress, Registries, Stop};
 use layersift_format::Blob;
 use layersift_model::{Digest, LayerReport};
 use layersift_scan::{Observer, Scanner};
@@ -29,8 +29,8 @@ pub struct Worker<'w> {
     pub scanner: &'w Scanner,
     /// Has the queue.
     pub store: &'w Store,
-    /// Makes reports fit for the store.
-    pub shelf: &'w Shelf<'w>,
+    /// Encodes reports for the store.
+    pub cache: &'w LayerCache<'w>,
     /// Where layers come from.
     pub registries: &'w Registries,
     /// Seconds since 1970.
@@ -144,7 +144,7 @@ impl Worker<'_> {
     /// # Errors
     /// When the store fails. That a layer cannot be read is no error: the queue knows.
     pub fn step(&self) -> Result<Step, StoreError> {
-        let claimed = self.store.claim(&self.claims.owner, self.shelf.key(), 1, self.lease, (self.clock)())?;
+        let claimed = self.store.queue().claim(&self.claims.owner, self.cache.key(), 1, self.lease, (self.clock)())?;
         let Some(task) = claimed.into_iter().next() else { return Ok(Step::Idle) };
         let _held = self.claims.hold(&task.lease);
         self.settle(&task).map(|()| Step::Worked)
@@ -153,19 +153,19 @@ impl Worker<'_> {
     fn settle(&self, task: &Task) -> Result<(), StoreError> {
         match self.read(task) {
             Ok(report) => {
-                let record = self.shelf.record(&task.lease.layer, &report)?;
-                if self.store.finish(&task.lease, &record)? {
+                let record = self.cache.record(&task.lease.layer, &report)?;
+                if self.store.queue().finish(&task.lease, &record)? {
                     self.progress.layer_read(report.blob_bytes);
                 }
                 Ok(())
             }
             Err(unread) if unread.is_outage => {
-                self.store.release(&task.lease, (self.clock)().saturating_add(self.patience)).map(drop)
+                self.store.queue().release(&task.lease, (self.clock)().saturating_add(self.patience)).map(drop)
             }
             Err(unread) => {
                 let attempt = i64::try_from(task.lease.attempt).unwrap_or(i64::MAX);
                 let later = (self.clock)().saturating_add(self.patience.saturating_mul(attempt));
-                self.store.fail(&task.lease, &unread.reason, later)?;
+                self.store.queue().fail(&task.lease, &unread.reason, later)?;
                 self.progress.layer_failed();
                 Ok(())
             }
@@ -220,7 +220,7 @@ impl Worker<'_> {
         while !ended.wait(pause) {
             let leases = self.claims.held().clone();
             // A store that is out of reach now may be back before the leases run out.
-            let _ = self.store.renew(&leases, self.lease, (self.clock)());
+            let _ = self.store.queue().renew(&leases, self.lease, (self.clock)());
         }
     }
 }
