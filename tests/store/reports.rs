@@ -19,6 +19,7 @@ crate::on_both!(
     the_store_does_not_judge,
     a_report_that_cannot_be_decoded_is_unknown,
     a_report_without_digests_is_refused,
+    lists_say_whether_they_are_complete,
 );
 
 const VALUE: &str = "tok_0123456789abcdefghij";
@@ -180,4 +181,23 @@ fn a_report_without_digests_is_refused(fresh: &Fresh) {
     let elsewhere = image_report("app", &["base"], &[secret("x", 1, "f", "one")]);
     assert!(refused(&elsewhere).ends_with("they are in layer 1, and the image has 1 layers"));
     assert_eq!(store.images().find(&digest("app")).unwrap(), None, "nothing was stored");
+}
+
+fn lists_say_whether_they_are_complete(fresh: &Fresh) {
+    const MOST: usize = 20_000;
+    let store = fresh.open();
+    let mut findings: Vec<Finding> =
+        (0..MOST).map(|number| secret("base", 0, &format!("f{number:05}"), "one")).collect();
+    let id = put(&store, "app", &["base"], &findings);
+    let page = store.images().findings(id, &key()).unwrap();
+    assert!(page.is_complete && page.items.len() == MOST);
+    let found = store.trace(&Query::Secret(fingerprint("one")), None, 10).unwrap();
+    assert!(found.places_are_complete && found.images[0].places_total == MOST as u64);
+
+    findings.push(secret("own", 1, "one-more", "one"));
+    let id = put(&store, "more", &["base", "own"], &findings);
+    let page = store.images().findings(id, &key()).unwrap();
+    assert!(!page.is_complete && page.items.len() == MOST);
+    let found = store.trace(&Query::Secret(fingerprint("one")), None, 10).unwrap();
+    assert!(!found.places_are_complete && found.total == 2);
 }

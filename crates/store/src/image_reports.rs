@@ -55,7 +55,7 @@ impl Images<'_> {
     ) -> Result<ImageId, StoreError> {
         let name = self.store.name();
         let index = ReportIndex::of(report).map_err(|fault| fault.at(&name))?;
-        let encoded = encode(report).map_err(|fault| fault.at(&name))?;
+        let encoded = encode(report, MOST_BYTES).map_err(|fault| fault.at(&name))?;
         self.store.write(|connection| {
             let image = images::put(connection, &index.image, now)?;
             let key = intern::layer_key(connection, key)?;
@@ -94,7 +94,8 @@ impl Images<'_> {
         let mut reports = Vec::with_capacity(rows.len());
         // Decoded here, so that other threads have the connection.
         for ReportRow { image, manifest_digest, report } in rows {
-            match decode(&report).filter(|report| report.manifest_digest.as_ref() == Some(&manifest_digest)) {
+            match decode(&report, MOST_BYTES).filter(|report| report.manifest_digest.as_ref() == Some(&manifest_digest))
+            {
                 Some(report) => reports.push(StoredReport { image, report }),
                 None => self.forget_report(image, key)?,
             }
@@ -115,23 +116,23 @@ struct Encoded {
     bytes: usize,
 }
 
-/// `report` as it is stored; `None` where it is too large.
-fn encode(report: &ImageReport) -> Result<Option<Encoded>, Fault> {
+/// `report` as it is stored; `None` where its JSON form has more than `most` bytes.
+fn encode(report: &ImageReport, most: usize) -> Result<Option<Encoded>, Fault> {
     let invalid = |reason: String| Fault::invalid(format!("the report of {}", report.target), reason);
     let json = serde_json::to_vec(&*unjudged(report)).map_err(|error| invalid(error.to_string()))?;
-    if json.len() > MOST_BYTES {
+    if json.len() > most {
         return Ok(None);
     }
     let compressed = zstd::bulk::compress(&json, LEVEL).map_err(|error| invalid(error.to_string()))?;
     Ok(Some(Encoded { compressed, bytes: json.len() }))
 }
 
-/// The report in `bytes`; `None` where they are not a report of this version.
-fn decode(bytes: &[u8]) -> Option<ImageReport> {
+/// The report in `bytes`; `None` where they are not a report of this version, or one of more than `most` bytes.
+fn decode(bytes: &[u8], most: usize) -> Option<ImageReport> {
     let mut json = Vec::new();
     let decoder = zstd::Decoder::new(bytes).ok()?;
-    decoder.take(MOST_BYTES as u64 + 1).read_to_end(&mut json).ok()?;
-    if json.len() > MOST_BYTES { None } else { serde_json::from_slice(&json).ok() }
+    decoder.take(most as u64 + 1).read_to_end(&mut json).ok()?;
+    if json.len() > most { None } else { serde_json::from_slice(&json).ok() }
 }
 
 /// `report` without what a policy and a baseline say of it.
@@ -167,4 +168,19 @@ fn put_whole(
                stored_at = excluded.stored_at";
     let values = [image.into(), key.into(), ruleset.into(), compressed.as_slice().into(), (*bytes).into(), now.into()];
     connection.execute(sql, &values).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_bounded() {
+        let report = ImageReport { target: "app".into(), ..ImageReport::default() };
+        let encoded = encode(&report, MOST_BYTES).unwrap().unwrap();
+        assert_eq!(decode(&encoded.compressed, encoded.bytes), Some(report.clone()));
+        assert_eq!(decode(&encoded.compressed, encoded.bytes - 1), None);
+        assert!(encode(&report, encoded.bytes).unwrap().is_some());
+        assert!(encode(&report, encoded.bytes - 1).unwrap().is_none());
+    }
 }
