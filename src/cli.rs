@@ -18,10 +18,8 @@ mod scan;
 mod shell;
 mod signals;
 mod sweep;
-mod sweep_report;
 mod terminal;
 mod trace;
-mod trace_report;
 mod values;
 mod worker;
 

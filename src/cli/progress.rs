@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::sweep_report;
-use layersift_fleet::Progress;
+use layersift_fleet::{Counted, Progress};
 use layersift_format::Cancellation;
+use layersift_report::human;
 use layersift_scan::Observer;
 
 /// How often the bar of a sweep is drawn again.
@@ -107,7 +107,7 @@ impl SweepProgress {
 
 fn draw(bar: &ProgressBar, progress: &Progress, ended: &Cancellation) {
     while !ended.wait(REDRAW) {
-        bar.set_message(sweep_report::progress(&progress.counted(), bar.elapsed()));
+        bar.set_message(line(&progress.counted(), bar.elapsed()));
         bar.tick();
     }
 }
@@ -115,7 +115,7 @@ fn draw(bar: &ProgressBar, progress: &Progress, ended: &Cancellation) {
 fn log(progress: &Progress, ended: &Cancellation) {
     let started = Instant::now();
     while !ended.wait(LOG_INTERVAL) {
-        tracing::info!("{}", sweep_report::progress(&progress.counted(), started.elapsed()));
+        tracing::info!("{}", line(&progress.counted(), started.elapsed()));
     }
 }
 
@@ -131,4 +131,17 @@ fn set_template(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
+}
+
+/// One line: how far a sweep is, and how long it may still take.
+fn line(counted: &Counted, elapsed: Duration) -> String {
+    let Counted { images, images_done, layers_queued, layers_read, bytes_saved, .. } = counted;
+    let left = counted.bytes_queued.saturating_sub(counted.bytes_done);
+    let rate = counted.bytes_read as f64 / elapsed.as_secs_f64().max(0.001);
+    let time = if rate > 0.0 { format!("  {} s left", (left as f64 / rate).ceil()) } else { String::new() };
+    format!(
+        "images {images_done}/{images}  layers {layers_read}/{layers_queued}  {} saved  {}/s{time}",
+        human(*bytes_saved),
+        human(rate as u64)
+    )
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::args::{QuietArgs, RegistryArgs, TargetArgs};
 use super::context;
 use super::progress::ScanProgress;
-use layersift_fleet::Shelf;
+use layersift_fleet::LayerCache;
 use layersift_format::Cancellation;
 use layersift_format::platform::Choice;
 use layersift_model::{ImageReport, Limits};
@@ -29,7 +29,7 @@ impl Reading<'_> {
     pub(crate) fn scan(&self, analyzer: Analyzer) -> anyhow::Result<Vec<ImageReport>> {
         let target = Target::parse(&self.target.target)?;
         let store = self.store.map(Store::open).transpose()?;
-        let shelf = store.as_ref().map(|store| Shelf::new(store, &analyzer, context::now));
+        let cache = store.as_ref().map(|store| LayerCache::new(store, &analyzer, context::now));
         let progress = ScanProgress::start(self.quiet.quiet);
         let cancellation = self.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
         let opened = open(&target, &Limits::default(), &context::registry_options(self.registry, &cancellation))?;
@@ -37,16 +37,16 @@ impl Reading<'_> {
             .platform(self.target.platform.clone().unwrap_or(Choice::Default))
             .observer(&progress)
             .cancellation(cancellation);
-        if let Some(shelf) = &shelf {
-            scan = scan.known_layers(shelf);
+        if let Some(cache) = &cache {
+            scan = scan.known_layers(cache);
         }
         let reports = scan.run(&target.text, opened);
         progress.finish();
         let reports = reports?;
-        if let Some(shelf) = &shelf {
-            store_images(shelf, &reports)?;
+        if let Some(cache) = &cache {
+            store_images(cache, &reports)?;
         }
-        drop(shelf);
+        drop(cache);
         // The process ends soon; freeing the compiled rules would only take time.
         std::mem::forget(analyzer);
         Ok(reports)
@@ -54,8 +54,8 @@ impl Reading<'_> {
 }
 
 /// Stores the reports of images. Those of their layers are in the store already.
-fn store_images(shelf: &Shelf<'_>, reports: &[ImageReport]) -> anyhow::Result<()> {
-    if let Some(failure) = shelf.failure() {
+fn store_images(cache: &LayerCache<'_>, reports: &[ImageReport]) -> anyhow::Result<()> {
+    if let Some(failure) = cache.failure() {
         return Err(failure.into());
     }
     // An image without a manifest, such as a root file system, has no name to be stored under; and a gap in the
@@ -65,7 +65,7 @@ fn store_images(shelf: &Shelf<'_>, reports: &[ImageReport]) -> anyhow::Result<()
         report.manifest_digest.is_some() && gaps.all(|gap| gap.layer.is_some() && !gap.gap.reason.is_transient())
     };
     for report in reports.iter().filter(is_certain) {
-        shelf.put_image(report, None)?;
+        cache.put_image(report, None)?;
     }
     Ok(())
 }

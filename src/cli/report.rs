@@ -20,8 +20,7 @@ pub(crate) fn judge_and_write(
         }
     }
     let file = args.output.output.as_deref();
-    let options =
-        RenderOptions { show_secrets: args.show_secrets, show: args.show, width: terminal::width(file) };
+    let options = RenderOptions { show_secrets: args.show_secrets, show: args.show, width: terminal::width(file) };
     let mut bytes = Vec::new();
     (args.output.format.render)(&reports, &options, &mut bytes)?;
     output::write(&bytes, file)?;

@@ -12,9 +12,9 @@ use super::args::{PolicyArgs, ReadingArgs};
 use super::context::{self, FleetContext, parse_host};
 use super::formats::{OutputArgs, TextOrJson};
 use super::progress::SweepProgress;
-use super::{output, signals, sweep_report, terminal, values};
-use layersift_fleet::{Extent, Progress, Registries, Sweep};
-use layersift_report::Policy;
+use super::{output, signals, terminal, values};
+use layersift_fleet::{Progress, Registries, Sweep, SweepLimits};
+use layersift_report::{Policy, sweep as table};
 use layersift_source::catalog::{Catalog, Filter, Harbor, HarborOptions, ImageList, WholeRegistry};
 
 #[derive(Debug, Subcommand)]
@@ -162,7 +162,7 @@ fn sweep_once(catalog: &CatalogArgs, context: &FleetContext, policy: &Policy) ->
     let images = catalog.open(&registries)?;
     let since = args.pushed_within.map(|within| context::now() - i64::try_from(within.as_secs()).unwrap_or(i64::MAX));
     let filter = Filter::new(&args.include, &args.exclude)?.pushed_since(since);
-    let extent = extent(catalog, context);
+    let limits = limits(catalog, context);
     let progress = Arc::new(Progress::default());
     let shown = SweepProgress::start(Arc::clone(&progress), args.reading.quiet.quiet);
     let sweep = Sweep {
@@ -174,7 +174,7 @@ fn sweep_once(catalog: &CatalogArgs, context: &FleetContext, policy: &Policy) ->
         progress: &progress,
     };
     tracing::info!(catalog = name, store = context.store.name(), pulls = args.reading.pulls, "sweep started");
-    let outcome = sweep.run(&name, &*images, &filter, &extent);
+    let outcome = sweep.run(&name, &*images, &filter, &limits);
     shown.finish();
     let outcome = outcome?;
     tracing::info!(
@@ -185,22 +185,22 @@ fn sweep_once(catalog: &CatalogArgs, context: &FleetContext, policy: &Policy) ->
         layers_read = outcome.sums.layers_read,
         bytes_pulled = outcome.sums.bytes_pulled,
         verdict = outcome.verdict.name(),
-        ended_early = outcome.ended_early.unwrap_or("no"),
+        ended_early = outcome.ended_early.as_deref().unwrap_or("no"),
         "sweep ended"
     );
     let file = args.output.output.as_deref();
     let mut bytes = Vec::new();
     match args.output.format {
-        TextOrJson::Text => sweep_report::text(&name, &outcome, terminal::width(file), &mut bytes)?,
-        TextOrJson::Json => sweep_report::json(&name, &outcome, &mut bytes)?,
+        TextOrJson::Text => table::text(&outcome, terminal::width(file), &mut bytes)?,
+        TextOrJson::Json => table::json(&outcome, &mut bytes)?,
     }
     output::write(&bytes, file)?;
     Ok(ExitCode::from(outcome.verdict.exit_code()))
 }
 
-fn extent(catalog: &CatalogArgs, context: &FleetContext) -> Extent {
+fn limits(catalog: &CatalogArgs, context: &FleetContext) -> SweepLimits {
     let args = catalog.sweep();
-    Extent {
+    SweepLimits {
         threads: args.reading.pulls,
         lease: args.reading.lease,
         time: args.max_time,
@@ -208,6 +208,6 @@ fn extent(catalog: &CatalogArgs, context: &FleetContext) -> Extent {
         is_whole: catalog.is_whole(),
         layer_timeout: args.reading.timeout.timeout,
         cancellation: context.cancellation.clone(),
-        ..Extent::default()
+        ..SweepLimits::default()
     }
 }

@@ -9,7 +9,8 @@ use clap::Args;
 
 use super::args::{FingerprintKeyArgs, StoreArgs};
 use super::formats::{Format, OutputArgs};
-use super::{context, output, terminal, trace_report};
+use super::{context, output, terminal};
+use layersift_report::trace as table;
 use layersift_store::Query;
 
 /// The longest secret that is read from standard input, in bytes.
@@ -78,9 +79,9 @@ pub(crate) fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let file = args.output.output.as_deref();
     let mut bytes = Vec::new();
     match args.output.format {
-        TraceFormat::Text => trace_report::text(&name, &trace, terminal::width(file), &mut bytes)?,
-        TraceFormat::Json => trace_report::json(&name, &trace, &mut bytes)?,
-        TraceFormat::Dot => trace_report::dot(&name, &trace, &mut bytes)?,
+        TraceFormat::Text => table::text(&name, &trace, terminal::width(file), &mut bytes)?,
+        TraceFormat::Json => table::json(&name, &trace, &mut bytes)?,
+        TraceFormat::Dot => table::dot(&name, &trace, &mut bytes)?,
     }
     output::write(&bytes, file)?;
     Ok(if trace.total == 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })

@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 use super::args::ReadingArgs;
 use super::context::{self, FleetContext};
 use super::signals;
-use layersift_fleet::{Claims, Extent, Progress, Shelf, Worker};
+use layersift_fleet::{Claims, LayerCache, Progress, SweepLimits, Worker};
 
 const PULLS: &str = "Number of layers to pull at a time";
 
@@ -35,24 +35,24 @@ pub(crate) fn run(args: &WorkerArgs) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(reading.pulls > 0, "a worker with --pulls 0 has nothing to do: expected 1 or more");
     let context = FleetContext::new(reading, signals::cancellation()?)?;
     let registries = context.registries(None)?;
-    let shelf = Shelf::new(&context.store, &context.analyzer, context::now);
+    let cache = LayerCache::new(&context.store, &context.analyzer, context::now);
     let progress = Progress::default();
     let worker = Worker {
         scanner: &context.analyzer,
         store: &context.store,
-        shelf: &shelf,
+        cache: &cache,
         registries: &registries,
         clock: context::now,
         progress: &progress,
         lease: reading.lease,
-        patience: Extent::default().patience,
+        patience: SweepLimits::default().patience,
         layer_timeout: reading.timeout.timeout,
         cancellation: context.cancellation.clone(),
         claims: Claims::default(),
     };
     let key = context.analyzer.fingerprint_key().id();
     let store = context.store.name();
-    tracing::info!(store, layer_key = shelf.key(), fingerprint_key = key, pulls = reading.pulls, "worker started");
+    tracing::info!(store, layer_key = %cache.key(), fingerprint_key = key, pulls = reading.pulls, "worker started");
     worker.run(reading.pulls, &context.cancellation)?;
     tracing::info!("worker ended");
     Ok(ExitCode::SUCCESS)

@@ -12,11 +12,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod fill;
 mod kept_form;
+mod migration;
 mod open;
 mod queue;
 mod records;
+mod reports;
 mod signals;
 mod sweep;
 mod trace;

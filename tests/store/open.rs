@@ -18,18 +18,20 @@ fn a_newer_store_is_refused(fresh: &Fresh) {
         rusqlite::Connection::open(&fresh.text).unwrap().execute_batch(sql).unwrap();
     }
     let error = Store::open(&fresh.text).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 1, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 2, .. }), "{error:?}");
     assert!(error.to_string().contains("use the newer layersift that wrote it"), "{error}");
 }
 
 fn many_open_a_new_store_at_once(fresh: &Fresh) {
     std::thread::scope(|scope| {
         for number in 0..8 {
-            scope.spawn(move || fresh.open().put_report(&report(&number.to_string(), RULES, 1)).unwrap());
+            scope.spawn(move || {
+                fresh.open().layers().put_report(&layer_report(&number.to_string(), &key(), 1)).unwrap()
+            });
         }
     });
     let layers: Vec<_> = (0..8).map(|number| digest(&number.to_string())).collect();
-    assert_eq!(fresh.open().has_reports(&layers, RULES).unwrap().len(), 8);
+    assert_eq!(fresh.open().layers().with_reports(&layers, &key()).unwrap().len(), 8);
 }
 
 fn a_store_is_shared_by_threads(fresh: &Fresh) {
@@ -43,15 +45,14 @@ fn a_store_is_shared_by_threads(fresh: &Fresh) {
                 names.rotate_left(worker % 6);
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
                 let findings: Vec<_> = (0..6).map(|at| secret(names[at], at, "f", names[at])).collect();
-                let record = image(&format!("image {worker}"), &names);
-                store.put_assembled(&assembled(record, &findings), None, 10).unwrap();
+                put(store, &format!("image {worker}"), &names, &findings);
             });
         }
     });
     for name in ["layer 0", "layer 5"] {
         let query = layersift_store::Query::Secret(fingerprint(name));
         let found = store.trace(&query, None, 100).unwrap();
-        assert_eq!((found.total, found.images.iter().map(|holder| holder.held.len()).sum::<usize>()), (20, 20));
+        assert_eq!((found.total, found.images.iter().map(|image| image.places.len()).sum::<usize>()), (20, 20));
     }
 }
 
@@ -73,31 +74,37 @@ fn a_password_is_never_shown() {
     ];
     for url in urls {
         let error = Store::open(&url).unwrap_err();
-        let said = format!("{error} {error:?}");
+        let said = format!("{} {error:?}", chain(&error));
         assert!(!said.contains(word) && !said.contains("hunter"), "{said}");
     }
     let error = Store::open("postgres://me:hunter-two@127.0.0.1:1/db").unwrap_err();
-    let said = error.to_string();
+    let said = chain(&error);
     assert!(said.starts_with("cannot open the store postgres://me:****@127.0.0.1:1/db: "), "{said}");
     assert!(said.contains("refused"), "{said}");
 }
 
+/// An error and its sources, as the program prints them.
+fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(Some(error), |error| error.source());
+    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 #[test]
-fn what_is_no_store_is_named_with_its_reason() {
+fn an_invalid_store_is_named_with_its_reason() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("text");
     std::fs::write(&file, "This is no database, and it is longer than a header of one would be.".repeat(20)).unwrap();
     let missing = directory.path().join("none/store.db");
     for (text, reason) in [
-        ("", "it is empty"),
-        ("redis://host", "there are no stores of the kind `redis`"),
-        ("postgres://", "it names no host"),
+        ("", "empty name"),
+        ("redis://host", "unsupported scheme `redis`"),
+        ("postgres://", "missing host"),
         ("postgres://host/db?sslmode=sometimes", "sslmode"),
         ("postgres://127.0.0.1:1/db?sslrootcert=/nowhere/ca.pem", "sslrootcert=/nowhere/ca.pem"),
         (file.to_str().unwrap(), "not a database"),
-        (missing.to_str().unwrap(), "unable to open"),
+        (missing.to_str().unwrap(), "unable to create the file: No such file"),
     ] {
-        let error = Store::open(text).unwrap_err().to_string();
+        let error = chain(&Store::open(text).unwrap_err());
         assert!(error.contains(reason) && error.contains(text.trim_end_matches('/')), "{error}");
     }
 }
@@ -112,7 +119,7 @@ fn tls_is_insisted_on_where_the_url_says_so() {
     }
     for mode in ["require", "verify-ca", "verify-full"] {
         let error = Store::open(&format!("{}{separator}sslmode={mode}", fresh.text)).unwrap_err();
-        assert!(matches!(error, StoreError::Open { .. }) && error.to_string().contains("TLS"), "{error}");
+        assert!(matches!(error, StoreError::Open { .. }) && chain(&error).contains("TLS"), "{error}");
     }
 }
 
@@ -121,7 +128,7 @@ fn a_file_is_for_its_owner_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.db");
     let store = Store::open(path.to_str().unwrap()).unwrap();
-    store.put_report(&report("a", RULES, 1)).unwrap();
+    store.layers().put_report(&layer_report("a", &key(), 1)).unwrap();
     for name in ["store.db", "store.db-wal"] {
         let mode = std::fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");

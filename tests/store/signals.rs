@@ -11,6 +11,7 @@ use crate::support::registry::{Registry, Setup};
 use crate::support::server::Server;
 use crate::support::tar::Tar;
 use crate::support::{DEADLINE, Fresh};
+use layersift_model::LayerKey;
 use layersift_rules::Ruleset;
 use layersift_scan::{Analyzer, Options};
 use serde_json::Value;
@@ -54,7 +55,7 @@ impl SlowRegistry {
 struct Running {
     child: Child,
     fresh: Fresh,
-    key: String,
+    key: LayerKey,
 }
 
 impl Running {
@@ -62,7 +63,7 @@ impl Running {
         let mut command = crate::support::program();
         command.args(arguments).args(["--store", &fresh.text, "--plain-http", "--anonymous", "--lease=100000"]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let key = Analyzer::new(Ruleset::built_in().unwrap(), Options::default()).unwrap().layer_key();
+        let key = LayerKey::new(Analyzer::new(Ruleset::built_in().unwrap(), Options::default()).unwrap().layer_key());
         Running { child, fresh, key }
     }
 
@@ -70,7 +71,7 @@ impl Running {
     fn wait_for(&self, queued: u64, leased: u64) {
         let (store, started) = (self.fresh.open(), Instant::now());
         loop {
-            let counts = store.counts(&self.key).unwrap();
+            let counts = store.queue().counts(&self.key).unwrap();
             if (counts.queued, counts.leased) == (queued, leased) {
                 return;
             }

@@ -13,15 +13,14 @@ use crate::support::pull::{options, registry};
 use crate::support::registry::{Registry, Setup};
 use crate::support::server::Answer;
 use crate::support::tar::Tar;
-use layersift_fleet::{Extent, Outcome, Progress, Registries, Sweep, Trouble};
-use layersift_model::Verdict;
-use layersift_model::{Digest, Limits};
+use layersift_fleet::{Progress, Registries, Sweep, SweepLimits};
+use layersift_model::{Digest, LayerKey, Limits, SweepProblemKind, SweepReport, Verdict};
 use layersift_report::Policy;
 use layersift_rules::Ruleset;
 use layersift_scan::{Analyzer, Options};
 use layersift_source::catalog::{Filter, ImageList, WholeRegistry};
 use layersift_source::registry::At;
-use layersift_store::{Query, ReportRecord, Store};
+use layersift_store::{LayerRecord, Query, Store};
 use serde_json::{Value, json};
 
 /// A made-up token; the one of each image has its number.
@@ -53,11 +52,12 @@ fn push_image(registry: &Registry, name: &str, number: usize) {
 }
 
 fn copy(layout: &Path, target: &str) {
+    copy_from(&format!("oci:{}", layout.display()), target);
+}
+
+fn copy_from(source: &str, target: &str) {
     let mut command = Command::new("skopeo");
-    command
-        .args(["copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false"])
-        .arg(format!("oci:{}", layout.display()))
-        .arg(target);
+    command.args(["copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false", source, target]);
     let output = command.output().expect("skopeo is needed: apt-get install skopeo");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -65,6 +65,12 @@ fn copy(layout: &Path, target: &str) {
 fn scanner() -> &'static Analyzer {
     static ANALYZER: OnceLock<Analyzer> = OnceLock::new();
     ANALYZER.get_or_init(|| Analyzer::new(Ruleset::built_in().unwrap(), Options::default()).unwrap())
+}
+
+/// A scanner with another layer key.
+fn other_scanner() -> Analyzer {
+    let limits = Limits { layer_bytes: 1 << 30, ..Limits::default() };
+    Analyzer::new(Ruleset::built_in().unwrap(), Options { limits, ..Options::default() }).unwrap()
 }
 
 /// Seconds that are added to the time: every sweep begins later than the one before.
@@ -75,21 +81,21 @@ fn clock() -> i64 {
     i64::try_from(now.as_secs()).unwrap() + LATER.load(Ordering::Relaxed)
 }
 
-fn extent() -> Extent {
-    Extent { threads: 2, lease: 100_000, is_whole: true, ..Extent::default() }
+fn limits() -> SweepLimits {
+    SweepLimits { threads: 2, lease: 100_000, is_whole: true, ..SweepLimits::default() }
 }
 
-fn sweep(store: &Store, host: &str, extent: &Extent) -> Outcome {
-    sweep_with(scanner(), &Policy::default(), store, host, extent)
+fn sweep(store: &Store, host: &str, limits: &SweepLimits) -> SweepReport {
+    sweep_with(scanner(), &Policy::default(), store, host, limits)
 }
 
-fn sweep_with(scanner: &Analyzer, policy: &Policy, store: &Store, host: &str, extent: &Extent) -> Outcome {
+fn sweep_with(scanner: &Analyzer, policy: &Policy, store: &Store, host: &str, limits: &SweepLimits) -> SweepReport {
     LATER.fetch_add(10, Ordering::Relaxed);
     let registries = Registries::new(options(), None);
     let catalog = WholeRegistry::new(registry(host, options()));
     let progress = Progress::default();
     let sweep = Sweep { scanner, store, registries: &registries, policy, clock, progress: &progress };
-    sweep.run("the registry", &catalog, &Filter::default(), extent).unwrap()
+    sweep.run("the registry", &catalog, &Filter::default(), limits).unwrap()
 }
 
 fn fingerprint(number: usize) -> String {
@@ -108,6 +114,9 @@ crate::on_both!(
     nothing_to_look_at_is_no_pass,
     what_a_policy_allows_fails_no_sweep,
     what_was_read_longest_ago_is_read_first_with_new_rules,
+    a_store_of_an_older_reader_is_read_again,
+    an_image_without_a_whole_report_is_not_passed,
+    an_image_of_an_older_store_is_scanned_again,
 );
 
 fn each_layer_is_read_once_and_the_second_sweep_reads_none(fresh: &Fresh) {
@@ -117,14 +126,14 @@ fn each_layer_is_read_once_and_the_second_sweep_reads_none(fresh: &Fresh) {
     push_image(&server, "team/again:v1", 0);
     let store = fresh.open();
 
-    let first = sweep(&store, &server.host(), &extent());
-    assert!(first.troubles.is_empty() && first.ended_early.is_none(), "{first:?}");
+    let first = sweep(&store, &server.host(), &limits());
+    assert!(first.problems.is_empty() && first.ended_early.is_none(), "{first:?}");
     assert_eq!((first.sums.images, first.sums.layers_read), (IMAGES as u64 + 1, IMAGES as u64 + 1));
     assert_eq!(first.verdict, Verdict::Fail);
     // Every token is new, and nothing else is.
     assert_eq!(first.news.len(), IMAGES, "{:?}", first.news);
 
-    let second = sweep(&store, &server.host(), &extent());
+    let second = sweep(&store, &server.host(), &limits());
     assert_eq!((second.sums.layers_read, second.news.len()), (0, 0));
     assert_eq!(second.sums.layers_known, 2 * (IMAGES as u64 + 1));
     assert_eq!((second.failing, second.verdict), (IMAGES as u64 + 1, Verdict::Fail));
@@ -142,11 +151,11 @@ fn a_sweep_that_ended_early_goes_on(fresh: &Fresh) {
     let server = Setup::default().start();
     (0..4).for_each(|number| push_image(&server, &format!("team/app{number}:v1"), number));
     let store = fresh.open();
-    let first = sweep(&store, &server.host(), &Extent { bytes: Some(1), ..extent() });
+    let first = sweep(&store, &server.host(), &SweepLimits { bytes: Some(1), ..limits() });
     assert!(first.ended_early.is_some());
     assert_ne!(first.verdict, Verdict::Pass);
-    let second = sweep(&store, &server.host(), &extent());
-    assert!(second.ended_early.is_none() && second.troubles.is_empty(), "{second:?}");
+    let second = sweep(&store, &server.host(), &limits());
+    assert!(second.ended_early.is_none() && second.problems.is_empty(), "{second:?}");
     assert_eq!(second.failing, 4);
     assert_eq!(first.sums.layers_read + second.sums.layers_read, 5);
 }
@@ -160,11 +169,11 @@ fn what_cannot_be_pulled_is_told_and_pulled_the_next_time(fresh: &Fresh) {
         false => Fault::None,
     });
     let host = format!("127.0.0.1:{}", proxy.port);
-    let first = sweep(&store, &host, &Extent { patience: 0, ..extent() });
+    let first = sweep(&store, &host, &SweepLimits { patience: 0, ..limits() });
     // The layer of its own is small enough to come through, piece by piece.
     assert_eq!((first.sums.layers_read, first.incomplete, first.failing), (1, 1, 1), "{first:?}");
     drop(proxy);
-    let second = sweep(&store, &server.host(), &extent());
+    let second = sweep(&store, &server.host(), &limits());
     assert_eq!((second.sums.layers_read, second.incomplete, second.failing), (1, 0, 1), "{second:?}");
 }
 
@@ -183,7 +192,7 @@ fn a_short_outage_costs_no_attempts(fresh: &Fresh) {
             LATER.fetch_add(seconds, Ordering::Relaxed);
             if is_layer && before < refusals { Fault::Answer(Answer::new(503, "")) } else { Fault::None }
         });
-        sweep(&store, &format!("127.0.0.1:{}", proxy.port), &Extent { patience: 0, ..extent() })
+        sweep(&store, &format!("127.0.0.1:{}", proxy.port), &SweepLimits { patience: 0, ..limits() })
     };
     let long = sweep_through(usize::MAX, 100);
     assert_eq!((long.sums.layers_read, long.incomplete), (0, 1), "{long:?}");
@@ -196,19 +205,19 @@ fn a_report_that_cannot_be_read_is_made_anew(fresh: &Fresh) {
     let server = Setup::default().start();
     push_image(&server, "team/app:v1", 1);
     let store = fresh.open();
-    sweep(&store, &server.host(), &extent());
+    sweep(&store, &server.host(), &limits());
     let image = registry(&server.host(), options()).manifest("team/app", &At::Tag("v1".into())).unwrap();
     let image: Value = serde_json::from_slice(&image.bytes).unwrap();
     let base: Digest = image["layers"][0]["digest"].as_str().unwrap().parse().unwrap();
-    let key = scanner().layer_key();
-    let kept = store.get_report(&base, &key).unwrap().unwrap();
-    store.forget_report(&base, &key).unwrap();
-    store.put_report(&ReportRecord { report: b"no report".to_vec(), ..kept }).unwrap();
+    let key = LayerKey::new(scanner().layer_key());
+    let kept = store.layers().report(&base, &key).unwrap().unwrap();
+    store.layers().forget_report(&base, &key).unwrap();
+    store.layers().put_report(&LayerRecord { report: b"no report".to_vec(), ..kept }).unwrap();
 
     push_image(&server, "team/other:v1", 2);
-    let found = sweep(&store, &server.host(), &extent());
+    let found = sweep(&store, &server.host(), &limits());
     assert_eq!((found.sums.layers_read, found.incomplete, found.verdict), (1, 1, Verdict::Fail), "{found:?}");
-    let mended = sweep(&store, &server.host(), &extent());
+    let mended = sweep(&store, &server.host(), &limits());
     assert_eq!((mended.sums.layers_read, mended.incomplete), (1, 0), "{mended:?}");
 }
 
@@ -219,8 +228,8 @@ fn an_image_that_is_blocked_is_told(fresh: &Fresh) {
         true => Fault::Answer(Answer::new(412, "")),
         false => Fault::None,
     });
-    let outcome = sweep(&fresh.open(), &format!("127.0.0.1:{}", proxy.port), &extent());
-    assert!(matches!(&outcome.troubles[..], [Trouble::Blocked { is_asked: false, .. }]), "{outcome:?}");
+    let outcome = sweep(&fresh.open(), &format!("127.0.0.1:{}", proxy.port), &limits());
+    assert!(matches!(&outcome.problems[..], [problem] if problem.kind == SweepProblemKind::Blocked), "{outcome:?}");
     assert_eq!(outcome.verdict, Verdict::Incomplete);
 }
 
@@ -228,10 +237,10 @@ fn a_tag_that_is_gone_is_marked(fresh: &Fresh) {
     let server = Setup::default().start();
     push_image(&server, "team/app:v1", 1);
     let store = fresh.open();
-    sweep(&store, &server.host(), &extent());
+    sweep(&store, &server.host(), &limits());
     // The tag is another image now.
     push_image(&server, "team/app:v1", 2);
-    sweep(&store, &server.host(), &extent());
+    sweep(&store, &server.host(), &limits());
     let trace = |number| store.trace(&Query::Secret(fingerprint(number)), None, 10).unwrap();
     assert!(trace(1).images[0].tags[0].gone_at.is_some());
     assert!(trace(2).images[0].tags[0].gone_at.is_none());
@@ -255,8 +264,8 @@ fn an_image_of_an_index_is_not_passed_over(fresh: &Fresh) {
     server.put_manifest("team/app", "all", INDEX, &bytes(&index(&children)));
     let store = fresh.open();
     for sweeps in 0..2 {
-        let outcome = sweep(&store, &server.host(), &extent());
-        assert!(outcome.troubles.is_empty(), "{outcome:?}");
+        let outcome = sweep(&store, &server.host(), &limits());
+        assert!(outcome.problems.is_empty(), "{outcome:?}");
         // Each of the two by its own tag and by the index.
         assert_eq!((outcome.sums.images, outcome.failing), (4, 2), "sweep {sweeps}: {outcome:?}");
     }
@@ -264,7 +273,7 @@ fn an_image_of_an_index_is_not_passed_over(fresh: &Fresh) {
 
 fn nothing_to_look_at_is_no_pass(fresh: &Fresh) {
     let server = Setup::default().start();
-    let outcome = sweep(&fresh.open(), &server.host(), &extent());
+    let outcome = sweep(&fresh.open(), &server.host(), &limits());
     assert_eq!((outcome.sums.images, outcome.verdict), (0, Verdict::Incomplete));
 }
 
@@ -280,7 +289,7 @@ fn what_a_policy_allows_fails_no_sweep(fresh: &Fresh) {
         Policy::parse("policy.toml".as_ref(), &text, "2026-01-01".parse().unwrap()).unwrap()
     };
     let outcome = |policy: &Policy| {
-        let outcome = sweep_with(scanner(), policy, &store, &host, &extent());
+        let outcome = sweep_with(scanner(), policy, &store, &host, &limits());
         (outcome.failing, outcome.verdict)
     };
     let (one, both) = (policy(&[fingerprint(0)]), policy(&[fingerprint(0), fingerprint(1)]));
@@ -297,20 +306,72 @@ fn what_was_read_longest_ago_is_read_first_with_new_rules(fresh: &Fresh) {
     // The first image's layers are the oldest, though it is listed last.
     for (number, name) in [(0, "team/z"), (1, "team/b")] {
         push_image(&server, &format!("{name}:v1"), number);
-        sweep(&store, &host, &extent());
+        sweep(&store, &host, &limits());
     }
     push_image(&server, "team/c:v1", 2);
-    let limits = Limits { layer_bytes: 1 << 30, ..Limits::default() };
-    let other = Analyzer::new(Ruleset::built_in().unwrap(), Options { limits, ..Options::default() }).unwrap();
-    let nobody_reads = Extent { threads: 0, time: Some(Duration::from_secs(2)), ..extent() };
+    let other = other_scanner();
+    let nobody_reads = SweepLimits { threads: 0, time: Some(Duration::from_secs(2)), ..limits() };
     let outcome = sweep_with(&other, &Policy::default(), &store, &host, &nobody_reads);
     assert!(outcome.ended_early.is_some());
-    let claimed = store.claim("a test", &other.layer_key(), 9, 100_000, clock()).unwrap();
+    let claimed = store.queue().claim("a test", &LayerKey::new(other.layer_key()), 9, 100_000, clock()).unwrap();
     let layers: Vec<_> = claimed.into_iter().map(|task| task.lease.layer).collect();
-    let read = store.last_read(&layers).unwrap();
+    let read = store.layers().last_read(&layers).unwrap();
     let times: Vec<Option<i64>> = layers.iter().map(|layer| read.get(layer).copied()).collect();
     // The base came with the first image.
     assert!(matches!(times[..], [None, Some(a), Some(b), Some(c)] if a <= b && b < c), "{times:?}");
+}
+
+/// What a reader of an earlier revision passed was read differently: layers and documents are read again.
+fn a_store_of_an_older_reader_is_read_again(fresh: &Fresh) {
+    let server = Setup::default().start();
+    push_image(&server, "team/app:v1", 1);
+    let (store, host) = (fresh.open(), server.host());
+    let older = other_scanner();
+    assert_ne!(older.layer_key(), scanner().layer_key());
+    sweep_with(&older, &Policy::default(), &store, &host, &limits());
+    // The older reader saw nothing in the image.
+    let manifest = registry(&host, options()).manifest("team/app", &At::Tag("v1".into())).unwrap().digest;
+    let key = LayerKey::new(older.layer_key());
+    let mut passed = store.images().report(&manifest, &key).unwrap().unwrap().report;
+    assert!(!passed.findings.is_empty() && passed.config_digest.is_some());
+    passed.findings.clear();
+    store.images().put_report(&passed, &key, None, clock()).unwrap();
+    let again = sweep_with(&older, &Policy::default(), &store, &host, &limits());
+    assert_eq!((again.sums.layers_read, again.verdict), (0, Verdict::Pass), "{again:?}");
+    let pulled = again.sums.bytes_pulled;
+
+    let newer = sweep(&store, &host, &limits());
+    assert_eq!((newer.sums.layers_read, newer.failing, newer.verdict), (2, 1, Verdict::Fail), "{newer:?}");
+    // The manifest and the configuration, too.
+    assert!(newer.sums.bytes_pulled > pulled + 400_000, "{newer:?}");
+    assert_eq!(sweep(&store, &host, &limits()).failing, 1);
+}
+
+fn an_image_without_a_whole_report_is_not_passed(fresh: &Fresh) {
+    let server = Setup::default().start();
+    push_image(&server, "team/app:v1", 1);
+    let (store, host) = (fresh.open(), server.host());
+    sweep(&store, &host, &limits());
+    for damage in [&b"not a report"[..], &zstd::encode_all(&b"{}"[..], 3).unwrap()] {
+        fresh.set_bytes("UPDATE image_reports SET report = ", damage);
+        let swept = sweep(&store, &host, &limits());
+        assert_eq!((swept.sums.layers_read, swept.failing, swept.verdict), (0, 1, Verdict::Fail), "{swept:?}");
+        assert_eq!(fresh.count("image_reports"), 1, "it was assembled again");
+    }
+}
+
+fn an_image_of_an_older_store_is_scanned_again(fresh: &Fresh) {
+    fresh.fill_with_version_1();
+    let server = Setup::default().start();
+    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/incident.tar");
+    copy_from(&format!("oci-archive:{}", image.display()), &format!("docker://{}/team/incident:v1", server.host()));
+    let store = fresh.open();
+    assert_eq!(fresh.count("image_reports"), 0);
+    let swept = sweep(&store, &server.host(), &limits());
+    assert_eq!((swept.sums.layers_read, swept.failing, swept.verdict), (8, 1, Verdict::Fail), "{swept:?}");
+    assert_eq!(fresh.count("image_reports"), 1);
+    let again = sweep(&store, &server.host(), &limits());
+    assert_eq!((again.sums.layers_read, again.failing, again.verdict), (0, 1, Verdict::Fail), "{again:?}");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use crate::support::Fresh;
 use crate::support::records::*;
-use layersift_model::State;
-use layersift_store::{FindingRecord, Held, Query, Repository, Store, TagSighting, Trace};
+use layersift_model::{Finding, LayerKey, Repository, State, TraceReport, TracedImage, TracedPlace, TracedTag};
+use layersift_store::{Query, Store, TagSighting};
 
 crate::on_both!(
     a_secret_is_found_in_every_image_of_its_layer,
@@ -16,31 +16,27 @@ crate::on_both!(
     a_layer_is_from_the_smallest_base_that_has_it,
     an_index_and_moved_tags_are_named,
     answers_are_bounded_and_say_how_many_there_are,
-    a_ruleset_is_traced_by_itself,
+    a_key_is_traced_by_itself,
 );
 
-fn put(store: &Store, name: &str, layers: &[&str], findings: &[FindingRecord]) -> layersift_store::ImageId {
-    store.put_assembled(&assembled(image(name, layers), findings), None, 10).unwrap()
-}
-
-fn trace(store: &Store, query: Query) -> Trace {
+fn trace(store: &Store, query: Query) -> TraceReport {
     let trace = store.trace(&query, None, 100).unwrap();
-    assert!(trace.is_exact && trace.total == trace.images.len() as u64, "{trace:?}");
+    assert!(trace.is_exact && trace.total == trace.images.len() as u64 && trace.places_are_complete, "{trace:?}");
     trace
 }
 
-fn by_secret(store: &Store, name: &str) -> Trace {
+fn by_secret(store: &Store, name: &str) -> TraceReport {
     trace(store, Query::Secret(fingerprint(name)))
 }
 
-fn names(trace: &Trace) -> Vec<layersift_model::Digest> {
-    trace.images.iter().map(|holder| holder.image.manifest_digest.clone()).collect()
+fn names(trace: &TraceReport) -> Vec<layersift_model::Digest> {
+    trace.images.iter().map(|image| image.manifest_digest.clone()).collect()
 }
 
-/// What the image called `name` holds; each with its state and who ended it.
-fn states(trace: &Trace, name: &str) -> Vec<(Option<State>, Option<u64>)> {
-    let holder = trace.images.iter().find(|holder| holder.image.manifest_digest == digest(name)).unwrap();
-    holder.held.iter().map(|(held, _)| (held.state, held.ended_by)).collect()
+/// The places in the image called `name`: each with its state and the layer that ended it.
+fn states(trace: &TraceReport, name: &str) -> Vec<(Option<State>, Option<u64>)> {
+    let image = trace.images.iter().find(|image| image.manifest_digest == digest(name)).unwrap();
+    image.places.iter().map(|place| (place.state, place.ended_by)).collect()
 }
 
 const PRESENT: (Option<State>, Option<u64>) = (Some(State::Present), None);
@@ -52,30 +48,30 @@ fn a_secret_is_found_in_every_image_of_its_layer(fresh: &Fresh) {
     put(&store, "second", &["base", "a"], std::slice::from_ref(&leak));
     put(&store, "other", &["else"], &[secret("else", 0, "root/.env", "two")]);
     // Known, and not assembled yet.
-    store.put_image(&image("third", &["base", "c"]), 30).unwrap();
+    store.images().put(&image("third", &["base", "c"]), 30).unwrap();
     let found = by_secret(&store, "one");
     assert_eq!(names(&found), [digest("second"), digest("third"), digest("first")]);
     assert_eq!(states(&found, "first"), [PRESENT]);
     assert_eq!(states(&found, "third"), [(None, None)]);
-    let Held { finding, layer, .. } = &found.images[0].held[0].0;
+    let TracedPlace { finding, layer, .. } = &found.images[0].places[0];
     let (finding, layer) = (finding.as_ref().unwrap(), layer.as_ref().unwrap());
     assert_eq!((finding.path.as_deref(), finding.masked.as_deref()), (Some("root/.env"), Some("tok_****yz")));
     assert_eq!((layer.position, layer.created_by.as_deref()), (0, Some("RUN make base")));
-    assert_eq!(found.images[1].image.first_seen, 30);
-    assert_eq!(found.images[0].image.platform.as_deref(), Some("linux/amd64"));
-    assert_eq!(names(&trace(&store, Query::Finding(leak.finding_id))).len(), 3);
+    assert_eq!(found.images[1].first_seen, 30);
+    assert_eq!(found.images[0].platform.as_deref(), Some("linux/amd64"));
+    assert_eq!(names(&trace(&store, Query::Finding(leak.id))).len(), 3);
     assert_eq!(by_secret(&store, "nobody's").total, 0);
 }
 
 fn an_image_may_differ_from_its_layer(fresh: &Fresh) {
     let store = fresh.open();
     let leak = secret("base", 0, "root/.env", "one");
-    let deleted = FindingRecord { state: State::Deleted, ended_by: Some(1), ..leak.clone() };
+    let deleted = ended(&leak, State::Deleted, 1);
     // The first image with the layer is one that deletes the file: that is not the layer's doing.
     put(&store, "deletes", &["base", "a"], std::slice::from_ref(&deleted));
     put(&store, "keeps", &["base", "b"], std::slice::from_ref(&leak));
     let mut as_shipped = leak.clone();
-    as_shipped.rule.severity = layersift_model::Severity::Low;
+    as_shipped.severity = layersift_model::Severity::Low;
     put(&store, "ships", &["base", "c"], std::slice::from_ref(&as_shipped));
     put(&store, "lacks", &["base", "d"], &[]);
     put(&store, "more", &["base", "e"], &[leak.clone(), secret("base", 0, "link", "two")]);
@@ -83,8 +79,8 @@ fn an_image_may_differ_from_its_layer(fresh: &Fresh) {
     assert_eq!(found.total, 4);
     assert_eq!(states(&found, "deletes"), [(Some(State::Deleted), Some(1))]);
     assert_eq!(states(&found, "keeps"), [PRESENT]);
-    let shipped = found.images.iter().find(|holder| holder.image.manifest_digest == digest("ships")).unwrap();
-    let severity = shipped.held[0].0.finding.as_ref().unwrap().rule.severity;
+    let shipped = found.images.iter().find(|image| image.manifest_digest == digest("ships")).unwrap();
+    let severity = shipped.places[0].finding.as_ref().unwrap().rule.severity;
     assert_eq!(severity, layersift_model::Severity::Low);
     assert!(!names(&found).contains(&digest("lacks")));
     assert_eq!(names(&by_secret(&store, "two")), [digest("more")]);
@@ -97,26 +93,23 @@ fn an_image_may_differ_from_its_layer(fresh: &Fresh) {
     assert_eq!(states(&found, "deletes"), [PRESENT]);
     assert_eq!(states(&found, "lacks"), [(Some(State::Deleted), Some(1))]);
     assert_eq!(by_secret(&store, "two").total, 0);
-    let id = store.image(&digest("lacks")).unwrap().unwrap().id;
-    assert_eq!(store.findings(id, RULES).unwrap().len(), 1);
+    let id = store.images().find(&digest("lacks")).unwrap().unwrap().id;
+    assert_eq!(store.images().findings(id, &key()).unwrap().items.len(), 1);
     // A layer that overwrites its own file does so in every image.
-    let own = FindingRecord { state: State::Overwritten, ended_by: Some(0), ..secret("x", 0, "f", "three") };
+    let own = ended(&secret("x", 0, "f", "three"), State::Overwritten, 0);
     put(&store, "x", &["x"], std::slice::from_ref(&own));
     let id = put(&store, "y", &["x", "y"], &[own]);
     assert_eq!(states(&by_secret(&store, "three"), "y"), [(Some(State::Overwritten), Some(0))]);
-    assert_eq!(store.findings(id, RULES).unwrap().len(), 1);
+    assert_eq!(store.images().findings(id, &key()).unwrap().items.len(), 1);
 }
 
 fn an_image_that_was_not_read_says_nothing_of_its_layers(fresh: &Fresh) {
     let store = fresh.open();
-    let mut gap = assembled(image("gap", &["base"]), &[]);
-    (gap.unread, gap.gaps) = (vec![0], 1);
-    store.put_assembled(&gap, None, 10).unwrap();
+    let gap = unread(image_report("gap", &["base"], &[]), 0);
+    store.images().put_report(&gap, &key(), None, 10).unwrap();
     put(&store, "whole", &["base"], &[secret("base", 0, "f", "one")]);
     put(&store, "next", &["base", "a"], &[secret("base", 0, "f", "one")]);
     assert_eq!(by_secret(&store, "one").total, 3, "what the layer has is in all its images");
-    let summary = store.summary(&digest("gap"), RULES).unwrap().unwrap();
-    assert_eq!((summary.gaps, summary.unread, summary.high), (1, 1, 0));
 }
 
 fn a_finding_in_the_configuration_is_traced(fresh: &Fresh) {
@@ -127,9 +120,9 @@ fn a_finding_in_the_configuration_is_traced(fresh: &Fresh) {
     put(&store, "c", &["base"], &[]);
     let found = by_secret(&store, "one");
     assert_eq!(names(&found), [digest("a"), digest("b")]);
-    let (held, base) = &found.images[0].held[0];
-    assert_eq!((&held.layer, base, held.state), (&None, &None, Some(State::Present)));
-    assert_eq!(held.finding.as_ref().unwrap().config.as_deref(), Some("Env[1]"));
+    let place = &found.images[0].places[0];
+    assert_eq!((&place.layer, &place.base, place.state), (&None, &None, Some(State::Present)));
+    assert_eq!(place.finding.as_ref().unwrap().config.as_deref(), Some("Env[1]"));
 }
 
 fn a_path_of_any_length_is_traced(fresh: &Fresh) {
@@ -139,13 +132,13 @@ fn a_path_of_any_length_is_traced(fresh: &Fresh) {
     put(&store, "a", &["base"], &findings);
     assert_eq!(trace(&store, Query::Path(long)).total, 1);
     let found = trace(&store, Query::Path("/app/.env".into()));
-    assert_eq!((found.total, found.images[0].held.len()), (1, 1));
+    assert_eq!((found.total, found.images[0].places.len()), (1, 1));
     assert_eq!(trace(&store, Query::Path("app/.en".into())).total, 0);
 }
 
 fn a_package_is_traced_by_name_and_version(fresh: &Fresh) {
     let store = fresh.open();
-    let leak = |version: &str| FindingRecord { package: package("left-pad", version), ..secret("base", 0, "f", "one") };
+    let leak = |version: &str| in_package(&secret("base", 0, "f", "one"), "left-pad", version);
     put(&store, "a", &["base"], &[leak("1")]);
     // In another image, the same file belongs to a newer version, or to nobody.
     put(&store, "b", &["base", "b"], &[leak("2")]);
@@ -164,11 +157,13 @@ fn a_package_is_traced_by_name_and_version(fresh: &Fresh) {
 fn a_layer_is_traced_with_its_base_first(fresh: &Fresh) {
     let store = fresh.open();
     let images = [image("app", &["base", "a", "b"]), image("base", &["base"]), image("twice", &["x", "base", "base"])];
-    store.put_images(&images, 10).unwrap();
+    for image in &images {
+        store.images().put(image, 10).unwrap();
+    }
     let found = trace(&store, Query::Layer(digest("base")));
     assert_eq!(names(&found), [digest("base"), digest("app"), digest("twice")]);
-    let positions = |holder: &layersift_store::Holder| -> Vec<_> {
-        holder.held.iter().map(|(held, _)| held.layer.as_ref().unwrap().position).collect()
+    let positions = |image: &TracedImage| -> Vec<_> {
+        image.places.iter().map(|place| place.layer.as_ref().unwrap().position).collect()
     };
     assert_eq!(found.images.iter().map(positions).collect::<Vec<_>>(), [vec![0], vec![0], vec![1, 2]]);
     assert_eq!(names(&trace(&store, Query::Layer(digest("diff base")))), names(&found), "the diff_id will do as well");
@@ -177,18 +172,18 @@ fn a_layer_is_traced_with_its_base_first(fresh: &Fresh) {
 
 fn a_layer_is_from_the_smallest_base_that_has_it(fresh: &Fresh) {
     let store = fresh.open();
-    store.put_image(&image("app", &["os", "runtime", "own"]), 10).unwrap();
-    store.put_image(&image("app again", &["os", "runtime", "own"]), 10).unwrap();
+    store.images().put(&image("app", &["os", "runtime", "own"]), 10).unwrap();
+    store.images().put(&image("app again", &["os", "runtime", "own"]), 10).unwrap();
     let base = |layer: &str| {
         let found = trace(&store, Query::Layer(digest(layer)));
-        let holder = found.images.iter().find(|holder| holder.image.manifest_digest == digest("app")).unwrap();
-        holder.held[0].1.clone().map(|base| (base.manifest_digest, base.layers_count))
+        let image = found.images.iter().find(|image| image.manifest_digest == digest("app")).unwrap();
+        image.places[0].base.clone().map(|base| (base.manifest_digest, base.layers_count))
     };
     assert_eq!(base("os"), None, "an image of the same layers is no base");
-    store.put_image(&image("runtime", &["os", "runtime"]), 20).unwrap();
+    store.images().put(&image("runtime", &["os", "runtime"]), 20).unwrap();
     assert_eq!(base("os"), Some((digest("runtime"), 2)));
-    store.put_image(&image("os", &["os"]), 20).unwrap();
-    store.put_image(&image("stranger", &["runtime"]), 20).unwrap();
+    store.images().put(&image("os", &["os"]), 20).unwrap();
+    store.images().put(&image("stranger", &["runtime"]), 20).unwrap();
     assert_eq!(base("os"), Some((digest("os"), 1)));
     assert_eq!(base("runtime"), Some((digest("runtime"), 2)));
     assert_eq!(base("own"), None);
@@ -196,7 +191,7 @@ fn a_layer_is_from_the_smallest_base_that_has_it(fresh: &Fresh) {
 
 fn an_index_and_moved_tags_are_named(fresh: &Fresh) {
     let store = fresh.open();
-    let [amd, arm, next] = ["amd", "arm", "next"].map(|name| store.put_image(&image(name, &["base"]), 10).unwrap());
+    let [amd, arm, next] = ["amd", "arm", "next"].map(|name| store.images().put(&image(name, &["base"]), 10).unwrap());
     let tag = |name: &str, index: &str, image| TagSighting {
         repository: repository("app"),
         tag: Some(name.into()),
@@ -205,14 +200,14 @@ fn an_index_and_moved_tags_are_named(fresh: &Fresh) {
     };
     let untagged = TagSighting { tag: None, ..tag("", "arm", arm) };
     let first = [tag("latest", "index", amd), tag("latest", "index", arm), tag("v1", "index", amd), untagged];
-    store.see_tags(&first, 10).unwrap();
-    store.see_tags(&[first[0].clone(), first[0].clone()], 5).unwrap();
-    store.see_tags(&[tag("latest", "next", next), tag("v1", "index", amd)], 20).unwrap();
-    assert_eq!(store.mark_gone("registry.test", Some("other"), None, 20, 21).unwrap(), 0);
-    assert_eq!(store.mark_gone("registry.test", Some("team"), Some("app"), 20, 21).unwrap(), 3);
+    store.tags().see(&first, 10).unwrap();
+    store.tags().see(&[first[0].clone(), first[0].clone()], 5).unwrap();
+    store.tags().see(&[tag("latest", "next", next), tag("v1", "index", amd)], 20).unwrap();
+    assert_eq!(store.tags().mark_gone("registry.test", Some("other"), None, 20, 21).unwrap(), 0);
+    assert_eq!(store.tags().mark_gone("registry.test", Some("team"), Some("app"), 20, 21).unwrap(), 3);
     let found = trace(&store, Query::Layer(digest("base")));
     let tags = |at: usize| -> Vec<_> {
-        let times = |tag: &layersift_store::TagLine| (tag.tag.clone(), tag.first_seen, tag.last_seen, tag.gone_at);
+        let times = |tag: &TracedTag| (tag.tag.clone(), tag.first_seen, tag.last_seen, tag.gone_at);
         found.images[at].tags.iter().map(times).collect()
     };
     let (latest, v1) = (Some("latest".to_string()), Some("v1".to_string()));
@@ -223,7 +218,7 @@ fn an_index_and_moved_tags_are_named(fresh: &Fresh) {
     assert_eq!((&tag.repository, &tag.digest), (&repository("app"), &digest("index")));
     assert_eq!(found.images[0].tags_total, 2);
     let long = Repository { registry: "r".repeat(3000), ..repository("app") };
-    let refused = store.see_tags(&[TagSighting { repository: long, ..first[0].clone() }], 10).unwrap_err();
+    let refused = store.tags().see(&[TagSighting { repository: long, ..first[0].clone() }], 10).unwrap_err();
     assert_eq!(refused.to_string(), "cannot store the registry: it has 3000 bytes, more than 512");
 }
 
@@ -237,34 +232,30 @@ fn answers_are_bounded_and_say_how_many_there_are(fresh: &Fresh) {
     for query in [Query::Secret(fingerprint("one")), Query::Layer(digest("base"))] {
         let found = store.trace(&query, None, 7).unwrap();
         assert_eq!((found.total, found.images.len(), found.is_exact), (30, 7, true));
-        assert_eq!(found.images[6].image.manifest_digest, digest("image 6"));
+        assert_eq!(found.images[6].manifest_digest, digest("image 6"));
     }
     for number in 30..520 {
         put(&store, &format!("image {number}"), &["base"], std::slice::from_ref(&leak));
     }
     let found = store.trace(&Query::Secret(fingerprint("one")), None, 1000).unwrap();
     assert_eq!((found.total, found.images.len(), found.is_exact), (520, 520, true));
-    assert!(found.images.iter().all(|holder| holder.held.len() == 1), "whoever asks for all gets all");
-    let many: Vec<FindingRecord> = (0..70).map(|n| secret("m", 0, &format!("f{n}"), "two")).collect();
+    assert!(found.images.iter().all(|image| image.places.len() == 1), "all images are named");
+    let many: Vec<Finding> = (0..70).map(|n| secret("m", 0, &format!("f{n}"), "two")).collect();
     put(&store, "many", &["m"], &many);
     let found = by_secret(&store, "two");
-    assert_eq!((found.images[0].held.len(), found.images[0].held_total), (50, 70));
+    assert_eq!((found.images[0].places.len(), found.images[0].places_total), (50, 70));
 }
 
-fn a_ruleset_is_traced_by_itself(fresh: &Fresh) {
+fn a_key_is_traced_by_itself(fresh: &Fresh) {
     let store = fresh.open();
     put(&store, "a", &["base"], &[secret("base", 0, "f", "one")]);
-    let mut newer = assembled(image("a", &["base"]), &[secret("base", 0, "f", "one"), secret("base", 0, "g", "two")]);
-    newer.ruleset = "sha256:rules-2".into();
-    store.put_assembled(&newer, None, 20).unwrap();
-    let count = |name: &str, ruleset: Option<&str>| {
-        let found = store.trace(&Query::Secret(fingerprint(name)), ruleset, 10).unwrap();
-        found.images.iter().map(|holder| holder.held.len()).sum::<usize>()
+    let newer = image_report("a", &["base"], &[secret("base", 0, "f", "one"), secret("base", 0, "g", "two")]);
+    store.images().put_report(&newer, &other_key(), None, 20).unwrap();
+    let count = |name: &str, key: Option<&LayerKey>| {
+        let found = store.trace(&Query::Secret(fingerprint(name)), key, 10).unwrap();
+        found.images.iter().map(|image| image.places.len()).sum::<usize>()
     };
-    assert_eq!(count("one", None), 1, "a finding of two rule sets is one finding");
-    assert_eq!((count("two", Some(RULES)), count("two", Some("sha256:rules-2"))), (0, 1));
-    assert_eq!(count("one", Some("sha256:rules-3")), 0);
-    assert!(store.forget_ruleset("sha256:rules-2").unwrap() > 0);
-    assert_eq!((count("one", None), count("two", None)), (1, 0));
-    assert_eq!(store.summary(&digest("a"), "sha256:rules-2").unwrap(), None);
+    assert_eq!(count("one", None), 1, "a finding under two keys is one finding");
+    assert_eq!((count("two", Some(&key())), count("two", Some(&other_key()))), (0, 1));
+    assert_eq!(count("one", Some(&LayerKey::new("sha256:key-3"))), 0);
 }

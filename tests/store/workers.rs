@@ -10,7 +10,7 @@ use crate::support::fault_proxy::{self, Fault};
 use crate::support::image::{Layer, digest, oci, write_directory};
 use crate::support::registry::{Registry, Setup};
 use crate::support::tar::Tar;
-use layersift_model::{Digest, LayerReport};
+use layersift_model::{Digest, LayerKey, LayerReport};
 use layersift_rules::Ruleset;
 use layersift_scan::{Analyzer, Options};
 use layersift_store::Store;
@@ -50,9 +50,9 @@ fn start(arguments: &[&str]) -> Child {
 }
 
 /// What the store has of each layer, in a form that is the same for the same findings.
-fn results(store: &Store, key: &str, layers: &[Digest]) -> BTreeMap<String, String> {
+fn results(store: &Store, key: &LayerKey, layers: &[Digest]) -> BTreeMap<String, String> {
     let text = |layer: &Digest| {
-        let record = store.get_report(layer, key).unwrap().unwrap_or_else(|| panic!("no report of {layer}"));
+        let record = store.layers().report(layer, key).unwrap().unwrap_or_else(|| panic!("no report of {layer}"));
         let report = LayerReport::from_kept(&record.report).unwrap();
         let LayerReport { blob, diff_id, bytes, entries, files, findings, gaps, .. } = report;
         (layer.to_string(), format!("{blob} {diff_id} {bytes} {entries} {files} {findings:?} {gaps:?}"))
@@ -64,7 +64,7 @@ fn results(store: &Store, key: &str, layers: &[Digest]) -> BTreeMap<String, Stri
 fn workers_that_are_killed_lose_nothing() {
     let registry = Setup::default().start();
     let layers = fill(&registry);
-    let key = Analyzer::new(Ruleset::built_in().unwrap(), Options::default()).unwrap().layer_key();
+    let key = LayerKey::new(Analyzer::new(Ruleset::built_in().unwrap(), Options::default()).unwrap().layer_key());
 
     let calm = Fresh::sqlite();
     let sweep = ["sweep", "registry", &registry.host(), "--store", &calm.text, "--plain-http", "--anonymous"];

@@ -26,8 +26,10 @@ mod format;
 mod json;
 pub mod layers;
 mod policy;
+pub mod sweep;
 pub mod terminal;
 mod text;
+pub mod trace;
 
 pub use format::{FORMATS, Format, Render, RenderOptions, format};
 pub use policy::{Allow, AllowList, Baseline, FailOn, Policy, PolicyError};

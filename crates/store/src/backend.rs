@@ -1,149 +1,20 @@
-//! The two databases behind the store, as one: a connection that takes the same SQL, values and rows for both.
+//! SQLite and PostgreSQL as one: a connection that takes the same SQL and values, and answers with the same rows.
 //!
-//! Statements are written for PostgreSQL's `$1`, `$2`, … and read by SQLite as `?1`, `?2`, …; a `$` has no other use in
-//! them. Texts lose their NUL characters on the way in, because PostgreSQL stores none and hostile paths have some.
+//! The parameters of a statement are `$1`, `$2`, … on both. Texts lose their NUL characters on the way in, because
+//! PostgreSQL does not store them and hostile paths have some.
 
 mod postgres;
+mod row;
 mod sqlite;
 mod tls;
+mod value;
 
 use super::error::Fault;
 use super::location::Location;
+use super::page::Page;
 
-/// A value that goes into a statement or comes out of a row.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
-    /// SQL's NULL.
-    Null,
-    /// A whole number of 64 bits.
-    Int(i64),
-    /// A text without NUL characters.
-    Text(String),
-    /// Bytes.
-    Blob(Vec<u8>),
-}
-
-impl From<i64> for Value {
-    fn from(number: i64) -> Value {
-        Value::Int(number)
-    }
-}
-
-impl From<u64> for Value {
-    fn from(number: u64) -> Value {
-        Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
-    }
-}
-
-impl From<usize> for Value {
-    fn from(number: usize) -> Value {
-        Value::from(number as u64)
-    }
-}
-
-impl From<bool> for Value {
-    fn from(truth: bool) -> Value {
-        Value::Int(i64::from(truth))
-    }
-}
-
-impl From<&str> for Value {
-    fn from(text: &str) -> Value {
-        // U+2400 is the picture of a NUL.
-        Value::Text(if text.contains('\0') { text.replace('\0', "\u{2400}") } else { text.to_string() })
-    }
-}
-
-impl From<&String> for Value {
-    fn from(text: &String) -> Value {
-        Value::from(text.as_str())
-    }
-}
-
-impl From<String> for Value {
-    fn from(text: String) -> Value {
-        Value::from(text.as_str())
-    }
-}
-
-impl From<&layersift_model::Digest> for Value {
-    fn from(digest: &layersift_model::Digest) -> Value {
-        Value::Text(digest.to_string())
-    }
-}
-
-impl From<&[u8]> for Value {
-    fn from(bytes: &[u8]) -> Value {
-        Value::Blob(bytes.to_vec())
-    }
-}
-
-impl<T: Into<Value>> From<Option<T>> for Value {
-    fn from(value: Option<T>) -> Value {
-        value.map_or(Value::Null, Into::into)
-    }
-}
-
-/// A row of an answer.
-#[derive(Clone, Debug)]
-pub(super) struct Row(Vec<Value>);
-
-impl Row {
-    /// The number in a column.
-    pub(super) fn int(&self, column: usize) -> Result<i64, Fault> {
-        self.maybe_int(column)?.ok_or_else(|| wrong(column, "nothing where a number belongs"))
-    }
-
-    /// The number in a column that is never negative.
-    pub(super) fn count(&self, column: usize) -> Result<u64, Fault> {
-        u64::try_from(self.int(column)?).map_err(|_| wrong(column, "a number below zero"))
-    }
-
-    /// The number in a column, if there is one.
-    pub(super) fn maybe_int(&self, column: usize) -> Result<Option<i64>, Fault> {
-        match self.0.get(column) {
-            Some(Value::Int(number)) => Ok(Some(*number)),
-            Some(Value::Null) => Ok(None),
-            _ => Err(wrong(column, "something other than a number")),
-        }
-    }
-
-    /// The text in a column.
-    pub(super) fn text(&self, column: usize) -> Result<String, Fault> {
-        self.maybe_text(column)?.ok_or_else(|| wrong(column, "nothing where a text belongs"))
-    }
-
-    /// The text in a column, if there is one.
-    pub(super) fn maybe_text(&self, column: usize) -> Result<Option<String>, Fault> {
-        match self.0.get(column) {
-            Some(Value::Text(text)) => Ok(Some(text.clone())),
-            Some(Value::Null) => Ok(None),
-            _ => Err(wrong(column, "something other than a text")),
-        }
-    }
-
-    /// The digest in a column.
-    pub(super) fn digest(&self, column: usize) -> Result<layersift_model::Digest, Fault> {
-        Ok(self.text(column)?.parse()?)
-    }
-
-    /// The digest in a column, if there is one.
-    pub(super) fn maybe_digest(&self, column: usize) -> Result<Option<layersift_model::Digest>, Fault> {
-        Ok(self.maybe_text(column)?.map(|text| text.parse()).transpose()?)
-    }
-
-    /// The bytes in a column.
-    pub(super) fn blob(&self, column: usize) -> Result<Vec<u8>, Fault> {
-        match self.0.get(column) {
-            Some(Value::Blob(bytes)) => Ok(bytes.clone()),
-            _ => Err(wrong(column, "something other than bytes")),
-        }
-    }
-}
-
-fn wrong(column: usize, what: &str) -> Fault {
-    Fault::Damaged(format!("{what} in column {column} of an answer"))
-}
+pub(super) use self::row::{Columns, FromRow, Row, row};
+pub(super) use self::value::{FromValue, Value, named};
 
 /// What a transaction is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +24,9 @@ pub(super) enum Mode {
     /// It may write.
     Write,
 }
+
+/// How many values an `IN` list has at most.
+pub(super) const LIST: usize = 1024;
 
 /// A connection to either database.
 pub(super) enum Connection {
@@ -174,16 +48,65 @@ impl Connection {
     }
 
     /// The rows that a statement answers with.
-    pub(super) fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, Fault> {
-        match self {
-            Connection::Sqlite(session) => session.query(sql, values),
-            Connection::Postgres(session) => session.query(sql, values),
-        }
+    pub(super) fn query<R: FromRow>(&mut self, sql: &str, values: &[Value]) -> Result<Vec<R>, Fault> {
+        let mut rows = match self {
+            Connection::Sqlite(session) => session.query(sql, values)?,
+            Connection::Postgres(session) => session.query(sql, values)?,
+        };
+        rows.iter_mut().map(R::from_row).collect()
     }
 
     /// The first row that a statement answers with.
-    pub(super) fn query_one(&mut self, sql: &str, values: &[Value]) -> Result<Option<Row>, Fault> {
+    pub(super) fn query_one<R: FromRow>(&mut self, sql: &str, values: &[Value]) -> Result<Option<R>, Fault> {
         Ok(self.query(sql, values)?.into_iter().next())
+    }
+
+    /// The only column of the rows that a statement answers with.
+    pub(super) fn column<T: FromValue>(&mut self, sql: &str, values: &[Value]) -> Result<Vec<T>, Fault> {
+        Ok(self.query(sql, values)?.into_iter().map(|(value,)| value).collect())
+    }
+
+    /// The only column of the first row that a statement answers with.
+    pub(super) fn value<T: FromValue>(&mut self, sql: &str, values: &[Value]) -> Result<Option<T>, Fault> {
+        Ok(self.query_one(sql, values)?.map(|(value,)| value))
+    }
+
+    /// The rows of a `SELECT` whose columns are those of `R`; `rest` begins with `FROM`.
+    pub(super) fn select<R: Columns>(&mut self, rest: &str, values: &[Value]) -> Result<Vec<R>, Fault> {
+        self.query(&format!("SELECT {} {rest}", R::COLUMNS), values)
+    }
+
+    /// The same for as many values as there are: `rest` is made with the parameters of an `IN` list, and run in as many
+    /// steps as it takes. `first` are the values before those of the list.
+    pub(super) fn select_in<R: Columns>(
+        &mut self,
+        rest: impl Fn(&str) -> String,
+        first: &[Value],
+        values: &[Value],
+    ) -> Result<Vec<R>, Fault> {
+        self.query_in(|list| format!("SELECT {} {}", R::COLUMNS, rest(list)), first, values)
+    }
+
+    /// The rows of a statement that is made with the parameters of an `IN` list, as [`Connection::select_in`].
+    pub(super) fn query_in<R: FromRow>(
+        &mut self,
+        sql: impl Fn(&str) -> String,
+        first: &[Value],
+        values: &[Value],
+    ) -> Result<Vec<R>, Fault> {
+        let mut rows = Vec::new();
+        for some in values.chunks(LIST) {
+            let (some, numbers) = list(some.iter().cloned(), first.len() + 1);
+            rows.extend(self.query(&sql(&numbers), &[first, &some].concat())?);
+        }
+        Ok(rows)
+    }
+
+    /// The first `limit` rows of the ordered statement `sql`, which is without its `LIMIT`.
+    pub(super) fn page<R: FromRow>(&mut self, sql: &str, values: &[Value], limit: usize) -> Result<Page<R>, Fault> {
+        let sql = format!("{sql} LIMIT ${}", values.len() + 1);
+        let values = [values, &[limit.saturating_add(1).into()]].concat();
+        Ok(Page::of(self.query(&sql, &values)?, limit))
     }
 
     /// Runs a statement without an answer; the number of rows that it changed.
@@ -218,14 +141,14 @@ impl Connection {
         Ok(changed)
     }
 
-    /// What the schema is written with: the type of a numbered primary key, and that of bytes.
-    pub(super) fn dialect(&self) -> [(&'static str, &'static str); 2] {
-        match self {
-            Connection::Sqlite(_) => [("{id}", "INTEGER PRIMARY KEY AUTOINCREMENT"), ("{blob}", "BLOB")],
-            Connection::Postgres(_) => {
-                [("{id}", "BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY"), ("{blob}", "BYTEA")]
-            }
-        }
+    /// A step of the schema in the words of this database. The step has `{id}` for the type of a numbered primary key
+    /// and `{blob}` for that of bytes.
+    pub(super) fn schema(&self, step: &str) -> String {
+        let (id, blob) = match self {
+            Connection::Sqlite(_) => ("INTEGER PRIMARY KEY AUTOINCREMENT", "BLOB"),
+            Connection::Postgres(_) => ("BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY", "BYTEA"),
+        };
+        step.replace("{id}", id).replace("{blob}", blob)
     }
 
     /// What makes a `SELECT` take rows for itself and pass over those that another transaction has taken. SQLite has
@@ -243,7 +166,7 @@ impl Connection {
             Connection::Sqlite(_) => "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1",
             Connection::Postgres(_) => "SELECT 1 WHERE to_regclass($1) IS NOT NULL",
         };
-        Ok(self.query_one(sql, &[Value::from(name)])?.is_some())
+        Ok(self.value::<i64>(sql, &[Value::from(name)])?.is_some())
     }
 
     /// Waits until no other process changes the schema, to the end of the transaction.
@@ -299,9 +222,9 @@ impl Connection {
         }
     }
 
-    /// Lets the database look at its tables anew, for better plans; PostgreSQL also notes which pages hold only rows
-    /// that everyone sees, so that an index alone answers. Not in a transaction.
-    pub(super) fn tidy(&mut self) -> Result<(), Fault> {
+    /// Updates the statistics of the tables, for better plans; PostgreSQL also notes which pages have only rows that all
+    /// transactions see, so that an index alone answers. Not in a transaction.
+    pub(super) fn optimize(&mut self) -> Result<(), Fault> {
         match self {
             // A sample of each index is enough.
             Connection::Sqlite(file) => file.batch("PRAGMA analysis_limit = 1000; ANALYZE"),

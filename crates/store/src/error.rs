@@ -1,56 +1,61 @@
-//! What can go wrong in the store, with the store's name in it and never a password.
+//! Errors of the store. They name the store, and never its password.
+
+use std::io;
+use std::path::PathBuf;
 
 use layersift_model::InvalidDigest;
 
-/// Why the store could not do what it was asked for.
+/// Why a call to the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The text that names a store is neither a path nor a PostgreSQL URL that can be used.
-    #[error("`{store}` names no store: {reason}; expected a path, or postgres://user@host/database")]
+    /// The text that names a store is neither a path nor a usable PostgreSQL URL.
+    #[error("invalid store `{store}`: {reason}; expected a path, or postgres://user@host/database")]
     Location {
         /// The text, without a password.
         store: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// The store cannot be opened.
-    #[error("cannot open the store {store}: {reason}")]
+    /// The store cannot be opened or created.
+    #[error("cannot open the store {store}")]
     Open {
         /// The path or the URL, without a password.
         store: String,
-        /// What the operating system or the database said.
-        reason: String,
+        /// What the operating system or the database answered.
+        #[source]
+        source: DatabaseError,
     },
     /// The store was written by a newer version of Layersift.
     #[error(
-        "the store {store} has schema version {found}, this program knows versions up to {known}: use the newer \
-         layersift that wrote it, or another store"
+        "the store {store} has schema version {found}, and this version of layersift supports versions up to {known}; \
+         use the newer layersift that wrote it, or another store"
     )]
     Newer {
         /// The path or the URL, without a password.
         store: String,
         /// The version that the store has.
         found: i64,
-        /// The newest version that this program knows.
+        /// The newest version that this program supports.
         known: i64,
     },
-    /// The database refused a statement, or the connection to it broke.
-    #[error("the store {store} failed: {reason}")]
+    /// The database refused a statement, or the connection was lost.
+    #[error("cannot read or write the store {store}")]
     Database {
         /// The path or the URL, without a password.
         store: String,
-        /// What the database said.
-        reason: String,
+        /// What the database answered.
+        #[source]
+        source: DatabaseError,
     },
-    /// What the store holds is not what this program writes.
-    #[error("the store {store} holds {what}: it is damaged, or was changed by hand")]
+    /// The store has a row that no version of Layersift writes.
+    #[error("the store {store} is damaged: it has {what}; restore it from a backup, or use another store")]
     Damaged {
         /// The path or the URL, without a password.
         store: String,
         /// What is wrong.
         what: String,
     },
-    /// What was to be stored cannot be stored.
+    /// What was given cannot be stored.
     #[error("cannot store {what}: {reason}")]
     Invalid {
         /// What was given.
@@ -58,23 +63,65 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
-    /// An image, a run or a rule set that the store does not know.
-    #[error("the store knows no {what}: record it first")]
+    /// The store does not have this run.
+    #[error("{what} is not in the store")]
     Unknown {
         /// What was asked for.
         what: String,
     },
 }
 
+/// What the database, or the operating system under it, answered.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The file of a SQLite store cannot be created.
+    #[error("unable to create the file")]
+    Create(#[source] io::Error),
+    /// The directory of the default store cannot be created.
+    #[error("unable to create the directory {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// SQLite failed.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    /// PostgreSQL refused a statement, or cannot be reached.
+    #[error("{message}{}", code.as_ref().map(|code| format!(" (SQLSTATE {code})")).unwrap_or_default())]
+    Postgres {
+        /// What the server or the client answered.
+        message: String,
+        /// The SQLSTATE code, where the server answered (PostgreSQL, appendix A).
+        code: Option<String>,
+    },
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(String),
+    /// The file of trusted certificates cannot be used.
+    #[error("sslrootcert={}: {reason}", path.display())]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A connection was lost and cannot be replaced.
+    #[error("no connection")]
+    NoConnection,
+}
+
 /// What went wrong in one statement, before the name of the store is known.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// Another transaction was in the way; the same transaction may succeed when it is run again.
-    Conflict(String),
+    Conflict(DatabaseError),
     /// The connection is gone.
-    Lost(String),
+    Lost(DatabaseError),
     /// The database refused.
-    Database(String),
+    Database(DatabaseError),
     /// A row is not what it should be.
     Damaged(String),
     /// What the caller gave cannot be used.
@@ -82,12 +129,12 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// The fault as the caller of the store sees it.
+    /// The fault as an error of the store called `store`.
     pub(super) fn at(self, store: &str) -> StoreError {
         let store = store.to_string();
         match self {
-            Fault::Conflict(reason) | Fault::Lost(reason) | Fault::Database(reason) => {
-                StoreError::Database { store, reason }
+            Fault::Conflict(source) | Fault::Lost(source) | Fault::Database(source) => {
+                StoreError::Database { store, source }
             }
             Fault::Damaged(what) => StoreError::Damaged { store, what },
             Fault::Refused(error) => error,
@@ -99,9 +146,14 @@ impl Fault {
         Fault::Refused(StoreError::Invalid { what: what.into(), reason: reason.into() })
     }
 
-    /// The caller asked for something that the store does not know.
+    /// The caller named something that is not in the store.
     pub(super) fn unknown(what: impl Into<String>) -> Fault {
         Fault::Refused(StoreError::Unknown { what: what.into() })
+    }
+
+    /// A row that was just written is not there.
+    pub(super) fn missing(what: &str) -> Fault {
+        Fault::Damaged(format!("no row for {what} that was just stored"))
     }
 }
 

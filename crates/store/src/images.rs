@@ -1,19 +1,16 @@
 //! Images and their layers.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::backend::{Connection, Row, Value};
-use super::error::{Fault, StoreError};
-use super::intern::{self, select_in};
-use super::{Seconds, Store};
 use layersift_model::Digest;
+
+use super::backend::{Connection, Value, row};
+use super::error::{Fault, StoreError};
+use super::ids::{ChainId, ImageId, InstructionId, LayerId};
+use super::{Seconds, Store, intern};
 
 /// The most layers that an image of the store has.
 const LAYERS: usize = 4096;
-
-/// The number of an image in the store it came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ImageId(pub(super) i64);
 
 /// An image of one platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,85 +25,76 @@ pub struct ImageRecord {
     pub layers: Vec<ImageLayer>,
 }
 
-/// A layer of an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageLayer {
-    /// The digest of its blob.
-    pub digest: Digest,
-    /// The digest of its uncompressed bytes.
-    pub diff_id: Option<Digest>,
-    /// The history instruction that made it, *secrets masked*; `None` while nobody has looked for secrets in it.
-    pub created_by: Option<String>,
-    /// The size of its blob in bytes.
-    pub blob_bytes: u64,
+row! {
+    /// A layer of an image.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ImageLayer {
+        /// The digest of its blob.
+        pub digest: Digest = "l.digest",
+        /// The digest of its uncompressed bytes.
+        pub diff_id: Option<Digest> = "l.diff_id",
+        /// The history instruction that made it, *secrets masked*; `None` until it was searched for secrets.
+        pub created_by: Option<String> = "c.created_by",
+        /// The size of its blob in bytes.
+        pub blob_bytes: u64 = "l.blob_bytes",
+    }
 }
 
-/// An image, as answers name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageLine {
-    /// Its number in the store.
-    pub id: ImageId,
-    /// The digest of its manifest.
-    pub manifest_digest: Digest,
-    /// The digest of its configuration.
-    pub config_digest: Option<Digest>,
-    /// `os/architecture[/variant]`.
-    pub platform: Option<String>,
-    /// How many layers it has.
-    pub layers_count: u64,
-    /// When the store first heard of it.
-    pub first_seen: Seconds,
+row! {
+    /// An image that is in the store.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct StoredImage {
+        /// Its number in the store.
+        pub id: ImageId = "i.id",
+        /// The digest of its manifest.
+        pub manifest_digest: Digest = "i.manifest_digest",
+        /// The digest of its configuration.
+        pub config_digest: Option<Digest> = "i.config_digest",
+        /// `os/architecture[/variant]`.
+        pub platform: Option<String> = "i.platform",
+        /// How many layers it has.
+        pub layers_count: u64 = "i.layers_count",
+        /// When it was first seen.
+        pub first_seen: Seconds = "i.first_seen",
+    }
 }
 
-/// The columns of [`line`].
-pub(super) const COLUMNS: &str = "i.id, i.manifest_digest, i.config_digest, i.platform, i.layers_count, i.first_seen";
+/// The images of a store; see [`Store::images`].
+pub struct Images<'s> {
+    pub(super) store: &'s Store,
+}
 
-impl Store {
-    /// Records an image and its layers; one that is known stays, and gets its instructions if it has none.
+impl<'s> Images<'s> {
+    pub(super) fn new(store: &'s Store) -> Images<'s> {
+        Images { store }
+    }
+
+    /// Records an image and its layers. One that is in the store stays, and gets its instructions if it has none.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for an image with too many layers, [`StoreError::Database`].
-    pub fn put_image(&self, image: &ImageRecord, now: Seconds) -> Result<ImageId, StoreError> {
-        self.write(|connection| one(connection, image, now))
+    pub fn put(&self, image: &ImageRecord, now: Seconds) -> Result<ImageId, StoreError> {
+        self.store.write(|connection| put(connection, image, now))
     }
 
-    /// The same for many images in one transaction; their numbers, in the order of `images`.
-    ///
-    /// # Errors
-    /// As [`Store::put_image`].
-    pub fn put_images(&self, images: &[ImageRecord], now: Seconds) -> Result<Vec<ImageId>, StoreError> {
-        self.write(|connection| {
-            let ids = put(connection, images, now)?;
-            images.iter().map(|image| found(&ids, &image.manifest_digest)).collect()
-        })
-    }
-
-    /// The image with this manifest, if it is known.
+    /// The image with this manifest, if it is in the store.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn image(&self, manifest_digest: &Digest) -> Result<Option<ImageLine>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM images i WHERE i.manifest_digest = $1");
-        self.read(|connection| connection.query_one(&sql, &[manifest_digest.into()])?.map(|row| line(&row)).transpose())
+    pub fn find(&self, manifest_digest: &Digest) -> Result<Option<StoredImage>, StoreError> {
+        let rest = "FROM images i WHERE i.manifest_digest = $1";
+        let images = self.store.read(|connection| connection.select(rest, &[manifest_digest.into()]))?;
+        Ok(images.into_iter().next())
     }
 
-    /// The layers of an image, base first; none for an image that the store does not know.
+    /// The layers of an image, base first; none for an image that is not in the store.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn image_layers(&self, image: ImageId) -> Result<Vec<ImageLayer>, StoreError> {
-        let sql = "SELECT l.digest, l.diff_id, c.created_by, l.blob_bytes FROM image_layers il \
-                   JOIN layers l ON l.id = il.layer_id LEFT JOIN instructions c ON c.id = il.instruction_id \
-                   WHERE il.image_id = $1 ORDER BY il.position";
-        let layer = |row: &Row| {
-            Ok(ImageLayer {
-                digest: row.digest(0)?,
-                diff_id: row.maybe_digest(1)?,
-                created_by: row.maybe_text(2)?,
-                blob_bytes: row.count(3)?,
-            })
-        };
-        self.read(|connection| connection.query(sql, &[image.0.into()])?.iter().map(layer).collect())
+    pub fn layers(&self, image: ImageId) -> Result<Vec<ImageLayer>, StoreError> {
+        let rest = "FROM image_layers il JOIN layers l ON l.id = il.layer_id \
+                    LEFT JOIN instructions c ON c.id = il.instruction_id WHERE il.image_id = $1 ORDER BY il.position";
+        self.store.read(|connection| connection.select(rest, &[image.into()]))
     }
 
     /// The sizes in bytes of the blobs that images consist of, in no order.
@@ -114,187 +102,110 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn layer_sizes(&self, images: &[ImageId]) -> Result<HashMap<ImageId, Vec<u64>>, StoreError> {
-        let sql = "SELECT il.image_id, l.blob_bytes FROM image_layers il JOIN layers l ON l.id = il.layer_id \
-                   WHERE il.image_id IN ({list})";
-        let images: Vec<Value> = images.iter().map(|image| Value::from(image.0)).collect();
-        self.read(|connection| {
-            let mut sizes: HashMap<ImageId, Vec<u64>> = HashMap::new();
-            for row in select_in(connection, sql, &[], &images)? {
-                sizes.entry(ImageId(row.int(0)?)).or_default().push(row.count(1)?);
-            }
-            Ok(sizes)
-        })
+        let sql = |list: &str| {
+            format!(
+                "SELECT il.image_id, l.blob_bytes FROM image_layers il JOIN layers l ON l.id = il.layer_id \
+                 WHERE il.image_id IN ({list})"
+            )
+        };
+        let images: Vec<Value> = images.iter().copied().map(Value::from).collect();
+        let rows: Vec<(ImageId, u64)> = self.store.read(|connection| connection.query_in(sql, &[], &images))?;
+        let mut sizes: HashMap<ImageId, Vec<u64>> = HashMap::new();
+        for (image, bytes) in rows {
+            sizes.entry(image).or_default().push(bytes);
+        }
+        Ok(sizes)
     }
 }
 
-/// The image in a row of [`COLUMNS`].
-pub(super) fn line(row: &Row) -> Result<ImageLine, Fault> {
-    Ok(ImageLine {
-        id: ImageId(row.int(0)?),
-        manifest_digest: row.digest(1)?,
-        config_digest: row.maybe_digest(2)?,
-        platform: row.maybe_text(3)?,
-        layers_count: row.count(4)?,
-        first_seen: row.int(5)?,
-    })
-}
-
-/// Records one image inside a transaction.
-pub(super) fn one(connection: &mut Connection, image: &ImageRecord, now: Seconds) -> Result<ImageId, Fault> {
-    let ids = put(connection, std::slice::from_ref(image), now)?;
-    found(&ids, &image.manifest_digest)
-}
-
-fn found(ids: &HashMap<String, i64>, manifest: &Digest) -> Result<ImageId, Fault> {
-    let id = ids.get(&manifest.to_string()).copied();
-    id.map(ImageId).ok_or_else(|| Fault::Damaged(format!("no number for the image {manifest}")))
-}
-
-/// Records images inside a transaction; their numbers by the digests of their manifests.
-fn put(connection: &mut Connection, images: &[ImageRecord], now: Seconds) -> Result<HashMap<String, i64>, Fault> {
-    if let Some(image) = images.iter().find(|image| image.layers.len() > LAYERS) {
+/// Records an image inside a transaction.
+pub(super) fn put(connection: &mut Connection, image: &ImageRecord, now: Seconds) -> Result<ImageId, Fault> {
+    if image.layers.len() > LAYERS {
         let reason = format!("it has {} layers, more than {LAYERS}", image.layers.len());
         return Err(Fault::invalid(format!("the image {}", image.manifest_digest), reason));
     }
-    let layers = intern::layers(connection, images.iter().flat_map(|image| &image.layers))?;
-    let texts = images.iter().flat_map(|image| &image.layers).filter_map(|layer| layer.created_by.as_deref());
-    let instructions = intern::instructions(connection, texts)?;
-    let instruction = |layer: &ImageLayer| {
-        layer.created_by.as_deref().and_then(|text| instructions.get(&intern::hash(&[text]))).copied()
+    let ids = intern::layers(connection, image.layers.iter())?;
+    let layer = |layer: &ImageLayer| ids.get(&layer.digest.to_string()).copied();
+    let layers: Option<Vec<LayerId>> = image.layers.iter().map(layer).collect();
+    let layers = layers.ok_or_else(|| Fault::missing("a layer"))?;
+    let texts = image.layers.iter().filter_map(|layer| layer.created_by.as_deref());
+    let ids = intern::instructions(connection, texts)?;
+    let instruction = |layer: &ImageLayer| ids.get(&intern::hash(&[layer.created_by.as_deref()?])).copied();
+    let instructions: Vec<Option<InstructionId>> = image.layers.iter().map(instruction).collect();
+    let known = "SELECT id FROM images WHERE manifest_digest = $1";
+    if let Some(id) = connection.value(known, &[(&image.manifest_digest).into()])? {
+        put_instructions(connection, id, &instructions)?;
+        return Ok(id);
+    }
+    let chains = chains(connection, &layers)?;
+    let Some(id) = insert(connection, image, now)? else {
+        // Another process was quicker, and has written the layers as well.
+        let id = connection.value(known, &[(&image.manifest_digest).into()])?;
+        return id.ok_or_else(|| Fault::missing("an image"));
     };
-    let mut ids = numbers(connection, images)?;
-    let known: HashSet<String> = ids.keys().cloned().collect();
-    let mut seen = BTreeSet::new();
-    let is_new = |image: &&ImageRecord| {
-        let manifest = image.manifest_digest.to_string();
-        !known.contains(&manifest) && seen.insert(manifest)
-    };
-    let news: Vec<&ImageRecord> = images.iter().filter(is_new).collect();
-    let chains = chains(connection, &news, &layers)?;
-    let ours = insert(connection, &news, now)?;
-    let mut rows = Vec::new();
-    for (image, chain) in news.iter().zip(&chains) {
-        // Another process may have been quicker, and has written the layers as well.
-        let Some(id) = ours.get(&image.manifest_digest.to_string()) else { continue };
-        for (position, (layer, chain)) in image.layers.iter().zip(chain).enumerate() {
-            let number = layers.get(&layer.digest.to_string()).copied();
-            let columns = [position.into(), number.into(), (*chain).into(), instruction(layer).into()];
-            rows.push(Value::from(*id));
-            rows.extend(columns);
-            rows.push(image.layers.len().into());
-        }
-        if let Some(last) = chain.last() {
-            let sql = "UPDATE chains SET image_id = $1 WHERE id = $2 AND image_id IS NULL";
-            connection.execute(sql, &[(*id).into(), (*last).into()])?;
-        }
+    let mut rows: Vec<Value> = Vec::new();
+    for (position, ((layer, chain), instruction)) in layers.iter().zip(&chains).zip(&instructions).enumerate() {
+        rows.extend([id.into(), position.into(), (*layer).into(), (*chain).into(), (*instruction).into()]);
+        rows.push(layers.len().into());
     }
     let before = "INSERT INTO image_layers (image_id, position, layer_id, chain_id, instruction_id, layers_count)";
     connection.insert(before, 6, &rows, "")?;
-    for image in images.iter().filter(|image| known.contains(&image.manifest_digest.to_string())) {
-        let id = found(&ids, &image.manifest_digest)?;
-        instruct(connection, id, image.layers.iter().map(instruction))?;
+    if let Some(last) = chains.last() {
+        let sql = "UPDATE chains SET image_id = $1 WHERE id = $2 AND image_id IS NULL";
+        connection.execute(sql, &[id.into(), (*last).into()])?;
     }
-    if ours.len() < news.len() {
-        ids.extend(numbers(connection, images)?);
-    }
-    ids.extend(ours);
-    Ok(ids)
+    Ok(id)
 }
 
-fn numbers(connection: &mut Connection, images: &[ImageRecord]) -> Result<HashMap<String, i64>, Fault> {
-    let sql = "SELECT manifest_digest, id FROM images WHERE manifest_digest IN ({list})";
-    let manifests: Vec<Value> = images.iter().map(|image| Value::from(&image.manifest_digest)).collect();
-    select_in(connection, sql, &[], &manifests)?.iter().map(|row| Ok((row.text(0)?, row.int(1)?))).collect()
-}
-
-/// Inserts images; the numbers of those that nobody else inserted in the meantime.
-fn insert(connection: &mut Connection, images: &[&ImageRecord], now: Seconds) -> Result<HashMap<String, i64>, Fault> {
+/// Inserts the row of an image; `None` where another process inserted it in the meantime.
+fn insert(connection: &mut Connection, image: &ImageRecord, now: Seconds) -> Result<Option<ImageId>, Fault> {
     let sql = "INSERT INTO images (manifest_digest, config_digest, platform, layers_count, first_seen) \
                VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING id";
-    let mut ids = HashMap::new();
-    for image in images {
-        let manifest = image.manifest_digest.to_string();
-        let values = [
-            Value::from(&manifest),
-            image.config_digest.as_ref().into(),
-            image.platform.as_deref().into(),
-            image.layers.len().into(),
-            now.into(),
-        ];
-        if let Some(row) = connection.query_one(sql, &values)? {
-            ids.insert(manifest, row.int(0)?);
-        }
-    }
-    Ok(ids)
+    let values = [
+        (&image.manifest_digest).into(),
+        image.config_digest.as_ref().into(),
+        image.platform.as_deref().into(),
+        image.layers.len().into(),
+        now.into(),
+    ];
+    connection.value(sql, &values)
 }
 
-/// For each image the numbers of the runs of layers that it begins with, base first, given now where there are none.
-fn chains(
-    connection: &mut Connection,
-    images: &[&ImageRecord],
-    layers: &HashMap<String, i64>,
-) -> Result<Vec<Vec<i64>>, Fault> {
-    let mut chains: Vec<Vec<i64>> = vec![Vec::new(); images.len()];
-    let longest = images.iter().map(|image| image.layers.len()).max().unwrap_or(0);
-    for position in 0..longest {
-        let mut steps = Vec::new();
-        for (at, image) in images.iter().enumerate() {
-            let Some(layer) = image.layers.get(position) else { continue };
-            let parent = chains[at].last().copied().unwrap_or(0);
-            let layer = layers.get(&layer.digest.to_string()).copied();
-            steps.push((at, (parent, layer.ok_or_else(|| Fault::Damaged("a layer without a number".into()))?)));
+/// The chains that an image with these layers begins with, base first; new ones get a number now.
+fn chains(connection: &mut Connection, layers: &[LayerId]) -> Result<Vec<ChainId>, Fault> {
+    let known = "SELECT id FROM chains WHERE parent_id = $1 AND layer_id = $2";
+    let insert = "INSERT INTO chains (parent_id, layer_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING id";
+    let mut chains = Vec::with_capacity(layers.len());
+    let mut parent = ChainId::NONE;
+    for layer in layers {
+        let values = [parent.into(), (*layer).into()];
+        let mut id = connection.value(known, &values)?;
+        if id.is_none() {
+            id = connection.value(insert, &values)?;
         }
-        let ids = step(connection, steps.iter().map(|(_, pair)| *pair).collect())?;
-        for (at, pair) in steps {
-            let id = ids.get(&pair).copied();
-            chains[at].push(id.ok_or_else(|| Fault::Damaged("a chain of layers without a number".into()))?);
+        if id.is_none() {
+            id = connection.value(known, &values)?;
         }
+        parent = id.ok_or_else(|| Fault::missing("a chain of layers"))?;
+        chains.push(parent);
     }
     Ok(chains)
 }
 
-/// The numbers of chains by parent and last layer.
-fn step(connection: &mut Connection, pairs: BTreeSet<(i64, i64)>) -> Result<HashMap<(i64, i64), i64>, Fault> {
-    let mut ids = known_chains(connection, &pairs)?;
-    let missing: BTreeSet<(i64, i64)> = pairs.into_iter().filter(|pair| !ids.contains_key(pair)).collect();
-    if missing.is_empty() {
-        return Ok(ids);
-    }
-    let rows: Vec<Value> = missing.iter().flat_map(|(parent, layer)| [(*parent).into(), (*layer).into()]).collect();
-    connection.insert("INSERT INTO chains (parent_id, layer_id)", 2, &rows, "ON CONFLICT DO NOTHING")?;
-    ids.extend(known_chains(connection, &missing)?);
-    Ok(ids)
-}
-
-fn known_chains(connection: &mut Connection, pairs: &BTreeSet<(i64, i64)>) -> Result<HashMap<(i64, i64), i64>, Fault> {
-    let sql = "SELECT parent_id, layer_id, id FROM chains WHERE parent_id = $1 AND layer_id IN ({list})";
-    let mut by_parent: HashMap<i64, Vec<Value>> = HashMap::new();
-    for (parent, layer) in pairs {
-        by_parent.entry(*parent).or_default().push((*layer).into());
-    }
-    let mut ids = HashMap::new();
-    for (parent, layers) in by_parent {
-        for row in select_in(connection, sql, &[parent.into()], &layers)? {
-            ids.insert((row.int(0)?, row.int(1)?), row.int(2)?);
-        }
-    }
-    Ok(ids)
-}
-
 /// Gives the layers of a known image their instructions, where they are known by now.
-fn instruct(
+fn put_instructions(
     connection: &mut Connection,
     image: ImageId,
-    instructions: impl Iterator<Item = Option<i64>>,
+    instructions: &[Option<InstructionId>],
 ) -> Result<(), Fault> {
     let sql = "SELECT instruction_id FROM image_layers WHERE image_id = $1 ORDER BY position";
-    let rows = connection.query(sql, &[image.0.into()])?;
-    for (position, (row, instruction)) in rows.iter().zip(instructions).enumerate() {
-        if instruction.is_none() || row.maybe_int(0)? == instruction {
+    let known: Vec<Option<InstructionId>> = connection.column(sql, &[image.into()])?;
+    for (position, (known, instruction)) in known.into_iter().zip(instructions).enumerate() {
+        if instruction.is_none() || known == *instruction {
             continue;
         }
         let sql = "UPDATE image_layers SET instruction_id = $1 WHERE image_id = $2 AND position = $3";
-        connection.execute(sql, &[instruction.into(), image.0.into(), position.into()])?;
+        connection.execute(sql, &[(*instruction).into(), image.into(), position.into()])?;
     }
     Ok(())
 }

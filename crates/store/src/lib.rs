@@ -1,24 +1,30 @@
-//! The store: what is known of layers, images, tags and findings, and the queue of layers to read.
+//! The store: reports of layers and images, the tags that lead to them, and the queue of layers to read.
 //!
-//! One schema on two databases: SQLite in a file, the default, and PostgreSQL by URL, for several machines. Layers,
-//! rules and packages are stored once; a layer's finding is one row however many images share the layer, and an image
-//! adds rows only where it differs. Nothing holds a secret: only its masked form, its keyed fingerprint, its length.
+//! One schema on two databases: SQLite in a file, the default, and PostgreSQL by URL, for several machines. A report of
+//! an image is stored whole, per image and [`layersift_model::LayerKey`]. An index of it makes traces quick: layers,
+//! rules and packages are stored once, a layer's finding is one row however many images share the layer, and an image
+//! adds rows only where it differs. No secret is stored: only its masked form, its keyed fingerprint and its length.
+//!
+//! [`Store`] opens a store; its handles do the rest: [`Images`], [`Layers`], [`Tags`], [`Runs`] and [`Queue`].
 //!
 //! All calls block. In an asynchronous program they belong on a thread of their own (`spawn_blocking`), and so does
-//! dropping the [`Store`]. Times are seconds since 1970 and come from the caller.
+//! dropping the [`Store`]. Times are seconds since 1970, UTC, and come from the caller.
 
 mod backend;
 mod error;
 mod findings;
-mod holdings;
+mod ids;
+mod image_reports;
 mod images;
+mod index;
 mod intern;
+mod layers;
 mod location;
 mod migrations;
+mod page;
+mod places;
 mod pool;
 mod queue;
-mod record;
-mod reports;
 mod runs;
 mod tags;
 mod trace;
@@ -31,16 +37,16 @@ use self::error::Fault;
 use self::location::Location;
 use self::pool::Pool;
 
-pub use self::error::StoreError;
-pub use self::findings::{FindingRecord, PackageRecord, RuleRecord, SecretRecord, Summary};
-pub use self::holdings::{FindingLine, Held, HeldLayer};
-pub use self::images::{ImageId, ImageLayer, ImageLine, ImageRecord};
-pub use self::queue::{Counts, Job, Lease, Task};
-pub use self::record::Assembled;
-pub use self::reports::ReportRecord;
-pub use self::runs::{News, Run, RunId, RunSums, Scope, Status};
-pub use self::tags::{Repository, TagLine, TagSighting};
-pub use self::trace::{Base, Holder, Query, Trace};
+pub use self::error::{DatabaseError, StoreError};
+pub use self::ids::{ImageId, RunId};
+pub use self::image_reports::StoredReport;
+pub use self::images::{ImageLayer, ImageRecord, Images, StoredImage};
+pub use self::layers::{LayerRecord, Layers};
+pub use self::page::Page;
+pub use self::queue::{Job, JobCounts, Lease, Queue, Task};
+pub use self::runs::{Run, RunStatus, Runs, Scope};
+pub use self::tags::{TagSighting, Tags};
+pub use self::trace::Query;
 
 /// A time: seconds since the beginning of 1970, UTC.
 pub type Seconds = i64;
@@ -51,7 +57,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store that `text` names: the path of a SQLite file, which is made where there is none, or a
+    /// Opens the store that `text` names: the path of a SQLite file, which is created where there is none, or a
     /// `postgres://` URL. A store of an older version is brought up to date.
     ///
     /// A URL may have the options of the PostgreSQL client, with `sslmode` one of `disable`, `prefer` (the default:
@@ -59,13 +65,13 @@ impl Store {
     /// Certificates are always verified in full.
     ///
     /// # Errors
-    /// [`StoreError::Location`] for what names no store, [`StoreError::Open`] where it cannot be reached or made, and
-    /// [`StoreError::Newer`] for the store of a newer version.
+    /// [`StoreError::Location`] for an invalid name, [`StoreError::Open`] where the store cannot be reached or created,
+    /// and [`StoreError::Newer`] for the store of a newer version.
     pub fn open(text: &str) -> Result<Store, StoreError> {
         Ok(Store { pool: Pool::open(Location::parse(text)?)? })
     }
 
-    /// Opens the user's own store, [`Store::default_path`]; its directory is made where there is none.
+    /// Opens the user's own store, [`Store::default_path`]; its directory is created where there is none.
     ///
     /// # Errors
     /// [`StoreError::Location`] where the environment names no home directory, otherwise as [`Store::open`].
@@ -74,8 +80,10 @@ impl Store {
         let unknown = || StoreError::Location { store: "the default store".into(), reason: reason.into() };
         let path = Store::default_path().ok_or_else(unknown)?;
         if let Some(directory) = path.parent() {
-            make_private(directory)
-                .map_err(|error| StoreError::Open { store: path.display().to_string(), reason: error.to_string() })?;
+            create_private(directory).map_err(|source| StoreError::Open {
+                store: path.display().to_string(),
+                source: DatabaseError::Directory { path: directory.into(), source },
+            })?;
         }
         Ok(Store { pool: Pool::open(Location::File(path))? })
     }
@@ -90,12 +98,37 @@ impl Store {
         self.pool.location().to_string()
     }
 
-    /// Lets the database look at its tables again, for quicker traces: worth it after a sweep that read layers.
+    /// Images, and their reports.
+    pub fn images(&self) -> Images<'_> {
+        Images::new(self)
+    }
+
+    /// Reports of layers.
+    pub fn layers(&self) -> Layers<'_> {
+        Layers::new(self)
+    }
+
+    /// Tags that lead to images.
+    pub fn tags(&self) -> Tags<'_> {
+        Tags::new(self)
+    }
+
+    /// Sweeps, and what each was the first to find.
+    pub fn runs(&self) -> Runs<'_> {
+        Runs::new(self)
+    }
+
+    /// The queue of layers to read.
+    pub fn queue(&self) -> Queue<'_> {
+        Queue::new(self)
+    }
+
+    /// Lets the database update its statistics, for quicker traces: worth it after a sweep that read layers.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn tidy(&self) -> Result<(), StoreError> {
-        self.pool.outside(Connection::tidy)
+    pub fn optimize(&self) -> Result<(), StoreError> {
+        self.pool.outside(Connection::optimize)
     }
 
     fn read<T>(&self, work: impl FnMut(&mut Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
@@ -113,8 +146,8 @@ impl fmt::Debug for Store {
     }
 }
 
-/// Makes `directory` and those above it, for the user alone.
-fn make_private(directory: &Path) -> std::io::Result<()> {
+/// Creates `directory` and those above it, for the user alone.
+fn create_private(directory: &Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

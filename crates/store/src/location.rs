@@ -31,10 +31,10 @@ impl Location {
         match (is_url, text.split_once("://")) {
             (true, _) => Server::parse(text).map(|server| Location::Server(Box::new(server))),
             (false, Some((scheme, _))) if scheme.bytes().all(|b| b.is_ascii_alphanumeric()) => {
-                let reason = format!("there are no stores of the kind `{scheme}`");
+                let reason = format!("unsupported scheme `{scheme}`");
                 Err(StoreError::Location { store: redacted(text), reason })
             }
-            _ if text.is_empty() => Err(StoreError::Location { store: String::new(), reason: "it is empty".into() }),
+            _ if text.is_empty() => Err(StoreError::Location { store: String::new(), reason: "empty name".into() }),
             _ => Ok(Location::File(PathBuf::from(text))),
         }
     }
@@ -62,7 +62,7 @@ impl Server {
             failed(std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string))
         })?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err(failed("it names no host".into()));
+            return Err(failed("missing host".into()));
         }
         let mut server = Server { config, root_certificate: options.root_certificate, shown };
         if options.verify {

@@ -4,9 +4,9 @@ use super::backend::{Connection, Mode, Value};
 use super::error::{Fault, StoreError};
 
 /// The steps, the first of version 1.
-const MIGRATIONS: [&str; 1] = [include_str!("schema/1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
-/// The newest version that this program knows.
+/// The newest version that this program supports.
 pub(super) const NEWEST: i64 = MIGRATIONS.len() as i64;
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_versions (version BIGINT PRIMARY KEY)";
@@ -27,17 +27,14 @@ pub(super) fn apply(connection: &mut Connection, name: &str) -> Result<(), Fault
     let known = version(connection)?;
     refuse_newer(known, name)?;
     for (step, number) in MIGRATIONS.iter().zip(1_i64..).skip(usize::try_from(known).unwrap_or(0)) {
-        let words = connection.dialect();
-        let sql = words.iter().fold((*step).to_string(), |sql, (word, meaning)| sql.replace(word, meaning));
-        connection.batch(&sql)?;
+        connection.batch(&connection.schema(step))?;
         connection.execute("INSERT INTO schema_versions (version) VALUES ($1)", &[Value::Int(number)])?;
     }
     connection.batch("COMMIT")
 }
 
 fn version(connection: &mut Connection) -> Result<i64, Fault> {
-    let row = connection.query_one("SELECT max(version) FROM schema_versions", &[])?;
-    Ok(row.map(|row| row.maybe_int(0)).transpose()?.flatten().unwrap_or(0))
+    Ok(connection.value::<Option<i64>>("SELECT max(version) FROM schema_versions", &[])?.flatten().unwrap_or(0))
 }
 
 fn refuse_newer(found: i64, name: &str) -> Result<(), Fault> {

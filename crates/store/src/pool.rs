@@ -4,7 +4,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::backend::{Connection, Mode};
-use super::error::{Fault, StoreError};
+use super::error::{DatabaseError, Fault, StoreError};
 use super::location::Location;
 use super::migrations;
 
@@ -34,7 +34,7 @@ impl Pool {
     pub(super) fn open(location: Location) -> Result<Pool, StoreError> {
         let name = location.to_string();
         let failed = |fault: Fault| match fault.at(&name) {
-            StoreError::Database { store, reason } => StoreError::Open { store, reason },
+            StoreError::Database { store, source } => StoreError::Open { store, source },
             error => error,
         };
         let mut connection = Connection::open(&location).map_err(failed)?;
@@ -71,12 +71,12 @@ impl Pool {
 
     fn attempt<T>(&self, mode: Mode, work: &mut impl FnMut(&mut Connection) -> Result<T, Fault>) -> Result<T, Fault> {
         let mut taken = self.take()?;
-        let Some(connection) = &mut taken.connection else { return Err(Fault::Lost("no connection".into())) };
+        let Some(connection) = &mut taken.connection else { return Err(Fault::Lost(DatabaseError::NoConnection)) };
         connection.begin(mode)?;
         let done = work(connection).and_then(|value| match connection.batch("COMMIT") {
             Ok(()) => Ok(value),
             // Whether it was committed is not known, so that it must not run again.
-            Err(Fault::Lost(reason)) => Err(Fault::Database(reason)),
+            Err(Fault::Lost(error)) => Err(Fault::Database(error)),
             Err(fault) => Err(fault),
         });
         taken.healthy = done.is_ok() || connection.batch("ROLLBACK").is_ok();
@@ -87,7 +87,7 @@ impl Pool {
     pub(super) fn outside(&self, work: impl FnOnce(&mut Connection) -> Result<(), Fault>) -> Result<(), StoreError> {
         let run = || {
             let mut taken = self.take()?;
-            let Some(connection) = &mut taken.connection else { return Err(Fault::Lost("no connection".into())) };
+            let Some(connection) = &mut taken.connection else { return Err(Fault::Lost(DatabaseError::NoConnection)) };
             work(connection)?;
             taken.healthy = true;
             Ok(())
@@ -121,7 +121,7 @@ impl Pool {
     }
 }
 
-/// A connection that is in use; it goes back when this is dropped, or is closed where it is not as it was.
+/// A connection that is in use. It goes back to the pool when this is dropped, or is closed after a failure.
 struct Taken<'p> {
     pool: &'p Pool,
     connection: Option<Connection>,
@@ -140,7 +140,7 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// The lock, also after a thread died while it had it: what it guards is whole at every moment.
+/// Locks `mutex`, even after a thread panicked while it held the lock: its state is consistent at every moment.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

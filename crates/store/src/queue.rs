@@ -1,29 +1,30 @@
 //! The queue of layers to read, for workers on any number of machines. It is in the store itself, so that a layer's
 //! result and the end of its job are one transaction.
 //!
-//! A worker claims jobs for a time, its lease. Who claims a job gets a number that no other claim has: the result of a
-//! worker whose job went to another is refused. After three attempts a layer is poisoned: set aside, and listed.
+//! A worker claims jobs for a time, its lease. Each claim has a number of its own, so that the result of a worker whose
+//! job went to another one is refused. After three failed attempts a job is poisoned: it is not given out again.
 
 use std::collections::{HashMap, HashSet};
 
-use super::backend::{Connection, Row, Value};
-use super::error::{Fault, StoreError};
-use super::images::ImageLayer;
-use super::intern::{self, select_in};
-use super::reports::{self, ReportRecord};
-use super::{Seconds, Store};
-use layersift_model::Digest;
+use layersift_model::{Digest, LayerKey};
 
-/// How often a layer is tried before it is set aside.
+use super::backend::{Columns, Connection, Value, row};
+use super::error::{Fault, StoreError};
+use super::ids::{JobId, KeyId, LayerId};
+use super::images::ImageLayer;
+use super::layers::{self, LayerRecord};
+use super::{Seconds, Store, intern};
+
+/// How many failed attempts poison a job.
 const ATTEMPTS: i64 = 3;
 
-/// How many places a job remembers that its blob can be pulled from.
-const SOURCES: usize = 8;
+/// How many sources a job has at most.
+const SOURCES: u64 = 8;
 
-/// How much of an error is kept, in characters.
+/// How much of an error is stored, in characters.
 const ERROR: usize = 2000;
 
-/// How many leases that ran out are looked after in one claim.
+/// How many leases that ran out one claim handles; the next claim handles more.
 const EXPIRED: usize = 1000;
 
 /// A layer to read.
@@ -44,11 +45,11 @@ pub struct Job {
 pub struct Lease {
     /// The digest of the layer's blob.
     pub layer: Digest,
-    /// The digest of the rules to read it with.
-    pub ruleset: String,
+    /// The key to make its report with.
+    pub key: LayerKey,
     /// Which attempt this is, from 1.
     pub attempt: u64,
-    job: i64,
+    job: JobId,
     claim: i64,
 }
 
@@ -63,84 +64,94 @@ pub struct Task {
     pub sources: Vec<String>,
 }
 
-/// How many jobs are in which state.
+/// The number of jobs in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct JobCounts {
     /// Waiting for a worker.
     pub queued: u64,
     /// With a worker.
     pub leased: u64,
     /// Done.
     pub done: u64,
-    /// Set aside.
+    /// Failed three times.
     pub poisoned: u64,
 }
 
-impl Store {
-    /// Queues layers to be read with the rules `ruleset`; the number of new jobs. A layer that has a report is not
-    /// queued. One that has a job learns of a further source, and moves up if the new priority is higher.
+/// The queue of a store; see [`Store::queue`].
+pub struct Queue<'s> {
+    store: &'s Store,
+}
+
+impl<'s> Queue<'s> {
+    pub(super) fn new(store: &'s Store) -> Queue<'s> {
+        Queue { store }
+    }
+
+    /// Queues layers whose reports are to be made with `key`; the number of new jobs. A layer that has a report is not
+    /// queued. A job that is queued already gets a further source, and moves up if the new priority is higher.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn enqueue(&self, ruleset: &str, jobs: &[Job], now: Seconds) -> Result<u64, StoreError> {
-        self.write(|connection| {
-            let ruleset = intern::ruleset(connection, ruleset)?;
+    pub fn enqueue(&self, key: &LayerKey, jobs: &[Job], now: Seconds) -> Result<u64, StoreError> {
+        self.store.write(|connection| {
+            let key = intern::layer_key(connection, key)?;
             let named: Vec<ImageLayer> = jobs.iter().map(named).collect();
             let layers = intern::layers(connection, named.iter())?;
-            let ids: Vec<Value> = layers.values().map(|id| Value::from(*id)).collect();
-            let reported = "SELECT layer_id FROM layer_reports WHERE ruleset_id = $1 AND layer_id IN ({list})";
-            let rows = select_in(connection, reported, &[ruleset.into()], &ids)?;
-            let reported: HashSet<i64> = rows.iter().map(|row| row.int(0)).collect::<Result<_, _>>()?;
+            let ids: Vec<Value> = layers.values().copied().map(Value::from).collect();
+            let reported = |list: &str| {
+                format!("SELECT layer_id FROM layer_reports WHERE layer_key_id = $1 AND layer_id IN ({list})")
+            };
+            let reported: Vec<(LayerId,)> = connection.query_in(reported, &[key.into()], &ids)?;
+            let reported: HashSet<LayerId> = reported.into_iter().map(|(layer,)| layer).collect();
             let mut added = 0;
             // In the order of the layers, so that two processes do not wait for each other in a circle.
-            let mut wanted: Vec<(i64, usize)> = jobs
+            let mut wanted: Vec<(LayerId, usize, &Job)> = jobs
                 .iter()
                 .enumerate()
-                .filter_map(|(index, job)| Some((*layers.get(&job.layer.to_string())?, index)))
-                .filter(|(layer, _)| !reported.contains(layer))
+                .filter_map(|(index, job)| Some((*layers.get(&job.layer.to_string())?, index, job)))
+                .filter(|(layer, ..)| !reported.contains(layer))
                 .collect();
-            wanted.sort_unstable();
-            for (layer, index) in wanted {
-                added += u64::from(add(connection, layer, ruleset, &jobs[index], now)?);
+            wanted.sort_unstable_by_key(|(layer, index, _)| (*layer, *index));
+            for (layer, _, job) in wanted {
+                added += u64::from(add(connection, layer, key, job, now)?);
             }
             Ok(added)
         })
     }
 
-    /// Gives at most `count` jobs for the rules `ruleset` to `owner` for `seconds`: by priority, then the oldest first.
-    /// Jobs whose lease ran out are given out again.
+    /// Gives at most `count` jobs for `key` to `owner` for `seconds`: by priority, then the oldest first. Jobs whose
+    /// lease ran out are given out again.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     pub fn claim(
         &self,
         owner: &str,
-        ruleset: &str,
+        key: &LayerKey,
         count: usize,
         seconds: i64,
         now: Seconds,
     ) -> Result<Vec<Task>, StoreError> {
-        self.write(|connection| {
+        self.store.write(|connection| {
             expire(connection, now)?;
-            let Some(number) = intern::known_ruleset(connection, ruleset)? else { return Ok(Vec::new()) };
+            let Some(number) = intern::known_key(connection, key)? else { return Ok(Vec::new()) };
             let sql = format!(
-                "SELECT id FROM jobs WHERE state = 'queued' AND ruleset_id = $1 AND not_before <= $2 \
+                "SELECT id FROM jobs WHERE state = 'queued' AND layer_key_id = $1 AND not_before <= $2 \
                  ORDER BY priority DESC, enqueued_at, id LIMIT $3 {}",
                 connection.skip_locked()
             );
-            let rows = connection.query(&sql, &[number.into(), now.into(), count.into()])?;
-            let ids: Vec<i64> = rows.iter().map(|row| row.int(0)).collect::<Result<_, _>>()?;
-            ids.iter().map(|id| lease(connection, *id, ruleset, owner, now.saturating_add(seconds))).collect()
+            let ids: Vec<JobId> = connection.column(&sql, &[number.into(), now.into(), count.into()])?;
+            ids.iter().map(|id| lease(connection, *id, key, owner, now.saturating_add(seconds))).collect()
         })
     }
 
-    /// Prolongs leases to `seconds` from now; those that still hold.
+    /// Extends leases to `seconds` from now; those that still hold.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     pub fn renew(&self, leases: &[Lease], seconds: i64, now: Seconds) -> Result<Vec<Lease>, StoreError> {
         let sql = "UPDATE jobs SET lease_until = $3 WHERE id = $1 AND claims = $2 AND state = 'leased'";
-        self.write(|connection| {
+        self.store.write(|connection| {
             let mut held = Vec::new();
             for lease in leases {
                 let until = now.saturating_add(seconds);
@@ -156,26 +167,26 @@ impl Store {
     /// given to another worker or ended otherwise in the meantime.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] for the report of another layer or rule set, [`StoreError::Database`].
-    pub fn finish(&self, lease: &Lease, report: &ReportRecord) -> Result<bool, StoreError> {
+    /// [`StoreError::Invalid`] for the report of another layer or key, [`StoreError::Database`].
+    pub fn finish(&self, lease: &Lease, report: &LayerRecord) -> Result<bool, StoreError> {
         let done = "UPDATE jobs SET state = 'done', lease_owner = NULL, lease_until = NULL, error = NULL \
                     WHERE id = $1 AND claims = $2 AND state <> 'done'";
-        self.write(|connection| {
-            if (&lease.layer, &lease.ruleset) != (&report.layer, &report.ruleset) {
-                let reason = format!("its job is for the layer {} and the rules {}", lease.layer, lease.ruleset);
+        self.store.write(|connection| {
+            if (&lease.layer, &lease.key) != (&report.layer, &report.key) {
+                let reason = format!("its job is for the layer {} and the key {}", lease.layer, lease.key);
                 return Err(Fault::invalid(format!("the report of {}", report.layer), reason));
             }
             if connection.execute(done, &[lease.job.into(), lease.claim.into()])? == 0 {
                 return Ok(false);
             }
-            reports::put(connection, report)?;
+            layers::put(connection, report)?;
             connection.execute("DELETE FROM job_sources WHERE job_id = $1", &[lease.job.into()])?;
             Ok(true)
         })
     }
 
-    /// Says that an attempt failed with `error`, without secrets. The layer is tried again from `not_before` on, or
-    /// set aside after the third time. `false` when the job was given to another worker in the meantime.
+    /// Records that an attempt failed with `error`, a text without secrets. The layer is tried again from `not_before`
+    /// on, unless this was the third attempt. `false` when the job was given to another worker in the meantime.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -185,11 +196,11 @@ impl Store {
                    WHERE id = $1 AND claims = $2 AND state = 'leased'";
         let error: String = error.chars().take(ERROR).collect();
         let values = [lease.job.into(), lease.claim.into(), ATTEMPTS.into(), error.into(), not_before.into()];
-        self.write(|connection| Ok(connection.execute(sql, &values)? == 1))
+        self.store.write(|connection| Ok(connection.execute(sql, &values)? == 1))
     }
 
-    /// Gives a job back without an attempt: the worker ends, or the registry asks for patience until `not_before`.
-    /// `false` when the job was given to another worker in the meantime.
+    /// Gives a job back, which does not count as an attempt: the worker ends, or the registry asks it to wait until
+    /// `not_before`. `false` when the job was given to another worker in the meantime.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -197,56 +208,55 @@ impl Store {
         let sql = "UPDATE jobs SET state = 'queued', attempts = attempts - 1, lease_owner = NULL, lease_until = NULL, \
                    not_before = $3 WHERE id = $1 AND claims = $2 AND state = 'leased'";
         let values = [lease.job.into(), lease.claim.into(), not_before.into()];
-        self.write(|connection| Ok(connection.execute(sql, &values)? == 1))
+        self.store.write(|connection| Ok(connection.execute(sql, &values)? == 1))
     }
 
-    /// Those of `layers` that were set aside for the rules `ruleset`, with what went wrong the last time.
+    /// Those of `layers` whose jobs for `key` are poisoned, with the error of the last attempt.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn given_up(&self, layers: &[Digest], ruleset: &str) -> Result<HashMap<Digest, String>, StoreError> {
-        let sql = "SELECT l.digest, j.error FROM layers l JOIN jobs j ON j.layer_id = l.id \
-                   JOIN rulesets s ON s.id = j.ruleset_id \
-                   WHERE j.state = 'poisoned' AND s.digest = $1 AND l.digest IN ({list})";
+    pub fn poisoned(&self, layers: &[Digest], key: &LayerKey) -> Result<HashMap<Digest, String>, StoreError> {
+        let sql = |list: &str| {
+            format!(
+                "SELECT l.digest, COALESCE(j.error, '') FROM layers l JOIN jobs j ON j.layer_id = l.id \
+                 JOIN layer_keys k ON k.id = j.layer_key_id \
+                 WHERE j.state = 'poisoned' AND k.digest = $1 AND l.digest IN ({list})"
+            )
+        };
         let digests: Vec<Value> = layers.iter().map(Value::from).collect();
-        self.read(|connection| {
-            let rows = select_in(connection, sql, &[ruleset.into()], &digests)?;
-            rows.iter().map(|row| Ok((row.digest(0)?, row.maybe_text(1)?.unwrap_or_default()))).collect()
-        })
+        let rows = self.store.read(|connection| connection.query_in(sql, &[key.into()], &digests))?;
+        Ok(rows.into_iter().collect())
     }
 
-    /// Queues layers that were set aside again, with three more attempts; how many there were.
+    /// Queues those of `layers` whose jobs are poisoned again, with three more attempts; how many there were.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn revive(&self, ruleset: &str, layers: &[Digest]) -> Result<u64, StoreError> {
+    pub fn retry(&self, key: &LayerKey, layers: &[Digest]) -> Result<u64, StoreError> {
         let sql = "UPDATE jobs SET state = 'queued', attempts = 0, not_before = 0 WHERE state = 'poisoned' \
-                   AND ruleset_id = $1 AND layer_id = $2";
-        self.write(|connection| {
-            let Some(ruleset) = intern::known_ruleset(connection, ruleset)? else { return Ok(0) };
-            let mut revived = 0;
+                   AND layer_key_id = $1 AND layer_id = $2";
+        self.store.write(|connection| {
+            let Some(key) = intern::known_key(connection, key)? else { return Ok(0) };
+            let mut retried = 0;
             for layer in layers {
                 let Some(layer) = intern::known_layer(connection, layer)? else { continue };
-                revived += connection.execute(sql, &[ruleset.into(), layer.into()])?;
+                retried += connection.execute(sql, &[key.into(), layer.into()])?;
             }
-            Ok(revived)
+            Ok(retried)
         })
     }
 
-    /// How many jobs for the rules `ruleset` are in which state.
+    /// The number of jobs for `key` in each state.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn counts(&self, ruleset: &str) -> Result<Counts, StoreError> {
-        let sql = "SELECT j.state, count(*) FROM jobs j JOIN rulesets s ON s.id = j.ruleset_id \
-                   WHERE s.digest = $1 GROUP BY j.state";
-        self.read(|connection| {
-            let rows = connection.query(sql, &[ruleset.into()])?;
-            let count = |row: &Row| Ok((row.text(0)?, row.count(1)?));
-            let counts: HashMap<String, u64> = rows.iter().map(count).collect::<Result<_, Fault>>()?;
-            let of = |state: &str| counts.get(state).copied().unwrap_or(0);
-            Ok(Counts { queued: of("queued"), leased: of("leased"), done: of("done"), poisoned: of("poisoned") })
-        })
+    pub fn counts(&self, key: &LayerKey) -> Result<JobCounts, StoreError> {
+        let sql = "SELECT j.state, count(*) FROM jobs j JOIN layer_keys k ON k.id = j.layer_key_id \
+                   WHERE k.digest = $1 GROUP BY j.state";
+        let rows: Vec<(String, u64)> = self.store.read(|connection| connection.query(sql, &[key.into()]))?;
+        let counts: HashMap<String, u64> = rows.into_iter().collect();
+        let of = |state: &str| counts.get(state).copied().unwrap_or(0);
+        Ok(JobCounts { queued: of("queued"), leased: of("leased"), done: of("done"), poisoned: of("poisoned") })
     }
 }
 
@@ -254,34 +264,34 @@ fn named(job: &Job) -> ImageLayer {
     ImageLayer { digest: job.layer.clone(), diff_id: None, created_by: None, blob_bytes: job.size }
 }
 
-/// Adds a job, or what is new about one that is there; whether it is new.
-fn add(connection: &mut Connection, layer: i64, ruleset: i64, job: &Job, now: Seconds) -> Result<bool, Fault> {
-    let sql = "INSERT INTO jobs (layer_id, ruleset_id, size, priority, state, enqueued_at) \
+/// Adds a job, or a source and a priority to the one that is queued; whether it is new.
+fn add(connection: &mut Connection, layer: LayerId, key: KeyId, job: &Job, now: Seconds) -> Result<bool, Fault> {
+    let sql = "INSERT INTO jobs (layer_id, layer_key_id, size, priority, state, enqueued_at) \
                VALUES ($1, $2, $3, $4, 'queued', $5) ON CONFLICT DO NOTHING RETURNING id";
-    let values = [layer.into(), ruleset.into(), job.size.into(), job.priority.into(), now.into()];
-    let row = connection.query_one(sql, &values)?;
-    let is_new = row.is_some();
-    let id = match row {
-        Some(row) => row.int(0)?,
+    let values = [layer.into(), key.into(), job.size.into(), job.priority.into(), now.into()];
+    let added: Option<JobId> = connection.value(sql, &values)?;
+    let id = match added {
+        Some(id) => id,
         None => {
-            let sql = "SELECT id, priority FROM jobs WHERE layer_id = $1 AND ruleset_id = $2";
-            let Some(row) = connection.query_one(sql, &[layer.into(), ruleset.into()])? else { return Ok(false) };
-            if row.int(1)? < job.priority {
+            let sql = "SELECT id, priority FROM jobs WHERE layer_id = $1 AND layer_key_id = $2";
+            let known: Option<(JobId, i64)> = connection.query_one(sql, &[layer.into(), key.into()])?;
+            let Some((id, priority)) = known else { return Ok(false) };
+            if priority < job.priority {
                 let sql = "UPDATE jobs SET priority = $2 WHERE id = $1 AND priority < $2";
-                connection.execute(sql, &[row.int(0)?.into(), job.priority.into()])?;
+                connection.execute(sql, &[id.into(), job.priority.into()])?;
             }
-            row.int(0)?
+            id
         }
     };
-    let known = connection.query_one("SELECT count(*) FROM job_sources WHERE job_id = $1", &[id.into()])?;
-    if known.map(|row| row.count(0)).transpose()?.unwrap_or(0) < SOURCES as u64 {
+    let known: Option<u64> = connection.value("SELECT count(*) FROM job_sources WHERE job_id = $1", &[id.into()])?;
+    if known.unwrap_or(0) < SOURCES {
         let sql = "INSERT INTO job_sources (job_id, hash, source) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
         connection.execute(sql, &[id.into(), intern::hash(&[&job.source]).into(), (&job.source).into()])?;
     }
-    Ok(is_new)
+    Ok(added.is_some())
 }
 
-/// Queues jobs whose lease ran out again, or sets them aside.
+/// Queues jobs whose lease ran out again, or poisons them after the third attempt.
 fn expire(connection: &mut Connection, now: Seconds) -> Result<(), Fault> {
     let sql = format!(
         "UPDATE jobs SET state = CASE WHEN attempts >= $1 THEN 'poisoned' ELSE 'queued' END, \
@@ -293,22 +303,23 @@ fn expire(connection: &mut Connection, now: Seconds) -> Result<(), Fault> {
     connection.execute(&sql, &[ATTEMPTS.into(), now.into(), EXPIRED.into()]).map(drop)
 }
 
-fn lease(connection: &mut Connection, job: i64, ruleset: &str, owner: &str, until: Seconds) -> Result<Task, Fault> {
-    let sql = "UPDATE jobs SET state = 'leased', attempts = attempts + 1, claims = claims + 1, lease_owner = $2, \
-               lease_until = $3 WHERE id = $1 RETURNING attempts, claims, size, \
-               (SELECT digest FROM layers WHERE layers.id = jobs.layer_id)";
-    let row = connection.query_one(sql, &[job.into(), owner.into(), until.into()])?;
-    let row = row.ok_or_else(|| Fault::Damaged(format!("no job {job} where there was one")))?;
-    let sources = connection.query("SELECT source FROM job_sources WHERE job_id = $1 ORDER BY hash", &[job.into()])?;
-    Ok(Task {
-        lease: Lease {
-            layer: row.digest(3)?,
-            ruleset: ruleset.to_string(),
-            attempt: row.count(0)?,
-            job,
-            claim: row.int(1)?,
-        },
-        size: row.count(2)?,
-        sources: sources.iter().map(|row| row.text(0)).collect::<Result<_, _>>()?,
-    })
+row! {
+    struct LeaseRow {
+        attempts: u64 = "attempts",
+        claims: i64 = "claims",
+        size: u64 = "size",
+        layer: Digest = "(SELECT digest FROM layers WHERE layers.id = jobs.layer_id)",
+    }
+}
+
+fn lease(connection: &mut Connection, job: JobId, key: &LayerKey, owner: &str, until: Seconds) -> Result<Task, Fault> {
+    let sql = format!(
+        "UPDATE jobs SET state = 'leased', attempts = attempts + 1, claims = claims + 1, lease_owner = $2, \
+         lease_until = $3 WHERE id = $1 RETURNING {}",
+        LeaseRow::COLUMNS
+    );
+    let row: Option<LeaseRow> = connection.query_one(&sql, &[job.into(), owner.into(), until.into()])?;
+    let LeaseRow { attempts, claims, size, layer } = row.ok_or_else(|| Fault::missing("a job"))?;
+    let sources = connection.column("SELECT source FROM job_sources WHERE job_id = $1 ORDER BY hash", &[job.into()])?;
+    Ok(Task { lease: Lease { layer, key: key.clone(), attempt: attempts, job, claim: claims }, size, sources })
 }

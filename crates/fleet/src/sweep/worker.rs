@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Progress, Registries, Shelf};
+use super::{LayerCache, Progress, Registries};
 use layersift_format::{Blob, Cancellation};
 use layersift_model::{Digest, LayerReport};
 use layersift_scan::{Analyzer, Observer};
@@ -30,8 +30,8 @@ pub struct Worker<'w> {
     pub scanner: &'w Analyzer,
     /// Has the queue.
     pub store: &'w Store,
-    /// Makes reports fit for the store.
-    pub shelf: &'w Shelf<'w>,
+    /// Encodes reports for the store.
+    pub cache: &'w LayerCache<'w>,
     /// Where layers come from.
     pub registries: &'w Registries,
     /// Seconds since 1970.
@@ -151,7 +151,7 @@ impl Worker<'_> {
     /// # Errors
     /// When the store fails. A layer that cannot be read is not an error: the queue keeps the reason.
     pub fn step(&self) -> Result<Step, StoreError> {
-        let claimed = self.store.claim(&self.claims.owner, self.shelf.key(), 1, self.lease, (self.clock)())?;
+        let claimed = self.store.queue().claim(&self.claims.owner, self.cache.key(), 1, self.lease, (self.clock)())?;
         let Some(task) = claimed.into_iter().next() else { return Ok(Step::Idle) };
         let _held = self.claims.hold(&task.lease);
         self.settle(&task).map(|()| Step::Worked)
@@ -163,8 +163,8 @@ impl Worker<'_> {
         tracing::info!(layer, bytes = task.size, attempt = lease.attempt, "reading layer");
         match self.read(task) {
             Ok(report) => {
-                let record = self.shelf.record(&lease.layer, &report)?;
-                if self.store.finish(lease, &record)? {
+                let record = self.cache.record(&lease.layer, &report)?;
+                if self.store.queue().finish(lease, &record)? {
                     self.progress.layer_read(report.blob_bytes);
                     let (findings, gaps) = (report.findings.len(), report.gaps.len());
                     let seconds = started.elapsed().as_secs_f64();
@@ -174,17 +174,17 @@ impl Worker<'_> {
                 }
             }
             Err(_) if self.cancellation.is_cancelled() => {
-                self.store.release(lease, (self.clock)())?;
+                self.store.queue().release(lease, (self.clock)())?;
                 tracing::info!(layer, "layer given back");
             }
             Err(unread) if unread.is_outage => {
-                self.store.release(lease, (self.clock)().saturating_add(self.patience))?;
+                self.store.queue().release(lease, (self.clock)().saturating_add(self.patience))?;
                 tracing::warn!(layer, reason = unread.reason, "registry out of reach: layer given back");
             }
             Err(unread) => {
                 let attempt = i64::try_from(lease.attempt).unwrap_or(i64::MAX);
                 let later = (self.clock)().saturating_add(self.patience.saturating_mul(attempt));
-                self.store.fail(lease, &unread.reason, later)?;
+                self.store.queue().fail(lease, &unread.reason, later)?;
                 self.progress.layer_failed();
                 tracing::warn!(layer, attempt, reason = unread.reason, "layer not read");
             }
@@ -252,13 +252,13 @@ impl Worker<'_> {
         while !ended.wait(pause) {
             let leases = self.claims.held().clone();
             // A store that is out of reach now may be back before the leases run out.
-            match self.store.renew(&leases, self.lease, (self.clock)()) {
+            match self.store.queue().renew(&leases, self.lease, (self.clock)()) {
                 Ok(renewed) => self.warn_of_lost(&leases, &renewed),
                 Err(error) => tracing::warn!(error = %error, "leases not renewed"),
             }
         }
         for lease in self.claims.held().clone() {
-            match self.store.release(&lease, (self.clock)()) {
+            match self.store.queue().release(&lease, (self.clock)()) {
                 Ok(_) => tracing::debug!(layer = %lease.layer, "lease given back"),
                 Err(error) => tracing::warn!(layer = %lease.layer, error = %error, "lease not given back"),
             }

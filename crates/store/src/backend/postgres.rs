@@ -7,13 +7,13 @@ use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, NoTls, Statement};
 
 use super::{Row, Value, tls};
-use crate::error::Fault;
+use crate::error::{DatabaseError, Fault};
 use crate::location::Server;
 
 /// How many prepared statements a connection keeps; when there are more, it forgets them all.
 const STATEMENTS: usize = 256;
 
-/// What says to PostgreSQL that the schema of Layersift is being changed: any number, but always the same.
+/// The advisory lock that is held while the schema is changed: any number, but always the same.
 const SCHEMA_LOCK: i64 = 0x6c61_7965_7273;
 
 /// What a connection is set to: times out instead of waiting for ever, and compiles no plans, which takes longer than
@@ -105,29 +105,32 @@ impl ToSql for Value {
 }
 
 fn row(row: &postgres::Row) -> Result<Row, Fault> {
-    let value = |column: usize| match *row.columns()[column].type_() {
+    let value = |column: usize| match *row.columns().get(column).map_or(&Type::TEXT, |column| column.type_()) {
         Type::INT8 => row.try_get::<_, Option<i64>>(column).map(Value::from),
         Type::INT4 => row.try_get::<_, Option<i32>>(column).map(|number| number.map(i64::from).into()),
         Type::BOOL => row.try_get::<_, Option<bool>>(column).map(Value::from),
         Type::BYTEA => row.try_get::<_, Option<&[u8]>>(column).map(Value::from),
         _ => row.try_get::<_, Option<&str>>(column).map(Value::from),
     };
-    (0..row.len()).map(|column| value(column).map_err(fault)).collect::<Result<_, _>>().map(Row)
+    (0..row.len()).map(|column| value(column).map_err(fault)).collect::<Result<_, _>>().map(Row::new)
 }
 
 fn fault(error: postgres::Error) -> Fault {
-    // The error's own text leaves out what the server said.
-    let text = match (error.as_db_error(), error.source()) {
-        (Some(said), _) => format!("{} (SQLSTATE {})", said.message(), said.code().code()),
+    // The error's own text leaves out what the server answered.
+    let message = match (error.as_db_error(), error.source()) {
+        (Some(answer), _) => answer.message().to_string(),
         (None, Some(source)) => format!("{error}: {source}"),
         (None, None) => error.to_string(),
     };
-    match error.code().map(|code| code.code()) {
+    let code = error.code().map(|code| code.code().to_string());
+    let is_closed = error.is_closed();
+    let fault = match code.as_deref() {
         // serialization_failure and deadlock_detected (PostgreSQL, appendix A).
-        Some("40001" | "40P01") => Fault::Conflict(text),
+        Some("40001" | "40P01") => Fault::Conflict,
         // Class 57, operator intervention: the server shuts down.
-        Some("57P01" | "57P02" | "57P03") => Fault::Lost(text),
-        None if error.is_closed() => Fault::Lost(text),
-        _ => Fault::Database(text),
-    }
+        Some("57P01" | "57P02" | "57P03") => Fault::Lost,
+        None if is_closed => Fault::Lost,
+        _ => Fault::Database,
+    };
+    fault(DatabaseError::Postgres { message, code })
 }

@@ -1,13 +1,14 @@
 //! SQLite, embedded.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{ErrorCode, ToSql};
+use rusqlite::{CachedStatement, ErrorCode, ToSql};
 
 use super::{Row, Value};
-use crate::error::Fault;
+use crate::error::{DatabaseError, Fault};
 
 /// How long a statement waits for another process.
 const BUSY: Duration = Duration::from_secs(30);
@@ -19,9 +20,9 @@ const STATEMENTS: usize = 256;
 pub(crate) struct Sqlite(rusqlite::Connection);
 
 impl Sqlite {
-    /// Opens the file at `path`, or makes it.
+    /// Opens the file at `path`; it is created where there is none.
     pub(super) fn open(path: &Path) -> Result<Sqlite, Fault> {
-        make_private(path).map_err(|error| Fault::Database(format!("unable to open the file: {error}")))?;
+        create_private(path).map_err(|error| Fault::Database(DatabaseError::Create(error)))?;
         let connection = rusqlite::Connection::open(path).map_err(fault)?;
         connection.busy_timeout(BUSY).map_err(fault)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -32,21 +33,31 @@ impl Sqlite {
     }
 
     pub(super) fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, Fault> {
-        let mut statement = self.0.prepare_cached(&translated(sql)).map_err(fault)?;
+        let mut statement = self.bound(sql, values)?;
         let width = statement.column_count();
-        let mut rows = statement.query(rusqlite::params_from_iter(values)).map_err(fault)?;
+        let mut rows = statement.raw_query();
         let mut found = Vec::new();
         while let Some(row) = rows.next().map_err(fault)? {
             let value = |column| row.get_ref(column).map_err(fault).and_then(value);
-            found.push(Row((0..width).map(value).collect::<Result<_, _>>()?));
+            found.push(Row::new((0..width).map(value).collect::<Result<_, _>>()?));
         }
         Ok(found)
     }
 
     pub(super) fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, Fault> {
-        let mut statement = self.0.prepare_cached(&translated(sql)).map_err(fault)?;
-        let changed = statement.execute(rusqlite::params_from_iter(values)).map_err(fault)?;
+        let changed = self.bound(sql, values)?.raw_execute().map_err(fault)?;
         Ok(changed as u64)
+    }
+
+    /// The statement with its values. SQLite takes `$1` for a name, and numbers names in the order in which they appear.
+    fn bound(&mut self, sql: &str, values: &[Value]) -> Result<CachedStatement<'_>, Fault> {
+        let mut statement = self.0.prepare_cached(sql).map_err(fault)?;
+        for index in 1..=statement.parameter_count() {
+            let number = statement.parameter_name(index).and_then(|name| name.strip_prefix('$')?.parse::<usize>().ok());
+            let value = number.and_then(|number| values.get(number.checked_sub(1)?)).unwrap_or(&Value::Null);
+            statement.raw_bind_parameter(index, value).map_err(fault)?;
+        }
+        Ok(statement)
     }
 
     pub(super) fn batch(&mut self, sql: &str) -> Result<(), Fault> {
@@ -54,17 +65,22 @@ impl Sqlite {
     }
 }
 
-/// Makes the file for its owner alone, if there is none; SQLite gives the files beside it the same mode.
-fn make_private(path: &Path) -> std::io::Result<()> {
+/// Creates the file for its owner alone where there is none; SQLite gives the files next to it the same mode.
+///
+/// A file that exists is never opened here: closing any descriptor of a file drops all POSIX locks that the process has
+/// on it, those of SQLite too (<https://sqlite.org/howtocorrupt.html>, section 2.2). The lock keeps other threads from
+/// opening the new file before it is closed here.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    static CREATING: Mutex<()> = Mutex::new(());
+    let _creating = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(false);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
-}
-
-fn translated(sql: &str) -> String {
-    sql.replace('$', "?")
+    match options.open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        created => created.map(drop),
+    }
 }
 
 impl ToSql for Value {
@@ -84,13 +100,13 @@ fn value(column: ValueRef<'_>) -> Result<Value, Fault> {
         ValueRef::Integer(number) => Value::Int(number),
         ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
         ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
-        ValueRef::Real(_) => return Err(Fault::Damaged("a fraction where none belongs".into())),
+        ValueRef::Real(_) => return Err(Fault::Damaged("a fraction, expected a whole number".into())),
     })
 }
 
 fn fault(error: rusqlite::Error) -> Fault {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Fault::Conflict(error.to_string()),
-        _ => Fault::Database(error.to_string()),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Fault::Conflict(error.into()),
+        _ => Fault::Database(error.into()),
     }
 }

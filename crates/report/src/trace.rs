@@ -6,10 +6,10 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use layersift_model::calendar::date;
-use layersift_model::{Digest, Severity};
-use layersift_report::terminal::{Line, severity_style};
-use layersift_report::{clean, plural};
-use layersift_store::{Base, Held, Holder, TagLine, Trace};
+use layersift_model::{BaseImage, Digest, Severity, TraceReport, TracedImage, TracedPlace, TracedTag};
+
+use crate::terminal::{Line, severity_style};
+use crate::{clean, plural};
 
 /// The version of the schema.
 const SCHEMA: u32 = 1;
@@ -23,7 +23,10 @@ const DIM: anstyle::Style = anstyle::Style::new().dimmed();
 
 /// Writes the answer for a person, of at most `width` columns: images with the fewest layers first, which is the order
 /// to roll back in.
-pub(super) fn text(what: &str, trace: &Trace, width: usize, out: &mut dyn Write) -> io::Result<()> {
+///
+/// # Errors
+/// Those of `out`.
+pub fn text(what: &str, trace: &TraceReport, width: usize, out: &mut dyn Write) -> io::Result<()> {
     let mut line = Line::begin(out, 0, width)?;
     line.path(BOLD, &clean(what, 4_096), "")?;
     let least = if trace.is_exact { "" } else { "at least " };
@@ -33,36 +36,36 @@ pub(super) fn text(what: &str, trace: &Trace, width: usize, out: &mut dyn Write)
         total => line.text(PLAIN, &format!("in {least}{}, fewest layers first", plural(total, "image")))?,
     }
     line.end()?;
-    trace.images.iter().try_for_each(|holder| image(holder, width, out))?;
+    trace.images.iter().try_for_each(|traced| image(traced, width, out))?;
     match trace.total.saturating_sub(trace.images.len() as u64) {
         0 => Ok(()),
         more => writeln!(out, "\n… and {} (--limit shows more)", plural(more, "more image")),
     }
 }
 
-fn image(holder: &Holder, width: usize, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "\n{BOLD}{}{BOLD:#}", holder.image.manifest_digest)?;
+fn image(image: &TracedImage, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "\n{BOLD}{}{BOLD:#}", image.manifest_digest)?;
     let mut line = Line::begin(out, 2, width)?;
-    line.text(DIM, &clean(holder.image.platform.as_deref().unwrap_or("unknown platform"), 60))?;
-    line.text(DIM, &format!("since {}", date(holder.image.first_seen)))?;
+    line.text(DIM, &clean(image.platform.as_deref().unwrap_or("unknown platform"), 60))?;
+    line.text(DIM, &format!("since {}", date(image.first_seen)))?;
     line.end()?;
-    for tag in &holder.tags {
+    for tag in &image.tags {
         let mut line = Line::begin(out, 2, width)?;
         line.path(PLAIN, &clean(&name(tag), 4_096), "")?;
         line.text(DIM, &tag.gone_at.map(|at| format!("gone {}", date(at))).unwrap_or_default())?;
         line.end()?;
     }
-    more(holder.tags_total, holder.tags.len(), "tag", 2, out)?;
-    let mut worst_first: Vec<&(Held, Option<Base>)> = holder.held.iter().collect();
-    worst_first.sort_by_key(|(held, _)| Reverse(held.finding.as_ref().map(|finding| finding.rule.severity)));
-    for (held, base) in worst_first {
+    more(image.tags_total, image.tags.len(), "tag", 2, out)?;
+    let mut worst_first: Vec<&TracedPlace> = image.places.iter().collect();
+    worst_first.sort_by_key(|held| Reverse(held.finding.as_ref().map(|finding| finding.rule.severity)));
+    for held in worst_first {
         place(held, width, out)?;
-        if let Some(Base { manifest_digest, layers_count }) = base {
+        if let Some(BaseImage { manifest_digest, layers_count }) = &held.base {
             writeln!(out, "      {DIM}from its base image ({}){DIM:#}", plural(*layers_count, "layer"))?;
             writeln!(out, "      {DIM}{manifest_digest}{DIM:#}")?;
         }
     }
-    more(holder.held_total, holder.held.len(), "place", 4, out)
+    more(image.places_total, image.places.len(), "place", 4, out)
 }
 
 fn more(total: u64, shown: usize, noun: &str, indent: usize, out: &mut dyn Write) -> io::Result<()> {
@@ -73,7 +76,7 @@ fn more(total: u64, shown: usize, noun: &str, indent: usize, out: &mut dyn Write
 }
 
 /// A place where the image has what was asked for.
-fn place(held: &Held, width: usize, out: &mut dyn Write) -> io::Result<()> {
+fn place(held: &TracedPlace, width: usize, out: &mut dyn Write) -> io::Result<()> {
     let mut line = Line::begin(out, 4, width)?;
     if let Some(finding) = &held.finding {
         let severity = finding.rule.severity;
@@ -92,7 +95,7 @@ fn place(held: &Held, width: usize, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// A tag's name: registry, project, repository and tag.
-fn name(tag: &TagLine) -> String {
+fn name(tag: &TracedTag) -> String {
     let place = &tag.repository;
     let project = if place.project.is_empty() { String::new() } else { format!("{}/", place.project) };
     let end = tag.tag.as_deref().map_or_else(|| format!("@{}", tag.digest), |tag| format!(":{tag}"));
@@ -163,7 +166,10 @@ struct BaseDocument<'t> {
 }
 
 /// Writes the answer for a program.
-pub(super) fn json(what: &str, trace: &Trace, out: &mut dyn Write) -> io::Result<()> {
+///
+/// # Errors
+/// Those of `out`.
+pub fn json(what: &str, trace: &TraceReport, out: &mut dyn Write) -> io::Result<()> {
     let document = Document {
         schema: SCHEMA,
         query: what,
@@ -175,21 +181,21 @@ pub(super) fn json(what: &str, trace: &Trace, out: &mut dyn Write) -> io::Result
     writeln!(out)
 }
 
-fn image_document(holder: &Holder) -> ImageDocument<'_> {
+fn image_document(image: &TracedImage) -> ImageDocument<'_> {
     ImageDocument {
-        manifest_digest: &holder.image.manifest_digest,
-        config_digest: holder.image.config_digest.as_ref(),
-        platform: holder.image.platform.as_deref(),
-        layers: holder.image.layers_count,
-        first_seen: holder.image.first_seen,
-        tags: holder.tags.iter().map(tag_document).collect(),
-        tags_total: holder.tags_total,
-        holds: holder.held.iter().map(|(held, base)| held_document(held, base.as_ref())).collect(),
-        holds_total: holder.held_total,
+        manifest_digest: &image.manifest_digest,
+        config_digest: image.config_digest.as_ref(),
+        platform: image.platform.as_deref(),
+        layers: image.layers_count,
+        first_seen: image.first_seen,
+        tags: image.tags.iter().map(tag_document).collect(),
+        tags_total: image.tags_total,
+        holds: image.places.iter().map(held_document).collect(),
+        holds_total: image.places_total,
     }
 }
 
-fn tag_document(tag: &TagLine) -> TagDocument<'_> {
+fn tag_document(tag: &TracedTag) -> TagDocument<'_> {
     TagDocument {
         registry: &tag.repository.registry,
         project: &tag.repository.project,
@@ -202,7 +208,7 @@ fn tag_document(tag: &TagLine) -> TagDocument<'_> {
     }
 }
 
-fn held_document<'t>(held: &'t Held, base: Option<&'t Base>) -> HeldDocument<'t> {
+fn held_document(held: &TracedPlace) -> HeldDocument<'_> {
     let finding = held.finding.as_ref();
     HeldDocument {
         id: finding.map(|finding| &finding.finding_id[..]),
@@ -220,27 +226,33 @@ fn held_document<'t>(held: &'t Held, base: Option<&'t Base>) -> HeldDocument<'t>
             diff_id: layer.diff_id.as_ref(),
             created_by: layer.created_by.as_deref(),
         }),
-        base: base.map(|base| BaseDocument { manifest_digest: &base.manifest_digest, layers: base.layers_count }),
+        base: held
+            .base
+            .as_ref()
+            .map(|base| BaseDocument { manifest_digest: &base.manifest_digest, layers: base.layers_count }),
     }
 }
 
 /// Writes the answer as a graph in DOT: what was looked for, the images that hold it, their bases and their tags.
-pub(super) fn dot(what: &str, trace: &Trace, out: &mut dyn Write) -> io::Result<()> {
+///
+/// # Errors
+/// Those of `out`.
+pub fn dot(what: &str, trace: &TraceReport, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "digraph trace {{\n  rankdir=LR;\n  node [shape=box];")?;
     writeln!(out, "  {} [style=bold];", quoted(what))?;
-    for holder in &trace.images {
-        let digest = &holder.image.manifest_digest;
-        let image = quoted(&digest.to_string());
-        let label = format!("{} {}", digest.short(), holder.image.platform.as_deref().unwrap_or_default());
-        writeln!(out, "  {image} [label={}];", quoted(label.trim_end()))?;
-        let bases = holder.held.iter().filter_map(|(_, base)| Some(&base.as_ref()?.manifest_digest));
+    for image in &trace.images {
+        let digest = &image.manifest_digest;
+        let node = quoted(&digest.to_string());
+        let label = format!("{} {}", digest.short(), image.platform.as_deref().unwrap_or_default());
+        writeln!(out, "  {node} [label={}];", quoted(label.trim_end()))?;
+        let bases = image.places.iter().filter_map(|place| Some(&place.base.as_ref()?.manifest_digest));
         match bases.filter(|base| *base != digest).min() {
-            Some(base) => writeln!(out, "  {} -> {image} [label=\"base of\"];", quoted(&base.to_string()))?,
-            None => writeln!(out, "  {} -> {image} [label=\"in\"];", quoted(what))?,
+            Some(base) => writeln!(out, "  {} -> {node} [label=\"base of\"];", quoted(&base.to_string()))?,
+            None => writeln!(out, "  {} -> {node} [label=\"in\"];", quoted(what))?,
         }
-        for tag in &holder.tags {
+        for tag in &image.tags {
             let style = if tag.gone_at.is_some() { " [style=dashed]" } else { "" };
-            writeln!(out, "  {image} -> {}{style};", quoted(&name(tag)))?;
+            writeln!(out, "  {node} -> {}{style};", quoted(&name(tag)))?;
         }
     }
     writeln!(out, "}}")
@@ -268,7 +280,7 @@ mod tests {
 
     #[test]
     fn nothing_found() {
-        let trace = Trace { total: 0, is_exact: true, images: Vec::new() };
+        let trace = TraceReport::empty();
         let said = written(|out| text("a\x1b]b", &trace, 80, out));
         assert!(said.contains("in no image") && !said.contains("\x1b]"), "{said:?}");
         assert!(written(|out| dot("say \"x\"", &trace, out)).contains("\"say \\\"x\\\"\""));

@@ -1,51 +1,52 @@
-//! Reports of layers as the store keeps them, the ones that were last used at hand: images that share a base follow
+//! A cache of layer reports: the store, with the reports that were last used in memory. Images that share a base follow
 //! each other.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use layersift_model::{Digest, FingerprintKey, ImageReport, LayerReport};
+use layersift_model::{Digest, FingerprintKey, ImageReport, LayerKey, LayerReport};
 use layersift_scan::{Analyzer, KnownLayers};
-use layersift_store::{Assembled, ReportRecord, RunId, Seconds, Store, StoreError};
+use layersift_store::{ImageId, LayerRecord, RunId, Seconds, Store, StoreError};
 
-/// Reports at hand. One of a distribution's base is a few megabytes.
-const AT_HAND: usize = 24;
+/// How many reports are in memory. One of a distribution's base is a few megabytes.
+const IN_MEMORY: usize = 24;
 
-/// The reports of a store that were made with one key of [`layersift_scan::Analyzer::layer_key`].
-pub struct Shelf<'s> {
+/// The reports of a store under one key, that of [`layersift_scan::Analyzer::layer_key`].
+pub struct LayerCache<'s> {
     store: &'s Store,
-    key: String,
+    key: LayerKey,
     fingerprints: &'s FingerprintKey,
     clock: fn() -> Seconds,
     recent: Mutex<VecDeque<(Digest, Arc<LayerReport>)>>,
-    /// What went wrong where no one could be told.
+    /// The first error of a call that cannot return one.
     failed: Mutex<Option<StoreError>>,
 }
 
-impl<'s> Shelf<'s> {
-    /// The reports of `store` that `scanner` made, or would have made.
-    pub fn new(store: &'s Store, scanner: &'s Analyzer, clock: fn() -> Seconds) -> Shelf<'s> {
-        let (key, fingerprints) = (scanner.layer_key(), scanner.fingerprint_key());
-        Shelf { store, key, fingerprints, clock, recent: Mutex::default(), failed: Mutex::default() }
+impl<'s> LayerCache<'s> {
+    /// The reports of `store` that are valid for `scanner`.
+    pub fn new(store: &'s Store, scanner: &'s Analyzer, clock: fn() -> Seconds) -> LayerCache<'s> {
+        let (key, fingerprints) = (LayerKey::new(scanner.layer_key()), scanner.fingerprint_key());
+        LayerCache { store, key, fingerprints, clock, recent: Mutex::default(), failed: Mutex::default() }
     }
 
     /// The key.
-    pub fn key(&self) -> &str {
+    pub fn key(&self) -> &LayerKey {
         &self.key
     }
 
-    /// The report of `layer`. One that cannot be read any more is forgotten: the layer is read again, by this scan or
-    /// by the next sweep.
+    /// The report of `layer`. A report that cannot be decoded any more is removed from the store: the layer is read
+    /// again, by this scan or by the next sweep.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn take(&self, layer: &Digest) -> Result<Option<Arc<LayerReport>>, StoreError> {
+    pub fn report(&self, layer: &Digest) -> Result<Option<Arc<LayerReport>>, StoreError> {
         if let Some(report) = self.recent(layer) {
             return Ok(Some(report));
         }
-        let Some(record) = self.store.get_report(layer, &self.key)? else { return Ok(None) };
+        let layers = self.store.layers();
+        let Some(record) = layers.report(layer, &self.key)? else { return Ok(None) };
         let Ok(report) = LayerReport::from_kept(&record.report) else {
-            self.store.forget_report(layer, &self.key)?;
+            layers.forget_report(layer, &self.key)?;
             return Ok(None);
         };
         let report = Arc::new(report);
@@ -53,19 +54,19 @@ impl<'s> Shelf<'s> {
         Ok(Some(report))
     }
 
-    /// What is stored of `report`, the report of `layer`.
+    /// `report`, the report of `layer`, as it is stored.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] for a report that cannot be written.
-    pub fn record(&self, layer: &Digest, report: &LayerReport) -> Result<ReportRecord, StoreError> {
+    /// [`StoreError::Invalid`] for a report that cannot be encoded.
+    pub fn record(&self, layer: &Digest, report: &LayerReport) -> Result<LayerRecord, StoreError> {
         let invalid = |error: layersift_model::KeptError| StoreError::Invalid {
             what: format!("the report of {layer}"),
             reason: error.to_string(),
         };
-        Ok(ReportRecord {
+        Ok(LayerRecord {
             layer: layer.clone(),
             diff_id: Some(report.diff_id.clone()),
-            ruleset: self.key.clone(),
+            key: self.key.clone(),
             report: report.to_kept(self.fingerprints).map_err(invalid)?,
             bytes: report.bytes,
             blob_bytes: report.blob_bytes,
@@ -73,18 +74,15 @@ impl<'s> Shelf<'s> {
         })
     }
 
-    /// Stores what an image came to, in the sweep `run` or by itself.
+    /// Stores the report of an image, which the sweep `run` made, or a scan.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn put_image(&self, report: &ImageReport, run: Option<RunId>) -> Result<(), StoreError> {
-        let mut assembled = Assembled::of(report)?;
-        // What the verdict depends on is more than the rules that a report names.
-        assembled.ruleset.clone_from(&self.key);
-        self.store.put_assembled(&assembled, run, (self.clock)()).map(drop)
+    pub fn put_image(&self, report: &ImageReport, run: Option<RunId>) -> Result<ImageId, StoreError> {
+        self.store.images().put_report(report, &self.key, run, (self.clock)())
     }
 
-    /// What went wrong while a scan used the store; a scan goes on without it.
+    /// The first error of the store during a scan; the scan went on without the store.
     pub fn failure(&self) -> Option<StoreError> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -100,7 +98,7 @@ impl<'s> Shelf<'s> {
 
     fn remember(&self, layer: &Digest, report: &Arc<LayerReport>) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.len() >= AT_HAND {
+        if recent.len() >= IN_MEMORY {
             recent.pop_front();
         }
         recent.push_back((layer.clone(), Arc::clone(report)));
@@ -111,16 +109,16 @@ impl<'s> Shelf<'s> {
     }
 }
 
-impl KnownLayers for Shelf<'_> {
+impl KnownLayers for LayerCache<'_> {
     fn get(&self, layer: &Digest) -> Option<Arc<LayerReport>> {
-        self.take(layer).unwrap_or_else(|error| {
+        self.report(layer).unwrap_or_else(|error| {
             self.note(error);
             None
         })
     }
 
     fn keep(&self, layer: &Digest, report: &LayerReport) {
-        let stored = self.record(layer, report).and_then(|record| self.store.put_report(&record));
+        let stored = self.record(layer, report).and_then(|record| self.store.layers().put_report(&record));
         if let Err(error) = stored {
             self.note(error);
         }

@@ -2,15 +2,13 @@
 
 use std::cmp::Reverse;
 use std::io::{self, Write};
-use std::time::Duration;
 
 use serde::Serialize;
 
-use layersift_fleet::{Counted, Outcome};
-use layersift_model::Verdict;
-use layersift_report::terminal::{Line, severity_style, thousands, verdict_style};
-use layersift_report::{clean, human, plural};
-use layersift_store::News;
+use layersift_model::{NewFinding, SweepReport, Verdict};
+
+use crate::terminal::{Line, severity_style, thousands, verdict_style};
+use crate::{clean, human, plural};
 
 /// The version of the schema.
 const SCHEMA: u32 = 1;
@@ -25,25 +23,15 @@ const PLAIN: anstyle::Style = anstyle::Style::new();
 const BOLD: anstyle::Style = anstyle::Style::new().bold();
 const DIM: anstyle::Style = anstyle::Style::new().dimmed();
 
-/// One line: how far a sweep is, and how long it may still take.
-pub(super) fn progress(counted: &Counted, elapsed: Duration) -> String {
-    let Counted { images, images_done, layers_queued, layers_read, bytes_saved, .. } = counted;
-    let left = counted.bytes_queued.saturating_sub(counted.bytes_done);
-    let rate = counted.bytes_read as f64 / elapsed.as_secs_f64().max(0.001);
-    let time = if rate > 0.0 { format!("  {} s left", (left as f64 / rate).ceil()) } else { String::new() };
-    format!(
-        "images {images_done}/{images}  layers {layers_read}/{layers_queued}  {} saved  {}/s{time}",
-        human(*bytes_saved),
-        human(rate as u64)
-    )
-}
-
 /// Writes the report for a person, of at most `width` columns.
-pub(super) fn text(target: &str, outcome: &Outcome, width: usize, out: &mut dyn Write) -> io::Result<()> {
-    verdict(outcome, width, out)?;
-    let sums = &outcome.sums;
+///
+/// # Errors
+/// Those of `out`.
+pub fn text(report: &SweepReport, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    verdict(report, width, out)?;
+    let sums = &report.sums;
     let mut line = Line::begin(out, 0, width)?;
-    line.text(BOLD, &clean(target, 400))?;
+    line.text(BOLD, &clean(&report.target, 400))?;
     line.end()?;
     let parts = [
         plural(sums.images, "image"),
@@ -55,36 +43,36 @@ pub(super) fn text(target: &str, outcome: &Outcome, width: usize, out: &mut dyn 
     let mut line = Line::begin(out, 0, width)?;
     line.text(DIM, &parts.join(", "))?;
     line.end()?;
-    if !outcome.news.is_empty() {
-        writeln!(out, "\n{BOLD}NEW SINCE THE LAST SWEEP{BOLD:#}  {}", thousands(outcome.news.len() as u64))?;
-        let mut worst_first: Vec<&News> = outcome.news.iter().collect();
+    if !report.news.is_empty() {
+        writeln!(out, "\n{BOLD}NEW SINCE THE LAST SWEEP{BOLD:#}  {}", thousands(report.news.len() as u64))?;
+        let mut worst_first: Vec<&NewFinding> = report.news.iter().collect();
         worst_first.sort_by_key(|news| Reverse(news.rule.severity));
         worst_first.iter().take(MOST_LINES).try_for_each(|news| new(news, width, out))?;
-        more(outcome.news.len(), out)?;
+        more(report.news.len() as u64, out)?;
     }
-    if outcome.troubles_total > 0 {
-        writeln!(out, "\n{BOLD}NOT SCANNED{BOLD:#}  {}", thousands(outcome.troubles_total as u64))?;
-        for trouble in outcome.troubles.iter().take(MOST_LINES) {
+    if report.problems_total > 0 {
+        writeln!(out, "\n{BOLD}NOT SCANNED{BOLD:#}  {}", thousands(report.problems_total))?;
+        for problem in report.problems.iter().take(MOST_LINES) {
             let mut line = Line::begin(out, 2, width)?;
-            line.text(PLAIN, &clean(&trouble.to_string(), 400))?;
+            line.text(PLAIN, &clean(&problem.to_string(), 400))?;
             line.end()?;
         }
-        more(outcome.troubles_total, out)?;
+        more(report.problems_total, out)?;
     }
-    if let Some(reason) = outcome.ended_early {
+    if let Some(reason) = &report.ended_early {
         writeln!(out, "\nEnded early: {reason}. The next sweep continues.")?;
     }
-    if outcome.news.len().min(MOST_LINES) + outcome.troubles.len().min(MOST_LINES) < SCREEN {
+    if report.news.len().min(MOST_LINES) + report.problems.len().min(MOST_LINES) < SCREEN {
         return Ok(());
     }
     writeln!(out)?;
-    verdict(outcome, width, out)
+    verdict(report, width, out)
 }
 
-fn verdict(outcome: &Outcome, width: usize, out: &mut dyn Write) -> io::Result<()> {
+fn verdict(report: &SweepReport, width: usize, out: &mut dyn Write) -> io::Result<()> {
     let mut line = Line::begin(out, 0, width)?;
-    line.text(verdict_style(outcome.verdict), &outcome.verdict.name().to_uppercase())?;
-    line.text(PLAIN, &reason(outcome.failing, outcome.incomplete))?;
+    line.text(verdict_style(report.verdict), &report.verdict.name().to_uppercase())?;
+    line.text(PLAIN, &reason(report.failing, report.incomplete))?;
     line.end()
 }
 
@@ -99,15 +87,15 @@ fn reason(failing: u64, incomplete: u64) -> String {
     }
 }
 
-fn more(total: usize, out: &mut dyn Write) -> io::Result<()> {
-    match total.saturating_sub(MOST_LINES) {
+fn more(total: u64, out: &mut dyn Write) -> io::Result<()> {
+    match total.saturating_sub(MOST_LINES as u64) {
         0 => Ok(()),
-        more => writeln!(out, "  {DIM}… and {} more (--format json lists all){DIM:#}", thousands(more as u64)),
+        more => writeln!(out, "  {DIM}… and {} more (--format json lists all){DIM:#}", thousands(more)),
     }
 }
 
-fn new(news: &News, width: usize, out: &mut dyn Write) -> io::Result<()> {
-    let News { thing, image, rule, masked, path } = news;
+fn new(news: &NewFinding, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    let NewFinding { thing, image, rule, masked, path } = news;
     let mut line = Line::begin(out, 2, width)?;
     line.text(severity_style(rule.severity), &rule.severity.name().to_uppercase())?;
     line.text(BOLD, &clean(&rule.title, 200))?;
@@ -131,7 +119,7 @@ struct Document<'r> {
     bytes_saved: u64,
     new: Vec<New<'r>>,
     not_looked_at: Vec<String>,
-    ended_early: Option<&'static str>,
+    ended_early: Option<&'r str>,
     verdict: Verdict,
 }
 
@@ -147,18 +135,21 @@ struct New<'r> {
 }
 
 /// Writes the report for a program.
-pub(super) fn json(target: &str, outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
+///
+/// # Errors
+/// Those of `out`.
+pub fn json(report: &SweepReport, out: &mut dyn Write) -> io::Result<()> {
     let document = Document {
         schema: SCHEMA,
-        target,
-        images: outcome.sums.images,
-        failing: outcome.failing,
-        incomplete: outcome.incomplete,
-        layers_read: outcome.sums.layers_read,
-        layers_known: outcome.sums.layers_known,
-        bytes_pulled: outcome.sums.bytes_pulled,
-        bytes_saved: outcome.sums.bytes_saved,
-        new: outcome
+        target: &report.target,
+        images: report.sums.images,
+        failing: report.failing,
+        incomplete: report.incomplete,
+        layers_read: report.sums.layers_read,
+        layers_known: report.sums.layers_known,
+        bytes_pulled: report.sums.bytes_pulled,
+        bytes_saved: report.sums.bytes_saved,
+        new: report
             .news
             .iter()
             .map(|news| New {
@@ -171,9 +162,9 @@ pub(super) fn json(target: &str, outcome: &Outcome, out: &mut dyn Write) -> io::
                 image: news.image.to_string(),
             })
             .collect(),
-        not_looked_at: outcome.troubles.iter().map(ToString::to_string).collect(),
-        ended_early: outcome.ended_early,
-        verdict: outcome.verdict,
+        not_looked_at: report.problems.iter().map(ToString::to_string).collect(),
+        ended_early: report.ended_early.as_deref(),
+        verdict: report.verdict,
     };
     serde_json::to_writer_pretty(&mut *out, &document)?;
     writeln!(out)

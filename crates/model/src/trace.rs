@@ -1,0 +1,159 @@
+//! The answer to a trace: every image and tag that has a secret, a finding, a layer, a path or a file of a package.
+//!
+//! Times are seconds since 1970, UTC.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::finding::{Package, State};
+use crate::layer_key::LayerKey;
+use crate::rule_info::{Confidence, Severity};
+
+/// What a trace found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceReport {
+    /// How many images have it.
+    pub total: u64,
+    /// Whether `total` is exact; otherwise there are at least as many.
+    pub is_exact: bool,
+    /// Images that have it, those with the fewest layers first, because they are the possible bases. There are fewer
+    /// than `total` where a limit was given.
+    pub images: Vec<TracedImage>,
+    /// Whether `places_total` of every image is exact; otherwise the images may have it in more places.
+    pub places_are_complete: bool,
+}
+
+impl TraceReport {
+    /// The report of a trace that found nothing.
+    pub fn empty() -> TraceReport {
+        TraceReport { total: 0, is_exact: true, images: Vec::new(), places_are_complete: true }
+    }
+}
+
+/// An image that has what was looked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracedImage {
+    /// The digest of its manifest.
+    pub manifest_digest: Digest,
+    /// The digest of its configuration.
+    pub config_digest: Option<Digest>,
+    /// `os/architecture[/variant]`.
+    pub platform: Option<String>,
+    /// How many layers it has.
+    pub layers_count: u64,
+    /// When it was first seen.
+    pub first_seen: i64,
+    /// Its tags, those that exist now first; at most 20.
+    pub tags: Vec<TracedTag>,
+    /// How many tags it has had in all.
+    pub tags_total: u64,
+    /// Where in the image it is, by layer; at most 50 places.
+    pub places: Vec<TracedPlace>,
+    /// In how many places of the image it is.
+    pub places_total: u64,
+}
+
+/// A place in an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracedPlace {
+    /// The finding; `None` where a layer was looked for.
+    pub finding: Option<TracedFinding>,
+    /// The layer that it is in; `None` for the configuration.
+    pub layer: Option<TracedLayer>,
+    /// Whether it is still in the final image; `None` where no report of the image was made with the finding's key.
+    pub state: Option<State>,
+    /// The layer that overwrote or deleted it, by its position from 0 at the base.
+    pub ended_by: Option<u64>,
+    /// The base image that brought it, where one did.
+    pub base: Option<BaseImage>,
+}
+
+/// A finding, as a trace names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracedFinding {
+    /// Its id.
+    pub finding_id: String,
+    /// What was looked for.
+    pub rule: RuleSummary,
+    /// The file, where it is in one.
+    pub path: Option<String>,
+    /// The archive members that lead to it, from the file inwards.
+    pub inside: Vec<String>,
+    /// The field of the configuration, where it is in one.
+    pub config: Option<String>,
+    /// The secret's keyed fingerprint.
+    pub fingerprint: Option<String>,
+    /// The secret's masked form.
+    pub masked: Option<String>,
+    /// The secret's length in bytes.
+    pub length: Option<u64>,
+    /// The package that the file belongs to.
+    pub package: Option<Package>,
+    /// The key of the reports that it is from.
+    pub layer_key: LayerKey,
+    /// When it was first stored.
+    pub first_seen: i64,
+}
+
+/// A rule, as traces and sweeps name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleSummary {
+    /// The rule's id.
+    pub id: String,
+    /// A few words.
+    pub title: String,
+    /// How bad the finding is: the rule's severity, or less.
+    pub severity: Severity,
+    /// How sure the finding is.
+    pub confidence: Confidence,
+}
+
+/// A layer of an image, as a trace names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracedLayer {
+    /// Its position in the image, from 0 at the base.
+    pub position: u64,
+    /// The digest of its blob.
+    pub digest: Digest,
+    /// The digest of its uncompressed bytes.
+    pub diff_id: Option<Digest>,
+    /// The history instruction that made it, secrets masked.
+    pub created_by: Option<String>,
+}
+
+/// An image that another one was built on: it consists of the first layers of the other, and no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseImage {
+    /// The digest of its manifest: the first image with exactly these layers that was stored.
+    pub manifest_digest: Digest,
+    /// How many layers it has.
+    pub layers_count: u64,
+}
+
+/// A repository of a registry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Repository {
+    /// The registry's host and port.
+    pub registry: String,
+    /// The project, in a registry that has projects; otherwise empty.
+    pub project: String,
+    /// The repository's name, without the project.
+    pub repository: String,
+}
+
+/// A tag of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracedTag {
+    /// Where it is.
+    pub repository: Repository,
+    /// The tag; `None` for an image that was listed without one.
+    pub tag: Option<String>,
+    /// What the tag names: the image, or an index that lists it.
+    pub digest: Digest,
+    /// When it was first seen on this image.
+    pub first_seen: i64,
+    /// When it was last seen on this image.
+    pub last_seen: i64,
+    /// When it was found to be deleted or moved to another image.
+    pub gone_at: Option<i64>,
+}

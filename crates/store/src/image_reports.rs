@@ -1,0 +1,186 @@
+//! Whole reports of images, and the index of them.
+//!
+//! A report is stored as its JSON form, compressed, as no policy has judged it: a reader judges it by a policy of its
+//! own. The index ([`ReportIndex`]) is written in the same transaction, and nothing but traces reads it.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::io::Read;
+
+use layersift_model::{Digest, ImageReport, LayerKey};
+
+use super::backend::{Connection, Value, row};
+use super::error::{Fault, StoreError};
+use super::ids::{ImageId, KeyId, RunId};
+use super::images::{self, Images};
+use super::index::ReportIndex;
+use super::{Seconds, findings, intern, runs};
+
+/// The most bytes of a report's JSON form that are stored. A larger report is not, and its image stays unknown.
+const MOST_BYTES: usize = 256 << 20;
+
+/// The level of compression: 3 is zstd's default.
+const LEVEL: i32 = 3;
+
+/// A report that is in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredReport {
+    /// The image's number in the store.
+    pub image: ImageId,
+    /// The report. No policy has judged it.
+    pub report: ImageReport,
+}
+
+row! {
+    struct ReportRow {
+        image: ImageId = "i.id",
+        manifest_digest: Digest = "i.manifest_digest",
+        report: Vec<u8> = "r.report",
+    }
+}
+
+impl Images<'_> {
+    /// Stores a report in place of the one of the same image and key, without what a policy says of it and without the
+    /// values of secrets; and, where a run made it, what the run is the first to find.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a report without the digests of its manifest and its layers, or with findings in
+    /// layers that the image does not have; [`StoreError::Unknown`] for an unknown run; [`StoreError::Database`].
+    pub fn put_report(
+        &self,
+        report: &ImageReport,
+        key: &LayerKey,
+        run: Option<RunId>,
+        now: Seconds,
+    ) -> Result<ImageId, StoreError> {
+        let name = self.store.name();
+        let index = ReportIndex::of(report).map_err(|fault| fault.at(&name))?;
+        let encoded = encode(report, MOST_BYTES).map_err(|fault| fault.at(&name))?;
+        self.store.write(|connection| {
+            let image = images::put(connection, &index.image, now)?;
+            let key = intern::layer_key(connection, key)?;
+            findings::put(connection, image, key, &index, now)?;
+            put_whole(connection, (image, key), &report.tool.ruleset, encoded.as_ref(), now)?;
+            if let Some(run) = run {
+                let things: BTreeSet<String> = index.findings.iter().map(|finding| finding.thing()).collect();
+                runs::see(connection, run, image, &things)?;
+            }
+            Ok(image)
+        })
+    }
+
+    /// The report of the image with this manifest under `key`. `None` where there is none: nothing is known of the
+    /// image then. A report that cannot be decoded any more is removed, and is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] and [`StoreError::Damaged`].
+    pub fn report(&self, manifest: &Digest, key: &LayerKey) -> Result<Option<StoredReport>, StoreError> {
+        Ok(self.reports(std::slice::from_ref(manifest), key)?.into_iter().next())
+    }
+
+    /// The reports of those of `manifests` that have one under `key`, in no order; as [`Images::report`].
+    ///
+    /// # Errors
+    /// As [`Images::report`].
+    pub fn reports(&self, manifests: &[Digest], key: &LayerKey) -> Result<Vec<StoredReport>, StoreError> {
+        let rest = |list: &str| {
+            format!(
+                "FROM images i JOIN image_reports r ON r.image_id = i.id JOIN layer_keys k ON k.id = r.layer_key_id \
+                 WHERE k.digest = $1 AND i.manifest_digest IN ({list})"
+            )
+        };
+        let digests: Vec<Value> = manifests.iter().map(Value::from).collect();
+        let rows: Vec<ReportRow> = self.store.read(|connection| connection.select_in(rest, &[key.into()], &digests))?;
+        let mut reports = Vec::with_capacity(rows.len());
+        // Decoded here, so that other threads have the connection.
+        for ReportRow { image, manifest_digest, report } in rows {
+            match decode(&report, MOST_BYTES).filter(|report| report.manifest_digest.as_ref() == Some(&manifest_digest))
+            {
+                Some(report) => reports.push(StoredReport { image, report }),
+                None => self.forget_report(image, key)?,
+            }
+        }
+        Ok(reports)
+    }
+
+    fn forget_report(&self, image: ImageId, key: &LayerKey) -> Result<(), StoreError> {
+        let sql = "DELETE FROM image_reports WHERE image_id = $1 \
+                   AND layer_key_id IN (SELECT id FROM layer_keys WHERE digest = $2)";
+        self.store.write(|connection| connection.execute(sql, &[image.into(), key.into()]).map(drop))
+    }
+}
+
+/// A report as it is stored.
+struct Encoded {
+    compressed: Vec<u8>,
+    bytes: usize,
+}
+
+/// `report` as it is stored; `None` where its JSON form has more than `most` bytes.
+fn encode(report: &ImageReport, most: usize) -> Result<Option<Encoded>, Fault> {
+    let invalid = |reason: String| Fault::invalid(format!("the report of {}", report.target), reason);
+    let json = serde_json::to_vec(&*unjudged(report)).map_err(|error| invalid(error.to_string()))?;
+    if json.len() > most {
+        return Ok(None);
+    }
+    let compressed = zstd::bulk::compress(&json, LEVEL).map_err(|error| invalid(error.to_string()))?;
+    Ok(Some(Encoded { compressed, bytes: json.len() }))
+}
+
+/// The report in `bytes`; `None` where they are not a report of this version, or one of more than `most` bytes.
+fn decode(bytes: &[u8], most: usize) -> Option<ImageReport> {
+    let mut json = Vec::new();
+    let decoder = zstd::Decoder::new(bytes).ok()?;
+    decoder.take(most as u64 + 1).read_to_end(&mut json).ok()?;
+    if json.len() > most { None } else { serde_json::from_slice(&json).ok() }
+}
+
+/// `report` without what a policy and a baseline say of it.
+fn unjudged(report: &ImageReport) -> Cow<'_, ImageReport> {
+    let is_judged = |finding: &layersift_model::Finding| finding.allowed.is_some() || finding.baseline;
+    if report.judgement.is_none() && !report.findings.iter().any(is_judged) {
+        return Cow::Borrowed(report);
+    }
+    let mut report = report.clone();
+    report.judgement = None;
+    for finding in &mut report.findings {
+        finding.allowed = None;
+        finding.baseline = false;
+    }
+    Cow::Owned(report)
+}
+
+/// Stores the whole report of an image. Where it is too large there is none, not even an older one.
+fn put_whole(
+    connection: &mut Connection,
+    (image, key): (ImageId, KeyId),
+    ruleset: &str,
+    encoded: Option<&Encoded>,
+    now: Seconds,
+) -> Result<(), Fault> {
+    let Some(Encoded { compressed, bytes }) = encoded else {
+        let sql = "DELETE FROM image_reports WHERE image_id = $1 AND layer_key_id = $2";
+        return connection.execute(sql, &[image.into(), key.into()]).map(drop);
+    };
+    let sql = "INSERT INTO image_reports (image_id, layer_key_id, ruleset, report, bytes, stored_at) \
+               VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (image_id, layer_key_id) DO UPDATE SET \
+               ruleset = excluded.ruleset, report = excluded.report, bytes = excluded.bytes, \
+               stored_at = excluded.stored_at";
+    let values = [image.into(), key.into(), ruleset.into(), compressed.as_slice().into(), (*bytes).into(), now.into()];
+    connection.execute(sql, &values).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_bounded() {
+        let report = ImageReport { target: "app".into(), ..ImageReport::default() };
+        let encoded = encode(&report, MOST_BYTES).unwrap().unwrap();
+        assert_eq!(decode(&encoded.compressed, encoded.bytes), Some(report.clone()));
+        assert_eq!(decode(&encoded.compressed, encoded.bytes - 1), None);
+        assert!(encode(&report, encoded.bytes).unwrap().is_some());
+        assert!(encode(&report, encoded.bytes - 1).unwrap().is_none());
+    }
+}
