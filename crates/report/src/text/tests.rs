@@ -198,7 +198,7 @@ fn names_that_begin_alike_are_not_one_directory() {
 fn archives_are_directories() {
     let mut findings = paths(&[("a/app.jar", 8)]);
     for (index, finding) in findings.iter_mut().enumerate() {
-        let Location::File(file) = &mut finding.location else { unreachable!() };
+        let Location::File(file) = &mut finding.location else { panic!("{finding:?}") };
         file.inside = vec![format!("com/example/{index}.map")];
     }
     assert_eq!(places(&findings), (vec![(directory("a/app.jar ▸ com/example"), 8)], 0));
