@@ -6,6 +6,8 @@
 //! STORE is a SQLite file or a `postgres://` URL; it is filled where it is empty. IMAGES are 100,000 if not given, which
 //! takes minutes.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
+
 #[path = "../../../tests/support/records.rs"]
 mod records;
 
@@ -118,7 +120,7 @@ fn fill(store: Option<&Store>, images: u64) -> Examples {
 fn file(finding: &Finding) -> &layersift_model::FileLocation {
     match &finding.location {
         Location::File(file) => file,
-        location => unreachable!("no finding was made in {location:?}"),
+        location => panic!("no finding was made in {location:?}"),
     }
 }
 

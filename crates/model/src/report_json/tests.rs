@@ -176,7 +176,7 @@ proptest! {
     fn a_report_survives_being_written(report in report()) {
         let text = serde_json::to_string(&report).unwrap();
         prop_assert_eq!(serde_json::from_str::<ImageReport>(&text).unwrap(), report.clone());
-        let set = ReportSet::from_json(to_json(&[report.clone()], false).unwrap().as_bytes()).unwrap();
+        let set = ReportSet::from_json(to_json(std::slice::from_ref(&report), false).unwrap().as_bytes()).unwrap();
         prop_assert_eq!(set.reports, [report]);
     }
 

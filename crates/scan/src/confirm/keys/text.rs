@@ -6,7 +6,7 @@
 //! - [`quoted`] reads the text as source code in which the label is inside a string literal, and drops the text between
 //!   two literals (`" +`, `",`, `. "`, a newline and a `b"`);
 //! - [`marked`] reads it as lines that start with a mark (`+`, `> `, `# `, ` * `, `//`), which the line of the END
-//! label   shows. Quotes are marks here too.
+//!   label shows. Quotes are marks here too.
 //!
 //! Both leave plain text unchanged.
 

@@ -29,7 +29,7 @@ pub(super) struct Artifacts<'c> {
 /// Projects as they were named, or as Harbor lists them.
 enum Projects {
     Named(std::vec::IntoIter<String>),
-    Listed(Pages<Project>),
+    Listed(Box<Pages<Project>>),
 }
 
 #[derive(Clone)]
@@ -46,7 +46,7 @@ impl<'c> Artifacts<'c> {
         let options = &harbor.options;
         let projects = if options.projects.is_empty() {
             let query = vec![("sort", "name".into()), ("with_detail", "false".into())];
-            Projects::Listed(Pages::new(&harbor.registry, API.into(), query, bounds(harbor)))
+            Projects::Listed(Box::new(Pages::new(&harbor.registry, API.into(), query, bounds(harbor))))
         } else {
             Projects::Named(options.projects.clone().into_iter())
         };

@@ -68,7 +68,7 @@ fn header(bytes: &[u8]) -> Header {
 
 /// The image of the incident, its layers uncompressed as they are.
 fn incident() -> Vec<File> {
-    let image = include_bytes!("../../testdata/incident.tar");
+    let image = include_bytes!("../testdata/incident.tar");
     vec![File { name: "srv/incident.tar".into(), bytes: image.to_vec() }]
 }
 
