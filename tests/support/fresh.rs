@@ -92,7 +92,7 @@ fn copy_version_1(file: &Path, url: &str) {
     let created = SCHEMA_1.lines().filter_map(|line| line.strip_prefix("CREATE TABLE ")?.strip_suffix(" ("));
     for table in created.chain(["schema_versions"]) {
         let mut statement = from.prepare(&format!("SELECT * FROM {table}")).unwrap();
-        let columns: Vec<String> = statement.column_names().into_iter().map(String::from).collect();
+        let columns: Vec<String> = statement.column_names().map(String::from).collect();
         let mut sink = to.copy_in(&format!("COPY {table} ({}) FROM STDIN", columns.join(", "))).unwrap();
         let mut rows = statement.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
