@@ -1,5 +1,5 @@
-//! A store that version 1 of the schema filled, on SQLite and on PostgreSQL: it is brought up to date when it is opened,
-//! its traces still answer, and what version 1 did not store is unknown.
+//! A store that version 1 of the schema filled, on SQLite and on PostgreSQL: it is brought up to date when it is
+//! opened, its traces still answer, and what version 1 did not store is unknown.
 //!
 //! `testdata/stores/README.md` says how the store was made.
 

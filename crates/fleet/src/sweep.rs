@@ -6,9 +6,9 @@
 //! assemble  an image whose layers all have reports gets a report of its own, which is stored and judged
 //! ```
 //!
-//! All state is in the store: a process that dies loses the layers that it reads, and the next sweep goes on from there.
-//! The stored report of a known image is judged by the policy of the sweep. A known image costs a manifest, and not even
-//! that where the catalog names its digest.
+//! All state is in the store: a process that dies loses the layers that it reads, and the next sweep goes on from
+//! there. The stored report of a known image is judged by the policy of the sweep. A known image costs a manifest, and
+//! not even that where the catalog names its digest.
 
 mod layer_cache;
 mod plan;

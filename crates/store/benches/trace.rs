@@ -3,8 +3,8 @@
 //!
 //!     cargo bench -p layersift-store --bench trace -- STORE [IMAGES]
 //!
-//! STORE is a SQLite file or a `postgres://` URL; it is filled where it is empty. IMAGES are 100,000 if not given, which
-//! takes minutes.
+//! STORE is a SQLite file or a `postgres://` URL; it is filled where it is empty. IMAGES are 100,000 if not given,
+//! which takes minutes.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
@@ -167,7 +167,10 @@ fn measure(store: &Store, examples: &Examples) {
         }
         times.sort();
         totals.sort();
-        let last = times.len().checked_sub(1).expect("too few images for an example of each kind");
+        let Some(last) = times.len().checked_sub(1) else {
+            eprintln!("{kind:10} too few images for an example");
+            continue;
+        };
         let at = |percent: usize| times[last * percent / 100];
         eprintln!(
             "{kind:10} p50 {:8.2?}  p99 {:8.2?}  max {:8.2?}  ({} traces, images: median {}, most {})",

@@ -222,8 +222,8 @@ impl Connection {
         }
     }
 
-    /// Updates the statistics of the tables, for better plans; PostgreSQL also notes which pages have only rows that all
-    /// transactions see, so that an index alone answers. Not in a transaction.
+    /// Updates the statistics of the tables, for better plans; PostgreSQL also notes which pages have only rows that
+    /// all transactions see, so that an index alone answers. Not in a transaction.
     pub(super) fn optimize(&mut self) -> Result<(), Fault> {
         match self {
             // A sample of each index is enough.

@@ -1,5 +1,5 @@
-//! Planning: which images an entry of a catalog names, which of them have a report, and which layers have to be read for
-//! the others.
+//! Planning: which images an entry of a catalog names, which of them have a report, and which layers have to be read
+//! for the others.
 
 use layersift_format::manifest::{Image, LayerSource};
 use layersift_format::platform::Choice;
@@ -238,8 +238,8 @@ impl Running<'_> {
     }
 }
 
-/// What is stored of an image before its layers are read: not its instructions, which were not searched for secrets yet.
-/// `None` for an image without a manifest digest, or with a layer without a digest.
+/// What is stored of an image before its layers are read: not its instructions, which were not searched for secrets
+/// yet. `None` for an image without a manifest digest, or with a layer without a digest.
 fn record_of(image: &Image) -> Option<ImageRecord> {
     let layer = |layer: &LayerSource| {
         Some(ImageLayer {

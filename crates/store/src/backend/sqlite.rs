@@ -49,7 +49,7 @@ impl Sqlite {
         Ok(changed as u64)
     }
 
-    /// The statement with its values. SQLite takes `$1` for a name, and numbers names in the order in which they appear.
+    /// The statement with its values. SQLite takes `$1` for a name, and numbers names in the order of their first use.
     fn bound(&mut self, sql: &str, values: &[Value]) -> Result<CachedStatement<'_>, Fault> {
         let mut statement = self.0.prepare_cached(sql).map_err(fault)?;
         for index in 1..=statement.parameter_count() {
