@@ -10,7 +10,8 @@ use clap::Args;
 
 use super::args::{PolicyArgs, ReportArgs, StoreArgs};
 use super::{context, output, report};
-use layersift_model::{ImageReport, ReportSet};
+use layersift_model::{Digest, ImageReport, ReportSet};
+use layersift_source::registry::Reference;
 
 /// The most bytes of all reports of one call.
 const MOST_BYTES: u64 = 1 << 30;
@@ -87,7 +88,27 @@ fn bounded(reader: impl Read, bytes_left: &mut u64) -> io::Result<Vec<u8>> {
 /// The reports of the image that `name` names in the store.
 fn stored(name: &str, store: &StoreArgs) -> anyhow::Result<Vec<ImageReport>> {
     let store = context::open_store(store)?;
-    anyhow::bail!("{name}: no such file, and reports of images cannot be read from {} yet", store.name())
+    let manifests = match name.parse::<Digest>() {
+        Ok(manifest) => vec![manifest],
+        Err(_) => {
+            let reference: Reference = name.parse().with_context(|| format!("{name}: no such file"))?;
+            match (reference.digest, reference.tag) {
+                (Some(digest), _) => vec![digest],
+                (None, tag) => {
+                    let tag = tag.as_deref().unwrap_or("latest");
+                    store.tags().images(reference.host.name(), &reference.repository, tag)?
+                }
+            }
+        }
+    };
+    let mut reports = Vec::with_capacity(manifests.len());
+    for manifest in &manifests {
+        let stored = store.images().latest_report(manifest)?;
+        let unknown = || format!("{name}: no report of {manifest} in {}; scan it with --store first", store.name());
+        reports.push(stored.with_context(unknown)?.report);
+    }
+    ensure!(!reports.is_empty(), "{name}: no such file, and not in {}; scan it with --store first", store.name());
+    Ok(reports)
 }
 
 fn has_secrets_without_value(reports: &[ImageReport]) -> bool {

@@ -10,7 +10,7 @@ use layersift_model::{
     Location, ReportedSecret, RuleInfo, Secret, Severity, State, Tool,
 };
 use layersift_report::Policy;
-use layersift_store::{Query, StoreError};
+use layersift_store::{Query, StoreError, TagSighting};
 
 crate::on_both!(
     a_report_comes_back_whole,
@@ -20,6 +20,7 @@ crate::on_both!(
     a_report_that_cannot_be_decoded_is_unknown,
     a_report_without_digests_is_refused,
     lists_say_whether_they_are_complete,
+    the_latest_report_of_a_tag_is_found,
 );
 
 const VALUE: &str = "tok_0123456789abcdefghij";
@@ -200,4 +201,30 @@ fn lists_say_whether_they_are_complete(fresh: &Fresh) {
     assert!(!page.is_complete && page.items.len() == MOST);
     let found = store.trace(&Query::Secret(fingerprint("one")), None, 10).unwrap();
     assert!(!found.places_are_complete && found.total == 2);
+}
+
+fn the_latest_report_of_a_tag_is_found(fresh: &Fresh) {
+    let store = fresh.open();
+    let old = image_report("app", &["base"], &[secret("base", 0, "f", "one")]);
+    let new = image_report("app", &["base"], &[secret("base", 0, "f", "two")]);
+    let id = store.images().put_report(&new, &other_key(), None, 20).unwrap();
+    store.images().put_report(&old, &key(), None, 10).unwrap();
+    assert_eq!(store.images().latest_report(&digest("app")).unwrap().unwrap().report, new);
+    assert_eq!(store.images().latest_report(&digest("b")).unwrap(), None);
+
+    let other = put(&store, "arm", &["base"], &[]);
+    let tag = |digest_of: &str, image| TagSighting {
+        repository: repository("app"),
+        tag: Some("v1".into()),
+        digest: digest(digest_of),
+        image,
+    };
+    store.tags().see(&[tag("app", id)], 10).unwrap();
+    let named = || store.tags().images("registry.test", "team/app", "v1").unwrap();
+    assert_eq!(named(), [digest("app")]);
+    store.tags().see(&[tag("index", id), tag("index", other)], 20).unwrap();
+    assert_eq!(named(), [digest("app"), digest("arm")]);
+    assert!(store.tags().images("registry.test", "app", "v1").unwrap().is_empty());
+    fresh.set_bytes("UPDATE image_reports SET report = ", b"not a report");
+    assert_eq!(store.images().latest_report(&digest("app")).unwrap(), None);
 }

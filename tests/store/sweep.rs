@@ -405,6 +405,13 @@ fn the_program_sweeps_a_list_and_traces() {
     let scan = ["scan", &target, "--plain-http", "--store", &store, "--format", "json", "--reproducible"];
     let (with, without) = (crate::support::layersift(&scan).expect(1), [&scan[..3], &scan[5..]].concat());
     assert_eq!(with.json()["findings"], crate::support::layersift(&without).expect(1).json()["findings"]);
+    // The stored report is rendered by the image's name, without the image.
+    let name = format!("{}/team/app:v1", server.host());
+    let render = crate::support::layersift(&["render", &name, "--store", &store, "--format", "json"]).expect(1);
+    assert_eq!(render.json()["findings"], with.json()["findings"]);
+    let unknown = format!("{}/team/app:v2", server.host());
+    let render = crate::support::layersift(&["render", &unknown, "--store", &store]).expect(2);
+    assert!(render.stderr.contains("scan it with --store first"), "{}", render.stderr);
     for file in ["store.db", "store.db-wal"] {
         let bytes = std::fs::read(path(file)).unwrap_or_default();
         assert!(memchr::memmem::find(&bytes, token(7).as_bytes()).is_none(), "{file}");

@@ -103,6 +103,23 @@ impl Images<'_> {
         Ok(reports)
     }
 
+    /// The report of the image with this manifest that was stored last, under whichever key; as [`Images::report`].
+    ///
+    /// # Errors
+    /// As [`Images::report`].
+    pub fn latest_report(&self, manifest: &Digest) -> Result<Option<StoredReport>, StoreError> {
+        let sql = "SELECT k.digest FROM images i JOIN image_reports r ON r.image_id = i.id \
+                   JOIN layer_keys k ON k.id = r.layer_key_id WHERE i.manifest_digest = $1 \
+                   ORDER BY r.stored_at DESC, k.id DESC";
+        let keys: Vec<LayerKey> = self.store.read(|connection| connection.column(sql, &[manifest.into()]))?;
+        for key in keys {
+            if let Some(report) = self.report(manifest, &key)? {
+                return Ok(Some(report));
+            }
+        }
+        Ok(None)
+    }
+
     fn forget_report(&self, image: ImageId, key: &LayerKey) -> Result<(), StoreError> {
         let sql = "DELETE FROM image_reports WHERE image_id = $1 \
                    AND layer_key_id IN (SELECT id FROM layer_keys WHERE digest = $2)";

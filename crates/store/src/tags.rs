@@ -112,6 +112,26 @@ impl<'s> Tags<'s> {
         self.store.read(|connection| connection.value(sql, &values))
     }
 
+    /// The manifests of the images that a tag led to when it was last seen: one, or those of an index. `name` is the
+    /// repository, with its project.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn images(&self, registry: &str, name: &str, tag: &str) -> Result<Vec<Digest>, StoreError> {
+        let sql = "SELECT t.digest, i.manifest_digest FROM tags t JOIN repositories r ON r.id = t.repository_id \
+                   JOIN images i ON i.id = t.image_id WHERE r.registry = $1 AND t.tag = $3 \
+                   AND CASE WHEN r.project = '' THEN r.repository ELSE r.project || '/' || r.repository END = $2 \
+                   ORDER BY t.last_seen DESC, t.id DESC";
+        let values = [registry.into(), name.into(), tag.into()];
+        let rows: Vec<(Digest, Digest)> = self.store.read(|connection| connection.query(sql, &values))?;
+        let Some((latest, _)) = rows.first().cloned() else { return Ok(Vec::new()) };
+        let mut manifests: Vec<Digest> =
+            rows.into_iter().filter(|(named, _)| *named == latest).map(|(_, manifest)| manifest).collect();
+        manifests.reverse();
+        manifests.dedup();
+        Ok(manifests)
+    }
+
     /// Records that the tags of a registry, or of one project or repository of it, that were last seen before `since`
     /// are gone; their number. To be called when all tags there were listed, and none before.
     ///
