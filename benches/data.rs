@@ -1,4 +1,4 @@
-//! Data to measure with: the same bytes on every run, made of what the project has.
+//! Data for benchmarks: the same bytes on every run, made from files of the project.
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ pub struct File {
     pub bytes: Vec<u8>,
 }
 
-/// Files like those of an image, `size` bytes of them: mostly binary, then text and scripts without line ends, then what
-/// is compressed already. A few hold secrets.
+/// Files like those of an image, `size` bytes of them: mostly binary, then text and scripts without line ends, then
+/// what is compressed already. A few hold secrets.
 pub fn files(size: usize) -> Vec<File> {
     let text = source_lines();
     let code = fixtures();

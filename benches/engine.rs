@@ -1,4 +1,4 @@
-//! How fast the engine proposes: all built-in patterns, one core, over files of an image that are in memory.
+//! Throughput of the engine: all built-in patterns, on one core, over files of an image in memory.
 //!
 //!     cargo bench --bench engine
 

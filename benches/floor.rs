@@ -1,4 +1,4 @@
-//! The floor of a scan: inflating a layer, both digests and the walk, with nothing scanned.
+//! The floor of a scan: decompressing a layer, both digests and the walk, without scanning.
 
 use std::ops::Range;
 
@@ -7,16 +7,16 @@ use layersift_format::{Blob, Cancellation};
 use layersift_model::{Algorithm, ImagePath, Limits};
 use layersift_scan::confirm::{CONTEXT, REACH};
 use layersift_scan::layer::buffer::{Bytes, Pool};
-use layersift_scan::layer::read::{Facts, Reading};
+use layersift_scan::layer::read::{LayerFacts, LayerReader};
 use layersift_scan::layer::walk::{Overlap, Visitor};
 
 /// Reads a sound layer as a scan does.
-pub fn read(blob: Blob<'_>) -> Facts {
+pub fn read(blob: Blob<'_>) -> LayerFacts {
     let limits = Limits::default();
     let overlap = Overlap { before: CONTEXT, after: REACH };
     let pool = Pool::new((1 << 20) + CONTEXT + REACH + BLOCK);
     let cancellation = Cancellation::never();
-    let reading = Reading {
+    let reading = LayerReader {
         pool: &pool,
         overlap,
         limits: &limits,
@@ -29,7 +29,7 @@ pub fn read(blob: Blob<'_>) -> Facts {
     facts
 }
 
-/// Wants every file and does nothing with it.
+/// Visits every file and does nothing.
 struct Nothing;
 
 impl Visitor<'_> for Nothing {

@@ -1,4 +1,4 @@
-//! How fast one layer is scanned, from a file on disk to a report, beside the floor: the same reading without a scan.
+//! Throughput of scanning one layer, from a file on disk to a report, compared with the floor: reading without a scan.
 //! Bytes are those of the uncompressed layer. The budget is 1.3 times the floor on two cores.
 //!
 //!     cargo bench --bench layer

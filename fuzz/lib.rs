@@ -1,4 +1,4 @@
-//! What the fuzz targets share.
+//! Helpers of the fuzz targets.
 
 use layersift_format::tar::{BLOCK, Event, Kind, Parser};
 use layersift_model::Limits;
@@ -31,7 +31,7 @@ pub fn choices<const N: usize>(data: &[u8]) -> ([u8; N], &[u8]) {
 }
 
 /// Puts the right checksum into every header of a tar archive, and of the archives in it down to `depth`, so that
-/// changed headers are read and not refused. Gives up where the archive is no archive any more.
+/// changed headers are read and not refused. Stops at the first block that is not part of an archive.
 pub fn repair_tar(archive: &mut [u8], depth: usize) {
     let mut parser = Parser::new(1 << 20);
     let mut at = 0;

@@ -1,11 +1,11 @@
-//! Archives inside files: whatever the bytes are, opening ends, members begin and end in turn and within the limits, and
-//! what is read without a gap does not depend on the pieces it comes in.
+//! Archives inside files: whatever the bytes are, opening ends, members begin and end in turn and within the limits,
+//! and what is read without a gap does not depend on the pieces it comes in.
 #![no_main]
 
-use layersift_scan::content::archive::{HEAD_BYTES, Members, Opener};
-use layersift_model::Gap;
 use layersift_fuzz::{choices, tiny_limits};
+use layersift_model::Gap;
 use layersift_scan::MemoryBudget;
+use layersift_scan::content::archive::{HEAD_BYTES, Members, Opener};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(large.gaps > 0 || small.gaps > 0 || large.members == small.members);
 });
 
-/// What an archive held.
+/// The members and gaps of an archive.
 #[derive(Default)]
 struct Held {
     members: Vec<(Vec<String>, Vec<u8>)>,
@@ -46,7 +46,8 @@ impl Members for Held {
 fn open(archive: &[u8], step: usize) -> Held {
     let limits = tiny_limits();
     let mut held = Held::default();
-    let Some(mut opener) = Opener::detect(&archive[..archive.len().min(HEAD_BYTES)], &limits, &MemoryBudget::default().lease(0))
+    let Some(mut opener) =
+        Opener::detect(&archive[..archive.len().min(HEAD_BYTES)], &limits, &MemoryBudget::default().lease(0))
     else {
         return held;
     };

@@ -7,16 +7,16 @@ use std::os::fd::AsRawFd;
 use std::sync::LazyLock;
 
 use layersift_format::platform::Choice;
+use layersift_fuzz::{choices, repair_tar, tiny_limits};
 use layersift_model::{Digest, ImageReport, Location, ReportSet, ReportedSecret, to_json};
 use layersift_report::Policy;
 use layersift_rules::Ruleset;
 use layersift_scan::{Analyzer, ImageScan, Options};
 use layersift_source::registry::RegistryOptions;
 use layersift_source::{Target, open};
-use layersift_fuzz::{choices, repair_tar, tiny_limits};
 use libfuzzer_sys::fuzz_target;
 
-/// What a pipe holds without anyone reading.
+/// The capacity of a pipe in bytes.
 const PIPE: usize = 64 << 10;
 
 static ANALYZER: LazyLock<Analyzer> = LazyLock::new(|| {

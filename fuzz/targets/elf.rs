@@ -1,9 +1,9 @@
 //! Executable files: offsets are placed, and constant keys found, in whatever says it is one.
 #![no_main]
 
+use layersift_fuzz::choices;
 use layersift_scan::confirm::cipher::cipher_keys;
 use layersift_scan::content::binary::{Parts, is_binary, parse};
-use layersift_fuzz::choices;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

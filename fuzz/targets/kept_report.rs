@@ -3,7 +3,7 @@
 //! The input is what is inside a kept report, without its compression, which no fuzzer finds its way through.
 #![no_main]
 
-use layersift_model::{LayerReport, FingerprintKey};
+use layersift_model::{FingerprintKey, LayerReport};
 use libfuzzer_sys::fuzz_target;
 
 /// The first byte of a kept report, and a Zstandard frame of one raw block (RFC 8878, section 3.1.1).

@@ -4,12 +4,12 @@
 //! the document that its first digit counts to, because no fuzzer finds a SHA-256.
 #![no_main]
 
-use layersift_format::{Blob, manifest, Fetched, ImageSource, Listed, Location, SourceError};
-use layersift_model::Digest;
 use layersift_format::config::ImageConfig;
 use layersift_format::history::align;
 use layersift_format::platform::Choice;
+use layersift_format::{Blob, Fetched, ImageSource, Listed, Location, SourceError, manifest};
 use layersift_fuzz::tiny_limits;
+use layersift_model::Digest;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

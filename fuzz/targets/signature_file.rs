@@ -1,8 +1,8 @@
 //! Signature files: rules or an error, and patterns that the engine can bound.
 #![no_main]
 
-use layersift_scan::engine::{MAX_WIDTH, Pattern};
 use layersift_rules::Ruleset;
+use layersift_scan::engine::{MAX_WIDTH, Pattern};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

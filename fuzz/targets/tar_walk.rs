@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use layersift_format::{Blob, Cancellation};
-use layersift_model::{Algorithm, ImagePath};
 use layersift_format::tar::{BLOCK, Entry};
-use layersift_scan::layer::buffer::{Bytes, Pool};
-use layersift_scan::layer::read::{Facts, Reading, Work};
-use layersift_scan::layer::walk::{Overlap, Visitor};
+use layersift_format::{Blob, Cancellation};
 use layersift_fuzz::{choices, repair_tar, tiny_limits};
+use layersift_model::{Algorithm, ImagePath};
+use layersift_scan::layer::buffer::{Bytes, Pool};
+use layersift_scan::layer::read::{LayerFacts, LayerReader, Work};
+use layersift_scan::layer::walk::{Overlap, Visitor};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -31,10 +31,10 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// All that came of reading a layer once.
+/// The result of reading a layer once.
 struct Read {
     seen: Seen,
-    facts: Facts,
+    facts: LayerFacts,
     /// By file: offset, bytes and owned part of each of its segments.
     segments: BTreeMap<usize, Vec<(u64, Vec<u8>, Range<usize>)>>,
 }
@@ -68,7 +68,7 @@ impl Visitor<'_> for Seen {
 fn read(layer: &[u8], overlap: Overlap, window: usize) -> Read {
     let (pool, limits) = (Pool::new(window), tiny_limits());
     let cancellation = Cancellation::never();
-    let reading = Reading {
+    let reading = LayerReader {
         pool: &pool,
         overlap,
         limits: &limits,
@@ -79,7 +79,7 @@ fn read(layer: &[u8], overlap: Overlap, window: usize) -> Read {
     let mut seen = Seen::default();
     let mut segments = BTreeMap::<usize, Vec<_>>::new();
     let facts = reading.layer(Blob::Stream(Box::new(layer)), &mut seen, &mut |work: Work<'_, usize>| {
-        // The digest that nobody catches up with is the reader's own work.
+        // The reader hashes the windows itself when no other thread does.
         let Work::Scan(batch) = work else { return };
         for segment in batch.segments {
             let bytes = batch.window[segment.range].to_vec();
@@ -89,7 +89,7 @@ fn read(layer: &[u8], overlap: Overlap, window: usize) -> Read {
     Read { seen, facts, segments }
 }
 
-/// Every byte of a file that ended is owned once, by a segment that shows enough of what is around it.
+/// Every byte of a complete file is owned once, by a segment with enough context.
 fn check_segments(read: &Read, overlap: Overlap) {
     for (file, segments) in &read.segments {
         let data = &read.seen.files[file];
@@ -103,7 +103,7 @@ fn check_segments(read: &Read, overlap: Overlap) {
             assert!(offset == 0 || owned.start >= overlap.before, "context in front of {owned:?} at {offset}");
             assert!(
                 end == data.len() || owned.end + overlap.after <= bytes.len(),
-                "context behind {owned:?} at {offset}"
+                "context after {owned:?} at {offset}"
             );
         }
         if read.seen.ended.contains(file) {

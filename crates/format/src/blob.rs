@@ -1,24 +1,24 @@
-//! Blobs: the bytes of a manifest, a configuration or a layer, as a source has them.
+//! Blobs: the bytes of a manifest, a configuration or a layer, as a source provides them.
 
 use std::io::{self, Read};
 
 use crate::map::{MappedFile, Region};
 
-/// The bytes of a blob, not verified yet.
+/// The bytes of a blob, not yet verified against a digest.
 pub enum Blob<'a> {
     /// Part of a mapped file.
     Mapped(Region<'a>),
     /// A mapped file of its own.
     File(MappedFile),
-    /// To be read once, in order.
+    /// A stream that can be read once.
     Stream(Box<dyn Read + Send + 'a>),
 }
 
 impl Blob<'_> {
-    /// All bytes, when there are at most `limit`; `None` when there are more.
+    /// Reads all bytes; `None` if there are more than `limit`.
     ///
     /// # Errors
-    /// What reading reports.
+    /// Any error of the reader.
     pub fn read_document(self, limit: u64) -> io::Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
         match self {

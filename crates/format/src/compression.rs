@@ -1,12 +1,12 @@
-//! Compressed streams: which codec some bytes are in, told by their first bytes, and a reader that undoes it.
+//! Compressed streams: detects the codec by the first bytes of a stream, and decompresses it.
 //!
-//! Sources: RFC 1952 (gzip), RFC 8878 (Zstandard), and the magic numbers of bzip2, xz and lz4 so that those can be
-//! named. A gzip stream of many members and a Zstandard stream of many frames are read to their end.
+//! Sources: RFC 1952 (gzip), RFC 8878 (Zstandard), and the magic numbers of bzip2, xz and lz4, so that errors
+//! can name them. A gzip stream of many members and a Zstandard stream of many frames are read to their end.
 
 use std::fmt;
 use std::io::{self, BufReader, Read};
 
-/// How bytes are compressed.
+/// The compression of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
     /// Not compressed.
@@ -15,18 +15,18 @@ pub enum Codec {
     Gzip,
     /// Zstandard.
     Zstd,
-    /// A compression that is recognised and not read.
+    /// A compression that is recognized but not supported.
     Unsupported(&'static str),
 }
 
-/// The most bytes that [`Codec::detect`] looks at.
+/// The number of bytes that [`Codec::detect`] needs at most.
 pub const MAGIC_BYTES: usize = 6;
 
-/// The greatest Zstandard window, as a power of two: 128 MiB, what `zstd --ultra -22` writes.
+/// The largest supported Zstandard window, as a power of two: 128 MiB, which `zstd --ultra -22` writes.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 impl Codec {
-    /// The codec of a stream that begins with `head`.
+    /// Detects the codec of a stream that begins with `head`.
     pub fn detect(head: &[u8]) -> Codec {
         match head {
             [0x1f, 0x8b, 8, ..] => Codec::Gzip,
@@ -43,7 +43,7 @@ impl Codec {
     /// A reader of the uncompressed bytes of `input`.
     ///
     /// # Errors
-    /// `Unsupported` for a codec that is not read, and what the decoder's set-up reports.
+    /// `ErrorKind::Unsupported` for an unsupported codec, and errors of the decoder's initialization.
     pub fn reader<'a>(self, input: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
         const INPUT_BUFFER: usize = 128 << 10;
         match self {
@@ -58,7 +58,7 @@ impl Codec {
                 Ok(Box::new(decoder))
             }
             Codec::Unsupported(name) => {
-                Err(io::Error::new(io::ErrorKind::Unsupported, format!("{name} compression is not read")))
+                Err(io::Error::new(io::ErrorKind::Unsupported, format!("{name} compression is not supported")))
             }
         }
     }
@@ -75,7 +75,10 @@ impl fmt::Display for Codec {
     }
 }
 
-/// Reads from `input` until `buffer` is full or the input ends; the number of bytes read.
+/// Reads from `input` until `buffer` is full or the input ends. Returns the number of bytes read.
+///
+/// # Errors
+/// Any error of `input` except an interruption; the bytes read before it are lost.
 pub fn read_full(input: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {

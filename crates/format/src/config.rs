@@ -1,8 +1,8 @@
 //! The image configuration: what a container runs as, with which environment, and how the image was made.
 //!
 //! Sources: OCI image-spec v1.1, `config.md`, and the Docker image specification v1.2 for `Healthcheck`, `OnBuild` and
-//! `Shell`, which OCI does not have. Reading is lenient where runtimes are: a missing or null field is an empty one.
-//! A field of the wrong type is an error, because a check that cannot be made must not pass.
+//! `Shell`, which OCI does not have. The parser is as lenient as runtimes are: a missing or null field is empty.
+//! A field of the wrong type is an error, because a check that cannot run must not pass.
 
 use std::collections::BTreeMap;
 
@@ -23,24 +23,24 @@ pub struct ImageConfig {
     /// Variant of the architecture, such as `v8`.
     #[serde(default, deserialize_with = "nullable")]
     pub variant: String,
-    /// When the image was made, RFC 3339.
+    /// When the image was created, in RFC 3339.
     #[serde(default)]
     pub created: Option<String>,
-    /// What a container runs.
+    /// The defaults of containers of the image.
     #[serde(default, deserialize_with = "nullable")]
     pub config: Runtime,
-    /// The layers' uncompressed digests.
+    /// The digests of the uncompressed layers.
     #[serde(default, deserialize_with = "nullable")]
     pub rootfs: RootFs,
-    /// The instructions that made the image, oldest first.
+    /// The instructions that created the image, oldest first.
     #[serde(default, deserialize_with = "nullable")]
     pub history: Vec<HistoryEntry>,
-    /// Every other string of the document, by its place in it, such as `author` or `container_config.Env[0]`.
+    /// Every other string of the document with its path, such as `author` or `container_config.Env[0]`.
     #[serde(skip)]
     pub rest: Vec<(String, String)>,
 }
 
-/// What a container of the image runs.
+/// The defaults of containers of the image: the `config` object.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Runtime {
@@ -76,7 +76,7 @@ pub struct Runtime {
     pub on_build: Vec<String>,
 }
 
-/// How a runtime asks whether a container is well.
+/// The command with which a runtime checks the health of a container.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Healthcheck {
@@ -85,7 +85,7 @@ pub struct Healthcheck {
     pub test: Vec<String>,
 }
 
-/// The layers by their uncompressed digests.
+/// The layers, by the digests of their uncompressed bytes.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct RootFs {
     /// Base first.
@@ -93,7 +93,7 @@ pub struct RootFs {
     pub diff_ids: Vec<Digest>,
 }
 
-/// One instruction that made the image.
+/// One instruction that created the image.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct HistoryEntry {
     /// The instruction.
@@ -105,27 +105,27 @@ pub struct HistoryEntry {
     /// The author of the instruction.
     #[serde(default, deserialize_with = "nullable")]
     pub author: String,
-    /// Whether the instruction made no layer.
+    /// Whether the instruction created no layer.
     #[serde(default, deserialize_with = "nullable")]
     pub empty_layer: bool,
 }
 
 impl ImageConfig {
-    /// Reads a configuration document.
+    /// Parses a configuration document.
     ///
     /// # Errors
-    /// For what is no JSON, or has a field of the wrong type.
+    /// If the document is not a JSON object, or has a field of the wrong type.
     pub fn parse(bytes: &[u8]) -> Result<ImageConfig, serde_json::Error> {
-        // Derived structs would also take a list.
+        // A derived struct would accept a JSON array, too.
         if !bytes.trim_ascii_start().starts_with(b"{") {
-            return Err(serde::de::Error::custom("the document is no JSON object"));
+            return Err(serde::de::Error::custom("the document is not a JSON object"));
         }
         let mut config: ImageConfig = serde_json::from_slice(bytes)?;
         collect_rest(&serde_json::from_slice(bytes)?, "", &mut config.rest);
         Ok(config)
     }
 
-    /// The platform as `os/architecture[/variant]`; `None` where the configuration names none.
+    /// The platform as `os/architecture[/variant]`; `None` if the configuration names none.
     pub fn platform(&self) -> Option<String> {
         if self.os.is_empty() || self.architecture.is_empty() {
             return None;
@@ -135,7 +135,7 @@ impl ImageConfig {
     }
 }
 
-/// Fields that are read by name, as they are spelled; everything below them is known.
+/// The paths of the fields that [`ImageConfig`] has, in their exact spelling. Strings below them are not collected.
 const KNOWN: [&str; 14] = [
     "architecture",
     "os",
@@ -153,8 +153,8 @@ const KNOWN: [&str; 14] = [
     "config.OnBuild",
 ];
 
-/// Collects the strings that no field has: keys that this program does not know, or that are spelled in another case,
-/// which Docker takes all the same.
+/// Collects the strings that no field of [`ImageConfig`] holds: values of unknown keys, and of known keys in another
+/// case, which Docker accepts as well.
 fn collect_rest(value: &Value, at: &str, rest: &mut Vec<(String, String)>) {
     if KNOWN.contains(&at) || at == "config.Healthcheck.Test" || is_history_text(at) {
         return;
@@ -187,7 +187,7 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// A list of words, or one string as old Docker versions wrote it.
+/// A list of words, or a single string, which old versions of Docker wrote.
 fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_that_no_field_has_are_kept() {
+    fn strings_of_unknown_fields_are_collected() {
         let config = ImageConfig::parse(
             br#"{"author":"me","os":"linux","config":{"Env":["A=b"],"env":["C=d"],"Shell":["sh"]},
                 "history":[{"created_by":"x","other":"y"}],"container_config":{"Cmd":["z"]}}"#,

@@ -1,19 +1,19 @@
-//! Which instruction made which layer.
+//! Matches history entries with the layers that they created.
 
 use super::config::{HistoryEntry, ImageConfig};
 
-/// The instruction behind each layer, and whether the history fits the layers at all.
+/// The history entry of each layer, and whether history and layers agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alignment {
-    /// For every layer the index of its history entry, where one is known.
+    /// For each layer, the index of its history entry, if known.
     pub entries: Vec<Option<usize>>,
-    /// Whether there are as many history entries with a layer as there are layers. An empty history fits.
+    /// Whether the history has one entry with a layer for each layer. An empty history fits, too.
     pub fits: bool,
 }
 
-/// Joins `layers` layers with the history entries that made a layer, in order.
+/// Assigns the history entries that created a layer to `layers` layers, in order.
 ///
-/// Where the counts disagree no layer gets an instruction: a wrong one would be worse.
+/// If the counts differ, no layer gets an entry: a wrong instruction would be worse than none.
 pub fn align(config: &ImageConfig, layers: usize) -> Alignment {
     let with_layer: Vec<usize> = (0..config.history.len()).filter(|&i| !config.history[i].empty_layer).collect();
     if with_layer.len() == layers {
@@ -22,7 +22,7 @@ pub fn align(config: &ImageConfig, layers: usize) -> Alignment {
     Alignment { entries: vec![None; layers], fits: config.history.is_empty() }
 }
 
-/// An instruction as a person would write it: without the shell that Docker's classic builder puts in front.
+/// The instruction as its author wrote it, without the shell that Docker's classic builder puts before it.
 pub fn instruction(entry: &HistoryEntry) -> &str {
     let text = entry.created_by.trim();
     for prefix in ["/bin/sh -c #(nop) ", "/bin/sh -c #(nop)"] {
@@ -43,19 +43,19 @@ mod tests {
     }
 
     #[test]
-    fn empty_layers_are_passed_over() {
+    fn empty_layers_are_skipped() {
         let alignment = align(&config(&[false, true, true, false]), 2);
         assert_eq!(alignment, Alignment { entries: vec![Some(0), Some(3)], fits: true });
     }
 
     #[test]
-    fn a_history_that_does_not_fit_names_nothing() {
+    fn a_history_that_does_not_fit_gives_no_instructions() {
         assert_eq!(align(&config(&[false]), 2), Alignment { entries: vec![None, None], fits: false });
         assert!(align(&config(&[]), 2).fits);
     }
 
     #[test]
-    fn the_classic_builder_s_prefix_goes() {
+    fn the_prefix_of_the_classic_builder_is_removed() {
         let entry = HistoryEntry { created_by: "/bin/sh -c #(nop)  CMD [\"sh\"]".into(), ..HistoryEntry::default() };
         assert_eq!(instruction(&entry), "CMD [\"sh\"]");
     }

@@ -93,8 +93,8 @@ pub trait ImageSource: Send + Sync {
     /// If it exists and cannot be read.
     fn open(&self, location: &Location) -> Result<Fetched<'_>, SourceError>;
 
-    /// How many blobs may be read at once by threads that mostly wait, as for a network. `None` for a source whose blobs
-    /// are read as fast as they are processed.
+    /// How many blobs may be read at once by threads that mostly wait, as for a network. `None` for a source whose
+    /// blobs are read as fast as they are processed.
     fn concurrent_reads(&self) -> Option<usize> {
         None
     }

@@ -1,5 +1,5 @@
 //! Container image formats: tar framing, compressed streams, OCI and Docker documents, and [`ImageSource`], the trait
-//! that everything that holds images implements.
+//! that every transport implements.
 
 mod blob;
 mod cancellation;

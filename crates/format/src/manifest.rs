@@ -1,7 +1,7 @@
-//! From what a source lists to images: indexes are walked, manifests and configurations read and verified.
+//! Resolves the list of a source to images: walks indexes, and reads and verifies manifests and configurations.
 //!
 //! Sources: OCI image-spec v1.1, `manifest.md` and `image-index.md`; Docker's schema 2 manifests have the same shape.
-//! What a document is shows by its fields: many tools leave `mediaType` out.
+//! The kind of a document is told by its fields, because many tools omit `mediaType`.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -17,7 +17,7 @@ use layersift_model::{Digest, Gap, GapReason, Hasher, Limits};
 /// An image, ready to have its layers read.
 #[derive(Debug, Default)]
 pub struct Image {
-    /// The name it goes by.
+    /// The name of the image.
     pub reference: Option<String>,
     /// The digest of its manifest.
     pub manifest_digest: Option<Digest>,
@@ -27,72 +27,72 @@ pub struct Image {
     pub platform: Option<String>,
     /// Its configuration; empty for a root file system.
     pub config: ImageConfig,
-    /// Whether it has a configuration at all.
+    /// Whether the image has a configuration.
     pub has_config: bool,
     /// Its layers, base first.
     pub layers: Vec<LayerSource>,
-    /// What could not be read or verified of its documents.
+    /// Documents of the image that could not be read or verified.
     pub gaps: Vec<Gap>,
 }
 
-/// Where a layer is and what it must be.
+/// The location of a layer, and what the manifest and the configuration say about it.
 #[derive(Clone, Debug, Default)]
 pub struct LayerSource {
-    /// Where the blob is; `None` where the manifest names no blob by digest.
+    /// The location of the blob; `None` if the manifest has no digest for it.
     pub location: Option<Location>,
     /// The digest that the manifest names.
     pub digest: Option<Digest>,
     /// The size in bytes that the manifest names.
     pub size: Option<u64>,
-    /// The digest of the uncompressed bytes that the configuration names.
+    /// The digest that the configuration names for the uncompressed bytes.
     pub diff_id: Option<Digest>,
     /// The media type that the manifest names.
     pub media_type: Option<String>,
-    /// Where else the blob can be had: a foreign layer.
+    /// Other addresses of the blob, for a foreign layer.
     pub urls: Vec<String>,
 }
 
-/// Why a target's images cannot be read.
+/// Why the images of a target cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// The source itself failed.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// A document that is missing, damaged or too large.
+    /// A document is missing, damaged or too large.
     #[error("{document}: {reason}")]
     Document {
-        /// Which.
+        /// The document.
         document: String,
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
-    /// No image for the platform.
+    /// No image of the target is for the requested platform.
     #[error(
-        "there is no image for {wanted}; the target has {known} (choose with --platform OS/ARCH or --platform all)"
+        "no image for platform {wanted}; the target has {known}; choose one with --platform OS/ARCH, or --platform all"
     )]
     NoSuchPlatform {
-        /// What was asked for.
+        /// The requested platform.
         wanted: String,
-        /// What there is.
+        /// The platforms of the target.
         known: String,
     },
-    /// Indexes nested deeper, or naming more manifests, than the limit.
-    #[error("{document}: the index is nested too deep or names too many manifests")]
+    /// Indexes are nested deeper, or name more manifests, than the limit.
+    #[error("{document}: indexes are nested too deeply or name too many manifests")]
     IndexTooLarge {
-        /// The index at which it was given up.
+        /// The index at which the limit was reached.
         document: String,
     },
 }
 
-/// Docker's mark for the manifest of an attestation, which is no image.
+/// The annotation by which BuildKit marks the manifest of an attestation, which is not an image.
 const ATTESTATION: &str = "vnd.docker.reference.type";
 
 /// The images of a source.
 ///
 /// # Errors
-/// When the source cannot be read, a document is damaged, or no image is for the platform.
+/// If the source cannot be read, a document is damaged, or no image is for the requested platform.
 pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Result<Vec<Image>, ImageError> {
-    let reader = Reader { source, limits, configs: RefCell::default() };
+    let reader = DocumentReader { source, limits, configs: RefCell::default() };
     let mut images: Vec<Image> = Vec::new();
     let mut seen = HashSet::new();
     for listed in source.list()? {
@@ -106,7 +106,7 @@ pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Res
                 reader.manifests(reference, location, digest, choice)?
             }
         };
-        // One image under several tags is read once.
+        // An image with several tags is read once.
         images.extend(found.into_iter().filter(|image| match &image.manifest_digest {
             Some(digest) => seen.insert(digest.clone()),
             None => true,
@@ -116,7 +116,7 @@ pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Res
         }
     }
     if images.is_empty() {
-        return Err(ImageError::Document { document: "the target".into(), reason: "it holds no image".into() });
+        return Err(ImageError::Document { document: "the target".into(), reason: "no image found".into() });
     }
     Ok(images)
 }
@@ -125,8 +125,8 @@ fn root_fs(layer: Location) -> Image {
     Image { layers: vec![LayerSource { location: Some(layer), ..LayerSource::default() }], ..Image::default() }
 }
 
-/// A manifest that an index names.
-struct Leaf {
+/// A manifest, as an index or the source lists it.
+struct ListedManifest {
     location: Location,
     digest: Option<Digest>,
     platform: Option<Platform>,
@@ -134,14 +134,14 @@ struct Leaf {
     gaps: Vec<Gap>,
 }
 
-struct Reader<'s> {
+struct DocumentReader<'s> {
     source: &'s dyn ImageSource,
     limits: &'s Limits,
-    /// The configurations that manifests name, of whichever platform.
+    /// The configurations of all manifests that were read, for any platform.
     configs: RefCell<HashSet<Digest>>,
 }
 
-impl Reader<'_> {
+impl DocumentReader<'_> {
     fn manifests(
         &self,
         reference: Option<String>,
@@ -149,62 +149,63 @@ impl Reader<'_> {
         digest: Option<Digest>,
         choice: &Choice,
     ) -> Result<Vec<Image>, ImageError> {
-        let mut leaves = Vec::new();
-        let root = Leaf { location, digest, platform: None, bytes: None, gaps: Vec::new() };
-        self.walk(root, 0, &mut HashSet::new(), &mut leaves)?;
-        let images = leaves.into_iter().map(|leaf| self.image(reference.clone(), leaf)).collect::<Result<Vec<_>, _>>();
+        let mut manifests = Vec::new();
+        let root = ListedManifest { location, digest, platform: None, bytes: None, gaps: Vec::new() };
+        self.walk(root, 0, &mut HashSet::new(), &mut manifests)?;
+        let images =
+            manifests.into_iter().map(|listed| self.image(reference.clone(), listed)).collect::<Result<Vec<_>, _>>();
         choose(images?, choice)
     }
 
     /// Collects the manifests below a document that is a manifest or an index.
     fn walk(
         &self,
-        mut leaf: Leaf,
+        mut listed: ListedManifest,
         depth: usize,
         seen: &mut HashSet<Location>,
-        leaves: &mut Vec<Leaf>,
+        manifests: &mut Vec<ListedManifest>,
     ) -> Result<(), ImageError> {
-        if !seen.insert(leaf.location.clone()) {
+        if !seen.insert(listed.location.clone()) {
             return Ok(());
         }
-        if depth > self.limits.index_depth || leaves.len() >= self.limits.manifests {
-            return Err(ImageError::IndexTooLarge { document: leaf.location.0 });
+        if depth > self.limits.index_depth || manifests.len() >= self.limits.manifests {
+            return Err(ImageError::IndexTooLarge { document: listed.location.0 });
         }
-        let Some(bytes) = self.document(&leaf.location, leaf.digest.as_ref(), &mut leaf.gaps)? else {
-            if leaf.digest.is_none() {
-                let reason = "there is none: this is no image".into();
-                return Err(ImageError::Document { document: leaf.location.0, reason });
+        let Some(bytes) = self.document(&listed.location, listed.digest.as_ref(), &mut listed.gaps)? else {
+            if listed.digest.is_none() {
+                let reason = "not found; the target is not an image".into();
+                return Err(ImageError::Document { document: listed.location.0, reason });
             }
-            leaves.push(leaf);
+            manifests.push(listed);
             return Ok(());
         };
-        let Some(index) = as_index(&leaf.location, &bytes)? else {
-            leaves.push(Leaf { bytes: Some(bytes), ..leaf });
+        let Some(index) = as_index(&listed.location, &bytes)? else {
+            manifests.push(ListedManifest { bytes: Some(bytes), ..listed });
             return Ok(());
         };
-        let before = leaves.len();
+        let before = manifests.len();
         for descriptor in index.manifests() {
             if is_attestation(descriptor) {
                 continue;
             }
-            let digest = digest_of(&leaf.location, descriptor)?;
+            let digest = digest_of(&listed.location, descriptor)?;
             let location = self.source.locate_manifest(&digest);
             let platform = descriptor.platform().as_ref().map(platform_of);
-            let gaps = leaf.gaps.clone();
-            let child = Leaf { location, digest: Some(digest), platform, bytes: None, gaps };
-            self.walk(child, depth + 1, seen, leaves)?;
+            let gaps = listed.gaps.clone();
+            let child = ListedManifest { location, digest: Some(digest), platform, bytes: None, gaps };
+            self.walk(child, depth + 1, seen, manifests)?;
         }
-        // What is wrong with an index that names nothing must not be lost with it.
-        if leaves.len() == before && !leaf.gaps.is_empty() {
-            leaves.push(leaf);
+        // The gaps of an index without manifests must still reach the report.
+        if manifests.len() == before && !listed.gaps.is_empty() {
+            manifests.push(listed);
         }
         Ok(())
     }
 
-    fn image(&self, reference: Option<String>, leaf: Leaf) -> Result<Image, ImageError> {
-        let Leaf { location, digest, platform, bytes, mut gaps } = leaf;
+    fn image(&self, reference: Option<String>, listed: ListedManifest) -> Result<Image, ImageError> {
+        let ListedManifest { location, digest, platform, bytes, mut gaps } = listed;
         let platform = platform.map(|platform| platform.to_string());
-        // An index may name platforms whose manifests were not copied; that only matters for the one that is chosen.
+        // An index may name manifests of platforms that were not copied. That only matters for the chosen platform.
         let Some(bytes) = bytes else {
             return Ok(Image { reference, manifest_digest: digest, platform, gaps, ..Image::default() });
         };
@@ -241,11 +242,11 @@ impl Reader<'_> {
         if layers <= self.limits.layers {
             return Ok(());
         }
-        let reason = format!("it names {layers} layers; at most {} are read", self.limits.layers);
+        let reason = format!("the manifest names {layers} layers, more than the limit of {}", self.limits.layers);
         Err(ImageError::Document { document: document.0.clone(), reason })
     }
 
-    /// Whether a manifest was read that has the same configuration: an archive may list an image in both ways.
+    /// Whether a manifest with the same configuration was read: an archive may list one image in both formats.
     fn knows(&self, image: &Image) -> bool {
         image.config_digest.as_ref().is_some_and(|digest| self.configs.borrow().contains(digest))
     }
@@ -291,7 +292,7 @@ impl Reader<'_> {
         Ok(image)
     }
 
-    /// Reads a document and notes whether it is what its digest says. `None`, and a gap, where there is none.
+    /// Reads a document, and adds a gap if its digest differs. `None`, and a gap, if the document is missing.
     fn document(
         &self,
         location: &Location,
@@ -301,9 +302,12 @@ impl Reader<'_> {
         let failed = |reason: String| ImageError::Document { document: location.0.clone(), reason };
         let blob = match self.source.open(location)? {
             Fetched::Blob(blob) => blob,
-            Fetched::Passed(_) => return Err(failed("it was taken for a layer while the stream passed".into())),
+            Fetched::Passed(_) => return Err(failed(
+                "the document was read as a layer; the stream cannot be rewound, so save it to a file and scan that"
+                    .into(),
+            )),
             Fetched::Missing => {
-                gaps.push(Gap::new(GapReason::MissingBlob, "the document is not in the image").at(&location.0));
+                gaps.push(Gap::new(GapReason::MissingBlob, "the image does not contain this document").at(&location.0));
                 return Ok(None);
             }
         };
@@ -323,11 +327,15 @@ impl Reader<'_> {
     }
 }
 
-/// Joins layers with the diff_ids of the configuration, and fills the platform in.
+/// Assigns the diff_ids of the configuration to the layers, and sets the platform if the index names none.
 fn finish(image: &mut Image) {
     let diff_ids = &image.config.rootfs.diff_ids;
     if image.has_config && diff_ids.len() != image.layers.len() {
-        let detail = format!("{} layers, and {} diff_ids in the configuration", image.layers.len(), diff_ids.len());
+        let detail = format!(
+            "the image has {} layers, but its configuration has {} diff_ids",
+            image.layers.len(),
+            diff_ids.len()
+        );
         image.gaps.push(Gap::new(GapReason::DiffIdMismatch, detail));
     }
     for (layer, diff_id) in image.layers.iter_mut().zip(diff_ids) {
@@ -336,9 +344,8 @@ fn finish(image: &mut Image) {
     image.platform = image.config.platform().or(image.platform.take());
 }
 
-/// The digests of the images that a document is or names: its own, `digest`, where it is a manifest, and those of an
-/// index's children, attestations left out. `None` where only reading the children tells: they are indexes themselves,
-/// or the document is not what it should be.
+/// The digests of the images of a document: `digest` for a manifest, or the digests of the manifests of an index,
+/// without attestations. `None` if the document does not tell: it is damaged, or an index of indexes.
 pub fn image_digests(digest: &Digest, bytes: &[u8]) -> Option<Vec<Digest>> {
     let nowhere = Location(digest.to_string());
     let Some(index) = as_index(&nowhere, bytes).ok()? else { return Some(vec![digest.clone()]) };
@@ -357,19 +364,19 @@ fn choose(images: Vec<Image>, choice: &Choice) -> Result<Vec<Image>, ImageError>
         let platform: Option<Platform> = image.platform.as_deref().and_then(|text| text.parse().ok());
         platform.is_some_and(|platform| platform.satisfies(&wanted))
     };
-    // Several may fit, such as a gzip and a Zstandard variant: a runtime may take any of them.
+    // Several images may match, such as variants with gzip and Zstandard layers: a runtime may run any of them.
     let (chosen, others): (Vec<Image>, Vec<Image>) = images.into_iter().partition(fits);
     if !chosen.is_empty() {
         return Ok(chosen);
     }
     let known: Vec<String> =
-        others.into_iter().map(|image| image.platform.unwrap_or_else(|| "one without a name".into())).collect();
+        others.into_iter().map(|image| image.platform.unwrap_or_else(|| "an unnamed platform".into())).collect();
     let known = if known.is_empty() { "none".into() } else { known.join(", ") };
     Err(ImageError::NoSuchPlatform { wanted: wanted.to_string(), known })
 }
 
-/// Whether a descriptor is that of an attestation: BuildKit gives those a platform that no runtime chooses. On any
-/// other platform the mark proves nothing, and would hide an image.
+/// Whether a descriptor is that of an attestation. BuildKit gives attestations a platform that no runtime chooses; on
+/// any other platform the annotation is ignored, because it could hide an image.
 fn is_attestation(descriptor: &Descriptor) -> bool {
     let unknown = |platform: Platform| platform.os == "unknown" && platform.architecture == "unknown";
     let marked = descriptor.annotations().as_ref().and_then(|all| all.get(ATTESTATION)).map(String::as_str);
@@ -379,7 +386,7 @@ fn is_attestation(descriptor: &Descriptor) -> bool {
 fn as_index(location: &Location, bytes: &[u8]) -> Result<Option<ImageIndex>, ImageError> {
     let failed = |error: serde_json::Error| ImageError::Document {
         document: location.0.clone(),
-        reason: format!("it is neither a manifest nor an index: {error}"),
+        reason: format!("the document is neither a manifest nor an index: {error}"),
     };
     #[derive(serde::Deserialize)]
     struct Shape {
@@ -391,9 +398,10 @@ fn as_index(location: &Location, bytes: &[u8]) -> Result<Option<ImageIndex>, Ima
     if shape.manifests.is_none() {
         return Ok(None);
     }
-    // CVE-2021-41190: tools disagree on what such a document is, so that one scans what another does not run.
+    // CVE-2021-41190: tools disagree on how to read such a document, so a scanner may scan what a runtime does not run.
     if shape.layers.is_some() || shape.config.is_some() {
-        let reason = "it is a manifest and an index at once".into();
+        let reason =
+            "the document is both a manifest and an index, which tools read differently (CVE-2021-41190)".into();
         return Err(ImageError::Document { document: location.0.clone(), reason });
     }
     serde_json::from_slice(bytes).map(Some).map_err(failed)
@@ -417,7 +425,7 @@ fn platform_of(platform: &oci_spec::image::Platform) -> Platform {
     }
 }
 
-/// The digest that a file's name is, as in `<hex>.json` and `blobs/sha256/<hex>`.
+/// The digest in the name of a file, as in `<hex>.json` and `blobs/sha256/<hex>`.
 fn digest_in_name(path: &str) -> Option<Digest> {
     let name = path.rsplit('/').next()?;
     let name = name.strip_prefix("sha256:").unwrap_or(name);

@@ -1,4 +1,4 @@
-//! Mapped files: read in place, and let go of behind the reader. The only place with `unsafe`.
+//! Memory-mapped files, whose pages are released once they are read. The only module with `unsafe` code.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,19 +7,19 @@ use std::path::Path;
 
 use memmap2::{Mmap, UncheckedAdvice};
 
-/// A regular file, mapped for reading.
+/// A regular file, mapped read-only.
 pub struct MappedFile(Mmap);
 
 impl MappedFile {
     /// Maps the file at `path`.
     ///
     /// # Errors
-    /// When it cannot be opened or mapped.
+    /// If the file cannot be opened or mapped.
     #[allow(unsafe_code)]
     pub fn open(path: &Path) -> io::Result<MappedFile> {
         let file = File::open(path)?;
-        // SAFETY: the map is only read. Should another process shorten the file meanwhile, the kernel stops this
-        // process with SIGBUS, as it would any program that maps files; nothing is written, no verdict is given.
+        // SAFETY: the map is only read. If another process truncates the file meanwhile, the kernel stops this process
+        // with SIGBUS, as it does with any program that maps files; no verdict is given.
         let map = unsafe { Mmap::map(&file)? };
         let _ = map.advise(memmap2::Advice::Sequential);
         Ok(MappedFile(map))
@@ -53,7 +53,7 @@ pub struct Region<'a> {
 }
 
 impl<'a> Region<'a> {
-    /// The bytes in `range` of this region, cut to its end.
+    /// The part of this region in `range`, clamped to its end.
     pub fn part(&self, range: Range<usize>) -> Region<'a> {
         let end = self.range.start.saturating_add(range.end).min(self.range.end);
         let start = self.range.start.saturating_add(range.start).min(end);
@@ -65,14 +65,14 @@ impl<'a> Region<'a> {
         &self.file.0[self.range.clone()]
     }
 
-    /// Tells the kernel that the pages wholly inside the region are done with, so that a file of any size is read in
-    /// little memory. Reading them again is allowed and takes them from the page cache.
+    /// Tells the kernel to drop the pages that lie wholly inside the region, so that a file of any size is read in
+    /// little memory. They may be read again: the kernel then loads them from the page cache or the file.
     #[allow(unsafe_code)]
     pub fn release(&self) {
         const PAGE: usize = 1 << 16;
         let (start, end) = (self.range.start.next_multiple_of(PAGE), self.range.end / PAGE * PAGE);
         if start < end {
-            // SAFETY: the map is of a file and is never written to, so that dropped pages come back as they were.
+            // SAFETY: the map is of a file and never written to, so dropped pages are loaded again with the same bytes.
             let _ = unsafe { self.file.0.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
         }
     }
@@ -86,7 +86,7 @@ impl Deref for Region<'_> {
     }
 }
 
-/// Reads a region from its start, and releases what was read.
+/// Reads a region from its start, and releases the pages that were read.
 pub struct RegionReader<'a> {
     region: Region<'a>,
     taken: usize,

@@ -3,24 +3,24 @@
 //! Source: POSIX.1-2017, `pax`, section "pax Extended Header", and the GNU tar manual, "Storing Sparse Files", for
 //! the `GNU.sparse.*` keywords. Records are split by their length and not by lines: a value may hold a newline.
 
-/// The records that change how an entry is read.
+/// The records that affect how an entry is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Records {
     /// `path`: the entry's name.
     pub path: Option<Vec<u8>>,
     /// `linkpath`: the name that a link points to.
     pub link: Option<Vec<u8>>,
-    /// `size`: the bytes of data behind the header.
+    /// `size`: the bytes of data after the header.
     pub size: Option<u64>,
     /// `GNU.sparse.name`: the real name of a sparse file.
     pub sparse_name: Option<Vec<u8>>,
     /// `GNU.sparse.map`, or pairs of `GNU.sparse.offset` and `GNU.sparse.numbytes`: offsets and lengths of the data.
     pub sparse_map: Option<Vec<(u64, u64)>>,
-    /// Whether the map stands in front of the data (`GNU.sparse.major` is 1).
+    /// Whether the map precedes the data (`GNU.sparse.major` is 1).
     pub sparse_map_in_data: bool,
 }
 
-/// A set of records that is not of the documented form.
+/// A record does not have the documented form.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("damaged PAX record at byte {offset} of the extended header")]
 pub struct DamagedRecord {
@@ -28,7 +28,10 @@ pub struct DamagedRecord {
 }
 
 impl Records {
-    /// Reads the records of one extended header.
+    /// Parses the records of one extended header.
+    ///
+    /// # Errors
+    /// If a record does not have the documented form.
     pub fn parse(data: &[u8]) -> Result<Records, DamagedRecord> {
         let mut records = Records::default();
         let mut offset = 0;
@@ -43,7 +46,7 @@ impl Records {
         Ok(records)
     }
 
-    /// These records on top of `defaults` (a global extended header).
+    /// These records, completed by `defaults` (those of a global extended header).
     pub fn over(self, defaults: &Records) -> Records {
         Records {
             path: self.path.or_else(|| defaults.path.clone()),

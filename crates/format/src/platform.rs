@@ -1,4 +1,4 @@
-//! Platforms: which image of a multi-architecture index is meant.
+//! Platforms, and the choice of an image from a multi-platform index.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,19 +14,19 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
-/// Which images of an index to take.
+/// Which images of an index to scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// Every image.
     All,
-    /// The one for a platform.
+    /// The image for a platform.
     One(Platform),
-    /// The only one there is, or the one for this machine's architecture on Linux.
+    /// The only image of the index, or the one for Linux on the architecture of this machine.
     Default,
 }
 
 impl Platform {
-    /// Linux on the architecture of this machine, under the name that Go gives it.
+    /// Linux on the architecture of this machine, which is named as in Go (`GOARCH`).
     pub fn host() -> Platform {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
@@ -38,7 +38,7 @@ impl Platform {
         Platform { os: "linux".into(), architecture: architecture.into(), variant: None }
     }
 
-    /// Whether this platform is what was asked for: a variant only counts when one was asked for.
+    /// Whether this platform matches `wanted`. The variant is only compared if `wanted` has one.
     pub fn satisfies(&self, wanted: &Platform) -> bool {
         self.os == wanted.os
             && self.architecture == wanted.architecture
@@ -67,7 +67,7 @@ impl FromStr for Platform {
             _ => ("", "", None),
         };
         if os.is_empty() || architecture.is_empty() {
-            return Err(format!("`{text}` is no platform: expected OS/ARCH such as linux/amd64, or `all`"));
+            return Err(format!("invalid platform `{text}`: expected OS/ARCH such as linux/amd64, or `all`"));
         }
         Ok(Platform { os: os.into(), architecture: architecture.into(), variant })
     }

@@ -1,11 +1,11 @@
-//! Tar framing: turns 512-byte blocks into entries, whatever dialect wrote them.
+//! Tar framing: parses 512-byte blocks into entries, for all common dialects of tar.
 //!
 //! Sources: POSIX.1-2017 `pax` ("ustar Interchange Format"), the GNU tar manual ("Basic Tar Format", "Storing Sparse
-//! Files"). The fields of a header are decoded by the `tar` crate; the framing is ours, because a layer is read in
-//! windows that are scanned in place, and because an extension of hostile size must not be read into memory.
+//! Files"). The fields of a header are decoded by the `tar` crate; the framing is our own, because a layer is read
+//! in windows that are scanned in place, and because a huge extended header must not be read into memory.
 //!
-//! The parser is pushed: a caller hands it blocks until it answers with an entry, then takes the entry's data
-//! (`Entry::stored` bytes, padded to a whole block) itself and goes on with the next block.
+//! This is a push parser: the caller feeds it blocks until it returns an entry, then consumes the entry's data itself
+//! (`Entry::stored` bytes, padded to a whole block), and continues with the next block.
 
 use super::pax::{self, Records};
 use layersift_model::LONGEST_NAME;
@@ -13,12 +13,12 @@ use layersift_model::LONGEST_NAME;
 /// The size of a tar block in bytes.
 pub const BLOCK: usize = 512;
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A regular file, also a contiguous or sparse one.
+    /// A regular file, including contiguous and sparse files.
     File,
-    /// A further name of a file that came before.
+    /// A hard link to the file of an earlier entry.
     HardLink,
     /// A symbolic link.
     Symlink,
@@ -31,27 +31,27 @@ pub enum Kind {
 /// One entry of a tar archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The name as it is stored, any bytes.
+    /// The name as stored; any bytes.
     pub path: Vec<u8>,
-    /// What it is.
+    /// Its type.
     pub kind: Kind,
-    /// The name that a link points to, as it is stored.
+    /// The target of a link, as stored.
     pub link: Vec<u8>,
     /// Permission bits.
     pub mode: u32,
-    /// Bytes of data that follow in the archive.
+    /// The number of bytes of data that follow in the archive, without padding.
     pub stored: u64,
-    /// For a sparse file: where in the file the stored bytes belong, as offsets and lengths.
+    /// For a sparse file: offset and length in the file of each run of stored bytes.
     pub sparse: Option<Vec<(u64, u64)>>,
 }
 
 impl Entry {
-    /// The bytes that the data takes up in the archive, padding included.
+    /// The number of bytes of data in the archive, including padding.
     pub fn padded(&self) -> u64 {
         self.stored.div_ceil(BLOCK as u64).saturating_mul(BLOCK as u64)
     }
 
-    /// The offset in the file of the stored byte `position`: they differ only in sparse files.
+    /// The offset in the file of the stored byte `position`. The two differ only in sparse files.
     pub fn file_offset(&self, position: u64) -> u64 {
         let Some(map) = &self.sparse else { return position };
         let mut before = 0u64;
@@ -65,7 +65,7 @@ impl Entry {
     }
 }
 
-/// What a block completed.
+/// The result of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// An entry; its data follows.
@@ -74,31 +74,31 @@ pub enum Event {
     End,
 }
 
-/// Why a block is no part of a tar archive.
+/// Why a block cannot be parsed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TarError {
-    /// The checksum field does not fit the block.
-    #[error("the header's checksum does not fit its bytes")]
+    /// The checksum field does not match the block.
+    #[error("the checksum of the header does not match")]
     Checksum,
-    /// A numeric field holds no number.
-    #[error("the header's {0} field is no number")]
+    /// A numeric field does not contain a number.
+    #[error("the {0} field of the header is not a number")]
     Number(&'static str),
-    /// A long name or a set of PAX records over the limit.
-    #[error("an extended header of {0} bytes is over the limit")]
+    /// A long name or a set of PAX records exceeds the limit.
+    #[error("an extended header has {0} bytes, more than the limit")]
     ExtensionTooLarge(u64),
-    /// A name that no file system takes.
-    #[error("a name of {0} bytes is longer than any file system takes")]
+    /// A name is longer than [`LONGEST_NAME`].
+    #[error("a name has {0} bytes, more than file systems allow")]
     NameTooLong(usize),
-    /// PAX records that cannot be read.
+    /// PAX records are damaged.
     #[error(transparent)]
     Pax(#[from] pax::DamagedRecord),
-    /// A sparse map that cannot be read.
+    /// The map of a sparse file is damaged.
     #[error("the map of a sparse file is damaged")]
     SparseMap,
 }
 
 #[derive(Debug)]
-enum State {
+enum ParserState {
     Header,
     Extension { kind: Extension, left: u64, data: Vec<u8> },
     OldSparse { entry: Entry, map: Vec<(u64, u64)> },
@@ -113,11 +113,11 @@ enum Extension {
     GlobalPax,
 }
 
-/// Reads the blocks of an archive.
+/// Parses the blocks of an archive.
 #[derive(Debug)]
 pub struct Parser {
     limit: u64,
-    state: State,
+    state: ParserState,
     zeros: u8,
     long_name: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
@@ -126,11 +126,11 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// A parser at the start of an archive; `limit` bounds the bytes of a name or a set of PAX records.
+    /// A parser at the start of an archive. A long name or a set of PAX records may have at most `limit` bytes.
     pub fn new(limit: u64) -> Parser {
         Parser {
             limit,
-            state: State::Header,
+            state: ParserState::Header,
             zeros: 0,
             long_name: None,
             long_link: None,
@@ -139,20 +139,23 @@ impl Parser {
         }
     }
 
-    /// Takes the next block. `None` means that more blocks are needed.
+    /// Parses the next block. `None` means that more blocks are needed.
+    ///
+    /// # Errors
+    /// If the block is not part of a valid archive.
     pub fn block(&mut self, block: &[u8; BLOCK]) -> Result<Option<Event>, TarError> {
-        match std::mem::replace(&mut self.state, State::Header) {
-            State::Header => self.header(block),
-            State::Extension { kind, left, data } => self.extension(kind, left, data, block).map(|()| None),
-            State::OldSparse { entry, map } => self.old_sparse(entry, map, block),
-            State::NewSparse { entry, text, lines } => self.new_sparse(entry, text, lines, block),
+        match std::mem::replace(&mut self.state, ParserState::Header) {
+            ParserState::Header => self.header(block),
+            ParserState::Extension { kind, left, data } => self.extension(kind, left, data, block).map(|()| None),
+            ParserState::OldSparse { entry, map } => self.old_sparse(entry, map, block),
+            ParserState::NewSparse { entry, text, lines } => self.new_sparse(entry, text, lines, block),
         }
     }
 
-    /// Whether the archive may stop here: no entry is half read.
+    /// Whether the archive may end here, between two entries.
     pub fn at_boundary(&self) -> bool {
         let pending = self.local.is_some() || self.long_name.is_some() || self.long_link.is_some();
-        matches!(self.state, State::Header) && !pending
+        matches!(self.state, ParserState::Header) && !pending
     }
 
     fn header(&mut self, block: &[u8; BLOCK]) -> Result<Option<Event>, TarError> {
@@ -184,7 +187,7 @@ impl Parser {
         if size == 0 {
             return self.finish_extension(kind, Vec::new());
         }
-        self.state = State::Extension { kind, left: size, data: Vec::new() };
+        self.state = ParserState::Extension { kind, left: size, data: Vec::new() };
         Ok(())
     }
 
@@ -199,7 +202,7 @@ impl Parser {
         data.extend_from_slice(&block[..take]);
         let left = left - take as u64;
         if left > 0 {
-            self.state = State::Extension { kind, left, data };
+            self.state = ParserState::Extension { kind, left, data };
             return Ok(());
         }
         self.finish_extension(kind, data)
@@ -241,13 +244,13 @@ impl Parser {
             path,
         };
         if records.sparse_map_in_data && kind == Kind::File {
-            self.state = State::NewSparse { entry, text: Vec::new(), lines: 0 };
+            self.state = ParserState::NewSparse { entry, text: Vec::new(), lines: 0 };
             return Ok(None);
         }
         if let (true, Some(gnu)) = (header.entry_type().is_gnu_sparse(), header.as_gnu()) {
             let map = sparse_pairs(&gnu.sparse)?;
             if gnu.is_extended() {
-                self.state = State::OldSparse { entry, map };
+                self.state = ParserState::OldSparse { entry, map };
                 return Ok(None);
             }
             return Ok(Some(Event::Entry(Entry { sparse: Some(map), ..entry })));
@@ -268,13 +271,13 @@ impl Parser {
             return Err(TarError::SparseMap);
         }
         if extended.is_extended() {
-            self.state = State::OldSparse { entry, map };
+            self.state = ParserState::OldSparse { entry, map };
             return Ok(None);
         }
         Ok(Some(Event::Entry(Entry { sparse: Some(map), ..entry })))
     }
 
-    /// The map of PAX sparse format 1.0: decimal numbers in lines, in whole blocks in front of the data.
+    /// The map of PAX sparse format 1.0: decimal numbers on lines of their own, in whole blocks before the data.
     fn new_sparse(
         &mut self,
         mut entry: Entry,
@@ -287,7 +290,7 @@ impl Parser {
         if text.len() as u64 > self.limit {
             return Err(TarError::SparseMap);
         }
-        // Counting lines keeps this linear: the text is read as numbers once, when all of it is there.
+        // Counting lines keeps this linear: the numbers are parsed once, when all lines have been read.
         let lines = lines + memchr::memchr_iter(b'\n', block).count() as u64;
         let pairs = text.split(|&byte| byte == b'\n').next().and_then(pax::number);
         // The first number ends in the first block.
@@ -295,7 +298,7 @@ impl Parser {
             return Err(TarError::SparseMap);
         }
         if lines <= pairs.ok_or(TarError::SparseMap)?.saturating_mul(2) {
-            self.state = State::NewSparse { entry, text, lines };
+            self.state = ParserState::NewSparse { entry, text, lines };
             return Ok(None);
         }
         let map = numbers_map(&text).ok_or(TarError::SparseMap)?;
@@ -313,7 +316,7 @@ fn verify_checksum(header: &tar::Header, block: &[u8; BLOCK]) -> Result<(), TarE
     if fits { Ok(()) } else { Err(TarError::Checksum) }
 }
 
-/// The size field; writers leave it empty where there are no data.
+/// The size field, which some writers leave empty for entries without data.
 fn size_of(header: &tar::Header) -> Result<u64, TarError> {
     if header.as_old().size.iter().all(|byte| matches!(byte, 0 | b' ')) {
         return Ok(0);
@@ -323,20 +326,20 @@ fn size_of(header: &tar::Header) -> Result<u64, TarError> {
 
 fn kind_of(header: &tar::Header, path: &[u8]) -> Kind {
     match header.entry_type() {
-        // Before ustar, a trailing slash was what made a directory.
+        // Before ustar, a trailing slash marked a directory.
         tar::EntryType::Regular if path.ends_with(b"/") => Kind::Directory,
         tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => Kind::File,
         tar::EntryType::Link => Kind::HardLink,
         tar::EntryType::Symlink => Kind::Symlink,
         tar::EntryType::Directory => Kind::Directory,
         tar::EntryType::Char | tar::EntryType::Block | tar::EntryType::Fifo => Kind::Special,
-        // POSIX: an unknown type is read as a regular file, so that no bytes are passed over.
+        // POSIX: an unknown type is read as a regular file, so that no bytes are skipped.
         _ => Kind::File,
     }
 }
 
 /// Links, directories and devices have no data, whatever their size field says: old writers put the size of the
-/// linked file there. Container runtimes read it the same way.
+/// linked file there. Container runtimes do the same.
 fn stored_bytes(kind: Kind, size: u64) -> u64 {
     if kind == Kind::File { size } else { 0 }
 }

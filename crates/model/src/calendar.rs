@@ -1,4 +1,4 @@
-//! The Gregorian calendar in UTC: what people call the days and seconds since the beginning of 1970.
+//! Conversions between Unix time and dates of the Gregorian calendar, in UTC.
 //!
 //! Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days` and `days_from_civil`;
 //! their years begin in March, so that a leap day is the last one.
@@ -6,7 +6,7 @@
 /// Seconds in a day.
 pub const DAY: i64 = 86_400;
 
-/// Year, month and day of the day that is `days` after 1970-01-01.
+/// Year, month (1 to 12) and day (1 to 31) of the day `days` after 1970-01-01.
 pub fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
@@ -18,7 +18,7 @@ pub fn civil(days: i64) -> (i64, i64, i64) {
     (era * 400 + year + i64::from(month <= 2), month, day)
 }
 
-/// How many days after 1970-01-01 a day is.
+/// The number of days from 1970-01-01 to the given day; negative for earlier days.
 pub fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
@@ -26,13 +26,13 @@ pub fn days(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// The day, such as `2026-01-02`, of a number of seconds since 1970.
+/// The date of a Unix time in seconds, such as `2026-01-02`.
 pub fn date(seconds: i64) -> String {
     let (year, month, day) = civil(seconds.div_euclid(DAY));
     format!("{year:04}-{month:02}-{day:02}")
 }
 
-/// The time of day, such as `03:04:05`, of a number of seconds since 1970.
+/// The time of day of a Unix time in seconds, such as `03:04:05`.
 pub fn time(seconds: i64) -> String {
     let second = seconds.rem_euclid(DAY);
     format!("{:02}:{:02}:{:02}", second / 3_600, second / 60 % 60, second % 60)
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_and_what_they_are_called_agree() {
+    fn days_and_dates_agree() {
         // Seconds by `date -u -d DAY +%s`.
         for (seconds, expected) in [
             (-62_135_596_800, "0001-01-01"),

@@ -1,7 +1,7 @@
-//! Checksums: what a package says of the files that it ships, and what a file really is.
+//! Checksums: those that a package records for the files it ships, and those of the files themselves.
 //!
-//! They tell noise from news, and prove nothing: whoever builds an image writes its records, and MD5 and SHA-1 resist
-//! no one who makes both files.
+//! They separate noise from news and prove nothing: the author of an image also writes its package records, and MD5 and
+//! SHA-1 do not resist an author who makes both files.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,21 +13,21 @@ use sha2::Sha256;
 
 use crate::path::PathKey;
 
-/// The checksum that a package record has of a file.
+/// The checksum of a file in a package record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Checksum {
-    /// MD5 (RFC 1321), which dpkg keeps.
+    /// MD5 (RFC 1321), written by dpkg.
     Md5([u8; 16]),
-    /// SHA-1 (FIPS 180-4), which apk keeps.
+    /// SHA-1 (FIPS 180-4), written by apk.
     Sha1([u8; 20]),
-    /// SHA-256 (FIPS 180-4), which PyPI's wheels and newer apk keep.
+    /// SHA-256 (FIPS 180-4), written by Python wheels and newer versions of apk.
     Sha256([u8; 32]),
 }
 
-/// What packages say of files, by their paths: the ecosystem, such as `deb`, and the checksum.
+/// Recorded checksums by path, each with the ecosystem of its package, such as `deb`.
 pub type RecordedChecksums = HashMap<PathKey, (Cow<'static, str>, Checksum)>;
 
-/// What a file really is: its checksum in every way that records keep one.
+/// The checksums of a file itself, in every algorithm that package records use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileChecksums {
     md5: [u8; 16],
@@ -36,7 +36,7 @@ pub struct FileChecksums {
 }
 
 impl FileChecksums {
-    /// The checksums of the file that `parts` are, one behind the other.
+    /// The checksums of the file made of `parts`, in order.
     pub fn of(parts: &[&[u8]]) -> FileChecksums {
         let (mut md5, mut sha1, mut sha256) = (Md5::new(), Sha1::new(), Sha256::new());
         for part in parts {
@@ -47,7 +47,7 @@ impl FileChecksums {
         FileChecksums { md5: md5.finalize().into(), sha1: sha1.finalize().into(), sha256: sha256.finalize().into() }
     }
 
-    /// Whether the file is the one that `sum` is of.
+    /// Whether the file has the recorded checksum `sum`.
     pub fn is(&self, sum: &Checksum) -> bool {
         match sum {
             Checksum::Md5(sum) => self.md5 == *sum,

@@ -18,7 +18,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The name in front of the colon.
+    /// The algorithm's name, which stands before the colon of a digest.
     pub fn name(self) -> &'static str {
         match self {
             Algorithm::Sha256 => "sha256",
@@ -34,14 +34,14 @@ impl Algorithm {
     }
 }
 
-/// The name of some bytes by their content, such as `sha256:9f86d0…`.
+/// A content digest, such as `sha256:9f86d0…`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
     hex: Box<str>,
 }
 
-/// Why a text is no digest.
+/// A text is not a digest.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("invalid digest `{text}`: expected `sha256:` followed by 64 hex digits, or `sha512:` followed by 128")]
 pub struct InvalidDigest {
@@ -61,14 +61,14 @@ impl Digest {
         self.algorithm
     }
 
-    /// The hexadecimal digits behind the colon; never a path separator or a dot.
+    /// The hexadecimal digits after the colon; never a path separator or a dot.
     pub fn hex(&self) -> &str {
         &self.hex
     }
 
-    /// The digest cut to twelve digits, as container tools print it.
+    /// The first twelve hexadecimal digits, as container tools print a digest.
     pub fn short(&self) -> &str {
-        &self.hex[..12]
+        self.hex.get(..12).unwrap_or(&self.hex)
     }
 }
 
@@ -129,7 +129,7 @@ impl schemars::JsonSchema for Digest {
     }
 }
 
-/// Computes a digest over bytes as they pass.
+/// Computes a digest incrementally.
 #[derive(Clone, Debug)]
 pub enum Hasher {
     /// Computes SHA-256.
@@ -139,7 +139,7 @@ pub enum Hasher {
 }
 
 impl Hasher {
-    /// A hasher for `algorithm` that has seen no bytes.
+    /// An empty hasher for `algorithm`.
     pub fn new(algorithm: Algorithm) -> Hasher {
         match algorithm {
             Algorithm::Sha256 => Hasher::Sha256(Sha256::new()),
@@ -147,7 +147,7 @@ impl Hasher {
         }
     }
 
-    /// Takes the next bytes in.
+    /// Hashes the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Hasher::Sha256(state) => state.update(bytes),
@@ -155,7 +155,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all bytes seen.
+    /// The digest of all bytes hashed.
     pub fn finish(self) -> Digest {
         match self {
             Hasher::Sha256(state) => Digest { algorithm: Algorithm::Sha256, hex: hex(&state.finalize()).into() },
@@ -164,7 +164,7 @@ impl Hasher {
     }
 }
 
-/// `bytes` in lower-case hexadecimal digits.
+/// Formats `bytes` as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_digest() {
+    fn invalid_digests_are_refused() {
         let sixty_four = "g".repeat(64);
         for text in ["", "sha256", "sha256:", "sha256:../../etc", "md5:d41d8cd98f00b204e9800998ecf8427e"] {
             assert!(text.parse::<Digest>().is_err(), "{text}");

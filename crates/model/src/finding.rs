@@ -1,4 +1,4 @@
-//! Findings: what was confirmed, where, and, once layers are joined into an image, with what lifetime.
+//! Findings: a rule, a location and, once layers are joined into an image, a lifetime across its layers.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct BinaryPlace {
     pub section: Option<String>,
     /// The nearest symbol at or before the offset.
     pub symbol: Option<String>,
-    /// Whether the file is a module for Node.js.
+    /// Whether the file is a native addon for Node.js.
     pub node_addon: bool,
 }
 
@@ -38,16 +38,16 @@ pub struct Package {
     pub version: Option<String>,
 }
 
-/// Where in a file of a layer something was found.
+/// The location of a finding inside one layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// The file.
     pub path: ImagePath,
-    /// The archive members that lead to it, from the file inwards.
+    /// The names of the archive members that contain it, from the file inwards.
     pub inside: Vec<String>,
     /// The encodings that the secret is written in, the outermost first, such as `base64`.
     pub views: Vec<Cow<'static, str>>,
-    /// Offset in bytes from the start of the file, or of the innermost archive member; 0 for the file as a whole.
+    /// Offset in bytes from the start of the file or of the innermost archive member; 0 for the whole file.
     pub offset: u64,
     /// Line, from 1, in text.
     pub line: Option<u64>,
@@ -57,24 +57,24 @@ pub struct Place {
     pub binary: Option<BinaryPlace>,
 }
 
-/// What was found in the files of one layer, without knowledge of any other layer.
+/// A finding in one layer, before any other layer is taken into account.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LayerFinding {
-    /// What was looked for.
+    /// The rule that matched.
     pub rule: Arc<RuleInfo>,
-    /// How bad it is: the rule's severity, or less.
+    /// The severity: that of the rule, or lower.
     pub severity: Severity,
     /// Where it is.
     pub place: Place,
-    /// The entry of the layer that it is in, as the number of entries before that one.
+    /// The index of its entry in the layer's tar archive, from 0.
     pub entry: u32,
-    /// What a later entry of the same layer did to it.
+    /// Whether a later entry of the same layer overwrote or deleted it.
     pub superseded: Option<State>,
-    /// The secret itself, where the finding is one.
+    /// The secret, if the finding is one.
     pub secret: Option<Secret>,
-    /// What a reader should know beyond the rule: a cipher, an issuer, an expiry.
+    /// Details beyond the rule's text, such as a cipher, an issuer or an expiry date.
     pub note: Option<String>,
-    /// The checksums of the whole file, to compare with those of its package; `None` for large files.
+    /// The checksums of the whole file, to be compared with those its package records; `None` for large files.
     pub checksums: Option<Arc<FileChecksums>>,
 }
 
@@ -85,9 +85,9 @@ pub struct LayerFinding {
 pub enum State {
     /// It is in the final image.
     Present,
-    /// A later layer, or a later entry of the same layer, put something else in its place.
+    /// A later layer, or a later entry of the same layer, replaced the file.
     Overwritten,
-    /// A later layer removed it; its layer can still be pulled.
+    /// A later layer removed the file; the layer that holds it can still be pulled.
     Deleted,
 }
 
@@ -95,7 +95,7 @@ impl State {
     /// All states, the most visible first.
     pub const ALL: [State; 3] = [State::Present, State::Overwritten, State::Deleted];
 
-    /// The state as it is written in reports.
+    /// The name of the state in reports.
     pub fn name(self) -> &'static str {
         match self {
             State::Present => "present",
@@ -105,7 +105,7 @@ impl State {
     }
 }
 
-/// A layer as findings name it.
+/// A reference from a finding to a layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LayerRef {
@@ -115,20 +115,20 @@ pub struct LayerRef {
     pub digest: Option<Digest>,
     /// The digest of its uncompressed bytes.
     pub diff_id: Option<Digest>,
-    /// The history instruction that made it, secrets masked.
+    /// The history instruction that created it, secrets masked.
     pub created_by: Option<String>,
 }
 
-/// Where in the files of an image a finding is, and for how long.
+/// The file that a finding is in, and its lifetime across the layers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileLocation {
     /// The path of the file, as [`ImagePath`] prints it.
     pub path: String,
-    /// The archive members that lead to it, from the file inwards.
+    /// The names of the archive members that contain it, from the file inwards.
     pub inside: Vec<String>,
     /// The encodings that the secret is written in, the outermost first, such as `base64`.
     pub views: Vec<Cow<'static, str>>,
-    /// Offset in bytes from the start of the file, or of the innermost archive member; `None` for the file as a whole.
+    /// Offset in bytes from the start of the file or of the innermost archive member; `None` for the whole file.
     pub offset: Option<u64>,
     /// Line, from 1, in text.
     pub line: Option<u64>,
@@ -136,9 +136,9 @@ pub struct FileLocation {
     pub column: Option<u64>,
     /// Section and symbol, in an executable file.
     pub binary: Option<BinaryPlace>,
-    /// The layer that brought it.
+    /// The layer that added it.
     pub layer: LayerRef,
-    /// Whether it is still there.
+    /// Whether it is still in the final image.
     pub state: State,
     /// The layer that overwrote or deleted it.
     pub ended_by: Option<LayerRef>,
@@ -149,7 +149,7 @@ pub struct FileLocation {
 }
 
 impl FileLocation {
-    /// The path and the archive members after it, each set apart by `separator`.
+    /// The path followed by the archive members, joined by `separator`.
     pub fn full_path(&self, separator: &str) -> String {
         self.inside.iter().fold(self.path.clone(), |path, member| path + separator + member)
     }
@@ -162,53 +162,53 @@ pub enum Location {
     File(Box<FileLocation>),
     /// In the image's configuration, such as `Env[1]` or `ExposedPorts.9229/tcp`.
     Config(String),
-    /// In the combination of several findings.
+    /// In the image as a whole: a combination of several findings.
     Image,
 }
 
-/// A secret as a report has it.
+/// A secret in a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportedSecret {
-    /// What may be shown; see [`Secret::masked`].
+    /// The masked form; see [`Secret::masked`].
     pub masked: String,
     /// The keyed fingerprint, in 32 hexadecimal digits.
     pub fingerprint: String,
     /// The length in bytes.
     pub length: usize,
-    /// The secret itself. It is written into a report only on request, and absent from one that was read back.
+    /// The secret itself. It is written only on request, and is `None` in a report that was read back without it.
     pub value: Option<Secret>,
 }
 
 /// A finding of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The same finding in the same image has the same id, in every packaging: 16 hexadecimal digits.
+    /// 16 hexadecimal digits that identify the finding in the image, however the image is packaged.
     pub id: String,
-    /// What was looked for.
+    /// The rule that matched.
     pub rule: Arc<RuleInfo>,
-    /// How bad it is: the rule's severity, or less, such as for a file that is as its package ships it.
+    /// The severity: that of the rule, or lower, for example for a file that is unchanged from its package.
     pub severity: Severity,
     /// Where it is.
     pub location: Location,
-    /// The secret, where the finding is one.
+    /// The secret, if the finding is one.
     pub secret: Option<ReportedSecret>,
-    /// What a reader should know beyond the rule.
+    /// Details beyond the rule's text.
     pub note: Option<String>,
-    /// The ids of the findings that this one is made of.
+    /// The ids of the findings that this one combines.
     pub related: Vec<String>,
     /// The exception of the policy that allows it.
     pub allowed: Option<Allowed>,
-    /// Whether the baseline has it.
+    /// Whether the finding is in the baseline.
     pub baseline: bool,
 }
 
 impl Finding {
-    /// Whether the finding is in the image that a container would see, in its files or its configuration.
+    /// Whether a container started from the image would see the finding, in its files or its configuration.
     pub fn is_present(&self) -> bool {
         self.state() == State::Present
     }
 
-    /// Whether the finding is still in the final image. Findings outside of files always are.
+    /// Whether the finding is still in the final image; always present for findings outside files.
     pub fn state(&self) -> State {
         self.file().map_or(State::Present, |file| file.state)
     }
@@ -231,7 +231,7 @@ impl Finding {
         self.allowed.is_none() && !self.baseline
     }
 
-    /// What stays the same when the image is built again.
+    /// The identity that survives a rebuild of the image.
     pub fn identity(&self) -> Option<FindingIdentity> {
         let (path, inside) = match &self.location {
             Location::File(file) => (Some(file.path.clone()), file.inside.clone()),
@@ -243,8 +243,8 @@ impl Finding {
     }
 }
 
-/// What stays the same of a finding when its image is built again: rule, fingerprint, path and archive members. A secret
-/// in the configuration has no path, because the history moves.
+/// The identity of a finding across rebuilds of its image: rule, fingerprint, path and archive members. A secret in the
+/// configuration has no path, because history entries move.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FindingIdentity {
     /// The rule's id.
@@ -253,6 +253,6 @@ pub struct FindingIdentity {
     pub fingerprint: Option<String>,
     /// The path of the file.
     pub path: Option<String>,
-    /// The archive members that lead to it.
+    /// The names of the archive members that contain it.
     pub inside: Vec<String>,
 }

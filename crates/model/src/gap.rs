@@ -1,69 +1,69 @@
-//! Gaps: bytes that were not looked at, and why. A scan with a gap never says "pass".
+//! Gaps: bytes that were not scanned, and why. An image with a gap never passes.
 
 use serde::{Deserialize, Serialize};
 
-/// Why some bytes were not looked at, or cannot be trusted to be what they claim to be.
+/// Why some bytes were not scanned, or are not the bytes that the manifest names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum GapReason {
-    /// A blob that the manifest names is not in the image.
+    /// The image lacks a blob that its manifest names.
     MissingBlob,
     /// A blob's bytes do not have the digest or the size that the manifest names.
     DigestMismatch,
     /// A layer's uncompressed bytes do not have the diff_id that the configuration names.
     DiffIdMismatch,
-    /// A compressed stream broke off or is damaged.
+    /// A compressed stream is truncated or damaged.
     DamagedCompression,
-    /// A compression that this version does not read.
+    /// A compression format that this version does not support.
     UnsupportedCompression,
-    /// A tar archive broke off or has a damaged header.
+    /// A tar archive is truncated or has a damaged header.
     DamagedTar,
-    /// Bytes behind the end of a layer's tar archive.
+    /// There are bytes after the end of a layer's tar archive.
     TrailingData,
-    /// A layer that is held elsewhere (a foreign or non-distributable layer without its blob).
+    /// A foreign (non-distributable) layer: the image has its URL, but not its blob.
     ForeignLayer,
-    /// A layer's media type says that it is no tar archive.
+    /// A layer's media type is not that of a tar archive.
     NotATar,
-    /// A layer inflates to more bytes than the limit.
+    /// A layer decompresses to more bytes than the limit.
     LayerTooLarge,
     /// A layer has more entries than the limit.
     TooManyEntries,
-    /// A file has more findings of one kind than the limit; the rest were counted out.
+    /// A file has more findings of one rule than the limit; the rest were dropped.
     TooManyFindings,
     /// A metadata document (manifest, configuration, package record) is larger than the limit.
     DocumentTooLarge,
-    /// A metadata document cannot be read as what it should be.
+    /// A metadata document cannot be parsed.
     DamagedDocument,
-    /// What is written in disguise (base64, escapes and so on) is more than the limit.
+    /// Encoded data (base64, escapes and so on) exceeds the decoding limit.
     TooMuchEncoded,
     /// A file cannot be opened or read.
     Unreadable,
-    /// An archive inside a file broke off or is damaged.
+    /// An archive inside a file is truncated or damaged.
     DamagedArchive,
-    /// A member of an archive is encrypted.
+    /// An archive member is encrypted.
     EncryptedMember,
-    /// An archive inside a file is of a kind that this version does not read.
+    /// An archive inside a file has a format that this version does not support.
     UnsupportedArchive,
-    /// Archives inside archives, deeper than the limit.
+    /// Archives are nested deeper than the limit.
     ArchiveTooDeep,
-    /// The archives inside a file hold more members or inflate to more bytes than the limit.
+    /// The archives inside a file hold more members or decompress to more bytes than the limit.
     ArchiveTooLarge,
-    /// The deadline of the scan passed.
+    /// The deadline of the scan expired.
     DeadlineExceeded,
     /// The scan was cancelled.
     Cancelled,
 }
 
 impl GapReason {
-    /// Whether the same bytes may be read without this gap at another time: nothing about the layer itself is known from
-    /// it, so that a result with such a gap is not kept.
+    /// Whether another scan of the same bytes may not have this gap. Such a gap tells nothing about the layer itself,
+    /// so results that contain one are not stored.
     pub fn is_transient(self) -> bool {
         matches!(self, GapReason::Unreadable | GapReason::DeadlineExceeded | GapReason::Cancelled)
     }
 
-    /// The reason as it is written in reports, such as `digest-mismatch`.
+    /// The name of the reason in reports, such as `digest-mismatch`.
     pub fn name(self) -> &'static str {
         match self {
             GapReason::MissingBlob => "missing-blob",
@@ -93,31 +93,31 @@ impl GapReason {
     }
 }
 
-/// Bytes that were not looked at.
+/// Bytes that were not scanned.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Gap {
     /// Why.
     pub reason: GapReason,
-    /// The file or blob, where one is known.
+    /// The file or blob, if known.
     pub path: Option<String>,
-    /// How many bytes, where that is known.
+    /// The number of bytes, if known.
     pub bytes: Option<u64>,
-    /// What happened, for a person: the underlying error, or the numbers that disagree.
+    /// What happened, for people: the underlying error, or the values that differ.
     pub detail: String,
 }
 
 impl Gap {
-    /// A gap for `reason` with a sentence of detail.
+    /// A gap for `reason`, described by `detail`.
     pub fn new(reason: GapReason, detail: impl Into<String>) -> Gap {
         Gap { reason, path: None, bytes: None, detail: detail.into() }
     }
 
-    /// The same gap, placed at `path`.
+    /// Sets the path of the gap.
     pub fn at(self, path: impl Into<String>) -> Gap {
         Gap { path: Some(path.into()), ..self }
     }
 
-    /// The same gap, with the number of bytes that were left out.
+    /// Sets the number of bytes that were not scanned.
     pub fn sized(self, bytes: u64) -> Gap {
         Gap { bytes: Some(bytes), ..self }
     }

@@ -1,5 +1,5 @@
-//! What scanning one layer tells: a pure function of its bytes and the rules, enough to join layers into an image
-//! without the bytes of any of them.
+//! The result of scanning one layer: a pure function of its bytes and the rules, sufficient to assemble the report of
+//! an image without reading any layer again.
 
 mod kept;
 
@@ -15,54 +15,54 @@ use crate::path::{ImagePath, PathKey};
 
 pub use kept::KeptError;
 
-/// How a layer touches a path.
+/// What a layer does to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Touch {
-    /// The layer has a directory there, which leaves what is below it.
+    /// The layer has a directory there; the contents of lower layers remain.
     Directory,
-    /// The layer has something else there.
+    /// The layer has a file, link or device there.
     Other,
-    /// The layer removes what was there.
+    /// The layer removes the path.
     Whiteout,
-    /// The layer removes what was inside the directory there.
+    /// The layer removes the contents of the directory there.
     Opaque,
 }
 
-/// Every path that a layer touches, in 17 bytes each, sorted once it is complete.
+/// Every path that a layer adds, replaces or removes: a sorted set of 17 bytes per path.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Touched {
     sorted: Vec<(PathKey, Touch)>,
 }
 
 impl Touched {
-    /// The set of `touches`, in any order, with duplicates.
+    /// The set of `touches`, which may be unsorted and contain duplicates.
     pub fn new(mut touches: Vec<(PathKey, Touch)>) -> Touched {
         touches.sort_unstable();
         touches.dedup();
         Touched { sorted: touches }
     }
 
-    /// Whether the layer touches `key` in the way of `touch`.
+    /// Whether the layer does `touch` to the path of `key`.
     pub fn has(&self, key: PathKey, touch: Touch) -> bool {
         self.sorted.binary_search(&(key, touch)).is_ok()
     }
 }
 
-/// A hard link: a further name for content that has another name already.
+/// A hard link: another path for the contents of an existing file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HardLink {
-    /// The further name.
+    /// The path of the link.
     pub link: ImagePath,
-    /// Where in the layer the link stands, as the number of entries before it.
+    /// The index of the link's entry in the layer's tar archive, from 0.
     pub entry: u32,
-    /// Whose content it shares.
+    /// The file whose contents it shares.
     pub origin: Origin,
-    /// What a later entry of the same layer did to it.
+    /// Whether a later entry of the same layer overwrote or deleted it.
     pub superseded: Option<State>,
 }
 
 impl LayerFinding {
-    /// The same finding under a further name of its file.
+    /// The same finding, at the path of a hard link to its file.
     pub fn linked(&self, link: &HardLink) -> LayerFinding {
         let mut linked = self.clone();
         let note = format!("hard link to {}", self.place.path);
@@ -77,16 +77,16 @@ impl LayerFinding {
     }
 }
 
-/// Where the content of a hard link comes from.
+/// Where the contents of a hard link come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
-    /// An entry of the same layer, by its number.
+    /// An entry of the same layer, by its index.
     Entry(u32),
-    /// What a lower layer has at a path.
+    /// The file at this path in a lower layer.
     Below(PathKey),
 }
 
-/// Which package owns which path, as far as a layer's package records say.
+/// Which package owns which path, according to the package records of a layer.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Owners {
     /// Directories of npm packages, by their path.
@@ -95,13 +95,13 @@ pub struct Owners {
     pub files: HashMap<PathKey, u32>,
     /// Packages that list their files.
     pub os: Vec<Package>,
-    /// What packages say their files are.
+    /// The checksums that packages record for their files.
     pub sums: RecordedChecksums,
-    /// Versions by package, where they are recorded apart from the lists of files.
+    /// Versions by package name, for package managers that record them apart from the lists of files.
     pub versions: HashMap<String, String>,
 }
 
-/// What scanning one layer tells.
+/// The result of scanning one layer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LayerReport {
     /// The digest of the blob as it is stored.
@@ -116,22 +116,22 @@ pub struct LayerReport {
     pub entries: u64,
     /// Regular files.
     pub files: u64,
-    /// All paths touched.
+    /// All paths that the layer adds, replaces or removes.
     pub touched: Touched,
     /// Whiteouts, as the paths they remove; an opaque directory ends in `/`.
     pub whiteouts: Vec<String>,
-    /// Hard links, in the order of the archive, those to hard links resolved.
+    /// Hard links in archive order; links to hard links are resolved.
     pub hard_links: Vec<HardLink>,
     /// Package records.
     pub owners: Owners,
-    /// What was found.
+    /// The findings.
     pub findings: Vec<LayerFinding>,
-    /// What was not looked at.
+    /// The bytes that were not scanned.
     pub gaps: Vec<Gap>,
 }
 
 impl LayerReport {
-    /// Whether another scan of the same layer would say the same. Only then may the report stand for the layer.
+    /// Whether another scan of the same layer would give the same report. Only such a report may be stored and reused.
     pub fn is_repeatable(&self) -> bool {
         !self.gaps.iter().any(|gap| gap.reason.is_transient())
     }

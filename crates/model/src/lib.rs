@@ -1,7 +1,7 @@
-//! What Layersift reports, as plain data: digests, paths, findings, gaps, the report of a layer and that of an image.
+//! The data model of Layersift: digests, paths, findings, gaps, and the reports of layers and images.
 //!
-//! Nothing here reads a file or opens a connection. Everything that makes a report depends on this crate, and so does
-//! everything that reads one; the two never meet otherwise.
+//! This crate does no I/O. The crates that produce reports and those that consume them both depend on it, and not on
+//! each other.
 
 pub mod calendar;
 mod checksums;

@@ -1,15 +1,15 @@
-//! The bounds that keep hostile input from costing unbounded memory or time. What a bound leaves out is a gap.
+//! Limits that keep hostile input from taking unbounded memory or time. Bytes beyond a limit are reported as a gap.
 
-/// Upper bounds of one scan. `Limits::default()` is what the command line uses.
+/// Limits of one scan. The command line uses `Limits::default()`.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Bytes of a manifest, index, configuration or package record. Registries commonly stop at 4 MiB.
     pub document_bytes: u64,
     /// Layers of one image. Runtimes stop at 127.
     pub layers: usize,
-    /// Bytes that one layer may inflate to.
+    /// Uncompressed bytes of one layer.
     pub layer_bytes: u64,
-    /// Entries that one layer may hold.
+    /// Entries of one layer.
     pub layer_entries: u64,
     /// Findings of one rule in one file.
     pub findings_per_file: usize,
@@ -17,17 +17,17 @@ pub struct Limits {
     pub findings_per_layer: usize,
     /// Bytes of a path name or of a set of PAX records in a tar archive.
     pub tar_extension_bytes: u64,
-    /// How deep indexes may name further indexes.
+    /// Nesting depth of image indexes.
     pub index_depth: usize,
-    /// Manifests that one target may hold.
+    /// Manifests of one target.
     pub manifests: usize,
-    /// Entries of an archive that holds an image (blobs, not files of layers).
+    /// Entries of an archive that contains an image (blobs, not files in layers).
     pub archive_entries: usize,
-    /// How deep archives inside a layer's file are opened; a compressed stream counts as one.
+    /// Nesting depth of archives inside a file of a layer; a compressed stream counts as one.
     pub archive_depth: usize,
     /// Members of all archives inside one file.
     pub archive_members: u64,
-    /// Bytes that all compressed streams inside one file may inflate to.
+    /// Decompressed bytes of all compressed streams inside one file.
     pub archive_bytes: u64,
 }
 

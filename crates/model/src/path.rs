@@ -1,19 +1,19 @@
-//! Paths inside images: the one spelling of a path, and the short key that stands for it in a set.
+//! Paths inside images: normalized paths, and the fixed-size keys that represent them in sets.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-/// The longest name of a file in bytes: PATH_MAX of Linux, so nothing that extracts a layer can make a longer one.
+/// The longest path in bytes: PATH_MAX of Linux, so nothing that extracts a layer can create a longer one.
 pub const LONGEST_NAME: usize = 4096;
 
-/// A path as it is in the image: no leading `/` or `./`, no `.`, `..` or empty components, any bytes otherwise.
+/// A normalized path inside an image: no leading `/` or `./`, no `.`, `..` or empty components; any bytes otherwise.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ImagePath(Box<[u8]>);
 
 impl ImagePath {
-    /// The path that a name in an archive means: `..` never leads out of the root, as an extractor would have it.
+    /// Normalizes a name from an archive. As in an extractor, `..` never leaves the root.
     pub fn normalize(name: &[u8]) -> ImagePath {
         let mut parts: Vec<&[u8]> = Vec::new();
         for part in name.split(|&byte| byte == b'/') {
@@ -31,7 +31,7 @@ impl ImagePath {
         &self.0
     }
 
-    /// Whether this is the root itself.
+    /// Whether this is the root.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
@@ -53,17 +53,17 @@ impl ImagePath {
         Some(ImagePath(self.0[..end].into()))
     }
 
-    /// The parent, its parent and so on up to the root, which is the last.
+    /// The parent, its parent and so on; the root is the last.
     pub fn ancestors(&self) -> impl Iterator<Item = ImagePath> + use<> {
         std::iter::successors(self.parent(), ImagePath::parent)
     }
 
-    /// This path with `name` behind it.
+    /// This path with `name` appended.
     pub fn join(&self, name: &[u8]) -> ImagePath {
         ImagePath::normalize(&[&self.0[..], b"/", name].concat())
     }
 
-    /// The key that stands for this path in a set.
+    /// The key that represents this path in a set.
     pub fn key(&self) -> PathKey {
         let hash = Sha256::digest(&self.0);
         let mut key = [0; 16];
@@ -72,15 +72,15 @@ impl ImagePath {
     }
 }
 
-/// Whether a character changes how what follows it is shown: control characters, and those that turn the direction of
-/// writing (Unicode Standard Annex 9), with which a name can pass for another.
+/// Whether a character changes how the text after it is displayed: control characters, and bidirectional formatting
+/// characters (Unicode Standard Annex 9), which can make one name look like another.
 pub fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{61c}')
 }
 
 impl fmt::Display for ImagePath {
-    /// UTF-8 as it is, other and control bytes as `\xNN`: two different paths never print the same.
+    /// Writes UTF-8 as it is, and other and control bytes as `\xNN`: two different paths never look the same.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
@@ -106,24 +106,24 @@ impl fmt::Debug for ImagePath {
 }
 
 impl Serialize for ImagePath {
-    /// As it is printed, in formats for people; the bytes, in others.
+    /// Writes the printed form in human-readable formats, and the bytes in others.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
     }
 }
 
 impl<'de> Deserialize<'de> for ImagePath {
-    /// From the bytes: what is printed is not read back.
+    /// Reads the bytes; the printed form cannot be read back.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ImagePath, D::Error> {
         if deserializer.is_human_readable() {
-            return Err(serde::de::Error::custom("a path is not read from what was printed"));
+            return Err(serde::de::Error::custom("a path cannot be read from a human-readable format"));
         }
         Ok(ImagePath::normalize(&Vec::<u8>::deserialize(deserializer)?))
     }
 }
 
 /// The first 128 bits of a path's SHA-256: short enough to keep for every file of an image, long enough that nobody
-/// can make two paths that share one.
+/// can construct two paths with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PathKey([u8; 16]);
 

@@ -1,27 +1,27 @@
-//! What a report says of a rule, and the two scales that it is judged on.
+//! The description of a rule in reports, and the scales of severity and confidence.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What reports say of a rule, shared by all its findings.
+/// The description of a rule in reports, shared by all its findings.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Rule"))]
 pub struct RuleInfo {
     /// The rule's id.
     pub id: String,
-    /// A few words.
+    /// A short title.
     pub title: String,
-    /// How bad a finding is.
+    /// The severity of a finding.
     pub severity: Severity,
-    /// How sure a finding is.
+    /// How likely a finding is to be real.
     pub confidence: Confidence,
-    /// What it is.
+    /// What was found.
     pub what: String,
-    /// What a thief can do with it.
+    /// What an attacker can do with it.
     pub risk: String,
-    /// What to do.
+    /// What to do about it.
     pub fix: String,
     /// Where the format or the problem is documented.
     #[serde(default)]
@@ -29,7 +29,7 @@ pub struct RuleInfo {
 }
 
 impl RuleInfo {
-    /// Whether `wanted`, a rule's id or a prefix of ids that ends in `.`, means this rule.
+    /// Whether `wanted` selects this rule: it is the rule's id, or a prefix of it that ends in `.`.
     pub fn is_named_by(&self, wanted: &str) -> bool {
         self.id == wanted || (wanted.ends_with('.') && self.id.starts_with(wanted))
     }
@@ -57,7 +57,7 @@ impl Severity {
     pub const ALL: [Severity; 5] =
         [Severity::Critical, Severity::High, Severity::Medium, Severity::Low, Severity::Info];
 
-    /// The name as it is written in files and reports.
+    /// The name in rule files and reports.
     pub fn name(self) -> &'static str {
         match self {
             Severity::Info => "info",
@@ -82,25 +82,25 @@ impl FromStr for Severity {
         Severity::ALL
             .into_iter()
             .find(|severity| severity.name() == text)
-            .ok_or_else(|| format!("`{text}` is no severity: expected critical, high, medium, low or info"))
+            .ok_or_else(|| format!("invalid severity `{text}`: expected critical, high, medium, low or info"))
     }
 }
 
-/// How sure a finding is to be what it says.
+/// How likely a finding is to be what its rule says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
-    /// The shape alone, or a name beside a value.
+    /// Only the format matches, or a name next to a value.
     Low,
-    /// A shape that few other things have.
+    /// A format that few other things share.
     Medium,
-    /// A checksum, a parsed structure or a prefix that nothing else has.
+    /// A checksum, a parsed structure or a unique prefix.
     High,
 }
 
 impl Confidence {
-    /// The name as it is written in files and reports.
+    /// The name in rule files and reports.
     pub fn name(self) -> &'static str {
         match self {
             Confidence::Low => "low",

@@ -1,4 +1,4 @@
-//! Secret values in memory: they print only masked, and are compared by a keyed fingerprint.
+//! Secret values in memory: printed only in masked form, and compared by a keyed fingerprint.
 
 use std::fmt;
 
@@ -8,20 +8,20 @@ use sha2::Sha256;
 
 use crate::digest::hex;
 
-/// Bytes that must not leave the process unless someone asked for them.
+/// Bytes that leave the process only on request.
 ///
-/// `Debug` and `Display` print the masked form. [`Secret::reveal`] is the only way to the bytes. What is kept of a
-/// secret from one run to the next ([`Secret::to_keep`]) has none.
+/// `Debug` and `Display` print the masked form. [`Secret::reveal`] is the only way to the bytes. The form that is
+/// stored ([`Secret::redacted`]) does not contain them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Secret {
     bytes: Box<[u8]>,
     label: Option<Box<str>>,
-    kept: Option<Box<Kept>>,
+    redacted: Option<Box<Redacted>>,
 }
 
-/// What is kept of a secret beside its masked form.
+/// What a store keeps of a secret, besides its masked form.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-struct Kept {
+struct Redacted {
     length: usize,
     fingerprint: String,
 }
@@ -29,36 +29,36 @@ struct Kept {
 impl Secret {
     /// A secret whose masked form shows a few of its characters.
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Secret {
-        Secret { bytes: bytes.into(), label: None, kept: None }
+        Secret { bytes: bytes.into(), label: None, redacted: None }
     }
 
     /// A secret whose masked form is `label`, for key material that has no readable characters.
     pub fn labelled(bytes: impl Into<Box<[u8]>>, label: impl Into<Box<str>>) -> Secret {
-        Secret { bytes: bytes.into(), label: Some(label.into()), kept: None }
+        Secret { bytes: bytes.into(), label: Some(label.into()), redacted: None }
     }
 
-    /// What may be kept of the secret: its masked form, its length and its fingerprint under `key`.
-    pub fn to_keep(&self, key: &FingerprintKey) -> Secret {
-        let kept = Kept { length: self.len(), fingerprint: self.fingerprint(key) };
-        Secret { bytes: Box::default(), label: Some(self.masked().into()), kept: Some(Box::new(kept)) }
+    /// The form that may be stored: the masked form, the length and the fingerprint under `key`, without the bytes.
+    pub fn redacted(&self, key: &FingerprintKey) -> Secret {
+        let redacted = Redacted { length: self.len(), fingerprint: self.fingerprint(key) };
+        Secret { bytes: Box::default(), label: Some(self.masked().into()), redacted: Some(Box::new(redacted)) }
     }
 
-    /// The fingerprint under `key`; of a secret that was kept, the one under the key of that time.
+    /// The fingerprint under `key`. A redacted secret keeps the fingerprint under the key that it was redacted with.
     pub fn fingerprint(&self, key: &FingerprintKey) -> String {
-        match &self.kept {
-            Some(kept) => kept.fingerprint.clone(),
+        match &self.redacted {
+            Some(redacted) => redacted.fingerprint.clone(),
             None => key.fingerprint(&self.bytes),
         }
     }
 
-    /// The raw bytes; none of a secret that was kept. Every call is a place where a secret may leave the process.
+    /// The raw bytes; empty for a redacted secret. Every call is a place where a secret may leave the process.
     pub fn reveal(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How many bytes the secret has.
+    /// The length of the secret in bytes.
     pub fn len(&self) -> usize {
-        self.kept.as_ref().map_or(self.bytes.len(), |kept| kept.length)
+        self.redacted.as_ref().map_or(self.bytes.len(), |redacted| redacted.length)
     }
 
     /// Whether the secret has no bytes.
@@ -66,8 +66,8 @@ impl Secret {
         self.len() == 0
     }
 
-    /// What may be shown: the label, or the first four and last two characters of a secret of twenty or more,
-    /// one of a shorter one, nothing of one under eight.
+    /// The masked form: the label, if there is one. Otherwise the first four and last two characters of a secret of at
+    /// least twenty, the first one of a secret of at least eight, or none.
     pub fn masked(&self) -> String {
         if let Some(label) = &self.label {
             return label.to_string();
@@ -79,24 +79,24 @@ impl Secret {
             8..20 => (1, 0),
             _ => (4, 2),
         };
-        let start: String = clean[..head].iter().collect();
-        let end: String = clean[clean.len() - tail..].iter().collect();
+        let start: String = clean.iter().take(head).collect();
+        let end: String = clean.iter().skip(clean.len() - tail).collect();
         format!("{start}****{end}")
     }
 }
 
 impl Serialize for Secret {
-    /// What is kept. The bytes of a secret are never serialized.
+    /// Writes the redacted form; any other secret is an error. The bytes of a secret are never serialized.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let unmasked = || serde::ser::Error::custom("a secret is only written as what may be kept of it");
-        (self.masked(), self.kept.as_ref().ok_or_else(unmasked)?).serialize(serializer)
+        let unmasked = || serde::ser::Error::custom("only a redacted secret can be serialized");
+        (self.masked(), self.redacted.as_ref().ok_or_else(unmasked)?).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
-        let (masked, kept) = <(Box<str>, Box<Kept>)>::deserialize(deserializer)?;
-        Ok(Secret { bytes: Box::default(), label: Some(masked), kept: Some(kept) })
+        let (masked, redacted) = <(Box<str>, Box<Redacted>)>::deserialize(deserializer)?;
+        Ok(Secret { bytes: Box::default(), label: Some(masked), redacted: Some(redacted) })
     }
 }
 
@@ -115,17 +115,17 @@ impl fmt::Display for Secret {
 /// The key that secrets are fingerprinted with.
 ///
 /// The default key is public: it makes fingerprints comparable between machines, and it means that a short or
-/// guessable secret can be found from its fingerprint by trying. Whoever hands reports on sets a key of their own.
+/// guessable secret can be found from its fingerprint by trying. To share reports, set a key of your own.
 #[derive(Clone)]
 pub struct FingerprintKey(Box<[u8]>);
 
 impl FingerprintKey {
-    /// A key from the operator's own bytes.
+    /// A key from the bytes of an operator.
     pub fn new(bytes: impl Into<Box<[u8]>>) -> FingerprintKey {
         FingerprintKey(bytes.into())
     }
 
-    /// What tells this key from others, and nothing of the key itself: 16 hexadecimal digits.
+    /// 16 hexadecimal digits that identify the key without revealing it.
     pub fn id(&self) -> String {
         self.fingerprint(b"layersift fingerprint key")[..16].to_string()
     }
@@ -168,10 +168,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_has_no_secret_in_it() {
+    fn a_redacted_secret_does_not_contain_its_bytes() {
         let (secret, key) = (Secret::new(*b"tok_0123456789abcdefghij"), FingerprintKey::default());
         assert!(serde_json::to_string(&secret).is_err());
-        let kept = secret.to_keep(&key);
+        let kept = secret.redacted(&key);
         let text = serde_json::to_string(&kept).unwrap();
         assert!(!text.contains("0123456789abcdefghij"), "{text}");
         let again: Secret = serde_json::from_str(&text).unwrap();

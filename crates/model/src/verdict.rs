@@ -1,4 +1,4 @@
-//! Verdicts: what a policy says of an image, and of each of its findings.
+//! Verdicts: how a policy judges an image and its findings.
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::rule_info::Severity;
 
-/// The outcome for an image. The order is that of badness, so that the worst of several is the greatest.
+/// The outcome for an image. Ordered from best to worst, so that the maximum of several verdicts is the worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Everything was read, and no finding fails.
     Pass,
-    /// No finding fails, and not everything was read.
+    /// No finding fails, but not everything was read.
     Incomplete,
     /// A finding fails.
     Fail,
 }
 
 impl Verdict {
-    /// The verdict as it is written in reports.
+    /// The name of the verdict in reports.
     pub fn name(self) -> &'static str {
         match self {
             Verdict::Pass => "pass",
@@ -43,9 +43,9 @@ impl Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Allowed {
-    /// Why it is allowed.
+    /// Why the finding is allowed.
     pub reason: String,
-    /// The last day on which it is.
+    /// The last day on which it is allowed.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub expires: Date,
 }
@@ -54,28 +54,28 @@ pub struct Allowed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ExpiredException {
-    /// The entry's place in the policy file, from 1.
+    /// The position of the exception in the policy file, from 1.
     pub entry: usize,
-    /// Why the entry was made.
+    /// Why the findings were allowed.
     pub reason: String,
-    /// The last day on which it held.
+    /// The last day on which the exception was valid.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub expires: Date,
 }
 
-/// The policy that a report was judged by.
+/// The policy that was applied to a report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppliedPolicy {
-    /// The least severity that fails; none for a policy that only reports.
+    /// The lowest severity that fails; `null` for a policy that only reports.
     pub fail_on: Option<Severity>,
-    /// The digest of the policy file, where there is one.
+    /// The digest of the policy file, if there is one.
     pub digest: Option<Digest>,
-    /// The digest of the baseline, where there is one.
+    /// The digest of the baseline, if there is one.
     pub baseline: Option<Digest>,
 }
 
-/// What a policy says of an image as a whole. What it says of each finding is in the finding.
+/// How a policy judges an image as a whole. The judgement of each finding is in the finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
     /// The outcome.

@@ -1,4 +1,4 @@
-//! Analyzing bytes, files and layers with one set of rules, and joining layers into the report of an image.
+//! The analyzer: scans bytes, files and layers with one set of rules, and assembles the reports of images.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -22,17 +22,17 @@ use crate::layer_scan::{LayerContext, LayerScanner};
 use crate::memory::MemoryBudget;
 use crate::observe::{Observer, Unobserved};
 
-/// The revision of what is read of layers and documents. Any change in what is read raises it: what an older revision
-/// passed is then read again, and not taken from a store.
+/// The revision of the code that reads layers and documents. Any change to what is read raises it, so that layers which
+/// an older revision passed are scanned again instead of taken from a store.
 pub const READER_REVISION: u32 = 2;
 
-/// Why an analyzer cannot be made of a set of rules.
+/// Why a set of rules cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesetError {
     /// The rules cannot be read.
     #[error(transparent)]
     Rules(#[from] RulesError),
-    /// A pattern cannot be used, or the engine failed.
+    /// A pattern cannot be compiled, or the engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A condition of a signature cannot be used.
@@ -46,33 +46,33 @@ pub enum RulesetError {
     Threads(#[from] ThreadPoolBuildError),
 }
 
-/// How an analyzer works.
+/// The options of an analyzer.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Threads that scan; 0 for one per processor.
+    /// The number of scanning threads; 0 for one per processor.
     pub threads: usize,
-    /// Bounds on hostile input.
+    /// Limits on hostile input.
     pub limits: Limits,
-    /// What secrets are fingerprinted with.
+    /// The key of the fingerprints of secrets.
     pub key: FingerprintKey,
-    /// The user's own directory where rules that did not come with this build are kept compiled between runs; none is
-    /// used if it is not given.
+    /// A private directory of the user for compiled rules that are not built in; without it, they are compiled on
+    /// every run.
     pub cache: Option<PathBuf>,
     /// The memory that all analyzers of a process share.
     pub memory: MemoryBudget,
 }
 
-/// What was found in one file.
+/// The result of scanning one file.
 #[derive(Clone, Debug)]
 pub struct FileReport {
-    /// What was found, ordered by archive member and offset.
+    /// The findings, ordered by archive member and offset.
     pub findings: Vec<LayerFinding>,
-    /// What was not read.
+    /// Bytes that were not scanned.
     pub gaps: Vec<Gap>,
 }
 
-/// Scans bytes, files and layers with one set of rules. Several may exist in one process, and one may be used by many
-/// threads at once.
+/// Scans bytes, files and layers with one set of rules. A process may have several, and many threads
+/// may share one.
 pub struct Analyzer {
     pub(crate) rules: CompiledRules,
     pub(crate) options: Options,
@@ -84,7 +84,7 @@ impl Analyzer {
     /// Compiles `ruleset` and starts the threads.
     ///
     /// # Errors
-    /// [`RulesetError`] for rules that cannot be used.
+    /// [`RulesetError`] if a rule cannot be used.
     pub fn new(ruleset: Ruleset, options: Options) -> Result<Analyzer, RulesetError> {
         let threads = ThreadPoolBuilder::new().num_threads(options.threads).build()?;
         let cache = options.cache.as_ref().map(Cache::new);
@@ -93,19 +93,19 @@ impl Analyzer {
         Ok(Analyzer { rules, options, threads, layers })
     }
 
-    /// Scans `bytes` as the content of a file at `path`.
+    /// Scans `bytes` as the contents of a file at `path`.
     pub fn bytes(&self, path: &str, bytes: &[u8]) -> FileReport {
-        // Reading from memory does not fail.
+        // Reading from memory cannot fail.
         self.file(path, bytes).unwrap_or_else(|error| FileReport {
             findings: Vec::new(),
             gaps: vec![Gap::new(GapReason::Unreadable, error.to_string())],
         })
     }
 
-    /// Scans what `input` reads as the content of a file at `path`, on the calling thread and those of the analyzer.
+    /// Scans `input` as the contents of a file at `path`, on the calling thread and the threads of the analyzer.
     ///
     /// # Errors
-    /// When `input` cannot be read.
+    /// If `input` cannot be read.
     pub fn file(&self, path: &str, input: impl Read) -> io::Result<FileReport> {
         let path = ImagePath::normalize(path.as_bytes());
         let cancellation = Cancellation::never();
@@ -119,8 +119,9 @@ impl Analyzer {
         Ok(FileReport { findings, gaps })
     }
 
-    /// Scans one layer. The calling thread reads it, and the threads of the analyzer scan what it reads. `algorithm` is
-    /// that of the digest which the manifest names; the report says which digest the layer has.
+    /// Scans one layer. The calling thread reads it, and the threads of the analyzer scan it. `algorithm` is that of
+    /// the digest in the manifest. The report has the digest of the bytes that were read; the caller compares the
+    /// two.
     pub fn layer(
         &self,
         blob: Blob<'_>,
@@ -131,14 +132,14 @@ impl Analyzer {
         self.layers.layer(self.layer_context(cancellation, observer), blob, algorithm)
     }
 
-    /// Joins the layers of `image`, base first, and what is in its configuration. A gap stands for a layer that was not
-    /// read.
+    /// Assembles the report of `image` from its configuration and the reports of its layers, base first, with a gap in
+    /// place of each layer that was not read.
     pub fn image(&self, image: &Image, layers: Vec<Result<Arc<LayerReport>, Gap>>) -> ImageReport {
         self.image_with_gaps(image, layers, Vec::new())
     }
 
-    /// The report of a single file, as if it were the only one of an image without configuration. `target` is what the
-    /// report calls it.
+    /// The report of a single file, as of an image without configuration that holds only this file. `target` is its
+    /// name in the report.
     pub fn report_of_file(&self, target: &str, file: FileReport) -> ImageReport {
         let layer = LayerReport {
             blob: Digest::of(b""),
@@ -160,11 +161,10 @@ impl Analyzer {
         report
     }
 
-    /// The cache key of layer reports and of what images are joined from: reader revision, rules, limits and fingerprint
-    /// key.
+    /// The cache key of layer reports: reader revision, rules, limits and fingerprint key.
     pub fn layer_key(&self) -> String {
         let Options { limits, key, .. } = &self.options;
-        // A fingerprint of nothing tells one key from another, and nothing of either.
+        // The fingerprint of an empty secret identifies the key without revealing it.
         let text = format!(
             "layer report, reader {READER_REVISION}\n{}\n{limits:?}\n{}",
             self.rules.digest,
@@ -173,17 +173,17 @@ impl Analyzer {
         Digest::of(text.as_bytes()).to_string()
     }
 
-    /// What secrets are fingerprinted with.
+    /// The key of the fingerprints of secrets.
     pub fn fingerprint_key(&self) -> &FingerprintKey {
         &self.options.key
     }
 
-    /// Bounds on hostile input.
+    /// Limits on hostile input.
     pub fn limits(&self) -> &Limits {
         &self.options.limits
     }
 
-    /// What was left out of rules in other scanners' formats, one line for each kind.
+    /// Warnings about rules in the formats of other scanners that were not loaded completely, one line each.
     pub fn notes(&self) -> &[String] {
         &self.rules.notes
     }
@@ -208,7 +208,7 @@ impl Analyzer {
         Assembler { checks, chains, key: &self.options.key, ruleset: digest }
     }
 
-    /// Joins the layers of `image`, what is in its configuration, and `gaps`.
+    /// Assembles the report of `image`, with `gaps` in addition to those of its layers.
     pub(crate) fn image_with_gaps(
         &self,
         image: &Image,
@@ -230,7 +230,7 @@ impl Analyzer {
         self.assembler().assemble(image, &reports, secrets, gaps)
     }
 
-    /// Secrets in the strings of the configuration, and what was not read of them.
+    /// The secrets in the strings of the configuration, and a gap if not all were scanned.
     fn configuration(&self, image: &Image) -> (Vec<ConfigFinding>, Option<Gap>) {
         let mut findings: Vec<ConfigFinding> = Vec::new();
         match self.search_configuration(image, &mut findings) {
@@ -238,13 +238,13 @@ impl Analyzer {
             Ok(true) => (findings, None),
             Ok(false) => {
                 let limit = self.options.limits.findings_per_file;
-                let detail = format!("more than {limit} secrets; the rest are left out");
+                let detail = format!("the configuration has more than {limit} secrets; the rest were dropped");
                 (findings, Some(Gap::new(GapReason::TooManyFindings, detail)))
             }
         }
     }
 
-    /// Adds what is found to `findings`, and returns whether that is everything.
+    /// Adds findings to `findings`. Returns whether all strings were searched.
     fn search_configuration(&self, image: &Image, findings: &mut Vec<ConfigFinding>) -> Result<bool, EngineError> {
         let mut worker = self.rules.worker()?;
         let mut is_complete = true;
@@ -254,7 +254,7 @@ impl Analyzer {
             is_complete &= worker.scan(bytes, &(0..bytes.len()), &mut found)?;
             // No parser reads the configuration as a file.
             let mut found = found.confirmed;
-            found.retain(|one| self.rules.holds_at(one.rule, None));
+            found.retain(|one| self.rules.applies_at(one.rule, None));
             keep_best(&self.rules.signatures, &mut found);
             let room = self.options.limits.findings_per_file.saturating_sub(findings.len());
             is_complete &= found.len() <= room;

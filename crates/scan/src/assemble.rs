@@ -1,4 +1,4 @@
-//! Assembling: layer reports and a configuration become the report of an image. A cheap join: no layer is read again.
+//! Assembles the report of an image from its configuration and the reports of its layers, without reading a layer.
 
 pub mod chains;
 pub mod config;
@@ -22,21 +22,21 @@ use self::chains::Chains;
 use self::config::{Checks, ConfigFinding, Subject};
 use self::lifetime::Tracked;
 
-/// What images are assembled with.
+/// Assembles the reports of images.
 pub struct Assembler<'r> {
     /// The configuration checks of the rule set.
     pub checks: &'r Checks,
     /// The chain rules of the rule set.
     pub chains: &'r Chains,
-    /// What secrets are fingerprinted with.
+    /// The key of the fingerprints of secrets.
     pub key: &'r FingerprintKey,
     /// The digest of the rule set.
     pub ruleset: &'r str,
 }
 
 impl Assembler<'_> {
-    /// Joins the layers of `image`: `reports` has one for each, `None` where the layer was not read, in which case the
-    /// gap that says why is among `gaps`. `config_secrets` are the secrets that the engine found in the configuration.
+    /// Assembles the report of `image`. `reports` has an entry for each layer: `None` for a layer that was not read,
+    /// for which `gaps` has a gap. `config_secrets` are the secrets that the engine found in the configuration.
     pub fn assemble(
         &self,
         image: &Image,
@@ -61,7 +61,7 @@ impl Assembler<'_> {
         }
         let alignment = history::align(&image.config, image.layers.len());
         let layers: Vec<LayerSummary> = (0..image.layers.len())
-            .map(|index| line(index, image, reports[index].as_deref(), &alignment, &mask))
+            .map(|index| layer_summary(index, image, reports[index].as_deref(), &alignment, &mask))
             .collect();
         let lifetimes = lifetime::follow(reports);
         let overflowed = lifetimes.overflowed;
@@ -81,7 +81,7 @@ impl Assembler<'_> {
         findings.extend(chains);
         let mut gaps: Vec<ImageGap> = gaps;
         if overflowed {
-            let detail = "hard links carry on more findings than are followed";
+            let detail = "too many findings in hard links; the rest were dropped";
             gaps.push(ImageGap { gap: Gap::new(GapReason::TooManyFindings, detail), layer: None });
         }
         gaps.extend(image.gaps.iter().map(|gap| ImageGap { gap: gap.clone(), layer: None }));
@@ -131,14 +131,14 @@ impl Assembler<'_> {
                 path: path.to_string(),
                 inside,
                 views,
-                // A finding about a whole file begins nowhere in it.
+                // A finding about a whole file has no offset.
                 offset: finding.secret.is_some().then_some(offset),
                 line,
                 column,
                 binary,
-                layer: reference(&layers[layer]),
+                layer: layer_ref(&layers[layer]),
                 state,
-                ended_by: ended_by.map(|index| reference(&layers[index])),
+                ended_by: ended_by.map(|index| layer_ref(&layers[index])),
                 package,
                 as_shipped: shipped_by.is_some(),
             })),
@@ -174,11 +174,11 @@ impl Assembler<'_> {
     }
 }
 
-/// The severity of a finding in a file that is as its package ships it.
+/// The severity of a finding in a file that is unchanged from its package.
 ///
-/// Everyone who installs a package has what it ships, and guesses in it are noise. A sure finding is a secret that the
-/// package gives away: it counts one step less where the package is a distribution's, and no less where it is Python's,
-/// because that may be the application itself, installed from its own sources.
+/// Everyone can download the files of a package, and guesses in them are noise. A finding of high confidence is a
+/// secret that the package publishes: it counts one step less in a package of a distribution, and no less in a Python
+/// package, which may be the application itself, installed from its own sources.
 fn as_shipped(severity: Severity, confidence: Confidence, ecosystem: &str) -> Severity {
     let is_sure = confidence == Confidence::High;
     match (ecosystem, is_sure) {
@@ -197,7 +197,7 @@ fn one_less(severity: Severity) -> Severity {
     }
 }
 
-/// Whether a check found a secret that a signature, which knows what it is, found in the same place.
+/// Whether a signature, which identifies the kind of secret, found the secret of a check in the same field.
 fn says_the_same(finding: &ConfigFinding, known: &[ConfigFinding]) -> bool {
     let Some(secret) = &finding.secret else { return false };
     let as_grave = |other: &&ConfigFinding| other.at == finding.at && other.severity >= finding.severity;
@@ -207,7 +207,13 @@ fn says_the_same(finding: &ConfigFinding, known: &[ConfigFinding]) -> bool {
     })
 }
 
-fn line(index: usize, image: &Image, report: Option<&LayerReport>, alignment: &Alignment, mask: &Mask) -> LayerSummary {
+fn layer_summary(
+    index: usize,
+    image: &Image,
+    report: Option<&LayerReport>,
+    alignment: &Alignment,
+    mask: &Mask,
+) -> LayerSummary {
     let source = &image.layers[index];
     let entry = alignment.entries[index].and_then(|at| Some((at, image.config.history.get(at)?)));
     LayerSummary {
@@ -226,44 +232,44 @@ fn line(index: usize, image: &Image, report: Option<&LayerReport>, alignment: &A
     }
 }
 
-fn reference(line: &LayerSummary) -> LayerRef {
+fn layer_ref(layer: &LayerSummary) -> LayerRef {
     LayerRef {
-        index: line.index,
-        digest: line.digest.clone(),
-        diff_id: line.diff_id.clone(),
-        created_by: line.created_by.clone(),
+        index: layer.index,
+        digest: layer.digest.clone(),
+        diff_id: layer.diff_id.clone(),
+        created_by: layer.created_by.clone(),
     }
 }
 
-/// Whether what was read is what the manifest and the configuration name.
+/// Compares digests and sizes of a layer with the manifest and the configuration.
 fn verify(source: &LayerSource, report: &LayerReport) -> Vec<Gap> {
     let mut gaps = Vec::new();
     if let Some(expected) = &source.digest
         && *expected != report.blob
     {
-        let detail = format!("the manifest names {expected}, the blob is {}", report.blob);
+        let detail = format!("the manifest names {expected}, but the blob has {}", report.blob);
         gaps.push(Gap::new(GapReason::DigestMismatch, detail));
     }
     if let Some(expected) = source.size
         && expected != report.blob_bytes
     {
-        let detail = format!("the manifest says {expected} bytes, the blob has {}", report.blob_bytes);
+        let detail = format!("the manifest names a size of {expected} bytes, but the blob has {}", report.blob_bytes);
         gaps.push(Gap::new(GapReason::DigestMismatch, detail));
     }
-    // What was not inflated to its end has another digest, and a gap that says so already.
+    // A layer that was not decompressed to its end has another digest, and already has a gap.
     let cut = [GapReason::LayerTooLarge, GapReason::DamagedCompression, GapReason::UnsupportedCompression];
     let whole = !report.gaps.iter().any(|gap| cut.contains(&gap.reason));
     if let Some(expected) = &source.diff_id
         && whole
         && *expected != report.diff_id
     {
-        let detail = format!("the configuration names {expected}, the layer is {}", report.diff_id);
+        let detail = format!("the configuration names {expected}, but the layer has {}", report.diff_id);
         gaps.push(Gap::new(GapReason::DiffIdMismatch, detail));
     }
     gaps
 }
 
-/// Files by layer, path and offset; then the configuration; a rule's id breaks ties.
+/// The sort key of findings: files by layer, path and offset, then the configuration; the rule's id breaks ties.
 fn order(finding: &Finding) -> (u8, usize, String, u64, String) {
     let rule = finding.rule.id.clone();
     match &finding.location {
@@ -273,7 +279,7 @@ fn order(finding: &Finding) -> (u8, usize, String, u64, String) {
     }
 }
 
-/// What names a finding wherever its image turns up: nothing in it depends on how the image is packed.
+/// The id of a finding, which does not depend on how the image is packaged.
 fn id(finding: &Finding) -> String {
     let place = match &finding.location {
         Location::File(file) => {
@@ -287,7 +293,7 @@ fn id(finding: &Finding) -> String {
     Digest::of(format!("{}\n{place}\n{fingerprint}", finding.rule.id).as_bytes()).hex()[..16].to_string()
 }
 
-/// Masks secrets that were found in the configuration wherever its text is shown.
+/// Masks the secrets of the configuration in all text of it that a report shows.
 struct Mask(Vec<Masked>);
 
 struct Masked {
@@ -311,12 +317,12 @@ impl Mask {
             Some(Masked { at: finding.at.clone(), value, masked: secret.masked() })
         };
         self.0.extend(findings.iter().filter_map(masked));
-        // The longest first, so that a secret inside a longer one leaves nothing of that one readable.
+        // The longest first: masking a secret inside a longer one must not leave the rest of that one readable.
         self.0.sort_by_key(|masked| std::cmp::Reverse(masked.value.len()));
     }
 
-    /// `text` of the field `at`, without the secrets of that field, nor the long ones of any other. A short password,
-    /// such as `postgres`, is a word elsewhere.
+    /// Masks in `text`, the text of the field `at`, all secrets of that field and the long secrets of other fields. A
+    /// short password of another field, such as `postgres`, may be an ordinary word here.
     fn apply(&self, at: &str, text: &str) -> String {
         const LONG: usize = 12;
         let hidden = self.0.iter().filter(|masked| masked.at == at || masked.value.len() >= LONG);

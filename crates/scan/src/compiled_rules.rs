@@ -1,4 +1,4 @@
-//! A rule set, compiled: the engine that proposes, the confirmer that decides, and what reports say of each rule.
+//! A compiled rule set: the engine that finds candidates, the confirmer that verifies them, and rule descriptions.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,28 +14,28 @@ use layersift_rules::{FileRule, PatternSet, Ruleset, Signature};
 
 use crate::RulesetError;
 
-/// A compiled rule set, shared by all threads of a scan and by all scans.
+/// A compiled rule set, shared by all threads and scans of an analyzer.
 pub(crate) struct CompiledRules {
     pub(crate) signatures: Vec<Signature>,
     infos: Vec<Arc<RuleInfo>>,
-    /// What is said of files that do not belong in an image, and what tells them.
+    /// The descriptions of file rules, in the order of `files`.
     file_infos: Vec<Arc<RuleInfo>>,
     pub(crate) files: FileRules,
     pub(crate) local: LocalSignatures,
     pub(crate) checks: Checks,
     pub(crate) chains: Chains,
     pub(crate) digest: String,
-    /// What of the rules is left out.
+    /// Warnings about rules that were not loaded completely.
     pub(crate) notes: Vec<String>,
     engine: Engine,
-    /// Anchors are patterns behind those of the signatures.
+    /// The anchors, whose patterns follow those of the signatures.
     anchors: Anchors,
     confirmer: Confirmer,
 }
 
 impl CompiledRules {
-    /// Compiles `ruleset`, with what of it is in `cache`. What the engine refuses is left out and noted where it comes
-    /// from another scanner, whose authors could not know of it, and is an error otherwise.
+    /// Compiles `ruleset`, using databases in `cache`. A pattern that the engine rejects is an error, except in rules
+    /// of other scanners, which were not written for this engine: those rules are dropped with a warning.
     pub(crate) fn compile(mut ruleset: Ruleset, cache: Option<&Cache>) -> Result<CompiledRules, RulesetError> {
         let (places, patterns) = foreign(&mut ruleset);
         if patterns.is_empty() {
@@ -59,7 +59,7 @@ impl CompiledRules {
     fn compile_all(ruleset: Ruleset, cache: Option<&Cache>) -> Result<CompiledRules, RulesetError> {
         let digest = ruleset.digest();
         let proven = ruleset.built_in_signatures();
-        // Each of these takes some milliseconds, and the first byte waits for all of them.
+        // Each of these takes some milliseconds, and scanning cannot start before all are done.
         let ((engine, confirmer), (local, (files, checks))) = rayon::join(
             || (engine(&ruleset.signatures, cache), Confirmer::new(&ruleset.signatures, proven, &ruleset.known_keys)),
             || {
@@ -85,12 +85,12 @@ impl CompiledRules {
         })
     }
 
-    /// What reports say of a finding.
+    /// The rule description for a finding.
     pub(crate) fn info(&self, confirmed: &Confirmed) -> Arc<RuleInfo> {
         Arc::clone(&self.infos[confirmed.rule])
     }
 
-    /// How bad a finding is: that of its rule, unless it turned out to be no secret.
+    /// The severity of a finding: that of its rule, or lower if it is not a working secret.
     pub(crate) fn severity(&self, confirmed: &Confirmed) -> Severity {
         match confirmed.worth {
             Worth::Secret => self.infos[confirmed.rule].severity,
@@ -98,27 +98,27 @@ impl CompiledRules {
         }
     }
 
-    /// What reports say of a file that `rule` speaks of.
+    /// The description of the file rule `rule`.
     pub(crate) fn file_info(&self, rule: usize) -> Arc<RuleInfo> {
         Arc::clone(&self.file_infos[rule])
     }
 
-    /// Whether the signature `rule` holds in the file at `path`; the configuration has no path.
-    pub(crate) fn holds_at(&self, rule: usize, path: Option<&[u8]>) -> bool {
+    /// Whether the signature `rule` applies to the file at `path`; `None` stands for the configuration.
+    pub(crate) fn applies_at(&self, rule: usize, path: Option<&[u8]>) -> bool {
         self.confirmer.holds_at(rule, path.unwrap_or_default())
     }
 
-    /// Puts what the signature `rule` finds in `bytes`, beginning inside `owned`, into `found`.
+    /// Appends the matches of the signature `rule` that begin inside `owned` to `found`.
     pub(crate) fn search(&self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Matches) {
         self.confirmer.search(rule, bytes, owned, found);
     }
 
-    /// The engine, for those who scan with it.
+    /// The engine.
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// Confirms the candidates of signatures, and leaves those of anchors behind in the order of their ends.
+    /// Confirms the candidates of signatures. Leaves those of anchors in `candidates`, ordered by their ends.
     pub(crate) fn confirm(
         &self,
         bytes: &[u8],
@@ -133,17 +133,17 @@ impl CompiledRules {
         candidates.drain(..anchors);
     }
 
-    /// Where the anchor of `candidate` is, and how what stands around it is written.
+    /// The range of the anchor of `candidate`, and the encoding that it was found in.
     pub(crate) fn anchor(&self, candidate: Candidate) -> Option<(Disguise, Range<usize>)> {
         let (disguise, width) = self.anchors.get(candidate.pattern.checked_sub(self.signatures.len())?)?;
         Some((*disguise, candidate.first_end.checked_sub(*width)?..candidate.first_end))
     }
 }
 
-/// How what stands around an anchor is written, and how long the anchor is.
+/// The encoding of each anchor, and its length in bytes.
 type Anchors = Vec<(Disguise, usize)>;
 
-/// The engine for `signatures`, and the anchors whose patterns are behind theirs: compiled with the program, or now.
+/// The engine for `signatures`, and the anchors whose patterns follow theirs. Built-in signatures are already compiled.
 fn engine(signatures: &[Signature], cache: Option<&Cache>) -> Result<(Engine, Anchors), EngineError> {
     let Some((engine, codes, count)) = Engine::built_in(signatures) else {
         let set = PatternSet::new(signatures)?;
@@ -157,38 +157,38 @@ fn engine(signatures: &[Signature], cache: Option<&Cache>) -> Result<(Engine, An
     }
     let set = PatternSet::new(own)?;
     anchors.extend(anchors_of(&set));
-    Ok((engine.with(count, (&set.patterns, own.len()), cache)?, anchors))
+    Ok((engine.with_patterns(count, (&set.patterns, own.len()), cache)?, anchors))
 }
 
 fn anchors_of(set: &PatternSet) -> impl Iterator<Item = (Disguise, usize)> {
     set.anchors.iter().map(|anchor| (anchor.disguise, anchor.width))
 }
 
-/// The patterns of rules from other scanners' files, and their places among the signatures. Those that are none are
-/// taken out.
+/// The patterns of rules of other scanners, and their indexes among the signatures. Rules with invalid patterns are
+/// removed.
 fn foreign(ruleset: &mut Ruleset) -> (Vec<usize>, Vec<Pattern>) {
-    let (mut places, mut patterns, mut none) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut places, mut patterns, mut invalid) = (Vec::new(), Vec::new(), Vec::new());
     for (place, rule) in ruleset.signatures.iter().enumerate().filter(|(_, rule)| rule.foreign.is_some()) {
         match Pattern::new(&rule.id, &rule.pattern) {
-            // Those in front of it that are none will be gone.
+            // The invalid rules before this one will be removed.
             Ok(pattern) => {
-                places.push(place - none.len());
+                places.push(place - invalid.len());
                 patterns.push(pattern);
             }
-            Err(_) => none.push(place),
+            Err(_) => invalid.push(place),
         }
     }
-    leave_out(ruleset, &none);
+    leave_out(ruleset, &invalid);
     (places, patterns)
 }
 
-/// Takes the rules at `places` out of `ruleset`, with a note; whether there were any.
+/// Removes the rules at the indexes `places` from `ruleset`, with a warning. Returns whether there were any.
 fn leave_out(ruleset: &mut Ruleset, places: &[usize]) -> bool {
     let mut ids = Vec::new();
-    let mut place = 0;
+    let mut index = 0;
     ruleset.signatures.retain(|rule| {
-        let is_out = places.contains(&place);
-        place += 1;
+        let is_out = places.contains(&index);
+        index += 1;
         if is_out {
             ids.push(rule.id.clone());
         }

@@ -1,8 +1,7 @@
-//! Content: what the files of a layer are, beyond their bytes: text with lines, executables with sections and symbols,
-//! records that say which package owns which path.
+//! File contents with a structure: text with lines, executables with sections and symbols, archives, package records.
 
 pub mod archive;
 pub mod binary;
-pub mod keep;
+pub mod head_tail;
 pub mod records;
 pub mod text;

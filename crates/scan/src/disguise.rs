@@ -1,8 +1,8 @@
-//! Disguises: the ways in which a secret is written without standing there in plain, and back.
+//! Disguises: encodings in which a secret is not visible as plain text, and their decoders.
 //!
-//! No pass decodes all bytes. What every match of a signature contains, its keywords, is looked for in each disguise by
-//! the same engine and at the same time as everything else ([`anchors`]); where one of these anchors is hit, the run
-//! of bytes around it is decoded ([`decode`]) and read like any other bytes, disguises included.
+//! Only a few bytes are ever decoded. Every match of a signature contains a keyword. The engine searches for the
+//! encoded forms of all keywords, the [`anchors`], together with all other patterns. Where it finds one, the run of
+//! bytes around it is [decoded](decode) and scanned like any other bytes, which includes further disguises.
 
 mod decode;
 

@@ -1,4 +1,4 @@
-//! The engine: one Hyperscan database over all patterns, which proposes where something may be.
+//! The engine: a Hyperscan database of all patterns, which finds candidates for the confirmer.
 
 mod built_in;
 mod cache;

@@ -1,4 +1,4 @@
-//! Scanning the images of a source: which layers they have, each read once, and one report for each image.
+//! Scans the images of a source: reads each layer once, and gives one report for each image.
 //!
 //! ```text
 //! source → images → layers, in parallel, each once → reports
@@ -22,10 +22,10 @@ use crate::analyzer::Analyzer;
 use crate::layer::read::cancelled;
 use crate::observe::{Observer, Unobserved};
 
-/// Why a scan gave no report.
+/// Why a scan failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
-    /// The source holds no readable image.
+    /// The source has no readable image.
     #[error(transparent)]
     Image(#[from] ImageError),
 }
@@ -36,12 +36,12 @@ impl From<SourceError> for ScanError {
     }
 }
 
-/// Reports of layers that were read before.
+/// Reports of layers from earlier scans.
 pub trait KnownLayers: Sync {
     /// The report of `layer`, made under the analyzer's [`Analyzer::layer_key`].
     fn get(&self, layer: &Digest) -> Option<Arc<LayerReport>>;
 
-    /// Takes the report of `layer`, whose bytes were verified and completely read.
+    /// Saves the report of `layer`, which was read completely and whose digest was verified.
     fn keep(&self, layer: &Digest, report: &LayerReport);
 }
 
@@ -54,14 +54,14 @@ pub struct ImageScan<'a> {
     cancellation: Cancellation,
 }
 
-/// A layer's report, or the gap that stands for it.
+/// The report of a layer, or a gap in its place.
 type Outcome = Result<Arc<LayerReport>, Gap>;
 
-/// Outcomes by where the blob of the layer is.
+/// Outcomes by the location of the layer's blob.
 type ReadLayers = HashMap<Location, Outcome>;
 
 impl<'a> ImageScan<'a> {
-    /// A scan by `analyzer` of the images for this host's platform.
+    /// A scan by `analyzer`, of images for the platform of this machine.
     pub fn new(analyzer: &'a Analyzer) -> ImageScan<'a> {
         ImageScan {
             analyzer,
@@ -77,17 +77,17 @@ impl<'a> ImageScan<'a> {
         ImageScan { choice, ..self }
     }
 
-    /// Takes layers that are `known` from there instead of reading them, where the source names them by digest.
+    /// Reuses the reports of `known` layers, if the source names the layers by digest, and saves new ones there.
     pub fn known_layers(self, known: &'a dyn KnownLayers) -> ImageScan<'a> {
         ImageScan { known: Some(known), ..self }
     }
 
-    /// Tells `observer` how the scan goes on.
+    /// Reports progress to `observer`.
     pub fn observer(self, observer: &'a dyn Observer) -> ImageScan<'a> {
         ImageScan { observer, ..self }
     }
 
-    /// Stops the scan when `cancellation` says so. What was not read by then is a gap.
+    /// Stops the scan on `cancellation`. Bytes that were not read by then are gaps.
     pub fn cancellation(self, cancellation: Cancellation) -> ImageScan<'a> {
         ImageScan { cancellation, ..self }
     }
@@ -95,22 +95,22 @@ impl<'a> ImageScan<'a> {
     /// The images of `source`, without their layers.
     ///
     /// # Errors
-    /// When a document cannot be read.
+    /// If a document cannot be read.
     pub fn images(&self, source: &dyn ImageSource) -> Result<Vec<Image>, ScanError> {
         Ok(manifest::images(source, &self.choice, self.analyzer.limits())?)
     }
 
-    /// Scans `target`, which the reports call `name`.
+    /// Scans `target`, under the name `name` in the reports.
     ///
     /// # Errors
-    /// When the target holds no readable image. Bytes of an image that cannot be read are a gap in its report.
+    /// If the target has no readable image. Bytes of an image that cannot be read are gaps in its report.
     pub fn run(&self, name: &str, target: Opened) -> Result<Vec<ImageReport>, ScanError> {
         let (started, scanned_at) = (Instant::now(), Timestamp::now());
         let mut reports = match target {
             Opened::Source(source) => self.source(&*source)?,
             Opened::Stream(stream) => self.stream(stream)?,
         };
-        // An empty directory or tar is taken for a root file system, and is none.
+        // An empty directory or tar archive looks like a root file system.
         if reports.iter().all(ImageReport::is_empty) {
             let path = if name == "-" { "standard input" } else { name }.into();
             return Err(SourceError::NotAnImage { path, what: "it is empty".into() }.into());
@@ -129,7 +129,7 @@ impl<'a> ImageScan<'a> {
         Ok(self.reports(source, &images, &read))
     }
 
-    /// Layers are scanned as they pass; which image they belong to is known at the end.
+    /// Scans layers as the stream is read; only its end tells which images they belong to.
     fn stream(&self, stream: Box<dyn StreamedImage>) -> Result<Vec<ImageReport>, ScanError> {
         let mut read = ReadLayers::new();
         let source = stream.read(&mut |location, bytes| {
@@ -145,7 +145,7 @@ impl<'a> ImageScan<'a> {
         Ok(self.reports(&*source, &images, &read))
     }
 
-    /// Reads every layer of `images` that the source still has, each once, several at a time.
+    /// Reads every layer of `images` once, several at a time.
     fn read_layers(&self, source: &dyn ImageSource, images: &[Image]) -> ReadLayers {
         let mut unique: BTreeMap<&Location, &LayerSource> = BTreeMap::new();
         for layer in images.iter().flat_map(|image| &image.layers) {
@@ -154,7 +154,7 @@ impl<'a> ImageScan<'a> {
             }
         }
         let mut queue: Vec<(&Location, &LayerSource)> = unique.into_iter().collect();
-        // The largest first: a large layer at the end would leave the other cores idle.
+        // The largest layers first: a large layer at the end would leave other cores idle.
         queue.sort_by_key(|(_, layer)| std::cmp::Reverse(layer.size));
         let bytes = queue.iter().map(|(_, layer)| layer.size).sum::<Option<u64>>();
         self.observer.planned(queue.len(), bytes);
@@ -169,7 +169,7 @@ impl<'a> ImageScan<'a> {
             }
         };
         match source.concurrent_reads() {
-            // Threads that mostly wait for the network are not those that scan.
+            // These threads mostly wait for the network, so they are separate from the scanning threads.
             Some(readers) => thread::scope(|scope| {
                 for _ in 0..readers.min(queue.len()) {
                     scope.spawn(work);
@@ -184,7 +184,7 @@ impl<'a> ImageScan<'a> {
         read.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The report of a layer that is known, or the outcome of reading it; `None` where it passed by already.
+    /// The report of a known layer, or the outcome of reading it; `None` for a layer that the stream has passed.
     fn known_or_read(&self, source: &dyn ImageSource, location: &Location, layer: &LayerSource) -> Option<Outcome> {
         let (Some(known), Some(digest)) = (self.known, &layer.digest) else {
             return self.read_layer(source, location, layer);
@@ -203,7 +203,7 @@ impl<'a> ImageScan<'a> {
         outcome
     }
 
-    /// Reads one layer; `None` where it passed by already.
+    /// Reads one layer; `None` for a layer that the stream has passed.
     fn read_layer(&self, source: &dyn ImageSource, location: &Location, layer: &LayerSource) -> Option<Outcome> {
         if let Some(reason) = self.cancellation.reason() {
             return Some(Err(cancelled(reason).at(&location.0)));
@@ -216,11 +216,11 @@ impl<'a> ImageScan<'a> {
             }
             Ok(Fetched::Passed(_)) => None,
             Ok(Fetched::Missing) if !layer.urls.is_empty() => {
-                let detail = "the layer is held elsewhere, and only its address is in the image";
+                let detail = "foreign layer: the image has only its URL, and the layer was not downloaded";
                 Some(Err(Gap::new(GapReason::ForeignLayer, detail).at(&location.0)))
             }
             Ok(Fetched::Missing) => {
-                let gap = Gap::new(GapReason::MissingBlob, "the layer is not in the image").at(&location.0);
+                let gap = Gap::new(GapReason::MissingBlob, "the image does not contain this layer").at(&location.0);
                 Some(Err(layer.size.map_or(gap.clone(), |size| gap.sized(size))))
             }
             Err(error) => {
@@ -248,16 +248,17 @@ impl<'a> ImageScan<'a> {
     }
 }
 
-/// A gap, where a supposed root file system has what only an image has at its root.
+/// A gap if a supposed root file system has the files of an image at its root.
 fn mistaken(report: &Arc<LayerReport>) -> Option<ImageGap> {
     let has = |name: &str, touch| report.touched.has(ImagePath::normalize(name.as_bytes()).key(), touch);
     let listing = ["manifest.json", "index.json", "oci-layout"].iter().any(|name| has(name, Touch::Other));
-    let detail = "this was read as a root file system and looks like an image: name its transport, or rootfs:";
+    let detail = "the target was read as a root file system, but looks like an image; prefix it with its transport, \
+                  or with rootfs:";
     let gap = Gap::new(GapReason::DamagedDocument, detail);
     (listing || has("blobs/sha256", Touch::Directory)).then_some(ImageGap { gap, layer: Some(0) })
 }
 
-/// The outcome for a layer, which was read now or when it passed by.
+/// The outcome for a layer of an image.
 fn outcome(source: &dyn ImageSource, layer: &LayerSource, read: &ReadLayers) -> Outcome {
     let missing = || Gap::new(GapReason::MissingBlob, "the layer was not read");
     let location = layer.location.as_ref().ok_or_else(missing)?;

@@ -1,4 +1,4 @@
-//! Layers: from the bytes of a blob to entries, whiteouts and windows of files, verified on the way.
+//! Reads layers: turns the bytes of a blob into entries, whiteouts and windows of files, and computes the digests.
 
 pub mod background_hasher;
 pub mod buffer;

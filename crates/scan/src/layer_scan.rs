@@ -1,7 +1,7 @@
 //! Scanning one layer: a pure function of its bytes and the rules.
 //!
-//! The calling thread reads, inflates and walks the layer. Windows with files are scanned by the threads of the pool, and
-//! the digest of the uncompressed bytes is computed there as well. The number of windows that wait is bounded.
+//! The calling thread reads, decompresses and walks the layer. The threads of the pool scan windows of files and
+//! compute the digest of the uncompressed bytes. The number of queued windows is bounded.
 
 mod file;
 mod unpack;
@@ -19,36 +19,36 @@ use layersift_model::{
 };
 use rayon::ThreadPool;
 
-use self::file::{FileHandle, Sink};
+use self::file::{FileHandle, FindingSink};
 use self::unpack::{Dispatch, FileUnpacker, Packing, Unpacking};
 use crate::compiled_rules::CompiledRules;
 use crate::confirm::{CONTEXT, Matches, REACH};
 use crate::content::records::Record;
 use crate::layer::buffer::{Bytes, Pool};
-use crate::layer::read::{Batch, Facts, Reading, Work};
+use crate::layer::read::{Batch, LayerFacts, LayerReader, Work};
 use crate::layer::walk::{Overlap, Segment, Visitor};
 use crate::layer::whiteout::Whiteout;
 use crate::memory::{MemoryBudget, MemoryLease};
 use crate::observe::Observer;
 use crate::worker::ScanWorker;
 
-/// New bytes in a window.
+/// The number of new bytes in a window.
 const FRESH: usize = 1 << 20;
 
-/// How segments of one file overlap: a match is at most [`crate::engine::MAX_WIDTH`] long, and a parser reads on.
+/// How segments of one file overlap: a match has at most [`crate::engine::MAX_WIDTH`] bytes, and parsers read further.
 const OVERLAP: Overlap = Overlap { before: CONTEXT, after: REACH };
 
-/// Memory that a layer takes whatever is in it: the window it is read into, those that wait to be scanned or hashed, and
-/// the first and last bytes of an executable.
+/// The memory that every layer takes: the current window, windows queued for scanning or hashing, and the first and
+/// last bytes of an executable.
 const LAYER_BYTES: u64 = 24 << 20;
 
-/// What all layers of an analyzer share: buffers, and a bound on the windows that wait.
+/// Scans layers with shared buffers and a bounded queue of windows.
 pub(crate) struct LayerScanner {
     pool: Pool,
     queue: WindowQueue,
 }
 
-/// What a layer is scanned with, and for whom.
+/// The rules, limits and resources of a scan.
 #[derive(Clone, Copy)]
 pub(crate) struct LayerContext<'c> {
     pub(crate) rules: &'c CompiledRules,
@@ -65,7 +65,8 @@ impl LayerScanner {
         LayerScanner { pool, queue: WindowQueue::new(2 * threads) }
     }
 
-    /// Scans a layer. `algorithm` is that of the digest which the manifest names. The calling thread reads and walks it.
+    /// Scans a layer. `algorithm` is that of the digest in the manifest. The calling thread reads and walks the
+    /// layer.
     pub(crate) fn layer(&self, context: LayerContext<'_>, blob: Blob<'_>, algorithm: Algorithm) -> LayerReport {
         let map;
         let blob = match blob {
@@ -76,9 +77,9 @@ impl LayerScanner {
             other => other,
         };
         let memory = context.memory.lease(LAYER_BYTES);
-        let sink = Sink::new(context.rules, context.limits);
+        let sink = FindingSink::new(context.rules, context.limits);
         let progress = |count| context.observer.read(count);
-        let reading = Reading {
+        let reading = LayerReader {
             pool: &self.pool,
             overlap: OVERLAP,
             limits: context.limits,
@@ -99,7 +100,7 @@ impl LayerScanner {
         report(facts, entries, owners, sink)
     }
 
-    /// Scans one file that is in no layer. The calling thread reads it.
+    /// Scans a file outside of any layer. The calling thread reads it.
     pub(crate) fn file(
         &self,
         context: LayerContext<'_>,
@@ -107,12 +108,12 @@ impl LayerScanner {
         mut input: impl Read,
     ) -> io::Result<(Vec<LayerFinding>, Vec<Gap>)> {
         let memory = context.memory.lease(LAYER_BYTES);
-        let sink = Sink::new(context.rules, context.limits);
+        let sink = FindingSink::new(context.rules, context.limits);
         let read = context.threads.in_place_scope(|scope| {
             let sink = &sink;
             let dispatch = |batch| self.dispatch(scope, sink, batch);
             let packing = self.packing(context, &memory, &dispatch);
-            let mut unpacker = FileUnpacker::new(FileHandle::loose(sink, path.clone()), packing);
+            let mut unpacker = FileUnpacker::new(FileHandle::standalone(sink, path.clone()), packing);
             let mut buffer = vec![0; 64 << 10];
             let outcome = loop {
                 match input.read(&mut buffer) {
@@ -144,40 +145,40 @@ impl LayerScanner {
         }
     }
 
-    /// Has `batch` scanned by a thread of the pool as long as few windows wait. Otherwise a thread of the pool scans it
-    /// at once, and any other thread waits: reading must not take more processors than the pool has threads.
+    /// Queues `batch` for a thread of the pool, if there is room in the queue. Otherwise, a thread of the pool scans it
+    /// itself, and any other thread waits, so that a scan never uses more processors than the pool has threads.
     fn dispatch<'scope>(
         &'scope self,
         scope: &rayon::Scope<'scope>,
-        sink: &'scope Sink<'scope>,
+        sink: &'scope FindingSink<'scope>,
         batch: Batch<'scope, FileHandle<'scope, 'scope>>,
     ) {
         if !self.queue.enter(rayon::current_thread_index().is_none()) {
             return scan_batch(sink, batch);
         }
         scope.spawn(move |_| {
-            let _place = self.queue.place();
+            let _slot = self.queue.slot();
             scan_batch(sink, batch);
         });
     }
 }
 
-/// Counts the windows that wait for a thread or are being scanned by one.
+/// Counts the windows that are queued or being scanned.
 struct WindowQueue {
     waiting: Mutex<usize>,
     left: Condvar,
     most: usize,
 }
 
-/// The place of a window that is being scanned, given up when dropped.
-struct Place<'q>(&'q WindowQueue);
+/// The slot of a window in the queue, freed when dropped.
+struct QueueSlot<'q>(&'q WindowQueue);
 
 impl WindowQueue {
     fn new(most: usize) -> WindowQueue {
         WindowQueue { waiting: Mutex::new(0), left: Condvar::new(), most }
     }
 
-    /// Enters the queue, and waits for a place where `may_wait` is set. Returns whether there is one.
+    /// Enters the queue. Waits for a free slot if `may_wait` is set. Returns whether there was one.
     fn enter(&self, may_wait: bool) -> bool {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut waiting = if may_wait {
@@ -190,19 +191,19 @@ impl WindowQueue {
         is_free
     }
 
-    fn place(&self) -> Place<'_> {
-        Place(self)
+    fn slot(&self) -> QueueSlot<'_> {
+        QueueSlot(self)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueSlot<'_> {
     fn drop(&mut self) {
         *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         self.0.left.notify_one();
     }
 }
 
-fn scan_batch<'a, 's>(sink: &'s Sink<'s>, batch: Batch<'a, FileHandle<'a, 's>>) {
+fn scan_batch<'a, 's>(sink: &'s FindingSink<'s>, batch: Batch<'a, FileHandle<'a, 's>>) {
     let mut worker = sink.rules.worker().map_err(|error| sink.engine_gap(&error)).ok();
     let mut matches = Matches::default();
     for segment in batch.segments {
@@ -214,7 +215,7 @@ fn scan_batch<'a, 's>(sink: &'s Sink<'s>, batch: Batch<'a, FileHandle<'a, 's>>) 
 }
 
 fn scan_segment<'a, 's>(
-    sink: &'s Sink<'s>,
+    sink: &'s FindingSink<'s>,
     worker: &mut ScanWorker<'_>,
     window: &Bytes<'a>,
     segment: &Segment<FileHandle<'a, 's>>,
@@ -241,7 +242,7 @@ fn too_much_encoded() -> Gap {
 /// The paths of a layer.
 #[derive(Default)]
 struct Entries {
-    /// Every touch with the number of its entry; sorted once the layer is read.
+    /// Every touched path with the index of its entry; sorted at the end of the layer.
     touches: Vec<(PathKey, Touch, u32)>,
     links: Vec<(u32, ImagePath, PathKey)>,
     whiteouts: Vec<String>,
@@ -250,20 +251,20 @@ struct Entries {
 }
 
 struct LayerVisitor<'d, 'a, 's> {
-    sink: &'s Sink<'s>,
+    sink: &'s FindingSink<'s>,
     packing: Packing<'d, 'a, 's>,
     entries: Entries,
     owners: Owners,
-    /// The package record that is passing by.
+    /// The package record that is being read.
     record: Option<(Record, Vec<u8>)>,
-    /// The archive that is passing by, if it is one.
+    /// The current file, if it is an archive or may be one.
     unpacking: Unpacking<'d, 'a, 's>,
-    /// Bytes of the file that have not passed yet.
+    /// The bytes of the current file that were not read yet.
     left: u64,
 }
 
 impl<'d, 'a, 's> LayerVisitor<'d, 'a, 's> {
-    fn new(sink: &'s Sink<'s>, packing: Packing<'d, 'a, 's>) -> LayerVisitor<'d, 'a, 's> {
+    fn new(sink: &'s FindingSink<'s>, packing: Packing<'d, 'a, 's>) -> LayerVisitor<'d, 'a, 's> {
         let (entries, owners) = (Entries::default(), Owners::default());
         LayerVisitor { sink, packing, entries, owners, record: None, unpacking: Unpacking::Plain, left: 0 }
     }
@@ -287,7 +288,9 @@ where
             if entry.stored <= limit {
                 self.record = Some((record, Vec::new()));
             } else {
-                let detail = format!("the package record is larger than {limit} bytes; its packages are not known");
+                let detail = format!(
+                    "the package record is larger than {limit} bytes, so it was not read and its packages are unknown"
+                );
                 file.gap(&[], Gap::new(GapReason::DocumentTooLarge, detail).sized(entry.stored));
             }
         }
@@ -314,7 +317,7 @@ where
 }
 
 impl Entries {
-    /// Notes an entry and returns its number.
+    /// Records an entry, and returns its index.
     fn add(&mut self, path: &ImagePath, entry: &Entry) -> u32 {
         let number = self.count;
         self.count += 1;
@@ -341,20 +344,20 @@ impl Entries {
         number
     }
 
-    /// The last entry at `key` that is no directory and comes before entry `number`.
+    /// The last entry at `key` before entry `number` that is not a directory.
     fn before(&self, key: PathKey, number: u32) -> Option<u32> {
-        let behind = self.touches.partition_point(|touch| *touch < (key, Touch::Other, number));
-        let (found, touch, earlier) = *self.touches.get(behind.checked_sub(1)?)?;
+        let end = self.touches.partition_point(|touch| *touch < (key, Touch::Other, number));
+        let (found, touch, earlier) = *self.touches.get(end.checked_sub(1)?)?;
         (found == key && touch == Touch::Other).then_some(earlier)
     }
 
-    /// Whether an entry at `key` that touches it as `touch` comes after entry `number`.
+    /// Whether an entry after entry `number` does `touch` to the path of `key`.
     fn after(&self, key: PathKey, touch: Touch, number: u32) -> bool {
-        let behind = self.touches.partition_point(|known| *known <= (key, touch, number));
-        self.touches.get(behind).is_some_and(|known| (known.0, known.1) == (key, touch))
+        let end = self.touches.partition_point(|known| *known <= (key, touch, number));
+        self.touches.get(end).is_some_and(|known| (known.0, known.1) == (key, touch))
     }
 
-    /// What later entries of the same layer did to the file at `path`, entry `number`.
+    /// Whether later entries of the same layer overwrite or delete the file at `path`, entry `number`.
     fn superseded(&self, path: &ImagePath, number: u32) -> Option<State> {
         let key = path.key();
         if self.after(key, Touch::Other, number) || self.after(key, Touch::Directory, number) {
@@ -364,7 +367,7 @@ impl Entries {
         hidden.then_some(State::Deleted)
     }
 
-    /// The hard links, each with the entry or the lower path that its content comes from in the end.
+    /// The hard links, each resolved to the entry or the path of a lower layer that has its contents.
     fn resolved_links(&self) -> Vec<HardLink> {
         let mut origins: HashMap<u32, Origin> = HashMap::new();
         let mut links = Vec::new();
@@ -381,7 +384,7 @@ impl Entries {
     }
 }
 
-fn report(facts: Facts, mut entries: Entries, owners: Owners, sink: Sink<'_>) -> LayerReport {
+fn report(facts: LayerFacts, mut entries: Entries, owners: Owners, sink: FindingSink<'_>) -> LayerReport {
     entries.touches.sort_unstable();
     let hard_links = entries.resolved_links();
     let limit = sink.limits.findings_per_layer;
@@ -398,7 +401,7 @@ fn report(facts: Facts, mut entries: Entries, owners: Owners, sink: Sink<'_>) ->
     findings.truncate(limit);
     let mut gaps = facts.gaps;
     if !complete {
-        let detail = format!("more than {limit} findings in one layer; the rest are left out");
+        let detail = format!("the layer has more than {limit} findings; the rest were dropped");
         gaps.push(Gap::new(GapReason::TooManyFindings, detail));
     }
     gaps.extend(found_gaps);
@@ -419,7 +422,8 @@ fn report(facts: Facts, mut entries: Entries, owners: Owners, sink: Sink<'_>) ->
     }
 }
 
-/// What is in a file is also under the further names that its layer gives it. Stops, and says so, at `limit`.
+/// Adds the findings of files under the paths of their hard links, up to `limit` findings. Returns whether some were
+/// dropped.
 fn add_linked(findings: &mut Vec<LayerFinding>, links: &[HardLink], limit: usize) -> bool {
     let mut by_entry: HashMap<u32, Vec<LayerFinding>> = HashMap::new();
     for finding in findings.iter() {

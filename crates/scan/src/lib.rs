@@ -1,8 +1,8 @@
-//! Scanning: from the bytes of layers to the report of an image.
+//! The scanner: analyzes bytes, files and layers, and assembles the report of an image.
 //!
-//! An [`Analyzer`] is a set of rules, compiled. It scans bytes, files and layers, each a pure function of the bytes and
-//! the rules. An [`ImageScan`] has it read the layers of an image from any [`layersift_format::ImageSource`], and joins
-//! them into a [`layersift_model::ImageReport`].
+//! An [`Analyzer`] holds a compiled set of rules. It scans bytes, files and layers; each result is a pure function of
+//! the bytes and the rules. An [`ImageScan`] reads the layers of an image from any [`layersift_format::ImageSource`],
+//! has them scanned, and assembles a [`layersift_model::ImageReport`].
 //!
 //! ```
 //! use layersift_rules::Ruleset;

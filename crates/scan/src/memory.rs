@@ -1,9 +1,9 @@
 //! The memory budget that all scans of a process share.
 //!
 //! Work waits for memory instead of failing for lack of it, so that what is found never depends on how many layers are
-//! read at once. A layer takes a [`MemoryLease`] before it is read and lets it grow for what it meets on the way, such as
-//! the window of a decoder. The lease that was taken first never waits, whatever it asks for: some layer always goes on,
-//! and the budget is exceeded by at most what one layer takes.
+//! read at once. A layer takes a [`MemoryLease`] before it is read, and grows it for decoders that need more. The
+//! oldest lease never waits, so one layer can always make progress, and the budget is exceeded by at most the memory
+//! of one layer.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,20 +11,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 /// Bytes of the default budget.
 const DEFAULT_BYTES: u64 = 1 << 30;
 
-/// How much memory scans may take, all together. A clone is the same budget.
+/// The memory that all scans may take together. Clones share one budget.
 #[derive(Clone, Debug)]
-pub struct MemoryBudget(Arc<Shared>);
+pub struct MemoryBudget(Arc<BudgetInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct BudgetInner {
     bytes: u64,
-    state: Mutex<State>,
+    state: Mutex<BudgetState>,
     freed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// What each lease holds, by its number. Numbers grow, so that the first is the oldest.
+struct BudgetState {
+    /// The bytes of each lease, by its number. Numbers only increase, so the first lease is the oldest.
     leases: BTreeMap<u64, u64>,
     used: u64,
     next: u64,
@@ -33,27 +33,27 @@ struct State {
 impl MemoryBudget {
     /// A budget of `bytes`.
     pub fn new(bytes: u64) -> MemoryBudget {
-        MemoryBudget(Arc::new(Shared { bytes, state: Mutex::default(), freed: Condvar::new() }))
+        MemoryBudget(Arc::new(BudgetInner { bytes, state: Mutex::default(), freed: Condvar::new() }))
     }
 
-    /// Takes `bytes`, and waits until they are there.
+    /// Takes `bytes`. Waits until they are available.
     pub fn lease(&self, bytes: u64) -> MemoryLease {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
         state.leases.insert(number, 0);
         drop(state);
-        let lease = MemoryLease(Arc::new(Held { budget: self.clone(), number }));
+        let lease = MemoryLease(Arc::new(LeaseInner { budget: self.clone(), number }));
         lease.0.take(bytes);
         lease
     }
 
-    /// Bytes that are taken at this moment.
+    /// The bytes that are taken at the moment.
     pub fn used(&self) -> u64 {
         self.lock().used
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BudgetState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,17 +64,17 @@ impl Default for MemoryBudget {
     }
 }
 
-/// Memory of one layer, given back when the last clone and everything that grew from it are dropped.
+/// The memory of one layer, returned when the last clone and all its growth are dropped.
 #[derive(Clone, Debug)]
-pub struct MemoryLease(Arc<Held>);
+pub struct MemoryLease(Arc<LeaseInner>);
 
 #[derive(Debug)]
-struct Held {
+struct LeaseInner {
     budget: MemoryBudget,
     number: u64,
 }
 
-/// Memory that a lease took besides, given back when dropped.
+/// Additional memory of a lease, returned when dropped.
 #[derive(Debug)]
 pub struct Growth {
     lease: MemoryLease,
@@ -82,16 +82,16 @@ pub struct Growth {
 }
 
 impl MemoryLease {
-    /// Takes `bytes` more, and waits until they are there unless this is the oldest lease.
+    /// Takes `bytes` more. Waits until they are available, unless this is the oldest lease.
     pub fn grow(&self, bytes: u64) -> Growth {
         self.0.take(bytes);
         Growth { lease: self.clone(), bytes }
     }
 }
 
-impl Held {
+impl LeaseInner {
     fn take(&self, bytes: u64) {
-        let must_wait = |state: &mut State| {
+        let must_wait = |state: &mut BudgetState| {
             let is_oldest = state.leases.first_key_value().is_none_or(|(first, _)| *first == self.number);
             !is_oldest && state.used.saturating_add(bytes) > self.budget.0.bytes
         };
@@ -116,7 +116,7 @@ impl Drop for Growth {
     }
 }
 
-impl Drop for Held {
+impl Drop for LeaseInner {
     fn drop(&mut self) {
         let mut state = self.budget.lock();
         let bytes = state.leases.remove(&self.number).unwrap_or(0);

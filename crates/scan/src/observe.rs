@@ -1,8 +1,8 @@
-//! Observing a scan while it runs: what a progress display, or a server's metrics, want to know.
+//! Progress events of a running scan, for progress bars and metrics.
 
-/// Told how a scan goes on. All calls may come from any thread, at any rate.
+/// Receives the progress of a scan. Calls come from any thread, at any rate.
 pub trait Observer: Sync {
-    /// `layers` layers will be read, of `bytes` bytes as they are stored where that is known. May be told again.
+    /// `layers` layers will be read, of `bytes` stored bytes in total, if known. May be called again with new totals.
     fn planned(&self, layers: usize, bytes: Option<u64>) {
         let _ = (layers, bytes);
     }
@@ -12,11 +12,11 @@ pub trait Observer: Sync {
         let _ = bytes;
     }
 
-    /// A layer is done.
+    /// A layer was scanned.
     fn layer_done(&self) {}
 }
 
-/// Watches nothing.
+/// Ignores all events.
 pub struct Unobserved;
 
 impl Observer for Unobserved {}

@@ -1,4 +1,4 @@
-//! What one thread scans bytes with: the engine, the confirmer, and the decoding of what is encoded.
+//! Scans bytes on one thread: finds candidates, confirms them, and decodes and scans encoded data.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -9,33 +9,33 @@ use crate::disguise;
 use crate::disguise::{Decoded, Disguise};
 use crate::engine::{Candidate, EngineError, Session};
 
-/// How many disguises may be worn over each other.
-const DEPTH: usize = 4;
+/// The maximum number of nested encodings.
+const MAX_DEPTH: usize = 4;
 
-/// Bytes that are decoded for each byte that is scanned, at most, and some more: a bound on hostile input, which may be
-/// read in several ways at once, over and over.
+/// The decoding limit of a buffer: bytes decoded per byte scanned, plus a constant. Hostile input could otherwise be
+/// decoded many times, in several encodings.
 const DECODED_PER_BYTE: usize = 4;
 const DECODED_AT_LEAST: usize = 1 << 20;
 
-/// Decoded bytes at the cut end of a run that are decoded again with what follows: nothing is lost there.
-const AGAIN: usize = 16 << 10;
+/// Bytes at the end of a truncated run that are decoded again with the bytes that follow, so no match is lost there.
+const OVERLAP: usize = 16 << 10;
 
-/// The engine and the buffers of one thread, given back when dropped.
+/// The engine session of one thread, returned when dropped.
 pub(crate) struct ScanWorker<'r> {
     rules: &'r CompiledRules,
     session: Option<Session>,
 }
 
 impl CompiledRules {
-    /// What a thread scans with.
+    /// A worker for one thread.
     pub(crate) fn worker(&self) -> Result<ScanWorker<'_>, EngineError> {
         Ok(ScanWorker { rules: self, session: Some(self.engine().session()?) })
     }
 }
 
 impl ScanWorker<'_> {
-    /// Puts everything confirmed in `bytes` that begins inside `owned` into `found`. Returns whether all was decoded
-    /// that is written in disguise.
+    /// Appends all confirmed matches that begin inside `owned` to `found`. Returns whether all encoded data were
+    /// decoded.
     pub(crate) fn scan(
         &mut self,
         bytes: &[u8],
@@ -44,7 +44,7 @@ impl ScanWorker<'_> {
     ) -> Result<bool, EngineError> {
         let Some(session) = &mut self.session else { return Ok(true) };
         let budget = DECODED_AT_LEAST + bytes.len() * DECODED_PER_BYTE;
-        let mut pass = Pass { rules: self.rules, session, budget };
+        let mut pass = BufferScan { rules: self.rules, session, budget };
         pass.scan(bytes, owned, 0, found)?;
         Ok(pass.budget > 0)
     }
@@ -58,15 +58,15 @@ impl Drop for ScanWorker<'_> {
     }
 }
 
-/// One pass over some bytes and all that is decoded from them.
-struct Pass<'p> {
+/// The scan of one buffer and of all bytes decoded from it.
+struct BufferScan<'p> {
     rules: &'p CompiledRules,
     session: &'p mut Session,
-    /// Bytes that may still be decoded.
+    /// The bytes that may still be decoded.
     budget: usize,
 }
 
-impl Pass<'_> {
+impl BufferScan<'_> {
     fn scan(
         &mut self,
         bytes: &[u8],
@@ -80,13 +80,13 @@ impl Pass<'_> {
             return Ok(());
         }
         self.rules.confirm(bytes, owned, &mut candidates, found);
-        if depth < DEPTH && !candidates.is_empty() {
+        if depth < MAX_DEPTH && !candidates.is_empty() {
             self.decode(bytes, owned, depth, &candidates, found)?;
         }
         Ok(())
     }
 
-    /// Decodes what stands around `anchors`, which are in order, and scans it.
+    /// Decodes and scans the bytes around `anchors`, which are sorted by offset.
     fn decode(
         &mut self,
         bytes: &[u8],
@@ -95,16 +95,16 @@ impl Pass<'_> {
         anchors: &[Candidate],
         found: &mut Matches,
     ) -> Result<(), EngineError> {
-        // Up to where the bytes were decoded in each way of reading them.
+        // The offset up to which the bytes were decoded, for each encoding and alignment.
         let mut done: HashMap<(Disguise, usize), usize> = HashMap::new();
         for (disguise, anchor) in anchors.iter().filter_map(|candidate| self.rules.anchor(*candidate)) {
-            let reading = reading(disguise, anchor.start);
-            if done.get(&reading).is_some_and(|done| anchor.start < *done) || self.budget == 0 {
+            let alignment = alignment(disguise, anchor.start);
+            if done.get(&alignment).is_some_and(|done| anchor.start < *done) || self.budget == 0 {
                 continue;
             }
             let run = disguise::decode(bytes, &anchor, disguise);
-            let end = if run.cut { run.span.end.saturating_sub(AGAIN) } else { run.span.end };
-            done.insert(reading, end.max(anchor.end));
+            let end = if run.cut { run.span.end.saturating_sub(OVERLAP) } else { run.span.end };
+            done.insert(alignment, end.max(anchor.end));
             self.budget = self.budget.saturating_sub(run.bytes.len());
             let mut inside = Matches::default();
             self.scan(&run.bytes, &(0..run.bytes.len()), depth + 1, &mut inside)?;
@@ -115,8 +115,8 @@ impl Pass<'_> {
     }
 }
 
-/// Anchors of one reading of the bytes decode to the same; those of another alignment do not.
-fn reading(disguise: Disguise, start: usize) -> (Disguise, usize) {
+/// The encoding and alignment of an anchor. Anchors with the same alignment decode to the same bytes.
+fn alignment(disguise: Disguise, start: usize) -> (Disguise, usize) {
     match disguise {
         Disguise::Base64 { digit } => (Disguise::Base64 { digit: 0 }, (start + 4 - usize::from(digit)) % 4),
         Disguise::Hex | Disguise::Utf16Le | Disguise::Utf16Be => (disguise, start % 2),
@@ -124,7 +124,7 @@ fn reading(disguise: Disguise, start: usize) -> (Disguise, usize) {
     }
 }
 
-/// What was confirmed in a decoded run, as found in the bytes that it was decoded from.
+/// Maps a match in a decoded run to the bytes that the run was decoded from.
 fn outside(one: Confirmed, run: &Decoded, disguise: Disguise, owned: &Range<usize>) -> Option<Confirmed> {
     let span = run.origin(&one.span);
     if !owned.contains(&span.start) {

@@ -1,60 +1,61 @@
-//! Layer reports as a store keeps them: without secrets, in the `postcard` format, compressed.
+//! The stored form of layer reports: without secrets, in the `postcard` format, compressed with Zstandard.
 //!
-//! The form is this program's own. A report of another form is no error but one that has to be made anew.
+//! Only this program reads the form. A report in another version of the form is not an error: its layer is scanned
+//! again.
 
 use std::io::Read;
 
 use super::LayerReport;
 use crate::secret::FingerprintKey;
 
-/// The form. Whoever changes what a report is made of counts on.
-const FORM: u8 = 2;
+/// The version of the form. Any change to the fields of a report raises it.
+const FORM_VERSION: u8 = 2;
 
-/// The most that a report may take up, compressed or not.
-const MOST_BYTES: u64 = 1 << 30;
+/// The maximum size of a decompressed report, in bytes.
+const MAX_BYTES: u64 = 1 << 30;
 
-/// Fast, and nearly as small as it gets: most of a report are hashes of paths.
+/// The Zstandard level. Higher levels gain little: most of a report are hashes of paths, which do not compress.
 const LEVEL: i32 = 3;
 
-/// Why a report cannot be kept, or not be read again.
+/// Why a layer report cannot be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum KeptError {
-    /// It cannot be written.
-    #[error("a layer's report cannot be written: {0}")]
+    /// It cannot be encoded.
+    #[error("cannot encode a layer report: {0}")]
     Write(#[from] std::io::Error),
-    /// It is not a report, or in no form that this version knows.
-    #[error("a layer's report that was kept cannot be read: {0}")]
+    /// The bytes are not a report in the form of this version.
+    #[error("cannot decode a stored layer report: {0}")]
     Read(String),
 }
 
 impl LayerReport {
-    /// The report in bytes. Of secrets there is what may be kept; their fingerprints are those under `key`.
+    /// Encodes the report, with its secrets [redacted](crate::Secret::redacted) under `key`.
     ///
     /// # Errors
-    /// [`KeptError::Write`], which only a lack of memory explains.
+    /// [`KeptError::Write`], if memory runs out.
     pub fn to_kept(&self, key: &FingerprintKey) -> Result<Vec<u8>, KeptError> {
         let mut masked = self.clone();
         for finding in &mut masked.findings {
-            finding.secret = finding.secret.as_ref().map(|secret| secret.to_keep(key));
+            finding.secret = finding.secret.as_ref().map(|secret| secret.redacted(key));
         }
         let bytes = postcard::to_stdvec(&masked).map_err(std::io::Error::other)?;
-        let mut kept = vec![FORM];
+        let mut kept = vec![FORM_VERSION];
         kept.extend(zstd::bulk::compress(&bytes, LEVEL)?);
         Ok(kept)
     }
 
-    /// The report that `bytes` are.
+    /// Decodes a report.
     ///
     /// # Errors
-    /// [`KeptError::Read`] for bytes that are none.
+    /// [`KeptError::Read`] for bytes that [`LayerReport::to_kept`] of this version did not write.
     pub fn from_kept(bytes: &[u8]) -> Result<LayerReport, KeptError> {
         let unreadable = |reason: String| KeptError::Read(reason);
-        let Some((&FORM, compressed)) = bytes.split_first() else {
-            return Err(unreadable("it is in the form of another version".into()));
+        let Some((&FORM_VERSION, compressed)) = bytes.split_first() else {
+            return Err(unreadable("another version of the program wrote it".into()));
         };
         let decoder = zstd::Decoder::new(compressed).map_err(|error| unreadable(error.to_string()))?;
         let mut bytes = Vec::new();
-        decoder.take(MOST_BYTES).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
+        decoder.take(MAX_BYTES).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
         postcard::from_bytes(&bytes).map_err(|error| unreadable(error.to_string()))
     }
 }

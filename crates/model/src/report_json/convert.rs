@@ -1,10 +1,12 @@
-//! From reports to the objects of the schema, and back.
+//! Converts reports to the JSON objects of the schema and back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::SCHEMA;
-use super::lines::{FindingLine, GapLine, ImageLine, LayerLine, ReportLine, SecretLine, StatsLine, ToolLine};
+use super::objects::{
+    FindingObject, GapObject, ImageObject, LayerObject, ReportObject, SecretObject, StatsObject, ToolObject,
+};
 use crate::finding::{FileLocation, Finding, Location, ReportedSecret};
 use crate::gap::Gap;
 use crate::image_report::{ImageGap, ImageReport, LayerSummary, Tool};
@@ -12,12 +14,12 @@ use crate::rule_info::RuleInfo;
 use crate::secret::Secret;
 use crate::verdict::Judgement;
 
-impl ReportLine {
-    pub(super) fn new(report: &ImageReport, show_secrets: bool) -> ReportLine {
+impl ReportObject {
+    pub(super) fn new(report: &ImageReport, show_secrets: bool) -> ReportObject {
         let judgement = report.judgement.as_ref();
-        ReportLine {
+        ReportObject {
             schema: SCHEMA,
-            tool: ToolLine {
+            tool: ToolObject {
                 name: "layersift".into(),
                 version: report.tool.version.clone(),
                 ruleset: report.tool.ruleset.clone(),
@@ -27,20 +29,20 @@ impl ReportLine {
             },
             scanned_at: report.scanned_at,
             target: report.target.clone(),
-            image: ImageLine {
+            image: ImageObject {
                 reference: report.reference.clone(),
                 manifest_digest: report.manifest_digest.clone(),
                 config_digest: report.config_digest.clone(),
                 platform: report.platform.clone(),
             },
-            layers: report.layers.iter().map(LayerLine::new).collect(),
+            layers: report.layers.iter().map(LayerObject::new).collect(),
             rules: Some(rules(report)),
-            findings: report.findings.iter().map(|finding| FindingLine::new(finding, show_secrets)).collect(),
-            gaps: report.gaps.iter().map(GapLine::new).collect(),
+            findings: report.findings.iter().map(|finding| FindingObject::new(finding, show_secrets)).collect(),
+            gaps: report.gaps.iter().map(GapObject::new).collect(),
             policy: judgement.map(|judgement| judgement.policy.clone()),
             expired: judgement.map(|judgement| judgement.expired.clone()).unwrap_or_default(),
             verdict: judgement.map(|judgement| judgement.verdict),
-            stats: StatsLine {
+            stats: StatsObject {
                 layers: report.layers.len(),
                 files: report.files(),
                 bytes: report.bytes(),
@@ -49,7 +51,7 @@ impl ReportLine {
         }
     }
 
-    /// Adds what an older program did not write to `missing`.
+    /// Adds the parts that an older version did not write to `missing`.
     pub(super) fn note_missing(&self, missing: &mut BTreeSet<&'static str>) {
         if self.rules.is_none() {
             missing.insert("risk, fix and references of rules");
@@ -63,45 +65,45 @@ impl ReportLine {
     }
 }
 
-/// The rules of all findings, each once, in the order of their ids.
+/// The rules of all findings, each once, sorted by id.
 fn rules(report: &ImageReport) -> Vec<RuleInfo> {
     let by_id: BTreeMap<&str, &RuleInfo> =
         report.findings.iter().map(|finding| (&finding.rule.id[..], &*finding.rule)).collect();
     by_id.into_values().cloned().collect()
 }
 
-impl From<ReportLine> for ImageReport {
-    fn from(line: ReportLine) -> ImageReport {
+impl From<ReportObject> for ImageReport {
+    fn from(object: ReportObject) -> ImageReport {
         let rules: BTreeMap<String, Arc<RuleInfo>> =
-            line.rules.into_iter().flatten().map(|rule| (rule.id.clone(), Arc::new(rule))).collect();
-        let (policy, expired) = (line.policy, line.expired);
+            object.rules.into_iter().flatten().map(|rule| (rule.id.clone(), Arc::new(rule))).collect();
+        let (policy, expired) = (object.policy, object.expired);
         let judgement = |verdict| Judgement { verdict, policy: policy.unwrap_or_default(), expired };
         ImageReport {
-            target: line.target,
-            reference: line.image.reference,
-            manifest_digest: line.image.manifest_digest,
-            config_digest: line.image.config_digest,
-            platform: line.image.platform,
+            target: object.target,
+            reference: object.image.reference,
+            manifest_digest: object.image.manifest_digest,
+            config_digest: object.image.config_digest,
+            platform: object.image.platform,
             tool: Tool {
-                version: line.tool.version,
-                ruleset: line.tool.ruleset,
-                engine: line.tool.engine,
-                reader_revision: line.tool.reader_revision,
-                fingerprint_key: line.tool.fingerprint_key,
+                version: object.tool.version,
+                ruleset: object.tool.ruleset,
+                engine: object.tool.engine,
+                reader_revision: object.tool.reader_revision,
+                fingerprint_key: object.tool.fingerprint_key,
             },
-            scanned_at: line.scanned_at,
-            milliseconds: line.stats.seconds.map(|seconds| (seconds * 1000.0).round() as u64),
-            layers: line.layers.into_iter().map(LayerSummary::from).collect(),
-            findings: line.findings.into_iter().map(|finding| finding.read(&rules)).collect(),
-            gaps: line.gaps.into_iter().map(ImageGap::from).collect(),
-            judgement: line.verdict.map(judgement),
+            scanned_at: object.scanned_at,
+            milliseconds: object.stats.seconds.map(|seconds| (seconds * 1000.0).round() as u64),
+            layers: object.layers.into_iter().map(LayerSummary::from).collect(),
+            findings: object.findings.into_iter().map(|finding| finding.read(&rules)).collect(),
+            gaps: object.gaps.into_iter().map(ImageGap::from).collect(),
+            judgement: object.verdict.map(judgement),
         }
     }
 }
 
-impl LayerLine {
-    pub(super) fn new(layer: &LayerSummary) -> LayerLine {
-        LayerLine {
+impl LayerObject {
+    pub(super) fn new(layer: &LayerSummary) -> LayerObject {
+        LayerObject {
             index: layer.index,
             digest: layer.digest.clone(),
             diff_id: layer.diff_id.clone(),
@@ -117,32 +119,32 @@ impl LayerLine {
     }
 }
 
-impl From<LayerLine> for LayerSummary {
-    fn from(line: LayerLine) -> LayerSummary {
+impl From<LayerObject> for LayerSummary {
+    fn from(object: LayerObject) -> LayerSummary {
         LayerSummary {
-            index: line.index,
-            digest: line.digest,
-            diff_id: line.diff_id,
-            media_type: line.media_type,
-            created_by: line.created_by,
-            is_read: !line.unread,
-            entries: line.entries.unwrap_or(line.files),
-            files: line.files,
-            bytes: line.bytes,
-            stored_bytes: line.stored_bytes.unwrap_or(0),
-            whiteouts: line.removes,
+            index: object.index,
+            digest: object.digest,
+            diff_id: object.diff_id,
+            media_type: object.media_type,
+            created_by: object.created_by,
+            is_read: !object.unread,
+            entries: object.entries.unwrap_or(object.files),
+            files: object.files,
+            bytes: object.bytes,
+            stored_bytes: object.stored_bytes.unwrap_or(0),
+            whiteouts: object.removes,
         }
     }
 }
 
-impl FindingLine {
-    pub(super) fn new(finding: &Finding, show_secrets: bool) -> FindingLine {
+impl FindingObject {
+    pub(super) fn new(finding: &Finding, show_secrets: bool) -> FindingObject {
         let config = match &finding.location {
             Location::Config(field) => Some(field.clone()),
             Location::File(_) | Location::Image => None,
         };
         let file = finding.file();
-        FindingLine {
+        FindingObject {
             id: finding.id.clone(),
             rule: finding.rule.id.clone(),
             title: finding.rule.title.clone(),
@@ -158,7 +160,7 @@ impl FindingLine {
             layer: file.map(|file| file.layer.clone()),
             state: finding.state(),
             ended_by: file.and_then(|file| file.ended_by.clone()),
-            secret: finding.secret.as_ref().map(|secret| SecretLine::new(secret, show_secrets)),
+            secret: finding.secret.as_ref().map(|secret| SecretObject::new(secret, show_secrets)),
             package: file.and_then(|file| file.package.clone()),
             as_shipped: file.is_some_and(|file| file.as_shipped),
             binary: file.and_then(|file| file.binary.clone()),
@@ -169,7 +171,8 @@ impl FindingLine {
         }
     }
 
-    /// The finding, whose rule is one of `rules`, or is made of what the line itself says of it.
+    /// The finding, with its rule taken from `rules`. Reports of older versions have no rules: the rule is then made
+    /// from the fields of the finding.
     pub(super) fn read(self, rules: &BTreeMap<String, Arc<RuleInfo>>) -> Finding {
         let rule = rules.get(&self.rule).cloned();
         let rule = rule.unwrap_or_else(|| {
@@ -216,13 +219,13 @@ impl FindingLine {
     }
 }
 
-impl SecretLine {
-    pub(super) fn new(secret: &ReportedSecret, show: bool) -> SecretLine {
+impl SecretObject {
+    pub(super) fn new(secret: &ReportedSecret, show: bool) -> SecretObject {
         use base64::Engine as _;
         let bytes = secret.value.as_ref().map(Secret::reveal).filter(|_| show);
         let text = bytes.and_then(|bytes| std::str::from_utf8(bytes).ok());
         let binary = bytes.filter(|_| text.is_none());
-        SecretLine {
+        SecretObject {
             masked: secret.masked.clone(),
             fingerprint: secret.fingerprint.clone(),
             length: secret.length,
@@ -232,23 +235,23 @@ impl SecretLine {
     }
 }
 
-impl From<SecretLine> for ReportedSecret {
-    fn from(line: SecretLine) -> ReportedSecret {
+impl From<SecretObject> for ReportedSecret {
+    fn from(object: SecretObject) -> ReportedSecret {
         use base64::Engine as _;
         let binary = |text: String| base64::engine::general_purpose::STANDARD.decode(text).ok();
-        let bytes = line.value.map(String::into_bytes).or_else(|| line.value_base64.and_then(binary));
+        let bytes = object.value.map(String::into_bytes).or_else(|| object.value_base64.and_then(binary));
         ReportedSecret {
-            value: bytes.map(|bytes| Secret::labelled(bytes, &line.masked[..])),
-            masked: line.masked,
-            fingerprint: line.fingerprint,
-            length: line.length,
+            value: bytes.map(|bytes| Secret::labelled(bytes, &object.masked[..])),
+            masked: object.masked,
+            fingerprint: object.fingerprint,
+            length: object.length,
         }
     }
 }
 
-impl GapLine {
-    pub(super) fn new(gap: &ImageGap) -> GapLine {
-        GapLine {
+impl GapObject {
+    pub(super) fn new(gap: &ImageGap) -> GapObject {
+        GapObject {
             reason: gap.gap.reason,
             path: gap.gap.path.clone(),
             layer: gap.layer,
@@ -258,9 +261,9 @@ impl GapLine {
     }
 }
 
-impl From<GapLine> for ImageGap {
-    fn from(line: GapLine) -> ImageGap {
-        let GapLine { reason, path, layer, bytes, detail } = line;
+impl From<GapObject> for ImageGap {
+    fn from(object: GapObject) -> ImageGap {
+        let GapObject { reason, path, layer, bytes, detail } = object;
         ImageGap { gap: Gap { reason, path, bytes, detail }, layer }
     }
 }

@@ -181,7 +181,7 @@ fn a_mistake_is_named_with_file_and_line() {
     assert_eq!(parse("fail-on = 'none'").unwrap().fail_on, None);
     assert_eq!(parse("").unwrap().fail_on, Some(Severity::High));
     for (old, new, line, reason) in [
-        ("'low'", "'grave'", 1, "is no severity"),
+        ("'low'", "'grave'", 1, "invalid severity"),
         ("fail-on", "allow-incomplete", 1, "unknown field"),
         ("rule =", "rules =", 4, "unknown field"),
         ("'a.b'", "' '", 4, "must not be blank"),

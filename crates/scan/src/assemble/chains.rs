@@ -1,5 +1,5 @@
-//! Chains: findings that are worse together. A key in an image is one thing; the port that it protects, or a debugger's
-//! beside it, is another.
+//! Chains: combinations of findings that are worse together, such as a private key in an image that also exposes the
+//! port which the key protects.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ impl Chains {
         Chains { rules: rules.into_iter().map(|rule| (rule.info(), rule)).map(|(info, rule)| (rule, info)).collect() }
     }
 
-    /// The chains among `findings`; `roles` says which roles a rule's findings play, by the rule's id.
+    /// The chains among `findings`. `roles` returns the roles of a rule by its id.
     pub fn find(&self, findings: &[Finding], roles: impl Fn(&str) -> Vec<String>) -> Vec<Finding> {
         self.rules.iter().filter_map(|(rule, info)| chain(rule, info, findings, &roles)).collect()
     }

@@ -1,8 +1,8 @@
-//! Checks of an image's configuration: what it declares, what it starts, and what it tells of how it was made.
+//! Checks of an image's configuration: what it declares and starts, and what its history reveals.
 //!
 //! The rules are data (`signatures/config/*.toml`): ports, expressions over the strings of the configuration, and
-//! names of the few checks that have to be code. A configuration may be megabytes long and is anyone's bytes: every
-//! check is one pass over it, and a rule reports a bounded number of places and says how many more there are.
+//! names of the few checks that have to be code. A configuration is untrusted input of up to several megabytes:
+//! every check is one pass over it, and a rule reports a bounded number of matches and the number of the others.
 
 mod built_in;
 mod fields;
@@ -24,54 +24,54 @@ pub use fields::{Field, fields};
 use pattern::Pattern;
 use ports::Ports;
 
-/// Findings of one rule in one configuration. The last one tells how many were left out.
-const MOST_FINDINGS: usize = 1_000;
+/// The maximum number of findings of one rule in one configuration. The last one says how many more there are.
+const MAX_FINDINGS: usize = 1_000;
 
-/// Everything the checks look at.
+/// The input of the checks.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
     /// The image's configuration.
     pub config: &'a ImageConfig,
-    /// What the image is called, such as `registry.example/app:1.0`, where it has a name.
+    /// The name of the image, such as `registry.example/app:1.0`, if it has one.
     pub reference: Option<&'a str>,
-    /// Number of layers in the manifest.
+    /// The number of layers in the manifest.
     pub layers: usize,
-    /// The addresses that the manifest's layers name for fetching them past the registry.
+    /// The URLs of foreign layers in the manifest.
     pub foreign_urls: &'a [String],
 }
 
 /// A finding in the configuration.
 #[derive(Clone, Debug)]
 pub struct ConfigFinding {
-    /// What was looked for.
+    /// The rule that matched.
     pub rule: Arc<RuleInfo>,
-    /// How bad it is: the rule's severity, or less.
+    /// The severity: that of the rule, or lower.
     pub severity: Severity,
-    /// The field's name, `ExposedPorts.9229/tcp`, or the name of the part that a built-in check looked at.
+    /// The name of the field, such as `ExposedPorts.9229/tcp`, or of the part that a built-in check examined.
     pub at: String,
-    /// The secret, where the rule finds one.
+    /// The secret, if the rule finds secrets.
     pub secret: Option<Secret>,
-    /// The text that the secret stands as in its field, to be masked wherever that is shown.
+    /// The secret as it is written in its field; masked wherever reports show the field.
     pub raw: Option<Box<str>>,
-    /// What the rule's pattern lets be quoted, or how many more places there are. Never a secret.
+    /// The `shown` group of the rule's pattern, or the number of further matches. Never a secret.
     pub note: Option<String>,
-    /// What kind of exposure it is, for chains.
+    /// The roles of the rule, for chains.
     pub roles: Vec<String>,
 }
 
-/// Why a rule for configurations cannot be used.
+/// Why a configuration rule cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// An expression that cannot be read or is too large.
-    #[error("{rule}: no usable regular expression: {reason}")]
+    /// The regular expression is invalid or too large.
+    #[error("{rule}: invalid regular expression: {reason}")]
     Expression {
         /// The rule's id.
         rule: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// A name that stands for no built-in check.
-    #[error("{rule}: there is no built-in check called `{name}`; known are {known}")]
+    /// There is no built-in check of this name.
+    #[error("{rule}: unknown built-in check `{name}`; expected one of {known}")]
     BuiltIn {
         /// The rule's id.
         rule: String,
@@ -80,56 +80,56 @@ pub enum CheckError {
         /// The names that exist.
         known: String,
     },
-    /// A rule that could never find anything, or says two things at once.
+    /// The rule could never match, or is ambiguous.
     #[error("{rule}: {reason}")]
     Shape {
         /// The rule's id.
         rule: String,
-        /// What is missing or too much.
+        /// What is missing or ambiguous.
         reason: &'static str,
     },
 }
 
-/// The rules for configurations, prepared.
+/// The compiled rules for configurations.
 pub struct Checks {
     ports: Ports,
     checks: Vec<Check>,
 }
 
-/// Where a rule found something.
+/// A match of a rule.
 #[derive(Debug, Default)]
-pub struct Spot {
-    /// The name of the place.
+pub struct FieldMatch {
+    /// The name of the field.
     pub at: String,
-    /// The secret there.
+    /// The secret, if the rule finds secrets.
     pub secret: Option<Secret>,
-    /// What may be said of it.
+    /// A note for the report.
     pub note: Option<String>,
 }
 
-/// A bounded list of places.
+/// The matches of one rule, up to a limit.
 #[derive(Debug, Default)]
-pub struct Spots {
-    list: Vec<Spot>,
+pub struct FieldMatches {
+    list: Vec<FieldMatch>,
     more: usize,
 }
 
 struct Check {
     rule: Arc<RuleInfo>,
     roles: Vec<String>,
-    look: Look,
+    kind: CheckKind,
 }
 
-enum Look {
+enum CheckKind {
     Pattern(Pattern),
     BuiltIn(BuiltIn),
 }
 
 impl Checks {
-    /// Prepares `ports` and `checks`.
+    /// Compiles `ports` and `checks`.
     ///
     /// # Errors
-    /// For an expression that is none, a built-in check that does not exist, and a rule that cannot find anything.
+    /// If an expression is invalid, a built-in check does not exist, or a rule could never match.
     pub fn new(ports: &[PortRule], checks: &[ConfigCheck]) -> Result<Checks, CheckError> {
         let ports = Ports::new(ports)?;
         let checks = checks.iter().map(Check::new).collect::<Result<_, _>>()?;
@@ -141,39 +141,40 @@ impl Checks {
     /// A rule has one finding in a field, or one for each secret there.
     pub fn run(&self, subject: &Subject<'_>) -> Vec<ConfigFinding> {
         let mut found = self.ports.run(&subject.config.config.exposed_ports);
-        let spots = self.spots(subject);
-        for (check, spots) in self.checks.iter().zip(spots) {
-            found.extend(spots.into_findings(&check.rule, &check.roles));
+        let matches = self.matches(subject);
+        for (check, matches) in self.checks.iter().zip(matches) {
+            found.extend(matches.into_findings(&check.rule, &check.roles));
         }
         found
     }
 
-    fn spots(&self, subject: &Subject<'_>) -> Vec<Spots> {
-        let mut found: Vec<Spots> = self.checks.iter().map(|_| Spots::default()).collect();
+    fn matches(&self, subject: &Subject<'_>) -> Vec<FieldMatches> {
+        let mut found: Vec<FieldMatches> = self.checks.iter().map(|_| FieldMatches::default()).collect();
         let mut kinds: Vec<Vec<ConfigField>> = vec![Vec::new(); self.checks.len()];
         for field in fields::each(subject.config) {
             for (i, check) in self.checks.iter().enumerate() {
-                if let Look::Pattern(pattern) = &check.look
-                    && pattern.look_at(&field, &mut found[i])
+                if let CheckKind::Pattern(pattern) = &check.kind
+                    && pattern.search(&field, &mut found[i])
                 {
                     kinds[i].push(field.kind);
                     kinds[i].dedup();
                 }
             }
         }
-        // A switch and its value are two words of a command: what no word shows, the whole line may.
+        // An option and its value are separate words of a command, so a pattern may match the whole line but no
+        // single word.
         for line in fields::command_lines(subject.config) {
             for (i, check) in self.checks.iter().enumerate() {
-                if let Look::Pattern(pattern) = &check.look
+                if let CheckKind::Pattern(pattern) = &check.kind
                     && !kinds[i].contains(&line.kind)
                 {
-                    pattern.look_at(&line, &mut found[i]);
+                    pattern.search(&line, &mut found[i]);
                 }
             }
         }
-        for (spots, check) in found.iter_mut().zip(&self.checks) {
-            if let Look::BuiltIn(look) = check.look {
-                look(subject, spots);
+        for (matches, check) in found.iter_mut().zip(&self.checks) {
+            if let CheckKind::BuiltIn(run) = check.kind {
+                run(subject, matches);
             }
         }
         found
@@ -183,34 +184,34 @@ impl Checks {
 impl Check {
     fn new(check: &ConfigCheck) -> Result<Check, CheckError> {
         let shape = |reason| CheckError::Shape { rule: check.id.clone(), reason };
-        let look = match (&check.pattern, &check.built_in) {
+        let kind = match (&check.pattern, &check.built_in) {
             (Some(_), Some(_)) => return Err(shape("has both a `pattern` and a `built_in`")),
             (None, None) => return Err(shape("has neither a `pattern` nor a `built_in`")),
             (Some(_), None) if check.fields.is_empty() => return Err(shape("names no `fields` for its `pattern`")),
-            (Some(source), None) => Look::Pattern(Pattern::new(&check.id, source, &check.fields)?),
-            (None, Some(name)) => Look::BuiltIn(built_in::by_name(&check.id, name)?),
+            (Some(source), None) => CheckKind::Pattern(Pattern::new(&check.id, source, &check.fields)?),
+            (None, Some(name)) => CheckKind::BuiltIn(built_in::by_name(&check.id, name)?),
         };
-        Ok(Check { rule: check.info(), roles: check.roles.clone(), look })
+        Ok(Check { rule: check.info(), roles: check.roles.clone(), kind })
     }
 }
 
-impl Spots {
-    /// Adds a place, or counts it where there are too many.
-    pub fn push(&mut self, spot: Spot) {
+impl FieldMatches {
+    /// Adds a match, or only counts it if the list is full.
+    pub fn push(&mut self, one: FieldMatch) {
         if self.is_full() {
             self.more += 1;
         } else {
-            self.list.push(spot);
+            self.list.push(one);
         }
     }
 
-    /// Adds a place with a note.
+    /// Adds a match with a note.
     pub fn add(&mut self, at: impl Into<String>, note: Option<String>) {
-        self.push(Spot { at: at.into(), secret: None, note });
+        self.push(FieldMatch { at: at.into(), secret: None, note });
     }
 
     fn is_full(&self) -> bool {
-        self.list.len() >= MOST_FINDINGS
+        self.list.len() >= MAX_FINDINGS
     }
 
     fn into_findings(mut self, rule: &Arc<RuleInfo>, roles: &[String]) -> impl Iterator<Item = ConfigFinding> {
@@ -218,13 +219,13 @@ impl Spots {
             let note = last.note.take().map_or_else(String::new, |note| format!("{note}; "));
             last.note = Some(format!("{note}and in {} more places", self.more));
         }
-        self.list.into_iter().map(|spot| ConfigFinding {
+        self.list.into_iter().map(|one| ConfigFinding {
             rule: rule.clone(),
             severity: rule.severity,
-            at: spot.at,
-            secret: spot.secret,
+            at: one.at,
+            secret: one.secret,
             raw: None,
-            note: spot.note,
+            note: one.note,
             roles: roles.to_vec(),
         })
     }

@@ -1,39 +1,39 @@
-//! Lifetimes: what of a layer's findings later layers overwrite, delete or link on.
+//! Lifetimes: which findings of a layer later layers overwrite, delete or hard-link.
 //!
-//! Source: OCI image-spec v1.1, `layer.md`, "Applying Changesets" and "Whiteouts". Paths are compared as they are
-//! written: a layer that writes through a symbolic link of a lower layer is not followed.
+//! Source: OCI image-spec v1.1, `layer.md`, "Applying Changesets" and "Whiteouts". Paths are compared
+//! literally: writes through a symbolic link of a lower layer are not resolved.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use layersift_model::{ImagePath, LayerFinding, LayerReport, Origin, PathKey, State, Touch, Touched};
 
-/// A finding in the image, with its lifetime.
+/// A finding of a layer, with its lifetime in the image.
 #[derive(Clone, Debug)]
 pub struct Tracked {
-    /// What was found.
+    /// The finding.
     pub finding: LayerFinding,
-    /// The layer that brought it.
+    /// The index of the layer that added it.
     pub layer: usize,
-    /// Whether it is still there.
+    /// Whether it is still in the final image.
     pub state: State,
-    /// The layer that overwrote or deleted it.
+    /// The index of the layer that overwrote or deleted it.
     pub ended_by: Option<usize>,
 }
 
-/// Findings that hard links across layers may add, all together.
-const LINKED: usize = 10_000;
+/// The maximum number of findings that hard links across layers may add.
+const MAX_LINKED: usize = 10_000;
 
-/// The findings of all layers, and whether that is all of them.
+/// The findings of all layers, with their lifetimes.
 #[derive(Debug, Default)]
 pub struct Lifetimes {
-    /// What was found.
+    /// The findings.
     pub tracked: Vec<Tracked>,
-    /// Whether hard links carry on more findings than are followed.
+    /// Whether findings in hard links were dropped, because there were too many.
     pub overflowed: bool,
 }
 
-/// Follows the findings of all layers, base first, to the final image. Layers that were not read change nothing.
+/// Follows the findings of all layers, base first, to the final image. Unread layers have no effect.
 pub fn follow(layers: &[Option<Arc<LayerReport>>]) -> Lifetimes {
     let mut all = Lifetimes::default();
     for (index, report) in layers.iter().enumerate() {
@@ -51,14 +51,14 @@ pub fn follow(layers: &[Option<Arc<LayerReport>>]) -> Lifetimes {
     all
 }
 
-/// A finding when its layer is put on the ones below.
+/// The state of a finding in its own layer.
 fn begin(finding: LayerFinding, layer: usize) -> Tracked {
     let state = finding.superseded.unwrap_or(State::Present);
     let ended_by = finding.superseded.map(|_| layer);
     Tracked { finding, layer, state, ended_by }
 }
 
-/// What happens to the file at `path` when a layer that touches `touched` comes on top.
+/// The effect of a layer that touches `touched` on the file at `path` of a lower layer; `None` if it remains.
 fn ended(path: &ImagePath, touched: &Touched) -> Option<State> {
     let key = path.key();
     if touched.has(key, Touch::Other) || touched.has(key, Touch::Directory) {
@@ -72,7 +72,7 @@ fn ended(path: &ImagePath, touched: &Touched) -> Option<State> {
     removed.then_some(State::Deleted)
 }
 
-/// What hard links of a layer to files of lower layers carry on.
+/// The findings of lower layers that hard links of this layer add under new paths.
 fn link_on(all: &mut Lifetimes, index: usize, report: &LayerReport) -> Vec<Tracked> {
     let mut linked = Vec::new();
     let wanted = report.hard_links.iter().any(|link| matches!(link.origin, Origin::Below(_)));
@@ -86,7 +86,7 @@ fn link_on(all: &mut Lifetimes, index: usize, report: &LayerReport) -> Vec<Track
     for link in &report.hard_links {
         let Origin::Below(target) = link.origin else { continue };
         for original in present.get(&target).into_iter().flatten() {
-            if linked.len() >= LINKED {
+            if linked.len() >= MAX_LINKED {
                 all.overflowed = true;
                 return linked;
             }

@@ -1,11 +1,11 @@
-//! Owners: which package a file of the image belongs to.
+//! Finds the package that a file of the image belongs to.
 
 use std::sync::Arc;
 
 use layersift_model::{FileChecksums, ImagePath, LayerReport, Owners, Package, PathKey};
 
-/// The package of the file at `path`, which layer `index` brought: by its nearest npm package, or by the operating
-/// system's records. Records of the same layer and of the layers below count, the nearest layer first.
+/// The package of the file at `path`, which layer `index` added: its nearest npm package, or the package that lists the
+/// file in its records. The records of the same layer take precedence over those of the layers below.
 pub fn owner(path: &ImagePath, index: usize, layers: &[Option<Arc<LayerReport>>]) -> Option<Package> {
     let reports: Vec<&Owners> = layers.iter().take(index + 1).rev().flatten().map(|report| &report.owners).collect();
     npm(path, &reports).or_else(|| os(path, &reports))
@@ -29,8 +29,8 @@ fn os(path: &ImagePath, reports: &[&Owners]) -> Option<Package> {
     Some(Package { version: package.version.or(version), ..package })
 }
 
-/// The ecosystem of the package that ships the file at `path`, which layer `index` brought and which is `content`, as
-/// it is: by the records of the same layer and of the layers below, the nearest first.
+/// The ecosystem of the package that ships the file at `path`, which layer `index` added, with exactly the checksums
+/// `content`. The records of the same layer take precedence over those of the layers below.
 pub fn shipped_by<'l>(
     path: &ImagePath,
     content: &FileChecksums,
@@ -43,7 +43,7 @@ pub fn shipped_by<'l>(
     content.is(sum).then_some(&**ecosystem)
 }
 
-/// The paths that a package may list a file under: /lib and /bin where a merged-/usr image has them below /usr.
+/// The paths under which a package may list a file: in an image with a merged /usr, /lib and /bin are below /usr.
 fn keys(path: &ImagePath) -> Vec<PathKey> {
     let unmerged = path.as_bytes().strip_prefix(b"usr/").map(ImagePath::normalize);
     [Some(path.clone()), unmerged].into_iter().flatten().map(|path| path.key()).collect()

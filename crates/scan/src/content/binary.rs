@@ -1,8 +1,8 @@
-//! Where in an executable file an offset lies: its section, the nearest symbol, and whether the file is a Node addon.
+//! Locates an offset in an executable file: its section, the nearest symbol, and whether the file is a Node.js addon.
 //!
-//! Only the first and the last bytes of a file are kept while it streams by. That is enough: headers stand at the
-//! front, section and symbol tables at the front or the end. What lies between reads as missing, and a table that is
-//! missing makes the answer poorer, never wrong.
+//! Only the first and the last bytes of a streamed file are available. That is enough: headers are at the start,
+//! section and symbol tables at the start or the end. A table in between is missing, which makes the result less
+//! precise, but never wrong.
 //!
 //! Formats: ELF (System V ABI, chapters 4 and 5), PE (Microsoft PE Format), Mach-O (one architecture; the universal
 //! container is not opened), all read by the `object` crate.
@@ -18,16 +18,16 @@ use object::{Endianness, LittleEndian, Object, ObjectSection, ObjectSymbol, Read
 
 /// Names are cut to this many bytes; it also bounds the search for a name's end in a table without one.
 const MAX_NAME: u64 = 256;
-/// Symbols of one file that are looked at; the rest is as if it were not there.
+/// The maximum number of symbols of one file; the rest are ignored.
 const MAX_SYMBOLS: usize = 2_000_000;
-/// Exported or imported names of a PE file that are looked at. An addon exports a handful and imports some dozens.
+/// The maximum number of exported or imported names of a PE file. An addon has a few exports and some dozen imports.
 const MAX_PE_NAMES: usize = 256;
-/// A symbol farther before an offset than this says nothing about it: in a stripped file it is just any function.
+/// The maximum distance from a symbol to an offset, in bytes. In a stripped file, a more distant symbol is unrelated.
 const MAX_DISTANCE: u64 = 64 << 10;
-/// How many symbols or sections before the nearest one may still cover an offset.
+/// The number of symbols or sections before the nearest one that are checked for covering an offset.
 const MAX_OVERLAP: usize = 8;
 
-/// What is kept of a file while it streams by: its first and last bytes (both may overlap or be the whole file).
+/// The first and last bytes of a file; they may overlap, or each be the whole file.
 #[derive(Clone, Copy)]
 pub struct Parts<'a> {
     /// The bytes from offset 0 on.
@@ -38,15 +38,15 @@ pub struct Parts<'a> {
     pub len: u64,
 }
 
-/// Where an offset lies.
+/// The location of an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Location {
+pub struct BinaryLocation {
     /// `elf`, `pe` or `mach-o`.
     pub format: &'static str,
     /// The section that holds the offset, such as `.rodata`, or `__TEXT,__const` in Mach-O.
     pub section: Option<String>,
     /// The symbol that covers the offset, else the nearest before it in the section, up to 64 KiB away, not demangled.
-    /// One that is known to end before the offset stands with the distance, such as `table+0x40`.
+    /// A symbol that ends before the offset is given with the distance, such as `table+0x40`.
     pub symbol: Option<String>,
     /// Whether the file is a native module of Node.js.
     pub node_addon: bool,
@@ -62,7 +62,8 @@ pub fn is_binary(head: &[u8]) -> bool {
     }
 }
 
-/// Reads the headers of an executable file. `None` if it is none, or too damaged to tell its sections.
+/// Reads the headers of an executable file. `None` if the file is not executable, or too damaged to
+/// find its sections.
 pub fn parse(parts: Parts<'_>) -> Option<Binary<'_>> {
     if !is_binary(parts.head) {
         return None;
@@ -80,7 +81,7 @@ pub fn parse(parts: Parts<'_>) -> Option<Binary<'_>> {
     Some(Binary { image, sections, names: OnceLock::new() })
 }
 
-/// The headers of an executable file, for placing offsets in it. Symbols are sorted at the first [`Binary::locate`].
+/// The parsed headers of an executable file. Symbols are read and sorted by the first call of [`Binary::locate`].
 pub struct Binary<'a> {
     image: Image<'a>,
     /// By file offset.
@@ -89,15 +90,15 @@ pub struct Binary<'a> {
 }
 
 impl Binary<'_> {
-    /// Describes where the file offset `offset` lies.
-    pub fn locate(&self, offset: u64) -> Location {
+    /// Locates the file offset `offset`.
+    pub fn locate(&self, offset: u64) -> BinaryLocation {
         let names = self.names.get_or_init(|| self.image.names());
         let section = self.section(offset);
         let symbol = section.and_then(|section| {
             let address = section.address.checked_add(offset - section.file.start)?;
             names.nearest(section.index, address)
         });
-        Location {
+        BinaryLocation {
             format: self.image.format(),
             section: section.map(|section| section.name.clone()).filter(|name| !name.is_empty()),
             symbol,
@@ -111,7 +112,7 @@ impl Binary<'_> {
     }
 }
 
-/// A part of the file that has a name.
+/// A named part of the file.
 struct Section {
     index: usize,
     name: String,
@@ -119,7 +120,7 @@ struct Section {
     address: u64,
 }
 
-/// One symbol. The size is 0 where the format has none.
+/// One symbol. The size is 0 if the format has none.
 struct Symbol<'a> {
     section: usize,
     address: u64,
@@ -128,7 +129,7 @@ struct Symbol<'a> {
     name: &'a [u8],
 }
 
-/// What the symbol tables say, in the order in which it is asked for.
+/// The symbols, sorted for lookup.
 #[derive(Default)]
 struct Names<'a> {
     /// By section and address; of those with the same address, data last.
@@ -162,7 +163,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// The file, by how it is read.
+/// The parsed file, by parser.
 enum Image<'a> {
     Elf32(Elf<'a, FileHeader32<Endianness>>),
     Elf64(Elf<'a, FileHeader64<Endianness>>),
@@ -195,7 +196,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// An ELF file, read leniently: the symbol tables are empty where they are damaged or not among the kept bytes.
+/// An ELF file, read leniently: symbol tables that are damaged or not among the available bytes are empty.
 struct Elf<'a, H: FileHeader> {
     endian: H::Endian,
     sections: SectionTable<'a, H, Parts<'a>>,
@@ -291,7 +292,7 @@ fn exports_addon<'a, H: ImageNtHeaders>(file: &PeFile<'a, H, Parts<'a>>) -> bool
     names.filter_map(|pointer| table.name_from_pointer(pointer.get(LittleEndian)).ok()).any(is_addon_export)
 }
 
-/// Whether a PE file imports Node-API. Addons load it with a delay, so that it may come from any host program.
+/// Whether a PE file imports Node-API. Addons import it with delayed loading, from any host program.
 fn imports_addon<'a, H: ImageNtHeaders>(file: &PeFile<'a, H, Parts<'a>>) -> bool {
     let sections = file.section_table();
     let Ok(Some(table)) = file.data_directories().delay_load_import_table(file.data(), &sections) else { return false };
@@ -315,12 +316,12 @@ fn is_addon_import(name: &[u8]) -> bool {
     matches!(name, b"napi_module_register" | b"napi_define_properties" | b"napi_create_function")
 }
 
-/// Whether a symbol tells anything: not the marks that ARM assemblers set between code and data.
+/// Whether a symbol is a real name, and not a mapping symbol of ARM assemblers between code and data.
 fn is_name(name: &[u8]) -> bool {
     !matches!(name, [] | [b'$', b'a' | b'd' | b't' | b'x'] | [b'$', b'a' | b'd' | b't' | b'x', b'.', ..])
 }
 
-/// Whether the header of an MZ file leads to a PE signature (PE Format, "MS-DOS stub").
+/// Whether the header of an MZ file points to a PE signature (PE Format, "MS-DOS stub").
 fn is_pe(head: &[u8]) -> bool {
     let Some(&[a, b, c, d]) = head.get(0x3c..0x40) else { return false };
     let Ok(at) = usize::try_from(u32::from_le_bytes([a, b, c, d])) else { return false };
@@ -337,7 +338,7 @@ fn text(name: &[u8]) -> String {
 }
 
 impl<'a> Parts<'a> {
-    /// The longest kept run of bytes that begins at `offset`.
+    /// The available bytes from `offset` on.
     fn from(self, offset: u64) -> Option<&'a [u8]> {
         let after = |part: &'a [u8], start: u64| part.get(usize::try_from(offset.checked_sub(start)?).ok()?..);
         let head = after(self.head, 0).unwrap_or_default();
@@ -360,8 +361,8 @@ impl<'a> ReadRef<'a> for Parts<'a> {
         self.from(offset).ok_or(())?.get(..size).ok_or(())
     }
 
-    /// A name in a table. One without an end in its first `MAX_NAME` bytes is cut there, so that a table of many
-    /// symbols and no delimiter costs no more than any other.
+    /// A name in a table. A name without a delimiter in its first `MAX_NAME` bytes is truncated there, so that a
+    /// hostile table without delimiters takes no more time than any other.
     fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
         let most = range.end.checked_sub(range.start).ok_or(())?.min(MAX_NAME);
         let bytes = self.from(range.start).ok_or(())?;

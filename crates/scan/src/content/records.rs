@@ -1,8 +1,8 @@
-//! Package records: files of a layer that say which package owns which path.
+//! Package records: the files in which package managers record which package owns which path.
 //!
 //! Sources: dpkg-query(1) for `/var/lib/dpkg`, Alpine's "Apk spec" for `/lib/apk/db/installed`, the npm documentation
-//! of `package.json`, PyPA's "Recording installed projects" for `RECORD`. Distroless images keep one file a package in
-//! `/var/lib/dpkg/status.d`.
+//! of `package.json`, PyPA's "Recording installed projects" for `RECORD`. Distroless images have one file per package
+//! in `/var/lib/dpkg/status.d`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -10,10 +10,10 @@ use serde::Deserialize;
 
 use layersift_model::{Checksum, ImagePath, LONGEST_NAME, Owners, Package};
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// npm's `package.json`, of the package in a directory.
+    /// The `package.json` of the npm package in this directory.
     Npm(ImagePath),
     /// dpkg's list of all packages and their versions.
     DpkgStatus,
@@ -21,11 +21,11 @@ pub enum Record {
     DpkgList(String),
     /// dpkg's checksums of the files of one package.
     DpkgSums,
-    /// The checksums, and so the files, of one package in a distroless image.
+    /// The files of one package in a distroless image, with their checksums.
     DistrolessSums(String),
     /// apk's list of all packages and their files.
     Apk,
-    /// The files of a Python package, and their checksums.
+    /// The files of a Python package, with their checksums.
     Python {
         /// The directory that the package is installed in.
         directory: ImagePath,
@@ -36,17 +36,17 @@ pub enum Record {
     },
 }
 
-/// Paths that one layer's records may name, all together.
-const PATHS: usize = 2_000_000;
+/// The maximum number of paths in all records of one layer.
+const MAX_PATHS: usize = 2_000_000;
 
-/// Lines of one package's list of files that are read: each repeats the directory, and none has so many.
-const RECORD_LINES: usize = 100_000;
+/// The maximum number of lines in the file list of one package. Each repeats the directory; no real list is as long.
+const MAX_RECORD_LINES: usize = 100_000;
 
-/// The longest name or version of a package that is kept, in bytes.
-const LONGEST_TEXT: usize = 512;
+/// The maximum length of a package's name or version in bytes; longer ones are truncated.
+const MAX_TEXT: usize = 512;
 
 impl Record {
-    /// The record that a file at `path` is, if it is one.
+    /// The kind of record at `path`, if it is one.
     pub fn at(path: &ImagePath) -> Option<Record> {
         let name = path.name();
         if name == b"package.json" {
@@ -85,7 +85,7 @@ impl Record {
         })
     }
 
-    /// Reads the record into `owners`. What is damaged in it is left out: it names owners, it finds nothing.
+    /// Reads the record into `owners`. Damaged parts are skipped: records only add owners to findings.
     pub fn read(&self, bytes: &[u8], owners: &mut Owners) {
         match self {
             Record::Npm(directory) => read_npm(directory, bytes, owners),
@@ -111,7 +111,7 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST_TEXT)]).trim().to_string()
+    String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_TEXT)]).trim().to_string()
 }
 
 fn read_npm(directory: &ImagePath, bytes: &[u8], owners: &mut Owners) {
@@ -121,14 +121,14 @@ fn read_npm(directory: &ImagePath, bytes: &[u8], owners: &mut Owners) {
         version: Option<String>,
     }
     if let Ok(PackageJson { name, version }) = serde_json::from_slice(bytes)
-        && owners.npm.len() < PATHS
-        && name.len() + version.as_ref().map_or(0, String::len) <= LONGEST_TEXT
+        && owners.npm.len() < MAX_PATHS
+        && name.len() + version.as_ref().map_or(0, String::len) <= MAX_TEXT
     {
         owners.npm.insert(directory.key(), Package { ecosystem: "npm".into(), name, version });
     }
 }
 
-/// Paragraphs of fields. Settings, which a package ships and a person may change, are listed with their checksums.
+/// Reads paragraphs of fields. Configuration files, which users may change, are listed with their original checksums.
 fn read_status(bytes: &[u8], owners: &mut Owners) {
     let mut package = None;
     for line in bytes.split(|&byte| byte == b'\n') {
@@ -162,7 +162,7 @@ fn md5(digits: &[u8]) -> Option<Checksum> {
 }
 
 fn add_sum(owners: &mut Owners, ecosystem: &'static str, path: &[u8], sum: Checksum) {
-    if owners.sums.len() < PATHS {
+    if owners.sums.len() < MAX_PATHS {
         owners.sums.insert(ImagePath::normalize(path).key(), (ecosystem.into(), sum));
     }
 }
@@ -177,25 +177,25 @@ fn add_files<'p>(
     let Ok(index) = u32::try_from(owners.os.len()) else { return };
     owners.os.push(Package { ecosystem: ecosystem.into(), name: name.into(), version });
     for path in paths {
-        if owners.files.len() >= PATHS {
+        if owners.files.len() >= MAX_PATHS {
             return;
         }
         owners.files.insert(ImagePath::normalize(path).key(), index);
     }
 }
 
-/// Lines of `path,sha256=digits,size`, the path relative to the directory that the package is installed in. A package
-/// speaks for what is in that directory and nowhere else.
+/// Lines of `path,sha256=digits,size`, the path relative to the directory of the package. Only paths
+/// in that directory are accepted.
 fn read_python(directory: &ImagePath, name: &str, version: &str, bytes: &[u8], owners: &mut Owners) {
     let Ok(index) = u32::try_from(owners.os.len()) else { return };
     let (name, version) = (text(name.as_bytes()), Some(text(version.as_bytes())));
     owners.os.push(Package { ecosystem: "pypi".into(), name, version });
     let inside = [directory.as_bytes(), b"/"].concat();
-    for line in lines(bytes).map(<[u8]>::trim_ascii_end).take(RECORD_LINES) {
+    for line in lines(bytes).map(<[u8]>::trim_ascii_end).take(MAX_RECORD_LINES) {
         let mut fields = line.rsplitn(3, |&byte| byte == b',');
         let (Some(_), Some(sum), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
         let path = path.strip_prefix(b"\"").and_then(|path| path.strip_suffix(b"\"")).unwrap_or(path);
-        if path.is_empty() || path.len() > LONGEST_NAME || owners.files.len() >= PATHS {
+        if path.is_empty() || path.len() > LONGEST_NAME || owners.files.len() >= MAX_PATHS {
             continue;
         }
         let path = ImagePath::normalize(&[&inside, path].concat());
@@ -230,9 +230,9 @@ fn read_apk(bytes: &[u8], owners: &mut Owners) {
             match line.split_at_checked(2) {
                 Some((b"P:", value)) => name = text(value),
                 Some((b"V:", value)) => version = Some(text(value)),
-                // Every file below it repeats it, and no file system has a longer one.
+                // Every file in the directory repeats it. No file system has longer names.
                 Some((b"F:", value)) => directory = &value[..value.len().min(LONGEST_NAME)],
-                Some((b"R:", value)) if paths.len() < RECORD_LINES => paths.push([directory, b"/", value].concat()),
+                Some((b"R:", value)) if paths.len() < MAX_RECORD_LINES => paths.push([directory, b"/", value].concat()),
                 Some((b"Z:", value)) => {
                     if let (Some(path), Some(sum)) = (paths.last(), apk_sum(value)) {
                         add_sum(owners, "apk", path, sum);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_no_records() {
+    fn other_files_are_not_records() {
         for other in ["var/lib/dpkg/info/a.postinst", "home/var/lib/dpkg/status", "a/package.json.bak"] {
             assert_eq!(Record::at(&path(other)), None, "{other}");
         }

@@ -1,20 +1,20 @@
 //! Lines and columns in text.
 
-/// How many bytes at the start of a file decide whether it is text.
+/// The number of bytes at the start of a file that decide whether it is text.
 pub const SAMPLE: usize = 8 << 10;
 
-/// Whether a file that begins with `head` is text: it has no NUL in its first bytes, as git and grep decide it.
+/// Whether a file that begins with `head` is text: there is no NUL in its first bytes, as in git and grep.
 pub fn is_text(head: &[u8]) -> bool {
     memchr::memchr(0, &head[..head.len().min(SAMPLE)]).is_none()
 }
 
-/// How many lines end in `bytes`.
+/// The number of line feeds in `bytes`.
 pub fn newlines(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
 }
 
-/// Line and column, both from 1 and the column in bytes, of offset `at` in `bytes`, of which `lines_before` line ends
-/// and, behind the last of them, `column_before` bytes come first.
+/// Line and column of offset `at` in `bytes`, both from 1, the column in bytes. `bytes` are preceded by `lines_before`
+/// line feeds and, after the last of these, `column_before` bytes.
 pub fn position(bytes: &[u8], at: usize, lines_before: u64, column_before: u64) -> (u64, u64) {
     let before = &bytes[..at.min(bytes.len())];
     let line = lines_before + newlines(before) + 1;

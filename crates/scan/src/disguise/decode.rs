@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use layersift_rules::Disguise;
 
-/// Encoded bytes in front of an anchor that are decoded: the context that windows share.
+/// The number of encoded bytes before an anchor that are decoded: the overlap of windows.
 const BEFORE: usize = 480;
 
-/// Encoded bytes behind the start of an anchor that are decoded.
+/// The number of encoded bytes after the start of an anchor that are decoded.
 const AFTER: usize = 36 << 10;
 
 /// A decoded run.
@@ -15,16 +15,16 @@ const AFTER: usize = 36 << 10;
 pub struct Decoded {
     /// The bytes.
     pub bytes: Vec<u8>,
-    /// Where each of them begins in the encoded bytes.
+    /// The offset of each decoded byte in the encoded bytes.
     starts: Vec<u32>,
-    /// Where the run is in the encoded bytes.
+    /// The range of the run in the encoded bytes.
     pub span: Range<usize>,
-    /// Whether the run goes on behind the span.
+    /// Whether the run continues after the span.
     pub cut: bool,
 }
 
 impl Decoded {
-    /// Where the decoded bytes in `range` are in the encoded bytes.
+    /// The range in the encoded bytes of the decoded bytes in `range`.
     pub fn origin(&self, range: &Range<usize>) -> Range<usize> {
         let start = |at: usize| self.starts.get(at).map_or(self.span.end, |&start| start as usize);
         start(range.start)..start(range.end)
@@ -40,7 +40,7 @@ impl Decoded {
     }
 }
 
-/// Decodes the run of `text` around `anchor`, which is written in `disguise`.
+/// Decodes the run in `text` around `anchor`, which is encoded in `disguise`.
 pub fn decode(text: &[u8], anchor: &Range<usize>, disguise: Disguise) -> Decoded {
     let floor = anchor.start.saturating_sub(BEFORE);
     let ceiling = text.len().min(anchor.start.saturating_add(AFTER));
@@ -71,12 +71,12 @@ fn base64_value(digit: u8) -> Option<u32> {
     Some(u32::from(value))
 }
 
-/// Digits from the group of four that the anchor is in, and from as many groups in front as there are on its line.
-/// Lines may be broken, with white space at either side, by a line end or by one that is written as `\n`.
+/// Decodes from the group of four digits that contains the anchor, and from all groups before it on its line. Lines may
+/// end with a line break or an escaped one (`\n`), with white space on either side.
 fn base64(text: &[u8], floor: usize, anchor: usize, digit: u8) -> Decoded {
     let is_digit = |at: &usize| base64_value(text[*at]).is_some();
     let before = (floor..anchor).rev().take_while(is_digit).count();
-    // The digits in front of the group that the anchor is in are whole groups, or the run began within one.
+    // The digits before the group of the anchor are whole groups, unless the run began within one.
     let usable =
         if before >= usize::from(digit) { (before - usize::from(digit)) / 4 * 4 + usize::from(digit) } else { before };
     let mut at = anchor - usable;
@@ -99,7 +99,7 @@ fn base64(text: &[u8], floor: usize, anchor: usize, digit: u8) -> Decoded {
     decoded
 }
 
-/// Digits of a group of four that are on their way.
+/// A group of four digits that is not complete.
 struct Group {
     bits: u32,
     known: u32,
@@ -108,7 +108,7 @@ struct Group {
 }
 
 impl Group {
-    /// A run that begins at `digit` of a group: what the first digits would have told is not known.
+    /// A run that begins at `digit` of a group: the bits of the digits before it are unknown.
     fn starting_at(digit: usize) -> Group {
         Group { bits: 0, known: 0, starts: [0; 4], digit }
     }
@@ -117,7 +117,7 @@ impl Group {
         self.bits = self.bits << 6 | value;
         self.known += 6;
         self.starts[self.digit] = at;
-        // The second, third and fourth digit of a group each complete a byte.
+        // The second, third and fourth digits of a group each complete a byte.
         if self.digit > 0 {
             let left = 6 - 2 * self.digit as u32;
             if self.known >= 8 + left {
@@ -131,7 +131,7 @@ impl Group {
     }
 }
 
-/// The length of a line break with the white space around it, which may be escaped, or 0 characters short of one.
+/// The length of a line break, which may be escaped, with the white space around it; `None` if there is none.
 fn line_break(text: &[u8]) -> Option<usize> {
     const MOST: usize = 40;
     let text = &text[..text.len().min(MOST)];
@@ -149,7 +149,7 @@ fn line_break(text: &[u8]) -> Option<usize> {
     (breaks > 0).then_some(at)
 }
 
-/// Units of two bytes that stand for one each, aligned to the anchor.
+/// Decodes units of two bytes, each for one byte, aligned to the anchor.
 fn pairs(text: &[u8], floor: usize, anchor: usize, value: fn(&[u8; 2]) -> Option<u8>) -> Decoded {
     let unit = |at: usize| value(text.get(at..)?.first_chunk::<2>()?);
     let mut start = anchor;
@@ -175,8 +175,8 @@ fn hex_digit(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
-/// ASCII in UTF-16 reads in the other byte order as well, one byte further on or back. The longer run is the right one;
-/// of equal ones that with the low byte first, which is the usual order.
+/// ASCII in UTF-16 can be read in the other byte order as well, shifted by one byte. The longer run is the right one;
+/// of two equal runs, the one with the low byte first, which is the usual order.
 fn utf16(text: &[u8], floor: usize, anchor: usize, low_first: bool) -> Decoded {
     let run = |at: usize, low_first: bool| {
         let low = |unit: &[u8; 2]| ascii(unit[0], unit[1]);
@@ -197,7 +197,7 @@ fn ascii(low: u8, high: u8) -> Option<u8> {
     (high == 0 && (matches!(low, b' '..=b'~') || matches!(low, b'\t' | b'\n' | b'\r'))).then_some(low)
 }
 
-/// A byte, or a few, and how many encoded bytes stand for them.
+/// Up to four decoded bytes, their number, and the number of encoded bytes.
 type Piece = ([u8; 4], usize, usize);
 
 fn one(byte: u8, length: usize) -> Piece {
@@ -211,7 +211,7 @@ fn character(code: u32, length: usize) -> Piece {
     (bytes, count, length)
 }
 
-/// A run up to whatever `ends` it, on both sides, in which `escape` tells what stands for something else.
+/// Decodes a run that extends on both sides to a byte for which `ends` is true. `escape` decodes an escape sequence.
 fn escaped(
     text: &[u8],
     floor: usize,
@@ -234,7 +234,7 @@ fn escaped(
     decoded
 }
 
-/// A string ends at a quotation mark that is not escaped, or at the end of its line.
+/// A string ends at an unescaped quotation mark, or at the end of its line.
 fn ends_string(text: &[u8], at: usize) -> bool {
     let is_escaped = || text[..at].iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1;
     match text[at] {

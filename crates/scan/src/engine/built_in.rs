@@ -1,21 +1,21 @@
-//! The databases that the build script compiled, for the built-in rules.
+//! The databases of the built-in rules, compiled by the build script.
 
 use hyperscan::SerializedDatabase;
 use hyperscan::prelude::*;
 use layersift_rules::{Signature, fingerprint};
 
-/// A keyword in disguise: the code of its [`layersift_rules::Disguise`], and its length in bytes.
+/// The encoded form of a keyword: the code of its [`layersift_rules::Disguise`], and its length in bytes.
 pub type EncodedAnchor = ((u8, u8), usize);
 
-/// What the build script made.
+/// The output of the build script.
 struct BuiltIn {
-    /// How many signatures the databases hold.
+    /// The number of signatures in the databases.
     count: usize,
-    /// What these signatures were when the databases were compiled.
+    /// The fingerprint of these signatures, to detect others.
     fingerprint: &'static str,
-    /// The greatest length of a match.
+    /// The length of the longest possible match, in bytes.
     widest: usize,
-    /// The keywords in disguise, whose patterns come after those of the signatures.
+    /// The encoded forms of keywords, whose patterns follow those of the signatures.
     anchors: &'static [EncodedAnchor],
     /// What every byte of the databases is XORed with.
     mask: u8,
@@ -30,12 +30,12 @@ pub(super) struct Loaded {
     pub(super) database: BlockDatabase,
     pub(super) widest: usize,
     pub(super) anchors: &'static [EncodedAnchor],
-    /// How many signatures it holds.
+    /// The number of signatures in it.
     pub(super) count: usize,
 }
 
-/// The best database that this processor and this version of the library take, if `signatures` begin with the built-in
-/// ones.
+/// The best database that this processor and this version of the library can load, if `signatures` begin with the
+/// built-in ones.
 pub(super) fn load(signatures: &[Signature]) -> Option<Loaded> {
     let BuiltIn { count, fingerprint: expected, widest, anchors, mask, databases } = BUILT_IN;
     if fingerprint(signatures.get(..count)?).to_string() != expected {

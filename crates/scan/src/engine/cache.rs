@@ -1,8 +1,8 @@
-//! Databases of rules of one's own, kept on disk from one run to the next: hundreds of rules take seconds to compile.
+//! A disk cache of databases for rules that are not built in: compiling hundreds of rules takes seconds.
 //!
-//! A file is named by what it was made from: the expressions, the version of the library and the processor. It holds
-//! the SHA-256 of what follows, and a database, or the places of the expressions that the library refuses. Whatever is
-//! wrong with a file or the directory only means that rules are compiled again.
+//! The name of a file is a digest of its inputs: the expressions, the version of the library and the processor. A file
+//! holds a SHA-256 checksum, followed by a database or by the indexes of the expressions that the library rejects. If a
+//! file is damaged or the directory cannot be used, the rules are compiled again.
 
 use std::fs;
 use std::io::Write;
@@ -15,13 +15,13 @@ use hyperscan::prelude::*;
 use layersift_model::{Algorithm, Digest, Hasher};
 use layersift_rules::Pattern;
 
-/// Files that are kept; the one that was used longest ago goes first.
-const MOST_FILES: usize = 16;
+/// The maximum number of files; the least recently used one is removed first.
+const MAX_FILES: usize = 16;
 
 /// The largest file that is read.
-const MOST_BYTES: u64 = 256 << 20;
+const MAX_BYTES: u64 = 256 << 20;
 
-/// How the names of databases end, and of lists of what is refused.
+/// The file extensions of databases, and of lists of rejected expressions.
 const DATABASE: &str = "hsdb";
 const REFUSED: &str = "refused";
 
@@ -32,39 +32,39 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The cache in `directory`, which is made when there is something to keep. Whoever may write there decides what
-    /// is loaded: it has to be the user's own.
+    /// The cache in `directory`, which is created when needed. The library trusts its files, so only the user may have
+    /// write access.
     pub fn new(directory: impl Into<PathBuf>) -> Cache {
         Cache { directory: directory.into() }
     }
 
-    /// The database of `patterns`, where it is kept.
+    /// The database of `patterns`, if cached.
     pub(super) fn load(&self, patterns: &[Pattern]) -> Option<BlockDatabase> {
         self.read(&self.path(patterns, DATABASE))?.deserialize().ok()
     }
 
-    /// Keeps `database`, which was made from `patterns`, if that is possible.
+    /// Saves `database`, which was compiled from `patterns`, if possible.
     pub(super) fn keep(&self, patterns: &[Pattern], database: &BlockDatabase) {
         if let Ok(bytes) = database.serialize() {
             self.write(&self.path(patterns, DATABASE), &bytes);
         }
     }
 
-    /// Which of `patterns` the library refuses, where that is kept.
+    /// The indexes of the `patterns` that the library rejects, if cached.
     pub(super) fn refused(&self, patterns: &[Pattern]) -> Option<Vec<usize>> {
         let bytes = self.read(&self.path(patterns, REFUSED))?;
         std::str::from_utf8(&bytes).ok()?.lines().map(|line| line.parse().ok()).collect()
     }
 
-    /// Keeps which of `patterns` the library refuses, if that is possible.
+    /// Saves the indexes of the `patterns` that the library rejects, if possible.
     pub(super) fn keep_refused(&self, patterns: &[Pattern], refused: &[usize]) {
         let lines: String = refused.iter().map(|place| format!("{place}\n")).collect();
         self.write(&self.path(patterns, REFUSED), lines.as_bytes());
     }
 
-    /// What the file at `path` keeps, if it is whole.
+    /// The contents of the file at `path`, if its checksum is right.
     fn read(&self, path: &Path) -> Option<Vec<u8>> {
-        if fs::metadata(path).ok()?.len() > MOST_BYTES {
+        if fs::metadata(path).ok()?.len() > MAX_BYTES {
             return None;
         }
         let mut bytes = fs::read(path).ok()?;
@@ -72,7 +72,7 @@ impl Cache {
         if sum != sum_of(&bytes).as_bytes() {
             return None;
         }
-        // The files that are used stay longest. That this may fail costs a file at most.
+        // Marks the file as recently used. If this fails, it is merely removed earlier.
         let _ = fs::File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
         Some(bytes)
     }
@@ -83,7 +83,7 @@ impl Cache {
         }
     }
 
-    /// Written under another name first: a reader finds all of a file, or none.
+    /// Writes to a temporary name and renames the file, so that readers never see a part of it.
     fn try_write(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         make_private_directory(&self.directory)?;
         let draft = path.with_extension(format!("{}.tmp", std::process::id()));
@@ -104,7 +104,7 @@ impl Cache {
             .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
             .collect();
         files.sort();
-        let surplus = files.len().saturating_sub(MOST_FILES);
+        let surplus = files.len().saturating_sub(MAX_FILES);
         for (_, path) in &files[..surplus] {
             let _ = fs::remove_file(path);
         }
@@ -122,7 +122,7 @@ impl Cache {
     }
 }
 
-/// What of the processor the library makes databases for.
+/// The processor features that the library compiles databases for.
 fn processor() -> String {
     #[cfg(target_arch = "x86_64")]
     let features = [
@@ -202,10 +202,10 @@ mod tests {
     fn only_so_many_are_kept() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::new(directory.path());
-        for number in 0..MOST_FILES + 3 {
+        for number in 0..MAX_FILES + 3 {
             let pattern = Pattern::new("own.key", &format!("own{number}_[0-9]{{4}}")).unwrap();
             Engine::compile(&[pattern], Some(&cache)).unwrap();
         }
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), MOST_FILES);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), MAX_FILES);
     }
 }

@@ -1,11 +1,11 @@
-//! What goes wrong with the engine.
+//! Errors of the engine.
 
 use layersift_rules::PatternError;
 
-/// Why patterns cannot be used, or bytes not be scanned.
+/// Why patterns cannot be compiled, or bytes cannot be scanned.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// A pattern that no engine reads.
+    /// A pattern is not a valid expression.
     #[error(transparent)]
     Pattern(#[from] PatternError),
     /// Hyperscan refused the pattern or the set.

@@ -1,7 +1,8 @@
-//! Scanning: windows in, candidates out. The engine says which pattern may end where; it never says where it began.
+//! Scans windows for candidates. The engine reports which pattern matches up to which offset, but not where a match
+//! begins.
 //!
-//! Patterns are compiled in block mode without start-of-match, which scans several times faster. A greedy pattern
-//! reports every end that it could have; consecutive ends are handed on as one candidate.
+//! Patterns are compiled in block mode without start-of-match, which is several times faster. A pattern reports every
+//! possible end of a match; consecutive ends become one candidate.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -13,21 +14,21 @@ use super::cache::Cache;
 use super::error::EngineError;
 use layersift_rules::{Pattern, Signature};
 
-/// Where a pattern may have matched.
+/// A possible match of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// The pattern, by its place in the list that the engine was compiled from.
+    /// The index of the pattern in the list that the engine was compiled from.
     pub pattern: usize,
-    /// The first of a run of possible ends, as an offset in the window.
+    /// The first possible end of the match, as an offset in the window.
     pub first_end: usize,
-    /// The last of that run.
+    /// The last possible end.
     pub last_end: usize,
 }
 
-/// Candidates collected before a scan is broken off and taken up again behind them: it bounds memory.
+/// The number of candidates after which a scan is interrupted and resumed, which bounds memory.
 const CANDIDATES_AT_ONCE: usize = 1 << 16;
 
-/// A compiled set of patterns, to be shared by all threads.
+/// A compiled set of patterns, shared by all threads.
 pub struct Engine {
     parts: Vec<Part>,
     patterns: usize,
@@ -35,7 +36,7 @@ pub struct Engine {
     idle: Mutex<Vec<Session>>,
 }
 
-/// A database, and which patterns its numbers are: those below `split` count from `low`, the others from `high`.
+/// A database, and the patterns of its expression ids: ids below `split` count from `low`, the others from `high`.
 struct Part {
     database: BlockDatabase,
     split: usize,
@@ -53,20 +54,20 @@ impl Part {
     }
 }
 
-/// What one thread needs to scan; taken from the engine and given back.
+/// The scratch memory of one scanning thread, borrowed from the engine.
 pub struct Session {
     /// One for each part.
     scratches: Vec<Scratch>,
-    /// The open run of ends of every pattern; the last end is 0 where there is none.
+    /// For each pattern, the first and last of the current run of ends; the last is 0 if there is no run.
     runs: Vec<(usize, usize)>,
     hit: Vec<usize>,
 }
 
 impl Engine {
-    /// One database of all `patterns` for this machine's processor; the one in `cache`, if it is there.
+    /// Compiles `patterns` into one database for the processor of this machine, or loads it from `cache`.
     ///
     /// # Errors
-    /// What Hyperscan refuses, in its words.
+    /// If Hyperscan rejects a pattern; the message is that of Hyperscan.
     pub fn compile(patterns: &[Pattern], cache: Option<&Cache>) -> Result<Engine, EngineError> {
         Ok(Engine {
             parts: vec![Part::new(database(patterns, cache)?)],
@@ -76,12 +77,12 @@ impl Engine {
         })
     }
 
-    /// Which of `patterns` Hyperscan refuses, by their places, as far as `cache` knows.
+    /// The indexes of the `patterns` that Hyperscan rejects, according to `cache`; empty if not cached.
     pub fn known_to_be_refused(patterns: &[Pattern], cache: Option<&Cache>) -> Vec<usize> {
         cache.and_then(|cache| cache.refused(patterns)).unwrap_or_default()
     }
 
-    /// Which of `patterns` Hyperscan refuses, by their places. Each is compiled by itself.
+    /// The indexes of the `patterns` that Hyperscan rejects. Unless cached, this compiles each by itself.
     pub fn refused(patterns: &[Pattern], cache: Option<&Cache>) -> Vec<usize> {
         let is_refused = |place: &usize| compile_now(&patterns[*place..=*place]).is_err();
         let refused: Vec<usize> = (0..patterns.len()).filter(is_refused).collect();
@@ -91,21 +92,21 @@ impl Engine {
         refused
     }
 
-    /// The engine for the first of `signatures` and the anchors of their keywords, as far as it was compiled with the
-    /// program, and how many signatures these are.
+    /// The engine of the built-in rules, if `signatures` begin with them: the engine, the anchors of their keywords,
+    /// and the number of built-in signatures.
     pub fn built_in(signatures: &[Signature]) -> Option<(Engine, &'static [EncodedAnchor], usize)> {
         let Loaded { database, widest, anchors, count } = super::built_in::load(signatures)?;
         let patterns = count + anchors.len();
         Some((Engine { parts: vec![Part::new(database)], patterns, widest, idle: Mutex::default() }, anchors, count))
     }
 
-    /// The engine with `patterns` besides: the first `count` of them behind its own first `own_count`, the others
-    /// behind all. They are a database of their own: compiling all together would take seconds, and another pass over
-    /// the bytes takes less.
+    /// Adds `patterns` to the engine: the first `count` of them are numbered after its first `own_count` patterns, the
+    /// others after all. They form a second database: compiling one of all patterns would take seconds, which is more
+    /// than a second pass over the bytes takes.
     ///
     /// # Errors
-    /// What Hyperscan refuses, in its words.
-    pub fn with(
+    /// If Hyperscan rejects a pattern; the message is that of Hyperscan.
+    pub fn with_patterns(
         mut self,
         own_count: usize,
         (patterns, count): (&[Pattern], usize),
@@ -121,10 +122,10 @@ impl Engine {
         Ok(self)
     }
 
-    /// Takes an idle session, or makes one.
+    /// Takes an idle session, or creates one.
     ///
     /// # Errors
-    /// When there is no memory for it.
+    /// If memory runs out.
     pub fn session(&self) -> Result<Session, EngineError> {
         if let Some(session) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
             return Ok(session);
@@ -135,15 +136,15 @@ impl Engine {
         Ok(Session { scratches, runs: vec![(0, 0); self.patterns], hit: Vec::new() })
     }
 
-    /// Gives a session back for others to use.
+    /// Returns a session to the engine for reuse.
     pub fn give_back(&self, session: Session) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
     }
 
-    /// Puts all candidates in `bytes` into `found`, in no particular order.
+    /// Appends all candidates in `bytes` to `found`, in no particular order.
     ///
     /// # Errors
-    /// When Hyperscan itself fails; matches are never an error.
+    /// If Hyperscan itself fails.
     pub fn scan(&self, session: &mut Session, bytes: &[u8], found: &mut Vec<Candidate>) -> Result<(), EngineError> {
         (0..self.parts.len()).try_for_each(|part| self.scan_part(part, session, bytes, found))
     }
@@ -155,7 +156,7 @@ impl Engine {
         bytes: &[u8],
         found: &mut Vec<Candidate>,
     ) -> Result<(), EngineError> {
-        // Hyperscan counts the bytes of a block with 32 bits.
+        // Hyperscan has 32-bit block lengths.
         const BLOCK: usize = 1 << 30;
         let mut from = 0;
         let mut done = 0;
@@ -171,7 +172,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Scans a block with one part. Returns how far it came.
+    /// Scans a block with one part. Returns the offset that the scan reached.
     fn scan_block(
         &self,
         part: usize,
@@ -208,14 +209,14 @@ impl Engine {
     }
 }
 
-/// A block that begins at offset `base`, to be scanned for ends behind offset `done`.
+/// A block that begins at offset `base`, to be scanned for ends after offset `done`.
 struct Block<'b> {
     bytes: &'b [u8],
     base: usize,
     done: usize,
 }
 
-/// Adds an end to the pattern's run, or closes the run and opens another.
+/// Adds an end to the run of its pattern, or closes the run and opens another.
 fn note(runs: &mut [(usize, usize)], hit: &mut Vec<usize>, found: &mut Vec<Candidate>, pattern: usize, end: usize) {
     let Some(run) = runs.get_mut(pattern) else { return };
     if run.1 == 0 {
@@ -229,7 +230,7 @@ fn note(runs: &mut [(usize, usize)], hit: &mut Vec<usize>, found: &mut Vec<Candi
     }
 }
 
-/// The database of `patterns`: the one that is kept, or one that is compiled, and kept.
+/// Loads the database of `patterns` from the cache, or compiles and saves it.
 fn database(patterns: &[Pattern], cache: Option<&Cache>) -> Result<BlockDatabase, EngineError> {
     if let Some(kept) = cache.and_then(|cache| cache.load(patterns)) {
         return Ok(kept);

@@ -1,8 +1,8 @@
-//! Hashing in the background: a digest takes windows in their order, on whichever thread is idle.
+//! Hashing in the background: a digest is computed over windows in order, on any idle thread.
 //!
-//! Hashing takes a third of the time of reading a compressed layer, and nothing waits for it before the layer's end. The
-//! reading thread queues windows, and an idle thread hashes them. Where none is idle, the reading thread does it itself,
-//! so that only a few windows are ever held.
+//! Hashing takes a third of the time of reading a compressed layer, and its result is only needed at the end. The
+//! reading thread queues windows, and an idle thread hashes them. If no thread is idle, the reading thread hashes
+//! them itself, so that the queue stays short.
 
 use std::collections::VecDeque;
 use std::ops::RangeFrom;
@@ -11,45 +11,45 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::buffer::Bytes;
 use layersift_model::{Algorithm, Digest, Hasher};
 
-/// Windows that may wait to be hashed.
-const AT_MOST: usize = 4;
+/// The maximum number of windows in the queue.
+const MAX_QUEUED: usize = 4;
 
-/// A digest and the windows that it has still to take.
+/// A digest, and the queue of windows to be hashed.
 pub struct BackgroundHasher<'a> {
-    state: Mutex<State<'a>>,
-    /// Told whenever a window was hashed.
+    state: Mutex<HashState<'a>>,
+    /// Notified whenever a window was hashed.
     moved: Condvar,
 }
 
-struct State<'a> {
+struct HashState<'a> {
     waiting: VecDeque<(Bytes<'a>, RangeFrom<usize>)>,
-    /// None while a thread is catching up.
+    /// `None` while a thread is hashing.
     hasher: Option<Hasher>,
 }
 
 impl<'a> BackgroundHasher<'a> {
-    /// The digest of nothing yet.
+    /// A hasher for `algorithm`, with an empty queue.
     pub fn new(algorithm: Algorithm) -> BackgroundHasher<'a> {
-        let state = State { waiting: VecDeque::new(), hasher: Some(Hasher::new(algorithm)) };
+        let state = HashState { waiting: VecDeque::new(), hasher: Some(Hasher::new(algorithm)) };
         BackgroundHasher { state: Mutex::new(state), moved: Condvar::new() }
     }
 
-    /// Queues the part of `window` that begins at `fresh`. Where many windows wait already, this hashes them, or waits
-    /// for the thread that does.
+    /// Queues the part of `window` from offset `fresh` on. If the queue is full, hashes it, or waits for the thread
+    /// that does.
     pub fn push(&self, window: Bytes<'a>, fresh: usize) {
         let mut state = self.lock();
         state.waiting.push_back((window, fresh..));
-        if state.waiting.len() <= AT_MOST {
+        if state.waiting.len() <= MAX_QUEUED {
             return;
         }
         if state.hasher.is_some() {
             drop(state);
             return self.catch_up();
         }
-        let _few = self.moved.wait_while(state, |state| state.waiting.len() > AT_MOST);
+        let _few = self.moved.wait_while(state, |state| state.waiting.len() > MAX_QUEUED);
     }
 
-    /// Hashes the windows that wait, unless another thread does.
+    /// Hashes the queued windows, unless another thread does.
     pub fn catch_up(&self) {
         let mut state = self.lock();
         let Some(mut hasher) = state.hasher.take() else { return };
@@ -63,7 +63,7 @@ impl<'a> BackgroundHasher<'a> {
         self.moved.notify_all();
     }
 
-    /// The digest of all windows.
+    /// Hashes the rest, and returns the digest of all windows.
     pub fn finish(&self) -> Digest {
         self.catch_up();
         let mut state = self.lock();
@@ -75,7 +75,7 @@ impl<'a> BackgroundHasher<'a> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<'a>> {
+    fn lock(&self) -> MutexGuard<'_, HashState<'a>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -111,7 +111,7 @@ mod tests {
         let hasher = BackgroundHasher::new(Algorithm::Sha256);
         for (window, fresh) in windows {
             hasher.push(window, fresh);
-            assert!(hasher.lock().waiting.len() <= AT_MOST);
+            assert!(hasher.lock().waiting.len() <= MAX_QUEUED);
         }
         assert_eq!(hasher.finish(), Digest::of(&whole));
     }

@@ -1,11 +1,11 @@
-//! The bytes that pass through a scan: slices of a mapped file, or buffers that are used again.
+//! The buffers of a scan: slices of a mapped file, or reusable buffers from a pool.
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use layersift_format::Region;
 
-/// Some bytes of a layer, cheap to clone and to hand to another thread.
+/// Bytes of a layer, cheap to clone and to send to another thread.
 #[derive(Clone)]
 pub enum Bytes<'a> {
     /// Part of a mapped file.
@@ -25,7 +25,7 @@ impl Deref for Bytes<'_> {
     }
 }
 
-/// A buffer that goes back to its pool when the last holder drops it.
+/// A buffer that returns to its pool when dropped.
 pub struct Buffer {
     bytes: Vec<u8>,
     filled: usize,
@@ -33,12 +33,12 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// The whole buffer, to be filled.
+    /// The whole buffer, for writing.
     pub fn space(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 
-    /// Says how many bytes at the front are data, and seals the buffer.
+    /// Makes the first `filled` bytes shareable, as read-only data.
     pub fn seal<'a>(mut self, filled: usize) -> Bytes<'a> {
         self.filled = filled.min(self.bytes.len());
         Bytes::Pooled(Arc::new(self))
@@ -52,7 +52,7 @@ impl Drop for Buffer {
     }
 }
 
-/// Buffers of one size that are handed out again and again. As many exist as were ever in use at once.
+/// A pool of reusable buffers of one size. It keeps as many as were in use at the same time.
 #[derive(Clone)]
 pub struct Pool {
     size: usize,
@@ -65,7 +65,7 @@ impl Pool {
         Pool { size, free: Arc::default() }
     }
 
-    /// A buffer with old or zero bytes in it.
+    /// Takes a buffer; its contents are unspecified.
     pub fn take(&self) -> Buffer {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         Buffer { bytes: free.unwrap_or_else(|| vec![0; self.size]), filled: 0, pool: self.clone() }

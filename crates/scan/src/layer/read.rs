@@ -1,8 +1,8 @@
-//! Reading one layer: inflate, hash on both sides, walk, and hand out windows of files to be scanned.
+//! Reads one layer: decompresses it, hashes its compressed and uncompressed bytes, and walks its entries. Windows with
+//! bytes of files go to other threads to be scanned.
 //!
-//! The blob is hashed as it is read, and the uncompressed bytes as soon as a thread has time for it, so that what was
-//! scanned is what the manifest names. Whatever stops the walk early, the rest of the blob is still read: a digest is
-//! always told.
+//! The digests prove that the scanned bytes are those that the manifest names. If the walk stops early, the rest of the
+//! blob is still read and hashed, unless the scan is cancelled.
 
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
@@ -14,25 +14,25 @@ use layersift_format::compression::{Codec, MAGIC_BYTES, read_full};
 use layersift_format::{Blob, CancelReason, Cancellation, Region, RegionReader};
 use layersift_model::{Algorithm, Digest, Gap, GapReason, Hasher, Limits};
 
-/// What a layer is read with.
-pub struct Reading<'r> {
+/// Reads layers.
+pub struct LayerReader<'r> {
     /// Buffers for windows; their size is the size of a window.
     pub pool: &'r Pool,
     /// How segments of one file overlap.
     pub overlap: Overlap,
-    /// Bounds on hostile layers.
+    /// Limits on hostile layers.
     pub limits: &'r Limits,
     /// The algorithm that the manifest names the blob by.
     pub algorithm: Algorithm,
-    /// Told how many bytes of the blob were read, every now and then.
+    /// Called with the number of bytes of the blob that were read since the last call.
     pub progress: &'r (dyn Fn(u64) + Sync),
     /// Checked before each window.
     pub cancellation: &'r Cancellation,
 }
 
-/// What reading told about the layer itself.
+/// Digests, sizes and gaps of a layer that was read.
 #[derive(Debug)]
-pub struct Facts {
+pub struct LayerFacts {
     /// The digest of the blob as it is stored.
     pub blob: Digest,
     /// The size of the blob in bytes.
@@ -43,7 +43,7 @@ pub struct Facts {
     pub bytes: u64,
     /// How the blob is compressed, whatever its media type says.
     pub codec: Codec,
-    /// What was not read, and why.
+    /// Bytes that were not read, and why.
     pub gaps: Vec<Gap>,
 }
 
@@ -51,28 +51,28 @@ pub struct Facts {
 pub enum Work<'a, F> {
     /// A window to be scanned.
     Scan(Batch<'a, F>),
-    /// A digest that has windows to hash. The reading thread hashes them itself where no other thread does.
+    /// A digest with queued windows. The reading thread hashes them itself if no other thread does.
     Hash(Arc<BackgroundHasher<'a>>),
 }
 
-/// Some segments and the window that their ranges are in.
+/// Segments of files in one window.
 pub struct Batch<'a, F> {
     /// The window.
     pub window: Bytes<'a>,
-    /// Parts of files in it.
+    /// Segments, whose ranges are in the window.
     pub segments: Vec<Segment<F>>,
 }
 
-impl<'r> Reading<'r> {
-    /// Reads a whole layer: entries and bytes go to `visitor`; windows with segments and digests are left to `others`.
+impl<'r> LayerReader<'r> {
+    /// Reads a whole layer. Passes entries and bytes to `visitor`, and windows to be scanned or hashed to `others`.
     pub fn layer<'a, V: Visitor<'a>>(
         &self,
         blob: Blob<'a>,
         visitor: &mut V,
         others: &mut dyn FnMut(Work<'a, V::File>),
-    ) -> Facts {
+    ) -> LayerFacts {
         match blob {
-            // Whoever opened the file holds its map, because windows of it outlive this call.
+            // Windows may outlive this map, so they are copies of its bytes.
             Blob::File(map) => self.streamed(Codec::detect(&map), Box::new(Cursor::new(map)), visitor, others),
             Blob::Mapped(region) => match Codec::detect(&region) {
                 Codec::Plain => self.mapped(&region, visitor, others),
@@ -80,7 +80,7 @@ impl<'r> Reading<'r> {
             },
             Blob::Stream(mut stream) => {
                 let mut head = [0; MAGIC_BYTES];
-                // An error here comes again when the stream is read.
+                // The same error occurs again when the stream is read.
                 let length = read_full(&mut stream, &mut head).unwrap_or(0);
                 let codec = Codec::detect(&head[..length]);
                 let whole = Cursor::new(head).take(length as u64).chain(stream);
@@ -89,17 +89,17 @@ impl<'r> Reading<'r> {
         }
     }
 
-    /// An uncompressed layer in a mapped file: windows are parts of the map. Pages are released some way behind, where
-    /// other threads are done with them; should one not be, it reads them from the page cache again.
+    /// Reads an uncompressed layer in a mapped file: windows are parts of the map. Pages are released with some
+    /// delay, when other threads are usually done with them; a slower thread loads them from the page cache again.
     fn mapped<'a, V: Visitor<'a>>(
         &self,
         bytes: &Region<'a>,
         visitor: &mut V,
         others: &mut dyn FnMut(Work<'a, V::File>),
-    ) -> Facts {
+    ) -> LayerFacts {
         const LAG: usize = 16 << 20;
         const STEP: usize = 8 << 20;
-        let mut pass = Pass::new(self, Codec::Plain, visitor, others);
+        let mut pass = WalkPass::new(self, Codec::Plain, visitor, others);
         let blob = Arc::new(BackgroundHasher::new(self.algorithm));
         let fresh = self.pool.size() - self.carry();
         let mut start = 0;
@@ -124,7 +124,7 @@ impl<'r> Reading<'r> {
         }
         let digest = blob.finish();
         let (diff_id, gaps) = pass.finish(hashed as u64, &digest);
-        Facts { blob: digest, blob_bytes: hashed as u64, diff_id, bytes: hashed as u64, codec: Codec::Plain, gaps }
+        LayerFacts { blob: digest, blob_bytes: hashed as u64, diff_id, bytes: hashed as u64, codec: Codec::Plain, gaps }
     }
 
     fn streamed<'a, V: Visitor<'a>>(
@@ -133,9 +133,9 @@ impl<'r> Reading<'r> {
         input: Box<dyn Read + Send + 'a>,
         visitor: &mut V,
         others: &mut dyn FnMut(Work<'a, V::File>),
-    ) -> Facts {
+    ) -> LayerFacts {
         let mut raw = Hashed { input, hasher: Hasher::new(self.algorithm), bytes: 0, progress: self.progress };
-        let mut pass = Pass::new(self, codec, visitor, others);
+        let mut pass = WalkPass::new(self, codec, visitor, others);
         let failure = match codec.reader(&mut raw) {
             Ok(mut plain) => self.windows(&mut *plain, &mut pass).err(),
             Err(error) => Some(error),
@@ -143,7 +143,7 @@ impl<'r> Reading<'r> {
         if let Some(error) = failure {
             pass.gaps.push(decoding_gap(codec, &error));
         }
-        // The rest is read for its digest, which nobody asks for once the scan is cancelled.
+        // The rest is read for its digest, which a cancelled scan does not need.
         if !self.cancellation.is_cancelled()
             && let Err(error) = io::copy(&mut raw, &mut io::sink())
         {
@@ -152,10 +152,10 @@ impl<'r> Reading<'r> {
         let (blob_bytes, blob) = (raw.bytes, raw.hasher.finish());
         let bytes = pass.total;
         let (diff_id, gaps) = pass.finish(bytes, &blob);
-        Facts { blob, blob_bytes, diff_id, bytes, codec, gaps }
+        LayerFacts { blob, blob_bytes, diff_id, bytes, codec, gaps }
     }
 
-    fn windows<'a, V: Visitor<'a>>(&self, plain: &mut dyn Read, pass: &mut Pass<'_, 'a, '_, V>) -> io::Result<()> {
+    fn windows<'a, V: Visitor<'a>>(&self, plain: &mut dyn Read, pass: &mut WalkPass<'_, 'a, '_, V>) -> io::Result<()> {
         let mut previous: Option<(Bytes, u64)> = None;
         loop {
             if let Some(reason) = self.cancellation.reason() {
@@ -185,19 +185,22 @@ impl<'r> Reading<'r> {
             }
             if pass.total > self.limits.layer_bytes {
                 let limit = self.limits.layer_bytes;
-                pass.stop(Gap::new(GapReason::LayerTooLarge, format!("the layer inflates to more than {limit} bytes")));
+                pass.stop(Gap::new(
+                    GapReason::LayerTooLarge,
+                    format!("the layer decompresses to more than {limit} bytes; the rest was not read"),
+                ));
                 return Ok(());
             }
         }
     }
 
-    /// The most bytes that a window takes over from the one before.
+    /// The maximum number of bytes that a window repeats from the previous one.
     fn carry(&self) -> usize {
         (self.overlap.before + self.overlap.after + layersift_format::tar::BLOCK).min(self.pool.size() / 2)
     }
 }
 
-/// Fills `space` and keeps what was read before an error.
+/// Fills `space`. Unlike `read_full`, returns the bytes read before an error, too.
 fn read_window(input: &mut dyn Read, space: &mut [u8]) -> (usize, Option<io::Error>) {
     let mut filled = 0;
     while filled < space.len() {
@@ -216,7 +219,7 @@ pub(crate) fn cancelled(reason: CancelReason) -> Gap {
     let (reason, detail) = match reason {
         CancelReason::Cancelled => (GapReason::Cancelled, "the scan was cancelled; the rest was not read"),
         CancelReason::DeadlineExceeded => {
-            (GapReason::DeadlineExceeded, "the deadline of the scan has passed; the rest was not read")
+            (GapReason::DeadlineExceeded, "the scan reached its deadline; the rest was not read")
         }
     };
     Gap::new(reason, detail)
@@ -242,12 +245,12 @@ fn decoding_gap(codec: Codec, error: &io::Error) -> Gap {
     Gap::new(reason, format!("{codec} stream: {error}"))
 }
 
-/// One pass over the uncompressed bytes.
-struct Pass<'p, 'a, 's, V: Visitor<'a>> {
+/// The state of the walk over the uncompressed bytes.
+struct WalkPass<'p, 'a, 's, V: Visitor<'a>> {
     walk: Walk<V::File>,
     visitor: &'p mut V,
     others: &'p mut (dyn FnMut(Work<'a, V::File>) + 's),
-    /// The digest of the uncompressed bytes; None where they are the blob's, which are hashed already.
+    /// The digest of the uncompressed bytes; `None` if they are the bytes of the blob, which is hashed anyway.
     diff_id: Option<Arc<BackgroundHasher<'a>>>,
     total: u64,
     keep: u64,
@@ -256,15 +259,15 @@ struct Pass<'p, 'a, 's, V: Visitor<'a>> {
     gaps: Vec<Gap>,
 }
 
-impl<'p, 'a, 's, V: Visitor<'a>> Pass<'p, 'a, 's, V> {
+impl<'p, 'a, 's, V: Visitor<'a>> WalkPass<'p, 'a, 's, V> {
     fn new(
-        reading: &Reading<'_>,
+        reading: &LayerReader<'_>,
         codec: Codec,
         visitor: &'p mut V,
         others: &'p mut (dyn FnMut(Work<'a, V::File>) + 's),
     ) -> Self {
         let same = codec == Codec::Plain && reading.algorithm == Algorithm::Sha256;
-        Pass {
+        WalkPass {
             walk: Walk::new(reading.overlap, reading.limits),
             visitor,
             others,
@@ -277,7 +280,8 @@ impl<'p, 'a, 's, V: Visitor<'a>> Pass<'p, 'a, 's, V> {
         }
     }
 
-    /// Takes a window that begins at byte `start` of the layer; its first `carried` bytes were in the one before.
+    /// Processes a window that begins at byte `start` of the layer; its first `carried` bytes are repeated from the
+    /// previous window.
     fn window(&mut self, window: Bytes<'a>, start: u64, carried: usize) {
         if let Some(diff_id) = self.diff_id.clone() {
             self.hash(&diff_id, &window, carried);
@@ -301,10 +305,10 @@ impl<'p, 'a, 's, V: Visitor<'a>> Pass<'p, 'a, 's, V> {
         }
     }
 
-    /// Has the part of `window` that begins at `fresh` hashed.
-    fn hash(&mut self, trail: &Arc<BackgroundHasher<'a>>, window: &Bytes<'a>, fresh: usize) {
-        trail.push(window.clone(), fresh);
-        (self.others)(Work::Hash(Arc::clone(trail)));
+    /// Queues the part of `window` from offset `fresh` on for hashing.
+    fn hash(&mut self, hasher: &Arc<BackgroundHasher<'a>>, window: &Bytes<'a>, fresh: usize) {
+        hasher.push(window.clone(), fresh);
+        (self.others)(Work::Hash(Arc::clone(hasher)));
     }
 
     fn stop(&mut self, gap: Gap) {
@@ -313,16 +317,16 @@ impl<'p, 'a, 's, V: Visitor<'a>> Pass<'p, 'a, 's, V> {
     }
 
     fn finish(mut self, total: u64, blob: &Digest) -> (Digest, Vec<Gap>) {
-        // A last piece of less than a block was not read.
+        // A rest of less than one block was not parsed.
         let complete = self.walk.ended() || (self.walk.at_boundary() && self.walk.position() >= total);
         self.walk.abandon(self.visitor);
         if !self.stopped && self.gaps.is_empty() && !complete {
             let reason = if self.walk.position() == 0 { GapReason::NotATar } else { GapReason::DamagedTar };
             let left = self.walk.position().abs_diff(total);
-            self.gaps.push(Gap::new(reason, "the archive breaks off inside an entry").sized(left));
+            self.gaps.push(Gap::new(reason, "the archive ends in the middle of an entry").sized(left));
         }
         if self.trailing > 0 {
-            let detail = "there are bytes behind the end of the archive";
+            let detail = "there are bytes after the end of the archive, which runtimes ignore";
             self.gaps.push(Gap::new(GapReason::TrailingData, detail).sized(self.trailing));
         }
         for gap in &mut self.gaps {
@@ -330,7 +334,7 @@ impl<'p, 'a, 's, V: Visitor<'a>> Pass<'p, 'a, 's, V> {
                 gap.bytes = Some(total.saturating_sub(self.walk.position()));
             }
         }
-        let diff_id = self.diff_id.map_or_else(|| blob.clone(), |trail| trail.finish());
+        let diff_id = self.diff_id.map_or_else(|| blob.clone(), |hasher| hasher.finish());
         (diff_id, self.gaps)
     }
 }
@@ -344,7 +348,7 @@ fn walk_gap(error: &super::walk::WalkError) -> Gap {
     Gap::new(reason, error.to_string())
 }
 
-/// Hashes and counts what is read through it.
+/// A reader that hashes and counts the bytes read through it.
 struct Hashed<'a, 'r> {
     input: Box<dyn Read + Send + 'a>,
     hasher: Hasher,

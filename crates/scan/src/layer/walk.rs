@@ -1,8 +1,8 @@
-//! From windows of a layer's uncompressed tar to entries and segments of files.
+//! Walks the uncompressed tar archive of a layer in windows, and yields entries and segments of files.
 //!
-//! A layer passes as consecutive windows. A window begins with the bytes that the walk asked to keep of the one before,
-//! so that a file which does not fit is seen as overlapping segments and nothing is lost at a boundary. Segments are
-//! ranges of the window: a file's bytes are never copied to be scanned.
+//! A layer is read in consecutive windows. Each window begins with the last bytes of the previous one, as many as the
+//! walk asked for: a file that does not fit into a window is split into overlapping segments, so that no match is
+//! lost at a boundary. Segments are ranges of the window: a file's bytes are never copied to be scanned.
 
 use std::ops::Range;
 
@@ -13,9 +13,9 @@ use layersift_model::{ImagePath, Limits};
 /// How the segments of a file that spans windows overlap, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overlap {
-    /// Bytes in front of the part that a segment owns: context for what begins there.
+    /// The number of bytes before the owned part: context for matches that begin in it.
     pub before: usize,
-    /// Bytes behind the part that a segment owns: what begins there may reach this far.
+    /// The number of bytes after the owned part: matches that begin in it may extend so far.
     pub after: usize,
 }
 
@@ -25,58 +25,58 @@ impl Overlap {
     }
 }
 
-/// A part of a file, inside a window.
+/// A part of a file in a window.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Segment<F> {
-    /// What the visitor made of the file.
+    /// The file, as the visitor represents it.
     pub file: F,
-    /// Where the segment's bytes are in the window.
+    /// The range of the segment in the window.
     pub range: Range<usize>,
     /// The offset of the segment's first byte in the file's stored bytes.
     pub offset: u64,
-    /// The part of the segment that no other segment of the file owns.
+    /// The part of `range` that belongs to this segment only: a match belongs to the segment that owns its first byte.
     pub owned: Range<usize>,
 }
 
-/// What is done with the entries of a layer, in the order of the archive.
+/// Receives the entries of a layer, in archive order.
 pub trait Visitor<'a> {
-    /// What stands for a file while its segments are on the way.
+    /// The visitor's handle of a file.
     type File: Clone;
 
-    /// An entry begins. `None` leaves its bytes out, which only makes sense where it has none.
+    /// An entry begins. `None` skips its bytes, which is only right for an entry without any.
     fn entry(&mut self, path: &ImagePath, entry: &Entry) -> Option<Self::File>;
 
-    /// The next bytes of a file, each byte once and in order, before the segments that hold them are handed out:
-    /// those in `range` of `window`. `offset` is where in the stored bytes of the file they begin.
+    /// The next bytes of a file: those in `range` of `window`, at `offset` in the stored bytes of the file. Each byte
+    /// is passed once, in order, before the segment that owns it.
     fn bytes(&mut self, file: &Self::File, offset: u64, window: &Bytes<'a>, range: Range<usize>);
 
-    /// All bytes of a file have passed, or no more will come. The walk holds no other handle of it.
+    /// The file has no more bytes. The walk has no other handle of it.
     fn end(&mut self, file: Self::File);
 }
 
 /// Why a walk stopped before the end of its layer.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
-    /// A block that is no tar header.
+    /// A block cannot be parsed.
     #[error("at byte {at} of the uncompressed layer: {error}")]
     Tar {
-        /// Where the block begins in the uncompressed layer.
+        /// The offset of the block in the uncompressed layer.
         at: u64,
-        /// What is wrong with it.
+        /// The cause.
         error: TarError,
     },
-    /// More entries than the limit.
-    #[error("the layer has more than {0} entries")]
+    /// The layer has more entries than the limit.
+    #[error("the layer has more than {0} entries; the rest were not read")]
     TooManyEntries(u64),
 }
 
 struct OpenFile<F> {
     file: Option<F>,
-    /// Where the file's stored bytes begin and end in the layer.
+    /// The range of the file's stored bytes in the layer.
     data: Range<u64>,
-    /// Bytes up to here went to `Visitor::bytes`.
+    /// The end of the bytes passed to `Visitor::bytes`.
     seen: u64,
-    /// Bytes up to here are owned by segments that were handed out.
+    /// The end of the bytes owned by earlier segments.
     owned: u64,
     started: bool,
 }
@@ -87,7 +87,7 @@ pub struct Walk<F> {
     overlap: Overlap,
     entries_left: u64,
     entries_limit: u64,
-    /// The next byte of the layer that was not parsed.
+    /// The offset of the first unparsed byte of the layer.
     at: u64,
     open: Option<OpenFile<F>>,
     ended: bool,
@@ -107,8 +107,11 @@ impl<F: Clone> Walk<F> {
         }
     }
 
-    /// Takes the window whose first byte is byte `start` of the layer, appends the segments in it to `segments`, and
-    /// returns from which byte of the layer on the next window has to begin.
+    /// Processes the window that begins at byte `start` of the layer, and appends its segments to `segments`. Returns
+    /// the byte of the layer at which the next window must begin.
+    ///
+    /// # Errors
+    /// If the archive is damaged or has too many entries.
     pub fn window<'a>(
         &mut self,
         window: &Bytes<'a>,
@@ -133,17 +136,17 @@ impl<F: Clone> Walk<F> {
         self.ended
     }
 
-    /// The next byte of the layer that was not parsed.
+    /// The offset of the first unparsed byte of the layer.
     pub fn position(&self) -> u64 {
         self.at
     }
 
-    /// Whether the archive may stop here without an end marker: no entry is half read.
+    /// Whether the archive may end here without an end marker, between two entries.
     pub fn at_boundary(&self) -> bool {
         self.open.is_none() && self.parser.at_boundary()
     }
 
-    /// Ends the open file, if there is one, although more of it may come.
+    /// Ends the open file, if there is one, before its last byte.
     pub fn abandon<'a>(&mut self, visitor: &mut impl Visitor<'a, File = F>) {
         if let Some(file) = self.open.take().and_then(|open| open.file) {
             visitor.end(file);
@@ -186,7 +189,7 @@ impl<F: Clone> Walk<F> {
         self.at = self.at.saturating_add(entry.padded());
     }
 
-    /// Hands out what the window holds of the open file. `Some` when the file goes on behind the window.
+    /// Yields the segment of the open file in the window. `Some` if the file continues after the window.
     fn continue_file<'a>(
         &mut self,
         window: &Bytes<'a>,
@@ -210,7 +213,7 @@ impl<F: Clone> Walk<F> {
             visitor.bytes(file, open.seen - open.data.start, window, fresh);
             open.seen = have;
         }
-        // Too little of the file to stand alone: it comes again at the start of the next window.
+        // Too few bytes for a segment: they are repeated at the start of the next window.
         if !last && !open.started && have - open.data.start <= self.overlap.total() {
             return Some(open.data.start.min(end));
         }

@@ -1,4 +1,4 @@
-//! Whiteouts: the entries by which a layer deletes what lies below it.
+//! Whiteouts: entries by which a layer deletes files of the layers below.
 //!
 //! Source: OCI image-spec v1.1, `layer.md`, section "Whiteouts".
 
@@ -9,12 +9,12 @@ use layersift_model::ImagePath;
 pub enum Whiteout {
     /// A file or a whole directory.
     Path(ImagePath),
-    /// Everything inside a directory, which itself stays.
+    /// The contents of a directory, but not the directory itself.
     Opaque(ImagePath),
 }
 
 impl Whiteout {
-    /// The whiteout that an entry at `path` is, if it is one.
+    /// Parses the path of an entry; `None` if it is not a whiteout.
     ///
     /// Names that begin with `.wh..wh.` other than the opaque marker are bookkeeping of AUFS and remove nothing.
     pub fn of(path: &ImagePath) -> Option<Whiteout> {

@@ -1,8 +1,8 @@
-//! One file of a layer while its segments are scanned, on any thread and in any order.
+//! One file of a layer while its segments are scanned, by any threads in any order.
 //!
 //! The walk, each segment and each member of an archive hold a [`FileHandle`]. Every holder ends with
-//! [`FileHandle::release`], and the last release concludes the file: all its segments are scanned then, and what was
-//! found can be sorted, placed in lines and sections, and reported.
+//! [`FileHandle::release`], and the last release concludes the file: all its segments have been scanned, and its
+//! findings are sorted, located in lines or sections, and reported.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::compiled_rules::CompiledRules;
 use crate::confirm::{CONTEXT, Confirmed, Matches, REACH, Worth, cipher, keep_best};
-use crate::content::keep::Kept;
+use crate::content::head_tail::HeadTail;
 use crate::content::{binary, text};
 use crate::engine::EngineError;
 use crate::layer::buffer::Bytes;
@@ -22,37 +22,40 @@ use layersift_format::tar::Entry;
 use layersift_model::{BinaryPlace, Gap, GapReason, ImagePath, LayerFinding, Limits, Place, RuleInfo, Secret};
 use layersift_rules::FileRule;
 
-/// Findings that one file may hold before they are sorted and cut: a bound on memory only.
+/// The maximum number of findings of one file before they are sorted and limited. Only bounds memory.
 const FOUND_AT_ONCE: usize = 20_000;
 
-/// Findings of one file that are named although they are no secrets as they stand.
-const DAMAGED: usize = 32;
+/// The maximum number of damaged secrets, such as tokens with a wrong checksum, that are reported in one file.
+const MAX_DAMAGED: usize = 32;
 
-/// What the files of a layer report to.
-pub(super) struct Sink<'s> {
+/// Collects the findings and gaps of the files of a layer.
+pub(super) struct FindingSink<'s> {
     pub(super) rules: &'s CompiledRules,
     pub(super) limits: &'s Limits,
     findings: Mutex<Vec<LayerFinding>>,
     gaps: Mutex<Vec<Gap>>,
-    /// Files that were opened and not concluded.
+    /// The number of files that were opened and not yet concluded.
     open: AtomicUsize,
 }
 
-impl<'s> Sink<'s> {
-    pub(super) fn new(rules: &'s CompiledRules, limits: &'s Limits) -> Sink<'s> {
-        Sink { rules, limits, findings: Mutex::default(), gaps: Mutex::default(), open: AtomicUsize::new(0) }
+impl<'s> FindingSink<'s> {
+    pub(super) fn new(rules: &'s CompiledRules, limits: &'s Limits) -> FindingSink<'s> {
+        FindingSink { rules, limits, findings: Mutex::default(), gaps: Mutex::default(), open: AtomicUsize::new(0) }
     }
 
-    /// Notes that the engine failed.
+    /// Adds a gap for a failure of the engine.
     pub(super) fn engine_gap(&self, error: &EngineError) {
         self.gap(Gap::new(GapReason::Unreadable, error.to_string()));
     }
 
-    /// What all files reported. A file that nobody concluded is a gap, and never a file without findings.
+    /// The findings and gaps of all files. A file that was not concluded is a gap, not a file without findings.
     pub(super) fn into_parts(self) -> (Vec<LayerFinding>, Vec<Gap>) {
         let open = self.open.load(Ordering::Acquire);
         if open > 0 {
-            self.gap(Gap::new(GapReason::Unreadable, format!("{open} files were not concluded")));
+            self.gap(Gap::new(
+                GapReason::Unreadable,
+                format!("the scan of {open} files did not end; this is a bug, please report it"),
+            ));
         }
         let inner = |gaps: Mutex<Vec<Gap>>| gaps.into_inner().unwrap_or_else(PoisonError::into_inner);
         (self.findings.into_inner().unwrap_or_else(PoisonError::into_inner), inner(self.gaps))
@@ -63,59 +66,59 @@ impl<'s> Sink<'s> {
     }
 }
 
-/// A file while it is scanned; concluded by the last release.
+/// A file while it is scanned. The last release concludes it.
 #[derive(Clone)]
 pub(super) struct FileHandle<'a, 's>(Arc<OpenFile<'a, 's>>);
 
 struct OpenFile<'a, 's> {
-    sink: &'s Sink<'s>,
+    sink: &'s FindingSink<'s>,
     path: ImagePath,
     number: u32,
-    content: Content<'a, 's>,
-    /// The file rules that speak of this path.
+    origin: FileOrigin<'a, 's>,
+    /// The file rules for this path.
     rules: Vec<usize>,
-    /// The signatures that hold at this path only.
+    /// The signatures that apply only to such paths.
     local: Vec<usize>,
-    state: Mutex<State<'a>>,
+    state: Mutex<FileState<'a>>,
 }
 
-/// What a file is.
-enum Content<'a, 's> {
+/// Where a file comes from.
+enum FileOrigin<'a, 's> {
     /// An entry of the layer.
     Entry(Entry),
-    /// A file that is in no layer.
-    Loose,
+    /// A file outside of any layer.
+    Standalone,
     /// A member of an archive.
     Member {
-        /// The entry that is the archive, which is concluded when all its members are.
+        /// The archive, which is concluded after all its members.
         outer: FileHandle<'a, 's>,
-        /// The names of the members that lead to it.
+        /// The names of the archive members that contain it, and its own name.
         inside: Vec<String>,
     },
 }
 
 #[derive(Default)]
-struct State<'a> {
+struct FileState<'a> {
     found: Vec<Confirmed>,
     /// The signature whose parser has to read the whole file.
     needs_whole_file: Option<usize>,
-    /// What is no secret as it stands: the first few, which leave the limits to the others.
+    /// Damaged secrets: the first few, which do not count toward the limits.
     damaged: Vec<Confirmed>,
-    /// Line and column of what was found, by where it begins.
+    /// Line and column of findings, by their offsets.
     positions: HashMap<usize, (u64, u64)>,
     overflowed: bool,
-    /// Where in a text file that spans windows new bytes and segments begin.
+    /// The offsets in a text file that spans windows at which new bytes and segments begin.
     marks: Vec<Mark>,
     is_text: bool,
-    kept: Option<Kept<'a>>,
-    /// The first bytes, where a rule for files wants to see them, and the size so far.
+    kept: Option<HeadTail<'a>>,
+    /// The first bytes, if a file rule needs them, and the size so far.
     head: Vec<u8>,
     size: u64,
-    /// Findings in members, where this is an archive.
+    /// The findings in members, if this is an archive.
     in_members: Vec<LayerFinding>,
 }
 
-/// How many line ends, and bytes behind the last of them, come before an offset.
+/// The number of line feeds before an offset, and of bytes after the last of them.
 #[derive(Clone, Copy, Default)]
 struct Mark {
     offset: u64,
@@ -124,24 +127,24 @@ struct Mark {
 }
 
 impl<'a, 's> FileHandle<'a, 's> {
-    pub(super) fn new(sink: &'s Sink<'s>, path: ImagePath, number: u32, entry: Entry) -> FileHandle<'a, 's> {
+    pub(super) fn new(sink: &'s FindingSink<'s>, path: ImagePath, number: u32, entry: Entry) -> FileHandle<'a, 's> {
         let (rules, local) = (sink.rules.files.at(path.as_bytes()), sink.rules.local.at(path.as_bytes()));
         FileHandle::open(OpenFile {
             sink,
             path,
             number,
-            content: Content::Entry(entry),
+            origin: FileOrigin::Entry(entry),
             rules,
             local,
             state: Mutex::default(),
         })
     }
 
-    /// A file that is in no layer.
-    pub(super) fn loose(sink: &'s Sink<'s>, path: ImagePath) -> FileHandle<'a, 's> {
+    /// A file outside of any layer.
+    pub(super) fn standalone(sink: &'s FindingSink<'s>, path: ImagePath) -> FileHandle<'a, 's> {
         let (rules, local) = (sink.rules.files.at(path.as_bytes()), sink.rules.local.at(path.as_bytes()));
-        let content = Content::Loose;
-        FileHandle::open(OpenFile { sink, path, number: 0, content, rules, local, state: Mutex::default() })
+        let origin = FileOrigin::Standalone;
+        FileHandle::open(OpenFile { sink, path, number: 0, origin, rules, local, state: Mutex::default() })
     }
 
     fn open(file: OpenFile<'a, 's>) -> FileHandle<'a, 's> {
@@ -149,7 +152,7 @@ impl<'a, 's> FileHandle<'a, 's> {
         FileHandle(Arc::new(file))
     }
 
-    /// Gives the handle back. The last one concludes the file.
+    /// Releases the handle. The last release concludes the file.
     pub(super) fn release(self) {
         if let Some(file) = Arc::into_inner(self.0) {
             file.conclude();
@@ -162,31 +165,31 @@ impl<'a, 's> FileHandle<'a, 's> {
         let (sink, path, number) = (*sink, path.clone(), *number);
         let full_path = full_path(&path, &inside);
         let (rules, local) = (sink.rules.files.at(&full_path), sink.rules.local.at(&full_path));
-        let content = Content::Member { outer: self.clone(), inside };
-        FileHandle::open(OpenFile { sink, path, number, content, rules, local, state: Mutex::default() })
+        let origin = FileOrigin::Member { outer: self.clone(), inside };
+        FileHandle::open(OpenFile { sink, path, number, origin, rules, local, state: Mutex::default() })
     }
 
-    /// The signatures that hold in this file, and only in files at such paths.
+    /// The signatures that apply to this file, and only to files at such paths.
     pub(super) fn local_signatures(&self) -> &[usize] {
         &self.0.local
     }
 
-    /// Notes that something in this file was not looked at.
+    /// Adds a gap in this file.
     pub(super) fn gap(&self, inside: &[String], gap: Gap) {
         self.0.gap(inside, gap);
     }
 
-    /// Takes the next bytes, in order: those in `range` of `window`.
+    /// Processes the next bytes, in order: those in `range` of `window`.
     pub(super) fn bytes(&self, offset: u64, window: &Bytes<'a>, range: Range<usize>) {
         let bytes = &window[range.clone()];
         let mut state = self.0.state();
         if offset == 0 {
             state.is_text = true;
-            // The first piece of a member may be too short to tell.
-            let is_small = self.0.stored().is_some_and(|stored| stored <= Kept::WHOLE);
-            state.kept = (is_small || bytes.len() < 4 || is_program(bytes)).then(Kept::default);
+            // The first bytes of a member may be too few to decide whether it is text.
+            let is_small = self.0.stored().is_some_and(|stored| stored <= HeadTail::WHOLE);
+            state.kept = (is_small || bytes.len() < 4 || is_program(bytes)).then(HeadTail::default);
         }
-        // Segments come only when more than the sample has passed, so that this is decided by then.
+        // Segments only follow after more bytes than the sample, so this is decided by then.
         if offset < text::SAMPLE as u64 {
             let sample = bytes.len().min(text::SAMPLE - offset as usize);
             state.is_text &= text::is_text(&bytes[..sample]);
@@ -207,13 +210,13 @@ impl<'a, 's> FileHandle<'a, 's> {
         }
     }
 
-    /// Takes what was confirmed in a segment that holds `bytes`.
+    /// Adds the confirmed matches of a segment with these `bytes`.
     pub(super) fn found(&self, segment: &Segment<Self>, bytes: &[u8], matches: Matches) {
         let mut state = self.0.state();
         let path = self.0.full_path();
-        let wanted = matches.needs_whole_file.filter(|rule| self.0.sink.rules.holds_at(*rule, Some(&path)));
+        let wanted = matches.needs_whole_file.filter(|rule| self.0.sink.rules.applies_at(*rule, Some(&path)));
         state.needs_whole_file = state.needs_whole_file.or(wanted);
-        for mut one in matches.confirmed.into_iter().filter(|one| self.0.sink.rules.holds_at(one.rule, Some(&path))) {
+        for mut one in matches.confirmed.into_iter().filter(|one| self.0.sink.rules.applies_at(one.rule, Some(&path))) {
             if one.worth != Worth::Damaged && state.found.len() >= FOUND_AT_ONCE {
                 state.overflowed = true;
                 continue;
@@ -232,21 +235,21 @@ impl<'a, 's> FileHandle<'a, 's> {
     }
 }
 
-impl State<'_> {
-    /// Keeps the damaged findings that come first in the file, in whichever order they are found.
+impl FileState<'_> {
+    /// Adds a damaged secret, and keeps those with the lowest offsets, independent of the order of segments.
     fn add_damaged(&mut self, one: Confirmed) {
         self.damaged.push(one);
-        if self.damaged.len() >= 2 * DAMAGED {
+        if self.damaged.len() >= 2 * MAX_DAMAGED {
             self.cut_damaged();
         }
     }
 
     fn cut_damaged(&mut self) {
         self.damaged.sort_by_key(|one| (one.span.start, one.rule));
-        self.damaged.truncate(DAMAGED);
+        self.damaged.truncate(MAX_DAMAGED);
     }
 
-    /// Notes where the next bytes of a text file begin, and counts the lines in them.
+    /// Records the offset of the next bytes of a text file, and counts their lines.
     fn mark(&mut self, offset: u64, bytes: &[u8]) {
         if self.marks.is_empty() {
             self.marks.push(Mark::default());
@@ -260,7 +263,7 @@ impl State<'_> {
         self.marks.push(Mark { offset, lines: start.lines + text::newlines(bytes), column });
     }
 
-    /// Line and column of byte `at` of a segment that begins at `offset`, where a mark is.
+    /// Line and column of byte `at` of a segment that begins at `offset`, which has a mark.
     fn position(&self, bytes: &[u8], offset: u64, at: usize) -> Option<(u64, u64)> {
         if !self.is_text {
             return None;
@@ -275,27 +278,27 @@ impl State<'_> {
 }
 
 impl<'a> OpenFile<'a, '_> {
-    fn state(&self) -> std::sync::MutexGuard<'_, State<'a>> {
+    fn state(&self) -> std::sync::MutexGuard<'_, FileState<'a>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The size of the file as it is stored, where that is known before it is read.
+    /// The stored size of the file, if known before it is read.
     fn stored(&self) -> Option<u64> {
-        match &self.content {
-            Content::Entry(entry) => Some(entry.stored),
-            Content::Loose | Content::Member { .. } => None,
+        match &self.origin {
+            FileOrigin::Entry(entry) => Some(entry.stored),
+            FileOrigin::Standalone | FileOrigin::Member { .. } => None,
         }
     }
 
-    /// Whether the bytes are the file's, and not the pieces of one with holes.
+    /// Whether the stored bytes are the whole file, without the holes of a sparse file.
     fn is_stored_whole(&self) -> bool {
-        matches!(&self.content, Content::Entry(entry) if entry.sparse.is_none())
+        matches!(&self.origin, FileOrigin::Entry(entry) if entry.sparse.is_none())
     }
 
     fn inside(&self) -> &[String] {
-        match &self.content {
-            Content::Entry(_) | Content::Loose => &[],
-            Content::Member { inside, .. } => inside,
+        match &self.origin {
+            FileOrigin::Entry(_) | FileOrigin::Standalone => &[],
+            FileOrigin::Member { inside, .. } => inside,
         }
     }
 
@@ -309,18 +312,18 @@ impl<'a> OpenFile<'a, '_> {
         self.sink.gap(gap.at(path));
     }
 
-    /// Reports what was found in the file: to its archive where it is a member, to the layer otherwise.
+    /// Reports the findings of the file: to its archive if it is a member, to the layer otherwise.
     fn conclude(mut self) {
         let mut state = mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner));
         let findings = self.findings(&mut state);
-        let OpenFile { sink, content, .. } = self;
-        match content {
-            Content::Entry(_) | Content::Loose => {
+        let OpenFile { sink, origin, .. } = self;
+        match origin {
+            FileOrigin::Entry(_) | FileOrigin::Standalone => {
                 // One more than the limit shows that there were more.
                 let limit = sink.limits.findings_per_layer + 1;
                 add(&mut sink.findings.lock().unwrap_or_else(PoisonError::into_inner), findings, limit);
             }
-            Content::Member { outer, .. } => {
+            FileOrigin::Member { outer, .. } => {
                 add(&mut outer.0.state().in_members, findings, FOUND_AT_ONCE);
                 outer.release();
             }
@@ -328,8 +331,8 @@ impl<'a> OpenFile<'a, '_> {
         sink.open.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Everything that was found in the file and its members.
-    fn findings(&self, state: &mut State<'_>) -> Vec<LayerFinding> {
+    /// The findings in the file and its members.
+    fn findings(&self, state: &mut FileState<'_>) -> Vec<LayerFinding> {
         let mut findings = self.misplaced(state);
         state.cut_damaged();
         let damaged = mem::take(&mut state.damaged);
@@ -341,7 +344,7 @@ impl<'a> OpenFile<'a, '_> {
         let whole = state.kept.take().map(Whole::new).unwrap_or_default();
         findings.extend(self.confirmed(state, &whole));
         findings.append(&mut state.in_members);
-        if !matches!(self.content, Content::Member { .. }) {
+        if !matches!(self.origin, FileOrigin::Member { .. }) {
             let checksums = self.is_stored_whole().then(|| whole.checksums()).flatten().map(Arc::new);
             findings.iter_mut().for_each(|finding| finding.checksums.clone_from(&checksums));
             unite_members(&mut findings);
@@ -349,10 +352,10 @@ impl<'a> OpenFile<'a, '_> {
         findings
     }
 
-    /// What rules for files say of this one.
-    fn misplaced(&self, state: &State<'_>) -> Vec<LayerFinding> {
+    /// The findings of file rules.
+    fn misplaced(&self, state: &FileState<'_>) -> Vec<LayerFinding> {
         let files = &self.sink.rules.files;
-        let spoken_of = self.rules.iter().filter(|rule| files.judge(**rule, &state.head, state.size));
+        let matching = self.rules.iter().filter(|rule| files.judge(**rule, &state.head, state.size));
         let finding = |rule: &usize| LayerFinding {
             rule: self.sink.rules.file_info(*rule),
             severity: self.sink.rules.file_info(*rule).severity,
@@ -363,11 +366,11 @@ impl<'a> OpenFile<'a, '_> {
             note: None,
             checksums: None,
         };
-        spoken_of.map(finding).collect()
+        matching.map(finding).collect()
     }
 
-    /// What signatures found in this file.
-    fn confirmed(&self, state: &mut State<'_>, whole: &Whole) -> Vec<LayerFinding> {
+    /// The findings of signatures.
+    fn confirmed(&self, state: &mut FileState<'_>, whole: &Whole) -> Vec<LayerFinding> {
         let mut found = mem::take(&mut state.found);
         self.read_whole_file(state.needs_whole_file, &mut found, whole);
         keep_best(&self.sink.rules.signatures, &mut found);
@@ -378,7 +381,7 @@ impl<'a> OpenFile<'a, '_> {
         found.into_iter().map(|one| self.finding(one, state, view.as_ref())).collect()
     }
 
-    fn finding(&self, one: Confirmed, state: &State<'_>, view: Option<&binary::Binary<'_>>) -> LayerFinding {
+    fn finding(&self, one: Confirmed, state: &FileState<'_>, view: Option<&binary::Binary<'_>>) -> LayerFinding {
         let at = one.span.start as u64;
         let position = state.positions.get(&one.span.start);
         let place = view.map(|view| view.locate(at)).map(|place| BinaryPlace {
@@ -394,9 +397,9 @@ impl<'a> OpenFile<'a, '_> {
                 path: self.path.clone(),
                 inside: self.inside().to_vec(),
                 views: one.views.into_iter().map(Cow::Borrowed).collect(),
-                offset: match &self.content {
-                    Content::Entry(entry) => entry.file_offset(at),
-                    Content::Loose | Content::Member { .. } => at,
+                offset: match &self.origin {
+                    FileOrigin::Entry(entry) => entry.file_offset(at),
+                    FileOrigin::Standalone | FileOrigin::Member { .. } => at,
                 },
                 line: position.map(|(line, _)| *line),
                 column: position.map(|(_, column)| *column),
@@ -424,7 +427,7 @@ impl<'a> OpenFile<'a, '_> {
         }
     }
 
-    /// Cuts what one rule found down to the limit.
+    /// Drops findings of one rule beyond the limit.
     fn cut(&self, found: &mut Vec<Confirmed>, overflowed: bool) {
         let limit = self.sink.limits.findings_per_file;
         let mut counts: HashMap<usize, usize> = HashMap::new();
@@ -438,7 +441,7 @@ impl<'a> OpenFile<'a, '_> {
             *count <= limit
         });
         if overflowed || found.len() < before {
-            let detail = format!("more than {limit} findings of one rule; {} are left out", before - found.len());
+            let detail = format!("more than {limit} findings of one rule; {} were dropped", before - found.len());
             self.gap(self.inside(), Gap::new(GapReason::TooManyFindings, detail));
         }
     }
@@ -448,7 +451,7 @@ fn is_program(head: &[u8]) -> bool {
     head.starts_with(b"MZ") || binary::is_binary(head)
 }
 
-/// The first and the last bytes of a file, and its length. Nothing of a file that was not kept.
+/// The first and last bytes of a file, and its length; empty if they were not kept.
 #[derive(Default)]
 struct Whole {
     head: Vec<u8>,
@@ -457,12 +460,12 @@ struct Whole {
 }
 
 impl Whole {
-    fn new(kept: Kept<'_>) -> Whole {
+    fn new(kept: HeadTail<'_>) -> Whole {
         let (head, tail, length) = kept.parts();
         Whole { head, tail, length }
     }
 
-    /// Whether there is nothing in between.
+    /// Whether the two parts are the whole file.
     fn is_whole(&self) -> bool {
         self.length > 0 && (self.head.len() + self.tail.len()) as u64 == self.length
     }
@@ -472,13 +475,13 @@ impl Whole {
     }
 }
 
-/// Adds `findings` to `all`, as far as there is room.
+/// Adds `findings` to `all`, up to `limit` findings.
 fn add(all: &mut Vec<LayerFinding>, findings: Vec<LayerFinding>, limit: usize) {
     let room = limit.saturating_sub(all.len());
     all.extend(findings.into_iter().take(room));
 }
 
-/// The path of a member: that of its archive, and the names that lead to it.
+/// The path of a member: that of its archive, followed by the names of members.
 fn full_path(path: &ImagePath, inside: &[String]) -> Vec<u8> {
     let mut full = path.as_bytes().to_vec();
     for member in inside {
@@ -488,7 +491,7 @@ fn full_path(path: &ImagePath, inside: &[String]) -> Vec<u8> {
     full
 }
 
-/// Drops what was seen in the raw bytes of an archive and again, with a name, in one of its members.
+/// Drops findings in the raw bytes of an archive that were also found in one of its members.
 fn unite_members(findings: &mut Vec<LayerFinding>) {
     let named: HashSet<(Arc<RuleInfo>, Option<Secret>)> = findings
         .iter()
@@ -501,7 +504,7 @@ fn unite_members(findings: &mut Vec<LayerFinding>) {
     });
 }
 
-/// How a cipher key was told from any other constant.
+/// The evidence that a constant is a cipher key.
 fn cipher_note(key: &cipher::CipherKey) -> String {
     let purpose = key.cipher.as_ref().map(|cipher| format!(" for {cipher}")).unwrap_or_default();
     match (key.evidence, &key.symbol) {

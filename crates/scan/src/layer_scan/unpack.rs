@@ -1,6 +1,7 @@
-//! Archives inside a layer: what they hold is packed into windows and scanned like the files of the layer.
+//! Archives inside a layer: their members are packed into windows and scanned like the files of the layer.
 //!
-//! Small members share a window; a member that does not fit is seen as overlapping segments, as a file of the layer is.
+//! Small members share a window; a member that does not fit is split into overlapping segments, like a file of the
+//! layer.
 
 use std::ops::Range;
 
@@ -13,10 +14,10 @@ use crate::memory::MemoryLease;
 use layersift_format::Cancellation;
 use layersift_model::{Gap, Limits};
 
-/// What is done with full windows.
+/// Receives full windows.
 pub(super) type Dispatch<'d, 'a, 's> = &'d (dyn Fn(Batch<'a, FileHandle<'a, 's>>) + 'd);
 
-/// What members are packed and scanned with.
+/// The resources for packing and scanning members.
 #[derive(Clone, Copy)]
 pub(super) struct Packing<'d, 'a, 's> {
     pub(super) pool: &'d Pool,
@@ -27,18 +28,18 @@ pub(super) struct Packing<'d, 'a, 's> {
     pub(super) dispatch: Dispatch<'d, 'a, 's>,
 }
 
-/// One file of a layer while it is told whether it is an archive, and after.
+/// A file of a layer that is an archive, or may be one.
 pub(super) enum Unpacking<'d, 'a, 's> {
-    /// Too few bytes to tell.
+    /// The first bytes, too few to decide.
     Sniffing(Vec<u8>),
-    /// It is one.
+    /// The file is an archive.
     Open(Box<(Opener, Packer<'d, 'a, 's>)>),
-    /// It is none.
+    /// The file is not an archive.
     Plain,
 }
 
 impl<'d, 'a, 's> Unpacking<'d, 'a, 's> {
-    /// Takes the next bytes of `file`; `last` where no more will come.
+    /// Processes the next bytes of `file`; `last` is set for its last bytes.
     pub(super) fn bytes(&mut self, file: &FileHandle<'a, 's>, bytes: &[u8], last: bool, packing: Packing<'d, 'a, 's>) {
         match self {
             Unpacking::Plain => {}
@@ -85,19 +86,19 @@ pub(super) struct Packer<'d, 'a, 's> {
     buffer: Option<Buffer>,
     filled: usize,
     segments: Vec<Segment<FileHandle<'a, 's>>>,
-    /// Bytes of the window that their files have not seen: file, offset in it, range of the window.
+    /// Bytes in the window that were not yet passed to their files: file, offset in it, range in the window.
     fresh: Vec<(FileHandle<'a, 's>, u64, Range<usize>)>,
     open: Option<OpenMember<'a, 's>>,
 }
 
 struct OpenMember<'a, 's> {
     file: FileHandle<'a, 's>,
-    /// Where in the window the member's bytes begin, and which byte of the member that is.
+    /// The offset in the window at which the member's bytes begin, and their offset in the member.
     start: usize,
     offset: u64,
-    /// Bytes of the member up to here are owned by segments that were handed out.
+    /// The end of the bytes of the member that earlier segments own.
     owned: u64,
-    /// Where in the window bytes begin that the file has not seen.
+    /// The offset in the window of the first byte that was not yet passed to the file.
     fresh: usize,
 }
 
@@ -106,7 +107,7 @@ impl<'d, 'a, 's> Packer<'d, 'a, 's> {
         Packer { archive, packing, buffer: None, filled: 0, segments: Vec::new(), fresh: Vec::new(), open: None }
     }
 
-    /// Hands out what is left and gives the archive back.
+    /// Hands out the last window, and releases the archive.
     fn finish(mut self) {
         self.end_member();
         self.flush();
@@ -122,13 +123,13 @@ impl<'d, 'a, 's> Packer<'d, 'a, 's> {
         open.file.release();
     }
 
-    /// Begins a member, which is `file`.
+    /// Begins the member `file`.
     fn begin_file(&mut self, file: FileHandle<'a, 's>) {
         self.end_member();
         self.open = Some(OpenMember { file, start: self.filled, offset: 0, owned: 0, fresh: self.filled });
     }
 
-    /// Hands out the window. The open member goes on in the next one, with what overlaps.
+    /// Hands out the window. The open member continues in the next one, with an overlap.
     fn rotate(&mut self) {
         let overlap = self.packing.overlap;
         let total = overlap.before + overlap.after;
@@ -136,7 +137,7 @@ impl<'d, 'a, 's> Packer<'d, 'a, 's> {
         self.note_fresh();
         if let (Some(open), Some(buffer)) = (&mut self.open, &mut self.buffer) {
             let length = self.filled - open.start;
-            // Too little of the member to stand alone: it comes again in the next window.
+            // Too few bytes for a segment: they are repeated in the next window.
             if length > total {
                 self.segments.push(open.segment(self.filled, length - overlap.after));
                 open.owned = open.offset + (length - overlap.after) as u64;
@@ -163,7 +164,7 @@ impl<'d, 'a, 's> Packer<'d, 'a, 's> {
         }
     }
 
-    /// Hands out what is in the window.
+    /// Hands out the window.
     fn flush(&mut self) {
         let Some(buffer) = self.buffer.take() else { return };
         let window: Bytes<'a> = buffer.seal(std::mem::take(&mut self.filled));
@@ -224,7 +225,7 @@ impl Members for Packer<'_, '_, '_> {
     }
 }
 
-/// One file that is in no layer, read piece by piece: its bytes are scanned, and opened where it is an archive.
+/// A file outside of any layer, read in pieces: scans its bytes, and its members if it is an archive.
 pub(super) struct FileUnpacker<'d, 'a, 's> {
     file: FileHandle<'a, 's>,
     packing: Packing<'d, 'a, 's>,
@@ -240,7 +241,7 @@ impl<'d, 'a, 's> FileUnpacker<'d, 'a, 's> {
         FileUnpacker { file, packing, unpacking: Unpacking::Sniffing(Vec::new()), packer }
     }
 
-    /// Takes the next bytes.
+    /// Processes the next bytes.
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
         self.unpacking.bytes(&self.file, bytes, false, self.packing);
         self.packer.bytes(bytes);

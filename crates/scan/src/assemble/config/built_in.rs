@@ -1,13 +1,13 @@
-//! Checks that no expression can make: what is absent, counted or compared.
+//! Checks that a regular expression cannot express: absence, counts and comparisons.
 
 use super::fields::shown;
-use super::{CheckError, Spots, Subject, ports};
+use super::{CheckError, FieldMatches, Subject, ports};
 use layersift_format::history;
 
-/// A check as code: puts the places it finds into the list.
-pub type BuiltIn = fn(&Subject<'_>, &mut Spots);
+/// A check in code, which adds its matches to the list.
+pub type BuiltIn = fn(&Subject<'_>, &mut FieldMatches);
 
-/// The checks by the name that `built_in` calls them.
+/// The checks, by their names in `built_in`.
 pub const BUILT_IN: &[(&str, BuiltIn)] = &[
     ("runs-as-root", runs_as_root),
     ("healthcheck-missing", healthcheck_missing),
@@ -26,8 +26,8 @@ pub(super) fn by_name(rule: &str, name: &str) -> Result<BuiltIn, CheckError> {
     })
 }
 
-/// No user means root, except on Windows, where it means a user without rights.
-fn runs_as_root(subject: &Subject<'_>, spots: &mut Spots) {
+/// An empty user means root, except on Windows, where it means an unprivileged user.
+fn runs_as_root(subject: &Subject<'_>, matches: &mut FieldMatches) {
     let config = subject.config;
     let user = config.config.user.split(':').next().unwrap_or_default().trim();
     let root = if config.os == "windows" {
@@ -36,45 +36,45 @@ fn runs_as_root(subject: &Subject<'_>, spots: &mut Spots) {
         user.is_empty() || user == "root" || user.parse() == Ok(0u64)
     };
     if root {
-        spots.add("User", user.is_empty().then(|| "no user is named".into()));
+        matches.add("User", user.is_empty().then(|| "no user is named".into()));
     }
 }
 
-/// An empty test means the base image's, which is none either in a finished configuration.
-fn healthcheck_missing(subject: &Subject<'_>, spots: &mut Spots) {
+/// An empty test inherits that of the base image, which a finished configuration would contain.
+fn healthcheck_missing(subject: &Subject<'_>, matches: &mut FieldMatches) {
     let test = subject.config.config.healthcheck.as_ref().and_then(|check| check.test.first());
     match test.map(String::as_str) {
-        None => spots.add("Healthcheck", None),
-        Some("NONE") => spots.add("Healthcheck", Some("turned off".into())),
+        None => matches.add("Healthcheck", None),
+        Some("NONE") => matches.add("Healthcheck", Some("turned off".into())),
         Some(_) => {}
     }
 }
 
-fn onbuild_present(subject: &Subject<'_>, spots: &mut Spots) {
+fn onbuild_present(subject: &Subject<'_>, matches: &mut FieldMatches) {
     match subject.config.config.on_build.len() {
         0 => {}
-        1 => spots.add("OnBuild", Some("1 trigger".into())),
-        count => spots.add("OnBuild", Some(format!("{count} triggers"))),
+        1 => matches.add("OnBuild", Some("1 trigger".into())),
+        count => matches.add("OnBuild", Some(format!("{count} triggers"))),
     }
 }
 
-/// Images without any history are common and fit.
-fn history_mismatch(subject: &Subject<'_>, spots: &mut Spots) {
+/// Images without any history are common, and not reported.
+fn history_mismatch(subject: &Subject<'_>, matches: &mut FieldMatches) {
     let (config, layers) = (subject.config, subject.layers);
     let digests = config.rootfs.diff_ids.len();
     if digests != layers {
-        spots.add("rootfs.diff_ids", Some(format!("{digests} digests for {layers} layers")));
+        matches.add("rootfs.diff_ids", Some(format!("{digests} digests for {layers} layers")));
     }
     if !history::align(config, layers).fits {
         let instructions = config.history.iter().filter(|entry| !entry.empty_layer).count();
-        spots.add("history", Some(format!("{instructions} instructions with a layer for {layers} layers")));
+        matches.add("history", Some(format!("{instructions} instructions with a layer for {layers} layers")));
     }
 }
 
-/// Quotes scheme and host alone: the rest of a pre-signed address is a secret.
-fn foreign_layer_urls(subject: &Subject<'_>, spots: &mut Spots) {
+/// Quotes only scheme and host: the rest of a pre-signed URL is a secret.
+fn foreign_layer_urls(subject: &Subject<'_>, matches: &mut FieldMatches) {
     for (i, url) in subject.foreign_urls.iter().enumerate() {
-        spots.add(format!("layers.urls[{i}]"), origin(url));
+        matches.add(format!("layers.urls[{i}]"), origin(url));
     }
 }
 
@@ -85,16 +85,16 @@ fn origin(url: &str) -> Option<String> {
     Some(shown(&format!("{scheme}://{host}")))
 }
 
-fn port_malformed(subject: &Subject<'_>, spots: &mut Spots) {
+fn port_malformed(subject: &Subject<'_>, matches: &mut FieldMatches) {
     for key in subject.config.config.exposed_ports.keys() {
         if let Err(reason) = ports::parse(key) {
-            spots.add(format!("ExposedPorts.{}", shown(key)), Some(reason.into()));
+            matches.add(format!("ExposedPorts.{}", shown(key)), Some(reason.into()));
         }
     }
 }
 
 /// A name without a tag means `latest`; a single word may be a tag itself, as in an OCI layout's annotation.
-fn latest_tag(subject: &Subject<'_>, spots: &mut Spots) {
+fn latest_tag(subject: &Subject<'_>, matches: &mut FieldMatches) {
     let Some(name) = subject.reference.filter(|name| !name.contains('@')) else { return };
     let last = name.rsplit('/').next().unwrap_or(name);
     let latest = match last.split_once(':') {
@@ -102,6 +102,6 @@ fn latest_tag(subject: &Subject<'_>, spots: &mut Spots) {
         None => last == "latest" || name.contains('/'),
     };
     if latest {
-        spots.add("reference", Some(shown(name)));
+        matches.add("reference", Some(shown(name)));
     }
 }

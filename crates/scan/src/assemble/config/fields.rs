@@ -1,34 +1,34 @@
-//! The strings of a configuration under the names that reports give them.
+//! The strings of a configuration, with the names that reports use for them.
 
 use std::borrow::Cow;
 
 use layersift_format::config::ImageConfig;
 use layersift_rules::ConfigField;
 
-/// Characters of the configuration's own text that go into a name or a note.
-const MOST_SHOWN: usize = 200;
+/// The maximum number of characters of the configuration that are quoted in a name or a note.
+const MAX_SHOWN: usize = 200;
 
 /// One string of the configuration.
 ///
 /// Not `Debug`: the text may hold secrets.
 #[derive(Clone)]
 pub struct Field<'a> {
-    /// Which part of the configuration it is from.
+    /// The part of the configuration.
     pub kind: ConfigField,
-    /// What reports call it: `Env[1]`, `Labels.maintainer`, `Cmd[0]`, `Entrypoint[0]`, `Healthcheck.Test[1]`,
+    /// Its name in reports: `Env[1]`, `Labels.maintainer`, `Cmd[0]`, `Entrypoint[0]`, `Healthcheck.Test[1]`,
     /// `OnBuild[0]`, `history[3].created_by`, `User`, `WorkingDir`, `Volumes./data`.
     pub name: String,
-    /// The string itself; of a label `name=value`.
+    /// The string itself; for a label, `name=value`.
     pub text: Cow<'a, str>,
 }
 
-/// All strings of `config` that are not empty: environment, labels, commands, triggers, history (oldest first), user,
-/// working directory, volumes, and whatever else the document says.
+/// All non-empty strings of `config`: environment, labels, commands, triggers, history (oldest first), user, working
+/// directory, volumes, and all other strings of the document.
 pub fn fields(config: &ImageConfig) -> Vec<Field<'_>> {
     each(config).collect()
 }
 
-/// The same one after the other, because a hostile configuration may have millions.
+/// The same as an iterator: a hostile configuration may have millions of strings.
 pub(super) fn each(config: &ImageConfig) -> impl Iterator<Item = Field<'_>> {
     let runtime = &config.config;
     let labels = runtime.labels.iter().map(|(name, value)| Field {
@@ -57,7 +57,7 @@ pub(super) fn each(config: &ImageConfig) -> impl Iterator<Item = Field<'_>> {
     all.filter(|field| !field.text.is_empty())
 }
 
-/// Commands of more than one word as one line, under the name of the whole list.
+/// Commands of more than one word, joined to one line, with the name of the whole list.
 pub(super) fn command_lines(config: &ImageConfig) -> impl Iterator<Item = Field<'_>> {
     commands(config).into_iter().filter(|(_, _, words)| words.len() > 1).map(|(kind, name, words)| Field {
         kind,
@@ -66,11 +66,11 @@ pub(super) fn command_lines(config: &ImageConfig) -> impl Iterator<Item = Field<
     })
 }
 
-/// `text` as it may stand in a name or a note: on one line, of bounded length.
+/// `text` for a name or a note: on one line, and of bounded length.
 pub(super) fn shown(text: &str) -> String {
     let mut out: String =
-        text.chars().take(MOST_SHOWN).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
-    if text.chars().nth(MOST_SHOWN).is_some() {
+        text.chars().take(MAX_SHOWN).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    if text.chars().nth(MAX_SHOWN).is_some() {
         out.push('…');
     }
     out

@@ -1,12 +1,12 @@
-//! Whether the value of something with the name of a secret is a secret.
+//! Decides whether a value is a secret, given a name that suggests one.
 //!
-//! Other than in a file, a weak word such as `postgres` is one here: it is what the service will be started with.
+//! Unlike in a file, a weak password such as `postgres` counts: the service is started with it.
 
 use memchr::memmem::find;
 
 use crate::confirm::placeholder::has_placeholder_word;
 
-/// Values that switch something, in lower case.
+/// Values of switches, in lower case.
 const SWITCHES: [&[u8]; 24] = [
     b"true",
     b"false",
@@ -34,7 +34,7 @@ const SWITCHES: [&[u8]; 24] = [
     b"external",
 ];
 
-/// Beginnings of references to a place where a secret is kept, in lower case.
+/// Prefixes of references to a secret store or a file, in lower case.
 const REFERENCES: [&[u8]; 18] = [
     b"file:",
     b"env:",
@@ -56,7 +56,7 @@ const REFERENCES: [&[u8]; 18] = [
     b"projects/",
 ];
 
-/// `value` without the quotation marks around it.
+/// `value` without surrounding quotation marks.
 pub(super) fn unquote(value: &[u8]) -> &[u8] {
     match value.trim_ascii() {
         [b'"', inner @ .., b'"'] | [b'\'', inner @ .., b'\''] => inner,
@@ -64,7 +64,7 @@ pub(super) fn unquote(value: &[u8]) -> &[u8] {
     }
 }
 
-/// Whether `value` is used as it stands, and is more than a switch, a path or a placeholder.
+/// Whether `value` is a literal secret, and not a variable, a switch, a path or a placeholder.
 pub(super) fn is_secret(value: &[u8]) -> bool {
     let lower = value.to_ascii_lowercase();
     lower.iter().any(u8::is_ascii_alphanumeric)
@@ -76,7 +76,7 @@ pub(super) fn is_secret(value: &[u8]) -> bool {
         && !is_one_letter(&lower)
 }
 
-/// `${X}`, `$X`, `$(x)`, `{{x}}`, `<x>`, `%x%`, `[x]`, `@x@`: something else fills it in.
+/// `${X}`, `$X`, `$(x)`, `{{x}}`, `<x>`, `%x%`, `[x]`, `@x@`: a template that is filled in elsewhere.
 fn is_variable(value: &[u8]) -> bool {
     let surrounded = |open: u8, close: u8| value.first() == Some(&open) && value.last() == Some(&close);
     let name = |name: &[u8]| name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
@@ -85,7 +85,8 @@ fn is_variable(value: &[u8]) -> bool {
     dollar || held || [&b"${"[..], b"$(", b"{{"].into_iter().any(|open| find(value, open).is_some())
 }
 
-/// An absolute or plainly relative path. Base64 may begin with `/` too, and then mostly has a `+` or a `=`.
+/// An absolute path, or one that begins with `./`, `../` or `~/`. Base64 may begin with `/` as well, but then mostly
+/// contains a `+` or a `=`.
 fn is_path(value: &[u8]) -> bool {
     let begins = [&b"/"[..], b"./", b"../", b"~/", b"c:\\", b"c:/"].iter().any(|start| value.starts_with(start));
     begins && !value.iter().any(|byte| matches!(byte, b'+' | b'='))

@@ -1,6 +1,6 @@
-//! Exposed ports: reading the keys of `ExposedPorts` and finding the rules that they meet.
+//! Exposed ports: parses the keys of `ExposedPorts`, and finds the rules that they match.
 //!
-//! Source: OCI image-spec v1.1, `config.md`: `port/tcp`, `port/udp`, `port`, the last one TCP. Docker's ranges
+//! Source: OCI image-spec v1.1, `config.md`: `port/tcp`, `port/udp`, `port`, which means TCP. Docker's ranges
 //! (`9000-9010/tcp`) and SCTP are read as well.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::fields::shown;
-use super::{CheckError, ConfigFinding, Spot, Spots};
+use super::{CheckError, ConfigFinding, FieldMatch, FieldMatches};
 use layersift_model::RuleInfo;
 use layersift_rules::PortRule;
 
@@ -34,14 +34,17 @@ struct Rule {
     protocol: Option<&'static str>,
 }
 
-/// Reads a key of `ExposedPorts`. The error says what is wrong with it.
+/// Parses a key of `ExposedPorts`.
+///
+/// # Errors
+/// What is wrong with the key, for a note in the report.
 pub(super) fn parse(key: &str) -> Result<Exposed, &'static str> {
     let (numbers, protocol) = key.split_once('/').unwrap_or((key, "tcp"));
-    let protocol = protocol_named(protocol).ok_or("no such protocol")?;
+    let protocol = protocol_named(protocol).ok_or("unknown protocol")?;
     let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
     let (first, last) = (number(first)?, number(last)?);
     if first > last {
-        return Err("a range that ends before it begins");
+        return Err("the range ends before it begins");
     }
     Ok(Exposed { numbers: first..=last, protocol })
 }
@@ -51,21 +54,22 @@ impl Ports {
         Ok(Ports { rules: rules.iter().map(Rule::new).collect::<Result<_, _>>()? })
     }
 
-    /// One finding for each rule and key. The cost is keys times rules, however wide a range is.
+    /// One finding for each rule and key. The cost is keys times rules, independent of the width of ranges.
     pub(super) fn run(&self, exposed: &BTreeMap<String, serde_json::Value>) -> Vec<ConfigFinding> {
-        let mut found: Vec<Spots> = self.rules.iter().map(|_| Spots::default()).collect();
+        let mut found: Vec<FieldMatches> = self.rules.iter().map(|_| FieldMatches::default()).collect();
         for key in exposed.keys() {
             let Ok(ports) = parse(key) else { continue };
-            for (rule, spots) in self.rules.iter().zip(&mut found) {
-                if !rule.meets(&ports) {
+            for (rule, matches) in self.rules.iter().zip(&mut found) {
+                if !rule.applies_to(&ports) {
                     continue;
                 }
-                // Many hostile ranges may meet many rules: past the bound they are counted, not written down.
-                spots.push(if spots.is_full() { Spot::default() } else { rule.spot(key, &ports) });
+                // Many hostile ranges may match many rules: beyond the limit they are only counted, without building
+                // a note.
+                matches.push(if matches.is_full() { FieldMatch::default() } else { rule.field_match(key, &ports) });
             }
         }
         let found = self.rules.iter().zip(found);
-        found.flat_map(|(rule, spots)| spots.into_findings(&rule.info, &rule.roles)).collect()
+        found.flat_map(|(rule, matches)| matches.into_findings(&rule.info, &rule.roles)).collect()
     }
 }
 
@@ -82,18 +86,18 @@ impl Rule {
         Ok(Rule { info: rule.info(), roles: rule.roles.clone(), numbers: rule.ports.clone(), protocol })
     }
 
-    fn meets(&self, exposed: &Exposed) -> bool {
+    fn applies_to(&self, exposed: &Exposed) -> bool {
         self.protocol.is_none_or(|protocol| protocol == exposed.protocol)
             && self.numbers.iter().any(|number| exposed.numbers.contains(number))
     }
 
-    fn spot(&self, key: &str, exposed: &Exposed) -> Spot {
+    fn field_match(&self, key: &str, exposed: &Exposed) -> FieldMatch {
         let note = (exposed.numbers.start() < exposed.numbers.end()).then(|| {
             let inside = self.numbers.iter().filter(|number| exposed.numbers.contains(number));
             let inside: Vec<String> = inside.map(u16::to_string).collect();
             format!("{} in the range", inside.join(", "))
         });
-        Spot { at: format!("ExposedPorts.{}", shown(key)), secret: None, note }
+        FieldMatch { at: format!("ExposedPorts.{}", shown(key)), secret: None, note }
     }
 }
 
@@ -103,7 +107,7 @@ fn protocol_named(name: &str) -> Option<&'static str> {
 
 fn number(text: &str) -> Result<u16, &'static str> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("no number");
+        return Err("not a number");
     }
     match text.parse() {
         Ok(0) | Err(_) => Err("out of range"),

@@ -31,10 +31,10 @@ fn quiet(runtime: &str) -> String {
     format!(r#"{{"config":{{"User":"app","Healthcheck":{{"Test":["CMD","true"]}},{runtime}}}}}"#)
 }
 
-fn look_at(pattern: &Pattern, kind: ConfigField, text: &str) -> Spots {
-    let mut spots = Spots::default();
-    pattern.look_at(&Field { kind, name: "x".into(), text: text.into() }, &mut spots);
-    spots
+fn search(pattern: &Pattern, kind: ConfigField, text: &str) -> FieldMatches {
+    let mut matches = FieldMatches::default();
+    pattern.search(&Field { kind, name: "x".into(), text: text.into() }, &mut matches);
+    matches
 }
 
 #[test]
@@ -48,15 +48,15 @@ fn every_example_is_found_and_no_counterexample() {
         let pattern = Pattern::new(&check.id, source, &check.fields).unwrap();
         assert!(!check.examples.is_empty() && !check.counterexamples.is_empty(), "{}", check.id);
         for Example { input, secret, .. } in &check.examples {
-            let spots = look_at(&pattern, check.fields[0], input);
-            assert_eq!(spots.list.len(), 1, "{}: {input}: {spots:?}", check.id);
-            let found = spots.list[0].secret.as_ref().map(|secret| String::from_utf8_lossy(secret.reveal()));
+            let matches = search(&pattern, check.fields[0], input);
+            assert_eq!(matches.list.len(), 1, "{}: {input}: {matches:?}", check.id);
+            let found = matches.list[0].secret.as_ref().map(|secret| String::from_utf8_lossy(secret.reveal()));
             assert_eq!(found.as_deref(), secret.as_deref(), "{}: {input}", check.id);
             examples += 1;
         }
         for counterexample in &check.counterexamples {
-            let spots = look_at(&pattern, check.fields[0], &counterexample.input);
-            assert!(spots.list.is_empty(), "{}: {}: {spots:?}", check.id, counterexample.input);
+            let matches = search(&pattern, check.fields[0], &counterexample.input);
+            assert!(matches.list.is_empty(), "{}: {}: {matches:?}", check.id, counterexample.input);
         }
     }
     assert!(examples > 100);
@@ -362,8 +362,8 @@ fn every_built_in_check_has_a_rule() {
 fn many_places_are_counted_not_listed() {
     let ports: Vec<String> = (0..5_000).map(|i| format!(r#""x{i}":{{}}"#)).collect();
     let found = run(&quiet(&format!(r#""ExposedPorts":{{{}}}"#, ports.join(","))), None, 0, &[]);
-    assert_eq!(found.len(), MOST_FINDINGS);
-    assert_eq!(found[999].note.as_deref(), Some("no number; and in 4000 more places"));
+    assert_eq!(found.len(), MAX_FINDINGS);
+    assert_eq!(found[999].note.as_deref(), Some("not a number; and in 4000 more places"));
 }
 
 #[test]

@@ -1,17 +1,17 @@
 //! ar: Debian packages and static libraries.
 //!
 //! Sources: deb(5) and ar(5) for the headers of sixty bytes; "ar.h" of GNU binutils for `//` and names at an offset in
-//! it; 4.4BSD's ar(5) for `#1/LENGTH`, where the name is the first part of the data.
+//! it; 4.4BSD's ar(5) for `#1/LENGTH`, where the data begin with the name.
 
 use layersift_model::{Gap, GapReason};
 
 use super::bytes::{Body, digits};
-use super::level::{Format, Progress, Sink};
+use super::level::{Format, MemberSink, Progress};
 
 const MAGIC: &[u8] = b"!<arch>\n";
 const HEADER: usize = 60;
 
-/// The longest name in front of data that is read, in bytes; a longer one is damage.
+/// The maximum length in bytes of a name before the data; a longer name is treated as damage.
 const LONGEST_NAME: u64 = 64 << 10;
 
 enum State {
@@ -19,7 +19,7 @@ enum State {
     Header,
     /// The table of long names.
     Table(u64),
-    /// The name in front of the data, and the size of both.
+    /// The name before the data, and the size of both.
     Name {
         name: u64,
         size: u64,
@@ -30,22 +30,22 @@ enum State {
 /// A reader of ar.
 pub(super) struct Ar {
     state: State,
-    /// GNU's long names, each with `/` and a line feed behind it.
+    /// GNU's long names, each followed by `/` and a line feed.
     names: Vec<u8>,
     limit: u64,
 }
 
 impl Ar {
-    /// `limit` bounds the bytes of the table of long names.
+    /// The table of long names may have at most `limit` bytes.
     pub(super) fn new(limit: u64) -> Ar {
         Ar { state: State::Magic, names: Vec::new(), limit }
     }
 
-    fn header(&mut self, header: &[u8; HEADER], sink: &mut Sink<'_, '_>) -> Result<(), Gap> {
+    fn header(&mut self, header: &[u8; HEADER], sink: &mut MemberSink<'_, '_>) -> Result<(), Gap> {
         let (name, rest) = header.split_at(16);
         let is_header = rest.ends_with(b"`\n");
         let size = rest.get(32..42).and_then(|size| digits(size.trim_ascii(), 10));
-        let Some(size) = size.filter(|_| is_header) else { return Err(damaged("a header cannot be read")) };
+        let Some(size) = size.filter(|_| is_header) else { return Err(damaged("invalid header")) };
         let name = name.trim_ascii_end();
         if name == b"//" && size <= self.limit {
             self.state = State::Table(size);
@@ -63,7 +63,7 @@ impl Ar {
         Ok(())
     }
 
-    /// The name at the offset that `/OFFSET` says, or without the slash that ends a short one.
+    /// The name at the offset in `/OFFSET`, or a short name without its final slash.
     fn long_name<'a>(&'a self, name: &'a [u8]) -> Option<&'a [u8]> {
         let Some(offset) = name.strip_prefix(b"/").and_then(|offset| digits(offset, 10)) else {
             return name.strip_suffix(b"/").filter(|name| !name.is_empty() && !name.ends_with(b"/"));
@@ -73,14 +73,14 @@ impl Ar {
         Some(line.strip_suffix(b"/").unwrap_or(line))
     }
 
-    fn member(&mut self, name: &[u8], size: u64, padding: u64, sink: &mut Sink<'_, '_>) {
+    fn member(&mut self, name: &[u8], size: u64, padding: u64, sink: &mut MemberSink<'_, '_>) {
         sink.begin(Some(name), Some(size));
         self.state = State::Data(Body::new(size, padding));
     }
 }
 
 impl Format for Ar {
-    fn push(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<Progress, Gap> {
+    fn push(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Result<Progress, Gap> {
         loop {
             match &mut self.state {
                 State::Magic => {
@@ -99,7 +99,7 @@ impl Format for Ar {
                     let size = *size;
                     let Some((table, _)) = split(input, size) else { return Ok(Progress::More) };
                     self.names = table.to_vec();
-                    // The table is text like any other member's.
+                    // The table is scanned like any other member.
                     sink.begin_raw(Some(b"//"), Some(size));
                     self.state = State::Data(Body::new(size, size % 2));
                 }
@@ -120,14 +120,14 @@ impl Format for Ar {
         }
     }
 
-    fn finish(&mut self, rest: &[u8], _: &mut Sink<'_, '_>) -> Result<(), Gap> {
+    fn finish(&mut self, rest: &[u8], _: &mut MemberSink<'_, '_>) -> Result<(), Gap> {
         let is_whole = match &self.state {
             State::Header => rest.is_empty(),
-            // Some writers leave the last byte of padding out.
+            // Some writers omit the last byte of padding.
             State::Data(body) => body.is_in_padding(),
             _ => false,
         };
-        if is_whole { Ok(()) } else { Err(damaged("it breaks off")) }
+        if is_whole { Ok(()) } else { Err(damaged("it is truncated")) }
     }
 }
 

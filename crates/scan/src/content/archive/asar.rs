@@ -1,7 +1,7 @@
 //! asar: the archives of Electron applications.
 //!
 //! Source: the README of electron/asar, "Format": a pickle with the size of the header, a pickle with the header as
-//! JSON, then the files. What belongs to no file is handed out as an unnamed member.
+//! JSON, then the files. Bytes outside of files become an unnamed member.
 
 use std::fmt;
 
@@ -10,33 +10,33 @@ use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
 use layersift_model::{Gap, GapReason};
 
 use super::bytes::{le32, take};
-use super::level::{Format, Progress, Sink};
+use super::level::{Format, MemberSink, Progress};
 
 /// Where the JSON begins.
 const JSON_START: usize = 16;
 
-/// Files and folders that one archive may list.
-const MOST_NODES: usize = 200_000;
+/// The maximum number of files and folders of one archive.
+const MAX_NODES: usize = 200_000;
 
-/// Whether `head` begins with the two pickles and with the JSON that every writer makes.
+/// Whether `head` begins with the two pickles, followed by the JSON that every writer writes.
 pub(super) fn is_asar(head: &[u8]) -> bool {
     sizes(head).is_some() && head.get(JSON_START..).is_some_and(|json| json.starts_with(br#"{"files":"#))
 }
 
-/// The bytes of the JSON, and where the files begin.
+/// The size of the JSON in bytes, and the offset of the first file.
 fn sizes(head: &[u8]) -> Option<(u64, u64)> {
     let [four, header, payload, json] = [le32(head, 0)?, le32(head, 4)?, le32(head, 8)?, le32(head, 12)?];
     let is_nested = header.checked_sub(payload) == Some(4) && payload.checked_sub(json)? >= 4;
     (four == 4 && is_nested).then_some((u64::from(json), 8 + u64::from(header)))
 }
 
-/// A file or a folder of the listing. Names are kept one by one, so that long paths of many files take no room.
+/// A file or folder of the listing. Stores only its own name and a parent, so that deep trees take little memory.
 struct Entry {
     parent: Option<usize>,
     name: String,
 }
 
-/// Where a file's bytes are, from where the files begin.
+/// The position of a file's bytes, relative to the first file.
 struct File {
     offset: u64,
     size: u64,
@@ -123,7 +123,7 @@ impl<'de> Visitor<'de> for Folder<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key::<String>()? {
-            if self.listing.entries.len() >= MOST_NODES {
+            if self.listing.entries.len() >= MAX_NODES {
                 return Err(A::Error::custom("it lists too many files"));
             }
             let entry = Some(self.listing.entries.len());
@@ -136,7 +136,7 @@ impl<'de> Visitor<'de> for Folder<'_> {
 
 enum State {
     Header,
-    /// In front of what the sorted file with this number begins with, or in it.
+    /// Before or in the file with this index in the sorted list.
     Files(usize),
 }
 
@@ -145,13 +145,13 @@ pub(super) struct Asar {
     limit: u64,
     state: State,
     listing: Listing,
-    /// Bytes behind the header that went by.
+    /// The number of bytes read after the header.
     passed: u64,
     is_open: bool,
 }
 
 impl Asar {
-    /// `limit` bounds the bytes of the header.
+    /// The header may have at most `limit` bytes.
     pub(super) fn new(limit: u64) -> Asar {
         Asar { limit, state: State::Header, listing: Listing::default(), passed: 0, is_open: false }
     }
@@ -160,14 +160,15 @@ impl Asar {
         if input.len() < JSON_START {
             return Ok(Some(Progress::More));
         }
-        let Some((json, start)) = sizes(input) else { return Err(damaged("its sizes disagree")) };
+        let Some((json, start)) = sizes(input) else { return Err(damaged("the sizes in its header are inconsistent")) };
         if json > self.limit {
-            let detail = format!("the listing of an asar archive has {json} bytes, more than {}", self.limit);
+            let detail =
+                format!("the header of an asar archive has {json} bytes, more than the limit of {}", self.limit);
             return Err(Gap::new(GapReason::DocumentTooLarge, detail));
         }
-        // The padding is of three bytes at most.
+        // The padding has at most three bytes.
         if start > JSON_START as u64 + json + 8 {
-            return Err(damaged("its sizes disagree"));
+            return Err(damaged("the sizes in its header are inconsistent"));
         }
         let Some((header, rest)) = input.split_at_checked(start as usize) else { return Ok(Some(Progress::More)) };
         let json = header.get(JSON_START..JSON_START + json as usize).unwrap_or_default();
@@ -180,8 +181,8 @@ impl Asar {
         Ok(None)
     }
 
-    /// Goes on in the file with the number `next`. Files that share bytes are handed out once.
-    fn file(&mut self, next: usize, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Option<Progress> {
+    /// Continues in the file with the index `next`. Bytes shared by several files are passed on once.
+    fn file(&mut self, next: usize, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Option<Progress> {
         let Some(file) = self.listing.files.get(next) else {
             return self.between(u64::MAX, input, sink);
         };
@@ -204,14 +205,14 @@ impl Asar {
         None
     }
 
-    fn begin_file(&mut self, entry: usize, size: u64, sink: &mut Sink<'_, '_>) {
+    fn begin_file(&mut self, entry: usize, size: u64, sink: &mut MemberSink<'_, '_>) {
         let path = self.listing.path(entry);
         sink.begin(Some(path.as_bytes()), Some(size));
         self.is_open = true;
     }
 
-    /// Hands out bytes that belong to no file.
-    fn between(&mut self, count: u64, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Option<Progress> {
+    /// Passes on bytes outside of files.
+    fn between(&mut self, count: u64, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Option<Progress> {
         if input.is_empty() {
             return Some(Progress::More);
         }
@@ -225,21 +226,21 @@ impl Asar {
         None
     }
 
-    fn hand(&mut self, count: u64, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> u64 {
+    fn hand(&mut self, count: u64, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> u64 {
         let data = take(input, count);
         sink.bytes(data);
         self.passed += data.len() as u64;
         data.len() as u64
     }
 
-    fn close(&mut self, sink: &mut Sink<'_, '_>) {
+    fn close(&mut self, sink: &mut MemberSink<'_, '_>) {
         sink.end();
         self.is_open = false;
     }
 }
 
 impl Format for Asar {
-    fn push(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<Progress, Gap> {
+    fn push(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Result<Progress, Gap> {
         loop {
             let progress = match self.state {
                 State::Header => self.header(input)?,
@@ -251,12 +252,12 @@ impl Format for Asar {
         }
     }
 
-    fn finish(&mut self, _: &[u8], _: &mut Sink<'_, '_>) -> Result<(), Gap> {
+    fn finish(&mut self, _: &[u8], _: &mut MemberSink<'_, '_>) -> Result<(), Gap> {
         let is_whole = match self.state {
             State::Header => false,
             State::Files(next) => next >= self.listing.files.len(),
         };
-        if is_whole { Ok(()) } else { Err(damaged("it breaks off")) }
+        if is_whole { Ok(()) } else { Err(damaged("it is truncated")) }
     }
 }
 

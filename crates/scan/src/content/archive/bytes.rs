@@ -1,6 +1,6 @@
-//! Small readers of bytes that every format needs: pieces, numbers, and the body of a member.
+//! Helpers for all formats: taking bytes, reading numbers, and passing on the body of a member.
 
-use super::level::Sink;
+use super::level::MemberSink;
 
 /// Takes `count` bytes off the front of `input`, or as many as there are.
 pub(super) fn take<'a>(input: &mut &'a [u8], count: u64) -> &'a [u8] {
@@ -10,33 +10,33 @@ pub(super) fn take<'a>(input: &mut &'a [u8], count: u64) -> &'a [u8] {
     first
 }
 
-/// `bytes` without the zeros that they begin with.
+/// `bytes` without leading zeros.
 pub(super) fn without_zeros(bytes: &[u8]) -> &[u8] {
     let start = bytes.iter().position(|&byte| byte != 0).unwrap_or(bytes.len());
     bytes.get(start..).unwrap_or_default()
 }
 
-/// The little-endian number of two bytes at `at`.
+/// The little-endian 16-bit number at offset `at`.
 pub(super) fn le16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(bytes.get(at..)?.first_chunk().copied()?))
 }
 
-/// The little-endian number of four bytes at `at`.
+/// The little-endian 32-bit number at offset `at`.
 pub(super) fn le32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..)?.first_chunk().copied()?))
 }
 
-/// The little-endian number of eight bytes at `at`.
+/// The little-endian 64-bit number at offset `at`.
 pub(super) fn le64(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..)?.first_chunk().copied()?))
 }
 
-/// The big-endian number of four bytes at `at`.
+/// The big-endian 32-bit number at offset `at`.
 pub(super) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(at..)?.first_chunk().copied()?))
 }
 
-/// The number that `digits` are in `radix`, and nothing but digits.
+/// Parses `digits` in `radix`; `None` if there is any other character.
 pub(super) fn digits(digits: &[u8], radix: u32) -> Option<u64> {
     let add = |number: u64, digit: &u8| {
         let digit = char::from(*digit).to_digit(radix)?;
@@ -45,7 +45,7 @@ pub(super) fn digits(digits: &[u8], radix: u32) -> Option<u64> {
     if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
 }
 
-/// What is left of a member that is stored as it is, and of the padding behind it.
+/// The bytes that remain of an uncompressed member, and of the padding after it.
 #[derive(Debug)]
 pub(super) struct Body {
     data: u64,
@@ -57,8 +57,9 @@ impl Body {
         Body { data, padding }
     }
 
-    /// Hands the data on to the open member, if there is one, and ends it; whether all is through.
-    pub(super) fn push(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> bool {
+    /// Passes data on to the open member, if there is one, and ends it after its last byte. Returns whether data and
+    /// padding are complete.
+    pub(super) fn push(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> bool {
         let piece = take(input, self.data);
         self.data -= piece.len() as u64;
         sink.bytes(piece);
@@ -70,7 +71,7 @@ impl Body {
         self.padding == 0
     }
 
-    /// Whether all data went by, and only padding is left.
+    /// Whether only padding remains.
     pub(super) fn is_in_padding(&self) -> bool {
         self.data == 0
     }

@@ -9,7 +9,7 @@ use layersift_model::Gap;
 use super::level::Progress;
 use super::stream::{Decode, Step, damaged};
 
-/// A decoder of one bzip2 stream. It takes at most 3.7 MiB.
+/// A decoder of one bzip2 stream. It uses at most 3.7 MiB of memory.
 pub(super) struct Bzip2(Decompress);
 
 impl Bzip2 {

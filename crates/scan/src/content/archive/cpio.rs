@@ -1,20 +1,21 @@
 //! cpio: initial RAM file systems, and the payload of RPM packages.
 //!
 //! Sources: Linux' "initramfs buffer format" for newc (070701) and crc (070702), cpio(5) of FreeBSD for odc (070707).
-//! The kernel takes archives in a row, with zeros between them; so does this. Regular files are handed out.
+//! The kernel accepts concatenated archives with zeros between them, and so does this reader. Only regular files are
+//! members.
 
 use layersift_model::{Gap, GapReason};
 
 use super::bytes::{Body, digits, without_zeros};
-use super::level::{Format, Progress, Sink};
+use super::level::{Format, MemberSink, Progress};
 
-/// The longest name that is read, in bytes; the kernel takes 4096.
+/// The maximum length of a name in bytes; the kernel accepts 4096.
 const LONGEST_NAME: u64 = 64 << 10;
 
 /// The name of the entry that ends an archive.
 const TRAILER: &[u8] = b"TRAILER!!!";
 
-/// The bits of a mode that say what a file is, and those of a symbolic link, whose data are its target.
+/// The file type bits of a mode, and the type of a symbolic link, whose data are its target.
 const KIND: u64 = 0o170_000;
 const SYMLINK: u64 = 0o120_000;
 
@@ -27,13 +28,13 @@ struct Header {
     mode: u64,
     size: u64,
     name: u64,
-    /// Bytes of the header.
+    /// The size of the header in bytes.
     bytes: u64,
-    /// What sizes are rounded up to.
+    /// The alignment in bytes.
     unit: u64,
 }
 
-/// The header that `bytes` begin with; None where they are too few.
+/// Parses the header at the start of `bytes`; `None` if more bytes are needed.
 fn header(bytes: &[u8]) -> Option<Result<Header, ()>> {
     let odc = [(18, 6), (65, 11), (59, 6)];
     let newc = [(14, 8), (54, 8), (94, 8)];
@@ -61,7 +62,7 @@ fn digits_only(bytes: &[u8], radix: u32) -> bool {
 enum State {
     Header,
     Data(Body),
-    /// Behind a trailer.
+    /// After a trailer.
     Ended,
 }
 
@@ -75,10 +76,10 @@ impl Cpio {
         Cpio { state: State::Header }
     }
 
-    /// Reads a header with its name; false where more bytes are needed.
-    fn entry(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<bool, Gap> {
+    /// Reads a header with its name. Returns `false` if more bytes are needed.
+    fn entry(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Result<bool, Gap> {
         let Some(header) = header(input) else { return Ok(false) };
-        let Ok(header) = header else { return Err(damaged("a header cannot be read")) };
+        let Ok(header) = header else { return Err(damaged("invalid header")) };
         let name_end = header.bytes + header.name;
         let start = name_end.next_multiple_of(header.unit);
         let Some((front, rest)) = input.split_at_checked(start as usize) else { return Ok(false) };
@@ -99,7 +100,7 @@ impl Cpio {
 }
 
 impl Format for Cpio {
-    fn push(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<Progress, Gap> {
+    fn push(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Result<Progress, Gap> {
         loop {
             match &mut self.state {
                 State::Header => {
@@ -125,8 +126,8 @@ impl Format for Cpio {
         }
     }
 
-    fn finish(&mut self, _: &[u8], _: &mut Sink<'_, '_>) -> Result<(), Gap> {
-        if matches!(self.state, State::Ended) { Ok(()) } else { Err(damaged("it breaks off")) }
+    fn finish(&mut self, _: &[u8], _: &mut MemberSink<'_, '_>) -> Result<(), Gap> {
+        if matches!(self.state, State::Ended) { Ok(()) } else { Err(damaged("it is truncated")) }
     }
 }
 

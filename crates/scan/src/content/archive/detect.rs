@@ -1,7 +1,8 @@
-//! Which archive some bytes begin, told by more than a magic number of two bytes: a false positive would be a gap.
+//! Detects archives by their first bytes. It checks more than short magic numbers, because a false positive would be a
+//! gap.
 //!
-//! Sources: each format's own file, and for what is only recognised: "7zFormat.txt" of the LZMA SDK, "RAR 5.0 archive
-//! format" of RARLAB, Linux' "Squashfs 4.0 Filesystem".
+//! Sources: those in the file of each format; for formats that are only recognized: "7zFormat.txt" of the LZMA SDK,
+//! "RAR 5.0 archive format" of RARLAB, Linux' "Squashfs 4.0 Filesystem".
 
 use layersift_format::tar::{BLOCK, Parser};
 use layersift_model::{Gap, GapReason, Limits};
@@ -10,7 +11,7 @@ use super::ar::Ar;
 use super::asar::Asar;
 use super::bytes::{le16, le32};
 use super::cpio::{self, Cpio};
-use super::level::{Format, Progress, Sink};
+use super::level::{Format, MemberSink, Progress};
 use super::lz4::Lz4;
 use super::rpm::Rpm;
 use super::stream::{Codec, Stream};
@@ -18,10 +19,10 @@ use super::tar::Tar;
 use super::zip::{self, Zip};
 use super::{asar, lz4, rpm, xz};
 
-/// Whether a head begins an archive of one format.
+/// Whether a head begins an archive of a certain format.
 type Check = fn(&[u8]) -> bool;
 
-/// What an archive is.
+/// The format of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Tar,
@@ -32,12 +33,12 @@ pub(super) enum Kind {
     Asar,
     Lz4,
     Compressed(Codec),
-    /// Known and not read.
+    /// Recognized, but not supported.
     Unsupported(&'static str),
 }
 
 impl Kind {
-    /// The kind of archive that begins with `head`, `HEAD_BYTES` of it or all there is.
+    /// Detects the format of a file that begins with `head`, which has `HEAD_BYTES` bytes or is the whole file.
     pub(super) fn detect(head: &[u8]) -> Option<Kind> {
         match head {
             [0x1f, 0x8b, 8, flags, ..] if flags & 0xe0 == 0 && head.len() > 10 => {
@@ -71,7 +72,7 @@ impl Kind {
         checks.iter().find(|(check, _)| check(head)).map(|(_, kind)| *kind)
     }
 
-    /// A reader of this kind.
+    /// A reader for this format.
     pub(super) fn open(self, limits: &Limits) -> Box<dyn Format> {
         match self {
             Kind::Tar => Box::new(Tar::new(limits.tar_extension_bytes)),
@@ -92,7 +93,7 @@ fn is_bzip2_block(block: &[u8]) -> bool {
     block.starts_with(&[0x31, 0x41, 0x59, 0x26, 0x53, 0x59]) || block.starts_with(&[0x17, 0x72, 0x45, 0x38, 0x50, 0x90])
 }
 
-/// Zstandard and lz4 share their skippable frames; the first frame of data tells, where it is in sight.
+/// Zstandard and lz4 have the same skippable frames. The first data frame decides, if `head` reaches it.
 fn skippable(head: &[u8]) -> Kind {
     let mut rest = head;
     while let ([0x50..=0x5f, 0x2a, 0x4d, 0x18, ..], Some(size)) = (rest, le32(rest, 4)) {
@@ -102,28 +103,31 @@ fn skippable(head: &[u8]) -> Kind {
     if lz4::is_lz4(rest) { Kind::Lz4 } else { Kind::Compressed(Codec::Zstd) }
 }
 
-/// Whether `head` begins with a tar header: its checksum fits, which bytes of anything else do not.
+/// Whether `head` begins with a tar header, by its checksum, which no other data match by accident.
 fn is_tar(head: &[u8]) -> bool {
     let Some(block) = head.first_chunk::<BLOCK>() else { return false };
     // A name comes first in every dialect; a block of zeros has no checksum.
     block[0] != 0 && Parser::new(u64::MAX).block(block).is_ok()
 }
 
-/// An archive that is recognised and not read: its bytes are handed out as they are.
+/// An unsupported archive, whose raw bytes become an unnamed member.
 struct Unsupported(&'static str);
 
 impl Unsupported {
     fn gap(&self) -> Gap {
-        Gap::new(GapReason::UnsupportedArchive, format!("{} archives cannot be read as they pass", self.0))
+        Gap::new(
+            GapReason::UnsupportedArchive,
+            format!("{} archives are not supported; only the raw bytes were scanned", self.0),
+        )
     }
 }
 
 impl Format for Unsupported {
-    fn push(&mut self, _: &mut &[u8], _: &mut Sink<'_, '_>) -> Result<Progress, Gap> {
+    fn push(&mut self, _: &mut &[u8], _: &mut MemberSink<'_, '_>) -> Result<Progress, Gap> {
         Err(self.gap())
     }
 
-    fn finish(&mut self, _: &[u8], _: &mut Sink<'_, '_>) -> Result<(), Gap> {
+    fn finish(&mut self, _: &[u8], _: &mut MemberSink<'_, '_>) -> Result<(), Gap> {
         Err(self.gap())
     }
 }

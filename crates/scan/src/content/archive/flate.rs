@@ -9,7 +9,7 @@ use layersift_model::Gap;
 use super::level::Progress;
 use super::stream::{Decode, Step, damaged};
 
-/// The largest window of deflate, as a power of two.
+/// The largest window of Deflate, as a power of two.
 const WINDOW_BITS: u8 = 15;
 
 /// A decoder of deflate.

@@ -1,7 +1,7 @@
-//! One opened archive, the member it is at, and the bounds that all levels of a file share.
+//! One opened archive with its current member, and the limits that all nested archives of a file share.
 //!
-//! A [`Level`] holds a [`Format`] and at most one [`Node`], the member that is open. A node is undecided until its
-//! first bytes are there; then it is a leaf that is handed out, or a level of its own.
+//! A [`Level`] holds a [`Format`] and at most one [`Node`], the member that is open. A node is undecided until
+//! enough bytes are known; then it is either a leaf, whose bytes are passed on, or a level of its own.
 
 use layersift_model::{Gap, GapReason, Limits};
 
@@ -10,46 +10,47 @@ use super::detect::Kind;
 use super::{HEAD_BYTES, Members};
 use crate::memory::{Growth, MemoryLease};
 
-/// The longest name of a member that is kept, in bytes.
+/// The maximum length in bytes of a member's name; longer names are truncated.
 const LONGEST_NAME: usize = 4096;
 
-/// Bytes added at once to what a format left.
+/// The number of bytes that are added at once to the unread rest of a format.
 const CARRY_STEP: usize = 64 << 10;
 
-/// Whether an archive goes on.
+/// Whether an archive continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// More bytes are needed.
     More,
-    /// The archive has ended; what is left of the input stands behind it.
+    /// The archive has ended; the rest of the input comes after it.
     End,
 }
 
 /// A reader of one archive format.
 pub(super) trait Format: Send {
-    /// Takes what it can off the front of `input` and hands members to `sink`. With `More`, what is left comes again
-    /// with more behind it; a format bounds what it leaves. An error ends the format, and what is left is handed out.
-    fn push(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<Progress, Gap>;
+    /// Reads from the front of `input`, advances it, and passes members to `sink`. After `More`, the unread rest is
+    /// passed again, followed by more bytes; a format bounds that rest. After an error the format is not called
+    /// again, and the rest is passed on as raw bytes.
+    fn push(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Result<Progress, Gap>;
 
-    /// The input has ended, and `rest` is what was left of it.
-    fn finish(&mut self, rest: &[u8], sink: &mut Sink<'_, '_>) -> Result<(), Gap>;
+    /// The input has ended with the unread bytes `rest`.
+    fn finish(&mut self, rest: &[u8], sink: &mut MemberSink<'_, '_>) -> Result<(), Gap>;
 }
 
-/// What all levels of one file share.
-pub(super) struct Shared {
+/// The state that all levels of one file share.
+pub(super) struct OpenerState {
     limits: Limits,
     memory: MemoryLease,
     inside: Vec<String>,
     members: u64,
     inflated: u64,
     is_leaf_open: bool,
-    /// A limit was reached: nothing more is handed out.
+    /// A limit was reached: no more members are passed on.
     pub(super) stopped: bool,
 }
 
-impl Shared {
-    pub(super) fn new(limits: &Limits, memory: &MemoryLease) -> Shared {
-        Shared {
+impl OpenerState {
+    pub(super) fn new(limits: &Limits, memory: &MemoryLease) -> OpenerState {
+        OpenerState {
             limits: limits.clone(),
             memory: memory.clone(),
             inside: Vec::new(),
@@ -61,13 +62,13 @@ impl Shared {
     }
 }
 
-/// The way out: to whoever reads members, through the bounds.
-pub(super) struct Out<'m> {
-    pub(super) shared: &'m mut Shared,
+/// Passes members on to the caller, within the limits.
+pub(super) struct BoundedMembers<'m> {
+    pub(super) shared: &'m mut OpenerState,
     pub(super) members: &'m mut dyn Members,
 }
 
-impl Out<'_> {
+impl BoundedMembers<'_> {
     fn begin(&mut self, size: Option<u64>) {
         if !self.shared.stopped {
             self.shared.is_leaf_open = true;
@@ -99,17 +100,17 @@ impl Out<'_> {
         self.shared.stopped = true;
     }
 
-    /// Counts a member or a further stream; false where that is one too many.
+    /// Counts a member or another compressed stream. Returns `false` beyond the limit.
     fn count_member(&mut self) -> bool {
         self.shared.members += 1;
-        let most = self.shared.limits.archive_members;
-        if self.shared.members > most && !self.shared.stopped {
-            self.stop(format!("the archives hold more than {most} members; the rest was not read"));
+        let limit = self.shared.limits.archive_members;
+        if self.shared.members > limit && !self.shared.stopped {
+            self.stop(format!("the archives hold more than {limit} members; the rest was not read"));
         }
         !self.shared.stopped
     }
 
-    /// How many of `count` inflated bytes are within the limit.
+    /// Counts `count` decompressed bytes. Returns how many of them are within the limit.
     fn count_inflated(&mut self, count: usize) -> usize {
         let left = self.shared.limits.archive_bytes.saturating_sub(self.shared.inflated);
         self.shared.inflated = self.shared.inflated.saturating_add(count as u64);
@@ -117,36 +118,36 @@ impl Out<'_> {
     }
 }
 
-/// Where a format hands its members.
-pub(super) struct Sink<'a, 'm> {
+/// Receives the members of one format.
+pub(super) struct MemberSink<'a, 'm> {
     child: &'a mut Option<Box<Node>>,
-    /// The depth of an archive that is a member.
+    /// The nesting depth of members that are archives.
     depth: usize,
-    out: &'a mut Out<'m>,
+    out: &'a mut BoundedMembers<'m>,
 }
 
-impl Sink<'_, '_> {
-    /// A member begins, which may be an archive itself. The one before ends.
+impl MemberSink<'_, '_> {
+    /// Begins a member, which may be an archive itself, and ends the previous one.
     pub(super) fn begin(&mut self, name: Option<&[u8]>, size: Option<u64>) {
         self.open(name, size);
     }
 
-    /// A member begins that is handed out as it is. The one before ends.
+    /// Begins a member that is not opened, and ends the previous one.
     pub(super) fn begin_raw(&mut self, name: Option<&[u8]>, size: Option<u64>) {
         if let Some(node) = self.open(name, size) {
-            node.state = State::Leaf;
+            node.state = NodeState::Leaf;
             self.out.begin(size);
         }
     }
 
-    /// The next bytes of the open member; nothing happens where none is open.
+    /// Passes on bytes of the open member; does nothing if no member is open.
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
         if let (Some(node), false) = (self.child.as_deref_mut(), bytes.is_empty()) {
             node.push(bytes, self.depth, self.out);
         }
     }
 
-    /// The next bytes of the open member, which were compressed.
+    /// Passes on decompressed bytes of the open member, up to the limit.
     pub(super) fn inflated(&mut self, bytes: &[u8]) {
         if self.out.members.is_cancelled() {
             self.out.end();
@@ -155,12 +156,12 @@ impl Sink<'_, '_> {
         let within = self.out.count_inflated(bytes.len());
         self.bytes(bytes.get(..within).unwrap_or(bytes));
         if within < bytes.len() && !self.out.shared.stopped {
-            let most = self.out.shared.limits.archive_bytes;
-            self.out.stop(format!("the archives inflate to more than {most} bytes; the rest was not read"));
+            let limit = self.out.shared.limits.archive_bytes;
+            self.out.stop(format!("the archives decompress to more than {limit} bytes; the rest was not read"));
         }
     }
 
-    /// The open member has no more bytes.
+    /// Ends the open member.
     pub(super) fn end(&mut self) {
         if let Some(mut node) = self.child.take() {
             node.finish(self.depth, self.out);
@@ -170,22 +171,22 @@ impl Sink<'_, '_> {
         }
     }
 
-    /// Something was not read, of the open member or of the archive.
+    /// Reports a gap in the open member or in the archive.
     pub(super) fn gap(&mut self, gap: Gap) {
         self.out.gap(gap);
     }
 
-    /// Takes the memory of a decoder, and waits until it is there.
+    /// Takes the memory of a decoder. Waits until it is available.
     pub(super) fn memory(&self, bytes: u64) -> Growth {
         self.out.shared.memory.grow(bytes)
     }
 
-    /// Counts a further compressed stream as a member, so that very many empty ones cost no time without bound.
+    /// Counts another compressed stream as a member: millions of empty streams would otherwise take unbounded time.
     pub(super) fn count_stream(&mut self) {
         self.out.count_member();
     }
 
-    /// Whether a limit was reached, so that nothing more is handed out.
+    /// Whether a limit was reached, so that no more members are passed on.
     pub(super) fn is_stopped(&self) -> bool {
         self.out.shared.stopped
     }
@@ -198,7 +199,7 @@ impl Sink<'_, '_> {
         if let Some(name) = name {
             self.out.shared.inside.push(text(name));
         }
-        let node = Node { is_named: name.is_some(), size, state: State::Undecided(Vec::new()) };
+        let node = Node { is_named: name.is_some(), size, state: NodeState::Undecided(Vec::new()) };
         let node = self.child.insert(Box::new(node));
         self.out.count_member().then_some(node)
     }
@@ -219,22 +220,22 @@ fn text(name: &[u8]) -> String {
 struct Node {
     is_named: bool,
     size: Option<u64>,
-    state: State,
+    state: NodeState,
 }
 
-enum State {
-    /// Its first bytes, as long as they are too few to tell.
+enum NodeState {
+    /// The first bytes, while there are too few to detect a format.
     Undecided(Vec<u8>),
     Leaf,
     Level(Box<Level>),
 }
 
 impl Node {
-    fn push(&mut self, bytes: &[u8], depth: usize, out: &mut Out<'_>) {
+    fn push(&mut self, bytes: &[u8], depth: usize, out: &mut BoundedMembers<'_>) {
         match &mut self.state {
-            State::Leaf => out.bytes(bytes),
-            State::Level(level) => level.push(bytes, out),
-            State::Undecided(head) => {
+            NodeState::Leaf => out.bytes(bytes),
+            NodeState::Level(level) => level.push(bytes, out),
+            NodeState::Undecided(head) => {
                 if head.is_empty() && bytes.len() >= HEAD_BYTES {
                     self.decide(bytes, depth, out);
                     return self.push(bytes, depth, out);
@@ -251,43 +252,46 @@ impl Node {
         }
     }
 
-    fn finish(&mut self, depth: usize, out: &mut Out<'_>) {
-        if let State::Undecided(head) = &mut self.state {
+    fn finish(&mut self, depth: usize, out: &mut BoundedMembers<'_>) {
+        if let NodeState::Undecided(head) = &mut self.state {
             let head = std::mem::take(head);
             self.decide(&head, depth, out);
             self.push(&head, depth, out);
         }
         match &mut self.state {
-            State::Level(level) => level.finish(out),
+            NodeState::Level(level) => level.finish(out),
             _ => out.end(),
         }
     }
 
-    fn decide(&mut self, head: &[u8], depth: usize, out: &mut Out<'_>) {
+    fn decide(&mut self, head: &[u8], depth: usize, out: &mut BoundedMembers<'_>) {
         let head = head.get(..HEAD_BYTES).unwrap_or(head);
         match Kind::detect(head) {
             Some(kind) if depth <= out.shared.limits.archive_depth => {
-                self.state = State::Level(Box::new(Level::new(kind.open(&out.shared.limits), depth)));
+                self.state = NodeState::Level(Box::new(Level::new(kind.open(&out.shared.limits), depth)));
                 return;
             }
             Some(_) => {
-                let detail = format!("archives inside archives are opened {} deep", out.shared.limits.archive_depth);
+                let detail = format!(
+                    "archives are nested deeper than the limit of {}; the inner one was not opened",
+                    out.shared.limits.archive_depth
+                );
                 out.gap(Gap::new(GapReason::ArchiveTooDeep, detail));
             }
             None => {}
         }
-        self.state = State::Leaf;
+        self.state = NodeState::Leaf;
         out.begin(self.size);
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The format reads.
+    /// The format reads its archive.
     Reading,
-    /// The format has ended; zeros that fill up are passed over.
-    Behind,
-    /// What is left goes to the open member.
+    /// The format has ended; zeros that pad the file are skipped.
+    Ended,
+    /// The rest goes to the open member.
     Rest,
 }
 
@@ -305,35 +309,35 @@ impl Level {
         Level { format, depth, child: None, carry: Vec::new(), phase: Phase::Reading }
     }
 
-    pub(super) fn push(&mut self, bytes: &[u8], out: &mut Out<'_>) {
+    pub(super) fn push(&mut self, bytes: &[u8], out: &mut BoundedMembers<'_>) {
         let mut rest = bytes;
         while !rest.is_empty() && !out.shared.stopped {
             rest = match self.phase {
                 Phase::Reading if self.carry.is_empty() => self.read_in_place(rest, out),
-                Phase::Reading => self.read_behind_carry(rest, out),
-                Phase::Behind | Phase::Rest => {
-                    self.behind(rest, out);
+                Phase::Reading => self.read_after_carry(rest, out),
+                Phase::Ended | Phase::Rest => {
+                    self.push_trailing(rest, out);
                     &[]
                 }
             };
         }
     }
 
-    pub(super) fn finish(&mut self, out: &mut Out<'_>) {
+    pub(super) fn finish(&mut self, out: &mut BoundedMembers<'_>) {
         if self.phase == Phase::Reading && !out.shared.stopped {
             let carry = std::mem::take(&mut self.carry);
-            let mut sink = Sink { child: &mut self.child, depth: self.depth + 1, out };
+            let mut sink = MemberSink { child: &mut self.child, depth: self.depth + 1, out };
             let result = self.format.finish(&carry, &mut sink);
             self.leave(result.err(), out);
-            self.behind(&carry, out);
+            self.push_trailing(&carry, out);
         }
         self.sink(out).end();
     }
 
-    /// Reads the front of `bytes`; what is left to be read.
-    fn read_in_place<'b>(&mut self, bytes: &'b [u8], out: &mut Out<'_>) -> &'b [u8] {
+    /// Reads from the front of `bytes`. Returns the unread rest.
+    fn read_in_place<'b>(&mut self, bytes: &'b [u8], out: &mut BoundedMembers<'_>) -> &'b [u8] {
         let mut rest = bytes;
-        let mut sink = Sink { child: &mut self.child, depth: self.depth + 1, out };
+        let mut sink = MemberSink { child: &mut self.child, depth: self.depth + 1, out };
         match self.format.push(&mut rest, &mut sink) {
             Ok(Progress::More) => {
                 if !out.shared.stopped {
@@ -352,13 +356,13 @@ impl Level {
         }
     }
 
-    /// Adds to what the format left, and reads that; what is left to be read of `bytes`.
-    fn read_behind_carry<'b>(&mut self, bytes: &'b [u8], out: &mut Out<'_>) -> &'b [u8] {
+    /// Appends bytes to the unread rest of the format, and reads that. Returns the unread rest of `bytes`.
+    fn read_after_carry<'b>(&mut self, bytes: &'b [u8], out: &mut BoundedMembers<'_>) -> &'b [u8] {
         let (first, rest) = bytes.split_at(bytes.len().min(CARRY_STEP));
         self.carry.extend_from_slice(first);
         let carry = std::mem::take(&mut self.carry);
         let mut left = carry.as_slice();
-        let mut sink = Sink { child: &mut self.child, depth: self.depth + 1, out };
+        let mut sink = MemberSink { child: &mut self.child, depth: self.depth + 1, out };
         let result = self.format.push(&mut left, &mut sink);
         let read = carry.len() - left.len();
         if result == Ok(Progress::More) {
@@ -367,24 +371,23 @@ impl Level {
             return rest;
         }
         self.leave(result.err(), out);
-        self.behind(left, out);
+        self.push_trailing(left, out);
         rest
     }
 
-    /// The format has ended, with a gap or without.
-    fn leave(&mut self, gap: Option<Gap>, out: &mut Out<'_>) {
+    /// Ends the format, with or without a gap.
+    fn leave(&mut self, gap: Option<Gap>, out: &mut BoundedMembers<'_>) {
         self.sink(out).end();
-        self.phase = Phase::Behind;
+        self.phase = Phase::Ended;
         if let Some(gap) = gap {
             out.gap(gap);
             self.phase = Phase::Rest;
         }
     }
 
-    /// Hands out what stands behind the part that could be read: an archive where it is one and the part before was
-    /// whole.
-    fn behind(&mut self, bytes: &[u8], out: &mut Out<'_>) {
-        let is_whole = self.phase == Phase::Behind;
+    /// Passes on the bytes after the part that could be read; they may be another archive if that part was complete.
+    fn push_trailing(&mut self, bytes: &[u8], out: &mut BoundedMembers<'_>) {
+        let is_whole = self.phase == Phase::Ended;
         let bytes = if is_whole { without_zeros(bytes) } else { bytes };
         if bytes.is_empty() {
             return;
@@ -397,7 +400,7 @@ impl Level {
         self.phase = Phase::Rest;
     }
 
-    fn sink<'a, 'm>(&'a mut self, out: &'a mut Out<'m>) -> Sink<'a, 'm> {
-        Sink { child: &mut self.child, depth: self.depth + 1, out }
+    fn sink<'a, 'm>(&'a mut self, out: &'a mut BoundedMembers<'m>) -> MemberSink<'a, 'm> {
+        MemberSink { child: &mut self.child, depth: self.depth + 1, out }
     }
 }

@@ -1,4 +1,4 @@
-//! lz4 frames. The frames are read here, the blocks by `lz4_flex`; checksums are passed over.
+//! lz4 frames. This module reads the frames, `lz4_flex` the blocks; checksums are not verified.
 //!
 //! Source: "LZ4 Frame Format Description" 1.6.4. The legacy format of Linux kernels has another magic number and is not
 //! read.
@@ -6,15 +6,15 @@
 use layersift_model::Gap;
 
 use super::bytes::{le32, le64, take, without_zeros};
-use super::level::{Format, Progress, Sink};
+use super::level::{Format, MemberSink, Progress};
 use super::stream::damaged;
 
 const MAGIC: u32 = 0x184d_2204;
 
-/// What frames that carry no data begin with, but for the lowest four bits.
+/// The magic number of skippable frames, without its lowest four bits.
 const SKIPPABLE: u32 = 0x184d_2a50;
 
-/// How far back a block refers to those before it, in bytes.
+/// The number of earlier bytes that a block may refer to.
 const WINDOW: usize = 64 << 10;
 
 /// Whether `head` begins with a frame's magic number and a descriptor of this version.
@@ -30,11 +30,11 @@ struct Descriptor {
     has_dictionary: bool,
     content: Option<u64>,
     block_max: usize,
-    /// Bytes of the descriptor, its own checksum included.
+    /// The size of the descriptor in bytes, including its checksum.
     bytes: usize,
 }
 
-/// The descriptor behind the magic number; None where more bytes are needed.
+/// Parses the descriptor after the magic number; `None` if more bytes are needed.
 fn descriptor(bytes: &[u8]) -> Option<Result<Descriptor, ()>> {
     let (&flags, &sizes) = (bytes.first()?, bytes.get(1)?);
     let block_max = match sizes >> 4 {
@@ -62,9 +62,9 @@ fn descriptor(bytes: &[u8]) -> Option<Result<Descriptor, ()>> {
 enum State {
     /// At the first frame.
     First,
-    /// At a further frame, or at what stands behind them.
+    /// At another frame, or at the end of the last one.
     Frame,
-    /// In a frame that carries no data, so many bytes more.
+    /// In a skippable frame, of which this many bytes remain.
     Skip(u64),
     /// At a block.
     Block(Descriptor),
@@ -73,9 +73,9 @@ enum State {
 /// A reader of lz4 frames.
 pub(super) struct Lz4 {
     state: State,
-    /// What the last blocks made, and room for the next one.
+    /// The output of the last blocks, and room for that of the next one.
     output: Vec<u8>,
-    /// How much of it is filled.
+    /// The number of bytes in it that are output.
     filled: usize,
     is_begun: bool,
 }
@@ -85,7 +85,7 @@ impl Lz4 {
         Lz4 { state: State::First, output: Vec::new(), filled: 0, is_begun: false }
     }
 
-    fn frame(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<Option<Progress>, Gap> {
+    fn frame(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Result<Option<Progress>, Gap> {
         let is_first = matches!(self.state, State::First);
         if !is_first {
             *input = without_zeros(input);
@@ -98,14 +98,14 @@ impl Lz4 {
             return Ok(None);
         }
         if magic != MAGIC {
-            return if is_first { Err(damaged("its frame cannot be read")) } else { Ok(Some(Progress::End)) };
+            return if is_first { Err(damaged("invalid frame header")) } else { Ok(Some(Progress::End)) };
         }
         let Some(descriptor) = descriptor(input.get(4..).unwrap_or_default()) else {
             return Ok(Some(Progress::More));
         };
-        let Ok(descriptor) = descriptor else { return Err(damaged("its frame cannot be read")) };
+        let Ok(descriptor) = descriptor else { return Err(damaged("invalid frame header")) };
         if descriptor.has_dictionary {
-            return Err(damaged("it needs a dictionary that is elsewhere"));
+            return Err(damaged("it needs an external dictionary"));
         }
         take(input, 4 + descriptor.bytes as u64);
         self.filled = 0;
@@ -118,13 +118,13 @@ impl Lz4 {
         Ok(None)
     }
 
-    fn block(&mut self, frame: Descriptor, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<bool, Gap> {
+    fn block(&mut self, frame: Descriptor, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Result<bool, Gap> {
         let Some(word) = le32(input, 0) else { return Ok(false) };
         let size = (word & 0x7fff_ffff) as usize;
         let checksum = if word == 0 { frame.has_content_checksum } else { frame.has_block_checksum };
         let total = 4 + size + 4 * usize::from(checksum);
         if size > frame.block_max {
-            return Err(damaged("a block is larger than its frame says"));
+            return Err(damaged("a block is larger than its frame allows"));
         }
         let Some((block, rest)) = input.split_at_checked(total) else { return Ok(false) };
         if word == 0 {
@@ -140,8 +140,8 @@ impl Lz4 {
         Ok(true)
     }
 
-    /// Sees that there is room for a block, and where; what no block refers to any more is given up. Two windows keep
-    /// this from moving one at every small block.
+    /// Makes room for the output of a block and returns its offset. Drops output that no block can refer to any more.
+    /// The buffer has room for two windows, so that output is not moved at every small block.
     fn make_room(&mut self, frame: Descriptor) -> usize {
         let size = 2 * WINDOW + frame.block_max;
         if self.output.len() < size {
@@ -157,7 +157,7 @@ impl Lz4 {
         self.filled
     }
 
-    /// Decodes a block behind what is filled; the bytes it made.
+    /// Decodes a block after the existing output. Returns the number of bytes decoded.
     fn decode(&mut self, data: &[u8], is_stored: bool, frame: Descriptor) -> Result<usize, Gap> {
         let (before, room) = self.output.split_at_mut(self.filled);
         let room = room.get_mut(..frame.block_max).unwrap_or_default();
@@ -173,7 +173,7 @@ impl Lz4 {
 }
 
 impl Format for Lz4 {
-    fn push(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<Progress, Gap> {
+    fn push(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Result<Progress, Gap> {
         loop {
             if sink.is_stopped() {
                 *input = &[];
@@ -202,7 +202,7 @@ impl Format for Lz4 {
         }
     }
 
-    fn finish(&mut self, rest: &[u8], _: &mut Sink<'_, '_>) -> Result<(), Gap> {
-        if matches!(self.state, State::Frame) && rest.is_empty() { Ok(()) } else { Err(damaged("it breaks off")) }
+    fn finish(&mut self, rest: &[u8], _: &mut MemberSink<'_, '_>) -> Result<(), Gap> {
+        if matches!(self.state, State::Frame) && rest.is_empty() { Ok(()) } else { Err(damaged("it is truncated")) }
     }
 }

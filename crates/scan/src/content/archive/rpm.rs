@@ -1,33 +1,33 @@
 //! RPM packages: a lead, two headers, and a compressed cpio archive.
 //!
-//! Source: the RPM manual, "Package format" (V3 and V4) and "Header format". The lead and the headers are handed out as
-//! one unnamed member, because scripts stand in them; the payload is told by its own bytes.
+//! Source: the RPM manual, "Package format" (V3 and V4) and "Header format". The lead and the headers
+//! are one unnamed member, because they contain scripts; the format of the payload is detected by its bytes.
 
 use layersift_model::{Gap, GapReason};
 
 use super::bytes::{be32, take};
-use super::level::{Format, Progress, Sink};
+use super::level::{Format, MemberSink, Progress};
 
 const LEAD: usize = 96;
 const HEADER_MAGIC: &[u8] = &[0x8e, 0xad, 0xe8, 0x01];
 
-/// The magic number, reserved bytes, and how many entries and bytes of data follow.
+/// The size of a header's start: magic number, reserved bytes, number of entries, and number of data bytes.
 const HEADER_INTRO: usize = 16;
 
-/// Whether `head` begins with a lead and the magic number of the header behind it.
+/// Whether `head` begins with a lead and the magic number of the header after it.
 pub(super) fn is_rpm(head: &[u8]) -> bool {
     head.starts_with(&[0xed, 0xab, 0xee, 0xdb]) && head.get(LEAD..LEAD + 4) == Some(HEADER_MAGIC)
 }
 
 enum State {
     Lead,
-    /// In front of the header of the signature.
+    /// Before the signature header.
     Signature,
     SignatureData(u64),
-    /// In front of the header of the package.
+    /// Before the package header.
     Header,
     HeaderData(u64),
-    /// In the payload, of which something came or not.
+    /// In the payload; whether any of its bytes were read.
     Payload(bool),
 }
 
@@ -42,16 +42,16 @@ impl Rpm {
     }
 }
 
-/// The bytes behind a header's first sixteen.
+/// The size in bytes of a header after its first sixteen bytes.
 fn header_bytes(intro: &[u8; HEADER_INTRO]) -> Result<u64, Gap> {
     match (intro.starts_with(HEADER_MAGIC), be32(intro, 8), be32(intro, 12)) {
         (true, Some(entries), Some(data)) => Ok(u64::from(entries) * 16 + u64::from(data)),
-        _ => Err(damaged("a header cannot be read")),
+        _ => Err(damaged("invalid header")),
     }
 }
 
 impl Format for Rpm {
-    fn push(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<Progress, Gap> {
+    fn push(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Result<Progress, Gap> {
         loop {
             match &mut self.state {
                 State::Lead => {
@@ -67,7 +67,7 @@ impl Format for Rpm {
                     sink.bytes(intro);
                     *input = rest;
                     self.state = match self.state {
-                        // Only the signature is filled up, to eight bytes.
+                        // Only the signature header is padded, to eight bytes.
                         State::Signature => State::SignatureData(bytes.next_multiple_of(8)),
                         _ => State::HeaderData(bytes),
                     };
@@ -96,8 +96,8 @@ impl Format for Rpm {
         }
     }
 
-    fn finish(&mut self, _: &[u8], _: &mut Sink<'_, '_>) -> Result<(), Gap> {
-        if matches!(self.state, State::Payload(true)) { Ok(()) } else { Err(damaged("it breaks off")) }
+    fn finish(&mut self, _: &[u8], _: &mut MemberSink<'_, '_>) -> Result<(), Gap> {
+        if matches!(self.state, State::Payload(true)) { Ok(()) } else { Err(damaged("it is truncated")) }
     }
 }
 

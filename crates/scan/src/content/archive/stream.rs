@@ -1,16 +1,16 @@
-//! Compressed streams: drives a codec over pushed bytes through one buffer, over any number of streams in a row.
+//! Compressed streams: drives a decoder over pushed bytes, for any number of concatenated streams.
 
 use layersift_model::{Gap, GapReason};
 
 use super::bytes::without_zeros;
-use super::level::{Format, Progress, Sink};
+use super::level::{Format, MemberSink, Progress};
 use super::{bzip2, flate, xz, zstd};
 use crate::memory::Growth;
 
-/// Bytes that a codec inflates at once.
+/// The size of the output buffer in bytes.
 const BUFFER: usize = 64 << 10;
 
-/// A compression that is read.
+/// A supported compression format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Codec {
     /// gzip, RFC 1952.
@@ -21,7 +21,7 @@ pub(super) enum Codec {
     Bzip2,
     /// xz.
     Xz,
-    /// What came before xz, ".lzma".
+    /// The older ".lzma" format.
     Lzma,
     /// Zstandard.
     Zstd,
@@ -40,7 +40,7 @@ impl Codec {
         })
     }
 
-    /// The most bytes that a decoder takes.
+    /// The maximum memory of a decoder in bytes.
     fn memory(self) -> u64 {
         match self {
             Codec::Gzip | Codec::Deflate => 64 << 10,
@@ -50,7 +50,7 @@ impl Codec {
         }
     }
 
-    /// Whether `bytes` begin a further stream; None where they are too few to tell.
+    /// Whether another stream begins at `bytes`; `None` if more bytes are needed.
     fn goes_on(self, bytes: &[u8]) -> Option<bool> {
         let magic: &[u8] = match self {
             Codec::Gzip => &[0x1f, 0x8b, 8],
@@ -66,59 +66,59 @@ impl Codec {
     }
 }
 
-/// What one step of a decoder did.
+/// The result of one step of a decoder.
 pub(super) struct Step {
-    /// Bytes of the input that were taken.
+    /// The number of input bytes read.
     pub(super) read: usize,
-    /// Bytes of the output that were filled.
+    /// The number of output bytes written.
     pub(super) written: usize,
-    /// Whether the stream goes on; what was written counts even if it does not.
+    /// Whether the stream continues. The output is valid even if it does not.
     pub(super) state: Result<Progress, Gap>,
 }
 
 /// A decoder of one compressed stream.
 pub(super) trait Decode: Send {
-    /// Inflates from `input` to `output` until one of them is used up.
+    /// Decompresses `input` to `output` until one of them is used up.
     fn step(&mut self, input: &[u8], output: &mut [u8]) -> Step;
-    /// Goes back to the start of a stream.
+    /// Prepares the decoder for a new stream.
     fn restart(&mut self) -> Result<(), Gap>;
 }
 
-/// The gap of a stream that is damaged.
+/// The gap of a damaged stream.
 pub(super) fn damaged(detail: impl std::fmt::Display) -> Gap {
     Gap::new(GapReason::DamagedCompression, format!("a compressed stream is damaged: {detail}"))
 }
 
-/// The gap of a stream that takes more memory than it is given.
+/// The gap of a stream that needs more memory than the limit.
 pub(super) fn too_much_memory(detail: impl std::fmt::Display) -> Gap {
-    Gap::new(GapReason::UnsupportedCompression, format!("a compressed stream takes too much memory: {detail}"))
+    Gap::new(GapReason::UnsupportedCompression, format!("a compressed stream needs too much memory: {detail}"))
 }
 
-/// A decoder with its buffer and its counts.
+/// A decoder with its buffer and counters.
 pub(super) struct Inflater {
-    /// What it decodes.
+    /// Its compression format.
     pub(super) codec: Codec,
     decoder: Box<dyn Decode>,
     buffer: Vec<u8>,
-    /// Compressed bytes that were taken.
+    /// The number of compressed bytes read.
     pub(super) read: u64,
-    /// Bytes that they made.
+    /// The number of bytes decompressed.
     pub(super) written: u64,
-    /// The CRC-32 of what was made, where it is asked for.
+    /// The CRC-32 of the output, if requested.
     pub(super) crc: Option<crc32fast::Hasher>,
-    /// What the decoder takes of the scan's memory.
+    /// The memory of the decoder.
     _memory: Growth,
 }
 
 impl Inflater {
-    pub(super) fn new(codec: Codec, sink: &Sink<'_, '_>) -> Result<Inflater, Gap> {
+    pub(super) fn new(codec: Codec, sink: &MemberSink<'_, '_>) -> Result<Inflater, Gap> {
         let memory = sink.memory(codec.memory() + BUFFER as u64);
         let (decoder, buffer) = (codec.decoder()?, vec![0; BUFFER]);
         Ok(Inflater { codec, decoder, buffer, read: 0, written: 0, crc: None, _memory: memory })
     }
 
-    /// Inflates from the front of `input` into the open member, up to the end of the input or of the stream.
-    pub(super) fn run(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<Progress, Gap> {
+    /// Decompresses from the front of `input` into the open member, to the end of the input or of the stream.
+    pub(super) fn run(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Result<Progress, Gap> {
         loop {
             if sink.is_stopped() {
                 *input = &[];
@@ -140,12 +140,12 @@ impl Inflater {
                 return Ok(Progress::More);
             }
             if step.read == 0 && step.written == 0 {
-                return Err(damaged("it does not go on"));
+                return Err(damaged("the decoder makes no progress"));
             }
         }
     }
 
-    /// Goes back to the start of a stream, and counts from there.
+    /// Prepares the decoder for a new stream, and resets the counters.
     pub(super) fn restart(&mut self) -> Result<(), Gap> {
         (self.read, self.written, self.crc) = (0, 0, None);
         self.decoder.restart()
@@ -155,11 +155,11 @@ impl Inflater {
 enum State {
     Start,
     Inside(Inflater),
-    /// Behind a stream, where zeros that fill up or a further stream may stand.
+    /// After a stream: padding zeros or another stream may follow.
     Between(Inflater),
 }
 
-/// A file of one compression.
+/// A file of one or more streams of one compression format.
 pub(super) struct Stream {
     codec: Codec,
     state: State,
@@ -170,7 +170,7 @@ impl Stream {
         Stream { codec, state: State::Start }
     }
 
-    fn between(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<Option<Progress>, Gap> {
+    fn between(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Result<Option<Progress>, Gap> {
         *input = without_zeros(input);
         match self.codec.goes_on(input) {
             None => Ok(Some(Progress::More)),
@@ -188,7 +188,7 @@ impl Stream {
 }
 
 impl Format for Stream {
-    fn push(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<Progress, Gap> {
+    fn push(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Result<Progress, Gap> {
         loop {
             match &mut self.state {
                 State::Start => {
@@ -212,11 +212,11 @@ impl Format for Stream {
         }
     }
 
-    fn finish(&mut self, rest: &[u8], _: &mut Sink<'_, '_>) -> Result<(), Gap> {
+    fn finish(&mut self, rest: &[u8], _: &mut MemberSink<'_, '_>) -> Result<(), Gap> {
         match self.state {
-            // What is left between streams is the start of a magic number.
+            // The rest between streams is the start of a magic number.
             State::Between(_) if rest.is_empty() => Ok(()),
-            _ => Err(damaged("it breaks off")),
+            _ => Err(damaged("it is truncated")),
         }
     }
 }

@@ -1,19 +1,19 @@
-//! tar inside files: the framing is `format::tar`; regular files are handed out.
+//! tar inside files. The framing is `layersift_format::tar`; only regular files are members.
 //!
-//! Archives in a row (`cat a.tar b.tar`, the segments of an Alpine package) are read as one.
+//! Concatenated archives (`cat a.tar b.tar`, the segments of an Alpine package) are read as one.
 
 use layersift_format::tar::{BLOCK, Event, Kind, Parser, TarError};
 use layersift_model::{Gap, GapReason};
 
 use super::bytes::Body;
-use super::level::{Format, Progress, Sink};
+use super::level::{Format, MemberSink, Progress};
 
 enum State {
     /// At a header.
     Blocks,
     /// In the data of an entry.
     Data(Body),
-    /// Behind the blocks of zeros that end an archive.
+    /// After the blocks of zeros that end an archive.
     Ended,
 }
 
@@ -25,12 +25,12 @@ pub(super) struct Tar {
 }
 
 impl Tar {
-    /// `limit` bounds the bytes of a name or a set of PAX records.
+    /// A long name or a set of PAX records may have at most `limit` bytes.
     pub(super) fn new(limit: u64) -> Tar {
         Tar { parser: Parser::new(limit), limit, state: State::Blocks }
     }
 
-    fn event(&mut self, event: Option<Event>, sink: &mut Sink<'_, '_>) {
+    fn event(&mut self, event: Option<Event>, sink: &mut MemberSink<'_, '_>) {
         match event {
             None => {}
             Some(Event::End) => self.state = State::Ended,
@@ -43,8 +43,8 @@ impl Tar {
         }
     }
 
-    /// A block behind the end: of zeros, or of a further archive; false where it is neither.
-    fn behind(&mut self, block: &[u8; BLOCK], sink: &mut Sink<'_, '_>) -> bool {
+    /// Handles a block after the end: zeros, or the start of another archive. Returns `false` if it is neither.
+    fn after_end(&mut self, block: &[u8; BLOCK], sink: &mut MemberSink<'_, '_>) -> bool {
         if block.iter().all(|&byte| byte == 0) {
             return true;
         }
@@ -57,7 +57,7 @@ impl Tar {
 }
 
 impl Format for Tar {
-    fn push(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<Progress, Gap> {
+    fn push(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Result<Progress, Gap> {
         loop {
             if let State::Data(body) = &mut self.state {
                 if !body.push(input, sink) {
@@ -67,7 +67,7 @@ impl Format for Tar {
             }
             let Some((block, rest)) = input.split_first_chunk::<BLOCK>() else { return Ok(Progress::More) };
             if matches!(self.state, State::Ended) {
-                if !self.behind(block, sink) {
+                if !self.after_end(block, sink) {
                     return Ok(Progress::End);
                 }
             } else {
@@ -78,13 +78,13 @@ impl Format for Tar {
         }
     }
 
-    fn finish(&mut self, rest: &[u8], _: &mut Sink<'_, '_>) -> Result<(), Gap> {
+    fn finish(&mut self, rest: &[u8], _: &mut MemberSink<'_, '_>) -> Result<(), Gap> {
         let is_whole = match &self.state {
             State::Ended => true,
             State::Blocks => self.parser.at_boundary() && rest.iter().all(|&byte| byte == 0),
             State::Data(_) => false,
         };
-        if is_whole { Ok(()) } else { Err(Gap::new(GapReason::DamagedTar, "a tar archive breaks off")) }
+        if is_whole { Ok(()) } else { Err(Gap::new(GapReason::DamagedTar, "a tar archive is truncated")) }
     }
 }
 

@@ -11,13 +11,14 @@ use super::bytes::{le32, le64};
 use super::level::Progress;
 use super::stream::{Decode, Step, damaged, too_much_memory};
 
-/// Bytes that a decoder may take: a dictionary of 64 MiB, what `xz -9` writes, and its tables.
+/// The memory limit of a decoder in bytes: a dictionary of 64 MiB, which `xz -9` uses, and tables.
 pub(super) const MEMORY: u64 = 66 << 20;
 
-/// Whether `head` begins with a ".lzma" header. There is no magic number, so its bytes are tried.
+/// Whether `head` begins with a ".lzma" header. The format has no magic number, so this tries to
+/// decode the bytes.
 pub(super) fn is_lzma(head: &[u8]) -> bool {
     let (Some(dictionary), Some(size)) = (le32(head, 1), le64(head, 5)) else { return false };
-    // Every writer uses these properties; the range coder begins with a zero.
+    // All writers use these properties, and the range coder begins with a zero.
     let is_usual = head.first() == Some(&0x5d) && head.get(13) == Some(&0) && head.len() > 18;
     let is_dictionary = dictionary >= 4096 && (dictionary.is_power_of_two() || (dictionary / 3 * 2).is_power_of_two());
     let is_size = size == u64::MAX || size < 1 << 38;
@@ -61,7 +62,7 @@ impl Decode for Lzma {
             state: match status {
                 Ok(Status::StreamEnd) => Ok(Progress::End),
                 Ok(_) => Ok(Progress::More),
-                Err(Error::MemLimit) => Err(too_much_memory("its dictionary is over 64 MiB")),
+                Err(Error::MemLimit) => Err(too_much_memory("its dictionary is larger than 64 MiB")),
                 Err(error) => Err(damaged(error)),
             },
         }

@@ -1,28 +1,28 @@
-//! zip as it passes: by the headers in front of the members, without the central directory at the end.
+//! zip, read in one pass: by the local headers of the members, without the central directory at the end.
 //!
-//! Source: PKWARE's APPNOTE.TXT 6.3.10. jar, war, whl, nupkg, docx and Android's apk are zip archives; so is, behind
-//! four bytes, a jmod. Bytes that belong to no record (Android's signatures, a script in front) are handed out as an
-//! unnamed member, and reading goes on at the next record. The checksum of a member is verified.
+//! Source: PKWARE's APPNOTE.TXT 6.3.10. jar, war, whl, nupkg, docx and Android's apk are zip archives; so is a jmod
+//! after its first four bytes. Bytes outside of records (Android's signatures, a leading script) become an unnamed
+//! member, and reading continues at the next record. The checksum of a member is verified.
 
 use crc32fast::Hasher;
 
 use layersift_model::{Gap, GapReason};
 
 use super::bytes::{le32, take};
-use super::level::{Format, Progress, Sink};
+use super::level::{Format, MemberSink, Progress};
 use super::stream::{Codec, Inflater};
 use super::zip_record::{
     CENTRAL, DESCRIPTOR, DESCRIPTOR_BYTES, Descriptor, END, END_64, LOCAL, LOCAL_BYTES, Member, Method, Record, read,
 };
 
-/// What a jmod begins with, in front of the archive (the JDK's `jdk.internal.jmod.JmodFile`).
+/// The magic number of a jmod, before the archive (`jdk.internal.jmod.JmodFile` of the JDK).
 const JMOD: &[u8] = b"JM\x01\x00";
 
-/// Bytes that are left while a descriptor is searched for: one without a signature in front of a record, and that
-/// record.
+/// The number of bytes that a search for a descriptor leaves unread: room for a descriptor without a signature, and for
+/// the start of the record after it.
 const SEARCH_LEFT: usize = 2 * DESCRIPTOR_BYTES;
 
-/// Whether `head` begins with a zip archive, or with a prefix in front of one.
+/// Whether `head` begins with a zip archive, or with a known prefix of one.
 pub(super) fn is_zip(head: &[u8]) -> bool {
     let first_line = || head.splitn(2, |&byte| byte == b'\n').nth(1).unwrap_or_default();
     let archive = match head {
@@ -31,7 +31,7 @@ pub(super) fn is_zip(head: &[u8]) -> bool {
     };
     match le32(archive, 0) {
         Some(LOCAL) => archive.len() < LOCAL_BYTES || !matches!(read(archive), Record::None),
-        // An archive without members is its end alone.
+        // An archive without members has only an end record.
         Some(END) => matches!(read(archive), Record::End(..)) && archive.len() == 22,
         _ => false,
     }
@@ -40,15 +40,15 @@ pub(super) fn is_zip(head: &[u8]) -> bool {
 enum State {
     /// At a record.
     Record,
-    /// In data that are handed out as they are, so many bytes more.
+    /// In stored data, of which this many bytes remain.
     Stored { member: Box<Member>, left: u64, crc: Option<Hasher> },
-    /// In compressed data, so many bytes more where that is known.
+    /// In compressed data, of which this many bytes remain, if known.
     Coded { member: Box<Member>, inflater: Inflater, left: Option<u64> },
-    /// In data of unknown size that are handed out as they are: up to a descriptor that fits.
+    /// In stored data of unknown size, which end at a matching descriptor.
     Search { member: Box<Member>, passed: u64, crc: Option<Hasher> },
-    /// In front of the descriptor of a member of so many bytes.
+    /// Before the descriptor of a member of this many bytes.
     Descriptor { member: Box<Member>, packed: u64, size: u64, crc: Option<u32> },
-    /// In bytes that are no record.
+    /// In bytes outside of records.
     Junk,
 }
 
@@ -56,7 +56,7 @@ enum State {
 pub(super) struct Zip {
     state: State,
     is_junk_open: bool,
-    /// The decoder of the last member that was whole: a new one for each of very many members costs time.
+    /// The decoder of the last complete member, for reuse: creating one for each member is slow.
     spare: Option<Inflater>,
 }
 
@@ -65,12 +65,12 @@ impl Zip {
         Zip { state: State::Record, is_junk_open: false, spare: None }
     }
 
-    fn record(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Option<Progress> {
+    fn record(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Option<Progress> {
         let record = read(input);
         match record {
             Record::More => return Some(Progress::More),
             Record::None => {
-                // Whatever it is, it is not read as a record again.
+                // Skips the signature, so that these bytes are not read as a record again.
                 self.junk(take(input, 1), sink);
                 self.state = State::Junk;
                 return None;
@@ -98,13 +98,13 @@ impl Zip {
         }
     }
 
-    fn begin(&mut self, member: Box<Member>, sink: &mut Sink<'_, '_>) {
+    fn begin(&mut self, member: Box<Member>, sink: &mut MemberSink<'_, '_>) {
         let unreadable = match member.method {
             _ if member.is_encrypted => {
                 Some(Gap::new(GapReason::EncryptedMember, "a member of a zip archive is encrypted"))
             }
             Method::Other(number) => {
-                let detail = format!("a member of a zip archive is compressed by method {number}");
+                let detail = format!("a member of a zip archive has the unsupported compression method {number}");
                 Some(Gap::new(GapReason::UnsupportedCompression, detail))
             }
             _ => None,
@@ -128,7 +128,7 @@ impl Zip {
         }
     }
 
-    fn inflater(&mut self, codec: Codec, sink: &Sink<'_, '_>) -> Result<Inflater, Gap> {
+    fn inflater(&mut self, codec: Codec, sink: &MemberSink<'_, '_>) -> Result<Inflater, Gap> {
         match self.spare.take().filter(|spare| spare.codec == codec) {
             Some(mut spare) => spare.restart().map(|()| spare),
             None => Inflater::new(codec, sink),
@@ -142,8 +142,8 @@ impl Zip {
         };
     }
 
-    /// A member is through: what stands behind it, and whether its checksum fits.
-    fn end(&mut self, member: Box<Member>, packed: u64, size: u64, crc: Option<u32>, sink: &mut Sink<'_, '_>) {
+    /// Ends a member: verifies its checksum, or reads its descriptor next.
+    fn end(&mut self, member: Box<Member>, packed: u64, size: u64, crc: Option<u32>, sink: &mut MemberSink<'_, '_>) {
         if member.has_descriptor {
             self.state = State::Descriptor { member, packed, size, crc };
         } else {
@@ -153,26 +153,26 @@ impl Zip {
         }
     }
 
-    fn descriptor(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Option<Progress> {
+    fn descriptor(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Option<Progress> {
         let State::Descriptor { member, packed, size, crc } = &self.state else { return None };
         if input.len() < DESCRIPTOR_BYTES {
             return Some(Progress::More);
         }
-        // Of what was not read the size is not known.
+        // The size of a member that was not decompressed is unknown.
         let size = crc.map(|_| *size);
         match Descriptor::read(input, *packed, size, member.is_zip64) {
             Some(descriptor) => {
                 take(input, descriptor.bytes as u64);
                 check(descriptor.crc, *crc, sink);
             }
-            None => sink.gap(damaged("the sizes behind a member do not fit it")),
+            None => sink.gap(damaged("a data descriptor does not match its member")),
         }
         sink.end();
         self.state = State::Record;
         None
     }
 
-    fn coded(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Option<Progress> {
+    fn coded(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Option<Progress> {
         let State::Coded { inflater, left, .. } = &mut self.state else { return None };
         let mut rest = *input;
         let mut piece = take(&mut rest, left.unwrap_or(u64::MAX));
@@ -185,7 +185,7 @@ impl Zip {
         }
         let result = match result {
             Ok(Progress::More) if *left != Some(0) => return Some(Progress::More),
-            Ok(Progress::More) => Err(damaged("a member breaks off")),
+            Ok(Progress::More) => Err(damaged("a member is truncated")),
             result => result,
         };
         if let State::Coded { member, inflater, left } = std::mem::replace(&mut self.state, State::Record) {
@@ -200,7 +200,7 @@ impl Zip {
         member: Box<Member>,
         mut inflater: Inflater,
         left: Option<u64>,
-        sink: &mut Sink<'_, '_>,
+        sink: &mut MemberSink<'_, '_>,
     ) {
         let is_damaged = gap.is_some();
         if let Some(gap) = gap {
@@ -211,9 +211,9 @@ impl Zip {
             self.spare = Some(inflater);
             return self.end(member, packed, size, crc, sink);
         } else {
-            sink.gap(damaged("a member's data end before it does"));
+            sink.gap(damaged("the compressed data of a member end too early"));
         }
-        // What could not be inflated is handed out as it is.
+        // Data that could not be decompressed are passed on as they are.
         sink.end();
         match left {
             Some(left) if left > 0 => {
@@ -225,7 +225,7 @@ impl Zip {
         }
     }
 
-    fn search(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Option<Progress> {
+    fn search(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Option<Progress> {
         let State::Search { member, passed, crc } = &mut self.state else { return None };
         let bytes = *input;
         let found = memchr::memmem::find_iter(bytes, b"PK")
@@ -245,7 +245,7 @@ impl Zip {
         None
     }
 
-    fn in_junk(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Option<Progress> {
+    fn in_junk(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Option<Progress> {
         let is_record = |at: &usize| {
             let signature = input.get(*at..).and_then(|bytes| le32(bytes, 0));
             matches!(signature, Some(LOCAL | CENTRAL | END | END_64))
@@ -261,7 +261,7 @@ impl Zip {
         None
     }
 
-    fn junk(&mut self, bytes: &[u8], sink: &mut Sink<'_, '_>) {
+    fn junk(&mut self, bytes: &[u8], sink: &mut MemberSink<'_, '_>) {
         if bytes.is_empty() {
             return;
         }
@@ -273,7 +273,7 @@ impl Zip {
 }
 
 impl Format for Zip {
-    fn push(&mut self, input: &mut &[u8], sink: &mut Sink<'_, '_>) -> Result<Progress, Gap> {
+    fn push(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Result<Progress, Gap> {
         loop {
             if sink.is_stopped() {
                 *input = &[];
@@ -307,16 +307,16 @@ impl Format for Zip {
         }
     }
 
-    fn finish(&mut self, rest: &[u8], sink: &mut Sink<'_, '_>) -> Result<(), Gap> {
+    fn finish(&mut self, rest: &[u8], sink: &mut MemberSink<'_, '_>) -> Result<(), Gap> {
         if let State::Search { .. } = self.state {
             sink.bytes(rest);
         }
-        Err(damaged("it breaks off before its directory ends"))
+        Err(damaged("it is truncated in its central directory"))
     }
 }
 
-/// The bytes of data, and of the descriptor behind them, where one stands at `at` or ends there in front of a record.
-/// `passed` bytes of data came before `bytes`, and `crc` is of those; encrypted data have none.
+/// The sizes of the data and of the descriptor after them, if a descriptor begins at `at`, or ends there before a
+/// record. `passed` bytes of data precede `bytes`, and `crc` is their checksum; encrypted data have none.
 fn descriptor_around(
     bytes: &[u8],
     at: usize,
@@ -333,7 +333,7 @@ fn descriptor_around(
     lengths.iter().find_map(|length| {
         let end = at.checked_sub(*length)?;
         let size = passed + end as u64;
-        // What is stored is as large as what it is stored as; what is encrypted is not.
+        // Stored data have the same size in the archive; encrypted data do not.
         let descriptor = Descriptor::read(bytes.get(end..)?, size, crc.map(|_| size), is_zip64)?;
         if *length > 0 && descriptor.bytes != *length {
             return None;
@@ -347,8 +347,8 @@ fn descriptor_around(
     })
 }
 
-/// Hands out a comment as a member of its own.
-fn comment_of(record: &[u8], comment: std::ops::Range<usize>, sink: &mut Sink<'_, '_>) {
+/// Passes on a comment as a member.
+fn comment_of(record: &[u8], comment: std::ops::Range<usize>, sink: &mut MemberSink<'_, '_>) {
     let comment = record.get(comment).unwrap_or_default();
     if !comment.is_empty() {
         sink.begin_raw(None, Some(comment.len() as u64));
@@ -357,9 +357,9 @@ fn comment_of(record: &[u8], comment: std::ops::Range<usize>, sink: &mut Sink<'_
     }
 }
 
-fn check(wanted: u32, crc: Option<u32>, sink: &mut Sink<'_, '_>) {
+fn check(wanted: u32, crc: Option<u32>, sink: &mut MemberSink<'_, '_>) {
     if crc.is_some_and(|crc| crc != wanted) {
-        sink.gap(damaged("the checksum of a member does not fit its bytes"));
+        sink.gap(damaged("the checksum of a member does not match"));
     }
 }
 

@@ -17,18 +17,18 @@ pub(super) const END_64: u32 = 0x0606_4b50;
 const LOCATOR_64: u32 = 0x0706_4b50;
 /// Begins the signature of the directory.
 const SIGNATURE: u32 = 0x0505_4b50;
-/// Begins what says how an encrypted directory is encrypted.
+/// Begins the decryption header of an encrypted directory.
 const EXTRA_DATA: u32 = 0x0806_4b50;
-/// Begins the sizes behind a member, where a writer writes a signature there.
+/// Begins the descriptor after a member, if the writer writes this optional signature.
 pub(super) const DESCRIPTOR: u32 = 0x0807_4b50;
 
 /// The fixed part of a member's header, in bytes.
 pub(super) const LOCAL_BYTES: usize = 30;
 
-/// The longest record that is passed over, in bytes, besides entries of the directory.
+/// The maximum size in bytes of records that are skipped, except entries of the directory.
 const LONGEST_RECORD: u64 = 1 << 20;
 
-/// The newest version of the format that a header may ask for: 6.3. Greater numbers are no header.
+/// The newest version of the format: 6.3. Bytes with a greater version are not a header.
 const NEWEST_VERSION: u16 = 63;
 
 /// How a member is stored.
@@ -36,7 +36,7 @@ const NEWEST_VERSION: u16 = 63;
 pub(super) enum Method {
     Stored,
     Coded(Codec),
-    /// Known by its number only.
+    /// Unsupported, with its number.
     Other(u16),
 }
 
@@ -46,32 +46,32 @@ pub(super) struct Member {
     pub(super) name: Vec<u8>,
     pub(super) method: Method,
     pub(super) is_encrypted: bool,
-    /// The sizes and the CRC stand behind the data.
+    /// The sizes and the CRC follow the data, in a descriptor.
     pub(super) has_descriptor: bool,
-    /// The numbers behind the data have eight bytes each.
+    /// The sizes in the descriptor have eight bytes each.
     pub(super) is_zip64: bool,
-    /// Bytes of data in the archive, where the header says it.
+    /// The number of bytes in the archive, if the header has it.
     pub(super) packed: Option<u64>,
-    /// Bytes of the member, where the header says it.
+    /// The size of the member in bytes, if the header has it.
     pub(super) size: Option<u64>,
     pub(super) crc: u32,
 }
 
 /// A record at the front of some bytes.
 pub(super) enum Record {
-    /// A member's header of so many bytes.
+    /// The header of a member, and its size in bytes.
     Local(Box<Member>, usize),
-    /// Something of the directory: its bytes, and where in them its comment is.
+    /// A record of the directory: its size in bytes, and the range of its comment.
     Directory(usize, std::ops::Range<usize>),
-    /// The end of the archive: its bytes, and where in them its comment is.
+    /// The end of the archive: its size in bytes, and the range of its comment.
     End(usize, std::ops::Range<usize>),
     /// More bytes are needed.
     More,
-    /// No record.
+    /// Not a record.
     None,
 }
 
-/// The record that `bytes` begin with.
+/// Parses the record at the start of `bytes`.
 pub(super) fn read(bytes: &[u8]) -> Record {
     let Some(signature) = le32(bytes, 0) else { return Record::More };
     match signature {
@@ -86,7 +86,7 @@ pub(super) fn read(bytes: &[u8]) -> Record {
     }
 }
 
-/// A record that says its size, in front of which `fixed` bytes stand.
+/// A record of variable size: `fixed` bytes that precede `size` more.
 fn sized(bytes: &[u8], size: Option<u64>, fixed: usize) -> Record {
     match size {
         None => Record::More,
@@ -150,7 +150,7 @@ fn member(bytes: &[u8], name: &[u8], extra: &[u8]) -> Option<Member> {
     let large_packed = large.and_then(|field| le64(field, 8));
     let packed = if packed == u32::MAX { large_packed? } else { u64::from(packed) };
     let size = if size == u32::MAX { large_size? } else { u64::from(size) };
-    // A size in front of a descriptor may be a guess; it is believed where the data themselves do not end.
+    // The size in a header with a descriptor may be a guess. It is only used for data whose end is not self-evident.
     let is_known = !has_descriptor || (packed > 0 && !matches!(method, Method::Coded(_)));
     Some(Member {
         name: name.to_vec(),
@@ -176,20 +176,21 @@ fn zip64(mut extra: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The longest descriptor, in bytes.
+/// The maximum size of a descriptor in bytes.
 pub(super) const DESCRIPTOR_BYTES: usize = 24;
 
-/// The numbers behind a member: CRC and sizes.
+/// The descriptor after a member: CRC and sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Descriptor {
     pub(super) crc: u32,
-    /// Its bytes in the archive.
+    /// The size of the descriptor in bytes.
     pub(super) bytes: usize,
 }
 
 impl Descriptor {
-    /// The descriptor that `bytes` begin with, of a member of `packed` bytes in the archive and of `size` bytes, where
-    /// that is known. Writers leave the signature out, and write numbers of four bytes or of eight; the numbers tell.
+    /// Parses the descriptor at the start of `bytes`, of a member of `packed` bytes in the archive and `size` bytes
+    /// decompressed, if known. The signature is optional and the numbers have four or eight bytes; the form whose
+    /// numbers match is taken.
     pub(super) fn read(bytes: &[u8], packed: u64, size: Option<u64>, is_zip64: bool) -> Option<Descriptor> {
         let signed = if le32(bytes, 0) == Some(DESCRIPTOR) { &[4, 0][..] } else { &[0] };
         for &start in signed {

@@ -9,10 +9,10 @@ use layersift_model::Gap;
 use super::level::Progress;
 use super::stream::{Decode, Step, damaged, too_much_memory};
 
-/// The greatest window, as a power of two: 32 MiB. Only `--ultra` and `--long` write greater ones.
+/// The largest supported window, as a power of two: 32 MiB. Only `--ultra` and `--long` write larger ones.
 pub(super) const WINDOW_LOG_MAX: u32 = 25;
 
-/// A decoder of one frame, which may be one that is skipped.
+/// A decoder of one frame, which may be skippable.
 pub(super) struct Zstd(Decoder<'static>);
 
 impl Zstd {
@@ -45,9 +45,9 @@ impl Decode for Zstd {
 }
 
 fn fault(error: &std::io::Error) -> Gap {
-    // The library tells its errors apart by their text alone.
+    // The errors of the library differ only in their text.
     if error.to_string().contains("too much memory") {
-        too_much_memory("its window is over 32 MiB")
+        too_much_memory("its window is larger than 32 MiB")
     } else {
         damaged(error)
     }

@@ -1,8 +1,8 @@
-//! Tests of where in an executable an offset lies.
+//! Tests of locating offsets in executables.
 
 use super::*;
 
-/// What each of these holds is said in `addon.c` beside them.
+/// See `addon.c` in the same directory for their contents.
 const UNSTRIPPED: &[u8] = include_bytes!("../../confirm/cipher/fixtures/x86_64-o0.so");
 const STRIPPED: &[u8] = include_bytes!("../../confirm/cipher/fixtures/aarch64-o2-stripped.so");
 const ELF32: &[u8] = include_bytes!("../../confirm/cipher/fixtures/elf32-little.o");
@@ -82,12 +82,12 @@ fn pe_and_mach_o() {
     let file = pe();
     let location = parse(whole(&file)).unwrap().locate(0x210);
     let section = Some(".rdata".to_owned());
-    assert_eq!(location, Location { format: "pe", section, symbol: None, node_addon: true });
+    assert_eq!(location, BinaryLocation { format: "pe", section, symbol: None, node_addon: true });
 
     let file = mach_o();
     let location = parse(whole(&file)).unwrap().locate(0x208);
     let (section, symbol) = names("__TEXT,__const", "_secret");
-    assert_eq!(location, Location { format: "mach-o", section, symbol, node_addon: true });
+    assert_eq!(location, BinaryLocation { format: "mach-o", section, symbol, node_addon: true });
 }
 
 #[test]

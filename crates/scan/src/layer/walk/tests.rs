@@ -1,4 +1,4 @@
-//! Tests of the walk: whatever the windows, the segments of a file own each of its bytes exactly once.
+//! Tests of the walk: for windows of any size, the segments of a file own each byte exactly once.
 
 use super::*;
 use crate::layer::buffer::Pool;

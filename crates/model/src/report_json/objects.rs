@@ -1,4 +1,4 @@
-//! The objects of the schema, field by field.
+//! The JSON objects of the schema, field by field.
 
 use std::borrow::Cow;
 
@@ -14,11 +14,11 @@ use crate::verdict::{Allowed, AppliedPolicy, ExpiredException, Verdict};
 /// The reports of several images.
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Reports"))]
-pub(super) struct Many {
+pub(super) struct ReportListObject {
     /// The version of the schema.
     pub(super) schema: u32,
     /// One report for each image.
-    pub(super) reports: Vec<ReportLine>,
+    pub(super) reports: Vec<ReportObject>,
     /// Exceptions of the policy that have expired.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) expired: Vec<ExpiredException>,
@@ -27,44 +27,44 @@ pub(super) struct Many {
 /// The report of one image.
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Report"))]
-pub(super) struct ReportLine {
+pub(super) struct ReportObject {
     /// The version of the schema.
     pub(super) schema: u32,
-    /// What made the report.
-    pub(super) tool: ToolLine,
-    /// When the scan began, in RFC 3339.
+    /// The program that wrote the report.
+    pub(super) tool: ToolObject,
+    /// When the scan began, as an RFC 3339 timestamp.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub(super) scanned_at: Option<Timestamp>,
-    /// The target as it was written.
+    /// The target, as given on the command line.
     pub(super) target: String,
-    /// What the image is called.
-    pub(super) image: ImageLine,
+    /// The names of the image.
+    pub(super) image: ImageObject,
     /// Its layers, base first.
-    pub(super) layers: Vec<LayerLine>,
-    /// The rules that the findings name.
+    pub(super) layers: Vec<LayerObject>,
+    /// The rules of the findings.
     #[serde(default)]
     pub(super) rules: Option<Vec<RuleInfo>>,
-    /// What was found.
-    pub(super) findings: Vec<FindingLine>,
-    /// What was not read.
-    pub(super) gaps: Vec<GapLine>,
+    /// The findings.
+    pub(super) findings: Vec<FindingObject>,
+    /// Bytes that were not scanned.
+    pub(super) gaps: Vec<GapObject>,
     /// The policy that the report was judged by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) policy: Option<AppliedPolicy>,
     /// Exceptions of the policy that have expired.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) expired: Vec<ExpiredException>,
-    /// The verdict; absent from a report that was not judged.
+    /// The verdict; absent if no policy was applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) verdict: Option<Verdict>,
-    /// Sums over the image.
-    pub(super) stats: StatsLine,
+    /// Totals over the image.
+    pub(super) stats: StatsObject,
 }
 
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Tool"))]
-pub(super) struct ToolLine {
+pub(super) struct ToolObject {
     /// `layersift`.
     pub(super) name: Cow<'static, str>,
     /// The version of the program.
@@ -73,18 +73,18 @@ pub(super) struct ToolLine {
     pub(super) ruleset: String,
     /// The name and version of the pattern engine.
     pub(super) engine: String,
-    /// The revision of what is read of an image.
+    /// The reader revision: it is raised whenever the program reads more or other parts of images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) reader_revision: Option<u32>,
-    /// The id of the key that secrets were fingerprinted with.
+    /// The id of the fingerprint key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) fingerprint_key: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Image"))]
-pub(super) struct ImageLine {
-    /// The name that the image goes by.
+pub(super) struct ImageObject {
+    /// The name of the image.
     pub(super) reference: Option<String>,
     /// The digest of its manifest.
     pub(super) manifest_digest: Option<Digest>,
@@ -96,7 +96,7 @@ pub(super) struct ImageLine {
 
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Layer"))]
-pub(super) struct LayerLine {
+pub(super) struct LayerObject {
     /// Its position, from 0 at the base.
     pub(super) index: usize,
     /// The digest of its blob.
@@ -105,7 +105,7 @@ pub(super) struct LayerLine {
     pub(super) diff_id: Option<Digest>,
     /// The media type that the manifest names.
     pub(super) media_type: Option<String>,
-    /// The instruction that made it, secrets masked.
+    /// The instruction that created it, secrets masked.
     pub(super) created_by: Option<String>,
     /// Regular files in it.
     pub(super) files: u64,
@@ -127,26 +127,26 @@ pub(super) struct LayerLine {
 
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Finding"))]
-pub(super) struct FindingLine {
+pub(super) struct FindingObject {
     /// The same finding in the same image has the same id, in every packaging: 16 hexadecimal digits.
     pub(super) id: String,
     /// The rule's id.
     pub(super) rule: String,
     /// The rule's title.
     pub(super) title: String,
-    /// How bad the finding is: the rule's severity, or less.
+    /// The severity: that of the rule, or lower.
     pub(super) severity: Severity,
-    /// How sure the finding is.
+    /// The confidence of the rule.
     pub(super) confidence: Confidence,
     /// The path of the file.
     pub(super) path: Option<String>,
-    /// The archive members that lead to it, from the file inwards.
+    /// The names of the archive members that contain it, from the file inwards.
     #[serde(default)]
     pub(super) inside: Vec<String>,
     /// The encodings that the secret is written in, the outermost first.
     #[serde(default)]
     pub(super) views: Vec<Cow<'static, str>>,
-    /// Offset in bytes from the start of the file, or of the innermost archive member.
+    /// Offset in bytes from the start of the file or of the innermost archive member.
     pub(super) offset: Option<u64>,
     /// Line, from 1, in text.
     pub(super) line: Option<u64>,
@@ -154,14 +154,14 @@ pub(super) struct FindingLine {
     pub(super) column: Option<u64>,
     /// The field of the configuration, for a finding that is not in a file.
     pub(super) config: Option<String>,
-    /// The layer that brought it.
+    /// The layer that added it.
     pub(super) layer: Option<LayerRef>,
     /// Whether it is still in the final image.
     pub(super) state: State,
     /// The layer that overwrote or deleted it.
     pub(super) ended_by: Option<LayerRef>,
-    /// The secret, where the finding is one.
-    pub(super) secret: Option<SecretLine>,
+    /// The secret, if the finding is one.
+    pub(super) secret: Option<SecretObject>,
     /// The package that the file belongs to.
     pub(super) package: Option<Package>,
     /// Whether the file is, byte for byte, the one that the package ships.
@@ -169,61 +169,61 @@ pub(super) struct FindingLine {
     pub(super) as_shipped: bool,
     /// Section and symbol, in an executable file.
     pub(super) binary: Option<BinaryPlace>,
-    /// What a reader should know beyond the rule.
+    /// Details beyond the rule's text.
     pub(super) note: Option<String>,
-    /// The ids of the findings that this one is made of.
+    /// The ids of the findings that this one combines.
     #[serde(default)]
     pub(super) related: Vec<String>,
     /// The exception of the policy that allows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) allowed: Option<Allowed>,
-    /// Whether the baseline has it.
+    /// Whether the finding is in the baseline.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) baseline: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Secret"))]
-pub(super) struct SecretLine {
-    /// What may be shown of it.
+pub(super) struct SecretObject {
+    /// The masked form.
     pub(super) masked: String,
     /// The keyed fingerprint, in 32 hexadecimal digits.
     pub(super) fingerprint: String,
     /// The length in bytes.
     pub(super) length: usize,
-    /// The secret, with `--show-secrets`, where it is UTF-8.
+    /// The secret, with `--show-secrets`, if it is UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) value: Option<String>,
-    /// The secret in base64, with `--show-secrets`, where it is not UTF-8.
+    /// The secret in base64, with `--show-secrets`, if it is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) value_base64: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Gap"))]
-pub(super) struct GapLine {
-    /// Why.
+pub(super) struct GapObject {
+    /// Why they were not scanned.
     pub(super) reason: GapReason,
-    /// The file or blob.
+    /// The file or blob, if known.
     pub(super) path: Option<String>,
-    /// The layer.
+    /// The index of the layer, if they are in one.
     pub(super) layer: Option<usize>,
-    /// How many bytes, where that is known.
+    /// The number of bytes, if known.
     pub(super) bytes: Option<u64>,
-    /// What happened, for a person.
+    /// What happened, for people.
     pub(super) detail: String,
 }
 
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Stats"))]
-pub(super) struct StatsLine {
-    /// How many layers.
+pub(super) struct StatsObject {
+    /// The number of layers.
     pub(super) layers: usize,
     /// Regular files in all layers.
     pub(super) files: u64,
     /// Uncompressed bytes of all layers.
     pub(super) bytes: u64,
-    /// How long the scan of the whole target took.
+    /// The duration of the scan of the whole target, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) seconds: Option<f64>,
 }

@@ -1,4 +1,4 @@
-//! The first and last bytes of a file while it streams by, for parsers that read tables at either end.
+//! Keeps the first and last bytes of a streamed file, for parsers that read tables at either end.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -17,22 +17,22 @@ struct Piece<'a> {
     range: Range<usize>,
 }
 
-/// Pieces of a file, held by their windows and not copied.
+/// The first and last bytes of a file, as references to their windows, without copying.
 ///
-/// What is kept depends on the file alone and not on how it was packed, so that a finding names the same symbol in
-/// every packaging of an image.
+/// The bytes kept depend only on the file and not on windows, so that a finding names the same symbol however the
+/// image is packaged.
 #[derive(Default)]
-pub struct Kept<'a> {
+pub struct HeadTail<'a> {
     head: Vec<Piece<'a>>,
     tail: VecDeque<Piece<'a>>,
     length: u64,
 }
 
-impl<'a> Kept<'a> {
-    /// Up to this size a file is kept whole.
+impl<'a> HeadTail<'a> {
+    /// The size in bytes up to which a file is kept whole.
     pub const WHOLE: u64 = HEAD + TAIL;
 
-    /// Takes the next bytes of the file: those in `range` of `window`.
+    /// Adds the next bytes of the file: those in `range` of `window`.
     pub fn push(&mut self, window: &Bytes<'a>, range: Range<usize>) {
         let offset = self.length;
         self.length += range.len() as u64;
@@ -50,8 +50,8 @@ impl<'a> Kept<'a> {
         }
     }
 
-    /// The first bytes, the last bytes, and the length of the file; the parts together are the file if they are as
-    /// long.
+    /// The first bytes, the last bytes, and the length of the file. If the parts are together as long as the file, they
+    /// are the whole file.
     pub fn parts(&self) -> (Vec<u8>, Vec<u8>, u64) {
         let mut head = Vec::new();
         for piece in &self.head {
@@ -75,7 +75,7 @@ mod tests {
     fn kept(length: usize, step: usize) -> (Vec<u8>, Vec<u8>, u64) {
         let file: Vec<u8> = (0..length).map(|i| (i / 1024) as u8).collect();
         let pool = Pool::new(step);
-        let mut kept = Kept::default();
+        let mut kept = HeadTail::default();
         for piece in file.chunks(step) {
             let mut buffer = pool.take();
             buffer.space()[..piece.len()].copy_from_slice(piece);

@@ -1,11 +1,11 @@
-//! Tests of every archive format, on what the tools that make them made (`testdata/archives/make.py`).
+//! Tests of every archive format, on files of the usual tools (`testdata/archives/make.py`).
 
 use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::*;
+use super::super::*;
 use crate::memory::MemoryBudget;
 use layersift_model::GapReason;
 
@@ -14,15 +14,15 @@ pub(super) fn memory() -> MemoryLease {
     MemoryBudget::default().lease(0)
 }
 
-/// What an archive held: names joined by `!`, and bytes.
+/// The members of an archive: names joined by `!`, and bytes.
 #[derive(Default, Debug, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct OpenedArchive {
     pub(super) members: Vec<(String, Vec<u8>)>,
     pub(super) gaps: Vec<(String, GapReason)>,
     is_open: bool,
 }
 
-impl Members for Held {
+impl Members for OpenedArchive {
     fn begin(&mut self, inside: &[String], _: Option<u64>) {
         assert!(!self.is_open, "a member begins in another: {inside:?}");
         self.is_open = true;
@@ -45,10 +45,10 @@ impl Members for Held {
 }
 
 /// Opens `archive`, pushed in pieces of `step` bytes.
-pub(super) fn opened_by(archive: &[u8], step: usize, limits: &Limits) -> Option<Held> {
+pub(super) fn opened_by(archive: &[u8], step: usize, limits: &Limits) -> Option<OpenedArchive> {
     let head = &archive[..archive.len().min(HEAD_BYTES)];
     let mut opener = Opener::detect(head, limits, &memory())?;
-    let mut held = Held::default();
+    let mut held = OpenedArchive::default();
     for piece in archive.chunks(step) {
         opener.push(piece, &mut held);
     }
@@ -57,7 +57,7 @@ pub(super) fn opened_by(archive: &[u8], step: usize, limits: &Limits) -> Option<
     Some(held)
 }
 
-pub(super) fn opened(archive: &[u8]) -> Held {
+pub(super) fn opened(archive: &[u8]) -> OpenedArchive {
     opened_by(archive, usize::MAX, &Limits::default()).expect("no archive")
 }
 
@@ -263,7 +263,7 @@ fn what_is_not_read_is_a_gap_and_is_handed_out_as_it_is() {
 }
 
 #[test]
-fn a_zip_is_found_behind_what_is_in_front_of_it() {
+fn a_zip_with_a_prefix_is_read() {
     for prefix in [&b"#!/usr/bin/env python3\n"[..], b"JM\x01\0"] {
         let held = opened(&[prefix, fixture("deflate.zip")].concat());
         assert_eq!(held.members[0], (String::new(), prefix.to_vec()));
@@ -295,7 +295,7 @@ fn a_damaged_member_of_a_zip_does_not_hide_the_others() {
 }
 
 #[test]
-fn what_stands_behind_an_archive_is_opened_too() {
+fn data_after_an_archive_are_opened_too() {
     // As an initial RAM file system: microcode as it is, then a compressed archive.
     let held = opened(&[fixture("files.newc.cpio"), &[0; 700], &gzip(fixture("files.odc.cpio"))].concat());
     assert_eq!(held.gaps, []);

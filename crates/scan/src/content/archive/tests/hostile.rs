@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::format_tests::{FIXTURES, Held, fixture, gzip, memory, opened, opened_by, tar};
-use super::*;
+use super::super::*;
+use super::formats::{FIXTURES, OpenedArchive, fixture, gzip, memory, opened, opened_by, tar};
 use layersift_model::GapReason;
 
 #[test]
@@ -179,7 +179,7 @@ fn what_is_too_deep_is_a_gap_and_is_handed_out_as_it_is() {
     assert_eq!(held.gaps, [(String::new(), GapReason::ArchiveTooDeep)]);
     assert_eq!(held.members, [(String::new(), levels[2].clone())]);
     let none = Limits { archive_depth: 0, ..Limits::default() };
-    assert_eq!(opened_by(&nested, 10, &none), None::<Held>);
+    assert_eq!(opened_by(&nested, 10, &none), None::<OpenedArchive>);
 }
 
 #[test]
