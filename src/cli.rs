@@ -107,7 +107,8 @@ impl Command {
         }
     }
 
-    /// What is logged where neither a flag nor the environment sets a level. Commands that run for days say what they do.
+    /// What is logged where neither a flag nor the environment sets a level. Commands that run for days say what they
+    /// do.
     fn log_level(&self) -> tracing::level_filters::LevelFilter {
         match self {
             Command::Worker(args) => args.log_level(),

@@ -17,7 +17,8 @@ pub(crate) struct TargetArgs {
     /// Image to read: a path, - for standard input, or TRANSPORT:PATH
     pub(crate) target: String,
 
-    /// Platform of a multi-architecture image: OS/ARCH[/VARIANT], or all [default: Linux on this machine's architecture]
+    /// Platform of a multi-architecture image: OS/ARCH[/VARIANT], or all [default: Linux on this machine's
+    /// architecture]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<Choice>,
 }

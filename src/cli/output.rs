@@ -1,5 +1,5 @@
-//! What the program prints: reports on standard output or to a file, warnings and errors on standard error. Nothing else
-//! in the program prints.
+//! What the program prints: reports on standard output or to a file, warnings and errors on standard error. Nothing
+//! else in the program prints.
 
 use std::error::Error;
 use std::io::{self, Write};

@@ -1,5 +1,5 @@
-//! Progress bars on a terminal: of a scan, and of a sweep. Everything else that goes to standard error takes the bar off
-//! the screen first, so that lines stay whole.
+//! Progress bars on a terminal: of a scan, and of a sweep. Everything else that goes to standard error takes the bar
+//! off the screen first, so that lines stay whole.
 
 use std::io::IsTerminal;
 use std::sync::{Arc, LazyLock};

@@ -93,9 +93,11 @@ impl CatalogArgs {
     }
 
     fn sweep(&self) -> &SweepArgs {
-        let (CatalogArgs::Harbor { sweep, .. } | CatalogArgs::Registry { sweep, .. } | CatalogArgs::List { sweep, .. }) =
-            self;
-        sweep
+        match self {
+            CatalogArgs::Harbor { sweep, .. }
+            | CatalogArgs::Registry { sweep, .. }
+            | CatalogArgs::List { sweep, .. } => sweep,
+        }
     }
 
     /// What the sweep is called in the store. What is new is new since the last sweep of the same name.

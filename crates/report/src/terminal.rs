@@ -146,7 +146,8 @@ fn fill(text: &str, first: usize, width: usize) -> Vec<String> {
     lines
 }
 
-/// Writes `text` as a paragraph after `label`, its further lines indented by `indent` columns. An empty text is left out.
+/// Writes `text` as a paragraph after `label`, its further lines indented by `indent` columns. An empty text is left
+/// out.
 pub(crate) fn paragraph(
     out: &mut dyn Write,
     (style, label): (Style, &str),

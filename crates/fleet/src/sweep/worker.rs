@@ -1,8 +1,8 @@
 //! Workers: they claim layers in the store's queue, read them and store their reports.
 //!
 //! Any number of them, in this process and on other machines, share a queue. A claim holds for a time and is renewed
-//! while the layer is read; when a worker dies its claims run out, and another worker takes the layers over. A worker that
-//! is asked to end gives its layers back at once.
+//! while the layer is read; when a worker dies its claims run out, and another worker takes the layers over. A worker
+//! that is asked to end gives its layers back at once.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -117,9 +117,9 @@ pub enum Step {
 }
 
 impl Worker<'_> {
-    /// Reads layers with `threads` threads until `stop` is cancelled, and then only finishes those in progress. Layers in
-    /// progress are abandoned when [`Worker::cancellation`] is cancelled, which may be the same token. A thread that fails
-    /// cancels `stop`.
+    /// Reads layers with `threads` threads until `stop` is cancelled, and then only finishes those in progress. Layers
+    /// in progress are abandoned when [`Worker::cancellation`] is cancelled, which may be the same token. A thread that
+    /// fails cancels `stop`.
     ///
     /// # Errors
     /// When the store fails.
@@ -245,8 +245,8 @@ impl Worker<'_> {
         now.saturating_sub(self.registries.out_since(host, now)) < OUTAGE
     }
 
-    /// Renews the claims until all threads have ended. Gives them back when the worker is cancelled, without waiting for
-    /// threads that wait for a registry.
+    /// Renews the claims until all threads have ended. Gives them back when the worker is cancelled, without waiting
+    /// for threads that wait for a registry.
     fn renew_until(&self, ended: &Cancellation) {
         let pause = Duration::from_secs(u64::try_from(self.lease).unwrap_or_default()) / RENEWALS;
         while !ended.wait(pause) {

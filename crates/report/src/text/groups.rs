@@ -143,9 +143,9 @@ struct Entry<'r> {
 /// first, and the findings that are better listed one by one.
 ///
 /// A package comes before the directories it lies in, and a directory before those above it, so that every finding is
-/// in one cluster. Directories are the hierarchical heavy hitters of the paths (G. Cormode et al., "Finding Hierarchical
-/// Heavy Hitters in Data Streams", VLDB 2003): the deepest that hold enough of what no deeper one holds. Sorting the
-/// paths is the only part that takes more than linear time.
+/// in one cluster. Directories are the hierarchical heavy hitters of the paths (G. Cormode et al., "Finding
+/// Hierarchical Heavy Hitters in Data Streams", VLDB 2003): the deepest that hold enough of what no deeper one holds.
+/// Sorting the paths is the only part that takes more than linear time.
 pub(super) fn clusters<'r>(findings: &[&'r Finding]) -> (Vec<Cluster<'r>>, Vec<&'r Finding>) {
     if findings.len() <= FEW {
         return (Vec::new(), findings.to_vec());
