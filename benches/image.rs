@@ -1,5 +1,5 @@
-//! An image of your own compared with its floors, in one run: decompressing its layers, then inflating, both digests
-//! and the walk, then the whole scan, all on as many threads as the scan has. Medians, and ratios of medians.
+//! An image of your own compared with its floors, in one run: decompressing its layers, then decompressing, both
+//! digests and the walk, then the whole scan, all on as many threads as the scan has. Medians, and ratios of medians.
 //!
 //!     LAYERSIFT_BENCH_IMAGE=image.tar cargo bench --bench image
 

@@ -60,8 +60,11 @@ impl Assembler<'_> {
             in_config.extend(news);
         }
         let alignment = history::align(&image.config, image.layers.len());
+        // Reports beyond the layers of the image would belong to none of them.
+        let reports = reports.get(..image.layers.len()).unwrap_or(reports);
+        let report_of = |index| reports.get(index).and_then(Option::as_deref);
         let layers: Vec<LayerSummary> = (0..image.layers.len())
-            .map(|index| layer_summary(index, image, reports[index].as_deref(), &alignment, &mask))
+            .filter_map(|index| layer_summary(index, image, report_of(index), &alignment, &mask))
             .collect();
         let lifetimes = lifetime::follow(reports);
         let overflowed = lifetimes.overflowed;
@@ -85,11 +88,11 @@ impl Assembler<'_> {
             gaps.push(ImageGap { gap: Gap::new(GapReason::TooManyFindings, detail), layer: None });
         }
         gaps.extend(image.gaps.iter().map(|gap| ImageGap { gap: gap.clone(), layer: None }));
-        for (index, report) in reports.iter().enumerate() {
+        for (index, (source, report)) in image.layers.iter().zip(reports).enumerate() {
             let Some(report) = report else { continue };
             let layer = Some(index);
             gaps.extend(report.gaps.iter().map(|gap| ImageGap { gap: gap.clone(), layer }));
-            gaps.extend(verify(&image.layers[index], report).into_iter().map(|gap| ImageGap { gap, layer }));
+            gaps.extend(verify(source, report).into_iter().map(|gap| ImageGap { gap, layer }));
         }
         gaps.sort_by(|a, b| (a.layer, &a.gap).cmp(&(b.layer, &b.gap)));
         ImageReport {
@@ -213,10 +216,11 @@ fn layer_summary(
     report: Option<&LayerReport>,
     alignment: &Alignment,
     mask: &Mask,
-) -> LayerSummary {
-    let source = &image.layers[index];
-    let entry = alignment.entries[index].and_then(|at| Some((at, image.config.history.get(at)?)));
-    LayerSummary {
+) -> Option<LayerSummary> {
+    let source = image.layers.get(index)?;
+    let entry =
+        alignment.entries.get(index).copied().flatten().and_then(|at| Some((at, image.config.history.get(at)?)));
+    Some(LayerSummary {
         index,
         digest: report.map(|report| report.blob.clone()).or(source.digest.clone()),
         diff_id: report.map(|report| report.diff_id.clone()).or(source.diff_id.clone()),
@@ -229,7 +233,7 @@ fn layer_summary(
         stored_bytes: report.map_or(0, |report| report.blob_bytes),
         is_read: report.is_some(),
         whiteouts: report.map(|report| report.whiteouts.clone()).unwrap_or_default(),
-    }
+    })
 }
 
 fn layer_ref(layer: &LayerSummary) -> LayerRef {

@@ -338,7 +338,7 @@ fn rules_that_cannot_work_are_errors() {
         let rules = Ruleset::from_files([("x.toml".to_string(), text)]).unwrap();
         Checks::new(&[], &rules.checks).map(|_| ()).unwrap_err().to_string()
     };
-    assert!(check("built_in = 'no-such'").contains("known are runs-as-root, healthcheck-missing"));
+    assert!(check("built_in = 'no-such'").contains("expected one of runs-as-root, healthcheck-missing"));
     assert!(check("pattern = '('\nfields = ['Env']").contains("config.x.y"));
     assert!(check("pattern = 'a{900}{900}'\nfields = ['Env']").contains("size"));
     assert!(check("pattern = 'a'").contains("fields"));
