@@ -34,15 +34,12 @@ fn secrets_are_not_shown_of_a_store() {
 }
 
 #[test]
-fn a_scan_that_takes_too_long_has_a_gap() {
-    // Standard input stays open, and nothing comes.
-    let (_writer, reader) = std::io::pipe().unwrap();
-    drop(reader);
-    let run = layersift(&["scan", "--timeout", "1s", "--fail-on", "none", "--format", "json", &incident()]);
-    assert!(matches!(run.code, Some(0 | 3)), "{run:?}");
+fn a_timeout_is_longer_than_nothing() {
     for wrong in ["0s", "x", "5"] {
-        layersift(&["scan", "--timeout", wrong, &incident()]).expect(2);
+        let run = layersift(&["scan", "--timeout", wrong, &incident()]).expect(2);
+        assert!(run.stderr.contains("--timeout"), "{}", run.stderr);
     }
+    layersift(&["scan", "--timeout", "1d", &incident()]).expect(1);
 }
 
 #[test]

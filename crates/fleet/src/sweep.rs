@@ -106,6 +106,16 @@ impl Default for SweepLimits {
     }
 }
 
+impl SweepLimits {
+    /// A token for one layer, or for the requests that one entry of a catalog takes.
+    fn token(&self) -> Cancellation {
+        match self.layer_timeout {
+            Some(time) => self.cancellation.child_with_deadline(time),
+            None => self.cancellation.child(),
+        }
+    }
+}
+
 /// What a sweep works with.
 pub struct Sweep<'s> {
     /// Reads layers and assembles images.
@@ -135,8 +145,7 @@ struct Running<'r> {
     bytes: Option<u64>,
     /// Cancelled when a worker fails, or the sweep is.
     stop: &'r Cancellation,
-    /// Cancelled when the sweep is to end early.
-    cancellation: &'r Cancellation,
+    limits: &'r SweepLimits,
     /// Entries whose images are known, until that is noted.
     known: Vec<KnownEntry>,
     pending: Vec<Pending>,
@@ -214,7 +223,7 @@ impl Sweep<'_> {
             until: limits.time.map(|time| Instant::now() + time),
             bytes: limits.bytes,
             stop: &stop,
-            cancellation: &limits.cancellation,
+            limits,
             known: Vec::new(),
             pending: Vec::new(),
             queued: HashSet::new(),
@@ -258,7 +267,7 @@ impl Running<'_> {
     /// One thread lists, some find out what is listed, and this one takes the answers: registries are slow to answer.
     fn plan_all(&mut self, filter: &Filter) -> Result<Option<&'static str>, SweepError> {
         let catalog = self.catalog;
-        let resolver = Resolver { sweep: self.sweep, catalog, key: self.cache.key() };
+        let resolver = Resolver { sweep: self.sweep, catalog, key: self.cache.key(), limits: self.limits };
         let (list, listed) = mpsc::sync_channel(AHEAD);
         let (answer, answers) = mpsc::sync_channel(AHEAD);
         let listed = Arc::new(Mutex::new(listed));
@@ -322,7 +331,7 @@ impl Running<'_> {
     }
 
     fn reason_to_end(&self) -> Option<&'static str> {
-        if self.cancellation.is_cancelled() {
+        if self.limits.cancellation.is_cancelled() {
             Some("it was terminated")
         } else if self.stop.is_cancelled() {
             Some("a worker failed")
@@ -384,6 +393,11 @@ impl Running<'_> {
     }
 
     fn add_problem(&mut self, problem: SweepProblem) {
+        if self.limits.cancellation.is_cancelled() {
+            // A request that was cancelled says nothing about the registry; that the sweep ended early is reported.
+            return;
+        }
+        tracing::info!(reason = %problem, "not scanned");
         self.problems_total += 1;
         if self.problems.len() < MOST_PROBLEMS {
             self.problems.push(problem);

@@ -10,7 +10,7 @@ use layersift_source::catalog::{Catalog, CatalogError, Entry};
 use layersift_source::registry::RegistrySource;
 use layersift_store::{ImageId, ImageLayer, ImageRecord, Job, StoreError, StoredReport, TagSighting};
 
-use super::{Pending, Running, Sweep, SweepError, incomplete, problem};
+use super::{Pending, Running, Sweep, SweepError, SweepLimits, incomplete, problem};
 
 /// The priority of layers that were never read: a new image does not wait for known ones. Layers that were read under
 /// another key have less, the longer ago the more.
@@ -50,6 +50,7 @@ pub(super) struct Resolver<'r> {
     pub(super) sweep: &'r Sweep<'r>,
     pub(super) catalog: &'r dyn Catalog,
     pub(super) key: &'r LayerKey,
+    pub(super) limits: &'r SweepLimits,
 }
 
 impl Resolver<'_> {
@@ -77,7 +78,7 @@ impl Resolver<'_> {
             Ok(registry) => registry,
             Err(error) => return Ok(Resolved::Problem(problem::registry(&error))),
         };
-        let source = RegistrySource::new(registry, entry.reference());
+        let source = RegistrySource::new(registry.with_cancellation(self.limits.token()), entry.reference());
         // Most tags name what they named the last time: then the registry need not send it, nor even read it.
         if let Some((root, images)) = self.met_before(entry)? {
             match source.still_names(&root) {

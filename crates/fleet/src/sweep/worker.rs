@@ -204,7 +204,7 @@ impl Worker<'_> {
                 unread.reason = format!("{source}: {reason}");
                 break;
             }
-            let stream = match self.open(source, layer) {
+            let stream = match self.open(source, layer, &cancellation) {
                 Ok(stream) => stream,
                 Err(error) => {
                     unread = Unread { is_outage: unread.is_outage || error.is_outage, ..error };
@@ -224,12 +224,16 @@ impl Worker<'_> {
         Err(unread)
     }
 
-    fn open(&self, source: &str, layer: &Digest) -> Result<Blob<'static>, Unread> {
+    fn open(&self, source: &str, layer: &Digest, cancellation: &Cancellation) -> Result<Blob<'static>, Unread> {
         let reference: Reference = format!("{source}@{layer}").parse().map_err(|error| format!("{source}: {error}"))?;
         let host = &reference.host;
         let registry = self.registries.of(host).map_err(|error| error.to_string())?;
         // The size is what some manifest claims; the digest decides.
-        let stream = registry.blob(&reference.repository, layer, None);
+        let stream = registry.with_cancellation(cancellation.clone()).blob(&reference.repository, layer, None);
+        if let (Err(error), Some(_)) = (&stream, cancellation.reason()) {
+            // That says nothing about the registry.
+            return Err(Unread::from(error.to_string()));
+        }
         let is_outage = self.is_short_outage(host, stream.as_ref().err());
         let stream = stream.map_err(|error| Unread { reason: error.to_string(), is_outage })?;
         Ok(Blob::Stream(Box::new(stream)))
