@@ -68,7 +68,7 @@ fn what_the_daemon_does_not_give_is_an_error_that_says_why() {
     let broken = scan(&host, "docker-daemon:broken:1");
     assert!(broken.code == Some(2) || broken.code == Some(3), "{broken:?}");
     let nobody = scan(&format!("unix://{}/none.sock", text(folder.path())), "docker-daemon:app:1").expect(2).stderr;
-    assert!(nobody.contains("none.sock") && nobody.contains("is the daemon running"), "{nobody}");
+    assert!(nobody.contains("none.sock") && nobody.contains("check that the daemon is running"), "{nobody}");
     let elsewhere = scan("tcp://127.0.0.1:2375", "docker-daemon:app:1").expect(2).stderr;
     assert!(elsewhere.contains("docker save"), "{elsewhere}");
     let traversal = scan(&host, "docker-daemon:../containers/json?").expect(2).stderr;

@@ -9,7 +9,7 @@
 //! use layersift_scan::{Analyzer, Options};
 //!
 //! let analyzer = Analyzer::new(Ruleset::built_in()?, Options::default())?;
-//! let file = analyzer.bytes("app/.env", b"GITLAB_TOKEN=glpat-Zk7Qm2Xr9Tb4Wn6Ve001\n");
+//! let file = analyzer.bytes("app/settings", b"GITLAB_TOKEN=glpat-Zk7Qm2Xr9Tb4Wn6Ve001\n");
 //! assert_eq!(file.findings[0].rule.id, "gitlab.personal-access-token");
 //! assert_eq!(file.findings[0].place.line, Some(1));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -28,7 +28,9 @@ pub(crate) static TRANSPORT: Transport = Transport {
     open: |context| {
         let name = context.target.reference.as_deref().unwrap_or_default();
         let archive = export(name, context.cancellation())?;
-        Ok(context.stream(context.target.text.clone().into(), Box::new(archive), StreamLayout::DockerSave))
+        let path = context.target.text.clone().into();
+        // The daemon exports nothing but the image, by names of its own.
+        Ok(context.stream_of(path, Box::new(archive), StreamLayout::DockerSave, None))
     },
 };
 

@@ -102,10 +102,21 @@ impl Context<'_> {
         }
     }
 
-    /// The image in a stream.
+    /// The image in a stream that the target names.
     pub(crate) fn stream(&self, path: PathBuf, input: Box<dyn Read + Send>, layout: StreamLayout) -> Opened {
+        self.stream_of(path, input, layout, self.reference())
+    }
+
+    /// The image in a stream that is called `reference` there; all images of the stream for `None`.
+    pub(crate) fn stream_of(
+        &self,
+        path: PathBuf,
+        input: Box<dyn Read + Send>,
+        layout: StreamLayout,
+        reference: Option<String>,
+    ) -> Opened {
         let input = Box::new(CancellableReader::new(input, self.cancellation()));
-        Opened::Stream(Box::new(ImageStream::new(input, layout, self.reference(), path, self.limits.clone())))
+        Opened::Stream(Box::new(ImageStream::new(input, layout, reference, path, self.limits.clone())))
     }
 
     /// The image that the target names among several.
