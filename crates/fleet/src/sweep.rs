@@ -393,7 +393,6 @@ impl Running<'_> {
     }
 
     fn add_problem(&mut self, problem: SweepProblem) {
-        tracing::info!(reason = %problem, "not scanned");
         if self.limits.cancellation.is_cancelled() {
             // A request that was cancelled says nothing about the registry; that the sweep ended early is reported.
             return;
