@@ -2,6 +2,7 @@
 //!
 //!     cargo bench --bench engine
 
+#![allow(unreachable_pub)]
 #![allow(
     clippy::expect_used,
     clippy::panic,

@@ -3,6 +3,7 @@
 //!
 //!     LAYERSIFT_BENCH_IMAGE=image.tar cargo bench --bench image
 
+#![allow(unreachable_pub)]
 #![allow(
     clippy::expect_used,
     clippy::panic,

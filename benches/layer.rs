@@ -3,6 +3,7 @@
 //!
 //!     cargo bench --bench layer
 
+#![allow(unreachable_pub)]
 #![allow(
     clippy::expect_used,
     clippy::panic,

@@ -1,5 +1,6 @@
 //! Registries: pulling from them, listing them, and what bad ones do.
 
+#![allow(unreachable_pub)]
 #![allow(
     clippy::expect_used,
     clippy::panic,

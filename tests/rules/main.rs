@@ -1,5 +1,6 @@
 //! The rules: the engine that looks for them, files of them, and every one of those that are built in.
 
+#![allow(unreachable_pub)]
 #![allow(
     clippy::expect_used,
     clippy::panic,

@@ -1,5 +1,6 @@
 //! What is found in images, and what is said of them, through the program and through the library.
 
+#![allow(unreachable_pub)]
 #![allow(
     clippy::expect_used,
     clippy::panic,

@@ -1,5 +1,6 @@
 //! The store, on both databases, and what fills it: sweeps, workers and traces.
 
+#![allow(unreachable_pub)]
 #![allow(
     clippy::expect_used,
     clippy::panic,

@@ -6,6 +6,7 @@
 //! STORE is a SQLite file or a `postgres://` URL; it is filled where it is empty. IMAGES are 100,000 if not given,
 //! which takes minutes.
 
+#![allow(unreachable_pub)]
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 #[path = "../../../tests/support/records.rs"]
