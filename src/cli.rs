@@ -27,6 +27,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use layersift_format::CancelReason;
+use layersift_model::Verdict;
 
 /// Finds what leaked in a container image, through which layer and instruction, and whether it is still there.
 ///
@@ -82,13 +84,15 @@ enum Command {
     },
 }
 
-/// Runs the program with the arguments of this process. An error is printed, and is exit status 2.
+/// Runs the program with the arguments of this process. An error is printed, and is exit status 2; a timeout before there
+/// was anything to report is exit status 3.
 pub(crate) fn run() -> ExitCode {
     let Cli { log, command } = Cli::parse();
     let outcome = log::init(&log, command.log_level()).and_then(|()| command.run());
     outcome.unwrap_or_else(|error| {
         output::error(&error);
-        ExitCode::from(2)
+        let is_timeout = error.chain().any(|error| CancelReason::of(error).is_some());
+        ExitCode::from(if is_timeout { Verdict::Incomplete.exit_code() } else { 2 })
     })
 }
 

@@ -1,5 +1,7 @@
 //! Flags and variables of the command line: stores, timeouts, log levels, errors.
 
+use std::process::Stdio;
+
 use crate::support::{finish, layersift, program, testdata, text};
 use serde_json::Value;
 
@@ -67,6 +69,20 @@ fn log_messages_are_json_and_only_ours() {
     let with = |value: &str| finish(program().args(sweep).env("LAYERSIFT_LOG", value), None);
     assert!(with("layersift_fleet=info,error").expect(3).stderr.contains("not scanned"));
     assert!(with("loud").expect(2).stderr.contains("invalid LAYERSIFT_LOG `loud`"));
+}
+
+#[test]
+fn a_timeout_without_a_report_is_incomplete() {
+    let mut command = program();
+    command.args(["scan", "--timeout=1s", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // Standard input stays open, and nothing is written to it.
+    let mut child = command.spawn().unwrap();
+    let silent = child.stdin.take();
+    let ended = child.wait_with_output().unwrap();
+    drop(silent);
+    let error = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(3), "{error}");
+    assert!(error.contains("deadline exceeded"), "{error}");
 }
 
 #[test]

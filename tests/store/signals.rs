@@ -1,4 +1,4 @@
-//! SIGTERM: a worker gives its layers back, and a sweep writes what it has.
+//! Signals and timeouts: a worker gives its layers back, a sweep writes what it has, a scan reports what it did not read.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -179,4 +179,14 @@ fn a_layer_that_takes_too_long_is_an_attempt() {
     let sweep = ["sweep", "registry", &host, "--store", &fresh.text, "--plain-http", "--anonymous"];
     let run = crate::support::layersift(&[&sweep[..], &["--timeout=1s", "--max-time=8s", "-v"]].concat()).expect(3);
     assert!(run.stderr.contains("layer not read") && run.stderr.contains("deadline exceeded"), "{}", run.stderr);
+}
+
+#[test]
+fn a_scan_that_takes_too_long_reports_what_it_did_not_read() {
+    let registry = SlowRegistry::start(Fault::Drip(Duration::from_millis(20)));
+    let image = format!("docker://{}/team/app:v1", registry.proxy.host());
+    let scan = ["scan", &image, "--plain-http", "--anonymous", "--timeout=1s", "--format=json"];
+    let report = crate::support::layersift(&scan).expect(3).json();
+    assert_eq!(report["gaps"][0]["reason"], "deadline-exceeded", "{report}");
+    assert_eq!(report["verdict"], "incomplete");
 }
