@@ -32,8 +32,8 @@ use layersift_model::Verdict;
 
 /// Finds what leaked in a container image, through which layer and instruction, and whether it is still there.
 ///
-/// Every layer, every byte: also what a later layer overwrote or deleted, because anyone who can pull the image can
-/// pull that layer.
+/// Reads every byte of every layer, including files that a later layer overwrote or deleted: anyone who can pull the
+/// image can pull those layers.
 #[derive(Debug, Parser)]
 #[command(name = "layersift", version, propagate_version = true, after_help = help::EXIT_STATUS)]
 struct Cli {
@@ -49,7 +49,7 @@ enum Command {
     /// Scan an image and report what leaked
     #[command(after_help = help::scan())]
     Scan(scan::ScanArgs),
-    /// Write kept JSON reports again: in another format, or judged by another policy
+    /// Write saved JSON reports in another format, or judged by another policy
     #[command(after_help = help::render())]
     Render(render::RenderArgs),
     /// Show the layers of an image: instruction, size, files, whiteouts
@@ -84,8 +84,8 @@ enum Command {
     },
 }
 
-/// Runs the program with the arguments of this process. An error is printed, and is exit status 2; a timeout before there
-/// was anything to report is exit status 3.
+/// Runs the program with the arguments of this process. An error is printed, and is exit status 2; a timeout before
+/// there was anything to report is exit status 3.
 pub(crate) fn run() -> ExitCode {
     let Cli { log, command } = Cli::parse();
     let outcome = log::init(&log, command.log_level()).and_then(|()| command.run());

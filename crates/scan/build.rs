@@ -31,9 +31,10 @@ fn main() -> Result<(), Failure> {
     let signatures = Ruleset::built_in()?.signatures;
     let set = PatternSet::new(&signatures)?;
     let widest = set.patterns.iter().take(signatures.len()).map(Pattern::width).max().unwrap_or(0);
-    let anchors: Vec<_> = set.anchors.iter().map(|anchor| (anchor.disguise.code(), anchor.width)).collect();
+    let encoded_keywords: Vec<_> =
+        set.encoded_keywords.iter().map(|keyword| (keyword.encoding.code(), keyword.width)).collect();
     let code = format!(
-        "BuiltIn {{ count: {}, fingerprint: \"{}\", widest: {widest}, anchors: &{anchors:?}, \
+        "BuiltIn {{ count: {}, fingerprint: \"{}\", widest: {widest}, encoded_keywords: &{encoded_keywords:?}, \
          mask: {MASK}, databases: &[{}] }}",
         signatures.len(),
         fingerprint(&signatures),

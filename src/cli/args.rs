@@ -39,7 +39,7 @@ pub(crate) struct QuietArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct TimeoutArgs {
-    /// Give up a layer, or a request to a registry with its retries, after this time, such as 30m [default: no limit]
+    /// Time limit for each layer, and for each request to a registry with its retries, such as 30m [default: no limit]
     #[arg(long, value_name = "DURATION", value_parser = values::timeout)]
     pub(crate) timeout: Option<Duration>,
 }
@@ -106,7 +106,8 @@ impl StoreArgs {
 /// Which findings fail.
 #[derive(Debug, Args)]
 pub(crate) struct PolicyArgs {
-    /// Least severity that fails: critical, high, medium, low, info, or none [default: the policy's, or high]
+    /// Fail on findings of this severity or higher: critical, high, medium, low, info, or none [default: the policy's,
+    /// or high]
     #[arg(long, value_name = "SEVERITY")]
     pub(crate) fail_on: Option<FailOn>,
 
@@ -129,7 +130,7 @@ pub(crate) struct ReportArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs<&'static layersift_report::Format>,
 
-    /// In text, list findings of this severity and above; what fails is always listed, and the rest is counted
+    /// Lowest severity to list in text; findings that fail are always listed, and others are counted
     #[arg(long, value_name = "SEVERITY", default_value_t = Severity::Medium)]
     pub(crate) show: Severity,
 
@@ -161,7 +162,7 @@ pub(crate) struct ReadingArgs {
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub(crate) pulls: usize,
 
-    /// Seconds without a sign of life after which a layer goes to another worker
+    /// Lease of a layer in seconds; a layer whose lease is not renewed goes to another worker
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(i64).range(1..))]
     pub(crate) lease: i64,
 

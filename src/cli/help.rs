@@ -4,14 +4,14 @@ pub(crate) const EXIT_STATUS: &str = "\
 Exit status:
   0  pass: everything was read, and no finding fails
   1  fail: a finding is at least as severe as --fail-on
-  2  error, also in usage: there is no verdict
+  2  error, including usage errors: there is no verdict
   3  incomplete: something could not be read";
 
 pub(crate) const SWEEP_STATUS: &str = "\
 Exit status:
   0  pass: every image was read, and none fails
   1  fail: an image has a finding at least as severe as --fail-on
-  2  error, also in usage: there is no verdict
+  2  error, including usage errors: there is no verdict
   3  incomplete: something could not be read, or the sweep ended early
 
 SIGTERM and SIGINT end a sweep early: layers in progress go back to the queue, and the report is written. A second
@@ -21,14 +21,14 @@ pub(crate) const WORKER_STATUS: &str = "\
 SIGTERM and SIGINT end a worker: layers in progress go back to the queue. A second signal ends it at once.
 
 Exit status:
-  0  it was asked to end
-  2  error, also in usage";
+  0  stopped by a signal
+  2  error, including usage errors";
 
 pub(crate) const TRACE_STATUS: &str = "\
 Exit status:
   0  found in an image
   1  not found in any image of the store
-  2  error, also in usage";
+  2  error, including usage errors";
 
 pub(crate) const TARGETS: &str = "\
 Targets:

@@ -22,10 +22,10 @@ const OURS: &str = "layersift";
 
 #[derive(Debug, Args)]
 pub(crate) struct LogArgs {
-    /// Log what is done to standard error; -vv logs more
+    /// Log progress to standard error; -vv logs more
     ///
-    /// LAYERSIFT_LOG sets a level, such as debug, or levels of crates, such as warn,layersift_fleet=debug. A flag is
-    /// stronger. Messages are JSON, one object a line, unless standard error is a terminal.
+    /// LAYERSIFT_LOG sets a level, such as debug, or levels of crates, such as warn,layersift_fleet=debug. The flag
+    /// takes precedence. Messages are JSON, one object a line, unless standard error is a terminal.
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = 900)]
     verbose: u8,
 }

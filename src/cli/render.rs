@@ -16,7 +16,7 @@ use layersift_source::registry::Reference;
 /// The most bytes of all reports of one call.
 const MOST_BYTES: u64 = 1 << 30;
 
-const STORE: &str = "Store with the reports of images that are named: a SQLite file, or postgres://…";
+const STORE: &str = "Store to look up images in: a SQLite file, or postgres://…";
 
 const SHOW_SECRETS: &str = "Include the values of secrets, which only reports of `scan --show-secrets` have";
 

@@ -37,8 +37,8 @@ pub(crate) enum RulesCommand {
     },
     /// Check signature files, and run their examples and counterexamples
     ///
-    /// Without files the built-in rules are checked. Exit status 1 means that an example does not hold, 2 that a file
-    /// cannot be used.
+    /// Without files the built-in rules are checked. The exit status is 1 if an example fails, and 2 if a file is
+    /// invalid.
     Check {
         /// Signature file, or directory of signature files
         paths: Vec<PathBuf>,

@@ -78,7 +78,7 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     max_bytes: Option<u64>,
 
-    /// Sweep again and again, with this time between the start of one sweep and the next
+    /// Repeat the sweep at this interval, from start to start
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     interval: Option<Duration>,
 
@@ -87,7 +87,7 @@ pub(crate) struct SweepArgs {
 }
 
 impl CatalogArgs {
-    /// A sweep that runs again and again is watched by its log.
+    /// A repeated sweep is watched by its log.
     pub(crate) fn log_level(&self) -> LevelFilter {
         if self.sweep().interval.is_some() { LevelFilter::INFO } else { LevelFilter::WARN }
     }
@@ -141,7 +141,7 @@ impl CatalogArgs {
     }
 }
 
-/// Sweeps once, or again and again.
+/// Sweeps once, or at an interval.
 pub(crate) fn run(catalog: &CatalogArgs) -> anyhow::Result<ExitCode> {
     let args = catalog.sweep();
     let context = FleetContext::new(&args.reading, signals::cancellation()?)?;

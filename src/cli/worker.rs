@@ -45,7 +45,7 @@ pub(crate) fn run(args: &WorkerArgs) -> anyhow::Result<ExitCode> {
         clock: context::now,
         progress: &progress,
         lease: reading.lease,
-        patience: SweepLimits::default().patience,
+        retry_delay: SweepLimits::default().retry_delay,
         layer_timeout: reading.timeout.timeout,
         cancellation: context.cancellation.clone(),
         claims: Claims::default(),

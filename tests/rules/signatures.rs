@@ -93,7 +93,7 @@ fn examples_are_found_by_nothing_else() {
 
 #[test]
 fn every_example_holds_a_keyword_of_its_signature() {
-    // Anchors of disguises are made of keywords: a match without one would not be seen in disguise.
+    // EncodedKeywords of disguises are made of keywords: a match without one would not be seen in disguise.
     for rule in rules().signatures.iter().filter(|rule| rule.confirm.parser.is_none()) {
         for example in &rule.examples {
             let bytes = input(&example.input, example.hex.as_ref());

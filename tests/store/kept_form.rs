@@ -7,7 +7,7 @@ use crate::support::tar::Tar;
 use layersift_format::{Blob, Cancellation};
 use layersift_model::{Algorithm, FingerprintKey, LayerReport};
 use layersift_rules::Ruleset;
-use layersift_scan::{Analyzer, Options, Unobserved};
+use layersift_scan::{Analyzer, NoObserver, Options};
 
 /// The form that `kept_report.postcard` has, as the first byte of a kept report tells.
 const FORM: u8 = 2;
@@ -70,7 +70,7 @@ fn make_anew() {
         Blob::Stream(Box::new(std::io::Cursor::new(layer))),
         Algorithm::Sha256,
         &Cancellation::never(),
-        &Unobserved,
+        &NoObserver,
     );
     let kept = report.to_kept(&FingerprintKey::default()).unwrap();
     std::fs::create_dir_all(golden("")).unwrap();

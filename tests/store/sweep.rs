@@ -169,7 +169,7 @@ fn what_cannot_be_pulled_is_told_and_pulled_the_next_time(fresh: &Fresh) {
         false => Fault::None,
     });
     let host = format!("127.0.0.1:{}", proxy.port);
-    let first = sweep(&store, &host, &SweepLimits { patience: 0, ..limits() });
+    let first = sweep(&store, &host, &SweepLimits { retry_delay: 0, ..limits() });
     // The layer of its own is small enough to come through, piece by piece.
     assert_eq!((first.sums.layers_read, first.incomplete, first.failing), (1, 1, 1), "{first:?}");
     drop(proxy);
@@ -192,7 +192,7 @@ fn a_short_outage_costs_no_attempts(fresh: &Fresh) {
             LATER.fetch_add(seconds, Ordering::Relaxed);
             if is_layer && before < refusals { Fault::Answer(Answer::new(503, "")) } else { Fault::None }
         });
-        sweep(&store, &format!("127.0.0.1:{}", proxy.port), &SweepLimits { patience: 0, ..limits() })
+        sweep(&store, &format!("127.0.0.1:{}", proxy.port), &SweepLimits { retry_delay: 0, ..limits() })
     };
     let long = sweep_through(usize::MAX, 100);
     assert_eq!((long.sums.layers_read, long.incomplete), (0, 1), "{long:?}");

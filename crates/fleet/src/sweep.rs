@@ -78,7 +78,7 @@ pub struct SweepLimits {
     /// How long a lease on a layer holds without being renewed, in seconds.
     pub lease: Seconds,
     /// How long to wait before a layer that failed is tried again, in seconds, times the attempts so far.
-    pub patience: Seconds,
+    pub retry_delay: Seconds,
     /// How long the sweep may take.
     pub time: Option<Duration>,
     /// Bytes that may be pulled.
@@ -96,7 +96,7 @@ impl Default for SweepLimits {
         SweepLimits {
             threads: 4,
             lease: 120,
-            patience: 5,
+            retry_delay: 5,
             time: None,
             bytes: None,
             is_whole: false,
@@ -208,7 +208,7 @@ impl Sweep<'_> {
             clock: self.clock,
             progress: self.progress,
             lease: limits.lease,
-            patience: limits.patience,
+            retry_delay: limits.retry_delay,
             layer_timeout: limits.layer_timeout,
             cancellation: limits.cancellation.clone(),
             claims: Claims::default(),

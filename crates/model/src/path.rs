@@ -74,7 +74,7 @@ impl ImagePath {
 
 /// Whether a character changes how the text after it is displayed: control characters, and bidirectional formatting
 /// characters (Unicode Standard Annex 9), which can make one name look like another.
-pub fn steers(c: char) -> bool {
+pub fn changes_display(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{61c}')
 }
@@ -87,7 +87,7 @@ impl fmt::Display for ImagePath {
                 match c {
                     '\\' => f.write_str("\\\\")?,
                     c if c.is_control() => write!(f, "\\x{:02x}", u32::from(c))?,
-                    c if steers(c) => write!(f, "\\u{{{:x}}}", u32::from(c))?,
+                    c if changes_display(c) => write!(f, "\\u{{{:x}}}", u32::from(c))?,
                     c => write!(f, "{c}")?,
                 }
             }

@@ -40,7 +40,7 @@ impl RuleInfo {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Worth knowing, nothing to do.
+    /// Verification knowing, nothing to do.
     Info,
     /// Hygiene.
     Low,

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Color, Style};
-use layersift_model::{Severity, Verdict, steers};
+use layersift_model::{Severity, Verdict, changes_display};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// What stands for the characters that were cut out.
@@ -69,9 +69,9 @@ pub fn clean(text: &str, width: usize) -> String {
     cut(&safe(&words.join(" ")), width)
 }
 
-/// `text` with every character that steers a terminal replaced by U+FFFD.
+/// `text` with every character that changes_display a terminal replaced by U+FFFD.
 pub fn safe(text: &str) -> Cow<'_, str> {
-    if text.contains(steers) { text.replace(steers, "\u{fffd}").into() } else { text.into() }
+    if text.contains(changes_display) { text.replace(changes_display, "\u{fffd}").into() } else { text.into() }
 }
 
 /// `text` cut at its end to `width` columns.

@@ -2,17 +2,17 @@
 
 use layersift_model::{Algorithm, Digest, Hasher};
 
-use crate::anchor::{Anchor, Keyword, anchors};
+use crate::encoding::{EncodedKeyword, Keyword, encoded_keywords};
 use crate::pattern::{Pattern, PatternError};
 use crate::rule::Signature;
 
 /// The patterns that an engine searches for.
 #[derive(Clone, Debug, Default)]
 pub struct PatternSet {
-    /// The patterns of the signatures, in their order, followed by those of `anchors`.
+    /// The patterns of the signatures, in their order, followed by those of `encoded_keywords`.
     pub patterns: Vec<Pattern>,
     /// The encoded forms of keywords.
-    pub anchors: Vec<Anchor>,
+    pub encoded_keywords: Vec<EncodedKeyword>,
 }
 
 impl PatternSet {
@@ -27,9 +27,10 @@ impl PatternSet {
             let confidence = signature.confidence.name();
             signature.keywords.iter().map(move |text| Keyword::new(text, &signature.pattern, confidence))
         });
-        let anchors = anchors(keywords);
-        patterns.extend(anchors.iter().map(|anchor| Pattern::made(anchor.expression.clone(), anchor.width)));
-        Ok(PatternSet { patterns, anchors })
+        let encoded_keywords = encoded_keywords(keywords);
+        patterns
+            .extend(encoded_keywords.iter().map(|keyword| Pattern::made(keyword.expression.clone(), keyword.width)));
+        Ok(PatternSet { patterns, encoded_keywords })
     }
 }
 

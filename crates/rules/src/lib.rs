@@ -23,18 +23,18 @@
 //!
 //! let patterns = PatternSet::new(&rules.signatures)?;
 //! assert_eq!(patterns.patterns[0].width(), "acme_".len() + 32);
-//! assert!(patterns.anchors.iter().any(|anchor| anchor.disguise.name() == "base64"));
+//! assert!(patterns.encoded_keywords.iter().any(|keyword| keyword.encoding.name() == "base64"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod anchor;
 mod compile;
+mod encoding;
 mod pattern;
 mod rule;
 mod ruleset;
 
-pub use anchor::{Anchor, Disguise, Keyword, anchors};
 pub use compile::{PatternSet, fingerprint};
+pub use encoding::{EncodedKeyword, Encoding, Keyword, encoded_keywords};
 pub use pattern::{MAX_WIDTH, Pattern, PatternError};
 pub use rule::{
     ChainRule, ConfigCheck, ConfigField, Confirm, Counterexample, Example, FileCounterexample, FileExample, FileRule,

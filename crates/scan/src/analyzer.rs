@@ -20,7 +20,7 @@ use crate::confirm::{ConfirmError, Matches, keep_best};
 use crate::engine::{Cache, EngineError};
 use crate::layer_scan::{LayerContext, LayerScanner};
 use crate::memory::MemoryBudget;
-use crate::observe::{Observer, Unobserved};
+use crate::observe::{NoObserver, Observer};
 
 /// The revision of the code that reads layers and documents. Any change to what is read raises it, so that layers which
 /// an older revision passed are scanned again instead of taken from a store.
@@ -109,7 +109,7 @@ impl Analyzer {
     pub fn file(&self, path: &str, input: impl Read) -> io::Result<FileReport> {
         let path = ImagePath::normalize(path.as_bytes());
         let cancellation = Cancellation::never();
-        let context = self.layer_context(&cancellation, &Unobserved);
+        let context = self.layer_context(&cancellation, &NoObserver);
         let (mut findings, mut gaps) = self.layers.file(context, &path, input)?;
         findings.sort_by(|a, b| {
             let key = |finding: &LayerFinding| (finding.place.inside.clone(), finding.place.offset);

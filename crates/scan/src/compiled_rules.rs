@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::assemble::chains::Chains;
 use crate::assemble::config::Checks;
 use crate::confirm::files::{FileRules, LocalSignatures};
-use crate::confirm::{Confirmed, Confirmer, Matches, Worth};
-use crate::disguise::Disguise;
-use crate::engine::{Cache, Candidate, EncodedAnchor, Engine, EngineError, Pattern};
+use crate::confirm::{Confirmed, Confirmer, Matches, Verification};
+use crate::decoding::Encoding;
+use crate::engine::{Cache, Candidate, EncodedKeywordCode, Engine, EngineError, Pattern};
 use layersift_model::{RuleInfo, Severity};
 use layersift_rules::{FileRule, PatternSet, Ruleset, Signature};
 
@@ -28,8 +28,8 @@ pub(crate) struct CompiledRules {
     /// Warnings about rules that were not loaded completely.
     pub(crate) notes: Vec<String>,
     engine: Engine,
-    /// The anchors, whose patterns follow those of the signatures.
-    anchors: Anchors,
+    /// The encoded keywords, whose patterns follow those of the signatures.
+    encoded_keywords: EncodedKeywords,
     confirmer: Confirmer,
 }
 
@@ -67,7 +67,7 @@ impl CompiledRules {
                 rayon::join(|| LocalSignatures::new(&ruleset.signatures), others)
             },
         );
-        let (engine, anchors) = engine?;
+        let (engine, encoded_keywords) = engine?;
         let infos: Vec<Arc<RuleInfo>> = ruleset.signatures.iter().map(Signature::info).collect();
         Ok(CompiledRules {
             infos,
@@ -79,7 +79,7 @@ impl CompiledRules {
             digest,
             notes: ruleset.notes,
             engine,
-            anchors,
+            encoded_keywords,
             confirmer: confirmer?,
             signatures: ruleset.signatures,
         })
@@ -92,9 +92,9 @@ impl CompiledRules {
 
     /// The severity of a finding: that of its rule, or lower if it is not a working secret.
     pub(crate) fn severity(&self, confirmed: &Confirmed) -> Severity {
-        match confirmed.worth {
-            Worth::Secret => self.infos[confirmed.rule].severity,
-            Worth::Published | Worth::Damaged => Severity::Info,
+        match confirmed.verification {
+            Verification::Secret => self.infos[confirmed.rule].severity,
+            Verification::Published | Verification::Damaged => Severity::Info,
         }
     }
 
@@ -118,7 +118,7 @@ impl CompiledRules {
         &self.engine
     }
 
-    /// Confirms the candidates of signatures. Leaves those of anchors in `candidates`, ordered by their ends.
+    /// Confirms the candidates of signatures. Leaves those of encoded keywords in `candidates`, ordered by their ends.
     pub(crate) fn confirm(
         &self,
         bytes: &[u8],
@@ -126,42 +126,43 @@ impl CompiledRules {
         candidates: &mut Vec<Candidate>,
         found: &mut Matches,
     ) {
-        let first_anchor = self.signatures.len();
-        candidates.sort_unstable_by_key(|candidate| (candidate.pattern >= first_anchor, candidate.first_end));
-        let anchors = candidates.partition_point(|candidate| candidate.pattern < first_anchor);
-        self.confirmer.confirm(bytes, owned, &mut candidates[..anchors], found);
-        candidates.drain(..anchors);
+        let first_keyword = self.signatures.len();
+        candidates.sort_unstable_by_key(|candidate| (candidate.pattern >= first_keyword, candidate.first_end));
+        let encoded_keywords = candidates.partition_point(|candidate| candidate.pattern < first_keyword);
+        self.confirmer.confirm(bytes, owned, &mut candidates[..encoded_keywords], found);
+        candidates.drain(..encoded_keywords);
     }
 
-    /// The range of the anchor of `candidate`, and the encoding that it was found in.
-    pub(crate) fn anchor(&self, candidate: Candidate) -> Option<(Disguise, Range<usize>)> {
-        let (disguise, width) = self.anchors.get(candidate.pattern.checked_sub(self.signatures.len())?)?;
-        Some((*disguise, candidate.first_end.checked_sub(*width)?..candidate.first_end))
+    /// The range of the keyword of `candidate`, and the encoding that it was found in.
+    pub(crate) fn encoded_keyword(&self, candidate: Candidate) -> Option<(Encoding, Range<usize>)> {
+        let (encoding, width) = self.encoded_keywords.get(candidate.pattern.checked_sub(self.signatures.len())?)?;
+        Some((*encoding, candidate.first_end.checked_sub(*width)?..candidate.first_end))
     }
 }
 
-/// The encoding of each anchor, and its length in bytes.
-type Anchors = Vec<(Disguise, usize)>;
+/// The encoding of each keyword, and its length in bytes.
+type EncodedKeywords = Vec<(Encoding, usize)>;
 
-/// The engine for `signatures`, and the anchors whose patterns follow theirs. Built-in signatures are already compiled.
-fn engine(signatures: &[Signature], cache: Option<&Cache>) -> Result<(Engine, Anchors), EngineError> {
+/// The engine for `signatures`, and the encoded keywords whose patterns follow theirs. Built-in signatures are already
+/// compiled.
+fn engine(signatures: &[Signature], cache: Option<&Cache>) -> Result<(Engine, EncodedKeywords), EngineError> {
     let Some((engine, codes, count)) = Engine::built_in(signatures) else {
         let set = PatternSet::new(signatures)?;
-        return Ok((Engine::compile(&set.patterns, cache)?, anchors_of(&set).collect()));
+        return Ok((Engine::compile(&set.patterns, cache)?, keywords_of(&set).collect()));
     };
-    let anchor = |((number, digit), width): &EncodedAnchor| Some((Disguise::of_code(*number, *digit)?, *width));
-    let mut anchors: Anchors = codes.iter().filter_map(anchor).collect();
+    let keyword = |((number, digit), width): &EncodedKeywordCode| Some((Encoding::of_code(*number, *digit)?, *width));
+    let mut encoded_keywords: EncodedKeywords = codes.iter().filter_map(keyword).collect();
     let own = &signatures[count..];
     if own.is_empty() {
-        return Ok((engine, anchors));
+        return Ok((engine, encoded_keywords));
     }
     let set = PatternSet::new(own)?;
-    anchors.extend(anchors_of(&set));
-    Ok((engine.with_patterns(count, (&set.patterns, own.len()), cache)?, anchors))
+    encoded_keywords.extend(keywords_of(&set));
+    Ok((engine.with_patterns(count, (&set.patterns, own.len()), cache)?, encoded_keywords))
 }
 
-fn anchors_of(set: &PatternSet) -> impl Iterator<Item = (Disguise, usize)> {
-    set.anchors.iter().map(|anchor| (anchor.disguise, anchor.width))
+fn keywords_of(set: &PatternSet) -> impl Iterator<Item = (Encoding, usize)> {
+    set.encoded_keywords.iter().map(|keyword| (keyword.encoding, keyword.width))
 }
 
 /// The patterns of rules of other scanners, and their indexes among the signatures. Rules with invalid patterns are

@@ -46,7 +46,7 @@ pub struct Confirmed {
     /// A note for the report.
     pub note: Option<String>,
     /// What it is worth.
-    pub worth: Worth,
+    pub verification: Verification,
     /// The encodings that the secret was decoded from, the outermost first.
     pub views: Vec<&'static str>,
 }
@@ -69,7 +69,7 @@ impl Matches {
 
 /// What something that was confirmed is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Worth {
+pub enum Verification {
     /// It is a secret.
     Secret,
     /// It is a key that anyone has.
@@ -170,12 +170,12 @@ impl Confirmer {
         kind: Kind,
     ) -> Confirmed {
         let source = if kind == Kind::Key { self.published(&secret) } else { None };
-        let worth = match (kind, &source) {
-            (Kind::Damaged, _) => Worth::Damaged,
-            (_, Some(_)) => Worth::Published,
-            (_, None) => Worth::Secret,
+        let verification = match (kind, &source) {
+            (Kind::Damaged, _) => Verification::Damaged,
+            (_, Some(_)) => Verification::Published,
+            (_, None) => Verification::Secret,
         };
-        Confirmed { rule, span, secret, note: source.or(note), worth, views: Vec::new() }
+        Confirmed { rule, span, secret, note: source.or(note), verification, views: Vec::new() }
     }
 
     /// A note with the publication of `key`, if it is published.
@@ -199,7 +199,7 @@ pub fn keep_best(signatures: &[Signature], found: &mut Vec<Confirmed>) {
         spans.then(rank(b).cmp(&rank(a))).then(a.rule.cmp(&b.rule))
     };
     found.sort_by(in_order);
-    let mut damaged: Vec<_> = found.extract_if(.., |one| one.worth == Worth::Damaged).collect();
+    let mut damaged: Vec<_> = found.extract_if(.., |one| one.verification == Verification::Damaged).collect();
     let (low, mut kept): (Vec<_>, Vec<_>) = found.drain(..).partition(|c| rank(c).0 == Confidence::Low);
     kept.dedup_by(|next, first| next.span == first.span);
     drop_decoded(&mut kept, rank);

@@ -5,7 +5,7 @@ mod cache;
 mod error;
 mod scan;
 
-pub use built_in::EncodedAnchor;
+pub use built_in::EncodedKeywordCode;
 pub use cache::Cache;
 pub use error::EngineError;
 pub use layersift_rules::{MAX_WIDTH, Pattern};

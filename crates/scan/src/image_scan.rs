@@ -20,7 +20,7 @@ use layersift_model::{Algorithm, Digest, Gap, GapReason, ImageGap, ImagePath, Im
 
 use crate::analyzer::Analyzer;
 use crate::layer::read::cancelled;
-use crate::observe::{Observer, Unobserved};
+use crate::observe::{NoObserver, Observer};
 
 /// Why a scan failed.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ impl<'a> ImageScan<'a> {
             analyzer,
             choice: Choice::Default,
             known: None,
-            observer: &Unobserved,
+            observer: &NoObserver,
             cancellation: Cancellation::never(),
         }
     }

@@ -20,7 +20,7 @@ pub mod assemble;
 mod compiled_rules;
 pub mod confirm;
 pub mod content;
-pub mod disguise;
+pub mod decoding;
 pub mod engine;
 mod image_scan;
 pub mod layer;
@@ -32,6 +32,6 @@ mod worker;
 
 pub use analyzer::{Analyzer, FileReport, Options, READER_REVISION, RulesetError};
 pub use image_scan::{ImageScan, KnownLayers, ScanError};
-pub use memory::{Growth, MemoryBudget, MemoryLease};
-pub use observe::{Observer, Unobserved};
+pub use memory::{ExtraMemory, MemoryBudget, MemoryLease};
+pub use observe::{NoObserver, Observer};
 pub use rule_examples::Fault;

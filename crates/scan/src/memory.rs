@@ -76,16 +76,16 @@ struct LeaseInner {
 
 /// Additional memory of a lease, returned when dropped.
 #[derive(Debug)]
-pub struct Growth {
+pub struct ExtraMemory {
     lease: MemoryLease,
     bytes: u64,
 }
 
 impl MemoryLease {
     /// Takes `bytes` more. Waits until they are available, unless this is the oldest lease.
-    pub fn grow(&self, bytes: u64) -> Growth {
+    pub fn grow(&self, bytes: u64) -> ExtraMemory {
         self.0.take(bytes);
-        Growth { lease: self.clone(), bytes }
+        ExtraMemory { lease: self.clone(), bytes }
     }
 }
 
@@ -104,7 +104,7 @@ impl LeaseInner {
     }
 }
 
-impl Drop for Growth {
+impl Drop for ExtraMemory {
     fn drop(&mut self) {
         let held = &self.lease.0;
         let mut state = held.budget.lock();

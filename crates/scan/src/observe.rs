@@ -17,6 +17,6 @@ pub trait Observer: Sync {
 }
 
 /// Ignores all events.
-pub struct Unobserved;
+pub struct NoObserver;
 
-impl Observer for Unobserved {}
+impl Observer for NoObserver {}

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use crate::compiled_rules::CompiledRules;
 use crate::confirm::{Confirmed, Matches};
-use crate::disguise;
-use crate::disguise::{Decoded, Disguise};
+use crate::decoding;
+use crate::decoding::{Decoded, Encoding};
 use crate::engine::{Candidate, EngineError, Session};
 
 /// The maximum number of nested encodings.
@@ -86,51 +86,51 @@ impl BufferScan<'_> {
         Ok(())
     }
 
-    /// Decodes and scans the bytes around `anchors`, which are sorted by offset.
+    /// Decodes and scans the bytes around `keywords`, which are sorted by offset.
     fn decode(
         &mut self,
         bytes: &[u8],
         owned: &Range<usize>,
         depth: usize,
-        anchors: &[Candidate],
+        keywords: &[Candidate],
         found: &mut Matches,
     ) -> Result<(), EngineError> {
         // The offset up to which the bytes were decoded, for each encoding and alignment.
-        let mut done: HashMap<(Disguise, usize), usize> = HashMap::new();
-        for (disguise, anchor) in anchors.iter().filter_map(|candidate| self.rules.anchor(*candidate)) {
-            let alignment = alignment(disguise, anchor.start);
-            if done.get(&alignment).is_some_and(|done| anchor.start < *done) || self.budget == 0 {
+        let mut done: HashMap<(Encoding, usize), usize> = HashMap::new();
+        for (encoding, keyword) in keywords.iter().filter_map(|candidate| self.rules.encoded_keyword(*candidate)) {
+            let alignment = alignment(encoding, keyword.start);
+            if done.get(&alignment).is_some_and(|done| keyword.start < *done) || self.budget == 0 {
                 continue;
             }
-            let run = disguise::decode(bytes, &anchor, disguise);
+            let run = decoding::decode(bytes, &keyword, encoding);
             let end = if run.cut { run.span.end.saturating_sub(OVERLAP) } else { run.span.end };
-            done.insert(alignment, end.max(anchor.end));
+            done.insert(alignment, end.max(keyword.end));
             self.budget = self.budget.saturating_sub(run.bytes.len());
             let mut inside = Matches::default();
             self.scan(&run.bytes, &(0..run.bytes.len()), depth + 1, &mut inside)?;
             let inside = inside.confirmed.into_iter();
-            found.confirmed.extend(inside.filter_map(|one| outside(one, &run, disguise, owned)));
+            found.confirmed.extend(inside.filter_map(|one| outside(one, &run, encoding, owned)));
         }
         Ok(())
     }
 }
 
-/// The encoding and alignment of an anchor. Anchors with the same alignment decode to the same bytes.
-fn alignment(disguise: Disguise, start: usize) -> (Disguise, usize) {
-    match disguise {
-        Disguise::Base64 { digit } => (Disguise::Base64 { digit: 0 }, (start + 4 - usize::from(digit)) % 4),
-        Disguise::Hex | Disguise::Utf16Le | Disguise::Utf16Be => (disguise, start % 2),
-        Disguise::Backslash | Disguise::Percent | Disguise::Entity | Disguise::ByteList => (disguise, 0),
+/// The encoding and alignment of an encoded keyword. Encoded keywords with the same alignment decode to the same bytes.
+fn alignment(encoding: Encoding, start: usize) -> (Encoding, usize) {
+    match encoding {
+        Encoding::Base64 { digit } => (Encoding::Base64 { digit: 0 }, (start + 4 - usize::from(digit)) % 4),
+        Encoding::Hex | Encoding::Utf16Le | Encoding::Utf16Be => (encoding, start % 2),
+        Encoding::Backslash | Encoding::Percent | Encoding::Entity | Encoding::ByteList => (encoding, 0),
     }
 }
 
 /// Maps a match in a decoded run to the bytes that the run was decoded from.
-fn outside(one: Confirmed, run: &Decoded, disguise: Disguise, owned: &Range<usize>) -> Option<Confirmed> {
+fn outside(one: Confirmed, run: &Decoded, encoding: Encoding, owned: &Range<usize>) -> Option<Confirmed> {
     let span = run.origin(&one.span);
     if !owned.contains(&span.start) {
         return None;
     }
     let mut views = one.views;
-    views.insert(0, disguise.name());
+    views.insert(0, encoding.name());
     Some(Confirmed { span, views, ..one })
 }

@@ -41,7 +41,7 @@ pub struct Worker<'w> {
     /// How long a claim holds without being renewed.
     pub lease: Seconds,
     /// How long to wait before a layer that failed is tried again, times the attempts so far.
-    pub patience: Seconds,
+    pub retry_delay: Seconds,
     /// The time for one layer, with all requests and retries; no limit for `None`.
     pub layer_timeout: Option<Duration>,
     /// Abandons the layers in progress: they go back to the queue.
@@ -178,12 +178,12 @@ impl Worker<'_> {
                 tracing::info!(layer, "layer given back");
             }
             Err(unread) if unread.is_outage => {
-                self.store.queue().release(lease, (self.clock)().saturating_add(self.patience))?;
+                self.store.queue().release(lease, (self.clock)().saturating_add(self.retry_delay))?;
                 tracing::warn!(layer, reason = unread.reason, "registry out of reach: layer given back");
             }
             Err(unread) => {
                 let attempt = i64::try_from(lease.attempt).unwrap_or(i64::MAX);
-                let later = (self.clock)().saturating_add(self.patience.saturating_mul(attempt));
+                let later = (self.clock)().saturating_add(self.retry_delay.saturating_mul(attempt));
                 self.store.queue().fail(lease, &unread.reason, later)?;
                 self.progress.layer_failed();
                 tracing::warn!(layer, attempt, reason = unread.reason, "layer not read");

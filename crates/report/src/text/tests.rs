@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use layersift_model::{
     BinaryPlace, Confidence, Digest, Gap, GapReason, ImageGap, LayerRef, LayerSummary, Location, Package,
-    ReportedSecret, RuleInfo, Secret, State, steers,
+    ReportedSecret, RuleInfo, Secret, State, changes_display,
 };
 use unicode_width::UnicodeWidthStr;
 
@@ -376,7 +376,7 @@ fn nothing_is_wider_than_the_terminal_and_nothing_steers_it() {
         for width in [NARROWEST, 60, 61, 79, 100, 250] {
             for show in SEVERITIES {
                 let text = text(&judged(report.clone(), Some(Severity::High)), show, width);
-                assert!(!text.chars().any(|c| steers(c) && c != '\n'), "{text:?}");
+                assert!(!text.chars().any(|c| changes_display(c) && c != '\n'), "{text:?}");
                 let digest = report.manifest_digest.as_ref().unwrap().to_string();
                 for line in text.lines().filter(|line| *line != digest) {
                     assert!(line.width() <= width, "{width}: {line}");

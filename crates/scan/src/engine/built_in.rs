@@ -4,8 +4,8 @@ use hyperscan::SerializedDatabase;
 use hyperscan::prelude::*;
 use layersift_rules::{Signature, fingerprint};
 
-/// The encoded form of a keyword: the code of its [`layersift_rules::Disguise`], and its length in bytes.
-pub type EncodedAnchor = ((u8, u8), usize);
+/// The encoded form of a keyword: the code of its [`layersift_rules::Encoding`], and its length in bytes.
+pub type EncodedKeywordCode = ((u8, u8), usize);
 
 /// The output of the build script.
 struct BuiltIn {
@@ -16,7 +16,7 @@ struct BuiltIn {
     /// The length of the longest possible match, in bytes.
     widest: usize,
     /// The encoded forms of keywords, whose patterns follow those of the signatures.
-    anchors: &'static [EncodedAnchor],
+    encoded_keywords: &'static [EncodedKeywordCode],
     /// What every byte of the databases is XORed with.
     mask: u8,
     /// The masked databases, the one for the best processor first.
@@ -29,7 +29,7 @@ const BUILT_IN: BuiltIn = include!(concat!(env!("OUT_DIR"), "/databases.rs"));
 pub(super) struct Loaded {
     pub(super) database: BlockDatabase,
     pub(super) widest: usize,
-    pub(super) anchors: &'static [EncodedAnchor],
+    pub(super) encoded_keywords: &'static [EncodedKeywordCode],
     /// The number of signatures in it.
     pub(super) count: usize,
 }
@@ -37,13 +37,13 @@ pub(super) struct Loaded {
 /// The best database that this processor and this version of the library can load, if `signatures` begin with the
 /// built-in ones.
 pub(super) fn load(signatures: &[Signature]) -> Option<Loaded> {
-    let BuiltIn { count, fingerprint: expected, widest, anchors, mask, databases } = BUILT_IN;
+    let BuiltIn { count, fingerprint: expected, widest, encoded_keywords, mask, databases } = BUILT_IN;
     if fingerprint(signatures.get(..count)?).to_string() != expected {
         return None;
     }
     let unmasked = |bytes: &[u8]| bytes.iter().map(|byte| byte ^ mask).collect::<Vec<u8>>();
     let database = databases.iter().find_map(|bytes| unmasked(bytes).deserialize().ok())?;
-    Some(Loaded { database, widest, anchors, count })
+    Some(Loaded { database, widest, encoded_keywords, count })
 }
 
 #[cfg(test)]

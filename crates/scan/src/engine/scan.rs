@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use hyperscan::prelude::*;
 use hyperscan::{PatternFlags, Patterns};
 
-use super::built_in::{EncodedAnchor, Loaded};
+use super::built_in::{EncodedKeywordCode, Loaded};
 use super::cache::Cache;
 use super::error::EngineError;
 use layersift_rules::{Pattern, Signature};
@@ -92,12 +92,16 @@ impl Engine {
         refused
     }
 
-    /// The engine of the built-in rules, if `signatures` begin with them: the engine, the anchors of their keywords,
-    /// and the number of built-in signatures.
-    pub fn built_in(signatures: &[Signature]) -> Option<(Engine, &'static [EncodedAnchor], usize)> {
-        let Loaded { database, widest, anchors, count } = super::built_in::load(signatures)?;
-        let patterns = count + anchors.len();
-        Some((Engine { parts: vec![Part::new(database)], patterns, widest, idle: Mutex::default() }, anchors, count))
+    /// The engine of the built-in rules, if `signatures` begin with them: the engine, the encoded keywords of their
+    /// keywords, and the number of built-in signatures.
+    pub fn built_in(signatures: &[Signature]) -> Option<(Engine, &'static [EncodedKeywordCode], usize)> {
+        let Loaded { database, widest, encoded_keywords, count } = super::built_in::load(signatures)?;
+        let patterns = count + encoded_keywords.len();
+        Some((
+            Engine { parts: vec![Part::new(database)], patterns, widest, idle: Mutex::default() },
+            encoded_keywords,
+            count,
+        ))
     }
 
     /// Adds `patterns` to the engine: the first `count` of them are numbered after its first `own_count` patterns, the

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::compiled_rules::CompiledRules;
-use crate::confirm::{CONTEXT, Confirmed, Matches, REACH, Worth, cipher, keep_best};
+use crate::confirm::{CONTEXT, Confirmed, Matches, REACH, Verification, cipher, keep_best};
 use crate::content::head_tail::HeadTail;
 use crate::content::{binary, text};
 use crate::engine::EngineError;
@@ -217,7 +217,7 @@ impl<'a, 's> FileHandle<'a, 's> {
         let wanted = matches.needs_whole_file.filter(|rule| self.0.sink.rules.applies_at(*rule, Some(&path)));
         state.needs_whole_file = state.needs_whole_file.or(wanted);
         for mut one in matches.confirmed.into_iter().filter(|one| self.0.sink.rules.applies_at(one.rule, Some(&path))) {
-            if one.worth != Worth::Damaged && state.found.len() >= FOUND_AT_ONCE {
+            if one.verification != Verification::Damaged && state.found.len() >= FOUND_AT_ONCE {
                 state.overflowed = true;
                 continue;
             }
@@ -227,9 +227,9 @@ impl<'a, 's> FileHandle<'a, 's> {
             if let Some(position) = position {
                 state.positions.insert(one.span.start, position);
             }
-            match one.worth {
-                Worth::Damaged => state.add_damaged(one),
-                Worth::Secret | Worth::Published => state.found.push(one),
+            match one.verification {
+                Verification::Damaged => state.add_damaged(one),
+                Verification::Secret | Verification::Published => state.found.push(one),
             }
         }
     }
@@ -423,7 +423,14 @@ impl<'a> OpenFile<'a, '_> {
             let note = cipher_note(&key);
             let span = start..start + key.bytes.len();
             let secret = Secret::labelled(key.bytes, label);
-            found.push(Confirmed { rule, span, secret, note: Some(note), worth: Worth::Secret, views: Vec::new() });
+            found.push(Confirmed {
+                rule,
+                span,
+                secret,
+                note: Some(note),
+                verification: Verification::Secret,
+                views: Vec::new(),
+            });
         }
     }
 
@@ -433,7 +440,7 @@ impl<'a> OpenFile<'a, '_> {
         let mut counts: HashMap<usize, usize> = HashMap::new();
         let before = found.len();
         found.retain(|one| {
-            if one.worth == Worth::Damaged {
+            if one.verification == Verification::Damaged {
                 return true;
             }
             let count = counts.entry(one.rule).or_default();

@@ -8,7 +8,7 @@ use layersift_model::{Gap, GapReason, Limits};
 use super::bytes::without_zeros;
 use super::detect::Kind;
 use super::{HEAD_BYTES, Members};
-use crate::memory::{Growth, MemoryLease};
+use crate::memory::{ExtraMemory, MemoryLease};
 
 /// The maximum length in bytes of a member's name; longer names are truncated.
 const LONGEST_NAME: usize = 4096;
@@ -177,7 +177,7 @@ impl MemberSink<'_, '_> {
     }
 
     /// Takes the memory of a decoder. Waits until it is available.
-    pub(super) fn memory(&self, bytes: u64) -> Growth {
+    pub(super) fn memory(&self, bytes: u64) -> ExtraMemory {
         self.out.shared.memory.grow(bytes)
     }
 

@@ -5,7 +5,7 @@ use layersift_model::{Gap, GapReason};
 use super::bytes::without_zeros;
 use super::level::{Format, MemberSink, Progress};
 use super::{bzip2, flate, xz, zstd};
-use crate::memory::Growth;
+use crate::memory::ExtraMemory;
 
 /// The size of the output buffer in bytes.
 const BUFFER: usize = 64 << 10;
@@ -107,7 +107,7 @@ pub(super) struct Inflater {
     /// The CRC-32 of the output, if requested.
     pub(super) crc: Option<crc32fast::Hasher>,
     /// The memory of the decoder.
-    _memory: Growth,
+    _memory: ExtraMemory,
 }
 
 impl Inflater {

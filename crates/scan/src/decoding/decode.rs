@@ -1,13 +1,13 @@
-//! Decoding the run of bytes around an anchor.
+//! Decoding the run of bytes around an encoded keyword.
 
 use std::ops::Range;
 
-use layersift_rules::Disguise;
+use layersift_rules::Encoding;
 
-/// The number of encoded bytes before an anchor that are decoded: the overlap of windows.
+/// The number of encoded bytes before an encoded keyword that are decoded: the overlap of windows.
 const BEFORE: usize = 480;
 
-/// The number of encoded bytes after the start of an anchor that are decoded.
+/// The number of encoded bytes after the start of an encoded keyword that are decoded.
 const AFTER: usize = 36 << 10;
 
 /// A decoded run.
@@ -40,20 +40,20 @@ impl Decoded {
     }
 }
 
-/// Decodes the run in `text` around `anchor`, which is encoded in `disguise`.
-pub fn decode(text: &[u8], anchor: &Range<usize>, disguise: Disguise) -> Decoded {
-    let floor = anchor.start.saturating_sub(BEFORE);
-    let ceiling = text.len().min(anchor.start.saturating_add(AFTER));
+/// Decodes the run in `text` around `keyword`, which is encoded in `encoding`.
+pub fn decode(text: &[u8], keyword: &Range<usize>, encoding: Encoding) -> Decoded {
+    let floor = keyword.start.saturating_sub(BEFORE);
+    let ceiling = text.len().min(keyword.start.saturating_add(AFTER));
     let text = &text[..ceiling];
-    let mut decoded = match disguise {
-        Disguise::Base64 { digit } => base64(text, floor, anchor.start, digit),
-        Disguise::Hex => pairs(text, floor, anchor.start, hex_pair),
-        Disguise::Utf16Le => utf16(text, floor, anchor.start, true),
-        Disguise::Utf16Be => utf16(text, floor, anchor.start, false),
-        Disguise::Backslash => escaped(text, floor, anchor, ends_string, backslash),
-        Disguise::Percent => escaped(text, floor, anchor, ends_address, percent),
-        Disguise::Entity => escaped(text, floor, anchor, ends_attribute, entity),
-        Disguise::ByteList => byte_list(text, floor, anchor.start),
+    let mut decoded = match encoding {
+        Encoding::Base64 { digit } => base64(text, floor, keyword.start, digit),
+        Encoding::Hex => pairs(text, floor, keyword.start, hex_pair),
+        Encoding::Utf16Le => utf16(text, floor, keyword.start, true),
+        Encoding::Utf16Be => utf16(text, floor, keyword.start, false),
+        Encoding::Backslash => escaped(text, floor, keyword, ends_string, backslash),
+        Encoding::Percent => escaped(text, floor, keyword, ends_address, percent),
+        Encoding::Entity => escaped(text, floor, keyword, ends_attribute, entity),
+        Encoding::ByteList => byte_list(text, floor, keyword.start),
     };
     decoded.cut = decoded.span.end == ceiling;
     decoded
@@ -71,15 +71,15 @@ fn base64_value(digit: u8) -> Option<u32> {
     Some(u32::from(value))
 }
 
-/// Decodes from the group of four digits that contains the anchor, and from all groups before it on its line. Lines may
-/// end with a line break or an escaped one (`\n`), with white space on either side.
-fn base64(text: &[u8], floor: usize, anchor: usize, digit: u8) -> Decoded {
+/// Decodes from the group of four digits that contains the encoded keyword, and from all groups before it on its line.
+/// Lines may end with a line break or an escaped one (`\n`), with white space on either side.
+fn base64(text: &[u8], floor: usize, keyword: usize, digit: u8) -> Decoded {
     let is_digit = |at: &usize| base64_value(text[*at]).is_some();
-    let before = (floor..anchor).rev().take_while(is_digit).count();
-    // The digits before the group of the anchor are whole groups, unless the run began within one.
+    let before = (floor..keyword).rev().take_while(is_digit).count();
+    // The digits before the group of the encoded keyword are whole groups, unless the run began within one.
     let usable =
         if before >= usize::from(digit) { (before - usize::from(digit)) / 4 * 4 + usize::from(digit) } else { before };
-    let mut at = anchor - usable;
+    let mut at = keyword - usable;
     let mut decoded = Decoded::new(at);
     let mut group = Group::starting_at((usize::from(digit) + 4 * usable - usable) % 4);
     while at < text.len() {
@@ -149,10 +149,10 @@ fn line_break(text: &[u8]) -> Option<usize> {
     (breaks > 0).then_some(at)
 }
 
-/// Decodes units of two bytes, each for one byte, aligned to the anchor.
-fn pairs(text: &[u8], floor: usize, anchor: usize, value: fn(&[u8; 2]) -> Option<u8>) -> Decoded {
+/// Decodes units of two bytes, each for one byte, aligned to the encoded keyword.
+fn pairs(text: &[u8], floor: usize, keyword: usize, value: fn(&[u8; 2]) -> Option<u8>) -> Decoded {
     let unit = |at: usize| value(text.get(at..)?.first_chunk::<2>()?);
-    let mut start = anchor;
+    let mut start = keyword;
     while start >= floor + 2 && unit(start - 2).is_some() {
         start -= 2;
     }
@@ -177,20 +177,20 @@ fn hex_digit(digit: u8) -> Option<u8> {
 
 /// ASCII in UTF-16 can be read in the other byte order as well, shifted by one byte. The longer run is the right one;
 /// of two equal runs, the one with the low byte first, which is the usual order.
-fn utf16(text: &[u8], floor: usize, anchor: usize, low_first: bool) -> Decoded {
+fn utf16(text: &[u8], floor: usize, keyword: usize, low_first: bool) -> Decoded {
     let run = |at: usize, low_first: bool| {
         let low = |unit: &[u8; 2]| ascii(unit[0], unit[1]);
         let high = |unit: &[u8; 2]| ascii(unit[1], unit[0]);
         pairs(text, floor, at, if low_first { low } else { high })
     };
-    let this = run(anchor, low_first);
+    let this = run(keyword, low_first);
     let length = |at: usize| run(at, !low_first).bytes.len();
     let is_other = if low_first {
-        anchor > floor && length(anchor - 1) > this.bytes.len()
+        keyword > floor && length(keyword - 1) > this.bytes.len()
     } else {
-        length(anchor + 1) >= this.bytes.len()
+        length(keyword + 1) >= this.bytes.len()
     };
-    if is_other { Decoded::new(anchor) } else { this }
+    if is_other { Decoded::new(keyword) } else { this }
 }
 
 fn ascii(low: u8, high: u8) -> Option<u8> {
@@ -215,12 +215,12 @@ fn character(code: u32, length: usize) -> Piece {
 fn escaped(
     text: &[u8],
     floor: usize,
-    anchor: &Range<usize>,
+    keyword: &Range<usize>,
     ends: fn(&[u8], usize) -> bool,
     escape: fn(&[u8]) -> Option<Piece>,
 ) -> Decoded {
-    let start = (floor..anchor.start).rev().find(|&at| ends(text, at)).map_or(floor, |at| at + 1);
-    let end = (anchor.end..text.len()).find(|&at| ends(text, at)).unwrap_or(text.len());
+    let start = (floor..keyword.start).rev().find(|&at| ends(text, at)).map_or(floor, |at| at + 1);
+    let end = (keyword.end..text.len()).find(|&at| ends(text, at)).unwrap_or(text.len());
     let mut decoded = Decoded::new(start);
     decoded.span.end = end;
     let mut at = start;
@@ -291,11 +291,11 @@ fn entity(text: &[u8]) -> Option<Piece> {
     Some(character(code, prefix + end + 1))
 }
 
-/// `0x41, 0x42`: from the anchor on, with commas, white space and line ends between the bytes.
-fn byte_list(text: &[u8], floor: usize, anchor: usize) -> Decoded {
+/// `0x41, 0x42`: from the encoded keyword on, with commas, white space and line ends between the bytes.
+fn byte_list(text: &[u8], floor: usize, keyword: usize) -> Decoded {
     let is_list =
         |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b'x' | b'X' | b',') || byte.is_ascii_whitespace();
-    let mut at = (floor..anchor).rev().take_while(|&at| is_list(text[at])).last().unwrap_or(anchor);
+    let mut at = (floor..keyword).rev().take_while(|&at| is_list(text[at])).last().unwrap_or(keyword);
     let mut decoded = Decoded::new(at);
     while at < text.len() && is_list(text[at]) {
         let byte = text.get(at..).and_then(|rest| rest.first_chunk::<4>());
@@ -315,49 +315,49 @@ fn byte_list(text: &[u8], floor: usize, anchor: usize) -> Decoded {
 mod tests {
     use super::*;
 
-    /// What is decoded around the first `anchor` in `text`.
-    fn decoded(text: &str, anchor: &str, disguise: Disguise) -> String {
-        let at = text.find(anchor).unwrap();
-        String::from_utf8_lossy(&decode(text.as_bytes(), &(at..at + anchor.len()), disguise).bytes).into_owned()
+    /// What is decoded around the first `keyword` in `text`.
+    fn decoded(text: &str, keyword: &str, encoding: Encoding) -> String {
+        let at = text.find(keyword).unwrap();
+        String::from_utf8_lossy(&decode(text.as_bytes(), &(at..at + keyword.len()), encoding).bytes).into_owned()
     }
 
     #[test]
     fn base64_from_any_digit_and_across_lines() {
         // "token ghp_abc"
         let text = "dG9rZW4gZ2hwX2FiYw==";
-        assert_eq!(decoded(text, "Z2hwX", Disguise::Base64 { digit: 0 }), "token ghp_abc");
-        assert_eq!(decoded(&format!("=={text}"), "Z2hwX", Disguise::Base64 { digit: 0 }), "token ghp_abc");
+        assert_eq!(decoded(text, "Z2hwX", Encoding::Base64 { digit: 0 }), "token ghp_abc");
+        assert_eq!(decoded(&format!("=={text}"), "Z2hwX", Encoding::Base64 { digit: 0 }), "token ghp_abc");
         let wrapped = "dG9rZW4gZ2hw\r\n    X2FiYw==";
-        assert_eq!(decoded(wrapped, "Z2hw", Disguise::Base64 { digit: 0 }), "token ghp_abc");
+        assert_eq!(decoded(wrapped, "Z2hw", Encoding::Base64 { digit: 0 }), "token ghp_abc");
         // "xghp_abc" and "xxghp_abc", with a stray digit in front
-        assert_eq!(decoded("eGdocF9hYmM=", "docF9", Disguise::Base64 { digit: 2 }), "xghp_abc");
-        assert_eq!(decoded("eHhnaHBfYWJj", "naHBf", Disguise::Base64 { digit: 3 }), "xxghp_abc");
-        assert_eq!(decoded("AeHhnaHBfYWJj", "naHBf", Disguise::Base64 { digit: 3 }), "xxghp_abc");
+        assert_eq!(decoded("eGdocF9hYmM=", "docF9", Encoding::Base64 { digit: 2 }), "xghp_abc");
+        assert_eq!(decoded("eHhnaHBfYWJj", "naHBf", Encoding::Base64 { digit: 3 }), "xxghp_abc");
+        assert_eq!(decoded("AeHhnaHBfYWJj", "naHBf", Encoding::Base64 { digit: 3 }), "xxghp_abc");
     }
 
     #[test]
     fn a_run_that_begins_within_a_group() {
         // Without its first digit the first byte is lost, and nothing else.
-        assert!(decoded("GdocF9hYmM=", "docF9", Disguise::Base64 { digit: 2 }).ends_with("ghp_abc"));
-        assert!(decoded("docF9hYmM=", "docF9", Disguise::Base64 { digit: 2 }).ends_with("hp_abc"));
+        assert!(decoded("GdocF9hYmM=", "docF9", Encoding::Base64 { digit: 2 }).ends_with("ghp_abc"));
+        assert!(decoded("docF9hYmM=", "docF9", Encoding::Base64 { digit: 2 }).ends_with("hp_abc"));
     }
 
     #[test]
-    fn the_other_disguises() {
-        assert_eq!(decoded("x=6768705f41 ", "6768705f", Disguise::Hex), "ghp_A");
-        assert_eq!(decoded("\x01g\0h\0p\0_\0A\0\x02", "g\0h\0", Disguise::Utf16Le), "ghp_A");
-        assert_eq!(decoded("\x01\0g\0h\0p\0_\0A\x02", "\0g\0h", Disguise::Utf16Be), "ghp_A");
-        assert_eq!(decoded(r#"u="https:\/\/a:b@c" "#, r":\/\/", Disguise::Backslash), "https://a:b@c");
-        assert_eq!(decoded(r#""{\"k\": \"v\u0041\x42\103\"}""#, r#"\": \""#, Disguise::Backslash), r#"{"k": "vABC"}"#);
-        assert_eq!(decoded("q=https%3A%2F%2Fa%3Ab%40c ", "%3A%2F%2F", Disguise::Percent), "q=https://a:b@c");
-        assert_eq!(decoded("<a href=\"?a=1&amp;X-B=&#x41;&#66;\">", "&amp;X-", Disguise::Entity), "?a=1&X-B=AB");
-        assert_eq!(decoded("{0x01, 0x67, 0x68,\n 0x70};", "0x67, 0x68", Disguise::ByteList), "\x01ghp");
+    fn the_other_encodings() {
+        assert_eq!(decoded("x=6768705f41 ", "6768705f", Encoding::Hex), "ghp_A");
+        assert_eq!(decoded("\x01g\0h\0p\0_\0A\0\x02", "g\0h\0", Encoding::Utf16Le), "ghp_A");
+        assert_eq!(decoded("\x01\0g\0h\0p\0_\0A\x02", "\0g\0h", Encoding::Utf16Be), "ghp_A");
+        assert_eq!(decoded(r#"u="https:\/\/a:b@c" "#, r":\/\/", Encoding::Backslash), "https://a:b@c");
+        assert_eq!(decoded(r#""{\"k\": \"v\u0041\x42\103\"}""#, r#"\": \""#, Encoding::Backslash), r#"{"k": "vABC"}"#);
+        assert_eq!(decoded("q=https%3A%2F%2Fa%3Ab%40c ", "%3A%2F%2F", Encoding::Percent), "q=https://a:b@c");
+        assert_eq!(decoded("<a href=\"?a=1&amp;X-B=&#x41;&#66;\">", "&amp;X-", Encoding::Entity), "?a=1&X-B=AB");
+        assert_eq!(decoded("{0x01, 0x67, 0x68,\n 0x70};", "0x67, 0x68", Encoding::ByteList), "\x01ghp");
     }
 
     #[test]
     fn origins_are_offsets_of_the_encoded_bytes() {
         let text = b"__6768705f41";
-        let run = decode(text, &(2..10), Disguise::Hex);
+        let run = decode(text, &(2..10), Encoding::Hex);
         assert_eq!(run.origin(&(1..3)), 4..8);
         assert_eq!(run.origin(&(4..5)), 10..12);
     }

@@ -1,13 +1,13 @@
-//! Anchors: expressions that find the keywords of signatures in encoded bytes, such as base64 or UTF-16.
+//! EncodedKeywords: expressions that find the keywords of signatures in encoded bytes, such as base64 or UTF-16.
 
 use std::collections::BTreeSet;
 
 /// An encoding of bytes as other bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Disguise {
+pub enum Encoding {
     /// Base64, standard or URL-safe alphabet (RFC 4648, sections 4 and 5).
     Base64 {
-        /// The position, from 0 to 3, of the anchor's first digit in its group of four.
+        /// The position, from 0 to 3, of the encoded keyword's first digit in its group of four.
         digit: u8,
     },
     /// Hexadecimal digits of either case (RFC 4648, section 8).
@@ -26,33 +26,33 @@ pub enum Disguise {
     ByteList,
 }
 
-impl Disguise {
-    /// A number for the disguise, and the position of the first digit for base64: the form in the tables that the build
+impl Encoding {
+    /// A number for the encoding, and the position of the first digit for base64: the form in the tables that the build
     /// script of `layersift-scan` writes.
     pub fn code(self) -> (u8, u8) {
         match self {
-            Disguise::Base64 { digit } => (0, digit),
-            Disguise::Hex => (1, 0),
-            Disguise::Utf16Le => (2, 0),
-            Disguise::Utf16Be => (3, 0),
-            Disguise::Backslash => (4, 0),
-            Disguise::Percent => (5, 0),
-            Disguise::Entity => (6, 0),
-            Disguise::ByteList => (7, 0),
+            Encoding::Base64 { digit } => (0, digit),
+            Encoding::Hex => (1, 0),
+            Encoding::Utf16Le => (2, 0),
+            Encoding::Utf16Be => (3, 0),
+            Encoding::Backslash => (4, 0),
+            Encoding::Percent => (5, 0),
+            Encoding::Entity => (6, 0),
+            Encoding::ByteList => (7, 0),
         }
     }
 
-    /// The inverse of [`Disguise::code`].
-    pub fn of_code(number: u8, digit: u8) -> Option<Disguise> {
+    /// The inverse of [`Encoding::code`].
+    pub fn of_code(number: u8, digit: u8) -> Option<Encoding> {
         Some(match number {
-            0 => Disguise::Base64 { digit },
-            1 => Disguise::Hex,
-            2 => Disguise::Utf16Le,
-            3 => Disguise::Utf16Be,
-            4 => Disguise::Backslash,
-            5 => Disguise::Percent,
-            6 => Disguise::Entity,
-            7 => Disguise::ByteList,
+            0 => Encoding::Base64 { digit },
+            1 => Encoding::Hex,
+            2 => Encoding::Utf16Le,
+            3 => Encoding::Utf16Be,
+            4 => Encoding::Backslash,
+            5 => Encoding::Percent,
+            6 => Encoding::Entity,
+            7 => Encoding::ByteList,
             _ => return None,
         })
     }
@@ -60,23 +60,23 @@ impl Disguise {
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
-            Disguise::Base64 { .. } => "base64",
-            Disguise::Hex => "hex",
-            Disguise::Utf16Le => "utf-16le",
-            Disguise::Utf16Be => "utf-16be",
-            Disguise::Backslash => "backslash",
-            Disguise::Percent => "percent",
-            Disguise::Entity => "entity",
-            Disguise::ByteList => "byte-list",
+            Encoding::Base64 { .. } => "base64",
+            Encoding::Hex => "hex",
+            Encoding::Utf16Le => "utf-16le",
+            Encoding::Utf16Be => "utf-16be",
+            Encoding::Backslash => "backslash",
+            Encoding::Percent => "percent",
+            Encoding::Entity => "entity",
+            Encoding::ByteList => "byte-list",
         }
     }
 }
 
 /// An expression that finds an encoded keyword.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Anchor {
+pub struct EncodedKeyword {
     /// The encoding of the bytes around a match.
-    pub disguise: Disguise,
+    pub encoding: Encoding,
     /// The expression; all its matches have the same length.
     pub expression: String,
     /// The length of a match in bytes.
@@ -103,39 +103,39 @@ impl<'k> Keyword<'k> {
     }
 }
 
-/// The shortest keyword that has anchors: encoded, shorter ones match everywhere.
+/// The shortest keyword that has encoded keywords: encoded, shorter ones match everywhere.
 const MIN_KEYWORD: usize = 4;
 
-/// The fewest digits of a base64 anchor.
+/// The fewest digits of a base64 encoded keyword.
 const MIN_BASE64_DIGITS: usize = 4;
 
 /// Escapes that show that a whole text was escaped, even if none of the characters of a keyword needed it.
-const ESCAPE_SIGNS: [(Disguise, &str); 18] = [
-    (Disguise::Backslash, r":\/\/"),
-    (Disguise::Backslash, r"\u003a\u002f\u002f"),
-    (Disguise::Backslash, r"\u003A\u002F\u002F"),
-    (Disguise::Backslash, r"\x3a\x2f\x2f"),
-    (Disguise::Backslash, r"\x3A\x2F\x2F"),
-    (Disguise::Backslash, r"\u0026"),
-    (Disguise::Backslash, r"\u003d"),
-    (Disguise::Backslash, r#"\":\""#),
-    (Disguise::Backslash, r#"\": \""#),
-    (Disguise::Percent, "%3A%2F%2F"),
-    (Disguise::Percent, "%3a%2f%2f"),
-    (Disguise::Percent, "%22%3A%22"),
-    (Disguise::Entity, "&quot;:&quot;"),
-    (Disguise::Entity, "&quot;: &quot;"),
-    (Disguise::Entity, "&amp;X-"),
-    (Disguise::Entity, "&amp;sig="),
-    (Disguise::Entity, "&#x2F;&#x2F;"),
-    (Disguise::Entity, "&#47;&#47;"),
+const ESCAPE_SIGNS: [(Encoding, &str); 18] = [
+    (Encoding::Backslash, r":\/\/"),
+    (Encoding::Backslash, r"\u003a\u002f\u002f"),
+    (Encoding::Backslash, r"\u003A\u002F\u002F"),
+    (Encoding::Backslash, r"\x3a\x2f\x2f"),
+    (Encoding::Backslash, r"\x3A\x2F\x2F"),
+    (Encoding::Backslash, r"\u0026"),
+    (Encoding::Backslash, r"\u003d"),
+    (Encoding::Backslash, r#"\":\""#),
+    (Encoding::Backslash, r#"\": \""#),
+    (Encoding::Percent, "%3A%2F%2F"),
+    (Encoding::Percent, "%3a%2f%2f"),
+    (Encoding::Percent, "%22%3A%22"),
+    (Encoding::Entity, "&quot;:&quot;"),
+    (Encoding::Entity, "&quot;: &quot;"),
+    (Encoding::Entity, "&amp;X-"),
+    (Encoding::Entity, "&amp;sig="),
+    (Encoding::Entity, "&#x2F;&#x2F;"),
+    (Encoding::Entity, "&#47;&#47;"),
 ];
 
-/// The anchors of all `keywords`, without duplicates, in an order that only depends on the anchors.
-pub fn anchors<'k>(keywords: impl IntoIterator<Item = Keyword<'k>>) -> Vec<Anchor> {
+/// The encoded keywords of all `keywords`, without duplicates, in an order that only depends on the encoded keywords.
+pub fn encoded_keywords<'k>(keywords: impl IntoIterator<Item = Keyword<'k>>) -> Vec<EncodedKeyword> {
     let mut all = BTreeSet::new();
-    for (disguise, text) in ESCAPE_SIGNS {
-        all.insert(literal(disguise, text));
+    for (encoding, text) in ESCAPE_SIGNS {
+        all.insert(literal(encoding, text));
     }
     for keyword in keywords.into_iter().filter(|keyword| keyword.text.len() >= MIN_KEYWORD) {
         for form in forms(keyword) {
@@ -161,7 +161,7 @@ fn forms(keyword: Keyword<'_>) -> BTreeSet<String> {
     BTreeSet::from([text.to_ascii_uppercase(), capitalized, lower])
 }
 
-fn encoded(form: &str, vague: bool, all: &mut BTreeSet<Anchor>) {
+fn encoded(form: &str, vague: bool, all: &mut BTreeSet<EncodedKeyword>) {
     let bytes = form.as_bytes();
     let each = |write: fn(u8) -> String| bytes.iter().map(|&byte| write(byte)).collect::<String>();
     for (digit, digits) in base64(bytes) {
@@ -175,29 +175,29 @@ fn encoded(form: &str, vague: bool, all: &mut BTreeSet<Anchor>) {
         let wide: Vec<u8> = bytes.iter().flat_map(|&byte| [byte, 0]).collect();
         all.extend(base64(&wide).into_iter().map(|(digit, digits)| literal_base64(digit, &digits)));
     }
-    all.insert(literal(Disguise::Hex, &each(|byte| format!("{byte:02x}"))));
+    all.insert(literal(Encoding::Hex, &each(|byte| format!("{byte:02x}"))));
     if !vague {
-        all.insert(literal(Disguise::Backslash, &each(|byte| format!(r"\x{byte:02x}"))));
-        all.insert(literal(Disguise::Backslash, &each(|byte| format!(r"\u{byte:04x}"))));
-        all.insert(literal(Disguise::Percent, &each(|byte| format!("%{byte:02x}"))));
-        all.insert(literal(Disguise::Entity, &each(|byte| format!("&#{byte};"))));
-        all.insert(literal(Disguise::Entity, &each(|byte| format!("&#x{byte:02x};"))));
+        all.insert(literal(Encoding::Backslash, &each(|byte| format!(r"\x{byte:02x}"))));
+        all.insert(literal(Encoding::Backslash, &each(|byte| format!(r"\u{byte:04x}"))));
+        all.insert(literal(Encoding::Percent, &each(|byte| format!("%{byte:02x}"))));
+        all.insert(literal(Encoding::Entity, &each(|byte| format!("&#{byte};"))));
+        all.insert(literal(Encoding::Entity, &each(|byte| format!("&#x{byte:02x};"))));
         for separator in [",", ", "] {
             let list: Vec<String> = bytes.iter().map(|byte| format!("0x{byte:02x}")).collect();
-            all.insert(literal(Disguise::ByteList, &list.join(separator)));
+            all.insert(literal(Encoding::ByteList, &list.join(separator)));
         }
     }
 }
 
-/// An anchor for `text`, whose letters are hexadecimal digits or escape names and match in either case.
-fn literal(disguise: Disguise, text: &str) -> Anchor {
-    Anchor { disguise, expression: format!("(?i){}", regex_syntax::escape(text)), width: text.len() }
+/// An encoded keyword for `text`, whose letters are hexadecimal digits or escape names and match in either case.
+fn literal(encoding: Encoding, text: &str) -> EncodedKeyword {
+    EncodedKeyword { encoding, expression: format!("(?i){}", regex_syntax::escape(text)), width: text.len() }
 }
 
-/// An anchor for base64 digits in both alphabets, which differ in two digits.
-fn literal_base64(digit: u8, digits: &str) -> Anchor {
+/// An encoded keyword for base64 digits in both alphabets, which differ in two digits.
+fn literal_base64(digit: u8, digits: &str) -> EncodedKeyword {
     let expression = regex_syntax::escape(digits).replace(r"\+", "[+-]").replace('/', "[/_]");
-    Anchor { disguise: Disguise::Base64 { digit }, expression, width: digits.len() }
+    EncodedKeyword { encoding: Encoding::Base64 { digit }, expression, width: digits.len() }
 }
 
 /// The base64 digits that do not depend on the bytes around `bytes`, for each of the three alignments, with the
@@ -219,12 +219,12 @@ fn base64(bytes: &[u8]) -> Vec<(u8, String)> {
     (0..3).map(at_alignment).filter(|(_, digits)| digits.len() >= MIN_BASE64_DIGITS).collect()
 }
 
-fn utf16(keyword: Keyword<'_>) -> [Anchor; 2] {
+fn utf16(keyword: Keyword<'_>) -> [EncodedKeyword; 2] {
     let any_case = if keyword.any_case { "(?i)" } else { "" };
-    [(Disguise::Utf16Le, 0), (Disguise::Utf16Be, 1)].map(|(disguise, low)| {
+    [(Encoding::Utf16Le, 0), (Encoding::Utf16Be, 1)].map(|(encoding, low)| {
         let unit = |byte: u8| if low == 0 { format!(r"\x{byte:02x}\x00") } else { format!(r"\x00\x{byte:02x}") };
         let units: String = keyword.text.bytes().map(unit).collect();
-        Anchor { disguise, expression: format!("{any_case}{units}"), width: 2 * keyword.text.len() }
+        EncodedKeyword { encoding, expression: format!("{any_case}{units}"), width: 2 * keyword.text.len() }
     })
 }
 
@@ -232,8 +232,8 @@ fn utf16(keyword: Keyword<'_>) -> [Anchor; 2] {
 mod tests {
     use super::*;
 
-    fn of(text: &str) -> Vec<Anchor> {
-        anchors([Keyword { text, any_case: false, vague: false }])
+    fn of(text: &str) -> Vec<EncodedKeyword> {
+        encoded_keywords([Keyword { text, any_case: false, vague: false }])
     }
 
     #[test]
@@ -242,8 +242,8 @@ mod tests {
         assert_eq!(base64(b"ghp_"), [(0, "Z2hwX".into()), (2, "docF".into()), (3, "naHBf".into())]);
         let digits: Vec<u8> = of("ghp_")
             .iter()
-            .filter_map(|anchor| match anchor.disguise {
-                Disguise::Base64 { digit } if anchor.expression == "docF" => Some(digit),
+            .filter_map(|keyword| match keyword.encoding {
+                Encoding::Base64 { digit } if keyword.expression == "docF" => Some(digit),
                 _ => None,
             })
             .collect();
