@@ -109,6 +109,16 @@ fn a_million_entries() {
 }
 
 #[test]
+fn a_package_record_over_the_limit_is_a_gap() {
+    let status = "Package: base\nVersion: 1\nStatus: install ok installed\n\n".repeat(100);
+    let layer = Layer::plain(Tar::new().file("var/lib/dpkg/status", &status).finish());
+    assert_eq!(scan(std::slice::from_ref(&layer)).expect(0).json()["gaps"], json!([]));
+    let report = limited(&[layer], Limits { document_bytes: 4_000, ..Limits::default() });
+    assert_eq!(gap_reasons(&report), ["document-too-large"], "{}", report["gaps"]);
+    assert_eq!((&report["gaps"][0]["path"], &report["gaps"][0]["layer"]), (&json!("var/lib/dpkg/status"), &json!(0)));
+}
+
+#[test]
 fn a_flood_of_findings() {
     let many: String = (0..30_000).map(|n| token(n) + "\n").collect();
     let report = scan(&[Layer::plain(Tar::new().file("env", many).finish())]).expect(3).json();

@@ -49,6 +49,9 @@ pub fn text(report: &SweepReport, width: usize, out: &mut dyn Write) -> io::Resu
         worst_first.sort_by_key(|news| Reverse(news.rule.severity));
         worst_first.iter().take(MOST_LINES).try_for_each(|news| new(news, width, out))?;
         more(report.news.len() as u64, out)?;
+        if !report.news_are_complete {
+            writeln!(out, "  {DIM}There is more that is new than the sweep lists.{DIM:#}")?;
+        }
     }
     if report.problems_total > 0 {
         writeln!(out, "\n{BOLD}NOT SCANNED{BOLD:#}  {}", thousands(report.problems_total))?;
@@ -118,6 +121,7 @@ struct Document<'r> {
     bytes_pulled: u64,
     bytes_saved: u64,
     new: Vec<New<'r>>,
+    new_is_complete: bool,
     not_looked_at: Vec<String>,
     ended_early: Option<&'r str>,
     verdict: Verdict,
@@ -162,6 +166,7 @@ pub fn json(report: &SweepReport, out: &mut dyn Write) -> io::Result<()> {
                 image: news.image.to_string(),
             })
             .collect(),
+        new_is_complete: report.news_are_complete,
         not_looked_at: report.problems.iter().map(ToString::to_string).collect(),
         ended_early: report.ended_early.as_deref(),
         verdict: report.verdict,

@@ -37,6 +37,9 @@ pub fn text(what: &str, trace: &TraceReport, width: usize, out: &mut dyn Write) 
     }
     line.end()?;
     trace.images.iter().try_for_each(|traced| image(traced, width, out))?;
+    if !trace.places_are_complete {
+        writeln!(out, "\n{DIM}There are more places in these images than are listed.{DIM:#}")?;
+    }
     match trace.total.saturating_sub(trace.images.len() as u64) {
         0 => Ok(()),
         more => writeln!(out, "\n… and {} (--limit shows more)", plural(more, "more image")),
@@ -108,6 +111,7 @@ struct Document<'t> {
     query: &'t str,
     total: u64,
     exact: bool,
+    places_are_complete: bool,
     images: Vec<ImageDocument<'t>>,
 }
 
@@ -175,6 +179,7 @@ pub fn json(what: &str, trace: &TraceReport, out: &mut dyn Write) -> io::Result<
         query: what,
         total: trace.total,
         exact: trace.is_exact,
+        places_are_complete: trace.places_are_complete,
         images: trace.images.iter().map(image_document).collect(),
     };
     serde_json::to_writer_pretty(&mut *out, &document)?;

@@ -302,6 +302,4 @@ fn distinct(bytes: &[u8]) -> usize {
 }
 
 #[cfg(test)]
-mod container_tests;
-#[cfg(test)]
 mod tests;

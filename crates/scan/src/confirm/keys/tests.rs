@@ -1,5 +1,7 @@
 //! Keys made up with OpenSSL and OpenSSH, in every form that text and binaries hold them in, and hostile bytes.
 
+mod containers;
+
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;

@@ -1,7 +1,7 @@
 //! Containers beyond PEM and DER: keys put into them by PuTTY, OpenSSL, GnuPG, keytool and others, and hostile bytes.
 //! What comes out has to be the key that went in, wherever its PEM is among the fixtures.
 
-use super::*;
+use super::super::*;
 
 type Read = fn(&[u8], usize) -> Result<PrivateKey, Reject>;
 
@@ -11,13 +11,13 @@ type Fixture = (&'static str, Read, Option<&'static str>, &'static str, &'static
 macro_rules! containers {
     ($($name:literal $read:ident $pem:expr, $what:literal, $note:literal;)*) => {
         const FIXTURES: &[Fixture] = &[$(($name, $read as Read, $pem, $what, $note)),*];
-        const BYTES: &[(&str, &[u8])] = &[$(($name, include_bytes!(concat!("fixtures/containers/", $name)))),*];
+        const BYTES: &[(&str, &[u8])] = &[$(($name, include_bytes!(concat!("../fixtures/containers/", $name)))),*];
     };
 }
 
 macro_rules! pem {
     ($name:literal) => {
-        Some(include_str!(concat!("fixtures/", $name, ".pem")))
+        Some(include_str!(concat!("../fixtures/", $name, ".pem")))
     };
 }
 
@@ -86,11 +86,11 @@ containers! {
 
 /// Stores and keys without a secret.
 const NONE: &[(&str, Read, &[u8])] = &[
-    ("certificates.p12.hex", pkcs12_at, include_bytes!("fixtures/containers/certificates.p12.hex")),
-    ("trust-store.p12.hex", pkcs12_at, include_bytes!("fixtures/containers/trust-store.p12.hex")),
-    ("certificates.jks.hex", java_keystore_at, include_bytes!("fixtures/containers/certificates.jks.hex")),
-    ("certificates.bks.hex", bks_at, include_bytes!("fixtures/containers/certificates.bks.hex")),
-    ("public.pgp.hex", openpgp_binary_at, include_bytes!("fixtures/containers/public.pgp.hex")),
+    ("certificates.p12.hex", pkcs12_at, include_bytes!("../fixtures/containers/certificates.p12.hex")),
+    ("trust-store.p12.hex", pkcs12_at, include_bytes!("../fixtures/containers/trust-store.p12.hex")),
+    ("certificates.jks.hex", java_keystore_at, include_bytes!("../fixtures/containers/certificates.jks.hex")),
+    ("certificates.bks.hex", bks_at, include_bytes!("../fixtures/containers/certificates.bks.hex")),
+    ("public.pgp.hex", openpgp_binary_at, include_bytes!("../fixtures/containers/public.pgp.hex")),
 ];
 
 fn unhex(name: &str, bytes: &[u8]) -> Vec<u8> {
