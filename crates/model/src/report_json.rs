@@ -88,7 +88,7 @@ pub fn to_json(reports: &[ImageReport], show_secrets: bool) -> serde_json::Resul
     if let [one] = reports {
         return serde_json::to_string_pretty(&object(one));
     }
-    let mut objects: Vec<ReportObject> = reports.iter().map(object).collect();
+    let mut objects: Vec<ReportObject<'_>> = reports.iter().map(object).collect();
     // One policy judges all images: its expired exceptions are written once.
     let expired = objects.iter_mut().map(|object| std::mem::take(&mut object.expired)).next_back().unwrap_or_default();
     serde_json::to_string_pretty(&ReportListObject { schema: SCHEMA, reports: objects, expired })

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::SCHEMA;
 use super::objects::{
-    FindingObject, GapObject, ImageObject, LayerObject, ReportObject, SecretObject, StatsObject, ToolObject,
+    FindingList, FindingObject, GapObject, ImageObject, LayerObject, ReportObject, SecretObject, StatsObject,
+    ToolObject,
 };
 use crate::finding::{FileLocation, Finding, Location, ReportedSecret};
 use crate::gap::Gap;
@@ -14,8 +15,8 @@ use crate::rule_info::RuleInfo;
 use crate::secret::Secret;
 use crate::verdict::Judgement;
 
-impl ReportObject {
-    pub(super) fn new(report: &ImageReport, show_secrets: bool) -> ReportObject {
+impl<'r> ReportObject<'r> {
+    pub(super) fn new(report: &'r ImageReport, show_secrets: bool) -> ReportObject<'r> {
         let judgement = report.judgement.as_ref();
         ReportObject {
             schema: SCHEMA,
@@ -37,7 +38,7 @@ impl ReportObject {
             },
             layers: report.layers.iter().map(LayerObject::new).collect(),
             rules: Some(rules(report)),
-            findings: report.findings.iter().map(|finding| FindingObject::new(finding, show_secrets)).collect(),
+            findings: FindingList::Write { findings: &report.findings, show_secrets },
             gaps: report.gaps.iter().map(GapObject::new).collect(),
             policy: judgement.map(|judgement| judgement.policy.clone()),
             expired: judgement.map(|judgement| judgement.expired.clone()).unwrap_or_default(),
@@ -72,8 +73,8 @@ fn rules(report: &ImageReport) -> Vec<RuleInfo> {
     by_id.into_values().cloned().collect()
 }
 
-impl From<ReportObject> for ImageReport {
-    fn from(object: ReportObject) -> ImageReport {
+impl From<ReportObject<'_>> for ImageReport {
+    fn from(object: ReportObject<'_>) -> ImageReport {
         let rules: BTreeMap<String, Arc<RuleInfo>> =
             object.rules.into_iter().flatten().map(|rule| (rule.id.clone(), Arc::new(rule))).collect();
         let (policy, expired) = (object.policy, object.expired);
@@ -94,7 +95,7 @@ impl From<ReportObject> for ImageReport {
             scanned_at: object.scanned_at,
             milliseconds: object.stats.seconds.map(|seconds| (seconds * 1000.0).round() as u64),
             layers: object.layers.into_iter().map(LayerSummary::from).collect(),
-            findings: object.findings.into_iter().map(|finding| finding.read(&rules)).collect(),
+            findings: object.findings.into_objects().into_iter().map(|finding| finding.read(&rules)).collect(),
             gaps: object.gaps.into_iter().map(ImageGap::from).collect(),
             judgement: object.verdict.map(judgement),
         }

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::Digest;
-use crate::finding::{BinaryPlace, LayerRef, Package, State};
+use crate::finding::{BinaryPlace, Finding, LayerRef, Package, State};
 use crate::gap::GapReason;
 use crate::rule_info::{Confidence, RuleInfo, Severity};
 use crate::verdict::{Allowed, AppliedPolicy, ExpiredException, Verdict};
@@ -14,20 +14,56 @@ use crate::verdict::{Allowed, AppliedPolicy, ExpiredException, Verdict};
 /// The reports of several images.
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Reports"))]
-pub(super) struct ReportListObject {
+pub(super) struct ReportListObject<'r> {
     /// The version of the schema.
     pub(super) schema: u32,
     /// One report for each image.
-    pub(super) reports: Vec<ReportObject>,
+    pub(super) reports: Vec<ReportObject<'r>>,
     /// Exceptions of the policy that have expired.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) expired: Vec<ExpiredException>,
 }
 
+/// Findings that were read, or that are to be written. A report may have a hundred thousand: their objects are made one at
+/// a time, as they are written.
+pub(super) enum FindingList<'r> {
+    Read(Vec<FindingObject>),
+    Write { findings: &'r [Finding], show_secrets: bool },
+}
+
+impl Serialize for FindingList<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            FindingList::Read(objects) => objects.serialize(serializer),
+            FindingList::Write { findings, show_secrets } => {
+                serializer.collect_seq(findings.iter().map(|finding| FindingObject::new(finding, *show_secrets)))
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for FindingList<'_> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::deserialize(deserializer).map(FindingList::Read)
+    }
+}
+
+impl FindingList<'_> {
+    /// The objects that were read.
+    pub(super) fn into_objects(self) -> Vec<FindingObject> {
+        match self {
+            FindingList::Read(objects) => objects,
+            FindingList::Write { findings, show_secrets } => {
+                findings.iter().map(|finding| FindingObject::new(finding, show_secrets)).collect()
+            }
+        }
+    }
+}
+
 /// The report of one image.
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Report"))]
-pub(super) struct ReportObject {
+pub(super) struct ReportObject<'r> {
     /// The version of the schema.
     pub(super) schema: u32,
     /// The program that wrote the report.
@@ -46,7 +82,8 @@ pub(super) struct ReportObject {
     #[serde(default)]
     pub(super) rules: Option<Vec<RuleInfo>>,
     /// The findings.
-    pub(super) findings: Vec<FindingObject>,
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<FindingObject>"))]
+    pub(super) findings: FindingList<'r>,
     /// Bytes that were not scanned.
     pub(super) gaps: Vec<GapObject>,
     /// The policy that the report was judged by.

@@ -10,8 +10,8 @@ use super::objects::{ReportListObject, ReportObject};
 #[schemars(untagged, title = "Layersift report, schema 1")]
 #[allow(dead_code, clippy::large_enum_variant)]
 enum Document {
-    One(ReportObject),
-    ReportListObject(ReportListObject),
+    One(ReportObject<'static>),
+    Many(ReportListObject<'static>),
 }
 
 /// The JSON Schema (draft 2020-12) of everything that [`super::to_json`] writes. Programs that read reports must ignore
