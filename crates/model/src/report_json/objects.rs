@@ -24,8 +24,8 @@ pub(super) struct ReportListObject<'r> {
     pub(super) expired: Vec<ExpiredException>,
 }
 
-/// Findings that were read, or that are to be written. A report may have a hundred thousand: their objects are made one at
-/// a time, as they are written.
+/// Findings that were read, or that are to be written. A report may have a hundred thousand: their objects are made one
+/// at a time, as they are written.
 pub(super) enum FindingList<'r> {
     Read(Vec<FindingObject>),
     Write { findings: &'r [Finding], show_secrets: bool },
