@@ -141,11 +141,18 @@ fn pages_on_another_host_are_not_requested() {
     let host = other.host();
     for target in [format!("http://{host}/api"), format!("//{host}/"), "https://127.0.0.1/".into(), "http://[".into()] {
         let server = artifacts(move |_| list(&[artifact("a")]).with("Link", &format!("<{target}>; rel=\"next\"")));
-        let (_, error) = failing(&server);
+        let (entries, error) = failing(&server);
         let is_refused = matches!(reason(&error), RegistryError::Refused { .. } | RegistryError::Protocol { .. });
-        assert!(is_refused, "{error}");
+        assert!(entries.len() == 1 && is_refused, "{error}");
     }
     assert!(other.requests().is_empty());
+}
+
+#[test]
+fn a_link_that_cannot_be_parsed_is_an_error_after_the_images() {
+    let server = artifacts(|_| list(&[artifact("a")]).with("X-Total-Count", "1").with("Link", "<what"));
+    let (entries, error) = failing(&server);
+    assert!(entries.len() == 1 && matches!(reason(&error), RegistryError::Protocol { .. }), "{error}");
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::path::Path;
 use crate::support::fault_proxy::{self, Fault};
 use crate::support::pull::{options, registry};
 use crate::support::registry::{Registry, Setup, USER};
+use crate::support::served::{clean_layer, serve};
 use crate::support::server::{Answer, Server};
+use crate::support::{layersift, text};
 use layersift_model::Digest;
 use layersift_source::catalog::{Catalog, CatalogError, Entry, Filter, ImageList, WholeRegistry};
 use layersift_source::registry::{Credentials, Login, RegistryError, RegistryOptions};
@@ -58,6 +60,54 @@ fn every_tag_of_a_registry() {
     let found = catalog.entries(&filter).next().unwrap().unwrap();
     assert_eq!((found.digest.clone(), found.pushed_at, &found.project), (None, None, &None));
     assert!(!catalog.request_scan(&found).unwrap());
+}
+
+#[test]
+fn what_a_listing_without_a_known_next_page_lists_is_an_entry() {
+    for (part, is_whole) in [("_catalog", true), ("tags/list", false)] {
+        let registry = Registry::filled(&["team/app:v1", "tool:latest"]);
+        let proxy = fault_proxy::start(registry.port, move |request, _| match request.path.contains(part) {
+            true => Fault::Header("Link", "<what".into()),
+            false => Fault::None,
+        });
+        let (entries, errors) = listed(&whole(&proxy.host(), options()), &Filter::default());
+        assert_eq!(entries.len(), 2, "{part}");
+        assert_eq!(errors.len(), if is_whole { 1 } else { 2 }, "{errors:?}");
+        assert!(errors.iter().all(|error| error.is_whole() == is_whole), "{errors:?}");
+    }
+}
+
+#[test]
+fn many_repositories_with_links_elsewhere_are_not_the_end() {
+    let names: Vec<String> = (0..60).map(|number| format!("team/app{number}")).collect();
+    let server = Server::answering(move |request, _| match request.path.contains("_catalog") {
+        true => Answer::new(200, serde_json::json!({ "repositories": names }).to_string()),
+        false => Answer::new(200, r#"{"tags":["v1"]}"#).with("Link", "<http://other.example/>; rel=next"),
+    });
+    let (entries, errors) = listed(&whole(&server.host(), options()), &Filter::default());
+    assert_eq!((entries.len(), errors.len()), (60, 60), "{errors:?}");
+    assert!(errors.iter().all(|error| matches!(error, CatalogError::Repository { .. })), "{errors:?}");
+}
+
+#[test]
+fn a_sweep_of_a_listing_without_a_known_next_page_is_incomplete() {
+    let swept = |link: &'static str| {
+        let server = serve(&[clean_layer()], move |request, _, answer| match request.path.contains("_catalog") {
+            true => answer.with("Link", link),
+            false => answer,
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path().join("store.db");
+        let sweep = ["sweep", "registry", &server.host(), "--plain-http", "--anonymous", "--format", "json", "--store"];
+        layersift(&[&sweep[..], &[text(&store)]].concat())
+    };
+    swept("<first>; rel=prev").expect(0);
+    for (link, said) in [("<what", "Link header cannot be parsed"), ("<//other/x>; rel=next", "has host `other`")] {
+        let report = swept(link).expect(3).json();
+        assert_eq!((report["images"].as_u64(), report["verdict"].as_str()), (Some(1), Some("incomplete")));
+        let told = report["not_looked_at"].to_string();
+        assert!(told.contains(said), "{told}");
+    }
 }
 
 #[test]

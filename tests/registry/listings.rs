@@ -2,7 +2,7 @@
 
 use crate::support::pull::{options, registry};
 use crate::support::server::{Answer, Request, Server};
-use layersift_source::registry::{EndlessListing, ListingLimits, Names, RegistryError, RegistryOptions};
+use layersift_source::registry::{EndlessListing, ListingLimits, Names, ProtocolError, RegistryError, RegistryOptions};
 use serde_json::json;
 
 const LISTING: ListingLimits = ListingLimits { page: 2, pages: 20, names: 30 };
@@ -53,6 +53,50 @@ fn links_relative_and_absolute() {
     let names: Result<Vec<String>, _> = catalog(&server).collect();
     assert_eq!(names.unwrap(), ["a", "b", "c", "e"]);
     assert_eq!(server.requests().len(), 4);
+}
+
+#[test]
+fn links_as_registries_write_them() {
+    let forms: [&[&str]; 9] = [
+        &["</v2/_catalog?n=2&last=b>; rel=\"next\""],
+        &["/v2/_catalog?n=2&last=b; rel=\"next\""],
+        &["_catalog?n=2&last=b; rel=next"],
+        &["<?n=2&last=b>; REL=\"next\""],
+        &["</v2/_catalog?n=2&last=b>; title=\"x; y\"; rel=next"],
+        &["</v2/_catalog>; rel=\"first\", </v2/_catalog?n=2&last=b>; rel=\"last next\""],
+        &["/v2/_catalog; rel=first, /v2/_catalog?n=2&last=b; rel=next"],
+        &["</v2/_catalog>; rel=first", "</v2/_catalog?n=2&last=b>; rel=next"],
+        &["what?", "</v2/_catalog?n=2&last=b>; rel=next"],
+    ];
+    for form in forms {
+        // One name: that a page is full is not what leads to the next.
+        let server = Server::answering(move |request, _| match last(request) {
+            "" => form.iter().fold(page(&["a"]), |answer, link| answer.with("Link", link)),
+            _ => page(&["c"]),
+        });
+        let names: Result<Vec<String>, _> = catalog(&server).collect();
+        assert_eq!(names.unwrap(), ["a", "c"], "{form:?}");
+    }
+}
+
+#[test]
+fn a_link_that_cannot_be_parsed_is_an_error_after_the_names() {
+    for link in ["</v2/_catalog?last=b", "</v2/_catalog?last=b>", "next: /v2/_catalog", "<a>; rel", "<\u{a0}"] {
+        for names in [&["a", "b"][..], &["a"], &[]] {
+            let server = Server::answering(move |_, _| page(names).with("Link", link));
+            let (listed, error) = failing(catalog(&server));
+            assert_eq!(listed, names, "{link}");
+            let expected = ProtocolError::LinkHeader;
+            assert!(
+                matches!(&error, RegistryError::Protocol { error, .. } if error.to_string() == expected.to_string()),
+                "{link}: {error}"
+            );
+            assert_eq!(server.requests().len(), 1);
+        }
+    }
+    let server = Server::answering(|_, _| Answer::new(200, r#"{"name":"a","tags":["x"]}"#).with("Link", "<what"));
+    let (tags, error) = failing(registry(&server.host(), options()).tags("a").unwrap());
+    assert!(tags == ["x"] && error.to_string().contains("Link header"), "{error}");
 }
 
 #[test]
@@ -149,10 +193,15 @@ fn a_page_on_another_host_is_not_requested() {
         let server = Server::answering(move |request, _| {
             linked(&["a", "b"], &target.replace("{host}", request.header("host").unwrap()))
         });
-        let (_, error) = failing(catalog(&server));
-        assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
+        let (names, error) = failing(catalog(&server));
+        assert!(names == ["a", "b"] && matches!(error, RegistryError::Refused { .. }), "{names:?}: {error}");
     }
     assert!(other.requests().is_empty());
+    let server = Server::answering(|request, _| {
+        linked(&["a"], &format!("https://{}/v2/_catalog", request.header("host").unwrap()))
+    });
+    let (_, error) = failing(catalog(&server));
+    assert!(error.to_string().contains("has scheme `https` instead of `http`; correct the external URL"), "{error}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod postgres;
 pub mod pull;
 pub mod records;
 pub mod registry;
+pub mod served;
 pub mod server;
 pub mod tar;
 pub mod tls_server;

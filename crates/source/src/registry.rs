@@ -10,7 +10,7 @@
 //! client   logs in (auth, challenge, credentials, helper), retries (retry)
 //!   http   follows redirects, keeps to the rate (pace), reads under a time limit
 //!     guard   checks addresses (refusal)         tls   checks certificates
-//! stream   resumes a blob after a lost connection      listing   reads pages
+//! stream   resumes a blob after a lost connection      listing   reads pages (link)
 //! ```
 
 mod api;
@@ -22,6 +22,7 @@ mod error;
 mod guard;
 mod helper;
 mod http;
+mod link;
 mod listing;
 mod options;
 mod pace;

@@ -235,7 +235,8 @@ impl FailureCount {
         part: impl FnOnce(Arc<RegistryError>) -> CatalogError,
     ) -> CatalogError {
         // These answers come at once, and there may be many of them; every other failure takes all its attempts.
-        let is_answer = matches!(error, RegistryError::Forbidden { .. } | RegistryError::NotFound { .. });
+        let is_answer =
+            matches!(error, RegistryError::Forbidden { .. } | RegistryError::NotFound { .. }) || error.is_of_link();
         self.0 += usize::from(!is_answer);
         let (host, error) = (host.clone(), Arc::new(error));
         if concerns_all(&error) {

@@ -10,14 +10,13 @@ use super::auth::Scope;
 use super::client::Registry;
 use super::error::{RegistryError, redacted};
 use super::http::{Request, Response};
-use super::listing::{next_link, resolve_link};
 use super::refusal::Refusal;
 
 /// The media type of pages.
 const JSON: &str = "application/json";
 
 /// A page of a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Page {
     /// Its URL without the query.
     pub url: String,
@@ -25,25 +24,22 @@ pub struct Page {
     pub bytes: Vec<u8>,
     /// The `X-Total-Count` header as it was sent.
     pub total: Option<String>,
-    /// Whether a `Link` header leads to another page of the same registry.
-    pub has_next: bool,
+    /// Whether a `Link` header leads to another page of the same registry; an error if that is not known, or the page
+    /// is elsewhere.
+    pub has_next: Result<bool, RegistryError>,
 }
 
 impl Registry {
     /// A page of the registry's own interface at `path`, which begins without `/` and is escaped already.
     ///
     /// # Errors
-    /// For every status outside 200 to 299, for a body larger than [`super::RegistryOptions::document_bytes`], and for
-    /// a link to another host.
+    /// For every status outside 200 to 299, and for a body larger than [`super::RegistryOptions::document_bytes`].
     pub fn page(&self, path: &str, query: &[(&str, &str)]) -> Result<Page, RegistryError> {
         let mut url = self.api_url(path)?;
         url.query_pairs_mut().extend_pairs(query);
         let (bytes, headers) = self.read_whole(&url, || self.get_api(&url))?;
-        let link = headers.links.iter().find_map(|link| next_link(link));
-        if let Some(link) = &link {
-            resolve_link(&url, link)?;
-        }
-        Ok(Page { url: redacted(&url), bytes, total: headers.total, has_next: link.is_some() })
+        let has_next = headers.next.resolve(&url).map(|next| next.is_some());
+        Ok(Page { url: redacted(&url), bytes, total: headers.total, has_next })
     }
 
     /// Sends an empty `POST` to the registry's own interface at `path`, and returns the status if it is in 200 to 299.

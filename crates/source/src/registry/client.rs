@@ -12,6 +12,7 @@ use super::auth::{Auth, Scope};
 use super::challenge;
 use super::error::{AuthenticationError, ProtocolError, RegistryError, redacted};
 use super::http::{Body, Http, Request, Response};
+use super::link::{NextLink, next_link};
 use super::listing::Names;
 use super::options::{ListingLimits, RegistryOptions};
 use super::pace::Usage;
@@ -342,8 +343,8 @@ pub(super) struct DocumentHeaders {
     is_not_modified: bool,
     digest: Option<String>,
     media_type: Option<String>,
-    /// The `Link` headers.
-    pub(super) links: Vec<String>,
+    /// What the `Link` headers say of the next page.
+    pub(super) next: NextLink,
     /// Harbor's `X-Total-Count`: the number of items on all pages.
     pub(super) total: Option<String>,
 }
@@ -351,13 +352,13 @@ pub(super) struct DocumentHeaders {
 impl DocumentHeaders {
     fn of(response: &Response) -> DocumentHeaders {
         let header = |name: &str| response.header(name).map(str::to_string).filter(|text| !text.is_empty());
-        let links = response.inner.headers().get_all("link").iter();
+        let links = response.inner.headers().get_all("link").iter().map(HeaderValue::as_bytes);
         DocumentHeaders {
             is_not_modified: response.status() == 304,
             digest: header("docker-content-digest"),
             media_type: header("content-type"),
             total: header("x-total-count"),
-            links: links.filter_map(|value| value.to_str().ok()).map(str::to_string).collect(),
+            next: next_link(links),
         }
     }
 

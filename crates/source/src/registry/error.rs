@@ -270,6 +270,9 @@ pub enum ProtocolError {
     /// The link to the next page is not a URL.
     #[error("the link to the next page is not a URL")]
     Link,
+    /// A `Link` header that cannot be parsed, and may have led to another page.
+    #[error("the Link header cannot be parsed, and may lead to further pages; ask the registry's vendor about it")]
+    LinkHeader,
     /// The challenge names a token server that has no URL.
     #[error("the URL of the token server is invalid")]
     Realm,
@@ -338,6 +341,16 @@ impl RegistryError {
             | RegistryError::Token { error: TokenError::Read(_), .. } => true,
             _ => matches!(self.status(), Some(502..=504)),
         }
+    }
+
+    /// Whether a listing ends with it because the next page is not known, or not on the registry.
+    pub(crate) fn is_of_link(&self) -> bool {
+        use ProtocolError::{Link, LinkHeader};
+        matches!(
+            self,
+            RegistryError::Protocol { error: Link | LinkHeader, .. }
+                | RegistryError::Refused { reason: Refusal::OtherOrigin(_), .. }
+        )
     }
 
     /// The HTTP status of the response that it came from, if it came from one.

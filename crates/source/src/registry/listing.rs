@@ -1,6 +1,6 @@
 //! Listings of repositories and tags, page by page, with a bound on the pages.
 //!
-//! Sources: OCI distribution-spec v1.1, "Listing Tags"; distribution's "Listing Repositories"; RFC 8288 for `Link`.
+//! Sources: OCI distribution-spec v1.1, "Listing Tags"; distribution's "Listing Repositories".
 //! Some registries send no `Link`: after a full page the next one is then requested with `last`. Others ignore `n` and
 //! `last` and send everything at once, which shows by a page of another size, or by the same page again.
 
@@ -12,11 +12,11 @@ use super::auth::Scope;
 use super::client::Registry;
 use super::error::{EndlessListing, ProtocolError, RegistryError, redacted};
 use super::reference::{check_repository, check_tag};
-use super::refusal::Refusal;
 use layersift_model::Digest;
 
 /// Names of repositories or tags, one after another. A page is requested when the names of the one before are used up.
-/// An invalid name is an error, and the names after it still follow; any other error is the last item.
+/// An invalid name is an error, and the names after it still follow; any other error is the last item. One about the
+/// next page comes after the names of the page before.
 pub struct Names {
     registry: Registry,
     kind: Kind,
@@ -24,6 +24,8 @@ pub struct Names {
     page: VecDeque<String>,
     /// The page to read next.
     next: Option<Next>,
+    /// Why there may be a next page that cannot be requested: the last item.
+    failure: Option<RegistryError>,
     /// Digests of the URLs of the pages that were read: a URL may be long.
     seen: HashSet<Digest>,
     /// The first and the last name of the previous page, and its number of names.
@@ -63,7 +65,7 @@ impl Names {
 
     fn new(registry: Registry, kind: Kind) -> Names {
         let (page, next) = (VecDeque::new(), Some(Next::First));
-        Names { registry, kind, page, next, seen: HashSet::new(), previous: None, taken: 0 }
+        Names { registry, kind, page, next, failure: None, seen: HashSet::new(), previous: None, taken: 0 }
     }
 
     /// Reads a page and determines the next one.
@@ -97,14 +99,13 @@ impl Names {
                 _ => Err(endless(EndlessListing::SamePage)),
             };
         }
-        let link = headers.links.iter().find_map(|link| next_link(link));
-        self.next = match (link, &ends) {
-            (Some(link), _) => Some(Next::Linked(resolve_link(&url, &link)?)),
-            (None, Some((_, last, count))) if *count == self.registry.listing_limits().page as usize => {
-                Some(Next::After(last.clone()))
-            }
-            _ => None,
-        };
+        let full = self.registry.listing_limits().page as usize;
+        match (headers.next.resolve(&url), &ends) {
+            (Ok(Some(next)), _) => self.next = Some(Next::Linked(next)),
+            (Err(error), _) => self.failure = Some(error),
+            (Ok(None), Some((_, last, count))) if *count == full => self.next = Some(Next::After(last.clone())),
+            (Ok(None), _) => {}
+        }
         self.previous = ends;
         self.page = names.into();
         Ok(())
@@ -146,96 +147,16 @@ impl Iterator for Names {
                 self.taken += 1;
                 let most = self.registry.listing_limits().names;
                 if self.taken > most {
-                    (self.page, self.next) = (VecDeque::new(), None);
+                    (self.page, self.next, self.failure) = (VecDeque::new(), None, None);
                     let url = self.url(None).map(|url| redacted(&url)).unwrap_or_default();
                     return Some(Err(RegistryError::Endless { url, reason: EndlessListing::Names(most) }));
                 }
                 return Some(self.check(name));
             }
-            let next = self.next.take()?;
+            let Some(next) = self.next.take() else { return self.failure.take().map(Err) };
             if let Err(error) = self.read_page(next) {
                 return Some(Err(error));
             }
-        }
-    }
-}
-
-/// The URL of a link, which must be on the same registry.
-pub(super) fn resolve_link(from: &Url, link: &str) -> Result<Url, RegistryError> {
-    let invalid = |_| RegistryError::Protocol { url: redacted(from), error: ProtocolError::Link };
-    let mut url = from.join(link).map_err(invalid)?;
-    let same = url.origin() == from.origin() && url.username().is_empty() && url.password().is_none();
-    if !same {
-        return Err(RegistryError::Refused { url: redacted(&url), reason: Refusal::OtherHost });
-    }
-    url.set_fragment(None);
-    Ok(url)
-}
-
-/// The target of the link to the next page in a `Link` header.
-pub(super) fn next_link(header: &str) -> Option<String> {
-    let mut rest = header;
-    while let Some((_, from)) = rest.split_once('<') {
-        let (target, after) = from.split_once('>')?;
-        let (parameters, after) = parameters(after);
-        let is_next = |(name, value): &(String, String)| {
-            name == "rel" && value.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"))
-        };
-        if parameters.iter().any(is_next) {
-            return Some(target.trim().into());
-        }
-        rest = after;
-    }
-    None
-}
-
-/// The parameters after a link's target, and the text after them.
-fn parameters(text: &str) -> (Vec<(String, String)>, &str) {
-    let mut found = Vec::new();
-    let mut rest = text.trim_start();
-    while let Some(from) = rest.strip_prefix(';') {
-        let at = from.find(['=', ';', ',']).unwrap_or(from.len());
-        let (name, after) = from.split_at(at);
-        let (value, after) = match after.strip_prefix('=').map(str::trim_start) {
-            Some(value) => match value.strip_prefix('"') {
-                Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
-                None => value.split_at(value.find([';', ',']).unwrap_or(value.len())),
-            },
-            None => ("", after),
-        };
-        found.push((name.trim().to_ascii_lowercase(), value.trim().to_string()));
-        rest = after.trim_start();
-    }
-    (found, rest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links_to_the_next_page() {
-        let next = |header: &str| next_link(header);
-        assert_eq!(next(r#"</v2/_catalog?last=a&n=1>; rel="next""#), Some("/v2/_catalog?last=a&n=1".into()));
-        assert_eq!(next(r#"<https://h.example/x>;rel=next"#), Some("https://h.example/x".into()));
-        assert_eq!(
-            next(r#"<a>; rel="prev", <b,c;d>; title="x, <z>; rel=next" ; REL="last Next""#),
-            Some("b,c;d".into())
-        );
-        assert_eq!(next(r#"<a>; rel="prev""#), None);
-        assert_eq!(next(r#"<a>; rel="nextish""#), None);
-        for wrong in ["", "a; rel=next", "<a", "<a>", "<a>; rel", "<a>; rel=\"next", "<>", "<a> rel=next"] {
-            assert!(next(wrong).is_none() || wrong == "<a>; rel=\"next", "{wrong}");
-        }
-    }
-
-    #[test]
-    fn no_text_makes_it_panic() {
-        let characters: Vec<char> = "<>;,=\"\\ relnxé/".chars().collect();
-        let mut random = fastrand::Rng::with_seed(1);
-        for _ in 0..20_000 {
-            let text: String = (0..random.usize(..24)).filter_map(|_| random.choice(&characters)).collect();
-            let _ = next_link(&text);
         }
     }
 }

@@ -48,6 +48,9 @@ pub enum Refusal {
     /// A URL on another host, where only the registry's own is used.
     #[error("the URL is on another host")]
     OtherHost,
+    /// A link to the next page with another scheme, host or port than the registry; the text says which.
+    #[error("the link to the next page has {0}; correct the external URL in the registry's configuration")]
+    OtherOrigin(String),
 }
 
 /// The kind of network that an address is in.

@@ -1,7 +1,8 @@
 //! Pages: one listing of Harbor, read page by page while it may change.
 //!
 //! Pages are requested by number. A `Link` header only says whether there is another page, and must lead to the same
-//! registry. If it is missing, because a proxy drops it, `X-Total-Count` says whether there is another page.
+//! registry: the items of a page whose link does not are given, and the listing ends with an error. If it is missing,
+//! because a proxy drops it, `X-Total-Count` says whether there is another page.
 //!
 //! A change on the pages that were read moves the items after it. A new item moves them to later pages: they are listed
 //! again, and given once. A deleted item moves them to earlier pages: then the total is smaller than before, and as
@@ -28,6 +29,8 @@ pub(super) struct Pages<T> {
     items: VecDeque<T>,
     /// The page to read next, from 1; `None` at the end.
     next: Option<u64>,
+    /// Why there may be a next page that is not requested: the last item.
+    failure: Option<RegistryError>,
     /// Pages that were read, and pages in a row that had nothing new.
     read: usize,
     stale: usize,
@@ -62,6 +65,7 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
             bounds,
             items: VecDeque::new(),
             next: Some(1),
+            failure: None,
             read: 0,
             stale: 0,
             total: None,
@@ -93,7 +97,13 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
             // A server may send fewer items per page than requested.
             self.size = count;
         }
-        self.next = self.after(number, count, has_new, total, &page);
+        self.next = match page.has_next {
+            Ok(has_next) => self.after(number, count, has_new, total, has_next),
+            Err(error) => {
+                self.failure = Some(error);
+                None
+            }
+        };
         if self.next.is_some() && self.stale >= MAX_STALE {
             let reason = EndlessListing::NothingNew(MAX_STALE);
             return Err(RegistryError::Endless { url: page.url, reason });
@@ -128,14 +138,14 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
     }
 
     /// The page to read after page `number`, which has `count` items.
-    fn after(&self, number: u64, count: u64, has_new: bool, total: Option<u64>, page: &Page) -> Option<u64> {
+    fn after(&self, number: u64, count: u64, has_new: bool, total: Option<u64>, has_next: bool) -> Option<u64> {
         let fewer = self.total.zip(total).map_or(0, |(before, now)| before.saturating_sub(now));
         if fewer > 0 && number > 1 {
             return Some(number.saturating_sub(fewer.div_ceil(self.size)).max(1));
         }
         // Without a total, a page that is not full, or has nothing new, is the last.
         let may_go_on = count >= self.size && has_new;
-        let more = page.has_next || total.map_or(may_go_on, |total| number.saturating_mul(self.size) < total);
+        let more = has_next || total.map_or(may_go_on, |total| number.saturating_mul(self.size) < total);
         more.then_some(number + 1)
     }
 }
@@ -148,7 +158,7 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Iterator for Pages<T> {
             if let Some(item) = self.items.pop_front() {
                 return Some(Ok(item));
             }
-            let number = self.next.take()?;
+            let Some(number) = self.next.take() else { return self.failure.take().map(Err) };
             if let Err(error) = self.read_page(number) {
                 self.next = None;
                 return Some(Err(error));
