@@ -11,10 +11,11 @@ use crate::support::fault_proxy::{self, Fault};
 use crate::support::image::{INDEX, Layer, MANIFEST, bytes, config, descriptor, index, manifest, oci, write_directory};
 use crate::support::pull::{options, registry};
 use crate::support::registry::{Registry, Setup};
-use crate::support::server::Answer;
+use crate::support::served::{clean_layer, serve};
+use crate::support::server::{Answer, Server};
 use crate::support::tar::Tar;
 use layersift_fleet::{Progress, Registries, Sweep, SweepLimits};
-use layersift_model::{Digest, LayerKey, Limits, SweepProblemKind, SweepReport, Verdict};
+use layersift_model::{Digest, GapReason, ImageGap, LayerKey, Limits, SweepProblemKind, SweepReport, Verdict};
 use layersift_report::Policy;
 use layersift_rules::Ruleset;
 use layersift_scan::{Analyzer, Options};
@@ -117,6 +118,7 @@ crate::on_both!(
     a_store_of_an_older_reader_is_read_again,
     an_image_without_a_whole_report_is_not_passed,
     an_image_of_an_older_store_is_scanned_again,
+    images_with_gaps_are_listed_also_when_they_are_known,
 );
 
 fn each_layer_is_read_once_and_the_second_sweep_reads_none(fresh: &Fresh) {
@@ -372,6 +374,48 @@ fn an_image_of_an_older_store_is_scanned_again(fresh: &Fresh) {
     assert_eq!(fresh.count("image_reports"), 1);
     let again = sweep(&store, &server.host(), &limits());
     assert_eq!((again.sums.layers_read, again.failing, again.verdict), (0, 1, Verdict::Fail), "{again:?}");
+}
+
+/// An image with a file that is not read, in its second layer.
+fn serve_with_a_gap() -> Server {
+    let archive = [&b"7z\xbc\xaf\x27\x1c\x00\x04"[..], &noise(3, 200)].concat();
+    let layer = Layer::plain(Tar::new().file("srv/data.7z", archive).finish());
+    serve(&[clean_layer(), layer], |_, _, answer| answer)
+}
+
+fn images_with_gaps_are_listed_also_when_they_are_known(fresh: &Fresh) {
+    let server = serve_with_a_gap();
+    let store = fresh.open();
+    for layers_read in [2, 0] {
+        let swept = sweep(&store, &server.host(), &limits());
+        assert_eq!((swept.sums.layers_read, swept.incomplete, swept.verdict), (layers_read, 1, Verdict::Incomplete));
+        let [image] = &swept.incomplete_images[..] else { panic!("{swept:?}") };
+        assert_eq!(image.name, format!("{}/app:v1", server.host()));
+        assert!(image.manifest_digest.is_some() && image.gaps_total == 1, "{image:?}");
+        let ImageGap { gap, layer } = &image.gaps[0];
+        assert_eq!((gap.reason, *layer), (GapReason::UnsupportedArchive, Some(1)), "{gap:?}");
+        assert!(gap.path.as_deref().is_some_and(|path| path.contains("srv/data.7z")), "{gap:?}");
+    }
+}
+
+#[test]
+fn the_program_names_images_with_gaps_and_why() {
+    let server = serve_with_a_gap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store.db").to_str().unwrap().to_string();
+    let sweep = ["sweep", "registry", &server.host(), "--store", &store, "--plain-http", "--anonymous"];
+    for known in [false, true] {
+        let text = crate::support::layersift(&sweep).expect(3).stdout;
+        let (_, list) = text.split_once("\nINCOMPLETE  1\n").unwrap_or_else(|| panic!("{known}: {text}"));
+        for part in ["/app:v1", "unsupported-archive", "srv/data.7z", "layer 1"] {
+            assert!(list.contains(part), "{known}: {part}: {text}");
+        }
+        let json = crate::support::layersift(&[&sweep[..], &["--format", "json"]].concat()).expect(3).json();
+        let image = &json["incomplete_images"][0];
+        assert_eq!(image["image"], json!(format!("{}/app:v1", server.host())));
+        assert_eq!((&image["gaps"][0]["reason"], &image["gaps_total"]), (&json!("unsupported-archive"), &json!(1)));
+        assert!(json["not_looked_at"].as_array().is_some_and(Vec::is_empty), "{json}");
+    }
 }
 
 #[test]

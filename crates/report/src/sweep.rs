@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use layersift_model::{NewFinding, SweepReport, Verdict};
+use layersift_model::{GapReason, ImageGap, IncompleteImage, NewFinding, SweepReport, Verdict};
 
 use crate::terminal::{Line, severity_style, thousands, verdict_style};
 use crate::{clean, human, plural};
@@ -13,10 +13,10 @@ use crate::{clean, human, plural};
 /// The version of the schema.
 const SCHEMA: u32 = 1;
 
-/// New findings, and things that could not be scanned, that are listed in text; more are counted.
+/// New findings, things that could not be scanned, and images with gaps that are listed in text; more are counted.
 const MOST_LINES: usize = 50;
 
-/// New findings, and things that could not be scanned, after which the verdict is repeated.
+/// Lines of all lists together after which the verdict is repeated.
 const SCREEN: usize = 20;
 
 const PLAIN: anstyle::Style = anstyle::Style::new();
@@ -43,33 +43,72 @@ pub fn text(report: &SweepReport, width: usize, out: &mut dyn Write) -> io::Resu
     let mut line = Line::begin(out, 0, width)?;
     line.text(DIM, &parts.join(", "))?;
     line.end()?;
-    if !report.news.is_empty() {
-        writeln!(out, "\n{BOLD}NEW SINCE THE LAST SWEEP{BOLD:#}  {}", thousands(report.news.len() as u64))?;
-        let mut worst_first: Vec<&NewFinding> = report.news.iter().collect();
-        worst_first.sort_by_key(|news| Reverse(news.rule.severity));
-        worst_first.iter().take(MOST_LINES).try_for_each(|news| new(news, width, out))?;
-        more(report.news.len() as u64, out)?;
-        if !report.news_are_complete {
-            writeln!(out, "  {DIM}There is more that is new than the sweep lists.{DIM:#}")?;
-        }
-    }
-    if report.problems_total > 0 {
-        writeln!(out, "\n{BOLD}NOT SCANNED{BOLD:#}  {}", thousands(report.problems_total))?;
-        for problem in report.problems.iter().take(MOST_LINES) {
-            let mut line = Line::begin(out, 2, width)?;
-            line.text(PLAIN, &clean(&problem.to_string(), 400))?;
-            line.end()?;
-        }
-        more(report.problems_total, out)?;
-    }
+    news(report, width, out)?;
+    problems(report, width, out)?;
+    incomplete_images(report, width, out)?;
     if let Some(reason) = &report.ended_early {
         writeln!(out, "\nEnded early: {reason}. The next sweep continues.")?;
     }
-    if report.news.len().min(MOST_LINES) + report.problems.len().min(MOST_LINES) < SCREEN {
+    let lists = [report.news.len(), report.problems.len(), report.incomplete_images.len()];
+    if lists.iter().map(|listed| listed.min(&MOST_LINES)).sum::<usize>() < SCREEN {
         return Ok(());
     }
     writeln!(out)?;
     verdict(report, width, out)
+}
+
+fn news(report: &SweepReport, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    let total = report.news.len();
+    if total == 0 {
+        return Ok(());
+    }
+    writeln!(out, "\n{BOLD}NEW SINCE THE LAST SWEEP{BOLD:#}  {}", thousands(total as u64))?;
+    let mut worst_first: Vec<&NewFinding> = report.news.iter().collect();
+    worst_first.sort_by_key(|news| Reverse(news.rule.severity));
+    worst_first.iter().take(MOST_LINES).try_for_each(|news| new(news, width, out))?;
+    more(total as u64, total, out)?;
+    if report.news_are_complete {
+        return Ok(());
+    }
+    writeln!(out, "  {DIM}There is more that is new than the sweep lists.{DIM:#}")
+}
+
+fn problems(report: &SweepReport, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    if report.problems_total == 0 {
+        return Ok(());
+    }
+    writeln!(out, "\n{BOLD}NOT SCANNED{BOLD:#}  {}", thousands(report.problems_total))?;
+    for problem in report.problems.iter().take(MOST_LINES) {
+        let mut line = Line::begin(out, 2, width)?;
+        line.text(PLAIN, &clean(&problem.to_string(), 400))?;
+        line.end()?;
+    }
+    more(report.problems_total, report.problems.len(), out)
+}
+
+fn incomplete_images(report: &SweepReport, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    if report.incomplete == 0 {
+        return Ok(());
+    }
+    writeln!(out, "\n{BOLD}INCOMPLETE{BOLD:#}  {}", thousands(report.incomplete))?;
+    report.incomplete_images.iter().take(MOST_LINES).try_for_each(|image| incomplete(image, width, out))?;
+    more(report.incomplete, report.incomplete_images.len(), out)
+}
+
+/// An image and its first gap.
+fn incomplete(image: &IncompleteImage, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    let mut line = Line::begin(out, 2, width)?;
+    line.text(PLAIN, &clean(&image.name, 400))?;
+    if let Some(ImageGap { gap, layer }) = image.gaps.first() {
+        line.text(BOLD, gap.reason.name())?;
+        line.path(PLAIN, &clean(gap.path.as_deref().unwrap_or_default(), 4_096), "")?;
+        line.text(DIM, &layer.map(|layer| format!("layer {layer}")).unwrap_or_default())?;
+        line.text(DIM, &clean(&gap.detail, 300))?;
+    }
+    if image.gaps_total > 1 {
+        line.text(DIM, &format!("and {}", plural(image.gaps_total - 1, "more gap")))?;
+    }
+    line.end()
 }
 
 fn verdict(report: &SweepReport, width: usize, out: &mut dyn Write) -> io::Result<()> {
@@ -90,11 +129,15 @@ fn reason(failing: u64, incomplete: u64) -> String {
     }
 }
 
-fn more(total: u64, out: &mut dyn Write) -> io::Result<()> {
-    match total.saturating_sub(MOST_LINES as u64) {
-        0 => Ok(()),
-        more => writeln!(out, "  {DIM}… and {} more (--format json lists all){DIM:#}", thousands(more)),
+/// How many of `total` are not in the text; the report has the first `listed` of them.
+fn more(total: u64, listed: usize, out: &mut dyn Write) -> io::Result<()> {
+    let more = total.saturating_sub(MOST_LINES as u64);
+    if more == 0 {
+        return Ok(());
     }
+    let listed = listed as u64;
+    let in_json = if listed < total { format!("the first {}", thousands(listed)) } else { "all".into() };
+    writeln!(out, "  {DIM}… and {} more (--format json lists {in_json}){DIM:#}", thousands(more))
 }
 
 fn new(news: &NewFinding, width: usize, out: &mut dyn Write) -> io::Result<()> {
@@ -123,6 +166,7 @@ struct Document<'r> {
     new: Vec<New<'r>>,
     new_is_complete: bool,
     not_looked_at: Vec<String>,
+    incomplete_images: Vec<Incomplete<'r>>,
     ended_early: Option<&'r str>,
     verdict: Verdict,
 }
@@ -136,6 +180,43 @@ struct New<'r> {
     masked: Option<&'r str>,
     path: Option<&'r str>,
     image: String,
+}
+
+/// An image with gaps. There may be more gaps than are listed, by `gaps_total`, and more images, by `incomplete`.
+#[derive(Serialize)]
+struct Incomplete<'r> {
+    image: &'r str,
+    manifest_digest: Option<String>,
+    gaps: Vec<GapObject<'r>>,
+    gaps_total: u64,
+}
+
+/// A gap, with the fields that it has in the report of an image.
+#[derive(Serialize)]
+struct GapObject<'r> {
+    reason: GapReason,
+    path: Option<&'r str>,
+    layer: Option<usize>,
+    bytes: Option<u64>,
+    detail: &'r str,
+}
+
+impl<'r> From<&'r IncompleteImage> for Incomplete<'r> {
+    fn from(image: &'r IncompleteImage) -> Incomplete<'r> {
+        let gap = |ImageGap { gap, layer }: &'r ImageGap| GapObject {
+            reason: gap.reason,
+            path: gap.path.as_deref(),
+            layer: *layer,
+            bytes: gap.bytes,
+            detail: &gap.detail,
+        };
+        Incomplete {
+            image: &image.name,
+            manifest_digest: image.manifest_digest.as_ref().map(ToString::to_string),
+            gaps: image.gaps.iter().map(gap).collect(),
+            gaps_total: image.gaps_total,
+        }
+    }
 }
 
 /// Writes the report for a program.
@@ -168,6 +249,7 @@ pub fn json(report: &SweepReport, out: &mut dyn Write) -> io::Result<()> {
             .collect(),
         new_is_complete: report.news_are_complete,
         not_looked_at: report.problems.iter().map(ToString::to_string).collect(),
+        incomplete_images: report.incomplete_images.iter().map(Incomplete::from).collect(),
         ended_early: report.ended_early.as_deref(),
         verdict: report.verdict,
     };
@@ -177,7 +259,91 @@ pub fn json(report: &SweepReport, out: &mut dyn Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use layersift_model::{Digest, Gap, SweepSums};
+
     use super::*;
+
+    /// A report of `count` images with gaps, of which it lists `listed`.
+    fn report(count: u64, listed: usize) -> SweepReport {
+        let gap = |number: usize| ImageGap {
+            gap: Gap::new(GapReason::DamagedArchive, format!("entry {number} ends\x1b early")).at("srv/a.zip").sized(7),
+            layer: Some(2),
+        };
+        let image = |number: usize| IncompleteImage {
+            name: format!("r.example/app:v{number}"),
+            manifest_digest: Some(Digest::of(b"made up")),
+            gaps: (0..number.min(2)).map(gap).collect(),
+            gaps_total: number as u64,
+        };
+        SweepReport {
+            target: "registry r.example".into(),
+            run: 1,
+            sums: SweepSums { images: count, ..SweepSums::default() },
+            failing: 0,
+            incomplete: count,
+            incomplete_images: (1..=listed).map(image).collect(),
+            news: Vec::new(),
+            news_are_complete: true,
+            problems: Vec::new(),
+            problems_total: 0,
+            ended_early: None,
+            verdict: Verdict::Incomplete,
+        }
+    }
+
+    fn written(report: &SweepReport, write: impl Fn(&SweepReport, &mut dyn Write) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        write(report, &mut out).unwrap();
+        without_styles(&String::from_utf8(out).unwrap())
+    }
+
+    /// `text` without escape sequences.
+    fn without_styles(text: &str) -> String {
+        let mut parts = text.split("\x1b[");
+        let first = parts.next().unwrap_or_default().to_string();
+        parts.fold(first, |text, part| text + part.split_once('m').map_or("", |(_, rest)| rest))
+    }
+
+    #[test]
+    fn images_with_gaps_are_named_in_text() {
+        let text = written(&report(2, 2), |report, out| super::text(report, 200, out));
+        let (_, list) = text.split_once("\n\n").unwrap();
+        let expected = "INCOMPLETE  2\n  \
+            r.example/app:v1  damaged-archive  srv/a.zip  layer 2  entry 0 ends\u{fffd} early\n  \
+            r.example/app:v2  damaged-archive  srv/a.zip  layer 2  entry 0 ends\u{fffd} early  and 1 more gap\n";
+        assert_eq!(list, expected);
+        let none = written(&report(0, 0), |report, out| super::text(report, 200, out));
+        assert!(!none.contains("\nINCOMPLETE"), "{none}");
+    }
+
+    #[test]
+    fn a_long_list_of_images_with_gaps_is_bounded() {
+        let many = |count, listed| written(&report(count, listed), |report, out| super::text(report, 80, out));
+        let text = many(60, 60);
+        assert_eq!(text.matches("r.example/app:v").count(), MOST_LINES);
+        assert!(text.contains("… and 10 more (--format json lists all)"), "{text}");
+        assert_eq!(text.matches("0 images fail, 60 were not scanned completely").count(), 2, "{text}");
+        assert!(many(2_722, 1_000).contains("… and 2,672 more (--format json lists the first 1,000)"));
+    }
+
+    #[test]
+    fn images_with_gaps_are_listed_in_json() {
+        let json = written(&report(3, 3), super::json);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let images = json["incomplete_images"].as_array().unwrap();
+        assert_eq!((images.len(), json["incomplete"].as_u64()), (3, Some(3)));
+        assert_eq!((images[2]["gaps"].as_array().unwrap().len(), images[2]["gaps_total"].as_u64()), (2, Some(3)));
+        let expected = serde_json::json!({
+            "image": "r.example/app:v1",
+            "manifest_digest": Digest::of(b"made up").to_string(),
+            "gaps": [{
+                "reason": "damaged-archive", "path": "srv/a.zip", "layer": 2, "bytes": 7,
+                "detail": "entry 0 ends\u{1b} early",
+            }],
+            "gaps_total": 1,
+        });
+        assert_eq!(images[0], expected);
+    }
 
     #[test]
     fn one_image_fails_and_two_fail() {
