@@ -229,6 +229,12 @@ fn invalid_listings() {
 }
 
 #[test]
+fn a_login_page_is_told_by_its_content_type() {
+    let (_, error) = failing(&artifacts(|_| Answer::new(200, "<html>").with("Content-Type", "text/html")));
+    assert!(error.to_string().contains("expected a page of a listing, received `text/html`"), "{error}");
+}
+
+#[test]
 fn answers_that_are_too_large() {
     let server = artifacts(|_| Answer::new(200, format!("[{}]", " ".repeat(70_000))));
     let options = RegistryOptions { document_bytes: 64 << 10, ..robot() };

@@ -218,6 +218,10 @@ fn what_a_token_service_may_answer() {
     };
     let (result, asked) = with(Answer::new(200, r#"{"access_token":"made-up","token":"","expires_in":null}"#));
     assert!(result.is_ok() && asked[0].path.starts_with("/token?kept=1&scope="), "{result:?}");
+    for lifetime in [r#""300""#, "300.5", r#""300.0""#, "-1", r#""soon""#, "[1]", "true", "1e999"] {
+        let (result, _) = with(Answer::new(200, format!(r#"{{"token":"made-up","expires_in":{lifetime}}}"#)));
+        assert!(result.is_ok(), "{lifetime}: {result:?}");
+    }
     for body in ["", "made-up", "{}", r#"{"token":"made-up\n"}"#, r#"{"token":["made-up"]}"#] {
         let error = with(Answer::new(200, body)).0.unwrap_err();
         assert!(!error.to_string().contains("made-up"), "{error}");
@@ -244,6 +248,52 @@ fn user_and_password() {
     let error = registry_error(with(Login::Anonymous));
     let missing = AuthenticationError::NoCredentials;
     assert!(matches!(error, RegistryError::Unauthorized { reason, .. } if reason == missing), "{error}");
+}
+
+#[test]
+fn credentials_that_were_not_used_are_not_blamed() {
+    let manifest = |server: &Server, login: Login| {
+        let asked = registry(&server.host(), RegistryOptions { login, ..options() });
+        asked.manifest("app", &At::Tag("v1".into())).unwrap_err().to_string()
+    };
+    let user = || password("someone", "made-up");
+    // Nobody is asked to log in, so that the credentials stay here.
+    for status in [403, 404, 429] {
+        let server = Server::answering(move |_, _| Answer::new(status, ""));
+        for login in [user(), Login::Anonymous] {
+            let message = manifest(&server, login);
+            assert!(message.contains("no credentials were used: log in"), "{status}: {message}");
+        }
+        assert!(server.requests().iter().all(|request| request.header("authorization").is_none()));
+    }
+    for (status, advice) in [(403, "check that these credentials"), (404, "that these credentials"), (429, "; lower")] {
+        let server = Server::answering(move |request, _| match request.header("authorization") {
+            None => Answer::new(401, "").with("WWW-Authenticate", "Basic realm=\"x\""),
+            Some(_) => Answer::new(status, ""),
+        });
+        let message = manifest(&server, user());
+        assert!(message.contains(advice) && !message.contains("log in"), "{status}: {message}");
+    }
+    // A token for anyone is no use of credentials.
+    let service = Server::answering(|_, _| Answer::new(200, r#"{"token":"made-up"}"#));
+    let challenge = format!("Bearer realm=\"http://{}/token\"", service.host());
+    let server = Server::answering(move |request, _| match request.header("authorization") {
+        None => Answer::new(401, "").with("WWW-Authenticate", &challenge),
+        Some(_) => Answer::new(403, ""),
+    });
+    let message = manifest(&server, Login::Anonymous);
+    assert!(message.contains("no credentials were used"), "{message}");
+    let message = manifest(&server, user());
+    assert!(message.contains("these credentials"), "{message}");
+}
+
+#[test]
+fn a_token_where_a_password_is_required() {
+    let server = Server::answering(|_, _| Answer::new(401, "").with("WWW-Authenticate", "Basic realm=\"x\""));
+    let asked = registry(&server.host(), RegistryOptions { login: identity("", "made-up"), ..options() });
+    let error = asked.manifest("app", &At::Tag("v1".into())).unwrap_err();
+    let expected = AuthenticationError::UnusableCredentials;
+    assert!(matches!(error, RegistryError::Unauthorized { reason, .. } if reason == expected), "{error}");
 }
 
 #[test]
@@ -343,7 +393,7 @@ fn what_is_stored_is_found() {
         (vec![("DOCKER_CONFIG", at("none"))], "rejected the credentials"),
         (vec![("DOCKER_CONFIG", at("broken"))], "is not `user:password` in base64"),
         (vec![("DOCKER_CONFIG", at("helped"))], "docker-credential-made-up"),
-        (vec![("DOCKER_CONFIG", at("kept")), ("PATH", path), ("TEST_HOST", "other".into())], "none are stored for it"),
+        (vec![("DOCKER_CONFIG", at("kept")), ("PATH", path), ("TEST_HOST", "other".into())], "none were used"),
     ];
     for (environment, said) in bad {
         let (pulled, text) = run(&environment);

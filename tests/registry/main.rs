@@ -13,6 +13,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod answers;
 mod cancellation;
 mod catalog_harbor;
 mod catalog_hostile;

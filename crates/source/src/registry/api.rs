@@ -6,9 +6,10 @@
 use reqwest::Url;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 
-use super::auth::Scope;
+use super::auth::{Authorization, Scope};
 use super::client::Registry;
-use super::error::{RegistryError, redacted};
+use super::error::{Identity, RegistryError, redacted};
+use super::form::BodyForm;
 use super::http::{Request, Response};
 use super::refusal::Refusal;
 
@@ -22,6 +23,8 @@ pub struct Page {
     pub url: String,
     /// Its body.
     pub bytes: Vec<u8>,
+    /// What the registry says that the body is.
+    pub(super) form: BodyForm,
     /// The `X-Total-Count` header as it was sent.
     pub total: Option<String>,
     /// Whether a `Link` header leads to another page of the same registry; an error if that is not known, or the page
@@ -39,7 +42,12 @@ impl Registry {
         url.query_pairs_mut().extend_pairs(query);
         let (bytes, headers) = self.read_whole(&url, || self.get_api(&url))?;
         let has_next = headers.next.resolve(&url).map(|next| next.is_some());
-        Ok(Page { url: redacted(&url), bytes, total: headers.total, has_next })
+        Ok(Page { url: redacted(&url), bytes, form: headers.form, total: headers.total, has_next })
+    }
+
+    /// The error of a page whose body is not a listing, of which `error` is what the parser says.
+    pub(crate) fn invalid_page(&self, page: &Page, error: serde_json::Error) -> RegistryError {
+        self.invalid_listing(page.url.clone(), (&page.bytes, &page.form), &Scope::Catalog, error)
     }
 
     /// Sends an empty `POST` to the registry's own interface at `path`, and returns the status if it is in 200 to 299.
@@ -51,10 +59,13 @@ impl Registry {
         let url = self.api_url(path)?;
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(JSON));
-        headers.extend(self.auth().preemptive(&self.http)?.map(|value| (AUTHORIZATION, value)));
+        let used = self.auth().preemptive(&self.http)?;
+        let identity = Authorization::identity(used.as_ref());
+        headers.extend(used.map(|used| (AUTHORIZATION, used.header)));
         self.retrying(&url, || {
-            let response = self.http.send(&url, headers.clone(), Some(String::new()))?;
-            Ok(self.success(&url, Response { inner: response, is_registrys: true })?.status())
+            let response = self.http.send(&url, headers.clone(), Some(String::new()));
+            let response = response.map_err(|failure| failure.of(identity))?;
+            Ok(self.success(&url, Response { inner: response, is_registrys: true }, identity)?.status())
         })
     }
 
@@ -68,17 +79,18 @@ impl Registry {
     }
 
     fn get_api(&self, url: &Url) -> Result<Response, RegistryError> {
-        let header = self.auth().preemptive(&self.http)?;
+        let used = self.auth().preemptive(&self.http)?;
+        let identity = Authorization::identity(used.as_ref());
         self.retrying(url, || {
-            let response = self.http.get(&Request::whole(url, JSON), header.as_ref())?;
-            Ok(self.success(url, response)?)
+            let response = self.http.get(&Request::whole(url, JSON), used.as_ref().map(|used| &used.header));
+            Ok(self.success(url, response.map_err(|failure| failure.of(identity))?, identity)?)
         })
     }
 
-    fn success(&self, url: &Url, response: Response) -> Result<Response, RegistryError> {
+    fn success(&self, url: &Url, response: Response, identity: Identity) -> Result<Response, RegistryError> {
         match response.status() {
             200..=299 => Ok(response),
-            _ => Err(self.error_of(url, response, &Scope::Catalog)),
+            _ => Err(self.error_of(url, response, &Scope::Catalog, identity)),
         }
     }
 }

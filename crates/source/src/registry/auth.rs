@@ -21,7 +21,8 @@ use serde::Deserialize;
 use super::challenge::Challenge;
 use super::credentials::{CredentialFiles, CredentialsError};
 use super::error::{AuthenticationError, Identity, ProtocolError, RegistryError, TokenError, redacted};
-use super::http::Http;
+use super::form::BodyForm;
+use super::http::{self, Http};
 use super::options::{Credentials, Login};
 use super::reference::Host;
 use super::refusal::Refusal;
@@ -34,7 +35,10 @@ use layersift_format::{CancelReason, Cancellation};
 const CLIENT_ID: &str = "layersift";
 
 /// The lifetime in seconds of a token whose response names none.
-const DEFAULT_LIFETIME: u64 = 60;
+const DEFAULT_LIFETIME: f64 = 60.0;
+
+/// The longest lifetime in seconds: a day.
+const MAX_LIFETIME: f64 = 86_400.0;
 
 /// Scopes whose tokens are kept.
 const MAX_SCOPES: usize = 10_000;
@@ -74,13 +78,26 @@ struct ScopeState {
 }
 
 /// The value of an `Authorization` header.
-struct Authorization {
-    header: HeaderValue,
+#[derive(Clone)]
+pub(super) struct Authorization {
+    pub(super) header: HeaderValue,
+    /// Whether credentials are behind it, or anyone is given it.
+    pub(super) identity: Identity,
     /// When a new one is needed; `None` for a password.
     expires: Option<Instant>,
 }
 
 impl Authorization {
+    /// Credentials, which do not expire.
+    fn of_credentials(header: HeaderValue) -> Authorization {
+        Authorization { header, identity: Identity::Credentials, expires: None }
+    }
+
+    /// Who sends a request with this authorization, if there is one.
+    pub(super) fn identity(authorization: Option<&Authorization>) -> Identity {
+        authorization.map_or(Identity::Anonymous, |authorization| authorization.identity)
+    }
+
     fn is_fresh(&self) -> bool {
         self.expires.is_none_or(|expires| Instant::now() < expires)
     }
@@ -95,7 +112,7 @@ pub(super) struct Auth {
     /// The challenge that came last, for scopes that were not requested yet.
     last_challenge: Mutex<Option<Challenge>>,
     /// What [`Auth::preemptive`] returns, so that no helper is started for every page.
-    preemptive: Mutex<Option<Option<HeaderValue>>>,
+    preemptive: Mutex<Option<Option<Authorization>>>,
 }
 
 impl Auth {
@@ -107,64 +124,57 @@ impl Auth {
         Ok(Auth { host: host.clone(), login: login.clone(), files, scopes, last_challenge, preemptive })
     }
 
-    /// The header to send with the first request; `None` until the registry has sent a challenge.
-    pub(super) fn header(&self, http: &Http, scope: &Scope) -> Result<Option<HeaderValue>, RegistryError> {
+    /// What to send with the first request; `None` until the registry has sent a challenge.
+    pub(super) fn authorization(&self, http: &Http, scope: &Scope) -> Result<Option<Authorization>, RegistryError> {
         let state = self.scope(scope);
         let mut state = lock_waiting(&state, http)?;
         if let Some(authorization) = state.authorization.as_ref().filter(|authorization| authorization.is_fresh()) {
-            return Ok(Some(authorization.header.clone()));
+            return Ok(Some(authorization.clone()));
         }
         let challenge = state.challenge.clone().or_else(|| lock(&self.last_challenge).clone());
         let Some(challenge) = challenge else { return Ok(None) };
         self.renew(http, scope, challenge, &mut state)
     }
 
-    /// The header to send after a 401 for a request that was sent with the header `used`.
+    /// What to send after a 401 for a request that was sent with the header `used`.
     pub(super) fn answer(
         &self,
         http: &Http,
         scope: &Scope,
         challenge: Challenge,
         used: Option<&HeaderValue>,
-    ) -> Result<Option<HeaderValue>, RegistryError> {
+    ) -> Result<Option<Authorization>, RegistryError> {
         let state = self.scope(scope);
         let mut state = lock_waiting(&state, http)?;
         // Another thread may have renewed it meanwhile.
         let renewed = state.authorization.as_ref().filter(|known| known.is_fresh() && Some(&known.header) != used);
         if let Some(authorization) = renewed {
-            return Ok(Some(authorization.header.clone()));
+            return Ok(Some(authorization.clone()));
         }
         self.renew(http, scope, challenge, &mut state)
     }
 
-    /// The header for an interface that sends no challenge, and gives an anonymous request less: user and password, or
+    /// What to send to an interface that sends no challenge, and gives an anonymous request less: user and password, or
     /// a token that the registry itself takes. `None` if there is neither.
-    pub(super) fn preemptive(&self, http: &Http) -> Result<Option<HeaderValue>, RegistryError> {
+    pub(super) fn preemptive(&self, http: &Http) -> Result<Option<Authorization>, RegistryError> {
         let mut known = lock_waiting(&self.preemptive, http)?;
-        if let Some(header) = known.as_ref() {
-            return Ok(header.clone());
+        if let Some(authorization) = known.as_ref() {
+            return Ok(authorization.clone());
         }
         let header = match self.credentials(&Scope::Catalog, &http.cancellation)? {
             Some(Credentials::Password { user, password }) => Some(basic(&user, &password)?),
             Some(Credentials::AccessToken(token)) => Some(sensitive("Bearer", &token)?),
             Some(Credentials::IdentityToken { .. }) | None => None,
         };
-        Ok(known.insert(header).clone())
+        Ok(known.insert(header.map(Authorization::of_credentials)).clone())
     }
 
-    /// Whether there are credentials for a scope, for messages.
-    pub(super) fn identity(&self, http: &Http, scope: &Scope) -> Identity {
-        match self.credentials(scope, &http.cancellation) {
-            Ok(Some(_)) => Identity::Credentials,
-            _ => Identity::Anonymous,
-        }
-    }
-
-    /// What a 401 means.
-    pub(super) fn rejection(&self, http: &Http, scope: &Scope) -> AuthenticationError {
-        match self.identity(http, scope) {
-            Identity::Credentials => AuthenticationError::CredentialsRejected,
-            Identity::Anonymous => AuthenticationError::NoCredentials,
+    /// What a 401 means for a request that was sent as `identity`.
+    pub(super) fn rejection(&self, http: &Http, scope: &Scope, identity: Identity) -> AuthenticationError {
+        match (identity, self.credentials(scope, &http.cancellation)) {
+            (Identity::Credentials, _) => AuthenticationError::CredentialsRejected,
+            (Identity::Anonymous, Ok(Some(_))) => AuthenticationError::UnusableCredentials,
+            (Identity::Anonymous, _) => AuthenticationError::NoCredentials,
         }
     }
 
@@ -208,18 +218,18 @@ impl Auth {
         scope: &Scope,
         challenge: Challenge,
         state: &mut ScopeState,
-    ) -> Result<Option<HeaderValue>, RegistryError> {
+    ) -> Result<Option<Authorization>, RegistryError> {
         let credentials = self.credentials(scope, &http.cancellation)?;
         let authorization = match (&challenge, credentials) {
             (Challenge::Bearer { .. }, Some(Credentials::AccessToken(token))) => {
-                Some(Authorization { header: sensitive("Bearer", &token)?, expires: None })
+                Some(Authorization::of_credentials(sensitive("Bearer", &token)?))
             }
             (Challenge::Bearer { realm, service, scope: challenged, .. }, credentials) => {
                 let server = TokenServer { http, realm: realm_url(http, realm)?, service: service.as_deref(), scope };
                 Some(server.token(challenged.as_deref(), credentials.as_ref())?)
             }
             (Challenge::Basic, Some(Credentials::Password { user, password })) => {
-                Some(Authorization { header: basic(&user, &password)?, expires: None })
+                Some(Authorization::of_credentials(basic(&user, &password)?))
             }
             (Challenge::Basic, _) => None,
         };
@@ -229,9 +239,8 @@ impl Auth {
             Challenge::Basic => Challenge::Basic,
         };
         *lock(&self.last_challenge) = Some(without_scope);
-        let header = authorization.as_ref().map(|authorization| authorization.header.clone());
-        *state = ScopeState { challenge: Some(challenge), authorization };
-        Ok(header)
+        *state = ScopeState { challenge: Some(challenge), authorization: authorization.clone() };
+        Ok(authorization)
     }
 }
 
@@ -248,7 +257,24 @@ struct TokenServer<'s> {
 struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
-    expires_in: Option<u64>,
+}
+
+/// The lifetime in the response of a token server. It is parsed apart from the token, which is good without it.
+#[derive(Deserialize)]
+struct TokenLifetime {
+    expires_in: serde_json::Value,
+}
+
+/// The lifetime of a token. Some servers send it as text or with a fraction; one that makes no sense is the default.
+fn lifetime(response: &[u8]) -> Duration {
+    let read = |value: serde_json::Value| match value {
+        serde_json::Value::Number(number) => number.as_f64(),
+        serde_json::Value::String(text) => text.trim().parse::<f64>().ok().filter(|seconds| seconds.is_finite()),
+        _ => None,
+    };
+    let seconds = serde_json::from_slice::<TokenLifetime>(response).ok().and_then(|found| read(found.expires_in));
+    let seconds = seconds.filter(|seconds| *seconds >= 1.0).unwrap_or(DEFAULT_LIFETIME);
+    Duration::from_secs_f64(seconds.min(MAX_LIFETIME))
 }
 
 impl TokenServer<'_> {
@@ -311,29 +337,45 @@ impl TokenServer<'_> {
     ) -> Result<Authorization, RegistryError> {
         let start = Instant::now();
         let limit = self.http.document_bytes;
-        let bytes = retry::run(&self.http.retry, &self.http.cancellation, url, || {
-            let response = self.http.send(url, headers.clone(), form.clone())?;
+        let identity = if has_credentials { Identity::Credentials } else { Identity::Anonymous };
+        let (bytes, body_form) = retry::run(&self.http.retry, &self.http.cancellation, url, || {
+            let response = self.http.send(url, headers.clone(), form.clone());
+            let response = response.map_err(|failure| failure.of(identity))?;
             let status = ErrorResponse::of_status(response.status().as_u16());
             match status.status {
                 200 => {}
                 401 | 403 => return Err(self.rejected(status, has_credentials).into()),
                 _ => return Err(self.failed(TokenError::Status(status)).into()),
             }
-            self.http.document(response, limit).map_err(|error| match CancelReason::of(&error) {
+            let body_form = BodyForm::of(response.headers());
+            let bytes = self.http.document(response, limit).map_err(|error| match CancelReason::of(&error) {
                 Some(reason) => RegistryError::cancelled(url, reason).into(),
                 None => Failure::Temporary { error: self.failed(TokenError::Read(error)), retry_after: None },
-            })
+            });
+            bytes.map(|bytes| (bytes, body_form))
         })?;
         let bytes = bytes.ok_or_else(|| self.failed(TokenError::TooLarge(limit)))?;
         // The error of serde is dropped, because it may quote the token.
-        let response: TokenResponse = serde_json::from_slice(&bytes).map_err(|_| self.failed(TokenError::Json))?;
+        let response: TokenResponse = serde_json::from_slice(&bytes).map_err(|_| {
+            let is_explained = body_form.explains(&bytes);
+            let masked = body_form.masked(|text| self.mask(text, headers, form.as_deref()));
+            self.failed(if is_explained { TokenError::Form(masked) } else { TokenError::Json })
+        })?;
         let token = [response.token, response.access_token].into_iter().flatten().find(|token| !token.is_empty());
         let token = token.ok_or_else(|| self.failed(TokenError::Missing))?;
-        let seconds = response.expires_in.filter(|seconds| *seconds > 0).unwrap_or(DEFAULT_LIFETIME).min(86_400);
-        let lifetime = Duration::from_secs(seconds);
+        let lifetime = lifetime(&bytes);
         // A little early, so that it does not expire on its way.
         let expires = start + lifetime - (lifetime / 10).min(Duration::from_secs(30));
-        Ok(Authorization { header: sensitive("Bearer", &token)?, expires: Some(expires) })
+        Ok(Authorization { header: sensitive("Bearer", &token)?, identity, expires: Some(expires) })
+    }
+
+    /// `text` without the credentials of the request: the password in its headers, or the token in its form.
+    fn mask(&self, text: &str, headers: &HeaderMap, form: Option<&str>) -> String {
+        let mut secrets = http::secrets_of(headers);
+        let fields = reqwest::Url::parse(&format!("form:?{}", form.unwrap_or_default()));
+        let fields = fields.iter().flat_map(|form| form.query_pairs());
+        secrets.extend(fields.filter(|(name, _)| name == "refresh_token").map(|(_, token)| token.into_owned()));
+        response::masked(text, &secrets)
     }
 
     fn rejected(&self, response: ErrorResponse, has_credentials: bool) -> RegistryError {
@@ -389,4 +431,34 @@ fn lock_waiting<'m, T>(mutex: &'m Mutex<T>, http: &Http) -> Result<MutexGuard<'m
 /// Locks what is only held for a moment.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lifetimes_of_tokens() {
+        let default = Duration::from_secs(60);
+        for (text, expected) in [
+            ("300", Duration::from_secs(300)),
+            ("300.0", Duration::from_secs(300)),
+            ("300.5", Duration::from_millis(300_500)),
+            (r#""300""#, Duration::from_secs(300)),
+            (r#"" 300.0 ""#, Duration::from_secs(300)),
+            ("1e9", Duration::from_secs(86_400)),
+            ("0", default),
+            ("-300", default),
+            (r#""-300""#, default),
+            (r#""inf""#, default),
+            (r#""NaN""#, default),
+            (r#""5 minutes""#, default),
+            ("null", default),
+            ("[300]", default),
+            ("1e999", default),
+        ] {
+            assert_eq!(lifetime(format!(r#"{{"expires_in":{text}}}"#).as_bytes()), expected, "{text}");
+        }
+        assert_eq!(lifetime(b"{}"), default);
+    }
 }

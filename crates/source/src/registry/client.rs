@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use reqwest::Url;
 use reqwest::header::HeaderValue;
+use serde::de::IgnoredAny;
 
-use super::auth::{Auth, Scope};
+use super::auth::{Auth, Authorization, Scope};
 use super::challenge;
-use super::error::{AuthenticationError, ProtocolError, RegistryError, redacted};
+use super::error::{AuthenticationError, Identity, ProtocolError, RegistryError, redacted};
+use super::form::BodyForm;
 use super::http::{Body, Http, Request, Response};
 use super::link::{NextLink, next_link};
 use super::listing::Names;
@@ -104,7 +106,7 @@ impl Registry {
             At::Digest(digest) => Some(digest.clone()),
             At::Tag(_) => headers.digest(),
         };
-        Manifest::new(&url, bytes, headers, expected)
+        self.verified_manifest(&url, &scope, bytes, headers, expected)
     }
 
     /// The manifest or index that `tag` names, or `None` if the registry says that it is still the one with the digest
@@ -128,7 +130,7 @@ impl Registry {
             return Ok(None);
         }
         let expected = headers.digest();
-        Manifest::new(&url, bytes, headers, expected).map(Some)
+        self.verified_manifest(&url, &scope, bytes, headers, expected).map(Some)
     }
 
     /// A blob, to be read once, in order. The caller verifies its digest. `size` is its size in the manifest: at most
@@ -213,17 +215,21 @@ impl Registry {
     /// has a condition; or 416 if it has an offset.
     pub(super) fn get(&self, request: &Request<'_>, scope: &Scope) -> Result<Response, RegistryError> {
         self.retrying(request.url, || {
-            let header = self.auth().header(&self.http, scope)?;
-            let mut response = self.http.get(request, header.as_ref())?;
+            let mut used = self.auth().authorization(&self.http, scope)?;
+            let send = |used: &Option<Authorization>| {
+                let response = self.http.get(request, used.as_ref().map(|used| &used.header));
+                response.map_err(|failure| failure.of(Authorization::identity(used.as_ref())))
+            };
+            let mut response = send(&used)?;
             if response.status() == 401 && response.is_registrys {
-                let header = self.log_in(request.url, &response, scope, header)?;
-                response = self.http.get(request, Some(&header))?;
+                used = Some(self.log_in(request.url, &response, scope, used)?);
+                response = send(&used)?;
             }
             match response.status() {
                 200 | 206 => Ok(response),
                 304 if request.unless.is_some() && response.is_registrys => Ok(response),
                 416 if request.offset > 0 => Ok(response),
-                _ => Err(self.error_of(request.url, response, scope).into()),
+                _ => Err(self.error_of(request.url, response, scope, Authorization::identity(used.as_ref())).into()),
             }
         })
     }
@@ -280,14 +286,71 @@ impl Registry {
         }
     }
 
-    /// The `Authorization` header that answers a 401.
+    /// The manifest at `url`, if it has the digest that is expected, and a form that can be one.
+    fn verified_manifest(
+        &self,
+        url: &Url,
+        scope: &Scope,
+        bytes: Vec<u8>,
+        headers: DocumentHeaders,
+        expected: Option<Digest>,
+    ) -> Result<Manifest, RegistryError> {
+        // Its digest does not cover the signatures in it, so this comes first.
+        if is_schema_1(&bytes) {
+            let media_type = self.masked(headers.form, scope).content_type;
+            return Err(RegistryError::Schema1 { url: redacted(url), media_type });
+        }
+        let is_expected = |expected: &Digest| verified(url, &bytes, expected.clone()).is_ok();
+        if headers.form.explains(&bytes) && !expected.as_ref().is_some_and(is_expected) {
+            return Err(self.unexpected_form(url, "a manifest", headers.form, scope));
+        }
+        let digest = match expected {
+            Some(expected) => verified(url, &bytes, expected)?,
+            None => Digest::of(&bytes),
+        };
+        Ok(Manifest { bytes, digest, media_type: headers.media_type })
+    }
+
+    /// The error of a body that is not `expected`, which has its article.
+    pub(super) fn unexpected_form(
+        &self,
+        url: &Url,
+        expected: &'static str,
+        form: BodyForm,
+        scope: &Scope,
+    ) -> RegistryError {
+        let error = ProtocolError::Form { expected, received: self.masked(form, scope) };
+        RegistryError::Protocol { url: redacted(url), error }
+    }
+
+    /// The error of a body that is not a page of a listing: `error` of the parser, or its form if that explains it.
+    pub(super) fn invalid_listing(
+        &self,
+        url: String,
+        (bytes, form): (&[u8], &BodyForm),
+        scope: &Scope,
+        error: serde_json::Error,
+    ) -> RegistryError {
+        let error = match form.explains(bytes) {
+            true => ProtocolError::Form { expected: "a page of a listing", received: self.masked(form.clone(), scope) },
+            false => ProtocolError::Listing(error),
+        };
+        RegistryError::Protocol { url, error }
+    }
+
+    /// The form without credentials that the server may have echoed.
+    fn masked(&self, form: BodyForm, scope: &Scope) -> BodyForm {
+        form.masked(|text| self.auth().mask(&self.http, text, scope))
+    }
+
+    /// The authorization that answers a 401.
     fn log_in(
         &self,
         url: &Url,
         response: &Response,
         scope: &Scope,
-        used: Option<HeaderValue>,
-    ) -> Result<HeaderValue, Failure> {
+        used: Option<Authorization>,
+    ) -> Result<Authorization, Failure> {
         let headers = response.inner.headers().get_all("www-authenticate");
         let challenge = challenge::best(headers.iter().filter_map(|value| value.to_str().ok()));
         let unauthorized = |reason| RegistryError::Unauthorized {
@@ -296,13 +359,16 @@ impl Registry {
             response: ErrorResponse::of_status(401),
         };
         let challenge = challenge.ok_or_else(|| unauthorized(AuthenticationError::UnsupportedScheme))?;
-        let header = self.auth().answer(&self.http, scope, challenge, used.as_ref())?;
-        let header = header.filter(|header| Some(header) != used.as_ref());
-        header.ok_or_else(|| unauthorized(self.auth().rejection(&self.http, scope)).into())
+        let header = used.as_ref().map(|used| &used.header);
+        let next = self.auth().answer(&self.http, scope, challenge, header)?;
+        let next = next.filter(|next| Some(&next.header) != header);
+        let identity = Authorization::identity(used.as_ref());
+        next.ok_or_else(|| unauthorized(self.auth().rejection(&self.http, scope, identity)).into())
     }
 
     /// The error that a response with an unexpected status stands for, with what the registry says about it.
-    pub(super) fn error_of(&self, url: &Url, response: Response, scope: &Scope) -> RegistryError {
+    /// `identity` is who asked.
+    pub(super) fn error_of(&self, url: &Url, response: Response, scope: &Scope, identity: Identity) -> RegistryError {
         let (status, is_registrys) = (response.status(), response.is_registrys);
         let mut bytes = Vec::new();
         // If it cannot be read, the status says enough.
@@ -312,28 +378,12 @@ impl Registry {
         } else {
             ErrorResponse { is_from_storage: true, ..ErrorResponse::of_status(status) }
         };
-        let mut error = RegistryError::of_response(url, response, self.auth().identity(&self.http, scope));
+        let mut error = RegistryError::of_response(url, response, identity);
         if let RegistryError::Unauthorized { reason, .. } = &mut error {
-            let rejection = || self.auth().rejection(&self.http, scope);
+            let rejection = || self.auth().rejection(&self.http, scope, identity);
             *reason = if is_registrys { rejection() } else { AuthenticationError::Storage };
         }
         error
-    }
-}
-
-impl Manifest {
-    /// The document at `url`, if it has the digest that is expected.
-    fn new(
-        url: &Url,
-        bytes: Vec<u8>,
-        headers: DocumentHeaders,
-        expected: Option<Digest>,
-    ) -> Result<Manifest, RegistryError> {
-        let digest = match expected {
-            Some(expected) => verified(url, &bytes, expected)?,
-            None => Digest::of(&bytes),
-        };
-        Ok(Manifest { bytes, digest, media_type: headers.media_type })
     }
 }
 
@@ -343,6 +393,8 @@ pub(super) struct DocumentHeaders {
     is_not_modified: bool,
     digest: Option<String>,
     media_type: Option<String>,
+    /// What the body is.
+    pub(super) form: BodyForm,
     /// What the `Link` headers say of the next page.
     pub(super) next: NextLink,
     /// Harbor's `X-Total-Count`: the number of items on all pages.
@@ -357,6 +409,7 @@ impl DocumentHeaders {
             is_not_modified: response.status() == 304,
             digest: header("docker-content-digest"),
             media_type: header("content-type"),
+            form: BodyForm::of(response.inner.headers()),
             total: header("x-total-count"),
             next: next_link(links),
         }
@@ -366,6 +419,19 @@ impl DocumentHeaders {
     fn digest(&self) -> Option<Digest> {
         self.digest.as_deref()?.parse().ok()
     }
+}
+
+/// Whether a document is a manifest of Docker's first schema: by its fields, as registries label them in many ways.
+fn is_schema_1(bytes: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape {
+        fs_layers: Option<IgnoredAny>,
+        layers: Option<IgnoredAny>,
+        manifests: Option<IgnoredAny>,
+    }
+    serde_json::from_slice(bytes)
+        .is_ok_and(|shape: Shape| shape.fs_layers.is_some() && shape.layers.is_none() && shape.manifests.is_none())
 }
 
 /// `digest`, if `bytes` have it.

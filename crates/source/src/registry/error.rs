@@ -5,6 +5,7 @@ use std::io;
 use reqwest::Url;
 
 use super::credentials::CredentialsError;
+use super::form::BodyForm;
 use super::reference::ReferenceError;
 use super::refusal::Refusal;
 use super::response::{ErrorResponse, RegistryErrorCode};
@@ -90,7 +91,7 @@ pub enum RegistryError {
         response: ErrorResponse,
     },
     /// 403: no permission.
-    #[error("{url}: access denied{response}; {}", identity.advice_on_denial())]
+    #[error("{url}: access denied{response}; {}", identity.advice_on_denial(response))]
     Forbidden {
         /// The URL that was requested.
         url: String,
@@ -100,7 +101,7 @@ pub enum RegistryError {
         response: ErrorResponse,
     },
     /// 404: no such repository, manifest or blob, or none that these credentials may know of.
-    #[error("{url}: not found{response}; {}", identity.advice_on_absence())]
+    #[error("{url}: {}{response}; {}", absence(url), advice_on_absence(url, *identity, response))]
     NotFound {
         /// The URL that was requested.
         url: String,
@@ -121,10 +122,12 @@ pub enum RegistryError {
         response: ErrorResponse,
     },
     /// 429, after all attempts.
-    #[error("{url}: too many requests, after {attempts} attempts{response}; lower the request rate, or log in")]
+    #[error("{url}: too many requests, after {attempts} attempts{response}; {}", identity.advice_on_rate())]
     TooManyRequests {
         /// The URL that was requested.
         url: String,
+        /// Who asked.
+        identity: Identity,
         /// Requests that were sent.
         attempts: u32,
         /// What the server answered the last time.
@@ -157,6 +160,18 @@ pub enum RegistryError {
         /// What is wrong with it.
         #[source]
         error: ProtocolError,
+    },
+    /// A manifest of Docker's first schema, which has no configuration and names layers that may be empty.
+    #[error(
+        "{url}: unsupported manifest of Docker's schema 1{}; push the image again with a current client, or convert it \
+         with `skopeo copy --format v2s2`",
+        media_type.as_ref().map(|text| format!(" (`{text}`)")).unwrap_or_default()
+    )]
+    Schema1 {
+        /// The URL that was requested.
+        url: String,
+        /// The content type that the registry gave it.
+        media_type: Option<String>,
     },
     /// A document larger than the limit.
     #[error("{url}: the document is larger than {limit} bytes")]
@@ -219,8 +234,11 @@ pub enum AuthenticationError {
     #[error("the registry rejected the credentials; log in again")]
     CredentialsRejected,
     /// None were sent.
-    #[error("the registry requires credentials and none are stored for it; log in")]
+    #[error("the registry requires credentials and none were used; log in")]
     NoCredentials,
+    /// None were sent, because the registry requires a password and there is a token.
+    #[error("the registry requires a user and a password, and the credentials are a token; log in with a password")]
+    UnusableCredentials,
     /// Credentials were sent to the token server.
     #[error("the token server rejected the credentials; log in again")]
     RejectedByTokenServer,
@@ -247,6 +265,9 @@ pub enum TokenError {
     /// The response is not the JSON it should be.
     #[error("the response is not a JSON document with a token")]
     Json,
+    /// The response has another form.
+    #[error("expected a JSON document with a token, received {0}")]
+    Form(BodyForm),
     /// The response has no token in it.
     #[error("the response has no token")]
     Missing,
@@ -258,6 +279,14 @@ pub enum ProtocolError {
     /// Other bytes of a blob than were requested.
     #[error("requested the bytes from offset {0} on and received another range")]
     Range(u64),
+    /// A body of another form than was requested.
+    #[error("expected {expected}, received {received}")]
+    Form {
+        /// What was requested, with its article.
+        expected: &'static str,
+        /// What the server says that it sent.
+        received: BodyForm,
+    },
     /// A page of a listing that is not the JSON it should be.
     #[error("not a page of a listing: {0}")]
     Listing(#[source] serde_json::Error),
@@ -314,19 +343,47 @@ pub enum Identity {
 }
 
 impl Identity {
-    fn advice_on_denial(self) -> &'static str {
+    fn advice_on_denial(self, response: &ErrorResponse) -> &'static str {
         match self {
+            _ if response.is_from_storage => STORAGE_ADVICE,
             Identity::Credentials => "check that these credentials may pull from the repository",
-            Identity::Anonymous => "log in, or check that the repository allows anonymous access",
+            Identity::Anonymous => {
+                "no credentials were used: log in, or check that the repository allows anonymous access"
+            }
         }
     }
 
-    fn advice_on_absence(self) -> &'static str {
+    fn advice_on_rate(self) -> &'static str {
         match self {
-            Identity::Credentials => "check the name and that these credentials have access",
-            Identity::Anonymous => "check the name and that the repository allows anonymous access, or log in",
+            Identity::Credentials => "lower the request rate",
+            Identity::Anonymous => "no credentials were used: log in, or lower the request rate",
         }
     }
+}
+
+/// What to do about an error of the storage server, which credentials are not sent to.
+const STORAGE_ADVICE: &str = "check the storage of the registry";
+
+/// What a 404 for this URL says.
+fn absence(url: &str) -> &'static str {
+    if is_of_blob(url) { "the registry answered 404 for the blob" } else { "not found" }
+}
+
+fn advice_on_absence(url: &str, identity: Identity, response: &ErrorResponse) -> &'static str {
+    match identity {
+        _ if response.is_from_storage => STORAGE_ADVICE,
+        // Whoever has its manifest may read it.
+        _ if is_of_blob(url) => "a manifest names it, so it was deleted or never uploaded: push the image again",
+        Identity::Credentials => "check the name and that these credentials have access",
+        Identity::Anonymous => {
+            "check the name; no credentials were used: log in, or check that the repository allows anonymous access"
+        }
+    }
+}
+
+/// Whether a URL is that of a blob: its last segments are `blobs` and the digest.
+fn is_of_blob(url: &str) -> bool {
+    url.rsplit('/').nth(1) == Some("blobs")
 }
 
 impl RegistryError {
@@ -385,7 +442,7 @@ impl RegistryError {
             403 => RegistryError::Forbidden { url, identity, response },
             404 => RegistryError::NotFound { url, identity, response },
             412 => RegistryError::Blocked { url, response },
-            429 => RegistryError::TooManyRequests { url, attempts: 1, response },
+            429 => RegistryError::TooManyRequests { url, identity, attempts: 1, response },
             _ => RegistryError::Status { url, response },
         }
     }
@@ -393,6 +450,14 @@ impl RegistryError {
     /// The error of an operation that was cancelled while it waited for `url`.
     pub(super) fn cancelled(url: &Url, reason: CancelReason) -> RegistryError {
         RegistryError::Cancelled { url: redacted(url), reason }
+    }
+
+    /// The same error of a request that was sent as `asked`.
+    pub(super) fn of(mut self, asked: Identity) -> RegistryError {
+        if let RegistryError::TooManyRequests { identity, .. } = &mut self {
+            *identity = asked;
+        }
+        self
     }
 
     /// The same error, after so many attempts.

@@ -290,7 +290,7 @@ fn redirect_target(from: &Url, response: &reqwest::blocking::Response) -> Result
 }
 
 /// The secrets in the `Authorization` header of a request, in each form in which a server may echo them.
-fn secrets_of(headers: &HeaderMap) -> Vec<String> {
+pub(super) fn secrets_of(headers: &HeaderMap) -> Vec<String> {
     let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let Some((_, secret)) = value.and_then(|value| value.split_once(' ')) else { return Vec::new() };
     let pair = STANDARD.decode(secret).ok().and_then(|pair| String::from_utf8(pair).ok());

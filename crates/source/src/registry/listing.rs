@@ -10,7 +10,7 @@ use reqwest::Url;
 
 use super::auth::Scope;
 use super::client::Registry;
-use super::error::{EndlessListing, ProtocolError, RegistryError, redacted};
+use super::error::{EndlessListing, RegistryError, redacted};
 use super::reference::{check_repository, check_tag};
 use layersift_model::Digest;
 
@@ -83,8 +83,9 @@ impl Names {
             return Err(endless(EndlessListing::Circle));
         }
         let (bytes, headers) = self.registry.document(&url, "application/json", &self.scope())?;
-        let page: Page = serde_json::from_slice(&bytes)
-            .map_err(|error| RegistryError::Protocol { url: redacted(&url), error: ProtocolError::Listing(error) })?;
+        let page: Page = serde_json::from_slice(&bytes).map_err(|error| {
+            self.registry.invalid_listing(redacted(&url), (&bytes, &headers.form), &self.scope(), error)
+        })?;
         let names = match self.kind {
             Kind::Repositories => page.repositories,
             Kind::Tags(_) => page.tags,

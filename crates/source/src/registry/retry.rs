@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::Url;
 
-use super::error::RegistryError;
+use super::error::{Identity, RegistryError};
 use super::options::Retry;
 use layersift_format::Cancellation;
 
@@ -20,6 +20,16 @@ pub(super) enum Failure {
         /// How long the registry asks to wait.
         retry_after: Option<Duration>,
     },
+}
+
+impl Failure {
+    /// The same failure of a request that was sent as `identity`.
+    pub(super) fn of(self, identity: Identity) -> Failure {
+        match self {
+            Failure::Temporary { error, retry_after } => Failure::Temporary { error: error.of(identity), retry_after },
+            permanent => permanent,
+        }
+    }
 }
 
 impl From<RegistryError> for Failure {

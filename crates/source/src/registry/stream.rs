@@ -3,18 +3,22 @@
 //! Source: RFC 9110, section 14 (ranges). A blob is named by its digest, so that the parts of several responses fit
 //! together; the caller's hash over all of them shows whether they do.
 
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 
 use reqwest::Url;
 
 use super::auth::Scope;
 use super::client::Registry;
 use super::error::{ProtocolError, RegistryError, redacted};
+use super::form::BodyForm;
 use super::http::{Body, Request, Response};
 use layersift_format::CancelReason;
 
 /// Bytes that count as progress, after which the count of retries starts again.
 pub(super) const PROGRESS_BYTES: u64 = 64 << 10;
+
+/// Bytes of a body that are looked at if it is said to be a page.
+const FIRST_BYTES: u64 = 64;
 
 /// The bytes of a blob, not verified. After an error every read fails.
 pub struct BlobStream {
@@ -27,6 +31,8 @@ pub struct BlobStream {
     at: u64,
     /// The body of the current response; `None` between two connections.
     body: Option<Body>,
+    /// Its first bytes, if they were looked at.
+    ahead: Cursor<Vec<u8>>,
     /// Bytes at the beginning of `body` that were handed out before.
     skip: u64,
     /// How often the connection was lost since the last progress.
@@ -57,6 +63,7 @@ impl BlobStream {
             size,
             at: 0,
             body: None,
+            ahead: Cursor::default(),
             skip: 0,
             losses: 0,
             progress_at: 0,
@@ -82,7 +89,28 @@ impl BlobStream {
             }
             _ => self.skip = self.at,
         }
-        self.body = Some(self.registry.body(response));
+        self.take_body(response)
+    }
+
+    /// Takes the body of a response, unless the bytes in it are not those of the blob.
+    fn take_body(&mut self, response: Response) -> Result<(), RegistryError> {
+        let form = BodyForm::of(response.inner.headers());
+        let mut body = self.registry.body(response);
+        let mut first = Vec::new();
+        // A registry may label every blob as a page, so it takes a look.
+        if form.is_page()
+            && let Err(error) = body.by_ref().take(FIRST_BYTES).read_to_end(&mut first)
+        {
+            return match CancelReason::of(&error) {
+                Some(reason) => Err(RegistryError::cancelled(&self.url, reason)),
+                None => self.reconnect(error),
+            };
+        }
+        let is_page = first.trim_ascii_start().starts_with(b"<");
+        if form.is_encoded() || is_page {
+            return Err(self.registry.unexpected_form(&self.url, "the bytes of a blob", form, &self.scope));
+        }
+        (self.body, self.ahead) = (Some(body), Cursor::new(first));
         Ok(())
     }
 
@@ -111,7 +139,9 @@ impl BlobStream {
             return Ok((self.state == State::AtEnd).then_some(0));
         };
         let length = if self.skip > 0 { usize::try_from(self.skip).unwrap_or(usize::MAX).min(length) } else { length };
-        match body.read(&mut buffer[..length]) {
+        let ahead = self.ahead.read(&mut buffer[..length]).unwrap_or(0);
+        let count = if ahead > 0 { Ok(ahead) } else { body.read(&mut buffer[..length]) };
+        match count {
             Ok(0) if self.is_short() => self.reconnect(io::ErrorKind::UnexpectedEof.into()).map(|()| None),
             Ok(0) => {
                 self.state = State::AtEnd;
