@@ -43,13 +43,14 @@ impl FleetContext {
     }
 
     /// Clients of registries that have pulled nothing yet. Credentials of the environment are for `trusted` alone, or
-    /// for the registry that LAYERSIFT_REGISTRY_HOST names.
-    pub(crate) fn registries(&self, trusted: Option<Host>) -> anyhow::Result<Registries> {
+    /// for the registry that LAYERSIFT_REGISTRY_HOST names. Waits that a registry asks for end with `patience`.
+    pub(crate) fn registries(&self, trusted: Option<Host>, patience: &Cancellation) -> anyhow::Result<Registries> {
         let trusted = match trusted {
             Some(host) => Some(host),
             None => environment("LAYERSIFT_REGISTRY_HOST").as_deref().map(parse_host).transpose()?,
         };
-        Ok(Registries::new(self.registry_options.clone(), trusted))
+        let options = RegistryOptions { patience: patience.clone(), ..self.registry_options.clone() };
+        Ok(Registries::new(options, trusted))
     }
 }
 

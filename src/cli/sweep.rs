@@ -14,6 +14,7 @@ use super::formats::{OutputArgs, TextOrJson};
 use super::progress::SweepProgress;
 use super::{output, signals, terminal, values};
 use layersift_fleet::{Progress, Registries, Sweep, SweepLimits};
+use layersift_format::Cancellation;
 use layersift_report::{Policy, sweep as table};
 use layersift_source::catalog::{Catalog, Filter, Harbor, HarborOptions, ImageList, WholeRegistry};
 
@@ -111,11 +112,12 @@ impl CatalogArgs {
         })
     }
 
-    fn registries(&self, context: &FleetContext) -> anyhow::Result<Registries> {
-        context.registries(match self {
+    fn registries(&self, context: &FleetContext, patience: &Cancellation) -> anyhow::Result<Registries> {
+        let trusted = match self {
             CatalogArgs::Harbor { host, .. } | CatalogArgs::Registry { host, .. } => Some(parse_host(host)?),
             CatalogArgs::List { .. } => None,
-        })
+        };
+        context.registries(trusted, patience)
     }
 
     fn open(&self, registries: &Registries) -> anyhow::Result<Box<dyn Catalog>> {
@@ -160,11 +162,12 @@ pub(crate) fn run(catalog: &CatalogArgs) -> anyhow::Result<ExitCode> {
 fn sweep_once(catalog: &CatalogArgs, context: &FleetContext, policy: &Policy) -> anyhow::Result<ExitCode> {
     let args = catalog.sweep();
     let name = catalog.name()?;
-    let registries = catalog.registries(context)?;
+    let patience = context.cancellation.child();
+    let registries = catalog.registries(context, &patience)?;
     let images = catalog.open(&registries)?;
     let since = args.pushed_within.map(|within| context::now() - i64::try_from(within.as_secs()).unwrap_or(i64::MAX));
     let filter = Filter::new(&args.include, &args.exclude)?.pushed_since(since);
-    let limits = limits(catalog, context);
+    let limits = SweepLimits { patience, ..limits(catalog, context) };
     let progress = Arc::new(Progress::default());
     let shown = SweepProgress::start(Arc::clone(&progress), args.reading.quiet.quiet);
     let sweep = Sweep {

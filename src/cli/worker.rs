@@ -34,7 +34,7 @@ pub(crate) fn run(args: &WorkerArgs) -> anyhow::Result<ExitCode> {
     let reading = &args.reading;
     anyhow::ensure!(reading.pulls > 0, "a worker with --pulls 0 has nothing to do: expected 1 or more");
     let context = FleetContext::new(reading, signals::cancellation()?)?;
-    let registries = context.registries(None)?;
+    let registries = context.registries(None, &context.cancellation)?;
     let cache = LayerCache::new(&context.store, &context.analyzer, context::now);
     let progress = Progress::default();
     let worker = Worker {

@@ -60,7 +60,9 @@ fn a_server_that_never_answers() {
 fn retries_and_the_wait_that_a_registry_asks_for() {
     for answer in [Answer::new(503, ""), Answer::new(429, "").with("Retry-After", "3600")] {
         let server = Server::answering(move |_, _| answer.clone());
-        assert_deadline(manifest(&server, with_deadline()));
+        let error = manifest(&server, with_deadline());
+        assert!(error.to_string().contains(", while waiting after status"), "{error}");
+        assert_deadline(error);
         assert_eq!(server.requests().len(), 1);
     }
 }

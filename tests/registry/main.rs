@@ -25,3 +25,4 @@ mod login;
 mod proxy;
 mod pulls;
 mod tls;
+mod waits;

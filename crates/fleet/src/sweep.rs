@@ -18,6 +18,7 @@ mod registries;
 mod worker;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -89,6 +90,9 @@ pub struct SweepLimits {
     pub layer_timeout: Option<Duration>,
     /// Ends the sweep early. Layers in progress go back to the queue.
     pub cancellation: Cancellation,
+    /// Cancelled by the sweep when it ends: nothing then waits for a registry that asks to be asked later. The options
+    /// of the registries should have the same token.
+    pub patience: Cancellation,
 }
 
 impl Default for SweepLimits {
@@ -102,6 +106,7 @@ impl Default for SweepLimits {
             is_whole: false,
             layer_timeout: None,
             cancellation: Cancellation::never(),
+            patience: Cancellation::never(),
         }
     }
 }
@@ -239,6 +244,7 @@ impl Sweep<'_> {
             // Dropped also where planning panics: otherwise the workers would wait for ever.
             let stopping = Stopping(&stop);
             let ended_early = running.plan_all(filter);
+            limits.patience.cancel();
             drop(stopping);
             (ended_early, workers.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
@@ -287,6 +293,9 @@ impl Running<'_> {
             }
             drop((answer, listed));
             let outcome = self.take_all(&answers);
+            if !matches!(outcome, Ok(None)) {
+                self.limits.patience.cancel();
+            }
             drop(answers);
             self.note_known().and(outcome)
         })?;
@@ -296,14 +305,17 @@ impl Running<'_> {
     /// Takes what the threads found out. Says why it did not take everything, if it did not.
     fn take_all(&mut self, answers: &mpsc::Receiver<Answer>) -> Result<Option<&'static str>, SweepError> {
         let mut joined = Instant::now();
-        while let Ok((entry, resolved)) = answers.recv() {
-            match entry {
-                Ok(entry) => self.plan(&entry, resolved?)?,
-                Err(_) => {
+        loop {
+            // A registry may make everyone wait for hours.
+            match answers.recv_timeout(TICK) {
+                Ok((Ok(entry), resolved)) => self.plan(&entry, resolved?)?,
+                Ok((Err(_), resolved)) => {
                     if let Resolved::Problem(problem) = resolved? {
                         self.add_problem(problem);
                     }
                 }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
             }
             if joined.elapsed() >= TICK {
                 self.note_known()?;
@@ -315,7 +327,6 @@ impl Running<'_> {
                 return Ok(Some(reason));
             }
         }
-        Ok(None)
     }
 
     /// Waits as long as `most` images or more are pending.

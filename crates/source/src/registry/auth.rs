@@ -27,7 +27,7 @@ use super::options::{Credentials, Login};
 use super::reference::Host;
 use super::refusal::Refusal;
 use super::response::{self, ErrorResponse};
-use super::retry::{self, Failure};
+use super::retry::Failure;
 use crate::waiting;
 use layersift_format::{CancelReason, Cancellation};
 
@@ -338,7 +338,7 @@ impl TokenServer<'_> {
         let start = Instant::now();
         let limit = self.http.document_bytes;
         let identity = if has_credentials { Identity::Credentials } else { Identity::Anonymous };
-        let (bytes, body_form) = retry::run(&self.http.retry, &self.http.cancellation, url, || {
+        let (bytes, body_form) = self.http.retries.run(&self.http.cancellation, url, || {
             let response = self.http.send(url, headers.clone(), form.clone());
             let response = response.map_err(|failure| failure.of(identity))?;
             let status = ErrorResponse::of_status(response.status().as_u16());

@@ -20,7 +20,7 @@ use super::options::{ListingLimits, RegistryOptions};
 use super::pace::Usage;
 use super::reference::{Host, check_repository, check_tag};
 use super::response::{self, ErrorResponse};
-use super::retry::{self, Failure};
+use super::retry::Failure;
 use super::stream::BlobStream;
 use layersift_format::{CancelReason, Cancellation};
 use layersift_model::{Digest, Hasher};
@@ -240,12 +240,12 @@ impl Registry {
         url: &Url,
         attempt: impl FnMut() -> Result<T, Failure>,
     ) -> Result<T, RegistryError> {
-        retry::run(&self.inner.options.retry, &self.http.cancellation, url, attempt)
+        self.http.retries.run(&self.http.cancellation, url, attempt)
     }
 
     /// Waits before the request after failure number `count` is sent.
     pub(super) fn back_off(&self, url: &Url, count: u32) -> Result<(), RegistryError> {
-        self.http.cancellation.wait(retry::backoff(&self.inner.options.retry, count, None));
+        self.http.cancellation.wait(self.http.retries.backoff(count));
         self.http.cancellation.check().map_err(|reason| RegistryError::cancelled(url, reason))
     }
 

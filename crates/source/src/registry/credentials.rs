@@ -165,7 +165,8 @@ impl CredentialFiles {
     ) -> Result<Option<Credentials>, RegistryError> {
         let server = if is_hub(host) { HUB_KEY } else { host.name() };
         let key = (helper.to_string(), server.to_string());
-        let cancelled = |reason| RegistryError::Cancelled { url: format!("docker-credential-{helper}"), reason };
+        let cancelled =
+            |reason| RegistryError::Cancelled { url: format!("docker-credential-{helper}"), after: None, reason };
         let mut answers = waiting::lock(&self.helper_answers, cancellation).map_err(cancelled)?;
         if let Some(known) = answers.get(&key) {
             return Ok(known.clone());

@@ -214,10 +214,15 @@ pub enum RegistryError {
         reason: EndlessListing,
     },
     /// The operation was cancelled, or its deadline has passed.
-    #[error("{url}: {reason}")]
+    #[error(
+        "{url}: {reason}{}",
+        after.map(|status| format!(", while waiting after status {status}")).unwrap_or_default()
+    )]
     Cancelled {
         /// The URL, or the credential helper, that was waited for.
         url: String,
+        /// The status of the last answer, if it waited to send the request again.
+        after: Option<u16>,
         /// Which of the two.
         #[source]
         reason: CancelReason,
@@ -449,7 +454,15 @@ impl RegistryError {
 
     /// The error of an operation that was cancelled while it waited for `url`.
     pub(super) fn cancelled(url: &Url, reason: CancelReason) -> RegistryError {
-        RegistryError::Cancelled { url: redacted(url), reason }
+        RegistryError::Cancelled { url: redacted(url), after: None, reason }
+    }
+
+    /// The same error of an operation that waited to send a request again after this status, if it did.
+    pub(super) fn waiting_after(mut self, status: Option<u16>) -> RegistryError {
+        if let RegistryError::Cancelled { after, .. } = &mut self {
+            *after = status;
+        }
+        self
     }
 
     /// The same error of a request that was sent as `asked`.

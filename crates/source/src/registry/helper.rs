@@ -49,7 +49,9 @@ pub(super) fn get(
     let program = format!("docker-credential-{helper}");
     let timeout = cancellation.child_with_deadline(TIMEOUT);
     run(helper, &program, server, &timeout).map_err(|error| match (cancellation.reason(), error) {
-        (Some(reason), CredentialsError::HelperTimeout) => RegistryError::Cancelled { url: program, reason },
+        (Some(reason), CredentialsError::HelperTimeout) => {
+            RegistryError::Cancelled { url: program, after: None, reason }
+        }
         (_, error) => RegistryError::Credentials { place: program, error },
     })
 }

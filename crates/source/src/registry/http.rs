@@ -22,12 +22,12 @@ use reqwest::redirect::Policy;
 
 use super::error::{Identity, RegistryError, redacted};
 use super::guard::Guard;
-use super::options::{RegistryOptions, Retry};
+use super::options::RegistryOptions;
 use super::pace::Pace;
 use super::reference::Host;
 use super::refusal::Refusal;
 use super::response::{self, ErrorResponse};
-use super::retry::{self, Failure};
+use super::retry::{self, Failure, Retries};
 use super::tls::{ConfigurationError, Trust};
 use crate::waiting::{self, CancellableReader};
 use layersift_format::{CancelReason, Cancellation};
@@ -35,6 +35,9 @@ use layersift_model::Digest;
 
 /// Redirects that one request follows.
 const MAX_REDIRECTS: u32 = 5;
+
+/// The longest wait that a server may ask for with a status other than 429.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(120);
 
 /// Bytes that must arrive within the stall timeout, so that a server cannot keep a connection open with a byte now and
 /// then.
@@ -111,7 +114,7 @@ pub(super) struct Shared {
     /// The client for all other hosts, which do not get the client certificate.
     other_client: Client,
     pub(super) pace: Pace,
-    pub(super) retry: Retry,
+    pub(super) retries: Retries,
     pub(super) plain_http: bool,
     pub(super) document_bytes: u64,
     stall_timeout: Duration,
@@ -157,7 +160,7 @@ impl Http {
             registry_client,
             other_client,
             pace: Pace::new(&options.rate),
-            retry: options.retry.clone(),
+            retries: Retries::new(options.retry.clone(), options.patience.clone()),
             plain_http: options.plain_http,
             document_bytes: options.document_bytes,
             stall_timeout: options.stall_timeout,
@@ -217,6 +220,8 @@ impl Http {
         }
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|value| retry::parse_retry_after(value, SystemTime::now()));
+        // A registry that is down may be back before it says; a limit on requests is not lifted earlier.
+        let retry_after = retry_after.map(|wait| if status == 429 { wait } else { wait.min(LONGEST_OUTAGE) });
         let response = self.short_error(response, &secrets);
         let error = RegistryError::of_response(url, response, Identity::Anonymous);
         Err(Failure::Temporary { error, retry_after })

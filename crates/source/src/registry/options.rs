@@ -38,6 +38,9 @@ pub struct RegistryOptions {
     pub blob_bytes: u64,
     /// What ends requests, reads, retries and waits early, with [`RegistryError::Cancelled`](super::RegistryError).
     pub cancellation: Cancellation,
+    /// What ends waits for another attempt, which a registry may ask to be hours: the request then fails as if no
+    /// attempt was left. Requests that do not wait go on.
+    pub patience: Cancellation,
 }
 
 impl Default for RegistryOptions {
@@ -58,6 +61,7 @@ impl Default for RegistryOptions {
             document_bytes: limits.document_bytes,
             blob_bytes: limits.layer_bytes,
             cancellation: Cancellation::never(),
+            patience: Cancellation::never(),
         }
     }
 }
@@ -122,7 +126,8 @@ pub struct Retry {
     pub first_wait: Duration,
     /// The longest wait after any failure.
     pub longest_wait: Duration,
-    /// The longest wait that a `Retry-After` header may ask for.
+    /// The longest wait that a `Retry-After` header may ask for. After it, the request is sent again even if the header
+    /// asks for more.
     pub longest_retry_after: Duration,
 }
 
@@ -132,7 +137,8 @@ impl Default for Retry {
             attempts: 6,
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(30),
-            longest_retry_after: Duration::from_secs(120),
+            // Limits of public registries are counted by hours, and some by days.
+            longest_retry_after: Duration::from_secs(24 * 3_600),
         }
     }
 }
