@@ -5,10 +5,11 @@ use std::ops::Range;
 use layersift_format::tar::{BLOCK, Entry};
 use layersift_format::{Blob, Cancellation};
 use layersift_model::{Algorithm, ImagePath, Limits};
+use layersift_scan::MemoryBudget;
 use layersift_scan::confirm::{CONTEXT, REACH};
 use layersift_scan::layer::buffer::{Bytes, Pool};
 use layersift_scan::layer::read::{LayerFacts, LayerReader};
-use layersift_scan::layer::walk::{Overlap, Visitor};
+use layersift_scan::layer::walk::{Overlap, Rest, Visitor};
 
 /// Reads a sound layer as a scan does.
 pub fn read(blob: Blob<'_>) -> LayerFacts {
@@ -23,6 +24,7 @@ pub fn read(blob: Blob<'_>) -> LayerFacts {
         algorithm: Algorithm::Sha256,
         progress: &|_| {},
         cancellation: &cancellation,
+        memory: &MemoryBudget::default().lease(0),
     };
     let facts = reading.layer(blob, &mut Nothing, &mut |_| {});
     assert!(facts.gaps.is_empty(), "{:?}", facts.gaps);
@@ -40,6 +42,10 @@ impl Visitor<'_> for Nothing {
     }
 
     fn bytes(&mut self, (): &(), _: u64, _: &Bytes<'_>, _: Range<usize>) {}
+
+    fn hole(&mut self, (): &(), _: u64) {}
+
+    fn rest(&mut self, _: Rest) {}
 
     fn end(&mut self, (): ()) {}
 }

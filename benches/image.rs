@@ -21,10 +21,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use layersift_format::Opened;
-use layersift_format::compression::{Codec, MAGIC_BYTES, read_full};
+use layersift_format::compression::{Codec, Decoding, MAGIC_BYTES, Undecoded, read_full};
 use layersift_format::manifest::LayerSource;
 use layersift_format::platform::Choice;
-use layersift_format::{Blob, Fetched, ImageSource, RegionReader, manifest};
+use layersift_format::{Blob, Fetched, ImageSource, manifest};
 use layersift_model::Limits;
 use layersift_rules::Ruleset;
 use layersift_scan::{Analyzer, ImageScan, Options};
@@ -101,15 +101,13 @@ fn every_layer(target: &Target, read: fn(Blob<'_>)) {
 }
 
 fn inflate(blob: Blob<'_>) {
-    let mut stream: Box<dyn Read + Send + '_> = match blob {
-        Blob::Mapped(region) => Box::new(RegionReader::new(region)),
-        Blob::File(map) => Box::new(io::Cursor::new(map)),
-        Blob::Stream(stream) => stream,
-    };
+    let mut stream = blob.into_reader();
     let mut head = [0; MAGIC_BYTES];
     let length = read_full(&mut stream, &mut head).expect("a layer");
     let whole = io::Cursor::new(head).take(length as u64).chain(stream);
-    let mut plain = Codec::detect(&head[..length]).reader(whole).expect("a codec that is read");
+    let undecoded = Undecoded::default();
+    let decoding = Decoding { undecoded: &undecoded, memory: &|_| Box::new(()) };
+    let mut plain = Codec::detect(&head[..length]).reader(whole, decoding).expect("a codec that is read");
     let mut buffer = vec![0; 1 << 20];
     while read_full(&mut *plain, &mut buffer).expect("a sound layer") > 0 {}
 }

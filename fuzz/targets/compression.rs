@@ -4,7 +4,7 @@
 
 use std::io::Read;
 
-use layersift_format::compression::Codec;
+use layersift_format::compression::{Codec, Decoding, Undecoded};
 use layersift_fuzz::choices;
 use libfuzzer_sys::fuzz_target;
 
@@ -26,7 +26,9 @@ fuzz_target!(|data: &[u8]| {
 /// The output, and whether it ended in an error.
 fn undo(stream: &[u8], step: usize) -> (Vec<u8>, bool) {
     let mut out = Vec::new();
-    let Ok(reader) = Codec::detect(stream).reader(stream) else { return (out, true) };
+    let undecoded = Undecoded::default();
+    let decoding = Decoding { undecoded: &undecoded, memory: &|_| Box::new(()) };
+    let Ok(reader) = Codec::detect(stream).reader(stream, decoding) else { return (out, true) };
     let mut reader = reader.take(OUTPUT);
     let mut buffer = vec![0; step];
     loop {

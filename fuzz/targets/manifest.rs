@@ -39,7 +39,7 @@ impl ImageSource for Documents<'_> {
         let first = Location("0".into());
         Ok(vec![match self.docker {
             true => Listed::DockerArchive { reference: None, config: first.clone(), layers: vec![first; 3] },
-            false => Listed::Manifest { reference: None, location: first, digest: None },
+            false => Listed::Manifest { reference: None, location: first, digest: None, listing: Vec::new() },
         }])
     }
 

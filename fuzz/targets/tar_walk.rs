@@ -11,7 +11,8 @@ use layersift_fuzz::{choices, repair_tar, tiny_limits};
 use layersift_model::{Algorithm, ImagePath};
 use layersift_scan::layer::buffer::{Bytes, Pool};
 use layersift_scan::layer::read::{LayerFacts, LayerReader, Work};
-use layersift_scan::layer::walk::{Overlap, Visitor};
+use layersift_scan::MemoryBudget;
+use layersift_scan::layer::walk::{Overlap, Rest, Visitor};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -41,7 +42,9 @@ struct Read {
 
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
-    entries: Vec<(ImagePath, Entry)>,
+    /// The entries, and `None` for bytes that belong to none.
+    entries: Vec<Option<(ImagePath, Entry)>>,
+    holes: Vec<(usize, u64)>,
     files: BTreeMap<usize, Vec<u8>>,
     ended: Vec<usize>,
 }
@@ -50,7 +53,8 @@ impl Seen {
     /// Whether all bytes of `file` have passed. One that the archive cuts off ends as well.
     fn is_complete(&self, file: usize) -> bool {
         let passed = self.files.get(&file).map_or(0, Vec::len) as u64;
-        self.ended.contains(&file) && passed == self.entries[file].1.stored
+        let is_whole = self.entries[file].as_ref().is_none_or(|(_, entry)| passed == entry.stored);
+        self.ended.contains(&file) && is_whole
     }
 }
 
@@ -58,7 +62,7 @@ impl Visitor<'_> for Seen {
     type File = usize;
 
     fn entry(&mut self, path: &ImagePath, entry: &Entry) -> Option<usize> {
-        self.entries.push((path.clone(), entry.clone()));
+        self.entries.push(Some((path.clone(), entry.clone())));
         Some(self.entries.len() - 1)
     }
 
@@ -66,6 +70,15 @@ impl Visitor<'_> for Seen {
         let bytes = self.files.entry(*file).or_default();
         assert_eq!(bytes.len() as u64, offset, "bytes come in order, each once");
         bytes.extend_from_slice(&window[range]);
+    }
+
+    fn hole(&mut self, file: &usize, length: u64) {
+        self.holes.push((*file, length));
+    }
+
+    fn rest(&mut self, _: Rest) -> usize {
+        self.entries.push(None);
+        self.entries.len() - 1
     }
 
     fn end(&mut self, file: usize) {
@@ -83,6 +96,7 @@ fn read(layer: &[u8], overlap: Overlap, window: usize) -> Read {
         algorithm: Algorithm::Sha256,
         progress: &|_| {},
         cancellation: &cancellation,
+        memory: &MemoryBudget::default().lease(0),
     };
     let mut seen = Seen::default();
     let mut segments = BTreeMap::<usize, Vec<_>>::new();
@@ -101,6 +115,8 @@ fn read(layer: &[u8], overlap: Overlap, window: usize) -> Read {
 fn check_segments(read: &Read, overlap: Overlap) {
     for (file, segments) in &read.segments {
         let data = &read.seen.files[file];
+        // No context reaches across the holes of a sparse file.
+        let is_sparse = read.seen.entries[*file].as_ref().is_some_and(|(_, entry)| entry.sparse.is_some());
         let mut owned_to = 0;
         for (offset, bytes, owned) in segments {
             let offset = *offset as usize;
@@ -108,9 +124,9 @@ fn check_segments(read: &Read, overlap: Overlap) {
             assert_eq!(&data[offset..end], &bytes[..], "a segment is that part of its file");
             assert_eq!(offset + owned.start, owned_to, "segments own without holes");
             owned_to = offset + owned.end;
-            assert!(offset == 0 || owned.start >= overlap.before, "context in front of {owned:?} at {offset}");
+            assert!(is_sparse || offset == 0 || owned.start >= overlap.before, "context in front of {owned:?} at {offset}");
             assert!(
-                end == data.len() || owned.end + overlap.after <= bytes.len(),
+                is_sparse || end == data.len() || owned.end + overlap.after <= bytes.len(),
                 "context after {owned:?} at {offset}"
             );
         }

@@ -1,8 +1,9 @@
 //! Lifetimes: what the program says of images of a few layers is what a file system would show that really applies them.
 //!
 //! The model below keeps a tree in memory and changes it entry by entry, as a container runtime extracts layers; source:
-//! OCI image-spec v1.1, `layer.md`, "Applying Changesets" and "Whiteouts". Every file holds a token of its own, and the
-//! program must report every token at every path it ever had, present where the final tree has it.
+//! OCI image-spec v1.1, `layer.md`, "Applying Changesets" and "Whiteouts". It follows the symbolic links of the tree, as a
+//! runtime does that extracts one layer over the other. Every file holds a token of its own, and the program must report
+//! every token at every path it ever had, present where the final tree has it.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -34,7 +35,7 @@ references = []
 enum Entry {
     File(String),
     Directory(String),
-    Symlink(String),
+    Symlink { path: String, target: String },
     HardLink { path: String, target: String },
     Whiteout(String),
     Opaque(String),
@@ -52,7 +53,8 @@ struct Occurrence {
 #[derive(Clone, Debug)]
 enum Node {
     Directory,
-    Symlink,
+    /// A link, with the path that it leads to.
+    Symlink(String),
     /// A file, by its place among the occurrences.
     File(usize),
 }
@@ -64,6 +66,8 @@ struct Model {
     occurrences: Vec<Occurrence>,
     layer: usize,
     tokens: usize,
+    /// The paths of the entries of this layer so far, as written and with links followed.
+    added: Vec<(String, String)>,
 }
 
 impl Model {
@@ -73,8 +77,12 @@ impl Model {
         // Whiteouts apply to the layers below, wherever they stand in their layer.
         for (entry, _) in entries.iter().zip(&removing).filter(|(_, removing)| **removing) {
             match entry {
-                Entry::Whiteout(path) => self.remove(path, true),
-                Entry::Opaque(directory) => self.remove(directory, false),
+                Entry::Whiteout(path) => self.remove(&self.real(path, &mut Vec::new()).unwrap_or_default(), true),
+                Entry::Opaque(directory) => {
+                    let inside = format!("{directory}/x");
+                    let below = self.real(inside.trim_start_matches('/'), &mut Vec::new()).unwrap_or_default();
+                    self.remove(below.rsplit_once('/').map_or("", |(directory, _)| directory), false);
+                }
                 _ => {}
             }
         }
@@ -84,10 +92,11 @@ impl Model {
                 Entry::Whiteout(path) if removing => tar.whiteout(&format!("{prefix}{path}")),
                 Entry::Opaque(directory) if removing => tar.opaque(&format!("{prefix}{directory}")),
                 Entry::Whiteout(_) | Entry::Opaque(_) => tar,
-                _ => self.add(entry, prefix, tar),
+                _ => self.add(entry, entries, prefix, tar),
             };
         }
         self.layer += 1;
+        self.added.clear();
         tar.finish()
     }
 
@@ -96,54 +105,95 @@ impl Model {
         let (Entry::Whiteout(path) | Entry::Opaque(path)) = entry else { return false };
         let own = if matches!(entry, Entry::Opaque(_)) { Some(&path[..]) } else { None };
         let mut directories = ancestors(path).into_iter().chain(own).filter(|directory| !directory.is_empty());
-        directories.all(|directory| {
-            let below = matches!(self.tree.get(directory), None | Some(Node::Directory));
-            below && !layer.iter().any(|other| other.makes_other_than_directory(directory))
-        })
+        let inside = format!("{}/x", own.unwrap_or(path));
+        directories.all(|directory| !layer.iter().any(|other| other.makes_other_than_directory(directory)))
+            && self.is_stable(if own.is_some() { inside.trim_start_matches('/') } else { path }, layer)
     }
 
-    fn add(&mut self, entry: &Entry, prefix: &str, tar: Tar) -> Tar {
-        let path = match entry {
-            Entry::File(path) | Entry::Directory(path) | Entry::Symlink(path) | Entry::HardLink { path, .. } => path,
-            Entry::Whiteout(_) | Entry::Opaque(_) => return tar,
-        };
-        let is_directory = |above: &&str| matches!(self.tree.get(*above), None | Some(Node::Directory));
-        if !ancestors(path).iter().all(is_directory) {
+    /// Whether the directories of `path` can be followed, and `layer` changes none of the links on the way: what then
+    /// counts differs between runtimes, and with the order of the entries.
+    fn is_stable(&self, path: &str, layer: &[Entry]) -> bool {
+        let mut links = Vec::new();
+        let changes = |entry: &Entry, link: &str| entry.path().is_empty() || touches(link, entry.path());
+        self.real(path, &mut links).is_some()
+            && !links.iter().any(|link| {
+                layer.iter().any(|entry| changes(entry, link) && !entry.path().starts_with(&format!("{link}/")))
+            })
+    }
+
+    /// The path with the links in its directories followed, which are added to `links`; `None` if one of them leads in a
+    /// circle, or is a file.
+    fn real(&self, path: &str, links: &mut Vec<String>) -> Option<String> {
+        let mut rest: Vec<String> = path.split('/').rev().map(String::from).collect();
+        let mut done = String::new();
+        for _ in 0..40 {
+            let Some(part) = rest.pop() else { return Some(done) };
+            let next = if done.is_empty() { part } else { format!("{done}/{part}") };
+            match self.tree.get(&next).filter(|_| !rest.is_empty()) {
+                Some(Node::Symlink(target)) => {
+                    links.push(next);
+                    rest.extend(target.split('/').rev().map(String::from));
+                    done = String::new();
+                }
+                Some(Node::File(_)) => return None,
+                _ => done = next,
+            }
+        }
+        None
+    }
+
+    fn add(&mut self, entry: &Entry, layer: &[Entry], prefix: &str, tar: Tar) -> Tar {
+        let path = entry.path();
+        if !self.is_stable(path, layer) {
             return tar;
         }
+        let Some(real) = self.real(path, &mut Vec::new()) else { return tar };
+        // Two names for one place in one layer: which of them ends the other is not followed through links below.
+        if self.added.iter().any(|(other, other_real)| touches(other_real, &real) && !touches(other, path)) {
+            return tar;
+        }
+        self.added.push((path.into(), real.clone()));
         let name = format!("{prefix}{path}");
         match entry {
             Entry::Directory(_) => {
-                if !matches!(self.tree.get(path), Some(Node::Directory)) {
-                    self.replace(path, Node::Directory);
+                if !matches!(self.tree.get(&real), Some(Node::Directory)) {
+                    self.replace(&real, Node::Directory);
                 }
                 tar.directory(&name)
             }
-            Entry::Symlink(_) => {
-                self.replace(path, Node::Symlink);
-                tar.symlink(&name, "../elsewhere")
+            Entry::Symlink { target, .. } => {
+                self.replace(&real, Node::Symlink(target.clone()));
+                tar.symlink(&name, &format!("/{target}"))
             }
             Entry::File(_) => {
                 self.tokens += 1;
                 let token = format!("made_up_{:06}", 271_828 + self.tokens * 31);
                 let content = format!("a line\nvalue={token}\n");
-                self.write(path, token);
+                self.write(path, &real, token);
                 tar.file(&name, content)
             }
             Entry::HardLink { target, .. } => {
-                let inside = target == path || target.starts_with(&format!("{path}/"));
-                let Some(Node::File(linked)) = self.tree.get(target).filter(|_| !inside) else { return tar };
+                if !self.is_stable(target, layer) {
+                    return tar;
+                }
+                let Some(real_target) = self.real(target, &mut Vec::new()) else { return tar };
+                // A link of this layer, by another name.
+                if self.added.iter().any(|(other, real)| *real == real_target && other != target) {
+                    return tar;
+                }
+                let inside = real_target == real || real_target.starts_with(&format!("{real}/"));
+                let Some(Node::File(linked)) = self.tree.get(&real_target).filter(|_| !inside) else { return tar };
                 let token = self.occurrences[*linked].token.clone();
-                self.write(path, token);
+                self.write(path, &real, token);
                 tar.hard_link(&name, &format!("{prefix}{target}"))
             }
             Entry::Whiteout(_) | Entry::Opaque(_) => tar,
         }
     }
 
-    fn write(&mut self, path: &str, token: String) {
+    fn write(&mut self, path: &str, real: &str, token: String) {
         let occurrence = Occurrence { path: path.into(), token, layer: self.layer, ended_by: None };
-        self.replace(path, Node::File(self.occurrences.len()));
+        self.replace(real, Node::File(self.occurrences.len()));
         self.occurrences.push(occurrence);
     }
 
@@ -172,10 +222,23 @@ impl Model {
 impl Entry {
     fn makes_other_than_directory(&self, at: &str) -> bool {
         match self {
-            Entry::File(path) | Entry::Symlink(path) | Entry::HardLink { path, .. } => path == at,
+            Entry::File(path) | Entry::Symlink { path, .. } | Entry::HardLink { path, .. } => path == at,
             Entry::Directory(_) | Entry::Whiteout(_) | Entry::Opaque(_) => false,
         }
     }
+
+    fn path(&self) -> &str {
+        match self {
+            Entry::File(path) | Entry::Directory(path) | Entry::Whiteout(path) | Entry::Opaque(path) => path,
+            Entry::Symlink { path, .. } | Entry::HardLink { path, .. } => path,
+        }
+    }
+}
+
+/// Whether one of the paths is the other, or above it.
+fn touches(one: &str, other: &str) -> bool {
+    let is_above = |above: &str, below: &str| below.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'));
+    one == other || is_above(one, other) || is_above(other, one)
 }
 
 /// The directories above `path`, without the root.
@@ -225,7 +288,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
         6 => any_path().prop_map(Entry::File),
         3 => any_path().prop_map(Entry::Directory),
-        1 => any_path().prop_map(Entry::Symlink),
+        2 => (any_path(), any_path()).prop_map(|(path, target)| Entry::Symlink { path, target }),
         4 => (any_path(), any_path()).prop_map(|(path, target)| Entry::HardLink { path, target }),
         2 => any_path().prop_map(Entry::Whiteout),
         1 => prop_oneof![1 => Just(String::new()), 4 => any_path()].prop_map(Entry::Opaque),

@@ -97,7 +97,7 @@ fn errors_of_use() {
         ("usage_no_target", &["scan"]),
         ("usage_empty_target", &["scan", ""]),
         ("usage_severity", &["scan", "--fail-on", "grave", "incident.tar"]),
-        ("usage_platform", &["scan", "--platform", "linux", "incident.tar"]),
+        ("usage_platform", &["scan", "--platform", "linux/", "incident.tar"]),
         ("usage_transport", &["scan", "docker://alpine:3"]),
         ("usage_no_file", &["scan", "no-such-image.tar"]),
     ] {

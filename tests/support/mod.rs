@@ -15,6 +15,7 @@ pub mod server;
 pub mod tar;
 pub mod tls_server;
 pub mod token_server;
+pub mod tools;
 
 #[allow(unused_imports)]
 pub use fresh::Fresh;

@@ -45,7 +45,7 @@ pub struct Pulled {
 /// Pulls the image that a source lists.
 pub fn pull(source: &dyn ImageSource) -> Result<Pulled, SourceError> {
     let listed = source.list()?;
-    let [Listed::Manifest { reference, location, digest: Some(digest) }] = listed.as_slice() else {
+    let [Listed::Manifest { reference, location, digest: Some(digest), .. }] = listed.as_slice() else {
         panic!("one manifest is listed: {listed:?}")
     };
     let bytes = open(source, location)?;

@@ -24,7 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use layersift_format::Cancellation;
-use layersift_format::manifest::{Image, LayerSource};
+use layersift_format::manifest::LayerSource;
 use layersift_model::{
     Digest, Gap, GapReason, ImageReport, IncompleteImage, LayerReport, SweepProblem, SweepReport, SweepSums, Verdict,
 };
@@ -34,7 +34,7 @@ use layersift_source::catalog::{Catalog, CatalogError, Entry, Filter};
 use layersift_store::{RunId, RunStatus, Scope, Seconds, Store, StoreError};
 
 pub use self::layer_cache::LayerCache;
-use self::plan::{KnownEntry, Resolved, Resolver};
+use self::plan::{KnownEntry, PlannedImage, Resolved, Resolver};
 pub use self::progress::{Counted, Progress};
 pub use self::registries::Registries;
 pub use self::worker::{Claims, Step, Worker};
@@ -184,7 +184,7 @@ fn next_of(listed: &Mutex<mpsc::Receiver<Result<Entry, CatalogError>>>) -> Optio
 
 /// An image that waits for its layers.
 struct Pending {
-    image: Image,
+    planned: PlannedImage,
     /// The layers that it waits for.
     missing: Vec<Digest>,
 }
@@ -369,11 +369,11 @@ impl Running<'_> {
         let (complete, pending): (Vec<Pending>, Vec<Pending>) =
             self.pending.drain(..).partition(|image| image.missing.iter().all(is_done));
         self.pending = pending;
-        complete.into_iter().try_for_each(|image| self.assemble(&image.image))
+        complete.into_iter().try_for_each(|pending| self.assemble(pending.planned))
     }
 
     /// Makes the report of an image from those of its layers, stores it and judges it.
-    fn assemble(&mut self, image: &Image) -> Result<(), SweepError> {
+    fn assemble(&mut self, PlannedImage { image, documents }: PlannedImage) -> Result<(), SweepError> {
         let mut layers: Vec<Result<Arc<LayerReport>, Gap>> = Vec::with_capacity(image.layers.len());
         for layer in &image.layers {
             let report = match &layer.digest {
@@ -383,7 +383,7 @@ impl Running<'_> {
             let why = layer.digest.as_ref().and_then(|digest| self.poisoned.get(digest));
             layers.push(report.ok_or_else(|| unread(layer, why)));
         }
-        let mut report = self.sweep.scanner.image(image, layers);
+        let mut report = self.sweep.scanner.image(&image, layers, documents);
         report.target = image.reference.clone().unwrap_or_default();
         self.cache.put_image(&report, Some(self.run))?;
         self.sweep.policy.judge(&mut report);

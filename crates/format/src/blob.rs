@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use crate::map::{MappedFile, Region};
+use crate::map::{MappedFile, Region, RegionReader};
 
 /// The bytes of a blob, not yet verified against a digest.
 pub enum Blob<'a> {
@@ -14,7 +14,16 @@ pub enum Blob<'a> {
     Stream(Box<dyn Read + Send + 'a>),
 }
 
-impl Blob<'_> {
+impl<'a> Blob<'a> {
+    /// A reader of all bytes.
+    pub fn into_reader(self) -> Box<dyn Read + Send + 'a> {
+        match self {
+            Blob::Mapped(region) => Box::new(RegionReader::new(region)),
+            Blob::File(map) => Box::new(io::Cursor::new(map)),
+            Blob::Stream(stream) => stream,
+        }
+    }
+
     /// Reads all bytes; `None` if there are more than `limit`.
     ///
     /// # Errors

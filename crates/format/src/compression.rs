@@ -1,10 +1,18 @@
 //! Compressed streams: detects the codec by the first bytes of a stream, and decompresses it.
 //!
-//! Sources: RFC 1952 (gzip), RFC 8878 (Zstandard), and the magic numbers of bzip2, xz and lz4, so that errors
-//! can name them. A gzip stream of many members and a Zstandard stream of many frames are read to their end.
+//! A stream of many gzip members, Zstandard frames, or xz or bzip2 streams is read to its end. Bytes that the format
+//! allows and that decompression does not give, such as a comment, are handed to [`Undecoded`].
 
+mod gzip;
+mod undecoded;
+mod zstandard;
+
+use std::any::Any;
 use std::fmt;
 use std::io::{self, BufReader, Read};
+
+pub use undecoded::{Undecoded, UndecodedPart};
+pub use zstandard::{FRAME_HEADER_BYTES, WINDOW_LOG_MAX, window};
 
 /// The compression of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,15 +23,35 @@ pub enum Codec {
     Gzip,
     /// Zstandard.
     Zstd,
-    /// A compression that is recognized but not supported.
-    Unsupported(&'static str),
+    /// xz.
+    Xz,
+    /// bzip2.
+    Bzip2,
 }
 
 /// The number of bytes that [`Codec::detect`] needs at most.
 pub const MAGIC_BYTES: usize = 6;
 
-/// The largest supported Zstandard window, as a power of two: 128 MiB, which `zstd --ultra -22` writes.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// The memory limit of an xz decoder in bytes: a dictionary of 64 MiB, which `xz -9` uses, and tables.
+const XZ_MEMORY: u64 = 66 << 20;
+
+/// The memory of a bzip2 decoder in bytes.
+const BZIP2_MEMORY: u64 = 4 << 20;
+
+/// Input that is read ahead of a decoder.
+const INPUT_BUFFER: usize = 128 << 10;
+
+/// Memory that a decoder holds until it is dropped.
+pub type DecoderMemory = Box<dyn Any + Send>;
+
+/// What a decoder works with besides its input.
+#[derive(Clone, Copy)]
+pub struct Decoding<'d> {
+    /// Receives the bytes that decompression does not give.
+    pub undecoded: &'d Undecoded,
+    /// Called with the number of bytes of memory that the decoder is about to take beyond a few megabytes. May wait.
+    pub memory: &'d (dyn Fn(u64) -> DecoderMemory + Sync),
+}
 
 impl Codec {
     /// Detects the codec of a stream that begins with `head`.
@@ -33,9 +61,10 @@ impl Codec {
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Codec::Zstd,
             // A skippable frame: zstd:chunked and pzstd may begin with one.
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Codec::Zstd,
-            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Codec::Unsupported("bzip2"),
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Codec::Unsupported("xz"),
-            [0x04, 0x22, 0x4d, 0x18, ..] => Codec::Unsupported("lz4"),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Codec::Xz,
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..] | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, ..] => {
+                Codec::Bzip2
+            }
             _ => Codec::Plain,
         }
     }
@@ -43,24 +72,30 @@ impl Codec {
     /// A reader of the uncompressed bytes of `input`.
     ///
     /// # Errors
-    /// `ErrorKind::Unsupported` for an unsupported codec, and errors of the decoder's initialization.
-    pub fn reader<'a>(self, input: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
-        const INPUT_BUFFER: usize = 128 << 10;
-        match self {
-            Codec::Plain => Ok(Box::new(input)),
-            Codec::Gzip => {
-                let input = BufReader::with_capacity(INPUT_BUFFER, input);
-                Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input)))
-            }
-            Codec::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::new(input)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-                Ok(Box::new(decoder))
-            }
-            Codec::Unsupported(name) => {
-                Err(io::Error::new(io::ErrorKind::Unsupported, format!("{name} compression is not supported")))
-            }
+    /// Errors of the decoder's initialization.
+    pub fn reader<'a>(
+        self,
+        input: impl Read + Send + 'a,
+        decoding: Decoding<'a>,
+    ) -> io::Result<Box<dyn Read + Send + 'a>> {
+        if self == Codec::Plain {
+            return Ok(Box::new(input));
         }
+        let input = BufReader::with_capacity(INPUT_BUFFER, input);
+        Ok(match self {
+            Codec::Plain => Box::new(input),
+            Codec::Gzip => Box::new(gzip::GzipReader::new(input, decoding.undecoded)),
+            Codec::Zstd => Box::new(zstandard::ZstdReader::new(input, decoding)?),
+            Codec::Xz => {
+                let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
+                let decoder = liblzma::bufread::XzDecoder::new_stream(input, stream);
+                Box::new(WithMemory { decoder, _memory: (decoding.memory)(XZ_MEMORY) })
+            }
+            Codec::Bzip2 => {
+                let decoder = bzip2::bufread::MultiBzDecoder::new(input);
+                Box::new(WithMemory { decoder, _memory: (decoding.memory)(BZIP2_MEMORY) })
+            }
+        })
     }
 }
 
@@ -70,8 +105,21 @@ impl fmt::Display for Codec {
             Codec::Plain => "plain",
             Codec::Gzip => "gzip",
             Codec::Zstd => "zstd",
-            Codec::Unsupported(name) => name,
+            Codec::Xz => "xz",
+            Codec::Bzip2 => "bzip2",
         })
+    }
+}
+
+/// A decoder and its memory.
+struct WithMemory<R> {
+    decoder: R,
+    _memory: DecoderMemory,
+}
+
+impl<R: Read> Read for WithMemory<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.decoder.read(buffer)
     }
 }
 
@@ -93,36 +141,4 @@ pub fn read_full(input: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Res
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    fn undone(bytes: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        Codec::detect(bytes).reader(bytes).unwrap().read_to_end(&mut out).unwrap();
-        out
-    }
-
-    #[test]
-    fn many_members_and_frames_are_read_to_the_end() {
-        let mut gzip = Vec::new();
-        let mut zstd = Vec::new();
-        for part in [&b"one "[..], b"two ", b"three"] {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-            encoder.write_all(part).unwrap();
-            gzip.extend(encoder.finish().unwrap());
-            zstd.extend(zstd::stream::encode_all(part, 3).unwrap());
-        }
-        assert_eq!(undone(&gzip), b"one two three");
-        assert_eq!(undone(&zstd), b"one two three");
-        let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, b'x', b'y'], &zstd[..]].concat();
-        assert_eq!(undone(&skippable), b"one two three");
-    }
-
-    #[test]
-    fn unsupported_codecs_are_named() {
-        let error = Codec::detect(b"BZh91AY").reader(&b""[..]).err().unwrap();
-        assert!(error.to_string().contains("bzip2"));
-    }
-}
+mod tests;

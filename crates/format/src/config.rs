@@ -1,112 +1,101 @@
 //! The image configuration: what a container runs as, with which environment, and how the image was made.
 //!
 //! Sources: OCI image-spec v1.1, `config.md`, and the Docker image specification v1.2 for `Healthcheck`, `OnBuild` and
-//! `Shell`, which OCI does not have. The parser is as lenient as runtimes are: a missing or null field is empty.
-//! A field of the wrong type is an error, because a check that cannot run must not pass.
+//! `Shell`, which OCI does not have. The parser is as lenient as runtimes are: a missing or null field is empty, and
+//! names of fields match in any case. A field of the wrong type is an error, because a check that cannot run must not
+//! pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use layersift_model::Digest;
 
+use crate::json::Node;
+
 /// An image configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct ImageConfig {
     /// CPU architecture, such as `amd64`.
-    #[serde(default, deserialize_with = "nullable")]
     pub architecture: String,
     /// Operating system, such as `linux`.
-    #[serde(default, deserialize_with = "nullable")]
     pub os: String,
     /// Variant of the architecture, such as `v8`.
-    #[serde(default, deserialize_with = "nullable")]
     pub variant: String,
     /// When the image was created, in RFC 3339.
-    #[serde(default)]
     pub created: Option<String>,
     /// The defaults of containers of the image.
-    #[serde(default, deserialize_with = "nullable")]
     pub config: Runtime,
     /// The digests of the uncompressed layers.
-    #[serde(default, deserialize_with = "nullable")]
     pub rootfs: RootFs,
     /// The instructions that created the image, oldest first.
-    #[serde(default, deserialize_with = "nullable")]
     pub history: Vec<HistoryEntry>,
-    /// Every other string of the document with its path, such as `author` or `container_config.Env[0]`.
+    /// Every string of the document that no other field has, with its path, such as `author` or
+    /// `container_config.Env[0]`.
     #[serde(skip)]
     pub rest: Vec<(String, String)>,
 }
 
 /// The defaults of containers of the image: the `config` object.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", default)]
 pub struct Runtime {
     /// `user[:group]`; empty for root.
-    #[serde(default, deserialize_with = "nullable")]
     pub user: String,
     /// Declared ports, as `port[-port][/protocol]`.
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(deserialize_with = "keys")]
     pub exposed_ports: BTreeMap<String, Value>,
     /// Environment variables, `NAME=value`.
-    #[serde(default, deserialize_with = "nullable")]
     pub env: Vec<String>,
     /// Entry point.
-    #[serde(default, deserialize_with = "words")]
+    #[serde(deserialize_with = "words")]
     pub entrypoint: Vec<String>,
     /// Default arguments.
-    #[serde(default, deserialize_with = "words")]
+    #[serde(deserialize_with = "words")]
     pub cmd: Vec<String>,
     /// Declared volumes.
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(deserialize_with = "keys")]
     pub volumes: BTreeMap<String, Value>,
     /// Working directory.
-    #[serde(default, deserialize_with = "nullable")]
     pub working_dir: String,
     /// Labels.
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(deserialize_with = "labels")]
     pub labels: BTreeMap<String, String>,
     /// The health check, Docker only.
-    #[serde(default)]
     pub healthcheck: Option<Healthcheck>,
     /// Triggers for images built on this one, Docker only.
-    #[serde(default, deserialize_with = "nullable")]
     pub on_build: Vec<String>,
 }
 
 /// The command with which a runtime checks the health of a container.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", default)]
 pub struct Healthcheck {
     /// `NONE`, or `CMD` and arguments, or `CMD-SHELL` and a command.
-    #[serde(default, deserialize_with = "nullable")]
     pub test: Vec<String>,
 }
 
 /// The layers, by the digests of their uncompressed bytes.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct RootFs {
     /// Base first.
-    #[serde(default, deserialize_with = "nullable")]
     pub diff_ids: Vec<Digest>,
 }
 
 /// One instruction that created the image.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct HistoryEntry {
     /// The instruction.
-    #[serde(default, deserialize_with = "nullable")]
     pub created_by: String,
     /// A comment, such as `buildkit.dockerfile.v0`.
-    #[serde(default, deserialize_with = "nullable")]
     pub comment: String,
     /// The author of the instruction.
-    #[serde(default, deserialize_with = "nullable")]
     pub author: String,
     /// Whether the instruction created no layer.
-    #[serde(default, deserialize_with = "nullable")]
     pub empty_layer: bool,
 }
 
@@ -116,13 +105,46 @@ impl ImageConfig {
     /// # Errors
     /// If the document is not a JSON object, or has a field of the wrong type.
     pub fn parse(bytes: &[u8]) -> Result<ImageConfig, serde_json::Error> {
+        let node = Node::parse(bytes)?;
         // A derived struct would accept a JSON array, too.
-        if !bytes.trim_ascii_start().starts_with(b"{") {
+        if !matches!(node, Node::Object(_)) {
             return Err(serde::de::Error::custom("the document is not a JSON object"));
         }
-        let mut config: ImageConfig = serde_json::from_slice(bytes)?;
-        collect_rest(&serde_json::from_slice(bytes)?, "", &mut config.rest);
+        let mut config: ImageConfig = node.merged()?;
+        config.rest = config.other_strings(&node);
         Ok(config)
+    }
+
+    /// Whether the configuration says how to run a container, or for which platform the image is. Caches of builders
+    /// have configurations that say neither.
+    pub fn is_runnable(&self) -> bool {
+        let Runtime { user, exposed_ports, env, entrypoint, cmd, volumes, working_dir, labels, healthcheck, on_build } =
+            &self.config;
+        let texts = [&self.architecture, &self.os, user, working_dir];
+        texts.iter().any(|text| !text.is_empty())
+            || !(exposed_ports.is_empty() && env.is_empty() && entrypoint.is_empty() && cmd.is_empty())
+            || !(volumes.is_empty() && labels.is_empty() && healthcheck.is_none() && on_build.is_empty())
+    }
+
+    /// The strings of the document that no field has: values of unknown fields, and values that another value of the
+    /// same field replaced.
+    fn other_strings(&self, node: &Node) -> Vec<(String, String)> {
+        let known: HashSet<&str> = self.known_strings().collect();
+        let is_digest = |text: &str| text.parse::<Digest>().is_ok();
+        let mut strings = node.strings("", &NAMES);
+        strings.retain(|string| !known.contains(&string.text[..]) && !is_digest(&string.text));
+        strings.into_iter().map(|string| (string.path, string.text)).collect()
+    }
+
+    fn known_strings(&self) -> impl Iterator<Item = &str> {
+        let runtime = &self.config;
+        let words = [&runtime.env, &runtime.entrypoint, &runtime.cmd, &runtime.on_build];
+        let test = runtime.healthcheck.iter().flat_map(|check| &check.test);
+        let keys = runtime.volumes.keys().chain(runtime.labels.keys());
+        let history = self.history.iter().flat_map(|entry| [&entry.created_by, &entry.comment, &entry.author]);
+        let texts = [&runtime.user, &runtime.working_dir].into_iter().chain(words.into_iter().flatten());
+        let texts = texts.chain(test).chain(keys).chain(runtime.labels.values()).chain(history);
+        texts.map(String::as_str)
     }
 
     /// The platform as `os/architecture[/variant]`; `None` if the configuration names none.
@@ -135,56 +157,59 @@ impl ImageConfig {
     }
 }
 
-/// The paths of the fields that [`ImageConfig`] has, in their exact spelling. Strings below them are not collected.
-const KNOWN: [&str; 14] = [
+/// Names of fields that are not searched for secrets.
+const NAMES: [&str; 15] = [
     "architecture",
-    "os",
-    "variant",
-    "created",
-    "rootfs",
-    "config.User",
-    "config.ExposedPorts",
-    "config.Env",
-    "config.Entrypoint",
-    "config.Cmd",
-    "config.Volumes",
-    "config.WorkingDir",
-    "config.Labels",
-    "config.OnBuild",
+    "config",
+    "container_config",
+    "created_by",
+    "diff_ids",
+    "docker_version",
+    "empty_layer",
+    "history",
+    "Entrypoint",
+    "ExposedPorts",
+    "Healthcheck",
+    "Labels",
+    "OnBuild",
+    "Volumes",
+    "WorkingDir",
 ];
 
-/// Collects the strings that no field of [`ImageConfig`] holds: values of unknown keys, and of known keys in another
-/// case, which Docker accepts as well.
-fn collect_rest(value: &Value, at: &str, rest: &mut Vec<(String, String)>) {
-    if KNOWN.contains(&at) || at == "config.Healthcheck.Test" || is_history_text(at) {
-        return;
+/// The keys of an object; or a list of them, which old builders wrote.
+fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Value>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Keys {
+        Object(BTreeMap<String, Value>),
+        List(Vec<String>),
     }
-    match value {
-        Value::String(text) if !text.is_empty() => rest.push((at.to_string(), text.clone())),
-        Value::Array(items) => {
-            items.iter().enumerate().for_each(|(i, item)| collect_rest(item, &format!("{at}[{i}]"), rest));
-        }
-        Value::Object(members) => {
-            for (key, member) in members {
-                let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
-                collect_rest(member, &at, rest);
-            }
-        }
-        _ => {}
-    }
+    Ok(match Option::deserialize(deserializer)? {
+        None => BTreeMap::new(),
+        Some(Keys::Object(keys)) => keys,
+        Some(Keys::List(keys)) => keys.into_iter().map(|key| (key, Value::Null)).collect(),
+    })
 }
 
-fn is_history_text(at: &str) -> bool {
-    let part = at.strip_prefix("history[").and_then(|rest| rest.split_once("].")).map(|(_, part)| part);
-    part.is_some_and(|part| ["created", "created_by", "comment", "author"].contains(&part))
-}
-
-fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+/// Names and values; or a list of them, which old builders wrote.
+fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Labels {
+        Object(BTreeMap<String, Option<String>>),
+        List(Vec<String>),
+    }
+    Ok(match Option::deserialize(deserializer)? {
+        None => BTreeMap::new(),
+        Some(Labels::Object(labels)) => {
+            labels.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect()
+        }
+        Some(Labels::List(labels)) => labels
+            .iter()
+            .map(|label| label.split_once('=').unwrap_or((label, "")))
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect(),
+    })
 }
 
 /// A list of words, or a single string, which old versions of Docker wrote.
@@ -193,12 +218,12 @@ fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::E
     #[serde(untagged)]
     enum Words {
         One(String),
-        Many(Vec<String>),
+        Many(Vec<Option<String>>),
     }
     Ok(match Option::deserialize(deserializer)? {
         None => Vec::new(),
         Some(Words::One(word)) => vec![word],
-        Some(Words::Many(words)) => words,
+        Some(Words::Many(words)) => words.into_iter().map(Option::unwrap_or_default).collect(),
     })
 }
 
@@ -216,17 +241,38 @@ mod tests {
     }
 
     #[test]
-    fn strings_of_unknown_fields_are_collected() {
+    fn strings_that_no_field_has_are_collected() {
         let config = ImageConfig::parse(
-            br#"{"author":"me","os":"linux","config":{"Env":["A=b"],"env":["C=d"],"Shell":["sh"]},
-                "history":[{"created_by":"x","other":"y"}],"container_config":{"Cmd":["z"]}}"#,
+            br#"{"author":"me","os":"linux","config":{"Env":["A=b"],"env":["C=d"],"Shell":["sh"]},"author":"you",
+                "history":[{"created_by":"x","other":"y"}],"container_config":{"Cmd":["z"],"a-long-name":1}}"#,
         );
-        let rest = config.unwrap().rest;
-        let names: Vec<&str> = rest.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(
-            names,
-            ["author", "config.Shell[0]", "config.env[0]", "container_config.Cmd[0]", "history[0].other"]
+        let config = config.unwrap();
+        let names: Vec<&str> = config.rest.iter().map(|(name, _)| name.as_str()).collect();
+        let expected = [
+            "author",
+            "os",
+            "config.Env[0]",
+            "config.Shell[0]",
+            "author",
+            "history[0].other",
+            "container_config.Cmd[0]",
+            "container_config.a-long-name",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(config.config.env, ["C=d"]);
+    }
+
+    #[test]
+    fn what_real_tools_wrote_is_read() {
+        let config = ImageConfig::parse(
+            br#"{"rootfS":{"diff_ids":[]},"history":[null],"config":{"Env":["A=b",null],"Entrypoint":["a",null],
+                "ExposedPorts":["80/tcp"],"Volumes":["/data"],"Labels":["a=b"]},"Config":{"User":"app"}}"#,
         );
+        let config = config.unwrap();
+        assert_eq!((config.history.len(), &config.config.env[..]), (1, &["A=b".to_string(), String::new()][..]));
+        assert!(config.config.exposed_ports.contains_key("80/tcp") && config.config.volumes.contains_key("/data"));
+        assert_eq!(config.config.user, "app");
+        assert!(config.is_runnable() && !ImageConfig::parse(br#"{"config":{}}"#).unwrap().is_runnable());
     }
 
     #[test]

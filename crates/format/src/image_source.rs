@@ -6,10 +6,11 @@ use std::io::Read;
 use layersift_model::{Digest, Gap};
 
 use crate::blob::Blob;
+use crate::json::JsonString;
 use crate::source_error::SourceError;
 
 /// The place of a blob in a source: a path in a directory, an archive or a registry.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Location(pub String);
 
 /// An image as a source lists it.
@@ -23,6 +24,8 @@ pub enum Listed {
         location: Location,
         /// The digest that its bytes must have, if the source names one.
         digest: Option<Digest>,
+        /// The strings with which the source lists it, such as annotations.
+        listing: Vec<JsonString>,
     },
     /// An entry of a Docker archive's `manifest.json`.
     DockerArchive {
@@ -92,6 +95,11 @@ pub trait ImageSource: Send + Sync {
     /// # Errors
     /// If it exists and cannot be read.
     fn open(&self, location: &Location) -> Result<Fetched<'_>, SourceError>;
+
+    /// Says that the source does not have a blob or a document; `what` says which.
+    fn missing(&self, what: &str) -> String {
+        format!("the image does not contain this {what}")
+    }
 
     /// How many blobs may be read at once by threads that mostly wait, as for a network. `None` for a source whose
     /// blobs are read as fast as they are processed.

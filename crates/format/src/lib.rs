@@ -7,6 +7,7 @@ pub mod compression;
 pub mod config;
 pub mod history;
 mod image_source;
+pub mod json;
 pub mod manifest;
 mod map;
 pub mod pax;

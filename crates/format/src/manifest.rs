@@ -1,38 +1,66 @@
 //! Resolves the list of a source to images: walks indexes, and reads and verifies manifests and configurations.
 //!
 //! Sources: OCI image-spec v1.1, `manifest.md` and `image-index.md`; Docker's schema 2 manifests have the same shape.
-//! The kind of a document is told by its fields, because many tools omit `mediaType`.
+//! The kind of a document is told by its fields, because many tools omit `mediaType`. Attestations: BuildKit,
+//! `docs/attestations/attestation-storage.md`. Caches: BuildKit, `cache/remotecache`.
 
-use std::cell::RefCell;
+mod choose;
+mod read;
+mod wire;
+
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use layersift_model::{Digest, Gap, Limits};
 
 use super::config::ImageConfig;
-use super::platform::{Choice, Platform};
-use crate::image_source::{Fetched, ImageSource, Listed, Location};
+use super::platform::Choice;
+use crate::image_source::{ImageSource, Listed, Location};
+use crate::json::JsonString;
 use crate::source_error::SourceError;
-use layersift_model::{Digest, Gap, GapReason, Hasher, Limits};
+
+use self::read::DocumentReader;
+use self::wire::WireDocument;
 
 /// An image, ready to have its layers read.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Image {
+    /// What it is.
+    pub kind: ImageKind,
     /// The name of the image.
     pub reference: Option<String>,
     /// The digest of its manifest.
     pub manifest_digest: Option<Digest>,
     /// The digest of its configuration.
     pub config_digest: Option<Digest>,
-    /// `os/architecture[/variant]`.
+    /// `os/architecture[/variant]`: that of the index, by which runtimes choose, or that of the configuration.
     pub platform: Option<String>,
+    /// The platforms of the index that were not chosen.
+    pub other_platforms: Vec<String>,
     /// Its configuration; empty for a root file system.
     pub config: ImageConfig,
     /// Whether the image has a configuration.
     pub has_config: bool,
-    /// Its layers, base first.
+    /// Its layers, base first; the blobs of an artifact.
     pub layers: Vec<LayerSource>,
+    /// The other documents that someone who pulls the image gets: indexes, the manifest, attestations.
+    pub documents: Vec<Document>,
     /// Documents of the image that could not be read or verified.
     pub gaps: Vec<Gap>,
+    /// What a reader of the report should know besides.
+    pub notes: Vec<String>,
+}
+
+/// What a manifest describes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImageKind {
+    /// A container image.
+    #[default]
+    Image,
+    /// Any other files: a chart, a signature, a model.
+    Artifact,
+    /// The cache of a builder: layers that do not lie on top of each other.
+    Cache,
 }
 
 /// The location of a layer, and what the manifest and the configuration say about it.
@@ -48,8 +76,55 @@ pub struct LayerSource {
     pub diff_id: Option<Digest>,
     /// The media type that the manifest names.
     pub media_type: Option<String>,
+    /// The file name of a blob of an artifact.
+    pub title: Option<String>,
     /// Other addresses of the blob, for a foreign layer.
     pub urls: Vec<String>,
+}
+
+/// A document of an image, apart from its configuration.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// What it is.
+    pub kind: DocumentKind,
+    /// Its digest.
+    pub digest: Option<Digest>,
+    /// Its media type.
+    pub media_type: Option<String>,
+    /// Whether it belongs to an index that names the image, and not to the image alone.
+    pub is_of_index: bool,
+    /// What is in it.
+    pub content: DocumentContent,
+}
+
+/// What a document of an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DocumentKind {
+    /// An index that names the manifest.
+    Index,
+    /// The manifest of the image, or of one of its attestations.
+    Manifest,
+    /// A statement on how the image was built.
+    Provenance,
+    /// A software bill of materials.
+    Sbom,
+    /// Any other attestation.
+    Attestation,
+    /// The configuration of an artifact, an attestation or a cache.
+    Configuration,
+    /// A blob of an artifact.
+    Blob,
+}
+
+/// The content of a document.
+#[derive(Clone, Debug)]
+pub enum DocumentContent {
+    /// The bytes of the document.
+    Bytes(Arc<[u8]>),
+    /// The strings of a part of a document.
+    Strings(Vec<JsonString>),
+    /// A blob that was not read yet.
+    Blob(Location),
 }
 
 /// Why the images of a target cannot be read.
@@ -84,15 +159,27 @@ pub enum ImageError {
     },
 }
 
-/// The annotation by which BuildKit marks the manifest of an attestation, which is not an image.
-const ATTESTATION: &str = "vnd.docker.reference.type";
+impl DocumentKind {
+    /// The name of the kind in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            DocumentKind::Index => "index",
+            DocumentKind::Manifest => "manifest",
+            DocumentKind::Provenance => "provenance",
+            DocumentKind::Sbom => "sbom",
+            DocumentKind::Attestation => "attestation",
+            DocumentKind::Configuration => "configuration",
+            DocumentKind::Blob => "blob",
+        }
+    }
+}
 
 /// The images of a source.
 ///
 /// # Errors
 /// If the source cannot be read, a document is damaged, or no image is for the requested platform.
 pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Result<Vec<Image>, ImageError> {
-    let reader = DocumentReader { source, limits, configs: RefCell::default() };
+    let reader = DocumentReader { source, limits };
     let mut images: Vec<Image> = Vec::new();
     let mut seen = HashSet::new();
     for listed in source.list()? {
@@ -100,10 +187,10 @@ pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Res
             Listed::RootFs { layer } => vec![root_fs(layer)],
             Listed::DockerArchive { reference, config, layers } => {
                 let image = reader.docker_archive(reference, &config, layers)?;
-                if reader.knows(&image) { Vec::new() } else { choose(vec![image], choice)? }
+                if is_known(&image, &mut images) { Vec::new() } else { choose::only(image, choice)? }
             }
-            Listed::Manifest { reference, location, digest } => {
-                reader.manifests(reference, location, digest, choice)?
+            Listed::Manifest { reference, location, digest, listing } => {
+                reader.manifests(reference, location, digest, listing, choice)?
             }
         };
         // An image with several tags is read once.
@@ -121,313 +208,65 @@ pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Res
     Ok(images)
 }
 
-fn root_fs(layer: Location) -> Image {
-    Image { layers: vec![LayerSource { location: Some(layer), ..LayerSource::default() }], ..Image::default() }
-}
-
-/// A manifest, as an index or the source lists it.
-struct ListedManifest {
-    location: Location,
-    digest: Option<Digest>,
-    platform: Option<Platform>,
-    bytes: Option<Vec<u8>>,
-    gaps: Vec<Gap>,
-}
-
-struct DocumentReader<'s> {
-    source: &'s dyn ImageSource,
-    limits: &'s Limits,
-    /// The configurations of all manifests that were read, for any platform.
-    configs: RefCell<HashSet<Digest>>,
-}
-
-impl DocumentReader<'_> {
-    fn manifests(
-        &self,
-        reference: Option<String>,
-        location: Location,
-        digest: Option<Digest>,
-        choice: &Choice,
-    ) -> Result<Vec<Image>, ImageError> {
-        let mut manifests = Vec::new();
-        let root = ListedManifest { location, digest, platform: None, bytes: None, gaps: Vec::new() };
-        self.walk(root, 0, &mut HashSet::new(), &mut manifests)?;
-        let images =
-            manifests.into_iter().map(|listed| self.image(reference.clone(), listed)).collect::<Result<Vec<_>, _>>();
-        choose(images?, choice)
-    }
-
-    /// Collects the manifests below a document that is a manifest or an index.
-    fn walk(
-        &self,
-        mut listed: ListedManifest,
-        depth: usize,
-        seen: &mut HashSet<Location>,
-        manifests: &mut Vec<ListedManifest>,
-    ) -> Result<(), ImageError> {
-        if !seen.insert(listed.location.clone()) {
-            return Ok(());
-        }
-        if depth > self.limits.index_depth || manifests.len() >= self.limits.manifests {
-            return Err(ImageError::IndexTooLarge { document: listed.location.0 });
-        }
-        let Some(bytes) = self.document(&listed.location, listed.digest.as_ref(), &mut listed.gaps)? else {
-            if listed.digest.is_none() {
-                let reason = "not found; the target is not an image".into();
-                return Err(ImageError::Document { document: listed.location.0, reason });
-            }
-            manifests.push(listed);
-            return Ok(());
-        };
-        let Some(index) = as_index(&listed.location, &bytes)? else {
-            manifests.push(ListedManifest { bytes: Some(bytes), ..listed });
-            return Ok(());
-        };
-        let before = manifests.len();
-        for descriptor in index.manifests() {
-            if is_attestation(descriptor) {
-                continue;
-            }
-            let digest = digest_of(&listed.location, descriptor)?;
-            let location = self.source.locate_manifest(&digest);
-            let platform = descriptor.platform().as_ref().map(platform_of);
-            let gaps = listed.gaps.clone();
-            let child = ListedManifest { location, digest: Some(digest), platform, bytes: None, gaps };
-            self.walk(child, depth + 1, seen, manifests)?;
-        }
-        // The gaps of an index without manifests must still reach the report.
-        if manifests.len() == before && !listed.gaps.is_empty() {
-            manifests.push(listed);
-        }
-        Ok(())
-    }
-
-    fn image(&self, reference: Option<String>, listed: ListedManifest) -> Result<Image, ImageError> {
-        let ListedManifest { location, digest, platform, bytes, mut gaps } = listed;
-        let platform = platform.map(|platform| platform.to_string());
-        // An index may name manifests of platforms that were not copied. That only matters for the chosen platform.
-        let Some(bytes) = bytes else {
-            return Ok(Image { reference, manifest_digest: digest, platform, gaps, ..Image::default() });
-        };
-        let failed = |reason: String| ImageError::Document { document: location.0.clone(), reason };
-        let manifest: ImageManifest = serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))?;
-        let config_digest = digest_of(&location, manifest.config())?;
-        self.configs.borrow_mut().insert(config_digest.clone());
-        let place = self.source.locate(&config_digest);
-        let config = match self.document(&place, Some(&config_digest), &mut gaps)? {
-            Some(bytes) => Some(parse_config(&place, &bytes)?),
-            None => None,
-        };
-        self.bound_layers(&location, manifest.layers().len())?;
-        let mut layers = Vec::new();
-        for descriptor in manifest.layers() {
-            layers.push(self.layer(&location, descriptor)?);
-        }
-        let has_config = config.is_some();
-        let mut image = Image {
-            reference,
-            manifest_digest: Some(digest.unwrap_or_else(|| Digest::of(&bytes))),
-            config_digest: Some(config_digest),
-            platform,
-            config: config.unwrap_or_default(),
-            has_config,
-            layers,
-            gaps,
-        };
-        finish(&mut image);
-        Ok(image)
-    }
-
-    fn bound_layers(&self, document: &Location, layers: usize) -> Result<(), ImageError> {
-        if layers <= self.limits.layers {
-            return Ok(());
-        }
-        let reason = format!("the manifest names {layers} layers, more than the limit of {}", self.limits.layers);
-        Err(ImageError::Document { document: document.0.clone(), reason })
-    }
-
-    /// Whether a manifest with the same configuration was read: an archive may list one image in both formats.
-    fn knows(&self, image: &Image) -> bool {
-        image.config_digest.as_ref().is_some_and(|digest| self.configs.borrow().contains(digest))
-    }
-
-    fn layer(&self, manifest: &Location, descriptor: &Descriptor) -> Result<LayerSource, ImageError> {
-        let digest = digest_of(manifest, descriptor)?;
-        Ok(LayerSource {
-            location: Some(self.source.locate(&digest)),
-            digest: Some(digest),
-            size: Some(descriptor.size()),
-            diff_id: None,
-            media_type: Some(descriptor.media_type().to_string()),
-            urls: descriptor.urls().clone().unwrap_or_default(),
-        })
-    }
-
-    fn docker_archive(
-        &self,
-        reference: Option<String>,
-        config: &Location,
-        layers: Vec<Location>,
-    ) -> Result<Image, ImageError> {
-        self.bound_layers(config, layers.len())?;
-        let mut gaps = Vec::new();
-        let bytes = self.document(config, digest_in_name(&config.0).as_ref(), &mut gaps)?;
-        let parsed = bytes.as_deref().map(|bytes| parse_config(config, bytes)).transpose()?;
-        let layer = |location: Location| LayerSource {
-            digest: location.0.starts_with("blobs/").then(|| digest_in_name(&location.0)).flatten(),
-            location: Some(location),
-            media_type: Some("application/vnd.docker.image.rootfs.diff.tar".into()),
-            ..LayerSource::default()
-        };
-        let mut image = Image {
-            reference,
-            config_digest: bytes.as_deref().map(Digest::of),
-            has_config: parsed.is_some(),
-            config: parsed.unwrap_or_default(),
-            layers: layers.into_iter().map(layer).collect(),
-            gaps,
-            ..Image::default()
-        };
-        finish(&mut image);
-        Ok(image)
-    }
-
-    /// Reads a document, and adds a gap if its digest differs. `None`, and a gap, if the document is missing.
-    fn document(
-        &self,
-        location: &Location,
-        digest: Option<&Digest>,
-        gaps: &mut Vec<Gap>,
-    ) -> Result<Option<Vec<u8>>, ImageError> {
-        let failed = |reason: String| ImageError::Document { document: location.0.clone(), reason };
-        let blob = match self.source.open(location)? {
-            Fetched::Blob(blob) => blob,
-            Fetched::Passed(_) => return Err(failed(
-                "the document was read as a layer; the stream cannot be rewound, so save it to a file and scan that"
-                    .into(),
-            )),
-            Fetched::Missing => {
-                gaps.push(Gap::new(GapReason::MissingBlob, "the image does not contain this document").at(&location.0));
-                return Ok(None);
-            }
-        };
-        let limit = self.limits.document_bytes;
-        let bytes = blob.read_document(limit).map_err(|error| failed(error.to_string()))?;
-        let bytes = bytes.ok_or_else(|| failed(format!("the document is larger than {limit} bytes")))?;
-        if let Some(expected) = digest {
-            let mut hasher = Hasher::new(expected.algorithm());
-            hasher.update(&bytes);
-            let found = hasher.finish();
-            if found != *expected {
-                let detail = format!("expected {expected}, found {found}");
-                gaps.push(Gap::new(GapReason::DigestMismatch, detail).at(&location.0));
-            }
-        }
-        Ok(Some(bytes))
-    }
-}
-
-/// Assigns the diff_ids of the configuration to the layers, and sets the platform if the index names none.
-fn finish(image: &mut Image) {
-    let diff_ids = &image.config.rootfs.diff_ids;
-    if image.has_config && diff_ids.len() != image.layers.len() {
-        let detail = format!(
-            "the image has {} layers, but its configuration has {} diff_ids",
-            image.layers.len(),
-            diff_ids.len()
-        );
-        image.gaps.push(Gap::new(GapReason::DiffIdMismatch, detail));
-    }
-    for (layer, diff_id) in image.layers.iter_mut().zip(diff_ids) {
-        layer.diff_id = Some(diff_id.clone());
-    }
-    image.platform = image.config.platform().or(image.platform.take());
-}
-
-/// The digests of the images of a document: `digest` for a manifest, or the digests of the manifests of an index,
-/// without attestations. `None` if the document does not tell: it is damaged, or an index of indexes.
+/// The digests under which [`images_and_index`] returns images for a document with this `digest`: of a manifest, that
+/// digest; of an index, also those of the manifests that it names, attestations apart. `None` if the document does not
+/// tell: it is damaged, or an index of indexes.
 pub fn image_digests(digest: &Digest, bytes: &[u8]) -> Option<Vec<Digest>> {
     let nowhere = Location(digest.to_string());
-    let Some(index) = as_index(&nowhere, bytes).ok()? else { return Some(vec![digest.clone()]) };
-    let children = index.manifests().iter().filter(|child| !is_attestation(child));
-    children.map(|child| digest_of(&nowhere, child).ok()).collect()
-}
-
-fn choose(images: Vec<Image>, choice: &Choice) -> Result<Vec<Image>, ImageError> {
-    let wanted = match choice {
-        Choice::All => return Ok(images),
-        Choice::Default if images.len() == 1 => return Ok(images),
-        Choice::Default => Platform::host(),
-        Choice::One(platform) => platform.clone(),
-    };
-    let fits = |image: &Image| {
-        let platform: Option<Platform> = image.platform.as_deref().and_then(|text| text.parse().ok());
-        platform.is_some_and(|platform| platform.satisfies(&wanted))
-    };
-    // Several images may match, such as variants with gzip and Zstandard layers: a runtime may run any of them.
-    let (chosen, others): (Vec<Image>, Vec<Image>) = images.into_iter().partition(fits);
-    if !chosen.is_empty() {
-        return Ok(chosen);
+    let document = WireDocument::parse(&nowhere, bytes).ok()?;
+    let entries = document.manifests.as_ref().filter(|_| !document.is_cache_index()).into_iter().flatten();
+    let entries: Vec<_> = entries.filter(|entry| !entry.is_attestation()).collect();
+    if entries.iter().any(|entry| entry.is_index()) {
+        return None;
     }
-    let known: Vec<String> =
-        others.into_iter().map(|image| image.platform.unwrap_or_else(|| "an unnamed platform".into())).collect();
-    let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-    Err(ImageError::NoSuchPlatform { wanted: wanted.to_string(), known })
+    std::iter::once(Some(digest.clone())).chain(entries.iter().map(|entry| entry.digest(&nowhere).ok())).collect()
 }
 
-/// Whether a descriptor is that of an attestation. BuildKit gives attestations a platform that no runtime chooses; on
-/// any other platform the annotation is ignored, because it could hide an image.
-fn is_attestation(descriptor: &Descriptor) -> bool {
-    let unknown = |platform: Platform| platform.os == "unknown" && platform.architecture == "unknown";
-    let marked = descriptor.annotations().as_ref().and_then(|all| all.get(ATTESTATION)).map(String::as_str);
-    marked == Some("attestation-manifest") && descriptor.platform().as_ref().map(platform_of).is_some_and(unknown)
-}
-
-fn as_index(location: &Location, bytes: &[u8]) -> Result<Option<ImageIndex>, ImageError> {
-    let failed = |error: serde_json::Error| ImageError::Document {
-        document: location.0.clone(),
-        reason: format!("the document is neither a manifest nor an index: {error}"),
-    };
-    #[derive(serde::Deserialize)]
-    struct Shape {
-        manifests: Option<serde::de::IgnoredAny>,
-        layers: Option<serde::de::IgnoredAny>,
-        config: Option<serde::de::IgnoredAny>,
+/// All images of a source, and each index as an artifact of its own that has the documents of the index. A store that
+/// keeps one report for each digest needs this: the same image may be named by several indexes.
+///
+/// # Errors
+/// As for [`images`].
+pub fn images_and_index(source: &dyn ImageSource, index: &Digest, limits: &Limits) -> Result<Vec<Image>, ImageError> {
+    let mut images = images(source, &Choice::All, limits)?;
+    let mut documents: Vec<Document> = Vec::new();
+    let mut seen = HashSet::new();
+    let mut notes = Vec::new();
+    for image in images.iter_mut().filter(|image| image.manifest_digest.as_ref() != Some(index)) {
+        let (of_index, own): (Vec<Document>, Vec<Document>) =
+            std::mem::take(&mut image.documents).into_iter().partition(|document| document.is_of_index);
+        image.documents = own;
+        documents.extend(of_index.into_iter().filter(|document| seen.insert((document.kind, document.digest.clone()))));
+        notes.append(&mut image.notes);
     }
-    let shape: Shape = serde_json::from_slice(bytes).map_err(failed)?;
-    if shape.manifests.is_none() {
-        return Ok(None);
+    notes.sort();
+    notes.dedup();
+    let reference = images.first().and_then(|image| image.reference.clone());
+    if !documents.is_empty() && images.iter().all(|image| image.manifest_digest.as_ref() != Some(index)) {
+        images.push(Image {
+            kind: ImageKind::Artifact,
+            reference,
+            manifest_digest: Some(index.clone()),
+            documents,
+            notes,
+            ..Image::default()
+        });
     }
-    // CVE-2021-41190: tools disagree on how to read such a document, so a scanner may scan what a runtime does not run.
-    if shape.layers.is_some() || shape.config.is_some() {
-        let reason =
-            "the document is both a manifest and an index, which tools read differently (CVE-2021-41190)".into();
-        return Err(ImageError::Document { document: location.0.clone(), reason });
+    Ok(images)
+}
+
+/// Whether an archive lists `image`, an entry of its `manifest.json`, in its `index.json` as well. Some versions of
+/// Docker leave the layers out there.
+fn is_known(image: &Image, images: &mut Vec<Image>) -> bool {
+    let Some(known) = images.iter().position(|known| known.config_digest == image.config_digest) else { return false };
+    let places = |image: &Image| image.layers.iter().map(|layer| layer.location.clone()).collect::<Vec<_>>();
+    if images[known].layers.is_empty() && !image.layers.is_empty() {
+        images.remove(known);
+        return false;
     }
-    serde_json::from_slice(bytes).map(Some).map_err(failed)
+    places(&images[known]) == places(image)
 }
 
-fn parse_config(location: &Location, bytes: &[u8]) -> Result<ImageConfig, ImageError> {
-    ImageConfig::parse(bytes)
-        .map_err(|error| ImageError::Document { document: location.0.clone(), reason: error.to_string() })
-}
-
-fn digest_of(document: &Location, descriptor: &Descriptor) -> Result<Digest, ImageError> {
-    let text: &str = descriptor.digest().as_ref();
-    text.parse().map_err(|error| ImageError::Document { document: document.0.clone(), reason: format!("{error}") })
-}
-
-fn platform_of(platform: &oci_spec::image::Platform) -> Platform {
-    Platform {
-        os: platform.os().to_string(),
-        architecture: platform.architecture().to_string(),
-        variant: platform.variant().clone(),
-    }
-}
-
-/// The digest in the name of a file, as in `<hex>.json` and `blobs/sha256/<hex>`.
-fn digest_in_name(path: &str) -> Option<Digest> {
-    let name = path.rsplit('/').next()?;
-    let name = name.strip_prefix("sha256:").unwrap_or(name);
-    format!("sha256:{}", name.strip_suffix(".json").unwrap_or(name)).parse().ok()
+fn root_fs(layer: Location) -> Image {
+    Image { layers: vec![LayerSource { location: Some(layer), ..LayerSource::default() }], ..Image::default() }
 }

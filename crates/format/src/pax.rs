@@ -2,6 +2,10 @@
 //!
 //! Source: POSIX.1-2017, `pax`, section "pax Extended Header", and the GNU tar manual, "Storing Sparse Files", for
 //! the `GNU.sparse.*` keywords. Records are split by their length and not by lines: a value may hold a newline.
+//!
+//! Where readers differ, records mean what they mean to Go's `archive/tar`, which container runtimes use: an empty
+//! value keeps the field of the header, the last of several records of one keyword counts, and a sparse file has one of
+//! the known versions.
 
 /// The records that affect how an entry is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,12 +16,32 @@ pub struct Records {
     pub link: Option<Vec<u8>>,
     /// `size`: the bytes of data after the header.
     pub size: Option<u64>,
-    /// `GNU.sparse.name`: the real name of a sparse file.
-    pub sparse_name: Option<Vec<u8>>,
-    /// `GNU.sparse.map`, or pairs of `GNU.sparse.offset` and `GNU.sparse.numbytes`: offsets and lengths of the data.
-    pub sparse_map: Option<Vec<(u64, u64)>>,
-    /// Whether the map precedes the data (`GNU.sparse.major` is 1).
-    pub sparse_map_in_data: bool,
+    sparse: SparseRecords,
+}
+
+/// The records of a sparse file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct SparseRecords {
+    /// `GNU.sparse.major` and `GNU.sparse.minor`, as written.
+    major: Vec<u8>,
+    minor: Vec<u8>,
+    name: Option<Vec<u8>>,
+    /// `GNU.sparse.size`, or `GNU.sparse.realsize`.
+    size: Option<u64>,
+    real_size: Option<u64>,
+    /// `GNU.sparse.map`, or pairs of `GNU.sparse.offset` and `GNU.sparse.numbytes`.
+    map: Option<Vec<(u64, u64)>>,
+}
+
+/// A sparse file, as PAX records describe it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sparse {
+    /// The real name of the file.
+    pub name: Option<Vec<u8>>,
+    /// The size of the file with its holes.
+    pub size: Option<u64>,
+    /// Offset and length in the file of each run of stored bytes; `None` if the map precedes the data.
+    pub map: Option<Vec<(u64, u64)>>,
 }
 
 /// A record does not have the documented form.
@@ -46,28 +70,43 @@ impl Records {
         Ok(records)
     }
 
-    /// These records, completed by `defaults` (those of a global extended header).
-    pub fn over(self, defaults: &Records) -> Records {
-        Records {
-            path: self.path.or_else(|| defaults.path.clone()),
-            link: self.link.or_else(|| defaults.link.clone()),
-            size: self.size.or(defaults.size),
-            ..self
-        }
+    /// Whether a record changes how an entry is read.
+    pub fn change_reading(&self) -> bool {
+        *self != Records::default()
+    }
+
+    /// The description of a sparse file; `None` if the entry is not one. A version that Go does not know is a plain
+    /// file.
+    pub fn sparse(&self) -> Option<Sparse> {
+        let SparseRecords { major, minor, name, size, real_size, map } = &self.sparse;
+        let is_in_data = match (&major[..], &minor[..]) {
+            (b"0", b"0" | b"1") => false,
+            (b"1", b"0") => true,
+            (b"", b"") if map.is_some() => false,
+            _ => return None,
+        };
+        let map = if is_in_data { None } else { Some(map.clone().unwrap_or_default()) };
+        Some(Sparse { name: name.clone(), size: size.or(*real_size), map })
     }
 
     fn take(&mut self, key: &[u8], value: &[u8], pending_offset: &mut Option<u64>) -> Option<()> {
+        let text = || (!value.is_empty()).then(|| value.to_vec());
+        let size = || if value.is_empty() { Some(None) } else { number(value).map(Some) };
         match key {
-            b"path" => self.path = Some(value.to_vec()),
-            b"linkpath" => self.link = Some(value.to_vec()),
-            b"size" => self.size = Some(number(value)?),
-            b"GNU.sparse.name" => self.sparse_name = Some(value.to_vec()),
-            b"GNU.sparse.major" => self.sparse_map_in_data = number(value)? == 1,
-            b"GNU.sparse.map" => self.sparse_map = Some(comma_map(value)?),
+            b"path" => self.path = text(),
+            b"linkpath" => self.link = text(),
+            b"size" => self.size = size()?,
+            b"GNU.sparse.name" => self.sparse.name = text(),
+            b"GNU.sparse.major" => self.sparse.major = value.to_vec(),
+            b"GNU.sparse.minor" => self.sparse.minor = value.to_vec(),
+            b"GNU.sparse.size" => self.sparse.size = size()?,
+            b"GNU.sparse.realsize" => self.sparse.real_size = size()?,
+            b"GNU.sparse.map" if value.is_empty() => self.sparse.map = None,
+            b"GNU.sparse.map" => self.sparse.map = Some(comma_map(value)?),
             b"GNU.sparse.offset" => *pending_offset = Some(number(value)?),
             b"GNU.sparse.numbytes" => {
                 let pair = (pending_offset.take()?, number(value)?);
-                self.sparse_map.get_or_insert_default().push(pair);
+                self.sparse.map.get_or_insert_default().push(pair);
             }
             _ => {}
         }
@@ -95,9 +134,6 @@ fn split_record(data: &[u8]) -> Option<(usize, &[u8], &[u8])> {
 }
 
 fn comma_map(value: &[u8]) -> Option<Vec<(u64, u64)>> {
-    if value.is_empty() {
-        return Some(Vec::new());
-    }
     let numbers: Vec<u64> = value.split(|&b| b == b',').map(number).collect::<Option<_>>()?;
     let (pairs, rest) = numbers.as_chunks::<2>();
     rest.is_empty().then(|| pairs.iter().map(|[offset, length]| (*offset, *length)).collect())
@@ -115,11 +151,26 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_value_keeps_the_field_of_the_header() {
+        let records = Records::parse(b"10 path=a\n8 path=\n8 size=\n").unwrap();
+        assert_eq!(records, Records::default());
+        assert!(!records.change_reading());
+    }
+
+    #[test]
     fn both_forms_of_the_old_sparse_map() {
-        let comma = Records::parse(b"26 GNU.sparse.map=0,5,9,1\n").unwrap();
-        assert_eq!(comma.sparse_map, Some(vec![(0, 5), (9, 1)]));
-        let pairs = Records::parse(b"23 GNU.sparse.offset=0\n25 GNU.sparse.numbytes=5\n").unwrap();
-        assert_eq!(pairs.sparse_map, Some(vec![(0, 5)]));
+        let map = |text: &[u8]| Records::parse(text).unwrap().sparse().unwrap().map;
+        assert_eq!(map(b"26 GNU.sparse.map=0,5,9,1\n"), Some(vec![(0, 5), (9, 1)]));
+        assert_eq!(map(b"23 GNU.sparse.offset=0\n25 GNU.sparse.numbytes=5\n"), Some(vec![(0, 5)]));
+    }
+
+    #[test]
+    fn only_known_versions_are_sparse_files() {
+        let version = |text: &[u8]| Records::parse(text).unwrap().sparse();
+        assert_eq!(version(b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n").unwrap().map, None);
+        assert_eq!(version(b"22 GNU.sparse.major=1\n"), None);
+        assert_eq!(version(b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=9\n"), None);
+        assert_eq!(version(b"21 GNU.sparse.name=a\n"), None);
     }
 
     #[test]

@@ -4,11 +4,19 @@
 //! Files"). The fields of a header are decoded by the `tar` crate; the framing is our own, because a layer is read
 //! in windows that are scanned in place, and because a huge extended header must not be read into memory.
 //!
+//! Where readers of tar differ, an entry is read as Go's `archive/tar` reads it, because container runtimes use that.
+//! If other readers would find other bytes, [`Parser::take_ambiguity`] says so.
+//!
 //! This is a push parser: the caller feeds it blocks until it returns an entry, then consumes the entry's data itself
 //! (`Entry::stored` bytes, padded to a whole block), and continues with the next block.
 
+mod header;
+mod sparse;
+
 use super::pax::{self, Records};
 use layersift_model::LONGEST_NAME;
+
+pub use sparse::{Contents, Run};
 
 /// The size of a tar block in bytes.
 pub const BLOCK: usize = 512;
@@ -41,6 +49,8 @@ pub struct Entry {
     pub mode: u32,
     /// The number of bytes of data that follow in the archive, without padding.
     pub stored: u64,
+    /// The size of the file, with the holes of a sparse file.
+    pub size: u64,
     /// For a sparse file: offset and length in the file of each run of stored bytes.
     pub sparse: Option<Vec<(u64, u64)>>,
 }
@@ -49,19 +59,6 @@ impl Entry {
     /// The number of bytes of data in the archive, including padding.
     pub fn padded(&self) -> u64 {
         self.stored.div_ceil(BLOCK as u64).saturating_mul(BLOCK as u64)
-    }
-
-    /// The offset in the file of the stored byte `position`. The two differ only in sparse files.
-    pub fn file_offset(&self, position: u64) -> u64 {
-        let Some(map) = &self.sparse else { return position };
-        let mut before = 0u64;
-        for &(offset, length) in map {
-            if position < before.saturating_add(length) {
-                return offset.saturating_add(position - before);
-            }
-            before = before.saturating_add(length);
-        }
-        position
     }
 }
 
@@ -97,6 +94,20 @@ pub enum TarError {
     SparseMap,
 }
 
+/// Something that readers of tar read differently: a runtime other than those written in Go may see other files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ambiguity {
+    /// A global extended header names a path, a link or a size. Go ignores it.
+    #[error("a global PAX header changes how entries are read, which some programs ignore")]
+    GlobalRecords,
+    /// Extended headers that a global header follows. Go drops them.
+    #[error("a global PAX header follows the extended header of an entry, which some programs then drop")]
+    DroppedRecords,
+    /// A regular file whose name ends in a slash. Go reads its data, and others a directory without data.
+    #[error("a regular file has data and a name that ends in a slash, which some programs read as a directory")]
+    DirectoryWithData,
+}
+
 #[derive(Debug)]
 enum ParserState {
     Header,
@@ -122,7 +133,7 @@ pub struct Parser {
     long_name: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
     local: Option<Records>,
-    global: Records,
+    ambiguity: Option<Ambiguity>,
 }
 
 impl Parser {
@@ -135,7 +146,7 @@ impl Parser {
             long_name: None,
             long_link: None,
             local: None,
-            global: Records::default(),
+            ambiguity: None,
         }
     }
 
@@ -154,8 +165,17 @@ impl Parser {
 
     /// Whether the archive may end here, between two entries.
     pub fn at_boundary(&self) -> bool {
-        let pending = self.local.is_some() || self.long_name.is_some() || self.long_link.is_some();
-        matches!(self.state, ParserState::Header) && !pending
+        matches!(self.state, ParserState::Header) && !self.has_pending_records()
+    }
+
+    /// What readers of tar read differently in the blocks since the last call.
+    pub fn take_ambiguity(&mut self) -> Option<Ambiguity> {
+        self.ambiguity.take()
+    }
+
+    /// Whether extended headers wait for their entry.
+    fn has_pending_records(&self) -> bool {
+        self.local.is_some() || self.long_name.is_some() || self.long_link.is_some()
     }
 
     fn header(&mut self, block: &[u8; BLOCK]) -> Result<Option<Event>, TarError> {
@@ -216,46 +236,58 @@ impl Parser {
                 *slot = Some(data);
             }
             Extension::Pax => self.local = Some(Records::parse(&data)?),
-            Extension::GlobalPax => self.global = Records::parse(&data)?,
+            Extension::GlobalPax => self.global(&Records::parse(&data)?),
         }
         Ok(())
     }
 
+    /// Go hands a global header to its caller, which ignores it, and forgets the extended headers before it.
+    fn global(&mut self, records: &Records) {
+        if records.change_reading() {
+            self.ambiguity = Some(Ambiguity::GlobalRecords);
+        }
+        if self.has_pending_records() {
+            self.ambiguity = Some(Ambiguity::DroppedRecords);
+        }
+        (self.local, self.long_name, self.long_link) = (None, None, None);
+    }
+
     fn entry(&mut self, header: &tar::Header, size: u64) -> Result<Option<Event>, TarError> {
-        let records = self.local.take().unwrap_or_default().over(&self.global);
-        let long_name = self.long_name.take();
-        let long_link = self.long_link.take();
-        let name = records.sparse_name.or(records.path).or(long_name);
-        let path = name.unwrap_or_else(|| header.path_bytes().into_owned());
+        let records = self.local.take().unwrap_or_default();
+        let sparse = records.sparse();
+        // An empty name is no name.
+        let long_name = self.long_name.take().filter(|name| !name.is_empty());
+        let long_link = self.long_link.take().filter(|name| !name.is_empty());
+        let name = long_name.or(records.path).unwrap_or_else(|| header::name(header));
+        let kind = kind_of(header, &name);
+        let path = sparse.as_ref().and_then(|sparse| sparse.name.clone()).unwrap_or(name);
         if path.len() > LONGEST_NAME {
             return Err(TarError::NameTooLong(path.len()));
         }
-        let kind = kind_of(header, &path);
-        let link = records.link.or(long_link).map(|mut link| {
-            link.truncate(LONGEST_NAME);
-            link
-        });
-        let entry = Entry {
-            kind,
-            link: link.unwrap_or_else(|| header.link_name_bytes().map(|name| name.into_owned()).unwrap_or_default()),
-            mode: header.mode().unwrap_or(0) & 0o7777,
-            stored: stored_bytes(kind, records.size.unwrap_or(size)),
-            sparse: records.sparse_map,
-            path,
-        };
-        if records.sparse_map_in_data && kind == Kind::File {
-            self.state = ParserState::NewSparse { entry, text: Vec::new(), lines: 0 };
-            return Ok(None);
+        let mut link = long_link.or(records.link).unwrap_or_else(|| header::link(header));
+        link.truncate(LONGEST_NAME);
+        let stored = stored_bytes(kind, records.size.unwrap_or(size));
+        if kind == Kind::File && stored > 0 && path.ends_with(b"/") {
+            self.ambiguity = Some(Ambiguity::DirectoryWithData);
         }
+        let mode = header.mode().unwrap_or(0) & 0o7777;
+        let mut entry = Entry { path, kind, link, mode, stored, size: stored, sparse: None };
         if let (true, Some(gnu)) = (header.entry_type().is_gnu_sparse(), header.as_gnu()) {
-            let map = sparse_pairs(&gnu.sparse)?;
+            entry.size = gnu.real_size().unwrap_or(stored);
+            let map = sparse::pairs(&gnu.sparse)?;
             if gnu.is_extended() {
                 self.state = ParserState::OldSparse { entry, map };
                 return Ok(None);
             }
             return Ok(Some(Event::Entry(Entry { sparse: Some(map), ..entry })));
         }
-        Ok(Some(Event::Entry(entry)))
+        let Some(sparse) = sparse.filter(|_| kind == Kind::File) else { return Ok(Some(Event::Entry(entry))) };
+        entry.size = sparse.size.unwrap_or(stored);
+        if sparse.map.is_none() {
+            self.state = ParserState::NewSparse { entry, text: Vec::new(), lines: 0 };
+            return Ok(None);
+        }
+        Ok(Some(Event::Entry(Entry { sparse: sparse.map, ..entry })))
     }
 
     fn old_sparse(
@@ -266,7 +298,7 @@ impl Parser {
     ) -> Result<Option<Event>, TarError> {
         let mut extended = tar::GnuExtSparseHeader::new();
         *extended.as_mut_bytes() = *block;
-        map.extend(sparse_pairs(extended.sparse())?);
+        map.extend(sparse::pairs(extended.sparse())?);
         if map.len() as u64 > self.limit / 16 {
             return Err(TarError::SparseMap);
         }
@@ -301,7 +333,7 @@ impl Parser {
             self.state = ParserState::NewSparse { entry, text, lines };
             return Ok(None);
         }
-        let map = numbers_map(&text).ok_or(TarError::SparseMap)?;
+        let map = sparse::numbers_map(&text).ok_or(TarError::SparseMap)?;
         Ok(Some(Event::Entry(Entry { sparse: Some(map), ..entry })))
     }
 }
@@ -327,7 +359,7 @@ fn size_of(header: &tar::Header) -> Result<u64, TarError> {
 fn kind_of(header: &tar::Header, path: &[u8]) -> Kind {
     match header.entry_type() {
         // Before ustar, a trailing slash marked a directory.
-        tar::EntryType::Regular if path.ends_with(b"/") => Kind::Directory,
+        tar::EntryType::Regular if path.ends_with(b"/") && header.as_old().linkflag == [0] => Kind::Directory,
         tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => Kind::File,
         tar::EntryType::Link => Kind::HardLink,
         tar::EntryType::Symlink => Kind::Symlink,
@@ -342,21 +374,6 @@ fn kind_of(header: &tar::Header, path: &[u8]) -> Kind {
 /// linked file there. Container runtimes do the same.
 fn stored_bytes(kind: Kind, size: u64) -> u64 {
     if kind == Kind::File { size } else { 0 }
-}
-
-fn sparse_pairs(headers: &[tar::GnuSparseHeader]) -> Result<Vec<(u64, u64)>, TarError> {
-    let pair = |header: &tar::GnuSparseHeader| {
-        let offset = header.offset().map_err(|_| TarError::SparseMap)?;
-        let length = header.length().map_err(|_| TarError::SparseMap)?;
-        Ok((offset, length))
-    };
-    headers.iter().filter(|header| !header.is_empty()).map(pair).collect()
-}
-
-fn numbers_map(text: &[u8]) -> Option<Vec<(u64, u64)>> {
-    let mut numbers = text.split(|&byte| byte == b'\n').map(pax::number);
-    let count = numbers.next()??;
-    (0..count).map(|_| Some((numbers.next()??, numbers.next()??))).collect()
 }
 
 #[cfg(test)]

@@ -155,9 +155,40 @@ impl FileLocation {
     }
 }
 
+/// A document of an image other than its configuration: a manifest, an index, or a document that one of them names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DocumentRef {
+    /// `index`, `manifest`, `provenance`, `sbom`, `attestation`, `configuration` or `blob`.
+    pub kind: Cow<'static, str>,
+    /// Its digest; `None` for the listing of a layout, which has none.
+    pub digest: Option<Digest>,
+    /// Its media type, if it has one.
+    pub media_type: Option<String>,
+    /// The path of the value in JSON, such as `predicate.metadata.source`; `None` for a document that is not JSON.
+    pub json_path: Option<String>,
+}
+
+/// The document that a finding is in, and the place in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentLocation {
+    /// The document, and the path of the value that holds the secret.
+    pub document: DocumentRef,
+    /// The names of the archive members that contain it, if the document is not JSON.
+    pub inside: Vec<String>,
+    /// The encodings that the secret is written in, the outermost first, such as `base64`.
+    pub views: Vec<Cow<'static, str>>,
+    /// Line, from 1, in the text that the value holds, such as a Dockerfile, or in a document that is not JSON.
+    pub line: Option<u64>,
+    /// Column in bytes, from 1.
+    pub column: Option<u64>,
+}
+
 /// Where a finding of an image is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
+    /// In a document of the image other than its configuration.
+    Document(Box<DocumentLocation>),
     /// In a file of a layer.
     File(Box<FileLocation>),
     /// In the image's configuration, such as `Env[1]` or `ExposedPorts.9229/tcp`.
@@ -217,8 +248,13 @@ impl Finding {
     pub fn file(&self) -> Option<&FileLocation> {
         match &self.location {
             Location::File(file) => Some(file),
-            Location::Config(_) | Location::Image => None,
+            Location::Document(_) | Location::Config(_) | Location::Image => None,
         }
+    }
+
+    /// The document that the finding is in.
+    pub fn document(&self) -> Option<&DocumentLocation> {
+        if let Location::Document(document) = &self.location { Some(document) } else { None }
     }
 
     /// The keyed fingerprint of the secret.
@@ -235,8 +271,8 @@ impl Finding {
     pub fn identity(&self) -> Option<FindingIdentity> {
         let (path, inside) = match &self.location {
             Location::File(file) => (Some(file.path.clone()), file.inside.clone()),
-            Location::Config(_) if self.secret.is_some() => (None, Vec::new()),
-            Location::Config(_) | Location::Image => return None,
+            Location::Document(_) | Location::Config(_) if self.secret.is_some() => (None, Vec::new()),
+            Location::Document(_) | Location::Config(_) | Location::Image => return None,
         };
         let fingerprint = self.fingerprint().map(Into::into);
         Some(FindingIdentity { rule: self.rule.id.clone(), fingerprint, path, inside })
@@ -244,7 +280,7 @@ impl Finding {
 }
 
 /// The identity of a finding across rebuilds of its image: rule, fingerprint, path and archive members. A secret in the
-/// configuration has no path, because history entries move.
+/// configuration or in a document has no path, because history entries and build steps move.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FindingIdentity {
     /// The rule's id.

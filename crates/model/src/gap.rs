@@ -20,8 +20,10 @@ pub enum GapReason {
     UnsupportedCompression,
     /// A tar archive is truncated or has a damaged header.
     DamagedTar,
-    /// There are bytes after the end of a layer's tar archive.
+    /// There are bytes after the end of an image archive.
     TrailingData,
+    /// Readers of an archive or a document differ, so a runtime may see other files or fields.
+    AmbiguousArchive,
     /// A foreign (non-distributable) layer: the image has its URL, but not its blob.
     ForeignLayer,
     /// A layer's media type is not that of a tar archive.
@@ -73,6 +75,7 @@ impl GapReason {
             GapReason::UnsupportedCompression => "unsupported-compression",
             GapReason::DamagedTar => "damaged-tar",
             GapReason::TrailingData => "trailing-data",
+            GapReason::AmbiguousArchive => "ambiguous-archive",
             GapReason::ForeignLayer => "foreign-layer",
             GapReason::NotATar => "not-a-tar",
             GapReason::LayerTooLarge => "layer-too-large",

@@ -4,6 +4,7 @@
 //! `report_json.rs`.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::finding::Finding;
@@ -35,6 +36,8 @@ pub struct LayerSummary {
     pub stored_bytes: u64,
     /// The paths that it removes from the layers below; an opaque directory ends in `/`.
     pub whiteouts: Vec<String>,
+    /// The number of bytes after the end of its archive, which runtimes ignore and which were scanned.
+    pub bytes_after_end: u64,
 }
 
 /// Bytes of an image that were not read.
@@ -61,6 +64,20 @@ pub struct Tool {
     pub fingerprint_key: Option<String>,
 }
 
+/// What was scanned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum ReportKind {
+    /// A container image, or a root file system.
+    #[default]
+    Image,
+    /// Other files of a registry: a chart, a signature, a model, an index.
+    Artifact,
+    /// The cache of a builder.
+    Cache,
+}
+
 /// The report of one image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageReport {
@@ -74,6 +91,12 @@ pub struct ImageReport {
     pub config_digest: Option<Digest>,
     /// `os/architecture[/variant]`.
     pub platform: Option<String>,
+    /// The platforms of its index that were not read.
+    pub other_platforms: Vec<String>,
+    /// What it is: `image`, `artifact` or `cache`.
+    pub kind: ReportKind,
+    /// What a reader should know besides, such as platforms that contradict each other.
+    pub notes: Vec<String>,
     /// The program that wrote the report.
     pub tool: Tool,
     /// When the scan began.
@@ -82,7 +105,8 @@ pub struct ImageReport {
     pub milliseconds: Option<u64>,
     /// Its layers, base first.
     pub layers: Vec<LayerSummary>,
-    /// The findings in files by layer, path and offset, followed by those in the configuration and by combinations.
+    /// The findings in files by layer, path and offset, followed by those in documents, in the configuration and by
+    /// combinations.
     pub findings: Vec<Finding>,
     /// What was not read.
     pub gaps: Vec<ImageGap>,
@@ -103,7 +127,10 @@ impl ImageReport {
 
     /// Whether the report is empty: no configuration, no layer entry, no gap.
     pub fn is_empty(&self) -> bool {
-        self.config_digest.is_none() && self.gaps.is_empty() && self.layers.iter().all(|layer| layer.entries == 0)
+        self.config_digest.is_none()
+            && self.manifest_digest.is_none()
+            && self.gaps.is_empty()
+            && self.layers.iter().all(|layer| layer.entries == 0)
     }
 
     /// The verdict; [`Verdict::Incomplete`] if no policy was applied.

@@ -26,6 +26,8 @@ pub enum Touch {
     Whiteout,
     /// The layer removes the contents of the directory there.
     Opaque,
+    /// The layer has files below the path, and so a directory there, but no entry for it.
+    Implied,
 }
 
 /// Every path that a layer adds, replaces or removes: a sorted set of 17 bytes per path.
@@ -78,12 +80,21 @@ impl LayerFinding {
 }
 
 /// Where the contents of a hard link come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// An entry of the same layer, by its index.
     Entry(u32),
     /// The file at this path in a lower layer.
-    Below(PathKey),
+    Below(ImagePath),
+}
+
+/// A symbolic link, which may lead to a directory: entries of higher layers below it then belong elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Symlink {
+    /// The path of the link.
+    pub path: ImagePath,
+    /// Its target, as stored.
+    pub target: Vec<u8>,
 }
 
 /// Which package owns which path, according to the package records of a layer.
@@ -122,6 +133,12 @@ pub struct LayerReport {
     pub whiteouts: Vec<String>,
     /// Hard links in archive order; links to hard links are resolved.
     pub hard_links: Vec<HardLink>,
+    /// Symbolic links in archive order.
+    pub symlinks: Vec<Symlink>,
+    /// Whether the uncompressed layer is a tar archive. If it is not, all of its bytes are one file at the root path.
+    pub is_tar: bool,
+    /// The number of bytes after the end of the archive, which runtimes ignore. They are a file at the root path.
+    pub bytes_after_end: u64,
     /// Package records.
     pub owners: Owners,
     /// The findings.

@@ -17,6 +17,7 @@ use crate::assemble::Assembler;
 use crate::assemble::config::{CheckError, ConfigFinding, fields};
 use crate::compiled_rules::CompiledRules;
 use crate::confirm::{ConfirmError, Matches, keep_best};
+use crate::documents::DocumentReport;
 use crate::engine::{Cache, EngineError};
 use crate::layer_scan::{LayerContext, LayerScanner};
 use crate::memory::MemoryBudget;
@@ -24,7 +25,7 @@ use crate::observe::{NoObserver, Observer};
 
 /// The revision of the code that reads layers and documents. Any change to what is read raises it, so that layers which
 /// an older revision passed are scanned again instead of taken from a store.
-pub const READER_REVISION: u32 = 2;
+pub const READER_REVISION: u32 = 3;
 
 /// Why a set of rules cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -133,9 +134,14 @@ impl Analyzer {
     }
 
     /// Assembles the report of `image` from its configuration and the reports of its layers, base first, with a gap in
-    /// place of each layer that was not read.
-    pub fn image(&self, image: &Image, layers: Vec<Result<Arc<LayerReport>, Gap>>) -> ImageReport {
-        self.image_with_gaps(image, layers, Vec::new())
+    /// place of each layer that was not read, and what [`Analyzer::documents`] found.
+    pub fn image(
+        &self,
+        image: &Image,
+        layers: Vec<Result<Arc<LayerReport>, Gap>>,
+        documents: DocumentReport,
+    ) -> ImageReport {
+        self.image_with_gaps(image, layers, documents, Vec::new())
     }
 
     /// The report of a single file, as of an image without configuration that holds only this file. `target` is its
@@ -151,12 +157,21 @@ impl Analyzer {
             touched: Touched::default(),
             whiteouts: Vec::new(),
             hard_links: Vec::new(),
+            symlinks: Vec::new(),
+            is_tar: true,
+            bytes_after_end: 0,
             owners: Owners::default(),
             findings: file.findings,
             gaps: file.gaps,
         };
         let image = Image { layers: vec![LayerSource::default()], ..Image::default() };
-        let mut report = self.assembler().assemble(&image, &[Some(Arc::new(layer))], Vec::new(), Vec::new());
+        let mut report = self.assembler().assemble(
+            &image,
+            &[Some(Arc::new(layer))],
+            Vec::new(),
+            DocumentReport::default(),
+            Vec::new(),
+        );
         report.target = target.into();
         report
     }
@@ -213,6 +228,7 @@ impl Analyzer {
         &self,
         image: &Image,
         layers: Vec<Result<Arc<LayerReport>, Gap>>,
+        documents: DocumentReport,
         mut gaps: Vec<ImageGap>,
     ) -> ImageReport {
         let mut reports = Vec::with_capacity(layers.len());
@@ -227,7 +243,7 @@ impl Analyzer {
         }
         let (secrets, failed) = self.configuration(image);
         gaps.extend(failed.map(|gap| ImageGap { gap: gap.at("configuration"), layer: None }));
-        self.assembler().assemble(image, &reports, secrets, gaps)
+        self.assembler().assemble(image, &reports, secrets, documents, gaps)
     }
 
     /// The secrets in the strings of the configuration, and a gap if not all were scanned.

@@ -10,13 +10,15 @@ use std::sync::Arc;
 
 use layersift_format::history;
 use layersift_format::history::Alignment;
-use layersift_format::manifest::{Image, LayerSource};
+use layersift_format::manifest::{Image, ImageKind, LayerSource};
 use layersift_model::{
-    Confidence, Digest, FileLocation, Finding, FingerprintKey, Gap, GapReason, ImageGap, ImageReport, LayerRef,
-    LayerReport, LayerSummary, Location, Place, ReportedSecret, Secret, Severity, Tool,
+    Confidence, Digest, DocumentRef, FileLocation, Finding, FingerprintKey, Gap, GapReason, ImageGap, ImagePath,
+    ImageReport, LayerRef, LayerReport, LayerSummary, Location, Place, ReportKind, ReportedSecret, Secret, Severity,
+    State, Tool,
 };
 
 use crate::analyzer::READER_REVISION;
+use crate::documents::{DocumentFinding, DocumentReport};
 
 use self::chains::Chains;
 use self::config::{Checks, ConfigFinding, Subject};
@@ -36,17 +38,20 @@ pub struct Assembler<'r> {
 
 impl Assembler<'_> {
     /// Assembles the report of `image`. `reports` has an entry for each layer: `None` for a layer that was not read,
-    /// for which `gaps` has a gap. `config_secrets` are the secrets that the engine found in the configuration.
+    /// for which `gaps` has a gap. `config_secrets` are the secrets that the engine found in the configuration, and
+    /// `documents` is what it found in the other documents.
     pub fn assemble(
         &self,
         image: &Image,
         reports: &[Option<Arc<LayerReport>>],
         config_secrets: Vec<ConfigFinding>,
+        documents: DocumentReport,
         gaps: Vec<ImageGap>,
     ) -> ImageReport {
         let mut in_config = config_secrets;
         let mut mask = Mask::new(&in_config);
-        if image.has_config {
+        mask.add_documents(&documents.findings);
+        if image.has_config && image.config.is_runnable() {
             let urls: Vec<String> = image.layers.iter().flat_map(|layer| layer.urls.iter().cloned()).collect();
             let subject = Subject {
                 config: &image.config,
@@ -66,12 +71,16 @@ impl Assembler<'_> {
         let layers: Vec<LayerSummary> = (0..image.layers.len())
             .filter_map(|index| layer_summary(index, image, report_of(index), &alignment, &mask))
             .collect();
-        let lifetimes = lifetime::follow(reports);
+        let lifetimes = match image.kind {
+            ImageKind::Image => lifetime::follow(reports),
+            ImageKind::Artifact | ImageKind::Cache => lifetime::separate(reports),
+        };
         let overflowed = lifetimes.overflowed;
-        let in_file = |tracked| self.in_file(tracked, &layers, reports);
+        let in_file = |tracked| self.in_file(tracked, image, &layers, reports);
         let mut findings: Vec<Finding> = lifetimes.tracked.into_iter().map(in_file).collect();
         let roles: HashMap<String, Vec<String>> =
             in_config.iter().map(|finding| (finding.rule.id.clone(), finding.roles.clone())).collect();
+        findings.extend(documents.findings.into_iter().map(|finding| self.in_document(finding, &mask)));
         findings.extend(in_config.into_iter().map(|finding| self.in_config(finding, &mask)));
         findings.sort_by_cached_key(order);
         for finding in &mut findings {
@@ -87,19 +96,31 @@ impl Assembler<'_> {
             let detail = "too many findings in hard links; the rest were dropped";
             gaps.push(ImageGap { gap: Gap::new(GapReason::TooManyFindings, detail), layer: None });
         }
-        gaps.extend(image.gaps.iter().map(|gap| ImageGap { gap: gap.clone(), layer: None }));
+        gaps.extend(image.gaps.iter().chain(&documents.gaps).map(|gap| ImageGap { gap: gap.clone(), layer: None }));
         for (index, (source, report)) in image.layers.iter().zip(reports).enumerate() {
             let Some(report) = report else { continue };
             let layer = Some(index);
             gaps.extend(report.gaps.iter().map(|gap| ImageGap { gap: gap.clone(), layer }));
             gaps.extend(verify(source, report).into_iter().map(|gap| ImageGap { gap, layer }));
+            gaps.extend(not_a_tar(image, source, report).map(|gap| ImageGap { gap, layer }));
+        }
+        // A name or a gap may quote a field with a secret.
+        for gap in &mut gaps {
+            gap.gap.detail = mask.apply("", &gap.gap.detail);
         }
         gaps.sort_by(|a, b| (a.layer, &a.gap).cmp(&(b.layer, &b.gap)));
         ImageReport {
             reference: image.reference.clone(),
             manifest_digest: image.manifest_digest.clone(),
             config_digest: image.config_digest.clone(),
-            platform: image.platform.clone(),
+            platform: image.platform.as_ref().map(|platform| mask.apply("variant", platform)),
+            other_platforms: image.other_platforms.clone(),
+            kind: match image.kind {
+                ImageKind::Image => ReportKind::Image,
+                ImageKind::Artifact => ReportKind::Artifact,
+                ImageKind::Cache => ReportKind::Cache,
+            },
+            notes: notes(image, &layers, &mask),
             tool: Tool {
                 version: env!("CARGO_PKG_VERSION").into(),
                 ruleset: self.ruleset.into(),
@@ -114,8 +135,14 @@ impl Assembler<'_> {
         }
     }
 
-    fn in_file(&self, tracked: Tracked, layers: &[LayerSummary], reports: &[Option<Arc<LayerReport>>]) -> Finding {
-        let Tracked { finding, layer, state, ended_by } = tracked;
+    fn in_file(
+        &self,
+        tracked: Tracked,
+        image: &Image,
+        layers: &[LayerSummary],
+        reports: &[Option<Arc<LayerReport>>],
+    ) -> Finding {
+        let Tracked { finding, layer, state, ended_by, through, .. } = tracked;
         let package = owners::owner(&finding.place.path, layer, reports);
         let shipped_by = finding
             .checksums
@@ -126,12 +153,13 @@ impl Assembler<'_> {
             None => finding.severity,
         };
         let Place { path, inside, views, offset, line, column, binary } = finding.place;
+        let (path, inside) = named(&path, inside, image.layers.get(layer), &layers[layer]);
         Finding {
             id: String::new(),
             rule: finding.rule,
             severity,
             location: Location::File(Box::new(FileLocation {
-                path: path.to_string(),
+                path,
                 inside,
                 views,
                 // A finding about a whole file has no offset.
@@ -146,7 +174,24 @@ impl Assembler<'_> {
                 as_shipped: shipped_by.is_some(),
             })),
             secret: finding.secret.map(|secret| self.reported(secret)),
-            note: finding.note,
+            note: with_link(finding.note, state, through.as_ref()),
+            related: Vec::new(),
+            allowed: None,
+            baseline: false,
+        }
+    }
+
+    fn in_document(&self, finding: DocumentFinding, mask: &Mask) -> Finding {
+        let DocumentFinding { rule, severity, mut location, secret, note } = finding;
+        let path = location.document.json_path.take();
+        location.document.json_path = path.map(|path| mask.apply("", &path));
+        Finding {
+            id: String::new(),
+            rule,
+            severity,
+            location: Location::Document(Box::new(location)),
+            secret: secret.map(|secret| self.reported(secret)),
+            note,
             related: Vec::new(),
             allowed: None,
             baseline: false,
@@ -175,6 +220,55 @@ impl Assembler<'_> {
             value: (!secret.reveal().is_empty()).then_some(secret),
         }
     }
+}
+
+/// The path of a finding in the report, and the archive members that contain it. A blob that is a file of its own is
+/// called by its title, or by its digest if it has none; a titled archive contains its files.
+fn named(
+    path: &ImagePath,
+    inside: Vec<String>,
+    source: Option<&LayerSource>,
+    layer: &LayerSummary,
+) -> (String, Vec<String>) {
+    let title = source.and_then(|source| source.title.as_ref()).map(|title| ImagePath::normalize(title.as_bytes()));
+    match title {
+        Some(title) if path.is_root() => (title.to_string(), inside),
+        Some(title) => (title.to_string(), std::iter::once(path.to_string()).chain(inside).collect()),
+        None if path.is_root() => (layer.digest.as_ref().map(Digest::to_string).unwrap_or_default(), inside),
+        None => (path.to_string(), inside),
+    }
+}
+
+/// What the report says besides: of the image, and of bytes after the archives of its layers.
+fn notes(image: &Image, layers: &[LayerSummary], mask: &Mask) -> Vec<String> {
+    let after = layers.iter().filter(|layer| layer.bytes_after_end > 0).map(|layer| {
+        format!(
+            "layer {} has {} bytes after the end of its archive, which runtimes ignore; they were scanned",
+            layer.index, layer.bytes_after_end
+        )
+    });
+    image.notes.iter().map(|note| mask.apply("", note)).chain(after).collect()
+}
+
+/// The gap of a layer that no runtime can extract.
+fn not_a_tar(image: &Image, source: &LayerSource, report: &LayerReport) -> Option<Gap> {
+    if image.kind != ImageKind::Image || report.is_tar {
+        return None;
+    }
+    let media_type = source.media_type.as_deref().unwrap_or("no media type");
+    let what = if media_type.ends_with("+encrypted") { "is encrypted" } else { "is not a tar archive" };
+    let detail = format!("the layer {what} ({media_type}); its bytes were scanned as they are");
+    Some(Gap::new(GapReason::NotATar, detail).sized(report.bytes))
+}
+
+/// The note of a finding, and the other path by which a layer ended its file.
+fn with_link(note: Option<String>, state: State, through: Option<&ImagePath>) -> Option<String> {
+    let Some(through) = through else { return note };
+    let through = format!(
+        "{} as {through}, through a symbolic link; a runtime that stacks layers as overlays keeps the file",
+        state.name()
+    );
+    Some(note.map_or(through.clone(), |note| format!("{note}; {through}")))
 }
 
 /// The severity of a finding in a file that is unchanged from its package.
@@ -233,6 +327,7 @@ fn layer_summary(
         stored_bytes: report.map_or(0, |report| report.blob_bytes),
         is_read: report.is_some(),
         whiteouts: report.map(|report| report.whiteouts.clone()).unwrap_or_default(),
+        bytes_after_end: report.map_or(0, |report| report.bytes_after_end),
     })
 }
 
@@ -283,8 +378,13 @@ fn order(finding: &Finding) -> (u8, usize, String, u64, String) {
     let rule = finding.rule.id.clone();
     match &finding.location {
         Location::File(file) => (0, file.layer.index, file.full_path("\0"), file.offset.unwrap_or(0), rule),
-        Location::Config(field) => (1, 0, field.clone(), 0, rule),
-        Location::Image => (2, 0, String::new(), 0, rule),
+        Location::Document(document) => {
+            let DocumentRef { kind, json_path, .. } = &document.document;
+            let place = format!("{kind}\0{}\0{}", json_path.as_deref().unwrap_or_default(), document.inside.join("\0"));
+            (1, 0, place, document.line.unwrap_or(0), rule)
+        }
+        Location::Config(field) => (2, 0, field.clone(), 0, rule),
+        Location::Image => (3, 0, String::new(), 0, rule),
     }
 }
 
@@ -295,6 +395,10 @@ fn id(finding: &Finding) -> String {
             let diff_id = file.layer.diff_id.as_ref().map(Digest::to_string).unwrap_or_default();
             format!("{diff_id}\n{}\n{}", file.full_path("\0"), file.offset.unwrap_or(0))
         }
+        Location::Document(document) => {
+            let DocumentRef { kind, json_path, .. } = &document.document;
+            format!("{kind}\n{}\n{}", json_path.as_deref().unwrap_or_default(), document.inside.join("\n"))
+        }
         Location::Config(field) => field.clone(),
         Location::Image => finding.related.join(" "),
     };
@@ -302,7 +406,7 @@ fn id(finding: &Finding) -> String {
     Digest::of(format!("{}\n{place}\n{fingerprint}", finding.rule.id).as_bytes()).hex()[..16].to_string()
 }
 
-/// Masks the secrets of the configuration in all text of it that a report shows.
+/// Masks the secrets of configuration and documents in all text of them that a report shows.
 struct Mask(Vec<Masked>);
 
 struct Masked {
@@ -326,7 +430,21 @@ impl Mask {
             Some(Masked { at: finding.at.clone(), value, masked: secret.masked() })
         };
         self.0.extend(findings.iter().filter_map(masked));
-        // The longest first: masking a secret inside a longer one must not leave the rest of that one readable.
+        self.sort();
+    }
+
+    fn add_documents(&mut self, findings: &[DocumentFinding]) {
+        let masked = |finding: &DocumentFinding| {
+            let secret: &Secret = finding.secret.as_ref()?;
+            let value = std::str::from_utf8(secret.reveal()).ok().filter(|value| !value.is_empty())?.to_string();
+            Some(Masked { at: finding.location.document.kind.to_string(), value, masked: secret.masked() })
+        };
+        self.0.extend(findings.iter().filter_map(masked));
+        self.sort();
+    }
+
+    /// The longest first: masking a secret inside a longer one must not leave the rest of that one readable.
+    fn sort(&mut self) {
         self.0.sort_by_key(|masked| std::cmp::Reverse(masked.value.len()));
     }
 

@@ -220,7 +220,7 @@ impl<'a> ImageScan<'a> {
                 Some(Err(Gap::new(GapReason::ForeignLayer, detail).at(&location.0)))
             }
             Ok(Fetched::Missing) => {
-                let gap = Gap::new(GapReason::MissingBlob, "the image does not contain this layer").at(&location.0);
+                let gap = Gap::new(GapReason::MissingBlob, source.missing("layer")).at(&location.0);
                 Some(Err(layer.size.map_or(gap.clone(), |size| gap.sized(size))))
             }
             Err(error) => {
@@ -242,7 +242,8 @@ impl<'a> ImageScan<'a> {
             if source.is_guess() && layers.len() == 1 {
                 gaps.extend(layers.iter().flatten().filter_map(mistaken));
             }
-            self.analyzer.image_with_gaps(image, layers, gaps)
+            let documents = self.analyzer.documents(source, image, &self.cancellation);
+            self.analyzer.image_with_gaps(image, layers, documents, gaps)
         };
         images.iter().map(one).collect()
     }

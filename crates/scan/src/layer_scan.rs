@@ -3,6 +3,7 @@
 //! The calling thread reads, decompresses and walks the layer. The threads of the pool scan windows of files and
 //! compute the digest of the uncompressed bytes. The number of queued windows is bounded.
 
+mod entries;
 mod file;
 mod unpack;
 
@@ -14,11 +15,11 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use layersift_format::tar::{BLOCK, Entry, Kind};
 use layersift_format::{Blob, Cancellation};
 use layersift_model::{
-    Algorithm, Gap, GapReason, HardLink, ImagePath, LayerFinding, LayerReport, Limits, Origin, Owners, PathKey, State,
-    Touch, Touched,
+    Algorithm, Gap, GapReason, HardLink, ImagePath, LayerFinding, LayerReport, Limits, Origin, Owners, Touched,
 };
 use rayon::ThreadPool;
 
+use self::entries::Entries;
 use self::file::{FileHandle, FindingSink};
 use self::unpack::{Dispatch, FileUnpacker, Packing, Unpacking};
 use crate::compiled_rules::CompiledRules;
@@ -26,8 +27,7 @@ use crate::confirm::{CONTEXT, Matches, REACH};
 use crate::content::records::Record;
 use crate::layer::buffer::{Bytes, Pool};
 use crate::layer::read::{Batch, LayerFacts, LayerReader, Work};
-use crate::layer::walk::{Overlap, Segment, Visitor};
-use crate::layer::whiteout::Whiteout;
+use crate::layer::walk::{Overlap, Rest, Segment, Visitor};
 use crate::memory::{MemoryBudget, MemoryLease};
 use crate::observe::Observer;
 use crate::worker::ScanWorker;
@@ -37,6 +37,9 @@ const FRESH: usize = 1 << 20;
 
 /// How segments of one file overlap: a match has at most [`crate::engine::MAX_WIDTH`] bytes, and parsers read further.
 const OVERLAP: Overlap = Overlap { before: CONTEXT, after: REACH };
+
+/// The bytes of holes in a sparse archive that are read as zeros.
+const MAX_HOLES: u64 = 1 << 30;
 
 /// The memory that every layer takes: the current window, windows queued for scanning or hashing, and the first and
 /// last bytes of an executable.
@@ -86,15 +89,19 @@ impl LayerScanner {
             algorithm,
             progress: &progress,
             cancellation: context.cancellation,
+            memory: &memory,
         };
         let (facts, entries, owners) = context.threads.in_place_scope(|scope| {
             let sink = &sink;
             let dispatch = |batch| self.dispatch(scope, sink, batch);
             let mut visitor = LayerVisitor::new(sink, self.packing(context, &memory, &dispatch));
-            let facts = reading.layer(blob, &mut visitor, &mut |work| match work {
+            let mut facts = reading.layer(blob, &mut visitor, &mut |work| match work {
                 Work::Scan(batch) => dispatch(batch),
                 Work::Hash(hasher) => scope.spawn(move |_| hasher.catch_up()),
             });
+            for part in facts.undecoded.drain(..) {
+                visitor.whole(part.name, &part.bytes);
+            }
             (facts, visitor.entries, visitor.owners)
         });
         report(facts, entries, owners, sink)
@@ -113,7 +120,7 @@ impl LayerScanner {
             let sink = &sink;
             let dispatch = |batch| self.dispatch(scope, sink, batch);
             let packing = self.packing(context, &memory, &dispatch);
-            let mut unpacker = FileUnpacker::new(FileHandle::standalone(sink, path.clone()), packing);
+            let mut unpacker = FileUnpacker::new(FileHandle::standalone(sink, path.clone(), 0, Vec::new()), packing);
             let mut buffer = vec![0; 64 << 10];
             let outcome = loop {
                 match input.read(&mut buffer) {
@@ -239,17 +246,6 @@ fn too_much_encoded() -> Gap {
     Gap::new(GapReason::TooMuchEncoded, "encoded data exceeds the decoding limit; the rest was not decoded")
 }
 
-/// The paths of a layer.
-#[derive(Default)]
-struct Entries {
-    /// Every touched path with the index of its entry; sorted at the end of the layer.
-    touches: Vec<(PathKey, Touch, u32)>,
-    links: Vec<(u32, ImagePath, PathKey)>,
-    whiteouts: Vec<String>,
-    files: u64,
-    count: u32,
-}
-
 struct LayerVisitor<'d, 'a, 's> {
     sink: &'s FindingSink<'s>,
     packing: Packing<'d, 'a, 's>,
@@ -261,12 +257,22 @@ struct LayerVisitor<'d, 'a, 's> {
     unpacking: Unpacking<'d, 'a, 's>,
     /// The bytes of the current file that were not read yet.
     left: u64,
+    /// The bytes of holes in the current file that were passed to archives as zeros.
+    holes: u64,
 }
 
 impl<'d, 'a, 's> LayerVisitor<'d, 'a, 's> {
     fn new(sink: &'s FindingSink<'s>, packing: Packing<'d, 'a, 's>) -> LayerVisitor<'d, 'a, 's> {
         let (entries, owners) = (Entries::default(), Owners::default());
-        LayerVisitor { sink, packing, entries, owners, record: None, unpacking: Unpacking::Plain, left: 0 }
+        LayerVisitor { sink, packing, entries, owners, record: None, unpacking: Unpacking::Plain, left: 0, holes: 0 }
+    }
+
+    /// Scans bytes of the blob that are in no entry, under the name `name`.
+    fn whole(&self, name: &str, bytes: &[u8]) {
+        let file = FileHandle::standalone(self.sink, ImagePath::default(), self.entries.count(), vec![name.into()]);
+        let mut unpacker = FileUnpacker::new(file, self.packing);
+        unpacker.bytes(bytes);
+        unpacker.finish();
     }
 }
 
@@ -294,8 +300,44 @@ where
                 file.gap(&[], Gap::new(GapReason::DocumentTooLarge, detail).sized(entry.stored));
             }
         }
-        (self.unpacking, self.left) = (Unpacking::Sniffing(Vec::new()), entry.stored);
+        (self.unpacking, self.left, self.holes) = (Unpacking::Sniffing(Vec::new()), entry.stored, 0);
         Some(file)
+    }
+
+    fn rest(&mut self, rest: Rest) -> Self::File {
+        let name = match rest {
+            Rest::NotTar => None,
+            Rest::AfterEnd => Some("bytes after the end of the archive"),
+            Rest::Unreadable => Some("bytes after damage of the archive"),
+            Rest::Padding => Some("padding of an entry"),
+        };
+        self.record = None;
+        // What cannot be read as the archive that it is in is not opened as another one.
+        let is_opened = rest != Rest::Unreadable;
+        self.unpacking = if is_opened { Unpacking::Sniffing(Vec::new()) } else { Unpacking::Plain };
+        (self.left, self.holes) = (u64::MAX, 0);
+        let inside = name.map(String::from).into_iter().collect();
+        FileHandle::standalone(self.sink, ImagePath::default(), self.entries.count(), inside)
+    }
+
+    fn hole(&mut self, file: &Self::File, length: u64) {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        if let Some((_, bytes)) = &mut self.record {
+            let room = self.sink.limits.document_bytes.saturating_sub(bytes.len() as u64);
+            bytes.resize(bytes.len() + length.min(room) as usize, 0);
+        }
+        let mut left = length.min(MAX_HOLES.saturating_sub(self.holes));
+        self.holes = self.holes.saturating_add(length);
+        while left > 0 && !matches!(self.unpacking, Unpacking::Plain) {
+            let count = left.min(ZEROS.len() as u64);
+            self.unpacking.bytes(file, &ZEROS[..count as usize], false, self.packing);
+            left -= count;
+        }
+        if self.holes > MAX_HOLES && matches!(self.unpacking, Unpacking::Open(_)) {
+            let detail = format!("a sparse archive has holes of more than {MAX_HOLES} bytes; the rest was not opened");
+            file.gap(&[], Gap::new(GapReason::ArchiveTooLarge, detail));
+            std::mem::replace(&mut self.unpacking, Unpacking::Plain).finish();
+        }
     }
 
     fn bytes(&mut self, file: &Self::File, offset: u64, window: &Bytes<'a>, range: Range<usize>) {
@@ -308,6 +350,8 @@ where
     }
 
     fn end(&mut self, file: Self::File) {
+        // A file of unknown size may be too short to have been decided.
+        self.unpacking.bytes(&file, &[], true, self.packing);
         std::mem::replace(&mut self.unpacking, Unpacking::Plain).finish();
         if let Some((record, bytes)) = self.record.take() {
             record.read(&bytes, &mut self.owners);
@@ -316,79 +360,12 @@ where
     }
 }
 
-impl Entries {
-    /// Records an entry, and returns its index.
-    fn add(&mut self, path: &ImagePath, entry: &Entry) -> u32 {
-        let number = self.count;
-        self.count += 1;
-        match Whiteout::of(path) {
-            Some(Whiteout::Path(target)) => {
-                self.whiteouts.push(target.to_string());
-                self.touches.push((target.key(), Touch::Whiteout, number));
-                return number;
-            }
-            Some(Whiteout::Opaque(target)) => {
-                self.whiteouts.push(format!("{target}/"));
-                self.touches.push((target.key(), Touch::Opaque, number));
-                return number;
-            }
-            None => {}
-        }
-        let touch = if entry.kind == Kind::Directory { Touch::Directory } else { Touch::Other };
-        self.touches.push((path.key(), touch, number));
-        match entry.kind {
-            Kind::HardLink => self.links.push((number, path.clone(), ImagePath::normalize(&entry.link).key())),
-            Kind::File => self.files += 1,
-            Kind::Symlink | Kind::Directory | Kind::Special => {}
-        }
-        number
-    }
-
-    /// The last entry at `key` before entry `number` that is not a directory.
-    fn before(&self, key: PathKey, number: u32) -> Option<u32> {
-        let end = self.touches.partition_point(|touch| *touch < (key, Touch::Other, number));
-        let (found, touch, earlier) = *self.touches.get(end.checked_sub(1)?)?;
-        (found == key && touch == Touch::Other).then_some(earlier)
-    }
-
-    /// Whether an entry after entry `number` does `touch` to the path of `key`.
-    fn after(&self, key: PathKey, touch: Touch, number: u32) -> bool {
-        let end = self.touches.partition_point(|known| *known <= (key, touch, number));
-        self.touches.get(end).is_some_and(|known| (known.0, known.1) == (key, touch))
-    }
-
-    /// Whether later entries of the same layer overwrite or delete the file at `path`, entry `number`.
-    fn superseded(&self, path: &ImagePath, number: u32) -> Option<State> {
-        let key = path.key();
-        if self.after(key, Touch::Other, number) || self.after(key, Touch::Directory, number) {
-            return Some(State::Overwritten);
-        }
-        let hidden = path.ancestors().any(|above| self.after(above.key(), Touch::Other, number));
-        hidden.then_some(State::Deleted)
-    }
-
-    /// The hard links, each resolved to the entry or the path of a lower layer that has its contents.
-    fn resolved_links(&self) -> Vec<HardLink> {
-        let mut origins: HashMap<u32, Origin> = HashMap::new();
-        let mut links = Vec::new();
-        for (number, link, target) in &self.links {
-            let origin = match self.before(*target, *number) {
-                Some(earlier) => origins.get(&earlier).copied().unwrap_or(Origin::Entry(earlier)),
-                None => Origin::Below(*target),
-            };
-            origins.insert(*number, origin);
-            let superseded = self.superseded(link, *number);
-            links.push(HardLink { link: link.clone(), entry: *number, origin, superseded });
-        }
-        links
-    }
-}
-
 fn report(facts: LayerFacts, mut entries: Entries, owners: Owners, sink: FindingSink<'_>) -> LayerReport {
-    entries.touches.sort_unstable();
-    let hard_links = entries.resolved_links();
     let limit = sink.limits.findings_per_layer;
     let (mut findings, found_gaps) = sink.into_parts();
+    entries.sort();
+    let hard_links = entries.take_resolved_links();
+    let symlinks = entries.take_symlinks();
     for finding in &mut findings {
         finding.superseded = entries.superseded(&finding.place.path, finding.entry);
     }
@@ -405,17 +382,21 @@ fn report(facts: LayerFacts, mut entries: Entries, owners: Owners, sink: Finding
         gaps.push(Gap::new(GapReason::TooManyFindings, detail));
     }
     gaps.extend(found_gaps);
+    gaps.extend(entries.dropped_symlinks());
     gaps.sort();
     LayerReport {
         blob: facts.blob,
         blob_bytes: facts.blob_bytes,
         diff_id: facts.diff_id,
         bytes: facts.bytes,
-        entries: u64::from(entries.count),
-        files: entries.files,
+        entries: u64::from(entries.count()),
+        files: if facts.is_tar { entries.files } else { 1 },
         touched: Touched::new(entries.touches.into_iter().map(|(key, touch, _)| (key, touch)).collect()),
         whiteouts: entries.whiteouts,
         hard_links,
+        symlinks,
+        is_tar: facts.is_tar,
+        bytes_after_end: facts.bytes_after_end,
         owners,
         findings,
         gaps,
@@ -430,8 +411,8 @@ fn add_linked(findings: &mut Vec<LayerFinding>, links: &[HardLink], limit: usize
         by_entry.entry(finding.entry).or_default().push(finding.clone());
     }
     for link in links {
-        let Origin::Entry(entry) = link.origin else { continue };
-        for original in by_entry.get(&entry).into_iter().flatten() {
+        let Origin::Entry(entry) = &link.origin else { continue };
+        for original in by_entry.get(entry).into_iter().flatten() {
             if findings.len() >= limit {
                 return false;
             }

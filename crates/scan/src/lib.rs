@@ -21,6 +21,7 @@ mod compiled_rules;
 pub mod confirm;
 pub mod content;
 pub mod decoding;
+mod documents;
 pub mod engine;
 mod image_scan;
 pub mod layer;
@@ -31,6 +32,7 @@ mod rule_examples;
 mod worker;
 
 pub use analyzer::{Analyzer, FileReport, Options, READER_REVISION, RulesetError};
+pub use documents::DocumentReport;
 pub use image_scan::{ImageScan, KnownLayers, ScanError};
 pub use memory::{ExtraMemory, MemoryBudget, MemoryLease};
 pub use observe::{NoObserver, Observer};

@@ -4,8 +4,9 @@
 //! v1.2, "Combined Image JSON + Filesystem Changeset Format", and what Docker and skopeo write today: layers as
 //! `<id>/layer.tar`, as symbolic links to `<hash>.tar`, or under `blobs/`.
 
+use layersift_format::json::read_strict;
 use layersift_format::{DocumentError, Fetched, ImageSource, Listed, Location, SourceError};
-use layersift_model::{Digest, Limits};
+use layersift_model::{Digest, Gap, Limits};
 use serde::Deserialize;
 
 use crate::stream::StreamLayout;
@@ -38,7 +39,9 @@ pub(crate) struct DockerArchive<T> {
 struct Image {
     config: String,
     #[serde(default)]
-    repo_tags: Option<Vec<String>>,
+    repo_tags: Vec<String>,
+    /// An image made from scratch may have none.
+    #[serde(default)]
     layers: Vec<String>,
 }
 
@@ -54,9 +57,9 @@ impl<T: Tree> ImageSource for DockerArchive<T> {
         let missing = || failed(DocumentError::Missing { expected: "an archive that `docker save` wrote" });
         let bytes = self.tree.document(MANIFEST, self.limits.document_bytes)?.ok_or_else(missing)?;
         let images = parse(&bytes, &self.limits)?;
-        let known: Vec<String> = images.iter().flat_map(|image| image.repo_tags.iter().flatten().cloned()).collect();
+        let known: Vec<String> = images.iter().flat_map(|image| image.repo_tags.iter().cloned()).collect();
         let wanted = |image: &Image| match &self.reference {
-            Some(reference) => image.repo_tags.iter().flatten().any(|tag| same_reference(tag, reference)),
+            Some(reference) => image.repo_tags.iter().any(|tag| same_reference(tag, reference)),
             None => true,
         };
         let listed: Vec<Listed> = images.into_iter().filter(wanted).map(Listed::from).collect();
@@ -73,6 +76,10 @@ impl<T: Tree> ImageSource for DockerArchive<T> {
     fn open(&self, location: &Location) -> Result<Fetched<'_>, SourceError> {
         self.tree.open(&location.0)
     }
+
+    fn gaps(&self) -> Vec<Gap> {
+        self.tree.gaps()
+    }
 }
 
 /// The images in the listing `bytes`.
@@ -81,7 +88,7 @@ pub(crate) fn listed(bytes: &[u8], limits: &Limits) -> Result<Vec<Listed>, Sourc
 }
 
 fn parse(bytes: &[u8], limits: &Limits) -> Result<Vec<Image>, SourceError> {
-    let images: Vec<Image> = serde_json::from_slice(bytes).map_err(|error| failed(error.into()))?;
+    let images: Vec<Image> = read_strict(bytes).map_err(|error| failed(error.into()))?;
     if images.is_empty() || images.len() > limits.manifests {
         return Err(failed(DocumentError::Count { what: "images", count: images.len(), most: limits.manifests }));
     }
@@ -101,7 +108,7 @@ pub(crate) fn no_such_reference(wanted: &str, known: &[String]) -> SourceError {
 impl From<Image> for Listed {
     fn from(image: Image) -> Listed {
         Listed::DockerArchive {
-            reference: image.repo_tags.into_iter().flatten().next(),
+            reference: image.repo_tags.into_iter().next(),
             config: Location(image.config),
             layers: image.layers.into_iter().map(Location).collect(),
         }

@@ -3,9 +3,12 @@
 //! Source: OCI image-spec v1.1, `image-layout.md`. `index.json` is an index over the manifests of the layout, `blobs/`
 //! holds everything by digest.
 
+use std::collections::BTreeMap;
+
+use layersift_format::json::{JsonString, Node};
 use layersift_format::{DocumentError, Fetched, ImageSource, Listed, Location, Opened, SourceError};
-use layersift_model::{Digest, Limits};
-use oci_spec::image::{Descriptor, ImageIndex};
+use layersift_model::{Digest, Gap, Limits};
+use serde::Deserialize;
 
 use crate::docker_archive::{self, no_such_reference};
 use crate::open::{Context, Input};
@@ -58,31 +61,49 @@ impl<T: Tree> OciLayout<T> {
     }
 }
 
+/// The fields of `index.json` that list its manifests.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Index {
+    manifests: Vec<Entry>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    digest: String,
+    annotations: BTreeMap<String, String>,
+    platform: Option<Node>,
+}
+
 impl<T: Tree> ImageSource for OciLayout<T> {
     fn list(&self) -> Result<Vec<Listed>, SourceError> {
         let missing = || failed(DocumentError::Missing { expected: "an OCI layout" });
         let bytes = self.tree.document(INDEX, self.limits.document_bytes)?.ok_or_else(missing)?;
-        let index: ImageIndex = serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?;
-        let (count, most) = (index.manifests().len(), self.limits.manifests);
-        if count == 0 || count > most {
+        let node = Node::parse(&bytes).map_err(|error| failed(error.into()))?;
+        let Index { manifests } = node.strict().map_err(|error| failed(error.into()))?;
+        let docker = self.docker_listing()?;
+        let (count, most) = (manifests.len(), self.limits.manifests);
+        if (count == 0 && docker.is_empty()) || count > most {
             return Err(failed(DocumentError::Count { what: "manifests", count, most }));
         }
+        let listed = |index| listed_at(&node, index);
         if let Some(wanted) = &self.reference {
-            return self.named(index.manifests(), wanted);
+            return self.named(&manifests, wanted, listed);
         }
         // Several platforms without names are one image of several platforms, and this is its index.
-        let platforms = index.manifests().iter().filter(|d| d.platform().is_some() && name(d).is_none()).count();
-        if platforms > 1 && platforms == index.manifests().len() {
-            return Ok(vec![Listed::Manifest { reference: None, location: Location(INDEX.into()), digest: None }]);
+        let platforms = manifests.iter().filter(|entry| entry.platform.is_some() && entry.name().is_none()).count();
+        if platforms > 1 && platforms == count {
+            let (location, listing) = (Location(INDEX.into()), Vec::new());
+            return Ok(vec![Listed::Manifest { reference: None, location, digest: None, listing }]);
         }
-        let mut listed: Vec<Listed> =
-            index.manifests().iter().map(|descriptor| self.listed(descriptor)).collect::<Result<_, _>>()?;
-        if self.with_docker_listing
-            && let Some(bytes) = self.tree.document(docker_archive::MANIFEST, self.limits.document_bytes)?
-        {
-            listed.extend(docker_archive::listed(&bytes, &self.limits)?);
-        }
-        Ok(listed)
+        let mut all: Vec<Listed> = manifests
+            .iter()
+            .enumerate()
+            .map(|(index, entry)| self.listed(entry, listed(index)))
+            .collect::<Result<_, _>>()?;
+        all.extend(docker);
+        Ok(all)
     }
 
     fn locate(&self, digest: &Digest) -> Location {
@@ -92,34 +113,63 @@ impl<T: Tree> ImageSource for OciLayout<T> {
     fn open(&self, location: &Location) -> Result<Fetched<'_>, SourceError> {
         self.tree.open(&location.0)
     }
+
+    fn gaps(&self) -> Vec<Gap> {
+        self.tree.gaps()
+    }
 }
 
 impl<T: Tree> OciLayout<T> {
-    fn named(&self, manifests: &[Descriptor], wanted: &str) -> Result<Vec<Listed>, SourceError> {
-        let called = |descriptor: &&Descriptor| names(descriptor).any(|name| name == wanted);
+    /// The images of Docker's `manifest.json`, if they are asked for.
+    fn docker_listing(&self) -> Result<Vec<Listed>, SourceError> {
+        if !self.with_docker_listing || self.reference.is_some() {
+            return Ok(Vec::new());
+        }
+        match self.tree.document(docker_archive::MANIFEST, self.limits.document_bytes)? {
+            Some(bytes) => docker_archive::listed(&bytes, &self.limits),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn named(
+        &self,
+        manifests: &[Entry],
+        wanted: &str,
+        listing: impl Fn(usize) -> Vec<JsonString>,
+    ) -> Result<Vec<Listed>, SourceError> {
+        let called = manifests.iter().enumerate().filter(|(_, entry)| entry.names().any(|name| name == wanted));
         let listed: Vec<Listed> =
-            manifests.iter().filter(called).map(|descriptor| self.listed(descriptor)).collect::<Result<_, _>>()?;
+            called.map(|(index, entry)| self.listed(entry, listing(index))).collect::<Result<_, _>>()?;
         if listed.is_empty() {
-            let known: Vec<String> = manifests.iter().filter_map(name).collect();
+            let known: Vec<String> = manifests.iter().filter_map(Entry::name).collect();
             return Err(no_such_reference(wanted, &known));
         }
         Ok(listed)
     }
 
-    fn listed(&self, descriptor: &Descriptor) -> Result<Listed, SourceError> {
-        let digest: Digest =
-            descriptor.digest().as_ref().parse().map_err(|error| failed(DocumentError::Digest(error)))?;
-        Ok(Listed::Manifest { reference: name(descriptor), location: self.locate(&digest), digest: Some(digest) })
+    fn listed(&self, entry: &Entry, listing: Vec<JsonString>) -> Result<Listed, SourceError> {
+        let digest: Digest = entry.digest.parse().map_err(|error| failed(DocumentError::Digest(error)))?;
+        let (reference, location) = (entry.name(), self.locate(&digest));
+        Ok(Listed::Manifest { reference, location, digest: Some(digest), listing })
     }
 }
 
-fn names(descriptor: &Descriptor) -> impl Iterator<Item = &str> {
-    let annotations = descriptor.annotations().as_ref();
-    [IMAGE_NAME, REF_NAME].into_iter().filter_map(move |key| annotations?.get(key)).map(String::as_str)
+impl Entry {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        [IMAGE_NAME, REF_NAME].into_iter().filter_map(|key| self.annotations.get(key)).map(String::as_str)
+    }
+
+    fn name(&self) -> Option<String> {
+        self.names().next().map(str::to_string)
+    }
 }
 
-fn name(descriptor: &Descriptor) -> Option<String> {
-    names(descriptor).next().map(str::to_string)
+/// The strings of `index.json` that belong to the entry `index`: its own, and those of the index as a whole.
+fn listed_at(node: &Node, index: usize) -> Vec<JsonString> {
+    let own = format!("manifests[{index}].");
+    let mut strings = node.strings("", &[]);
+    strings.retain(|string| string.path.starts_with(&own) || !string.path.starts_with("manifests"));
+    strings
 }
 
 fn failed(error: DocumentError) -> SourceError {

@@ -31,6 +31,9 @@ pub fn open(target: &Target, limits: &Limits, registry: &RegistryOptions) -> Res
     }
 }
 
+/// The first bytes of an lz4 stream.
+const LZ4: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
+
 /// What a transport opens a target with.
 pub(crate) struct Context<'c> {
     /// The target.
@@ -73,9 +76,11 @@ impl Context<'_> {
         }
         let map = MappedFile::open(path).map_err(failed)?;
         match Codec::detect(&map) {
+            Codec::Plain if map.starts_with(&LZ4) => Err(not_an_image(path, "lz4 compression is not supported")),
             Codec::Plain => Ok(Input::File(path.clone(), map)),
-            Codec::Unsupported(name) => Err(not_an_image(path, &format!("{name} compression is not supported"))),
-            Codec::Gzip | Codec::Zstd => Ok(Input::Stream(path.clone(), Box::new(File::open(path).map_err(failed)?))),
+            Codec::Gzip | Codec::Zstd | Codec::Xz | Codec::Bzip2 => {
+                Ok(Input::Stream(path.clone(), Box::new(File::open(path).map_err(failed)?)))
+            }
         }
     }
 

@@ -35,7 +35,7 @@ impl SkopeoDir {
 impl ImageSource for SkopeoDir {
     fn list(&self) -> Result<Vec<Listed>, SourceError> {
         let location = Location(MANIFEST.into());
-        Ok(vec![Listed::Manifest { reference: None, location, digest: None }])
+        Ok(vec![Listed::Manifest { reference: None, location, digest: None, listing: Vec::new() }])
     }
 
     fn locate(&self, digest: &Digest) -> Location {

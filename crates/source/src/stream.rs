@@ -4,19 +4,19 @@
 //! once, because it cannot be read again. The listing may be the last member, so which layers belong to which image is
 //! known only then.
 
-use std::collections::HashMap;
-use std::io::{self, Cursor, Read};
+use std::collections::{HashMap, hash_map};
+use std::io::{self, Cursor, Read, Write};
 use std::path::PathBuf;
 
-use layersift_format::compression::{Codec, MAGIC_BYTES, read_full};
+use layersift_format::compression::{Codec, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, read_full};
 use layersift_format::tar::{BLOCK, Entry, Event, Kind, Parser};
 use layersift_format::{ArchiveError, Blob, Fetched, ImageSource, Location, OnLayer, SourceError, StreamedImage};
-use layersift_model::{ImagePath, Limits};
+use layersift_model::{Gap, GapReason, ImagePath, Limits};
 
 use crate::docker_archive::DockerArchive;
 use crate::oci_layout::{self, OciLayout};
 use crate::rootfs::RootFs;
-use crate::tree::{Member, Tree, link_target, resolve};
+use crate::tree::{Member, Tree, after_end, ambiguous, link_target, repeated, resolve};
 
 /// The most bytes of documents that are kept in memory, in total.
 const MAX_KEPT_BYTES: u64 = 64 << 20;
@@ -65,7 +65,11 @@ impl StreamedImage for ImageStream {
         let mut head = [0; MAGIC_BYTES];
         let length = read_full(&mut input, &mut head).map_err(failed)?;
         let whole = Cursor::new(head).take(length as u64).chain(input);
-        let mut plain = Codec::detect(&head[..length]).reader(whole).map_err(failed)?;
+        let undecoded = Undecoded::default();
+        // One archive is decompressed at a time, so its decoder need not ask for memory.
+        let memory = |_| Box::new(()) as DecoderMemory;
+        let decoding = Decoding { undecoded: &undecoded, memory: &memory };
+        let mut plain = Codec::detect(&head[..length]).reader(whole, decoding).map_err(failed)?;
         let mut start = Cursor::new(Vec::new());
         let is_image = match layout {
             StreamLayout::RootFs => false,
@@ -81,7 +85,8 @@ impl StreamedImage for ImageStream {
         }
         let mut collector = Collector { path: path.clone(), limits: &limits, tree: StreamedTree::default(), kept: 0 };
         collector.read(&mut start.chain(plain), on_layer)?;
-        let tree = collector.tree;
+        let mut tree = collector.tree;
+        tree.gaps.extend(not_scanned(&undecoded));
         let has_index = tree.members.contains_key(oci_layout::INDEX);
         Ok(match layout {
             StreamLayout::Oci => Box::new(OciLayout::new(tree, reference, limits)),
@@ -91,6 +96,15 @@ impl StreamedImage for ImageStream {
             _ => Box::new(DockerArchive::new(tree, reference, limits)),
         })
     }
+}
+
+/// The gap of the bytes of a compressed archive that decompression does not give. `gzip` stores the name of the file.
+fn not_scanned(undecoded: &Undecoded) -> Option<Gap> {
+    let (parts, dropped) = undecoded.take();
+    let parts: Vec<_> = parts.iter().filter(|part| part.name != "gzip file name").collect();
+    let bytes = parts.iter().map(|part| part.bytes.len() as u64).sum::<u64>() + dropped;
+    let name = parts.first()?.name;
+    Some(Gap::new(GapReason::TrailingData, format!("{name} of the archive: not scanned")).sized(bytes))
 }
 
 /// Reads the first header into `start`, and returns whether its entry is one that image archives have.
@@ -138,6 +152,7 @@ fn begins_as_tar(start: &[u8]) -> bool {
 #[derive(Default)]
 struct StreamedTree {
     members: HashMap<String, Member<Kept>>,
+    gaps: Vec<Gap>,
 }
 
 enum Kept {
@@ -152,6 +167,10 @@ impl Tree for StreamedTree {
             Some((_, Kept::Document(bytes))) => Fetched::Blob(Blob::Stream(Box::new(&bytes[..]))),
             Some((name, Kept::Passed)) => Fetched::Passed(Location(name.into())),
         })
+    }
+
+    fn gaps(&self) -> Vec<Gap> {
+        self.gaps.clone()
     }
 }
 
@@ -175,6 +194,7 @@ impl Collector<'_> {
             }
             let damaged = |error| SourceError::Archive { path: path.clone(), at, error: ArchiveError::Tar(error) };
             let event = parser.block(&block).map_err(damaged)?;
+            self.tree.gaps.extend(parser.take_ambiguity().map(|ambiguity| ambiguous(ambiguity, at)));
             at += BLOCK as u64;
             match event {
                 None => {}
@@ -192,7 +212,10 @@ impl Collector<'_> {
             }
         }
         // Read to the end, because the writer of a pipe fails if it is closed early.
-        io::copy(plain, &mut io::sink()).map(drop).map_err(read)
+        let mut after = AfterEnd::default();
+        io::copy(plain, &mut after).map_err(read)?;
+        self.tree.gaps.extend(after_end(after.bytes));
+        Ok(())
     }
 
     fn entry(&mut self, entry: &Entry, data: &mut (impl Read + Send), on_layer: &mut OnLayer<'_>) -> io::Result<()> {
@@ -201,9 +224,24 @@ impl Collector<'_> {
         let member = match entry.kind {
             Kind::Directory | Kind::Special => return Ok(()),
             Kind::Symlink | Kind::HardLink => Member::Link(link_target(&path, entry.kind, &entry.link)),
-            Kind::File => Member::Data(self.file(&name, entry.stored, data, on_layer)?),
+            Kind::File => {
+                let mut contents = entry.contents(data.take(entry.stored));
+                Member::Data(self.file(&name, entry.size, &mut contents, on_layer)?)
+            }
         };
-        self.tree.members.insert(name, member);
+        match self.tree.members.entry(name) {
+            hash_map::Entry::Vacant(vacant) => drop(vacant.insert(member)),
+            hash_map::Entry::Occupied(known) => {
+                let same = match (known.get(), &member) {
+                    (Member::Link(first), Member::Link(second)) => first == second,
+                    (Member::Data(Kept::Document(first)), Member::Data(Kept::Document(second))) => first == second,
+                    _ => false,
+                };
+                if !same {
+                    self.tree.gaps.push(repeated(known.key()));
+                }
+            }
+        }
         Ok(())
     }
 
@@ -211,26 +249,43 @@ impl Collector<'_> {
     fn file(
         &mut self,
         name: &str,
-        stored: u64,
+        size: u64,
         data: &mut (impl Read + Send),
         on_layer: &mut OnLayer<'_>,
     ) -> io::Result<Kept> {
-        let mut data = data.take(stored);
         let mut head = vec![0; BLOCK];
-        let length = read_full(&mut data, &mut head)?;
+        let length = read_full(data, &mut head)?;
         head.truncate(length);
         let document = Codec::detect(&head) == Codec::Plain
             && !begins_as_tar_entry(&head)
-            && stored <= self.limits.document_bytes
-            && self.kept + stored <= MAX_KEPT_BYTES;
+            && size <= self.limits.document_bytes
+            && self.kept + size <= MAX_KEPT_BYTES;
         if document {
-            self.kept += stored;
+            self.kept += size;
             data.read_to_end(&mut head)?;
             return Ok(Kept::Document(head));
         }
         let whole = Cursor::new(head).chain(data);
         on_layer(&Location(name.into()), Box::new(whole));
         Ok(Kept::Passed)
+    }
+}
+
+/// Counts the bytes after the end of an archive, leading zeros apart.
+#[derive(Default)]
+struct AfterEnd {
+    bytes: u64,
+}
+
+impl Write for AfterEnd {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let zeros = if self.bytes > 0 { 0 } else { bytes.iter().take_while(|&&byte| byte == 0).count() };
+        self.bytes += (bytes.len() - zeros) as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -1,13 +1,13 @@
 //! Trees: named files of a directory or an archive, in which the image layouts are looked up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use layersift_format::tar::{BLOCK, Entry, Event, Kind, Parser};
-use layersift_format::{ArchiveError, Blob, DocumentError, Fetched, MappedFile, SourceError};
-use layersift_model::{ImagePath, Limits};
+use layersift_format::tar::{Ambiguity, BLOCK, Entry, Event, Kind, Parser};
+use layersift_format::{ArchiveError, Blob, DocumentError, Fetched, MappedFile, RegionReader, SourceError};
+use layersift_model::{Gap, GapReason, ImagePath, Limits};
 
 /// Named files.
 pub(crate) trait Tree: Send + Sync {
@@ -16,6 +16,11 @@ pub(crate) trait Tree: Send + Sync {
     /// # Errors
     /// If it exists and cannot be read, or a link leads in a circle.
     fn open(&self, path: &str) -> Result<Fetched<'_>, SourceError>;
+
+    /// What was not read of the tree itself.
+    fn gaps(&self) -> Vec<Gap> {
+        Vec::new()
+    }
 
     /// Reads a small file whole; `None` if it does not exist.
     ///
@@ -101,15 +106,42 @@ pub(crate) fn link_target(path: &ImagePath, kind: Kind, link: &[u8]) -> String {
 /// The members of an uncompressed archive in a mapped file.
 pub(crate) struct ArchiveTree {
     map: MappedFile,
-    members: HashMap<String, Member<(usize, usize)>>,
+    members: HashMap<String, Member<Data>>,
     first: Option<String>,
     damage: Option<SourceError>,
+    gaps: Vec<Gap>,
+}
+
+/// Where the data of a member are.
+#[derive(Clone, Debug)]
+struct Data {
+    at: usize,
+    stored: usize,
+    /// The entry of a sparse file.
+    sparse: Option<Box<Entry>>,
+}
+
+/// The gap of an archive that readers of tar read differently at byte `at`.
+pub(crate) fn ambiguous(ambiguity: Ambiguity, at: u64) -> Gap {
+    Gap::new(GapReason::AmbiguousArchive, format!("at byte {at} of the archive: {ambiguity}"))
+}
+
+/// The gap of a second member called `name`, of which tools take one or the other.
+pub(crate) fn repeated(name: &str) -> Gap {
+    let detail = "the archive has two different files of this name; the first was read, and some tools read the other";
+    Gap::new(GapReason::AmbiguousArchive, detail).at(name)
+}
+
+/// The gap of `bytes` bytes after the end of an archive; `None` if there are none.
+pub(crate) fn after_end(bytes: u64) -> Option<Gap> {
+    let detail = "there are bytes after the end of the archive, which tools ignore; they were not read";
+    (bytes > 0).then(|| Gap::new(GapReason::TrailingData, detail).sized(bytes))
 }
 
 impl ArchiveTree {
     /// Reads the headers of the archive in `map`, and not the data. Members after a damaged header are lost.
     pub(crate) fn new(path: &Path, map: MappedFile, limits: &Limits) -> ArchiveTree {
-        let mut tree = ArchiveTree { map, members: HashMap::new(), first: None, damage: None };
+        let mut tree = ArchiveTree { map, members: HashMap::new(), first: None, damage: None, gaps: Vec::new() };
         let mut parser = Parser::new(limits.tar_extension_bytes);
         let mut at = 0usize;
         while let Some(block) = tree.map.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
@@ -121,10 +153,14 @@ impl ArchiveTree {
                     break;
                 }
             };
+            tree.gaps.extend(parser.take_ambiguity().map(|ambiguity| ambiguous(ambiguity, at as u64)));
             at += BLOCK;
             match event {
                 None => {}
-                Some(Event::End) => break,
+                Some(Event::End) => {
+                    tree.gaps.extend(after_end(tree.after(at)));
+                    break;
+                }
                 Some(Event::Entry(entry)) => {
                     tree.insert(&entry, at);
                     at = at.saturating_add(usize::try_from(entry.padded()).unwrap_or(usize::MAX));
@@ -150,11 +186,24 @@ impl ArchiveTree {
             Kind::Symlink | Kind::HardLink => Member::Link(link_target(&path, entry.kind, &entry.link)),
             // If the archive is cut off, the data that remains can be read, and its digest does not match.
             Kind::File => {
-                let stored = usize::try_from(entry.stored).unwrap_or(usize::MAX);
-                Member::Data((at, stored.min(self.map.len() - at)))
+                let stored = usize::try_from(entry.stored).unwrap_or(usize::MAX).min(self.map.len() - at);
+                Member::Data(Data { at, stored, sparse: entry.sparse.is_some().then(|| Box::new(entry.clone())) })
             }
         };
-        self.members.insert(name, member);
+        match self.members.entry(name) {
+            hash_map::Entry::Vacant(vacant) => drop(vacant.insert(member)),
+            hash_map::Entry::Occupied(known) => {
+                if !is_same(&self.map, known.get(), &member) {
+                    self.gaps.push(repeated(known.key()));
+                }
+            }
+        }
+    }
+
+    /// The number of bytes from byte `at` on, leading zeros apart.
+    fn after(&self, at: usize) -> u64 {
+        let rest = self.map.get(at..).unwrap_or_default();
+        rest.iter().position(|&byte| byte != 0).map_or(0, |zeros| (rest.len() - zeros) as u64)
     }
 
     /// The archive itself.
@@ -181,8 +230,30 @@ impl ArchiveTree {
 impl Tree for ArchiveTree {
     fn open(&self, path: &str) -> Result<Fetched<'_>, SourceError> {
         Ok(match resolve(&self.members, path)? {
-            Some((_, &(at, length))) => Fetched::Blob(Blob::Mapped(self.map.region().part(at..at + length))),
             None => Fetched::Missing,
+            Some((_, Data { at, stored, sparse })) => {
+                let region = self.map.region().part(*at..at + stored);
+                Fetched::Blob(match sparse {
+                    Some(entry) => Blob::Stream(Box::new(entry.contents(RegionReader::new(region)))),
+                    None => Blob::Mapped(region),
+                })
+            }
         })
+    }
+
+    fn gaps(&self) -> Vec<Gap> {
+        self.gaps.clone()
+    }
+}
+
+/// Whether two members of one name have the same data.
+fn is_same(map: &[u8], first: &Member<Data>, second: &Member<Data>) -> bool {
+    match (first, second) {
+        (Member::Link(first), Member::Link(second)) => first == second,
+        (Member::Data(first), Member::Data(second)) => {
+            let bytes = |data: &Data| map.get(data.at..data.at + data.stored);
+            first.stored == second.stored && bytes(first) == bytes(second)
+        }
+        _ => false,
     }
 }

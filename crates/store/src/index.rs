@@ -1,6 +1,8 @@
 //! What of an image's report is a column or a row of its own, so that a trace finds it: from the report, in one place.
 
-use layersift_model::{Finding, ImageReport, LayerSummary, Location, Package, RuleSummary, Severity, State};
+use layersift_model::{
+    DocumentRef, Finding, ImageReport, LayerSummary, Location, Package, RuleSummary, Severity, State,
+};
 
 use super::error::Fault;
 use super::images::{ImageLayer, ImageRecord};
@@ -158,6 +160,11 @@ impl IndexedFinding {
         match &finding.location {
             Location::Image => indexed,
             Location::Config(field) => IndexedFinding { config: Some(field.clone()), ..indexed },
+            Location::Document(document) => {
+                let DocumentRef { kind, json_path, .. } = &document.document;
+                let field = format!("{kind} {}", json_path.as_deref().unwrap_or_default());
+                IndexedFinding { config: Some(field.trim_end().to_string()), ..indexed }
+            }
             Location::File(file) => IndexedFinding {
                 path: Some(file.path.clone()),
                 inside: file.inside.clone(),

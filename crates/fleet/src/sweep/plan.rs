@@ -2,10 +2,9 @@
 //! for the others.
 
 use layersift_format::manifest::{Image, LayerSource};
-use layersift_format::platform::Choice;
 use layersift_format::{SourceError, manifest};
 use layersift_model::{Digest, IncompleteImage, LayerKey, Repository, SweepProblem, Verdict};
-use layersift_scan::{ImageScan, ScanError};
+use layersift_scan::{DocumentReport, ScanError};
 use layersift_source::catalog::{Catalog, CatalogError, Entry};
 use layersift_source::registry::RegistrySource;
 use layersift_store::{ImageId, ImageLayer, ImageRecord, Job, StoreError, StoredReport, TagSighting};
@@ -33,12 +32,18 @@ pub(super) struct KnownEntry {
     images: Vec<KnownImage>,
 }
 
+/// An image, and what its documents hold.
+pub(super) struct PlannedImage {
+    pub(super) image: Image,
+    pub(super) documents: DocumentReport,
+}
+
 /// What an entry of a catalog turned out to be.
 pub(super) enum Resolved {
     /// Images that all have a report.
     Known { root: Digest, images: Vec<KnownImage> },
     /// Images of which at least one has none.
-    New { root: Digest, images: Vec<Image> },
+    New { root: Digest, images: Vec<PlannedImage> },
     /// Nothing that can be scanned.
     Problem(SweepProblem),
     /// Nothing: it was deleted while it was listed.
@@ -96,18 +101,34 @@ impl Resolver<'_> {
         {
             return Ok(Resolved::Known { root: root.digest.clone(), images });
         }
-        Ok(match ImageScan::new(self.sweep.scanner).platform(Choice::All).images(&source) {
-            Ok(images) => Resolved::New { root: root.digest.clone(), images },
-            Err(error) => Resolved::Problem(self.refused(entry, error)),
+        let limits = self.sweep.scanner.limits();
+        Ok(match manifest::images_and_index(&source, &root.digest, limits) {
+            Ok(images) => {
+                let images = images.into_iter().map(|image| self.with_documents(&source, image)).collect();
+                Resolved::New { root: root.digest.clone(), images }
+            }
+            Err(error) => Resolved::Problem(self.refused(entry, error.into())),
         })
     }
 
-    /// The image that the tag of an entry named the last time, if its report is known. Not for an index, whose images
-    /// are named in its own bytes only.
+    /// Scans the documents of an image now, so that they need not be kept until its layers are read.
+    fn with_documents(&self, source: &RegistrySource, mut image: Image) -> PlannedImage {
+        let documents = self.sweep.scanner.documents(source, &image, &self.limits.token());
+        image.documents = Vec::new();
+        PlannedImage { image, documents }
+    }
+
+    /// What the tag of an entry named the last time, and the images there, if their reports are known. An index is the
+    /// last of its images to be noted, so if it was, all of them were.
     fn met_before(&self, entry: &Entry) -> Result<Option<(Digest, Vec<KnownImage>)>, StoreError> {
         let (None, Some(tag)) = (&entry.digest, entry.tags.first()) else { return Ok(None) };
-        let Some(root) = self.sweep.store.tags().last_named(&repository_of(entry), tag)? else { return Ok(None) };
-        let images = self.known(entry, std::slice::from_ref(&root))?;
+        let tags = self.sweep.store.tags();
+        let Some(root) = tags.last_named(&repository_of(entry), tag)? else { return Ok(None) };
+        let manifests = tags.images(entry.host.name(), &entry.repository, tag)?;
+        if !manifests.contains(&root) {
+            return Ok(None);
+        }
+        let images = self.known(entry, &manifests)?;
         Ok(images.map(|images| (root, images)))
     }
 
@@ -153,8 +174,11 @@ impl Running<'_> {
                 }
             }
             Resolved::New { root, images } => {
+                let mut is_whole = true;
                 for image in images {
-                    self.plan_image(entry, &root, image)?;
+                    // An index of which an image could not be read is read again the next time.
+                    let is_noted = is_whole || image.image.manifest_digest.as_ref() != Some(&root);
+                    is_whole &= self.plan_image(entry, &root, image, is_noted)?;
                 }
             }
         }
@@ -187,21 +211,31 @@ impl Running<'_> {
         Ok(())
     }
 
-    fn plan_image(&mut self, entry: &Entry, root: &Digest, image: Image) -> Result<(), SweepError> {
+    /// Plans an image, and notes the tags that lead to it if `is_noted` is set. Returns whether it can be scanned.
+    fn plan_image(
+        &mut self,
+        entry: &Entry,
+        root: &Digest,
+        planned: PlannedImage,
+        is_noted: bool,
+    ) -> Result<bool, SweepError> {
+        let image = &planned.image;
         let store = self.sweep.store;
         self.sweep.progress.image_listed();
         // Nothing is stored of an image with damaged documents: another registry may have them undamaged.
         if let Some(gap) = image.gaps.first() {
             self.add_problem(problem::document(entry.reference().to_string(), gap));
-            return Ok(());
+            return Ok(false);
         }
-        let Some(record) = record_of(&image) else {
+        let Some(record) = record_of(image) else {
             self.add_problem(problem::undigested(entry.reference().to_string()));
-            return Ok(());
+            return Ok(false);
         };
         let now = (self.sweep.clock)();
         let id = store.images().put(&record, now)?;
-        store.tags().see(&sightings(entry, root, id), now)?;
+        if is_noted {
+            store.tags().see(&sightings(entry, root, id), now)?;
+        }
         let digests: Vec<Digest> = record.layers.iter().map(|layer| layer.digest.clone()).collect();
         let key = self.cache.key();
         let known = store.layers().with_reports(&digests, key)?;
@@ -229,13 +263,14 @@ impl Running<'_> {
         }
         store.queue().enqueue(key, &jobs, now)?;
         if missing.is_empty() {
-            return self.assemble(&image);
+            self.assemble(planned)?;
+            return Ok(true);
         }
         // Layers that an earlier sweep failed to read are tried again; those of this sweep are not.
         let again: Vec<Digest> = missing.iter().filter(|layer| !self.poisoned.contains_key(layer)).cloned().collect();
         store.queue().retry(key, &again)?;
-        self.pending.push(Pending { image, missing });
-        Ok(())
+        self.pending.push(Pending { planned, missing });
+        Ok(true)
     }
 }
 

@@ -93,7 +93,7 @@ fn sparse_files_of_all_three_forms() {
     ]
     .concat();
     let older = [
-        pax(&[("GNU.sparse.map", "0,3,100,4"), ("GNU.sparse.name", "s")]),
+        pax(&[("GNU.sparse.map", "0,3,100,4"), ("GNU.sparse.name", "s"), ("GNU.sparse.size", "104")]),
         header("GNUSparseFile.0/s", tar::EntryType::Regular, 7).as_bytes().to_vec(),
         padded(b"abcdefg"),
     ]
@@ -136,4 +136,62 @@ fn damaged_headers_are_errors() {
     assert_eq!(Parser::new(1024).block(&block), Err(TarError::Checksum));
     let long = header("a", tar::EntryType::GNULongName, 1 << 40);
     assert_eq!(Parser::new(1024).block(long.as_bytes()), Err(TarError::ExtensionTooLarge(1 << 40)));
+}
+
+#[test]
+fn a_long_name_wins_over_a_pax_path() {
+    let archive = [
+        pax(&[("path", "from/pax")]),
+        header("././@LongLink", tar::EntryType::GNULongName, 9).as_bytes().to_vec(),
+        padded(b"from/long"),
+        header("x", tar::EntryType::Regular, 0).as_bytes().to_vec(),
+    ]
+    .concat();
+    assert_eq!(entries(&archive).unwrap()[0].0.path, b"from/long");
+}
+
+#[test]
+fn global_records_are_ignored_and_said() {
+    let global = |records: &[(&str, &str)]| {
+        let mut archive = pax(records);
+        archive[156] = b'g';
+        let mut first = tar::Header::new_gnu();
+        first.as_mut_bytes().copy_from_slice(&archive[..BLOCK]);
+        first.set_cksum();
+        archive[..BLOCK].copy_from_slice(first.as_bytes());
+        archive
+    };
+    let file = header("a", tar::EntryType::Regular, 0).as_bytes().to_vec();
+    let read = |archive: Vec<u8>| {
+        let mut parser = Parser::new(1 << 20);
+        let mut ambiguity = None;
+        for block in archive.as_chunks::<BLOCK>().0 {
+            let event = parser.block(block).unwrap();
+            ambiguity = ambiguity.or(parser.take_ambiguity());
+            if let Some(Event::Entry(entry)) = event {
+                return (entry.path, ambiguity);
+            }
+        }
+        panic!("no entry");
+    };
+    assert_eq!(read([global(&[("comment", "c")]), file.clone()].concat()), (b"a".to_vec(), None));
+    let renamed = [global(&[("path", "b")]), file.clone()].concat();
+    assert_eq!(read(renamed), (b"a".to_vec(), Some(Ambiguity::GlobalRecords)));
+    let dropped = [pax(&[("path", "b")]), global(&[("comment", "c")]), file].concat();
+    assert_eq!(read(dropped), (b"a".to_vec(), Some(Ambiguity::DroppedRecords)));
+}
+
+#[test]
+fn a_regular_file_with_a_slash_has_data_and_an_old_one_has_none() {
+    let mut regular = header("a/", tar::EntryType::Regular, 3);
+    regular.as_old_mut().linkflag = [b'0'];
+    regular.set_cksum();
+    let mut parser = Parser::new(1024);
+    let Ok(Some(Event::Entry(entry))) = parser.block(regular.as_bytes()) else { panic!() };
+    assert_eq!((entry.kind, entry.stored), (Kind::File, 3));
+    assert_eq!(parser.take_ambiguity(), Some(Ambiguity::DirectoryWithData));
+    regular.as_old_mut().linkflag = [0];
+    regular.set_cksum();
+    let Ok(Some(Event::Entry(entry))) = parser.block(regular.as_bytes()) else { panic!() };
+    assert_eq!((entry.kind, entry.stored, parser.take_ambiguity()), (Kind::Directory, 0, None));
 }

@@ -8,7 +8,7 @@ use super::objects::{
     FindingList, FindingObject, GapObject, ImageObject, LayerObject, ReportObject, SecretObject, StatsObject,
     ToolObject,
 };
-use crate::finding::{FileLocation, Finding, Location, ReportedSecret};
+use crate::finding::{DocumentLocation, FileLocation, Finding, Location, ReportedSecret};
 use crate::gap::Gap;
 use crate::image_report::{ImageGap, ImageReport, LayerSummary, Tool};
 use crate::rule_info::RuleInfo;
@@ -35,6 +35,9 @@ impl<'r> ReportObject<'r> {
                 manifest_digest: report.manifest_digest.clone(),
                 config_digest: report.config_digest.clone(),
                 platform: report.platform.clone(),
+                other_platforms: report.other_platforms.clone(),
+                kind: report.kind,
+                notes: report.notes.clone(),
             },
             layers: report.layers.iter().map(LayerObject::new).collect(),
             rules: Some(rules(report)),
@@ -85,6 +88,9 @@ impl From<ReportObject<'_>> for ImageReport {
             manifest_digest: object.image.manifest_digest,
             config_digest: object.image.config_digest,
             platform: object.image.platform,
+            other_platforms: object.image.other_platforms,
+            kind: object.image.kind,
+            notes: object.image.notes,
             tool: Tool {
                 version: object.tool.version,
                 ruleset: object.tool.ruleset,
@@ -115,6 +121,7 @@ impl LayerObject {
             entries: Some(layer.entries),
             stored_bytes: Some(layer.stored_bytes),
             removes: layer.whiteouts.clone(),
+            bytes_after_end: layer.bytes_after_end,
             unread: !layer.is_read,
         }
     }
@@ -134,6 +141,7 @@ impl From<LayerObject> for LayerSummary {
             bytes: object.bytes,
             stored_bytes: object.stored_bytes.unwrap_or(0),
             whiteouts: object.removes,
+            bytes_after_end: object.bytes_after_end,
         }
     }
 }
@@ -142,9 +150,12 @@ impl FindingObject {
     pub(super) fn new(finding: &Finding, show_secrets: bool) -> FindingObject {
         let config = match &finding.location {
             Location::Config(field) => Some(field.clone()),
-            Location::File(_) | Location::Image => None,
+            Location::File(_) | Location::Document(_) | Location::Image => None,
         };
         let file = finding.file();
+        let document = finding.document();
+        let inside = file.map(|file| &file.inside).or(document.map(|document| &document.inside));
+        let views = file.map(|file| &file.views).or(document.map(|document| &document.views));
         FindingObject {
             id: finding.id.clone(),
             rule: finding.rule.id.clone(),
@@ -152,12 +163,13 @@ impl FindingObject {
             severity: finding.severity,
             confidence: finding.rule.confidence,
             path: file.map(|file| file.path.clone()),
-            inside: file.map(|file| file.inside.clone()).unwrap_or_default(),
-            views: file.map(|file| file.views.clone()).unwrap_or_default(),
+            inside: inside.cloned().unwrap_or_default(),
+            views: views.cloned().unwrap_or_default(),
             offset: file.and_then(|file| file.offset),
-            line: file.and_then(|file| file.line),
-            column: file.and_then(|file| file.column),
+            line: file.and_then(|file| file.line).or(document.and_then(|document| document.line)),
+            column: file.and_then(|file| file.column).or(document.and_then(|document| document.column)),
             config,
+            document: document.map(|document| document.document.clone()),
             layer: file.map(|file| file.layer.clone()),
             state: finding.state(),
             ended_by: file.and_then(|file| file.ended_by.clone()),
@@ -188,8 +200,8 @@ impl FindingObject {
                 references: Vec::new(),
             })
         });
-        let location = match (self.path, self.layer, self.config) {
-            (Some(path), Some(layer), _) => Location::File(Box::new(FileLocation {
+        let location = match (self.path, self.layer, self.document, self.config) {
+            (Some(path), Some(layer), _, _) => Location::File(Box::new(FileLocation {
                 path,
                 inside: self.inside,
                 views: self.views,
@@ -203,7 +215,14 @@ impl FindingObject {
                 package: self.package,
                 as_shipped: self.as_shipped,
             })),
-            (_, _, Some(field)) => Location::Config(field),
+            (_, _, Some(document), _) => Location::Document(Box::new(DocumentLocation {
+                document,
+                inside: self.inside,
+                views: self.views,
+                line: self.line,
+                column: self.column,
+            })),
+            (_, _, _, Some(field)) => Location::Config(field),
             _ => Location::Image,
         };
         Finding {

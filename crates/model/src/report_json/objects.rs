@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::Digest;
-use crate::finding::{BinaryPlace, Finding, LayerRef, Package, State};
+use crate::finding::{BinaryPlace, DocumentRef, Finding, LayerRef, Package, State};
 use crate::gap::GapReason;
+use crate::image_report::ReportKind;
 use crate::rule_info::{Confidence, RuleInfo, Severity};
 use crate::verdict::{Allowed, AppliedPolicy, ExpiredException, Verdict};
 
@@ -129,6 +130,23 @@ pub(super) struct ImageObject {
     pub(super) config_digest: Option<Digest>,
     /// `os/architecture[/variant]`.
     pub(super) platform: Option<String>,
+    /// The platforms of its index that were not read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) other_platforms: Vec<String>,
+    /// What it is; absent for an image.
+    #[serde(default, skip_serializing_if = "is_image")]
+    pub(super) kind: ReportKind,
+    /// What a reader should know besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) notes: Vec<String>,
+}
+
+fn is_image(kind: &ReportKind) -> bool {
+    *kind == ReportKind::Image
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -157,6 +175,9 @@ pub(super) struct LayerObject {
     /// Paths that it removes from the layers below; an opaque directory ends in `/`.
     #[serde(default)]
     pub(super) removes: Vec<String>,
+    /// The number of bytes after the end of its archive, which were scanned.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) bytes_after_end: u64,
     /// Whether the layer was not read.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) unread: bool,
@@ -189,8 +210,11 @@ pub(super) struct FindingObject {
     pub(super) line: Option<u64>,
     /// Column in bytes, from 1, in text.
     pub(super) column: Option<u64>,
-    /// The field of the configuration, for a finding that is not in a file.
+    /// The field of the configuration, for a finding that is in it.
     pub(super) config: Option<String>,
+    /// The document other than the configuration that the finding is in; `line` is that of the text in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) document: Option<DocumentRef>,
     /// The layer that added it.
     pub(super) layer: Option<LayerRef>,
     /// Whether it is still in the final image.

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Allowed, AppliedPolicy, BinaryPlace, Confidence, Digest, ExpiredException, FileLocation, Finding, Gap, GapReason,
-    ImageGap, Judgement, LayerRef, LayerSummary, Location, Package, ReportedSecret, RuleInfo, Secret, Severity, State,
-    Tool, Verdict,
+    Allowed, AppliedPolicy, BinaryPlace, Confidence, Digest, DocumentLocation, DocumentRef, ExpiredException,
+    FileLocation, Finding, Gap, GapReason, ImageGap, Judgement, LayerRef, LayerSummary, Location, Package, ReportKind,
+    ReportedSecret, RuleInfo, Secret, Severity, State, Tool, Verdict,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -41,6 +41,17 @@ fn layer_ref() -> impl Strategy<Value = LayerRef> {
     let parts =
         (0..9usize, proptest::option::of(digest()), proptest::option::of(digest()), proptest::option::of(text()));
     parts.prop_map(|(index, digest, diff_id, created_by)| LayerRef { index, digest, diff_id, created_by })
+}
+
+fn document() -> impl Strategy<Value = DocumentLocation> {
+    let place = (proptest::collection::vec(text(), 0..2), proptest::collection::vec(text(), 0..2));
+    let numbers = any::<(Option<u64>, Option<u64>)>();
+    let reference = (proptest::option::of(digest()), proptest::option::of(text()), proptest::option::of(text()));
+    (reference, place, numbers).prop_map(|((digest, media_type, json_path), (inside, views), (line, column))| {
+        let document = DocumentRef { kind: "provenance".into(), digest, media_type, json_path };
+        let views = views.into_iter().map(Into::into).collect();
+        DocumentLocation { document, inside, views, line, column }
+    })
 }
 
 fn file() -> impl Strategy<Value = FileLocation> {
@@ -82,6 +93,7 @@ fn location() -> impl Strategy<Value = Location> {
     prop_oneof![
         file().prop_map(|file| Location::File(Box::new(file))),
         text().prop_map(Location::Config),
+        document().prop_map(|document| Location::Document(Box::new(document))),
         Just(Location::Image),
     ]
 }
@@ -116,6 +128,7 @@ fn report() -> impl Strategy<Value = ImageReport> {
     let times = (proptest::option::of(0..4_000_000_000i64), proptest::option::of(0..100_000_000u64));
     let layer =
         (layer_ref(), any::<bool>(), 0..99u64, text()).prop_map(|(layer, is_read, number, whiteout)| LayerSummary {
+            bytes_after_end: number,
             index: layer.index,
             digest: layer.digest,
             diff_id: layer.diff_id,
@@ -159,6 +172,9 @@ fn report() -> impl Strategy<Value = ImageReport> {
                 reference,
                 config_digest: manifest_digest.clone(),
                 manifest_digest,
+                other_platforms: platform.iter().cloned().collect(),
+                notes: platform.iter().cloned().collect(),
+                kind: if platform.is_some() { ReportKind::Artifact } else { ReportKind::Image },
                 platform,
                 scanned_at: second.and_then(|second| Timestamp::from_second(second).ok()),
                 milliseconds,

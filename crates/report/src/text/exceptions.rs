@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use layersift_model::{Allowed, Finding, ImageReport, Judgement, Location};
 
-use super::findings::position;
+use super::findings::{in_document, position};
 use super::summary;
 use crate::terminal::{BOLD, DIM, Line, WARNING, clean, paragraph, plural};
 
@@ -65,6 +65,7 @@ fn place(line: &mut Line<'_>, finding: &Finding) -> io::Result<()> {
             let (path, suffix) = position(file);
             line.path(DIM, &path, &suffix)
         }
+        Location::Document(document) => line.text(DIM, &in_document(document)),
         Location::Config(field) => line.text(DIM, &format!("configuration {}", clean(field, 120))),
         Location::Image => line.text(DIM, &clean(finding.note.as_deref().unwrap_or_default(), 200)),
     }

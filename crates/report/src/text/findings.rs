@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Write};
 
-use layersift_model::{FileLocation, Finding, ImageReport, Location, Package, Severity, State};
+use layersift_model::{DocumentLocation, FileLocation, Finding, ImageReport, Location, Package, Severity, State};
 
 use super::groups::{Cluster, FEW, MEMBER, Place, Secret, Section, clusters, sections};
 use super::{counted, lifetime, summary};
@@ -102,7 +102,7 @@ impl Writer<'_> {
         self.files(&files, 4)?;
         match places().count() - files.len() {
             0 => Ok(()),
-            count => writeln!(self.out, "    {count} in the configuration"),
+            count => writeln!(self.out, "    {count} in the configuration and other documents"),
         }
     }
 
@@ -172,6 +172,7 @@ impl Writer<'_> {
         let mut line = self.line(indent)?;
         match &finding.location {
             Location::Image => {}
+            Location::Document(document) => line.text(BOLD, &in_document(document))?,
             Location::Config(field) => line.text(BOLD, &format!("configuration {}", clean(field, 120)))?,
             Location::File(file) => {
                 let (path, suffix) = position(file);
@@ -215,6 +216,18 @@ pub(super) fn position(file: &FileLocation) -> (String, String) {
     };
     let views: String = file.views.iter().map(|view| format!(" in {}", clean(view, 40))).collect();
     (safe(&file.full_path(MEMBER)).into(), place + &views)
+}
+
+/// Where in a document something is: its kind, the value, and the line of the text in it.
+pub(super) fn in_document(location: &DocumentLocation) -> String {
+    let DocumentLocation { document, inside, views, line, column } = location;
+    let value = document.json_path.iter().chain(inside).map(|part| format!(" {}", clean(part, 160)));
+    let place = match (line, column) {
+        (Some(line), Some(column)) => format!(":{line}:{column}"),
+        _ => String::new(),
+    };
+    let views = views.iter().map(|view| format!(" in {}", clean(view, 40)));
+    clean(&document.kind, 40) + &value.collect::<String>() + &place + &views.collect::<String>()
 }
 
 /// What the file is: section and symbol, and the package it belongs to.

@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use layersift_model::{Digest, Finding, ImageReport, Location, Severity, State, Verdict};
+use layersift_model::{Digest, Finding, ImageReport, Location, ReportKind, Severity, State, Verdict};
 
 use super::{counted, fail_on};
-use crate::terminal::{BOLD, DIM, Line, PLAIN, clean, cut, human, plural, severity_style, thousands, verdict_style};
+use crate::terminal::{
+    BOLD, DIM, Line, PLAIN, WARNING, clean, cut, human, paragraph, plural, severity_style, thousands, verdict_style,
+};
 
 /// Layers of the table; more are counted.
 const LAYERS: usize = 40;
+
+/// Notes that are written.
+const NOTES: usize = 5;
 
 /// The widths of the first two columns of the table of layers.
 const INDEX: usize = 10;
@@ -23,12 +28,25 @@ pub(super) fn verdict(report: &ImageReport, width: usize, out: &mut dyn Write) -
     let verdict = report.verdict();
     let mut line = Line::begin(out, 0, width)?;
     line.text(verdict_style(verdict), &verdict.name().to_uppercase())?;
+    let (own, others) = platforms(report);
+    line.text(BOLD, &own)?;
     line.text(PLAIN, &reason(report))?;
+    line.text(WARNING, &others)?;
     if report.judgement.is_some() {
         let limit = fail_on(report).map_or("none", Severity::name);
         line.text(DIM, &format!("(--fail-on {limit})"))?;
     }
     line.end()
+}
+
+/// The platform that the verdict is for and how many it is not for, where the image has others.
+fn platforms(report: &ImageReport) -> (String, String) {
+    let others = report.other_platforms.len() as u64;
+    if others == 0 {
+        return (String::new(), String::new());
+    }
+    let own = clean(report.platform.as_deref().unwrap_or("one platform"), 60);
+    (own, format!("{} not read, --platform all", plural(others, "other platform")))
 }
 
 /// Why the verdict is what it is: what fails, what was not scanned, and what else was found.
@@ -87,13 +105,15 @@ pub(super) fn image(report: &ImageReport, width: usize, out: &mut dyn Write) -> 
     if let Some(digest) = &report.manifest_digest {
         writeln!(out, "{DIM}{digest}{DIM:#}")?;
     }
-    let layers = plural(report.layers.len() as u64, "layer");
+    let noun = if report.kind == ReportKind::Artifact { "blob" } else { "layer" };
+    let layers = plural(report.layers.len() as u64, noun);
     let mut parts = vec![layers, plural(report.files(), "file"), human(report.bytes())];
     parts.extend(report.milliseconds.map(|milliseconds| format!("{:.2} s", milliseconds as f64 / 1000.0)));
     if !report.tool.version.is_empty() {
         parts.push(format!("layersift {}", clean(&report.tool.version, 40)));
     }
-    writeln!(out, "{DIM}{}{DIM:#}", cut(&parts.join(", "), width))
+    writeln!(out, "{DIM}{}{DIM:#}", cut(&parts.join(", "), width))?;
+    report.notes.iter().take(NOTES).try_for_each(|note| paragraph(out, (DIM, "Note: "), &clean(note, 400), 6, width))
 }
 
 /// A table of severities and states. Severities below `least` are dimmed: their findings are not listed.
@@ -132,6 +152,7 @@ fn cell(count: u64) -> String {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Origin {
     Layer(usize),
+    Documents,
     Configuration,
     Combination,
 }
@@ -143,6 +164,7 @@ pub(super) fn layers(report: &ImageReport, least: Severity, width: usize, out: &
     for finding in counted(report).filter(|finding| finding.severity >= least) {
         let origin = match &finding.location {
             Location::File(file) => Origin::Layer(file.layer.index),
+            Location::Document(_) => Origin::Documents,
             Location::Config(_) => Origin::Configuration,
             Location::Image => Origin::Combination,
         };
@@ -202,6 +224,7 @@ impl<'r> LayerTable<'r> {
             Origin::Layer(index) => {
                 (index.to_string(), self.report.layers.get(index).filter(|layer| layer.index == index))
             }
+            Origin::Documents => ("documents".into(), None),
             Origin::Configuration => ("config".into(), None),
             Origin::Combination => ("combined".into(), None),
         };

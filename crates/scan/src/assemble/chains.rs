@@ -59,6 +59,7 @@ fn place(finding: &Finding) -> String {
     match &finding.location {
         Location::File(file) => format!("{} ({})", file.path, finding.rule.id),
         Location::Config(field) => format!("{field} ({})", finding.rule.id),
+        Location::Document(document) => format!("{} ({})", document.document.kind, finding.rule.id),
         Location::Image => finding.rule.id.clone(),
     }
 }

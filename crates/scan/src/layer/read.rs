@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use super::background_hasher::BackgroundHasher;
 use super::buffer::{Bytes, Pool};
-use super::walk::{Overlap, Segment, Visitor, Walk};
-use layersift_format::compression::{Codec, MAGIC_BYTES, read_full};
+use super::walk::{Overlap, Rest, Segment, Visitor, Walk, WalkError};
+use layersift_format::compression::{Codec, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, UndecodedPart, read_full};
 use layersift_format::{Blob, CancelReason, Cancellation, Region, RegionReader};
 use layersift_model::{Algorithm, Digest, Gap, GapReason, Hasher, Limits};
+
+use crate::memory::MemoryLease;
 
 /// Reads layers.
 pub struct LayerReader<'r> {
@@ -28,6 +30,8 @@ pub struct LayerReader<'r> {
     pub progress: &'r (dyn Fn(u64) + Sync),
     /// Checked before each window.
     pub cancellation: &'r Cancellation,
+    /// The memory of the layer, for decoders that need much.
+    pub memory: &'r MemoryLease,
 }
 
 /// Digests, sizes and gaps of a layer that was read.
@@ -43,6 +47,12 @@ pub struct LayerFacts {
     pub bytes: u64,
     /// How the blob is compressed, whatever its media type says.
     pub codec: Codec,
+    /// Whether the uncompressed bytes are a tar archive.
+    pub is_tar: bool,
+    /// The number of bytes after the end of the archive.
+    pub bytes_after_end: u64,
+    /// Bytes of the blob that decompression does not give, to be scanned as well.
+    pub undecoded: Vec<UndecodedPart>,
     /// Bytes that were not read, and why.
     pub gaps: Vec<Gap>,
 }
@@ -123,8 +133,7 @@ impl<'r> LayerReader<'r> {
             }
         }
         let digest = blob.finish();
-        let (diff_id, gaps) = pass.finish(hashed as u64, &digest);
-        LayerFacts { blob: digest, blob_bytes: hashed as u64, diff_id, bytes: hashed as u64, codec: Codec::Plain, gaps }
+        pass.finish(digest, hashed as u64)
     }
 
     fn streamed<'a, V: Visitor<'a>>(
@@ -136,7 +145,9 @@ impl<'r> LayerReader<'r> {
     ) -> LayerFacts {
         let mut raw = Hashed { input, hasher: Hasher::new(self.algorithm), bytes: 0, progress: self.progress };
         let mut pass = WalkPass::new(self, codec, visitor, others);
-        let failure = match codec.reader(&mut raw) {
+        let undecoded = Undecoded::default();
+        let memory = |bytes| Box::new(self.memory.grow(bytes)) as DecoderMemory;
+        let failure = match codec.reader(&mut raw, Decoding { undecoded: &undecoded, memory: &memory }) {
             Ok(mut plain) => self.windows(&mut *plain, &mut pass).err(),
             Err(error) => Some(error),
         };
@@ -149,10 +160,13 @@ impl<'r> LayerReader<'r> {
         {
             pass.gaps.push(unreadable(&error));
         }
-        let (blob_bytes, blob) = (raw.bytes, raw.hasher.finish());
-        let bytes = pass.total;
-        let (diff_id, gaps) = pass.finish(bytes, &blob);
-        LayerFacts { blob, blob_bytes, diff_id, bytes, codec, gaps }
+        let (parts, dropped) = undecoded.take();
+        if dropped > 0 {
+            let detail = "the blob has too many bytes outside its compressed data; the rest was not scanned";
+            pass.gaps.push(Gap::new(GapReason::DocumentTooLarge, detail).sized(dropped));
+        }
+        let facts = pass.finish(raw.hasher.finish(), raw.bytes);
+        LayerFacts { undecoded: parts, ..facts }
     }
 
     fn windows<'a, V: Visitor<'a>>(&self, plain: &mut dyn Read, pass: &mut WalkPass<'_, 'a, '_, V>) -> io::Result<()> {
@@ -238,24 +252,27 @@ fn decoding_gap(codec: Codec, error: &io::Error) -> Gap {
         return cancelled(reason);
     }
     let reason = match codec {
-        Codec::Unsupported(_) => GapReason::UnsupportedCompression,
         Codec::Plain => GapReason::Unreadable,
-        Codec::Gzip | Codec::Zstd => GapReason::DamagedCompression,
+        _ if error.kind() == io::ErrorKind::Unsupported => GapReason::UnsupportedCompression,
+        Codec::Gzip | Codec::Zstd | Codec::Xz | Codec::Bzip2 => GapReason::DamagedCompression,
     };
     Gap::new(reason, format!("{codec} stream: {error}"))
 }
 
 /// The state of the walk over the uncompressed bytes.
 struct WalkPass<'p, 'a, 's, V: Visitor<'a>> {
+    codec: Codec,
     walk: Walk<V::File>,
     visitor: &'p mut V,
     others: &'p mut (dyn FnMut(Work<'a, V::File>) + 's),
     /// The digest of the uncompressed bytes; `None` if they are the bytes of the blob, which is hashed anyway.
     diff_id: Option<Arc<BackgroundHasher<'a>>>,
+    /// The last window, and the offset in the layer of its first byte.
+    last: Option<(Bytes<'a>, u64)>,
     total: u64,
     keep: u64,
     stopped: bool,
-    trailing: u64,
+    is_damaged: bool,
     gaps: Vec<Gap>,
 }
 
@@ -268,14 +285,16 @@ impl<'p, 'a, 's, V: Visitor<'a>> WalkPass<'p, 'a, 's, V> {
     ) -> Self {
         let same = codec == Codec::Plain && reading.algorithm == Algorithm::Sha256;
         WalkPass {
+            codec,
             walk: Walk::new(reading.overlap, reading.limits),
             visitor,
             others,
             diff_id: (!same).then(|| Arc::new(BackgroundHasher::new(Algorithm::Sha256))),
+            last: None,
             total: 0,
             keep: 0,
             stopped: false,
-            trailing: 0,
+            is_damaged: false,
             gaps: Vec::new(),
         }
     }
@@ -292,14 +311,27 @@ impl<'p, 'a, 's, V: Visitor<'a>> WalkPass<'p, 'a, 's, V> {
             return;
         }
         let mut segments = Vec::new();
-        match self.walk.window(&window, start, self.visitor, &mut segments) {
-            Ok(keep) => self.keep = keep,
-            Err(error) => self.stop(walk_gap(&error)),
+        loop {
+            match self.walk.window(&window, start, self.visitor, &mut segments) {
+                Ok(keep) => break self.keep = keep,
+                Err(error) => self.give_up(&error),
+            }
         }
-        if self.walk.ended() {
-            let from = self.walk.position().saturating_sub(start).min(window.len() as u64) as usize;
-            self.trailing += window[from..].iter().filter(|&&byte| byte != 0).count() as u64;
+        self.last = Some((window.clone(), start));
+        self.scan(window, segments);
+    }
+
+    /// The bytes from here on are not read as an archive, but as a file.
+    fn give_up(&mut self, error: &WalkError) {
+        self.is_damaged = true;
+        let rest = if self.walk.position() == 0 { Rest::NotTar } else { Rest::Unreadable };
+        if rest == Rest::Unreadable {
+            self.gaps.push(walk_gap(error));
         }
+        self.walk.begin_rest(rest, self.visitor);
+    }
+
+    fn scan(&mut self, window: Bytes<'a>, segments: Vec<Segment<V::File>>) {
         if !segments.is_empty() {
             (self.others)(Work::Scan(Batch { window, segments }));
         }
@@ -316,34 +348,41 @@ impl<'p, 'a, 's, V: Visitor<'a>> WalkPass<'p, 'a, 's, V> {
         self.stopped = true;
     }
 
-    fn finish(mut self, total: u64, blob: &Digest) -> (Digest, Vec<Gap>) {
+    fn finish(mut self, blob: Digest, blob_bytes: u64) -> LayerFacts {
+        let total = self.total;
         // A rest of less than one block was not parsed.
-        let complete = self.walk.ended() || (self.walk.at_boundary() && self.walk.position() >= total);
+        let is_whole = self.walk.ended() || (self.walk.at_boundary() && self.walk.position() >= total);
+        if let Some((window, start)) = self.last.take().filter(|_| !self.stopped) {
+            let mut segments = Vec::new();
+            self.walk.finish(&window, start, self.visitor, &mut segments);
+            self.scan(window, segments);
+        }
         self.walk.abandon(self.visitor);
-        if !self.stopped && self.gaps.is_empty() && !complete {
-            let reason = if self.walk.position() == 0 { GapReason::NotATar } else { GapReason::DamagedTar };
-            let left = self.walk.position().abs_diff(total);
-            self.gaps.push(Gap::new(reason, "the archive ends in the middle of an entry").sized(left));
+        let (is_tar, position) = (total == 0 || self.walk.position() > 0, self.walk.position());
+        if is_tar && !self.stopped && !self.is_damaged && self.gaps.is_empty() && !is_whole {
+            let left = position.abs_diff(total);
+            self.gaps.push(Gap::new(GapReason::DamagedTar, "the archive ends in the middle of an entry").sized(left));
         }
-        if self.trailing > 0 {
-            let detail = "there are bytes after the end of the archive, which runtimes ignore";
-            self.gaps.push(Gap::new(GapReason::TrailingData, detail).sized(self.trailing));
+        for gap in self.gaps.iter_mut().filter(|gap| gap.reason == GapReason::DamagedTar && gap.bytes.is_none()) {
+            gap.bytes = Some(total.saturating_sub(position));
         }
-        for gap in &mut self.gaps {
-            if matches!(gap.reason, GapReason::DamagedTar | GapReason::NotATar) && gap.bytes.is_none() {
-                gap.bytes = Some(total.saturating_sub(self.walk.position()));
-            }
-        }
+        let ambiguities = self.walk.ambiguities().iter();
+        self.gaps.extend(ambiguities.map(|(at, ambiguity)| {
+            Gap::new(GapReason::AmbiguousArchive, format!("at byte {at} of the uncompressed layer: {ambiguity}"))
+        }));
+        let bytes_after_end =
+            if self.walk.ended() { total.saturating_sub(self.walk.rest().unwrap_or(total)) } else { 0 };
         let diff_id = self.diff_id.map_or_else(|| blob.clone(), |hasher| hasher.finish());
-        (diff_id, self.gaps)
+        let (codec, gaps) = (self.codec, self.gaps);
+        let undecoded = Vec::new();
+        LayerFacts { blob, blob_bytes, diff_id, bytes: total, codec, is_tar, bytes_after_end, undecoded, gaps }
     }
 }
 
-fn walk_gap(error: &super::walk::WalkError) -> Gap {
+fn walk_gap(error: &WalkError) -> Gap {
     let reason = match error {
-        super::walk::WalkError::Tar { at: 0, .. } => GapReason::NotATar,
-        super::walk::WalkError::Tar { .. } => GapReason::DamagedTar,
-        super::walk::WalkError::TooManyEntries(_) => GapReason::TooManyEntries,
+        WalkError::Tar { .. } => GapReason::DamagedTar,
+        WalkError::TooManyEntries(_) => GapReason::TooManyEntries,
     };
     Gap::new(reason, error.to_string())
 }

@@ -3,11 +3,14 @@
 //! A layer is read in consecutive windows. Each window begins with the last bytes of the previous one, as many as the
 //! walk asked for: a file that does not fit into a window is split into overlapping segments, so that no match is
 //! lost at a boundary. Segments are ranges of the window: a file's bytes are never copied to be scanned.
+//!
+//! Bytes that belong to no entry are a file as well: those after the end of the archive, and those after a place at
+//! which it cannot be read.
 
 use std::ops::Range;
 
 use super::buffer::Bytes;
-use layersift_format::tar::{BLOCK, Entry, Event, Kind, Parser, TarError};
+use layersift_format::tar::{Ambiguity, BLOCK, Entry, Event, Kind, Parser, Run, TarError};
 use layersift_model::{ImagePath, Limits};
 
 /// How the segments of a file that spans windows overlap, in bytes.
@@ -50,8 +53,27 @@ pub trait Visitor<'a> {
     /// is passed once, in order, before the segment that owns it.
     fn bytes(&mut self, file: &Self::File, offset: u64, window: &Bytes<'a>, range: Range<usize>);
 
+    /// A hole of `length` bytes in a sparse file comes before its next bytes.
+    fn hole(&mut self, file: &Self::File, length: u64);
+
+    /// Bytes that belong to no entry begin; they have the form of a file of unknown size.
+    fn rest(&mut self, rest: Rest) -> Self::File;
+
     /// The file has no more bytes. The walk has no other handle of it.
     fn end(&mut self, file: Self::File);
+}
+
+/// Bytes that belong to no entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// The layer is not a tar archive: all of its bytes.
+    NotTar,
+    /// The bytes from the first that is not zero after the end of the archive.
+    AfterEnd,
+    /// The bytes from a place on at which the archive cannot be read.
+    Unreadable,
+    /// Bytes after the data of an entry that pad it to a whole block, and are not zeros as they should be.
+    Padding,
 }
 
 /// Why a walk stopped before the end of its layer.
@@ -72,8 +94,14 @@ pub enum WalkError {
 
 struct OpenFile<F> {
     file: Option<F>,
-    /// The range of the file's stored bytes in the layer.
+    /// The offset in the layer of the file's first stored byte.
+    base: u64,
+    /// The range in the layer of stored bytes that are adjacent in the file: all of them, but for a sparse file.
     data: Range<u64>,
+    /// The runs of a sparse file that follow, the next one last.
+    runs: Vec<Run>,
+    /// The end in the layer of the padding after the data.
+    padded: u64,
     /// The end of the bytes passed to `Visitor::bytes`.
     seen: u64,
     /// The end of the bytes owned by earlier segments.
@@ -90,7 +118,15 @@ pub struct Walk<F> {
     /// The offset of the first unparsed byte of the layer.
     at: u64,
     open: Option<OpenFile<F>>,
+    /// The padding of the last entry, until it was seen.
+    padding: Range<u64>,
     ended: bool,
+    /// Whether the zeros after the end of the archive are being skipped.
+    is_skipping: bool,
+    /// The offset of the bytes that belong to no entry.
+    rest: Option<u64>,
+    /// Where readers of tar differ, one place of each kind.
+    ambiguities: Vec<(u64, Ambiguity)>,
 }
 
 impl<F: Clone> Walk<F> {
@@ -103,7 +139,11 @@ impl<F: Clone> Walk<F> {
             entries_limit: limits.layer_entries,
             at: 0,
             open: None,
+            padding: 0..0,
             ended: false,
+            is_skipping: false,
+            rest: None,
+            ambiguities: Vec::new(),
         }
     }
 
@@ -124,11 +164,111 @@ impl<F: Clone> Walk<F> {
             if let Some(keep) = self.continue_file(window, start, visitor, segments) {
                 return Ok(keep);
             }
-            if self.ended || self.at + BLOCK as u64 > end {
-                return Ok(if self.ended { end } else { self.at.min(end) });
+            // The next run of a sparse file.
+            if self.open.is_some() {
+                continue;
+            }
+            if !self.padding.is_empty() {
+                if self.padding.end > end {
+                    return Ok(self.padding.start.min(end));
+                }
+                self.pad(window, start, visitor, segments);
+            }
+            if self.is_skipping {
+                let from = self.at.saturating_sub(start).min(window.len() as u64) as usize;
+                match window[from..].iter().position(|&byte| byte != 0) {
+                    Some(zeros) => {
+                        self.at = start + (from + zeros) as u64;
+                        self.begin_rest(Rest::AfterEnd, visitor);
+                        continue;
+                    }
+                    None => {
+                        self.at = end;
+                        return Ok(end);
+                    }
+                }
+            }
+            if self.at + BLOCK as u64 > end {
+                return Ok(self.at.min(end));
             }
             self.header(window, start, visitor)?;
         }
+    }
+
+    /// Passes the padding of the last entry as a file, unless it is zeros.
+    fn pad<'a>(
+        &mut self,
+        window: &Bytes<'a>,
+        start: u64,
+        visitor: &mut impl Visitor<'a, File = F>,
+        segments: &mut Vec<Segment<F>>,
+    ) {
+        let padding = std::mem::take(&mut self.padding);
+        let inside = |at: u64| at.saturating_sub(start).min(window.len() as u64) as usize;
+        let range = inside(padding.start)..inside(padding.end);
+        if window[range.clone()].iter().all(|&byte| byte == 0) {
+            return;
+        }
+        let file = visitor.rest(Rest::Padding);
+        visitor.bytes(&file, 0, window, range.clone());
+        let owned = 0..range.len();
+        segments.push(Segment { file: file.clone(), range, offset: 0, owned });
+        visitor.end(file);
+    }
+
+    /// Passes the bytes from here on as a file. The entry that is open, if there is one, ends.
+    pub fn begin_rest<'a>(&mut self, rest: Rest, visitor: &mut impl Visitor<'a, File = F>) {
+        self.abandon(visitor);
+        self.is_skipping = false;
+        self.rest = Some(self.at);
+        let data = self.at..u64::MAX;
+        self.open = Some(OpenFile {
+            file: Some(visitor.rest(rest)),
+            base: data.start,
+            seen: data.start,
+            owned: data.start,
+            started: false,
+            runs: Vec::new(),
+            padded: data.end,
+            data,
+        });
+        self.at = u64::MAX;
+    }
+
+    /// The layer ends after the window that begins at byte `start`, the last that was walked. Bytes that are open there
+    /// end, and those that are too few for a block are passed as a file.
+    pub fn finish<'a>(
+        &mut self,
+        window: &Bytes<'a>,
+        start: u64,
+        visitor: &mut impl Visitor<'a, File = F>,
+        segments: &mut Vec<Segment<F>>,
+    ) {
+        let end = start + window.len() as u64;
+        if !self.padding.is_empty() {
+            self.pad(window, start, visitor, segments);
+        }
+        if self.open.is_none() && !self.ended && self.at < end {
+            let rest = if self.at == 0 { Rest::NotTar } else { Rest::Unreadable };
+            self.begin_rest(rest, visitor);
+        }
+        let Some(open) = &mut self.open else { return };
+        if open.data.start >= end {
+            return self.abandon(visitor);
+        }
+        open.data.end = open.data.end.min(end);
+        open.runs.clear();
+        self.continue_file(window, start, visitor, segments);
+    }
+
+    /// The offset of the first byte that belongs to no entry, if there is one.
+    pub fn rest(&self) -> Option<u64> {
+        self.rest
+    }
+
+    /// Where readers of tar differ, one place of each kind.
+    pub fn ambiguities(&self) -> &[(u64, Ambiguity)] {
+        &self.ambiguities
     }
 
     /// Whether the archive was read to its end marker.
@@ -136,9 +276,9 @@ impl<F: Clone> Walk<F> {
         self.ended
     }
 
-    /// The offset of the first unparsed byte of the layer.
+    /// The offset of the first byte of the layer that was not parsed as part of an archive.
     pub fn position(&self) -> u64 {
-        self.at
+        self.rest.unwrap_or(self.at)
     }
 
     /// Whether the archive may end here without an end marker, between two entries.
@@ -162,10 +302,15 @@ impl<F: Clone> Walk<F> {
         let from = (self.at - start) as usize;
         let Some(block) = window.get(from..).and_then(|rest| rest.first_chunk::<BLOCK>()) else { return Ok(()) };
         let event = self.parser.block(block).map_err(|error| WalkError::Tar { at: self.at, error })?;
+        if let Some(ambiguity) = self.parser.take_ambiguity()
+            && !self.ambiguities.iter().any(|(_, known)| *known == ambiguity)
+        {
+            self.ambiguities.push((self.at, ambiguity));
+        }
         self.at += BLOCK as u64;
         match event {
             None => {}
-            Some(Event::End) => self.ended = true,
+            Some(Event::End) => (self.ended, self.is_skipping) = (true, true),
             Some(Event::Entry(entry)) => {
                 self.entries_left =
                     self.entries_left.checked_sub(1).ok_or(WalkError::TooManyEntries(self.entries_limit))?;
@@ -178,15 +323,40 @@ impl<F: Clone> Walk<F> {
     fn begin<'a>(&mut self, entry: Entry, visitor: &mut impl Visitor<'a, File = F>) {
         let path = ImagePath::normalize(&entry.path);
         let file = visitor.entry(&path, &entry).filter(|_| entry.kind == Kind::File);
-        let data = self.at..self.at.saturating_add(entry.stored);
-        if data.is_empty() {
+        let base = self.at;
+        if entry.stored == 0 {
             if let Some(file) = file {
                 visitor.end(file);
             }
             return;
         }
-        self.open = Some(OpenFile { file, seen: data.start, owned: data.start, started: false, data });
         self.at = self.at.saturating_add(entry.padded());
+        let data = base..base.saturating_add(entry.stored);
+        let padded = self.at;
+        let mut open = OpenFile { file, base, data, seen: base, owned: base, started: false, runs: Vec::new(), padded };
+        if entry.sparse.is_some() {
+            open.runs = entry.runs();
+            open.runs.reverse();
+        }
+        self.open = Some(open);
+        if entry.sparse.is_some() {
+            self.next_run(visitor);
+        }
+    }
+
+    /// Goes on to the next run of the open file, or ends it.
+    fn next_run<'a>(&mut self, visitor: &mut impl Visitor<'a, File = F>) {
+        let Some(open) = &mut self.open else { return };
+        let Some(run) = open.runs.pop() else {
+            self.padding = open.data.end..open.padded;
+            return self.abandon(visitor);
+        };
+        if let Some(file) = open.file.as_ref().filter(|_| run.hole > 0) {
+            visitor.hole(file, run.hole);
+        }
+        let first = open.base.saturating_add(run.stored);
+        open.data = first..first.saturating_add(run.length);
+        (open.seen, open.owned, open.started) = (first, first, false);
     }
 
     /// Yields the segment of the open file in the window. `Some` if the file continues after the window.
@@ -203,14 +373,18 @@ impl<F: Clone> Walk<F> {
             if end < open.data.end {
                 return Some(end);
             }
-            self.open = None;
+            self.next_run(visitor);
             return None;
         };
+        // The next run of a sparse file may begin after the window.
+        if open.data.start >= end && open.data.start < open.data.end {
+            return Some(end);
+        }
         let have = open.data.end.min(end);
         let last = have == open.data.end;
         if have > open.seen {
             let fresh = (open.seen - start) as usize..(have - start) as usize;
-            visitor.bytes(file, open.seen - open.data.start, window, fresh);
+            visitor.bytes(file, open.seen - open.base, window, fresh);
             open.seen = have;
         }
         // Too few bytes for a segment: they are repeated at the start of the next window.
@@ -222,13 +396,13 @@ impl<F: Clone> Walk<F> {
         segments.push(Segment {
             file: file.clone(),
             range: (from - start) as usize..(have - start) as usize,
-            offset: from - open.data.start,
+            offset: from - open.base,
             owned: open.owned.saturating_sub(from) as usize..(until.max(open.owned) - from) as usize,
         });
         open.started = true;
         open.owned = until.max(open.owned);
         if last {
-            self.abandon(visitor);
+            self.next_run(visitor);
             return None;
         }
         Some(open.data.start.max(open.owned - self.overlap.before as u64))

@@ -86,8 +86,8 @@ struct OpenFile<'a, 's> {
 enum FileOrigin<'a, 's> {
     /// An entry of the layer.
     Entry(Entry),
-    /// A file outside of any layer.
-    Standalone,
+    /// A file outside of any layer, or bytes of a layer outside of all entries. The names say which.
+    Standalone(Vec<String>),
     /// A member of an archive.
     Member {
         /// The archive, which is concluded after all its members.
@@ -140,11 +140,16 @@ impl<'a, 's> FileHandle<'a, 's> {
         })
     }
 
-    /// A file outside of any layer.
-    pub(super) fn standalone(sink: &'s FindingSink<'s>, path: ImagePath) -> FileHandle<'a, 's> {
+    /// A file outside of any layer, or bytes of a layer outside of all entries, called `inside`.
+    pub(super) fn standalone(
+        sink: &'s FindingSink<'s>,
+        path: ImagePath,
+        number: u32,
+        inside: Vec<String>,
+    ) -> FileHandle<'a, 's> {
         let (rules, local) = (sink.rules.files.at(path.as_bytes()), sink.rules.local.at(path.as_bytes()));
-        let origin = FileOrigin::Standalone;
-        FileHandle::open(OpenFile { sink, path, number: 0, origin, rules, local, state: Mutex::default() })
+        let origin = FileOrigin::Standalone(inside);
+        FileHandle::open(OpenFile { sink, path, number, origin, rules, local, state: Mutex::default() })
     }
 
     fn open(file: OpenFile<'a, 's>) -> FileHandle<'a, 's> {
@@ -159,10 +164,11 @@ impl<'a, 's> FileHandle<'a, 's> {
         }
     }
 
-    /// A member of the archive that this file is; the names in `inside` lead to it.
-    pub(super) fn member(&self, inside: Vec<String>) -> FileHandle<'a, 's> {
+    /// A member of the archive that this file is; the names in `names` lead to it.
+    pub(super) fn member(&self, names: Vec<String>) -> FileHandle<'a, 's> {
         let OpenFile { sink, path, number, .. } = &*self.0;
         let (sink, path, number) = (*sink, path.clone(), *number);
+        let inside = [self.0.inside(), &names].concat();
         let full_path = full_path(&path, &inside);
         let (rules, local) = (sink.rules.files.at(&full_path), sink.rules.local.at(&full_path));
         let origin = FileOrigin::Member { outer: self.clone(), inside };
@@ -174,9 +180,9 @@ impl<'a, 's> FileHandle<'a, 's> {
         &self.0.local
     }
 
-    /// Adds a gap in this file.
-    pub(super) fn gap(&self, inside: &[String], gap: Gap) {
-        self.0.gap(inside, gap);
+    /// Adds a gap in this file, or in the member of it that `names` lead to.
+    pub(super) fn gap(&self, names: &[String], gap: Gap) {
+        self.0.gap(&[self.0.inside(), names].concat(), gap);
     }
 
     /// Processes the next bytes, in order: those in `range` of `window`.
@@ -286,7 +292,7 @@ impl<'a> OpenFile<'a, '_> {
     fn stored(&self) -> Option<u64> {
         match &self.origin {
             FileOrigin::Entry(entry) => Some(entry.stored),
-            FileOrigin::Standalone | FileOrigin::Member { .. } => None,
+            FileOrigin::Standalone(_) | FileOrigin::Member { .. } => None,
         }
     }
 
@@ -297,8 +303,8 @@ impl<'a> OpenFile<'a, '_> {
 
     fn inside(&self) -> &[String] {
         match &self.origin {
-            FileOrigin::Entry(_) | FileOrigin::Standalone => &[],
-            FileOrigin::Member { inside, .. } => inside,
+            FileOrigin::Entry(_) => &[],
+            FileOrigin::Standalone(inside) | FileOrigin::Member { inside, .. } => inside,
         }
     }
 
@@ -318,7 +324,7 @@ impl<'a> OpenFile<'a, '_> {
         let findings = self.findings(&mut state);
         let OpenFile { sink, origin, .. } = self;
         match origin {
-            FileOrigin::Entry(_) | FileOrigin::Standalone => {
+            FileOrigin::Entry(_) | FileOrigin::Standalone(_) => {
                 // One more than the limit shows that there were more.
                 let limit = sink.limits.findings_per_layer + 1;
                 add(&mut sink.findings.lock().unwrap_or_else(PoisonError::into_inner), findings, limit);
@@ -347,7 +353,7 @@ impl<'a> OpenFile<'a, '_> {
         if !matches!(self.origin, FileOrigin::Member { .. }) {
             let checksums = self.is_stored_whole().then(|| whole.checksums()).flatten().map(Arc::new);
             findings.iter_mut().for_each(|finding| finding.checksums.clone_from(&checksums));
-            unite_members(&mut findings);
+            unite_members(&mut findings, self.inside().len());
         }
         findings
     }
@@ -399,7 +405,7 @@ impl<'a> OpenFile<'a, '_> {
                 views: one.views.into_iter().map(Cow::Borrowed).collect(),
                 offset: match &self.origin {
                     FileOrigin::Entry(entry) => entry.file_offset(at),
-                    FileOrigin::Standalone | FileOrigin::Member { .. } => at,
+                    FileOrigin::Standalone(_) | FileOrigin::Member { .. } => at,
                 },
                 line: position.map(|(line, _)| *line),
                 column: position.map(|(_, column)| *column),
@@ -498,16 +504,17 @@ fn full_path(path: &ImagePath, inside: &[String]) -> Vec<u8> {
     full
 }
 
-/// Drops findings in the raw bytes of an archive that were also found in one of its members.
-fn unite_members(findings: &mut Vec<LayerFinding>) {
+/// Drops findings in the raw bytes of an archive that were also found in one of its members, which have more than
+/// `depth` names.
+fn unite_members(findings: &mut Vec<LayerFinding>, depth: usize) {
     let named: HashSet<(Arc<RuleInfo>, Option<Secret>)> = findings
         .iter()
-        .filter(|finding| !finding.place.inside.is_empty())
+        .filter(|finding| finding.place.inside.len() > depth)
         .map(|finding| (Arc::clone(&finding.rule), finding.secret.clone()))
         .collect();
     findings.retain(|finding| {
         let seen_again = || named.contains(&(Arc::clone(&finding.rule), finding.secret.clone()));
-        !finding.place.inside.is_empty() || finding.secret.is_none() || !seen_again()
+        finding.place.inside.len() > depth || finding.secret.is_none() || !seen_again()
     });
 }
 

@@ -153,7 +153,12 @@ impl ImageSource for RegistrySource {
     fn list(&self) -> Result<Vec<Listed>, SourceError> {
         let digest = self.root()?.digest.clone();
         let location = self.locate_manifest(&digest);
-        Ok(vec![Listed::Manifest { reference: Some(self.reference.to_string()), location, digest: Some(digest) }])
+        let (reference, listing) = (Some(self.reference.to_string()), Vec::new());
+        Ok(vec![Listed::Manifest { reference, location, digest: Some(digest), listing }])
+    }
+
+    fn missing(&self, what: &str) -> String {
+        format!("the registry answered 404 for this {what}")
     }
 
     fn locate(&self, digest: &Digest) -> Location {

@@ -40,13 +40,13 @@ impl Codec {
         })
     }
 
-    /// The maximum memory of a decoder in bytes.
+    /// The usual memory of a decoder in bytes.
     fn memory(self) -> u64 {
         match self {
             Codec::Gzip | Codec::Deflate => 64 << 10,
             Codec::Bzip2 => 4 << 20,
             Codec::Xz | Codec::Lzma => xz::MEMORY,
-            Codec::Zstd => 1 << zstd::WINDOW_LOG_MAX,
+            Codec::Zstd => zstd::MEMORY,
         }
     }
 
@@ -78,6 +78,10 @@ pub(super) struct Step {
 
 /// A decoder of one compressed stream.
 pub(super) trait Decode: Send {
+    /// The memory in bytes that the stream beginning with `input` needs beyond the usual.
+    fn extra_memory(&self, _input: &[u8]) -> u64 {
+        0
+    }
     /// Decompresses `input` to `output` until one of them is used up.
     fn step(&mut self, input: &[u8], output: &mut [u8]) -> Step;
     /// Prepares the decoder for a new stream.
@@ -106,15 +110,16 @@ pub(super) struct Inflater {
     pub(super) written: u64,
     /// The CRC-32 of the output, if requested.
     pub(super) crc: Option<crc32fast::Hasher>,
-    /// The memory of the decoder.
+    /// The usual memory of the decoder, and what the stream needs beyond it.
     _memory: ExtraMemory,
+    extra_memory: Option<ExtraMemory>,
 }
 
 impl Inflater {
     pub(super) fn new(codec: Codec, sink: &MemberSink<'_, '_>) -> Result<Inflater, Gap> {
         let memory = sink.memory(codec.memory() + BUFFER as u64);
         let (decoder, buffer) = (codec.decoder()?, vec![0; BUFFER]);
-        Ok(Inflater { codec, decoder, buffer, read: 0, written: 0, crc: None, _memory: memory })
+        Ok(Inflater { codec, decoder, buffer, read: 0, written: 0, crc: None, _memory: memory, extra_memory: None })
     }
 
     /// Decompresses from the front of `input` into the open member, to the end of the input or of the stream.
@@ -123,6 +128,11 @@ impl Inflater {
             if sink.is_stopped() {
                 *input = &[];
                 return Ok(Progress::More);
+            }
+            if self.read == 0 {
+                let extra = self.decoder.extra_memory(input);
+                self.extra_memory = None;
+                self.extra_memory = (extra > 0).then(|| sink.memory(extra));
             }
             let step = self.decoder.step(input, &mut self.buffer);
             *input = input.get(step.read..).unwrap_or_default();

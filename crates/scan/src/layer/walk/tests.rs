@@ -9,6 +9,7 @@ const OVERLAP: Overlap = Overlap { before: 16, after: 100 };
 #[derive(Default)]
 struct Collect {
     files: Vec<(String, Vec<u8>)>,
+    holes: Vec<(usize, u64)>,
     ended: usize,
 }
 
@@ -23,6 +24,15 @@ impl<'a> Visitor<'a> for Collect {
     fn bytes(&mut self, file: &usize, offset: u64, window: &Bytes<'a>, range: Range<usize>) {
         assert_eq!(offset, self.files[*file].1.len() as u64);
         self.files[*file].1.extend_from_slice(&window[range]);
+    }
+
+    fn hole(&mut self, file: &usize, length: u64) {
+        self.holes.push((*file, length));
+    }
+
+    fn rest(&mut self, rest: Rest) -> usize {
+        self.files.push((format!("{rest:?}"), Vec::new()));
+        self.files.len() - 1
     }
 
     fn end(&mut self, _: usize) {
@@ -55,25 +65,52 @@ fn walk(archive: &[u8], fresh: usize) -> (Collect, Vec<Parts>) {
     let mut walk = Walk::new(OVERLAP, &Limits::default());
     let pool = Pool::new(archive.len());
     let (mut start, mut end) = (0, 0);
+    let mut last = None;
     while end < archive.len() {
         end = (end + fresh).min(archive.len());
         let mut buffer = pool.take();
         buffer.space()[..end - start].copy_from_slice(&archive[start..end]);
         let window = buffer.seal(end - start);
         let mut segments = Vec::new();
-        let keep = walk.window(&window, start as u64, &mut collect, &mut segments).unwrap() as usize;
+        let keep = match walk.window(&window, start as u64, &mut collect, &mut segments) {
+            Ok(keep) => keep as usize,
+            Err(_) => {
+                walk.begin_rest(Rest::Unreadable, &mut collect);
+                walk.window(&window, start as u64, &mut collect, &mut segments).unwrap() as usize
+            }
+        };
         assert!(keep >= start && end - keep.min(end) <= OVERLAP.total() as usize + BLOCK, "keeps {}", end - keep);
-        for segment in segments {
-            let bytes = &window[segment.range.clone()];
-            let offset = segment.offset + segment.owned.start as u64;
-            owned[segment.file].push((offset, bytes[segment.owned.clone()].to_vec()));
-            // What begins in the owned part has its context, or the file ends.
-            assert!(segment.owned.start >= OVERLAP.before || segment.offset == 0);
-        }
+        own(&window, segments, &mut owned);
+        last = Some((window, start as u64));
         start = keep.min(end);
     }
-    assert!(walk.ended() && walk.at_boundary());
+    let mut segments = Vec::new();
+    if let Some((window, start)) = last {
+        walk.finish(&window, start, &mut collect, &mut segments);
+        own(&window, segments, &mut owned);
+    }
     (collect, owned)
+}
+
+fn own(window: &Bytes<'_>, segments: Vec<Segment<usize>>, owned: &mut [Parts]) {
+    for segment in segments {
+        let bytes = &window[segment.range.clone()];
+        let offset = segment.offset + segment.owned.start as u64;
+        owned[segment.file].push((offset, bytes[segment.owned.clone()].to_vec()));
+    }
+}
+
+/// Asserts that the segments own each byte of each file exactly once.
+fn assert_owned_once(collect: &Collect, owned: &[Parts], fresh: usize) {
+    assert_eq!(collect.ended, collect.files.len(), "windows of {fresh}");
+    for (number, (path, content)) in collect.files.iter().enumerate() {
+        let mut joined = Vec::new();
+        for (offset, part) in &owned[number] {
+            assert_eq!(*offset, joined.len() as u64, "{path}, windows of {fresh}");
+            joined.extend_from_slice(part);
+        }
+        assert!(joined == *content, "{path}, windows of {fresh}");
+    }
 }
 
 #[test]
@@ -81,16 +118,85 @@ fn every_byte_is_seen_once_and_owned_once_whatever_the_windows() {
     let (archive, contents) = archive();
     for fresh in [129, 512, 640, 1000, 1024, 4096, 10_000, archive.len()] {
         let (collect, owned) = walk(&archive, fresh);
-        assert_eq!(collect.ended, contents.len(), "windows of {fresh}");
-        for (number, content) in contents.iter().enumerate() {
-            assert_eq!(collect.files[number].1, *content, "file {number}, windows of {fresh}");
-            let mut joined = Vec::new();
-            for (offset, part) in &owned[number] {
-                assert_eq!(*offset, joined.len() as u64, "file {number}, windows of {fresh}");
-                joined.extend_from_slice(part);
-            }
-            assert_eq!(joined, *content, "file {number}, windows of {fresh}");
+        assert_owned_once(&collect, &owned, fresh);
+        let read: Vec<&Vec<u8>> = collect.files.iter().map(|(_, content)| content).collect();
+        assert_eq!(read, contents.iter().collect::<Vec<_>>(), "windows of {fresh}");
+    }
+}
+
+#[test]
+fn bytes_that_belong_to_no_entry_are_a_file() {
+    let (archive, contents) = archive();
+    let after: Vec<u8> = (0..3000).map(|i: usize| 1 + (i % 250) as u8).collect();
+    let text = b"a layer that is no archive".to_vec();
+    let mut damaged = archive.clone();
+    damaged.truncate(archive.len() - 1024);
+    damaged.extend_from_slice(&[7; 1300]);
+    for (layer, rest, expected) in [
+        ([archive.clone(), after.clone()].concat(), "AfterEnd", after),
+        (text.clone(), "NotTar", text),
+        (damaged, "Unreadable", vec![7; 1300]),
+    ] {
+        for fresh in [129, 512, 1000, 4096, layer.len()] {
+            let (collect, owned) = walk(&layer, fresh);
+            assert_owned_once(&collect, &owned, fresh);
+            let (name, content) = collect.files.last().unwrap();
+            assert_eq!((&name[..], content), (rest, &expected), "windows of {fresh}");
+            assert!(collect.files.len() == 1 || collect.files.len() == contents.len() + 1);
         }
+    }
+}
+
+#[test]
+fn padding_that_is_not_zeros_is_a_file() {
+    let mut builder = tar::Builder::new(Vec::new());
+    for name in ["a", "b"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(500);
+        builder.append_data(&mut header, name, &[1; 500][..]).unwrap();
+    }
+    let mut archive = builder.into_inner().unwrap();
+    archive[1015..1020].copy_from_slice(b"TOKEN");
+    for fresh in [129, 300, 512, 4096] {
+        let (collect, owned) = walk(&archive, fresh);
+        assert_owned_once(&collect, &owned, fresh);
+        let names: Vec<&str> = collect.files.iter().map(|(name, _)| &name[..]).collect();
+        assert_eq!(names, ["a", "Padding", "b"]);
+        assert!(collect.files[1].1.ends_with(b"TOKEN\0\0\0\0"));
+    }
+}
+
+#[test]
+fn a_truncated_file_is_passed_up_to_its_last_byte() {
+    let (archive, _) = archive();
+    for length in [1000, 1700, 9000, 20_000] {
+        for fresh in [129, 512, 4096] {
+            let (collect, owned) = walk(&archive[..length], fresh);
+            assert_owned_once(&collect, &owned, fresh);
+        }
+    }
+}
+
+#[test]
+fn pieces_of_a_sparse_file_are_segments_of_their_own() {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("s").unwrap();
+    header.set_entry_type(tar::EntryType::GNUSparse);
+    header.set_size(1300);
+    let gnu = header.as_gnu_mut().unwrap();
+    for (slot, (offset, length)) in [(0, 600), (600, 100), (5000, 600)].into_iter().enumerate() {
+        gnu.sparse[slot].set_offset(offset);
+        gnu.sparse[slot].set_length(length);
+    }
+    header.set_cksum();
+    let data: Vec<u8> = (0..1300).map(|i: usize| (i % 251) as u8).collect();
+    let mut archive = [&header.as_bytes()[..], &data].concat();
+    archive.resize(archive.len().next_multiple_of(BLOCK) + 1024, 0);
+    for fresh in [129, 300, 512, 4096] {
+        let (collect, owned) = walk(&archive, fresh);
+        assert_owned_once(&collect, &owned, fresh);
+        assert_eq!(collect.holes, [(0, 4300)]);
+        assert!(owned[0].iter().any(|(offset, _)| *offset == 700), "no segment crosses the hole");
     }
 }
 

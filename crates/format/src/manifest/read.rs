@@ -1,0 +1,546 @@
+//! Reads indexes, manifests, configurations and attestations, and makes images of them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use layersift_model::{Digest, Gap, GapReason, Hasher, Limits};
+
+use super::choose::{self, Chosen};
+use super::wire::{Descriptor, WireDocument};
+use super::{Document, DocumentContent, DocumentKind, Image, ImageError, ImageKind, LayerSource};
+use crate::config::ImageConfig;
+use crate::image_source::{Fetched, ImageSource, Location};
+use crate::json::{JsonString, Node};
+use crate::platform::{Choice, Platform};
+
+/// The media type of the layers of a Docker archive.
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+
+/// Reads the documents of one source.
+pub(super) struct DocumentReader<'s> {
+    pub(super) source: &'s dyn ImageSource,
+    pub(super) limits: &'s Limits,
+}
+
+/// A manifest, as an index or the source names it.
+#[derive(Clone, Default)]
+pub(super) struct Leaf {
+    location: Location,
+    digest: Option<Digest>,
+    /// The platform that the index names, and as it is written there.
+    platform: Option<Platform>,
+    platform_text: Option<String>,
+    /// The media type is that of an index.
+    is_index: bool,
+    /// The manifest has attestations, of this image.
+    attests: Option<Option<Digest>>,
+    bytes: Option<Arc<[u8]>>,
+    is_missing: bool,
+    /// The indexes that lead to the manifest.
+    indexes: Vec<Document>,
+    gaps: Vec<Gap>,
+}
+
+impl Leaf {
+    /// The platform for people.
+    pub(super) fn platform_text(&self) -> Option<&str> {
+        self.platform_text.as_deref()
+    }
+}
+
+impl DocumentReader<'_> {
+    /// The images that a manifest or an index at `location` leads to. `listing` has the strings with which the source
+    /// lists it.
+    pub(super) fn manifests(
+        &self,
+        reference: Option<String>,
+        location: Location,
+        digest: Option<Digest>,
+        listing: Vec<JsonString>,
+        choice: &Choice,
+    ) -> Result<Vec<Image>, ImageError> {
+        let mut leaves = Vec::new();
+        let mut root = Leaf { location, digest, ..Leaf::default() };
+        if !listing.is_empty() {
+            let content = DocumentContent::Strings(listing);
+            root.indexes.push(Document {
+                kind: DocumentKind::Index,
+                digest: None,
+                media_type: None,
+                is_of_index: true,
+                content,
+            });
+        }
+        self.expand(root, 0, &mut HashSet::new(), &mut leaves)?;
+        let (attestations, mut leaves): (Vec<Leaf>, Vec<Leaf>) =
+            leaves.into_iter().partition(|leaf| leaf.attests.is_some());
+        if leaves.is_empty() {
+            // Attestations without an image are read for their own sake.
+            leaves = attestations.iter().map(|leaf| Leaf { attests: None, ..leaf.clone() }).collect();
+        }
+        let known: HashSet<Digest> = leaves.iter().filter_map(|leaf| leaf.digest.clone()).collect();
+        let Chosen { leaves, others } = self.choose(leaves, choice)?;
+        let absent: Vec<String> =
+            leaves.iter().filter(|leaf| leaf.is_missing).map(|leaf| platform_or_digest(leaf)).collect();
+        let keeps_absent = absent.len() == leaves.len();
+        let leaves = leaves.into_iter().filter(|leaf| keeps_absent || !leaf.is_missing);
+        let mut images: Vec<Image> =
+            leaves.map(|leaf| self.image(reference.clone(), leaf)).collect::<Result<_, _>>()?;
+        for image in &mut images {
+            image.other_platforms = others.iter().map(platform_or_digest).collect();
+            if !keeps_absent && !absent.is_empty() {
+                image.notes.push(format!(
+                    "the target does not contain the images that its index names for {}",
+                    absent.join(", ")
+                ));
+            }
+        }
+        for leaf in attestations {
+            self.attest(leaf, &known, &mut images)?;
+        }
+        Ok(images)
+    }
+
+    /// Collects the manifests below a document that is a manifest or an index. A manifest for a named platform is not
+    /// read, because it may not be wanted.
+    fn expand(
+        &self,
+        mut leaf: Leaf,
+        depth: usize,
+        seen: &mut HashSet<(Location, Option<Platform>)>,
+        leaves: &mut Vec<Leaf>,
+    ) -> Result<(), ImageError> {
+        if !seen.insert((leaf.location.clone(), leaf.platform.clone())) {
+            return Ok(());
+        }
+        if depth > self.limits.index_depth || leaves.len() >= self.limits.manifests {
+            return Err(ImageError::IndexTooLarge { document: leaf.location.0 });
+        }
+        if leaf.attests.is_some() || (leaf.platform.is_some() && !leaf.is_index) {
+            leaves.push(leaf);
+            return Ok(());
+        }
+        self.read(&mut leaf)?;
+        let Some(bytes) = leaf.bytes.clone() else {
+            if leaf.digest.is_none() {
+                let reason = "not found; the target is not an image".into();
+                return Err(ImageError::Document { document: leaf.location.0, reason });
+            }
+            leaves.push(leaf);
+            return Ok(());
+        };
+        let document = WireDocument::parse(&leaf.location, &bytes)?;
+        let Some(entries) = document.manifests.as_ref().filter(|_| !document.is_cache_index()) else {
+            leaves.push(leaf);
+            return Ok(());
+        };
+        let before = leaves.len();
+        leaf.indexes.push(Document {
+            kind: DocumentKind::Index,
+            digest: Some(leaf.digest.clone().unwrap_or_else(|| Digest::of(&bytes))),
+            media_type: (!document.media_type.is_empty()).then(|| document.media_type.clone()),
+            is_of_index: true,
+            content: DocumentContent::Bytes(bytes),
+        });
+        for entry in entries {
+            let child = self.child(&leaf, entry)?;
+            self.expand(child, depth + 1, seen, leaves)?;
+        }
+        // The gaps of an index without manifests must still reach the report.
+        if leaves.len() == before && !leaf.gaps.is_empty() {
+            leaves.push(Leaf { bytes: None, ..leaf });
+        }
+        Ok(())
+    }
+
+    fn child(&self, parent: &Leaf, entry: &Descriptor) -> Result<Leaf, ImageError> {
+        let digest = entry.digest(&parent.location)?;
+        let named = entry.platform.as_ref().filter(|platform| !platform.platform().is_unknown());
+        Ok(Leaf {
+            location: self.source.locate_manifest(&digest),
+            digest: Some(digest),
+            platform: named.map(|platform| platform.platform()).or_else(|| parent.platform.clone()),
+            platform_text: named.map(|platform| platform.text()).or_else(|| parent.platform_text.clone()),
+            is_index: entry.is_index(),
+            attests: entry.is_attestation().then(|| entry.subject()),
+            bytes: None,
+            is_missing: false,
+            indexes: parent.indexes.clone(),
+            gaps: parent.gaps.clone(),
+        })
+    }
+
+    /// Reads the document of a leaf, if it was not read yet.
+    fn read(&self, leaf: &mut Leaf) -> Result<(), ImageError> {
+        if leaf.bytes.is_none() && !leaf.is_missing {
+            leaf.bytes = self.document(&leaf.location, leaf.digest.as_ref(), &mut leaf.gaps)?.map(Into::into);
+            leaf.is_missing = leaf.bytes.is_none();
+        }
+        Ok(())
+    }
+
+    /// The leaves that `choice` asks for, which are read, and the others.
+    fn choose(&self, mut leaves: Vec<Leaf>, choice: &Choice) -> Result<Chosen, ImageError> {
+        let Some(wanted) = choose::wanted(choice, leaves.len()) else {
+            leaves.iter_mut().try_for_each(|leaf| self.read(leaf))?;
+            return Ok(Chosen { leaves, others: Vec::new() });
+        };
+        for leaf in leaves.iter_mut().filter(|leaf| leaf.platform.is_none()) {
+            self.read(leaf)?;
+        }
+        let of_index = |leaf: &Leaf| leaf.platform.clone().or_else(|| self.config_platform(leaf));
+        let mut chosen = choose::split(leaves, &wanted, of_index);
+        chosen.leaves.iter_mut().try_for_each(|leaf| self.read(leaf))?;
+        let is_absent = !chosen.leaves.is_empty() && chosen.leaves.iter().all(|leaf| leaf.is_missing);
+        if chosen.leaves.is_empty() || (is_absent && *choice == Choice::Default) {
+            chosen.others.iter_mut().try_for_each(|leaf| self.read(leaf))?;
+        }
+        if chosen.leaves.is_empty() {
+            chosen = choose::split(chosen.others, &wanted, |leaf| self.config_platform(leaf));
+        } else if is_absent && *choice == Choice::Default {
+            // A partial export: what it does contain was exported on purpose.
+            let (present, others): (Vec<Leaf>, Vec<Leaf>) =
+                chosen.others.into_iter().partition(|leaf| !leaf.is_missing);
+            let leaves = if present.is_empty() { chosen.leaves } else { present };
+            chosen = Chosen { leaves, others };
+        }
+        if chosen.leaves.is_empty() {
+            return Err(choose::no_such_platform(&wanted, chosen.others.iter().map(Leaf::platform_text)));
+        }
+        Ok(chosen)
+    }
+
+    /// The platform that the configuration of a leaf names.
+    fn config_platform(&self, leaf: &Leaf) -> Option<Platform> {
+        let document = WireDocument::parse(&leaf.location, leaf.bytes.as_ref()?).ok()?;
+        let digest: Digest = document.config?.digest.parse().ok()?;
+        let bytes = self.document(&self.source.locate(&digest), Some(&digest), &mut Vec::new()).ok()??;
+        let config = ImageConfig::parse(&bytes).ok()?;
+        config.platform()?.parse().ok()
+    }
+
+    fn image(&self, reference: Option<String>, leaf: Leaf) -> Result<Image, ImageError> {
+        let Leaf { location, digest, platform, platform_text, bytes, indexes, gaps, .. } = leaf;
+        let mut image = Image { reference, platform: platform_text, documents: indexes, gaps, ..Image::default() };
+        let Some(bytes) = bytes else {
+            return Ok(Image { manifest_digest: digest, ..image });
+        };
+        let document = WireDocument::parse(&location, &bytes)?;
+        let digest = digest.unwrap_or_else(|| Digest::of(&bytes));
+        image.documents.push(Document {
+            kind: DocumentKind::Manifest,
+            digest: Some(digest.clone()),
+            media_type: (!document.media_type.is_empty()).then(|| document.media_type.clone()),
+            is_of_index: false,
+            content: DocumentContent::Bytes(Arc::clone(&bytes)),
+        });
+        image.manifest_digest = Some(digest);
+        // The artifact manifests of OCI image-spec v1.1-rc have no configuration.
+        let is_artifact = document.blobs.is_some();
+        let (config, blobs) = parts(document);
+        self.bound_layers(&location, blobs.len())?;
+        let mut node = None;
+        if let Some(config) = &config {
+            let digest = config.digest(&location)?;
+            let place = self.source.locate(&digest);
+            let bytes = self.document(&place, Some(&digest), &mut image.gaps)?;
+            node = bytes.as_deref().map(Node::parse).and_then(Result::ok);
+            image.kind = kind(config, node.as_ref(), bytes.as_deref(), &blobs);
+            if let Some(bytes) = bytes {
+                self.configuration(&mut image, config, &place, &digest, bytes)?;
+            }
+            image.config_digest = Some(digest);
+        } else if is_artifact {
+            image.kind = ImageKind::Artifact;
+        } else {
+            let reason = "the manifest has no configuration".into();
+            return Err(ImageError::Document { document: location.0, reason });
+        }
+        for blob in &blobs {
+            let layer = self.layer(&location, blob)?;
+            if image.kind == ImageKind::Artifact
+                && blob.is_json()
+                && layer.size.is_some_and(|size| size <= self.limits.document_bytes)
+            {
+                let kind = match blob.statement() {
+                    DocumentKind::Attestation => DocumentKind::Blob,
+                    kind => kind,
+                };
+                image.documents.extend(blob_document(kind, layer));
+            } else {
+                image.layers.push(layer);
+            }
+        }
+        if image.kind == ImageKind::Cache {
+            order_by_tree(&mut image.layers, node.as_ref());
+        }
+        finish(&mut image, platform.as_ref());
+        Ok(image)
+    }
+
+    /// Takes the configuration of an image, or the document in its place.
+    fn configuration(
+        &self,
+        image: &mut Image,
+        config: &Descriptor,
+        place: &Location,
+        digest: &Digest,
+        bytes: Vec<u8>,
+    ) -> Result<(), ImageError> {
+        if image.kind == ImageKind::Image {
+            image.config = parse_config(place, &bytes)?;
+            image.has_config = true;
+        } else {
+            let media_type = Some(config.media_type.clone()).filter(|text| !text.is_empty());
+            let content = DocumentContent::Bytes(bytes.into());
+            let digest = Some(digest.clone());
+            let (kind, is_of_index) = (DocumentKind::Configuration, false);
+            image.documents.push(Document { kind, digest, media_type, is_of_index, content });
+        }
+        Ok(())
+    }
+
+    /// Adds the documents of an attestation to the image that it is of; to all `images` if it is of none in the index.
+    fn attest(&self, mut leaf: Leaf, known: &HashSet<Digest>, images: &mut [Image]) -> Result<(), ImageError> {
+        let subject = leaf.attests.clone().flatten();
+        let is_of = |image: &Image| image.manifest_digest == subject;
+        let is_other = subject.as_ref().is_some_and(|subject| known.contains(subject));
+        if is_other && !images.iter().any(is_of) {
+            return Ok(());
+        }
+        leaf.gaps.clear();
+        self.read(&mut leaf)?;
+        let mut documents = Vec::new();
+        let mut notes = Vec::new();
+        if let Some(bytes) = &leaf.bytes {
+            documents = self.statements(&leaf, bytes, &mut notes)?;
+        } else {
+            // Whoever made a partial copy could not get it either.
+            leaf.gaps.clear();
+            notes.push(format!("the target does not contain the attestation {}", platform_or_digest(&leaf)));
+        }
+        for image in images.iter_mut().filter(|image| !is_other || is_of(image)) {
+            image.documents.extend(documents.iter().cloned());
+            image.notes.extend(notes.iter().cloned());
+            image.gaps.extend(leaf.gaps.iter().cloned());
+        }
+        Ok(())
+    }
+
+    /// The manifest, the configuration and the statements of an attestation.
+    fn statements(&self, leaf: &Leaf, bytes: &Arc<[u8]>, notes: &mut Vec<String>) -> Result<Vec<Document>, ImageError> {
+        let document = WireDocument::parse(&leaf.location, bytes)?;
+        if let (Some(Some(named)), Some(subject)) = (&leaf.attests, &document.subject)
+            && subject.digest.parse::<Digest>().ok().as_ref() != Some(named)
+        {
+            notes.push(format!(
+                "the attestation {} is of {named} by the index, but of {} by itself",
+                platform_or_digest(leaf),
+                subject.digest
+            ));
+        }
+        let mut documents = vec![Document {
+            kind: DocumentKind::Manifest,
+            digest: leaf.digest.clone(),
+            media_type: Some(document.media_type.clone()).filter(|text| !text.is_empty()),
+            is_of_index: true,
+            content: DocumentContent::Bytes(Arc::clone(bytes)),
+        }];
+        let (config, blobs) = parts(document);
+        self.bound_layers(&leaf.location, blobs.len())?;
+        for config in config.iter() {
+            documents.extend(blob_document(DocumentKind::Configuration, self.layer(&leaf.location, config)?));
+        }
+        for blob in &blobs {
+            documents.extend(blob_document(blob.statement(), self.layer(&leaf.location, blob)?));
+        }
+        documents.iter_mut().for_each(|document| document.is_of_index = true);
+        Ok(documents)
+    }
+
+    fn bound_layers(&self, document: &Location, layers: usize) -> Result<(), ImageError> {
+        if layers <= self.limits.layers {
+            return Ok(());
+        }
+        let reason = format!("the manifest names {layers} layers, more than the limit of {}", self.limits.layers);
+        Err(ImageError::Document { document: document.0.clone(), reason })
+    }
+
+    fn layer(&self, manifest: &Location, descriptor: &Descriptor) -> Result<LayerSource, ImageError> {
+        let digest = descriptor.digest(manifest)?;
+        Ok(LayerSource {
+            location: Some(self.source.locate(&digest)),
+            digest: Some(digest),
+            size: descriptor.size,
+            diff_id: None,
+            media_type: Some(descriptor.media_type.clone()).filter(|text| !text.is_empty()),
+            title: descriptor.title(),
+            urls: descriptor.urls.clone(),
+        })
+    }
+
+    /// The image of an entry of a Docker archive's `manifest.json`.
+    pub(super) fn docker_archive(
+        &self,
+        reference: Option<String>,
+        config: &Location,
+        layers: Vec<Location>,
+    ) -> Result<Image, ImageError> {
+        self.bound_layers(config, layers.len())?;
+        let mut gaps = Vec::new();
+        let bytes = self.document(config, digest_in_name(&config.0).as_ref(), &mut gaps)?;
+        let parsed = bytes.as_deref().map(|bytes| parse_config(config, bytes)).transpose()?;
+        let layer = |location: Location| LayerSource {
+            digest: location.0.starts_with("blobs/").then(|| digest_in_name(&location.0)).flatten(),
+            location: Some(location),
+            media_type: Some(DOCKER_LAYER.into()),
+            ..LayerSource::default()
+        };
+        let mut image = Image {
+            reference,
+            config_digest: bytes.as_deref().map(Digest::of),
+            has_config: parsed.is_some(),
+            config: parsed.unwrap_or_default(),
+            layers: layers.into_iter().map(layer).collect(),
+            gaps,
+            ..Image::default()
+        };
+        finish(&mut image, None);
+        Ok(image)
+    }
+
+    /// Reads a document, and adds a gap if its digest differs. `None`, and a gap, if the document is missing.
+    fn document(
+        &self,
+        location: &Location,
+        digest: Option<&Digest>,
+        gaps: &mut Vec<Gap>,
+    ) -> Result<Option<Vec<u8>>, ImageError> {
+        let failed = |reason: String| ImageError::Document { document: location.0.clone(), reason };
+        let blob = match self.source.open(location)? {
+            Fetched::Blob(blob) => blob,
+            Fetched::Passed(_) => return Err(failed(
+                "the document was read as a layer; the stream cannot be rewound, so save it to a file and scan that"
+                    .into(),
+            )),
+            Fetched::Missing => {
+                let detail = self.source.missing("document");
+                gaps.push(Gap::new(GapReason::MissingBlob, detail).at(&location.0));
+                return Ok(None);
+            }
+        };
+        let limit = self.limits.document_bytes;
+        let bytes = blob.read_document(limit).map_err(|error| failed(error.to_string()))?;
+        let bytes = bytes.ok_or_else(|| failed(format!("the document is larger than {limit} bytes")))?;
+        if let Some(expected) = digest {
+            let mut hasher = Hasher::new(expected.algorithm());
+            hasher.update(&bytes);
+            let found = hasher.finish();
+            if found != *expected {
+                let detail = format!("expected {expected}, found {found}");
+                gaps.push(Gap::new(GapReason::DigestMismatch, detail).at(&location.0));
+            }
+        }
+        Ok(Some(bytes))
+    }
+}
+
+/// The configuration and the blobs of a manifest, or of an index that is a BuildKit cache.
+fn parts(document: WireDocument) -> (Option<Descriptor>, Vec<Descriptor>) {
+    if let Some(entries) = document.manifests {
+        let (config, layers): (Vec<Descriptor>, Vec<Descriptor>) =
+            entries.into_iter().partition(Descriptor::is_cache_config);
+        return (config.into_iter().next(), layers);
+    }
+    let blobs = document.layers.into_iter().chain(document.blobs).flatten();
+    (document.config, blobs.collect())
+}
+
+/// What a manifest with this configuration and these blobs is. The content decides before the media types: an image
+/// with a media type that no runtime minds must not pass as an artifact.
+fn kind(config: &Descriptor, node: Option<&Node>, bytes: Option<&[u8]>, blobs: &[Descriptor]) -> ImageKind {
+    if config.is_cache_config() {
+        return ImageKind::Cache;
+    }
+    let text = |name: &str| node.and_then(|node| node.get(name)).and_then(Node::as_str).unwrap_or_default();
+    let has_platform = !text("architecture").is_empty() && text("architecture") != "unknown";
+    let diff_ids = node.and_then(|node| node.get("rootfs")).and_then(|rootfs| rootfs.get("diff_ids"));
+    let has_diff_ids = diff_ids.is_some_and(|list| !list.elements().is_empty());
+    let has_layers = blobs.iter().any(Descriptor::is_layer);
+    let is_image = match bytes {
+        // What cannot be read is held to be what its media type says.
+        None => config.is_image_config(),
+        Some(_) if config.is_image_config() => has_layers || blobs.is_empty() || has_platform,
+        Some(_) => has_diff_ids && (has_layers || has_platform),
+    };
+    if is_image { ImageKind::Image } else { ImageKind::Artifact }
+}
+
+/// Orders the layers of a cache so that each comes after the one that it was made on.
+fn order_by_tree(layers: &mut [LayerSource], config: Option<&Node>) {
+    let nodes = config.and_then(|config| config.get("layers")).map(Node::elements).unwrap_or_default();
+    let parent_of = |index: usize| -> Option<usize> {
+        let Some(Node::Number(parent)) = nodes.get(index)?.get("parent") else { return None };
+        usize::try_from(parent.as_i64()?).ok().filter(|parent| *parent < nodes.len())
+    };
+    let depth_of = |index: usize| {
+        let above = std::iter::successors(parent_of(index), |parent| parent_of(*parent));
+        // A circle is as deep as there are layers.
+        above.take(nodes.len()).count()
+    };
+    let place = |layer: &LayerSource| {
+        let digest = layer.digest.as_ref().map(Digest::to_string).unwrap_or_default();
+        let index = nodes.iter().position(|node| node.get("blob").and_then(Node::as_str) == Some(&digest));
+        (index.map_or(usize::MAX, depth_of), index.unwrap_or(usize::MAX))
+    };
+    layers.sort_by_cached_key(place);
+}
+
+/// A blob as a document that is read later.
+fn blob_document(kind: DocumentKind, blob: LayerSource) -> Option<Document> {
+    let content = DocumentContent::Blob(blob.location?);
+    Some(Document { kind, digest: blob.digest, media_type: blob.media_type, is_of_index: false, content })
+}
+
+/// Assigns the diff_ids of the configuration to the layers, and compares the platforms of index and configuration.
+fn finish(image: &mut Image, of_index: Option<&Platform>) {
+    let diff_ids = &image.config.rootfs.diff_ids;
+    if image.has_config && diff_ids.len() != image.layers.len() {
+        let detail = format!(
+            "the image has {} layers, but its configuration has {} diff_ids",
+            image.layers.len(),
+            diff_ids.len()
+        );
+        image.gaps.push(Gap::new(GapReason::DiffIdMismatch, detail));
+    }
+    for (layer, diff_id) in image.layers.iter_mut().zip(diff_ids) {
+        layer.diff_id = Some(diff_id.clone());
+    }
+    let of_config = image.config.platform();
+    if let (Some(of_index), Some(text)) = (of_index, &of_config)
+        && let Ok(parsed) = text.parse::<Platform>()
+        && (&parsed.os, &parsed.architecture) != (&of_index.os, &of_index.architecture)
+    {
+        image.notes.push(format!("the index says that the image is for {of_index}, but its configuration says {text}"));
+    }
+    if image.platform.is_none() {
+        image.platform = of_config;
+    }
+}
+
+fn platform_or_digest(leaf: &Leaf) -> String {
+    let digest = || leaf.digest.as_ref().map(Digest::to_string);
+    leaf.platform_text.clone().or_else(digest).unwrap_or_else(|| "unknown".into())
+}
+
+fn parse_config(location: &Location, bytes: &[u8]) -> Result<ImageConfig, ImageError> {
+    ImageConfig::parse(bytes)
+        .map_err(|error| ImageError::Document { document: location.0.clone(), reason: error.to_string() })
+}
+
+/// The digest in the name of a file, as in `<hex>.json` and `blobs/sha256/<hex>`.
+fn digest_in_name(path: &str) -> Option<Digest> {
+    let name = path.rsplit('/').next()?;
+    let name = name.strip_prefix("sha256:").unwrap_or(name);
+    format!("sha256:{}", name.strip_suffix(".json").unwrap_or(name)).parse().ok()
+}
