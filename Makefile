@@ -7,6 +7,7 @@ PYTHON  ?= python3
 PREFIX  ?= /usr/local
 DESTDIR ?=
 SECONDS_PER_TARGET ?= 300
+SECONDS ?= 600
 
 # Our crates are tested with assertions and overflow checks, and compiled quickly. Their dependencies are compiled as
 # for the program, and only once.
@@ -76,6 +77,10 @@ deny: test-tools ## Check licences and sources of dependencies
 .PHONY: fuzz
 fuzz: build-deps test-tools ## Fuzz every target for SECONDS_PER_TARGET=300
 	scripts/fuzz $(SECONDS_PER_TARGET)
+
+.PHONY: differential
+differential: build-deps test-tools ## Compare with skopeo, umoci and podman for SECONDS=600
+	LAYERSIFT_DIFFERENTIAL_SECONDS=$(SECONDS) $(CARGO) test --release --locked --test differential
 
 .PHONY: bench
 bench: build-deps ## Measure the engine and the scan of a layer

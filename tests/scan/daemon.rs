@@ -1,10 +1,15 @@
-//! Images of a Docker daemon, over its socket: a stand-in answers as the Docker Engine API says.
+//! Images of a Docker daemon, over its socket: a stand-in answers as the Docker Engine API says, and podman's service
+//! is one that others wrote.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::support::{Run, findings, finish, layersift, program, text};
+use crate::support::tools::{missing_for_podman, podman, say};
+use crate::support::{DEADLINE, Run, findings, finish, layersift, program, text};
 use tempfile::TempDir;
 
 const INCIDENT: &str = "testdata/incident.tar";
@@ -73,4 +78,47 @@ fn what_the_daemon_does_not_give_is_an_error_that_says_why() {
     assert!(elsewhere.contains("docker save"), "{elsewhere}");
     let traversal = scan(&host, "docker-daemon:../containers/json?").expect(2).stderr;
     assert!(traversal.contains("invalid image name"), "{traversal}");
+}
+
+/// `podman system service`, until it is dropped.
+struct Service(Child);
+
+impl Service {
+    /// Starts one that keeps everything below `work`, and waits until it can be reached at `socket`.
+    fn start(work: &Path, socket: &Path) -> Service {
+        let mut command = podman(work);
+        // It ends by itself where the test is killed.
+        command.args(["system", "service", "--time", "120"]).arg(format!("unix://{}", text(socket)));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let (service, started) = (Service(child), Instant::now());
+        while UnixStream::connect(socket).is_err() {
+            assert!(started.elapsed() < DEADLINE, "podman's service does not answer");
+            thread::sleep(Duration::from_millis(20));
+        }
+        service
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_image_that_podman_serves_is_scanned_like_the_file_it_was_loaded_from() {
+    if let Some(missing) = missing_for_podman() {
+        return say(&format!("NOT RUN: scan of an image that podman serves: missing {missing}"));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = finish(podman(folder.path()).args(["load", "--input", INCIDENT]), None).expect(0).stdout;
+    let name = loaded.trim().rsplit_once(": ").unwrap().1;
+    let socket = folder.path().join("podman.sock");
+    let _service = Service::start(folder.path(), &socket);
+    let served = scan(&format!("unix://{}", text(&socket)), &format!("docker-daemon:{name}")).expect(1).json();
+    let from_file = layersift(&["scan", "-q", "--format", "json", INCIDENT]).expect(1).json();
+    assert_eq!(findings(&served), findings(&from_file));
+    assert_eq!(served["gaps"], from_file["gaps"]);
 }
