@@ -80,8 +80,7 @@ impl DocumentReader<'_> {
         }
         let known: HashSet<Digest> = leaves.iter().filter_map(|leaf| leaf.digest.clone()).collect();
         let Chosen { leaves, others } = self.choose(leaves, choice)?;
-        let absent: Vec<String> =
-            leaves.iter().filter(|leaf| leaf.is_missing).map(|leaf| platform_or_digest(leaf)).collect();
+        let absent: Vec<String> = leaves.iter().filter(|leaf| leaf.is_missing).map(platform_or_digest).collect();
         let keeps_absent = absent.len() == leaves.len();
         let leaves = leaves.into_iter().filter(|leaf| keeps_absent || !leaf.is_missing);
         let mut images: Vec<Image> =
