@@ -326,3 +326,11 @@ fn platforms_that_were_not_exported_are_absent_and_no_gap() {
     assert!(all["image"]["notes"][0].as_str().unwrap().contains("linux/amd64"), "{all}");
     assert_eq!(gap_reasons(&scan(&files, &["--platform", "linux/amd64"]).expect(3).json()), ["missing-blob"]);
 }
+
+#[test]
+fn a_gap_in_a_blob_names_it() {
+    let blob = [&b"7z\xbc\xaf\x27\x1c\0\x04"[..], &[9; 200]].concat();
+    let files = artifact(b"{}", "application/vnd.oci.empty.v1+json", &[("application/x-7z", "notes.7z", blob)]);
+    let report = scan(&files, &[]).expect(3).json();
+    assert_eq!((gap_reasons(&report), &report["gaps"][0]["path"]), (vec!["unsupported-archive"], &json!("notes.7z")));
+}

@@ -100,7 +100,7 @@ impl Assembler<'_> {
         for (index, (source, report)) in image.layers.iter().zip(reports).enumerate() {
             let Some(report) = report else { continue };
             let layer = Some(index);
-            gaps.extend(report.gaps.iter().map(|gap| ImageGap { gap: gap.clone(), layer }));
+            gaps.extend(report.gaps.iter().map(|gap| ImageGap { gap: named_gap(gap, source, report), layer }));
             gaps.extend(verify(source, report).into_iter().map(|gap| ImageGap { gap, layer }));
             gaps.extend(not_a_tar(image, source, report).map(|gap| ImageGap { gap, layer }));
         }
@@ -237,6 +237,15 @@ fn named(
         None if path.is_root() => (layer.digest.as_ref().map(Digest::to_string).unwrap_or_default(), inside),
         None => (path.to_string(), inside),
     }
+}
+
+/// A gap with the name of its blob, if the blob is a file of its own.
+fn named_gap(gap: &Gap, source: &LayerSource, report: &LayerReport) -> Gap {
+    let inside = gap.path.as_deref().filter(|path| path.is_empty() || path.starts_with(" \u{25b8} "));
+    let Some(inside) = inside else { return gap.clone() };
+    let title = source.title.as_ref().map(|title| ImagePath::normalize(title.as_bytes()).to_string());
+    let name = title.unwrap_or_else(|| report.blob.to_string());
+    gap.clone().at(name + inside)
 }
 
 /// What the report says besides: of the image, and of bytes after the archives of its layers.

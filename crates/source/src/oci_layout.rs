@@ -34,6 +34,9 @@ pub(crate) static ARCHIVE_TRANSPORT: Transport = Transport {
 /// The listing of a layout.
 pub(crate) const INDEX: &str = "index.json";
 
+/// The field of the listing with its entries.
+const MANIFESTS: &str = "manifests";
+
 /// The annotation with the name that skopeo, buildah and Docker give an image.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
@@ -87,7 +90,7 @@ impl<T: Tree> ImageSource for OciLayout<T> {
         if (count == 0 && docker.is_empty()) || count > most {
             return Err(failed(DocumentError::Count { what: "manifests", count, most }));
         }
-        let listed = |index| listed_at(&node, index);
+        let listed = |index, is_first| listed_at(&node, index, is_first);
         if let Some(wanted) = &self.reference {
             return self.named(&manifests, wanted, listed);
         }
@@ -100,7 +103,7 @@ impl<T: Tree> ImageSource for OciLayout<T> {
         let mut all: Vec<Listed> = manifests
             .iter()
             .enumerate()
-            .map(|(index, entry)| self.listed(entry, listed(index)))
+            .map(|(index, entry)| self.listed(entry, listed(index, index == 0)))
             .collect::<Result<_, _>>()?;
         all.extend(docker);
         Ok(all)
@@ -135,11 +138,13 @@ impl<T: Tree> OciLayout<T> {
         &self,
         manifests: &[Entry],
         wanted: &str,
-        listing: impl Fn(usize) -> Vec<JsonString>,
+        listing: impl Fn(usize, bool) -> Vec<JsonString>,
     ) -> Result<Vec<Listed>, SourceError> {
         let called = manifests.iter().enumerate().filter(|(_, entry)| entry.names().any(|name| name == wanted));
-        let listed: Vec<Listed> =
-            called.map(|(index, entry)| self.listed(entry, listing(index))).collect::<Result<_, _>>()?;
+        let listed: Vec<Listed> = called
+            .enumerate()
+            .map(|(number, (index, entry))| self.listed(entry, listing(index, number == 0)))
+            .collect::<Result<_, _>>()?;
         if listed.is_empty() {
             let known: Vec<String> = manifests.iter().filter_map(Entry::name).collect();
             return Err(no_such_reference(wanted, &known));
@@ -164,11 +169,15 @@ impl Entry {
     }
 }
 
-/// The strings of `index.json` that belong to the entry `index`: its own, and those of the index as a whole.
-fn listed_at(node: &Node, index: usize) -> Vec<JsonString> {
-    let own = format!("manifests[{index}].");
-    let mut strings = node.strings("", &[]);
-    strings.retain(|string| string.path.starts_with(&own) || !string.path.starts_with("manifests"));
+/// The strings of `index.json` that belong to the entry `index`; with the first that is listed, also those of the index
+/// as a whole.
+fn listed_at(node: &Node, index: usize, is_first: bool) -> Vec<JsonString> {
+    let own = node.get(MANIFESTS).and_then(|list| list.elements().get(index));
+    let mut strings = own.map(|entry| entry.strings(&format!("{MANIFESTS}[{index}]"), &[])).unwrap_or_default();
+    if let (true, Node::Object(members)) = (is_first, node) {
+        let others = members.iter().filter(|(name, _)| !name.eq_ignore_ascii_case(MANIFESTS));
+        strings.extend(Node::Object(others.cloned().collect()).strings("", &[]));
+    }
     strings
 }
 
