@@ -298,6 +298,26 @@ fn the_index_chooses_the_platform() {
 }
 
 #[test]
+fn an_entry_without_a_platform_is_read_where_skopeo_would_take_it() {
+    // skopeo knows neither the spelling of the first entry nor the architecture of the second.
+    for (platform, said) in [(json!({ "os": "LINUX", "architecture": "amd64" }), "odd"), (Value::Null, "odd")] {
+        let mut files = two_platforms(["amd64", said]);
+        let name = |entry: &Value| entry["digest"].as_str().unwrap().replace("sha256:", "blobs/sha256/");
+        let outer: Value = serde_json::from_slice(&files["index.json"]).unwrap();
+        let mut inner: Value = serde_json::from_slice(&files[&name(&outer["manifests"][0])]).unwrap();
+        inner["manifests"].as_array_mut().unwrap().reverse();
+        for (entry, platform) in inner["manifests"].as_array_mut().unwrap().iter_mut().zip([Value::Null, platform]) {
+            entry["platform"] = platform;
+        }
+        let inner = bytes(&inner);
+        files.insert("index.json".into(), bytes(&index(&[descriptor(INDEX, &inner)])));
+        files.insert(blob_path(&inner), inner);
+        let run = scan(&files, &["--platform", "linux/amd64"]).expect(1).json();
+        assert_eq!(run["reports"].as_array().map(Vec::len), Some(2), "{run}");
+    }
+}
+
+#[test]
 fn the_verdict_says_which_platforms_were_not_read() {
     let folder = tempfile::tempdir().unwrap();
     write_directory(folder.path(), &two_platforms(["amd64", "arm64"]));

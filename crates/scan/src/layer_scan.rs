@@ -364,7 +364,7 @@ fn report(facts: LayerFacts, mut entries: Entries, owners: Owners, sink: Finding
     let limit = sink.limits.findings_per_layer;
     let (mut findings, found_gaps) = sink.into_parts();
     entries.sort();
-    let hard_links = entries.take_resolved_links();
+    let hard_links = entries.resolved_links();
     let symlinks = entries.take_symlinks();
     for finding in &mut findings {
         finding.superseded = entries.superseded(&finding.place.path, finding.entry);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use layersift_model::{Digest, Gap, GapReason, Hasher, Limits};
 
 use super::choose::{self, Chosen};
-use super::wire::{Descriptor, WireDocument};
+use super::wire::{Descriptor, WireDocument, WirePlatform};
 use super::{Document, DocumentContent, DocumentKind, Image, ImageError, ImageKind, LayerSource};
 use crate::config::ImageConfig;
 use crate::image_source::{Fetched, ImageSource, Location};
@@ -30,6 +30,8 @@ pub(super) struct Leaf {
     /// The platform that the index names, and as it is written there.
     platform: Option<Platform>,
     platform_text: Option<String>,
+    /// Whether the index writes the platform in the usual spelling, which every runtime matches.
+    is_usual: bool,
     /// The media type is that of an index.
     is_index: bool,
     /// The manifest has attestations, of this image.
@@ -160,6 +162,7 @@ impl DocumentReader<'_> {
             digest: Some(digest),
             platform: named.map(|platform| platform.platform()).or_else(|| parent.platform.clone()),
             platform_text: named.map(|platform| platform.text()).or_else(|| parent.platform_text.clone()),
+            is_usual: named.map_or(parent.is_usual, WirePlatform::is_usual),
             is_index: entry.is_index(),
             attests: entry.is_attestation().then(|| entry.subject()),
             bytes: None,
@@ -188,7 +191,18 @@ impl DocumentReader<'_> {
             self.read(leaf)?;
         }
         let of_index = |leaf: &Leaf| leaf.platform.clone().or_else(|| self.config_platform(leaf));
+        let first_unnamed = leaves.iter().find(|leaf| leaf.platform.is_none()).map(|leaf| leaf.location.clone());
         let mut chosen = choose::split(leaves, &wanted, of_index);
+        let is_sure = |leaf: &Leaf| leaf.is_usual && leaf.platform.as_ref() == Some(&wanted);
+        if !chosen.leaves.iter().any(is_sure) {
+            // Without such an entry, skopeo and podman take the first without a platform, whatever its configuration
+            // says.
+            if let Some(first) =
+                first_unnamed.and_then(|first| chosen.others.iter().position(|leaf| leaf.location == first))
+            {
+                chosen.leaves.push(chosen.others.remove(first));
+            }
+        }
         chosen.leaves.iter_mut().try_for_each(|leaf| self.read(leaf))?;
         let is_absent = !chosen.leaves.is_empty() && chosen.leaves.iter().all(|leaf| leaf.is_missing);
         if chosen.leaves.is_empty() || (is_absent && *choice == Choice::Default) {

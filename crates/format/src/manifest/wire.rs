@@ -181,6 +181,12 @@ impl WirePlatform {
         Platform::new(&self.os, &self.architecture, &self.variant)
     }
 
+    /// Whether it is written as every runtime matches it: in lower case, and with Go's name of the architecture.
+    pub(super) fn is_usual(&self) -> bool {
+        let Platform { os, architecture, .. } = self.platform();
+        os == self.os && architecture == self.architecture
+    }
+
     /// The platform as it is written.
     pub(super) fn text(&self) -> String {
         let variant = if self.variant.is_empty() { String::new() } else { format!("/{}", self.variant) };

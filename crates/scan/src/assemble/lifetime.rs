@@ -50,7 +50,7 @@ pub fn follow(layers: &[Option<Arc<LayerReport>>]) -> Lifetimes {
         let Some(report) = report else { continue };
         let before = symlinks.clone();
         // A link that the layer replaces is not followed in this layer.
-        symlinks.retain(|link| replaced(link, &report.touched).is_none());
+        symlinks.retain(|link, all| !is_replaced(link, &report.touched, all));
         let below = symlinks.clone();
         symlinks.add(report.symlinks.iter().filter(|link| relevant.has(link)));
         let linked = link_on(&mut all, index, report, &before, &symlinks);
@@ -85,10 +85,11 @@ fn relevant_links(layers: &[Option<Arc<LayerReport>>]) -> RelevantLinks<'_> {
     if found.clone().next().is_none() {
         return RelevantLinks::default();
     }
-    let linked = reports.clone().flat_map(|report| &report.hard_links).filter_map(|link| match &link.origin {
-        Origin::Below(path) => Some(path),
-        Origin::Entry(_) => None,
+    let linked = reports.clone().flat_map(|report| &report.hard_links).flat_map(|link| match &link.origin {
+        Origin::Below(path) => [Some(path), Some(&link.link)],
+        Origin::Entry(_) => [None, None],
     });
+    let linked = linked.flatten();
     RelevantLinks::new(reports.flat_map(|report| &report.symlinks), found.chain(linked))
 }
 
@@ -119,8 +120,21 @@ fn ended_through(file: &Tracked, touched: &Touched, below: &Symlinks) -> Option<
 /// The effect on a file to which `path` leads through `symlinks`. What the layer does to the links themselves is
 /// another matter.
 fn ended_elsewhere(path: &ImagePath, touched: &Touched, symlinks: &Symlinks) -> Option<State> {
+    if touched.has(path.key(), Touch::Implied) {
+        return Some(State::Overwritten);
+    }
+    replaced_elsewhere(path, touched, symlinks)
+}
+
+/// Whether a layer that touches `touched` replaces or removes the link at `path`, by that path or by another.
+fn is_replaced(path: &ImagePath, touched: &Touched, symlinks: &Symlinks) -> bool {
+    let mut others = symlinks.aliases(path).into_iter();
+    replaced(path, touched).is_some() || others.any(|other| replaced_elsewhere(&other, touched, symlinks).is_some())
+}
+
+fn replaced_elsewhere(path: &ImagePath, touched: &Touched, symlinks: &Symlinks) -> Option<State> {
     let key = path.key();
-    if [Touch::Other, Touch::Directory, Touch::Implied].iter().any(|touch| touched.has(key, *touch)) {
+    if touched.has(key, Touch::Other) || touched.has(key, Touch::Directory) {
         return Some(State::Overwritten);
     }
     let is_removed = |above: &ImagePath| {
@@ -170,9 +184,9 @@ fn link_on(
     for link in &report.hard_links {
         let Origin::Below(target) = &link.origin else { continue };
         // The link may have been made before or after the layer changed the links on the way to its target.
-        let resolved = symlinks.resolve(target);
-        let own = own_findings(report, &resolved, link.entry, symlinks);
-        let paths = [before.resolve(target), resolved];
+        let paths = [before.resolve(target), symlinks.resolve(target)];
+        let is_elsewhere = paths[0] != *target;
+        let own = if is_elsewhere { own_findings(report, &paths[0], link.entry, before) } else { Vec::new() };
         let below = paths.iter().find_map(|path| present.get(&path.key())).map_or(&[][..], Vec::as_slice);
         for original in if own.is_empty() { below } else { &own } {
             if linked.len() >= MAX_LINKED {

@@ -18,6 +18,8 @@ pub struct Symlinks {
     links: HashMap<PathKey, Symlink>,
     /// The links that lead to a directory, by its path.
     leading_to: HashMap<PathKey, Vec<ImagePath>>,
+    /// How many links were made so far.
+    made: usize,
 }
 
 impl Symlinks {
@@ -30,15 +32,18 @@ impl Symlinks {
 
     /// Adds links, in the order in which they were made.
     pub fn add<'l>(&mut self, all: impl IntoIterator<Item = &'l Symlink>) {
-        let mut is_changed = false;
-        for link in all {
-            let path = self.resolve(&link.path);
-            self.links.insert(path.key(), Symlink { path, target: link.target.clone() });
-            is_changed = true;
-        }
-        if is_changed {
+        let before = self.made;
+        all.into_iter().for_each(|link| self.make(link));
+        if self.made > before {
             self.index();
         }
+    }
+
+    /// Adds a link, which [`Symlinks::resolve`] follows, and [`Symlinks::aliases`] does not know.
+    pub fn make(&mut self, link: &Symlink) {
+        let path = self.resolve(&link.path);
+        self.links.insert(path.key(), Symlink { path, target: link.target.clone() });
+        self.made += 1;
     }
 
     /// Whether there is a link at `path`, to which others may lead.
@@ -46,11 +51,12 @@ impl Symlinks {
         self.links.contains_key(&self.resolve(path).key())
     }
 
-    /// Removes the links for which `keep` is false.
-    pub fn retain(&mut self, keep: impl Fn(&ImagePath) -> bool) {
-        let before = self.links.len();
-        self.links.retain(|_, link| keep(&link.path));
-        if self.links.len() < before {
+    /// Removes the links for whose paths `keep` is false. It is given all links as they are before.
+    pub fn retain(&mut self, keep: impl Fn(&ImagePath, &Symlinks) -> bool) {
+        let paths = self.links.values().map(|link| &link.path);
+        let dropped: HashSet<PathKey> = paths.filter(|path| !keep(path, self)).map(ImagePath::key).collect();
+        if !dropped.is_empty() {
+            self.links.retain(|key, _| !dropped.contains(key));
             self.index();
         }
     }

@@ -27,7 +27,6 @@ pub(super) struct Entries {
     directories: HashSet<PathKey>,
     /// The directory of the last entry.
     last_directory: Option<ImagePath>,
-    resolver: Symlinks,
 }
 
 impl Entries {
@@ -105,13 +104,6 @@ impl Entries {
     /// Prepares the questions below, after the last entry.
     pub(super) fn sort(&mut self) {
         self.touches.sort_unstable();
-        if self.links.is_empty() || self.symlinks.is_empty() {
-            return;
-        }
-        let targets = self.links.iter().map(|(_, _, target)| target);
-        let all = self.symlinks.iter().map(|(_, link)| link);
-        let relevant = RelevantLinks::new(all.clone(), targets);
-        self.resolver = Symlinks::new(all.filter(|link| relevant.has(link)));
     }
 
     /// The symbolic links that no later entry replaces.
@@ -148,13 +140,23 @@ impl Entries {
     }
 
     /// The hard links, each resolved to the entry or the path of a lower layer that has its contents.
-    pub(super) fn take_resolved_links(&mut self) -> Vec<HardLink> {
+    pub(super) fn resolved_links(&self) -> Vec<HardLink> {
         // Where in the list the link of an entry is.
         let mut made: HashMap<u32, usize> = HashMap::new();
         let mut links: Vec<HardLink> = Vec::with_capacity(self.links.len());
-        for (entry, link, target) in std::mem::take(&mut self.links) {
+        let relevant = RelevantLinks::new(
+            self.symlinks.iter().map(|(_, link)| link),
+            self.links.iter().map(|(_, _, target)| target).filter(|_| !self.symlinks.is_empty()),
+        );
+        let mut symlinks = self.symlinks.iter().filter(|(_, link)| relevant.has(link)).peekable();
+        let mut resolver = Symlinks::default();
+        for (entry, link, target) in &self.links {
+            let (entry, target) = (*entry, target.clone());
+            while let Some((_, symlink)) = symlinks.next_if(|(number, _)| *number < entry) {
+                resolver.make(symlink);
+            }
             let earlier = self.before(target.key(), entry).or_else(|| {
-                let resolved = self.resolver.resolve(&target);
+                let resolved = resolver.resolve(&target);
                 if resolved == target { None } else { self.before(resolved.key(), entry) }
             });
             let origin = match earlier {
@@ -164,9 +166,9 @@ impl Entries {
                 }
                 None => Origin::Below(target),
             };
-            let superseded = self.superseded(&link, entry);
+            let superseded = self.superseded(link, entry);
             made.insert(entry, links.len());
-            links.push(HardLink { link, entry, origin, superseded });
+            links.push(HardLink { link: link.clone(), entry, origin, superseded });
         }
         links
     }
