@@ -26,6 +26,10 @@ impl Member {
         let path = folder.join(&self.name);
         assert!(path.starts_with(folder) && !self.name.contains(".."), "{}", self.name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // Of two members of one name, a directory has the second.
+        if path.symlink_metadata().is_ok() {
+            std::fs::remove_file(&path).unwrap();
+        }
         match &self.link {
             None => std::fs::write(path, &self.bytes).unwrap(),
             Some((_, target)) => {

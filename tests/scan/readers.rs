@@ -322,3 +322,18 @@ fn an_archive_of_two_kinds_whose_index_lists_nothing() {
     }
     assert_ne!(digest(&without), digest(&config));
 }
+
+#[test]
+fn names_and_targets_of_links_are_read() {
+    let name = format!("srv/{TOKEN}");
+    for tar in [
+        Tar::new().directory(&name),
+        Tar::new().file(&format!("{name}/a"), "nothing").file(&format!("{name}/b"), "nothing"),
+        Tar::new().symlink("link", &name),
+    ] {
+        let report = scan_layer(tar.finish()).expect(1).json();
+        let found = tokens(&report);
+        assert_eq!(found.len(), 1, "{report}");
+        assert!(found[0]["note"].as_str().unwrap().contains("name of the entry"));
+    }
+}

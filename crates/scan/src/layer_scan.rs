@@ -5,6 +5,7 @@
 
 mod entries;
 mod file;
+mod names;
 mod unpack;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use rayon::ThreadPool;
 
 use self::entries::Entries;
 use self::file::{FileHandle, FindingSink};
+use self::names::Names;
 use self::unpack::{Dispatch, FileUnpacker, Packing, Unpacking};
 use crate::compiled_rules::CompiledRules;
 use crate::confirm::{CONTEXT, Matches, REACH};
@@ -99,6 +101,7 @@ impl LayerScanner {
                 Work::Scan(batch) => dispatch(batch),
                 Work::Hash(hasher) => scope.spawn(move |_| hasher.catch_up()),
             });
+            visitor.names.scan(sink);
             for part in facts.undecoded.drain(..) {
                 visitor.whole(part.name, &part.bytes);
             }
@@ -250,6 +253,7 @@ struct LayerVisitor<'d, 'a, 's> {
     sink: &'s FindingSink<'s>,
     packing: Packing<'d, 'a, 's>,
     entries: Entries,
+    names: Names,
     owners: Owners,
     /// The package record that is being read.
     record: Option<(Record, Vec<u8>)>,
@@ -264,7 +268,17 @@ struct LayerVisitor<'d, 'a, 's> {
 impl<'d, 'a, 's> LayerVisitor<'d, 'a, 's> {
     fn new(sink: &'s FindingSink<'s>, packing: Packing<'d, 'a, 's>) -> LayerVisitor<'d, 'a, 's> {
         let (entries, owners) = (Entries::default(), Owners::default());
-        LayerVisitor { sink, packing, entries, owners, record: None, unpacking: Unpacking::Plain, left: 0, holes: 0 }
+        LayerVisitor {
+            sink,
+            packing,
+            entries,
+            names: Names::default(),
+            owners,
+            record: None,
+            unpacking: Unpacking::Plain,
+            left: 0,
+            holes: 0,
+        }
     }
 
     /// Scans bytes of the blob that are in no entry, under the name `name`.
@@ -284,6 +298,7 @@ where
 
     fn entry(&mut self, path: &ImagePath, entry: &Entry) -> Option<Self::File> {
         let number = self.entries.add(path, entry);
+        self.names.add(path, &entry.link, number, self.sink);
         self.record = None;
         if entry.kind != Kind::File {
             return None;

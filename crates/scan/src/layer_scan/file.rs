@@ -43,6 +43,12 @@ impl<'s> FindingSink<'s> {
         FindingSink { rules, limits, findings: Mutex::default(), gaps: Mutex::default(), open: AtomicUsize::new(0) }
     }
 
+    /// Adds a finding that is in no file, up to the limit.
+    pub(super) fn add(&self, finding: LayerFinding) {
+        let limit = self.limits.findings_per_layer + 1;
+        add(&mut self.findings.lock().unwrap_or_else(PoisonError::into_inner), vec![finding], limit);
+    }
+
     /// Adds a gap for a failure of the engine.
     pub(super) fn engine_gap(&self, error: &EngineError) {
         self.gap(Gap::new(GapReason::Unreadable, error.to_string()));

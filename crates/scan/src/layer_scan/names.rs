@@ -1,0 +1,91 @@
+//! Secrets in the names of entries and in the targets of links. A runtime creates the names, and a `WORKDIR` with a
+//! variable in it is enough to have one there.
+//!
+//! Only rules of high confidence apply: names of caches and objects look like secrets to others.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use layersift_model::{Confidence, ImagePath, LayerFinding, Place, Secret};
+
+use super::file::FindingSink;
+use crate::confirm::{Confirmed, Matches, keep_best};
+
+/// Bytes of names that are scanned at once.
+const BATCH: usize = 64 << 10;
+
+/// Names that wait to be scanned.
+#[derive(Default)]
+pub(super) struct Names {
+    text: Vec<u8>,
+    /// The entry of each name: the range of the name in the text, the path, and the index of the entry.
+    entries: Vec<(Range<usize>, ImagePath, u32)>,
+    /// Rules and secrets that were found: the name of a directory is part of those of all its files.
+    seen: HashSet<(String, Secret)>,
+}
+
+impl Names {
+    /// Adds the name of the entry `number` at `path`, and what it links to.
+    pub(super) fn add(&mut self, path: &ImagePath, link: &[u8], number: u32, sink: &FindingSink<'_>) {
+        let start = self.text.len();
+        self.text.extend_from_slice(path.as_bytes());
+        if !link.is_empty() {
+            self.text.push(b'\n');
+            self.text.extend_from_slice(link);
+        }
+        self.entries.push((start..self.text.len(), path.clone(), number));
+        self.text.push(b'\n');
+        if self.text.len() >= BATCH {
+            self.scan(sink);
+        }
+    }
+
+    /// Scans the names that were added since the last time.
+    pub(super) fn scan(&mut self, sink: &FindingSink<'_>) {
+        let text = std::mem::take(&mut self.text);
+        let entries = std::mem::take(&mut self.entries);
+        let mut found = Matches::default();
+        let scanned = sink.rules.worker().and_then(|mut worker| worker.scan(&text, &(0..text.len()), &mut found));
+        if let Err(error) = scanned {
+            sink.engine_gap(&error);
+        }
+        let mut found = found.confirmed;
+        found
+            .retain(|one| sink.rules.applies_at(one.rule, None) && sink.rules.info(one).confidence == Confidence::High);
+        keep_best(&sink.rules.signatures, &mut found);
+        for one in found {
+            let index = entries.partition_point(|(range, _, _)| range.end <= one.span.start);
+            if let Some((range, path, number)) = entries.get(index)
+                && range.contains(&one.span.start)
+                && one.span.end <= range.end
+            {
+                self.report(one, path, *number, sink);
+            }
+        }
+        // The buffers are used again.
+        (self.text, self.entries) = (text, entries);
+        self.text.clear();
+        self.entries.clear();
+    }
+
+    fn report(&mut self, one: Confirmed, path: &ImagePath, number: u32, sink: &FindingSink<'_>) {
+        let rule = sink.rules.info(&one);
+        if !self.seen.insert((rule.id.clone(), one.secret.clone())) {
+            return;
+        }
+        sink.add(LayerFinding {
+            severity: sink.rules.severity(&one),
+            rule,
+            place: Place {
+                path: path.clone(),
+                views: one.views.into_iter().map(Into::into).collect(),
+                ..Place::default()
+            },
+            entry: number,
+            superseded: None,
+            secret: Some(one.secret),
+            note: Some("in the name of the entry, or in the target of the link".into()),
+            checksums: None,
+        });
+    }
+}
