@@ -241,11 +241,21 @@ fn expression() -> impl Strategy<Value = String> {
         prop_oneof![
             (inner.clone(), inner.clone()).prop_map(|(a, b)| a + &b),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("(?:{a}|{b})")),
-            (inner.clone(), repeat).prop_map(|(a, repeat)| format!("(?:{a}){repeat}")),
+            (inner.clone(), repeat).prop_map(|(a, repeat)| repeated(&a, repeat)),
             inner.prop_map(|a| format!("({a})")),
         ]
     });
     (piece.clone(), piece).prop_map(|(a, b)| format!("(?:{a})k(?:{b})"))
+}
+
+/// `part` repeated, unless it may match nothing: a bounded repetition then spends its turns on that, and prefers another
+/// one of several matches than an unbounded repetition does.
+fn repeated(part: &str, repeat: &str) -> String {
+    let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(&by_hand(part)).unwrap();
+    match hir.properties().minimum_len() {
+        Some(0) => part.to_string(),
+        _ => format!("(?:{part}){repeat}"),
+    }
 }
 
 fn compiled(source: &str) -> Regex {

@@ -84,6 +84,9 @@ impl From<regex::Error> for ExpressionError {
 /// Translates `source` into the pattern of a signature. The group number `secret` is the secret; 0 stands for the first
 /// group that is not empty, or the whole match.
 ///
+/// The pattern matches where `source` does. Only where an unbounded repetition is of something that may match nothing,
+/// as in `(?:\\b|.)+`, it may prefer another end of several.
+///
 /// # Errors
 /// If the expression is invalid, empty, or cannot be bounded.
 pub(super) fn bounded(source: &str, secret: usize) -> Result<Bounded, ExpressionError> {
