@@ -1,6 +1,9 @@
 //! Harbors that never end, lead elsewhere, or answer what is no listing: the end is an error that names the registry.
 
-use crate::support::harbor::{error, parameter, registry, robot};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::support::harbor::{NO_USER, error, parameter, registry, robot};
 use crate::support::pull;
 use crate::support::server::{Answer, Request, Server};
 use layersift_model::Digest;
@@ -8,8 +11,14 @@ use layersift_source::catalog::{Catalog, CatalogError, Entry, Filter, Harbor, Ha
 use layersift_source::registry::{Credentials, EndlessListing, Login, RegistryError, RegistryOptions};
 use serde_json::{Value, json};
 
-const OPTIONS: HarborOptions =
-    HarborOptions { projects: Vec::new(), proxy_caches: true, page: 2, pages: 20, images: 30 };
+const OPTIONS: HarborOptions = HarborOptions {
+    projects: Vec::new(),
+    proxy_caches: true,
+    page: 2,
+    pages: 20,
+    images: 30,
+    lock: Duration::from_secs(60),
+};
 
 fn collected(catalog: &Harbor) -> (Vec<Entry>, Vec<CatalogError>) {
     let (mut entries, mut errors) = (Vec::new(), Vec::new());
@@ -60,9 +69,18 @@ fn link(request: &Request) -> String {
     format!("<{}&page={}>; rel=\"next\"", request.path.replace("page=", "was="), page(request) + 1)
 }
 
+/// A Harbor that knows the robot, and answers everything else with `answer`.
+fn hostile(answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static) -> Server {
+    Server::answering(move |request, before| match &request.path[..] {
+        "/v2/" => Answer::new(200, "{}"),
+        "/api/v2.0/users/current" => error(412, "PRECONDITION", NO_USER),
+        _ => answer(request, before),
+    })
+}
+
 /// A Harbor with one project and one repository, whose artifacts `answer` lists.
 fn artifacts(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Server {
-    Server::answering(move |request, _| match request.path.split_once('?').unwrap().0 {
+    hostile(move |request, _| match request.path.split_once('?').unwrap().0 {
         "/api/v2.0/projects" => only(&[json!({ "name": "team" })]),
         "/api/v2.0/projects/team/repositories" => only(&[json!({ "name": "team/app" })]),
         _ => answer(request),
@@ -159,7 +177,7 @@ fn a_link_that_cannot_be_parsed_is_an_error_after_the_images() {
 fn credentials_are_not_sent_to_another_host() {
     let other = Server::answering(|_, _| only(&[json!({ "name": "team" })]));
     let location = format!("http://{}/elsewhere", other.host());
-    let server = Server::answering(move |request, _| match request.path.contains("repositories") {
+    let server = hostile(move |request, _| match request.path.contains("repositories") {
         true => list(&[]),
         false => Answer::new(302, "").with("Location", &location),
     });
@@ -173,7 +191,7 @@ fn credentials_are_not_sent_to_another_host() {
 #[test]
 fn paths_are_the_registrys_own() {
     let other = Server::answering(|_, _| only(&[]));
-    let server = Server::answering(|_, _| only(&[]));
+    let server = hostile(|_, _| only(&[]));
     let registry = registry(&server);
     for path in [format!("/{}/api", other.host()), format!("\\{}/api", other.host())] {
         assert!(matches!(registry.page(&path, &[]), Err(RegistryError::Refused { .. })), "{path}");
@@ -246,7 +264,7 @@ fn answers_that_are_too_large() {
 
 #[test]
 fn invalid_names_cost_only_themselves() {
-    let server = Server::answering(|request, _| match request.path.split_once('?').unwrap().0 {
+    let server = hostile(|request, _| match request.path.split_once('?').unwrap().0 {
         "/api/v2.0/projects" => match page(request) {
             1 => list(&[json!({ "name": "../v2" }), json!({ "name": "a/b" })]).with("X-Total-Count", "4"),
             _ => {
@@ -273,7 +291,7 @@ fn invalid_names_cost_only_themselves() {
 
 #[test]
 fn when_everything_fails_the_rest_is_left_out() {
-    let server = Server::answering(|request, _| match request.path.contains("repositories") {
+    let server = hostile(|request, _| match request.path.contains("repositories") {
         false => list(&[
             json!({ "name": format!("p{}a", page(request)) }),
             json!({ "name": format!("p{}b", page(request)) }),
@@ -290,7 +308,7 @@ fn when_everything_fails_the_rest_is_left_out() {
 
 #[test]
 fn many_closed_projects_are_not_the_end() {
-    let server = Server::answering(|request, _| match request.path.split_once('?').unwrap().0 {
+    let server = hostile(|request, _| match request.path.split_once('?').unwrap().0 {
         "/api/v2.0/projects" => {
             let names =
                 [2 * page(request) - 2, 2 * page(request) - 1].map(|number| json!({ "name": format!("p{number}") }));
@@ -308,15 +326,28 @@ fn many_closed_projects_are_not_the_end() {
 
 #[test]
 fn a_login_that_ends_meanwhile_ends_the_listing() {
-    let server = artifacts(|_| error(401, "UNAUTHORIZED", "unauthorized"));
-    let (entries, error) = failing(&server);
-    assert!(entries.is_empty() && error.is_whole(), "{error}");
-    assert!(matches!(reason(&error), RegistryError::Unauthorized { .. }), "{error}");
+    let unauthorized = || error(401, "UNAUTHORIZED", "unauthorized");
+    let has_ended = AtomicBool::new(false);
+    let server = Server::answering(move |request, _| match request.path.split('?').next().unwrap() {
+        path if path.ends_with("/artifacts") => {
+            has_ended.store(true, Ordering::Relaxed);
+            unauthorized()
+        }
+        "/api/v2.0/users/current" if has_ended.load(Ordering::Relaxed) => unauthorized(),
+        "/api/v2.0/users/current" => error(412, "PRECONDITION", NO_USER),
+        "/api/v2.0/projects" => only(&[json!({ "name": "team" })]),
+        "/api/v2.0/projects/team/repositories" => only(&[json!({ "name": "team/app" })]),
+        _ => Answer::new(200, "{}"),
+    });
+    let options = RegistryOptions { login_patience: Duration::from_millis(20), ..robot() };
+    let (entries, errors) = collected(&Harbor::new(pull::registry(&server.host(), options), OPTIONS));
+    assert!(entries.is_empty() && matches!(&errors[..], [CatalogError::Login { .. }]), "{errors:?}");
+    assert!(matches!(reason(&errors[0]), RegistryError::Unauthorized { .. }), "{errors:?}");
 }
 
 #[test]
 fn what_harbor_says_is_shown_without_the_secret() {
-    let server = Server::answering(|request, _| {
+    let server = hostile(|request, _| {
         let said = request.header("authorization").unwrap_or_default().to_string();
         error(403, "FORBIDDEN", &format!("{} {} not for you", said, crate::support::harbor::ROBOT.1))
     });
@@ -333,13 +364,13 @@ fn an_access_token_is_sent_as_one() {
     let catalog = Harbor::new(pull::registry(&server.host(), RegistryOptions { login, ..pull::options() }), OPTIONS);
     let (entries, errors) = collected(&catalog);
     assert!(entries.is_empty() && errors.is_empty(), "{errors:?}");
-    assert_eq!(server.requests().len(), 3);
+    assert_eq!(server.requests_of("/projects").len(), 3);
     assert!(server.requests().iter().all(|request| request.header("authorization") == Some("Bearer made-up-token")));
 }
 
 #[test]
 fn failures_that_pass_are_tried_again() {
-    let server = Server::answering(|request, before| match (before, request.path.contains("repositories")) {
+    let server = hostile(|request, before| match (before, request.path.contains("repositories")) {
         (0, _) => Answer::new(503, ""),
         (1, _) => Answer::new(429, "").with("Retry-After", "0"),
         (_, true) => only(&[]),
@@ -347,5 +378,5 @@ fn failures_that_pass_are_tried_again() {
     });
     let (entries, errors) = listed(&server);
     assert!(entries.is_empty() && errors.is_empty(), "{errors:?}");
-    assert_eq!(server.requests().len(), 6);
+    assert_eq!(server.requests_of("/projects").len(), 6);
 }

@@ -132,10 +132,13 @@ fn a_repository_that_is_gone_costs_only_itself() {
         true => Fault::Answer(Answer::new(404, r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#)),
         false => Fault::None,
     });
-    let (entries, errors) = listed(&whole(&proxy.host(), options()), &Filter::default());
+    let catalog = whole(&proxy.host(), options());
+    let (entries, errors) = listed(&catalog, &Filter::default());
     assert_eq!(entries, ["a/one:x", "c/three:x"].map(|name| format!("{}/{name}", proxy.host())));
-    let [CatalogError::Repository { repository, error, .. }] = errors.as_slice() else { panic!("{errors:?}") };
-    assert!(repository == "b/two" && matches!(**error, RegistryError::NotFound { .. }), "{error}");
+    let coverage = catalog.coverage().unwrap();
+    assert!(errors.is_empty() && coverage.is_checked, "{errors:?}");
+    assert_eq!(coverage.listed[0].unseen, ["b/two"]);
+    assert!(coverage.notes[0].contains("b/two"), "{:?}", coverage.notes);
 }
 
 #[test]

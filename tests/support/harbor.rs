@@ -16,6 +16,9 @@ use super::server::{Answer, Request, Server};
 /// The robot that may list, and its secret.
 pub const ROBOT: (&str, &str) = ("robot$sweep", "made-up-secret");
 
+/// What Harbor answers a robot that asks who it is.
+pub const NO_USER: &str = "get current user not available for security context: robot";
+
 /// 2026-01-01T00:00:00Z.
 pub const NEW_YEAR: i64 = 1_767_225_600;
 
@@ -104,6 +107,11 @@ impl State {
             return if is_registrys { answer.with("WWW-Authenticate", "Basic realm=\"harbor\"") } else { answer };
         }
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        match path {
+            "/v2/" => return Answer::new(200, "{}"),
+            "/api/v2.0/users/current" => return error(412, "PRECONDITION", NO_USER),
+            _ => {}
+        }
         let Some(path) = path.strip_prefix("/api/v2.0/projects") else {
             return error(
                 412,
@@ -128,8 +136,17 @@ impl State {
             ("GET", [project, "repositories"]) => match self.projects.get(*project) {
                 None => error(403, "FORBIDDEN", "forbidden"),
                 Some(found) => {
-                    let one = |name: &String| json!({ "name": format!("{project}/{name}"), "artifact_count": 1 });
-                    self.page(request, query, found.repositories.keys().map(one).collect())
+                    let one = |(name, artifacts): (&String, &Option<Vec<Artifact>>)| {
+                        let count = artifacts.as_ref().map_or(1, Vec::len);
+                        json!({ "name": format!("{project}/{name}"), "artifact_count": count })
+                    };
+                    self.page(request, query, found.repositories.iter().map(one).collect())
+                }
+            },
+            ("GET", [project, "repositories", name]) => match repository(project, name) {
+                None => missing(),
+                Some(artifacts) => {
+                    Answer::new(200, json!({ "name": name, "artifact_count": artifacts.len() }).to_string())
                 }
             },
             ("GET", [project, "repositories", name, "artifacts"]) => match repository(project, name) {
@@ -240,7 +257,7 @@ pub fn error(status: u16, code: &str, message: &str) -> Answer {
 }
 
 /// As Harbor writes them: relative, and with its query not escaped.
-fn links(path: &str, page: usize, more: bool) -> String {
+pub fn links(path: &str, page: usize, more: bool) -> String {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let to = |page: usize, rel: &str| {
         let others: Vec<String> = decoded(query)
@@ -261,7 +278,7 @@ fn time(pushed: i64) -> String {
     format!("2026-01-{:02}T{:02}:{:02}:{:02}", days + 1, rest / 3_600, rest / 60 % 60, rest % 60)
 }
 
-fn decoded(text: &str) -> String {
+pub fn decoded(text: &str) -> String {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {

@@ -4,6 +4,7 @@
 
 pub mod fault_proxy;
 pub mod fresh;
+pub mod full_harbor;
 pub mod harbor;
 pub mod image;
 pub mod postgres;

@@ -53,6 +53,11 @@ impl Answer {
         Answer { status, headers: Vec::new(), body: body.into() }
     }
 
+    /// A header, whatever the case of its name.
+    pub fn header(&self, wanted: &str) -> Option<&str> {
+        self.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| &value[..])
+    }
+
     pub fn with(mut self, name: &str, value: &str) -> Answer {
         self.headers.push((name.into(), value.into()));
         self
@@ -68,6 +73,21 @@ impl Answer {
         let _ = stream.write_all(head.as_bytes());
         let _ = stream.write_all(&self.body);
     }
+}
+
+/// What `host` answers to a `GET` of `path`, as it came.
+pub fn get(host: &str, path: &str, authorization: Option<&str>) -> Answer {
+    let mut stream = TcpStream::connect(host).unwrap();
+    let authorization = authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n{authorization}Connection: close\r\n\r\n").unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers = lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.into(), value.into()));
+    Answer { status, headers: headers.collect(), body: bytes[end + 4..].to_vec() }
 }
 
 /// A server that is running.

@@ -31,6 +31,8 @@ pub struct SweepReport {
     pub problems: Vec<SweepProblem>,
     /// How many there were.
     pub problems_total: u64,
+    /// What the listing of images rests on; `None` for a list of a file.
+    pub listing: Option<SweepListing>,
     /// Why the sweep ended before everything was scanned, if it did.
     pub ended_early: Option<String>,
     /// Fails where an image fails; incomplete where an image has gaps or was not scanned.
@@ -50,6 +52,57 @@ pub struct SweepSums {
     pub bytes_pulled: u64,
     /// Bytes that were not pulled, because their layers were known.
     pub bytes_saved: u64,
+}
+
+/// What the listing of a registry's images rests on. That a registry lists everything it has is never known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SweepListing {
+    /// The user who was logged in; `None` for nobody.
+    pub user: Option<String>,
+    /// What the registry says about the login.
+    pub login: LoginState,
+    /// What was listed.
+    pub counts: ListingCounts,
+    /// What the last complete sweep of the same target and filter listed.
+    pub last: Option<ListingCounts>,
+    /// What a person should look at: that there is much less than the last time.
+    pub warnings: Vec<String>,
+    /// What changed while images were listed and read, and what was not seen.
+    pub notes: Vec<String>,
+}
+
+/// Numbers of things that were listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListingCounts {
+    /// Projects, where the registry has projects.
+    pub projects: Option<u64>,
+    /// Repositories.
+    pub repositories: u64,
+    /// Images, of which each counts once in a repository.
+    pub images: u64,
+}
+
+/// What a registry says about the login that it was given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LoginState {
+    /// None was given.
+    #[default]
+    Anonymous,
+    /// It was accepted.
+    Accepted,
+    /// The registry lets anyone in, or cannot be asked without asking for something.
+    Unchecked,
+}
+
+impl LoginState {
+    /// The state as it is written in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            LoginState::Anonymous => "anonymous",
+            LoginState::Accepted => "accepted",
+            LoginState::Unchecked => "unchecked",
+        }
+    }
 }
 
 /// Something that a sweep was the first to find.
@@ -97,6 +150,8 @@ pub struct SweepProblem {
 pub enum SweepProblemKind {
     /// A catalog, or a repository of it, could not be listed.
     Catalog,
+    /// Less was listed than was expected.
+    Listing,
     /// The registry cannot be used at all, such as for lack of a certificate.
     Registry,
     /// The image's manifest or configuration could not be read.
@@ -112,6 +167,7 @@ impl SweepProblemKind {
     pub fn name(self) -> &'static str {
         match self {
             SweepProblemKind::Catalog => "catalog",
+            SweepProblemKind::Listing => "listing",
             SweepProblemKind::Registry => "registry",
             SweepProblemKind::Image => "image",
             SweepProblemKind::Documents => "documents",

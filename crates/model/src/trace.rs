@@ -156,4 +156,8 @@ pub struct TracedTag {
     pub last_seen: i64,
     /// When it was found to be deleted or moved to another image.
     pub gone_at: Option<i64>,
+    /// Since when sweeps that cover it have not seen it.
+    pub unseen_since: Option<i64>,
+    /// The user who was logged in then; `None` for nobody.
+    pub unseen_by: Option<String>,
 }

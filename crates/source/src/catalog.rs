@@ -3,12 +3,15 @@
 //! A catalog says where images are; the transports of [`crate`] read them. A new catalog is one file that implements
 //! [`Catalog`].
 
+mod ahead;
+mod coverage;
 mod error;
 mod filter;
 mod harbor;
 mod list;
 mod registry;
 
+pub use coverage::{Coverage, ListedGroup};
 pub use error::{CatalogError, EntryError, GlobError, ListError};
 pub use filter::Filter;
 pub use harbor::{Harbor, HarborOptions, Skipped};
@@ -59,6 +62,22 @@ pub trait Catalog: Send + Sync {
 
     /// The images that `filter` admits. Where possible, the others are not even requested.
     fn entries<'c>(&'c self, filter: &'c Filter) -> Entries<'c>;
+
+    /// What the listing that was begun last rests on, as far as it has come. `None` for a catalog that is not the
+    /// listing of a registry, which says nothing about what else there is.
+    fn coverage(&self) -> Option<Coverage> {
+        None
+    }
+
+    /// Whether the catalog still lists an entry that it listed before: its image may have been deleted meanwhile. `true`
+    /// where that cannot be said.
+    ///
+    /// # Errors
+    /// If the registry cannot be asked.
+    fn still_lists(&self, entry: &Entry) -> Result<bool, CatalogError> {
+        let _ = entry;
+        Ok(true)
+    }
 
     /// Asks the registry to scan an image that it does not serve before (412). `false` if this kind of registry has no
     /// scanner.

@@ -7,7 +7,7 @@
 //! request passes these modules:
 //!
 //! ```text
-//! client   logs in (auth, challenge, credentials, helper), retries (retry)
+//! client   logs in (auth, token_server, challenge, credentials, helper), retries (retry)
 //!   http   follows redirects, keeps to the rate (pace), reads under a time limit
 //!     guard   checks addresses (refusal)         tls   checks certificates
 //! stream   resumes a blob after a lost connection      listing   reads pages (link)
@@ -16,6 +16,7 @@
 mod api;
 mod auth;
 mod challenge;
+mod claims;
 mod client;
 mod credentials;
 mod error;
@@ -25,6 +26,7 @@ mod helper;
 mod http;
 mod link;
 mod listing;
+mod login;
 mod options;
 mod pace;
 mod reference;
@@ -34,6 +36,7 @@ mod retry;
 mod source;
 mod stream;
 mod tls;
+mod token_server;
 
 pub use api::Page;
 pub use client::{At, Manifest, Registry};
@@ -41,6 +44,7 @@ pub use credentials::CredentialsError;
 pub(super) use error::chain;
 pub use error::{AuthenticationError, EndlessListing, Identity, ProtocolError, RegistryError, TokenError};
 pub use form::BodyForm;
+pub use layersift_model::LoginState;
 pub use listing::Names;
 pub use options::{ClientCertificate, Credentials, ListingLimits, Login, Rate, RegistryOptions, Retry};
 pub use pace::Usage;

@@ -20,6 +20,25 @@ pub enum CatalogError {
         #[source]
         error: Arc<RegistryError>,
     },
+    /// The registry does not accept the login, or did not while it was asked for its images.
+    #[error("{host}: what it has is not known: {error}")]
+    Login {
+        /// The registry.
+        host: Host,
+        /// What it answered.
+        #[source]
+        error: Arc<RegistryError>,
+    },
+    /// A repository that is listed with artifacts, and whose own listing has none.
+    #[error("{host}/{repository}: it is listed with {count} artifacts, and its listing has none")]
+    Emptied {
+        /// The registry.
+        host: Host,
+        /// The repository.
+        repository: String,
+        /// The number of artifacts that it is listed with.
+        count: u64,
+    },
     /// More images than one listing may have.
     #[error("{host}: the listing has more than {most} images; list fewer projects at a time, or raise the limit")]
     TooMany {
@@ -167,9 +186,10 @@ pub enum GlobError {
 impl CatalogError {
     /// The failure of the registry, if there was one.
     pub fn of_registry(&self) -> Option<&RegistryError> {
-        use CatalogError::{Failing, Project, Repository, Scan, Whole};
+        use CatalogError::{Failing, Login, Project, Repository, Scan, Whole};
         match self {
             Whole { error, .. }
+            | Login { error, .. }
             | Failing { error, .. }
             | Project { error, .. }
             | Repository { error, .. }
@@ -180,7 +200,13 @@ impl CatalogError {
 
     /// Whether no entry follows it, so that how much is missing is not known.
     pub fn is_whole(&self) -> bool {
-        matches!(self, CatalogError::Whole { .. } | CatalogError::TooMany { .. } | CatalogError::Failing { .. })
+        use CatalogError::{Failing, Login, TooMany, Whole};
+        matches!(self, Whole { .. } | Login { .. } | TooMany { .. } | Failing { .. })
+    }
+
+    /// Whether the registry did not accept the login, so that what was listed is not what the login may see.
+    pub fn is_of_login(&self) -> bool {
+        matches!(self, CatalogError::Login { .. })
     }
 
     /// Whether the same listing may succeed later: the registry is out of reach or overloaded, or the listing was
@@ -198,8 +224,8 @@ impl From<io::Error> for ListError {
 
 /// Whether every other request to the registry would fail as well.
 fn concerns_all(error: &RegistryError) -> bool {
+    use RegistryError::Unreachable;
     use RegistryError::{Cancelled, Configuration, Credentials, NoTls, Tls, Token, TooManyRequests};
-    use RegistryError::{Unauthorized, Unreachable};
     matches!(
         error,
         Cancelled { .. }
@@ -209,7 +235,6 @@ fn concerns_all(error: &RegistryError) -> bool {
             | TooManyRequests { .. }
             | Tls { .. }
             | Token { .. }
-            | Unauthorized { .. }
             | Unreachable { .. }
     )
 }
@@ -227,19 +252,22 @@ impl FailureCount {
         self.0 = 0;
     }
 
-    /// Notes a failure, and returns its error: that of `part`, if the rest of the registry can still be listed.
+    /// Notes a failure, and returns its error: that of `part`, if the rest of the registry can still be listed. A 401 is
+    /// the answer of one part: whether the login is accepted is asked for by itself.
     pub(super) fn add(
         &mut self,
         host: &Host,
         error: RegistryError,
         part: impl FnOnce(Arc<RegistryError>) -> CatalogError,
     ) -> CatalogError {
+        use RegistryError::{Forbidden, NotFound, Unauthorized};
         // These answers come at once, and there may be many of them; every other failure takes all its attempts.
-        let is_answer =
-            matches!(error, RegistryError::Forbidden { .. } | RegistryError::NotFound { .. }) || error.is_of_link();
+        let is_answer = matches!(error, Forbidden { .. } | NotFound { .. } | Unauthorized { .. }) || error.is_of_link();
         self.0 += usize::from(!is_answer);
         let (host, error) = (host.clone(), Arc::new(error));
-        if concerns_all(&error) {
+        if error.is_of_login() {
+            CatalogError::Login { host, error }
+        } else if concerns_all(&error) {
             CatalogError::Whole { host, error }
         } else if self.0 >= MAX_FAILURES && !is_answer {
             CatalogError::Failing { host, times: self.0, error }

@@ -8,14 +8,18 @@
 //! those, and what is public; requests without a session need no CSRF token.
 
 mod entries;
+mod login;
 mod pages;
 mod wire;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::{Catalog, CatalogError, Entries, Entry, Filter};
-use crate::registry::{Host, Registry};
+use self::login::Login;
+use self::pages::Bounds;
+use super::{Catalog, CatalogError, Coverage, Entries, Entry, Filter};
+use crate::registry::{Host, LoginState, Registry, RegistryError};
 
 /// The path of Harbor's interface.
 const API: &str = "api/v2.0/projects";
@@ -35,11 +39,22 @@ pub struct HarborOptions {
     pub pages: usize,
     /// The most images in total.
     pub images: usize,
+    /// How long Harbor locks a user at least after anyone's wrong password: so long, a login that was accepted before
+    /// and after a request cannot have been locked in between.
+    pub lock: Duration,
 }
 
 impl Default for HarborOptions {
     fn default() -> HarborOptions {
-        HarborOptions { projects: Vec::new(), proxy_caches: true, page: 100, pages: 2_000, images: 5_000_000 }
+        HarborOptions {
+            projects: Vec::new(),
+            proxy_caches: true,
+            page: 100,
+            pages: 2_000,
+            images: 5_000_000,
+            // A little less than the 1.5 seconds that Harbor has.
+            lock: Duration::from_millis(1_400),
+        }
     }
 }
 
@@ -69,23 +84,35 @@ struct Counts {
 /// Artifacts that are pushed while a repository is listed may be missing; the next sweep has them. Artifacts that are
 /// deleted shift those after them to earlier pages: that shows by a smaller `X-Total-Count`, and then the pages to
 /// which artifacts may have shifted are requested again. An artifact that is listed twice gives one entry.
+///
+/// The login is checked before the listing and after it, at a 401, and when a listing shrinks: Harbor answers a login
+/// that it does not accept as it answers a stranger.
 pub struct Harbor {
+    shared: Arc<Shared>,
+}
+
+/// What the threads of a listing share.
+struct Shared {
     registry: Registry,
+    login: Login,
     options: HarborOptions,
     counts: Counts,
+    coverage: Mutex<Coverage>,
 }
 
 impl Harbor {
     /// The images of the Harbor at `registry`. Nothing is requested yet. The user and password, or the access token,
     /// are sent with every request.
     pub fn new(registry: Registry, options: HarborOptions) -> Harbor {
-        Harbor { registry, options, counts: Counts::default() }
+        let login = Login::new(&registry, options.lock);
+        let (counts, coverage) = (Counts::default(), Mutex::default());
+        Harbor { shared: Arc::new(Shared { registry, login, options, counts, coverage }) }
     }
 
     /// Counts of items that gave no entry, in all listings of this catalog so far.
     pub fn skipped(&self) -> Skipped {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Counts { other_types, unwanted, proxy_caches, repeated } = &self.counts;
+        let Counts { other_types, unwanted, proxy_caches, repeated } = &self.shared.counts;
         Skipped {
             other_types: read(other_types),
             unwanted: read(unwanted),
@@ -93,29 +120,80 @@ impl Harbor {
             repeated: read(repeated),
         }
     }
+}
 
+impl Shared {
     fn host(&self) -> &Host {
         self.registry.host()
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds { page: self.options.page.clamp(1, 100), pages: self.options.pages }
+    }
+
+    fn coverage(&self) -> MutexGuard<'_, Coverage> {
+        self.coverage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins what the listing rests on: who asks, if Harbor accepts the login.
+    fn check_login(&self) -> Result<(), RegistryError> {
+        let user = self.registry.user();
+        *self.coverage() = Coverage { user, projects: Some(0), ..Coverage::default() };
+        if self.login.has_credentials() {
+            self.login.check()?;
+            self.coverage().login = LoginState::Accepted;
+        }
+        Ok(())
+    }
+
+    /// The number of artifacts that a repository has now; 0 if there is none.
+    fn artifacts_now(&self, project: &str, repository: &str) -> Result<u64, RegistryError> {
+        let path = format!("{}/{}", repositories_of(project), encoded(repository_of(project, repository)));
+        match self.login.page(&path, &[]) {
+            Ok(page) => match serde_json::from_slice::<wire::Repository>(&page.bytes) {
+                Ok(repository) => Ok(repository.artifact_count.unwrap_or_default()),
+                Err(error) => Err(self.login.invalid_page(&page, error)),
+            },
+            Err(error) if error.status() == Some(404) => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 }
 
 impl Catalog for Harbor {
     fn hosts(&self) -> Vec<Host> {
-        vec![self.host().clone()]
+        vec![self.shared.host().clone()]
     }
 
     fn entries<'c>(&'c self, filter: &'c Filter) -> Entries<'c> {
         Box::new(entries::Artifacts::new(self, filter))
     }
 
+    fn coverage(&self) -> Option<Coverage> {
+        Some(self.shared.coverage().clone())
+    }
+
+    fn still_lists(&self, entry: &Entry) -> Result<bool, CatalogError> {
+        let Some((project, digest)) = entry.project.as_ref().zip(entry.digest.as_ref()) else { return Ok(true) };
+        let path = format!("{}/{digest}", artifacts_of(project, &entry.repository));
+        match self.shared.login.page(&path, &[]) {
+            Ok(_) => Ok(true),
+            Err(error) if error.status() == Some(404) => Ok(false),
+            Err(error) => {
+                let (host, repository) = (entry.host.clone(), entry.repository.clone());
+                Err(CatalogError::Repository { host, repository, error: Arc::new(error) })
+            }
+        }
+    }
+
     /// Requests a scan by the scanner of the project. A scan that is running already counts as well.
     fn request_scan(&self, entry: &Entry) -> Result<bool, CatalogError> {
         let Some((project, digest)) = entry.project.as_ref().zip(entry.digest.as_ref()) else { return Ok(false) };
         let is_own = entry.repository.strip_prefix(project).is_some_and(|rest| rest.starts_with('/'));
-        if entry.host != *self.host() || !is_own {
+        if entry.host != *self.shared.host() || !is_own {
             return Ok(false);
         }
-        match self.registry.post(&format!("{}/{digest}/scan", artifacts_of(project, &entry.repository))) {
+        match self.shared.registry.post(&format!("{}/{digest}/scan", artifacts_of(project, &entry.repository))) {
             Ok(_) => Ok(true),
             Err(error) if error.status() == Some(409) => Ok(true),
             Err(error) => {
@@ -134,8 +212,16 @@ fn repositories_of(project: &str) -> String {
 /// The path of the artifacts of a repository, whose name begins with the project's. Harbor decodes the rest of the name
 /// twice, so that a slash must be encoded twice; no other character of a name has to be encoded.
 fn artifacts_of(project: &str, repository: &str) -> String {
-    let rest = repository.strip_prefix(project).and_then(|rest| rest.strip_prefix('/')).unwrap_or(repository);
-    format!("{}/{}/artifacts", repositories_of(project), rest.replace('/', "%252F"))
+    format!("{}/{}/artifacts", repositories_of(project), encoded(repository_of(project, repository)))
+}
+
+/// The name of a repository without its project's.
+fn repository_of<'n>(project: &str, repository: &'n str) -> &'n str {
+    repository.strip_prefix(project).and_then(|rest| rest.strip_prefix('/')).unwrap_or(repository)
+}
+
+fn encoded(name: &str) -> String {
+    name.replace('/', "%252F")
 }
 
 fn count(counter: &AtomicU64) {

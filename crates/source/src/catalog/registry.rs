@@ -1,24 +1,31 @@
 //! A whole registry by the OCI protocol alone: every tag of every repository.
 
-use std::collections::VecDeque;
 use std::iter::Peekable;
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::ahead::Ahead;
 use super::error::FailureCount;
-use super::{Catalog, CatalogError, Entries, Entry, Filter};
-use crate::registry::{Host, Names, Registry, RegistryError};
+use super::{Catalog, CatalogError, Coverage, Entries, Entry, Filter, ListedGroup};
+use crate::registry::{Host, LoginState, Names, Registry, RegistryError, RegistryErrorCode};
 
 /// Lists every tag of every repository of a registry as an entry. Two tags of one image are two entries, because a
 /// listing has no digests. Images without tags are not listed, and when an image was pushed is not known.
+///
+/// The login is checked before the listing and after it, and when a repository refuses: many registries list less for a
+/// stranger.
 pub struct WholeRegistry {
     registry: Registry,
+    coverage: Mutex<Coverage>,
 }
 
 impl WholeRegistry {
     /// The images of `registry`. Nothing is requested yet.
     pub fn new(registry: Registry) -> WholeRegistry {
-        WholeRegistry { registry }
+        WholeRegistry { registry, coverage: Mutex::default() }
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Coverage> {
+        self.coverage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -28,85 +35,175 @@ impl Catalog for WholeRegistry {
     }
 
     fn entries<'c>(&'c self, filter: &'c Filter) -> Entries<'c> {
-        let repositories = Some(self.registry.repositories());
-        let (upcoming, failures) = (VecDeque::new(), FailureCount::default());
-        Box::new(Tags { registry: &self.registry, filter, repositories, upcoming, repository: None, failures })
+        let failures = FailureCount::default();
+        let (found, repository, unseen) = (None, None, Vec::new());
+        Box::new(Tags { catalog: self, filter, found, repository, unseen, failures, is_at_end: false })
+    }
+
+    fn coverage(&self) -> Option<Coverage> {
+        Some(self.noted().clone())
+    }
+
+    fn still_lists(&self, entry: &Entry) -> Result<bool, CatalogError> {
+        let Some(tag) = entry.tags.first() else { return Ok(true) };
+        let failed = |error| {
+            let (host, repository) = (entry.host.clone(), entry.repository.clone());
+            CatalogError::Repository { host, repository, error: Arc::new(error) }
+        };
+        for name in self.registry.tags(&entry.repository).map_err(failed)? {
+            match name {
+                Ok(name) if name == *tag => return Ok(true),
+                Ok(_) | Err(RegistryError::Reference(_)) => {}
+                Err(error) if is_unknown_name(&error) => return Ok(false),
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(false)
     }
 }
 
 /// Repositories whose tags are requested at the same time, because a registry is slow to answer.
-const PREFETCHED: usize = 8;
+const AHEAD: usize = 8;
 
 type Repository = (String, Peekable<Names>);
 
+type Found<'c> = Box<dyn Iterator<Item = Result<Repository, Failed>> + Send + 'c>;
+
+/// What cannot be listed: a repository, or what follows in the listing of repositories.
+struct Failed(Option<String>, Box<RegistryError>);
+
 struct Tags<'c> {
-    registry: &'c Registry,
+    catalog: &'c WholeRegistry,
     filter: &'c Filter,
-    /// `None` at the end.
-    repositories: Option<Names>,
-    /// Repositories whose first tags are being requested, each on a thread of its own.
-    upcoming: VecDeque<Result<JoinHandle<Repository>, CatalogError>>,
+    /// Repositories with their first tags; `None` before the first entry is taken.
+    found: Option<Found<'c>>,
     /// The repository whose tags are being taken.
     repository: Option<Repository>,
+    /// Repositories whose tags are not all known.
+    unseen: Vec<String>,
     failures: FailureCount,
+    is_at_end: bool,
 }
 
-impl Tags<'_> {
-    /// The next repository with its first tags, while those of the following ones are requested.
-    fn next_upcoming(&mut self) -> Option<Result<Repository, CatalogError>> {
-        while self.upcoming.len() < PREFETCHED
-            && let Some(next) = self.next_repository()
-        {
-            let request = |(name, mut tags): Repository| {
-                thread::spawn(move || {
-                    tags.peek();
-                    (name, tags)
-                })
-            };
-            self.upcoming.push_back(next.map(request));
-        }
-        let joined = |thread: JoinHandle<_>| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        self.upcoming.pop_front().map(|next| next.map(joined))
+/// The result of a step: an entry or an error, or nothing yet.
+type Taken = Option<Result<Entry, CatalogError>>;
+
+impl<'c> Tags<'c> {
+    fn host(&self) -> &'c Host {
+        self.catalog.registry.host()
     }
 
-    /// The next repository that the filter admits, or an error.
-    fn next_repository(&mut self) -> Option<Result<Repository, CatalogError>> {
-        let host = self.registry.host();
-        let names = self.repositories.as_mut()?;
-        let next = names.find(|name| name.as_ref().map_or(true, |name| self.filter.admits_repository(name)));
-        match next {
-            None => {
-                self.repositories = None;
+    /// Begins the listing, once the login is known not to be refused.
+    fn begin(&mut self) -> Taken {
+        let registry = &self.catalog.registry;
+        *self.catalog.noted() = Coverage { user: registry.user(), ..Coverage::default() };
+        match registry.check_login() {
+            Ok(login) => {
+                self.catalog.noted().login = login;
+                self.found = Some(found(registry, self.filter));
                 None
             }
-            Some(Err(RegistryError::Reference(error))) => {
-                Some(Err(CatalogError::Entry { host: host.clone(), place: String::new(), error: error.into() }))
+            Err(error) => self.unlisted(error),
+        }
+    }
+
+    /// Ends the listing: it only counts if the login is still accepted.
+    fn finish(&mut self) -> Taken {
+        self.is_at_end = true;
+        let before = self.catalog.noted().login;
+        if before == LoginState::Accepted
+            && let Err(error) = self.catalog.registry.check_login()
+        {
+            return self.unlisted(error);
+        }
+        let unseen = std::mem::take(&mut self.unseen);
+        let mut coverage = self.catalog.noted();
+        coverage.listed.push(ListedGroup { project: None, unseen });
+        coverage.is_checked = true;
+        None
+    }
+
+    fn take(&mut self, found: Result<Repository, Failed>) -> Taken {
+        match found {
+            Ok(repository) => {
+                self.catalog.noted().repositories += 1;
+                self.repository = Some(repository);
+                None
             }
-            Some(Err(error)) => {
-                self.repositories = None;
-                Some(Err(CatalogError::Whole { host: host.clone(), error: Arc::new(error) }))
-            }
-            Some(Ok(name)) => match self.registry.tags(&name) {
-                Ok(tags) => Some(Ok((name, tags.peekable()))),
-                Err(error) => Some(Err(self.failed(name, error))),
+            Err(Failed(Some(repository), error)) => self.failed(repository, *error),
+            Err(Failed(None, error)) => match *error {
+                RegistryError::Reference(error) => {
+                    let host = self.host().clone();
+                    Some(Err(CatalogError::Entry { host, place: String::new(), error: error.into() }))
+                }
+                error => self.unlisted(error),
             },
         }
     }
 
-    fn failed(&mut self, repository: String, error: RegistryError) -> CatalogError {
-        let host = self.registry.host();
+    fn tag(&mut self, (repository, mut tags): Repository) -> Taken {
+        match tags.next() {
+            None => {
+                self.failures.reset();
+                None
+            }
+            Some(Ok(tag)) => {
+                let entry = self.entry(&repository, tag);
+                self.repository = Some((repository, tags));
+                entry.map(Ok)
+            }
+            Some(Err(RegistryError::Reference(error))) => {
+                let (host, place) = (self.host().clone(), format!("/{repository}"));
+                self.unseen.push(repository.clone());
+                self.repository = Some((repository, tags));
+                Some(Err(CatalogError::Entry { host, place, error: error.into() }))
+            }
+            // A registry goes on listing repositories that have lost their last tag. Any other 404 may as well mean
+            // that these credentials have no access.
+            Some(Err(error)) if is_unknown_name(&error) => {
+                self.catalog.noted().note(format!("{repository} is listed, and the registry does not know it"));
+                self.unseen.push(repository);
+                None
+            }
+            Some(Err(error)) => self.failed(repository, error),
+        }
+    }
+
+    fn failed(&mut self, repository: String, error: RegistryError) -> Taken {
+        let host = self.host();
+        self.unseen.push(repository.clone());
+        // Is it this repository, or the login?
+        if error.status() == Some(401)
+            && let Err(error) = self.catalog.registry.check_login()
+        {
+            return self.unlisted(error);
+        }
         let part = |error| CatalogError::Repository { host: host.clone(), repository, error };
         let error = self.failures.add(host, error, part);
         if error.is_whole() {
-            self.repositories = None;
-            self.upcoming.clear();
+            self.end();
         }
-        error
+        Some(Err(error))
+    }
+
+    /// The failure of the whole listing.
+    fn unlisted(&mut self, error: RegistryError) -> Taken {
+        self.end();
+        let (host, error) = (self.host().clone(), Arc::new(error));
+        Some(Err(if error.is_of_login() {
+            CatalogError::Login { host, error }
+        } else {
+            CatalogError::Whole { host, error }
+        }))
+    }
+
+    fn end(&mut self) {
+        (self.found, self.repository, self.is_at_end) = (None, None, true);
     }
 
     fn entry(&self, repository: &str, tag: String) -> Option<Entry> {
         self.filter.apply(Entry {
-            host: self.registry.host().clone(),
+            host: self.host().clone(),
             project: None,
             repository: repository.into(),
             tags: vec![tag],
@@ -120,30 +217,45 @@ impl Iterator for Tags<'_> {
     type Item = Result<Entry, CatalogError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let Some((repository, mut tags)) = self.repository.take() else {
-                match self.next_upcoming()? {
-                    Ok(next) => self.repository = Some(next),
-                    Err(error) => return Some(Err(error)),
+        while !self.is_at_end {
+            let taken = if let Some(repository) = self.repository.take() {
+                self.tag(repository)
+            } else if let Some(found) = &mut self.found {
+                match found.next() {
+                    Some(found) => self.take(found),
+                    None => self.finish(),
                 }
-                continue;
+            } else {
+                self.begin()
             };
-            match tags.next() {
-                None => self.failures.reset(),
-                Some(Ok(tag)) => {
-                    let entry = self.entry(&repository, tag);
-                    self.repository = Some((repository, tags));
-                    if let Some(entry) = entry {
-                        return Some(Ok(entry));
-                    }
-                }
-                Some(Err(RegistryError::Reference(error))) => {
-                    let (host, place) = (self.registry.host().clone(), format!("/{repository}"));
-                    self.repository = Some((repository, tags));
-                    return Some(Err(CatalogError::Entry { host, place, error: error.into() }));
-                }
-                Some(Err(error)) => return Some(Err(self.failed(repository, error))),
+            if taken.is_some() {
+                return taken;
             }
         }
+        None
     }
+}
+
+/// The repositories that the filter admits, of which the first tags are requested ahead.
+fn found<'c>(registry: &'c Registry, filter: &'c Filter) -> Found<'c> {
+    let is_admitted =
+        |name: &Result<String, RegistryError>| name.as_ref().map_or(true, |name| filter.admits_repository(name));
+    let jobs = registry.repositories().filter(is_admitted).map(|name| {
+        let registry = registry.clone();
+        move || {
+            let name = name.map_err(|error| Failed(None, Box::new(error)))?;
+            let mut tags = match registry.tags(&name) {
+                Ok(tags) => tags.peekable(),
+                Err(error) => return Err(Failed(Some(name), Box::new(error))),
+            };
+            tags.peek();
+            Ok((name, tags))
+        }
+    });
+    Box::new(Ahead::new(jobs, AHEAD))
+}
+
+/// Whether a registry says that it has no repository of that name (distribution-spec v1.1, error codes).
+fn is_unknown_name(error: &RegistryError) -> bool {
+    error.status() == Some(404) && error.codes().contains(&RegistryErrorCode::NameUnknown)
 }

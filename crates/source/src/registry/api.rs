@@ -32,6 +32,13 @@ pub struct Page {
     pub has_next: Result<bool, RegistryError>,
 }
 
+impl Page {
+    /// Whether it has the same items, and says the same about the others.
+    pub(crate) fn is_same(&self, other: &Page) -> bool {
+        self.bytes == other.bytes && self.total == other.total
+    }
+}
+
 impl Registry {
     /// A page of the registry's own interface at `path`, which begins without `/` and is escaped already.
     ///
@@ -39,7 +46,9 @@ impl Registry {
     /// For every status outside 200 to 299, and for a body larger than [`super::RegistryOptions::document_bytes`].
     pub fn page(&self, path: &str, query: &[(&str, &str)]) -> Result<Page, RegistryError> {
         let mut url = self.api_url(path)?;
-        url.query_pairs_mut().extend_pairs(query);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
         let (bytes, headers) = self.read_whole(&url, || self.get_api(&url))?;
         let has_next = headers.next.resolve(&url).map(|next| next.is_some());
         Ok(Page { url: redacted(&url), bytes, form: headers.form, total: headers.total, has_next })

@@ -9,39 +9,31 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::Url;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use serde::Deserialize;
+use reqwest::header::HeaderValue;
 
 use super::challenge::Challenge;
 use super::credentials::{CredentialFiles, CredentialsError};
-use super::error::{AuthenticationError, Identity, ProtocolError, RegistryError, TokenError, redacted};
-use super::form::BodyForm;
-use super::http::{self, Http};
+use super::error::{AuthenticationError, Identity, RegistryError};
+use super::http::Http;
 use super::options::{Credentials, Login};
 use super::reference::Host;
-use super::refusal::Refusal;
-use super::response::{self, ErrorResponse};
-use super::retry::Failure;
+use super::response;
+use super::token_server::{LoginCheck, TokenServer};
 use crate::waiting;
-use layersift_format::{CancelReason, Cancellation};
-
-/// The client ID that token servers are given.
-const CLIENT_ID: &str = "layersift";
-
-/// The lifetime in seconds of a token whose response names none.
-const DEFAULT_LIFETIME: f64 = 60.0;
-
-/// The longest lifetime in seconds: a day.
-const MAX_LIFETIME: f64 = 86_400.0;
+use layersift_format::Cancellation;
 
 /// Scopes whose tokens are kept.
 const MAX_SCOPES: usize = 10_000;
+
+/// The service that Harbor names in its challenges. Its tokens open every repository of a project
+/// (`src/common/security/v2token/context.go`).
+const HARBOR: &str = "harbor-registry";
 
 /// What a request must be allowed to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +67,8 @@ impl fmt::Display for Scope {
 struct ScopeState {
     challenge: Option<Challenge>,
     authorization: Option<Authorization>,
+    /// What the authorization was requested for: with Harbor, one repository of several.
+    requested: Option<Scope>,
 }
 
 /// The value of an `Authorization` header.
@@ -84,7 +78,7 @@ pub(super) struct Authorization {
     /// Whether credentials are behind it, or anyone is given it.
     pub(super) identity: Identity,
     /// When a new one is needed; `None` for a password.
-    expires: Option<Instant>,
+    pub(super) expires: Option<Instant>,
 }
 
 impl Authorization {
@@ -108,7 +102,10 @@ pub(super) struct Auth {
     host: Host,
     login: Login,
     files: Option<CredentialFiles>,
-    scopes: Mutex<HashMap<Scope, Arc<Mutex<ScopeState>>>>,
+    scopes: Mutex<HashMap<String, Arc<Mutex<ScopeState>>>>,
+    /// Whether a token opens every repository of its project.
+    tokens_of_projects: AtomicBool,
+    login_check: LoginCheck,
     /// The challenge that came last, for scopes that were not requested yet.
     last_challenge: Mutex<Option<Challenge>>,
     /// What [`Auth::preemptive`] returns, so that no helper is started for every page.
@@ -118,15 +115,22 @@ pub(super) struct Auth {
 impl Auth {
     /// # Errors
     /// For stored credentials that cannot be read.
-    pub(super) fn new(host: &Host, login: &Login) -> Result<Auth, RegistryError> {
-        let files = matches!(login, Login::Stored).then(CredentialFiles::of_environment).transpose()?;
-        let (scopes, last_challenge, preemptive) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Auth { host: host.clone(), login: login.clone(), files, scopes, last_challenge, preemptive })
+    pub(super) fn new(host: &Host, login: &Login, patience: Duration) -> Result<Auth, RegistryError> {
+        Ok(Auth {
+            host: host.clone(),
+            login: login.clone(),
+            files: matches!(login, Login::Stored).then(CredentialFiles::of_environment).transpose()?,
+            scopes: Mutex::default(),
+            tokens_of_projects: AtomicBool::new(false),
+            login_check: LoginCheck::new(patience),
+            last_challenge: Mutex::default(),
+            preemptive: Mutex::default(),
+        })
     }
 
     /// What to send with the first request; `None` until the registry has sent a challenge.
     pub(super) fn authorization(&self, http: &Http, scope: &Scope) -> Result<Option<Authorization>, RegistryError> {
-        let state = self.scope(scope);
+        let state = self.scope(scope, http);
         let mut state = lock_waiting(&state, http)?;
         if let Some(authorization) = state.authorization.as_ref().filter(|authorization| authorization.is_fresh()) {
             return Ok(Some(authorization.clone()));
@@ -144,12 +148,21 @@ impl Auth {
         challenge: Challenge,
         used: Option<&HeaderValue>,
     ) -> Result<Option<Authorization>, RegistryError> {
-        let state = self.scope(scope);
+        if matches!(&challenge, Challenge::Bearer { service: Some(service), .. } if service == HARBOR) && used.is_none()
+        {
+            self.tokens_of_projects.store(true, Ordering::Relaxed);
+        }
+        let state = self.scope(scope, http);
         let mut state = lock_waiting(&state, http)?;
-        // Another thread may have renewed it meanwhile.
-        let renewed = state.authorization.as_ref().filter(|known| known.is_fresh() && Some(&known.header) != used);
-        if let Some(authorization) = renewed {
-            return Ok(Some(authorization.clone()));
+        let fresh = state.authorization.as_ref().filter(|known| known.is_fresh());
+        match fresh {
+            // Another thread has renewed it meanwhile.
+            Some(known) if Some(&known.header) != used => return Ok(Some(known.clone())),
+            // The token of another repository: it does not open this one.
+            Some(_) if state.requested.as_ref() != Some(scope) => {
+                self.tokens_of_projects.store(false, Ordering::Relaxed);
+            }
+            _ => {}
         }
         self.renew(http, scope, challenge, &mut state)
     }
@@ -187,7 +200,7 @@ impl Auth {
             Ok(Some(Credentials::IdentityToken { token, .. } | Credentials::AccessToken(token))) => vec![token],
             _ => Vec::new(),
         };
-        let state = self.scope(scope);
+        let state = self.scope(scope, http);
         // Not waited for: a thread that holds it is about to replace the token.
         if let Ok(state) = state.try_lock() {
             let sent = state.authorization.as_ref().and_then(|authorization| authorization.header.to_str().ok());
@@ -196,15 +209,34 @@ impl Auth {
         response::masked(text, &secrets)
     }
 
-    fn scope(&self, scope: &Scope) -> Arc<Mutex<ScopeState>> {
+    /// The state that a scope shares with all that the same token opens.
+    fn scope(&self, scope: &Scope, http: &Http) -> Arc<Mutex<ScopeState>> {
+        let project = scope.repository().and_then(|repository| repository.split_once('/')).map(|(project, _)| project);
+        let key = match project.filter(|_| self.tokens_of_projects.load(Ordering::Relaxed)) {
+            // Credentials may be stored for each repository.
+            Some(project) => format!("{project} {:?}", self.user(scope, &http.cancellation)),
+            None => scope.to_string(),
+        };
         let mut scopes = lock(&self.scopes);
         if scopes.len() >= MAX_SCOPES {
             scopes.clear();
         }
-        Arc::clone(scopes.entry(scope.clone()).or_default())
+        Arc::clone(scopes.entry(key).or_default())
     }
 
-    fn credentials(&self, scope: &Scope, cancellation: &Cancellation) -> Result<Option<Credentials>, RegistryError> {
+    /// The name of the user whose credentials there are for a scope; empty for a token without a name.
+    pub(super) fn user(&self, scope: &Scope, cancellation: &Cancellation) -> Option<String> {
+        match self.credentials(scope, cancellation).ok()?? {
+            Credentials::Password { user, .. } | Credentials::IdentityToken { user, .. } => Some(user),
+            Credentials::AccessToken(_) => Some(String::new()),
+        }
+    }
+
+    pub(super) fn credentials(
+        &self,
+        scope: &Scope,
+        cancellation: &Cancellation,
+    ) -> Result<Option<Credentials>, RegistryError> {
         match (&self.login, &self.files) {
             (Login::As(credentials), _) => Ok(Some(credentials.clone())),
             (Login::Stored, Some(files)) => files.find(&self.host, scope.repository(), cancellation),
@@ -225,7 +257,7 @@ impl Auth {
                 Some(Authorization::of_credentials(sensitive("Bearer", &token)?))
             }
             (Challenge::Bearer { realm, service, scope: challenged, .. }, credentials) => {
-                let server = TokenServer { http, realm: realm_url(http, realm)?, service: service.as_deref(), scope };
+                let server = TokenServer::new(http, (realm, service.as_deref()), scope, &self.login_check)?;
                 Some(server.token(challenged.as_deref(), credentials.as_ref())?)
             }
             (Challenge::Basic, Some(Credentials::Password { user, password })) => {
@@ -239,181 +271,49 @@ impl Auth {
             Challenge::Basic => Challenge::Basic,
         };
         *lock(&self.last_challenge) = Some(without_scope);
-        *state = ScopeState { challenge: Some(challenge), authorization: authorization.clone() };
+        let (challenge, requested) = (Some(challenge), Some(scope.clone()));
+        *state = ScopeState { challenge, authorization: authorization.clone(), requested };
         Ok(authorization)
     }
-}
 
-/// A token server, as a challenge names it, and the scope that it is asked for.
-struct TokenServer<'s> {
-    http: &'s Http,
-    realm: Url,
-    service: Option<&'s str>,
-    scope: &'s Scope,
-}
-
-/// The response of a token server. The token has one of two names.
-#[derive(Deserialize)]
-struct TokenResponse {
-    token: Option<String>,
-    access_token: Option<String>,
-}
-
-/// The lifetime in the response of a token server. It is parsed apart from the token, which is good without it.
-#[derive(Deserialize)]
-struct TokenLifetime {
-    expires_in: serde_json::Value,
-}
-
-/// The lifetime of a token. Some servers send it as text or with a fraction; one that makes no sense is the default.
-fn lifetime(response: &[u8]) -> Duration {
-    let read = |value: serde_json::Value| match value {
-        serde_json::Value::Number(number) => number.as_f64(),
-        serde_json::Value::String(text) => text.trim().parse::<f64>().ok().filter(|seconds| seconds.is_finite()),
-        _ => None,
-    };
-    let seconds = serde_json::from_slice::<TokenLifetime>(response).ok().and_then(|found| read(found.expires_in));
-    let seconds = seconds.filter(|seconds| *seconds >= 1.0).unwrap_or(DEFAULT_LIFETIME);
-    Duration::from_secs_f64(seconds.min(MAX_LIFETIME))
-}
-
-impl TokenServer<'_> {
-    fn token(
+    /// The authorization that a login alone is given in answer to `challenge`, without a scope. `None` if the server
+    /// gives none without one, so that the login cannot be checked.
+    ///
+    /// # Errors
+    /// If the token server does not accept the credentials, or they are not of the kind that the registry requires.
+    pub(super) fn log_in(
         &self,
-        challenged: Option<&str>,
-        credentials: Option<&Credentials>,
-    ) -> Result<Authorization, RegistryError> {
-        let own = self.scope.to_string();
-        let mut scopes = vec![own.clone()];
-        // A registry that maps names calls the repository something else. Its scope may be added, but none that allows
-        // to write.
-        let is_read_only = |scope: &&str| scope.ends_with(":pull") || *scope == "registry:catalog:*";
-        let others = challenged.into_iter().flat_map(str::split_ascii_whitespace).filter(|scope| *scope != own);
-        scopes.extend(others.filter(is_read_only).take(4).map(str::to_string));
-        match credentials {
-            Some(Credentials::IdentityToken { user, token }) => match self.post(&scopes, token) {
-                // A server that does not support identity tokens may take them as passwords.
-                Err(error) if matches!(error.status(), Some(404 | 405)) && !user.is_empty() => {
-                    self.get(&scopes, Some((user, token)))
-                }
-                result => result,
-            },
-            Some(Credentials::Password { user, password }) => self.get(&scopes, Some((user, password))),
-            Some(Credentials::AccessToken(_)) | None => self.get(&scopes, None),
-        }
-    }
-
-    fn get(&self, scopes: &[String], user: Option<(&String, &String)>) -> Result<Authorization, RegistryError> {
-        let mut url = self.realm.clone();
-        let mut headers = HeaderMap::new();
-        let mut query = url.query_pairs_mut();
-        query.extend_pairs(self.service.map(|service| ("service", service)));
-        query.extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
-        if let Some((user, password)) = user {
-            query.append_pair("account", user).append_pair("client_id", CLIENT_ID);
-            headers.insert(AUTHORIZATION, basic(user, password)?);
-        }
-        drop(query);
-        self.request(&url, &headers, None, user.is_some())
-    }
-
-    fn post(&self, scopes: &[String], token: &str) -> Result<Authorization, RegistryError> {
-        let mut form = self.realm.clone();
-        form.set_query(None);
-        form.query_pairs_mut()
-            .extend_pairs([("grant_type", "refresh_token"), ("client_id", CLIENT_ID), ("refresh_token", token)])
-            .extend_pairs([("service", self.service.unwrap_or_default()), ("scope", &scopes.join(" "))]);
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        self.request(&self.realm, &headers, form.query().map(str::to_string), true)
-    }
-
-    fn request(
-        &self,
-        url: &Url,
-        headers: &HeaderMap,
-        form: Option<String>,
-        has_credentials: bool,
-    ) -> Result<Authorization, RegistryError> {
-        let start = Instant::now();
-        let limit = self.http.document_bytes;
-        let identity = if has_credentials { Identity::Credentials } else { Identity::Anonymous };
-        let (bytes, body_form) = self.http.retries.run(&self.http.cancellation, url, || {
-            let response = self.http.send(url, headers.clone(), form.clone());
-            let response = response.map_err(|failure| failure.of(identity))?;
-            let status = ErrorResponse::of_status(response.status().as_u16());
-            match status.status {
-                200 => {}
-                401 | 403 => return Err(self.rejected(status, has_credentials).into()),
-                _ => return Err(self.failed(TokenError::Status(status)).into()),
+        http: &Http,
+        challenge: &Challenge,
+        credentials: &Credentials,
+    ) -> Result<Option<Authorization>, RegistryError> {
+        match (challenge, credentials) {
+            (Challenge::Basic, Credentials::Password { user, password }) => {
+                Ok(Some(Authorization::of_credentials(basic(user, password)?)))
             }
-            let body_form = BodyForm::of(response.headers());
-            let bytes = self.http.document(response, limit).map_err(|error| match CancelReason::of(&error) {
-                Some(reason) => RegistryError::cancelled(url, reason).into(),
-                None => Failure::Temporary { error: self.failed(TokenError::Read(error)), retry_after: None },
-            });
-            bytes.map(|bytes| (bytes, body_form))
-        })?;
-        let bytes = bytes.ok_or_else(|| self.failed(TokenError::TooLarge(limit)))?;
-        // The error of serde is dropped, because it may quote the token.
-        let response: TokenResponse = serde_json::from_slice(&bytes).map_err(|_| {
-            let is_explained = body_form.explains(&bytes);
-            let masked = body_form.masked(|text| self.mask(text, headers, form.as_deref()));
-            self.failed(if is_explained { TokenError::Form(masked) } else { TokenError::Json })
-        })?;
-        let token = [response.token, response.access_token].into_iter().flatten().find(|token| !token.is_empty());
-        let token = token.ok_or_else(|| self.failed(TokenError::Missing))?;
-        let lifetime = lifetime(&bytes);
-        // A little early, so that it does not expire on its way.
-        let expires = start + lifetime - (lifetime / 10).min(Duration::from_secs(30));
-        Ok(Authorization { header: sensitive("Bearer", &token)?, identity, expires: Some(expires) })
-    }
-
-    /// `text` without the credentials of the request: the password in its headers, or the token in its form.
-    fn mask(&self, text: &str, headers: &HeaderMap, form: Option<&str>) -> String {
-        let mut secrets = http::secrets_of(headers);
-        let fields = reqwest::Url::parse(&format!("form:?{}", form.unwrap_or_default()));
-        let fields = fields.iter().flat_map(|form| form.query_pairs());
-        secrets.extend(fields.filter(|(name, _)| name == "refresh_token").map(|(_, token)| token.into_owned()));
-        response::masked(text, &secrets)
-    }
-
-    fn rejected(&self, response: ErrorResponse, has_credentials: bool) -> RegistryError {
-        let reason = if has_credentials {
-            AuthenticationError::RejectedByTokenServer
-        } else {
-            AuthenticationError::NoCredentialsForTokenServer
-        };
-        RegistryError::Unauthorized { url: redacted(&self.realm), reason, response }
-    }
-
-    fn failed(&self, error: TokenError) -> RegistryError {
-        RegistryError::Token { realm: redacted(&self.realm), scope: self.scope.to_string(), error }
+            (Challenge::Bearer { realm, service, .. }, Credentials::Password { user, password }) => {
+                let server = TokenServer::new(http, (realm, service.as_deref()), &Scope::Catalog, &self.login_check)?;
+                server.log_in(user, password)
+            }
+            (Challenge::Bearer { .. }, Credentials::AccessToken(token)) => {
+                Ok(Some(Authorization::of_credentials(sensitive("Bearer", token)?)))
+            }
+            // A token server refuses an identity token that it does not know, whatever it is asked for.
+            (Challenge::Bearer { realm, service, .. }, Credentials::IdentityToken { .. }) => {
+                let server = TokenServer::new(http, (realm, service.as_deref()), &Scope::Catalog, &self.login_check)?;
+                server.token(None, Some(credentials)).map(Some)
+            }
+            (Challenge::Basic, _) => Ok(None),
+        }
     }
 }
 
-/// The URL of a token server, if credentials may be sent to it.
-fn realm_url(http: &Http, realm: &str) -> Result<Url, RegistryError> {
-    let invalid = |_| RegistryError::Protocol { url: redacted(http.base()), error: ProtocolError::Realm };
-    let url = Url::parse(realm).map_err(invalid)?;
-    let refused = |reason| RegistryError::Refused { url: redacted(&url), reason };
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(refused(Refusal::UserInUrl));
-    }
-    let same_host = url.host_str() == http.base().host_str();
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if http.plain_http && same_host => Ok(url),
-        _ => Err(refused(Refusal::InsecureTokenServer)),
-    }
-}
-
-fn basic(user: &str, password: &str) -> Result<HeaderValue, RegistryError> {
+pub(super) fn basic(user: &str, password: &str) -> Result<HeaderValue, RegistryError> {
     sensitive("Basic", &STANDARD.encode(format!("{user}:{password}")))
 }
 
 /// A header whose `Debug` does not show it.
-fn sensitive(scheme: &str, value: &str) -> Result<HeaderValue, RegistryError> {
+pub(super) fn sensitive(scheme: &str, value: &str) -> Result<HeaderValue, RegistryError> {
     let mut header = HeaderValue::from_str(&format!("{scheme} {value}")).map_err(|_| RegistryError::Credentials {
         place: "the token".into(),
         error: CredentialsError::InvalidHeader,
@@ -431,34 +331,4 @@ fn lock_waiting<'m, T>(mutex: &'m Mutex<T>, http: &Http) -> Result<MutexGuard<'m
 /// Locks what is only held for a moment.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lifetimes_of_tokens() {
-        let default = Duration::from_secs(60);
-        for (text, expected) in [
-            ("300", Duration::from_secs(300)),
-            ("300.0", Duration::from_secs(300)),
-            ("300.5", Duration::from_millis(300_500)),
-            (r#""300""#, Duration::from_secs(300)),
-            (r#"" 300.0 ""#, Duration::from_secs(300)),
-            ("1e9", Duration::from_secs(86_400)),
-            ("0", default),
-            ("-300", default),
-            (r#""-300""#, default),
-            (r#""inf""#, default),
-            (r#""NaN""#, default),
-            (r#""5 minutes""#, default),
-            ("null", default),
-            ("[300]", default),
-            ("1e999", default),
-        ] {
-            assert_eq!(lifetime(format!(r#"{{"expires_in":{text}}}"#).as_bytes()), expected, "{text}");
-        }
-        assert_eq!(lifetime(b"{}"), default);
-    }
 }

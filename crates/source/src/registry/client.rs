@@ -74,7 +74,7 @@ impl Registry {
     /// For certificates or stored credentials that cannot be read.
     pub fn new(host: &Host, options: RegistryOptions) -> Result<Registry, RegistryError> {
         let http = Http::new(host, &options)?;
-        let auth = Auth::new(host, &options.login)?;
+        let auth = Auth::new(host, &options.login, options.login_patience)?;
         Ok(Registry { inner: Arc::new(Inner { host: host.clone(), auth, options }), http })
     }
 

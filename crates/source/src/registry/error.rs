@@ -241,6 +241,18 @@ pub enum AuthenticationError {
     /// None were sent.
     #[error("the registry requires credentials and none were used; log in")]
     NoCredentials,
+    /// Credentials were sent, and asked who they belong to, the registry knows nobody.
+    #[error(
+        "the registry does not accept the login: the password is wrong, or the account has expired or is locked; log in \
+         again"
+    )]
+    NotAccepted,
+    /// The registry accepted the login at some moments only.
+    #[error(
+        "the registry accepts the login at some moments only, so that what it lists cannot be relied on; use a robot \
+         account, which nobody can lock"
+    )]
+    Unsteady,
     /// None were sent, because the registry requires a password and there is a token.
     #[error("the registry requires a user and a password, and the credentials are a token; log in with a password")]
     UnusableCredentials,
@@ -301,6 +313,14 @@ pub enum ProtocolError {
     /// `X-Total-Count` is not a number.
     #[error("invalid X-Total-Count header")]
     TotalCount,
+    /// A listing ends before it has as many items as its `X-Total-Count` says.
+    #[error("the listing ends after {listed} of {total} items")]
+    Short {
+        /// Different items that were listed.
+        listed: u64,
+        /// How many there are, without those that came while it was read.
+        total: u64,
+    },
     /// The link to the next page is not a URL.
     #[error("the link to the next page is not a URL")]
     Link,
@@ -412,6 +432,18 @@ impl RegistryError {
             self,
             RegistryError::Protocol { error: Link | LinkHeader, .. }
                 | RegistryError::Refused { reason: Refusal::OtherOrigin(_), .. }
+        )
+    }
+
+    /// Whether it says that the registry does not accept the login that it was given, whatever is asked for.
+    pub fn is_of_login(&self) -> bool {
+        use AuthenticationError::{NotAccepted, RejectedByTokenServer, Unsteady, UnusableCredentials};
+        matches!(
+            self,
+            RegistryError::Unauthorized {
+                reason: NotAccepted | RejectedByTokenServer | UnusableCredentials | Unsteady,
+                ..
+            }
         )
     }
 

@@ -28,6 +28,9 @@ pub struct RegistryOptions {
     pub stall_timeout: Duration,
     /// How often the rest of a blob is requested after a lost connection, without 64 KiB of progress in between.
     pub resumptions: u32,
+    /// How long a login is tried that the registry does not accept: Harbor locks a user for 1.5 seconds after anyone's
+    /// wrong password.
+    pub login_patience: Duration,
     /// Limits of requests and bytes per second.
     pub rate: Rate,
     /// Limits of listings.
@@ -56,6 +59,7 @@ impl Default for RegistryOptions {
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(60),
             resumptions: 5,
+            login_patience: Duration::from_secs(10),
             rate: Rate::default(),
             listing: ListingLimits::default(),
             document_bytes: limits.document_bytes,

@@ -10,8 +10,9 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use super::login::Login;
 use super::wire::{Item, items};
-use crate::registry::{EndlessListing, Page, ProtocolError, Registry, RegistryError};
+use crate::registry::{EndlessListing, Page, ProtocolError, RegistryError};
 use layersift_model::Digest;
 
 /// Pages in a row without anything new after which a listing is given up.
@@ -22,7 +23,8 @@ const MAX_NAME: usize = 1_024;
 
 /// The items of one listing. Nothing follows an error.
 pub(super) struct Pages<T> {
-    registry: Registry,
+    login: Login,
+    asking: Asking,
     path: String,
     query: Vec<(&'static str, String)>,
     bounds: Bounds,
@@ -44,6 +46,18 @@ pub(super) struct Pages<T> {
     seen: HashSet<Digest>,
     /// How many items were listed again.
     pub(super) repeated: u64,
+    /// How many items came, and how many went, while the listing was read, as far as its totals say.
+    pub(super) grown: u64,
+    pub(super) shrunk: u64,
+}
+
+/// How pages are requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asking {
+    /// A stranger is refused.
+    Once,
+    /// A stranger is given less, so that each page is confirmed.
+    Confirmed,
 }
 
 /// Limits of a listing.
@@ -57,9 +71,10 @@ pub(super) struct Bounds {
 
 impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
     /// The listing at `path`, which is escaped already, with the parameters `query`.
-    pub(super) fn new(registry: &Registry, path: String, query: Vec<(&'static str, String)>, bounds: Bounds) -> Self {
+    pub(super) fn new(login: &Login, path: String, query: Vec<(&'static str, String)>, bounds: Bounds) -> Self {
         Pages {
-            registry: registry.clone(),
+            login: login.clone(),
+            asking: Asking::Once,
             path,
             query,
             bounds,
@@ -73,6 +88,28 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
             size: bounds.page as u64,
             seen: HashSet::new(),
             repeated: 0,
+            grown: 0,
+            shrunk: 0,
+        }
+    }
+
+    /// The same listing, with its pages requested as `asking` says.
+    pub(super) fn asking(self, asking: Asking) -> Self {
+        Pages { asking, ..self }
+    }
+
+    /// How many different items were listed so far.
+    pub(super) fn listed(&self) -> u64 {
+        self.seen.len() as u64
+    }
+
+    /// Reads the first page now. Its error comes when the items are taken.
+    pub(super) fn read_ahead(&mut self) {
+        if let Some(number) = self.next.take()
+            && let Err(error) = self.read_page(number)
+        {
+            self.next = None;
+            self.failure = Some(error);
         }
     }
 
@@ -81,12 +118,13 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
         let page = self.page(number)?;
         let invalid = |error| RegistryError::Protocol { url: page.url.clone(), error };
         let items: Vec<T> =
-            items(&page.bytes, self.bounds.page).map_err(|error| self.registry.invalid_page(&page, error))?;
+            items(&page.bytes, self.bounds.page).map_err(|error| self.login.invalid_page(&page, error))?;
         if let Some(item) = items.iter().find(|item| item.key().len() > MAX_NAME) {
             return Err(invalid(ProtocolError::NameTooLong(item.key().len())));
         }
         let total = page.total.as_deref().map(|text| text.trim().parse::<u64>());
         let total = total.transpose().map_err(|_| invalid(ProtocolError::TotalCount))?;
+        self.note_change(total)?;
         let count = items.len() as u64;
         let is_again = number <= self.furthest;
         let has_new = self.keep(items);
@@ -109,7 +147,29 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
             return Err(RegistryError::Endless { url: page.url, reason });
         }
         self.total = total.or(self.total);
+        if self.next.is_none() && self.failure.is_none() {
+            self.failure = self.shortfall().map(invalid);
+        }
         Ok(())
+    }
+
+    /// Notes what came and went since the previous page. A listing also shrinks for somebody who is not logged in any
+    /// more.
+    fn note_change(&mut self, total: Option<u64>) -> Result<(), RegistryError> {
+        let Some((before, now)) = self.total.zip(total) else { return Ok(()) };
+        self.grown += now.saturating_sub(before);
+        self.shrunk += before.saturating_sub(now);
+        if now < before {
+            self.login.check()?;
+        }
+        Ok(())
+    }
+
+    /// What is wrong with a listing that has ended, if it has fewer items than it says: a cache, or a proxy that drops
+    /// the query, may send the same page for several. Items that came while it was read may be missing.
+    fn shortfall(&self) -> Option<ProtocolError> {
+        let (listed, total) = (self.listed(), self.total?.saturating_sub(self.grown));
+        (listed < total).then_some(ProtocolError::Short { listed, total })
     }
 
     fn page(&mut self, number: u64) -> Result<Page, RegistryError> {
@@ -117,11 +177,14 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
         let mut query = vec![("page", page.as_str()), ("page_size", size.as_str())];
         query.extend(self.query.iter().map(|(name, value)| (*name, value.as_str())));
         if self.read >= self.bounds.pages {
-            let url = format!("{}/{}", self.registry.host(), self.path);
+            let url = format!("{}/{}", self.login.host(), self.path);
             return Err(RegistryError::Endless { url, reason: EndlessListing::Pages(self.read) });
         }
         self.read += 1;
-        self.registry.page(&self.path, &query)
+        match self.asking {
+            Asking::Once => self.login.page(&self.path, &query),
+            Asking::Confirmed => self.login.confirmed_page(&self.path, &query),
+        }
     }
 
     /// Keeps the items that are new, and returns whether there were any.

@@ -20,6 +20,8 @@ pub(super) struct Project {
 pub(super) struct Repository {
     /// The name, with the project's in front.
     pub(super) name: String,
+    /// How many artifacts it has.
+    pub(super) artifact_count: Option<u64>,
 }
 
 /// An artifact.
