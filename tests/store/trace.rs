@@ -2,8 +2,8 @@
 
 use crate::support::Fresh;
 use crate::support::records::*;
-use layersift_model::{Finding, LayerKey, Repository, State, TraceReport, TracedImage, TracedPlace, TracedTag};
-use layersift_store::{Query, Store, TagSighting};
+use layersift_model::{Digest, Finding, LayerKey, Repository, State, TraceReport, TracedImage, TracedPlace, TracedTag};
+use layersift_store::{Query, Store, TagGroup, TagSighting};
 
 crate::on_both!(
     a_secret_is_found_in_every_image_of_its_layer,
@@ -15,6 +15,7 @@ crate::on_both!(
     a_layer_is_traced_with_its_base_first,
     a_layer_is_from_the_smallest_base_that_has_it,
     an_index_and_moved_tags_are_named,
+    a_tag_that_is_not_seen_is_not_gone,
     answers_are_bounded_and_say_how_many_there_are,
     a_key_is_traced_by_itself,
 );
@@ -29,7 +30,7 @@ fn by_secret(store: &Store, name: &str) -> TraceReport {
     trace(store, Query::Secret(fingerprint(name)))
 }
 
-fn names(trace: &TraceReport) -> Vec<layersift_model::Digest> {
+fn names(trace: &TraceReport) -> Vec<Digest> {
     trace.images.iter().map(|image| image.manifest_digest.clone()).collect()
 }
 
@@ -202,9 +203,15 @@ fn an_index_and_moved_tags_are_named(fresh: &Fresh) {
     let first = [tag("latest", "index", amd), tag("latest", "index", arm), tag("v1", "index", amd), untagged];
     store.tags().see(&first, 10).unwrap();
     store.tags().see(&[first[0].clone(), first[0].clone()], 5).unwrap();
+    // What is seen once a run has begun was not deleted before, whatever the clock says.
+    let run = store.runs().start("the registry", &key(), 1_000).unwrap();
     store.tags().see(&[tag("latest", "next", next), tag("v1", "index", amd)], 20).unwrap();
-    assert_eq!(store.tags().mark_gone("registry.test", Some("other"), None, 20, 21).unwrap(), 0);
-    assert_eq!(store.tags().mark_gone("registry.test", Some("team"), Some("app"), 20, 21).unwrap(), 3);
+    let gone = |project: &str, unseen: &[String]| {
+        let group = TagGroup { registry: "registry.test", project, unseen };
+        store.tags().mark_gone(&group, run, "robot$sweep", 21).unwrap()
+    };
+    assert_eq!((gone("other", &[]), gone("team", &["app".into()])), (0, 0));
+    assert_eq!(gone("team", &[]), 3);
     let found = trace(&store, Query::Layer(digest("base")));
     let tags = |at: usize| -> Vec<_> {
         let times = |tag: &TracedTag| (tag.tag.clone(), tag.first_seen, tag.last_seen, tag.gone_at);
@@ -214,12 +221,44 @@ fn an_index_and_moved_tags_are_named(fresh: &Fresh) {
     assert_eq!(tags(0), [(v1, 10, 20, None), (latest.clone(), 10, 10, Some(21))]);
     assert_eq!(tags(1), [(latest.clone(), 10, 10, Some(21)), (None, 10, 10, Some(21))]);
     assert_eq!(tags(2), [(latest, 20, 20, None)]);
+    assert_eq!(found.images[1].tags[0].unseen_by.as_deref(), Some("robot$sweep"));
     let tag = &found.images[0].tags[0];
     assert_eq!((&tag.repository, &tag.digest), (&repository("app"), &digest("index")));
     assert_eq!(found.images[0].tags_total, 2);
     let long = Repository { registry: "r".repeat(3000), ..repository("app") };
     let refused = store.tags().see(&[TagSighting { repository: long, ..first[0].clone() }], 10).unwrap_err();
     assert_eq!(refused.to_string(), "cannot store the registry: it has 3000 bytes, more than 512");
+}
+
+fn a_tag_that_is_not_seen_is_not_gone(fresh: &Fresh) {
+    let store = fresh.open();
+    let image = put(&store, "a", &["base"], &[]);
+    let tag = |name: &str, digest: Digest| TagSighting {
+        repository: repository("app"),
+        tag: Some(name.into()),
+        digest,
+        image,
+    };
+    store.tags().see(&[tag("v1", digest("a")), tag("v2", digest("a")), tag("v3", digest("a"))], 10).unwrap();
+    let run = store.runs().start("the registry", &key(), 20).unwrap();
+    // One is listed by its tag, one with its digest, and one with another digest.
+    let tags = store.tags();
+    tags.still_listed(&repository("app"), &["v1".into()], None, 21).unwrap();
+    tags.still_listed(&repository("app"), &["v2".into()], Some(&digest("a")), 21).unwrap();
+    tags.still_listed(&repository("app"), &["v3".into()], Some(&digest("b")), 21).unwrap();
+    assert_eq!(tags.mark_unseen("registry.test", &["other".into()], run, "alice", 22).unwrap(), 0);
+    assert_eq!(tags.mark_unseen("registry.test", &["other".into(), "team".into()], run, "alice", 22).unwrap(), 1);
+    assert_eq!(tags.mark_unseen("registry.test", &[], run, "bob", 23).unwrap(), 0, "it is known already");
+    let unseen = || {
+        let found = trace(&store, Query::Layer(digest("base")));
+        let absent = |tag: &TracedTag| (tag.tag.clone().unwrap(), tag.unseen_since, tag.unseen_by.clone(), tag.gone_at);
+        let mut tags: Vec<_> = found.images[0].tags.iter().map(absent).collect();
+        tags.sort();
+        tags.pop().unwrap()
+    };
+    assert_eq!(unseen(), ("v3".into(), Some(22), Some("alice".into()), None));
+    tags.see(&[tag("v3", digest("a"))], 30).unwrap();
+    assert_eq!(unseen(), ("v3".into(), None, None, None));
 }
 
 fn answers_are_bounded_and_say_how_many_there_are(fresh: &Fresh) {

@@ -25,6 +25,7 @@ mod page;
 mod places;
 mod pool;
 mod queue;
+mod run_listings;
 mod runs;
 mod tags;
 mod trace;
@@ -44,8 +45,9 @@ pub use self::images::{ImageLayer, ImageRecord, Images, StoredImage};
 pub use self::layers::{LayerRecord, Layers};
 pub use self::page::Page;
 pub use self::queue::{Job, JobCounts, Lease, Queue, Task};
+pub use self::run_listings::RunListing;
 pub use self::runs::{Run, RunStatus, Runs, Scope};
-pub use self::tags::{TagSighting, Tags};
+pub use self::tags::{TagGroup, TagSighting, Tags};
 pub use self::trace::Query;
 
 /// A time: seconds since the beginning of 1970, UTC.

@@ -4,7 +4,12 @@ use super::backend::{Connection, Mode, Value};
 use super::error::{Fault, StoreError};
 
 /// The steps, the first of version 1.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// The newest version that this program supports.
 pub(super) const NEWEST: i64 = MIGRATIONS.len() as i64;

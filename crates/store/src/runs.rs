@@ -101,7 +101,7 @@ pub enum Scope {
 
 /// The runs of a store; see [`Store::runs`].
 pub struct Runs<'s> {
-    store: &'s Store,
+    pub(super) store: &'s Store,
 }
 
 impl<'s> Runs<'s> {

@@ -1,12 +1,12 @@
 //! Tags: the names that images can be pulled by, with the times they were there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use layersift_model::{Digest, Repository, TracedTag};
 
-use super::backend::{Connection, Value, list, row};
+use super::backend::{Connection, LIST, Value, list, row};
 use super::error::{Fault, StoreError};
-use super::ids::{ImageId, RepositoryId};
+use super::ids::{ImageId, RepositoryId, RunId};
 use super::intern::check_key;
 use super::{Seconds, Store};
 
@@ -26,6 +26,17 @@ pub struct TagSighting {
     pub image: ImageId,
 }
 
+/// A group of repositories that a sweep listed to its end.
+#[derive(Clone, Copy, Debug)]
+pub struct TagGroup<'g> {
+    /// The registry.
+    pub registry: &'g str,
+    /// The project; empty for a registry without projects.
+    pub project: &'g str,
+    /// Repositories, without the project's name, whose images are not known.
+    pub unseen: &'g [String],
+}
+
 row! {
     struct TagRow {
         image: ImageId = "t.image_id",
@@ -38,12 +49,15 @@ row! {
         first_seen: Seconds = "t.first_seen",
         last_seen: Seconds = "t.last_seen",
         gone_at: Option<Seconds> = "t.gone_at",
+        unseen_since: Option<Seconds> = "t.unseen_since",
+        unseen_by: Option<String> = "t.unseen_by",
     }
 }
 
 impl From<TagRow> for TracedTag {
     fn from(row: TagRow) -> TracedTag {
         let TagRow { registry, project, repository, tag, digest, first_seen, last_seen, gone_at, .. } = row;
+        let unseen_by = row.unseen_by.filter(|user| !user.is_empty());
         TracedTag {
             repository: Repository { registry, project, repository },
             tag: tag.filter(|tag| !tag.is_empty()),
@@ -51,6 +65,8 @@ impl From<TagRow> for TracedTag {
             first_seen,
             last_seen,
             gone_at,
+            unseen_since: row.unseen_since,
+            unseen_by,
         }
     }
 }
@@ -70,10 +86,13 @@ impl<'s> Tags<'s> {
     /// # Errors
     /// [`StoreError::Invalid`] for a name of more than 512 bytes, [`StoreError::Database`].
     pub fn see(&self, sightings: &[TagSighting], now: Seconds) -> Result<(), StoreError> {
-        const BEFORE: &str = "INSERT INTO tags (repository_id, tag, digest, image_id, first_seen, last_seen)";
+        const BEFORE: &str = "INSERT INTO tags (repository_id, tag, digest, image_id, first_seen, last_seen, seen_in)";
         const AFTER: &str = "ON CONFLICT (repository_id, tag, digest, image_id) DO UPDATE SET gone_at = NULL, \
+             unseen_since = NULL, unseen_by = NULL, \
+             seen_in = CASE WHEN tags.seen_in > excluded.seen_in THEN tags.seen_in ELSE excluded.seen_in END, \
              last_seen = CASE WHEN tags.last_seen > excluded.last_seen THEN tags.last_seen ELSE excluded.last_seen END";
         self.store.write(|connection| {
+            let latest = latest_run(connection)?;
             let mut repositories: BTreeMap<&Repository, Option<RepositoryId>> = BTreeMap::new();
             for sighting in sightings {
                 check_key("the tag", sighting.tag.as_deref().unwrap_or_default())?;
@@ -92,10 +111,42 @@ impl<'s> Tags<'s> {
             let values: Vec<Value> = rows
                 .into_iter()
                 .flat_map(|(repository, tag, digest, image)| {
-                    [repository.into(), tag.into(), digest.into(), image.into(), now.into(), now.into()]
+                    let names = [repository.into(), tag.into(), digest.into(), image.into()];
+                    names.into_iter().chain([now.into(), now.into(), latest.into()])
                 })
                 .collect();
-            connection.insert(BEFORE, 6, &values, AFTER).map(drop)
+            connection.insert(BEFORE, 7, &values, AFTER).map(drop)
+        })
+    }
+
+    /// Records that tags which are in the store are still listed, although what they lead to was not read now. Of a tag
+    /// with a digest, only what it led to with that digest; with no tags, what is listed without one.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn still_listed(
+        &self,
+        repository: &Repository,
+        tags: &[String],
+        digest: Option<&Digest>,
+        now: Seconds,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE tags SET gone_at = NULL, unseen_since = NULL, unseen_by = NULL, \
+                   seen_in = CASE WHEN seen_in > $1 THEN seen_in ELSE $1 END, \
+                   last_seen = CASE WHEN last_seen > $2 THEN last_seen ELSE $2 END \
+                   WHERE tag = $3 AND (digest = $4 OR $4 = '') AND repository_id = (SELECT id FROM repositories \
+                   WHERE registry = $5 AND project = $6 AND repository = $7)";
+        let Repository { registry, project, repository } = repository;
+        let tags: Vec<&str> = if tags.is_empty() { vec![""] } else { tags.iter().map(String::as_str).collect() };
+        let digest = digest.map(ToString::to_string).unwrap_or_default();
+        self.store.write(|connection| {
+            let latest = latest_run(connection)?;
+            for tag in &tags {
+                let place = [registry.into(), project.into(), repository.into()];
+                let values = [&[latest.into(), now.into(), (*tag).into(), (&digest).into()][..], &place].concat();
+                connection.execute(sql, &values)?;
+            }
+            Ok(())
         })
     }
 
@@ -106,7 +157,7 @@ impl<'s> Tags<'s> {
     pub fn last_named(&self, repository: &Repository, tag: &str) -> Result<Option<Digest>, StoreError> {
         let sql = "SELECT t.digest FROM tags t JOIN repositories r ON r.id = t.repository_id WHERE r.registry = $1 \
                    AND r.project = $2 AND r.repository = $3 AND t.tag = $4 \
-                   ORDER BY t.last_seen DESC, t.id DESC LIMIT 1";
+                   ORDER BY t.seen_in DESC, t.last_seen DESC, t.id DESC LIMIT 1";
         let Repository { registry, project, repository } = repository;
         let values = [registry.into(), project.into(), repository.into(), tag.into()];
         self.store.read(|connection| connection.value(sql, &values))
@@ -121,7 +172,7 @@ impl<'s> Tags<'s> {
         let sql = "SELECT t.digest, i.manifest_digest FROM tags t JOIN repositories r ON r.id = t.repository_id \
                    JOIN images i ON i.id = t.image_id WHERE r.registry = $1 AND t.tag = $3 \
                    AND CASE WHEN r.project = '' THEN r.repository ELSE r.project || '/' || r.repository END = $2 \
-                   ORDER BY t.last_seen DESC, t.id DESC";
+                   ORDER BY t.seen_in DESC, t.last_seen DESC, t.id DESC";
         let values = [registry.into(), name.into(), tag.into()];
         let rows: Vec<(Digest, Digest)> = self.store.read(|connection| connection.query(sql, &values))?;
         let Some((latest, _)) = rows.first().cloned() else { return Ok(Vec::new()) };
@@ -132,33 +183,67 @@ impl<'s> Tags<'s> {
         Ok(manifests)
     }
 
-    /// Records that the tags of a registry, or of one project or repository of it, that were last seen before `since`
-    /// are gone; their number. To be called when all tags there were listed, and none before.
+    /// Records that tags are gone: those of a group that were not seen since `run` began, by any run. To be called when
+    /// everything there was listed. Tags of repositories that were not all listed stay. Returns how many are gone now.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn mark_gone(
+    pub fn mark_gone(&self, group: &TagGroup<'_>, run: RunId, login: &str, now: Seconds) -> Result<u64, StoreError> {
+        let select = "SELECT id, repository FROM repositories WHERE registry = $1 AND project = $2 ORDER BY id";
+        let update = |list: &str| {
+            format!(
+                "UPDATE tags SET gone_at = $1, unseen_since = COALESCE(unseen_since, $1), \
+                 unseen_by = COALESCE(unseen_by, $3) \
+                 WHERE gone_at IS NULL AND seen_in < $2 AND repository_id IN ({list})"
+            )
+        };
+        let unseen: HashSet<&str> = group.unseen.iter().map(String::as_str).collect();
+        self.store.write(|connection| {
+            let all: Vec<(RepositoryId, String)> =
+                connection.query(select, &[group.registry.into(), group.project.into()])?;
+            let listed = all.into_iter().filter(|(_, name)| !unseen.contains(&name[..])).map(|(id, _)| Value::from(id));
+            let listed: Vec<Value> = listed.collect();
+            let mut gone = 0;
+            for some in listed.chunks(LIST) {
+                let (some, numbers) = list(some.iter().cloned(), 4);
+                let first = [now.into(), run.into(), login.into()];
+                gone += connection.execute(&update(&numbers), &[&first[..], &some].concat())?;
+            }
+            Ok(gone)
+        })
+    }
+
+    /// Records that tags were not seen by a sweep that covers them: those of a registry, or of these projects of it,
+    /// that were not seen since `run` began and are not gone. They may be what `login` may not see.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn mark_unseen(
         &self,
         registry: &str,
-        project: Option<&str>,
-        repository: Option<&str>,
-        since: Seconds,
+        projects: &[String],
+        run: RunId,
+        login: &str,
         now: Seconds,
     ) -> Result<u64, StoreError> {
-        let mut values = vec![Value::from(now), since.into(), registry.into()];
-        let mut condition = String::from("registry = $3");
-        for (column, wanted) in [("project", project), ("repository", repository)] {
-            if let Some(wanted) = wanted {
-                values.push(wanted.into());
-                condition += &format!(" AND {column} = ${}", values.len());
-            }
+        let mut values = vec![now.into(), run.into(), login.into(), registry.into()];
+        let mut condition = String::from("registry = $4");
+        if !projects.is_empty() {
+            let (names, numbers) = list(projects.iter().map(Value::from), 5);
+            condition += &format!(" AND project IN ({numbers})");
+            values.extend(names);
         }
         let sql = format!(
-            "UPDATE tags SET gone_at = $1 WHERE gone_at IS NULL AND last_seen < $2 \
-             AND repository_id IN (SELECT id FROM repositories WHERE {condition})"
+            "UPDATE tags SET unseen_since = $1, unseen_by = $3 WHERE unseen_since IS NULL AND gone_at IS NULL \
+             AND seen_in < $2 AND repository_id IN (SELECT id FROM repositories WHERE {condition})"
         );
         self.store.write(|connection| connection.execute(&sql, &values))
     }
+}
+
+/// The number of the latest run: what is seen now was seen by whatever runs, and after whatever ran before.
+fn latest_run(connection: &mut Connection) -> Result<i64, Fault> {
+    Ok(connection.value::<Option<i64>>("SELECT max(id) FROM runs", &[])?.flatten().unwrap_or(0))
 }
 
 fn number(connection: &mut Connection, place: &Repository) -> Result<RepositoryId, Fault> {
