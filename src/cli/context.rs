@@ -44,13 +44,17 @@ impl FleetContext {
 
     /// Clients of registries that have pulled nothing yet. Credentials of the environment are for `trusted` alone, or
     /// for the registry that LAYERSIFT_REGISTRY_HOST names. Waits that a registry asks for end with `patience`.
-    pub(crate) fn registries(&self, trusted: Option<Host>, patience: &Cancellation) -> anyhow::Result<Registries> {
+    pub(crate) fn registries(&self, trusted: Option<NamedHost>, patience: &Cancellation) -> anyhow::Result<Registries> {
         let trusted = match trusted {
             Some(host) => Some(host),
             None => environment("LAYERSIFT_REGISTRY_HOST").as_deref().map(parse_host).transpose()?,
         };
         let options = RegistryOptions { patience: patience.clone(), ..self.registry_options.clone() };
-        Ok(Registries::new(options, trusted))
+        let registries = Registries::new(options, trusted.as_ref().map(|named| named.host.clone()));
+        Ok(match trusted {
+            Some(NamedHost { host, plain_http: Some(plain_http) }) => registries.with_plain_http(host, plain_http),
+            _ => registries,
+        })
     }
 }
 
@@ -102,14 +106,24 @@ pub(crate) fn registry_options(args: &RegistryArgs, cancellation: &Cancellation)
     }
 }
 
-/// Parses a registry's host, which may be written as a URL.
-pub(crate) fn parse_host(text: &str) -> anyhow::Result<Host> {
-    let bare = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
-    let bare = bare.trim_end_matches('/');
+/// A registry as it was named on the command line.
+pub(crate) struct NamedHost {
+    pub(crate) host: Host,
+    /// What its scheme says, if it was named with one.
+    pub(crate) plain_http: Option<bool>,
+}
+
+/// Parses a registry's host, which may be written as a URL: the scheme is then taken for what it says.
+pub(crate) fn parse_host(text: &str) -> anyhow::Result<NamedHost> {
+    let (bare, plain_http) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(bare), _) => (bare, Some(false)),
+        (None, Some(bare)) => (bare, Some(true)),
+        (None, None) => (text, None),
+    };
     let invalid = || format!("invalid registry `{text}`: expected HOST or HOST:PORT");
-    let reference: Reference = format!("{bare}/x").parse().with_context(invalid)?;
+    let reference: Reference = format!("{}/x", bare.trim_end_matches('/')).parse().with_context(invalid)?;
     anyhow::ensure!(reference.repository == "x", invalid());
-    Ok(reference.host)
+    Ok(NamedHost { host: reference.host, plain_http })
 }
 
 /// Seconds since 1970.

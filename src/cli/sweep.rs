@@ -13,8 +13,9 @@ use super::context::{self, FleetContext, parse_host};
 use super::formats::{OutputArgs, TextOrJson};
 use super::progress::SweepProgress;
 use super::{output, signals, terminal, values};
-use layersift_fleet::{Progress, Registries, Sweep, SweepLimits};
+use layersift_fleet::{Expected, Progress, Registries, Sweep, SweepLimits};
 use layersift_format::Cancellation;
+use layersift_model::Digest;
 use layersift_report::{Policy, sweep as table};
 use layersift_source::catalog::{Catalog, Filter, Harbor, HarborOptions, ImageList, WholeRegistry};
 
@@ -79,6 +80,15 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     max_bytes: Option<u64>,
 
+    /// Call the sweep incomplete if this much less is listed than by the last sweep, such as 10%: projects, repositories
+    /// or images
+    #[arg(long, value_name = "PERCENT", value_parser = values::percent)]
+    max_shrink: Option<u64>,
+
+    /// Call the sweep incomplete if fewer images are listed
+    #[arg(long, value_name = "N")]
+    expect_at_least: Option<u64>,
+
     /// Repeat the sweep at this interval, from start to start
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     interval: Option<Duration>,
@@ -105,9 +115,9 @@ impl CatalogArgs {
     fn name(&self) -> anyhow::Result<String> {
         Ok(match self {
             CatalogArgs::Harbor { host, project, .. } => {
-                format!("harbor {} {}", parse_host(host)?, project.join(" ")).trim_end().to_string()
+                format!("harbor {} {}", parse_host(host)?.host, project.join(" ")).trim_end().to_string()
             }
-            CatalogArgs::Registry { host, .. } => format!("registry {}", parse_host(host)?),
+            CatalogArgs::Registry { host, .. } => format!("registry {}", parse_host(host)?.host),
             CatalogArgs::List { file, .. } => format!("list {}", file.display()),
         })
     }
@@ -124,21 +134,30 @@ impl CatalogArgs {
         Ok(match self {
             CatalogArgs::Harbor { host, project, .. } => {
                 let options = HarborOptions { projects: project.clone(), ..HarborOptions::default() };
-                Box::new(Harbor::new(registries.of(&parse_host(host)?)?, options))
+                Box::new(Harbor::new(registries.of(&parse_host(host)?.host)?, options))
             }
-            CatalogArgs::Registry { host, .. } => Box::new(WholeRegistry::new(registries.of(&parse_host(host)?)?)),
+            CatalogArgs::Registry { host, .. } => Box::new(WholeRegistry::new(registries.of(&parse_host(host)?.host)?)),
             CatalogArgs::List { file, .. } => Box::new(ImageList::read(file)?),
         })
     }
 
-    /// Whether the catalog has all tags of its registry, so that a tag that it does not have is gone.
-    fn is_whole(&self) -> bool {
-        let SweepArgs { include, exclude, pushed_within, .. } = self.sweep();
-        let is_filtered = !include.is_empty() || !exclude.is_empty() || pushed_within.is_some();
-        match self {
-            CatalogArgs::Harbor { project, .. } => project.is_empty() && !is_filtered,
-            CatalogArgs::Registry { .. } => !is_filtered,
-            CatalogArgs::List { .. } => false,
+    /// What the sweep covers, and how much it should find there.
+    fn expected(&self) -> Expected {
+        let SweepArgs { include, exclude, pushed_within, max_shrink, expect_at_least, .. } = self.sweep();
+        let filter = [("include", include), ("exclude", exclude)];
+        let filter = filter.iter().flat_map(|(name, globs)| globs.iter().map(move |glob| format!("{name} {glob}")));
+        let within = pushed_within.map(|within| format!("pushed within {} s", within.as_secs()));
+        let filter = filter.chain(within).collect::<Vec<_>>().join("\n");
+        Expected {
+            is_whole: filter.is_empty(),
+            projects: match self {
+                CatalogArgs::Harbor { project, .. } => project.clone(),
+                CatalogArgs::Registry { .. } | CatalogArgs::List { .. } => Vec::new(),
+            },
+            // A text of any length has one of a few bytes.
+            filter: if filter.is_empty() { filter } else { Digest::of(filter.as_bytes()).to_string() },
+            max_shrink: *max_shrink,
+            at_least: *expect_at_least,
         }
     }
 }
@@ -210,7 +229,7 @@ fn limits(catalog: &CatalogArgs, context: &FleetContext) -> SweepLimits {
         lease: args.reading.lease,
         time: args.max_time,
         bytes: args.max_bytes,
-        is_whole: catalog.is_whole(),
+        expected: catalog.expected(),
         layer_timeout: args.reading.timeout.timeout,
         cancellation: context.cancellation.clone(),
         ..SweepLimits::default()

@@ -1,4 +1,4 @@
-//! Values of flags: durations and sizes.
+//! Values of flags: durations, sizes and percentages.
 
 use std::time::Duration;
 
@@ -37,6 +37,12 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).filter(|size| *size > 0).ok_or_else(invalid)
 }
 
+/// Parses a part of a hundred, with or without its sign: `10%`.
+pub(crate) fn percent(text: &str) -> Result<u64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok().filter(|percent| *percent <= 100);
+    number.ok_or_else(|| format!("invalid percentage `{text}`: expected a whole number up to 100, such as 10%"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +56,11 @@ mod tests {
             assert!(duration(wrong).is_err() && size(wrong).is_err(), "{wrong}");
         }
         assert!(timeout("0s").is_err() && timeout("1s").is_ok());
+    }
+
+    #[test]
+    fn percentages() {
+        assert_eq!((percent("10%"), percent("0"), percent("100%")), (Ok(10), Ok(0), Ok(100)));
+        assert!(["", "%", "101%", "-1%", "1.5%"].iter().all(|wrong| percent(wrong).is_err()));
     }
 }

@@ -11,6 +11,7 @@
 //! not even that where the catalog names its digest.
 
 mod layer_cache;
+mod listing;
 mod plan;
 mod problem;
 mod progress;
@@ -26,14 +27,16 @@ use std::time::{Duration, Instant};
 use layersift_format::Cancellation;
 use layersift_format::manifest::LayerSource;
 use layersift_model::{
-    Digest, Gap, GapReason, ImageReport, IncompleteImage, LayerReport, SweepProblem, SweepReport, SweepSums, Verdict,
+    Digest, Gap, GapReason, ImageReport, IncompleteImage, LayerReport, LoginState, SweepListing, SweepProblem,
+    SweepReport, SweepSums, Verdict,
 };
 use layersift_report::Policy;
 use layersift_scan::Analyzer;
-use layersift_source::catalog::{Catalog, CatalogError, Entry, Filter};
-use layersift_store::{RunId, RunStatus, Scope, Seconds, Store, StoreError};
+use layersift_source::catalog::{Catalog, CatalogError, Coverage, Entry, Filter};
+use layersift_store::{ImageId, RunId, RunStatus, Scope, Seconds, Store, StoreError};
 
 pub use self::layer_cache::LayerCache;
+pub use self::listing::Expected;
 use self::plan::{KnownEntry, PlannedImage, Resolved, Resolver};
 pub use self::progress::{Counted, Progress};
 pub use self::registries::Registries;
@@ -60,6 +63,9 @@ const MOST_INCOMPLETE: usize = 1_000;
 /// Gaps of an image that the report lists.
 const MOST_GAPS: usize = 20;
 
+/// Notes that the report lists.
+const MOST_NOTES: usize = 1_000;
+
 /// New findings that the report lists.
 const MOST_NEWS: usize = 10_000;
 
@@ -69,6 +75,9 @@ pub enum SweepError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A registry does not accept the login, so that nothing is known about what it has.
+    #[error(transparent)]
+    Login(CatalogError),
 }
 
 /// The limits of a sweep, and how it reads layers.
@@ -84,8 +93,8 @@ pub struct SweepLimits {
     pub time: Option<Duration>,
     /// Bytes that may be pulled.
     pub bytes: Option<u64>,
-    /// Whether the catalog lists everything in its registries, so that a tag that it does not list is gone.
-    pub is_whole: bool,
+    /// What it covers, and how much it should find there.
+    pub expected: Expected,
     /// The time for one layer, with all requests and retries.
     pub layer_timeout: Option<Duration>,
     /// Ends the sweep early. Layers in progress go back to the queue.
@@ -103,7 +112,7 @@ impl Default for SweepLimits {
             retry_delay: 5,
             time: None,
             bytes: None,
-            is_whole: false,
+            expected: Expected::default(),
             layer_timeout: None,
             cancellation: Cancellation::never(),
             patience: Cancellation::never(),
@@ -163,6 +172,10 @@ struct Running<'r> {
     failing: u64,
     incomplete: u64,
     incomplete_images: Vec<IncompleteImage>,
+    /// Images that were planned, by their repository: one that is listed twice counts once.
+    counted: HashSet<(u64, ImageId)>,
+    /// What changed while images were listed and read.
+    notes: Vec<String>,
 }
 
 /// Stops the workers when it is dropped.
@@ -238,6 +251,8 @@ impl Sweep<'_> {
             failing: 0,
             incomplete: 0,
             incomplete_images: Vec::new(),
+            counted: HashSet::new(),
+            notes: Vec::new(),
         };
         let (ended_early, worked) = thread::scope(|scope| {
             let workers = scope.spawn(|| worker.run(limits.threads, &stop));
@@ -248,22 +263,20 @@ impl Sweep<'_> {
             drop(stopping);
             (ended_early, workers.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
-        worked?;
-        let mut ended_early = ended_early?;
+        let mut ended_early = match worked.and(ended_early) {
+            Ok(ended_early) => ended_early,
+            Err(error) => return Err(running.failed(error)),
+        };
         // A registry may list nothing for lack of access: that is not a pass.
-        if ended_early.is_none() && self.progress.counted().images == 0 {
+        if ended_early.is_none() && self.progress.counted().images == 0 && !is_known_to_be_empty(catalog) {
             ended_early = Some("there was no image to look at");
         }
-        if limits.is_whole && ended_early.is_none() && running.problems_total == 0 {
-            for host in catalog.hosts() {
-                self.store.tags().mark_gone(host.name(), None, None, started, (self.clock)())?;
-            }
-        }
+        let listing = running.judge_listing(ended_early.is_some())?;
         if self.progress.counted().layers_queued > 0 {
             // It only makes traces quicker, and fails where another sweep does the same.
             let _ = self.store.optimize();
         }
-        running.report(ended_early)
+        running.report(listing, ended_early)
     }
 }
 
@@ -309,11 +322,8 @@ impl Running<'_> {
             // A registry may make everyone wait for hours.
             match answers.recv_timeout(TICK) {
                 Ok((Ok(entry), resolved)) => self.plan(&entry, resolved?)?,
-                Ok((Err(_), resolved)) => {
-                    if let Resolved::Problem(problem) = resolved? {
-                        self.add_problem(problem);
-                    }
-                }
+                Ok((Err(error), _)) if error.is_of_login() => return Err(SweepError::Login(error)),
+                Ok((Err(error), _)) => self.add_problem(problem::catalog(&error)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
             }
@@ -373,8 +383,13 @@ impl Running<'_> {
     }
 
     /// Makes the report of an image from those of its layers, stores it and judges it.
-    fn assemble(&mut self, PlannedImage { image, documents }: PlannedImage) -> Result<(), SweepError> {
+    fn assemble(&mut self, PlannedImage { image, documents, entry }: PlannedImage) -> Result<(), SweepError> {
         let mut layers: Vec<Result<Arc<LayerReport>, Gap>> = Vec::with_capacity(image.layers.len());
+        let is_poisoned =
+            |layer: &LayerSource| layer.digest.as_ref().is_some_and(|digest| self.poisoned.contains_key(digest));
+        if image.layers.iter().any(is_poisoned) && self.is_deleted(&entry) {
+            return Ok(());
+        }
         for layer in &image.layers {
             let report = match &layer.digest {
                 Some(digest) => self.cache.report(digest)?,
@@ -403,6 +418,22 @@ impl Running<'_> {
         }
     }
 
+    /// Whether the image of an entry was deleted since it was listed. That is said, and no problem.
+    fn is_deleted(&mut self, entry: &Entry) -> bool {
+        let is_deleted = matches!(self.catalog.still_lists(entry), Ok(false));
+        if is_deleted {
+            self.note(deleted(entry));
+        }
+        is_deleted
+    }
+
+    fn note(&mut self, text: String) {
+        tracing::info!("{text}");
+        if self.notes.len() < MOST_NOTES {
+            self.notes.push(text);
+        }
+    }
+
     fn add_problem(&mut self, problem: SweepProblem) {
         if self.limits.cancellation.is_cancelled() {
             // A request that was cancelled says nothing about the registry; that the sweep ended early is reported.
@@ -415,16 +446,33 @@ impl Running<'_> {
         }
     }
 
-    fn report(self, ended_early: Option<&'static str>) -> Result<SweepReport, SweepError> {
-        let Sweep { store, progress, registries, clock, .. } = self.sweep;
-        let counted = progress.counted();
-        let sums = SweepSums {
+    fn sums(&self) -> SweepSums {
+        let counted = self.sweep.progress.counted();
+        SweepSums {
             images: counted.images,
             layers_read: counted.layers_read,
             layers_known: counted.layers_known,
-            bytes_pulled: registries.bytes(),
+            bytes_pulled: self.sweep.registries.bytes(),
             bytes_saved: counted.bytes_saved,
-        };
+        }
+    }
+
+    /// Records that the run failed. Returns why.
+    fn failed(&self, error: SweepError) -> SweepError {
+        let runs = self.sweep.store.runs();
+        if let Err(store) = runs.update(self.run, &self.sums(), RunStatus::Failed, (self.sweep.clock)()) {
+            tracing::warn!(error = %store, "the end of the run is not recorded");
+        }
+        error
+    }
+
+    fn report(
+        self,
+        listing: Option<SweepListing>,
+        ended_early: Option<&'static str>,
+    ) -> Result<SweepReport, SweepError> {
+        let Sweep { store, clock, .. } = self.sweep;
+        let sums = self.sums();
         let status = if ended_early.is_none() { RunStatus::Done } else { RunStatus::Failed };
         store.runs().update(self.run, &sums, status, clock())?;
         let news = store.runs().news(self.run, Scope::Target, MOST_NEWS)?;
@@ -445,10 +493,25 @@ impl Running<'_> {
             news_are_complete: news.is_complete,
             problems: self.problems,
             problems_total: self.problems_total,
+            listing,
             ended_early: ended_early.map(Into::into),
             verdict,
         })
     }
+}
+
+/// Whether a catalog is known to have no images: somebody who is known listed its projects, of which there are some.
+fn is_known_to_be_empty(catalog: &dyn Catalog) -> bool {
+    let is_empty = |coverage: &Coverage| {
+        let has_projects = coverage.projects.is_some_and(|projects| projects > 0);
+        coverage.is_checked && coverage.login == LoginState::Accepted && has_projects
+    };
+    catalog.coverage().as_ref().is_some_and(is_empty)
+}
+
+/// What is said of an image that was deleted since it was listed.
+fn deleted(entry: &Entry) -> String {
+    format!("{} was deleted while the sweep ran", entry.reference())
 }
 
 /// The gaps of `report`, as the report of the sweep lists them; `None` where there are none.

@@ -5,7 +5,9 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use layersift_model::{GapReason, ImageGap, IncompleteImage, NewFinding, SweepReport, Verdict};
+use layersift_model::{
+    GapReason, ImageGap, IncompleteImage, ListingCounts, LoginState, NewFinding, SweepListing, SweepReport, Verdict,
+};
 
 use crate::terminal::{Line, severity_style, thousands, verdict_style};
 use crate::{clean, human, plural};
@@ -43,6 +45,9 @@ pub fn text(report: &SweepReport, width: usize, out: &mut dyn Write) -> io::Resu
     let mut line = Line::begin(out, 0, width)?;
     line.text(DIM, &parts.join(", "))?;
     line.end()?;
+    if let Some(listing) = &report.listing {
+        listed(listing, width, out)?;
+    }
     news(report, width, out)?;
     problems(report, width, out)?;
     incomplete_images(report, width, out)?;
@@ -55,6 +60,48 @@ pub fn text(report: &SweepReport, width: usize, out: &mut dyn Write) -> io::Resu
     }
     writeln!(out)?;
     verdict(report, width, out)
+}
+
+/// What the listing rests on, and what to look at.
+fn listed(listing: &SweepListing, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    let mut line = Line::begin(out, 0, width)?;
+    line.text(DIM, &basis(listing))?;
+    line.end()?;
+    let lists = [("WARNINGS", &listing.warnings), ("NOTES", &listing.notes)];
+    for (title, texts) in lists.into_iter().filter(|(_, texts)| !texts.is_empty()) {
+        writeln!(out, "\n{BOLD}{title}{BOLD:#}  {}", thousands(texts.len() as u64))?;
+        for text in texts.iter().take(MOST_LINES) {
+            let mut line = Line::begin(out, 2, width)?;
+            line.text(PLAIN, &clean(text, 400))?;
+            line.end()?;
+        }
+        more(texts.len() as u64, texts.len(), out)?;
+    }
+    Ok(())
+}
+
+/// Who listed what: `listed as robot$sweep (accepted): 4 projects, 110 repositories; 4 and 112 by the last sweep`.
+fn basis(listing: &SweepListing) -> String {
+    let counts = |counts: &ListingCounts| {
+        let projects = counts.projects.map(|projects| plural(projects, "project") + ", ").unwrap_or_default();
+        format!("{projects}{}, {}", repositories(counts.repositories), plural(counts.images, "image"))
+    };
+    let user = listing
+        .user
+        .as_deref()
+        .filter(|user| !user.is_empty())
+        .map_or("the owner of a token".into(), |user| clean(user, 100));
+    let who = match listing.login {
+        LoginState::Anonymous => "listed without a login".to_string(),
+        LoginState::Accepted => format!("listed as {user}"),
+        LoginState::Unchecked => format!("listed as {user}, whose login the registry did not check"),
+    };
+    let last = listing.last.as_ref().map(|last| format!("; by the last sweep {}", counts(last))).unwrap_or_default();
+    format!("{who}: {}{last}", counts(&listing.counts))
+}
+
+fn repositories(count: u64) -> String {
+    if count == 1 { "1 repository".into() } else { format!("{} repositories", thousands(count)) }
 }
 
 fn news(report: &SweepReport, width: usize, out: &mut dyn Write) -> io::Result<()> {
@@ -167,8 +214,39 @@ struct Document<'r> {
     new_is_complete: bool,
     not_looked_at: Vec<String>,
     incomplete_images: Vec<Incomplete<'r>>,
+    listing: Option<Listing<'r>>,
     ended_early: Option<&'r str>,
     verdict: Verdict,
+}
+
+/// What the listing rests on. `last` is what the last complete sweep with the same filter listed.
+#[derive(Serialize)]
+struct Listing<'r> {
+    user: Option<&'r str>,
+    login: &'static str,
+    projects: Option<u64>,
+    repositories: u64,
+    images: u64,
+    last: Option<Counts>,
+    warnings: &'r [String],
+    notes: &'r [String],
+}
+
+#[derive(Serialize)]
+struct Counts {
+    projects: Option<u64>,
+    repositories: u64,
+    images: u64,
+}
+
+impl<'r> From<&'r SweepListing> for Listing<'r> {
+    fn from(listing: &'r SweepListing) -> Listing<'r> {
+        let SweepListing { user, login, counts, last, warnings, notes } = listing;
+        let ListingCounts { projects, repositories, images } = *counts;
+        let counts = |ListingCounts { projects, repositories, images }| Counts { projects, repositories, images };
+        let (user, login, last) = (user.as_deref(), login.name(), last.map(counts));
+        Listing { user, login, projects, repositories, images, last, warnings, notes }
+    }
 }
 
 #[derive(Serialize)]
@@ -250,6 +328,7 @@ pub fn json(report: &SweepReport, out: &mut dyn Write) -> io::Result<()> {
         new_is_complete: report.news_are_complete,
         not_looked_at: report.problems.iter().map(ToString::to_string).collect(),
         incomplete_images: report.incomplete_images.iter().map(Incomplete::from).collect(),
+        listing: report.listing.as_ref().map(Listing::from),
         ended_early: report.ended_early.as_deref(),
         verdict: report.verdict,
     };
@@ -286,6 +365,7 @@ mod tests {
             news_are_complete: true,
             problems: Vec::new(),
             problems_total: 0,
+            listing: None,
             ended_early: None,
             verdict: Verdict::Incomplete,
         }
@@ -343,6 +423,28 @@ mod tests {
             "gaps_total": 1,
         });
         assert_eq!(images[0], expected);
+    }
+
+    #[test]
+    fn what_the_listing_rests_on_is_said() {
+        let counts = |repositories, images| ListingCounts { projects: Some(4), repositories, images };
+        let listing = SweepListing {
+            user: Some("robot$sweep".into()),
+            login: LoginState::Accepted,
+            counts: counts(1, 2),
+            last: Some(counts(112, 130)),
+            warnings: vec!["1 repositories were listed".into()],
+            notes: vec!["a was deleted".into()],
+        };
+        let report = SweepReport { listing: Some(listing), ..report(0, 0) };
+        let text = written(&report, |report, out| super::text(report, 200, out));
+        let expected = "listed as robot$sweep: 4 projects, 1 repository, 2 images; by the last sweep 4 projects, \
+                        112 repositories, 130 images\n\nWARNINGS  1\n  1 repositories were listed\n\nNOTES  1\n  \
+                        a was deleted\n";
+        assert!(text.ends_with(expected), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&written(&report, super::json)).unwrap();
+        assert_eq!(json["listing"]["last"]["repositories"], 112, "{json}");
+        assert_eq!(json["listing"]["login"], "accepted", "{json}");
     }
 
     #[test]

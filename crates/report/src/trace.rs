@@ -55,7 +55,7 @@ fn image(image: &TracedImage, width: usize, out: &mut dyn Write) -> io::Result<(
     for tag in &image.tags {
         let mut line = Line::begin(out, 2, width)?;
         line.path(PLAIN, &clean(&name(tag), 4_096), "")?;
-        line.text(DIM, &tag.gone_at.map(|at| format!("gone {}", date(at))).unwrap_or_default())?;
+        line.text(DIM, &absence(tag))?;
         line.end()?;
     }
     more(image.tags_total, image.tags.len(), "tag", 2, out)?;
@@ -138,6 +138,8 @@ struct TagDocument<'t> {
     first_seen: i64,
     last_seen: i64,
     gone_at: Option<i64>,
+    unseen_since: Option<i64>,
+    unseen_by: Option<&'t str>,
 }
 
 #[derive(Serialize)]
@@ -210,6 +212,20 @@ fn tag_document(tag: &TracedTag) -> TagDocument<'_> {
         first_seen: tag.first_seen,
         last_seen: tag.last_seen,
         gone_at: tag.gone_at,
+        unseen_since: tag.unseen_since,
+        unseen_by: tag.unseen_by.as_deref(),
+    }
+}
+
+/// Since when a tag is gone, or was not seen and by whom; empty for one that was seen the last time.
+fn absence(tag: &TracedTag) -> String {
+    match (tag.gone_at, tag.unseen_since) {
+        (Some(at), _) => format!("gone {}", date(at)),
+        (None, Some(since)) => {
+            let user = tag.unseen_by.as_deref().map_or("anyone without a login".into(), |user| clean(user, 100));
+            format!("not seen since {}, by {user}", date(since))
+        }
+        (None, None) => String::new(),
     }
 }
 

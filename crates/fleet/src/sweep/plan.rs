@@ -1,6 +1,9 @@
 //! Planning: which images an entry of a catalog names, which of them have a report, and which layers have to be read
 //! for the others.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
 use layersift_format::manifest::{Image, LayerSource};
 use layersift_format::{SourceError, manifest};
 use layersift_model::{Digest, IncompleteImage, LayerKey, Repository, SweepProblem, Verdict};
@@ -9,7 +12,7 @@ use layersift_source::catalog::{Catalog, CatalogError, Entry};
 use layersift_source::registry::RegistrySource;
 use layersift_store::{ImageId, ImageLayer, ImageRecord, Job, StoreError, StoredReport, TagSighting};
 
-use super::{Pending, Running, Sweep, SweepError, SweepLimits, incomplete, problem};
+use super::{Pending, Running, Sweep, SweepError, SweepLimits, deleted, incomplete, problem};
 
 /// The priority of layers that were never read: a new image does not wait for known ones. Layers that were read under
 /// another key have less, the longer ago the more.
@@ -32,10 +35,11 @@ pub(super) struct KnownEntry {
     images: Vec<KnownImage>,
 }
 
-/// An image, and what its documents hold.
+/// An image, what its documents hold, and the entry that led to it.
 pub(super) struct PlannedImage {
     pub(super) image: Image,
     pub(super) documents: DocumentReport,
+    pub(super) entry: Arc<Entry>,
 }
 
 /// What an entry of a catalog turned out to be.
@@ -46,8 +50,8 @@ pub(super) enum Resolved {
     New { root: Digest, images: Vec<PlannedImage> },
     /// Nothing that can be scanned.
     Problem(SweepProblem),
-    /// Nothing: it was deleted while it was listed.
-    Gone,
+    /// Nothing: it was deleted since it was listed.
+    Deleted,
 }
 
 /// Finds out what entries are, which is mostly waiting for a registry. Several threads share it.
@@ -65,9 +69,6 @@ impl Resolver<'_> {
     /// When the store fails.
     pub(super) fn resolve(&self, entry: &Result<Entry, CatalogError>) -> Result<Resolved, StoreError> {
         match entry {
-            // A registry lists repositories that have lost their last tag, and says so when it is asked for tags. Any
-            // other 404 may as well mean that these credentials have no access.
-            Err(CatalogError::Repository { error, .. }) if problem::is_unknown_name(error) => Ok(Resolved::Gone),
             Err(error) => Ok(Resolved::Problem(problem::catalog(error))),
             Ok(entry) => self.resolve_entry(entry),
         }
@@ -89,12 +90,12 @@ impl Resolver<'_> {
             match source.still_names(&root) {
                 Ok(true) => return Ok(Resolved::Known { root, images }),
                 Ok(false) => {}
-                Err(error) => return Ok(Resolved::Problem(self.refused(entry, SourceError::from(error).into()))),
+                Err(error) => return Ok(self.refused(entry, SourceError::from(error).into())),
             }
         }
         let root = match source.root() {
             Ok(root) => root,
-            Err(error) => return Ok(Resolved::Problem(self.refused(entry, SourceError::from(error).into()))),
+            Err(error) => return Ok(self.refused(entry, SourceError::from(error).into())),
         };
         if let Some(digests) = manifest::image_digests(&root.digest, &root.bytes)
             && let Some(images) = self.known(entry, &digests)?
@@ -104,18 +105,19 @@ impl Resolver<'_> {
         let limits = self.sweep.scanner.limits();
         Ok(match manifest::images_and_index(&source, &root.digest, limits) {
             Ok(images) => {
-                let images = images.into_iter().map(|image| self.with_documents(&source, image)).collect();
+                let shared = Arc::new(entry.clone());
+                let images = images.into_iter().map(|image| self.with_documents(&source, image, &shared)).collect();
                 Resolved::New { root: root.digest.clone(), images }
             }
-            Err(error) => Resolved::Problem(self.refused(entry, error.into())),
+            Err(error) => self.refused(entry, error.into()),
         })
     }
 
     /// Scans the documents of an image now, so that they need not be kept until its layers are read.
-    fn with_documents(&self, source: &RegistrySource, mut image: Image) -> PlannedImage {
+    fn with_documents(&self, source: &RegistrySource, mut image: Image, entry: &Arc<Entry>) -> PlannedImage {
         let documents = self.sweep.scanner.documents(source, &image, &self.limits.token());
         image.documents = Vec::new();
-        PlannedImage { image, documents }
+        PlannedImage { image, documents, entry: Arc::clone(entry) }
     }
 
     /// What the tag of an entry named the last time, and the images there, if their reports are known. An index is the
@@ -151,13 +153,16 @@ impl Resolver<'_> {
         Ok(Some(reports.into_iter().map(judged).collect()))
     }
 
-    fn refused(&self, entry: &Entry, error: ScanError) -> SweepProblem {
+    fn refused(&self, entry: &Entry, error: ScanError) -> Resolved {
         let name = entry.reference().to_string();
         if problem::is_blocked(&error) {
             let is_asked = self.catalog.request_scan(entry).unwrap_or(false);
-            return problem::blocked(name, is_asked);
+            return Resolved::Problem(problem::blocked(name, is_asked));
         }
-        problem::image(name, &error)
+        match self.catalog.still_lists(entry) {
+            Ok(false) => Resolved::Deleted,
+            Ok(true) | Err(_) => Resolved::Problem(problem::image(name, &error)),
+        }
     }
 }
 
@@ -165,8 +170,11 @@ impl Running<'_> {
     /// Plans what an entry turned out to be: what is missing is queued.
     pub(super) fn plan(&mut self, entry: &Entry, resolved: Resolved) -> Result<(), SweepError> {
         match resolved {
-            Resolved::Problem(problem) => self.add_problem(problem),
-            Resolved::Gone => {}
+            Resolved::Problem(problem) => {
+                self.add_problem(problem);
+                self.note_listed(entry)?;
+            }
+            Resolved::Deleted => self.note(deleted(entry)),
             Resolved::Known { root, images } => {
                 self.known.push(KnownEntry { entry: entry.clone(), root, images });
                 if self.known.len() >= KNOWN_AT_ONCE {
@@ -180,9 +188,26 @@ impl Running<'_> {
                     let is_noted = is_whole || image.image.manifest_digest.as_ref() != Some(&root);
                     is_whole &= self.plan_image(entry, &root, image, is_noted)?;
                 }
+                if !is_whole {
+                    self.note_listed(entry)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Notes that an entry is listed whose image was not read: what its tags led to before is not gone.
+    fn note_listed(&self, entry: &Entry) -> Result<(), SweepError> {
+        let (tags, now) = (self.sweep.store.tags(), (self.sweep.clock)());
+        Ok(tags.still_listed(&repository_of(entry), &entry.tags, entry.digest.as_ref(), now)?)
+    }
+
+    /// Counts an image of an entry. `false` if it is counted in that repository already: the child of an index may have
+    /// a tag of its own.
+    fn is_first(&mut self, entry: &Entry, image: ImageId) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (&entry.host, &entry.repository).hash(&mut hasher);
+        self.counted.insert((hasher.finish(), image))
     }
 
     /// Notes the entries whose images are known: many at a time, as that is all they cost.
@@ -200,7 +225,13 @@ impl Running<'_> {
         store.tags().see(&tags, (self.sweep.clock)())?;
         store.runs().see_images(self.run, &images)?;
         let sizes = store.images().layer_sizes(&images)?;
-        for image in known.into_iter().flat_map(|known| known.images) {
+        for (entry, image) in known.into_iter().flat_map(|known| {
+            let entry = known.entry;
+            known.images.into_iter().map(move |image| (entry.clone(), image))
+        }) {
+            if !self.is_first(&entry, image.id) {
+                continue;
+            }
             self.sweep.progress.image_listed();
             for bytes in sizes.get(&image.id).into_iter().flatten() {
                 self.sweep.progress.layer_known(*bytes);
@@ -221,13 +252,16 @@ impl Running<'_> {
     ) -> Result<bool, SweepError> {
         let image = &planned.image;
         let store = self.sweep.store;
-        self.sweep.progress.image_listed();
         // Nothing is stored of an image with damaged documents: another registry may have them undamaged.
         if let Some(gap) = image.gaps.first() {
-            self.add_problem(problem::document(entry.reference().to_string(), gap));
+            if !self.is_deleted(entry) {
+                self.sweep.progress.image_listed();
+                self.add_problem(problem::document(entry.reference().to_string(), gap));
+            }
             return Ok(false);
         }
         let Some(record) = record_of(image) else {
+            self.sweep.progress.image_listed();
             self.add_problem(problem::undigested(entry.reference().to_string()));
             return Ok(false);
         };
@@ -236,6 +270,10 @@ impl Running<'_> {
         if is_noted {
             store.tags().see(&sightings(entry, root, id), now)?;
         }
+        if !self.is_first(entry, id) {
+            return Ok(true);
+        }
+        self.sweep.progress.image_listed();
         let digests: Vec<Digest> = record.layers.iter().map(|layer| layer.digest.clone()).collect();
         let key = self.cache.key();
         let known = store.layers().with_reports(&digests, key)?;

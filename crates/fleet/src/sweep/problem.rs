@@ -7,7 +7,7 @@ use layersift_format::manifest::ImageError;
 use layersift_model::{Gap, SweepProblem, SweepProblemKind};
 use layersift_scan::ScanError;
 use layersift_source::catalog::CatalogError;
-use layersift_source::registry::{RegistryError, RegistryErrorCode};
+use layersift_source::registry::RegistryError;
 
 /// A catalog, or a repository of it, cannot be listed.
 pub(super) fn catalog(error: &CatalogError) -> SweepProblem {
@@ -45,11 +45,6 @@ pub(super) fn blocked(name: String, is_asked: bool) -> SweepProblem {
 pub(super) fn is_blocked(error: &ScanError) -> bool {
     let ScanError::Image(ImageError::Source(SourceError::Transport(failure))) = error else { return false };
     matches!(failure.downcast_ref(), Some(RegistryError::Blocked { .. }))
-}
-
-/// Whether a registry says that it has no repository of that name (distribution-spec v1.1, error codes).
-pub(super) fn is_unknown_name(error: &RegistryError) -> bool {
-    error.status() == Some(404) && error.codes().contains(&RegistryErrorCode::NameUnknown)
 }
 
 /// An error with its sources, each where the text before does not have it already.

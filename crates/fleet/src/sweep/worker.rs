@@ -4,16 +4,17 @@
 //! while the layer is read; when a worker dies its claims run out, and another worker takes the layers over. A worker
 //! that is asked to end gives its layers back at once.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{LayerCache, Progress, Registries};
+use super::{LayerCache, Progress, Registries, SweepError};
 use layersift_format::{Blob, Cancellation};
 use layersift_model::{Digest, LayerReport};
 use layersift_scan::{Analyzer, Observer};
-use layersift_source::registry::{Host, Reference, RegistryError};
-use layersift_store::{Lease, Seconds, Store, StoreError, Task};
+use layersift_source::catalog::CatalogError;
+use layersift_source::registry::{Host, Reference, Registry, RegistryError};
+use layersift_store::{Lease, Seconds, Store, Task};
 
 /// How often a claim is renewed while it holds.
 const RENEWALS: u32 = 4;
@@ -99,11 +100,13 @@ struct Unread {
     reason: String,
     /// Whether a registry that may have the layer is out of reach, and only since recently.
     is_outage: bool,
+    /// That a registry does not accept the login: other layers of it cannot be read either.
+    refused_login: Option<Box<CatalogError>>,
 }
 
 impl From<String> for Unread {
     fn from(reason: String) -> Unread {
-        Unread { reason, is_outage: false }
+        Unread { reason, is_outage: false, refused_login: None }
     }
 }
 
@@ -122,8 +125,8 @@ impl Worker<'_> {
     /// fails cancels `stop`.
     ///
     /// # Errors
-    /// When the store fails.
-    pub fn run(&self, threads: usize, stop: &Cancellation) -> Result<(), StoreError> {
+    /// When the store fails, or a registry does not accept the login.
+    pub fn run(&self, threads: usize, stop: &Cancellation) -> Result<(), SweepError> {
         let ended = self.cancellation.child();
         thread::scope(|scope| {
             let renewing = scope.spawn(|| self.renew_until(&ended));
@@ -135,7 +138,7 @@ impl Worker<'_> {
         })
     }
 
-    fn work_until(&self, stop: &Cancellation) -> Result<(), StoreError> {
+    fn work_until(&self, stop: &Cancellation) -> Result<(), SweepError> {
         let _cancel = CancelOnPanic(stop);
         while !stop.is_cancelled() && !self.cancellation.is_cancelled() {
             let step = self.step().inspect_err(|_| stop.cancel())?;
@@ -149,15 +152,16 @@ impl Worker<'_> {
     /// Claims a layer and reads it, if there is one.
     ///
     /// # Errors
-    /// When the store fails. A layer that cannot be read is not an error: the queue keeps the reason.
-    pub fn step(&self) -> Result<Step, StoreError> {
+    /// When the store fails, or a registry does not accept the login: the layer then goes back to the queue. A layer that
+    /// cannot be read is not an error: the queue keeps the reason.
+    pub fn step(&self) -> Result<Step, SweepError> {
         let claimed = self.store.queue().claim(&self.claims.owner, self.cache.key(), 1, self.lease, (self.clock)())?;
         let Some(task) = claimed.into_iter().next() else { return Ok(Step::Idle) };
         let _held = self.claims.hold(&task.lease);
         self.settle(&task).map(|()| Step::Worked)
     }
 
-    fn settle(&self, task: &Task) -> Result<(), StoreError> {
+    fn settle(&self, task: &Task) -> Result<(), SweepError> {
         let (lease, started) = (&task.lease, Instant::now());
         let layer = tracing::field::display(&lease.layer);
         tracing::info!(layer, bytes = task.size, attempt = lease.attempt, "reading layer");
@@ -176,6 +180,10 @@ impl Worker<'_> {
             Err(_) if self.cancellation.is_cancelled() => {
                 self.store.queue().release(lease, (self.clock)())?;
                 tracing::info!(layer, "layer given back");
+            }
+            Err(Unread { refused_login: Some(error), .. }) => {
+                self.store.queue().release(lease, (self.clock)())?;
+                return Err(SweepError::Login(*error));
             }
             Err(unread) if unread.is_outage => {
                 self.store.queue().release(lease, (self.clock)().saturating_add(self.retry_delay))?;
@@ -207,7 +215,8 @@ impl Worker<'_> {
             let stream = match self.open(source, layer, &cancellation) {
                 Ok(stream) => stream,
                 Err(error) => {
-                    unread = Unread { is_outage: unread.is_outage || error.is_outage, ..error };
+                    let refused_login = error.refused_login.or(unread.refused_login);
+                    unread = Unread { is_outage: unread.is_outage || error.is_outage, refused_login, ..error };
                     continue;
                 }
             };
@@ -235,7 +244,10 @@ impl Worker<'_> {
             return Err(Unread::from(error.to_string()));
         }
         let is_outage = self.is_short_outage(host, stream.as_ref().err());
-        let stream = stream.map_err(|error| Unread { reason: error.to_string(), is_outage })?;
+        let stream = stream.map_err(|error| {
+            let refused_login = refused_login(&registry, &error);
+            Unread { reason: error.to_string(), is_outage, refused_login }
+        })?;
         Ok(Blob::Stream(Box::new(stream)))
     }
 
@@ -282,6 +294,15 @@ impl Observer for Progress {
     fn read(&self, bytes: u64) {
         self.bytes_read(bytes);
     }
+}
+
+/// That `registry` does not accept the login, if that is why it answered with `error`.
+fn refused_login(registry: &Registry, error: &RegistryError) -> Option<Box<CatalogError>> {
+    if error.status() != Some(401) {
+        return None;
+    }
+    let error = registry.check_login().err().filter(RegistryError::is_of_login)?;
+    Some(Box::new(CatalogError::Login { host: registry.host().clone(), error: Arc::new(error) }))
 }
 
 /// The name of this process in the queue, for people: claims have numbers.
