@@ -240,6 +240,20 @@ fn one_token_opens_a_project() {
     assert!(matches!(first, [request] if request.header("authorization").is_some()), "{first:?}");
 }
 
+/// A cache that kept an older listing has to ask.
+#[test]
+fn listings_do_not_come_from_a_cache() {
+    let harbor = FullHarbor::start(state());
+    let client = registry(&harbor.host(), login("robot$all", PASSWORD));
+    listed(&harbor, login("robot$all", PASSWORD));
+    assert_eq!(client.tags("team/app").unwrap().count(), 1);
+    client.manifest("team/app", &At::Tag("1".into())).unwrap();
+    for request in harbor.server.requests().iter().filter(|request| !request.path.starts_with("/service/")) {
+        let is_listing = !request.path.contains("/manifests/");
+        assert_eq!(request.header("cache-control") == Some("no-cache"), is_listing, "{}", request.path);
+    }
+}
+
 #[test]
 fn a_registry_says_by_its_challenge_whether_it_accepts_a_login() {
     let harbor = FullHarbor::start(state());

@@ -251,6 +251,31 @@ fn a_second_sweep_of_known_images_asks_for_listings_only(fresh: &Fresh) {
     assert!(pulled.is_empty(), "{pulled:?}");
 }
 
+/// Measures what the listing of a Harbor costs that takes 30 ms for each answer: `cargo test --test store slow_harbor --
+/// --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn a_second_sweep_of_a_slow_harbor() {
+    let mut state = State::new().account("robot$all", Account::robot(PASSWORD, &[]).of_all());
+    for project in 0..11 {
+        state = state.project(&format!("p{project}"), false);
+    }
+    for number in 0..121 {
+        let (project, repository) = (number % 11, number / 11 % 10);
+        state.push(&format!("p{project}/r{repository}:{number}"), &[layer("base"), layer(&number.to_string())]);
+    }
+    let fresh = Fresh::sqlite();
+    let (store, harbor) = (fresh.open(), FullHarbor::start(state));
+    harbor.state().delay = Duration::from_millis(30);
+    for sweep in ["first", "second"] {
+        let (before, started) = (harbor.server.requests().len(), std::time::Instant::now());
+        let report = sweep_as(&store, &harbor, "robot$all");
+        assert_eq!(report.sums.images, 121, "{report:?}");
+        let requests = harbor.server.requests().len() - before;
+        println!("the {sweep} sweep of 121 images: {requests} requests in {:.2} s", started.elapsed().as_secs_f64());
+    }
+}
+
 /// The program, which waits ten seconds for a user who may be locked.
 #[test]
 fn a_wrong_password_ends_the_program_with_2() {

@@ -91,7 +91,7 @@ impl Registry {
         let used = self.auth().preemptive(&self.http)?;
         let identity = Authorization::identity(used.as_ref());
         self.retrying(url, || {
-            let response = self.http.get(&Request::whole(url, JSON), used.as_ref().map(|used| &used.header));
+            let response = self.http.get(&Request::fresh(url, JSON), used.as_ref().map(|used| &used.header));
             Ok(self.success(url, response.map_err(|failure| failure.of(identity))?, identity)?)
         })
     }

@@ -101,7 +101,7 @@ impl Registry {
     pub fn manifest(&self, repository: &str, at: &At) -> Result<Manifest, RegistryError> {
         let url = self.manifest_url(repository, at)?;
         let scope = Scope::Pull(repository.into());
-        let (bytes, headers) = self.document(&url, MANIFESTS, &scope)?;
+        let (bytes, headers) = self.document(&Request::whole(&url, MANIFESTS), &scope)?;
         let expected = match at {
             At::Digest(digest) => Some(digest.clone()),
             At::Tag(_) => headers.digest(),
@@ -252,11 +252,10 @@ impl Registry {
     /// A whole document and its headers.
     pub(super) fn document(
         &self,
-        url: &Url,
-        accept: &str,
+        request: &Request<'_>,
         scope: &Scope,
     ) -> Result<(Vec<u8>, DocumentHeaders), RegistryError> {
-        self.read_whole(url, || self.get(&Request::whole(url, accept), scope))
+        self.read_whole(request.url, || self.get(request, scope))
     }
 
     /// The whole body of the response that `send` gets, and its headers. If the connection is lost, `send` is called

@@ -15,8 +15,8 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
 use reqwest::blocking::{Client, ClientBuilder};
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, RANGE,
-    RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, HeaderMap, HeaderValue, IF_NONE_MATCH,
+    LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::redirect::Policy;
 
@@ -54,12 +54,19 @@ pub(super) struct Request<'r> {
     pub(super) offset: u64,
     /// Nothing is to be sent if the digest is still this one.
     pub(super) unless: Option<&'r Digest>,
+    /// Whether a cache in between must ask the registry: what it kept of a listing may lack what came since.
+    pub(super) is_fresh: bool,
 }
 
 impl<'r> Request<'r> {
     /// A request for the whole of `url`, as one of the media types `accept`.
     pub(super) fn whole(url: &'r Url, accept: &'r str) -> Request<'r> {
-        Request { url, accept, offset: 0, unless: None }
+        Request { url, accept, offset: 0, unless: None, is_fresh: false }
+    }
+
+    /// A request for a listing, or for what else may have changed since a cache kept it.
+    pub(super) fn fresh(url: &'r Url, accept: &'r str) -> Request<'r> {
+        Request { is_fresh: true, ..Request::whole(url, accept) }
     }
 
     fn headers(&self) -> HeaderMap {
@@ -74,6 +81,9 @@ impl<'r> Request<'r> {
             && let Ok(etag) = HeaderValue::from_str(&format!("\"{known}\""))
         {
             headers.insert(IF_NONE_MATCH, etag);
+        }
+        if self.is_fresh {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         }
         headers
     }

@@ -11,6 +11,7 @@ use reqwest::Url;
 use super::auth::Scope;
 use super::client::Registry;
 use super::error::{EndlessListing, RegistryError, redacted};
+use super::http::Request;
 use super::reference::{check_repository, check_tag};
 use layersift_model::Digest;
 
@@ -82,7 +83,7 @@ impl Names {
         if !self.seen.insert(Digest::of(url.as_str().as_bytes())) {
             return Err(endless(EndlessListing::Circle));
         }
-        let (bytes, headers) = self.registry.document(&url, "application/json", &self.scope())?;
+        let (bytes, headers) = self.registry.document(&Request::fresh(&url, "application/json"), &self.scope())?;
         let page: Page = serde_json::from_slice(&bytes).map_err(|error| {
             self.registry.invalid_listing(redacted(&url), (&bytes, &headers.form), &self.scope(), error)
         })?;

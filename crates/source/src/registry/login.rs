@@ -84,7 +84,7 @@ impl Registry {
     fn ping(&self, used: Option<&Authorization>) -> Result<Response, RegistryError> {
         let url = self.url(&["v2/"])?;
         self.retrying(&url, || {
-            let response = self.http.get(&Request::whole(&url, "application/json"), used.map(|used| &used.header));
+            let response = self.http.get(&Request::fresh(&url, "application/json"), used.map(|used| &used.header));
             response.map_err(|failure| failure.of(used.map_or(Identity::Anonymous, |used| used.identity)))
         })
     }
