@@ -4,12 +4,18 @@ use super::backend::{Connection, Mode, Value};
 use super::error::{Fault, StoreError};
 
 /// The steps, the first of version 1.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// The newest version that this program supports.
 pub(super) const NEWEST: i64 = MIGRATIONS.len() as i64;
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_versions (version BIGINT PRIMARY KEY)";
+
+/// Whether the database is a store, of whatever version.
+pub(super) fn is_store(connection: &mut Connection) -> Result<bool, Fault> {
+    connection.has_table("schema_versions")
+}
 
 /// Brings the store called `name` to the newest version, in one transaction, while no other process does the same.
 pub(super) fn apply(connection: &mut Connection, name: &str) -> Result<(), Fault> {
