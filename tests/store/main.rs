@@ -14,6 +14,7 @@
 mod support;
 
 mod kept_form;
+mod leases;
 mod migration;
 mod open;
 mod queue;

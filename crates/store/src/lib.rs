@@ -25,6 +25,7 @@ mod options;
 mod page;
 mod places;
 mod pool;
+mod process;
 mod queue;
 mod runs;
 mod tags;
