@@ -16,6 +16,7 @@ mod support;
 mod kept_form;
 mod leases;
 mod migration;
+mod news;
 mod open;
 mod queue;
 mod records;

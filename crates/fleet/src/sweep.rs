@@ -10,6 +10,7 @@
 //! there. The stored report of a known image is judged by the policy of the sweep. A known image costs a manifest, and
 //! not even that where the catalog names its digest.
 
+mod heartbeat;
 mod layer_cache;
 mod plan;
 mod problem;
@@ -63,6 +64,16 @@ const MOST_GAPS: usize = 20;
 /// New findings that the report lists.
 const MOST_NEWS: usize = 10_000;
 
+/// Says that `report` was written: what is new in it is not new to the next sweep. What a sweep found and did not say
+/// is announced by the next one of the same target.
+///
+/// # Errors
+/// When the store fails.
+pub fn announce(store: &Store, report: &SweepReport) -> Result<(), StoreError> {
+    let last = if report.news_are_complete { None } else { report.news.last().map(|news| &news.thing[..]) };
+    store.runs().announce(RunId::from_number(report.run), last)
+}
+
 /// What stops a sweep.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
@@ -99,7 +110,7 @@ impl Default for SweepLimits {
     fn default() -> SweepLimits {
         SweepLimits {
             threads: 4,
-            lease: 120,
+            lease: 30,
             retry_delay: 5,
             time: None,
             bytes: None,
@@ -240,6 +251,7 @@ impl Sweep<'_> {
             incomplete_images: Vec::new(),
         };
         let (ended_early, worked) = thread::scope(|scope| {
+            let _alive = heartbeat::start(scope, self, run, limits.lease);
             let workers = scope.spawn(|| worker.run(limits.threads, &stop));
             // Dropped also where planning panics: otherwise the workers would wait for ever.
             let stopping = Stopping(&stop);
@@ -427,6 +439,7 @@ impl Running<'_> {
         };
         let status = if ended_early.is_none() { RunStatus::Done } else { RunStatus::Failed };
         store.runs().update(self.run, &sums, status, clock())?;
+        store.runs().adopt(self.run, clock())?;
         let news = store.runs().news(self.run, Scope::Target, MOST_NEWS)?;
         let is_incomplete = self.incomplete > 0 || self.problems_total > 0 || ended_early.is_some();
         let verdict = match (self.failing, is_incomplete) {
