@@ -32,7 +32,7 @@ use layersift_model::{
 use layersift_report::Policy;
 use layersift_scan::Analyzer;
 use layersift_source::catalog::{Catalog, CatalogError, Entry, Filter};
-use layersift_store::{RunId, RunStatus, Scope, Seconds, Store, StoreError};
+use layersift_store::{Job, RunId, RunStatus, Scope, Seconds, Store, StoreError};
 
 pub use self::layer_cache::LayerCache;
 use self::plan::{KnownEntry, PlannedImage, Resolved, Resolver};
@@ -51,6 +51,9 @@ const AHEAD: usize = 64;
 
 /// How long to wait before asking again for reports of layers that others read.
 const TICK: Duration = Duration::from_millis(50);
+
+/// How often the jobs of layers that others read are queued again, in case that they are gone.
+const REQUEUE: Duration = Duration::from_secs(10);
 
 /// Problems that the report lists.
 const MOST_PROBLEMS: usize = 1_000;
@@ -165,6 +168,8 @@ struct Running<'r> {
     /// Entries whose images are known, until that is noted.
     known: Vec<KnownEntry>,
     pending: Vec<Pending>,
+    /// When the jobs of the pending images were last queued again.
+    requeued: Instant,
     /// Layers that were queued in this run: the next image that has them does not queue them again.
     queued: HashSet<Digest>,
     /// Layers that this run failed to read, and why.
@@ -198,6 +203,8 @@ struct Pending {
     planned: PlannedImage,
     /// The layers that it waits for.
     missing: Vec<Digest>,
+    /// The jobs for them.
+    jobs: Vec<Job>,
 }
 
 impl Sweep<'_> {
@@ -242,6 +249,7 @@ impl Sweep<'_> {
             limits,
             known: Vec::new(),
             pending: Vec::new(),
+            requeued: Instant::now(),
             queued: HashSet::new(),
             poisoned: HashMap::new(),
             problems: Vec::new(),
@@ -381,7 +389,19 @@ impl Running<'_> {
         let (complete, pending): (Vec<Pending>, Vec<Pending>) =
             self.pending.drain(..).partition(|image| image.missing.iter().all(is_done));
         self.pending = pending;
+        self.requeue()?;
         complete.into_iter().try_for_each(|pending| self.assemble(pending.planned))
+    }
+
+    /// Queues the jobs of pending images that are gone: another sweep removed a report that it could not decode, or the
+    /// server lost in a crash what it had committed.
+    fn requeue(&mut self) -> Result<(), SweepError> {
+        if self.requeued.elapsed() >= REQUEUE {
+            let jobs: Vec<Job> = self.pending.iter().flat_map(|pending| pending.jobs.iter().cloned()).collect();
+            self.sweep.store.queue().enqueue(self.cache.key(), &jobs, (self.sweep.clock)())?;
+            self.requeued = Instant::now();
+        }
+        Ok(())
     }
 
     /// Makes the report of an image from those of its layers, stores it and judges it.
