@@ -39,6 +39,27 @@ fn start(arguments: &[&str]) -> Child {
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
+/// A worker that a failing test does not leave behind.
+struct Worker(Option<Child>);
+
+impl Worker {
+    /// Tells it to end, and waits.
+    fn end(mut self) {
+        let child = self.0.take().unwrap();
+        assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+        end("the worker", child, 0);
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// Waits for a program that has to end with `code` and to log nothing but that it was told to end.
 fn end(name: &str, child: Child, code: i32) -> String {
     const TOLD: &str = "warning: ending after a signal; a second one ends at once\n";
@@ -92,7 +113,7 @@ fn programs_at_once_fill_the_store_as_one_does(fresh: &Fresh) {
         let run = sweep(&host, &store.text);
         let mut sweeps: Vec<Child> = (0..2 + rounds % 2).map(|_| start(&run)).collect();
         let worker = ["worker", "--store", &store.text, "--plain-http", "--anonymous", "--quiet", "--threads=1"];
-        let worker = start(&worker);
+        let worker = Worker(Some(start(&worker)));
         reads += read_while(&store, &mut sweeps);
         let mut news = 0;
         for sweep in sweeps {
@@ -101,8 +122,7 @@ fn programs_at_once_fill_the_store_as_one_does(fresh: &Fresh) {
             news += report["new"].as_array().unwrap().len();
         }
         assert_eq!(news, TOKENS, "everything is announced, and once");
-        assert!(Command::new("kill").arg(worker.id().to_string()).status().unwrap().success());
-        end("the worker", worker, 0);
+        worker.end();
         for (table, (found, expected)) in TABLES.iter().zip(dump(&store).iter().zip(&expected)) {
             assert_eq!(found, expected, "round {rounds}: {table}");
         }

@@ -254,11 +254,12 @@ impl Worker<'_> {
     /// for threads that wait for a registry.
     fn renew_until(&self, ended: &Cancellation) {
         let pause = Duration::from_secs(u64::try_from(self.lease).unwrap_or_default()) / RENEWALS;
+        let mut missed = Vec::new();
         while !ended.wait(pause) {
             let leases = self.claims.held().clone();
             // A store that is out of reach now may be back before the leases run out.
             match self.store.queue().renew(&leases, whole(self.lease), (self.clock)()) {
-                Ok(renewed) => self.warn_of_lost(&leases, &renewed),
+                Ok(renewed) => missed = self.warn_of_lost(leases, &renewed, &missed),
                 Err(error) => tracing::warn!(error = %error, "leases not renewed"),
             }
         }
@@ -270,12 +271,15 @@ impl Worker<'_> {
         }
     }
 
-    fn warn_of_lost(&self, leases: &[Lease], renewed: &[Lease]) {
-        // A layer that was finished in the meantime is not lost.
+    /// Warns of leases that were not renewed twice, and returns those that were not renewed now: a layer that is just
+    /// being finished is not lost.
+    fn warn_of_lost(&self, mut leases: Vec<Lease>, renewed: &[Lease], missed: &[Lease]) -> Vec<Lease> {
         let held = self.claims.held().clone();
-        for lost in leases.iter().filter(|lease| !renewed.contains(lease) && held.contains(lease)) {
+        leases.retain(|lease| !renewed.contains(lease) && held.contains(lease));
+        for lost in leases.iter().filter(|lease| missed.contains(lease)) {
             tracing::warn!(layer = %lost.layer, "lease lost: another worker may read the layer");
         }
+        leases
     }
 }
 
