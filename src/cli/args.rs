@@ -162,8 +162,9 @@ pub(crate) struct ReadingArgs {
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub(crate) pulls: usize,
 
-    /// Lease of a layer in seconds; a layer whose lease is not renewed goes to another worker
-    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(i64).range(1..))]
+    /// Lease of a layer in seconds; a layer whose lease is not renewed goes to another worker, at once if the program
+    /// that had it is seen to be dead
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(i64).range(1..))]
     pub(crate) lease: i64,
 
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! What commands work with, made of their flags and the environment: analyzer, store, registries, policy.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -17,7 +18,7 @@ use layersift_report::{Baseline, FailOn, Policy};
 use layersift_rules::Ruleset;
 use layersift_scan::{Analyzer, Options};
 use layersift_source::registry::{ClientCertificate, Credentials, Host, Login, Rate, Reference, RegistryOptions};
-use layersift_store::Store;
+use layersift_store::{Store, StoreOptions};
 
 /// What `sweep` and `worker` work with.
 pub(crate) struct FleetContext {
@@ -31,7 +32,7 @@ pub(crate) struct FleetContext {
 impl FleetContext {
     /// Opens the store and compiles the rules.
     pub(crate) fn new(args: &ReadingArgs, cancellation: Cancellation) -> anyhow::Result<FleetContext> {
-        let store = open_store(&args.store)?;
+        let store = open_store(&args.store, store_options(args, &cancellation))?;
         let ruleset = Ruleset::with_files(&args.rules.rules)?;
         let analyzer = analyzer(ruleset, fingerprint_key(&args.fingerprint_key)?, args.threads.threads)?;
         let rate = Rate {
@@ -79,11 +80,27 @@ pub(crate) fn policy(args: &PolicyArgs) -> anyhow::Result<Policy> {
 }
 
 /// The store that the flag or the environment names, or the user's own.
-pub(crate) fn open_store(args: &StoreArgs) -> anyhow::Result<Store> {
+pub(crate) fn open_store(args: &StoreArgs, options: StoreOptions) -> anyhow::Result<Store> {
     Ok(match args.name() {
-        Some(text) => Store::open(text)?,
-        None => Store::open_default()?,
+        Some(text) => Store::open_with(text, options)?,
+        None => Store::open_default_with(options)?,
     })
+}
+
+/// The store, as [`open_store`], if it exists: a command that only reads creates none.
+pub(crate) fn open_existing_store(args: &StoreArgs) -> anyhow::Result<Store> {
+    open_store(args, StoreOptions { must_exist: true, ..StoreOptions::default() })
+}
+
+/// Waits for the store as long as for one layer, if that has a limit, and not after the process was told to end.
+fn store_options(args: &ReadingArgs, cancellation: &Cancellation) -> StoreOptions {
+    let options = StoreOptions::default();
+    let cancellation = cancellation.clone();
+    StoreOptions {
+        patience: args.timeout.timeout.unwrap_or(options.patience),
+        cancelled: Some(Arc::new(move || cancellation.is_cancelled())),
+        ..options
+    }
 }
 
 /// The key in the file that the flag names, or the built-in one.

@@ -87,7 +87,7 @@ fn bounded(reader: impl Read, bytes_left: &mut u64) -> io::Result<Vec<u8>> {
 
 /// The reports of the image that `name` names in the store.
 fn stored(name: &str, store: &StoreArgs) -> anyhow::Result<Vec<ImageReport>> {
-    let store = context::open_store(store)?;
+    let store = context::open_existing_store(store)?;
     let manifests = match name.parse::<Digest>() {
         Ok(manifest) => vec![manifest],
         Err(_) => {

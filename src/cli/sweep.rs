@@ -13,7 +13,7 @@ use super::context::{self, FleetContext, parse_host};
 use super::formats::{OutputArgs, TextOrJson};
 use super::progress::SweepProgress;
 use super::{output, signals, terminal, values};
-use layersift_fleet::{Expected, Progress, Registries, Sweep, SweepLimits};
+use layersift_fleet::{Expected, Progress, Registries, Sweep, SweepLimits, announce};
 use layersift_format::Cancellation;
 use layersift_model::Digest;
 use layersift_report::{Policy, sweep as table};
@@ -219,6 +219,8 @@ fn sweep_once(catalog: &CatalogArgs, context: &FleetContext, policy: &Policy) ->
         TextOrJson::Json => table::json(&outcome, &mut bytes)?,
     }
     output::write(&bytes, file)?;
+    // Only now: what a sweep that is killed before found is announced by the next.
+    announce(&context.store, &outcome)?;
     Ok(ExitCode::from(outcome.verdict.exit_code()))
 }
 

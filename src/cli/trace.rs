@@ -67,7 +67,7 @@ impl Format for TraceFormat {
 
 /// Looks in the store for what the arguments name. Exit status 1 if it is not found, like that of `grep`.
 pub(crate) fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
-    let store = context::open_store(&args.store)?;
+    let store = context::open_existing_store(&args.store)?;
     let (name, query) = match &args.what[..] {
         "-" => {
             let fingerprint = fingerprint_of_input(args)?;

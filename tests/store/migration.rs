@@ -1,14 +1,21 @@
 //! A store that version 1 of the schema filled, on SQLite and on PostgreSQL: it is brought up to date when it is
-//! opened, its traces still answer, and what version 1 did not store is unknown.
+//! opened, its traces still answer, what version 1 did not store is unknown, its leases and delays hold, and only what a
+//! killed sweep had found is new.
 //!
 //! `testdata/stores/README.md` says how the store was made.
 
 use crate::support::Fresh;
 use crate::support::records::digest;
 use layersift_model::{Digest, LayerKey, State};
-use layersift_store::{Query, RunStatus};
+use layersift_store::{Query, RunStatus, Scope};
 
-crate::on_both!(traces_of_an_old_store_still_answer, an_old_store_has_no_whole_reports, an_old_store_is_filled_on,);
+crate::on_both!(
+    traces_of_an_old_store_still_answer,
+    an_old_store_has_no_whole_reports,
+    an_old_store_is_filled_on,
+    leases_of_an_old_store_hold,
+    what_an_old_sweep_announced_is_not_new,
+);
 
 /// The key of the old store.
 const KEY: &str = "sha256:b64d43f60900e750b8607264dc36708b08c4b0b5015150d10fd1a973ab4af93d";
@@ -57,4 +64,28 @@ fn an_old_store_is_filled_on(fresh: &Fresh) {
     let store = fresh.open();
     assert_eq!(store.trace(&Query::Secret(fingerprint("one")), None, 10).unwrap().total, 1);
     assert!(store.images().report(&digest("app"), &key()).unwrap().is_some());
+}
+
+fn leases_of_an_old_store_hold(fresh: &Fresh) {
+    fresh.fill_with_version_1();
+    fresh.execute("UPDATE jobs SET state = 'leased', attempts = 1, lease_owner = 'old', lease_until = 1120");
+    let (store, key) = (fresh.open(), LayerKey::new(KEY));
+    assert!(store.queue().claim("new", &key, 99, 30, 1_010).unwrap().is_empty());
+    assert_eq!(store.queue().claim("new", &key, 99, 30, 1_130).unwrap().len(), 8);
+}
+
+fn what_an_old_sweep_announced_is_not_new(fresh: &Fresh) {
+    fresh.fill_with_version_1();
+    let found = fresh.count("sightings");
+    assert!(found > 0);
+    for (status, expected) in [("done", 0), ("running", usize::try_from(found).unwrap())] {
+        let fresh = fresh.another();
+        fresh.fill_with_version_1();
+        fresh.execute(&format!("UPDATE runs SET status = '{status}'"));
+        let store = fresh.open();
+        let target = store.runs().list(None, 1).unwrap().items.remove(0).target;
+        let next = store.runs().start(&target, &LayerKey::new(KEY), 2_000_000_000).unwrap();
+        store.runs().adopt(next, 2_000_000_001).unwrap();
+        assert_eq!(store.runs().news(next, Scope::Target, 1_000).unwrap().items.len(), expected, "{status}");
+    }
 }

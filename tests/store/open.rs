@@ -164,3 +164,29 @@ fn the_default_store_is_in_the_users_data_directory() {
     assert!(run(data.to_str(), None).contains(&format!("opened {}\n", data.join("layersift/store.db").display())));
     assert!(run(None, None).contains("neither XDG_DATA_HOME nor HOME names a directory"));
 }
+
+#[test]
+fn a_command_that_only_reads_creates_no_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let (missing, empty) = (directory.path().join("store.db"), directory.path().join("empty.db"));
+    std::fs::write(&empty, "").unwrap();
+    let database = Fresh::postgres();
+    let image = "registry.test/app:v1";
+    for store in [missing.to_str().unwrap(), empty.to_str().unwrap(), &database.text] {
+        for command in [["trace", "app/settings"], ["render", image]] {
+            let run = crate::support::layersift(&[&command[..], &["--store", store]].concat()).expect(2);
+            assert!(run.stderr.contains("there is no store"), "{}", run.stderr);
+        }
+    }
+    assert!(!missing.exists());
+    assert_eq!(std::fs::metadata(&empty).unwrap().len(), 0);
+    assert_eq!(database.rows("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), ["0"]);
+    let home = tempfile::tempdir().unwrap();
+    let mut trace = crate::support::program();
+    trace.args(["trace", "app/settings"]).env("HOME", home.path()).env_remove("XDG_DATA_HOME");
+    crate::support::finish(&mut trace, None).expect(2);
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+    // And one that lists nothing is asked for something.
+    let run = crate::support::layersift(&["trace", "app/settings", "--limit", "0"]).expect(2);
+    assert!(run.stderr.contains("--limit"), "{}", run.stderr);
+}

@@ -103,8 +103,8 @@ fn a_worker_that_was_too_slow_cannot_overwrite(fresh: &Fresh) {
     let quick = one(&store, "w", 131);
     assert_eq!((slow.lease.attempt, quick.lease.attempt), (1, 2));
     assert!(store.queue().renew(std::slice::from_ref(&slow.lease), 60, 132).unwrap().is_empty());
-    assert!(!store.queue().fail(&slow.lease, "too late", 0).unwrap());
-    assert!(!store.queue().release(&slow.lease, 0).unwrap());
+    assert!(!store.queue().fail(&slow.lease, "too late", 0, 132).unwrap());
+    assert!(!store.queue().release(&slow.lease, 0, 132).unwrap());
     assert!(!store.queue().finish(&slow.lease, &layer_report("a", &key(), 132)).unwrap());
     assert_eq!(store.layers().report(&digest("a"), &key()).unwrap(), None);
     assert!(store.queue().finish(&quick.lease, &layer_report("a", &key(), 133)).unwrap());
@@ -118,7 +118,7 @@ fn a_worker_that_was_too_slow_cannot_overwrite(fresh: &Fresh) {
 fn a_layer_is_poisoned_after_three_attempts(fresh: &Fresh) {
     let store = fresh.open();
     store.queue().enqueue(&key(), &[job("a", 0, "s")], 10).unwrap();
-    assert!(store.queue().fail(&one(&store, "w", 20).lease, "damaged", 30).unwrap());
+    assert!(store.queue().fail(&one(&store, "w", 20).lease, "damaged", 10, 20).unwrap());
     assert!(claim(&store, "w", 1, 29).is_empty(), "it is tried again later");
     let died = one(&store, "x", 30);
     assert_eq!(died.lease.attempt, 2);
@@ -126,7 +126,7 @@ fn a_layer_is_poisoned_after_three_attempts(fresh: &Fresh) {
     assert_eq!(last.lease.attempt, 3);
     let poisoned = || store.queue().poisoned(&[digest("a"), digest("b")], &key()).unwrap();
     assert!(poisoned().is_empty());
-    assert!(store.queue().fail(&last.lease, &format!("damaged {}", "x".repeat(9000)), 0).unwrap());
+    assert!(store.queue().fail(&last.lease, &format!("damaged {}", "x".repeat(9000)), 0, 90).unwrap());
     let errors = poisoned();
     assert_eq!(errors.len(), 1);
     assert!(errors[&digest("a")].starts_with("damaged xxx") && errors[&digest("a")].len() == 2000);
@@ -148,8 +148,8 @@ fn a_job_given_back_is_no_attempt(fresh: &Fresh) {
     for now in 20..30 {
         let task = one(&store, "w", now);
         assert_eq!(task.lease.attempt, 1);
-        assert!(store.queue().release(&task.lease, now + 1).unwrap());
-        assert!(!store.queue().release(&task.lease, now + 1).unwrap());
+        assert!(store.queue().release(&task.lease, 1, now).unwrap());
+        assert!(!store.queue().release(&task.lease, 1, now).unwrap());
         assert!(claim(&store, "w", 1, now).is_empty());
     }
 }

@@ -61,6 +61,33 @@ fn results(store: &Store, key: &LayerKey, layers: &[Digest]) -> BTreeMap<String,
 }
 
 #[test]
+fn a_job_that_is_gone_is_queued_again() {
+    let registry = crate::support::many::serve(Duration::ZERO);
+    for fresh in [Fresh::sqlite(), Fresh::postgres()] {
+        drop(fresh.open());
+        let mut sweeping = start(&["sweep", "registry", &registry.host(), "--store", &fresh.text, "--pulls=0"]);
+        let started = Instant::now();
+        while fresh.count("jobs") < 24 {
+            assert!(started.elapsed() < crate::support::DEADLINE, "nothing is queued");
+            thread::sleep(Duration::from_millis(20));
+        }
+        // As after a crash of a server that does not keep what it has committed.
+        fresh.execute("DELETE FROM job_sources; DELETE FROM jobs");
+        let mut worker = start(&["worker", "--store", &fresh.text]);
+        let status = loop {
+            if let Some(status) = sweeping.try_wait().unwrap() {
+                break status;
+            }
+            assert!(started.elapsed() < crate::support::DEADLINE, "the sweep does not end");
+            thread::sleep(Duration::from_millis(20));
+        };
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+        assert_eq!(status.code(), Some(1));
+    }
+}
+
+#[test]
 fn workers_that_are_killed_lose_nothing() {
     let registry = Setup::default().start();
     let layers = fill(&registry);

@@ -36,6 +36,16 @@ impl Fresh {
         Fresh { text: postgres::database(), directory: None }
     }
 
+    /// Another one, in the same kind of database.
+    pub fn another(&self) -> Fresh {
+        if self.is_file() { Fresh::sqlite() } else { Fresh::postgres() }
+    }
+
+    /// A store at this URL, which the caller keeps.
+    pub fn at(url: String) -> Fresh {
+        Fresh { text: url, directory: None }
+    }
+
     /// Opens it; it can be opened more than once.
     pub fn open(&self) -> Store {
         Store::open(&self.text).unwrap()
@@ -74,6 +84,51 @@ impl Fresh {
         } else {
             self.postgres_client().query_one(&sql, &[]).unwrap().get(0)
         }
+    }
+
+    /// The rows of a query whose columns are all texts or numbers, in the order of their texts.
+    pub fn rows(&self, sql: &str) -> Vec<String> {
+        let mut rows = if self.is_file() {
+            let connection = rusqlite::Connection::open(&self.text).unwrap();
+            connection.busy_timeout(std::time::Duration::from_secs(60)).unwrap();
+            let mut statement = connection.prepare(sql).unwrap();
+            let width = statement.column_count();
+            let text = |row: &rusqlite::Row<'_>| {
+                let column = |at| match row.get_ref(at).unwrap() {
+                    ValueRef::Null => "NULL".to_string(),
+                    ValueRef::Integer(number) => number.to_string(),
+                    other => other.as_str().unwrap().to_string(),
+                };
+                Ok((0..width).map(column).collect::<Vec<_>>().join("|"))
+            };
+            statement.query_map([], text).unwrap().map(Result::unwrap).collect::<Vec<String>>()
+        } else {
+            let messages = self.postgres_client().simple_query(sql).unwrap();
+            let text = |message| match message {
+                ::postgres::SimpleQueryMessage::Row(row) => {
+                    let column = |at| row.get(at).unwrap_or("NULL").to_string();
+                    Some((0..row.len()).map(column).collect::<Vec<_>>().join("|"))
+                }
+                _ => None,
+            };
+            messages.into_iter().filter_map(text).collect()
+        };
+        rows.sort_unstable();
+        rows
+    }
+
+    /// Runs statements.
+    pub fn execute(&self, sql: &str) {
+        if self.is_file() {
+            rusqlite::Connection::open(&self.text).unwrap().execute_batch(sql).unwrap();
+        } else {
+            self.postgres_client().batch_execute(sql).unwrap();
+        }
+    }
+
+    /// Whether it is a SQLite file.
+    pub fn is_file(&self) -> bool {
+        self.directory.is_some()
     }
 
     fn postgres_client(&self) -> ::postgres::Client {

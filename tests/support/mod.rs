@@ -7,6 +7,7 @@ pub mod fresh;
 pub mod full_harbor;
 pub mod harbor;
 pub mod image;
+pub mod many;
 pub mod postgres;
 pub mod pull;
 pub mod records;
@@ -113,6 +114,28 @@ pub fn finish(command: &mut Command, input: Option<Vec<u8>>) -> Run {
     let (code, peak_kib) = wait(&mut child, started);
     let [stdout, stderr] = [stdout, stderr].map(|text| text.join().unwrap());
     Run { code, stdout, stderr, peak_kib, took: started.elapsed() }
+}
+
+/// Waits for a program that was started with pipes, or kills it after [`DEADLINE`] and panics.
+pub fn output_of(mut child: Child) -> std::process::Output {
+    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let read = |pipe: &mut dyn Read| {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).map(|_| bytes).unwrap()
+    };
+    let (out, err) = (thread::spawn(move || read(&mut stdout)), thread::spawn(move || read(&mut stderr)));
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if started.elapsed() > DEADLINE {
+            child.kill().unwrap();
+            panic!("still running after {DEADLINE:?}: {}", String::from_utf8_lossy(&err.join().unwrap()));
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    std::process::Output { status, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
 }
 
 fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {

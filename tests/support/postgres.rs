@@ -28,11 +28,16 @@ const WATCH: &str = r#"
     rm -rf "$2"
 "#;
 
-/// What the server is started with: a socket in the directory, no network, and no care for crashes.
-fn options(directory: &Path) -> String {
+/// No care for crashes.
+const HASTY: &str = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off";
+
+/// What is committed survives a crash.
+const DURABLE: &str = "-c fsync=on";
+
+/// What the server is started with: a socket in the directory, no network, and as much care as `care` says.
+fn options(directory: &Path, care: &str) -> String {
     format!(
-        "-c listen_addresses='' -c unix_socket_directories='{}' -c fsync=off -c synchronous_commit=off \
-         -c full_page_writes=off -c max_connections=200 -c shared_buffers=256MB",
+        "-c listen_addresses='' -c unix_socket_directories='{}' -c max_connections=200 -c shared_buffers=256MB {care}",
         directory.display()
     )
 }
@@ -47,25 +52,71 @@ struct Cluster {
 pub fn database() -> String {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let cluster = CLUSTER.get_or_init(Cluster::start);
+    let cluster = CLUSTER.get_or_init(|| Cluster::start(HASTY));
     let name = format!("test{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let mut admin = ::postgres::Client::connect(&cluster.url("postgres"), ::postgres::NoTls).unwrap();
     admin.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
     cluster.url(&name)
 }
 
+/// A server of one test, which may stop and start it. It ends with this.
+pub struct Server(Cluster);
+
+impl Server {
+    /// Starts it.
+    pub fn start() -> Server {
+        Server(Cluster::start(DURABLE))
+    }
+
+    /// The URL of its only database.
+    pub fn url(&self) -> String {
+        self.0.url("postgres")
+    }
+
+    /// The directory of its socket.
+    pub fn directory(&self) -> &Path {
+        &self.0.directory
+    }
+
+    /// Stops it: `fast` tells its clients, and `immediate` is as a crash.
+    pub fn stop(&self, mode: &str) {
+        self.control(&["-m", mode, "stop"]);
+    }
+
+    /// Starts it again.
+    pub fn start_again(&self) {
+        let log = self.0.directory.join("server.log");
+        self.control(&["-l", log.to_str().unwrap(), "-o", &options(&self.0.directory, DURABLE), "start"]);
+    }
+
+    fn control(&self, arguments: &[&str]) {
+        let mut command = as_postgres(&programs().join("pg_ctl"));
+        command.arg("-D").arg(self.0.directory.join("data")).args(["-w", "-t", "60"]).args(arguments);
+        let command = command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(command.status().unwrap().success(), "pg_ctl {arguments:?}");
+    }
+}
+
+/// A command that runs `program` as a user whom PostgreSQL lets run it.
+fn as_postgres(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+    command
+}
+
 impl Cluster {
-    fn start() -> Cluster {
+    fn start(care: &str) -> Cluster {
         let programs = programs();
         let directory = tempfile::Builder::new().prefix("layersift-pg").tempdir().unwrap().keep();
-        let mut shell = Command::new("sh");
         if is_root() {
             let owned = Command::new("chown").arg("postgres").arg(&directory).status();
             assert!(owned.is_ok_and(|status| status.success()), "tests run as root need a user `postgres`");
-            shell = Command::new("setpriv");
-            shell.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "sh"]);
         }
-        shell.args(["-c", WATCH, "sh"]).arg(&programs).arg(&directory).arg(options(&directory));
+        let mut shell = as_postgres("sh".as_ref());
+        shell.args(["-c", WATCH, "sh"]).arg(&programs).arg(&directory).arg(options(&directory, care));
         let shell = shell.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut watch = shell.spawn().unwrap();
         let mut open = watch.stdin.take().unwrap();

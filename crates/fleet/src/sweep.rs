@@ -10,6 +10,7 @@
 //! there. The stored report of a known image is judged by the policy of the sweep. A known image costs a manifest, and
 //! not even that where the catalog names its digest.
 
+mod heartbeat;
 mod layer_cache;
 mod listing;
 mod plan;
@@ -33,7 +34,7 @@ use layersift_model::{
 use layersift_report::Policy;
 use layersift_scan::Analyzer;
 use layersift_source::catalog::{Catalog, CatalogError, Coverage, Entry, Filter};
-use layersift_store::{ImageId, RunId, RunStatus, Scope, Seconds, Store, StoreError};
+use layersift_store::{ImageId, Job, RunId, RunStatus, Scope, Seconds, Store, StoreError};
 
 pub use self::layer_cache::LayerCache;
 pub use self::listing::Expected;
@@ -54,6 +55,9 @@ const AHEAD: usize = 64;
 /// How long to wait before asking again for reports of layers that others read.
 const TICK: Duration = Duration::from_millis(50);
 
+/// How often the jobs of layers that others read are queued again, in case that they are gone.
+const REQUEUE: Duration = Duration::from_secs(10);
+
 /// Problems that the report lists.
 const MOST_PROBLEMS: usize = 1_000;
 
@@ -68,6 +72,16 @@ const MOST_NOTES: usize = 1_000;
 
 /// New findings that the report lists.
 const MOST_NEWS: usize = 10_000;
+
+/// Says that `report` was written: what is new in it is not new to the next sweep. What a sweep found and did not say
+/// is announced by the next one of the same target.
+///
+/// # Errors
+/// When the store fails.
+pub fn announce(store: &Store, report: &SweepReport) -> Result<(), StoreError> {
+    let last = if report.news_are_complete { None } else { report.news.last().map(|news| &news.thing[..]) };
+    store.runs().announce(RunId::from_number(report.run), last)
+}
 
 /// What stops a sweep.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +122,7 @@ impl Default for SweepLimits {
     fn default() -> SweepLimits {
         SweepLimits {
             threads: 4,
-            lease: 120,
+            lease: 30,
             retry_delay: 5,
             time: None,
             bytes: None,
@@ -163,6 +177,8 @@ struct Running<'r> {
     /// Entries whose images are known, until that is noted.
     known: Vec<KnownEntry>,
     pending: Vec<Pending>,
+    /// When the jobs of the pending images were last queued again.
+    requeued: Instant,
     /// Layers that were queued in this run: the next image that has them does not queue them again.
     queued: HashSet<Digest>,
     /// Layers that this run failed to read, and why.
@@ -200,6 +216,8 @@ struct Pending {
     planned: PlannedImage,
     /// The layers that it waits for.
     missing: Vec<Digest>,
+    /// The jobs for them.
+    jobs: Vec<Job>,
 }
 
 impl Sweep<'_> {
@@ -244,6 +262,7 @@ impl Sweep<'_> {
             limits,
             known: Vec::new(),
             pending: Vec::new(),
+            requeued: Instant::now(),
             queued: HashSet::new(),
             poisoned: HashMap::new(),
             problems: Vec::new(),
@@ -255,6 +274,7 @@ impl Sweep<'_> {
             notes: Vec::new(),
         };
         let (ended_early, worked) = thread::scope(|scope| {
+            let _alive = heartbeat::start(scope, self, run, limits.lease);
             let workers = scope.spawn(|| worker.run(limits.threads, &stop));
             // Dropped also where planning panics: otherwise the workers would wait for ever.
             let stopping = Stopping(&stop);
@@ -379,7 +399,19 @@ impl Running<'_> {
         let (complete, pending): (Vec<Pending>, Vec<Pending>) =
             self.pending.drain(..).partition(|image| image.missing.iter().all(is_done));
         self.pending = pending;
+        self.requeue()?;
         complete.into_iter().try_for_each(|pending| self.assemble(pending.planned))
+    }
+
+    /// Queues the jobs of pending images that are gone: another sweep removed a report that it could not decode, or the
+    /// server lost in a crash what it had committed.
+    fn requeue(&mut self) -> Result<(), SweepError> {
+        if self.requeued.elapsed() >= REQUEUE {
+            let jobs: Vec<Job> = self.pending.iter().flat_map(|pending| pending.jobs.iter().cloned()).collect();
+            self.sweep.store.queue().enqueue(self.cache.key(), &jobs, (self.sweep.clock)())?;
+            self.requeued = Instant::now();
+        }
+        Ok(())
     }
 
     /// Makes the report of an image from those of its layers, stores it and judges it.
@@ -475,6 +507,7 @@ impl Running<'_> {
         let sums = self.sums();
         let status = if ended_early.is_none() { RunStatus::Done } else { RunStatus::Failed };
         store.runs().update(self.run, &sums, status, clock())?;
+        store.runs().adopt(self.run, clock())?;
         let news = store.runs().news(self.run, Scope::Target, MOST_NEWS)?;
         let is_incomplete = self.incomplete > 0 || self.problems_total > 0 || ended_early.is_some();
         let verdict = match (self.failing, is_incomplete) {

@@ -10,6 +10,7 @@ mod tls;
 mod value;
 
 use super::error::Fault;
+use super::ids::ImageId;
 use super::location::Location;
 use super::page::Page;
 
@@ -25,6 +26,25 @@ pub(super) enum Mode {
     Write,
 }
 
+/// Whether a store is created where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// It is created.
+    Create,
+    /// It has to exist.
+    Existing,
+}
+
+/// What a committed transaction leaves in the table `commits`. It decides whether the transaction was committed where
+/// the connection broke before the server's answer came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Stands for the connection.
+    session: String,
+    /// Counts the transactions of the connection.
+    number: u64,
+}
+
 /// How many values an `IN` list has at most.
 pub(super) const LIST: usize = 1024;
 
@@ -38,9 +58,9 @@ pub(super) enum Connection {
 
 impl Connection {
     /// A new connection to the store at `location`.
-    pub(super) fn open(location: &Location) -> Result<Connection, Fault> {
+    pub(super) fn open(location: &Location, opening: Opening) -> Result<Connection, Fault> {
         match location {
-            Location::File(path) => sqlite::Sqlite::open(path).map(Connection::Sqlite),
+            Location::File(path) => sqlite::Sqlite::open(path, opening).map(Connection::Sqlite),
             Location::Server(server) => {
                 postgres::Postgres::open(server).map(|session| Connection::Postgres(Box::new(session)))
             }
@@ -184,9 +204,43 @@ impl Connection {
             (Connection::Sqlite(_), Mode::Read) => "BEGIN DEFERRED",
             (Connection::Sqlite(_), Mode::Write) => "BEGIN IMMEDIATE",
             (Connection::Postgres(_), Mode::Read) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            (Connection::Postgres(_), Mode::Write) => "BEGIN",
+            // Each statement sees what others have committed by then, whatever the server's default is: a row that
+            // another transaction was quicker to insert is there for the next `SELECT`.
+            (Connection::Postgres(_), Mode::Write) => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
         };
         self.batch(sql)
+    }
+
+    /// Commits a transaction. After [`Fault::Lost`] the mark says whether it was committed; see
+    /// [`Connection::was_committed`].
+    pub(super) fn commit(&mut self, mark: Option<&Mark>) -> Result<(), Fault> {
+        match (self, mark) {
+            (Connection::Postgres(session), Some(mark)) => session.commit(mark),
+            (connection, _) => connection.batch("COMMIT"),
+        }
+    }
+
+    /// The mark that the transaction in progress leaves when it is committed; `None` where no connection can break.
+    pub(super) fn next_mark(&mut self, mode: Mode) -> Option<Mark> {
+        match (self, mode) {
+            (Connection::Postgres(session), Mode::Write) => Some(session.next_mark()),
+            _ => None,
+        }
+    }
+
+    /// Whether the transaction with this mark, which another connection had, was committed. If not, it never will be:
+    /// a row of this transaction takes the place of its mark.
+    pub(super) fn was_committed(&mut self, mark: &Mark) -> Result<bool, Fault> {
+        let values = [Value::from(&mark.session), mark.number.into()];
+        self.begin(Mode::Write)?;
+        // Waits for the end of the transaction, if it is still in progress.
+        let void = "INSERT INTO commits (session, number, is_void, written_at) \
+                    VALUES ($1, $2, 1, CAST(extract(epoch FROM now()) AS BIGINT)) ON CONFLICT DO NOTHING";
+        self.execute(void, &values)?;
+        let is_void = "SELECT is_void FROM commits WHERE session = $1 AND number = $2";
+        let is_void: Option<bool> = self.value(is_void, &values)?;
+        self.batch("COMMIT")?;
+        Ok(is_void == Some(false))
     }
 
     /// The rows of `findings f` under `condition`, looked up anew for each row in front of this join. PostgreSQL would
@@ -213,6 +267,19 @@ impl Connection {
         }
     }
 
+    /// Makes other transactions that do the same to the image wait until this one ends.
+    pub(super) fn lock_image(&mut self, image: ImageId) -> Result<(), Fault> {
+        match self {
+            // BEGIN IMMEDIATE holds everybody off already.
+            Connection::Sqlite(_) => Ok(()),
+            Connection::Postgres(_) => {
+                // Weaker than FOR UPDATE: others may insert rows that refer to the image.
+                let sql = "SELECT id FROM images WHERE id = $1 FOR NO KEY UPDATE";
+                self.query::<(ImageId,)>(sql, &[image.into()]).map(drop)
+            }
+        }
+    }
+
     /// Makes the transaction look rows up one by one: what a trace joins is few rows of large tables, and a planner
     /// that reads whole tables instead is right for small ones only.
     pub(super) fn prefer_lookups(&mut self) -> Result<(), Fault> {
@@ -228,7 +295,13 @@ impl Connection {
         match self {
             // A sample of each index is enough.
             Connection::Sqlite(file) => file.batch("PRAGMA analysis_limit = 1000; ANALYZE"),
-            Connection::Postgres(session) => session.batch("VACUUM (ANALYZE, SKIP_LOCKED)"),
+            Connection::Postgres(session) => {
+                // Of connections that ended a day ago nobody asks any more.
+                session.batch(
+                    "DELETE FROM commits WHERE written_at < CAST(extract(epoch FROM now()) AS BIGINT) - 86400",
+                )?;
+                session.batch("VACUUM (ANALYZE, SKIP_LOCKED)")
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Errors of the store. They name the store, and never its password.
 
-use std::io;
 use std::path::PathBuf;
+use std::{fmt, io};
 
 use layersift_model::InvalidDigest;
 
@@ -24,6 +24,12 @@ pub enum StoreError {
         /// What the operating system or the database answered.
         #[source]
         source: DatabaseError,
+    },
+    /// There is no store of this name, and none was to be created.
+    #[error("there is no store {store}; name the one that a sweep filled, or `scan --store`")]
+    Missing {
+        /// The path or the URL, without a password.
+        store: String,
     },
     /// The store was written by a newer version of Layersift.
     #[error(
@@ -154,6 +160,16 @@ impl Fault {
     /// A row that was just written is not there.
     pub(super) fn missing(what: &str) -> Fault {
         Fault::Damaged(format!("no row for {what} that was just stored"))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Conflict(error) | Fault::Lost(error) | Fault::Database(error) => error.fmt(f),
+            Fault::Damaged(what) => f.write_str(what),
+            Fault::Refused(error) => error.fmt(f),
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) fn put(
     index: &ReportIndex,
     now: Seconds,
 ) -> Result<(), Fault> {
+    // Two processes may store a report of one image at once: then one after the other.
+    connection.lock_image(image)?;
     let ids = Ids::of(connection, image, key, index)?;
     // What the first image with a layer has in it is taken to be what the layer has in every image.
     let defined = define(connection, &ids, index)?;
@@ -118,8 +120,10 @@ fn insert(
 ) -> Result<(), Fault> {
     const BEFORE: &str = "INSERT INTO findings (layer_key_id, layer_id, finding_id, rule_id, path, path_key, inside, \
          config, state, fingerprint, masked, length, package_id, shared, first_seen)";
-    // What only some images had so far may turn out to be the layer's own; they keep their rows.
-    const AFTER: &str = "ON CONFLICT (finding_id, layer_key_id, COALESCE(layer_id, 0)) DO UPDATE SET excepted = 1, \
+    // What only some images had so far may turn out to be the layer's own; they keep their rows. Nothing changes where
+    // another process was quicker to insert the same.
+    const AFTER: &str = "ON CONFLICT (finding_id, layer_key_id, COALESCE(layer_id, 0)) DO UPDATE SET \
+         excepted = CASE WHEN excluded.shared > findings.shared THEN 1 ELSE findings.excepted END, \
          shared = CASE WHEN excluded.shared = 1 THEN 1 ELSE findings.shared END";
     // By key, so that nothing is stored twice, and processes do not wait for each other in a circle.
     let mut rows: BTreeMap<Key, [Value; 15]> = BTreeMap::new();
@@ -274,7 +278,11 @@ fn replace(
     };
     let values: Vec<Value> = exceptions.iter().flat_map(row).collect();
     let before = "INSERT INTO image_findings (image_id, finding, position, state, ended_position, rule_id, package_id)";
-    connection.insert(before, 7, &values, "")?;
+    // Rows that refer to a finding of another layer key are none of these, and there are no others.
+    let after = "ON CONFLICT (image_id, finding, position) DO UPDATE SET state = excluded.state, \
+                 ended_position = excluded.ended_position, rule_id = excluded.rule_id, \
+                 package_id = excluded.package_id";
+    connection.insert(before, 7, &values, after)?;
     let shared = exceptions.iter().filter(|(_, exception)| exception.shared).map(|((finding, _), _)| *finding);
     let shared: BTreeSet<FindingId> = shared.collect();
     for finding in shared {

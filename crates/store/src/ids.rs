@@ -49,6 +49,11 @@ ids! {
 }
 
 impl RunId {
+    /// The run with this number, which a report has.
+    pub fn from_number(number: i64) -> RunId {
+        RunId(number)
+    }
+
     /// The number itself, for reports.
     pub fn number(self) -> i64 {
         self.0

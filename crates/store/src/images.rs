@@ -141,7 +141,9 @@ pub(super) fn put(connection: &mut Connection, image: &ImageRecord, now: Seconds
     let Some(id) = insert(connection, image, now)? else {
         // Another process was quicker, and has written the layers as well.
         let id = connection.value(known, &[(&image.manifest_digest).into()])?;
-        return id.ok_or_else(|| Fault::missing("an image"));
+        let id = id.ok_or_else(|| Fault::missing("an image"))?;
+        put_instructions(connection, id, &instructions)?;
+        return Ok(id);
     };
     let mut rows: Vec<Value> = Vec::new();
     for (position, ((layer, chain), instruction)) in layers.iter().zip(&chains).zip(&instructions).enumerate() {
@@ -149,7 +151,7 @@ pub(super) fn put(connection: &mut Connection, image: &ImageRecord, now: Seconds
         rows.push(layers.len().into());
     }
     let before = "INSERT INTO image_layers (image_id, position, layer_id, chain_id, instruction_id, layers_count)";
-    connection.insert(before, 6, &rows, "")?;
+    connection.insert(before, 6, &rows, "ON CONFLICT DO NOTHING")?;
     if let Some(last) = chains.last() {
         let sql = "UPDATE chains SET image_id = $1 WHERE id = $2 AND image_id IS NULL";
         connection.execute(sql, &[id.into(), (*last).into()])?;

@@ -21,9 +21,11 @@ mod intern;
 mod layers;
 mod location;
 mod migrations;
+mod options;
 mod page;
 mod places;
 mod pool;
+mod process;
 mod queue;
 mod run_listings;
 mod runs;
@@ -43,6 +45,7 @@ pub use self::ids::{ImageId, RunId};
 pub use self::image_reports::StoredReport;
 pub use self::images::{ImageLayer, ImageRecord, Images, StoredImage};
 pub use self::layers::{LayerRecord, Layers};
+pub use self::options::StoreOptions;
 pub use self::page::Page;
 pub use self::queue::{Job, JobCounts, Lease, Queue, Task};
 pub use self::run_listings::RunListing;
@@ -70,7 +73,15 @@ impl Store {
     /// [`StoreError::Location`] for an invalid name, [`StoreError::Open`] where the store cannot be reached or created,
     /// and [`StoreError::Newer`] for the store of a newer version.
     pub fn open(text: &str) -> Result<Store, StoreError> {
-        Ok(Store { pool: Pool::open(Location::parse(text)?)? })
+        Store::open_with(text, StoreOptions::default())
+    }
+
+    /// Opens a store as [`Store::open`], or only one that exists, and says how long to wait for its server.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] where there is no store and there has to be one, otherwise as [`Store::open`].
+    pub fn open_with(text: &str, options: StoreOptions) -> Result<Store, StoreError> {
+        Ok(Store { pool: Pool::open(Location::parse(text)?, options)? })
     }
 
     /// Opens the user's own store, [`Store::default_path`]; its directory is created where there is none.
@@ -78,16 +89,24 @@ impl Store {
     /// # Errors
     /// [`StoreError::Location`] where the environment names no home directory, otherwise as [`Store::open`].
     pub fn open_default() -> Result<Store, StoreError> {
+        Store::open_default_with(StoreOptions::default())
+    }
+
+    /// Opens the user's own store as [`Store::open_with`] does others.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] where there is no store and there has to be one, otherwise as [`Store::open_default`].
+    pub fn open_default_with(options: StoreOptions) -> Result<Store, StoreError> {
         let reason = "neither XDG_DATA_HOME nor HOME names a directory";
         let unknown = || StoreError::Location { store: "the default store".into(), reason: reason.into() };
         let path = Store::default_path().ok_or_else(unknown)?;
-        if let Some(directory) = path.parent() {
+        if let (false, Some(directory)) = (options.must_exist, path.parent()) {
             create_private(directory).map_err(|source| StoreError::Open {
                 store: path.display().to_string(),
                 source: DatabaseError::Directory { path: directory.into(), source },
             })?;
         }
-        Ok(Store { pool: Pool::open(Location::File(path))? })
+        Ok(Store { pool: Pool::open(Location::File(path), options)? })
     }
 
     /// Where the user's own store is: `layersift/store.db` in `$XDG_DATA_HOME`, or in `~/.local/share`.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use postgres::config::SslMode;
 
@@ -70,7 +71,13 @@ impl Server {
         }
         server.config.application_name("layersift");
         if server.config.get_connect_timeout().is_none() {
-            server.config.connect_timeout(std::time::Duration::from_secs(10));
+            server.config.connect_timeout(Duration::from_secs(10));
+        }
+        // A server whose machine vanished says nothing any more: that is noticed within a minute.
+        if server.config.get_tcp_user_timeout().is_none() {
+            server.config.tcp_user_timeout(Duration::from_secs(60));
+            server.config.keepalives_idle(Duration::from_secs(30));
+            server.config.keepalives_interval(Duration::from_secs(10));
         }
         Ok(server)
     }

@@ -16,6 +16,11 @@ pub(super) const NEWEST: i64 = MIGRATIONS.len() as i64;
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_versions (version BIGINT PRIMARY KEY)";
 
+/// Whether the database is a store, of whatever version.
+pub(super) fn is_store(connection: &mut Connection) -> Result<bool, Fault> {
+    connection.has_table("schema_versions")
+}
+
 /// Brings the store called `name` to the newest version, in one transaction, while no other process does the same.
 pub(super) fn apply(connection: &mut Connection, name: &str) -> Result<(), Fault> {
     // The usual case takes no lock: a store that is in use is open at once.

@@ -1,26 +1,42 @@
 //! A few connections to the store, shared by the threads of a process, and the transactions that run on them.
+//!
+//! A transaction runs again when another was in its way, and when the connection broke: a server that restarts is
+//! waited for. Where the connection broke in the middle of a commit, the server is asked whether it was committed.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::backend::{Connection, Mode};
+use super::backend::{Connection, Mark, Mode, Opening};
 use super::error::{DatabaseError, Fault, StoreError};
 use super::location::Location;
 use super::migrations;
+use super::options::StoreOptions;
 
 /// How many connections a process holds at most; further threads wait.
 const CONNECTIONS: usize = 8;
 
-/// How often a transaction is run again when another was in its way.
+/// How often a transaction is run again at least when another was in its way, and how long.
 const ATTEMPTS: u32 = 10;
+const CONFLICTS: Duration = Duration::from_secs(60);
+
+/// The longest pause before a transaction is run again, in milliseconds.
+const LONGEST_PAUSE: u64 = 1_000;
+
+/// How often it is looked whether a wait was cancelled.
+const TICK: Duration = Duration::from_millis(50);
 
 /// Connections to one store.
 pub(super) struct Pool {
     location: Location,
+    options: StoreOptions,
     state: Mutex<State>,
     returned: Condvar,
     /// SQLite has one writer at a time; waiting here is fairer and quicker than its polling.
     writer: Mutex<()>,
+    /// Whether the server is out of reach, as far as is known.
+    is_out: AtomicBool,
 }
 
 #[derive(Default)]
@@ -29,18 +45,62 @@ struct State {
     open: usize,
 }
 
+/// What came of one attempt to run a transaction.
+enum Outcome<T> {
+    /// It was committed.
+    Committed(T),
+    /// The connection broke before the server said whether it was committed.
+    Unknown(T, Mark),
+}
+
 impl Pool {
     /// Opens the store at `location`, and brings its schema up to date.
-    pub(super) fn open(location: Location) -> Result<Pool, StoreError> {
+    pub(super) fn open(location: Location, options: StoreOptions) -> Result<Pool, StoreError> {
         let name = location.to_string();
-        let failed = |fault: Fault| match fault.at(&name) {
-            StoreError::Database { store, source } => StoreError::Open { store, source },
-            error => error,
+        let pool = Pool {
+            location,
+            options,
+            state: Mutex::default(),
+            returned: Condvar::new(),
+            writer: Mutex::new(()),
+            is_out: AtomicBool::new(false),
         };
-        let mut connection = Connection::open(&location).map_err(failed)?;
-        migrations::apply(&mut connection, &name).map_err(failed)?;
-        let state = State { idle: vec![connection], open: 1 };
-        Ok(Pool { location, state: Mutex::new(state), returned: Condvar::new(), writer: Mutex::new(()) })
+        let mut retries = Retries::new(&pool, Wait::ForAnswer);
+        let connection = loop {
+            match pool.connect_first() {
+                Ok(connection) => break connection,
+                Err(fault) if retries.again(&fault) => {}
+                Err(fault) => {
+                    return Err(match fault.at(&name) {
+                        StoreError::Database { store, source } => StoreError::Open { store, source },
+                        error => error,
+                    });
+                }
+            }
+        };
+        pool.note_answer();
+        let mut state = lock(&pool.state);
+        state.idle.push(connection);
+        state.open = 1;
+        drop(state);
+        Ok(pool)
+    }
+
+    fn connect_first(&self) -> Result<Connection, Fault> {
+        let name = self.location.to_string();
+        let missing = || Fault::Refused(StoreError::Missing { store: name.clone() });
+        let opening = self.options.opening();
+        if let (Opening::Existing, Location::File(path)) = (opening, &self.location)
+            && path.try_exists().is_ok_and(|exists| !exists)
+        {
+            return Err(missing());
+        }
+        let mut connection = Connection::open(&self.location, opening)?;
+        if opening == Opening::Existing && !migrations::is_store(&mut connection)? {
+            return Err(missing());
+        }
+        migrations::apply(&mut connection, &name)?;
+        Ok(connection)
     }
 
     /// The path or the URL, without a password.
@@ -48,7 +108,7 @@ impl Pool {
         &self.location
     }
 
-    /// Runs `work` in a transaction: all of it happens, or nothing. It may run more than once.
+    /// Runs `work` in a transaction: all of it happens, once, or nothing. `work` itself may run more than once.
     pub(super) fn run<T>(
         &self,
         mode: Mode,
@@ -56,31 +116,66 @@ impl Pool {
     ) -> Result<T, StoreError> {
         let is_file = matches!(self.location, Location::File(_));
         let _turn = (is_file && mode == Mode::Write).then(|| lock(&self.writer));
-        let mut attempt = 0;
+        let mut retries = Retries::new(self, Wait::ForServer);
+        let mut unknown: Option<(T, Mark)> = None;
         loop {
-            attempt += 1;
-            match self.attempt(mode, &mut work) {
-                Err(Fault::Conflict(_)) if attempt < ATTEMPTS => {
-                    std::thread::sleep(Duration::from_millis(2 << attempt.min(7)));
+            let outcome = match unknown.take() {
+                None => self.attempt(mode, &mut work),
+                Some((value, mark)) => match self.was_committed(&mark) {
+                    Ok(true) => Ok(Outcome::Committed(value)),
+                    Ok(false) => Err(Fault::Lost(DatabaseError::NoConnection)),
+                    Err(fault) => {
+                        unknown = Some((value, mark));
+                        Err(fault)
+                    }
+                },
+            };
+            match outcome {
+                Ok(Outcome::Committed(value)) => {
+                    self.note_answer();
+                    return Ok(value);
                 }
-                Err(Fault::Lost(_)) if attempt < 3 => self.forget_idle(),
-                result => return result.map_err(|fault| fault.at(&self.location.to_string())),
+                Ok(Outcome::Unknown(value, mark)) => {
+                    self.forget_idle();
+                    unknown = Some((value, mark));
+                }
+                Err(fault) if retries.again(&fault) => {}
+                Err(fault) => return Err(fault.at(&self.location.to_string())),
             }
         }
     }
 
-    fn attempt<T>(&self, mode: Mode, work: &mut impl FnMut(&mut Connection) -> Result<T, Fault>) -> Result<T, Fault> {
+    fn attempt<T>(
+        &self,
+        mode: Mode,
+        work: &mut impl FnMut(&mut Connection) -> Result<T, Fault>,
+    ) -> Result<Outcome<T>, Fault> {
         let mut taken = self.take()?;
         let Some(connection) = &mut taken.connection else { return Err(Fault::Lost(DatabaseError::NoConnection)) };
         connection.begin(mode)?;
-        let done = work(connection).and_then(|value| match connection.batch("COMMIT") {
-            Ok(()) => Ok(value),
-            // Whether it was committed is not known, so that it must not run again.
-            Err(Fault::Lost(error)) => Err(Fault::Database(error)),
-            Err(fault) => Err(fault),
+        let done = work(connection).and_then(|value| {
+            let mark = connection.next_mark(mode);
+            match (connection.commit(mark.as_ref()), mark) {
+                (Ok(()), _) => Ok(Outcome::Committed(value)),
+                (Err(Fault::Lost(_)), Some(mark)) => Ok(Outcome::Unknown(value, mark)),
+                (Err(fault), _) => Err(fault),
+            }
         });
-        taken.healthy = done.is_ok() || connection.batch("ROLLBACK").is_ok();
+        taken.healthy = match done {
+            Ok(Outcome::Committed(_)) => true,
+            Ok(Outcome::Unknown(..)) => false,
+            Err(_) => connection.batch("ROLLBACK").is_ok(),
+        };
         done
+    }
+
+    /// Whether the transaction with this mark was committed.
+    fn was_committed(&self, mark: &Mark) -> Result<bool, Fault> {
+        let mut taken = self.take()?;
+        let Some(connection) = &mut taken.connection else { return Err(Fault::Lost(DatabaseError::NoConnection)) };
+        let answer = connection.was_committed(mark);
+        taken.healthy = answer.is_ok();
+        answer
     }
 
     /// Runs `work` on a connection outside a transaction.
@@ -110,14 +205,99 @@ impl Pool {
         drop(state);
         // Counted as open from here on, and given back when this goes out of scope.
         let mut taken = Taken { pool: self, connection: None, healthy: false };
-        taken.connection = Some(Connection::open(&self.location)?);
+        taken.connection = Some(Connection::open(&self.location, self.options.opening())?);
         Ok(taken)
     }
 
+    /// Closes the connections that nobody uses: after one broke, the others are likely to be broken as well.
     fn forget_idle(&self) {
         let mut state = lock(&self.state);
         state.open -= state.idle.len();
         state.idle.clear();
+    }
+
+    fn note_outage(&self, fault: &Fault) {
+        if !self.is_out.swap(true, Ordering::Relaxed) {
+            let patience = self.options.patience.as_secs();
+            tracing::warn!(store = %self.location, reason = %fault, patience, "store out of reach: waiting for it");
+        }
+    }
+
+    fn note_answer(&self) {
+        if self.is_out.load(Ordering::Relaxed) && self.is_out.swap(false, Ordering::Relaxed) {
+            tracing::info!(store = %self.location, "store answers again");
+        }
+    }
+}
+
+/// How a call waits for a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// Also for one that does not answer: it did before.
+    ForServer,
+    /// Only for one that answers, and says that it starts or is busy: a wrong address is told at once.
+    ForAnswer,
+}
+
+/// How often and how long one transaction was run again.
+struct Retries<'p> {
+    pool: &'p Pool,
+    wait: Wait,
+    conflicts: u32,
+    losses: u32,
+    /// When it first failed, by each of the two causes.
+    conflicts_since: Option<Instant>,
+    losses_since: Option<Instant>,
+}
+
+impl<'p> Retries<'p> {
+    fn new(pool: &'p Pool, wait: Wait) -> Retries<'p> {
+        Retries { pool, wait, conflicts: 0, losses: 0, conflicts_since: None, losses_since: None }
+    }
+
+    /// Whether to run the transaction again after `fault`; by then it has paused.
+    fn again(&mut self, fault: &Fault) -> bool {
+        match fault {
+            Fault::Conflict(_) => self.after_conflict(),
+            Fault::Lost(error) => self.after_loss(fault, error),
+            _ => false,
+        }
+    }
+
+    fn after_conflict(&mut self) -> bool {
+        let since = *self.conflicts_since.get_or_insert_with(Instant::now);
+        self.conflicts += 1;
+        if self.conflicts >= ATTEMPTS && since.elapsed() >= CONFLICTS {
+            return false;
+        }
+        // Random, so that two do not meet again.
+        let longest = (4_u64 << self.conflicts.min(8)).min(LONGEST_PAUSE);
+        thread::sleep(Duration::from_millis(fastrand::u64(1..=longest)));
+        true
+    }
+
+    fn after_loss(&mut self, fault: &Fault, error: &DatabaseError) -> bool {
+        self.pool.forget_idle();
+        let since = *self.losses_since.get_or_insert_with(Instant::now);
+        self.losses += 1;
+        let is_answer = matches!(error, DatabaseError::Postgres { code: Some(_), .. });
+        if self.wait == Wait::ForAnswer && !is_answer {
+            return false;
+        }
+        // A connection that was idle may have been closed long ago, while the server is there.
+        if self.losses == 1 && self.wait == Wait::ForServer {
+            return true;
+        }
+        self.pool.note_outage(fault);
+        let pause = Duration::from_millis((50_u64 << self.losses.min(8)).min(LONGEST_PAUSE));
+        let until = Instant::now() + pause.mul_f64(0.5 + 0.5 * fastrand::f64());
+        while Instant::now() < until {
+            if self.pool.options.is_cancelled() {
+                return false;
+            }
+            thread::sleep(TICK);
+        }
+        since.elapsed() < self.pool.options.patience
     }
 }
 

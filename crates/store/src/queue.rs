@@ -3,6 +3,11 @@
 //!
 //! A worker claims jobs for a time, its lease. Each claim has a number of its own, so that the result of a worker whose
 //! job went to another one is refused. After three failed attempts a job is poisoned: it is not given out again.
+//!
+//! Leases are times of the clocks of several machines, which have to agree to within a lease. A time that is further
+//! away than the lease is long was set, or is read, by a clock that is wrong: the lease begins anew then, so that it is
+//! lost if nobody renews it, and kept if its owner does. The lease of a process on the same host that is known to be
+//! dead has run out.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,6 +18,7 @@ use super::error::{Fault, StoreError};
 use super::ids::{JobId, KeyId, LayerId};
 use super::images::ImageLayer;
 use super::layers::{self, LayerRecord};
+use super::process::{self, Processes};
 use super::{Seconds, Store, intern};
 
 /// How many failed attempts poison a job.
@@ -26,6 +32,9 @@ const ERROR: usize = 2000;
 
 /// How many leases that ran out one claim handles; the next claim handles more.
 const EXPIRED: usize = 1000;
+
+/// No lease and no delay is longer, in seconds: a year.
+const LONGEST: i64 = 366 * 24 * 3600;
 
 /// A layer to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,8 +128,9 @@ impl<'s> Queue<'s> {
         })
     }
 
-    /// Gives at most `count` jobs for `key` to `owner` for `seconds`: by priority, then the oldest first. Jobs whose
-    /// lease ran out are given out again.
+    /// Gives at most `count` jobs for `key` to this process, which is called `owner`, for `seconds`: by priority, then
+    /// the oldest first. Jobs whose lease ran out are given out again, and so are those of processes on this host that
+    /// are dead.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -136,12 +146,13 @@ impl<'s> Queue<'s> {
             expire(connection, now)?;
             let Some(number) = intern::known_key(connection, key)? else { return Ok(Vec::new()) };
             let sql = format!(
-                "SELECT id FROM jobs WHERE state = 'queued' AND layer_key_id = $1 AND not_before <= $2 \
+                "SELECT id FROM jobs WHERE state = 'queued' AND layer_key_id = $1 \
+                 AND (not_before <= $2 OR not_before > $2 + delay_seconds) \
                  ORDER BY priority DESC, enqueued_at, id LIMIT $3 {}",
                 connection.skip_locked()
             );
             let ids: Vec<JobId> = connection.column(&sql, &[number.into(), now.into(), count.into()])?;
-            ids.iter().map(|id| lease(connection, *id, key, owner, now.saturating_add(seconds))).collect()
+            ids.iter().map(|id| lease(connection, *id, key, owner, seconds.min(LONGEST), now)).collect()
         })
     }
 
@@ -150,13 +161,19 @@ impl<'s> Queue<'s> {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn renew(&self, leases: &[Lease], seconds: i64, now: Seconds) -> Result<Vec<Lease>, StoreError> {
-        let sql = "UPDATE jobs SET lease_until = $3 WHERE id = $1 AND claims = $2 AND state = 'leased'";
+        let sql = "UPDATE jobs SET lease_until = $3, lease_seconds = $4 \
+                   WHERE id = $1 AND claims = $2 AND state = 'leased'";
+        let seconds = seconds.min(LONGEST);
+        let until = now.saturating_add(seconds);
+        // In order, so that two processes do not wait for each other in a circle.
+        let mut leases: Vec<&Lease> = leases.iter().collect();
+        leases.sort_unstable_by_key(|lease| lease.job);
         self.store.write(|connection| {
             let mut held = Vec::new();
-            for lease in leases {
-                let until = now.saturating_add(seconds);
-                if connection.execute(sql, &[lease.job.into(), lease.claim.into(), until.into()])? == 1 {
-                    held.push(lease.clone());
+            for lease in &leases {
+                let values = [lease.job.into(), lease.claim.into(), until.into(), seconds.into()];
+                if connection.execute(sql, &values)? == 1 {
+                    held.push((*lease).clone());
                 }
             }
             Ok(held)
@@ -169,8 +186,8 @@ impl<'s> Queue<'s> {
     /// # Errors
     /// [`StoreError::Invalid`] for the report of another layer or key, [`StoreError::Database`].
     pub fn finish(&self, lease: &Lease, report: &LayerRecord) -> Result<bool, StoreError> {
-        let done = "UPDATE jobs SET state = 'done', lease_owner = NULL, lease_until = NULL, error = NULL \
-                    WHERE id = $1 AND claims = $2 AND state <> 'done'";
+        let done = "UPDATE jobs SET state = 'done', lease_owner = NULL, lease_process = NULL, lease_until = NULL, \
+                    error = NULL WHERE id = $1 AND claims = $2 AND state <> 'done'";
         self.store.write(|connection| {
             if (&lease.layer, &lease.key) != (&report.layer, &report.key) {
                 let reason = format!("its job is for the layer {} and the key {}", lease.layer, lease.key);
@@ -185,29 +202,33 @@ impl<'s> Queue<'s> {
         })
     }
 
-    /// Records that an attempt failed with `error`, a text without secrets. The layer is tried again from `not_before`
-    /// on, unless this was the third attempt. `false` when the job was given to another worker in the meantime.
+    /// Records that an attempt failed with `error`, a text without secrets. The layer is tried again `delay` seconds
+    /// from now, unless this was the third attempt. `false` when the job was given to another worker in the meantime.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn fail(&self, lease: &Lease, error: &str, not_before: Seconds) -> Result<bool, StoreError> {
+    pub fn fail(&self, lease: &Lease, error: &str, delay: i64, now: Seconds) -> Result<bool, StoreError> {
         let sql = "UPDATE jobs SET state = CASE WHEN attempts >= $3 THEN 'poisoned' ELSE 'queued' END, \
-                   lease_owner = NULL, lease_until = NULL, error = $4, not_before = $5 \
-                   WHERE id = $1 AND claims = $2 AND state = 'leased'";
+                   lease_owner = NULL, lease_process = NULL, lease_until = NULL, error = $4, not_before = $5, \
+                   delay_seconds = $6 WHERE id = $1 AND claims = $2 AND state = 'leased'";
         let error: String = error.chars().take(ERROR).collect();
-        let values = [lease.job.into(), lease.claim.into(), ATTEMPTS.into(), error.into(), not_before.into()];
+        let delay = delay.clamp(0, LONGEST);
+        let mut values = vec![lease.job.into(), lease.claim.into(), ATTEMPTS.into(), error.into()];
+        values.extend([now.saturating_add(delay), delay].map(Value::from));
         self.store.write(|connection| Ok(connection.execute(sql, &values)? == 1))
     }
 
-    /// Gives a job back, which does not count as an attempt: the worker ends, or the registry asks it to wait until
-    /// `not_before`. `false` when the job was given to another worker in the meantime.
+    /// Gives a job back, which does not count as an attempt: the worker ends, or the registry is out of reach. It is
+    /// given out again `delay` seconds from now. `false` when the job was given to another worker in the meantime.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn release(&self, lease: &Lease, not_before: Seconds) -> Result<bool, StoreError> {
-        let sql = "UPDATE jobs SET state = 'queued', attempts = attempts - 1, lease_owner = NULL, lease_until = NULL, \
-                   not_before = $3 WHERE id = $1 AND claims = $2 AND state = 'leased'";
-        let values = [lease.job.into(), lease.claim.into(), not_before.into()];
+    pub fn release(&self, lease: &Lease, delay: i64, now: Seconds) -> Result<bool, StoreError> {
+        let sql = "UPDATE jobs SET state = 'queued', attempts = attempts - 1, lease_owner = NULL, \
+                   lease_process = NULL, lease_until = NULL, not_before = $3, delay_seconds = $4 \
+                   WHERE id = $1 AND claims = $2 AND state = 'leased'";
+        let delay = delay.clamp(0, LONGEST);
+        let values = [lease.job.into(), lease.claim.into(), now.saturating_add(delay).into(), delay.into()];
         self.store.write(|connection| Ok(connection.execute(sql, &values)? == 1))
     }
 
@@ -291,16 +312,62 @@ fn add(connection: &mut Connection, layer: LayerId, key: KeyId, job: &Job, now: 
     Ok(added.is_some())
 }
 
-/// Queues jobs whose lease ran out again, or poisons them after the third attempt.
+row! {
+    /// A lease that may have run out.
+    struct DoubtfulRow {
+        job: JobId = "id",
+        claim: i64 = "claims",
+        until: Seconds = "lease_until",
+        seconds: i64 = "lease_seconds",
+        process: Option<String> = "lease_process",
+    }
+}
+
+/// Queues jobs whose lease ran out again, or poisons them after the third attempt. Leases whose end is further away
+/// than they are long begin anew.
 fn expire(connection: &mut Connection, now: Seconds) -> Result<(), Fault> {
-    let sql = format!(
-        "UPDATE jobs SET state = CASE WHEN attempts >= $1 THEN 'poisoned' ELSE 'queued' END, \
+    let ended = format!(
+        "UPDATE jobs SET state = CASE WHEN attempts >= $4 THEN 'poisoned' ELSE 'queued' END, \
          error = 'the lease of ' || COALESCE(lease_owner, 'a worker') || ' ran out', \
-         lease_owner = NULL, lease_until = NULL WHERE id IN (SELECT id FROM jobs WHERE state = 'leased' \
-         AND lease_until <= $2 ORDER BY id LIMIT $3 {})",
-        connection.skip_locked()
+         lease_owner = NULL, lease_process = NULL, lease_until = NULL WHERE id IN ({})",
+        unchanged(connection)
     );
-    connection.execute(&sql, &[ATTEMPTS.into(), now.into(), EXPIRED.into()]).map(drop)
+    let anew = format!("UPDATE jobs SET lease_until = $4 + lease_seconds WHERE id IN ({})", unchanged(connection));
+    let mut processes = Processes::default();
+    for lease in doubtful(connection, now)? {
+        let DoubtfulRow { job, claim, until, seconds, process } = lease;
+        let sql = match now.saturating_sub(until) {
+            _ if process.is_some_and(|process| processes.is_dead(&process)) => (&ended, ATTEMPTS),
+            late if (0..=seconds).contains(&late) => (&ended, ATTEMPTS),
+            // Long ago, or a long time ahead: this clock was wrong, or is.
+            late if late > seconds || late < seconds.saturating_mul(-2) => (&anew, now),
+            _ => continue,
+        };
+        connection.execute(sql.0, &[job.into(), claim.into(), until.into(), sql.1.into()])?;
+    }
+    Ok(())
+}
+
+/// The leases that may have run out: by time, or because their process may be dead.
+fn doubtful(connection: &mut Connection, now: Seconds) -> Result<Vec<DoubtfulRow>, Fault> {
+    let by_time = "FROM jobs WHERE state = 'leased' AND (lease_until <= $1 OR lease_until > $1 + 2 * lease_seconds) \
+                   ORDER BY id LIMIT $2";
+    let mut rows: Vec<DoubtfulRow> = connection.select(by_time, &[now.into(), EXPIRED.into()])?;
+    let Some((host, own)) = process::host().zip(process::own()) else { return Ok(rows) };
+    let by_process = "FROM jobs WHERE state = 'leased' AND substr(lease_process, 1, length(CAST($1 AS TEXT))) = $1 \
+                      AND lease_process <> $2 ORDER BY id LIMIT $3";
+    rows.extend(connection.select::<DoubtfulRow>(by_process, &[host.into(), own.into(), EXPIRED.into()])?);
+    rows.sort_unstable_by_key(|row| row.job);
+    rows.dedup_by_key(|row| row.job);
+    Ok(rows)
+}
+
+/// The job `$1`, if its lease is still that of the claim `$2` until `$3`, and no other transaction is at it.
+fn unchanged(connection: &Connection) -> String {
+    format!(
+        "SELECT id FROM jobs WHERE id = $1 AND claims = $2 AND lease_until = $3 AND state = 'leased' {}",
+        connection.skip_locked()
+    )
 }
 
 row! {
@@ -312,13 +379,21 @@ row! {
     }
 }
 
-fn lease(connection: &mut Connection, job: JobId, key: &LayerKey, owner: &str, until: Seconds) -> Result<Task, Fault> {
+fn lease(
+    connection: &mut Connection,
+    job: JobId,
+    key: &LayerKey,
+    owner: &str,
+    seconds: i64,
+    now: Seconds,
+) -> Result<Task, Fault> {
     let sql = format!(
         "UPDATE jobs SET state = 'leased', attempts = attempts + 1, claims = claims + 1, lease_owner = $2, \
-         lease_until = $3 WHERE id = $1 RETURNING {}",
+         lease_process = $3, lease_until = $4, lease_seconds = $5 WHERE id = $1 RETURNING {}",
         LeaseRow::COLUMNS
     );
-    let row: Option<LeaseRow> = connection.query_one(&sql, &[job.into(), owner.into(), until.into()])?;
+    let values = [job.into(), owner.into(), process::own().into(), now.saturating_add(seconds).into(), seconds.into()];
+    let row: Option<LeaseRow> = connection.query_one(&sql, &values)?;
     let LeaseRow { attempts, claims, size, layer } = row.ok_or_else(|| Fault::missing("a job"))?;
     let sources = connection.column("SELECT source FROM job_sources WHERE job_id = $1 ORDER BY hash", &[job.into()])?;
     Ok(Task { lease: Lease { layer, key: key.clone(), attempt: attempts, job, claim: claims }, size, sources })

@@ -1,4 +1,9 @@
 //! Runs: sweeps over a target, what they cost and saved, and what each was the first to find.
+//!
+//! What is found for the first time is announced once, by the run that found it. A run is alive while it renews its
+//! lease. What a run that is not alive found and did not announce is adopted by the next run over the same target that
+//! ends: from then on it is that run's to announce, and no other's, even if the first run was alive after all. It counts
+//! as announced when the report was written: a process that is killed in between has it announced again by the next.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +14,14 @@ use super::error::{Fault, StoreError};
 use super::findings::ABSENT;
 use super::ids::{ImageId, RunId};
 use super::page::Page;
+use super::process::{self, Processes};
 use super::{Seconds, Store, intern};
+
+/// How long the first lease of a run holds, in seconds.
+const LEASE: i64 = 30;
+
+/// No lease is longer, in seconds: a year.
+const LONGEST: i64 = 366 * 24 * 3600;
 
 /// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,13 +126,28 @@ impl<'s> Runs<'s> {
     /// # Errors
     /// [`StoreError::Invalid`] for a target of more than 512 bytes, [`StoreError::Database`].
     pub fn start(&self, target: &str, key: &LayerKey, now: Seconds) -> Result<RunId, StoreError> {
-        let sql =
-            "INSERT INTO runs (target, layer_key_id, started_at, status) VALUES ($1, $2, $3, 'running') RETURNING id";
+        let sql = "INSERT INTO runs (target, layer_key_id, started_at, status, lease_process, lease_until, \
+                   lease_seconds) VALUES ($1, $2, $3, 'running', $4, $5, $6) RETURNING id";
         self.store.write(|connection| {
             intern::check_key("the target of a run", target)?;
             let key = intern::layer_key(connection, key)?;
-            let run = connection.value(sql, &[target.into(), key.into(), now.into()])?;
-            run.ok_or_else(|| Fault::missing("a run"))
+            let mut values = vec![Value::from(target), key.into(), now.into()];
+            values.extend([process::own().into(), now.saturating_add(LEASE).into(), LEASE.into()]);
+            connection.value(sql, &values)?.ok_or_else(|| Fault::missing("a run"))
+        })
+    }
+
+    /// Says that a run is alive, for `seconds` from now.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`] for a run that is not in the store, [`StoreError::Database`].
+    pub fn renew(&self, run: RunId, seconds: i64, now: Seconds) -> Result<(), StoreError> {
+        let sql = "UPDATE runs SET lease_until = $2, lease_seconds = $3 WHERE id = $1";
+        let seconds = seconds.min(LONGEST);
+        let values = [run.into(), now.saturating_add(seconds).into(), seconds.into()];
+        self.store.write(|connection| match connection.execute(sql, &values)? {
+            0 => Err(unknown(run)),
+            _ => Ok(()),
         })
     }
 
@@ -183,7 +210,47 @@ impl<'s> Runs<'s> {
         })
     }
 
-    /// What a run was the first to find, in the order of fingerprints and ids; at most `limit` things.
+    /// Makes what runs over the same target found, that are not alive any more, and did not announce, news of `run`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`] for a run that is not in the store, [`StoreError::Database`].
+    pub fn adopt(&self, run: RunId, now: Seconds) -> Result<(), StoreError> {
+        let rest = "FROM runs r WHERE r.id <> $1 AND r.id IN (SELECT COALESCE(s.announcer_id, s.run_id) \
+                    FROM sightings s WHERE s.target = $2 AND s.announced = 0) ORDER BY r.id";
+        self.store.write(|connection| {
+            let target = target_of(connection, run)?;
+            let mut processes = Processes::default();
+            let runs: Vec<AnnouncerRow> = connection.select(rest, &[run.into(), (&target).into()])?;
+            for dead in runs.iter().filter(|other| !other.is_alive(&mut processes, now)) {
+                let sql = "UPDATE sightings SET announcer_id = $1 \
+                           WHERE target = $2 AND announced = 0 AND COALESCE(announcer_id, run_id) = $3";
+                connection.execute(sql, &[run.into(), (&target).into(), dead.id.into()])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Says that the news of a run were announced: all, or where the list was not complete those up to its last one.
+    /// The others are left to the next run.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn announce(&self, run: RunId, last: Option<&str>) -> Result<(), StoreError> {
+        let up_to = if last.is_some() { "AND thing <= $2" } else { "" };
+        let sql = format!(
+            "UPDATE sightings SET announced = 1 WHERE announced = 0 {up_to} \
+             AND ((run_id = $1 AND announcer_id IS NULL) OR announcer_id = $1)"
+        );
+        // It has nothing more to say: what is left is adopted at once.
+        let ended = "UPDATE runs SET lease_until = NULL WHERE id = $1";
+        let values: Vec<Value> = std::iter::once(run.into()).chain(last.map(Value::from)).collect();
+        self.store.write(|connection| {
+            connection.execute(&sql, &values)?;
+            connection.execute(ended, &[run.into()]).map(drop)
+        })
+    }
+
+    /// What a run was the first to find, or adopted, in the order of fingerprints and ids; at most `limit` things.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -196,7 +263,7 @@ impl<'s> Runs<'s> {
         };
         let sql = format!(
             "SELECT s.thing, i.manifest_digest FROM sightings s JOIN images i ON i.id = s.image_id \
-             WHERE s.run_id = $1 {earlier} ORDER BY s.thing"
+             WHERE ((s.run_id = $1 AND s.announcer_id IS NULL) OR s.announcer_id = $1) {earlier} ORDER BY s.thing"
         );
         self.store.read(|connection| {
             let page: Page<(String, Digest)> = connection.page(&sql, &[run.into()], limit)?;
@@ -206,6 +273,26 @@ impl<'s> Runs<'s> {
             }
             Ok(news)
         })
+    }
+}
+
+row! {
+    /// A run that has something to announce.
+    struct AnnouncerRow {
+        id: RunId = "r.id",
+        process: Option<String> = "r.lease_process",
+        until: Option<Seconds> = "r.lease_until",
+        seconds: Option<i64> = "r.lease_seconds",
+    }
+}
+
+impl AnnouncerRow {
+    fn is_alive(&self, processes: &mut Processes, now: Seconds) -> bool {
+        let Some((until, seconds)) = self.until.zip(self.seconds) else { return false };
+        // A lease that ends further away than it is long was given by a clock that was wrong.
+        let left = until.saturating_sub(now);
+        (0..=seconds.saturating_mul(2)).contains(&left)
+            && !self.process.as_ref().is_some_and(|process| processes.is_dead(process))
     }
 }
 

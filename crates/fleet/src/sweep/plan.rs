@@ -307,7 +307,7 @@ impl Running<'_> {
         // Layers that an earlier sweep failed to read are tried again; those of this sweep are not.
         let again: Vec<Digest> = missing.iter().filter(|layer| !self.poisoned.contains_key(layer)).cloned().collect();
         store.queue().retry(key, &again)?;
-        self.pending.push(Pending { planned, missing });
+        self.pending.push(Pending { planned, missing, jobs });
         Ok(true)
     }
 }

@@ -155,7 +155,8 @@ impl Worker<'_> {
     /// When the store fails, or a registry does not accept the login: the layer then goes back to the queue. A layer that
     /// cannot be read is not an error: the queue keeps the reason.
     pub fn step(&self) -> Result<Step, SweepError> {
-        let claimed = self.store.queue().claim(&self.claims.owner, self.cache.key(), 1, self.lease, (self.clock)())?;
+        let (owner, lease) = (&self.claims.owner, whole(self.lease));
+        let claimed = self.store.queue().claim(owner, self.cache.key(), 1, lease, (self.clock)())?;
         let Some(task) = claimed.into_iter().next() else { return Ok(Step::Idle) };
         let _held = self.claims.hold(&task.lease);
         self.settle(&task).map(|()| Step::Worked)
@@ -178,21 +179,21 @@ impl Worker<'_> {
                 }
             }
             Err(_) if self.cancellation.is_cancelled() => {
-                self.store.queue().release(lease, (self.clock)())?;
+                self.store.queue().release(lease, 0, (self.clock)())?;
                 tracing::info!(layer, "layer given back");
             }
             Err(Unread { refused_login: Some(error), .. }) => {
-                self.store.queue().release(lease, (self.clock)())?;
+                self.store.queue().release(lease, 0, (self.clock)())?;
                 return Err(SweepError::Login(*error));
             }
             Err(unread) if unread.is_outage => {
-                self.store.queue().release(lease, (self.clock)().saturating_add(self.retry_delay))?;
+                self.store.queue().release(lease, self.retry_delay, (self.clock)())?;
                 tracing::warn!(layer, reason = unread.reason, "registry out of reach: layer given back");
             }
             Err(unread) => {
                 let attempt = i64::try_from(lease.attempt).unwrap_or(i64::MAX);
-                let later = (self.clock)().saturating_add(self.retry_delay.saturating_mul(attempt));
-                self.store.queue().fail(lease, &unread.reason, later)?;
+                let delay = self.retry_delay.saturating_mul(attempt);
+                self.store.queue().fail(lease, &unread.reason, delay, (self.clock)())?;
                 self.progress.layer_failed();
                 tracing::warn!(layer, attempt, reason = unread.reason, "layer not read");
             }
@@ -265,29 +266,38 @@ impl Worker<'_> {
     /// for threads that wait for a registry.
     fn renew_until(&self, ended: &Cancellation) {
         let pause = Duration::from_secs(u64::try_from(self.lease).unwrap_or_default()) / RENEWALS;
+        let mut missed = Vec::new();
         while !ended.wait(pause) {
             let leases = self.claims.held().clone();
             // A store that is out of reach now may be back before the leases run out.
-            match self.store.queue().renew(&leases, self.lease, (self.clock)()) {
-                Ok(renewed) => self.warn_of_lost(&leases, &renewed),
+            match self.store.queue().renew(&leases, whole(self.lease), (self.clock)()) {
+                Ok(renewed) => missed = self.warn_of_lost(leases, &renewed, &missed),
                 Err(error) => tracing::warn!(error = %error, "leases not renewed"),
             }
         }
         for lease in self.claims.held().clone() {
-            match self.store.queue().release(&lease, (self.clock)()) {
+            match self.store.queue().release(&lease, 0, (self.clock)()) {
                 Ok(_) => tracing::debug!(layer = %lease.layer, "lease given back"),
                 Err(error) => tracing::warn!(layer = %lease.layer, error = %error, "lease not given back"),
             }
         }
     }
 
-    fn warn_of_lost(&self, leases: &[Lease], renewed: &[Lease]) {
-        // A layer that was finished in the meantime is not lost.
+    /// Warns of leases that were not renewed twice, and returns those that were not renewed now: a layer that is just
+    /// being finished is not lost.
+    fn warn_of_lost(&self, mut leases: Vec<Lease>, renewed: &[Lease], missed: &[Lease]) -> Vec<Lease> {
         let held = self.claims.held().clone();
-        for lost in leases.iter().filter(|lease| !renewed.contains(lease) && held.contains(lease)) {
+        leases.retain(|lease| !renewed.contains(lease) && held.contains(lease));
+        for lost in leases.iter().filter(|lease| missed.contains(lease)) {
             tracing::warn!(layer = %lost.layer, "lease lost: another worker may read the layer");
         }
+        leases
     }
+}
+
+/// How long a lease is asked for that is to hold `lease` seconds: the clock has no fractions of them.
+pub(super) fn whole(lease: Seconds) -> Seconds {
+    lease.saturating_add(1)
 }
 
 impl Observer for Progress {

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
 
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, NoTls, Statement};
 
-use super::{Row, Value, tls};
+use super::{Mark, Row, Value, tls};
 use crate::error::{DatabaseError, Fault};
 use crate::location::Server;
 
@@ -31,6 +33,10 @@ pub(super) const LOOKUPS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enab
 pub(crate) struct Postgres {
     client: Client,
     statements: HashMap<String, Statement>,
+    /// What the marks of this connection have in common.
+    session: String,
+    /// The number of its last mark.
+    marks: u64,
 }
 
 impl Postgres {
@@ -42,7 +48,29 @@ impl Postgres {
         };
         let mut client = connected.map_err(fault)?;
         client.batch_execute(SETTINGS).map_err(fault)?;
-        Ok(Postgres { client, statements: HashMap::new() })
+        // Random by the operating system, so that no two connections to a server have the same.
+        let random = RandomState::new();
+        let session = format!("{:016x}{:016x}", random.hash_one(0), random.hash_one(std::process::id()));
+        Ok(Postgres { client, statements: HashMap::new(), session, marks: 0 })
+    }
+
+    /// The mark that the transaction in progress leaves when it is committed.
+    pub(super) fn next_mark(&mut self) -> Mark {
+        self.marks += 1;
+        Mark { session: self.session.clone(), number: self.marks }
+    }
+
+    /// Commits the transaction together with `mark`, in one message to the server. A transaction that wrote nothing
+    /// leaves no mark: it may as well run again.
+    pub(super) fn commit(&mut self, mark: &Mark) -> Result<(), Fault> {
+        const WROTE: &str = "txid_current_if_assigned() IS NOT NULL";
+        let Mark { session, number } = mark;
+        // The session is of hexadecimal digits: nothing is quoted.
+        self.batch(&format!(
+            "INSERT INTO commits (session, number, is_void, written_at) \
+             SELECT '{session}', {number}, 0, CAST(extract(epoch FROM now()) AS BIGINT) WHERE {WROTE}; \
+             DELETE FROM commits WHERE session = '{session}' AND number < {number} AND {WROTE}; COMMIT"
+        ))
     }
 
     pub(super) fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, Fault> {
@@ -116,6 +144,7 @@ fn row(row: &postgres::Row) -> Result<Row, Fault> {
 }
 
 fn fault(error: postgres::Error) -> Fault {
+    let is_broken = error.is_closed() || error.source().is_some_and(|source| source.is::<io::Error>());
     // The error's own text leaves out what the server answered.
     let message = match (error.as_db_error(), error.source()) {
         (Some(answer), _) => answer.message().to_string(),
@@ -123,13 +152,15 @@ fn fault(error: postgres::Error) -> Fault {
         (None, None) => error.to_string(),
     };
     let code = error.code().map(|code| code.code().to_string());
-    let is_closed = error.is_closed();
+    // The codes are those of PostgreSQL, appendix A.
     let fault = match code.as_deref() {
-        // serialization_failure and deadlock_detected (PostgreSQL, appendix A).
-        Some("40001" | "40P01") => Fault::Conflict,
-        // Class 57, operator intervention: the server shuts down.
-        Some("57P01" | "57P02" | "57P03") => Fault::Lost,
-        None if is_closed => Fault::Lost,
+        // serialization_failure, deadlock_detected, lock_not_available; and unique_violation and foreign_key_violation,
+        // which are races here: another transaction has written the same, or removed what this one refers to.
+        Some("40001" | "40P01" | "55P03" | "23505" | "23503") => Fault::Conflict,
+        // The server shuts down, crashed or starts, or has no connection left; class 08 are broken connections.
+        Some("57P01" | "57P02" | "57P03" | "53300") => Fault::Lost,
+        Some(code) if code.starts_with("08") => Fault::Lost,
+        None if is_broken => Fault::Lost,
         _ => Fault::Database,
     };
     fault(DatabaseError::Postgres { message, code })

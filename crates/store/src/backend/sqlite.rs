@@ -1,13 +1,16 @@
 //! SQLite, embedded.
 
+use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, ErrorCode, ToSql};
+use rusqlite::{CachedStatement, ErrorCode, OpenFlags, ToSql};
 
-use super::{Row, Value};
+use super::{Opening, Row, Value};
 use crate::error::{DatabaseError, Fault};
 
 /// How long a statement waits for another process.
@@ -20,14 +23,24 @@ const STATEMENTS: usize = 256;
 pub(crate) struct Sqlite(rusqlite::Connection);
 
 impl Sqlite {
-    /// Opens the file at `path`; it is created where there is none.
-    pub(super) fn open(path: &Path) -> Result<Sqlite, Fault> {
-        create_private(path).map_err(|error| Fault::Database(DatabaseError::Create(error)))?;
-        let connection = rusqlite::Connection::open(path).map_err(fault)?;
+    /// Opens the file at `path`. Where there is none it is created, if `opening` allows that.
+    pub(super) fn open(path: &Path, opening: Opening) -> Result<Sqlite, Fault> {
+        let mut flags = OpenFlags::default();
+        match opening {
+            Opening::Create => {
+                create_private(path).map_err(|error| Fault::Database(DatabaseError::Create(error)))?;
+            }
+            Opening::Existing => flags.remove(OpenFlags::SQLITE_OPEN_CREATE),
+        }
+        let connection = rusqlite::Connection::open_with_flags(path, flags).map_err(fault)?;
         connection.busy_timeout(BUSY).map_err(fault)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; \
-                        PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;";
+        // A file remembers that it has a write-ahead log, and one that is not a store must not get one.
+        if opening == Opening::Create {
+            use_write_ahead_log(&connection)?;
+        }
+        let settings = "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -32768; \
+                        PRAGMA temp_store = MEMORY;";
         connection.execute_batch(settings).map_err(fault)?;
         Ok(Sqlite(connection))
     }
@@ -65,22 +78,58 @@ impl Sqlite {
     }
 }
 
+/// Gives the file a write-ahead log. Of several processes that do so at once SQLite lets one, and tells the others that
+/// the file is busy without waiting (<https://sqlite.org/wal.html>, section 9): the busy handler might wait in a circle.
+fn use_write_ahead_log(connection: &rusqlite::Connection) -> Result<(), Fault> {
+    let started = Instant::now();
+    loop {
+        match connection.execute_batch("PRAGMA journal_mode = WAL").map_err(fault) {
+            Err(Fault::Conflict(_)) if started.elapsed() < BUSY => {
+                thread::sleep(Duration::from_millis(fastrand::u64(2..20)));
+            }
+            done => return done,
+        }
+    }
+}
+
 /// Creates the file for its owner alone where there is none; SQLite gives the files next to it the same mode.
 ///
-/// A file that exists is never opened here: closing any descriptor of a file drops all POSIX locks that the process has
-/// on it, those of SQLite too (<https://sqlite.org/howtocorrupt.html>, section 2.2). The lock keeps other threads from
-/// opening the new file before it is closed here.
+/// The database file itself is never opened here: closing any descriptor of a file drops all POSIX locks that the
+/// process has on it, those of SQLite too (<https://sqlite.org/howtocorrupt.html>, section 2.2). An empty file is
+/// created under another name, and gets the name of the store when it is closed.
 fn create_private(path: &Path) -> std::io::Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let random = RandomState::new().hash_one(std::process::id());
+    let new = path.with_file_name(format!(".layersift-{random:016x}.new"));
+    create_new(&new)?;
+    let linked = std::fs::hard_link(&new, path);
+    std::fs::remove_file(&new)?;
+    match linked {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        // A file system without hard links.
+        Err(_) => create_in_place(path),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Creates the file under its own name. The lock keeps other threads from opening it before it is closed here.
+fn create_in_place(path: &Path) -> std::io::Result<()> {
     static CREATING: Mutex<()> = Mutex::new(());
     let _creating = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
+    match create_new(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        created => created,
+    }
+}
+
+fn create_new(path: &Path) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        created => created.map(drop),
-    }
+    options.open(path).map(drop)
 }
 
 impl ToSql for Value {
@@ -106,7 +155,10 @@ fn value(column: ValueRef<'_>) -> Result<Value, Fault> {
 
 fn fault(error: rusqlite::Error) -> Fault {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Fault::Conflict(error.into()),
+        // The last of the three is a race for the write-ahead log that SQLite gave up (SQLITE_PROTOCOL).
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
+            Fault::Conflict(error.into())
+        }
         _ => Fault::Database(error.into()),
     }
 }
