@@ -13,6 +13,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod artifacts;
 mod kept_form;
 mod migration;
 mod open;

@@ -5,6 +5,7 @@
 //! `docs/attestations/attestation-storage.md`. Caches: BuildKit, `cache/remotecache`.
 
 mod choose;
+mod classify;
 mod read;
 mod wire;
 
@@ -157,6 +158,13 @@ pub enum ImageError {
         /// The index at which the limit was reached.
         document: String,
     },
+}
+
+impl LayerSource {
+    /// Whether the blob is a layer of an image by its media type. Old tools left the type out.
+    pub fn is_layer(&self) -> bool {
+        wire::is_layer_type(self.media_type.as_deref().unwrap_or_default())
+    }
 }
 
 impl DocumentKind {

@@ -223,7 +223,7 @@ impl Running<'_> {
         let store = self.sweep.store;
         self.sweep.progress.image_listed();
         // Nothing is stored of an image with damaged documents: another registry may have them undamaged.
-        if let Some(gap) = image.gaps.first() {
+        if let Some(gap) = image.gaps.first().or_else(|| planned.documents.unrepeatable()) {
             self.add_problem(problem::document(entry.reference().to_string(), gap));
             return Ok(false);
         }

@@ -283,8 +283,8 @@ impl AuthenticationError {
             NotAllowed => "; check the name and that these credentials have access",
             TokenRejected => "; check that the login is right and has access to the repository",
             NoCatalog => {
-                "; check the password and that the account may list the repositories (Harbor: `catalog:read`), or sweep \
-                 by `sweep harbor` or `sweep list`"
+                "; check the password and that the account may list the repositories (Harbor: `catalog:read`), or use \
+                 `sweep harbor` or `sweep list`"
             }
             CredentialsRejected | RejectedByTokenServer => "; log in again",
             NoCredentials | NoCredentialsForTokenServer => "; log in",

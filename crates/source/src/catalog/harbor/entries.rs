@@ -11,9 +11,6 @@ use crate::catalog::{CatalogError, Entry, EntryError, Filter};
 use crate::registry::{RegistryError, check_repository, check_tag};
 use layersift_model::Digest;
 
-/// Harbor's type of images, and of indexes of images.
-const IMAGE: &str = "IMAGE";
-
 /// The entries of a Harbor. At most one page of each of three listings is held.
 pub(super) struct Artifacts<'c> {
     harbor: &'c Harbor,
@@ -145,11 +142,6 @@ impl<'c> Artifacts<'c> {
     }
 
     fn entry(&mut self, place: Place, artifact: Artifact) -> Step {
-        // An artifact without a type may be an image.
-        if artifact.kind.as_ref().is_some_and(|kind| !kind.is_empty() && !kind.eq_ignore_ascii_case(IMAGE)) {
-            count(&self.harbor.counts.other_types);
-            return None;
-        }
         let digest: Digest = match artifact.digest.parse() {
             Ok(digest) => digest,
             Err(error) => return Some(self.invalid(&place.repository, error.into())),
