@@ -14,6 +14,7 @@
 mod support;
 
 mod artifacts;
+mod blocked;
 mod kept_form;
 mod migration;
 mod open;

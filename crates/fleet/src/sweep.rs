@@ -10,6 +10,7 @@
 //! there. The stored report of a known image is judged by the policy of the sweep. A known image costs a manifest, and
 //! not even that where the catalog names its digest.
 
+mod blocked;
 mod layer_cache;
 mod plan;
 mod problem;
@@ -33,6 +34,7 @@ use layersift_scan::Analyzer;
 use layersift_source::catalog::{Catalog, CatalogError, Entry, Filter};
 use layersift_store::{RunId, RunStatus, Scope, Seconds, Store, StoreError};
 
+use self::blocked::Patience;
 pub use self::layer_cache::LayerCache;
 use self::plan::{KnownEntry, PlannedImage, Resolved, Resolver};
 pub use self::progress::{Counted, Progress};
@@ -86,6 +88,9 @@ pub struct SweepLimits {
     pub bytes: Option<u64>,
     /// Whether the catalog lists everything in its registries, so that a tag that it does not list is gone.
     pub is_whole: bool,
+    /// Whether to ask the registry to scan an image that it does not serve before. That replaces the report that the
+    /// registry has of it.
+    pub request_scans: bool,
     /// The time for one layer, with all requests and retries.
     pub layer_timeout: Option<Duration>,
     /// Ends the sweep early. Layers in progress go back to the queue.
@@ -104,6 +109,7 @@ impl Default for SweepLimits {
             time: None,
             bytes: None,
             is_whole: false,
+            request_scans: false,
             layer_timeout: None,
             cancellation: Cancellation::never(),
             patience: Cancellation::never(),
@@ -273,7 +279,8 @@ impl Running<'_> {
     /// One thread lists, some find out what is listed, and this one takes the answers: registries are slow to answer.
     fn plan_all(&mut self, filter: &Filter) -> Result<Option<&'static str>, SweepError> {
         let catalog = self.catalog;
-        let resolver = Resolver { sweep: self.sweep, catalog, key: self.cache.key(), limits: self.limits };
+        let (key, limits) = (self.cache.key(), self.limits);
+        let resolver = Resolver { sweep: self.sweep, catalog, key, limits, patience: Patience::default() };
         let (list, listed) = mpsc::sync_channel(AHEAD);
         let (answer, answers) = mpsc::sync_channel(AHEAD);
         let listed = Arc::new(Mutex::new(listed));
@@ -373,7 +380,7 @@ impl Running<'_> {
     }
 
     /// Makes the report of an image from those of its layers, stores it and judges it.
-    fn assemble(&mut self, PlannedImage { image, documents }: PlannedImage) -> Result<(), SweepError> {
+    fn assemble(&mut self, PlannedImage { image, documents, former }: PlannedImage) -> Result<(), SweepError> {
         let mut layers: Vec<Result<Arc<LayerReport>, Gap>> = Vec::with_capacity(image.layers.len());
         for layer in &image.layers {
             let report = match &layer.digest {
@@ -384,6 +391,7 @@ impl Running<'_> {
             layers.push(report.ok_or_else(|| unread(layer, why)));
         }
         let mut report = self.sweep.scanner.image(&image, layers, documents);
+        report.findings.extend(former);
         report.target = image.reference.clone().unwrap_or_default();
         self.cache.put_image(&report, Some(self.run))?;
         self.sweep.policy.judge(&mut report);

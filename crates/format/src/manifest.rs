@@ -263,6 +263,22 @@ pub fn images_and_index(source: &dyn ImageSource, index: &Digest, limits: &Limit
     Ok(images)
 }
 
+/// An image whose manifest cannot be read, from its layers and from its configuration, which is at `place`.
+///
+/// # Errors
+/// If the configuration is damaged.
+pub fn without_manifest(
+    place: &Location,
+    digest: Digest,
+    config: &[u8],
+    layers: Vec<LayerSource>,
+) -> Result<Image, ImageError> {
+    let config = read::parse_config(place, config)?;
+    let mut image = Image { config_digest: Some(digest), config, has_config: true, layers, ..Image::default() };
+    read::finish(&mut image, None);
+    Ok(image)
+}
+
 /// Whether an archive lists `image`, an entry of its `manifest.json`, in its `index.json` as well. Some versions of
 /// Docker leave the layers out there.
 fn is_known(image: &Image, images: &mut Vec<Image>) -> bool {

@@ -262,8 +262,8 @@ fn notes(image: &Image, layers: &[LayerSummary], mask: &Mask) -> Vec<String> {
 }
 
 /// What the blobs of `image` turned out to be. Tools push models, modules and bundles with the configuration of an
-/// image. Where a blob is not a tar archive, no runtime can run it; it is an artifact if it does not claim to be run as a
-/// container either. A runtime for WebAssembly runs modules that are not in an archive.
+/// image. Where a blob is not a tar archive, no runtime can run the image; it is an artifact if it does not claim to be
+/// run as a container either. A runtime for WebAssembly runs modules that are not in an archive.
 fn kind(image: &Image, reports: &[Option<Arc<LayerReport>>]) -> ImageKind {
     let has_layers = image.layers.iter().any(LayerSource::is_layer);
     let has_files = reports.iter().flatten().any(|report| !report.is_tar);

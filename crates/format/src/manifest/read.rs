@@ -512,7 +512,7 @@ fn blob_document(kind: DocumentKind, blob: LayerSource) -> Option<Document> {
 }
 
 /// Assigns the diff_ids of the configuration to the layers, and compares the platforms of index and configuration.
-fn finish(image: &mut Image, of_index: Option<&Platform>) {
+pub(super) fn finish(image: &mut Image, of_index: Option<&Platform>) {
     let diff_ids = &image.config.rootfs.diff_ids;
     for (layer, diff_id) in image.layers.iter_mut().zip(diff_ids) {
         layer.diff_id = Some(diff_id.clone());
@@ -534,7 +534,7 @@ fn platform_or_digest(leaf: &Leaf) -> String {
     leaf.platform_text.clone().or_else(digest).unwrap_or_else(|| "unknown".into())
 }
 
-fn parse_config(location: &Location, bytes: &[u8]) -> Result<ImageConfig, ImageError> {
+pub(super) fn parse_config(location: &Location, bytes: &[u8]) -> Result<ImageConfig, ImageError> {
     ImageConfig::parse(bytes)
         .map_err(|error| ImageError::Document { document: location.0.clone(), reason: error.to_string() })
 }

@@ -6,6 +6,7 @@ use reqwest::Url;
 
 use super::credentials::CredentialsError;
 use super::form::BodyForm;
+use super::policy::BlockReason;
 use super::reference::ReferenceError;
 use super::refusal::Refusal;
 use super::response::{ErrorResponse, RegistryErrorCode};
@@ -111,10 +112,7 @@ pub enum RegistryError {
         response: ErrorResponse,
     },
     /// 412: Harbor does not serve the image, because of what its scanner found, or because it was not scanned yet.
-    #[error(
-        "{url}: blocked by a policy of the registry{response}; scan the image in the registry, or pull with an account \
-         that the policy exempts"
-    )]
+    #[error("{url}: blocked by a policy of the registry{response}; {}", BlockReason::of(response).advice())]
     Blocked {
         /// The URL that was requested.
         url: String,
