@@ -284,7 +284,11 @@ fn others(text: &str) -> Vec<Artifact> {
         &[("application/vnd.oci.image.layer.v1.tar", note.as_bytes())],
     );
     let bundle = bytes(&json!({ "schemaVersion": "v1.0.0", "name": "app", "description": text, "images": {} }));
+    // As the documentation of Open Policy Agent has it.
+    let policies = gzip(&Tar::new().file("policy/data.json", format!("{{\"note\": \"{text}\"}}")).finish());
+    let policies: [(&str, &[u8]); 1] = [("application/vnd.oci.image.layer.v1.tar+gzip", &policies)];
     let mut all = vec![
+        artifact("opa-bundle", (CONFIG, b"{}"), &policies),
         with_manifest("oras-files", &files, b"{}", &[("text/plain", note.as_bytes()), ("text/plain", b"")]),
         with_manifest("oras-annotations", &empty, b"{}", &[]),
         with_manifest("artifact-manifest", &old, b"{}", &[("text/plain", note.as_bytes())]),

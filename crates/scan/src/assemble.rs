@@ -261,20 +261,21 @@ fn notes(image: &Image, layers: &[LayerSummary], mask: &Mask) -> Vec<String> {
     image.notes.iter().map(|note| mask.apply("", note)).chain(after).collect()
 }
 
-/// What the blobs of `image` turned out to be. Tools push models, modules and bundles with the configuration of an
-/// image. Where a blob is not a tar archive, no runtime can run the image; it is an artifact if it does not claim to be
-/// run as a container either. A runtime for WebAssembly runs modules that are not in an archive.
+/// What `image` turned out to be, now that its blobs are read. Tools push models, modules and bundles with a
+/// configuration that has the media type of an image's. If it does not say how to run a container, and describes no
+/// image, or if a blob is not a tar archive and none claims to be a layer, no runtime runs it: it is an artifact. A
+/// runtime for WebAssembly runs modules that are not in an archive.
 fn kind(image: &Image, reports: &[Option<Arc<LayerReport>>]) -> ImageKind {
-    let has_layers = image.layers.iter().any(LayerSource::is_layer);
-    let has_files = reports.iter().flatten().any(|report| !report.is_tar);
     let config = &image.config;
-    let is_described = config.platform().is_some() || !config.rootfs.diff_ids.is_empty();
+    let has_files = reports.iter().flatten().any(|report| !report.is_tar);
+    let may_be_layers = !has_files || image.layers.iter().any(LayerSource::is_layer);
+    let is_described = config.platform().is_some() || !config.rootfs.diff_ids.is_empty() || !config.history.is_empty();
     let is_container = match config.architecture.as_str() {
-        "wasm" => has_layers,
-        _ => config.has_runtime() || (has_layers && is_described),
+        "wasm" => may_be_layers,
+        _ => config.has_runtime() || (is_described && may_be_layers),
     };
     match image.kind {
-        ImageKind::Image if image.has_config && has_files && !is_container => ImageKind::Artifact,
+        ImageKind::Image if image.has_config && !is_container => ImageKind::Artifact,
         kind => kind,
     }
 }
