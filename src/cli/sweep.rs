@@ -30,6 +30,11 @@ pub(crate) enum CatalogArgs {
         #[arg(long, value_name = "NAME")]
         project: Vec<String>,
 
+        /// Ask Harbor to scan images that its policy blocks because they were not scanned, or their scan failed; that
+        /// replaces the report that Harbor has of an image
+        #[arg(long)]
+        request_scans: bool,
+
         #[command(flatten)]
         sweep: SweepArgs,
     },
@@ -232,6 +237,7 @@ fn limits(catalog: &CatalogArgs, context: &FleetContext) -> SweepLimits {
         time: args.max_time,
         bytes: args.max_bytes,
         expected: catalog.expected(),
+        request_scans: matches!(catalog, CatalogArgs::Harbor { request_scans: true, .. }),
         layer_timeout: args.reading.timeout.timeout,
         cancellation: context.cancellation.clone(),
         ..SweepLimits::default()

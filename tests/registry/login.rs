@@ -287,6 +287,75 @@ fn credentials_that_were_not_used_are_not_blamed() {
     assert!(message.contains("these credentials"), "{message}");
 }
 
+/// Harbor's answers, as they were recorded.
+fn unauthorized(challenge: &str, message: &str) -> Answer {
+    let body = serde_json::json!({ "errors": [{ "code": "UNAUTHORIZED", "message": message }] });
+    Answer::new(401, format!("{body}\n")).with("Www-Authenticate", challenge)
+}
+
+/// A Harbor whose token service gives everyone a token, and which answers a request with credentials with `answer`.
+fn harbor(answer: Answer) -> (Server, Server) {
+    let service =
+        Server::answering(|_, _| Answer::new(200, r#"{"token":"made-up","access_token":"","expires_in":1800}"#));
+    let bearer = format!("Bearer realm=\"http://{}/service/token\",service=\"harbor-registry\"", service.host());
+    let server = Server::answering(move |request, _| match (request.header("authorization"), &request.path[..]) {
+        (None, path) if path.starts_with("/v2/_catalog") => {
+            unauthorized("Basic realm=\"harbor\"", "unauthorized to list catalog: unauthorized to list catalog")
+        }
+        (None, _) => unauthorized(&bearer, "authorize header needed to send HEAD to repository"),
+        (Some(_), _) => answer.clone(),
+    });
+    (server, service)
+}
+
+#[test]
+fn a_login_that_is_right_is_not_blamed() {
+    // A project that does not exist: the challenge is empty.
+    let missing = "project nothere not found: project nothere not found";
+    let (server, _service) = harbor(unauthorized("", missing));
+    for login in [password("admin", "made-up"), Login::Anonymous] {
+        let asked = registry(&server.host(), RegistryOptions { login, ..options() });
+        // The second request is sent with a token at once.
+        for _ in 0..2 {
+            let error = asked.manifest("nothere/x", &At::Tag("1".into())).unwrap_err();
+            let message = error.to_string();
+            assert!(message.contains(missing) && !message.contains("log in"), "{message}");
+            let no_challenge = AuthenticationError::NoChallenge;
+            assert!(matches!(error, RegistryError::Unauthorized { reason, .. } if reason == no_challenge), "{error:?}");
+        }
+        let message = asked.tags("nothere/x").unwrap().next().unwrap().unwrap_err().to_string();
+        assert!(message.contains(missing) && !message.contains("log in"), "{message}");
+    }
+    // The same where the first answer is it.
+    let server = Server::answering(move |_, _| unauthorized("", missing));
+    let login = password("admin", "made-up");
+    let asked = registry(&server.host(), RegistryOptions { login, ..options() });
+    let message = asked.manifest("nothere/x", &At::Tag("1".into())).unwrap_err().to_string();
+    assert!(message.contains(missing) && !message.contains("log in") && !message.contains("Basic"), "{message}");
+
+    // A right that the account lacks: the same answer as to a wrong password.
+    let denied = "unauthorized to list catalog: unauthorized to list catalog";
+    let (server, _service) = harbor(unauthorized("Basic realm=\"harbor\"", denied));
+    let login = password("robot$sweep", "made-up");
+    let asked = registry(&server.host(), RegistryOptions { login, ..options() });
+    let message = asked.repositories().next().unwrap().unwrap_err().to_string();
+    assert!(message.contains(denied) && message.contains("catalog:read"), "{message}");
+    assert!(!message.contains("log in"), "{message}");
+
+    // A project that the account is not a member of.
+    let denied = "unauthorized to access repository: proj/app, action: pull";
+    for (error, said) in
+        [("", "check that the login is right and has access"), (",error=\"insufficient_scope\"", "does not allow")]
+    {
+        let challenge = format!("Bearer realm=\"http://127.0.0.1:1/service/token\",service=\"harbor-registry\"{error}");
+        let (server, _service) = harbor(unauthorized(&challenge, denied));
+        let login = password("robot$sweep", "made-up");
+        let asked = registry(&server.host(), RegistryOptions { login, ..options() });
+        let message = asked.manifest("proj/app", &At::Tag("1".into())).unwrap_err().to_string();
+        assert!(message.contains(denied) && message.contains(said) && !message.contains("log in again"), "{message}");
+    }
+}
+
 #[test]
 fn a_token_where_a_password_is_required() {
     let server = Server::answering(|_, _| Answer::new(401, "").with("WWW-Authenticate", "Basic realm=\"x\""));

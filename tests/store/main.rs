@@ -13,6 +13,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod artifacts;
+mod blocked;
 mod harbor_model;
 mod harbor_sweep;
 mod kept_form;

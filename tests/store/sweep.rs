@@ -63,13 +63,13 @@ fn copy_from(source: &str, target: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-pub fn scanner() -> &'static Analyzer {
+pub(super) fn scanner() -> &'static Analyzer {
     static ANALYZER: OnceLock<Analyzer> = OnceLock::new();
     ANALYZER.get_or_init(|| Analyzer::new(Ruleset::built_in().unwrap(), Options::default()).unwrap())
 }
 
 /// A scanner with another layer key.
-fn other_scanner() -> Analyzer {
+pub(super) fn other_scanner() -> Analyzer {
     let limits = Limits { layer_bytes: 1 << 30, ..Limits::default() };
     Analyzer::new(Ruleset::built_in().unwrap(), Options { limits, ..Options::default() }).unwrap()
 }
@@ -77,7 +77,7 @@ fn other_scanner() -> Analyzer {
 /// Seconds that are added to the time: every sweep begins later than the one before.
 static LATER: AtomicI64 = AtomicI64::new(0);
 
-pub fn clock() -> i64 {
+pub(super) fn clock() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     i64::try_from(now.as_secs()).unwrap() + LATER.load(Ordering::Relaxed)
 }

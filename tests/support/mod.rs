@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+pub mod artifacts;
 pub mod fault_proxy;
 pub mod fresh;
 pub mod full_harbor;

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::artifacts::Artifact;
+use super::image::digest;
+
 /// The image that is pushed, as `docker save` wrote it.
 const IMAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/incident.tar");
 
@@ -107,17 +110,43 @@ impl Registry {
 
     /// Puts a manifest, over plain HTTP and without logging in.
     pub fn put_manifest(&self, repository: &str, tag: &str, media_type: &str, bytes: &[u8]) {
+        let answer = self.send("PUT", &format!("/v2/{repository}/manifests/{tag}"), media_type, bytes);
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    }
+
+    /// Puts a blob, in the same way.
+    pub fn put_blob(&self, repository: &str, bytes: &[u8]) {
+        let started = self.send("POST", &format!("/v2/{repository}/blobs/uploads/"), "", b"");
+        let location =
+            started.lines().find_map(|line| line.strip_prefix("Location: ")).unwrap_or_else(|| panic!("{started}"));
+        let path = location.split_once(&self.host()).map_or(location, |(_, path)| path);
+        let path = format!("{path}&digest={}", digest(bytes));
+        let answer = self.send("PUT", &path, "application/octet-stream", bytes);
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    }
+
+    /// Puts an artifact as `repository:v1`, in the same way.
+    pub fn put_artifact(&self, repository: &str, artifact: &Artifact) {
+        artifact.blobs.iter().for_each(|blob| self.put_blob(repository, blob));
+        for (media_type, manifest) in &artifact.manifests {
+            self.put_manifest(repository, &digest(manifest), media_type, manifest);
+        }
+        let (media_type, root) = artifact.manifests.last().unwrap();
+        self.put_manifest(repository, "v1", media_type, root);
+    }
+
+    fn send(&self, method: &str, path: &str, media_type: &str, body: &[u8]) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let head = format!(
-            "PUT /v2/{repository}/manifests/{tag} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
-             Content-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: {media_type}\r\n\
+             Content-Length: {}\r\n\r\n",
             self.host(),
-            bytes.len()
+            body.len()
         );
-        stream.write_all(&[head.as_bytes(), bytes].concat()).unwrap();
+        stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+        answer
     }
 
     fn wait(&mut self) {

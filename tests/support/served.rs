@@ -1,7 +1,10 @@
-//! A made-up registry with one image, `app:v1`, whose answers a test may alter.
+//! Made-up registries: one with the image `app:v1`, and one with any artifacts, whose answers a test may alter.
+
+use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::artifacts::Artifact;
 use super::image::{Layer, MANIFEST, bytes, config, digest, manifest};
 use super::server::{Answer, Request, Server};
 use super::tar::Tar;
@@ -36,4 +39,33 @@ pub fn serve(layers: &[Layer], alter: impl Fn(&Request, usize, Answer) -> Answer
         }
     };
     Server::answering(move |request, before| alter(request, before, found(&request.path)))
+}
+
+/// Serves each of `artifacts` as `team/NAME:v1` over plain HTTP to anyone. `alter` is as for [`serve`].
+pub fn serve_artifacts(
+    artifacts: &[Artifact],
+    alter: impl Fn(&Request, usize, Answer) -> Answer + Send + Sync + 'static,
+) -> Server {
+    let names: Vec<String> = artifacts.iter().map(|artifact| format!("team/{}", artifact.name)).collect();
+    let mut found: BTreeMap<String, Answer> = BTreeMap::new();
+    for (name, artifact) in names.iter().zip(artifacts) {
+        let tags = json!({ "name": name, "tags": ["v1"] }).to_string();
+        found.insert(format!("/v2/{name}/tags/list"), Answer::new(200, tags));
+        for (media_type, manifest) in &artifact.manifests {
+            let answer = Answer::new(200, manifest.clone()).with("Content-Type", media_type);
+            let answer = answer.with("Docker-Content-Digest", &digest(manifest));
+            found.insert(format!("/v2/{name}/manifests/v1"), answer.clone());
+            found.insert(format!("/v2/{name}/manifests/{}", digest(manifest)), answer);
+        }
+        for blob in &artifact.blobs {
+            let answer = Answer::new(200, blob.clone()).with("Content-Type", "application/octet-stream");
+            found.insert(format!("/v2/{name}/blobs/{}", digest(blob)), answer);
+        }
+    }
+    found.insert("/v2/_catalog".into(), Answer::new(200, json!({ "repositories": names }).to_string()));
+    Server::answering(move |request, before| {
+        let path = request.path.split('?').next().unwrap_or_default();
+        let missing = || Answer::new(404, json!({ "errors": [{ "code": "MANIFEST_UNKNOWN" }] }).to_string());
+        alter(request, before, found.get(path).cloned().unwrap_or_else(missing))
+    })
 }

@@ -10,6 +10,7 @@
 //! there. The stored report of a known image is judged by the policy of the sweep. A known image costs a manifest, and
 //! not even that where the catalog names its digest.
 
+mod blocked;
 mod heartbeat;
 mod layer_cache;
 mod listing;
@@ -36,6 +37,7 @@ use layersift_scan::Analyzer;
 use layersift_source::catalog::{Catalog, CatalogError, Coverage, Entry, Filter};
 use layersift_store::{ImageId, Job, RunId, RunStatus, Scope, Seconds, Store, StoreError};
 
+use self::blocked::Patience;
 pub use self::layer_cache::LayerCache;
 pub use self::listing::Expected;
 use self::plan::{KnownEntry, PlannedImage, Resolved, Resolver};
@@ -109,6 +111,9 @@ pub struct SweepLimits {
     pub bytes: Option<u64>,
     /// What it covers, and how much it should find there.
     pub expected: Expected,
+    /// Whether to ask the registry to scan an image that it does not serve before. That replaces the report that the
+    /// registry has of it.
+    pub request_scans: bool,
     /// The time for one layer, with all requests and retries.
     pub layer_timeout: Option<Duration>,
     /// Ends the sweep early. Layers in progress go back to the queue.
@@ -127,6 +132,7 @@ impl Default for SweepLimits {
             time: None,
             bytes: None,
             expected: Expected::default(),
+            request_scans: false,
             layer_timeout: None,
             cancellation: Cancellation::never(),
             patience: Cancellation::never(),
@@ -306,7 +312,8 @@ impl Running<'_> {
     /// One thread lists, some find out what is listed, and this one takes the answers: registries are slow to answer.
     fn plan_all(&mut self, filter: &Filter) -> Result<Option<&'static str>, SweepError> {
         let catalog = self.catalog;
-        let resolver = Resolver { sweep: self.sweep, catalog, key: self.cache.key(), limits: self.limits };
+        let (key, limits) = (self.cache.key(), self.limits);
+        let resolver = Resolver { sweep: self.sweep, catalog, key, limits, patience: Patience::default() };
         let (list, listed) = mpsc::sync_channel(AHEAD);
         let (answer, answers) = mpsc::sync_channel(AHEAD);
         let listed = Arc::new(Mutex::new(listed));
@@ -415,7 +422,8 @@ impl Running<'_> {
     }
 
     /// Makes the report of an image from those of its layers, stores it and judges it.
-    fn assemble(&mut self, PlannedImage { image, documents, entry }: PlannedImage) -> Result<(), SweepError> {
+    fn assemble(&mut self, planned: PlannedImage) -> Result<(), SweepError> {
+        let PlannedImage { image, documents, entry, former } = planned;
         let mut layers: Vec<Result<Arc<LayerReport>, Gap>> = Vec::with_capacity(image.layers.len());
         let is_poisoned =
             |layer: &LayerSource| layer.digest.as_ref().is_some_and(|digest| self.poisoned.contains_key(digest));
@@ -431,6 +439,7 @@ impl Running<'_> {
             layers.push(report.ok_or_else(|| unread(layer, why)));
         }
         let mut report = self.sweep.scanner.image(&image, layers, documents);
+        report.findings.extend(former);
         report.target = image.reference.clone().unwrap_or_default();
         self.cache.put_image(&report, Some(self.run))?;
         self.sweep.policy.judge(&mut report);

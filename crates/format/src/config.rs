@@ -118,12 +118,17 @@ impl ImageConfig {
     /// Whether the configuration says how to run a container, or for which platform the image is. Caches of builders
     /// have configurations that say neither.
     pub fn is_runnable(&self) -> bool {
+        !self.architecture.is_empty() || !self.os.is_empty() || self.has_runtime()
+    }
+
+    /// Whether the configuration says how to run a container.
+    pub fn has_runtime(&self) -> bool {
         let Runtime { user, exposed_ports, env, entrypoint, cmd, volumes, working_dir, labels, healthcheck, on_build } =
             &self.config;
-        let texts = [&self.architecture, &self.os, user, working_dir];
-        texts.iter().any(|text| !text.is_empty())
-            || !(exposed_ports.is_empty() && env.is_empty() && entrypoint.is_empty() && cmd.is_empty())
-            || !(volumes.is_empty() && labels.is_empty() && healthcheck.is_none() && on_build.is_empty())
+        let words = [entrypoint, cmd, env, on_build];
+        let is_silent = user.is_empty() && working_dir.is_empty() && words.iter().all(|words| words.is_empty());
+        let has_none = exposed_ports.is_empty() && volumes.is_empty() && labels.is_empty() && healthcheck.is_none();
+        !(is_silent && has_none)
     }
 
     /// The strings of the document that no field has: values of unknown fields, and values that another value of the

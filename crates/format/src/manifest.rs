@@ -5,6 +5,7 @@
 //! `docs/attestations/attestation-storage.md`. Caches: BuildKit, `cache/remotecache`.
 
 mod choose;
+mod classify;
 mod read;
 mod wire;
 
@@ -159,6 +160,13 @@ pub enum ImageError {
     },
 }
 
+impl LayerSource {
+    /// Whether the blob is a layer of an image by its media type. Old tools left the type out.
+    pub fn is_layer(&self) -> bool {
+        wire::is_layer_type(self.media_type.as_deref().unwrap_or_default())
+    }
+}
+
 impl DocumentKind {
     /// The name of the kind in reports.
     pub fn name(self) -> &'static str {
@@ -253,6 +261,22 @@ pub fn images_and_index(source: &dyn ImageSource, index: &Digest, limits: &Limit
         });
     }
     Ok(images)
+}
+
+/// An image whose manifest cannot be read, from its layers and from its configuration, which is at `place`.
+///
+/// # Errors
+/// If the configuration is damaged.
+pub fn without_manifest(
+    place: &Location,
+    digest: Digest,
+    config: &[u8],
+    layers: Vec<LayerSource>,
+) -> Result<Image, ImageError> {
+    let config = read::parse_config(place, config)?;
+    let mut image = Image { config_digest: Some(digest), config, has_config: true, layers, ..Image::default() };
+    read::finish(&mut image, None);
+    Ok(image)
 }
 
 /// Whether an archive lists `image`, an entry of its `manifest.json`, in its `index.json` as well. Some versions of

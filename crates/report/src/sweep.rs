@@ -126,11 +126,32 @@ fn problems(report: &SweepReport, width: usize, out: &mut dyn Write) -> io::Resu
     }
     writeln!(out, "\n{BOLD}NOT SCANNED{BOLD:#}  {}", thousands(report.problems_total))?;
     for problem in report.problems.iter().take(MOST_LINES) {
-        let mut line = Line::begin(out, 2, width)?;
-        line.text(PLAIN, &clean(&problem.to_string(), 400))?;
-        line.end()?;
+        wrapped(PLAIN, &clean(&problem.name, 400), 2, width, out)?;
+        // What a registry says is what a person needs: it is never cut.
+        let (style, indent) = if problem.name.is_empty() { (PLAIN, 2) } else { (DIM, 4) };
+        wrapped(style, &clean(&problem.reason, 2_000), indent, width, out)?;
     }
     more(report.problems_total, report.problems.len(), out)
+}
+
+/// Writes a text in as many lines as it takes; none if it is empty.
+fn wrapped(style: anstyle::Style, text: &str, indent: usize, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    let room = width.saturating_sub(indent).max(1);
+    let mut lines: Vec<String> = Vec::new();
+    let letters = |word: &str| word.chars().collect::<Vec<char>>();
+    let parts = |word: &str| letters(word).chunks(room).map(|part| part.iter().collect()).collect::<Vec<String>>();
+    for word in text.split(' ').flat_map(parts) {
+        match lines.last_mut().filter(|line| line.chars().count() + 1 + word.chars().count() <= room) {
+            Some(line) => *line = format!("{line} {word}"),
+            None => lines.push(word),
+        }
+    }
+    for text in lines {
+        let mut line = Line::begin(out, indent, width)?;
+        line.text(style, &text)?;
+        line.end()?;
+    }
+    Ok(())
 }
 
 fn incomplete_images(report: &SweepReport, width: usize, out: &mut dyn Write) -> io::Result<()> {

@@ -51,7 +51,8 @@ impl Assembler<'_> {
         let mut in_config = config_secrets;
         let mut mask = Mask::new(&in_config);
         mask.add_documents(&documents.findings);
-        if image.has_config && image.config.is_runnable() {
+        let kind = kind(image, reports);
+        if image.has_config && image.config.is_runnable() && kind == ImageKind::Image {
             let urls: Vec<String> = image.layers.iter().flat_map(|layer| layer.urls.iter().cloned()).collect();
             let subject = Subject {
                 config: &image.config,
@@ -71,7 +72,7 @@ impl Assembler<'_> {
         let layers: Vec<LayerSummary> = (0..image.layers.len())
             .filter_map(|index| layer_summary(index, image, report_of(index), &alignment, &mask))
             .collect();
-        let lifetimes = match image.kind {
+        let lifetimes = match kind {
             ImageKind::Image => lifetime::follow(reports),
             ImageKind::Artifact | ImageKind::Cache => lifetime::separate(reports),
         };
@@ -97,12 +98,13 @@ impl Assembler<'_> {
             gaps.push(ImageGap { gap: Gap::new(GapReason::TooManyFindings, detail), layer: None });
         }
         gaps.extend(image.gaps.iter().chain(&documents.gaps).map(|gap| ImageGap { gap: gap.clone(), layer: None }));
+        gaps.extend(other_count(image, kind).map(|gap| ImageGap { gap, layer: None }));
         for (index, (source, report)) in image.layers.iter().zip(reports).enumerate() {
             let Some(report) = report else { continue };
             let layer = Some(index);
             gaps.extend(report.gaps.iter().map(|gap| ImageGap { gap: named_gap(gap, source, report), layer }));
-            gaps.extend(verify(source, report).into_iter().map(|gap| ImageGap { gap, layer }));
-            gaps.extend(not_a_tar(image, source, report).map(|gap| ImageGap { gap, layer }));
+            gaps.extend(verify(source, report, kind).into_iter().map(|gap| ImageGap { gap, layer }));
+            gaps.extend(not_a_tar(kind, source, report).map(|gap| ImageGap { gap, layer }));
         }
         // A name or a gap may quote a field with a secret.
         for gap in &mut gaps {
@@ -115,7 +117,7 @@ impl Assembler<'_> {
             config_digest: image.config_digest.clone(),
             platform: image.platform.as_ref().map(|platform| mask.apply("variant", platform)),
             other_platforms: image.other_platforms.clone(),
-            kind: match image.kind {
+            kind: match kind {
                 ImageKind::Image => ReportKind::Image,
                 ImageKind::Artifact => ReportKind::Artifact,
                 ImageKind::Cache => ReportKind::Cache,
@@ -259,9 +261,38 @@ fn notes(image: &Image, layers: &[LayerSummary], mask: &Mask) -> Vec<String> {
     image.notes.iter().map(|note| mask.apply("", note)).chain(after).collect()
 }
 
+/// What `image` turned out to be, now that its blobs are read. Tools push models, modules and bundles with a
+/// configuration that has the media type of an image's. If it does not say how to run a container, and describes no
+/// image, or if a blob is not a tar archive and none claims to be a layer, no runtime runs it: it is an artifact. A
+/// runtime for WebAssembly runs modules that are not in an archive.
+fn kind(image: &Image, reports: &[Option<Arc<LayerReport>>]) -> ImageKind {
+    let config = &image.config;
+    let has_files = reports.iter().flatten().any(|report| !report.is_tar);
+    let may_be_layers = !has_files || image.layers.iter().any(LayerSource::is_layer);
+    let is_described = config.platform().is_some() || !config.rootfs.diff_ids.is_empty() || !config.history.is_empty();
+    let is_container = match config.architecture.as_str() {
+        "wasm" => may_be_layers,
+        _ => config.has_runtime() || (is_described && may_be_layers),
+    };
+    match image.kind {
+        ImageKind::Image if image.has_config && !is_container => ImageKind::Artifact,
+        kind => kind,
+    }
+}
+
+/// The gap of an image whose configuration describes other layers than its manifest.
+fn other_count(image: &Image, kind: ImageKind) -> Option<Gap> {
+    let (layers, diff_ids) = (image.layers.len(), image.config.rootfs.diff_ids.len());
+    if kind != ImageKind::Image || !image.has_config || layers == diff_ids {
+        return None;
+    }
+    let detail = format!("the image has {layers} layers, but its configuration has {diff_ids} diff_ids");
+    Some(Gap::new(GapReason::DiffIdMismatch, detail))
+}
+
 /// The gap of a layer that no runtime can extract.
-fn not_a_tar(image: &Image, source: &LayerSource, report: &LayerReport) -> Option<Gap> {
-    if image.kind != ImageKind::Image || report.is_tar {
+fn not_a_tar(kind: ImageKind, source: &LayerSource, report: &LayerReport) -> Option<Gap> {
+    if kind != ImageKind::Image || report.is_tar {
         return None;
     }
     let media_type = source.media_type.as_deref().unwrap_or("no media type");
@@ -349,8 +380,8 @@ fn layer_ref(layer: &LayerSummary) -> LayerRef {
     }
 }
 
-/// Compares digests and sizes of a layer with the manifest and the configuration.
-fn verify(source: &LayerSource, report: &LayerReport) -> Vec<Gap> {
+/// Compares digests and sizes of a layer with the manifest and the configuration, which says something only of images.
+fn verify(source: &LayerSource, report: &LayerReport, kind: ImageKind) -> Vec<Gap> {
     let mut gaps = Vec::new();
     // A scan that ended early has hashed a part of the layer, and has a gap that says so.
     let early = [GapReason::Cancelled, GapReason::DeadlineExceeded];
@@ -374,6 +405,7 @@ fn verify(source: &LayerSource, report: &LayerReport) -> Vec<Gap> {
     let whole = !report.gaps.iter().any(|gap| cut.contains(&gap.reason));
     if let Some(expected) = &source.diff_id
         && whole
+        && kind == ImageKind::Image
         && *expected != report.diff_id
     {
         let detail = format!("the configuration names {expected}, but the layer has {}", report.diff_id);

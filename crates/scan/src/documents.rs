@@ -8,7 +8,8 @@ use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use layersift_format::json::{JsonString, Node};
 use layersift_format::manifest::{Document, DocumentContent, Image};
 use layersift_format::{CancelReason, Cancellation, Fetched, ImageSource, Location};
@@ -44,6 +45,15 @@ const NAMES: [&str; 14] = [
 /// The fewest characters of a value that is decoded from base64.
 const SHORTEST_BASE64: usize = 16;
 
+/// Base64 (RFC 4648), standard and URL-safe, with and without padding.
+const STANDARD: GeneralPurpose = lenient(&alphabet::STANDARD);
+const URL_SAFE: GeneralPurpose = lenient(&alphabet::URL_SAFE);
+
+const fn lenient(alphabet: &alphabet::Alphabet) -> GeneralPurpose {
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    GeneralPurpose::new(alphabet, config)
+}
+
 /// The most findings in the documents of one image.
 const MAX_FINDINGS: usize = 10_000;
 
@@ -64,6 +74,15 @@ pub(crate) struct DocumentFinding {
     pub(crate) location: DocumentLocation,
     pub(crate) secret: Option<Secret>,
     pub(crate) note: Option<String>,
+}
+
+impl DocumentReport {
+    /// The gap because of which another scan may say something else: a document that could not be read, or has other
+    /// bytes in this place.
+    pub fn unrepeatable(&self) -> Option<&Gap> {
+        let here = [GapReason::MissingBlob, GapReason::DigestMismatch];
+        self.gaps.iter().find(|gap| gap.reason.is_transient() || here.contains(&gap.reason))
+    }
 }
 
 impl Analyzer {
@@ -278,12 +297,15 @@ fn with_name(string: &JsonString) -> String {
     }
 }
 
-/// The text that a value in base64 holds; `None` if it is anything else.
+/// The text that a value in base64 holds, in either alphabet, with or without padding and in lines or not; `None` if it
+/// is anything else. Signatures in JSON (RFC 7515) have the URL-safe alphabet.
 fn decoded(text: &str) -> Option<Vec<u8>> {
-    if text.len() < SHORTEST_BASE64 || !text.len().is_multiple_of(4) {
+    if text.len() < SHORTEST_BASE64 {
         return None;
     }
-    let bytes = STANDARD.decode(text).ok()?;
+    let digits: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
+    let is_url_safe = digits.iter().any(|digit| matches!(digit, b'-' | b'_'));
+    let bytes = if is_url_safe { URL_SAFE.decode(digits) } else { STANDARD.decode(digits) }.ok()?;
     std::str::from_utf8(&bytes).is_ok_and(|text| !text.contains('\0')).then_some(bytes)
 }
 

@@ -5,13 +5,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use layersift_format::manifest::{Image, LayerSource};
-use layersift_format::{SourceError, manifest};
-use layersift_model::{Digest, IncompleteImage, LayerKey, Repository, SweepProblem, Verdict};
+use layersift_format::{ImageSource, SourceError, manifest};
+use layersift_model::{Digest, Finding, IncompleteImage, LayerKey, ReportKind, Repository, SweepProblem, Verdict};
 use layersift_scan::{DocumentReport, ScanError};
 use layersift_source::catalog::{Catalog, CatalogError, Entry};
-use layersift_source::registry::RegistrySource;
+use layersift_source::registry::{Registry, RegistrySource};
 use layersift_store::{ImageId, ImageLayer, ImageRecord, Job, StoreError, StoredReport, TagSighting};
 
+use super::blocked::{Patience, UnblockedPart};
 use super::{Pending, Running, Sweep, SweepError, SweepLimits, deleted, incomplete, problem};
 
 /// The priority of layers that were never read: a new image does not wait for known ones. Layers that were read under
@@ -26,6 +27,8 @@ pub(super) struct KnownImage {
     id: ImageId,
     verdict: Verdict,
     incomplete: Option<IncompleteImage>,
+    /// Whether it is an artifact of documents alone, as an index is.
+    may_be_index: bool,
 }
 
 /// An entry whose images are all known, until that is noted.
@@ -35,19 +38,22 @@ pub(super) struct KnownEntry {
     images: Vec<KnownImage>,
 }
 
-/// An image, what its documents hold, and the entry that led to it.
+/// An image, and what its documents hold.
 pub(super) struct PlannedImage {
     pub(super) image: Image,
     pub(super) documents: DocumentReport,
+    /// What led to it.
     pub(super) entry: Arc<Entry>,
+    /// What an earlier scan found in documents that cannot be read any more.
+    pub(super) former: Vec<Finding>,
 }
 
 /// What an entry of a catalog turned out to be.
 pub(super) enum Resolved {
     /// Images that all have a report.
     Known { root: Digest, images: Vec<KnownImage> },
-    /// Images of which at least one has none.
-    New { root: Digest, images: Vec<PlannedImage> },
+    /// Images of which at least one has none, and what is in the way of others of the same index.
+    New { root: Digest, images: Vec<PlannedImage>, problems: Vec<SweepProblem> },
     /// Nothing that can be scanned.
     Problem(SweepProblem),
     /// Nothing: it was deleted since it was listed.
@@ -60,6 +66,8 @@ pub(super) struct Resolver<'r> {
     pub(super) catalog: &'r dyn Catalog,
     pub(super) key: &'r LayerKey,
     pub(super) limits: &'r SweepLimits,
+    /// How long it goes on waiting for scans of registries.
+    pub(super) patience: Patience,
 }
 
 impl Resolver<'_> {
@@ -76,7 +84,7 @@ impl Resolver<'_> {
 
     fn resolve_entry(&self, entry: &Entry) -> Result<Resolved, StoreError> {
         if let Some(digest) = &entry.digest
-            && let Some(images) = self.known(entry, std::slice::from_ref(digest))?
+            && let Some(images) = self.known_by_digest(entry, digest)?
         {
             return Ok(Resolved::Known { root: digest.clone(), images });
         }
@@ -84,46 +92,122 @@ impl Resolver<'_> {
             Ok(registry) => registry,
             Err(error) => return Ok(Resolved::Problem(problem::registry(&error))),
         };
+        match self.served(entry, &registry)? {
+            Ok(resolved) => Ok(resolved),
+            Err(error) => self.unserved(entry, &registry, error),
+        }
+    }
+
+    /// What `entry` is, or why the registry does not serve its manifest or index.
+    fn served(&self, entry: &Entry, registry: &Registry) -> Result<Result<Resolved, ScanError>, StoreError> {
         let source = RegistrySource::new(registry.with_cancellation(self.limits.token()), entry.reference());
         // Most tags name what they named the last time: then the registry need not send it, nor even read it.
-        if let Some((root, images)) = self.met_before(entry)? {
+        if entry.digest.is_none()
+            && let Some((root, images)) = self.met_before(entry)?
+        {
             match source.still_names(&root) {
-                Ok(true) => return Ok(Resolved::Known { root, images }),
+                Ok(true) => return Ok(Ok(Resolved::Known { root, images })),
                 Ok(false) => {}
-                Err(error) => return Ok(self.refused(entry, SourceError::from(error).into())),
+                Err(error) => return Ok(Err(SourceError::from(error).into())),
             }
         }
         let root = match source.root() {
             Ok(root) => root,
-            Err(error) => return Ok(self.refused(entry, SourceError::from(error).into())),
+            Err(error) => return Ok(Err(SourceError::from(error).into())),
         };
         if let Some(digests) = manifest::image_digests(&root.digest, &root.bytes)
             && let Some(images) = self.known(entry, &digests)?
         {
-            return Ok(Resolved::Known { root: root.digest.clone(), images });
+            return Ok(Ok(Resolved::Known { root: root.digest.clone(), images }));
         }
-        let limits = self.sweep.scanner.limits();
-        Ok(match manifest::images_and_index(&source, &root.digest, limits) {
-            Ok(images) => {
-                let shared = Arc::new(entry.clone());
-                let images = images.into_iter().map(|image| self.with_documents(&source, image, &shared)).collect();
-                Resolved::New { root: root.digest.clone(), images }
-            }
-            Err(error) => self.refused(entry, error.into()),
-        })
+        let part = UnblockedPart::new(&source);
+        let images = match self.planned(&part, &root.digest, entry) {
+            Ok(images) => images,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut resolved = (images, Vec::new());
+        for (digest, error) in part.blocked() {
+            self.add_blocked(entry, registry, (digest, error.into()), &mut resolved)?;
+        }
+        let (images, problems) = resolved;
+        Ok(Ok(Resolved::New { root: root.digest.clone(), images, problems }))
     }
 
-    /// Scans the documents of an image now, so that they need not be kept until its layers are read.
-    fn with_documents(&self, source: &RegistrySource, mut image: Image, entry: &Arc<Entry>) -> PlannedImage {
-        let documents = self.sweep.scanner.documents(source, &image, &self.limits.token());
-        image.documents = Vec::new();
-        PlannedImage { image, documents, entry: Arc::clone(entry) }
+    /// What an entry is whose manifest or index the registry does not serve.
+    fn unserved(&self, entry: &Entry, registry: &Registry, error: ScanError) -> Result<Resolved, StoreError> {
+        let is_blocked = problem::block_reason(&error).is_some();
+        if !is_blocked && matches!(self.catalog.still_lists(entry), Ok(false)) {
+            return Ok(Resolved::Deleted);
+        }
+        if is_blocked
+            && let Some(root) = entry.digest.clone()
+            && let Some(image) = self.known_by_layers(entry, registry, &root)?
+        {
+            return Ok(Resolved::New { root, images: vec![image], problems: Vec::new() });
+        }
+        if let Err(problem) = self.wait_for_scan(entry, registry, error) {
+            return Ok(Resolved::Problem(problem));
+        }
+        let served = self.served(entry, registry)?;
+        Ok(served.unwrap_or_else(|error| Resolved::Problem(problem::image(entry.reference().to_string(), &error))))
+    }
+
+    /// Adds an image of the index of `entry` that is blocked, in place of the one that was not read.
+    fn add_blocked(
+        &self,
+        entry: &Entry,
+        registry: &Registry,
+        (digest, error): (Digest, ScanError),
+        (images, problems): &mut (Vec<PlannedImage>, Vec<SweepProblem>),
+    ) -> Result<(), StoreError> {
+        images.retain(|planned| planned.image.manifest_digest.as_ref() != Some(&digest));
+        let child = Entry { digest: Some(digest.clone()), ..entry.clone() };
+        if let Some(image) = self.known_by_layers(&child, registry, &digest)? {
+            images.insert(0, image);
+            return Ok(());
+        }
+        let source = RegistrySource::new(registry.with_cancellation(self.limits.token()), child.reference());
+        let name = || child.reference().to_string();
+        let served = self.wait_for_scan(&child, registry, error);
+        match served
+            .and_then(|()| self.planned(&source, &digest, &child).map_err(|error| problem::image(name(), &error)))
+        {
+            // The index stays the last.
+            Ok(found) => drop(images.splice(0..0, found)),
+            Err(problem) => problems.push(problem),
+        }
+        Ok(())
+    }
+
+    /// The images of `source`. Their documents are scanned now, so that they need not be kept until their layers are
+    /// read.
+    fn planned(&self, source: &dyn ImageSource, root: &Digest, entry: &Entry) -> Result<Vec<PlannedImage>, ScanError> {
+        let entry = Arc::new(entry.clone());
+        let images = manifest::images_and_index(source, root, self.sweep.scanner.limits())?;
+        let with_documents = |mut image: Image| {
+            let documents = self.sweep.scanner.documents(source, &image, &self.limits.token());
+            image.documents = Vec::new();
+            PlannedImage { image, documents, entry: Arc::clone(&entry), former: Vec::new() }
+        };
+        Ok(images.into_iter().map(with_documents).collect())
+    }
+
+    /// The images of a manifest or an index with this digest, if their reports are known. An index has a report of its
+    /// own, which does not say what is in its images.
+    fn known_by_digest(&self, entry: &Entry, digest: &Digest) -> Result<Option<Vec<KnownImage>>, StoreError> {
+        let Some(images) = self.known(entry, std::slice::from_ref(digest))? else { return Ok(None) };
+        if !images.iter().any(|image| image.may_be_index) {
+            return Ok(Some(images));
+        }
+        let met = self.met_before(entry)?.filter(|(root, _)| root == digest);
+        Ok(met.map(|(_, images)| images))
     }
 
     /// What the tag of an entry named the last time, and the images there, if their reports are known. An index is the
     /// last of its images to be noted, so if it was, all of them were.
     fn met_before(&self, entry: &Entry) -> Result<Option<(Digest, Vec<KnownImage>)>, StoreError> {
-        let (None, Some(tag)) = (&entry.digest, entry.tags.first()) else { return Ok(None) };
+        // An image without tags is noted under an empty one.
+        let tag = entry.tags.first().map_or("", String::as_str);
         let tags = self.sweep.store.tags();
         let Some(root) = tags.last_named(&repository_of(entry), tag)? else { return Ok(None) };
         let manifests = tags.images(entry.host.name(), &entry.repository, tag)?;
@@ -148,21 +232,10 @@ impl Resolver<'_> {
         let judged = |StoredReport { image, mut report }| {
             self.sweep.policy.judge(&mut report);
             let name = || entry.reference().to_string();
-            KnownImage { id: image, verdict: report.verdict(), incomplete: incomplete(name, &report) }
+            let may_be_index = report.kind == ReportKind::Artifact && report.layers.is_empty();
+            KnownImage { id: image, verdict: report.verdict(), incomplete: incomplete(name, &report), may_be_index }
         };
         Ok(Some(reports.into_iter().map(judged).collect()))
-    }
-
-    fn refused(&self, entry: &Entry, error: ScanError) -> Resolved {
-        let name = entry.reference().to_string();
-        if problem::is_blocked(&error) {
-            let is_asked = self.catalog.request_scan(entry).unwrap_or(false);
-            return Resolved::Problem(problem::blocked(name, is_asked));
-        }
-        match self.catalog.still_lists(entry) {
-            Ok(false) => Resolved::Deleted,
-            Ok(true) | Err(_) => Resolved::Problem(problem::image(name, &error)),
-        }
     }
 }
 
@@ -181,8 +254,9 @@ impl Running<'_> {
                     self.note_known()?;
                 }
             }
-            Resolved::New { root, images } => {
-                let mut is_whole = true;
+            Resolved::New { root, images, problems } => {
+                let mut is_whole = problems.is_empty();
+                problems.into_iter().for_each(|problem| self.add_problem(problem));
                 for image in images {
                     // An index of which an image could not be read is read again the next time.
                     let is_noted = is_whole || image.image.manifest_digest.as_ref() != Some(&root);
@@ -253,7 +327,7 @@ impl Running<'_> {
         let image = &planned.image;
         let store = self.sweep.store;
         // Nothing is stored of an image with damaged documents: another registry may have them undamaged.
-        if let Some(gap) = image.gaps.first() {
+        if let Some(gap) = image.gaps.first().or_else(|| planned.documents.unrepeatable()) {
             if !self.is_deleted(entry) {
                 self.sweep.progress.image_listed();
                 self.add_problem(problem::document(entry.reference().to_string(), gap));

@@ -7,7 +7,7 @@ use layersift_format::manifest::ImageError;
 use layersift_model::{Gap, SweepProblem, SweepProblemKind};
 use layersift_scan::ScanError;
 use layersift_source::catalog::CatalogError;
-use layersift_source::registry::RegistryError;
+use layersift_source::registry::{BlockReason, RegistryError};
 
 /// A catalog, or a repository of it, cannot be listed.
 pub(super) fn catalog(error: &CatalogError) -> SweepProblem {
@@ -35,20 +35,27 @@ pub(super) fn undigested(name: String) -> SweepProblem {
     SweepProblem { name, kind: SweepProblemKind::Documents, reason: "a layer has no digest".into() }
 }
 
-/// The registry refuses pulls of the image `name` until it was scanned; `is_asked` tells whether it was asked to scan.
-pub(super) fn blocked(name: String, is_asked: bool) -> SweepProblem {
-    let asked = if is_asked { "; the registry was asked to scan the image" } else { "" };
-    SweepProblem { name, kind: SweepProblemKind::Blocked, reason: format!("blocked by the registry{asked}") }
+/// A policy of the registry refuses pulls of the image `name`: `said` is the error, and `notes` what was tried.
+pub(super) fn blocked(name: String, said: &str, notes: &[String]) -> SweepProblem {
+    let notes: String = notes.iter().map(|note| format!("; {note}")).collect();
+    SweepProblem { name, kind: SweepProblemKind::Blocked, reason: format!("{said}{notes}") }
 }
 
-/// Whether an error says that the registry refuses pulls until the image was scanned (Harbor's status 412).
-pub(super) fn is_blocked(error: &ScanError) -> bool {
-    let ScanError::Image(ImageError::Source(SourceError::Transport(failure))) = error else { return false };
-    matches!(failure.downcast_ref(), Some(RegistryError::Blocked { .. }))
+/// Why a policy of the registry refuses pulls (Harbor's status 412); `None` for any other error.
+pub(super) fn block_reason(error: &ScanError) -> Option<BlockReason> {
+    let ScanError::Image(ImageError::Source(error)) = error else { return None };
+    source_block_reason(error)
+}
+
+/// The same of the error of a source.
+pub(super) fn source_block_reason(error: &SourceError) -> Option<BlockReason> {
+    let SourceError::Transport(failure) = error else { return None };
+    let Some(RegistryError::Blocked { response, .. }) = failure.downcast_ref() else { return None };
+    Some(BlockReason::of(response))
 }
 
 /// An error with its sources, each where the text before does not have it already.
-fn text(error: &dyn Error) -> String {
+pub(super) fn text(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

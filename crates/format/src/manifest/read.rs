@@ -6,6 +6,7 @@ use std::sync::Arc;
 use layersift_model::{Digest, Gap, GapReason, Hasher, Limits};
 
 use super::choose::{self, Chosen};
+use super::classify::{kind, parts};
 use super::wire::{Descriptor, WireDocument, WirePlatform};
 use super::{Document, DocumentContent, DocumentKind, Image, ImageError, ImageKind, LayerSource};
 use crate::config::ImageConfig;
@@ -141,15 +142,16 @@ impl DocumentReader<'_> {
             digest: Some(leaf.digest.clone().unwrap_or_else(|| Digest::of(&bytes))),
             media_type: (!document.media_type.is_empty()).then(|| document.media_type.clone()),
             is_of_index: true,
-            content: DocumentContent::Bytes(bytes),
+            content: DocumentContent::Bytes(Arc::clone(&bytes)),
         });
         for entry in entries {
             let child = self.child(&leaf, entry)?;
             self.expand(child, depth + 1, seen, leaves)?;
         }
-        // The gaps of an index without manifests must still reach the report.
-        if leaves.len() == before && !leaf.gaps.is_empty() {
-            leaves.push(Leaf { bytes: None, ..leaf });
+        // The annotations of an index without manifests, and its gaps, must still reach the report. A registry without
+        // referrers keeps such an index when the last signature of an image is deleted.
+        if leaves.len() == before && (entries.is_empty() || !leaf.gaps.is_empty()) {
+            leaves.push(Leaf { bytes: Some(bytes), ..leaf });
         }
         Ok(())
     }
@@ -181,8 +183,25 @@ impl DocumentReader<'_> {
         Ok(())
     }
 
-    /// The leaves that `choice` asks for, which are read, and the others.
+    /// The leaves that `choice` asks for, which are read, and the others. What is for no platform, such as a signature,
+    /// is for every choice.
     fn choose(&self, mut leaves: Vec<Leaf>, choice: &Choice) -> Result<Chosen, ImageError> {
+        if leaves.len() > 1 && *choice != Choice::All {
+            leaves.iter_mut().filter(|leaf| leaf.platform.is_none()).try_for_each(|leaf| self.read(leaf))?;
+            let (for_any, images): (Vec<Leaf>, Vec<Leaf>) =
+                leaves.into_iter().partition(|leaf| leaf.platform.is_none() && self.config_platform(leaf).is_none());
+            let mut chosen = match images.is_empty() {
+                true => Chosen { leaves: Vec::new(), others: Vec::new() },
+                false => self.choose_image(images, choice)?,
+            };
+            chosen.leaves.extend(for_any);
+            return Ok(chosen);
+        }
+        self.choose_image(leaves, choice)
+    }
+
+    /// The images that `choice` asks for, which are read, and the others.
+    fn choose_image(&self, mut leaves: Vec<Leaf>, choice: &Choice) -> Result<Chosen, ImageError> {
         let Some(wanted) = choose::wanted(choice, leaves.len()) else {
             leaves.iter_mut().try_for_each(|leaf| self.read(leaf))?;
             return Ok(Chosen { leaves, others: Vec::new() });
@@ -240,6 +259,9 @@ impl DocumentReader<'_> {
         };
         let document = WireDocument::parse(&location, &bytes)?;
         let digest = digest.unwrap_or_else(|| Digest::of(&bytes));
+        if document.manifests.is_some() && !document.is_cache_index() {
+            return Ok(Image { kind: ImageKind::Artifact, manifest_digest: Some(digest), ..image });
+        }
         image.documents.push(Document {
             kind: DocumentKind::Manifest,
             digest: Some(digest.clone()),
@@ -249,14 +271,17 @@ impl DocumentReader<'_> {
         });
         image.manifest_digest = Some(digest);
         // The artifact manifests of OCI image-spec v1.1-rc have no configuration.
-        let is_artifact = document.blobs.is_some();
+        let is_artifact = document.is_artifact();
         let (config, blobs) = parts(document);
         self.bound_layers(&location, blobs.len())?;
         let mut node = None;
         if let Some(config) = &config {
             let digest = config.digest(&location)?;
             let place = self.source.locate(&digest);
-            let bytes = self.document(&place, Some(&digest), &mut image.gaps)?;
+            let bytes = match config.embedded(&digest) {
+                Some(bytes) => Some(bytes),
+                None => self.document(&place, Some(&digest), &mut image.gaps)?,
+            };
             node = bytes.as_deref().map(Node::parse).and_then(Result::ok);
             image.kind = kind(config, node.as_ref(), bytes.as_deref(), &blobs);
             if let Some(bytes) = bytes {
@@ -272,14 +297,16 @@ impl DocumentReader<'_> {
         for blob in &blobs {
             let layer = self.layer(&location, blob)?;
             if image.kind == ImageKind::Artifact
+                && let Some(bytes) = layer.digest.as_ref().and_then(|digest| blob.embedded(digest))
+            {
+                let (kind, digest, media_type) = (blob.file(), layer.digest, layer.media_type);
+                let content = DocumentContent::Bytes(bytes.into());
+                image.documents.push(Document { kind, digest, media_type, is_of_index: false, content });
+            } else if image.kind == ImageKind::Artifact
                 && blob.is_json()
                 && layer.size.is_some_and(|size| size <= self.limits.document_bytes)
             {
-                let kind = match blob.statement() {
-                    DocumentKind::Attestation => DocumentKind::Blob,
-                    kind => kind,
-                };
-                image.documents.extend(blob_document(kind, layer));
+                image.documents.extend(blob_document(blob.file(), layer));
             } else {
                 image.layers.push(layer);
             }
@@ -458,37 +485,6 @@ impl DocumentReader<'_> {
     }
 }
 
-/// The configuration and the blobs of a manifest, or of an index that is a BuildKit cache.
-fn parts(document: WireDocument) -> (Option<Descriptor>, Vec<Descriptor>) {
-    if let Some(entries) = document.manifests {
-        let (config, layers): (Vec<Descriptor>, Vec<Descriptor>) =
-            entries.into_iter().partition(Descriptor::is_cache_config);
-        return (config.into_iter().next(), layers);
-    }
-    let blobs = document.layers.into_iter().chain(document.blobs).flatten();
-    (document.config, blobs.collect())
-}
-
-/// What a manifest with this configuration and these blobs is. The content decides before the media types: an image
-/// with a media type that no runtime minds must not pass as an artifact.
-fn kind(config: &Descriptor, node: Option<&Node>, bytes: Option<&[u8]>, blobs: &[Descriptor]) -> ImageKind {
-    if config.is_cache_config() {
-        return ImageKind::Cache;
-    }
-    let text = |name: &str| node.and_then(|node| node.get(name)).and_then(Node::as_str).unwrap_or_default();
-    let has_platform = !text("architecture").is_empty() && text("architecture") != "unknown";
-    let diff_ids = node.and_then(|node| node.get("rootfs")).and_then(|rootfs| rootfs.get("diff_ids"));
-    let has_diff_ids = diff_ids.is_some_and(|list| !list.elements().is_empty());
-    let has_layers = blobs.iter().any(Descriptor::is_layer);
-    let is_image = match bytes {
-        // What cannot be read is held to be what its media type says.
-        None => config.is_image_config(),
-        Some(_) if config.is_image_config() => has_layers || blobs.is_empty() || has_platform,
-        Some(_) => has_diff_ids && (has_layers || has_platform),
-    };
-    if is_image { ImageKind::Image } else { ImageKind::Artifact }
-}
-
 /// Orders the layers of a cache so that each comes after the one that it was made on.
 fn order_by_tree(layers: &mut [LayerSource], config: Option<&Node>) {
     let nodes = config.and_then(|config| config.get("layers")).map(Node::elements).unwrap_or_default();
@@ -516,16 +512,8 @@ fn blob_document(kind: DocumentKind, blob: LayerSource) -> Option<Document> {
 }
 
 /// Assigns the diff_ids of the configuration to the layers, and compares the platforms of index and configuration.
-fn finish(image: &mut Image, of_index: Option<&Platform>) {
+pub(super) fn finish(image: &mut Image, of_index: Option<&Platform>) {
     let diff_ids = &image.config.rootfs.diff_ids;
-    if image.has_config && diff_ids.len() != image.layers.len() {
-        let detail = format!(
-            "the image has {} layers, but its configuration has {} diff_ids",
-            image.layers.len(),
-            diff_ids.len()
-        );
-        image.gaps.push(Gap::new(GapReason::DiffIdMismatch, detail));
-    }
     for (layer, diff_id) in image.layers.iter_mut().zip(diff_ids) {
         layer.diff_id = Some(diff_id.clone());
     }
@@ -546,7 +534,7 @@ fn platform_or_digest(leaf: &Leaf) -> String {
     leaf.platform_text.clone().or_else(digest).unwrap_or_else(|| "unknown".into())
 }
 
-fn parse_config(location: &Location, bytes: &[u8]) -> Result<ImageConfig, ImageError> {
+pub(super) fn parse_config(location: &Location, bytes: &[u8]) -> Result<ImageConfig, ImageError> {
     ImageConfig::parse(bytes)
         .map_err(|error| ImageError::Document { document: location.0.clone(), reason: error.to_string() })
 }

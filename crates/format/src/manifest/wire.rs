@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use oci_spec::image::MediaType;
 use serde::Deserialize;
 
@@ -23,6 +25,16 @@ const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2
 
 /// How the media types of layers begin.
 const LAYERS: [&str; 2] = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
+
+/// The media type of artifact manifests, which OCI image-spec v1.1-rc had.
+const ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
+
+/// The content of the configurations of artifacts that have none (OCI image-spec v1.1, "Guidance for an Empty
+/// Descriptor"). Some tools do not push it.
+const EMPTY_CONTENT: &[u8] = b"{}";
+
+/// The most bytes of a blob that is embedded in a descriptor.
+const MOST_EMBEDDED: usize = 1 << 20;
 
 /// The annotation by which BuildKit marks the manifest of an attestation, and the one with the image that it is of.
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
@@ -60,6 +72,8 @@ pub(super) struct Descriptor {
     pub(super) urls: Vec<String>,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) platform: Option<WirePlatform>,
+    /// The blob itself in base64 (OCI image-spec v1.1, "Embedded Content").
+    data: Option<String>,
 }
 
 /// A platform as an index names it.
@@ -82,7 +96,7 @@ impl WireDocument {
             |error| failed(format!("expected a manifest or an index, found {}: {error}", what_begins(bytes)));
         let node = Node::parse(bytes).map_err(not_json)?;
         let document: WireDocument = node.strict().map_err(|error| failed(error.to_string()))?;
-        let WireDocument { media_type, config, layers, blobs, manifests, fs_layers, .. } = &document;
+        let WireDocument { media_type, config, layers, manifests, fs_layers, .. } = &document;
         if fs_layers.is_some() && layers.is_none() {
             return Err(failed(
                 "unsupported Docker schema 1 manifest (application/vnd.docker.distribution.manifest.v1+json); push the \
@@ -96,11 +110,16 @@ impl WireDocument {
                 "the document is both a manifest and an index, which tools read differently (CVE-2021-41190)".into(),
             ));
         }
-        if config.is_none() && layers.is_none() && blobs.is_none() && manifests.is_none() {
+        if config.is_none() && layers.is_none() && manifests.is_none() && !document.is_artifact() {
             let kind = if media_type.is_empty() { "a document without media type" } else { media_type };
             return Err(failed(format!("the document is neither a manifest nor an index, but {kind}")));
         }
         Ok(document)
+    }
+
+    /// Whether this is an artifact manifest, which has no configuration, and need not have blobs.
+    pub(super) fn is_artifact(&self) -> bool {
+        self.blobs.is_some() || self.media_type == ARTIFACT
     }
 
     /// Whether this is an index whose entries are the layers and the configuration of a BuildKit cache.
@@ -127,7 +146,15 @@ impl Descriptor {
 
     /// Whether this is a layer of an image by its media type. Old tools left the type out.
     pub(super) fn is_layer(&self) -> bool {
-        self.media_type.is_empty() || LAYERS.iter().any(|prefix| self.media_type.starts_with(prefix))
+        is_layer_type(&self.media_type)
+    }
+
+    /// The bytes of the blob, which has this `digest`, if they are known without reading it.
+    pub(super) fn embedded(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let data = self.data.as_ref().filter(|data| data.len() <= MOST_EMBEDDED);
+        let embedded = data.and_then(|data| STANDARD.decode(data).ok());
+        let is_blob = |bytes: &[u8]| Digest::of(bytes) == *digest;
+        embedded.into_iter().chain([EMPTY_CONTENT.to_vec()]).find(|bytes| is_blob(bytes))
     }
 
     /// Whether the blob is a JSON document by its media type.
@@ -156,6 +183,14 @@ impl Descriptor {
             DocumentKind::Sbom
         } else {
             DocumentKind::Attestation
+        }
+    }
+
+    /// What a blob of an artifact is.
+    pub(super) fn file(&self) -> DocumentKind {
+        match self.statement() {
+            DocumentKind::Attestation => DocumentKind::Blob,
+            kind => kind,
         }
     }
 
@@ -192,6 +227,11 @@ impl WirePlatform {
         let variant = if self.variant.is_empty() { String::new() } else { format!("/{}", self.variant) };
         format!("{}/{}{variant}", self.os, self.architecture)
     }
+}
+
+/// Whether blobs of this media type are layers of images.
+pub(super) fn is_layer_type(media_type: &str) -> bool {
+    media_type.is_empty() || LAYERS.iter().any(|prefix| media_type.starts_with(prefix))
 }
 
 /// What a document that is not JSON looks like.

@@ -4,8 +4,8 @@
 //! `listArtifacts` and `scanArtifact`. Read in its sources (`src/lib/q/builder.go`, `src/pkg/artifact/dao`,
 //! `src/server/v2.0/handler`): artifacts are ordered by `-push_time,-id`; `q=push_time=[2026-01-31T00:00:00~]` includes
 //! that second, in UTC; a `Link` has its query unescaped; children of an index are not listed apart, unless they
-//! have a tag of their own; anonymous requests get what is public, and not a 401; a robot of some projects gets
-//! those, and what is public; requests without a session need no CSRF token.
+//! have a tag of their own, and accessories, such as signatures, never are; anonymous requests get what is public, and
+//! not a 401; a robot of some projects gets those, and what is public; requests without a session need no CSRF token.
 
 mod entries;
 mod login;
@@ -61,8 +61,6 @@ impl Default for HarborOptions {
 /// Counts of items that were listed and gave no entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
-    /// Artifacts other than images: charts, signatures, SBOMs, and types that Harbor does not know.
-    pub other_types: u64,
     /// Images that the filter does not admit.
     pub unwanted: u64,
     /// Projects that are proxy caches of another registry.
@@ -73,13 +71,13 @@ pub struct Skipped {
 
 #[derive(Debug, Default)]
 struct Counts {
-    other_types: AtomicU64,
     unwanted: AtomicU64,
     proxy_caches: AtomicU64,
     repeated: AtomicU64,
 }
 
-/// Lists the images of a Harbor, newest first in each repository.
+/// Lists the images of a Harbor, newest first in each repository, and artifacts of every other type: anyone who may
+/// pull a chart gets the secret in it.
 ///
 /// Artifacts that are pushed while a repository is listed may be missing; the next sweep has them. Artifacts that are
 /// deleted shift those after them to earlier pages: that shows by a smaller `X-Total-Count`, and then the pages to
@@ -112,13 +110,8 @@ impl Harbor {
     /// Counts of items that gave no entry, in all listings of this catalog so far.
     pub fn skipped(&self) -> Skipped {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Counts { other_types, unwanted, proxy_caches, repeated } = &self.shared.counts;
-        Skipped {
-            other_types: read(other_types),
-            unwanted: read(unwanted),
-            proxy_caches: read(proxy_caches),
-            repeated: read(repeated),
-        }
+        let Counts { unwanted, proxy_caches, repeated } = &self.shared.counts;
+        Skipped { unwanted: read(unwanted), proxy_caches: read(proxy_caches), repeated: read(repeated) }
     }
 }
 

@@ -21,6 +21,13 @@ pub(super) enum Challenge {
     },
 }
 
+impl Challenge {
+    /// Whether the last token was good, and does not allow the request (RFC 6750, section 3.1).
+    pub(super) fn is_of_scope(&self) -> bool {
+        matches!(self, Challenge::Bearer { error: Some(error), .. } if error == "insufficient_scope")
+    }
+}
+
 /// The best challenge among the values of `WWW-Authenticate` headers: Bearer before Basic.
 pub(super) fn best<'h>(headers: impl Iterator<Item = &'h str>) -> Option<Challenge> {
     let mut all: Vec<Challenge> = headers.flat_map(|header| challenges(header).into_iter()).collect();

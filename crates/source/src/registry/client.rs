@@ -10,7 +10,7 @@ use reqwest::header::HeaderValue;
 use serde::de::IgnoredAny;
 
 use super::auth::{Auth, Authorization, Scope};
-use super::challenge;
+use super::challenge::{self, Challenge};
 use super::error::{AuthenticationError, Identity, ProtocolError, RegistryError, redacted};
 use super::form::BodyForm;
 use super::http::{Body, Http, Request, Response};
@@ -25,9 +25,10 @@ use super::stream::BlobStream;
 use layersift_format::{CancelReason, Cancellation};
 use layersift_model::{Digest, Hasher};
 
-/// Manifests and indexes, of the OCI and of Docker.
+/// Manifests and indexes, of the OCI and of Docker, and the artifact manifests of OCI image-spec v1.1-rc.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
                          application/vnd.oci.image.manifest.v1+json, \
+                         application/vnd.oci.artifact.manifest.v1+json, \
                          application/vnd.docker.distribution.manifest.list.v2+json, \
                          application/vnd.docker.distribution.manifest.v2+json";
 
@@ -222,14 +223,14 @@ impl Registry {
             };
             let mut response = send(&used)?;
             if response.status() == 401 && response.is_registrys {
-                used = Some(self.log_in(request.url, &response, scope, used)?);
+                used = Some(self.log_in(request.url, response, scope, used)?);
                 response = send(&used)?;
             }
             match response.status() {
                 200 | 206 => Ok(response),
                 304 if request.unless.is_some() && response.is_registrys => Ok(response),
                 416 if request.offset > 0 => Ok(response),
-                _ => Err(self.error_of(request.url, response, scope, Authorization::identity(used.as_ref())).into()),
+                _ => Err(self.refusal(request.url, response, scope, used.as_ref()).into()),
             }
         })
     }
@@ -346,23 +347,39 @@ impl Registry {
     fn log_in(
         &self,
         url: &Url,
-        response: &Response,
+        response: Response,
         scope: &Scope,
         used: Option<Authorization>,
     ) -> Result<Authorization, Failure> {
-        let headers = response.inner.headers().get_all("www-authenticate");
-        let challenge = challenge::best(headers.iter().filter_map(|value| value.to_str().ok()));
-        let unauthorized = |reason| RegistryError::Unauthorized {
-            url: redacted(url),
-            reason,
-            response: ErrorResponse::of_status(401),
-        };
-        let challenge = challenge.ok_or_else(|| unauthorized(AuthenticationError::UnsupportedScheme))?;
         let header = used.as_ref().map(|used| &used.header);
-        let next = self.auth().answer(&self.http, scope, challenge, header)?;
-        let next = next.filter(|next| Some(&next.header) != header);
-        let identity = Authorization::identity(used.as_ref());
-        next.ok_or_else(|| unauthorized(self.auth().rejection(&self.http, scope, identity)).into())
+        let next = match challenge::best(challenges(&response).into_iter()) {
+            Some(challenge) => self.auth().answer(&self.http, scope, challenge, header)?,
+            None => None,
+        };
+        match next.filter(|next| Some(&next.header) != header) {
+            Some(next) => Ok(next),
+            None => Err(self.refusal(url, response, scope, used.as_ref()).into()),
+        }
+    }
+
+    /// The error of a response to a request that was sent as `used`. What a 401 means is in its challenge: without one,
+    /// no login would help.
+    fn refusal(&self, url: &Url, response: Response, scope: &Scope, used: Option<&Authorization>) -> RegistryError {
+        let identity = Authorization::identity(used);
+        let is_login = response.status() == 401 && response.is_registrys;
+        let reason = is_login.then(|| {
+            let challenges = challenges(&response);
+            match challenge::best(challenges.iter().copied()) {
+                None if challenges.is_empty() => AuthenticationError::NoChallenge,
+                None => AuthenticationError::UnsupportedScheme,
+                Some(_) if identity == Identity::Anonymous => self.auth().rejection(&self.http, scope, identity),
+                Some(challenge) if challenge.is_of_scope() => AuthenticationError::NotAllowed,
+                Some(_) if *scope == Scope::Catalog => AuthenticationError::NoCatalog,
+                Some(Challenge::Bearer { .. }) => AuthenticationError::TokenRejected,
+                Some(_) => self.auth().rejection(&self.http, scope, identity),
+            }
+        });
+        self.error_of(url, response, scope, identity).because(reason)
     }
 
     /// The error that a response with an unexpected status stands for, with what the registry says about it.
@@ -384,6 +401,12 @@ impl Registry {
         }
         error
     }
+}
+
+/// The challenges of a response as they were sent. Harbor sends an empty one where none applies.
+fn challenges(response: &Response) -> Vec<&str> {
+    let headers = response.inner.headers().get_all("www-authenticate").iter();
+    headers.filter_map(|value| value.to_str().ok()).filter(|value| !value.trim().is_empty()).collect()
 }
 
 /// The headers of a document that are used.

@@ -6,6 +6,7 @@ use reqwest::Url;
 
 use super::credentials::CredentialsError;
 use super::form::BodyForm;
+use super::policy::BlockReason;
 use super::reference::ReferenceError;
 use super::refusal::Refusal;
 use super::response::{ErrorResponse, RegistryErrorCode};
@@ -80,7 +81,7 @@ pub enum RegistryError {
         reason: Refusal,
     },
     /// 401, or a token server that rejects the credentials.
-    #[error("{url}: authentication failed: {reason}{response}")]
+    #[error("{url}: authentication failed: {reason}{response}{}", reason.advice())]
     Unauthorized {
         /// The URL that was requested: of the registry, or of its token server.
         url: String,
@@ -111,10 +112,7 @@ pub enum RegistryError {
         response: ErrorResponse,
     },
     /// 412: Harbor does not serve the image, because of what its scanner found, or because it was not scanned yet.
-    #[error(
-        "{url}: blocked by a policy of the registry{response}; scan the image in the registry, or pull with an account \
-         that the policy exempts"
-    )]
+    #[error("{url}: blocked by a policy of the registry{response}; {}", BlockReason::of(response).advice())]
     Blocked {
         /// The URL that was requested.
         url: String,
@@ -235,36 +233,71 @@ pub enum AuthenticationError {
     /// The registry takes neither passwords nor tokens.
     #[error("the registry requires a scheme other than Basic and Bearer")]
     UnsupportedScheme,
+    /// The registry does not say how to log in, so another login would not help. Harbor answers so if a project does
+    /// not exist.
+    #[error("the registry refused the request without asking for credentials")]
+    NoChallenge,
+    /// The credentials or the token were good, and not enough (RFC 6750, `insufficient_scope`).
+    #[error("the login does not allow this request")]
+    NotAllowed,
+    /// A token was sent. Token servers give one without rights for a wrong password as well as for a right one that has
+    /// no access.
+    #[error("the registry rejected the token of this login")]
+    TokenRejected,
+    /// Credentials were sent for the list of repositories. The registry answers a wrong password and a right one that
+    /// may not list in the same way.
+    #[error("the registry does not list its repositories for these credentials")]
+    NoCatalog,
     /// Credentials were sent.
-    #[error("the registry rejected the credentials; log in again")]
+    #[error("the registry rejected the credentials")]
     CredentialsRejected,
     /// None were sent.
-    #[error("the registry requires credentials and none were used; log in")]
+    #[error("the registry requires credentials and none were used")]
     NoCredentials,
     /// Credentials were sent, and asked who they belong to, the registry knows nobody.
-    #[error(
-        "the registry does not accept the login: the password is wrong, or the account has expired or is locked; log in \
-         again"
-    )]
+    #[error("the registry does not accept the login: the password is wrong, or the account has expired or is locked")]
     NotAccepted,
     /// The registry accepted the login at some moments only.
-    #[error(
-        "the registry accepts the login at some moments only, so that what it lists cannot be relied on; use a robot \
-         account, which nobody can lock"
-    )]
+    #[error("the registry accepts the login at some moments only, so that what it lists cannot be relied on")]
     Unsteady,
     /// None were sent, because the registry requires a password and there is a token.
-    #[error("the registry requires a user and a password, and the credentials are a token; log in with a password")]
+    #[error("the registry requires a user and a password, and the credentials are a token")]
     UnusableCredentials,
     /// Credentials were sent to the token server.
-    #[error("the token server rejected the credentials; log in again")]
+    #[error("the token server rejected the credentials")]
     RejectedByTokenServer,
     /// None were sent to the token server.
-    #[error("the token server does not allow anonymous access; log in")]
+    #[error("the token server does not allow anonymous access")]
     NoCredentialsForTokenServer,
     /// The registry redirected to a storage server that wants to be logged in to.
     #[error("the storage server that the registry redirected to requires credentials")]
     Storage,
+}
+
+impl AuthenticationError {
+    /// What to do about it, as the end of a message.
+    fn advice(self) -> &'static str {
+        use AuthenticationError::{
+            CredentialsRejected, NoCatalog, NoChallenge, NoCredentials, NotAccepted, NotAllowed, Storage, Unsteady,
+        };
+        use AuthenticationError::{
+            NoCredentialsForTokenServer, RejectedByTokenServer, TokenRejected, UnusableCredentials,
+        };
+        match self {
+            AuthenticationError::UnsupportedScheme | Storage => "",
+            NoChallenge => "; check the name, and that there is access to it",
+            NotAllowed => "; check the name and that these credentials have access",
+            TokenRejected => "; check that the login is right and has access to the repository",
+            NoCatalog => {
+                "; check the password and that the account may list the repositories (Harbor: `catalog:read`), or use \
+                 `sweep harbor` or `sweep list`"
+            }
+            CredentialsRejected | NotAccepted | RejectedByTokenServer => "; log in again",
+            Unsteady => "; use a robot account, which nobody can lock",
+            NoCredentials | NoCredentialsForTokenServer => "; log in",
+            UnusableCredentials => "; log in with a password",
+        }
+    }
 }
 
 /// Why a token server gave no token. No text of it is kept, because it may be the token.
@@ -493,6 +526,14 @@ impl RegistryError {
     pub(super) fn waiting_after(mut self, status: Option<u16>) -> RegistryError {
         if let RegistryError::Cancelled { after, .. } = &mut self {
             *after = status;
+        }
+        self
+    }
+
+    /// The same error of a 401, for this reason.
+    pub(super) fn because(mut self, why: Option<AuthenticationError>) -> RegistryError {
+        if let (RegistryError::Unauthorized { reason, .. }, Some(why)) = (&mut self, why) {
+            *reason = why;
         }
         self
     }

@@ -18,9 +18,6 @@ use crate::catalog::{CatalogError, Entry, EntryError, Filter, ListedGroup};
 use crate::registry::{RegistryError, check_repository, check_tag};
 use layersift_model::Digest;
 
-/// Harbor's type of images, and of indexes of images.
-const IMAGE: &str = "IMAGE";
-
 /// Projects whose first repositories are requested at the same time.
 const PROJECTS: usize = 4;
 
@@ -188,11 +185,6 @@ impl<'c> Artifacts<'c> {
     }
 
     fn entry(&mut self, place: Place, artifact: Artifact) -> Taken {
-        // An artifact without a type may be an image.
-        if artifact.kind.as_ref().is_some_and(|kind| !kind.is_empty() && !kind.eq_ignore_ascii_case(IMAGE)) {
-            count(&self.harbor.shared.counts.other_types);
-            return None;
-        }
         let digest: Digest = match artifact.digest.parse() {
             Ok(digest) => digest,
             Err(error) => {

@@ -28,8 +28,6 @@ pub(super) struct Repository {
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct Artifact {
     pub(super) digest: String,
-    #[serde(rename = "type")]
-    pub(super) kind: Option<String>,
     pub(super) tags: Option<Vec<Tag>>,
     pub(super) push_time: Option<String>,
 }
