@@ -1,6 +1,6 @@
 //! A store that version 1 of the schema filled, on SQLite and on PostgreSQL: it is brought up to date when it is
-//! opened, its traces still answer, what version 1 did not store is unknown, its leases and delays hold, and only what a
-//! killed sweep had found is new.
+//! opened, its traces still answer, what version 1 did not store is unknown, its leases hold, and only what a killed
+//! sweep had found is new.
 //!
 //! `testdata/stores/README.md` says how the store was made.
 

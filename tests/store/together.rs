@@ -16,8 +16,9 @@ const TABLES: [&str; 10] = [
     "SELECT digest, diff_id, blob_bytes FROM layers",
     "SELECT l.digest, bytes, r.blob_bytes FROM layer_reports r JOIN layers l ON l.id = r.layer_id",
     "SELECT manifest_digest, config_digest, platform, layers_count FROM images",
-    "SELECT i.manifest_digest, position, l.digest, n.created_by FROM image_layers il JOIN images i ON i.id = il.image_id \
-     JOIN layers l ON l.id = il.layer_id LEFT JOIN instructions n ON n.id = il.instruction_id",
+    "SELECT i.manifest_digest, position, l.digest, n.created_by FROM image_layers il \
+     JOIN images i ON i.id = il.image_id JOIN layers l ON l.id = il.layer_id \
+     LEFT JOIN instructions n ON n.id = il.instruction_id",
     "SELECT r.repository, t.tag, t.digest, i.manifest_digest, t.gone_at FROM tags t \
      JOIN repositories r ON r.id = t.repository_id JOIN images i ON i.id = t.image_id",
     "SELECT l.digest, finding_id, path, inside, config, state, fingerprint, masked, length, shared, excepted \

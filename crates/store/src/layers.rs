@@ -69,8 +69,8 @@ impl<'s> Layers<'s> {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn put_report(&self, report: &LayerRecord) -> Result<(), StoreError> {
-        let done = "UPDATE jobs SET state = 'done', lease_owner = NULL, lease_process = NULL, lease_until = NULL, error = NULL \
-                    WHERE layer_id = $1 AND layer_key_id = $2";
+        let done = "UPDATE jobs SET state = 'done', lease_owner = NULL, lease_process = NULL, lease_until = NULL, \
+                    error = NULL WHERE layer_id = $1 AND layer_key_id = $2";
         self.store.write(|connection| {
             let (layer, key) = put(connection, report)?;
             connection.execute(done, &[layer.into(), key.into()]).map(drop)

@@ -2,8 +2,8 @@
 //!
 //! What is found for the first time is announced once, by the run that found it. A run is alive while it renews its
 //! lease. What a run that is not alive found and did not announce is adopted by the next run over the same target that
-//! ends: from then on it is that run's to announce, and no other's, even if the first run was alive after all. It counts
-//! as announced when the report was written: a process that is killed in between has it announced again by the next.
+//! ends: from then on it is that run's to announce, and no other's, even if the first run was alive after all. It
+//! counts as announced when the report was written: after a kill in between the next run announces it again.
 
 use std::collections::BTreeSet;
 

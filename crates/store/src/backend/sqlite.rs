@@ -78,8 +78,9 @@ impl Sqlite {
     }
 }
 
-/// Gives the file a write-ahead log. Of several processes that do so at once SQLite lets one, and tells the others that
-/// the file is busy without waiting (<https://sqlite.org/wal.html>, section 9): the busy handler might wait in a circle.
+/// Gives the file a write-ahead log. Of several processes that do so at once SQLite lets one, and tells the others
+/// that the file is busy without waiting (<https://sqlite.org/wal.html>, section 9): its busy handler might wait in a
+/// circle.
 fn use_write_ahead_log(connection: &rusqlite::Connection) -> Result<(), Fault> {
     let started = Instant::now();
     loop {
