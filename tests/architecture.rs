@@ -23,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("report", &["model"]),
     ("store", &["model"]),
     ("fleet", &["format", "model", "report", "scan", "source", "store"]),
+    ("server", &["fleet", "format", "model", "report", "scan", "source", "store"]),
 ];
 
 const MOST_LINES: usize = 600;

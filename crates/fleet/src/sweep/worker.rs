@@ -152,8 +152,8 @@ impl Worker<'_> {
     /// Claims a layer and reads it, if there is one.
     ///
     /// # Errors
-    /// When the store fails, or a registry does not accept the login: the layer then goes back to the queue. A layer that
-    /// cannot be read is not an error: the queue keeps the reason.
+    /// When the store fails, or a registry does not accept the login: the layer then goes back to the queue. A layer
+    /// that cannot be read is not an error: the queue keeps the reason.
     pub fn step(&self) -> Result<Step, SweepError> {
         let (owner, lease) = (&self.claims.owner, whole(self.lease));
         let claimed = self.store.queue().claim(owner, self.cache.key(), 1, lease, (self.clock)())?;

@@ -1,0 +1,257 @@
+//! Decisions: what is known about an image, and what a policy makes of it. Every envelope writes the same decision in the
+//! words of whoever asked.
+
+use layersift_model::{Digest, Finding, ImageGap, ImageReport, Location, Severity, Verdict};
+use layersift_report::Policy;
+use serde::Serialize;
+
+/// Reasons that a decision has at most; the rest is counted.
+const MOST_REASONS: usize = 20;
+
+/// The answer for one image.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Decision {
+    /// The image as it was asked for.
+    pub image: String,
+    /// The digest that the answer is for; `None` if it is not known.
+    pub digest: Option<Digest>,
+    /// The platforms that it covers, such as `linux/amd64`.
+    pub platforms: Vec<String>,
+    /// What is known.
+    pub outcome: Outcome,
+    /// What the policy makes of it.
+    pub effect: Effect,
+    /// Why, the worst first.
+    pub reasons: Vec<Reason>,
+    /// How many reasons there are in all.
+    pub reasons_total: u64,
+    /// What the answer rests on, if there is a report.
+    pub basis: Option<Basis>,
+    /// Seconds after which asking again may give another answer, if it is not known yet.
+    pub retry_after: Option<u64>,
+}
+
+/// What is known about an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Everything was read, and nothing fails.
+    Pass,
+    /// Nothing fails, and not everything could be read: that will not change.
+    Incomplete,
+    /// Something fails.
+    Fail,
+    /// The image cannot be read.
+    Unreadable(Unreadable),
+    /// Nothing is known yet.
+    Unknown,
+}
+
+/// Why an image cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unreadable {
+    /// The reference is invalid, or its registry is not one that the service may ask.
+    Refused,
+    /// The registry does not accept the service's login, or denies access (401, 403).
+    Unauthorized,
+    /// The registry does not have it (404).
+    NotFound,
+    /// It is of a kind that cannot be read.
+    Unsupported,
+    /// The registry could not be asked, or what it sent is damaged.
+    Failed,
+}
+
+/// What happens to whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// It may in.
+    Allow,
+    /// It may in, with a warning.
+    Warn,
+    /// It may not in now; the same question has another answer soon.
+    Wait,
+    /// It may not in.
+    Deny,
+}
+
+/// One reason for a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// The rule that found it, or the reason of a gap.
+    pub rule: String,
+    /// Its title, or what happened, in words.
+    pub title: String,
+    /// How bad it is; `None` for what is no finding.
+    pub severity: Option<Severity>,
+    /// The index of the layer.
+    pub layer: Option<usize>,
+    /// The instruction that made the layer, secrets masked.
+    pub instruction: Option<String>,
+    /// The file, or the field of the configuration.
+    pub place: Option<String>,
+    /// The platform, where the image has several.
+    pub platform: Option<String>,
+}
+
+/// What a decision rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Basis {
+    /// The digest of the rules.
+    pub ruleset: String,
+    /// The revision of the reader.
+    pub reader_revision: Option<u32>,
+    /// When the report was made, in seconds since 1970.
+    pub scanned_at: i64,
+    /// Whether the rules or the reader are newer by now, and the image is to be scanned again.
+    pub is_outdated: bool,
+}
+
+impl Decision {
+    /// A decision without a report.
+    pub fn without_report(image: &str, digest: Option<Digest>, outcome: Outcome, why: &str) -> Decision {
+        Decision {
+            image: image.into(),
+            digest,
+            platforms: Vec::new(),
+            outcome,
+            effect: Effect::Deny,
+            reasons: vec![Reason::of_words(outcome.name(), why)],
+            reasons_total: 1,
+            basis: None,
+            retry_after: None,
+        }
+    }
+
+    /// What the reports of an image, or of all images of an index, say under `policy`. The effect is `Allow` or `Deny`;
+    /// other effects are for the rules of admission to choose.
+    pub fn of_reports(
+        image: &str,
+        digest: Digest,
+        reports: &mut [ImageReport],
+        policy: &Policy,
+        basis: Basis,
+    ) -> Decision {
+        let mut reasons = Vec::new();
+        let mut platforms = Vec::new();
+        let (mut worst, has_several) =
+            (if reports.is_empty() { Verdict::Incomplete } else { Verdict::Pass }, reports.len() > 1);
+        for report in reports.iter_mut() {
+            policy.judge(report);
+            worst = worst.max(report.verdict());
+            platforms.extend(report.platform.clone());
+            let platform = report.platform.clone().filter(|_| has_several);
+            let fails =
+                |finding: &&Finding| finding.counts() && policy.fail_on.is_some_and(|limit| finding.severity >= limit);
+            let failing = report.findings.iter().filter(fails);
+            reasons.extend(failing.map(|finding| Reason::of_finding(finding, platform.clone())));
+            reasons.extend(report.gaps.iter().map(|gap| Reason::of_gap(gap, platform.clone())));
+        }
+        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.severity));
+        let reasons_total = reasons.len() as u64;
+        reasons.truncate(MOST_REASONS);
+        platforms.sort_unstable();
+        platforms.dedup();
+        let outcome = match worst {
+            Verdict::Pass => Outcome::Pass,
+            Verdict::Incomplete => Outcome::Incomplete,
+            Verdict::Fail => Outcome::Fail,
+        };
+        let effect = if outcome == Outcome::Pass { Effect::Allow } else { Effect::Deny };
+        Decision {
+            image: image.into(),
+            digest: Some(digest),
+            platforms,
+            outcome,
+            effect,
+            reasons,
+            reasons_total,
+            basis: Some(basis),
+            retry_after: None,
+        }
+    }
+}
+
+impl Outcome {
+    /// The outcome in words, as it begins a sentence.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Pass => "nothing fails",
+            Outcome::Incomplete => "not everything could be read",
+            Outcome::Fail => "something fails",
+            Outcome::Unreadable(Unreadable::Refused) => "refused",
+            Outcome::Unreadable(Unreadable::Unauthorized) => "no access",
+            Outcome::Unreadable(Unreadable::NotFound) => "not found",
+            Outcome::Unreadable(Unreadable::Unsupported) => "unsupported",
+            Outcome::Unreadable(Unreadable::Failed) => "cannot be read",
+            Outcome::Unknown => "not known yet",
+        }
+    }
+}
+
+impl Reason {
+    /// A reason that is no finding.
+    pub fn of_words(rule: &str, title: &str) -> Reason {
+        Reason {
+            rule: rule.into(),
+            title: title.into(),
+            severity: None,
+            layer: None,
+            instruction: None,
+            place: None,
+            platform: None,
+        }
+    }
+
+    fn of_finding(finding: &Finding, platform: Option<String>) -> Reason {
+        let file = finding.file();
+        let place = match &finding.location {
+            Location::File(file) => Some(file.path.clone()),
+            Location::Document(found) => {
+                found.document.json_path.clone().or_else(|| Some(found.document.kind.to_string()))
+            }
+            Location::Config(field) => Some(field.clone()),
+            Location::Image => None,
+        };
+        Reason {
+            rule: finding.rule.id.to_string(),
+            title: finding.rule.title.to_string(),
+            severity: Some(finding.severity),
+            layer: file.map(|file| file.layer.index),
+            instruction: file.and_then(|file| file.layer.created_by.clone()),
+            place,
+            platform,
+        }
+    }
+
+    fn of_gap(ImageGap { gap, layer }: &ImageGap, platform: Option<String>) -> Reason {
+        let (layer, place) = (*layer, gap.path.clone());
+        Reason { layer, place, platform, ..Reason::of_words(gap.reason.name(), &gap.detail) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn basis() -> Basis {
+        Basis { ruleset: "sha256:rules".into(), reader_revision: Some(4), scanned_at: 10, is_outdated: false }
+    }
+
+    #[test]
+    fn a_gap_is_never_a_pass() {
+        let gap = layersift_model::Gap::new(layersift_model::GapReason::MissingBlob, "the layer is missing");
+        let gaps = vec![ImageGap { gap, layer: Some(2) }];
+        let mut reports = [ImageReport { gaps, ..ImageReport::default() }];
+        let digest = Digest::of(b"image");
+        let decision = Decision::of_reports("app", digest.clone(), &mut reports, &Policy::default(), basis());
+        assert_eq!((decision.outcome, decision.effect), (Outcome::Incomplete, Effect::Deny));
+        assert_eq!((&decision.reasons[0].rule[..], decision.reasons[0].layer), ("missing-blob", Some(2)));
+        let none = Decision::of_reports("app", digest.clone(), &mut [], &Policy::default(), basis());
+        assert_eq!(none.effect, Effect::Deny, "no report says nothing");
+        let clean = Decision::of_reports("app", digest, &mut [ImageReport::default()], &Policy::default(), basis());
+        assert_eq!((clean.outcome, clean.effect), (Outcome::Pass, Effect::Allow));
+    }
+}
