@@ -85,8 +85,8 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     max_bytes: Option<u64>,
 
-    /// Call the sweep incomplete if this much less is listed than by the last sweep, such as 10%: projects, repositories
-    /// or images
+    /// Call the sweep incomplete if projects, repositories or images are fewer by more than this part than those of the
+    /// last sweep, such as 10%
     #[arg(long, value_name = "PERCENT", value_parser = values::percent)]
     max_shrink: Option<u64>,
 

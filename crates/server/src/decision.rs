@@ -1,5 +1,5 @@
-//! Decisions: what is known about an image, and what a policy makes of it. Every envelope writes the same decision in the
-//! words of whoever asked.
+//! Decisions: what is known about an image, and what a policy makes of it. Every envelope writes the same decision in
+//! the words of whoever asked.
 
 use layersift_model::{Digest, Finding, ImageGap, ImageReport, Location, Severity, Verdict};
 use layersift_report::Policy;

@@ -69,8 +69,8 @@ pub trait Catalog: Send + Sync {
         None
     }
 
-    /// Whether the catalog still lists an entry that it listed before: its image may have been deleted meanwhile. `true`
-    /// where that cannot be said.
+    /// Whether the catalog still lists an entry that it listed before: its image may have been deleted meanwhile.
+    /// `true` where that cannot be said.
     ///
     /// # Errors
     /// If the registry cannot be asked.

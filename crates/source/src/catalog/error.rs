@@ -252,8 +252,8 @@ impl FailureCount {
         self.0 = 0;
     }
 
-    /// Notes a failure, and returns its error: that of `part`, if the rest of the registry can still be listed. A 401 is
-    /// the answer of one part: whether the login is accepted is asked for by itself.
+    /// Notes a failure, and returns its error: that of `part`, if the rest of the registry can still be listed. A 401
+    /// is the answer of one part: whether the login is accepted is asked for by itself.
     pub(super) fn add(
         &mut self,
         host: &Host,

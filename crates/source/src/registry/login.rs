@@ -20,8 +20,8 @@ impl Registry {
         self.auth().user(&Scope::Catalog, &self.http.cancellation)
     }
 
-    /// Asks the registry whether it accepts the login, by its own challenge. One that is not accepted is tried again for
-    /// [`super::RegistryOptions::login_patience`].
+    /// Asks the registry whether it accepts the login, by its own challenge. One that is not accepted is tried again
+    /// for [`super::RegistryOptions::login_patience`].
     ///
     /// # Errors
     /// [`RegistryError::Unauthorized`] if it is not accepted; the failure if the registry cannot be asked.

@@ -17,3 +17,7 @@ CREATE TABLE run_listings (
     images BIGINT NOT NULL,
     complete BIGINT NOT NULL
 );
+
+-- The name that version 1 gave the counts of an image, for programs that read the store.
+CREATE VIEW image_verdicts AS
+    SELECT image_id, layer_key_id, critical, high, medium, low, info, gaps, unread, assembled_at FROM image_counts;
