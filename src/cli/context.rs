@@ -39,7 +39,7 @@ impl FleetContext {
             requests_per_second: args.max_requests,
             bytes_per_second: args.max_rate.and_then(std::num::NonZeroU64::new),
         };
-        let registry_options = RegistryOptions { rate, ..registry_options(&args.registry, &cancellation) };
+        let registry_options = RegistryOptions { rate, ..registry_options(&args.registry, &cancellation)? };
         Ok(FleetContext { store, analyzer, cancellation, registry_options })
     }
 
@@ -111,16 +111,19 @@ pub(crate) fn fingerprint_key(args: &FingerprintKeyArgs) -> anyhow::Result<Finge
 }
 
 /// How registries are talked to, until `cancellation` ends every request and wait.
-pub(crate) fn registry_options(args: &RegistryArgs, cancellation: &Cancellation) -> RegistryOptions {
+///
+/// # Errors
+/// If the environment names a user without a password, or the reverse: that is a login that was not given whole.
+pub(crate) fn registry_options(args: &RegistryArgs, cancellation: &Cancellation) -> anyhow::Result<RegistryOptions> {
     let certificate = args.registry_cert.clone().zip(args.registry_key.clone());
-    RegistryOptions {
-        login: login(args.anonymous),
+    Ok(RegistryOptions {
+        login: login(args.anonymous)?,
         plain_http: args.plain_http,
         extra_roots: args.registry_ca.clone(),
         client_certificate: certificate.map(|(certificate, key)| ClientCertificate { certificate, key }),
         cancellation: cancellation.clone(),
         ..RegistryOptions::default()
-    }
+    })
 }
 
 /// A registry as it was named on the command line.
@@ -156,11 +159,15 @@ fn cache() -> Option<PathBuf> {
     Some(base.join("layersift"))
 }
 
-fn login(anonymous: bool) -> Login {
-    match (environment("LAYERSIFT_REGISTRY_USER"), environment("LAYERSIFT_REGISTRY_PASSWORD")) {
-        _ if anonymous => Login::Anonymous,
-        (Some(user), Some(password)) => Login::As(Credentials::Password { user, password }),
-        _ => Login::Stored,
+fn login(anonymous: bool) -> anyhow::Result<Login> {
+    const USER: &str = "LAYERSIFT_REGISTRY_USER";
+    const PASSWORD: &str = "LAYERSIFT_REGISTRY_PASSWORD";
+    match (environment(USER), environment(PASSWORD)) {
+        _ if anonymous => Ok(Login::Anonymous),
+        (Some(user), Some(password)) => Ok(Login::As(Credentials::Password { user, password })),
+        (None, None) => Ok(Login::Stored),
+        (Some(_), None) => anyhow::bail!("{USER} is set and {PASSWORD} is not: set both, or neither"),
+        (None, Some(_)) => anyhow::bail!("{PASSWORD} is set and {USER} is not: set both, or neither"),
     }
 }
 

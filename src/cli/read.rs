@@ -32,7 +32,7 @@ impl Reading<'_> {
         let cache = store.as_ref().map(|store| LayerCache::new(store, &analyzer, context::now));
         let progress = ScanProgress::start(self.quiet.quiet);
         let cancellation = self.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
-        let opened = open(&target, &Limits::default(), &context::registry_options(self.registry, &cancellation))?;
+        let opened = open(&target, &Limits::default(), &context::registry_options(self.registry, &cancellation)?)?;
         let mut scan = ImageScan::new(&analyzer)
             .platform(self.target.platform.clone().unwrap_or(Choice::Default))
             .observer(&progress)

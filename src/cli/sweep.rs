@@ -13,7 +13,7 @@ use super::context::{self, FleetContext, parse_host};
 use super::formats::{OutputArgs, TextOrJson};
 use super::progress::SweepProgress;
 use super::{output, signals, terminal, values};
-use layersift_fleet::{Expected, Progress, Registries, Sweep, SweepLimits, announce};
+use layersift_fleet::{Expected, Progress, Registries, Sweep, SweepError, SweepLimits, announce};
 use layersift_format::Cancellation;
 use layersift_model::Digest;
 use layersift_report::{Policy, sweep as table};
@@ -170,13 +170,23 @@ impl CatalogArgs {
 /// Sweeps once, or at an interval.
 pub(crate) fn run(catalog: &CatalogArgs) -> anyhow::Result<ExitCode> {
     let args = catalog.sweep();
+    let is_list = matches!(catalog, CatalogArgs::List { .. });
+    anyhow::ensure!(args.max_shrink.is_none() || !is_list, "--max-shrink compares what a registry lists, not a file");
     let context = FleetContext::new(&args.reading, signals::cancellation()?)?;
     loop {
         let started = Instant::now();
         // Read again each time: an exception may have been added, or have expired.
         let policy = context::policy(&args.policy)?;
-        let status = sweep_once(catalog, &context, &policy)?;
-        let Some(interval) = args.interval else { return Ok(status) };
+        let swept = sweep_once(catalog, &context, &policy);
+        let Some(interval) = args.interval else { return swept };
+        let status = match swept {
+            // It may be accepted the next time: a password is changed, a robot renewed.
+            Err(error) if matches!(error.downcast_ref(), Some(SweepError::Login(_))) => {
+                tracing::error!("{error:#}");
+                ExitCode::from(2)
+            }
+            swept => swept?,
+        };
         if context.cancellation.wait(interval.saturating_sub(started.elapsed())) {
             return Ok(status);
         }

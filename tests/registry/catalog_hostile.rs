@@ -11,14 +11,8 @@ use layersift_source::catalog::{Catalog, CatalogError, Entry, Filter, Harbor, Ha
 use layersift_source::registry::{Credentials, EndlessListing, Login, RegistryError, RegistryOptions};
 use serde_json::{Value, json};
 
-const OPTIONS: HarborOptions = HarborOptions {
-    projects: Vec::new(),
-    proxy_caches: true,
-    page: 2,
-    pages: 20,
-    images: 30,
-    lock: Duration::from_secs(60),
-};
+const OPTIONS: HarborOptions =
+    HarborOptions { projects: Vec::new(), proxy_caches: true, page: 2, pages: 20, images: 30 };
 
 fn collected(catalog: &Harbor) -> (Vec<Entry>, Vec<CatalogError>) {
     let (mut entries, mut errors) = (Vec::new(), Vec::new());

@@ -9,7 +9,7 @@ use crate::support::served::{clean_layer, serve};
 use crate::support::server::{Answer, Server};
 use crate::support::{layersift, text};
 use layersift_model::Digest;
-use layersift_source::catalog::{Catalog, CatalogError, Entry, Filter, ImageList, WholeRegistry};
+use layersift_source::catalog::{Catalog, CatalogError, Entry, Filter, ImageList, ListedRepositories, WholeRegistry};
 use layersift_source::registry::{Credentials, Login, RegistryError, RegistryOptions};
 
 fn listed(catalog: &dyn Catalog, filter: &Filter) -> (Vec<String>, Vec<CatalogError>) {
@@ -137,8 +137,35 @@ fn a_repository_that_is_gone_costs_only_itself() {
     assert_eq!(entries, ["a/one:x", "c/three:x"].map(|name| format!("{}/{name}", proxy.host())));
     let coverage = catalog.coverage().unwrap();
     assert!(errors.is_empty() && coverage.is_checked, "{errors:?}");
-    assert_eq!(coverage.listed[0].unseen, ["b/two"]);
+    let listed = ListedRepositories::Only(vec!["a/one".into(), "c/three".into()]);
+    assert_eq!(coverage.listed[0].repositories, listed);
     assert!(coverage.notes[0].contains("b/two"), "{:?}", coverage.notes);
+}
+
+/// GitLab, Quay and others show a stranger that a repository is there, and nothing in it.
+#[test]
+fn a_repository_without_tags_is_said_and_not_seen() {
+    let registry = Registry::filled(&["a/one:x", "b/two:x"]);
+    for body in [r#"{"name":"b/two","tags":[]}"#, r#"{"name":"b/two","tags":null}"#] {
+        let proxy = fault_proxy::start(registry.port, move |request, _| match request.path.contains("/b/two/tags") {
+            true => Fault::Answer(Answer::new(200, body)),
+            false => Fault::None,
+        });
+        let catalog = whole(&proxy.host(), options());
+        let (entries, errors) = listed(&catalog, &Filter::default());
+        assert_eq!((entries.len(), errors.len()), (1, 0), "{errors:?}");
+        let coverage = catalog.coverage().unwrap();
+        assert_eq!(coverage.listed[0].repositories, ListedRepositories::Only(vec!["a/one".into()]));
+        assert!(coverage.notes[0].contains("b/two"), "{:?}", coverage.notes);
+    }
+    for body in ["{}", r#"{"errors":[{"code":"DENIED"}]}"#, r#"{"repositories":[]}"#] {
+        let proxy = fault_proxy::start(registry.port, move |request, _| match request.path.contains("/b/two/tags") {
+            true => Fault::Answer(Answer::new(200, body)),
+            false => Fault::None,
+        });
+        let (_, errors) = listed(&whole(&proxy.host(), options()), &Filter::default());
+        assert!(matches!(&errors[..], [CatalogError::Repository { .. }]), "{body}: {errors:?}");
+    }
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use layersift_model::LoginState;
-use layersift_source::catalog::{Catalog, CatalogError, Filter, Harbor, HarborOptions, ListedGroup};
+use layersift_source::catalog::{
+    Catalog, CatalogError, Filter, Harbor, HarborOptions, ListedGroup, ListedRepositories,
+};
 use layersift_source::registry::{At, AuthenticationError, RegistryError, RegistryOptions};
 
 use crate::support::full_harbor::{Account, FullHarbor, State, login};
@@ -33,8 +35,7 @@ fn state() -> State {
 
 /// What is listed, what goes wrong, and the catalog.
 fn listed(harbor: &FullHarbor, options: RegistryOptions) -> (BTreeSet<String>, Vec<CatalogError>, Harbor) {
-    let lock = harbor.state().lock * 4 / 5;
-    let catalog = Harbor::new(registry(&harbor.host(), options), HarborOptions { lock, ..HarborOptions::default() });
+    let catalog = Harbor::new(registry(&harbor.host(), options), HarborOptions::default());
     let (mut found, mut errors) = (BTreeSet::new(), Vec::new());
     for entry in catalog.entries(&Filter::default()) {
         match entry {
@@ -43,6 +44,14 @@ fn listed(harbor: &FullHarbor, options: RegistryOptions) -> (BTreeSet<String>, V
         }
     }
     (found, errors, catalog)
+}
+
+/// The repositories of a group that were not seen.
+fn unseen(catalog: &Harbor, group: usize) -> Vec<String> {
+    match &catalog.coverage().unwrap().listed[group].repositories {
+        ListedRepositories::AllBut(unseen) => unseen.clone(),
+        ListedRepositories::Only(_) => panic!("a Harbor has projects"),
+    }
 }
 
 fn names(names: &[&str]) -> BTreeSet<String> {
@@ -77,7 +86,10 @@ fn what_is_listed_rests_on_who_asked() {
     let (found, errors, catalog) = listed(&harbor, login("robot$team", PASSWORD));
     assert_eq!((found, errors.len()), (names(&["public/app", "team/a/b", "team/app"]), 0));
     let coverage = catalog.coverage().unwrap();
-    let group = |project: &str| ListedGroup { project: Some(project.into()), unseen: Vec::new() };
+    let group = |project: &str| {
+        let repositories = ListedRepositories::AllBut(Vec::new());
+        ListedGroup { project: Some(project.into()), repositories }
+    };
     assert_eq!(coverage.listed, [group("public"), group("team")]);
     assert_eq!((coverage.projects, coverage.repositories), (Some(2), 3));
     assert_eq!((coverage.user.as_deref(), coverage.login), (Some("robot$team"), LoginState::Accepted));
@@ -161,8 +173,8 @@ fn a_repository_that_refuses_is_named_and_the_others_follow() {
         .collect();
     assert_eq!(repositories, ["other/app", "team/app"]);
     let coverage = catalog.coverage().unwrap();
-    let unseen: Vec<&[String]> = coverage.listed.iter().map(|group| &group.unseen[..]).collect();
-    assert_eq!(unseen, [&["app".to_string()][..], &[], &["app".to_string()]]);
+    let unseen: Vec<Vec<String>> = (0..3).map(|at| unseen(&catalog, at)).collect();
+    assert_eq!(unseen, [vec!["app".to_string()], Vec::new(), vec!["app".to_string()]]);
     assert!(coverage.is_checked);
 }
 
@@ -173,7 +185,7 @@ fn a_repository_that_is_suddenly_empty_is_not_believed() {
     let harbor = FullHarbor::start(state);
     let (_, errors, catalog) = listed(&harbor, login("robot$all", PASSWORD));
     assert!(matches!(&errors[..], [CatalogError::Emptied { count: 1, .. }]), "{errors:?}");
-    assert_eq!(catalog.coverage().unwrap().listed[2].unseen, ["app"]);
+    assert_eq!(unseen(&catalog, 2), ["app"]);
 
     // One that was emptied since it was listed is said.
     let harbor = FullHarbor::changing(self::state(), |state, request| {
@@ -183,8 +195,21 @@ fn a_repository_that_is_suddenly_empty_is_not_believed() {
     });
     let (_, errors, catalog) = listed(&harbor, login("robot$all", PASSWORD));
     let coverage = catalog.coverage().unwrap();
-    assert!(errors.is_empty() && coverage.listed[2].unseen.is_empty(), "{errors:?}");
+    assert!(errors.is_empty() && unseen(&catalog, 2).is_empty(), "{errors:?}");
     assert!(coverage.notes[0].contains("team/app was emptied"), "{:?}", coverage.notes);
+}
+
+#[test]
+fn a_project_that_is_suddenly_empty_is_not_believed() {
+    let harbor = FullHarbor::changing(state(), |state, request| {
+        // A cache in front of it answers for an older time.
+        if request.path.contains("/projects/team/repositories?") {
+            state.projects.get_mut("team").unwrap().repositories.clear();
+        }
+    });
+    let (found, errors, catalog) = listed(&harbor, login("robot$all", PASSWORD));
+    assert!(matches!(&errors[..], [CatalogError::Project { project, .. }] if project == "team"), "{errors:?}");
+    assert_eq!((found.len(), catalog.coverage().unwrap().listed.len()), (2, 2));
 }
 
 #[test]
@@ -196,7 +221,7 @@ fn a_listing_that_ends_too_early_is_an_error() {
     let (_, errors, catalog) = listed(&FullHarbor::start(state), login("robot$all", PASSWORD));
     assert!(matches!(&errors[..], [CatalogError::Repository { .. }]), "{errors:?}");
     assert!(errors[0].to_string().contains("ends after 1 of 3 items"), "{}", errors[0]);
-    assert_eq!(catalog.coverage().unwrap().listed[2].unseen, ["app"]);
+    assert_eq!(unseen(&catalog, 2), ["app"]);
 }
 
 fn manifest(harbor: &FullHarbor, options: RegistryOptions, repository: &str) -> Result<(), RegistryError> {

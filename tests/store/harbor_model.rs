@@ -216,8 +216,7 @@ impl Model {
     fn sweep(&self, options: RegistryOptions, projects: Vec<String>) -> Option<SweepReport> {
         let host = self.harbor.host().parse().unwrap();
         let registries = Registries::new(options.clone(), Some(host));
-        let harbor =
-            HarborOptions { projects: projects.clone(), page: 2, lock: LOCK * 4 / 5, ..HarborOptions::default() };
+        let harbor = HarborOptions { projects: projects.clone(), page: 2, ..HarborOptions::default() };
         let catalog = Harbor::new(pull::registry(&self.harbor.host(), options), harbor);
         let expected = Expected { is_whole: true, projects, ..Expected::default() };
         let limits = SweepLimits { threads: 2, retry_delay: 0, expected, ..SweepLimits::default() };

@@ -197,10 +197,7 @@ fn a_fall_is_a_warning_and_incomplete_where_that_is_asked_for(fresh: &Fresh) {
     harbor.state().projects.remove("public");
     let fallen = strict(Some(33), None);
     assert_eq!(fallen.verdict, Verdict::Incomplete, "{fallen:?}");
-    assert!(
-        fallen.problems[0].reason.contains("1 projects were listed, 2 by the last sweep: 50 % fewer"),
-        "{fallen:?}"
-    );
+    assert!(fallen.problems[0].reason.contains("1 project listed, 2 by the last sweep: 50 % fewer"), "{fallen:?}");
     assert!(!is_gone(&store, "public/app"));
     // What was not believed is not compared with.
     let again = strict(None, None);
@@ -215,6 +212,10 @@ fn an_empty_project_is_no_error(fresh: &Fresh) {
     let (store, harbor) = (fresh.open(), FullHarbor::start(state));
     assert_eq!(sweep_as(&store, &harbor, "robot$all").verdict, Verdict::Pass);
     let expected = Expected { at_least: Some(1), ..limits().expected };
+    let report = try_sweep(&store, &harbor, ("robot$all", PASSWORD), &SweepLimits { expected, ..limits() }).unwrap();
+    assert_eq!(report.verdict, Verdict::Incomplete, "{report:?}");
+    // A filter that admits nothing may be wrong.
+    let expected = Expected { filter: "include tpyo/*".into(), is_whole: false, ..limits().expected };
     let report = try_sweep(&store, &harbor, ("robot$all", PASSWORD), &SweepLimits { expected, ..limits() }).unwrap();
     assert_eq!(report.verdict, Verdict::Incomplete, "{report:?}");
     // Somebody who sees no project has seen nothing.
@@ -290,6 +291,8 @@ fn a_wrong_password_ends_the_program_with_2() {
     };
     let right = run(PASSWORD).expect(0);
     assert!(right.stdout.contains("listed as robot$all: 3 projects, 4 repositories, 4 images"), "{}", right.stdout);
+    let half = run("").expect(2);
+    assert!(half.stderr.contains("LAYERSIFT_REGISTRY_PASSWORD is not: set both"), "{}", half.stderr);
     let wrong = run("wrong").expect(2);
     assert!(wrong.stderr.contains("does not accept the login"), "{}", wrong.stderr);
     assert!(wrong.stdout.is_empty(), "{}", wrong.stdout);

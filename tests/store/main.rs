@@ -26,6 +26,7 @@ mod queue;
 mod records;
 mod reports;
 mod restart;
+mod scan_requests;
 mod signals;
 mod sweep;
 mod together;

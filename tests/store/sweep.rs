@@ -112,6 +112,7 @@ crate::on_both!(
     a_report_that_cannot_be_read_is_made_anew,
     an_image_that_is_blocked_is_told,
     a_tag_that_is_gone_is_marked,
+    what_a_registry_does_not_show_any_more_is_not_gone,
     an_image_of_an_index_is_not_passed_over,
     nothing_to_look_at_is_no_pass,
     what_a_policy_allows_fails_no_sweep,
@@ -247,6 +248,42 @@ fn a_tag_that_is_gone_is_marked(fresh: &Fresh) {
     let trace = |number| store.trace(&Query::Secret(fingerprint(number)), None, 10).unwrap();
     assert!(trace(1).images[0].tags[0].gone_at.is_some());
     assert!(trace(2).images[0].tags[0].gone_at.is_none());
+}
+
+/// Registries show a stranger less: fewer repositories, repositories without tags, manifests that are not there.
+fn what_a_registry_does_not_show_any_more_is_not_gone(fresh: &Fresh) {
+    let server = Setup::default().start();
+    (1..=3).for_each(|number| push_image(&server, &format!("team/app{number}:v1"), number));
+    let (store, port) = (fresh.open(), server.port);
+    // The registry has one name in the store, whatever it shows.
+    let shown = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let showing = std::sync::Arc::clone(&shown);
+    let proxy = fault_proxy::start(port, move |request, _| {
+        let path = &request.path;
+        let body = match showing.load(Ordering::Relaxed) {
+            1 if path.contains("/_catalog") => r#"{"repositories":["team/app1"]}"#,
+            2 if path.contains("/app2/tags") => r#"{"name":"team/app2","tags":[]}"#,
+            3 if path.contains("/app2/tags") => r#"{"name":"team/app2","tags":["v1"]}"#,
+            3 if path.contains("/app2/manifests") => {
+                return Fault::Answer(Answer::new(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#));
+            }
+            _ => return Fault::None,
+        };
+        Fault::Answer(Answer::new(200, body))
+    });
+    let host = format!("127.0.0.1:{}", proxy.port);
+    assert_eq!(sweep(&store, &host, &limits()).sums.images, 3);
+    let tag = |number| store.trace(&Query::Secret(fingerprint(number)), None, 10).unwrap().images[0].tags[0].clone();
+    for (showing, verdict) in [(1, Verdict::Fail), (2, Verdict::Fail), (3, Verdict::Fail)] {
+        shown.store(showing, Ordering::Relaxed);
+        let report = sweep(&store, &host, &limits());
+        assert_eq!(report.verdict, verdict, "{report:?}");
+        assert!((1..=3).all(|number| tag(number).gone_at.is_none()), "showing {showing}: {report:?}");
+        assert_eq!(tag(2).unseen_since.is_some(), showing < 3, "showing {showing}");
+        let notes = report.listing.unwrap().notes;
+        assert_eq!(notes.iter().any(|note| note.contains("team/app2")), showing == 2, "{notes:?}");
+        assert_eq!(report.problems.len(), usize::from(showing == 3), "{:?}", report.problems);
+    }
 }
 
 fn an_image_of_an_index_is_not_passed_over(fresh: &Fresh) {

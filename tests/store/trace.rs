@@ -3,7 +3,7 @@
 use crate::support::Fresh;
 use crate::support::records::*;
 use layersift_model::{Digest, Finding, LayerKey, Repository, State, TraceReport, TracedImage, TracedPlace, TracedTag};
-use layersift_store::{Query, Store, TagGroup, TagSighting};
+use layersift_store::{CoveredTags, Query, Store, TagGroup, TagRepositories, TagSighting};
 
 crate::on_both!(
     a_secret_is_found_in_every_image_of_its_layer,
@@ -207,7 +207,8 @@ fn an_index_and_moved_tags_are_named(fresh: &Fresh) {
     let run = store.runs().start("the registry", &key(), 1_000).unwrap();
     store.tags().see(&[tag("latest", "next", next), tag("v1", "index", amd)], 20).unwrap();
     let gone = |project: &str, unseen: &[String]| {
-        let group = TagGroup { registry: "registry.test", project, unseen };
+        let repositories = TagRepositories::AllBut(unseen);
+        let group = TagGroup { registry: "registry.test", project, repositories };
         store.tags().mark_gone(&group, run, "robot$sweep", 21).unwrap()
     };
     assert_eq!((gone("other", &[]), gone("team", &["app".into()])), (0, 0));
@@ -243,12 +244,17 @@ fn a_tag_that_is_not_seen_is_not_gone(fresh: &Fresh) {
     let run = store.runs().start("the registry", &key(), 20).unwrap();
     // One is listed by its tag, one with its digest, and one with another digest.
     let tags = store.tags();
+    let mark = |projects: &[String], user: &str, now: i64| {
+        tags.mark_unseen("registry.test", CoveredTags::OfProjects(projects), run, user, now).unwrap()
+    };
     tags.still_listed(&repository("app"), &["v1".into()], None, 21).unwrap();
     tags.still_listed(&repository("app"), &["v2".into()], Some(&digest("a")), 21).unwrap();
     tags.still_listed(&repository("app"), &["v3".into()], Some(&digest("b")), 21).unwrap();
-    assert_eq!(tags.mark_unseen("registry.test", &["other".into()], run, "alice", 22).unwrap(), 0);
-    assert_eq!(tags.mark_unseen("registry.test", &["other".into(), "team".into()], run, "alice", 22).unwrap(), 1);
-    assert_eq!(tags.mark_unseen("registry.test", &[], run, "bob", 23).unwrap(), 0, "it is known already");
+    assert_eq!(mark(&["other".into()], "alice", 22), 0);
+    assert_eq!(mark(&["other".into(), "team".into()], "alice", 22), 1);
+    assert_eq!(mark(&[], "bob", 23), 0, "it is known already");
+    let listed = TagGroup { registry: "registry.test", project: "team", repositories: TagRepositories::Only(&[]) };
+    assert_eq!(tags.mark_gone(&listed, run, "bob", 23).unwrap(), 0, "what was not listed is not gone");
     let unseen = || {
         let found = trace(&store, Query::Layer(digest("base")));
         let absent = |tag: &TracedTag| (tag.tag.clone().unwrap(), tag.unseen_since, tag.unseen_by.clone(), tag.gone_at);

@@ -294,7 +294,8 @@ impl Sweep<'_> {
             Err(error) => return Err(running.failed(error)),
         };
         // A registry may list nothing for lack of access: that is not a pass.
-        if ended_early.is_none() && self.progress.counted().images == 0 && !is_known_to_be_empty(catalog) {
+        let is_known_to_be_empty = limits.expected.is_whole && is_known_to_be_empty(catalog);
+        if ended_early.is_none() && self.progress.counted().images == 0 && !is_known_to_be_empty {
             ended_early = Some("there was no image to look at");
         }
         let listing = running.judge_listing(ended_early.is_some())?;

@@ -11,7 +11,7 @@ mod harbor;
 mod list;
 mod registry;
 
-pub use coverage::{Coverage, ListedGroup};
+pub use coverage::{Coverage, ListedGroup, ListedRepositories};
 pub use error::{CatalogError, EntryError, GlobError, ListError};
 pub use filter::Filter;
 pub use harbor::{Harbor, HarborOptions, Skipped};

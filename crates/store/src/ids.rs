@@ -46,6 +46,8 @@ ids! {
     pub(super) struct RepositoryId;
     /// The number of a job.
     pub(super) struct JobId;
+    /// The number of a request for a scan.
+    pub(super) struct RequestId;
 }
 
 impl RunId {

@@ -10,6 +10,7 @@
 //! All calls block. In an asynchronous program they belong on a thread of their own (`spawn_blocking`), and so does
 //! dropping the [`Store`]. Times are seconds since 1970, UTC, and come from the caller.
 
+mod api_tokens;
 mod backend;
 mod error;
 mod findings;
@@ -29,6 +30,7 @@ mod process;
 mod queue;
 mod run_listings;
 mod runs;
+mod scan_requests;
 mod tags;
 mod trace;
 
@@ -40,6 +42,7 @@ use self::error::Fault;
 use self::location::Location;
 use self::pool::Pool;
 
+pub use self::api_tokens::{ApiToken, ApiTokens};
 pub use self::error::{DatabaseError, StoreError};
 pub use self::ids::{ImageId, RunId};
 pub use self::image_reports::StoredReport;
@@ -50,7 +53,10 @@ pub use self::page::Page;
 pub use self::queue::{Job, JobCounts, Lease, Queue, Task};
 pub use self::run_listings::RunListing;
 pub use self::runs::{Run, RunStatus, Runs, Scope};
-pub use self::tags::{TagGroup, TagSighting, Tags};
+pub use self::scan_requests::{
+    ClaimedRequest, RequestClass, RequestLimits, RequestState, ScanRequest, ScanRequests, StoredRequest, Submitted,
+};
+pub use self::tags::{CoveredTags, TagGroup, TagRepositories, TagSighting, Tags};
 pub use self::trace::Query;
 
 /// A time: seconds since the beginning of 1970, UTC.
@@ -137,6 +143,16 @@ impl Store {
     /// Sweeps, and what each was the first to find.
     pub fn runs(&self) -> Runs<'_> {
         Runs::new(self)
+    }
+
+    /// Images that clients of the service wait for.
+    pub fn scan_requests(&self) -> ScanRequests<'_> {
+        ScanRequests::new(self)
+    }
+
+    /// Tokens of clients of the service.
+    pub fn api_tokens(&self) -> ApiTokens<'_> {
+        ApiTokens::new(self)
     }
 
     /// The queue of layers to read.

@@ -4,11 +4,12 @@ use super::backend::{Connection, Mode, Value};
 use super::error::{Fault, StoreError};
 
 /// The steps, the first of version 1.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
 ];
 
 /// The newest version that this program supports.

@@ -33,8 +33,26 @@ pub struct TagGroup<'g> {
     pub registry: &'g str,
     /// The project; empty for a registry without projects.
     pub project: &'g str,
-    /// Repositories, without the project's name, whose images are not known.
-    pub unseen: &'g [String],
+    /// The repositories that it is about, without the project's name.
+    pub repositories: TagRepositories<'g>,
+}
+
+/// The repositories of a group.
+#[derive(Clone, Copy, Debug)]
+pub enum TagRepositories<'g> {
+    /// All but these.
+    AllBut(&'g [String]),
+    /// These.
+    Only(&'g [String]),
+}
+
+/// The tags that a sweep covers.
+#[derive(Clone, Copy, Debug)]
+pub enum CoveredTags<'g> {
+    /// Those of these projects; of all projects, if there are none.
+    OfProjects(&'g [String]),
+    /// Those of a registry without projects. It does not list what has no tag.
+    OfRegistry,
 }
 
 row! {
@@ -190,19 +208,24 @@ impl<'s> Tags<'s> {
     /// [`StoreError::Database`].
     pub fn mark_gone(&self, group: &TagGroup<'_>, run: RunId, login: &str, now: Seconds) -> Result<u64, StoreError> {
         let select = "SELECT id, repository FROM repositories WHERE registry = $1 AND project = $2 ORDER BY id";
+        let untagged = if group.project.is_empty() { TAGGED } else { "" };
         let update = |list: &str| {
             format!(
                 "UPDATE tags SET gone_at = $1, unseen_since = COALESCE(unseen_since, $1), \
                  unseen_by = COALESCE(unseen_by, $3) \
-                 WHERE gone_at IS NULL AND seen_in < $2 AND repository_id IN ({list})"
+                 WHERE gone_at IS NULL AND seen_in < $2 {untagged} AND repository_id IN ({list})"
             )
         };
-        let unseen: HashSet<&str> = group.unseen.iter().map(String::as_str).collect();
+        let (names, are_meant) = match group.repositories {
+            TagRepositories::AllBut(names) => (names, false),
+            TagRepositories::Only(names) => (names, true),
+        };
+        let names: HashSet<&str> = names.iter().map(String::as_str).collect();
         self.store.write(|connection| {
             let all: Vec<(RepositoryId, String)> =
                 connection.query(select, &[group.registry.into(), group.project.into()])?;
-            let listed = all.into_iter().filter(|(_, name)| !unseen.contains(&name[..])).map(|(id, _)| Value::from(id));
-            let listed: Vec<Value> = listed.collect();
+            let listed = all.into_iter().filter(|(_, name)| names.contains(&name[..]) == are_meant);
+            let listed: Vec<Value> = listed.map(|(id, _)| Value::from(id)).collect();
             let mut gone = 0;
             for some in listed.chunks(LIST) {
                 let (some, numbers) = list(some.iter().cloned(), 4);
@@ -213,33 +236,40 @@ impl<'s> Tags<'s> {
         })
     }
 
-    /// Records that tags were not seen by a sweep that covers them: those of a registry, or of these projects of it,
-    /// that were not seen since `run` began and are not gone. They may be what `login` may not see.
+    /// Records that tags were not seen by a sweep that covers them: those that were not seen since `run` began and are
+    /// not gone. They may be what `login` may not see.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     pub fn mark_unseen(
         &self,
         registry: &str,
-        projects: &[String],
+        covered: CoveredTags<'_>,
         run: RunId,
         login: &str,
         now: Seconds,
     ) -> Result<u64, StoreError> {
         let mut values = vec![now.into(), run.into(), login.into(), registry.into()];
-        let mut condition = String::from("registry = $4");
-        if !projects.is_empty() {
-            let (names, numbers) = list(projects.iter().map(Value::from), 5);
-            condition += &format!(" AND project IN ({numbers})");
-            values.extend(names);
-        }
+        let (condition, untagged) = match covered {
+            CoveredTags::OfRegistry => ("project = ''".to_string(), TAGGED),
+            CoveredTags::OfProjects([]) => ("project <> ''".to_string(), ""),
+            CoveredTags::OfProjects(projects) => {
+                let (names, numbers) = list(projects.iter().map(Value::from), 5);
+                values.extend(names);
+                (format!("project IN ({numbers})"), "")
+            }
+        };
         let sql = format!(
             "UPDATE tags SET unseen_since = $1, unseen_by = $3 WHERE unseen_since IS NULL AND gone_at IS NULL \
-             AND seen_in < $2 AND repository_id IN (SELECT id FROM repositories WHERE {condition})"
+             AND seen_in < $2 {untagged} \
+             AND repository_id IN (SELECT id FROM repositories WHERE registry = $4 AND {condition})"
         );
         self.store.write(|connection| connection.execute(&sql, &values))
     }
 }
+
+/// A registry without projects does not list what has no tag.
+const TAGGED: &str = "AND tag <> ''";
 
 /// The number of the latest run: what is seen now was seen by whatever runs, and after whatever ran before.
 fn latest_run(connection: &mut Connection) -> Result<i64, Fault> {

@@ -106,16 +106,17 @@ impl Resolver<'_> {
         let Some(stored) = images.find(digest)? else { return Ok(None) };
         let Some(config_digest) = stored.config_digest else { return Ok(None) };
         let known = images.layers(stored.id)?;
-        let former = images.latest_report(digest)?.map(|former| former.report);
+        // What the manifest says beside its layers is only known from a report.
+        let Some(former) = images.latest_report(digest)?.map(|former| former.report) else { return Ok(None) };
         if known.is_empty() || known.len() as u64 != stored.layers_count {
             return Ok(None);
         }
         // Registries block only what they can scan themselves.
-        if former.as_ref().is_some_and(|former| former.kind != ReportKind::Image) {
+        if former.kind != ReportKind::Image {
             return Ok(None);
         }
         let source = RegistrySource::new(registry.clone(), entry.reference());
-        let media_type = |index: usize| former.as_ref()?.layers.get(index)?.media_type.clone();
+        let media_type = |index: usize| former.layers.get(index)?.media_type.clone();
         let layers = known.into_iter().enumerate().map(|(index, layer)| LayerSource {
             location: Some(source.locate(&layer.digest)),
             digest: Some(layer.digest),
@@ -141,7 +142,7 @@ impl Resolver<'_> {
                 .into(),
         );
         let is_of_document = |finding: &Finding| matches!(finding.location, FindingLocation::Document(_));
-        let former = former.into_iter().flat_map(|former| former.findings).filter(is_of_document).collect();
+        let former = former.findings.into_iter().filter(is_of_document).collect();
         let entry = Arc::new(entry.clone());
         Ok(Some(PlannedImage { image, documents: DocumentReport::default(), entry, former }))
     }

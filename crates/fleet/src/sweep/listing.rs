@@ -6,8 +6,8 @@
 //! listed. Every other tag that the sweep covers and did not see is not seen, which says nothing about the image.
 
 use layersift_model::{ListingCounts, SweepListing, SweepProblem, SweepProblemKind};
-use layersift_source::catalog::Coverage;
-use layersift_store::{RunListing, TagGroup};
+use layersift_source::catalog::{Coverage, ListedRepositories};
+use layersift_store::{CoveredTags, RunListing, TagGroup, TagRepositories};
 
 use super::{Running, SweepError};
 
@@ -36,9 +36,8 @@ impl Running<'_> {
         let expected = &self.limits.expected;
         let images = self.sweep.progress.counted().images;
         if let Some(least) = expected.at_least.filter(|least| images < *least && !has_ended_early) {
-            self.add_problem(listing_problem(format!(
-                "{images} images were listed, and at least {least} were expected"
-            )));
+            let listed = Counted("image", "images", images);
+            self.add_problem(listing_problem(format!("{listed} listed, and at least {least} expected")));
         }
         let Some(coverage) = self.catalog.coverage() else { return Ok(None) };
         let counts = ListingCounts { projects: coverage.projects, repositories: coverage.repositories, images };
@@ -51,7 +50,8 @@ impl Running<'_> {
             }
             if let Some(most) = self.limits.expected.max_shrink.filter(|most| fall.percent > *most) {
                 is_reliable = false;
-                self.add_problem(listing_problem(format!("{fall}, and at most {most} % fewer are allowed")));
+                let accept = "to accept it, sweep once without --max-shrink";
+                self.add_problem(listing_problem(format!("{fall}, and at most {most} % allowed; {accept}")));
             }
         }
         let record = RunListing {
@@ -77,10 +77,18 @@ impl Running<'_> {
         for host in self.catalog.hosts() {
             for group in coverage.listed.iter().filter(|_| is_reliable) {
                 let project = group.project.as_deref().unwrap_or_default();
-                let group = TagGroup { registry: host.name(), project, unseen: &group.unseen };
+                let repositories = match &group.repositories {
+                    ListedRepositories::AllBut(names) => TagRepositories::AllBut(names),
+                    ListedRepositories::Only(names) => TagRepositories::Only(names),
+                };
+                let group = TagGroup { registry: host.name(), project, repositories };
                 tags.mark_gone(&group, self.run, user, now)?;
             }
-            tags.mark_unseen(host.name(), &self.limits.expected.projects, self.run, user, now)?;
+            let covered = match coverage.projects {
+                Some(_) => CoveredTags::OfProjects(&self.limits.expected.projects),
+                None => CoveredTags::OfRegistry,
+            };
+            tags.mark_unseen(host.name(), covered, self.run, user, now)?;
         }
         Ok(())
     }
@@ -90,31 +98,41 @@ fn listing_problem(reason: String) -> SweepProblem {
     SweepProblem { name: String::new(), kind: SweepProblemKind::Listing, reason }
 }
 
+/// A number of things, with their names for one and for several.
+#[derive(Clone, Copy)]
+struct Counted(&'static str, &'static str, u64);
+
+impl std::fmt::Display for Counted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Counted(one, several, count) = *self;
+        write!(f, "{count} {}", if count == 1 { one } else { several })
+    }
+}
+
 /// That fewer things are listed than the last time.
 struct Fall {
-    what: &'static str,
+    now: Counted,
     before: u64,
-    now: u64,
     /// Rounded up.
     percent: u64,
 }
 
 impl std::fmt::Display for Fall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Fall { what, before, now, percent } = self;
-        write!(f, "{now} {what} were listed, {before} by the last sweep: {percent} % fewer")
+        let Fall { now, before, percent } = self;
+        write!(f, "{now} listed, {before} by the last sweep: {percent} % fewer")
     }
 }
 
 fn falls(last: &ListingCounts, counts: &ListingCounts) -> Vec<Fall> {
     let numbers = [
-        ("projects", last.projects.unwrap_or_default(), counts.projects.unwrap_or_default()),
-        ("repositories", last.repositories, counts.repositories),
-        ("images", last.images, counts.images),
+        (last.projects.unwrap_or_default(), Counted("project", "projects", counts.projects.unwrap_or_default())),
+        (last.repositories, Counted("repository", "repositories", counts.repositories)),
+        (last.images, Counted("image", "images", counts.images)),
     ];
-    let fall = |(what, before, now): (&'static str, u64, u64)| {
-        let fewer = before.checked_sub(now).filter(|fewer| *fewer > 0)?;
-        Some(Fall { what, before, now, percent: fewer.saturating_mul(100).div_ceil(before) })
+    let fall = |(before, now): (u64, Counted)| {
+        let fewer = before.checked_sub(now.2).filter(|fewer| *fewer > 0)?;
+        Some(Fall { now, before, percent: fewer.saturating_mul(100).div_ceil(before) })
     };
     numbers.into_iter().filter_map(fall).collect()
 }
@@ -131,6 +149,6 @@ mod tests {
         assert_eq!(percents(counts(100, 0), counts(200, 0)), [0_u64; 0]);
         assert_eq!(percents(counts(3, 1), counts(0, 0)), [100, 100]);
         let text = falls(&counts(130, 5), &counts(90, 5))[0].to_string();
-        assert_eq!(text, "90 repositories were listed, 130 by the last sweep: 31 % fewer");
+        assert_eq!(text, "90 repositories listed, 130 by the last sweep: 31 % fewer");
     }
 }

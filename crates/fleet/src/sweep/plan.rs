@@ -136,7 +136,7 @@ impl Resolver<'_> {
     /// What an entry is whose manifest or index the registry does not serve.
     fn unserved(&self, entry: &Entry, registry: &Registry, error: ScanError) -> Result<Resolved, StoreError> {
         let is_blocked = problem::block_reason(&error).is_some();
-        if !is_blocked && matches!(self.catalog.still_lists(entry), Ok(false)) {
+        if problem::is_not_found(&error) && matches!(self.catalog.still_lists(entry), Ok(false)) {
             return Ok(Resolved::Deleted);
         }
         if is_blocked

@@ -47,7 +47,13 @@ pub(super) fn block_reason(error: &ScanError) -> Option<BlockReason> {
     source_block_reason(error)
 }
 
-/// The same of the error of a source.
+/// Whether the registry answered that there is no such manifest (404).
+pub(super) fn is_not_found(error: &ScanError) -> bool {
+    let ScanError::Image(ImageError::Source(SourceError::Transport(failure))) = error else { return false };
+    matches!(failure.downcast_ref(), Some(RegistryError::NotFound { .. }))
+}
+
+/// Why a policy of the registry refuses pulls, as the error of a source has it.
 pub(super) fn source_block_reason(error: &SourceError) -> Option<BlockReason> {
     let SourceError::Transport(failure) = error else { return None };
     let Some(RegistryError::Blocked { response, .. }) = failure.downcast_ref() else { return None };

@@ -52,6 +52,11 @@ impl Registries {
         Ok(registry)
     }
 
+    /// Whether `host` is the registry that explicit credentials are for.
+    pub fn is_trusted(&self, host: &Host) -> bool {
+        self.trusted.as_ref() == Some(host)
+    }
+
     /// Notes that a registry gave an answer.
     pub fn answered(&self, host: &Host) {
         if self.out.lock().unwrap_or_else(PoisonError::into_inner).remove(host).is_some() {

@@ -183,7 +183,7 @@ impl Worker<'_> {
                 tracing::info!(layer, "layer given back");
             }
             Err(Unread { refused_login: Some(error), .. }) => {
-                self.store.queue().release(lease, 0, (self.clock)())?;
+                self.store.queue().release(lease, self.retry_delay, (self.clock)())?;
                 return Err(SweepError::Login(*error));
             }
             Err(unread) if unread.is_outage => {
@@ -246,7 +246,9 @@ impl Worker<'_> {
         }
         let is_outage = self.is_short_outage(host, stream.as_ref().err());
         let stream = stream.map_err(|error| {
-            let refused_login = refused_login(&registry, &error);
+            // A queue may name anyone's registries: only the login that was given for one ends the worker.
+            let is_given = self.registries.is_trusted(host);
+            let refused_login = is_given.then(|| refused_login(&registry, &error)).flatten();
             Unread { reason: error.to_string(), is_outage, refused_login }
         })?;
         Ok(Blob::Stream(Box::new(stream)))

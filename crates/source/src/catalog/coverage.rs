@@ -22,13 +22,22 @@ pub struct Coverage {
     pub notes: Vec<String>,
 }
 
-/// A project, or a registry without projects, whose repositories were all listed.
+/// A project whose repositories were all listed, or the repositories that a registry without projects listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedGroup {
     /// The project; `None` for a registry without projects.
     pub project: Option<String>,
-    /// Repositories, without the project's name, whose images were not all listed: what is there is not known.
-    pub unseen: Vec<String>,
+    /// In which repositories an image that was not listed is gone.
+    pub repositories: ListedRepositories,
+}
+
+/// The repositories of a group whose images are all known, by their names without the project's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListedRepositories {
+    /// All that there are, and whatever was there before, except these.
+    AllBut(Vec<String>),
+    /// These. What else there is, a registry may not show to everyone.
+    Only(Vec<String>),
 }
 
 impl Default for Coverage {

@@ -14,7 +14,6 @@ mod wire;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use self::login::Login;
 use self::pages::Bounds;
@@ -39,22 +38,11 @@ pub struct HarborOptions {
     pub pages: usize,
     /// The most images in total.
     pub images: usize,
-    /// How long Harbor locks a user at least after anyone's wrong password: so long, a login that was accepted before
-    /// and after a request cannot have been locked in between.
-    pub lock: Duration,
 }
 
 impl Default for HarborOptions {
     fn default() -> HarborOptions {
-        HarborOptions {
-            projects: Vec::new(),
-            proxy_caches: true,
-            page: 100,
-            pages: 2_000,
-            images: 5_000_000,
-            // A little less than the 1.5 seconds that Harbor has.
-            lock: Duration::from_millis(1_400),
-        }
+        HarborOptions { projects: Vec::new(), proxy_caches: true, page: 100, pages: 2_000, images: 5_000_000 }
     }
 }
 
@@ -102,7 +90,7 @@ impl Harbor {
     /// The images of the Harbor at `registry`. Nothing is requested yet. The user and password, or the access token,
     /// are sent with every request.
     pub fn new(registry: Registry, options: HarborOptions) -> Harbor {
-        let login = Login::new(&registry, options.lock);
+        let login = Login::new(&registry);
         let (counts, coverage) = (Counts::default(), Mutex::default());
         Harbor { shared: Arc::new(Shared { registry, login, options, counts, coverage }) }
     }
@@ -130,12 +118,10 @@ impl Shared {
 
     /// Begins what the listing rests on: who asks, if Harbor accepts the login.
     fn check_login(&self) -> Result<(), RegistryError> {
-        let user = self.registry.user();
-        *self.coverage() = Coverage { user, projects: Some(0), ..Coverage::default() };
-        if self.login.has_credentials() {
-            self.login.check()?;
-            self.coverage().login = LoginState::Accepted;
-        }
+        let user = self.registry.user()?;
+        let login = if user.is_some() { LoginState::Accepted } else { LoginState::Anonymous };
+        self.login.check()?;
+        *self.coverage() = Coverage { user, login, projects: Some(0), ..Coverage::default() };
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ahead::Ahead;
 use super::error::FailureCount;
-use super::{Catalog, CatalogError, Coverage, Entries, Entry, Filter, ListedGroup};
+use super::{Catalog, CatalogError, Coverage, Entries, Entry, Filter, ListedGroup, ListedRepositories};
 use crate::registry::{Host, LoginState, Names, Registry, RegistryError, RegistryErrorCode};
 
 /// Lists every tag of every repository of a registry as an entry. Two tags of one image are two entries, because a
@@ -36,8 +36,8 @@ impl Catalog for WholeRegistry {
 
     fn entries<'c>(&'c self, filter: &'c Filter) -> Entries<'c> {
         let failures = FailureCount::default();
-        let (found, repository, unseen) = (None, None, Vec::new());
-        Box::new(Tags { catalog: self, filter, found, repository, unseen, failures, is_at_end: false })
+        let (found, repository, listed) = (None, None, Vec::new());
+        Box::new(Tags { catalog: self, filter, found, repository, tags: 0, listed, failures, is_at_end: false })
     }
 
     fn coverage(&self) -> Option<Coverage> {
@@ -50,15 +50,17 @@ impl Catalog for WholeRegistry {
             let (host, repository) = (entry.host.clone(), entry.repository.clone());
             CatalogError::Repository { host, repository, error: Arc::new(error) }
         };
+        let mut others = 0;
         for name in self.registry.tags(&entry.repository).map_err(failed)? {
             match name {
                 Ok(name) if name == *tag => return Ok(true),
-                Ok(_) | Err(RegistryError::Reference(_)) => {}
-                Err(error) if is_unknown_name(&error) => return Ok(false),
+                Ok(_) | Err(RegistryError::Reference(_)) => others += 1,
+                Err(error) if is_unknown_name(&error) => return Ok(true),
                 Err(error) => return Err(failed(error)),
             }
         }
-        Ok(false)
+        // A registry may show a repository empty to somebody who has no access to it.
+        Ok(others == 0)
     }
 }
 
@@ -79,11 +81,16 @@ struct Tags<'c> {
     found: Option<Found<'c>>,
     /// The repository whose tags are being taken.
     repository: Option<Repository>,
-    /// Repositories whose tags are not all known.
-    unseen: Vec<String>,
+    /// How many tags of it were listed.
+    tags: usize,
+    /// Repositories whose tags are all known.
+    listed: Vec<String>,
     failures: FailureCount,
     is_at_end: bool,
 }
+
+/// The number of tags of a repository with an invalid one: then not all of them are known.
+const INVALID: usize = usize::MAX / 2;
 
 /// The result of a step: an entry or an error, or nothing yet.
 type Taken = Option<Result<Entry, CatalogError>>;
@@ -96,10 +103,10 @@ impl<'c> Tags<'c> {
     /// Begins the listing, once the login is known not to be refused.
     fn begin(&mut self) -> Taken {
         let registry = &self.catalog.registry;
-        *self.catalog.noted() = Coverage { user: registry.user(), ..Coverage::default() };
-        match registry.check_login() {
-            Ok(login) => {
-                self.catalog.noted().login = login;
+        *self.catalog.noted() = Coverage::default();
+        match registry.user().and_then(|user| Ok((user, registry.check_login()?))) {
+            Ok((user, login)) => {
+                (self.catalog.noted().user, self.catalog.noted().login) = (user, login);
                 self.found = Some(found(registry, self.filter));
                 None
             }
@@ -116,9 +123,9 @@ impl<'c> Tags<'c> {
         {
             return self.unlisted(error);
         }
-        let unseen = std::mem::take(&mut self.unseen);
+        let repositories = ListedRepositories::Only(std::mem::take(&mut self.listed));
         let mut coverage = self.catalog.noted();
-        coverage.listed.push(ListedGroup { project: None, unseen });
+        coverage.listed.push(ListedGroup { project: None, repositories });
         coverage.is_checked = true;
         None
     }
@@ -127,7 +134,7 @@ impl<'c> Tags<'c> {
         match found {
             Ok(repository) => {
                 self.catalog.noted().repositories += 1;
-                self.repository = Some(repository);
+                (self.repository, self.tags) = (Some(repository), 0);
                 None
             }
             Err(Failed(Some(repository), error)) => self.failed(repository, *error),
@@ -145,16 +152,23 @@ impl<'c> Tags<'c> {
         match tags.next() {
             None => {
                 self.failures.reset();
+                // A registry that does not show a repository to everyone may show it empty.
+                if self.tags == 0 {
+                    self.catalog.noted().note(format!("{repository} is listed, and has no tags"));
+                } else if self.tags < INVALID {
+                    self.listed.push(repository);
+                }
                 None
             }
             Some(Ok(tag)) => {
+                self.tags += 1;
                 let entry = self.entry(&repository, tag);
                 self.repository = Some((repository, tags));
                 entry.map(Ok)
             }
             Some(Err(RegistryError::Reference(error))) => {
                 let (host, place) = (self.host().clone(), format!("/{repository}"));
-                self.unseen.push(repository.clone());
+                self.tags = INVALID;
                 self.repository = Some((repository, tags));
                 Some(Err(CatalogError::Entry { host, place, error: error.into() }))
             }
@@ -162,7 +176,6 @@ impl<'c> Tags<'c> {
             // that these credentials have no access.
             Some(Err(error)) if is_unknown_name(&error) => {
                 self.catalog.noted().note(format!("{repository} is listed, and the registry does not know it"));
-                self.unseen.push(repository);
                 None
             }
             Some(Err(error)) => self.failed(repository, error),
@@ -171,7 +184,6 @@ impl<'c> Tags<'c> {
 
     fn failed(&mut self, repository: String, error: RegistryError) -> Taken {
         let host = self.host();
-        self.unseen.push(repository.clone());
         // Is it this repository, or the login?
         if error.status() == Some(401)
             && let Err(error) = self.catalog.registry.check_login()

@@ -32,13 +32,6 @@ pub struct Page {
     pub has_next: Result<bool, RegistryError>,
 }
 
-impl Page {
-    /// Whether it has the same items, and says the same about the others.
-    pub(crate) fn is_same(&self, other: &Page) -> bool {
-        self.bytes == other.bytes && self.total == other.total
-    }
-}
-
 impl Registry {
     /// A page of the registry's own interface at `path`, which begins without `/` and is escaped already.
     ///

@@ -7,7 +7,7 @@
 //! there over HTTPS only; over HTTP if plain HTTP was allowed and the host is the registry's own. The guard keeps them
 //! from addresses inside the network, and no redirect of a token server is followed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,7 +33,7 @@ const MAX_SCOPES: usize = 10_000;
 
 /// The service that Harbor names in its challenges. Its tokens open every repository of a project
 /// (`src/common/security/v2token/context.go`).
-const HARBOR: &str = "harbor-registry";
+pub(super) const HARBOR: &str = "harbor-registry";
 
 /// What a request must be allowed to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +50,13 @@ impl Scope {
             Scope::Pull(repository) => Some(repository),
             Scope::Catalog => None,
         }
+    }
+}
+
+impl Scope {
+    /// The first part of a repository's name.
+    fn project(&self) -> Option<&str> {
+        self.repository()?.split_once('/').map(|(project, _)| project)
     }
 }
 
@@ -105,6 +112,8 @@ pub(super) struct Auth {
     scopes: Mutex<HashMap<String, Arc<Mutex<ScopeState>>>>,
     /// Whether a token opens every repository of its project.
     tokens_of_projects: AtomicBool,
+    /// Projects in which it did not.
+    divided: Mutex<HashSet<String>>,
     login_check: LoginCheck,
     /// The challenge that came last, for scopes that were not requested yet.
     last_challenge: Mutex<Option<Challenge>>,
@@ -122,6 +131,7 @@ impl Auth {
             files: matches!(login, Login::Stored).then(CredentialFiles::of_environment).transpose()?,
             scopes: Mutex::default(),
             tokens_of_projects: AtomicBool::new(false),
+            divided: Mutex::default(),
             login_check: LoginCheck::new(patience),
             last_challenge: Mutex::default(),
             preemptive: Mutex::default(),
@@ -160,7 +170,7 @@ impl Auth {
             Some(known) if Some(&known.header) != used => return Ok(Some(known.clone())),
             // The token of another repository: it does not open this one.
             Some(_) if state.requested.as_ref() != Some(scope) => {
-                self.tokens_of_projects.store(false, Ordering::Relaxed);
+                lock(&self.divided).extend(scope.project().map(str::to_string));
             }
             _ => {}
         }
@@ -211,10 +221,11 @@ impl Auth {
 
     /// The state that a scope shares with all that the same token opens.
     fn scope(&self, scope: &Scope, http: &Http) -> Arc<Mutex<ScopeState>> {
-        let project = scope.repository().and_then(|repository| repository.split_once('/')).map(|(project, _)| project);
-        let key = match project.filter(|_| self.tokens_of_projects.load(Ordering::Relaxed)) {
+        let is_open =
+            |project: &&str| self.tokens_of_projects.load(Ordering::Relaxed) && !lock(&self.divided).contains(*project);
+        let key = match scope.project().filter(is_open) {
             // Credentials may be stored for each repository.
-            Some(project) => format!("{project} {:?}", self.user(scope, &http.cancellation)),
+            Some(project) => format!("{project} {:?}", self.user(scope, &http.cancellation).ok()),
             None => scope.to_string(),
         };
         let mut scopes = lock(&self.scopes);
@@ -224,12 +235,13 @@ impl Auth {
         Arc::clone(scopes.entry(key).or_default())
     }
 
-    /// The name of the user whose credentials there are for a scope; empty for a token without a name.
-    pub(super) fn user(&self, scope: &Scope, cancellation: &Cancellation) -> Option<String> {
-        match self.credentials(scope, cancellation).ok()?? {
-            Credentials::Password { user, .. } | Credentials::IdentityToken { user, .. } => Some(user),
-            Credentials::AccessToken(_) => Some(String::new()),
-        }
+    /// The name of the user whose credentials there are for a scope; `a token` for a token without a name.
+    pub(super) fn user(&self, scope: &Scope, cancellation: &Cancellation) -> Result<Option<String>, RegistryError> {
+        let user = self.credentials(scope, cancellation)?.map(|credentials| match credentials {
+            Credentials::Password { user, .. } | Credentials::IdentityToken { user, .. } => user,
+            Credentials::AccessToken(_) => String::new(),
+        });
+        Ok(user.map(|user| if user.is_empty() { "a token".into() } else { user }))
     }
 
     pub(super) fn credentials(

@@ -7,10 +7,11 @@
 use std::collections::{HashSet, VecDeque};
 
 use reqwest::Url;
+use serde::{Deserialize, Deserializer};
 
 use super::auth::Scope;
 use super::client::Registry;
-use super::error::{EndlessListing, RegistryError, redacted};
+use super::error::{EndlessListing, ProtocolError, RegistryError, redacted};
 use super::http::Request;
 use super::reference::{check_repository, check_tag};
 use layersift_model::Digest;
@@ -49,10 +50,17 @@ enum Next {
     After(String),
 }
 
+/// A page. It must have the list that was asked for, which Go writes as `null` if it is empty.
 #[derive(serde::Deserialize)]
 struct Page {
-    repositories: Option<Vec<String>>,
-    tags: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "present")]
+    repositories: Option<Option<Vec<String>>>,
+    #[serde(default, deserialize_with = "present")]
+    tags: Option<Option<Vec<String>>>,
+}
+
+fn present<'d, D: Deserializer<'d>>(list: D) -> Result<Option<Option<Vec<String>>>, D::Error> {
+    Option::deserialize(list).map(Some)
 }
 
 impl Names {
@@ -87,11 +95,15 @@ impl Names {
         let page: Page = serde_json::from_slice(&bytes).map_err(|error| {
             self.registry.invalid_listing(redacted(&url), (&bytes, &headers.form), &self.scope(), error)
         })?;
-        let names = match self.kind {
-            Kind::Repositories => page.repositories,
-            Kind::Tags(_) => page.tags,
+        let (names, field) = match self.kind {
+            Kind::Repositories => (page.repositories, "repositories"),
+            Kind::Tags(_) => (page.tags, "tags"),
         };
-        let names = names.unwrap_or_default();
+        let missing = || RegistryError::Protocol {
+            url: redacted(&url),
+            error: ProtocolError::Listing(serde::de::Error::missing_field(field)),
+        };
+        let names = names.ok_or_else(missing)?.unwrap_or_default();
         let ends = names.first().zip(names.last());
         let ends = ends.map(|(first, last)| (first.clone(), last.clone(), names.len()));
         if ends.is_some() && ends == self.previous {

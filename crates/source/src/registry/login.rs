@@ -15,13 +15,16 @@ use super::response::ErrorResponse;
 use layersift_model::LoginState;
 
 impl Registry {
-    /// The user whose login is sent to this registry; empty for a token without a name, `None` without a login.
-    pub fn user(&self) -> Option<String> {
+    /// The user whose login is sent to this registry; `a token` for a token without a name, `None` without a login.
+    ///
+    /// # Errors
+    /// For stored credentials that cannot be read.
+    pub fn user(&self) -> Result<Option<String>, RegistryError> {
         self.auth().user(&Scope::Catalog, &self.http.cancellation)
     }
 
-    /// Asks the registry whether it accepts the login, by its own challenge. One that is not accepted is tried again
-    /// for [`super::RegistryOptions::login_patience`].
+    /// Asks the registry whether it accepts the login, by its own challenge. Harbor, which locks users for a moment, is
+    /// asked again for [`super::RegistryOptions::login_patience`].
     ///
     /// # Errors
     /// [`RegistryError::Unauthorized`] if it is not accepted; the failure if the registry cannot be asked.
@@ -51,10 +54,10 @@ impl Registry {
         self.accepted(&used)
     }
 
-    /// Whether `GET /v2/` is answered to this authorization, for as long as a user may be locked.
+    /// Whether `GET /v2/` is answered to this authorization.
     fn accepted(&self, used: &Authorization) -> Result<LoginState, RegistryError> {
         let status = || self.ping(Some(used)).map(|answer| answer.status());
-        match self.patiently(|| Ok(Some(status()?).filter(|status| *status != 401)))? {
+        match Some(status()?).filter(|status| *status != 401) {
             Some(200) => Ok(LoginState::Accepted),
             Some(_) => Ok(LoginState::Unchecked),
             None => Err(self.refused(AuthenticationError::NotAccepted)),

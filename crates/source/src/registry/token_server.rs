@@ -3,13 +3,14 @@
 //! Sources: distribution's "Token Authentication Specification" and "OAuth2 Token Authentication".
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Deserialize;
 
-use super::auth::{Authorization, Scope, basic, sensitive};
+use super::auth::{Authorization, HARBOR, Scope, basic, sensitive};
 use super::claims::Claims;
 use super::error::{AuthenticationError, Identity, ProtocolError, RegistryError, TokenError, redacted};
 use super::form::BodyForm;
@@ -45,13 +46,20 @@ pub(super) struct LoginCheck {
     patience: Duration,
     /// Whether the server's tokens name no subject although it accepted the login.
     names_nobody: AtomicBool,
+    /// Held while the server is asked.
+    turn: Mutex<()>,
     /// Whether it did not accept the login the last time, in all that time: then it is asked once.
     is_rejected: AtomicBool,
 }
 
 impl LoginCheck {
     pub(super) fn new(patience: Duration) -> LoginCheck {
-        LoginCheck { patience, names_nobody: AtomicBool::new(false), is_rejected: AtomicBool::new(false) }
+        LoginCheck {
+            patience,
+            names_nobody: AtomicBool::new(false),
+            turn: Mutex::new(()),
+            is_rejected: AtomicBool::new(false),
+        }
     }
 }
 
@@ -134,6 +142,9 @@ impl<'s> TokenServer<'s> {
     /// # Errors
     /// If the server does not accept the credentials, or cannot be asked.
     pub(super) fn log_in(&self, user: &str, password: &str) -> Result<Option<Authorization>, RegistryError> {
+        // One thread asks: others wait for its answer, and do not send a wrong password as well.
+        let _turn = self.login.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let patience = if self.service == Some(HARBOR) { self.login.patience } else { Duration::ZERO };
         let started = Instant::now();
         loop {
             match self.get(&[], Some((user, password))) {
@@ -143,16 +154,17 @@ impl<'s> TokenServer<'s> {
                 }
                 Err(error @ RegistryError::Unauthorized { .. }) => {
                     let is_rejected = self.login.is_rejected.load(Ordering::Relaxed);
-                    if is_rejected || started.elapsed() >= self.login.patience {
+                    if is_rejected || started.elapsed() >= patience {
                         self.login.is_rejected.store(true, Ordering::Relaxed);
                         return Err(error);
                     }
-                    self.http.cancellation.wait(self.login.patience / 10);
+                    self.http.cancellation.wait(patience / 10);
                     let cancelled = |reason| RegistryError::cancelled(&self.realm, reason);
                     self.http.cancellation.check().map_err(cancelled)?;
                 }
-                Err(error) if matches!(error.status(), Some(400..=499)) => return Ok(None),
-                Err(error) => return Err(error),
+                Err(error) if error.is_temporary() => return Err(error),
+                // It gives no token for nothing.
+                Err(_) => return Ok(None),
             }
         }
     }

@@ -14,7 +14,7 @@ use super::wire::{self, Artifact, Project, Repository};
 use super::{API, Harbor, Shared, artifacts_of, count, repositories_of, repository_of};
 use crate::catalog::ahead::Ahead;
 use crate::catalog::error::FailureCount;
-use crate::catalog::{CatalogError, Entry, EntryError, Filter, ListedGroup};
+use crate::catalog::{CatalogError, Entry, EntryError, Filter, ListedGroup, ListedRepositories};
 use crate::registry::{RegistryError, check_repository, check_tag};
 use layersift_model::Digest;
 
@@ -105,8 +105,8 @@ impl<'c> Artifacts<'c> {
                 None
             }
             Step::ProjectEnd(project) => {
-                let unseen = std::mem::take(&mut self.unseen);
-                shared.coverage().listed.push(ListedGroup { project: Some(project), unseen });
+                let repositories = ListedRepositories::AllBut(std::mem::take(&mut self.unseen));
+                shared.coverage().listed.push(ListedGroup { project: Some(project), repositories });
                 None
             }
             Step::ProjectFailed(project, error) => {
@@ -263,11 +263,11 @@ fn found<'c>(shared: &Arc<Shared>, filter: &'c Filter, query: Query) -> Found<'c
     let repositories = projects(shared).map(move |project| {
         let shared = Arc::clone(&of_projects);
         move || {
-            let project = project?;
+            let (project, count) = project?;
             let query = vec![("sort", "name".into())];
             let mut pages = Pages::new(&shared.login, repositories_of(&project), query, shared.bounds());
             pages.read_ahead();
-            Ok((project, pages))
+            Ok((project, count, pages))
         }
     });
     let steps = Ahead::new(repositories, PROJECTS).flat_map(move |project| repositories_in(project, filter));
@@ -286,17 +286,17 @@ fn found<'c>(shared: &Arc<Shared>, filter: &'c Filter, query: Query) -> Found<'c
     Box::new(Ahead::new(artifacts, REPOSITORIES))
 }
 
-/// The names of the projects to list.
-fn projects(shared: &Arc<Shared>) -> Box<dyn Iterator<Item = Result<String, Step>> + Send> {
+/// The names of the projects to list, each with the number of repositories that it is listed with.
+fn projects(shared: &Arc<Shared>) -> Box<dyn Iterator<Item = Result<(String, Option<u64>), Step>> + Send> {
     let shared = Arc::clone(shared);
-    let valid = |name: String| match check_repository(&name) {
-        Ok(()) if !name.contains('/') => Ok(name),
+    let valid = |name: String, count| match check_repository(&name) {
+        Ok(()) if !name.contains('/') => Ok((name, count)),
         _ => Err(Step::Invalid(EntryError::Project(short(&name)))),
     };
     let named = shared.options.projects.clone();
     if !named.is_empty() {
         let counted = move |_: &String| shared.coverage().add_project();
-        return Box::new(named.into_iter().inspect(counted).map(valid));
+        return Box::new(named.into_iter().inspect(counted).map(move |name| valid(name, None)));
     }
     let query = vec![("sort", "name".into()), ("with_detail", "false".into())];
     let pages = Pages::<Project>::new(&shared.login, API.into(), query, shared.bounds()).asking(Asking::Confirmed);
@@ -307,7 +307,7 @@ fn projects(shared: &Arc<Shared>) -> Box<dyn Iterator<Item = Result<String, Step
         }
         Ok(project) => {
             shared.coverage().add_project();
-            Some(valid(project.name))
+            Some(valid(project.name, project.repo_count))
         }
         Err(error) => Some(Err(Step::ProjectsFailed(Box::new(error)))),
     }))
@@ -315,10 +315,10 @@ fn projects(shared: &Arc<Shared>) -> Box<dyn Iterator<Item = Result<String, Step
 
 /// The repositories of a project that the filter admits, and its end.
 fn repositories_in(
-    project: Result<(String, Pages<Repository>), Step>,
+    project: Result<(String, Option<u64>, Pages<Repository>), Step>,
     filter: &Filter,
 ) -> Box<dyn Iterator<Item = Result<Place, Step>> + Send + '_> {
-    let (project, mut pages) = match project {
+    let (project, count, mut pages) = match project {
         Ok(listed) => listed,
         Err(step) => return Box::new(std::iter::once(Err(step))),
     };
@@ -328,7 +328,11 @@ fn repositories_in(
             let step = match pages.next() {
                 None => {
                     is_at_end = true;
-                    Err(Step::ProjectEnd(project.clone()))
+                    // A project that is listed with repositories, and has none, is not believed to be empty.
+                    match count.filter(|count| *count > 0 && pages.listed() == 0) {
+                        Some(total) => Err(Step::ProjectFailed(project.clone(), Box::new(pages.short_of(total)))),
+                        None => Err(Step::ProjectEnd(project.clone())),
+                    }
                 }
                 Some(Err(error)) => {
                     is_at_end = true;

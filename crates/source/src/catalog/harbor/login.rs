@@ -4,10 +4,10 @@
 //! Only two answers tell: `GET /api/v2.0/users/current` (401 for a stranger, 200 for a user, 412 for a robot) and
 //! `GET /v2/` with user and password (401 or 200). Source: recorded answers of Harbor 2.16. Harbor takes a user for a
 //! stranger for 1.5 seconds after anyone's wrong password (`src/core/auth/authenticator.go`), so that a login which is
-//! not accepted is tried again, and a listing that a stranger gets as well only counts if the login was accepted all
-//! the time that it took.
+//! not accepted is tried again, and a listing that a stranger gets as well has to come twice, with a login that was
+//! accepted before, between and after.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
 
 use crate::registry::{AuthenticationError, Host, Page, Registry, RegistryError};
 
@@ -24,8 +24,15 @@ const REFUSALS: usize = 2;
 #[derive(Clone)]
 pub(super) struct Login {
     registry: Registry,
-    has_credentials: bool,
-    lock: Duration,
+}
+
+/// Who Harbor takes the caller for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caller {
+    Stranger,
+    User,
+    /// Nobody can lock it.
+    Robot,
 }
 
 #[derive(serde::Deserialize)]
@@ -34,14 +41,15 @@ struct CurrentUser {
     username: String,
 }
 
-impl Login {
-    pub(super) fn new(registry: &Registry, lock: Duration) -> Login {
-        Login { registry: registry.clone(), has_credentials: registry.user().is_some(), lock }
-    }
+/// An item of a page, as far as two pages are compared.
+#[derive(serde::Deserialize)]
+struct Named {
+    name: String,
+}
 
-    /// Whether there is a login to be checked.
-    pub(super) fn has_credentials(&self) -> bool {
-        self.has_credentials
+impl Login {
+    pub(super) fn new(registry: &Registry) -> Login {
+        Login { registry: registry.clone() }
     }
 
     /// The Harbor.
@@ -54,19 +62,12 @@ impl Login {
         self.registry.invalid_page(page, error)
     }
 
-    /// Waits until Harbor accepts the login, for as long as the registry's options say. Returns when it was last asked.
+    /// Waits until Harbor accepts the login, if there is one, for as long as the registry's options say.
     ///
     /// # Errors
-    /// If it does not accept it, or cannot be asked.
-    pub(super) fn check(&self) -> Result<Instant, RegistryError> {
-        if !self.has_credentials {
-            return Ok(Instant::now());
-        }
-        let asked = self.registry.patiently(|| {
-            let started = Instant::now();
-            Ok(self.is_accepted()?.then_some(started))
-        })?;
-        asked.ok_or_else(|| self.registry.refused(AuthenticationError::NotAccepted))
+    /// If it does not accept it, or cannot be asked; if stored credentials cannot be read.
+    pub(super) fn check(&self) -> Result<(), RegistryError> {
+        self.caller().map(drop)
     }
 
     /// A page of the interface. A 401 is asked again once the login is accepted: it may have been locked.
@@ -76,51 +77,65 @@ impl Login {
     pub(super) fn page(&self, path: &str, query: &[(&str, &str)]) -> Result<Page, RegistryError> {
         for _ in 0..REFUSALS {
             match self.registry.page(path, query) {
-                Err(error) if error.status() == Some(401) && self.has_credentials => self.check()?,
+                Err(error) if error.status() == Some(401) && self.registry.user()?.is_some() => self.check()?,
                 result => return result,
-            };
+            }
         }
         self.registry.page(path, query)
     }
 
-    /// A page that a stranger gets as well, with less on it. A lock is over 1.5 seconds after it began: where the login
-    /// was accepted before and after in less time, it was accepted in between. Where Harbor is slower, a page counts
-    /// that comes twice.
+    /// A page of named items that a stranger gets as well, with less on it. For a robot it counts once it was accepted
+    /// before and after. A user may be locked at any moment, and by one of several servers only: then the page has to
+    /// come twice, with the same names.
     ///
     /// # Errors
     /// As [`Login::page`].
     pub(super) fn confirmed_page(&self, path: &str, query: &[(&str, &str)]) -> Result<Page, RegistryError> {
-        if !self.has_credentials {
-            return self.registry.page(path, query);
-        }
-        let mut earlier: Option<Page> = None;
+        let mut earlier = None;
         for _ in 0..ATTEMPTS {
-            let asked = self.check()?;
+            let Some(caller) = self.caller()? else { return self.registry.page(path, query) };
             let page = self.page(path, query)?;
-            if !self.is_accepted()? {
+            if self.asked()? != caller {
                 earlier = None;
                 continue;
             }
-            let comes_again = earlier.as_ref().is_some_and(|earlier| earlier.is_same(&page));
-            if comes_again || asked.elapsed() < self.lock {
+            let names = names(&page);
+            if caller == Caller::Robot || earlier.as_ref() == Some(&names) {
                 return Ok(page);
             }
-            earlier = Some(page);
+            earlier = Some(names);
         }
         Err(self.registry.refused(AuthenticationError::Unsteady))
     }
 
-    fn is_accepted(&self) -> Result<bool, RegistryError> {
-        let is_known = match self.registry.page(CURRENT, &[]) {
+    /// Who Harbor takes the caller for once it accepts the login; `None` without a login.
+    fn caller(&self) -> Result<Option<Caller>, RegistryError> {
+        if self.registry.user()?.is_none() {
+            return Ok(None);
+        }
+        let caller =
+            self.registry.patiently(|| Ok(Some(self.asked()?).filter(|caller| *caller != Caller::Stranger)))?;
+        caller.map(Some).ok_or_else(|| self.registry.refused(AuthenticationError::NotAccepted))
+    }
+
+    fn asked(&self) -> Result<Caller, RegistryError> {
+        let caller = match self.registry.page(CURRENT, &[]) {
             Ok(page) => match serde_json::from_slice::<CurrentUser>(&page.bytes) {
-                Ok(_) => true,
+                Ok(_) => Caller::User,
                 Err(error) => return Err(self.registry.invalid_page(&page, error)),
             },
-            Err(error) if error.status() == Some(401) => false,
+            Err(error) if error.status() == Some(401) => Caller::Stranger,
             // "get current user not available for security context: robot"
-            Err(error) if error.status() == Some(412) => true,
+            Err(error) if error.status() == Some(412) => Caller::Robot,
             Err(error) => return Err(error),
         };
-        Ok(is_known && self.registry.accepts_password()? != Some(false))
+        let is_accepted = caller != Caller::Stranger && self.registry.accepts_password()? != Some(false);
+        Ok(if is_accepted { caller } else { Caller::Stranger })
     }
+}
+
+/// The names on a page, and the number of all. Other fields change while a Harbor is used.
+fn names(page: &Page) -> (BTreeSet<String>, Option<String>) {
+    let items: Vec<Named> = serde_json::from_slice(&page.bytes).unwrap_or_default();
+    (items.into_iter().map(|item| item.name).collect(), page.total.clone())
 }

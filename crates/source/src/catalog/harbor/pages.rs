@@ -36,8 +36,9 @@ pub(super) struct Pages<T> {
     /// Pages that were read, and pages in a row that had nothing new.
     read: usize,
     stale: usize,
-    /// The total on the previous page.
+    /// The total on the previous page, and the smallest of all.
     total: Option<u64>,
+    least: Option<u64>,
     /// The furthest page that was read.
     furthest: u64,
     /// Items per page.
@@ -84,6 +85,7 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
             read: 0,
             stale: 0,
             total: None,
+            least: None,
             furthest: 0,
             size: bounds.page as u64,
             seen: HashSet::new(),
@@ -101,6 +103,12 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
     /// How many different items were listed so far.
     pub(super) fn listed(&self) -> u64 {
         self.seen.len() as u64
+    }
+
+    /// The error of a listing that should have `total` items.
+    pub(super) fn short_of(&self, total: u64) -> RegistryError {
+        let url = format!("{}/{}", self.login.host(), self.path);
+        RegistryError::Protocol { url, error: ProtocolError::Short { listed: self.listed(), total } }
     }
 
     /// Reads the first page now. Its error comes when the items are taken.
@@ -156,6 +164,7 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
     /// Notes what came and went since the previous page. A listing also shrinks for somebody who is not logged in any
     /// more.
     fn note_change(&mut self, total: Option<u64>) -> Result<(), RegistryError> {
+        self.least = [self.least, total].into_iter().flatten().min();
         let Some((before, now)) = self.total.zip(total) else { return Ok(()) };
         self.grown += now.saturating_sub(before);
         self.shrunk += before.saturating_sub(now);
@@ -168,7 +177,7 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
     /// What is wrong with a listing that has ended, if it has fewer items than it says: a cache, or a proxy that drops
     /// the query, may send the same page for several. Items that came while it was read may be missing.
     fn shortfall(&self) -> Option<ProtocolError> {
-        let (listed, total) = (self.listed(), self.total?.saturating_sub(self.grown));
+        let (listed, total) = (self.listed(), self.least?);
         (listed < total).then_some(ProtocolError::Short { listed, total })
     }
 

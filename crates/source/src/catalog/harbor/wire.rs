@@ -13,6 +13,8 @@ pub(super) struct Project {
     pub(super) name: String,
     /// The registry that it is a proxy cache of, if it is one.
     pub(super) registry_id: Option<i64>,
+    /// How many repositories it has.
+    pub(super) repo_count: Option<u64>,
 }
 
 /// A repository.

@@ -1,0 +1,369 @@
+//! Images that somebody waits for: each is queued once, however many ask for it.
+//!
+//! The queue has classes, of which a lower one is served first, and serves each class in the order of the requests. It
+//! is bounded, in all and for each client. A request is claimed for a time, its lease; after three attempts it has
+//! failed, and is only taken up again when it is asked for after a while.
+
+use layersift_model::Digest;
+
+use super::backend::{Columns, Connection, FromValue, Value, named, row};
+use super::error::{Fault, StoreError};
+use super::ids::RequestId;
+use super::process::{self, Processes};
+use super::{Seconds, Store, intern};
+
+/// Attempts after which a request has failed.
+const ATTEMPTS: i64 = 3;
+
+/// How much of an error is stored, in characters.
+const ERROR: usize = 2_000;
+
+/// Who waits, in the order in which they are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RequestClass {
+    /// Something that is about to run.
+    Admission,
+    /// The scanner of a registry.
+    RegistryScanner,
+    /// A push that was announced.
+    Event,
+    /// A client of the interface, or a rescan.
+    Background,
+}
+
+impl RequestClass {
+    /// All classes, the most urgent first.
+    pub const ALL: [RequestClass; 4] =
+        [RequestClass::Admission, RequestClass::RegistryScanner, RequestClass::Event, RequestClass::Background];
+
+    /// The class as it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            RequestClass::Admission => "admission",
+            RequestClass::RegistryScanner => "registry-scanner",
+            RequestClass::Event => "event",
+            RequestClass::Background => "background",
+        }
+    }
+
+    fn number(self) -> i64 {
+        self as i64
+    }
+}
+
+/// The state of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestState {
+    /// Waiting.
+    Queued,
+    /// Being scanned.
+    Running,
+    /// Scanned: there is a report.
+    Done,
+    /// It cannot be read.
+    Failed,
+}
+
+impl RequestState {
+    const ALL: [RequestState; 4] =
+        [RequestState::Queued, RequestState::Running, RequestState::Done, RequestState::Failed];
+
+    /// The state as it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            RequestState::Queued => "queued",
+            RequestState::Running => "running",
+            RequestState::Done => "done",
+            RequestState::Failed => "failed",
+        }
+    }
+}
+
+impl FromValue for RequestState {
+    fn from_value(value: Value) -> Result<RequestState, Fault> {
+        named(value, "state of a request", RequestState::ALL, RequestState::name)
+    }
+}
+
+/// An image to scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanRequest {
+    /// What is pulled: `registry/repository@digest`, without credentials.
+    pub reference: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Who waits.
+    pub class: RequestClass,
+    /// The client that asked first.
+    pub client: String,
+}
+
+/// How long the queue may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestLimits {
+    /// Requests that wait, in all.
+    pub queued: u64,
+    /// Requests of one client that wait.
+    pub queued_per_client: u64,
+    /// Seconds after which an image that could not be read is tried again.
+    pub retry_failed: Seconds,
+}
+
+impl Default for RequestLimits {
+    fn default() -> RequestLimits {
+        RequestLimits { queued: 10_000, queued_per_client: 1_000, retry_failed: 60 }
+    }
+}
+
+/// What became of a request that was handed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// It waits, or is being scanned: now, or already.
+    Accepted(RequestState),
+    /// It was scanned already. There may be no report of the present rules any more.
+    Done,
+    /// It could not be read a short time ago: the kind of failure, and the error.
+    Failed(String, String),
+    /// Too many wait.
+    Full,
+}
+
+/// A request that was claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimedRequest {
+    /// What is pulled.
+    pub reference: String,
+    /// Which attempt this is, from 1.
+    pub attempt: u64,
+    id: RequestId,
+    claim: i64,
+}
+
+row! {
+    /// A request as it is in the store.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct StoredRequest {
+        /// What is pulled.
+        pub reference: String = "reference",
+        /// Its digest.
+        pub digest: Digest = "digest",
+        /// Its state.
+        pub state: RequestState = "state",
+        /// The kind of failure.
+        pub failure: Option<String> = "failure",
+        /// Why it could not be read.
+        pub error: Option<String> = "error",
+        /// When it was asked for first.
+        pub requested_at: Seconds = "requested_at",
+        /// When it ended.
+        pub ended_at: Option<Seconds> = "ended_at",
+        /// When it may be tried again.
+        pub not_before: Seconds = "not_before",
+    }
+}
+
+/// The requests of a store; see [`Store::scan_requests`].
+pub struct ScanRequests<'s> {
+    store: &'s Store,
+}
+
+impl<'s> ScanRequests<'s> {
+    pub(super) fn new(store: &'s Store) -> ScanRequests<'s> {
+        ScanRequests { store }
+    }
+
+    /// Queues an image, unless it is queued already: a more urgent class then moves it up. An image that was scanned is
+    /// queued again only with `is_again`; one that failed only after a while.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a reference or a client of more than 512 bytes, [`StoreError::Database`].
+    pub fn submit(
+        &self,
+        request: &ScanRequest,
+        is_again: bool,
+        limits: &RequestLimits,
+        now: Seconds,
+    ) -> Result<Submitted, StoreError> {
+        self.store.write(|connection| {
+            intern::check_key("the reference", &request.reference)?;
+            intern::check_key("the client", &request.client)?;
+            let known = find(connection, &request.reference)?;
+            if let Some(stored) = &known {
+                match stored.state {
+                    RequestState::Queued | RequestState::Running => {
+                        let sql = "UPDATE scan_requests SET class = $2 WHERE reference = $1 AND class > $2";
+                        connection.execute(sql, &[(&request.reference).into(), request.class.number().into()])?;
+                        return Ok(Submitted::Accepted(stored.state));
+                    }
+                    RequestState::Done if !is_again => return Ok(Submitted::Done),
+                    // A clock that was wrong may have set a time that is far away.
+                    RequestState::Failed
+                        if (now..=now.saturating_add(limits.retry_failed)).contains(&stored.not_before) =>
+                    {
+                        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+                        return Ok(Submitted::Failed(text(&stored.failure), text(&stored.error)));
+                    }
+                    RequestState::Done | RequestState::Failed => {}
+                }
+            }
+            if is_full(connection, &request.client, limits)? {
+                return Ok(Submitted::Full);
+            }
+            let sql = "INSERT INTO scan_requests (reference, digest, class, client, state, requested_at) \
+                       VALUES ($1, $2, $3, $4, 'queued', $5) ON CONFLICT (reference) DO UPDATE SET state = 'queued', \
+                       class = excluded.class, client = excluded.client, attempts = 0, not_before = 0, failure = NULL, \
+                       error = NULL, requested_at = excluded.requested_at, ended_at = NULL \
+                       WHERE scan_requests.state IN ('done', 'failed')";
+            let ScanRequest { reference, digest, class, client } = request;
+            let values = [reference.into(), digest.into(), class.number().into(), client.into(), now.into()];
+            connection.execute(sql, &values)?;
+            Ok(Submitted::Accepted(RequestState::Queued))
+        })
+    }
+
+    /// Claims the next request for `seconds`. Requests whose lease ran out, or whose process is dead, are queued again.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn claim(&self, seconds: Seconds, now: Seconds) -> Result<Option<ClaimedRequest>, StoreError> {
+        self.store.write(|connection| {
+            expire(connection, now)?;
+            let sql = format!(
+                "SELECT id FROM scan_requests WHERE state = 'queued' AND (not_before <= $1 OR not_before > $1 + $2) \
+                 ORDER BY class, id LIMIT 1 {}",
+                connection.skip_locked()
+            );
+            let Some(id) = connection.value::<RequestId>(&sql, &[now.into(), LONGEST_DELAY.into()])? else {
+                return Ok(None);
+            };
+            let sql = "UPDATE scan_requests SET state = 'running', attempts = attempts + 1, claims = claims + 1, \
+                       lease_process = $2, lease_until = $3, lease_seconds = $4 WHERE id = $1 \
+                       RETURNING claims, attempts, reference";
+            let until = now.saturating_add(seconds);
+            let values = [id.into(), process::own().into(), until.into(), seconds.into()];
+            let row: Option<(i64, u64, String)> = connection.query_one(sql, &values)?;
+            let (claim, attempt, reference) = row.ok_or_else(|| Fault::missing("a request"))?;
+            Ok(Some(ClaimedRequest { reference, attempt, id, claim }))
+        })
+    }
+
+    /// Extends a claim; `false` when it went to another process.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn renew(&self, claimed: &ClaimedRequest, seconds: Seconds, now: Seconds) -> Result<bool, StoreError> {
+        let sql = "UPDATE scan_requests SET lease_until = $3, lease_seconds = $4 \
+                   WHERE id = $1 AND claims = $2 AND state = 'running'";
+        let values = [claimed.id.into(), claimed.claim.into(), now.saturating_add(seconds).into(), seconds.into()];
+        self.store.write(|connection| Ok(connection.execute(sql, &values)? == 1))
+    }
+
+    /// Ends a request that was scanned.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn finish(&self, claimed: &ClaimedRequest, now: Seconds) -> Result<bool, StoreError> {
+        let sql = "UPDATE scan_requests SET state = 'done', lease_process = NULL, lease_until = NULL, error = NULL, \
+                   failure = NULL, ended_at = $3 WHERE id = $1 AND claims = $2 AND state = 'running'";
+        let values = [claimed.id.into(), claimed.claim.into(), now.into()];
+        self.store.write(|connection| Ok(connection.execute(sql, &values)? == 1))
+    }
+
+    /// Gives a request back, without an attempt having been made.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn release(&self, claimed: &ClaimedRequest) -> Result<bool, StoreError> {
+        let sql = "UPDATE scan_requests SET state = 'queued', attempts = attempts - 1, lease_process = NULL, \
+                   lease_until = NULL WHERE id = $1 AND claims = $2 AND state = 'running'";
+        self.store.write(|connection| Ok(connection.execute(sql, &[claimed.id.into(), claimed.claim.into()])? == 1))
+    }
+
+    /// Records that an image could not be read: `failure` is the kind, `error` the text. What may succeed later is
+    /// tried again after `delay` seconds, three times in all; anything else has failed, and is tried again when it is
+    /// asked for after that time.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn fail(
+        &self,
+        claimed: &ClaimedRequest,
+        (failure, error): (&str, &str),
+        may_succeed: bool,
+        delay: Seconds,
+        now: Seconds,
+    ) -> Result<bool, StoreError> {
+        let sql = "UPDATE scan_requests SET \
+                   state = CASE WHEN $3 = 1 AND attempts < $4 THEN 'queued' ELSE 'failed' END, \
+                   lease_process = NULL, lease_until = NULL, failure = $5, error = $6, not_before = $7, ended_at = $8 \
+                   WHERE id = $1 AND claims = $2 AND state = 'running'";
+        let error: String = error.chars().take(ERROR).collect();
+        let later = now.saturating_add(delay.min(LONGEST_DELAY));
+        let values = [
+            claimed.id.into(),
+            claimed.claim.into(),
+            i64::from(may_succeed).into(),
+            ATTEMPTS.into(),
+            failure.into(),
+            error.into(),
+            later.into(),
+            now.into(),
+        ];
+        self.store.write(|connection| Ok(connection.execute(sql, &values)? == 1))
+    }
+
+    /// The request for a reference.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn find(&self, reference: &str) -> Result<Option<StoredRequest>, StoreError> {
+        self.store.read(|connection| find(connection, reference))
+    }
+
+    /// How many requests wait, by class.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn queued(&self) -> Result<Vec<(RequestClass, u64)>, StoreError> {
+        let sql = "SELECT class, count(*) FROM scan_requests WHERE state = 'queued' GROUP BY class ORDER BY class";
+        let rows: Vec<(i64, u64)> = self.store.read(|connection| connection.query(sql, &[]))?;
+        let class = |number: i64| RequestClass::ALL.into_iter().find(|class| class.number() == number);
+        Ok(rows.into_iter().filter_map(|(number, count)| Some((class(number)?, count))).collect())
+    }
+}
+
+/// The longest delay of a request in seconds: a time further away was set by a clock that was wrong.
+const LONGEST_DELAY: Seconds = 3_600;
+
+fn find(connection: &mut Connection, reference: &str) -> Result<Option<StoredRequest>, Fault> {
+    let sql = format!("SELECT {} FROM scan_requests WHERE reference = $1", StoredRequest::COLUMNS);
+    connection.query_one(&sql, &[reference.into()])
+}
+
+fn is_full(connection: &mut Connection, client: &str, limits: &RequestLimits) -> Result<bool, Fault> {
+    // PostgreSQL sums to a type of its own.
+    let sql = "SELECT count(*), CAST(COALESCE(sum(CASE WHEN client = $1 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+               FROM scan_requests WHERE state = 'queued'";
+    let counts: Option<(u64, u64)> = connection.query_one(sql, &[client.into()])?;
+    Ok(counts.is_some_and(|(all, own)| all >= limits.queued || own >= limits.queued_per_client))
+}
+
+/// Queues requests again whose lease ran out, or whose process on this host is dead.
+fn expire(connection: &mut Connection, now: Seconds) -> Result<(), Fault> {
+    let sql = "UPDATE scan_requests SET state = CASE WHEN attempts >= $1 THEN 'failed' ELSE 'queued' END, \
+               failure = 'failed', error = 'its lease ran out', lease_process = NULL, lease_until = NULL \
+               WHERE state = 'running' AND (lease_until <= $2 OR lease_until > $2 + lease_seconds)";
+    connection.execute(sql, &[ATTEMPTS.into(), now.into()])?;
+    let running: Vec<(RequestId, Option<String>)> =
+        connection.query("SELECT id, lease_process FROM scan_requests WHERE state = 'running' ORDER BY id", &[])?;
+    let mut processes = Processes::default();
+    for (id, owner) in running {
+        // A process that was killed is not the fault of the image.
+        if owner.is_some_and(|owner| processes.is_dead(&owner)) {
+            let sql = "UPDATE scan_requests SET state = 'queued', attempts = attempts - 1, lease_process = NULL, \
+                       lease_until = NULL WHERE id = $1 AND state = 'running'";
+            connection.execute(sql, &[id.into()])?;
+        }
+    }
+    Ok(())
+}
