@@ -286,8 +286,11 @@ fn found<'c>(shared: &Arc<Shared>, filter: &'c Filter, query: Query) -> Found<'c
     Box::new(Ahead::new(artifacts, REPOSITORIES))
 }
 
-/// The names of the projects to list, each with the number of repositories that it is listed with.
-fn projects(shared: &Arc<Shared>) -> Box<dyn Iterator<Item = Result<(String, Option<u64>), Step>> + Send> {
+/// A project's name, and the number of repositories that it is listed with.
+type CountedProject = (String, Option<u64>);
+
+/// The projects to list.
+fn projects(shared: &Arc<Shared>) -> Box<dyn Iterator<Item = Result<CountedProject, Step>> + Send> {
     let shared = Arc::clone(shared);
     let valid = |name: String, count| match check_repository(&name) {
         Ok(()) if !name.contains('/') => Ok((name, count)),
