@@ -3,7 +3,7 @@
 
 use layersift_model::{Digest, Finding, ImageGap, ImageReport, Location, Severity, Verdict};
 use layersift_report::Policy;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Reasons that a decision has at most; the rest is counted.
 const MOST_REASONS: usize = 20;
@@ -64,7 +64,7 @@ pub enum Unreadable {
 }
 
 /// What happens to whoever asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effect {
     /// It may in.

@@ -3,10 +3,13 @@
 //!
 //! ```text
 //! decision     what is known about an image, and what the policy makes of it
+//! policy       which rules hold for an image in a place
 //! kubernetes   the same as an AdmissionReview
 //! ```
 
 mod decision;
 pub mod kubernetes;
+mod policy;
 
 pub use decision::{Basis, Decision, Effect, Outcome, Reason, Unreadable};
+pub use policy::{AdmissionPolicy, AdmissionPolicyError, Terms};

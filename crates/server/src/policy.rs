@@ -1,0 +1,362 @@
+//! Admission rules: what happens to an image for a place, by what is known about it.
+//!
+//! ```toml
+//! fail-on = "high"            # findings of this severity and above deny
+//! on-unknown = "wait"         # wait, deny, warn or allow, while an image is read
+//! on-incomplete = "deny"      # deny, warn or allow what could not be read completely
+//! on-unreadable = "deny"
+//! require-digest = false      # deny an image that is named by a tag, which may move
+//! max-report-age = "7d"       # how long a report of older rules counts while rescans run
+//! allowed-digests = []        # images that are let in without a look
+//!
+//! [[rule]]                    # the first that matches decides; what it does not say is as above
+//! namespaces = ["dev-*"]
+//! images = ["registry.example.org/*"]
+//! mode = "audit"              # enforce or audit
+//! ```
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use layersift_model::Digest;
+use layersift_report::{FailOn, Policy};
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::decision::{Decision, Effect, Outcome, Reason};
+
+/// The most bytes of a file of admission rules.
+const MOST_BYTES: usize = 1 << 20;
+
+/// Rules, in the order in which they are tried, and what holds where none matches.
+#[derive(Clone, Debug)]
+pub struct AdmissionPolicy {
+    rules: Vec<(Scope, Terms)>,
+    otherwise: Terms,
+    allowed: HashSet<Digest>,
+}
+
+/// What holds for an image in a place.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Whether a denial is only told.
+    pub is_audit: bool,
+    /// Which findings deny.
+    pub findings: Policy,
+    /// What happens to an image that could not be read completely.
+    pub on_incomplete: Effect,
+    /// What happens to an image that cannot be read.
+    pub on_unreadable: Effect,
+    /// What happens to an image of which nothing is known yet.
+    pub on_unknown: Effect,
+    /// Whether an image must be named by its digest.
+    pub require_digest: bool,
+    /// How long a report of older rules counts.
+    pub max_report_age: Duration,
+}
+
+/// Where a rule holds.
+#[derive(Clone, Debug)]
+struct Scope {
+    namespaces: Option<GlobSet>,
+    images: Option<GlobSet>,
+}
+
+/// Why admission rules cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmissionPolicyError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is larger than any set of rules.
+    #[error("{} has more than {MOST_BYTES} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not TOML, or has other fields.
+    #[error("invalid admission rules {}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says, with line and column.
+        #[source]
+        source: toml::de::Error,
+    },
+    /// A value of a rule.
+    #[error("invalid admission rules {}: line {line}: {reason}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Mode {
+    Enforce,
+    Audit,
+}
+
+/// What a file may say of each place. `None` is as for all places.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Values {
+    mode: Option<Mode>,
+    fail_on: Option<FailOn>,
+    on_incomplete: Option<Effect>,
+    on_unreadable: Option<Effect>,
+    on_unknown: Option<Effect>,
+    require_digest: Option<bool>,
+    max_report_age: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct File {
+    #[serde(flatten)]
+    values: Values,
+    #[serde(default)]
+    allowed_digests: Vec<Spanned<String>>,
+    #[serde(default)]
+    rule: Vec<Spanned<RuleTable>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct RuleTable {
+    namespaces: Option<Vec<String>>,
+    images: Option<Vec<String>>,
+    #[serde(flatten)]
+    values: Values,
+}
+
+impl Default for AdmissionPolicy {
+    fn default() -> AdmissionPolicy {
+        AdmissionPolicy { rules: Vec::new(), otherwise: Terms::default(), allowed: HashSet::new() }
+    }
+}
+
+impl Default for Terms {
+    fn default() -> Terms {
+        Terms {
+            is_audit: false,
+            findings: Policy::default(),
+            on_incomplete: Effect::Deny,
+            on_unreadable: Effect::Deny,
+            on_unknown: Effect::Deny,
+            require_digest: false,
+            max_report_age: Duration::from_secs(7 * 86_400),
+        }
+    }
+}
+
+impl AdmissionPolicy {
+    /// Reads the rules in a file. `findings` decides which findings deny, where a rule does not say.
+    ///
+    /// # Errors
+    /// For a file that cannot be read, or is not a set of rules.
+    pub fn read(path: &Path, findings: &Policy) -> Result<AdmissionPolicy, AdmissionPolicyError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| AdmissionPolicyError::Read { path: path.into(), source })?;
+        AdmissionPolicy::parse(path, &text, findings)
+    }
+
+    /// The same of a text, of which `path` is the name in messages.
+    ///
+    /// # Errors
+    /// As [`AdmissionPolicy::read`].
+    pub fn parse(path: &Path, text: &str, findings: &Policy) -> Result<AdmissionPolicy, AdmissionPolicyError> {
+        if text.len() > MOST_BYTES {
+            return Err(AdmissionPolicyError::TooLarge { path: path.into() });
+        }
+        let at = |start: usize, reason: String| {
+            let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
+            AdmissionPolicyError::Value { path: path.into(), line, reason }
+        };
+        let file: File =
+            toml::from_str(text).map_err(|source| AdmissionPolicyError::Parse { path: path.into(), source })?;
+        let base = Terms { findings: findings.clone(), ..Terms::default() };
+        let otherwise = base.with(&file.values).map_err(|reason| at(0, reason))?;
+        let mut rules = Vec::with_capacity(file.rule.len());
+        for rule in file.rule {
+            let start = rule.span().start;
+            let rule = rule.into_inner();
+            let failed = |reason| at(start, reason);
+            let scope = Scope {
+                namespaces: rule.namespaces.as_deref().map(globs).transpose().map_err(failed)?,
+                images: rule.images.as_deref().map(globs).transpose().map_err(failed)?,
+            };
+            rules.push((scope, otherwise.with(&rule.values).map_err(failed)?));
+        }
+        let mut allowed = HashSet::new();
+        for digest in file.allowed_digests {
+            let start = digest.span().start;
+            allowed.insert(digest.into_inner().parse().map_err(|_| at(start, "invalid digest".into()))?);
+        }
+        Ok(AdmissionPolicy { rules, otherwise, allowed })
+    }
+
+    /// What holds for an image in a namespace. An image in no namespace is matched by rules that name none.
+    pub fn terms(&self, image: &str, namespace: Option<&str>) -> &Terms {
+        let matches = |scope: &Scope| {
+            let in_namespace = |globs: &GlobSet| namespace.is_some_and(|name| globs.is_match(name));
+            scope.namespaces.as_ref().is_none_or(in_namespace)
+                && scope.images.as_ref().is_none_or(|globs| globs.is_match(image))
+        };
+        self.rules.iter().find(|(scope, _)| matches(scope)).map_or(&self.otherwise, |(_, terms)| terms)
+    }
+
+    /// Whether an image is let in without a look.
+    pub fn is_allowed(&self, digest: &Digest) -> bool {
+        self.allowed.contains(digest)
+    }
+}
+
+impl Terms {
+    fn with(&self, values: &Values) -> Result<Terms, String> {
+        let mut terms = self.clone();
+        if let Some(mode) = values.mode {
+            terms.is_audit = mode == Mode::Audit;
+        }
+        if let Some(FailOn(limit)) = values.fail_on {
+            terms.findings.fail_on = limit;
+        }
+        if values.on_incomplete == Some(Effect::Wait) || values.on_unreadable == Some(Effect::Wait) {
+            return Err("only on-unknown may be `wait`: expected deny, warn or allow".into());
+        }
+        terms.on_incomplete = values.on_incomplete.unwrap_or(terms.on_incomplete);
+        terms.on_unreadable = values.on_unreadable.unwrap_or(terms.on_unreadable);
+        terms.on_unknown = values.on_unknown.unwrap_or(terms.on_unknown);
+        terms.require_digest = values.require_digest.unwrap_or(terms.require_digest);
+        if let Some(age) = &values.max_report_age {
+            terms.max_report_age = duration(age)?;
+        }
+        Ok(terms)
+    }
+
+    /// Sets what becomes of a decision. `is_by_digest` tells whether the image was named by its digest.
+    pub fn apply(&self, decision: &mut Decision, is_by_digest: bool) {
+        decision.effect = match decision.outcome {
+            Outcome::Pass => Effect::Allow,
+            Outcome::Fail => Effect::Deny,
+            Outcome::Incomplete => self.on_incomplete,
+            Outcome::Unreadable(_) => self.on_unreadable,
+            Outcome::Unknown => self.on_unknown,
+        };
+        if self.require_digest && !is_by_digest {
+            decision.effect = Effect::Deny;
+            let reason =
+                Reason::of_words("require-digest", "the image must be named by its digest, as its tag may move");
+            decision.reasons.insert(0, reason);
+            decision.reasons_total += 1;
+        }
+    }
+}
+
+fn globs(texts: &[String]) -> Result<GlobSet, String> {
+    let mut set = GlobSetBuilder::new();
+    for text in texts {
+        let glob = GlobBuilder::new(text).literal_separator(false).build();
+        set.add(glob.map_err(|error| format!("invalid pattern `{text}`: {}", error.kind()))?);
+    }
+    set.build().map_err(|error| error.kind().to_string())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let invalid = || format!("invalid duration `{text}`: expected a number and s, m, h or d, such as 7d");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(invalid)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(invalid()),
+    };
+    let number: u64 = number.parse().map_err(|_| invalid())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::Unreadable;
+
+    fn parse(text: &str) -> Result<AdmissionPolicy, String> {
+        let parsed = AdmissionPolicy::parse(Path::new("rules.toml"), text, &Policy::default());
+        parsed.map_err(|error| error.to_string())
+    }
+
+    fn effect(terms: &Terms, outcome: Outcome) -> Effect {
+        let mut decision = Decision::without_report("app", None, outcome, "made up");
+        terms.apply(&mut decision, true);
+        decision.effect
+    }
+
+    #[test]
+    fn whatever_is_not_known_to_pass_is_denied_by_default() {
+        let terms = Terms::default();
+        for outcome in [
+            Outcome::Incomplete,
+            Outcome::Fail,
+            Outcome::Unreadable(Unreadable::Unauthorized),
+            Outcome::Unreadable(Unreadable::NotFound),
+            Outcome::Unknown,
+        ] {
+            assert_eq!(effect(&terms, outcome), Effect::Deny, "{outcome:?}");
+        }
+        assert_eq!(effect(&terms, Outcome::Pass), Effect::Allow);
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_decides() {
+        let policy = parse(
+            "on-unknown = 'wait'\nfail-on = 'critical'\n[[rule]]\nnamespaces = ['dev-*']\nmode = 'audit'\n\
+             on-incomplete = 'warn'\n[[rule]]\nimages = ['registry.example/*']\nrequire-digest = true\n",
+        )
+        .unwrap();
+        let dev = policy.terms("registry.example/app", Some("dev-a"));
+        assert!(dev.is_audit && !dev.require_digest);
+        assert_eq!((effect(dev, Outcome::Incomplete), effect(dev, Outcome::Unknown)), (Effect::Warn, Effect::Wait));
+        let own = policy.terms("registry.example/team/app", None);
+        assert!(!own.is_audit && own.require_digest);
+        let other = policy.terms("docker.io/library/app", Some("prod"));
+        assert!(!other.require_digest && other.findings.fail_on == Some(layersift_model::Severity::Critical));
+    }
+
+    #[test]
+    fn a_tag_is_denied_where_a_digest_is_required() {
+        let terms = Terms { require_digest: true, ..Terms::default() };
+        let mut decision = Decision::without_report("app:1", None, Outcome::Pass, "made up");
+        terms.apply(&mut decision, false);
+        assert_eq!((decision.effect, &decision.reasons[0].rule[..]), (Effect::Deny, "require-digest"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        for (text, expected) in [
+            ("on-unreadable = 'wait'", "only on-unknown may be `wait`"),
+            ("\n[[rule]]\nimages = ['[']", "line 2: invalid pattern `[`"),
+            ("\n\nallowed-digests = ['sha256:x']", "line 3: invalid digest"),
+            ("max-report-age = '7w'", "invalid duration `7w`"),
+            ("on-unknown = 'maybe'", "invalid admission rules rules.toml"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        let digest = Digest::of(b"pause");
+        assert!(parse(&format!("allowed-digests = ['{digest}']")).unwrap().is_allowed(&digest));
+    }
+}
