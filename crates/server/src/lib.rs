@@ -2,11 +2,16 @@
 //! known yet read by workers. Nothing is scanned while somebody waits for an answer.
 //!
 //! ```text
-//! decision     what is known about an image, and what the policy makes of it
-//! kubernetes   the same as an AdmissionReview
+//! decision      what is known about an image, and what the policy makes of it
+//! kubernetes    the same as an AdmissionReview
+//! words         the same in words
+//! bounded_json  bodies, before they are parsed
 //! ```
 
+mod bounded_json;
 mod decision;
 pub mod kubernetes;
+mod words;
 
+pub use bounded_json::OverBound;
 pub use decision::{Basis, Decision, Effect, Outcome, Reason, Unreadable};
