@@ -4,12 +4,14 @@
 //! ```text
 //! decision      what is known about an image, and what the policy makes of it
 //! kubernetes    the same as an AdmissionReview
+//! gatekeeper    the same as a ProviderResponse of Gatekeeper
 //! words         the same in words
 //! bounded_json  bodies, before they are parsed
 //! ```
 
 mod bounded_json;
 mod decision;
+pub mod gatekeeper;
 pub mod kubernetes;
 mod words;
 
