@@ -5,7 +5,9 @@
 //! decision      what is known about an image, and what the policy makes of it
 //! kubernetes    the same as an AdmissionReview
 //! gatekeeper    the same as a ProviderResponse of Gatekeeper
-//! words         the same in words
+//! plain         the same as plain JSON
+//! matched       images with their decisions
+//! words         decisions in words
 //! bounded_json  bodies, before they are parsed
 //! ```
 
@@ -13,6 +15,8 @@ mod bounded_json;
 mod decision;
 pub mod gatekeeper;
 pub mod kubernetes;
+mod matched;
+pub mod plain;
 mod words;
 
 pub use bounded_json::OverBound;

@@ -2,19 +2,14 @@
 //! whole, audit annotations the audit log; of warnings it drops without a word what it does not like.
 
 use super::review::{Head, Review, ReviewError};
-use crate::words::{describe, tidy};
+use crate::matched::{Entry, entries, message, worst};
+use crate::words::tidy;
 use crate::{Decision, Effect};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 /// Seconds for the `Retry-After` header of [`Answer::AskAgain`].
 pub const ASK_AGAIN_SECONDS: u64 = 1;
-
-/// Bytes of a message: it is also kept in a condition of a ReplicaSet and in an event.
-const MOST_MESSAGE: usize = 2_048;
-
-/// Bytes that an image has in a message at least, before images are only counted.
-const LEAST_SHARE: usize = 240;
 
 /// Characters of one warning and of all: where all are more, the API server cuts each, and drops some.
 const MOST_WARNING: usize = 256;
@@ -96,17 +91,11 @@ struct Details {
     retry_after_seconds: u64,
 }
 
-/// An image with what was decided about it; `None` if nothing was.
-struct Entry<'a> {
-    image: &'a str,
-    decision: Option<&'a Decision>,
-}
-
 /// Answers a review. There must be a decision for each image of the review, under the reference that it has there; an
 /// image without one is denied, and a decision about another image counts as well.
 pub fn answer(review: &Review, decisions: &[Decision], mode: Mode) -> Answer {
-    let entries = entries(review, decisions);
-    let worst = entries.iter().map(Entry::effect).max().unwrap_or(Effect::Allow);
+    let entries = entries(review.images.iter().map(|image| (&image.reference[..], None)), decisions);
+    let worst = worst(&entries);
     if worst == Effect::Wait && mode == (Mode::Enforce { may_ask_again: true }) {
         return Answer::AskAgain;
     }
@@ -149,35 +138,6 @@ fn write(
     }
 }
 
-/// The images of the review in their order, each with its worst decision, then decisions about other images.
-fn entries<'a>(review: &'a Review, decisions: &'a [Decision]) -> Vec<Entry<'a>> {
-    let mut worst: HashMap<&str, &Decision> = HashMap::new();
-    for decision in decisions {
-        let known = worst.entry(&decision.image).or_insert(decision);
-        if decision.effect > known.effect {
-            *known = decision;
-        }
-    }
-    let asked = review.images.iter().map(|image| &image.reference[..]);
-    let mut entries: Vec<Entry<'_>> = asked.map(|image| Entry { image, decision: worst.remove(image) }).collect();
-    let others = decisions.iter().filter_map(|decision| worst.remove(&decision.image[..]));
-    entries.extend(others.map(|decision| Entry { image: &decision.image, decision: Some(decision) }));
-    entries
-}
-
-impl Entry<'_> {
-    fn effect(&self) -> Effect {
-        self.decision.map_or(Effect::Deny, |decision| decision.effect)
-    }
-
-    fn describe(&self, most: usize) -> String {
-        match self.decision {
-            Some(decision) => describe(decision, most),
-            None => tidy(&format!("{}: nothing was decided about this image", tidy(self.image, most / 2)), most),
-        }
-    }
-}
-
 /// `reason` is not derived from the code: without it, kubectl prints another beginning.
 fn forbidden(message: String) -> Status {
     Status { code: 403, reason: "Forbidden", message, details: None }
@@ -189,29 +149,6 @@ fn too_many_requests(entries: &[Entry<'_>]) -> Status {
     let retry_after_seconds = asked.unwrap_or(USUAL_RETRY).clamp(1, MOST_RETRY);
     let message = message(entries, Effect::Wait);
     Status { code: 429, reason: "TooManyRequests", message, details: Some(Details { retry_after_seconds }) }
-}
-
-/// The entries of one effect in one line, each with its share of the bytes, then how many more there are.
-fn message(entries: &[Entry<'_>], effect: Effect) -> String {
-    let told: Vec<&Entry<'_>> = entries.iter().filter(|entry| entry.effect() == effect).collect();
-    let mut text = String::from("layersift: ");
-    // What "and 999 more images" takes.
-    let room = MOST_MESSAGE - text.len() - 32;
-    let shown = told.len().min(room / LEAST_SHARE);
-    let mut left = room;
-    for (index, entry) in told.iter().take(shown).enumerate() {
-        let separator = if index > 0 { " | " } else { "" };
-        // What an entry does not need is left to those after it.
-        let share = (left / (shown - index)).saturating_sub(separator.len());
-        let described = entry.describe(share);
-        left = left.saturating_sub(separator.len() + described.len());
-        text.push_str(separator);
-        text.push_str(&described);
-    }
-    if told.len() > shown {
-        text.push_str(&format!(" | and {} more images", told.len() - shown));
-    }
-    text
 }
 
 fn warnings(entries: &[Entry<'_>], mode: Mode) -> Vec<String> {

@@ -2,6 +2,7 @@
 
 use super::super::review::{Image, Operation, Problem, ReviewLimits, TypeName, read};
 use super::*;
+use crate::matched::MOST_MESSAGE;
 use crate::words::tests::failed;
 use crate::{Outcome, Reason};
 use serde_json::{Value, json};
