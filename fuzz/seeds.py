@@ -41,6 +41,21 @@ def main():
     put("docker_archive", [b"\0" + archive for archive in archives(small)])
     put("kept_report", [(ROOT / "testdata/kept/report.postcard").read_bytes()])
     put("reference", [text.encode() for text in NAMES])
+    put("admission_review", admission_reviews())
+
+
+def admission_reviews():
+    """Recorded requests without what nobody reads, so that they are short, and questions in the other forms."""
+    yield (ROOT / "testdata/recordings/kubernetes/gatekeeper/provider-request.raw.json").read_bytes()
+    yield b'{"images":["app:1",{"image":"app:2","digest":"sha256:' + b"0" * 64 + b'"}],"namespace":"shop"}'
+    for path in sorted((ROOT / "testdata/recordings/kubernetes/requests").glob("*-*.json")):
+        recorded = json.loads(path.read_bytes())
+        if isinstance(recorded, dict) and "body" in recorded:
+            request = recorded["body"]["request"]
+            for side in ("object", "oldObject"):
+                (request.get(side) or {}).pop("metadata", None)
+                (request.get(side) or {}).pop("status", None)
+            yield json.dumps(recorded["body"], separators=(",", ":")).encode()
 
 
 def put(target, inputs):

@@ -1,0 +1,172 @@
+//! Plain JSON, for Kyverno's `http.Post` and for anything that can send and read JSON:
+//!
+//! ```json
+//! {"images": ["registry.example.org/app:1", {"image": "app:2", "digest": "sha256:…"}], "namespace": "shop"}
+//! ```
+//!
+//! is answered with HTTP status 200, whatever was decided:
+//!
+//! ```json
+//! {"allowed": false, "message": "layersift: …", "decisions": [{"image": "app:2", "effect": "deny"}]}
+//! ```
+
+use crate::bounded_json::{BoundedJson, OverBound};
+use crate::matched::{entries, message, worst};
+use crate::words::tidy;
+use crate::{Decision, Effect};
+use layersift_model::Digest;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
+use std::io::{BufReader, Read};
+
+/// Objects and lists inside each other: three are needed.
+const MOST_DEPTH: usize = 32;
+
+/// Bytes of the message about a question that cannot be read.
+const MOST_ERROR: usize = 512;
+
+/// The bounds of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuestionLimits {
+    /// Bytes of the body.
+    pub body_bytes: u64,
+    /// Images of one question.
+    pub images: usize,
+    /// Bytes of an image reference, of a digest, of the namespace.
+    pub text_bytes: usize,
+}
+
+impl Default for QuestionLimits {
+    fn default() -> QuestionLimits {
+        QuestionLimits { body_bytes: 2 << 20, images: 1_000, text_bytes: 1_024 }
+    }
+}
+
+/// A question about images. A field of another name is an error: a question with a misspelt field would be about
+/// nothing, which is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// The images; none is a question too, and has nothing to deny.
+    pub images: Vec<AskedImage>,
+    /// The namespace or project that they are for, which policies may tell apart.
+    #[serde(default)]
+    pub namespace: Option<String>,
+}
+
+/// An image that is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedImage {
+    /// The reference, which may be any text.
+    pub image: String,
+    /// The digest that the decision has to be for.
+    pub digest: Option<Digest>,
+}
+
+/// Why a question cannot be answered.
+#[derive(Debug, thiserror::Error)]
+pub enum QuestionError {
+    /// It cannot be received, or it has another form.
+    #[error("the question cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    /// It goes over a bound of all bodies.
+    #[error(transparent)]
+    Bound(#[from] OverBound),
+    /// It has too many images.
+    #[error("the question has more than {0} images")]
+    Images(usize),
+    /// A text is too long.
+    #[error("a text of the question is longer than {0} bytes")]
+    Text(usize),
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    allowed: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    message: String,
+    decisions: &'a [Decision],
+}
+
+/// Reads a question.
+pub fn read(body: impl Read, limits: &QuestionLimits) -> Result<Question, QuestionError> {
+    let mut bounded = BoundedJson::new(body, limits.body_bytes, MOST_DEPTH, limits.text_bytes);
+    let parsed: Result<Question, _> = serde_json::from_reader(BufReader::new(&mut bounded));
+    if let Some(over) = bounded.over_bound() {
+        return Err(over.into());
+    }
+    let question = parsed?;
+    if question.images.len() > limits.images {
+        return Err(QuestionError::Images(limits.images));
+    }
+    let texts = question.images.iter().map(|asked| &asked.image).chain(&question.namespace);
+    if texts.into_iter().any(|text| text.len() > limits.text_bytes) {
+        return Err(QuestionError::Text(limits.text_bytes));
+    }
+    // Policies write an empty text where there is no namespace.
+    Ok(Question { namespace: question.namespace.filter(|name| !name.is_empty()), ..question })
+}
+
+/// Answers a question. There must be a decision for each image, under the same text and with the digest that was asked
+/// for; an image without one is denied, and a decision about another image counts as well.
+pub fn answer(question: &Question, decisions: &[Decision]) -> Vec<u8> {
+    let asked = question.images.iter().map(|asked| (&asked.image[..], asked.digest.as_ref()));
+    let entries = entries(asked, decisions);
+    let worst = worst(&entries);
+    let message = if worst == Effect::Allow { String::new() } else { message(&entries, worst) };
+    write(&Written { allowed: worst <= Effect::Warn, message, decisions })
+}
+
+/// The body for a question that cannot be read, for HTTP status 400.
+pub fn refuse(error: &QuestionError) -> Vec<u8> {
+    let message = format!("layersift: {}", tidy(&error.to_string(), MOST_ERROR));
+    write(&Written { allowed: false, message, decisions: &[] })
+}
+
+fn write(written: &Written<'_>) -> Vec<u8> {
+    serde_json::to_vec(written).unwrap_or_else(|_| br#"{"allowed":false,"decisions":[]}"#.to_vec())
+}
+
+impl<'de> Deserialize<'de> for AskedImage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<AskedImage, D::Error> {
+        deserializer.deserialize_any(AskedVisitor)
+    }
+}
+
+struct AskedVisitor;
+
+impl<'de> Visitor<'de> for AskedVisitor {
+    type Value = AskedImage;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an image reference, or an object with `image` and `digest`")
+    }
+
+    fn visit_str<E>(self, image: &str) -> Result<AskedImage, E> {
+        Ok(AskedImage { image: image.into(), digest: None })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AskedImage, A::Error> {
+        let (mut image, mut digest) = (None, None);
+        while let Some(field) = map.next_key::<Field>()? {
+            match field {
+                Field::Image if image.is_none() => image = Some(map.next_value()?),
+                Field::Digest if digest.is_none() => digest = Some(map.next_value()?),
+                Field::Image => return Err(A::Error::duplicate_field("image")),
+                Field::Digest => return Err(A::Error::duplicate_field("digest")),
+            }
+        }
+        Ok(AskedImage { image: image.ok_or_else(|| A::Error::missing_field("image"))?, digest: digest.flatten() })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Field {
+    Image,
+    Digest,
+}
+
+#[cfg(test)]
+mod tests;
