@@ -1,5 +1,5 @@
-//! `layersift image-verifier`: what containerd's image verifier (io.containerd.image-verifier.v1.bindir) runs before each
-//! pull.
+//! `layersift image-verifier`: what containerd's image verifier (io.containerd.image-verifier.v1.bindir) runs before
+//! each pull.
 //!
 //! containerd's contract: the flags have one dash, and a descriptor comes on standard input. Exit status 0 allows the
 //! pull, any other denies it. Standard output is the reason, of which 32 KiB are kept; standard error reaches its debug

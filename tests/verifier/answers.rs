@@ -1,4 +1,5 @@
-//! What the service may answer, or not answer: only a clear "yes" allows a pull, and every denial has its reason in time.
+//! What the service may answer, or not answer: only a clear "yes" allows a pull, and every denial has its reason in
+//! time.
 
 use std::io::Write;
 use std::net::TcpListener;

@@ -8,7 +8,7 @@ use crate::support::server::Server;
 use crate::support::{finish, program, text};
 use serde_json::{Value, json};
 
-/// The calls of containerd 2.4.2, each distinct one once: `testdata/recordings/containerd/verifier_calls.json` says how they came.
+/// The calls of containerd 2.4.2, each distinct one once; `testdata/recordings/README.md` says how they came.
 fn recorded() -> Vec<(Vec<String>, String)> {
     let cases: Value =
         serde_json::from_str(include_str!("../../testdata/recordings/containerd/verifier_calls.json")).unwrap();

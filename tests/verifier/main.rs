@@ -1,5 +1,5 @@
-//! `layersift image-verifier`, as containerd calls it: recorded calls against a stand-in service, over TCP and over a Unix
-//! socket, and the check of an installation.
+//! `layersift image-verifier`, as containerd calls it: recorded calls against a stand-in service, over TCP and over a
+//! Unix socket, and the check of an installation.
 
 #![allow(unreachable_pub)]
 #![allow(

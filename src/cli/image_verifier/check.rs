@@ -1,5 +1,5 @@
-//! `layersift image-verifier --check`: whether containerd asks this verifier before every pull, and whether the verifier
-//! can answer. Every point is looked at, so that one run names everything that is wrong.
+//! `layersift image-verifier --check`: whether containerd asks this verifier before every pull, and whether the
+//! verifier can answer. Every point is looked at, so that one run names everything that is wrong.
 
 use std::fmt::Write as _;
 use std::path::Path;

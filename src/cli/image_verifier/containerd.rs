@@ -1,8 +1,8 @@
 //! containerd's configuration, as far as it decides whether image verifiers are asked.
 //!
-//! Source: containerd 2.4, `cmd/containerd/server/config/config.go` and `internal/cri/config/config.go`. Version 2 has the
-//! settings of images in the plugin `io.containerd.grpc.v1.cri`, versions 3 and 4 in `io.containerd.cri.v1.images`. Files
-//! of `imports` are merged over the file that names them.
+//! Source: containerd 2.4, `cmd/containerd/server/config/config.go` and `internal/cri/config/config.go`. Version 2 has
+//! the settings of images in the plugin `io.containerd.grpc.v1.cri`, versions 3 and 4 in `io.containerd.cri.v1.images`.
+//! Files of `imports` are merged over the file that names them.
 
 use std::collections::BTreeSet;
 use std::io::Read;
