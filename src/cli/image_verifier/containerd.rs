@@ -1,7 +1,8 @@
 //! containerd's configuration, as far as it decides whether image verifiers are asked.
 //!
-//! Source: containerd 2.4, `cmd/containerd/server/config/config.go` and `internal/cri/config/config.go`. Version 2 has
-//! the settings of images in the plugin `io.containerd.grpc.v1.cri`, versions 3 and 4 in `io.containerd.cri.v1.images`.
+//! Source: containerd 2.4, `cmd/containerd/server/config/config.go`, `internal/cri/config/config.go` and
+//! `plugins/cri/images/plugin.go`. Version 2 has the settings of images in the plugin `io.containerd.grpc.v1.cri`,
+//! version 4 in `io.containerd.cri.v1.images`; in version 3 containerd 2.4 takes both, and earlier ones the latter alone.
 //! Files of `imports` are merged over the file that names them.
 
 use std::collections::BTreeSet;
@@ -70,7 +71,7 @@ impl Containerd {
             for import in strings(table.get("imports")) {
                 pending.extend(resolve(&path, import)?);
             }
-            if version < 3 {
+            if version < NEWEST {
                 migrate(&mut table);
             }
             merge(&mut containerd.merged, table);
@@ -146,13 +147,14 @@ impl Containerd {
     }
 }
 
-/// Moves the settings of images to where version 3 has them.
+/// Copies the settings of images to where version 4 has them, as containerd does. It forgets those of the table
+/// `containerd` where that has no `runtimes`; they are kept here, as that may well be mended.
 fn migrate(table: &mut Table) {
     let Some(plugins) = table.get_mut("plugins").and_then(Value::as_table_mut) else { return };
     let Some(cri) = plugins.get(CRI).or_else(|| plugins.get("cri")).and_then(Value::as_table).cloned() else { return };
     let mut images = Table::new();
     let containerd = cri.get("containerd").and_then(Value::as_table);
-    for name in ["registry", "max_concurrent_downloads", "image_pull_with_sync_fs", "use_local_image_pull"] {
+    for name in ["registry", "max_concurrent_downloads", "image_pull_with_sync_fs"] {
         images.extend(cri.get(name).map(|value| (name.to_string(), value.clone())));
     }
     for name in ["discard_unpacked_layers", "disable_snapshot_annotations"] {
@@ -287,8 +289,9 @@ mod tests {
                 "max_concurrent_downloads = 10"
             ]
         );
-        let elsewhere = text.replace("version = 2", "version = 3");
-        assert!(containerd(&elsewhere).settings_without_verifiers().is_empty(), "version 3 ignores them there");
+        let later = |version: &str| containerd(&text.replace("version = 2", version)).settings_without_verifiers();
+        assert_eq!(later("version = 3"), found, "containerd 2.4 takes them");
+        assert!(later("version = 4").is_empty(), "they are ignored there");
     }
 
     #[test]
