@@ -5,6 +5,7 @@ mod args;
 mod context;
 mod formats;
 mod help;
+mod image_verifier;
 mod layers;
 mod log;
 mod output;
@@ -67,6 +68,10 @@ enum Command {
     /// Show which images contain a secret, a finding, a layer, a path or a package
     #[command(after_help = help::TRACE_STATUS)]
     Trace(trace::TraceArgs),
+    // Hidden until there is a service to ask.
+    /// Decide about a pull of containerd, by asking the service
+    #[command(hide = true, after_help = help::IMAGE_VERIFIER)]
+    ImageVerifier(image_verifier::ImageVerifierArgs),
     /// List, show, check and try rules
     Rules {
         #[command(subcommand)]
@@ -87,9 +92,17 @@ enum Command {
 /// Runs the program with the arguments of this process. An error is printed, and is exit status 2; a timeout before
 /// there was anything to report is exit status 3.
 pub(crate) fn run() -> ExitCode {
-    let Cli { log, command } = Cli::parse();
+    let arguments = image_verifier::Arguments::of(std::env::args_os());
+    let Cli { log, command } = match Cli::try_parse_from(&arguments.list) {
+        Ok(cli) => cli,
+        Err(error) if arguments.is_call => return image_verifier::deny(&error.to_string()),
+        Err(error) => error.exit(),
+    };
     let outcome = log::init(&log, command.log_level()).and_then(|()| command.run());
     outcome.unwrap_or_else(|error| {
+        if arguments.is_call {
+            return image_verifier::deny(&format!("{error:#}"));
+        }
         output::error(&error);
         let is_timeout = error.chain().any(|error| CancelReason::of(error).is_some());
         ExitCode::from(if is_timeout { Verdict::Incomplete.exit_code() } else { 2 })
@@ -105,6 +118,7 @@ impl Command {
             Command::Sweep { catalog } => sweep::run(catalog),
             Command::Worker(args) => worker::run(args),
             Command::Trace(args) => trace::run(args),
+            Command::ImageVerifier(args) => image_verifier::run(args),
             Command::Rules { command } => rules::run(command),
             Command::Completions { shell } => shell::completions(*shell, &mut Cli::command()),
             Command::Man { directory } => shell::man(directory, Cli::command()),

@@ -30,6 +30,17 @@ Exit status:
   1  not found in any image of the store
   2  error, including usage errors";
 
+pub(crate) const IMAGE_VERIFIER: &str = "\
+containerd runs every file in its bin_dir, with flags that have one dash and no command. So put a link there:
+  ln -s /usr/local/bin/layersift /opt/containerd/image-verifier/bin/10-layersift-image-verifier
+
+/etc/layersift/image-verifier.toml, or the file that LAYERSIFT_VERIFIER_CONFIG names, says how to ask the service.
+
+Exit status:
+  0  allowed; with --check: the verifier is in force
+  1  denied, with the reason on standard output; with --check: it is not in force
+  2  with --check: error, including usage errors";
+
 pub(crate) const TARGETS: &str = "\
 Targets:
   image.tar                        tar of docker save, podman, skopeo or buildah; also .gz, .zst

@@ -20,7 +20,8 @@ impl Request {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    fn read(stream: &TcpStream) -> Option<Request> {
+    /// Reads one request.
+    pub fn read(stream: impl Read) -> Option<Request> {
         let mut reader = BufReader::new(stream);
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;

@@ -10,9 +10,10 @@ use std::path::PathBuf;
 
 use layersift_format::{CancelReason, Cancellation, SourceError, TransportError, TransportFailure};
 use reqwest::StatusCode;
-use reqwest::blocking::{Client, Response};
+use reqwest::blocking::Response;
 
 use crate::registry::{chain, without_trust};
+use crate::service::unix_client;
 use crate::stream::StreamLayout;
 use crate::target::{Argument, InvalidArgument, Transport};
 use crate::waiting;
@@ -112,7 +113,7 @@ fn export(name: &str, cancellation: &Cancellation) -> Result<impl Read + Send + 
     let (path, url) = (socket.clone(), format!("http://docker/images/{name}/get"));
     let send = move || -> reqwest::Result<Response> {
         // Without a timeout: before the first byte the daemon may take minutes to assemble a large image.
-        let client = Client::builder().unix_socket(&*path).tls_backend_preconfigured(tls).timeout(None).build()?;
+        let client = unix_client(&path, tls).timeout(None).build()?;
         client.get(url).send()
     };
     let response = waiting::run(cancellation, send)

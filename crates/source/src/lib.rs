@@ -34,6 +34,7 @@ mod oci_layout;
 mod open;
 pub mod registry;
 mod rootfs;
+pub mod service;
 mod skopeo_dir;
 mod stream;
 mod target;

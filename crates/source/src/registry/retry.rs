@@ -140,7 +140,7 @@ fn backoff(retry: &Retry, count: u32, retry_after: Option<Duration>) -> Duration
 }
 
 /// The wait that a `Retry-After` header asks for: seconds, or a date (RFC 9110, section 10.2.3).
-pub(super) fn parse_retry_after(header: &str, now: SystemTime) -> Option<Duration> {
+pub(crate) fn parse_retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     let header = header.trim();
     if let Ok(seconds) = header.parse::<u64>() {
         return Some(Duration::from_secs(seconds));

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reqwest::Url;
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
 use super::error::{RegistryError, chain};
@@ -107,17 +108,50 @@ impl Trust {
             Err(_) if self.plain_http => builder.with_root_certificates(RootCertStore::empty()),
             Err(error) => return Err(failed("CA certificates", error)),
         };
-        match self.client_certificate.as_ref().filter(|_| with_client_certificate) {
-            None => Ok(builder.with_no_client_auth()),
-            Some(files) => {
-                let chain = certificates(&files.certificate)?;
-                let subject = files.key.display().to_string();
-                let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
-                    .map_err(|error| configuration(&subject, ConfigurationError::Pem(error)))?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| failed(&subject, error))
-            }
-        }
+        with_client(builder, self.client_certificate.as_ref().filter(|_| with_client_certificate))
     }
+}
+
+/// TLS settings for Layersift's own service: trusts the certificates in the file `ca` and no others, or the system's if
+/// there is no file.
+///
+/// # Errors
+/// For a file that cannot be used, and for a system without CA certificates.
+pub(crate) fn service_tls(
+    ca: Option<&Path>,
+    client_certificate: Option<&ClientCertificate>,
+) -> Result<ClientConfig, RegistryError> {
+    let failed = |subject: &str, error| configuration(subject, ConfigurationError::Tls(error));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed("TLS", error))?;
+    let builder = match ca {
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(certificates(path)?);
+            builder.with_root_certificates(roots)
+        }
+        None => {
+            let verifier = Verifier::new(provider).map_err(|error| failed("CA certificates", error))?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+    };
+    with_client(builder, client_certificate)
+}
+
+/// The settings with the client's certificate, if there is one.
+fn with_client(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    client_certificate: Option<&ClientCertificate>,
+) -> Result<ClientConfig, RegistryError> {
+    let Some(files) = client_certificate else { return Ok(builder.with_no_client_auth()) };
+    let chain = certificates(&files.certificate)?;
+    let subject = files.key.display().to_string();
+    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
+        .map_err(|error| configuration(&subject, ConfigurationError::Pem(error)))?;
+    let invalid = |error| configuration(&subject, ConfigurationError::Tls(error));
+    builder.with_client_auth_cert(chain, key).map_err(invalid)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
