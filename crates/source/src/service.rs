@@ -1,7 +1,7 @@
 //! Requests to Layersift's own service: JSON over HTTPS, or over a Unix socket of this machine.
 //!
-//! One request at a time, without redirects, proxies or repeats: whoever asks has a deadline, and decides itself whether
-//! to ask again.
+//! One request at a time, without redirects, proxies or repeats: whoever asks has a deadline, and decides itself
+//! whether to ask again.
 
 use std::fmt;
 use std::io::Read;

@@ -2,8 +2,8 @@
 //!
 //! Source: containerd 2.4, `cmd/containerd/server/config/config.go`, `internal/cri/config/config.go` and
 //! `plugins/cri/images/plugin.go`. Version 2 has the settings of images in the plugin `io.containerd.grpc.v1.cri`,
-//! version 4 in `io.containerd.cri.v1.images`; in version 3 containerd 2.4 takes both, and earlier ones the latter alone.
-//! Files of `imports` are merged over the file that names them.
+//! version 4 in `io.containerd.cri.v1.images`; in version 3 containerd 2.4 takes both, and earlier ones the latter
+//! alone. Files of `imports` are merged over the file that names them.
 
 use std::collections::BTreeSet;
 use std::io::Read;
