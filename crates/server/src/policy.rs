@@ -31,7 +31,7 @@ use crate::decision::{Decision, Effect, Outcome, Reason};
 const MOST_BYTES: usize = 1 << 20;
 
 /// Rules, in the order in which they are tried, and what holds where none matches.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AdmissionPolicy {
     rules: Vec<(Scope, Terms)>,
     otherwise: Terms,
@@ -141,12 +141,6 @@ struct RuleTable {
     images: Option<Vec<String>>,
     #[serde(flatten)]
     values: Values,
-}
-
-impl Default for AdmissionPolicy {
-    fn default() -> AdmissionPolicy {
-        AdmissionPolicy { rules: Vec::new(), otherwise: Terms::default(), allowed: HashSet::new() }
-    }
 }
 
 impl Default for Terms {
