@@ -299,19 +299,18 @@ impl Running<'_> {
         store.tags().see(&tags, (self.sweep.clock)())?;
         store.runs().see_images(self.run, &images)?;
         let sizes = store.images().layer_sizes(&images)?;
-        for (entry, image) in known.into_iter().flat_map(|known| {
-            let entry = known.entry;
-            known.images.into_iter().map(move |image| (entry.clone(), image))
-        }) {
-            if !self.is_first(&entry, image.id) {
-                continue;
+        for KnownEntry { entry, images, .. } in known {
+            for image in images {
+                if !self.is_first(&entry, image.id) {
+                    continue;
+                }
+                self.sweep.progress.image_listed();
+                for bytes in sizes.get(&image.id).into_iter().flatten() {
+                    self.sweep.progress.layer_known(*bytes);
+                }
+                self.count(image.verdict, image.incomplete);
+                self.sweep.progress.image_done();
             }
-            self.sweep.progress.image_listed();
-            for bytes in sizes.get(&image.id).into_iter().flatten() {
-                self.sweep.progress.layer_known(*bytes);
-            }
-            self.count(image.verdict, image.incomplete);
-            self.sweep.progress.image_done();
         }
         Ok(())
     }

@@ -184,6 +184,12 @@ pub enum GlobError {
 }
 
 impl CatalogError {
+    /// The error of a listing that cannot go on.
+    pub(super) fn of_listing(host: &Host, error: Arc<RegistryError>) -> CatalogError {
+        let host = host.clone();
+        if error.is_of_login() { CatalogError::Login { host, error } } else { CatalogError::Whole { host, error } }
+    }
+
     /// The failure of the registry, if there was one.
     pub fn of_registry(&self) -> Option<&RegistryError> {
         use CatalogError::{Failing, Login, Project, Repository, Scan, Whole};
@@ -264,13 +270,11 @@ impl FailureCount {
         // These answers come at once, and there may be many of them; every other failure takes all its attempts.
         let is_answer = matches!(error, Forbidden { .. } | NotFound { .. } | Unauthorized { .. }) || error.is_of_link();
         self.0 += usize::from(!is_answer);
-        let (host, error) = (host.clone(), Arc::new(error));
-        if error.is_of_login() {
-            CatalogError::Login { host, error }
-        } else if concerns_all(&error) {
-            CatalogError::Whole { host, error }
+        let error = Arc::new(error);
+        if error.is_of_login() || concerns_all(&error) {
+            CatalogError::of_listing(host, error)
         } else if self.0 >= MAX_FAILURES && !is_answer {
-            CatalogError::Failing { host, times: self.0, error }
+            CatalogError::Failing { host: host.clone(), times: self.0, error }
         } else {
             part(error)
         }

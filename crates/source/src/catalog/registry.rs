@@ -37,7 +37,9 @@ impl Catalog for WholeRegistry {
     fn entries<'c>(&'c self, filter: &'c Filter) -> Entries<'c> {
         let failures = FailureCount::default();
         let (found, repository, listed) = (None, None, Vec::new());
-        Box::new(Tags { catalog: self, filter, found, repository, tags: 0, listed, failures, is_at_end: false })
+        let (has_tags, has_invalid_tags, is_at_end) = (false, false, false);
+        let catalog = self;
+        Box::new(Tags { catalog, filter, found, repository, has_tags, has_invalid_tags, listed, failures, is_at_end })
     }
 
     fn coverage(&self) -> Option<Coverage> {
@@ -81,16 +83,14 @@ struct Tags<'c> {
     found: Option<Found<'c>>,
     /// The repository whose tags are being taken.
     repository: Option<Repository>,
-    /// How many tags of it were listed.
-    tags: usize,
+    /// Whether it has a tag, and whether one of its tags is invalid, so that not all are known.
+    has_tags: bool,
+    has_invalid_tags: bool,
     /// Repositories whose tags are all known.
     listed: Vec<String>,
     failures: FailureCount,
     is_at_end: bool,
 }
-
-/// The number of tags of a repository with an invalid one: then not all of them are known.
-const INVALID: usize = usize::MAX / 2;
 
 /// The result of a step: an entry or an error, or nothing yet.
 type Taken = Option<Result<Entry, CatalogError>>;
@@ -134,7 +134,7 @@ impl<'c> Tags<'c> {
         match found {
             Ok(repository) => {
                 self.catalog.noted().repositories += 1;
-                (self.repository, self.tags) = (Some(repository), 0);
+                (self.repository, self.has_tags, self.has_invalid_tags) = (Some(repository), false, false);
                 None
             }
             Err(Failed(Some(repository), error)) => self.failed(repository, *error),
@@ -153,22 +153,22 @@ impl<'c> Tags<'c> {
             None => {
                 self.failures.reset();
                 // A registry that does not show a repository to everyone may show it empty.
-                if self.tags == 0 {
-                    self.catalog.noted().note(format!("{repository} is listed, and has no tags"));
-                } else if self.tags < INVALID {
-                    self.listed.push(repository);
+                match (self.has_invalid_tags, self.has_tags) {
+                    (true, _) => {}
+                    (false, true) => self.listed.push(repository),
+                    (false, false) => self.catalog.noted().note(format!("{repository} is listed, and has no tags")),
                 }
                 None
             }
             Some(Ok(tag)) => {
-                self.tags += 1;
+                self.has_tags = true;
                 let entry = self.entry(&repository, tag);
                 self.repository = Some((repository, tags));
                 entry.map(Ok)
             }
             Some(Err(RegistryError::Reference(error))) => {
                 let (host, place) = (self.host().clone(), format!("/{repository}"));
-                self.tags = INVALID;
+                self.has_invalid_tags = true;
                 self.repository = Some((repository, tags));
                 Some(Err(CatalogError::Entry { host, place, error: error.into() }))
             }
@@ -201,12 +201,7 @@ impl<'c> Tags<'c> {
     /// The failure of the whole listing.
     fn unlisted(&mut self, error: RegistryError) -> Taken {
         self.end();
-        let (host, error) = (self.host().clone(), Arc::new(error));
-        Some(Err(if error.is_of_login() {
-            CatalogError::Login { host, error }
-        } else {
-            CatalogError::Whole { host, error }
-        }))
+        Some(Err(CatalogError::of_listing(self.host(), Arc::new(error))))
     }
 
     fn end(&mut self) {

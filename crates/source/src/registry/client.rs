@@ -404,7 +404,7 @@ impl Registry {
 }
 
 /// The challenges of a response as they were sent. Harbor sends an empty one where none applies.
-fn challenges(response: &Response) -> Vec<&str> {
+pub(super) fn challenges(response: &Response) -> Vec<&str> {
     let headers = response.inner.headers().get_all("www-authenticate").iter();
     headers.filter_map(|value| value.to_str().ok()).filter(|value| !value.trim().is_empty()).collect()
 }

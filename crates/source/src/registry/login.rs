@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::auth::{Authorization, Scope};
 use super::challenge;
-use super::client::Registry;
+use super::client::{Registry, challenges};
 use super::error::{AuthenticationError, Identity, RegistryError, redacted};
 use super::http::{Request, Response};
 use super::response::ErrorResponse;
@@ -42,8 +42,7 @@ impl Registry {
         if response.status() != 401 {
             return Ok(LoginState::Unchecked);
         }
-        let headers = response.inner.headers().get_all("www-authenticate");
-        let challenge = challenge::best(headers.iter().filter_map(|value| value.to_str().ok()));
+        let challenge = challenge::best(challenges(&response).into_iter());
         let challenge = challenge.ok_or_else(|| self.refused(AuthenticationError::UnsupportedScheme))?;
         let Some(used) = self.auth().log_in(&self.http, &challenge, &credentials)? else {
             return match challenge {

@@ -114,13 +114,8 @@ impl<'c> Artifacts<'c> {
                 self.failed(*error, |error| CatalogError::Project { host: host.clone(), project, error })
             }
             Step::ProjectsFailed(error) => {
-                let error: Arc<RegistryError> = Arc::from(error);
                 self.end();
-                Some(Err(if error.is_of_login() {
-                    CatalogError::Login { host: host.clone(), error }
-                } else {
-                    CatalogError::Whole { host: host.clone(), error }
-                }))
+                Some(Err(CatalogError::of_listing(host, Arc::from(error))))
             }
             Step::Invalid(error) => Some(self.invalid("", error)),
         }
