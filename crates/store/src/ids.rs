@@ -50,6 +50,18 @@ ids! {
     pub(super) struct RequestId;
 }
 
+impl ImageId {
+    /// The image with this number, to go on with a list after it.
+    pub fn from_number(number: i64) -> ImageId {
+        ImageId(number)
+    }
+
+    /// The number itself.
+    pub fn number(self) -> i64 {
+        self.0
+    }
+}
+
 impl RunId {
     /// The run with this number, which a report has.
     pub fn from_number(number: i64) -> RunId {

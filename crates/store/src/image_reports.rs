@@ -4,7 +4,7 @@
 //! own. The index ([`ReportIndex`]) is written in the same transaction, and nothing but traces reads it.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 
 use layersift_model::{Digest, ImageReport, LayerKey};
@@ -29,6 +29,27 @@ pub struct StoredReport {
     pub image: ImageId,
     /// The report. No policy has judged it.
     pub report: ImageReport,
+}
+
+/// A report under whichever key, with the time it was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatedReport {
+    /// The report. No policy has judged it.
+    pub report: ImageReport,
+    /// The key that it was made with.
+    pub key: LayerKey,
+    /// When it was stored.
+    pub stored_at: Seconds,
+}
+
+row! {
+    /// That there is a report.
+    struct DatedRow {
+        manifest_digest: Digest = "i.manifest_digest",
+        key: LayerKey = "k.digest",
+        key_id: KeyId = "k.id",
+        stored_at: Seconds = "r.stored_at",
+    }
 }
 
 row! {
@@ -118,6 +139,48 @@ impl Images<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// A report of each of `manifests` that has any: the one under `key` if there is one, else the one that was stored
+    /// last. In the order of `manifests`, each once. A report that cannot be decoded any more is removed, and the next
+    /// one is taken.
+    ///
+    /// # Errors
+    /// As [`Images::report`].
+    pub fn dated_reports(&self, manifests: &[Digest], key: &LayerKey) -> Result<Vec<DatedReport>, StoreError> {
+        let rest = |list: &str| {
+            format!(
+                "FROM images i JOIN image_reports r ON r.image_id = i.id JOIN layer_keys k ON k.id = r.layer_key_id \
+                 WHERE i.manifest_digest IN ({list})"
+            )
+        };
+        let digests: Vec<Value> = manifests.iter().map(Value::from).collect();
+        let mut rows: Vec<DatedRow> = self.store.read(|connection| connection.select_in(rest, &[], &digests))?;
+        // The last is the best, and is taken first.
+        rows.sort_by_key(|row| (row.key == *key, row.stored_at, row.key_id));
+        let mut left: HashMap<Digest, Vec<DatedRow>> = HashMap::new();
+        for row in rows {
+            left.entry(row.manifest_digest.clone()).or_default().push(row);
+        }
+        let mut found: HashMap<Digest, DatedReport> = HashMap::new();
+        while !left.is_empty() {
+            let mut wanted: BTreeMap<LayerKey, Vec<(Digest, Seconds)>> = BTreeMap::new();
+            left.retain(|manifest, rows| {
+                let best = rows.pop();
+                best.map(|row| wanted.entry(row.key).or_default().push((manifest.clone(), row.stored_at))).is_some()
+            });
+            for (key, wanted) in wanted {
+                let times: HashMap<Digest, Seconds> = wanted.into_iter().collect();
+                let manifests: Vec<Digest> = times.keys().cloned().collect();
+                for StoredReport { report, .. } in self.reports(&manifests, &key)? {
+                    let dated = report.manifest_digest.clone().and_then(|manifest| times.get_key_value(&manifest));
+                    let Some((manifest, &stored_at)) = dated else { continue };
+                    left.remove(manifest);
+                    found.insert(manifest.clone(), DatedReport { report, key: key.clone(), stored_at });
+                }
+            }
+        }
+        Ok(manifests.iter().filter_map(|manifest| found.remove(manifest)).collect())
     }
 
     fn forget_report(&self, image: ImageId, key: &LayerKey) -> Result<(), StoreError> {

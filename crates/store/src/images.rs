@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use layersift_model::Digest;
+use layersift_model::{Digest, LayerKey};
 
-use super::backend::{Connection, Value, row};
+use super::backend::{Columns, Connection, Value, row};
 use super::error::{Fault, StoreError};
 use super::ids::{ChainId, ImageId, InstructionId, LayerId};
+use super::page::Page;
 use super::{Seconds, Store, intern};
 
 /// The most layers that an image of the store has.
@@ -85,6 +86,48 @@ impl<'s> Images<'s> {
         let rest = "FROM images i WHERE i.manifest_digest = $1";
         let images = self.store.read(|connection| connection.select(rest, &[manifest_digest.into()]))?;
         Ok(images.into_iter().next())
+    }
+
+    /// The images of the store in the order of their numbers, those after `after` only where one is named; at most
+    /// `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn listed(&self, after: Option<ImageId>, limit: u64) -> Result<Page<StoredImage>, StoreError> {
+        let sql = format!("SELECT {} FROM images i WHERE i.id > $1 ORDER BY i.id", StoredImage::COLUMNS);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let after = after.map_or(Value::Int(0), Value::from);
+        self.store.read(|connection| connection.page(&sql, std::slice::from_ref(&after), limit))
+    }
+
+    /// The manifests of all images that a digest, of an index or an image, leads to by the tags of any repository,
+    /// whether they are gone or not; sorted, and each once. An index is stored under its own digest after all of its
+    /// images: only where `root` is among them are they all there.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn led_to(&self, root: &Digest) -> Result<Vec<Digest>, StoreError> {
+        let sql = "SELECT DISTINCT i.manifest_digest FROM tags t JOIN images i ON i.id = t.image_id \
+                   WHERE t.digest = $1";
+        let mut manifests: Vec<Digest> = self.store.read(|connection| connection.column(sql, &[root.into()]))?;
+        // Databases sort texts in different orders.
+        manifests.sort_unstable();
+        Ok(manifests)
+    }
+
+    /// How many layers have a report under `key`, and how many there are, in all images that `root` leads to and in
+    /// the image with this manifest itself. A layer of several images counts once.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn layer_progress(&self, root: &Digest, key: &LayerKey) -> Result<(u64, u64), StoreError> {
+        let sql = "SELECT count(DISTINCT r.layer_id), count(DISTINCT il.layer_id) FROM image_layers il \
+                   LEFT JOIN layer_reports r ON r.layer_id = il.layer_id \
+                     AND r.layer_key_id = (SELECT k.id FROM layer_keys k WHERE k.digest = $2) \
+                   WHERE il.image_id IN (SELECT t.image_id FROM tags t WHERE t.digest = $1 \
+                     UNION SELECT i.id FROM images i WHERE i.manifest_digest = $1)";
+        let counts = self.store.read(|connection| connection.query_one(sql, &[root.into(), key.into()]))?;
+        Ok(counts.unwrap_or_default())
     }
 
     /// The layers of an image, base first; none for an image that is not in the store.

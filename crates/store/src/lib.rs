@@ -45,7 +45,7 @@ use self::pool::Pool;
 pub use self::api_tokens::{ApiToken, ApiTokens};
 pub use self::error::{DatabaseError, StoreError};
 pub use self::ids::{ImageId, RunId};
-pub use self::image_reports::StoredReport;
+pub use self::image_reports::{DatedReport, StoredReport};
 pub use self::images::{ImageLayer, ImageRecord, Images, StoredImage};
 pub use self::layers::{LayerRecord, Layers};
 pub use self::options::StoreOptions;
