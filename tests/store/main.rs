@@ -28,6 +28,7 @@ mod records;
 mod reports;
 mod restart;
 mod scan_requests;
+mod service;
 mod signals;
 mod sweep;
 mod together;

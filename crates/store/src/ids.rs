@@ -28,6 +28,8 @@ ids! {
     pub struct ImageId;
     /// The number of a run in the store it came from.
     pub struct RunId;
+    /// The number of a request for a scan in the store it came from.
+    pub struct RequestId;
     /// The number of a layer.
     pub(super) struct LayerId;
     /// The number of a [`layersift_model::LayerKey`].
@@ -46,8 +48,6 @@ ids! {
     pub(super) struct RepositoryId;
     /// The number of a job.
     pub(super) struct JobId;
-    /// The number of a request for a scan.
-    pub(super) struct RequestId;
 }
 
 impl ImageId {
@@ -69,6 +69,18 @@ impl RunId {
     }
 
     /// The number itself, for reports.
+    pub fn number(self) -> i64 {
+        self.0
+    }
+}
+
+impl RequestId {
+    /// The request with this number, which a client was told.
+    pub fn from_number(number: i64) -> RequestId {
+        RequestId(number)
+    }
+
+    /// The number itself, for clients.
     pub fn number(self) -> i64 {
         self.0
     }

@@ -31,6 +31,7 @@ mod queue;
 mod run_listings;
 mod runs;
 mod scan_requests;
+mod service;
 mod tags;
 mod trace;
 
@@ -44,7 +45,7 @@ use self::pool::Pool;
 
 pub use self::api_tokens::{ApiToken, ApiTokens};
 pub use self::error::{DatabaseError, StoreError};
-pub use self::ids::{ImageId, RunId};
+pub use self::ids::{ImageId, RequestId, RunId};
 pub use self::image_reports::{DatedReport, StoredReport};
 pub use self::images::{ImageLayer, ImageRecord, Images, StoredImage};
 pub use self::layers::{LayerRecord, Layers};
@@ -56,6 +57,7 @@ pub use self::runs::{Run, RunStatus, Runs, Scope};
 pub use self::scan_requests::{
     ClaimedRequest, RequestClass, RequestLimits, RequestState, ScanRequest, ScanRequests, StoredRequest, Submitted,
 };
+pub use self::service::{AskedImage, ServiceState};
 pub use self::tags::{CoveredTags, TagGroup, TagRepositories, TagSighting, Tags};
 pub use self::trace::Query;
 
@@ -148,6 +150,11 @@ impl Store {
     /// Images that clients of the service wait for.
     pub fn scan_requests(&self) -> ScanRequests<'_> {
         ScanRequests::new(self)
+    }
+
+    /// What a service keeps: its keys, the images it was asked about, and its leases.
+    pub fn service(&self) -> ServiceState<'_> {
+        ServiceState::new(self)
     }
 
     /// Tokens of clients of the service.

@@ -190,6 +190,18 @@ impl Pool {
         run().map_err(|fault: Fault| fault.at(&self.location.to_string()))
     }
 
+    /// Reads something, without waiting for a server that is out of reach.
+    pub(super) fn ping(&self) -> Result<(), StoreError> {
+        let read = |connection: &mut Connection| {
+            connection.value::<Option<i64>>("SELECT max(version) FROM schema_versions", &[]).map(drop)
+        };
+        self.outside(read).or_else(|_| {
+            // The server may have closed the connections that were idle.
+            self.forget_idle();
+            self.outside(read)
+        })
+    }
+
     fn take(&self) -> Result<Taken<'_>, Fault> {
         let mut state = lock(&self.state);
         loop {

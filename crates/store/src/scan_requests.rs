@@ -4,11 +4,12 @@
 //! is bounded, in all and for each client. A request is claimed for a time, its lease; after three attempts it has
 //! failed, and is only taken up again when it is asked for after a while.
 
-use layersift_model::Digest;
+use layersift_model::{Digest, LayerKey};
 
 use super::backend::{Columns, Connection, FromValue, Value, named, row};
 use super::error::{Fault, StoreError};
 use super::ids::RequestId;
+use super::page::Page;
 use super::process::{self, Processes};
 use super::{Seconds, Store, intern};
 
@@ -48,6 +49,14 @@ impl RequestClass {
 
     fn number(self) -> i64 {
         self as i64
+    }
+}
+
+impl FromValue for RequestClass {
+    fn from_value(value: Value) -> Result<RequestClass, Fault> {
+        let number = i64::from_value(value)?;
+        let found = RequestClass::ALL.into_iter().find(|class| class.number() == number);
+        found.ok_or_else(|| Fault::Damaged(format!("the unknown class {number} of a request")))
     }
 }
 
@@ -120,8 +129,11 @@ impl Default for RequestLimits {
 pub enum Submitted {
     /// It waits, or is being scanned: now, or already.
     Accepted(RequestState),
-    /// It was scanned already. There may be no report of the present rules any more.
-    Done,
+    /// It was scanned already under the present key. There may be no report any more, or none was stored.
+    Done {
+        /// When the scan ended.
+        ended_at: Seconds,
+    },
     /// It could not be read a short time ago: the kind of failure, and the error.
     Failed(String, String),
     /// Too many wait.
@@ -143,12 +155,22 @@ row! {
     /// A request as it is in the store.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct StoredRequest {
+        /// Its number, which stays when the image is scanned again.
+        pub id: RequestId = "id",
         /// What is pulled.
         pub reference: String = "reference",
         /// Its digest.
         pub digest: Digest = "digest",
+        /// Who waits.
+        pub class: RequestClass = "class",
+        /// The client that asked first.
+        pub client: String = "client",
         /// Its state.
         pub state: RequestState = "state",
+        /// How often it was tried to scan the image, since it was queued.
+        pub attempts: u64 = "attempts",
+        /// The key that a request that is done was scanned under; `None` for those of earlier versions.
+        pub key: Option<LayerKey> = "(SELECT k.digest FROM layer_keys k WHERE k.id = scan_requests.layer_key_id)",
         /// The kind of failure.
         pub failure: Option<String> = "failure",
         /// Why it could not be read.
@@ -172,14 +194,16 @@ impl<'s> ScanRequests<'s> {
         ScanRequests { store }
     }
 
-    /// Queues an image, unless it is queued already: a more urgent class then moves it up. An image that was scanned is
-    /// queued again only with `is_again`; one that failed only after a while.
+    /// Queues an image to be scanned under `key`, the present one, unless it is queued already: a more urgent class
+    /// then moves it up. An image that was scanned under this key is queued again only with `is_again`; one that failed
+    /// only after a while.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for a reference or a client of more than 512 bytes, [`StoreError::Database`].
     pub fn submit(
         &self,
         request: &ScanRequest,
+        key: &LayerKey,
         is_again: bool,
         limits: &RequestLimits,
         now: Seconds,
@@ -195,7 +219,9 @@ impl<'s> ScanRequests<'s> {
                         connection.execute(sql, &[(&request.reference).into(), request.class.number().into()])?;
                         return Ok(Submitted::Accepted(stored.state));
                     }
-                    RequestState::Done if !is_again => return Ok(Submitted::Done),
+                    RequestState::Done if !is_again && stored.key.as_ref() == Some(key) => {
+                        return Ok(Submitted::Done { ended_at: stored.ended_at.unwrap_or(stored.requested_at) });
+                    }
                     // A clock that was wrong may have set a time that is far away.
                     RequestState::Failed
                         if (now..=now.saturating_add(limits.retry_failed)).contains(&stored.not_before) =>
@@ -212,7 +238,7 @@ impl<'s> ScanRequests<'s> {
             let sql = "INSERT INTO scan_requests (reference, digest, class, client, state, requested_at) \
                        VALUES ($1, $2, $3, $4, 'queued', $5) ON CONFLICT (reference) DO UPDATE SET state = 'queued', \
                        class = excluded.class, client = excluded.client, attempts = 0, not_before = 0, failure = NULL, \
-                       error = NULL, requested_at = excluded.requested_at, ended_at = NULL \
+                       error = NULL, requested_at = excluded.requested_at, ended_at = NULL, layer_key_id = NULL \
                        WHERE scan_requests.state IN ('done', 'failed')";
             let ScanRequest { reference, digest, class, client } = request;
             let values = [reference.into(), digest.into(), class.number().into(), client.into(), now.into()];
@@ -258,15 +284,24 @@ impl<'s> ScanRequests<'s> {
         self.store.write(|connection| Ok(connection.execute(sql, &values)? == 1))
     }
 
-    /// Ends a request that was scanned.
+    /// Ends a request that was scanned under `key`; `false`, and nothing is recorded, when it went to another process.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
-    pub fn finish(&self, claimed: &ClaimedRequest, now: Seconds) -> Result<bool, StoreError> {
-        let sql = "UPDATE scan_requests SET state = 'done', lease_process = NULL, lease_until = NULL, error = NULL, \
-                   failure = NULL, ended_at = $3 WHERE id = $1 AND claims = $2 AND state = 'running'";
-        let values = [claimed.id.into(), claimed.claim.into(), now.into()];
-        self.store.write(|connection| Ok(connection.execute(sql, &values)? == 1))
+    /// [`StoreError::Invalid`] for a key of more than 512 bytes, [`StoreError::Database`].
+    pub fn finish(&self, claimed: &ClaimedRequest, key: &LayerKey, now: Seconds) -> Result<bool, StoreError> {
+        let done = "UPDATE scan_requests SET state = 'done', lease_process = NULL, lease_until = NULL, error = NULL, \
+                    failure = NULL, ended_at = $3, layer_key_id = $4 \
+                    WHERE id = $1 AND claims = $2 AND state = 'running'";
+        let asked = "UPDATE asked_images SET layer_key_id = $2 WHERE reference = $1";
+        self.store.write(|connection| {
+            let key = intern::layer_key(connection, key)?;
+            let values = [claimed.id.into(), claimed.claim.into(), now.into(), key.into()];
+            if connection.execute(done, &values)? == 0 {
+                return Ok(false);
+            }
+            connection.execute(asked, &[(&claimed.reference).into(), key.into()])?;
+            Ok(true)
+        })
     }
 
     /// Gives a request back, without an attempt having been made.
@@ -295,7 +330,8 @@ impl<'s> ScanRequests<'s> {
     ) -> Result<bool, StoreError> {
         let sql = "UPDATE scan_requests SET \
                    state = CASE WHEN $3 = 1 AND attempts < $4 THEN 'queued' ELSE 'failed' END, \
-                   lease_process = NULL, lease_until = NULL, failure = $5, error = $6, not_before = $7, ended_at = $8 \
+                   lease_process = NULL, lease_until = NULL, failure = $5, error = $6, not_before = $7, \
+                   ended_at = CASE WHEN $3 = 1 AND attempts < $4 THEN NULL ELSE CAST($8 AS BIGINT) END \
                    WHERE id = $1 AND claims = $2 AND state = 'running'";
         let error: String = error.chars().take(ERROR).collect();
         let later = now.saturating_add(delay.min(LONGEST_DELAY));
@@ -320,15 +356,56 @@ impl<'s> ScanRequests<'s> {
         self.store.read(|connection| find(connection, reference))
     }
 
+    /// The request with this number.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn find_by_id(&self, id: RequestId) -> Result<Option<StoredRequest>, StoreError> {
+        let found =
+            self.store.read(|connection| connection.select("FROM scan_requests WHERE id = $1", &[id.into()]))?;
+        Ok(found.into_iter().next())
+    }
+
+    /// The requests in the order of their numbers, those after `after` only where one is named, and those in one state
+    /// only where that is named; at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn list(
+        &self,
+        state: Option<RequestState>,
+        after: Option<RequestId>,
+        limit: u64,
+    ) -> Result<Page<StoredRequest>, StoreError> {
+        // Not a parameter: the indexes of requests that wait or are being scanned have the state in their conditions.
+        let condition = state.map(|state| format!("AND state = '{}'", state.name())).unwrap_or_default();
+        let sql = format!("SELECT {} FROM scan_requests WHERE id > $1 {condition} ORDER BY id", StoredRequest::COLUMNS);
+        let after = after.map_or(Value::Int(0), Value::from);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        self.store.read(|connection| connection.page(&sql, std::slice::from_ref(&after), limit))
+    }
+
+    /// How many requests that wait come before this one; none where it does not wait.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn position(&self, request: &StoredRequest) -> Result<u64, StoreError> {
+        if request.state != RequestState::Queued {
+            return Ok(0);
+        }
+        let sql =
+            "SELECT count(*) FROM scan_requests WHERE state = 'queued' AND (class < $1 OR (class = $1 AND id < $2))";
+        let values = [request.class.number().into(), request.id.into()];
+        Ok(self.store.read(|connection| connection.value(sql, &values))?.unwrap_or_default())
+    }
+
     /// How many requests wait, by class.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     pub fn queued(&self) -> Result<Vec<(RequestClass, u64)>, StoreError> {
         let sql = "SELECT class, count(*) FROM scan_requests WHERE state = 'queued' GROUP BY class ORDER BY class";
-        let rows: Vec<(i64, u64)> = self.store.read(|connection| connection.query(sql, &[]))?;
-        let class = |number: i64| RequestClass::ALL.into_iter().find(|class| class.number() == number);
-        Ok(rows.into_iter().filter_map(|(number, count)| Some((class(number)?, count))).collect())
+        self.store.read(|connection| connection.query(sql, &[]))
     }
 }
 
@@ -351,18 +428,19 @@ fn is_full(connection: &mut Connection, client: &str, limits: &RequestLimits) ->
 /// Queues requests again whose lease ran out, or whose process on this host is dead.
 fn expire(connection: &mut Connection, now: Seconds) -> Result<(), Fault> {
     let sql = "UPDATE scan_requests SET state = CASE WHEN attempts >= $1 THEN 'failed' ELSE 'queued' END, \
-               failure = 'failed', error = 'its lease ran out', lease_process = NULL, lease_until = NULL \
-               WHERE state = 'running' AND (lease_until <= $2 OR lease_until > $2 + lease_seconds)";
+               failure = 'failed', error = 'its lease ran out', lease_process = NULL, lease_until = NULL, \
+               ended_at = CASE WHEN attempts >= $1 THEN CAST($2 AS BIGINT) END \
+               WHERE state = 'running' AND (lease_until <= $2 OR lease_until > $2 + 2 * lease_seconds)";
     connection.execute(sql, &[ATTEMPTS.into(), now.into()])?;
     let running: Vec<(RequestId, Option<String>)> =
         connection.query("SELECT id, lease_process FROM scan_requests WHERE state = 'running' ORDER BY id", &[])?;
     let mut processes = Processes::default();
     for (id, owner) in running {
         // A process that was killed is not the fault of the image.
-        if owner.is_some_and(|owner| processes.is_dead(&owner)) {
+        if let Some(owner) = owner.filter(|owner| processes.is_dead(owner)) {
             let sql = "UPDATE scan_requests SET state = 'queued', attempts = attempts - 1, lease_process = NULL, \
-                       lease_until = NULL WHERE id = $1 AND state = 'running'";
-            connection.execute(sql, &[id.into()])?;
+                       lease_until = NULL WHERE id = $1 AND state = 'running' AND lease_process = $2";
+            connection.execute(sql, &[id.into(), owner.into()])?;
         }
     }
     Ok(())
