@@ -27,6 +27,7 @@ mod queue;
 mod records;
 mod reports;
 mod restart;
+mod retention;
 mod scan_requests;
 mod service;
 mod signals;

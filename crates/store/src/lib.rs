@@ -28,6 +28,7 @@ mod places;
 mod pool;
 mod process;
 mod queue;
+mod retention;
 mod run_listings;
 mod runs;
 mod scan_requests;
@@ -52,6 +53,7 @@ pub use self::layers::{LayerRecord, Layers};
 pub use self::options::StoreOptions;
 pub use self::page::Page;
 pub use self::queue::{Job, JobCounts, Lease, Queue, Task};
+pub use self::retention::{Pruned, Retention};
 pub use self::run_listings::RunListing;
 pub use self::runs::{Run, RunStatus, Runs, Scope};
 pub use self::scan_requests::{

@@ -93,6 +93,12 @@ pub(crate) trait FromValue: Sized {
     fn from_value(value: Value) -> Result<Self, Fault>;
 }
 
+impl FromValue for Value {
+    fn from_value(value: Value) -> Result<Value, Fault> {
+        Ok(value)
+    }
+}
+
 impl FromValue for i64 {
     fn from_value(value: Value) -> Result<i64, Fault> {
         match value {
