@@ -16,10 +16,12 @@ mod report;
 mod rules;
 mod rules_catalogue;
 mod scan;
+mod serve;
 mod shell;
 mod signals;
 mod sweep;
 mod terminal;
+mod token;
 mod trace;
 mod values;
 mod worker;
@@ -68,9 +70,16 @@ enum Command {
     /// Show which images contain a secret, a finding, a layer, a path or a package
     #[command(after_help = help::TRACE_STATUS)]
     Trace(trace::TraceArgs),
-    // Hidden until there is a service to ask.
+    /// Answer whether images may run, and scan those that are not known yet
+    #[command(after_help = help::SERVE)]
+    Serve(serve::ServeArgs),
+    /// Make, list and revoke tokens of the service's clients
+    Token {
+        #[command(subcommand)]
+        command: token::TokenCommand,
+    },
     /// Decide about a pull of containerd, by asking the service
-    #[command(hide = true, after_help = help::IMAGE_VERIFIER)]
+    #[command(after_help = help::IMAGE_VERIFIER)]
     ImageVerifier(image_verifier::ImageVerifierArgs),
     /// List, show, check and try rules
     Rules {
@@ -118,6 +127,8 @@ impl Command {
             Command::Sweep { catalog } => sweep::run(catalog),
             Command::Worker(args) => worker::run(args),
             Command::Trace(args) => trace::run(args),
+            Command::Serve(args) => serve::run(args),
+            Command::Token { command } => token::run(command),
             Command::ImageVerifier(args) => image_verifier::run(args),
             Command::Rules { command } => rules::run(command),
             Command::Completions { shell } => shell::completions(*shell, &mut Cli::command()),
@@ -131,6 +142,7 @@ impl Command {
         match self {
             Command::Worker(args) => args.log_level(),
             Command::Sweep { catalog } => catalog.log_level(),
+            Command::Serve(args) => args.log_level(),
             _ => tracing::level_filters::LevelFilter::WARN,
         }
     }

@@ -23,7 +23,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("report", &["model"]),
     ("store", &["model"]),
     ("fleet", &["format", "model", "report", "scan", "source", "store"]),
-    ("server", &["model", "report"]),
+    ("server", &["fleet", "format", "model", "report", "scan", "source", "store"]),
 ];
 
 const MOST_LINES: usize = 600;

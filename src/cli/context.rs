@@ -159,7 +159,7 @@ fn cache() -> Option<PathBuf> {
     Some(base.join("layersift"))
 }
 
-fn login(anonymous: bool) -> anyhow::Result<Login> {
+pub(crate) fn login(anonymous: bool) -> anyhow::Result<Login> {
     const USER: &str = "LAYERSIFT_REGISTRY_USER";
     const PASSWORD: &str = "LAYERSIFT_REGISTRY_PASSWORD";
     match (environment(USER), environment(PASSWORD)) {
@@ -172,12 +172,12 @@ fn login(anonymous: bool) -> anyhow::Result<Login> {
 }
 
 /// A variable that is set and not empty.
-fn environment(name: &str) -> Option<String> {
+pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Today's date in UTC. A clock that is beyond every calendar is broken: then it is the last day, so that no exception
 /// outlives the clock.
-fn today() -> Date {
+pub(crate) fn today() -> Date {
     Timestamp::try_from(SystemTime::now()).map_or(Date::MAX, |now| TimeZone::UTC.to_datetime(now).date())
 }

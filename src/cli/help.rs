@@ -24,6 +24,17 @@ Exit status:
   0  stopped by a signal
   2  error, including usage errors";
 
+pub(crate) const SERVE: &str = "\
+Each setting of the file can be set by an environment variable as well, in capitals after LAYERSIFT_SERVE_ and with __
+between a table and its field: LAYERSIFT_SERVE_LISTEN__API=0.0.0.0:8443. docs/service.md has all settings.
+
+SIGTERM and SIGINT end the service: requests in progress are answered, and scans go back to the queue. A second signal
+ends it at once.
+
+Exit status:
+  0  stopped by a signal; with --check: the settings are good
+  2  error, including usage errors";
+
 pub(crate) const TRACE_STATUS: &str = "\
 Exit status:
   0  found in an image

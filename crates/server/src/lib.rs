@@ -2,25 +2,23 @@
 //! known yet read by workers. Nothing is scanned while somebody waits for an answer.
 //!
 //! ```text
-//! decision      what is known about an image
-//! policy        which rules hold for an image in a place
-//! kubernetes    the same as an AdmissionReview
-//! gatekeeper    the same as a ProviderResponse of Gatekeeper
-//! plain         the same as plain JSON
-//! matched       images with their decisions
-//! words         decisions in words
-//! bounded_json  bodies, before they are parsed
+//! admission  decisions, and the envelopes that they are asked and answered in: no input or output
+//! settings   the file and the variables
+//! service    what the service does: looks up, resolves, queues, scans
+//! routes     what is answered where
+//! http       connections, TLS, tokens, bounds
 //! ```
+//!
+//! [`settings::load`] reads the settings, [`check`] checks what they name, and [`Parts::serve`] serves until it is told
+//! to end.
 
-mod bounded_json;
-mod decision;
-pub mod gatekeeper;
-pub mod kubernetes;
-mod matched;
-pub mod plain;
-mod policy;
-mod words;
+pub mod admission;
+mod http;
+mod routes;
+mod service;
+pub mod settings;
+mod span;
 
-pub use bounded_json::OverBound;
-pub use decision::{Basis, Decision, Effect, Outcome, Reason, Unreadable};
-pub use policy::{AdmissionPolicy, AdmissionPolicyError, Terms};
+pub use http::tls::TlsError;
+pub use http::tokens;
+pub use service::{Parts, SetupError, check};

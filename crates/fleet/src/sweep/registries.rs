@@ -12,8 +12,8 @@ pub struct Registries {
     options: RegistryOptions,
     /// The only registry that gets explicit credentials, which are not stored under a name.
     trusted: Option<Host>,
-    /// A registry that was named with its scheme, and whether that is plain HTTP.
-    named: Option<(Host, bool)>,
+    /// Registries that were named with their scheme, and whether that is plain HTTP.
+    named: HashMap<Host, bool>,
     known: Mutex<HashMap<Host, Registry>>,
     /// Registries that are out of reach, and since when.
     out: Mutex<HashMap<Host, Seconds>>,
@@ -23,12 +23,13 @@ impl Registries {
     /// Clients that are made with `options` when they are first needed. [`Login::As`] is for the registry `trusted`
     /// alone: a list, or a queue, may name anyone's registries.
     pub fn new(options: RegistryOptions, trusted: Option<Host>) -> Registries {
-        Registries { options, trusted, named: None, known: Mutex::default(), out: Mutex::default() }
+        Registries { options, trusted, named: HashMap::new(), known: Mutex::default(), out: Mutex::default() }
     }
 
     /// The same, with plain HTTP, or TLS, for the registry `host` alone.
-    pub fn with_plain_http(self, host: Host, plain_http: bool) -> Registries {
-        Registries { named: Some((host, plain_http)), ..self }
+    pub fn with_plain_http(mut self, host: Host, plain_http: bool) -> Registries {
+        self.named.insert(host, plain_http);
+        self
     }
 
     /// The client for `host`.
@@ -44,7 +45,7 @@ impl Registries {
         if matches!(options.login, Login::As(_)) && self.trusted.as_ref() != Some(host) {
             options.login = Login::Stored;
         }
-        if let Some((_, plain_http)) = self.named.as_ref().filter(|(named, _)| named == host) {
+        if let Some(plain_http) = self.named.get(host) {
             options.plain_http = *plain_http;
         }
         let registry = Registry::new(host, options)?;

@@ -1,6 +1,7 @@
 //! Admission rules: what happens to an image for a place, by what is known about it.
 //!
 //! ```toml
+//! [admission]
 //! fail-on = "high"            # findings of this severity and above deny
 //! on-unknown = "wait"         # wait, deny, warn or allow, while an image is read
 //! on-incomplete = "deny"      # deny, warn or allow what could not be read completely
@@ -9,26 +10,24 @@
 //! max-report-age = "7d"       # how long a report of older rules counts while rescans run
 //! allowed-digests = []        # images that are let in without a look
 //!
-//! [[rule]]                    # the first that matches decides; what it does not say is as above
+//! [[admission.rule]]                 # the first that matches decides; what it does not say is as above
 //! namespaces = ["dev-*"]
 //! images = ["registry.example.org/*"]
 //! mode = "audit"              # enforce or audit
 //! ```
 
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use layersift_model::Digest;
 use layersift_report::{FailOn, Policy};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use toml::Spanned;
 
-use crate::decision::{Decision, Effect, Outcome, Reason};
-
-/// The most bytes of a file of admission rules.
-const MOST_BYTES: usize = 1 << 20;
+use super::decision::{Decision, Effect, Outcome, Reason};
+use crate::span::Span;
 
 /// Rules, in the order in which they are tried, and what holds where none matches.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +40,8 @@ pub struct AdmissionPolicy {
 /// What holds for an image in a place.
 #[derive(Clone, Debug)]
 pub struct Terms {
+    /// Which rule they are of, from 1; 0 is what holds where no rule matches.
+    pub number: usize,
     /// Whether a denial is only told.
     pub is_audit: bool,
     /// Which findings deny.
@@ -64,43 +65,14 @@ struct Scope {
     images: Option<GlobSet>,
 }
 
-/// Why admission rules cannot be used.
+/// Why a table is not a set of rules.
 #[derive(Debug, thiserror::Error)]
-pub enum AdmissionPolicyError {
-    /// The file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file is larger than any set of rules.
-    #[error("{} has more than {MOST_BYTES} bytes", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is not TOML, or has other fields.
-    #[error("invalid admission rules {}", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// What the parser says, with line and column.
-        #[source]
-        source: toml::de::Error,
-    },
-    /// A value of a rule.
-    #[error("invalid admission rules {}: line {line}: {reason}", path.display())]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong.
-        reason: String,
-    },
+#[error("{reason}")]
+pub struct InvalidTable {
+    /// Where it is wrong: bytes from the beginning of the document.
+    pub offset: usize,
+    /// What is wrong.
+    pub reason: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -123,92 +95,88 @@ struct Values {
     max_report_age: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// Admission rules as they are written, the table `[admission]` of the service's settings.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct File {
+pub struct AdmissionTable {
     #[serde(flatten)]
     values: Values,
     #[serde(default)]
     allowed_digests: Vec<Spanned<String>>,
     #[serde(default)]
     rule: Vec<Spanned<RuleTable>>,
+    /// Flattened tables take any field: these are none of theirs.
+    #[serde(flatten)]
+    unknown: BTreeMap<String, IgnoredAny>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct RuleTable {
     namespaces: Option<Vec<String>>,
     images: Option<Vec<String>>,
     #[serde(flatten)]
     values: Values,
+    #[serde(flatten)]
+    unknown: BTreeMap<String, IgnoredAny>,
 }
 
 impl Default for Terms {
     fn default() -> Terms {
         Terms {
+            number: 0,
             is_audit: false,
             findings: Policy::default(),
             on_incomplete: Effect::Deny,
             on_unreadable: Effect::Deny,
-            on_unknown: Effect::Deny,
+            // A denial that asks to come again.
+            on_unknown: Effect::Wait,
             require_digest: false,
             max_report_age: Duration::from_secs(7 * 86_400),
         }
     }
 }
 
-impl AdmissionPolicy {
-    /// Reads the rules in a file. `findings` decides which findings deny, where a rule does not say.
+impl AdmissionTable {
+    /// The policy that the table describes. `findings` decides which findings deny, where a rule does not say.
     ///
     /// # Errors
-    /// For a file that cannot be read, or is not a set of rules.
-    pub fn read(path: &Path, findings: &Policy) -> Result<AdmissionPolicy, AdmissionPolicyError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| AdmissionPolicyError::Read { path: path.into(), source })?;
-        AdmissionPolicy::parse(path, &text, findings)
-    }
-
-    /// The same of a text, of which `path` is the name in messages.
-    ///
-    /// # Errors
-    /// As [`AdmissionPolicy::read`].
-    pub fn parse(path: &Path, text: &str, findings: &Policy) -> Result<AdmissionPolicy, AdmissionPolicyError> {
-        if text.len() > MOST_BYTES {
-            return Err(AdmissionPolicyError::TooLarge { path: path.into() });
-        }
-        let at = |start: usize, reason: String| {
-            let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
-            AdmissionPolicyError::Value { path: path.into(), line, reason }
-        };
-        let file: File =
-            toml::from_str(text).map_err(|source| AdmissionPolicyError::Parse { path: path.into(), source })?;
+    /// For a value, a pattern, a digest or a field that is invalid.
+    pub fn policy(&self, findings: &Policy) -> Result<AdmissionPolicy, InvalidTable> {
+        let at = |offset: usize| move |reason: String| InvalidTable { offset, reason };
+        refuse_unknown(&self.unknown).map_err(at(0))?;
         let base = Terms { findings: findings.clone(), ..Terms::default() };
-        let otherwise = base.with(&file.values).map_err(|reason| at(0, reason))?;
-        let mut rules = Vec::with_capacity(file.rule.len());
-        for rule in file.rule {
-            let start = rule.span().start;
-            let rule = rule.into_inner();
-            let failed = |reason| at(start, reason);
+        let otherwise = base.with(&self.values).map_err(at(0))?;
+        let mut rules = Vec::with_capacity(self.rule.len());
+        for (index, rule) in self.rule.iter().enumerate() {
+            let failed = at(rule.span().start);
+            let rule = rule.get_ref();
+            refuse_unknown(&rule.unknown).map_err(failed)?;
             let scope = Scope {
                 namespaces: rule.namespaces.as_deref().map(globs).transpose().map_err(failed)?,
                 images: rule.images.as_deref().map(globs).transpose().map_err(failed)?,
             };
-            rules.push((scope, otherwise.with(&rule.values).map_err(failed)?));
+            let terms = otherwise.with(&rule.values).map_err(failed)?;
+            rules.push((scope, Terms { number: index + 1, ..terms }));
         }
         let mut allowed = HashSet::new();
-        for digest in file.allowed_digests {
-            let start = digest.span().start;
-            allowed.insert(digest.into_inner().parse().map_err(|_| at(start, "invalid digest".into()))?);
+        for digest in &self.allowed_digests {
+            let failed = at(digest.span().start);
+            let digest = digest.get_ref();
+            allowed.insert(digest.parse().map_err(|error| failed(format!("{error}")))?);
         }
         Ok(AdmissionPolicy { rules, otherwise, allowed })
     }
+}
 
-    /// What holds for an image in a namespace. An image in no namespace is matched by rules that name none.
-    pub fn terms(&self, image: &str, namespace: Option<&str>) -> &Terms {
+impl AdmissionPolicy {
+    /// What holds for an image in a namespace. An image in no namespace is matched by rules that name none. `names` are
+    /// the names of the image, such as with and without its tag: a rule holds if it matches one of them.
+    pub fn terms(&self, names: &[&str], namespace: Option<&str>) -> &Terms {
         let matches = |scope: &Scope| {
             let in_namespace = |globs: &GlobSet| namespace.is_some_and(|name| globs.is_match(name));
-            scope.namespaces.as_ref().is_none_or(in_namespace)
-                && scope.images.as_ref().is_none_or(|globs| globs.is_match(image))
+            let is_image = |globs: &GlobSet| names.iter().any(|name| globs.is_match(name));
+            scope.namespaces.as_ref().is_none_or(in_namespace) && scope.images.as_ref().is_none_or(is_image)
         };
         self.rules.iter().find(|(scope, _)| matches(scope)).map_or(&self.otherwise, |(_, terms)| terms)
     }
@@ -236,7 +204,7 @@ impl Terms {
         terms.on_unknown = values.on_unknown.unwrap_or(terms.on_unknown);
         terms.require_digest = values.require_digest.unwrap_or(terms.require_digest);
         if let Some(age) = &values.max_report_age {
-            terms.max_report_age = duration(age)?;
+            terms.max_report_age = age.parse::<Span>()?.into();
         }
         Ok(terms)
     }
@@ -260,6 +228,13 @@ impl Terms {
     }
 }
 
+fn refuse_unknown(fields: &BTreeMap<String, IgnoredAny>) -> Result<(), String> {
+    match fields.keys().next() {
+        Some(field) => Err(format!("unknown field `{field}`")),
+        None => Ok(()),
+    }
+}
+
 fn globs(texts: &[String]) -> Result<GlobSet, String> {
     let mut set = GlobSetBuilder::new();
     for text in texts {
@@ -269,28 +244,14 @@ fn globs(texts: &[String]) -> Result<GlobSet, String> {
     set.build().map_err(|error| error.kind().to_string())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let invalid = || format!("invalid duration `{text}`: expected a number and s, m, h or d, such as 7d");
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(invalid)?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return Err(invalid()),
-    };
-    let number: u64 = number.parse().map_err(|_| invalid())?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(invalid)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::decision::Unreadable;
     use super::*;
-    use crate::decision::Unreadable;
 
     fn parse(text: &str) -> Result<AdmissionPolicy, String> {
-        let parsed = AdmissionPolicy::parse(Path::new("rules.toml"), text, &Policy::default());
-        parsed.map_err(|error| error.to_string())
+        let table: AdmissionTable = toml::from_str(text).map_err(|error| error.to_string())?;
+        table.policy(&Policy::default()).map_err(|error| format!("at {}: {error}", error.offset))
     }
 
     fn effect(terms: &Terms, outcome: Outcome) -> Effect {
@@ -307,10 +268,10 @@ mod tests {
             Outcome::Fail,
             Outcome::Unreadable(Unreadable::Unauthorized),
             Outcome::Unreadable(Unreadable::NotFound),
-            Outcome::Unknown,
         ] {
             assert_eq!(effect(&terms, outcome), Effect::Deny, "{outcome:?}");
         }
+        assert_eq!(effect(&terms, Outcome::Unknown), Effect::Wait, "a denial that asks to come again");
         assert_eq!(effect(&terms, Outcome::Pass), Effect::Allow);
     }
 
@@ -321,12 +282,12 @@ mod tests {
              on-incomplete = 'warn'\n[[rule]]\nimages = ['registry.example/*']\nrequire-digest = true\n",
         )
         .unwrap();
-        let dev = policy.terms("registry.example/app", Some("dev-a"));
+        let dev = policy.terms(&["registry.example/app"], Some("dev-a"));
         assert!(dev.is_audit && !dev.require_digest);
         assert_eq!((effect(dev, Outcome::Incomplete), effect(dev, Outcome::Unknown)), (Effect::Warn, Effect::Wait));
-        let own = policy.terms("registry.example/team/app", None);
+        let own = policy.terms(&["app", "registry.example/team/app"], None);
         assert!(!own.is_audit && own.require_digest);
-        let other = policy.terms("docker.io/library/app", Some("prod"));
+        let other = policy.terms(&["docker.io/library/app"], Some("prod"));
         assert!(!other.require_digest && other.findings.fail_on == Some(layersift_model::Severity::Critical));
     }
 
@@ -339,13 +300,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_line() {
+    fn what_is_wrong_is_named_with_its_place() {
         for (text, expected) in [
             ("on-unreadable = 'wait'", "only on-unknown may be `wait`"),
-            ("\n[[rule]]\nimages = ['[']", "line 2: invalid pattern `[`"),
-            ("\n\nallowed-digests = ['sha256:x']", "line 3: invalid digest"),
+            ("\n[[rule]]\nimages = ['[']", "at 1: invalid pattern `[`"),
+            ("\n\nallowed-digests = ['sha256:x']", "at 21: invalid digest"),
             ("max-report-age = '7w'", "invalid duration `7w`"),
-            ("on-unknown = 'maybe'", "invalid admission rules rules.toml"),
+            ("on-unknown = 'maybe'", "unknown variant `maybe`"),
+            ("require-digets = true", "at 0: unknown field `require-digets`"),
+            ("[[rule]]\nmod = 'audit'", "at 0: unknown field `mod`"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");

@@ -1,8 +1,8 @@
 //! Tests of plain JSON, and of the policy that is shipped for Kyverno.
 
 use super::*;
-use crate::Outcome;
-use crate::words::tests::failed;
+use crate::admission::Outcome;
+use crate::admission::words::tests::failed;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -28,7 +28,10 @@ fn images_are_texts_or_objects_with_a_digest() {
         asked.images.iter().map(|asked| (&asked.image[..], asked.digest.as_ref())).collect();
     assert_eq!(images, [("a", None), ("b", Some(&digest)), ("c", None), ("d", None)]);
     assert_eq!(asked.namespace.as_deref(), Some("shop"));
-    assert_eq!(question(&json!({"images": [], "namespace": ""})), Question { images: vec![], namespace: None });
+    assert_eq!(
+        question(&json!({"images": [], "namespace": ""})),
+        Question { images: vec![], namespace: None, wait: None }
+    );
 }
 
 #[test]

@@ -174,7 +174,56 @@ impl Decision {
     }
 }
 
+impl Effect {
+    /// The effect as it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Effect::Allow => "allow",
+            Effect::Warn => "warn",
+            Effect::Wait => "wait",
+            Effect::Deny => "deny",
+        }
+    }
+}
+
+impl Unreadable {
+    const ALL: [Unreadable; 5] = [
+        Unreadable::Refused,
+        Unreadable::Unauthorized,
+        Unreadable::NotFound,
+        Unreadable::Unsupported,
+        Unreadable::Failed,
+    ];
+
+    /// The reason as it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unreadable::Refused => "refused",
+            Unreadable::Unauthorized => "unauthorized",
+            Unreadable::NotFound => "not-found",
+            Unreadable::Unsupported => "unsupported",
+            Unreadable::Failed => "failed",
+        }
+    }
+
+    /// The reason of that name; any other is [`Unreadable::Failed`].
+    pub fn named(name: &str) -> Unreadable {
+        Unreadable::ALL.into_iter().find(|reason| reason.name() == name).unwrap_or(Unreadable::Failed)
+    }
+}
+
 impl Outcome {
+    /// The outcome as a word.
+    pub fn label(self) -> &'static str {
+        match self {
+            Outcome::Pass => "pass",
+            Outcome::Incomplete => "incomplete",
+            Outcome::Fail => "fail",
+            Outcome::Unreadable(reason) => reason.name(),
+            Outcome::Unknown => "unknown",
+        }
+    }
+
     /// The outcome in words, as it begins a sentence.
     pub fn name(self) -> &'static str {
         match self {

@@ -2,9 +2,9 @@
 
 use super::super::review::{Image, Operation, Problem, ReviewLimits, TypeName, read};
 use super::*;
-use crate::matched::MOST_MESSAGE;
-use crate::words::tests::failed;
-use crate::{Outcome, Reason};
+use crate::admission::matched::MOST_MESSAGE;
+use crate::admission::words::tests::failed;
+use crate::admission::{Outcome, Reason};
 use serde_json::{Value, json};
 
 const ENFORCE: Mode = Mode::Enforce { may_ask_again: false };
@@ -160,8 +160,12 @@ fn in_audit_mode_all_may_in_and_the_denial_is_a_warning() {
 
 #[test]
 fn audit_annotations_name_digest_platforms_and_what_the_decision_rests_on() {
-    let basis =
-        crate::Basis { ruleset: "sha256:rules".into(), reader_revision: Some(4), scanned_at: 77, is_outdated: false };
+    let basis = crate::admission::Basis {
+        ruleset: "sha256:rules".into(),
+        reader_revision: Some(4),
+        scanned_at: 77,
+        is_outdated: false,
+    };
     let decision = Decision { basis: Some(basis), platforms: vec!["linux/amd64".into()], ..failed("a") };
     let value = body(&answer(&review(&["a"]), std::slice::from_ref(&decision), ENFORCE));
     let text = value["response"]["auditAnnotations"]["image-0"].as_str().unwrap();

@@ -2,9 +2,9 @@
 //! whole, audit annotations the audit log; of warnings it drops without a word what it does not like.
 
 use super::review::{Head, Review, ReviewError};
-use crate::matched::{Entry, entries, message, worst};
-use crate::words::tidy;
-use crate::{Decision, Effect};
+use crate::admission::matched::{Entry, entries, message, worst};
+use crate::admission::words::tidy;
+use crate::admission::{Decision, Effect};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 
@@ -113,7 +113,7 @@ pub fn refuse(error: &ReviewError, mode: Mode) -> Answer {
     let message = format!("layersift: this request cannot be judged: {}", tidy(&error.to_string(), MOST_ANNOTATION));
     let Some(head) = &error.head else { return Answer::NotAReview(message) };
     let annotations = BTreeMap::from([
-        ("effect".into(), name(Effect::Deny).into()),
+        ("effect".into(), Effect::Deny.name().into()),
         ("mode".into(), mode_name(mode).into()),
         ("error".into(), tidy(&error.to_string(), MOST_ANNOTATION)),
     ]);
@@ -185,7 +185,7 @@ fn annotations(entries: &[Entry<'_>], worst: Effect, mode: Mode) -> BTreeMap<Str
     if entries.is_empty() {
         return annotations;
     }
-    annotations.insert("effect".into(), name(worst).into());
+    annotations.insert("effect".into(), worst.name().into());
     annotations.insert("mode".into(), mode_name(mode).into());
     let mut by_effect: Vec<&Entry<'_>> = entries.iter().collect();
     by_effect.sort_by_key(|entry| std::cmp::Reverse(entry.effect()));
@@ -200,7 +200,7 @@ fn annotations(entries: &[Entry<'_>], worst: Effect, mode: Mode) -> BTreeMap<Str
 
 /// For example `deny, sha256:…, linux/amd64, rules sha256:…, scanned at 1795000000: app:1: aws.access-key: …`.
 fn annotation(entry: &Entry<'_>) -> String {
-    let mut text = name(entry.effect()).to_owned();
+    let mut text = entry.effect().name().to_owned();
     if let Some(decision) = entry.decision {
         let mut add = |part: &str| {
             text.push_str(", ");
@@ -220,15 +220,6 @@ fn annotation(entry: &Entry<'_>) -> String {
     text.push_str(": ");
     let room = MOST_ANNOTATION - text.len();
     text + &entry.describe(room)
-}
-
-fn name(effect: Effect) -> &'static str {
-    match effect {
-        Effect::Allow => "allow",
-        Effect::Warn => "warn",
-        Effect::Wait => "wait",
-        Effect::Deny => "deny",
-    }
 }
 
 fn mode_name(mode: Mode) -> &'static str {

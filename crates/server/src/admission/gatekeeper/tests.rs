@@ -1,7 +1,7 @@
 //! Tests of the provider, and of the manifests that are shipped for it.
 
 use super::*;
-use crate::words::tests::failed;
+use crate::admission::words::tests::failed;
 use proptest::prelude::*;
 use serde_json::json;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 //! Image references come from the author of a pod; instructions, titles and paths from the author of an image. The API
 //! server hands a message on as it is, and kubectl prints it.
 
-use crate::{Decision, Reason};
+use crate::admission::{Decision, Reason};
 use layersift_model::changes_display;
 use std::borrow::Cow;
 
@@ -127,7 +127,7 @@ fn reason_in_words(reason: &Reason) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{Effect, Outcome};
+    use crate::admission::{Effect, Outcome};
 
     /// A decision with one finding.
     pub(crate) fn failed(image: &str) -> Decision {

@@ -10,15 +10,16 @@
 //! {"allowed": false, "message": "layersift: …", "decisions": [{"image": "app:2", "effect": "deny"}]}
 //! ```
 
-use crate::bounded_json::{BoundedJson, OverBound};
-use crate::matched::{entries, message, worst};
-use crate::words::tidy;
-use crate::{Decision, Effect};
+use crate::admission::bounded_json::{BoundedJson, OverBound};
+use crate::admission::matched::{entries, message, worst};
+use crate::admission::words::tidy;
+use crate::admission::{Decision, Effect};
 use layersift_model::Digest;
-use serde::de::{Error, MapAccess, Visitor};
+use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 use std::io::{BufReader, Read};
+use std::time::Duration;
 
 /// Objects and lists inside each other: three are needed.
 const MOST_DEPTH: usize = 32;
@@ -53,6 +54,9 @@ pub struct Question {
     /// The namespace or project that they are for, which policies may tell apart.
     #[serde(default)]
     pub namespace: Option<String>,
+    /// How long the answer may take if something is not known yet, such as `8s`.
+    #[serde(default, deserialize_with = "seconds")]
+    pub wait: Option<Duration>,
 }
 
 /// An image that is asked about.
@@ -62,6 +66,8 @@ pub struct AskedImage {
     pub image: String,
     /// The digest that the decision has to be for.
     pub digest: Option<Digest>,
+    /// URLs of mirrors that the image may be pulled from instead: a hint.
+    pub mirrors: Vec<String>,
 }
 
 /// Why a question cannot be answered.
@@ -144,28 +150,45 @@ impl<'de> Visitor<'de> for AskedVisitor {
     }
 
     fn visit_str<E>(self, image: &str) -> Result<AskedImage, E> {
-        Ok(AskedImage { image: image.into(), digest: None })
+        Ok(AskedImage { image: image.into(), digest: None, mirrors: Vec::new() })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AskedImage, A::Error> {
-        let (mut image, mut digest) = (None, None);
+        let (mut image, mut digest, mut mirrors) = (None, None, Vec::new());
         while let Some(field) = map.next_key::<Field>()? {
             match field {
                 Field::Image if image.is_none() => image = Some(map.next_value()?),
                 Field::Digest if digest.is_none() => digest = Some(map.next_value()?),
+                Field::Mirrors => mirrors = map.next_value()?,
+                // Whose certificates the client does not verify: this is not for it to say.
+                Field::MirrorsSkipVerify => drop(map.next_value::<IgnoredAny>()?),
                 Field::Image => return Err(A::Error::duplicate_field("image")),
                 Field::Digest => return Err(A::Error::duplicate_field("digest")),
             }
         }
-        Ok(AskedImage { image: image.ok_or_else(|| A::Error::missing_field("image"))?, digest: digest.flatten() })
+        Ok(AskedImage {
+            image: image.ok_or_else(|| A::Error::missing_field("image"))?,
+            digest: digest.flatten(),
+            mirrors,
+        })
     }
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 enum Field {
     Image,
     Digest,
+    Mirrors,
+    MirrorsSkipVerify,
+}
+
+/// A number of seconds, with its unit.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let number = text.strip_suffix('s').and_then(|number| number.parse().ok()).map(Duration::from_secs);
+    let invalid = || D::Error::custom("invalid `wait`: expected seconds, such as 8s");
+    number.ok_or_else(invalid).map(Some)
 }
 
 #[cfg(test)]

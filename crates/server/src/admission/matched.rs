@@ -1,8 +1,8 @@
 //! The images that were asked about, each with what was decided about it. An image without a decision is denied, and a
 //! decision that nobody asked for counts as well: whoever answers never lets in more than was decided.
 
-use crate::words::{describe, tidy};
-use crate::{Decision, Effect};
+use crate::admission::words::{describe, tidy};
+use crate::admission::{Decision, Effect};
 use layersift_model::Digest;
 use std::collections::HashMap;
 

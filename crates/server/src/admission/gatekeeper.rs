@@ -13,9 +13,9 @@
 //!
 //! Nothing but the keys is sent: no namespace, no user. A key may begin with `[namespace]`, as the template writes it.
 
-use crate::bounded_json::{BoundedJson, OverBound};
-use crate::words::{describe, tidy};
-use crate::{Decision, Effect, Outcome};
+use crate::admission::bounded_json::{BoundedJson, OverBound};
+use crate::admission::words::{describe, tidy};
+use crate::admission::{Decision, Effect, Outcome};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::io::{BufReader, Read};

@@ -2,7 +2,7 @@
 //! some kilobytes are kept.
 
 use super::images::{Found, Images, Node, Text, Walk};
-use crate::bounded_json::{BoundedJson, OverBound};
+use crate::admission::bounded_json::{BoundedJson, OverBound};
 use std::collections::{HashMap, HashSet};
 use std::io::{BufReader, Read};
 

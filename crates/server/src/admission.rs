@@ -1,0 +1,27 @@
+//! Decisions about images, and the envelopes that they are asked and answered in. Nothing here does any input or
+//! output: a decision is made from reports by a policy.
+//!
+//! ```text
+//! decision      what is known about an image
+//! policy        which rules hold for an image in a place
+//! kubernetes    the same as an AdmissionReview
+//! gatekeeper    the same as a ProviderResponse of Gatekeeper
+//! plain         the same as plain JSON
+//! matched       images with their decisions
+//! words         decisions in words
+//! bounded_json  bodies, before they are parsed
+//! ```
+
+mod bounded_json;
+mod decision;
+pub mod gatekeeper;
+pub mod kubernetes;
+mod matched;
+pub mod plain;
+mod policy;
+mod words;
+
+pub use bounded_json::OverBound;
+pub use decision::{Basis, Decision, Effect, Outcome, Reason, Unreadable};
+pub use policy::{AdmissionPolicy, AdmissionTable, InvalidTable, Terms};
+pub(crate) use words::tidy;

@@ -1,0 +1,24 @@
+//! HTTP as the service speaks it: HTTP/1.1 alone, as API servers do with webhooks, and within bounds of connections,
+//! time, headers and bodies.
+//!
+//! ```text
+//! listener     accepts connections, and hands requests to a router
+//! connections  how many there may be, and which gives way
+//! tls          certificates, read again when they change
+//! peer         who is at the other end of a connection
+//! tokens       Bearer tokens
+//! limits       requests of a client per second
+//! body         a body that is parsed while it arrives
+//! problem      errors as RFC 9457 has them
+//! metrics      what Prometheus reads
+//! ```
+
+pub(crate) mod body;
+pub(crate) mod connections;
+pub(crate) mod limits;
+pub(crate) mod listener;
+pub(crate) mod metrics;
+pub(crate) mod peer;
+pub(crate) mod problem;
+pub(crate) mod tls;
+pub mod tokens;

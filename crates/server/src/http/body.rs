@@ -1,0 +1,157 @@
+//! A body that is parsed while it arrives: it is never whole in memory, however large it is.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Buf, Bytes};
+use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::http::problem::Problem;
+
+/// What one body takes of the memory for bodies: a chunk that is parsed, one that waits, one that is received and what
+/// the connection has read ahead.
+const SHARE: usize = 256 << 10;
+
+/// How long a body waits for its share.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// The memory for bodies, of all connections together.
+#[derive(Debug)]
+pub(crate) struct BodyMemory {
+    shares: Arc<Semaphore>,
+}
+
+impl BodyMemory {
+    pub(crate) fn new(bytes: u32) -> BodyMemory {
+        let shares = (usize::try_from(bytes).unwrap_or(usize::MAX) / SHARE).clamp(1, Semaphore::MAX_PERMITS);
+        BodyMemory { shares: Arc::new(Semaphore::new(shares)) }
+    }
+
+    /// A share, if there is one within a short time.
+    async fn share(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let busy = || Problem::too_many("too many requests are being received; try again", 1);
+        let share = tokio::time::timeout(WAIT, Arc::clone(&self.shares).acquire_owned());
+        share.await.map_err(|_| busy())?.map_err(|_| busy())
+    }
+}
+
+/// Parses `body` on a thread that may block, within `time`: `parse` reads it as it arrives. A body that does not arrive
+/// in time is an error of its reader.
+///
+/// # Errors
+/// 429 where there is no memory for it.
+pub(crate) async fn parse<T: Send + 'static>(
+    body: Body,
+    memory: &BodyMemory,
+    time: Duration,
+    parse: impl FnOnce(&mut dyn Read) -> T + Send + 'static,
+) -> Result<T, Problem> {
+    let share = memory.share().await?;
+    let (chunks, received) = mpsc::channel(1);
+    let feed = async move {
+        let fed = tokio::time::timeout(time, feed(body, &chunks)).await;
+        if fed.is_err() {
+            let _ = chunks.send(Err(io::Error::new(io::ErrorKind::TimedOut, "the body did not arrive in time"))).await;
+        }
+    };
+    let parsed = tokio::task::spawn_blocking(move || {
+        let _share = share;
+        parse(&mut Received { chunks: received, current: Bytes::new(), is_over: false })
+    });
+    // The reader's end of the channel closes when it has read enough, which ends the feeding.
+    let ((), parsed) = tokio::join!(feed, parsed);
+    parsed.map_err(|_| Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "the request failed"))
+}
+
+async fn feed(mut body: Body, chunks: &mpsc::Sender<io::Result<Bytes>>) {
+    loop {
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            // The reader has read enough.
+            () = chunks.closed() => return,
+        };
+        let Some(frame) = frame else { return };
+        let chunk = match frame {
+            Ok(frame) => match frame.into_data() {
+                Ok(data) => Ok(data),
+                // Trailers.
+                Err(_) => continue,
+            },
+            Err(error) => Err(io::Error::other(error)),
+        };
+        let is_last = chunk.is_err();
+        if chunks.send(chunk).await.is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// The chunks of a body, to a thread that may block.
+struct Received {
+    chunks: mpsc::Receiver<io::Result<Bytes>>,
+    current: Bytes,
+    is_over: bool,
+}
+
+impl Read for Received {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() && !self.is_over {
+            match self.chunks.blocking_recv() {
+                Some(chunk) => self.current = chunk.inspect_err(|_| self.is_over = true)?,
+                None => self.is_over = true,
+            }
+        }
+        let read = buffer.len().min(self.current.len());
+        buffer[..read].copy_from_slice(&self.current[..read]);
+        self.current.advance(read);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+    }
+
+    fn text(reader: &mut dyn Read) -> io::Result<String> {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).map(|_| text)
+    }
+
+    #[test]
+    fn a_body_is_read_as_it_arrives() {
+        let memory = BodyMemory::new(0);
+        let parsed = run(parse(Body::from("a body"), &memory, Duration::from_secs(5), text)).unwrap();
+        assert_eq!(parsed.unwrap(), "a body");
+    }
+
+    #[test]
+    fn a_body_that_does_not_arrive_is_an_error() {
+        let (sender, receiver) = mpsc::channel::<Result<Bytes, io::Error>>(1);
+        let stream = futures_util::stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|chunk| (chunk, receiver))
+        });
+        let memory = BodyMemory::new(0);
+        let parsed = run(parse(Body::from_stream(stream), &memory, Duration::from_millis(20), text)).unwrap();
+        assert_eq!(parsed.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(sender);
+    }
+
+    #[test]
+    fn a_reader_may_stop() {
+        let endless = futures_util::stream::repeat_with(|| Ok::<_, io::Error>(Bytes::from_static(&[b'x'; 4096])));
+        let read = |reader: &mut dyn Read| {
+            let mut some = [0; 10];
+            reader.read_exact(&mut some).map(|()| some)
+        };
+        let memory = BodyMemory::new(0);
+        let parsed = run(parse(Body::from_stream(endless), &memory, Duration::from_secs(30), read)).unwrap();
+        assert_eq!(parsed.unwrap(), [b'x'; 10]);
+    }
+}

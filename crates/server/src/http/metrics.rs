@@ -1,0 +1,132 @@
+//! What Prometheus reads: requests by route, decisions, the queue, layers, the cache, and what will expire.
+
+use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Seconds: an answer from memory takes less than a millisecond, a webhook has ten seconds.
+const DURATIONS: [f64; 11] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0];
+
+/// A route with the status that it was answered with.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct Answered {
+    pub(crate) route: String,
+    pub(crate) status: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct Route {
+    pub(crate) route: String,
+}
+
+/// Something that is counted by its name.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+}
+
+/// A decision: what is known, and what became of it.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct Decided {
+    pub(crate) outcome: &'static str,
+    pub(crate) effect: &'static str,
+}
+
+/// The metrics of the service.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<Answered, Counter>,
+    durations: Family<Route, Histogram, fn() -> Histogram>,
+    pub(crate) decisions: Family<Decided, Counter>,
+    pub(crate) refused: Family<Named, Counter>,
+    /// Requests for scans that wait, by class.
+    pub(crate) queued: Family<Named, Gauge>,
+    /// Layers in the queue, by state.
+    pub(crate) layers: Family<Named, Gauge>,
+    pub(crate) scanned: Family<Named, Counter>,
+    pub(crate) cache: Family<Named, Counter>,
+    pub(crate) gaps: Counter,
+    pub(crate) connections: Gauge,
+    pub(crate) layers_read: Gauge<u64, AtomicU64>,
+    pub(crate) bytes_read: Gauge<u64, AtomicU64>,
+    /// Seconds until it expires, by name of the token.
+    pub(crate) tokens: Family<Named, Gauge<i64, AtomicI64>>,
+    pub(crate) certificates: Family<Named, Gauge<i64, AtomicI64>>,
+    pub(crate) is_leader: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Metrics {
+        let histogram: fn() -> Histogram = || Histogram::new(DURATIONS);
+        let metrics = Metrics {
+            registry: Registry::default(),
+            requests: Family::default(),
+            durations: Family::new_with_constructor(histogram),
+            decisions: Family::default(),
+            refused: Family::default(),
+            queued: Family::default(),
+            layers: Family::default(),
+            scanned: Family::default(),
+            cache: Family::default(),
+            gaps: Counter::default(),
+            connections: Gauge::default(),
+            layers_read: Gauge::default(),
+            bytes_read: Gauge::default(),
+            tokens: Family::default(),
+            certificates: Family::default(),
+            is_leader: Gauge::default(),
+        };
+        let mut registry = Registry::with_prefix("layersift");
+        metrics.register(&mut registry);
+        Metrics { registry, ..metrics }
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register("http_requests", "Requests by route and status", self.requests.clone());
+        registry.register("http_request_duration_seconds", "Time to the answer by route", self.durations.clone());
+        registry.register("http_connections", "Open connections", self.connections.clone());
+        registry.register("refused_requests", "Requests refused, by reason", self.refused.clone());
+        registry.register("admission_decisions", "Decisions by outcome and effect", self.decisions.clone());
+        registry.register("scan_requests_queued", "Images that wait for a scan, by class", self.queued.clone());
+        registry.register("scan_requests_ended", "Images scanned here, by result", self.scanned.clone());
+        registry.register("scan_gaps", "Gaps in the reports that were decided by", self.gaps.clone());
+        registry.register("layer_jobs", "Layers in the queue, by state", self.layers.clone());
+        registry.register("layers_read", "Layers that were read here", self.layers_read.clone());
+        registry.register("layer_bytes_read", "Bytes of layers that were read here", self.bytes_read.clone());
+        registry.register("decision_cache", "Decisions looked up, by where they were found", self.cache.clone());
+        registry.register("token_expiry_seconds", "Seconds until a token expires", self.tokens.clone());
+        registry.register(
+            "certificate_expiry_seconds",
+            "Seconds until the certificate of an address expires",
+            self.certificates.clone(),
+        );
+        registry.register("leader", "Whether this replica does the periodic work", self.is_leader.clone());
+    }
+
+    /// Counts an answer.
+    pub(crate) fn answered(&self, route: &str, status: u16, took: Duration) {
+        self.requests.get_or_create(&Answered { route: route.into(), status }).inc();
+        self.durations.get_or_create(&Route { route: route.into() }).observe(took.as_secs_f64());
+    }
+
+    /// The metrics as Prometheus reads them.
+    pub(crate) fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Named {
+    pub(crate) fn new(name: impl Into<String>) -> Named {
+        Named { name: name.into() }
+    }
+}

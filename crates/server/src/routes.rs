@@ -1,0 +1,127 @@
+//! What is answered where.
+//!
+//! ```text
+//! admit        admission: Kubernetes, Gatekeeper and plain JSON
+//! scans        images are handed in to be scanned, and watched
+//! images       stored images: reports, findings
+//! trace        where else something is
+//! operations   the queue and the tokens, health and metrics
+//! openapi      what the API is
+//! middleware   who asks, how often, and how it is counted
+//! ```
+
+mod admit;
+mod images;
+mod middleware;
+mod openapi;
+mod operations;
+mod parameters;
+mod scans;
+mod trace;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::routing::{get, post};
+
+use crate::http::problem::Problem;
+use crate::service::Service;
+use crate::settings::Scope;
+
+/// The bytes of a body of the API.
+const BODY: usize = 64 << 10;
+
+/// Everything for clients with a token or a certificate.
+pub(crate) fn api(service: &Arc<Service>) -> Router {
+    let needs = |scope: Scope| from_fn_with_state(scope, middleware::need);
+    let scans = Router::new()
+        .route("/api/v1/scans", get(scans::list).post(scans::submit))
+        .route("/api/v1/scans/{id}", get(scans::status))
+        .route("/api/v1/scans/{id}/events", get(scans::events))
+        .route_layer(needs(Scope::Scan));
+    let read = Router::new()
+        .route("/api/v1/images", get(images::list))
+        .route("/api/v1/images/{digest}", get(images::image))
+        .route("/api/v1/images/{digest}/report", get(images::report))
+        .route("/api/v1/images/{digest}/findings", get(images::findings))
+        .route("/api/v1/trace", get(trace::by_name).post(trace::by_secret))
+        .route("/api/v1/queue", get(operations::queue))
+        .route_layer(needs(Scope::Read));
+    let admin = Router::new().route("/api/v1/tokens", get(operations::tokens)).route_layer(needs(Scope::Admin));
+    let admit = Router::new()
+        .route("/admit/v1", post(admit::kubernetes))
+        .route("/admit/v1/images", post(admit::plain))
+        .route("/gatekeeper/v1", post(admit::gatekeeper))
+        .route_layer(needs(Scope::Admit));
+    let authenticated = Router::new()
+        .merge(scans)
+        .merge(read)
+        .merge(admin)
+        .merge(admit)
+        .route("/api/v1/openapi.json", get(openapi::document))
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(from_fn_with_state(Arc::clone(service), middleware::limit))
+        .layer(from_fn_with_state(Arc::clone(service), middleware::authenticate));
+    finish(authenticated.merge(health_routes()), service)
+}
+
+/// Admission for a cluster: who connects has a certificate, or knows the path.
+pub(crate) fn admission(service: &Arc<Service>, secret: Option<String>) -> Router {
+    let routes = admission_routes();
+    let routes = match &secret {
+        Some(secret) => Router::new().nest(&format!("/{secret}"), routes),
+        None => routes,
+    };
+    let routes = routes
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(from_fn_with_state(Arc::clone(service), middleware::limit))
+        .layer(from_fn_with_state("cluster", middleware::name_client));
+    finish(routes.merge(health_routes()), service)
+}
+
+/// Admission on this machine, for the user of the service.
+pub(crate) fn socket(service: &Arc<Service>) -> Router {
+    let routes = admission_routes()
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(from_fn_with_state("socket", middleware::name_client));
+    finish(routes.merge(health_routes()), service)
+}
+
+/// Health, and by choice metrics.
+pub(crate) fn health(service: &Arc<Service>) -> Router {
+    let mut routes = health_routes();
+    if service.settings.listen.metrics {
+        routes = routes.route("/metrics", get(operations::metrics));
+    }
+    finish(routes.fallback(not_found).method_not_allowed_fallback(not_allowed), service)
+}
+
+fn admission_routes() -> Router<Arc<Service>> {
+    Router::new()
+        .route("/admit/v1", post(admit::kubernetes))
+        .route("/admit/v1/images", post(admit::plain))
+        .route("/gatekeeper/v1", post(admit::gatekeeper))
+}
+
+fn health_routes() -> Router<Arc<Service>> {
+    Router::new().route("/healthz", get(operations::healthy)).route("/readyz", get(operations::ready))
+}
+
+fn finish(routes: Router<Arc<Service>>, service: &Arc<Service>) -> Router {
+    routes
+        .layer(map_response(middleware::safe_headers))
+        .layer(from_fn_with_state(Arc::clone(service), middleware::observe))
+        .with_state(Arc::clone(service))
+}
+
+async fn not_found() -> Problem {
+    Problem::not_found("there is nothing at this path")
+}
+
+async fn not_allowed() -> Problem {
+    Problem::new(axum::http::StatusCode::METHOD_NOT_ALLOWED, "this path does not have that method")
+}

@@ -1,0 +1,242 @@
+//! Admission: a question in one of three envelopes, the one decision, and its answer in the same envelope.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use tokio::time::Instant;
+
+use crate::admission::kubernetes::{self, ASK_AGAIN_SECONDS, Answer, Mode, Operation, ReviewLimits};
+use crate::admission::{AdmissionPolicy, Decision, Effect, Outcome, gatekeeper, plain};
+use crate::http::body;
+use crate::service::Service;
+use crate::service::access::Client;
+use crate::service::decider::Asked;
+
+/// Images of one question that are looked up at a time.
+const AT_ONCE: usize = 32;
+
+/// The time that an API server gives if it does not say, and the most that is believed.
+const WEBHOOK: Duration = Duration::from_secs(10);
+const LONGEST_WEBHOOK: Duration = Duration::from_secs(30);
+
+/// What is left of a webhook's time to the answer itself.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// What must be left for the API server to ask again: its pause, and the answer after it.
+const AGAIN: Duration = Duration::from_millis(2_500);
+
+/// The time for a provider of Gatekeeper, whose own webhook has 3 s.
+const PROVIDER: Duration = Duration::from_millis(900);
+
+/// The time for a question in plain JSON, and how much longer it may ask to wait.
+const PLAIN: Duration = Duration::from_secs(5);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// The pause before what is not known yet is looked up again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Decisions, and whether all of them are by rules that only warn.
+struct Decided {
+    decisions: Vec<Decision>,
+    is_audit: bool,
+}
+
+/// `POST /admit/v1`: an AdmissionReview.
+pub(super) async fn kubernetes(
+    State(service): State<Arc<Service>>,
+    Extension(client): Extension<Client>,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Response {
+    let begun = Instant::now();
+    let time = webhook_time(query.as_deref());
+    let until = begun + time.saturating_sub(MARGIN).max(MARGIN / 2);
+    let policy = service.decider.policy();
+    let receive = until - begun;
+    let read = |reader: &mut dyn std::io::Read| kubernetes::read(reader, &ReviewLimits::default());
+    let answer = match body::parse(body, &service.bodies, receive, read).await {
+        // The API server asks again.
+        Err(problem) => return problem.into_response(),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a review cannot be judged");
+            let is_audit = policy.terms(&[], None).is_audit;
+            let mode = if is_audit { Mode::Audit } else { Mode::Enforce { may_ask_again: false } };
+            kubernetes::refuse(&error, mode)
+        }
+        Ok(Ok(review)) => {
+            let namespace = Some(review.namespace.clone()).filter(|name| !name.is_empty());
+            let is_judged = review.operation != Operation::Delete;
+            let asked = review.images.iter().filter(|_| is_judged).map(|image| Asked {
+                image: image.reference.clone(),
+                digest: None,
+                namespace: namespace.clone(),
+                mirrors: Vec::new(),
+                client: client.name.clone(),
+                may_queue: !review.is_dry_run,
+                until,
+            });
+            let Decided { decisions, is_audit } = decide(&service, &policy, asked.collect()).await;
+            let may_ask_again = time.saturating_sub(begun.elapsed()) >= AGAIN;
+            let mode = if is_audit { Mode::Audit } else { Mode::Enforce { may_ask_again } };
+            kubernetes::answer(&review, &decisions, mode)
+        }
+    };
+    match answer {
+        Answer::Body { json, .. } => json_response(StatusCode::OK, json),
+        Answer::AskAgain => {
+            let mut response = StatusCode::SERVICE_UNAVAILABLE.into_response();
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(ASK_AGAIN_SECONDS));
+            response
+        }
+        Answer::NotAReview(text) => (StatusCode::BAD_REQUEST, text).into_response(),
+    }
+}
+
+/// `POST /gatekeeper/v1`: a ProviderRequest.
+pub(super) async fn gatekeeper(
+    State(service): State<Arc<Service>>,
+    Extension(client): Extension<Client>,
+    body: Body,
+) -> Response {
+    let until = Instant::now() + PROVIDER;
+    let read = |reader: &mut dyn std::io::Read| gatekeeper::read(reader, &gatekeeper::KeyLimits::default());
+    let keys = match body::parse(body, &service.bodies, PROVIDER, read).await {
+        Err(_) => return json_response(StatusCode::OK, gatekeeper::outage("too many requests")),
+        Ok(Err(error)) => return json_response(StatusCode::OK, gatekeeper::outage(&error.to_string())),
+        Ok(Ok(keys)) => keys,
+    };
+    let policy = service.decider.policy();
+    let asked = keys.iter().map(|key| Asked {
+        image: key.image.clone(),
+        digest: None,
+        namespace: key.namespace.clone(),
+        mirrors: Vec::new(),
+        client: client.name.clone(),
+        may_queue: true,
+        until,
+    });
+    let decisions = decide(&service, &policy, asked.collect()).await.softened();
+    let of = |wanted: &gatekeeper::Key| {
+        let index = keys.iter().position(|key| key == wanted)?;
+        decisions.get(index)
+    };
+    json_response(StatusCode::OK, gatekeeper::answer(&keys, of))
+}
+
+/// `POST /admit/v1/images`: plain JSON.
+pub(super) async fn plain(
+    State(service): State<Arc<Service>>,
+    Extension(client): Extension<Client>,
+    body: Body,
+) -> Response {
+    let begun = Instant::now();
+    let read = |reader: &mut dyn std::io::Read| plain::read(reader, &plain::QuestionLimits::default());
+    let question = match body::parse(body, &service.bodies, PLAIN, read).await {
+        Err(problem) => return problem.into_response(),
+        Ok(Err(error)) => return json_response(StatusCode::BAD_REQUEST, plain::refuse(&error)),
+        Ok(Ok(question)) => question,
+    };
+    let wait = question.wait.unwrap_or_default().min(LONGEST_WAIT);
+    let policy = service.decider.policy();
+    let asked: Vec<Asked> = question
+        .images
+        .iter()
+        .map(|image| Asked {
+            image: image.image.clone(),
+            digest: image.digest.clone(),
+            namespace: question.namespace.clone(),
+            mirrors: image.mirrors.iter().filter_map(|url| mirror_host(url)).collect(),
+            client: client.name.clone(),
+            may_queue: true,
+            until: begun + PLAIN.max(wait),
+        })
+        .collect();
+    let mut decisions = decide(&service, &policy, asked.clone()).await.softened();
+    while begun.elapsed() + PAUSE < wait && !service.ending.is_cancelled() {
+        let unknown: Vec<usize> =
+            (0..decisions.len()).filter(|&index| decisions[index].outcome == Outcome::Unknown).collect();
+        if unknown.is_empty() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+        let again = unknown.iter().map(|&index| asked[index].clone()).collect();
+        for (index, decision) in unknown.into_iter().zip(decide(&service, &policy, again).await.softened()) {
+            decisions[index] = decision;
+        }
+    }
+    json_response(StatusCode::OK, plain::answer(&question, &decisions))
+}
+
+/// Decides about each image, in their order. Where some rules only warn, their effects are warnings; where all do, the
+/// envelope may say what would have been.
+async fn decide(service: &Service, policy: &AdmissionPolicy, asked: Vec<Asked>) -> Decided {
+    let mut decided = Vec::with_capacity(asked.len());
+    for asked in &asked {
+        decided.push(service.decider.decide(policy, asked));
+    }
+    let decided: Vec<(Decision, bool)> = futures_util::stream::iter(decided).buffered(AT_ONCE).collect().await;
+    let is_audit = !decided.is_empty() && decided.iter().all(|(_, is_audit)| *is_audit);
+    let of_rule = |(decision, is_audit_rule)| if is_audit_rule && !is_audit { warning(decision) } else { decision };
+    Decided { decisions: decided.into_iter().map(of_rule).collect(), is_audit }
+}
+
+impl Decided {
+    /// The decisions for an envelope that has no other way to say that a rule only warns.
+    fn softened(self) -> Vec<Decision> {
+        if self.is_audit { self.decisions.into_iter().map(warning).collect() } else { self.decisions }
+    }
+}
+
+/// What a rule that only warns makes of a decision.
+fn warning(decision: Decision) -> Decision {
+    Decision { effect: decision.effect.min(Effect::Warn), ..decision }
+}
+
+/// The time that the API server gives: `timeout=10s` in its query.
+fn webhook_time(query: Option<&str>) -> Duration {
+    let timeout = query.unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("timeout="));
+    let seconds = timeout.and_then(|text| text.strip_suffix('s')).and_then(|text| text.parse().ok());
+    seconds.map_or(WEBHOOK, Duration::from_secs).clamp(MARGIN, LONGEST_WEBHOOK)
+}
+
+/// The host of a mirror that has repositories under the names that the registry has.
+fn mirror_host(url: &str) -> Option<String> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    matches!(path.trim_end_matches('/'), "" | "v2").then(|| host.to_string())
+}
+
+fn json_response(status: StatusCode, json: Vec<u8>) -> Response {
+    (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_webhook_is_bounded() {
+        for (query, seconds) in
+            [(None, 10), (Some("timeout=3s"), 3), (Some("a=b&timeout=30s"), 30), (Some("timeout=0s"), 1)]
+        {
+            assert_eq!(webhook_time(query), Duration::from_secs(seconds), "{query:?}");
+        }
+        assert_eq!(webhook_time(Some("timeout=99999s")), LONGEST_WEBHOOK);
+        assert_eq!(webhook_time(Some("timeout=x")), WEBHOOK);
+    }
+
+    #[test]
+    fn a_mirror_has_the_repositories_of_its_registry() {
+        assert_eq!(mirror_host("https://mirror.example:5000/v2").as_deref(), Some("mirror.example:5000"));
+        assert_eq!(mirror_host("https://mirror.example").as_deref(), Some("mirror.example"));
+        assert_eq!(mirror_host("https://harbor.example/v2/proxy"), None);
+        assert_eq!(mirror_host("mirror.example"), None);
+    }
+}

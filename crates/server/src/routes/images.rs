@@ -1,0 +1,199 @@
+//! `/api/v1/images`: what is stored of images, by digest. An index stands for all of its images.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use layersift_model::{Digest, FingerprintKey, ImageReport, Severity};
+use layersift_report::RenderOptions;
+use layersift_store::{ImageId, Seconds, StoreError, StoredImage};
+use serde::{Deserialize, Serialize};
+
+use super::parameters::{DigestPath, PageParameters, Parameters, number, page_size};
+use crate::admission::{AdmissionPolicy, Decision};
+use crate::http::problem::Problem;
+use crate::service::Service;
+use crate::service::lookup::{Known, Reports, look_up};
+
+/// Columns of a report in text.
+const WIDTH: usize = 100;
+
+#[derive(Serialize)]
+struct ImagesView {
+    images: Vec<ImageView>,
+    /// What `after` is for the next page.
+    next: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct ImageView {
+    digest: Digest,
+    config_digest: Option<Digest>,
+    platform: Option<String>,
+    layers: u64,
+    first_seen: Seconds,
+}
+
+impl From<StoredImage> for ImageView {
+    fn from(stored: StoredImage) -> ImageView {
+        let StoredImage { manifest_digest, config_digest, platform, layers_count, first_seen, .. } = stored;
+        ImageView { digest: manifest_digest, config_digest, platform, layers: layers_count, first_seen }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReportParameters {
+    format: Option<String>,
+    show: Option<Severity>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FindingsParameters {
+    severity: Option<Severity>,
+    after: Option<u64>,
+    limit: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct FindingsView {
+    findings: Vec<FindingView>,
+    total: u64,
+    next: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct FindingView {
+    image: Option<Digest>,
+    platform: Option<String>,
+    finding: serde_json::Value,
+}
+
+/// `GET /api/v1/images`.
+pub(super) async fn list(
+    State(service): State<Arc<Service>>,
+    Parameters(PageParameters { after, limit }): Parameters<PageParameters>,
+) -> Result<Response, Problem> {
+    let limit = page_size(limit)?;
+    let after = number(after)?.map(ImageId::from_number);
+    let page = service.with_store(move |service| service.store.images().listed(after, limit)).await?;
+    let next = page.items.last().filter(|_| !page.is_complete).map(|image| image.id.number());
+    Ok(Json(ImagesView { images: page.items.into_iter().map(ImageView::from).collect(), next }).into_response())
+}
+
+/// `GET /api/v1/images/{digest}`: the decision about it where no rule for a place holds.
+pub(super) async fn image(
+    State(service): State<Arc<Service>>,
+    DigestPath(digest): DigestPath,
+) -> Result<Response, Problem> {
+    let policy = service.decider.policy();
+    let decision: Option<Decision> = service
+        .with_store(move |service| {
+            let Known::Reports(mut reports) = look_up(&service.store, &digest, &service.key)? else { return Ok(None) };
+            let terms = policy.terms(&[], None);
+            let mut decision = reports.judge(&digest.to_string(), &digest, terms, (service.clock)());
+            terms.apply(&mut decision, true);
+            Ok(Some(decision))
+        })
+        .await?;
+    decision.map(|decision| Json(decision).into_response()).ok_or_else(unknown)
+}
+
+/// `GET /api/v1/images/{digest}/report`: in any format of `layersift render`.
+pub(super) async fn report(
+    State(service): State<Arc<Service>>,
+    DigestPath(digest): DigestPath,
+    Parameters(ReportParameters { format, show }): Parameters<ReportParameters>,
+) -> Result<Response, Problem> {
+    let name = format.unwrap_or_else(|| "json".into());
+    let format = layersift_report::format(&name).ok_or_else(|| {
+        let known: Vec<&str> = layersift_report::FORMATS.iter().map(|format| format.name).collect();
+        Problem::invalid(format!("invalid format `{name}`: expected {}", known.join(", ")))
+    })?;
+    let reports = judged(&service, digest).await?;
+    let render = tokio::task::spawn_blocking(move || {
+        let options = RenderOptions { width: WIDTH, show: show.unwrap_or(Severity::Medium), show_secrets: false };
+        let mut bytes = Vec::new();
+        (format.render)(&reports, &options, &mut bytes).map(|()| plain(bytes))
+    });
+    let failed = || Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "the report cannot be written");
+    let bytes = render.await.map_err(|_| failed())?.map_err(|_| failed())?;
+    let content = if name == "json" { "application/json" } else { "text/plain; charset=utf-8" };
+    Ok(([(CONTENT_TYPE, content)], bytes).into_response())
+}
+
+/// `GET /api/v1/images/{digest}/findings`.
+pub(super) async fn findings(
+    State(service): State<Arc<Service>>,
+    DigestPath(digest): DigestPath,
+    Parameters(FindingsParameters { severity, after, limit }): Parameters<FindingsParameters>,
+) -> Result<Response, Problem> {
+    let limit = page_size(limit)?;
+    let after = after.unwrap_or(0);
+    let mut found = Vec::new();
+    let mut total = 0_u64;
+    for report in judged(&service, digest).await? {
+        let written = serde_json::to_value(&report).map_err(|error| Problem::unavailable(error.to_string()))?;
+        let written = written.get("findings").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+        for (finding, written) in report.findings.iter().zip(written) {
+            if severity.is_some_and(|least| finding.severity < least) {
+                continue;
+            }
+            if total >= after && (found.len() as u64) < limit {
+                let (image, platform) = (report.manifest_digest.clone(), report.platform.clone());
+                found.push(FindingView { image, platform, finding: written });
+            }
+            total += 1;
+        }
+    }
+    let end = after.saturating_add(found.len() as u64);
+    let next = (end < total && !found.is_empty()).then_some(end);
+    Ok(Json(FindingsView { findings: found, total, next }).into_response())
+}
+
+/// The reports of an image, judged where no rule for a place holds.
+async fn judged(service: &Arc<Service>, digest: Digest) -> Result<Vec<ImageReport>, Problem> {
+    let policy = service.decider.policy();
+    let reports = service
+        .with_store(move |service| {
+            let Known::Reports(Reports { mut reports, .. }) = look_up(&service.store, &digest, &service.key)? else {
+                return Ok::<_, StoreError>(None);
+            };
+            judge(&policy, &mut reports);
+            Ok(Some(reports))
+        })
+        .await?;
+    reports.ok_or_else(unknown)
+}
+
+fn judge(policy: &AdmissionPolicy, reports: &mut [ImageReport]) {
+    for report in reports {
+        withhold(report);
+        policy.terms(&[], None).findings.judge(report);
+    }
+}
+
+/// Takes fingerprints out of a report that were made with the public key: anyone can try secrets against them.
+fn withhold(report: &mut ImageReport) {
+    if report.tool.fingerprint_key.as_ref().is_none_or(|id| *id == FingerprintKey::default().id()) {
+        for secret in report.findings.iter_mut().filter_map(|finding| finding.secret.as_mut()) {
+            secret.fingerprint = String::new();
+        }
+    }
+}
+
+/// Text without colours, which are for terminals.
+fn plain(bytes: Vec<u8>) -> Vec<u8> {
+    let mut stripped = anstream::StripStream::new(Vec::new());
+    match std::io::Write::write_all(&mut stripped, &bytes) {
+        Ok(()) => stripped.into_inner(),
+        Err(_) => bytes,
+    }
+}
+
+fn unknown() -> Problem {
+    Problem::not_found("there is no report of this image")
+}

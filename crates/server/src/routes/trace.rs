@@ -1,0 +1,94 @@
+//! `/api/v1/trace`: which images have a secret, a finding, a layer, a path or a package. A secret comes in a body, as
+//! queries end up in logs.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use layersift_model::TraceReport;
+use layersift_report::trace;
+use layersift_store::Query;
+use serde::Deserialize;
+
+use super::parameters::{Parameters, page_size};
+use super::scans::json;
+use crate::http::problem::Problem;
+use crate::service::Service;
+
+/// The longest query.
+const LONGEST: usize = 4_096;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TraceParameters {
+    q: String,
+    limit: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SecretBody {
+    secret: String,
+    limit: Option<u64>,
+}
+
+/// `GET /api/v1/trace?q=`: what `layersift trace` takes.
+pub(super) async fn by_name(
+    State(service): State<Arc<Service>>,
+    Parameters(TraceParameters { q, limit }): Parameters<TraceParameters>,
+) -> Result<Response, Problem> {
+    if q.is_empty() || q.len() > LONGEST || q.contains('\0') {
+        return Err(Problem::invalid(format!("invalid `q`: expected 1 to {LONGEST} bytes of text")));
+    }
+    let query = Query::parse(q.strip_prefix('/').unwrap_or(&q));
+    answer(&service, q, vec![query], limit).await
+}
+
+/// `POST /api/v1/trace`: a secret. It is looked for by its fingerprints, and neither kept nor logged.
+pub(super) async fn by_secret(State(service): State<Arc<Service>>, body: Body) -> Result<Response, Problem> {
+    let SecretBody { secret, limit } = json(body).await?;
+    if secret.is_empty() {
+        return Err(Problem::invalid("the secret is empty"));
+    }
+    let queries = service.fingerprint_keys.iter().map(|key| Query::Secret(key.fingerprint(secret.as_bytes())));
+    answer(&service, "the secret".into(), queries.collect(), limit).await
+}
+
+async fn answer(
+    service: &Arc<Service>,
+    name: String,
+    queries: Vec<Query>,
+    limit: Option<u64>,
+) -> Result<Response, Problem> {
+    let limit = usize::try_from(page_size(limit)?).unwrap_or(usize::MAX);
+    let found = service.with_store(move |service| {
+        let mut found = TraceReport::empty();
+        // One key after another: an image with a secret under two keys is told once for each.
+        for query in &queries {
+            let mut traced = service.store.trace(query, None, limit)?;
+            withhold(query, &mut traced);
+            found.total += traced.total;
+            found.is_exact &= traced.is_exact;
+            found.places_are_complete &= traced.places_are_complete;
+            found.images.extend(traced.images);
+            found.images.truncate(limit);
+        }
+        Ok(found)
+    });
+    let found = found.await?;
+    let mut bytes = Vec::new();
+    let failed = |_| Problem::unavailable("the answer cannot be written");
+    trace::json(&name, &found, &mut bytes).map_err(failed)?;
+    Ok(([(CONTENT_TYPE, "application/json")], bytes).into_response())
+}
+
+/// Leaves only the fingerprint that was asked for: others may have been made with the public key.
+fn withhold(query: &Query, traced: &mut TraceReport) {
+    let places = traced.images.iter_mut().flat_map(|image| image.places.iter_mut());
+    for finding in places.filter_map(|place| place.finding.as_mut()) {
+        let is_asked = |fingerprint: &String| matches!(query, Query::Secret(asked) if asked == fingerprint);
+        finding.fingerprint = finding.fingerprint.take().filter(is_asked);
+    }
+}

@@ -1,0 +1,137 @@
+//! Who asks, and what they may do. A token is looked up in the store by its hash and kept for seconds: a token that was
+//! revoked opens nothing after that. While the store is out of reach, tokens that were good minutes ago are.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use layersift_store::{Seconds, Store, StoreError};
+use moka::future::Cache;
+
+use crate::http::limits::Rates;
+use crate::http::peer::Peer;
+use crate::http::problem::Problem;
+use crate::http::tokens::{GoodToken, bearer, hash};
+use crate::settings::{ApiClients, Scope};
+
+/// How long a token is kept, and how long one that was good stays so while the store is out of reach.
+const FRESH: Duration = Duration::from_secs(5);
+const STALE: Duration = Duration::from_secs(300);
+
+/// Tokens that are kept.
+const MOST: u64 = 10_000;
+
+/// Wrong tokens of one address per second, and as many at once.
+const WRONG: std::num::NonZeroU32 = std::num::NonZeroU32::MIN.saturating_add(19);
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    /// The name that it is counted and logged by.
+    pub(crate) name: String,
+    pub(crate) scopes: BTreeSet<Scope>,
+}
+
+/// Finds out who asks.
+pub(crate) struct Access {
+    store: Arc<Store>,
+    clients: ApiClients,
+    fresh: Cache<String, Option<Arc<GoodToken>>>,
+    stale: Cache<String, Arc<GoodToken>>,
+    wrong: Rates,
+    clock: fn() -> Seconds,
+}
+
+impl Access {
+    pub(crate) fn new(store: Arc<Store>, clients: ApiClients, clock: fn() -> Seconds) -> Access {
+        Access {
+            store,
+            clients,
+            fresh: Cache::builder().max_capacity(MOST).time_to_live(FRESH).build(),
+            stale: Cache::builder().max_capacity(MOST).time_to_live(STALE).build(),
+            wrong: Rates::new(WRONG),
+            clock,
+        }
+    }
+
+    /// The client of a request with this `Authorization` header.
+    ///
+    /// # Errors
+    /// 401 for a client that is not known, 429 for an address with many of them, 503 while the store is out of reach.
+    pub(crate) async fn client(&self, authorization: Option<&str>, peer: &Peer) -> Result<Client, Problem> {
+        let unknown = |why: &str| Problem::new(axum::http::StatusCode::UNAUTHORIZED, why);
+        let certificate = peer.certificate.as_deref();
+        if self.clients.require_certificate && certificate.is_none() {
+            return Err(unknown("a client certificate is required"));
+        }
+        let Some(authorization) = authorization else {
+            return match certificate {
+                Some(certificate) if !self.clients.scopes.is_empty() => Ok(Client {
+                    name: format!("certificate {} {}", certificate.subject, certificate.digest.short()),
+                    scopes: self.clients.scopes.clone(),
+                }),
+                _ => Err(unknown("a token is required: Authorization: Bearer TOKEN")),
+            };
+        };
+        let Some(token) = bearer(authorization) else {
+            return Err(unknown("invalid Authorization header: expected Bearer TOKEN"));
+        };
+        match self.good(token).await {
+            Ok(Some(token)) if (self.clock)() < token.expires_at => {
+                Ok(Client { name: format!("token {} {}", token.id, token.name), scopes: token.scopes.clone() })
+            }
+            Ok(_) => {
+                let too_many = |seconds| Problem::too_many("too many invalid tokens from this address", seconds);
+                self.wrong.take(&peer.origin()).map_err(too_many)?;
+                Err(unknown("the token is unknown, expired or revoked"))
+            }
+            Err(error) => {
+                tracing::error!(%error, "the store failed");
+                Err(Problem::unavailable("the token cannot be looked up; try again"))
+            }
+        }
+    }
+
+    async fn good(&self, token: &str) -> Result<Option<Arc<GoodToken>>, Arc<StoreError>> {
+        let hash = hash(token);
+        if let Some(known) = self.fresh.get(&hash).await {
+            return Ok(known);
+        }
+        let (store, wanted, now) = (Arc::clone(&self.store), hash.clone(), (self.clock)());
+        let find = async move {
+            match tokio::task::spawn_blocking(move || store.api_tokens().find(&wanted)).await {
+                Ok(found) => Ok(found?.and_then(|stored| GoodToken::of(stored, now)).map(Arc::new)),
+                Err(_) => Ok(None),
+            }
+        };
+        let found: Result<_, Arc<StoreError>> = self.fresh.try_get_with(hash.clone(), find).await;
+        match found {
+            Ok(Some(token)) => {
+                self.stale.insert(hash, Arc::clone(&token)).await;
+                Ok(Some(token))
+            }
+            Ok(None) => {
+                self.stale.invalidate(&hash).await;
+                Ok(None)
+            }
+            Err(error) => match self.stale.get(&hash).await {
+                Some(token) => Ok(Some(token)),
+                None => Err(error),
+            },
+        }
+    }
+}
+
+impl Client {
+    /// Whether it may do what `scope` is for.
+    ///
+    /// # Errors
+    /// 403.
+    pub(crate) fn check(&self, scope: Scope) -> Result<(), Problem> {
+        if self.scopes.contains(&scope) {
+            return Ok(());
+        }
+        let why = format!("the token does not have the scope `{}`", scope.name());
+        Err(Problem::new(axum::http::StatusCode::FORBIDDEN, why))
+    }
+}

@@ -1,0 +1,412 @@
+//! May this image in, for this place, by this policy? The one function behind every envelope. It reads stored reports,
+//! and never an image: what is not known yet is queued, once, and answered as such.
+//!
+//! Decisions about known digests are kept for seconds, and for minutes while the store is out of reach: an image that
+//! was let in before its database restarted is still let in.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use layersift_model::{Digest, LayerKey};
+use layersift_source::registry::Reference;
+use layersift_store::{AskedImage, RequestClass, RequestLimits, ScanRequest, Seconds, Store, StoreError, Submitted};
+use moka::future::Cache;
+use tokio::time::Instant;
+
+use super::lookup::{Known, look_up};
+use super::resolver::{Resolved, Resolver};
+use crate::admission::{AdmissionPolicy, Decision, Effect, Outcome, Terms, Unreadable};
+use crate::http::metrics::{Decided, Metrics, Named};
+use crate::settings::AllowList;
+
+/// How long a decision by reports is kept, and how long it stands in while the store is out of reach.
+const FRESH: Duration = Duration::from_secs(5);
+const STALE: Duration = Duration::from_secs(600);
+
+/// How long it is kept that nothing is known: somebody waits for that to change.
+const UNKNOWN: Duration = Duration::from_secs(1);
+
+/// Decisions that are kept.
+const MOST: u64 = 20_000;
+
+/// Images that were asked about, until that is noted.
+const MOST_ASKED: usize = 20_000;
+
+/// Seconds after which a report that is missing although its image was scanned counts as too large to be stored.
+const MISSING: Seconds = 60;
+
+/// The reference of an image, and how it is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// The reference, which may be any text.
+    pub(crate) image: String,
+    /// The digest that the answer has to be for.
+    pub(crate) digest: Option<Digest>,
+    /// The namespace that it is for.
+    pub(crate) namespace: Option<String>,
+    /// Registries that the image may be pulled from instead, by host.
+    pub(crate) mirrors: Vec<String>,
+    /// Who asks.
+    pub(crate) client: String,
+    /// Whether it is to be scanned if nothing is known.
+    pub(crate) may_queue: bool,
+    /// Until when there has to be an answer.
+    pub(crate) until: Instant,
+}
+
+/// Decides.
+pub(crate) struct Decider {
+    store: Arc<Store>,
+    key: LayerKey,
+    policy: RwLock<Arc<AdmissionPolicy>>,
+    allow: AllowList,
+    resolver: Resolver,
+    limits: RequestLimits,
+    fresh: Cache<CacheKey, Arc<Looked>>,
+    stale: Cache<CacheKey, Arc<Looked>>,
+    asked: Mutex<HashMap<String, AskedImage>>,
+    metrics: Arc<Metrics>,
+    clock: fn() -> Seconds,
+    calls: Arc<tokio::sync::Semaphore>,
+}
+
+/// A digest, and the rule that it is judged by.
+type CacheKey = (Digest, usize);
+
+/// What came of looking into the store.
+#[derive(Debug)]
+enum Looked {
+    /// A decision by reports, about no image in particular.
+    Decided(Decision),
+    /// There is nothing, or nothing that counts any more: with the reason, if it is not that.
+    Nothing(Option<Box<Decision>>),
+    /// The store failed.
+    Failed(String),
+}
+
+/// How long what was found is kept.
+struct Keeping;
+
+impl moka::Expiry<CacheKey, Arc<Looked>> for Keeping {
+    fn expire_after_create(&self, _: &CacheKey, looked: &Arc<Looked>, _: std::time::Instant) -> Option<Duration> {
+        Some(match **looked {
+            Looked::Decided(_) => FRESH,
+            Looked::Nothing(_) | Looked::Failed(_) => UNKNOWN,
+        })
+    }
+}
+
+/// What a decider is made of.
+pub(crate) struct DeciderParts {
+    pub(crate) store: Arc<Store>,
+    pub(crate) key: LayerKey,
+    pub(crate) policy: AdmissionPolicy,
+    pub(crate) allow: AllowList,
+    pub(crate) resolver: Resolver,
+    pub(crate) limits: RequestLimits,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: fn() -> Seconds,
+}
+
+impl Decider {
+    pub(crate) fn new(parts: DeciderParts) -> Decider {
+        let DeciderParts { store, key, policy, allow, resolver, limits, metrics, clock } = parts;
+        Decider {
+            store,
+            key,
+            policy: RwLock::new(Arc::new(policy)),
+            allow,
+            resolver,
+            limits,
+            fresh: Cache::builder().max_capacity(MOST).expire_after(Keeping).build(),
+            stale: Cache::builder().max_capacity(MOST).time_to_live(STALE).build(),
+            asked: Mutex::default(),
+            metrics,
+            clock,
+            calls: Arc::new(tokio::sync::Semaphore::new(super::CALLS)),
+        }
+    }
+
+    /// The policy, which stays the same for one request.
+    pub(crate) fn policy(&self) -> Arc<AdmissionPolicy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Decides by another policy from now on.
+    pub(crate) fn set_policy(&self, policy: AdmissionPolicy) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        self.fresh.invalidate_all();
+        self.stale.invalidate_all();
+    }
+
+    /// Forgets what is kept, in tests.
+    #[cfg(test)]
+    pub(crate) fn forget(&self) {
+        self.fresh.invalidate_all();
+    }
+
+    /// Whether the service may pull an image.
+    pub(crate) fn admits(&self, reference: &Reference) -> bool {
+        self.allow.admits(reference)
+    }
+
+    /// What a reference names.
+    pub(crate) async fn resolve(&self, reference: &Reference) -> Resolved {
+        match &reference.digest {
+            Some(digest) => Ok(digest.clone()),
+            None => self.resolver.resolve(reference).await,
+        }
+    }
+
+    /// Decides about an image. Also says whether its rule only warns.
+    pub(crate) async fn decide(&self, policy: &AdmissionPolicy, asked: &Asked) -> (Decision, bool) {
+        let parsed = asked.image.parse::<Reference>();
+        let names = parsed.as_ref().map(names).unwrap_or_else(|_| vec![asked.image.clone()]);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let terms = policy.terms(&names, asked.namespace.as_deref());
+        let mut decision = match &parsed {
+            Ok(reference) => self.decide_reference(policy, terms, reference, asked).await,
+            Err(error) => {
+                let refused = Outcome::Unreadable(Unreadable::Refused);
+                Decision::without_report(&asked.image, None, refused, &error.to_string())
+            }
+        };
+        let is_by_digest = parsed.is_ok_and(|reference| reference.digest.is_some());
+        if decision.basis.is_some() || decision.effect != Effect::Allow {
+            terms.apply(&mut decision, is_by_digest);
+        }
+        if decision.effect == Effect::Wait {
+            decision.retry_after.get_or_insert(1);
+        }
+        let labels = Decided { outcome: decision.outcome.label(), effect: decision.effect.name() };
+        self.metrics.decisions.get_or_create(&labels).inc();
+        (decision, terms.is_audit)
+    }
+
+    async fn decide_reference(
+        &self,
+        policy: &AdmissionPolicy,
+        terms: &Terms,
+        reference: &Reference,
+        asked: &Asked,
+    ) -> Decision {
+        let without = |digest: Option<Digest>, outcome: Outcome, why: &str| {
+            Decision::without_report(&asked.image, digest, outcome, why)
+        };
+        let pulled = self.pulled(reference, &asked.mirrors);
+        let digest = match (&reference.digest, &asked.digest) {
+            (Some(named), Some(wanted)) if named != wanted => {
+                let why = "the reference has another digest than the one that was asked for";
+                return without(None, Outcome::Unreadable(Unreadable::Refused), why);
+            }
+            (Some(digest), _) | (None, Some(digest)) => digest.clone(),
+            (None, None) => {
+                let Some(pulled) = &pulled else { return without(None, refused(), &not_allowed(reference)) };
+                match tokio::time::timeout_at(asked.until, self.resolver.resolve(pulled)).await {
+                    Ok(Ok(digest)) => digest,
+                    Ok(Err((why, text))) => return without(None, Outcome::Unreadable(why), &text),
+                    Err(_) => return without(None, Outcome::Unknown, "its registry did not answer in time"),
+                }
+            }
+        };
+        if policy.is_allowed(&digest) {
+            let decision = without(Some(digest), Outcome::Pass, "the operator lets this digest in");
+            return Decision { effect: Effect::Allow, ..decision };
+        }
+        let looked = match tokio::time::timeout_at(asked.until, self.looked(&digest, terms)).await {
+            Ok(looked) => looked,
+            Err(_) => return without(Some(digest), Outcome::Unknown, "the store did not answer in time"),
+        };
+        match &*looked {
+            Looked::Decided(decision) => {
+                let is_outdated = decision.basis.as_ref().is_some_and(|basis| basis.is_outdated);
+                self.note_asked(pulled.as_ref(), &digest, (!is_outdated).then(|| self.key.clone()));
+                Decision { image: asked.image.clone(), ..decision.clone() }
+            }
+            Looked::Nothing(why) => {
+                let base = why.as_deref().cloned();
+                let Some(pulled) = pulled else { return without(Some(digest), refused(), &not_allowed(reference)) };
+                self.note_asked(Some(&pulled), &digest, None);
+                let queued = self.queue(&pulled, &digest, asked).await;
+                match base {
+                    // It was known once: what is known is told, besides what happens now.
+                    Some(base) if queued.outcome == Outcome::Unknown => {
+                        Decision { image: asked.image.clone(), retry_after: queued.retry_after, ..base }
+                    }
+                    _ => queued,
+                }
+            }
+            Looked::Failed(error) => without(Some(digest), Outcome::Unknown, error),
+        }
+    }
+
+    /// Where an image is pulled from: as it is named, or from a mirror, wherever the service may.
+    fn pulled(&self, reference: &Reference, mirrors: &[String]) -> Option<Reference> {
+        if self.allow.admits(reference) {
+            return Some(reference.clone());
+        }
+        let at = |mirror: &String| Some(Reference { host: mirror.parse().ok()?, ..reference.clone() });
+        mirrors.iter().filter_map(at).find(|at| self.allow.admits(at))
+    }
+
+    /// What the store knows: as it was seconds ago, or now. While it is out of reach, as it was minutes ago.
+    async fn looked(&self, digest: &Digest, terms: &Terms) -> Arc<Looked> {
+        let key = (digest.clone(), terms.number);
+        if let Some(looked) = self.fresh.get(&key).await {
+            self.metrics.cache.get_or_create(&Named::new("memory")).inc();
+            return looked;
+        }
+        self.metrics.cache.get_or_create(&Named::new("store")).inc();
+        let looked = self.fresh.get_with(key.clone(), self.look(digest, terms)).await;
+        match *looked {
+            Looked::Decided(_) => self.stale.insert(key, Arc::clone(&looked)).await,
+            Looked::Nothing(_) => self.stale.invalidate(&key).await,
+            Looked::Failed(_) => {
+                if let Some(before) = self.stale.get(&key).await {
+                    self.metrics.cache.get_or_create(&Named::new("before-outage")).inc();
+                    return before;
+                }
+            }
+        }
+        looked
+    }
+
+    async fn look(&self, digest: &Digest, terms: &Terms) -> Arc<Looked> {
+        let out_of_reach = || Arc::new(Looked::Failed("the store cannot be reached".into()));
+        let Ok(turn) = Arc::clone(&self.calls).acquire_owned().await else { return out_of_reach() };
+        let (store, key, clock) = (Arc::clone(&self.store), self.key.clone(), self.clock);
+        let (digest, terms) = (digest.clone(), terms.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            look(&store, &key, &digest, &terms, clock())
+        });
+        match looked.await {
+            Ok(Ok(looked)) => {
+                if let Looked::Decided(decision) = &looked
+                    && decision.outcome == Outcome::Incomplete
+                {
+                    self.metrics.gaps.inc_by(decision.reasons_total);
+                }
+                Arc::new(looked)
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the store failed");
+                out_of_reach()
+            }
+            Err(_) => out_of_reach(),
+        }
+    }
+
+    /// Has an image scanned, unless it is already waited for, and says what becomes of it.
+    async fn queue(&self, pulled: &Reference, digest: &Digest, asked: &Asked) -> Decision {
+        let without =
+            |outcome: Outcome, why: &str| Decision::without_report(&asked.image, Some(digest.clone()), outcome, why);
+        if !asked.may_queue {
+            return without(Outcome::Unknown, "it was not scanned yet, and is not for a dry run");
+        }
+        let submitted = self.submit(pulled, digest, RequestClass::Admission, &asked.client, false);
+        match tokio::time::timeout_at(asked.until, submitted).await {
+            Ok(Ok(submitted)) => answer_of(submitted, (self.clock)(), without),
+            Ok(Err(_)) => without(Outcome::Unknown, "it was not scanned yet, and the store cannot be reached"),
+            Err(_) => without(Outcome::Unknown, "it was not scanned yet, and the store did not answer in time"),
+        }
+    }
+
+    /// Hands in a request for a scan.
+    pub(crate) async fn submit(
+        &self,
+        pulled: &Reference,
+        digest: &Digest,
+        class: RequestClass,
+        client: &str,
+        is_again: bool,
+    ) -> Result<Submitted, StoreError> {
+        let request =
+            ScanRequest { reference: by_digest(pulled, digest), digest: digest.clone(), class, client: client.into() };
+        let (store, key, limits, now) = (Arc::clone(&self.store), self.key.clone(), self.limits, (self.clock)());
+        let submitted = tokio::task::spawn_blocking(move || {
+            let submitted = store.scan_requests().submit(&request, &key, is_again, &limits, now)?;
+            match submitted {
+                // Its report was removed, or is too large to be stored.
+                Submitted::Done { ended_at } if now.saturating_sub(ended_at) > MISSING => {
+                    store.scan_requests().submit(&request, &key, true, &limits, now)
+                }
+                submitted => Ok(submitted),
+            }
+        });
+        match submitted.await {
+            Ok(submitted) => submitted.inspect_err(|error| tracing::error!(%error, "the store failed")),
+            Err(_) => Ok(Submitted::Full),
+        }
+    }
+
+    fn note_asked(&self, pulled: Option<&Reference>, digest: &Digest, key: Option<LayerKey>) {
+        let Some(pulled) = pulled else { return };
+        let reference = by_digest(pulled, digest);
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.len() < MOST_ASKED || asked.contains_key(&reference) {
+            asked.insert(reference.clone(), AskedImage { reference, digest: digest.clone(), key });
+        }
+    }
+
+    /// The images that were asked about since the last time.
+    pub(crate) fn take_asked(&self) -> Vec<AskedImage> {
+        std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner)).into_values().collect()
+    }
+}
+
+fn refused() -> Outcome {
+    Outcome::Unreadable(Unreadable::Refused)
+}
+
+fn not_allowed(reference: &Reference) -> String {
+    format!("its registry {} is not among the registries that the service may pull from", reference.host)
+}
+
+/// What is pulled: the digest alone, as a tag may move.
+pub(crate) fn by_digest(pulled: &Reference, digest: &Digest) -> String {
+    Reference { tag: None, digest: Some(digest.clone()), ..pulled.clone() }.to_string()
+}
+
+/// The names that rules know an image by: with and without its tag and its digest.
+fn names(reference: &Reference) -> Vec<String> {
+    let whole = reference.to_string();
+    let bare = format!("{}/{}", reference.host, reference.repository);
+    let tagged = reference.tag.as_ref().map(|tag| format!("{bare}:{tag}"));
+    [Some(whole), tagged, Some(bare)].into_iter().flatten().collect()
+}
+
+/// What became of a request for a scan, as a decision.
+fn answer_of(submitted: Submitted, now: Seconds, without: impl Fn(Outcome, &str) -> Decision) -> Decision {
+    match submitted {
+        Submitted::Accepted(state) => {
+            let why = match state {
+                layersift_store::RequestState::Running => "it is being scanned",
+                _ => "it waits to be scanned",
+            };
+            without(Outcome::Unknown, why)
+        }
+        Submitted::Done { ended_at } if now.saturating_sub(ended_at) <= 2 => {
+            without(Outcome::Unknown, "it was just scanned")
+        }
+        Submitted::Done { .. } => without(
+            Outcome::Unreadable(Unreadable::Failed),
+            "it was scanned, and its report is not in the store: it may be too large",
+        ),
+        Submitted::Failed(failure, error) => without(Outcome::Unreadable(Unreadable::named(&failure)), &error),
+        Submitted::Full => {
+            let decision = without(Outcome::Unknown, "too many images wait to be scanned; try again later");
+            Decision { retry_after: Some(10), ..decision }
+        }
+    }
+}
+
+fn look(store: &Store, key: &LayerKey, digest: &Digest, terms: &Terms, now: Seconds) -> Result<Looked, StoreError> {
+    let Known::Reports(mut reports) = look_up(store, digest, key)? else { return Ok(Looked::Nothing(None)) };
+    let decision = reports.judge("", digest, terms, now);
+    Ok(match decision.outcome {
+        Outcome::Unknown => Looked::Nothing(Some(Box::new(decision))),
+        _ => Looked::Decided(decision),
+    })
+}

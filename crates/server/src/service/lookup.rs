@@ -1,0 +1,123 @@
+//! What the store knows about a digest: of an image, or of an index and all of its images. And whether that still
+//! counts: reports of older rules do for a while, so that an upgrade does not stop a cluster.
+
+use std::collections::BTreeSet;
+
+use layersift_model::{Digest, ImageReport, LayerKey, ReportKind};
+use layersift_store::{DatedReport, Seconds, Store, StoreError};
+
+use crate::admission::{Basis, Decision, Outcome, Terms};
+
+/// What is known about a digest.
+#[derive(Debug)]
+pub(crate) enum Known {
+    /// Nothing, or not all of its images.
+    Nothing,
+    /// A report of each of its images.
+    Reports(Reports),
+}
+
+/// The reports of all images of a digest.
+#[derive(Debug)]
+pub(crate) struct Reports {
+    pub(crate) reports: Vec<ImageReport>,
+    basis: Basis,
+    /// Since when the oldest of them is outdated; `None` where all are of the present key.
+    outdated_since: Option<Seconds>,
+}
+
+/// Looks up what is known about `digest`, by reports under `key` where there are any, and otherwise by older ones.
+pub(crate) fn look_up(store: &Store, digest: &Digest, key: &LayerKey) -> Result<Known, StoreError> {
+    let led_to = store.images().led_to(digest)?;
+    // An index is noted under its own digest last, after all of its images.
+    let is_noted = led_to.contains(digest);
+    let manifests: BTreeSet<Digest> =
+        if is_noted { led_to.into_iter().collect() } else { BTreeSet::from([digest.clone()]) };
+    let manifests: Vec<Digest> = manifests.into_iter().collect();
+    let dated = store.images().dated_reports(&manifests, key)?;
+    if dated.len() < manifests.len() {
+        return Ok(Known::Nothing);
+    }
+    // The report of an index says nothing about its images.
+    let may_be_index = |report: &ImageReport| report.kind == ReportKind::Artifact && report.layers.is_empty();
+    if !is_noted && dated.iter().any(|dated| may_be_index(&dated.report)) {
+        return Ok(Known::Nothing);
+    }
+    let mut outdated_since: Option<Seconds> = None;
+    if dated.iter().any(|dated| dated.key != *key) {
+        let served = store.service().served_keys()?;
+        for report in dated.iter().filter(|dated| dated.key != *key) {
+            let since = superseded(report, &served);
+            outdated_since = Some(outdated_since.map_or(since, |known| known.min(since)));
+        }
+    }
+    // The oldest one is what the answer rests on.
+    let Some(oldest) = dated.iter().min_by_key(|dated| (dated.key == *key, dated.stored_at)) else {
+        return Ok(Known::Nothing);
+    };
+    let basis = Basis {
+        ruleset: oldest.report.tool.ruleset.clone(),
+        reader_revision: oldest.report.tool.reader_revision,
+        scanned_at: oldest.stored_at,
+        is_outdated: outdated_since.is_some(),
+    };
+    Ok(Known::Reports(Reports {
+        reports: dated.into_iter().map(|dated| dated.report).collect(),
+        basis,
+        outdated_since,
+    }))
+}
+
+/// When a report stopped to be of the newest key that services answered by, which is not before it was stored.
+fn superseded(report: &DatedReport, served: &[(LayerKey, Seconds)]) -> Seconds {
+    let own = served.iter().find(|(key, _)| *key == report.key).map_or(Seconds::MIN, |(_, since)| *since);
+    let next = served.iter().filter(|(key, since)| *key != report.key && *since >= own).map(|(_, since)| *since).min();
+    next.unwrap_or(report.stored_at).max(report.stored_at)
+}
+
+impl Reports {
+    /// What the reports say under `terms`. One that is outdated for too long says nothing, unless it fails.
+    pub(crate) fn judge(&mut self, image: &str, digest: &Digest, terms: &Terms, now: Seconds) -> Decision {
+        let decision =
+            Decision::of_reports(image, digest.clone(), &mut self.reports, &terms.findings, self.basis.clone());
+        let age = Seconds::try_from(terms.max_report_age.as_secs()).unwrap_or(Seconds::MAX);
+        let is_too_old = self.outdated_since.is_some_and(|since| now.saturating_sub(since) > age);
+        if is_too_old && decision.outcome != Outcome::Fail {
+            let why = "its report is of rules that were replaced longer ago than max-report-age";
+            return Decision {
+                basis: decision.basis,
+                platforms: decision.platforms,
+                ..Decision::without_report(image, Some(digest.clone()), Outcome::Unknown, why)
+            };
+        }
+        decision
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dated(key: &str, stored_at: Seconds) -> DatedReport {
+        DatedReport { report: ImageReport::default(), key: LayerKey::new(key), stored_at }
+    }
+
+    #[test]
+    fn a_report_is_outdated_since_its_key_was_replaced() {
+        let key = |(key, since): (&str, Seconds)| (LayerKey::new(key), since);
+        let served: Vec<_> = [("a", 10), ("b", 50), ("c", 200)].map(key).into();
+        for (report, expected) in [
+            (dated("a", 20), 50),
+            // A replica of the version before, in the middle of an upgrade.
+            (dated("a", 120), 120),
+            (dated("b", 60), 200),
+            // Rules that no service answered by.
+            (dated("x", 5), 10),
+            (dated("x", 100), 100),
+            // The present rules are older: a rollback.
+            (dated("c", 300), 300),
+        ] {
+            assert_eq!(superseded(&report, &served), expected, "{:?} {}", report.key, report.stored_at);
+        }
+    }
+}

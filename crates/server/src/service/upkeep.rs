@@ -1,0 +1,156 @@
+//! Periodic work. Every replica reads its certificates and its policy again, and notes which images it was asked about;
+//! one of them, the leader, has images scanned again whose reports are outdated, and removes what is not kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use layersift_store::{JobCounts, RequestClass, Retention, Seconds, StoreError, Submitted};
+
+use super::Service;
+use crate::http::metrics::Named;
+use crate::http::tls::Tls;
+
+/// How often certificates are looked at, what was asked is noted, and the leader's lease is renewed.
+const TICK: Duration = Duration::from_secs(5);
+
+/// Seconds that the leader's lease holds.
+const LEASE: Seconds = 20;
+
+/// How often what is not kept is removed.
+const PRUNING: Seconds = 3_600;
+
+/// Days back that images are scanned again for which were asked about then.
+const IN_USE: Seconds = 90 * 86_400;
+
+/// Images to scan again that wait at a time: those that somebody waits for are not behind them, but layers are.
+const RESCANS: u64 = 100;
+
+/// Reads the policy again.
+pub(crate) type ReadPolicy = Box<dyn Fn() -> Result<Option<crate::admission::AdmissionPolicy>, String> + Send + Sync>;
+
+/// What periodic work is about.
+pub(crate) struct Upkeep {
+    pub(crate) service: Arc<Service>,
+    /// The certificates, by the name of their address.
+    pub(crate) tls: Vec<(&'static str, Arc<Tls>)>,
+    /// The policy, if it has changed.
+    pub(crate) read_policy: ReadPolicy,
+}
+
+impl Upkeep {
+    /// Works until the service ends. It blocks.
+    pub(crate) fn run(&self) {
+        let mut pruned_at = Seconds::MIN;
+        loop {
+            self.reload();
+            if let Err(error) = self.in_store(&mut pruned_at) {
+                tracing::error!(%error, "the store failed");
+            }
+            if self.service.ending.wait(TICK) {
+                break;
+            }
+        }
+        if let Err(error) = self.note_asked().and_then(|()| self.service.store.service().resign(LEADER)) {
+            tracing::error!(%error, "the store failed");
+        }
+    }
+
+    fn reload(&self) {
+        let now = (self.service.clock)();
+        for (name, tls) in &self.tls {
+            match tls.reload() {
+                Ok(true) => tracing::info!(listener = name, "certificate read again"),
+                Ok(false) => {}
+                Err(error) => tracing::error!(listener = name, %error, "the certificate before stays in use"),
+            }
+            let left = tls.expires().saturating_sub(now);
+            self.service.metrics.certificates.get_or_create(&Named::new(*name)).set(left);
+        }
+        match (self.read_policy)() {
+            Ok(Some(policy)) => self.service.decider.set_policy(policy),
+            Ok(None) => {}
+            Err(error) => tracing::error!(error, "the policy before stays in use"),
+        }
+    }
+
+    fn in_store(&self, pruned_at: &mut Seconds) -> Result<(), StoreError> {
+        let (service, now) = (&self.service, (self.service.clock)());
+        self.note_asked()?;
+        self.count()?;
+        let is_leader = service.store.service().lead(LEADER, LEASE, now)?;
+        service.metrics.is_leader.set(i64::from(is_leader));
+        if !is_leader {
+            return Ok(());
+        }
+        self.rescan(now)?;
+        if now.saturating_sub(*pruned_at) >= PRUNING {
+            *pruned_at = now;
+            let retention = &service.settings.retention;
+            let retention = Retention { reports: retention.reports(), requests: retention.requests() };
+            let pruned = service.store.prune(&retention, &service.key, now)?;
+            tracing::info!(?pruned, "removed what is not kept");
+        }
+        Ok(())
+    }
+
+    fn note_asked(&self) -> Result<(), StoreError> {
+        let asked = self.service.decider.take_asked();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        self.service.store.service().note_asked(&asked, (self.service.clock)())
+    }
+
+    /// Counts what waits, and how long tokens are good.
+    fn count(&self) -> Result<(), StoreError> {
+        let Service { store, metrics, key, clock, connections, .. } = &*self.service;
+        let queued = store.scan_requests().queued()?;
+        for class in RequestClass::ALL {
+            let count = queued.iter().find(|(of, _)| *of == class).map_or(0, |(_, count)| *count);
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            metrics.queued.get_or_create(&Named::new(class.name())).set(count);
+        }
+        let JobCounts { queued, leased, poisoned, .. } = store.queue().counts(key)?;
+        for (state, count) in [("queued", queued), ("leased", leased), ("poisoned", poisoned)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            metrics.layers.get_or_create(&Named::new(state)).set(count);
+        }
+        let now = clock();
+        metrics.tokens.clear();
+        for token in store.api_tokens().list()? {
+            if token.revoked_at.is_none() {
+                let name = Named::new(format!("{} {}", token.id, token.name));
+                metrics.tokens.get_or_create(&name).set(token.expires_at.saturating_sub(now));
+            }
+        }
+        metrics.connections.set(i64::try_from(connections.count()).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    /// Has images scanned again that were asked about and whose reports are outdated, the latest first.
+    fn rescan(&self, now: Seconds) -> Result<(), StoreError> {
+        let Service { store, key, settings, .. } = &*self.service;
+        let limits = settings.request_limits();
+        let waiting = store.scan_requests().queued()?;
+        let waiting = waiting.iter().find(|(class, _)| *class == RequestClass::Background).map_or(0, |(_, n)| *n);
+        let room = RESCANS.saturating_sub(waiting);
+        if room == 0 {
+            return Ok(());
+        }
+        for image in store.service().asked_before(key, now.saturating_sub(IN_USE), room, &limits, now)? {
+            let request = layersift_store::ScanRequest {
+                reference: image.reference,
+                digest: image.digest,
+                class: RequestClass::Background,
+                client: "rescan".into(),
+            };
+            if store.scan_requests().submit(&request, key, false, &limits, now)? == Submitted::Full {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name of the leader's lease.
+const LEADER: &str = "upkeep";

@@ -1,0 +1,154 @@
+//! `layersift serve`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use tracing::level_filters::LevelFilter;
+
+use super::args::StoreArgs;
+use super::{context, output, signals};
+use layersift_fleet::Registries;
+use layersift_format::Cancellation;
+use layersift_model::FingerprintKey;
+use layersift_report::Policy;
+use layersift_rules::Ruleset;
+use layersift_server::Parts;
+use layersift_server::settings::{self, Settings};
+use layersift_source::registry::{Rate, RegistryOptions, Retry};
+use layersift_store::{Store, StoreError, StoreOptions};
+
+/// Where the settings are if there is a file and none was named.
+const USUAL: &str = "/etc/layersift/serve.toml";
+
+/// How long an answer waits for a store that is out of reach. Somebody waits for the answer.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// File with the settings [default: /etc/layersift/serve.toml, if it exists]
+    #[arg(long, value_name = "FILE", env = "LAYERSIFT_SERVE_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Check the settings and what they name, and do not serve
+    #[arg(long)]
+    check: bool,
+
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+impl ServeArgs {
+    /// A service is watched by its log.
+    pub(crate) fn log_level(&self) -> LevelFilter {
+        if self.check { LevelFilter::WARN } else { LevelFilter::INFO }
+    }
+
+    fn settings(&self) -> anyhow::Result<Settings> {
+        let usual = || Some(PathBuf::from(USUAL)).filter(|path| path.exists());
+        let file = self.config.clone().or_else(usual);
+        let variables = std::env::vars().filter(|(name, _)| name != "LAYERSIFT_SERVE_CONFIG");
+        Ok(settings::load(file.as_deref(), variables)?)
+    }
+
+    fn open_store(&self, settings: &Settings, options: StoreOptions) -> anyhow::Result<Store> {
+        Ok(match self.store.name().or(settings.store.as_deref()) {
+            Some(name) => Store::open_with(name, options)?,
+            None => Store::open_default_with(options)?,
+        })
+    }
+}
+
+/// Serves until a signal ends it, or checks the settings.
+pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let settings = args.settings()?;
+    if args.check {
+        return check(args, &settings);
+    }
+    let ending = signals::cancellation()?;
+    parts(args, settings, &ending)?.serve(ending, |addresses| {
+        for address in addresses {
+            tracing::info!(address, "listening");
+        }
+    })?;
+    tracing::info!("the service ended");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Checks the settings and all that they name. It writes nothing: a store that does not exist yet is none to check.
+fn check(args: &ServeArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    layersift_server::check(settings, &key(settings)?, &*findings(settings))?;
+    old_keys(settings)?;
+    Ruleset::with_files(&settings.rules)?;
+    registries(settings, &Cancellation::new())?;
+    match args.open_store(settings, StoreOptions { must_exist: true, patience: PATIENCE, ..StoreOptions::default() }) {
+        Err(error) if !matches!(error.downcast_ref(), Some(StoreError::Missing { .. })) => return Err(error),
+        _ => {}
+    }
+    output::write(b"the settings are good\n", None)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parts(args: &ServeArgs, settings: Settings, ending: &Cancellation) -> anyhow::Result<Parts> {
+    let analyzer = context::analyzer(Ruleset::with_files(&settings.rules)?, key(&settings)?, settings.scans.threads)?;
+    let cancelled = ending.clone();
+    let patient =
+        StoreOptions { cancelled: Some(Arc::new(move || cancelled.is_cancelled())), ..StoreOptions::default() };
+    Ok(Parts {
+        store: args.open_store(&settings, StoreOptions { patience: PATIENCE, ..patient.clone() })?,
+        scan_store: args.open_store(&settings, patient)?,
+        registries: registries(&settings, ending)?,
+        findings: findings(&settings),
+        old_keys: old_keys(&settings)?,
+        clock: context::now,
+        settings,
+        analyzer,
+    })
+}
+
+/// The key of the operator. The built-in one is refused, with the words of the service.
+fn key(settings: &Settings) -> anyhow::Result<FingerprintKey> {
+    settings.fingerprint_key.as_deref().map_or_else(|| Ok(FingerprintKey::default()), fingerprint_key)
+}
+
+fn old_keys(settings: &Settings) -> anyhow::Result<Vec<FingerprintKey>> {
+    settings.old_fingerprint_keys.iter().map(|path| fingerprint_key(path)).collect()
+}
+
+fn fingerprint_key(path: &Path) -> anyhow::Result<FingerprintKey> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the fingerprint key {}", path.display()))?;
+    anyhow::ensure!(bytes.len() >= 16, "{}: a fingerprint key has at least 16 bytes", path.display());
+    Ok(FingerprintKey::new(bytes))
+}
+
+/// The logins are those that docker and podman have stored, or for one registry that of the environment.
+fn registries(settings: &Settings, ending: &Cancellation) -> anyhow::Result<Registries> {
+    let options = RegistryOptions {
+        login: context::login(false)?,
+        extra_roots: settings.registries.ca.clone(),
+        rate: Rate { requests_per_second: settings.registries.max_requests, bytes_per_second: None },
+        cancellation: ending.clone(),
+        patience: ending.clone(),
+        // A request is tried again by the queue.
+        retry: Retry { longest_retry_after: Duration::from_secs(300), ..Retry::default() },
+        ..RegistryOptions::default()
+    };
+    let trusted = context::environment("LAYERSIFT_REGISTRY_HOST").as_deref().map(context::parse_host).transpose()?;
+    let mut registries = Registries::new(options, trusted.map(|named| named.host));
+    for name in &settings.registries.plain_http {
+        registries = registries.with_plain_http(context::parse_host(name)?.host, true);
+    }
+    Ok(registries)
+}
+
+/// Reads the policy file, if there is one.
+fn findings(settings: &Settings) -> Box<dyn Fn() -> Result<Policy, String> + Send + Sync> {
+    let path = settings.policy.clone();
+    Box::new(move || match &path {
+        Some(path) => Policy::read(path, context::today()).map_err(|error| format!("{:#}", anyhow::Error::from(error))),
+        None => Ok(Policy::default()),
+    })
+}
