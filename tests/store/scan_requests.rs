@@ -216,7 +216,8 @@ fn requests_survive_a_process_that_is_killed(fresh: &Fresh) {
     let claimed: Vec<_> = std::iter::from_fn(|| queue.claim(30, 3).unwrap()).collect();
     let names: BTreeSet<&str> = claimed.iter().map(|claimed| &*claimed.reference).collect();
     assert_eq!((claimed.len(), names.len()), (54, 54), "each once");
-    assert!(claimed.iter().all(|claimed| claimed.attempt == 1), "the images are not to blame");
+    let again = claimed.iter().filter(|claimed| claimed.attempt == 2).count();
+    assert_eq!(again, 4, "an image that kills whatever scans it is not tried for ever");
 }
 
 fn a_token_is_known_by_its_hash(fresh: &Fresh) {

@@ -16,6 +16,10 @@ use super::{Seconds, Store, intern};
 /// Attempts after which a request has failed.
 const ATTEMPTS: i64 = 3;
 
+/// Seconds for which a request is not tried again whose scans were all killed, or ended with their processes: it may be
+/// what kills them.
+const LOST_DELAY: Seconds = 60;
+
 /// How much of an error is stored, in characters.
 const ERROR: usize = 2_000;
 
@@ -427,20 +431,26 @@ fn is_full(connection: &mut Connection, client: &str, limits: &RequestLimits) ->
 
 /// Queues requests again whose lease ran out, or whose process on this host is dead.
 fn expire(connection: &mut Connection, now: Seconds) -> Result<(), Fault> {
-    let sql = "UPDATE scan_requests SET state = CASE WHEN attempts >= $1 THEN 'failed' ELSE 'queued' END, \
-               failure = 'failed', error = 'its lease ran out', lease_process = NULL, lease_until = NULL, \
-               ended_at = CASE WHEN attempts >= $1 THEN CAST($2 AS BIGINT) END \
-               WHERE state = 'running' AND (lease_until <= $2 OR lease_until > $2 + 2 * lease_seconds)";
-    connection.execute(sql, &[ATTEMPTS.into(), now.into()])?;
+    const LOST: &str = "UPDATE scan_requests SET state = CASE WHEN attempts >= $1 THEN 'failed' ELSE 'queued' END, \
+                        failure = 'failed', lease_process = NULL, lease_until = NULL, \
+                        not_before = CASE WHEN attempts >= $1 THEN CAST($2 AS BIGINT) + $3 ELSE 0 END, \
+                        ended_at = CASE WHEN attempts >= $1 THEN CAST($2 AS BIGINT) END";
+    let sql = format!(
+        "{LOST}, error = 'its lease ran out' \
+         WHERE state = 'running' AND (lease_until <= $2 OR lease_until > $2 + 2 * lease_seconds)"
+    );
+    connection.execute(&sql, &[ATTEMPTS.into(), now.into(), LOST_DELAY.into()])?;
     let running: Vec<(RequestId, Option<String>)> =
         connection.query("SELECT id, lease_process FROM scan_requests WHERE state = 'running' ORDER BY id", &[])?;
     let mut processes = Processes::default();
     for (id, owner) in running {
-        // A process that was killed is not the fault of the image.
         if let Some(owner) = owner.filter(|owner| processes.is_dead(owner)) {
-            let sql = "UPDATE scan_requests SET state = 'queued', attempts = attempts - 1, lease_process = NULL, \
-                       lease_until = NULL WHERE id = $1 AND state = 'running' AND lease_process = $2";
-            connection.execute(sql, &[id.into(), owner.into()])?;
+            let sql = format!(
+                "{LOST}, error = 'the process that scanned it was killed' \
+                 WHERE id = $4 AND state = 'running' AND lease_process = $5"
+            );
+            let values = [ATTEMPTS.into(), now.into(), LOST_DELAY.into(), id.into(), owner.into()];
+            connection.execute(&sql, &values)?;
         }
     }
     Ok(())

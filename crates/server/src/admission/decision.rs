@@ -126,12 +126,14 @@ impl Decision {
     }
 
     /// What the reports of an image, or of all images of an index, say under `policy`. The effect is `Allow` or `Deny`;
-    /// other effects are for the rules of admission to choose.
+    /// other effects are for the rules of admission to choose. Findings in the layers of a base image do not fail: where
+    /// the layers of an image begin with exactly those of one of `bases`. What an image says of its base does not count.
     pub fn of_reports(
         image: &str,
         digest: Digest,
         reports: &mut [ImageReport],
         policy: &Policy,
+        bases: &[Vec<Digest>],
         basis: Basis,
     ) -> Decision {
         let mut reasons = Vec::new();
@@ -140,13 +142,20 @@ impl Decision {
             (if reports.is_empty() { Verdict::Incomplete } else { Verdict::Pass }, reports.len() > 1);
         for report in reports.iter_mut() {
             policy.judge(report);
-            worst = worst.max(report.verdict());
             platforms.extend(report.platform.clone());
             let platform = report.platform.clone().filter(|_| has_several);
-            let fails =
-                |finding: &&Finding| finding.counts() && policy.fail_on.is_some_and(|limit| finding.severity >= limit);
-            let failing = report.findings.iter().filter(fails);
-            reasons.extend(failing.map(|finding| Reason::of_finding(finding, platform.clone())));
+            let of_base = layers_of_base(report, bases);
+            let fails = |finding: &&Finding| {
+                let is_of_base = finding.file().is_some_and(|file| file.layer.index < of_base);
+                finding.counts() && !is_of_base && policy.fail_on.is_some_and(|limit| finding.severity >= limit)
+            };
+            let failing: Vec<&Finding> = report.findings.iter().filter(fails).collect();
+            worst = worst.max(match report.verdict() {
+                Verdict::Fail if failing.is_empty() && report.gaps.is_empty() => Verdict::Pass,
+                Verdict::Fail if failing.is_empty() => Verdict::Incomplete,
+                verdict => verdict,
+            });
+            reasons.extend(failing.into_iter().map(|finding| Reason::of_finding(finding, platform.clone())));
             reasons.extend(report.gaps.iter().map(|gap| Reason::of_gap(gap, platform.clone())));
         }
         reasons.sort_by_key(|reason| std::cmp::Reverse(reason.severity));
@@ -172,6 +181,15 @@ impl Decision {
             retry_after: None,
         }
     }
+}
+
+/// How many layers an image has from the largest base image that it begins with.
+fn layers_of_base(report: &ImageReport, bases: &[Vec<Digest>]) -> usize {
+    let begins_with = |base: &&Vec<Digest>| {
+        let layers = report.layers.iter().map(|layer| layer.digest.as_ref());
+        !base.is_empty() && layers.take(base.len()).eq(base.iter().map(Some))
+    };
+    bases.iter().filter(begins_with).map(Vec::len).max().unwrap_or(0)
 }
 
 impl Effect {
@@ -295,12 +313,13 @@ mod tests {
         let gaps = vec![ImageGap { gap, layer: Some(2) }];
         let mut reports = [ImageReport { gaps, ..ImageReport::default() }];
         let digest = Digest::of(b"image");
-        let decision = Decision::of_reports("app", digest.clone(), &mut reports, &Policy::default(), basis());
+        let decision = Decision::of_reports("app", digest.clone(), &mut reports, &Policy::default(), &[], basis());
         assert_eq!((decision.outcome, decision.effect), (Outcome::Incomplete, Effect::Deny));
         assert_eq!((&decision.reasons[0].rule[..], decision.reasons[0].layer), ("missing-blob", Some(2)));
-        let none = Decision::of_reports("app", digest.clone(), &mut [], &Policy::default(), basis());
+        let none = Decision::of_reports("app", digest.clone(), &mut [], &Policy::default(), &[], basis());
         assert_eq!(none.effect, Effect::Deny, "no report says nothing");
-        let clean = Decision::of_reports("app", digest, &mut [ImageReport::default()], &Policy::default(), basis());
+        let clean =
+            Decision::of_reports("app", digest, &mut [ImageReport::default()], &Policy::default(), &[], basis());
         assert_eq!((clean.outcome, clean.effect), (Outcome::Pass, Effect::Allow));
     }
 }

@@ -9,6 +9,7 @@
 //! require-digest = false      # deny an image that is named by a tag, which may move
 //! max-report-age = "7d"       # how long a report of older rules counts while rescans run
 //! allowed-digests = []        # images that are let in without a look
+//! base-images = []            # digests of images in the store whose findings do not deny what begins with their layers
 //!
 //! [[admission.rule]]                 # the first that matches decides; what it does not say is as above
 //! namespaces = ["dev-*"]
@@ -35,6 +36,7 @@ pub struct AdmissionPolicy {
     rules: Vec<(Scope, Terms)>,
     otherwise: Terms,
     allowed: HashSet<Digest>,
+    bases: Vec<Digest>,
 }
 
 /// What holds for an image in a place.
@@ -104,6 +106,8 @@ pub struct AdmissionTable {
     #[serde(default)]
     allowed_digests: Vec<Spanned<String>>,
     #[serde(default)]
+    base_images: Vec<Spanned<String>>,
+    #[serde(default)]
     rule: Vec<Spanned<RuleTable>>,
     /// Flattened tables take any field: these are none of theirs.
     #[serde(flatten)]
@@ -159,13 +163,12 @@ impl AdmissionTable {
             let terms = otherwise.with(&rule.values).map_err(failed)?;
             rules.push((scope, Terms { number: index + 1, ..terms }));
         }
-        let mut allowed = HashSet::new();
-        for digest in &self.allowed_digests {
-            let failed = at(digest.span().start);
-            let digest = digest.get_ref();
-            allowed.insert(digest.parse().map_err(|error| failed(format!("{error}")))?);
-        }
-        Ok(AdmissionPolicy { rules, otherwise, allowed })
+        let parse = |digest: &Spanned<String>| -> Result<Digest, InvalidTable> {
+            digest.get_ref().parse().map_err(|error| at(digest.span().start)(format!("{error}")))
+        };
+        let allowed = self.allowed_digests.iter().map(parse).collect::<Result<_, _>>()?;
+        let bases = self.base_images.iter().map(parse).collect::<Result<_, _>>()?;
+        Ok(AdmissionPolicy { rules, otherwise, allowed, bases })
     }
 }
 
@@ -179,6 +182,11 @@ impl AdmissionPolicy {
             scope.namespaces.as_ref().is_none_or(in_namespace) && scope.images.as_ref().is_none_or(is_image)
         };
         self.rules.iter().find(|(scope, _)| matches(scope)).map_or(&self.otherwise, |(_, terms)| terms)
+    }
+
+    /// Images whose findings do not deny images that begin with their layers.
+    pub fn bases(&self) -> &[Digest] {
+        &self.bases
     }
 
     /// Whether an image is let in without a look.

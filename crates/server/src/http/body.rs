@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 
 use crate::http::problem::Problem;
 
-/// What one body takes of the memory for bodies: a chunk that is parsed, one that waits, one that is received and what
+/// Bytes of a body that is parsed when it has arrived.
+const SMALL: usize = 32 << 10;
+
+/// What a larger body takes of the memory for bodies: a chunk that is parsed, one that waits, one that is received and what
 /// the connection has read ahead.
 const SHARE: usize = 256 << 10;
 
@@ -38,32 +42,70 @@ impl BodyMemory {
     }
 }
 
-/// Parses `body` on a thread that may block, within `time`: `parse` reads it as it arrives. A body that does not arrive
-/// in time is an error of its reader.
+/// Parses `body`, which has to arrive within `time`: `parse` reads it as it arrives, on a thread that may block. A body
+/// that does not arrive in time is an error of its reader.
 ///
 /// # Errors
 /// 429 where there is no memory for it.
 pub(crate) async fn parse<T: Send + 'static>(
-    body: Body,
+    mut body: Body,
     memory: &BodyMemory,
     time: Duration,
     parse: impl FnOnce(&mut dyn Read) -> T + Send + 'static,
 ) -> Result<T, Problem> {
+    let until = Instant::now() + time;
+    let beginning = match beginning(&mut body, until).await {
+        Beginning::Whole(bytes) => return Ok(parse(&mut &bytes[..])),
+        Beginning::Failed(error) => return Ok(parse(&mut Failing(Some(error)))),
+        Beginning::Part(bytes) => bytes,
+    };
     let share = memory.share().await?;
     let (chunks, received) = mpsc::channel(1);
     let feed = async move {
-        let fed = tokio::time::timeout(time, feed(body, &chunks)).await;
-        if fed.is_err() {
-            let _ = chunks.send(Err(io::Error::new(io::ErrorKind::TimedOut, "the body did not arrive in time"))).await;
+        if tokio::time::timeout_at(until, feed(body, &chunks)).await.is_err() {
+            let _ = chunks.send(Err(late())).await;
         }
     };
     let parsed = tokio::task::spawn_blocking(move || {
         let _share = share;
-        parse(&mut Received { chunks: received, current: Bytes::new(), is_over: false })
+        parse(&mut Received { chunks: received, current: beginning, is_over: false })
     });
     // The reader's end of the channel closes when it has read enough, which ends the feeding.
     let ((), parsed) = tokio::join!(feed, parsed);
     parsed.map_err(|_| Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "the request failed"))
+}
+
+/// What has arrived of a body before it takes a share: a client that sends slowly holds up none but itself.
+enum Beginning {
+    Whole(Bytes),
+    Part(Bytes),
+    Failed(io::Error),
+}
+
+async fn beginning(body: &mut Body, until: Instant) -> Beginning {
+    let mut bytes = BytesMut::new();
+    while bytes.len() < SMALL {
+        match tokio::time::timeout_at(until, body.frame()).await {
+            Err(_) => return Beginning::Failed(late()),
+            Ok(None) => return Beginning::Whole(bytes.freeze()),
+            Ok(Some(Err(error))) => return Beginning::Failed(io::Error::other(error)),
+            Ok(Some(Ok(frame))) => bytes.extend_from_slice(&frame.into_data().unwrap_or_default()),
+        }
+    }
+    Beginning::Part(bytes.freeze())
+}
+
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the body did not arrive in time")
+}
+
+/// A body that could not be received.
+struct Failing(Option<io::Error>);
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
+    }
 }
 
 async fn feed(mut body: Body, chunks: &mpsc::Sender<io::Result<Bytes>>) {
@@ -129,6 +171,37 @@ mod tests {
         let memory = BodyMemory::new(0);
         let parsed = run(parse(Body::from("a body"), &memory, Duration::from_secs(5), text)).unwrap();
         assert_eq!(parsed.unwrap(), "a body");
+    }
+
+    #[test]
+    fn a_large_body_is_read_as_it_arrives() {
+        let memory = BodyMemory::new(0);
+        let body = "0123456789".repeat(SMALL);
+        let chunks = body.clone().into_bytes();
+        let chunks = futures_util::stream::iter(chunks.chunks(777).map(Bytes::copy_from_slice).collect::<Vec<_>>());
+        let stream = futures_util::StreamExt::map(chunks, Ok::<_, io::Error>);
+        let parsed = run(parse(Body::from_stream(stream), &memory, Duration::from_secs(30), text)).unwrap();
+        assert_eq!(parsed.unwrap(), body);
+    }
+
+    #[test]
+    fn slow_bodies_hold_up_none_but_themselves() {
+        let memory = BodyMemory::new(0);
+        let slow = || {
+            let first = futures_util::stream::once(async { Ok::<_, io::Error>(Bytes::from_static(b"{")) });
+            Body::from_stream(futures_util::StreamExt::chain(first, futures_util::stream::pending()))
+        };
+        run(async {
+            let mut waiting = Vec::new();
+            for _ in 0..10 {
+                waiting.push(Box::pin(parse(slow(), &memory, Duration::from_secs(30), text)));
+            }
+            for waits in &mut waiting {
+                assert!(futures_util::poll!(waits).is_pending());
+            }
+            let quick = parse(Body::from("a body"), &memory, Duration::from_secs(30), text).await;
+            assert_eq!(quick.unwrap().unwrap(), "a body");
+        });
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::parameters::{DigestPath, PageParameters, Parameters, number, page_siz
 use crate::admission::{AdmissionPolicy, Decision};
 use crate::http::problem::Problem;
 use crate::service::Service;
-use crate::service::lookup::{Known, Reports, look_up};
+use crate::service::lookup::{Known, Reports, layers_of_bases, look_up};
 
 /// Columns of a report in text.
 const WIDTH: usize = 100;
@@ -94,7 +94,9 @@ pub(super) async fn image(
         .with_store(move |service| {
             let Known::Reports(mut reports) = look_up(&service.store, &digest, &service.key)? else { return Ok(None) };
             let terms = policy.terms(&[], None);
-            let mut decision = reports.judge(&digest.to_string(), &digest, terms, (service.clock)());
+            let bases = layers_of_bases(&service.store, policy.bases())?;
+            let name = digest.to_string();
+            let mut decision = reports.judge((&name, &digest), terms, &bases, (service.clock)());
             terms.apply(&mut decision, true);
             Ok(Some(decision))
         })

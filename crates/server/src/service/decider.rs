@@ -14,7 +14,7 @@ use layersift_store::{AskedImage, RequestClass, RequestLimits, ScanRequest, Seco
 use moka::future::Cache;
 use tokio::time::Instant;
 
-use super::lookup::{Known, look_up};
+use super::lookup::{Known, layers_of_bases, look_up};
 use super::resolver::{Resolved, Resolver};
 use crate::admission::{AdmissionPolicy, Decision, Effect, Outcome, Terms, Unreadable};
 use crate::http::metrics::{Decided, Metrics, Named};
@@ -140,12 +140,6 @@ impl Decider {
         self.stale.invalidate_all();
     }
 
-    /// Forgets what is kept, in tests.
-    #[cfg(test)]
-    pub(crate) fn forget(&self) {
-        self.fresh.invalidate_all();
-    }
-
     /// Whether the service may pull an image.
     pub(crate) fn admits(&self, reference: &Reference) -> bool {
         self.allow.admits(reference)
@@ -214,7 +208,7 @@ impl Decider {
             let decision = without(Some(digest), Outcome::Pass, "the operator lets this digest in");
             return Decision { effect: Effect::Allow, ..decision };
         }
-        let looked = match tokio::time::timeout_at(asked.until, self.looked(&digest, terms)).await {
+        let looked = match tokio::time::timeout_at(asked.until, self.looked(&digest, terms, policy)).await {
             Ok(looked) => looked,
             Err(_) => return without(Some(digest), Outcome::Unknown, "the store did not answer in time"),
         };
@@ -251,14 +245,14 @@ impl Decider {
     }
 
     /// What the store knows: as it was seconds ago, or now. While it is out of reach, as it was minutes ago.
-    async fn looked(&self, digest: &Digest, terms: &Terms) -> Arc<Looked> {
+    async fn looked(&self, digest: &Digest, terms: &Terms, policy: &AdmissionPolicy) -> Arc<Looked> {
         let key = (digest.clone(), terms.number);
         if let Some(looked) = self.fresh.get(&key).await {
             self.metrics.cache.get_or_create(&Named::new("memory")).inc();
             return looked;
         }
         self.metrics.cache.get_or_create(&Named::new("store")).inc();
-        let looked = self.fresh.get_with(key.clone(), self.look(digest, terms)).await;
+        let looked = self.fresh.get_with(key.clone(), self.look(digest, terms, policy.bases())).await;
         match *looked {
             Looked::Decided(_) => self.stale.insert(key, Arc::clone(&looked)).await,
             Looked::Nothing(_) => self.stale.invalidate(&key).await,
@@ -272,14 +266,14 @@ impl Decider {
         looked
     }
 
-    async fn look(&self, digest: &Digest, terms: &Terms) -> Arc<Looked> {
+    async fn look(&self, digest: &Digest, terms: &Terms, bases: &[Digest]) -> Arc<Looked> {
         let out_of_reach = || Arc::new(Looked::Failed("the store cannot be reached".into()));
         let Ok(turn) = Arc::clone(&self.calls).acquire_owned().await else { return out_of_reach() };
         let (store, key, clock) = (Arc::clone(&self.store), self.key.clone(), self.clock);
-        let (digest, terms) = (digest.clone(), terms.clone());
+        let (digest, terms, bases) = (digest.clone(), terms.clone(), bases.to_vec());
         let looked = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            look(&store, &key, &digest, &terms, clock())
+            look(&store, &key, &digest, (&terms, &bases), clock())
         });
         match looked.await {
             Ok(Ok(looked)) => {
@@ -402,9 +396,16 @@ fn answer_of(submitted: Submitted, now: Seconds, without: impl Fn(Outcome, &str)
     }
 }
 
-fn look(store: &Store, key: &LayerKey, digest: &Digest, terms: &Terms, now: Seconds) -> Result<Looked, StoreError> {
+fn look(
+    store: &Store,
+    key: &LayerKey,
+    digest: &Digest,
+    (terms, bases): (&Terms, &[Digest]),
+    now: Seconds,
+) -> Result<Looked, StoreError> {
     let Known::Reports(mut reports) = look_up(store, digest, key)? else { return Ok(Looked::Nothing(None)) };
-    let decision = reports.judge("", digest, terms, now);
+    let bases = layers_of_bases(store, bases)?;
+    let decision = reports.judge(("", digest), terms, &bases, now);
     Ok(match decision.outcome {
         Outcome::Unknown => Looked::Nothing(Some(Box::new(decision))),
         _ => Looked::Decided(decision),

@@ -68,6 +68,20 @@ pub(crate) fn look_up(store: &Store, digest: &Digest, key: &LayerKey) -> Result<
     }))
 }
 
+/// The layers of each base image that is in the store, of an index those of each of its images.
+pub(crate) fn layers_of_bases(store: &Store, bases: &[Digest]) -> Result<Vec<Vec<Digest>>, StoreError> {
+    let mut all = Vec::new();
+    for base in bases {
+        let mut manifests = store.images().led_to(base)?;
+        manifests.push(base.clone());
+        for manifest in manifests {
+            let Some(image) = store.images().find(&manifest)? else { continue };
+            all.push(store.images().layers(image.id)?.into_iter().map(|layer| layer.digest).collect());
+        }
+    }
+    Ok(all)
+}
+
 /// When a report stopped to be of the newest key that services answered by, which is not before it was stored.
 fn superseded(report: &DatedReport, served: &[(LayerKey, Seconds)]) -> Seconds {
     let own = served.iter().find(|(key, _)| *key == report.key).map_or(Seconds::MIN, |(_, since)| *since);
@@ -77,9 +91,15 @@ fn superseded(report: &DatedReport, served: &[(LayerKey, Seconds)]) -> Seconds {
 
 impl Reports {
     /// What the reports say under `terms`. One that is outdated for too long says nothing, unless it fails.
-    pub(crate) fn judge(&mut self, image: &str, digest: &Digest, terms: &Terms, now: Seconds) -> Decision {
+    pub(crate) fn judge(
+        &mut self,
+        (image, digest): (&str, &Digest),
+        terms: &Terms,
+        bases: &[Vec<Digest>],
+        now: Seconds,
+    ) -> Decision {
         let decision =
-            Decision::of_reports(image, digest.clone(), &mut self.reports, &terms.findings, self.basis.clone());
+            Decision::of_reports(image, digest.clone(), &mut self.reports, &terms.findings, bases, self.basis.clone());
         let age = Seconds::try_from(terms.max_report_age.as_secs()).unwrap_or(Seconds::MAX);
         let is_too_old = self.outdated_since.is_some_and(|since| now.saturating_sub(since) > age);
         if is_too_old && decision.outcome != Outcome::Fail {
