@@ -112,6 +112,8 @@ class Postgres:
         self.binaries, self.data, self.port = binaries[-1], Path(directory) / "postgres", free_port()
         self.user = "postgres" if os.geteuid() == 0 else None
         self.data.mkdir()
+        # Its server runs as a user of its own.
+        os.chmod(directory, 0o711)
         if self.user:
             subprocess.run(["chown", self.user, self.data], check=True)
         self.run("initdb", "-A", "trust", "-U", "layersift", "-D", self.data)

@@ -13,5 +13,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admission;
+mod images;
 mod running;
 mod startup;

@@ -17,7 +17,7 @@ use crate::admission::{AdmissionPolicy, Decision, Effect, Outcome, gatekeeper, p
 use crate::http::body;
 use crate::service::Service;
 use crate::service::access::Client;
-use crate::service::decider::Asked;
+use crate::service::decider::{Asked, Judged};
 
 /// Images of one question that are looked up at a time.
 const AT_ONCE: usize = 32;
@@ -46,6 +46,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 struct Decided {
     decisions: Vec<Decision>,
     is_audit: bool,
+    /// Whether an image is not let in because the store is out of reach.
+    is_outage: bool,
 }
 
 /// `POST /admit/v1`: an AdmissionReview.
@@ -82,7 +84,7 @@ pub(super) async fn kubernetes(
                 may_queue: !review.is_dry_run,
                 until,
             });
-            let Decided { decisions, is_audit } = decide(&service, &policy, asked.collect()).await;
+            let Decided { decisions, is_audit, .. } = decide(&service, &policy, asked.collect()).await;
             let may_ask_again = time.saturating_sub(begun.elapsed()) >= AGAIN;
             let mode = if is_audit { Mode::Audit } else { Mode::Enforce { may_ask_again } };
             kubernetes::answer(&review, &decisions, mode)
@@ -122,7 +124,11 @@ pub(super) async fn gatekeeper(
         may_queue: true,
         until,
     });
-    let decisions = decide(&service, &policy, asked.collect()).await.softened();
+    let decided = decide(&service, &policy, asked.collect()).await;
+    if decided.is_outage {
+        return json_response(StatusCode::OK, gatekeeper::outage("the store cannot be reached"));
+    }
+    let decisions = decided.softened();
     let of = |wanted: &gatekeeper::Key| {
         let index = keys.iter().position(|key| key == wanted)?;
         decisions.get(index)
@@ -181,10 +187,13 @@ async fn decide(service: &Service, policy: &AdmissionPolicy, asked: Vec<Asked>) 
     for asked in &asked {
         decided.push(service.decider.decide(policy, asked));
     }
-    let decided: Vec<(Decision, bool)> = futures_util::stream::iter(decided).buffered(AT_ONCE).collect().await;
-    let is_audit = !decided.is_empty() && decided.iter().all(|(_, is_audit)| *is_audit);
-    let of_rule = |(decision, is_audit_rule)| if is_audit_rule && !is_audit { warning(decision) } else { decision };
-    Decided { decisions: decided.into_iter().map(of_rule).collect(), is_audit }
+    let decided: Vec<Judged> = futures_util::stream::iter(decided).buffered(AT_ONCE).collect().await;
+    let is_audit = !decided.is_empty() && decided.iter().all(|judged| judged.is_audit);
+    let is_outage = decided.iter().any(|judged| judged.is_outage && judged.decision.effect > Effect::Warn);
+    let of_rule = |judged: Judged| {
+        if judged.is_audit && !is_audit { warning(judged.decision) } else { judged.decision }
+    };
+    Decided { decisions: decided.into_iter().map(of_rule).collect(), is_audit, is_outage }
 }
 
 impl Decided {

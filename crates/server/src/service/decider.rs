@@ -24,6 +24,10 @@ use crate::settings::AllowList;
 const FRESH: Duration = Duration::from_secs(5);
 const STALE: Duration = Duration::from_secs(600);
 
+/// How long the store is waited for where there is a decision that can stand in, and how long it is not asked again then.
+const STALL: Duration = Duration::from_millis(500);
+const OUT: Duration = Duration::from_secs(1);
+
 /// How long it is kept that nothing is known: somebody waits for that to change.
 const UNKNOWN: Duration = Duration::from_secs(1);
 
@@ -55,6 +59,16 @@ pub(crate) struct Asked {
     pub(crate) until: Instant,
 }
 
+/// A decision, and what else an envelope has to know.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    pub(crate) decision: Decision,
+    /// Whether its rule only warns.
+    pub(crate) is_audit: bool,
+    /// Whether nothing could be decided because the store is out of reach.
+    pub(crate) is_outage: bool,
+}
+
 /// Decides.
 pub(crate) struct Decider {
     store: Arc<Store>,
@@ -66,6 +80,8 @@ pub(crate) struct Decider {
     fresh: Cache<CacheKey, Arc<Looked>>,
     stale: Cache<CacheKey, Arc<Looked>>,
     asked: Mutex<HashMap<String, AskedImage>>,
+    /// Until when the store counts as out of reach.
+    out_until: Mutex<Option<Instant>>,
     metrics: Arc<Metrics>,
     clock: fn() -> Seconds,
     calls: Arc<tokio::sync::Semaphore>,
@@ -122,6 +138,7 @@ impl Decider {
             fresh: Cache::builder().max_capacity(MOST).expire_after(Keeping).build(),
             stale: Cache::builder().max_capacity(MOST).time_to_live(STALE).build(),
             asked: Mutex::default(),
+            out_until: Mutex::default(),
             metrics,
             clock,
             calls: Arc::new(tokio::sync::Semaphore::new(super::CALLS)),
@@ -153,14 +170,15 @@ impl Decider {
         }
     }
 
-    /// Decides about an image. Also says whether its rule only warns.
-    pub(crate) async fn decide(&self, policy: &AdmissionPolicy, asked: &Asked) -> (Decision, bool) {
+    /// Decides about an image.
+    pub(crate) async fn decide(&self, policy: &AdmissionPolicy, asked: &Asked) -> Judged {
         let parsed = asked.image.parse::<Reference>();
         let names = parsed.as_ref().map(names).unwrap_or_else(|_| vec![asked.image.clone()]);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let terms = policy.terms(&names, asked.namespace.as_deref());
+        let mut is_outage = false;
         let mut decision = match &parsed {
-            Ok(reference) => self.decide_reference(policy, terms, reference, asked).await,
+            Ok(reference) => self.decide_reference((policy, terms), reference, asked, &mut is_outage).await,
             Err(error) => {
                 let refused = Outcome::Unreadable(Unreadable::Refused);
                 Decision::without_report(&asked.image, None, refused, &error.to_string())
@@ -175,15 +193,15 @@ impl Decider {
         }
         let labels = Decided { outcome: decision.outcome.label(), effect: decision.effect.name() };
         self.metrics.decisions.get_or_create(&labels).inc();
-        (decision, terms.is_audit)
+        Judged { decision, is_audit: terms.is_audit, is_outage }
     }
 
     async fn decide_reference(
         &self,
-        policy: &AdmissionPolicy,
-        terms: &Terms,
+        (policy, terms): (&AdmissionPolicy, &Terms),
         reference: &Reference,
         asked: &Asked,
+        is_outage: &mut bool,
     ) -> Decision {
         let without = |digest: Option<Digest>, outcome: Outcome, why: &str| {
             Decision::without_report(&asked.image, digest, outcome, why)
@@ -231,7 +249,10 @@ impl Decider {
                     _ => queued,
                 }
             }
-            Looked::Failed(error) => without(Some(digest), Outcome::Unknown, error),
+            Looked::Failed(error) => {
+                *is_outage = true;
+                without(Some(digest), Outcome::Unknown, error)
+            }
         }
     }
 
@@ -246,24 +267,48 @@ impl Decider {
 
     /// What the store knows: as it was seconds ago, or now. While it is out of reach, as it was minutes ago.
     async fn looked(&self, digest: &Digest, terms: &Terms, policy: &AdmissionPolicy) -> Arc<Looked> {
+        let count = |name: &str| self.metrics.cache.get_or_create(&Named::new(name)).inc();
         let key = (digest.clone(), terms.number);
         if let Some(looked) = self.fresh.get(&key).await {
-            self.metrics.cache.get_or_create(&Named::new("memory")).inc();
+            count("memory");
             return looked;
         }
-        self.metrics.cache.get_or_create(&Named::new("store")).inc();
-        let looked = self.fresh.get_with(key.clone(), self.look(digest, terms, policy.bases())).await;
+        let before = self.stale.get(&key).await;
+        if let Some(before) = before.clone().filter(|_| self.is_store_out()) {
+            count("before-outage");
+            return before;
+        }
+        count("store");
+        let looking = self.fresh.get_with(key.clone(), self.look(digest, terms, policy.bases()));
+        let looked = match &before {
+            None => looking.await,
+            Some(_) => {
+                let stalled = |_| Arc::new(Looked::Failed("the store did not answer in time".into()));
+                tokio::time::timeout(STALL, looking).await.unwrap_or_else(stalled)
+            }
+        };
         match *looked {
             Looked::Decided(_) => self.stale.insert(key, Arc::clone(&looked)).await,
             Looked::Nothing(_) => self.stale.invalidate(&key).await,
             Looked::Failed(_) => {
-                if let Some(before) = self.stale.get(&key).await {
-                    self.metrics.cache.get_or_create(&Named::new("before-outage")).inc();
+                self.note_store_out();
+                if let Some(before) = before {
+                    count("before-outage");
                     return before;
                 }
             }
         }
         looked
+    }
+
+    /// Whether the store failed a moment ago: what was known before is then answered at once.
+    fn is_store_out(&self) -> bool {
+        let out_until = *self.out_until.lock().unwrap_or_else(PoisonError::into_inner);
+        out_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn note_store_out(&self) {
+        *self.out_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + OUT);
     }
 
     async fn look(&self, digest: &Digest, terms: &Terms, bases: &[Digest]) -> Arc<Looked> {
