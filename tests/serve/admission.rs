@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::images::{Registry, SECRET, clean, image, index, layer, leak, question, review, root};
 use crate::running::{Answer, Client, Running, Site, eventually, pulling_from};
-use crate::support::image::descriptor;
+use crate::support::artifacts::Artifact;
+use crate::support::image::{bytes, descriptor};
 use crate::support::server::Answer as RegistryAnswer;
 use crate::support::{finish, program, testdata};
 
@@ -145,7 +146,14 @@ fn what_cannot_be_read_is_an_answer_of_its_own() {
     let mut broken = gap.clone();
     // Its layer is another one than the manifest says.
     broken.blobs[0] = vec![0; broken.blobs[0].len()];
-    let registry = Registry::of(&[broken]);
+    let schema_1 = json!({ "schemaVersion": 1, "name": "old", "tag": "v1", "fsLayers": [], "history": [] });
+    let old = Artifact {
+        name: "old",
+        manifests: vec![("application/vnd.docker.distribution.manifest.v1+json".into(), bytes(&schema_1))],
+        blobs: Vec::new(),
+        is_old: true,
+    };
+    let registry = Registry::of(&[broken, old.clone()]);
     let closed =
         Registry::answering(&[secret.clone()], |_| RegistryAnswer::new(403, "{\"errors\":[{\"code\":\"DENIED\"}]}"));
     let site = Site::sqlite();
@@ -161,6 +169,7 @@ fn what_cannot_be_read_is_an_answer_of_its_own() {
             registry.by_tag(&gap),
             "registry.example.org/app:1".into(),
             "::bad::".into(),
+            registry.by_tag(&old),
         ],
     );
     let outcomes: Vec<&Value> = answer["decisions"].as_array().unwrap().iter().map(|found| &found["outcome"]).collect();
@@ -171,6 +180,7 @@ fn what_cannot_be_read_is_an_answer_of_its_own() {
         json!("incomplete"),
         unreadable("refused"),
         unreadable("refused"),
+        unreadable("unsupported"),
     ];
     assert_eq!(outcomes, expected.iter().collect::<Vec<_>>(), "{answer}");
     assert_eq!(answer["allowed"], false);

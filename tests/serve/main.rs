@@ -14,6 +14,8 @@
 mod support;
 
 mod admission;
+mod clients;
+mod faults;
 mod images;
 mod running;
 mod startup;

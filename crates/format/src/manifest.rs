@@ -216,6 +216,14 @@ pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Res
     Ok(images)
 }
 
+/// Checks that a document with this `digest` is a manifest or an index that can be read at all.
+///
+/// # Errors
+/// [`ImageError::Document`] for a document of another kind, or of a version that is not supported.
+pub fn check_document(digest: &Digest, bytes: &[u8]) -> Result<(), ImageError> {
+    WireDocument::parse(&Location(digest.to_string()), bytes).map(drop)
+}
+
 /// The digests under which [`images_and_index`] returns images for a document with this `digest`: of a manifest, that
 /// digest; of an index, also those of the manifests that it names, attestations apart. `None` if the document does not
 /// tell: it is damaged, or an index of indexes.

@@ -18,6 +18,9 @@ use crate::settings::{ApiClients, Scope};
 const FRESH: Duration = Duration::from_secs(5);
 const STALE: Duration = Duration::from_secs(300);
 
+/// How long the store is waited for about a token that was good.
+const STALL: Duration = Duration::from_millis(500);
+
 /// Tokens that are kept.
 const MOST: u64 = 10_000;
 
@@ -97,27 +100,36 @@ impl Access {
         if let Some(known) = self.fresh.get(&hash).await {
             return Ok(known);
         }
-        let (store, wanted, now) = (Arc::clone(&self.store), hash.clone(), (self.clock)());
-        let find = async move {
-            match tokio::task::spawn_blocking(move || store.api_tokens().find(&wanted)).await {
-                Ok(found) => Ok(found?.and_then(|stored| GoodToken::of(stored, now)).map(Arc::new)),
-                Err(_) => Ok(None),
-            }
+        let before = self.stale.get(&hash).await;
+        let finding = self.fresh.try_get_with(hash.clone(), self.find(&hash));
+        let found = match &before {
+            None => Some(finding.await),
+            Some(_) => tokio::time::timeout(STALL, finding).await.ok(),
         };
-        let found: Result<_, Arc<StoreError>> = self.fresh.try_get_with(hash.clone(), find).await;
-        match found {
-            Ok(Some(token)) => {
+        match (found, before) {
+            (Some(Ok(Some(token))), _) => {
                 self.stale.insert(hash, Arc::clone(&token)).await;
                 Ok(Some(token))
             }
-            Ok(None) => {
+            (Some(Ok(None)), _) => {
                 self.stale.invalidate(&hash).await;
                 Ok(None)
             }
-            Err(error) => match self.stale.get(&hash).await {
-                Some(token) => Ok(Some(token)),
-                None => Err(error),
-            },
+            (_, Some(before)) => {
+                // Until the store is asked again.
+                self.fresh.insert(hash, Some(Arc::clone(&before))).await;
+                Ok(Some(before))
+            }
+            (Some(Err(error)), None) => Err(error),
+            (None, None) => Ok(None),
+        }
+    }
+
+    async fn find(&self, hash: &str) -> Result<Option<Arc<GoodToken>>, StoreError> {
+        let (store, hash, now) = (Arc::clone(&self.store), hash.to_string(), (self.clock)());
+        match tokio::task::spawn_blocking(move || store.api_tokens().find(&hash)).await {
+            Ok(found) => Ok(found?.and_then(|stored| GoodToken::of(stored, now)).map(Arc::new)),
+            Err(_) => Ok(None),
         }
     }
 }

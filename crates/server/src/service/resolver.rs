@@ -80,6 +80,7 @@ pub(crate) fn unreadable(error: &RegistryError) -> Unreadable {
         RegistryError::Unauthorized { .. } | RegistryError::Forbidden { .. } => Unreadable::Unauthorized,
         RegistryError::NotFound { .. } => Unreadable::NotFound,
         RegistryError::Reference(_) => Unreadable::Refused,
+        RegistryError::Schema1 { .. } => Unreadable::Unsupported,
         _ => Unreadable::Failed,
     }
 }

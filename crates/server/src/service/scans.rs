@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use layersift_fleet::{Claims, LayerCache, Progress, Registries, Sweep, SweepError, SweepLimits, Worker};
-use layersift_format::Cancellation;
+use layersift_format::{Cancellation, manifest};
 use layersift_model::SweepReport;
 use layersift_report::Policy;
 use layersift_scan::Analyzer;
@@ -208,7 +208,13 @@ impl Scanner {
         let Some(digest) = &reference.digest else { return Ok(()) };
         let registry = self.registries.of(&reference.host).map_err(unscanned)?;
         let registry = registry.with_cancellation(own.child_with_deadline(self.timeout));
-        registry.manifest(&reference.repository, &At::Digest(digest.clone())).map(drop).map_err(unscanned)
+        let found = registry.manifest(&reference.repository, &At::Digest(digest.clone())).map_err(unscanned)?;
+        // It has the digest that was asked for, so this is how it is, and not damage.
+        manifest::check_document(digest, &found.bytes).map_err(|error| Unscanned {
+            why: Unreadable::Unsupported,
+            text: error.to_string(),
+            may_succeed: false,
+        })
     }
 }
 

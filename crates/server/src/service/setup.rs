@@ -170,9 +170,10 @@ impl Parts {
             scope.spawn(|| upkeep.run());
             scope.spawn(|| scanner.run(scans.at_once, scans.pulls));
             let (end, is_ending) = watch::channel(false);
-            let ended = ending.clone();
+            let (ended, linger) = (ending.clone(), service.settings.listen.linger());
             scope.spawn(move || {
                 while !ended.wait(LONG) {}
+                thread::sleep(linger);
                 let _ = end.send(true);
             });
             listening(&addresses);

@@ -69,6 +69,15 @@ pub struct Listen {
     /// Whether `/metrics` is answered beside `/healthz`.
     #[serde(default)]
     pub metrics: bool,
+    /// How long requests are answered after the signal to end, while `/readyz` says that no more should come.
+    linger: Option<Span>,
+}
+
+impl Listen {
+    /// How long requests are answered after the signal to end.
+    pub fn linger(&self) -> Duration {
+        self.linger.map(Duration::from).unwrap_or_default()
+    }
 }
 
 /// The certificate of the service. It is read again when its file changes.

@@ -198,7 +198,7 @@ fn annotations(entries: &[Entry<'_>], worst: Effect, mode: Mode) -> BTreeMap<Str
     annotations
 }
 
-/// For example `deny, sha256:…, linux/amd64, rules sha256:…, scanned at 1795000000: app:1: aws.access-key: …`.
+/// For example `deny, sha256:…, linux/amd64, rules sha256:…, reader 4, scanned at 1795000000: app:1: …`.
 fn annotation(entry: &Entry<'_>) -> String {
     let mut text = entry.effect().name().to_owned();
     if let Some(decision) = entry.decision {
@@ -214,6 +214,9 @@ fn annotation(entry: &Entry<'_>) -> String {
         }
         if let Some(basis) = &decision.basis {
             add(&format!("rules {}", basis.ruleset));
+            if let Some(revision) = basis.reader_revision {
+                add(&format!("reader {revision}"));
+            }
             add(&format!("scanned at {}", basis.scanned_at));
         }
     }

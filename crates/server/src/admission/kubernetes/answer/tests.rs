@@ -170,7 +170,7 @@ fn audit_annotations_name_digest_platforms_and_what_the_decision_rests_on() {
     let value = body(&answer(&review(&["a"]), std::slice::from_ref(&decision), ENFORCE));
     let text = value["response"]["auditAnnotations"]["image-0"].as_str().unwrap();
     let digest = decision.digest.unwrap();
-    let begin = format!("deny, {digest}, linux/amd64, rules sha256:rules, scanned at 77: a (sha256:");
+    let begin = format!("deny, {digest}, linux/amd64, rules sha256:rules, reader 4, scanned at 77: a (sha256:");
     assert!(text.starts_with(&begin), "{text}");
 }
 
