@@ -13,5 +13,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod api;
+mod document;
 mod running;
+mod scanned;
 mod startup;
