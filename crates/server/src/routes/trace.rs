@@ -18,7 +18,7 @@ use crate::http::problem::Problem;
 use crate::service::Service;
 
 /// Characters of the longest query.
-const LONGEST: usize = 1_024;
+const LONGEST: usize = 4_096;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
