@@ -78,6 +78,10 @@ deny: test-tools ## Check licences and sources of dependencies
 fuzz: build-deps test-tools ## Fuzz every target for SECONDS_PER_TARGET=300
 	scripts/fuzz $(SECONDS_PER_TARGET)
 
+.PHONY: schemathesis
+schemathesis: build ## Ask a service all that its OpenAPI document says, and more (needs schemathesis)
+	scripts/schemathesis $(LAYERSIFT)
+
 .PHONY: differential
 differential: build-deps test-tools ## Compare with skopeo, umoci and podman for SECONDS=600
 	LAYERSIFT_DIFFERENTIAL_SECONDS=$(SECONDS) $(CARGO) test --release --locked --test differential

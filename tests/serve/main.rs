@@ -14,8 +14,11 @@
 mod support;
 
 mod admission;
+mod api;
 mod clients;
+mod document;
 mod faults;
 mod images;
 mod running;
+mod scanned;
 mod startup;

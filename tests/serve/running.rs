@@ -3,6 +3,7 @@
 // Each test uses some of it.
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -305,6 +306,17 @@ impl Answer {
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    /// The server-sent events of a stream that has ended, each with its name as `event` and its `data`.
+    pub fn events(&self) -> Vec<BTreeMap<String, String>> {
+        let text = self.text();
+        // Lines that begin with a colon are comments.
+        let fields = |event: &str| -> BTreeMap<String, String> {
+            let fields = event.lines().filter_map(|line| line.split_once(": ")).filter(|(name, _)| !name.is_empty());
+            fields.map(|(name, value)| (name.to_string(), value.to_string())).collect()
+        };
+        text.split("\n\n").map(fields).filter(|event| !event.is_empty()).collect()
     }
 
     pub fn text(&self) -> String {

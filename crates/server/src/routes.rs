@@ -108,7 +108,10 @@ fn admission_routes() -> Router<Arc<Service>> {
 }
 
 fn health_routes() -> Router<Arc<Service>> {
-    Router::new().route("/healthz", get(operations::healthy)).route("/readyz", get(operations::ready))
+    Router::new()
+        .route("/healthz", get(operations::healthy))
+        .route("/readyz", get(operations::ready))
+        .method_not_allowed_fallback(not_allowed)
 }
 
 fn finish(routes: Router<Arc<Service>>, service: &Arc<Service>) -> Router {

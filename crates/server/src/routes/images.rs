@@ -11,7 +11,7 @@ use layersift_report::RenderOptions;
 use layersift_store::{ImageId, Seconds, StoreError, StoredImage};
 use serde::{Deserialize, Serialize};
 
-use super::parameters::{DigestPath, PageParameters, Parameters, number, page_size};
+use super::parameters::{DigestPath, NoParameters, PageParameters, Parameters, number, page_size};
 use crate::admission::{AdmissionPolicy, Decision};
 use crate::http::problem::Problem;
 use crate::service::Service;
@@ -88,6 +88,7 @@ pub(super) async fn list(
 pub(super) async fn image(
     State(service): State<Arc<Service>>,
     DigestPath(digest): DigestPath,
+    Parameters(NoParameters {}): Parameters<NoParameters>,
 ) -> Result<Response, Problem> {
     let policy = service.decider.policy();
     let decision: Option<Decision> = service
@@ -134,6 +135,8 @@ pub(super) async fn findings(
     Parameters(FindingsParameters { severity, after, limit }): Parameters<FindingsParameters>,
 ) -> Result<Response, Problem> {
     let limit = page_size(limit)?;
+    // Of the same range as everywhere.
+    number(after)?;
     let after = after.unwrap_or(0);
     let mut found = Vec::new();
     let mut total = 0_u64;

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use layersift_store::{ApiToken, JobCounts, RequestClass, Seconds, StoreError};
 use serde::Serialize;
 
+use super::parameters::{NoParameters, Parameters};
 use crate::http::problem::Problem;
 use crate::service::Service;
 
@@ -63,7 +64,10 @@ struct ReadyView {
 }
 
 /// `GET /api/v1/queue`.
-pub(super) async fn queue(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
+pub(super) async fn queue(
+    State(service): State<Arc<Service>>,
+    Parameters(NoParameters {}): Parameters<NoParameters>,
+) -> Result<Response, Problem> {
     let (queued, layers) = service
         .with_store(|service| {
             let queued = service.store.scan_requests().queued()?;
@@ -78,7 +82,10 @@ pub(super) async fn queue(State(service): State<Arc<Service>>) -> Result<Respons
 }
 
 /// `GET /api/v1/tokens`: no token can be read from it.
-pub(super) async fn tokens(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
+pub(super) async fn tokens(
+    State(service): State<Arc<Service>>,
+    Parameters(NoParameters {}): Parameters<NoParameters>,
+) -> Result<Response, Problem> {
     let tokens = service.with_store(|service| service.store.api_tokens().list()).await?;
     Ok(Json(TokensView { tokens: tokens.into_iter().map(TokenView::from).collect() }).into_response())
 }

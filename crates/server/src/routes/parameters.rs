@@ -24,6 +24,11 @@ impl<S: Sync + Send, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> 
     }
 }
 
+/// The parameters of a query that has none.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoParameters {}
+
 /// A digest in a path.
 pub(super) struct DigestPath(pub(super) Digest);
 
@@ -46,7 +51,8 @@ impl<S: Sync + Send> FromRequestParts<S> for NumberPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<NumberPath, Problem> {
         let path = Path::<String>::from_request_parts(parts, state).await;
         let Path(text) = path.map_err(|error| Problem::invalid(error.body_text()))?;
-        let number = text.parse().ok().filter(|number| *number > 0);
+        // One number has one path.
+        let number = text.parse().ok().filter(|number: &i64| *number > 0 && number.to_string() == text);
         number.map(NumberPath).ok_or_else(|| Problem::invalid(format!("invalid number `{text}`")))
     }
 }

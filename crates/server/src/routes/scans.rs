@@ -19,7 +19,7 @@ use layersift_store::{RequestClass, RequestId, RequestState, Seconds, StoreError
 use serde::{Deserialize, Serialize};
 
 use super::BODY;
-use super::parameters::{NumberPath, Parameters, number, page_size};
+use super::parameters::{NoParameters, NumberPath, Parameters, number, page_size};
 use crate::admission::Unreadable;
 use crate::http::problem::Problem;
 use crate::service::Service;
@@ -100,6 +100,7 @@ impl From<StoredRequest> for ScanView {
 pub(super) async fn submit(
     State(service): State<Arc<Service>>,
     Extension(client): Extension<Client>,
+    Parameters(NoParameters {}): Parameters<NoParameters>,
     body: Body,
 ) -> Result<Response, Problem> {
     let Submission { image, again } = json(body).await?;
@@ -147,6 +148,7 @@ pub(super) async fn list(
 pub(super) async fn status(
     State(service): State<Arc<Service>>,
     NumberPath(id): NumberPath,
+    Parameters(NoParameters {}): Parameters<NoParameters>,
 ) -> Result<Response, Problem> {
     Ok(Json(ScanView::from(stored(&service, id).await?)).into_response())
 }
@@ -155,6 +157,7 @@ pub(super) async fn status(
 pub(super) async fn events(
     State(service): State<Arc<Service>>,
     NumberPath(id): NumberPath,
+    Parameters(NoParameters {}): Parameters<NoParameters>,
 ) -> Result<Response, Problem> {
     stored(&service, id).await?;
     let until = tokio::time::Instant::now() + WATCHED;

@@ -12,12 +12,12 @@ use layersift_report::trace;
 use layersift_store::Query;
 use serde::Deserialize;
 
-use super::parameters::{Parameters, page_size};
+use super::parameters::{NoParameters, Parameters, page_size};
 use super::scans::json;
 use crate::http::problem::Problem;
 use crate::service::Service;
 
-/// The longest query.
+/// Characters of the longest query.
 const LONGEST: usize = 4_096;
 
 #[derive(Deserialize)]
@@ -31,6 +31,7 @@ pub(super) struct TraceParameters {
 #[serde(deny_unknown_fields)]
 pub(super) struct SecretBody {
     secret: String,
+    #[serde(default, deserialize_with = "whole")]
     limit: Option<u64>,
 }
 
@@ -39,15 +40,19 @@ pub(super) async fn by_name(
     State(service): State<Arc<Service>>,
     Parameters(TraceParameters { q, limit }): Parameters<TraceParameters>,
 ) -> Result<Response, Problem> {
-    if q.is_empty() || q.len() > LONGEST || q.contains('\0') {
-        return Err(Problem::invalid(format!("invalid `q`: expected 1 to {LONGEST} bytes of text")));
+    if q.is_empty() || q.chars().count() > LONGEST || q.contains('\0') {
+        return Err(Problem::invalid(format!("invalid `q`: expected 1 to {LONGEST} characters")));
     }
     let query = Query::parse(q.strip_prefix('/').unwrap_or(&q));
     answer(&service, q, vec![query], limit).await
 }
 
 /// `POST /api/v1/trace`: a secret. It is looked for by its fingerprints, and neither kept nor logged.
-pub(super) async fn by_secret(State(service): State<Arc<Service>>, body: Body) -> Result<Response, Problem> {
+pub(super) async fn by_secret(
+    State(service): State<Arc<Service>>,
+    Parameters(NoParameters {}): Parameters<NoParameters>,
+    body: Body,
+) -> Result<Response, Problem> {
     let SecretBody { secret, limit } = json(body).await?;
     if secret.is_empty() {
         return Err(Problem::invalid("the secret is empty"));
@@ -82,6 +87,14 @@ async fn answer(
     let failed = |_| Problem::unavailable("the answer cannot be written");
     trace::json(&name, &found, &mut bytes).map_err(failed)?;
     Ok(([(CONTENT_TYPE, "application/json")], bytes).into_response())
+}
+
+/// A number without a fraction, or none: `2.0` is an integer too, as JSON Schema has it.
+fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let number = Option::<f64>::deserialize(deserializer)?;
+    let is_whole = |number: &f64| *number >= 0.0 && number.fract() == 0.0;
+    let invalid = || serde::de::Error::custom("invalid `limit`: expected a whole number");
+    number.map(|number| Some(number).filter(is_whole).map(|number| number as u64).ok_or_else(invalid)).transpose()
 }
 
 /// Leaves only the fingerprint that was asked for: others may have been made with the public key.
