@@ -407,3 +407,19 @@ fn the_chart_mounts_what_its_settings_name() {
         assert!(pod.contains(&format!("{{name: {name}, containerPort: {port}}}")), "{name}");
     }
 }
+
+#[test]
+fn the_service_accepts_the_settings_of_the_documentation() {
+    let document = read("docs/service.md");
+    let blocks: Vec<&str> = document.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let [settings] = blocks[..] else { panic!("{} blocks of TOML", blocks.len()) };
+    let place = Place::new();
+    for key in ["fingerprint-key", "fingerprint-key.2025"] {
+        place.write(&format!("/etc/layersift/{key}"), "random bytes that are made up");
+    }
+    place.write("/etc/layersift/secret-path", &"path".repeat(10));
+    place.write("/etc/layersift/policy.toml", "fail-on = \"high\"\n");
+    place.write("/etc/layersift/registry-ca.crt", "");
+    std::fs::create_dir(place.path("/etc/layersift/rules")).unwrap();
+    place.accept(settings);
+}
