@@ -423,3 +423,28 @@ fn the_service_accepts_the_settings_of_the_documentation() {
     std::fs::create_dir(place.path("/etc/layersift/rules")).unwrap();
     place.accept(settings);
 }
+
+/// Runs `make demo-serve` without make: what it prints is asked once.
+#[test]
+fn the_demonstration_answers_what_it_offers() {
+    if !Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        return not_run("the demonstration of the service: missing curl");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut demo = Command::new("scripts/demo-serve");
+    demo.args([PROGRAM, "testdata/incident.tar"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    demo.env("DEMO_ONCE", "1").env("TMPDIR", folder.path()).env("LAYERSIFT_LOG", "error");
+    let output = demo.output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    for expected in [
+        "{\"allowed\":false,\"message\":\"layersift: registry.internal.example/payments/seal-service@sha256:",
+        "\nFAIL  5 critical, 6 high",
+        "deleted in layer 3, still in layer 2 for anyone who pulls it",
+        "\"masked\": \"ghp_****zA\"",
+        "\nlayersift_admission_decisions_total{outcome=\"fail\",effect=\"deny\"} 1\n",
+    ] {
+        assert!(stdout.contains(expected), "{expected}\n{stdout}\n{stderr}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it removes its files");
+}
