@@ -408,11 +408,16 @@ fn the_chart_mounts_what_its_settings_name() {
     }
 }
 
-#[test]
-fn the_service_accepts_the_settings_of_the_documentation() {
+/// The settings in the documentation.
+fn documented() -> String {
     let document = read("docs/service.md");
     let blocks: Vec<&str> = document.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     let [settings] = blocks[..] else { panic!("{} blocks of TOML", blocks.len()) };
+    settings.to_string()
+}
+
+#[test]
+fn the_service_accepts_the_settings_of_the_documentation() {
     let place = Place::new();
     for key in ["fingerprint-key", "fingerprint-key.2025"] {
         place.write(&format!("/etc/layersift/{key}"), "random bytes that are made up");
@@ -421,7 +426,38 @@ fn the_service_accepts_the_settings_of_the_documentation() {
     place.write("/etc/layersift/policy.toml", "fail-on = \"high\"\n");
     place.write("/etc/layersift/registry-ca.crt", "");
     std::fs::create_dir(place.path("/etc/layersift/rules")).unwrap();
-    place.accept(settings);
+    place.accept(&documented());
+}
+
+#[test]
+fn the_documentation_has_all_settings() {
+    fn collect(table: &toml::Table, names: &mut Vec<String>) {
+        for (name, value) in table {
+            names.push(name.clone());
+            let inner = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            inner.iter().filter_map(toml::Value::as_table).for_each(|table| collect(table, names));
+        }
+    }
+    let mut names = Vec::new();
+    collect(&documented().parse().unwrap(), &mut names);
+    let tables = read("crates/server/src/settings/tables.rs");
+    let policy = read("crates/server/src/admission/policy.rs");
+    let of_policy = ["struct Values {", "struct AdmissionTable {", "struct RuleTable {"].map(|begin| {
+        let (_, rest) = policy.split_once(begin).unwrap();
+        rest.split_once("\n}").unwrap().0
+    });
+    let mut known = 0;
+    for line in tables.lines().chain(of_policy.iter().flat_map(|fields| fields.lines())) {
+        let field = line.strip_prefix("    ").map(|line| line.strip_prefix("pub ").unwrap_or(line));
+        let Some((name, _)) = field.and_then(|line| line.split_once(": ")) else { continue };
+        let is_field =
+            name.chars().all(|c| c.is_ascii_lowercase() || c == '_') && !["values", "unknown"].contains(&name);
+        if is_field {
+            known += 1;
+            assert!(names.contains(&name.replace('_', "-")), "docs/service.md has no setting `{name}`: {names:?}");
+        }
+    }
+    assert!(known > 45, "{known} fields were found");
 }
 
 /// Runs `make demo-serve` without make: what it prints is asked once.
