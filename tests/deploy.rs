@@ -26,9 +26,10 @@ const CHART: &str = "deploy/chart/layersift";
 const PLACES: [&str; 2] = ["/etc/layersift", "/run/layersift"];
 
 /// Helm's expressions in the settings of the chart, and what they may become.
-const EXPRESSIONS: [(&str, &str); 4] = [
+const EXPRESSIONS: [(&str, &str); 5] = [
     (r#"{{ include "layersift.oldKeys" . }}"#, r#"["/run/layersift/old-keys/2025"]"#),
     (r#"{{ include "layersift.pulls" . }}"#, "0"),
+    ("{{ toJson .Values.admission.mode }}", r#""audit""#),
     ("{{ toJson .Values.registries.allow }}", r#"["registry.example.org"]"#),
     ("{{ toJson .Values.admission.allowedDigests }}", "[]"),
 ];
@@ -304,6 +305,10 @@ fn the_objects_belong_together() {
     check_webhook(&objects);
     assert_eq!(of_kind(&objects, "Deployment").len(), 2);
     let webhook = &only(&objects, "ValidatingWebhookConfiguration")["webhooks"][0];
+    let path = layersift_model::Digest::of(secret(&objects, "layersift-path", "secret-path").as_bytes());
+    let serve = of_kind(&objects, "Deployment").into_iter().find(|one| one["metadata"]["name"] == "layersift-serve");
+    let annotations = &serve.unwrap()["spec"]["template"]["metadata"]["annotations"];
+    assert_eq!(annotations["checksum/secret-path"], path.hex(), "a replica reads its path once");
     let tls = of_kind(&objects, "Secret").into_iter().find(|secret| secret["type"] == "kubernetes.io/tls").unwrap();
     assert_eq!(webhook["clientConfig"]["caBundle"], tls["data"]["ca.crt"], "the API server trusts the authority");
 }

@@ -51,6 +51,24 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{ .Values.webhook.secretPath.existingSecret | default (printf "%s-path" (include "layersift.name" .)) }}
 {{- end -}}
 
+{{- /* The secret path: given, that of the Secret, or a new one, which is then kept for all that ask for it. */ -}}
+{{- define "layersift.path" -}}
+{{- $own := .Values.webhook.secretPath -}}
+{{- if not $own.rendered -}}
+{{- $secret := lookup "v1" "Secret" .Release.Namespace (include "layersift.pathSecret" .) | default dict -}}
+{{- $path := $own.value | default (get (dig "data" (dict) $secret) "secret-path" | b64dec | trim) -}}
+{{- if and $own.existingSecret (not $path) -}}
+{{- fail (printf "cannot read the key secret-path of the Secret %s: it must be there before, and where a chart is rendered without the cluster, webhook.secretPath.value as well" $own.existingSecret) -}}
+{{- end -}}
+{{- $path = $path | default (randAlphaNum 40) -}}
+{{- if not (regexMatch "^[A-Za-z0-9_-]{32,}$" $path) -}}
+{{- fail "the secret path of the webhook must have at least 32 letters, digits, - or _" -}}
+{{- end -}}
+{{- $_ := set $own "rendered" $path -}}
+{{- end -}}
+{{- $own.rendered -}}
+{{- end -}}
+
 {{- /* The name of the service in its certificate. */ -}}
 {{- define "layersift.host" -}}
 {{ include "layersift.name" . }}.{{ .Release.Namespace }}.svc
