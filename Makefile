@@ -30,6 +30,10 @@ help: ## List the targets
 demo: build ## Build the program and scan the image of the incident
 	scripts/demo $(LAYERSIFT) testdata/incident.tar
 
+.PHONY: demo-serve
+demo-serve: build ## Build the program and serve decisions about the image of the incident
+	scripts/demo-serve $(LAYERSIFT) testdata/incident.tar
+
 .PHONY: build
 build: build-deps
 	$(STEP) "build" $(CARGO) build --release --locked --bin layersift

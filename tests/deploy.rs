@@ -1,5 +1,6 @@
-//! The Helm chart: it is linted and rendered by Helm, and its objects must belong together. Skipped, and says so, where
-//! there is no Helm.
+//! What an operator is given: the Helm chart, the settings in the documentation, and the demonstration. The service must
+//! accept their settings. Helm lints and renders the chart, and its objects must belong together; that is skipped, and
+//! says so, where there is no Helm.
 
 #![allow(
     clippy::expect_used,
@@ -15,21 +16,108 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_layersift");
 
 const CHART: &str = "deploy/chart/layersift";
+
+/// Where settings of a chart and of the documentation expect files.
+const PLACES: [&str; 2] = ["/etc/layersift", "/run/layersift"];
+
+/// Helm's expressions in the settings of the chart, and what they may become.
+const EXPRESSIONS: [(&str, &str); 5] = [
+    (r#"{{ include "layersift.oldKeys" . }}"#, r#"["/run/layersift/old-keys/2025"]"#),
+    (r#"{{ include "layersift.pulls" . }}"#, "0"),
+    ("{{ toJson .Values.admission.mode }}", r#""audit""#),
+    ("{{ toJson .Values.registries.allow }}", r#"["registry.example.org"]"#),
+    ("{{ toJson .Values.admission.allowedDigests }}", "[]"),
+];
 
 /// A chart that turns YAML into a JSON object a line, so that no other parser of YAML is needed.
 const CONVERTER: &str = r#"{{ range regexSplit "(?m)^---$" (.Files.Get "rendered.yaml") -1 }}{{ with fromYaml . }}
 {{ . | toJson }}
 {{ end }}{{ end }}"#;
 
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// Settings with the files that they name, below a folder that stands in for the root.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Place {
+        let place = Place(tempfile::tempdir().unwrap());
+        for folder in PLACES {
+            std::fs::create_dir_all(place.path(folder)).unwrap();
+        }
+        place
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(name.trim_start_matches('/'))
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// What `layersift serve --check` says of settings whose paths are below this folder.
+    fn check(&self, settings: &str) -> Result<(), String> {
+        let below = |settings: String, place: &&str| settings.replace(place, &self.path(place).display().to_string());
+        std::fs::write(self.path("serve.toml"), PLACES.iter().fold(settings.to_string(), below)).unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.args(["serve", "--check", "--config"]).arg(self.path("serve.toml"));
+        // One that does not exist yet is none to check.
+        command.env_clear().env("LAYERSIFT_STORE", self.path("store.db"));
+        let output = command.output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        match output.status.success() && stdout == "the settings are good\n" {
+            true => Ok(()),
+            false => Err(stdout + &String::from_utf8_lossy(&output.stderr)),
+        }
+    }
+
+    fn accept(&self, settings: &str) {
+        assert_eq!(self.check(settings), Ok(()), "{settings}");
+        let misspelt = format!("{settings}\n[misspelt]\n");
+        assert!(self.check(&misspelt).unwrap_err().contains("misspelt"), "it has been checked");
+    }
+}
+
+/// The text of the field `name: |` of a YAML document.
+fn field(document: &str, name: &str) -> String {
+    let begin = format!("\n{name}: |\n");
+    let (_, rest) = document.split_once(&begin).unwrap();
+    let lines = rest.lines().take_while(|line| line.is_empty() || line.starts_with("  "));
+    lines.map(|line| format!("{}\n", line.get(2..).unwrap_or_default())).collect()
+}
+
+/// The settings of the chart, as Helm could render them.
+fn settings_of_the_chart() -> String {
+    let settings = field(&read("deploy/chart/layersift/values.yaml"), "config");
+    let settings = EXPRESSIONS.iter().fold(settings, |settings, (expression, text)| {
+        assert!(settings.contains(expression), "{expression}");
+        settings.replace(expression, text)
+    });
+    assert!(!settings.contains("{{"), "an expression that this test does not know: {settings}");
+    settings
+}
+
 /// The program, unless it is missing, which is written to standard error.
 fn helm(test: &str) -> Option<Command> {
     let is_there = Command::new("helm").arg("version").output().is_ok_and(|output| output.status.success());
     if !is_there {
-        std::io::stderr().write_all(format!("NOT RUN: {test}: missing helm\n").as_bytes()).unwrap();
+        not_run(&format!("{test}: missing helm"));
     }
     is_there.then(|| Command::new("helm"))
+}
+
+fn not_run(why: &str) {
+    std::io::stderr().write_all(format!("NOT RUN: {why}\n").as_bytes()).unwrap();
 }
 
 fn template(helm: &mut Command, chart: &Path, settings: &[&str]) -> Output {
@@ -131,12 +219,18 @@ fn check(objects: &[Value]) {
     deployments.iter().for_each(|deployment| check_pods(deployment));
     let serve = deployments.iter().find(|deployment| deployment["metadata"]["name"] == "layersift-serve").unwrap();
     let labels = &serve["spec"]["template"]["metadata"]["labels"];
-    assert!(serve["spec"]["replicas"].as_u64().unwrap() >= 2);
     let service = only(objects, "Service");
     assert!(selects(&service["spec"]["selector"], labels));
-    let budget = only(objects, "PodDisruptionBudget");
-    assert!(selects(&budget["spec"]["selector"]["matchLabels"], labels));
-    assert_eq!(budget["spec"]["maxUnavailable"], 1);
+    for port in service["spec"]["ports"].as_array().unwrap() {
+        let ports = serve["spec"]["template"]["spec"]["containers"][0]["ports"].as_array().unwrap();
+        assert!(ports.iter().any(|known| known["name"] == port["targetPort"]), "{port}");
+    }
+    let budgets = of_kind(objects, "PodDisruptionBudget");
+    assert_eq!(budgets.len(), usize::from(serve["spec"]["replicas"].as_u64().unwrap() > 1));
+    for budget in budgets {
+        assert!(selects(&budget["spec"]["selector"]["matchLabels"], labels));
+        assert_eq!(budget["spec"]["maxUnavailable"], 1);
+    }
     let config = only(objects, "ConfigMap");
     assert!(config["data"]["serve.toml"].as_str().unwrap().parse::<toml::Table>().is_ok());
     let volumes = serve["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
@@ -149,6 +243,14 @@ fn check(objects: &[Value]) {
     }
 }
 
+/// A field of a Secret.
+fn secret(objects: &[Value], name: &str, key: &str) -> String {
+    use base64::Engine as _;
+    let found = of_kind(objects, "Secret").into_iter().find(|secret| secret["metadata"]["name"] == name).unwrap();
+    let bytes = base64::engine::general_purpose::STANDARD.decode(found["data"][key].as_str().unwrap()).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
 fn check_webhook(objects: &[Value]) {
     let webhooks = only(objects, "ValidatingWebhookConfiguration")["webhooks"].as_array().unwrap();
     let [webhook] = &webhooks[..] else { panic!("{webhooks:?}") };
@@ -158,7 +260,8 @@ fn check_webhook(objects: &[Value]) {
         (&target["name"], &target["port"]),
         (&service["metadata"]["name"], &service["spec"]["ports"][0]["port"])
     );
-    assert_eq!((target["namespace"].as_str(), target["path"].as_str()), (Some("team"), Some("/admit/v1")));
+    let path = format!("/{}/admit/v1", secret(objects, "layersift-path", "secret-path"));
+    assert_eq!((target["namespace"].as_str(), target["path"].as_str()), (Some("team"), Some(&path[..])));
     assert_eq!((&webhook["failurePolicy"], &webhook["timeoutSeconds"]), (&"Fail".into(), &10.into()));
     assert_eq!(webhook["sideEffects"], "NoneOnDryRun");
     let exempt = &webhook["namespaceSelector"]["matchExpressions"][0];
@@ -201,9 +304,60 @@ fn the_objects_belong_together() {
     check(&objects);
     check_webhook(&objects);
     assert_eq!(of_kind(&objects, "Deployment").len(), 2);
-    let secret = only(&objects, "Secret");
     let webhook = &only(&objects, "ValidatingWebhookConfiguration")["webhooks"][0];
-    assert_eq!(webhook["clientConfig"]["caBundle"], secret["data"]["ca.crt"], "the API server trusts the authority");
+    let path = layersift_model::Digest::of(secret(&objects, "layersift-path", "secret-path").as_bytes());
+    let serve = of_kind(&objects, "Deployment").into_iter().find(|one| one["metadata"]["name"] == "layersift-serve");
+    let annotations = &serve.unwrap()["spec"]["template"]["metadata"]["annotations"];
+    assert_eq!(annotations["checksum/secret-path"], path.hex(), "a replica reads its path once");
+    let tls = of_kind(&objects, "Secret").into_iter().find(|secret| secret["type"] == "kubernetes.io/tls").unwrap();
+    assert_eq!(webhook["clientConfig"]["caBundle"], tls["data"]["ca.crt"], "the API server trusts the authority");
+}
+
+#[test]
+fn the_service_accepts_what_helm_renders() {
+    if helm("settings that Helm renders").is_none() {
+        return;
+    }
+    let registries = "registries.allow={registry.example.org,docker.io/library/*}";
+    let digest = format!("admission.allowedDigests={{sha256:{}}}", "0".repeat(64));
+    let old = ["secrets.oldFingerprintKeys.name=old", "secrets.oldFingerprintKeys.keys={2025}"];
+    for settings in [&[][..], &[registries, &digest, old[0], old[1], "workers.replicas=0"]] {
+        let objects = objects(settings);
+        let place = Place::new();
+        for name in ["key/fingerprint-key", "old-keys/2025"] {
+            place.write(&format!("/run/layersift/{name}"), "random bytes that are made up");
+        }
+        for key in ["tls.crt", "tls.key"] {
+            place.write(&format!("/run/layersift/tls/{key}"), &secret(&objects, "layersift-tls", key));
+        }
+        place.write("/run/layersift/path/secret-path", &secret(&objects, "layersift-path", "secret-path"));
+        let files = &only(&objects, "ConfigMap")["data"];
+        place.write("/etc/layersift/policy.toml", files["policy.toml"].as_str().unwrap());
+        place.accept(files["serve.toml"].as_str().unwrap());
+    }
+}
+
+#[test]
+fn a_store_in_a_file_has_one_replica() {
+    if helm("a chart with a store in a file").is_none() {
+        return;
+    }
+    let objects = objects(&["sqlite.enabled=true", "serve.replicas=1", "workers.replicas=0"]);
+    check(&objects);
+    let claim = only(&objects, "PersistentVolumeClaim");
+    let serve = only(&objects, "Deployment");
+    assert_eq!(serve["spec"]["strategy"]["type"], "Recreate", "the volume has one user at a time");
+    let volumes = serve["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+    assert!(volumes.iter().any(|volume| volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]));
+    for (wrong, why) in [
+        (&["sqlite.enabled=true"][..], "serve.replicas=1"),
+        (&["sqlite.enabled=true", "serve.replicas=1"], "workers.replicas=0"),
+        (&["webhook.secretPath.value=guess"], "at least 32"),
+        (&["webhook.secretPath.existingSecret=own"], "webhook.secretPath.value"),
+    ] {
+        let output = template(&mut Command::new("helm"), Path::new(CHART), wrong);
+        assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains(why), "{wrong:?}");
+    }
 }
 
 #[test]
@@ -217,7 +371,7 @@ fn certificates_come_from_elsewhere_too() {
     assert_eq!(certificate["spec"]["dnsNames"][0], "layersift.team.svc");
     let webhook = only(&managed, "ValidatingWebhookConfiguration");
     assert_eq!(webhook["metadata"]["annotations"]["cert-manager.io/inject-ca-from"], "team/layersift");
-    assert!(of_kind(&managed, "Secret").is_empty());
+    assert!(of_kind(&managed, "Secret").iter().all(|secret| secret["type"] == "Opaque"), "no certificate");
     let existing = objects(&["tls.mode=existing", "tls.existingSecret=own", "tls.caBundle=PEM", "workers.replicas=0"]);
     check(&existing);
     let webhook = &only(&existing, "ValidatingWebhookConfiguration")["webhooks"][0];
@@ -226,4 +380,112 @@ fn certificates_come_from_elsewhere_too() {
     {
         assert!(!template(&mut Command::new("helm"), Path::new(CHART), wrong).status.success(), "{wrong:?}");
     }
+}
+
+#[test]
+fn the_service_accepts_the_settings_of_the_chart() {
+    let settings = settings_of_the_chart();
+    let place = Place::new();
+    place.write("/run/layersift/key/fingerprint-key", "random bytes that are made up");
+    place.write("/run/layersift/old-keys/2025", "other bytes that are made up");
+    place.write("/run/layersift/path/secret-path", &"path".repeat(10));
+    place.write("/etc/layersift/policy.toml", &field(&read("deploy/chart/layersift/values.yaml"), "policy"));
+    // Its files need not exist then.
+    place.accept(&settings.replace("[tls]\n", "[tls]\nself-signed = [\"localhost\"]\n"));
+}
+
+#[test]
+fn the_chart_mounts_what_its_settings_name() {
+    let settings = settings_of_the_chart();
+    let pod =
+        read("deploy/chart/layersift/templates/serve.yaml") + &read("deploy/chart/layersift/templates/_helpers.tpl");
+    let mounted: Vec<&str> =
+        pod.split("mountPath: ").skip(1).map(|rest| rest.split(['}', ',']).next().unwrap()).collect();
+    let named: Vec<&str> = settings.split('"').filter(|text| text.starts_with('/')).collect();
+    assert!(named.len() >= 5, "{named:?}");
+    for path in named {
+        assert!(mounted.iter().any(|folder| path.starts_with(&format!("{folder}/"))), "{path}: {mounted:?}");
+    }
+    let listen = settings.parse::<toml::Table>().unwrap()["listen"].clone();
+    for name in ["api", "admission", "health"] {
+        let (_, port) = listen[name].as_str().unwrap().rsplit_once(':').unwrap();
+        assert!(pod.contains(&format!("{{name: {name}, containerPort: {port}}}")), "{name}");
+    }
+}
+
+/// The settings in the documentation.
+fn documented() -> String {
+    let document = read("docs/service.md");
+    let blocks: Vec<&str> = document.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let [settings] = blocks[..] else { panic!("{} blocks of TOML", blocks.len()) };
+    settings.to_string()
+}
+
+#[test]
+fn the_service_accepts_the_settings_of_the_documentation() {
+    let place = Place::new();
+    for key in ["fingerprint-key", "fingerprint-key.2025"] {
+        place.write(&format!("/etc/layersift/{key}"), "random bytes that are made up");
+    }
+    place.write("/etc/layersift/secret-path", &"path".repeat(10));
+    place.write("/etc/layersift/policy.toml", "fail-on = \"high\"\n");
+    place.write("/etc/layersift/registry-ca.crt", "");
+    std::fs::create_dir(place.path("/etc/layersift/rules")).unwrap();
+    place.accept(&documented());
+}
+
+#[test]
+fn the_documentation_has_all_settings() {
+    fn collect(table: &toml::Table, names: &mut Vec<String>) {
+        for (name, value) in table {
+            names.push(name.clone());
+            let inner = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            inner.iter().filter_map(toml::Value::as_table).for_each(|table| collect(table, names));
+        }
+    }
+    let mut names = Vec::new();
+    collect(&documented().parse().unwrap(), &mut names);
+    let tables = read("crates/server/src/settings/tables.rs");
+    let policy = read("crates/server/src/admission/policy.rs");
+    let of_policy = ["struct Values {", "struct AdmissionTable {", "struct RuleTable {"].map(|begin| {
+        let (_, rest) = policy.split_once(begin).unwrap();
+        rest.split_once("\n}").unwrap().0
+    });
+    let mut known = 0;
+    for line in tables.lines().chain(of_policy.iter().flat_map(|fields| fields.lines())) {
+        let field = line.strip_prefix("    ").map(|line| line.strip_prefix("pub ").unwrap_or(line));
+        let Some((name, _)) = field.and_then(|line| line.split_once(": ")) else { continue };
+        let is_field =
+            name.chars().all(|c| c.is_ascii_lowercase() || c == '_') && !["values", "unknown"].contains(&name);
+        if is_field {
+            known += 1;
+            assert!(names.contains(&name.replace('_', "-")), "docs/service.md has no setting `{name}`: {names:?}");
+        }
+    }
+    assert!(known > 45, "{known} fields were found");
+}
+
+/// Runs `make demo-serve` without make: what it prints is asked once.
+#[test]
+fn the_demonstration_answers_what_it_offers() {
+    if !Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        return not_run("the demonstration of the service: missing curl");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut demo = Command::new("scripts/demo-serve");
+    demo.args([PROGRAM, "testdata/incident.tar"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    demo.env("DEMO_ONCE", "1").env("TMPDIR", folder.path()).env("LAYERSIFT_LOG", "error");
+    let output = demo.output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    for expected in [
+        "{\"allowed\":false,\"message\":\"layersift: registry.internal.example/payments/seal-service@sha256:",
+        "\nFAIL  5 critical, 6 high",
+        "deleted in layer 3, still in layer 2 for anyone who pulls it",
+        "\"masked\": \"ghp_****zA\"",
+        "\nlayersift_admission_decisions_total{outcome=\"fail\",effect=\"deny\"} 1\n",
+    ] {
+        assert!(stdout.contains(expected), "{expected}\n{stdout}\n{stderr}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it removes its files");
 }

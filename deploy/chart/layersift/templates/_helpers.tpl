@@ -1,5 +1,5 @@
 {{- define "layersift.name" -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 46 | trimSuffix "-" -}}
 {{- end -}}
 
 {{- define "layersift.labels" -}}
@@ -20,6 +20,25 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
 
+{{- /* What cannot work, told before anything is installed. */ -}}
+{{- define "layersift.check" -}}
+{{- $serve := int .Values.serve.replicas -}}
+{{- if .Values.sqlite.enabled -}}
+{{- if ne $serve 1 -}}
+{{- fail (printf "a SQLite store is for one replica, and serve.replicas is %d: set serve.replicas=1, or use PostgreSQL" $serve) -}}
+{{- end -}}
+{{- if gt (int .Values.workers.replicas) 0 -}}
+{{- fail "a SQLite store cannot be shared with workers: set workers.replicas=0, or use PostgreSQL" -}}
+{{- end -}}
+{{- else -}}
+{{- $secret := lookup "v1" "Secret" .Release.Namespace .Values.secrets.store.name -}}
+{{- $url := get (dig "data" (dict) ($secret | default dict)) .Values.secrets.store.key | b64dec | trim -}}
+{{- if and $url (not (hasPrefix "postgres" $url)) -}}
+{{- fail (printf "the Secret %s names no PostgreSQL: replicas and workers cannot share a SQLite file, see the value sqlite" .Values.secrets.store.name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "layersift.tlsSecret" -}}
 {{- if eq .Values.tls.mode "existing" -}}
 {{ required "tls.existingSecret is required where tls.mode is existing" .Values.tls.existingSecret }}
@@ -28,9 +47,44 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 {{- end -}}
 
+{{- define "layersift.pathSecret" -}}
+{{ .Values.webhook.secretPath.existingSecret | default (printf "%s-path" (include "layersift.name" .)) }}
+{{- end -}}
+
+{{- /* The secret path: given, that of the Secret, or a new one, which is then kept for all that ask for it. */ -}}
+{{- define "layersift.path" -}}
+{{- $own := .Values.webhook.secretPath -}}
+{{- if not $own.rendered -}}
+{{- $secret := lookup "v1" "Secret" .Release.Namespace (include "layersift.pathSecret" .) | default dict -}}
+{{- $path := $own.value | default (get (dig "data" (dict) $secret) "secret-path" | b64dec | trim) -}}
+{{- if and $own.existingSecret (not $path) -}}
+{{- fail (printf "cannot read the key secret-path of the Secret %s: it must be there before, and where a chart is rendered without the cluster, webhook.secretPath.value as well" $own.existingSecret) -}}
+{{- end -}}
+{{- $path = $path | default (randAlphaNum 40) -}}
+{{- if not (regexMatch "^[A-Za-z0-9_-]{32,}$" $path) -}}
+{{- fail "the secret path of the webhook must have at least 32 letters, digits, - or _" -}}
+{{- end -}}
+{{- $_ := set $own "rendered" $path -}}
+{{- end -}}
+{{- $own.rendered -}}
+{{- end -}}
+
 {{- /* The name of the service in its certificate. */ -}}
 {{- define "layersift.host" -}}
 {{ include "layersift.name" . }}.{{ .Release.Namespace }}.svc
+{{- end -}}
+
+{{- /* For `config`: paths of old keys, and how many layers the service pulls by itself. */ -}}
+{{- define "layersift.oldKeys" -}}
+{{- $paths := list -}}
+{{- range .Values.secrets.oldFingerprintKeys.keys -}}
+{{- $paths = append $paths (printf "/run/layersift/old-keys/%v" .) -}}
+{{- end -}}
+{{ toJson $paths }}
+{{- end -}}
+
+{{- define "layersift.pulls" -}}
+{{ gt (int .Values.workers.replicas) 0 | ternary 0 4 }}
 {{- end -}}
 
 {{- define "layersift.podSecurity" -}}
@@ -48,18 +102,22 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 
 {{- define "layersift.environment" -}}
+{{- if .Values.sqlite.enabled -}}
+- {name: LAYERSIFT_STORE, value: /var/lib/layersift/store.db}
+{{- else -}}
 - name: LAYERSIFT_STORE
   valueFrom:
     secretKeyRef: {{ dict "name" .Values.secrets.store.name "key" .Values.secrets.store.key | toJson }}
+{{- end }}
 {{- if .Values.secrets.registries.name }}
-- {name: DOCKER_CONFIG, value: /run/registries}
+- {name: DOCKER_CONFIG, value: /run/layersift/registries}
 {{- end }}
 {{- end -}}
 
 {{- define "layersift.sharedMounts" -}}
-- {name: fingerprint-key, mountPath: /run/layersift, readOnly: true}
+- {name: fingerprint-key, mountPath: /run/layersift/key, readOnly: true}
 {{- if .Values.secrets.registries.name }}
-- {name: registries, mountPath: /run/registries, readOnly: true}
+- {name: registries, mountPath: /run/layersift/registries, readOnly: true}
 {{- end }}
 {{- end -}}
 
