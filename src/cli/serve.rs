@@ -29,13 +29,20 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// File with the settings [default: /etc/layersift/serve.toml, if it exists]
-    #[arg(long, value_name = "FILE", env = "LAYERSIFT_SERVE_CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: SettingsArgs,
 
     /// Check the settings and what they name, and do not serve
     #[arg(long)]
     check: bool,
+}
+
+/// The settings of the service, and its store.
+#[derive(Debug, Args)]
+pub(crate) struct SettingsArgs {
+    /// File with the settings [default: /etc/layersift/serve.toml, if it exists]
+    #[arg(long, value_name = "FILE", env = "LAYERSIFT_SERVE_CONFIG")]
+    config: Option<PathBuf>,
 
     #[command(flatten)]
     store: StoreArgs,
@@ -46,16 +53,31 @@ impl ServeArgs {
     pub(crate) fn log_level(&self) -> LevelFilter {
         if self.check { LevelFilter::WARN } else { LevelFilter::INFO }
     }
+}
 
+impl SettingsArgs {
     fn settings(&self) -> anyhow::Result<Settings> {
-        let usual = || Some(PathBuf::from(USUAL)).filter(|path| path.exists());
-        let file = self.config.clone().or_else(usual);
         let variables = std::env::vars().filter(|(name, _)| name != "LAYERSIFT_SERVE_CONFIG");
-        Ok(settings::load(file.as_deref(), variables)?)
+        Ok(settings::load(self.file().as_deref(), variables)?)
     }
 
-    fn open_store(&self, settings: &Settings, options: StoreOptions) -> anyhow::Result<Store> {
-        Ok(match self.store.name().or(settings.store.as_deref()) {
+    fn file(&self) -> Option<PathBuf> {
+        let usual = || Some(PathBuf::from(USUAL)).filter(|path| path.exists());
+        self.config.clone().or_else(usual)
+    }
+
+    /// The store of the service: that of the flag or the environment, of the settings, or the user's own.
+    pub(crate) fn open_store(&self, options: StoreOptions) -> anyhow::Result<Store> {
+        // Without a file there are no settings that would have to be good.
+        let of_settings = match (self.store.name(), self.file()) {
+            (None, Some(_)) => self.settings()?.store,
+            _ => None,
+        };
+        self.open_named(of_settings.as_deref(), options)
+    }
+
+    fn open_named(&self, of_settings: Option<&str>, options: StoreOptions) -> anyhow::Result<Store> {
+        Ok(match self.store.name().or(of_settings) {
             Some(name) => Store::open_with(name, options)?,
             None => Store::open_default_with(options)?,
         })
@@ -64,12 +86,14 @@ impl ServeArgs {
 
 /// Serves until a signal ends it, or checks the settings.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    let settings = args.settings()?;
+    let settings = args.settings.settings()?;
     if args.check {
         return check(args, &settings);
     }
     let ending = signals::cancellation()?;
-    parts(args, settings, &ending)?.serve(ending, |addresses| {
+    let parts = parts(args, settings, &ending)?;
+    tracing::info!(store = parts.store.name(), layer_key = parts.analyzer.layer_key(), "service started");
+    parts.serve(ending, |addresses| {
         for address in addresses {
             tracing::info!(address, "listening");
         }
@@ -84,7 +108,10 @@ fn check(args: &ServeArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     old_keys(settings)?;
     Ruleset::with_files(&settings.rules)?;
     registries(settings, &Cancellation::new())?;
-    match args.open_store(settings, StoreOptions { must_exist: true, patience: PATIENCE, ..StoreOptions::default() }) {
+    match args.settings.open_named(
+        settings.store.as_deref(),
+        StoreOptions { must_exist: true, patience: PATIENCE, ..StoreOptions::default() },
+    ) {
         Err(error) if !matches!(error.downcast_ref(), Some(StoreError::Missing { .. })) => return Err(error),
         _ => {}
     }
@@ -98,8 +125,10 @@ fn parts(args: &ServeArgs, settings: Settings, ending: &Cancellation) -> anyhow:
     let patient =
         StoreOptions { cancelled: Some(Arc::new(move || cancelled.is_cancelled())), ..StoreOptions::default() };
     Ok(Parts {
-        store: args.open_store(&settings, StoreOptions { patience: PATIENCE, ..patient.clone() })?,
-        scan_store: args.open_store(&settings, patient)?,
+        store: args
+            .settings
+            .open_named(settings.store.as_deref(), StoreOptions { patience: PATIENCE, ..patient.clone() })?,
+        scan_store: args.settings.open_named(settings.store.as_deref(), patient)?,
         registries: registries(&settings, ending)?,
         findings: findings(&settings),
         old_keys: old_keys(&settings)?,

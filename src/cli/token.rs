@@ -8,12 +8,12 @@ use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::args::StoreArgs;
+use super::serve::SettingsArgs;
 use super::{context, output, values};
 use layersift_report::clean;
 use layersift_server::settings::Scope;
 use layersift_server::tokens;
-use layersift_store::ApiToken;
+use layersift_store::{ApiToken, Store, StoreOptions};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
@@ -22,7 +22,7 @@ pub(crate) enum TokenCommand {
     /// List tokens, without what is secret about them
     List {
         #[command(flatten)]
-        store: StoreArgs,
+        service: SettingsArgs,
     },
     /// Revoke a token: it opens nothing after a few seconds
     Revoke {
@@ -30,7 +30,7 @@ pub(crate) enum TokenCommand {
         number: i64,
 
         #[command(flatten)]
-        store: StoreArgs,
+        service: SettingsArgs,
     },
 }
 
@@ -50,15 +50,15 @@ pub(crate) struct AddArgs {
     expires_in: Duration,
 
     #[command(flatten)]
-    store: StoreArgs,
+    service: SettingsArgs,
 }
 
 pub(crate) fn run(command: &TokenCommand) -> anyhow::Result<ExitCode> {
     match command {
         TokenCommand::Add(args) => add(args)?,
-        TokenCommand::List { store } => list(store)?,
-        TokenCommand::Revoke { number, store } => {
-            let revoked = context::open_existing_store(store)?.api_tokens().revoke(*number, context::now())?;
+        TokenCommand::List { service } => list(service)?,
+        TokenCommand::Revoke { number, service } => {
+            let revoked = existing(service)?.api_tokens().revoke(*number, context::now())?;
             ensure!(revoked, "there is no token {number} that is not revoked: see `layersift token list`");
         }
     }
@@ -67,7 +67,7 @@ pub(crate) fn run(command: &TokenCommand) -> anyhow::Result<ExitCode> {
 
 /// Only the token is written to standard output, so that it can go into a file.
 fn add(args: &AddArgs) -> anyhow::Result<()> {
-    let store = context::open_store(&args.store, layersift_store::StoreOptions::default())?;
+    let store = args.service.open_store(StoreOptions::default())?;
     let token = tokens::mint().context("the system has no random bytes")?;
     let scopes: BTreeSet<Scope> = args.scope.iter().copied().collect();
     let now = context::now();
@@ -77,19 +77,23 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
     output::write(format!("{token}\n").as_bytes(), None)
 }
 
-fn list(store: &StoreArgs) -> anyhow::Result<()> {
+fn list(service: &SettingsArgs) -> anyhow::Result<()> {
     let now = context::now();
     let mut text = format!("{:>6}  {:<24}  {:<26}  {}\n", "NUMBER", "NAME", "SCOPES", "STATE");
-    for token in context::open_existing_store(store)?.api_tokens().list()? {
+    for token in existing(service)?.api_tokens().list()? {
         let ApiToken { id, name, scopes, expires_at, revoked_at, .. } = token;
         let state = match revoked_at {
             Some(at) => format!("revoked on {}", date(at)),
             None if expires_at <= now => format!("expired on {}", date(expires_at)),
-            None => format!("{} days left, until {}", (expires_at - now) / 86_400, date(expires_at)),
+            None => format!("{} days left, until {}", (expires_at - now + 86_399) / 86_400, date(expires_at)),
         };
         text.push_str(&format!("{id:>6}  {:<24}  {:<26}  {state}\n", clean(&name, 24), clean(&scopes, 60)));
     }
     output::write(text.as_bytes(), None)
+}
+
+fn existing(service: &SettingsArgs) -> anyhow::Result<Store> {
+    service.open_store(StoreOptions { must_exist: true, ..StoreOptions::default() })
 }
 
 fn date(seconds: i64) -> String {

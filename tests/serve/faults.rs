@@ -33,7 +33,7 @@ fn while_the_store_is_stopped_it_answers_from_memory_and_by_policy() {
     eventually("an answer without the store", || {
         assert_eq!(decision(&running, &token, &good)["effect"], "allow");
         let metrics = crate::running::Client::new(&running.url("health")).get("/metrics").text();
-        metrics.contains("decision_cache_total{name=\"before-outage\"}").then_some(())
+        metrics.contains("decision_cache_total{found=\"before-outage\"}").then_some(())
     });
     let unknown = decision(&running, &token, &registry.by_digest(&new));
     assert_eq!((&unknown["outcome"], &unknown["effect"]), (&json!("unknown"), &json!("wait")), "{unknown}");

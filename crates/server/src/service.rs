@@ -22,6 +22,7 @@ pub(crate) mod upkeep;
 
 use std::sync::Arc;
 
+use layersift_fleet::Progress;
 use layersift_format::Cancellation;
 use layersift_model::{FingerprintKey, LayerKey};
 use layersift_store::{Seconds, Store, StoreError};
@@ -50,6 +51,8 @@ pub(crate) struct Service {
     pub(crate) bodies: BodyMemory,
     pub(crate) rates: Rates,
     pub(crate) metrics: Arc<Metrics>,
+    /// What is pulled and read here.
+    pub(crate) progress: Arc<Progress>,
     pub(crate) clock: fn() -> Seconds,
     /// Cancelled when the service ends.
     pub(crate) ending: Cancellation,

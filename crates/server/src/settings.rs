@@ -88,7 +88,12 @@ pub fn load(
     let mut variables: Vec<(String, String)> =
         variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     variables.sort_unstable();
-    let settings = if variables.is_empty() { settings } else { with_variables(&name, &text, &variables)? };
+    if variables.is_empty() {
+        check(&name, &text, &settings)?;
+        return Ok(settings);
+    }
+    let (name, text) = (format!("{name} with the environment"), with_variables(&name, &text, &variables)?);
+    let settings = parse(&name, &text)?;
     check(&name, &text, &settings)?;
     Ok(settings)
 }
@@ -108,21 +113,24 @@ fn parse(name: &str, text: &str) -> Result<Settings, SettingsError> {
     toml::from_str(text).map_err(|source| SettingsError::Parse { path: name.into(), source: Box::new(source) })
 }
 
-fn with_variables(name: &str, text: &str, variables: &[(String, String)]) -> Result<Settings, SettingsError> {
+/// The settings of a file with those of variables in place of its own, as a file: places in it are those of values.
+fn with_variables(name: &str, text: &str, variables: &[(String, String)]) -> Result<String, SettingsError> {
     let mut whole: toml::Table =
         toml::from_str(text).map_err(|source| SettingsError::Parse { path: name.into(), source: Box::new(source) })?;
+    let mut text = text.to_string();
     for (variable, value) in variables {
         let invalid = |reason: String| SettingsError::Variable { name: variable.clone(), reason };
         let field = variable[PREFIX.len()..].to_ascii_lowercase();
         let path: Vec<String> = field.split("__").map(|part| part.replace('_', "-")).collect();
         set(&mut whole, &path, value_of(value)).map_err(invalid)?;
         // One by one, so that an error has its variable.
-        let so_far = toml::Value::Table(whole.clone());
-        so_far.try_into::<Settings>().map_err(|error| invalid(error.to_string().trim_end().to_string()))?;
+        text = toml::to_string(&whole).map_err(|error| invalid(error.to_string()))?;
+        parse(name, &text).map_err(|error| match error {
+            SettingsError::Parse { source, .. } => invalid(source.message().to_string()),
+            error => error,
+        })?;
     }
-    toml::Value::Table(whole)
-        .try_into()
-        .map_err(|source| SettingsError::Parse { path: "the environment".into(), source: Box::new(source) })
+    Ok(text)
 }
 
 /// A value as it is written in TOML, and otherwise a string.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use layersift_model::Digest;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::reason::{Judgement, clean, shortened};
 
@@ -25,7 +24,8 @@ struct Answer {
 struct Decision {
     digest: Option<String>,
     #[serde(default)]
-    outcome: Value,
+    outcome: String,
+    unreadable: Option<String>,
     effect: Effect,
     #[serde(default)]
     reasons: Vec<Reason>,
@@ -92,19 +92,14 @@ pub(super) fn judge(body: &[u8], digest: &Digest) -> Next {
 impl Decision {
     /// The outcome and the first reasons.
     fn words(&self) -> String {
-        let outcome = match &self.outcome {
-            Value::String(outcome) => match &outcome[..] {
-                "pass" => "nothing fails".into(),
-                "fail" => "something fails".into(),
-                "incomplete" => "not everything could be read".into(),
-                "unknown" => "not known yet, the image is being scanned; try again".into(),
-                other => field(other),
-            },
-            Value::Object(fields) => match fields.get("unreadable").and_then(Value::as_str) {
-                Some(why) => format!("cannot be read ({})", field(why)),
-                None => "no outcome".into(),
-            },
-            _ => "no outcome".into(),
+        let outcome = match (&self.outcome[..], &self.unreadable) {
+            ("pass", _) => "nothing fails".into(),
+            ("fail", _) => "something fails".into(),
+            ("incomplete", _) => "not everything could be read".into(),
+            ("unknown", _) => "not known yet, the image is being scanned; try again".into(),
+            ("unreadable", Some(why)) => format!("cannot be read ({})", field(why)),
+            ("", _) => "no outcome".into(),
+            (other, _) => field(other),
         };
         let named: Vec<String> = self.reasons.iter().take(MOST_REASONS).map(Reason::words).collect();
         let total = self.reasons_total.unwrap_or_default().max(self.reasons.len() as u64);
@@ -151,8 +146,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn judged(allowed: bool, effect: &str, outcome: &Value, digest: &Digest) -> Next {
-        let decision = json!({"image": "a", "digest": digest, "outcome": outcome, "effect": effect});
+    fn judged(allowed: bool, effect: &str, outcome: &str, digest: &Digest) -> Next {
+        let unreadable = (outcome == "unreadable").then_some("not-found");
+        let decision = json!({"image": "a", "digest": digest, "outcome": outcome, "unreadable": unreadable,
+            "effect": effect});
         let body = json!({"allowed": allowed, "decisions": [decision]}).to_string();
         judge(body.as_bytes(), &Digest::of(b"image"))
     }
@@ -164,12 +161,12 @@ mod tests {
     #[test]
     fn only_a_clear_answer_allows() {
         let digest = Digest::of(b"image");
-        assert!(is_allowed(&judged(true, "allow", &json!("pass"), &digest)));
-        assert!(is_allowed(&judged(true, "warn", &json!("fail"), &digest)));
+        assert!(is_allowed(&judged(true, "allow", "pass", &digest)));
+        assert!(is_allowed(&judged(true, "warn", "fail", &digest)));
         for (allowed, effect) in [(false, "allow"), (false, "warn"), (true, "deny"), (true, "wait"), (true, "shrug")] {
-            assert!(!is_allowed(&judged(allowed, effect, &json!("pass"), &digest)), "{allowed} {effect}");
+            assert!(!is_allowed(&judged(allowed, effect, "pass", &digest)), "{allowed} {effect}");
         }
-        assert!(!is_allowed(&judged(true, "allow", &json!("pass"), &Digest::of(b"other"))));
+        assert!(!is_allowed(&judged(true, "allow", "pass", &Digest::of(b"other"))));
         for body in ["", "{}", "[]", "null", "true", r#"{"allowed":true}"#, r#"{"allowed":true,"decisions":[]}"#] {
             assert!(!is_allowed(&judge(body.as_bytes(), &digest)), "{body}");
         }
@@ -198,7 +195,7 @@ mod tests {
             "layersift: denied: something fails: critical: GitHub token [github.token] in app/.env, layer 2 \
              (COPY .env /app); and 6 more"
         );
-        let unreadable = judged(false, "deny", &json!({"unreadable": "not-found"}), &digest);
+        let unreadable = judged(false, "deny", "unreadable", &digest);
         assert_eq!(unreadable, Next::Judged(Judgement::deny("cannot be read (not-found)")));
     }
 }

@@ -3,7 +3,8 @@
 
 use layersift_model::{Digest, Finding, ImageGap, ImageReport, Location, Severity, Verdict};
 use layersift_report::Policy;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Reasons that a decision has at most; the rest is counted.
 const MOST_REASONS: usize = 20;
@@ -17,7 +18,8 @@ pub struct Decision {
     pub digest: Option<Digest>,
     /// The platforms that it covers, such as `linux/amd64`.
     pub platforms: Vec<String>,
-    /// What is known.
+    /// What is known: in JSON `outcome`, and `unreadable` with the reason or null.
+    #[serde(flatten)]
     pub outcome: Outcome,
     /// What the policy makes of it.
     pub effect: Effect,
@@ -32,8 +34,7 @@ pub struct Decision {
 }
 
 /// What is known about an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// Everything was read, and nothing fails.
     Pass,
@@ -48,8 +49,7 @@ pub enum Outcome {
 }
 
 /// Why an image cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unreadable {
     /// The reference is invalid, or its registry is not one that the service may ask.
     Refused,
@@ -126,8 +126,10 @@ impl Decision {
     }
 
     /// What the reports of an image, or of all images of an index, say under `policy`. The effect is `Allow` or `Deny`;
-    /// other effects are for the rules of admission to choose. Findings in the layers of a base image do not fail: where
-    /// the layers of an image begin with exactly those of one of `bases`. What an image says of its base does not count.
+    /// other effects are for the rules of admission to choose.
+    ///
+    /// Findings in the layers of a base image do not fail, where the layers of an image begin with exactly those of one
+    /// of `bases`. What an image itself says of its base does not count.
     pub fn of_reports(
         image: &str,
         digest: Digest,
@@ -237,7 +239,7 @@ impl Outcome {
             Outcome::Pass => "pass",
             Outcome::Incomplete => "incomplete",
             Outcome::Fail => "fail",
-            Outcome::Unreadable(reason) => reason.name(),
+            Outcome::Unreadable(_) => "unreadable",
             Outcome::Unknown => "unknown",
         }
     }
@@ -255,6 +257,19 @@ impl Outcome {
             Outcome::Unreadable(Unreadable::Failed) => "cannot be read",
             Outcome::Unknown => "not known yet",
         }
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let unreadable = match self {
+            Outcome::Unreadable(reason) => Some(reason.name()),
+            _ => None,
+        };
+        let mut fields = serializer.serialize_struct("Outcome", 2)?;
+        fields.serialize_field("outcome", self.label())?;
+        fields.serialize_field("unreadable", &unreadable)?;
+        fields.end()
     }
 }
 

@@ -9,7 +9,7 @@
 //! require-digest = false      # deny an image that is named by a tag, which may move
 //! max-report-age = "7d"       # how long a report of older rules counts while rescans run
 //! allowed-digests = []        # images that are let in without a look
-//! base-images = []            # digests of images in the store whose findings do not deny what begins with their layers
+//! base-images = []            # digests of images whose findings do not deny images that begin with their layers
 //!
 //! [[admission.rule]]                 # the first that matches decides; what it does not say is as above
 //! namespaces = ["dev-*"]

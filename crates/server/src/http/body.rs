@@ -15,8 +15,8 @@ use crate::http::problem::Problem;
 /// Bytes of a body that is parsed when it has arrived.
 const SMALL: usize = 32 << 10;
 
-/// What a larger body takes of the memory for bodies: a chunk that is parsed, one that waits, one that is received and what
-/// the connection has read ahead.
+/// What a larger body takes of the memory for bodies: a chunk that is parsed, one that waits, one that is received and
+/// what the connection has read ahead.
 const SHARE: usize = 256 << 10;
 
 /// How long a body waits for its share.

@@ -1,7 +1,7 @@
 //! What Prometheus reads: requests by route, decisions, the queue, layers, the cache, and what will expire.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -27,11 +27,8 @@ pub(crate) struct Route {
     pub(crate) route: String,
 }
 
-/// Something that is counted by its name.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(crate) struct Named {
-    pub(crate) name: String,
-}
+/// A label, and its value.
+pub(crate) type Label = [(&'static str, String); 1];
 
 /// A decision: what is known, and what became of it.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -46,20 +43,20 @@ pub(crate) struct Metrics {
     requests: Family<Answered, Counter>,
     durations: Family<Route, Histogram, fn() -> Histogram>,
     pub(crate) decisions: Family<Decided, Counter>,
-    pub(crate) refused: Family<Named, Counter>,
+    pub(crate) refused: Family<Label, Counter>,
     /// Requests for scans that wait, by class.
-    pub(crate) queued: Family<Named, Gauge>,
+    pub(crate) queued: Family<Label, Gauge>,
     /// Layers in the queue, by state.
-    pub(crate) layers: Family<Named, Gauge>,
-    pub(crate) scanned: Family<Named, Counter>,
-    pub(crate) cache: Family<Named, Counter>,
+    pub(crate) layers: Family<Label, Gauge>,
+    pub(crate) scanned: Family<Label, Counter>,
+    pub(crate) cache: Family<Label, Counter>,
     pub(crate) gaps: Counter,
     pub(crate) connections: Gauge,
-    pub(crate) layers_read: Gauge<u64, AtomicU64>,
-    pub(crate) bytes_read: Gauge<u64, AtomicU64>,
+    pub(crate) layers_read: Counter,
+    pub(crate) bytes_read: Counter,
     /// Seconds until it expires, by name of the token.
-    pub(crate) tokens: Family<Named, Gauge<i64, AtomicI64>>,
-    pub(crate) certificates: Family<Named, Gauge<i64, AtomicI64>>,
+    pub(crate) tokens: Family<Label, Gauge<i64, AtomicI64>>,
+    pub(crate) certificates: Family<Label, Gauge<i64, AtomicI64>>,
     pub(crate) is_leader: Gauge,
 }
 
@@ -78,8 +75,8 @@ impl Metrics {
             cache: Family::default(),
             gaps: Counter::default(),
             connections: Gauge::default(),
-            layers_read: Gauge::default(),
-            bytes_read: Gauge::default(),
+            layers_read: Counter::default(),
+            bytes_read: Counter::default(),
             tokens: Family::default(),
             certificates: Family::default(),
             is_leader: Gauge::default(),
@@ -125,8 +122,7 @@ impl Metrics {
     }
 }
 
-impl Named {
-    pub(crate) fn new(name: impl Into<String>) -> Named {
-        Named { name: name.into() }
-    }
+/// A label of one name.
+pub(crate) fn label(name: &'static str, value: impl Into<String>) -> Label {
+    [(name, value.into())]
 }

@@ -42,6 +42,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The pause before what is not known yet is looked up again.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// Characters of the name that a quota is counted by.
+const QUOTA: usize = 200;
+
 /// Decisions, and whether all of them are by rules that only warn.
 struct Decided {
     decisions: Vec<Decision>,
@@ -80,7 +83,7 @@ pub(super) async fn kubernetes(
                 digest: None,
                 namespace: namespace.clone(),
                 mirrors: Vec::new(),
-                client: client.name.clone(),
+                client: quota(&client, namespace.as_deref()),
                 may_queue: !review.is_dry_run,
                 until,
             });
@@ -120,7 +123,7 @@ pub(super) async fn gatekeeper(
         digest: None,
         namespace: key.namespace.clone(),
         mirrors: Vec::new(),
-        client: client.name.clone(),
+        client: quota(&client, key.namespace.as_deref()),
         may_queue: true,
         until,
     });
@@ -159,7 +162,7 @@ pub(super) async fn plain(
             digest: image.digest.clone(),
             namespace: question.namespace.clone(),
             mirrors: image.mirrors.iter().filter_map(|url| mirror_host(url)).collect(),
-            client: client.name.clone(),
+            client: quota(&client, question.namespace.as_deref()),
             may_queue: true,
             until: begun + PLAIN.max(wait),
         })
@@ -206,6 +209,14 @@ impl Decided {
 /// What a rule that only warns makes of a decision.
 fn warning(decision: Decision) -> Decision {
     Decision { effect: decision.effect.min(Effect::Warn), ..decision }
+}
+
+/// Whose quota of the queue an image is counted in: a cluster is one client, and its namespaces are many.
+fn quota(client: &Client, namespace: Option<&str>) -> String {
+    match namespace {
+        Some(namespace) => format!("{} {namespace}", client.name).chars().take(QUOTA).collect(),
+        None => client.name.clone(),
+    }
 }
 
 /// The time that the API server gives: `timeout=10s` in its query.

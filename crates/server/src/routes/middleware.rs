@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::http::metrics::Named;
+use crate::http::metrics::label;
 use crate::http::peer::Peer;
 use crate::http::problem::Problem;
 use crate::service::Service;
@@ -36,7 +36,7 @@ pub(super) async fn authenticate(State(service): State<Arc<Service>>, mut reques
             next.run(request).await
         }
         Err(problem) => {
-            service.metrics.refused.get_or_create(&Named::new("unauthenticated")).inc();
+            service.metrics.refused.get_or_create(&label("reason", "unauthenticated")).inc();
             problem.into_response()
         }
     }
@@ -76,7 +76,7 @@ pub(super) async fn limit(
     match service.rates.take(&client.name) {
         Ok(()) => next.run(request).await,
         Err(seconds) => {
-            service.metrics.refused.get_or_create(&Named::new("rate")).inc();
+            service.metrics.refused.get_or_create(&label("reason", "rate")).inc();
             Problem::too_many("too many requests", seconds).into_response()
         }
     }
@@ -95,7 +95,8 @@ pub(super) async fn observe(State(service): State<Arc<Service>>, request: Reques
     let (status, took) = (response.status().as_u16(), begun.elapsed());
     service.metrics.answered(&route, status, took);
     let took = took.as_micros();
-    if status >= 500 {
+    // 503 is an answer: what is wrong, if anything, is logged where it is found.
+    if status >= 500 && status != 503 {
         tracing::warn!(%method, route, status, took, "request");
     } else {
         tracing::debug!(%method, route, status, took, "request");

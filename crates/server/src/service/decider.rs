@@ -17,14 +17,15 @@ use tokio::time::Instant;
 use super::lookup::{Known, layers_of_bases, look_up};
 use super::resolver::{Resolved, Resolver};
 use crate::admission::{AdmissionPolicy, Decision, Effect, Outcome, Terms, Unreadable};
-use crate::http::metrics::{Decided, Metrics, Named};
+use crate::http::metrics::{Decided, Metrics, label};
 use crate::settings::AllowList;
 
 /// How long a decision by reports is kept, and how long it stands in while the store is out of reach.
 const FRESH: Duration = Duration::from_secs(5);
 const STALE: Duration = Duration::from_secs(600);
 
-/// How long the store is waited for where there is a decision that can stand in, and how long it is not asked again then.
+/// How long the store is waited for where there is a decision that can stand in, and how long it is not asked again
+/// then.
 const STALL: Duration = Duration::from_millis(500);
 const OUT: Duration = Duration::from_secs(1);
 
@@ -267,7 +268,7 @@ impl Decider {
 
     /// What the store knows: as it was seconds ago, or now. While it is out of reach, as it was minutes ago.
     async fn looked(&self, digest: &Digest, terms: &Terms, policy: &AdmissionPolicy) -> Arc<Looked> {
-        let count = |name: &str| self.metrics.cache.get_or_create(&Named::new(name)).inc();
+        let count = |name: &str| self.metrics.cache.get_or_create(&label("found", name)).inc();
         let key = (digest.clone(), terms.number);
         if let Some(looked) = self.fresh.get(&key).await {
             count("memory");

@@ -18,7 +18,7 @@ use layersift_store::{ClaimedRequest, Seconds, Store, StoreError};
 
 use super::resolver::unreadable;
 use crate::admission::Unreadable;
-use crate::http::metrics::{Metrics, Named};
+use crate::http::metrics::{Metrics, label};
 use crate::settings::AllowList;
 
 /// What sweeps of the service are called in the store.
@@ -128,7 +128,7 @@ impl Scanner {
             own.cancel();
             outcome
         });
-        let count = |name: &str| self.metrics.scanned.get_or_create(&Named::new(name)).inc();
+        let count = |name: &str| self.metrics.scanned.get_or_create(&label("result", name)).inc();
         match outcome {
             _ if self.ending.is_cancelled() => requests.release(claimed)?,
             Ok(()) => {
@@ -225,7 +225,7 @@ fn outcome(report: &SweepReport) -> Result<(), Unscanned> {
         return Err(Unscanned { why: Unreadable::Failed, text, may_succeed: true });
     }
     match &report.ended_early {
-        Some(why) => Err(Unscanned { why: Unreadable::Failed, text: format!("{why}"), may_succeed: true }),
+        Some(why) => Err(Unscanned { why: Unreadable::Failed, text: why.clone(), may_succeed: true }),
         None => Ok(()),
     }
 }

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use layersift_fleet::Counted;
 use layersift_store::{JobCounts, RequestClass, Retention, Seconds, StoreError, Submitted};
 
 use super::Service;
-use crate::http::metrics::Named;
+use crate::http::metrics::label;
 use crate::http::tls::Tls;
 
 /// How often certificates are looked at, what was asked is noted, and the leader's lease is renewed.
@@ -64,7 +65,7 @@ impl Upkeep {
                 Err(error) => tracing::error!(listener = name, %error, "the certificate before stays in use"),
             }
             let left = tls.expires().saturating_sub(now);
-            self.service.metrics.certificates.get_or_create(&Named::new(*name)).set(left);
+            self.service.metrics.certificates.get_or_create(&label("listener", *name)).set(left);
         }
         match (self.read_policy)() {
             Ok(Some(policy)) => self.service.decider.set_policy(policy),
@@ -103,23 +104,26 @@ impl Upkeep {
 
     /// Counts what waits, and how long tokens are good.
     fn count(&self) -> Result<(), StoreError> {
-        let Service { store, metrics, key, clock, connections, .. } = &*self.service;
+        let Service { store, metrics, key, clock, connections, progress, .. } = &*self.service;
         let queued = store.scan_requests().queued()?;
         for class in RequestClass::ALL {
             let count = queued.iter().find(|(of, _)| *of == class).map_or(0, |(_, count)| *count);
             let count = i64::try_from(count).unwrap_or(i64::MAX);
-            metrics.queued.get_or_create(&Named::new(class.name())).set(count);
+            metrics.queued.get_or_create(&label("class", class.name())).set(count);
         }
         let JobCounts { queued, leased, poisoned, .. } = store.queue().counts(key)?;
         for (state, count) in [("queued", queued), ("leased", leased), ("poisoned", poisoned)] {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
-            metrics.layers.get_or_create(&Named::new(state)).set(count);
+            metrics.layers.get_or_create(&label("state", state)).set(count);
         }
+        let Counted { layers_read, bytes_read, .. } = progress.counted();
+        metrics.layers_read.inc_by(layers_read.saturating_sub(metrics.layers_read.get()));
+        metrics.bytes_read.inc_by(bytes_read.saturating_sub(metrics.bytes_read.get()));
         let now = clock();
         metrics.tokens.clear();
         for token in store.api_tokens().list()? {
             if token.revoked_at.is_none() {
-                let name = Named::new(format!("{} {}", token.id, token.name));
+                let name = label("token", format!("{} {}", token.id, token.name));
                 metrics.tokens.get_or_create(&name).set(token.expires_at.saturating_sub(now));
             }
         }

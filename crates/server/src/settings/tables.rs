@@ -293,9 +293,8 @@ impl Settings {
     /// Whether the values go together.
     pub(super) fn check_together(&self) -> Result<(), String> {
         let Settings { listen, tls, clients, .. } = self;
-        let is_listening = [listen.api, listen.admission, listen.health].iter().any(Option::is_some);
-        if !is_listening && listen.socket.is_none() {
-            return Err("there is nothing to listen at: set `listen.api` or `listen.admission`".into());
+        if listen.api.is_none() && listen.admission.is_none() && listen.socket.is_none() {
+            return Err("there is nothing to listen at: set `listen.api`, `listen.admission` or `listen.socket`".into());
         }
         if tls.certificate.is_some() != tls.key.is_some() {
             return Err("`tls.certificate` and `tls.key` go together: set both, or neither".into());

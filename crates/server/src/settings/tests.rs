@@ -25,6 +25,7 @@ fn errors_have_their_line() {
         ),
         ("[scans]\ntimeout = '1 day'", "line 2"),
         ("", "nothing to listen at"),
+        ("[listen]\nhealth = '127.0.0.1:1'", "nothing to listen at"),
         ("[listen]\napi = '0.0.0.0:8443'", "must not cross a network unencrypted"),
         ("[listen]\nadmission = '127.0.0.1:8443'", "open to anyone"),
     ] {
@@ -50,6 +51,12 @@ fn variables_override_the_file() {
     assert_eq!(settings.listen.api, Some("127.0.0.1:9000".parse().unwrap()));
     assert_eq!((settings.store.as_deref(), settings.scans.at_once), (Some("postgres://db/layersift"), 2));
     assert!(settings.registries.allow.admits(&"registry.example/app".parse().unwrap()));
+    let rules = format!("{LISTEN}[admission]\n[[admission.rule]]\nimages = ['a/*']\nmode = 'audit'\n");
+    let digest = layersift_model::Digest::of(b"pause");
+    let allowed = format!("['{digest}']");
+    let settings = load_text(&rules, &[("LAYERSIFT_SERVE_ADMISSION__ALLOWED_DIGESTS", &allowed)]).unwrap();
+    let policy = settings.admission.policy(&Policy::default()).unwrap();
+    assert!(policy.is_allowed(&digest) && policy.terms(&["a/b"], None).is_audit);
     let error = load_text(LISTEN, &[("LAYERSIFT_SERVE_LISTEN__APO", "127.0.0.1:9000")]).unwrap_err();
     assert!(error.contains("LAYERSIFT_SERVE_LISTEN__APO") && error.contains("unknown field `apo`"), "{error}");
 }
