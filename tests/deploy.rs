@@ -75,7 +75,7 @@ impl Place {
         command.env_clear().env("LAYERSIFT_STORE", self.path("store.db"));
         let output = command.output().unwrap();
         let stdout = String::from_utf8(output.stdout).unwrap();
-        match output.status.success() && stdout == "the settings are good\n" {
+        match output.status.success() && stdout == "the settings are valid\n" {
             true => Ok(()),
             false => Err(stdout + &String::from_utf8_lossy(&output.stderr)),
         }

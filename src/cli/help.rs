@@ -32,7 +32,7 @@ SIGTERM and SIGINT end the service: requests in progress are answered, and scans
 ends it at once.
 
 Exit status:
-  0  stopped by a signal; with --check: the settings are good
+  0  stopped by a signal; with --check: the settings are valid
   2  error, including usage errors";
 
 pub(crate) const TRACE_STATUS: &str = "\

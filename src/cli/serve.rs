@@ -102,7 +102,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Checks the settings and all that they name. It writes nothing: a store that does not exist yet is none to check.
+/// Checks the settings and all that they name. It writes nothing: a store that does not exist yet is not checked.
 fn check(args: &ServeArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     layersift_server::check(settings, &key(settings)?, &*findings(settings))?;
     old_keys(settings)?;
@@ -115,26 +115,31 @@ fn check(args: &ServeArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
         Err(error) if !matches!(error.downcast_ref(), Some(StoreError::Missing { .. })) => return Err(error),
         _ => {}
     }
-    output::write(b"the settings are good\n", None)?;
+    output::write(b"the settings are valid\n", None)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn parts(args: &ServeArgs, settings: Settings, ending: &Cancellation) -> anyhow::Result<Parts> {
     let analyzer = context::analyzer(Ruleset::with_files(&settings.rules)?, key(&settings)?, settings.scans.threads)?;
-    let cancelled = ending.clone();
-    let patient =
-        StoreOptions { cancelled: Some(Arc::new(move || cancelled.is_cancelled())), ..StoreOptions::default() };
+    // Requests are answered for a while after the signal to end.
+    let answering = Cancellation::new();
+    let until = |token: &Cancellation| -> Option<Arc<dyn Fn() -> bool + Send + Sync>> {
+        let token = token.clone();
+        Some(Arc::new(move || token.is_cancelled()))
+    };
+    let patient = StoreOptions { cancelled: until(ending), ..StoreOptions::default() };
+    let quick = StoreOptions { patience: PATIENCE, cancelled: until(&answering), ..StoreOptions::default() };
     Ok(Parts {
-        store: args
-            .settings
-            .open_named(settings.store.as_deref(), StoreOptions { patience: PATIENCE, ..patient.clone() })?,
+        store: args.settings.open_named(settings.store.as_deref(), quick)?,
         scan_store: args.settings.open_named(settings.store.as_deref(), patient)?,
         registries: registries(&settings, ending)?,
+        answer_registries: registries(&settings, &answering)?,
         findings: findings(&settings),
         old_keys: old_keys(&settings)?,
         clock: context::now,
         settings,
         analyzer,
+        answering,
     })
 }
 

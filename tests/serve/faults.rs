@@ -73,7 +73,7 @@ fn whatever_was_queued_is_scanned_after_a_crash() {
 #[test]
 fn a_service_that_ends_gives_its_scans_back() {
     let app = clean("app");
-    let registry = Registry::of(&[app.clone()]);
+    let registry = Registry::of(std::slice::from_ref(&app));
     let site = Site::sqlite();
     let running = site.start_for(&registry.host(), "");
     let token = site.token(&["admit"]);
@@ -91,7 +91,7 @@ fn a_service_that_ends_gives_its_scans_back() {
 #[test]
 fn another_replica_scans_what_one_was_asked_for() {
     let app = clean("app");
-    let registry = Registry::of(&[app.clone()]);
+    let registry = Registry::of(std::slice::from_ref(&app));
     let site = Site::postgres();
     let answering = site.start_for(&registry.host(), "[scans]\nat-once = 0\npulls = 0");
     let _scanning = site.start_for(&registry.host(), "");
@@ -146,9 +146,73 @@ fn reports_of_older_rules_count_for_a_while() {
 }
 
 #[test]
+fn an_upgrade_after_a_trial_of_the_same_rules_long_ago_denies_nothing() {
+    let good = clean("good");
+    let registry = Registry::of(std::slice::from_ref(&good));
+    let site = Site::sqlite();
+    let (rules, pulling) = (rule(&site), pulling_from(&registry.host()));
+    let image = registry.by_digest(&good);
+    let new = format!("{rules}[scans]\nat-once = 0\n{pulling}");
+    site.start(&new).stop();
+    let old = site.start(&pulling);
+    let token = site.token(&["admit"]);
+    assert_eq!(wait_for(&old, &token, std::slice::from_ref(&image))[0]["effect"], "allow");
+    old.stop();
+    // The trial was a month ago, and the report as well; the old rules were served until a moment ago.
+    site.fresh().execute("UPDATE image_reports SET stored_at = stored_at - 2592000");
+    let of_trial = "(SELECT layer_key_id FROM served_keys ORDER BY last_served LIMIT 1)";
+    let sql = format!("UPDATE served_keys SET last_served = last_served - 2592000 WHERE layer_key_id = {of_trial}");
+    site.fresh().execute(&sql);
+    let upgraded = site.start(&new);
+    let decision = decision(&upgraded, &token, &image);
+    assert_eq!((&decision["effect"], &decision["basis"]["is_outdated"]), (&json!("allow"), &json!(true)), "{decision}");
+}
+
+#[test]
+fn a_policy_that_was_replaced_decides_nothing_more() {
+    let bad = image("bad", &[leak()]);
+    let registry = Registry::of(std::slice::from_ref(&bad));
+    let site = Site::sqlite();
+    let policy = site.write("policy.toml", b"fail-on = \"none\"\n");
+    let settings = format!("policy = '{}'\n{}", policy.display(), pulling_from(&registry.host()));
+    let running = site.start(&settings);
+    let token = site.token(&["admit"]);
+    let image = registry.by_digest(&bad);
+    registry.close();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| wait_for(&running, &token, std::slice::from_ref(&image)));
+        eventually("the scan", || {
+            (site.fresh().rows("SELECT id FROM scan_requests WHERE state = 'running'").len() == 1).then_some(())
+        });
+        site.write("policy.toml", b"fail-on = \"high\"\n");
+        // Read again within seconds.
+        std::thread::sleep(std::time::Duration::from_secs(7));
+        registry.open();
+        assert_eq!(waiting.join().unwrap()[0]["effect"], "deny", "by the policy of now");
+    });
+    assert_eq!(decision(&running, &token, &image)["effect"], "deny");
+}
+
+#[test]
+fn while_it_lingers_tags_are_still_resolved() {
+    let good = clean("good");
+    let registry = Registry::of(std::slice::from_ref(&good));
+    let site = Site::sqlite();
+    let running =
+        site.start(&format!("[listen]\napi = '127.0.0.1:0'\nlinger = '20s'\n{}", pulling_from(&registry.host())));
+    let token = site.token(&["admit"]);
+    let digest = registry.by_digest(&good);
+    assert_eq!(wait_for(&running, &token, &[digest])[0]["effect"], "allow");
+    running.signal("TERM");
+    let api = crate::running::Client::new(&running.url("api"));
+    eventually("the end", || (api.get("/readyz").status == 503).then_some(()));
+    assert_eq!(decision(&running, &token, &registry.by_tag(&good))["effect"], "allow");
+}
+
+#[test]
 fn a_digest_that_the_operator_names_is_let_in_without_a_look() {
     let bad = image("bad", &[leak()]);
-    let registry = Registry::of(&[bad.clone()]);
+    let registry = Registry::of(std::slice::from_ref(&bad));
     let site = Site::sqlite();
     let running = site.start_for(&registry.host(), &format!("[admission]\nallowed-digests = ['{}']\n", root(&bad)));
     let token = site.token(&["admit"]);

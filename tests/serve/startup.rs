@@ -106,7 +106,7 @@ fn wrong_settings_are_named_with_their_line() {
 fn a_check_changes_nothing() {
     let site = Site::sqlite();
     let run = start(&site, "", &["--check"]).expect(0);
-    assert_eq!(run.stdout, "the settings are good\n");
+    assert_eq!(run.stdout, "the settings are valid\n");
     assert!(!std::path::Path::new(site.store()).exists());
 }
 

@@ -73,9 +73,12 @@ fn labelled(name: &str, label: &str) -> ImageReport {
     ImageReport { target: label.into(), ..image_report(name, &["base"], &[]) }
 }
 
+/// The keys of reports that count.
+const KEYS: [&str; 3] = ["sha256:key-1", "sha256:key-2", "sha256:key-3"];
+
 fn dated(store: &Store, names: &[&str], key: &LayerKey) -> Vec<(String, LayerKey, i64)> {
     let manifests: Vec<Digest> = names.iter().map(|name| digest(name)).collect();
-    let reports = store.images().dated_reports(&manifests, key).unwrap();
+    let reports = store.images().dated_reports(&manifests, key, Some(&KEYS.map(LayerKey::new))).unwrap();
     reports.into_iter().map(|dated| (dated.report.target, dated.key, dated.stored_at)).collect()
 }
 

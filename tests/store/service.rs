@@ -10,7 +10,7 @@ use layersift_model::LayerKey;
 use layersift_store::{AskedImage, RequestClass, RequestLimits, ScanRequest, Store, StoreError};
 
 crate::on_both!(
-    the_first_time_of_a_key_counts,
+    the_last_time_of_a_key_counts,
     what_was_asked_about_is_noted_once,
     many_images_are_noted_at_once,
     what_waits_for_a_new_key_is_listed,
@@ -33,14 +33,14 @@ fn waiting(store: &Store, key: &LayerKey, since: i64, limit: u64) -> Vec<String>
     images.into_iter().map(name).collect()
 }
 
-fn the_first_time_of_a_key_counts(fresh: &Fresh) {
+fn the_last_time_of_a_key_counts(fresh: &Fresh) {
     let store = fresh.open();
     let service = store.service();
     assert!(service.served_keys().unwrap().is_empty());
     service.serve_key(&other_key(), 20).unwrap();
     service.serve_key(&key(), 10).unwrap();
     service.serve_key(&other_key(), 5).unwrap();
-    assert_eq!(service.served_keys().unwrap(), [(key(), 10), (other_key(), 20)]);
+    assert_eq!(service.served_keys().unwrap(), [(other_key(), 20), (key(), 10)]);
     let error = service.serve_key(&LayerKey::new("k".repeat(513)), 1).unwrap_err();
     assert!(matches!(error, StoreError::Invalid { .. }), "{error:?}");
     service.ping().unwrap();

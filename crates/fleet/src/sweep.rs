@@ -114,6 +114,8 @@ pub struct SweepLimits {
     /// Whether to ask the registry to scan an image that it does not serve before. That replaces the report that the
     /// registry has of it.
     pub request_scans: bool,
+    /// Whether somebody waits for its images: their layers are read before those of other sweeps.
+    pub is_urgent: bool,
     /// The time for one layer, with all requests and retries.
     pub layer_timeout: Option<Duration>,
     /// Ends the sweep early. Layers in progress go back to the queue.
@@ -133,6 +135,7 @@ impl Default for SweepLimits {
             bytes: None,
             expected: Expected::default(),
             request_scans: false,
+            is_urgent: false,
             layer_timeout: None,
             cancellation: Cancellation::never(),
             patience: Cancellation::never(),

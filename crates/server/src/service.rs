@@ -21,16 +21,18 @@ mod setup;
 pub(crate) mod upkeep;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use layersift_fleet::Progress;
 use layersift_format::Cancellation;
 use layersift_model::{FingerprintKey, LayerKey};
 use layersift_store::{Seconds, Store, StoreError};
+use tokio::sync::Semaphore;
 
 use crate::http::body::BodyMemory;
 use crate::http::connections::Connections;
 use crate::http::limits::Rates;
-use crate::http::metrics::Metrics;
+use crate::http::metrics::{Metrics, label};
 use crate::http::problem::Problem;
 use crate::settings::Settings;
 
@@ -47,8 +49,16 @@ pub(crate) struct Service {
     pub(crate) fingerprint_keys: Vec<FingerprintKey>,
     pub(crate) decider: decider::Decider,
     pub(crate) access: access::Access,
-    pub(crate) connections: Arc<Connections>,
-    pub(crate) bodies: BodyMemory,
+    /// Connections by what listens: clients of one do not keep those of another out.
+    pub(crate) connections: Vec<(&'static str, Arc<Connections>)>,
+    /// The memory for bodies, of clusters and of other clients.
+    cluster_bodies: BodyMemory,
+    other_bodies: BodyMemory,
+    /// Questions that wait, of clusters and of other clients.
+    cluster_waiting: Semaphore,
+    other_waiting: Semaphore,
+    /// Streams of events.
+    pub(crate) streams: Arc<Semaphore>,
     pub(crate) rates: Rates,
     pub(crate) metrics: Arc<Metrics>,
     /// What is pulled and read here.
@@ -56,26 +66,76 @@ pub(crate) struct Service {
     pub(crate) clock: fn() -> Seconds,
     /// Cancelled when the service ends.
     pub(crate) ending: Cancellation,
-    /// Threads that may call the store for handlers at a time.
-    calls: tokio::sync::Semaphore,
+    /// Calls to the store at a time that handlers make, and those among them that read whole reports.
+    calls: Arc<Semaphore>,
+    large_calls: Arc<Semaphore>,
 }
 
 /// Calls to the store at a time that handlers make.
 const CALLS: usize = 16;
 
+/// Calls at a time that read whole reports: each may take megabytes.
+const LARGE_CALLS: usize = 2;
+
 /// How long a handler waits for its turn.
-const TURN: std::time::Duration = std::time::Duration::from_secs(2);
+const TURN: Duration = Duration::from_secs(2);
+
+/// Questions that wait for an image to be scanned: of clusters, and of other clients.
+const CLUSTER_WAITING: usize = 512;
+const OTHER_WAITING: usize = 128;
+
+/// Streams of events at a time.
+const STREAMS: usize = 64;
 
 impl Service {
+    /// Brings the numbers of connections in the metrics up to date.
+    pub(crate) fn count_connections(&self) {
+        for (listener, connections) in &self.connections {
+            let count = i64::try_from(connections.count()).unwrap_or(i64::MAX);
+            self.metrics.connections.get_or_create(&label("listener", *listener)).set(count);
+        }
+    }
+
+    /// The memory for the bodies of a client.
+    pub(crate) fn bodies(&self, client: &access::Client) -> &BodyMemory {
+        if client.is_cluster { &self.cluster_bodies } else { &self.other_bodies }
+    }
+
+    /// The places for questions of a client that wait.
+    pub(crate) fn waiting(&self, client: &access::Client) -> &Semaphore {
+        if client.is_cluster { &self.cluster_waiting } else { &self.other_waiting }
+    }
+
     /// Calls the store, on a thread that may block.
     pub(crate) async fn with_store<T: Send + 'static>(
         self: &Arc<Service>,
         call: impl FnOnce(&Service) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Problem> {
-        let turn = tokio::time::timeout(TURN, self.calls.acquire());
-        let Ok(Ok(_turn)) = turn.await else { return Err(Problem::unavailable("the store is busy; try again")) };
+        self.with_turn(&self.calls, call).await
+    }
+
+    /// The same for what reads whole reports.
+    pub(crate) async fn with_reports<T: Send + 'static>(
+        self: &Arc<Service>,
+        call: impl FnOnce(&Service) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.with_turn(&self.large_calls, call).await
+    }
+
+    async fn with_turn<T: Send + 'static>(
+        self: &Arc<Service>,
+        turns: &Arc<Semaphore>,
+        call: impl FnOnce(&Service) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let turn = tokio::time::timeout(TURN, Arc::clone(turns).acquire_owned());
+        let Ok(Ok(turn)) = turn.await else { return Err(Problem::unavailable("the store is busy; try again")) };
         let service = Arc::clone(self);
-        match tokio::task::spawn_blocking(move || call(&service)).await {
+        // The turn ends with the call, also where its client is gone by then.
+        let called = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            call(&service)
+        });
+        match called.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error @ (StoreError::Invalid { .. } | StoreError::Unknown { .. }))) => {
                 Err(Problem::invalid(error.to_string()))

@@ -142,12 +142,18 @@ impl Images<'_> {
     }
 
     /// A report of each of `manifests` that has any: the one under `key` if there is one, else the one that was stored
-    /// last. In the order of `manifests`, each once. A report that cannot be decoded any more is removed, and the next
-    /// one is taken.
+    /// last under one of the keys `others`, or under any for `None`. In the order of `manifests`, each once.
+    ///
+    /// A report that cannot be decoded any more is removed, and the next one is taken.
     ///
     /// # Errors
     /// As [`Images::report`].
-    pub fn dated_reports(&self, manifests: &[Digest], key: &LayerKey) -> Result<Vec<DatedReport>, StoreError> {
+    pub fn dated_reports(
+        &self,
+        manifests: &[Digest],
+        key: &LayerKey,
+        others: Option<&[LayerKey]>,
+    ) -> Result<Vec<DatedReport>, StoreError> {
         let rest = |list: &str| {
             format!(
                 "FROM images i JOIN image_reports r ON r.image_id = i.id JOIN layer_keys k ON k.id = r.layer_key_id \
@@ -156,6 +162,7 @@ impl Images<'_> {
         };
         let digests: Vec<Value> = manifests.iter().map(Value::from).collect();
         let mut rows: Vec<DatedRow> = self.store.read(|connection| connection.select_in(rest, &[], &digests))?;
+        rows.retain(|row| row.key == *key || others.is_none_or(|others| others.contains(&row.key)));
         // The last is the best, and is taken first.
         rows.sort_by_key(|row| (row.key == *key, row.stored_at, row.key_id));
         let mut left: HashMap<Digest, Vec<DatedRow>> = HashMap::new();

@@ -151,6 +151,8 @@ pub struct ClaimedRequest {
     pub reference: String,
     /// Which attempt this is, from 1.
     pub attempt: u64,
+    /// Who waits.
+    pub class: RequestClass,
     id: RequestId,
     claim: i64,
 }
@@ -212,29 +214,26 @@ impl<'s> ScanRequests<'s> {
         limits: &RequestLimits,
         now: Seconds,
     ) -> Result<Submitted, StoreError> {
+        let answer = |stored: Option<StoredRequest>| {
+            let stored = stored?;
+            known_answer(&stored, request, key, is_again, limits, now)
+        };
+        // Most are asked for again and again: that takes no turn among those that write.
+        let known = self.store.read(|connection| find(connection, &request.reference))?;
+        if let Some(answer) = answer(known) {
+            return Ok(answer);
+        }
         self.store.write(|connection| {
             intern::check_key("the reference", &request.reference)?;
             intern::check_key("the client", &request.client)?;
             let known = find(connection, &request.reference)?;
-            if let Some(stored) = &known {
-                match stored.state {
-                    RequestState::Queued | RequestState::Running => {
-                        let sql = "UPDATE scan_requests SET class = $2 WHERE reference = $1 AND class > $2";
-                        connection.execute(sql, &[(&request.reference).into(), request.class.number().into()])?;
-                        return Ok(Submitted::Accepted(stored.state));
-                    }
-                    RequestState::Done if !is_again && stored.key.as_ref() == Some(key) => {
-                        return Ok(Submitted::Done { ended_at: stored.ended_at.unwrap_or(stored.requested_at) });
-                    }
-                    // A clock that was wrong may have set a time that is far away.
-                    RequestState::Failed
-                        if (now..=now.saturating_add(limits.retry_failed)).contains(&stored.not_before) =>
-                    {
-                        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-                        return Ok(Submitted::Failed(text(&stored.failure), text(&stored.error)));
-                    }
-                    RequestState::Done | RequestState::Failed => {}
-                }
+            if let Some(stored) = known.as_ref().filter(|stored| is_waiting(stored.state)) {
+                let sql = "UPDATE scan_requests SET class = $2 WHERE reference = $1 AND class > $2";
+                connection.execute(sql, &[(&request.reference).into(), request.class.number().into()])?;
+                return Ok(Submitted::Accepted(stored.state));
+            }
+            if let Some(answer) = answer(known) {
+                return Ok(answer);
             }
             if is_full(connection, &request.client, limits)? {
                 return Ok(Submitted::Full);
@@ -260,7 +259,7 @@ impl<'s> ScanRequests<'s> {
             expire(connection, now)?;
             let sql = format!(
                 "SELECT id FROM scan_requests WHERE state = 'queued' AND (not_before <= $1 OR not_before > $1 + $2) \
-                 ORDER BY class, id LIMIT 1 {}",
+                 ORDER BY class, requested_at, id LIMIT 1 {}",
                 connection.skip_locked()
             );
             let Some(id) = connection.value::<RequestId>(&sql, &[now.into(), LONGEST_DELAY.into()])? else {
@@ -268,12 +267,12 @@ impl<'s> ScanRequests<'s> {
             };
             let sql = "UPDATE scan_requests SET state = 'running', attempts = attempts + 1, claims = claims + 1, \
                        lease_process = $2, lease_until = $3, lease_seconds = $4 WHERE id = $1 \
-                       RETURNING claims, attempts, reference";
+                       RETURNING claims, attempts, reference, class";
             let until = now.saturating_add(seconds);
             let values = [id.into(), process::own().into(), until.into(), seconds.into()];
-            let row: Option<(i64, u64, String)> = connection.query_one(sql, &values)?;
-            let (claim, attempt, reference) = row.ok_or_else(|| Fault::missing("a request"))?;
-            Ok(Some(ClaimedRequest { reference, attempt, id, claim }))
+            let row: Option<(i64, u64, String, RequestClass)> = connection.query_one(sql, &values)?;
+            let (claim, attempt, reference, class) = row.ok_or_else(|| Fault::missing("a request"))?;
+            Ok(Some(ClaimedRequest { reference, attempt, class, id, claim }))
         })
     }
 
@@ -397,9 +396,9 @@ impl<'s> ScanRequests<'s> {
         if request.state != RequestState::Queued {
             return Ok(0);
         }
-        let sql =
-            "SELECT count(*) FROM scan_requests WHERE state = 'queued' AND (class < $1 OR (class = $1 AND id < $2))";
-        let values = [request.class.number().into(), request.id.into()];
+        let sql = "SELECT count(*) FROM scan_requests WHERE state = 'queued' AND (class < $1 \
+             OR (class = $1 AND (requested_at < $2 OR (requested_at = $2 AND id < $3))))";
+        let values = [request.class.number().into(), request.requested_at.into(), request.id.into()];
         Ok(self.store.read(|connection| connection.value(sql, &values))?.unwrap_or_default())
     }
 
@@ -419,6 +418,33 @@ const LONGEST_DELAY: Seconds = 3_600;
 fn find(connection: &mut Connection, reference: &str) -> Result<Option<StoredRequest>, Fault> {
     let sql = format!("SELECT {} FROM scan_requests WHERE reference = $1", StoredRequest::COLUMNS);
     connection.query_one(&sql, &[reference.into()])
+}
+
+/// What is answered about a request that is in the store, where nothing changes by it.
+fn known_answer(
+    stored: &StoredRequest,
+    request: &ScanRequest,
+    key: &LayerKey,
+    is_again: bool,
+    limits: &RequestLimits,
+    now: Seconds,
+) -> Option<Submitted> {
+    match stored.state {
+        state if is_waiting(state) => (stored.class <= request.class).then_some(Submitted::Accepted(state)),
+        RequestState::Done if !is_again && stored.key.as_ref() == Some(key) => {
+            Some(Submitted::Done { ended_at: stored.ended_at.unwrap_or(stored.requested_at) })
+        }
+        // A clock that was wrong may have set a time that is far away.
+        RequestState::Failed if (now..=now.saturating_add(limits.retry_failed)).contains(&stored.not_before) => {
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            Some(Submitted::Failed(text(&stored.failure), text(&stored.error)))
+        }
+        _ => None,
+    }
+}
+
+fn is_waiting(state: RequestState) -> bool {
+    matches!(state, RequestState::Queued | RequestState::Running)
 }
 
 fn is_full(connection: &mut Connection, client: &str, limits: &RequestLimits) -> Result<bool, Fault> {

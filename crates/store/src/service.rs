@@ -51,25 +51,27 @@ impl<'s> ServiceState<'s> {
         ServiceState { store }
     }
 
-    /// Records that a service answers by `key`. The first time counts.
+    /// Records that a service answers by `key`. The last time counts.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for a key of more than 512 bytes, [`StoreError::Database`].
     pub fn serve_key(&self, key: &LayerKey, now: Seconds) -> Result<(), StoreError> {
-        let sql = "INSERT INTO served_keys (layer_key_id, first_served) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        let sql = "INSERT INTO served_keys (layer_key_id, last_served) VALUES ($1, $2) \
+                   ON CONFLICT (layer_key_id) DO UPDATE SET last_served = excluded.last_served \
+                   WHERE served_keys.last_served < excluded.last_served";
         self.store.write(|connection| {
             let key = intern::layer_key(connection, key)?;
             connection.execute(sql, &[key.into(), now.into()]).map(drop)
         })
     }
 
-    /// The keys that services answered by, and since when; the oldest first.
+    /// The keys that services answered by, and until when one did; the last first.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     pub fn served_keys(&self) -> Result<Vec<(LayerKey, Seconds)>, StoreError> {
-        let sql = "SELECT k.digest, s.first_served FROM served_keys s JOIN layer_keys k ON k.id = s.layer_key_id \
-                   ORDER BY s.first_served, k.id";
+        let sql = "SELECT k.digest, s.last_served FROM served_keys s JOIN layer_keys k ON k.id = s.layer_key_id \
+                   ORDER BY s.last_served DESC, k.id DESC";
         self.store.read(|connection| connection.query(sql, &[]))
     }
 

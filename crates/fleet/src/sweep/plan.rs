@@ -19,6 +19,9 @@ use super::{Pending, Running, Sweep, SweepError, SweepLimits, deleted, incomplet
 /// another key have less, the longer ago the more.
 const NEW: i64 = 1;
 
+/// The priority of a layer that somebody waits for.
+const URGENT: i64 = 2;
+
 /// How many entries whose images are known are noted at a time.
 const KNOWN_AT_ONCE: usize = 64;
 
@@ -368,7 +371,11 @@ impl Running<'_> {
             jobs.push(Job {
                 layer: layer.digest.clone(),
                 size: layer.blob_bytes,
-                priority: read_before.get(&layer.digest).map_or(NEW, |when| when.saturating_neg()),
+                priority: match read_before.get(&layer.digest) {
+                    _ if self.limits.is_urgent => URGENT,
+                    None => NEW,
+                    Some(when) => when.saturating_neg(),
+                },
                 source: format!("{}/{}", entry.host, entry.repository),
             });
         }

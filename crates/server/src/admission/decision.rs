@@ -67,13 +67,13 @@ pub enum Unreadable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effect {
-    /// It may in.
+    /// It is let in.
     Allow,
-    /// It may in, with a warning.
+    /// It is let in, with a warning.
     Warn,
-    /// It may not in now; the same question has another answer soon.
+    /// It is not let in now; the same question has another answer soon.
     Wait,
-    /// It may not in.
+    /// It is not let in.
     Deny,
 }
 

@@ -63,7 +63,7 @@ pub(crate) fn entries<'a>(
     entries
 }
 
-/// The worst effect; nothing to judge may in.
+/// The worst effect; where there is nothing to judge, it is let in.
 pub(crate) fn worst(entries: &[Entry<'_>]) -> Effect {
     entries.iter().map(Entry::effect).max().unwrap_or(Effect::Allow)
 }

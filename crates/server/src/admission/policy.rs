@@ -18,6 +18,7 @@
 //! ```
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -30,6 +31,9 @@ use toml::Spanned;
 use super::decision::{Decision, Effect, Outcome, Reason};
 use crate::span::Span;
 
+/// The generation of the next policy.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
 /// Rules, in the order in which they are tried, and what holds where none matches.
 #[derive(Clone, Debug, Default)]
 pub struct AdmissionPolicy {
@@ -37,6 +41,8 @@ pub struct AdmissionPolicy {
     otherwise: Terms,
     allowed: HashSet<Digest>,
     bases: Vec<Digest>,
+    /// Tells policies apart: a decision under one is none under another.
+    generation: u64,
 }
 
 /// What holds for an image in a place.
@@ -168,7 +174,7 @@ impl AdmissionTable {
         };
         let allowed = self.allowed_digests.iter().map(parse).collect::<Result<_, _>>()?;
         let bases = self.base_images.iter().map(parse).collect::<Result<_, _>>()?;
-        Ok(AdmissionPolicy { rules, otherwise, allowed, bases })
+        Ok(AdmissionPolicy { rules, otherwise, allowed, bases, generation: NEXT.fetch_add(1, Ordering::Relaxed) })
     }
 }
 
@@ -182,6 +188,16 @@ impl AdmissionPolicy {
             scope.namespaces.as_ref().is_none_or(in_namespace) && scope.images.as_ref().is_none_or(is_image)
         };
         self.rules.iter().find(|(scope, _)| matches(scope)).map_or(&self.otherwise, |(_, terms)| terms)
+    }
+
+    /// A number that no other policy of this process has.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether what is denied is let in with a warning wherever it is: where a place is not known, it may be any.
+    pub fn is_audit_everywhere(&self) -> bool {
+        self.otherwise.is_audit && self.rules.iter().all(|(_, terms)| terms.is_audit)
     }
 
     /// Images whose findings do not deny images that begin with their layers.

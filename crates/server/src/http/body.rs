@@ -19,6 +19,9 @@ const SMALL: usize = 32 << 10;
 /// what the connection has read ahead.
 const SHARE: usize = 256 << 10;
 
+/// How long a body that has a share may send nothing.
+const STALL: Duration = Duration::from_secs(2);
+
 /// How long a body waits for its share.
 const WAIT: Duration = Duration::from_secs(2);
 
@@ -34,10 +37,11 @@ impl BodyMemory {
         BodyMemory { shares: Arc::new(Semaphore::new(shares)) }
     }
 
-    /// A share, if there is one within a short time.
-    async fn share(&self) -> Result<OwnedSemaphorePermit, Problem> {
+    /// A share, if there is one within a short time, of which half must be left.
+    async fn share(&self, until: Instant) -> Result<OwnedSemaphorePermit, Problem> {
         let busy = || Problem::too_many("too many requests are being received; try again", 1);
-        let share = tokio::time::timeout(WAIT, Arc::clone(&self.shares).acquire_owned());
+        let wait = WAIT.min(until.saturating_duration_since(Instant::now()) / 2);
+        let share = tokio::time::timeout(wait, Arc::clone(&self.shares).acquire_owned());
         share.await.map_err(|_| busy())?.map_err(|_| busy())
     }
 }
@@ -59,7 +63,7 @@ pub(crate) async fn parse<T: Send + 'static>(
         Beginning::Failed(error) => return Ok(parse(&mut Failing(Some(error)))),
         Beginning::Part(bytes) => bytes,
     };
-    let share = memory.share().await?;
+    let share = memory.share(until).await?;
     let (chunks, received) = mpsc::channel(1);
     let feed = async move {
         if tokio::time::timeout_at(until, feed(body, &chunks)).await.is_err() {
@@ -75,7 +79,7 @@ pub(crate) async fn parse<T: Send + 'static>(
     parsed.map_err(|_| Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "the request failed"))
 }
 
-/// What has arrived of a body before it takes a share: a client that sends slowly holds up none but itself.
+/// What has arrived of a body before it takes a share: a client that sends slowly delays only itself.
 enum Beginning {
     Whole(Bytes),
     Part(Bytes),
@@ -111,7 +115,13 @@ impl Read for Failing {
 async fn feed(mut body: Body, chunks: &mpsc::Sender<io::Result<Bytes>>) {
     loop {
         let frame = tokio::select! {
-            frame = body.frame() => frame,
+            frame = tokio::time::timeout(STALL, body.frame()) => match frame {
+                Ok(frame) => frame,
+                Err(_) => {
+                    let _ = chunks.send(Err(late())).await;
+                    return;
+                }
+            },
             // The reader has read enough.
             () = chunks.closed() => return,
         };

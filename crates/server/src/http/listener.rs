@@ -78,6 +78,13 @@ impl Listener {
 
     /// Listens at a Unix socket that only this user can open. A socket that nobody listens at is replaced.
     pub(crate) fn unix(path: &Path) -> io::Result<Listener> {
+        use std::os::unix::fs::FileTypeExt;
+        if let Ok(found) = std::fs::symlink_metadata(path)
+            && !found.file_type().is_socket()
+        {
+            let why = "it exists and is not a socket; remove it, or name another path";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
         match std::os::unix::net::UnixStream::connect(path) {
             Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,

@@ -51,7 +51,7 @@ pub(crate) struct Metrics {
     pub(crate) scanned: Family<Label, Counter>,
     pub(crate) cache: Family<Label, Counter>,
     pub(crate) gaps: Counter,
-    pub(crate) connections: Gauge,
+    pub(crate) connections: Family<Label, Gauge>,
     pub(crate) layers_read: Counter,
     pub(crate) bytes_read: Counter,
     /// Seconds until it expires, by name of the token.
@@ -74,7 +74,7 @@ impl Metrics {
             scanned: Family::default(),
             cache: Family::default(),
             gaps: Counter::default(),
-            connections: Gauge::default(),
+            connections: Family::default(),
             layers_read: Counter::default(),
             bytes_read: Counter::default(),
             tokens: Family::default(),
@@ -89,7 +89,7 @@ impl Metrics {
     fn register(&self, registry: &mut Registry) {
         registry.register("http_requests", "Requests by route and status", self.requests.clone());
         registry.register("http_request_duration_seconds", "Time to the answer by route", self.durations.clone());
-        registry.register("http_connections", "Open connections", self.connections.clone());
+        registry.register("http_connections", "Open connections, by listener", self.connections.clone());
         registry.register("refused_requests", "Requests refused, by reason", self.refused.clone());
         registry.register("admission_decisions", "Decisions by outcome and effect", self.decisions.clone());
         registry.register("scan_requests_queued", "Images that wait for a scan, by class", self.queued.clone());

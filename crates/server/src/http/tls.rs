@@ -54,7 +54,7 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
-    /// The key does not belong to the certificate, or an authority is none.
+    /// The key does not belong to the certificate, or an authority is not a certificate.
     #[error("{}: {reason}", path.display())]
     Unusable {
         /// The file.

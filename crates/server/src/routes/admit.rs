@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
-use crate::admission::kubernetes::{self, ASK_AGAIN_SECONDS, Answer, Mode, Operation, ReviewLimits};
+use crate::admission::kubernetes::{self, ASK_AGAIN_SECONDS, Answer, Mode, Review, ReviewLimits};
 use crate::admission::{AdmissionPolicy, Decision, Effect, Outcome, gatekeeper, plain};
 use crate::http::body;
 use crate::service::Service;
@@ -42,7 +42,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The pause before what is not known yet is looked up again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Characters of the name that a quota is counted by.
+/// Bytes of the name that a quota is counted by.
 const QUOTA: usize = 200;
 
 /// Decisions, and whether all of them are by rules that only warn.
@@ -54,6 +54,11 @@ struct Decided {
 }
 
 /// `POST /admit/v1`: an AdmissionReview.
+///
+/// What is not known yet is waited for until shortly before the API server's deadline, and then denied with code 429,
+/// so that clients come again. The API server could be told to come again by itself, with status 503, but it gives each
+/// of those requests the whole of its time in `timeout`: nobody would know when to deny, and a call that comes to its
+/// deadline has failed, which passes under `failurePolicy: Ignore`.
 pub(super) async fn kubernetes(
     State(service): State<Arc<Service>>,
     Extension(client): Extension<Client>,
@@ -63,22 +68,23 @@ pub(super) async fn kubernetes(
     let begun = Instant::now();
     let time = webhook_time(query.as_deref());
     let until = begun + time.saturating_sub(MARGIN).max(MARGIN / 2);
-    let policy = service.decider.policy();
-    let receive = until - begun;
     let read = |reader: &mut dyn std::io::Read| kubernetes::read(reader, &ReviewLimits::default());
-    let answer = match body::parse(body, &service.bodies, receive, read).await {
+    let answer = match body::parse(body, service.bodies(&client), until - begun, read).await {
         // The API server asks again.
         Err(problem) => return problem.into_response(),
         Ok(Err(error)) => {
             tracing::warn!(%error, "a review cannot be judged");
-            let is_audit = policy.terms(&[], None).is_audit;
+            let policy = service.decider.policy();
+            let is_audit = match &error.namespace {
+                Some(namespace) => policy.terms(&[], Some(&namespace[..]).filter(|name| !name.is_empty())).is_audit,
+                None => policy.is_audit_everywhere(),
+            };
             let mode = if is_audit { Mode::Audit } else { Mode::Enforce { may_ask_again: false } };
             kubernetes::refuse(&error, mode)
         }
         Ok(Ok(review)) => {
             let namespace = Some(review.namespace.clone()).filter(|name| !name.is_empty());
-            let is_judged = review.operation != Operation::Delete;
-            let asked = review.images.iter().filter(|_| is_judged).map(|image| Asked {
+            let asked = review.images.iter().map(|image| Asked {
                 image: image.reference.clone(),
                 digest: None,
                 namespace: namespace.clone(),
@@ -87,9 +93,15 @@ pub(super) async fn kubernetes(
                 may_queue: !review.is_dry_run,
                 until,
             });
-            let Decided { decisions, is_audit, .. } = decide(&service, &policy, asked.collect()).await;
-            let may_ask_again = time.saturating_sub(begun.elapsed()) >= AGAIN;
+            // Nothing is scanned for a dry run.
+            let wait_until = if review.is_dry_run { begun } else { until };
+            let Decided { decisions, is_audit, .. } =
+                decide_until(&service, &client, asked.collect(), wait_until).await;
+            // Another replica has the time that this one has not.
+            let may_ask_again = service.ending.is_cancelled() && time.saturating_sub(begun.elapsed()) >= AGAIN;
             let mode = if is_audit { Mode::Audit } else { Mode::Enforce { may_ask_again } };
+            let Review { kind, operation, name, username, .. } = &review;
+            tracing::debug!(kind = kind.name, ?operation, name, username, images = decisions.len(), "review");
             kubernetes::answer(&review, &decisions, mode)
         }
     };
@@ -112,7 +124,7 @@ pub(super) async fn gatekeeper(
 ) -> Response {
     let until = Instant::now() + PROVIDER;
     let read = |reader: &mut dyn std::io::Read| gatekeeper::read(reader, &gatekeeper::KeyLimits::default());
-    let keys = match body::parse(body, &service.bodies, PROVIDER, read).await {
+    let keys = match body::parse(body, service.bodies(&client), PROVIDER, read).await {
         Err(_) => return json_response(StatusCode::OK, gatekeeper::outage("too many requests")),
         Ok(Err(error)) => return json_response(StatusCode::OK, gatekeeper::outage(&error.to_string())),
         Ok(Ok(keys)) => keys,
@@ -147,13 +159,12 @@ pub(super) async fn plain(
 ) -> Response {
     let begun = Instant::now();
     let read = |reader: &mut dyn std::io::Read| plain::read(reader, &plain::QuestionLimits::default());
-    let question = match body::parse(body, &service.bodies, PLAIN, read).await {
+    let question = match body::parse(body, service.bodies(&client), PLAIN, read).await {
         Err(problem) => return problem.into_response(),
         Ok(Err(error)) => return json_response(StatusCode::BAD_REQUEST, plain::refuse(&error)),
         Ok(Ok(question)) => question,
     };
     let wait = question.wait.unwrap_or_default().min(LONGEST_WAIT);
-    let policy = service.decider.policy();
     let asked: Vec<Asked> = question
         .images
         .iter()
@@ -167,20 +178,24 @@ pub(super) async fn plain(
             until: begun + PLAIN.max(wait),
         })
         .collect();
-    let mut decisions = decide(&service, &policy, asked.clone()).await.softened();
-    while begun.elapsed() + PAUSE < wait && !service.ending.is_cancelled() {
-        let unknown: Vec<usize> =
-            (0..decisions.len()).filter(|&index| decisions[index].outcome == Outcome::Unknown).collect();
-        if unknown.is_empty() {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-        let again = unknown.iter().map(|&index| asked[index].clone()).collect();
-        for (index, decision) in unknown.into_iter().zip(decide(&service, &policy, again).await.softened()) {
-            decisions[index] = decision;
-        }
-    }
+    let decisions = decide_until(&service, &client, asked, begun + wait).await.softened();
     json_response(StatusCode::OK, plain::answer(&question, &decisions))
+}
+
+/// Decides about each image as soon as something is known about all of them, or at `until`. Where too many wait
+/// already, at once.
+async fn decide_until(service: &Service, client: &Client, asked: Vec<Asked>, until: Instant) -> Decided {
+    let mut decided = decide(service, &service.decider.policy(), asked.clone()).await;
+    if !decided.may_change() || Instant::now() + PAUSE > until {
+        return decided;
+    }
+    let Ok(_place) = service.waiting(client).try_acquire() else { return decided };
+    while decided.may_change() && Instant::now() + PAUSE <= until && !service.ending.is_cancelled() {
+        tokio::time::sleep(PAUSE).await;
+        // Each time by the present policy: it may have been replaced meanwhile.
+        decided = decide(service, &service.decider.policy(), asked.clone()).await;
+    }
+    decided
 }
 
 /// Decides about each image, in their order. Where some rules only warn, their effects are warnings; where all do, the
@@ -200,6 +215,11 @@ async fn decide(service: &Service, policy: &AdmissionPolicy, asked: Vec<Asked>) 
 }
 
 impl Decided {
+    /// Whether an image is not let in, or only with a warning, because nothing is known about it yet.
+    fn may_change(&self) -> bool {
+        self.decisions.iter().any(|decision| decision.outcome == Outcome::Unknown && decision.effect != Effect::Allow)
+    }
+
     /// The decisions for an envelope that has no other way to say that a rule only warns.
     fn softened(self) -> Vec<Decision> {
         if self.is_audit { self.decisions.into_iter().map(warning).collect() } else { self.decisions }
@@ -214,7 +234,11 @@ fn warning(decision: Decision) -> Decision {
 /// Whose quota of the queue an image is counted in: a cluster is one client, and its namespaces are many.
 fn quota(client: &Client, namespace: Option<&str>) -> String {
     match namespace {
-        Some(namespace) => format!("{} {namespace}", client.name).chars().take(QUOTA).collect(),
+        Some(namespace) => {
+            let name = format!("{} {namespace}", client.name);
+            let end = (0..=QUOTA.min(name.len())).rev().find(|&end| name.is_char_boundary(end)).unwrap_or(0);
+            name[..end].to_string()
+        }
         None => client.name.clone(),
     }
 }

@@ -15,7 +15,7 @@ use super::parameters::{DigestPath, NoParameters, PageParameters, Parameters, nu
 use crate::admission::{AdmissionPolicy, Decision};
 use crate::http::problem::Problem;
 use crate::service::Service;
-use crate::service::lookup::{Known, Reports, layers_of_bases, look_up};
+use crate::service::lookup::{Known, Older, Reports, layers_of_bases, look_up};
 
 /// Columns of a report in text.
 const WIDTH: usize = 100;
@@ -92,8 +92,10 @@ pub(super) async fn image(
 ) -> Result<Response, Problem> {
     let policy = service.decider.policy();
     let decision: Option<Decision> = service
-        .with_store(move |service| {
-            let Known::Reports(mut reports) = look_up(&service.store, &digest, &service.key)? else { return Ok(None) };
+        .with_reports(move |service| {
+            let Known::Reports(mut reports) = look_up(&service.store, &digest, &service.key, Older::Served)? else {
+                return Ok(None);
+            };
             let terms = policy.terms(&[], None);
             let bases = layers_of_bases(&service.store, policy.bases())?;
             let name = digest.to_string();
@@ -116,14 +118,13 @@ pub(super) async fn report(
         let known: Vec<&str> = layersift_report::FORMATS.iter().map(|format| format.name).collect();
         Problem::invalid(format!("invalid format `{name}`: expected {}", known.join(", ")))
     })?;
-    let reports = judged(&service, digest).await?;
-    let render = tokio::task::spawn_blocking(move || {
-        let options = RenderOptions { width: WIDTH, show: show.unwrap_or(Severity::Medium), show_secrets: false };
+    let options = RenderOptions { width: WIDTH, show: show.unwrap_or(Severity::Medium), show_secrets: false };
+    let render = move |reports: Vec<ImageReport>| {
         let mut bytes = Vec::new();
-        (format.render)(&reports, &options, &mut bytes).map(|()| plain(bytes))
-    });
+        (format.render)(&reports, &options, &mut bytes).map(|()| plain(bytes)).ok()
+    };
     let failed = || Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "the report cannot be written");
-    let bytes = render.await.map_err(|_| failed())?.map_err(|_| failed())?;
+    let bytes = with_judged(&service, digest, render).await?.ok_or_else(failed)?;
     let content = if name == "json" { "application/json" } else { "text/plain; charset=utf-8" };
     Ok(([(CONTENT_TYPE, content)], bytes).into_response())
 }
@@ -138,40 +139,55 @@ pub(super) async fn findings(
     // Of the same range as everywhere.
     number(after)?;
     let after = after.unwrap_or(0);
-    let mut found = Vec::new();
+    let page = move |reports: Vec<ImageReport>| page_of(reports, severity, after, limit);
+    Ok(Json(with_judged(&service, digest, page).await?).into_response())
+}
+
+/// A page of the findings of all reports, from the one numbered `after` on. Only those of the page are written.
+fn page_of(reports: Vec<ImageReport>, severity: Option<Severity>, after: u64, limit: u64) -> FindingsView {
+    let mut page = Vec::new();
     let mut total = 0_u64;
-    for report in judged(&service, digest).await? {
-        let written = serde_json::to_value(&report).map_err(|error| Problem::unavailable(error.to_string()))?;
-        let written = written.get("findings").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
-        for (finding, written) in report.findings.iter().zip(written) {
+    for mut report in reports {
+        let mut wanted = Vec::new();
+        for finding in std::mem::take(&mut report.findings) {
             if severity.is_some_and(|least| finding.severity < least) {
                 continue;
             }
-            if total >= after && (found.len() as u64) < limit {
-                let (image, platform) = (report.manifest_digest.clone(), report.platform.clone());
-                found.push(FindingView { image, platform, finding: written });
+            if total >= after && ((page.len() + wanted.len()) as u64) < limit {
+                wanted.push(finding);
             }
             total += 1;
         }
+        // A finding is written as a part of its report.
+        let (image, platform) = (report.manifest_digest.clone(), report.platform.clone());
+        report.findings = wanted;
+        let written = serde_json::to_value(&report).unwrap_or_default();
+        let findings = written.get("findings").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+        let view = |finding| FindingView { image: image.clone(), platform: platform.clone(), finding };
+        page.extend(findings.into_iter().map(view));
     }
-    let end = after.saturating_add(found.len() as u64);
-    let next = (end < total && !found.is_empty()).then_some(end);
-    Ok(Json(FindingsView { findings: found, total, next }).into_response())
+    let end = after.saturating_add(page.len() as u64);
+    let next = (end < total && !page.is_empty()).then_some(end);
+    FindingsView { findings: page, total, next }
 }
 
-/// The reports of an image, judged where no rule for a place holds.
-async fn judged(service: &Arc<Service>, digest: Digest) -> Result<Vec<ImageReport>, Problem> {
+/// What `make` makes of the reports of an image, judged where no rule for a place holds. Both happens on a thread that
+/// may block, and for few requests at a time: reports may be large.
+async fn with_judged<T: Send + 'static>(
+    service: &Arc<Service>,
+    digest: Digest,
+    make: impl FnOnce(Vec<ImageReport>) -> T + Send + 'static,
+) -> Result<T, Problem> {
     let policy = service.decider.policy();
-    let reports = service
-        .with_store(move |service| {
-            let Known::Reports(Reports { mut reports, .. }) = look_up(&service.store, &digest, &service.key)? else {
-                return Ok::<_, StoreError>(None);
-            };
-            judge(&policy, &mut reports);
-            Ok(Some(reports))
-        })
-        .await?;
-    reports.ok_or_else(unknown)
+    let made = service.with_reports(move |service| {
+        let Known::Reports(Reports { mut reports, .. }) = look_up(&service.store, &digest, &service.key, Older::Any)?
+        else {
+            return Ok::<_, StoreError>(None);
+        };
+        judge(&policy, &mut reports);
+        Ok(Some(make(reports)))
+    });
+    made.await?.ok_or_else(unknown)
 }
 
 fn judge(policy: &AdmissionPolicy, reports: &mut [ImageReport]) {

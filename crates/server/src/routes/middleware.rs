@@ -49,7 +49,7 @@ pub(super) async fn name_client(State(kind): State<&'static str>, mut request: R
         Some(certificate) => format!("certificate {} {}", certificate.subject, certificate.digest.short()),
         None => kind.to_string(),
     };
-    request.extensions_mut().insert(Client { name, scopes: [Scope::Admit].into() });
+    request.extensions_mut().insert(Client { name, scopes: [Scope::Admit].into(), is_cluster: true });
     next.run(request).await
 }
 

@@ -95,7 +95,7 @@ pub(super) async fn healthy() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: whether to send requests here. Also while the store is out of reach: a replica that were taken out of
+/// `GET /readyz`: whether to send requests here. Also while the store is out of reach: a replica that was taken out of
 /// service then would answer nothing at all.
 pub(super) async fn ready(State(service): State<Arc<Service>>) -> Response {
     let ready = !service.ending.is_cancelled();
@@ -107,7 +107,7 @@ pub(super) async fn ready(State(service): State<Arc<Service>>) -> Response {
 
 /// `GET /metrics`.
 pub(super) async fn metrics(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
-    service.metrics.connections.set(i64::try_from(service.connections.count()).unwrap_or(i64::MAX));
+    service.count_connections();
     let text = service.metrics.text().map_err(|_| Problem::unavailable("the metrics cannot be written"))?;
     Ok(([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
 }

@@ -110,7 +110,8 @@ pub(super) async fn submit(
         let why = format!("{} is not among the registries that the service may pull from", reference.host);
         return Err(Problem::new(StatusCode::FORBIDDEN, why));
     }
-    let digest = decider.resolve(&reference).await.map_err(unreadable)?;
+    let busy = || Problem::too_many("the registry is being asked for other images; try again", 1);
+    let digest = decider.resolve(&reference).await.ok_or_else(busy)?.map_err(unreadable)?;
     let class = RequestClass::Background;
     let submitted = decider.submit(&reference, &digest, class, &client.name, again).await;
     let submitted = submitted.map_err(|_| Problem::unavailable("the store cannot be reached; try again"))?;
@@ -160,8 +161,10 @@ pub(super) async fn events(
     Parameters(NoParameters {}): Parameters<NoParameters>,
 ) -> Result<Response, Problem> {
     stored(&service, id).await?;
+    let place = Arc::clone(&service.streams).try_acquire_owned();
+    let place = place.map_err(|_| Problem::too_many("too many scans are watched; ask for the scan instead", 10))?;
     let until = tokio::time::Instant::now() + WATCHED;
-    let watch = Watch { service, id, last: None, until, is_over: false };
+    let watch = Watch { service, id, last: None, until, is_over: false, _place: place };
     Ok(Sse::new(watch.events()).keep_alive(KeepAlive::default()).into_response())
 }
 
@@ -171,6 +174,7 @@ struct Watch {
     last: Option<ProgressView>,
     until: tokio::time::Instant,
     is_over: bool,
+    _place: tokio::sync::OwnedSemaphorePermit,
 }
 
 impl Watch {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use layersift_store::{Seconds, Store, StoreError};
 use moka::future::Cache;
+use tokio::sync::Semaphore;
 
 use crate::http::limits::Rates;
 use crate::http::peer::Peer;
@@ -21,6 +22,10 @@ const STALE: Duration = Duration::from_secs(300);
 /// How long the store is waited for about a token that was good.
 const STALL: Duration = Duration::from_millis(500);
 
+/// How long an address is refused that had too many wrong tokens, and tokens that are looked up at a time.
+const REFUSED: Duration = Duration::from_secs(1);
+const LOOKING: usize = 8;
+
 /// Tokens that are kept.
 const MOST: u64 = 10_000;
 
@@ -33,15 +38,23 @@ pub(crate) struct Client {
     /// The name that it is counted and logged by.
     pub(crate) name: String,
     pub(crate) scopes: BTreeSet<Scope>,
+    /// Whether it asks at the address for admission, or at the socket: what is kept for these, others cannot take.
+    pub(crate) is_cluster: bool,
 }
 
 /// Finds out who asks.
 pub(crate) struct Access {
     store: Arc<Store>,
     clients: ApiClients,
-    fresh: Cache<String, Option<Arc<GoodToken>>>,
+    fresh: Cache<String, Arc<GoodToken>>,
     stale: Cache<String, Arc<GoodToken>>,
+    /// Tokens that are not good: apart, so that they do not take the places of those that are.
+    bad: Cache<String, ()>,
     wrong: Rates,
+    /// Addresses with too many wrong tokens a moment ago.
+    refused: Cache<String, ()>,
+    /// Tokens that are looked up at a time.
+    looking: Semaphore,
     clock: fn() -> Seconds,
 }
 
@@ -52,7 +65,10 @@ impl Access {
             clients,
             fresh: Cache::builder().max_capacity(MOST).time_to_live(FRESH).build(),
             stale: Cache::builder().max_capacity(MOST).time_to_live(STALE).build(),
+            bad: Cache::builder().max_capacity(MOST).time_to_live(FRESH).build(),
             wrong: Rates::new(WRONG),
+            refused: Cache::builder().max_capacity(MOST).time_to_live(REFUSED).build(),
+            looking: Semaphore::new(LOOKING),
             clock,
         }
     }
@@ -72,6 +88,7 @@ impl Access {
                 Some(certificate) if !self.clients.scopes.is_empty() => Ok(Client {
                     name: format!("certificate {} {}", certificate.subject, certificate.digest.short()),
                     scopes: self.clients.scopes.clone(),
+                    is_cluster: false,
                 }),
                 _ => Err(unknown("a token is required: Authorization: Bearer TOKEN")),
             };
@@ -79,13 +96,20 @@ impl Access {
         let Some(token) = bearer(authorization) else {
             return Err(unknown("invalid Authorization header: expected Bearer TOKEN"));
         };
+        if self.refused.contains_key(&peer.origin()) && !self.stale.contains_key(&hash(token)) {
+            return Err(Problem::too_many("too many invalid tokens from this address", 1));
+        }
         match self.good(token).await {
-            Ok(Some(token)) if (self.clock)() < token.expires_at => {
-                Ok(Client { name: format!("token {} {}", token.id, token.name), scopes: token.scopes.clone() })
-            }
+            Ok(Some(token)) if (self.clock)() < token.expires_at => Ok(Client {
+                name: format!("token {} {}", token.id, token.name),
+                scopes: token.scopes.clone(),
+                is_cluster: false,
+            }),
             Ok(_) => {
-                let too_many = |seconds| Problem::too_many("too many invalid tokens from this address", seconds);
-                self.wrong.take(&peer.origin()).map_err(too_many)?;
+                if let Err(seconds) = self.wrong.take(&peer.origin()) {
+                    self.refused.insert(peer.origin(), ()).await;
+                    return Err(Problem::too_many("too many invalid tokens from this address", seconds));
+                }
                 Err(unknown("the token is unknown, expired or revoked"))
             }
             Err(error) => {
@@ -95,29 +119,34 @@ impl Access {
         }
     }
 
-    async fn good(&self, token: &str) -> Result<Option<Arc<GoodToken>>, Arc<StoreError>> {
+    /// The token, if it is good. While the store is out of reach, one that was good minutes ago is.
+    async fn good(&self, token: &str) -> Result<Option<Arc<GoodToken>>, StoreError> {
         let hash = hash(token);
         if let Some(known) = self.fresh.get(&hash).await {
-            return Ok(known);
+            return Ok(Some(known));
+        }
+        if self.bad.contains_key(&hash) {
+            return Ok(None);
         }
         let before = self.stale.get(&hash).await;
-        let finding = self.fresh.try_get_with(hash.clone(), self.find(&hash));
         let found = match &before {
-            None => Some(finding.await),
-            Some(_) => tokio::time::timeout(STALL, finding).await.ok(),
+            None => Some(self.find(&hash).await),
+            Some(_) => tokio::time::timeout(STALL, self.find(&hash)).await.ok(),
         };
         match (found, before) {
             (Some(Ok(Some(token))), _) => {
+                self.fresh.insert(hash.clone(), Arc::clone(&token)).await;
                 self.stale.insert(hash, Arc::clone(&token)).await;
                 Ok(Some(token))
             }
             (Some(Ok(None)), _) => {
                 self.stale.invalidate(&hash).await;
+                self.bad.insert(hash, ()).await;
                 Ok(None)
             }
             (_, Some(before)) => {
                 // Until the store is asked again.
-                self.fresh.insert(hash, Some(Arc::clone(&before))).await;
+                self.fresh.insert(hash, Arc::clone(&before)).await;
                 Ok(Some(before))
             }
             (Some(Err(error)), None) => Err(error),
@@ -126,11 +155,12 @@ impl Access {
     }
 
     async fn find(&self, hash: &str) -> Result<Option<Arc<GoodToken>>, StoreError> {
+        let failed = |reason: &str| StoreError::Location { store: "the store".into(), reason: reason.into() };
+        let _turn = self.looking.acquire().await.map_err(|_| failed("the service is ending"))?;
         let (store, hash, now) = (Arc::clone(&self.store), hash.to_string(), (self.clock)());
-        match tokio::task::spawn_blocking(move || store.api_tokens().find(&hash)).await {
-            Ok(found) => Ok(found?.and_then(|stored| GoodToken::of(stored, now)).map(Arc::new)),
-            Err(_) => Ok(None),
-        }
+        let found = tokio::task::spawn_blocking(move || store.api_tokens().find(&hash)).await;
+        let found = found.map_err(|_| failed("the lookup of a token failed"))??;
+        Ok(found.and_then(|stored| GoodToken::of(stored, now)).map(Arc::new))
     }
 }
 

@@ -14,7 +14,7 @@ use layersift_store::{AskedImage, RequestClass, RequestLimits, ScanRequest, Seco
 use moka::future::Cache;
 use tokio::time::Instant;
 
-use super::lookup::{Known, layers_of_bases, look_up};
+use super::lookup::{Known, Older, layers_of_bases, look_up};
 use super::resolver::{Resolved, Resolver};
 use crate::admission::{AdmissionPolicy, Decision, Effect, Outcome, Terms, Unreadable};
 use crate::http::metrics::{Decided, Metrics, label};
@@ -31,6 +31,9 @@ const OUT: Duration = Duration::from_secs(1);
 
 /// How long it is kept that nothing is known: somebody waits for that to change.
 const UNKNOWN: Duration = Duration::from_secs(1);
+
+/// Threads that hand in requests for scans at a time.
+const SUBMITS: usize = 4;
 
 /// Decisions that are kept.
 const MOST: u64 = 20_000;
@@ -85,11 +88,15 @@ pub(crate) struct Decider {
     out_until: Mutex<Option<Instant>>,
     metrics: Arc<Metrics>,
     clock: fn() -> Seconds,
+    /// Threads that look into the store at a time, and threads that hand in requests: they do not wait for each other.
     calls: Arc<tokio::sync::Semaphore>,
+    submits: Arc<tokio::sync::Semaphore>,
+    /// Clients whose requests were too many a moment ago.
+    full: Cache<String, ()>,
 }
 
-/// A digest, and the rule that it is judged by.
-type CacheKey = (Digest, usize);
+/// A digest, the policy, and the rule of it that the digest is judged by.
+type CacheKey = (Digest, u64, usize);
 
 /// What came of looking into the store.
 #[derive(Debug)]
@@ -143,6 +150,8 @@ impl Decider {
             metrics,
             clock,
             calls: Arc::new(tokio::sync::Semaphore::new(super::CALLS)),
+            submits: Arc::new(tokio::sync::Semaphore::new(SUBMITS)),
+            full: Cache::builder().max_capacity(MOST).time_to_live(UNKNOWN).build(),
         }
     }
 
@@ -163,10 +172,10 @@ impl Decider {
         self.allow.admits(reference)
     }
 
-    /// What a reference names.
-    pub(crate) async fn resolve(&self, reference: &Reference) -> Resolved {
+    /// What a reference names; `None` where that may be known a moment later.
+    pub(crate) async fn resolve(&self, reference: &Reference) -> Option<Resolved> {
         match &reference.digest {
-            Some(digest) => Ok(digest.clone()),
+            Some(digest) => Some(Ok(digest.clone())),
             None => self.resolver.resolve(reference).await,
         }
     }
@@ -217,8 +226,9 @@ impl Decider {
             (None, None) => {
                 let Some(pulled) = &pulled else { return without(None, refused(), &not_allowed(reference)) };
                 match tokio::time::timeout_at(asked.until, self.resolver.resolve(pulled)).await {
-                    Ok(Ok(digest)) => digest,
-                    Ok(Err((why, text))) => return without(None, Outcome::Unreadable(why), &text),
+                    Ok(Some(Ok(digest))) => digest,
+                    Ok(Some(Err((why, text)))) => return without(None, Outcome::Unreadable(why), &text),
+                    Ok(None) => return without(None, Outcome::Unknown, "its registry is being asked for other images"),
                     Err(_) => return without(None, Outcome::Unknown, "its registry did not answer in time"),
                 }
             }
@@ -269,7 +279,7 @@ impl Decider {
     /// What the store knows: as it was seconds ago, or now. While it is out of reach, as it was minutes ago.
     async fn looked(&self, digest: &Digest, terms: &Terms, policy: &AdmissionPolicy) -> Arc<Looked> {
         let count = |name: &str| self.metrics.cache.get_or_create(&label("found", name)).inc();
-        let key = (digest.clone(), terms.number);
+        let key = (digest.clone(), policy.generation(), terms.number);
         if let Some(looked) = self.fresh.get(&key).await {
             count("memory");
             return looked;
@@ -345,9 +355,17 @@ impl Decider {
         if !asked.may_queue {
             return without(Outcome::Unknown, "it was not scanned yet, and is not for a dry run");
         }
+        if self.full.contains_key(&asked.client) {
+            return answer_of(Submitted::Full, (self.clock)(), without);
+        }
         let submitted = self.submit(pulled, digest, RequestClass::Admission, &asked.client, false);
         match tokio::time::timeout_at(asked.until, submitted).await {
-            Ok(Ok(submitted)) => answer_of(submitted, (self.clock)(), without),
+            Ok(Ok(submitted)) => {
+                if submitted == Submitted::Full {
+                    self.full.insert(asked.client.clone(), ()).await;
+                }
+                answer_of(submitted, (self.clock)(), without)
+            }
             Ok(Err(_)) => without(Outcome::Unknown, "it was not scanned yet, and the store cannot be reached"),
             Err(_) => without(Outcome::Unknown, "it was not scanned yet, and the store did not answer in time"),
         }
@@ -365,7 +383,9 @@ impl Decider {
         let request =
             ScanRequest { reference: by_digest(pulled, digest), digest: digest.clone(), class, client: client.into() };
         let (store, key, limits, now) = (Arc::clone(&self.store), self.key.clone(), self.limits, (self.clock)());
+        let Ok(turn) = Arc::clone(&self.submits).acquire_owned().await else { return Ok(Submitted::Full) };
         let submitted = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let submitted = store.scan_requests().submit(&request, &key, is_again, &limits, now)?;
             match submitted {
                 // Its report was removed, or is too large to be stored.
@@ -390,6 +410,14 @@ impl Decider {
         }
     }
 
+    /// Takes images back that could not be noted.
+    pub(crate) fn put_back_asked(&self, images: Vec<AskedImage>) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        for image in images.into_iter().take(MOST_ASKED) {
+            asked.entry(image.reference.clone()).or_insert(image);
+        }
+    }
+
     /// The images that were asked about since the last time.
     pub(crate) fn take_asked(&self) -> Vec<AskedImage> {
         std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner)).into_values().collect()
@@ -409,12 +437,16 @@ pub(crate) fn by_digest(pulled: &Reference, digest: &Digest) -> String {
     Reference { tag: None, digest: Some(digest.clone()), ..pulled.clone() }.to_string()
 }
 
-/// The names that rules know an image by: with and without its tag and its digest.
+/// The names that rules know an image by: with and without its digest or its tag. A tag beside a digest says nothing:
+/// the digest is what is pulled.
 fn names(reference: &Reference) -> Vec<String> {
-    let whole = reference.to_string();
     let bare = format!("{}/{}", reference.host, reference.repository);
-    let tagged = reference.tag.as_ref().map(|tag| format!("{bare}:{tag}"));
-    [Some(whole), tagged, Some(bare)].into_iter().flatten().collect()
+    let whole = match (&reference.digest, &reference.tag) {
+        (Some(digest), _) => format!("{bare}@{digest}"),
+        (None, Some(tag)) => format!("{bare}:{tag}"),
+        (None, None) => return vec![bare],
+    };
+    vec![whole, bare]
 }
 
 /// What became of a request for a scan, as a decision.
@@ -449,7 +481,9 @@ fn look(
     (terms, bases): (&Terms, &[Digest]),
     now: Seconds,
 ) -> Result<Looked, StoreError> {
-    let Known::Reports(mut reports) = look_up(store, digest, key)? else { return Ok(Looked::Nothing(None)) };
+    let Known::Reports(mut reports) = look_up(store, digest, key, Older::Served)? else {
+        return Ok(Looked::Nothing(None));
+    };
     let bases = layers_of_bases(store, bases)?;
     let decision = reports.judge(("", digest), terms, &bases, now);
     Ok(match decision.outcome {

@@ -14,7 +14,7 @@ use layersift_report::Policy;
 use layersift_scan::Analyzer;
 use layersift_source::catalog::{Filter, ImageList};
 use layersift_source::registry::{At, Reference};
-use layersift_store::{ClaimedRequest, Seconds, Store, StoreError};
+use layersift_store::{ClaimedRequest, RequestClass, Seconds, Store, StoreError};
 
 use super::resolver::unreadable;
 use crate::admission::Unreadable;
@@ -181,6 +181,7 @@ impl Scanner {
         };
         let limits = SweepLimits {
             threads: 0,
+            is_urgent: claimed.class < RequestClass::Background,
             time: Some(self.timeout),
             layer_timeout: Some(self.timeout),
             cancellation: own.clone(),

@@ -13,14 +13,14 @@ use layersift_model::{FingerprintKey, LayerKey};
 use layersift_report::Policy;
 use layersift_scan::Analyzer;
 use layersift_store::{Seconds, Store, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::access::Access;
 use super::decider::{Decider, DeciderParts};
 use super::resolver::Resolver;
 use super::scans::Scanner;
 use super::upkeep::{ReadPolicy, Upkeep};
-use super::{CALLS, Service};
+use super::{CALLS, CLUSTER_WAITING, LARGE_CALLS, OTHER_WAITING, STREAMS, Service};
 use crate::admission::{AdmissionPolicy, InvalidTable};
 use crate::http::body::BodyMemory;
 use crate::http::connections::Connections;
@@ -29,13 +29,16 @@ use crate::http::listener::Listener;
 use crate::http::metrics::Metrics;
 use crate::http::tls::{ClientCertificates, Tls, TlsError, make_self_signed};
 use crate::routes;
-use crate::settings::Settings;
+use crate::settings::{Limits, Settings};
 
 /// Bytes of a secret path at least, and what it may have.
 const LEAST_PATH: usize = 32;
 
 /// File descriptors besides those of connections: of the store, registries, layers.
 const OTHER_FILES: u64 = 256;
+
+/// Connections of probes, and of a socket.
+const FEW: usize = 64;
 
 /// As long as it takes.
 const LONG: std::time::Duration = std::time::Duration::from_secs(3_600);
@@ -52,8 +55,12 @@ pub struct Parts {
     pub analyzer: Analyzer,
     /// Keys of fingerprints that were used before.
     pub old_keys: Vec<FingerprintKey>,
-    /// Clients of registries, with the service's own logins.
+    /// Clients of registries for scans, with the service's own logins.
     pub registries: Registries,
+    /// The same for answers, until `answering` is cancelled.
+    pub answer_registries: Registries,
+    /// Cancelled by the service when the last request was answered. The store for answers waits no longer then, either.
+    pub answering: Cancellation,
     /// Reads which findings fail; called again and again.
     pub findings: Box<dyn Fn() -> Result<Policy, String> + Send + Sync>,
     /// Seconds since 1970.
@@ -116,7 +123,18 @@ impl Parts {
     /// # Errors
     /// When the service cannot start.
     pub fn serve(self, ending: Cancellation, listening: impl FnOnce(&[String])) -> Result<(), SetupError> {
-        let Parts { settings, store, scan_store, analyzer, old_keys, registries, findings, clock } = self;
+        let Parts {
+            settings,
+            store,
+            scan_store,
+            analyzer,
+            old_keys,
+            registries,
+            answer_registries,
+            answering,
+            findings,
+            clock,
+        } = self;
         refuse_public_key(analyzer.fingerprint_key())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(SetupError::Runtime)?;
         let (store, scan_store) = (Arc::new(store), Arc::new(scan_store));
@@ -124,24 +142,30 @@ impl Parts {
         let key = LayerKey::new(analyzer.layer_key());
         store.service().serve_key(&key, clock())?;
         let metrics = Arc::new(Metrics::new());
-        let policy = admission_policy(&settings, &*findings)?;
+        let read = findings().map_err(SetupError::Policy)?;
+        let policy = settings.admission.policy(&read)?;
         let decider = Decider::new(DeciderParts {
             store: Arc::clone(&store),
             key: key.clone(),
             policy,
             allow: settings.registries.allow.clone(),
-            resolver: Resolver::new(Arc::clone(&registries), ending.clone()),
+            resolver: Resolver::new(Arc::new(answer_registries), answering.clone()),
             limits: settings.request_limits(),
             metrics: Arc::clone(&metrics),
             clock,
         });
         let service = Arc::new(Service {
             access: Access::new(Arc::clone(&store), settings.clients.api.clone(), clock),
-            connections: Connections::new(most_connections(settings.limits.connections)),
-            bodies: BodyMemory::new(settings.limits.body_memory),
+            connections: connections(&settings.limits),
+            cluster_bodies: BodyMemory::new(settings.limits.body_memory / 4 * 3),
+            other_bodies: BodyMemory::new(settings.limits.body_memory / 4),
+            cluster_waiting: Semaphore::new(CLUSTER_WAITING),
+            other_waiting: Semaphore::new(OTHER_WAITING),
+            streams: Arc::new(Semaphore::new(STREAMS)),
             rates: Rates::new(settings.limits.requests_per_second),
             fingerprint_keys: [vec![analyzer.fingerprint_key().clone()], old_keys].concat(),
-            calls: tokio::sync::Semaphore::new(CALLS),
+            calls: Arc::new(Semaphore::new(CALLS)),
+            large_calls: Arc::new(Semaphore::new(LARGE_CALLS)),
             store: Arc::clone(&store),
             key,
             decider,
@@ -165,10 +189,11 @@ impl Parts {
             retry_failed: service.settings.scans.retry_failed(),
             ending: ending.clone(),
         };
-        let upkeep = Upkeep { read_policy: read_policy(&service, findings), service: Arc::clone(&service), tls };
+        let upkeep = Upkeep { read_policy: read_policy(&service, &read, findings), service: Arc::clone(&service), tls };
         let scans = service.settings.scans.clone();
         thread::scope(|scope| {
             scope.spawn(|| upkeep.run());
+            scope.spawn(|| upkeep.prune());
             scope.spawn(|| scanner.run(scans.at_once, scans.pulls));
             let (end, is_ending) = watch::channel(false);
             let (ended, linger) = (ending.clone(), service.settings.listen.linger());
@@ -179,6 +204,7 @@ impl Parts {
             });
             listening(&addresses);
             runtime.block_on(serve_all(bound, &service, is_ending));
+            answering.cancel();
             // Also where it ended by itself.
             ending.cancel();
         });
@@ -238,12 +264,16 @@ fn admission_policy(
 }
 
 /// Reads the policy again: an exception may have been added, or have expired.
-fn read_policy(service: &Arc<Service>, findings: Box<dyn Fn() -> Result<Policy, String> + Send + Sync>) -> ReadPolicy {
+fn read_policy(
+    service: &Arc<Service>,
+    first: &Policy,
+    findings: Box<dyn Fn() -> Result<Policy, String> + Send + Sync>,
+) -> ReadPolicy {
     let table = service.settings.admission.clone();
     let clock = service.clock;
     // Exceptions end with a day.
     let version = move |policy: &Policy| (policy.digest.clone(), clock().div_euclid(86_400));
-    let last = Mutex::new(findings().ok().as_ref().map(version));
+    let last = Mutex::new(Some(version(first)));
     Box::new(move || {
         let new = findings()?;
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -324,6 +354,14 @@ fn secret_path(path: &Path) -> Result<String, SetupError> {
     Ok(text.to_string())
 }
 
+/// A pool for what listens under each name. Probes have one of their own, so that no client makes a replica look dead.
+fn connections(limits: &Limits) -> Vec<(&'static str, Arc<Connections>)> {
+    let most = most_connections(2 * limits.connections + 2 * FEW) / 2;
+    let many = most.saturating_sub(FEW).clamp(1, limits.connections.max(1));
+    let pools = [("api", many), ("admission", many), ("health", FEW), ("socket", FEW)];
+    pools.into_iter().map(|(name, most)| (name, Connections::new(most))).collect()
+}
+
 /// As many connections as there may be, and as the system has file descriptors for.
 fn most_connections(wanted: usize) -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -343,8 +381,10 @@ fn most_connections(wanted: usize) -> usize {
 
 async fn serve_all(bound: Vec<Bound>, service: &Arc<Service>, ending: watch::Receiver<bool>) {
     let mut all = tokio::task::JoinSet::new();
-    for Bound { listener, router, .. } in bound {
-        all.spawn(listener.serve(router, Arc::clone(&service.connections), ending.clone()));
+    for Bound { name, listener, router } in bound {
+        let pool = service.connections.iter().find(|(of, _)| *of == name);
+        let pool = pool.map_or_else(|| Connections::new(FEW), |(_, pool)| Arc::clone(pool));
+        all.spawn(listener.serve(router, pool, ending.clone()));
     }
     while all.join_next().await.is_some() {}
 }

@@ -41,12 +41,9 @@ pub(crate) struct Upkeep {
 impl Upkeep {
     /// Works until the service ends. It blocks.
     pub(crate) fn run(&self) {
-        let mut pruned_at = Seconds::MIN;
         loop {
             self.reload();
-            if let Err(error) = self.in_store(&mut pruned_at) {
-                tracing::error!(%error, "the store failed");
-            }
+            self.in_store();
             if self.service.ending.wait(TICK) {
                 break;
             }
@@ -74,24 +71,44 @@ impl Upkeep {
         }
     }
 
-    fn in_store(&self, pruned_at: &mut Seconds) -> Result<(), StoreError> {
+    /// What is done in the store, each step by itself: one that fails does not keep others from being done.
+    fn in_store(&self) {
         let (service, now) = (&self.service, (self.service.clock)());
-        self.note_asked()?;
-        self.count()?;
-        let is_leader = service.store.service().lead(LEADER, LEASE, now)?;
+        let state = service.store.service();
+        let told = |step: &str, done: Result<(), StoreError>| {
+            if let Err(error) = done {
+                tracing::error!(step, %error, "the store failed");
+            }
+        };
+        told("noting the layer key", state.serve_key(&service.key, now));
+        told("noting what was asked", self.note_asked());
+        told("counting", self.count());
+        let is_leader = state.lead(LEADER, LEASE, now).unwrap_or_else(|error| {
+            told("leading", Err(error));
+            false
+        });
         service.metrics.is_leader.set(i64::from(is_leader));
-        if !is_leader {
-            return Ok(());
+        if is_leader {
+            told("rescans", self.rescan(now));
         }
-        self.rescan(now)?;
-        if now.saturating_sub(*pruned_at) >= PRUNING {
-            *pruned_at = now;
-            let retention = &service.settings.retention;
-            let retention = Retention { reports: retention.reports(), requests: retention.requests() };
-            let pruned = service.store.prune(&retention, &service.key, now)?;
-            tracing::info!(?pruned, "removed what is not kept");
+    }
+
+    /// Removes what is not kept, at the leader, until the service ends. It may take long.
+    pub(crate) fn prune(&self) {
+        let Service { store, key, settings, metrics, ending, clock, .. } = &*self.service;
+        let retention = Retention { reports: settings.retention.reports(), requests: settings.retention.requests() };
+        let mut next = Seconds::MIN;
+        while !ending.wait(TICK) {
+            let now = clock();
+            if metrics.is_leader.get() == 0 || now < next {
+                continue;
+            }
+            next = now.saturating_add(PRUNING);
+            match store.prune(&retention, key, now) {
+                Ok(pruned) => tracing::info!(?pruned, "removed what is not kept"),
+                Err(error) => tracing::error!(%error, "cannot remove what is not kept"),
+            }
         }
-        Ok(())
     }
 
     fn note_asked(&self) -> Result<(), StoreError> {
@@ -99,12 +116,16 @@ impl Upkeep {
         if asked.is_empty() {
             return Ok(());
         }
-        self.service.store.service().note_asked(&asked, (self.service.clock)())
+        let noted = self.service.store.service().note_asked(&asked, (self.service.clock)());
+        if noted.is_err() {
+            self.service.decider.put_back_asked(asked);
+        }
+        noted
     }
 
     /// Counts what waits, and how long tokens are good.
     fn count(&self) -> Result<(), StoreError> {
-        let Service { store, metrics, key, clock, connections, progress, .. } = &*self.service;
+        let Service { store, metrics, key, clock, progress, .. } = &*self.service;
         let queued = store.scan_requests().queued()?;
         for class in RequestClass::ALL {
             let count = queued.iter().find(|(of, _)| *of == class).map_or(0, |(_, count)| *count);
@@ -127,7 +148,7 @@ impl Upkeep {
                 metrics.tokens.get_or_create(&name).set(token.expires_at.saturating_sub(now));
             }
         }
-        metrics.connections.set(i64::try_from(connections.count()).unwrap_or(i64::MAX));
+        self.service.count_connections();
         Ok(())
     }
 

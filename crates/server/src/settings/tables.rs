@@ -236,7 +236,8 @@ impl Scans {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct Limits {
-    /// Connections at a time, at all addresses together. Over it, the one that was idle longest is closed.
+    /// Connections at a time, at each of the addresses for the API and for admission. Over it, the one that was idle
+    /// longest is closed.
     pub connections: usize,
     /// Requests of one client per second, and as many at once.
     pub requests_per_second: std::num::NonZeroU32,

@@ -53,6 +53,7 @@ macro_rules! tuple {
 tuple!(A);
 tuple!(A, B);
 tuple!(A, B, C);
+tuple!(A, B, C, D);
 
 /// Defines a struct with the column that each of its fields is read from.
 macro_rules! row {

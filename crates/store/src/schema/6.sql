@@ -11,11 +11,14 @@ CREATE INDEX tags_by_digest ON tags (digest, image_id);
 CREATE INDEX image_reports_by_image ON image_reports (image_id, stored_at, layer_key_id);
 CREATE INDEX layer_reports_by_layer ON layer_reports (layer_id, layer_key_id, scanned_at);
 
--- Since when a service answers by a key.
+-- The keys that services answer by, and until when one did.
 CREATE TABLE served_keys (
     layer_key_id BIGINT PRIMARY KEY REFERENCES layer_keys (id),
-    first_served BIGINT NOT NULL
+    last_served BIGINT NOT NULL
 );
+
+-- A request that comes again is queued behind those that came before it.
+CREATE INDEX scan_requests_in_order ON scan_requests (class, requested_at, id) WHERE state = 'queued';
 
 -- Images that clients asked about, by the reference that is pulled. `layer_key_id` is the key of the report that they
 -- were answered by, or scanned by, last; NULL where there was none.

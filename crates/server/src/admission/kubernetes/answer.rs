@@ -27,13 +27,13 @@ const MOST_RETRY: u64 = 30;
 /// How a policy is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// What is denied may not in.
+    /// What is denied is not let in.
     Enforce {
         /// Whether the API server may be told to ask again: while there is time left until its timeout, of at least
         /// [`ASK_AGAIN_SECONDS`] and the answer after it.
         may_ask_again: bool,
     },
-    /// All may in; what would be denied is a warning and an audit annotation.
+    /// All is let in; what would be denied is a warning and an audit annotation.
     Audit,
 }
 
@@ -42,7 +42,7 @@ pub enum Mode {
 pub enum Answer {
     /// HTTP status 200 with this JSON, also for a denial: with any other status, the call has failed, and may pass.
     Body {
-        /// Whether it may in.
+        /// Whether it is let in.
         is_allowed: bool,
         /// The AdmissionReview.
         json: Vec<u8>,

@@ -184,6 +184,11 @@ impl Found {
         self.texts[text as usize].take().unwrap_or_default()
     }
 
+    /// Whether a text was read.
+    pub(super) fn has(&self, text: Text) -> bool {
+        self.texts[text as usize].is_some()
+    }
+
     pub(super) fn report(&mut self, problem: Problem) {
         self.problem.get_or_insert(problem);
     }

@@ -111,6 +111,8 @@ pub struct Image {
 pub struct ReviewError {
     /// What an answer needs, if it was read.
     pub head: Option<Box<Head>>,
+    /// The namespace, if it was read: empty for what is in none. Rules of a place hold for what cannot be judged there.
+    pub namespace: Option<String>,
     /// What is wrong with it.
     #[source]
     pub problem: Problem,
@@ -162,12 +164,15 @@ pub fn read(body: impl Read, limits: &ReviewLimits) -> Result<Review, ReviewErro
         found.report(error.into());
     }
     let head = head(&mut found);
+    let has_namespace = found.has(Text::Namespace);
     let review = review(&mut found);
     match (found.problem, head) {
         (None, Some(head)) => Ok(Review { head, ..review }),
-        (problem, head) => {
-            Err(ReviewError { problem: problem.unwrap_or(Problem::NotAReview), head: head.map(Box::new) })
-        }
+        (problem, head) => Err(ReviewError {
+            problem: problem.unwrap_or(Problem::NotAReview),
+            head: head.map(Box::new),
+            namespace: has_namespace.then_some(review.namespace),
+        }),
     }
 }
 

@@ -225,7 +225,7 @@ fn a_message_about_many_images_counts_the_rest() {
 #[test]
 fn what_cannot_be_read_is_denied_with_its_uid() {
     let head = Head { api_version: "admission.k8s.io/v1".into(), uid: "U-1".into() };
-    let error = ReviewError { head: Some(Box::new(head)), problem: Problem::Images(1_000) };
+    let error = ReviewError { head: Some(Box::new(head)), namespace: None, problem: Problem::Images(1_000) };
     let value = body(&refuse(&error, ENFORCE));
     let words = "layersift: this request cannot be judged: the object has more than 1000 image references";
     assert_eq!(value["response"]["uid"], "U-1");
