@@ -4,13 +4,17 @@
 //! ```text
 //! metadata      what the scanner is and can do
 //! scan_request  what is to be scanned, and how it is pulled
+//! report        findings and gaps as vulnerabilities
+//! merge         the same with those of a second scanner
 //! document      the form of a report, and what cuts it
 //! ```
 //!
 //! Most of what is done here follows from how Harbor 2.16 behaves, not from its specification.
 
 mod document;
+pub mod merge;
 pub mod metadata;
+pub mod report;
 pub mod scan_request;
 
 pub use document::{Cvss, Level, Report, ReportLimits, Scanner, Vulnerability};
