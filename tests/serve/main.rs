@@ -18,6 +18,7 @@ mod api;
 mod clients;
 mod document;
 mod faults;
+mod harbor;
 mod harbor_stand_in;
 mod harbor_stand_in_policy;
 mod harbor_stub;
