@@ -8,7 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::harbor_stub::{SECOND, Script, Stub, default_report, made_up, metadata, recording, report_of};
+use crate::running::{Client, eventually};
+use crate::support::full_harbor::Account;
 use crate::support::harbor_scanner::{Auth, HarborScanner, Setup, Status};
+use crate::support::server::get;
 
 /// A stand-in that scans with `stub`.
 fn scanning_with(stub: &Stub, setup: Setup) -> HarborScanner {
@@ -402,4 +405,89 @@ fn what_its_page_shows_of_one_scan_is_what_a_real_one_showed() {
     for name in ["complete_percent", "scan_status", "scanner", "severity", "summary"] {
         assert_eq!(ours[name], theirs[name], "{name}");
     }
+}
+
+#[test]
+fn ten_workers_take_five_hundred_images() {
+    let stub = Stub::start();
+    let harbor = scanning_with(&stub, Setup::default());
+    let shared = |place: usize| {
+        json!({
+            "id": format!("SECRET-shared-{place}"), "package": "app/k.pem", "version": "0011", "severity": "High",
+            "description": "d", "links": ["https://example.invalid/r"],
+        })
+    };
+    let own = |number: usize| {
+        let mut finding = shared(number);
+        finding["package"] = format!("app/{number}").into();
+        finding
+    };
+    let digests: Vec<String> = (0..500)
+        .map(|number| {
+            let repository = format!("team/app-{number}");
+            stub.script(&repository, Script::findings(&[shared(number % 7), own(number)]));
+            harbor.push(&repository, "1", &made_up(&repository))
+        })
+        .collect();
+    assert_eq!(harbor.scan_all().unwrap().submitted, 500);
+    harbor.wait_all();
+    for (number, digest) in digests.iter().enumerate() {
+        let found = harbor.vulnerabilities(digest);
+        let packages: Vec<&Value> = found.iter().map(|finding| &finding["package"]).collect();
+        assert!(packages.len() == 2 && packages.contains(&&json!(format!("app/{number}"))), "{packages:?}");
+    }
+    assert_eq!((harbor.row_count(), harbor.violations()), (507, Vec::new()));
+    let longest: Vec<String> = (0..15)
+        .map(|number| {
+            let repository = format!("long/app-{number}");
+            stub.script(&repository, Script::endless());
+            let digest = harbor.push(&repository, "1", &made_up(&repository));
+            harbor.scan(&repository, &digest);
+            digest
+        })
+        .collect();
+    let count = |status| longest.iter().filter(|digest| harbor.status(digest) == Some(status)).count();
+    eventually("ten scans", || (count(Status::Running) == 10).then_some(()));
+    assert_eq!(count(Status::Pending), 5);
+}
+
+#[test]
+fn a_robot_that_may_scan_lists_what_was_not_scanned() {
+    let stub = Stub::start();
+    let harbor = scanning_with(&stub, Setup::default());
+    let robot = |name: &str| format!("Basic {}", STANDARD.encode(format!("{name}:made-up")));
+    harbor.add_account("robot$scan", Account::robot("made-up", &["team"]), true);
+    harbor.add_account("robot$read", Account::robot("made-up", &["team"]), false);
+    let scanned = harbor.push("team/a/b", "1", &made_up("scanned"));
+    let fresh = harbor.push("team/a/b", "2", &made_up("fresh"));
+    harbor.scan("team/a/b", &scanned);
+    harbor.wait_all();
+    let artifacts = "/api/v2.0/projects/team/repositories/a%252Fb/artifacts";
+    let listing = get(&harbor.host(), &format!("{artifacts}?with_scan_overview=true"), Some(&robot("robot$scan")));
+    let items: Vec<Value> = serde_json::from_slice(&listing.body).unwrap();
+    let missing: Vec<&Value> =
+        items.iter().filter(|item| item["scan_overview"].is_null()).map(|item| &item["digest"]).collect();
+    assert_eq!((listing.header("x-total-count"), missing), (Some("2"), vec![&json!(fresh)]));
+    let recorded = recording("scanner/index-rescan-stop-sbom.json")["index_listing"][0].clone();
+    for name in ["type", "size", "manifest_media_type", "media_type", "repository_name", "references", "accessories"] {
+        assert!(items[0].get(name).is_some() && recorded.get(name).is_some(), "{name}: {}", items[0]);
+    }
+    let one =
+        get(&harbor.host(), &format!("{artifacts}/{scanned}?with_scan_overview=true"), Some(&robot("robot$scan")));
+    let one: Value = serde_json::from_slice(&one.body).unwrap();
+    let overview = one["scan_overview"].as_object().unwrap();
+    assert_eq!(overview["application/vnd.security.vulnerability.report; version=1.1"]["scan_status"], "Success");
+    let list =
+        get(&harbor.host(), &format!("{artifacts}/{scanned}/additions/vulnerabilities"), Some(&robot("robot$scan")));
+    let list: Value = serde_json::from_slice(&list.body).unwrap();
+    assert_eq!(list.as_object().unwrap().values().next(), Some(&harbor.report(&scanned)));
+    let client = Client::new(&harbor.url());
+    let scan = |authorization: &str| {
+        let request = client.request(reqwest::Method::POST, &format!("{artifacts}/{fresh}/scan"));
+        request.header("Authorization", authorization).send().unwrap().status().as_u16()
+    };
+    assert_eq!([scan(&robot("robot$none")), scan(&robot("robot$read")), scan(&robot("robot$scan"))], [401, 403, 202]);
+    harbor.wait_all();
+    assert_eq!(harbor.status(&fresh), Some(Status::Success));
+    assert_eq!(harbor.asked().last().unwrap().0, "robot$scan");
 }
