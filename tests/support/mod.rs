@@ -6,7 +6,10 @@ pub mod artifacts;
 pub mod fault_proxy;
 pub mod fresh;
 pub mod full_harbor;
+pub mod go_client;
 pub mod harbor;
+pub mod harbor_scanner;
+pub mod harbor_webhooks;
 pub mod image;
 pub mod many;
 pub mod postgres;
@@ -19,6 +22,7 @@ pub mod tar;
 pub mod tls_server;
 pub mod token_server;
 pub mod tools;
+pub mod trivy_adapter;
 
 #[allow(unused_imports)]
 pub use fresh::Fresh;

@@ -1,0 +1,359 @@
+//! The scanner adapter for Harbor and the receiver of its events, asked by a stand-in that polls and stores as a real
+//! one.
+//!
+//! These are ignored until the routes below `/harbor` and `/events` are there; `--ignored` runs them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::harbor_stub::made_up;
+use crate::images::{SECRET, clean, image, index, layer, leak};
+use crate::running::{Client, Running, Site, eventually, pulling_from};
+use crate::support::artifacts::Artifact;
+use crate::support::full_harbor::Account;
+use crate::support::harbor_scanner::{Auth, HarborScanner, Settings, Setup, Status};
+use crate::support::harbor_webhooks::{Event, Format, Policy, Webhooks};
+use crate::support::image::digest;
+use crate::support::trivy_adapter::{TrivyAdapter, cve};
+use crate::support::{DEADLINE, Fresh, postgres};
+
+/// The secret that Harbor shows.
+const ADAPTER: &str = "made-up-secret-of-the-adapter-0123456789";
+const EVENTS: &str = "Bearer made-up-secret-of-the-events-0123456789";
+
+/// Settings of an adapter for images of `harbor`, with more of them in `[harbor]`.
+fn settings(site: &Site, harbor: &HarborScanner, more: &str) -> String {
+    let secrets = site.write("secrets", format!("{ADAPTER}\n").as_bytes());
+    let key = site.write("credentials", b"another made-up key of 32 bytes or more");
+    let events = site.write("events", format!("{EVENTS}\n").as_bytes());
+    format!(
+        "{}\n[harbor]\nsecrets = '{}'\ncredentials-key = '{}'\n{more}\n[events]\nharbor-auth = '{}'\n",
+        pulling_from(&harbor.host()),
+        secrets.display(),
+        key.display(),
+        events.display()
+    )
+}
+
+/// Starts a service and registers its adapter.
+fn start(site: &Site, harbor: &HarborScanner, more: &str) -> Running {
+    let running = site.start(&settings(site, harbor, more));
+    register(harbor, &running);
+    running
+}
+
+fn register(harbor: &HarborScanner, running: &Running) {
+    let url = format!("{}/harbor", running.url("api"));
+    let metadata = harbor.register(&url, Auth::Bearer(ADAPTER.into())).unwrap();
+    assert!(metadata.wants_bearer(), "a ready token opens one repository only");
+}
+
+/// Images of every kind: what is found, deleted, exposed, and nothing at all.
+fn images() -> Vec<(&'static str, Artifact)> {
+    let deleted = layer("app/.wh..env", "");
+    let settings = |number: usize| layer("app/settings", &format!("token = glpat-Zk7Qm2Xr9Tb4Wn6Ve{number:03}\n"));
+    vec![
+        ("team/leak", image("leak", &[leak()])),
+        ("team/deleted", image("deleted", &[leak(), deleted.clone()])),
+        ("team/deleted-later", image("deleted-later", &[leak(), layer("etc/motd", "x"), deleted])),
+        ("team/two", image("two", &[settings(1), settings(2)])),
+        ("team/other-place", image("other-place", &[layer("srv/.env", &format!("GITLAB_TOKEN={SECRET}\n"))])),
+        ("team/clean", clean("clean")),
+        ("other/leak", image("leak", &[leak()])),
+        ("other/both", index("both", &[("amd64", &[leak()]), ("arm64", &[settings(3)])])),
+    ]
+}
+
+fn push_all(harbor: &HarborScanner) -> BTreeMap<&'static str, String> {
+    images().into_iter().map(|(name, artifact)| (name, harbor.push(name, "v1", &artifact))).collect()
+}
+
+/// A row without what it has of a table: everything that an operator reads.
+fn read(findings: &[Value]) -> BTreeSet<String> {
+    findings.iter().map(Value::to_string).collect()
+}
+
+#[test]
+#[ignore = "until the adapter is there"]
+fn every_image_shows_what_is_in_it_in_any_order_of_scans() {
+    let mut orders: Vec<Vec<usize>> = vec![(0..8).collect(), (0..8).rev().collect()];
+    orders.push(vec![3, 0, 7, 1, 6, 2, 5, 4]);
+    let mut seen: Option<BTreeMap<&str, BTreeSet<String>>> = None;
+    for order in orders {
+        let harbor = HarborScanner::start(Setup::default());
+        let digests = push_all(&harbor);
+        let site = Site::sqlite();
+        let _running = start(&site, &harbor, "");
+        let names: Vec<&str> = images().iter().map(|(name, _)| *name).collect();
+        for place in &order {
+            let name = names[*place];
+            assert_eq!(harbor.scan(name, &digests[name]).status, 202);
+            harbor.wait_all();
+        }
+        // A second time, so that each was scanned after each other one.
+        for name in &names {
+            harbor.scan(name, &digests[name]);
+        }
+        harbor.wait_all();
+        assert_eq!(harbor.violations(), Vec::<String>::new());
+        let shown: BTreeMap<&str, BTreeSet<String>> =
+            names.iter().map(|name| (*name, read(&harbor.vulnerabilities(&digests[name])))).collect();
+        assert_eq!(*seen.get_or_insert_with(|| shown.clone()), shown, "{order:?}");
+        assert!(shown["team/clean"].is_empty());
+        let id = |name: &str| -> Vec<String> {
+            let found = harbor.vulnerabilities(&digests[name]);
+            found.iter().map(|finding| finding["id"].as_str().unwrap().to_string()).collect()
+        };
+        let leak = id("team/leak");
+        let prefix = "SECRET-gitlab.personal-access-token-";
+        assert!(leak.len() == 1 && leak[0].starts_with(prefix) && leak[0].len() == prefix.len() + 8, "{leak:?}");
+        assert_eq!((id("team/deleted"), id("team/other-place")), (leak.clone(), leak.clone()), "an id is stable");
+        assert_eq!((id("team/two").len(), id("other/both").len()), (2, 2));
+        let row = &harbor.vulnerabilities(&digests["team/deleted"])[0];
+        assert!(row["version"].as_str().unwrap().ends_with("-deleted") && row["package"] == "app/.env", "{row}");
+        assert_eq!(row["cwe_ids"], json!(["CWE-798"]));
+        let all = format!("{:?} {:?}", harbor.rows(), site.fresh().rows("SELECT * FROM scan_requests"));
+        assert!(!all.contains(SECRET), "the secret is in nothing that is shown or queued");
+    }
+}
+
+#[test]
+#[ignore = "until the adapter is there"]
+fn five_hundred_images_go_through_while_four_scans_take_both_processors() {
+    let harbor = HarborScanner::start(Setup { pace: 0.1, patience: DEADLINE * 10, ..Setup::default() });
+    let mut expected: BTreeMap<String, usize> = BTreeMap::new();
+    for number in 0..500 {
+        let tokens = number % 4;
+        let layers: Vec<_> = (0..=tokens)
+            .map(|place| match place {
+                0 => layer("etc/motd", &format!("image {number}")),
+                place => layer(
+                    &format!("app/settings-{place}"),
+                    &format!("token = glpat-Zk7Qm2Xr9Tb4Wn6Ve{:03}\n", (number + place) % 1_000),
+                ),
+            })
+            .collect();
+        let artifact = image("many", &layers);
+        expected.insert(harbor.push(&format!("team/app-{number}"), "v1", &artifact), tokens);
+    }
+    // Four layers that take a while, and that never come to an end while the others are scanned.
+    let noise: Vec<u8> = (0..48 << 20).map(|_| fastrand::u8(..)).collect();
+    let busy = (0..4).map(|number| {
+        let tar = crate::support::tar::Tar::new();
+        let blob = tar.file("noise", &noise[number..]).finish();
+        harbor.push(&format!("busy/app-{number}"), "v1", &image("busy", &[crate::support::image::Layer::plain(blob)]))
+    });
+    let busy: Vec<String> = busy.collect();
+    let site = Site::postgres();
+    let _running = start(&site, &harbor, "");
+    for number in 0..4 {
+        assert_eq!(harbor.scan(&format!("busy/app-{number}"), "v1").status, 202);
+    }
+    for number in 0..500 {
+        assert_eq!(harbor.scan(&format!("team/app-{number}"), "v1").status, 202);
+    }
+    harbor.wait_all();
+    assert_eq!(harbor.statuses(), BTreeMap::from([("Success".to_string(), 504)]), "{:#?}", harbor.violations());
+    assert_eq!(harbor.violations(), Vec::<String>::new());
+    for (digest, tokens) in &expected {
+        let found = harbor.vulnerabilities(digest);
+        let secrets = found.iter().filter(|finding| finding["id"].as_str().unwrap().starts_with("SECRET-"));
+        assert_eq!(secrets.count(), *tokens, "{found:#?}");
+    }
+    assert!(busy.iter().all(|digest| harbor.status(digest) == Some(Status::Success)));
+    // How long calls took is for the reader: a test says nothing about time.
+    println!("{} calls, the slowest took {:?}", harbor.calls().len(), harbor.slowest());
+    // Everything again: known digests are answered from the store.
+    let pulled = harbor.requests().iter().filter(|request| request.path.contains("/blobs/")).count();
+    assert_eq!(harbor.scan_all().unwrap().submitted, 504);
+    harbor.wait_all();
+    assert_eq!(harbor.statuses(), BTreeMap::from([("Success".to_string(), 504)]));
+    let again = harbor.requests().iter().filter(|request| request.path.contains("/blobs/")).count();
+    assert_eq!(pulled, again, "nothing is pulled again");
+}
+
+#[test]
+#[ignore = "until the adapter is there"]
+fn after_a_crash_each_scan_ends_in_a_report_or_an_error() {
+    let harbor = HarborScanner::start(Setup { pace: 0.05, workers: 54, ..Setup::default() });
+    let digests: Vec<String> = (0..54)
+        .map(|number| harbor.push(&format!("team/app-{number}"), "v1", &made_up(&format!("{number}"))))
+        .collect();
+    let site = Site::postgres();
+    let running = start(&site, &harbor, "");
+    harbor.close();
+    for number in 0..54 {
+        assert_eq!(harbor.scan(&format!("team/app-{number}"), "v1").status, 202);
+    }
+    harbor.wait_for_calls("all requests", |calls| calls.iter().filter(|call| call.method == "POST").count() == 54);
+    eventually("scans that are running", || {
+        (!site.fresh().rows("SELECT id FROM scan_requests WHERE state = 'running'").is_empty()).then_some(())
+    });
+    running.kill();
+    harbor.open();
+    let running = site.start(&settings(&site, &harbor, ""));
+    register(&harbor, &running);
+    harbor.wait_all();
+    let statuses = harbor.statuses();
+    assert_eq!(statuses.values().sum::<usize>(), 54);
+    assert!(statuses.keys().all(|status| status == "Success" || status == "Error"), "{statuses:?}");
+    // Harbor has given up where it polled in vain. Asked again, each is answered.
+    for digest in digests.iter().filter(|digest| harbor.status(digest) == Some(Status::Error)) {
+        let number = digests.iter().position(|known| known == digest).unwrap();
+        assert_eq!(harbor.scan(&format!("team/app-{number}"), digest).status, 202);
+    }
+    harbor.wait_all();
+    assert_eq!(harbor.statuses(), BTreeMap::from([("Success".to_string(), 54)]), "{:#?}", harbor.log(&digests[0]));
+}
+
+#[test]
+#[ignore = "until the adapter is there"]
+fn the_findings_of_a_second_adapter_stay() {
+    let found = vec![cve("CVE-2026-0001", "openssl", "3.0.1", "Critical"), cve("CVE-2026-0002", "zlib", "1.2", "Low")];
+    let trivy = TrivyAdapter::start(&[("team/leak", found.clone()), ("team/clean", found)]);
+    trivy.state().pulls = true;
+    let harbor = HarborScanner::start(Setup::default());
+    let leaking = harbor.push("team/leak", "v1", &image("leak", &[leak()]));
+    let clean = harbor.push("team/clean", "v1", &clean("clean"));
+    let site = Site::sqlite();
+    let merge = format!("merge-adapter = '{}'\nmerge-required = false", trivy.url());
+    let running = start(&site, &harbor, &merge);
+    assert!(harbor.metadata().unwrap().consumes("sbom", crate::support::image::MANIFEST), "it passes through");
+    let scan = |name: &str, digest: &str| {
+        assert_eq!(harbor.scan(name, digest).status, 202);
+        harbor.wait_all();
+        let found = harbor.vulnerabilities(digest);
+        let ids: BTreeSet<String> = found.iter().map(|finding| finding["id"].as_str().unwrap().into()).collect();
+        (harbor.status(digest).unwrap(), ids, harbor.overview(digest)["severity"].clone())
+    };
+    let cves = BTreeSet::from(["CVE-2026-0001".to_string(), "CVE-2026-0002".to_string()]);
+    let (status, ids, severity) = scan("team/leak", &leaking);
+    assert_eq!((status, severity), (Status::Success, json!("Critical")), "the worse one wins");
+    assert!(ids.is_superset(&cves) && ids.iter().any(|id| id.starts_with("SECRET-")), "{ids:?}");
+    assert_eq!(scan("team/clean", &clean).1, cves);
+    let row = harbor.row("CVE-2026-0001", "openssl", "3.0.1").unwrap();
+    assert_eq!((row.fix_version.as_str(), row.scores[0]), ("3.0.1-fixed", Some(7.5)), "nothing of it is lost");
+    // Down: the report says so, and is no clean one.
+    trivy.state().is_down = true;
+    let (status, ids, _) = scan("team/clean", &clean);
+    assert_eq!(status, Status::Success);
+    assert!(!ids.is_empty() && ids.iter().all(|id| id.starts_with("GAP-")), "{ids:?}");
+    trivy.state().is_down = false;
+    trivy.state().fails = Some("running trivy wrapper: no database".into());
+    assert!(scan("team/clean", &clean).1.iter().all(|id| id.starts_with("GAP-")));
+    assert_eq!(harbor.violations(), Vec::<String>::new());
+    drop(running);
+    let required = format!("merge-adapter = '{}'\nmerge-required = true", trivy.url());
+    let _running = start(&site, &harbor, &required);
+    let (status, ..) = scan("team/clean", &clean);
+    assert!(status == Status::Error && harbor.log(&clean).unwrap().contains("no database"), "{:?}", harbor.log(&clean));
+}
+
+#[test]
+#[ignore = "until the adapter is there"]
+fn metadata_is_answered_while_the_store_is_down() {
+    let server = postgres::Server::start();
+    let site = Site::with(Fresh::at(server.url()));
+    let harbor = HarborScanner::start(Setup::default());
+    let blocking = Settings { prevent_vul: true, severity: "low".into(), ..Settings::default() };
+    harbor.set_project("team", blocking);
+    let digest = harbor.push("team/app", "v1", &clean("app"));
+    let running = start(&site, &harbor, "");
+    server.stop("immediate");
+    let url = format!("{}/harbor", running.url("api"));
+    harbor.register(&url, Auth::Bearer(ADAPTER.into())).unwrap();
+    assert!(harbor.refused("team/app", &digest).is_some(), "an image that was not scanned cannot be pulled");
+    // A scan is an error with a message, not a silence.
+    assert_eq!(harbor.scan("team/app", &digest).status, 202);
+    harbor.wait_all();
+    assert_eq!(harbor.status(&digest), Some(Status::Error));
+    assert_eq!(harbor.violations(), Vec::<String>::new());
+    server.start_again();
+    eventually("a report", || {
+        harbor.scan("team/app", &digest);
+        harbor.wait_all();
+        (harbor.status(&digest) == Some(Status::Success)).then_some(())
+    });
+    assert_eq!(harbor.refused("team/app", &digest), None);
+}
+
+#[test]
+#[ignore = "until the adapter is there"]
+fn each_kind_of_login_is_taken_and_no_other() {
+    let harbor = HarborScanner::start(Setup::default());
+    let site = Site::sqlite();
+    let running = start(&site, &harbor, "");
+    let url = format!("{}/harbor", running.url("api"));
+    for auth in [Auth::Basic(format!("harbor:{ADAPTER}")), Auth::Bearer(ADAPTER.into()), Auth::ApiKey(ADAPTER.into())] {
+        harbor.register(&url, auth).unwrap();
+    }
+    let wrong = format!("{ADAPTER}x");
+    for auth in [Auth::None, Auth::Basic(format!("harbor:{wrong}")), Auth::Bearer(wrong.clone()), Auth::ApiKey(wrong)] {
+        let error = harbor.register(&url, auth.clone()).unwrap_err();
+        assert!(error.contains("401"), "{auth:?}: {error}");
+    }
+    let answer = Client::new(&running.url("api")).post("/harbor/api/v1/scan", &json!({})).expect(401).json();
+    assert!(answer["error"]["message"].is_string(), "{answer}");
+    let known = Client::new(&running.url("api")).with_token(ADAPTER);
+    for path in ["none", "00000000-0000-0000-0000-000000000000"] {
+        let answer = known.get(&format!("/harbor/api/v1/scan/{path}/report")).expect(404).json();
+        assert_eq!(answer.as_object().unwrap().len(), 1, "{answer}");
+        assert!(answer["error"]["message"].is_string(), "{answer}");
+    }
+}
+
+#[test]
+#[ignore = "until the adapter is there"]
+fn a_layer_that_cannot_be_read_is_a_gap_that_blocks() {
+    let harbor = HarborScanner::start(Setup::default());
+    let blocking = Settings { prevent_vul: true, severity: "high".into(), ..Settings::default() };
+    harbor.set_project("team", blocking);
+    let broken = crate::support::image::Layer::stored(b"no tar", b"no gzip".to_vec(), "+gzip");
+    let digest = harbor.push("team/broken", "v1", &image("broken", &[broken]));
+    let site = Site::sqlite();
+    let _running = start(&site, &harbor, "");
+    harbor.scan("team/broken", &digest);
+    harbor.wait_all();
+    let found = harbor.vulnerabilities(&digest);
+    assert_eq!(harbor.status(&digest), Some(Status::Success), "{:?}", harbor.log(&digest));
+    assert!(found.iter().any(|gap| gap["id"].as_str().unwrap().starts_with("GAP-") && gap["severity"] == "High"));
+    assert!(harbor.refused("team/broken", &digest).unwrap().contains("vulnerabilit"));
+    assert_eq!(harbor.violations(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "until the receiver is there"]
+fn each_push_is_queued_once() {
+    let harbor = HarborScanner::start(Setup::default());
+    harbor.add_account("robot$layersift", Account::robot("made-up", &["team"]), true);
+    let site = Site::sqlite();
+    let running = start(&site, &harbor, "");
+    let url = format!("{}/events/harbor", running.url("api"));
+    let policies = [Format::Default, Format::CloudEvents].map(|format| Policy::new(&url, EVENTS, format));
+    let artifact = index("app", &[("amd64", &[leak()]), ("arm64", &[layer("etc/motd", "x")])]);
+    let root = harbor.push("team/app", "v1", &artifact);
+    let sent: Vec<Webhooks> = policies.into_iter().map(Webhooks::start).collect();
+    for webhooks in &sent {
+        // An event for each image of the index, named by its digest, and then one for the index.
+        for (_, manifest) in &artifact.manifests[..2] {
+            webhooks.send(&Event::push(&harbor.host(), "team/app", "", &digest(manifest)));
+        }
+        webhooks.send(&Event::push(&harbor.host(), "team/app", "v1", &root));
+        // What a scan's robot pushes is an SBOM.
+        let robot = "robot$team+hrbscan-Layersift-c79ab506-eb6e-11f1-b170-c2c65cd2b90f".to_string();
+        let sbom = Event::push(&harbor.host(), "team/app", "", &digest(b"an SBOM"));
+        webhooks.send(&Event { operator: robot, ..sbom });
+    }
+    for webhooks in &sent {
+        assert!(
+            webhooks.finish().iter().all(|delivery| delivery.tries == [Some(200)] || delivery.tries == [Some(202)])
+        );
+    }
+    let queued = site.fresh().count("scan_requests");
+    assert!((1..=3).contains(&queued), "{queued} for an index with two images");
+    let wrong = Webhooks::start(Policy::new(&url, "Bearer wrong", Format::Default));
+    wrong.send(&Event::push(&harbor.host(), "team/app", "v2", &root));
+    assert_eq!(wrong.finish()[0].tries, [Some(401); 3]);
+    assert_eq!(site.fresh().count("scan_requests"), queued);
+}
