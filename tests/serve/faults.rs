@@ -185,8 +185,8 @@ fn a_policy_that_was_replaced_decides_nothing_more() {
             (site.fresh().rows("SELECT id FROM scan_requests WHERE state = 'running'").len() == 1).then_some(())
         });
         site.write("policy.toml", b"fail-on = \"high\"\n");
-        // Read again within seconds.
-        std::thread::sleep(std::time::Duration::from_secs(7));
+        let is_read = |message: &Value| message["message"] == "policy read again";
+        eventually("the new policy", || running.log().iter().any(is_read).then_some(()));
         registry.open();
         assert_eq!(waiting.join().unwrap()[0]["effect"], "deny", "by the policy of now");
     });

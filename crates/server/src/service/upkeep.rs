@@ -65,7 +65,10 @@ impl Upkeep {
             self.service.metrics.certificates.get_or_create(&label("listener", *name)).set(left);
         }
         match (self.read_policy)() {
-            Ok(Some(policy)) => self.service.decider.set_policy(policy),
+            Ok(Some(policy)) => {
+                self.service.decider.set_policy(policy);
+                tracing::info!("policy read again");
+            }
             Ok(None) => {}
             Err(error) => tracing::error!(error, "the policy before stays in use"),
         }
