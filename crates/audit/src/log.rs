@@ -171,6 +171,10 @@ impl AuditLog {
         // It does not panic; if it did, the last checkpoint is still to be written.
         let _ = checkpointer.join();
         self.shared.checkpoint()?;
+        if held(&self.shared.writer).is_stopped() {
+            // There may be more on disk than the log has, as after a crash.
+            return Err(AuditError::Stopped { directory: self.shared.directory.clone() });
+        }
         let path = self.shared.directory.join(files::WRITING);
         fs::remove_file(&path).map_err(AuditError::io("remove", &path))?;
         files::sync_directory(&self.shared.directory)

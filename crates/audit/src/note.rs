@@ -22,7 +22,7 @@ const PRIVATE: &str = "PRIVATE+KEY+";
 #[non_exhaustive]
 pub enum NoteError {
     /// A name that the format does not allow.
-    #[error("the name `{0}` of a key is empty, or has spaces, plus signs or control characters")]
+    #[error("the name `{0}` of a key is empty or too long, or has spaces, plus signs or control characters")]
     Name(String),
     /// A key of another form.
     #[error("it is not an Ed25519 key in the form of a signed note")]

@@ -16,6 +16,9 @@ use crate::verify::{Problem, own_checkpoints, tail_problems, too_few_checkpoints
 use crate::walk::{Tail, Walked, walk};
 use crate::writer::Writer;
 
+/// The longest name of a log in bytes.
+const MOST_ORIGIN: u64 = 512;
+
 /// How a log is written.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -100,7 +103,10 @@ impl AuditLog {
     /// # Errors
     /// If another process writes it, if it was changed, or if the file system refuses.
     pub fn open(directory: &Path, options: &Options) -> Result<Opened, AuditError> {
-        let origin = note::checked_name(&options.origin);
+        let origin = note::checked_name(&options.origin).and_then(|name| match name.len() as u64 {
+            0..=MOST_ORIGIN => Ok(name),
+            _ => Err(note::NoteError::Name(name.into())),
+        });
         origin.map_err(|source| AuditError::Key { subject: options.origin.clone(), source })?;
         files::make_directory(directory)?;
         let lock = files::lock(directory)?.ok_or_else(|| AuditError::Locked { directory: directory.into() })?;
@@ -129,8 +135,22 @@ fn is_new(directory: &Path) -> Result<bool, AuditError> {
     if directory.join(files::CHECKPOINT).exists() || directory.join(files::REMOVED).exists() {
         return Ok(false);
     }
+    if has_checkpoints(&directory.join(files::CHECKPOINTS))? {
+        return Ok(false);
+    }
     let segments = files::segments(directory)?;
     Ok(segments.iter().all(|segment| segment.first == 0 && segment.entries.metadata().is_ok_and(|it| it.len() == 0)))
+}
+
+/// Whether the file has more than the first checkpoint, which may be there and not yet in the file of its own.
+fn has_checkpoints(path: &Path) -> Result<bool, AuditError> {
+    let Ok(metadata) = path.metadata() else { return Ok(false) };
+    if metadata.len() > MOST_ORIGIN * 4 {
+        return Ok(true);
+    }
+    let text = files::small(path)?.unwrap_or_default();
+    let mut lines = text.split(|byte| *byte == b'\n');
+    Ok(lines.nth(1).is_some_and(|size| !matches!(size, b"" | b"0")) || lines.count() > 4)
 }
 
 fn begin(directory: &Path, options: &Options) -> Result<(Writer, Checkpoints), AuditError> {

@@ -43,6 +43,8 @@ impl AuditLog {
     pub fn prune(&self, retention: &Retention) -> Result<u64, AuditError> {
         let _upkeep = held(&self.shared.upkeep);
         let directory = &self.shared.directory;
+        // Before the segments: they have all that is in this tree.
+        let (end, _, _) = held(&self.shared.writer).snapshot()?;
         let segments = files::segments(directory)?;
         let old = held_removal(self)?.map_or(0, |removal| removal.range.size());
         let mut most = held(&self.shared.checkpoints).last.unwrap_or(0);
@@ -58,7 +60,7 @@ impl AuditLog {
             cut = next.first;
         }
         if cut > old {
-            let removal = Removal { range: self.range_at(cut, &segments)?, at: retention.now };
+            let removal = Removal { range: self.range_at(cut, &segments, &end)?, at: retention.now };
             let note = removal.sign(self.shared.key.verifier().name(), &self.shared.key);
             files::replace(&directory.join(files::REMOVED), note.as_bytes())?;
         }
@@ -73,8 +75,7 @@ impl AuditLog {
 
     /// The tree of the first `cut` entries, from the hashes on disk. These are only believed because they end in the
     /// tree that this process has written.
-    fn range_at(&self, cut: u64, segments: &[Segment]) -> Result<Range, AuditError> {
-        let (end, _, _) = held(&self.shared.writer).snapshot()?;
+    fn range_at(&self, cut: u64, segments: &[Segment], end: &Range) -> Result<Range, AuditError> {
         let mut range = held_removal(self)?.map_or_else(Range::default, |removal| removal.range);
         let start = range.size();
         let mut found = None;
@@ -94,7 +95,7 @@ impl AuditLog {
             found = Some(range.clone());
         }
         match found {
-            Some(found) if range == end => Ok(found),
+            Some(found) if range == *end => Ok(found),
             _ => Err(AuditError::Changed {
                 directory: self.shared.directory.clone(),
                 problem: Box::new(Problem::Hash { index: start }),

@@ -158,6 +158,11 @@ impl Walk {
             }
             pair = next;
         }
+        if end.is_some()
+            && let Some(index) = self.unhashed.take()
+        {
+            self.wrong_leaf(index);
+        }
         match end {
             Some(end) if index < end => self.missing(index, segment),
             Some(end) if leaves.rest > 0 => self.wrong_leaf(end),

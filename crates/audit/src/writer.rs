@@ -23,6 +23,8 @@ pub(crate) struct Writer {
     unwritten: Vec<u8>,
     most_bytes: u64,
     most_entries: u64,
+    /// The next segment is to be begun, and its files may exist already: this one must not grow any more.
+    is_full: bool,
     /// A write to disk has failed. What the system has in memory may differ from what is on disk, and it does not tell
     /// a second time.
     is_stopped: bool,
@@ -40,7 +42,6 @@ impl Writer {
         let segment = Segment::at(directory, first);
         let (entries, leaves) = open(directory, &segment)?;
         let directory = directory.into();
-        let (unwritten, is_stopped) = (Vec::new(), false);
         Ok(Writer {
             directory,
             segment,
@@ -48,16 +49,22 @@ impl Writer {
             leaves,
             length,
             range,
-            unwritten,
+            unwritten: Vec::new(),
             most_bytes,
             most_entries,
-            is_stopped,
+            is_full: false,
+            is_stopped: false,
         })
     }
 
     /// The tree of all entries that are on disk.
     pub(crate) fn range(&self) -> &Range {
         &self.range
+    }
+
+    /// Whether nothing can be written until the log is opened again.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is_stopped
     }
 
     /// Puts `lines` with these hashes on disk, and returns the index of the first one. After an error, none is in the
@@ -67,7 +74,8 @@ impl Writer {
             return Err(AuditError::Stopped { directory: self.directory.clone() });
         }
         self.write_hashes()?;
-        if self.length >= self.most_bytes || self.range.size() - self.segment.first >= self.most_entries {
+        if self.is_full || self.length >= self.most_bytes || self.range.size() - self.segment.first >= self.most_entries
+        {
             self.begin_segment()?;
         }
         self.write(lines)?;
@@ -94,11 +102,12 @@ impl Writer {
         if self.length == 0 {
             return Ok(());
         }
+        self.is_full = true;
         self.write_hashes()?;
         self.leaves.sync_all().map_err(AuditError::io("write to disk", &self.segment.leaves))?;
         let segment = Segment::at(&self.directory, self.range.size());
         (self.entries, self.leaves) = open(&self.directory, &segment)?;
-        (self.segment, self.length) = (segment, 0);
+        (self.segment, self.length, self.is_full) = (segment, 0, false);
         Ok(())
     }
 
@@ -111,6 +120,7 @@ impl Writer {
         }
         self.entries.sync_data().map_err(|error| {
             self.is_stopped = true;
+            let _ = self.entries.set_len(self.length);
             AuditError::io("write to disk", path)(error)
         })
     }

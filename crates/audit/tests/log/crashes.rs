@@ -151,6 +151,29 @@ fn a_crash_before_the_first_entry_begins_anew() {
     assert!(!AuditLog::open(&copy, &options(10)).unwrap().recovery.is_new);
 }
 
+#[test]
+fn a_log_that_is_emptied_is_not_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    crashed(folder.path());
+    for name in [ENTRIES, LEAVES, "checkpoint"] {
+        fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    assert!(matches!(AuditLog::open(folder.path(), &options(10)), Err(AuditError::Changed { .. })));
+}
+
+#[test]
+fn nothing_is_taken_over_into_a_log_that_was_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    crate::written(folder.path(), 5, 100, 5);
+    let path = folder.path().join(ENTRIES);
+    let mut text = fs::read_to_string(&path).unwrap();
+    text.push_str(&serde_json::to_string(&short(5)).unwrap());
+    text.push('\n');
+    fs::write(&path, text).unwrap();
+    let error = AuditLog::open(folder.path(), &options(100)).err().unwrap().to_string();
+    assert!(error.contains("entry 5 is not in the file of leaves"), "{error}");
+}
+
 fn copied_without(from: &Path, to: &Path, without: &[&str]) {
     fs::create_dir_all(to).unwrap();
     for file in fs::read_dir(from).unwrap().map(Result::unwrap) {

@@ -6,6 +6,7 @@
 mod changes;
 mod crashes;
 mod retention;
+mod s3;
 mod writing;
 
 use std::collections::BTreeMap;
