@@ -178,6 +178,8 @@ impl Sink for S3Sink {
         let until = Timestamp::now().checked_add(self.options.retain);
         let until = until.map_err(|error| SinkError::Settings(format!("objects are kept for too long: {error}")))?;
         let headers = [
+            // The storage asks for a checksum of what it is to lock; some look for the name of its algorithm.
+            ("x-amz-sdk-checksum-algorithm", "SHA256".into()),
             ("x-amz-checksum-sha256", checksum_of(bytes)),
             ("x-amz-object-lock-mode", "COMPLIANCE".into()),
             ("x-amz-object-lock-retain-until-date", until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),

@@ -63,10 +63,8 @@ fn a_cut_at_every_byte_of_what_was_written_last_is_repaired_or_refused() {
             cut(&directory.join(ENTRIES), length);
             cut(&directory.join(LEAVES), hashes * 32);
             let outcome = reopened(&directory);
-            if whole < 5 {
-                let error = outcome.unwrap_err().to_string();
-                assert!(error.contains(&format!("entry {whole} ")), "{error}");
-            } else if whole < hashes {
+            // So an entry is missing, as it is if a checkpoint covers it.
+            if whole < hashes {
                 let error = outcome.unwrap_err().to_string();
                 assert!(error.contains(&format!("entry {whole} ")), "{error}");
             } else {
