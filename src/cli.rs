@@ -2,6 +2,7 @@
 //! flags; flags that several commands share are groups in `args.rs`.
 
 mod args;
+mod audit;
 mod context;
 mod formats;
 mod help;
@@ -78,6 +79,11 @@ enum Command {
         #[command(subcommand)]
         command: token::TokenCommand,
     },
+    /// Verify and show the log of what the service decided
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
+    },
     /// Decide about a pull of containerd, by asking the service
     #[command(after_help = help::IMAGE_VERIFIER)]
     ImageVerifier(image_verifier::ImageVerifierArgs),
@@ -129,6 +135,7 @@ impl Command {
             Command::Trace(args) => trace::run(args),
             Command::Serve(args) => serve::run(args),
             Command::Token { command } => token::run(command),
+            Command::Audit { command } => audit::run(command),
             Command::ImageVerifier(args) => image_verifier::run(args),
             Command::Rules { command } => rules::run(command),
             Command::Completions { shell } => shell::completions(*shell, &mut Cli::command()),

@@ -41,6 +41,14 @@ Exit status:
   1  not found in any image of the store
   2  error, including usage errors";
 
+pub(crate) const AUDIT_STATUS: &str = "\
+Exit status:
+  0  the log is what was written, as far as its checkpoints and those that were given tell
+  1  it was changed, or its end was cut off: the first entry is named
+  2  error, including usage errors
+
+docs/audit.md says what this proves, and what not.";
+
 pub(crate) const IMAGE_VERIFIER: &str = "\
 containerd runs every file in its bin_dir, with flags that have one dash and no command. So put a link there:
   ln -s /usr/local/bin/layersift /opt/containerd/image-verifier/bin/10-layersift-image-verifier

@@ -97,7 +97,7 @@ fn man_pages_and_completions_name_every_command() {
     let folder = tempfile::tempdir().unwrap();
     layersift(&["man", text(folder.path())]).expect(0);
     let completions = layersift(&["completions", "bash"]).expect(0).stdout;
-    for command in ["scan", "render", "layers", "sweep", "worker", "trace", "rules"] {
+    for command in ["scan", "render", "layers", "sweep", "worker", "trace", "audit", "rules"] {
         assert!(folder.path().join(format!("layersift-{command}.1")).exists(), "{command}");
         assert!(completions.contains(&format!("layersift__subcmd__{command}")), "{command}");
     }

@@ -14,6 +14,7 @@
 mod support;
 
 mod archives;
+mod audit;
 mod command_line;
 mod conformance;
 mod daemon;

@@ -1,0 +1,116 @@
+//! Copies of segments and checkpoints, kept elsewhere.
+//!
+//! Objects never change: closed segments with their hashes, and each checkpoint under a name of its own. What was
+//! shipped is noted in a file. If a crash comes before that, the place is asked, and has the object.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Checkpoint;
+use crate::error::AuditError;
+use crate::files::{self, Segment};
+use crate::log::{AuditLog, held};
+use crate::sink::Sink;
+
+/// What was shipped so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// The entries before this one.
+    pub(crate) entries: u64,
+    /// The size of the last checkpoint.
+    checkpoint: Option<u64>,
+}
+
+/// What one run has shipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Shipped {
+    /// Objects that were sent.
+    pub sent: u64,
+    /// Objects that were there already.
+    pub found: u64,
+    /// The entries before this one are shipped.
+    pub entries: u64,
+}
+
+impl AuditLog {
+    /// Brings to `sink` what it does not have: the key that verifies, closed segments, and the latest checkpoint.
+    /// [`AuditLog::close_segment`] before that makes it all entries.
+    ///
+    /// # Errors
+    /// If an object cannot be read or sent. The next run goes on there.
+    pub fn ship(&self, sink: &mut dyn Sink) -> Result<Shipped, AuditError> {
+        let _upkeep = held(&self.shared.upkeep);
+        let directory = &self.shared.directory;
+        let mut state = State::read(directory)?;
+        let mut shipped = Shipped::default();
+        if state == State::default() {
+            shipped.object(sink, files::PUBLIC_KEY, &read(&directory.join(files::PUBLIC_KEY))?)?;
+        }
+        for pair in files::segments(directory)?.windows(2) {
+            let [segment, next] = pair else { break };
+            if segment.first >= state.entries {
+                shipped.segment(sink, segment)?;
+                state.entries = next.first;
+                state.write(directory)?;
+            }
+        }
+        self.ship_checkpoint(sink, &mut state, &mut shipped)?;
+        shipped.entries = state.entries;
+        Ok(shipped)
+    }
+
+    fn ship_checkpoint(&self, sink: &mut dyn Sink, state: &mut State, shipped: &mut Shipped) -> Result<(), AuditError> {
+        let note = self.latest_checkpoint()?;
+        let checkpoint = Checkpoint::open(&note, self.shared.key.verifier())
+            .map_err(|source| AuditError::Anchor { subject: files::CHECKPOINT.into(), source })?;
+        if state.checkpoint.is_none_or(|last| last < checkpoint.size) {
+            shipped.object(sink, &files::shipped_checkpoint(checkpoint.size), &note)?;
+            state.checkpoint = Some(checkpoint.size);
+            state.write(&self.shared.directory)?;
+        }
+        Ok(())
+    }
+}
+
+impl Shipped {
+    fn segment(&mut self, sink: &mut dyn Sink, segment: &Segment) -> Result<(), AuditError> {
+        for path in [&segment.entries, &segment.leaves] {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            self.object(sink, &name, &read(path)?)?;
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, sink: &mut dyn Sink, name: &str, bytes: &[u8]) -> Result<(), AuditError> {
+        let failed = |source| AuditError::Ship { name: name.into(), source };
+        if sink.has(name, bytes).map_err(failed)? {
+            self.found += 1;
+        } else {
+            sink.put(name, bytes).map_err(failed)?;
+            self.sent += 1;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    pub(crate) fn read(directory: &Path) -> Result<State, AuditError> {
+        let path = directory.join(files::SHIPPED);
+        let Some(text) = files::small(&path)? else { return Ok(State::default()) };
+        serde_json::from_slice(&text).map_err(|source| AuditError::Json { subject: path.display().to_string(), source })
+    }
+
+    fn write(&self, directory: &Path) -> Result<(), AuditError> {
+        let path = directory.join(files::SHIPPED);
+        let text = serde_json::to_vec(self)
+            .map_err(|source| AuditError::Json { subject: path.display().to_string(), source })?;
+        files::replace(&path, &text)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, AuditError> {
+    fs::read(path).map_err(AuditError::io("read", path))
+}
