@@ -1,9 +1,9 @@
 //! An append-only log of what the service decided, which shows when it was changed.
 //!
-//! Each decision is an [`Entry`], a line of JSON in a file. The lines are the leaves of a Merkle tree (RFC 6962, section
-//! 2.1), whose root is signed now and then: a [`Checkpoint`] in the form of C2SP's tlog-checkpoint. Whoever has a
-//! checkpoint can tell whether the entries before it are still those that were written, and [`verify`] names the first
-//! one that is not. `docs/audit.md` describes the files.
+//! Each decision is an [`Entry`], a line of JSON in a file. The lines are the leaves of a Merkle tree (RFC 6962,
+//! section 2.1), whose root is signed now and then: a [`Checkpoint`] in the form of C2SP's tlog-checkpoint. Whoever has
+//! a checkpoint can tell whether the entries before it are still those that were written, and [`verify`] names the
+//! first one that is not. `docs/audit.md` describes the files.
 //!
 //! [`AuditLog::append`] returns after the entry is on disk. It blocks, and so does all of this crate.
 

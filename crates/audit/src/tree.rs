@@ -125,7 +125,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn roots_are_those_of_the_definition(leaves in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..4), 0..200)) {
+        fn roots_are_those_of_the_definition(
+            leaves in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..4), 0..200)
+        ) {
             let mut range = Range::default();
             for (count, leaf) in leaves.iter().enumerate() {
                 prop_assert_eq!(range.root(), naive(&leaves[..count]));

@@ -219,19 +219,22 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Note::KeyBesideLog => f.write_str(
-                "the key beside the log was used: this proves nothing against someone who could replace it with the log",
+                "the key beside the log was used: this proves nothing against someone who could replace it with the \
+                 log",
             ),
             Note::NoAnchor => f.write_str(
-                "no checkpoint from elsewhere was given: that the end of the log was cut off cannot be seen without one",
+                "no checkpoint from elsewhere was given: that the end of the log was cut off cannot be seen without \
+                 one",
             ),
             Note::Removed { entries, .. } => {
-                write!(f, "entries 0 to {} were removed by retention, as a signed record says", entries.saturating_sub(1))
+                let last = entries.saturating_sub(1);
+                write!(f, "entries 0 to {last} were removed by retention, as a signed record says")
             }
             Note::Unchecked { checkpoints } => {
-                write!(f, "{checkpoints} checkpoints are of entries that were removed; only their signatures were verified")
+                write!(f, "{checkpoints} checkpoints are of removed entries: only their signatures were verified")
             }
             Note::Uncovered { entries } => {
-                write!(f, "no checkpoint covers the last {entries} entries yet: a change of them and their hashes is not seen")
+                write!(f, "no checkpoint covers the last {entries} entries yet")
             }
             Note::Written => f.write_str("a process is writing the log: what it has just added was not looked at"),
             Note::ShortCopy { kept, size } => {

@@ -1,7 +1,7 @@
 //! Reads a whole log, and compares its entries with their hashes and its roots with the checkpoints.
 //!
-//! The tree is made from the lines. Where a line first differs from its hash, a second tree is made from the hashes: the
-//! next checkpoint says which of the two is as it was.
+//! The tree is made from the lines. Where a line first differs from its hash, a second tree is made from the hashes:
+//! the next checkpoint says which of the two is as it was.
 
 use std::path::Path;
 
