@@ -2,8 +2,8 @@
 //! be read is never let in.
 #![no_main]
 
-use layersift_server::kubernetes::{Answer, Mode, Operation, ReviewLimits, answer, read, refuse};
-use layersift_server::{gatekeeper, plain};
+use layersift_server::admission::kubernetes::{Answer, Mode, Operation, ReviewLimits, answer, read, refuse};
+use layersift_server::admission::{gatekeeper, plain};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use std::collections::HashSet;
