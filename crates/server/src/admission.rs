@@ -24,4 +24,4 @@ mod words;
 pub use bounded_json::OverBound;
 pub use decision::{Basis, Decision, Effect, Outcome, Reason, Unreadable};
 pub use policy::{AdmissionPolicy, AdmissionTable, InvalidTable, Terms};
-pub(crate) use words::tidy;
+pub(crate) use words::{beginning, tidy};

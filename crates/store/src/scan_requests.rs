@@ -78,7 +78,8 @@ pub enum RequestState {
 }
 
 impl RequestState {
-    const ALL: [RequestState; 4] =
+    /// All states.
+    pub const ALL: [RequestState; 4] =
         [RequestState::Queued, RequestState::Running, RequestState::Done, RequestState::Failed];
 
     /// The state as it is written.

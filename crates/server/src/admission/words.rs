@@ -50,7 +50,7 @@ pub(crate) fn cut(text: &str, most: usize) -> Cow<'_, str> {
 }
 
 /// The whole characters in the first `most` bytes.
-fn beginning(text: &str, most: usize) -> &str {
+pub(crate) fn beginning(text: &str, most: usize) -> &str {
     let mut end = most.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;

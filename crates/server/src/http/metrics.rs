@@ -32,7 +32,7 @@ pub(crate) type Label = [(&'static str, String); 1];
 
 /// A decision: what is known, and what became of it.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(crate) struct Decided {
+pub(crate) struct DecisionLabels {
     pub(crate) outcome: &'static str,
     pub(crate) effect: &'static str,
 }
@@ -42,7 +42,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Answered, Counter>,
     durations: Family<Route, Histogram, fn() -> Histogram>,
-    pub(crate) decisions: Family<Decided, Counter>,
+    pub(crate) decisions: Family<DecisionLabels, Counter>,
     pub(crate) refused: Family<Label, Counter>,
     /// Requests for scans that wait, by class.
     pub(crate) queued: Family<Label, Gauge>,

@@ -1,5 +1,6 @@
 //! Who is at the other end of a connection.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -30,6 +31,13 @@ impl ClientName {
             .map(|certificate| certificate.tbs_certificate.subject.to_string())
             .unwrap_or_default();
         ClientName { digest: Digest::of(certificate), subject }
+    }
+}
+
+impl fmt::Display for ClientName {
+    /// The name that the client is counted and logged by.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "certificate {} {}", self.subject, self.digest.short())
     }
 }
 

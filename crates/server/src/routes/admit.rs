@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use tokio::time::Instant;
 
 use crate::admission::kubernetes::{self, ASK_AGAIN_SECONDS, Answer, Mode, Review, ReviewLimits};
-use crate::admission::{AdmissionPolicy, Decision, Effect, Outcome, gatekeeper, plain};
+use crate::admission::{AdmissionPolicy, Decision, Effect, Outcome, beginning, gatekeeper, plain};
 use crate::http::body;
 use crate::service::Service;
 use crate::service::access::Client;
@@ -139,7 +139,8 @@ pub(super) async fn gatekeeper(
         may_queue: true,
         until,
     });
-    let decided = decide(&service, &policy, asked.collect()).await;
+    let asked: Vec<Asked> = asked.collect();
+    let decided = decide(&service, &policy, &asked).await;
     if decided.is_outage {
         return json_response(StatusCode::OK, gatekeeper::outage("the store cannot be reached"));
     }
@@ -185,7 +186,7 @@ pub(super) async fn plain(
 /// Decides about each image as soon as something is known about all of them, or at `until`. Where too many wait
 /// already, at once.
 async fn decide_until(service: &Service, client: &Client, asked: Vec<Asked>, until: Instant) -> Decided {
-    let mut decided = decide(service, &service.decider.policy(), asked.clone()).await;
+    let mut decided = decide(service, &service.decider.policy(), &asked).await;
     if !decided.may_change() || Instant::now() + PAUSE > until {
         return decided;
     }
@@ -193,16 +194,16 @@ async fn decide_until(service: &Service, client: &Client, asked: Vec<Asked>, unt
     while decided.may_change() && Instant::now() + PAUSE <= until && !service.ending.is_cancelled() {
         tokio::time::sleep(PAUSE).await;
         // Each time by the present policy: it may have been replaced meanwhile.
-        decided = decide(service, &service.decider.policy(), asked.clone()).await;
+        decided = decide(service, &service.decider.policy(), &asked).await;
     }
     decided
 }
 
 /// Decides about each image, in their order. Where some rules only warn, their effects are warnings; where all do, the
 /// envelope may say what would have been.
-async fn decide(service: &Service, policy: &AdmissionPolicy, asked: Vec<Asked>) -> Decided {
+async fn decide(service: &Service, policy: &AdmissionPolicy, asked: &[Asked]) -> Decided {
     let mut decided = Vec::with_capacity(asked.len());
-    for asked in &asked {
+    for asked in asked {
         decided.push(service.decider.decide(policy, asked));
     }
     let decided: Vec<Judged> = futures_util::stream::iter(decided).buffered(AT_ONCE).collect().await;
@@ -234,11 +235,7 @@ fn warning(decision: Decision) -> Decision {
 /// Whose quota of the queue an image is counted in: a cluster is one client, and its namespaces are many.
 fn quota(client: &Client, namespace: Option<&str>) -> String {
     match namespace {
-        Some(namespace) => {
-            let name = format!("{} {namespace}", client.name);
-            let end = (0..=QUOTA.min(name.len())).rev().find(|&end| name.is_char_boundary(end)).unwrap_or(0);
-            name[..end].to_string()
-        }
+        Some(namespace) => beginning(&format!("{} {namespace}", client.name), QUOTA).to_string(),
         None => client.name.clone(),
     }
 }

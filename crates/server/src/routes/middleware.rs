@@ -46,7 +46,7 @@ pub(super) async fn authenticate(State(service): State<Arc<Service>>, mut reques
 pub(super) async fn name_client(State(kind): State<&'static str>, mut request: Request, next: Next) -> Response {
     let Some(peer) = request.extensions().get::<Peer>() else { return unknown() };
     let name = match &peer.certificate {
-        Some(certificate) => format!("certificate {} {}", certificate.subject, certificate.digest.short()),
+        Some(certificate) => certificate.to_string(),
         None => kind.to_string(),
     };
     request.extensions_mut().insert(Client { name, scopes: [Scope::Admit].into(), is_cluster: true });

@@ -225,9 +225,7 @@ async fn stored(service: &Arc<Service>, id: i64) -> Result<StoredRequest, Proble
 }
 
 fn state_named(name: &str) -> Result<RequestState, Problem> {
-    const ALL: [RequestState; 4] =
-        [RequestState::Queued, RequestState::Running, RequestState::Done, RequestState::Failed];
-    let found = ALL.into_iter().find(|state| state.name() == name);
+    let found = RequestState::ALL.into_iter().find(|state| state.name() == name);
     found.ok_or_else(|| Problem::invalid(format!("invalid state `{name}`: expected queued, running, done or failed")))
 }
 

@@ -85,11 +85,9 @@ impl Access {
         }
         let Some(authorization) = authorization else {
             return match certificate {
-                Some(certificate) if !self.clients.scopes.is_empty() => Ok(Client {
-                    name: format!("certificate {} {}", certificate.subject, certificate.digest.short()),
-                    scopes: self.clients.scopes.clone(),
-                    is_cluster: false,
-                }),
+                Some(certificate) if !self.clients.scopes.is_empty() => {
+                    Ok(Client { name: certificate.to_string(), scopes: self.clients.scopes.clone(), is_cluster: false })
+                }
                 _ => Err(unknown("a token is required: Authorization: Bearer TOKEN")),
             };
         };
@@ -130,38 +128,43 @@ impl Access {
         }
         let before = self.stale.get(&hash).await;
         let found = match &before {
-            None => Some(self.find(&hash).await),
-            Some(_) => tokio::time::timeout(STALL, self.find(&hash)).await.ok(),
+            None => self.find(&hash).await,
+            Some(_) => {
+                let stalled = |_| Err(unavailable("it did not answer in time"));
+                tokio::time::timeout(STALL, self.find(&hash)).await.unwrap_or_else(stalled)
+            }
         };
         match (found, before) {
-            (Some(Ok(Some(token))), _) => {
+            (Ok(Some(token)), _) => {
                 self.fresh.insert(hash.clone(), Arc::clone(&token)).await;
                 self.stale.insert(hash, Arc::clone(&token)).await;
                 Ok(Some(token))
             }
-            (Some(Ok(None)), _) => {
+            (Ok(None), _) => {
                 self.stale.invalidate(&hash).await;
                 self.bad.insert(hash, ()).await;
                 Ok(None)
             }
-            (_, Some(before)) => {
+            (Err(_), Some(before)) => {
                 // Until the store is asked again.
                 self.fresh.insert(hash, Arc::clone(&before)).await;
                 Ok(Some(before))
             }
-            (Some(Err(error)), None) => Err(error),
-            (None, None) => Ok(None),
+            (Err(error), None) => Err(error),
         }
     }
 
     async fn find(&self, hash: &str) -> Result<Option<Arc<GoodToken>>, StoreError> {
-        let failed = |reason: &str| StoreError::Location { store: "the store".into(), reason: reason.into() };
-        let _turn = self.looking.acquire().await.map_err(|_| failed("the service is ending"))?;
+        let _turn = self.looking.acquire().await.map_err(|_| unavailable("the service is ending"))?;
         let (store, hash, now) = (Arc::clone(&self.store), hash.to_string(), (self.clock)());
         let found = tokio::task::spawn_blocking(move || store.api_tokens().find(&hash)).await;
-        let found = found.map_err(|_| failed("the lookup of a token failed"))??;
+        let found = found.map_err(|_| unavailable("the lookup of a token failed"))??;
         Ok(found.and_then(|stored| GoodToken::of(stored, now)).map(Arc::new))
     }
+}
+
+fn unavailable(reason: &str) -> StoreError {
+    StoreError::Location { store: "the store".into(), reason: reason.into() }
 }
 
 impl Client {

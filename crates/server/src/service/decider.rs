@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::lookup::{Known, Older, layers_of_bases, look_up};
 use super::resolver::{Resolved, Resolver};
 use crate::admission::{AdmissionPolicy, Decision, Effect, Outcome, Terms, Unreadable};
-use crate::http::metrics::{Decided, Metrics, label};
+use crate::http::metrics::{DecisionLabels, Metrics, label};
 use crate::settings::AllowList;
 
 /// How long a decision by reports is kept, and how long it stands in while the store is out of reach.
@@ -201,7 +201,7 @@ impl Decider {
         if decision.effect == Effect::Wait {
             decision.retry_after.get_or_insert(1);
         }
-        let labels = Decided { outcome: decision.outcome.label(), effect: decision.effect.name() };
+        let labels = DecisionLabels { outcome: decision.outcome.label(), effect: decision.effect.name() };
         self.metrics.decisions.get_or_create(&labels).inc();
         Judged { decision, is_audit: terms.is_audit, is_outage }
     }

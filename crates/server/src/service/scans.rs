@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -119,12 +118,10 @@ impl Scanner {
     fn serve(&self, claimed: &ClaimedRequest, cache: &LayerCache<'_>) -> Result<(), StoreError> {
         let requests = self.store.scan_requests();
         let own = self.ending.child();
-        let is_over = AtomicBool::new(false);
         tracing::info!(image = claimed.reference, attempt = claimed.attempt, "scan started");
         let outcome = thread::scope(|scope| {
-            scope.spawn(|| self.renew(claimed, &own, &is_over));
+            scope.spawn(|| self.renew(claimed, &own));
             let outcome = self.scan(claimed, &own);
-            is_over.store(true, Ordering::Release);
             own.cancel();
             outcome
         });
@@ -147,11 +144,10 @@ impl Scanner {
     }
 
     /// Renews a claim until its scan is over. A scan whose claim went to another process ends.
-    fn renew(&self, claimed: &ClaimedRequest, own: &Cancellation, is_over: &AtomicBool) {
+    fn renew(&self, claimed: &ClaimedRequest, own: &Cancellation) {
         while !own.wait(RENEWAL) {
             match self.store.scan_requests().renew(claimed, LEASE, (self.clock)()) {
                 Ok(true) => {}
-                Ok(false) if is_over.load(Ordering::Acquire) => return,
                 Ok(false) => {
                     tracing::warn!(image = claimed.reference, "another process has taken the scan over");
                     return own.cancel();

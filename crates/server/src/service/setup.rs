@@ -142,8 +142,7 @@ impl Parts {
         let key = LayerKey::new(analyzer.layer_key());
         store.service().serve_key(&key, clock())?;
         let metrics = Arc::new(Metrics::new());
-        let read = findings().map_err(SetupError::Policy)?;
-        let policy = settings.admission.policy(&read)?;
+        let (read, policy) = policies(&settings, &*findings)?;
         let decider = Decider::new(DeciderParts {
             store: Arc::clone(&store),
             key: key.clone(),
@@ -224,7 +223,7 @@ pub fn check(
     findings: &(dyn Fn() -> Result<Policy, String> + Send + Sync),
 ) -> Result<(), SetupError> {
     refuse_public_key(key)?;
-    admission_policy(settings, findings)?;
+    policies(settings, findings)?;
     let Settings { tls, clients, .. } = settings;
     if let Some(path) = &clients.admission.secret_path {
         secret_path(path)?;
@@ -255,12 +254,14 @@ fn refuse_public_key(key: &FingerprintKey) -> Result<(), SetupError> {
     if key.id() == FingerprintKey::default().id() { Err(SetupError::PublicKey) } else { Ok(()) }
 }
 
-fn admission_policy(
+/// Which findings fail, and what happens to images because of that.
+fn policies(
     settings: &Settings,
     findings: &(dyn Fn() -> Result<Policy, String> + Send + Sync),
-) -> Result<AdmissionPolicy, SetupError> {
+) -> Result<(Policy, AdmissionPolicy), SetupError> {
     let findings = findings().map_err(SetupError::Policy)?;
-    Ok(settings.admission.policy(&findings)?)
+    let admission = settings.admission.policy(&findings)?;
+    Ok((findings, admission))
 }
 
 /// Reads the policy again: an exception may have been added, or have expired.
