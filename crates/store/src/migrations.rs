@@ -4,13 +4,14 @@ use super::backend::{Connection, Mode, Value};
 use super::error::{Fault, StoreError};
 
 /// The steps, the first of version 1.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
     include_str!("schema/6.sql"),
+    include_str!("schema/7.sql"),
 ];
 
 /// The newest version that this program supports.
