@@ -42,7 +42,7 @@ pub use self::layer_cache::LayerCache;
 pub use self::listing::Expected;
 use self::plan::{KnownEntry, PlannedImage, Resolved, Resolver};
 pub use self::progress::{Counted, Progress};
-pub use self::registries::Registries;
+pub use self::registries::{LentLogin, LentLogins, Registries, RepositoryClient};
 pub use self::worker::{Claims, Step, Worker};
 
 /// Images that are planned and wait for their layers. They are in memory with their configurations.

@@ -14,6 +14,7 @@ mod api_tokens;
 mod backend;
 mod error;
 mod findings;
+mod harbor_tasks;
 mod ids;
 mod image_reports;
 mod images;
@@ -46,6 +47,9 @@ use self::pool::Pool;
 
 pub use self::api_tokens::{ApiToken, ApiTokens};
 pub use self::error::{DatabaseError, StoreError};
+pub use self::harbor_tasks::{
+    ClaimedHarborTask, HarborPhase, HarborTask, HarborTaskState, HarborTasks, NewHarborTask, SealedLogin,
+};
 pub use self::ids::{ImageId, RequestId, RunId};
 pub use self::image_reports::{DatedReport, StoredReport};
 pub use self::images::{ImageLayer, ImageRecord, Images, StoredImage};
@@ -152,6 +156,11 @@ impl Store {
     /// Images that clients of the service wait for.
     pub fn scan_requests(&self) -> ScanRequests<'_> {
         ScanRequests::new(self)
+    }
+
+    /// Scans that a Harbor asked for.
+    pub fn harbor_tasks(&self) -> HarborTasks<'_> {
+        HarborTasks::new(self)
     }
 
     /// What a service keeps: its keys, the images it was asked about, and its leases.

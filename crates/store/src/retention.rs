@@ -14,6 +14,9 @@ use super::{Seconds, Store, intern};
 /// How many rows one transaction removes, or little more; reports may be large.
 const BATCH: usize = 256;
 
+/// Seconds for which the report of a task is kept: a Harbor that waits for one asks every few seconds.
+const TASKS: Seconds = 3_600;
+
 /// How long things are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
@@ -38,6 +41,8 @@ pub struct Pruned {
     pub layer_reports: u64,
     /// Tokens that had expired or were revoked.
     pub api_tokens: u64,
+    /// Tasks of a Harbor that ended, with their reports.
+    pub harbor_tasks: u64,
 }
 
 /// Rows to remove.
@@ -79,6 +84,10 @@ const UNUSED: Rows = Rows {
 const LAYER_REPORTS: Rows =
     Rows { table: "layer_reports", column: "layer_id", condition: "scanned_at < $1 AND layer_key_id = $2" };
 
+const HARBOR_TASKS: Rows = Rows { table: "harbor_tasks", column: "id", condition: "state <> 'open' AND ended_at < $1" };
+
+const HARBOR_RESCANS: Rows = Rows { table: "harbor_rescans", column: "reference", condition: "asked_at < $1" };
+
 const API_TOKENS: Rows = Rows { table: "api_tokens", column: "id", condition: "(expires_at < $1 OR revoked_at < $1)" };
 
 impl Store {
@@ -90,7 +99,8 @@ impl Store {
     /// - reports of images under any key, where all tags of the image are gone or it has none, and nobody asked about
     ///   it, or about an index that leads to it, since then;
     /// - reports of layers under other keys;
-    /// - tokens that expired or were revoked.
+    /// - tokens that expired or were revoked;
+    /// - tasks of a Harbor that ended more than an hour ago.
     ///
     /// An image or a layer without a report is unknown, and is scanned again when somebody asks for it. Programs that
     /// use the same store with another key lose their old reports by this, and make them again. Several processes may
@@ -108,10 +118,12 @@ impl Store {
         })?;
         let mut pruned = Pruned {
             requests: self.remove(&REQUESTS, std::slice::from_ref(&requests), nothing)?,
-            api_tokens: self.remove(&API_TOKENS, &[requests], nothing)?,
+            api_tokens: self.remove(&API_TOKENS, std::slice::from_ref(&requests), nothing)?,
+            harbor_tasks: self.remove(&HARBOR_TASKS, &[before(TASKS)], nothing)?,
             asked_images: self.remove(&ASKED_IMAGES, std::slice::from_ref(&reports), nothing)?,
             ..Pruned::default()
         };
+        self.remove(&HARBOR_RESCANS, &[requests], nothing)?;
         for other in others {
             if let Some(present) = present {
                 let values = [reports.clone(), other.into(), present.into()];

@@ -91,8 +91,8 @@ impl Resolver<'_> {
         {
             return Ok(Resolved::Known { root: digest.clone(), images });
         }
-        let registry = match self.sweep.registries.of(&entry.host) {
-            Ok(registry) => registry,
+        let registry = match self.sweep.registries.of_repository(&entry.host, &entry.repository) {
+            Ok(client) => client.registry,
             Err(error) => return Ok(Resolved::Problem(problem::registry(&error))),
         };
         match self.served(entry, &registry)? {

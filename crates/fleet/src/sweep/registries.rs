@@ -1,11 +1,39 @@
 //! One client for each registry, which shares its tokens, its rate and its counts, and since when registries are out of
-//! reach.
+//! reach. Logins may be lent for single repositories.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use layersift_source::registry::{Host, Login, Registry, RegistryError, RegistryOptions};
+use layersift_source::registry::{Credentials, Host, Login, Registry, RegistryError, RegistryOptions};
 use layersift_store::Seconds;
+
+/// Clients with lent logins that are kept.
+const MOST_LENT: usize = 1_024;
+
+/// A login that somebody lends for one repository, for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LentLogin {
+    /// Tells it apart from others for the same repository.
+    pub id: String,
+    /// The login; `None` if only the scheme is known.
+    pub credentials: Option<Credentials>,
+    /// Whether the registry is asked by plain HTTP.
+    pub plain_http: bool,
+}
+
+/// Where logins for single repositories come from.
+pub trait LentLogins: Send + Sync {
+    /// The login for a repository, if there is one at the moment.
+    fn login(&self, host: &Host, repository: &str) -> Option<LentLogin>;
+}
+
+/// The client for a repository.
+pub struct RepositoryClient {
+    /// The client.
+    pub registry: Registry,
+    /// Whether its login is lent: whether it is good says nothing about other repositories.
+    pub is_lent: bool,
+}
 
 /// The clients of a sweep or a worker.
 pub struct Registries {
@@ -14,7 +42,12 @@ pub struct Registries {
     trusted: Option<Host>,
     /// Registries that were named with their scheme, and whether that is plain HTTP.
     named: HashMap<Host, bool>,
-    known: Mutex<HashMap<Host, Registry>>,
+    /// Clients by host, and by whether it is asked by plain HTTP.
+    known: Mutex<HashMap<(Host, bool), Registry>>,
+    /// Where logins for single repositories come from.
+    logins: Option<Arc<dyn LentLogins>>,
+    /// Clients by host and repository, with the id of the lent login that they have.
+    lent: Mutex<HashMap<(Host, String), (String, Registry)>>,
     /// Registries that are out of reach, and since when.
     out: Mutex<HashMap<Host, Seconds>>,
 }
@@ -23,7 +56,20 @@ impl Registries {
     /// Clients that are made with `options` when they are first needed. [`Login::As`] is for the registry `trusted`
     /// alone: a list, or a queue, may name anyone's registries.
     pub fn new(options: RegistryOptions, trusted: Option<Host>) -> Registries {
-        Registries { options, trusted, named: HashMap::new(), known: Mutex::default(), out: Mutex::default() }
+        Registries {
+            options,
+            trusted,
+            named: HashMap::new(),
+            known: Mutex::default(),
+            logins: None,
+            lent: Mutex::default(),
+            out: Mutex::default(),
+        }
+    }
+
+    /// The same, with logins that are lent for single repositories.
+    pub fn with_logins(self, logins: Arc<dyn LentLogins>) -> Registries {
+        Registries { logins: Some(logins), ..self }
     }
 
     /// The same, with plain HTTP, or TLS, for the registry `host` alone.
@@ -32,24 +78,50 @@ impl Registries {
         self
     }
 
-    /// The client for `host`.
+    /// The client for `host`, for what is not about one repository.
     ///
     /// # Errors
     /// For certificates or stored logins that cannot be read.
     pub fn of(&self, host: &Host) -> Result<Registry, RegistryError> {
+        self.at(host, self.named.get(host).copied().unwrap_or(self.options.plain_http))
+    }
+
+    /// The client for `repository` at `host`: with the login that is lent for it, if there is one.
+    ///
+    /// # Errors
+    /// For certificates or stored logins that cannot be read.
+    pub fn of_repository(&self, host: &Host, repository: &str) -> Result<RepositoryClient, RegistryError> {
+        let Some(login) = self.logins.as_ref().and_then(|logins| logins.login(host, repository)) else {
+            return Ok(RepositoryClient { registry: self.of(host)?, is_lent: false });
+        };
+        let LentLogin { id, credentials, plain_http } = login;
+        let Some(credentials) = credentials else {
+            return Ok(RepositoryClient { registry: self.at(host, plain_http)?, is_lent: true });
+        };
+        let place = (host.clone(), repository.to_string());
+        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, registry)) = lent.get(&place).filter(|(known, _)| *known == id) {
+            return Ok(RepositoryClient { registry: registry.clone(), is_lent: true });
+        }
+        let registry = self.at(host, plain_http)?.with_login(Login::As(credentials))?;
+        if lent.len() >= MOST_LENT {
+            lent.clear();
+        }
+        lent.insert(place, (id, registry.clone()));
+        Ok(RepositoryClient { registry, is_lent: true })
+    }
+
+    fn at(&self, host: &Host, plain_http: bool) -> Result<Registry, RegistryError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(registry) = known.get(host) {
+        if let Some(registry) = known.get(&(host.clone(), plain_http)) {
             return Ok(registry.clone());
         }
-        let mut options = self.options.clone();
+        let mut options = RegistryOptions { plain_http, ..self.options.clone() };
         if matches!(options.login, Login::As(_)) && self.trusted.as_ref() != Some(host) {
             options.login = Login::Stored;
         }
-        if let Some(plain_http) = self.named.get(host) {
-            options.plain_http = *plain_http;
-        }
         let registry = Registry::new(host, options)?;
-        known.insert(host.clone(), registry.clone());
+        known.insert((host.clone(), plain_http), registry.clone());
         Ok(registry)
     }
 

@@ -203,8 +203,8 @@ impl Scanner {
             may_succeed: error.is_temporary(),
         };
         let Some(digest) = &reference.digest else { return Ok(()) };
-        let registry = self.registries.of(&reference.host).map_err(unscanned)?;
-        let registry = registry.with_cancellation(own.child_with_deadline(self.timeout));
+        let client = self.registries.of_repository(&reference.host, &reference.repository).map_err(unscanned)?;
+        let registry = client.registry.with_cancellation(own.child_with_deadline(self.timeout));
         let found = registry.manifest(&reference.repository, &At::Digest(digest.clone())).map_err(unscanned)?;
         // It has the digest that was asked for, so this is how it is, and not damage.
         manifest::check_document(digest, &found.bytes).map_err(|error| Unscanned {

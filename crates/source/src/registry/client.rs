@@ -16,7 +16,7 @@ use super::form::BodyForm;
 use super::http::{Body, Http, Request, Response};
 use super::link::{NextLink, next_link};
 use super::listing::Names;
-use super::options::{ListingLimits, RegistryOptions};
+use super::options::{ListingLimits, Login, RegistryOptions};
 use super::pace::Usage;
 use super::reference::{Host, check_repository, check_tag};
 use super::response::{self, ErrorResponse};
@@ -83,6 +83,17 @@ impl Registry {
     /// a deadline that covers a part of what the client is used for.
     pub fn with_cancellation(&self, cancellation: Cancellation) -> Registry {
         Registry { inner: Arc::clone(&self.inner), http: self.http.with_cancellation(cancellation) }
+    }
+
+    /// A client with another login, which shares connections and rate limits with this one, and no tokens.
+    ///
+    /// # Errors
+    /// For stored credentials that cannot be read.
+    pub fn with_login(&self, login: Login) -> Result<Registry, RegistryError> {
+        let Inner { host, options, .. } = &*self.inner;
+        let auth = Auth::new(host, &login, options.login_patience)?;
+        let inner = Inner { host: host.clone(), auth, options: RegistryOptions { login, ..options.clone() } };
+        Ok(Registry { inner: Arc::new(inner), http: self.http.clone() })
     }
 
     /// The registry's host.

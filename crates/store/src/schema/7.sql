@@ -2,8 +2,8 @@
 
 -- A scan that a Harbor waits for, by a random id. `reference` is what is pulled, `source` its registry and repository.
 -- `request` is what was asked for, without the login, which is `sealed`, is good until `sealed_until`, and goes with
--- the end of the task. `progress` is how far a second scanner is. What ended has a report, or an error. `fetched_at` is
--- when Harbor had either: one that never does has given up.
+-- the end of the task. `phase` is what an open task waits for, and `second` the id of its task at a second scanner. What
+-- ended has a report, or an error. `fetched_at` is when Harbor had either: one that never does has given up.
 CREATE TABLE harbor_tasks (
     id TEXT PRIMARY KEY,
     reference TEXT NOT NULL,
@@ -12,7 +12,8 @@ CREATE TABLE harbor_tasks (
     sealed {blob},
     sealed_until BIGINT,
     state TEXT NOT NULL,
-    progress TEXT,
+    phase TEXT NOT NULL,
+    second TEXT,
     error TEXT,
     report {blob},
     not_before BIGINT NOT NULL DEFAULT 0,
