@@ -18,6 +18,7 @@ use layersift_report::Policy;
 use layersift_rules::Ruleset;
 use layersift_server::Parts;
 use layersift_server::settings::{self, Settings};
+use layersift_source::endpoint::Endpoint;
 use layersift_source::registry::{Rate, RegistryOptions, Retry};
 use layersift_store::{Store, StoreError, StoreOptions};
 
@@ -31,6 +32,10 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     settings: SettingsArgs,
+
+    /// Second scanner of the Harbor, whose findings are passed on with ours; harbor.merge-adapter in the settings
+    #[arg(long, value_name = "URL")]
+    merge_adapter: Option<Endpoint>,
 
     /// Check the settings and what they name, and do not serve
     #[arg(long)]
@@ -52,6 +57,19 @@ impl ServeArgs {
     /// A service is watched by its log.
     pub(crate) fn log_level(&self) -> LevelFilter {
         if self.check { LevelFilter::WARN } else { LevelFilter::INFO }
+    }
+}
+
+impl ServeArgs {
+    /// The settings, with what flags say in their place.
+    fn settings(&self) -> anyhow::Result<Settings> {
+        let mut settings = self.settings.settings()?;
+        if let Some(endpoint) = &self.merge_adapter {
+            let harbor = settings.harbor.as_mut();
+            harbor.context("--merge-adapter needs the table [harbor] in the settings")?.merge_adapter =
+                Some(endpoint.clone());
+        }
+        Ok(settings)
     }
 }
 
@@ -86,7 +104,7 @@ impl SettingsArgs {
 
 /// Serves until a signal ends it, or checks the settings.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    let settings = args.settings.settings()?;
+    let settings = args.settings()?;
     if args.check {
         return check(args, &settings);
     }

@@ -1,14 +1,19 @@
 //! `layersift worker`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use anyhow::Context;
 use clap::Args;
 use tracing::level_filters::LevelFilter;
 
 use super::args::ReadingArgs;
 use super::context::{self, FleetContext};
 use super::signals;
-use layersift_fleet::{Claims, LayerCache, Progress, SweepLimits, Worker};
+use layersift_fleet::{Claims, LayerCache, Progress, Registries, SweepLimits, Worker};
+use layersift_server::ScanLogins;
+use layersift_store::StoreOptions;
 
 const PULLS: &str = "Number of layers to pull at a time";
 
@@ -20,6 +25,13 @@ const QUIET: &str = "Log only warnings";
 pub(crate) struct WorkerArgs {
     #[command(flatten)]
     reading: ReadingArgs,
+
+    /// File with the key that seals the logins of scans for Harbor, as the service has it
+    ///
+    /// Layers of such a scan are pulled with the login that Harbor has sent for it. Without the key they are pulled with
+    /// the worker's own logins.
+    #[arg(long, value_name = "FILE")]
+    credentials_key: Option<PathBuf>,
 }
 
 impl WorkerArgs {
@@ -29,12 +41,21 @@ impl WorkerArgs {
     }
 }
 
+/// The registries, with the logins of scans where there is a key for them.
+fn with_logins(args: &WorkerArgs, registries: Registries) -> anyhow::Result<Registries> {
+    let Some(path) = &args.credentials_key else { return Ok(registries) };
+    let key = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let store = context::open_store(&args.reading.store, StoreOptions::default())?;
+    let logins = ScanLogins::of_file(store, &key, context::now)?;
+    Ok(registries.with_logins(Arc::new(logins)))
+}
+
 /// Reads layers that sweeps have queued, until a signal ends it.
 pub(crate) fn run(args: &WorkerArgs) -> anyhow::Result<ExitCode> {
     let reading = &args.reading;
     anyhow::ensure!(reading.pulls > 0, "a worker with --pulls 0 has nothing to do: expected 1 or more");
     let context = FleetContext::new(reading, signals::cancellation()?)?;
-    let registries = context.registries(None, &context.cancellation)?;
+    let registries = with_logins(args, context.registries(None, &context.cancellation)?)?;
     let cache = LayerCache::new(&context.store, &context.analyzer, context::now);
     let progress = Progress::default();
     let worker = Worker {

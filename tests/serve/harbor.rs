@@ -1,7 +1,4 @@
-//! The scanner adapter for Harbor and the receiver of its events, asked by a stand-in that polls and stores as a real
-//! one.
-//!
-//! These are ignored until the routes below `/harbor` and `/events` are there; `--ignored` runs them.
+//! The scanner for Harbor, asked by a stand-in that polls and stores as a real one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,39 +8,33 @@ use crate::harbor_stub::made_up;
 use crate::images::{SECRET, clean, image, index, layer, leak};
 use crate::running::{Client, Running, Site, eventually, pulling_from};
 use crate::support::artifacts::Artifact;
-use crate::support::full_harbor::Account;
 use crate::support::harbor_scanner::{Auth, HarborScanner, Settings, Setup, Status};
-use crate::support::harbor_webhooks::{Event, Format, Policy, Webhooks};
-use crate::support::image::digest;
 use crate::support::trivy_adapter::{TrivyAdapter, cve};
 use crate::support::{DEADLINE, Fresh, postgres};
 
 /// The secret that Harbor shows.
-const ADAPTER: &str = "made-up-secret-of-the-adapter-0123456789";
-const EVENTS: &str = "Bearer made-up-secret-of-the-events-0123456789";
+pub const ADAPTER: &str = "made-up-secret-of-the-adapter-0123456789";
 
 /// Settings of an adapter for images of `harbor`, with more of them in `[harbor]`.
-fn settings(site: &Site, harbor: &HarborScanner, more: &str) -> String {
+pub fn settings(site: &Site, harbor: &HarborScanner, more: &str) -> String {
     let secrets = site.write("secrets", format!("{ADAPTER}\n").as_bytes());
     let key = site.write("credentials", b"another made-up key of 32 bytes or more");
-    let events = site.write("events", format!("{EVENTS}\n").as_bytes());
     format!(
-        "{}\n[harbor]\nsecrets = '{}'\ncredentials-key = '{}'\n{more}\n[events]\nharbor-auth = '{}'\n",
+        "{}\n[harbor]\nsecrets = '{}'\ncredentials-key = '{}'\n{more}\n",
         pulling_from(&harbor.host()),
         secrets.display(),
         key.display(),
-        events.display()
     )
 }
 
 /// Starts a service and registers its adapter.
-fn start(site: &Site, harbor: &HarborScanner, more: &str) -> Running {
+pub fn start(site: &Site, harbor: &HarborScanner, more: &str) -> Running {
     let running = site.start(&settings(site, harbor, more));
     register(harbor, &running);
     running
 }
 
-fn register(harbor: &HarborScanner, running: &Running) {
+pub fn register(harbor: &HarborScanner, running: &Running) {
     let url = format!("{}/harbor", running.url("api"));
     let metadata = harbor.register(&url, Auth::Bearer(ADAPTER.into())).unwrap();
     assert!(metadata.wants_bearer(), "a ready token opens one repository only");
@@ -75,7 +66,6 @@ fn read(findings: &[Value]) -> BTreeSet<String> {
 }
 
 #[test]
-#[ignore = "until the adapter is there"]
 fn every_image_shows_what_is_in_it_in_any_order_of_scans() {
     let mut orders: Vec<Vec<usize>> = vec![(0..8).collect(), (0..8).rev().collect()];
     orders.push(vec![3, 0, 7, 1, 6, 2, 5, 4]);
@@ -119,7 +109,6 @@ fn every_image_shows_what_is_in_it_in_any_order_of_scans() {
 }
 
 #[test]
-#[ignore = "until the adapter is there"]
 fn five_hundred_images_go_through_while_four_scans_take_both_processors() {
     let harbor = HarborScanner::start(Setup { pace: 0.1, patience: DEADLINE * 10, ..Setup::default() });
     let mut expected: BTreeMap<String, usize> = BTreeMap::new();
@@ -174,41 +163,6 @@ fn five_hundred_images_go_through_while_four_scans_take_both_processors() {
 }
 
 #[test]
-#[ignore = "until the adapter is there"]
-fn after_a_crash_each_scan_ends_in_a_report_or_an_error() {
-    let harbor = HarborScanner::start(Setup { pace: 0.05, workers: 54, ..Setup::default() });
-    let digests: Vec<String> = (0..54)
-        .map(|number| harbor.push(&format!("team/app-{number}"), "v1", &made_up(&format!("{number}"))))
-        .collect();
-    let site = Site::postgres();
-    let running = start(&site, &harbor, "");
-    harbor.close();
-    for number in 0..54 {
-        assert_eq!(harbor.scan(&format!("team/app-{number}"), "v1").status, 202);
-    }
-    harbor.wait_for_calls("all requests", |calls| calls.iter().filter(|call| call.method == "POST").count() == 54);
-    eventually("scans that are running", || {
-        (!site.fresh().rows("SELECT id FROM scan_requests WHERE state = 'running'").is_empty()).then_some(())
-    });
-    running.kill();
-    harbor.open();
-    let running = site.start(&settings(&site, &harbor, ""));
-    register(&harbor, &running);
-    harbor.wait_all();
-    let statuses = harbor.statuses();
-    assert_eq!(statuses.values().sum::<usize>(), 54);
-    assert!(statuses.keys().all(|status| status == "Success" || status == "Error"), "{statuses:?}");
-    // Harbor has given up where it polled in vain. Asked again, each is answered.
-    for digest in digests.iter().filter(|digest| harbor.status(digest) == Some(Status::Error)) {
-        let number = digests.iter().position(|known| known == digest).unwrap();
-        assert_eq!(harbor.scan(&format!("team/app-{number}"), digest).status, 202);
-    }
-    harbor.wait_all();
-    assert_eq!(harbor.statuses(), BTreeMap::from([("Success".to_string(), 54)]), "{:#?}", harbor.log(&digests[0]));
-}
-
-#[test]
-#[ignore = "until the adapter is there"]
 fn the_findings_of_a_second_adapter_stay() {
     let found = vec![cve("CVE-2026-0001", "openssl", "3.0.1", "Critical"), cve("CVE-2026-0002", "zlib", "1.2", "Low")];
     let trivy = TrivyAdapter::start(&[("team/leak", found.clone()), ("team/clean", found)]);
@@ -251,7 +205,98 @@ fn the_findings_of_a_second_adapter_stay() {
 }
 
 #[test]
-#[ignore = "until the adapter is there"]
+fn bills_of_materials_of_a_second_adapter_pass_through() {
+    let trivy = TrivyAdapter::start(&[]);
+    let harbor = HarborScanner::start(Setup::default());
+    let digest = harbor.push("team/app", "v1", &clean("app"));
+    let site = Site::sqlite();
+    let running = start(&site, &harbor, &format!("merge-adapter = '{}'", trivy.url()));
+    eventually("the capability", || {
+        register(&harbor, &running);
+        harbor.metadata().unwrap().consumes("sbom", crate::support::image::MANIFEST).then_some(())
+    });
+    assert_eq!(harbor.scan_sbom("team/app", &digest).status, 202);
+    harbor.wait_all();
+    let (status, sbom, log) = harbor.sbom(&digest).unwrap();
+    assert_eq!(status, Status::Success, "{log:?}");
+    assert!(sbom.to_string().contains("SPDX-2.3"), "{sbom}");
+    trivy.state().fails = Some("no space left on the device".into());
+    harbor.scan_sbom("team/app", &digest);
+    harbor.wait_all();
+    let (status, _, log) = harbor.sbom(&digest).unwrap();
+    assert!(status == Status::Error && log.unwrap().contains("no space left"));
+    assert_eq!(harbor.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn the_login_of_a_scan_is_sealed_while_it_is_needed_and_gone_afterwards() {
+    let harbor = HarborScanner::start(Setup { pace: 0.05, ..Setup::default() });
+    let digest = harbor.push("team/leak", "v1", &image("leak", &[leak()]));
+    let site = Site::sqlite();
+    let running = start(&site, &harbor, "");
+    harbor.close();
+    harbor.scan("team/leak", &digest);
+    let sealed = eventually("a task", || {
+        let sql = "SELECT hex(sealed) FROM harbor_tasks WHERE sealed IS NOT NULL AND phase = 'scan'";
+        site.fresh().rows(sql).pop()
+    });
+    assert!(format!("{sealed:?}").len() > 100, "{sealed:?}");
+    let shown = |site: &Site, running: &Running| {
+        let stored = format!("{:?}", site.fresh().rows("SELECT * FROM harbor_tasks"));
+        let logged = format!("{:?}", running.log());
+        let sent =
+            harbor.requests().into_iter().filter_map(|request| request.header("authorization").map(String::from));
+        let secrets: BTreeSet<String> = sent.filter_map(|header| Some(header.split_once(' ')?.1.to_string())).collect();
+        assert!(!secrets.is_empty(), "the login was used");
+        for secret in secrets {
+            assert!(!stored.contains(&secret) && !logged.contains(&secret), "{secret}");
+        }
+    };
+    shown(&site, &running);
+    harbor.open();
+    harbor.wait_all();
+    assert_eq!(harbor.status(&digest), Some(Status::Success), "{:?}", harbor.log(&digest));
+    shown(&site, &running);
+    assert_eq!(site.fresh().rows("SELECT id FROM harbor_tasks WHERE sealed IS NOT NULL"), Vec::<String>::new());
+}
+
+#[test]
+fn workers_pull_with_the_login_of_the_scan() {
+    let harbor = HarborScanner::start(Setup { pace: 0.05, ..Setup::default() });
+    let digest = harbor.push("team/leak", "v1", &image("leak", &[leak()]));
+    let site = Site::sqlite();
+    let _running = start(&site, &harbor, "[scans]\npulls = 0");
+    let key = site.path("key");
+    let credentials = site.path("credentials");
+    let mut worker = crate::support::program();
+    worker.args(["worker", "--store", site.store(), "--anonymous", "--quiet", "--fingerprint-key"]).arg(key);
+    worker.arg("--credentials-key").arg(credentials);
+    let mut worker = worker.spawn().unwrap();
+    harbor.scan("team/leak", &digest);
+    harbor.wait_all();
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    assert_eq!(harbor.status(&digest), Some(Status::Success), "{:?}", harbor.log(&digest));
+    let found = harbor.vulnerabilities(&digest);
+    assert!(found.iter().any(|row| row["id"].as_str().unwrap().starts_with("SECRET-")), "{found:#?}");
+}
+
+#[test]
+fn a_scan_that_does_not_end_ends_in_an_error() {
+    let harbor = HarborScanner::start(Setup { pace: 0.2, ..Setup::default() });
+    let digest = harbor.push("team/app", "v1", &clean("app"));
+    let site = Site::sqlite();
+    let _running = start(&site, &harbor, "deadline = '2s'");
+    harbor.close();
+    harbor.scan("team/app", &digest);
+    harbor.wait_all();
+    harbor.open();
+    assert_eq!(harbor.status(&digest), Some(Status::Error));
+    assert!(harbor.log(&digest).unwrap().contains("did not end in time"), "{:?}", harbor.log(&digest));
+    assert_eq!(harbor.violations(), Vec::<String>::new());
+}
+
+#[test]
 fn metadata_is_answered_while_the_store_is_down() {
     let server = postgres::Server::start();
     let site = Site::with(Fresh::at(server.url()));
@@ -279,7 +324,6 @@ fn metadata_is_answered_while_the_store_is_down() {
 }
 
 #[test]
-#[ignore = "until the adapter is there"]
 fn each_kind_of_login_is_taken_and_no_other() {
     let harbor = HarborScanner::start(Setup::default());
     let site = Site::sqlite();
@@ -304,7 +348,6 @@ fn each_kind_of_login_is_taken_and_no_other() {
 }
 
 #[test]
-#[ignore = "until the adapter is there"]
 fn a_layer_that_cannot_be_read_is_a_gap_that_blocks() {
     let harbor = HarborScanner::start(Setup::default());
     let blocking = Settings { prevent_vul: true, severity: "high".into(), ..Settings::default() };
@@ -320,40 +363,4 @@ fn a_layer_that_cannot_be_read_is_a_gap_that_blocks() {
     assert!(found.iter().any(|gap| gap["id"].as_str().unwrap().starts_with("GAP-") && gap["severity"] == "High"));
     assert!(harbor.refused("team/broken", &digest).unwrap().contains("vulnerabilit"));
     assert_eq!(harbor.violations(), Vec::<String>::new());
-}
-
-#[test]
-#[ignore = "until the receiver is there"]
-fn each_push_is_queued_once() {
-    let harbor = HarborScanner::start(Setup::default());
-    harbor.add_account("robot$layersift", Account::robot("made-up", &["team"]), true);
-    let site = Site::sqlite();
-    let running = start(&site, &harbor, "");
-    let url = format!("{}/events/harbor", running.url("api"));
-    let policies = [Format::Default, Format::CloudEvents].map(|format| Policy::new(&url, EVENTS, format));
-    let artifact = index("app", &[("amd64", &[leak()]), ("arm64", &[layer("etc/motd", "x")])]);
-    let root = harbor.push("team/app", "v1", &artifact);
-    let sent: Vec<Webhooks> = policies.into_iter().map(Webhooks::start).collect();
-    for webhooks in &sent {
-        // An event for each image of the index, named by its digest, and then one for the index.
-        for (_, manifest) in &artifact.manifests[..2] {
-            webhooks.send(&Event::push(&harbor.host(), "team/app", "", &digest(manifest)));
-        }
-        webhooks.send(&Event::push(&harbor.host(), "team/app", "v1", &root));
-        // What a scan's robot pushes is an SBOM.
-        let robot = "robot$team+hrbscan-Layersift-c79ab506-eb6e-11f1-b170-c2c65cd2b90f".to_string();
-        let sbom = Event::push(&harbor.host(), "team/app", "", &digest(b"an SBOM"));
-        webhooks.send(&Event { operator: robot, ..sbom });
-    }
-    for webhooks in &sent {
-        assert!(
-            webhooks.finish().iter().all(|delivery| delivery.tries == [Some(200)] || delivery.tries == [Some(202)])
-        );
-    }
-    let queued = site.fresh().count("scan_requests");
-    assert!((1..=3).contains(&queued), "{queued} for an index with two images");
-    let wrong = Webhooks::start(Policy::new(&url, "Bearer wrong", Format::Default));
-    wrong.send(&Event::push(&harbor.host(), "team/app", "v2", &root));
-    assert_eq!(wrong.finish()[0].tries, [Some(401); 3]);
-    assert_eq!(site.fresh().count("scan_requests"), queued);
 }

@@ -19,6 +19,7 @@ mod clients;
 mod document;
 mod faults;
 mod harbor;
+mod harbor_catch_up;
 mod harbor_stand_in;
 mod harbor_stand_in_policy;
 mod harbor_stub;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! admit        admission: Kubernetes, Gatekeeper and plain JSON
+//! harbor       the scanner that a Harbor asks
 //! scans        images are handed in to be scanned, and watched
 //! images       stored images: reports, findings
 //! trace        where else something is
@@ -11,6 +12,7 @@
 //! ```
 
 mod admit;
+mod harbor;
 mod images;
 mod middleware;
 mod openapi;
@@ -64,7 +66,7 @@ pub(crate) fn api(service: &Arc<Service>) -> Router {
         .method_not_allowed_fallback(not_allowed)
         .layer(from_fn_with_state(Arc::clone(service), middleware::limit))
         .layer(from_fn_with_state(Arc::clone(service), middleware::authenticate));
-    finish(authenticated.merge(health_routes()), service)
+    finish(authenticated.merge(harbor::routes(service)).merge(health_routes()), service)
 }
 
 /// Admission for a cluster: who connects has a certificate, or knows the path.

@@ -6,6 +6,7 @@
 //! lookup     what the store knows about a digest, and whether that still counts
 //! resolver   from a tag to a digest, with the service's own logins
 //! scans      images that are waited for are scanned
+//! harbor     the scanner of a Harbor
 //! upkeep     periodic work: certificates, policies, rescans, retention
 //! access     who asks, and what they may do
 //! ```
@@ -14,6 +15,7 @@
 
 pub(crate) mod access;
 pub(crate) mod decider;
+pub(crate) mod harbor;
 pub(crate) mod lookup;
 pub(crate) mod resolver;
 pub(crate) mod scans;
@@ -36,6 +38,7 @@ use crate::http::metrics::{Metrics, label};
 use crate::http::problem::Problem;
 use crate::settings::Settings;
 
+pub use harbor::logins::ScanLogins;
 pub use setup::{Parts, SetupError, check};
 
 /// Everything that handlers and periodic work share.
@@ -49,6 +52,8 @@ pub(crate) struct Service {
     pub(crate) fingerprint_keys: Vec<FingerprintKey>,
     pub(crate) decider: decider::Decider,
     pub(crate) access: access::Access,
+    /// The scanner of a Harbor, if there is one.
+    pub(crate) harbor: Option<harbor::Adapter>,
     /// Connections by what listens: clients of one do not keep those of another out.
     pub(crate) connections: Vec<(&'static str, Arc<Connections>)>,
     /// The memory for bodies, of clusters and of other clients.

@@ -30,6 +30,7 @@ pub mod catalog;
 mod daemon;
 mod directory_tar;
 mod docker_archive;
+pub mod endpoint;
 mod oci_layout;
 mod open;
 pub mod registry;

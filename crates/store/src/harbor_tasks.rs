@@ -321,26 +321,30 @@ impl<'s> HarborTasks<'s> {
         self.store.read(|connection| connection.query(sql, &[before.into(), limit.into()]))
     }
 
-    /// Records that a Harbor is asked to scan an image again; `false`, and it is not to be asked, if it was asked
-    /// `most` times already, or less than `pause` seconds ago. Each time the pause is twice as long.
+    /// Whether a Harbor may be asked to scan an image again: not if it was asked `most` times already, or less than
+    /// `pause` seconds ago, which is twice as long after each time.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] for a reference of more than 512 bytes, [`StoreError::Database`].
-    pub fn ask_again(&self, reference: &str, most: u64, pause: Seconds, now: Seconds) -> Result<bool, StoreError> {
-        let known = "SELECT attempts, asked_at FROM harbor_rescans WHERE reference = $1";
-        let note = "INSERT INTO harbor_rescans (reference, attempts, asked_at) VALUES ($1, $2, $3) \
-                    ON CONFLICT (reference) DO UPDATE SET attempts = excluded.attempts, asked_at = excluded.asked_at";
+    /// [`StoreError::Database`].
+    pub fn may_ask_again(&self, image: &str, most: u64, pause: Seconds, now: Seconds) -> Result<bool, StoreError> {
+        let sql = "SELECT attempts, asked_at FROM harbor_rescans WHERE reference = $1";
+        let known: Option<(u64, Seconds)> = self.store.read(|connection| connection.query_one(sql, &[image.into()]))?;
+        let Some((attempts, asked_at)) = known else { return Ok(true) };
+        let pause = pause.saturating_mul(1 << attempts.saturating_sub(1).min(16));
+        Ok(attempts < most && !(0..pause).contains(&now.saturating_sub(asked_at)))
+    }
+
+    /// Records that a Harbor was asked to scan an image again.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for an image of more than 512 bytes, [`StoreError::Database`].
+    pub fn note_asked_again(&self, image: &str, now: Seconds) -> Result<(), StoreError> {
+        let sql = "INSERT INTO harbor_rescans (reference, attempts, asked_at) VALUES ($1, 1, $2) \
+                   ON CONFLICT (reference) DO UPDATE SET attempts = harbor_rescans.attempts + 1, \
+                   asked_at = excluded.asked_at";
         self.store.write(|connection| {
-            intern::check_key("the reference", reference)?;
-            let (attempts, asked_at): (u64, Seconds) =
-                connection.query_one(known, &[reference.into()])?.unwrap_or((0, Seconds::MIN));
-            let pause = pause.saturating_mul(1 << attempts.min(16));
-            let is_early = (0..pause).contains(&now.saturating_sub(asked_at));
-            if attempts >= most || (attempts > 0 && is_early) {
-                return Ok(false);
-            }
-            let values = [reference.into(), attempts.saturating_add(1).into(), now.into()];
-            connection.execute(note, &values).map(|_| true)
+            intern::check_key("the image", image)?;
+            connection.execute(sql, &[image.into(), now.into()]).map(drop)
         })
     }
 }

@@ -44,6 +44,7 @@ impl Shared {
                     _ => listed,
                 }
             }
+            ("GET", ["api", "v2.0", "projects"]) => self.with_settings(self.listed(request)),
             ("GET", _) => self.listed(request),
             _ => error(404, "NOT_FOUND", &format!("path {path} was not found")),
         }
@@ -55,6 +56,17 @@ impl Shared {
         let answer = get(&self.harbor.host(), &path, request.header("authorization"));
         let is_own = |(name, _): &(String, String)| !["Connection", "Content-Length"].contains(&&name[..]);
         Answer { headers: answer.headers.into_iter().filter(is_own).collect(), ..answer }
+    }
+
+    /// A listing of projects, with what is set for them. `project-create.json` has the form.
+    fn with_settings(&self, answer: Answer) -> Answer {
+        let state = self.state();
+        let mut document: Value = serde_json::from_slice(&answer.body).unwrap();
+        for project in document.as_array_mut().into_iter().flatten() {
+            let settings = project["name"].as_str().and_then(|name| state.settings.get(name));
+            project["metadata"]["auto_scan"] = settings.is_some_and(|settings| settings.auto_scan).to_string().into();
+        }
+        Answer { body: document.to_string().into_bytes(), ..answer }
     }
 
     /// A listing or one artifact, with what Harbor knows besides.

@@ -103,12 +103,20 @@ impl Registries {
         if let Some((_, registry)) = lent.get(&place).filter(|(known, _)| *known == id) {
             return Ok(RepositoryClient { registry: registry.clone(), is_lent: true });
         }
-        let registry = self.at(host, plain_http)?.with_login(Login::As(credentials))?;
+        let registry = self.with_login(host, plain_http, Login::As(credentials))?;
         if lent.len() >= MOST_LENT {
             lent.clear();
         }
         lent.insert(place, (id, registry.clone()));
         Ok(RepositoryClient { registry, is_lent: true })
+    }
+
+    /// A client for `host` with a login of its own.
+    ///
+    /// # Errors
+    /// For certificates that cannot be read.
+    pub fn with_login(&self, host: &Host, plain_http: bool, login: Login) -> Result<Registry, RegistryError> {
+        self.at(host, plain_http)?.with_login(login)
     }
 
     fn at(&self, host: &Host, plain_http: bool) -> Result<Registry, RegistryError> {

@@ -43,7 +43,7 @@ pub struct SourceRegistry {
 }
 
 /// What is to be scanned, as reports repeat it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
     /// The repository without the host.
     pub repository: String,
@@ -58,7 +58,8 @@ pub struct Artifact {
 }
 
 /// A report that is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Wanted {
     /// Vulnerabilities.
     Vulnerabilities,
@@ -143,6 +144,24 @@ struct ParametersBody {
     sbom_media_types: Option<Vec<String>>,
 }
 
+impl SourceRegistry {
+    /// The login as the value of an `Authorization` header; empty if there is none.
+    pub(crate) fn authorization(&self) -> String {
+        match &self.credentials {
+            Some(Credentials::Password { user, password }) => {
+                format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+            }
+            Some(Credentials::AccessToken(token)) => format!("Bearer {token}"),
+            Some(Credentials::IdentityToken { .. }) | None => String::new(),
+        }
+    }
+
+    /// The URL as Harbor sends it.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}", if self.is_plain_http { "http" } else { "https" }, self.host)
+    }
+}
+
 impl RequestError {
     /// The HTTP status of the answer. Harbor takes no other than 400, 422, 500 and 501 for an error of a scanner.
     pub fn status(&self) -> u16 {
@@ -193,7 +212,10 @@ fn registry(body: &RegistryBody) -> Result<SourceRegistry, RequestError> {
 }
 
 /// The login of the value of an `Authorization` header.
-fn credentials(header: &str) -> Result<Option<Credentials>, RequestError> {
+///
+/// # Errors
+/// [`RequestError::Authorization`].
+pub(crate) fn credentials(header: &str) -> Result<Option<Credentials>, RequestError> {
     let header = header.trim();
     if header.is_empty() {
         return Ok(None);

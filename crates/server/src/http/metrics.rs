@@ -58,6 +58,10 @@ pub(crate) struct Metrics {
     pub(crate) tokens: Family<Label, Gauge<i64, AtomicI64>>,
     pub(crate) certificates: Family<Label, Gauge<i64, AtomicI64>>,
     pub(crate) is_leader: Gauge,
+    /// Scans for a Harbor that ended here, by result.
+    pub(crate) harbor_scans: Family<Label, Counter>,
+    /// Scans that a Harbor was asked for, by what it answered.
+    pub(crate) harbor_rescans: Family<Label, Counter>,
 }
 
 impl Metrics {
@@ -80,6 +84,8 @@ impl Metrics {
             tokens: Family::default(),
             certificates: Family::default(),
             is_leader: Gauge::default(),
+            harbor_scans: Family::default(),
+            harbor_rescans: Family::default(),
         };
         let mut registry = Registry::with_prefix("layersift");
         metrics.register(&mut registry);
@@ -105,6 +111,8 @@ impl Metrics {
             "Seconds until the certificate of an address expires",
             self.certificates.clone(),
         );
+        registry.register("harbor_scans_ended", "Scans for Harbor ended here, by result", self.harbor_scans.clone());
+        registry.register("harbor_rescans", "Scans that Harbor was asked for, by answer", self.harbor_rescans.clone());
         registry.register("leader", "Whether this replica does the periodic work", self.is_leader.clone());
     }
 

@@ -94,6 +94,11 @@ fn superseded(report: &DatedReport, served: &[(LayerKey, Seconds)]) -> Seconds {
 }
 
 impl Reports {
+    /// The reports, if all are under the present key.
+    pub(crate) fn present(self) -> Option<Vec<ImageReport>> {
+        self.outdated_since.is_none().then_some(self.reports)
+    }
+
     /// What the reports say under `terms`. One that is outdated for too long says nothing, unless it fails.
     pub(crate) fn judge(
         &mut self,

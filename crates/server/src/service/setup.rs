@@ -17,6 +17,10 @@ use tokio::sync::{Semaphore, watch};
 
 use super::access::Access;
 use super::decider::{Decider, DeciderParts};
+use super::harbor::Adapter;
+use super::harbor::catch_up::CatchUp;
+use super::harbor::driver::Driver;
+use super::harbor::logins::ScanLogins;
 use super::resolver::Resolver;
 use super::scans::Scanner;
 use super::upkeep::{ReadPolicy, Upkeep};
@@ -99,6 +103,9 @@ pub enum SetupError {
     /// The policy.
     #[error("{0}")]
     Policy(String),
+    /// What the scanner of a Harbor needs.
+    #[error("[harbor] {0}")]
+    Harbor(String),
     /// The admission rules.
     #[error("invalid [admission]: {0}")]
     Admission(#[from] InvalidTable),
@@ -138,6 +145,14 @@ impl Parts {
         refuse_public_key(analyzer.fingerprint_key())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(SetupError::Runtime)?;
         let (store, scan_store) = (Arc::new(store), Arc::new(scan_store));
+        let harbor = Adapter::open(&settings, &ending)?;
+        let registries = match &harbor {
+            Some(harbor) => {
+                let logins = ScanLogins::new(Arc::clone(&scan_store), Arc::clone(&harbor.key), clock);
+                registries.with_logins(Arc::new(logins))
+            }
+            None => registries,
+        };
         let (analyzer, registries) = (Arc::new(analyzer), Arc::new(registries));
         let key = LayerKey::new(analyzer.layer_key());
         store.service().serve_key(&key, clock())?;
@@ -155,6 +170,7 @@ impl Parts {
         });
         let service = Arc::new(Service {
             access: Access::new(Arc::clone(&store), settings.clients.api.clone(), clock),
+            harbor,
             connections: connections(&settings.limits),
             cluster_bodies: BodyMemory::new(settings.limits.body_memory / 4 * 3),
             other_bodies: BodyMemory::new(settings.limits.body_memory / 4),
@@ -190,10 +206,21 @@ impl Parts {
         };
         let upkeep = Upkeep { read_policy: read_policy(&service, &read, findings), service: Arc::clone(&service), tls };
         let scans = service.settings.scans.clone();
+        let catch_up = match &service.harbor {
+            Some(adapter) => CatchUp::open(&service, adapter, &scan_store, &scanner.registries)?,
+            None => None,
+        };
         thread::scope(|scope| {
             scope.spawn(|| upkeep.run());
             scope.spawn(|| upkeep.prune());
             scope.spawn(|| scanner.run(scans.at_once, scans.pulls));
+            if let Some(adapter) = &service.harbor {
+                let driver = Driver { service: &service, adapter, store: &scan_store };
+                scope.spawn(move || driver.run());
+            }
+            if let Some(catch_up) = catch_up {
+                scope.spawn(move || catch_up.run());
+            }
             let (end, is_ending) = watch::channel(false);
             let (ended, linger) = (ending.clone(), service.settings.listen.linger());
             scope.spawn(move || {
@@ -224,6 +251,7 @@ pub fn check(
 ) -> Result<(), SetupError> {
     refuse_public_key(key)?;
     policies(settings, findings)?;
+    Adapter::open(settings, &Cancellation::never())?;
     let Settings { tls, clients, .. } = settings;
     if let Some(path) = &clients.admission.secret_path {
         secret_path(path)?;

@@ -64,6 +64,11 @@ impl Upkeep {
             let left = tls.expires().saturating_sub(now);
             self.service.metrics.certificates.get_or_create(&label("listener", *name)).set(left);
         }
+        if let Some(harbor) = &self.service.harbor
+            && let Err(error) = harbor.secrets.reload()
+        {
+            tracing::error!(error, "the secrets of Harbor before stay in use");
+        }
         match (self.read_policy)() {
             Ok(Some(policy)) => {
                 self.service.decider.set_policy(policy);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use layersift_store::RequestLimits;
 use serde::{Deserialize, Serialize};
 
-use super::AllowList;
+use super::{AllowList, Harbor};
 use crate::admission::AdmissionTable;
 use crate::span::Span;
 
@@ -52,6 +52,8 @@ pub struct Settings {
     /// How long things are kept.
     #[serde(default)]
     pub retention: Retention,
+    /// A Harbor that has its images scanned.
+    pub harbor: Option<Harbor>,
 }
 
 /// Where the service listens. What has no address is not served.
@@ -317,6 +319,12 @@ impl Settings {
             return Err("`listen.admission` is open to anyone: set `clients.admission.ca`, or \
                         `clients.admission.secret-path`"
                 .into());
+        }
+        if let Some(harbor) = &self.harbor {
+            if listen.api.is_none() {
+                return Err("`[harbor]` is answered at the address of the API: set `listen.api`".into());
+            }
+            harbor.check_together()?;
         }
         let ApiClients { ca, scopes, require_certificate } = &clients.api;
         if ca.is_none() && (!scopes.is_empty() || *require_certificate) {

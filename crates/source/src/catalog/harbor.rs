@@ -10,6 +10,7 @@
 mod entries;
 mod login;
 mod pages;
+mod unscanned;
 mod wire;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::login::Login;
 use self::pages::Bounds;
+pub use self::unscanned::Unscanned;
 use super::{Catalog, CatalogError, Coverage, Entries, Entry, Filter};
 use crate::registry::{Host, LoginState, Registry, RegistryError};
+use layersift_model::Digest;
 
 /// The path of Harbor's interface.
 const API: &str = "api/v2.0/projects";
@@ -172,11 +175,21 @@ impl Catalog for Harbor {
         if entry.host != *self.shared.host() || !is_own {
             return Ok(false);
         }
-        match self.shared.registry.post(&format!("{}/{digest}/scan", artifacts_of(project, &entry.repository))) {
-            Ok(_) => Ok(true),
-            Err(error) if error.status() == Some(409) => Ok(true),
+        self.scan(project, &entry.repository, digest).map(|()| true)
+    }
+}
+
+impl Harbor {
+    /// Requests a scan of an image by the scanner of its project. A scan that is running already counts as well.
+    ///
+    /// # Errors
+    /// If Harbor does not take the request: the login needs the right to create scans.
+    pub fn scan(&self, project: &str, repository: &str, digest: &Digest) -> Result<(), CatalogError> {
+        match self.shared.registry.post(&format!("{}/{digest}/scan", artifacts_of(project, repository))) {
+            Ok(_) => Ok(()),
+            Err(error) if error.status() == Some(409) => Ok(()),
             Err(error) => {
-                let (host, repository) = (entry.host.clone(), entry.repository.clone());
+                let (host, repository) = (self.shared.host().clone(), repository.to_string());
                 Err(CatalogError::Scan { host, repository, error: Arc::new(error) })
             }
         }

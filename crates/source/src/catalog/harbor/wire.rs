@@ -15,6 +15,24 @@ pub(super) struct Project {
     pub(super) registry_id: Option<i64>,
     /// How many repositories it has.
     pub(super) repo_count: Option<u64>,
+    /// Its settings, as texts.
+    #[serde(default)]
+    pub(super) metadata: Option<ProjectMetadata>,
+}
+
+/// The settings of a project.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct ProjectMetadata {
+    /// `true` if what is pushed is scanned.
+    #[serde(default)]
+    auto_scan: Option<String>,
+}
+
+impl Project {
+    /// Whether what is pushed is scanned.
+    pub(super) fn is_scanned_automatically(&self) -> bool {
+        self.metadata.as_ref().and_then(|metadata| metadata.auto_scan.as_deref()) == Some("true")
+    }
 }
 
 /// A repository.

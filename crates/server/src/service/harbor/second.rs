@@ -1,0 +1,209 @@
+//! A second scanner, such as `harbor-scanner-trivy`: asked as Harbor asks, so that a project keeps its vulnerabilities.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use layersift_format::Cancellation;
+use layersift_source::endpoint::{Endpoint, EndpointAnswer, EndpointRequest};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::logins::TaskLogin;
+use super::tasks::TaskRequest;
+use crate::admission::tidy;
+use crate::harbor::merge::{self, Missing};
+use crate::harbor::metadata::{self, Metadata};
+use crate::harbor::scan_request::Wanted;
+use crate::harbor::{METADATA, SBOM, SCAN_REQUEST, VULNERABILITIES};
+
+/// How long one call may take, and one that brings a report.
+const CALL: Duration = Duration::from_secs(10);
+const REPORT: Duration = Duration::from_secs(60);
+
+/// Bytes of an answer that is no report.
+const SMALL: u64 = 256 << 10;
+
+/// Bytes of its id for a scan.
+const MOST_ID: usize = 256;
+
+/// Bytes of the text of an error.
+const MOST_TEXT: usize = 500;
+
+/// Seconds until it is asked again, where it does not say so, and at most.
+const PAUSE: i64 = 2;
+const LONGEST_PAUSE: i64 = 30;
+
+/// A second scanner.
+pub(crate) struct SecondScanner {
+    endpoint: Endpoint,
+    /// The value of the `Authorization` header.
+    authorization: Option<String>,
+    /// What it said about itself last.
+    metadata: RwLock<Option<Arc<Metadata>>>,
+    ending: Cancellation,
+}
+
+/// How far its scan of one image is, as the store has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SecondTask {
+    /// Its id for the scan, once it has taken the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
+    /// Since when it could not be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) out_since: Option<i64>,
+}
+
+/// Why there is no report of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NoReport {
+    pub(crate) why: Missing,
+    pub(crate) text: String,
+}
+
+/// What it answered to a poll.
+#[derive(Debug)]
+pub(crate) enum Polled {
+    /// To be asked again after so many seconds.
+    NotYet(i64),
+    Report(Vec<u8>),
+}
+
+impl SecondTask {
+    /// As the store has it.
+    pub(crate) fn read(text: Option<&str>) -> SecondTask {
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+
+    pub(crate) fn write(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl NoReport {
+    fn new(why: Missing, text: impl AsRef<str>) -> NoReport {
+        NoReport { why, text: tidy(text.as_ref(), MOST_TEXT) }
+    }
+
+    /// Whether the scanner may be in reach again a moment later.
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.why == Missing::Unreachable
+    }
+}
+
+impl SecondScanner {
+    pub(crate) fn new(endpoint: Endpoint, authorization: Option<String>, ending: Cancellation) -> SecondScanner {
+        SecondScanner { endpoint, authorization, metadata: RwLock::default(), ending }
+    }
+
+    /// What it said about itself last: its own answers wait for nobody.
+    pub(crate) fn metadata(&self) -> Option<Arc<Metadata>> {
+        self.metadata.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks what it is. If it does not say so, what it said before holds.
+    pub(crate) fn ask_metadata(&self) -> Result<(), NoReport> {
+        let headers = vec![("Accept", METADATA.into())];
+        let answer = self.send("/api/v1/metadata".into(), headers, None, SMALL, CALL)?;
+        if answer.status != 200 {
+            return Err(refused(&answer));
+        }
+        let said =
+            metadata::read(&answer.body).map_err(|error| NoReport::new(Missing::Unreadable, error.to_string()))?;
+        *self.metadata.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(said));
+        Ok(())
+    }
+
+    /// Hands in a scan, with the login that Harbor has sent for it: the id.
+    pub(crate) fn begin(&self, request: &TaskRequest, login: &TaskLogin) -> Result<String, NoReport> {
+        let body = json!({
+            "registry": {"url": login.url, "authorization": login.authorization},
+            "artifact": request.artifact,
+            "enabled_capabilities": [capability(&request.wanted)],
+        });
+        let headers = vec![("Content-Type", SCAN_REQUEST.into())];
+        let answer = self.send("/api/v1/scan".into(), headers, Some(body.to_string().into_bytes()), SMALL, CALL)?;
+        if answer.status != 202 {
+            return Err(refused(&answer));
+        }
+        let answer: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let is_plain = |id: &&str| {
+            let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            !id.is_empty() && id.len() <= MOST_ID && id.bytes().all(is_safe) && !id.starts_with('.')
+        };
+        let id = answer["id"].as_str().filter(is_plain);
+        id.map(String::from).ok_or_else(|| NoReport::new(Missing::Unreadable, "its answer has no id of the scan"))
+    }
+
+    /// Asks for the report of a scan.
+    pub(crate) fn poll(&self, id: &str, wanted: &Wanted) -> Result<Polled, NoReport> {
+        let (accept, query) = match wanted {
+            Wanted::Vulnerabilities => (VULNERABILITIES, String::new()),
+            Wanted::Sbom(media_types) => {
+                let media_type = media_types.first().map(|media_type| encoded(media_type));
+                (SBOM, media_type.map(|one| format!("?sbom_media_type={one}")).unwrap_or_default())
+            }
+        };
+        let path = format!("/api/v1/scan/{id}/report{query}");
+        let answer = self.send(path, vec![("Accept", accept.into())], None, merge::MOST_BYTES as u64, REPORT)?;
+        match answer.status {
+            200 => Ok(Polled::Report(answer.body)),
+            302 => {
+                let seconds = answer.headers.get("Refresh-After").and_then(|value| value.to_str().ok()?.parse().ok());
+                Ok(Polled::NotYet(seconds.unwrap_or(PAUSE).clamp(1, LONGEST_PAUSE)))
+            }
+            502..=504 => Err(NoReport::new(Missing::Unreachable, format!("status {}", answer.status))),
+            _ => Err(NoReport { why: Missing::Failed, ..refused(&answer) }),
+        }
+    }
+
+    fn send(
+        &self,
+        path: String,
+        mut headers: Vec<(&'static str, String)>,
+        body: Option<Vec<u8>>,
+        most_bytes: u64,
+        time: Duration,
+    ) -> Result<EndpointAnswer, NoReport> {
+        headers.extend(self.authorization.clone().map(|value| ("Authorization", value)));
+        let request = EndpointRequest { path, headers, body, most_bytes };
+        let sent = self.endpoint.send(request, &self.ending.child_with_deadline(time));
+        sent.map_err(|error| {
+            let why = match error {
+                layersift_source::endpoint::EndpointError::TooLong { .. } => Missing::Unreadable,
+                _ => Missing::Unreachable,
+            };
+            NoReport::new(why, error.to_string())
+        })
+    }
+}
+
+fn capability(wanted: &Wanted) -> Value {
+    match wanted {
+        Wanted::Vulnerabilities => json!({"type": "vulnerability", "produces_mime_types": [VULNERABILITIES]}),
+        Wanted::Sbom(media_types) => json!({
+            "type": "sbom",
+            "produces_mime_types": [SBOM],
+            "parameters": {"sbom_media_types": media_types},
+        }),
+    }
+}
+
+/// What another status than the expected one says.
+fn refused(answer: &EndpointAnswer) -> NoReport {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let why = if answer.status >= 502 { Missing::Unreachable } else { Missing::Refused };
+    match body["error"]["message"].as_str() {
+        Some(message) => NoReport::new(why, format!("{message} (status {})", answer.status)),
+        None => NoReport::new(why, format!("status {}", answer.status)),
+    }
+}
+
+/// A media type as a query has it.
+fn encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
