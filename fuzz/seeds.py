@@ -42,6 +42,13 @@ def main():
     put("kept_report", [(ROOT / "testdata/kept/report.postcard").read_bytes()])
     put("reference", [text.encode() for text in NAMES])
     put("admission_review", admission_reviews())
+    put("harbor_scanner", [harbor_request(), (ROOT / "testdata/harbor/incident.json").read_bytes()[:8_000]])
+
+
+def harbor_request():
+    """A recorded request of a Harbor."""
+    recorded = json.loads((ROOT / "testdata/recordings/harbor/scanner/one-scan-seen-by-adapter.json").read_bytes())
+    return next(call["body"] for call in recorded if call["method"] == "POST").encode()
 
 
 def admission_reviews():

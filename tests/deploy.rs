@@ -26,13 +26,18 @@ const CHART: &str = "deploy/chart/layersift";
 const PLACES: [&str; 2] = ["/etc/layersift", "/run/layersift"];
 
 /// Helm's expressions in the settings of the chart, and what they may become.
-const EXPRESSIONS: [(&str, &str); 5] = [
+const EXPRESSIONS: [(&str, &str); 6] = [
     (r#"{{ include "layersift.oldKeys" . }}"#, r#"["/run/layersift/old-keys/2025"]"#),
     (r#"{{ include "layersift.pulls" . }}"#, "0"),
+    (r#"{{ include "layersift.harbor" . }}"#, HARBOR),
     ("{{ toJson .Values.admission.mode }}", r#""audit""#),
     ("{{ toJson .Values.registries.allow }}", r#"["registry.example.org"]"#),
     ("{{ toJson .Values.admission.allowedDigests }}", "[]"),
 ];
+
+/// What the chart makes of a Secret for a Harbor.
+const HARBOR: &str = "[harbor]\nsecrets = \"/run/layersift/harbor/harbor-secrets\"\n\
+                      credentials-key = \"/run/layersift/harbor/credentials-key\"";
 
 /// A chart that turns YAML into a JSON object a line, so that no other parser of YAML is needed.
 const CONVERTER: &str = r#"{{ range regexSplit "(?m)^---$" (.Files.Get "rendered.yaml") -1 }}{{ with fromYaml . }}
@@ -63,6 +68,13 @@ impl Place {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
+    }
+
+    /// What a Harbor shows, and the key of its logins.
+    fn write_harbor(&self, folder: &str) {
+        for name in ["harbor-secrets", "credentials-key"] {
+            self.write(&format!("{folder}/{name}"), "random characters that are made up");
+        }
     }
 
     /// What `layersift serve --check` says of settings whose paths are below this folder.
@@ -321,12 +333,14 @@ fn the_service_accepts_what_helm_renders() {
     let registries = "registries.allow={registry.example.org,docker.io/library/*}";
     let digest = format!("admission.allowedDigests={{sha256:{}}}", "0".repeat(64));
     let old = ["secrets.oldFingerprintKeys.name=old", "secrets.oldFingerprintKeys.keys={2025}"];
-    for settings in [&[][..], &[registries, &digest, old[0], old[1], "workers.replicas=0"]] {
+    let harbor = "secrets.harbor.name=harbor";
+    for settings in [&[][..], &[harbor], &[registries, &digest, old[0], old[1], "workers.replicas=0"]] {
         let objects = objects(settings);
         let place = Place::new();
         for name in ["key/fingerprint-key", "old-keys/2025"] {
             place.write(&format!("/run/layersift/{name}"), "random bytes that are made up");
         }
+        place.write_harbor("/run/layersift/harbor");
         for key in ["tls.crt", "tls.key"] {
             place.write(&format!("/run/layersift/tls/{key}"), &secret(&objects, "layersift-tls", key));
         }
@@ -388,6 +402,7 @@ fn the_service_accepts_the_settings_of_the_chart() {
     let place = Place::new();
     place.write("/run/layersift/key/fingerprint-key", "random bytes that are made up");
     place.write("/run/layersift/old-keys/2025", "other bytes that are made up");
+    place.write_harbor("/run/layersift/harbor");
     place.write("/run/layersift/path/secret-path", &"path".repeat(10));
     place.write("/etc/layersift/policy.toml", &field(&read("deploy/chart/layersift/values.yaml"), "policy"));
     // Its files need not exist then.
@@ -413,9 +428,9 @@ fn the_chart_mounts_what_its_settings_name() {
     }
 }
 
-/// The settings in the documentation.
-fn documented() -> String {
-    let document = read("docs/service.md");
+/// The settings in a document.
+fn documented(name: &str) -> String {
+    let document = read(name);
     let blocks: Vec<&str> = document.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     let [settings] = blocks[..] else { panic!("{} blocks of TOML", blocks.len()) };
     settings.to_string()
@@ -430,8 +445,15 @@ fn the_service_accepts_the_settings_of_the_documentation() {
     place.write("/etc/layersift/secret-path", &"path".repeat(10));
     place.write("/etc/layersift/policy.toml", "fail-on = \"high\"\n");
     place.write("/etc/layersift/registry-ca.crt", "");
+    place.write_harbor("/etc/layersift");
     std::fs::create_dir(place.path("/etc/layersift/rules")).unwrap();
-    place.accept(&documented());
+    let settings = documented("docs/service.md");
+    place.accept(&settings);
+    place.write("/etc/layersift/merge-login", "Bearer made-up");
+    place.write("/etc/layersift/harbor-login", "robot$layersift:made-up");
+    let (before, rest) = settings.split_once("[harbor]").unwrap();
+    let (_, after) = rest.split_once("\n\n").unwrap();
+    place.accept(&format!("{before}{}\n\n{after}", documented("docs/harbor.md")));
 }
 
 #[test]
@@ -444,8 +466,10 @@ fn the_documentation_has_all_settings() {
         }
     }
     let mut names = Vec::new();
-    collect(&documented().parse().unwrap(), &mut names);
-    let tables = read("crates/server/src/settings/tables.rs");
+    for document in ["docs/service.md", "docs/harbor.md"] {
+        collect(&documented(document).parse().unwrap(), &mut names);
+    }
+    let tables = ["tables", "harbor"].map(|name| read(&format!("crates/server/src/settings/{name}.rs"))).concat();
     let policy = read("crates/server/src/admission/policy.rs");
     let of_policy = ["struct Values {", "struct AdmissionTable {", "struct RuleTable {"].map(|begin| {
         let (_, rest) = policy.split_once(begin).unwrap();

@@ -17,6 +17,7 @@ mod artifacts;
 mod blocked;
 mod harbor_model;
 mod harbor_sweep;
+mod harbor_tasks;
 mod images;
 mod kept_form;
 mod leases;

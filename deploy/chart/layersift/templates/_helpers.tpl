@@ -83,6 +83,14 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{ toJson $paths }}
 {{- end -}}
 
+{{- define "layersift.harbor" -}}
+{{- if .Values.secrets.harbor.name -}}
+[harbor]
+secrets = "/run/layersift/harbor/harbor-secrets"
+credentials-key = "/run/layersift/harbor/credentials-key"
+{{- end -}}
+{{- end -}}
+
 {{- define "layersift.pulls" -}}
 {{ gt (int .Values.workers.replicas) 0 | ternary 0 4 }}
 {{- end -}}
@@ -116,6 +124,9 @@ capabilities: {drop: [ALL]}
 
 {{- define "layersift.sharedMounts" -}}
 - {name: fingerprint-key, mountPath: /run/layersift/key, readOnly: true}
+{{- if .Values.secrets.harbor.name }}
+- {name: harbor, mountPath: /run/layersift/harbor, readOnly: true}
+{{- end }}
 {{- if .Values.secrets.registries.name }}
 - {name: registries, mountPath: /run/layersift/registries, readOnly: true}
 {{- end }}
@@ -127,6 +138,10 @@ capabilities: {drop: [ALL]}
     secretName: {{ .Values.secrets.fingerprintKey.name }}
     defaultMode: 0440
     items: [{key: {{ .Values.secrets.fingerprintKey.key | quote }}, path: fingerprint-key}]
+{{- if .Values.secrets.harbor.name }}
+- name: harbor
+  secret: {secretName: {{ .Values.secrets.harbor.name }}, defaultMode: 0440}
+{{- end }}
 {{- if .Values.secrets.registries.name }}
 - name: registries
   secret:
