@@ -241,6 +241,43 @@ fn bills_of_materials_of_a_second_adapter_pass_through() {
 }
 
 #[test]
+fn any_replica_answers_for_a_scan() {
+    let harbor = HarborScanner::start(Setup::default());
+    let digest = harbor.push("team/leak", "v1", &image("leak", &[leak()]));
+    let site = Site::postgres();
+    let replicas = [start(&site, &harbor, ""), start(&site, &harbor, "[scans]\nat-once = 0\npulls = 0")];
+    let clients = replicas.each_ref().map(|replica| Client::new(&replica.url("api")).with_token(ADAPTER));
+    let request = json!({
+        "registry": { "url": harbor.url(), "authorization": "" },
+        "artifact": {
+            "repository": "team/leak", "digest": digest, "tag": "v1", "size": 1,
+            "mime_type": "application/vnd.oci.image.manifest.v1+json",
+        },
+    });
+    harbor.set_project("team", Settings { is_public: true, ..Settings::default() });
+    let ids: Vec<String> = clients
+        .iter()
+        .map(|client| client.post("/harbor/api/v1/scan", &request).expect(202).json()["id"].as_str().unwrap().into())
+        .collect();
+    for (client, id) in clients.iter().zip(ids.iter().rev()) {
+        let path = format!("/harbor/api/v1/scan/{id}/report");
+        let report = eventually("a report", || {
+            let answer = client.get(&path);
+            match answer.status {
+                302 => {
+                    let pause: u8 = answer.header("Refresh-After").parse().unwrap();
+                    assert!((1..=127).contains(&pause));
+                    None
+                }
+                _ => Some(answer.expect(200).json()),
+            }
+        });
+        assert_eq!((&report["artifact"]["digest"], &report["severity"]), (&json!(digest), &json!("Critical")));
+        assert!(report["generated_at"].as_str().unwrap() > "2026", "{}", report["generated_at"]);
+    }
+}
+
+#[test]
 fn the_login_of_a_scan_is_sealed_while_it_is_needed_and_gone_afterwards() {
     let harbor = HarborScanner::start(Setup { pace: 0.05, ..Setup::default() });
     let digest = harbor.push("team/leak", "v1", &image("leak", &[leak()]));

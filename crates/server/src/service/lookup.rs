@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use layersift_model::{Digest, ImageReport, LayerKey, ReportKind};
 use layersift_store::{DatedReport, Seconds, Store, StoreError};
 
@@ -94,8 +95,10 @@ fn superseded(report: &DatedReport, served: &[(LayerKey, Seconds)]) -> Seconds {
 }
 
 impl Reports {
-    /// The reports, if all are under the present key.
-    pub(crate) fn present(self) -> Option<Vec<ImageReport>> {
+    /// The reports, if all are under the present key, with the time of the oldest where they do not have their own.
+    pub(crate) fn present(mut self) -> Option<Vec<ImageReport>> {
+        let scanned_at = Timestamp::from_second(self.basis.scanned_at).ok();
+        self.reports.iter_mut().for_each(|report| report.scanned_at = report.scanned_at.or(scanned_at));
         self.outdated_since.is_none().then_some(self.reports)
     }
 
