@@ -2,7 +2,7 @@
 //! one that Harbor would lose.
 #![no_main]
 
-use layersift_server::harbor::merge::{Second, merge};
+use layersift_server::harbor::merge::{Missing, Second, merge, read};
 use layersift_server::harbor::report::{MappingOptions, report};
 use layersift_server::harbor::{metadata, scan_request};
 use libfuzzer_sys::fuzz_target;
@@ -29,7 +29,8 @@ fuzz_target!(|data: &[u8]| {
     let request = scan_request::read(REQUEST.as_bytes()).expect("a good request");
     let options = MappingOptions::default();
     let ours = report(&[], &request.artifact, "1", &options);
-    let merged = merge(ours, &Second::Report(data), options.gap_severity).to_json(&options.limits);
+    let second = read(data, &request.artifact.digest).map_or(Second::Missing(Missing::Unreadable), Second::Report);
+    let merged = merge(ours, second, options.gap_severity).to_json(&options.limits);
     let merged: Value = serde_json::from_slice(&merged).expect("a report is JSON");
     let all = merged["vulnerabilities"].as_array().expect("it has a list");
     assert!(all.iter().any(|one| one["id"].as_str().is_some_and(|id| id.starts_with("GAP-"))), "ours stay");

@@ -61,21 +61,20 @@ impl ServeArgs {
 }
 
 impl ServeArgs {
-    /// The settings, with what flags say in their place.
+    /// The settings, with what flags say in place of variables.
     fn settings(&self) -> anyhow::Result<Settings> {
-        let mut settings = self.settings.settings()?;
-        if let Some(endpoint) = &self.merge_adapter {
-            let harbor = settings.harbor.as_mut();
-            harbor.context("--merge-adapter needs the table [harbor] in the settings")?.merge_adapter =
-                Some(endpoint.clone());
-        }
-        Ok(settings)
+        let endpoint = self.merge_adapter.as_ref();
+        let flags =
+            endpoint.map(|endpoint| ("LAYERSIFT_SERVE_HARBOR__MERGE_ADAPTER".to_string(), endpoint.to_string()));
+        self.settings.settings(flags.as_slice())
     }
 }
 
 impl SettingsArgs {
-    fn settings(&self) -> anyhow::Result<Settings> {
-        let variables = std::env::vars().filter(|(name, _)| name != "LAYERSIFT_SERVE_CONFIG");
+    /// The settings of the file and of the environment, with `flags` in place of variables of their names.
+    fn settings(&self, flags: &[(String, String)]) -> anyhow::Result<Settings> {
+        let is_own = |name: &str| name == "LAYERSIFT_SERVE_CONFIG" || flags.iter().any(|(flag, _)| flag == name);
+        let variables = std::env::vars().filter(|(name, _)| !is_own(name)).chain(flags.iter().cloned());
         Ok(settings::load(self.file().as_deref(), variables)?)
     }
 
@@ -88,7 +87,7 @@ impl SettingsArgs {
     pub(crate) fn open_store(&self, options: StoreOptions) -> anyhow::Result<Store> {
         // Without a file there are no settings that would have to be good.
         let of_settings = match (self.store.name(), self.file()) {
-            (None, Some(_)) => self.settings()?.store,
+            (None, Some(_)) => self.settings(&[])?.store,
             _ => None,
         };
         self.open_named(of_settings.as_deref(), options)

@@ -297,7 +297,7 @@ fn the_login_of_a_scan_is_sealed_while_it_is_needed_and_gone_afterwards() {
     };
     eventually("a pull with the login", || (!logins().is_empty()).then_some(()));
     let shown = |site: &Site, running: &Running| {
-        let columns = "SELECT id, reference, source, request, phase, second, error FROM harbor_tasks";
+        let columns = "SELECT id, reference, source, request, phase, progress, error FROM harbor_tasks";
         let shown = format!("{:?} {:?}", site.fresh().rows(columns), running.log());
         for secret in logins() {
             assert!(!shown.contains(&secret), "{secret}");

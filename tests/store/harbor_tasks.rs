@@ -37,7 +37,7 @@ fn reference(name: &str) -> String {
 }
 
 fn add(store: &Store, name: &str, now: i64) {
-    store.harbor_tasks().add(&task(name, now), now).unwrap();
+    assert!(store.harbor_tasks().add(&task(name, now), 1_000, now).unwrap());
 }
 
 fn a_task_waits_for_the_scan_of_its_image(fresh: &Fresh) {
@@ -62,7 +62,7 @@ fn a_task_waits_for_the_scan_of_its_image(fresh: &Fresh) {
     assert_eq!(claimed.reference, reference("app"));
     tasks.wait(&claimed, HarborPhase::Second, Some("second"), 110).unwrap();
     assert!(tasks.claim(109).unwrap().is_none(), "its step is not due");
-    assert_eq!(tasks.claim(110).unwrap().unwrap().second.as_deref(), Some("second"));
+    assert_eq!(tasks.claim(110).unwrap().unwrap().progress.as_deref(), Some("second"));
 }
 
 fn a_task_ends_once_and_its_login_goes(fresh: &Fresh) {
@@ -76,7 +76,11 @@ fn a_task_ends_once_and_its_login_goes(fresh: &Fresh) {
     let failed = tasks.claim(5).unwrap().unwrap();
     assert!(tasks.fail(&failed, &"x".repeat(10_000), 6).unwrap());
     let (done, failed) = (tasks.find("id-done").unwrap().unwrap(), tasks.find("id-failed").unwrap().unwrap());
-    assert_eq!((done.state, done.report.as_deref()), (HarborTaskState::Done, Some(&b"a report"[..])));
+    assert_eq!(
+        (done.state, tasks.report("id-done").unwrap().as_deref()),
+        (HarborTaskState::Done, Some(&b"a report"[..]))
+    );
+    assert_eq!(tasks.report("id-failed").unwrap(), None);
     assert_eq!((failed.state, failed.error.unwrap().len()), (HarborTaskState::Failed, 2_000));
     assert_eq!(tasks.find("id-other").unwrap(), None);
     for name in ["done", "failed"] {
@@ -96,10 +100,12 @@ fn a_lease_that_runs_out_is_given_to_another(fresh: &Fresh) {
     assert!(!tasks.finish(&first, b"late", 221).unwrap(), "another has it");
     assert!(!tasks.wait(&first, HarborPhase::New, None, 0).unwrap());
     assert!(tasks.finish(&second, b"in time", 222).unwrap());
+    assert_eq!(second.losses, 1, "the first claim was never given back");
     // A clock that was wrong holds nothing for ever.
     add(&store, "ahead", 300);
     tasks.claim(90_000).unwrap().unwrap();
     let ahead = tasks.claim(301).unwrap().unwrap();
+    assert!(!ahead.is_out_of_time(301) && ahead.is_out_of_time(179), "it was added later than now");
     assert!(tasks.finish(&ahead, b"report", 302).unwrap());
     // A task that is out of time is due whatever it waits for.
     add(&store, "late", 400);
@@ -138,13 +144,15 @@ fn a_login_is_lent_while_it_is_good(fresh: &Fresh) {
     assert_eq!(tasks.login(source, 1).unwrap(), None);
     for (id, now) in [("old", 10), ("new", 20)] {
         let sealed = id.as_bytes().to_vec();
-        tasks.add(&NewHarborTask { id: id.into(), sealed, ..task("app", now) }, now).unwrap();
+        assert!(tasks.add(&NewHarborTask { id: id.into(), sealed, ..task("app", now) }, 2, now).unwrap());
     }
     let login = |now: i64| tasks.login(source, now).unwrap().map(|login| (login.task, login.sealed));
     assert_eq!(login(21), Some(("new".into(), b"new".to_vec())), "the newest is good for longest");
     assert_eq!(login(1_695).map(|(task, _)| task), Some("new".into()));
     assert_eq!(login(1_700), None);
     assert_eq!(tasks.login("registry.test/other", 21).unwrap(), None, "it is for one repository");
+    assert!(!tasks.add(&task("more", 21), 2, 21).unwrap(), "too many are open");
+    assert_eq!(tasks.find("id-more").unwrap(), None);
 }
 
 fn whose_end_nobody_was_told_is_known(fresh: &Fresh) {
@@ -161,7 +169,8 @@ fn whose_end_nobody_was_told_is_known(fresh: &Fresh) {
     tasks.note_fetched("id-open", 11).unwrap();
     assert_eq!(tasks.find("id-open").unwrap().unwrap().fetched_at, None, "it has not ended");
     assert_eq!(tasks.unfetched(9, 10).unwrap(), []);
-    assert_eq!(tasks.unfetched(10, 10).unwrap(), [("id-untold".to_string(), reference("untold"))]);
+    let untold = ("id-untold".to_string(), reference("untold"), "{}".to_string());
+    assert_eq!(tasks.unfetched(10, 10).unwrap(), [untold]);
     tasks.note_fetched("id-untold", 12).unwrap();
     assert_eq!(tasks.unfetched(100, 10).unwrap(), []);
     assert_eq!(tasks.open().unwrap(), 1);
@@ -171,14 +180,18 @@ fn a_harbor_is_asked_again_with_growing_pauses(fresh: &Fresh) {
     let store = fresh.open();
     let tasks = store.harbor_tasks();
     let may = |now: i64| tasks.may_ask_again("team/app", 3, 120, now).unwrap();
-    assert!(may(0));
+    assert_eq!(may(0), Some(true));
     tasks.note_asked_again("team/app", 1_000).unwrap();
-    assert!(!may(1_119) && may(1_120));
+    assert_eq!((may(1_119), may(1_120)), (Some(false), Some(true)));
     tasks.note_asked_again("team/app", 1_120).unwrap();
-    assert!(!may(1_359) && may(1_360));
+    assert_eq!((may(1_359), may(1_360)), (Some(false), Some(true)));
     tasks.note_asked_again("team/app", 1_360).unwrap();
-    assert!(!may(1_000_000), "three times are enough");
-    assert!(tasks.may_ask_again("team/other", 3, 120, 1_000).unwrap());
+    assert_eq!(may(1_000_000), None, "three times are enough");
+    assert_eq!(tasks.may_ask_again("team/other", 3, 120, 1_000).unwrap(), Some(true));
+    assert_eq!(tasks.last_missed().unwrap(), None);
+    tasks.note_missed(7).unwrap();
+    tasks.note_missed(9).unwrap();
+    assert_eq!(tasks.last_missed().unwrap(), Some(9));
 }
 
 fn what_ended_is_removed(fresh: &Fresh) {
@@ -193,7 +206,8 @@ fn what_ended_is_removed(fresh: &Fresh) {
     let pruned = |now: i64| store.prune(&retention, &key(), now).unwrap().harbor_tasks;
     assert_eq!((pruned(3_702), pruned(3_703)), (0, 1));
     assert!(tasks.find("id-ended").unwrap().is_none() && tasks.find("id-open").unwrap().is_some());
+    assert_eq!(fresh.count("harbor_reports"), 0);
     assert_eq!(fresh.count("harbor_rescans"), 1);
-    pruned(8 * 86_400);
+    assert_eq!(pruned(8 * 86_400), 1, "what nobody drives on is out of time, and its login goes");
     assert_eq!(fresh.count("harbor_rescans"), 0);
 }

@@ -14,7 +14,7 @@ mod registry;
 pub use coverage::{Coverage, ListedGroup, ListedRepositories};
 pub use error::{CatalogError, EntryError, GlobError, ListError};
 pub use filter::Filter;
-pub use harbor::{Harbor, HarborOptions, Skipped, Unscanned};
+pub use harbor::{Harbor, HarborOptions, ScanState, Skipped, Unscanned};
 pub use list::ImageList;
 pub use registry::WholeRegistry;
 

@@ -14,6 +14,10 @@ const LEASE: Seconds = 120;
 /// The longest that a task waits for its next step: a time further away was set by a clock that was wrong.
 const LONGEST_WAIT: Seconds = 600;
 
+/// Seconds by which clocks may differ: a task that was added later than that from now was added by a clock that was
+/// wrong, and its deadline says nothing.
+const AHEAD: Seconds = 120;
+
 /// How many tasks are looked at for one that can be claimed.
 const DUE: usize = 256;
 
@@ -111,8 +115,10 @@ row! {
         pub sealed: Option<Vec<u8>> = "sealed",
         /// What it waits for.
         pub phase: HarborPhase = "phase",
-        /// The id of its task at a second scanner.
-        pub second: Option<String> = "second",
+        /// How far it is, as [`HarborTasks::wait`] was told.
+        pub progress: Option<String> = "progress",
+        /// How many claims of it were never given back.
+        pub losses: u64 = "losses",
         /// When it was added.
         pub created_at: Seconds = "created_at",
         /// When it has failed.
@@ -131,8 +137,6 @@ row! {
         pub state: HarborTaskState = "state",
         /// Why it failed.
         pub error: Option<String> = "error",
-        /// Its report.
-        pub report: Option<Vec<u8>> = "report",
         /// When it was added.
         pub created_at: Seconds = "created_at",
         /// When it has failed unless it ended before.
@@ -173,11 +177,11 @@ impl<'s> HarborTasks<'s> {
         HarborTasks { store }
     }
 
-    /// Adds a task.
+    /// Adds a task; `false`, and it is not added, if `most` tasks are open already.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for an id, a reference or a source of more than 512 bytes, [`StoreError::Database`].
-    pub fn add(&self, task: &NewHarborTask, now: Seconds) -> Result<(), StoreError> {
+    pub fn add(&self, task: &NewHarborTask, most: u64, now: Seconds) -> Result<bool, StoreError> {
         let sql = "INSERT INTO harbor_tasks (id, reference, source, request, sealed, sealed_until, state, phase, \
                    deadline, created_at) VALUES ($1, $2, $3, $4, $5, $6, 'open', 'new', $7, $8)";
         let NewHarborTask { id, reference, source, request, sealed, sealed_until, deadline } = task;
@@ -188,7 +192,10 @@ impl<'s> HarborTasks<'s> {
             intern::check_key("the id of a task", id)?;
             intern::check_key("the reference", reference)?;
             intern::check_key("the source", source)?;
-            connection.execute(sql, &values).map(drop)
+            if open(connection)? >= most {
+                return Ok(false);
+            }
+            connection.execute(sql, &values).map(|_| true)
         })
     }
 
@@ -199,6 +206,15 @@ impl<'s> HarborTasks<'s> {
     pub fn find(&self, id: &str) -> Result<Option<HarborTask>, StoreError> {
         let found = self.store.read(|connection| connection.select("FROM harbor_tasks WHERE id = $1", &[id.into()]))?;
         Ok(found.into_iter().next())
+    }
+
+    /// The report of the task with this id.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn report(&self, id: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let sql = "SELECT report FROM harbor_reports WHERE task = $1";
+        self.store.read(|connection| connection.value(sql, &[id.into()]))
     }
 
     /// Notes that the report or the error of a task was told.
@@ -222,7 +238,8 @@ impl<'s> HarborTasks<'s> {
             return Ok(None);
         }
         // Only what nobody has claimed since.
-        let sql = "UPDATE harbor_tasks SET claims = claims + 1, lease_process = $3, lease_until = $4 \
+        let sql = "UPDATE harbor_tasks SET losses = losses + CASE WHEN lease_until IS NULL THEN 0 ELSE 1 END, \
+                   claims = claims + 1, lease_process = $3, lease_until = $4 \
                    WHERE id = $1 AND claims = $2 AND state = 'open'";
         self.store.write(|connection| {
             for (id, claims) in &due {
@@ -237,24 +254,24 @@ impl<'s> HarborTasks<'s> {
         })
     }
 
-    /// Gives a task back, to wait for `phase`, and for its next step at least until `not_before`; `false` when it was
-    /// claimed by another process meanwhile.
+    /// Gives a task back, to wait for `phase`, and for its next step at least until `not_before`, with how far it is;
+    /// `false` when it was claimed by another process meanwhile.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] for an id of the second task of more than 512 bytes, [`StoreError::Database`].
+    /// [`StoreError::Invalid`] for a progress of more than 512 bytes, [`StoreError::Database`].
     pub fn wait(
         &self,
         claimed: &ClaimedHarborTask,
         phase: HarborPhase,
-        second: Option<&str>,
+        progress: Option<&str>,
         not_before: Seconds,
     ) -> Result<bool, StoreError> {
-        let sql = "UPDATE harbor_tasks SET phase = $3, second = $4, not_before = $5, lease_process = NULL, \
+        let sql = "UPDATE harbor_tasks SET phase = $3, progress = $4, not_before = $5, lease_process = NULL, \
                    lease_until = NULL WHERE id = $1 AND claims = $2 AND state = 'open'";
         let (id, claim) = (Value::from(&claimed.id), claimed.claim.into());
-        let values = [id, claim, phase.name().into(), second.into(), not_before.into()];
+        let values = [id, claim, phase.name().into(), progress.into(), not_before.into()];
         self.store.write(|connection| {
-            intern::check_key("the id of a task", second.unwrap_or_default())?;
+            intern::check_key("the progress of a task", progress.unwrap_or_default())?;
             Ok(connection.execute(sql, &values)? == 1)
         })
     }
@@ -265,7 +282,13 @@ impl<'s> HarborTasks<'s> {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn finish(&self, claimed: &ClaimedHarborTask, report: &[u8], now: Seconds) -> Result<bool, StoreError> {
-        self.end(claimed, HarborTaskState::Done, (Value::Null, report.into()), now)
+        let insert = "INSERT INTO harbor_reports (task, report) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        self.store.write(|connection| {
+            if !end(connection, claimed, HarborTaskState::Done, Value::Null, now)? {
+                return Ok(false);
+            }
+            connection.execute(insert, &[(&claimed.id).into(), report.into()]).map(|_| true)
+        })
     }
 
     /// Ends a task with an error, and removes its login; as [`HarborTasks::finish`].
@@ -274,21 +297,7 @@ impl<'s> HarborTasks<'s> {
     /// [`StoreError::Database`].
     pub fn fail(&self, claimed: &ClaimedHarborTask, error: &str, now: Seconds) -> Result<bool, StoreError> {
         let error: String = error.chars().take(ERROR).collect();
-        self.end(claimed, HarborTaskState::Failed, (error.into(), Value::Null), now)
-    }
-
-    fn end(
-        &self,
-        claimed: &ClaimedHarborTask,
-        state: HarborTaskState,
-        (error, report): (Value, Value),
-        now: Seconds,
-    ) -> Result<bool, StoreError> {
-        let sql = "UPDATE harbor_tasks SET state = $3, error = $4, report = $5, ended_at = $6, sealed = NULL, \
-                   sealed_until = NULL, lease_process = NULL, lease_until = NULL \
-                   WHERE id = $1 AND claims = $2 AND state = 'open'";
-        let values = [(&claimed.id).into(), claimed.claim.into(), state.name().into(), error, report, now.into()];
-        self.store.write(|connection| Ok(connection.execute(sql, &values)? == 1))
+        self.store.write(|connection| end(connection, claimed, HarborTaskState::Failed, (&error).into(), now))
     }
 
     /// The login of the newest open task that pulls from `source`, if it is still good.
@@ -307,31 +316,53 @@ impl<'s> HarborTasks<'s> {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn open(&self) -> Result<u64, StoreError> {
-        let sql = "SELECT count(*) FROM harbor_tasks WHERE state = 'open'";
-        Ok(self.store.read(|connection| connection.value(sql, &[]))?.unwrap_or_default())
+        self.store.read(open)
     }
 
-    /// Ids and references of tasks that ended at `before` or earlier and whose ends nobody was told, the oldest first.
+    /// Notes that a Harbor was told of an error that was not that of an image.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn unfetched(&self, before: Seconds, limit: u64) -> Result<Vec<(String, String)>, StoreError> {
-        let sql = "SELECT id, reference FROM harbor_tasks WHERE state <> 'open' AND fetched_at IS NULL \
+    pub fn note_missed(&self, now: Seconds) -> Result<(), StoreError> {
+        self.note_asked_again("", now)
+    }
+
+    /// When a Harbor was last told of an error that was not that of an image.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn last_missed(&self) -> Result<Option<Seconds>, StoreError> {
+        let sql = "SELECT asked_at FROM harbor_rescans WHERE reference = ''";
+        self.store.read(|connection| connection.value(sql, &[]))
+    }
+
+    /// Ids, references and requests of tasks that ended at `before` or earlier and whose ends nobody was told, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn unfetched(&self, before: Seconds, limit: u64) -> Result<Vec<(String, String, String)>, StoreError> {
+        let sql = "SELECT id, reference, request FROM harbor_tasks WHERE state <> 'open' AND fetched_at IS NULL \
                    AND ended_at <= $1 ORDER BY ended_at, id LIMIT $2";
         self.store.read(|connection| connection.query(sql, &[before.into(), limit.into()]))
     }
 
-    /// Whether a Harbor may be asked to scan an image again: not if it was asked `most` times already, or less than
-    /// `pause` seconds ago, which is twice as long after each time.
+    /// Whether a Harbor may be asked to scan an image again: not within `pause` seconds since it was asked, which is
+    /// twice as long after each time; `None` if it was asked `most` times already.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn may_ask_again(&self, image: &str, most: u64, pause: Seconds, now: Seconds) -> Result<bool, StoreError> {
+    pub fn may_ask_again(
+        &self,
+        image: &str,
+        most: u64,
+        pause: Seconds,
+        now: Seconds,
+    ) -> Result<Option<bool>, StoreError> {
         let sql = "SELECT attempts, asked_at FROM harbor_rescans WHERE reference = $1";
         let known: Option<(u64, Seconds)> = self.store.read(|connection| connection.query_one(sql, &[image.into()]))?;
-        let Some((attempts, asked_at)) = known else { return Ok(true) };
+        let Some((attempts, asked_at)) = known else { return Ok(Some(true)) };
         let pause = pause.saturating_mul(1 << attempts.saturating_sub(1).min(16));
-        Ok(attempts < most && !(0..pause).contains(&now.saturating_sub(asked_at)))
+        Ok((attempts < most).then(|| !(0..pause).contains(&now.saturating_sub(asked_at))))
     }
 
     /// Records that a Harbor was asked to scan an image again.
@@ -349,16 +380,48 @@ impl<'s> HarborTasks<'s> {
     }
 }
 
+fn open(connection: &mut Connection) -> Result<u64, Fault> {
+    let sql = "SELECT count(*) FROM harbor_tasks WHERE state = 'open'";
+    Ok(connection.value(sql, &[])?.unwrap_or_default())
+}
+
+fn end(
+    connection: &mut Connection,
+    claimed: &ClaimedHarborTask,
+    state: HarborTaskState,
+    error: Value,
+    now: Seconds,
+) -> Result<bool, Fault> {
+    let sql = "UPDATE harbor_tasks SET state = $3, error = $4, ended_at = $5, sealed = NULL, sealed_until = NULL, \
+               lease_process = NULL, lease_until = NULL WHERE id = $1 AND claims = $2 AND state = 'open'";
+    let values = [(&claimed.id).into(), claimed.claim.into(), state.name().into(), error, now.into()];
+    Ok(connection.execute(sql, &values)? == 1)
+}
+
 /// The open tasks that have something to do and that no living process has claimed, and how often each was claimed.
 fn due(connection: &mut Connection, now: Seconds) -> Result<Vec<(String, i64)>, Fault> {
-    let rest = "FROM harbor_tasks t WHERE state = 'open' AND (deadline <= $1 \
+    let rest = "FROM harbor_tasks t WHERE state = 'open' AND (deadline <= $1 OR created_at > $1 + $4 \
                 OR ((not_before <= $1 OR not_before > $1 + $2) AND (phase <> 'scan' \
                   OR NOT EXISTS (SELECT 1 FROM scan_requests r WHERE r.reference = t.reference \
                     AND r.state IN ('queued', 'running'))))) ORDER BY created_at, id LIMIT $3";
-    let rows: Vec<DueRow> = connection.select(rest, &[now.into(), LONGEST_WAIT.into(), DUE.into()])?;
+    let rows: Vec<DueRow> = connection.select(rest, &[now.into(), LONGEST_WAIT.into(), DUE.into(), AHEAD.into()])?;
     let mut processes = Processes::default();
     let free = |row: DueRow| row.is_free(&mut processes, now).then_some((row.id, row.claims));
     Ok(rows.into_iter().filter_map(free).collect())
+}
+
+impl HarborTask {
+    /// Whether its time is up.
+    pub fn is_out_of_time(&self, now: Seconds) -> bool {
+        now >= self.deadline || self.created_at > now.saturating_add(AHEAD)
+    }
+}
+
+impl ClaimedHarborTask {
+    /// Whether its time is up.
+    pub fn is_out_of_time(&self, now: Seconds) -> bool {
+        now >= self.deadline || self.created_at > now.saturating_add(AHEAD)
+    }
 }
 
 impl DueRow {

@@ -84,7 +84,8 @@ const UNUSED: Rows = Rows {
 const LAYER_REPORTS: Rows =
     Rows { table: "layer_reports", column: "layer_id", condition: "scanned_at < $1 AND layer_key_id = $2" };
 
-const HARBOR_TASKS: Rows = Rows { table: "harbor_tasks", column: "id", condition: "state <> 'open' AND ended_at < $1" };
+const HARBOR_TASKS: Rows =
+    Rows { table: "harbor_tasks", column: "id", condition: "((state <> 'open' AND ended_at < $1) OR deadline < $1)" };
 
 const HARBOR_RESCANS: Rows = Rows { table: "harbor_rescans", column: "reference", condition: "asked_at < $1" };
 
@@ -100,7 +101,7 @@ impl Store {
     ///   it, or about an index that leads to it, since then;
     /// - reports of layers under other keys;
     /// - tokens that expired or were revoked;
-    /// - tasks of a Harbor that ended more than an hour ago.
+    /// - tasks of a Harbor that ended, or should have, more than an hour ago.
     ///
     /// An image or a layer without a report is unknown, and is scanned again when somebody asks for it. Programs that
     /// use the same store with another key lose their old reports by this, and make them again. Several processes may
@@ -119,7 +120,7 @@ impl Store {
         let mut pruned = Pruned {
             requests: self.remove(&REQUESTS, std::slice::from_ref(&requests), nothing)?,
             api_tokens: self.remove(&API_TOKENS, std::slice::from_ref(&requests), nothing)?,
-            harbor_tasks: self.remove(&HARBOR_TASKS, &[before(TASKS)], nothing)?,
+            harbor_tasks: self.remove(&HARBOR_TASKS, &[before(TASKS)], forget_harbor_reports)?,
             asked_images: self.remove(&ASKED_IMAGES, std::slice::from_ref(&reports), nothing)?,
             ..Pruned::default()
         };
@@ -180,6 +181,16 @@ impl Store {
 
 fn nothing(_: &mut Connection, _: &[Value]) -> Result<(), Fault> {
     Ok(())
+}
+
+/// Removes the reports of tasks that are no longer there.
+fn forget_harbor_reports(connection: &mut Connection, tasks: &[Value]) -> Result<(), Fault> {
+    let (ids, numbers) = list(tasks.iter().cloned(), 1);
+    let sql = format!(
+        "DELETE FROM harbor_reports WHERE task IN ({numbers}) \
+         AND NOT EXISTS (SELECT 1 FROM harbor_tasks t WHERE t.id = harbor_reports.task)"
+    );
+    connection.execute(&sql, &ids).map(drop)
 }
 
 /// Removes the jobs that made reports of layers which are no longer there, so that the layers can be queued again.

@@ -91,11 +91,21 @@ impl Resolver<'_> {
         {
             return Ok(Resolved::Known { root: digest.clone(), images });
         }
-        let registry = match self.sweep.registries.of_repository(&entry.host, &entry.repository) {
-            Ok(client) => client.registry,
+        let registries = self.sweep.registries;
+        let client = match registries.of_repository(&entry.host, &entry.repository) {
+            Ok(client) => client,
             Err(error) => return Ok(Resolved::Problem(problem::registry(&error))),
         };
-        match self.served(entry, &registry)? {
+        let mut registry = client.registry;
+        let mut served = self.served(entry, &registry)?;
+        if let (true, Err(error)) = (client.is_lent, &served)
+            && problem::is_denied(error)
+            && let Ok(own) = registries.of(&entry.host)
+        {
+            registry = own;
+            served = self.served(entry, &registry)?;
+        }
+        match served {
             Ok(resolved) => Ok(resolved),
             Err(error) => self.unserved(entry, &registry, error),
         }

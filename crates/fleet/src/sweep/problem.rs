@@ -53,6 +53,12 @@ pub(super) fn is_not_found(error: &ScanError) -> bool {
     matches!(failure.downcast_ref(), Some(RegistryError::NotFound { .. }))
 }
 
+/// Whether the registry does not let the login read it (401, 403).
+pub(super) fn is_denied(error: &ScanError) -> bool {
+    let ScanError::Image(ImageError::Source(SourceError::Transport(failure))) = error else { return false };
+    failure.downcast_ref().is_some_and(RegistryError::is_denied)
+}
+
 /// Why a policy of the registry refuses pulls, as the error of a source has it.
 pub(super) fn source_block_reason(error: &SourceError) -> Option<BlockReason> {
     let SourceError::Transport(failure) = error else { return None };

@@ -15,7 +15,7 @@ const MOST_LENT: usize = 1_024;
 pub struct LentLogin {
     /// Tells it apart from others for the same repository.
     pub id: String,
-    /// The login; `None` if only the scheme is known.
+    /// The login; `None` for nobody's.
     pub credentials: Option<Credentials>,
     /// Whether the registry is asked by plain HTTP.
     pub plain_http: bool,
@@ -28,6 +28,7 @@ pub trait LentLogins: Send + Sync {
 }
 
 /// The client for a repository.
+#[derive(Clone)]
 pub struct RepositoryClient {
     /// The client.
     pub registry: Registry,
@@ -91,24 +92,47 @@ impl Registries {
     /// # Errors
     /// For certificates or stored logins that cannot be read.
     pub fn of_repository(&self, host: &Host, repository: &str) -> Result<RepositoryClient, RegistryError> {
-        let Some(login) = self.logins.as_ref().and_then(|logins| logins.login(host, repository)) else {
+        let Some(logins) = &self.logins else {
             return Ok(RepositoryClient { registry: self.of(host)?, is_lent: false });
         };
-        let LentLogin { id, credentials, plain_http } = login;
-        let Some(credentials) = credentials else {
-            return Ok(RepositoryClient { registry: self.at(host, plain_http)?, is_lent: true });
-        };
+        let login = logins.login(host, repository);
         let place = (host.clone(), repository.to_string());
         let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(LentLogin { id, credentials, plain_http }) = login else {
+            lent.remove(&place);
+            return Ok(RepositoryClient { registry: self.of(host)?, is_lent: false });
+        };
         if let Some((_, registry)) = lent.get(&place).filter(|(known, _)| *known == id) {
             return Ok(RepositoryClient { registry: registry.clone(), is_lent: true });
         }
-        let registry = self.with_login(host, plain_http, Login::As(credentials))?;
+        // Never a login of our own: whoever lends one chooses the scheme.
+        let login = credentials.map_or(Login::Anonymous, Login::As);
+        let registry = self.with_login(host, plain_http, login)?;
         if lent.len() >= MOST_LENT {
             lent.clear();
         }
         lent.insert(place, (id, registry.clone()));
         Ok(RepositoryClient { registry, is_lent: true })
+    }
+
+    /// What `work` comes to with the client for `repository` at `host`: with the login that is lent for it, if there is
+    /// one, and with our own where that is not good any more, as after the scan that it was for.
+    ///
+    /// # Errors
+    /// Those of `work`, and for certificates or stored logins that cannot be read.
+    pub fn with_repository<T>(
+        &self,
+        host: &Host,
+        repository: &str,
+        mut work: impl FnMut(&RepositoryClient) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        let client = self.of_repository(host, repository)?;
+        match work(&client) {
+            Err(error) if client.is_lent && error.is_denied() => {
+                work(&RepositoryClient { registry: self.of(host)?, is_lent: false })
+            }
+            result => result,
+        }
     }
 
     /// A client for `host` with a login of its own.

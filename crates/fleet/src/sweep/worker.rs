@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::registries::RepositoryClient;
 use super::{LayerCache, Progress, Registries, SweepError};
 use layersift_format::{Blob, Cancellation};
 use layersift_model::{Digest, LayerReport};
@@ -238,10 +237,12 @@ impl Worker<'_> {
     fn open(&self, source: &str, layer: &Digest, cancellation: &Cancellation) -> Result<Blob<'static>, Unread> {
         let reference: Reference = format!("{source}@{layer}").parse().map_err(|error| format!("{source}: {error}"))?;
         let host = &reference.host;
-        let client = self.registries.of_repository(host, &reference.repository);
-        let RepositoryClient { registry, is_lent } = client.map_err(|error| error.to_string())?;
-        // The size is what some manifest claims; the digest decides.
-        let stream = registry.with_cancellation(cancellation.clone()).blob(&reference.repository, layer, None);
+        let mut used = None;
+        let stream = self.registries.with_repository(host, &reference.repository, |client| {
+            used = Some(client.clone());
+            // The size is what some manifest claims; the digest decides.
+            client.registry.with_cancellation(cancellation.clone()).blob(&reference.repository, layer, None)
+        });
         if let (Err(error), Some(_)) = (&stream, cancellation.reason()) {
             // That says nothing about the registry.
             return Err(Unread::from(error.to_string()));
@@ -249,8 +250,8 @@ impl Worker<'_> {
         let is_outage = self.is_short_outage(host, stream.as_ref().err());
         let stream = stream.map_err(|error| {
             // A queue may name anyone's registries: only the login that was given for one ends the worker.
-            let is_given = self.registries.is_trusted(host) && !is_lent;
-            let refused_login = is_given.then(|| refused_login(&registry, &error)).flatten();
+            let own = used.filter(|client| self.registries.is_trusted(host) && !client.is_lent);
+            let refused_login = own.and_then(|client| refused_login(&client.registry, &error));
             Unread { reason: error.to_string(), is_outage, refused_login }
         })?;
         Ok(Blob::Stream(Box::new(stream)))

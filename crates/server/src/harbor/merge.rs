@@ -6,8 +6,9 @@
 
 use crate::harbor::document::{Report, Scanner, Vulnerability};
 use crate::harbor::report::{MOST_PACKAGE, level, shortened};
-use layersift_model::Severity;
-use serde::Deserialize;
+use layersift_model::{Digest, Severity};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -17,13 +18,22 @@ pub const MOST_BYTES: usize = 32 << 20;
 /// Bytes of an id or a version of a second scanner. With a package they are under the 2,704 of Harbor's index.
 const MOST_NAME: usize = 450;
 
+/// Findings of a second scanner that are read. Harbor takes no more of them.
+const MOST_FINDINGS: usize = 65_535;
+
 /// What there is of a second scanner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Second<'a> {
-    /// Its report in JSON. One that cannot be read is missing.
-    Report(&'a [u8]),
+#[derive(Clone, Debug, PartialEq)]
+pub enum Second {
+    /// Its report.
+    Report(SecondReport),
     /// Nothing.
     Missing(Missing),
+}
+
+/// The report of a second scanner.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SecondReport {
+    vulnerabilities: Vec<Vulnerability>,
 }
 
 /// Why there is nothing of a second scanner.
@@ -73,35 +83,67 @@ impl Missing {
 struct Theirs {
     #[serde(rename = "scanner")]
     _scanner: Scanner,
+    artifact: Option<TheirArtifact>,
     // There must be one, and Go writes an empty list as `null`.
-    #[serde(deserialize_with = "Option::deserialize")]
-    vulnerabilities: Option<Vec<Vulnerability>>,
+    #[serde(deserialize_with = "vulnerabilities")]
+    vulnerabilities: Vec<Vulnerability>,
 }
 
-/// Our report with what a second scanner found. Ours is first, and so is the last to be cut; of two findings with the
-/// same key the first stays, with the worse severity. `missing` is how bad it is if there is nothing of the second
-/// scanner: whether images may be pulled then is for the project's policy to say.
-pub fn merge(ours: Report, second: &Second<'_>, missing: Severity) -> Report {
-    let theirs = match second {
-        Second::Report(bytes) => read(bytes).ok_or(Missing::Unreadable),
-        Second::Missing(why) => Err(*why),
-    };
-    match theirs {
-        Ok(theirs) => joined(ours, theirs),
-        Err(why) => without(ours, why, missing),
+#[derive(Deserialize)]
+struct TheirArtifact {
+    digest: Option<String>,
+}
+
+/// Our report with what a second scanner found, the worst first, and of equal ones ours: what is last is cut. Of two
+/// findings with the same key the first stays, with the worse severity. `missing` is how bad it is if there is nothing
+/// of the second scanner: whether images may be pulled then is for the project's policy to say.
+pub fn merge(ours: Report, second: Second, missing: Severity) -> Report {
+    match second {
+        Second::Report(theirs) => joined(ours, theirs.vulnerabilities),
+        Second::Missing(why) => without(ours, why, missing),
     }
 }
 
-fn read(bytes: &[u8]) -> Option<Vec<Vulnerability>> {
+/// The report of a second scanner about the image `digest`; `None` if it cannot be read, or is about another image.
+pub fn read(bytes: &[u8], digest: &Digest) -> Option<SecondReport> {
     if bytes.len() > MOST_BYTES {
         return None;
     }
-    let Theirs { vulnerabilities, .. } = serde_json::from_slice(bytes).ok()?;
-    let mut all = vulnerabilities.unwrap_or_default();
-    all.iter_mut().for_each(fit);
-    // The worst first, otherwise as they are.
-    all.sort_by_key(|one| std::cmp::Reverse(one.level()));
-    Some(all)
+    let Theirs { artifact, mut vulnerabilities, .. } = serde_json::from_slice(bytes).ok()?;
+    let named = artifact.and_then(|artifact| artifact.digest).filter(|named| !named.is_empty());
+    if named.is_some_and(|named| named != digest.to_string()) {
+        return None;
+    }
+    vulnerabilities.iter_mut().for_each(fit);
+    Some(SecondReport { vulnerabilities })
+}
+
+/// Vulnerabilities, if they are not too many: one takes more memory than its JSON.
+fn vulnerabilities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vulnerability>, D::Error> {
+    struct List;
+    impl<'de> Visitor<'de> for List {
+        type Value = Vec<Vulnerability>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "a list of at most {MOST_FINDINGS} findings")
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut all = Vec::new();
+            while let Some(one) = list.next_element()? {
+                if all.len() == MOST_FINDINGS {
+                    return Err(A::Error::invalid_length(MOST_FINDINGS + 1, &self));
+                }
+                all.push(one);
+            }
+            Ok(all)
+        }
+    }
+    deserializer.deserialize_any(List)
 }
 
 /// Takes out of a finding what Harbor would lose the whole report for.
@@ -144,6 +186,7 @@ fn joined(mut ours: Report, theirs: Vec<Vulnerability>) -> Report {
             Some(_) => {}
         }
     }
+    all.sort_by_key(|one| std::cmp::Reverse(one.level()));
     Report { vulnerabilities: all, ..ours }
 }
 

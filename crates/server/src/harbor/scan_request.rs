@@ -25,8 +25,6 @@ pub struct ScanRequest {
     pub registry: SourceRegistry,
     /// What is to be scanned.
     pub artifact: Artifact,
-    /// Harbor's number of the project, in versions that send it.
-    pub namespace_id: Option<i64>,
     /// What is asked for; never empty.
     pub wanted: Vec<Wanted>,
 }
@@ -103,8 +101,6 @@ struct Body {
     registry: RegistryBody,
     artifact: ArtifactBody,
     #[serde(default)]
-    namespace_id: Option<i64>,
-    #[serde(default)]
     enabled_capabilities: Option<Vec<CapabilityBody>>,
 }
 
@@ -124,8 +120,6 @@ struct ArtifactBody {
     mime_type: String,
     #[serde(default)]
     size: Option<i64>,
-    #[serde(default)]
-    namespace_id: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -190,11 +184,9 @@ pub fn read(body: &[u8]) -> Result<ScanRequest, RequestError> {
     // The text of the error may repeat what the body has, such as the credentials.
     let place = |error: serde_json::Error| RequestError::Json { line: error.line(), column: error.column() };
     let body: Body = serde_json::from_slice(body).map_err(place)?;
-    let namespace_id = body.namespace_id.or(body.artifact.namespace_id);
     Ok(ScanRequest {
         registry: registry(&body.registry)?,
         artifact: artifact(body.artifact)?,
-        namespace_id,
         wanted: wanted(body.enabled_capabilities.unwrap_or_default())?,
     })
 }
@@ -234,7 +226,7 @@ pub(crate) fn credentials(header: &str) -> Result<Option<Credentials>, RequestEr
 }
 
 fn artifact(body: ArtifactBody) -> Result<Artifact, RequestError> {
-    let ArtifactBody { repository, digest, tag, mime_type, size, .. } = body;
+    let ArtifactBody { repository, digest, tag, mime_type, size } = body;
     let tag = tag.unwrap_or_default();
     short("artifact.mime_type", &mime_type)?;
     check_repository(&repository).map_err(|_| RequestError::Artifact("repository"))?;

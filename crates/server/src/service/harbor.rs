@@ -3,6 +3,7 @@
 //! ```text
 //! tasks      a request is taken in; what is answered to whoever polls
 //! driver     tasks are driven on, a step at a time, until each has a report or an error
+//! steps      one step
 //! second     a second scanner, whose findings are passed on with ours
 //! logins     the login of a scan, lent to whatever reads its layers
 //! sealing    how logins are stored
@@ -19,6 +20,7 @@ pub(crate) mod logins;
 pub(crate) mod sealing;
 pub(crate) mod second;
 pub(crate) mod secrets;
+pub(crate) mod steps;
 pub(crate) mod tasks;
 
 use std::path::Path;
@@ -27,6 +29,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use layersift_format::Cancellation;
+use layersift_source::registry::{Credentials, Host};
 
 use self::sealing::SealingKey;
 use self::second::SecondScanner;
@@ -37,11 +40,8 @@ use crate::settings::{Harbor, Settings};
 /// The version that reports name.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Bytes of the key file at least.
-const LEAST_KEY: usize = 16;
-
 /// How long it is remembered that the store could not be asked about a task.
-const OUTAGE: Duration = Duration::from_secs(7_200);
+const REMEMBERED: Duration = Duration::from_secs(7_200);
 
 /// The scanner of a Harbor.
 pub(crate) struct Adapter {
@@ -49,7 +49,9 @@ pub(crate) struct Adapter {
     pub(crate) secrets: Secrets,
     pub(crate) key: Arc<SealingKey>,
     pub(crate) second: Option<SecondScanner>,
-    /// Whether Harbor was told of an error that is none of the image.
+    /// Where Harbor is asked for scans, whether by plain HTTP, and with which login.
+    pub(crate) robot: Option<(Host, bool, Credentials)>,
+    /// Whether Harbor was told of an error that says nothing about the image.
     pub(crate) has_missed: AtomicBool,
     /// Tasks that the store could not be asked about, and since when.
     outages: moka::future::Cache<String, tokio::time::Instant>,
@@ -66,22 +68,40 @@ impl Adapter {
         let secrets = Secrets::open(&settings.secrets).map_err(|reason| failed(&settings.secrets, reason))?;
         let path = &settings.credentials_key;
         let key = std::fs::read(path).map_err(|error| failed(path, error.to_string()))?;
-        if key.len() < LEAST_KEY {
-            return Err(failed(path, format!("the key of logins has at least {LEAST_KEY} bytes")));
-        }
         let key = SealingKey::of(&key).map_err(|error| failed(path, error.to_string()))?;
         let second = second(&settings, ending)?;
-        let outages = moka::future::Cache::builder().max_capacity(10_000).time_to_live(OUTAGE).build();
-        Ok(Some(Adapter { settings, secrets, key: Arc::new(key), second, has_missed: AtomicBool::new(false), outages }))
+        let robot = robot(&settings)?;
+        let outages = moka::future::Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build();
+        Ok(Some(Adapter {
+            settings,
+            secrets,
+            key: Arc::new(key),
+            second,
+            robot,
+            has_missed: AtomicBool::new(false),
+            outages,
+        }))
     }
+}
+
+/// The robot that may ask for scans: its name and its secret are in a file, with a colon between them.
+fn robot(settings: &Harbor) -> Result<Option<(Host, bool, Credentials)>, SetupError> {
+    let host = settings.own_host().map_err(SetupError::Harbor)?;
+    let Some(((host, plain_http), path)) = host.zip(settings.login.as_deref()) else { return Ok(None) };
+    let text = read(path)?;
+    let login = text.trim().split_once(':').filter(|(user, secret)| !user.is_empty() && !secret.is_empty());
+    let invalid = || SetupError::Harbor(format!("{}: expected NAME:SECRET of a robot", path.display()));
+    let (user, password) = login.ok_or_else(invalid)?;
+    Ok(Some((host, plain_http, Credentials::Password { user: user.into(), password: password.into() })))
+}
+
+fn read(path: &Path) -> Result<String, SetupError> {
+    std::fs::read_to_string(path).map_err(|error| SetupError::Harbor(format!("{}: {error}", path.display())))
 }
 
 fn second(settings: &Harbor, ending: &Cancellation) -> Result<Option<SecondScanner>, SetupError> {
     let Some(endpoint) = settings.merge_adapter.clone() else { return Ok(None) };
-    let login = settings.merge_login.as_deref().map(|path| {
-        let text = std::fs::read_to_string(path);
-        text.map_err(|error| SetupError::Harbor(format!("{}: {error}", path.display())))
-    });
-    let login = login.transpose()?.map(|text| text.trim().to_string());
+    let login = settings.merge_login.as_deref().map(read).transpose()?.map(|text| text.trim().to_string());
+    settings.merge_ca.as_deref().map(read).transpose()?;
     Ok(Some(SecondScanner::new(endpoint.with_ca(settings.merge_ca.clone()), login, ending.clone())))
 }

@@ -203,9 +203,11 @@ impl Scanner {
             may_succeed: error.is_temporary(),
         };
         let Some(digest) = &reference.digest else { return Ok(()) };
-        let client = self.registries.of_repository(&reference.host, &reference.repository).map_err(unscanned)?;
-        let registry = client.registry.with_cancellation(own.child_with_deadline(self.timeout));
-        let found = registry.manifest(&reference.repository, &At::Digest(digest.clone())).map_err(unscanned)?;
+        let found = self.registries.with_repository(&reference.host, &reference.repository, |client| {
+            let registry = client.registry.with_cancellation(own.child_with_deadline(self.timeout));
+            registry.manifest(&reference.repository, &At::Digest(digest.clone()))
+        });
+        let found = found.map_err(unscanned)?;
         // It has the digest that was asked for, so this is how it is, and not damage.
         manifest::check_document(digest, &found.bytes).map_err(|error| Unscanned {
             why: Unreadable::Unsupported,

@@ -21,6 +21,7 @@ use super::harbor::Adapter;
 use super::harbor::catch_up::CatchUp;
 use super::harbor::driver::Driver;
 use super::harbor::logins::ScanLogins;
+use super::harbor::steps::Steps;
 use super::resolver::Resolver;
 use super::scans::Scanner;
 use super::upkeep::{ReadPolicy, Upkeep};
@@ -215,7 +216,7 @@ impl Parts {
             scope.spawn(|| upkeep.prune());
             scope.spawn(|| scanner.run(scans.at_once, scans.pulls));
             if let Some(adapter) = &service.harbor {
-                let driver = Driver { service: &service, adapter, store: &scan_store };
+                let driver = Driver::new(Steps { service: &service, adapter, store: &scan_store });
                 scope.spawn(move || driver.run());
             }
             if let Some(catch_up) = catch_up {

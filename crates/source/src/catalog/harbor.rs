@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::login::Login;
 use self::pages::Bounds;
-pub use self::unscanned::Unscanned;
+pub use self::unscanned::{ScanState, Unscanned};
 use super::{Catalog, CatalogError, Coverage, Entries, Entry, Filter};
 use crate::registry::{Host, LoginState, Registry, RegistryError};
 use layersift_model::Digest;

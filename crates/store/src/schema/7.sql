@@ -1,9 +1,10 @@
--- Version 7. Scans that a Harbor asked for, messages about what was found, and copies of the log of decisions.
+-- Version 7. What a service keeps for a Harbor, and for those whom it tells.
 
 -- A scan that a Harbor waits for, by a random id. `reference` is what is pulled, `source` its registry and repository.
 -- `request` is what was asked for, without the login, which is `sealed`, is good until `sealed_until`, and goes with
--- the end of the task. `phase` is what an open task waits for, and `second` the id of its task at a second scanner. What
--- ended has a report, or an error. `fetched_at` is when Harbor had either: one that never does has given up.
+-- the end of the task. `phase` is what an open task waits for, and `progress` how far it is, in whatever form. What
+-- ended has a report, in a table of its own since it is large, or an error. `losses` counts claims that were never given
+-- back, as by a process that was killed. `fetched_at` is when Harbor had the end: one that never does has given up.
 CREATE TABLE harbor_tasks (
     id TEXT PRIMARY KEY,
     reference TEXT NOT NULL,
@@ -13,12 +14,12 @@ CREATE TABLE harbor_tasks (
     sealed_until BIGINT,
     state TEXT NOT NULL,
     phase TEXT NOT NULL,
-    second TEXT,
+    progress TEXT,
     error TEXT,
-    report {blob},
     not_before BIGINT NOT NULL DEFAULT 0,
     deadline BIGINT NOT NULL,
     claims BIGINT NOT NULL DEFAULT 0,
+    losses BIGINT NOT NULL DEFAULT 0,
     lease_process TEXT,
     lease_until BIGINT,
     created_at BIGINT NOT NULL,
@@ -29,7 +30,13 @@ CREATE INDEX harbor_tasks_open ON harbor_tasks (not_before) WHERE state = 'open'
 CREATE INDEX harbor_tasks_sealed ON harbor_tasks (source, sealed_until) WHERE sealed IS NOT NULL;
 CREATE INDEX harbor_tasks_ended ON harbor_tasks (ended_at) WHERE state <> 'open';
 
--- Images whose scans a Harbor was asked for again, and how often: none is asked for without end.
+CREATE TABLE harbor_reports (
+    task TEXT PRIMARY KEY,
+    report {blob} NOT NULL
+);
+
+-- Images whose scans a Harbor was asked for again, and how often: none is asked for without end. The one
+-- without a name is when a Harbor was last told of an error that was not that of an image.
 CREATE TABLE harbor_rescans (
     reference TEXT PRIMARY KEY,
     attempts BIGINT NOT NULL,

@@ -18,7 +18,7 @@ fn ours() -> Report {
 fn trivy(vulnerabilities: Value) -> Vec<u8> {
     json!({
         "generated_at": "2026-11-28T20:00:00Z",
-        "artifact": {"repository": "lab/one", "digest": "sha256:x"},
+        "artifact": {"repository": "lab/one", "digest": Artifact::default().digest},
         "scanner": {"name": "Trivy", "vendor": "Aqua Security", "version": "v0.68.1"},
         "severity": "Critical",
         "vulnerabilities": vulnerabilities,
@@ -44,7 +44,11 @@ fn cve(id: &str, severity: &str) -> Value {
     })
 }
 
-fn merged(second: &Second<'_>) -> Value {
+fn second(bytes: &[u8]) -> Second {
+    read(bytes, &Artifact::default().digest).map_or(Second::Missing(Missing::Unreadable), Second::Report)
+}
+
+fn merged(second: Second) -> Value {
     written(&merge(ours(), second, Severity::High))
 }
 
@@ -55,17 +59,17 @@ fn written(report: &Report) -> Value {
 #[test]
 fn a_project_keeps_its_vulnerabilities() {
     let theirs = trivy(json!([cve("CVE-2026-1", "Low"), cve("CVE-2026-2", "Critical")]));
-    let value = merged(&Second::Report(&theirs));
+    let value = merged(second(&theirs));
     let list = value["vulnerabilities"].as_array().unwrap();
     let ids: Vec<&str> = list.iter().map(|one| one["id"].as_str().unwrap()).collect();
-    assert!(ids[0].starts_with("SECRET-a.b-"), "{ids:?}");
-    assert_eq!(ids[1..], ["CVE-2026-2", "CVE-2026-1"]);
+    assert!(ids[1].starts_with("SECRET-a.b-"), "{ids:?}");
+    assert_eq!((ids[0], ids[2]), ("CVE-2026-2", "CVE-2026-1"), "the worst first");
     assert_eq!((&value["severity"], &value["scanner"]["name"]), (&json!("Critical"), &json!("Layersift")));
     let mut same = cve("CVE-2026-2", "Critical");
     // Harbor does not read the layer, and an absent score is one that is null.
     same.as_object_mut().unwrap().remove("layer");
     same["preferred_cvss"].as_object_mut().unwrap().remove("score_v2");
-    assert_eq!(list[1], same);
+    assert_eq!(list[0], same);
 }
 
 #[test]
@@ -78,27 +82,32 @@ fn of_equal_keys_the_worse_severity_wins() {
         other.clone()
     };
     for (severity, expected) in [("critical", "critical"), ("Low", "High"), ("odd", "High")] {
-        let value = merged(&Second::Report(&trivy(json!([same(severity)]))));
+        let value = merged(second(&trivy(json!([same(severity)]))));
         let list = value["vulnerabilities"].as_array().unwrap();
         assert_eq!((list.len(), &list[0]["severity"]), (1, &json!(expected)));
         assert_eq!(list[0]["description"], key.description);
     }
     let twice = trivy(json!([cve("CVE-1", "Low"), cve("CVE-1", "High")]));
-    assert_eq!(merged(&Second::Report(&twice))["vulnerabilities"][1]["severity"], "High");
+    assert_eq!(merged(second(&twice))["vulnerabilities"][1]["severity"], "High");
 }
 
 #[test]
 fn nothing_found_is_told_from_nothing_there() {
     for none in [json!([]), json!(null)] {
-        assert_eq!(merged(&Second::Report(&trivy(none)))["vulnerabilities"].as_array().unwrap().len(), 1);
+        assert_eq!(merged(second(&trivy(none)))["vulnerabilities"].as_array().unwrap().len(), 1);
     }
     let no_list = json!({"scanner": {"name": "Trivy"}}).to_string();
     let no_scanner = json!({"vulnerabilities": []}).to_string();
     let bad = String::from_utf8(trivy(json!([{"id": "CVE-1", "vendor_attributes": "text"}]))).unwrap();
     let bom = format!("\u{feff}{}", String::from_utf8(trivy(json!([]))).unwrap());
     let long = " ".repeat(MOST_BYTES + 1);
-    for unreadable in ["", "{}", "null", "[]", &no_list, &no_scanner, &bad, &bom, &long] {
-        let value = merged(&Second::Report(unreadable.as_bytes()));
+    let many = json!({"scanner": {"name": "Trivy"}, "vulnerabilities": vec![json!({"id": ""}); MOST_FINDINGS + 1]});
+    let of_another = json!({
+        "scanner": {"name": "Trivy"}, "vulnerabilities": [], "artifact": {"digest": Digest::of(b"another")},
+    });
+    let (many, of_another) = (many.to_string(), of_another.to_string());
+    for unreadable in ["", "{}", "null", "[]", &no_list, &no_scanner, &bad, &bom, &long, &many, &of_another] {
+        let value = merged(second(unreadable.as_bytes()));
         assert_eq!(value["vulnerabilities"][0]["id"], "GAP-second-scanner-unreadable");
     }
 }
@@ -106,24 +115,26 @@ fn nothing_found_is_told_from_nothing_there() {
 #[test]
 fn a_second_scanner_that_is_missing_is_told_as_gravely_as_the_options_say() {
     for why in Missing::ALL {
-        let value = merged(&Second::Missing(why));
+        let value = merged(Second::Missing(why));
         let gap = &value["vulnerabilities"][0];
         assert_eq!(gap["id"], format!("GAP-second-scanner-{}", why.name()));
         assert_eq!((&gap["severity"], value["vulnerabilities"].as_array().unwrap().len()), (&json!("High"), 2));
         let alone = Report { vulnerabilities: Vec::new(), ..ours() };
-        let low = written(&merge(alone, &Second::Missing(why), Severity::Low));
+        let low = written(&merge(alone, Second::Missing(why), Severity::Low));
         assert_eq!(low["severity"], "Low");
     }
 }
 
 #[test]
-fn ours_are_the_last_to_be_cut() {
-    let many: Vec<Value> = (0..50).map(|number| cve(&format!("CVE-{number}"), "Critical")).collect();
-    let both = merge(ours(), &Second::Report(&trivy(json!(many))), Severity::High);
-    let cut: Value = serde_json::from_slice(&both.to_json(&ReportLimits { findings: 3, bytes: 1 << 20 })).unwrap();
-    let list = cut["vulnerabilities"].as_array().unwrap();
-    assert!(list[0]["id"].as_str().unwrap().starts_with("SECRET-"));
-    assert_eq!((list.len(), &list[2]["version"]), (3, &json!("49-more")));
+fn the_worst_are_the_last_to_be_cut_and_of_equal_ones_ours() {
+    for (severity, is_ours_kept) in [("High", true), ("Critical", false)] {
+        let many: Vec<Value> = (0..50).map(|number| cve(&format!("CVE-{number}"), severity)).collect();
+        let both = merge(ours(), second(&trivy(json!(many))), Severity::High);
+        let cut: Value = serde_json::from_slice(&both.to_json(&ReportLimits { findings: 3, bytes: 1 << 20 })).unwrap();
+        let list = cut["vulnerabilities"].as_array().unwrap();
+        assert_eq!(list[0]["id"].as_str().unwrap().starts_with("SECRET-"), is_ours_kept);
+        assert_eq!((list.len(), &list[2]["version"]), (3, &json!("49-more")));
+    }
 }
 
 #[test]
@@ -132,7 +143,7 @@ fn what_harbor_would_lose_the_report_for_is_taken_out() {
     one["package"] = json!("p".repeat(10_000));
     one["version"] = json!("v".repeat(10_000));
     one["vendor_attributes"] = json!({"a": [{"b": "\u{0}"}]});
-    let both = merge(ours(), &Second::Report(&trivy(json!([one]))), Severity::High);
+    let both = merge(ours(), second(&trivy(json!([one]))), Severity::High);
     let Vulnerability { id, package, version, .. } = &both.vulnerabilities[1];
     assert!(id.len() + package.len() + version.len() < 2_500);
     assert!(!String::from_utf8(both.to_json(&ReportLimits::default())).unwrap().contains("\\u0000"));
@@ -148,7 +159,7 @@ fn reasons_are_no_beginnings_of_each_other() {
 proptest! {
     #[test]
     fn any_bytes_leave_ours_as_it_is(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let both = merge(ours(), &Second::Report(&bytes), Severity::High);
+        let both = merge(ours(), second(&bytes), Severity::High);
         prop_assert!(both.vulnerabilities.ends_with(&ours().vulnerabilities));
         prop_assert!(both.vulnerabilities.iter().any(|one| one.level() >= Level::High));
     }
@@ -158,12 +169,13 @@ proptest! {
         severities in prop::collection::vec(("[a-c]", "(low|HIGH|Critical|x|)"), 0..30),
     ) {
         let theirs: Vec<Value> = severities.iter().map(|(id, severity)| cve(id, severity)).collect();
-        let both = merge(ours(), &Second::Report(&trivy(json!(theirs))), Severity::High);
+        let both = merge(ours(), second(&trivy(json!(theirs))), Severity::High);
         for (id, severity) in &severities {
             let kept = both.vulnerabilities.iter().find(|one| &one.id == id).unwrap();
             prop_assert!(kept.level() >= Level::of(severity));
         }
-        prop_assert_eq!(&both.vulnerabilities[0], &ours().vulnerabilities[0]);
+        prop_assert!(both.vulnerabilities.contains(&ours().vulnerabilities[0]));
+        prop_assert!(both.vulnerabilities.is_sorted_by_key(|one| std::cmp::Reverse(one.level())));
         let keys: std::collections::HashSet<&String> = both.vulnerabilities.iter().map(|one| &one.id).collect();
         prop_assert_eq!(keys.len(), both.vulnerabilities.len());
     }

@@ -3,18 +3,19 @@
 //! a robot that may: at its start, after an outage, and now and then.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use layersift_fleet::Registries;
 use layersift_model::Digest;
-use layersift_source::catalog::{CatalogError, Harbor, HarborOptions, Unscanned};
-use layersift_source::registry::{Credentials, Login, Reference};
+use layersift_source::catalog::{Harbor, HarborOptions, ScanState, Unscanned};
+use layersift_source::registry::{Login, Reference};
 use layersift_store::{Seconds, Store, StoreError};
 
 use super::Adapter;
+use super::tasks::TaskRequest;
+use crate::harbor::scan_request::Wanted;
 use crate::http::metrics::label;
 use crate::service::Service;
 use crate::service::setup::SetupError;
@@ -23,7 +24,7 @@ use crate::service::setup::SetupError;
 const TICK: Duration = Duration::from_secs(2);
 
 /// When a leader looks for the first time, and again after Harbor did not take a request: it remembers for 30 seconds
-/// that its scanner did not answer.
+/// that its scanner did not answer. Each time that it does not, the pause is twice as long.
 const FIRST: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(35);
 
@@ -32,7 +33,7 @@ const GIVEN_UP: Seconds = 60;
 
 /// How often Harbor is asked for one image, and seconds between the first two times.
 const ATTEMPTS: u64 = 3;
-const PAUSE: Seconds = 120;
+const BETWEEN: Seconds = 120;
 
 /// Tasks that are looked at in one go.
 const TASKS: u64 = 1_000;
@@ -49,104 +50,160 @@ pub(crate) struct CatchUp<'c> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Taken,
-    /// It was asked for often enough, or a short time ago.
+    /// It was asked for often enough, or is not there any more.
     Enough,
+    /// It was asked for a short time ago.
+    Later,
+    /// The robot may not ask in this project.
+    Forbidden,
+    /// Harbor does not take it now.
     Refused,
+}
+
+/// When to look next.
+struct Plan {
+    listing: Option<Instant>,
+    /// Until the next listing after one that was not all.
+    pause: Duration,
+    /// When tasks whose ends nobody was told are looked at again.
+    tasks: Instant,
+    /// When Harbor was last told of an error, as far as that was looked after.
+    missed: Option<Seconds>,
 }
 
 impl<'c> CatchUp<'c> {
     /// `None` where the settings name no robot.
     ///
     /// # Errors
-    /// For a file that cannot be read.
+    /// For certificates that cannot be read.
     pub(crate) fn open(
         service: &'c Arc<Service>,
         adapter: &'c Adapter,
         store: &'c Store,
         registries: &Registries,
     ) -> Result<Option<CatchUp<'c>>, SetupError> {
-        let settings = &adapter.settings;
-        let host = settings.own_host().map_err(SetupError::Harbor)?;
-        let Some(((host, plain_http), path)) = host.zip(settings.login.as_deref()) else { return Ok(None) };
-        let login = Login::As(login(path)?);
-        let registry = registries.with_login(&host, plain_http, login);
+        let Some((host, plain_http, login)) = adapter.robot.clone() else { return Ok(None) };
+        let registry = registries.with_login(&host, plain_http, Login::As(login));
         let registry = registry.map_err(|error| SetupError::Harbor(error.to_string()))?;
         let registry = registry.with_cancellation(service.ending.clone());
         let harbor = Harbor::new(registry, HarborOptions::default());
         Ok(Some(CatchUp { service, adapter, store, harbor }))
     }
 
-    /// Works until the service ends, while it is the leader.
+    /// Works until the service ends. All replicas note that Harbor was told of an error; the leader does the rest.
     pub(crate) fn run(&self) {
-        let mut next: Option<Instant> = None;
+        let mut plan = Plan { listing: None, pause: SOON, tasks: Instant::now(), missed: None };
         while !self.service.ending.wait(TICK) {
-            if self.service.metrics.is_leader.get() == 0 {
-                next = None;
-                continue;
-            }
-            if let Err(error) = self.given_up() {
+            let done = self.note_missed().and_then(|()| match self.service.metrics.is_leader.get() {
+                0 => {
+                    plan.listing = None;
+                    Ok(())
+                }
+                _ => self.lead(&mut plan),
+            });
+            if let Err(error) = done {
                 tracing::error!(%error, "the store failed");
-            }
-            let due = *next.get_or_insert_with(|| Instant::now() + FIRST);
-            let is_missed = self.adapter.has_missed.swap(false, Ordering::Relaxed);
-            if is_missed {
-                next = Some(due.min(Instant::now() + SOON));
-            } else if Instant::now() >= due {
-                let pause = if self.look() { self.adapter.settings.catch_up() } else { SOON };
-                next = Some(Instant::now() + pause);
             }
         }
     }
 
-    /// Has scans asked for again whose ends Harbor never asked for: it had an error where it polled, as from a process
-    /// that was killed.
-    fn given_up(&self) -> Result<(), StoreError> {
-        let (tasks, now) = (self.store.harbor_tasks(), (self.service.clock)());
-        for (id, reference) in tasks.unfetched(now.saturating_sub(GIVEN_UP), TASKS)? {
-            let asked = match reference.parse::<Reference>() {
-                Ok(Reference { repository, digest: Some(digest), .. }) => self.ask(&repository, &digest)?,
-                _ => Asked::Enough,
-            };
-            if asked == Asked::Refused {
-                return Ok(());
-            }
-            tasks.note_fetched(&id, now)?;
+    fn note_missed(&self) -> Result<(), StoreError> {
+        if !self.adapter.has_missed.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let noted = self.store.harbor_tasks().note_missed((self.service.clock)());
+        noted.inspect_err(|_| self.adapter.has_missed.store(true, Ordering::Relaxed))
+    }
+
+    fn lead(&self, plan: &mut Plan) -> Result<(), StoreError> {
+        let now = Instant::now();
+        if now >= plan.tasks && !self.given_up()? {
+            plan.tasks = now + SOON;
+        }
+        let due = *plan.listing.get_or_insert(now + FIRST);
+        let missed = self.store.harbor_tasks().last_missed()?;
+        if missed > plan.missed {
+            plan.missed = missed;
+            plan.listing = Some(due.min(now + SOON));
+        } else if now >= due {
+            let usual = self.adapter.settings.catch_up();
+            let is_all = self.look()?;
+            let pause = if is_all { usual } else { plan.pause.min(usual) };
+            plan.pause = if is_all { SOON } else { plan.pause * 2 };
+            plan.listing = Some(Instant::now() + pause);
         }
         Ok(())
     }
 
+    /// Has scans asked for again whose ends Harbor never asked for: it had an error where it polled, as from a process
+    /// that was killed. Returns whether Harbor takes requests.
+    fn given_up(&self) -> Result<bool, StoreError> {
+        let (tasks, now) = (self.store.harbor_tasks(), (self.service.clock)());
+        for (id, reference, request) in tasks.unfetched(now.saturating_sub(GIVEN_UP), TASKS)? {
+            let request: Option<TaskRequest> = serde_json::from_str(&request).ok();
+            let is_sbom = request.is_none_or(|request| matches!(request.wanted, Wanted::Sbom(_)));
+            let asked = match reference.parse::<Reference>() {
+                Ok(Reference { repository, digest: Some(digest), .. }) if !is_sbom => {
+                    self.ask_if_unscanned(&repository, &digest)?
+                }
+                _ => Asked::Enough,
+            };
+            match asked {
+                Asked::Refused => return Ok(false),
+                Asked::Later => {}
+                Asked::Taken | Asked::Enough | Asked::Forbidden => tasks.note_fetched(&id, now)?,
+            }
+        }
+        Ok(true)
+    }
+
+    /// Asks for a scan unless there is a report, or a scan that goes on or that somebody stopped.
+    fn ask_if_unscanned(&self, repository: &str, digest: &Digest) -> Result<Asked, StoreError> {
+        let Some((project, _)) = repository.split_once('/') else { return Ok(Asked::Enough) };
+        match self.harbor.scan_state(project, repository, digest) {
+            Ok(ScanState::Failed | ScanState::None) => self.ask(project, repository, digest),
+            Ok(ScanState::Other) => Ok(Asked::Enough),
+            Err(error) => Ok(refusal(error.of_registry().and_then(|error| error.status()))),
+        }
+    }
+
     /// Looks for images that Harbor has no report of; whether all were asked for.
-    fn look(&self) -> bool {
-        let mut refused = false;
-        let mut asked = BTreeSet::new();
-        let mut failed = None;
-        let listed = self.harbor.unscanned(|Unscanned { repository, digest, .. }| {
+    fn look(&self) -> Result<bool, StoreError> {
+        let (mut is_all, mut failed) = (true, None);
+        let (mut asked, mut forbidden) = (BTreeSet::new(), BTreeSet::new());
+        let listed = self.harbor.unscanned(|Unscanned { project, repository, digest }| {
             // Reports belong to a digest, whatever repositories it is in.
-            if asked.insert(digest.clone()) {
-                match self.ask(&repository, &digest) {
-                    Ok(outcome) => refused |= outcome == Asked::Refused,
+            if !asked.contains(&digest) && !forbidden.contains(&project) {
+                match self.ask(&project, &repository, &digest) {
+                    Ok(Asked::Taken | Asked::Enough) => drop(asked.insert(digest)),
+                    Ok(Asked::Forbidden) => drop(forbidden.insert(project)),
+                    Ok(Asked::Later | Asked::Refused) => is_all = false,
                     Err(error) => failed = Some(error),
                 }
             }
             failed.is_none() && !self.service.ending.is_cancelled()
         });
-        if let Some(error) = &failed {
-            tracing::error!(%error, "the store failed");
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if !forbidden.is_empty() {
+            tracing::warn!(projects = ?forbidden, "the robot may not ask for scans in projects that it sees");
         }
         if let Err(error) = &listed {
-            tracing::error!(%error, "cannot list what Harbor has not scanned");
+            tracing::error!(%error, "cannot list all that Harbor has not scanned");
         }
-        !refused && failed.is_none() && listed.is_ok()
+        Ok(is_all && listed.is_ok())
     }
 
     /// Asks for one scan.
-    fn ask(&self, repository: &str, digest: &Digest) -> Result<Asked, StoreError> {
+    fn ask(&self, project: &str, repository: &str, digest: &Digest) -> Result<Asked, StoreError> {
         let (tasks, now) = (self.store.harbor_tasks(), (self.service.clock)());
         let image = format!("{repository}@{digest}");
-        if !tasks.may_ask_again(&image, ATTEMPTS, PAUSE, now)? {
-            return Ok(Asked::Enough);
+        match tasks.may_ask_again(&image, ATTEMPTS, BETWEEN, now)? {
+            None => return Ok(Asked::Enough),
+            Some(false) => return Ok(Asked::Later),
+            Some(true) => {}
         }
-        let Some((project, _)) = repository.split_once('/') else { return Ok(Asked::Enough) };
         let count = |result: &str| self.service.metrics.harbor_rescans.get_or_create(&label("result", result)).inc();
         match self.harbor.scan(project, repository, digest) {
             Ok(()) => {
@@ -155,26 +212,20 @@ impl<'c> CatchUp<'c> {
                 tasks.note_asked_again(&image, now)?;
                 Ok(Asked::Taken)
             }
-            Err(error) if is_gone(&error) => Ok(Asked::Enough),
             Err(error) => {
                 count("refused");
-                tracing::warn!(image, "Harbor does not take a request for a scan: {error}");
-                Ok(Asked::Refused)
+                tracing::debug!(image, "Harbor does not take a request for a scan: {error}");
+                Ok(refusal(error.of_registry().and_then(|error| error.status())))
             }
         }
     }
 }
 
-/// Whether the image was deleted meanwhile.
-fn is_gone(error: &CatalogError) -> bool {
-    error.of_registry().and_then(|error| error.status()) == Some(404)
-}
-
-/// The login in a file: a name and a secret, with a colon between them.
-fn login(path: &Path) -> Result<Credentials, SetupError> {
-    let failed = |reason: String| SetupError::Harbor(format!("{}: {reason}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    let login = text.trim().split_once(':').filter(|(user, secret)| !user.is_empty() && !secret.is_empty());
-    let (user, password) = login.ok_or_else(|| failed("expected NAME:SECRET of a robot".into()))?;
-    Ok(Credentials::Password { user: user.into(), password: password.into() })
+/// What an answer of Harbor other than the expected one means.
+fn refusal(status: Option<u16>) -> Asked {
+    match status {
+        Some(404) => Asked::Enough,
+        Some(403) => Asked::Forbidden,
+        _ => Asked::Refused,
+    }
 }

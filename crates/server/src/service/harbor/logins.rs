@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use layersift_fleet::{LentLogin, LentLogins};
-use layersift_source::registry::Host;
+use layersift_source::registry::{Credentials, Host};
 use layersift_store::{Seconds, Store};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,18 @@ impl TaskLogin {
     }
 
     pub(crate) fn seal(&self, key: &SealingKey, task: &str) -> Result<Vec<u8>, SealError> {
-        key.seal(task, &serde_json::to_vec(self).map_err(|_| SealError)?)
+        key.seal(task, &serde_json::to_vec(self).map_err(|_| SealError::Cipher)?)
+    }
+
+    /// A text that somebody answered who has this login, without it.
+    pub(crate) fn mask(&self, text: &str) -> String {
+        let value = self.authorization.split_once(' ').map_or("", |(_, value)| value);
+        let password = match credentials(&self.authorization) {
+            Ok(Some(Credentials::Password { password, .. })) => password,
+            _ => String::new(),
+        };
+        let secrets = [value, &password].into_iter().filter(|secret| secret.len() >= 4);
+        secrets.fold(text.to_string(), |text, secret| text.replace(secret, "****"))
     }
 
     /// `None` where it was sealed with another key.

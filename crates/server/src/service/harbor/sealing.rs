@@ -11,20 +11,32 @@ const PURPOSE: &[u8] = b"logins of scans";
 /// Seals and opens logins.
 pub(crate) struct SealingKey(LessSafeKey);
 
-/// The system has no random bytes, or the cipher does not work.
+/// Bytes of the file at least.
+const LEAST: usize = 16;
+
+/// Why a login cannot be sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the login of a scan cannot be sealed: the system has no random bytes")]
-pub(crate) struct SealError;
+pub(crate) enum SealError {
+    /// The key can be guessed.
+    #[error("the key for logins of scans has at least {LEAST} bytes")]
+    Short,
+    /// The system has no random bytes, or the cipher does not work.
+    #[error("the login of a scan cannot be sealed: the system has no random bytes")]
+    Cipher,
+}
 
 impl SealingKey {
     /// The key of a file with these bytes.
     ///
     /// # Errors
-    /// Where the cipher does not work.
+    /// For too few bytes.
     pub(crate) fn of(bytes: &[u8]) -> Result<SealingKey, SealError> {
+        if bytes.len() < LEAST {
+            return Err(SealError::Short);
+        }
         let extracted = Salt::new(HKDF_SHA256, SALT).extract(bytes);
         let purpose = [PURPOSE];
-        let key = extracted.expand(&purpose, &CHACHA20_POLY1305).map_err(|_| SealError)?;
+        let key = extracted.expand(&purpose, &CHACHA20_POLY1305).map_err(|_| SealError::Cipher)?;
         Ok(SealingKey(LessSafeKey::new(UnboundKey::from(key))))
     }
 
@@ -34,10 +46,10 @@ impl SealingKey {
     /// Where the system has no random bytes.
     pub(crate) fn seal(&self, task: &str, login: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut nonce = [0; NONCE_LEN];
-        getrandom::fill(&mut nonce).map_err(|_| SealError)?;
+        getrandom::fill(&mut nonce).map_err(|_| SealError::Cipher)?;
         let mut text = login.to_vec();
         let sealed = Nonce::assume_unique_for_key(nonce);
-        self.0.seal_in_place_append_tag(sealed, Aad::from(task), &mut text).map_err(|_| SealError)?;
+        self.0.seal_in_place_append_tag(sealed, Aad::from(task), &mut text).map_err(|_| SealError::Cipher)?;
         Ok([&nonce[..], &text].concat())
     }
 
@@ -58,11 +70,12 @@ mod tests {
 
     #[test]
     fn a_login_opens_for_its_task_with_its_key_alone() {
-        let key = SealingKey::of(b"one key").unwrap();
+        assert_eq!(SealingKey::of(b"fifteen bytes..").err(), Some(SealError::Short));
+        let key = SealingKey::of(b"one key of sixteen bytes").unwrap();
         let sealed = key.seal("task", b"a login").unwrap();
         assert_eq!(key.open("task", &sealed).as_deref(), Some(&b"a login"[..]));
         assert_eq!(key.open("other", &sealed), None);
-        assert_eq!(SealingKey::of(b"another").unwrap().open("task", &sealed), None);
+        assert_eq!(SealingKey::of(b"another key of that length").unwrap().open("task", &sealed), None);
         assert_ne!(key.seal("task", b"a login").unwrap(), sealed, "each time with another nonce");
         for place in 0..sealed.len() {
             let mut changed = sealed.clone();

@@ -1,11 +1,10 @@
 //! A second scanner, such as `harbor-scanner-trivy`: asked as Harbor asks, so that a project keeps its vulnerabilities.
 
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use layersift_format::Cancellation;
-use layersift_source::endpoint::{Endpoint, EndpointAnswer, EndpointRequest};
-use serde::{Deserialize, Serialize};
+use layersift_source::endpoint::{Endpoint, EndpointAnswer, EndpointError, EndpointRequest};
 use serde_json::{Value, json};
 
 use super::logins::TaskLogin;
@@ -17,10 +16,13 @@ use crate::harbor::scan_request::Wanted;
 use crate::harbor::{METADATA, SBOM, SCAN_REQUEST, VULNERABILITIES};
 
 /// How long one call may take, and one that brings a report.
-const CALL: Duration = Duration::from_secs(10);
-const REPORT: Duration = Duration::from_secs(60);
+const CALL: Duration = Duration::from_secs(5);
+const REPORT: Duration = Duration::from_secs(20);
 
-/// Bytes of an answer that is no report.
+/// How long it is not asked after it could not be reached.
+const OUT: Duration = Duration::from_secs(3);
+
+/// Bytes of any other answer than a report.
 const SMALL: u64 = 256 << 10;
 
 /// Bytes of its id for a scan.
@@ -40,18 +42,9 @@ pub(crate) struct SecondScanner {
     authorization: Option<String>,
     /// What it said about itself last.
     metadata: RwLock<Option<Arc<Metadata>>>,
+    /// Until when it is not asked, since it could not be reached.
+    out_until: Mutex<Option<Instant>>,
     ending: Cancellation,
-}
-
-/// How far its scan of one image is, as the store has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SecondTask {
-    /// Its id for the scan, once it has taken the request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) id: Option<String>,
-    /// Since when it could not be asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) out_since: Option<i64>,
 }
 
 /// Why there is no report of it.
@@ -66,22 +59,13 @@ pub(crate) struct NoReport {
 pub(crate) enum Polled {
     /// To be asked again after so many seconds.
     NotYet(i64),
+    /// It does not know the scan, as after a restart.
+    Unknown,
     Report(Vec<u8>),
 }
 
-impl SecondTask {
-    /// As the store has it.
-    pub(crate) fn read(text: Option<&str>) -> SecondTask {
-        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
-    }
-
-    pub(crate) fn write(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
-    }
-}
-
 impl NoReport {
-    fn new(why: Missing, text: impl AsRef<str>) -> NoReport {
+    pub(crate) fn new(why: Missing, text: impl AsRef<str>) -> NoReport {
         NoReport { why, text: tidy(text.as_ref(), MOST_TEXT) }
     }
 
@@ -93,7 +77,8 @@ impl NoReport {
 
 impl SecondScanner {
     pub(crate) fn new(endpoint: Endpoint, authorization: Option<String>, ending: Cancellation) -> SecondScanner {
-        SecondScanner { endpoint, authorization, metadata: RwLock::default(), ending }
+        let (metadata, out_until) = (RwLock::default(), Mutex::default());
+        SecondScanner { endpoint, authorization, metadata, out_until, ending }
     }
 
     /// What it said about itself last: its own answers wait for nobody.
@@ -152,8 +137,12 @@ impl SecondScanner {
                 let seconds = answer.headers.get("Refresh-After").and_then(|value| value.to_str().ok()?.parse().ok());
                 Ok(Polled::NotYet(seconds.unwrap_or(PAUSE).clamp(1, LONGEST_PAUSE)))
             }
-            502..=504 => Err(NoReport::new(Missing::Unreachable, format!("status {}", answer.status))),
-            _ => Err(NoReport { why: Missing::Failed, ..refused(&answer) }),
+            404 => Ok(Polled::Unknown),
+            _ => {
+                let none = refused(&answer);
+                let why = if none.is_temporary() { none.why } else { Missing::Failed };
+                Err(NoReport { why, ..none })
+            }
         }
     }
 
@@ -165,16 +154,24 @@ impl SecondScanner {
         most_bytes: u64,
         time: Duration,
     ) -> Result<EndpointAnswer, NoReport> {
+        if self.out_until().is_some_and(|until| Instant::now() < until) {
+            return Err(NoReport::new(Missing::Unreachable, "it could not be reached a moment ago"));
+        }
         headers.extend(self.authorization.clone().map(|value| ("Authorization", value)));
         let request = EndpointRequest { path, headers, body, most_bytes };
         let sent = self.endpoint.send(request, &self.ending.child_with_deadline(time));
         sent.map_err(|error| {
-            let why = match error {
-                layersift_source::endpoint::EndpointError::TooLong { .. } => Missing::Unreadable,
-                _ => Missing::Unreachable,
-            };
-            NoReport::new(why, error.to_string())
+            if matches!(error, EndpointError::TooLong { .. }) {
+                return NoReport::new(Missing::Unreadable, error.to_string());
+            }
+            // One that hangs would keep every step.
+            *self.out_until() = Some(Instant::now() + OUT);
+            NoReport::new(Missing::Unreachable, error.to_string())
         })
+    }
+
+    fn out_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.out_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -192,7 +189,7 @@ fn capability(wanted: &Wanted) -> Value {
 /// What another status than the expected one says.
 fn refused(answer: &EndpointAnswer) -> NoReport {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let why = if answer.status >= 502 { Missing::Unreachable } else { Missing::Refused };
+    let why = if matches!(answer.status, 429 | 502..=504) { Missing::Unreachable } else { Missing::Refused };
     match body["error"]["message"].as_str() {
         Some(message) => NoReport::new(why, format!("{message} (status {})", answer.status)),
         None => NoReport::new(why, format!("status {}", answer.status)),

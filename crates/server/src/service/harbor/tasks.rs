@@ -11,11 +11,14 @@ use serde::{Deserialize, Serialize};
 use super::Adapter;
 use super::logins::TaskLogin;
 use crate::harbor::scan_request::{Artifact, ScanRequest, Wanted};
-use crate::http::problem::Problem;
 use crate::service::Service;
 
 /// Seconds that the login of a scan is good: Harbor's tokens are for 30 minutes.
 const LOGIN: Seconds = 28 * 60;
+
+/// How long the store has for an answer: Harbor gives a call 5 seconds.
+const CALL: Duration = Duration::from_millis(1_500);
+const REPORT: Duration = Duration::from_millis(2_500);
 
 /// How long polls are put off while the store is out of reach.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -98,29 +101,44 @@ impl Adapter {
             sealed_until: now.saturating_add(LOGIN),
             deadline: now.saturating_add(self.settings.deadline()),
         };
-        let added = service.with_store(move |service| service.store.harbor_tasks().add(&task, now)).await;
-        added.map_err(|_: Problem| {
-            self.has_missed.store(true, Ordering::Relaxed);
-            NotTaken::Failed("the scan cannot be stored at the moment; try again".into())
-        })?;
-        Ok(id)
+        let most = service.settings.request_limits().queued;
+        let added = service.with_store(move |service| service.store.harbor_tasks().add(&task, most, now));
+        match tokio::time::timeout(CALL, added).await {
+            Ok(Ok(true)) => Ok(id),
+            Ok(Ok(false)) => {
+                self.has_missed.store(true, Ordering::Relaxed);
+                Err(NotTaken::Failed("too many scans wait; try again later".into()))
+            }
+            Ok(Err(_)) | Err(_) => {
+                self.has_missed.store(true, Ordering::Relaxed);
+                Err(NotTaken::Failed("the scan cannot be stored at the moment; try again".into()))
+            }
+        }
     }
 
     /// Answers a poll for the report of a task. `is_sbom` is the kind of report that is asked for.
     pub(crate) async fn poll(&self, service: &Arc<Service>, id: &str, is_sbom: bool) -> Poll {
         let asked = id.to_string();
-        let found = service.with_store(move |service| service.store.harbor_tasks().find(&asked)).await;
-        let Ok(found) = found else { return self.put_off(id).await };
-        self.outages.invalidate(id).await;
+        let found = service.with_store(move |service| service.store.harbor_tasks().find(&asked));
+        let Ok(Ok(found)) = tokio::time::timeout(CALL, found).await else { return self.put_off(id).await };
         let Some(task) = found else { return Poll::Unknown };
         let now = (service.clock)();
         let is_told = task.fetched_at.is_some();
-        let answer = answer(task, is_sbom, now);
+        let mut answer = answer(&task, is_sbom, now);
+        if task.state == HarborTaskState::Done && matches!(answer, Poll::Again(_)) {
+            let asked = id.to_string();
+            let report = service.with_reports(move |service| service.store.harbor_tasks().report(&asked));
+            let Ok(Ok(report)) = tokio::time::timeout(REPORT, report).await else { return self.put_off(id).await };
+            answer = report.map_or_else(|| Poll::Failed("the report is not kept any more".into()), Poll::Report);
+        }
+        self.outages.invalidate(id).await;
         if !is_told && matches!(answer, Poll::Report(_) | Poll::Failed(_)) {
-            let id = id.to_string();
-            let noted = move |service: &Service| service.store.harbor_tasks().note_fetched(&id, now);
-            // Without it, Harbor is asked to scan once more than it would have to.
-            let _ = service.with_store(noted).await;
+            let (id, service) = (id.to_string(), Arc::clone(service));
+            // Harbor does not wait for it. Without it, Harbor is asked to scan once more than it would have to.
+            tokio::spawn(async move {
+                let noted = move |service: &Service| service.store.harbor_tasks().note_fetched(&id, now);
+                let _ = service.with_store(noted).await;
+            });
         }
         answer
     }
@@ -137,19 +155,17 @@ impl Adapter {
     }
 }
 
-fn answer(task: HarborTask, is_sbom: bool, now: Seconds) -> Poll {
-    let HarborTask { request, state, error, report, created_at, deadline, .. } = task;
-    match (state, report) {
-        (HarborTaskState::Open, _) if now > deadline => Poll::Failed(out_of_time()),
-        (HarborTaskState::Open, _) => Poll::Again(pause(now.saturating_sub(created_at))),
-        (HarborTaskState::Done, Some(report)) => {
-            let request: Option<TaskRequest> = serde_json::from_str(&request).ok();
+/// What is answered by what the task says. [`Poll::Again`] for one that is done: its report is to be read.
+fn answer(task: &HarborTask, is_sbom: bool, now: Seconds) -> Poll {
+    match task.state {
+        HarborTaskState::Open if task.is_out_of_time(now) => Poll::Failed(out_of_time()),
+        HarborTaskState::Open => Poll::Again(pause(now.saturating_sub(task.created_at))),
+        HarborTaskState::Done => {
+            let request: Option<TaskRequest> = serde_json::from_str(&task.request).ok();
             let is_of_kind = request.is_some_and(|request| matches!(request.wanted, Wanted::Sbom(_)) == is_sbom);
-            if is_of_kind { Poll::Report(report) } else { Poll::OtherKind }
+            if is_of_kind { Poll::Again(1) } else { Poll::OtherKind }
         }
-        (HarborTaskState::Done | HarborTaskState::Failed, _) => {
-            Poll::Failed(error.unwrap_or_else(|| "the scan failed".into()))
-        }
+        HarborTaskState::Failed => Poll::Failed(task.error.clone().unwrap_or_else(|| "the scan failed".into())),
     }
 }
 

@@ -7,7 +7,7 @@ use super::pages::Pages;
 use super::wire::{Item, Project, Repository};
 use super::{API, Harbor, artifacts_of, repositories_of};
 use crate::catalog::CatalogError;
-use crate::registry::{Host, RegistryError, check_repository};
+use crate::registry::{RegistryError, check_repository};
 use layersift_model::Digest;
 
 /// An image without a report.
@@ -19,8 +19,17 @@ pub struct Unscanned {
     pub repository: String,
     /// The digest of the manifest or index.
     pub digest: Digest,
-    /// Whether a scan ended in an error; otherwise there was none.
-    pub has_failed: bool,
+}
+
+/// Whether an image was scanned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanState {
+    /// It was never scanned.
+    None,
+    /// The last scan ended in an error.
+    Failed,
+    /// There is a report, or a scan goes on, or was stopped; or Harbor scans nothing of its type.
+    Other,
 }
 
 /// An artifact, as far as it says whether it was scanned.
@@ -48,33 +57,63 @@ impl Item for Artifact {
 
 impl Harbor {
     /// The images that Harbor's scanner has no report of: whose scan ended in an error, and in projects that are scanned
-    /// automatically also those that were never scanned. `found` is given each, and may end the listing by `false`.
+    /// automatically also those that were never scanned. `found` is given each, and may end the listing by `false`. What
+    /// cannot be listed does not keep the rest from being listed.
     ///
     /// # Errors
-    /// As [`super::Catalog::entries`].
+    /// The first of those of [`super::Catalog::entries`], once the rest is listed.
     pub fn unscanned(&self, mut found: impl FnMut(Unscanned) -> bool) -> Result<(), CatalogError> {
         let host = self.shared.host().clone();
         let whole = |error: RegistryError| CatalogError::Whole { host: host.clone(), error: Arc::new(error) };
         self.shared.check_login().map_err(whole)?;
+        let mut first = Ok(());
         for project in self.pages::<Project>(API.into(), vec![("sort", "name".into())]) {
             let project = project.map_err(|error| CatalogError::of_listing(&host, Arc::new(error)))?;
             if check_repository(&project.name).is_err() || project.name.contains('/') {
                 continue;
             }
-            let of_project = |error: RegistryError| CatalogError::Project {
-                host: host.clone(),
-                project: project.name.clone(),
-                error: Arc::new(error),
-            };
-            let repositories = self.pages::<Repository>(repositories_of(&project.name), vec![("sort", "name".into())]);
-            for repository in repositories {
-                let repository = repository.map_err(of_project)?.name;
-                if !self.unscanned_in(&project, &repository, &mut found, &host)? {
-                    return Ok(());
-                }
+            match self.unscanned_of(&project, &mut found) {
+                Ok(true) => {}
+                Ok(false) => return first,
+                Err(error) => first = first.and(Err(error)),
             }
         }
-        Ok(())
+        first
+    }
+
+    /// Whether an image was scanned.
+    ///
+    /// # Errors
+    /// If it cannot be asked about, or is not there.
+    pub fn scan_state(&self, project: &str, repository: &str, digest: &Digest) -> Result<ScanState, CatalogError> {
+        let path = format!("{}/{digest}", artifacts_of(project, repository));
+        let failed = |error| CatalogError::Repository {
+            host: self.shared.host().clone(),
+            repository: repository.into(),
+            error: Arc::new(error),
+        };
+        let page = self.shared.login.page(&path, &[("with_scan_overview", "true")]).map_err(failed)?;
+        let artifact = serde_json::from_slice::<Artifact>(&page.bytes);
+        let artifact = artifact.map_err(|error| failed(self.shared.login.invalid_page(&page, error)))?;
+        Ok(artifact.scan_state())
+    }
+
+    fn unscanned_of(&self, project: &Project, found: &mut impl FnMut(Unscanned) -> bool) -> Result<bool, CatalogError> {
+        let mut first = Ok(true);
+        let repositories = self.pages::<Repository>(repositories_of(&project.name), vec![("sort", "name".into())]);
+        for repository in repositories {
+            let repository = repository.map_err(|error| CatalogError::Project {
+                host: self.shared.host().clone(),
+                project: project.name.clone(),
+                error: Arc::new(error),
+            });
+            match repository.and_then(|repository| self.unscanned_in(project, &repository.name, found)) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(error) => first = first.and(Err(error)),
+            }
+        }
+        first
     }
 
     fn unscanned_in(
@@ -82,7 +121,6 @@ impl Harbor {
         project: &Project,
         repository: &str,
         found: &mut impl FnMut(Unscanned) -> bool,
-        host: &Host,
     ) -> Result<bool, CatalogError> {
         if check_repository(repository).is_err() || !repository.starts_with(&format!("{}/", project.name)) {
             return Ok(true);
@@ -90,14 +128,17 @@ impl Harbor {
         let query = vec![("with_scan_overview", "true".into()), ("sort", "-push_time,-id".into())];
         for artifact in self.pages::<Artifact>(artifacts_of(&project.name, repository), query) {
             let artifact = artifact.map_err(|error| CatalogError::Repository {
-                host: host.clone(),
+                host: self.shared.host().clone(),
                 repository: repository.into(),
                 error: Arc::new(error),
             })?;
-            let Some(has_failed) = artifact.is_unscanned(project.is_scanned_automatically()) else { continue };
-            let Ok(digest) = artifact.digest.parse() else { continue };
-            let (project, repository) = (project.name.clone(), repository.to_string());
-            if !found(Unscanned { project, repository, digest, has_failed }) {
+            let is_missed = match artifact.scan_state() {
+                ScanState::Failed => true,
+                ScanState::None => project.is_scanned_automatically(),
+                ScanState::Other => false,
+            };
+            let Some(digest) = is_missed.then(|| artifact.digest.parse().ok()).flatten() else { continue };
+            if !found(Unscanned { project: project.name.clone(), repository: repository.to_string(), digest }) {
                 return Ok(false);
             }
         }
@@ -114,17 +155,16 @@ impl Harbor {
 }
 
 impl Artifact {
-    /// `None` where there is a report, or will be one; otherwise whether a scan ended in an error.
-    fn is_unscanned(&self, is_scanned_automatically: bool) -> Option<bool> {
+    fn scan_state(&self) -> ScanState {
         // Harbor scans nothing else.
         if !self.kind.is_empty() && self.kind != "IMAGE" {
-            return None;
+            return ScanState::Other;
         }
         let mut statuses = self.scan_overview.iter().flatten().map(|(_, overview)| overview.scan_status.as_str());
         match statuses.next() {
-            Some("Error") => Some(true),
-            Some(_) => None,
-            None => is_scanned_automatically.then_some(false),
+            Some("Error") => ScanState::Failed,
+            Some(_) => ScanState::Other,
+            None => ScanState::None,
         }
     }
 }
