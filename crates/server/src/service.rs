@@ -8,11 +8,13 @@
 //! scans      images that are waited for are scanned
 //! upkeep     periodic work: certificates, policies, rescans, retention
 //! access     who asks, and what they may do
+//! audit      the log of decisions
 //! ```
 //!
 //! Handlers are asynchronous; the store, registries and scans block, and are called on threads for that.
 
 pub(crate) mod access;
+pub(crate) mod audit;
 pub(crate) mod decider;
 pub(crate) mod lookup;
 pub(crate) mod resolver;
@@ -36,6 +38,7 @@ use crate::http::metrics::{Metrics, label};
 use crate::http::problem::Problem;
 use crate::settings::Settings;
 
+pub use audit::AuditSetupError;
 pub use setup::{Parts, SetupError, check};
 
 /// Everything that handlers and periodic work share.
@@ -49,6 +52,8 @@ pub(crate) struct Service {
     pub(crate) fingerprint_keys: Vec<FingerprintKey>,
     pub(crate) decider: decider::Decider,
     pub(crate) access: access::Access,
+    /// Takes each decision before it is answered.
+    pub(crate) audit: audit::Audit,
     /// Connections by what listens: clients of one do not keep those of another out.
     pub(crate) connections: Vec<(&'static str, Arc<Connections>)>,
     /// The memory for bodies, of clusters and of other clients.

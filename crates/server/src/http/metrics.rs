@@ -1,5 +1,7 @@
 //! What Prometheus reads: requests by route, decisions, the queue, layers, the cache, and what will expire.
 
+pub(crate) mod audit;
+
 use std::fmt;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use self::audit::AuditMetrics;
 
 /// Seconds: an answer from memory takes less than a millisecond, a webhook has ten seconds.
 const DURATIONS: [f64; 11] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0];
@@ -58,6 +62,7 @@ pub(crate) struct Metrics {
     pub(crate) tokens: Family<Label, Gauge<i64, AtomicI64>>,
     pub(crate) certificates: Family<Label, Gauge<i64, AtomicI64>>,
     pub(crate) is_leader: Gauge,
+    pub(crate) audit: AuditMetrics,
 }
 
 impl Metrics {
@@ -80,6 +85,7 @@ impl Metrics {
             tokens: Family::default(),
             certificates: Family::default(),
             is_leader: Gauge::default(),
+            audit: AuditMetrics::default(),
         };
         let mut registry = Registry::with_prefix("layersift");
         metrics.register(&mut registry);
@@ -106,6 +112,7 @@ impl Metrics {
             self.certificates.clone(),
         );
         registry.register("leader", "Whether this replica does the periodic work", self.is_leader.clone());
+        self.audit.register(registry);
     }
 
     /// Counts an answer.

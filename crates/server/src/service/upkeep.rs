@@ -66,8 +66,9 @@ impl Upkeep {
         }
         match (self.read_policy)() {
             Ok(Some(policy)) => {
+                let digest = policy.digest().to_string();
                 self.service.decider.set_policy(policy);
-                tracing::info!("policy read again");
+                tracing::info!(digest, "policy read again");
             }
             Ok(None) => {}
             Err(error) => tracing::error!(error, "the policy before stays in use"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use layersift_store::RequestLimits;
 use serde::{Deserialize, Serialize};
 
-use super::AllowList;
+use super::{AllowList, Audit};
 use crate::admission::AdmissionTable;
 use crate::span::Span;
 
@@ -52,6 +52,9 @@ pub struct Settings {
     /// How long things are kept.
     #[serde(default)]
     pub retention: Retention,
+    /// How decisions are logged.
+    #[serde(default)]
+    pub audit: Audit,
 }
 
 /// Where the service listens. What has no address is not served.
@@ -327,6 +330,6 @@ impl Settings {
                 "`clients.api.scopes` is for clients without a token, which `require-certificate` demands".into()
             );
         }
-        Ok(())
+        self.audit.check_together()
     }
 }
