@@ -53,8 +53,8 @@ impl Copies {
         !self.copies.is_empty()
     }
 
-    /// Makes copies on a thread of its own until the end, and once after it. `None` where the system has no thread left,
-    /// which is logged.
+    /// Makes copies on a thread of its own until the end, and once after it. `None` where the system has no thread
+    /// left, which is logged.
     pub(super) fn start(self, log: Arc<AuditLog>, ended: Cancellation) -> Option<Receiver<()>> {
         let (done, copied) = channel();
         let complete = vec![Instant::now(); self.copies.len()];

@@ -64,7 +64,7 @@ pub(crate) struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    /// The log, with what keeps it: without a directory in the settings, no log. All of it is read and compared with its
+    /// The log, with what keeps it; without a directory in the settings, none. All of it is read and compared with its
     /// checkpoints.
     pub(crate) fn open(&self) -> Result<(Audit, Option<Keeper>), AuditSetupError> {
         let Some(directory) = &self.settings.directory else {
