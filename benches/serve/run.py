@@ -384,7 +384,7 @@ def attack(options):
 
 
 def audit(options):
-    """The same question to two replicas on one store, of which one logs its decisions."""
+    """The same question to two replicas on one store, of which one logs its decisions; and a bare write to the disk."""
     with temporary() as directory:
         registry = Registry(directory)
         store, postgres = open_store(options.store, directory)
@@ -395,13 +395,14 @@ def audit(options):
         }
         image = known_image(registry, services["without"], services["without"].token("admit"))
         for connections in (1, 50):
-            times = {name: [] for name in services}
+            times = {**{name: [] for name in services}, "disk alone": []}
             for _ in range(4):
                 for name, service in services.items():
                     times[name] += paced(service, review([image]), connections, options.rate, options.seconds / 8)
+                times["disk alone"] += syncs(directory, options.rate, options.seconds / 8)
             figures = {name: [at(taken, share) * 1e3 for share in (0.5, 0.99)] for name, taken in times.items()}
             for name, (median, p99) in figures.items():
-                print(f"{connections} connections, {name}: {len(times[name])} answers, p50 {median:.2f} ms, p99 {p99:.2f} ms")
+                print(f"{connections} connections, {name}: {len(times[name])}, p50 {median:.2f} ms, p99 {p99:.2f} ms")
             ratios = [one / other for one, other in zip(figures["with"], figures["without"])]
             print(f"{connections} connections: p50 x {ratios[0]:.2f}, p99 x {ratios[1]:.2f}")
         for service in services.values():
@@ -412,6 +413,20 @@ def audit(options):
         registry.close()
         if postgres:
             postgres.close()
+
+
+def syncs(directory, rate, seconds):
+    """Appends as many bytes as an entry has and waits until they are on disk: the seconds of each."""
+    times, until = [], time.monotonic() + seconds
+    file = os.open(f"{directory}/syncs", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    while time.monotonic() < until:
+        begun = time.monotonic()
+        os.write(file, b"x" * 600)
+        os.fdatasync(file)
+        times.append(time.monotonic() - begun)
+        time.sleep(max(0, 1 / rate - times[-1]))
+    os.close(file)
+    return times
 
 
 def at(times, share):
