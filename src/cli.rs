@@ -79,9 +79,7 @@ enum Command {
         #[command(subcommand)]
         command: token::TokenCommand,
     },
-    // Hidden until the service writes the log.
     /// Verify and show the log of what the service decided
-    #[command(hide = true)]
     Audit {
         #[command(subcommand)]
         command: audit::AuditCommand,

@@ -24,7 +24,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("report", &["model"]),
     ("store", &["model"]),
     ("fleet", &["format", "model", "report", "scan", "source", "store"]),
-    ("server", &["fleet", "format", "model", "report", "scan", "source", "store"]),
+    ("server", &["audit", "fleet", "format", "model", "report", "scan", "source", "store"]),
 ];
 
 const MOST_LINES: usize = 600;

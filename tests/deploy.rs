@@ -85,6 +85,8 @@ impl Place {
         command.args(["serve", "--check", "--config"]).arg(self.path("serve.toml"));
         // One that does not exist yet is none to check.
         command.env_clear().env("LAYERSIFT_STORE", self.path("store.db"));
+        // Of the bucket for copies of the log of decisions, which is not asked.
+        command.env("AWS_ACCESS_KEY_ID", "made-up").env("AWS_SECRET_ACCESS_KEY", "made-up");
         let output = command.output().unwrap();
         let stdout = String::from_utf8(output.stdout).unwrap();
         match output.status.success() && stdout == "the settings are valid\n" {
@@ -192,7 +194,10 @@ fn check_pods(deployment: &Value) {
         let values = values.as_array().unwrap().iter();
         values.map(|value| value["name"].as_str().unwrap().into()).collect()
     };
-    let volumes = names(&pod["volumes"]);
+    let claims = &spec["volumeClaimTemplates"];
+    let claims =
+        claims.as_array().into_iter().flatten().map(|claim| claim["metadata"]["name"].as_str().unwrap().into());
+    let volumes = [names(&pod["volumes"]), claims.collect()].concat();
     for container in pod["containers"].as_array().unwrap() {
         assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "{name}");
         assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false, "{name}");
@@ -227,7 +232,7 @@ fn check(objects: &[Value]) {
         let name = object["metadata"]["name"].as_str().unwrap();
         assert!(name.len() <= 63 && object["metadata"]["labels"].is_object(), "{name}");
     }
-    let deployments = of_kind(objects, "Deployment");
+    let deployments = [of_kind(objects, "Deployment"), of_kind(objects, "StatefulSet")].concat();
     deployments.iter().for_each(|deployment| check_pods(deployment));
     let serve = deployments.iter().find(|deployment| deployment["metadata"]["name"] == "layersift-serve").unwrap();
     let labels = &serve["spec"]["template"]["metadata"]["labels"];
@@ -375,6 +380,27 @@ fn a_store_in_a_file_has_one_replica() {
 }
 
 #[test]
+fn each_replica_has_a_volume_for_its_log() {
+    if helm("a chart with a log of decisions").is_none() {
+        return;
+    }
+    let objects = objects(&["audit.enabled=true", "serve.extraEnvFrom[0].secretRef.name=bucket"]);
+    check(&objects);
+    let serve = only(&objects, "StatefulSet");
+    assert_eq!(serve["spec"]["serviceName"], only(&objects, "Service")["metadata"]["name"]);
+    assert!(serve["spec"]["strategy"].is_null(), "that is a field of Deployments");
+    let container = &serve["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["envFrom"][0]["secretRef"]["name"], "bucket");
+    let variables = container["env"].as_array().unwrap();
+    let of = |name: &str| variables.iter().find(|one| one["name"] == name).unwrap()["value"].as_str().unwrap();
+    let directory = of("LAYERSIFT_SERVE_AUDIT__DIRECTORY");
+    let mounts = container["volumeMounts"].as_array().unwrap();
+    let mount = mounts.iter().find(|mount| mount["name"] == "audit").unwrap();
+    assert!(directory.starts_with(&format!("{}/", mount["mountPath"].as_str().unwrap())), "{directory}");
+    assert_eq!(of("LAYERSIFT_SERVE_AUDIT__SHIP_TO_STORE"), "true");
+}
+
+#[test]
 fn certificates_come_from_elsewhere_too() {
     if helm("certificates of the chart").is_none() {
         return;
@@ -446,6 +472,8 @@ fn the_service_accepts_the_settings_of_the_documentation() {
     place.write("/etc/layersift/policy.toml", "fail-on = \"high\"\n");
     place.write("/etc/layersift/registry-ca.crt", "");
     place.write_harbor("/etc/layersift");
+    let key = layersift_audit::SigningKey::generate("audit.example.org/replica-1").unwrap();
+    place.write("/etc/layersift/audit.key", &key.reveal());
     std::fs::create_dir(place.path("/etc/layersift/rules")).unwrap();
     let settings = documented("docs/service.md");
     place.accept(&settings);
@@ -469,7 +497,8 @@ fn the_documentation_has_all_settings() {
     for document in ["docs/service.md", "docs/harbor.md"] {
         collect(&documented(document).parse().unwrap(), &mut names);
     }
-    let tables = ["tables", "harbor"].map(|name| read(&format!("crates/server/src/settings/{name}.rs"))).concat();
+    let tables =
+        ["tables", "audit", "harbor"].map(|name| read(&format!("crates/server/src/settings/{name}.rs"))).concat();
     let policy = read("crates/server/src/admission/policy.rs");
     let of_policy = ["struct Values {", "struct AdmissionTable {", "struct RuleTable {"].map(|begin| {
         let (_, rest) = policy.split_once(begin).unwrap();
@@ -486,7 +515,7 @@ fn the_documentation_has_all_settings() {
             assert!(names.contains(&name.replace('_', "-")), "docs/service.md has no setting `{name}`: {names:?}");
         }
     }
-    assert!(known > 45, "{known} fields were found");
+    assert!(known > 58, "{known} fields were found");
 }
 
 /// Runs `make demo-serve` without make: what it prints is asked once.

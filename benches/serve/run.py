@@ -7,6 +7,7 @@
     benches/serve/run.py kill        kill -9 with 50 images queued and 4 running
     benches/serve/run.py upgrade     a new layer key under load
     benches/serve/run.py attack      slow clients, endless bodies, 10,000 connections, broken TLS
+    benches/serve/run.py audit       answers with and without the log of decisions, by turns
 
 Each prints its figures, and ends with an error where an answer was wrong. Times are of one run on one machine.
 """
@@ -22,7 +23,7 @@ import time
 import urllib.error
 from concurrent.futures import ThreadPoolExecutor
 
-from stand import Postgres, Registry, Service, review, temporary
+from stand import LAYERSIFT, Postgres, Registry, Service, review, temporary
 
 BODY = 18 << 20
 MIB = 1 << 20
@@ -382,6 +383,86 @@ def attack(options):
         registry.close()
 
 
+def audit(options):
+    """The same question to two replicas on one store, of which one logs its decisions; and a bare write to the disk."""
+    with temporary() as directory:
+        registry = Registry(directory)
+        store, postgres = open_store(options.store, directory)
+        log = f'[audit]\ndirectory = "{directory}/audit"\nship-to-store = true'
+        services = {
+            "without": Service(directory, store, registry.address, "without"),
+            "with": Service(directory, store, registry.address, "with", admission=log),
+        }
+        image = known_image(registry, services["without"], services["without"].token("admit"))
+        for connections in (1, 50):
+            times = {**{name: [] for name in services}, "disk alone": []}
+            for _ in range(4):
+                for name, service in services.items():
+                    times[name] += paced(service, review([image]), connections, options.rate, options.seconds / 8)
+                times["disk alone"] += syncs(directory, options.rate, options.seconds / 8)
+            figures = {name: [at(taken, share) * 1e3 for share in (0.5, 0.99)] for name, taken in times.items()}
+            for name, (median, p99) in figures.items():
+                print(f"{connections} connections, {name}: {len(times[name])}, p50 {median:.2f} ms, p99 {p99:.2f} ms")
+            ratios = [one / other for one, other in zip(figures["with"], figures["without"])]
+            print(f"{connections} connections: p50 x {ratios[0]:.2f}, p99 x {ratios[1]:.2f}")
+        for service in services.values():
+            service.close()
+        verified = subprocess.run([LAYERSIFT, "audit", "verify", f"{directory}/audit"], capture_output=True, text=True)
+        print(verified.stdout)
+        check(verified.returncode == 0, "the log is what was written")
+        registry.close()
+        if postgres:
+            postgres.close()
+
+
+def syncs(directory, rate, seconds):
+    """Appends as many bytes as an entry has and waits until they are on disk: the seconds of each."""
+    times, until = [], time.monotonic() + seconds
+    file = os.open(f"{directory}/syncs", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    while time.monotonic() < until:
+        begun = time.monotonic()
+        os.write(file, b"x" * 600)
+        os.fdatasync(file)
+        times.append(time.monotonic() - begun)
+        time.sleep(max(0, 1 / rate - times[-1]))
+    os.close(file)
+    return times
+
+
+def at(times, share):
+    return sorted(times)[int(len(times) * share)]
+
+
+def paced(service, body, connections, rate, seconds):
+    """Asks over as many connections, all of them together `rate` times a second at most: the seconds of each answer."""
+    body = json.dumps(body).encode()
+    host, port = service.admission.split(":")
+    head = f"POST /{service.secret}/admit/v1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    until = time.monotonic() + seconds
+
+    def ask(number):
+        times, due = [], time.monotonic() + number / rate
+        with socket.create_connection((host, int(port)), 30) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while due < until:
+                time.sleep(max(0, due - time.monotonic()))
+                begun = time.monotonic()
+                connection.sendall(request)
+                answer = b""
+                while b'"allowed":true' not in answer:
+                    chunk = connection.recv(65536)
+                    check(chunk and b"HTTP/1.1 200" in answer + chunk, f"it is let in: {answer + chunk}")
+                    answer += chunk
+                    check(b'"allowed":false' not in answer, f"it is let in: {answer}")
+                times.append(time.monotonic() - begun)
+                due += connections / rate
+        return times
+
+    with ThreadPoolExecutor(connections) as pool:
+        return [taken for times in pool.map(ask, range(connections)) for taken in times]
+
+
 def endless(connect, path, size):
     """Sends a body until it is refused."""
     sent, chunk = 0, b" " * MIB
@@ -404,7 +485,7 @@ def close(connections):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["load", "bodies", "outage", "kill", "upgrade", "attack"])
+    parser.add_argument("what", choices=["load", "bodies", "outage", "kill", "upgrade", "attack", "audit"])
     parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--kill", action="store_true", help="kill the last replica in the middle")

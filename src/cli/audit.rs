@@ -1,5 +1,7 @@
 //! `layersift audit`.
 
+mod export;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -9,8 +11,8 @@ use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::output;
-use layersift_audit::{Entry, Problem, Verification, VerifierKey, VerifyOptions, last_entries, verify};
+use super::{context, output};
+use layersift_audit::{Entry, Problem, Verification, VerifierKey, VerifyOptions, fetch, last_entries, verify};
 use layersift_report::{clean, plural};
 
 /// The longest checkpoint or key that is read, in bytes.
@@ -23,6 +25,8 @@ pub(crate) enum AuditCommand {
     Verify(VerifyArgs),
     /// Show the last entries, a line each, without verifying them
     Show(ShowArgs),
+    /// Write the copies of logs that a store has into directories, to verify them
+    Export(export::ExportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -37,11 +41,13 @@ pub(crate) struct VerifyArgs {
     #[command(flatten)]
     log: DirectoryArgs,
 
-    /// Checkpoint that was kept elsewhere, or - for standard input; may be repeated
+    /// Checkpoint that was kept elsewhere: a file, - for standard input, an http: or https: URL, or s3://BUCKET/KEY;
+    /// may be repeated
     ///
-    /// Without one, it cannot be seen that the end of the log was cut off.
-    #[arg(long, value_name = "FILE")]
-    checkpoint: Vec<PathBuf>,
+    /// Without one, it cannot be seen that the end of the log was cut off. A bucket is read as AWS_ACCESS_KEY_ID,
+    /// AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL say.
+    #[arg(long, value_name = "FILE|URL")]
+    checkpoint: Vec<String>,
 
     /// Public key of the log, as key.pub has it [default: the one in the directory]
     ///
@@ -67,6 +73,7 @@ pub(crate) struct ShowArgs {
 pub(crate) fn run(command: &AuditCommand) -> anyhow::Result<ExitCode> {
     match command {
         AuditCommand::Verify(args) => run_verify(args),
+        AuditCommand::Export(args) => export::run(args),
         AuditCommand::Show(args) => {
             let entries = last_entries(&args.log.directory, args.limit)?;
             let text: String = entries.iter().map(|(index, entry)| line(*index, entry)).collect();
@@ -82,13 +89,22 @@ fn run_verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         let text = String::from_utf8_lossy(&small(path)?).into_owned();
         options.key = Some(VerifierKey::parse(&text).with_context(|| format!("the key {}", path.display()))?);
     }
-    for path in &args.checkpoint {
-        let subject = if is_input(path) { "standard input".into() } else { path.display().to_string() };
-        options.anchors.push((subject, small(path)?));
+    for place in &args.checkpoint {
+        options.anchors.push(anchor(place)?);
     }
     let found = verify(&args.log.directory, &options)?;
     output::write(said(&args.log.directory, &found).as_bytes(), None)?;
     Ok(ExitCode::from(u8::from(!found.is_good())))
+}
+
+/// A checkpoint from elsewhere, and what to call it.
+fn anchor(place: &str) -> anyhow::Result<(String, Vec<u8>)> {
+    if let Some(fetched) = fetch(place, &context::environment) {
+        return fetched.context("cannot fetch a checkpoint");
+    }
+    let path = Path::new(place);
+    let subject = if is_input(path) { "standard input".into() } else { place.to_string() };
+    Ok((subject, small(path)?))
 }
 
 /// What was found, for a person.

@@ -121,7 +121,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 
 /// Checks the settings and all that they name. It writes nothing: a store that does not exist yet is not checked.
 fn check(args: &ServeArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
-    layersift_server::check(settings, &key(settings)?, &*findings(settings))?;
+    layersift_server::check(settings, &key(settings)?, &*findings(settings), &context::environment)?;
     old_keys(settings)?;
     Ruleset::with_files(&settings.rules)?;
     registries(settings, &Cancellation::new())?;
@@ -154,6 +154,7 @@ fn parts(args: &ServeArgs, settings: Settings, ending: &Cancellation) -> anyhow:
         findings: findings(&settings),
         old_keys: old_keys(&settings)?,
         clock: context::now,
+        variable: context::environment,
         settings,
         analyzer,
         answering,

@@ -15,6 +15,7 @@ mod support;
 
 mod admission;
 mod api;
+mod audit;
 mod clients;
 mod document;
 mod faults;

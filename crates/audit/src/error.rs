@@ -108,6 +108,12 @@ pub enum AuditError {
         /// The directory of the log.
         directory: PathBuf,
     },
+    /// The log was closed.
+    #[error("the audit log {} is closed", directory.display())]
+    Closed {
+        /// The directory of the log.
+        directory: PathBuf,
+    },
     /// A copy could not be made.
     #[error("cannot ship {name} of the audit log")]
     Ship {

@@ -10,6 +10,7 @@
 mod checkpoint;
 mod entry;
 mod error;
+mod fetch;
 mod files;
 mod known;
 mod log;
@@ -29,6 +30,7 @@ mod writer;
 pub use checkpoint::Checkpoint;
 pub use entry::{Entry, Kind, MOST_LINE, Verdict};
 pub use error::AuditError;
+pub use fetch::fetch;
 pub use log::AuditLog;
 pub use note::{NoteError, SigningKey, VerifierKey};
 pub use open::{KeyFrom, Opened, Options, Recovery};

@@ -22,7 +22,7 @@ use crate::writer::Writer;
 /// The log of one instance, which this process alone writes.
 pub struct AuditLog {
     pub(crate) shared: Arc<Shared>,
-    checkpointer: Option<JoinHandle<()>>,
+    checkpointer: Mutex<Option<JoinHandle<()>>>,
 }
 
 pub(crate) struct Shared {
@@ -102,7 +102,7 @@ impl AuditLog {
         let other = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("audit-checkpoints".into()).spawn(move || other.checkpoints());
         let checkpointer = Some(thread.map_err(AuditError::io("start a thread for", &shared.directory))?);
-        Ok(AuditLog { shared, checkpointer })
+        Ok(AuditLog { shared, checkpointer: Mutex::new(checkpointer) })
     }
 
     /// Adds an entry, and returns its index after it is on disk. Texts that are too long are cut.
@@ -111,8 +111,18 @@ impl AuditLog {
     /// If it is not in the log. After a disk was full, the next entry may be; after the system could not say what is on
     /// disk, none is until the log is opened again.
     pub fn append(&self, entry: &Entry) -> Result<u64, AuditError> {
+        self.append_all(std::slice::from_ref(entry))
+    }
+
+    /// Adds entries, one after the other and with one write to disk, and returns the index of the first one after all
+    /// of them are on disk.
+    ///
+    /// # Errors
+    /// As [`AuditLog::append`]: none of them is in the log then.
+    pub fn append_all(&self, entries: &[Entry]) -> Result<u64, AuditError> {
         let json = |source| AuditError::Json { subject: "an entry".into(), source };
-        self.shared.append(&entry.line().map_err(json)?)
+        let lines: Result<Vec<_>, _> = entries.iter().map(|entry| entry.line().map_err(json)).collect();
+        self.shared.append(&lines?)
     }
 
     /// The number of entries on disk since the log was begun.
@@ -159,15 +169,19 @@ impl AuditLog {
     /// Writes a last checkpoint, and closes the log. Dropping it does the same, and does not say whether it worked.
     ///
     /// # Errors
-    /// If the checkpoint cannot be written. The entries are on disk all the same.
-    pub fn close(mut self) -> Result<(), AuditError> {
-        self.end()
+    /// As [`AuditLog::finish`].
+    pub fn close(self) -> Result<(), AuditError> {
+        self.finish()
     }
 
-    fn end(&mut self) -> Result<(), AuditError> {
-        let Some(checkpointer) = self.checkpointer.take() else { return Ok(()) };
-        held(&self.shared.queue).is_closed = true;
-        self.shared.due.notify_all();
+    /// Takes no more entries, and writes a last checkpoint. What is there may still be shipped, and no other process
+    /// may write the log yet.
+    ///
+    /// # Errors
+    /// If the checkpoint cannot be written. The entries are on disk all the same.
+    pub fn finish(&self) -> Result<(), AuditError> {
+        let Some(checkpointer) = held(&self.checkpointer).take() else { return Ok(()) };
+        self.shared.refuse_more();
         // It does not panic; if it did, the last checkpoint is still to be written.
         let _ = checkpointer.join();
         self.shared.checkpoint()?;
@@ -183,18 +197,27 @@ impl AuditLog {
 
 impl Drop for AuditLog {
     fn drop(&mut self) {
-        let _ = self.end();
+        let _ = self.finish();
     }
 }
 
 impl Shared {
-    fn append(&self, line: &[u8]) -> Result<u64, AuditError> {
-        let hash = leaf_hash(line);
+    fn append(&self, lines: &[Vec<u8>]) -> Result<u64, AuditError> {
+        if lines.is_empty() {
+            return Ok(held(&self.writer).range().size());
+        }
+        let hashes: Vec<Hash> = lines.iter().map(|line| leaf_hash(line)).collect();
         let mut queue = held(&self.queue);
+        if queue.is_closed {
+            let source = Arc::new(AuditError::Closed { directory: self.directory.clone() });
+            return Err(AuditError::NotWritten { source });
+        }
         let position = queue.group.hashes.len() as u64;
-        queue.group.lines.extend_from_slice(line);
-        queue.group.lines.push(b'\n');
-        queue.group.hashes.push(hash);
+        for line in lines {
+            queue.group.lines.extend_from_slice(line);
+            queue.group.lines.push(b'\n');
+        }
+        queue.group.hashes.extend(hashes);
         let outcome = Arc::clone(&queue.group.outcome);
         loop {
             match outcome.get() {
@@ -203,6 +226,16 @@ impl Shared {
                 None if queue.is_led => queue = self.written.wait(queue).unwrap_or_else(PoisonError::into_inner),
                 None => queue = self.lead(queue),
             }
+        }
+    }
+
+    /// Takes no more entries, and returns when those that were handed in are on disk, or are not going to be.
+    fn refuse_more(&self) {
+        let mut queue = held(&self.queue);
+        queue.is_closed = true;
+        self.due.notify_all();
+        while queue.is_led || !queue.group.hashes.is_empty() {
+            queue = self.written.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

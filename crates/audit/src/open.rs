@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::AuditError;
 use crate::files;
 use crate::log::{AuditLog, Checkpoints, Parts};
-use crate::note::{self, SigningKey};
+use crate::note::{self, SigningKey, VerifierKey};
 use crate::reading::Lines;
 use crate::tree::{Hash, Range};
 use crate::verify::{Problem, own_checkpoints, tail_problems, too_few_checkpoints};
@@ -98,6 +98,17 @@ pub struct Recovery {
 }
 
 impl AuditLog {
+    /// The key that verifies the log in `directory`, if there is one.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn verifier_in(directory: &Path) -> Result<Option<VerifierKey>, AuditError> {
+        let path = directory.join(files::PUBLIC_KEY);
+        let Some(text) = files::small(&path)? else { return Ok(None) };
+        let key = VerifierKey::parse(&String::from_utf8_lossy(&text));
+        key.map(Some).map_err(|source| AuditError::Key { subject: path.display().to_string(), source })
+    }
+
     /// Opens the log in `directory`, or begins it. All of it is read and compared with its checkpoints.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! Buckets are part of the path, which every such storage understands. The bucket has to be made with object lock.
 
 use std::fmt;
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,33 @@ pub struct S3Options {
     pub retain: Duration,
 }
 
+impl S3Options {
+    /// A bucket where the usual variables say, as whom they say: `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`,
+    /// `AWS_REGION` or `AWS_DEFAULT_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`.
+    ///
+    /// # Errors
+    /// If a variable of the access key is missing.
+    pub fn from_variables(bucket: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<S3Options, SinkError> {
+        let needed = |name: &str| {
+            let missing = || SinkError::Settings(format!("the variable {name} is not set"));
+            variable(name).ok_or_else(missing)
+        };
+        let region = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
+        let region = region.unwrap_or_else(|| "us-east-1".into());
+        let endpoint = variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL"));
+        Ok(S3Options {
+            endpoint: endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com")),
+            region,
+            bucket: bucket.into(),
+            prefix: String::new(),
+            access_key: needed("AWS_ACCESS_KEY_ID")?,
+            secret_key: needed("AWS_SECRET_ACCESS_KEY")?,
+            session_token: variable("AWS_SESSION_TOKEN"),
+            retain: Duration::from_secs(365 * 86_400),
+        })
+    }
+}
+
 impl fmt::Debug for S3Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let S3Options { endpoint, region, bucket, prefix, retain, .. } = self;
@@ -69,21 +97,7 @@ impl S3Sink {
     /// # Errors
     /// For settings that cannot be used.
     pub fn new(options: S3Options) -> Result<S3Sink, SinkError> {
-        let unusable = |error: &dyn fmt::Display| SinkError::Settings(format!("cannot set up TLS: {error}"));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .and_then(BuilderVerifierExt::with_platform_verifier)
-            .map_err(|error| unusable(&error))?;
-        let client = Client::builder()
-            .tls_backend_preconfigured(builder.with_no_client_auth())
-            .redirect(Policy::none())
-            .referer(false)
-            .connect_timeout(Duration::from_secs(10))
-            .timeout(Duration::from_secs(120))
-            .user_agent(concat!("layersift/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| unusable(&error))?;
+        let client = client(Policy::none(), Duration::from_secs(120))?;
         S3Sink::with_client(options, client)
     }
 
@@ -105,8 +119,16 @@ impl S3Sink {
         Ok(S3Sink { options, client, host, base })
     }
 
-    fn place(&self) -> String {
-        format!("the bucket {} at {}", self.options.bucket, self.base)
+    /// An object of at most `most` bytes.
+    ///
+    /// # Errors
+    /// If it is not there, or larger.
+    pub(crate) fn get(&self, name: &str, most: u64) -> Result<Vec<u8>, SinkError> {
+        let response = self.send("GET", name, &[], &[])?;
+        if response.status() != StatusCode::OK {
+            return Err(self.refused(response));
+        }
+        small(response, most, &self.place())
     }
 
     fn send(&self, method: &str, name: &str, body: &[u8], more: &[(&str, String)]) -> Result<Response, SinkError> {
@@ -158,6 +180,10 @@ impl S3Sink {
 }
 
 impl Sink for S3Sink {
+    fn place(&self) -> String {
+        format!("s3://{}/{} at {}", self.options.bucket, self.options.prefix, self.base)
+    }
+
     fn has(&mut self, name: &str, bytes: &[u8]) -> Result<bool, SinkError> {
         let response = self.send("HEAD", name, &[], &[("x-amz-checksum-mode", "ENABLED".into())])?;
         match response.status() {
@@ -187,6 +213,35 @@ impl Sink for S3Sink {
         let response = self.send("PUT", name, bytes, &headers)?;
         if response.status().is_success() { Ok(()) } else { Err(self.refused(response)) }
     }
+}
+
+/// A client that trusts the certificate authorities of the system.
+pub(crate) fn client(redirects: Policy, timeout: Duration) -> Result<Client, SinkError> {
+    let unusable = |error: &dyn fmt::Display| SinkError::Settings(format!("cannot set up TLS: {error}"));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(BuilderVerifierExt::with_platform_verifier)
+        .map_err(|error| unusable(&error))?;
+    let builder = Client::builder()
+        .tls_backend_preconfigured(builder.with_no_client_auth())
+        .redirect(redirects)
+        .referer(false)
+        .connect_timeout(Duration::from_secs(10))
+        .timeout(timeout)
+        .user_agent(concat!("layersift/", env!("CARGO_PKG_VERSION")));
+    builder.build().map_err(|error| unusable(&error))
+}
+
+/// The body of an answer, if it has at most `most` bytes.
+pub(crate) fn small(response: Response, most: u64, place: &str) -> Result<Vec<u8>, SinkError> {
+    let mut bytes = Vec::new();
+    let read = response.take(most + 1).read_to_end(&mut bytes);
+    read.map_err(|error| SinkError::Unreachable { place: place.into(), source: Box::new(error) })?;
+    if bytes.len() as u64 > most {
+        return Err(SinkError::Settings(format!("what {place} sent is longer than {most} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// In the form of the header `x-amz-checksum-sha256`.

@@ -1,8 +1,9 @@
 //! Copies of segments and checkpoints, kept elsewhere.
 //!
 //! Objects never change: closed segments with their hashes, and each checkpoint under a name of its own. What was
-//! shipped is noted in a file. If a crash comes before that, the place is asked, and has the object.
+//! shipped where is noted in a file. If a crash comes before that, the place is asked, and has the object.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -14,11 +15,17 @@ use crate::files::{self, Segment};
 use crate::log::{AuditLog, held};
 use crate::sink::Sink;
 
-/// What was shipped so far.
+/// What was shipped so far, by place.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct State {
+    places: BTreeMap<String, Progress>,
+}
+
+/// What one place has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct State {
+struct Progress {
     /// The entries before this one.
-    pub(crate) entries: u64,
+    entries: u64,
     /// The size of the last checkpoint.
     checkpoint: Option<u64>,
 }
@@ -43,35 +50,44 @@ impl AuditLog {
     /// If an object cannot be read or sent. The next run goes on there.
     pub fn ship(&self, sink: &mut dyn Sink) -> Result<Shipped, AuditError> {
         let _upkeep = held(&self.shared.upkeep);
-        let directory = &self.shared.directory;
+        let (directory, place) = (&self.shared.directory, sink.place());
         let mut state = State::read(directory)?;
+        let mut progress = state.of(&place);
         let mut shipped = Shipped::default();
-        if state == State::default() {
+        if progress == Progress::default() {
             shipped.object(sink, files::PUBLIC_KEY, &read(&directory.join(files::PUBLIC_KEY))?)?;
         }
         for pair in files::segments(directory)?.windows(2) {
             let [segment, next] = pair else { break };
-            if segment.first >= state.entries {
+            if segment.first >= progress.entries {
                 shipped.segment(sink, segment)?;
-                state.entries = next.first;
-                state.write(directory)?;
+                progress.entries = next.first;
+                state.note(directory, &place, progress)?;
             }
         }
-        self.ship_checkpoint(sink, &mut state, &mut shipped)?;
-        shipped.entries = state.entries;
+        let (note, size) = self.checkpoint_to_ship()?;
+        if progress.checkpoint.is_none_or(|last| last < size) {
+            shipped.object(sink, &files::shipped_checkpoint(size), &note)?;
+            progress.checkpoint = Some(size);
+            state.note(directory, &place, progress)?;
+        }
+        shipped.entries = progress.entries;
         Ok(shipped)
     }
 
-    fn ship_checkpoint(&self, sink: &mut dyn Sink, state: &mut State, shipped: &mut Shipped) -> Result<(), AuditError> {
+    /// The number of entries, since the log was begun, that a place has.
+    ///
+    /// # Errors
+    /// If the note of what was shipped cannot be read.
+    pub fn shipped_to(&self, place: &str) -> Result<u64, AuditError> {
+        Ok(State::read(&self.shared.directory)?.of(place).entries)
+    }
+
+    fn checkpoint_to_ship(&self) -> Result<(Vec<u8>, u64), AuditError> {
         let note = self.latest_checkpoint()?;
         let checkpoint = Checkpoint::open(&note, self.shared.key.verifier())
             .map_err(|source| AuditError::Anchor { subject: files::CHECKPOINT.into(), source })?;
-        if state.checkpoint.is_none_or(|last| last < checkpoint.size) {
-            shipped.object(sink, &files::shipped_checkpoint(checkpoint.size), &note)?;
-            state.checkpoint = Some(checkpoint.size);
-            state.write(&self.shared.directory)?;
-        }
-        Ok(())
+        Ok((note, checkpoint.size))
     }
 }
 
@@ -97,7 +113,16 @@ impl Shipped {
 }
 
 impl State {
-    pub(crate) fn read(directory: &Path) -> Result<State, AuditError> {
+    fn of(&self, place: &str) -> Progress {
+        self.places.get(place).copied().unwrap_or_default()
+    }
+
+    fn note(&mut self, directory: &Path, place: &str, progress: Progress) -> Result<(), AuditError> {
+        self.places.insert(place.into(), progress);
+        self.write(directory)
+    }
+
+    fn read(directory: &Path) -> Result<State, AuditError> {
         let path = directory.join(files::SHIPPED);
         let Some(text) = files::small(&path)? else { return Ok(State::default()) };
         serde_json::from_slice(&text).map_err(|source| AuditError::Json { subject: path.display().to_string(), source })

@@ -41,6 +41,9 @@ pub enum SinkError {
 
 /// A place that keeps copies of files of a log.
 pub trait Sink {
+    /// What it is called. What was shipped is noted by this name, so another place has another one.
+    fn place(&self) -> String;
+
     /// Whether it has these bytes under that name.
     ///
     /// # Errors
@@ -67,16 +70,20 @@ impl DirectorySink {
     }
 
     fn unreachable<E: std::error::Error + Send + Sync + 'static>(&self) -> impl FnOnce(E) -> SinkError {
-        let place = self.directory.display().to_string();
+        let place = self.place();
         move |error| SinkError::Unreachable { place, source: Box::new(error) }
     }
 }
 
 impl Sink for DirectorySink {
+    fn place(&self) -> String {
+        self.directory.display().to_string()
+    }
+
     fn has(&mut self, name: &str, bytes: &[u8]) -> Result<bool, SinkError> {
         match fs::read(self.directory.join(name)) {
             Ok(found) if found == bytes => Ok(true),
-            Ok(_) => Err(SinkError::Differs { place: self.directory.display().to_string() }),
+            Ok(_) => Err(SinkError::Differs { place: self.place() }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(self.unreachable()(error)),
         }

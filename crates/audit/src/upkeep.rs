@@ -12,17 +12,16 @@ use crate::error::AuditError;
 use crate::files::{self, Segment};
 use crate::log::{AuditLog, held};
 use crate::reading::{Leaves, Lines};
-use crate::ship::State;
 use crate::tree::Range;
 use crate::verify::Problem;
 
 /// Which entries may go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Retention {
     /// Those that are older than this, in milliseconds since 1970.
     pub before: u64,
-    /// Of these, only those that were shipped.
-    pub only_shipped: bool,
+    /// Of these, only those that all of these places have, as their sinks call them.
+    pub shipped_to: Vec<String>,
     /// When that is, in milliseconds since 1970: now.
     pub now: u64,
 }
@@ -48,8 +47,8 @@ impl AuditLog {
         let segments = files::segments(directory)?;
         let old = held_removal(self)?.map_or(0, |removal| removal.range.size());
         let mut most = held(&self.shared.checkpoints).last.unwrap_or(0);
-        if retention.only_shipped {
-            most = most.min(State::read(directory)?.entries);
+        for place in &retention.shipped_to {
+            most = most.min(self.shipped_to(place)?);
         }
         let mut cut = old;
         for pair in segments.windows(2) {

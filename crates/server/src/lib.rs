@@ -23,4 +23,4 @@ mod span;
 
 pub use http::tls::TlsError;
 pub use http::tokens;
-pub use service::{Parts, ScanLogins, SetupError, check};
+pub use service::{AuditSetupError, Parts, ScanLogins, SetupError, check};

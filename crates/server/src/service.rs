@@ -9,11 +9,13 @@
 //! harbor     the scanner of a Harbor
 //! upkeep     periodic work: certificates, policies, rescans, retention
 //! access     who asks, and what they may do
+//! audit      the log of decisions
 //! ```
 //!
 //! Handlers are asynchronous; the store, registries and scans block, and are called on threads for that.
 
 pub(crate) mod access;
+pub(crate) mod audit;
 pub(crate) mod decider;
 pub(crate) mod harbor;
 pub(crate) mod lookup;
@@ -38,6 +40,7 @@ use crate::http::metrics::{Metrics, label};
 use crate::http::problem::Problem;
 use crate::settings::Settings;
 
+pub use audit::AuditSetupError;
 pub use harbor::logins::ScanLogins;
 pub use setup::{Parts, SetupError, check};
 
@@ -54,6 +57,8 @@ pub(crate) struct Service {
     pub(crate) access: access::Access,
     /// The scanner of a Harbor, if there is one.
     pub(crate) harbor: Option<harbor::Adapter>,
+    /// Takes each decision before it is answered.
+    pub(crate) audit: audit::Audit,
     /// Connections by what listens: clients of one do not keep those of another out.
     pub(crate) connections: Vec<(&'static str, Arc<Connections>)>,
     /// The memory for bodies, of clusters and of other clients.

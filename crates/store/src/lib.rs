@@ -11,6 +11,7 @@
 //! dropping the [`Store`]. Times are seconds since 1970, UTC, and come from the caller.
 
 mod api_tokens;
+mod audit_copies;
 mod backend;
 mod error;
 mod findings;
@@ -46,6 +47,7 @@ use self::location::Location;
 use self::pool::Pool;
 
 pub use self::api_tokens::{ApiToken, ApiTokens};
+pub use self::audit_copies::{AuditCopies, AuditCopy};
 pub use self::error::{DatabaseError, StoreError};
 pub use self::harbor_tasks::{
     ClaimedHarborTask, HarborPhase, HarborTask, HarborTaskState, HarborTasks, NewHarborTask, SealedLogin,
@@ -131,6 +133,11 @@ impl Store {
     /// The path or the URL of the store, without a password.
     pub fn name(&self) -> String {
         self.pool.location().to_string()
+    }
+
+    /// Copies of the logs of decisions.
+    pub fn audit_copies(&self) -> AuditCopies<'_> {
+        AuditCopies::new(self)
     }
 
     /// Images, and their reports.

@@ -10,7 +10,7 @@ use layersift_audit::{
 use crate::{entry, opened, options, verified, with_anchor, written};
 
 fn older_than(number: u64) -> Retention {
-    Retention { before: entry(number).time, only_shipped: false, now: 7 }
+    Retention { before: entry(number).time, shipped_to: Vec::new(), now: 7 }
 }
 
 #[test]
@@ -66,9 +66,13 @@ fn retention_waits_for_checkpoints_and_for_copies() {
     assert!((0..35).all(|number| log.append(&entry(number)).unwrap() == number));
     assert_eq!(log.prune(&older_than(1000)).unwrap(), 0);
     log.checkpoint().unwrap();
-    let shipped = Retention { only_shipped: true, ..older_than(1000) };
+    let shipped = Retention { shipped_to: vec![copy.path().display().to_string()], ..older_than(1000) };
     assert_eq!(log.prune(&shipped).unwrap(), 0);
     log.ship(&mut DirectorySink::new(copy.path())).unwrap();
+    // What was shipped is known of each place by itself.
+    let both = [&shipped.shipped_to[..], &["another".to_string()]].concat();
+    assert_eq!(log.prune(&Retention { shipped_to: both, ..shipped.clone() }).unwrap(), 0);
+    assert_eq!((log.shipped_to(&shipped.shipped_to[0]).unwrap(), log.shipped_to("another").unwrap()), (30, 0));
     assert_eq!(log.prune(&shipped).unwrap(), 30);
 }
 
@@ -95,6 +99,10 @@ struct Broken<'d> {
 }
 
 impl Sink for Broken<'_> {
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
     fn has(&mut self, name: &str, bytes: &[u8]) -> Result<bool, SinkError> {
         self.inner.has(name, bytes)
     }

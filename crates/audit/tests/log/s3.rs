@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use layersift_audit::{S3Options, S3Sink, Sink, SinkError};
+use layersift_audit::{S3Options, S3Sink, Sink, SinkError, fetch};
 
 use crate::{entry, opened};
 
@@ -66,4 +66,24 @@ fn settings_are_checked_and_secrets_not_shown() {
     // Nothing listens there.
     let mut sink = sink("http://127.0.0.1:1", "testing");
     assert!(matches!(sink.put("key.pub", b""), Err(SinkError::Unreachable { .. })));
+}
+
+#[test]
+fn a_bucket_is_where_the_variables_say() {
+    let variables = |name: &str| match name {
+        "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("made-up".to_string()),
+        "AWS_DEFAULT_REGION" => Some("eu-central-1".to_string()),
+        _ => None,
+    };
+    let S3Options { endpoint, region, .. } = S3Options::from_variables("audit", &variables).unwrap();
+    assert_eq!((&endpoint[..], &region[..]), ("https://s3.eu-central-1.amazonaws.com", "eu-central-1"));
+    let elsewhere = |name: &str| match name {
+        "AWS_ENDPOINT_URL" => Some("https://s3.example.org".to_string()),
+        name => variables(name),
+    };
+    assert_eq!(S3Options::from_variables("audit", &elsewhere).unwrap().endpoint, "https://s3.example.org");
+    let without = S3Options::from_variables("audit", &|_| None).unwrap_err();
+    assert!(without.to_string().contains("AWS_ACCESS_KEY_ID"), "{without}");
+    assert!(fetch("s3://audit", &variables).unwrap().is_err(), "a bucket is not an object");
+    assert!(fetch("checkpoint", &variables).is_none(), "a file is not a URL");
 }

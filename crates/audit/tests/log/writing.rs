@@ -65,6 +65,21 @@ fn threads_share_writes_and_each_has_its_index() {
 }
 
 #[test]
+fn entries_that_are_handed_in_together_are_written_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = opened(folder.path(), 10);
+    let entries: Vec<_> = (0..25).map(entry).collect();
+    assert_eq!(log.append_all(&entries[..12]).unwrap(), 0);
+    assert_eq!(log.append_all(&[]).unwrap(), 12);
+    assert_eq!(log.append_all(&entries[12..]).unwrap(), 12);
+    log.finish().unwrap();
+    assert!(matches!(log.append(&entry(25)), Err(AuditError::NotWritten { .. })), "nothing comes after the end");
+    log.close().unwrap();
+    assert!(verified(folder.path()).is_good());
+    assert_eq!(last_entries(folder.path(), 100).unwrap(), (0..25).zip(entries).collect::<Vec<_>>());
+}
+
+#[test]
 fn one_process_writes_and_others_may_verify() {
     let folder = tempfile::tempdir().unwrap();
     let log = opened(folder.path(), 100);

@@ -10,5 +10,5 @@ mod answer;
 mod images;
 mod review;
 
-pub use answer::{ASK_AGAIN_SECONDS, Answer, Mode, answer, refuse};
+pub use answer::{ASK_AGAIN_SECONDS, Answer, Mode, answer, not_entered, refuse};
 pub use review::{Head, Image, Operation, Problem, Review, ReviewError, ReviewLimits, TypeName, read};

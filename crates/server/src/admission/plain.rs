@@ -13,7 +13,7 @@
 use crate::admission::bounded_json::{BoundedJson, OverBound};
 use crate::admission::matched::{entries, message, worst};
 use crate::admission::words::tidy;
-use crate::admission::{Decision, Effect};
+use crate::admission::{Decision, Effect, Outcome, Reason};
 use layersift_model::Digest;
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -124,8 +124,20 @@ pub fn answer(question: &Question, decisions: &[Decision]) -> Vec<u8> {
     write(&Written { allowed: worst <= Effect::Warn, message, decisions })
 }
 
+/// Denies all images, because what was decided could not be logged. With HTTP status 200, as any answer.
+pub fn not_entered(question: &Question, why: &str) -> Vec<u8> {
+    let denied = |asked: &AskedImage| {
+        let reasons = vec![Reason::of_words("audit-log", why)];
+        let digest = asked.digest.clone();
+        Decision { reasons, ..Decision::without_report(&asked.image, digest, Outcome::Unknown, why) }
+    };
+    let decisions: Vec<Decision> = question.images.iter().map(denied).collect();
+    let message = format!("layersift: {}", tidy(why, MOST_ERROR));
+    write(&Written { allowed: false, message, decisions: &decisions })
+}
+
 /// The body for a question that cannot be read, for HTTP status 400.
-pub fn refuse(error: &QuestionError) -> Vec<u8> {
+pub fn refuse(error: &dyn std::error::Error) -> Vec<u8> {
     let message = format!("layersift: {}", tidy(&error.to_string(), MOST_ERROR));
     write(&Written { allowed: false, message, decisions: &[] })
 }

@@ -22,10 +22,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use layersift_model::Digest;
+use layersift_model::{Digest, Severity};
 use layersift_report::{FailOn, Policy};
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize, Serializer};
 use toml::Spanned;
 
 use super::decision::{Decision, Effect, Outcome, Reason};
@@ -43,6 +43,7 @@ pub struct AdmissionPolicy {
     bases: Vec<Digest>,
     /// Tells policies apart: a decision under one is none under another.
     generation: u64,
+    digest: String,
 }
 
 /// What holds for an image in a place.
@@ -83,7 +84,7 @@ pub struct InvalidTable {
     pub reason: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Mode {
     Enforce,
@@ -91,10 +92,11 @@ enum Mode {
 }
 
 /// What a file may say of each place. `None` is as for all places.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Values {
     mode: Option<Mode>,
+    #[serde(serialize_with = "fail_on_name")]
     fail_on: Option<FailOn>,
     on_incomplete: Option<Effect>,
     on_unreadable: Option<Effect>,
@@ -104,7 +106,7 @@ struct Values {
 }
 
 /// Admission rules as they are written, the table `[admission]` of the service's settings.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct AdmissionTable {
     #[serde(flatten)]
@@ -116,18 +118,18 @@ pub struct AdmissionTable {
     #[serde(default)]
     rule: Vec<Spanned<RuleTable>>,
     /// Flattened tables take any field: these are none of theirs.
-    #[serde(flatten)]
+    #[serde(flatten, skip_serializing)]
     unknown: BTreeMap<String, IgnoredAny>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct RuleTable {
     namespaces: Option<Vec<String>>,
     images: Option<Vec<String>>,
     #[serde(flatten)]
     values: Values,
-    #[serde(flatten)]
+    #[serde(flatten, skip_serializing)]
     unknown: BTreeMap<String, IgnoredAny>,
 }
 
@@ -174,7 +176,16 @@ impl AdmissionTable {
         };
         let allowed = self.allowed_digests.iter().map(parse).collect::<Result<_, _>>()?;
         let bases = self.base_images.iter().map(parse).collect::<Result<_, _>>()?;
-        Ok(AdmissionPolicy { rules, otherwise, allowed, bases, generation: NEXT.fetch_add(1, Ordering::Relaxed) })
+        let digest = self.digest(findings).map_err(|error| at(0)(error.to_string()))?;
+        let generation = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(AdmissionPolicy { rules, otherwise, allowed, bases, generation, digest })
+    }
+
+    /// The digest of these rules together with the policy file.
+    fn digest(&self, findings: &Policy) -> serde_json::Result<String> {
+        let file = findings.digest.as_ref().map(ToString::to_string);
+        let text = serde_json::to_vec(&serde_json::json!({ "admission": self, "policy": file }))?;
+        Ok(Digest::of(&text).to_string())
     }
 }
 
@@ -193,6 +204,11 @@ impl AdmissionPolicy {
     /// A number that no other policy of this process has.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// What the policy is known by in the log of decisions: the SHA-256 of its rules and of the policy file's digest.
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// Whether what is denied is let in with a warning wherever it is: where a place is not known, it may be any.
@@ -250,6 +266,10 @@ impl Terms {
             decision.reasons_total += 1;
         }
     }
+}
+
+fn fail_on_name<S: Serializer>(limit: &Option<FailOn>, serializer: S) -> Result<S::Ok, S::Error> {
+    limit.map(|FailOn(limit)| limit.map_or("none", Severity::name)).serialize(serializer)
 }
 
 fn refuse_unknown(fields: &BTreeMap<String, IgnoredAny>) -> Result<(), String> {
@@ -321,6 +341,18 @@ mod tests {
         let mut decision = Decision::without_report("app:1", None, Outcome::Pass, "made up");
         terms.apply(&mut decision, false);
         assert_eq!((decision.effect, &decision.reasons[0].rule[..]), (Effect::Deny, "require-digest"));
+    }
+
+    #[test]
+    fn each_policy_has_a_digest_of_its_own() {
+        let digest = |text: &str| parse(text).unwrap().digest().to_string();
+        let plain = digest("");
+        assert_eq!(plain, digest(""));
+        let texts = ["fail-on = 'none'", "fail-on = 'low'", "mode = 'audit'", "[[rule]]\nmode = 'audit'"];
+        let digests: HashSet<String> = texts.into_iter().map(digest).chain([plain.clone()]).collect();
+        assert_eq!(digests.len(), 5, "{digests:?}");
+        let findings = Policy { digest: Some(Digest::of(b"policy")), ..Policy::default() };
+        assert_ne!(AdmissionTable::default().policy(&findings).unwrap().digest(), plain);
     }
 
     #[test]

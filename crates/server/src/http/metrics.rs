@@ -1,5 +1,7 @@
 //! What Prometheus reads: requests by route, decisions, the queue, layers, the cache, and what will expire.
 
+pub(crate) mod audit;
+
 use std::fmt;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use self::audit::AuditMetrics;
 
 /// Seconds: an answer from memory takes less than a millisecond, a webhook has ten seconds.
 const DURATIONS: [f64; 11] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0];
@@ -60,8 +64,10 @@ pub(crate) struct Metrics {
     pub(crate) is_leader: Gauge,
     /// Scans for a Harbor that ended here, by result.
     pub(crate) harbor_scans: Family<Label, Counter>,
+    pub(crate) harbor_open: Gauge,
     /// Scans that a Harbor was asked for, by what it answered.
     pub(crate) harbor_rescans: Family<Label, Counter>,
+    pub(crate) audit: AuditMetrics,
 }
 
 impl Metrics {
@@ -85,7 +91,9 @@ impl Metrics {
             certificates: Family::default(),
             is_leader: Gauge::default(),
             harbor_scans: Family::default(),
+            harbor_open: Gauge::default(),
             harbor_rescans: Family::default(),
+            audit: AuditMetrics::default(),
         };
         let mut registry = Registry::with_prefix("layersift");
         metrics.register(&mut registry);
@@ -111,9 +119,11 @@ impl Metrics {
             "Seconds until the certificate of an address expires",
             self.certificates.clone(),
         );
+        registry.register("harbor_scans_open", "Scans that Harbor waits for", self.harbor_open.clone());
         registry.register("harbor_scans_ended", "Scans for Harbor ended here, by result", self.harbor_scans.clone());
         registry.register("harbor_rescans", "Scans that Harbor was asked for, by answer", self.harbor_rescans.clone());
         registry.register("leader", "Whether this replica does the periodic work", self.is_leader.clone());
+        self.audit.register(registry);
     }
 
     /// Counts an answer.

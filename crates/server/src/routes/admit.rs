@@ -1,4 +1,5 @@
-//! Admission: a question in one of three envelopes, the one decision, and its answer in the same envelope.
+//! Admission: a question in one of three envelopes, the one decision, and its answer in the same envelope. The decision
+//! is in the log before that, if there is one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +11,16 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+use layersift_audit::Entry;
 use tokio::time::Instant;
 
-use crate::admission::kubernetes::{self, ASK_AGAIN_SECONDS, Answer, Mode, Review, ReviewLimits};
+use crate::admission::kubernetes::{self, ASK_AGAIN_SECONDS, Answer, Mode, Review, ReviewError, ReviewLimits};
 use crate::admission::{AdmissionPolicy, Decision, Effect, Outcome, beginning, gatekeeper, plain};
 use crate::http::body;
 use crate::service::Service;
 use crate::service::access::Client;
+use crate::service::audit::NotEntered;
+use crate::service::audit::admission::Asked as Logged;
 use crate::service::decider::{Asked, Judged};
 
 /// Images of one question that are looked up at a time.
@@ -28,6 +32,9 @@ const LONGEST_WEBHOOK: Duration = Duration::from_secs(30);
 
 /// What is left of a webhook's time to the answer itself.
 const MARGIN: Duration = Duration::from_secs(1);
+
+/// How much of that may go by until the decision is in the log.
+const ENTERING: Duration = Duration::from_millis(500);
 
 /// What must be left for the API server to ask again: its pause, and the answer after it.
 const AGAIN: Duration = Duration::from_millis(2_500);
@@ -51,6 +58,8 @@ struct Decided {
     is_audit: bool,
     /// Whether an image is not let in because the store is out of reach.
     is_outage: bool,
+    /// What it was decided by.
+    policy: Arc<AdmissionPolicy>,
 }
 
 /// `POST /admit/v1`: an AdmissionReview.
@@ -69,20 +78,15 @@ pub(super) async fn kubernetes(
     let time = webhook_time(query.as_deref());
     let until = begun + time.saturating_sub(MARGIN).max(MARGIN / 2);
     let read = |reader: &mut dyn std::io::Read| kubernetes::read(reader, &ReviewLimits::default());
-    let answer = match body::parse(body, service.bodies(&client), until - begun, read).await {
+    let question = match body::parse(body, service.bodies(&client), until - begun, read).await {
         // The API server asks again.
         Err(problem) => return problem.into_response(),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "a review cannot be judged");
-            let policy = service.decider.policy();
-            let is_audit = match &error.namespace {
-                Some(namespace) => policy.terms(&[], Some(&namespace[..]).filter(|name| !name.is_empty())).is_audit,
-                None => policy.is_audit_everywhere(),
-            };
-            let mode = if is_audit { Mode::Audit } else { Mode::Enforce { may_ask_again: false } };
-            kubernetes::refuse(&error, mode)
-        }
-        Ok(Ok(review)) => {
+        Ok(question) => question,
+    };
+    let entered_until = (until + ENTERING).min(begun + time - ENTERING / 4);
+    let answer = match question {
+        Err(error) => refuse_review(&service, &client, &error, entered_until).await,
+        Ok(review) => {
             let namespace = Some(review.namespace.clone()).filter(|name| !name.is_empty());
             let asked = review.images.iter().map(|image| Asked {
                 image: image.reference.clone(),
@@ -95,14 +99,10 @@ pub(super) async fn kubernetes(
             });
             // Nothing is scanned for a dry run.
             let wait_until = if review.is_dry_run { begun } else { until };
-            let Decided { decisions, is_audit, .. } =
-                decide_until(&service, &client, asked.collect(), wait_until).await;
+            let decided = decide_until(&service, &client, asked.collect(), wait_until).await;
             // Another replica has the time that this one has not.
             let may_ask_again = service.ending.is_cancelled() && time.saturating_sub(begun.elapsed()) >= AGAIN;
-            let mode = if is_audit { Mode::Audit } else { Mode::Enforce { may_ask_again } };
-            let Review { kind, operation, name, username, .. } = &review;
-            tracing::debug!(kind = kind.name, ?operation, name, username, images = decisions.len(), "review");
-            kubernetes::answer(&review, &decisions, mode)
+            answer_review(&service, &client, (&review, &decided), may_ask_again, entered_until).await
         }
     };
     match answer {
@@ -116,6 +116,62 @@ pub(super) async fn kubernetes(
     }
 }
 
+/// Answers what cannot be judged.
+async fn refuse_review(service: &Service, client: &Client, error: &ReviewError, until: Instant) -> Answer {
+    tracing::warn!(%error, "a review cannot be judged");
+    let policy = service.decider.policy();
+    let is_audit = match &error.namespace {
+        Some(namespace) => policy.terms(&[], Some(&namespace[..]).filter(|name| !name.is_empty())).is_audit,
+        None => policy.is_audit_everywhere(),
+    };
+    let head = error.head.as_deref();
+    let uid = head.map_or("", |head| &head.uid);
+    let more = [("uid", uid), ("namespace", error.namespace.as_deref().unwrap_or_default())];
+    // Without a uid nothing is let in.
+    let is_let_in = is_audit && head.is_some();
+    let logged =
+        Logged { envelope: "kubernetes", client: &client.name, policy: &policy, is_audit: is_let_in, more: &more };
+    if let Err(why) = enter(service, || vec![logged.refusal()], until).await {
+        return kubernetes::not_entered(head, &why.to_string());
+    }
+    kubernetes::refuse(error, if is_audit { Mode::Audit } else { Mode::Enforce { may_ask_again: false } })
+}
+
+/// Answers what was decided, once it is in the log. That somebody is to ask again is not a decision.
+async fn answer_review(
+    service: &Service,
+    client: &Client,
+    (review, decided): (&Review, &Decided),
+    may_ask_again: bool,
+    until: Instant,
+) -> Answer {
+    let Review { head, kind, operation, name, username, namespace, .. } = review;
+    let Decided { decisions, is_audit, policy, .. } = decided;
+    tracing::debug!(kind = kind.name, ?operation, name, username, images = decisions.len(), "review");
+    let mode = if *is_audit { Mode::Audit } else { Mode::Enforce { may_ask_again } };
+    let answer = kubernetes::answer(review, decisions, mode);
+    if answer == Answer::AskAgain {
+        return answer;
+    }
+    let kind = kind.to_string();
+    let more = [
+        ("uid", &head.uid[..]),
+        ("kind", &kind),
+        ("operation", operation.name()),
+        ("name", name),
+        ("namespace", namespace),
+        ("user", username),
+        ("dry-run", if review.is_dry_run { "true" } else { "" }),
+    ];
+    let (client, is_audit) = (&client.name[..], *is_audit);
+    let logged = Logged { envelope: "kubernetes", client, policy, is_audit, more: &more };
+    let entries = || logged.entries(decisions.iter().map(|decision| (None, decision)));
+    match enter(service, entries, until).await {
+        Ok(()) => answer,
+        Err(why) => kubernetes::not_entered(Some(head), &why.to_string()),
+    }
+}
+
 /// `POST /gatekeeper/v1`: a ProviderRequest.
 pub(super) async fn gatekeeper(
     State(service): State<Arc<Service>>,
@@ -126,30 +182,57 @@ pub(super) async fn gatekeeper(
     let read = |reader: &mut dyn std::io::Read| gatekeeper::read(reader, &gatekeeper::KeyLimits::default());
     let keys = match body::parse(body, service.bodies(&client), PROVIDER, read).await {
         Err(_) => return json_response(StatusCode::OK, gatekeeper::outage("too many requests")),
-        Ok(Err(error)) => return json_response(StatusCode::OK, gatekeeper::outage(&error.to_string())),
-        Ok(Ok(keys)) => keys,
+        Ok(keys) => keys,
     };
-    let policy = service.decider.policy();
+    let answer = match keys {
+        Ok(keys) => answer_keys(&service, &client, &keys, until).await,
+        Err(error) => {
+            let policy = service.decider.policy();
+            let logged = of_provider(&client, &policy);
+            let entered = enter(&service, || vec![logged.refusal()], until + ENTERING).await;
+            gatekeeper::outage(&entered.err().map_or_else(|| error.to_string(), |why| why.to_string()))
+        }
+    };
+    json_response(StatusCode::OK, answer)
+}
+
+/// Answers what was decided about each key, once it is in the log.
+async fn answer_keys(service: &Service, client: &Client, keys: &[gatekeeper::Key], until: Instant) -> Vec<u8> {
     let asked = keys.iter().map(|key| Asked {
         image: key.image.clone(),
         digest: None,
         namespace: key.namespace.clone(),
         mirrors: Vec::new(),
-        client: quota(&client, key.namespace.as_deref()),
+        client: quota(client, key.namespace.as_deref()),
         may_queue: true,
         until,
     });
     let asked: Vec<Asked> = asked.collect();
-    let decided = decide(&service, &policy, &asked).await;
-    if decided.is_outage {
-        return json_response(StatusCode::OK, gatekeeper::outage("the store cannot be reached"));
+    let decided = decide(service, service.decider.policy(), &asked).await;
+    let (is_outage, is_audit, policy) = (decided.is_outage, decided.is_audit, Arc::clone(&decided.policy));
+    let mut decisions = decided.softened();
+    if is_outage {
+        // It denies all keys of the call.
+        decisions.iter_mut().for_each(|decision| decision.effect = Effect::Deny);
     }
-    let decisions = decided.softened();
+    let more = [("answer", if is_outage { "outage" } else { "" })];
+    let logged = Logged { is_audit: is_audit && !is_outage, more: &more, ..of_provider(client, &policy) };
+    let namespaces = asked.iter().map(|asked| asked.namespace.as_deref());
+    if let Err(why) = enter(service, || logged.entries(namespaces.zip(&decisions)), until + ENTERING).await {
+        return gatekeeper::outage(&why.to_string());
+    }
+    if is_outage {
+        return gatekeeper::outage("the store cannot be reached");
+    }
     let of = |wanted: &gatekeeper::Key| {
         let index = keys.iter().position(|key| key == wanted)?;
         decisions.get(index)
     };
-    json_response(StatusCode::OK, gatekeeper::answer(&keys, of))
+    gatekeeper::answer(keys, of)
+}
+
+fn of_provider<'a>(client: &'a Client, policy: &'a AdmissionPolicy) -> Logged<'a> {
+    Logged { envelope: "gatekeeper", client: &client.name, policy, is_audit: false, more: &[] }
 }
 
 /// `POST /admit/v1/images`: plain JSON.
@@ -162,7 +245,13 @@ pub(super) async fn plain(
     let read = |reader: &mut dyn std::io::Read| plain::read(reader, &plain::QuestionLimits::default());
     let question = match body::parse(body, service.bodies(&client), PLAIN, read).await {
         Err(problem) => return problem.into_response(),
-        Ok(Err(error)) => return json_response(StatusCode::BAD_REQUEST, plain::refuse(&error)),
+        Ok(Err(error)) => {
+            let policy = service.decider.policy();
+            let logged = of_plain(&client, &policy, false);
+            let entered = enter(&service, || vec![logged.refusal()], begun + PLAIN + ENTERING).await;
+            let body = entered.map_or_else(|why| plain::refuse(&why), |()| plain::refuse(&error));
+            return json_response(StatusCode::BAD_REQUEST, body);
+        }
         Ok(Ok(question)) => question,
     };
     let wait = question.wait.unwrap_or_default().min(LONGEST_WAIT);
@@ -179,14 +268,31 @@ pub(super) async fn plain(
             until: begun + PLAIN.max(wait),
         })
         .collect();
-    let decisions = decide_until(&service, &client, asked, begun + wait).await.softened();
-    json_response(StatusCode::OK, plain::answer(&question, &decisions))
+    let decided = decide_until(&service, &client, asked, begun + wait).await;
+    let (policy, is_audit) = (Arc::clone(&decided.policy), decided.is_audit);
+    let decisions = decided.softened();
+    let logged = of_plain(&client, &policy, is_audit);
+    let entries = || logged.entries(decisions.iter().map(|decision| (question.namespace.as_deref(), decision)));
+    let answer = match enter(&service, entries, begun + PLAIN.max(wait) + ENTERING).await {
+        Ok(()) => plain::answer(&question, &decisions),
+        Err(why) => plain::not_entered(&question, &why.to_string()),
+    };
+    json_response(StatusCode::OK, answer)
+}
+
+fn of_plain<'a>(client: &'a Client, policy: &'a AdmissionPolicy, is_audit: bool) -> Logged<'a> {
+    Logged { envelope: "plain", client: &client.name, policy, is_audit, more: &[] }
+}
+
+/// Enters what was decided, if there is a log.
+async fn enter(service: &Service, entries: impl FnOnce() -> Vec<Entry>, until: Instant) -> Result<(), NotEntered> {
+    if service.audit.is_kept() { service.audit.record(entries(), until).await } else { Ok(()) }
 }
 
 /// Decides about each image as soon as something is known about all of them, or at `until`. Where too many wait
 /// already, at once.
 async fn decide_until(service: &Service, client: &Client, asked: Vec<Asked>, until: Instant) -> Decided {
-    let mut decided = decide(service, &service.decider.policy(), &asked).await;
+    let mut decided = decide(service, service.decider.policy(), &asked).await;
     if !decided.may_change() || Instant::now() + PAUSE > until {
         return decided;
     }
@@ -194,17 +300,17 @@ async fn decide_until(service: &Service, client: &Client, asked: Vec<Asked>, unt
     while decided.may_change() && Instant::now() + PAUSE <= until && !service.ending.is_cancelled() {
         tokio::time::sleep(PAUSE).await;
         // Each time by the present policy: it may have been replaced meanwhile.
-        decided = decide(service, &service.decider.policy(), &asked).await;
+        decided = decide(service, service.decider.policy(), &asked).await;
     }
     decided
 }
 
 /// Decides about each image, in their order. Where some rules only warn, their effects are warnings; where all do, the
 /// envelope may say what would have been.
-async fn decide(service: &Service, policy: &AdmissionPolicy, asked: &[Asked]) -> Decided {
+async fn decide(service: &Service, policy: Arc<AdmissionPolicy>, asked: &[Asked]) -> Decided {
     let mut decided = Vec::with_capacity(asked.len());
     for asked in asked {
-        decided.push(service.decider.decide(policy, asked));
+        decided.push(service.decider.decide(&policy, asked));
     }
     let decided: Vec<Judged> = futures_util::stream::iter(decided).buffered(AT_ONCE).collect().await;
     let is_audit = !decided.is_empty() && decided.iter().all(|judged| judged.is_audit);
@@ -212,7 +318,7 @@ async fn decide(service: &Service, policy: &AdmissionPolicy, asked: &[Asked]) ->
     let of_rule = |judged: Judged| {
         if judged.is_audit && !is_audit { warning(judged.decision) } else { judged.decision }
     };
-    Decided { decisions: decided.into_iter().map(of_rule).collect(), is_audit, is_outage }
+    Decided { decisions: decided.into_iter().map(of_rule).collect(), is_audit, is_outage, policy }
 }
 
 impl Decided {

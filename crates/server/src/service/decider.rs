@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::lookup::{Known, Older, layers_of_bases, look_up};
 use super::resolver::{Resolved, Resolver};
-use crate::admission::{AdmissionPolicy, Decision, Effect, Outcome, Terms, Unreadable};
+use crate::admission::{AdmissionPolicy, Decision, Effect, Outcome, Reason, Terms, Unreadable};
 use crate::http::metrics::{DecisionLabels, Metrics, label};
 use crate::settings::AllowList;
 
@@ -234,8 +234,9 @@ impl Decider {
             }
         };
         if policy.is_allowed(&digest) {
-            let decision = without(Some(digest), Outcome::Pass, "the operator lets this digest in");
-            return Decision { effect: Effect::Allow, ..decision };
+            let why = "the operator lets this digest in";
+            let reasons = vec![Reason::of_words("allowed-digests", why)];
+            return Decision { effect: Effect::Allow, reasons, ..without(Some(digest), Outcome::Pass, why) };
         }
         let looked = match tokio::time::timeout_at(asked.until, self.looked(&digest, terms, policy)).await {
             Ok(looked) => looked,

@@ -16,6 +16,7 @@ use layersift_store::{Seconds, Store, StoreError};
 use tokio::sync::{Semaphore, watch};
 
 use super::access::Access;
+use super::audit::{self, AuditSetupError, Keeper};
 use super::decider::{Decider, DeciderParts};
 use super::harbor::Adapter;
 use super::harbor::catch_up::CatchUp;
@@ -70,6 +71,8 @@ pub struct Parts {
     pub findings: Box<dyn Fn() -> Result<Policy, String> + Send + Sync>,
     /// Seconds since 1970.
     pub clock: fn() -> Seconds,
+    /// Variables of the environment, such as the login of the bucket for copies of the log of decisions.
+    pub variable: fn(&str) -> Option<String>,
 }
 
 /// Why a service does not start.
@@ -113,6 +116,9 @@ pub enum SetupError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The log of decisions.
+    #[error(transparent)]
+    Audit(#[from] AuditSetupError),
     /// The system has no threads left.
     #[error("cannot start: {0}")]
     Runtime(#[source] io::Error),
@@ -142,6 +148,7 @@ impl Parts {
             answering,
             findings,
             clock,
+            variable,
         } = self;
         refuse_public_key(analyzer.fingerprint_key())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(SetupError::Runtime)?;
@@ -158,7 +165,20 @@ impl Parts {
         let key = LayerKey::new(analyzer.layer_key());
         store.service().serve_key(&key, clock())?;
         let metrics = Arc::new(Metrics::new());
+        let (audit, keeper) = audit::Opening {
+            settings: &settings.audit,
+            store: &store,
+            metrics: &metrics.audit,
+            clock,
+            variable: &variable,
+        }
+        .open()?;
         let (read, policy) = policies(&settings, &*findings)?;
+        tracing::info!(
+            digest = policy.digest(),
+            file = read.digest.as_ref().map(tracing::field::display),
+            "policy read"
+        );
         let decider = Decider::new(DeciderParts {
             store: Arc::clone(&store),
             key: key.clone(),
@@ -172,6 +192,7 @@ impl Parts {
         let service = Arc::new(Service {
             access: Access::new(Arc::clone(&store), settings.clients.api.clone(), clock),
             harbor,
+            audit,
             connections: connections(&settings.limits),
             cluster_bodies: BodyMemory::new(settings.limits.body_memory / 4 * 3),
             other_bodies: BodyMemory::new(settings.limits.body_memory / 4),
@@ -211,30 +232,34 @@ impl Parts {
             Some(adapter) => CatchUp::open(&service, adapter, &scan_store, &scanner.registries)?,
             None => None,
         };
-        thread::scope(|scope| {
-            scope.spawn(|| upkeep.run());
-            scope.spawn(|| upkeep.prune());
-            scope.spawn(|| scanner.run(scans.at_once, scans.pulls));
-            if let Some(adapter) = &service.harbor {
-                let driver = Driver::new(Steps { service: &service, adapter, store: &scan_store });
-                scope.spawn(move || driver.run());
-            }
-            if let Some(catch_up) = catch_up {
-                scope.spawn(move || catch_up.run());
-            }
-            let (end, is_ending) = watch::channel(false);
-            let (ended, linger) = (ending.clone(), service.settings.listen.linger());
-            scope.spawn(move || {
-                while !ended.wait(LONG) {}
-                thread::sleep(linger);
-                let _ = end.send(true);
+        let work = || {
+            thread::scope(|scope| {
+                scope.spawn(|| upkeep.run());
+                scope.spawn(|| upkeep.prune());
+                scope.spawn(|| scanner.run(scans.at_once, scans.pulls));
+                if let Some(adapter) = &service.harbor {
+                    let driver = Driver::new(Steps { service: &service, adapter, store: &scan_store });
+                    scope.spawn(move || driver.run());
+                }
+                if let Some(catch_up) = &catch_up {
+                    scope.spawn(|| catch_up.run());
+                }
+                let (end, is_ending) = watch::channel(false);
+                let (ended, linger) = (ending.clone(), service.settings.listen.linger());
+                scope.spawn(move || {
+                    while !ended.wait(LONG) {}
+                    thread::sleep(linger);
+                    let _ = end.send(true);
+                });
+                listening(&addresses);
+                runtime.block_on(serve_all(bound, &service, is_ending));
+                answering.cancel();
+                // Also where it ended by itself.
+                ending.cancel();
             });
-            listening(&addresses);
-            runtime.block_on(serve_all(bound, &service, is_ending));
-            answering.cancel();
-            // Also where it ended by itself.
-            ending.cancel();
-        });
+        };
+        // Whatever may still decide has ended before the log is closed.
+        Keeper::run(keeper, work);
         // What blocks is not dropped on a thread of the runtime.
         runtime.shutdown_timeout(std::time::Duration::from_secs(1));
         Ok(())
@@ -249,10 +274,12 @@ pub fn check(
     settings: &Settings,
     key: &FingerprintKey,
     findings: &(dyn Fn() -> Result<Policy, String> + Send + Sync),
+    variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(), SetupError> {
     refuse_public_key(key)?;
     policies(settings, findings)?;
     Adapter::open(settings, &Cancellation::never())?;
+    audit::check(&settings.audit, variable)?;
     let Settings { tls, clients, .. } = settings;
     if let Some(path) = &clients.admission.secret_path {
         secret_path(path)?;

@@ -71,8 +71,9 @@ impl Upkeep {
         }
         match (self.read_policy)() {
             Ok(Some(policy)) => {
+                let digest = policy.digest().to_string();
                 self.service.decider.set_policy(policy);
-                tracing::info!("policy read again");
+                tracing::info!(digest, "policy read again");
             }
             Ok(None) => {}
             Err(error) => tracing::error!(error, "the policy before stays in use"),
@@ -155,6 +156,9 @@ impl Upkeep {
                 let name = label("token", format!("{} {}", token.id, token.name));
                 metrics.tokens.get_or_create(&name).set(token.expires_at.saturating_sub(now));
             }
+        }
+        if self.service.harbor.is_some() {
+            metrics.harbor_open.set(i64::try_from(store.harbor_tasks().open()?).unwrap_or(i64::MAX));
         }
         self.service.count_connections();
         Ok(())

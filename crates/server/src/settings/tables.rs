@@ -8,7 +8,7 @@ use std::time::Duration;
 use layersift_store::RequestLimits;
 use serde::{Deserialize, Serialize};
 
-use super::{AllowList, Harbor};
+use super::{AllowList, Audit, Harbor};
 use crate::admission::AdmissionTable;
 use crate::span::Span;
 
@@ -54,6 +54,9 @@ pub struct Settings {
     pub retention: Retention,
     /// A Harbor that has its images scanned.
     pub harbor: Option<Harbor>,
+    /// How decisions are logged.
+    #[serde(default)]
+    pub audit: Audit,
 }
 
 /// Where the service listens. What has no address is not served.
@@ -335,6 +338,6 @@ impl Settings {
                 "`clients.api.scopes` is for clients without a token, which `require-certificate` demands".into()
             );
         }
-        Ok(())
+        self.audit.check_together()
     }
 }

@@ -42,3 +42,12 @@ CREATE TABLE harbor_rescans (
     attempts BIGINT NOT NULL,
     asked_at BIGINT NOT NULL
 );
+
+-- Copies of the files of an instance's log of decisions. None is ever written twice.
+CREATE TABLE audit_copies (
+    instance TEXT NOT NULL,
+    name TEXT NOT NULL,
+    bytes {blob} NOT NULL,
+    stored_at BIGINT NOT NULL,
+    PRIMARY KEY (instance, name)
+);

@@ -16,6 +16,11 @@ app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
+{{- /* A log of decisions is on a volume of each replica, which only a StatefulSet has. */ -}}
+{{- define "layersift.serveKind" -}}
+{{ .Values.audit.enabled | ternary "StatefulSet" "Deployment" }}
+{{- end -}}
+
 {{- define "layersift.image" -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}

@@ -123,6 +123,17 @@ pub fn refuse(error: &ReviewError, mode: Mode) -> Answer {
     }
 }
 
+/// Denies what may have been decided otherwise, because the decision could not be logged: whatever the mode is, nothing
+/// is let in without an entry.
+pub fn not_entered(head: Option<&Head>, why: &str) -> Answer {
+    let message = format!("layersift: {}", tidy(why, MOST_ANNOTATION));
+    let Some(head) = head else { return Answer::NotAReview(message) };
+    let annotations =
+        BTreeMap::from([("effect".into(), Effect::Deny.name().into()), ("error".into(), tidy(why, MOST_ANNOTATION))]);
+    let status = Status { code: 503, reason: "ServiceUnavailable", message, details: None };
+    write(head, false, Some(status), Vec::new(), annotations)
+}
+
 fn write(
     head: &Head,
     is_allowed: bool,

@@ -4,6 +4,7 @@
 use super::images::{Found, Images, Node, Text, Walk};
 use crate::admission::bounded_json::{BoundedJson, OverBound};
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::io::{BufReader, Read};
 
 /// The versions of AdmissionReview that are read. They do not differ in what is read here.
@@ -94,6 +95,27 @@ pub enum Operation {
     Connect,
     /// Anything else, which is judged as if it made the object.
     Other,
+}
+
+impl Operation {
+    /// The operation as it is written in the log of decisions.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Create => "create",
+            Operation::Update => "update",
+            Operation::Delete => "delete",
+            Operation::Connect => "connect",
+            Operation::Other => "other",
+        }
+    }
+}
+
+impl fmt::Display for TypeName {
+    /// Such as `apps/v1 Deployment`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TypeName { group, version, name } = self;
+        if group.is_empty() { write!(f, "{version} {name}") } else { write!(f, "{group}/{version} {name}") }
+    }
 }
 
 /// An image that an object names.

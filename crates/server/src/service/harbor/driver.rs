@@ -5,11 +5,13 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use layersift_store::{ClaimedHarborTask, StoreError};
+use layersift_audit::{Entry, Kind, Verdict};
+use layersift_store::{ClaimedHarborTask, Seconds, StoreError};
 
 use super::second::SecondScanner;
 use super::steps::{Step, Steps};
 use crate::http::metrics::label;
+use crate::service::audit::entry;
 
 /// Steps at a time. They wait for a second scanner, and write reports of megabytes.
 const STEPS: usize = 4;
@@ -17,6 +19,9 @@ const STEPS: usize = 4;
 /// How long to wait where there is nothing to do, or the store is out of reach.
 const IDLE: Duration = Duration::from_millis(200);
 const OUTAGE: Duration = Duration::from_secs(1);
+
+/// Seconds until a report is made again that could not be entered in the log of decisions.
+const UNLOGGED: Seconds = 5;
 
 /// How often a second scanner is asked what it is.
 const METADATA: Duration = Duration::from_secs(20);
@@ -84,8 +89,11 @@ impl<'d> Driver<'d> {
             Step::Wait { phase, progress, not_before } => {
                 tasks.wait(task, phase, Some(&progress.write()), not_before)?;
             }
-            Step::Report(report) => {
-                if tasks.finish(task, &report, now)? {
+            Step::Report(report, verdict) => {
+                if !verdict.is_none_or(|verdict| self.enter(task, verdict)) {
+                    // No entry, no report.
+                    tasks.wait(task, task.phase, task.progress.as_deref(), now.saturating_add(UNLOGGED))?;
+                } else if tasks.finish(task, &report, now)? {
                     count("report");
                     tracing::info!(image = task.reference, bytes = report.len(), "scan for Harbor ended");
                 }
@@ -98,6 +106,17 @@ impl<'d> Driver<'d> {
             }
         }
         Ok(())
+    }
+
+    /// Enters what is reported in the log of decisions; whether it is there.
+    fn enter(&self, task: &ClaimedHarborTask, verdict: Verdict) -> bool {
+        let service = self.steps.service;
+        let what = [("image", &task.reference[..]), ("task", &task.id)];
+        let policy = service.decider.policy().digest().to_string();
+        let ruleset = service.key.as_str().to_string();
+        let entry = Entry { policy, ruleset, verdict, ..entry(Kind::Harbor, "harbor", &what) };
+        let entered = service.audit.record_blocking(vec![entry]);
+        entered.inspect_err(|error| tracing::error!(%error, "cannot enter a report for Harbor in the log")).is_ok()
     }
 
     fn keep_metadata(&self, second: &SecondScanner) {

@@ -3,10 +3,12 @@
 //!
 //! A step begins from what the store has, so that another process goes on where one was killed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use layersift_model::{Digest, ImageReport, LayerKey};
+use layersift_audit::Verdict;
+use layersift_model::{self as model, Digest, Finding, ImageReport, LayerKey};
+use layersift_report::Policy;
 use layersift_store::{
     ClaimedHarborTask, HarborPhase, RequestClass, RequestLimits, RequestState, ScanRequest, Seconds, Store, StoreError,
     Submitted,
@@ -63,7 +65,8 @@ pub(crate) enum Step {
         progress: Progress,
         not_before: Seconds,
     },
-    Report(Vec<u8>),
+    /// The report, and what this scanner says of the image in it, if it does.
+    Report(Vec<u8>, Option<Verdict>),
     Failed(String),
 }
 
@@ -150,7 +153,7 @@ impl Current<'_> {
             Own::Pending => self.wait(HarborPhase::Scan, 0),
             Own::Full => self.until_there_is_room(),
             Own::Failed(error) => Step::Failed(error),
-            Own::Reports(reports) => Step::Report(self.report(reports, None)),
+            Own::Reports(reports) => self.report(reports, None),
         })
     }
 
@@ -209,7 +212,7 @@ impl Current<'_> {
             (Own::Full, _) => return Ok(self.until_there_is_room()),
         };
         let second = found.map_or_else(|none| Second::Missing(none.why), Second::Report);
-        Ok(Step::Report(self.report(reports, Some(second))))
+        Ok(self.report(reports, Some(second)))
     }
 
     fn until_there_is_room(self) -> Step {
@@ -223,7 +226,7 @@ impl Current<'_> {
         let Some(scanner) = scanner else { return failed("there is none any more") };
         match self.second_report(scanner) {
             Ok(Some(Polled::Report(report))) => match serde_json::from_slice::<HashMap<String, IgnoredAny>>(&report) {
-                Ok(fields) if !fields.is_empty() => Step::Report(report),
+                Ok(fields) if !fields.is_empty() => Step::Report(report, None),
                 _ => failed("its answer is not a report"),
             },
             Ok(Some(Polled::NotYet(seconds))) => {
@@ -365,15 +368,34 @@ impl Current<'_> {
     }
 
     /// The report of an image as Harbor reads it, without what the operator's policy allows.
-    fn report(&self, mut reports: Vec<ImageReport>, second: Option<Second>) -> Vec<u8> {
+    fn report(&self, mut reports: Vec<ImageReport>, second: Option<Second>) -> Step {
         let policy = self.steps.service.decider.policy();
-        reports.iter_mut().for_each(|report| policy.terms(&[], None).findings.judge(report));
+        let findings = &policy.terms(&[], None).findings;
+        reports.iter_mut().for_each(|report| findings.judge(report));
+        let verdict = verdict(&reports, findings);
         let options = self.steps.adapter.settings.mapping();
         let ours = report(&reports, &self.request.artifact, VERSION, &options);
         let all = match second {
             Some(second) => merge(ours, second, options.gap_severity),
             None => ours,
         };
-        all.to_json(&options.limits)
+        Step::Report(all.to_json(&options.limits), Some(verdict))
+    }
+}
+
+/// What reports say that were judged, for the log of decisions.
+fn verdict(reports: &[ImageReport], policy: &Policy) -> Verdict {
+    let worst = reports.iter().map(ImageReport::verdict).min_by_key(|verdict| match verdict {
+        model::Verdict::Fail => 0,
+        model::Verdict::Incomplete => 1,
+        model::Verdict::Pass => 2,
+    });
+    let fails = |finding: &&Finding| finding.counts() && policy.fail_on.is_some_and(|limit| finding.severity >= limit);
+    let failing = reports.iter().flat_map(|report| &report.findings).filter(fails);
+    let rules: BTreeSet<&str> = failing.map(|finding| &finding.rule.id[..]).collect();
+    Verdict {
+        outcome: worst.unwrap_or(model::Verdict::Incomplete).name().into(),
+        effect: "reported".into(),
+        reasons: rules.into_iter().map(String::from).collect(),
     }
 }
