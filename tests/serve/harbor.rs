@@ -217,6 +217,69 @@ fn the_findings_of_a_second_adapter_stay() {
 }
 
 #[test]
+fn a_second_adapter_that_is_odd_costs_its_own_findings_only() {
+    let found = vec![cve("CVE-2026-0001", "openssl", "3.0.1", "Critical")];
+    let trivy = TrivyAdapter::start(&[("team/leak", found.clone())]);
+    let harbor = HarborScanner::start(Setup { pace: 0.05, ..Setup::default() });
+    let digest = harbor.push("team/leak", "v1", &image("leak", &[leak()]));
+    let site = Site::sqlite();
+    let merge = format!("merge-adapter = '{}'\ndeadline = '8s'", trivy.url());
+    let running = start(&site, &harbor, &merge);
+    let scan = || -> BTreeSet<String> {
+        assert_eq!(harbor.scan("team/leak", &digest).status, 202);
+        harbor.wait_all();
+        assert_eq!(harbor.status(&digest), Some(Status::Success), "{:?}", harbor.log(&digest));
+        let found = harbor.vulnerabilities(&digest);
+        let ids = found.iter().map(|finding| finding["id"].as_str().unwrap());
+        let known = ids.map(|id| if id.starts_with("SECRET-") { "SECRET" } else { id });
+        known.filter(|id| !id.starts_with("FINDING-")).map(String::from).collect()
+    };
+    let with = |id: &str| BTreeSet::from(["SECRET".to_string(), id.to_string()]);
+    trivy.state().polls = usize::MAX;
+    assert_eq!(scan(), with("GAP-second-scanner-timed-out"), "it never ends");
+    trivy.state().polls = 0;
+    trivy.state().has_forgotten = true;
+    assert_eq!(scan(), with("GAP-second-scanner-failed"), "it forgets every scan");
+    trivy.state().has_forgotten = false;
+    let unreadable = vec![json!({ "id": "CVE-2026-0002", "vendor_attributes": "a text" })];
+    trivy.state().findings.insert("team/leak".into(), unreadable);
+    assert_eq!(scan(), with("GAP-second-scanner-unreadable"));
+    trivy.state().findings.insert("team/leak".into(), found);
+    assert_eq!(scan(), with("CVE-2026-0001"));
+    assert_eq!(harbor.violations(), Vec::<String>::new());
+    drop(running);
+    trivy.state().findings.insert("team/leak".into(), vec![json!({ "id": "x", "links": 7 })]);
+    let _running = start(&site, &harbor, &format!("{merge}\nmerge-required = true"));
+    harbor.scan("team/leak", &digest);
+    harbor.wait_all();
+    assert!(harbor.log(&digest).unwrap().contains("not a report"), "{:?}", harbor.log(&digest));
+}
+
+#[test]
+fn polls_are_put_off_while_the_store_is_down() {
+    let server = postgres::Server::start();
+    let site = Site::with(Fresh::at(server.url()));
+    let harbor = HarborScanner::start(Setup { pace: 0.05, ..Setup::default() });
+    let digest = harbor.push("team/app", "v1", &clean("app"));
+    let _running = start(&site, &harbor, "");
+    harbor.close();
+    harbor.scan("team/app", &digest);
+    eventually("a scan", || {
+        (!site.fresh().rows("SELECT id FROM harbor_tasks WHERE phase = 'scan'").is_empty()).then_some(())
+    });
+    server.stop("immediate");
+    let polls = || harbor.calls().iter().filter(|call| call.method == "GET").count();
+    let before = polls();
+    eventually("polls during the outage", || (polls() > before + 3).then_some(()));
+    assert_eq!(harbor.status(&digest), Some(Status::Running), "{:?}", harbor.log(&digest));
+    server.start_again();
+    harbor.open();
+    harbor.wait_all();
+    assert_eq!(harbor.status(&digest), Some(Status::Success), "{:?}", harbor.log(&digest));
+    assert_eq!(harbor.violations(), Vec::<String>::new());
+}
+
+#[test]
 fn bills_of_materials_of_a_second_adapter_pass_through() {
     let trivy = TrivyAdapter::start(&[]);
     let harbor = HarborScanner::start(Setup::default());

@@ -57,7 +57,8 @@ fn what_was_pushed_while_the_scanner_was_away_is_scanned_afterwards() {
     let harbor = HarborScanner::start(Setup::default());
     let blocking = || Settings { prevent_vul: true, severity: "low".into(), auto_scan: true, ..Settings::default() };
     harbor.set_project("team", blocking());
-    harbor.set_project("other", blocking());
+    // The robot sees what is public, and may not ask for scans there.
+    harbor.set_project("other", Settings { is_public: true, ..blocking() });
     harbor.set_project("manual", Settings { auto_scan: false, ..blocking() });
     let site = Site::sqlite();
     let more = with_robot(&site, &harbor);
@@ -65,6 +66,9 @@ fn what_was_pushed_while_the_scanner_was_away_is_scanned_afterwards() {
     let before = harbor.push("team/before", "v1", &clean("before"));
     harbor.wait_all();
     assert_eq!(harbor.status(&before), Some(Status::Success));
+    let stopped = harbor.push("team/stopped", "v1", &made_up("stopped"));
+    harbor.stop("team/stopped", "v1");
+    harbor.wait_all();
     running.kill();
     let missed = harbor.push("team/missed", "v1", &clean("missed"));
     let of_others = harbor.push("other/missed", "v1", &made_up("of others"));
@@ -75,6 +79,7 @@ fn what_was_pushed_while_the_scanner_was_away_is_scanned_afterwards() {
     eventually("its report", || (harbor.status(&missed) == Some(Status::Success)).then_some(()));
     assert_eq!(harbor.refused("team/missed", &missed), None);
     assert_eq!((harbor.status(&of_others), harbor.status(&manual)), (None, None), "the robot is not theirs");
+    assert_ne!(harbor.status(&stopped), Some(Status::Error));
     let asked = harbor.asked();
     let robots: Vec<&str> =
         asked.iter().filter(|(who, ..)| who == "robot$layersift").map(|(.., digest)| &digest[..]).collect();
