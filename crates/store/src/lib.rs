@@ -22,6 +22,7 @@ mod intern;
 mod layers;
 mod location;
 mod migrations;
+mod notifications;
 mod options;
 mod page;
 mod places;
@@ -46,10 +47,11 @@ use self::pool::Pool;
 
 pub use self::api_tokens::{ApiToken, ApiTokens};
 pub use self::error::{DatabaseError, StoreError};
-pub use self::ids::{ImageId, RequestId, RunId};
+pub use self::ids::{ImageId, NotificationId, RequestId, RunId};
 pub use self::image_reports::{DatedReport, StoredReport};
 pub use self::images::{ImageLayer, ImageRecord, Images, StoredImage};
 pub use self::layers::{LayerRecord, Layers};
+pub use self::notifications::{NewNotification, NotTaken, NotificationState, Notifications, StoredNotification};
 pub use self::options::StoreOptions;
 pub use self::page::Page;
 pub use self::queue::{Job, JobCounts, Lease, Queue, Task};
@@ -152,6 +154,11 @@ impl Store {
     /// Images that clients of the service wait for.
     pub fn scan_requests(&self) -> ScanRequests<'_> {
         ScanRequests::new(self)
+    }
+
+    /// Messages about what the service found.
+    pub fn notifications(&self) -> Notifications<'_> {
+        Notifications::new(self)
     }
 
     /// What a service keeps: its keys, the images it was asked about, and its leases.
