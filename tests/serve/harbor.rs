@@ -11,10 +11,7 @@ use crate::harbor_stub::made_up;
 use crate::images::{SECRET, clean, image, index, layer, leak};
 use crate::running::{Client, Running, Site, eventually, pulling_from};
 use crate::support::artifacts::Artifact;
-use crate::support::full_harbor::Account;
 use crate::support::harbor_scanner::{Auth, HarborScanner, Settings, Setup, Status};
-use crate::support::harbor_webhooks::{Event, Format, Policy, Webhooks};
-use crate::support::image::digest;
 use crate::support::trivy_adapter::{TrivyAdapter, cve};
 use crate::support::{DEADLINE, Fresh, postgres};
 
@@ -320,40 +317,4 @@ fn a_layer_that_cannot_be_read_is_a_gap_that_blocks() {
     assert!(found.iter().any(|gap| gap["id"].as_str().unwrap().starts_with("GAP-") && gap["severity"] == "High"));
     assert!(harbor.refused("team/broken", &digest).unwrap().contains("vulnerabilit"));
     assert_eq!(harbor.violations(), Vec::<String>::new());
-}
-
-#[test]
-#[ignore = "until the receiver is there"]
-fn each_push_is_queued_once() {
-    let harbor = HarborScanner::start(Setup::default());
-    harbor.add_account("robot$layersift", Account::robot("made-up", &["team"]), true);
-    let site = Site::sqlite();
-    let running = start(&site, &harbor, "");
-    let url = format!("{}/events/harbor", running.url("api"));
-    let policies = [Format::Default, Format::CloudEvents].map(|format| Policy::new(&url, EVENTS, format));
-    let artifact = index("app", &[("amd64", &[leak()]), ("arm64", &[layer("etc/motd", "x")])]);
-    let root = harbor.push("team/app", "v1", &artifact);
-    let sent: Vec<Webhooks> = policies.into_iter().map(Webhooks::start).collect();
-    for webhooks in &sent {
-        // An event for each image of the index, named by its digest, and then one for the index.
-        for (_, manifest) in &artifact.manifests[..2] {
-            webhooks.send(&Event::push(&harbor.host(), "team/app", "", &digest(manifest)));
-        }
-        webhooks.send(&Event::push(&harbor.host(), "team/app", "v1", &root));
-        // What a scan's robot pushes is an SBOM.
-        let robot = "robot$team+hrbscan-Layersift-c79ab506-eb6e-11f1-b170-c2c65cd2b90f".to_string();
-        let sbom = Event::push(&harbor.host(), "team/app", "", &digest(b"an SBOM"));
-        webhooks.send(&Event { operator: robot, ..sbom });
-    }
-    for webhooks in &sent {
-        assert!(
-            webhooks.finish().iter().all(|delivery| delivery.tries == [Some(200)] || delivery.tries == [Some(202)])
-        );
-    }
-    let queued = site.fresh().count("scan_requests");
-    assert!((1..=3).contains(&queued), "{queued} for an index with two images");
-    let wrong = Webhooks::start(Policy::new(&url, "Bearer wrong", Format::Default));
-    wrong.send(&Event::push(&harbor.host(), "team/app", "v2", &root));
-    assert_eq!(wrong.finish()[0].tries, [Some(401); 3]);
-    assert_eq!(site.fresh().count("scan_requests"), queued);
 }

@@ -17,6 +17,7 @@ mod admission;
 mod api;
 mod clients;
 mod document;
+mod events;
 mod faults;
 mod harbor;
 mod harbor_stand_in;

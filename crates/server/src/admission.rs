@@ -21,6 +21,7 @@ pub mod plain;
 mod policy;
 mod words;
 
+pub(crate) use bounded_json::BoundedJson;
 pub use bounded_json::OverBound;
 pub use decision::{Basis, Decision, Effect, Outcome, Reason, Unreadable};
 pub use policy::{AdmissionPolicy, AdmissionTable, InvalidTable, Terms};

@@ -5,6 +5,7 @@
 //! decider    may this image in? from stored reports
 //! lookup     what the store knows about a digest, and whether that still counts
 //! resolver   from a tag to a digest, with the service's own logins
+//! events     what registries say was pushed is queued
 //! scans      images that are waited for are scanned
 //! upkeep     periodic work: certificates, policies, rescans, retention
 //! access     who asks, and what they may do
@@ -14,6 +15,7 @@
 
 pub(crate) mod access;
 pub(crate) mod decider;
+pub(crate) mod events;
 pub(crate) mod lookup;
 pub(crate) mod resolver;
 pub(crate) mod scans;
@@ -49,6 +51,8 @@ pub(crate) struct Service {
     pub(crate) fingerprint_keys: Vec<FingerprintKey>,
     pub(crate) decider: decider::Decider,
     pub(crate) access: access::Access,
+    /// Who may say what was pushed.
+    pub(crate) events: events::EventSenders,
     /// Connections by what listens: clients of one do not keep those of another out.
     pub(crate) connections: Vec<(&'static str, Arc<Connections>)>,
     /// The memory for bodies, of clusters and of other clients.

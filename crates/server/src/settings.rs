@@ -4,6 +4,7 @@
 //! `LAYERSIFT_SERVE_LISTEN__API=0.0.0.0:8443`. Its text is taken as TOML where it is, and as a string otherwise.
 
 mod allow_list;
+mod events;
 mod tables;
 
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::path::Path;
 use layersift_report::Policy;
 
 pub use allow_list::{AllowList, InvalidPattern};
+pub use events::Events;
 pub use tables::{
     AdmissionClients, ApiClients, Clients, Limits, Listen, Registries, Retention, Scans, Scope, Settings, Tls,
 };

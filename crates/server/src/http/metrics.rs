@@ -37,6 +37,13 @@ pub(crate) struct DecisionLabels {
     pub(crate) effect: &'static str,
 }
 
+/// An event of a registry: whose it is, and what became of it.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct EventLabels {
+    pub(crate) source: &'static str,
+    pub(crate) outcome: &'static str,
+}
+
 /// The metrics of the service.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -58,6 +65,7 @@ pub(crate) struct Metrics {
     pub(crate) tokens: Family<Label, Gauge<i64, AtomicI64>>,
     pub(crate) certificates: Family<Label, Gauge<i64, AtomicI64>>,
     pub(crate) is_leader: Gauge,
+    pub(crate) events: Family<EventLabels, Counter>,
 }
 
 impl Metrics {
@@ -80,6 +88,7 @@ impl Metrics {
             tokens: Family::default(),
             certificates: Family::default(),
             is_leader: Gauge::default(),
+            events: Family::default(),
         };
         let mut registry = Registry::with_prefix("layersift");
         metrics.register(&mut registry);
@@ -105,6 +114,7 @@ impl Metrics {
             "Seconds until the certificate of an address expires",
             self.certificates.clone(),
         );
+        registry.register("events", "Events of registries, by what became of them", self.events.clone());
         registry.register("leader", "Whether this replica does the periodic work", self.is_leader.clone());
     }
 

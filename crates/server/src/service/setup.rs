@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::access::Access;
 use super::decider::{Decider, DeciderParts};
+use super::events::EventSenders;
 use super::resolver::Resolver;
 use super::scans::Scanner;
 use super::upkeep::{ReadPolicy, Upkeep};
@@ -96,6 +97,14 @@ pub enum SetupError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What senders of events have in `Authorization`.
+    #[error("{path}: {reason}", path = path.display())]
+    Events {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The policy.
     #[error("{0}")]
     Policy(String),
@@ -154,6 +163,7 @@ impl Parts {
             clock,
         });
         let service = Arc::new(Service {
+            events: event_senders(&settings)?,
             access: Access::new(Arc::clone(&store), settings.clients.api.clone(), clock),
             connections: connections(&settings.limits),
             cluster_bodies: BodyMemory::new(settings.limits.body_memory / 4 * 3),
@@ -223,6 +233,7 @@ pub fn check(
     findings: &(dyn Fn() -> Result<Policy, String> + Send + Sync),
 ) -> Result<(), SetupError> {
     refuse_public_key(key)?;
+    event_senders(settings)?;
     policies(settings, findings)?;
     let Settings { tls, clients, .. } = settings;
     if let Some(path) = &clients.admission.secret_path {
@@ -252,6 +263,10 @@ impl std::fmt::Display for Bound {
 
 fn refuse_public_key(key: &FingerprintKey) -> Result<(), SetupError> {
     if key.id() == FingerprintKey::default().id() { Err(SetupError::PublicKey) } else { Ok(()) }
+}
+
+fn event_senders(settings: &Settings) -> Result<EventSenders, SetupError> {
+    EventSenders::open(&settings.events).map_err(|(path, reason)| SetupError::Events { path, reason })
 }
 
 /// Which findings fail, and what happens to images because of that.

@@ -64,6 +64,7 @@ impl Upkeep {
             let left = tls.expires().saturating_sub(now);
             self.service.metrics.certificates.get_or_create(&label("listener", *name)).set(left);
         }
+        self.service.events.reload();
         match (self.read_policy)() {
             Ok(Some(policy)) => {
                 self.service.decider.set_policy(policy);

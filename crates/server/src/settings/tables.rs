@@ -8,7 +8,7 @@ use std::time::Duration;
 use layersift_store::RequestLimits;
 use serde::{Deserialize, Serialize};
 
-use super::AllowList;
+use super::{AllowList, Events};
 use crate::admission::AdmissionTable;
 use crate::span::Span;
 
@@ -52,6 +52,9 @@ pub struct Settings {
     /// How long things are kept.
     #[serde(default)]
     pub retention: Retention,
+    /// Who may say what was pushed.
+    #[serde(default)]
+    pub events: Events,
 }
 
 /// Where the service listens. What has no address is not served.
@@ -293,7 +296,7 @@ impl Settings {
 
     /// Whether the values go together.
     pub(super) fn check_together(&self) -> Result<(), String> {
-        let Settings { listen, tls, clients, .. } = self;
+        let Settings { listen, tls, clients, events, .. } = self;
         if listen.api.is_none() && listen.admission.is_none() && listen.socket.is_none() {
             return Err("there is nothing to listen at: set `listen.api`, `listen.admission` or `listen.socket`".into());
         }
@@ -302,6 +305,9 @@ impl Settings {
         }
         if !tls.self_signed.is_empty() && tls.certificate.is_none() {
             return Err("`tls.self-signed` needs `tls.certificate` and `tls.key`, the files to write".into());
+        }
+        if listen.api.is_none() && !events.is_empty() {
+            return Err("`[events]` needs `listen.api`, where they are taken".into());
         }
         for (name, address) in [("api", listen.api), ("admission", listen.admission)] {
             if tls.certificate.is_none() && address.is_some_and(|address| !address.ip().is_loopback()) {
