@@ -32,6 +32,10 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     settings: SettingsArgs,
 
+    /// Tell this URL what is found for the first time and fails [default: `notify.url` of the settings]
+    #[arg(long, value_name = "URL")]
+    notify: Option<String>,
+
     /// Check the settings and what they name, and do not serve
     #[arg(long)]
     check: bool,
@@ -57,7 +61,15 @@ impl ServeArgs {
 
 impl SettingsArgs {
     fn settings(&self) -> anyhow::Result<Settings> {
-        let variables = std::env::vars().filter(|(name, _)| name != "LAYERSIFT_SERVE_CONFIG");
+        self.settings_with(None)
+    }
+
+    /// The settings with another URL for messages.
+    fn settings_with(&self, notify: Option<&str>) -> anyhow::Result<Settings> {
+        const NOTIFY: &str = "LAYERSIFT_SERVE_NOTIFY__URL";
+        let is_other = |name: &str| name != "LAYERSIFT_SERVE_CONFIG" && (notify.is_none() || name != NOTIFY);
+        let variables = std::env::vars().filter(|(name, _)| is_other(name));
+        let variables = variables.chain(notify.map(|url| (NOTIFY.to_string(), url.to_string())));
         Ok(settings::load(self.file().as_deref(), variables)?)
     }
 
@@ -86,7 +98,7 @@ impl SettingsArgs {
 
 /// Serves until a signal ends it, or checks the settings.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    let settings = args.settings.settings()?;
+    let settings = args.settings.settings_with(args.notify.as_deref())?;
     if args.check {
         return check(args, &settings);
     }

@@ -24,6 +24,7 @@ mod harbor_stand_in;
 mod harbor_stand_in_policy;
 mod harbor_stub;
 mod images;
+mod notify;
 mod running;
 mod scanned;
 mod startup;

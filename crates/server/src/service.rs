@@ -7,6 +7,8 @@
 //! resolver   from a tag to a digest, with the service's own logins
 //! events     what registries say was pushed is queued
 //! scans      images that are waited for are scanned
+//! notices    what scans find is announced
+//! messenger  messages about that are sent
 //! upkeep     periodic work: certificates, policies, rescans, retention
 //! access     who asks, and what they may do
 //! ```
@@ -17,6 +19,8 @@ pub(crate) mod access;
 pub(crate) mod decider;
 pub(crate) mod events;
 pub(crate) mod lookup;
+pub(crate) mod messenger;
+pub(crate) mod notices;
 pub(crate) mod resolver;
 pub(crate) mod scans;
 mod setup;

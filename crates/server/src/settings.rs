@@ -5,6 +5,7 @@
 
 mod allow_list;
 mod events;
+mod notify;
 mod tables;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use layersift_report::Policy;
 
 pub use allow_list::{AllowList, InvalidPattern};
 pub use events::Events;
+pub use notify::{Notify, NotifyFindings, NotifyFormat};
 pub use tables::{
     AdmissionClients, ApiClients, Clients, Limits, Listen, Registries, Retention, Scans, Scope, Settings, Tls,
 };

@@ -66,6 +66,9 @@ pub(crate) struct Metrics {
     pub(crate) certificates: Family<Label, Gauge<i64, AtomicI64>>,
     pub(crate) is_leader: Gauge,
     pub(crate) events: Family<EventLabels, Counter>,
+    /// Messages that were sent here, by result.
+    pub(crate) notifications: Family<Label, Counter>,
+    pub(crate) notifications_waiting: Gauge,
 }
 
 impl Metrics {
@@ -89,6 +92,8 @@ impl Metrics {
             certificates: Family::default(),
             is_leader: Gauge::default(),
             events: Family::default(),
+            notifications: Family::default(),
+            notifications_waiting: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("layersift");
         metrics.register(&mut registry);
@@ -115,6 +120,8 @@ impl Metrics {
             self.certificates.clone(),
         );
         registry.register("events", "Events of registries, by what became of them", self.events.clone());
+        registry.register("notifications", "Messages sent here, by result", self.notifications.clone());
+        registry.register("notifications_waiting", "Messages to be sent", self.notifications_waiting.clone());
         registry.register("leader", "Whether this replica does the periodic work", self.is_leader.clone());
     }
 

@@ -15,6 +15,7 @@ use layersift_source::catalog::{Filter, ImageList};
 use layersift_source::registry::{At, Reference};
 use layersift_store::{ClaimedRequest, RequestClass, Seconds, Store, StoreError};
 
+use super::notices::Notices;
 use super::resolver::unreadable;
 use crate::admission::Unreadable;
 use crate::http::metrics::{Metrics, label};
@@ -50,6 +51,7 @@ pub(crate) struct Scanner {
     /// Seconds for which one that failed is not tried again.
     pub(crate) retry_failed: Seconds,
     pub(crate) ending: Cancellation,
+    pub(crate) notices: Notices,
 }
 
 /// Why an image was not scanned.
@@ -187,12 +189,21 @@ impl Scanner {
             ..SweepLimits::default()
         };
         match sweep.run(TARGET, &list, &Filter::default(), &limits) {
-            Ok(report) => outcome(&report),
+            Ok(report) => {
+                self.announce(&reference, &report)?;
+                outcome(&report)
+            }
             Err(SweepError::Login(error)) => {
                 Err(Unscanned { why: Unreadable::Unauthorized, text: error.to_string(), may_succeed: false })
             }
             Err(SweepError::Store(error)) => Err(Unscanned::of_store(error)),
         }
+    }
+
+    /// Says what is new, also where not everything was read.
+    fn announce(&self, reference: &Reference, report: &SweepReport) -> Result<(), Unscanned> {
+        let announced = self.notices.announce(&self.store, &self.key(), reference, report, (self.clock)());
+        announced.map_err(Unscanned::of_store)
     }
 
     fn key(&self) -> LayerKey {

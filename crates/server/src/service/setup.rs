@@ -12,12 +12,15 @@ use layersift_format::Cancellation;
 use layersift_model::{FingerprintKey, LayerKey};
 use layersift_report::Policy;
 use layersift_scan::Analyzer;
+use layersift_source::webhook::Webhook;
 use layersift_store::{Seconds, Store, StoreError};
 use tokio::sync::{Semaphore, watch};
 
 use super::access::Access;
 use super::decider::{Decider, DeciderParts};
 use super::events::EventSenders;
+use super::messenger::{self, Messenger};
+use super::notices::Notices;
 use super::resolver::Resolver;
 use super::scans::Scanner;
 use super::upkeep::{ReadPolicy, Upkeep};
@@ -105,6 +108,9 @@ pub enum SetupError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Where messages go.
+    #[error("invalid [notify]: {0}")]
+    Notify(String),
     /// The policy.
     #[error("{0}")]
     Policy(String),
@@ -150,6 +156,7 @@ impl Parts {
         let (analyzer, registries) = (Arc::new(analyzer), Arc::new(registries));
         let key = LayerKey::new(analyzer.layer_key());
         store.service().serve_key(&key, clock())?;
+        let webhook = webhook(&settings)?;
         let metrics = Arc::new(Metrics::new());
         let (read, policy) = policies(&settings, &*findings)?;
         let decider = Decider::new(DeciderParts {
@@ -197,12 +204,21 @@ impl Parts {
             timeout: service.settings.scans.timeout(),
             retry_failed: service.settings.scans.retry_failed(),
             ending: ending.clone(),
+            notices: Notices {
+                findings: webhook.is_some().then_some(service.settings.notify.findings),
+                service: Arc::clone(&service),
+            },
         };
+        let messenger = webhook.map(|webhook| {
+            tracing::info!(host = webhook.url.host(), "new findings are told");
+            Messenger { service: Arc::clone(&service), store: Arc::clone(&scan_store), webhook }
+        });
         let upkeep = Upkeep { read_policy: read_policy(&service, &read, findings), service: Arc::clone(&service), tls };
         let scans = service.settings.scans.clone();
         thread::scope(|scope| {
             scope.spawn(|| upkeep.run());
             scope.spawn(|| upkeep.prune());
+            scope.spawn(|| messenger.as_ref().map(Messenger::run));
             scope.spawn(|| scanner.run(scans.at_once, scans.pulls));
             let (end, is_ending) = watch::channel(false);
             let (ended, linger) = (ending.clone(), service.settings.listen.linger());
@@ -234,6 +250,7 @@ pub fn check(
 ) -> Result<(), SetupError> {
     refuse_public_key(key)?;
     event_senders(settings)?;
+    webhook(settings)?;
     policies(settings, findings)?;
     let Settings { tls, clients, .. } = settings;
     if let Some(path) = &clients.admission.secret_path {
@@ -267,6 +284,15 @@ fn refuse_public_key(key: &FingerprintKey) -> Result<(), SetupError> {
 
 fn event_senders(settings: &Settings) -> Result<EventSenders, SetupError> {
     EventSenders::open(&settings.events).map_err(|(path, reason)| SetupError::Events { path, reason })
+}
+
+/// Where messages go, if anywhere. The key that they are signed with has to be good.
+fn webhook(settings: &Settings) -> Result<Option<Webhook>, SetupError> {
+    if let Some(path) = &settings.notify.secret {
+        messenger::key(path).map_err(|why| SetupError::Notify(format!("{}: {why}", path.display())))?;
+    }
+    let url = settings.notify.url().map_err(SetupError::Notify)?;
+    Ok(url.map(|url| Webhook { url, ca: settings.notify.ca.clone() }))
 }
 
 /// Which findings fail, and what happens to images because of that.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use layersift_store::RequestLimits;
 use serde::{Deserialize, Serialize};
 
-use super::{AllowList, Events};
+use super::{AllowList, Events, Notify};
 use crate::admission::AdmissionTable;
 use crate::span::Span;
 
@@ -55,6 +55,9 @@ pub struct Settings {
     /// Who may say what was pushed.
     #[serde(default)]
     pub events: Events,
+    /// Where new findings are told.
+    #[serde(default)]
+    pub notify: Notify,
 }
 
 /// Where the service listens. What has no address is not served.
@@ -296,6 +299,7 @@ impl Settings {
 
     /// Whether the values go together.
     pub(super) fn check_together(&self) -> Result<(), String> {
+        self.notify.check()?;
         let Settings { listen, tls, clients, events, .. } = self;
         if listen.api.is_none() && listen.admission.is_none() && listen.socket.is_none() {
             return Err("there is nothing to listen at: set `listen.api`, `listen.admission` or `listen.socket`".into());
