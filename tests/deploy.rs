@@ -26,12 +26,14 @@ const CHART: &str = "deploy/chart/layersift";
 const PLACES: [&str; 2] = ["/etc/layersift", "/run/layersift"];
 
 /// Helm's expressions in the settings of the chart, and what they may become.
-const EXPRESSIONS: [(&str, &str); 5] = [
+const EXPRESSIONS: [(&str, &str); 7] = [
     (r#"{{ include "layersift.oldKeys" . }}"#, r#"["/run/layersift/old-keys/2025"]"#),
     (r#"{{ include "layersift.pulls" . }}"#, "0"),
     ("{{ toJson .Values.admission.mode }}", r#""audit""#),
     ("{{ toJson .Values.registries.allow }}", r#"["registry.example.org"]"#),
     ("{{ toJson .Values.admission.allowedDigests }}", "[]"),
+    (r#"{{ include "layersift.events" . }}"#, "[events]\nharbor-auth = \"/run/layersift/events/harbor-auth\""),
+    (r#"{{ include "layersift.notify" . }}"#, "[notify]\nformat = \"json\""),
 ];
 
 /// A chart that turns YAML into a JSON object a line, so that no other parser of YAML is needed.
@@ -321,12 +323,14 @@ fn the_service_accepts_what_helm_renders() {
     let registries = "registries.allow={registry.example.org,docker.io/library/*}";
     let digest = format!("admission.allowedDigests={{sha256:{}}}", "0".repeat(64));
     let old = ["secrets.oldFingerprintKeys.name=old", "secrets.oldFingerprintKeys.keys={2025}"];
-    for settings in [&[][..], &[registries, &digest, old[0], old[1], "workers.replicas=0"]] {
+    let told = ["events.secret=events", "notify.secret=notify"];
+    for settings in [&[][..], &[registries, &digest, old[0], old[1], told[0], told[1], "workers.replicas=0"]] {
         let objects = objects(settings);
         let place = Place::new();
         for name in ["key/fingerprint-key", "old-keys/2025"] {
             place.write(&format!("/run/layersift/{name}"), "random bytes that are made up");
         }
+        place.write("/run/layersift/events/harbor-auth", "a text that is made up\n");
         for key in ["tls.crt", "tls.key"] {
             place.write(&format!("/run/layersift/tls/{key}"), &secret(&objects, "layersift-tls", key));
         }
@@ -389,6 +393,7 @@ fn the_service_accepts_the_settings_of_the_chart() {
     place.write("/run/layersift/key/fingerprint-key", "random bytes that are made up");
     place.write("/run/layersift/old-keys/2025", "other bytes that are made up");
     place.write("/run/layersift/path/secret-path", &"path".repeat(10));
+    place.write("/run/layersift/events/harbor-auth", "a text that is made up\n");
     place.write("/etc/layersift/policy.toml", &field(&read("deploy/chart/layersift/values.yaml"), "policy"));
     // Its files need not exist then.
     place.accept(&settings.replace("[tls]\n", "[tls]\nself-signed = [\"localhost\"]\n"));
@@ -430,6 +435,9 @@ fn the_service_accepts_the_settings_of_the_documentation() {
     place.write("/etc/layersift/secret-path", &"path".repeat(10));
     place.write("/etc/layersift/policy.toml", "fail-on = \"high\"\n");
     place.write("/etc/layersift/registry-ca.crt", "");
+    for name in ["harbor-auth", "distribution-auth", "notify-key"] {
+        place.write(&format!("/etc/layersift/{name}"), "a text that is made up\n");
+    }
     std::fs::create_dir(place.path("/etc/layersift/rules")).unwrap();
     place.accept(&documented());
 }
@@ -445,7 +453,8 @@ fn the_documentation_has_all_settings() {
     }
     let mut names = Vec::new();
     collect(&documented().parse().unwrap(), &mut names);
-    let tables = read("crates/server/src/settings/tables.rs");
+    let tables = ["tables", "events", "notify"].map(|name| read(&format!("crates/server/src/settings/{name}.rs")));
+    let tables = tables.concat();
     let policy = read("crates/server/src/admission/policy.rs");
     let of_policy = ["struct Values {", "struct AdmissionTable {", "struct RuleTable {"].map(|begin| {
         let (_, rest) = policy.split_once(begin).unwrap();
