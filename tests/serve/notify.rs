@@ -328,3 +328,36 @@ fn a_url_is_checked_and_not_shown() {
     eventually("the message", || (second.requests().len() == 1).then_some(()));
     assert!(first.requests().is_empty());
 }
+
+#[test]
+fn what_is_of_a_base_image_is_not_told() {
+    let site = Site::sqlite();
+    let (base, app) = (image("base", &[leak()]), image("app", &[leak(), token(1)]));
+    let registry = Registry::of(&[base.clone(), app.clone()]);
+    let receiver = Receiver::start(200, "");
+    let settings = settings(&site, &registry.host(), &receiver, "");
+    let running = site.start(&format!("{settings}\n[admission]\nbase-images = ['{}']", root(&base)));
+    let scans = client(&site, &running);
+    scan(&scans, &registry.by_digest(&base));
+    scan(&scans, &registry.by_digest(&app));
+    eventually("the message", || (count(&site, "sent") == 1).then_some(()));
+    let [(_, message)] = &receiver.messages()[..] else { panic!("{:?}", receiver.messages()) };
+    let findings = message["findings"].as_array().unwrap();
+    assert_eq!((findings.len(), &findings[0]["path"]), (1, &json!("app/settings-1")), "{message:#}");
+}
+
+#[test]
+fn what_does_not_fail_is_told_by_choice() {
+    for (findings, told) in [("failing", 0), ("all", 1)] {
+        let site = Site::sqlite();
+        let leaking = image("leaking", &[leak()]);
+        let registry = Registry::of(std::slice::from_ref(&leaking));
+        let policy = site.write("policy.toml", b"fail-on = 'none'\n");
+        let receiver = Receiver::start(200, "");
+        let more = settings(&site, &registry.host(), &receiver, &format!("findings = '{findings}'"));
+        let running = site.start(&format!("policy = '{}'\n{more}", policy.display()));
+        scan(&client(&site, &running), &registry.by_digest(&leaking));
+        // A message is there before its scan has ended.
+        assert_eq!(site.fresh().count("notifications"), told, "{findings}");
+    }
+}

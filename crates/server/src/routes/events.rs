@@ -1,5 +1,5 @@
-//! `/events`: registries say what was pushed. They are let in by what they have in `Authorization`, which their operator
-//! set, and not by a token.
+//! `/events`: registries say what was pushed. They are let in by what they have in `Authorization`, which their
+//! operator set, and not by a token.
 
 use std::sync::Arc;
 use std::time::Duration;

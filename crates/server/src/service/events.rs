@@ -1,8 +1,8 @@
 //! What registries say was pushed is queued. The answer comes once it is in the store: a registry that gets none tries
 //! again, and what is lost all the same is found by the next sweep.
 //!
-//! Registries tell of each image of an index, and then of the index. Images without a tag wait for a while, in which the
-//! index is scanned with all of its images: after that they are known, and no registry is asked.
+//! Registries tell of each image of an index, and then of the index. Images without a tag wait for a while, in which
+//! the index is scanned with all of its images: after that they are known, and no registry is asked.
 
 use std::path::Path;
 use std::sync::Arc;

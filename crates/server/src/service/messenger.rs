@@ -1,5 +1,5 @@
-//! Messages are sent from the store, in order and one at a time, by one replica. What the receiver does not take is sent
-//! again until it does, for a week. A receiver that answers too late gets a message twice, under one name.
+//! Messages are sent from the store, in order and one at a time, by one replica. What the receiver does not take is
+//! sent again until it does, for a week. A receiver that answers too late gets a message twice, under one name.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -210,8 +210,8 @@ impl Scanner {
         LayerKey::new(self.analyzer.layer_key())
     }
 
-    /// Whether what was pushed is an image that is known: it was copied, or an index was pushed after it. Then it is only
-    /// noted where it is, and its registry is not asked.
+    /// Whether what was pushed is an image that is known: it was copied, or an index was pushed after it. Then it is
+    /// only noted where it is, and its registry is not asked.
     fn is_known(&self, claimed: &ClaimedRequest, reference: &Reference) -> Result<bool, Unscanned> {
         let (RequestClass::Event, Some(digest)) = (claimed.class, &reference.digest) else { return Ok(false) };
         let found = self.store.images().report(digest, &self.key()).map_err(Unscanned::of_store)?;
