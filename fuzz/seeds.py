@@ -43,6 +43,7 @@ def main():
     put("reference", [text.encode() for text in NAMES])
     put("admission_review", admission_reviews())
     put("harbor_scanner", [harbor_request(), (ROOT / "testdata/harbor/incident.json").read_bytes()[:8_000]])
+    put("events", events())
 
 
 def harbor_request():
@@ -63,6 +64,19 @@ def admission_reviews():
                 (request.get(side) or {}).pop("metadata", None)
                 (request.get(side) or {}).pop("status", None)
             yield json.dumps(recorded["body"], separators=(",", ":")).encode()
+
+
+def events():
+    """What a real Harbor sent, and a notification of Docker's registry."""
+    recorded = json.loads((ROOT / "testdata/recordings/harbor/webhooks/events.json").read_bytes())
+    for deliveries in recorded.values():
+        yield from (delivery["body"].encode() for delivery in deliveries if delivery.get("body"))
+    target = {
+        "mediaType": "application/vnd.oci.image.index.v1+json", "digest": "sha256:" + "0" * 64,
+        "repository": "library/app", "tag": "1",
+    }
+    event = {"action": "push", "target": target, "request": {"host": "registry.example:5000"}}
+    yield json.dumps({"events": [event]}, separators=(",", ":")).encode()
 
 
 def put(target, inputs):

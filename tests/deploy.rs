@@ -26,13 +26,15 @@ const CHART: &str = "deploy/chart/layersift";
 const PLACES: [&str; 2] = ["/etc/layersift", "/run/layersift"];
 
 /// Helm's expressions in the settings of the chart, and what they may become.
-const EXPRESSIONS: [(&str, &str); 6] = [
+const EXPRESSIONS: [(&str, &str); 8] = [
     (r#"{{ include "layersift.oldKeys" . }}"#, r#"["/run/layersift/old-keys/2025"]"#),
     (r#"{{ include "layersift.pulls" . }}"#, "0"),
     (r#"{{ include "layersift.harbor" . }}"#, HARBOR),
     ("{{ toJson .Values.admission.mode }}", r#""audit""#),
     ("{{ toJson .Values.registries.allow }}", r#"["registry.example.org"]"#),
     ("{{ toJson .Values.admission.allowedDigests }}", "[]"),
+    (r#"{{ include "layersift.events" . }}"#, "[events]\nharbor-auth = \"/run/layersift/events/harbor-auth\""),
+    (r#"{{ include "layersift.notify" . }}"#, "[notify]\nformat = \"json\""),
 ];
 
 /// What the chart makes of a Secret for a Harbor.
@@ -339,13 +341,17 @@ fn the_service_accepts_what_helm_renders() {
     let digest = format!("admission.allowedDigests={{sha256:{}}}", "0".repeat(64));
     let old = ["secrets.oldFingerprintKeys.name=old", "secrets.oldFingerprintKeys.keys={2025}"];
     let harbor = "secrets.harbor.name=harbor";
-    for settings in [&[][..], &[harbor], &[registries, &digest, old[0], old[1], "workers.replicas=0"]] {
+    let told = ["events.secret=events", "notify.secret=notify"];
+    for settings in
+        [&[][..], &[harbor], &[registries, &digest, old[0], old[1], told[0], told[1], "workers.replicas=0"]]
+    {
         let objects = objects(settings);
         let place = Place::new();
         for name in ["key/fingerprint-key", "old-keys/2025"] {
             place.write(&format!("/run/layersift/{name}"), "random bytes that are made up");
         }
         place.write_harbor("/run/layersift/harbor");
+        place.write("/run/layersift/events/harbor-auth", "a text that is made up\n");
         for key in ["tls.crt", "tls.key"] {
             place.write(&format!("/run/layersift/tls/{key}"), &secret(&objects, "layersift-tls", key));
         }
@@ -430,6 +436,7 @@ fn the_service_accepts_the_settings_of_the_chart() {
     place.write("/run/layersift/old-keys/2025", "other bytes that are made up");
     place.write_harbor("/run/layersift/harbor");
     place.write("/run/layersift/path/secret-path", &"path".repeat(10));
+    place.write("/run/layersift/events/harbor-auth", "a text that is made up\n");
     place.write("/etc/layersift/policy.toml", &field(&read("deploy/chart/layersift/values.yaml"), "policy"));
     // Its files need not exist then.
     place.accept(&settings.replace("[tls]\n", "[tls]\nself-signed = [\"localhost\"]\n"));
@@ -474,6 +481,9 @@ fn the_service_accepts_the_settings_of_the_documentation() {
     place.write_harbor("/etc/layersift");
     let key = layersift_audit::SigningKey::generate("audit.example.org/replica-1").unwrap();
     place.write("/etc/layersift/audit.key", &key.reveal());
+    for name in ["harbor-auth", "distribution-auth", "notify-key"] {
+        place.write(&format!("/etc/layersift/{name}"), "a text that is made up\n");
+    }
     std::fs::create_dir(place.path("/etc/layersift/rules")).unwrap();
     let settings = documented("docs/service.md");
     place.accept(&settings);
@@ -498,7 +508,7 @@ fn the_documentation_has_all_settings() {
         collect(&documented(document).parse().unwrap(), &mut names);
     }
     let tables =
-        ["tables", "audit", "harbor"].map(|name| read(&format!("crates/server/src/settings/{name}.rs"))).concat();
+        ["tables", "audit", "events", "harbor", "notify"].map(|name| read(&format!("crates/server/src/settings/{name}.rs"))).concat();
     let policy = read("crates/server/src/admission/policy.rs");
     let of_policy = ["struct Values {", "struct AdmissionTable {", "struct RuleTable {"].map(|begin| {
         let (_, rest) = policy.split_once(begin).unwrap();

@@ -37,6 +37,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "URL")]
     merge_adapter: Option<Endpoint>,
 
+    /// Tell this URL what is found for the first time and fails [default: `notify.url` of the settings]
+    #[arg(long, value_name = "URL")]
+    notify: Option<String>,
+
     /// Check the settings and what they name, and do not serve
     #[arg(long)]
     check: bool,
@@ -63,10 +67,12 @@ impl ServeArgs {
 impl ServeArgs {
     /// The settings, with what flags say in place of variables.
     fn settings(&self) -> anyhow::Result<Settings> {
-        let endpoint = self.merge_adapter.as_ref();
-        let flags =
-            endpoint.map(|endpoint| ("LAYERSIFT_SERVE_HARBOR__MERGE_ADAPTER".to_string(), endpoint.to_string()));
-        self.settings.settings(flags.as_slice())
+        let flags = [
+            ("LAYERSIFT_SERVE_HARBOR__MERGE_ADAPTER", self.merge_adapter.as_ref().map(Endpoint::to_string)),
+            ("LAYERSIFT_SERVE_NOTIFY__URL", self.notify.clone()),
+        ];
+        let flags = flags.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
+        self.settings.settings(&flags.collect::<Vec<_>>())
     }
 }
 

@@ -23,6 +23,7 @@ mod kept_form;
 mod leases;
 mod migration;
 mod news;
+mod notifications;
 mod open;
 mod queue;
 mod records;

@@ -19,6 +19,7 @@ crate::on_both!(
     a_lease_that_runs_out_is_given_to_another,
     an_image_is_done_under_one_key_only,
     requests_are_found_and_listed,
+    what_can_wait_is_claimed_later_unless_it_is_urgent,
     requests_survive_a_process_that_is_killed,
     a_token_is_known_by_its_hash,
 );
@@ -151,6 +152,31 @@ fn an_image_is_done_under_one_key_only(fresh: &Fresh) {
     // A claim that went to another process says nothing.
     assert!(!queue.finish(&claimed, &other_key(), 7).unwrap());
     assert_eq!(fresh.rows(asked), [key().to_string()]);
+}
+
+fn what_can_wait_is_claimed_later_unless_it_is_urgent(fresh: &Fresh) {
+    let store = fresh.open();
+    let later = |name: &str, not_before: i64| {
+        let event = request(name, RequestClass::Event, "registry");
+        let times = (not_before, 10);
+        store.scan_requests().submit_later(&event, &key(), false, &RequestLimits::default(), times).unwrap()
+    };
+    let claim = |now: i64| store.scan_requests().claim(30, now).unwrap().map(|claimed| claimed.reference);
+    let name = |name: &str| Some(request(name, RequestClass::Event, "").reference);
+    for image in ["a", "b", "c", "d"] {
+        assert_eq!(later(image, 20), Submitted::Accepted(RequestState::Queued));
+    }
+    assert_eq!(claim(19), None);
+    // Somebody waits for one, and another one can wait no longer.
+    submit(&store, &request("c", RequestClass::Admission, "cluster"), 11);
+    assert_eq!((claim(11), claim(11)), (name("c"), None));
+    later("b", 12);
+    later("b", 30);
+    assert_eq!((claim(12), claim(12)), (name("b"), None), "the earlier time holds");
+    // A class that is less urgent does not move it back.
+    submit(&store, &request("d", RequestClass::Background, "sweeper"), 13);
+    assert_eq!(store.scan_requests().queued().unwrap(), [(RequestClass::Event, 2)]);
+    assert_eq!((claim(13), claim(20), claim(20)), (name("d"), name("a"), None));
 }
 
 fn requests_are_found_and_listed(fresh: &Fresh) {

@@ -21,7 +21,9 @@ pub mod plain;
 mod policy;
 mod words;
 
+pub(crate) use bounded_json::BoundedJson;
 pub use bounded_json::OverBound;
+pub(crate) use decision::layers_of_base;
 pub use decision::{Basis, Decision, Effect, Outcome, Reason, Unreadable};
 pub use policy::{AdmissionPolicy, AdmissionTable, InvalidTable, Terms};
 pub(crate) use words::{beginning, tidy};

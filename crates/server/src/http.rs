@@ -7,12 +7,14 @@
 //! tls          certificates, read again when they change
 //! peer         who is at the other end of a connection
 //! tokens       Bearer tokens
+//! accepted     other texts that a client may have in `Authorization`
 //! limits       requests of a client per second
 //! body         a body that is parsed while it arrives
 //! problem      errors as RFC 9457 has them
 //! metrics      what Prometheus reads
 //! ```
 
+pub(crate) mod accepted;
 pub(crate) mod body;
 pub(crate) mod connections;
 pub(crate) mod limits;

@@ -4,6 +4,8 @@
 //! ```text
 //! admission  decisions, and the envelopes that they are asked and answered in: no input or output
 //! harbor     what Harbor asks its scanner, and reports in its form: no input or output
+//! events     what registries say about pushes: no input or output
+//! notify     messages about new findings: no input or output
 //! settings   the file and the variables
 //! service    what the service does: looks up, resolves, queues, scans
 //! routes     what is answered where
@@ -14,8 +16,10 @@
 //! to end.
 
 pub mod admission;
+pub mod events;
 pub mod harbor;
 mod http;
+mod notify;
 mod routes;
 mod service;
 pub mod settings;

@@ -6,12 +6,14 @@
 //! scans        images are handed in to be scanned, and watched
 //! images       stored images: reports, findings
 //! trace        where else something is
+//! events       registries say what was pushed
 //! operations   the queue and the tokens, health and metrics
 //! openapi      what the API is
 //! middleware   who asks, how often, and how it is counted
 //! ```
 
 mod admit;
+mod events;
 mod harbor;
 mod images;
 mod middleware;
@@ -66,7 +68,8 @@ pub(crate) fn api(service: &Arc<Service>) -> Router {
         .method_not_allowed_fallback(not_allowed)
         .layer(from_fn_with_state(Arc::clone(service), middleware::limit))
         .layer(from_fn_with_state(Arc::clone(service), middleware::authenticate));
-    finish(authenticated.merge(harbor::routes(service)).merge(health_routes()), service)
+    let others = harbor::routes(service).merge(events::routes()).merge(health_routes());
+    finish(authenticated.merge(others), service)
 }
 
 /// Admission for a cluster: who connects has a certificate, or knows the path.

@@ -5,8 +5,11 @@
 //! decider    may this image in? from stored reports
 //! lookup     what the store knows about a digest, and whether that still counts
 //! resolver   from a tag to a digest, with the service's own logins
+//! events     what registries say was pushed is queued
 //! scans      images that are waited for are scanned
 //! harbor     the scanner of a Harbor
+//! notices    what scans find is announced
+//! messenger  messages about that are sent
 //! upkeep     periodic work: certificates, policies, rescans, retention
 //! access     who asks, and what they may do
 //! audit      the log of decisions
@@ -17,8 +20,11 @@
 pub(crate) mod access;
 pub(crate) mod audit;
 pub(crate) mod decider;
+pub(crate) mod events;
 pub(crate) mod harbor;
 pub(crate) mod lookup;
+pub(crate) mod messenger;
+pub(crate) mod notices;
 pub(crate) mod resolver;
 pub(crate) mod scans;
 mod setup;
@@ -59,6 +65,8 @@ pub(crate) struct Service {
     pub(crate) harbor: Option<harbor::Adapter>,
     /// Takes each decision before it is answered.
     pub(crate) audit: audit::Audit,
+    /// Who may say what was pushed.
+    pub(crate) events: events::EventSenders,
     /// Connections by what listens: clients of one do not keep those of another out.
     pub(crate) connections: Vec<(&'static str, Arc<Connections>)>,
     /// The memory for bodies, of clusters and of other clients.

@@ -41,6 +41,7 @@ mod stream;
 mod target;
 mod tree;
 mod waiting;
+pub mod webhook;
 
 pub use daemon::DaemonError;
 pub use open::open;

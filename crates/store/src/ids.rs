@@ -30,6 +30,8 @@ ids! {
     pub struct RunId;
     /// The number of a request for a scan in the store it came from.
     pub struct RequestId;
+    /// The number of a message in the store it came from.
+    pub struct NotificationId;
     /// The number of a layer.
     pub(super) struct LayerId;
     /// The number of a [`layersift_model::LayerKey`].

@@ -24,6 +24,7 @@ mod intern;
 mod layers;
 mod location;
 mod migrations;
+mod notifications;
 mod options;
 mod page;
 mod places;
@@ -52,10 +53,11 @@ pub use self::error::{DatabaseError, StoreError};
 pub use self::harbor_tasks::{
     ClaimedHarborTask, HarborPhase, HarborTask, HarborTaskState, HarborTasks, NewHarborTask, SealedLogin,
 };
-pub use self::ids::{ImageId, RequestId, RunId};
+pub use self::ids::{ImageId, NotificationId, RequestId, RunId};
 pub use self::image_reports::{DatedReport, StoredReport};
 pub use self::images::{ImageLayer, ImageRecord, Images, StoredImage};
 pub use self::layers::{LayerRecord, Layers};
+pub use self::notifications::{NewNotification, NotTaken, NotificationState, Notifications, StoredNotification};
 pub use self::options::StoreOptions;
 pub use self::page::Page;
 pub use self::queue::{Job, JobCounts, Lease, Queue, Task};
@@ -168,6 +170,11 @@ impl Store {
     /// Scans that a Harbor asked for.
     pub fn harbor_tasks(&self) -> HarborTasks<'_> {
         HarborTasks::new(self)
+    }
+
+    /// Messages about what the service found.
+    pub fn notifications(&self) -> Notifications<'_> {
+        Notifications::new(self)
     }
 
     /// What a service keeps: its keys, the images it was asked about, and its leases.

@@ -22,7 +22,7 @@ const TASKS: Seconds = 3_600;
 pub struct Retention {
     /// Seconds after which reports that nobody needs are removed, and images that nobody asked about again.
     pub reports: Seconds,
-    /// Seconds after which scan requests that ended are removed, and tokens that open nothing any more.
+    /// Seconds after which scan requests and messages that ended are removed, and tokens that open nothing any more.
     pub requests: Seconds,
 }
 
@@ -43,6 +43,8 @@ pub struct Pruned {
     pub api_tokens: u64,
     /// Tasks of a Harbor that ended, with their reports.
     pub harbor_tasks: u64,
+    /// Messages that were sent or given up.
+    pub notifications: u64,
 }
 
 /// Rows to remove.
@@ -91,10 +93,13 @@ const HARBOR_RESCANS: Rows = Rows { table: "harbor_rescans", column: "reference"
 
 const API_TOKENS: Rows = Rows { table: "api_tokens", column: "id", condition: "(expires_at < $1 OR revoked_at < $1)" };
 
+const NOTIFICATIONS: Rows =
+    Rows { table: "notifications", column: "id", condition: "state <> 'waiting' AND ended_at < $1" };
+
 impl Store {
     /// Removes what is older than `retention` says and not needed under `key`, the present key:
     ///
-    /// - scan requests that ended;
+    /// - scan requests that ended, and messages that were sent or given up;
     /// - images that nobody asked about again;
     /// - reports of images under other keys, where the image has one under `key`;
     /// - reports of images under any key, where all tags of the image are gone or it has none, and nobody asked about
@@ -121,6 +126,7 @@ impl Store {
             requests: self.remove(&REQUESTS, std::slice::from_ref(&requests), nothing)?,
             api_tokens: self.remove(&API_TOKENS, std::slice::from_ref(&requests), nothing)?,
             harbor_tasks: self.remove(&HARBOR_TASKS, &[before(TASKS)], forget_harbor_reports)?,
+            notifications: self.remove(&NOTIFICATIONS, std::slice::from_ref(&requests), nothing)?,
             asked_images: self.remove(&ASKED_IMAGES, std::slice::from_ref(&reports), nothing)?,
             ..Pruned::default()
         };

@@ -236,18 +236,7 @@ impl<'s> Runs<'s> {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn announce(&self, run: RunId, last: Option<&str>) -> Result<(), StoreError> {
-        let up_to = if last.is_some() { "AND thing <= $2" } else { "" };
-        let sql = format!(
-            "UPDATE sightings SET announced = 1 WHERE announced = 0 {up_to} \
-             AND ((run_id = $1 AND announcer_id IS NULL) OR announcer_id = $1)"
-        );
-        // It has nothing more to say: what is left is adopted at once.
-        let ended = "UPDATE runs SET lease_until = NULL WHERE id = $1";
-        let values: Vec<Value> = std::iter::once(run.into()).chain(last.map(Value::from)).collect();
-        self.store.write(|connection| {
-            connection.execute(&sql, &values)?;
-            connection.execute(ended, &[run.into()]).map(drop)
-        })
+        self.store.write(|connection| announce(connection, run, last).map(drop))
     }
 
     /// What a run was the first to find, or adopted, in the order of fingerprints and ids; at most `limit` things.
@@ -294,6 +283,21 @@ impl AnnouncerRow {
         (0..=seconds.saturating_mul(2)).contains(&left)
             && !self.process.as_ref().is_some_and(|process| processes.is_dead(process))
     }
+}
+
+/// Says that the news of a run were announced, as [`Runs::announce`] does. Those things that were not announced before.
+pub(super) fn announce(connection: &mut Connection, run: RunId, last: Option<&str>) -> Result<Vec<String>, Fault> {
+    let up_to = if last.is_some() { "AND thing <= $2" } else { "" };
+    let sql = format!(
+        "UPDATE sightings SET announced = 1 WHERE announced = 0 {up_to} \
+         AND ((run_id = $1 AND announcer_id IS NULL) OR announcer_id = $1) RETURNING thing"
+    );
+    // It has nothing more to say: what is left is adopted at once.
+    let ended = "UPDATE runs SET lease_until = NULL WHERE id = $1";
+    let values: Vec<Value> = std::iter::once(run.into()).chain(last.map(Value::from)).collect();
+    let things = connection.column(&sql, &values)?;
+    connection.execute(ended, &[run.into()])?;
+    Ok(things)
 }
 
 /// Records that a run came across `things` in `image`.

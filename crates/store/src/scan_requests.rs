@@ -215,9 +215,25 @@ impl<'s> ScanRequests<'s> {
         limits: &RequestLimits,
         now: Seconds,
     ) -> Result<Submitted, StoreError> {
+        self.submit_later(request, key, is_again, limits, (0, now))
+    }
+
+    /// The same for an image that need not be scanned before a time: `not_before`, at most an hour after `now`. One
+    /// that waits already is scanned at the earlier of the two times.
+    ///
+    /// # Errors
+    /// As [`ScanRequests::submit`].
+    pub fn submit_later(
+        &self,
+        request: &ScanRequest,
+        key: &LayerKey,
+        is_again: bool,
+        limits: &RequestLimits,
+        (not_before, now): (Seconds, Seconds),
+    ) -> Result<Submitted, StoreError> {
         let answer = |stored: Option<StoredRequest>| {
-            let stored = stored?;
-            known_answer(&stored, request, key, is_again, limits, now)
+            let stored = stored.filter(|stored| !is_moved_up(stored, request, not_before))?;
+            known_answer(&stored, key, is_again, limits, now)
         };
         // Most are asked for again and again: that takes no turn among those that write.
         let known = self.store.read(|connection| find(connection, &request.reference))?;
@@ -229,8 +245,12 @@ impl<'s> ScanRequests<'s> {
             intern::check_key("the client", &request.client)?;
             let known = find(connection, &request.reference)?;
             if let Some(stored) = known.as_ref().filter(|stored| is_waiting(stored.state)) {
-                let sql = "UPDATE scan_requests SET class = $2 WHERE reference = $1 AND class > $2";
-                connection.execute(sql, &[(&request.reference).into(), request.class.number().into()])?;
+                // What failed a moment ago is not tried again earlier.
+                let sql = "UPDATE scan_requests SET class = CASE WHEN class > $2 THEN $2 ELSE class END, \
+                           not_before = CASE WHEN attempts = 0 AND not_before > $3 THEN $3 ELSE not_before END \
+                           WHERE reference = $1";
+                let values = [(&request.reference).into(), request.class.number().into(), not_before.into()];
+                connection.execute(sql, &values)?;
                 return Ok(Submitted::Accepted(stored.state));
             }
             if let Some(answer) = answer(known) {
@@ -239,13 +259,15 @@ impl<'s> ScanRequests<'s> {
             if is_full(connection, &request.client, limits)? {
                 return Ok(Submitted::Full);
             }
-            let sql = "INSERT INTO scan_requests (reference, digest, class, client, state, requested_at) \
-                       VALUES ($1, $2, $3, $4, 'queued', $5) ON CONFLICT (reference) DO UPDATE SET state = 'queued', \
-                       class = excluded.class, client = excluded.client, attempts = 0, not_before = 0, failure = NULL, \
-                       error = NULL, requested_at = excluded.requested_at, ended_at = NULL, layer_key_id = NULL \
+            let sql = "INSERT INTO scan_requests (reference, digest, class, client, state, requested_at, not_before) \
+                       VALUES ($1, $2, $3, $4, 'queued', $5, $6) ON CONFLICT (reference) DO UPDATE SET \
+                       state = 'queued', class = excluded.class, client = excluded.client, attempts = 0, \
+                       not_before = excluded.not_before, failure = NULL, error = NULL, \
+                       requested_at = excluded.requested_at, ended_at = NULL, layer_key_id = NULL \
                        WHERE scan_requests.state IN ('done', 'failed')";
             let ScanRequest { reference, digest, class, client } = request;
-            let values = [reference.into(), digest.into(), class.number().into(), client.into(), now.into()];
+            let values =
+                [reference.into(), digest.into(), class.number().into(), client.into(), now.into(), not_before.into()];
             connection.execute(sql, &values)?;
             Ok(Submitted::Accepted(RequestState::Queued))
         })
@@ -421,17 +443,22 @@ fn find(connection: &mut Connection, reference: &str) -> Result<Option<StoredReq
     connection.query_one(&sql, &[reference.into()])
 }
 
+/// Whether a request that waits is to be scanned earlier than it would be, by its class or by its time.
+fn is_moved_up(stored: &StoredRequest, request: &ScanRequest, not_before: Seconds) -> bool {
+    let is_later = stored.attempts == 0 && stored.not_before > not_before;
+    is_waiting(stored.state) && (stored.class > request.class || is_later)
+}
+
 /// What is answered about a request that is in the store, where nothing changes by it.
 fn known_answer(
     stored: &StoredRequest,
-    request: &ScanRequest,
     key: &LayerKey,
     is_again: bool,
     limits: &RequestLimits,
     now: Seconds,
 ) -> Option<Submitted> {
     match stored.state {
-        state if is_waiting(state) => (stored.class <= request.class).then_some(Submitted::Accepted(state)),
+        state if is_waiting(state) => Some(Submitted::Accepted(state)),
         RequestState::Done if !is_again && stored.key.as_ref() == Some(key) => {
             Some(Submitted::Done { ended_at: stored.ended_at.unwrap_or(stored.requested_at) })
         }

@@ -186,7 +186,7 @@ impl Decision {
 }
 
 /// How many layers an image has from the largest base image that it begins with.
-fn layers_of_base(report: &ImageReport, bases: &[Vec<Digest>]) -> usize {
+pub(crate) fn layers_of_base(report: &ImageReport, bases: &[Vec<Digest>]) -> usize {
     let begins_with = |base: &&Vec<Digest>| {
         let layers = report.layers.iter().map(|layer| layer.digest.as_ref());
         !base.is_empty() && layers.take(base.len()).eq(base.iter().map(Some))

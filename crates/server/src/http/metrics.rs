@@ -41,6 +41,13 @@ pub(crate) struct DecisionLabels {
     pub(crate) effect: &'static str,
 }
 
+/// An event of a registry: whose it is, and what became of it.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct EventLabels {
+    pub(crate) source: &'static str,
+    pub(crate) outcome: &'static str,
+}
+
 /// The metrics of the service.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -68,6 +75,10 @@ pub(crate) struct Metrics {
     /// Scans that a Harbor was asked for, by what it answered.
     pub(crate) harbor_rescans: Family<Label, Counter>,
     pub(crate) audit: AuditMetrics,
+    pub(crate) events: Family<EventLabels, Counter>,
+    /// Messages that were sent here, by result.
+    pub(crate) notifications: Family<Label, Counter>,
+    pub(crate) notifications_waiting: Gauge,
 }
 
 impl Metrics {
@@ -94,6 +105,9 @@ impl Metrics {
             harbor_open: Gauge::default(),
             harbor_rescans: Family::default(),
             audit: AuditMetrics::default(),
+            events: Family::default(),
+            notifications: Family::default(),
+            notifications_waiting: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("layersift");
         metrics.register(&mut registry);
@@ -122,6 +136,9 @@ impl Metrics {
         registry.register("harbor_scans_open", "Scans that Harbor waits for", self.harbor_open.clone());
         registry.register("harbor_scans_ended", "Scans for Harbor ended here, by result", self.harbor_scans.clone());
         registry.register("harbor_rescans", "Scans that Harbor was asked for, by answer", self.harbor_rescans.clone());
+        registry.register("events", "Events of registries, by what became of them", self.events.clone());
+        registry.register("notifications", "Messages sent here, by result", self.notifications.clone());
+        registry.register("notifications_waiting", "Messages to be sent", self.notifications_waiting.clone());
         registry.register("leader", "Whether this replica does the periodic work", self.is_leader.clone());
         self.audit.register(registry);
     }

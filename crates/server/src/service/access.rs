@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use layersift_model::Digest;
 use layersift_store::{Seconds, Store, StoreError};
 use moka::future::Cache;
 use tokio::sync::Semaphore;
 
+use crate::http::accepted::AcceptedTexts;
 use crate::http::limits::Rates;
 use crate::http::peer::Peer;
 use crate::http::problem::Problem;
@@ -51,6 +53,8 @@ pub(crate) struct Access {
     /// Tokens that are not good: apart, so that they do not take the places of those that are.
     bad: Cache<String, ()>,
     wrong: Rates,
+    /// Hashes of texts of senders that were right minutes ago.
+    right: Cache<String, ()>,
     /// Addresses with too many wrong tokens a moment ago.
     refused: Cache<String, ()>,
     /// Tokens that are looked up at a time.
@@ -67,6 +71,7 @@ impl Access {
             stale: Cache::builder().max_capacity(MOST).time_to_live(STALE).build(),
             bad: Cache::builder().max_capacity(MOST).time_to_live(FRESH).build(),
             wrong: Rates::new(WRONG),
+            right: Cache::builder().max_capacity(MOST).time_to_live(STALE).build(),
             refused: Cache::builder().max_capacity(MOST).time_to_live(REFUSED).build(),
             looking: Semaphore::new(LOOKING),
             clock,
@@ -104,10 +109,7 @@ impl Access {
                 is_cluster: false,
             }),
             Ok(_) => {
-                if let Err(seconds) = self.wrong.take(&peer.origin()) {
-                    self.refused.insert(peer.origin(), ()).await;
-                    return Err(Problem::too_many("too many invalid tokens from this address", seconds));
-                }
+                self.count_wrong(peer).await?;
                 Err(unknown("the token is unknown, expired or revoked"))
             }
             Err(error) => {
@@ -115,6 +117,31 @@ impl Access {
                 Err(Problem::unavailable("the token cannot be looked up; try again"))
             }
         }
+    }
+
+    /// Lets a sender in whose `Authorization` header is one of the accepted texts.
+    ///
+    /// # Errors
+    /// 401 for any other text, 429 for an address with many of them.
+    pub(crate) async fn check_text(&self, text: &[u8], accepted: &AcceptedTexts, peer: &Peer) -> Result<(), Problem> {
+        let hash = Digest::of(text).hex().to_string();
+        if self.refused.contains_key(&peer.origin()) && !self.right.contains_key(&hash) {
+            return Err(Problem::too_many("too many wrong `Authorization` headers from this address", 1));
+        }
+        if accepted.accepts(text) {
+            self.right.insert(hash, ()).await;
+            return Ok(());
+        }
+        self.count_wrong(peer).await?;
+        let why = "the `Authorization` header is not one that the service accepts here";
+        Err(Problem::new(axum::http::StatusCode::UNAUTHORIZED, why))
+    }
+
+    /// Counts a token or a text that was wrong. An error is 429, for an address with many.
+    async fn count_wrong(&self, peer: &Peer) -> Result<(), Problem> {
+        let Err(seconds) = self.wrong.take(&peer.origin()) else { return Ok(()) };
+        self.refused.insert(peer.origin(), ()).await;
+        Err(Problem::too_many("too many invalid tokens from this address", seconds))
     }
 
     /// The token, if it is good. While the store is out of reach, one that was good minutes ago is.

@@ -440,7 +440,7 @@ pub(crate) fn by_digest(pulled: &Reference, digest: &Digest) -> String {
 
 /// The names that rules know an image by: with and without its digest or its tag. A tag beside a digest says nothing:
 /// the digest is what is pulled.
-fn names(reference: &Reference) -> Vec<String> {
+pub(crate) fn names(reference: &Reference) -> Vec<String> {
     let bare = format!("{}/{}", reference.host, reference.repository);
     let whole = match (&reference.digest, &reference.tag) {
         (Some(digest), _) => format!("{bare}@{digest}"),

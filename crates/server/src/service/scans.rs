@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use layersift_fleet::{Claims, LayerCache, Progress, Registries, Sweep, SweepError, SweepLimits, Worker};
 use layersift_format::{Cancellation, manifest};
-use layersift_model::SweepReport;
+use layersift_model::{ImageReport, LayerKey, ReportKind, SweepReport};
 use layersift_report::Policy;
 use layersift_scan::Analyzer;
 use layersift_source::catalog::{Filter, ImageList};
 use layersift_source::registry::{At, Reference};
 use layersift_store::{ClaimedRequest, RequestClass, Seconds, Store, StoreError};
 
+use super::notices::Notices;
 use super::resolver::unreadable;
 use crate::admission::Unreadable;
 use crate::http::metrics::{Metrics, label};
@@ -50,6 +51,7 @@ pub(crate) struct Scanner {
     /// Seconds for which one that failed is not tried again.
     pub(crate) retry_failed: Seconds,
     pub(crate) ending: Cancellation,
+    pub(crate) notices: Notices,
 }
 
 /// Why an image was not scanned.
@@ -163,7 +165,9 @@ impl Scanner {
         if !self.allow.admits(&reference) {
             return Err(refused(format!("{} is not a registry that the service may pull from", reference.host)));
         }
-        self.check_access(&reference, own)?;
+        if !self.is_known(claimed, &reference)? {
+            self.check_access(&reference, own)?;
+        }
         let list = ImageList::parse(Path::new("the request"), &claimed.reference)
             .map_err(|error| refused(error.to_string()))?;
         let progress = Progress::default();
@@ -185,14 +189,36 @@ impl Scanner {
             ..SweepLimits::default()
         };
         match sweep.run(TARGET, &list, &Filter::default(), &limits) {
-            Ok(report) => outcome(&report),
+            Ok(report) => {
+                self.announce(&reference, &report)?;
+                outcome(&report)
+            }
             Err(SweepError::Login(error)) => {
                 Err(Unscanned { why: Unreadable::Unauthorized, text: error.to_string(), may_succeed: false })
             }
-            Err(SweepError::Store(error)) => {
-                Err(Unscanned { why: Unreadable::Failed, text: error.to_string(), may_succeed: true })
-            }
+            Err(SweepError::Store(error)) => Err(Unscanned::of_store(error)),
         }
+    }
+
+    /// Says what is new, also where not everything was read.
+    fn announce(&self, reference: &Reference, report: &SweepReport) -> Result<(), Unscanned> {
+        let announced = self.notices.announce(&self.store, &self.key(), reference, report, (self.clock)());
+        announced.map_err(Unscanned::of_store)
+    }
+
+    fn key(&self) -> LayerKey {
+        LayerKey::new(self.analyzer.layer_key())
+    }
+
+    /// Whether what was pushed is an image that is known: it was copied, or an index was pushed after it. Then it is
+    /// only noted where it is, and its registry is not asked.
+    fn is_known(&self, claimed: &ClaimedRequest, reference: &Reference) -> Result<bool, Unscanned> {
+        let (RequestClass::Event, Some(digest)) = (claimed.class, &reference.digest) else { return Ok(false) };
+        let found = self.store.images().report(digest, &self.key()).map_err(Unscanned::of_store)?;
+        // The report of an index says nothing about its images, and a layer that was not read may be readable now.
+        let is_image = |report: &ImageReport| report.kind != ReportKind::Artifact || !report.layers.is_empty();
+        let is_read = |report: &ImageReport| report.layers.iter().all(|layer| layer.is_read);
+        Ok(found.is_some_and(|stored| is_image(&stored.report) && is_read(&stored.report)))
     }
 
     /// Asks for the manifest first: the reason why it cannot be read is then known by its kind.
@@ -214,6 +240,12 @@ impl Scanner {
             text: error.to_string(),
             may_succeed: false,
         })
+    }
+}
+
+impl Unscanned {
+    fn of_store(error: StoreError) -> Unscanned {
+        Unscanned { why: Unreadable::Failed, text: error.to_string(), may_succeed: true }
     }
 }
 

@@ -12,17 +12,21 @@ use layersift_format::Cancellation;
 use layersift_model::{FingerprintKey, LayerKey};
 use layersift_report::Policy;
 use layersift_scan::Analyzer;
+use layersift_source::webhook::Webhook;
 use layersift_store::{Seconds, Store, StoreError};
 use tokio::sync::{Semaphore, watch};
 
 use super::access::Access;
 use super::audit::{self, AuditSetupError, Keeper};
 use super::decider::{Decider, DeciderParts};
+use super::events::EventSenders;
 use super::harbor::Adapter;
 use super::harbor::catch_up::CatchUp;
 use super::harbor::driver::Driver;
 use super::harbor::logins::ScanLogins;
 use super::harbor::steps::Steps;
+use super::messenger::{self, Messenger};
+use super::notices::Notices;
 use super::resolver::Resolver;
 use super::scans::Scanner;
 use super::upkeep::{ReadPolicy, Upkeep};
@@ -104,6 +108,17 @@ pub enum SetupError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What senders of events have in `Authorization`.
+    #[error("{path}: {reason}", path = path.display())]
+    Events {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Where messages go.
+    #[error("invalid [notify]: {0}")]
+    Notify(String),
     /// The policy.
     #[error("{0}")]
     Policy(String),
@@ -164,6 +179,7 @@ impl Parts {
         let (analyzer, registries) = (Arc::new(analyzer), Arc::new(registries));
         let key = LayerKey::new(analyzer.layer_key());
         store.service().serve_key(&key, clock())?;
+        let webhook = webhook(&settings)?;
         let metrics = Arc::new(Metrics::new());
         let (audit, keeper) = audit::Opening {
             settings: &settings.audit,
@@ -190,6 +206,7 @@ impl Parts {
             clock,
         });
         let service = Arc::new(Service {
+            events: event_senders(&settings)?,
             access: Access::new(Arc::clone(&store), settings.clients.api.clone(), clock),
             harbor,
             audit,
@@ -225,7 +242,15 @@ impl Parts {
             timeout: service.settings.scans.timeout(),
             retry_failed: service.settings.scans.retry_failed(),
             ending: ending.clone(),
+            notices: Notices {
+                findings: webhook.is_some().then_some(service.settings.notify.findings),
+                service: Arc::clone(&service),
+            },
         };
+        let messenger = webhook.map(|webhook| {
+            tracing::info!(host = webhook.url.host(), "new findings are told");
+            Messenger { service: Arc::clone(&service), store: Arc::clone(&scan_store), webhook }
+        });
         let upkeep = Upkeep { read_policy: read_policy(&service, &read, findings), service: Arc::clone(&service), tls };
         let scans = service.settings.scans.clone();
         let catch_up = match &service.harbor {
@@ -236,6 +261,7 @@ impl Parts {
             thread::scope(|scope| {
                 scope.spawn(|| upkeep.run());
                 scope.spawn(|| upkeep.prune());
+                scope.spawn(|| messenger.as_ref().map(Messenger::run));
                 scope.spawn(|| scanner.run(scans.at_once, scans.pulls));
                 if let Some(adapter) = &service.harbor {
                     let driver = Driver::new(Steps { service: &service, adapter, store: &scan_store });
@@ -277,6 +303,8 @@ pub fn check(
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(), SetupError> {
     refuse_public_key(key)?;
+    event_senders(settings)?;
+    webhook(settings)?;
     policies(settings, findings)?;
     Adapter::open(settings, &Cancellation::never())?;
     audit::check(&settings.audit, variable)?;
@@ -308,6 +336,19 @@ impl std::fmt::Display for Bound {
 
 fn refuse_public_key(key: &FingerprintKey) -> Result<(), SetupError> {
     if key.id() == FingerprintKey::default().id() { Err(SetupError::PublicKey) } else { Ok(()) }
+}
+
+fn event_senders(settings: &Settings) -> Result<EventSenders, SetupError> {
+    EventSenders::open(&settings.events).map_err(|(path, reason)| SetupError::Events { path, reason })
+}
+
+/// Where messages go, if anywhere. The key that they are signed with has to be good.
+fn webhook(settings: &Settings) -> Result<Option<Webhook>, SetupError> {
+    if let Some(path) = &settings.notify.secret {
+        messenger::key(path).map_err(|why| SetupError::Notify(format!("{}: {why}", path.display())))?;
+    }
+    let url = settings.notify.url().map_err(SetupError::Notify)?;
+    Ok(url.map(|url| Webhook { url, ca: settings.notify.ca.clone() }))
 }
 
 /// Which findings fail, and what happens to images because of that.

@@ -69,6 +69,7 @@ impl Upkeep {
         {
             tracing::error!(error, "the secrets of Harbor before stay in use");
         }
+        self.service.events.reload();
         match (self.read_policy)() {
             Ok(Some(policy)) => {
                 let digest = policy.digest().to_string();
@@ -141,6 +142,8 @@ impl Upkeep {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             metrics.queued.get_or_create(&label("class", class.name())).set(count);
         }
+        let waiting = i64::try_from(store.notifications().waiting()?).unwrap_or(i64::MAX);
+        metrics.notifications_waiting.set(waiting);
         let JobCounts { queued, leased, poisoned, .. } = store.queue().counts(key)?;
         for (state, count) in [("queued", queued), ("leased", leased), ("poisoned", poisoned)] {
             let count = i64::try_from(count).unwrap_or(i64::MAX);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use layersift_store::RequestLimits;
 use serde::{Deserialize, Serialize};
 
-use super::{AllowList, Audit, Harbor};
+use super::{AllowList, Audit, Events, Harbor, Notify};
 use crate::admission::AdmissionTable;
 use crate::span::Span;
 
@@ -57,6 +57,12 @@ pub struct Settings {
     /// How decisions are logged.
     #[serde(default)]
     pub audit: Audit,
+    /// Who may say what was pushed.
+    #[serde(default)]
+    pub events: Events,
+    /// Where new findings are told.
+    #[serde(default)]
+    pub notify: Notify,
 }
 
 /// Where the service listens. What has no address is not served.
@@ -298,7 +304,8 @@ impl Settings {
 
     /// Whether the values go together.
     pub(super) fn check_together(&self) -> Result<(), String> {
-        let Settings { listen, tls, clients, .. } = self;
+        self.notify.check()?;
+        let Settings { listen, tls, clients, events, .. } = self;
         if listen.api.is_none() && listen.admission.is_none() && listen.socket.is_none() {
             return Err("there is nothing to listen at: set `listen.api`, `listen.admission` or `listen.socket`".into());
         }
@@ -307,6 +314,9 @@ impl Settings {
         }
         if !tls.self_signed.is_empty() && tls.certificate.is_none() {
             return Err("`tls.self-signed` needs `tls.certificate` and `tls.key`, the files to write".into());
+        }
+        if listen.api.is_none() && !events.is_empty() {
+            return Err("`[events]` needs `listen.api`, where they are taken".into());
         }
         for (name, address) in [("api", listen.api), ("admission", listen.admission)] {
             if tls.certificate.is_none() && address.is_some_and(|address| !address.ip().is_loopback()) {

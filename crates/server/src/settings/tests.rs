@@ -28,6 +28,7 @@ fn errors_have_their_line() {
         ("[listen]\nhealth = '127.0.0.1:1'", "nothing to listen at"),
         ("[listen]\napi = '0.0.0.0:8443'", "must not cross a network unencrypted"),
         ("[listen]\nadmission = '127.0.0.1:8443'", "open to anyone"),
+        ("[listen]\nsocket = '/x'\n[events]\nharbor-auth = '/x'", "needs `listen.api`"),
     ] {
         let error = load_text(text, &[]).unwrap_err();
         assert!(error.contains(expected) && error.contains("serve.toml"), "{text}: {error}");

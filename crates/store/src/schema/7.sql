@@ -51,3 +51,22 @@ CREATE TABLE audit_copies (
     stored_at BIGINT NOT NULL,
     PRIMARY KEY (instance, name)
 );
+-- Messages about what was found, in the order in which they are sent: those that the receiver refused come after the
+-- others. `message` is without secrets, and in no format yet; `delivery` is what the receiver knows it by.
+CREATE TABLE notifications (
+    id {id},
+    delivery TEXT NOT NULL UNIQUE,
+    message TEXT NOT NULL,
+    state TEXT NOT NULL,
+    refused BIGINT NOT NULL DEFAULT 0,
+    attempts BIGINT NOT NULL DEFAULT 0,
+    not_before BIGINT NOT NULL DEFAULT 0,
+    error TEXT,
+    created_at BIGINT NOT NULL,
+    ended_at BIGINT
+);
+CREATE INDEX notifications_waiting ON notifications (refused, id) WHERE state = 'waiting';
+CREATE INDEX notifications_ended ON notifications (ended_at) WHERE state <> 'waiting';
+
+-- Services before told nobody what they found, and what is known for long is no news.
+UPDATE sightings SET announced = 1 WHERE announced = 0 AND target = 'service';

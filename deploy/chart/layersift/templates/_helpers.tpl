@@ -100,6 +100,26 @@ credentials-key = "/run/layersift/harbor/credentials-key"
 {{ gt (int .Values.workers.replicas) 0 | ternary 0 4 }}
 {{- end -}}
 
+{{- define "layersift.events" -}}
+{{- if .Values.events.secret -}}
+[events]
+{{- range .Values.events.senders }}
+{{ . }}-auth = "/run/layersift/events/{{ . }}-auth"
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- /* The URL comes from a variable: it may be all that it takes to post there. */ -}}
+{{- define "layersift.notify" -}}
+{{- if .Values.notify.secret -}}
+[notify]
+format = {{ toJson .Values.notify.format }}
+{{- if .Values.notify.signed }}
+secret = "/run/layersift/notify/key"
+{{- end }}
+{{- end -}}
+{{- end -}}
+
 {{- define "layersift.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
