@@ -180,7 +180,7 @@ mod tests {
             assert_eq!(url.host(), host);
             assert!(!format!("{url:?}").contains("made-up"));
         }
-        for text in ["http://hooks.example/x", "ftp://127.0.0.1/", "unix:///x", "hooks.example", "https://", ""] {
+        for text in ["http://hooks.example/x", "ftp://127.0.0.1/", "unix:///x", "hooks.example", "https:///", ""] {
             let error = text.parse::<WebhookUrl>().unwrap_err();
             assert!(text.is_empty() || !error.to_string().contains(text), "{text}");
         }

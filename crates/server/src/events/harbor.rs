@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_is_not_an_event_is_an_error() {
-        for body in ["", "[]", "{}", "null", "{\"type\": 1}", "{\"type\":\"PUSH_ARTIFACT\",\"event_data\":[]}"] {
+        for body in ["", "[]", "{}", "null", "{\"type\": 1}", "{\"type\":\"PUSH_ARTIFACT\",\"event_data\":1}"] {
             assert!(read(body.as_bytes()).is_err(), "{body}");
         }
         let resource = json!({ "digest": "x" });
