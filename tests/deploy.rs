@@ -342,8 +342,7 @@ fn the_service_accepts_what_helm_renders() {
     let old = ["secrets.oldFingerprintKeys.name=old", "secrets.oldFingerprintKeys.keys={2025}"];
     let harbor = "secrets.harbor.name=harbor";
     let told = ["events.secret=events", "notify.secret=notify"];
-    for settings in
-        [&[][..], &[harbor], &[registries, &digest, old[0], old[1], told[0], told[1], "workers.replicas=0"]]
+    for settings in [&[][..], &[harbor], &[registries, &digest, old[0], old[1], told[0], told[1], "workers.replicas=0"]]
     {
         let objects = objects(settings);
         let place = Place::new();
@@ -507,8 +506,9 @@ fn the_documentation_has_all_settings() {
     for document in ["docs/service.md", "docs/harbor.md"] {
         collect(&documented(document).parse().unwrap(), &mut names);
     }
-    let tables =
-        ["tables", "audit", "events", "harbor", "notify"].map(|name| read(&format!("crates/server/src/settings/{name}.rs"))).concat();
+    let tables = ["tables", "audit", "events", "harbor", "notify"]
+        .map(|name| read(&format!("crates/server/src/settings/{name}.rs")))
+        .concat();
     let policy = read("crates/server/src/admission/policy.rs");
     let of_policy = ["struct Values {", "struct AdmissionTable {", "struct RuleTable {"].map(|begin| {
         let (_, rest) = policy.split_once(begin).unwrap();

@@ -185,7 +185,7 @@ fn the_findings_of_a_second_adapter_stay() {
     let site = Site::sqlite();
     let merge = format!("merge-adapter = '{}'\nmerge-required = false", trivy.url());
     let running = start(&site, &harbor, &merge);
-    assert!(harbor.metadata().unwrap().consumes("sbom", crate::support::image::MANIFEST), "it passes through");
+    makes_sboms(&harbor, &running);
     let scan = |name: &str, digest: &str| {
         assert_eq!(harbor.scan(name, digest).status, 202);
         harbor.wait_all();
@@ -216,6 +216,14 @@ fn the_findings_of_a_second_adapter_stay() {
     assert!(status == Status::Error && harbor.log(&clean).unwrap().contains("no database"), "{:?}", harbor.log(&clean));
 }
 
+/// Waits until the second adapter has said what it is.
+fn makes_sboms(harbor: &HarborScanner, running: &Running) {
+    eventually("the capability", || {
+        register(harbor, running);
+        harbor.metadata().unwrap().consumes("sbom", crate::support::image::MANIFEST).then_some(())
+    });
+}
+
 #[test]
 fn a_second_adapter_that_is_odd_costs_its_own_findings_only() {
     let found = vec![cve("CVE-2026-0001", "openssl", "3.0.1", "Critical")];
@@ -223,7 +231,7 @@ fn a_second_adapter_that_is_odd_costs_its_own_findings_only() {
     let harbor = HarborScanner::start(Setup { pace: 0.05, ..Setup::default() });
     let digest = harbor.push("team/leak", "v1", &image("leak", &[leak()]));
     let site = Site::sqlite();
-    let merge = format!("merge-adapter = '{}'\ndeadline = '8s'", trivy.url());
+    let merge = format!("merge-adapter = '{}'\ndeadline = '24s'", trivy.url());
     let running = start(&site, &harbor, &merge);
     let scan = || -> BTreeSet<String> {
         assert_eq!(harbor.scan("team/leak", &digest).status, 202);
@@ -286,10 +294,7 @@ fn bills_of_materials_of_a_second_adapter_pass_through() {
     let digest = harbor.push("team/app", "v1", &clean("app"));
     let site = Site::sqlite();
     let running = start(&site, &harbor, &format!("merge-adapter = '{}'", trivy.url()));
-    eventually("the capability", || {
-        register(&harbor, &running);
-        harbor.metadata().unwrap().consumes("sbom", crate::support::image::MANIFEST).then_some(())
-    });
+    makes_sboms(&harbor, &running);
     assert_eq!(harbor.scan_sbom("team/app", &digest).status, 202);
     harbor.wait_all();
     let (status, sbom, log) = harbor.sbom(&digest).unwrap();

@@ -70,6 +70,7 @@ fn what_was_pushed_while_the_scanner_was_away_is_scanned_afterwards() {
     harbor.stop("team/stopped", "v1");
     harbor.wait_all();
     running.kill();
+    eventually("the end of what Harbor remembers", || harbor.metadata().is_err().then_some(()));
     let missed = harbor.push("team/missed", "v1", &clean("missed"));
     let of_others = harbor.push("other/missed", "v1", &made_up("of others"));
     let manual = harbor.push("manual/missed", "v1", &made_up("manual"));

@@ -5,8 +5,8 @@
 
 mod allow_list;
 mod audit;
-mod harbor;
 mod events;
+mod harbor;
 mod notify;
 mod tables;
 
@@ -16,8 +16,8 @@ use layersift_report::Policy;
 
 pub use allow_list::{AllowList, InvalidPattern};
 pub use audit::Audit;
-pub use harbor::Harbor;
 pub use events::Events;
+pub use harbor::Harbor;
 pub use notify::{Notify, NotifyFindings, NotifyFormat};
 pub use tables::{
     AdmissionClients, ApiClients, Clients, Limits, Listen, Registries, Retention, Scans, Scope, Settings, Tls,
