@@ -5,11 +5,11 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use layersift_audit::{Entry, Kind, Verdict};
+use layersift_audit::{Entry, Kind};
 use layersift_store::{ClaimedHarborTask, Seconds, StoreError};
 
 use super::second::SecondScanner;
-use super::steps::{Step, Steps};
+use super::steps::{Judged, Step, Steps};
 use crate::http::metrics::label;
 use crate::service::audit::entry;
 
@@ -89,8 +89,8 @@ impl<'d> Driver<'d> {
             Step::Wait { phase, progress, not_before } => {
                 tasks.wait(task, phase, Some(&progress.write()), not_before)?;
             }
-            Step::Report(report, verdict) => {
-                if !verdict.is_none_or(|verdict| self.enter(task, verdict)) {
+            Step::Report(report, judged) => {
+                if !judged.is_none_or(|judged| self.enter(task, judged)) {
                     // No entry, no report.
                     tasks.wait(task, task.phase, task.progress.as_deref(), now.saturating_add(UNLOGGED))?;
                 } else if tasks.finish(task, &report, now)? {
@@ -109,13 +109,11 @@ impl<'d> Driver<'d> {
     }
 
     /// Enters what is reported in the log of decisions; whether it is there.
-    fn enter(&self, task: &ClaimedHarborTask, verdict: Verdict) -> bool {
-        let service = self.steps.service;
+    fn enter(&self, task: &ClaimedHarborTask, judged: Judged) -> bool {
+        let Judged { verdict, ruleset, policy } = judged;
         let what = [("image", &task.reference[..]), ("task", &task.id)];
-        let policy = service.decider.policy().digest().to_string();
-        let ruleset = service.key.as_str().to_string();
         let entry = Entry { policy, ruleset, verdict, ..entry(Kind::Harbor, "harbor", &what) };
-        let entered = service.audit.record_blocking(vec![entry]);
+        let entered = self.steps.service.audit.record_blocking(vec![entry]);
         entered.inspect_err(|error| tracing::error!(%error, "cannot enter a report for Harbor in the log")).is_ok()
     }
 

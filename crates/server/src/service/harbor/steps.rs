@@ -66,8 +66,15 @@ pub(crate) enum Step {
         not_before: Seconds,
     },
     /// The report, and what this scanner says of the image in it, if it does.
-    Report(Vec<u8>, Option<Verdict>),
+    Report(Vec<u8>, Option<Judged>),
     Failed(String),
+}
+
+/// What this scanner says of an image, for the log of decisions.
+pub(crate) struct Judged {
+    pub(crate) verdict: Verdict,
+    pub(crate) ruleset: String,
+    pub(crate) policy: String,
 }
 
 /// How far a task is, as the store has it.
@@ -372,18 +379,22 @@ impl Current<'_> {
         let policy = self.steps.service.decider.policy();
         let findings = &policy.terms(&[], None).findings;
         reports.iter_mut().for_each(|report| findings.judge(report));
-        let verdict = verdict(&reports, findings);
+        let judged = Judged {
+            verdict: verdict(&reports, findings),
+            ruleset: reports.first().map(|report| report.tool.ruleset.clone()).unwrap_or_default(),
+            policy: policy.digest().to_string(),
+        };
         let options = self.steps.adapter.settings.mapping();
         let ours = report(&reports, &self.request.artifact, VERSION, &options);
         let all = match second {
             Some(second) => merge(ours, second, options.gap_severity),
             None => ours,
         };
-        Step::Report(all.to_json(&options.limits), Some(verdict))
+        Step::Report(all.to_json(&options.limits), Some(judged))
     }
 }
 
-/// What reports say that were judged, for the log of decisions.
+/// What reports say that were judged.
 fn verdict(reports: &[ImageReport], policy: &Policy) -> Verdict {
     let worst = reports.iter().map(ImageReport::verdict).min_by_key(|verdict| match verdict {
         model::Verdict::Fail => 0,
