@@ -487,6 +487,7 @@ fn the_service_accepts_the_settings_of_the_documentation() {
     let settings = documented("docs/service.md");
     place.accept(&settings);
     place.write("/etc/layersift/merge-login", "Bearer made-up");
+    place.write("/etc/layersift/merge-ca.crt", "");
     place.write("/etc/layersift/harbor-login", "robot$layersift:made-up");
     let (before, rest) = settings.split_once("[harbor]").unwrap();
     let (_, after) = rest.split_once("\n\n").unwrap();

@@ -1,6 +1,6 @@
 //! A Harbor asks for each scan once. What was pushed while its scanner was out of reach is never scanned, and a scan
-//! that ended in an error stays one. So the leader looks for both, and asks Harbor to scan them again, with the login of
-//! a robot that may: at its start, after an outage, and now and then.
+//! that ended in an error stays one. So the leader looks for both, and asks Harbor to scan them again, with the login
+//! of a robot that may: at its start, after an outage, and now and then.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,7 +28,8 @@ const TICK: Duration = Duration::from_secs(2);
 const FIRST: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(35);
 
-/// Seconds after which Harbor has given up a task whose end nobody was told: the longest pause between polls is shorter.
+/// Seconds after which Harbor has given up a task whose end nobody was told: the longest pause between polls is
+/// shorter.
 const GIVEN_UP: Seconds = 60;
 
 /// How often Harbor is asked for one image, and seconds between the first two times.

@@ -1,5 +1,5 @@
-//! Logins of scans, sealed for the store: by ChaCha20-Poly1305 (RFC 8439) with a key that the store does not have, which
-//! is derived from the bytes of a file (HKDF, RFC 5869). What is sealed for one task opens for no other.
+//! Logins of scans, sealed for the store: by ChaCha20-Poly1305 (RFC 8439) with a key that the store does not have,
+//! which is derived from the bytes of a file (HKDF, RFC 5869). What is sealed for one task opens for no other.
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};

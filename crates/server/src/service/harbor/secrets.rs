@@ -1,5 +1,5 @@
-//! The secrets that a Harbor may show, from a file with one on each line, which is read again when it changes: a new one
-//! is good beside the old one.
+//! The secrets that a Harbor may show, from a file with one on each line, which is read again when it changes: a new
+//! one is good beside the old one.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

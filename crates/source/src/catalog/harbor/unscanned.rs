@@ -56,9 +56,9 @@ impl Item for Artifact {
 }
 
 impl Harbor {
-    /// The images that Harbor's scanner has no report of: whose scan ended in an error, and in projects that are scanned
-    /// automatically also those that were never scanned. `found` is given each, and may end the listing by `false`. What
-    /// cannot be listed does not keep the rest from being listed.
+    /// The images that Harbor's scanner has no report of: whose scan ended in an error, and in projects that are
+    /// scanned automatically also those that were never scanned. `found` is given each, and may end the listing by
+    /// `false`. What cannot be listed does not keep the rest from being listed.
     ///
     /// # Errors
     /// The first of those of [`super::Catalog::entries`], once the rest is listed.
