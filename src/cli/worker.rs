@@ -28,8 +28,8 @@ pub(crate) struct WorkerArgs {
 
     /// File with the key that seals the logins of scans for Harbor, as the service has it
     ///
-    /// Layers of such a scan are pulled with the login that Harbor has sent for it. Without the key they are pulled with
-    /// the worker's own logins.
+    /// Layers of such a scan are pulled with the login that Harbor has sent for it. Without the key they are pulled
+    /// with the worker's own logins.
     #[arg(long, value_name = "FILE")]
     credentials_key: Option<PathBuf>,
 }
