@@ -123,6 +123,7 @@ impl Assembler<'_> {
                 ImageKind::Cache => ReportKind::Cache,
             },
             notes: notes(image, &layers, &mask),
+            base: None,
             tool: Tool {
                 version: env!("CARGO_PKG_VERSION").into(),
                 ruleset: self.ruleset.into(),
@@ -180,6 +181,8 @@ impl Assembler<'_> {
             related: Vec::new(),
             allowed: None,
             baseline: false,
+            origin: None,
+            step: None,
         }
     }
 
@@ -197,6 +200,8 @@ impl Assembler<'_> {
             related: Vec::new(),
             allowed: None,
             baseline: false,
+            origin: None,
+            step: None,
         }
     }
 
@@ -211,6 +216,8 @@ impl Assembler<'_> {
             related: Vec::new(),
             allowed: None,
             baseline: false,
+            origin: None,
+            step: None,
         }
     }
 
@@ -368,6 +375,8 @@ fn layer_summary(
         is_read: report.is_some(),
         whiteouts: report.map(|report| report.whiteouts.clone()).unwrap_or_default(),
         bytes_after_end: report.map_or(0, |report| report.bytes_after_end),
+        origin: None,
+        step: None,
     })
 }
 

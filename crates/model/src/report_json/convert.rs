@@ -38,6 +38,7 @@ impl<'r> ReportObject<'r> {
                 other_platforms: report.other_platforms.clone(),
                 kind: report.kind,
                 notes: report.notes.clone(),
+                base: report.base.clone(),
             },
             layers: report.layers.iter().map(LayerObject::new).collect(),
             rules: Some(rules(report)),
@@ -91,6 +92,7 @@ impl From<ReportObject<'_>> for ImageReport {
             other_platforms: object.image.other_platforms,
             kind: object.image.kind,
             notes: object.image.notes,
+            base: object.image.base,
             tool: Tool {
                 version: object.tool.version,
                 ruleset: object.tool.ruleset,
@@ -123,6 +125,8 @@ impl LayerObject {
             removes: layer.whiteouts.clone(),
             bytes_after_end: layer.bytes_after_end,
             unread: !layer.is_read,
+            origin: layer.origin,
+            step: layer.step.clone(),
         }
     }
 }
@@ -142,6 +146,8 @@ impl From<LayerObject> for LayerSummary {
             stored_bytes: object.stored_bytes.unwrap_or(0),
             whiteouts: object.removes,
             bytes_after_end: object.bytes_after_end,
+            origin: object.origin,
+            step: object.step,
         }
     }
 }
@@ -181,6 +187,8 @@ impl FindingObject {
             related: finding.related.clone(),
             allowed: finding.allowed.clone(),
             baseline: finding.baseline,
+            origin: finding.origin,
+            step: finding.step.clone(),
         }
     }
 
@@ -235,6 +243,8 @@ impl FindingObject {
             related: self.related,
             allowed: self.allowed,
             baseline: self.baseline,
+            origin: self.origin,
+            step: self.step,
         }
     }
 }
