@@ -25,6 +25,8 @@ pub struct LayerSummary {
     pub media_type: Option<String>,
     /// The instruction that created it, secrets masked.
     pub created_by: Option<String>,
+    /// When it was created, as the history says; the builder may have set any time.
+    pub created_at: Option<Timestamp>,
     /// Whether the layer was read. The contents of an unread layer are unknown.
     pub is_read: bool,
     /// Entries of any kind in it.

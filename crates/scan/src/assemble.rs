@@ -368,6 +368,7 @@ fn layer_summary(
         media_type: source.media_type.clone(),
         created_by: entry
             .map(|(at, entry)| mask.apply(&format!("history[{at}].created_by"), history::instruction(entry))),
+        created_at: entry.and_then(|(_, entry)| history::time(entry)),
         entries: report.map_or(0, |report| report.entries),
         files: report.map_or(0, |report| report.files),
         bytes: report.map_or(0, |report| report.bytes),

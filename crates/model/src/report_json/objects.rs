@@ -166,6 +166,10 @@ pub(super) struct LayerObject {
     pub(super) media_type: Option<String>,
     /// The instruction that created it, secrets masked.
     pub(super) created_by: Option<String>,
+    /// When it was created, as the history says, as an RFC 3339 timestamp.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub(super) created_at: Option<Timestamp>,
     /// Regular files in it.
     pub(super) files: u64,
     /// Its uncompressed size in bytes.

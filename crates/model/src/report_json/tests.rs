@@ -163,6 +163,7 @@ fn report() -> impl Strategy<Value = ImageReport> {
             diff_id: layer.diff_id,
             media_type: None,
             created_by: layer.created_by,
+            created_at: is_read.then(|| Timestamp::constant(1_700_000_000, 500_000_000)),
             is_read,
             entries: number,
             files: number,
