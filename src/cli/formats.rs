@@ -1,5 +1,5 @@
-//! `--format` and `--output` of a command that writes one output. Each command has a table of formats; the flag's values
-//! are the names in the table, so that a new format is one line in one place.
+//! `--format` and `--output` of a command that writes one output. Each command has a table of formats; the flag's
+//! values are the names in the table, so that a new format is one line in one place.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! Bodyfile of The Sleuth Kit 3, for `mactime`: a line for each finding.
 //!
-//! Source: The Sleuth Kit wiki, "Body file": `MD5|name|inode|mode|UID|GID|size|atime|mtime|ctime|crtime`; lines that begin
-//! with `#` are comments, and a line needs a time that is not 0.
+//! Source: The Sleuth Kit wiki, "Body file": `MD5|name|inode|mode|UID|GID|size|atime|mtime|ctime|crtime`; lines that
+//! begin with `#` are comments.
 //!
 //! The report has no times of files. Birth is the time of the layer that brought the file, change that of the layer
 //! that overwrote or deleted it; both are from the history of the image. Where neither is known, the time of the scan
@@ -9,6 +9,7 @@
 
 use std::io::{self, Write};
 
+use jiff::Timestamp;
 use layersift_model::{Finding, ImageReport, State};
 
 use crate::RenderOptions;
@@ -27,45 +28,51 @@ pub(crate) fn render(reports: &[ImageReport], _: &RenderOptions, out: &mut dyn W
         }
         for gap in &report.gaps {
             let name = format!("{image} (not read) {}", exchange::gap(gap));
-            writeln!(out, "0|{}|0|0|0|0|0|{}|0|0|0", field(&name), scanned(report))?;
+            event(report, &name, None, None, out)?;
         }
     }
     Ok(())
 }
 
 fn line(report: &ImageReport, finding: &Finding, out: &mut dyn Write) -> io::Result<()> {
+    let image = exchange::image_name(report);
+    let secret = exchange::masked(finding).map(|masked| format!(" {masked}")).unwrap_or_default();
+    let what = format!("{} {}{secret}", finding.severity, exchange::title(finding));
+    let Some(file) = finding.file() else {
+        let born = report.layers.last().and_then(|layer| layer.created_at).map(seconds);
+        let name = format!("{image}:[{}] ({what})", exchange::place(finding));
+        return event(report, &name, born, None, out);
+    };
     let time_of = |index: usize| {
         let layer = report.layers.iter().find(|layer| layer.index == index);
-        layer.and_then(|layer| layer.created_at).map_or(0, |at| at.as_second().max(0))
+        layer.and_then(|layer| layer.created_at).map(seconds)
     };
-    let place = match finding.file() {
-        Some(_) => format!("/{}", exchange::place(finding)),
-        None => format!("[{}]", exchange::place(finding)),
+    let ended = file.ended_by.as_ref().map_or(file.layer.index, |by| by.index);
+    let (mark, changed) = match file.state {
+        State::Present => ("", None),
+        State::Overwritten => (" (overwritten)", time_of(ended)),
+        State::Deleted => (" (deleted)", time_of(ended)),
     };
-    let (born, changed, mark) = match finding.file() {
-        Some(file) => {
-            let ended = file.ended_by.as_ref().map_or(file.layer.index, |by| by.index);
-            let mark = match file.state {
-                State::Present => "",
-                State::Overwritten => " (overwritten)",
-                State::Deleted => " (deleted)",
-            };
-            let changed = if file.state == State::Present { 0 } else { time_of(ended) };
-            (time_of(file.layer.index), changed, mark)
-        }
-        None => (report.layers.iter().next_back().map_or(0, |layer| time_of(layer.index)), 0, ""),
-    };
-    let layer = finding.file().map(|file| format!(", layer {}", file.layer.index)).unwrap_or_default();
-    let secret = exchange::masked(finding).map(|masked| format!(" {masked}")).unwrap_or_default();
-    let what = format!("{} {}{secret}{layer}", finding.severity, exchange::title(finding));
-    let name = format!("{}:{place}{mark} ({what})", exchange::image_name(report));
-    let accessed = if (born, changed) == (0, 0) { scanned(report) } else { 0 };
-    writeln!(out, "0|{}|0|0|0|0|0|{accessed}|0|{changed}|{born}", field(&name))
+    let name = format!("{image}:/{}{mark} ({what}, layer {})", exchange::place(finding), file.layer.index);
+    event(report, &name, time_of(file.layer.index), changed, out)
 }
 
-/// When the image was scanned.
-fn scanned(report: &ImageReport) -> i64 {
-    report.scanned_at.map_or(0, |at| at.as_second().max(0))
+/// Writes a line. A time that is not known is -1, which `mactime` leaves out; one of a line has to be known.
+fn event(
+    report: &ImageReport,
+    name: &str,
+    born: Option<i64>,
+    changed: Option<i64>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let scanned = born.or(changed).is_none().then(|| report.scanned_at.map_or(0, seconds));
+    let [accessed, changed, born] = [scanned, changed, born].map(|time| time.unwrap_or(-1));
+    writeln!(out, "0|{}|0|0|0|0|0|{accessed}|-1|{changed}|{born}", field(name))
+}
+
+/// `mactime` knows no time before 1970.
+fn seconds(at: Timestamp) -> i64 {
+    at.as_second().max(0)
 }
 
 /// A field, in which `|` ends it: written as paths print other bytes.

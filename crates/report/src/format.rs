@@ -34,8 +34,8 @@ pub struct Format {
     pub name: &'static str,
     /// What it is for, in a few words.
     pub about: &'static str,
-    /// Whether it writes the values of secrets where [`RenderOptions::show_secrets`] asks for them. Formats that are made
-    /// to be passed on never do.
+    /// Whether it writes the values of secrets where [`RenderOptions::show_secrets`] asks for them. Formats that are
+    /// made to be passed on never do.
     pub shows_secrets: bool,
     /// Writes reports that were judged by a policy.
     pub render: Render,

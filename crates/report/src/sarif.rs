@@ -226,7 +226,8 @@ fn incomplete_rule() -> Value {
         "shortDescription": { "text": "Not everything was read" },
         "fullDescription": { "text": "Bytes of the image could not be scanned, so nothing is known about them." },
         "help": {
-            "text": "Bytes of the image could not be scanned, so nothing is known about them. The verdict is not a pass.",
+            "text": "Bytes of the image could not be scanned, so nothing is known about them. \
+                     See the reason of each gap; scan again with a complete image.",
             "markdown": "Bytes of the image could not be scanned, so nothing is known about them.\n\n\
                          **Fix**: see the reason of each gap; scan again with a complete image.",
         },
@@ -297,13 +298,14 @@ impl Results<'_> {
             more => format!("; and {more} more"),
         };
         let count = plural(gaps.len() as u64, "gap");
+        let manifest = in_layout(self.report.manifest_digest.as_ref());
         json!({
             "ruleId": INCOMPLETE,
             "ruleIndex": self.rules.len(),
             "level": "error",
             "message": { "text": message(&format!("Not everything was read, {count}: {}{more}", first.join("; "))) },
             "partialFingerprints": { "primaryLocationLineHash": format!("{}:1", reason.name()) },
-            "locations": [{ "physicalLocation": { "artifactLocation": in_layout(self.report.manifest_digest.as_ref()) } }],
+            "locations": [{ "physicalLocation": { "artifactLocation": manifest } }],
             "properties": { "fails": self.report.verdict() != Verdict::Pass },
         })
     }
@@ -312,11 +314,9 @@ impl Results<'_> {
 /// The line of the Dockerfile that brought the finding: the only place that is in the repository.
 fn dockerfile(finding: &Finding) -> Option<Value> {
     let step = finding.step.as_ref()?;
-    let uri = relative_uri(&step.file);
+    let file = json!({ "uri": relative_uri(&step.file), "uriBaseId": "%SRCROOT%" });
     let lines = json!({ "startLine": step.line.max(1), "endLine": step.end_line.max(step.line).max(1) });
-    Some(
-        json!({ "physicalLocation": { "artifactLocation": { "uri": uri, "uriBaseId": "%SRCROOT%" }, "region": lines } }),
-    )
+    Some(json!({ "physicalLocation": { "artifactLocation": file, "region": lines } }))
 }
 
 fn location(report: &ImageReport, finding: &Finding) -> Value {
@@ -366,7 +366,10 @@ fn logical(finding: &Finding) -> Value {
         "kind": "layer",
         "name": format!("layer {}", file.layer.index),
         "fullyQualifiedName": digest.unwrap_or_else(|| format!("layer {}", file.layer.index)),
-        "properties": { "createdBy": file.layer.created_by.as_deref().map(exchange::sentence), "fate": exchange::fate(file) },
+        "properties": {
+            "createdBy": file.layer.created_by.as_deref().map(exchange::sentence),
+            "fate": exchange::fate(file),
+        },
     })];
     let mut path = exchange::name(&file.path);
     for (depth, member) in file.inside.iter().enumerate() {

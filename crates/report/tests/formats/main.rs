@@ -1,5 +1,5 @@
-//! The formats that reports are passed on in: valid by their schemas, the same for the same report, and safe whatever an
-//! image calls its files.
+//! The formats that reports are passed on in: valid by their schemas, the same for the same report, and safe whatever
+//! an image calls its files.
 
 #![allow(unreachable_pub)]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
