@@ -10,6 +10,7 @@ mod image_verifier;
 mod layers;
 mod log;
 mod output;
+mod outputs;
 mod progress;
 mod read;
 mod render;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::formats::OutputArgs;
+use super::outputs::ReportOutputs;
 use super::values;
 use layersift_format::platform::Choice;
 use layersift_model::Severity;
@@ -128,13 +128,13 @@ pub(crate) struct PolicyArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
     #[command(flatten)]
-    pub(crate) output: OutputArgs<&'static layersift_report::Format>,
+    pub(crate) outputs: ReportOutputs,
 
     /// Lowest severity to list in text; findings that fail are always listed, and others are counted
     #[arg(long, value_name = "SEVERITY", default_value_t = Severity::Medium)]
     pub(crate) show: Severity,
 
-    /// Include the values of secrets in the report
+    /// Include the values of secrets in text and JSON; the other formats never have them
     #[arg(long)]
     pub(crate) show_secrets: bool,
 

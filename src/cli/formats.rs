@@ -1,5 +1,5 @@
-//! `--format` and `--output`. Each command has a table of formats; the flag's values are the names in the table, so
-//! that a new format is one line in one place.
+//! `--format` and `--output` of a command that writes one output. Each command has a table of formats; the flag's
+//! values are the names in the table, so that a new format is one line in one place.
 
 use std::path::PathBuf;
 
@@ -27,21 +27,6 @@ pub(crate) struct OutputArgs<F: Format> {
     /// Write the output to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-}
-
-/// The formats of reports, which `layersift-report` knows.
-impl Format for &'static layersift_report::Format {
-    fn all() -> Vec<Self> {
-        layersift_report::FORMATS.iter().collect()
-    }
-
-    fn name(self) -> &'static str {
-        self.name
-    }
-
-    fn about(self) -> &'static str {
-        self.about
-    }
 }
 
 /// The formats of tables and sums.

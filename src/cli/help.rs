@@ -76,7 +76,8 @@ Targets:
 Examples:
   layersift scan image.tar
   docker save app:1.2 | layersift scan --fail-on critical -
-  layersift scan --format json -o report.json oci:layout:v1";
+  layersift scan --format json -o report.json oci:layout:v1
+  layersift scan --format text --format sarif -o report.sarif --format junit -o report.xml image.tar";
 
 const RENDERING: &str = "\
 Reports:

@@ -18,7 +18,8 @@ const MOST_BYTES: u64 = 1 << 30;
 
 const STORE: &str = "Store to look up images in: a SQLite file, or postgres://…";
 
-const SHOW_SECRETS: &str = "Include the values of secrets, which only reports of `scan --show-secrets` have";
+const SHOW_SECRETS: &str =
+    "Include the values of secrets in text and JSON, which only reports of `scan --show-secrets` have";
 
 #[derive(Debug, Args)]
 #[command(mut_arg("store", |arg| arg.help(STORE)))]
@@ -40,6 +41,7 @@ pub(crate) struct RenderArgs {
 
 /// Reads the reports and writes them. The exit status is the worst verdict, as that of a scan is.
 pub(crate) fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
+    report::check(&args.report)?;
     ensure!(
         args.inputs.iter().filter(|input| *input == "-").count() < 2,
         "- stands for standard input and can be given once"

@@ -1,11 +1,25 @@
-//! The last step of `scan` and `render`: reports are judged by a policy and written in a format.
+//! The last step of `scan` and `render`: reports are judged by a policy and written in every format that is
+//! asked for.
 
 use std::process::ExitCode;
 
+use anyhow::{Context, ensure};
+
 use super::args::ReportArgs;
+use super::outputs::ReportOutput;
 use super::{output, terminal};
 use layersift_model::{ImageReport, Verdict};
 use layersift_report::{Policy, RenderOptions};
+
+/// Refuses to show secrets in formats that never have them.
+pub(crate) fn check(args: &ReportArgs) -> anyhow::Result<()> {
+    let mut formats = args.outputs.0.iter().filter_map(ReportOutput::format);
+    ensure!(
+        !args.show_secrets || formats.any(|format| format.shows_secrets),
+        "--show-secrets applies to the formats text and json; the others never have the values of secrets"
+    );
+    Ok(())
+}
 
 /// Judges `reports` by `policy` and writes them. The exit status is the worst verdict.
 pub(crate) fn judge_and_write(
@@ -19,11 +33,14 @@ pub(crate) fn judge_and_write(
             report.make_reproducible();
         }
     }
-    let file = args.output.output.as_deref();
-    let options = RenderOptions { show_secrets: args.show_secrets, show: args.show, width: terminal::width(file) };
-    let mut bytes = Vec::new();
-    (args.output.format.render)(&reports, &options, &mut bytes)?;
-    output::write(&bytes, file)?;
+    for ReportOutput { format, file } in &args.outputs.0 {
+        let file = file.as_deref();
+        let format = layersift_report::format(format).with_context(|| format!("unknown format {format}"))?;
+        let options = RenderOptions { show_secrets: args.show_secrets, show: args.show, width: terminal::width(file) };
+        let mut bytes = Vec::new();
+        (format.render)(&reports, &options, &mut bytes)?;
+        output::write(&bytes, file)?;
+    }
     Ok(exit_status(&reports))
 }
 

@@ -81,8 +81,43 @@ fn a_report_is_written_as_the_scan_would_have_written_it() {
             &["--reproducible", "--format", "json", "--fail-on", "none"],
             &["--reproducible", "--policy", text(&policy)],
             &["--reproducible", "--format", "json", "--policy", text(&policy)],
+            &["--reproducible", "--format", "sarif"],
+            &["--reproducible", "--format", "cyclonedx"],
+            &["--reproducible", "--format", "markdown"],
+            &["--reproducible", "--format", "junit"],
+            &["--reproducible", "--format", "gitlab"],
+            &["--reproducible", "--format", "timesketch"],
+            &["--reproducible", "--format", "bodyfile"],
         ],
     );
+}
+
+#[test]
+fn one_scan_writes_every_format() {
+    let folder = Folder::new();
+    let image = incident();
+    let formats = layersift_report::FORMATS.iter().map(|format| format.name);
+    let files: Vec<(&str, PathBuf)> = formats.map(|name| (name, folder.0.path().join(name))).collect();
+    let mut arguments = vec!["scan", "--quiet", "--reproducible"];
+    // Text goes to standard output.
+    for (name, file) in &files {
+        arguments.extend(["--format", name]);
+        arguments.extend((*name != "text").then(|| ["-o", text(file)]).into_iter().flatten());
+    }
+    arguments.push(text(&image));
+    let all = layersift(&arguments);
+    assert_eq!((all.code, &all.stderr[..]), (1, ""));
+    for (name, file) in &files {
+        let alone = layersift(&["scan", "--quiet", "--reproducible", "--format", name, text(&image)]);
+        let written = if *name == "text" { all.stdout.clone() } else { std::fs::read_to_string(file).unwrap() };
+        assert_eq!(written, alone.stdout, "{name}");
+    }
+}
+
+#[test]
+fn formats_without_secrets_refuse_to_show_them() {
+    let refused = layersift(&["scan", "--show-secrets", "--format", "sarif", text(&incident())]).expect(2);
+    assert!(refused.stderr.contains("--show-secrets applies to the formats text and json"), "{}", refused.stderr);
 }
 
 #[test]

@@ -134,6 +134,8 @@ pub fn in_config(field: &str, name: &str) -> Finding {
         related: Vec::new(),
         allowed: None,
         baseline: false,
+        origin: None,
+        step: None,
     }
 }
 

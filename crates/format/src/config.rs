@@ -89,6 +89,9 @@ pub struct RootFs {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct HistoryEntry {
+    /// When it ran, in RFC 3339, as the builder says; `None` if that is not a text.
+    #[serde(deserialize_with = "text_or_none")]
+    pub created: Option<String>,
     /// The instruction.
     pub created_by: String,
     /// A comment, such as `buildkit.dockerfile.v0`.
@@ -194,6 +197,11 @@ fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, V
         Some(Keys::Object(keys)) => keys,
         Some(Keys::List(keys)) => keys.into_iter().map(|key| (key, Value::Null)).collect(),
     })
+}
+
+/// A text; a value of another type is none. Nothing that runs depends on it.
+fn text_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(if let Value::String(text) = Value::deserialize(deserializer)? { Some(text) } else { None })
 }
 
 /// Names and values; or a list of them, which old builders wrote.

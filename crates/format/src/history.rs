@@ -1,5 +1,7 @@
 //! Matches history entries with the layers that they created.
 
+use jiff::Timestamp;
+
 use super::config::{HistoryEntry, ImageConfig};
 
 /// The history entry of each layer, and whether history and layers agree.
@@ -33,6 +35,13 @@ pub fn instruction(entry: &HistoryEntry) -> &str {
     text
 }
 
+/// When the entry's layer was created. A builder that does not know writes the zero time of Go, year 1.
+pub fn time(entry: &HistoryEntry) -> Option<Timestamp> {
+    const YEAR_2: i64 = -62_104_060_800;
+    let time: Timestamp = entry.created.as_deref()?.parse().ok()?;
+    (time.as_second() >= YEAR_2).then_some(time)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,5 +67,18 @@ mod tests {
     fn the_prefix_of_the_classic_builder_is_removed() {
         let entry = HistoryEntry { created_by: "/bin/sh -c #(nop)  CMD [\"sh\"]".into(), ..HistoryEntry::default() };
         assert_eq!(instruction(&entry), "CMD [\"sh\"]");
+    }
+
+    #[test]
+    fn only_a_time_that_a_builder_knew_is_one() {
+        let at = |created: &str| {
+            let entry: HistoryEntry = serde_json::from_str(&format!(r#"{{"created":{created}}}"#)).unwrap();
+            time(&entry).map(|time| time.to_string())
+        };
+        assert_eq!(at(r#""2026-01-02T03:04:05+01:00""#).as_deref(), Some("2026-01-02T02:04:05Z"));
+        assert_eq!(at(r#""1970-01-01T00:00:00Z""#).as_deref(), Some("1970-01-01T00:00:00Z"));
+        for none in [r#""0001-01-01T00:00:00Z""#, r#""yesterday""#, "7", "null", "{}"] {
+            assert_eq!(at(none), None, "{none}");
+        }
     }
 }

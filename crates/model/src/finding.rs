@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::build::{BuildStep, LayerOrigin};
 use crate::checksums::FileChecksums;
 use crate::digest::Digest;
 use crate::path::ImagePath;
@@ -231,6 +232,10 @@ pub struct Finding {
     pub allowed: Option<Allowed>,
     /// Whether the finding is in the baseline.
     pub baseline: bool,
+    /// Whether it is from the base image; `None` if that is not known.
+    pub origin: Option<LayerOrigin>,
+    /// The instruction that brought it.
+    pub step: Option<BuildStep>,
 }
 
 impl Finding {

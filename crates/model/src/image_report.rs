@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::build::{BuildStep, ImageBase, LayerOrigin};
 use crate::digest::Digest;
 use crate::finding::Finding;
 use crate::gap::Gap;
@@ -24,6 +25,8 @@ pub struct LayerSummary {
     pub media_type: Option<String>,
     /// The instruction that created it, secrets masked.
     pub created_by: Option<String>,
+    /// When it was created, as the history says; the builder may have set any time.
+    pub created_at: Option<Timestamp>,
     /// Whether the layer was read. The contents of an unread layer are unknown.
     pub is_read: bool,
     /// Entries of any kind in it.
@@ -38,6 +41,10 @@ pub struct LayerSummary {
     pub whiteouts: Vec<String>,
     /// The number of bytes after the end of its archive, which runtimes ignore and which were scanned.
     pub bytes_after_end: u64,
+    /// Whether it is one of the base image; `None` if that is not known.
+    pub origin: Option<LayerOrigin>,
+    /// The instruction that made it.
+    pub step: Option<BuildStep>,
 }
 
 /// Bytes of an image that were not read.
@@ -97,6 +104,8 @@ pub struct ImageReport {
     pub kind: ReportKind,
     /// What a reader should know besides, such as platforms that contradict each other.
     pub notes: Vec<String>,
+    /// The image that it is based on.
+    pub base: Option<ImageBase>,
     /// The program that wrote the report.
     pub tool: Tool,
     /// When the scan began.

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use layersift_model::{ImageReport, Severity};
 
-use crate::{json, text};
+use crate::{bodyfile, cyclonedx, gitlab, json, junit, markdown, sarif, text, timesketch};
 
 /// How a report is written. A format ignores what does not apply to it.
 #[derive(Clone, Copy, Debug)]
@@ -34,14 +34,45 @@ pub struct Format {
     pub name: &'static str,
     /// What it is for, in a few words.
     pub about: &'static str,
+    /// Whether it writes the values of secrets where [`RenderOptions::show_secrets`] asks for them. Formats that are
+    /// made to be passed on never do.
+    pub shows_secrets: bool,
     /// Writes reports that were judged by a policy.
     pub render: Render,
 }
 
 /// Every format that a report can be written in, the default first.
 pub const FORMATS: &[Format] = &[
-    Format { name: "text", about: "for a person", render: text::render },
-    Format { name: "json", about: "for a program; docs/report.schema.json describes it", render: json::render },
+    Format { name: "text", about: "for a person", shows_secrets: true, render: text::render },
+    Format {
+        name: "json",
+        about: "for a program; docs/report.schema.json describes it",
+        shows_secrets: true,
+        render: json::render,
+    },
+    Format { name: "sarif", about: "SARIF 2.1.0, for code scanning", shows_secrets: false, render: sarif::render },
+    Format {
+        name: "cyclonedx",
+        about: "CycloneDX 1.6: secrets and keys as components",
+        shows_secrets: false,
+        render: cyclonedx::render,
+    },
+    Format { name: "cyclonedx-1.7", about: "CycloneDX 1.7", shows_secrets: false, render: cyclonedx::render_1_7 },
+    Format { name: "markdown", about: "a comment on a pull request", shows_secrets: false, render: markdown::render },
+    Format { name: "junit", about: "JUnit XML, for test results", shows_secrets: false, render: junit::render },
+    Format {
+        name: "gitlab",
+        about: "GitLab's report of container scanning",
+        shows_secrets: false,
+        render: gitlab::render,
+    },
+    Format {
+        name: "timesketch",
+        about: "JSON Lines for Timesketch: the history as events",
+        shows_secrets: false,
+        render: timesketch::render,
+    },
+    Format { name: "bodyfile", about: "for mactime", shows_secrets: false, render: bodyfile::render },
 ];
 
 /// The format called `name`.

@@ -22,13 +22,21 @@
 //! # }
 //! ```
 
+mod bodyfile;
+pub mod cyclonedx;
+mod exchange;
 mod format;
+mod gitlab;
 mod json;
+mod junit;
 pub mod layers;
+mod markdown;
 mod policy;
+mod sarif;
 pub mod sweep;
 pub mod terminal;
 mod text;
+mod timesketch;
 pub mod trace;
 
 pub use format::{FORMATS, Format, Render, RenderOptions, format};

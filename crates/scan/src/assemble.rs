@@ -123,6 +123,7 @@ impl Assembler<'_> {
                 ImageKind::Cache => ReportKind::Cache,
             },
             notes: notes(image, &layers, &mask),
+            base: None,
             tool: Tool {
                 version: env!("CARGO_PKG_VERSION").into(),
                 ruleset: self.ruleset.into(),
@@ -180,6 +181,8 @@ impl Assembler<'_> {
             related: Vec::new(),
             allowed: None,
             baseline: false,
+            origin: None,
+            step: None,
         }
     }
 
@@ -197,6 +200,8 @@ impl Assembler<'_> {
             related: Vec::new(),
             allowed: None,
             baseline: false,
+            origin: None,
+            step: None,
         }
     }
 
@@ -211,6 +216,8 @@ impl Assembler<'_> {
             related: Vec::new(),
             allowed: None,
             baseline: false,
+            origin: None,
+            step: None,
         }
     }
 
@@ -361,6 +368,7 @@ fn layer_summary(
         media_type: source.media_type.clone(),
         created_by: entry
             .map(|(at, entry)| mask.apply(&format!("history[{at}].created_by"), history::instruction(entry))),
+        created_at: entry.and_then(|(_, entry)| history::time(entry)),
         entries: report.map_or(0, |report| report.entries),
         files: report.map_or(0, |report| report.files),
         bytes: report.map_or(0, |report| report.bytes),
@@ -368,6 +376,8 @@ fn layer_summary(
         is_read: report.is_some(),
         whiteouts: report.map(|report| report.whiteouts.clone()).unwrap_or_default(),
         bytes_after_end: report.map_or(0, |report| report.bytes_after_end),
+        origin: None,
+        step: None,
     })
 }
 

@@ -38,6 +38,7 @@ impl<'r> ReportObject<'r> {
                 other_platforms: report.other_platforms.clone(),
                 kind: report.kind,
                 notes: report.notes.clone(),
+                base: report.base.clone(),
             },
             layers: report.layers.iter().map(LayerObject::new).collect(),
             rules: Some(rules(report)),
@@ -91,6 +92,7 @@ impl From<ReportObject<'_>> for ImageReport {
             other_platforms: object.image.other_platforms,
             kind: object.image.kind,
             notes: object.image.notes,
+            base: object.image.base,
             tool: Tool {
                 version: object.tool.version,
                 ruleset: object.tool.ruleset,
@@ -116,6 +118,7 @@ impl LayerObject {
             diff_id: layer.diff_id.clone(),
             media_type: layer.media_type.clone(),
             created_by: layer.created_by.clone(),
+            created_at: layer.created_at,
             files: layer.files,
             bytes: layer.bytes,
             entries: Some(layer.entries),
@@ -123,6 +126,8 @@ impl LayerObject {
             removes: layer.whiteouts.clone(),
             bytes_after_end: layer.bytes_after_end,
             unread: !layer.is_read,
+            origin: layer.origin,
+            step: layer.step.clone(),
         }
     }
 }
@@ -135,6 +140,7 @@ impl From<LayerObject> for LayerSummary {
             diff_id: object.diff_id,
             media_type: object.media_type,
             created_by: object.created_by,
+            created_at: object.created_at,
             is_read: !object.unread,
             entries: object.entries.unwrap_or(object.files),
             files: object.files,
@@ -142,6 +148,8 @@ impl From<LayerObject> for LayerSummary {
             stored_bytes: object.stored_bytes.unwrap_or(0),
             whiteouts: object.removes,
             bytes_after_end: object.bytes_after_end,
+            origin: object.origin,
+            step: object.step,
         }
     }
 }
@@ -181,6 +189,8 @@ impl FindingObject {
             related: finding.related.clone(),
             allowed: finding.allowed.clone(),
             baseline: finding.baseline,
+            origin: finding.origin,
+            step: finding.step.clone(),
         }
     }
 
@@ -235,6 +245,8 @@ impl FindingObject {
             related: self.related,
             allowed: self.allowed,
             baseline: self.baseline,
+            origin: self.origin,
+            step: self.step,
         }
     }
 }

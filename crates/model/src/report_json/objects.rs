@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::build::{BuildStep, ImageBase, LayerOrigin};
 use crate::digest::Digest;
 use crate::finding::{BinaryPlace, DocumentRef, Finding, LayerRef, Package, State};
 use crate::gap::GapReason;
@@ -139,6 +140,9 @@ pub(super) struct ImageObject {
     /// What a reader should know besides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) notes: Vec<String>,
+    /// The image that it is based on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) base: Option<ImageBase>,
 }
 
 fn is_image(kind: &ReportKind) -> bool {
@@ -162,6 +166,10 @@ pub(super) struct LayerObject {
     pub(super) media_type: Option<String>,
     /// The instruction that created it, secrets masked.
     pub(super) created_by: Option<String>,
+    /// When it was created, as the history says, as an RFC 3339 timestamp.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub(super) created_at: Option<Timestamp>,
     /// Regular files in it.
     pub(super) files: u64,
     /// Its uncompressed size in bytes.
@@ -181,6 +189,12 @@ pub(super) struct LayerObject {
     /// Whether the layer was not read.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) unread: bool,
+    /// Whether it is one of the base image; absent if that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) origin: Option<LayerOrigin>,
+    /// The instruction of a Dockerfile that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) step: Option<BuildStep>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -241,6 +255,12 @@ pub(super) struct FindingObject {
     /// Whether the finding is in the baseline.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) baseline: bool,
+    /// Whether it is from the base image; absent if that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) origin: Option<LayerOrigin>,
+    /// The instruction of a Dockerfile that brought it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) step: Option<BuildStep>,
 }
 
 #[derive(Serialize, Deserialize)]

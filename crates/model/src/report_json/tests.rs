@@ -7,6 +7,7 @@ use jiff::civil::Date;
 use proptest::prelude::*;
 
 use super::*;
+use crate::build::{BuildEvidence, BuildStep, ImageBase, LayerOrigin};
 use crate::{
     Allowed, AppliedPolicy, BinaryPlace, Confidence, Digest, DocumentLocation, DocumentRef, ExpiredException,
     FileLocation, Finding, Gap, GapReason, ImageGap, Judgement, LayerRef, LayerSummary, Location, Package, ReportKind,
@@ -108,8 +109,8 @@ fn finding() -> impl Strategy<Value = Finding> {
     let allowed = text().prop_map(|reason| Allowed { reason, expires: Date::constant(2031, 2, 3) });
     let said = (proptest::option::of(text()), proptest::collection::vec(text(), 0..3));
     let standing = (proptest::option::of(allowed), any::<bool>());
-    (text(), rule(), location(), proptest::option::of(secret), said, standing).prop_map(
-        |(id, rule, location, secret, (note, related), (allowed, baseline))| Finding {
+    (text(), rule(), location(), proptest::option::of(secret), said, standing, built()).prop_map(
+        |(id, rule, location, secret, (note, related), (allowed, baseline), (origin, step))| Finding {
             id,
             severity: rule.severity.min(Severity::Low),
             rule,
@@ -119,28 +120,58 @@ fn finding() -> impl Strategy<Value = Finding> {
             related,
             allowed,
             baseline,
+            origin,
+            step,
         },
     )
+}
+
+fn built() -> impl Strategy<Value = (Option<LayerOrigin>, Option<BuildStep>)> {
+    let origin = prop_oneof![Just(LayerOrigin::Base), Just(LayerOrigin::Own)];
+    let step = (text(), 1..99u64, proptest::option::of(text())).prop_map(|(file, line, stage)| BuildStep {
+        file,
+        line,
+        end_line: line + 1,
+        base: stage.clone(),
+        stage,
+        evidence: BuildEvidence::Provenance,
+    });
+    (proptest::option::of(origin), proptest::option::of(step))
+}
+
+fn base() -> impl Strategy<Value = ImageBase> {
+    let names = (proptest::option::of(text()), proptest::option::of(digest()), proptest::option::of(0..9usize));
+    (names, any::<bool>()).prop_map(|((reference, digest, layers), is_proven)| ImageBase {
+        reference,
+        digest,
+        layers,
+        evidence: if is_proven { BuildEvidence::Store } else { BuildEvidence::Annotation },
+        is_proven,
+    })
 }
 
 fn report() -> impl Strategy<Value = ImageReport> {
     let names = (text(), proptest::option::of(text()), proptest::option::of(digest()), proptest::option::of(text()));
     let times = (proptest::option::of(0..4_000_000_000i64), proptest::option::of(0..100_000_000u64));
-    let layer =
-        (layer_ref(), any::<bool>(), 0..99u64, text()).prop_map(|(layer, is_read, number, whiteout)| LayerSummary {
+    let layer = (layer_ref(), any::<bool>(), 0..99u64, text(), built()).prop_map(
+        |(layer, is_read, number, whiteout, built)| LayerSummary {
+            origin: built.0,
+            step: built.1,
             bytes_after_end: number,
             index: layer.index,
             digest: layer.digest,
             diff_id: layer.diff_id,
             media_type: None,
             created_by: layer.created_by,
+            created_at: is_read.then(|| Timestamp::constant(1_700_000_000, 500_000_000)),
             is_read,
             entries: number,
             files: number,
             bytes: number,
             stored_bytes: number,
             whiteouts: vec![whiteout],
-        });
+        },
+    );
     let gap = (text(), any::<(Option<u64>, Option<usize>)>()).prop_map(|(detail, (bytes, layer))| ImageGap {
         gap: Gap { reason: GapReason::DamagedTar, path: Some(detail.clone()), bytes, detail },
         layer,
@@ -159,12 +190,13 @@ fn report() -> impl Strategy<Value = ImageReport> {
         proptest::collection::vec(finding(), 0..5),
         proptest::collection::vec(gap, 0..3),
     );
-    (names, times, lists, proptest::option::of(judgement)).prop_map(
+    (names, times, lists, proptest::option::of(judgement), proptest::option::of(base())).prop_map(
         |(
             (target, reference, manifest_digest, platform),
             (second, milliseconds),
             (layers, findings, gaps),
             judgement,
+            base,
         )| {
             ImageReport {
                 tool: Tool { version: target.clone(), reader_revision: Some(2), ..Tool::default() },
@@ -174,6 +206,7 @@ fn report() -> impl Strategy<Value = ImageReport> {
                 manifest_digest,
                 other_platforms: platform.iter().cloned().collect(),
                 notes: platform.iter().cloned().collect(),
+                base,
                 kind: if platform.is_some() { ReportKind::Artifact } else { ReportKind::Image },
                 platform,
                 scanned_at: second.and_then(|second| Timestamp::from_second(second).ok()),
@@ -237,6 +270,8 @@ fn secrets_are_written_on_request_only() {
             related: Vec::new(),
             allowed: None,
             baseline: false,
+            origin: None,
+            step: None,
         };
         let report = ImageReport { findings: vec![finding], ..ImageReport::default() };
         let masked = to_json(std::slice::from_ref(&report), false).unwrap();

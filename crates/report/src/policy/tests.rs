@@ -45,6 +45,8 @@ fn finding(id: &str, rule_id: &str, fingerprint: Option<&str>, location: Locatio
         related: Vec::new(),
         allowed: None,
         baseline: false,
+        origin: None,
+        step: None,
     }
 }
 

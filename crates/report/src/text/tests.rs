@@ -60,6 +60,8 @@ fn at(rule: &Arc<RuleInfo>, location: Location) -> Finding {
         related: Vec::new(),
         allowed: None,
         baseline: false,
+        origin: None,
+        step: None,
     }
 }
 

@@ -50,6 +50,8 @@ fn chain(
         severity: rule.severity,
         allowed: None,
         baseline: false,
+        origin: None,
+        step: None,
         note: Some(note),
         related: keys.iter().chain(&exposures).map(|finding| finding.id.clone()).collect(),
     })

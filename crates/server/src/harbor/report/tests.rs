@@ -60,6 +60,8 @@ pub(in crate::harbor) fn finding(rule: &str, location: Location, secret: Option<
         related: Vec::new(),
         allowed: None,
         baseline: false,
+        origin: None,
+        step: None,
     }
 }
 
