@@ -336,7 +336,8 @@ impl<'s> HarborTasks<'s> {
         self.store.read(|connection| connection.value(sql, &[]))
     }
 
-    /// Ids, references and requests of tasks that ended at `before` or earlier and whose ends nobody was told, the oldest first.
+    /// Ids, references and requests of tasks that ended at `before` or earlier and whose ends nobody was told, the
+    /// oldest first.
     ///
     /// # Errors
     /// [`StoreError::Database`].
