@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use layersift_model::{ImageReport, Severity};
 
-use crate::{json, text};
+use crate::{html, json, text};
 
 /// How a report is written. A format ignores what does not apply to it.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,7 @@ pub struct Format {
 pub const FORMATS: &[Format] = &[
     Format { name: "text", about: "for a person", render: text::render },
     Format { name: "json", about: "for a program; docs/report.schema.json describes it", render: json::render },
+    Format { name: "html", about: "a page to hand on, in one file", render: html::render },
 ];
 
 /// The format called `name`.

@@ -23,8 +23,12 @@
 //! ```
 
 mod format;
+mod grouped;
+mod html;
 mod json;
 pub mod layers;
+mod markup;
+pub mod picture;
 mod policy;
 pub mod sweep;
 pub mod terminal;
