@@ -1,4 +1,4 @@
-"""Reports that the page is looked at with: an ordinary one with all fields, hostile text in every field, and a large one."""
+"""Reports that the page is looked at with: one with all fields, hostile text in every field, and a large one."""
 
 import copy
 import hashlib
@@ -12,7 +12,8 @@ RULES = [
 
 HOSTILE = ["</script><script>alert(1)</script>", "<!--", "]]>", "<img src=x onerror=alert(1)>", "\" onload=\"alert(1)",
            "'><svg/onload=alert(1)>", "javascript:alert(1)", "&lt;b&gt;", "\x00\x1b[31m", "invoice\u202egnp.exe",
-           "\u2066\u2067\u2069 \u200f", "a\u200bb\ufeffc\u2028d", "x" * 6000, "🧨👩‍👩‍👧", "Z̵̡̢̛̗̘̙̜̝̞̟̠͇̊̋̌̍̎̏̿̿̿̚", "שלום/עולם", "日本語"]
+           "\u2066\u2067\u2069 \u200f", "a\u200bb\ufeffc\u2028d", "x" * 6000, "🧨👩‍👩‍👧",
+           "Z̵̡̢̛̗̘̙̜̝̞̟̠͇̊̋̌̍̎̏̿̿̿̚", "שלום/עולם", "日本語"]
 
 
 def digest(text):
@@ -22,7 +23,7 @@ def digest(text):
 def rule(id, title, severity):
     return {"id": id, "title": title, "severity": severity, "confidence": "high",
             "what": f"{title}: what it is, in a sentence of an ordinary length.",
-            "risk": "What somebody who pulls the image can do with it, which takes a sentence or two to tell, as it does here.",
+            "risk": "What somebody who pulls the image can do with it, which takes a sentence to tell, as here.",
             "fix": "Revoke it, pass a new one at run time, rebuild the image from the layer that brought it.",
             "references": [f"https://docs.example/{id}"]}
 
@@ -45,13 +46,15 @@ def finding(number, layers, path, from_layer, to=None, state="present", which=No
              "ended_by": None if to is None else reference(layers, to), "secret": None, "package": None,
              "as_shipped": False, "binary": None, "note": None, "related": []}
     if secret:
-        found["secret"] = {"masked": f"acme_****{number % 100:02}", "fingerprint": digest(f"s{number}")[7:39], "length": 40}
+        fingerprint = digest(f"s{number}")[7:39]
+        found["secret"] = {"masked": f"acme_****{number % 100:02}", "fingerprint": fingerprint, "length": 40}
     return found
 
 
 def report(layers, findings, rules, **fields):
-    return {"schema": 1, "tool": {"name": "layersift", "version": "0.1.0", "ruleset": digest("rules"), "engine": "5.4.9",
-                                  "reader_revision": 4, "fingerprint_key": "17e555c57cd4cff2"},
+    tool = {"name": "layersift", "version": "0.1.0", "ruleset": digest("rules"), "engine": "5.4.9",
+            "reader_revision": 4, "fingerprint_key": "17e555c57cd4cff2"}
+    return {"schema": 1, "tool": tool,
             "scanned_at": "2026-11-29T12:00:00Z", "target": "registry.example/team/app:1.0",
             "image": {"reference": "registry.example/team/app:1.0", "manifest_digest": digest("m"),
                       "config_digest": digest("c"), "platform": "linux/amd64"},
@@ -86,8 +89,8 @@ def full(incident):
     for index, one in enumerate(full["layers"]):
         one["origin"] = "base" if index < 2 else "own"
         if index >= 2:
-            one["step"] = {"file": "deploy/Dockerfile", "line": 3 + 2 * index, "end_line": 4 + 2 * index, "stage": "app",
-                           "base": "node:22-slim", "evidence": "provenance"}
+            one["step"] = {"file": "deploy/Dockerfile", "line": 3 + 2 * index, "end_line": 4 + 2 * index,
+                           "stage": "app", "base": "node:22-slim", "evidence": "provenance"}
     for found in full["findings"]:
         if found.get("layer"):
             found["origin"] = full["layers"][found["layer"]["index"]]["origin"]
@@ -108,8 +111,8 @@ def hostile():
     """Hostile text in every field that holds text."""
     def fill(value, text):
         if isinstance(value, dict):
-            kept = {"state", "severity", "confidence", "digest", "diff_id", "manifest_digest", "config_digest", "scanned_at",
-                    "verdict", "fail_on", "reason", "fingerprint_key", "evidence", "origin", "expires", "id", "rule"}
+            kept = {"state", "severity", "confidence", "digest", "diff_id", "manifest_digest", "config_digest",
+                    "scanned_at", "verdict", "fail_on", "reason", "fingerprint_key", "evidence", "origin", "expires", "id", "rule"}
             return {key: one if key in kept else fill(one, text) for key, one in value.items()}
         if isinstance(value, list):
             return [fill(one, text) for one in value]

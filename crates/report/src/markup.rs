@@ -22,9 +22,15 @@ pub(crate) fn plain(text: &str) -> Shown<'_> {
     Shown { text, open: "‹", close: "›" }
 }
 
-/// Text from an image that is set as code and does not affect the direction of what is around it.
+/// Text from an image that is set as code. An element with a direction is isolated: letters that are written from right
+/// to left do not move what is around it.
 pub(crate) fn code(text: &str) -> Code<'_> {
     Code(text)
+}
+
+/// A sentence that may be in any script, isolated from what is around it.
+pub(crate) fn isolated(text: &str) -> Isolated<'_> {
+    Isolated(text)
 }
 
 /// Text that is written so that it neither ends its context nor hides.
@@ -36,6 +42,9 @@ pub(crate) struct Shown<'t> {
 
 /// See [`code`].
 pub(crate) struct Code<'t>(&'t str);
+
+/// See [`isolated`].
+pub(crate) struct Isolated<'t>(&'t str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,7 +69,13 @@ impl fmt::Display for Shown<'_> {
 
 impl fmt::Display for Code<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<code><bdi dir=\"ltr\">{}</bdi></code>", shown(self.0))
+        write!(f, "<code dir=\"ltr\">{}</code>", shown(self.0))
+    }
+}
+
+impl fmt::Display for Isolated<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<bdi>{}</bdi>", shown(self.0))
     }
 }
 

@@ -16,7 +16,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use layersift_model::{ImageReport, LayerOrigin, LayerSummary, Severity, State};
+use layersift_model::{BuildEvidence, BuildStep, ImageReport, LayerOrigin, LayerSummary, Severity, State};
 
 use crate::grouped::{Section, sections};
 use crate::markup::{one_line, plain};
@@ -32,11 +32,11 @@ pub const STYLE: &str = concat!(include_str!("picture/palette.css"), include_str
 const HEAD: usize = 26;
 const INDEX: usize = 40;
 const LANE: usize = 26;
-const TEXT: usize = 560;
+const TEXT: usize = 600;
 
 /// Characters of an instruction and of the line below it.
-const INSTRUCTION: usize = 74;
-const DETAILS: usize = 90;
+const INSTRUCTION: usize = 80;
+const DETAILS: usize = 100;
 
 /// The width of the bar of the largest layer, in pixels.
 const BAR: u64 = 160;
@@ -295,11 +295,15 @@ pub(crate) fn step(layer: &LayerSummary) -> Option<String> {
     layer.step.as_ref().map(step_name)
 }
 
-/// The place of an instruction in its Dockerfile.
-pub(crate) fn step_name(step: &layersift_model::BuildStep) -> String {
+/// The place of an instruction in its Dockerfile, and whether that is a claim of the author of the image.
+pub(crate) fn step_name(step: &BuildStep) -> String {
     let end = if step.end_line > step.line { format!("-{}", step.end_line) } else { String::new() };
     let stage = step.stage.as_ref().map(|stage| format!(", stage {}", one_line(stage, 60))).unwrap_or_default();
-    format!("{}:{}{end}{stage}", one_line(&step.file, 120), step.line)
+    let claimed = match step.evidence {
+        BuildEvidence::Provenance | BuildEvidence::Annotation => ", claimed",
+        BuildEvidence::Option | BuildEvidence::Store => "",
+    };
+    format!("{}:{}{end}{stage}{claimed}", one_line(&step.file, 120), step.line)
 }
 
 /// The base image, and whether its layers were compared.

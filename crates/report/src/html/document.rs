@@ -78,7 +78,8 @@ fn index(images: &[Image<'_>], out: &mut dyn Write) -> io::Result<()> {
         let counts = verdict::counts(report.findings.iter().filter(|finding: &&Finding| finding.counts()));
         writeln!(
             out,
-            "<tr><td><strong class=\"{verdict}\">{}</strong></td><td><a href=\"#{id}\">{}</a></td><td>{}</td><td>{}</td></tr>",
+            "<tr><td><strong class=\"{verdict}\">{}</strong></td><td><a href=\"#{id}\">{}</a></td>\
+             <td>{}</td><td>{}</td></tr>",
             verdict.to_uppercase(),
             code(&one_line(image.name(), 300)),
             report.platform.as_deref().map(|platform| code(&one_line(platform, 60)).to_string()).unwrap_or_default(),

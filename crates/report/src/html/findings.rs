@@ -5,9 +5,10 @@ use std::io::{self, Write};
 
 use layersift_model::RuleInfo;
 
-use super::{Image, places};
+use super::Image;
+use super::places::Places;
 use crate::grouped::{Entry, Section};
-use crate::markup::{code, one_line, shown, web_address};
+use crate::markup::{code, isolated, one_line, shown, web_address};
 use crate::terminal::{plural, thousands};
 
 /// Items of a list that are open; more are folded.
@@ -26,29 +27,23 @@ pub(super) fn write(image: &Image<'_>, out: &mut dyn Write) -> io::Result<()> {
     if image.sections.is_empty() {
         return writeln!(out, "<p>Nothing was found.</p>");
     }
-    let numbers = numbers(image);
+    let places = Places::new(image);
     let mut explained: HashMap<&str, usize> = HashMap::new();
     for (index, section) in image.sections.iter().enumerate() {
         let explained_in = *explained.entry(&section.rule.id).or_insert(index);
         begin(image, section, index, explained_in, out)?;
-        let mut write = |entry: &Entry<'_>, out: &mut dyn Write| write_entry(image, entry, &numbers, out);
+        let mut write = |entry: &Entry<'_>, out: &mut dyn Write| write_entry(image, entry, &places, out);
         folded(&section.entries, "finding", Entry::len, &mut write, out)?;
         writeln!(out, "</section>")?;
     }
     Ok(())
 }
 
-/// The numbers of the findings by their id, for those that combine others.
-fn numbers<'r>(image: &Image<'r>) -> HashMap<&'r str, usize> {
-    let entries = image.sections.iter().flat_map(|section| &section.entries);
-    entries.flat_map(|entry| entry.places.iter().map(|finding| (&finding.id[..], entry.number))).collect()
-}
-
 fn begin(image: &Image<'_>, section: &Section<'_>, index: usize, first: usize, out: &mut dyn Write) -> io::Result<()> {
     let (rule, severity, id, level) = (section.rule, section.severity, image.id, image.level + 1);
     writeln!(out, "<section class=\"rule\" id=\"{id}-r{index}\">")?;
     let (title, confidence) = (one_line(&rule.title, 200), rule.confidence.name());
-    write!(out, "<h{level}><span class=\"severity {severity}\">{severity}</span> {} ", shown(&title))?;
+    write!(out, "<h{level}><span class=\"severity {severity}\">{severity}</span> {} ", isolated(&title))?;
     writeln!(out, "{} <small>{confidence} confidence</small></h{level}>", code(&one_line(&rule.id, 200)))?;
     if first != index {
         return writeln!(out, "<p>What it is and what to do: <a href=\"#{id}-r{first}\">see above</a>.</p>");
@@ -109,17 +104,12 @@ fn folded<T>(
 }
 
 /// A secret with its places, or another finding in one line.
-fn write_entry(
-    image: &Image<'_>,
-    entry: &Entry<'_>,
-    numbers: &HashMap<&str, usize>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+fn write_entry(image: &Image<'_>, entry: &Entry<'_>, places: &Places<'_>, out: &mut dyn Write) -> io::Result<()> {
     let (id, number) = (image.id, entry.number);
     let Some(first) = entry.first() else { return Ok(()) };
     let Some(secret) = &first.secret else {
         write!(out, "<li class=\"p\" id=\"{id}-e{number}\"><b>{number}</b> ")?;
-        places::write(first, numbers, out)?;
+        places.write(first, out)?;
         return writeln!(out, "</li>");
     };
     write!(out, "<li class=\"e\" id=\"{id}-e{number}\"><b>{number}</b> {}", code(&one_line(&secret.masked, 200)))?;
@@ -128,7 +118,7 @@ fn write_entry(
     }
     let mut place = |finding: &&layersift_model::Finding, out: &mut dyn Write| {
         write!(out, "<li class=\"p\">")?;
-        places::write(finding, numbers, out)?;
+        places.write(finding, out)?;
         writeln!(out, "</li>")
     };
     folded(&entry.places, "place", |_| 1, &mut place, out)?;

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use layersift_model::{GapReason, ImageGap};
 
 use super::Image;
-use crate::markup::{code, one_line, short_path, shown};
+use crate::markup::{code, isolated, one_line, short_path};
 use crate::terminal::{human, plural, thousands};
 
 /// Gaps of one reason that are written; more are counted.
@@ -49,5 +49,5 @@ fn one(ImageGap { gap, layer }: &ImageGap, out: &mut dyn Write) -> io::Result<()
     if let Some(bytes) = gap.bytes {
         write!(out, "{} ", human(bytes))?;
     }
-    writeln!(out, "<small>{}</small></li>", shown(&one_line(&gap.detail, 600)))
+    writeln!(out, "<small>{}</small></li>", isolated(&one_line(&gap.detail, 600)))
 }

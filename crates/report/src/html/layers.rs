@@ -6,7 +6,7 @@ use layersift_model::{ImageReport, LayerSummary, State};
 
 use super::Image;
 use crate::grouped::{Entry, Section};
-use crate::markup::{code, one_line, shown};
+use crate::markup::{code, isolated, one_line, shown};
 use crate::picture::{findings_by_layer, origin, step};
 use crate::terminal::{human, plural, thousands};
 
@@ -159,5 +159,5 @@ fn row(report: &ImageReport, layer: &LayerSummary, findings: u64, out: &mut dyn 
     write!(out, "<td class=\"number\">{}</td>", thousands(layer.files))?;
     write!(out, "<td class=\"number\">{}</td>", thousands(layer.whiteouts.len() as u64))?;
     write!(out, "<td>{}</td>", origin(report, layer).unwrap_or_else(|| "not known".into()))?;
-    writeln!(out, "<td>{}</td></tr>", shown(&step(layer).unwrap_or_default()))
+    writeln!(out, "<td>{}</td></tr>", isolated(&step(layer).unwrap_or_default()))
 }

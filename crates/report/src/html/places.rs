@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use layersift_model::{FileLocation, Finding, LayerRef, Location, State};
+use layersift_model::{FileLocation, Finding, LayerOrigin, LayerRef, Location, State};
 
-use crate::markup::{code, one_line, short_path, shown};
+use super::Image;
+use crate::markup::{code, isolated, one_line, short_path, shown};
 use crate::picture::step_name;
 
 /// Characters of a path. Longer ones than any in practice are cut in their middle.
@@ -17,36 +18,60 @@ const INSTRUCTION: usize = 90;
 /// Findings that a combination names.
 const RELATED: usize = 20;
 
-/// Writes the content of a place.
-pub(super) fn write(finding: &Finding, numbers: &HashMap<&str, usize>, out: &mut dyn Write) -> io::Result<()> {
-    match &finding.location {
-        Location::File(file) => self::file(file, finding.secret.is_some(), out)?,
-        Location::Image => {}
-        Location::Document(_) | Location::Config(_) => write!(out, "{}", code(&outside(finding)))?,
+/// What the places of an image are written with.
+pub(super) struct Places<'r> {
+    /// The numbers of findings by their id, for those that combine others.
+    numbers: HashMap<&'r str, usize>,
+    /// Whether the layers of the base image were compared with it.
+    is_base_proven: bool,
+}
+
+impl<'r> Places<'r> {
+    pub(super) fn new(image: &Image<'r>) -> Places<'r> {
+        let entries = image.sections.iter().flat_map(|section| &section.entries);
+        let numbers =
+            entries.flat_map(|entry| entry.places.iter().map(|finding| (&finding.id[..], entry.number))).collect();
+        Places { numbers, is_base_proven: image.report.base.as_ref().is_some_and(|base| base.is_proven) }
     }
-    let base = finding.origin.map(|origin| match origin {
-        layersift_model::LayerOrigin::Base => "from the base image",
-        layersift_model::LayerOrigin::Own => "from an own layer",
-    });
-    let step = finding.step.as_ref().map(|step| shown(&step_name(step)).to_string());
-    let note = finding.note.as_deref().map(|note| shown(&one_line(note, 600)).to_string());
-    let related: Vec<usize> =
-        finding.related.iter().take(RELATED).filter_map(|id| numbers.get(&id[..]).copied()).collect();
-    let related: Vec<String> = related.iter().map(ToString::to_string).collect();
-    let related = (!related.is_empty()).then(|| format!("combines findings {}", related.join(", ")));
-    let parts: Vec<String> =
-        [step, base.map(Into::into), note, related].into_iter().flatten().filter(|part| !part.is_empty()).collect();
-    if !parts.is_empty() {
-        write!(out, " <small>{}</small>", parts.join(" · "))?;
+
+    /// Writes the content of a place.
+    pub(super) fn write(&self, finding: &Finding, out: &mut dyn Write) -> io::Result<()> {
+        match &finding.location {
+            Location::File(file) => self::file(file, finding.secret.is_some(), out)?,
+            Location::Image => {}
+            Location::Document(_) | Location::Config(_) => write!(out, "{}", code(&outside(finding)))?,
+        }
+        let parts = self.about(finding);
+        if !parts.is_empty() {
+            write!(out, " <small>{}</small>", parts.join(" · "))?;
+        }
+        if let Some(allowed) = &finding.allowed {
+            let reason = one_line(&allowed.reason, 600);
+            let reason = isolated(&reason);
+            write!(out, " <small class=\"judged\">allowed until {}: {reason}</small>", allowed.expires)?;
+        }
+        if finding.baseline {
+            write!(out, " <small class=\"judged\">in the baseline</small>")?;
+        }
+        Ok(())
     }
-    if let Some(allowed) = &finding.allowed {
-        let reason = shown(&one_line(&allowed.reason, 600)).to_string();
-        write!(out, " <small class=\"judged\">allowed until {}: {reason}</small>", allowed.expires)?;
+
+    /// What else is known about a finding, as HTML.
+    fn about(&self, finding: &Finding) -> Vec<String> {
+        let step = finding.step.as_ref().map(|step| isolated(&step_name(step)).to_string());
+        let origin = finding.origin.map(|origin| {
+            let layer = match origin {
+                LayerOrigin::Base => "from the base image",
+                LayerOrigin::Own => "from an own layer",
+            };
+            format!("{layer}, {}", if self.is_base_proven { "proven" } else { "claimed" })
+        });
+        let note = finding.note.as_deref().map(|note| isolated(&one_line(note, 600)).to_string());
+        let related = finding.related.iter().take(RELATED).filter_map(|id| self.numbers.get(&id[..]));
+        let related: Vec<String> = related.map(ToString::to_string).collect();
+        let related = (!related.is_empty()).then(|| format!("combines findings {}", related.join(", ")));
+        [step, origin, note, related].into_iter().flatten().collect()
     }
-    if finding.baseline {
-        write!(out, " <small class=\"judged\">in the baseline</small>")?;
-    }
-    Ok(())
 }
 
 /// The place of a finding that is not in a file, as text.

@@ -6,7 +6,7 @@ use layersift_model::{ImageReport, Severity};
 
 use super::Image;
 use super::verdict::fact;
-use crate::markup::{code, one_line, shown};
+use crate::markup::{code, isolated, one_line};
 use crate::terminal::plural;
 
 /// Layers whose digests are written.
@@ -85,7 +85,7 @@ fn expired(report: &ImageReport, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "<p>Exceptions of the policy that have expired:</p>\n<ul>")?;
     for exception in expired {
         let reason = one_line(&exception.reason, 600);
-        writeln!(out, "<li>entry {}, until {}: {}</li>", exception.entry, exception.expires, shown(&reason))?;
+        writeln!(out, "<li>entry {}, until {}: {}</li>", exception.entry, exception.expires, isolated(&reason))?;
     }
     writeln!(out, "</ul>")
 }

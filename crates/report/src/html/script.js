@@ -91,7 +91,8 @@
     upTo(count);
     picture(isActive, sums);
     form.classList.toggle("is-active", isActive);
-    status.value = isActive ? `${english(sums[count])} of ${english(count)} findings match` : `${english(count)} findings`;
+    const matching = isActive ? `${english(sums[count])} of ` : "";
+    status.value = `${matching}${english(count)} findings${isActive ? " match" : ""}`;
   };
 
   // A fold that has matches is opened, and closed again when there is no filter.

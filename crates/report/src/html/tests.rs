@@ -267,7 +267,7 @@ fn everything_is_on_the_page_and_no_secret() {
         "What seal is.",
         "Revoke seal.",
         "damaged-tar",
-        "allowed until 2026-12-31: seal",
+        "allowed until 2026-12-31: <bdi>seal",
         "in the baseline",
         "seal:3-5, stage seal",
         "sha256:",

@@ -7,7 +7,7 @@ use layersift_model::{Finding, ImageReport, ReportKind, Severity, State, Verdict
 
 use super::Image;
 use crate::grouped::{Entry, Section};
-use crate::markup::{code, one_line, shown};
+use crate::markup::{code, isolated, one_line, shown};
 use crate::terminal::{human, plural, thousands};
 
 /// Rules that are named under what to do first.
@@ -79,7 +79,7 @@ fn others(image: &Image<'_>, out: &mut dyn Write) -> io::Result<()> {
     }
     let count = report.notes.len();
     for note in report.notes.iter().take(NOTES) {
-        writeln!(out, "<p>Note: {}</p>", shown(&one_line(note, 1_000)))?;
+        writeln!(out, "<p>Note: {}</p>", isolated(&one_line(note, 1_000)))?;
     }
     if count > NOTES { writeln!(out, "<p>… and {} more notes.</p>", count - NOTES) } else { Ok(()) }
 }
@@ -108,7 +108,7 @@ fn first(image: &Image<'_>, out: &mut dyn Write) -> io::Result<()> {
         let (severity, id) = (section.severity, image.id);
         write!(out, "<li><span class=\"severity {severity}\">{severity}</span> ")?;
         let title = one_line(&section.rule.title, 200);
-        let title = shown(&title);
+        let title = isolated(&title);
         match section.entries.first() {
             Some(entry) => write!(out, "<a href=\"#{id}-e{}\">{title}</a>", entry.number)?,
             None => write!(out, "{title}")?,

@@ -36,8 +36,11 @@ struct Drawn<'s, 'r> {
     segments: Vec<Segment>,
 }
 
-/// At most `most` lanes for the secrets of `sections`, in their order. Secrets share a lane if there are too many: those
-/// of one rule that come and go together, then those of one rule and state, then those of one rule.
+/// What secrets of one rule have in common if they share a lane, from when they are there.
+type Share<'f> = &'f dyn Fn(&[Segment]) -> Vec<Segment>;
+
+/// At most `most` lanes for the secrets of `sections`, in their order. Secrets share a lane if there are too many:
+/// those of one rule that come and go together, then those of one rule and state, then those of one rule.
 pub(super) fn lanes(sections: &[Section<'_>], most: usize) -> Vec<Lane> {
     let secrets = || {
         sections.iter().flat_map(|section| {
@@ -54,7 +57,7 @@ pub(super) fn lanes(sections: &[Section<'_>], most: usize) -> Vec<Lane> {
         states.dedup();
         states.into_iter().map(|state| Segment { from: None, to: None, state }).collect()
     };
-    let shared: [&dyn Fn(&[Segment]) -> Vec<Segment>; 3] = [&<[Segment]>::to_vec, &states, &|_| Vec::new()];
+    let shared: [Share<'_>; 3] = [&<[Segment]>::to_vec, &states, &|_| Vec::new()];
     let mut groups: Vec<Vec<Drawn<'_, '_>>> = Vec::new();
     for share in shared {
         groups = grouped(secrets(), share);
@@ -71,10 +74,7 @@ pub(super) fn lanes(sections: &[Section<'_>], most: usize) -> Vec<Lane> {
 }
 
 /// The secrets by rule, severity and what `share` makes of when they are there.
-fn grouped<'s, 'r>(
-    secrets: impl Iterator<Item = Drawn<'s, 'r>>,
-    share: &dyn Fn(&[Segment]) -> Vec<Segment>,
-) -> Vec<Vec<Drawn<'s, 'r>>> {
+fn grouped<'s, 'r>(secrets: impl Iterator<Item = Drawn<'s, 'r>>, share: Share<'_>) -> Vec<Vec<Drawn<'s, 'r>>> {
     let mut groups: Vec<Vec<Drawn<'s, 'r>>> = Vec::new();
     let mut known: BTreeMap<(&str, Severity, Vec<Segment>), usize> = BTreeMap::new();
     for drawn in secrets {
