@@ -39,6 +39,7 @@ def main():
         filters(browser, pages["large"], "large")
         without_scripts(browser, pages["large"], work)
         keyboard(browser, pages["incident"])
+        links(browser, pages["large"], work)
     finally:
         browser.close()
     for fault in FOUND:
@@ -186,6 +187,30 @@ def keyboard(browser, page):
                                 "document.activeElement.tagName) + ''"))
     print("  keyboard:", " ".join(seen))
     expect({"text", "severity", "rule", "layer", "state"} <= set(seen), f"keyboard: filters are not reached: {seen}")
+
+
+def links(browser, page, work):
+    """Follows a line of the picture and links to findings that are folded or filtered away, and prints a filtered page."""
+    browser.emulate()
+    browser.open(page)
+    browser.run("document.querySelector('.picture .lane .start').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
+    settle = "new Promise(done => setTimeout(done, 300))"
+    browser.run(settle)
+    expect(browser.run("location.hash") == "#i0-e1", "links: a line does not lead to its finding")
+    is_seen = "(id => { const box = document.getElementById(id).getBoundingClientRect(); return box.height > 0 && " \
+              "box.top >= 0 && box.bottom <= innerHeight })"
+    expect(browser.run(f"{is_seen}('i0-e1')"), "links: the finding of a line is not seen")
+    browser.run("location.hash = 'i0-e900'")
+    browser.run(settle)
+    expect(browser.run(f"{is_seen}('i0-e900')"), "links: a folded finding is not seen")
+    browser.run(f"{SET}('severity', '3 3')")
+    browser.screenshot(work / "filtered.png")
+    browser.run("location.hash = 'i0-e1500'")
+    browser.run(settle)
+    expect(browser.run(f"{is_seen}('i0-e1500')"), "links: a finding that was filtered away is not seen")
+    expect(browser.run("document.querySelector('#filters output').value") == "10,000 findings", "links: still filtered")
+    browser.run(f"{SET}('text', 'file77.js')")
+    browser.pdf(work / "filtered.pdf")
 
 
 def expect(is_so, fault):

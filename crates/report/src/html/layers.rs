@@ -96,7 +96,7 @@ fn secrets(image: &Image<'_>, out: &mut dyn Write) -> io::Result<()> {
 fn secret(image: &Image<'_>, section: &Section<'_>, entry: &Entry<'_>, out: &mut dyn Write) -> io::Result<()> {
     let (severity, number, id) = (section.severity, entry.number, image.id);
     let masked = entry.first().and_then(|finding| finding.secret.as_ref()).map_or("", |secret| &secret.masked);
-    write!(out, "<tr><td><a href=\"#{id}-e{number}\">{number}</a></td>")?;
+    write!(out, "<tr data-entry=\"{number}\"><td><a href=\"#{id}-e{number}\">{number}</a></td>")?;
     write!(out, "<td><span class=\"severity {severity}\">{severity}</span></td>")?;
     write!(out, "<td>{}</td><td>{}</td>", shown(&one_line(&section.rule.title, 200)), code(&one_line(masked, 120)))?;
     let mut came: Vec<String> = Vec::new();

@@ -25,13 +25,14 @@
   let texts = null;
   let containers = null;
   let lanes = null;
+  let tabled = null;
   const prepare = () => {
     if (rows) return;
     rows = all(".p");
     containers = [];
     const open = [];
     let next = 0;
-    for (const element of all(".rule, .e, .more, .p")) {
+    for (const element of all(".rule, .e, .more, .chunk, .p")) {
       while (open.length && !open[open.length - 1].element.contains(element)) open.pop().end = next;
       if (element.classList.contains("p")) { next += 1; continue; }
       const summary = element.classList.contains("more") ? element.firstElementChild : null;
@@ -42,6 +43,13 @@
     }
     while (open.length) open.pop().end = next;
     lanes = all(".picture .lane");
+    const ranges = new Map(containers.map((range) => [range.element, range]));
+    // The table of the lines has a row for each secret that is in it.
+    tabled = all("tr[data-entry]").map((element) => {
+      const id = `${element.closest(".image").id}-e${element.dataset.entry}`;
+      const { start, end } = ranges.get(document.getElementById(id));
+      return { element, start, end };
+    });
   };
   const prepareTexts = () => {
     prepare();
@@ -124,6 +132,7 @@
         layer.classList.toggle("is-off", isActive && !inLayer.has(Number(layer.dataset.layer)));
       }
     });
+    for (const { element, start: first, end } of tabled) element.hidden = isActive && sums[end] === sums[first];
     lanes.forEach((lane, index) => lane.classList.toggle("is-off", isActive && onLane[index] === 0));
   };
 
