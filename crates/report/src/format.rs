@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use layersift_model::{ImageReport, Severity};
 
-use crate::{bodyfile, cyclonedx, gitlab, json, junit, markdown, sarif, text, timesketch};
+use crate::{bodyfile, cyclonedx, gitlab, html, json, junit, markdown, sarif, text, timesketch};
 
 /// How a report is written. A format ignores what does not apply to it.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +50,7 @@ pub const FORMATS: &[Format] = &[
         shows_secrets: true,
         render: json::render,
     },
+    Format { name: "html", about: "a page to hand on, in one file", shows_secrets: false, render: html::render },
     Format { name: "sarif", about: "SARIF 2.1.0, for code scanning", shows_secrets: false, render: sarif::render },
     Format {
         name: "cyclonedx",

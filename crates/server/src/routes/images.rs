@@ -125,7 +125,11 @@ pub(super) async fn report(
     };
     let failed = || Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "the report cannot be written");
     let bytes = with_judged(&service, digest, render).await?.ok_or_else(failed)?;
-    let content = if name == "json" { "application/json" } else { "text/plain; charset=utf-8" };
+    let content = match &name[..] {
+        "json" => "application/json",
+        "html" => "text/html; charset=utf-8",
+        _ => "text/plain; charset=utf-8",
+    };
     Ok(([(CONTENT_TYPE, content)], bytes).into_response())
 }
 
