@@ -5,6 +5,7 @@ mod blob;
 mod cancellation;
 pub mod compression;
 pub mod config;
+pub mod dockerfile;
 pub mod history;
 mod image_source;
 pub mod json;
