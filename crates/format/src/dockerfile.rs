@@ -4,9 +4,12 @@
 //! variables are replaced only in `FROM`, where they decide what a stage begins from.
 
 mod heredoc;
+mod history;
 mod variables;
 
 use heredoc::Lines;
+pub(crate) use history::assigns;
+pub use history::{HistoryMatch, keyword, match_history};
 pub use variables::{Variables, expand};
 
 /// The most instructions that are read.
