@@ -27,7 +27,7 @@ pub struct BuildHints {
 }
 
 /// A Dockerfile and its name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamedDockerfile {
     /// Its name.
     pub name: String,
@@ -61,6 +61,8 @@ pub struct Build {
     pub base_history: Option<usize>,
     /// What contradicts the image or was not used.
     pub notes: Vec<String>,
+    /// The Dockerfile that the provenance has.
+    claimed: Option<NamedDockerfile>,
 }
 
 impl NamedDockerfile {
@@ -122,6 +124,14 @@ impl Build {
     /// Whether an entry of the history is of the base image; `None` if that is not known.
     pub fn is_base_entry(&self, entry: usize) -> Option<bool> {
         self.base_history.map(|count| entry < count)
+    }
+
+    /// The instruction at a line of the Dockerfile that the provenance has.
+    pub fn step_at(&self, line: u64) -> Option<BuildStep> {
+        let NamedDockerfile { name, dockerfile } = self.claimed.as_ref()?;
+        let instruction = dockerfile.instruction_at(line);
+        let lines = instruction.map_or((line, line), |found| (found.line, found.end_line));
+        Some(step(name, dockerfile, lines, BuildEvidence::Provenance))
     }
 
     /// The entry of the history that set a field of the configuration, such as `Env[1]`, if only one can have.
@@ -212,6 +222,7 @@ impl Build {
             });
             self.layers = steps.collect();
             self.add_dockerfile(image, &named, provenance.target_stage(), BuildEvidence::Provenance);
+            self.claimed = Some(named);
         }
         self.claim_base(provenance, &lines);
     }

@@ -12,6 +12,7 @@
 
 mod api_tokens;
 mod backend;
+mod base;
 mod error;
 mod findings;
 mod harbor_tasks;
@@ -46,6 +47,7 @@ use self::location::Location;
 use self::pool::Pool;
 
 pub use self::api_tokens::{ApiToken, ApiTokens};
+pub use self::base::StoredBase;
 pub use self::error::{DatabaseError, StoreError};
 pub use self::harbor_tasks::{
     ClaimedHarborTask, HarborPhase, HarborTask, HarborTaskState, HarborTasks, NewHarborTask, SealedLogin,

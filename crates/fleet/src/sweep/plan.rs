@@ -12,6 +12,7 @@ use layersift_source::catalog::{Catalog, CatalogError, Entry};
 use layersift_source::registry::{Registry, RegistrySource};
 use layersift_store::{ImageId, ImageLayer, ImageRecord, Job, StoreError, StoredReport, TagSighting};
 
+use super::stored_base::add_stored_base;
 use super::blocked::{Patience, UnblockedPart};
 use super::{Pending, Running, Sweep, SweepError, SweepLimits, deleted, incomplete, problem};
 
@@ -233,12 +234,14 @@ impl Resolver<'_> {
             return Ok(None);
         }
         let judged = |StoredReport { image, mut report }| {
+            add_stored_base(self.sweep.store, &mut report)?;
             self.sweep.policy.judge(&mut report);
             let name = || entry.reference().to_string();
             let may_be_index = report.kind == ReportKind::Artifact && report.layers.is_empty();
-            KnownImage { id: image, verdict: report.verdict(), incomplete: incomplete(name, &report), may_be_index }
+            let (verdict, incomplete) = (report.verdict(), incomplete(name, &report));
+            Ok(KnownImage { id: image, verdict, incomplete, may_be_index })
         };
-        Ok(Some(reports.into_iter().map(judged).collect()))
+        reports.into_iter().map(judged).collect::<Result<_, StoreError>>().map(Some)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use layersift_model::{
-    Confidence, FileLocation, Finding, Gap, GapReason, ImageGap, LayerRef, Location, Package, ReportedSecret, RuleInfo,
+    BuildEvidence, Confidence, FileLocation, Finding, Gap, GapReason, ImageBase, ImageGap, LayerOrigin, LayerRef, Location, Package, ReportedSecret, RuleInfo,
     State, to_json,
 };
 
@@ -99,7 +99,7 @@ fn error(text: &str) -> String {
 /// Whether an entry with `fields` allows `finding`.
 fn allows(fields: &str, finding: &Finding) -> bool {
     let policy = parse(&format!("[[allow]]\nreason = 'r'\nexpires = 2026-12-31\n{fields}\n")).unwrap();
-    policy.allow.find(finding).is_some()
+    policy.allow.find(finding, None).is_some()
 }
 
 fn report(findings: Vec<Finding>) -> ImageReport {
@@ -276,4 +276,29 @@ fn a_judgement_names_its_policy_and_marks_what_it_allows() {
     Policy::default().judge(&mut report);
     assert!(report.findings.iter().all(Finding::counts));
     assert_eq!(report.verdict(), Verdict::Fail);
+}
+
+#[test]
+fn a_base_image_allows_only_what_is_in_its_layers_and_proven() {
+    const BASE: &str = "sha256:3333333333333333333333333333333333333333333333333333333333333333";
+    let base = |is_proven| ImageBase {
+        reference: Some("docker://r.example/base:1".into()),
+        digest: BASE.parse().ok(),
+        layers: Some(1),
+        evidence: BuildEvidence::Store,
+        is_proven,
+    };
+    let of = |origin| Finding { origin, ..token() };
+    let config = Finding { origin: Some(LayerOrigin::Base), location: Location::Config("Env[0]".into()), ..token() };
+    for wanted in [BASE, "r.example/base:1", "docker://r.example/base:1"] {
+        let policy = policy(&format!("base = \"{wanted}\""));
+        let allows = |finding: &Finding, base: &ImageBase| policy.allow.find(finding, Some(base)).is_some();
+        assert!(allows(&of(Some(LayerOrigin::Base)), &base(true)), "{wanted}");
+        assert!(!allows(&of(Some(LayerOrigin::Base)), &base(false)), "a claim is not enough");
+        assert!(!allows(&of(Some(LayerOrigin::Own)), &base(true)));
+        assert!(!allows(&of(None), &base(true)));
+        assert!(!allows(&config, &base(true)), "no layer proves where a field comes from");
+    }
+    let other = policy("base = \"r.example/other:1\"");
+    assert!(other.allow.find(&of(Some(LayerOrigin::Base)), Some(&base(true))).is_none());
 }

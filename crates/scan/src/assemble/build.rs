@@ -2,7 +2,7 @@
 
 use layersift_format::build::Build;
 use layersift_format::manifest::Image;
-use layersift_model::{BuildStep, Finding, ImageReport, LayerOrigin, Location};
+use layersift_model::{BuildStep, DocumentLocation, Finding, GapReason, ImageReport, LayerOrigin, Location};
 
 use super::Mask;
 
@@ -20,8 +20,16 @@ pub(super) fn add(report: &mut ImageReport, image: &Image, mut build: Build, mas
     report.notes.extend(build.notes.iter().map(|note| mask.apply("", note)));
     if let Some(mut base) = build.base {
         base.reference = base.reference.map(|reference| mask.apply("", &reference));
+        // A configuration may name the layers of a base image that the image does not have.
+        base.is_proven &= !has_other_layers(report, base.layers.unwrap_or_default());
         report.set_base(base);
     }
+}
+
+/// Whether one of the first layers is not the one that the manifest or the configuration names.
+fn has_other_layers(report: &ImageReport, layers: usize) -> bool {
+    let differs = [GapReason::DigestMismatch, GapReason::DiffIdMismatch];
+    report.gaps.iter().any(|gap| gap.layer.is_some_and(|layer| layer < layers) && differs.contains(&gap.gap.reason))
 }
 
 fn add_to_finding(finding: &mut Finding, image: &Image, build: &Build) {
@@ -33,8 +41,16 @@ fn add_to_finding(finding: &mut Finding, image: &Image, build: &Build) {
             finding.origin = is_base.map(|is_base| if is_base { LayerOrigin::Base } else { LayerOrigin::Own });
             finding.step = build.history.get(entry).cloned().flatten();
         }
-        Location::Document(_) | Location::Image => {}
+        Location::Document(document) => finding.step = in_source(document).and_then(|line| build.step_at(line)),
+        Location::Image => {}
     }
+}
+
+/// The line of the Dockerfile that a finding in a provenance is in.
+fn in_source(document: &DocumentLocation) -> Option<u64> {
+    let is_source = |path: &&String| path.ends_with(".source.infos[0].data");
+    document.document.json_path.as_ref().filter(is_source)?;
+    document.line.filter(|_| document.document.kind == "provenance")
 }
 
 /// Names in a Dockerfile may be secrets as well.
