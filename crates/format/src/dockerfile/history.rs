@@ -60,7 +60,9 @@ pub fn match_history(dockerfile: &Dockerfile, stage: usize, history: &[HistoryEn
             break;
         }
     }
-    matched.is_squashed = history.get(next..).unwrap_or_default().iter().any(is_without_layer);
+    // The entry that ended the matching tells as well.
+    let from = if matched.unmatched.is_some() { next.saturating_sub(1) } else { next };
+    matched.is_squashed = history.get(from..).unwrap_or_default().iter().any(is_without_layer);
     let begins_empty = lineage.first().and_then(|root| dockerfile.stages.get(*root));
     let begins_empty = begins_empty.is_some_and(|root| root.base.eq_ignore_ascii_case("scratch"));
     matched.own_from = (matched.unmatched.is_none() && !(begins_empty && next > 0)).then_some(next);
