@@ -62,7 +62,9 @@ fn a_finding_names_the_line_that_the_provenance_claims() {
     assert_eq!(base.get("is_proven"), None, "a provenance is a claim");
     assert_eq!((&report["layers"][0]["origin"], &report["layers"][1]["origin"]), (&json!("base"), &json!("own")));
     let run = layersift(&["scan", text(&recorded("linemap-provenance-v1-max"))]).expect(1);
-    for part in ["Dockerfile:19-20 (claimed)", "Based on 127.0.0.1:18300/base:1, the first layer, claimed by the provenance"] {
+    for part in
+        ["Dockerfile:19-20 (claimed)", "Based on 127.0.0.1:18300/base:1, the first layer, claimed by the provenance"]
+    {
         assert!(run.stdout.contains(part), "{part}: {}", run.stdout);
     }
 }
@@ -112,7 +114,10 @@ fn a_base_image_that_was_read_can_be_allowed_and_a_claimed_one_cannot() {
     let found = in_file(&report, "srv/npmrc");
     assert_eq!((&found["origin"], &found["allowed"]["reason"]), (&json!("base"), &json!("known")));
     let known = &report["image"]["base"];
-    assert_eq!((&known["is_proven"], &known["layers"], &known["evidence"]), (&json!(true), &json!(7), &json!("option")));
+    assert_eq!(
+        (&known["is_proven"], &known["layers"], &known["evidence"]),
+        (&json!(true), &json!(7), &json!("option"))
+    );
     let report = scan(&image, &flags[..2]);
     let found = in_file(&report, "srv/npmrc");
     assert_eq!((&found["origin"], found.get("allowed")), (&json!("base"), None), "the provenance only claims it");

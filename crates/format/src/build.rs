@@ -6,6 +6,7 @@
 
 mod claims;
 mod field;
+mod patch;
 
 use layersift_model::{BuildEvidence, BuildStep, Digest, ImageBase};
 
@@ -16,6 +17,7 @@ use crate::manifest::{Image, ImageKind};
 use crate::provenance::{LayerLines, Provenance, Untold};
 
 pub use claims::BuildClaims;
+pub use patch::Fix;
 
 /// What the reader of an image knows about its build.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +35,8 @@ pub struct NamedDockerfile {
     pub name: String,
     /// What is in it.
     pub dockerfile: Dockerfile,
+    /// Its lines.
+    pub lines: Vec<String>,
 }
 
 /// An image whose layers are known.
@@ -61,14 +65,17 @@ pub struct Build {
     pub base_history: Option<usize>,
     /// What contradicts the image or was not used.
     pub notes: Vec<String>,
-    /// The Dockerfile that the provenance has.
-    claimed: Option<NamedDockerfile>,
+    /// The Dockerfile that the lines are of.
+    file: Option<NamedDockerfile>,
+    /// Whether the provenance has that Dockerfile.
+    is_claimed: bool,
 }
 
 impl NamedDockerfile {
     /// The Dockerfile `name`, which has the text `text`.
     pub fn new(name: &str, text: &str) -> NamedDockerfile {
-        NamedDockerfile { name: name.into(), dockerfile: Dockerfile::parse(text, &Variables::new()) }
+        let lines = text.lines().map(Into::into).collect();
+        NamedDockerfile { name: name.into(), dockerfile: Dockerfile::parse(text, &Variables::new()), lines }
     }
 }
 
@@ -113,6 +120,7 @@ impl Build {
             Some(named) => {
                 let stage = named.dockerfile.stages.len().checked_sub(1);
                 build.add_dockerfile(image, named, stage, BuildEvidence::Option);
+                build.file = Some(named.clone());
                 build.add_provenance_base(image, claims);
             }
             None => build.add_provenance(image, claims),
@@ -128,10 +136,16 @@ impl Build {
 
     /// The instruction at a line of the Dockerfile that the provenance has.
     pub fn step_at(&self, line: u64) -> Option<BuildStep> {
-        let NamedDockerfile { name, dockerfile } = self.claimed.as_ref()?;
+        let NamedDockerfile { name, dockerfile, .. } = self.file.as_ref().filter(|_| self.is_claimed)?;
         let instruction = dockerfile.instruction_at(line);
         let lines = instruction.map_or((line, line), |found| (found.line, found.end_line));
         Some(step(name, dockerfile, lines, BuildEvidence::Provenance))
+    }
+
+    /// The change of the Dockerfile, or of `.dockerignore`, that fixes something, if it does not have to be guessed. It
+    /// quotes lines of the Dockerfile, which may hold secrets.
+    pub fn patch(&self, fix: Fix<'_>) -> Option<String> {
+        self.file.as_ref()?.patch(fix)
     }
 
     /// The entry of the history that set a field of the configuration, such as `Env[1]`, if only one can have.
@@ -145,7 +159,8 @@ impl Build {
         let best = fitting.max_by_key(|base| base.layers.len());
         let Some(base) = best else {
             if let Some(base) = hints.bases.first() {
-                self.notes.push(format!("the image does not begin with the layers of the base image {}", base.reference));
+                self.notes
+                    .push(format!("the image does not begin with the layers of the base image {}", base.reference));
             }
             return;
         };
@@ -167,7 +182,7 @@ impl Build {
         stage: Option<usize>,
         evidence: BuildEvidence,
     ) {
-        let NamedDockerfile { name, dockerfile } = named;
+        let NamedDockerfile { name, dockerfile, .. } = named;
         let history = &image.config.history;
         let Some(stage) = stage else {
             self.notes.push(format!("{name} has no stage"));
@@ -201,7 +216,8 @@ impl Build {
             ));
         }
         self.base_history = self.base_history.or(matched.own_from);
-        let root = dockerfile.lineage(stage).first().and_then(|root| dockerfile.stages.get(*root)).map(|root| &root.base);
+        let root =
+            dockerfile.lineage(stage).first().and_then(|root| dockerfile.stages.get(*root)).map(|root| &root.base);
         if let (Some(own_from), Some(root), true) = (matched.own_from, root, is_option)
             && aligned.fits
             && !root.eq_ignore_ascii_case("scratch")
@@ -216,13 +232,14 @@ impl Build {
     fn add_provenance(&mut self, image: &Image, claims: &BuildClaims) {
         let Some((provenance, lines)) = self.provenance(image, claims) else { return };
         if let Some(file) = &provenance.file {
-            let named = NamedDockerfile { name: file.name.clone(), dockerfile: file.dockerfile.clone() };
+            let (name, dockerfile, lines_of_file) = (file.name.clone(), file.dockerfile.clone(), file.lines.clone());
+            let named = NamedDockerfile { name, dockerfile, lines: lines_of_file };
             let steps = lines.lines.iter().map(|lines| {
                 lines.first().map(|lines| step(&named.name, &named.dockerfile, *lines, BuildEvidence::Provenance))
             });
             self.layers = steps.collect();
             self.add_dockerfile(image, &named, provenance.target_stage(), BuildEvidence::Provenance);
-            self.claimed = Some(named);
+            (self.file, self.is_claimed) = (Some(named), true);
         }
         self.claim_base(provenance, &lines);
     }

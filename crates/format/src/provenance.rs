@@ -39,6 +39,8 @@ pub struct SourceFile {
     pub name: String,
     /// What is in it.
     pub dockerfile: Dockerfile,
+    /// Its lines.
+    pub lines: Vec<String>,
 }
 
 /// Something that a build used, such as an image.

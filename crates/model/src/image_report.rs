@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::build::{BuildStep, ImageBase, LayerOrigin};
+use crate::build::{BuildStep, FixPatch, ImageBase, LayerOrigin};
 use crate::digest::Digest;
 use crate::finding::{Finding, Location};
 use crate::gap::Gap;
@@ -117,6 +117,8 @@ pub struct ImageReport {
     pub findings: Vec<Finding>,
     /// What was not read.
     pub gaps: Vec<ImageGap>,
+    /// Proposed changes of the Dockerfile.
+    pub patches: Vec<FixPatch>,
     /// The verdict of a policy; `None` until one was applied.
     pub judgement: Option<Judgement>,
 }
@@ -149,9 +151,8 @@ impl ImageReport {
     /// it. That of findings in the configuration, which no layer tells, is kept if the number of layers stays the same.
     pub fn set_base(&mut self, base: ImageBase) {
         let before = self.base.as_ref().and_then(|base| base.layers);
-        let origin = |index: usize| {
-            base.layers.map(|layers| if index < layers { LayerOrigin::Base } else { LayerOrigin::Own })
-        };
+        let origin =
+            |index: usize| base.layers.map(|layers| if index < layers { LayerOrigin::Base } else { LayerOrigin::Own });
         for layer in &mut self.layers {
             layer.origin = origin(layer.index);
         }

@@ -511,4 +511,9 @@ impl Mask {
         let hidden = self.0.iter().filter(|masked| masked.at == at || masked.value.len() >= LONG);
         hidden.fold(text.to_string(), |text, masked| text.replace(&masked.value, &masked.masked))
     }
+
+    /// Masks in `text` all secrets, and so maybe words that are none.
+    fn apply_all(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_string(), |text, masked| text.replace(&masked.value, &masked.masked))
+    }
 }

@@ -12,8 +12,8 @@ use layersift_source::catalog::{Catalog, CatalogError, Entry};
 use layersift_source::registry::{Registry, RegistrySource};
 use layersift_store::{ImageId, ImageLayer, ImageRecord, Job, StoreError, StoredReport, TagSighting};
 
-use super::stored_base::add_stored_base;
 use super::blocked::{Patience, UnblockedPart};
+use super::stored_base::add_stored_base;
 use super::{Pending, Running, Sweep, SweepError, SweepLimits, deleted, incomplete, problem};
 
 /// The priority of layers that were never read: a new image does not wait for known ones. Layers that were read under

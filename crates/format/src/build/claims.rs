@@ -58,7 +58,9 @@ impl std::fmt::Display for Untold {
         formatter.write_str(match self {
             Untold::NoSteps => "the provenance has no steps",
             Untold::OtherLayers => "the provenance describes no image with as many layers; it was not used for lines",
-            Untold::Ambiguous => "the provenance describes several images with as many layers; it was not used for lines",
+            Untold::Ambiguous => {
+                "the provenance describes several images with as many layers; it was not used for lines"
+            }
         })
     }
 }

@@ -23,6 +23,7 @@ pub(super) fn entry(config: &ImageConfig, field: &str) -> Option<usize> {
         Some(("Entrypoint", _)) => ("ENTRYPOINT", Wanted::Nothing),
         Some(("Healthcheck", _)) => ("HEALTHCHECK", Wanted::Nothing),
         None => match field {
+            "User" if runtime.user.is_empty() => return None,
             "User" => ("USER", Wanted::Part(runtime.user.split(':').next().unwrap_or_default())),
             "WorkingDir" => ("WORKDIR", Wanted::Nothing),
             "Cmd" => ("CMD", Wanted::Nothing),

@@ -34,7 +34,10 @@ fn a_provenance_gives_layers_their_instruction_stage_and_base() {
     let expected = [(12, 12), (15, 15), (16, 17), (18, 18), (19, 20), (21, 24), (25, 25)];
     assert_eq!(lines(&build.layers), expected.map(Some));
     let step = build.layers[4].clone().unwrap();
-    assert_eq!((&step.file[..], step.stage.as_deref(), step.evidence), ("Dockerfile", Some("2"), BuildEvidence::Provenance));
+    assert_eq!(
+        (&step.file[..], step.stage.as_deref(), step.evidence),
+        ("Dockerfile", Some("2"), BuildEvidence::Provenance)
+    );
     assert_eq!(step.base.as_deref(), Some("127.0.0.1:18300/base:1"));
     let base = build.base.clone().unwrap();
     assert_eq!((base.layers, base.is_proven, base.evidence), (Some(1), false, BuildEvidence::Provenance));
@@ -113,21 +116,17 @@ fn one_layer_for_all_instructions_has_no_line_and_a_note() {
 
 #[test]
 fn the_history_of_kaniko_is_matched() {
-    let config = crate::config::ImageConfig::parse(
-        recorded::json("kaniko-image.json")["config"].to_string().as_bytes(),
-    )
-    .unwrap();
+    let config =
+        crate::config::ImageConfig::parse(recorded::json("kaniko-image.json")["config"].to_string().as_bytes())
+            .unwrap();
     let text = "FROM x AS build\nRUN a\nFROM y\nARG USED_TOKEN\nENV A=b\nCOPY --from=build /etc/os-release /app/result\n\
                 COPY deleted-later.txt /app/deleted-later.txt\nRUN test -n \"$USED_TOKEN\" && echo used > /app/used\n\
                 RUN rm /app/deleted-later.txt\nUSER me\nADD http://127.0.0.1:18310/file.txt?token=$T /app/added.txt\n\
                 ADD http://$U@127.0.0.1:18310/file.txt /app/added2.txt\nCMD [\"x\"]\n";
     let file = NamedDockerfile::new("Dockerfile", text);
     let matched = match_history(&file.dockerfile, 1, &config.history);
-    let lines: Vec<Option<u64>> = matched
-        .instructions
-        .iter()
-        .map(|index| index.map(|index| file.dockerfile.instructions[index].line))
-        .collect();
+    let lines: Vec<Option<u64>> =
+        matched.instructions.iter().map(|index| index.map(|index| file.dockerfile.instructions[index].line)).collect();
     assert_eq!(lines, [None, None, None, Some(6), Some(7), Some(8), Some(9), Some(11), Some(12)]);
     assert_eq!(matched.own_from, Some(3));
 }

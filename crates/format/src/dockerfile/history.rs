@@ -86,14 +86,31 @@ fn is_optional(instruction: &Instruction, is_kaniko: bool) -> bool {
 }
 
 const KEYWORDS: [&str; 18] = [
-    "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD",
-    "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
 ];
 
 fn recorded(entry: &HistoryEntry) -> Recorded<'_> {
     let text = entry.created_by.trim();
     let text = text.strip_suffix("# buildkit").unwrap_or(text).trim_end();
-    let of_no_command = text.split_once("#(nop)").filter(|(shell, _)| shell.starts_with('/') || shell.starts_with("cmd"));
+    let of_no_command =
+        text.split_once("#(nop)").filter(|(shell, _)| shell.starts_with('/') || shell.starts_with("cmd"));
     let named = of_no_command.map_or(text, |(_, rest)| rest.trim_start());
     let word = named.split(char::is_whitespace).next().unwrap_or_default();
     if let Some(keyword) = KEYWORDS.into_iter().find(|keyword| *keyword == word) {

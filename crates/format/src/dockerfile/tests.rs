@@ -16,9 +16,9 @@ fn entry(keyword: &str, line: u64, end_line: u64, arguments: &str) -> (String, u
 
 #[test]
 fn instructions_have_the_lines_that_they_are_on() {
-    let file = parse("# syntax=docker/dockerfile:1\nfrom a\n\nRUN one \\\n# a comment\n\n  two\n# another\nCMD [\"x\"]\n");
-    let expected =
-        [entry("FROM", 2, 2, "a"), entry("RUN", 4, 7, "one   two"), entry("CMD", 9, 9, "[\"x\"]")];
+    let file =
+        parse("# syntax=docker/dockerfile:1\nfrom a\n\nRUN one \\\n# a comment\n\n  two\n# another\nCMD [\"x\"]\n");
+    let expected = [entry("FROM", 2, 2, "a"), entry("RUN", 4, 7, "one   two"), entry("CMD", 9, 9, "[\"x\"]")];
     assert_eq!(listed(&file), expected);
     assert_eq!(file.lines, 9);
 }
@@ -26,14 +26,18 @@ fn instructions_have_the_lines_that_they_are_on() {
 #[test]
 fn a_directive_changes_the_escape_character() {
     let file = parse("# escape=`\nFROM a\nCOPY x c:\\\nRUN one `\n two\n");
-    assert_eq!(listed(&file), [entry("FROM", 2, 2, "a"), entry("COPY", 3, 3, "x c:\\"), entry("RUN", 4, 5, "one  two")]);
+    assert_eq!(
+        listed(&file),
+        [entry("FROM", 2, 2, "a"), entry("COPY", 3, 3, "x c:\\"), entry("RUN", 4, 5, "one  two")]
+    );
     let late = parse("FROM a\n# escape=`\nRUN one \\\n two\n");
     assert_eq!(late.instructions[1].end_line, 4, "a directive after an instruction is a comment");
 }
 
 #[test]
 fn heredocs_belong_to_their_instruction() {
-    let file = parse("FROM a\nRUN <<EOF\nRUN not\n# one\nEOF\nCOPY <<-'one' <<two /srv/\n\tfirst\n\tone\nx\ntwo\nUSER me\n");
+    let file =
+        parse("FROM a\nRUN <<EOF\nRUN not\n# one\nEOF\nCOPY <<-'one' <<two /srv/\n\tfirst\n\tone\nx\ntwo\nUSER me\n");
     let lines: Vec<_> = file.instructions.iter().map(|one| (one.line, one.end_line)).collect();
     assert_eq!(lines, [(1, 1), (2, 5), (6, 10), (11, 11)]);
     assert_eq!(file.instructions[1].script.as_deref(), Some("RUN not\n# one"));
@@ -45,7 +49,8 @@ fn heredocs_belong_to_their_instruction() {
 
 #[test]
 fn stages_know_what_they_begin_from() {
-    let text = "ARG TAG=1\nARG BASE=\"r.example/base:${TAG}\"\nFROM $BASE AS Build\nRUN x\nFROM scratch\nFROM build as last\n";
+    let text =
+        "ARG TAG=1\nARG BASE=\"r.example/base:${TAG}\"\nFROM $BASE AS Build\nRUN x\nFROM scratch\nFROM build as last\n";
     let file = parse(text);
     let bases: Vec<&str> = file.stages.iter().map(|stage| &stage.base[..]).collect();
     assert_eq!(bases, ["r.example/base:1", "scratch", "build"]);

@@ -304,7 +304,14 @@ impl DocumentReader<'_> {
             {
                 let (kind, digest, media_type) = (blob.file(), layer.digest, layer.media_type);
                 let content = DocumentContent::Bytes(bytes.into());
-                image.documents.push(Document { kind, digest, media_type, is_of_index: false, attached_to: None, content });
+                image.documents.push(Document {
+                    kind,
+                    digest,
+                    media_type,
+                    is_of_index: false,
+                    attached_to: None,
+                    content,
+                });
             } else if image.kind == ImageKind::Artifact
                 && blob.is_json()
                 && layer.size.is_some_and(|size| size <= self.limits.document_bytes)
@@ -515,7 +522,14 @@ fn order_by_tree(layers: &mut [LayerSource], config: Option<&Node>) {
 /// A blob as a document that is read later.
 fn blob_document(kind: DocumentKind, blob: LayerSource) -> Option<Document> {
     let content = DocumentContent::Blob(blob.location?);
-    Some(Document { kind, digest: blob.digest, media_type: blob.media_type, is_of_index: false, attached_to: None, content })
+    Some(Document {
+        kind,
+        digest: blob.digest,
+        media_type: blob.media_type,
+        is_of_index: false,
+        attached_to: None,
+        content,
+    })
 }
 
 /// Assigns the diff_ids of the configuration to the layers, and compares the platforms of index and configuration.

@@ -170,5 +170,6 @@ fn dockerfile(source: &Node, arguments: &Variables) -> Option<SourceFile> {
         return None;
     }
     let text = String::from_utf8(STANDARD.decode(data).ok()?).ok()?;
-    Some(SourceFile { name: name.into(), dockerfile: Dockerfile::parse(&text, arguments) })
+    let lines = text.lines().map(Into::into).collect();
+    Some(SourceFile { name: name.into(), dockerfile: Dockerfile::parse(&text, arguments), lines })
 }

@@ -75,10 +75,13 @@ fn other_compressions_of_the_layers_have_the_same_lines() {
     let (image, provenance) = recorded("variants-gzip");
     let expected = shown(&provenance.layer_lines(&digests(&image)).unwrap());
     assert!(expected.iter().all(|lines| !lines.is_empty()), "{expected:?}");
-    for name in
-        ["variants-zstd-forced", "variants-estargz-forced", "variants-uncompressed", "variants-zstd-not-forced",
-         "variants-oci-artifact-false"]
-    {
+    for name in [
+        "variants-zstd-forced",
+        "variants-estargz-forced",
+        "variants-uncompressed",
+        "variants-zstd-not-forced",
+        "variants-oci-artifact-false",
+    ] {
         let (image, provenance) = recorded(name);
         assert_eq!(shown(&provenance.layer_lines(&digests(&image)).unwrap()), expected, "{name}");
     }
@@ -107,7 +110,8 @@ fn made(dockerfile: &str, chains: &[(&str, u64, &[u64])]) -> Value {
     let chain = |chain: &[u64]| json!([chain.iter().map(layer).collect::<Vec<_>>()]);
     let layers: serde_json::Map<String, Value> =
         chains.iter().map(|(step, _, layers)| (format!("{step}:0"), chain(layers))).collect();
-    let place = |line: u64| json!({ "locations": [{ "ranges": [{ "start": { "line": line }, "end": { "line": line } }] }] });
+    let place =
+        |line: u64| json!({ "locations": [{ "ranges": [{ "start": { "line": line }, "end": { "line": line } }] }] });
     let locations: serde_json::Map<String, Value> =
         chains.iter().map(|(step, line, _)| (step.to_string(), place(*line))).collect();
     let data = base64::engine::general_purpose::STANDARD.encode(dockerfile);
@@ -121,7 +125,8 @@ fn made(dockerfile: &str, chains: &[(&str, u64, &[u64])]) -> Value {
 }
 
 fn lines_of(statement: &Value, layers: &[u64]) -> Result<Vec<Vec<String>>, Untold> {
-    let layers: Vec<Option<Digest>> = layers.iter().map(|number| format!("sha256:{number:064x}").parse().ok()).collect();
+    let layers: Vec<Option<Digest>> =
+        layers.iter().map(|number| format!("sha256:{number:064x}").parse().ok()).collect();
     Provenance::read(&node(statement)).unwrap().layer_lines(&layers).map(|lines| shown(&lines))
 }
 
@@ -153,7 +158,8 @@ fn hostile_statements_tell_nothing() {
     let metadata = &mut statement["predicate"]["runDetails"]["metadata"]["buildkit_metadata"];
     metadata["source"]["infos"][0]["data"] = json!("not base64");
     assert_eq!(lines_of(&statement, &[1]), Ok(vec![Vec::new()]));
-    for value in [json!(null), json!([]), json!({}), json!(7), json!("x"), json!({ "step0:0": [[{}]] }), json!([[[]]])] {
+    for value in [json!(null), json!([]), json!({}), json!(7), json!("x"), json!({ "step0:0": [[{}]] }), json!([[[]]])]
+    {
         let mut damaged = made("FROM a\n", &[("step0", 1, &[1])]);
         let metadata = &mut damaged["predicate"]["runDetails"]["metadata"]["buildkit_metadata"];
         metadata["layers"] = value.clone();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use layersift_model::{
-    BuildEvidence, Confidence, FileLocation, Finding, Gap, GapReason, ImageBase, ImageGap, LayerOrigin, LayerRef, Location, Package, ReportedSecret, RuleInfo,
-    State, to_json,
+    BuildEvidence, Confidence, FileLocation, Finding, Gap, GapReason, ImageBase, ImageGap, LayerOrigin, LayerRef,
+    Location, Package, ReportedSecret, RuleInfo, State, to_json,
 };
 
 const BLOB: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";

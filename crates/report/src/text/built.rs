@@ -32,7 +32,8 @@ pub(super) fn layer(report: &ImageReport, origin: Option<LayerOrigin>) -> String
 /// The base image, in one line.
 pub(super) fn base(base: &ImageBase) -> String {
     let digest = base.digest.as_ref().map(ToString::to_string);
-    let name = base.reference.as_deref().map(|name| clean(name, 200)).or(digest).unwrap_or_else(|| "another image".into());
+    let name =
+        base.reference.as_deref().map(|name| clean(name, 200)).or(digest).unwrap_or_else(|| "another image".into());
     let layers = base.layers.map(|layers| match layers {
         1 => ", the first layer".into(),
         many => format!(", the first {many} layers"),

@@ -234,9 +234,9 @@ impl<'r> LayerTable<'r> {
         let digest = layer.and_then(|layer| layer.digest.as_ref()).map_or("", Digest::short);
         let digest = if self.has_digest { format!("  {digest:12}") } else { String::new() };
         write!(out, "{name:INDEX$}{DIM}{digest}{DIM:#}{numbers}")?;
-        let made = layer.filter(|_| self.room() >= SHORTEST).map(|layer| {
-            built::layer(self.report, layer.origin) + layer.created_by.as_deref().unwrap_or_default()
-        });
+        let made = layer
+            .filter(|_| self.room() >= SHORTEST)
+            .map(|layer| built::layer(self.report, layer.origin) + layer.created_by.as_deref().unwrap_or_default());
         let made = made.filter(|made| !made.is_empty());
         writeln!(out, "{}", made.map(|made| format!("  {}", clean(&made, self.room()))).unwrap_or_default())
     }

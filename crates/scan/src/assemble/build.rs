@@ -1,10 +1,15 @@
 //! Adds to a report how the image was built: instructions and stages of layers and findings, and the base image.
 
-use layersift_format::build::Build;
+use std::collections::HashMap;
+
+use layersift_format::build::{Build, Fix};
 use layersift_format::manifest::Image;
-use layersift_model::{BuildStep, DocumentLocation, Finding, GapReason, ImageReport, LayerOrigin, Location};
+use layersift_model::{BuildStep, DocumentLocation, Finding, FixPatch, GapReason, ImageReport, LayerOrigin, Location};
 
 use super::Mask;
+
+/// The most changes that are proposed.
+const MAX_PATCHES: usize = 100;
 
 /// Adds `build`, which is about `image`, to its report.
 pub(super) fn add(report: &mut ImageReport, image: &Image, mut build: Build, mask: &Mask) {
@@ -17,12 +22,48 @@ pub(super) fn add(report: &mut ImageReport, image: &Image, mut build: Build, mas
     for finding in &mut report.findings {
         add_to_finding(finding, image, &build);
     }
+    report.patches = patches(report, image, &build, mask);
     report.notes.extend(build.notes.iter().map(|note| mask.apply("", note)));
     if let Some(mut base) = build.base {
         base.reference = base.reference.map(|reference| mask.apply("", &reference));
         // A configuration may name the layers of a base image that the image does not have.
         base.is_proven &= !has_other_layers(report, base.layers.unwrap_or_default());
         report.set_base(base);
+    }
+}
+
+/// The changes of the Dockerfile that are proposed for the findings, each once.
+fn patches(report: &ImageReport, image: &Image, build: &Build, mask: &Mask) -> Vec<FixPatch> {
+    let mut patches: Vec<FixPatch> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    for finding in &report.findings {
+        let Some(diff) = fix(finding, image, build).and_then(|fix| build.patch(fix)) else { continue };
+        // The diff quotes the Dockerfile, where a secret of any field may be.
+        let diff = mask.apply_all(&diff);
+        if let Some(patch) = known.get(&diff).and_then(|index| patches.get_mut(*index)) {
+            patch.findings.push(finding.id.clone());
+        } else if patches.len() < MAX_PATCHES {
+            known.insert(diff.clone(), patches.len());
+            patches.push(FixPatch { findings: vec![finding.id.clone()], diff });
+        }
+    }
+    patches
+}
+
+/// What would fix a finding.
+fn fix<'f>(finding: &'f Finding, image: &'f Image, build: &Build) -> Option<Fix<'f>> {
+    let line = finding.step.as_ref().map(|step| step.line);
+    match &finding.location {
+        Location::File(file) if finding.secret.is_some() => Some(Fix::Copied(line?, &file.path)),
+        Location::Config(field) if field == "User" => {
+            (finding.secret.is_none() && image.config.os != "windows").then_some(Fix::User(line))
+        }
+        Location::Config(field) if finding.secret.is_some() => {
+            let entry = image.config.history.get(build.entry_of(image, field)?)?;
+            let text = ["ENV ", "ARG "].iter().find_map(|keyword| Some(entry.created_by.split_once(keyword)?.1))?;
+            Some(Fix::Variable(line?, text.split('=').next()?.trim()))
+        }
+        _ => None,
     }
 }
 
