@@ -105,8 +105,8 @@ impl Dockerfile {
 
     /// The stage that has the line `line`.
     pub fn stage_at(&self, line: u64) -> Option<usize> {
-        let starts = |stage: &Stage| self.instructions.get(stage.first).is_some_and(|from| from.line <= line);
-        self.stages.iter().rposition(starts)
+        let begins = |stage: &Stage| self.instructions.get(stage.first).is_some_and(|from| from.line <= line);
+        self.stages.partition_point(begins).checked_sub(1)
     }
 
     /// The name of a stage, or its number.
@@ -116,7 +116,8 @@ impl Dockerfile {
 
     /// The instruction that has the line `line`.
     pub fn instruction_at(&self, line: u64) -> Option<&Instruction> {
-        self.instructions.iter().find(|one| (one.line..=one.end_line).contains(&line))
+        let next = self.instructions.partition_point(|one| one.line <= line);
+        self.instructions.get(next.checked_sub(1)?).filter(|one| line <= one.end_line)
     }
 }
 

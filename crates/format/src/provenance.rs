@@ -14,6 +14,9 @@ use layersift_model::Digest;
 
 use crate::dockerfile::{Dockerfile, Variables};
 
+/// The most instructions that one layer may come from.
+const MAX_LINES: usize = 16;
+
 /// What a provenance says about a build.
 #[derive(Clone, Debug, Default)]
 pub struct Provenance {
@@ -120,13 +123,14 @@ impl Provenance {
         }
         starts.sort_by_key(|(length, _)| *length);
         let stages = self.stages_of(&starts);
-        let mut lines = Vec::with_capacity(chain.len());
-        for layer in 0..chain.len() {
-            let from = starts.partition_point(|(length, _)| *length <= layer);
-            let rest = starts.get(from..).unwrap_or_default();
-            let same = rest.iter().take_while(|(length, _)| Some(*length) == rest.first().map(|(first, _)| *first));
-            lines.push(self.lines_of(same.map(|(_, step)| *step), &stages));
+        // Steps with chains of one length are looked at once, however many layers they have.
+        let mut lines: Vec<Vec<(u64, u64)>> = Vec::with_capacity(chain.len());
+        for same in starts.chunk_by(|(one, _), (other, _)| one == other) {
+            let length = same.first().map_or(0, |(length, _)| *length);
+            let own = self.lines_of(same.iter().map(|(_, step)| *step), &stages);
+            lines.resize(length, own);
         }
+        lines.resize(chain.len(), Vec::new());
         let base = starts.iter().filter_map(|(length, step)| Some((*length, step.image.as_ref()?))).next_back();
         let base = base.map(|(layers, image)| StepBase::new(image, layers));
         Ok(LayerLines { lines, base })
@@ -184,25 +188,26 @@ impl Provenance {
     }
 
     /// The stages that the image is made of: those of the stage that was built, if the steps are in it.
-    fn stages_of(&self, steps: &[(usize, &Step)]) -> Vec<usize> {
-        let (Some(file), Some(target)) = (&self.file, self.target_stage()) else { return Vec::new() };
-        let lineage = file.dockerfile.lineage(target);
-        let is_in = |(_, step): &(usize, &Step)| self.stages_of_step(step).any(|stage| lineage.contains(&stage));
-        if steps.iter().all(|step| step.1.lines.is_empty() || is_in(step)) { lineage } else { Vec::new() }
+    fn stages_of(&self, steps: &[(usize, &Step)]) -> BTreeSet<usize> {
+        let (Some(file), Some(target)) = (&self.file, self.target_stage()) else { return BTreeSet::new() };
+        let lineage: BTreeSet<usize> = file.dockerfile.lineage(target).into_iter().collect();
+        let is_in = |step: &Step| self.stages_of_step(step).any(|stage| lineage.contains(&stage));
+        let are_in = steps.iter().all(|(_, step)| step.lines.is_empty() || is_in(step));
+        if are_in { lineage } else { BTreeSet::new() }
     }
 
     /// The ranges of lines of `steps`, which have the same result; those in `stages` first, the last of them before the
     /// others: a `FROM` of the same image in several stages is one step.
-    fn lines_of<'s>(&self, steps: impl Iterator<Item = &'s Step>, stages: &[usize]) -> Vec<(u64, u64)> {
-        let dockerfile = self.file.as_ref().map(|file| &file.dockerfile);
+    fn lines_of<'s>(&self, steps: impl Iterator<Item = &'s Step>, stages: &BTreeSet<usize>) -> Vec<(u64, u64)> {
         let place = |line: u64| {
-            let stage = dockerfile.and_then(|file| file.stage_at(line));
-            stage.and_then(|stage| stages.iter().rposition(|one| *one == stage))
+            let stage = self.file.as_ref()?.dockerfile.stage_at(line)?;
+            stages.contains(&stage).then_some(stage)
         };
         let mut lines: Vec<(u64, u64)> = steps.flat_map(|step| step.lines.iter().copied()).collect();
         lines.sort_unstable();
         lines.dedup();
-        lines.sort_by_key(|(line, _)| std::cmp::Reverse(place(*line).map(|place| place + 1)));
+        lines.sort_by_cached_key(|(line, _)| std::cmp::Reverse(place(*line)));
+        lines.truncate(MAX_LINES);
         lines
     }
 }

@@ -39,16 +39,15 @@ pub(super) fn entry(config: &ImageConfig, field: &str) -> Option<usize> {
         Wanted::Named(name) => assigns(text, name),
         Wanted::Part(part) => text.contains(part),
     };
-    let text_of = |created_by: &str| created_by.split_once(word).map(|(_, rest)| rest.trim().to_string());
-    let mut entries = config.history.iter().enumerate().rev();
+    let mut entries = config.history.iter().enumerate().rev().filter(|(_, entry)| keyword(entry) == word);
     let (index, text) = entries.find_map(|(index, entry)| {
-        let text = text_of(&entry.created_by).filter(|text| keyword(entry) == word && sets(text))?;
-        Some((index, text))
+        let (_, text) = entry.created_by.split_once(word)?;
+        sets(text.trim()).then_some((index, text.trim()))
     })?;
     // An option of the builder may have set another value after it.
     let is_value = match wanted {
-        Wanted::Assigned(text_of_field) => plain(&text).contains(&plain(text_of_field)),
-        Wanted::Named(name) => runtime.labels.get(name).is_some_and(|value| plain(&text).contains(&plain(value))),
+        Wanted::Assigned(text_of_field) => plain(text).contains(&plain(text_of_field)),
+        Wanted::Named(name) => runtime.labels.get(name).is_some_and(|value| plain(text).contains(&plain(value))),
         _ => true,
     };
     is_value.then_some(index)

@@ -45,7 +45,9 @@ impl NamedDockerfile {
         let setter = file.instruction_at(line).filter(|one| matches!(&one.keyword[..], "ENV" | "ARG"))?;
         let is_only = setter.arguments.split('=').next().map(str::trim) == Some(name) && !self.sets_more(setter);
         let stage = file.stage_at(line)?;
-        let is_built_on = (0..file.stages.len()).any(|other| other != stage && file.lineage(other).contains(&stage));
+        let own_name = file.stages.get(stage)?.name.as_deref();
+        let is_built_on =
+            own_name.is_some_and(|name| file.stages.iter().any(|one| one.base.eq_ignore_ascii_case(name)));
         if !is_only || setter.line != setter.end_line || (setter.keyword == "ENV" && is_built_on) {
             return None;
         }

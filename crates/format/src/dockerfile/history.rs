@@ -21,6 +21,9 @@ pub struct HistoryMatch {
     pub is_squashed: bool,
 }
 
+/// How many bytes are compared at most: instructions that may have no entry are compared with the same one.
+const MAX_COMPARED: usize = 128 << 20;
+
 /// The keyword and the text of an entry.
 struct Recorded<'h> {
     keyword: &'h str,
@@ -36,10 +39,12 @@ pub fn match_history(dockerfile: &Dockerfile, stage: usize, history: &[HistoryEn
     let own: Vec<usize> = stages.flat_map(|Stage { first, end, .. }| first + 1..*end).collect();
     let mut next = history.len();
     let mut labels = 1;
+    let mut left = MAX_COMPARED;
     'instructions: for index in own.into_iter().rev() {
         let Some(instruction) = dockerfile.instructions.get(index) else { continue };
         while let Some((at, entry)) = next.checked_sub(1).and_then(|at| Some((at, history.get(at)?))) {
-            if fits(instruction, entry) {
+            let is_affordable = left.checked_sub(cost(instruction, entry)).map(|rest| left = rest).is_some();
+            if is_affordable && fits(instruction, entry) {
                 matched.instructions[at] = Some(index);
                 next = at;
                 continue 'instructions;
@@ -118,6 +123,16 @@ fn recorded(entry: &HistoryEntry) -> Recorded<'_> {
     }
     let is_command = ["/", "|", "cmd ", "powershell "].iter().any(|start| text.starts_with(start));
     Recorded { keyword: if is_command && of_no_command.is_none() { "RUN" } else { "" }, text }
+}
+
+/// How many bytes it takes to compare an instruction with an entry.
+fn cost(instruction: &Instruction, entry: &HistoryEntry) -> usize {
+    let names = match &instruction.keyword[..] {
+        "ARG" | "ENV" | "LABEL" => instruction.arguments.split_whitespace().count(),
+        _ => 1,
+    };
+    let heredoc = instruction.heredoc.as_ref().map_or(0, String::len);
+    entry.created_by.len().saturating_mul(names) + instruction.arguments.len() + heredoc
 }
 
 fn fits(instruction: &Instruction, entry: &HistoryEntry) -> bool {

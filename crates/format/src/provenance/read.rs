@@ -22,7 +22,7 @@ const MAX_DOCKERFILE: usize = 1 << 20;
 
 /// The most steps, materials and subjects, and the most places of one step.
 const MAX_STEPS: usize = 10_000;
-const MAX_LOCATIONS: usize = 1_000;
+const MAX_LOCATIONS: usize = 100;
 
 /// Where the two versions keep the same things.
 struct Places<'n> {

@@ -98,8 +98,12 @@ fn error(text: &str) -> String {
 
 /// Whether an entry with `fields` allows `finding`.
 fn allows(fields: &str, finding: &Finding) -> bool {
-    let policy = parse(&format!("[[allow]]\nreason = 'r'\nexpires = 2026-12-31\n{fields}\n")).unwrap();
-    policy.allow.find(finding, None).is_some()
+    with_entry(fields).allow.find(finding, None).is_some()
+}
+
+/// A policy with one entry that has `fields`.
+fn with_entry(fields: &str) -> Policy {
+    parse(&format!("[[allow]]\nreason = 'r'\nexpires = 2026-12-31\n{fields}\n")).unwrap()
 }
 
 fn report(findings: Vec<Finding>) -> ImageReport {
@@ -291,7 +295,7 @@ fn a_base_image_allows_only_what_is_in_its_layers_and_proven() {
     let of = |origin| Finding { origin, ..token() };
     let config = Finding { origin: Some(LayerOrigin::Base), location: Location::Config("Env[0]".into()), ..token() };
     for wanted in [BASE, "r.example/base:1", "docker://r.example/base:1"] {
-        let policy = policy(&format!("base = \"{wanted}\""));
+        let policy = with_entry(&format!("base = \"{wanted}\""));
         let allows = |finding: &Finding, base: &ImageBase| policy.allow.find(finding, Some(base)).is_some();
         assert!(allows(&of(Some(LayerOrigin::Base)), &base(true)), "{wanted}");
         assert!(!allows(&of(Some(LayerOrigin::Base)), &base(false)), "a claim is not enough");
@@ -299,6 +303,6 @@ fn a_base_image_allows_only_what_is_in_its_layers_and_proven() {
         assert!(!allows(&of(None), &base(true)));
         assert!(!allows(&config, &base(true)), "no layer proves where a field comes from");
     }
-    let other = policy("base = \"r.example/other:1\"");
+    let other = with_entry("base = \"r.example/other:1\"");
     assert!(other.allow.find(&of(Some(LayerOrigin::Base)), Some(&base(true))).is_none());
 }

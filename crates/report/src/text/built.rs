@@ -54,3 +54,33 @@ fn source(evidence: BuildEvidence) -> &'static str {
 fn claimed(base: Option<&ImageBase>) -> &'static str {
     if base.is_some_and(|base| base.is_proven) { "" } else { " (claimed)" }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn based_on(evidence: BuildEvidence, is_proven: bool, layers: Option<usize>) -> ImageBase {
+        ImageBase { reference: Some("r.example/base:1".into()), digest: None, layers, evidence, is_proven }
+    }
+
+    #[test]
+    fn what_is_only_claimed_is_marked() {
+        let proven = based_on(BuildEvidence::Store, true, Some(3));
+        assert_eq!(base(&proven), "Based on r.example/base:1, the first 3 layers");
+        let claimed = based_on(BuildEvidence::Annotation, false, None);
+        assert_eq!(base(&claimed), "Based on r.example/base:1, claimed by the annotations");
+        let report = |base| ImageReport { base: Some(base), ..ImageReport::default() };
+        assert_eq!(layer(&report(proven), Some(LayerOrigin::Base)), "base: ");
+        assert_eq!(layer(&report(claimed.clone()), Some(LayerOrigin::Base)), "base (claimed): ");
+        assert_eq!(layer(&report(claimed), Some(LayerOrigin::Own)), "");
+    }
+
+    #[test]
+    fn a_step_is_its_file_and_lines() {
+        let step_of = |evidence, end_line| {
+            step(&BuildStep { file: "Dockerfile".into(), line: 19, end_line, stage: None, base: None, evidence })
+        };
+        assert_eq!(step_of(BuildEvidence::Option, 19), "Dockerfile:19");
+        assert_eq!(step_of(BuildEvidence::Provenance, 20), "Dockerfile:19-20 (claimed)");
+    }
+}

@@ -11,6 +11,12 @@ use super::Mask;
 /// The most changes that are proposed.
 const MAX_PATCHES: usize = 100;
 
+/// The most findings for which one is tried.
+const MAX_TRIED: usize = 2_000;
+
+/// How many bytes of history are searched at most.
+const MAX_SEARCHED: usize = 256 << 20;
+
 /// Adds `build`, which is about `image`, to its report.
 pub(super) fn add(report: &mut ImageReport, image: &Image, mut build: Build, mask: &Mask) {
     for step in build.layers.iter_mut().chain(&mut build.history).flatten() {
@@ -19,7 +25,14 @@ pub(super) fn add(report: &mut ImageReport, image: &Image, mut build: Build, mas
     for (layer, step) in report.layers.iter_mut().zip(&build.layers) {
         layer.step.clone_from(step);
     }
+    // Each field of the configuration is looked for in the whole history.
+    let history: usize = image.config.history.iter().map(|entry| entry.created_by.len() + 1).sum();
+    let mut fields = MAX_SEARCHED / (history + 1);
     for finding in &mut report.findings {
+        if matches!(finding.location, Location::Config(_)) {
+            let Some(left) = fields.checked_sub(1) else { continue };
+            fields = left;
+        }
         add_to_finding(finding, image, &build);
     }
     report.patches = patches(report, image, &build, mask);
@@ -36,7 +49,7 @@ pub(super) fn add(report: &mut ImageReport, image: &Image, mut build: Build, mas
 fn patches(report: &ImageReport, image: &Image, build: &Build, mask: &Mask) -> Vec<FixPatch> {
     let mut patches: Vec<FixPatch> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
-    for finding in &report.findings {
+    for finding in report.findings.iter().filter(|finding| finding.step.is_some() || is_user(finding)).take(MAX_TRIED) {
         let Some(diff) = fix(finding, image, build).and_then(|fix| build.patch(fix)) else { continue };
         // The diff quotes the Dockerfile, where a secret of any field may be.
         let diff = mask.apply_all(&diff);
@@ -55,9 +68,7 @@ fn fix<'f>(finding: &'f Finding, image: &'f Image, build: &Build) -> Option<Fix<
     let line = finding.step.as_ref().map(|step| step.line);
     match &finding.location {
         Location::File(file) if finding.secret.is_some() => Some(Fix::Copied(line?, &file.path)),
-        Location::Config(field) if field == "User" => {
-            (finding.secret.is_none() && image.config.os != "windows").then_some(Fix::User(line))
-        }
+        Location::Config(_) if is_user(finding) => (image.config.os != "windows").then_some(Fix::User(line)),
         Location::Config(field) if finding.secret.is_some() => {
             let entry = image.config.history.get(build.entry_of(image, field)?)?;
             let text = ["ENV ", "ARG "].iter().find_map(|keyword| Some(entry.created_by.split_once(keyword)?.1))?;
@@ -65,6 +76,11 @@ fn fix<'f>(finding: &'f Finding, image: &'f Image, build: &Build) -> Option<Fix<
         }
         _ => None,
     }
+}
+
+/// Whether a finding is about the user of containers.
+fn is_user(finding: &Finding) -> bool {
+    matches!(&finding.location, Location::Config(field) if field == "User") && finding.secret.is_none()
 }
 
 /// Whether one of the first layers is not the one that the manifest or the configuration names.
