@@ -3,6 +3,7 @@
 
 mod args;
 mod audit;
+mod build;
 mod context;
 mod formats;
 mod help;

@@ -34,7 +34,7 @@ pub(crate) struct LayersArgs {
 pub(crate) fn run(args: &LayersArgs) -> anyhow::Result<ExitCode> {
     let analyzer = context::analyzer(Ruleset::built_in()?, FingerprintKey::default(), args.threads.threads)?;
     let LayersArgs { target, registry, quiet, .. } = args;
-    let reports = Reading { target, registry, quiet, store: None, timeout: None }.scan(analyzer)?;
+    let reports = Reading { target, build: None, registry, quiet, store: None, timeout: None }.scan(analyzer)?;
     let file = args.output.output.as_deref();
     let mut bytes = Vec::new();
     match args.output.format {

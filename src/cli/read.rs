@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::args::{QuietArgs, RegistryArgs, TargetArgs};
+use super::build::BuildArgs;
 use super::context;
 use super::progress::ScanProgress;
-use layersift_fleet::LayerCache;
+use layersift_fleet::{LayerCache, add_stored_base};
 use layersift_format::Cancellation;
 use layersift_format::platform::Choice;
 use layersift_model::{ImageReport, Limits};
@@ -16,6 +17,8 @@ use layersift_store::Store;
 /// What to read, and how.
 pub(crate) struct Reading<'r> {
     pub(crate) target: &'r TargetArgs,
+    /// What is known about the build of the image.
+    pub(crate) build: Option<&'r BuildArgs>,
     pub(crate) registry: &'r RegistryArgs,
     pub(crate) quiet: &'r QuietArgs,
     /// Keeps layer results, and has those of earlier scans.
@@ -32,9 +35,12 @@ impl Reading<'_> {
         let cache = store.as_ref().map(|store| LayerCache::new(store, &analyzer, context::now));
         let progress = ScanProgress::start(self.quiet.quiet);
         let cancellation = self.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
-        let opened = open(&target, &Limits::default(), &context::registry_options(self.registry, &cancellation)?)?;
+        let registry = context::registry_options(self.registry, &cancellation)?;
+        let hints = self.build.map(|build| build.hints(&registry)).transpose()?.unwrap_or_default();
+        let opened = open(&target, &Limits::default(), &registry)?;
         let mut scan = ImageScan::new(&analyzer)
             .platform(self.target.platform.clone().unwrap_or(Choice::Default))
+            .build_hints(hints)
             .observer(&progress)
             .cancellation(cancellation);
         if let Some(cache) = &cache {
@@ -42,9 +48,12 @@ impl Reading<'_> {
         }
         let reports = scan.run(&target.text, opened);
         progress.finish();
-        let reports = reports?;
+        let mut reports = reports?;
         if let Some(cache) = &cache {
             store_images(cache, &reports)?;
+        }
+        if let Some(store) = &store {
+            reports.iter_mut().try_for_each(|report| add_stored_base(store, report))?;
         }
         drop(cache);
         // The process ends soon; freeing the compiled rules would only take time.

@@ -10,6 +10,7 @@ use clap::Args;
 
 use super::args::{PolicyArgs, ReportArgs, StoreArgs};
 use super::{context, output, report};
+use layersift_fleet::add_stored_base;
 use layersift_model::{Digest, ImageReport, ReportSet};
 use layersift_source::registry::Reference;
 
@@ -107,7 +108,9 @@ fn stored(name: &str, store: &StoreArgs) -> anyhow::Result<Vec<ImageReport>> {
     for manifest in &manifests {
         let stored = store.images().latest_report(manifest)?;
         let unknown = || format!("{name}: no report of {manifest} in {}; scan it with --store first", store.name());
-        reports.push(stored.with_context(unknown)?.report);
+        let mut report = stored.with_context(unknown)?.report;
+        add_stored_base(&store, &mut report)?;
+        reports.push(report);
     }
     ensure!(!reports.is_empty(), "{name}: no such file, and not in {}; scan it with --store first", store.name());
     Ok(reports)

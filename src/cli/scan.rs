@@ -8,6 +8,7 @@ use super::args::{
     FingerprintKeyArgs, PolicyArgs, QuietArgs, RegistryArgs, ReportArgs, RulesArgs, StoreArgs, TargetArgs, ThreadsArgs,
     TimeoutArgs,
 };
+use super::build::BuildArgs;
 use super::context;
 use super::read::Reading;
 use super::report;
@@ -24,6 +25,9 @@ const TIMEOUT: &str =
 pub(crate) struct ScanArgs {
     #[command(flatten)]
     target: TargetArgs,
+
+    #[command(flatten)]
+    build: BuildArgs,
 
     #[command(flatten)]
     report: ReportArgs,
@@ -69,6 +73,7 @@ pub(crate) fn run(args: &ScanArgs) -> anyhow::Result<ExitCode> {
     let analyzer = context::analyzer(ruleset, key, args.threads.threads)?;
     let reading = Reading {
         target: &args.target,
+        build: Some(&args.build),
         registry: &args.registry,
         quiet: &args.quiet,
         store,

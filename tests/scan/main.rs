@@ -15,6 +15,7 @@ mod support;
 
 mod archives;
 mod audit;
+mod builds;
 mod command_line;
 mod conformance;
 mod daemon;

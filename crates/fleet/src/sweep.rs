@@ -18,6 +18,7 @@ mod plan;
 mod problem;
 mod progress;
 mod registries;
+mod stored_base;
 mod worker;
 
 use std::collections::{HashMap, HashSet};
@@ -43,6 +44,7 @@ pub use self::listing::Expected;
 use self::plan::{KnownEntry, PlannedImage, Resolved, Resolver};
 pub use self::progress::{Counted, Progress};
 pub use self::registries::{LentLogin, LentLogins, Registries, RepositoryClient};
+pub use self::stored_base::add_stored_base;
 pub use self::worker::{Claims, Step, Worker};
 
 /// Images that are planned and wait for their layers. They are in memory with their configurations.
@@ -446,6 +448,7 @@ impl Running<'_> {
         report.findings.extend(former);
         report.target = image.reference.clone().unwrap_or_default();
         self.cache.put_image(&report, Some(self.run))?;
+        add_stored_base(self.sweep.store, &mut report)?;
         self.sweep.policy.judge(&mut report);
         let (image, verdict) = (&report.target, report.verdict().name());
         tracing::info!(image, verdict, findings = report.findings.len(), gaps = report.gaps.len(), "image scanned");

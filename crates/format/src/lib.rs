@@ -2,9 +2,11 @@
 //! that every transport implements.
 
 mod blob;
+pub mod build;
 mod cancellation;
 pub mod compression;
 pub mod config;
+pub mod dockerfile;
 pub mod history;
 mod image_source;
 pub mod json;
@@ -12,6 +14,9 @@ pub mod manifest;
 mod map;
 pub mod pax;
 pub mod platform;
+pub mod provenance;
+#[cfg(test)]
+mod recorded;
 mod source_error;
 pub mod tar;
 

@@ -94,6 +94,8 @@ pub struct Document {
     pub media_type: Option<String>,
     /// Whether it belongs to an index that names the image, and not to the image alone.
     pub is_of_index: bool,
+    /// The manifest that the index, or the manifest of an attestation, attaches it to.
+    pub attached_to: Option<Digest>,
     /// What is in it.
     pub content: DocumentContent,
 }

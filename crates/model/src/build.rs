@@ -67,6 +67,16 @@ pub struct BuildStep {
     pub evidence: BuildEvidence,
 }
 
+/// A change of a Dockerfile, or of the `.dockerignore` beside it, that fixes findings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FixPatch {
+    /// The ids of the findings.
+    pub findings: Vec<String>,
+    /// A unified diff without context, secrets masked: a line with a secret has to be found by its number.
+    pub diff: String,
+}
+
 impl LayerOrigin {
     /// The name in reports.
     pub fn name(self) -> &'static str {

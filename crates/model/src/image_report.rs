@@ -6,9 +6,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::build::{BuildStep, ImageBase, LayerOrigin};
+use crate::build::{BuildStep, FixPatch, ImageBase, LayerOrigin};
 use crate::digest::Digest;
-use crate::finding::Finding;
+use crate::finding::{Finding, Location};
 use crate::gap::Gap;
 use crate::verdict::{Judgement, Verdict};
 
@@ -119,6 +119,8 @@ pub struct ImageReport {
     pub findings: Vec<Finding>,
     /// What was not read.
     pub gaps: Vec<ImageGap>,
+    /// Proposed changes of the Dockerfile.
+    pub patches: Vec<FixPatch>,
     /// The verdict of a policy; `None` until one was applied.
     pub judgement: Option<Judgement>,
 }
@@ -145,6 +147,25 @@ impl ImageReport {
     /// The verdict; [`Verdict::Incomplete`] if no policy was applied.
     pub fn verdict(&self) -> Verdict {
         self.judgement.as_ref().map_or(Verdict::Incomplete, |judgement| judgement.verdict)
+    }
+
+    /// Sets the image that this one is based on, and with it whether layers and the findings in their files came with
+    /// it. That of findings in the configuration, which no layer tells, is kept if the number of layers stays the same.
+    pub fn set_base(&mut self, base: ImageBase) {
+        let before = self.base.as_ref().and_then(|base| base.layers);
+        let origin =
+            |index: usize| base.layers.map(|layers| if index < layers { LayerOrigin::Base } else { LayerOrigin::Own });
+        for layer in &mut self.layers {
+            layer.origin = origin(layer.index);
+        }
+        for finding in &mut self.findings {
+            match &finding.location {
+                Location::File(file) => finding.origin = origin(file.layer.index),
+                _ if before.is_some() && before != base.layers => finding.origin = None,
+                _ => {}
+            }
+        }
+        self.base = Some(base);
     }
 
     /// Removes versions, times and durations, so that two reports of the same image are equal.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use layersift_model::{Digest, ImageReport, LayerSummary};
+use layersift_model::{BuildStep, Digest, ImageReport, LayerOrigin, LayerSummary};
 use serde::Serialize;
 
 use crate::terminal::{BOLD, DIM, Line, PLAIN, WARNING, clean, human, plural, safe, thousands};
@@ -123,6 +123,10 @@ struct Layer<'r> {
     bytes: u64,
     files: u64,
     removes: &'r [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<LayerOrigin>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: &'r Option<BuildStep>,
 }
 
 impl<'r> Image<'r> {
@@ -149,6 +153,8 @@ impl<'r> Layer<'r> {
             bytes: line.bytes,
             files: line.files,
             removes: &line.whiteouts,
+            origin: line.origin,
+            step: &line.step,
         }
     }
 }

@@ -76,7 +76,7 @@ pub enum PolicyError {
     /// An exception would hold for everything.
     #[error(
         "invalid policy {}: line {line}: allow entry {entry} does not say what it allows: \
-         expected fingerprint, rule, path, layer or package",
+         expected fingerprint, rule, path, layer, package or base",
         path.display()
     )]
     AllowsAll {
@@ -140,7 +140,7 @@ impl Policy {
         let known = self.baseline.as_ref().map(|baseline| baseline.known(&report.findings)).unwrap_or_default();
         let known = known.into_iter().chain(std::iter::repeat(false));
         for (finding, baseline) in report.findings.iter_mut().zip(known) {
-            finding.allowed = self.allow.find(finding).map(Allow::as_allowed);
+            finding.allowed = self.allow.find(finding, report.base.as_ref()).map(Allow::as_allowed);
             finding.baseline = baseline;
         }
         let counted = report.findings.iter().filter(|finding| finding.counts());

@@ -4,6 +4,7 @@
 //! fail. The text holds terminal colours; the caller strips them where there is no terminal. Text from the image passes
 //! through [`crate::terminal`], so that a label cannot steer the terminal of the reader.
 
+mod built;
 mod exceptions;
 mod findings;
 mod gaps;

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use layersift_format::build::BuildHints;
 use layersift_format::manifest::{Image, LayerSource};
 use layersift_format::{Blob, Cancellation};
 use layersift_model::{
@@ -25,7 +26,7 @@ use crate::observe::{NoObserver, Observer};
 
 /// The revision of the code that reads layers and documents. Any change to what is read raises it, so that layers which
 /// an older revision passed are scanned again instead of taken from a store.
-pub const READER_REVISION: u32 = 4;
+pub const READER_REVISION: u32 = 5;
 
 /// Why a set of rules cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +142,7 @@ impl Analyzer {
         layers: Vec<Result<Arc<LayerReport>, Gap>>,
         documents: DocumentReport,
     ) -> ImageReport {
-        self.image_with_gaps(image, layers, documents, Vec::new())
+        self.image_with_gaps(image, layers, documents, &BuildHints::default(), Vec::new())
     }
 
     /// The report of a single file, as of an image without configuration that holds only this file. `target` is its
@@ -165,7 +166,7 @@ impl Analyzer {
             gaps: file.gaps,
         };
         let image = Image { layers: vec![LayerSource::default()], ..Image::default() };
-        let mut report = self.assembler().assemble(
+        let mut report = self.assembler(&BuildHints::default()).assemble(
             &image,
             &[Some(Arc::new(layer))],
             Vec::new(),
@@ -218,17 +219,19 @@ impl Analyzer {
         }
     }
 
-    fn assembler(&self) -> Assembler<'_> {
+    fn assembler<'a>(&'a self, hints: &'a BuildHints) -> Assembler<'a> {
         let CompiledRules { checks, chains, digest, .. } = &self.rules;
-        Assembler { checks, chains, key: &self.options.key, ruleset: digest }
+        Assembler { checks, chains, key: &self.options.key, ruleset: digest, hints }
     }
 
-    /// Assembles the report of `image`, with `gaps` in addition to those of its layers.
+    /// Assembles the report of `image`, with what the reader knows about its build, and with `gaps` in addition to those
+    /// of its layers.
     pub(crate) fn image_with_gaps(
         &self,
         image: &Image,
         layers: Vec<Result<Arc<LayerReport>, Gap>>,
         documents: DocumentReport,
+        hints: &BuildHints,
         mut gaps: Vec<ImageGap>,
     ) -> ImageReport {
         let mut reports = Vec::with_capacity(layers.len());
@@ -243,7 +246,7 @@ impl Analyzer {
         }
         let (secrets, failed) = self.configuration(image);
         gaps.extend(failed.map(|gap| ImageGap { gap: gap.at("configuration"), layer: None }));
-        self.assembler().assemble(image, &reports, secrets, documents, gaps)
+        self.assembler(hints).assemble(image, &reports, secrets, documents, gaps)
     }
 
     /// The secrets in the strings of the configuration, and a gap if not all were scanned.

@@ -1,5 +1,6 @@
 //! Assembles the report of an image from its configuration and the reports of its layers, without reading a layer.
 
+mod build;
 pub mod chains;
 pub mod config;
 pub mod lifetime;
@@ -8,6 +9,7 @@ pub mod owners;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use layersift_format::build::{Build, BuildHints};
 use layersift_format::history;
 use layersift_format::history::Alignment;
 use layersift_format::manifest::{Image, ImageKind, LayerSource};
@@ -34,6 +36,8 @@ pub struct Assembler<'r> {
     pub key: &'r FingerprintKey,
     /// The digest of the rule set.
     pub ruleset: &'r str,
+    /// What the reader knows about the build.
+    pub hints: &'r BuildHints,
 }
 
 impl Assembler<'_> {
@@ -69,6 +73,7 @@ impl Assembler<'_> {
         // Reports beyond the layers of the image would belong to none of them.
         let reports = reports.get(..image.layers.len()).unwrap_or(reports);
         let report_of = |index| reports.get(index).and_then(Option::as_deref);
+        let build = Build::of(image, self.hints, &documents.claims);
         let layers: Vec<LayerSummary> = (0..image.layers.len())
             .filter_map(|index| layer_summary(index, image, report_of(index), &alignment, &mask))
             .collect();
@@ -111,7 +116,7 @@ impl Assembler<'_> {
             gap.gap.detail = mask.apply("", &gap.gap.detail);
         }
         gaps.sort_by(|a, b| (a.layer, &a.gap).cmp(&(b.layer, &b.gap)));
-        ImageReport {
+        let mut report = ImageReport {
             reference: image.reference.clone(),
             manifest_digest: image.manifest_digest.clone(),
             config_digest: image.config_digest.clone(),
@@ -123,7 +128,6 @@ impl Assembler<'_> {
                 ImageKind::Cache => ReportKind::Cache,
             },
             notes: notes(image, &layers, &mask),
-            base: None,
             tool: Tool {
                 version: env!("CARGO_PKG_VERSION").into(),
                 ruleset: self.ruleset.into(),
@@ -135,7 +139,9 @@ impl Assembler<'_> {
             findings,
             gaps,
             ..ImageReport::default()
-        }
+        };
+        build::add(&mut report, image, build, &mask);
+        report
     }
 
     fn in_file(
@@ -505,5 +511,10 @@ impl Mask {
         const LONG: usize = 12;
         let hidden = self.0.iter().filter(|masked| masked.at == at || masked.value.len() >= LONG);
         hidden.fold(text.to_string(), |text, masked| text.replace(&masked.value, &masked.masked))
+    }
+
+    /// Masks in `text` all secrets, and so maybe words that are none.
+    fn apply_all(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_string(), |text, masked| text.replace(&masked.value, &masked.masked))
     }
 }

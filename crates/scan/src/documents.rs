@@ -10,8 +10,9 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use layersift_format::build::BuildClaims;
 use layersift_format::json::{JsonString, Node};
-use layersift_format::manifest::{Document, DocumentContent, Image};
+use layersift_format::manifest::{Document, DocumentContent, DocumentKind, Image};
 use layersift_format::{CancelReason, Cancellation, Fetched, ImageSource, Location};
 use layersift_model::{
     Algorithm, Digest, DocumentLocation, DocumentRef, Gap, GapReason, Hasher, LayerFinding, RuleInfo, Secret, Severity,
@@ -64,6 +65,8 @@ pub struct DocumentReport {
     pub(crate) findings: Vec<DocumentFinding>,
     /// What was not read.
     pub(crate) gaps: Vec<Gap>,
+    /// What they claim about the build of the image.
+    pub(crate) claims: BuildClaims,
 }
 
 /// A finding in a document.
@@ -88,7 +91,7 @@ impl DocumentReport {
 impl Analyzer {
     /// Scans the documents of `image`, which are read from `source`.
     pub fn documents(&self, source: &dyn ImageSource, image: &Image, cancellation: &Cancellation) -> DocumentReport {
-        let mut scan = DocumentScan { analyzer: self, report: DocumentReport::default() };
+        let mut scan = DocumentScan { analyzer: self, image, report: DocumentReport::default() };
         for document in &image.documents {
             if let Some(reason) = cancellation.reason() {
                 scan.report.gaps.push(cancelled(reason).at(name(document)));
@@ -104,6 +107,7 @@ impl Analyzer {
 
 struct DocumentScan<'a> {
     analyzer: &'a Analyzer,
+    image: &'a Image,
     report: DocumentReport,
 }
 
@@ -140,6 +144,9 @@ impl DocumentScan<'_> {
         let mut start = Vec::new();
         reader.by_ref().take(limit + 1).read_to_end(&mut start).map_err(|error| failed(&error))?;
         if start.len() as u64 > limit {
+            if document.kind == DocumentKind::Provenance {
+                self.report.claims.add_note("a provenance is too large to be used for lines");
+            }
             self.file(document, Cursor::new(start).chain(&mut reader)).map_err(|error| failed(&error))?;
         } else {
             self.bytes(document, &start)?;
@@ -156,8 +163,23 @@ impl DocumentScan<'_> {
 
     fn bytes(&mut self, document: &Document, bytes: &[u8]) -> Result<(), Gap> {
         match Node::parse(bytes) {
-            Ok(node) => self.strings(document, &node.strings("", &NAMES)),
+            Ok(node) => {
+                self.claims(document, &node);
+                self.strings(document, &node.strings("", &NAMES))
+            }
             Err(_) => self.file(document, bytes).map_err(|error| unreadable(document, &error)),
+        }
+    }
+
+    /// Keeps what a document claims about the build of the image.
+    fn claims(&mut self, document: &Document, node: &Node) {
+        let is_of_image = self.image.manifest_digest.is_some() && document.digest == self.image.manifest_digest;
+        match document.kind {
+            DocumentKind::Manifest if is_of_image => self.report.claims.add_manifest(node),
+            DocumentKind::Provenance | DocumentKind::Attestation => {
+                self.report.claims.add_statement(node, document.attached_to.as_ref());
+            }
+            _ => {}
         }
     }
 

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use layersift_format::build::BuildHints;
 use layersift_format::manifest::{self, Image, ImageError, LayerSource};
 use layersift_format::platform::Choice;
 use layersift_format::{
@@ -49,6 +50,7 @@ pub trait KnownLayers: Sync {
 pub struct ImageScan<'a> {
     analyzer: &'a Analyzer,
     choice: Choice,
+    hints: BuildHints,
     known: Option<&'a dyn KnownLayers>,
     observer: &'a dyn Observer,
     cancellation: Cancellation,
@@ -66,6 +68,7 @@ impl<'a> ImageScan<'a> {
         ImageScan {
             analyzer,
             choice: Choice::Default,
+            hints: BuildHints::default(),
             known: None,
             observer: &NoObserver,
             cancellation: Cancellation::never(),
@@ -75,6 +78,11 @@ impl<'a> ImageScan<'a> {
     /// Chooses the images of an index by their platforms.
     pub fn platform(self, choice: Choice) -> ImageScan<'a> {
         ImageScan { choice, ..self }
+    }
+
+    /// Uses what is known about the build of the images: their Dockerfile, or their base image.
+    pub fn build_hints(self, hints: BuildHints) -> ImageScan<'a> {
+        ImageScan { hints, ..self }
     }
 
     /// Reuses the reports of `known` layers, if the source names the layers by digest, and saves new ones there.
@@ -243,7 +251,7 @@ impl<'a> ImageScan<'a> {
                 gaps.extend(layers.iter().flatten().filter_map(mistaken));
             }
             let documents = self.analyzer.documents(source, image, &self.cancellation);
-            self.analyzer.image_with_gaps(image, layers, documents, gaps)
+            self.analyzer.image_with_gaps(image, layers, documents, &self.hints, gaps)
         };
         images.iter().map(one).collect()
     }

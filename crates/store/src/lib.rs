@@ -13,6 +13,7 @@
 mod api_tokens;
 mod audit_copies;
 mod backend;
+mod base;
 mod error;
 mod findings;
 mod harbor_tasks;
@@ -49,6 +50,7 @@ use self::pool::Pool;
 
 pub use self::api_tokens::{ApiToken, ApiTokens};
 pub use self::audit_copies::{AuditCopies, AuditCopy};
+pub use self::base::StoredBase;
 pub use self::error::{DatabaseError, StoreError};
 pub use self::harbor_tasks::{
     ClaimedHarborTask, HarborPhase, HarborTask, HarborTaskState, HarborTasks, NewHarborTask, SealedLogin,

@@ -13,6 +13,7 @@ use layersift_source::registry::{Registry, RegistrySource};
 use layersift_store::{ImageId, ImageLayer, ImageRecord, Job, StoreError, StoredReport, TagSighting};
 
 use super::blocked::{Patience, UnblockedPart};
+use super::stored_base::add_stored_base;
 use super::{Pending, Running, Sweep, SweepError, SweepLimits, deleted, incomplete, problem};
 
 /// The priority of layers that were never read: a new image does not wait for known ones. Layers that were read under
@@ -243,12 +244,14 @@ impl Resolver<'_> {
             return Ok(None);
         }
         let judged = |StoredReport { image, mut report }| {
+            add_stored_base(self.sweep.store, &mut report)?;
             self.sweep.policy.judge(&mut report);
             let name = || entry.reference().to_string();
             let may_be_index = report.kind == ReportKind::Artifact && report.layers.is_empty();
-            KnownImage { id: image, verdict: report.verdict(), incomplete: incomplete(name, &report), may_be_index }
+            let (verdict, incomplete) = (report.verdict(), incomplete(name, &report));
+            Ok(KnownImage { id: image, verdict, incomplete, may_be_index })
         };
-        Ok(Some(reports.into_iter().map(judged).collect()))
+        reports.into_iter().map(judged).collect::<Result<_, StoreError>>().map(Some)
     }
 }
 

@@ -71,6 +71,7 @@ impl DocumentReader<'_> {
                 digest: None,
                 media_type: None,
                 is_of_index: true,
+                attached_to: None,
                 content,
             });
         }
@@ -142,6 +143,7 @@ impl DocumentReader<'_> {
             digest: Some(leaf.digest.clone().unwrap_or_else(|| Digest::of(&bytes))),
             media_type: (!document.media_type.is_empty()).then(|| document.media_type.clone()),
             is_of_index: true,
+            attached_to: None,
             content: DocumentContent::Bytes(Arc::clone(&bytes)),
         });
         for entry in entries {
@@ -267,6 +269,7 @@ impl DocumentReader<'_> {
             digest: Some(digest.clone()),
             media_type: (!document.media_type.is_empty()).then(|| document.media_type.clone()),
             is_of_index: false,
+            attached_to: None,
             content: DocumentContent::Bytes(Arc::clone(&bytes)),
         });
         image.manifest_digest = Some(digest);
@@ -301,7 +304,14 @@ impl DocumentReader<'_> {
             {
                 let (kind, digest, media_type) = (blob.file(), layer.digest, layer.media_type);
                 let content = DocumentContent::Bytes(bytes.into());
-                image.documents.push(Document { kind, digest, media_type, is_of_index: false, content });
+                image.documents.push(Document {
+                    kind,
+                    digest,
+                    media_type,
+                    is_of_index: false,
+                    attached_to: None,
+                    content,
+                });
             } else if image.kind == ImageKind::Artifact
                 && blob.is_json()
                 && layer.size.is_some_and(|size| size <= self.limits.document_bytes)
@@ -335,7 +345,7 @@ impl DocumentReader<'_> {
             let content = DocumentContent::Bytes(bytes.into());
             let digest = Some(digest.clone());
             let (kind, is_of_index) = (DocumentKind::Configuration, false);
-            image.documents.push(Document { kind, digest, media_type, is_of_index, content });
+            image.documents.push(Document { kind, digest, media_type, is_of_index, attached_to: None, content });
         }
         Ok(())
     }
@@ -384,6 +394,7 @@ impl DocumentReader<'_> {
             digest: leaf.digest.clone(),
             media_type: Some(document.media_type.clone()).filter(|text| !text.is_empty()),
             is_of_index: true,
+            attached_to: None,
             content: DocumentContent::Bytes(Arc::clone(bytes)),
         }];
         let (config, blobs) = parts(document);
@@ -394,7 +405,10 @@ impl DocumentReader<'_> {
         for blob in &blobs {
             documents.extend(blob_document(blob.statement(), self.layer(&leaf.location, blob)?));
         }
-        documents.iter_mut().for_each(|document| document.is_of_index = true);
+        for document in &mut documents {
+            document.is_of_index = true;
+            document.attached_to = leaf.attests.clone().flatten();
+        }
         Ok(documents)
     }
 
@@ -508,7 +522,14 @@ fn order_by_tree(layers: &mut [LayerSource], config: Option<&Node>) {
 /// A blob as a document that is read later.
 fn blob_document(kind: DocumentKind, blob: LayerSource) -> Option<Document> {
     let content = DocumentContent::Blob(blob.location?);
-    Some(Document { kind, digest: blob.digest, media_type: blob.media_type, is_of_index: false, content })
+    Some(Document {
+        kind,
+        digest: blob.digest,
+        media_type: blob.media_type,
+        is_of_index: false,
+        attached_to: None,
+        content,
+    })
 }
 
 /// Assigns the diff_ids of the configuration to the layers, and compares the platforms of index and configuration.

@@ -44,6 +44,7 @@ impl<'r> ReportObject<'r> {
             rules: Some(rules(report)),
             findings: FindingList::Write { findings: &report.findings, show_secrets },
             gaps: report.gaps.iter().map(GapObject::new).collect(),
+            patches: report.patches.clone(),
             policy: judgement.map(|judgement| judgement.policy.clone()),
             expired: judgement.map(|judgement| judgement.expired.clone()).unwrap_or_default(),
             verdict: judgement.map(|judgement| judgement.verdict),
@@ -105,6 +106,7 @@ impl From<ReportObject<'_>> for ImageReport {
             layers: object.layers.into_iter().map(LayerSummary::from).collect(),
             findings: object.findings.into_objects().into_iter().map(|finding| finding.read(&rules)).collect(),
             gaps: object.gaps.into_iter().map(ImageGap::from).collect(),
+            patches: object.patches,
             judgement: object.verdict.map(judgement),
         }
     }

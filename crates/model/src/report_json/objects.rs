@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::build::{BuildStep, ImageBase, LayerOrigin};
+use crate::build::{BuildStep, FixPatch, ImageBase, LayerOrigin};
 use crate::digest::Digest;
 use crate::finding::{BinaryPlace, DocumentRef, Finding, LayerRef, Package, State};
 use crate::gap::GapReason;
@@ -88,6 +88,9 @@ pub(super) struct ReportObject<'r> {
     pub(super) findings: FindingList<'r>,
     /// Bytes that were not scanned.
     pub(super) gaps: Vec<GapObject>,
+    /// Proposed changes of the Dockerfile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) patches: Vec<FixPatch>,
     /// The policy that the report was judged by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) policy: Option<AppliedPolicy>,

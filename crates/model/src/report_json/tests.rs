@@ -198,6 +198,8 @@ fn report() -> impl Strategy<Value = ImageReport> {
             judgement,
             base,
         )| {
+            let patch = |name: &String| FixPatch { findings: vec![name.clone()], diff: name.clone() };
+            let platform_patch = platform.iter().map(patch).collect();
             ImageReport {
                 tool: Tool { version: target.clone(), reader_revision: Some(2), ..Tool::default() },
                 target,
@@ -214,6 +216,7 @@ fn report() -> impl Strategy<Value = ImageReport> {
                 layers,
                 findings,
                 gaps,
+                patches: platform_patch,
                 judgement,
             }
         },

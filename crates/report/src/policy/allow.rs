@@ -4,7 +4,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Deserializer};
 
 use jiff::civil::Date;
-use layersift_model::{Allowed, Digest, ExpiredException, FileLocation, Finding, Package};
+use layersift_model::{Allowed, Digest, ExpiredException, FileLocation, Finding, ImageBase, LayerOrigin, Package};
 
 /// An exception. It allows a finding if all of its conditions hold.
 #[derive(Clone, Debug, Deserialize)]
@@ -17,6 +17,7 @@ pub struct Allow {
     path: Option<PathGlob>,
     layer: Option<Digest>,
     package: Option<Filled>,
+    base: Option<Filled>,
     reason: Filled,
     #[serde(deserialize_with = "date")]
     expires: Date,
@@ -42,11 +43,11 @@ impl Allow {
 
     /// Whether it has a condition: an entry without one would allow everything.
     pub(super) fn names_something(&self) -> bool {
-        let Allow { fingerprint, rule, path, layer, package, .. } = self;
-        [fingerprint, rule, package].into_iter().any(Option::is_some) || path.is_some() || layer.is_some()
+        let Allow { fingerprint, rule, path, layer, package, base, .. } = self;
+        [fingerprint, rule, package, base].into_iter().any(Option::is_some) || path.is_some() || layer.is_some()
     }
 
-    fn matches(&self, finding: &Finding) -> bool {
+    fn matches(&self, finding: &Finding, base: Option<&ImageBase>) -> bool {
         let file = finding.file();
         self.names_something()
             && holds(&self.fingerprint, |wanted| finding.fingerprint() == Some(&wanted.0))
@@ -55,6 +56,10 @@ impl Allow {
             && holds(&self.layer, |wanted| file.is_some_and(|file| names_layer(wanted, file)))
             && holds(&self.package, |wanted| {
                 file.and_then(|file| file.package.as_ref()).is_some_and(|package| names_package(&wanted.0, package))
+            })
+            && holds(&self.base, |wanted| {
+                let is_in_base = file.is_some() && finding.origin == Some(LayerOrigin::Base);
+                is_in_base && base.is_some_and(|base| names_base(&wanted.0, base))
             })
     }
 }
@@ -71,9 +76,9 @@ impl AllowList {
         self.entries.is_empty()
     }
 
-    /// The first entry that allows `finding` and has not expired.
-    pub fn find(&self, finding: &Finding) -> Option<&Allow> {
-        self.entries.iter().find(|entry| !self.is_over(entry) && entry.matches(finding))
+    /// The first entry that allows `finding`, of an image that is based on `base`, and has not expired.
+    pub fn find(&self, finding: &Finding, base: Option<&ImageBase>) -> Option<&Allow> {
+        self.entries.iter().find(|entry| !self.is_over(entry) && entry.matches(finding, base))
     }
 
     /// The entries that have expired.
@@ -127,6 +132,14 @@ fn names_layer(wanted: &Digest, file: &FileLocation) -> bool {
 fn names_package(wanted: &str, package: &Package) -> bool {
     wanted == package.name
         || wanted.strip_prefix(&*package.ecosystem).and_then(|rest| rest.strip_prefix(':')) == Some(&package.name)
+}
+
+/// Whether `base` is the image `wanted`, a digest or a name. What only the author of an image says is not enough.
+fn names_base(wanted: &str, base: &ImageBase) -> bool {
+    let name = |text: &str| text.strip_prefix("docker://").unwrap_or(text).to_string();
+    base.is_proven
+        && (base.digest.as_ref().is_some_and(|digest| digest.to_string() == wanted)
+            || base.reference.as_deref().is_some_and(|reference| name(reference) == name(wanted)))
 }
 
 /// A date in TOML's own syntax, or a string of the same form.

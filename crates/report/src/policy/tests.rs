@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use layersift_model::{
-    Confidence, FileLocation, Finding, Gap, GapReason, ImageGap, LayerRef, Location, Package, ReportedSecret, RuleInfo,
-    State, to_json,
+    BuildEvidence, Confidence, FileLocation, Finding, Gap, GapReason, ImageBase, ImageGap, LayerOrigin, LayerRef,
+    Location, Package, ReportedSecret, RuleInfo, State, to_json,
 };
 
 const BLOB: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
@@ -98,8 +98,12 @@ fn error(text: &str) -> String {
 
 /// Whether an entry with `fields` allows `finding`.
 fn allows(fields: &str, finding: &Finding) -> bool {
-    let policy = parse(&format!("[[allow]]\nreason = 'r'\nexpires = 2026-12-31\n{fields}\n")).unwrap();
-    policy.allow.find(finding).is_some()
+    with_entry(fields).allow.find(finding, None).is_some()
+}
+
+/// A policy with one entry that has `fields`.
+fn with_entry(fields: &str) -> Policy {
+    parse(&format!("[[allow]]\nreason = 'r'\nexpires = 2026-12-31\n{fields}\n")).unwrap()
 }
 
 fn report(findings: Vec<Finding>) -> ImageReport {
@@ -276,4 +280,29 @@ fn a_judgement_names_its_policy_and_marks_what_it_allows() {
     Policy::default().judge(&mut report);
     assert!(report.findings.iter().all(Finding::counts));
     assert_eq!(report.verdict(), Verdict::Fail);
+}
+
+#[test]
+fn a_base_image_allows_only_what_is_in_its_layers_and_proven() {
+    const BASE: &str = "sha256:3333333333333333333333333333333333333333333333333333333333333333";
+    let base = |is_proven| ImageBase {
+        reference: Some("docker://r.example/base:1".into()),
+        digest: BASE.parse().ok(),
+        layers: Some(1),
+        evidence: BuildEvidence::Store,
+        is_proven,
+    };
+    let of = |origin| Finding { origin, ..token() };
+    let config = Finding { origin: Some(LayerOrigin::Base), location: Location::Config("Env[0]".into()), ..token() };
+    for wanted in [BASE, "r.example/base:1", "docker://r.example/base:1"] {
+        let policy = with_entry(&format!("base = \"{wanted}\""));
+        let allows = |finding: &Finding, base: &ImageBase| policy.allow.find(finding, Some(base)).is_some();
+        assert!(allows(&of(Some(LayerOrigin::Base)), &base(true)), "{wanted}");
+        assert!(!allows(&of(Some(LayerOrigin::Base)), &base(false)), "a claim is not enough");
+        assert!(!allows(&of(Some(LayerOrigin::Own)), &base(true)));
+        assert!(!allows(&of(None), &base(true)));
+        assert!(!allows(&config, &base(true)), "no layer proves where a field comes from");
+    }
+    let other = with_entry("base = \"r.example/other:1\"");
+    assert!(other.allow.find(&of(Some(LayerOrigin::Base)), Some(&base(true))).is_none());
 }

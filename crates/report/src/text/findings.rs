@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use layersift_model::{DocumentLocation, FileLocation, Finding, ImageReport, Location, Package, Severity, State};
 
 use super::groups::{Cluster, FEW, MEMBER, Place, Secret, Section, clusters, sections};
-use super::{counted, lifetime, summary};
+use super::{built, counted, lifetime, summary};
 use crate::RenderOptions;
 use crate::terminal::{BOLD, DIM, Line, PLAIN, clean, paragraph, plural, safe, severity_style, thousands};
 
@@ -157,7 +157,8 @@ impl Writer<'_> {
             let Some(file) = finding.file().filter(|_| !is_short) else { continue };
             let next = findings.get(index + 1).and_then(|next| next.file());
             if next.is_none_or(|next| !lifetime::is_same(file, next)) {
-                lifetime::write(file, layers, indent + 2, self.options.width, self.out)?;
+                let built = built::finding(self.report, finding);
+                lifetime::write(file, layers, &built, indent + 2, self.options.width, self.out)?;
             }
         }
         Ok(())
@@ -169,16 +170,23 @@ impl Writer<'_> {
         if finding.location == Location::Image {
             return paragraph(self.out, (PLAIN, &" ".repeat(indent)), &note, indent, self.options.width);
         }
+        let built = built::finding(self.report, finding);
         let mut line = self.line(indent)?;
         match &finding.location {
             Location::Image => {}
             Location::Document(document) => line.text(BOLD, &in_document(document))?,
-            Location::Config(field) => line.text(BOLD, &format!("configuration {}", clean(field, 120)))?,
+            Location::Config(field) => {
+                line.text(BOLD, &format!("configuration {}", clean(field, 120)))?;
+                line.text(DIM, &built)?;
+            }
             Location::File(file) => {
                 let (path, suffix) = position(file);
                 line.path(BOLD, &path, &suffix)?;
                 context(&mut line, file)?;
-                line.text(DIM, &if is_short { lifetime::short(file, layers) } else { String::new() })?;
+                if is_short {
+                    line.text(DIM, &lifetime::short(file, layers))?;
+                    line.text(DIM, &built)?;
+                }
             }
         }
         line.text(DIM, &note)?;

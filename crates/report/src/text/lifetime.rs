@@ -9,10 +9,12 @@ use crate::terminal::{BOLD, DIM, Line, PLAIN, clean, paragraph};
 /// Layers that a timeline is drawn for.
 const TIMELINE: usize = 64;
 
-/// Writes since when the file is there, and which layer removed it. `layers` is how many the image has.
+/// Writes since when the file is there, and which layer removed it. `layers` is how many the image has, `built` where
+/// the file came into it.
 pub(super) fn write(
     file: &FileLocation,
     layers: usize,
+    built: &str,
     indent: usize,
     width: usize,
     out: &mut dyn Write,
@@ -27,17 +29,17 @@ pub(super) fn write(
         }
         let mut line = Line::begin(out, indent, width)?;
         line.text(BOLD, &format!("{drawn}{separator}{} since layer {}", state.name(), layer.index))?;
-        instruction(&mut line, layer)?;
+        instruction(&mut line, layer, built)?;
         return line.end();
     };
     let (state, end, start) = (state.name(), ended_by.index, layer.index);
     let label = format!("{:indent$}{drawn}{separator}", "");
     let text = format!("{state} in layer {end}, still in layer {start} for anyone who pulls it");
     paragraph(out, (DIM, &label), &text, indent + 2, width)?;
-    for (verb, layer) in [("came", layer), ("went", ended_by)] {
+    for (verb, layer, built) in [("came", layer, built), ("went", ended_by, "")] {
         let mut line = Line::begin(out, indent, width)?;
         line.text(PLAIN, &format!("{verb}  layer {}", layer.index))?;
-        instruction(&mut line, layer)?;
+        instruction(&mut line, layer, built)?;
         line.end()?;
     }
     Ok(())
@@ -63,9 +65,10 @@ fn end(file: &FileLocation) -> Option<usize> {
     file.ended_by.as_ref().map(|end| end.index)
 }
 
-/// The short digest of a layer, and the instruction that made it.
-fn instruction(line: &mut Line<'_>, layer: &LayerRef) -> io::Result<()> {
+/// The short digest of a layer, where it came from, and the instruction that made it.
+fn instruction(line: &mut Line<'_>, layer: &LayerRef, built: &str) -> io::Result<()> {
     line.text(DIM, layer.digest.as_ref().map_or("", |digest| digest.short()))?;
+    line.text(DIM, built)?;
     line.rest(PLAIN, &clean(layer.created_by.as_deref().unwrap_or_default(), 400))
 }
 

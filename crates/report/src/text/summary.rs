@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use layersift_model::{Digest, Finding, ImageReport, Location, ReportKind, Severity, State, Verdict};
 
-use super::{counted, fail_on};
+use super::{built, counted, fail_on};
 use crate::terminal::{
     BOLD, DIM, Line, PLAIN, WARNING, clean, cut, human, paragraph, plural, severity_style, thousands, verdict_style,
 };
@@ -113,6 +113,9 @@ pub(super) fn image(report: &ImageReport, width: usize, out: &mut dyn Write) -> 
         parts.push(format!("layersift {}", clean(&report.tool.version, 40)));
     }
     writeln!(out, "{DIM}{}{DIM:#}", cut(&parts.join(", "), width))?;
+    if let Some(base) = &report.base {
+        writeln!(out, "{DIM}{}{DIM:#}", cut(&built::base(base), width))?;
+    }
     report.notes.iter().take(NOTES).try_for_each(|note| paragraph(out, (DIM, "Note: "), &clean(note, 400), 6, width))
 }
 
@@ -231,8 +234,11 @@ impl<'r> LayerTable<'r> {
         let digest = layer.and_then(|layer| layer.digest.as_ref()).map_or("", Digest::short);
         let digest = if self.has_digest { format!("  {digest:12}") } else { String::new() };
         write!(out, "{name:INDEX$}{DIM}{digest}{DIM:#}{numbers}")?;
-        let made = layer.and_then(|layer| layer.created_by.as_deref()).filter(|_| self.room() >= SHORTEST);
-        writeln!(out, "{}", made.map(|made| format!("  {}", clean(made, self.room()))).unwrap_or_default())
+        let made = layer
+            .filter(|_| self.room() >= SHORTEST)
+            .map(|layer| built::layer(self.report, layer.origin) + layer.created_by.as_deref().unwrap_or_default());
+        let made = made.filter(|made| !made.is_empty());
+        writeln!(out, "{}", made.map(|made| format!("  {}", clean(&made, self.room()))).unwrap_or_default())
     }
 
     /// The columns that are left for an instruction.
