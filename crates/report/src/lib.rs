@@ -26,6 +26,7 @@ mod format;
 mod json;
 pub mod layers;
 mod policy;
+pub mod sbom;
 pub mod sweep;
 pub mod terminal;
 mod text;
