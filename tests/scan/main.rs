@@ -31,5 +31,6 @@ mod programs;
 mod readers;
 mod render;
 mod report_schema;
+mod sbom;
 mod shipped;
 mod snapshots;
