@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn packages_with_their_origins() {
         let mut records = Records::default();
-        let text = "C:Q1x=\nP:musl-utils\nV:1.2.4-r2\nA:x86_64\nL:MIT\no:musl\nF:sbin\nR:ldconfig\n\nP:musl\nV:1.2.4-r2\n\
+        let text = "C:Q1x=\nP:musl-utils\nV:1.2.4-r2\nA:x86_64\nL:MIT\no:musl\nF:sbin\nR:x\n\nP:musl\nV:1.2.4-r2\n\
                     o:musl\n\nP:broken\n\n";
         read(text.as_bytes(), &mut records);
         let found = records.into_packages();

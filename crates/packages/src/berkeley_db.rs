@@ -34,8 +34,8 @@ pub(crate) fn values(bytes: &[u8], found: &mut dyn FnMut(&[u8])) -> Result<(), D
         return Err("the Berkeley DB is encrypted");
     }
     let database = Database { bytes, page_size, is_little };
-    // Each page is part of one chain, once.
-    let mut left = bytes.len() / page_size;
+    // Entries may share bytes and pages; together they have at most those of the file.
+    let mut left = bytes.len();
     for page in bytes.chunks_exact(page_size).skip(1) {
         if matches!(page[25], HASH | HASH_UNSORTED) {
             database.hash_page(page, &mut left, found)?;
@@ -67,7 +67,11 @@ impl Database<'_> {
             let start = offset(entry).ok_or(PAGE_DAMAGE)?;
             let end = offset(entry - 1).ok_or(PAGE_DAMAGE)?;
             match page.get(start) {
-                Some(&KEY_DATA) => found(page.get(start + 1..end).ok_or(PAGE_DAMAGE)?),
+                Some(&KEY_DATA) => {
+                    let value = page.get(start + 1..end).ok_or(PAGE_DAMAGE)?;
+                    *left = left.checked_sub(value.len()).ok_or(PAGE_DAMAGE)?;
+                    found(value);
+                }
                 Some(&OFF_PAGE) => found(&self.off_page(page, start, left).ok_or(PAGE_DAMAGE)?),
                 Some(_) => {}
                 None => return Err(PAGE_DAMAGE),
@@ -84,7 +88,7 @@ impl Database<'_> {
         }
         let mut value = Vec::with_capacity(size);
         while value.len() < size {
-            *left = left.checked_sub(1)?;
+            *left = left.checked_sub(self.page_size)?;
             let page = slice(self.bytes, next.checked_mul(self.page_size)?, self.page_size)?;
             if page[25] != OVERFLOW {
                 return None;

@@ -3,9 +3,10 @@
 //! Source: `debug/buildinfo/buildinfo.go` and `runtime/debug/mod.go` of Go.
 
 use layersift_model::{Ecosystem, PackageRecord};
-use object::{Object, ObjectSection, ObjectSegment};
+use object::{File, Object, ObjectSegment};
 
 use crate::bytes::{be32, le32, le64, slice};
+use crate::executable::Sections;
 use crate::fields::{lines, text};
 use crate::kind::Records;
 
@@ -21,8 +22,8 @@ const SENTINEL: usize = 16;
 const MAX_STRING: usize = 16 << 20;
 
 /// Reads the modules of `file`, if it is a Go executable.
-pub(crate) fn read(file: &object::File<'_>, records: &mut Records) {
-    let Some((version, modules)) = build_information(file) else { return };
+pub(crate) fn read(file: &File<'_>, sections: &Sections<'_>, records: &mut Records) {
+    let Some((version, modules)) = build_information(file, sections) else { return };
     if let Some(version) = version.strip_prefix("go") {
         let version = version.split_ascii_whitespace().next().unwrap_or_default();
         records.add(PackageRecord::new(Ecosystem::Golang, "stdlib", version));
@@ -40,7 +41,11 @@ fn add_modules(modules: &[u8], records: &mut Records) {
         let module = PackageRecord::new(Ecosystem::Golang, path, version);
         match kind {
             b"mod" | b"dep" => records.extend(last.replace(module)),
-            // What was built in place of the module above.
+            // What was built in place of the module above: another module, or a directory of the builder, whose path
+            // names nothing.
+            b"=>" if module.name.starts_with(['.', '/']) => {
+                last = last.map(|replaced| PackageRecord { version: "(devel)".into(), ..replaced });
+            }
             b"=>" => last = Some(module),
             _ => {}
         }
@@ -49,13 +54,8 @@ fn add_modules(modules: &[u8], records: &mut Records) {
 }
 
 /// The version of Go and the list of modules.
-fn build_information(file: &object::File<'_>) -> Option<(String, String)> {
-    let named = file.sections().find(|section| matches!(section.name(), Ok(".go.buildinfo" | "__go_buildinfo")));
-    let data = match named {
-        Some(section) => section.data().ok()?,
-        // A PE file has it at the start of its data.
-        None => file.section_by_name(".data").and_then(|section| section.data().ok())?,
-    };
+fn build_information(file: &File<'_>, sections: &Sections<'_>) -> Option<(String, String)> {
+    let data = sections.go.or(sections.data)?;
     let header = find(data)?;
     if header.get(15)? & INLINE != 0 {
         let (version, rest) = inline(header.get(HEADER..)?)?;
@@ -115,7 +115,7 @@ fn strip(modules: &[u8]) -> &[u8] {
 }
 
 /// `length` bytes of the memory of the program at `address`.
-fn memory<'f>(file: &object::File<'f>, address: u64, length: usize) -> Option<&'f [u8]> {
+fn memory<'f>(file: &File<'f>, address: u64, length: usize) -> Option<&'f [u8]> {
     file.segments().find_map(|segment| {
         let offset = usize::try_from(address.checked_sub(segment.address())?).ok()?;
         slice(segment.data().ok()?, offset, length)
@@ -130,10 +130,16 @@ mod tests {
     fn replaced_modules_take_the_place_of_theirs() {
         let mut records = Records::default();
         let list = b"path\texample.org/app\nmod\texample.org/app\t(devel)\t\ndep\tgolang.org/x/text\tv0.3.0\th1:x=\n\
-                     dep\texample.org/old\tv1.0.0\n=>\texample.org/new\tv1.2.0\th1:y=\nbuild\t-compiler=gc\n";
+                     dep\texample.org/old\tv1.0.0\n=>\texample.org/new\tv1.2.0\th1:y=\n\
+                     dep\texample.org/local\tv1.0.0\n=>\t./local\t(devel)\t\nbuild\t-compiler=gc\n";
         add_modules(list, &mut records);
         let found: Vec<_> = records.into_packages().into_iter().map(|one| (one.name, one.version)).collect();
-        let expected = [("example.org/app", "(devel)"), ("golang.org/x/text", "v0.3.0"), ("example.org/new", "v1.2.0")];
+        let expected = [
+            ("example.org/app", "(devel)"),
+            ("golang.org/x/text", "v0.3.0"),
+            ("example.org/new", "v1.2.0"),
+            ("example.org/local", "(devel)"),
+        ];
         assert_eq!(found, expected.map(|(name, version)| (name.to_string(), version.to_string())));
     }
 

@@ -25,6 +25,9 @@ const MAX_NESTED_TOTAL: u64 = 1 << 30;
 /// The most bytes of a manifest or a file of properties.
 const MAX_TEXT: u64 = 4 << 20;
 
+/// The most records of Maven in one archive.
+const MAX_POMS: usize = 10_000;
+
 /// The longest name of a member that is kept.
 const MAX_NAME: usize = LONGEST_VALUE;
 
@@ -57,10 +60,10 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    fn archive(&mut self, name: &[u8], archive: &Archive<'_>) {
+    fn archive<'b>(&mut self, name: &[u8], archive: &Archive<'b>) {
         let mut manifest = None;
         let mut poms = Vec::new();
-        let mut nested = Vec::new();
+        let mut nested: Vec<Member<'b>> = Vec::new();
         for member in archive.members() {
             let Some(left) = self.members.checked_sub(1) else {
                 self.error = Some(ReadError::ArchiveLimit("members"));
@@ -68,9 +71,11 @@ impl Reader<'_> {
             };
             self.members = left;
             if member.name.eq_ignore_ascii_case(b"META-INF/MANIFEST.MF") {
-                manifest = archive.contents(&member, MAX_TEXT).map(|bytes| Manifest::new(&bytes));
+                manifest = self.text(archive, &member).map(|bytes| Manifest::new(&bytes));
+            } else if is_pom_properties(member.name) && poms.len() >= MAX_POMS {
+                self.error = Some(ReadError::ArchiveLimit("records of Maven"));
             } else if is_pom_properties(member.name) {
-                poms.extend(archive.contents(&member, MAX_TEXT).and_then(|bytes| pom(&bytes)));
+                poms.extend(self.text(archive, &member).and_then(|bytes| pom(&bytes)));
             } else if is_archive(member.name) {
                 nested.push(member);
             }
@@ -100,22 +105,40 @@ impl Reader<'_> {
         self.records.add(PackageRecord { inside: self.inside.clone(), ..record });
     }
 
-    fn nested(&mut self, archive: &Archive<'_>, member: &Member<'_>) {
+    fn nested<'b>(&mut self, archive: &Archive<'b>, member: &Member<'b>) {
         if self.inside.len() >= MAX_DEPTH {
             self.error = Some(ReadError::ArchiveLimit("archives in archives"));
             return;
         }
-        let Some(bytes) = archive.contents(member, MAX_NESTED.min(self.bytes)) else {
-            self.error = Some(ReadError::Damaged("archive in a Java archive", "it is damaged, encrypted or too large"));
+        let Some(bytes) = self.contents(archive, member, MAX_NESTED) else {
+            let damaged = ReadError::Damaged("archive in a Java archive", "it is damaged, encrypted or too large");
+            self.error.get_or_insert(damaged);
             return;
         };
-        self.bytes = self.bytes.saturating_sub(bytes.len() as u64);
         // A member may have the name of an archive and be something else.
         let Some(inner) = Archive::new(&bytes) else { return };
         self.inside.push(text(&member.name[..member.name.len().min(MAX_NAME)]));
         let base = memchr::memrchr(b'/', member.name).map_or(0, |slash| slash + 1);
         self.archive(&member.name[base..], &inner);
         self.inside.pop();
+    }
+
+    fn text<'b>(&mut self, archive: &Archive<'b>, member: &Member<'b>) -> Option<Vec<u8>> {
+        self.contents(archive, member, MAX_TEXT)
+    }
+
+    /// The contents of `member`, if they have at most `limit` bytes. What it costs to read them is taken from the bytes
+    /// that may still be read, also where that fails.
+    fn contents<'b>(&mut self, archive: &Archive<'b>, member: &Member<'b>, limit: u64) -> Option<Vec<u8>> {
+        if member.size > limit {
+            return None;
+        }
+        let Some(left) = self.bytes.checked_sub(member.size) else {
+            self.error = Some(ReadError::ArchiveLimit("bytes"));
+            return None;
+        };
+        self.bytes = left;
+        archive.contents(member)
     }
 }
 

@@ -13,6 +13,9 @@ const MAX_BYTES: u64 = 256 << 20;
 /// The most bytes of a text record.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
 
+/// The most bytes of a JSON document: its tree takes many times as much memory.
+const MAX_JSON_BYTES: u64 = 8 << 20;
+
 /// What kind of records a file has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordKind {
@@ -83,7 +86,8 @@ impl RecordKind {
     /// The most bytes of such a file that are read.
     pub fn most_bytes(self) -> u64 {
         match self {
-            RecordKind::Dpkg | RecordKind::Apk | RecordKind::Npm | RecordKind::Python => MAX_TEXT_BYTES,
+            RecordKind::Npm => MAX_JSON_BYTES,
+            RecordKind::Dpkg | RecordKind::Apk | RecordKind::Python => MAX_TEXT_BYTES,
             RecordKind::Rpm | RecordKind::Java | RecordKind::Executable => MAX_BYTES,
         }
     }
@@ -142,8 +146,11 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// Adds a package.
+    /// Adds a package. One without a name is none.
     pub(crate) fn add(&mut self, record: PackageRecord) {
+        if record.name.is_empty() {
+            return;
+        }
         if self.packages.len() < MAX_PACKAGES {
             self.packages.push(record);
         } else {

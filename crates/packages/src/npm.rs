@@ -13,7 +13,8 @@ struct PackageJson {
     license: Option<Value>,
 }
 
-/// Reads a `package.json`. One without name or version is no package.
+/// Reads a `package.json`. One without a name is no package; bundlers leave the version out of the packages that they
+/// include.
 pub(crate) fn read(bytes: &[u8], records: &mut Records) -> Result<(), ReadError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     // Test data of packages has files of this name that are not JSON, so that is no fault of the image.
@@ -22,7 +23,8 @@ pub(crate) fn read(bytes: &[u8], records: &mut Records) -> Result<(), ReadError>
         Some(Value::String(text)) if !text.trim().is_empty() => Some(text.trim().to_string()),
         _ => None,
     };
-    let (Some(name), Some(version)) = (text(found.name), text(found.version)) else { return Ok(()) };
+    let Some(name) = text(found.name) else { return Ok(()) };
+    let version = text(found.version).unwrap_or_default();
     let licence = match found.license {
         Some(Value::Object(old)) => text(old.get("type").cloned()),
         other => text(other),
@@ -55,11 +57,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_name_or_version_is_no_package() {
-        for text in
-            [r#"{"type":"module"}"#, r#"{"name":"a"}"#, r#"{"name":"a","version":""}"#, r#"{"name":1}"#, "[", ""]
-        {
+    fn a_file_without_a_name_is_no_package() {
+        for text in [r#"{"type":"module"}"#, r#"{"name":""}"#, r#"{"name":1}"#, "[", ""] {
             assert_eq!(one(text), None, "{text}");
         }
+        assert_eq!(one(r#"{"name":"bundled"}"#).unwrap().version, "");
     }
 }

@@ -102,7 +102,7 @@ mod tests {
         let rpm = PackageRecord {
             epoch: some("1"),
             architecture: some("x86_64"),
-            source: some("curl-7.76.1-26.el9.src.rpm"),
+            source: some("curl-7.el9.src.rpm"),
             ..new(Ecosystem::Rpm, "curl", "7.76.1-26.el9")
         };
         let npm = PackageRecord { namespace: some("types"), ..new(Ecosystem::Npm, "node", "20.1.0") };
@@ -117,7 +117,7 @@ mod tests {
             (
                 rpm,
                 Some(distribution("rocky", "9.4")),
-                "pkg:rpm/rocky/curl@7.76.1-26.el9?arch=x86_64&distro=rocky-9.4&epoch=1&upstream=curl-7.76.1-26.el9.src.rpm",
+                "pkg:rpm/rocky/curl@7.76.1-26.el9?arch=x86_64&distro=rocky-9.4&epoch=1&upstream=curl-7.el9.src.rpm",
             ),
             (npm, None, "pkg:npm/%40types/node@20.1.0"),
             (new(Ecosystem::Pypi, "Typing_Extensions", "4.16.0"), None, "pkg:pypi/typing-extensions@4.16.0"),

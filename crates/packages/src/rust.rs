@@ -5,9 +5,9 @@
 use std::io::Read;
 
 use layersift_model::{Ecosystem, PackageRecord};
-use object::{Object, ObjectSection};
 use serde::Deserialize;
 
+use crate::executable::Sections;
 use crate::kind::{ReadError, Records};
 
 /// The most bytes of the JSON. cargo-auditable's own reader has the same limit.
@@ -27,14 +27,10 @@ struct Crate {
 }
 
 /// Reads the crates that are in the program. Those that only took part in its build are not.
-pub(crate) fn read(file: &object::File<'_>, records: &mut Records) -> Result<(), ReadError> {
+pub(crate) fn read(sections: &Sections<'_>, records: &mut Records) -> Result<(), ReadError> {
     let damaged = |what| ReadError::Damaged("list of crates in the executable", what);
-    let Some(section) =
-        [".dep-v0", "rust-deps-v0", "__rust_deps_v0"].iter().find_map(|name| file.section_by_name(name))
-    else {
-        return Ok(());
-    };
-    let packed = section.data().map_err(|_| damaged("its section is damaged"))?;
+    let Some(section) = sections.crates else { return Ok(()) };
+    let packed = section.map_err(|_| damaged("its section is damaged"))?;
     let mut json = Vec::new();
     let decoder = flate2::read::ZlibDecoder::new(packed);
     decoder.take(MAX_JSON).read_to_end(&mut json).map_err(|_| damaged("its compression is damaged"))?;

@@ -50,7 +50,6 @@ struct Database<'b> {
     page_size: usize,
     /// The bytes of a page that are used.
     usable: usize,
-    pages: usize,
 }
 
 impl<'b> Database<'b> {
@@ -65,7 +64,7 @@ impl<'b> Database<'b> {
         if page_size < 512 || !page_size.is_power_of_two() || page_size - reserved < 480 {
             return Err(HEADER);
         }
-        Ok(Database { bytes, page_size, usable: page_size - reserved, pages: bytes.len() / page_size })
+        Ok(Database { bytes, page_size, usable: page_size - reserved })
     }
 
     fn page(&self, number: u32) -> Option<&'b [u8]> {
@@ -75,17 +74,19 @@ impl<'b> Database<'b> {
 
     /// Calls `found` with the record of each row of the table whose root is `page`.
     fn rows(&self, page: u32, found: &mut dyn FnMut(&[u8])) -> Result<(), Damage> {
-        // Each page is part of one tree, once.
-        let mut left = self.pages;
+        // Each page is part of one tree, once, and rows may share bytes only in a damaged file: pages and rows together
+        // have at most twice the bytes of the file.
+        let mut left = 2 * self.bytes.len();
         self.tree(page, MAX_DEPTH, &mut left, found)
     }
 
     fn tree(&self, number: u32, depth: usize, left: &mut usize, found: &mut dyn FnMut(&[u8])) -> Result<(), Damage> {
         const TREE: Damage = "a page of the SQLite database is damaged";
-        if depth == 0 || *left == 0 {
-            return Err("the pages of the SQLite database form a circle");
+        const CIRCLE: Damage = "the pages of the SQLite database form a circle";
+        if depth == 0 {
+            return Err(CIRCLE);
         }
-        *left -= 1;
+        *left = left.checked_sub(self.page_size).ok_or(CIRCLE)?;
         let page = self.page(number).ok_or("a page of the SQLite database is missing")?;
         let header = if number == 1 { 100 } else { 0 };
         let kind = *page.get(header).ok_or(TREE)?;
@@ -110,6 +111,7 @@ impl<'b> Database<'b> {
         let (size, at) = varint(page, at)?;
         let (_row, at) = varint(page, at)?;
         let size = usize::try_from(size).ok().filter(|size| *size <= self.bytes.len())?;
+        *left = left.checked_sub(size)?;
         let most = self.usable - 35;
         if size <= most {
             found(slice(page, at, size)?);
@@ -121,7 +123,6 @@ impl<'b> Database<'b> {
         let mut record = slice(page, at, local)?.to_vec();
         let mut next = be32(page, at + local)?;
         while record.len() < size {
-            *left = left.checked_sub(1)?;
             let overflow = self.page(next)?;
             next = be32(overflow, 0)?;
             let wanted = (size - record.len()).min(self.usable - 4);

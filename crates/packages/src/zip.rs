@@ -25,7 +25,8 @@ pub(crate) struct Member<'b> {
     method: u16,
     flags: u16,
     packed: u64,
-    size: u64,
+    /// The size that the directory states.
+    pub(crate) size: u64,
     offset: u64,
 }
 
@@ -67,25 +68,23 @@ impl<'b> Archive<'b> {
         })
     }
 
-    /// The contents of `member`, if they have at most `limit` bytes and can be read.
-    pub(crate) fn contents(&self, member: &Member<'b>, limit: u64) -> Option<Vec<u8>> {
+    /// The contents of `member`, if they can be read and have at most the bytes that the directory states.
+    pub(crate) fn contents(&self, member: &Member<'b>) -> Option<Vec<u8>> {
         let at = usize::try_from(self.before.checked_add(member.offset)?).ok()?;
         let local = slice(self.bytes, at, LOCAL_BYTES).filter(|local| local.starts_with(LOCAL))?;
         let names = usize::from(le16(local, 26)?) + usize::from(le16(local, 28)?);
         let packed = slice(self.bytes, at + LOCAL_BYTES + names, usize::try_from(member.packed).ok()?)?;
-        if member.flags & ENCRYPTED != 0 || member.size > limit {
+        if member.flags & ENCRYPTED != 0 {
             return None;
         }
+        let mut contents = Vec::new();
+        let most = member.size.saturating_add(1);
         match member.method {
-            STORED => Some(packed.to_vec()),
-            DEFLATED => {
-                let mut contents = Vec::new();
-                let decoder = flate2::read::DeflateDecoder::new(packed);
-                decoder.take(limit.saturating_add(1)).read_to_end(&mut contents).ok()?;
-                (contents.len() as u64 <= limit).then_some(contents)
-            }
-            _ => None,
-        }
+            STORED => packed.take(most).read_to_end(&mut contents).ok()?,
+            DEFLATED => flate2::read::DeflateDecoder::new(packed).take(most).read_to_end(&mut contents).ok()?,
+            _ => return None,
+        };
+        (contents.len() as u64 <= member.size).then_some(contents)
     }
 }
 

@@ -38,6 +38,9 @@ const LARGE: usize = 64 << 10;
 /// The most bytes of files that wait to be read by other threads.
 const MOST_WAITING: u64 = 128 << 20;
 
+/// The most bytes of the buffer that one file leaves to the next.
+const MOST_KEPT: usize = 4 << 20;
+
 /// The most bytes of an `os-release`.
 const MAX_OS_RELEASE: u64 = 1 << 20;
 
@@ -272,6 +275,7 @@ impl<'a> Visitor<'a> for PackageVisitor<'_> {
     fn entry(&mut self, path: &ImagePath, entry: &Entry) -> Option<()> {
         let number = self.entries.add(path, entry);
         self.buffer.clear();
+        self.buffer.shrink_to(MOST_KEPT);
         (self.file, self.state) = (None, FileState::Ignored);
         if entry.kind != Kind::File {
             return None;
