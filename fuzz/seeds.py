@@ -47,6 +47,8 @@ def main():
     put("archive", [b"\x10" + path.read_bytes() for path in fixtures if path.suffix != ".py"])
     put("docker_archive", [b"\0" + archive for archive in archives(small)])
     put("kept_report", [(ROOT / "testdata/kept/report.postcard").read_bytes()])
+    databases = sorted((ROOT / "crates/packages/tests/data").iterdir())
+    put("packages", [b"\x02" + path.read_bytes() for path in databases])
     put("reference", [text.encode() for text in NAMES])
     put("admission_review", admission_reviews())
     put("harbor_scanner", [harbor_request(), (ROOT / "testdata/harbor/incident.json").read_bytes()[:8_000]])

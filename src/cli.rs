@@ -18,6 +18,7 @@ mod render;
 mod report;
 mod rules;
 mod rules_catalogue;
+mod sbom;
 mod scan;
 mod serve;
 mod shell;
@@ -61,6 +62,9 @@ enum Command {
     /// Show the layers of an image: instruction, size, files, whiteouts
     #[command(after_help = help::TARGETS)]
     Layers(layers::LayersArgs),
+    /// List the packages of an image, and the layer that brought each, as a bill of materials
+    #[command(after_help = help::SBOM)]
+    Sbom(sbom::SbomArgs),
     /// Scan every image of a registry into a store, each layer once
     #[command(after_help = help::SWEEP_STATUS)]
     Sweep {
@@ -132,6 +136,7 @@ impl Command {
             Command::Scan(args) => scan::run(args),
             Command::Render(args) => render::run(args),
             Command::Layers(args) => layers::run(args),
+            Command::Sbom(args) => sbom::run(args),
             Command::Sweep { catalog } => sweep::run(catalog),
             Command::Worker(args) => worker::run(args),
             Command::Trace(args) => trace::run(args),

@@ -79,6 +79,23 @@ Examples:
   layersift scan --format json -o report.json oci:layout:v1
   layersift scan --format text --format sarif -o report.sarif --format junit -o report.xml image.tar";
 
+pub(crate) const SBOM: &str = "\
+Read are the records of dpkg, apk, rpm, npm, Python distributions, Java archives and the archives in them, and what Go
+and cargo-auditable record in executables. A package that a later layer removed is still in the layer that brought it:
+it is listed with the state deleted or overwritten, and in CycloneDX with the scope excluded.
+
+TARGET is what `layersift scan` takes; see layersift scan --help.
+
+Examples:
+  layersift sbom image.tar
+  layersift sbom --format cyclonedx -o image.cdx.json docker://registry.example.org/team/app:1.2
+  layersift sbom --only hidden oci:layout:v1
+
+Exit status:
+  0  everything was read
+  2  error, including usage errors
+  3  incomplete: something could not be read, and packages may be missing";
+
 const RENDERING: &str = "\
 Reports:
   report.json          what `layersift scan --format json` writes; several files are one set

@@ -32,5 +32,6 @@ mod programs;
 mod readers;
 mod render;
 mod report_schema;
+mod sbom;
 mod shipped;
 mod snapshots;

@@ -37,6 +37,7 @@ mod markup;
 pub mod picture;
 mod policy;
 mod sarif;
+pub mod sbom;
 pub mod sweep;
 pub mod terminal;
 mod text;

@@ -55,7 +55,7 @@ impl Assembler<'_> {
         let mut in_config = config_secrets;
         let mut mask = Mask::new(&in_config);
         mask.add_documents(&documents.findings);
-        let kind = kind(image, reports);
+        let kind = kind(image, reports.iter().flatten().map(|report| &**report));
         if image.has_config && image.config.is_runnable() && kind == ImageKind::Image {
             let urls: Vec<String> = image.layers.iter().flat_map(|layer| layer.urls.iter().cloned()).collect();
             let subject = Subject {
@@ -255,7 +255,7 @@ fn named(
 }
 
 /// A gap with the name of its blob, if the blob is a file of its own.
-fn named_gap(gap: &Gap, source: &LayerSource, report: &LayerReport) -> Gap {
+pub(crate) fn named_gap(gap: &Gap, source: &LayerSource, report: &LayerReport) -> Gap {
     let inside = gap.path.as_deref().filter(|path| path.is_empty() || path.starts_with(" \u{25b8} "));
     let Some(inside) = inside else { return gap.clone() };
     let title = source.title.as_ref().map(|title| ImagePath::normalize(title.as_bytes()).to_string());
@@ -278,9 +278,9 @@ fn notes(image: &Image, layers: &[LayerSummary], mask: &Mask) -> Vec<String> {
 /// configuration that has the media type of an image's. If it does not say how to run a container, and describes no
 /// image, or if a blob is not a tar archive and none claims to be a layer, no runtime runs it: it is an artifact. A
 /// runtime for WebAssembly runs modules that are not in an archive.
-fn kind(image: &Image, reports: &[Option<Arc<LayerReport>>]) -> ImageKind {
+pub(crate) fn kind<'r>(image: &Image, reports: impl IntoIterator<Item = &'r LayerReport>) -> ImageKind {
     let config = &image.config;
-    let has_files = reports.iter().flatten().any(|report| !report.is_tar);
+    let has_files = reports.into_iter().any(|report| !report.is_tar);
     let may_be_layers = !has_files || image.layers.iter().any(LayerSource::is_layer);
     let is_described = config.platform().is_some() || !config.rootfs.diff_ids.is_empty() || !config.history.is_empty();
     let is_container = match config.architecture.as_str() {
@@ -294,7 +294,7 @@ fn kind(image: &Image, reports: &[Option<Arc<LayerReport>>]) -> ImageKind {
 }
 
 /// The gap of an image whose configuration describes other layers than its manifest.
-fn other_count(image: &Image, kind: ImageKind) -> Option<Gap> {
+pub(crate) fn other_count(image: &Image, kind: ImageKind) -> Option<Gap> {
     let (layers, diff_ids) = (image.layers.len(), image.config.rootfs.diff_ids.len());
     if kind != ImageKind::Image || !image.has_config || layers == diff_ids {
         return None;
@@ -304,7 +304,7 @@ fn other_count(image: &Image, kind: ImageKind) -> Option<Gap> {
 }
 
 /// The gap of a layer that no runtime can extract.
-fn not_a_tar(kind: ImageKind, source: &LayerSource, report: &LayerReport) -> Option<Gap> {
+pub(crate) fn not_a_tar(kind: ImageKind, source: &LayerSource, report: &LayerReport) -> Option<Gap> {
     if kind != ImageKind::Image || report.is_tar {
         return None;
     }
@@ -397,7 +397,7 @@ fn layer_ref(layer: &LayerSummary) -> LayerRef {
 }
 
 /// Compares digests and sizes of a layer with the manifest and the configuration, which says something only of images.
-fn verify(source: &LayerSource, report: &LayerReport, kind: ImageKind) -> Vec<Gap> {
+pub(crate) fn verify(source: &LayerSource, report: &LayerReport, kind: ImageKind) -> Vec<Gap> {
     let mut gaps = Vec::new();
     // A scan that ended early has hashed a part of the layer, and has a gap that says so.
     let early = [GapReason::Cancelled, GapReason::DeadlineExceeded];

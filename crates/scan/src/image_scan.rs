@@ -4,24 +4,19 @@
 //! source → images → layers, in parallel, each once → reports
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
 use layersift_format::build::BuildHints;
 use layersift_format::manifest::{self, Image, ImageError, LayerSource};
 use layersift_format::platform::Choice;
-use layersift_format::{
-    Blob, CancelReason, Cancellation, Fetched, ImageSource, Location, Opened, SourceError, StreamedImage,
-};
-use layersift_model::{Algorithm, Digest, Gap, GapReason, ImageGap, ImagePath, ImageReport, LayerReport, Touch};
+use layersift_format::{Blob, Cancellation, ImageSource, Location, Opened, SourceError, StreamedImage};
+use layersift_model::{Digest, Gap, GapReason, ImageGap, ImagePath, ImageReport, LayerReport, Touch};
 
 use crate::analyzer::Analyzer;
-use crate::layer::read::cancelled;
 use crate::observe::{NoObserver, Observer};
+use crate::source_layers::{self, SourceLayers, algorithm_of, find};
 
 /// Why a scan failed.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +54,7 @@ pub struct ImageScan<'a> {
 /// The report of a layer, or a gap in its place.
 type Outcome = Result<Arc<LayerReport>, Gap>;
 
-/// Outcomes by the location of the layer's blob.
-type ReadLayers = HashMap<Location, Outcome>;
+type ReadLayers = source_layers::ReadLayers<LayerReport>;
 
 impl<'a> ImageScan<'a> {
     /// A scan by `analyzer`, of images for the platform of this machine.
@@ -142,9 +136,8 @@ impl<'a> ImageScan<'a> {
         let mut read = ReadLayers::new();
         let source = stream.read(&mut |location, bytes| {
             self.observer.planned(read.len() + 1, None);
-            let sha512 = location.0.contains("blobs/sha512/");
-            let algorithm = if sha512 { Algorithm::Sha512 } else { Algorithm::Sha256 };
-            let report = self.analyzer.layer(Blob::Stream(bytes), algorithm, &self.cancellation, self.observer);
+            let (blob, algorithm) = (Blob::Stream(bytes), algorithm_of(location));
+            let report = self.analyzer.layer(blob, algorithm, &self.cancellation, self.observer);
             read.insert(location.clone(), Ok(Arc::new(report)));
             self.observer.layer_done();
         })?;
@@ -155,45 +148,12 @@ impl<'a> ImageScan<'a> {
 
     /// Reads every layer of `images` once, several at a time.
     fn read_layers(&self, source: &dyn ImageSource, images: &[Image]) -> ReadLayers {
-        let mut unique: BTreeMap<&Location, &LayerSource> = BTreeMap::new();
-        for layer in images.iter().flat_map(|image| &image.layers) {
-            if let Some(location) = &layer.location {
-                unique.entry(location).or_insert(layer);
-            }
-        }
-        let mut queue: Vec<(&Location, &LayerSource)> = unique.into_iter().collect();
-        // The largest layers first: a large layer at the end would leave other cores idle.
-        queue.sort_by_key(|(_, layer)| std::cmp::Reverse(layer.size));
-        let bytes = queue.iter().map(|(_, layer)| layer.size).sum::<Option<u64>>();
-        self.observer.planned(queue.len(), bytes);
-        let next = AtomicUsize::new(0);
-        let read = Mutex::new(ReadLayers::new());
-        let work = || {
-            while let Some((location, layer)) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Some(outcome) = self.known_or_read(source, location, layer) {
-                    read.lock().unwrap_or_else(PoisonError::into_inner).insert((*location).clone(), outcome);
-                }
-                self.observer.layer_done();
-            }
-        };
-        match source.concurrent_reads() {
-            // These threads mostly wait for the network, so they are separate from the scanning threads.
-            Some(readers) => thread::scope(|scope| {
-                for _ in 0..readers.min(queue.len()) {
-                    scope.spawn(work);
-                }
-            }),
-            None => self.analyzer.threads.scope(|scope| {
-                for _ in 0..self.analyzer.threads.current_num_threads().min(queue.len()) {
-                    scope.spawn(|_| work());
-                }
-            }),
-        }
-        read.into_inner().unwrap_or_else(PoisonError::into_inner)
+        let layers = SourceLayers { source, cancellation: &self.cancellation, observer: self.observer };
+        layers.read_all(images, &self.analyzer.threads, |location, layer| self.known_or_read(&layers, location, layer))
     }
 
     /// The report of a known layer, or the outcome of reading it; `None` for a layer that the stream has passed.
-    fn known_or_read(&self, source: &dyn ImageSource, location: &Location, layer: &LayerSource) -> Option<Outcome> {
+    fn known_or_read(&self, source: &SourceLayers<'_>, location: &Location, layer: &LayerSource) -> Option<Outcome> {
         let (Some(known), Some(digest)) = (self.known, &layer.digest) else {
             return self.read_layer(source, location, layer);
         };
@@ -212,43 +172,23 @@ impl<'a> ImageScan<'a> {
     }
 
     /// Reads one layer; `None` for a layer that the stream has passed.
-    fn read_layer(&self, source: &dyn ImageSource, location: &Location, layer: &LayerSource) -> Option<Outcome> {
-        if let Some(reason) = self.cancellation.reason() {
-            return Some(Err(cancelled(reason).at(&location.0)));
-        }
-        let algorithm = layer.digest.as_ref().map_or(Algorithm::Sha256, |digest| digest.algorithm());
-        match source.open(location) {
-            Ok(Fetched::Blob(blob)) => {
-                let report = self.analyzer.layer(blob, algorithm, &self.cancellation, self.observer);
-                Some(Ok(Arc::new(report)))
-            }
-            Ok(Fetched::Passed(_)) => None,
-            Ok(Fetched::Missing) if !layer.urls.is_empty() => {
-                let detail = "foreign layer: the image has only its URL, and the layer was not downloaded";
-                Some(Err(Gap::new(GapReason::ForeignLayer, detail).at(&location.0)))
-            }
-            Ok(Fetched::Missing) => {
-                let gap = Gap::new(GapReason::MissingBlob, source.missing("layer")).at(&location.0);
-                Some(Err(layer.size.map_or(gap.clone(), |size| gap.sized(size))))
-            }
-            Err(error) => {
-                let gap = match CancelReason::of(&error) {
-                    Some(reason) => cancelled(reason),
-                    None => Gap::new(GapReason::Unreadable, error.to_string()),
-                };
-                Some(Err(gap.at(&location.0)))
-            }
-        }
+    fn read_layer(&self, source: &SourceLayers<'_>, location: &Location, layer: &LayerSource) -> Option<Outcome> {
+        let opened = source.open(location, layer)?;
+        Some(
+            opened.map(|(blob, algorithm)| {
+                Arc::new(self.analyzer.layer(blob, algorithm, &self.cancellation, self.observer))
+            }),
+        )
     }
 
     fn reports(&self, source: &dyn ImageSource, images: &[Image], read: &ReadLayers) -> Vec<ImageReport> {
         let unreadable = source.gaps();
         let one = |image: &Image| {
-            let layers: Vec<Outcome> = image.layers.iter().map(|layer| outcome(source, layer, read)).collect();
+            let layers: Vec<Outcome> = image.layers.iter().map(|layer| find(source, layer, read)).collect();
             let mut gaps: Vec<ImageGap> =
                 unreadable.iter().map(|gap| ImageGap { gap: gap.clone(), layer: None }).collect();
             if source.is_guess() && layers.len() == 1 {
-                gaps.extend(layers.iter().flatten().filter_map(mistaken));
+                gaps.extend(layers.iter().flatten().filter_map(|report| mistaken(report)));
             }
             let documents = self.analyzer.documents(source, image, &self.cancellation);
             self.analyzer.image_with_gaps(image, layers, documents, &self.hints, gaps)
@@ -258,24 +198,11 @@ impl<'a> ImageScan<'a> {
 }
 
 /// A gap if a supposed root file system has the files of an image at its root.
-fn mistaken(report: &Arc<LayerReport>) -> Option<ImageGap> {
+pub(crate) fn mistaken(report: &LayerReport) -> Option<ImageGap> {
     let has = |name: &str, touch| report.touched.has(ImagePath::normalize(name.as_bytes()).key(), touch);
     let listing = ["manifest.json", "index.json", "oci-layout"].iter().any(|name| has(name, Touch::Other));
     let detail = "the target was read as a root file system, but looks like an image; prefix it with its transport, \
                   or with rootfs:";
     let gap = Gap::new(GapReason::DamagedDocument, detail);
     (listing || has("blobs/sha256", Touch::Directory)).then_some(ImageGap { gap, layer: Some(0) })
-}
-
-/// The outcome for a layer of an image.
-fn outcome(source: &dyn ImageSource, layer: &LayerSource, read: &ReadLayers) -> Outcome {
-    let missing = || Gap::new(GapReason::MissingBlob, "the layer was not read");
-    let location = layer.location.as_ref().ok_or_else(missing)?;
-    if let Some(outcome) = read.get(location) {
-        return outcome.clone();
-    }
-    match source.open(location) {
-        Ok(Fetched::Passed(name)) => read.get(&name).cloned().unwrap_or_else(|| Err(missing())),
-        _ => Err(missing()),
-    }
 }

@@ -3,7 +3,7 @@
 //! The calling thread reads, decompresses and walks the layer. The threads of the pool scan windows of files and
 //! compute the digest of the uncompressed bytes. The number of queued windows is bounded.
 
-mod entries;
+pub(crate) mod entries;
 mod file;
 mod names;
 mod unpack;

@@ -55,7 +55,9 @@ pub fn follow(layers: &[Option<Arc<LayerReport>>]) -> Lifetimes {
         symlinks.add(report.symlinks.iter().filter(|link| relevant.has(link)));
         let linked = link_on(&mut all, index, report, &before, &symlinks);
         for earlier in all.tracked.iter_mut().filter(|earlier| earlier.state == State::Present) {
-            if let Some((state, through)) = ended_through(earlier, &report.touched, &below) {
+            if let Some((state, through)) =
+                ended_through(&earlier.finding.place.path, &earlier.real, &report.touched, &below)
+            {
                 earlier.state = state;
                 earlier.ended_by = Some(index);
                 earlier.through = through;
@@ -102,18 +104,22 @@ fn begin(finding: LayerFinding, layer: usize, symlinks: &Symlinks) -> Tracked {
 }
 
 /// The effect on a file of a layer that touches `touched`, and the path through the symbolic links of the layers
-/// `below` by which it has it.
-fn ended_through(file: &Tracked, touched: &Touched, below: &Symlinks) -> Option<(State, Option<ImagePath>)> {
-    let path = &file.finding.place.path;
+/// `below` by which it has it. `path` is the file's path in its layer, and `real` that with its links followed.
+pub(crate) fn ended_through(
+    path: &ImagePath,
+    real: &ImagePath,
+    touched: &Touched,
+    below: &Symlinks,
+) -> Option<(State, Option<ImagePath>)> {
     // The bytes outside of all entries have no path.
     if path.is_root() {
         return None;
     }
     let named = |other: ImagePath| (other != *path).then_some(other);
-    if let Some(state) = ended(&file.real, touched) {
-        return Some((state, named(file.real.clone())));
+    if let Some(state) = ended(real, touched) {
+        return Some((state, named(real.clone())));
     }
-    let mut aliases = below.aliases(&file.real).into_iter();
+    let mut aliases = below.aliases(real).into_iter();
     aliases.find_map(|other| Some((ended_elsewhere(&other, touched, below)?, named(other))))
 }
 
@@ -127,7 +133,7 @@ fn ended_elsewhere(path: &ImagePath, touched: &Touched, symlinks: &Symlinks) -> 
 }
 
 /// Whether a layer that touches `touched` replaces or removes the link at `path`, by that path or by another.
-fn is_replaced(path: &ImagePath, touched: &Touched, symlinks: &Symlinks) -> bool {
+pub(crate) fn is_replaced(path: &ImagePath, touched: &Touched, symlinks: &Symlinks) -> bool {
     let mut others = symlinks.aliases(path).into_iter();
     replaced(path, touched).is_some() || others.any(|other| replaced_elsewhere(&other, touched, symlinks).is_some())
 }

@@ -13,11 +13,11 @@ const MAX_SYMLINK_BYTES: usize = 32 << 20;
 
 /// The entries of a layer.
 #[derive(Default)]
-pub(super) struct Entries {
+pub(crate) struct Entries {
     /// Every touched path with the index of its entry; sorted at the end of the layer.
-    pub(super) touches: Vec<(PathKey, Touch, u32)>,
-    pub(super) whiteouts: Vec<String>,
-    pub(super) files: u64,
+    pub(crate) touches: Vec<(PathKey, Touch, u32)>,
+    pub(crate) whiteouts: Vec<String>,
+    pub(crate) files: u64,
     links: Vec<(u32, ImagePath, ImagePath)>,
     symlinks: Vec<(u32, Symlink)>,
     count: u32,
@@ -31,12 +31,12 @@ pub(super) struct Entries {
 
 impl Entries {
     /// The number of entries.
-    pub(super) fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.count
     }
 
     /// Records an entry, and returns its index.
-    pub(super) fn add(&mut self, path: &ImagePath, entry: &Entry) -> u32 {
+    pub(crate) fn add(&mut self, path: &ImagePath, entry: &Entry) -> u32 {
         let number = self.count;
         self.count += 1;
         self.imply(path, number);
@@ -93,7 +93,7 @@ impl Entries {
     }
 
     /// The gap of symbolic links that were dropped because there were too many.
-    pub(super) fn dropped_symlinks(&self) -> Option<Gap> {
+    pub(crate) fn dropped_symlinks(&self) -> Option<Gap> {
         let detail = format!(
             "the layer has too many symbolic links; {} were dropped, and changes to files below them were not followed",
             self.dropped_symlinks
@@ -102,12 +102,12 @@ impl Entries {
     }
 
     /// Prepares the questions below, after the last entry.
-    pub(super) fn sort(&mut self) {
+    pub(crate) fn sort(&mut self) {
         self.touches.sort_unstable();
     }
 
     /// The symbolic links that no later entry replaces.
-    pub(super) fn take_symlinks(&mut self) -> Vec<Symlink> {
+    pub(crate) fn take_symlinks(&mut self) -> Vec<Symlink> {
         let all = std::mem::take(&mut self.symlinks).into_iter();
         all.filter(|(number, link)| self.superseded(&link.path, *number).is_none()).map(|(_, link)| link).collect()
     }
@@ -126,7 +126,7 @@ impl Entries {
     }
 
     /// Whether later entries of the same layer overwrite or delete the file at `path`, entry `number`.
-    pub(super) fn superseded(&self, path: &ImagePath, number: u32) -> Option<State> {
+    pub(crate) fn superseded(&self, path: &ImagePath, number: u32) -> Option<State> {
         // The bytes outside of all entries have no path.
         if path.is_root() {
             return None;
@@ -140,7 +140,7 @@ impl Entries {
     }
 
     /// The hard links, each resolved to the entry or the path of a lower layer that has its contents.
-    pub(super) fn resolved_links(&self) -> Vec<HardLink> {
+    pub(crate) fn resolved_links(&self) -> Vec<HardLink> {
         // Where in the list the link of an entry is.
         let mut made: HashMap<u32, usize> = HashMap::new();
         let mut links: Vec<HardLink> = Vec::with_capacity(self.links.len());

@@ -1,0 +1,208 @@
+//! Joins the packages of an image's layers: the layer that brought each, and the one that removed it.
+//!
+//! A package lasts as long as the files at its path record it. A database that a later layer writes again still records
+//! most packages: those were brought by the layer that recorded them first, and those that it lacks were removed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use layersift_format::manifest::ImageKind;
+use layersift_model::{
+    Distribution, ImagePath, InstalledPackage, LayerReport, Origin, PackageIdentity, PackageRecord, State,
+};
+use layersift_packages::purl;
+
+use super::layer::{LayerPackages, PackageFile};
+use crate::assemble::lifetime::{ended_through, is_replaced};
+use crate::layer::symlinks::{RelevantLinks, Symlinks};
+
+/// The packages of all layers.
+pub(crate) struct Joined {
+    pub(crate) packages: Vec<InstalledPackage>,
+    pub(crate) distribution: Option<Distribution>,
+}
+
+/// Joins `layers`, base first. Unread layers have no effect.
+pub(crate) fn join(layers: &[Option<Arc<LayerPackages>>], kind: ImageKind) -> Joined {
+    let mut joining = Joining { relevant: relevant_links(layers), ..Joining::default() };
+    for (index, layer) in layers.iter().enumerate() {
+        let Some(layer) = layer.as_deref() else { continue };
+        match kind {
+            ImageKind::Image => joining.layer(index, layer),
+            // Blobs that do not lie on top of each other end nothing.
+            ImageKind::Artifact | ImageKind::Cache => joining.add_files(index, layer, &mut HashMap::new()),
+        }
+    }
+    joining.conclude()
+}
+
+/// The symbolic links that may lead to a file with records.
+fn relevant_links(layers: &[Option<Arc<LayerPackages>>]) -> RelevantLinks<'_> {
+    let layers = layers.iter().flatten();
+    let files = layers.clone().flat_map(|layer| &layer.files).map(|file| &file.path);
+    if files.clone().next().is_none() {
+        return RelevantLinks::default();
+    }
+    RelevantLinks::new(layers.flat_map(|layer| &layer.report.symlinks), files)
+}
+
+/// A file that is visible so far.
+struct OpenFile {
+    path: ImagePath,
+    /// The indexes of its packages.
+    packages: Vec<usize>,
+    distribution: Option<Distribution>,
+}
+
+/// The packages of a file that a layer ended.
+struct Ended {
+    state: State,
+    packages: Vec<usize>,
+}
+
+/// What a layer ended, by the resolved path.
+type EndedFiles = HashMap<ImagePath, Ended>;
+
+#[derive(Default)]
+struct Joining<'l> {
+    relevant: RelevantLinks<'l>,
+    symlinks: Symlinks,
+    /// By the resolved path.
+    open: HashMap<ImagePath, OpenFile>,
+    packages: Vec<InstalledPackage>,
+}
+
+impl Joining<'_> {
+    fn layer(&mut self, index: usize, layer: &LayerPackages) {
+        let touched = &layer.report.touched;
+        let before = self.symlinks.clone();
+        // A link that the layer replaces is not followed in this layer.
+        self.symlinks.retain(|link, all| !is_replaced(link, touched, all));
+        let below = self.symlinks.clone();
+        self.symlinks.add(layer.report.symlinks.iter().filter(|link| self.relevant.has(link)));
+        let linked = self.linked(&layer.report, &before);
+        let mut ended = EndedFiles::new();
+        self.open.retain(|real, file| match ended_through(&file.path, real, touched, &below) {
+            Some((state, _)) => {
+                ended.insert(real.clone(), Ended { state, packages: std::mem::take(&mut file.packages) });
+                false
+            }
+            None => true,
+        });
+        self.add_files(index, layer, &mut ended);
+        for file in &linked {
+            self.add(index, file, &mut ended);
+        }
+        for Ended { state, packages } in ended.into_values() {
+            for package in packages {
+                self.packages[package].state = state;
+                self.packages[package].ended_by = Some(index);
+            }
+        }
+        self.add_superseded(index, layer);
+    }
+
+    fn add_files(&mut self, index: usize, layer: &LayerPackages, ended: &mut EndedFiles) {
+        for file in layer.files.iter().filter(|file| file.superseded.is_none()) {
+            self.add(index, file, ended);
+        }
+    }
+
+    /// Adds a file that stays visible in its layer. Packages that the file in its place recorded as well go on.
+    fn add(&mut self, index: usize, file: &PackageFile, ended: &mut EndedFiles) {
+        let real = self.symlinks.resolve(&file.path);
+        let mut known = ended.remove(&real);
+        let continued = match &known {
+            Some(ended) => self.continued(ended, &file.packages),
+            None => vec![None; file.packages.len()],
+        };
+        if let Some(ended_file) = &mut known {
+            let kept: HashSet<usize> = continued.iter().flatten().copied().collect();
+            ended_file.packages.retain(|package| !kept.contains(package));
+        }
+        let mut packages = Vec::with_capacity(file.packages.len());
+        for (record, known) in file.packages.iter().zip(continued) {
+            packages.push(known.unwrap_or_else(|| {
+                self.packages.push(installed(record, &file.path, index, None));
+                self.packages.len() - 1
+            }));
+        }
+        if let Some(rest) = known {
+            ended.insert(real.clone(), rest);
+        }
+        let open = OpenFile { path: file.path.clone(), packages, distribution: file.distribution.clone() };
+        self.open.insert(real, open);
+    }
+
+    /// For each of `records`, the package of the ended file that is the same.
+    fn continued(&self, ended: &Ended, records: &[PackageRecord]) -> Vec<Option<usize>> {
+        let known: HashMap<PackageIdentity<'_>, usize> =
+            ended.packages.iter().map(|package| (self.packages[*package].record.identity(), *package)).collect();
+        records.iter().map(|record| known.get(&record.identity()).copied()).collect()
+    }
+
+    /// Adds the packages of files that a later entry of the same layer overwrote or deleted, and that the file in their
+    /// place does not record.
+    fn add_superseded(&mut self, index: usize, layer: &LayerPackages) {
+        for file in &layer.files {
+            let Some(state) = file.superseded else { continue };
+            let real = self.symlinks.resolve(&file.path);
+            let still: HashSet<PackageIdentity<'_>> = self
+                .open
+                .get(&real)
+                .into_iter()
+                .flat_map(|open| &open.packages)
+                .map(|package| self.packages[*package].record.identity())
+                .collect();
+            let gone: Vec<InstalledPackage> = file
+                .packages
+                .iter()
+                .filter(|record| !still.contains(&record.identity()))
+                .map(|record| installed(record, &file.path, index, Some(state)))
+                .collect();
+            self.packages.extend(gone);
+        }
+    }
+
+    /// The files of lower layers that hard links of this layer add under new paths.
+    fn linked(&self, report: &LayerReport, before: &Symlinks) -> Vec<PackageFile> {
+        let mut linked = Vec::new();
+        for link in report.hard_links.iter().filter(|link| link.superseded.is_none()) {
+            let Origin::Below(target) = &link.origin else { continue };
+            let Some(open) = self.open.get(&before.resolve(target)) else { continue };
+            let records = open.packages.iter().map(|package| self.packages[*package].record.clone()).collect();
+            linked.push(PackageFile::linked(link, records, open.distribution.clone()));
+        }
+        linked
+    }
+
+    fn conclude(self) -> Joined {
+        let named = |path: &str| self.open.get(&ImagePath::normalize(path.as_bytes()))?.distribution.clone();
+        let distribution = named("etc/os-release").or_else(|| named("usr/lib/os-release"));
+        let mut packages = self.packages;
+        for package in &mut packages {
+            package.purl = purl(&package.record, distribution.as_ref());
+        }
+        packages.sort_by(|a, b| {
+            let key = |one: &InstalledPackage| (!one.is_visible(), one.record.ecosystem);
+            key(a)
+                .cmp(&key(b))
+                .then_with(|| a.record.cmp(&b.record))
+                .then_with(|| a.path.cmp(&b.path))
+                .then_with(|| (a.layer, a.state, a.ended_by).cmp(&(b.layer, b.state, b.ended_by)))
+        });
+        packages.dedup();
+        Joined { packages, distribution }
+    }
+}
+
+fn installed(record: &PackageRecord, path: &ImagePath, layer: usize, superseded: Option<State>) -> InstalledPackage {
+    InstalledPackage {
+        record: record.clone(),
+        purl: String::new(),
+        path: path.clone(),
+        layer,
+        state: superseded.unwrap_or(State::Present),
+        ended_by: superseded.map(|_| layer),
+    }
+}

@@ -1,0 +1,116 @@
+//! Reads the layers of a source's images, each once and several at a time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use layersift_format::manifest::{Image, LayerSource};
+use layersift_format::{Blob, CancelReason, Cancellation, Fetched, ImageSource, Location};
+use layersift_model::{Algorithm, Gap, GapReason};
+use rayon::ThreadPool;
+
+use crate::layer::read::cancelled;
+use crate::observe::Observer;
+
+/// What was read of layers, or a gap in its place, by the location of the layer's blob.
+pub(crate) type ReadLayers<R> = HashMap<Location, Result<Arc<R>, Gap>>;
+
+/// The layers of the images of a source.
+pub(crate) struct SourceLayers<'s> {
+    pub(crate) source: &'s dyn ImageSource,
+    pub(crate) cancellation: &'s Cancellation,
+    pub(crate) observer: &'s dyn Observer,
+}
+
+impl SourceLayers<'_> {
+    /// Calls `read` for every layer of `images`, once for each, and several at a time on `threads`. It returns `None`
+    /// for a layer that the stream has passed.
+    pub(crate) fn read_all<R: Send + Sync>(
+        &self,
+        images: &[Image],
+        threads: &ThreadPool,
+        read: impl Fn(&Location, &LayerSource) -> Option<Result<Arc<R>, Gap>> + Sync,
+    ) -> ReadLayers<R> {
+        let mut unique: BTreeMap<&Location, &LayerSource> = BTreeMap::new();
+        for layer in images.iter().flat_map(|image| &image.layers) {
+            if let Some(location) = &layer.location {
+                unique.entry(location).or_insert(layer);
+            }
+        }
+        let mut queue: Vec<(&Location, &LayerSource)> = unique.into_iter().collect();
+        // The largest layers first: a large layer at the end would leave other cores idle.
+        queue.sort_by_key(|(_, layer)| std::cmp::Reverse(layer.size));
+        let bytes = queue.iter().map(|(_, layer)| layer.size).sum::<Option<u64>>();
+        self.observer.planned(queue.len(), bytes);
+        let next = AtomicUsize::new(0);
+        let all = Mutex::new(ReadLayers::new());
+        let work = || {
+            while let Some((location, layer)) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Some(outcome) = read(location, layer) {
+                    all.lock().unwrap_or_else(PoisonError::into_inner).insert((*location).clone(), outcome);
+                }
+                self.observer.layer_done();
+            }
+        };
+        match self.source.concurrent_reads() {
+            // These threads mostly wait for the network, so they are separate from the scanning threads.
+            Some(readers) => thread::scope(|scope| {
+                for _ in 0..readers.min(queue.len()) {
+                    scope.spawn(work);
+                }
+            }),
+            None => threads.scope(|scope| {
+                for _ in 0..threads.current_num_threads().min(queue.len()) {
+                    scope.spawn(|_| work());
+                }
+            }),
+        }
+        all.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a layer, with the algorithm of the digest in its manifest. `None` for a layer that the stream has passed.
+    pub(crate) fn open(&self, location: &Location, layer: &LayerSource) -> Option<Result<(Blob<'_>, Algorithm), Gap>> {
+        if let Some(reason) = self.cancellation.reason() {
+            return Some(Err(cancelled(reason).at(&location.0)));
+        }
+        let algorithm = layer.digest.as_ref().map_or(Algorithm::Sha256, |digest| digest.algorithm());
+        match self.source.open(location) {
+            Ok(Fetched::Blob(blob)) => Some(Ok((blob, algorithm))),
+            Ok(Fetched::Passed(_)) => None,
+            Ok(Fetched::Missing) if !layer.urls.is_empty() => {
+                let detail = "foreign layer: the image has only its URL, and the layer was not downloaded";
+                Some(Err(Gap::new(GapReason::ForeignLayer, detail).at(&location.0)))
+            }
+            Ok(Fetched::Missing) => {
+                let gap = Gap::new(GapReason::MissingBlob, self.source.missing("layer")).at(&location.0);
+                Some(Err(layer.size.map_or(gap.clone(), |size| gap.sized(size))))
+            }
+            Err(error) => {
+                let gap = match CancelReason::of(&error) {
+                    Some(reason) => cancelled(reason),
+                    None => Gap::new(GapReason::Unreadable, error.to_string()),
+                };
+                Some(Err(gap.at(&location.0)))
+            }
+        }
+    }
+}
+
+/// What was read of a layer of an image, or the gap in its place.
+pub(crate) fn find<R>(source: &dyn ImageSource, layer: &LayerSource, read: &ReadLayers<R>) -> Result<Arc<R>, Gap> {
+    let missing = || Gap::new(GapReason::MissingBlob, "the layer was not read");
+    let location = layer.location.as_ref().ok_or_else(missing)?;
+    if let Some(outcome) = read.get(location) {
+        return outcome.clone();
+    }
+    match source.open(location) {
+        Ok(Fetched::Passed(name)) => read.get(&name).cloned().unwrap_or_else(|| Err(missing())),
+        _ => Err(missing()),
+    }
+}
+
+/// The algorithm of the digest of a layer in a stream, whose manifest may come later.
+pub(crate) fn algorithm_of(location: &Location) -> Algorithm {
+    if location.0.contains("blobs/sha512/") { Algorithm::Sha512 } else { Algorithm::Sha256 }
+}

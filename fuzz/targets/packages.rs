@@ -1,0 +1,30 @@
+//! Records of packages: any bytes are some or not, and what is read of them is bounded by the file.
+#![no_main]
+
+use layersift_fuzz::choices;
+use layersift_model::ImagePath;
+use layersift_packages::{RecordKind, purl};
+use libfuzzer_sys::fuzz_target;
+
+const PATHS: [&str; 7] = [
+    "var/lib/dpkg/status",
+    "lib/apk/db/installed",
+    "var/lib/rpm/Packages",
+    "a/package.json",
+    "a-1.dist-info/METADATA",
+    "a-1.0.jar",
+    "bin/a",
+];
+
+fuzz_target!(|data: &[u8]| {
+    let ([which], bytes) = choices(data);
+    let path = ImagePath::normalize(PATHS[usize::from(which) % PATHS.len()].as_bytes());
+    let Some(kind) = RecordKind::at(&path).or_else(|| RecordKind::executable(bytes)) else { return };
+    let read = kind.read(&path, bytes);
+    assert_eq!(read, kind.read(&path, bytes), "the same bytes have the same packages");
+    for package in &read.packages {
+        assert!(!package.name.is_empty());
+        let purl = purl(package, None);
+        assert!(purl.starts_with("pkg:") && purl.bytes().all(|byte| byte.is_ascii_graphic()));
+    }
+});
