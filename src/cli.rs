@@ -62,7 +62,7 @@ enum Command {
     /// Show the layers of an image: instruction, size, files, whiteouts
     #[command(after_help = help::TARGETS)]
     Layers(layers::LayersArgs),
-    /// List the packages of an image, and the layer that brought each, as a bill of materials
+    /// List the packages of an image and the layers that brought them
     #[command(after_help = help::SBOM)]
     Sbom(sbom::SbomArgs),
     /// Scan every image of a registry into a store, each layer once

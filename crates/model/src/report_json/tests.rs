@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use proptest::prelude::*;
 
 use super::*;
-use crate::build::{BuildEvidence, BuildStep, ImageBase, LayerOrigin};
+use crate::build::{BuildEvidence, BuildStep, FixPatch, ImageBase, LayerOrigin};
 use crate::{
     Allowed, AppliedPolicy, BinaryPlace, Confidence, Digest, DocumentLocation, DocumentRef, ExpiredException,
     FileLocation, Finding, Gap, GapReason, ImageGap, Judgement, LayerRef, LayerSummary, Location, Package, ReportKind,
