@@ -114,8 +114,8 @@ pub(crate) struct PolicyArgs {
     /// Policy file: what fails, and what is allowed, why and until when
     ///
     /// TOML: `fail-on = "high"` and any number of `[[allow]]` tables. Each names a fingerprint, rule, path, layer,
-    /// package or base, or several, which must all match; a reason; and the last day it holds, expires = 2027-01-31. Allowed
-    /// findings stay in the report and do not fail. Gaps cannot be allowed.
+    /// package or base, or several, which must all match; a reason; and the last day it holds, expires = 2027-01-31.
+    /// Allowed findings stay in the report and do not fail. Gaps cannot be allowed.
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
 

@@ -44,7 +44,9 @@ fn a_scan_in_progress_goes_back_to_the_queue() {
     let scan = client.post("/api/v1/scans", &json!({ "image": image })).expect(202);
     let path = scan.header("location").to_string();
     eventually("the scan", || (client.get(&path).expect(200).json()["state"] == "running").then_some(()));
-    let events = std::thread::spawn(move || client.get(&format!("{path}/events")).expect(200).text());
+    // The stream is there before the service is told to end.
+    let stream = client.request(reqwest::Method::GET, &format!("{path}/events")).send().unwrap();
+    let events = std::thread::spawn(move || stream.text().unwrap());
     let (code, log) = running.stop();
     assert_eq!(code, Some(0), "{log:#?}");
     assert_eq!(site.fresh().rows("SELECT state FROM scan_requests"), ["queued"]);

@@ -1,7 +1,7 @@
 //! BuildKit's provenance: which lines of which Dockerfile made which layers, as the author of an image says.
 //!
-//! Sources: BuildKit, `docs/attestations/slsa-definitions.md` and `slsa-provenance.md`; SLSA provenance v0.2 and v1. Only
-//! provenance of `mode=max` has a Dockerfile and steps.
+//! Sources: BuildKit, `docs/attestations/slsa-definitions.md` and `slsa-provenance.md`; SLSA provenance v0.2 and v1.
+//! Only provenance of `mode=max` has a Dockerfile and steps.
 //!
 //! A step lists chains: all layers of what it made, base first. A layer is told by its place in a chain and not by its
 //! digest, because compression and timestamps may be changed after the steps were written down.

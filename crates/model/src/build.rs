@@ -44,7 +44,8 @@ pub struct ImageBase {
     pub layers: Option<usize>,
     /// Where this comes from.
     pub evidence: BuildEvidence,
-    /// Whether the layers were compared with those of an image that was read. Otherwise the author of the image says so.
+    /// Whether the layers were compared with those of an image that was read. Otherwise the author of the image says
+    /// so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_proven: bool,
 }

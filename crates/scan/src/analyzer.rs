@@ -224,8 +224,8 @@ impl Analyzer {
         Assembler { checks, chains, key: &self.options.key, ruleset: digest, hints }
     }
 
-    /// Assembles the report of `image`, with what the reader knows about its build, and with `gaps` in addition to those
-    /// of its layers.
+    /// Assembles the report of `image`, with what the reader knows about its build, and with `gaps` in addition to
+    /// those of its layers.
     pub(crate) fn image_with_gaps(
         &self,
         image: &Image,

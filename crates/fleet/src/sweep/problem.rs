@@ -9,6 +9,8 @@ use layersift_scan::ScanError;
 use layersift_source::catalog::CatalogError;
 use layersift_source::registry::{BlockReason, RegistryError};
 
+use super::registries;
+
 /// A catalog, or a repository of it, cannot be listed.
 pub(super) fn catalog(error: &CatalogError) -> SweepProblem {
     SweepProblem { name: String::new(), kind: SweepProblemKind::Catalog, reason: text(error) }
@@ -56,7 +58,7 @@ pub(super) fn is_not_found(error: &ScanError) -> bool {
 /// Whether the registry does not let the login read it (401, 403).
 pub(super) fn is_denied(error: &ScanError) -> bool {
     let ScanError::Image(ImageError::Source(SourceError::Transport(failure))) = error else { return false };
-    failure.downcast_ref().is_some_and(RegistryError::is_denied)
+    failure.downcast_ref().is_some_and(registries::is_denied)
 }
 
 /// Why a policy of the registry refuses pulls, as the error of a source has it.

@@ -128,7 +128,7 @@ impl Registries {
     ) -> Result<T, RegistryError> {
         let client = self.of_repository(host, repository)?;
         match work(&client) {
-            Err(error) if client.is_lent && error.is_denied() => {
+            Err(error) if client.is_lent && is_denied(&error) => {
                 work(&RepositoryClient { registry: self.of(host)?, is_lent: false })
             }
             result => result,
@@ -183,4 +183,9 @@ impl Registries {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.values().map(|registry| registry.usage().bytes).sum()
     }
+}
+
+/// Whether the registry does not let the login read what was asked for.
+pub(super) fn is_denied(error: &RegistryError) -> bool {
+    matches!(error.status(), Some(401 | 403))
 }

@@ -48,10 +48,13 @@ impl NamedDockerfile {
         let own_name = file.stages.get(stage)?.name.as_deref();
         let is_built_on =
             own_name.is_some_and(|name| file.stages.iter().any(|one| one.base.eq_ignore_ascii_case(name)));
-        if !is_only || setter.line != setter.end_line || (setter.keyword == "ENV" && is_built_on) {
+        let at = index(setter.line)?;
+        // A line that goes on, if only to one that is empty.
+        let goes_on = self.lines.get(at)?.trim_end().ends_with(['\\', '`']);
+        if !is_only || setter.line != setter.end_line || goes_on || (setter.keyword == "ENV" && is_built_on) {
             return None;
         }
-        let mut edits = vec![Edit { at: index(setter.line)?, remove: 1, insert: Vec::new() }];
+        let mut edits = vec![Edit { at, remove: 1, insert: Vec::new() }];
         let id = name.to_ascii_lowercase().replace('_', "-");
         for user in self.instructions_of(file.stages.get(stage)?).filter(|one| one.line > line && uses(one, name)) {
             let at = index(user.line)?;

@@ -1,3 +1,5 @@
+//! Builds of recorded images, and claims that contradict each other.
+
 use layersift_model::{BuildEvidence, Digest};
 
 use super::*;
@@ -119,7 +121,8 @@ fn the_history_of_kaniko_is_matched() {
     let config =
         crate::config::ImageConfig::parse(recorded::json("kaniko-image.json")["config"].to_string().as_bytes())
             .unwrap();
-    let text = "FROM x AS build\nRUN a\nFROM y\nARG USED_TOKEN\nENV A=b\nCOPY --from=build /etc/os-release /app/result\n\
+    let text = "FROM x AS build\nRUN a\nFROM y\nARG USED_TOKEN\nENV A=b\n\
+                COPY --from=build /etc/os-release /app/result\n\
                 COPY deleted-later.txt /app/deleted-later.txt\nRUN test -n \"$USED_TOKEN\" && echo used > /app/used\n\
                 RUN rm /app/deleted-later.txt\nUSER me\nADD http://127.0.0.1:18310/file.txt?token=$T /app/added.txt\n\
                 ADD http://$U@127.0.0.1:18310/file.txt /app/added2.txt\nCMD [\"x\"]\n";

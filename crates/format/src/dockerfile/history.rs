@@ -1,8 +1,8 @@
 //! Matches the instructions of a Dockerfile with the history of an image, from the end.
 //!
-//! Builders write history in forms of their own: BuildKit `RUN |1 NAME=value /bin/sh -c … # buildkit`, Docker's
-//! classic builder and buildah `/bin/sh -c #(nop) ENV …` and `|1 NAME=value /bin/sh -c …`, kaniko the instruction itself
-//! and only what made a layer. An entry that does not fit ends the matching: no line is better than a wrong one.
+//! Builders write history in forms of their own: BuildKit `RUN |1 NAME=value /bin/sh -c … # buildkit`, Docker's classic
+//! builder and buildah `/bin/sh -c #(nop) ENV …` and `|1 NAME=value /bin/sh -c …`, kaniko the instruction itself and
+//! only what made a layer. An entry that does not fit ends the matching: no line is better than a wrong one.
 
 use super::{Dockerfile, Instruction, Stage};
 use crate::config::HistoryEntry;

@@ -1,3 +1,5 @@
+//! Dockerfiles as builders read them, and their lines in histories.
+
 use super::*;
 
 fn parse(text: &str) -> Dockerfile {

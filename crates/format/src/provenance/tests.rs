@@ -1,3 +1,5 @@
+//! Recorded provenance with the lines that it names, and statements that are damaged.
+
 use layersift_model::Digest;
 use serde_json::{Value, json};
 

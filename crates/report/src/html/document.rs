@@ -8,6 +8,7 @@ use layersift_model::{Finding, Verdict};
 use sha2::{Digest as _, Sha256};
 
 use super::{Image, filters, findings, gaps, layers, repeat, verdict};
+use crate::exchange::NO_FINGERPRINTS;
 use crate::markup::{code, one_line, plain};
 use crate::picture;
 use crate::terminal::plural;
@@ -113,8 +114,8 @@ fn footer(images: &[Image<'_>], out: &mut dyn Write) -> io::Result<()> {
     } else {
         writeln!(
             out,
-            "Fingerprints of secrets, and ids of findings, which are made from them, are left out: the built-in key is \
-             public, and anyone could try passwords against a fingerprint under it. The JSON report has them.",
+            "Fingerprints of secrets, and ids of findings, which are made from them, are {NO_FINGERPRINTS}. \
+             The JSON report has them.",
         )?;
     }
     writeln!(out, "</p><p>This page works without the network. Names and text from the image are set as code; ")?;

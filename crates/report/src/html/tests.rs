@@ -286,12 +286,12 @@ fn fingerprints_need_a_key_of_ones_own() {
     let shown = |report: &ImageReport| page(std::slice::from_ref(report));
     let ids = |page: &str| page.contains(FINGERPRINT) || page.contains("0123456789abcdef");
     assert!(!ids(&shown(&report)));
-    assert!(shown(&report).contains("the built-in key is public"));
+    assert!(shown(&report).contains("the built-in fingerprint key, which is public"));
     report.tool.fingerprint_key = None;
     assert!(!ids(&shown(&report)), "a report that does not name its key");
     report.tool.fingerprint_key = Some(FingerprintKey::new(*b"of the operator").id());
     assert!(shown(&report).contains(FINGERPRINT));
-    assert!(!shown(&report).contains("the built-in key is public"));
+    assert!(!shown(&report).contains("the built-in fingerprint key, which is public"));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use layersift_model::{BuildEvidence, BuildStep, Finding, ImageBase, ImageReport,
 
 use crate::terminal::clean;
 
-/// The line that brought a finding, and its origin; empty where neither is known. What only the author of the image says
-/// is marked as claimed.
+/// The line that brought a finding, and its origin; empty where neither is known. What only the author of the image
+/// says is marked as claimed.
 pub(super) fn finding(report: &ImageReport, finding: &Finding) -> String {
     let is_base = finding.origin == Some(LayerOrigin::Base);
     let base = is_base.then(|| format!("from the base image{}", claimed(report.base.as_ref())));

@@ -445,11 +445,6 @@ fn is_of_blob(url: &str) -> bool {
 }
 
 impl RegistryError {
-    /// Whether the login may not read what was asked for, or is none.
-    pub fn is_denied(&self) -> bool {
-        matches!(self, RegistryError::Unauthorized { .. } | RegistryError::Forbidden { .. })
-    }
-
     /// Whether the same request may succeed later: the registry is out of reach or overloaded, the connection was lost,
     /// or the operation was cancelled.
     pub fn is_temporary(&self) -> bool {
