@@ -110,7 +110,7 @@ fn inline(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The list of modules without what the linker puts around it.
 fn strip(modules: &[u8]) -> &[u8] {
-    let is_whole = modules.len() >= 2 * SENTINEL + 1 && modules[modules.len() - SENTINEL - 1] == b'\n';
+    let is_whole = modules.len() > 2 * SENTINEL && modules[modules.len() - SENTINEL - 1] == b'\n';
     if is_whole { &modules[SENTINEL..modules.len() - SENTINEL] } else { b"" }
 }
 

@@ -45,7 +45,7 @@ fn table(inventory: &Inventory, width: usize, out: &mut dyn Write) -> io::Result
     let mut line = Line::begin(out, 0, width)?;
     line.path(BOLD, &clean(name(inventory), usize::MAX), "")?;
     line.text(PLAIN, &clean(inventory.platform.as_deref().unwrap_or("unknown platform"), 60))?;
-    line.text(PLAIN, &inventory.distribution.as_ref().map(|known| distribution(known)).unwrap_or_default())?;
+    line.text(PLAIN, &inventory.distribution.as_ref().map(distribution).unwrap_or_default())?;
     line.end()?;
     let widest = |text: fn(&InstalledPackage) -> String, most: usize| {
         inventory.packages.iter().map(|package| text(package).chars().count()).max().unwrap_or(0).clamp(7, most)

@@ -58,7 +58,7 @@ fn fingerprints_are_passed_on_only_where_their_key_is_not_public() {
         let mut unknown = report.clone();
         unknown.tool.fingerprint_key = None;
         for report in [&report, &unknown] {
-            let public = rendered(format.name, &[report.clone()], false);
+            let public = rendered(format.name, std::slice::from_ref(report), false);
             for finding in secrets() {
                 // The id is made of the fingerprint.
                 for text in [finding.fingerprint().unwrap(), &finding.id] {
@@ -72,7 +72,7 @@ fn fingerprints_are_passed_on_only_where_their_key_is_not_public() {
         let npm = report.findings[1].fingerprint().unwrap();
         assert_eq!(own.contains(npm), format.name != "bodyfile", "{}: {own}", format.name);
     }
-    let json = rendered("json", &[report.clone()], false);
+    let json = rendered("json", std::slice::from_ref(&report), false);
     assert!(secrets().all(|finding| json.contains(finding.fingerprint().unwrap())), "{json}");
     assert!(json.contains(report.tool.fingerprint_key.as_deref().unwrap()), "{json}");
 }
