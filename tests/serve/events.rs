@@ -177,7 +177,7 @@ fn a_copy_is_answered_from_the_store_and_noted() {
         send(&running, HARBOR, AUTH, &pushed(&host, "copy", "v1", &root(&original))).expect(200);
         eventually("the copy", || {
             let sql = "SELECT state FROM scan_requests WHERE reference LIKE '%/team/copy@%'";
-            (site.fresh().rows(&sql) == ["done"]).then_some(())
+            (site.fresh().rows(sql) == ["done"]).then_some(())
         });
         assert_eq!(registry.server.requests_of("/team/copy/").len(), 0, "an image that is known is not asked for");
         send(&running, HARBOR, AUTH, &pushed(&host, "copied", "v1", &root(&both))).expect(200);
