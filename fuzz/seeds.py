@@ -36,13 +36,7 @@ def main():
     put("signature_file", [path.read_bytes() for path in sorted((ROOT / "signatures").rglob("*.toml"))])
     modules = sorted((ROOT / "crates/scan/src/confirm/cipher/fixtures").glob("*.*o"))
     put("elf", [b"\xff\xff" + path.read_bytes() for path in modules])
-    built = ROOT / "testdata/recordings/buildkit"
-    statement = json.loads((built / "linemap-provenance-v0.2-max.json").read_text())
-    body = statement["manifests"][1]["statements"][0]["body"]
-    config = statement["manifests"][0]["config"]
-    lines = json.loads((built / "line-map-linemap.json").read_text())["dockerfile_lines"]
-    text = "\n".join(lines[str(number + 1)] for number in range(len(lines)))
-    put("provenance", [b"\0".join([json.dumps(body).encode(), json.dumps(config).encode(), text.encode()])])
+    put("provenance", [provenance()])
     fixtures = sorted((ROOT / "testdata/archives").iterdir())
     put("archive", [b"\x10" + path.read_bytes() for path in fixtures if path.suffix != ".py"])
     put("docker_archive", [b"\0" + archive for archive in archives(small)])
@@ -53,6 +47,17 @@ def main():
     put("admission_review", admission_reviews())
     put("harbor_scanner", [harbor_request(), (ROOT / "testdata/harbor/incident.json").read_bytes()[:8_000]])
     put("events", events())
+
+
+def provenance():
+    """A recorded statement, the manifest's configuration and the Dockerfile."""
+    built = ROOT / "testdata/recordings/buildkit"
+    statement = json.loads((built / "linemap-provenance-v0.2-max.json").read_text())
+    body = statement["manifests"][1]["statements"][0]["body"]
+    config = statement["manifests"][0]["config"]
+    lines = json.loads((built / "line-map-linemap.json").read_text())["dockerfile_lines"]
+    text = "\n".join(lines[str(number + 1)] for number in range(len(lines)))
+    return b"\0".join([json.dumps(body).encode(), json.dumps(config).encode(), text.encode()])
 
 
 def harbor_request():
