@@ -1,5 +1,5 @@
-//! Texts that a client may have in `Authorization`, one in a line of a file, so that one can be replaced by another
-//! while both are accepted. The file is read again when it changes.
+//! Texts that a client may show, such as in `Authorization`, one in a line of a file, so that one can be replaced by
+//! another while both are accepted. The file is read again when it changes.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -105,6 +105,26 @@ mod tests {
         assert!(!texts.accepts(b"Bearer made-up-text-of-before"));
         std::fs::write(file.path(), "").unwrap();
         assert!(texts.reload().is_err() && texts.accepts(b"a made-up text with blanks"), "what was before stays");
+    }
+
+    #[test]
+    fn a_file_has_secrets_that_cannot_be_guessed_easily() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let write = |text: &str| std::fs::write(file.path(), text).unwrap();
+        for wrong in ["", "\n \n", "short\n", "a-long-secret-of-this-file\nshort\n"] {
+            write(wrong);
+            assert!(AcceptedTexts::open(file.path()).is_err(), "{wrong:?}");
+        }
+        write("a-long-secret-of-this-file\n\n  another-secret-of-this-file \n");
+        let secrets = AcceptedTexts::open(file.path()).unwrap();
+        assert!(secrets.accepts(b"a-long-secret-of-this-file") && secrets.accepts(b"another-secret-of-this-file"));
+        assert!(!secrets.accepts(b"") && !secrets.accepts(b"a-long-secret-of-this-fil"));
+        write("a-new-secret-of-this-file");
+        secrets.reload().unwrap();
+        assert!(secrets.accepts(b"a-new-secret-of-this-file") && !secrets.accepts(b"another-secret-of-this-file"));
+        write("");
+        secrets.reload().unwrap_err();
+        assert!(secrets.accepts(b"a-new-secret-of-this-file"), "a file that is being replaced changes nothing");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! second     a second scanner, whose findings are passed on with ours
 //! logins     the login of a scan, lent to whatever reads its layers
 //! sealing    how logins are stored
-//! secrets    what Harbor shows
+//! secrets    how Harbor shows a secret
 //! catch_up   Harbor is asked for scans that it missed
 //! ```
 //!
@@ -33,7 +33,7 @@ use layersift_source::registry::{Credentials, Host};
 
 use self::sealing::SealingKey;
 use self::second::SecondScanner;
-use self::secrets::Secrets;
+use crate::http::accepted::AcceptedTexts;
 use crate::service::setup::SetupError;
 use crate::settings::{Harbor, Settings};
 
@@ -46,7 +46,8 @@ const REMEMBERED: Duration = Duration::from_secs(7_200);
 /// The scanner of a Harbor.
 pub(crate) struct Adapter {
     pub(crate) settings: Harbor,
-    pub(crate) secrets: Secrets,
+    /// What Harbor may show.
+    pub(crate) secrets: AcceptedTexts,
     pub(crate) key: Arc<SealingKey>,
     pub(crate) second: Option<SecondScanner>,
     /// Where Harbor is asked for scans, whether by plain HTTP, and with which login.
@@ -65,7 +66,7 @@ impl Adapter {
     pub(crate) fn open(settings: &Settings, ending: &Cancellation) -> Result<Option<Adapter>, SetupError> {
         let Some(settings) = settings.harbor.clone() else { return Ok(None) };
         let failed = |path: &Path, reason: String| SetupError::Harbor(format!("{}: {reason}", path.display()));
-        let secrets = Secrets::open(&settings.secrets).map_err(|reason| failed(&settings.secrets, reason))?;
+        let secrets = AcceptedTexts::open(&settings.secrets).map_err(|reason| failed(&settings.secrets, reason))?;
         let path = &settings.credentials_key;
         let key = std::fs::read(path).map_err(|error| failed(path, error.to_string()))?;
         let key = SealingKey::of(&key).map_err(|error| failed(path, error.to_string()))?;
