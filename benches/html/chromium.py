@@ -25,7 +25,8 @@ class Chromium:
 
         self.process = subprocess.Popen(
             [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
-             "--disable-background-networking", "--remote-debugging-pipe", f"--user-data-dir={self.profile.name}"],
+             "--disable-background-networking", "--disable-renderer-backgrounding",
+             "--disable-backgrounding-occluded-windows", "--in-process-gpu", "--remote-debugging-pipe", f"--user-data-dir={self.profile.name}"],
             close_fds=False, preexec_fn=pipes, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(to_browser)
         os.close(from_browser)
@@ -35,7 +36,7 @@ class Chromium:
         self.errors, self.urls, self.events = [], [], []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
+        for domain in ("Page", "Runtime", "Log", "Network", "Inspector"):
             self.call(f"{domain}.enable")
         self.call("Performance.enable", timeDomain="threadTicks")
 
@@ -75,6 +76,8 @@ class Chromium:
             self.errors.append(json.dumps(parameters["args"])[:500])
         elif method == "Network.requestWillBeSent":
             self.urls.append(parameters["request"]["url"])
+        elif method == "Inspector.targetCrashed":
+            raise RuntimeError("the page crashed")
         self.events.append(method)
 
     def open(self, path):
