@@ -112,6 +112,7 @@ pub fn secret(layer: &str, position: usize, path: &str, secret: &str) -> Finding
             ended_by: None,
             package: None,
             as_shipped: false,
+            attributes: None,
         })),
         ..in_config("", secret)
     }

@@ -16,6 +16,12 @@ pub struct Records {
     pub link: Option<Vec<u8>>,
     /// `size`: the bytes of data after the header.
     pub size: Option<u64>,
+    /// `mtime`: when the file was modified, in whole seconds since 1970.
+    pub modified: Option<i64>,
+    /// `uid`: the numeric id of its owner.
+    pub uid: Option<u64>,
+    /// `gid`: the numeric id of its group.
+    pub gid: Option<u64>,
     sparse: SparseRecords,
 }
 
@@ -72,7 +78,8 @@ impl Records {
 
     /// Whether a record changes how an entry is read.
     pub fn change_reading(&self) -> bool {
-        *self != Records::default()
+        let Records { path, link, size, sparse, .. } = self;
+        path.is_some() || link.is_some() || size.is_some() || *sparse != SparseRecords::default()
     }
 
     /// The description of a sparse file; `None` if the entry is not one. A version that Go does not know is a plain
@@ -96,6 +103,10 @@ impl Records {
             b"path" => self.path = text(),
             b"linkpath" => self.link = text(),
             b"size" => self.size = size()?,
+            // Nothing is read differently because of these.
+            b"mtime" => self.modified = seconds(value),
+            b"uid" => self.uid = number(value),
+            b"gid" => self.gid = number(value),
             b"GNU.sparse.name" => self.sparse.name = text(),
             b"GNU.sparse.major" => self.sparse.major = value.to_vec(),
             b"GNU.sparse.minor" => self.sparse.minor = value.to_vec(),
@@ -112,6 +123,18 @@ impl Records {
         }
         Some(())
     }
+}
+
+/// The whole seconds of a time with a fraction, rounded down.
+fn seconds(text: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if !fraction.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let has_fraction = fraction.bytes().any(|digit| digit != b'0');
+    let seconds: i64 = whole.parse().ok()?;
+    if whole.starts_with('-') && has_fraction { seconds.checked_sub(1) } else { Some(seconds) }
 }
 
 /// A decimal number of at most 20 digits.

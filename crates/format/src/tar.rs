@@ -47,6 +47,10 @@ pub struct Entry {
     pub link: Vec<u8>,
     /// Permission bits.
     pub mode: u32,
+    /// The numeric ids of the owner and the group, if they are numbers.
+    pub owner: (Option<u64>, Option<u64>),
+    /// When the file was modified, in seconds since 1970, if that is a number.
+    pub modified: Option<i64>,
     /// The number of bytes of data that follow in the archive, without padding.
     pub stored: u64,
     /// The size of the file, with the holes of a sparse file.
@@ -271,7 +275,10 @@ impl Parser {
             self.ambiguity = Some(Ambiguity::DirectoryWithData);
         }
         let mode = header.mode().unwrap_or(0) & 0o7777;
-        let mut entry = Entry { path, kind, link, mode, stored, size: stored, sparse: None };
+        let owner = (records.uid.or_else(|| header.uid().ok()), records.gid.or_else(|| header.gid().ok()));
+        // The crate reads negative times, which are rare, as very large ones.
+        let modified = records.modified.or_else(|| Some(header.mtime().ok()?.cast_signed()));
+        let mut entry = Entry { path, kind, link, mode, owner, modified, stored, size: stored, sparse: None };
         if let (true, Some(gnu)) = (header.entry_type().is_gnu_sparse(), header.as_gnu()) {
             entry.size = gnu.real_size().unwrap_or(stored);
             let map = sparse::pairs(&gnu.sparse)?;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::build::{BuildStep, LayerOrigin};
@@ -58,6 +59,23 @@ pub struct Place {
     pub binary: Option<BinaryPlace>,
 }
 
+/// What a layer records of a file, besides its name and its bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FileAttributes {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its permission bits.
+    pub mode: u32,
+    /// The numeric id of its owner.
+    pub uid: Option<u64>,
+    /// The numeric id of its group.
+    pub gid: Option<u64>,
+    /// When it was modified, as an RFC 3339 timestamp. Who builds an image may set any time.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub modified_at: Option<Timestamp>,
+}
+
 /// A finding in one layer, before any other layer is taken into account.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LayerFinding {
@@ -77,6 +95,8 @@ pub struct LayerFinding {
     pub note: Option<String>,
     /// The checksums of the whole file, to be compared with those its package records; `None` for large files.
     pub checksums: Option<Arc<FileChecksums>>,
+    /// What the entry of the file records; `None` for bytes outside of all entries.
+    pub attributes: Option<FileAttributes>,
 }
 
 /// Whether a finding is still in the final image.
@@ -147,6 +167,8 @@ pub struct FileLocation {
     pub package: Option<Package>,
     /// Whether the file is, byte for byte, the one that the package ships.
     pub as_shipped: bool,
+    /// What the layer records of the file.
+    pub attributes: Option<FileAttributes>,
 }
 
 impl FileLocation {

@@ -34,6 +34,8 @@ pub struct Format {
     pub name: &'static str,
     /// What it is for, in a few words.
     pub about: &'static str,
+    /// The media type of what it writes, as HTTP names it.
+    pub media_type: &'static str,
     /// Whether it writes the values of secrets where [`RenderOptions::show_secrets`] asks for them. Formats that are
     /// made to be passed on never do.
     pub shows_secrets: bool,
@@ -43,37 +45,83 @@ pub struct Format {
 
 /// Every format that a report can be written in, the default first.
 pub const FORMATS: &[Format] = &[
-    Format { name: "text", about: "for a person", shows_secrets: true, render: text::render },
+    Format {
+        name: "text",
+        about: "for a person",
+        media_type: "text/plain; charset=utf-8",
+        shows_secrets: true,
+        render: text::render,
+    },
     Format {
         name: "json",
         about: "for a program; docs/report.schema.json describes it",
+        media_type: "application/json",
         shows_secrets: true,
         render: json::render,
     },
-    Format { name: "html", about: "a page to hand on, in one file", shows_secrets: false, render: html::render },
-    Format { name: "sarif", about: "SARIF 2.1.0, for code scanning", shows_secrets: false, render: sarif::render },
+    Format {
+        name: "html",
+        about: "a page to hand on, in one file",
+        media_type: "text/html; charset=utf-8",
+        shows_secrets: false,
+        render: html::render,
+    },
+    Format {
+        name: "sarif",
+        about: "SARIF 2.1.0, for code scanning",
+        media_type: "application/sarif+json",
+        shows_secrets: false,
+        render: sarif::render,
+    },
     Format {
         name: "cyclonedx",
         about: "CycloneDX 1.6: secrets and keys as components",
+        media_type: "application/vnd.cyclonedx+json; version=1.6",
         shows_secrets: false,
         render: cyclonedx::render,
     },
-    Format { name: "cyclonedx-1.7", about: "CycloneDX 1.7", shows_secrets: false, render: cyclonedx::render_1_7 },
-    Format { name: "markdown", about: "a comment on a pull request", shows_secrets: false, render: markdown::render },
-    Format { name: "junit", about: "JUnit XML, for test results", shows_secrets: false, render: junit::render },
+    Format {
+        name: "cyclonedx-1.7",
+        about: "CycloneDX 1.7",
+        media_type: "application/vnd.cyclonedx+json; version=1.7",
+        shows_secrets: false,
+        render: cyclonedx::render_1_7,
+    },
+    Format {
+        name: "markdown",
+        about: "a comment on a pull request",
+        media_type: "text/markdown; charset=utf-8",
+        shows_secrets: false,
+        render: markdown::render,
+    },
+    Format {
+        name: "junit",
+        about: "JUnit XML, for test results",
+        media_type: "application/xml",
+        shows_secrets: false,
+        render: junit::render,
+    },
     Format {
         name: "gitlab",
         about: "GitLab's report of container scanning",
+        media_type: "application/json",
         shows_secrets: false,
         render: gitlab::render,
     },
     Format {
         name: "timesketch",
         about: "JSON Lines for Timesketch: the history as events",
+        media_type: "application/x-ndjson",
         shows_secrets: false,
         render: timesketch::render,
     },
-    Format { name: "bodyfile", about: "for mactime", shows_secrets: false, render: bodyfile::render },
+    Format {
+        name: "bodyfile",
+        about: "for mactime",
+        media_type: "text/plain; charset=utf-8",
+        shows_secrets: false,
+        render: bodyfile::render,
+    },
 ];
 
 /// The format called `name`.

@@ -2,8 +2,8 @@
 //!
 //! Source: Timesketch, "Import from JSON or CSV": `message`, `datetime` in ISO 8601 and `timestamp_desc`.
 //!
-//! The times of layers are those of the image's history, which its builder may set to anything. An event whose layer
-//! has none is put at the time of the scan, and says so.
+//! The times of layers are those of the image's history, and those of files are in the layers: who builds an image may
+//! set them to anything. An event whose layer has none is put at the time of the scan, and says so.
 
 use std::io::{self, Write};
 
@@ -77,13 +77,16 @@ impl Timeline<'_> {
         self.event(layer.created_at, "Layer created", &message, fields)
     }
 
-    /// The finding enters with its layer, and may end with another.
+    /// The finding was written with its file, enters with its layer, and may end with another.
     fn finding(&mut self, finding: &Finding) -> io::Result<()> {
         let fields = self.fields(finding);
         let Some(file) = finding.file() else {
             let created = self.report.layers.iter().filter_map(|layer| layer.created_at).next_back();
             return self.event(created, "Image created", &exchange::summary(finding), fields);
         };
+        if let Some(modified) = file.attributes.as_ref().and_then(|attributes| attributes.modified_at) {
+            self.event(Some(modified), "File modified", &exchange::summary(finding), fields.clone())?;
+        }
         self.event(self.time_of(file.layer.index), "Finding added", &exchange::summary(finding), fields.clone())?;
         let (ended, what) = match (file.state, &file.ended_by) {
             (State::Present, _) => return Ok(()),
@@ -97,6 +100,7 @@ impl Timeline<'_> {
 
     fn fields(&self, finding: &Finding) -> Value {
         let file = finding.file();
+        let attributes = file.and_then(|file| file.attributes.as_ref());
         json!({
             "event": "finding",
             "rule": exchange::name(&finding.rule.id),
@@ -105,6 +109,10 @@ impl Timeline<'_> {
             "place": exchange::place(finding),
             "line": exchange::line(finding),
             "state": finding.state().name(),
+            "file_size": attributes.map(|attributes| attributes.size),
+            "file_mode": attributes.map(|attributes| format!("{:04o}", attributes.mode)),
+            "file_uid": attributes.and_then(|attributes| attributes.uid),
+            "file_gid": attributes.and_then(|attributes| attributes.gid),
             "layer": file.map(|file| file.layer.index),
             "layer_digest": file.and_then(|file| file.layer.digest.clone()),
             "ended_by": file.and_then(|file| file.ended_by.as_ref()).map(|layer| layer.index),

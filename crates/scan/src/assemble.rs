@@ -181,6 +181,7 @@ impl Assembler<'_> {
                 ended_by: ended_by.map(|index| layer_ref(&layers[index])),
                 package,
                 as_shipped: shipped_by.is_some(),
+                attributes: finding.attributes,
             })),
             secret: finding.secret.map(|secret| self.reported(secret)),
             note: with_link(finding.note, state, through.as_ref()),

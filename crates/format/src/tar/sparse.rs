@@ -133,7 +133,17 @@ mod tests {
 
     fn entry(map: Vec<(u64, u64)>, stored: u64, size: u64) -> Entry {
         let (path, link) = (b"f".to_vec(), Vec::new());
-        Entry { path, kind: Kind::File, link, mode: 0, stored, size, sparse: Some(map) }
+        Entry {
+            path,
+            kind: Kind::File,
+            link,
+            mode: 0,
+            owner: (None, None),
+            modified: None,
+            stored,
+            size,
+            sparse: Some(map),
+        }
     }
 
     #[test]

@@ -116,6 +116,36 @@ fn sparse_files_of_all_three_forms() {
 }
 
 #[test]
+fn owners_and_times_are_those_of_the_header_or_of_records() {
+    let mut plain = header("plain", tar::EntryType::Regular, 0);
+    plain.set_uid(1000);
+    plain.set_gid(100);
+    plain.set_mtime(1_700_000_000);
+    plain.set_cksum();
+    let mut broken = header("broken", tar::EntryType::Regular, 0);
+    broken.as_old_mut().uid = *b"nobody\0\0";
+    broken.set_cksum();
+    let of_records = [("mtime", "-1.5"), ("uid", "3000000000"), ("gid", "7")];
+    let archive = [
+        plain.as_bytes().to_vec(),
+        pax(&of_records),
+        plain.as_bytes().to_vec(),
+        pax(&[("mtime", "1700000001.25")]),
+        plain.as_bytes().to_vec(),
+        broken.as_bytes().to_vec(),
+        vec![0; 1024],
+    ]
+    .concat();
+    let read = entries(&archive).unwrap();
+    let facts: Vec<_> = read.iter().map(|(entry, _)| (entry.owner, entry.modified)).collect();
+    let owner = (Some(1000), Some(100));
+    assert_eq!(facts[0], (owner, Some(1_700_000_000)));
+    assert_eq!(facts[1], ((Some(3_000_000_000), Some(7)), Some(-2)), "rounded down");
+    assert_eq!(facts[2], (owner, Some(1_700_000_001)));
+    assert_eq!(facts[3].0.0, None);
+}
+
+#[test]
 fn an_empty_size_field_is_zero() {
     let mut empty = header("a", tar::EntryType::Directory, 0);
     empty.as_old_mut().size = [0; 12];

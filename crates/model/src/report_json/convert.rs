@@ -184,6 +184,7 @@ impl FindingObject {
             state: finding.state(),
             ended_by: file.and_then(|file| file.ended_by.clone()),
             secret: finding.secret.as_ref().map(|secret| SecretObject::new(secret, show_secrets)),
+            attributes: file.and_then(|file| file.attributes.clone()),
             package: file.and_then(|file| file.package.clone()),
             as_shipped: file.is_some_and(|file| file.as_shipped),
             binary: file.and_then(|file| file.binary.clone()),
@@ -226,6 +227,7 @@ impl FindingObject {
                 ended_by: self.ended_by,
                 package: self.package,
                 as_shipped: self.as_shipped,
+                attributes: self.attributes,
             })),
             (_, _, Some(document), _) => Location::Document(Box::new(DocumentLocation {
                 document,

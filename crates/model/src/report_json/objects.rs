@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::build::{BuildStep, FixPatch, ImageBase, LayerOrigin};
 use crate::digest::Digest;
-use crate::finding::{BinaryPlace, DocumentRef, Finding, LayerRef, Package, State};
+use crate::finding::{BinaryPlace, DocumentRef, FileAttributes, Finding, LayerRef, Package, State};
 use crate::gap::GapReason;
 use crate::image_report::ReportKind;
 use crate::rule_info::{Confidence, RuleInfo, Severity};
@@ -240,6 +240,9 @@ pub(super) struct FindingObject {
     pub(super) ended_by: Option<LayerRef>,
     /// The secret, if the finding is one.
     pub(super) secret: Option<SecretObject>,
+    /// What the layer records of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) attributes: Option<FileAttributes>,
     /// The package that the file belongs to.
     pub(super) package: Option<Package>,
     /// Whether the file is, byte for byte, the one that the package ships.

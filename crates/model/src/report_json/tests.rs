@@ -10,8 +10,8 @@ use super::*;
 use crate::build::{BuildEvidence, BuildStep, FixPatch, ImageBase, LayerOrigin};
 use crate::{
     Allowed, AppliedPolicy, BinaryPlace, Confidence, Digest, DocumentLocation, DocumentRef, ExpiredException,
-    FileLocation, Finding, Gap, GapReason, ImageGap, Judgement, LayerRef, LayerSummary, Location, Package, ReportKind,
-    ReportedSecret, RuleInfo, Secret, Severity, State, Tool, Verdict,
+    FileAttributes, FileLocation, Finding, Gap, GapReason, ImageGap, Judgement, LayerRef, LayerSummary, Location,
+    Package, ReportKind, ReportedSecret, RuleInfo, Secret, Severity, State, Tool, Verdict,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -69,9 +69,21 @@ fn file() -> impl Strategy<Value = FileLocation> {
         section,
         node_addon,
     });
+    let attributes =
+        any::<(u64, u32, Option<u64>, Option<u64>, Option<i32>)>().prop_map(|(size, mode, uid, gid, at)| {
+            let modified_at = at.map(|seconds| Timestamp::from_second(seconds.into()).unwrap());
+            FileAttributes { size, mode, uid, gid, modified_at }
+        });
+    let described = (proptest::option::of(binary), proptest::option::of(attributes));
     let life = (layer_ref(), 0..3usize, proptest::option::of(layer_ref()), any::<bool>());
-    (place, numbers, proptest::option::of(package), proptest::option::of(binary), life).prop_map(
-        |((path, inside, views), (offset, line, column), package, binary, (layer, state, ended_by, as_shipped))| {
+    (place, numbers, proptest::option::of(package), described, life).prop_map(
+        |(
+            (path, inside, views),
+            (offset, line, column),
+            package,
+            (binary, attributes),
+            (layer, state, ended_by, as_shipped),
+        )| {
             FileLocation {
                 path,
                 inside,
@@ -85,6 +97,7 @@ fn file() -> impl Strategy<Value = FileLocation> {
                 ended_by,
                 package,
                 as_shipped,
+                attributes,
             }
         },
     )

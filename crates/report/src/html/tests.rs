@@ -48,6 +48,7 @@ fn file(path: &str, layer: usize, ended_by: Option<(usize, State)>, text: &str) 
         ended_by: ended_by.map(|(layer, _)| layer_ref(layer, text)),
         package: Some(Package { ecosystem: "npm".into(), name: text.into(), version: Some(text.into()) }),
         as_shipped: false,
+        attributes: None,
     }))
 }
 

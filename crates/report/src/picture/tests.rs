@@ -46,6 +46,7 @@ fn secret(number: usize, rule: &str, from: usize, ended_by: Option<(usize, State
             ended_by: ended_by.map(|(index, _)| layer(index)),
             package: None,
             as_shipped: false,
+            attributes: None,
         })),
         secret: Some(ReportedSecret {
             masked: "key_****".into(),

@@ -76,6 +76,11 @@ impl AllowList {
         self.entries.is_empty()
     }
 
+    /// Whether an entry that has not expired asks what an image is based on.
+    pub fn asks_for_base(&self) -> bool {
+        self.entries.iter().any(|entry| entry.base.is_some() && !self.is_over(entry))
+    }
+
     /// The first entry that allows `finding`, of an image that is based on `base`, and has not expired.
     pub fn find(&self, finding: &Finding, base: Option<&ImageBase>) -> Option<&Allow> {
         self.entries.iter().find(|entry| !self.is_over(entry) && entry.matches(finding, base))

@@ -69,6 +69,7 @@ fn token_at(id: &str, rule: &str, fingerprint: &str, path: &str, member: &str) -
         ended_by: None,
         package: Some(Package { ecosystem: "npm".into(), name: "@acme/seal".into(), version: None }),
         as_shipped: false,
+        attributes: None,
     };
     finding(id, rule, Some(fingerprint), Location::File(Box::new(file)))
 }

@@ -46,6 +46,7 @@ fn file(path: &str, layer: usize) -> layersift_model::FileLocation {
         ended_by: None,
         package: None,
         as_shipped: false,
+        attributes: None,
     }
 }
 
@@ -354,6 +355,7 @@ fn hostile() -> ImageReport {
         binary: Some(binary),
         package: Some(package),
         as_shipped: true,
+        attributes: None,
         ..file(&evil, 1)
     };
     let in_file = Finding { note: Some(evil.clone()), ..at(&rule, Location::File(Box::new(location))) };

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 use layersift_model::{
-    Allowed, BinaryPlace, BuildEvidence, BuildStep, Confidence, Digest, DocumentLocation, DocumentRef, FileLocation,
-    Finding, FingerprintKey, Gap, GapReason, ImageBase, ImageGap, ImageReport, LayerOrigin, LayerRef, LayerSummary,
-    Location, Package, ReportedSecret, RuleInfo, Secret, Severity, State, Tool,
+    Allowed, BinaryPlace, BuildEvidence, BuildStep, Confidence, Digest, DocumentLocation, DocumentRef, FileAttributes,
+    FileLocation, Finding, FingerprintKey, Gap, GapReason, ImageBase, ImageGap, ImageReport, LayerOrigin, LayerRef,
+    LayerSummary, Location, Package, ReportedSecret, RuleInfo, Secret, Severity, State, Tool,
 };
 use layersift_report::Policy;
 
@@ -69,6 +69,13 @@ fn file(path: &str, layer: usize) -> FileLocation {
         ended_by: None,
         package: None,
         as_shipped: false,
+        attributes: Some(FileAttributes {
+            size: 420,
+            mode: 0o600,
+            uid: Some(1000),
+            gid: Some(100),
+            modified_at: Some("2031-01-15T08:30:00Z".parse().unwrap()),
+        }),
     }
 }
 
@@ -114,6 +121,7 @@ pub fn incident() -> ImageReport {
     let packaged = FileLocation {
         package: Some(Package { ecosystem: "npm".into(), name: "next".into(), version: Some("15.0.1".into()) }),
         as_shipped: true,
+        attributes: None,
         line: None,
         column: None,
         offset: None,

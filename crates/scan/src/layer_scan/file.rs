@@ -11,6 +11,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
+
 use crate::compiled_rules::CompiledRules;
 use crate::confirm::{CONTEXT, Confirmed, Matches, REACH, Verification, cipher, keep_best};
 use crate::content::head_tail::HeadTail;
@@ -19,7 +21,9 @@ use crate::engine::EngineError;
 use crate::layer::buffer::Bytes;
 use crate::layer::walk::Segment;
 use layersift_format::tar::Entry;
-use layersift_model::{BinaryPlace, Gap, GapReason, ImagePath, LayerFinding, Limits, Place, RuleInfo, Secret};
+use layersift_model::{
+    BinaryPlace, FileAttributes, Gap, GapReason, ImagePath, LayerFinding, Limits, Place, RuleInfo, Secret,
+};
 use layersift_rules::FileRule;
 
 /// The maximum number of findings of one file before they are sorted and limited. Only bounds memory.
@@ -86,6 +90,13 @@ struct OpenFile<'a, 's> {
     /// The signatures that apply only to such paths.
     local: Vec<usize>,
     state: Mutex<FileState<'a>>,
+}
+
+/// What `entry` records of its file.
+pub(super) fn attributes(entry: &Entry) -> FileAttributes {
+    let (uid, gid) = entry.owner;
+    let modified_at = entry.modified.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    FileAttributes { size: entry.size, mode: entry.mode, uid, gid, modified_at }
 }
 
 /// Where a file comes from.
@@ -302,6 +313,12 @@ impl<'a> OpenFile<'a, '_> {
         }
     }
 
+    /// What the entry of the file records.
+    fn attributes(&self) -> Option<FileAttributes> {
+        let FileOrigin::Entry(entry) = &self.origin else { return None };
+        Some(attributes(entry))
+    }
+
     /// Whether the stored bytes are the whole file, without the holes of a sparse file.
     fn is_stored_whole(&self) -> bool {
         matches!(&self.origin, FileOrigin::Entry(entry) if entry.sparse.is_none())
@@ -358,7 +375,11 @@ impl<'a> OpenFile<'a, '_> {
         findings.append(&mut state.in_members);
         if !matches!(self.origin, FileOrigin::Member { .. }) {
             let checksums = self.is_stored_whole().then(|| whole.checksums()).flatten().map(Arc::new);
-            findings.iter_mut().for_each(|finding| finding.checksums.clone_from(&checksums));
+            let attributes = self.attributes();
+            for finding in &mut findings {
+                finding.checksums.clone_from(&checksums);
+                finding.attributes.clone_from(&attributes);
+            }
             unite_members(&mut findings, self.inside().len());
         }
         findings
@@ -377,6 +398,7 @@ impl<'a> OpenFile<'a, '_> {
             secret: None,
             note: None,
             checksums: None,
+            attributes: None,
         };
         matching.map(finding).collect()
     }
@@ -422,6 +444,7 @@ impl<'a> OpenFile<'a, '_> {
             secret: Some(one.secret),
             note: one.note,
             checksums: None,
+            attributes: None,
         }
     }
 

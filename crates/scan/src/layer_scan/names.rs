@@ -86,6 +86,7 @@ impl Names {
             secret: Some(one.secret),
             note: Some("in the name of the entry, or in the target of the link".into()),
             checksums: None,
+            attributes: None,
         });
     }
 }

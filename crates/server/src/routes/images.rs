@@ -15,7 +15,7 @@ use super::parameters::{DigestPath, NoParameters, PageParameters, Parameters, nu
 use crate::admission::{AdmissionPolicy, Decision};
 use crate::http::problem::Problem;
 use crate::service::Service;
-use crate::service::lookup::{Known, Older, Reports, layers_of_bases, look_up};
+use crate::service::lookup::{Known, Older, Reports, add_asked_bases, add_bases, layers_of_bases, look_up};
 
 /// Columns of a report in text.
 const WIDTH: usize = 100;
@@ -97,6 +97,7 @@ pub(super) async fn image(
                 return Ok(None);
             };
             let terms = policy.terms(&[], None);
+            add_asked_bases(&service.store, &mut reports.reports, &terms.findings)?;
             let bases = layers_of_bases(&service.store, policy.bases())?;
             let name = digest.to_string();
             let mut decision = reports.judge((&name, &digest), terms, &bases, (service.clock)());
@@ -125,12 +126,7 @@ pub(super) async fn report(
     };
     let failed = || Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "the report cannot be written");
     let bytes = with_judged(&service, digest, render).await?.ok_or_else(failed)?;
-    let content = match &name[..] {
-        "json" => "application/json",
-        "html" => "text/html; charset=utf-8",
-        _ => "text/plain; charset=utf-8",
-    };
-    Ok(([(CONTENT_TYPE, content)], bytes).into_response())
+    Ok(([(CONTENT_TYPE, format.media_type)], bytes).into_response())
 }
 
 /// `GET /api/v1/images/{digest}/findings`.
@@ -188,6 +184,7 @@ async fn with_judged<T: Send + 'static>(
         else {
             return Ok::<_, StoreError>(None);
         };
+        add_bases(&service.store, &mut reports)?;
         judge(&policy, &mut reports);
         Ok(Some(make(reports)))
     });

@@ -14,7 +14,7 @@ use layersift_store::{AskedImage, RequestClass, RequestLimits, ScanRequest, Seco
 use moka::future::Cache;
 use tokio::time::Instant;
 
-use super::lookup::{Known, Older, layers_of_bases, look_up};
+use super::lookup::{Known, Older, add_asked_bases, layers_of_bases, look_up};
 use super::resolver::{Resolved, Resolver};
 use crate::admission::{AdmissionPolicy, Decision, Effect, Outcome, Reason, Terms, Unreadable};
 use crate::http::metrics::{DecisionLabels, Metrics, label};
@@ -485,6 +485,7 @@ fn look(
     let Known::Reports(mut reports) = look_up(store, digest, key, Older::Served)? else {
         return Ok(Looked::Nothing(None));
     };
+    add_asked_bases(store, &mut reports.reports, &terms.findings)?;
     let bases = layers_of_bases(store, bases)?;
     let decision = reports.judge(("", digest), terms, &bases, now);
     Ok(match decision.outcome {

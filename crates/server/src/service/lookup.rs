@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use layersift_fleet::add_stored_base;
 use layersift_model::{Digest, ImageReport, LayerKey, ReportKind};
+use layersift_report::Policy;
 use layersift_store::{DatedReport, Seconds, Store, StoreError};
 
 use crate::admission::{Basis, Decision, Outcome, Terms};
@@ -72,6 +74,23 @@ pub(crate) fn look_up(store: &Store, digest: &Digest, key: &LayerKey, older: Old
         basis,
         outdated_since,
     }))
+}
+
+/// Adds what the images of `reports` are based on, by the store, where `policy` asks for it.
+pub(crate) fn add_asked_bases<'r>(
+    store: &Store,
+    reports: impl IntoIterator<Item = &'r mut ImageReport>,
+    policy: &Policy,
+) -> Result<(), StoreError> {
+    if policy.allow.asks_for_base() { add_bases(store, reports) } else { Ok(()) }
+}
+
+/// Adds what the images of `reports` are based on, by the store.
+pub(crate) fn add_bases<'r>(
+    store: &Store,
+    reports: impl IntoIterator<Item = &'r mut ImageReport>,
+) -> Result<(), StoreError> {
+    reports.into_iter().try_for_each(|report| add_stored_base(store, report))
 }
 
 /// The layers of each base image that is in the store, of an index those of each of its images.

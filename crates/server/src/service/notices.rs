@@ -10,7 +10,7 @@ use layersift_store::{NewNotification, RunId, Seconds, Store, StoreError};
 
 use super::Service;
 use super::decider::names;
-use super::lookup::layers_of_bases;
+use super::lookup::{add_asked_bases, layers_of_bases};
 use crate::notify::{Message, Untold, untold};
 use crate::settings::NotifyFindings;
 
@@ -103,6 +103,7 @@ impl Notices {
             let names = image.parse().as_ref().map(names).unwrap_or_default();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let terms = policy.terms(&names, None);
+            add_asked_bases(store, reports.values_mut(), &terms.findings)?;
             let tells_all = findings == NotifyFindings::All;
             let untold = untold(&news, &mut reports, (&terms.findings, &bases), tells_all);
             let delivery = Digest::of(format!("{} {digest} {now}", report.run).as_bytes());

@@ -37,6 +37,7 @@ pub(in crate::harbor) fn file(path: &str) -> Location {
         ended_by: None,
         package: None,
         as_shipped: false,
+        attributes: None,
     }))
 }
 

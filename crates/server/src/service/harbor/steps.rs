@@ -25,7 +25,7 @@ use crate::harbor::merge::{self, Missing, Second, SecondReport, merge};
 use crate::harbor::report::report;
 use crate::harbor::scan_request::Wanted;
 use crate::service::Service;
-use crate::service::lookup::{Known, Older, look_up};
+use crate::service::lookup::{Known, Older, add_bases, look_up};
 
 /// How often a claim of a task may not be given back: a task that kills its process does so each time.
 const LOSSES: u64 = 3;
@@ -322,10 +322,11 @@ impl Current<'_> {
     fn own(&mut self) -> Result<Own, StoreError> {
         let Service { key, .. } = &**self.steps.service;
         let digest = self.request.artifact.digest.clone();
-        let found = match look_up(self.steps.store, &digest, key, Older::Any)? {
+        let mut found = match look_up(self.steps.store, &digest, key, Older::Any)? {
             Known::Reports(reports) => reports.present(),
             Known::Nothing => None,
         };
+        add_bases(self.steps.store, found.iter_mut().flatten())?;
         let is_read = |report: &ImageReport| report.layers.iter().all(|layer| layer.is_read);
         let reports = match found {
             Some(reports) if reports.iter().all(is_read) => return Ok(Own::Reports(reports)),
