@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::args::{QuietArgs, RegistryArgs, TargetArgs, ThreadsArgs};
+use super::build::BuildArgs;
 use super::formats::{OutputArgs, TextOrJson};
 use super::read::Reading;
 use super::{context, output, terminal};
@@ -21,6 +22,9 @@ pub(crate) struct LayersArgs {
     output: OutputArgs<TextOrJson>,
 
     #[command(flatten)]
+    build: BuildArgs,
+
+    #[command(flatten)]
     threads: ThreadsArgs,
 
     #[command(flatten)]
@@ -33,8 +37,9 @@ pub(crate) struct LayersArgs {
 /// Writes a table of the layers. Exit status 3 where something could not be read.
 pub(crate) fn run(args: &LayersArgs) -> anyhow::Result<ExitCode> {
     let analyzer = context::analyzer(Ruleset::built_in()?, FingerprintKey::default(), args.threads.threads)?;
-    let LayersArgs { target, registry, quiet, .. } = args;
-    let reports = Reading { target, build: None, registry, quiet, store: None, timeout: None }.scan(analyzer)?;
+    let LayersArgs { target, build, registry, quiet, .. } = args;
+    let build = Some(build);
+    let reports = Reading { target, build, registry, quiet, store: None, timeout: None }.scan(analyzer)?;
     let file = args.output.output.as_deref();
     let mut bytes = Vec::new();
     match args.output.format {

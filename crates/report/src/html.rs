@@ -10,6 +10,7 @@ mod filters;
 mod findings;
 mod gaps;
 mod layers;
+mod patches;
 mod places;
 mod repeat;
 #[cfg(test)]

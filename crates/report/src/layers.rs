@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use layersift_model::{BuildStep, Digest, ImageReport, LayerOrigin, LayerSummary};
 use serde::Serialize;
 
+use crate::built;
 use crate::terminal::{BOLD, DIM, Line, PLAIN, WARNING, clean, human, plural, safe, thousands};
 
 /// Whiteouts that are listed for a layer in text; more are counted.
@@ -49,7 +50,7 @@ fn table(report: &ImageReport, width: usize, out: &mut dyn Write) -> io::Result<
     let columns = format!("{:>3}  {:<12}  {:>8}  {:>8}  {:>9}", "#", "digest", "stored", "size", "files");
     let title = if has_room(width) { "  instruction" } else { "" };
     writeln!(out, "{DIM}{columns}{title}{DIM:#}")?;
-    report.layers.iter().try_for_each(|layer| row(layer, width, out))?;
+    report.layers.iter().try_for_each(|layer| row(report, layer, width, out))?;
     gaps(report, width, out)?;
     let layers = plural(report.layers.len() as u64, "layer");
     writeln!(out, "{layers}, {}, {}", plural(report.files(), "file"), human(report.bytes()))
@@ -60,15 +61,16 @@ fn has_room(width: usize) -> bool {
     width >= NUMBERS + 30
 }
 
-fn row(layer: &LayerSummary, width: usize, out: &mut dyn Write) -> io::Result<()> {
+fn row(report: &ImageReport, layer: &LayerSummary, width: usize, out: &mut dyn Write) -> io::Result<()> {
     let digest = layer.digest.as_ref().map_or("", Digest::short);
     let (stored, size) = (human(layer.stored_bytes), human(layer.bytes));
     write!(out, "{:>3}  {digest:<12}  {stored:>8}  {size:>8}  {:>9}", layer.index, thousands(layer.files))?;
-    let made = layer.created_by.as_deref().unwrap_or("(unknown)");
+    let base = built::layer(report, layer.origin);
+    let made = format!("{base}{}", layer.created_by.as_deref().unwrap_or("(unknown)"));
     if has_room(width) {
-        writeln!(out, "  {}", clean(made, width - NUMBERS))?;
+        writeln!(out, "  {}", clean(&made, width - NUMBERS))?;
     } else {
-        writeln!(out, "\n     {}", clean(made, width.saturating_sub(5)))?;
+        writeln!(out, "\n     {}", clean(&made, width.saturating_sub(5)))?;
     }
     for path in layer.whiteouts.iter().take(WHITEOUTS) {
         let mut line = Line::begin(out, 5, width)?;

@@ -23,6 +23,7 @@
 //! ```
 
 mod bodyfile;
+mod built;
 pub mod cyclonedx;
 mod exchange;
 mod format;

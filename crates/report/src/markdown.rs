@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use layersift_model::{Finding, ImageReport, RuleInfo, Severity, Verdict};
+use layersift_model::{Finding, FixPatch, ImageReport, RuleInfo, Severity, Verdict};
 
 use crate::RenderOptions;
 use crate::exchange;
@@ -85,6 +85,7 @@ impl Comment {
         findings.sort_by_key(|finding| Reverse(finding.severity));
         self.table(report, &findings);
         self.rules(&findings);
+        self.patches(report);
         self.gaps(report);
         self.exempt(report);
         self.about(report);
@@ -132,6 +133,17 @@ impl Comment {
         }
         let lines: Vec<String> = rules.into_iter().map(explained).collect();
         self.details("Risk and fix", &lines);
+    }
+
+    fn patches(&mut self, report: &ImageReport) {
+        let diff = |patch: &FixPatch| {
+            let lines = patch.diff.lines().map(|line| escape(&clean(line, 300)));
+            // An empty line, which no diff has, would end the block.
+            let lines: Vec<String> = lines.filter(|line| !line.trim().is_empty()).collect();
+            format!("<pre><code>{}</code></pre>", lines.join("\n"))
+        };
+        let lines: Vec<String> = report.patches.iter().map(diff).collect();
+        self.details("Proposed changes", &lines);
     }
 
     fn gaps(&mut self, report: &ImageReport) {

@@ -4,12 +4,12 @@
 //! fail. The text holds terminal colours; the caller strips them where there is no terminal. Text from the image passes
 //! through [`crate::terminal`], so that a label cannot steer the terminal of the reader.
 
-mod built;
 mod exceptions;
 mod findings;
 mod gaps;
 mod groups;
 mod lifetime;
+mod patches;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -65,6 +65,7 @@ fn image(report: &ImageReport, options: &RenderOptions, out: &mut dyn Write) -> 
     summary::states(report, least, out)?;
     summary::layers(report, least, options.width, out)?;
     findings::write(report, least, options, out)?;
+    patches::write(report, options.width, out)?;
     exceptions::allowed(report, options.width, out)?;
     exceptions::baseline(report, options.width, out)?;
     gaps::write(&report.gaps, options.width, out)

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use layersift_model::{Finding, Verdict};
 use sha2::{Digest as _, Sha256};
 
-use super::{Image, filters, findings, gaps, layers, repeat, verdict};
+use super::{Image, filters, findings, gaps, layers, patches, repeat, verdict};
 use crate::exchange::NO_FINGERPRINTS;
 use crate::markup::{code, one_line, plain};
 use crate::picture;
@@ -102,6 +102,7 @@ fn image(image: &Image<'_>, is_alone: bool, out: &mut dyn Write) -> io::Result<(
     }
     layers::write(image, out)?;
     findings::write(image, out)?;
+    patches::write(image, out)?;
     gaps::write(image, out)?;
     repeat::write(image, out)?;
     writeln!(out, "</section>")

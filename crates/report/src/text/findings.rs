@@ -6,8 +6,9 @@ use std::io::{self, Write};
 use layersift_model::{DocumentLocation, FileLocation, Finding, ImageReport, Location, Package, Severity, State};
 
 use super::groups::{Cluster, FEW, MEMBER, Place, Secret, Section, clusters, sections};
-use super::{built, counted, lifetime, summary};
+use super::{counted, lifetime, summary};
 use crate::RenderOptions;
+use crate::built;
 use crate::terminal::{BOLD, DIM, Line, PLAIN, clean, paragraph, plural, safe, severity_style, thousands};
 
 /// Places of one secret that are listed; more are counted.

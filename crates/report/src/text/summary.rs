@@ -5,7 +5,8 @@ use std::io::{self, Write};
 
 use layersift_model::{Digest, Finding, ImageReport, Location, ReportKind, Severity, State, Verdict};
 
-use super::{built, counted, fail_on};
+use super::{counted, fail_on};
+use crate::built;
 use crate::terminal::{
     BOLD, DIM, Line, PLAIN, WARNING, clean, cut, human, paragraph, plural, severity_style, thousands, verdict_style,
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use layersift_model::{
-    BinaryPlace, Confidence, Digest, Gap, GapReason, ImageGap, LayerRef, LayerSummary, Location, Package,
+    BinaryPlace, Confidence, Digest, FixPatch, Gap, GapReason, ImageGap, LayerRef, LayerSummary, Location, Package,
     ReportedSecret, RuleInfo, Secret, State, changes_display,
 };
 use unicode_width::UnicodeWidthStr;
@@ -332,6 +332,27 @@ fn secrets_are_shown_on_request_alone() {
     // 27 tokens, and one key in many places.
     let shown = coloured(&judged(ordinary(), None), RenderOptions { show_secrets: true, ..RenderOptions::default() });
     assert_eq!(shown.matches(value).count(), 28, "{shown}");
+}
+
+#[test]
+fn changes_are_shown_as_diffs_and_counted_when_there_are_many() {
+    let patch = |number: usize| FixPatch {
+        findings: vec!["0".repeat(16)],
+        diff: format!(
+            "--- a/Dockerfile\n+++ b/Dockerfile\n@@ -{number} +{number} @@\n-ENV A=****\n+# \x1b[31m{number}\n"
+        ),
+    };
+    let patched = |count: usize| ImageReport { patches: (1..=count).map(patch).collect(), ..judged(ordinary(), None) };
+    let text = plain(&coloured(&patched(1), RenderOptions::default()));
+    let section = text.split("PROPOSED CHANGES\n").nth(1).unwrap();
+    assert!(
+        section.starts_with("  --- a/Dockerfile\n  +++ b/Dockerfile\n  @@ -1 +1 @@\n  -ENV A=****\n  +# "),
+        "{section}"
+    );
+    assert!(!section.contains('\x1b'), "{section}");
+    let text = plain(&coloured(&patched(12), RenderOptions::default()));
+    assert!(text.contains("@@ -10 +10 @@") && !text.contains("@@ -11 +11 @@"), "{text}");
+    assert!(text.contains("… and 2 more changes (--format json)"), "{text}");
 }
 
 /// A report in which an image says in every text what would steer a terminal, at great length.

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use layersift_model::{
     Allowed, BinaryPlace, BuildEvidence, BuildStep, Confidence, Digest, DocumentLocation, DocumentRef, FileAttributes,
-    FileLocation, Finding, FingerprintKey, Gap, GapReason, ImageBase, ImageGap, ImageReport, LayerOrigin, LayerRef,
-    LayerSummary, Location, Package, ReportedSecret, RuleInfo, Secret, Severity, State, Tool,
+    FileLocation, Finding, FingerprintKey, FixPatch, Gap, GapReason, ImageBase, ImageGap, ImageReport, LayerOrigin,
+    LayerRef, LayerSummary, Location, Package, ReportedSecret, RuleInfo, Secret, Severity, State, Tool,
 };
 use layersift_report::Policy;
 
@@ -232,6 +232,12 @@ pub fn incident() -> ImageReport {
         layers: (0..4).map(layer).collect(),
         findings,
         gaps: vec![gap(Some(1), encrypted), gap(Some(3), Gap::new(GapReason::MissingBlob, "the image lacks the blob"))],
+        patches: vec![FixPatch {
+            findings: vec!["0000000000000001".into()],
+            diff: "--- a/Dockerfile\n+++ b/Dockerfile\n@@ -11 +10,0 @@\n-ARG TOKEN=tok_****9z\n@@ -13 +12 @@\n\
+                   -RUN make deploy\n+RUN --mount=type=secret,id=token,env=TOKEN make deploy\n"
+                .into(),
+        }],
         ..ImageReport::default()
     }
 }
@@ -258,7 +264,8 @@ pub fn with_own_key(mut report: ImageReport) -> ImageReport {
 
 /// An image of which everything was read, and nothing found.
 pub fn clean() -> ImageReport {
-    let mut report = ImageReport { findings: Vec::new(), gaps: Vec::new(), notes: Vec::new(), ..incident() };
+    let mut report =
+        ImageReport { findings: Vec::new(), gaps: Vec::new(), notes: Vec::new(), patches: Vec::new(), ..incident() };
     report.layers.iter_mut().for_each(|layer| layer.is_read = true);
     judged(report)
 }

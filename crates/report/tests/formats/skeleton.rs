@@ -97,7 +97,7 @@ fn shape(value: &Value) -> String {
 /// The tags and the lines of a comment. Panics at a tag that the renderer does not write, and at text outside of code
 /// that a host of repositories might make something of.
 fn markdown(text: &str) -> String {
-    const TAGS: [&str; 26] = [
+    const TAGS: [&str; 28] = [
         "<p>",
         "</p>",
         "<b>",
@@ -119,6 +119,8 @@ fn markdown(text: &str) -> String {
         "</ul>",
         "<li>",
         "</li>",
+        "<pre>",
+        "</pre>",
         "<code>",
         "</code>",
         "</a>",
@@ -133,7 +135,11 @@ fn markdown(text: &str) -> String {
         let is_heading = shape.ends_with("<!-- layersift -->\n");
         assert!(is_code || is_heading || !may_mean.iter().any(|sign| plain(before).contains(sign)), "{before}");
         if let Some(after) = at.strip_prefix('\n') {
-            shape.push('\n');
+            // An empty line would end the block of HTML.
+            assert!(!is_code || !after.starts_with('\n'), "{text}");
+            if !is_code {
+                shape.push('\n');
+            }
             rest = after;
             continue;
         }

@@ -6,7 +6,7 @@ use crate::terminal::clean;
 
 /// The line that brought a finding, and its origin; empty where neither is known. What only the author of the image
 /// says is marked as claimed.
-pub(super) fn finding(report: &ImageReport, finding: &Finding) -> String {
+pub(crate) fn finding(report: &ImageReport, finding: &Finding) -> String {
     let is_base = finding.origin == Some(LayerOrigin::Base);
     let base = is_base.then(|| format!("from the base image{}", claimed(report.base.as_ref())));
     let parts: Vec<String> = finding.step.as_ref().map(step).into_iter().chain(base).collect();
@@ -22,7 +22,7 @@ fn step(step: &BuildStep) -> String {
 }
 
 /// What marks a layer of the base image in a list.
-pub(super) fn layer(report: &ImageReport, origin: Option<LayerOrigin>) -> String {
+pub(crate) fn layer(report: &ImageReport, origin: Option<LayerOrigin>) -> String {
     match origin {
         Some(LayerOrigin::Base) => format!("base{}: ", claimed(report.base.as_ref())),
         _ => String::new(),
@@ -30,7 +30,7 @@ pub(super) fn layer(report: &ImageReport, origin: Option<LayerOrigin>) -> String
 }
 
 /// The base image, in one line.
-pub(super) fn base(base: &ImageBase) -> String {
+pub(crate) fn base(base: &ImageBase) -> String {
     let digest = base.digest.as_ref().map(ToString::to_string);
     let name =
         base.reference.as_deref().map(|name| clean(name, 200)).or(digest).unwrap_or_else(|| "another image".into());
