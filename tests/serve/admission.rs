@@ -256,6 +256,29 @@ fn findings_of_a_base_image_do_not_deny_what_begins_with_its_layers() {
 }
 
 #[test]
+fn an_exception_for_a_base_image_holds_for_what_begins_with_its_layers() {
+    let base = image("base", &[leak()]);
+    let built = image("built", &[leak(), layer("app/main", "x")]);
+    let copied = image("copied", &[layer("app/main", "x"), leak()]);
+    let registry = Registry::of(&[base.clone(), built.clone(), copied.clone()]);
+    let site = Site::sqlite();
+    let allow = format!("[[allow]]\nbase = '{}'\nreason = 'known'\nexpires = 2999-01-01\n", root(&base));
+    let policy = site.write("policy.toml", allow.as_bytes());
+    let running = site.start_for(&registry.host(), &format!("policy = '{}'\n", policy.display()));
+    let answer = decide(&running, &site, &[registry.by_tag(&base)]);
+    assert_eq!(answer["decisions"][0]["effect"], "deny", "the base is not built on itself: {answer}");
+    let answer = decide(&running, &site, &[registry.by_tag(&built), registry.by_tag(&copied)]);
+    let effects: Vec<&Value> = answer["decisions"].as_array().unwrap().iter().map(|found| &found["effect"]).collect();
+    assert_eq!(effects, ["allow", "deny"], "{answer}");
+    // The report says why.
+    let client = running.client(&site.token(&["read"]));
+    let report = client.get(&format!("/api/v1/images/{}/report", root(&built))).expect(200).json();
+    let found = &report["image"]["base"];
+    assert_eq!((&found["digest"], &found["is_proven"]), (&json!(root(&base)), &json!(true)), "{report}");
+    assert_eq!(report["verdict"], "pass", "{report}");
+}
+
+#[test]
 fn gatekeeper_has_no_item_for_what_is_not_known_yet() {
     let (good, bad, new) = (clean("good"), image("bad", &[leak()]), clean("new"));
     let registry = Registry::of(&[good.clone(), bad.clone(), new.clone()]);

@@ -24,6 +24,7 @@
 
 mod bodyfile;
 mod built;
+pub mod compare;
 pub mod cyclonedx;
 mod exchange;
 mod format;

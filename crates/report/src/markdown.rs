@@ -282,12 +282,12 @@ pub(crate) fn is_link(uri: &str) -> bool {
 }
 
 /// Text that is a name, a path or a mask: in `<code>`, in which nothing is looked for.
-fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     format!("<code>{}</code>", escape(text))
 }
 
 /// Prose. A word that might mention, refer or link is written as code.
-fn words(text: &str) -> String {
+pub(crate) fn words(text: &str) -> String {
     text.split_whitespace()
         .map(|word| if is_plain(word) { escape(word) } else { code(word) })
         .collect::<Vec<_>>()

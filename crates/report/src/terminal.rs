@@ -255,6 +255,17 @@ impl<'w> Line<'w> {
     }
 }
 
+/// `text` without the colours that the renderer itself writes.
+#[cfg(test)]
+pub(crate) fn without_colours(text: &str) -> String {
+    let mut out = String::new();
+    for (index, part) in text.split("\x1b[").enumerate() {
+        let after = if index == 0 { Some(part) } else { part.split_once('m').map(|(_, after)| after) };
+        out += after.unwrap_or_default();
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@ use unicode_width::UnicodeWidthStr;
 use super::groups::{Place, clusters, sections};
 use super::*;
 use crate::Policy;
+use crate::terminal::without_colours as plain;
 
 const SEVERITIES: [Severity; 5] = Severity::ALL;
 
@@ -138,16 +139,6 @@ fn coloured(report: &ImageReport, options: RenderOptions) -> String {
     let mut out = Vec::new();
     render(std::slice::from_ref(report), &options, &mut out).unwrap();
     String::from_utf8(out).unwrap()
-}
-
-/// `text` without the colours that the renderer itself writes.
-fn plain(text: &str) -> String {
-    let mut out = String::new();
-    for (index, part) in text.split("\x1b[").enumerate() {
-        let after = if index == 0 { Some(part) } else { part.split_once('m').map(|(_, after)| after) };
-        out += after.unwrap();
-    }
-    out
 }
 
 fn text(report: &ImageReport, show: Severity, width: usize) -> String {

@@ -1,0 +1,178 @@
+//! Two reports compared: what came, what went, what stayed, and whether a leaked secret is gone and rotated.
+//!
+//! A secret is told by its fingerprint, wherever it is: in any layer, whether a container sees it or not. It is rotated
+//! if the image that followed has none of it, and another value where it was. That the old value was revoked by whoever
+//! issued it cannot be seen in an image.
+
+mod exposures;
+mod json;
+mod layers;
+mod markdown;
+mod packages;
+mod secrets;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use layersift_model::{Finding, ImageReport, Inventory, Severity, Verdict};
+
+pub use self::exposures::Exposure;
+pub use self::json::json;
+pub use self::layers::LayerChanges;
+pub use self::markdown::markdown;
+pub use self::packages::{PackageChange, PackageChanges};
+pub use self::secrets::{ComparedSecret, Fate};
+pub use self::text::text;
+
+/// Whether something was there before, and is there after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// It is new.
+    Came,
+    /// It is in both.
+    Stayed,
+    /// It is not there any more.
+    Went,
+}
+
+impl Change {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Change::Came => "came",
+            Change::Stayed => "stayed",
+            Change::Went => "went",
+        }
+    }
+
+    fn of(is_before: bool, is_after: bool) -> Change {
+        match (is_before, is_after) {
+            (false, _) => Change::Came,
+            (true, true) => Change::Stayed,
+            (true, false) => Change::Went,
+        }
+    }
+}
+
+/// Why two reports cannot be compared.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompareError {
+    /// The fingerprints of the two are not comparable.
+    #[error(
+        "the reports were made with different fingerprint keys ({before} and {after}), so their secrets cannot be \
+         compared: scan both with the same --fingerprint-key"
+    )]
+    FingerprintKeys {
+        /// The id of the first key.
+        before: String,
+        /// The id of the second key.
+        after: String,
+    },
+    /// A report does not name the key.
+    #[error("a report does not name its fingerprint key, because an old version wrote it: scan its image again")]
+    UnknownKey,
+}
+
+/// An image before and after.
+#[derive(Debug)]
+pub struct Comparison<'r> {
+    /// The report of the image before.
+    pub before: &'r ImageReport,
+    /// The report of the image after, judged by a policy.
+    pub after: &'r ImageReport,
+    /// The secrets of both, worst first.
+    pub secrets: Vec<ComparedSecret<'r>>,
+    /// The other findings of both, worst first.
+    pub exposures: Vec<Exposure<'r>>,
+    /// The layers of both.
+    pub layers: LayerChanges<'r>,
+    /// The packages of both; `None` if they were not read.
+    pub packages: Option<PackageChanges>,
+    /// What a reader should know, such as that the two scans had other rules.
+    pub notes: Vec<String>,
+    /// Whether secrets and exposures that stayed make the verdict fail, as those that came do.
+    pub requires_gone: bool,
+}
+
+impl<'r> Comparison<'r> {
+    /// Compares the report of an image with that of the one that followed.
+    ///
+    /// # Errors
+    /// [`CompareError`] for reports with fingerprints under different keys.
+    pub fn new(before: &'r ImageReport, after: &'r ImageReport) -> Result<Comparison<'r>, CompareError> {
+        let key = |report: &'r ImageReport| report.tool.fingerprint_key.clone().ok_or(CompareError::UnknownKey);
+        let (before_key, after_key) = (key(before)?, key(after)?);
+        if before_key != after_key {
+            return Err(CompareError::FingerprintKeys { before: before_key, after: after_key });
+        }
+        Ok(Comparison {
+            before,
+            after,
+            secrets: secrets::compare(before, after),
+            exposures: exposures::compare(before, after),
+            layers: LayerChanges::new(before, after),
+            packages: None,
+            notes: notes(before, after),
+            requires_gone: false,
+        })
+    }
+
+    /// Compares the packages of the two images as well.
+    #[must_use]
+    pub fn with_packages(self, before: &Inventory, after: &Inventory) -> Comparison<'r> {
+        Comparison { packages: Some(PackageChanges::new(before, after)), ..self }
+    }
+
+    /// Makes what stayed fail, too.
+    #[must_use]
+    pub fn requiring_gone(self, requires_gone: bool) -> Comparison<'r> {
+        Comparison { requires_gone, ..self }
+    }
+
+    /// The verdict: fail, if something came that the policy fails, or stayed where that is asked for; incomplete, if an
+    /// image was not read to its end.
+    pub fn verdict(&self) -> Verdict {
+        let fails = self.secrets.iter().any(|secret| self.fails(secret.change, &secret.after))
+            || self.exposures.iter().any(|exposure| self.fails(exposure.change, &exposure.after));
+        let is_complete = self.before.gaps.is_empty() && self.after.gaps.is_empty();
+        match (fails, is_complete) {
+            (true, _) => Verdict::Fail,
+            (false, true) => Verdict::Pass,
+            (false, false) => Verdict::Incomplete,
+        }
+    }
+
+    /// Whether findings after this change make the verdict fail.
+    fn fails(&self, change: Change, after: &[&Finding]) -> bool {
+        let counts = change == Change::Came || (change == Change::Stayed && self.requires_gone);
+        let limit = self.after.judgement.as_ref().and_then(|judgement| judgement.policy.fail_on);
+        let is_severe = |finding: &&Finding| limit.is_some_and(|limit| finding.severity >= limit);
+        counts && after.iter().any(|finding| finding.counts() && is_severe(finding))
+    }
+}
+
+/// What about the two scans may look like a change of the image.
+fn notes(before: &ImageReport, after: &ImageReport) -> Vec<String> {
+    let mut notes = Vec::new();
+    if before.tool.ruleset != after.tool.ruleset || before.tool.reader_revision != after.tool.reader_revision {
+        notes.push(
+            "the two scans had other rules or another reader: some of what came or went may be due to that".into(),
+        );
+    }
+    if before.platform != after.platform {
+        let name = |report: &ImageReport| report.platform.clone().unwrap_or_else(|| "unknown".into());
+        notes.push(format!("the images are for other platforms: {} and {}", name(before), name(after)));
+    }
+    for (report, which) in [(before, "before"), (after, "after")] {
+        if !report.gaps.is_empty() {
+            let gaps = crate::terminal::plural(report.gaps.len() as u64, "part");
+            notes.push(format!("{gaps} of the image {which} could not be read, and may have what is not listed here"));
+        }
+    }
+    notes
+}
+
+/// The worst severity of findings.
+fn worst(findings: &[&Finding]) -> Severity {
+    findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Info)
+}
