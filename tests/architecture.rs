@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The crates that each crate may depend on. ARCHITECTURE.md draws the same picture.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("audit", &[]),
     ("model", &[]),
     ("packages", &["model"]),
@@ -22,6 +22,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("format", &["model"]),
     ("scan", &["format", "model", "packages", "rules"]),
     ("source", &["format", "model"]),
+    ("evidence", &["format", "model"]),
     ("report", &["model"]),
     ("store", &["model"]),
     ("fleet", &["format", "model", "report", "scan", "source", "store"]),

@@ -10,12 +10,14 @@
 //! This is a push parser: the caller feeds it blocks until it returns an entry, then consumes the entry's data itself
 //! (`Entry::stored` bytes, padded to a whole block), and continues with the next block.
 
+mod entries;
 mod header;
 mod sparse;
 
 use super::pax::{self, Records};
 use layersift_model::LONGEST_NAME;
 
+pub use entries::{Entries, EntriesError, EntryData, PlacedEntry};
 pub use sparse::{Contents, Run};
 
 /// The size of a tar block in bytes.

@@ -63,6 +63,9 @@ pub struct Place {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FileAttributes {
+    /// The index of its entry in the layer's tar archive, from 0.
+    #[serde(default)]
+    pub entry: u32,
     /// Its size in bytes.
     pub size: u64,
     /// Its permission bits.

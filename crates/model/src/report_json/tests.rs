@@ -69,11 +69,12 @@ fn file() -> impl Strategy<Value = FileLocation> {
         section,
         node_addon,
     });
-    let attributes =
-        any::<(u64, u32, Option<u64>, Option<u64>, Option<i32>)>().prop_map(|(size, mode, uid, gid, at)| {
+    let attributes = any::<(u32, u64, u32, Option<u64>, Option<u64>, Option<i32>)>().prop_map(
+        |(entry, size, mode, uid, gid, at)| {
             let modified_at = at.map(|seconds| Timestamp::from_second(seconds.into()).unwrap());
-            FileAttributes { size, mode, uid, gid, modified_at }
-        });
+            FileAttributes { entry, size, mode, uid, gid, modified_at }
+        },
+    );
     let described = (proptest::option::of(binary), proptest::option::of(attributes));
     let life = (layer_ref(), 0..3usize, proptest::option::of(layer_ref()), any::<bool>());
     (place, numbers, proptest::option::of(package), described, life).prop_map(

@@ -70,6 +70,7 @@ fn file(path: &str, layer: usize) -> FileLocation {
         package: None,
         as_shipped: false,
         attributes: Some(FileAttributes {
+            entry: 4,
             size: 420,
             mode: 0o600,
             uid: Some(1000),

@@ -93,10 +93,10 @@ struct OpenFile<'a, 's> {
 }
 
 /// What `entry` records of its file.
-pub(super) fn attributes(entry: &Entry) -> FileAttributes {
+pub(super) fn attributes(entry: &Entry, number: u32) -> FileAttributes {
     let (uid, gid) = entry.owner;
     let modified_at = entry.modified.and_then(|seconds| Timestamp::from_second(seconds).ok());
-    FileAttributes { size: entry.size, mode: entry.mode, uid, gid, modified_at }
+    FileAttributes { entry: number, size: entry.size, mode: entry.mode, uid, gid, modified_at }
 }
 
 /// Where a file comes from.
@@ -316,7 +316,7 @@ impl<'a> OpenFile<'a, '_> {
     /// What the entry of the file records.
     fn attributes(&self) -> Option<FileAttributes> {
         let FileOrigin::Entry(entry) = &self.origin else { return None };
-        Some(attributes(entry))
+        Some(attributes(entry, self.number))
     }
 
     /// Whether the stored bytes are the whole file, without the holes of a sparse file.

@@ -1,0 +1,257 @@
+//! Takes files out of a layer, while the whole layer is read and hashed.
+
+use std::io::{self, Read};
+
+use layersift_format::Blob;
+use layersift_format::compression::{Codec, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, read_full};
+use layersift_format::tar::{Entries, Kind, PlacedEntry};
+use layersift_model::{Algorithm, Digest, FileAttributes, FingerprintKey, Hasher, ImagePath};
+
+use crate::error::EvidenceError;
+use crate::manifest::{FoundIn, LayerIdentity, Range};
+
+/// The most bytes of an extended header of an archive.
+const EXTENDED: u64 = 1 << 20;
+
+/// The longest range in bytes: no secret is longer.
+const LONGEST: u64 = 64 << 10;
+
+/// A file that is wanted of a layer, and the findings that it is evidence of.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub(crate) select: Select,
+    /// The findings, and where their secrets are in the file: offset and length.
+    pub findings: Vec<(FoundIn, Option<(u64, u64)>)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Select {
+    /// The entry with this number.
+    Entry(u32),
+    /// The last entry at this path.
+    Path(ImagePath),
+    /// The layer as it is stored.
+    Blob,
+}
+
+impl Wanted {
+    /// The entry `number` of the layer's archive.
+    pub fn entry(number: u32) -> Wanted {
+        Wanted { select: Select::Entry(number), findings: Vec::new() }
+    }
+
+    /// The file that the layer has at `path`: the last, if there are several. It is wanted alone.
+    pub fn path(path: &[u8]) -> Wanted {
+        Wanted { select: Select::Path(ImagePath::normalize(path)), findings: Vec::new() }
+    }
+
+    /// The whole layer as it is stored.
+    pub fn blob() -> Wanted {
+        Wanted { select: Select::Blob, findings: Vec::new() }
+    }
+}
+
+/// A file that was taken out.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) size: u64,
+    pub(crate) sha256: Digest,
+    /// The entry; `None` for a whole layer.
+    pub(crate) placed: Option<PlacedEntry>,
+    pub(crate) findings: Vec<FoundIn>,
+}
+
+/// Receives what is taken out.
+pub(crate) trait Sink {
+    /// The file `wanted`, by its index, begins, or begins again.
+    fn begin(&mut self, wanted: usize) -> Result<(), EvidenceError>;
+
+    /// Its next bytes.
+    fn bytes(&mut self, bytes: &[u8]) -> Result<(), EvidenceError>;
+
+    /// It is complete.
+    fn end(&mut self, wanted: usize) -> Result<(), EvidenceError>;
+}
+
+/// Reads a layer to its end, hands what is wanted of it to `sink`, and returns the digests of what was read.
+pub(crate) fn extract(
+    layer: &LayerIdentity,
+    blob: Blob<'_>,
+    wanted: &[Wanted],
+    key: &FingerprintKey,
+    sink: &mut dyn Sink,
+) -> Result<(LayerIdentity, Vec<Option<Taken>>), EvidenceError> {
+    let index = layer.index;
+    let failed = |source| EvidenceError::Blob { layer: index, source };
+    let algorithm = layer.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
+    let mut taken: Vec<Option<Taken>> = wanted.iter().map(|_| None).collect();
+    let mut stored = Tee { input: blob.into_reader(), hasher: Hasher::new(algorithm), size: 0 };
+    if let [Wanted { select: Select::Blob, findings }] = wanted {
+        // Nothing of the archive is needed, so a layer that is damaged can be taken as well.
+        sink.begin(0)?;
+        let sha256 = copy_whole(index, &mut stored, sink)?;
+        sink.end(0)?;
+        let (size, digest) = (stored.size, stored.hasher.finish());
+        let findings = findings.iter().map(|(found, _)| found.clone()).collect();
+        let read = LayerIdentity { digest: Some(digest), stored_bytes: size, ..layer.clone() };
+        return Ok((read, vec![Some(Taken { size, sha256, placed: None, findings })]));
+    }
+    let mut head = [0; MAGIC_BYTES];
+    let length = read_full(&mut stored, &mut head).map_err(failed)?;
+    let undecoded = Undecoded::default();
+    let memory = |_| Box::new(()) as DecoderMemory;
+    let decoding = Decoding { undecoded: &undecoded, memory: &memory };
+    let start = io::Cursor::new(head).take(length as u64);
+    let mut plain_size = 0;
+    let diff_id = {
+        let reader = Codec::detect(&head[..length]).reader(start.chain(&mut stored), decoding).map_err(failed)?;
+        let mut plain = Tee { input: reader, hasher: Hasher::new(Algorithm::Sha256), size: 0 };
+        entries(index, &mut plain, wanted, key, &mut taken, sink)?;
+        io::copy(&mut plain, &mut io::sink()).map_err(failed)?;
+        plain_size += plain.size;
+        plain.hasher.finish()
+    };
+    io::copy(&mut stored, &mut io::sink()).map_err(failed)?;
+    let (size, digest) = (stored.size, stored.hasher.finish());
+    let read = LayerIdentity {
+        digest: Some(digest),
+        diff_id: Some(diff_id),
+        stored_bytes: size,
+        bytes: plain_size,
+        ..layer.clone()
+    };
+    Ok((read, taken))
+}
+
+fn entries(
+    layer: usize,
+    plain: &mut (dyn Read + Send),
+    wanted: &[Wanted],
+    key: &FingerprintKey,
+    taken: &mut [Option<Taken>],
+    sink: &mut dyn Sink,
+) -> Result<(), EvidenceError> {
+    let mut entries = Entries::new(plain, EXTENDED);
+    let damaged = |source| EvidenceError::Layer { layer, source };
+    let mut linked: Vec<Option<String>> = wanted.iter().map(|_| None).collect();
+    while let Some(placed) = entries.next_entry().map_err(damaged)? {
+        let path = ImagePath::normalize(&placed.entry.path);
+        for (index, one) in wanted.iter().enumerate() {
+            let is_wanted = match &one.select {
+                Select::Entry(number) => placed.number == *number,
+                Select::Path(wanted) => *wanted == path,
+                Select::Blob => false,
+            };
+            if !is_wanted {
+                continue;
+            }
+            if placed.entry.kind != Kind::File {
+                linked[index] = Some(other_than_file(&placed));
+                continue;
+            }
+            linked[index] = None;
+            sink.begin(index)?;
+            let contents = placed.entry.contents(entries.data());
+            let file = copy(layer, contents, one, key, sink)?;
+            taken[index] = Some(Taken { placed: Some(placed.clone()), ..file });
+            sink.end(index)?;
+            // An entry is read once; who asks for it twice gets it once.
+            break;
+        }
+    }
+    for ((one, taken), linked) in wanted.iter().zip(taken).zip(linked) {
+        if let Some(why) = linked.or_else(|| taken.is_none().then(|| "it is not there".into())) {
+            let path = match &one.select {
+                Select::Path(path) => path.to_string(),
+                Select::Entry(number) => format!("with the number {number}"),
+                Select::Blob => continue,
+            };
+            return Err(EvidenceError::NoFile { layer, path, why });
+        }
+    }
+    Ok(())
+}
+
+fn other_than_file(placed: &PlacedEntry) -> String {
+    let target = ImagePath::normalize(&placed.entry.link);
+    match placed.entry.kind {
+        Kind::HardLink => format!("it is a hard link to {target}; name that path"),
+        Kind::Symlink => format!("it is a symbolic link to {}", String::from_utf8_lossy(&placed.entry.link)),
+        Kind::Directory => "it is a directory".into(),
+        Kind::File | Kind::Special => "it has no bytes of its own".into(),
+    }
+}
+
+/// Copies a file to `sink`, and hashes it and the ranges that are wanted of it.
+fn copy(
+    layer: usize,
+    mut contents: impl Read,
+    wanted: &Wanted,
+    key: &FingerprintKey,
+    sink: &mut dyn Sink,
+) -> Result<Taken, EvidenceError> {
+    let (mut hasher, mut at) = (Hasher::new(Algorithm::Sha256), 0_u64);
+    let mut ranges: Vec<Vec<u8>> = wanted.findings.iter().map(|_| Vec::new()).collect();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = contents.read(&mut buffer).map_err(|source| EvidenceError::Blob { layer, source })?;
+        if count == 0 {
+            break;
+        }
+        let bytes = &buffer[..count];
+        hasher.update(bytes);
+        sink.bytes(bytes)?;
+        for ((_, range), kept) in wanted.findings.iter().zip(&mut ranges) {
+            let Some((offset, length)) = range.filter(|(_, length)| *length <= LONGEST) else { continue };
+            let from = offset.clamp(at, at + count as u64) - at;
+            let to = offset.saturating_add(length).clamp(at, at + count as u64) - at;
+            kept.extend_from_slice(&bytes[from as usize..to as usize]);
+        }
+        at += count as u64;
+    }
+    let findings = wanted.findings.iter().zip(ranges).map(|((found, range), bytes)| {
+        let mut found = found.clone();
+        // What a parser made of the bytes, such as the material of a key, is in no range.
+        let is_plain = found.fingerprint.as_deref() == Some(&key.fingerprint(&bytes)[..]);
+        found.range =
+            range.filter(|_| is_plain).map(|(offset, length)| Range { offset, length, sha256: Digest::of(&bytes) });
+        found
+    });
+    Ok(Taken { size: at, findings: findings.collect(), sha256: hasher.finish(), placed: None })
+}
+
+/// What an entry records of its file.
+pub(crate) fn attributes(placed: &PlacedEntry) -> FileAttributes {
+    let (uid, gid) = placed.entry.owner;
+    let modified_at = placed.entry.modified.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    FileAttributes { entry: placed.number, size: placed.entry.size, mode: placed.entry.mode, uid, gid, modified_at }
+}
+
+/// Copies a whole layer to `sink`, and gives its SHA-256.
+fn copy_whole(layer: usize, stored: &mut impl Read, sink: &mut dyn Sink) -> Result<Digest, EvidenceError> {
+    let (mut hasher, mut buffer) = (Hasher::new(Algorithm::Sha256), vec![0; 64 << 10]);
+    loop {
+        let count = stored.read(&mut buffer).map_err(|source| EvidenceError::Blob { layer, source })?;
+        if count == 0 {
+            return Ok(hasher.finish());
+        }
+        hasher.update(&buffer[..count]);
+        sink.bytes(&buffer[..count])?;
+    }
+}
+
+/// Hashes what is read through it.
+struct Tee<R> {
+    input: R,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl<R: Read> Read for Tee<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+}

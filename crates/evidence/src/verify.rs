@@ -1,0 +1,184 @@
+//! Checks a bundle against itself, and against the image that it is from.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::Path;
+
+use layersift_format::Blob;
+use layersift_model::{Algorithm, Digest, FingerprintKey, Hasher, hex};
+
+use crate::carve::name;
+use crate::custody::CustodyLog;
+use crate::error::EvidenceError;
+use crate::extract::{self, Sink, Wanted};
+use crate::layout::Bundle;
+use crate::manifest::{Artifact, ArtifactKind, Manifest, SCHEMA};
+use crate::seal::{CUSTODY, MANIFEST, SEAL, SIGNATURE, SUMS, SealFile, TIMESTAMP, sums};
+
+/// The largest file of a bundle that is not an artifact.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// What a check of a bundle gave.
+#[derive(Clone, Debug, Default)]
+pub struct Verification {
+    /// What was changed; empty for a bundle as it was written.
+    pub faults: Vec<String>,
+    /// What the bundle says it has.
+    pub manifest: Manifest,
+    /// The bytes of the seal, which the signature and the timestamp are of.
+    pub seal: Vec<u8>,
+    /// The signature, which is not checked here.
+    pub signature: Option<Vec<u8>>,
+    /// The timestamp, which is not checked here.
+    pub timestamp: Option<Vec<u8>>,
+}
+
+/// Checks that a bundle is as it was written: every byte of it but those of the signature and the timestamp.
+///
+/// # Errors
+/// [`EvidenceError`], if there is no bundle at `path`, or a file of it cannot be read.
+pub fn verify(path: &Path) -> Result<Verification, EvidenceError> {
+    let bundle = Bundle::open(path)?;
+    let not_a_bundle = |what: String| EvidenceError::NotABundle { path: path.into(), what };
+    for file in [MANIFEST, CUSTODY, SUMS, SEAL] {
+        if !bundle.has(file) {
+            let strange: String = bundle.strange.iter().map(|what| format!("; {what}")).collect();
+            return Err(not_a_bundle(format!("{file} is missing{strange}")));
+        }
+    }
+    let mut faults = bundle.strange.clone();
+    let bytes = bundle.read(MANIFEST, MOST_BYTES)?;
+    let manifest: Manifest = match serde_json::from_slice(&bytes) {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            faults.push(format!("{MANIFEST} was changed: {error}"));
+            return Ok(Verification { faults, ..Verification::default() });
+        }
+    };
+    if manifest.schema != SCHEMA {
+        let schema = manifest.schema;
+        return Err(not_a_bundle(format!("it has the schema {schema}, and this program reads {SCHEMA}")));
+    }
+    if manifest.to_bytes() != bytes {
+        faults.push(format!("{MANIFEST} was written in another form"));
+    }
+    let custody = CustodyLog::parse(&bundle.read(CUSTODY, MOST_BYTES)?).unwrap_or_else(|changed| {
+        faults.push(changed.to_string());
+        CustodyLog::default()
+    });
+    let listed = bundle.read(SUMS, MOST_BYTES)?;
+    if listed != sums(&manifest, &bytes) {
+        faults.push(format!("{SUMS} was changed"));
+    }
+    let seal = bundle.read(SEAL, MOST_BYTES)?;
+    if seal != SealFile::new(&bytes, &listed, &custody).to_bytes() {
+        faults.push(format!("{SEAL} is not that of {MANIFEST}, {SUMS} and {CUSTODY}"));
+    }
+    for (index, artifact) in manifest.artifacts.iter().enumerate() {
+        check(&bundle, index, artifact, &mut faults)?;
+    }
+    let known: BTreeSet<String> = [MANIFEST, CUSTODY, SUMS, SEAL, SIGNATURE, TIMESTAMP]
+        .into_iter()
+        .map(String::from)
+        .chain(manifest.artifacts.iter().map(|artifact| artifact.file.clone()))
+        .collect();
+    faults.extend(bundle.names().filter(|name| !known.contains(*name)).map(|name| format!("{name} is in no manifest")));
+    let optional = |name: &str| bundle.has(name).then(|| bundle.read(name, MOST_BYTES)).transpose();
+    Ok(Verification { faults, seal, signature: optional(SIGNATURE)?, timestamp: optional(TIMESTAMP)?, manifest })
+}
+
+/// Checks the digests of an artifact and of the ranges in it.
+fn check(bundle: &Bundle, index: usize, artifact: &Artifact, faults: &mut Vec<String>) -> Result<(), EvidenceError> {
+    let Artifact { file, size, sha256, findings, .. } = artifact;
+    if *file != name(index) {
+        faults.push(format!("{file} is not the name of artifact {}", index + 1));
+        return Ok(());
+    }
+    if !bundle.has(file) {
+        faults.push(format!("{file} is missing"));
+        return Ok(());
+    }
+    let mut reader = bundle.open_file(file)?;
+    let failed = |source| EvidenceError::Read { path: file.into(), source };
+    let mut ranges: Vec<_> =
+        findings.iter().filter_map(|found| found.range.as_ref()).map(|range| (range, Vec::new())).collect();
+    let (mut hasher, mut at, mut buffer) = (Hasher::new(Algorithm::Sha256), 0_u64, vec![0; 64 << 10]);
+    loop {
+        let count = reader.read(&mut buffer).map_err(failed)?;
+        if count == 0 {
+            break;
+        }
+        let bytes = &buffer[..count];
+        hasher.update(bytes);
+        for (range, kept) in &mut ranges {
+            let end = range.offset.saturating_add(range.length).clamp(at, at + count as u64) - at;
+            let start = range.offset.clamp(at, at + count as u64) - at;
+            kept.extend_from_slice(&bytes[start as usize..end as usize]);
+        }
+        at += count as u64;
+    }
+    if at != *size || sha256.as_ref() != Some(&hasher.finish()) {
+        faults.push(format!("{file} was changed"));
+    }
+    for (range, bytes) in ranges {
+        if Digest::of(&bytes) != range.sha256 {
+            faults.push(format!("{file}: the bytes at {} are others", range.offset));
+        }
+    }
+    Ok(())
+}
+
+/// Takes the artifacts of a layer out of the image again, and says what differs. `blob` is the layer with the index
+/// `layer`.
+///
+/// # Errors
+/// [`EvidenceError`], if the layer cannot be read.
+pub fn again(manifest: &Manifest, layer: usize, blob: Blob<'_>) -> Result<Vec<String>, EvidenceError> {
+    let Some(identity) = manifest.layers.iter().find(|known| known.index == layer) else {
+        return Ok(vec![format!("layer {layer} is in no manifest")]);
+    };
+    let artifacts: Vec<&Artifact> = manifest.artifacts.iter().filter(|one| one.layer == Some(layer)).collect();
+    let wanted: Vec<Wanted> = artifacts.iter().map(|artifact| wanted(artifact)).collect();
+    let (read, taken) = extract::extract(identity, blob, &wanted, &FingerprintKey::default(), &mut Nothing)?;
+    let mut faults = Vec::new();
+    if read.digest != identity.digest || (read.diff_id.is_some() && read.diff_id != identity.diff_id) {
+        faults.push(format!("layer {layer} of the image is another one"));
+    }
+    for (artifact, taken) in artifacts.into_iter().zip(taken) {
+        let path =
+            |taken: &extract::Taken| taken.placed.as_ref().map(|placed| hex(&placed.entry.path)).unwrap_or_default();
+        let is_same = taken.is_some_and(|taken| {
+            (Some(&taken.sha256), taken.size) == (artifact.sha256.as_ref(), artifact.size)
+                && path(&taken) == artifact.path_bytes
+                && taken.placed.as_ref().map(extract::attributes) == artifact.attributes
+        });
+        if !is_same {
+            faults.push(format!("{} is not what layer {layer} of the image has", artifact.file));
+        }
+    }
+    Ok(faults)
+}
+
+fn wanted(artifact: &Artifact) -> Wanted {
+    match (artifact.kind, &artifact.attributes) {
+        (ArtifactKind::File, Some(attributes)) => Wanted::entry(attributes.entry),
+        _ => Wanted::blob(),
+    }
+}
+
+/// Takes files out to look at their digests alone.
+struct Nothing;
+
+impl Sink for Nothing {
+    fn begin(&mut self, _: usize) -> Result<(), EvidenceError> {
+        Ok(())
+    }
+
+    fn bytes(&mut self, _: &[u8]) -> Result<(), EvidenceError> {
+        Ok(())
+    }
+
+    fn end(&mut self, _: usize) -> Result<(), EvidenceError> {
+        Ok(())
+    }
+}

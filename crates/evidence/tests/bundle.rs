@@ -1,0 +1,290 @@
+//! Bundles that are written, changed, and checked.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use layersift_evidence::{
+    Carver, Case, EvidenceError, FoundIn, LayerIdentity, Source, ToolIdentity, Wanted, again, verify,
+};
+use layersift_format::Blob;
+use layersift_model::{Digest, FingerprintKey};
+use proptest::test_runner::{Config, TestRunner};
+
+/// A made-up secret.
+const SECRET: &str = "password=correct-horse-battery";
+
+/// A layer with a file that is there twice, one with a secret, a hard link and a symbolic link.
+fn layer() -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut add = |path: &str, data: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(data.len() as u64);
+        header.set_mode(0o640);
+        header.set_mtime(1_900_000_000);
+        header.set_cksum();
+        builder.append_data(&mut header, path, data).unwrap();
+    };
+    add("etc/twice", b"the first");
+    add("srv/app.conf", format!("# settings\n{SECRET}\n").as_bytes());
+    add("etc/twice", b"the second, which counts");
+    let mut link = tar::Header::new_gnu();
+    link.set_size(0);
+    link.set_entry_type(tar::EntryType::Link);
+    builder.append_link(&mut link, "srv/link", "srv/app.conf").unwrap();
+    builder.into_inner().unwrap()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn identity(stored: &[u8], plain: &[u8]) -> LayerIdentity {
+    LayerIdentity {
+        index: 2,
+        digest: Some(Digest::of(stored)),
+        diff_id: Some(Digest::of(plain)),
+        created_by: Some("COPY . .".into()),
+        ..LayerIdentity::default()
+    }
+}
+
+fn found() -> FoundIn {
+    FoundIn {
+        id: "0123456789abcdef".into(),
+        rule: "password".into(),
+        severity: "high".into(),
+        masked: Some("p****y".into()),
+        fingerprint: Some(FingerprintKey::default().fingerprint(SECRET.as_bytes())),
+        state: "present".into(),
+        ..FoundIn::default()
+    }
+}
+
+fn blob(bytes: &[u8]) -> Blob<'_> {
+    Blob::Stream(Box::new(bytes))
+}
+
+fn carver(path: &Path) -> Carver {
+    let case = Case { case_id: Some("2031-004".into()), operator: Some("A. Nalyst".into()), ..Case::default() };
+    let mut carver = Carver::create(path, case).unwrap();
+    let tool = ToolIdentity { name: "layersift".into(), ..ToolIdentity::default() };
+    let source = Source { target: "app.tar".into(), ..Source::default() };
+    carver.describe(tool, vec!["layersift".into(), "carve".into()], source, FingerprintKey::default());
+    carver
+}
+
+/// A bundle with a file with a secret, and one more file.
+fn bundle(path: &Path) -> (Vec<u8>, Vec<u8>) {
+    let plain = layer();
+    let stored = gzip(&plain);
+    let mut with_secret = Wanted::entry(1);
+    with_secret.findings.push((found(), Some((11, SECRET.len() as u64))));
+    with_secret.findings.push((FoundIn { fingerprint: Some("another".into()), ..found() }, Some((0, 4))));
+    let mut carver = carver(path);
+    carver.layer(identity(&stored, &plain), blob(&stored), &[Wanted::entry(0), with_secret]).unwrap();
+    carver.document("configuration", b"{}", vec![found()]).unwrap();
+    carver.seal(None, None).unwrap();
+    (stored, plain)
+}
+
+fn places() -> (tempfile::TempDir, [PathBuf; 2]) {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = ["bundle", "bundle.tar"].map(|name| directory.path().join(name));
+    (directory, paths)
+}
+
+#[test]
+fn a_bundle_says_what_it_has_and_is_what_it_says() {
+    let (_directory, paths) = places();
+    for path in paths {
+        let (stored, plain) = bundle(&path);
+        let verification = verify(&path).unwrap();
+        assert_eq!(verification.faults, Vec::<String>::new());
+        let manifest = &verification.manifest;
+        assert_eq!(manifest.layers[0].stored_bytes, stored.len() as u64);
+        assert_eq!(manifest.layers[0].diff_id, Some(Digest::of(&plain)));
+        let names: Vec<_> =
+            manifest.artifacts.iter().map(|artifact| (&artifact.file[..], &artifact.path[..])).collect();
+        let expected =
+            [("artifacts/0001", "etc/twice"), ("artifacts/0002", "srv/app.conf"), ("artifacts/0003", "configuration")];
+        assert_eq!(names, expected);
+        let artifact = &manifest.artifacts[1];
+        let attributes = artifact.attributes.as_ref().unwrap();
+        assert_eq!((attributes.entry, attributes.mode, attributes.size), (1, 0o640, artifact.size));
+        let range = artifact.findings[0].range.as_ref().unwrap();
+        assert_eq!((range.offset, &range.sha256), (11, &Digest::of(SECRET.as_bytes())));
+        assert_eq!(artifact.findings[1].range, None, "the bytes there are not the secret");
+        let offset = usize::try_from(artifact.offset_in_layer.unwrap()).unwrap();
+        assert!(plain[offset..].starts_with(b"# settings"));
+        assert_eq!(again(manifest, 2, blob(&stored)).unwrap(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn files_are_private_and_checked_by_sha256sum() {
+    let (_directory, [path, _]) = places();
+    bundle(&path);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o700);
+    for name in ["manifest.json", "custody.log", "SHA256SUMS", "seal.json", "artifacts/0001"] {
+        assert_eq!(mode(&path.join(name)), 0o600, "{name}");
+    }
+    let checked =
+        std::process::Command::new("sha256sum").args(["-c", "--quiet", "SHA256SUMS"]).current_dir(&path).status();
+    assert!(checked.unwrap().success());
+}
+
+#[test]
+fn nothing_is_written_over_and_nothing_is_left_of_a_failure() {
+    let (_directory, paths) = places();
+    for path in paths {
+        bundle(&path);
+        let again = Carver::create(&path, Case::default());
+        assert!(matches!(again, Err(EvidenceError::Exists { .. })));
+        assert!(verify(&path).unwrap().faults.is_empty());
+    }
+    let (_directory, paths) = places();
+    for path in paths {
+        let carver = carver(&path);
+        let error = carver.seal(Some(&|_| Err("no key".into())), None).unwrap_err();
+        assert!(matches!(error, EvidenceError::Seal { what: "sign", .. }), "{error}");
+        assert!(!path.exists());
+    }
+}
+
+#[test]
+fn a_path_is_the_last_file_there() {
+    let (_directory, paths) = places();
+    let plain = layer();
+    for path in paths {
+        let mut carver = carver(&path);
+        carver.layer(LayerIdentity::default(), blob(&plain), &[Wanted::path(b"/etc/twice")]).unwrap();
+        carver.seal(None, None).unwrap();
+        let verification = verify(&path).unwrap();
+        assert!(verification.faults.is_empty());
+        let artifact = &verification.manifest.artifacts[0];
+        assert_eq!((artifact.size, &artifact.sha256), (24, &Some(Digest::of(b"the second, which counts"))));
+    }
+}
+
+#[test]
+fn what_is_no_file_of_the_layer_is_named() {
+    let (directory, _) = places();
+    let plain = layer();
+    for (number, (path, why)) in
+        [("srv/link", "hard link to srv/app.conf"), ("nowhere", "it is not there")].into_iter().enumerate()
+    {
+        let mut carver = carver(&directory.path().join(number.to_string()));
+        let error = carver.layer(LayerIdentity::default(), blob(&plain), &[Wanted::path(path.as_bytes())]).unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+        carver.abandon();
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_whole_layer_can_be_taken_though_it_is_damaged() {
+    let (_directory, [path, _]) = places();
+    let damaged = b"no archive at all".to_vec();
+    let mut carver = carver(&path);
+    let layer = LayerIdentity { index: 2, digest: Some(Digest::of(&damaged)), ..LayerIdentity::default() };
+    carver.layer(layer, blob(&damaged), &[Wanted::blob()]).unwrap();
+    let sealed = carver.seal(None, None).unwrap();
+    assert!(verify(&path).unwrap().faults.is_empty());
+    assert_eq!(again(&sealed.manifest, 2, blob(&damaged)).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn another_layer_is_refused_and_noticed() {
+    let (_directory, [path, other]) = places();
+    let (stored, plain) = bundle(&path);
+    let mut changed = plain.clone();
+    let at = changed.windows(6).position(|window| window == b"battery".split_at(6).0).unwrap();
+    changed[at] ^= 1;
+    let mut carver = carver(&other);
+    let error = carver.layer(identity(&stored, &plain), blob(&gzip(&changed)), &[Wanted::entry(1)]).unwrap_err();
+    assert!(matches!(error, EvidenceError::OtherLayer { .. }), "{error}");
+    carver.abandon();
+    let manifest = verify(&path).unwrap().manifest;
+    let faults = again(&manifest, 2, blob(&gzip(&changed))).unwrap();
+    assert_eq!(faults.len(), 2, "{faults:?}");
+}
+
+/// Whether a check of the bundle finds a fault, or that there is no bundle any more.
+fn is_noticed(path: &Path) -> bool {
+    verify(path).map_or(true, |verification| !verification.faults.is_empty())
+}
+
+#[test]
+fn every_one_of_a_thousand_changes_is_found() {
+    let (_directory, [path, archive]) = places();
+    bundle(&path);
+    bundle(&archive);
+    let names = [
+        "manifest.json",
+        "custody.log",
+        "SHA256SUMS",
+        "seal.json",
+        "artifacts/0001",
+        "artifacts/0002",
+        "artifacts/0003",
+    ];
+    let mut files: Vec<(PathBuf, PathBuf)> = names.iter().map(|name| (path.clone(), path.join(name))).collect();
+    files.push((archive.clone(), archive));
+    let changes = (0..files.len(), 0..4_usize, proptest::num::usize::ANY, proptest::num::u8::ANY);
+    let mut runner = TestRunner::new(Config { cases: 1_000, failure_persistence: None, ..Config::default() });
+    let tested = runner.run(&changes, |(file, kind, at, byte)| {
+        let (bundle, file) = &files[file];
+        let before = fs::read(file).unwrap();
+        let mut after = before.clone();
+        let at = at % before.len();
+        match kind {
+            0 => after[at] ^= byte.max(1),
+            1 => after.insert(at, byte),
+            2 => drop(after.remove(at)),
+            _ => after.truncate(at),
+        }
+        fs::write(file, &after).unwrap();
+        let noticed = is_noticed(bundle) || after == before;
+        fs::write(file, &before).unwrap();
+        proptest::prop_assert!(noticed, "{} at {at}, kind {kind}, {byte}", file.display());
+        Ok(())
+    });
+    tested.unwrap();
+    assert!(files.iter().all(|(bundle, _)| !is_noticed(bundle)));
+}
+
+#[test]
+fn files_that_come_or_go_are_found() {
+    let (_directory, [path, _]) = places();
+    bundle(&path);
+    fs::write(path.join("more"), "x").unwrap();
+    assert!(is_noticed(&path));
+    fs::remove_file(path.join("more")).unwrap();
+    assert!(!is_noticed(&path));
+    for name in ["manifest.json", "custody.log", "SHA256SUMS", "seal.json", "artifacts/0002"] {
+        let away = path.with_extension("away");
+        fs::rename(path.join(name), &away).unwrap();
+        assert!(is_noticed(&path), "{name}");
+        fs::rename(&away, path.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn signatures_and_timestamps_are_of_the_seal() {
+    let (_directory, paths) = places();
+    for path in paths {
+        let carver = carver(&path);
+        let sign = |seal: &[u8]| Ok(Digest::of(seal).to_string().into_bytes());
+        let sealed = carver.seal(Some(&sign), Some(&sign)).unwrap();
+        let verification = verify(&path).unwrap();
+        assert!(verification.faults.is_empty());
+        assert_eq!(Digest::of(&verification.seal), sealed.seal);
+        let expected = Some(sealed.seal.to_string().into_bytes());
+        assert_eq!((&verification.signature, &verification.timestamp), (&expected, &expected));
+    }
+}
