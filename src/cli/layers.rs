@@ -34,7 +34,8 @@ pub(crate) struct LayersArgs {
 pub(crate) fn run(args: &LayersArgs) -> anyhow::Result<ExitCode> {
     let analyzer = context::analyzer(Ruleset::built_in()?, FingerprintKey::default(), args.threads.threads)?;
     let LayersArgs { target, registry, quiet, .. } = args;
-    let reports = Reading { target, build: None, registry, quiet, store: None, timeout: None }.scan(analyzer)?;
+    let reading = Reading { target, build: None, with_referrers: false, registry, quiet, store: None, timeout: None };
+    let reports = reading.scan(analyzer)?;
     let file = args.output.output.as_deref();
     let mut bytes = Vec::new();
     match args.output.format {
