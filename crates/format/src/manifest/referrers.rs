@@ -430,3 +430,6 @@ fn some(digests: &[Digest]) -> String {
     let others = if others > 0 { format!(" and {others} others") } else { String::new() };
     named.join(", ") + &others
 }
+
+#[cfg(test)]
+mod tests;
