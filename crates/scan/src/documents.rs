@@ -1,8 +1,9 @@
-//! Scans the documents of an image other than its configuration: manifests, indexes, and the blobs of attestations and of
-//! whatever else refers to the image.
+//! Scans the documents of an image other than its configuration: manifests, indexes, and the blobs of attestations and
+//! of whatever else refers to the image.
 //!
 //! A JSON document is scanned value by value, each together with the name of its member, and values in base64 are
-//! decoded: BuildKit stores Dockerfiles in that way. Statements in envelopes are scanned as JSON, too. Any other document is scanned like a file.
+//! decoded: BuildKit stores Dockerfiles in that way. Statements in envelopes are scanned as JSON, too. Any other document
+//! is scanned like a file.
 
 mod envelope;
 
@@ -247,8 +248,8 @@ impl DocumentScan<'_> {
             let detail = "encoded data exceeds the decoding limit; the rest was not decoded";
             self.report.gaps.push(Gap::new(GapReason::TooMuchEncoded, detail).at(name(document)));
         }
-        // A place in the text of a Dockerfile says more than one in its steps, and one in a statement says more than one in
-        // the text of the whole.
+        // A place in the text of a Dockerfile says more than one in its steps, and one in a statement says more than one
+        // in the text of the whole.
         let is_payload = |finding: &DocumentFinding| {
             let path = finding.location.document.json_path.as_deref();
             inside.iter().any(|one| path == Some(&one.path))
@@ -282,7 +283,9 @@ impl DocumentScan<'_> {
                     let (line, column) = text::position(&decoded, one.span.start, 0, 0);
                     (Some(line), Some(column))
                 };
-                found.extend(matches.into_iter().map(|one| self.finding(document, string, at(&one), views(&["base64"]), one)));
+                found.extend(
+                    matches.into_iter().map(|one| self.finding(document, string, at(&one), views(&["base64"]), one)),
+                );
             }
             let text = with_name(string);
             let (matches, complete) = self.matches(&mut worker, text.as_bytes())?;

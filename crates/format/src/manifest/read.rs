@@ -145,7 +145,7 @@ impl DocumentReader<'_> {
             media_type: (!document.media_type.is_empty()).then(|| document.media_type.clone()),
             is_of_index: true,
             attached_to: None,
-                referrer: None,
+            referrer: None,
             content: DocumentContent::Bytes(Arc::clone(&bytes)),
         });
         for entry in entries {
@@ -272,7 +272,7 @@ impl DocumentReader<'_> {
             media_type: (!document.media_type.is_empty()).then(|| document.media_type.clone()),
             is_of_index: false,
             attached_to: None,
-                referrer: None,
+            referrer: None,
             content: DocumentContent::Bytes(Arc::clone(&bytes)),
         });
         image.manifest_digest = Some(digest);
@@ -313,7 +313,7 @@ impl DocumentReader<'_> {
                     media_type,
                     is_of_index: false,
                     attached_to: None,
-                referrer: None,
+                    referrer: None,
                     content,
                 });
             } else if image.kind == ImageKind::Artifact
@@ -349,7 +349,15 @@ impl DocumentReader<'_> {
             let content = DocumentContent::Bytes(bytes.into());
             let digest = Some(digest.clone());
             let (kind, is_of_index) = (DocumentKind::Configuration, false);
-            image.documents.push(Document { kind, digest, media_type, is_of_index, attached_to: None, referrer: None, content });
+            image.documents.push(Document {
+                kind,
+                digest,
+                media_type,
+                is_of_index,
+                attached_to: None,
+                referrer: None,
+                content,
+            });
         }
         Ok(())
     }
@@ -399,7 +407,7 @@ impl DocumentReader<'_> {
             media_type: Some(document.media_type.clone()).filter(|text| !text.is_empty()),
             is_of_index: true,
             attached_to: None,
-                referrer: None,
+            referrer: None,
             content: DocumentContent::Bytes(Arc::clone(bytes)),
         }];
         let (config, blobs) = parts(document);
@@ -533,7 +541,7 @@ pub(super) fn blob_document(kind: DocumentKind, blob: LayerSource) -> Option<Doc
         media_type: blob.media_type,
         is_of_index: false,
         attached_to: None,
-                referrer: None,
+        referrer: None,
         content,
     })
 }

@@ -2,8 +2,8 @@
 //! to those.
 //!
 //! Sources: OCI distribution-spec v1.1, "Listing Referrers"; cosign, `specs/SIGNATURE_SPEC.md`. A list of referrers is
-//! a hint: what a manifest is, and what it refers to, is in the manifest. The media types in a list are not used, because
-//! some tools write wrong ones.
+//! a hint: what a manifest is, and what it refers to, is in the manifest. The media types in a list are not used,
+//! because some tools write wrong ones.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -368,8 +368,8 @@ impl ReferrerReader<'_> {
         }
         if !of_others.is_empty() {
             found.notes.push(format!(
-                "the target lists manifests as referrers that do not say so, or refer to another manifest: {}; they were \
-                 read all the same",
+                "the target lists manifests as referrers that do not say so, or refer to another manifest: {}; they \
+                 were read all the same",
                 some(&of_others)
             ));
         }

@@ -1,8 +1,8 @@
 //! Statements in envelopes: DSSE, alone or in a bundle of Sigstore. The statement is JSON in base64, so a secret in it
 //! has a path of its own.
 //!
-//! Sources: DSSE v1.0, `envelope.md`; sigstore/protobuf-specs, `sigstore_bundle.proto`, where the envelope is the member
-//! `dsseEnvelope`.
+//! Sources: DSSE v1.0, `envelope.md`; sigstore/protobuf-specs, `sigstore_bundle.proto`, where the envelope is the
+//! member `dsseEnvelope`.
 
 use layersift_format::json::{JsonString, Node};
 

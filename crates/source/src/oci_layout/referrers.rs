@@ -1,5 +1,5 @@
-//! What refers to a manifest of an OCI layout: entries of its `index.json` whose manifests say so in their `subject`, and
-//! those with the names that stand for referrers in a registry.
+//! What refers to a manifest of an OCI layout: entries of its `index.json` whose manifests say so in their `subject`,
+//! and those with the names that stand for referrers in a registry.
 
 use layersift_format::json::Node;
 use layersift_format::manifest::is_index;
@@ -88,5 +88,6 @@ impl<T: Tree> OciLayout<T> {
 }
 
 fn gap(error: &SourceError, digest: &Digest) -> Gap {
-    Gap::new(unread_reason(error), format!("whether it refers to the image is not known: {error}")).at(digest.to_string())
+    Gap::new(unread_reason(error), format!("whether it refers to the image is not known: {error}"))
+        .at(digest.to_string())
 }

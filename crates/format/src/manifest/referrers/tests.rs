@@ -114,8 +114,7 @@ fn referrers_and_what_refers_to_them_are_documents_of_the_image() {
     source.named.insert(bill.clone(), vec![signature.clone()]);
     let read = source.read();
     assert_eq!(digests(&read, DocumentKind::Referrer), [bill.clone(), signature]);
-    let blobs: Vec<&Document> =
-        read.documents.iter().filter(|document| document.kind == DocumentKind::Blob).collect();
+    let blobs: Vec<&Document> = read.documents.iter().filter(|document| document.kind == DocumentKind::Blob).collect();
     assert_eq!(blobs.len(), 2);
     assert_eq!((&blobs[0].referrer, &blobs[0].attached_to), (&Some(bill), &Some(image)));
     assert_eq!((reasons(&read).len(), read.notes.len()), (0, 0), "{read:?}");
