@@ -183,7 +183,11 @@ impl Registry {
                     return Ok(None);
                 }
                 let error = ProtocolError::Form { expected: "a list of referrers", received: headers.form };
-                break Some(RegistryError::Protocol { url: redacted(&url), error });
+                let error = RegistryError::Protocol { url: redacted(&url), error };
+                if pages.is_empty() {
+                    return Err(error);
+                }
+                break Some(error);
             }
             bytes += page.len();
             pages.push(page);
