@@ -369,12 +369,7 @@ fn an_error_is_a_gap_and_a_registry_without_the_api_is_not() {
                 // Only 404 says that there is no such tag.
                 _ => answer.status != 404,
             };
-            assert_eq!(
-                gap_reasons(&report).contains(&"unreadable"),
-                gap_expected,
-                "{asked} {answer:?}: {}",
-                report["gaps"]
-            );
+            assert_eq!(!gap_reasons(&report).is_empty(), gap_expected, "{asked} {answer:?}: {}", report["gaps"]);
             assert_eq!(tokens(&report).len(), 1, "{asked} {answer:?}");
         }
     }
