@@ -39,7 +39,8 @@ pub(crate) fn run(args: &LayersArgs) -> anyhow::Result<ExitCode> {
     let analyzer = context::analyzer(Ruleset::built_in()?, FingerprintKey::default(), args.threads.threads)?;
     let LayersArgs { target, build, registry, quiet, .. } = args;
     let build = Some(build);
-    let reports = Reading { target, build, registry, quiet, store: None, timeout: None }.scan(analyzer)?;
+    let reading = Reading { target, build, with_referrers: false, registry, quiet, store: None, timeout: None };
+    let reports = reading.scan(analyzer)?;
     let file = args.output.output.as_deref();
     let mut bytes = Vec::new();
     match args.output.format {

@@ -19,6 +19,8 @@ pub(crate) struct Reading<'r> {
     pub(crate) target: &'r TargetArgs,
     /// What is known about the build of the image.
     pub(crate) build: Option<&'r BuildArgs>,
+    /// Whether what refers to the images is read as well.
+    pub(crate) with_referrers: bool,
     pub(crate) registry: &'r RegistryArgs,
     pub(crate) quiet: &'r QuietArgs,
     /// Keeps layer results, and has those of earlier scans.
@@ -41,6 +43,7 @@ impl Reading<'_> {
         let mut scan = ImageScan::new(&analyzer)
             .platform(self.target.platform.clone().unwrap_or(Choice::Default))
             .build_hints(hints)
+            .referrers(self.with_referrers)
             .observer(&progress)
             .cancellation(cancellation);
         if let Some(cache) = &cache {

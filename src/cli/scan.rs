@@ -29,6 +29,13 @@ pub(crate) struct ScanArgs {
     #[command(flatten)]
     build: BuildArgs,
 
+    /// Do not read what refers to the image, such as signatures, attestations and SBOMs
+    ///
+    /// By default they are read from the registry, or the OCI layout if the target names an image of it: anyone who can
+    /// pull the image can pull them.
+    #[arg(long)]
+    no_referrers: bool,
+
     #[command(flatten)]
     report: ReportArgs,
 
@@ -74,6 +81,7 @@ pub(crate) fn run(args: &ScanArgs) -> anyhow::Result<ExitCode> {
     let reading = Reading {
         target: &args.target,
         build: Some(&args.build),
+        with_referrers: !args.no_referrers,
         registry: &args.registry,
         quiet: &args.quiet,
         store,

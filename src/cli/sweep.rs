@@ -94,6 +94,15 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "N")]
     expect_at_least: Option<u64>,
 
+    /// Do not read what refers to new images, such as signatures, attestations and SBOMs
+    #[arg(long)]
+    no_referrers: bool,
+
+    /// Read the documents of known images again: manifests, configurations, and what refers to the images, which may
+    /// have been attached since; their layers are not read again
+    #[arg(long)]
+    reread_documents: bool,
+
     /// Repeat the sweep at this interval, from start to start
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     interval: Option<Duration>,
@@ -248,6 +257,8 @@ fn limits(catalog: &CatalogArgs, context: &FleetContext) -> SweepLimits {
         bytes: args.max_bytes,
         expected: catalog.expected(),
         request_scans: matches!(catalog, CatalogArgs::Harbor { request_scans: true, .. }),
+        with_referrers: !args.no_referrers,
+        reread_documents: args.reread_documents,
         layer_timeout: args.reading.timeout.timeout,
         cancellation: context.cancellation.clone(),
         ..SweepLimits::default()

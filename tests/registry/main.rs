@@ -26,5 +26,6 @@ mod login;
 mod proxy;
 mod pulls;
 mod recorded_harbor;
+mod referrers;
 mod tls;
 mod waits;

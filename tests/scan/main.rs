@@ -30,6 +30,7 @@ mod lifetimes;
 mod policy;
 mod programs;
 mod readers;
+mod referrers;
 mod render;
 mod report_schema;
 mod sbom;

@@ -27,6 +27,7 @@ mod notifications;
 mod open;
 mod queue;
 mod records;
+mod referrers;
 mod reports;
 mod restart;
 mod retention;

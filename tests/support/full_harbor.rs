@@ -363,7 +363,7 @@ impl State {
                 _ => unauthorized(text, "Basic realm=\"harbor\""),
             };
         }
-        let kinds = ["/manifests/", "/blobs/", "/tags/"];
+        let kinds = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];
         let (name, kind, rest) =
             kinds.iter().find_map(|kind| path.split_once(kind).map(|(name, rest)| (name, *kind, rest))).unwrap();
         let (project, inside) = name.split_once('/').unwrap();
@@ -390,6 +390,11 @@ impl State {
                 Some(blob) => Answer::new(200, blob.clone()).with("Content-Type", "application/octet-stream"),
                 None => error(404, "BLOB_UNKNOWN", "blob unknown to registry"),
             },
+            // Also for what is not there (`registry-api.json`).
+            "/referrers/" => {
+                let none = image::bytes(&image::index(&[]));
+                Answer::new(200, none).with("Content-Type", image::INDEX)
+            }
             _ => match artifacts {
                 Some(artifacts) => {
                     let tags: BTreeSet<&String> = artifacts.iter().flat_map(|artifact| &artifact.tags).collect();

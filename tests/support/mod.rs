@@ -15,6 +15,7 @@ pub mod many;
 pub mod postgres;
 pub mod pull;
 pub mod records;
+pub mod referred;
 pub mod registry;
 pub mod served;
 pub mod server;

@@ -116,6 +116,11 @@ pub struct SweepLimits {
     /// Whether to ask the registry to scan an image that it does not serve before. That replaces the report that the
     /// registry has of it.
     pub request_scans: bool,
+    /// Whether new images are read with what refers to them, such as signatures and attestations.
+    pub with_referrers: bool,
+    /// Whether the documents of images with a report are read again, and what refers to them. It may have been attached
+    /// since.
+    pub reread_documents: bool,
     /// Whether somebody waits for its images: their layers are read before those of other sweeps.
     pub is_urgent: bool,
     /// The time for one layer, with all requests and retries.
@@ -137,6 +142,8 @@ impl Default for SweepLimits {
             bytes: None,
             expected: Expected::default(),
             request_scans: false,
+            with_referrers: true,
+            reread_documents: false,
             is_urgent: false,
             layer_timeout: None,
             cancellation: Cancellation::never(),

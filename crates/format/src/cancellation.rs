@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use layersift_model::GapReason;
+
 /// Why an operation stopped before it was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CancelReason {
@@ -30,6 +32,15 @@ impl CancelReason {
             next = wrapped.map(|wrapped| wrapped as &(dyn Error + 'static)).or_else(|| error.source());
         }
         None
+    }
+}
+
+/// The reason of the gap that is left where something could not be read because of `error`.
+pub fn unread_reason(error: &(dyn Error + 'static)) -> GapReason {
+    match CancelReason::of(error) {
+        Some(CancelReason::Cancelled) => GapReason::Cancelled,
+        Some(CancelReason::DeadlineExceeded) => GapReason::DeadlineExceeded,
+        None => GapReason::Unreadable,
     }
 }
 

@@ -43,6 +43,28 @@ pub enum Listed {
     },
 }
 
+/// What refers to a manifest, as a source lists it: signatures, attestations and other artifacts.
+#[derive(Clone, Debug, Default)]
+pub struct Referrers {
+    /// Lists of referrers: pages of a registry's answer, or the index that a tag names.
+    pub lists: Vec<ReferrerList>,
+    /// Manifests that refer to it by their name in the source, or by what the source knows of them.
+    pub manifests: Vec<Digest>,
+    /// What could not be asked for, or not be read.
+    pub gaps: Vec<Gap>,
+    /// What a reader of the report should know besides.
+    pub notes: Vec<String>,
+}
+
+/// An index of manifests that refer to another manifest.
+#[derive(Clone, Debug)]
+pub struct ReferrerList {
+    /// The index.
+    pub bytes: Vec<u8>,
+    /// Its digest, if it is stored under one. A registry makes the answer to a request anew each time.
+    pub digest: Option<Digest>,
+}
+
 /// The result of opening a blob.
 pub enum Fetched<'a> {
     /// The blob.
@@ -88,6 +110,12 @@ pub trait ImageSource: Send + Sync {
     /// The place of the manifest or index with the digest `digest`. Registries store manifests apart from other blobs.
     fn locate_manifest(&self, digest: &Digest) -> Location {
         self.locate(digest)
+    }
+
+    /// What refers to the manifest with the digest `digest`. A target of one image has nothing.
+    fn referrers(&self, digest: &Digest) -> Referrers {
+        let _ = digest;
+        Referrers::default()
     }
 
     /// Opens a blob.

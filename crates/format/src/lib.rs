@@ -21,7 +21,7 @@ mod source_error;
 pub mod tar;
 
 pub use blob::Blob;
-pub use cancellation::{CancelReason, Cancellation};
+pub use cancellation::{CancelReason, Cancellation, unread_reason};
 pub use image_source::*;
 pub use map::*;
 pub use source_error::{ArchiveError, DocumentError, SourceError, TransportError, TransportFailure};

@@ -7,6 +7,7 @@
 mod choose;
 mod classify;
 mod read;
+mod referrers;
 mod wire;
 
 use std::collections::HashSet;
@@ -21,6 +22,7 @@ use crate::json::JsonString;
 use crate::source_error::SourceError;
 
 use self::read::DocumentReader;
+pub use self::referrers::{add_referrers, is_index};
 use self::wire::WireDocument;
 
 /// An image, ready to have its layers read.
@@ -48,6 +50,8 @@ pub struct Image {
     pub documents: Vec<Document>,
     /// Documents of the image that could not be read or verified.
     pub gaps: Vec<Gap>,
+    /// Referrers of the image that could not be read.
+    pub referrer_gaps: Vec<Gap>,
     /// What a reader of the report should know besides.
     pub notes: Vec<String>,
 }
@@ -96,6 +100,8 @@ pub struct Document {
     pub is_of_index: bool,
     /// The manifest that the index, or the manifest of an attestation, attaches it to.
     pub attached_to: Option<Digest>,
+    /// The manifest of the referrer that it is, or is a part of.
+    pub referrer: Option<Digest>,
     /// What is in it.
     pub content: DocumentContent,
 }
@@ -113,6 +119,12 @@ pub enum DocumentKind {
     Sbom,
     /// Any other attestation.
     Attestation,
+    /// The signed content, or another part, of a signature.
+    Signature,
+    /// A list of what refers to the image.
+    Referrers,
+    /// The manifest of an artifact that refers to the image.
+    Referrer,
     /// The configuration of an artifact, an attestation or a cache.
     Configuration,
     /// A blob of an artifact.
@@ -170,6 +182,18 @@ impl LayerSource {
 }
 
 impl DocumentKind {
+    /// What a statement with this type of predicate is.
+    pub fn of_predicate(predicate: &str) -> DocumentKind {
+        let predicate = predicate.to_ascii_lowercase();
+        if predicate.contains("slsa.dev/provenance") {
+            DocumentKind::Provenance
+        } else if predicate.contains("spdx") || predicate.contains("cyclonedx") {
+            DocumentKind::Sbom
+        } else {
+            DocumentKind::Attestation
+        }
+    }
+
     /// The name of the kind in reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -178,6 +202,9 @@ impl DocumentKind {
             DocumentKind::Provenance => "provenance",
             DocumentKind::Sbom => "sbom",
             DocumentKind::Attestation => "attestation",
+            DocumentKind::Signature => "signature",
+            DocumentKind::Referrers => "referrers",
+            DocumentKind::Referrer => "referrer",
             DocumentKind::Configuration => "configuration",
             DocumentKind::Blob => "blob",
         }

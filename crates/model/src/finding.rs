@@ -185,13 +185,18 @@ impl FileLocation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DocumentRef {
-    /// `index`, `manifest`, `provenance`, `sbom`, `attestation`, `configuration` or `blob`.
+    /// `index`, `manifest`, `provenance`, `sbom`, `attestation`, `signature`, `referrer` (the manifest of a signature
+    /// or another artifact that refers to the image), `referrers` (a list of them), `configuration` or `blob`.
     pub kind: Cow<'static, str>,
     /// Its digest; `None` for the listing of a layout, which has none.
     pub digest: Option<Digest>,
+    /// The digest of the manifest that names it, if it belongs to an artifact that refers to the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub referrer: Option<Digest>,
     /// Its media type, if it has one.
     pub media_type: Option<String>,
-    /// The path of the value in JSON, such as `predicate.metadata.source`; `None` for a document that is not JSON.
+    /// The path of the value in JSON, such as `predicate.metadata.source`, or `payload → predicate.metadata.source` for
+    /// a statement in an envelope; `None` for a document that is not JSON.
     pub json_path: Option<String>,
 }
 

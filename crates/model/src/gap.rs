@@ -52,6 +52,8 @@ pub enum GapReason {
     ArchiveTooDeep,
     /// The archives inside a file hold more members or decompress to more bytes than the limit.
     ArchiveTooLarge,
+    /// An image has more referrers, more bytes in them, or deeper ones, than the limits.
+    TooManyReferrers,
     /// The deadline of the scan expired.
     DeadlineExceeded,
     /// The scan was cancelled.
@@ -90,6 +92,7 @@ impl GapReason {
             GapReason::UnsupportedArchive => "unsupported-archive",
             GapReason::ArchiveTooDeep => "archive-too-deep",
             GapReason::ArchiveTooLarge => "archive-too-large",
+            GapReason::TooManyReferrers => "too-many-referrers",
             GapReason::DeadlineExceeded => "deadline-exceeded",
             GapReason::Cancelled => "cancelled",
         }

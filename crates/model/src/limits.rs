@@ -21,6 +21,12 @@ pub struct Limits {
     pub index_depth: usize,
     /// Manifests of one target.
     pub manifests: usize,
+    /// Manifests of signatures, attestations and other artifacts that refer to the images of one target.
+    pub referrers: usize,
+    /// Nesting depth of referrers: the signature of a bill of materials has a depth of two.
+    pub referrer_depth: usize,
+    /// Bytes of the blobs of all referrers of one image.
+    pub referrer_bytes: u64,
     /// Entries of an archive that contains an image (blobs, not files in layers).
     pub archive_entries: usize,
     /// Nesting depth of archives inside a file of a layer; a compressed stream counts as one.
@@ -43,6 +49,9 @@ impl Default for Limits {
             tar_extension_bytes: 1 << 20,
             index_depth: 4,
             manifests: 1_000,
+            referrers: 1_000,
+            referrer_depth: 4,
+            referrer_bytes: 4 << 30,
             archive_entries: 100_000,
             archive_depth: 8,
             archive_members: 1_000_000,

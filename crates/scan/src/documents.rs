@@ -1,7 +1,11 @@
-//! Scans the documents of an image other than its configuration: manifests, indexes, and the blobs of attestations.
+//! Scans the documents of an image other than its configuration: manifests, indexes, and the blobs of attestations and
+//! of whatever else refers to the image.
 //!
 //! A JSON document is scanned value by value, each together with the name of its member, and values in base64 are
-//! decoded: BuildKit stores Dockerfiles in that way. Any other document is scanned like a file.
+//! decoded: BuildKit stores Dockerfiles in that way. Statements in envelopes are scanned as JSON, too. Any other document
+//! is scanned like a file.
+
+mod envelope;
 
 use std::collections::HashSet;
 use std::io::{self, Cursor, Read};
@@ -18,6 +22,7 @@ use layersift_model::{
     Algorithm, Digest, DocumentLocation, DocumentRef, Gap, GapReason, Hasher, LayerFinding, RuleInfo, Secret, Severity,
 };
 
+use self::envelope::{Enveloped, enveloped};
 use crate::analyzer::Analyzer;
 use crate::confirm::{Confirmed, Matches, keep_best};
 use crate::content::text;
@@ -91,7 +96,10 @@ impl DocumentReport {
 impl Analyzer {
     /// Scans the documents of `image`, which are read from `source`.
     pub fn documents(&self, source: &dyn ImageSource, image: &Image, cancellation: &Cancellation) -> DocumentReport {
-        let mut scan = DocumentScan { analyzer: self, image, report: DocumentReport::default() };
+        let gaps = image.referrer_gaps.clone();
+        let report = DocumentReport { gaps, ..DocumentReport::default() };
+        let referrer_bytes = self.limits().referrer_bytes;
+        let mut scan = DocumentScan { analyzer: self, image, report, referrer_bytes, unread: 0 };
         for document in &image.documents {
             if let Some(reason) = cancellation.reason() {
                 scan.report.gaps.push(cancelled(reason).at(name(document)));
@@ -101,7 +109,7 @@ impl Analyzer {
                 scan.report.gaps.push(gap);
             }
         }
-        scan.report
+        scan.finish()
     }
 }
 
@@ -109,18 +117,36 @@ struct DocumentScan<'a> {
     analyzer: &'a Analyzer,
     image: &'a Image,
     report: DocumentReport,
+    /// How many bytes of blobs of referrers may still be read.
+    referrer_bytes: u64,
+    /// Blobs of referrers that were not read because of that.
+    unread: usize,
 }
 
 impl DocumentScan<'_> {
     fn document(&mut self, source: &dyn ImageSource, document: &Document) -> Result<(), Gap> {
         match &document.content {
-            DocumentContent::Strings(strings) => self.strings(document, strings),
+            DocumentContent::Strings(strings) => self.json(document, strings, &[]),
             DocumentContent::Bytes(bytes) => self.bytes(document, bytes),
             DocumentContent::Blob(location) => self.blob(source, location, document),
         }
     }
 
+    fn finish(mut self) -> DocumentReport {
+        if self.unread > 0 {
+            let most = self.analyzer.limits().referrer_bytes;
+            let detail = format!("{} blobs of referrers were not read: the limit is {most} bytes in all", self.unread);
+            self.report.gaps.push(Gap::new(GapReason::TooManyReferrers, detail));
+        }
+        self.report
+    }
+
     fn blob(&mut self, source: &dyn ImageSource, location: &Location, document: &Document) -> Result<(), Gap> {
+        let is_of_referrer = document.referrer.is_some();
+        if is_of_referrer && self.referrer_bytes == 0 {
+            self.unread += 1;
+            return Ok(());
+        }
         let failed = |error: &(dyn std::error::Error + 'static)| {
             let gap = match CancelReason::of(error) {
                 Some(reason) => cancelled(reason),
@@ -138,18 +164,18 @@ impl DocumentScan<'_> {
                 return Err(Gap::new(GapReason::Unreadable, detail).at(&location.0));
             }
         };
-        let limit = self.analyzer.limits().document_bytes;
         let algorithm = document.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
-        let mut reader = HashedReader { input: blob.into_reader(), hasher: Hasher::new(algorithm) };
-        let mut start = Vec::new();
-        reader.by_ref().take(limit + 1).read_to_end(&mut start).map_err(|error| failed(&error))?;
-        if start.len() as u64 > limit {
-            if document.kind == DocumentKind::Provenance {
-                self.report.claims.add_note("a provenance is too large to be used for lines");
-            }
-            self.file(document, Cursor::new(start).chain(&mut reader)).map_err(|error| failed(&error))?;
-        } else {
-            self.bytes(document, &start)?;
+        let left = if is_of_referrer { self.referrer_bytes } else { u64::MAX };
+        let mut reader = HashedReader::new(blob.into_reader(), algorithm, left);
+        let read = self.content(document, &mut reader);
+        if is_of_referrer {
+            self.referrer_bytes = reader.left;
+        }
+        read.map_err(|error| failed(&error))??;
+        if reader.is_cut {
+            let most = self.analyzer.limits().referrer_bytes;
+            let detail = format!("the blobs of referrers have more than {most} bytes; the rest was not read");
+            return Err(Gap::new(GapReason::TooManyReferrers, detail).at(&location.0));
         }
         let found = reader.hasher.finish();
         match &document.digest {
@@ -161,17 +187,34 @@ impl DocumentScan<'_> {
         }
     }
 
+    /// Reads and scans a blob, which is a file if it is too large for a document.
+    fn content(&mut self, document: &Document, reader: &mut HashedReader<'_>) -> io::Result<Result<(), Gap>> {
+        let limit = self.analyzer.limits().document_bytes;
+        let mut start = Vec::new();
+        reader.by_ref().take(limit + 1).read_to_end(&mut start)?;
+        if start.len() as u64 <= limit {
+            return Ok(self.bytes(document, &start));
+        }
+        if document.kind == DocumentKind::Provenance {
+            self.report.claims.add_note("a provenance is too large to be used for lines");
+        }
+        self.file(document, Cursor::new(start).chain(reader)).map(Ok)
+    }
+
     fn bytes(&mut self, document: &Document, bytes: &[u8]) -> Result<(), Gap> {
         match Node::parse(bytes) {
             Ok(node) => {
+                let inside = enveloped(&node);
+                let document = &with_kind_of(document, &node, &inside);
                 self.claims(document, &node);
-                self.strings(document, &node.strings("", &NAMES))
+                inside.iter().for_each(|one| self.claims(document, &one.statement));
+                self.json(document, &node.strings("", &NAMES), &inside)
             }
             Err(_) => self.file(document, bytes).map_err(|error| unreadable(document, &error)),
         }
     }
 
-    /// Keeps what a document claims about the build of the image.
+    /// Keeps what a document, or a statement in it, claims about the build of the image.
     fn claims(&mut self, document: &Document, node: &Node) {
         let is_of_image = self.image.manifest_digest.is_some() && document.digest == self.image.manifest_digest;
         match document.kind {
@@ -194,15 +237,24 @@ impl DocumentScan<'_> {
     }
 
     /// Scans the strings of a JSON document. Steps of a build repeat their environment: each secret is one finding.
-    fn strings(&mut self, document: &Document, strings: &[JsonString]) -> Result<(), Gap> {
+    fn json(&mut self, document: &Document, strings: &[JsonString], inside: &[Enveloped]) -> Result<(), Gap> {
         let mut found = Vec::new();
-        let is_complete = self.search(document, strings, &mut found).map_err(|error| unreadable(document, &error))?;
+        let failed = |error: EngineError| unreadable(document, &error);
+        let mut is_complete = self.search(document, strings, false, &mut found).map_err(failed)?;
+        for one in inside {
+            is_complete &= self.search(document, &one.strings(), true, &mut found).map_err(failed)?;
+        }
         if !is_complete {
             let detail = "encoded data exceeds the decoding limit; the rest was not decoded";
             self.report.gaps.push(Gap::new(GapReason::TooMuchEncoded, detail).at(name(document)));
         }
-        // A place in the text of a Dockerfile says more than one in its steps.
-        found.sort_by_key(|finding: &DocumentFinding| finding.location.line.is_none());
+        // A place in the text of a Dockerfile says more than one in its steps, and one in a statement says more than one
+        // in the text of the whole.
+        let is_payload = |finding: &DocumentFinding| {
+            let path = finding.location.document.json_path.as_deref();
+            inside.iter().any(|one| path == Some(&one.path))
+        };
+        found.sort_by_key(|finding| (is_payload(finding), finding.location.line.is_none()));
         let mut seen = HashSet::new();
         for finding in found {
             if seen.insert((finding.rule.id.clone(), finding.secret.clone())) {
@@ -216,10 +268,13 @@ impl DocumentScan<'_> {
         &self,
         document: &Document,
         strings: &[JsonString],
+        is_inside: bool,
         found: &mut Vec<DocumentFinding>,
     ) -> Result<bool, EngineError> {
         let mut worker = self.analyzer.rules.worker()?;
         let mut is_complete = true;
+        let outside: &[&'static str] = if is_inside { &["base64"] } else { &[] };
+        let views = |own: &[&'static str]| [outside, own].concat();
         for string in strings {
             if let Some(decoded) = decoded(&string.text) {
                 let (matches, complete) = self.matches(&mut worker, &decoded)?;
@@ -228,12 +283,14 @@ impl DocumentScan<'_> {
                     let (line, column) = text::position(&decoded, one.span.start, 0, 0);
                     (Some(line), Some(column))
                 };
-                found.extend(matches.into_iter().map(|one| self.finding(document, string, at(&one), true, one)));
+                found.extend(
+                    matches.into_iter().map(|one| self.finding(document, string, at(&one), views(&["base64"]), one)),
+                );
             }
             let text = with_name(string);
             let (matches, complete) = self.matches(&mut worker, text.as_bytes())?;
             is_complete &= complete;
-            found.extend(matches.into_iter().map(|one| self.finding(document, string, (None, None), false, one)));
+            found.extend(matches.into_iter().map(|one| self.finding(document, string, (None, None), views(&[]), one)));
         }
         Ok(is_complete)
     }
@@ -255,12 +312,12 @@ impl DocumentScan<'_> {
         document: &Document,
         string: &JsonString,
         (line, column): (Option<u64>, Option<u64>),
-        is_base64: bool,
+        views: Vec<&'static str>,
         one: Confirmed,
     ) -> DocumentFinding {
         let rules = &self.analyzer.rules;
         let (rule, severity) = (rules.info(&one), rules.severity(&one));
-        let views = is_base64.then_some("base64").into_iter().chain(one.views).map(Into::into).collect();
+        let views = views.into_iter().chain(one.views).map(Into::into).collect();
         let document = reference(document, Some(string.path.clone()));
         let location = DocumentLocation { document, inside: Vec::new(), views, line, column };
         DocumentFinding { rule, severity, location, secret: Some(one.secret), note: one.note }
@@ -290,6 +347,7 @@ fn reference(document: &Document, json_path: Option<String>) -> DocumentRef {
     DocumentRef {
         kind: document.kind.name().into(),
         digest: document.digest.clone(),
+        referrer: document.referrer.clone(),
         media_type: document.media_type.clone(),
         json_path,
     }
@@ -331,15 +389,40 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
     std::str::from_utf8(&bytes).is_ok_and(|text| !text.contains('\0')).then_some(bytes)
 }
 
-/// A reader that hashes what is read through it.
+/// The document, whose kind is that of the statement in it, if that says more.
+fn with_kind_of(document: &Document, node: &Node, inside: &[Enveloped]) -> Document {
+    let statements = std::iter::once(node).chain(inside.iter().map(|one| &one.statement));
+    let predicates = statements.filter_map(|statement| statement.get("predicateType")?.as_str());
+    let mut kinds = predicates.map(DocumentKind::of_predicate);
+    let is_open = matches!(document.kind, DocumentKind::Attestation | DocumentKind::Blob);
+    let kind = kinds.next().filter(|_| is_open && document.referrer.is_some()).unwrap_or(document.kind);
+    Document { kind, ..document.clone() }
+}
+
+/// A reader that hashes what is read through it, up to a number of bytes.
 struct HashedReader<'r> {
     input: Box<dyn Read + Send + 'r>,
     hasher: Hasher,
+    left: u64,
+    /// Whether there are more bytes.
+    is_cut: bool,
+}
+
+impl<'r> HashedReader<'r> {
+    fn new(input: Box<dyn Read + Send + 'r>, algorithm: Algorithm, left: u64) -> HashedReader<'r> {
+        HashedReader { input, hasher: Hasher::new(algorithm), left, is_cut: false }
+    }
 }
 
 impl Read for HashedReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
+        if self.left == 0 {
+            self.is_cut |= !buffer.is_empty() && self.input.read(&mut [0])? > 0;
+            return Ok(0);
+        }
+        let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let count = self.input.read(&mut buffer[..most])?;
+        self.left -= count as u64;
         self.hasher.update(&buffer[..count]);
         Ok(count)
     }

@@ -47,6 +47,7 @@ pub struct ImageScan<'a> {
     choice: Choice,
     hints: BuildHints,
     known: Option<&'a dyn KnownLayers>,
+    with_referrers: bool,
     observer: &'a dyn Observer,
     cancellation: Cancellation,
 }
@@ -64,6 +65,7 @@ impl<'a> ImageScan<'a> {
             choice: Choice::Default,
             hints: BuildHints::default(),
             known: None,
+            with_referrers: true,
             observer: &NoObserver,
             cancellation: Cancellation::never(),
         }
@@ -84,6 +86,11 @@ impl<'a> ImageScan<'a> {
         ImageScan { known: Some(known), ..self }
     }
 
+    /// Whether the images are read with what refers to them, such as signatures and attestations, which is the default.
+    pub fn referrers(self, with_referrers: bool) -> ImageScan<'a> {
+        ImageScan { with_referrers, ..self }
+    }
+
     /// Reports progress to `observer`.
     pub fn observer(self, observer: &'a dyn Observer) -> ImageScan<'a> {
         ImageScan { observer, ..self }
@@ -99,7 +106,11 @@ impl<'a> ImageScan<'a> {
     /// # Errors
     /// If a document cannot be read.
     pub fn images(&self, source: &dyn ImageSource) -> Result<Vec<Image>, ScanError> {
-        Ok(manifest::images(source, &self.choice, self.analyzer.limits())?)
+        let mut images = manifest::images(source, &self.choice, self.analyzer.limits())?;
+        if self.with_referrers {
+            manifest::add_referrers(source, self.analyzer.limits(), &mut images);
+        }
+        Ok(images)
     }
 
     /// Scans `target`, under the name `name` in the reports.

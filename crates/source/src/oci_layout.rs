@@ -3,13 +3,17 @@
 //! Source: OCI image-spec v1.1, `image-layout.md`. `index.json` is an index over the manifests of the layout, `blobs/`
 //! holds everything by digest.
 
+mod referrers;
+
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use layersift_format::json::{JsonString, Node};
-use layersift_format::{DocumentError, Fetched, ImageSource, Listed, Location, Opened, SourceError};
+use layersift_format::{DocumentError, Fetched, ImageSource, Listed, Location, Opened, Referrers, SourceError};
 use layersift_model::{Digest, Gap, Limits};
 use serde::Deserialize;
 
+use self::referrers::Referring;
 use crate::docker_archive::{self, no_such_reference};
 use crate::open::{Context, Input};
 use crate::stream::StreamLayout;
@@ -49,12 +53,14 @@ pub(crate) struct OciLayout<T> {
     reference: Option<String>,
     limits: Limits,
     with_docker_listing: bool,
+    /// The entries of the listing that may be referrers, and what could not be read.
+    referring: OnceLock<(Vec<Referring>, Vec<Gap>)>,
 }
 
 impl<T: Tree> OciLayout<T> {
     /// The layout in `tree`; only the image called `reference`, if there is one.
     pub(crate) fn new(tree: T, reference: Option<String>, limits: Limits) -> OciLayout<T> {
-        OciLayout { tree, reference, limits, with_docker_listing: false }
+        OciLayout { tree, reference, limits, with_docker_listing: false, referring: OnceLock::new() }
     }
 
     /// The same, with the images of Docker's `manifest.json` as well: the two listings may differ, and some tools load
@@ -81,10 +87,7 @@ struct Entry {
 
 impl<T: Tree> ImageSource for OciLayout<T> {
     fn list(&self) -> Result<Vec<Listed>, SourceError> {
-        let missing = || failed(DocumentError::Missing { expected: "an OCI layout" });
-        let bytes = self.tree.document(INDEX, self.limits.document_bytes)?.ok_or_else(missing)?;
-        let node = Node::parse(&bytes).map_err(|error| failed(error.into()))?;
-        let Index { manifests } = node.strict().map_err(|error| failed(error.into()))?;
+        let (node, Index { manifests }) = self.index()?;
         let docker = self.docker_listing()?;
         let (count, most) = (manifests.len(), self.limits.manifests);
         if (count == 0 && docker.is_empty()) || count > most {
@@ -110,7 +113,11 @@ impl<T: Tree> ImageSource for OciLayout<T> {
     }
 
     fn locate(&self, digest: &Digest) -> Location {
-        Location(format!("blobs/{}/{}", digest.algorithm().name(), digest.hex()))
+        Location(blob_path(digest))
+    }
+
+    fn referrers(&self, digest: &Digest) -> Referrers {
+        self.look_up(digest)
     }
 
     fn open(&self, location: &Location) -> Result<Fetched<'_>, SourceError> {
@@ -123,6 +130,15 @@ impl<T: Tree> ImageSource for OciLayout<T> {
 }
 
 impl<T: Tree> OciLayout<T> {
+    /// The listing, and its fields.
+    fn index(&self) -> Result<(Node, Index), SourceError> {
+        let missing = || failed(DocumentError::Missing { expected: "an OCI layout" });
+        let bytes = self.tree.document(INDEX, self.limits.document_bytes)?.ok_or_else(missing)?;
+        let node = Node::parse(&bytes).map_err(|error| failed(error.into()))?;
+        let index = node.strict().map_err(|error| failed(error.into()))?;
+        Ok((node, index))
+    }
+
     /// The images of Docker's `manifest.json`, if they are asked for.
     fn docker_listing(&self) -> Result<Vec<Listed>, SourceError> {
         if !self.with_docker_listing || self.reference.is_some() {
@@ -179,6 +195,11 @@ fn listed_at(node: &Node, index: usize, is_first: bool) -> Vec<JsonString> {
         strings.extend(Node::Object(others.cloned().collect()).strings("", &[]));
     }
     strings
+}
+
+/// The path of the blob with this digest.
+fn blob_path(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
 fn failed(error: DocumentError) -> SourceError {

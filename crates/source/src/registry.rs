@@ -32,6 +32,7 @@ mod options;
 mod pace;
 mod policy;
 mod reference;
+mod referrers;
 mod refusal;
 mod response;
 mod retry;

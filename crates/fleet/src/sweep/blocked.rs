@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use layersift_format::manifest::{self, LayerSource};
-use layersift_format::{Fetched, ImageSource, Listed, Location, SourceError};
+use layersift_format::{Fetched, ImageSource, Listed, Location, Referrers, SourceError};
 use layersift_model::{Digest, Finding, Location as FindingLocation, ReportKind, SweepProblem};
 use layersift_scan::{DocumentReport, ScanError};
 use layersift_source::catalog::Entry;
@@ -77,6 +77,10 @@ impl ImageSource for UnblockedPart<'_> {
 
     fn locate_manifest(&self, digest: &Digest) -> Location {
         self.source.locate_manifest(digest)
+    }
+
+    fn referrers(&self, digest: &Digest) -> Referrers {
+        self.source.referrers(digest)
     }
 
     fn open(&self, location: &Location) -> Result<Fetched<'_>, SourceError> {

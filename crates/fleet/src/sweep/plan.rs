@@ -197,7 +197,10 @@ impl Resolver<'_> {
     /// read.
     fn planned(&self, source: &dyn ImageSource, root: &Digest, entry: &Entry) -> Result<Vec<PlannedImage>, ScanError> {
         let entry = Arc::new(entry.clone());
-        let images = manifest::images_and_index(source, root, self.sweep.scanner.limits())?;
+        let mut images = manifest::images_and_index(source, root, self.sweep.scanner.limits())?;
+        if self.limits.with_referrers {
+            manifest::add_referrers(source, self.sweep.scanner.limits(), &mut images);
+        }
         let with_documents = |mut image: Image| {
             let documents = self.sweep.scanner.documents(source, &image, &self.limits.token());
             image.documents = Vec::new();
@@ -235,6 +238,9 @@ impl Resolver<'_> {
     /// The images with these manifests, judged, if all have a report in which every layer was read: a layer that could
     /// not be read the last time may be readable now.
     fn known(&self, entry: &Entry, manifests: &[Digest]) -> Result<Option<Vec<KnownImage>>, StoreError> {
+        if self.limits.reread_documents {
+            return Ok(None);
+        }
         let mut manifests = manifests.to_vec();
         manifests.sort_unstable();
         manifests.dedup();

@@ -72,6 +72,7 @@ impl DocumentReader<'_> {
                 media_type: None,
                 is_of_index: true,
                 attached_to: None,
+                referrer: None,
                 content,
             });
         }
@@ -144,6 +145,7 @@ impl DocumentReader<'_> {
             media_type: (!document.media_type.is_empty()).then(|| document.media_type.clone()),
             is_of_index: true,
             attached_to: None,
+            referrer: None,
             content: DocumentContent::Bytes(Arc::clone(&bytes)),
         });
         for entry in entries {
@@ -270,6 +272,7 @@ impl DocumentReader<'_> {
             media_type: (!document.media_type.is_empty()).then(|| document.media_type.clone()),
             is_of_index: false,
             attached_to: None,
+            referrer: None,
             content: DocumentContent::Bytes(Arc::clone(&bytes)),
         });
         image.manifest_digest = Some(digest);
@@ -310,6 +313,7 @@ impl DocumentReader<'_> {
                     media_type,
                     is_of_index: false,
                     attached_to: None,
+                    referrer: None,
                     content,
                 });
             } else if image.kind == ImageKind::Artifact
@@ -345,7 +349,15 @@ impl DocumentReader<'_> {
             let content = DocumentContent::Bytes(bytes.into());
             let digest = Some(digest.clone());
             let (kind, is_of_index) = (DocumentKind::Configuration, false);
-            image.documents.push(Document { kind, digest, media_type, is_of_index, attached_to: None, content });
+            image.documents.push(Document {
+                kind,
+                digest,
+                media_type,
+                is_of_index,
+                attached_to: None,
+                referrer: None,
+                content,
+            });
         }
         Ok(())
     }
@@ -395,6 +407,7 @@ impl DocumentReader<'_> {
             media_type: Some(document.media_type.clone()).filter(|text| !text.is_empty()),
             is_of_index: true,
             attached_to: None,
+            referrer: None,
             content: DocumentContent::Bytes(Arc::clone(bytes)),
         }];
         let (config, blobs) = parts(document);
@@ -412,7 +425,7 @@ impl DocumentReader<'_> {
         Ok(documents)
     }
 
-    fn bound_layers(&self, document: &Location, layers: usize) -> Result<(), ImageError> {
+    pub(super) fn bound_layers(&self, document: &Location, layers: usize) -> Result<(), ImageError> {
         if layers <= self.limits.layers {
             return Ok(());
         }
@@ -420,7 +433,7 @@ impl DocumentReader<'_> {
         Err(ImageError::Document { document: document.0.clone(), reason })
     }
 
-    fn layer(&self, manifest: &Location, descriptor: &Descriptor) -> Result<LayerSource, ImageError> {
+    pub(super) fn layer(&self, manifest: &Location, descriptor: &Descriptor) -> Result<LayerSource, ImageError> {
         let digest = descriptor.digest(manifest)?;
         Ok(LayerSource {
             location: Some(self.source.locate(&digest)),
@@ -464,7 +477,7 @@ impl DocumentReader<'_> {
     }
 
     /// Reads a document, and adds a gap if its digest differs. `None`, and a gap, if the document is missing.
-    fn document(
+    pub(super) fn document(
         &self,
         location: &Location,
         digest: Option<&Digest>,
@@ -520,7 +533,7 @@ fn order_by_tree(layers: &mut [LayerSource], config: Option<&Node>) {
 }
 
 /// A blob as a document that is read later.
-fn blob_document(kind: DocumentKind, blob: LayerSource) -> Option<Document> {
+pub(super) fn blob_document(kind: DocumentKind, blob: LayerSource) -> Option<Document> {
     let content = DocumentContent::Blob(blob.location?);
     Some(Document {
         kind,
@@ -528,6 +541,7 @@ fn blob_document(kind: DocumentKind, blob: LayerSource) -> Option<Document> {
         media_type: blob.media_type,
         is_of_index: false,
         attached_to: None,
+        referrer: None,
         content,
     })
 }

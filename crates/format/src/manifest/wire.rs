@@ -43,6 +43,9 @@ const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 /// The annotation with the type of a statement.
 const PREDICATE: &str = "in-toto.io/predicate-type";
 
+/// The same of cosign.
+const COSIGN_PREDICATE: &str = "predicateType";
+
 /// The annotation with the file name of a blob.
 const TITLE: &str = "org.opencontainers.image.title";
 
@@ -176,14 +179,8 @@ impl Descriptor {
 
     /// What a blob of an attestation is.
     pub(super) fn statement(&self) -> DocumentKind {
-        let predicate = self.annotations.get(PREDICATE).map_or("", String::as_str).to_ascii_lowercase();
-        if predicate.contains("slsa.dev/provenance") {
-            DocumentKind::Provenance
-        } else if predicate.contains("spdx") || predicate.contains("cyclonedx") {
-            DocumentKind::Sbom
-        } else {
-            DocumentKind::Attestation
-        }
+        let predicate = self.annotations.get(PREDICATE).or_else(|| self.annotations.get(COSIGN_PREDICATE));
+        DocumentKind::of_predicate(predicate.map_or("", String::as_str))
     }
 
     /// What a blob of an artifact is.

@@ -49,7 +49,7 @@ fn document() -> impl Strategy<Value = DocumentLocation> {
     let numbers = any::<(Option<u64>, Option<u64>)>();
     let reference = (proptest::option::of(digest()), proptest::option::of(text()), proptest::option::of(text()));
     (reference, place, numbers).prop_map(|((digest, media_type, json_path), (inside, views), (line, column))| {
-        let document = DocumentRef { kind: "provenance".into(), digest, media_type, json_path };
+        let document = DocumentRef { kind: "provenance".into(), digest, referrer: None, media_type, json_path };
         let views = views.into_iter().map(Into::into).collect();
         DocumentLocation { document, inside, views, line, column }
     })

@@ -93,6 +93,7 @@ fn report(text: &str) -> ImageReport {
         document: DocumentRef {
             kind: "provenance".into(),
             digest: None,
+            referrer: None,
             media_type: Some(text.into()),
             json_path: Some(text.into()),
         },

@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Write};
 
-use layersift_model::{DocumentLocation, FileLocation, Finding, ImageReport, Location, Package, Severity, State};
+use layersift_model::{
+    Digest, DocumentLocation, FileLocation, Finding, ImageReport, Location, Package, Severity, State,
+};
 
 use super::groups::{Cluster, FEW, MEMBER, Place, Secret, Section, clusters, sections};
 use super::{counted, lifetime, summary};
@@ -227,16 +229,23 @@ pub(super) fn position(file: &FileLocation) -> (String, String) {
     (safe(&file.full_path(MEMBER)).into(), place + &views)
 }
 
-/// Where in a document something is: its kind, the value, and the line of the text in it.
+/// Where in a document something is: its kind, the manifest of the referrer, the value, and the line of the text in it.
 pub(super) fn in_document(location: &DocumentLocation) -> String {
     let DocumentLocation { document, inside, views, line, column } = location;
+    let referrer = document.referrer.iter().map(|referrer| format!(" of {}", short(referrer)));
     let value = document.json_path.iter().chain(inside).map(|part| format!(" {}", clean(part, 160)));
     let place = match (line, column) {
         (Some(line), Some(column)) => format!(":{line}:{column}"),
         _ => String::new(),
     };
     let views = views.iter().map(|view| format!(" in {}", clean(view, 40)));
-    clean(&document.kind, 40) + &value.collect::<String>() + &place + &views.collect::<String>()
+    let parts = referrer.chain(value).chain([place]).chain(views);
+    clean(&document.kind, 40) + &parts.collect::<String>()
+}
+
+/// As much of a digest as tools show of it.
+fn short(digest: &Digest) -> String {
+    format!("{}:{}", digest.algorithm().name(), digest.hex().chars().take(12).collect::<String>())
 }
 
 /// What the file is: section and symbol, and the package it belongs to.

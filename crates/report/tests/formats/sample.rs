@@ -147,6 +147,7 @@ pub fn incident() -> ImageReport {
         document: DocumentRef {
             kind: "provenance".into(),
             digest: Some(digest("provenance")),
+            referrer: None,
             media_type: Some("application/vnd.in-toto+json".into()),
             json_path: Some("predicate.invocation.parameters.args.TOKEN".into()),
         },

@@ -46,6 +46,8 @@ pub(crate) struct Scanner {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) clock: fn() -> Seconds,
+    /// Whether new images are read with what refers to them.
+    pub(crate) with_referrers: bool,
     /// The longest that one image may take.
     pub(crate) timeout: Duration,
     /// Seconds for which one that failed is not tried again.
@@ -182,6 +184,7 @@ impl Scanner {
         let limits = SweepLimits {
             threads: 0,
             is_urgent: claimed.class < RequestClass::Background,
+            with_referrers: self.with_referrers,
             time: Some(self.timeout),
             layer_timeout: Some(self.timeout),
             cancellation: own.clone(),

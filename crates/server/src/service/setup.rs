@@ -239,6 +239,7 @@ impl Parts {
             metrics,
             progress: Arc::clone(&service.progress),
             clock,
+            with_referrers: service.settings.scans.referrers,
             timeout: service.settings.scans.timeout(),
             retry_failed: service.settings.scans.retry_failed(),
             ending: ending.clone(),

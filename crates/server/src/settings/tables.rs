@@ -207,6 +207,8 @@ pub struct Scans {
     pub pulls: usize,
     /// Threads that scan; 0 is one for each core.
     pub threads: usize,
+    /// Whether new images are read with what refers to them, such as signatures and attestations.
+    pub referrers: bool,
     /// The longest that one image may take.
     timeout: Span,
     /// The most images that wait.
@@ -223,6 +225,7 @@ impl Default for Scans {
             at_once: 4,
             pulls: 4,
             threads: 0,
+            referrers: true,
             timeout: Span::of_seconds(3_600),
             queued: 10_000,
             queued_per_client: 1_000,

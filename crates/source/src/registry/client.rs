@@ -425,7 +425,8 @@ pub(super) struct DocumentHeaders {
     /// Whether the condition of the request was met, and the document was not sent.
     is_not_modified: bool,
     digest: Option<String>,
-    media_type: Option<String>,
+    /// The `Content-Type` header.
+    pub(super) media_type: Option<String>,
     /// What the body is.
     pub(super) form: BodyForm,
     /// What the `Link` headers say of the next page.

@@ -13,9 +13,10 @@ use super::client::{At, Manifest, Registry};
 use super::error::RegistryError;
 use super::options::RegistryOptions;
 use super::reference::{Reference, ReferenceError};
+use super::referrers::Lookups;
 use crate::open::Context;
 use crate::target::{Argument, InvalidArgument, Transport};
-use layersift_format::{Blob, Fetched, ImageSource, Listed, Location, Opened, SourceError};
+use layersift_format::{Blob, Fetched, ImageSource, Listed, Location, Opened, Referrers, SourceError};
 use layersift_model::Digest;
 
 /// Blobs of one image that are pulled at once, as in skopeo.
@@ -38,18 +39,29 @@ const MAX_SIZES: usize = 100_000;
 
 /// One image, or one index, of a registry.
 pub struct RegistrySource {
-    registry: Registry,
-    reference: Reference,
+    pub(super) registry: Registry,
+    pub(super) reference: Reference,
     /// The manifest of the reference, requested once: a tag may move meanwhile, and all reads must see one image.
     root: OnceLock<Manifest>,
     /// Sizes of blobs in the manifests that were read.
     sizes: Mutex<HashMap<Digest, u64>>,
+    /// What is known of referrers.
+    pub(super) referrers: Lookups,
+    /// Manifests of referrers that were not opened yet.
+    pub(super) kept: Mutex<HashMap<Digest, Vec<u8>>>,
 }
 
 impl RegistrySource {
     /// The image that `reference` names in `registry`, which must be the registry of its host.
     pub fn new(registry: Registry, reference: Reference) -> RegistrySource {
-        RegistrySource { registry, reference, root: OnceLock::new(), sizes: Mutex::default() }
+        RegistrySource {
+            registry,
+            reference,
+            root: OnceLock::new(),
+            sizes: Mutex::default(),
+            referrers: Lookups::default(),
+            kept: Mutex::default(),
+        }
     }
 
     /// The client that it uses.
@@ -90,7 +102,7 @@ impl RegistrySource {
         Ok(self.root()?.digest == *known)
     }
 
-    fn manifest(&self, at: &At) -> Result<Manifest, RegistryError> {
+    pub(super) fn manifest(&self, at: &At) -> Result<Manifest, RegistryError> {
         let manifest = self.registry.manifest(&self.reference.repository, at)?;
         self.note_sizes(&manifest.bytes);
         Ok(manifest)
@@ -141,6 +153,9 @@ impl RegistrySource {
         if let Some(root) = self.root.get().filter(|root| root.digest == *digest) {
             return Ok(root.bytes.clone());
         }
+        if let Some(bytes) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(digest) {
+            return Ok(bytes);
+        }
         self.manifest(&At::Digest(digest.clone())).map(|manifest| manifest.bytes)
     }
 }
@@ -167,6 +182,10 @@ impl ImageSource for RegistrySource {
 
     fn locate_manifest(&self, digest: &Digest) -> Location {
         self.location("manifests", digest)
+    }
+
+    fn referrers(&self, digest: &Digest) -> Referrers {
+        self.look_up(digest)
     }
 
     fn open(&self, location: &Location) -> Result<Fetched<'_>, SourceError> {

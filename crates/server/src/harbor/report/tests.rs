@@ -101,6 +101,7 @@ fn keys_are_those_of_the_table() {
         document: DocumentRef {
             kind: "provenance".into(),
             digest: Some(digest.clone()),
+            referrer: None,
             media_type: None,
             json_path: Some("a.b".into()),
         },
@@ -254,6 +255,7 @@ fn findings(texts: BoxedStrategy<String>) -> impl Strategy<Value = Finding> {
             document: DocumentRef {
                 kind: "manifest".into(),
                 digest: Some(Digest::of(&[line as u8 % 2])),
+                referrer: None,
                 media_type: note.clone(),
                 json_path: Some(path.clone()),
             },

@@ -145,6 +145,7 @@ pub(super) fn gap(reason: GapReason) -> String {
         GapReason::TooManyFindings => "a file has more findings of one rule than the limit",
         GapReason::DocumentTooLarge => "a document is larger than the limit",
         GapReason::DamagedDocument => "a document is damaged",
+        GapReason::TooManyReferrers => "more refers to the image than the limit",
         GapReason::TooMuchEncoded => "a file has more encoded data than the limit",
         GapReason::Unreadable => "something could not be read",
         GapReason::DamagedArchive => "an archive in a file is damaged or cut off",
