@@ -2,8 +2,8 @@
 //! of whatever else refers to the image.
 //!
 //! A JSON document is scanned value by value, each together with the name of its member, and values in base64 are
-//! decoded: BuildKit stores Dockerfiles in that way. Statements in envelopes are scanned as JSON, too. Any other document
-//! is scanned like a file.
+//! decoded: BuildKit stores Dockerfiles in that way. Statements in envelopes are scanned as JSON, too. Any other
+//! document is scanned like a file.
 
 mod envelope;
 
@@ -248,8 +248,8 @@ impl DocumentScan<'_> {
             let detail = "encoded data exceeds the decoding limit; the rest was not decoded";
             self.report.gaps.push(Gap::new(GapReason::TooMuchEncoded, detail).at(name(document)));
         }
-        // A place in the text of a Dockerfile says more than one in its steps, and one in a statement says more than one
-        // in the text of the whole.
+        // A place in the text of a Dockerfile says more than one in its steps, and one in a statement says more than
+        // one in the text of the whole.
         let is_payload = |finding: &DocumentFinding| {
             let path = finding.location.document.json_path.as_deref();
             inside.iter().any(|one| path == Some(&one.path))

@@ -1,3 +1,5 @@
+//! Referrers of made-up sources: circles, limits, lists that are wrong, and what is gone.
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
