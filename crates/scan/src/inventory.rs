@@ -2,7 +2,9 @@
 //! joins the layers of an image.
 
 mod join;
-mod layer;
+pub(crate) mod layer;
+pub(crate) mod visitor;
+mod with_findings;
 
 use std::sync::Arc;
 
@@ -177,6 +179,7 @@ fn inventory(
         version: env!("CARGO_PKG_VERSION").into(),
         layers: image.layers.iter().zip(&layers).map(summary).collect(),
         packages: joined.packages,
+        ai: joined.ai,
         gaps,
     };
     (inventory, entries)
