@@ -22,8 +22,10 @@
 //! # }
 //! ```
 
+mod assets;
 mod bodyfile;
-pub mod cyclonedx;
+mod bom;
+mod cyclonedx;
 mod exchange;
 mod format;
 mod gitlab;
@@ -44,6 +46,7 @@ mod text;
 mod timesketch;
 pub mod trace;
 
+pub use bom::SpecVersion;
 pub use format::{FORMATS, Format, Render, RenderOptions, format};
 pub use policy::{Allow, AllowList, Baseline, FailOn, Policy, PolicyError};
 pub use terminal::{clean, human, plural};
