@@ -1,5 +1,5 @@
-//! The inventory of an image: the packages and the marks of AI in its layers, the layer that brought each, and whether it
-//! is still there.
+//! The inventory of an image: the packages and the marks of AI in its layers, the layer that brought each, and whether
+//! it is still there.
 
 use jiff::Timestamp;
 

@@ -1,7 +1,7 @@
 //! Marks of AI: what files say about AI that took part in making them, traces of assistants, and models.
 //!
-//! A mark is read off a path, a form that somebody defined, or a sentence in a fixed place. How a text reads, or how code
-//! looks, is never a mark.
+//! A mark is read off a path, a form that somebody defined, or a sentence in a fixed place. How a text reads, or how
+//! code looks, is never a mark.
 
 mod assistants;
 mod git;

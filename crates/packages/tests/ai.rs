@@ -101,7 +101,8 @@ fn a_record_of_agent_trace_says_which_files_an_ai_wrote() {
     let trace = |kind: &str| {
         format!(
             r#"{{"version":"0.1.0","id":"1","timestamp":"2026-01-23T14:30:00Z","tool":{{"name":"cursor"}},"files":[
-            {{"path":"a.ts","conversations":[{{"contributor":{{"type":"{kind}","model_id":"some/model"}},"ranges":[]}}]}},
+            {{"path":"a.ts","conversations":
+             [{{"contributor":{{"type":"{kind}","model_id":"some/model"}},"ranges":[]}}]}},
             {{"path":"b.ts","conversations":[{{"ranges":[{{"start_line":1,"contributor":{{"type":"human"}}}}]}}]}}]}}"#
         )
     };

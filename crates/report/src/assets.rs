@@ -1,5 +1,5 @@
-//! Secrets and keys as cryptographic assets of CycloneDX that are compromised: one component for each rule and secret, with
-//! an occurrence for each place.
+//! Secrets and keys as cryptographic assets of CycloneDX that are compromised: one component for each rule and secret,
+//! with an occurrence for each place.
 //!
 //! A component has the masked form and never the value. Its id is the keyed fingerprint, which is left out under the
 //! built-in key.

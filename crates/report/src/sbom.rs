@@ -1,7 +1,7 @@
 //! The output of `layersift sbom`: what an image is made of, as CycloneDX and SPDX for other programs, and as a table.
 //!
-//! Packages that a later layer removed are in CycloneDX and the table as well, told apart: anyone who can pull the image
-//! can pull them. SPDX has no words for that, so it has only what a container of the image has.
+//! Packages that a later layer removed are in CycloneDX and the table as well, told apart: anyone who can pull the
+//! image can pull them. SPDX has no words for that, so it has only what a container of the image has.
 
 mod cyclonedx;
 mod spdx;

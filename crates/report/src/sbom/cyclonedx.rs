@@ -1,7 +1,7 @@
 //! A bill of materials as CycloneDX: packages, models, marks of AI, and secrets and keys as cryptographic assets.
 //!
-//! Packages that a later layer removed have the scope `excluded`. Properties say which layer brought each component, and
-//! which one removed it.
+//! Packages that a later layer removed have the scope `excluded`. Properties say which layer brought each component,
+//! and which one removed it.
 
 use std::io::{self, Write};
 

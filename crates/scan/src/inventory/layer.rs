@@ -88,8 +88,8 @@ pub(crate) struct PackageReader<'r> {
 }
 
 impl<'r> PackageReader<'r> {
-    pub(crate) fn new(threads: &'r ThreadPool, limits: &'r Limits) -> PackageReader<'r> {
-        PackageReader { pool: Pool::new(FRESH + BLOCK), threads, limits, memory: MemoryBudget::default() }
+    pub(crate) fn new(threads: &'r ThreadPool, limits: &'r Limits, memory: MemoryBudget) -> PackageReader<'r> {
+        PackageReader { pool: Pool::new(FRESH + BLOCK), threads, limits, memory }
     }
 
     /// Reads a layer. `algorithm` is that of the digest in the manifest. The calling thread reads and walks the layer.

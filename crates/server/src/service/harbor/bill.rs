@@ -29,6 +29,11 @@ impl Current<'_> {
         let sboms = &self.steps.adapter.sboms;
         match sboms.take(&self.task.id) {
             Bill::Report(report) => return Step::Report(report, None),
+            // Where this process ends, another one reads the image.
+            Bill::Failed(_) if self.steps.service.ending.is_cancelled() => {
+                let not_before = self.now;
+                return self.wait(HarborPhase::Scan, not_before);
+            }
             Bill::Failed(why) => return Step::Failed(self.masked_text(why)),
             Bill::Running => return self.reading(),
             Bill::Unknown | Bill::Full => {}

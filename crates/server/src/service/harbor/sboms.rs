@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use layersift_fleet::Registries;
 use layersift_format::platform::Choice;
@@ -15,7 +16,7 @@ use layersift_format::{Cancellation, Opened};
 use layersift_model::Inventory;
 use layersift_report::SpecVersion;
 use layersift_report::sbom::{Materials, cyclonedx, spdx};
-use layersift_scan::InventoryScan;
+use layersift_scan::{InventoryScan, MemoryBudget};
 use layersift_source::registry::{Credentials, Login, Reference, RegistrySource};
 
 use super::VERSION;
@@ -25,10 +26,17 @@ use crate::harbor::sbom::{Form, report};
 /// Images that are read at once. Each has a thread of its own to walk the layers.
 const AT_ONCE: usize = 2;
 
+/// The memory that they take together.
+const MEMORY: u64 = 512 << 20;
+
+/// How long a bill waits for its task.
+const KEPT: Duration = Duration::from_secs(600);
+
 /// How far the reading of a bill is.
 enum Reading {
     Running,
-    Ended(Result<Vec<u8>, String>),
+    /// Since when it waits for its task.
+    Ended(Instant, Result<Vec<u8>, String>),
 }
 
 /// What a step is told of a bill.
@@ -61,12 +69,13 @@ pub(crate) struct Sboms {
     readings: Arc<Mutex<HashMap<String, Reading>>>,
     /// What this process is called in tasks.
     pub(super) process: String,
+    memory: MemoryBudget,
 }
 
 impl Sboms {
     /// Of a process with this name, which no other one has.
     pub(super) fn new(process: String) -> Sboms {
-        Sboms { readings: Arc::default(), process }
+        Sboms { readings: Arc::default(), process, memory: MemoryBudget::new(MEMORY) }
     }
 
     /// How far the bill of a task is. One that has ended is given away.
@@ -74,9 +83,9 @@ impl Sboms {
         let mut all = self.all();
         match all.get(task) {
             Some(Reading::Running) => Bill::Running,
-            Some(Reading::Ended(_)) => match all.remove(task) {
-                Some(Reading::Ended(Ok(report))) => Bill::Report(report),
-                Some(Reading::Ended(Err(why))) => Bill::Failed(why),
+            Some(Reading::Ended(..)) => match all.remove(task) {
+                Some(Reading::Ended(_, Ok(report))) => Bill::Report(report),
+                Some(Reading::Ended(_, Err(why))) => Bill::Failed(why),
                 _ => Bill::Unknown,
             },
             None => Bill::Unknown,
@@ -86,16 +95,16 @@ impl Sboms {
     /// Begins to read a bill, if there is room.
     pub(super) fn begin(&self, wanted: Wanted, registries: &Arc<Registries>) -> Bill {
         let mut all = self.all();
-        // What no task has fetched any more, as after its deadline, makes room.
-        all.retain(|task, reading| *task == wanted.task || matches!(reading, Reading::Running));
-        if all.len() >= AT_ONCE {
+        // What no task fetches any more, as after its deadline.
+        all.retain(|_, reading| !matches!(reading, Reading::Ended(since, _) if since.elapsed() > KEPT));
+        if all.values().filter(|reading| matches!(reading, Reading::Running)).count() >= AT_ONCE {
             return Bill::Full;
         }
         let (task, registries, readings) = (wanted.task.clone(), Arc::clone(registries), self.clone());
         let read = move || {
-            let ended = catch_unwind(AssertUnwindSafe(|| wanted.read(&registries)));
+            let ended = catch_unwind(AssertUnwindSafe(|| wanted.read(&registries, readings.memory.clone())));
             let ended = ended.unwrap_or_else(|_| Err("the image cannot be read: an internal error".into()));
-            readings.all().insert(wanted.task.clone(), Reading::Ended(ended));
+            readings.all().insert(wanted.task.clone(), Reading::Ended(Instant::now(), ended));
         };
         match thread::Builder::new().name("sbom".into()).spawn(read) {
             Ok(_) => {
@@ -113,13 +122,13 @@ impl Sboms {
 
 impl Wanted {
     /// Reads the image, and writes the report for Harbor.
-    fn read(&self, registries: &Registries) -> Result<Vec<u8>, String> {
+    fn read(&self, registries: &Registries, memory: MemoryBudget) -> Result<Vec<u8>, String> {
         let login = self.credentials.clone().map_or(Login::Anonymous, Login::As);
         let registry = registries.with_login(&self.reference.host, self.plain_http, login);
         let registry = registry.map_err(|error| error.to_string())?.with_cancellation(self.cancellation.clone());
         let source = RegistrySource::new(registry, self.reference.clone());
         let scan = InventoryScan::new(1).map_err(|error| error.to_string())?;
-        let scan = scan.platform(Choice::All).cancellation(self.cancellation.clone());
+        let scan = scan.platform(Choice::All).cancellation(self.cancellation.clone()).memory(memory);
         let read = scan.run(&self.reference.to_string(), Opened::Source(Box::new(source)));
         let inventories = read.map_err(|error| format!("the image cannot be read: {error}"))?;
         let [inventory] = &inventories[..] else { return Err("the artifact is not one image".into()) };
