@@ -8,6 +8,7 @@ use crate::images::{SECRET, clean, image, index, layer, leak};
 use crate::running::{Client, Running, Site, eventually, pulling_from};
 use crate::support::artifacts::Artifact;
 use crate::support::harbor_scanner::{Auth, HarborScanner, Settings, Setup, Status};
+use crate::support::image::Layer;
 use crate::support::tar::Tar;
 use crate::support::trivy_adapter::{TrivyAdapter, cve};
 use crate::support::{DEADLINE, Fresh, postgres};
@@ -235,7 +236,8 @@ fn packaged() -> Artifact {
         .file("lib/apk/db/installed", "P:musl\nV:1.2.5-r0\nA:x86_64\n\n")
         .file("app/node_modules/gone/package.json", json("gone"))
         .file("app/node_modules/kept/package.json", json("kept"));
-    image("packaged", &[base.finish(), leak(), Tar::new().whiteout("app/node_modules/gone").finish()])
+    let last = Tar::new().whiteout("app/node_modules/gone");
+    image("packaged", &[Layer::plain(base.finish()), leak(), Layer::plain(last.finish())])
 }
 
 #[test]
