@@ -82,13 +82,15 @@ Examples:
 pub(crate) const SBOM: &str = "\
 Read are the records of dpkg, apk, rpm, npm, Python distributions, Java archives and the archives in them, and what Go
 and cargo-auditable record in executables. A package that a later layer removed is still in the layer that brought it:
-it is listed with the state deleted or overwritten, and in CycloneDX with the scope excluded.
+it is listed with the state deleted or overwritten, and in CycloneDX with the scope excluded. Secrets and keys are
+listed, masked, and so is what says that an AI made something, or is a model.
 
 TARGET is what `layersift scan` takes; see layersift scan --help.
 
 Examples:
   layersift sbom image.tar
   layersift sbom --format cyclonedx -o image.cdx.json docker://registry.example.org/team/app:1.2
+  layersift sbom --format spdx --no-secrets oci:layout:v1
   layersift sbom --only hidden oci:layout:v1
 
 Exit status:
