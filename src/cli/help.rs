@@ -7,6 +7,16 @@ Exit status:
   2  error, including usage errors: there is no verdict
   3  incomplete: something could not be read";
 
+pub(crate) const DIFF: &str = "\
+A secret is told by its fingerprint, in whatever layer it is. It is rotated if nothing of the image after has it, and
+another value is in its place; that the old value was revoked cannot be seen in an image.
+
+Exit status:
+  0  pass: both images were read, and nothing came that fails
+  1  fail: a finding at least as severe as --fail-on came; with --require-gone, or is still there
+  2  error, including usage errors: there is no verdict
+  3  incomplete: something could not be read";
+
 pub(crate) const SWEEP_STATUS: &str = "\
 Exit status:
   0  pass: every image was read, and none fails

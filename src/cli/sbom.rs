@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use super::args::{FingerprintKeyArgs, QuietArgs, RegistryArgs, RulesArgs, TargetArgs, ThreadsArgs, TimeoutArgs};
 use super::formats::{Format, OutputArgs};
 use super::progress::ScanProgress;
+use super::read::Reading;
 use super::{context, output, terminal};
 use layersift_format::Cancellation;
 use layersift_format::platform::Choice;
@@ -14,7 +15,7 @@ use layersift_model::{ImageReport, Inventory, Limits, State, Verdict};
 use layersift_report::SpecVersion;
 use layersift_report::sbom::{self as document, Materials};
 use layersift_rules::Ruleset;
-use layersift_scan::{ImageScan, InventoryScan};
+use layersift_scan::InventoryScan;
 use layersift_source::{Target, open};
 
 const TIMEOUT: &str = "Stop after this time, such as 90s or 30m; packages may then be missing [default: no limit]";
@@ -141,35 +142,39 @@ fn keep(only: Only, inventory: &mut Inventory, report: Option<&mut ImageReport>)
 }
 
 fn read(args: &SbomArgs) -> anyhow::Result<Vec<ReadImage>> {
-    let target = Target::parse(&args.target.target)?;
-    let has_secrets = !args.no_secrets && args.output.format != SbomFormat::Spdx;
-    let analyzer = match has_secrets {
-        true => {
-            let ruleset = Ruleset::with_files(&args.rules.rules)?;
-            Some(context::analyzer(ruleset, context::fingerprint_key(&args.fingerprint_key)?, args.threads.threads)?)
-        }
-        false => None,
+    if args.no_secrets || args.output.format == SbomFormat::Spdx {
+        return Ok(read_packages(args)?.into_iter().map(|inventory| (inventory, None)).collect());
+    }
+    let ruleset = Ruleset::with_files(&args.rules.rules)?;
+    let analyzer = context::analyzer(ruleset, context::fingerprint_key(&args.fingerprint_key)?, args.threads.threads)?;
+    let reading = Reading {
+        target: &args.target,
+        build: None,
+        with_referrers: true,
+        registry: &args.registry,
+        quiet: &args.quiet,
+        store: None,
+        timeout: args.timeout.timeout,
     };
+    let read = reading.scan_with_packages(&analyzer);
+    // The process ends soon; freeing the compiled rules would only take time.
+    std::mem::forget(analyzer);
+    Ok(read?.into_iter().map(|(report, inventory)| (inventory, Some(report))).collect())
+}
+
+/// Reads the packages alone, without rules.
+fn read_packages(args: &SbomArgs) -> anyhow::Result<Vec<Inventory>> {
+    let target = Target::parse(&args.target.target)?;
     let progress = ScanProgress::start(args.quiet.quiet);
     let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
     let opened = open(&target, &Limits::default(), &context::registry_options(&args.registry, &cancellation)?)?;
-    let platform = args.target.platform.clone().unwrap_or(Choice::Default);
-    let read = match &analyzer {
-        Some(analyzer) => {
-            let scan = ImageScan::new(analyzer).platform(platform).observer(&progress).cancellation(cancellation);
-            let read = scan.run_with_inventory(&target.text, opened);
-            read.map(|all| all.into_iter().map(|(report, inventory)| (inventory, Some(report))).collect())
-        }
-        None => {
-            let scan = InventoryScan::new(args.threads.threads)?.platform(platform);
-            let read = scan.observer(&progress).cancellation(cancellation).run(&target.text, opened);
-            read.map(|all| all.into_iter().map(|inventory| (inventory, None)).collect())
-        }
-    };
+    let inventories = InventoryScan::new(args.threads.threads)?
+        .platform(args.target.platform.clone().unwrap_or(Choice::Default))
+        .observer(&progress)
+        .cancellation(cancellation)
+        .run(&target.text, opened);
     progress.finish();
-    // The process ends soon; freeing the compiled rules would only take time.
-    std::mem::forget(analyzer);
-    Ok(read?)
+    Ok(inventories?)
 }
 
 /// The only image: a document is about one.
