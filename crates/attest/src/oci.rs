@@ -107,7 +107,8 @@ impl Index {
         }
         let index: Index = serde_json::from_slice(&document.bytes).ok()?;
         let is_index = index.media_type.as_deref().is_none_or(|kind| kind == INDEX) && index.schema_version == 2;
-        (is_index && !index.other.contains_key("config") && !index.other.contains_key("layers")).then_some(index)
+        let is_image = index.manifests.is_empty() && index.other.contains_key("layers");
+        (is_index && !is_image).then_some(index)
     }
 
     pub(crate) fn empty() -> Index {

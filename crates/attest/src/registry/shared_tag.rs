@@ -1,8 +1,8 @@
 //! A list under a tag that several writers change at the same time, each by writing it anew.
 //!
 //! A write may undo what another writer wrote since the list was read. So the list is read again, after random pauses,
-//! until it has shown the own entry several times in a row, and is written again if it does not. Whatever it has shown
-//! before is put back, too, unless it was deleted. What another tool writes between a read and the write that follows is
+//! until it has shown the own entry and nothing new several times in a row, and is written again if the entry is missing.
+//! Whatever it has shown before is put back, too, unless it was deleted. What another tool writes between a read and the write that follows is
 //! still lost if that tool does not look again: nothing but the registry could prevent that.
 
 use std::collections::HashSet;
@@ -47,21 +47,25 @@ pub(super) struct Writer<'r, R: Registry, L> {
 }
 
 impl<R: Registry, L: List<R>> Writer<'_, R, L> {
-    /// Writes until the list keeps the own entry.
+    /// Writes until the list keeps the own entry, and what others wrote meanwhile.
     pub(super) fn run(mut self) -> Result<ListedIn, AttachError<R::Error>> {
-        let mut quiet = 0;
+        let (mut kept, mut unchanged) = (0, 0);
         for _ in 0..self.pace.most_reads {
-            if self.is_complete_or_written()? {
-                quiet += 1;
-                if quiet > self.pace.quiet_reads {
-                    return Ok(self.list.listed_in());
-                }
-            } else {
-                quiet = 0;
+            let seen = self.seen.len();
+            let is_complete = self.is_complete_or_written()?;
+            kept = if is_complete { kept + 1 } else { 0 };
+            unchanged = if is_complete && self.seen.len() == seen { unchanged + 1 } else { 0 };
+            if unchanged > self.pace.quiet_reads {
+                break;
             }
             self.registry.pause(self.pace.pause()).map_err(AttachError::Registry)?;
         }
-        Err(AttachError::NotListed(self.own.digest))
+        // Others may go on writing for as long as they like.
+        if kept > self.pace.quiet_reads {
+            Ok(self.list.listed_in())
+        } else {
+            Err(AttachError::NotListed(self.own.digest))
+        }
     }
 
     /// Reads the list. If something is missing in it, writes it, and returns false.

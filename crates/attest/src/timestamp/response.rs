@@ -1,10 +1,11 @@
 //! Answers of time stamp authorities, as far as they need no key to be read.
 
 use cms::content_info::ContentInfo;
-use cms::signed_data::SignedData;
+use cms::signed_data::{EncapsulatedContentInfo, SignerInfo, SignerInfos};
 use jiff::Timestamp;
+use x509_cert::Certificate;
 use x509_cert::der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef};
-use x509_cert::der::{self, Decode, ErrorKind, Reader, SliceReader, Tag, Tagged};
+use x509_cert::der::{self, Decode, Encode, ErrorKind, Reader, SliceReader, Tag, TagNumber, Tagged};
 use x509_cert::spki::AlgorithmIdentifierRef;
 
 use super::TimestampError;
@@ -27,6 +28,13 @@ pub(super) struct Info {
     pub(super) nonce: Option<Vec<u8>>,
 }
 
+/// The signed data of a token. The crate's own type refuses those in which a certificate is twice, as cosign's are.
+pub(super) struct SignedData {
+    pub(super) content: EncapsulatedContentInfo,
+    pub(super) certificates: Vec<Certificate>,
+    pub(super) signers: Vec<SignerInfo>,
+}
+
 /// The signed data of a granted response.
 pub(super) fn signed_data(response: &[u8]) -> Result<SignedData, TimestampError> {
     let (status, token) = parts(response).map_err(|error| TimestampError::Response(Some(error)))?;
@@ -37,7 +45,8 @@ pub(super) fn signed_data(response: &[u8]) -> Result<SignedData, TimestampError>
     if token.content_type != SIGNED_DATA {
         return Err(TimestampError::Response(None));
     }
-    token.content.decode_as().map_err(|error| TimestampError::Response(Some(error)))
+    let parsed = token.content.to_der().and_then(|der| SignedData::parse(&der));
+    parsed.map_err(|error| TimestampError::Response(Some(error)))
 }
 
 /// The status and the token of a TimeStampResp.
@@ -55,6 +64,45 @@ fn parts(response: &[u8]) -> der::Result<(u8, Option<ContentInfo>)> {
         Ok((status, token))
     })?;
     reader.finish(parts)
+}
+
+impl SignedData {
+    fn parse(der: &[u8]) -> der::Result<SignedData> {
+        let mut reader = SliceReader::new(der)?;
+        let data = reader.sequence(|reader| {
+            let _version = AnyRef::decode(reader)?;
+            let _algorithms = AnyRef::decode(reader)?;
+            let content = EncapsulatedContentInfo::decode(reader)?;
+            let mut certificates = Vec::new();
+            loop {
+                match reader.peek_header()?.tag {
+                    tag @ Tag::ContextSpecific { .. } => {
+                        let field = AnyRef::decode(reader)?;
+                        if tag.number() == TagNumber::N0 {
+                            certificates = parse_certificates(field.value())?;
+                        }
+                    }
+                    _ => break,
+                }
+            }
+            let signers = SignerInfos::decode(reader)?.0.into_vec();
+            Ok(SignedData { content, certificates, signers })
+        })?;
+        reader.finish(data)
+    }
+}
+
+/// The X.509 certificates in a CertificateSet.
+fn parse_certificates(set: &[u8]) -> der::Result<Vec<Certificate>> {
+    let mut reader = SliceReader::new(set)?;
+    let mut certificates = Vec::new();
+    while !reader.is_finished() {
+        let choice = AnyRef::decode(&mut reader)?;
+        if choice.tag() == Tag::Sequence {
+            certificates.push(Certificate::from_der(&choice.to_der()?)?);
+        }
+    }
+    Ok(certificates)
 }
 
 impl Info {

@@ -1,7 +1,6 @@
 //! Who signed a time stamp, and whether that authority is trusted.
 
-use cms::cert::CertificateChoices;
-use cms::signed_data::{SignedData, SignerIdentifier, SignerInfo};
+use cms::signed_data::{SignerIdentifier, SignerInfo};
 use jiff::Timestamp;
 use ring::digest;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -81,32 +80,22 @@ impl Authorities {
     /// If it does not.
     pub fn verify(&self, response: &[u8], message: &[u8]) -> Result<Stamp, TimestampError> {
         let data = signed_data(response)?;
-        let content = data.encap_content_info.econtent.as_ref().filter(|any| any.tag() == Tag::OctetString);
+        let content = data.content.econtent.as_ref().filter(|any| any.tag() == Tag::OctetString);
         let content = content.ok_or(TimestampError::Response(None))?.value();
-        if data.encap_content_info.econtent_type != TST_INFO {
+        if data.content.econtent_type != TST_INFO {
             return Err(TimestampError::Response(None));
         }
         let info = Info::parse(content).map_err(|error| TimestampError::Response(Some(error)))?;
         if info.imprint != info.hash.of(message) {
             return Err(TimestampError::Imprint);
         }
-        let [signer] = data.signer_infos.0.as_slice() else { return Err(TimestampError::Response(None)) };
-        let certificates = self.certificates(&data);
+        let [signer] = data.signers.as_slice() else { return Err(TimestampError::Response(None)) };
+        let certificates: Vec<_> = self.others.iter().chain(&data.certificates).cloned().collect();
         let certificate = certificates.iter().find(|certificate| is_of(&signer.sid, certificate));
         let certificate = certificate.ok_or(TimestampError::Signer)?;
         check_signature(signer, content, certificate)?;
         self.check_chain(certificate, &certificates, info.time)?;
         Ok(Stamp { time: info.time, policy: info.policy.to_string(), nonce: info.nonce })
-    }
-
-    /// Those of the token, and the known ones.
-    fn certificates(&self, data: &SignedData) -> Vec<Certificate> {
-        let embedded = data.certificates.iter().flat_map(|set| set.0.iter());
-        let embedded = embedded.filter_map(|choice| match choice {
-            CertificateChoices::Certificate(certificate) => Some(certificate.clone()),
-            CertificateChoices::Other(_) => None,
-        });
-        self.others.iter().cloned().chain(embedded).collect()
     }
 
     fn check_chain(&self, leaf: &Certificate, all: &[Certificate], time: Timestamp) -> Result<(), TimestampError> {

@@ -2,8 +2,13 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod bits;
+mod decision;
 mod deviations;
 mod keys;
 mod recordings;
+mod simulation;
 mod support;
 mod table;
+mod timestamps;
+mod writers;
