@@ -177,6 +177,23 @@ impl ScanResult {
         })
     }
 
+    /// What holds for an index with the platforms that `results` are of: the worst of each. `None` without any, or if they
+    /// were not scanned with the same rules and judged by the same policy.
+    pub fn of_index(results: &[ScanResult]) -> Option<ScanResult> {
+        let (first, others) = results.split_first()?;
+        let mut all = first.clone();
+        for other in others {
+            all.verdict = all.verdict.max(other.verdict);
+            all.scanned_at = all.scanned_at.min(other.scanned_at);
+            all.findings.add_all(other.findings);
+            all.allowed.add_all(other.allowed);
+            all.gaps = all.gaps.saturating_add(other.gaps);
+            all.layers = all.layers.saturating_add(other.layers);
+        }
+        let is_same = |other: &ScanResult| other.scanner == first.scanner && other.policy == first.policy;
+        others.iter().all(is_same).then_some(all)
+    }
+
     /// The predicate type: an image that does not pass never gets that of one that does.
     pub fn predicate_type(&self) -> &'static str {
         if self.passes() { PASSED } else { NOT_PASSED }
@@ -225,6 +242,14 @@ impl ScanResult {
 }
 
 impl Counts {
+    fn add_all(&mut self, other: Counts) {
+        self.critical = self.critical.saturating_add(other.critical);
+        self.high = self.high.saturating_add(other.high);
+        self.medium = self.medium.saturating_add(other.medium);
+        self.low = self.low.saturating_add(other.low);
+        self.info = self.info.saturating_add(other.info);
+    }
+
     fn add(&mut self, severity: Severity) {
         let count = match severity {
             Severity::Critical => &mut self.critical,

@@ -96,6 +96,13 @@ pub enum Refusal {
     Stored(Verdict),
 }
 
+impl Refusal {
+    /// The reason with what caused it.
+    pub fn full_text(&self) -> String {
+        chain(self)
+    }
+}
+
 /// The decision.
 #[derive(Debug)]
 pub struct Verification {
@@ -147,11 +154,11 @@ pub fn verify(evidence: &Evidence, subject: &Digest, demands: &Demands, now: Tim
             Err(refusal) => refusals.push(refusal),
         }
     }
-    if let (Some(best), Some(failed)) = (&accepted, last_failure(evidence, subject, demands)) {
-        if failed >= best.scanned_at {
-            refusals.push(Refusal::FailedLater(failed));
-            accepted = None;
-        }
+    if let (Some(best), Some(failed)) = (&accepted, last_failure(evidence, subject, demands))
+        && failed >= best.scanned_at
+    {
+        refusals.push(Refusal::FailedLater(failed));
+        accepted = None;
     }
     if let Some(stored) = demands.stored.filter(|stored| *stored != Verdict::Pass) {
         refusals.push(Refusal::Stored(stored));

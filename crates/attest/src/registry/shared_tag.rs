@@ -46,6 +46,9 @@ pub(super) struct Writer<'r, R: Registry, L> {
     pub(super) dropped: HashSet<Digest>,
 }
 
+/// The document under the tag, and what it should have besides.
+type Reading = (Option<Document>, Vec<Descriptor>);
+
 impl<R: Registry, L: List<R>> Writer<'_, R, L> {
     /// Writes until the list keeps the own entry, and what others wrote meanwhile.
     pub(super) fn run(mut self) -> Result<ListedIn, AttachError<R::Error>> {
@@ -88,8 +91,7 @@ impl<R: Registry, L: List<R>> Writer<'_, R, L> {
         Ok(false)
     }
 
-    /// The document under the tag, and what it should have besides.
-    fn read(&mut self) -> Result<(Option<Document>, Vec<Descriptor>), AttachError<R::Error>> {
+    fn read(&mut self) -> Result<Reading, AttachError<R::Error>> {
         let document = self.registry.manifest(&self.tag).map_err(AttachError::Registry)?;
         let entries = self.list.entries(document.as_ref())?;
         let listed: HashSet<&Digest> = entries.iter().map(|entry| &entry.digest).collect();

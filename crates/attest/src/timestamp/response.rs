@@ -74,15 +74,10 @@ impl SignedData {
             let _algorithms = AnyRef::decode(reader)?;
             let content = EncapsulatedContentInfo::decode(reader)?;
             let mut certificates = Vec::new();
-            loop {
-                match reader.peek_header()?.tag {
-                    tag @ Tag::ContextSpecific { .. } => {
-                        let field = AnyRef::decode(reader)?;
-                        if tag.number() == TagNumber::N0 {
-                            certificates = parse_certificates(field.value())?;
-                        }
-                    }
-                    _ => break,
+            while let tag @ Tag::ContextSpecific { .. } = reader.peek_header()?.tag {
+                let field = AnyRef::decode(reader)?;
+                if tag.number() == TagNumber::N0 {
+                    certificates = parse_certificates(field.value())?;
                 }
             }
             let signers = SignerInfos::decode(reader)?.0.into_vec();

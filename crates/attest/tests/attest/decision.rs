@@ -189,6 +189,18 @@ fn findings_that_a_policy_allows_are_not_hidden_in_the_summary() {
     assert_eq!(statements[1].predicate_as::<Summary>().unwrap().properties, [EVERY_BYTE_READ]);
 }
 
+#[test]
+fn an_index_is_as_bad_as_its_worst_platform() {
+    let mut failed = result();
+    (failed.verdict, failed.findings.high, failed.gaps) = (Verdict::Fail, 1, 1);
+    failed.scanned_at = result().scanned_at - SignedDuration::from_hours(1);
+    let index = ScanResult::of_index(&[result(), failed.clone()]).unwrap();
+    assert_eq!((index.verdict, index.findings.high, index.findings.low, index.gaps), (Verdict::Fail, 1, 4, 1));
+    assert_eq!((index.scanned_at, index.layers, index.passes()), (failed.scanned_at, 6, false));
+    failed.scanner.ruleset = "rules-2".into();
+    assert!(ScanResult::of_index(&[result(), failed]).is_none() && ScanResult::of_index(&[]).is_none());
+}
+
 proptest! {
     /// A scan is accepted from its greatest age up to five minutes ahead.
     #[test]
@@ -203,7 +215,6 @@ proptest! {
         prop_assert_eq!(accepted, offset <= 300 && -offset <= most);
     }
 
-    /// No bit of the time of a scan may be changed.
     #[test]
     fn predicates_come_back(critical: u32, gaps in 0_u32..2, seconds in 0_i64..4_000_000_000) {
         let mut result = result();
