@@ -2,13 +2,15 @@
 
 mod images;
 pub(super) mod keys;
+mod pkcs11;
 pub(super) mod repository;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 use clap::Args;
 use jiff::Timestamp;
 
@@ -17,16 +19,16 @@ use super::args::{
 };
 use super::read::Reading;
 use super::{context, output};
-use images::{Image, local_images, registry_images};
+use images::{local_images, registry_images};
 use keys::PasswordArgs;
-use layersift_attest::keys::{PrivateKey, Signer};
+use layersift_attest::keys::PublicKey;
 use layersift_attest::predicate::{Failing, ScanResult};
-use layersift_attest::registry::{ListedIn, Pace, attach_bundle, attach_legacy};
-use layersift_attest::{Bundle, Envelope, Layer, Statement};
+use layersift_attest::registry::{ListedIn, Pace, attach_bundles, attach_layers};
+use layersift_attest::{Bundle, Descriptor, Envelope, Layer};
 use layersift_format::Cancellation;
 use layersift_format::platform::Choice;
 use layersift_model::{Digest, ImageReport, ReportSet, Verdict};
-use layersift_report::Policy;
+use layersift_report::{Policy, plural};
 use layersift_rules::Ruleset;
 use layersift_source::Target;
 use repository::{RegistryImage, Repository};
@@ -39,9 +41,11 @@ pub(crate) struct AttestArgs {
     #[command(flatten)]
     target: TargetArgs,
 
-    /// Private key: a PEM file, or one of `layersift generate-key` or `cosign generate-key-pair`
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    /// Private key: a PEM file, such as of `layersift generate-key` or `cosign generate-key-pair`, or a PKCS#11 URI
+    ///
+    /// pkcs11:token=TOKEN;object=LABEL?module-path=FILE names a key on P-256 or of RSA in a token.
+    #[arg(long, value_name = "FILE|URI")]
+    key: String,
 
     #[command(flatten)]
     password: PasswordArgs,
@@ -86,7 +90,7 @@ pub(crate) struct AttestArgs {
 /// Scans the image, or reads its reports, and attests it. The exit status is the verdict.
 pub(crate) fn run(args: &AttestArgs) -> anyhow::Result<ExitCode> {
     // Mistakes are reported before the scan, which may take a while.
-    let key = keys::private_key(&args.key, &args.password)?;
+    let key = keys::signer(&args.key, &args.password)?;
     let policy = context::policy(&args.policy)?;
     let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
     let options = context::registry_options(&args.registry, &cancellation)?;
@@ -114,20 +118,80 @@ pub(crate) fn run(args: &AttestArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(verdict.exit_code()));
     }
     let name = remote.as_ref().map(|remote| remote.name());
-    let mut written = String::new();
+    let mut signed = Vec::new();
     for image in &images {
-        for statement in image.result.statements(name.as_deref(), &image.subject.digest, Failing::Attest)? {
-            let envelope = Envelope::sign(&statement, &key)?;
-            match (&args.output, &remote) {
-                (None, Some(remote)) => attach(&remote.repository, image, &statement, envelope, &key)?,
-                _ => written.push_str(&(Bundle::new(envelope, key.public_key()).to_json()? + "\n")),
-            }
-        }
+        let statements = image.result.statements(name.as_deref(), &image.subject.digest, Failing::Attest)?;
+        let envelopes = statements.iter().map(|statement| Envelope::sign(statement, &*key));
+        let kinds = statements.iter().map(|statement| statement.predicate_type().to_owned());
+        signed.push(Signed {
+            subject: &image.subject,
+            of: kinds.zip(envelopes.collect::<Result<Vec<_>, _>>()?).collect(),
+        });
     }
-    if let Some(path) = &args.output {
-        fs::write(path, written).with_context(|| format!("cannot write {}", path.display()))?;
+    match (&args.output, &remote) {
+        (None, Some(remote)) => attach_all(&remote.repository, &signed, key.public_key())?,
+        (Some(path), _) => write(path, &signed, key.public_key())?,
+        (None, None) => {}
     }
     Ok(ExitCode::from(if is_passed { 0 } else { worst.max(Verdict::Incomplete).exit_code() }))
+}
+
+/// What is attached to an image: envelopes with their predicate types.
+struct Signed<'i> {
+    subject: &'i Descriptor,
+    of: Vec<(String, Envelope)>,
+}
+
+/// Writes bundles to a file, a line each.
+fn write(path: &Path, signed: &[Signed<'_>], key: &PublicKey) -> anyhow::Result<()> {
+    let mut text = String::new();
+    for (_, envelope) in signed.iter().flat_map(|signed| &signed.of) {
+        text.push_str(&(Bundle::new(envelope.clone(), key).to_json()? + "\n"));
+    }
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Attaches all in both forms. The lists of images and forms are separate, and each is watched for some seconds.
+fn attach_all(repository: &Repository, signed: &[Signed<'_>], key: &PublicKey) -> anyhow::Result<()> {
+    let lines = thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for signed in signed {
+            threads.push(scope.spawn(|| attach_as_bundles(repository, signed, key)));
+            threads.push(scope.spawn(|| attach_as_layers(repository, signed)));
+        }
+        let join = |thread: thread::ScopedJoinHandle<'_, anyhow::Result<String>>| {
+            thread.join().unwrap_or_else(|_| Err(anyhow!("a thread that attaches attestations panicked")))
+        };
+        threads.into_iter().map(join).collect::<anyhow::Result<String>>()
+    })?;
+    output::write(lines.as_bytes(), None)
+}
+
+fn attach_as_bundles(repository: &Repository, signed: &Signed<'_>, key: &PublicKey) -> anyhow::Result<String> {
+    let (subject, now) = (signed.subject, Timestamp::now());
+    let artifact =
+        |(kind, envelope): &(String, Envelope)| Bundle::new(envelope.clone(), key).artifact(kind, subject, now);
+    let artifacts = signed.of.iter().map(artifact).collect::<Result<Vec<_>, _>>()?;
+    let place = match attach_bundles(repository, &subject.digest, &artifacts, Pace::default())? {
+        ListedIn::Referrers => "the registry's list of referrers",
+        ListedIn::FallbackTag | ListedIn::LegacyTag => {
+            "the fallback tag, because the registry keeps no list of referrers"
+        }
+    };
+    Ok(format!(
+        "{}: {} attached as bundles, in {place}\n",
+        subject.digest,
+        plural(artifacts.len() as u64, "attestation")
+    ))
+}
+
+fn attach_as_layers(repository: &Repository, signed: &Signed<'_>) -> anyhow::Result<String> {
+    let layer =
+        |(kind, envelope): &(String, Envelope)| Layer { envelope: envelope.clone(), timestamp: None }.to_append(kind);
+    let layers = signed.of.iter().map(layer).collect::<Result<Vec<_>, _>>()?;
+    let subject = &signed.subject.digest;
+    attach_layers(repository, subject, &layers, Pace::default())?;
+    Ok(format!("{subject}: {} attached as layers of .att\n", plural(layers.len() as u64, "attestation")))
 }
 
 /// The results of the images that the reports are of, by the digests of their manifests.
@@ -174,26 +238,4 @@ fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<ImageReport>> {
         reports.extend(set.reports);
     }
     Ok(reports)
-}
-
-/// Attaches a statement in both forms.
-fn attach(
-    repository: &Repository,
-    image: &Image,
-    statement: &Statement,
-    envelope: Envelope,
-    key: &PrivateKey,
-) -> anyhow::Result<()> {
-    let (subject, kind) = (&image.subject, statement.predicate_type());
-    let artifact = Bundle::new(envelope.clone(), key.public_key()).artifact(kind, subject, Timestamp::now())?;
-    let listed = attach_bundle(repository, &subject.digest, &artifact, Pace::default())?;
-    let layer = Layer { envelope, timestamp: None }.to_append(kind)?;
-    attach_legacy(repository, &subject.digest, &layer, Pace::default())?;
-    let place = match listed {
-        ListedIn::Referrers => "list of referrers",
-        ListedIn::FallbackTag => "fallback tag, because the registry keeps no list of referrers",
-        ListedIn::LegacyTag => bail!("a bundle cannot be a layer"),
-    };
-    let line = format!("{}: {kind}: attached as {} ({place}), and as .att\n", subject.digest, artifact.entry.digest);
-    output::write(line.as_bytes(), None)
 }

@@ -9,7 +9,7 @@ mod private;
 mod public;
 
 pub use private::PrivateKey;
-pub use public::{Hash, KeyKind, PublicKey};
+pub use public::{Hash, KeyKind, PublicKey, ecdsa_der};
 
 pub(crate) use pem::sections;
 

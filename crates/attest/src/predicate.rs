@@ -158,8 +158,8 @@ impl ScanResult {
         let policy = &judgement.policy;
         Ok(ScanResult {
             verdict: judgement.verdict,
-            scanned_at: report.scanned_at.ok_or(PredicateError::NoTime)?,
-            attested_at: now,
+            scanned_at: whole_seconds(report.scanned_at.ok_or(PredicateError::NoTime)?),
+            attested_at: whole_seconds(now),
             scanner: Scanner {
                 version: report.tool.version.clone(),
                 ruleset: report.tool.ruleset.clone(),
@@ -260,6 +260,11 @@ impl Counts {
         };
         *count = count.saturating_add(1);
     }
+}
+
+/// A time without fractions, which not every reader takes.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// A number that no reader rounds.

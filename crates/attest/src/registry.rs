@@ -1,7 +1,7 @@
 //! What this crate needs of a registry, and how it reads and writes attestations there.
 //!
 //! Other tools write to the same lists at the same time, and no registry makes a write depend on what was read before.
-//! See [`attach_bundle`] and [`attach_legacy`] for what is done about it.
+//! See [`attach_bundles`] and [`attach_layers`] for what is done about it.
 
 mod attach;
 mod collect;
@@ -14,7 +14,7 @@ use layersift_model::Digest;
 use crate::legacy::LegacyError;
 use crate::oci::{Descriptor, Document};
 
-pub use attach::{attach_bundle, attach_legacy};
+pub use attach::{attach_bundles, attach_layers};
 pub use collect::collect;
 
 /// A repository of a registry. The caller has the connection, the login, and the limits on what is read.
@@ -121,8 +121,8 @@ pub enum AttachError<E: std::error::Error + 'static> {
     #[error("the registry refuses {0}")]
     Refused(String),
     /// It is written, but not listed.
-    #[error("{0} is written, but the registry does not list it")]
-    NotListed(Digest),
+    #[error("the attestations are written, but {0} does not list them")]
+    NotListed(String),
     /// The `.att` tag.
     #[error("nothing can be appended to the attestations of the image")]
     Legacy(#[source] LegacyError),

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use clap::Args;
 
-use layersift_attest::keys::{PrivateKey, PublicKey, is_image_signing_name};
+use super::pkcs11::{SCHEME, TokenKey};
+use layersift_attest::keys::{PrivateKey, PublicKey, Signer, is_image_signing_name};
 
 const PASSWORD: &str = "LAYERSIFT_KEY_PASSWORD";
 
 /// Where the password of a private key is.
 #[derive(Debug, Args)]
 pub(crate) struct PasswordArgs {
-    /// File with the password of the private key [default: LAYERSIFT_KEY_PASSWORD]
+    /// File with the password of the private key, or the PIN of its token [default: LAYERSIFT_KEY_PASSWORD]
     ///
     /// An end of line at the end of the file is not part of the password.
     #[arg(long, value_name = "FILE")]
@@ -28,8 +29,15 @@ impl PasswordArgs {
     }
 }
 
-/// The key that signs. A key whose file is named as those that sign images are is refused.
-pub(crate) fn private_key(path: &Path, password: &PasswordArgs) -> anyhow::Result<PrivateKey> {
+/// The key that signs: in a file, or in a token. A file that is named as keys that sign images are is refused.
+pub(crate) fn signer(key: &str, password: &PasswordArgs) -> anyhow::Result<Box<dyn Signer>> {
+    if key.starts_with(SCHEME) {
+        return Ok(Box::new(TokenKey::open(key, password.read()?)?));
+    }
+    Ok(Box::new(private_key(Path::new(key), password)?))
+}
+
+fn private_key(path: &Path, password: &PasswordArgs) -> anyhow::Result<PrivateKey> {
     refuse_image_keys(path)?;
     let text = text(path)?;
     let password = if PrivateKey::needs_password(&text) { password.read()? } else { None };

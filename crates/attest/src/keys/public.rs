@@ -104,6 +104,23 @@ impl PublicKey {
         Ok(PublicKey { kind, spki: der.to_vec(), key })
     }
 
+    /// The key with this uncompressed point on P-256, as tokens give it.
+    ///
+    /// # Errors
+    /// If it is not one.
+    pub fn from_p256_point(point: &[u8]) -> Result<PublicKey, KeyError> {
+        PublicKey::from_parts(KeyKind::P256, point)
+    }
+
+    /// The RSA key with these big-endian numbers, as tokens give them.
+    ///
+    /// # Errors
+    /// If they are none.
+    pub fn from_rsa(modulus: &[u8], exponent: &[u8]) -> Result<PublicKey, KeyError> {
+        let key = two_integers(modulus, exponent).ok_or(KeyError::Public)?;
+        PublicKey::from_parts(KeyKind::Rsa, &key)
+    }
+
     /// The key of `kind` with the bytes that `ring` gives.
     pub(super) fn from_parts(kind: KeyKind, key: &[u8]) -> Result<PublicKey, KeyError> {
         let curve = |oid: ObjectIdentifier| Any::encode_from(&oid).map(Some);
@@ -210,6 +227,19 @@ impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PublicKey({:?} {})", self.kind, self.fingerprint())
     }
+}
+
+/// A signature of P-256 in DER, made of the two numbers that tokens give. `None` if they are none.
+pub fn ecdsa_der(numbers: &[u8]) -> Option<Vec<u8>> {
+    let (r, s) = numbers.split_at_checked(32)?;
+    if s.len() == 32 { two_integers(r, s) } else { None }
+}
+
+/// A sequence of two integers in DER.
+fn two_integers(first: &[u8], second: &[u8]) -> Option<Vec<u8>> {
+    let integer = |bytes: &[u8]| UintRef::new(bytes).and_then(|integer| integer.to_der()).ok();
+    let body = [integer(first)?, integer(second)?].concat();
+    Any::new(Tag::Sequence, body).and_then(|sequence| sequence.to_der()).ok()
 }
 
 /// Whether `key` is an uncompressed point.

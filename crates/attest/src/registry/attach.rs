@@ -13,59 +13,69 @@ use crate::oci::{Descriptor, Document, INDEX, Index};
 /// The largest blob of another attestation that is looked for.
 const MOST_BLOB: u64 = 64 << 20;
 
-/// Attaches a bundle to the image `subject`.
+/// Attaches bundles to the image `subject`.
 ///
-/// A registry with the referrers API lists it by itself, and loses nothing. For another, the index under the tag
-/// `sha256-<hex>` is written and read again until it keeps the entry, at best effort: see [`Pace`]. Entries of others are
-/// kept. One is dropped only if the registry refused the index and says of the entry that there is no such manifest. A
-/// tag that holds anything but an index, such as the image itself after `cosign copy`, is written anew.
+/// A registry with the referrers API lists them by itself, and loses nothing. For another, the index under the tag
+/// `sha256-<hex>` is written and read again until it keeps them, at best effort: see [`Pace`]. Entries of others are kept.
+/// One is dropped only if the registry refused the index and says of the entry that there is no such manifest. A tag that
+/// holds anything but an index, such as the image itself after `cosign copy`, is written anew.
 ///
 /// # Errors
 /// If the registry fails, refuses what is written, or does not list it.
-pub fn attach_bundle<R: Registry>(
+pub fn attach_bundles<R: Registry>(
     registry: &R,
     subject: &Digest,
-    artifact: &Artifact,
+    artifacts: &[Artifact],
     pace: Pace,
 ) -> Result<ListedIn, AttachError<R::Error>> {
-    for blob in &artifact.blobs {
-        registry.put_blob(blob).map_err(AttachError::Registry)?;
+    for artifact in artifacts {
+        put(registry, artifact)?;
     }
-    let own = &artifact.entry;
-    let reference = own.digest.to_string();
-    match registry.put_manifest(&reference, &artifact.manifest).map_err(AttachError::Registry)? {
-        Put::Stored => {}
-        Put::Refused => return Err(AttachError::Refused(format!("the manifest {reference}"))),
-    }
+    let own: Vec<Descriptor> = artifacts.iter().map(|artifact| artifact.entry.clone()).collect();
     for _ in 0..pace.most_reads {
         let Some(listed) = registry.referrers(subject).map_err(AttachError::Registry)? else {
             return writer(registry, FallbackIndex(registry), fallback_tag(subject), own, pace).run();
         };
-        if listed.iter().any(|entry| entry.digest == own.digest) {
+        if own.iter().all(|own| listed.iter().any(|entry| entry.digest == own.digest)) {
             return Ok(ListedIn::Referrers);
         }
         registry.pause(pace.pause()).map_err(AttachError::Registry)?;
     }
-    Err(AttachError::NotListed(own.digest.clone()))
+    Err(AttachError::NotListed(subject.to_string()))
 }
 
-/// Appends an attestation to the `.att` manifest of the image `subject`. The layers of others are kept, and the tag is
-/// read again as for [`attach_bundle`]. This form has no API that would do better.
+/// Writes a manifest after its blobs.
+fn put<R: Registry>(registry: &R, artifact: &Artifact) -> Result<(), AttachError<R::Error>> {
+    for blob in &artifact.blobs {
+        registry.put_blob(blob).map_err(AttachError::Registry)?;
+    }
+    let reference = artifact.entry.digest.to_string();
+    match registry.put_manifest(&reference, &artifact.manifest).map_err(AttachError::Registry)? {
+        Put::Stored => Ok(()),
+        Put::Refused => Err(AttachError::Refused(format!("the manifest {reference}"))),
+    }
+}
+
+/// Appends attestations to the `.att` manifest of the image `subject`. The layers of others are kept, and the tag is read
+/// again as for [`attach_bundles`]. This form has no API that would do better.
 ///
 /// # Errors
 /// If the registry fails or refuses what is written, or if the tag holds something else or is full.
-pub fn attach_legacy<R: Registry>(
+pub fn attach_layers<R: Registry>(
     registry: &R,
     subject: &Digest,
-    layer: &NewLayer,
+    layers: &[NewLayer],
     pace: Pace,
 ) -> Result<ListedIn, AttachError<R::Error>> {
-    registry.put_blob(&layer.blob).map_err(AttachError::Registry)?;
-    writer(registry, LegacyManifest(registry), legacy_tag(subject), &layer.descriptor, pace).run()
+    for layer in layers {
+        registry.put_blob(&layer.blob).map_err(AttachError::Registry)?;
+    }
+    let own = layers.iter().map(|layer| layer.descriptor.clone()).collect();
+    writer(registry, LegacyManifest(registry), legacy_tag(subject), own, pace).run()
 }
 
-fn writer<'r, R: Registry, L>(registry: &'r R, list: L, tag: String, own: &Descriptor, pace: Pace) -> Writer<'r, R, L> {
-    Writer { registry, list, tag, own: own.clone(), pace, seen: Vec::new(), dropped: HashSet::new() }
+fn writer<R: Registry, L>(registry: &R, list: L, tag: String, own: Vec<Descriptor>, pace: Pace) -> Writer<'_, R, L> {
+    Writer { registry, list, tag, own, pace, seen: Vec::new(), dropped: HashSet::new() }
 }
 
 /// The index under the fallback tag.

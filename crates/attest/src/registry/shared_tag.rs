@@ -1,7 +1,7 @@
 //! A list under a tag that several writers change at the same time, each by writing it anew.
 //!
 //! A write may undo what another writer wrote since the list was read. So the list is read again, after random pauses,
-//! until it has shown the own entry and nothing new several times in a row, and is written again if the entry is missing.
+//! until it has shown the own entries and nothing new several times in a row, and is written again if one is missing.
 //! Whatever it has shown before is put back, too, unless it was deleted. What another tool writes between a read and the write that follows is
 //! still lost if that tool does not look again: nothing but the registry could prevent that.
 
@@ -37,8 +37,8 @@ pub(super) struct Writer<'r, R: Registry, L> {
     pub(super) registry: &'r R,
     pub(super) list: L,
     pub(super) tag: String,
-    /// The entry of this writer.
-    pub(super) own: Descriptor,
+    /// The entries of this writer.
+    pub(super) own: Vec<Descriptor>,
     pub(super) pace: Pace,
     /// Entries of others that the list has shown, in that order.
     pub(super) seen: Vec<Descriptor>,
@@ -50,7 +50,7 @@ pub(super) struct Writer<'r, R: Registry, L> {
 type Reading = (Option<Document>, Vec<Descriptor>);
 
 impl<R: Registry, L: List<R>> Writer<'_, R, L> {
-    /// Writes until the list keeps the own entry, and what others wrote meanwhile.
+    /// Writes until the list keeps the own entries, and what others wrote meanwhile.
     pub(super) fn run(mut self) -> Result<ListedIn, AttachError<R::Error>> {
         let (mut kept, mut unchanged) = (0, 0);
         for _ in 0..self.pace.most_reads {
@@ -64,11 +64,7 @@ impl<R: Registry, L: List<R>> Writer<'_, R, L> {
             self.registry.pause(self.pace.pause()).map_err(AttachError::Registry)?;
         }
         // Others may go on writing for as long as they like.
-        if kept > self.pace.quiet_reads {
-            Ok(self.list.listed_in())
-        } else {
-            Err(AttachError::NotListed(self.own.digest))
-        }
+        if kept > self.pace.quiet_reads { Ok(self.list.listed_in()) } else { Err(AttachError::NotListed(self.tag)) }
     }
 
     /// Reads the list. If something is missing in it, writes it, and returns false.
@@ -77,9 +73,9 @@ impl<R: Registry, L: List<R>> Writer<'_, R, L> {
         if missing.is_empty() {
             return Ok(true);
         }
-        let others: Vec<_> = missing.into_iter().filter(|entry| entry.digest != self.own.digest).collect();
+        let others: Vec<_> = missing.iter().filter(|entry| !self.is_own(entry)).cloned().collect();
         if others.is_empty() {
-            self.write(document.as_ref(), std::slice::from_ref(&self.own.clone()))?;
+            self.write(document.as_ref(), &missing)?;
             return Ok(false);
         }
         self.forget_deleted(&others)?;
@@ -95,10 +91,10 @@ impl<R: Registry, L: List<R>> Writer<'_, R, L> {
         let document = self.registry.manifest(&self.tag).map_err(AttachError::Registry)?;
         let entries = self.list.entries(document.as_ref())?;
         let listed: HashSet<&Digest> = entries.iter().map(|entry| &entry.digest).collect();
-        let wanted = self.seen.iter().chain([&self.own]);
+        let wanted = self.seen.iter().chain(&self.own);
         let missing = wanted.filter(|entry| !listed.contains(&entry.digest)).cloned().collect();
         for entry in &entries {
-            let is_known = entry.digest == self.own.digest
+            let is_known = self.is_own(entry)
                 || self.dropped.contains(&entry.digest)
                 || self.seen.iter().any(|seen| seen.digest == entry.digest);
             if !is_known {
@@ -115,7 +111,7 @@ impl<R: Registry, L: List<R>> Writer<'_, R, L> {
         // The registry may refuse the list because of an entry that it does not have any more.
         let before = self.dropped.len();
         for entry in self.list.entries(document)?.iter().chain(entries) {
-            if entry.digest != self.own.digest && !self.list.exists(entry)? {
+            if !self.is_own(entry) && !self.list.exists(entry)? {
                 self.dropped.insert(entry.digest.clone());
             }
         }
@@ -124,6 +120,10 @@ impl<R: Registry, L: List<R>> Writer<'_, R, L> {
             return Err(AttachError::Refused(format!("the tag {}", self.tag)));
         }
         Ok(())
+    }
+
+    fn is_own(&self, entry: &Descriptor) -> bool {
+        self.own.iter().any(|own| own.digest == entry.digest)
     }
 
     /// An entry that was listed before and is no longer may have been deleted on purpose.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use layersift_attest::keys::{PrivateKey, Signer};
 use layersift_attest::registry::{
-    AttachError, ListedIn, Pace, Put, Registry, attach_bundle, attach_legacy, collect, fallback_tag, legacy_tag,
+    AttachError, ListedIn, Pace, Put, Registry, attach_bundles, attach_layers, collect, fallback_tag, legacy_tag,
 };
 use layersift_attest::{
     Artifact, Bundle, Descriptor, Document, Envelope, INDEX, Layer, MANIFEST, NewLayer, Statement, legacy_layers,
@@ -42,6 +42,14 @@ fn artifact(key: &PrivateKey, number: usize) -> Artifact {
 
 fn layer(key: &PrivateKey, number: usize) -> NewLayer {
     Layer { envelope: envelope(key, number), timestamp: None }.to_append(TYPE).unwrap()
+}
+
+fn attach_bundle<R: Registry>(registry: &R, artifact: &Artifact) -> Result<ListedIn, AttachError<R::Error>> {
+    attach_bundles(registry, &subject(), std::slice::from_ref(artifact), Pace::default())
+}
+
+fn attach_legacy<R: Registry>(registry: &R, layer: &NewLayer) -> Result<ListedIn, AttachError<R::Error>> {
+    attach_layers(registry, &subject(), std::slice::from_ref(layer), Pace::default())
 }
 
 /// The digest of the blob of a layer.
@@ -80,7 +88,7 @@ fn round(seed: u64, has_referrers: bool) -> usize {
         ours.insert(artifact.entry.digest.clone());
         writers.push(Box::new(move |client| {
             let expected = if has_referrers { ListedIn::Referrers } else { ListedIn::FallbackTag };
-            assert_eq!(attach_bundle(client, &subject(), &artifact, Pace::default()).unwrap(), expected);
+            assert_eq!(attach_bundle(client, &artifact).unwrap(), expected);
         }));
     }
     let others: Vec<Document> = (0..OTHERS).map(foreign).collect();
@@ -131,7 +139,7 @@ fn layers_of_all_writers_stay() {
             let layer = layer(&key, number);
             ours.insert(digest_of(&layer));
             writers.push(Box::new(move |client| {
-                let listed = attach_legacy(client, &subject(), &layer, Pace::default()).unwrap();
+                let listed = attach_legacy(client, &layer).unwrap();
                 assert_eq!(listed, ListedIn::LegacyTag);
             }));
         }
@@ -238,7 +246,7 @@ fn only_an_entry_that_is_gone_is_dropped() {
     list(&repository, &[gone.clone(), kept.clone()]);
     let artifact = artifact(&handmade_key(), 0);
     let strict = Strict::new(repository, |_: &Repository, _| {});
-    assert_eq!(attach_bundle(&strict, &subject(), &artifact, Pace::default()).unwrap(), ListedIn::FallbackTag);
+    assert_eq!(attach_bundle(&strict, &artifact).unwrap(), ListedIn::FallbackTag);
     let index = strict.inner.manifest(&fallback_tag(&subject())).unwrap().unwrap();
     let index: Value = serde_json::from_slice(&index.bytes).unwrap();
     assert_eq!(index["manifests"], json!([kept, artifact.entry]), "the entry is kept as it was");
@@ -249,7 +257,7 @@ fn only_an_entry_that_is_gone_is_dropped() {
 fn an_entry_is_not_dropped_where_the_registry_does_not_mind() {
     let repository = Repository::default();
     list(&repository, &[json!(foreign(1).descriptor())]);
-    attach_bundle(&repository, &subject(), &artifact(&handmade_key(), 0), Pace::default()).unwrap();
+    attach_bundle(&repository, &artifact(&handmade_key(), 0)).unwrap();
     assert_eq!(tagged(&repository).len(), 2);
 }
 
@@ -262,12 +270,9 @@ fn a_refusal_without_a_reason_is_an_error_and_drops_nothing() {
     let mut strict = Strict::new(repository, |_: &Repository, _| {});
     strict.refuses_all = true;
     let artifact = artifact(&handmade_key(), 0);
-    let attached = attach_bundle(&strict, &subject(), &artifact, Pace::default());
+    let attached = attach_bundle(&strict, &artifact);
     assert!(matches!(attached, Err(AttachError::Refused(_))));
-    assert!(matches!(
-        attach_legacy(&strict, &subject(), &layer(&handmade_key(), 0), Pace::default()),
-        Err(AttachError::Refused(_))
-    ));
+    assert!(matches!(attach_legacy(&strict, &layer(&handmade_key(), 0)), Err(AttachError::Refused(_))));
     assert_eq!(tagged(&strict.inner), before);
 }
 
@@ -281,7 +286,7 @@ fn a_tag_that_holds_the_image_is_survived() {
     let key = handmade_key();
     assert!(collect(&repository, &subject()).unwrap().attestations().is_empty());
     let artifact = artifact(&key, 0);
-    attach_bundle(&repository, &subject(), &artifact, Pace::default()).unwrap();
+    attach_bundle(&repository, &artifact).unwrap();
     assert_eq!(tagged(&repository), [artifact.entry.digest.to_string()]);
     let evidence = collect(&repository, &subject()).unwrap();
     assert_eq!(signed_statements(&evidence, &subject(), &[key.public_key().clone()], TYPE).0.len(), 1);
@@ -302,7 +307,7 @@ fn what_another_writer_undoes_is_put_back() {
         }
     });
     let artifact = artifact(&handmade_key(), 0);
-    attach_bundle(&strict, &subject(), &artifact, Pace::default()).unwrap();
+    attach_bundle(&strict, &artifact).unwrap();
     let listed: BTreeSet<String> = tagged(&strict.inner).into_iter().collect();
     let expected = [foreign(0).descriptor().digest, foreign(1).descriptor().digest, artifact.entry.digest];
     assert_eq!(listed, expected.iter().map(Digest::to_string).collect());
@@ -321,8 +326,24 @@ fn what_was_deleted_meanwhile_is_not_put_back() {
             list(repository, std::slice::from_ref(&own_entry));
         }
     });
-    attach_bundle(&strict, &subject(), &own, Pace::default()).unwrap();
+    attach_bundle(&strict, &own).unwrap();
     assert_eq!(tagged(&strict.inner), [own.entry.digest.to_string()]);
+}
+
+#[test]
+fn several_are_attached_at_once() {
+    let key = handmade_key();
+    for has_referrers in [true, false] {
+        let repository = Repository::new(has_referrers);
+        let artifacts = [artifact(&key, 0), artifact(&key, 1)];
+        attach_bundles(&repository, &subject(), &artifacts, Pace::default()).unwrap();
+        let layers = [layer(&key, 0), layer(&key, 1)];
+        attach_layers(&repository, &subject(), &layers, Pace::default()).unwrap();
+        let evidence = collect(&repository, &subject()).unwrap();
+        assert_eq!(evidence.attestations().len(), 2);
+        let manifest = repository.manifest(&legacy_tag(&subject())).unwrap().unwrap();
+        assert_eq!(legacy_layers(&manifest).unwrap().len(), 2);
+    }
 }
 
 #[test]
@@ -330,16 +351,16 @@ fn layers_are_appended_and_nothing_is_replaced() {
     let repository = Repository::default();
     let key = handmade_key();
     let (first, second) = (layer(&key, 0), layer(&key, 1));
-    attach_legacy(&repository, &subject(), &first, Pace::default()).unwrap();
-    attach_legacy(&repository, &subject(), &second, Pace::default()).unwrap();
-    attach_legacy(&repository, &subject(), &second, Pace::default()).unwrap();
+    attach_legacy(&repository, &first).unwrap();
+    attach_legacy(&repository, &second).unwrap();
+    attach_legacy(&repository, &second).unwrap();
     let manifest = repository.manifest(&legacy_tag(&subject())).unwrap().unwrap();
     let digests: Vec<Digest> = legacy_layers(&manifest).unwrap().into_iter().map(|layer| layer.digest).collect();
     assert_eq!(digests, [digest_of(&first), digest_of(&second)]);
     // A tag that holds something else is left alone.
     let index = Document { media_type: INDEX.into(), bytes: br#"{"schemaVersion":2,"manifests":[]}"#.to_vec() };
     repository.put_manifest(&legacy_tag(&subject()), &index).unwrap();
-    let attached = attach_legacy(&repository, &subject(), &first, Pace::default());
+    let attached = attach_legacy(&repository, &first);
     assert!(matches!(attached, Err(AttachError::Legacy(_))));
     assert_eq!(repository.manifest(&legacy_tag(&subject())).unwrap(), Some(index));
 }
