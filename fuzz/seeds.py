@@ -55,7 +55,8 @@ def attestations():
     """What both versions of cosign wrote, and a token of a time stamp authority."""
     data = ROOT / "crates/attest/tests/data"
     inputs = []
-    for written in (json.loads((data / "written.json").read_text()), json.loads((data / "timestamped.json").read_text())):
+    for name in ("written.json", "timestamped.json"):
+        written = json.loads((data / name).read_text())
         for blob in {blob for dump in written.values() for blob in dump["blobs"].values() if len(blob) < 4_000}:
             value = json.loads(blob)
             envelope = value.get("dsseEnvelope", value)

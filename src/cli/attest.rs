@@ -107,6 +107,9 @@ pub(crate) fn run(args: &AttestArgs) -> anyhow::Result<ExitCode> {
         None => local_images(&results),
     };
     ensure!(!images.is_empty(), "{}: no report is of this image", target.text);
+    if remote.as_ref().is_some_and(|remote| images.iter().all(|image| image.subject.digest != remote.root.digest)) {
+        output::warn(["the index is not attested, because not all of its platforms have a report"]);
+    }
     let worst = images.iter().map(|image| image.result.verdict).max().unwrap_or(Verdict::Incomplete);
     let is_passed = images.iter().all(|image| image.result.passes());
     if !is_passed && !args.attach_failing {

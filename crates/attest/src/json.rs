@@ -1,5 +1,6 @@
-//! Strict JSON. Parsers differ in what they make of duplicate keys, byte order marks, lone surrogates and invalid UTF-8,
-//! so a signed text that has one of these could mean one thing to us and another to the next reader. It is refused.
+//! Strict JSON. Parsers differ in what they make of duplicate keys, byte order marks, lone surrogates and invalid
+//! UTF-8, so a signed text that has one of these could mean one thing to us and another to the next reader. It is
+//! refused.
 
 use std::collections::HashSet;
 

@@ -26,9 +26,9 @@
 //! # }
 //! ```
 //!
-//! What Layersift says about an image is in [`predicate`], and [`verify`] decides whether an image is attested as it has
-//! to be. Nothing here opens a connection or a file, or asks for the time: [`registry`] reads and writes through a trait
-//! that the caller implements, and [`timestamp`] makes and checks what is exchanged with a time stamp authority.
+//! What Layersift says about an image is in [`predicate`], and [`verify`] decides whether an image is attested as it
+//! has to be. Nothing here opens a connection or a file, or asks for the time: [`registry`] reads and writes through a
+//! trait that the caller implements, and [`timestamp`] makes and checks what is exchanged with a time stamp authority.
 
 mod bundle;
 mod dsse;

@@ -1,5 +1,5 @@
-//! Manifests, indexes and descriptors of registries, as far as attestations need them. What others wrote in them is kept.
-//! The order of the fields is that of the recordings.
+//! Manifests, indexes and descriptors of registries, as far as attestations need them. What others wrote in them is
+//! kept. The order of the fields is that of the recordings.
 
 use std::collections::BTreeMap;
 

@@ -177,8 +177,8 @@ impl ScanResult {
         })
     }
 
-    /// What holds for an index with the platforms that `results` are of: the worst of each. `None` without any, or if they
-    /// were not scanned with the same rules and judged by the same policy.
+    /// What holds for an index with the platforms that `results` are of: the worst of each. `None` without any, or if
+    /// they were not scanned with the same rules and judged by the same policy.
     pub fn of_index(results: &[ScanResult]) -> Option<ScanResult> {
         let (first, others) = results.split_first()?;
         let mut all = first.clone();

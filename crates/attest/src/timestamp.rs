@@ -4,7 +4,8 @@
 //! checks the answer. That is:
 //!
 //! - the response is granted, and its token is CMS signed data with exactly one signer;
-//! - the imprint is the SHA-256, SHA-384 or SHA-512 of the bytes, and the nonce and policy are those that were asked for;
+//! - the imprint is the SHA-256, SHA-384 or SHA-512 of the bytes, and the nonce and policy are those that were asked
+//!   for;
 //! - the signed attributes have the type and the digest of the content, and name the signer's certificate by its hash
 //!   (`signingCertificateV2`, or its predecessor with SHA-1 if that is all there is);
 //! - the signature of the attributes is by that certificate: ECDSA, RSA PKCS#1 v1.5 or Ed25519;

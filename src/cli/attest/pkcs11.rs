@@ -1,7 +1,7 @@
 //! Keys that never leave a token: PKCS#11, named by a URI as RFC 7512 has it.
 //!
-//! `pkcs11:token=NAME;object=LABEL?module-path=/usr/lib/softhsm/libsofthsm2.so`, with the password as PIN. The module is
-//! loaded when the program runs, so nothing is linked, and a static program cannot load it.
+//! `pkcs11:token=NAME;object=LABEL?module-path=/usr/lib/softhsm/libsofthsm2.so`, with the password as PIN. The module
+//! is loaded when the program runs, so nothing is linked, and a static program cannot load it.
 
 use anyhow::{Context, bail, ensure};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};

@@ -16,9 +16,9 @@ const MOST_BLOB: u64 = 64 << 20;
 /// Attaches bundles to the image `subject`.
 ///
 /// A registry with the referrers API lists them by itself, and loses nothing. For another, the index under the tag
-/// `sha256-<hex>` is written and read again until it keeps them, at best effort: see [`Pace`]. Entries of others are kept.
-/// One is dropped only if the registry refused the index and says of the entry that there is no such manifest. A tag that
-/// holds anything but an index, such as the image itself after `cosign copy`, is written anew.
+/// `sha256-<hex>` is written and read again until it keeps them, at best effort: see [`Pace`]. Entries of others are
+/// kept. One is dropped only if the registry refused the index and says of the entry that there is no such manifest. A
+/// tag that holds anything but an index, such as the image itself after `cosign copy`, is written anew.
 ///
 /// # Errors
 /// If the registry fails, refuses what is written, or does not list it.
@@ -56,8 +56,8 @@ fn put<R: Registry>(registry: &R, artifact: &Artifact) -> Result<(), AttachError
     }
 }
 
-/// Appends attestations to the `.att` manifest of the image `subject`. The layers of others are kept, and the tag is read
-/// again as for [`attach_bundles`]. This form has no API that would do better.
+/// Appends attestations to the `.att` manifest of the image `subject`. The layers of others are kept, and the tag is
+/// read again as for [`attach_bundles`]. This form has no API that would do better.
 ///
 /// # Errors
 /// If the registry fails or refuses what is written, or if the tag holds something else or is full.

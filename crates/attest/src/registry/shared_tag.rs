@@ -2,8 +2,8 @@
 //!
 //! A write may undo what another writer wrote since the list was read. So the list is read again, after random pauses,
 //! until it has shown the own entries and nothing new several times in a row, and is written again if one is missing.
-//! Whatever it has shown before is put back, too, unless it was deleted. What another tool writes between a read and the write that follows is
-//! still lost if that tool does not look again: nothing but the registry could prevent that.
+//! Whatever it has shown before is put back, too, unless it was deleted. What another tool writes between a read and
+//! the write that follows is still lost if that tool does not look again: nothing but the registry could prevent that.
 
 use std::collections::HashSet;
 

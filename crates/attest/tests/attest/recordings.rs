@@ -106,7 +106,8 @@ fn a_name_is_all_that_statements_may_lack() {
     let made = Statement::new(None, &subject(), TYPE, &serde_json::json!({})).unwrap();
     let hex = SUBJECT.trim_start_matches("sha256:");
     let expected = format!(
-        r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[{{"digest":{{"sha256":"{hex}"}}}}],"predicateType":"{TYPE}","predicate":{{}}}}"#
+        "{{\"_type\":\"https://in-toto.io/Statement/v1\",\"subject\":[{{\"digest\":{{\"sha256\":\"{hex}\"}}}}],\
+         \"predicateType\":\"{TYPE}\",\"predicate\":{{}}}}"
     );
     assert_eq!(made.to_bytes().unwrap(), expected.as_bytes());
     assert!(Statement::new(None, &subject(), TYPE, &serde_json::json!([])).is_err());

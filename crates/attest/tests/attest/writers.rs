@@ -73,7 +73,8 @@ fn append_once(client: &Client, tag: &str, list: &str, entry: Value) {
 
 fn foreign(number: usize) -> Document {
     let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "layers": [], "subject": image(),
-        "config": Descriptor::of("application/vnd.oci.empty.v1+json", b"{}"), "annotations": {"n": number.to_string()}});
+        "config": Descriptor::of("application/vnd.oci.empty.v1+json", b"{}"),
+        "annotations": {"n": number.to_string()}});
     Document { media_type: MANIFEST.into(), bytes: manifest.to_string().into_bytes() }
 }
 
@@ -156,8 +157,8 @@ fn layers_of_all_writers_stay() {
     }
 }
 
-/// A repository that refuses an index which names what it does not have, as docker-registry does, and in which something
-/// happens between requests.
+/// A repository that refuses an index which names what it does not have, as docker-registry does, and in which
+/// something happens between requests.
 struct Strict<F> {
     inner: Repository,
     /// Called before each request, with the number of writes of tags so far.
