@@ -254,7 +254,7 @@ fn changed_envelope(field: &str, value: &str) -> Option<Signed> {
         }
         ("payload", "base64 without padding") => {
             let mut text = statement().to_string();
-            while text.len() % 3 == 0 {
+            while text.len().is_multiple_of(3) {
                 text.push(' ');
             }
             signed = Signed::new(text.into_bytes(), &handmade_key());
@@ -285,7 +285,7 @@ fn changed_signature(field: &str, value: &str) -> Option<Signed> {
             signed = Signed::good();
         },
         "base64 without padding" => loop {
-            if signed.first_signature().len() % 3 != 0 {
+            if !signed.first_signature().len().is_multiple_of(3) {
                 break BASE64_STANDARD_NO_PAD.encode(signed.first_signature());
             }
             signed = Signed::good();

@@ -19,7 +19,7 @@ fn all_that_cosign_wrote_is_read() {
             _ if name.contains("attach-attestation") => public_key("handmade-p256.pub"),
             _ => public_key(&format!("{}-generated.pub", &name[..2])),
         };
-        let (statements, refusals) = signed_statements(&evidence, &subject(), &[key.clone()], TYPE);
+        let (statements, refusals) = signed_statements(&evidence, &subject(), std::slice::from_ref(&key), TYPE);
         let expected = expected(name);
         assert_eq!(statements.len(), expected, "{name}: {refusals:?}");
         let other = [public_key("handmade-p256_other.pub")];

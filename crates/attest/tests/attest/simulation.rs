@@ -88,6 +88,9 @@ pub(crate) struct Simulation {
     has_referrers: bool,
 }
 
+/// What a thread does.
+pub(crate) type Writer = Box<dyn FnOnce(&Client) + Send>;
+
 /// The registry for one writer.
 pub(crate) struct Client {
     pub(crate) simulation: Arc<Simulation>,
@@ -101,7 +104,7 @@ impl Simulation {
     }
 
     /// Runs one function for each thread.
-    pub(crate) fn run(self: &Arc<Self>, writers: Vec<Box<dyn FnOnce(&Client) + Send>>) {
+    pub(crate) fn run(self: &Arc<Self>, writers: Vec<Writer>) {
         std::thread::scope(|scope| {
             for (thread, writer) in writers.into_iter().enumerate() {
                 let client = Client { simulation: self.clone(), thread };

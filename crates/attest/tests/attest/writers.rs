@@ -16,7 +16,7 @@ use layersift_attest::{
 use layersift_model::Digest;
 use serde_json::{Value, json};
 
-use crate::simulation::{Client, Simulation};
+use crate::simulation::{Client, Simulation, Writer};
 use crate::support::{Repository, TYPE, handmade_key, subject};
 
 const WRITERS: usize = 16;
@@ -83,7 +83,7 @@ fn round(seed: u64, has_referrers: bool) -> usize {
     let key = PrivateKey::generate_ed25519().unwrap();
     let simulation = Simulation::new(WRITERS + OTHERS, seed, has_referrers);
     let mut ours = BTreeSet::new();
-    let mut writers: Vec<Box<dyn FnOnce(&Client) + Send>> = Vec::new();
+    let mut writers: Vec<Writer> = Vec::new();
     for number in 0..WRITERS {
         let artifact = artifact(&key, number);
         ours.insert(artifact.entry.digest.clone());
@@ -135,7 +135,7 @@ fn layers_of_all_writers_stay() {
         let key = PrivateKey::generate_ed25519().unwrap();
         let simulation = Simulation::new(WRITERS + 1, seed, false);
         let mut ours = BTreeSet::new();
-        let mut writers: Vec<Box<dyn FnOnce(&Client) + Send>> = Vec::new();
+        let mut writers: Vec<Writer> = Vec::new();
         for number in 0..WRITERS {
             let layer = layer(&key, number);
             ours.insert(digest_of(&layer));
