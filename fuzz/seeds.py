@@ -1,6 +1,7 @@
 """Puts the first inputs into corpus/, out of what the project has: the image of the incident, the keys and modules
 that the tests read, and the signature files. Runs in a moment; a file that is there stays."""
 
+import base64
 import gzip
 import hashlib
 import io
@@ -47,6 +48,29 @@ def main():
     put("admission_review", admission_reviews())
     put("harbor_scanner", [harbor_request(), (ROOT / "testdata/harbor/incident.json").read_bytes()[:8_000]])
     put("events", events())
+    put("attestations", attestations())
+
+
+def attestations():
+    """What both versions of cosign wrote, and a token of a time stamp authority."""
+    data = ROOT / "crates/attest/tests/data"
+    inputs = []
+    for name in ("written.json", "timestamped.json"):
+        written = json.loads((data / name).read_text())
+        for blob in {blob for dump in written.values() for blob in dump["blobs"].values() if len(blob) < 4_000}:
+            value = json.loads(blob)
+            envelope = value.get("dsseEnvelope", value)
+            kind = b"\x02" if "dsseEnvelope" in value else b"\x01"
+            inputs.append(kind + blob.encode())
+            if "payload" in envelope:
+                inputs.append(b"\0" + base64.b64decode(envelope["payload"]))
+            stamps = value.get("verificationMaterial", {}).get("timestampVerificationData", {})
+            for stamp in stamps.get("rfc3161Timestamps", []):
+                inputs.append(b"\x03" + base64.b64decode(stamp["signedTimestamp"]))
+    keys = json.loads((data / "keys.json").read_text())
+    public = [pem for name, pem in keys.items() if name.endswith(".pub")]
+    inputs += [b"\x04" + body(pem.encode()) for pem in public]
+    return inputs
 
 
 def provenance():

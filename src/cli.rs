@@ -2,11 +2,13 @@
 //! flags; flags that several commands share are groups in `args.rs`.
 
 mod args;
+mod attest;
 mod audit;
 mod build;
 mod context;
 mod diff;
 mod formats;
+mod generate_key;
 mod help;
 mod image_verifier;
 mod layers;
@@ -29,6 +31,7 @@ mod terminal;
 mod token;
 mod trace;
 mod values;
+mod verify;
 mod worker;
 
 use std::path::PathBuf;
@@ -69,6 +72,15 @@ enum Command {
     /// Compare two images: what came, what went, and whether a leaked secret is gone and rotated
     #[command(after_help = help::DIFF)]
     Diff(diff::DiffArgs),
+    /// Sign what a scan found, and attach it to the image for cosign and other gates
+    #[command(after_help = help::ATTEST)]
+    Attest(attest::AttestArgs),
+    /// Verify that an image has an attestation that fits
+    #[command(after_help = help::VERIFY)]
+    Verify(verify::VerifyArgs),
+    /// Make a key for attestations
+    #[command(after_help = help::GENERATE_KEY)]
+    GenerateKey(generate_key::GenerateKeyArgs),
     /// Scan every image of a registry into a store, each layer once
     #[command(after_help = help::SWEEP_STATUS)]
     Sweep {
@@ -142,6 +154,9 @@ impl Command {
             Command::Layers(args) => layers::run(args),
             Command::Sbom(args) => sbom::run(args),
             Command::Diff(args) => diff::run(args),
+            Command::Attest(args) => attest::run(args),
+            Command::Verify(args) => verify::run(args),
+            Command::GenerateKey(args) => generate_key::run(args),
             Command::Sweep { catalog } => sweep::run(catalog),
             Command::Worker(args) => worker::run(args),
             Command::Trace(args) => trace::run(args),

@@ -108,6 +108,47 @@ Exit status:
   2  error, including usage errors
   3  incomplete: something could not be read, and packages may be missing";
 
+pub(crate) const ATTEST: &str = "\
+An image of a registry gets attestations in both forms of cosign: of its index, if it has one, and of every platform.
+They have a verdict and counts of findings, and not where anything was found. An image that does not pass gets nothing,
+unless --attach-failing is given, and then another predicate type than one that passes.
+
+After that, `cosign verify --key`, which checks the signature of an image, passes with the same key. Never attest with a
+key that a policy trusts for signatures of images.
+
+Examples:
+  layersift generate-key layersift
+  layersift attest docker://registry.example.org/team/app:1.2 --key layersift.key
+  layersift attest docker://registry.example.org/team/app:1.2 --key layersift.key --report report.json
+  layersift attest oci:layout:v1 --key layersift.key -o bundles.jsonl
+
+Exit status:
+  0  attested, and the image passes
+  1  the image fails
+  2  error, including usage errors
+  3  the image was not read as a whole";
+
+pub(crate) const VERIFY: &str = "\
+Of an index, the index and every platform have to be attested, or with --platform the index and that platform.
+
+Examples:
+  layersift verify docker://registry.example.org/team/app:1.2 --key layersift.pub --max-age 7d
+  layersift verify sha256:DIGEST --key layersift.pub --bundle bundles.jsonl
+
+Exit status:
+  0  attested as demanded
+  1  not attested as demanded, with the reasons on standard output
+  2  error, including usage errors";
+
+pub(crate) const GENERATE_KEY: &str = "\
+The private key is encrypted with the password in the file, or in LAYERSIFT_KEY_PASSWORD. Its form is that of cosign.
+
+Use the key for attestations only. `cosign verify --key`, which checks the signature of an image, passes for an image
+that has only an attestation by this key: a policy that trusts it for signatures lets in whatever was attested.
+
+Examples:
+  layersift generate-key --password-file password layersift";
+
 const RENDERING: &str = "\
 Reports:
   report.json          what `layersift scan --format json` writes; several files are one set

@@ -1,0 +1,244 @@
+//! `layersift attest`.
+
+mod images;
+pub(super) mod keys;
+mod pkcs11;
+pub(super) mod repository;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+
+use anyhow::{Context, anyhow, ensure};
+use clap::Args;
+use jiff::Timestamp;
+
+use super::args::{
+    FingerprintKeyArgs, PolicyArgs, QuietArgs, RegistryArgs, RulesArgs, StoreArgs, TargetArgs, ThreadsArgs, TimeoutArgs,
+};
+use super::read::Reading;
+use super::{context, output};
+use images::{local_images, registry_images};
+use keys::PasswordArgs;
+use layersift_attest::keys::PublicKey;
+use layersift_attest::predicate::{Failing, ScanResult};
+use layersift_attest::registry::{ListedIn, Pace, attach_bundles, attach_layers};
+use layersift_attest::{Bundle, Descriptor, Envelope, Layer};
+use layersift_format::Cancellation;
+use layersift_format::platform::Choice;
+use layersift_model::{Digest, ImageReport, ReportSet, Verdict};
+use layersift_report::{Policy, plural};
+use layersift_rules::Ruleset;
+use layersift_source::Target;
+use repository::{RegistryImage, Repository};
+
+const PLATFORM: &str = "Platform to scan and attest: OS/ARCH[/VARIANT], or all [default: all]";
+
+#[derive(Debug, Args)]
+#[command(mut_arg("platform", |arg| arg.help(PLATFORM)))]
+pub(crate) struct AttestArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+
+    /// Private key: a PEM file, such as of `layersift generate-key` or `cosign generate-key-pair`, or a PKCS#11 URI
+    ///
+    /// pkcs11:token=TOKEN;object=LABEL?module-path=FILE names a key on P-256 or of RSA in a token.
+    #[arg(long, value_name = "FILE|URI")]
+    key: String,
+
+    #[command(flatten)]
+    password: PasswordArgs,
+
+    /// JSON report of `layersift scan` to attest, instead of a new scan; may be repeated
+    #[arg(long, value_name = "FILE")]
+    report: Vec<PathBuf>,
+
+    /// Attach it also to an image that fails or was not read as a whole, under another predicate type
+    #[arg(long)]
+    attach_failing: bool,
+
+    /// Write the attestations to this file, a bundle a line, and attach nothing
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    #[command(flatten)]
+    policy: PolicyArgs,
+
+    #[command(flatten)]
+    rules: RulesArgs,
+
+    #[command(flatten)]
+    fingerprint_key: FingerprintKeyArgs,
+
+    #[command(flatten)]
+    store: StoreArgs,
+
+    #[command(flatten)]
+    timeout: TimeoutArgs,
+
+    #[command(flatten)]
+    threads: ThreadsArgs,
+
+    #[command(flatten)]
+    quiet: QuietArgs,
+
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// Scans the image, or reads its reports, and attests it. The exit status is the verdict.
+pub(crate) fn run(args: &AttestArgs) -> anyhow::Result<ExitCode> {
+    // Mistakes are reported before the scan, which may take a while.
+    let key = keys::signer(&args.key, &args.password)?;
+    let policy = context::policy(&args.policy)?;
+    let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
+    let options = context::registry_options(&args.registry, &cancellation)?;
+    let target = Target::parse(&args.target.target)?;
+    let remote = RegistryImage::open(&target, options, &cancellation)?;
+    ensure!(
+        remote.is_some() || args.output.is_some(),
+        "{}: only images of a registry can have attestations attached; pass -o FILE to write them",
+        target.text
+    );
+    let results = results(args, &policy, remote.as_ref())?;
+    let images = match &remote {
+        Some(remote) => registry_images(remote, &results)?,
+        None => local_images(&results),
+    };
+    ensure!(!images.is_empty(), "{}: no report is of this image", target.text);
+    if remote.as_ref().is_some_and(|remote| images.iter().all(|image| image.subject.digest != remote.root.digest)) {
+        output::warn(["the index is not attested, because not all of its platforms have a report"]);
+    }
+    let worst = images.iter().map(|image| image.result.verdict).max().unwrap_or(Verdict::Incomplete);
+    let is_passed = images.iter().all(|image| image.result.passes());
+    if !is_passed && !args.attach_failing {
+        let verdict = worst.max(Verdict::Incomplete);
+        output::warn([format!(
+            "nothing is attested, because the verdict is {}; pass --attach-failing to attest that",
+            verdict.name()
+        )]);
+        return Ok(ExitCode::from(verdict.exit_code()));
+    }
+    let name = remote.as_ref().map(|remote| remote.name());
+    let mut signed = Vec::new();
+    for image in &images {
+        let statements = image.result.statements(name.as_deref(), &image.subject.digest, Failing::Attest)?;
+        let envelopes = statements.iter().map(|statement| Envelope::sign(statement, &*key));
+        let kinds = statements.iter().map(|statement| statement.predicate_type().to_owned());
+        signed.push(Signed {
+            subject: &image.subject,
+            of: kinds.zip(envelopes.collect::<Result<Vec<_>, _>>()?).collect(),
+        });
+    }
+    match (&args.output, &remote) {
+        (None, Some(remote)) => attach_all(&remote.repository, &signed, key.public_key())?,
+        (Some(path), _) => write(path, &signed, key.public_key())?,
+        (None, None) => {}
+    }
+    Ok(ExitCode::from(if is_passed { 0 } else { worst.max(Verdict::Incomplete).exit_code() }))
+}
+
+/// What is attached to an image: envelopes with their predicate types.
+struct Signed<'i> {
+    subject: &'i Descriptor,
+    of: Vec<(String, Envelope)>,
+}
+
+/// Writes bundles to a file, a line each.
+fn write(path: &Path, signed: &[Signed<'_>], key: &PublicKey) -> anyhow::Result<()> {
+    let mut text = String::new();
+    for (_, envelope) in signed.iter().flat_map(|signed| &signed.of) {
+        text.push_str(&(Bundle::new(envelope.clone(), key).to_json()? + "\n"));
+    }
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Attaches all in both forms. The lists of images and forms are separate, and each is watched for some seconds.
+fn attach_all(repository: &Repository, signed: &[Signed<'_>], key: &PublicKey) -> anyhow::Result<()> {
+    let lines = thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for signed in signed {
+            threads.push(scope.spawn(|| attach_as_bundles(repository, signed, key)));
+            threads.push(scope.spawn(|| attach_as_layers(repository, signed)));
+        }
+        let join = |thread: thread::ScopedJoinHandle<'_, anyhow::Result<String>>| {
+            thread.join().unwrap_or_else(|_| Err(anyhow!("a thread that attaches attestations panicked")))
+        };
+        threads.into_iter().map(join).collect::<anyhow::Result<String>>()
+    })?;
+    output::write(lines.as_bytes(), None)
+}
+
+fn attach_as_bundles(repository: &Repository, signed: &Signed<'_>, key: &PublicKey) -> anyhow::Result<String> {
+    let (subject, now) = (signed.subject, Timestamp::now());
+    let artifact =
+        |(kind, envelope): &(String, Envelope)| Bundle::new(envelope.clone(), key).artifact(kind, subject, now);
+    let artifacts = signed.of.iter().map(artifact).collect::<Result<Vec<_>, _>>()?;
+    let place = match attach_bundles(repository, &subject.digest, &artifacts, Pace::default())? {
+        ListedIn::Referrers => "the registry's list of referrers",
+        ListedIn::FallbackTag | ListedIn::LegacyTag => {
+            "the fallback tag, because the registry keeps no list of referrers"
+        }
+    };
+    Ok(format!(
+        "{}: {} attached as bundles, in {place}\n",
+        subject.digest,
+        plural(artifacts.len() as u64, "attestation")
+    ))
+}
+
+fn attach_as_layers(repository: &Repository, signed: &Signed<'_>) -> anyhow::Result<String> {
+    let layer =
+        |(kind, envelope): &(String, Envelope)| Layer { envelope: envelope.clone(), timestamp: None }.to_append(kind);
+    let layers = signed.of.iter().map(layer).collect::<Result<Vec<_>, _>>()?;
+    let subject = &signed.subject.digest;
+    attach_layers(repository, subject, &layers, Pace::default())?;
+    Ok(format!("{subject}: {} attached as layers of .att\n", plural(layers.len() as u64, "attestation")))
+}
+
+/// The results of the images that the reports are of, by the digests of their manifests.
+fn results(
+    args: &AttestArgs,
+    policy: &Policy,
+    remote: Option<&RegistryImage>,
+) -> anyhow::Result<Vec<(Digest, ScanResult)>> {
+    let mut reports = if args.report.is_empty() { scan(args, remote)? } else { read(&args.report)? };
+    let now = Timestamp::now();
+    let mut results = Vec::new();
+    for report in &mut reports {
+        policy.judge(report);
+        let digest = report.manifest_digest.clone();
+        let digest = digest.with_context(|| format!("{}: the image has no manifest to attest", report.target))?;
+        results.push((digest, ScanResult::of(report, now)?));
+    }
+    Ok(results)
+}
+
+fn scan(args: &AttestArgs, remote: Option<&RegistryImage>) -> anyhow::Result<Vec<ImageReport>> {
+    // The tag may move meanwhile.
+    let target = remote.map_or_else(|| args.target.target.clone(), RegistryImage::target);
+    let platform = args.target.platform.clone().unwrap_or(Choice::All);
+    let ruleset = Ruleset::with_files(&args.rules.rules)?;
+    let key = context::fingerprint_key(&args.fingerprint_key)?;
+    let analyzer = context::analyzer(ruleset, key, args.threads.threads)?;
+    let reading = Reading {
+        target: &TargetArgs { target, platform: Some(platform) },
+        build: None,
+        registry: &args.registry,
+        quiet: &args.quiet,
+        store: args.store.name(),
+        timeout: args.timeout.timeout,
+    };
+    reading.scan(analyzer)
+}
+
+fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<ImageReport>> {
+    let mut reports = Vec::new();
+    for path in paths {
+        let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let set = ReportSet::from_json(&text).with_context(|| path.display().to_string())?;
+        reports.extend(set.reports);
+    }
+    Ok(reports)
+}
