@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::image::{CONFIG, INDEX, Layer, MANIFEST, bytes, config, descriptor, digest, index, manifest};
 use crate::support::pull::{options, registry};
-use crate::support::registry::{Registry, Setup, run};
+use crate::support::registry::{Registry, Setup, USER, run};
 use crate::support::tar::Tar;
 use crate::support::tools::{missing, say};
 use crate::support::{Run, finish, program};
@@ -169,6 +169,25 @@ fn keys_are_made_once_and_not_for_images() {
         None,
     );
     assert!(wrong.expect(2).stderr.contains("wrong password"));
+}
+
+#[test]
+fn a_login_is_used_for_writing() {
+    let registry = Setup::default().basic().start();
+    let (user, password) = USER;
+    registry.push("team/app:v1", &["--dest-tls-verify=false", "--dest-creds", &format!("{user}:{password}")]);
+    let setting = Setting { registry, directory: tempfile::tempdir().unwrap() };
+    let key = setting.path("attest");
+    setting.run(&["generate-key", &key]).expect(0);
+    let (private, image) = (format!("{key}.key"), setting.image("team/app:v1"));
+    let attest = ["attest", &image, "--key", &private, "--plain-http", "-q", "--attach-failing"];
+    let run = |password: &str| {
+        let mut command = program();
+        command.args(attest).env("LAYERSIFT_KEY_PASSWORD", PASSWORD);
+        finish(command.env("LAYERSIFT_REGISTRY_USER", user).env("LAYERSIFT_REGISTRY_PASSWORD", password), None)
+    };
+    run("wrong").expect(2);
+    assert!(run(password).expect(1).stdout.contains("attached as bundles"));
 }
 
 /// SoftHSM stands for a token. Where it is missing, the test says so.

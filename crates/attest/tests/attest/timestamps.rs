@@ -75,6 +75,13 @@ fn an_answer_to_another_request_is_refused() {
 }
 
 #[test]
+fn a_request_that_was_not_granted_has_no_stamp() {
+    let refused = [0x30, 5, 0x30, 3, 2, 1, 2];
+    let verified = authorities("test-only-tsa-chain.pem").verify(&refused, b"message");
+    assert!(matches!(verified, Err(TimestampError::NotGranted(2))));
+}
+
+#[test]
 fn requests_have_the_form_of_rfc_3161() {
     let request = Request::new(b"message").unwrap().under_policy("1.2.3.4").unwrap().to_der().unwrap();
     let hash = [0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0];
