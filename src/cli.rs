@@ -5,6 +5,7 @@ mod args;
 mod attest;
 mod audit;
 mod build;
+mod carve;
 mod context;
 mod diff;
 mod formats;
@@ -26,6 +27,7 @@ mod scan;
 mod serve;
 mod shell;
 mod signals;
+mod stamp;
 mod sweep;
 mod terminal;
 mod token;
@@ -72,6 +74,9 @@ enum Command {
     /// Compare two images: what came, what went, and whether a leaked secret is gone and rotated
     #[command(after_help = help::DIFF)]
     Diff(diff::DiffArgs),
+    /// Take files out of layers as evidence, in a bundle that shows every later change
+    #[command(after_help = help::CARVE)]
+    Carve(carve::CarveArgs),
     /// Sign what a scan found, and attach it to the image for cosign and other gates
     #[command(after_help = help::ATTEST)]
     Attest(attest::AttestArgs),
@@ -154,6 +159,7 @@ impl Command {
             Command::Layers(args) => layers::run(args),
             Command::Sbom(args) => sbom::run(args),
             Command::Diff(args) => diff::run(args),
+            Command::Carve(args) => carve::run(args),
             Command::Attest(args) => attest::run(args),
             Command::Verify(args) => verify::run(args),
             Command::GenerateKey(args) => generate_key::run(args),

@@ -18,13 +18,14 @@ use super::args::{
     FingerprintKeyArgs, PolicyArgs, QuietArgs, RegistryArgs, RulesArgs, StoreArgs, TargetArgs, ThreadsArgs, TimeoutArgs,
 };
 use super::read::Reading;
-use super::{context, output};
+use super::{context, output, stamp};
 use images::{local_images, registry_images};
 use keys::PasswordArgs;
-use layersift_attest::keys::PublicKey;
+use layersift_attest::keys::Signer;
 use layersift_attest::predicate::{Failing, ScanResult};
 use layersift_attest::registry::{ListedIn, Pace, attach_bundles, attach_layers};
-use layersift_attest::{Bundle, Descriptor, Envelope, Layer};
+use layersift_attest::timestamp::Authorities;
+use layersift_attest::{Bundle, Descriptor, Envelope, Layer, Statement};
 use layersift_format::Cancellation;
 use layersift_format::platform::Choice;
 use layersift_model::{Digest, ImageReport, ReportSet, Verdict};
@@ -57,6 +58,14 @@ pub(crate) struct AttestArgs {
     /// Attach it also to an image that fails or was not read as a whole, under another predicate type
     #[arg(long)]
     attach_failing: bool,
+
+    /// Have each attestation stamped by the time stamp authority at this URL (RFC 3161)
+    #[arg(long, value_name = "URL", requires = "timestamp_authorities")]
+    timestamp: Option<String>,
+
+    /// PEM file with time stamp authorities, one of which has to have stamped
+    #[arg(long, value_name = "FILE", requires = "timestamp")]
+    timestamp_authorities: Option<PathBuf>,
 
     /// Write the attestations to this file, a bundle a line, and attach nothing
     #[arg(short, long, value_name = "FILE")]
@@ -91,6 +100,7 @@ pub(crate) struct AttestArgs {
 pub(crate) fn run(args: &AttestArgs) -> anyhow::Result<ExitCode> {
     // Mistakes are reported before the scan, which may take a while.
     let key = keys::signer(&args.key, &args.password)?;
+    let stamping = Stamping::new(args)?;
     let policy = context::policy(&args.policy)?;
     let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
     let options = context::registry_options(&args.registry, &cancellation)?;
@@ -124,42 +134,77 @@ pub(crate) fn run(args: &AttestArgs) -> anyhow::Result<ExitCode> {
     let mut signed = Vec::new();
     for image in &images {
         let statements = image.result.statements(name.as_deref(), &image.subject.digest, Failing::Attest)?;
-        let envelopes = statements.iter().map(|statement| Envelope::sign(statement, &*key));
-        let kinds = statements.iter().map(|statement| statement.predicate_type().to_owned());
-        signed.push(Signed {
-            subject: &image.subject,
-            of: kinds.zip(envelopes.collect::<Result<Vec<_>, _>>()?).collect(),
-        });
+        let attested = statements.iter().map(|statement| Attested::new(statement, &*key, stamping.as_ref()));
+        signed.push(Signed { subject: &image.subject, of: attested.collect::<Result<_, _>>()? });
     }
     match (&args.output, &remote) {
-        (None, Some(remote)) => attach_all(&remote.repository, &signed, key.public_key())?,
-        (Some(path), _) => write(path, &signed, key.public_key())?,
+        (None, Some(remote)) => attach_all(&remote.repository, &signed)?,
+        (Some(path), _) => write(path, &signed)?,
         (None, None) => {}
     }
     Ok(ExitCode::from(if is_passed { 0 } else { worst.max(Verdict::Incomplete).exit_code() }))
 }
 
-/// What is attached to an image: envelopes with their predicate types.
+/// What is attached to an image.
 struct Signed<'i> {
     subject: &'i Descriptor,
-    of: Vec<(String, Envelope)>,
+    of: Vec<Attested>,
+}
+
+/// A signed statement in both forms.
+struct Attested {
+    predicate_type: String,
+    bundle: Bundle,
+    layer: Layer,
+}
+
+impl Attested {
+    /// Signs a statement, and has it stamped: in a bundle over the signature, in a layer over the envelope.
+    fn new(statement: &Statement, key: &dyn Signer, stamping: Option<&Stamping<'_>>) -> anyhow::Result<Attested> {
+        let envelope = Envelope::sign(statement, key)?;
+        let mut bundle = Bundle::new(envelope.clone(), key.public_key());
+        let mut layer = Layer { envelope, timestamp: None };
+        if let Some(stamping) = stamping {
+            let signatures = layer.envelope.signatures().iter().map(|signature| stamping.ask(signature));
+            bundle.timestamps = signatures.collect::<Result<_, _>>()?;
+            layer.timestamp = Some(stamping.ask(layer.envelope.to_json()?.as_bytes())?);
+        }
+        Ok(Attested { predicate_type: statement.predicate_type().to_owned(), bundle, layer })
+    }
+}
+
+/// The time stamp authority that is asked.
+struct Stamping<'a> {
+    url: &'a str,
+    authorities: Authorities,
+}
+
+impl Stamping<'_> {
+    fn new(args: &AttestArgs) -> anyhow::Result<Option<Stamping<'_>>> {
+        let (Some(url), Some(path)) = (&args.timestamp, &args.timestamp_authorities) else { return Ok(None) };
+        Ok(Some(Stamping { url, authorities: stamp::authorities(path)? }))
+    }
+
+    fn ask(&self, message: &[u8]) -> anyhow::Result<Vec<u8>> {
+        stamp::ask(self.url, &self.authorities, message)
+    }
 }
 
 /// Writes bundles to a file, a line each.
-fn write(path: &Path, signed: &[Signed<'_>], key: &PublicKey) -> anyhow::Result<()> {
+fn write(path: &Path, signed: &[Signed<'_>]) -> anyhow::Result<()> {
     let mut text = String::new();
-    for (_, envelope) in signed.iter().flat_map(|signed| &signed.of) {
-        text.push_str(&(Bundle::new(envelope.clone(), key).to_json()? + "\n"));
+    for attested in signed.iter().flat_map(|signed| &signed.of) {
+        text.push_str(&(attested.bundle.to_json()? + "\n"));
     }
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Attaches all in both forms. The lists of images and forms are separate, and each is watched for some seconds.
-fn attach_all(repository: &Repository, signed: &[Signed<'_>], key: &PublicKey) -> anyhow::Result<()> {
+fn attach_all(repository: &Repository, signed: &[Signed<'_>]) -> anyhow::Result<()> {
     let lines = thread::scope(|scope| {
         let mut threads = Vec::new();
         for signed in signed {
-            threads.push(scope.spawn(|| attach_as_bundles(repository, signed, key)));
+            threads.push(scope.spawn(|| attach_as_bundles(repository, signed)));
             threads.push(scope.spawn(|| attach_as_layers(repository, signed)));
         }
         let join = |thread: thread::ScopedJoinHandle<'_, anyhow::Result<String>>| {
@@ -170,10 +215,9 @@ fn attach_all(repository: &Repository, signed: &[Signed<'_>], key: &PublicKey) -
     output::write(lines.as_bytes(), None)
 }
 
-fn attach_as_bundles(repository: &Repository, signed: &Signed<'_>, key: &PublicKey) -> anyhow::Result<String> {
+fn attach_as_bundles(repository: &Repository, signed: &Signed<'_>) -> anyhow::Result<String> {
     let (subject, now) = (signed.subject, Timestamp::now());
-    let artifact =
-        |(kind, envelope): &(String, Envelope)| Bundle::new(envelope.clone(), key).artifact(kind, subject, now);
+    let artifact = |attested: &Attested| attested.bundle.artifact(&attested.predicate_type, subject, now);
     let artifacts = signed.of.iter().map(artifact).collect::<Result<Vec<_>, _>>()?;
     let place = match attach_bundles(repository, &subject.digest, &artifacts, Pace::default())? {
         ListedIn::Referrers => "the registry's list of referrers",
@@ -189,8 +233,7 @@ fn attach_as_bundles(repository: &Repository, signed: &Signed<'_>, key: &PublicK
 }
 
 fn attach_as_layers(repository: &Repository, signed: &Signed<'_>) -> anyhow::Result<String> {
-    let layer =
-        |(kind, envelope): &(String, Envelope)| Layer { envelope: envelope.clone(), timestamp: None }.to_append(kind);
+    let layer = |attested: &Attested| attested.layer.to_append(&attested.predicate_type);
     let layers = signed.of.iter().map(layer).collect::<Result<Vec<_>, _>>()?;
     let subject = &signed.subject.digest;
     attach_layers(repository, subject, &layers, Pace::default())?;
@@ -225,6 +268,7 @@ fn scan(args: &AttestArgs, remote: Option<&RegistryImage>) -> anyhow::Result<Vec
     let reading = Reading {
         target: &TargetArgs { target, platform: Some(platform) },
         build: None,
+        with_referrers: true,
         registry: &args.registry,
         quiet: &args.quiet,
         store: args.store.name(),

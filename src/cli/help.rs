@@ -17,6 +17,18 @@ Exit status:
   2  error, including usage errors: there is no verdict
   3  incomplete: something could not be read";
 
+pub(crate) const CARVE: &str = "\
+Examples:
+  layersift carve image.tar 3f6a9c0d12e45b78 -o evidence --case-id 2031-004 --operator 'A. Nalyst' --key case.key
+  layersift carve image.tar --layer 2 --path srv/app/.env -o evidence.tar
+  layersift carve --verify evidence image.tar --public-key case.pub
+
+Exit status:
+  0  the bundle was written; with --verify: it is as it was written
+  1  with --verify: it was changed, or is not of this image
+  2  error, including usage errors
+  3  with --verify: it was not changed, but a signature or a timestamp was not checked";
+
 pub(crate) const SWEEP_STATUS: &str = "\
 Exit status:
   0  pass: every image was read, and none fails
