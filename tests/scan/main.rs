@@ -16,6 +16,7 @@ mod support;
 mod archives;
 mod audit;
 mod builds;
+mod carve;
 mod command_line;
 mod conformance;
 mod daemon;
