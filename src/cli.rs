@@ -25,6 +25,7 @@ mod serve;
 mod shell;
 mod signals;
 mod sweep;
+mod sweep_files;
 mod terminal;
 mod token;
 mod trace;
@@ -69,11 +70,11 @@ enum Command {
     /// Compare two images: what came, what went, and whether a leaked secret is gone and rotated
     #[command(after_help = help::DIFF)]
     Diff(diff::DiffArgs),
-    /// Scan every image of a registry into a store, each layer once
+    /// Scan every image of a registry into a store, or of a folder, each layer once
     #[command(after_help = help::SWEEP_STATUS)]
     Sweep {
         #[command(subcommand)]
-        catalog: sweep::CatalogArgs,
+        command: sweep::SweepCommand,
     },
     /// Read layers that sweeps on other machines have queued in a store
     #[command(after_help = help::WORKER_STATUS)]
@@ -142,7 +143,7 @@ impl Command {
             Command::Layers(args) => layers::run(args),
             Command::Sbom(args) => sbom::run(args),
             Command::Diff(args) => diff::run(args),
-            Command::Sweep { catalog } => sweep::run(catalog),
+            Command::Sweep { command } => sweep::run(command),
             Command::Worker(args) => worker::run(args),
             Command::Trace(args) => trace::run(args),
             Command::Serve(args) => serve::run(args),
@@ -160,7 +161,7 @@ impl Command {
     fn log_level(&self) -> tracing::level_filters::LevelFilter {
         match self {
             Command::Worker(args) => args.log_level(),
-            Command::Sweep { catalog } => catalog.log_level(),
+            Command::Sweep { command } => command.log_level(),
             Command::Serve(args) => args.log_level(),
             _ => tracing::level_filters::LevelFilter::WARN,
         }
