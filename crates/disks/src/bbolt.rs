@@ -1,9 +1,9 @@
 //! bbolt databases, in which containerd, Docker, BuildKit and Podman keep their records.
 //!
-//! Source: `page.go`, `bucket.go` and `db.go` of go.etcd.io/bbolt 1.3 and 1.4. A database is pages of one size: two meta
-//! pages, of which the valid one with the higher transaction counts, and B+ trees of branch and leaf pages. A bucket is a
-//! value with the page of its tree, or with the only page itself. What the trees do not lead to is free, and keeps what
-//! was written there before.
+//! Source: `page.go`, `bucket.go` and `db.go` of go.etcd.io/bbolt 1.3 and 1.4. A database is pages of one size: two
+//! meta pages, of which the valid one with the higher transaction counts, and B+ trees of branch and leaf pages. A
+//! bucket is a value with the page of its tree, or with the only page itself. What the trees do not lead to is free,
+//! and keeps what was written there before.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -266,14 +266,15 @@ struct Descriptor {
 fn layers(store: &mut Store, namespaces: &[String], snapshots: &Snapshots) {
     let mut copies = HashSet::new();
     for blobs in store.contents.clone() {
-        let names = root::children(&blobs.join("sha256")).unwrap_or_default();
-        for name in names {
-            let Some(manifest) = document::<Manifest>(&blobs.join("sha256").join(&name)) else { continue };
+        let Some((directory, _)) = root::below(&blobs, "sha256".as_ref()) else { continue };
+        for name in root::children(&directory).unwrap_or_default() {
+            let Some(manifest) = document::<Manifest>(&directory.join(&name)) else { continue };
             let Some(config) = manifest.config.and_then(|config| config.digest.parse::<Digest>().ok()) else {
                 continue;
             };
-            let path = blobs.join(config.algorithm().name()).join(config.hex());
-            let Some(config) = start_of(&path).and_then(|bytes| ImageConfig::parse(&bytes).ok()) else { continue };
+            let path = root::below(&blobs, format!("{}/{}", config.algorithm().name(), config.hex()).as_ref());
+            let bytes = path.and_then(|(path, _)| start_of(&path));
+            let Some(config) = bytes.and_then(|bytes| ImageConfig::parse(&bytes).ok()) else { continue };
             let chain = chain_ids(&config.rootfs.diff_ids);
             if chain.len() != manifest.layers.len() {
                 continue;

@@ -56,7 +56,8 @@ enum Pending {
 impl DirectoryTar {
     /// The archive of all files below `root`; those that cannot be read are added to `unreadable`.
     pub fn new(root: &Path, unreadable: Unreadable) -> DirectoryTar {
-        DirectoryTar::opening(vec![Part::Tree(Tree::new(root))], unreadable, open)
+        let tree = Tree { is_link_followed: true, ..Tree::new(root) };
+        DirectoryTar::opening(vec![Part::Tree(tree)], unreadable, open)
     }
 
     /// The archive of several parts, one after the other.
@@ -113,9 +114,9 @@ impl DirectoryTar {
     }
 
     fn entry(&mut self, tree: &Arc<Tree>, path: &Path) -> io::Result<()> {
-        // The root may be a link, as /proc/PID/root is.
         let is_root = path == tree.path;
-        let metadata = if is_root { fs::metadata(path)? } else { fs::symlink_metadata(path)? };
+        let is_followed = is_root && tree.is_link_followed;
+        let metadata = if is_followed { fs::metadata(path)? } else { fs::symlink_metadata(path)? };
         let name = tree.name(path);
         let mut is_opaque = false;
         let change = if is_root { Change::Changed } else { changes::of(tree, path, &metadata)? };

@@ -1,5 +1,5 @@
-//! The store of Podman, Buildah, CRI-O and skopeo (containers-storage) with the drivers overlay and vfs, and what Podman
-//! keeps beside it: containers, volumes, secrets, and its databases.
+//! The store of Podman, Buildah, CRI-O and skopeo (containers-storage) with the drivers overlay and vfs, and what
+//! Podman keeps beside it: containers, volumes, secrets, and its databases.
 //!
 //! Source: `images.go`, `layers.go` and `containers.go` of github.com/containers/storage, and stores that Podman wrote.
 //! A store keeps manifests and configurations, in files that are called by the base64 of their names, and the record

@@ -24,8 +24,8 @@ impl Root {
         &self.0
     }
 
-    /// The path of what is at `relative`, with what it is. `None` if there is nothing, or if a symbolic link leads there:
-    /// it would lead to the disk of this machine.
+    /// The path of what is at `relative`, with what it is. `None` if there is nothing, or if a symbolic link leads
+    /// there: it would lead to the disk of this machine.
     pub(crate) fn find(&self, relative: impl AsRef<Path>) -> Option<(PathBuf, Metadata)> {
         below(&self.0, relative.as_ref())
     }
@@ -100,11 +100,13 @@ pub(crate) fn below(root: &Path, relative: &Path) -> Option<(PathBuf, Metadata)>
 /// # Errors
 /// If it cannot be opened, is a symbolic link, or is not a regular file.
 pub(crate) fn open_file(path: &Path) -> io::Result<File> {
-    let file: File = open(path, OFlags::NONBLOCK | OFlags::NOFOLLOW)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+    let not_regular = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+    // Asked before, because a device acts when it is opened, and after, because the file may be another one by then.
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(not_regular());
     }
+    let file = open(path, OFlags::NONBLOCK | OFlags::NOFOLLOW)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
 }
 
 /// The names in a directory, in order. `path` may be a symbolic link to it.

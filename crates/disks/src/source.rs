@@ -62,7 +62,9 @@ impl Engine {
     /// # Errors
     /// If there is no store.
     pub fn open(self, path: &Path, wanted: Wanted) -> Result<Box<dyn ImageSource>, SourceError> {
-        let disk = Root::new(path);
+        // The user may name a link; none is followed below what it leads to.
+        let real = path.canonicalize().map_err(|error| SourceError::Read { path: path.into(), error })?;
+        let disk = Root::new(&real);
         let is_store = |root: &Root| self.marks().iter().any(|mark| root.directory(mark).is_some());
         let mut store = match disk.directory(self.place()).map(|path| Root::new(&path)) {
             _ if is_store(&disk) => Store::new(disk),
@@ -328,9 +330,11 @@ impl DiskSource {
         let mut left: BTreeMap<Location, PathBuf> = BTreeMap::new();
         for blobs in &self.store.contents {
             for algorithm in root::children(blobs).unwrap_or_default() {
-                for name in root::children(&blobs.join(&algorithm)).unwrap_or_default() {
+                let names = root::below(blobs, algorithm.as_ref()).filter(|(_, metadata)| metadata.is_dir());
+                let Some((directory, _)) = names else { continue };
+                for name in root::children(&directory).unwrap_or_default() {
                     let location = format!("blobs/{}/{}", algorithm.to_string_lossy(), name.to_string_lossy());
-                    left.insert(Location(location), blobs.join(&algorithm).join(&name));
+                    left.insert(Location(location), directory.join(&name));
                 }
             }
         }

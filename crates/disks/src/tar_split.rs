@@ -1,7 +1,7 @@
 //! Layers rebuilt byte for byte from their unpacked files and from the headers that an engine kept of their archives.
 //!
-//! Source: `tar/storage` of github.com/vbatts/tar-split. The record is lines of JSON, compressed with gzip: segments with
-//! raw bytes of the archive, and the names and sizes of the files whose content comes between them.
+//! Source: `tar/storage` of github.com/vbatts/tar-split. The record is lines of JSON, compressed with gzip: segments
+//! with raw bytes of the archive, and the names and sizes of the files whose content comes between them.
 
 use std::collections::HashSet;
 use std::fs::File;

@@ -16,8 +16,8 @@ struct Place {
     path: String,
 }
 
-/// The reports of images, followed by those of the sets of files. A set that is a copy of a layer is only reported if it
-/// has something that the layer does not have.
+/// The reports of images, followed by those of the sets of files. A set that is a copy of a layer is only reported if
+/// it has something that the layer does not have.
 pub(crate) fn merge(images: Vec<ImageReport>, mut sets: Vec<(Standing, ImageReport)>) -> Vec<ImageReport> {
     let mut reported: HashMap<String, Place> = HashMap::new();
     for report in &images {

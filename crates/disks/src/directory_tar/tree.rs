@@ -50,6 +50,8 @@ pub(crate) struct Tree {
     pub(crate) skip: Arc<HashSet<PathBuf>>,
     /// Whether the archive says who owns the files, and when they were modified.
     pub(crate) has_attributes: bool,
+    /// Whether the path may be a symbolic link to the directory, as `/proc/PID/root` is.
+    pub(crate) is_link_followed: bool,
     /// The device that the directory is on.
     pub(crate) device: Option<u64>,
 }
@@ -64,6 +66,7 @@ impl Tree {
             base: None,
             skip: Arc::default(),
             has_attributes: false,
+            is_link_followed: false,
             device: fs::metadata(path).ok().map(|metadata| metadata.dev()),
         }
     }
