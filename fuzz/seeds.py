@@ -44,6 +44,7 @@ def main():
     put("kept_report", [(ROOT / "testdata/kept/report.postcard").read_bytes()])
     databases = sorted((ROOT / "crates/packages/tests/data").iterdir())
     put("packages", [b"\x02" + path.read_bytes() for path in databases])
+    put("bbolt", bolt_databases())
     put("reference", [text.encode() for text in NAMES])
     put("admission_review", admission_reviews())
     put("harbor_scanner", [harbor_request(), (ROOT / "testdata/harbor/incident.json").read_bytes()[:8_000]])
@@ -71,6 +72,13 @@ def attestations():
     public = [pem for name, pem in keys.items() if name.endswith(".pub")]
     inputs += [b"\x04" + body(pem.encode()) for pem in public]
     return inputs
+
+
+def bolt_databases():
+    """The small databases of a recorded store of Docker."""
+    with tarfile.open(ROOT / "testdata/disks/docker-20.10.24-overlay2.tar.xz") as archive:
+        members = [member for member in archive if member.name.endswith(".db") and member.size <= 65_536]
+        return [archive.extractfile(member).read() for member in members]
 
 
 def provenance():

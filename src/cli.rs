@@ -29,6 +29,7 @@ mod shell;
 mod signals;
 mod stamp;
 mod sweep;
+mod sweep_files;
 mod terminal;
 mod token;
 mod trace;
@@ -86,11 +87,11 @@ enum Command {
     /// Make a key for attestations
     #[command(after_help = help::GENERATE_KEY)]
     GenerateKey(generate_key::GenerateKeyArgs),
-    /// Scan every image of a registry into a store, each layer once
+    /// Scan every image of a registry into a store, or of a folder, each layer once
     #[command(after_help = help::SWEEP_STATUS)]
     Sweep {
         #[command(subcommand)]
-        catalog: sweep::CatalogArgs,
+        command: sweep::SweepCommand,
     },
     /// Read layers that sweeps on other machines have queued in a store
     #[command(after_help = help::WORKER_STATUS)]
@@ -163,7 +164,7 @@ impl Command {
             Command::Attest(args) => attest::run(args),
             Command::Verify(args) => verify::run(args),
             Command::GenerateKey(args) => generate_key::run(args),
-            Command::Sweep { catalog } => sweep::run(catalog),
+            Command::Sweep { command } => sweep::run(command),
             Command::Worker(args) => worker::run(args),
             Command::Trace(args) => trace::run(args),
             Command::Serve(args) => serve::run(args),
@@ -181,7 +182,7 @@ impl Command {
     fn log_level(&self) -> tracing::level_filters::LevelFilter {
         match self {
             Command::Worker(args) => args.log_level(),
-            Command::Sweep { catalog } => catalog.log_level(),
+            Command::Sweep { command } => command.log_level(),
             Command::Serve(args) => args.log_level(),
             _ => tracing::level_filters::LevelFilter::WARN,
         }

@@ -266,7 +266,7 @@ fn scan(args: &AttestArgs, remote: Option<&RegistryImage>) -> anyhow::Result<Vec
     let key = context::fingerprint_key(&args.fingerprint_key)?;
     let analyzer = context::analyzer(ruleset, key, args.threads.threads)?;
     let reading = Reading {
-        target: &TargetArgs { target, platform: Some(platform) },
+        target: &TargetArgs { target, all: false, platform: Some(platform) },
         build: None,
         with_referrers: true,
         registry: &args.registry,

@@ -162,7 +162,7 @@ fn reports(args: &CarveArgs, target: &str, key: FingerprintKey) -> anyhow::Resul
         return select::read_reports(path);
     }
     let analyzer = context::analyzer(Ruleset::with_files(&args.rules.rules)?, key, args.threads.threads)?;
-    let target = TargetArgs { target: target.into(), platform: args.platform.clone() };
+    let target = TargetArgs { target: target.into(), all: false, platform: args.platform.clone() };
     let reading = Reading {
         target: &target,
         build: None,

@@ -94,6 +94,9 @@ Targets:
   oci-archive:FILE[:REFERENCE]     one image of an OCI layout in a tar
   dir:DIRECTORY                    skopeo's directory transport
   rootfs:PATH                      a root file system, as directory or tar
+  docker-root:DIRECTORY[:NAME]     an image in the store of Docker on a disk; with --all, everything there
+  containerd-root:DIRECTORY[:NAME] the same for containerd
+  podman-root:DIRECTORY[:NAME]     the same for Podman and Buildah
 
 Examples:
   layersift scan image.tar

@@ -23,6 +23,7 @@ mod daemon;
 mod damaged;
 mod diff;
 mod disguises;
+mod disks;
 mod documents;
 mod hostile_layers;
 mod hostile_sizes;

@@ -103,6 +103,12 @@ pub enum SourceError {
     /// A link in an archive leads to itself.
     #[error("{0}: the link leads in a circle")]
     LinkCycle(String),
+    /// A store with several images, of which the target names none.
+    #[error("the store has several images; add :NAME to the target, or read everything with --all; it has {known}")]
+    SeveralImages {
+        /// The names of the images, separated by commas.
+        known: String,
+    },
     /// A reference that the target does not have.
     #[error("no image named `{wanted}` in the target; it has {known}")]
     NoSuchReference {

@@ -62,7 +62,7 @@ impl OpenedImage {
             match listed {
                 Listed::DockerArchive { config, .. } => places.push(config),
                 Listed::Manifest { location, .. } => places.push(location),
-                Listed::RootFs { .. } => {}
+                Listed::RootFs { .. } | Listed::Files(_) => {}
             }
         }
         Ok(places)

@@ -376,6 +376,9 @@ impl DocumentReader<'_> {
         let mut notes = Vec::new();
         if let Some(bytes) = &leaf.bytes {
             documents = self.statements(&leaf, bytes, &mut notes)?;
+            if self.source.is_store() {
+                self.drop_never_kept(&leaf, &mut documents, &mut notes)?;
+            }
         } else {
             // Whoever made a partial copy could not get it either.
             leaf.gaps.clear();
@@ -386,6 +389,29 @@ impl DocumentReader<'_> {
             image.notes.extend(notes.iter().cloned());
             image.gaps.extend(leaf.gaps.iter().cloned());
         }
+        Ok(())
+    }
+
+    /// Drops the blobs of an attestation that an engine never had: it pulls what it needs to run the image.
+    fn drop_never_kept(
+        &self,
+        leaf: &Leaf,
+        documents: &mut Vec<Document>,
+        notes: &mut Vec<String>,
+    ) -> Result<(), ImageError> {
+        let before = documents.len();
+        let mut kept = Vec::with_capacity(before);
+        for document in documents.drain(..) {
+            let is_missing = match &document.content {
+                DocumentContent::Blob(location) => matches!(self.source.open(location)?, Fetched::Missing),
+                DocumentContent::Bytes(_) | DocumentContent::Strings(_) => false,
+            };
+            kept.extend((!is_missing).then_some(document));
+        }
+        if kept.len() < before {
+            notes.push(format!("the engine did not keep all of the attestation {}", platform_or_digest(leaf)));
+        }
+        *documents = kept;
         Ok(())
     }
 
