@@ -20,7 +20,7 @@ use layersift_report::compare::{self, Comparison};
 use layersift_rules::Ruleset;
 use layersift_scan::Analyzer;
 
-const STORE: &str = "With --no-packages, reuse layer results from this store and save new ones to it: a SQLite file, or \
+const STORE: &str = "With --no-packages, reuse layer results from this store and save new ones to it: a SQLite file or \
                      postgres://…";
 
 /// The largest report that is read.

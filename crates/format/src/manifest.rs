@@ -346,7 +346,7 @@ pub fn without_manifest(
 ) -> Result<Image, ImageError> {
     let config = read::parse_config(place, config)?;
     let mut image = Image { config_digest: Some(digest), config, has_config: true, layers, ..Image::default() };
-    read::finish(&mut image, None);
+    choose::finish(&mut image, None);
     Ok(image)
 }
 

@@ -328,7 +328,7 @@ impl DocumentReader<'_> {
         if image.kind == ImageKind::Cache {
             order_by_tree(&mut image.layers, node.as_ref());
         }
-        finish(&mut image, platform.as_ref());
+        choose::finish(&mut image, platform.as_ref());
         Ok(image)
     }
 
@@ -498,7 +498,7 @@ impl DocumentReader<'_> {
             gaps,
             ..Image::default()
         };
-        finish(&mut image, None);
+        choose::finish(&mut image, None);
         Ok(image)
     }
 
@@ -570,24 +570,6 @@ pub(super) fn blob_document(kind: DocumentKind, blob: LayerSource) -> Option<Doc
         referrer: None,
         content,
     })
-}
-
-/// Assigns the diff_ids of the configuration to the layers, and compares the platforms of index and configuration.
-pub(super) fn finish(image: &mut Image, of_index: Option<&Platform>) {
-    let diff_ids = &image.config.rootfs.diff_ids;
-    for (layer, diff_id) in image.layers.iter_mut().zip(diff_ids) {
-        layer.diff_id = Some(diff_id.clone());
-    }
-    let of_config = image.config.platform();
-    if let (Some(of_index), Some(text)) = (of_index, &of_config)
-        && let Ok(parsed) = text.parse::<Platform>()
-        && (&parsed.os, &parsed.architecture) != (&of_index.os, &of_index.architecture)
-    {
-        image.notes.push(format!("the index says that the image is for {of_index}, but its configuration says {text}"));
-    }
-    if image.platform.is_none() {
-        image.platform = of_config;
-    }
 }
 
 fn platform_or_digest(leaf: &Leaf) -> String {
