@@ -198,7 +198,7 @@ fn saved(input: &str) -> anyhow::Result<Option<Vec<ImageReport>>> {
 }
 
 fn scan(args: &DiffArgs, target: &str, analyzer: &Analyzer, with_packages: bool) -> anyhow::Result<Side> {
-    let target = TargetArgs { target: target.into(), platform: args.platform.clone() };
+    let target = TargetArgs { target: target.into(), platform: args.platform.clone(), all: false };
     let reading = Reading {
         target: &target,
         build: None,
