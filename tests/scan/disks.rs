@@ -8,7 +8,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::tools::{missing, say};
+use crate::support::tar::Tar;
+use crate::support::tools::{missing, missing_for_podman, podman, say};
 use crate::support::{findings, layersift, testdata, text};
 
 /// Unpacks the recorded store `name` with its device nodes and extended attributes, or says why that is not possible.
@@ -480,4 +481,47 @@ fn links_of_a_store_do_not_lead_out_of_it() {
     link("", root.join("image"));
     let reports = reports(&format!("docker-root:{}", text(disk.path())));
     assert!(reports.iter().all(|report| findings(report).is_empty()), "{reports:#?}");
+}
+
+#[test]
+fn a_store_that_podman_wrote_just_now() {
+    if let Some(missing) = missing_for_podman() {
+        say(&format!("NOT RUN: a store of podman needs {missing}"));
+        return;
+    }
+    let work = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let output = podman(work.path()).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let file = |name: &str, bytes: &[u8]| {
+        std::fs::write(work.path().join(name), bytes).unwrap();
+        text(&work.path().join(name)).to_string()
+    };
+    let base = Tar::new().file("base.conf", "token=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\n").finish();
+    run(&["import", "--quiet", &file("base.tar", &base), "localhost/base:1"]);
+    run(&["create", "--name", "c1", "--network", "none", "localhost/base:1", "/x"]);
+    let new = file("new.conf", b"token=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\n");
+    run(&["cp", &new, "c1:/new.conf"]);
+    run(&["commit", "--quiet", "c1", "localhost/app:2"]);
+    let later = file("later.conf", b"token=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\n");
+    run(&["cp", &later, "c1:/later.conf"]);
+    let saved = text(&work.path().join("app.tar")).to_string();
+    run(&["save", "--quiet", "-o", &saved, "localhost/app:2"]);
+
+    let root = format!("podman-root:{}", text(&work.path().join("root")));
+    let report = |target: &str| layersift(&["scan", "--format", "json", "--reproducible", target]).json();
+    let (of_store, of_archive) = (report(&format!("{root}:app:2")), report(&format!("docker-archive:{saved}")));
+    assert_eq!(of_store["findings"], of_archive["findings"]);
+    assert_eq!(of_store["layers"].as_array().unwrap().len(), 2);
+    for (one, other) in of_store["layers"].as_array().unwrap().iter().zip(of_archive["layers"].as_array().unwrap()) {
+        for field in ["digest", "diff_id", "created_by", "files", "bytes"] {
+            assert_eq!(one[field], other[field], "{field}");
+        }
+    }
+    assert_eq!(of_store["gaps"], of_archive["gaps"]);
+    let all = reports(&root);
+    let container = all.iter().find(|report| subject(report) == "container/c1").unwrap();
+    let paths: Vec<&str> = findings(container).iter().map(|finding| finding["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["later.conf"], "what was committed is reported with the image");
 }

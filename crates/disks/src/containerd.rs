@@ -75,14 +75,11 @@ fn namespaces(store: &Store, meta: Option<usize>) -> Vec<String> {
     bucket.map(|(bucket, _)| bucket.buckets().map(|(name, _)| name.to_string()).collect()).unwrap_or_default()
 }
 
+/// A function that is called with a namespace, the name of a bucket in it, the bucket, and the bytes of the database.
+type OnBucket<'f> = dyn FnMut(&str, &str, &Bucket, &[u8]) + 'f;
+
 /// Calls `found` with the namespace and each bucket at `path` in it, and the bytes of the database.
-fn each(
-    store: &Store,
-    meta: Option<usize>,
-    namespaces: &[String],
-    path: &str,
-    found: &mut dyn FnMut(&str, &str, &Bucket, &[u8]),
-) {
+fn each(store: &Store, meta: Option<usize>, namespaces: &[String], path: &str, found: &mut OnBucket<'_>) {
     let Some(records) = meta.and_then(|meta| store.records.get(meta)) else { return };
     for namespace in namespaces {
         let Some((bucket, bytes)) = records.bucket(&["v1", namespace, path]) else { continue };

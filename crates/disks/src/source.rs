@@ -39,6 +39,15 @@ pub enum Wanted {
 }
 
 impl Engine {
+    /// The name of the engine in messages.
+    fn name(self) -> &'static str {
+        match self {
+            Engine::Docker => "Docker",
+            Engine::Containerd => "containerd",
+            Engine::Podman => "Podman",
+        }
+    }
+
     /// Where the engine keeps its store on a disk.
     fn place(self) -> &'static str {
         match self {
@@ -70,8 +79,7 @@ impl Engine {
             _ if is_store(&disk) => Store::new(disk),
             Some(root) if is_store(&root) => Store { disk: Some(disk), ..Store::new(root) },
             _ => {
-                let what = format!("no store of {self:?} is there, nor in {}", self.place());
-                return Err(SourceError::NotAnImage { path: path.into(), what });
+                return Err(SourceError::NotAStore { path: path.into(), engine: self.name(), place: self.place() });
             }
         };
         match self {
@@ -129,10 +137,7 @@ impl ImageSource for DiskSource {
                 let known = if images.is_empty() { "no images".into() } else { known() };
                 Err(SourceError::NoSuchReference { wanted: wanted.clone(), known })
             }
-            Wanted::Image(None) if found.is_empty() => {
-                let what = "the store has no images; --all reads what else is there".into();
-                Err(SourceError::NotAnImage { path: self.target.clone(), what })
-            }
+            Wanted::Image(None) if found.is_empty() => Err(SourceError::NoImages(self.target.clone())),
             _ => Ok(found.into_iter().map(|image| self.listed(image)).collect()),
         }
     }

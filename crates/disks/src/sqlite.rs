@@ -19,6 +19,9 @@ pub(crate) const LOG: &str = "-wal";
 const MAX_TABLES: usize = 1_000;
 const MAX_ROWS: usize = 10_000_000;
 
+/// A function that is called with a table, the name of a row, a column and the value there.
+pub(crate) type OnValue<'f> = dyn FnMut(&str, &str, &str, &[u8]) + 'f;
+
 /// Why a database cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SqliteError {
@@ -43,11 +46,7 @@ pub(crate) fn is_database(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 /// If the database cannot be copied or is damaged.
-pub(crate) fn read(
-    root: &Root,
-    relative: &str,
-    found: &mut dyn FnMut(&str, &str, &str, &[u8]),
-) -> Result<(), SqliteError> {
+pub(crate) fn read(root: &Root, relative: &str, found: &mut OnValue<'_>) -> Result<(), SqliteError> {
     let private = tempfile::Builder::new().prefix("layersift-").tempdir()?;
     let copy = private.path().join("copy.db");
     copy_file(root, relative, &copy)?;
@@ -77,14 +76,10 @@ fn tables(connection: &Connection) -> Result<Vec<String>, SqliteError> {
     if names.len() > MAX_TABLES { Err(SqliteError::TooLarge) } else { Ok(names) }
 }
 
-fn rows(
-    connection: &Connection,
-    table: &str,
-    found: &mut dyn FnMut(&str, &str, &str, &[u8]),
-) -> Result<(), SqliteError> {
+fn rows(connection: &Connection, table: &str, found: &mut OnValue<'_>) -> Result<(), SqliteError> {
     let quoted = table.replace('"', "\"\"");
     let mut statement = connection.prepare(&format!("SELECT * FROM \"{quoted}\""))?;
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_string).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_string).collect();
     let mut rows = statement.query([])?;
     let mut number = 0;
     while let Some(row) = rows.next()? {

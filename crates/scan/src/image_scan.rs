@@ -195,6 +195,10 @@ impl<'a> ImageScan<'a> {
         };
         if let Some(report) = known.get(digest) {
             self.observer.read(layer.size.unwrap_or(0));
+            if source.source.has_rest() {
+                // What is never opened counts as part of the rest.
+                let _ = source.source.open(location);
+            }
             return Some(Ok(report));
         }
         let outcome = self.read_layer(source, location, layer);

@@ -38,7 +38,7 @@ pub(crate) fn merge(images: Vec<ImageReport>, mut sets: Vec<(Standing, ImageRepo
                 if (state(finding) == State::Present) != is_present {
                     continue;
                 }
-                match reported.get(&fingerprint.to_string()) {
+                match reported.get(fingerprint) {
                     None => add(&mut reported, finding, report.target.trim_start_matches('#')),
                     Some(place) => {
                         dropped.insert(index);
