@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The crates that each crate may depend on. ARCHITECTURE.md draws the same picture.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("audit", &[]),
     ("model", &[]),
     ("packages", &["model"]),
@@ -23,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("scan", &["format", "model", "packages", "rules"]),
     ("source", &["format", "model"]),
     ("evidence", &["format", "model"]),
+    ("scrub", &["format", "model"]),
     ("report", &["model"]),
     ("store", &["model"]),
     ("fleet", &["format", "model", "report", "scan", "source", "store"]),
