@@ -5,6 +5,7 @@ mod args;
 mod audit;
 mod build;
 mod context;
+mod diff;
 mod formats;
 mod help;
 mod image_verifier;
@@ -65,6 +66,9 @@ enum Command {
     /// List the packages of an image and the layers that brought them
     #[command(after_help = help::SBOM)]
     Sbom(sbom::SbomArgs),
+    /// Compare two images: what came, what went, and whether a leaked secret is gone and rotated
+    #[command(after_help = help::DIFF)]
+    Diff(diff::DiffArgs),
     /// Scan every image of a registry into a store, each layer once
     #[command(after_help = help::SWEEP_STATUS)]
     Sweep {
@@ -137,6 +141,7 @@ impl Command {
             Command::Render(args) => render::run(args),
             Command::Layers(args) => layers::run(args),
             Command::Sbom(args) => sbom::run(args),
+            Command::Diff(args) => diff::run(args),
             Command::Sweep { catalog } => sweep::run(catalog),
             Command::Worker(args) => worker::run(args),
             Command::Trace(args) => trace::run(args),

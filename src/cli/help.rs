@@ -7,6 +7,16 @@ Exit status:
   2  error, including usage errors: there is no verdict
   3  incomplete: something could not be read";
 
+pub(crate) const DIFF: &str = "\
+A secret is told by its fingerprint, in whatever layer it is. It is rotated if nothing of the image after has it, and
+another value is in its place; that the old value was revoked cannot be seen in an image.
+
+Exit status:
+  0  pass: both images were read, and nothing came that fails
+  1  fail: a finding at least as severe as --fail-on came; with --require-gone, or is still there
+  2  error, including usage errors: there is no verdict
+  3  incomplete: something could not be read";
+
 pub(crate) const SWEEP_STATUS: &str = "\
 Exit status:
   0  pass: every image was read, and none fails
@@ -82,13 +92,15 @@ Examples:
 pub(crate) const SBOM: &str = "\
 Read are the records of dpkg, apk, rpm, npm, Python distributions, Java archives and the archives in them, and what Go
 and cargo-auditable record in executables. A package that a later layer removed is still in the layer that brought it:
-it is listed with the state deleted or overwritten, and in CycloneDX with the scope excluded.
+it is listed with the state deleted or overwritten, and in CycloneDX with the scope excluded. Secrets and keys are
+listed, masked, and so is what says that an AI made something, or is a model.
 
 TARGET is what `layersift scan` takes; see layersift scan --help.
 
 Examples:
   layersift sbom image.tar
   layersift sbom --format cyclonedx -o image.cdx.json docker://registry.example.org/team/app:1.2
+  layersift sbom --format spdx --no-secrets oci:layout:v1
   layersift sbom --only hidden oci:layout:v1
 
 Exit status:

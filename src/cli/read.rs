@@ -7,10 +7,10 @@ use super::build::BuildArgs;
 use super::context;
 use super::progress::ScanProgress;
 use layersift_fleet::{LayerCache, add_stored_base};
-use layersift_format::Cancellation;
 use layersift_format::platform::Choice;
-use layersift_model::{ImageReport, Limits};
-use layersift_scan::{Analyzer, ImageScan};
+use layersift_format::{Cancellation, Opened};
+use layersift_model::{ImageReport, Inventory, Limits};
+use layersift_scan::{Analyzer, ImageScan, ScanError};
 use layersift_source::{Target, open};
 use layersift_store::Store;
 
@@ -30,38 +30,58 @@ pub(crate) struct Reading<'r> {
 }
 
 impl Reading<'_> {
-    /// Scans the images of the target with `analyzer`.
+    /// Scans the images of the target with `analyzer`, which is not needed afterwards.
     pub(crate) fn scan(&self, analyzer: Analyzer) -> anyhow::Result<Vec<ImageReport>> {
-        let target = Target::parse(&self.target.target)?;
+        let reports = self.scan_by(&analyzer);
+        // The process ends soon; freeing the compiled rules would only take time.
+        std::mem::forget(analyzer);
+        reports
+    }
+
+    /// Scans the images of the target with `analyzer`.
+    pub(crate) fn scan_by(&self, analyzer: &Analyzer) -> anyhow::Result<Vec<ImageReport>> {
         let store = self.store.map(Store::open).transpose()?;
-        let cache = store.as_ref().map(|store| LayerCache::new(store, &analyzer, context::now));
-        let progress = ScanProgress::start(self.quiet.quiet);
-        let cancellation = self.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
-        let registry = context::registry_options(self.registry, &cancellation)?;
-        let hints = self.build.map(|build| build.hints(&registry)).transpose()?.unwrap_or_default();
-        let opened = open(&target, &Limits::default(), &registry)?;
-        let mut scan = ImageScan::new(&analyzer)
-            .platform(self.target.platform.clone().unwrap_or(Choice::Default))
-            .build_hints(hints)
-            .referrers(self.with_referrers)
-            .observer(&progress)
-            .cancellation(cancellation);
-        if let Some(cache) = &cache {
-            scan = scan.known_layers(cache);
-        }
-        let reports = scan.run(&target.text, opened);
-        progress.finish();
-        let mut reports = reports?;
+        let cache = store.as_ref().map(|store| LayerCache::new(store, analyzer, context::now));
+        let mut reports = self.read(analyzer, |scan, name, opened| match &cache {
+            Some(cache) => scan.known_layers(cache).run(name, opened),
+            None => scan.run(name, opened),
+        })?;
         if let Some(cache) = &cache {
             store_images(cache, &reports)?;
         }
         if let Some(store) = &store {
             reports.iter_mut().try_for_each(|report| add_stored_base(store, report))?;
         }
-        drop(cache);
-        // The process ends soon; freeing the compiled rules would only take time.
-        std::mem::forget(analyzer);
         Ok(reports)
+    }
+
+    /// Scans the images of the target with `analyzer`, and lists their packages. Every layer is read: a store does not
+    /// have packages.
+    pub(crate) fn scan_with_packages(&self, analyzer: &Analyzer) -> anyhow::Result<Vec<(ImageReport, Inventory)>> {
+        self.read(analyzer, |scan, name, opened| scan.run_with_inventory(name, opened))
+    }
+
+    /// Opens the target, and reads it by `run`, which gets its name.
+    fn read<'s, T>(
+        &'s self,
+        analyzer: &'s Analyzer,
+        run: impl FnOnce(ImageScan<'_>, &str, Opened) -> Result<T, ScanError>,
+    ) -> anyhow::Result<T> {
+        let target = Target::parse(&self.target.target)?;
+        let progress = ScanProgress::start(self.quiet.quiet);
+        let cancellation = self.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
+        let registry = context::registry_options(self.registry, &cancellation)?;
+        let hints = self.build.map(|build| build.hints(&registry)).transpose()?.unwrap_or_default();
+        let opened = open(&target, &Limits::default(), &registry)?;
+        let scan = ImageScan::new(analyzer)
+            .platform(self.target.platform.clone().unwrap_or(Choice::Default))
+            .build_hints(hints)
+            .referrers(self.with_referrers)
+            .observer(&progress)
+            .cancellation(cancellation);
+        let read = run(scan, &target.text, opened);
+        progress.finish();
+        Ok(read?)
     }
 }
 

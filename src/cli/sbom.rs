@@ -4,14 +4,17 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::args::{QuietArgs, RegistryArgs, TargetArgs, ThreadsArgs, TimeoutArgs};
+use super::args::{FingerprintKeyArgs, QuietArgs, RegistryArgs, RulesArgs, TargetArgs, ThreadsArgs, TimeoutArgs};
 use super::formats::{Format, OutputArgs};
 use super::progress::ScanProgress;
+use super::read::Reading;
 use super::{context, output, terminal};
 use layersift_format::Cancellation;
 use layersift_format::platform::Choice;
-use layersift_model::{Inventory, Limits, Verdict};
-use layersift_report::sbom as document;
+use layersift_model::{ImageReport, Inventory, Limits, State, Verdict};
+use layersift_report::SpecVersion;
+use layersift_report::sbom::{self as document, Materials};
+use layersift_rules::Ruleset;
 use layersift_scan::InventoryScan;
 use layersift_source::{Target, open};
 
@@ -26,9 +29,19 @@ pub(crate) struct SbomArgs {
     #[command(flatten)]
     output: OutputArgs<SbomFormat>,
 
-    /// List only packages that a container of the image has, or only those that are hidden in its layers
+    /// List only what a container of the image has, or only what is hidden in its layers
     #[arg(long, value_name = "WHICH")]
     only: Option<Only>,
+
+    /// Do not search for secrets and keys, which is faster; SPDX never has them
+    #[arg(long)]
+    no_secrets: bool,
+
+    #[command(flatten)]
+    rules: RulesArgs,
+
+    #[command(flatten)]
+    fingerprint_key: FingerprintKeyArgs,
 
     /// Leave the version and the time out of the document, so that two runs on one image give the same bytes
     #[arg(long)]
@@ -52,17 +65,21 @@ pub(crate) struct SbomArgs {
 pub(crate) enum SbomFormat {
     Text,
     CycloneDx,
+    CycloneDx17,
+    Spdx,
 }
 
 impl Format for SbomFormat {
     fn all() -> Vec<Self> {
-        vec![SbomFormat::Text, SbomFormat::CycloneDx]
+        vec![SbomFormat::Text, SbomFormat::CycloneDx, SbomFormat::CycloneDx17, SbomFormat::Spdx]
     }
 
     fn name(self) -> &'static str {
         match self {
             SbomFormat::Text => "text",
             SbomFormat::CycloneDx => "cyclonedx",
+            SbomFormat::CycloneDx17 => "cyclonedx-1.7",
+            SbomFormat::Spdx => "spdx",
         }
     }
 
@@ -70,6 +87,8 @@ impl Format for SbomFormat {
         match self {
             SbomFormat::Text => "a table for a person",
             SbomFormat::CycloneDx => "CycloneDX 1.6 in JSON, for a program",
+            SbomFormat::CycloneDx17 => "CycloneDX 1.7",
+            SbomFormat::Spdx => "SPDX 2.3 in JSON: packages that a container has, without secrets",
         }
     }
 }
@@ -81,30 +100,70 @@ enum Only {
     Hidden,
 }
 
-/// Writes the packages of the target. Exit status 3 where something could not be read.
+/// What was read of an image: its packages, and its secrets if they were searched for.
+type ReadImage = (Inventory, Option<ImageReport>);
+
+/// Writes what the target is made of. Exit status 3 where something could not be read.
 pub(crate) fn run(args: &SbomArgs) -> anyhow::Result<ExitCode> {
-    let mut inventories = read(args)?;
-    for inventory in &mut inventories {
+    let mut images = read(args)?;
+    for (inventory, report) in &mut images {
         if let Some(only) = args.only {
-            inventory.packages.retain(|package| package.is_visible() == (only == Only::Visible));
+            keep(only, inventory, report.as_mut());
         }
         if args.reproducible {
             inventory.version.clear();
             inventory.read_at = None;
+            report.iter_mut().for_each(ImageReport::make_reproducible);
         }
     }
     let file = args.output.output.as_deref();
+    let all: Vec<Materials<'_>> =
+        images.iter().map(|(inventory, report)| Materials { inventory, secrets: report.as_ref() }).collect();
     let mut bytes = Vec::new();
     match args.output.format {
-        SbomFormat::Text => document::text(&inventories, terminal::width(file), &mut bytes)?,
-        SbomFormat::CycloneDx => document::cyclonedx(one(&inventories)?, &mut bytes)?,
+        SbomFormat::Text => document::text(&all, terminal::width(file), &mut bytes)?,
+        SbomFormat::CycloneDx => document::cyclonedx(one(&all)?, SpecVersion::V1_6, &mut bytes)?,
+        SbomFormat::CycloneDx17 => document::cyclonedx(one(&all)?, SpecVersion::V1_7, &mut bytes)?,
+        SbomFormat::Spdx => document::spdx(one(&all)?.inventory, &mut bytes)?,
     }
     output::write(&bytes, file)?;
-    let is_complete = inventories.iter().all(|inventory| inventory.gaps.is_empty());
+    let is_complete = images.iter().all(|(inventory, _)| inventory.gaps.is_empty());
     Ok(ExitCode::from(if is_complete { Verdict::Pass } else { Verdict::Incomplete }.exit_code()))
 }
 
-fn read(args: &SbomArgs) -> anyhow::Result<Vec<Inventory>> {
+/// Keeps what a container has, or what is hidden.
+fn keep(only: Only, inventory: &mut Inventory, report: Option<&mut ImageReport>) {
+    let is_wanted = |is_visible: bool| is_visible == (only == Only::Visible);
+    inventory.packages.retain(|package| is_wanted(package.is_visible()));
+    inventory.ai.retain(|mark| is_wanted(mark.is_visible()));
+    if let Some(report) = report {
+        report.findings.retain(|finding| is_wanted(finding.state() == State::Present));
+    }
+}
+
+fn read(args: &SbomArgs) -> anyhow::Result<Vec<ReadImage>> {
+    if args.no_secrets || args.output.format == SbomFormat::Spdx {
+        return Ok(read_packages(args)?.into_iter().map(|inventory| (inventory, None)).collect());
+    }
+    let ruleset = Ruleset::with_files(&args.rules.rules)?;
+    let analyzer = context::analyzer(ruleset, context::fingerprint_key(&args.fingerprint_key)?, args.threads.threads)?;
+    let reading = Reading {
+        target: &args.target,
+        build: None,
+        with_referrers: true,
+        registry: &args.registry,
+        quiet: &args.quiet,
+        store: None,
+        timeout: args.timeout.timeout,
+    };
+    let read = reading.scan_with_packages(&analyzer);
+    // The process ends soon; freeing the compiled rules would only take time.
+    std::mem::forget(analyzer);
+    Ok(read?.into_iter().map(|(report, inventory)| (inventory, Some(report))).collect())
+}
+
+/// Reads the packages alone, without rules.
+fn read_packages(args: &SbomArgs) -> anyhow::Result<Vec<Inventory>> {
     let target = Target::parse(&args.target.target)?;
     let progress = ScanProgress::start(args.quiet.quiet);
     let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
@@ -118,13 +177,12 @@ fn read(args: &SbomArgs) -> anyhow::Result<Vec<Inventory>> {
     Ok(inventories?)
 }
 
-/// The only inventory: a CycloneDX document is about one image.
-fn one(inventories: &[Inventory]) -> anyhow::Result<&Inventory> {
-    match inventories {
+/// The only image: a document is about one.
+fn one<'m>(all: &'m [Materials<'m>]) -> anyhow::Result<&'m Materials<'m>> {
+    match all {
         [one] => Ok(one),
         several => anyhow::bail!(
-            "the target has {} images, and a CycloneDX document is about one: name one of them, or choose it with \
-             --platform",
+            "the target has {} images, and a document is about one: name one of them, or choose it with --platform",
             several.len()
         ),
     }

@@ -8,6 +8,8 @@ use crate::images::{SECRET, clean, image, index, layer, leak};
 use crate::running::{Client, Running, Site, eventually, pulling_from};
 use crate::support::artifacts::Artifact;
 use crate::support::harbor_scanner::{Auth, HarborScanner, Settings, Setup, Status};
+use crate::support::image::Layer;
+use crate::support::tar::Tar;
 use crate::support::trivy_adapter::{TrivyAdapter, cve};
 use crate::support::{DEADLINE, Fresh, postgres};
 
@@ -216,12 +218,86 @@ fn the_findings_of_a_second_adapter_stay() {
     assert!(status == Status::Error && harbor.log(&clean).unwrap().contains("no database"), "{:?}", harbor.log(&clean));
 }
 
-/// Waits until the second adapter has said what it is.
+/// Waits until the second adapter has said what it is, and what it makes is announced.
 fn makes_sboms(harbor: &HarborScanner, running: &Running) {
     eventually("the capability", || {
         register(harbor, running);
-        harbor.metadata().unwrap().consumes("sbom", crate::support::image::MANIFEST).then_some(())
+        let metadata = harbor.metadata().unwrap();
+        let updated = "harbor.scanner-adapter/vulnerability-database-updated-at";
+        let is_known = metadata.0["properties"][updated].is_string();
+        (is_known && metadata.consumes("sbom", crate::support::image::MANIFEST)).then_some(())
     });
+}
+
+/// An image with packages, of which its second layer removes one, and a secret.
+fn packaged() -> Artifact {
+    let json = |name: &str| format!(r#"{{"name":"{name}","version":"1.0.0"}}"#);
+    let base = Tar::new()
+        .file("lib/apk/db/installed", "P:musl\nV:1.2.5-r0\nA:x86_64\n\n")
+        .file("app/node_modules/gone/package.json", json("gone"))
+        .file("app/node_modules/kept/package.json", json("kept"));
+    let last = Tar::new().whiteout("app/node_modules/gone");
+    image("packaged", &[Layer::plain(base.finish()), leak(), Layer::plain(last.finish())])
+}
+
+#[test]
+fn bills_of_materials_are_made_of_the_layers() {
+    let harbor = HarborScanner::start(Setup::default());
+    let digest = harbor.push("team/app", "v1", &packaged());
+    let site = Site::sqlite();
+    let _running = start(&site, &harbor, "");
+    let metadata = harbor.metadata().unwrap();
+    assert!(metadata.consumes("sbom", crate::support::image::MANIFEST));
+    for _ in 0..2 {
+        assert_eq!(harbor.scan_sbom("team/app", &digest).status, 202);
+        harbor.wait_all();
+        let (status, report, log) = harbor.sbom(&digest).unwrap();
+        assert_eq!(status, Status::Success, "{log:?}");
+        assert_eq!(
+            (&report["media_type"], &report["scanner"]["name"]),
+            (&json!("application/spdx+json"), &json!("Layersift"))
+        );
+        assert_eq!(report["artifact"]["digest"], json!(digest));
+        let bill = &report["sbom"];
+        assert_eq!(bill["spdxVersion"], "SPDX-2.3");
+        let packages = bill["packages"].as_array().unwrap().iter().skip(1);
+        assert_eq!(packages.map(|one| one["name"].as_str().unwrap()).collect::<Vec<_>>(), ["musl", "kept"]);
+        assert!(!report.to_string().contains("cryptographic"), "{report}");
+    }
+    assert_eq!(harbor.violations(), Vec::<String>::new());
+    assert!(site.fresh().rows("SELECT id FROM harbor_tasks WHERE sealed IS NOT NULL").is_empty());
+}
+
+#[test]
+fn a_bill_is_waited_for_while_its_layers_are_slow() {
+    let harbor = HarborScanner::start(Setup::default());
+    let digest = harbor.push("team/app", "v1", &packaged());
+    let site = Site::sqlite();
+    let _running = start(&site, &harbor, "");
+    harbor.close();
+    assert_eq!(harbor.scan_sbom("team/app", &digest).status, 202);
+    eventually("the reading", || {
+        let reading = "SELECT id FROM harbor_tasks WHERE phase = 'scan'";
+        (!site.fresh().rows(reading).is_empty()).then_some(())
+    });
+    assert_eq!(harbor.sbom(&digest).unwrap().0, Status::Running);
+    harbor.open();
+    harbor.wait_all();
+    assert_eq!(harbor.sbom(&digest).unwrap().0, Status::Success, "{:?}", harbor.sbom(&digest));
+}
+
+#[test]
+fn a_second_adapter_without_bills_leaves_them_to_us() {
+    let trivy = TrivyAdapter::start(&[]);
+    trivy.state().makes_sboms = false;
+    let harbor = HarborScanner::start(Setup::default());
+    let digest = harbor.push("team/app", "v1", &packaged());
+    let site = Site::sqlite();
+    let _running = start(&site, &harbor, &format!("merge-adapter = '{}'", trivy.url()));
+    assert_eq!(harbor.scan_sbom("team/app", &digest).status, 202);
+    harbor.wait_all();
+    let (status, report, log) = harbor.sbom(&digest).unwrap();
+    assert_eq!((status, &report["scanner"]["name"]), (Status::Success, &json!("Layersift")), "{log:?}");
 }
 
 #[test]

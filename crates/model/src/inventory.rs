@@ -1,7 +1,9 @@
-//! The inventory of an image: the packages in its layers, the layer that brought each, and whether it is still there.
+//! The inventory of an image: the packages and the marks of AI in its layers, the layer that brought each, and whether
+//! it is still there.
 
 use jiff::Timestamp;
 
+use crate::ai_mark::AiMark;
 use crate::digest::Digest;
 use crate::finding::State;
 use crate::image_report::ImageGap;
@@ -159,7 +161,7 @@ pub struct InventoryLayer {
     pub diff_id: Option<Digest>,
 }
 
-/// The packages of one image.
+/// The packages and the marks of AI of one image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// The target, as given on the command line.
@@ -182,6 +184,8 @@ pub struct Inventory {
     pub layers: Vec<InventoryLayer>,
     /// Its packages, visible ones first, by ecosystem, name, version and path.
     pub packages: Vec<InstalledPackage>,
+    /// Marks of AI, visible ones first, by kind and path.
+    pub ai: Vec<AiMark>,
     /// What was not read.
     pub gaps: Vec<ImageGap>,
 }

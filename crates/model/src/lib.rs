@@ -3,6 +3,7 @@
 //! This crate does no I/O. The crates that produce reports and those that consume them both depend on it, and not on
 //! each other.
 
+mod ai_mark;
 mod build;
 pub mod calendar;
 mod checksums;
@@ -22,6 +23,7 @@ mod sweep_report;
 mod trace;
 mod verdict;
 
+pub use ai_mark::*;
 pub use build::*;
 pub use checksums::*;
 pub use digest::*;

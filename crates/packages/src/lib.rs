@@ -1,7 +1,8 @@
-//! Records of packages: what dpkg, apk, rpm, npm, pip, Java archives and executables say is installed.
+//! Records of packages: what dpkg, apk, rpm, npm, pip, Java archives and executables say is installed; and marks of AI.
 //!
 //! [`RecordKind::at`] tells by its path whether a file may have records, and [`RecordKind::read`] reads them from its
-//! bytes. Executables are told by their first bytes instead: [`RecordKind::executable`]. Nothing here reads a file.
+//! bytes. Executables are told by their first bytes instead: [`RecordKind::executable`]. [`AiFile`] does the same for
+//! marks of AI. Nothing here reads a file.
 //!
 //! ```
 //! use layersift_model::{Distribution, ImagePath};
@@ -14,6 +15,7 @@
 //! assert_eq!(purl(&read.packages[0], Some(&debian)), "pkg:deb/debian/bash@5.2.15-2?arch=amd64&distro=debian-12");
 //! ```
 
+mod ai;
 mod apk;
 mod berkeley_db;
 mod bytes;
@@ -34,6 +36,7 @@ mod rust;
 mod sqlite;
 mod zip;
 
+pub use ai::AiFile;
 pub use kind::{Read, ReadError, RecordKind};
 pub use os_release::distribution;
 pub use purl::purl;

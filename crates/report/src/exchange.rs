@@ -198,6 +198,11 @@ pub(crate) fn uuid(reports: &[ImageReport], purpose: &str) -> String {
         text += &format!("\n{} {manifest} {config} {ruleset} {version} {at}", report.target);
         text += &format!(" {} {}", report.findings.len(), report.gaps.len());
     }
+    uuid_of(&text)
+}
+
+/// A UUID of a text, the same for the same text.
+pub(crate) fn uuid_of(text: &str) -> String {
     let digest = Digest::of(text.as_bytes());
     let part = |from: usize, to: usize| digest.hex().get(from..to).unwrap_or_default();
     // RFC 9562, version 8: the bits are ours, but for version and variant.

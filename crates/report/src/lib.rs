@@ -22,10 +22,12 @@
 //! # }
 //! ```
 
+mod assets;
 mod bodyfile;
+mod bom;
 mod built;
 pub mod compare;
-pub mod cyclonedx;
+mod cyclonedx;
 mod exchange;
 mod format;
 mod gitlab;
@@ -46,6 +48,7 @@ mod text;
 mod timesketch;
 pub mod trace;
 
+pub use bom::SpecVersion;
 pub use format::{FORMATS, Format, Render, RenderOptions, format};
 pub use policy::{Allow, AllowList, Baseline, FailOn, Policy, PolicyError};
 pub use terminal::{clean, human, plural};

@@ -20,6 +20,7 @@ use crate::compiled_rules::CompiledRules;
 use crate::confirm::{ConfirmError, Matches, keep_best};
 use crate::documents::DocumentReport;
 use crate::engine::{Cache, EngineError};
+use crate::inventory::layer::LayerPackages;
 use crate::layer_scan::{LayerContext, LayerScanner};
 use crate::memory::MemoryBudget;
 use crate::observe::{NoObserver, Observer};
@@ -132,6 +133,17 @@ impl Analyzer {
         observer: &dyn Observer,
     ) -> LayerReport {
         self.layers.layer(self.layer_context(cancellation, observer), blob, algorithm)
+    }
+
+    /// Scans one layer and reads its packages, as [`Analyzer::layer`].
+    pub(crate) fn layer_with_packages(
+        &self,
+        blob: Blob<'_>,
+        algorithm: Algorithm,
+        cancellation: &Cancellation,
+        observer: &dyn Observer,
+    ) -> (LayerReport, LayerPackages) {
+        self.layers.layer_with_packages(self.layer_context(cancellation, observer), blob, algorithm)
     }
 
     /// Assembles the report of `image` from its configuration and the reports of its layers, base first, with a gap in

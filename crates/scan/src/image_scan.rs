@@ -43,19 +43,19 @@ pub trait KnownLayers: Sync {
 
 /// A scan of the images of one source.
 pub struct ImageScan<'a> {
-    analyzer: &'a Analyzer,
+    pub(crate) analyzer: &'a Analyzer,
     choice: Choice,
     hints: BuildHints,
     known: Option<&'a dyn KnownLayers>,
     with_referrers: bool,
-    observer: &'a dyn Observer,
-    cancellation: Cancellation,
+    pub(crate) observer: &'a dyn Observer,
+    pub(crate) cancellation: Cancellation,
 }
 
 /// The report of a layer, or a gap in its place.
 type Outcome = Result<Arc<LayerReport>, Gap>;
 
-type ReadLayers = source_layers::ReadLayers<LayerReport>;
+pub(crate) type ReadLayers = source_layers::ReadLayers<LayerReport>;
 
 impl<'a> ImageScan<'a> {
     /// A scan by `analyzer`, of images for the platform of this machine.
@@ -192,7 +192,7 @@ impl<'a> ImageScan<'a> {
         )
     }
 
-    fn reports(&self, source: &dyn ImageSource, images: &[Image], read: &ReadLayers) -> Vec<ImageReport> {
+    pub(crate) fn reports(&self, source: &dyn ImageSource, images: &[Image], read: &ReadLayers) -> Vec<ImageReport> {
         let unreadable = source.gaps();
         let one = |image: &Image| {
             let layers: Vec<Outcome> = image.layers.iter().map(|layer| find(source, layer, read)).collect();

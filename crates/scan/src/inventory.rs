@@ -2,7 +2,9 @@
 //! joins the layers of an image.
 
 mod join;
-mod layer;
+pub(crate) mod layer;
+pub(crate) mod visitor;
+mod with_findings;
 
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use self::join::join;
 use self::layer::{LayerPackages, PackageReader};
 use crate::assemble::{kind, not_a_tar, other_count, verify};
 use crate::image_scan::{ScanError, mistaken};
+use crate::memory::MemoryBudget;
 use crate::observe::{NoObserver, Observer};
 use crate::source_layers::{ReadLayers, SourceLayers, algorithm_of, find};
 
@@ -27,6 +30,7 @@ pub struct InventoryScan<'a> {
     choice: Choice,
     observer: &'a dyn Observer,
     cancellation: Cancellation,
+    memory: MemoryBudget,
 }
 
 impl<'a> InventoryScan<'a> {
@@ -41,6 +45,7 @@ impl<'a> InventoryScan<'a> {
             choice: Choice::Default,
             observer: &NoObserver,
             cancellation: Cancellation::never(),
+            memory: MemoryBudget::default(),
         })
     }
 
@@ -59,13 +64,18 @@ impl<'a> InventoryScan<'a> {
         InventoryScan { cancellation, ..self }
     }
 
+    /// Takes its memory from `memory`, which other scans may share.
+    pub fn memory(self, memory: MemoryBudget) -> InventoryScan<'a> {
+        InventoryScan { memory, ..self }
+    }
+
     /// Reads the packages of `target`, under the name `name`.
     ///
     /// # Errors
     /// If the target has no readable image. Bytes of an image that cannot be read are gaps in its inventory.
     pub fn run(&self, name: &str, target: Opened) -> Result<Vec<Inventory>, ScanError> {
         let read_at = Timestamp::now();
-        let reader = PackageReader::new(&self.threads, &self.limits);
+        let reader = PackageReader::new(&self.threads, &self.limits, self.memory.clone());
         let mut inventories = match target {
             Opened::Source(source) => self.source(&*source, &reader, ReadLayers::new())?,
             Opened::Stream(stream) => self.stream(stream, &reader)?,
@@ -177,6 +187,7 @@ fn inventory(
         version: env!("CARGO_PKG_VERSION").into(),
         layers: image.layers.iter().zip(&layers).map(summary).collect(),
         packages: joined.packages,
+        ai: joined.ai,
         gaps,
     };
     (inventory, entries)

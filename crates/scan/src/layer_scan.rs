@@ -27,6 +27,8 @@ use self::unpack::{Dispatch, FileUnpacker, Packing, Unpacking};
 use crate::compiled_rules::CompiledRules;
 use crate::confirm::{CONTEXT, Matches, REACH};
 use crate::content::records::Record;
+use crate::inventory::layer::{LayerPackages, conclude};
+use crate::inventory::visitor::{Found, Job, PackageVisitor};
 use crate::layer::buffer::{Bytes, Pool};
 use crate::layer::read::{Batch, LayerFacts, LayerReader, Work};
 use crate::layer::walk::{Overlap, Rest, Segment, Visitor};
@@ -73,6 +75,29 @@ impl LayerScanner {
     /// Scans a layer. `algorithm` is that of the digest in the manifest. The calling thread reads and walks the
     /// layer.
     pub(crate) fn layer(&self, context: LayerContext<'_>, blob: Blob<'_>, algorithm: Algorithm) -> LayerReport {
+        self.read(context, blob, algorithm, None).0
+    }
+
+    /// Scans a layer and reads its packages, as [`LayerScanner::layer`].
+    pub(crate) fn layer_with_packages(
+        &self,
+        context: LayerContext<'_>,
+        blob: Blob<'_>,
+        algorithm: Algorithm,
+    ) -> (LayerReport, LayerPackages) {
+        let found = Found::default();
+        let (report, facts, entries) = self.read(context, blob, algorithm, Some(&found));
+        (report, conclude(facts, entries, found))
+    }
+
+    /// Scans a layer, and collects its packages in `packages`: the entries that these saw are returned, too.
+    fn read(
+        &self,
+        context: LayerContext<'_>,
+        blob: Blob<'_>,
+        algorithm: Algorithm,
+        packages: Option<&Found>,
+    ) -> (LayerReport, LayerFacts, Entries) {
         let map;
         let blob = match blob {
             Blob::File(file) => {
@@ -93,21 +118,32 @@ impl LayerScanner {
             cancellation: context.cancellation,
             memory: &memory,
         };
-        let (facts, entries, owners) = context.threads.in_place_scope(|scope| {
+        let (facts, scanned, collected) = context.threads.in_place_scope(|scope| {
             let sink = &sink;
             let dispatch = |batch| self.dispatch(scope, sink, batch);
-            let mut visitor = LayerVisitor::new(sink, self.packing(context, &memory, &dispatch));
+            let spawn = |job: Job| {
+                if let Some(found) = packages {
+                    scope.spawn(move |_| job.run(found));
+                }
+            };
+            let mut visitor = Both {
+                scan: LayerVisitor::new(sink, self.packing(context, &memory, &dispatch)),
+                packages: packages.map(|found| PackageVisitor::new(found, &spawn, &memory)),
+            };
             let mut facts = reading.layer(blob, &mut visitor, &mut |work| match work {
                 Work::Scan(batch) => dispatch(batch),
                 Work::Hash(hasher) => scope.spawn(move |_| hasher.catch_up()),
             });
+            let Both { scan: mut visitor, packages } = visitor;
             visitor.names.scan(sink);
             for part in facts.undecoded.drain(..) {
                 visitor.whole(part.name, &part.bytes);
             }
-            (facts, visitor.entries, visitor.owners)
+            let collected = packages.map(PackageVisitor::into_entries).unwrap_or_default();
+            (facts, (visitor.entries, visitor.owners), collected)
         });
-        report(facts, entries, owners, sink)
+        let (entries, owners) = scanned;
+        (report(facts.clone(), entries, owners, sink), facts, collected)
     }
 
     /// Scans a file outside of any layer. The calling thread reads it.
@@ -247,6 +283,55 @@ fn scan_segment<'a, 's>(
 
 fn too_much_encoded() -> Gap {
     Gap::new(GapReason::TooMuchEncoded, "encoded data exceeds the decoding limit; the rest was not decoded")
+}
+
+/// Passes what is walked to the scan, and to what collects packages.
+struct Both<'d, 'a, 's> {
+    scan: LayerVisitor<'d, 'a, 's>,
+    packages: Option<PackageVisitor<'d>>,
+}
+
+impl<'a, 's> Visitor<'a> for Both<'_, 'a, 's>
+where
+    's: 'a,
+{
+    /// That of the scan: both take the same entries for files.
+    type File = FileHandle<'a, 's>;
+
+    fn entry(&mut self, path: &ImagePath, entry: &Entry) -> Option<Self::File> {
+        if let Some(packages) = &mut self.packages {
+            packages.entry(path, entry);
+        }
+        self.scan.entry(path, entry)
+    }
+
+    fn rest(&mut self, rest: Rest) -> Self::File {
+        if let Some(packages) = &mut self.packages {
+            packages.rest(rest);
+        }
+        self.scan.rest(rest)
+    }
+
+    fn hole(&mut self, file: &Self::File, length: u64) {
+        if let Some(packages) = &mut self.packages {
+            packages.hole(&(), length);
+        }
+        self.scan.hole(file, length);
+    }
+
+    fn bytes(&mut self, file: &Self::File, offset: u64, window: &Bytes<'a>, range: Range<usize>) {
+        if let Some(packages) = &mut self.packages {
+            packages.bytes(&(), offset, window, range.clone());
+        }
+        self.scan.bytes(file, offset, window, range);
+    }
+
+    fn end(&mut self, file: Self::File) {
+        if let Some(packages) = &mut self.packages {
+            packages.end(());
+        }
+        self.scan.end(file);
+    }
 }
 
 struct LayerVisitor<'d, 'a, 's> {

@@ -6,6 +6,7 @@
 //! scan_request  what is to be scanned, and how it is pulled
 //! report        findings and gaps as vulnerabilities
 //! merge         the same with those of a second scanner
+//! sbom          bills of materials
 //! document      the form of a report, and what cuts it
 //! ```
 //!
@@ -15,6 +16,7 @@ mod document;
 pub mod merge;
 pub mod metadata;
 pub mod report;
+pub mod sbom;
 pub mod scan_request;
 
 pub use document::{Cvss, Level, Report, ReportLimits, Scanner, Vulnerability};

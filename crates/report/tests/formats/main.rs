@@ -7,6 +7,7 @@
 mod golden;
 mod hostile;
 mod sample;
+mod sbom;
 mod schemas;
 mod skeleton;
 

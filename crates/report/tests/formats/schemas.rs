@@ -25,6 +25,7 @@ static SCHEMAS: LazyLock<HashMap<&str, Schema>> = LazyLock::new(|| {
         ("cyclonedx", "cyclonedx-1.6.json"),
         ("cyclonedx-1.7", "cyclonedx-1.7.json"),
         ("gitlab", "gitlab-container-scanning.json"),
+        ("spdx", "spdx-2.3.json"),
     ];
     schemas.into_iter().map(|(format, file)| (format, Schema::new(file))).collect()
 });

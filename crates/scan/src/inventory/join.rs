@@ -7,18 +7,17 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use layersift_format::manifest::ImageKind;
-use layersift_model::{
-    Distribution, ImagePath, InstalledPackage, LayerReport, Origin, PackageIdentity, PackageRecord, State,
-};
+use layersift_model::{AiMark, Distribution, ImagePath, InstalledPackage, LayerReport, Origin, State};
 use layersift_packages::purl;
 
-use super::layer::{LayerPackages, PackageFile};
+use super::layer::{LayerPackages, PackageFile, Record, RecordIdentity};
 use crate::assemble::lifetime::{ended_through, is_replaced};
 use crate::layer::symlinks::{RelevantLinks, Symlinks};
 
-/// The packages of all layers.
+/// The packages and the marks of AI of all layers.
 pub(crate) struct Joined {
     pub(crate) packages: Vec<InstalledPackage>,
+    pub(crate) ai: Vec<AiMark>,
     pub(crate) distribution: Option<Distribution>,
 }
 
@@ -63,13 +62,22 @@ struct Ended {
 /// What a layer ended, by the resolved path.
 type EndedFiles = HashMap<ImagePath, Ended>;
 
+/// A record of a file, and what became of it.
+struct Item {
+    record: Record,
+    path: ImagePath,
+    layer: usize,
+    state: State,
+    ended_by: Option<usize>,
+}
+
 #[derive(Default)]
 struct Joining<'l> {
     relevant: RelevantLinks<'l>,
     symlinks: Symlinks,
     /// By the resolved path.
     open: HashMap<ImagePath, OpenFile>,
-    packages: Vec<InstalledPackage>,
+    items: Vec<Item>,
 }
 
 impl Joining<'_> {
@@ -95,8 +103,8 @@ impl Joining<'_> {
         }
         for Ended { state, packages } in ended.into_values() {
             for package in packages {
-                self.packages[package].state = state;
-                self.packages[package].ended_by = Some(index);
+                self.items[package].state = state;
+                self.items[package].ended_by = Some(index);
             }
         }
         self.add_superseded(index, layer);
@@ -113,18 +121,18 @@ impl Joining<'_> {
         let real = self.symlinks.resolve(&file.path);
         let mut known = ended.remove(&real);
         let continued = match &known {
-            Some(ended) => self.continued(ended, &file.packages),
-            None => vec![None; file.packages.len()],
+            Some(ended) => self.continued(ended, &file.records),
+            None => vec![None; file.records.len()],
         };
         if let Some(ended_file) = &mut known {
             let kept: HashSet<usize> = continued.iter().flatten().copied().collect();
             ended_file.packages.retain(|package| !kept.contains(package));
         }
-        let mut packages = Vec::with_capacity(file.packages.len());
-        for (record, known) in file.packages.iter().zip(continued) {
+        let mut packages = Vec::with_capacity(file.records.len());
+        for (record, known) in file.records.iter().zip(continued) {
             packages.push(known.unwrap_or_else(|| {
-                self.packages.push(installed(record, &file.path, index, None));
-                self.packages.len() - 1
+                self.items.push(item(record, &file.path, index, None));
+                self.items.len() - 1
             }));
         }
         if let Some(rest) = known {
@@ -135,9 +143,9 @@ impl Joining<'_> {
     }
 
     /// For each of `records`, the package of the ended file that is the same.
-    fn continued(&self, ended: &Ended, records: &[PackageRecord]) -> Vec<Option<usize>> {
-        let known: HashMap<PackageIdentity<'_>, usize> =
-            ended.packages.iter().map(|package| (self.packages[*package].record.identity(), *package)).collect();
+    fn continued(&self, ended: &Ended, records: &[Record]) -> Vec<Option<usize>> {
+        let known: HashMap<RecordIdentity<'_>, usize> =
+            ended.packages.iter().map(|package| (self.items[*package].record.identity(), *package)).collect();
         records.iter().map(|record| known.get(&record.identity()).copied()).collect()
     }
 
@@ -147,20 +155,20 @@ impl Joining<'_> {
         for file in &layer.files {
             let Some(state) = file.superseded else { continue };
             let real = self.symlinks.resolve(&file.path);
-            let still: HashSet<PackageIdentity<'_>> = self
+            let still: HashSet<RecordIdentity<'_>> = self
                 .open
                 .get(&real)
                 .into_iter()
                 .flat_map(|open| &open.packages)
-                .map(|package| self.packages[*package].record.identity())
+                .map(|package| self.items[*package].record.identity())
                 .collect();
-            let gone: Vec<InstalledPackage> = file
-                .packages
+            let gone: Vec<Item> = file
+                .records
                 .iter()
                 .filter(|record| !still.contains(&record.identity()))
-                .map(|record| installed(record, &file.path, index, Some(state)))
+                .map(|record| item(record, &file.path, index, Some(state)))
                 .collect();
-            self.packages.extend(gone);
+            self.items.extend(gone);
         }
     }
 
@@ -170,7 +178,7 @@ impl Joining<'_> {
         for link in report.hard_links.iter().filter(|link| link.superseded.is_none()) {
             let Origin::Below(target) = &link.origin else { continue };
             let Some(open) = self.open.get(&before.resolve(target)) else { continue };
-            let records = open.packages.iter().map(|package| self.packages[*package].record.clone()).collect();
+            let records = open.packages.iter().map(|package| self.items[*package].record.clone()).collect();
             linked.push(PackageFile::linked(link, records, open.distribution.clone()));
         }
         linked
@@ -179,9 +187,15 @@ impl Joining<'_> {
     fn conclude(self) -> Joined {
         let named = |path: &str| self.open.get(&ImagePath::normalize(path.as_bytes()))?.distribution.clone();
         let distribution = named("etc/os-release").or_else(|| named("usr/lib/os-release"));
-        let mut packages = self.packages;
-        for package in &mut packages {
-            package.purl = purl(&package.record, distribution.as_ref());
+        let (mut packages, mut ai) = (Vec::new(), Vec::new());
+        for Item { record, path, layer, state, ended_by } in self.items {
+            match record {
+                Record::Package(record) => {
+                    let purl = purl(&record, distribution.as_ref());
+                    packages.push(InstalledPackage { record, purl, path, layer, state, ended_by });
+                }
+                Record::Ai(record) => ai.push(AiMark { record, path, layer, state, ended_by }),
+            }
         }
         packages.sort_by(|a, b| {
             let key = |one: &InstalledPackage| (!one.is_visible(), one.record.ecosystem);
@@ -192,14 +206,17 @@ impl Joining<'_> {
                 .then_with(|| (a.layer, a.state, a.ended_by).cmp(&(b.layer, b.state, b.ended_by)))
         });
         packages.dedup();
-        Joined { packages, distribution }
+        ai.sort_by(|a, b| {
+            let key = |one: &AiMark| (!one.is_visible(), one.record.kind, one.path.clone(), one.layer, one.ended_by);
+            key(a).cmp(&key(b)).then_with(|| a.record.cmp(&b.record))
+        });
+        Joined { packages, ai, distribution }
     }
 }
 
-fn installed(record: &PackageRecord, path: &ImagePath, layer: usize, superseded: Option<State>) -> InstalledPackage {
-    InstalledPackage {
+fn item(record: &Record, path: &ImagePath, layer: usize, superseded: Option<State>) -> Item {
+    Item {
         record: record.clone(),
-        purl: String::new(),
         path: path.clone(),
         layer,
         state: superseded.unwrap_or(State::Present),

@@ -35,7 +35,7 @@ pub struct LayerReader<'r> {
 }
 
 /// Digests, sizes and gaps of a layer that was read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LayerFacts {
     /// The digest of the blob as it is stored.
     pub blob: Digest,

@@ -5,6 +5,7 @@
 //! known is passed on.
 
 use crate::harbor::document::Scanner;
+use crate::harbor::sbom::Form;
 use crate::harbor::{MANIFESTS, SBOM, VULNERABILITIES, is_media_type};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -83,7 +84,13 @@ pub fn read(body: &[u8]) -> Result<Metadata, MetadataError> {
 }
 
 impl Metadata {
-    /// The metadata of this version, with what a second scanner adds to it.
+    /// Whether the scanner makes bills of materials that Harbor takes.
+    pub fn makes_sboms(&self) -> bool {
+        self.capabilities.iter().any(|capability| capability.as_sbom().is_some())
+    }
+
+    /// The metadata of this version, with what a second scanner adds to it. A second scanner that makes bills of
+    /// materials goes on making them.
     pub fn of(version: &str, second: Option<&Metadata>) -> Metadata {
         let ours = Capability {
             kind: vulnerability(),
@@ -99,7 +106,7 @@ impl Metadata {
             .map(|(name, value)| (name.clone(), value.clone()));
         Metadata {
             scanner: Scanner::layersift(version),
-            capabilities: std::iter::once(ours).chain(sbom).collect(),
+            capabilities: vec![ours, sbom.unwrap_or_else(Capability::own_sbom)],
             properties: passed_on.chain(own).collect(),
         }
     }
@@ -111,6 +118,18 @@ impl Metadata {
 }
 
 impl Capability {
+    /// The capability to make bills of materials without a second scanner.
+    fn own_sbom() -> Capability {
+        let forms = Form::ALL.map(Form::media_type);
+        let attributes = [("sbom_media_types".to_string(), Value::from(forms.to_vec()))];
+        Capability {
+            kind: "sbom".into(),
+            consumes_mime_types: MANIFESTS.map(String::from).into(),
+            produces_mime_types: vec![SBOM.into()],
+            additional_attributes: Some(attributes.into_iter().collect()),
+        }
+    }
+
     /// The capability to make a software bill of materials of a manifest, as Harbor takes it.
     fn as_sbom(&self) -> Option<Capability> {
         let has = |list: &[String], wanted: &str| list.iter().any(|one| is_media_type(one, wanted));
@@ -218,6 +237,13 @@ mod tests {
                 "type": "vulnerability",
                 "consumes_mime_types": MANIFESTS,
                 "produces_mime_types": [VULNERABILITIES],
+            }, {
+                "type": "sbom",
+                "consumes_mime_types": MANIFESTS,
+                "produces_mime_types": [SBOM],
+                "additional_attributes": {
+                    "sbom_media_types": ["application/spdx+json", "application/vnd.cyclonedx+json"],
+                },
             }],
             "properties": {
                 "harbor.scanner-adapter/registry-authorization-type": "Bearer",
@@ -245,11 +271,13 @@ mod tests {
         let mut odd = trivy();
         odd["capabilities"][1]["produces_mime_types"] = json!(["application/vnd.security.secret.report; version=1.0"]);
         let second = read(odd.to_string().as_bytes()).unwrap();
-        assert_eq!(written("1", Some(&second))["capabilities"].as_array().unwrap().len(), 1);
+        // Then ours is announced.
+        assert_eq!(written("1", Some(&second))["capabilities"], written("1", None)["capabilities"]);
+        assert!(!second.makes_sboms());
         let sbom = json!({"type": "sbom", "consumes_mime_types": [MANIFESTS[0]], "produces_mime_types": [SBOM]});
         odd["capabilities"][1] = sbom;
         let second = read(odd.to_string().as_bytes()).unwrap();
-        assert_eq!(written("1", Some(&second))["capabilities"].as_array().unwrap().len(), 1);
+        assert_eq!(written("1", Some(&second))["capabilities"], written("1", None)["capabilities"]);
         odd["properties"] = json!({"a": 1});
         assert!(read(odd.to_string().as_bytes()).is_err());
         assert!(matches!(read(&vec![b' '; MOST_BYTES + 1]), Err(MetadataError::TooLong)));

@@ -4,7 +4,9 @@
 //! tasks      a request is taken in; what is answered to whoever polls
 //! driver     tasks are driven on, a step at a time, until each has a report or an error
 //! steps      one step
+//! bill       steps of a bill of materials
 //! second     a second scanner, whose findings are passed on with ours
+//! sboms      images are read for bills of materials
 //! logins     the login of a scan, lent to whatever reads its layers
 //! sealing    how logins are stored
 //! secrets    how Harbor shows a secret
@@ -14,9 +16,11 @@
 //! Harbor asks nothing twice: any answer but the expected one is an error on its page. So a task that was taken in ends
 //! in a report or an error, whatever becomes of this process, and polls are answered while the store is out of reach.
 
+mod bill;
 pub(crate) mod catch_up;
 pub(crate) mod driver;
 pub(crate) mod logins;
+pub(crate) mod sboms;
 pub(crate) mod sealing;
 pub(crate) mod second;
 pub(crate) mod secrets;
@@ -31,6 +35,7 @@ use std::time::Duration;
 use layersift_format::Cancellation;
 use layersift_source::registry::{Credentials, Host};
 
+use self::sboms::Sboms;
 use self::sealing::SealingKey;
 use self::second::SecondScanner;
 use crate::http::accepted::AcceptedTexts;
@@ -50,6 +55,8 @@ pub(crate) struct Adapter {
     pub(crate) secrets: AcceptedTexts,
     pub(crate) key: Arc<SealingKey>,
     pub(crate) second: Option<SecondScanner>,
+    /// The bills of materials that this process reads.
+    pub(crate) sboms: Sboms,
     /// Where Harbor is asked for scans, whether by plain HTTP, and with which login.
     pub(crate) robot: Option<(Host, bool, Credentials)>,
     /// Whether Harbor was told of an error that says nothing about the image.
@@ -78,6 +85,7 @@ impl Adapter {
             secrets,
             key: Arc::new(key),
             second,
+            sboms: Sboms::new(tasks::new_id().map_err(|error| SetupError::Harbor(error.to_string()))?),
             robot,
             has_missed: AtomicBool::new(false),
             outages,

@@ -265,7 +265,12 @@ impl Parts {
                 scope.spawn(|| messenger.as_ref().map(Messenger::run));
                 scope.spawn(|| scanner.run(scans.at_once, scans.pulls));
                 if let Some(adapter) = &service.harbor {
-                    let driver = Driver::new(Steps { service: &service, adapter, store: &scan_store });
+                    let driver = Driver::new(Steps {
+                        service: &service,
+                        adapter,
+                        store: &scan_store,
+                        registries: &scanner.registries,
+                    });
                     scope.spawn(move || driver.run());
                 }
                 if let Some(catch_up) = &catch_up {

@@ -30,6 +30,11 @@ impl TaskLogin {
         key.seal(task, &serde_json::to_vec(self).map_err(|_| SealError::Cipher)?)
     }
 
+    /// The credentials, and whether the registry is asked by plain HTTP.
+    pub(crate) fn credentials(&self) -> (Option<Credentials>, bool) {
+        (credentials(&self.authorization).ok().flatten(), self.plain_http)
+    }
+
     /// A text that somebody answered who has this login, without it.
     pub(crate) fn mask(&self, text: &str) -> String {
         let value = self.authorization.split_once(' ').map_or("", |(_, value)| value);

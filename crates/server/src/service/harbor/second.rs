@@ -99,6 +99,15 @@ impl SecondScanner {
         Ok(())
     }
 
+    /// Whether it makes bills of materials. It is asked if it has not said what it is.
+    pub(crate) fn makes_sboms(&self) -> bool {
+        if self.metadata().is_none() {
+            // If it cannot be asked, it says nothing.
+            let _ = self.ask_metadata();
+        }
+        self.metadata().is_some_and(|metadata| metadata.makes_sboms())
+    }
+
     /// Hands in a scan, with the login that Harbor has sent for it: the id.
     pub(crate) fn begin(&self, request: &TaskRequest, login: &TaskLogin) -> Result<String, NoReport> {
         let body = json!({

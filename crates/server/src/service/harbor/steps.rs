@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use layersift_audit::Verdict;
+use layersift_fleet::Registries;
 use layersift_model::{self as model, Digest, Finding, ImageReport, LayerKey};
 use layersift_report::Policy;
 use layersift_store::{
@@ -23,6 +24,7 @@ use super::{Adapter, VERSION};
 use crate::admission::tidy;
 use crate::harbor::merge::{self, Missing, Second, SecondReport, merge};
 use crate::harbor::report::report;
+use crate::harbor::sbom::Form;
 use crate::harbor::scan_request::Wanted;
 use crate::service::Service;
 use crate::service::lookup::{Known, Older, add_bases, look_up};
@@ -55,6 +57,8 @@ pub(crate) struct Steps<'d> {
     pub(crate) adapter: &'d Adapter,
     /// With patience: a server that restarts is waited for.
     pub(crate) store: &'d Store,
+    /// Where images are read for bills of materials.
+    pub(crate) registries: &'d Arc<Registries>,
 }
 
 /// How a step ended.
@@ -84,13 +88,15 @@ pub(crate) struct Progress {
     /// How often the scan of its image was asked for.
     scans: u8,
     /// The second scanner's id for its scan.
-    second: Option<String>,
+    pub(super) second: Option<String>,
     /// Since when the second scanner could not be asked.
     out_since: Option<Seconds>,
     /// Why the second scanner does not take the request.
     refused: Option<String>,
     /// Whether the second scanner has forgotten its scan once.
     was_forgotten: bool,
+    /// The process that reads the image for a bill of materials, and when it last said so.
+    pub(super) reader: Option<(String, Seconds)>,
 }
 
 impl Progress {
@@ -115,12 +121,12 @@ enum Own {
 }
 
 /// A step, with what it works on.
-struct Current<'c> {
-    steps: &'c Steps<'c>,
-    task: &'c ClaimedHarborTask,
-    request: TaskRequest,
-    progress: Progress,
-    now: Seconds,
+pub(super) struct Current<'c> {
+    pub(super) steps: &'c Steps<'c>,
+    pub(super) task: &'c ClaimedHarborTask,
+    pub(super) request: TaskRequest,
+    pub(super) progress: Progress,
+    pub(super) now: Seconds,
 }
 
 impl Steps<'_> {
@@ -142,7 +148,11 @@ impl Steps<'_> {
         let progress = Progress::read(task.progress.as_deref());
         let current = Current { steps: self, task, request, progress, now };
         match (&current.request.wanted, &self.adapter.second) {
-            (Wanted::Sbom(_), second) => Ok(current.pass_on(second.as_ref())),
+            (Wanted::Sbom(_), Some(second)) if current.is_for(second) => Ok(current.pass_on(second)),
+            (Wanted::Sbom(media_types), _) => {
+                let form = Form::of(media_types);
+                Ok(current.bill(form))
+            }
             (Wanted::Vulnerabilities, None) => current.alone(),
             (Wanted::Vulnerabilities, Some(second)) => current.with_second(second),
         }
@@ -150,7 +160,7 @@ impl Steps<'_> {
 }
 
 impl Current<'_> {
-    fn wait(self, phase: HarborPhase, not_before: Seconds) -> Step {
+    pub(super) fn wait(self, phase: HarborPhase, not_before: Seconds) -> Step {
         Step::Wait { phase, progress: self.progress, not_before }
     }
 
@@ -228,9 +238,8 @@ impl Current<'_> {
     }
 
     /// Has a second scanner make a report that is passed on as it is.
-    fn pass_on(mut self, scanner: Option<&SecondScanner>) -> Step {
+    fn pass_on(mut self, scanner: &SecondScanner) -> Step {
         let failed = |why: &str| Step::Failed(format!("the second scanner: {why}"));
-        let Some(scanner) = scanner else { return failed("there is none any more") };
         match self.second_report(scanner) {
             Ok(Some(Polled::Report(report))) => match serde_json::from_slice::<HashMap<String, IgnoredAny>>(&report) {
                 Ok(fields) if !fields.is_empty() => Step::Report(report, None),
@@ -308,14 +317,18 @@ impl Current<'_> {
         Ok(())
     }
 
-    fn login(&self) -> Option<TaskLogin> {
+    pub(super) fn login(&self) -> Option<TaskLogin> {
         TaskLogin::open(&self.steps.adapter.key, &self.task.id, self.task.sealed.as_ref()?)
     }
 
     /// An answer may repeat the request, with the login in it.
     fn masked(&self, none: NoReport) -> NoReport {
-        let text = self.login().map_or_else(|| none.text.clone(), |login| login.mask(&none.text));
+        let text = self.masked_text(none.text);
         NoReport { text, ..none }
+    }
+
+    pub(super) fn masked_text(&self, text: String) -> String {
+        self.login().map_or_else(|| text.clone(), |login| login.mask(&text))
     }
 
     /// What is known about the image: reports under the present key, or how far its scan is.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Adapter;
 use super::logins::TaskLogin;
+use crate::harbor::sbom::Form;
 use crate::harbor::scan_request::{Artifact, ScanRequest, Wanted};
 use crate::service::Service;
 
@@ -83,8 +84,12 @@ impl Adapter {
             Ok([wanted]) => wanted,
             Err(_) => return Err(NotTaken::Unsupported("a scan is for one kind of report".into())),
         };
-        if matches!(wanted, Wanted::Sbom(_)) && self.second.is_none() {
-            return Err(NotTaken::Unsupported("there is no scanner that makes a bill of materials".into()));
+        if let Wanted::Sbom(media_types) = &wanted
+            && self.second.is_none()
+            && Form::of(media_types).is_none()
+        {
+            let forms = Form::ALL.map(Form::media_type).join(" and ");
+            return Err(NotTaken::Unsupported(format!("bills of materials are made as {forms}")));
         }
         let failed = |error: &dyn std::fmt::Display| NotTaken::Failed(error.to_string());
         let id = new_id().map_err(|error| failed(&error))?;
@@ -178,7 +183,7 @@ fn pause(age: Seconds) -> u8 {
 }
 
 /// A random id, which nobody can guess.
-fn new_id() -> Result<String, getrandom::Error> {
+pub(super) fn new_id() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
     Ok(layersift_model::hex(&bytes))

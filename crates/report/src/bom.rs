@@ -1,0 +1,184 @@
+//! CycloneDX documents, 1.6 and 1.7: the one writer of what the report of a scan and the bill of materials of an image
+//! have in common.
+//!
+//! Sources: `bom-1.6.schema.json` and `bom-1.7.schema.json`. Nothing that is written here differs between the two but
+//! the version itself.
+
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+use layersift_model::{Algorithm, Digest};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// A version of the specification.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpecVersion {
+    /// Ecma-424, first edition.
+    #[default]
+    V1_6,
+    /// Ecma-424, second edition.
+    V1_7,
+}
+
+impl SpecVersion {
+    fn name(self) -> &'static str {
+        match self {
+            SpecVersion::V1_6 => "1.6",
+            SpecVersion::V1_7 => "1.7",
+        }
+    }
+}
+
+/// A document.
+#[derive(Debug)]
+pub(crate) struct Document {
+    pub(crate) version: SpecVersion,
+    /// A UUID of the document.
+    pub(crate) serial: String,
+    /// When its contents were read.
+    pub(crate) at: Option<Timestamp>,
+    /// The version of this program; empty if it is left out.
+    pub(crate) tool_version: String,
+    /// What the document is about.
+    pub(crate) subject: Component,
+    /// Properties of the document itself.
+    pub(crate) properties: Vec<Property>,
+    pub(crate) components: Vec<Component>,
+    pub(crate) annotations: Vec<Annotation>,
+    /// The `bom-ref` of every component that may have more parts than are listed.
+    pub(crate) incomplete: Vec<String>,
+}
+
+/// A component.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Component {
+    /// Its type, such as `library` or `cryptographic-asset`.
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    /// What other parts of the document call it; unique in the document.
+    #[serde(rename = "bom-ref", skip_serializing_if = "String::is_empty")]
+    pub(crate) bom_ref: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
+    pub(crate) name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<String>,
+    /// What it is, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) description: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scope: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) hashes: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) licenses: Vec<Value>,
+    /// Its package URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) purl: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) crypto_properties: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) evidence: Option<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) properties: Vec<Property>,
+    /// Components that it contains.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) components: Vec<Component>,
+}
+
+/// A name and a value beyond the specification; ours begin with `layersift:`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Property {
+    pub(crate) name: &'static str,
+    pub(crate) value: String,
+}
+
+impl Property {
+    pub(crate) fn new(name: &'static str, value: impl ToString) -> Property {
+        Property { name, value: value.to_string() }
+    }
+}
+
+/// A remark of this program about components.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Annotation {
+    /// The `bom-ref` of each component that it is about.
+    pub(crate) subjects: Vec<String>,
+    pub(crate) text: String,
+}
+
+impl Document {
+    /// Writes the document.
+    ///
+    /// # Errors
+    /// The error of `out`.
+    pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let version = self.version.name();
+        let mut document = json!({
+            "$schema": format!("http://cyclonedx.org/schema/bom-{version}.schema.json"),
+            "bomFormat": "CycloneDX",
+            "specVersion": version,
+            "serialNumber": format!("urn:uuid:{}", self.serial),
+            "version": 1,
+            "metadata": self.metadata(),
+            "components": self.components,
+        });
+        if let Value::Object(document) = &mut document {
+            if !self.annotations.is_empty() {
+                document.insert("annotations".into(), self.annotations());
+            }
+            if !self.incomplete.is_empty() {
+                let composition = json!([{ "aggregate": "incomplete", "assemblies": self.incomplete }]);
+                document.insert("compositions".into(), composition);
+            }
+        }
+        serde_json::to_writer_pretty(&mut *out, &document)?;
+        writeln!(out)
+    }
+
+    fn metadata(&self) -> Value {
+        let mut metadata = json!({ "tools": { "components": [self.tool()] }, "component": self.subject });
+        if let Value::Object(metadata) = &mut metadata {
+            metadata.extend(self.at.map(|at| ("timestamp".to_string(), time(at).into())));
+            if !self.properties.is_empty() {
+                metadata.insert("properties".into(), json!(self.properties));
+            }
+        }
+        metadata
+    }
+
+    fn tool(&self) -> Component {
+        let version = Some(self.tool_version.clone()).filter(|version| !version.is_empty());
+        Component { kind: "application", name: "layersift".into(), version, ..Component::default() }
+    }
+
+    /// An annotation must have a time. Where the document has none, it is that of reproducible builds.
+    fn annotations(&self) -> Value {
+        let at = time(self.at.unwrap_or(Timestamp::UNIX_EPOCH));
+        let one = |annotation: &Annotation| {
+            json!({
+                "subjects": annotation.subjects,
+                "annotator": { "component": self.tool() },
+                "timestamp": at,
+                "text": annotation.text,
+            })
+        };
+        self.annotations.iter().map(one).collect()
+    }
+}
+
+/// A time as documents have it.
+pub(crate) fn time(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A digest as `hashes` has it.
+pub(crate) fn hash(digest: &Digest) -> Value {
+    let algorithm = match digest.algorithm() {
+        Algorithm::Sha256 => "SHA-256",
+        Algorithm::Sha512 => "SHA-512",
+    };
+    json!({ "alg": algorithm, "content": digest.hex() })
+}

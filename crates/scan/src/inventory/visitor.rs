@@ -1,0 +1,302 @@
+//! Collects the files of a layer that record packages or have marks of AI, while something walks the layer.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use layersift_format::tar::{Entry, Kind};
+use layersift_model::{Gap, GapReason, ImagePath};
+use layersift_packages::{AiFile, ReadError, RecordKind, distribution};
+
+use super::layer::{PackageFile, Record};
+use crate::layer::buffer::Bytes;
+use crate::layer::walk::{Rest, Visitor};
+use crate::layer_scan::entries::Entries;
+use crate::memory::{ExtraMemory, MemoryLease};
+
+/// The bytes that tell an executable file.
+const MAGIC: usize = 4;
+
+/// Files of more bytes are read by another thread while the layer is read on.
+const LARGE: usize = 64 << 10;
+
+/// The most bytes of files that wait to be read by other threads.
+const MOST_WAITING: u64 = 128 << 20;
+
+/// The most bytes of the buffer that one file leaves to the next.
+const MOST_KEPT: usize = 4 << 20;
+
+/// The most marks of AI in one layer.
+const MAX_MARKS: usize = 10_000;
+
+/// The most bytes of an `os-release`.
+const MAX_OS_RELEASE: u64 = 1 << 20;
+
+/// What was found in a layer, by any thread.
+#[derive(Default)]
+pub(crate) struct Found {
+    files: Mutex<Vec<PackageFile>>,
+    gaps: Mutex<Vec<Gap>>,
+    /// The number of marks of AI.
+    marks: AtomicUsize,
+    /// The bytes of files that wait to be read.
+    waiting: AtomicU64,
+}
+
+impl Found {
+    /// The files, in archive order, and what could not be read.
+    pub(crate) fn into_parts(self) -> (Vec<PackageFile>, Vec<Gap>) {
+        let mut files = self.files.into_inner().unwrap_or_else(PoisonError::into_inner);
+        files.sort_by_key(|file| file.entry);
+        (files, self.gaps.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn gap(&self, gap: Gap) {
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner).push(gap);
+    }
+
+    fn file(&self, file: PackageFile) {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+    }
+
+    fn read(&self, kind: RecordKind, path: ImagePath, entry: u32, bytes: &[u8]) {
+        let read = kind.read(&path, bytes);
+        if let Some(error) = read.error {
+            let reason = match error {
+                ReadError::Damaged(..) => GapReason::DamagedDocument,
+                ReadError::TooManyPackages => GapReason::DocumentTooLarge,
+                ReadError::ArchiveLimit(_) => GapReason::ArchiveTooLarge,
+            };
+            self.gap(Gap::new(reason, error.to_string()).at(path.to_string()));
+        }
+        if !read.packages.is_empty() {
+            let records = read.packages.into_iter().map(Record::Package).collect();
+            self.file(PackageFile { path, entry, records, distribution: None, superseded: None });
+        }
+    }
+
+    fn read_mark(&self, kind: AiFile, path: ImagePath, entry: u32, bytes: &[u8]) {
+        let Some(record) = kind.read(bytes) else { return };
+        match self.marks.fetch_add(1, Ordering::Relaxed) {
+            MAX_MARKS => {
+                let detail = format!("the layer has more than {MAX_MARKS} marks of AI; the rest were dropped");
+                self.gap(Gap::new(GapReason::DocumentTooLarge, detail));
+            }
+            count if count < MAX_MARKS => {
+                let records = vec![Record::Ai(record)];
+                self.file(PackageFile { path, entry, records, distribution: None, superseded: None });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A file that another thread reads.
+pub(crate) struct Job {
+    kind: RecordKind,
+    path: ImagePath,
+    entry: u32,
+    bytes: Vec<u8>,
+    _memory: ExtraMemory,
+}
+
+impl Job {
+    pub(crate) fn run(self, found: &Found) {
+        found.read(self.kind, self.path, self.entry, &self.bytes);
+        found.waiting.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// What is done with the bytes of the current file.
+enum FileState {
+    Ignored,
+    /// They may be those of an executable file or of a model, or say that an AI generated the file.
+    Sniffing,
+    Records(RecordKind, ExtraMemory),
+    OsRelease,
+    /// Its first bytes may be a mark of AI.
+    Mark {
+        kind: AiFile,
+        _memory: ExtraMemory,
+    },
+}
+
+struct CurrentFile {
+    path: ImagePath,
+    entry: u32,
+    size: u64,
+}
+
+/// Passes the files of a layer by, and collects those with records.
+pub(crate) struct PackageVisitor<'v> {
+    found: &'v Found,
+    spawn: &'v dyn Fn(Job),
+    memory: &'v MemoryLease,
+    entries: Entries,
+    file: Option<CurrentFile>,
+    state: FileState,
+    buffer: Vec<u8>,
+}
+
+impl<'v> PackageVisitor<'v> {
+    /// A visitor that hands what takes long to `spawn`.
+    pub(crate) fn new(found: &'v Found, spawn: &'v dyn Fn(Job), memory: &'v MemoryLease) -> PackageVisitor<'v> {
+        PackageVisitor {
+            found,
+            spawn,
+            memory,
+            entries: Entries::default(),
+            file: None,
+            state: FileState::Ignored,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// The entries of the layer.
+    pub(crate) fn into_entries(self) -> Entries {
+        self.entries
+    }
+
+    /// Begins to collect the current file for its records, unless it is too large.
+    fn collect(&mut self, kind: RecordKind) -> FileState {
+        let Some(file) = &self.file else { return FileState::Ignored };
+        let limit = kind.most_bytes();
+        if file.size <= limit {
+            return FileState::Records(kind, self.memory.grow(file.size));
+        }
+        // No program that Go or Rust links has such a name, but models and drivers come in libraries of gigabytes.
+        if kind != RecordKind::Executable || memchr::memmem::find(file.path.name(), b".so").is_none() {
+            let detail = format!("the file is larger than {limit} bytes, so the packages that it records are unknown");
+            self.found.gap(Gap::new(GapReason::DocumentTooLarge, detail).at(file.path.to_string()).sized(file.size));
+        }
+        FileState::Ignored
+    }
+
+    /// Begins to collect the first bytes of the current file.
+    fn collect_mark(&self, kind: AiFile) -> FileState {
+        let size = self.file.as_ref().map_or(0, |file| file.size);
+        FileState::Mark { kind, _memory: self.memory.grow(size.min(kind.most_bytes() as u64)) }
+    }
+
+    /// Adds bytes to those of a file that is not decided yet.
+    fn sniff(&mut self, bytes: &[u8]) {
+        let (magic, rest) = bytes.split_at(bytes.len().min(MAGIC.saturating_sub(self.buffer.len())));
+        if !magic.is_empty() {
+            self.buffer.extend_from_slice(magic);
+            if self.buffer.len() >= MAGIC
+                && let Some(kind) = RecordKind::executable(&self.buffer)
+            {
+                self.state = self.collect(kind);
+                if matches!(self.state, FileState::Records(..)) {
+                    self.buffer.extend_from_slice(rest);
+                }
+                return;
+            }
+        }
+        let (head, rest) = rest.split_at(rest.len().min(AiFile::HEAD - self.buffer.len()));
+        self.buffer.extend_from_slice(head);
+        if self.buffer.len() >= AiFile::HEAD {
+            self.decide_head();
+            self.add_to_mark(rest);
+        }
+    }
+
+    /// The head of the file is there: it is that of a model, or may say something, or is nothing.
+    fn decide_head(&mut self) {
+        self.state = AiFile::of_head(&self.buffer).map_or(FileState::Ignored, |kind| self.collect_mark(kind));
+    }
+
+    fn add_to_mark(&mut self, bytes: &[u8]) {
+        if let FileState::Mark { kind, .. } = &self.state {
+            let room = kind.most_bytes().saturating_sub(self.buffer.len());
+            self.buffer.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+    }
+
+    fn finish(&mut self, file: CurrentFile, state: FileState) {
+        let CurrentFile { path, entry, .. } = file;
+        match state {
+            FileState::Ignored | FileState::Sniffing => {}
+            FileState::Mark { kind, .. } => self.found.read_mark(kind, path, entry, &self.buffer),
+            FileState::OsRelease => {
+                if let Some(named) = distribution(&self.buffer) {
+                    let distribution = Some(named);
+                    self.found.file(PackageFile { path, entry, records: Vec::new(), distribution, superseded: None });
+                }
+            }
+            FileState::Records(kind, memory) => {
+                let is_slow = matches!(kind, RecordKind::Java | RecordKind::Rpm) && self.buffer.len() > LARGE;
+                let waiting = self.found.waiting.load(Ordering::Relaxed);
+                if is_slow && waiting.saturating_add(self.buffer.len() as u64) <= MOST_WAITING {
+                    let bytes = std::mem::take(&mut self.buffer);
+                    self.found.waiting.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    (self.spawn)(Job { kind, path, entry, bytes, _memory: memory });
+                } else {
+                    self.found.read(kind, path, entry, &self.buffer);
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Visitor<'a> for PackageVisitor<'_> {
+    /// The current file, of which there is one.
+    type File = ();
+
+    fn entry(&mut self, path: &ImagePath, entry: &Entry) -> Option<()> {
+        let number = self.entries.add(path, entry);
+        self.buffer.clear();
+        self.buffer.shrink_to(MOST_KEPT);
+        (self.file, self.state) = (None, FileState::Ignored);
+        if entry.kind != Kind::File {
+            return None;
+        }
+        self.file = Some(CurrentFile { path: path.clone(), entry: number, size: entry.size });
+        self.state = match RecordKind::at(path) {
+            Some(kind) => self.collect(kind),
+            None if is_os_release(path) && entry.size <= MAX_OS_RELEASE => FileState::OsRelease,
+            None => AiFile::at(path).map_or(FileState::Sniffing, |kind| self.collect_mark(kind)),
+        };
+        Some(())
+    }
+
+    fn bytes(&mut self, (): &(), _offset: u64, window: &Bytes<'a>, range: Range<usize>) {
+        match self.state {
+            FileState::Ignored => {}
+            FileState::Records(..) | FileState::OsRelease => self.buffer.extend_from_slice(&window[range]),
+            FileState::Mark { .. } => self.add_to_mark(&window[range]),
+            FileState::Sniffing => self.sniff(&window[range]),
+        }
+    }
+
+    fn hole(&mut self, (): &(), length: u64) {
+        let Some(file) = &self.file else { return };
+        match self.state {
+            // A hole is zeros, with which no executable file and no model begins, and which say nothing.
+            FileState::Ignored | FileState::Sniffing => self.state = FileState::Ignored,
+            FileState::Mark { .. } => {}
+            FileState::Records(..) | FileState::OsRelease => {
+                let room = file.size.saturating_sub(self.buffer.len() as u64);
+                self.buffer.resize(self.buffer.len() + length.min(room) as usize, 0);
+            }
+        }
+    }
+
+    fn rest(&mut self, _rest: Rest) {
+        (self.file, self.state) = (None, FileState::Ignored);
+    }
+
+    fn end(&mut self, (): ()) {
+        if matches!(self.state, FileState::Sniffing) {
+            self.decide_head();
+        }
+        let state = std::mem::replace(&mut self.state, FileState::Ignored);
+        if let Some(file) = self.file.take() {
+            self.finish(file, state);
+        }
+    }
+}
+
+fn is_os_release(path: &ImagePath) -> bool {
+    matches!(path.as_bytes(), b"etc/os-release" | b"usr/lib/os-release")
+}

@@ -1,0 +1,96 @@
+//! The packages of images together with their secrets: each layer is read once, by rules and for records of packages.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use layersift_format::{Blob, ImageSource, Opened, SourceError, StreamedImage};
+use layersift_model::{Gap, ImageReport, Inventory, LayerReport};
+
+use super::layer::LayerPackages;
+use super::{inventory, is_empty};
+use crate::image_scan::{ImageScan, ScanError};
+use crate::source_layers::{ReadLayers, SourceLayers, algorithm_of};
+
+/// What was read of a layer.
+struct ReadLayer {
+    report: Arc<LayerReport>,
+    packages: Arc<LayerPackages>,
+}
+
+/// An image that was read, and the number of entries in its layers.
+type ReadImage = (ImageReport, Inventory, u64);
+
+impl ImageScan<'_> {
+    /// Scans `target` and reads its packages, under the name `name`. Known layers are not used: their packages are not
+    /// known.
+    ///
+    /// # Errors
+    /// If the target has no readable image. Bytes of an image that cannot be read are gaps in its report and in its
+    /// inventory.
+    pub fn run_with_inventory(&self, name: &str, target: Opened) -> Result<Vec<(ImageReport, Inventory)>, ScanError> {
+        let (started, at) = (Instant::now(), Timestamp::now());
+        let images = match target {
+            Opened::Source(source) => self.images_with_inventory(&*source, ReadLayers::new())?,
+            Opened::Stream(stream) => self.stream_with_inventory(stream)?,
+        };
+        if images.iter().all(|(_, inventory, entries)| is_empty(inventory, *entries)) {
+            let path = if name == "-" { "standard input" } else { name }.into();
+            return Err(SourceError::NotAnImage { path, what: "it is empty".into() }.into());
+        }
+        let finish = |(mut report, mut inventory, _): ReadImage| {
+            (report.target, inventory.target) = (name.into(), name.into());
+            (report.scanned_at, inventory.read_at) = (Some(at), Some(at));
+            report.milliseconds = u64::try_from(started.elapsed().as_millis()).ok();
+            inventory.gaps.extend(report.gaps.iter().cloned());
+            inventory.gaps.sort_by(|a, b| (a.layer, &a.gap).cmp(&(b.layer, &b.gap)));
+            inventory.gaps.dedup();
+            (report, inventory)
+        };
+        Ok(images.into_iter().map(finish).collect())
+    }
+
+    fn stream_with_inventory(&self, stream: Box<dyn StreamedImage>) -> Result<Vec<ReadImage>, ScanError> {
+        let mut read = ReadLayers::new();
+        let source = stream.read(&mut |location, bytes| {
+            self.observer.planned(read.len() + 1, None);
+            read.insert(location.clone(), Ok(self.read_both(Blob::Stream(bytes), algorithm_of(location))));
+            self.observer.layer_done();
+        })?;
+        self.images_with_inventory(&*source, read)
+    }
+
+    fn images_with_inventory(
+        &self,
+        source: &dyn ImageSource,
+        mut read: ReadLayers<ReadLayer>,
+    ) -> Result<Vec<ReadImage>, ScanError> {
+        let images = self.images(source)?;
+        let layers = SourceLayers { source, cancellation: &self.cancellation, observer: self.observer };
+        read.extend(layers.read_all(&images, &self.analyzer.threads, |location, layer| {
+            let opened = layers.open(location, layer)?;
+            Some(opened.map(|(blob, algorithm)| self.read_both(blob, algorithm)))
+        }));
+        let reports = of_each(&read, |layer| Arc::clone(&layer.report));
+        let packages = of_each(&read, |layer| Arc::clone(&layer.packages));
+        let unreadable = source.gaps();
+        let reports = self.reports(source, &images, &reports);
+        let inventories = images.iter().map(|image| inventory(source, image, &packages, &unreadable));
+        let joined = reports.into_iter().zip(inventories);
+        Ok(joined.map(|(report, (inventory, entries))| (report, inventory, entries)).collect())
+    }
+
+    fn read_both(&self, blob: Blob<'_>, algorithm: layersift_model::Algorithm) -> Arc<ReadLayer> {
+        let (report, packages) = self.analyzer.layer_with_packages(blob, algorithm, &self.cancellation, self.observer);
+        Arc::new(ReadLayer { report: Arc::new(report), packages: Arc::new(packages) })
+    }
+}
+
+/// One part of what was read of each layer.
+fn of_each<R>(read: &ReadLayers<ReadLayer>, part: impl Fn(&ReadLayer) -> Arc<R>) -> ReadLayers<R> {
+    let one = |outcome: &Result<Arc<ReadLayer>, Gap>| match outcome {
+        Ok(layer) => Ok(part(layer)),
+        Err(gap) => Err(gap.clone()),
+    };
+    read.iter().map(|(location, outcome)| (location.clone(), one(outcome))).collect()
+}
