@@ -21,6 +21,7 @@ mod rules;
 mod rules_catalogue;
 mod sbom;
 mod scan;
+mod scrub;
 mod serve;
 mod shell;
 mod signals;
@@ -69,6 +70,9 @@ enum Command {
     /// Compare two images: what came, what went, and whether a leaked secret is gone and rotated
     #[command(after_help = help::DIFF)]
     Diff(diff::DiffArgs),
+    /// Write a new image without a file or a secret, and list what changed
+    #[command(after_help = help::SCRUB)]
+    Scrub(scrub::ScrubArgs),
     /// Scan every image of a registry into a store, each layer once
     #[command(after_help = help::SWEEP_STATUS)]
     Sweep {
@@ -142,6 +146,7 @@ impl Command {
             Command::Layers(args) => layers::run(args),
             Command::Sbom(args) => sbom::run(args),
             Command::Diff(args) => diff::run(args),
+            Command::Scrub(args) => scrub::run(args),
             Command::Sweep { catalog } => sweep::run(catalog),
             Command::Worker(args) => worker::run(args),
             Command::Trace(args) => trace::run(args),

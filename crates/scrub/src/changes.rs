@@ -144,6 +144,12 @@ impl Changes {
         distinct(manifests.chain(self.dropped.iter().map(|dropped| dropped.digest.clone())))
     }
 
+    /// The paths of the files that were removed.
+    pub fn removed_paths(&self) -> impl Iterator<Item = &str> {
+        let removed = |place: &&Place| matches!(place.action, Action::Removed | Action::RemovedWithWhiteout);
+        self.places.iter().filter(removed).map(|place| &place.path[..])
+    }
+
     /// Whether anything changed.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty() && self.dropped.is_empty()
