@@ -30,6 +30,7 @@ mod terminal;
 mod token;
 mod trace;
 mod values;
+mod verify_gone;
 mod worker;
 
 use std::path::PathBuf;
@@ -73,6 +74,9 @@ enum Command {
     /// Write a new image without a file or a secret, and list what changed
     #[command(after_help = help::SCRUB)]
     Scrub(scrub::ScrubArgs),
+    /// Ask registries whether an image and its layers are gone
+    #[command(after_help = help::VERIFY_GONE)]
+    VerifyGone(verify_gone::VerifyGoneArgs),
     /// Scan every image of a registry into a store, each layer once
     #[command(after_help = help::SWEEP_STATUS)]
     Sweep {
@@ -147,6 +151,7 @@ impl Command {
             Command::Sbom(args) => sbom::run(args),
             Command::Diff(args) => diff::run(args),
             Command::Scrub(args) => scrub::run(args),
+            Command::VerifyGone(args) => verify_gone::run(args),
             Command::Sweep { catalog } => sweep::run(catalog),
             Command::Worker(args) => worker::run(args),
             Command::Trace(args) => trace::run(args),

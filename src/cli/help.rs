@@ -67,6 +67,17 @@ Exit status:
 
 docs/scrub.md has the details.";
 
+pub(crate) const VERIFY_GONE: &str = "\
+A registry goes on serving the layers of an image that was deleted, until it has collected its garbage. So each manifest
+and each blob is asked for by its digest, with the login that there is and without one. What cannot be asked for is not
+held to be gone.
+
+Exit status:
+  0  gone everywhere
+  1  something is still served; it is named
+  2  error, including usage errors
+  3  a registry did not say, or the layers of an image are not known";
+
 pub(crate) const AUDIT_STATUS: &str = "\
 Exit status:
   0  the log is what was written, as far as its checkpoints and those that were given tell

@@ -31,6 +31,7 @@ mod login;
 mod options;
 mod pace;
 mod policy;
+mod presence;
 mod reference;
 mod referrers;
 mod refusal;

@@ -1,0 +1,38 @@
+//! Whether a registry still serves a manifest or a blob, which is asked without reading it.
+
+use super::auth::Scope;
+use super::client::{MANIFESTS, Registry};
+use super::error::RegistryError;
+use super::http::Request;
+use layersift_model::Digest;
+
+impl Registry {
+    /// Whether the manifest with this digest is served. One that a policy of the registry blocks is there, and so is.
+    ///
+    /// The condition keeps the answer short, and most registries from counting a pull.
+    ///
+    /// # Errors
+    /// If the registry does not say: an error other than 404, or no permission.
+    pub fn serves_manifest(&self, repository: &str, digest: &Digest) -> Result<bool, RegistryError> {
+        let url = self.url(&["v2", repository, "manifests", &digest.to_string()])?;
+        let request = Request { unless: Some(digest), ..Request::fresh(&url, MANIFESTS) };
+        self.serves(&request, repository)
+    }
+
+    /// Whether the blob with this digest is served.
+    ///
+    /// # Errors
+    /// As [`Registry::serves_manifest`].
+    pub fn serves_blob(&self, repository: &str, digest: &Digest) -> Result<bool, RegistryError> {
+        let url = self.url(&["v2", repository, "blobs", &digest.to_string()])?;
+        self.serves(&Request::fresh(&url, "*/*"), repository)
+    }
+
+    fn serves(&self, request: &Request<'_>, repository: &str) -> Result<bool, RegistryError> {
+        match self.get(request, &Scope::Pull(repository.into())) {
+            Ok(_) | Err(RegistryError::Blocked { .. }) => Ok(true),
+            Err(RegistryError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
