@@ -1,0 +1,98 @@
+//! Whether an image is gone: what a registry serves is named, and what it does not say is not held to be gone.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::registry::{Registry, Setup};
+use crate::support::{Run, layersift, text};
+
+const ABSENT: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+
+fn verify(arguments: &[&str]) -> Run {
+    layersift(&[&["verify-gone", "--plain-http"], arguments].concat())
+}
+
+/// A list of changes of an image of `registry`, with one layer and the manifest `manifest`.
+fn changes(folder: &Path, registry: &Registry, manifest: &str, layer: &str) -> String {
+    let layer =
+        json!({ "old": layer, "old_diff_id": ABSENT, "new": ABSENT, "new_diff_id": ABSENT, "compression": "gzip" });
+    let list = json!({
+        "schema": 1, "source": format!("docker://{}/team/app:v1", registry.host()),
+        "root": { "old": manifest, "new": ABSENT }, "layers": [layer],
+    });
+    let path = folder.join("changes.json");
+    std::fs::write(&path, list.to_string()).unwrap();
+    text(&path).to_string()
+}
+
+/// The digest of the manifest, and that of the first layer.
+fn served(registry: &Registry) -> (String, String) {
+    let target = format!("docker://{}/team/app:v1", registry.host());
+    let run = layersift(&["scan", "--plain-http", "--format", "json", "--fail-on", "none", &target]).expect(0);
+    let report: Value = run.json();
+    let text = |value: &Value| value.as_str().unwrap().to_string();
+    (text(&report["manifest_digest"]), text(&report["layers"][0]["digest"]))
+}
+
+#[test]
+fn what_is_served_is_named_in_every_repository() {
+    let registry = Registry::filled(&["team/app:v1", "team/copy:v2"]);
+    let host = registry.host();
+    let (manifest, layer) = served(&registry);
+    let run =
+        verify(&[&format!("docker://{host}/team/app:v1"), "--repository", &format!("{host}/team/copy")]).expect(1);
+    for repository in ["team/app", "team/copy"] {
+        for what in [format!("manifest {manifest}"), format!("blob {layer}")] {
+            let line = format!("served   {host}/{repository} {what}, also without a login\n");
+            assert!(run.stdout.contains(&line), "{line}{}", run.stdout);
+        }
+    }
+    assert!(run.stderr.contains("two hours"), "{}", run.stderr);
+}
+
+#[test]
+fn a_blob_that_outlives_its_manifest_is_not_gone() {
+    let registry = Registry::filled(&["team/app:v1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let (_, layer) = served(&registry);
+    let run = verify(&["--changes", &changes(folder.path(), &registry, ABSENT, &layer)]).expect(1);
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    assert_eq!(lines.len(), 2, "{}", run.stdout);
+    assert!(lines[0].starts_with("gone") && lines[1].starts_with("served") && lines[1].contains(&layer));
+    verify(&["--changes", &changes(folder.path(), &registry, ABSENT, ABSENT)]).expect(0);
+}
+
+#[test]
+fn an_image_whose_layers_nobody_names_is_incomplete() {
+    let registry = Registry::filled(&["team/app:v1"]);
+    let host = registry.host();
+    let run = verify(&[&format!("docker://{host}/team/app@{ABSENT}")]).expect(3);
+    assert!(run.stdout.starts_with("gone") && run.stderr.contains("layers are not known"), "{run:?}");
+    let run = verify(&[&format!("docker://{host}/team/app:none")]).expect(2);
+    assert!(run.stderr.contains("the tag is gone"), "{}", run.stderr);
+}
+
+#[test]
+fn a_registry_that_does_not_let_us_in_has_not_said_that_it_is_gone() {
+    let registry = Setup::default().basic().start();
+    let folder = tempfile::tempdir().unwrap();
+    let list = changes(folder.path(), &registry, ABSENT, ABSENT);
+    let run = verify(&["--anonymous", "--changes", &list]).expect(3);
+    assert!(run.stdout.lines().all(|line| line.starts_with("unknown")), "{}", run.stdout);
+    drop(registry);
+    verify(&["--changes", &list]).expect(3);
+}
+
+#[test]
+fn it_waits_until_the_blob_is_gone() {
+    let registry = Registry::filled(&["team/app:v1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let (_, layer) = served(&registry);
+    let list = changes(folder.path(), &registry, ABSENT, &layer);
+    let waiting = std::thread::spawn(move || verify(&["--wait", "100s", "--changes", &list]));
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    registry.forget_blob("team/app", &layer);
+    let run = waiting.join().unwrap().expect(0);
+    assert!(run.stdout.lines().all(|line| line.starts_with("gone")), "{}", run.stdout);
+}
