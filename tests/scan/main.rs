@@ -20,6 +20,7 @@ mod command_line;
 mod conformance;
 mod daemon;
 mod damaged;
+mod diff;
 mod disguises;
 mod documents;
 mod hostile_layers;

@@ -8,7 +8,7 @@ use layersift_model::{Digest, FingerprintKey, ImagePath};
 
 use crate::custody::CustodyLog;
 use crate::error::EvidenceError;
-use crate::extract::{self, Select, Sink, Taken, Wanted};
+use crate::extract::{self, Sink, Taken, Wanted};
 use crate::layout::{ARTIFACTS, NewBundle, NewFile};
 use crate::manifest::{Artifact, ArtifactKind, Case, FoundIn, LayerIdentity, Manifest, SCHEMA, Source, ToolIdentity};
 use crate::seal::{CUSTODY, MANIFEST, SEAL, SIGNATURE, SUMS, SealFile, TIMESTAMP, sums};
@@ -83,8 +83,11 @@ impl Carver {
                 self.add(artifact(first + number, layer.index, wanted, taken));
             }
         }
-        if !self.manifest.layers.iter().any(|known| known.index == read.index) {
-            self.manifest.layers.push(read);
+        match self.manifest.layers.iter_mut().find(|known| known.index == read.index) {
+            // Where the layer was taken as a whole, its uncompressed bytes were not looked at.
+            Some(known) if known.diff_id.is_none() => *known = read,
+            Some(_) => {}
+            None => self.manifest.layers.push(read),
         }
         Ok(())
     }
@@ -173,7 +176,7 @@ fn artifact(index: usize, layer: usize, wanted: &Wanted, taken: Taken) -> Artifa
     let stored = taken.placed.as_ref().map(|placed| placed.entry.path.as_slice()).unwrap_or_default();
     Artifact {
         file: name(index),
-        kind: if wanted.select == Select::Blob { ArtifactKind::Layer } else { ArtifactKind::File },
+        kind: if wanted.is_blob() { ArtifactKind::Layer } else { ArtifactKind::File },
         size: taken.size,
         sha256: Some(taken.sha256),
         path: path.map_or_else(|| format!("layer {layer}"), |path| path.to_string()),

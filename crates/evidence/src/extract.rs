@@ -45,9 +45,14 @@ impl Wanted {
         Wanted { select: Select::Path(ImagePath::normalize(path)), findings: Vec::new() }
     }
 
-    /// The whole layer as it is stored.
+    /// The whole layer as it is stored. It is wanted alone.
     pub fn blob() -> Wanted {
         Wanted { select: Select::Blob, findings: Vec::new() }
+    }
+
+    /// Whether it is the whole layer.
+    pub fn is_blob(&self) -> bool {
+        self.select == Select::Blob
     }
 }
 
@@ -93,7 +98,7 @@ pub(crate) fn extract(
         sink.end(0)?;
         let (size, digest) = (stored.size, stored.hasher.finish());
         let findings = findings.iter().map(|(found, _)| found.clone()).collect();
-        let read = LayerIdentity { digest: Some(digest), stored_bytes: size, ..layer.clone() };
+        let read = LayerIdentity { digest: Some(digest), diff_id: None, stored_bytes: size, ..layer.clone() };
         return Ok((read, vec![Some(Taken { size, sha256, placed: None, findings })]));
     }
     let mut head = [0; MAGIC_BYTES];

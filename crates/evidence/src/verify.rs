@@ -1,7 +1,7 @@
 //! Checks a bundle against itself, and against the image that it is from.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use layersift_format::Blob;
@@ -10,7 +10,7 @@ use layersift_model::{Algorithm, Digest, FingerprintKey, Hasher, hex};
 use crate::carve::name;
 use crate::custody::CustodyLog;
 use crate::error::EvidenceError;
-use crate::extract::{self, Sink, Wanted};
+use crate::extract::{self, Sink, Taken, Wanted};
 use crate::layout::Bundle;
 use crate::manifest::{Artifact, ArtifactKind, Manifest, SCHEMA};
 use crate::seal::{CUSTODY, MANIFEST, SEAL, SIGNATURE, SUMS, SealFile, TIMESTAMP, sums};
@@ -128,35 +128,45 @@ fn check(bundle: &Bundle, index: usize, artifact: &Artifact, faults: &mut Vec<St
     Ok(())
 }
 
-/// Takes the artifacts of a layer out of the image again, and says what differs. `blob` is the layer with the index
-/// `layer`.
+/// Takes the artifacts of a layer out of the image again, and says what differs. `open` opens the layer with the index
+/// `layer`, once for its files and once for each time that it was taken as a whole.
 ///
 /// # Errors
 /// [`EvidenceError`], if the layer cannot be read.
-pub fn again(manifest: &Manifest, layer: usize, blob: Blob<'_>) -> Result<Vec<String>, EvidenceError> {
+pub fn again<'b>(
+    manifest: &Manifest,
+    layer: usize,
+    open: impl Fn() -> io::Result<Blob<'b>>,
+) -> Result<Vec<String>, EvidenceError> {
     let Some(identity) = manifest.layers.iter().find(|known| known.index == layer) else {
         return Ok(vec![format!("layer {layer} is in no manifest")]);
     };
-    let artifacts: Vec<&Artifact> = manifest.artifacts.iter().filter(|one| one.layer == Some(layer)).collect();
-    let wanted: Vec<Wanted> = artifacts.iter().map(|artifact| wanted(artifact)).collect();
-    let (read, taken) = extract::extract(identity, blob, &wanted, &FingerprintKey::default(), &mut Nothing)?;
+    let artifacts = manifest.artifacts.iter().filter(|one| one.layer == Some(layer));
+    let (whole, files): (Vec<&Artifact>, Vec<&Artifact>) = artifacts.partition(|one| one.kind == ArtifactKind::Layer);
     let mut faults = Vec::new();
-    if read.digest != identity.digest || (read.diff_id.is_some() && read.diff_id != identity.diff_id) {
-        faults.push(format!("layer {layer} of the image is another one"));
-    }
-    for (artifact, taken) in artifacts.into_iter().zip(taken) {
-        let path =
-            |taken: &extract::Taken| taken.placed.as_ref().map(|placed| hex(&placed.entry.path)).unwrap_or_default();
-        let is_same = taken.is_some_and(|taken| {
-            (Some(&taken.sha256), taken.size) == (artifact.sha256.as_ref(), artifact.size)
-                && path(&taken) == artifact.path_bytes
-                && taken.placed.as_ref().map(extract::attributes) == artifact.attributes
-        });
-        if !is_same {
-            faults.push(format!("{} is not what layer {layer} of the image has", artifact.file));
+    for artifacts in whole.chunks(1).chain((!files.is_empty()).then_some(&files[..])) {
+        let wanted: Vec<Wanted> = artifacts.iter().map(|artifact| wanted(artifact)).collect();
+        let blob = open().map_err(|source| EvidenceError::Blob { layer, source })?;
+        let (read, taken) = extract::extract(identity, blob, &wanted, &FingerprintKey::default(), &mut Nothing)?;
+        if read.digest != identity.digest || (read.diff_id.is_some() && read.diff_id != identity.diff_id) {
+            faults.push(format!("layer {layer} of the image is another one"));
         }
+        let differs = |(artifact, taken): &(&Artifact, Option<Taken>)| !is_same(artifact, taken.as_ref());
+        let differing = artifacts.iter().copied().zip(taken).filter(differs);
+        faults.extend(
+            differing.map(|(artifact, _)| format!("{} is not what layer {layer} of the image has", artifact.file)),
+        );
     }
     Ok(faults)
+}
+
+fn is_same(artifact: &Artifact, taken: Option<&Taken>) -> bool {
+    let path = |taken: &Taken| taken.placed.as_ref().map(|placed| hex(&placed.entry.path)).unwrap_or_default();
+    taken.is_some_and(|taken| {
+        (Some(&taken.sha256), taken.size) == (artifact.sha256.as_ref(), artifact.size)
+            && path(taken) == artifact.path_bytes
+            && taken.placed.as_ref().map(extract::attributes) == artifact.attributes
+    })
 }
 
 fn wanted(artifact: &Artifact) -> Wanted {

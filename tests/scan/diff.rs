@@ -1,0 +1,128 @@
+//! Two images compared: gone and rotated, still there, and back again.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::image::{Layer, archive, docker_save};
+use crate::support::tar::Tar;
+use crate::support::{Run, layersift, many, text};
+
+/// An image with a file for each of `layers`, in a layer of its own; a path that begins with `!` is removed.
+fn image(folder: &Path, name: &str, layers: &[(&str, &str)]) -> PathBuf {
+    let layer = |(path, content): &(&str, &str)| match path.strip_prefix('!') {
+        Some(removed) => Layer::plain(Tar::new().whiteout(removed).finish()),
+        None => Layer::plain(Tar::new().file(path, content).finish()),
+    };
+    let layers: Vec<Layer> = layers.iter().map(layer).collect();
+    let path = folder.join(format!("{name}.tar"));
+    std::fs::write(&path, archive(&docker_save(&layers))).unwrap();
+    path
+}
+
+fn diff(before: &Path, after: &Path, flags: &[&str]) -> Run {
+    layersift(&[&["diff", text(before), text(after)], flags].concat())
+}
+
+/// Fates of secrets by the places that they had, or have.
+fn fates(run: &Run) -> Vec<(String, String)> {
+    let json: Value = run.json();
+    let secrets = json["comparisons"][0]["secrets"].as_array().unwrap().clone();
+    let place = |secret: &Value| {
+        let of = if secret["before"].as_array().unwrap().is_empty() { "after" } else { "before" };
+        secret[of][0]["place"].as_str().unwrap().to_string()
+    };
+    secrets.iter().map(|secret| (place(secret), secret["fate"].as_str().unwrap().to_string())).collect()
+}
+
+fn env(number: usize) -> String {
+    format!("GITLAB_TOKEN={}\n", many::token(number))
+}
+
+#[test]
+fn a_rebuilt_image_with_a_new_value_is_gone_and_rotated() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = image(folder.path(), "before", &[("etc/os", "x"), ("app/.env", &env(1))]);
+    let after = image(folder.path(), "after", &[("etc/os", "x"), ("app/.env", &env(2))]);
+    let run = diff(&before, &after, &["--format", "json"]).expect(1);
+    let expected = [("app/.env", "gone-and-rotated"), ("app/.env", "new")];
+    let mut found = fates(&run);
+    found.sort();
+    assert_eq!(found, expected.map(|(place, fate)| (place.to_string(), fate.to_string())));
+    let json = run.json();
+    let layers = &json["comparisons"][0]["layers"];
+    assert_eq!((&layers["shared_first"], layers["went"].as_array().unwrap().len()), (&1.into(), 1));
+    let run = diff(&before, &after, &[]).expect(1);
+    assert!(run.stdout.contains("gone and rotated: another value is in its place"), "{}", run.stdout);
+    assert!(run.stdout.starts_with("FAIL"), "the new value leaks: {}", run.stdout);
+}
+
+#[test]
+fn a_value_that_is_deleted_is_still_in_a_layer() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = image(folder.path(), "before", &[("app/.env", &env(1))]);
+    let after = image(folder.path(), "after", &[("app/.env", &env(1)), ("!app/.env", "")]);
+    let run = diff(&before, &after, &["--format", "json"]).expect(0);
+    assert_eq!(fates(&run), [("app/.env".to_string(), "still-in-layer".to_string())]);
+    diff(&before, &after, &["--require-gone"]).expect(1);
+}
+
+#[test]
+fn a_value_that_came_back_elsewhere_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = image(folder.path(), "before", &[("app/.env", &env(1)), ("!app/.env", "")]);
+    let after = image(folder.path(), "after", &[("srv/settings", &env(1)), ("app/.env", &env(2))]);
+    let run = diff(&before, &after, &["--format", "json"]).expect(1);
+    assert!(fates(&run).contains(&("app/.env".into(), "still-there".into())), "{:?}", fates(&run));
+    let gone = image(folder.path(), "gone", &[("etc/os", "x")]);
+    let run = diff(&before, &gone, &["--format", "json", "--require-gone"]).expect(0);
+    assert_eq!(fates(&run), [("app/.env".to_string(), "gone".to_string())]);
+}
+
+#[test]
+fn packages_are_compared() {
+    let status = |version: &str| {
+        format!("Package: curl\nStatus: install ok installed\nArchitecture: amd64\nVersion: {version}\n\n")
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let before = image(folder.path(), "before", &[("var/lib/dpkg/status", &status("7.0"))]);
+    let after = image(folder.path(), "after", &[("var/lib/dpkg/status", &status("8.0"))]);
+    let json = diff(&before, &after, &["--format", "json"]).expect(0).json();
+    let changed = &json["comparisons"][0]["packages"]["changed"][0];
+    assert_eq!((&changed["name"], &changed["after"][0]), (&"curl".into(), &"8.0".into()), "{json}");
+    let json = diff(&before, &after, &["--format", "json", "--no-packages"]).expect(0).json();
+    assert!(json["comparisons"][0]["packages"].is_null());
+}
+
+#[test]
+fn reports_are_compared_without_their_images_under_one_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = |name: &str, number: usize, flags: &[&str]| {
+        let image = image(folder.path(), name, &[("app/.env", &env(number))]);
+        let path = folder.path().join(format!("{name}.json"));
+        let scan = ["scan", text(&image), "--format", "json", "-o", text(&path)];
+        layersift(&[&scan, flags].concat()).expect(1);
+        path
+    };
+    let (before, after) = (report("one", 1, &[]), report("two", 2, &[]));
+    let run = diff(&before, &after, &["--format", "json"]).expect(1);
+    assert!(fates(&run).contains(&("app/.env".into(), "gone-and-rotated".into())));
+    let key = folder.path().join("key");
+    std::fs::write(&key, [7; 32]).unwrap();
+    let other = report("three", 2, &["--fingerprint-key", text(&key)]);
+    let run = diff(&before, &other, &[]).expect(2);
+    assert!(run.stderr.contains("different fingerprint keys"), "{}", run.stderr);
+}
+
+#[test]
+fn an_image_that_cannot_be_read_makes_no_secret_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = image(folder.path(), "before", &[("app/.env", &env(1))]);
+    let broken = image(folder.path(), "after", &[("etc/os", "x")]);
+    let mut bytes = std::fs::read(&broken).unwrap();
+    let at = bytes.windows(6).rposition(|window| window == b"etc/os").unwrap();
+    bytes[at + 200] ^= 0xff;
+    std::fs::write(&broken, bytes).unwrap();
+    let run = diff(&before, &broken, &["--format", "json"]).expect(3);
+    assert_eq!(fates(&run), [("app/.env".to_string(), "not-found".to_string())]);
+}
