@@ -32,6 +32,7 @@ mod options;
 mod pace;
 mod policy;
 mod presence;
+mod push;
 mod reference;
 mod referrers;
 mod refusal;

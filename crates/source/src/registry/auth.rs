@@ -40,6 +40,8 @@ pub(super) const HARBOR: &str = "harbor-registry";
 pub(super) enum Scope {
     /// Read a repository.
     Pull(String),
+    /// Write to a repository, and read it.
+    Push(String),
     /// List the registry.
     Catalog,
 }
@@ -47,16 +49,19 @@ pub(super) enum Scope {
 impl Scope {
     fn repository(&self) -> Option<&str> {
         match self {
-            Scope::Pull(repository) => Some(repository),
+            Scope::Pull(repository) | Scope::Push(repository) => Some(repository),
             Scope::Catalog => None,
         }
     }
 }
 
 impl Scope {
-    /// The first part of a repository's name.
+    /// The first part of a repository's name, whose tokens may open all of it for reading.
     fn project(&self) -> Option<&str> {
-        self.repository()?.split_once('/').map(|(project, _)| project)
+        match self {
+            Scope::Pull(repository) => repository.split_once('/').map(|(project, _)| project),
+            Scope::Push(_) | Scope::Catalog => None,
+        }
     }
 }
 
@@ -64,6 +69,7 @@ impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Scope::Pull(repository) => write!(f, "repository:{repository}:pull"),
+            Scope::Push(repository) => write!(f, "repository:{repository}:pull,push"),
             Scope::Catalog => f.write_str("registry:catalog:*"),
         }
     }

@@ -197,7 +197,7 @@ impl Registry {
         &self.inner.auth
     }
 
-    fn manifest_url(&self, repository: &str, at: &At) -> Result<Url, RegistryError> {
+    pub(super) fn manifest_url(&self, repository: &str, at: &At) -> Result<Url, RegistryError> {
         match at {
             At::Tag(tag) => {
                 check_tag(tag)?;
@@ -355,7 +355,7 @@ impl Registry {
     }
 
     /// The authorization that answers a 401.
-    fn log_in(
+    pub(super) fn log_in(
         &self,
         url: &Url,
         response: Response,
@@ -375,7 +375,13 @@ impl Registry {
 
     /// The error of a response to a request that was sent as `used`. What a 401 means is in its challenge: without one,
     /// no login would help.
-    fn refusal(&self, url: &Url, response: Response, scope: &Scope, used: Option<&Authorization>) -> RegistryError {
+    pub(super) fn refusal(
+        &self,
+        url: &Url,
+        response: Response,
+        scope: &Scope,
+        used: Option<&Authorization>,
+    ) -> RegistryError {
         let identity = Authorization::identity(used);
         let is_login = response.status() == 401 && response.is_registrys;
         let reason = is_login.then(|| {

@@ -89,6 +89,13 @@ impl<'r> Request<'r> {
     }
 }
 
+/// What a request does, with its body.
+pub(super) enum Message {
+    Get,
+    Post(String),
+    Put(Vec<u8>),
+}
+
 /// A response whose body is still to be read.
 pub(super) struct Response {
     /// Status, headers and body.
@@ -213,8 +220,18 @@ impl Http {
     pub(super) fn send(
         &self,
         url: &Url,
-        mut headers: HeaderMap,
+        headers: HeaderMap,
         form: Option<String>,
+    ) -> Result<reqwest::blocking::Response, Failure> {
+        self.transmit(url, headers, form.map_or(Message::Get, Message::Post))
+    }
+
+    /// The same with any message.
+    pub(super) fn transmit(
+        &self,
+        url: &Url,
+        mut headers: HeaderMap,
+        message: Message,
     ) -> Result<reqwest::blocking::Response, Failure> {
         let cancelled = |reason: CancelReason| RegistryError::cancelled(url, reason);
         self.pace.request(&self.cancellation).map_err(cancelled)?;
@@ -222,7 +239,7 @@ impl Http {
         let secrets = secrets_of(&headers);
         // Both resolving a name and waiting for a response may block for as long as their timeouts.
         let (shared, to) = (Arc::clone(&self.shared), url.clone());
-        let response = waiting::run(&self.cancellation, move || shared.exchange(&to, headers, form));
+        let response = waiting::run(&self.cancellation, move || shared.exchange(&to, headers, message));
         let response = response.map_err(cancelled)??;
         let status = response.status().as_u16();
         if !retry::is_temporary(status) {
@@ -273,13 +290,14 @@ impl Shared {
         &self,
         url: &Url,
         headers: HeaderMap,
-        form: Option<String>,
+        message: Message,
     ) -> Result<reqwest::blocking::Response, Failure> {
         self.guard.admit(url).map_err(|reason| refused(url, reason))?;
         let client = if self.is_registrys(url) { &self.registry_client } else { &self.other_client };
-        let request = match form {
-            Some(form) => client.post(url.clone()).body(form),
-            None => client.get(url.clone()),
+        let request = match message {
+            Message::Get => client.get(url.clone()),
+            Message::Post(form) => client.post(url.clone()).body(form),
+            Message::Put(body) => client.put(url.clone()).body(body),
         };
         request.headers(headers).send().map_err(|error| connection_failure(url, error))
     }
