@@ -38,7 +38,8 @@ pub(crate) struct ScrubArgs {
     #[arg(long, value_name = "PATH")]
     path: Vec<String>,
 
-    /// Where the new image goes: oci:DIRECTORY[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME]
+    /// Where the new image goes: oci:DIRECTORY[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME] or
+    /// docker://REPOSITORY:TAG with a tag that is new
     #[arg(short, long, value_name = "TARGET")]
     output: String,
 
@@ -66,7 +67,7 @@ pub(crate) struct ScrubArgs {
 pub(crate) fn run(args: &ScrubArgs) -> anyhow::Result<ExitCode> {
     // Mistakes are reported before the scan, which may take a while.
     let source = Source::open(&args.target.target, &args.registry)?;
-    let output = Output::parse(&args.output, &source)?;
+    let output = Output::parse(&args.output, &source, &args.registry)?;
     if let Some(path) = &args.changes {
         ensure!(!path.exists(), "{} exists already, and nothing is written over", path.display());
     }

@@ -42,6 +42,7 @@ mod source;
 mod stream;
 mod tls;
 mod token_server;
+mod upload;
 
 pub use api::Page;
 pub use client::{At, Manifest, Registry};
@@ -64,3 +65,4 @@ pub(super) use source::TRANSPORT;
 pub use stream::BlobStream;
 pub use tls::ConfigurationError;
 pub(super) use tls::{service_tls, without_trust};
+pub use upload::UploadError;

@@ -94,6 +94,7 @@ pub(super) enum Message {
     Get,
     Post(String),
     Put(Vec<u8>),
+    Patch(Vec<u8>),
 }
 
 /// A response whose body is still to be read.
@@ -298,6 +299,7 @@ impl Shared {
             Message::Get => client.get(url.clone()),
             Message::Post(form) => client.post(url.clone()).body(form),
             Message::Put(body) => client.put(url.clone()).body(body),
+            Message::Patch(body) => client.patch(url.clone()).body(body),
         };
         request.headers(headers).send().map_err(|error| connection_failure(url, error))
     }
