@@ -96,3 +96,27 @@ fn it_waits_until_the_blob_is_gone() {
     let run = waiting.join().unwrap().expect(0);
     assert!(run.stdout.lines().all(|line| line.starts_with("gone")), "{}", run.stdout);
 }
+
+#[test]
+fn a_scrubbed_image_goes_to_a_new_tag_and_what_is_left_of_the_old_one_is_named() {
+    let registry = Registry::filled(&["team/app:v1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("changes.json");
+    let image = |tag: &str| format!("docker://{}/team/app:{tag}", registry.host());
+    let scrub = |output: &str| {
+        let flags = ["--path", "app/.env", "--plain-http", "--changes", text(&list)];
+        layersift(&[&["scrub", &image("v1"), "-o", &image(output)][..], &flags].concat())
+    };
+    let run = scrub("v1").expect(2);
+    assert!(run.stderr.contains("nothing is written over"), "{}", run.stderr);
+    scrub("v2").expect(0);
+    std::fs::rename(&list, folder.path().join("first.json")).unwrap();
+    let run = scrub("v2").expect(2);
+    assert!(run.stderr.contains("exists already"), "{}", run.stderr);
+    let scan = ["scan", "--plain-http", "--format", "json", "--fail-on", "none", &image("v2")];
+    let report = layersift(&scan).expect(0).json();
+    assert!(crate::support::findings(&report).iter().all(|finding| finding["path"] != "app/.env"));
+    // The old manifest, configuration and layer are still there, and no other layer is asked for.
+    let run = verify(&["--changes", text(&folder.path().join("first.json"))]).expect(1);
+    assert_eq!(run.stdout.lines().filter(|line| line.starts_with("served")).count(), 3, "{}", run.stdout);
+}
