@@ -32,7 +32,7 @@ fn served(registry: &Registry) -> (String, String) {
     let run = layersift(&["scan", "--plain-http", "--format", "json", "--fail-on", "none", &target]).expect(0);
     let report: Value = run.json();
     let text = |value: &Value| value.as_str().unwrap().to_string();
-    (text(&report["manifest_digest"]), text(&report["layers"][0]["digest"]))
+    (text(&report["image"]["manifest_digest"]), text(&report["layers"][0]["digest"]))
 }
 
 #[test]

@@ -217,9 +217,8 @@ mod tests {
         let mut node = Node::parse(text.as_bytes()).unwrap();
         set_descriptor(&mut node, &digest, 7);
         let removed = update_layer_annotations(&mut node, &digest);
-        let expected = format!(
-            r#"{{"mediaType":"m","digest":"{digest}","size":7,"annotations":{{"containerd.io/uncompressed":"{digest}","title":"t"}}}}"#
-        );
+        let annotations = format!(r#"{{"containerd.io/uncompressed":"{digest}","title":"t"}}"#);
+        let expected = format!(r#"{{"mediaType":"m","digest":"{digest}","size":7,"annotations":{annotations}}}"#);
         assert_eq!(String::from_utf8(to_bytes(&node)).unwrap(), expected);
         assert_eq!(removed, ["containerd.io/snapshot/stargz/toc.digest"]);
     }

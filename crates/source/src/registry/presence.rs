@@ -9,14 +9,18 @@ use layersift_model::Digest;
 impl Registry {
     /// Whether the manifest with this digest is served. One that a policy of the registry blocks is there, and so is.
     ///
-    /// The condition keeps the answer short, and most registries from counting a pull.
+    /// Only the headers are asked for, which registries do not count as a pull. A condition (`If-None-Match`) would not
+    /// do: Docker's registry answers that a manifest did not change if it never had it.
     ///
     /// # Errors
     /// If the registry does not say: an error other than 404, or no permission.
     pub fn serves_manifest(&self, repository: &str, digest: &Digest) -> Result<bool, RegistryError> {
         let url = self.url(&["v2", repository, "manifests", &digest.to_string()])?;
-        let request = Request { unless: Some(digest), ..Request::fresh(&url, MANIFESTS) };
-        self.serves(&request, repository)
+        let request = Request::fresh(&url, MANIFESTS);
+        match self.serves(&Request { is_head: true, ..request.clone() }, repository) {
+            Err(RegistryError::Status { response, .. }) if response.status == 405 => self.serves(&request, repository),
+            answer => answer,
+        }
     }
 
     /// Whether the blob with this digest is served.
