@@ -32,8 +32,8 @@ pub(crate) struct VerifyGoneArgs {
     #[arg(value_name = "IMAGE", required_unless_present = "changes")]
     images: Vec<String>,
 
-    /// List of changes that `layersift scrub` wrote: the old manifests, layers and configurations in it have to be gone.
-    /// May be repeated
+    /// List of changes of `layersift scrub`, whose old manifests, layers and configurations have to be gone; may be
+    /// repeated
     #[arg(long, value_name = "FILE")]
     changes: Vec<PathBuf>,
 

@@ -120,3 +120,33 @@ fn a_scrubbed_image_goes_to_a_new_tag_and_what_is_left_of_the_old_one_is_named()
     let run = verify(&["--changes", text(&folder.path().join("first.json"))]).expect(1);
     assert_eq!(run.stdout.lines().filter(|line| line.starts_with("served")).count(), 3, "{}", run.stdout);
 }
+
+#[test]
+fn a_store_knows_the_repositories_that_share_a_layer() {
+    let registry = Registry::filled(&["team/app:v1", "team/copy:v2"]);
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store.db");
+    let sweep = ["sweep", "registry", &registry.host(), "--plain-http", "--fail-on", "none", "--store", text(&store)];
+    layersift(&sweep).expect(0);
+    let (_, layer) = served(&registry);
+    let list = changes(folder.path(), &registry, ABSENT, &layer);
+    let run = verify(&["--changes", &list, "--store", text(&store)]).expect(1);
+    for repository in ["team/app", "team/copy"] {
+        let line = format!("served   {}/{repository} blob {layer}", registry.host());
+        assert!(run.stdout.contains(&line), "{line}\n{}", run.stdout);
+    }
+}
+
+#[test]
+fn strangers_are_asked_as_well() {
+    let registry = Setup::default().basic().start();
+    let (user, password) = crate::support::registry::USER;
+    registry.push("team/app:v1", &["--dest-tls-verify=false", "--dest-creds", &format!("{user}:{password}")]);
+    let image = format!("docker://{}/team/app:v1", registry.host());
+    let mut command = crate::support::program();
+    command.args(["verify-gone", "--plain-http", &image]);
+    command.env("LAYERSIFT_REGISTRY_USER", user).env("LAYERSIFT_REGISTRY_PASSWORD", password);
+    let run = crate::support::finish(&mut command, None).expect(1);
+    assert!(run.stdout.lines().all(|line| line.starts_with("served") && !line.contains("without a login")));
+    assert!(run.stdout.lines().count() >= 3, "{}", run.stdout);
+}

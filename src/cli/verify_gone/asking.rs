@@ -27,7 +27,15 @@ pub(super) enum Answer {
 /// Clients of the registries.
 pub(super) struct Askers {
     options: RegistryOptions,
-    clients: RefCell<HashMap<(Host, bool), Registry>>,
+    clients: RefCell<HashMap<(Host, bool), Clients>>,
+}
+
+/// The clients of one registry.
+#[derive(Clone)]
+struct Clients {
+    own: Registry,
+    /// One without a login, unless the other has none.
+    stranger: Option<Registry>,
 }
 
 impl Askers {
@@ -35,8 +43,13 @@ impl Askers {
         Ok(Askers { options: context::registry_options(args, cancellation)?, clients: RefCell::default() })
     }
 
-    /// The client of a registry. The login of the environment is for those that the user named.
+    /// The client of a registry that is logged in.
     pub(super) fn registry(&self, place: &Place) -> Result<Registry, RegistryError> {
+        self.clients(place).map(|clients| clients.own)
+    }
+
+    /// The login of the environment is for the registries that the user named.
+    fn clients(&self, place: &Place) -> Result<Clients, RegistryError> {
         let key = (place.host.clone(), place.is_named);
         if let Some(known) = self.clients.borrow().get(&key) {
             return Ok(known.clone());
@@ -45,32 +58,30 @@ impl Askers {
             Login::As(_) if !place.is_named => Login::Stored,
             login => login.clone(),
         };
-        let client = Registry::new(&place.host, RegistryOptions { login, ..self.options.clone() })?;
-        self.clients.borrow_mut().insert(key, client.clone());
-        Ok(client)
+        let is_stranger = matches!(login, Login::Anonymous);
+        let own = Registry::new(&place.host, RegistryOptions { login, ..self.options.clone() })?;
+        let stranger = if is_stranger { None } else { Some(own.with_login(Login::Anonymous)?) };
+        let clients = Clients { own, stranger };
+        self.clients.borrow_mut().insert(key, clients.clone());
+        Ok(clients)
     }
 
     /// Asks with the login, and as a stranger.
     pub(super) fn ask(&self, question: &Question) -> Answer {
-        let registry = match self.registry(&question.place) {
-            Ok(registry) => registry,
+        let clients = match self.clients(&question.place) {
+            Ok(clients) => clients,
             Err(error) => return Answer::Unknown(error.to_string()),
         };
-        let own = serves(&registry, question);
-        let stranger = match registry.with_login(Login::Anonymous) {
-            Ok(_) if matches!(self.options.login, Login::Anonymous) => None,
-            Ok(stranger) => Some(serves(&stranger, question)),
-            Err(error) => Some(Err(error)),
-        };
+        let own = serves(&clients.own, question);
+        let stranger = clients.stranger.map(|stranger| serves(&stranger, question));
         match (own, stranger) {
-            (_, Some(Ok(true))) => Answer::Served { to_strangers: true },
-            (Ok(true), None) => Answer::Served { to_strangers: true },
+            (_, Some(Ok(true))) | (Ok(true), None) => Answer::Served { to_strangers: true },
             (Ok(true), Some(_)) => Answer::Served { to_strangers: false },
+            (Ok(false), None | Some(Ok(false))) => Answer::Gone,
             // A stranger who may not ask gets nothing.
-            (
-                Ok(false),
-                None | Some(Ok(false) | Err(RegistryError::Unauthorized { .. } | RegistryError::Forbidden { .. })),
-            ) => Answer::Gone,
+            (Ok(false), Some(Err(RegistryError::Unauthorized { .. } | RegistryError::Forbidden { .. }))) => {
+                Answer::Gone
+            }
             (Ok(false), Some(Err(error))) | (Err(error), _) => Answer::Unknown(error.to_string()),
         }
     }
