@@ -1,6 +1,7 @@
 """Puts the first inputs into corpus/, out of what the project has: the image of the incident, the keys and modules
 that the tests read, and the signature files. Runs in a moment; a file that is there stays."""
 
+import base64
 import gzip
 import hashlib
 import io
@@ -43,10 +44,41 @@ def main():
     put("kept_report", [(ROOT / "testdata/kept/report.postcard").read_bytes()])
     databases = sorted((ROOT / "crates/packages/tests/data").iterdir())
     put("packages", [b"\x02" + path.read_bytes() for path in databases])
+    put("bbolt", bolt_databases())
     put("reference", [text.encode() for text in NAMES])
     put("admission_review", admission_reviews())
     put("harbor_scanner", [harbor_request(), (ROOT / "testdata/harbor/incident.json").read_bytes()[:8_000]])
     put("events", events())
+    put("attestations", attestations())
+
+
+def attestations():
+    """What both versions of cosign wrote, and a token of a time stamp authority."""
+    data = ROOT / "crates/attest/tests/data"
+    inputs = []
+    for name in ("written.json", "timestamped.json"):
+        written = json.loads((data / name).read_text())
+        for blob in {blob for dump in written.values() for blob in dump["blobs"].values() if len(blob) < 4_000}:
+            value = json.loads(blob)
+            envelope = value.get("dsseEnvelope", value)
+            kind = b"\x02" if "dsseEnvelope" in value else b"\x01"
+            inputs.append(kind + blob.encode())
+            if "payload" in envelope:
+                inputs.append(b"\0" + base64.b64decode(envelope["payload"]))
+            stamps = value.get("verificationMaterial", {}).get("timestampVerificationData", {})
+            for stamp in stamps.get("rfc3161Timestamps", []):
+                inputs.append(b"\x03" + base64.b64decode(stamp["signedTimestamp"]))
+    keys = json.loads((data / "keys.json").read_text())
+    public = [pem for name, pem in keys.items() if name.endswith(".pub")]
+    inputs += [b"\x04" + body(pem.encode()) for pem in public]
+    return inputs
+
+
+def bolt_databases():
+    """The small databases of a recorded store of Docker."""
+    with tarfile.open(ROOT / "testdata/disks/docker-20.10.24-overlay2.tar.xz") as archive:
+        members = [member for member in archive if member.name.endswith(".db") and member.size <= 65_536]
+        return [archive.extractfile(member).read() for member in members]
 
 
 def provenance():

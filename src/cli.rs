@@ -2,11 +2,14 @@
 //! flags; flags that several commands share are groups in `args.rs`.
 
 mod args;
+mod attest;
 mod audit;
 mod build;
+mod carve;
 mod context;
 mod diff;
 mod formats;
+mod generate_key;
 mod help;
 mod image_verifier;
 mod layers;
@@ -25,11 +28,14 @@ mod scrub;
 mod serve;
 mod shell;
 mod signals;
+mod stamp;
 mod sweep;
+mod sweep_files;
 mod terminal;
 mod token;
 mod trace;
 mod values;
+mod verify;
 mod verify_gone;
 mod worker;
 
@@ -77,11 +83,23 @@ enum Command {
     /// Ask registries whether an image and its layers are gone
     #[command(after_help = help::VERIFY_GONE)]
     VerifyGone(verify_gone::VerifyGoneArgs),
-    /// Scan every image of a registry into a store, each layer once
+    /// Take files out of layers as evidence, in a bundle that shows every later change
+    #[command(after_help = help::CARVE)]
+    Carve(carve::CarveArgs),
+    /// Sign what a scan found, and attach it to the image for cosign and other gates
+    #[command(after_help = help::ATTEST)]
+    Attest(attest::AttestArgs),
+    /// Verify that an image has an attestation that fits
+    #[command(after_help = help::VERIFY)]
+    Verify(verify::VerifyArgs),
+    /// Make a key for attestations
+    #[command(after_help = help::GENERATE_KEY)]
+    GenerateKey(generate_key::GenerateKeyArgs),
+    /// Scan every image of a registry into a store, or of a folder, each layer once
     #[command(after_help = help::SWEEP_STATUS)]
     Sweep {
         #[command(subcommand)]
-        catalog: sweep::CatalogArgs,
+        command: sweep::SweepCommand,
     },
     /// Read layers that sweeps on other machines have queued in a store
     #[command(after_help = help::WORKER_STATUS)]
@@ -152,7 +170,11 @@ impl Command {
             Command::Diff(args) => diff::run(args),
             Command::Scrub(args) => scrub::run(args),
             Command::VerifyGone(args) => verify_gone::run(args),
-            Command::Sweep { catalog } => sweep::run(catalog),
+            Command::Carve(args) => carve::run(args),
+            Command::Attest(args) => attest::run(args),
+            Command::Verify(args) => verify::run(args),
+            Command::GenerateKey(args) => generate_key::run(args),
+            Command::Sweep { command } => sweep::run(command),
             Command::Worker(args) => worker::run(args),
             Command::Trace(args) => trace::run(args),
             Command::Serve(args) => serve::run(args),
@@ -170,7 +192,7 @@ impl Command {
     fn log_level(&self) -> tracing::level_filters::LevelFilter {
         match self {
             Command::Worker(args) => args.log_level(),
-            Command::Sweep { catalog } => catalog.log_level(),
+            Command::Sweep { command } => command.log_level(),
             Command::Serve(args) => args.log_level(),
             _ => tracing::level_filters::LevelFilter::WARN,
         }

@@ -14,16 +14,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The crates that each crate may depend on. ARCHITECTURE.md draws the same picture.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 15] = [
+    ("attest", &["model"]),
     ("audit", &[]),
     ("model", &[]),
     ("packages", &["model"]),
     ("rules", &["model"]),
     ("format", &["model"]),
     ("scan", &["format", "model", "packages", "rules"]),
-    ("source", &["format", "model"]),
     ("evidence", &["format", "model"]),
     ("scrub", &["format", "model"]),
+    ("disks", &["format", "model"]),
+    ("source", &["disks", "format", "model"]),
     ("report", &["model"]),
     ("store", &["model"]),
     ("fleet", &["format", "model", "report", "scan", "source", "store"]),

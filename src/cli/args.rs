@@ -10,6 +10,7 @@ use super::values;
 use layersift_format::platform::Choice;
 use layersift_model::Severity;
 use layersift_report::FailOn;
+use layersift_source::{Target, TargetError};
 
 /// The image that a command reads.
 #[derive(Debug, Args)]
@@ -21,6 +22,18 @@ pub(crate) struct TargetArgs {
     /// architecture]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<Choice>,
+
+    /// Read everything in the store of an engine: all images, containers and volumes, and what belongs to none of them
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+impl TargetArgs {
+    /// The target that is meant.
+    pub(crate) fn parse(&self) -> Result<Target, TargetError> {
+        let target = Target::parse(&self.target)?;
+        if self.all { target.with_all() } else { Ok(target) }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -20,7 +20,7 @@ use layersift_report::compare::{self, Comparison};
 use layersift_rules::Ruleset;
 use layersift_scan::Analyzer;
 
-const STORE: &str = "With --no-packages, reuse layer results from this store and save new ones to it: a SQLite file, or \
+const STORE: &str = "With --no-packages, reuse layer results from this store and save new ones to it: a SQLite file or \
                      postgres://…";
 
 /// The largest report that is read.
@@ -198,7 +198,7 @@ fn saved(input: &str) -> anyhow::Result<Option<Vec<ImageReport>>> {
 }
 
 fn scan(args: &DiffArgs, target: &str, analyzer: &Analyzer, with_packages: bool) -> anyhow::Result<Side> {
-    let target = TargetArgs { target: target.into(), platform: args.platform.clone() };
+    let target = TargetArgs { target: target.into(), all: false, platform: args.platform.clone() };
     let reading = Reading {
         target: &target,
         build: None,

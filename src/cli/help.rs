@@ -17,6 +17,18 @@ Exit status:
   2  error, including usage errors: there is no verdict
   3  incomplete: something could not be read";
 
+pub(crate) const CARVE: &str = "\
+Examples:
+  layersift carve image.tar 3f6a9c0d12e45b78 -o evidence --case-id 2031-004 --operator 'A. Nalyst' --key case.key
+  layersift carve image.tar --layer 2 --path srv/app/.env -o evidence.tar
+  layersift carve --verify evidence image.tar --public-key case.pub
+
+Exit status:
+  0  the bundle was written; with --verify: it is as it was written
+  1  with --verify: it was changed, or is not of this image
+  2  error, including usage errors
+  3  with --verify: it was not changed, but a signature or a timestamp was not checked";
+
 pub(crate) const SWEEP_STATUS: &str = "\
 Exit status:
   0  pass: every image was read, and none fails
@@ -109,6 +121,9 @@ Targets:
   oci-archive:FILE[:REFERENCE]     one image of an OCI layout in a tar
   dir:DIRECTORY                    skopeo's directory transport
   rootfs:PATH                      a root file system, as directory or tar
+  docker-root:DIRECTORY[:NAME]     an image in the store of Docker on a disk; with --all, everything there
+  containerd-root:DIRECTORY[:NAME] the same for containerd
+  podman-root:DIRECTORY[:NAME]     the same for Podman and Buildah
 
 Examples:
   layersift scan image.tar
@@ -134,6 +149,47 @@ Exit status:
   0  everything was read
   2  error, including usage errors
   3  incomplete: something could not be read, and packages may be missing";
+
+pub(crate) const ATTEST: &str = "\
+An image of a registry gets attestations in both forms of cosign: of its index, if it has one, and of every platform.
+They have a verdict and counts of findings, and not where anything was found. An image that does not pass gets nothing,
+unless --attach-failing is given, and then another predicate type than one that passes.
+
+After that, `cosign verify --key`, which checks the signature of an image, passes with the same key. Never attest with a
+key that a policy trusts for signatures of images.
+
+Examples:
+  layersift generate-key layersift
+  layersift attest docker://registry.example.org/team/app:1.2 --key layersift.key
+  layersift attest docker://registry.example.org/team/app:1.2 --key layersift.key --report report.json
+  layersift attest oci:layout:v1 --key layersift.key -o bundles.jsonl
+
+Exit status:
+  0  attested, and the image passes
+  1  the image fails
+  2  error, including usage errors
+  3  the image was not read as a whole";
+
+pub(crate) const VERIFY: &str = "\
+Of an index, the index and every platform have to be attested, or with --platform the index and that platform.
+
+Examples:
+  layersift verify docker://registry.example.org/team/app:1.2 --key layersift.pub --max-age 7d
+  layersift verify sha256:DIGEST --key layersift.pub --bundle bundles.jsonl
+
+Exit status:
+  0  attested as demanded
+  1  not attested as demanded, with the reasons on standard output
+  2  error, including usage errors";
+
+pub(crate) const GENERATE_KEY: &str = "\
+The private key is encrypted with the password in the file, or in LAYERSIFT_KEY_PASSWORD. Its form is that of cosign.
+
+Use the key for attestations only. `cosign verify --key`, which checks the signature of an image, passes for an image
+that has only an attestation by this key: a policy that trusts it for signatures lets in whatever was attested.
+
+Examples:
+  layersift generate-key --password-file password layersift";
 
 const RENDERING: &str = "\
 Reports:

@@ -11,7 +11,7 @@ use layersift_format::platform::Choice;
 use layersift_format::{Cancellation, Opened};
 use layersift_model::{ImageReport, Inventory, Limits};
 use layersift_scan::{Analyzer, ImageScan, ScanError};
-use layersift_source::{Target, open};
+use layersift_source::open;
 use layersift_store::Store;
 
 /// What to read, and how.
@@ -67,7 +67,7 @@ impl Reading<'_> {
         analyzer: &'s Analyzer,
         run: impl FnOnce(ImageScan<'_>, &str, Opened) -> Result<T, ScanError>,
     ) -> anyhow::Result<T> {
-        let target = Target::parse(&self.target.target)?;
+        let target = self.target.parse()?;
         let progress = ScanProgress::start(self.quiet.quiet);
         let cancellation = self.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
         let registry = context::registry_options(self.registry, &cancellation)?;
@@ -86,7 +86,7 @@ impl Reading<'_> {
 }
 
 /// Stores the reports of images. Those of their layers are in the store already.
-fn store_images(cache: &LayerCache<'_>, reports: &[ImageReport]) -> anyhow::Result<()> {
+pub(crate) fn store_images(cache: &LayerCache<'_>, reports: &[ImageReport]) -> anyhow::Result<()> {
     if let Some(failure) = cache.failure() {
         return Err(failure.into());
     }

@@ -16,7 +16,7 @@ use layersift_report::SpecVersion;
 use layersift_report::sbom::{self as document, Materials};
 use layersift_rules::Ruleset;
 use layersift_scan::InventoryScan;
-use layersift_source::{Target, open};
+use layersift_source::open;
 
 const TIMEOUT: &str = "Stop after this time, such as 90s or 30m; packages may then be missing [default: no limit]";
 
@@ -164,7 +164,7 @@ fn read(args: &SbomArgs) -> anyhow::Result<Vec<ReadImage>> {
 
 /// Reads the packages alone, without rules.
 fn read_packages(args: &SbomArgs) -> anyhow::Result<Vec<Inventory>> {
-    let target = Target::parse(&args.target.target)?;
+    let target = args.target.parse()?;
     let progress = ScanProgress::start(args.quiet.quiet);
     let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
     let opened = open(&target, &Limits::default(), &context::registry_options(&args.registry, &cancellation)?)?;

@@ -12,7 +12,9 @@ use anyhow::{bail, ensure};
 use clap::Args;
 
 use super::args::{FingerprintKeyArgs, QuietArgs, RegistryArgs, RulesArgs, TargetArgs, ThreadsArgs};
+use super::attest::keys::{PasswordArgs, signer};
 use super::{context, output as print};
+use layersift_attest::keys::Signer;
 use layersift_format::platform::Choice;
 use layersift_model::{Finding, ImageReport, Verdict};
 use layersift_rules::Ruleset;
@@ -47,6 +49,15 @@ pub(crate) struct ScrubArgs {
     #[arg(long, value_name = "FILE")]
     changes: Option<PathBuf>,
 
+    /// Private key that signs the list: a PEM file, such as of `layersift generate-key`, or a PKCS#11 URI
+    ///
+    /// The signature goes beside the list, to a file with `.sig` after its name.
+    #[arg(long, value_name = "FILE|URI", requires = "changes")]
+    key: Option<String>,
+
+    #[command(flatten)]
+    password: PasswordArgs,
+
     #[command(flatten)]
     rules: RulesArgs,
 
@@ -66,9 +77,11 @@ pub(crate) struct ScrubArgs {
 /// Writes the new image. It is scanned before anything is written to its place.
 pub(crate) fn run(args: &ScrubArgs) -> anyhow::Result<ExitCode> {
     // Mistakes are reported before the scan, which may take a while.
+    ensure!(!args.target.all, "scrub writes one image: name it instead of passing --all");
     let source = Source::open(&args.target.target, &args.registry)?;
     let output = Output::parse(&args.output, &source, &args.registry)?;
-    if let Some(path) = &args.changes {
+    let key = args.key.as_ref().map(|key| signer(key, &args.password)).transpose()?;
+    for path in args.changes.iter().flat_map(|path| [path.clone(), list::signature_path(path)]) {
         ensure!(!path.exists(), "{} exists already, and nothing is written over", path.display());
     }
     let analyzer = analyzer(args)?;
@@ -95,7 +108,7 @@ pub(crate) fn run(args: &ScrubArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(Verdict::Fail.exit_code()));
     }
     output.write(&staging, &scrubbed)?;
-    finish(args, &output, &mut scrubbed)?;
+    finish(args, &output, &mut scrubbed, key.as_deref())?;
     Ok(ExitCode::from(if warn_of_gaps(&result) { Verdict::Incomplete.exit_code() } else { 0 }))
 }
 
@@ -106,13 +119,13 @@ fn analyzer(args: &ScrubArgs) -> anyhow::Result<Analyzer> {
 }
 
 /// Writes the list of changes, and says what is left to do.
-fn finish(args: &ScrubArgs, output: &Output, scrubbed: &mut Scrubbed) -> anyhow::Result<()> {
+fn finish(args: &ScrubArgs, output: &Output, scrubbed: &mut Scrubbed, key: Option<&dyn Signer>) -> anyhow::Result<()> {
     let changes = &mut scrubbed.changes;
     changes.tool = env!("CARGO_PKG_VERSION").into();
     changes.output = output.to_string();
     print::write(list::text(changes).as_bytes(), None)?;
     if let Some(path) = &args.changes {
-        list::write(changes, path)?;
+        list::write(changes, path, key)?;
     }
     print::warn([
         "rotate the secret all the same: whoever pulled the old image has it",

@@ -12,12 +12,38 @@ use super::args::{PolicyArgs, ReadingArgs};
 use super::context::{self, FleetContext, parse_host};
 use super::formats::{OutputArgs, TextOrJson};
 use super::progress::SweepProgress;
-use super::{output, signals, terminal, values};
+use super::{output, signals, sweep_files, terminal, values};
 use layersift_fleet::{Expected, Progress, Registries, Sweep, SweepError, SweepLimits, announce};
 use layersift_format::Cancellation;
 use layersift_model::Digest;
 use layersift_report::{Policy, sweep as table};
 use layersift_source::catalog::{Catalog, Filter, Harbor, HarborOptions, ImageList, WholeRegistry};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SweepCommand {
+    #[command(flatten)]
+    Catalog(CatalogArgs),
+    /// Scan every image archive in a folder, and write the reports of all
+    Files(sweep_files::FilesArgs),
+}
+
+impl SweepCommand {
+    /// What is logged where nothing sets a level.
+    pub(crate) fn log_level(&self) -> LevelFilter {
+        match self {
+            SweepCommand::Catalog(catalog) => catalog.log_level(),
+            SweepCommand::Files(_) => LevelFilter::WARN,
+        }
+    }
+}
+
+/// Runs a sweep.
+pub(crate) fn run(command: &SweepCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        SweepCommand::Catalog(catalog) => sweep(catalog),
+        SweepCommand::Files(args) => sweep_files::run(args),
+    }
+}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CatalogArgs {
@@ -113,7 +139,7 @@ pub(crate) struct SweepArgs {
 
 impl CatalogArgs {
     /// A repeated sweep is watched by its log.
-    pub(crate) fn log_level(&self) -> LevelFilter {
+    fn log_level(&self) -> LevelFilter {
         if self.sweep().interval.is_some() { LevelFilter::INFO } else { LevelFilter::WARN }
     }
 
@@ -177,7 +203,7 @@ impl CatalogArgs {
 }
 
 /// Sweeps once, or at an interval.
-pub(crate) fn run(catalog: &CatalogArgs) -> anyhow::Result<ExitCode> {
+fn sweep(catalog: &CatalogArgs) -> anyhow::Result<ExitCode> {
     let args = catalog.sweep();
     let is_list = matches!(catalog, CatalogArgs::List { .. });
     anyhow::ensure!(args.max_shrink.is_none() || !is_list, "--max-shrink compares what a registry lists, not a file");

@@ -14,6 +14,7 @@
 mod support;
 
 mod answers;
+mod attestations;
 mod cancellation;
 mod catalog_harbor;
 mod catalog_hostile;

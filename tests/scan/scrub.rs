@@ -111,6 +111,30 @@ fn a_removed_file_whose_secret_is_elsewhere_fails_and_nothing_is_written() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
 }
 
+#[test]
+fn the_list_of_changes_is_signed() {
+    if let Some(name) = missing_openssl() {
+        return say(&format!("not tried: {name}"));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| text(&folder.path().join(name)).to_string();
+    let mut make = crate::support::program();
+    finish(make.args(["generate-key", &place("k")]).env("LAYERSIFT_KEY_PASSWORD", "made-up"), None).expect(0);
+    let mut command = crate::support::program();
+    command.args(["scrub", &incident(), "-o", &format!("oci:{}", place("new")), "--path", "app/.env"]);
+    command.args(["--changes", &place("list"), "--key", &place("k.key")]).env("LAYERSIFT_KEY_PASSWORD", "made-up");
+    finish(&mut command, None).expect(0);
+    let mut verify = Command::new("openssl");
+    verify.args(["dgst", "-sha256", "-verify", &place("k.pub"), "-signature", &place("list.sig")]).arg(place("list"));
+    takes(&mut verify);
+    std::fs::write(place("list"), "other").unwrap();
+    assert_ne!(finish(&mut verify, None).code, Some(0));
+}
+
+fn missing_openssl() -> Option<String> {
+    Command::new("openssl").arg("version").output().is_err().then(|| "openssl".into())
+}
+
 /// The bytes of a file of the incident.
 fn file_of_incident(path: &str) -> Vec<u8> {
     use std::io::Read as _;

@@ -1,5 +1,5 @@
-//! `custody.log`: what was done with the evidence, in JSON Lines. Every line has the hash of the line before and its own
-//! hash, so that no line can be changed, removed or put between two others without notice.
+//! `custody.log`: what was done with the evidence, in JSON Lines. Every line has the hash of the line before and its
+//! own hash, so that no line can be changed, removed or put between two others without notice.
 //!
 //! The hash of a line is the SHA-256 of its object without the field `hash`, as `serde_json` writes it in the order of
 //! the fields here.

@@ -4,7 +4,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `manifest.json` | the case, the program and its rules, the image, its layers, and what each artifact is ([`Manifest`]) |
+//! | `manifest.json` | the case, the program, the image and its layers, and what each artifact is ([`Manifest`]) |
 //! | `artifacts/0001`, … | the files, numbered: no name from an image becomes the name of a file |
 //! | `SHA256SUMS` | the digests of all of these, for `sha256sum -c` |
 //! | `custody.log` | what was done, a line each, every line with the hash of the one before ([`custody`]) |

@@ -7,6 +7,7 @@ use layersift_model::{Digest, Gap};
 
 use crate::blob::Blob;
 use crate::json::JsonString;
+use crate::manifest::ImageKind;
 use crate::source_error::SourceError;
 
 /// The place of a blob in a source: a path in a directory, an archive or a registry.
@@ -41,6 +42,58 @@ pub enum Listed {
         /// The place of its only layer.
         layer: Location,
     },
+    /// Files of an engine's store that are in no image.
+    Files(FileSet),
+}
+
+/// Files that an engine keeps on a disk besides images: those of a container or a volume, or those of neither.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSet {
+    /// What they are: [`ImageKind::Container`], [`ImageKind::Volume`] or [`ImageKind::Orphan`].
+    pub kind: ImageKind,
+    /// The name of the container or volume, or the place of the rest.
+    pub name: String,
+    /// Their layers, base first, each with what it is for people.
+    pub layers: Vec<(Location, String)>,
+    /// What a reader should know, such as why nothing refers to them.
+    pub notes: Vec<String>,
+    /// What could not be read of the records about them.
+    pub gaps: Vec<Gap>,
+    /// Whether a secret in them is reported with them.
+    pub standing: Standing,
+}
+
+/// With what a secret is reported that several sets of files have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// The set from which others got it.
+    Origin,
+    /// Any other set.
+    #[default]
+    Own,
+    /// A set that should have the same files as a layer that was read.
+    Copy,
+}
+
+/// What the bytes of a layer are, compared with the blob that the manifest names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerForm {
+    /// The blob.
+    Blob,
+    /// The uncompressed archive, of which the engine kept the files and the headers.
+    Archive,
+    /// A new archive of the unpacked files, which has another digest.
+    Files,
+}
+
+impl Listed {
+    /// The name of the image, if it has one.
+    pub fn reference(&self) -> Option<String> {
+        match self {
+            Listed::Manifest { reference, .. } | Listed::DockerArchive { reference, .. } => reference.clone(),
+            Listed::RootFs { .. } | Listed::Files(_) => None,
+        }
+    }
 }
 
 /// What refers to a manifest, as a source lists it: signatures, attestations and other artifacts.
@@ -143,5 +196,35 @@ pub trait ImageSource: Send + Sync {
     /// Files that could not be read in the blobs so far, besides those that reading the blobs reports.
     fn gaps(&self) -> Vec<Gap> {
         Vec::new()
+    }
+
+    /// Files that could not be read in the layer at `location`, which was read.
+    fn layer_gaps(&self, _location: &Location) -> Vec<Gap> {
+        Vec::new()
+    }
+
+    /// What the bytes of the layer at `location` are.
+    fn layer_form(&self, _location: &Location) -> LayerForm {
+        LayerForm::Blob
+    }
+
+    /// Whether the source is the store of an engine, which never had what it does not need of an image: attestations,
+    /// and other platforms.
+    fn is_store(&self) -> bool {
+        false
+    }
+
+    /// What else the target names besides images, after those were read; `None` if it names images only. A target that
+    /// names more need not have images, and an image that cannot be read does not hide the others.
+    ///
+    /// # Errors
+    /// If the listing is damaged.
+    fn rest(&self) -> Option<Result<Vec<FileSet>, SourceError>> {
+        None
+    }
+
+    /// Whether [`ImageSource::rest`] will return something.
+    fn has_rest(&self) -> bool {
+        false
     }
 }

@@ -13,11 +13,11 @@ mod wire;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use layersift_model::{Digest, Gap, Limits};
+use layersift_model::{Digest, Gap, GapReason, Limits};
 
-use super::config::ImageConfig;
+use super::config::{HistoryEntry, ImageConfig};
 use super::platform::Choice;
-use crate::image_source::{ImageSource, Listed, Location};
+use crate::image_source::{FileSet, ImageSource, LayerForm, Listed, Location};
 use crate::json::JsonString;
 use crate::source_error::SourceError;
 
@@ -66,6 +66,12 @@ pub enum ImageKind {
     Artifact,
     /// The cache of a builder: layers that do not lie on top of each other.
     Cache,
+    /// The files of a container, in the store of an engine.
+    Container,
+    /// The files of a volume, in the store of an engine.
+    Volume,
+    /// Files in the store of an engine that belong to no image, container or volume.
+    Orphan,
 }
 
 /// The location of a layer, and what the manifest and the configuration say about it.
@@ -174,6 +180,20 @@ pub enum ImageError {
     },
 }
 
+impl ImageKind {
+    /// The name of the kind in the targets of reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            ImageKind::Image => "image",
+            ImageKind::Artifact => "artifact",
+            ImageKind::Cache => "cache",
+            ImageKind::Container => "container",
+            ImageKind::Volume => "volume",
+            ImageKind::Orphan => "orphan",
+        }
+    }
+}
+
 impl LayerSource {
     /// Whether the blob is a layer of an image by its media type. Old tools left the type out.
     pub fn is_layer(&self) -> bool {
@@ -220,15 +240,10 @@ pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Res
     let mut images: Vec<Image> = Vec::new();
     let mut seen = HashSet::new();
     for listed in source.list()? {
-        let found = match listed {
-            Listed::RootFs { layer } => vec![root_fs(layer)],
-            Listed::DockerArchive { reference, config, layers } => {
-                let image = reader.docker_archive(reference, &config, layers)?;
-                if is_known(&image, &mut images) { Vec::new() } else { choose::only(image, choice)? }
-            }
-            Listed::Manifest { reference, location, digest, listing } => {
-                reader.manifests(reference, location, digest, listing, choice)?
-            }
+        let name = listed.reference();
+        let found = match reader.listed(listed, choice, &mut images) {
+            Err(error) if source.has_rest() => vec![unreadable(name, &error)],
+            found => found?,
         };
         // An image with several tags is read once.
         images.extend(found.into_iter().filter(|image| match &image.manifest_digest {
@@ -239,10 +254,29 @@ pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Res
             return Err(ImageError::IndexTooLarge { document: "the target".into() });
         }
     }
-    if images.is_empty() {
+    if images.is_empty() && !source.has_rest() {
         return Err(ImageError::Document { document: "the target".into(), reason: "no image found".into() });
     }
+    if source.is_store() {
+        images.iter_mut().for_each(|image| stored_layers(source, image));
+    }
     Ok(images)
+}
+
+/// The files of a store that are in no image, as an image of their kind.
+pub fn file_set(files: FileSet) -> Image {
+    let FileSet { kind, layers, notes, gaps, .. } = files;
+    let entry = |what: &String| HistoryEntry { created_by: what.clone(), ..HistoryEntry::default() };
+    let history = layers.iter().map(|(_, what)| entry(what)).collect();
+    let layer = |(location, _)| LayerSource { location: Some(location), ..LayerSource::default() };
+    Image {
+        kind,
+        config: ImageConfig { history, ..ImageConfig::default() },
+        layers: layers.into_iter().map(layer).collect(),
+        notes,
+        gaps,
+        ..Image::default()
+    }
 }
 
 /// Checks that a document with this `digest` is a manifest or an index that can be read at all.
@@ -312,8 +346,25 @@ pub fn without_manifest(
 ) -> Result<Image, ImageError> {
     let config = read::parse_config(place, config)?;
     let mut image = Image { config_digest: Some(digest), config, has_config: true, layers, ..Image::default() };
-    read::finish(&mut image, None);
+    choose::finish(&mut image, None);
     Ok(image)
+}
+
+impl DocumentReader<'_> {
+    /// The images of an entry of a listing; `images` are those of the entries before it.
+    fn listed(&self, listed: Listed, choice: &Choice, images: &mut Vec<Image>) -> Result<Vec<Image>, ImageError> {
+        Ok(match listed {
+            Listed::RootFs { layer } => vec![root_fs(layer)],
+            Listed::Files(files) => vec![file_set(files)],
+            Listed::DockerArchive { reference, config, layers } => {
+                let image = self.docker_archive(reference, &config, layers)?;
+                if is_known(&image, images) { Vec::new() } else { choose::only(image, choice)? }
+            }
+            Listed::Manifest { reference, location, digest, listing } => {
+                self.manifests(reference, location, digest, listing, choice)?
+            }
+        })
+    }
 }
 
 /// Whether an archive lists `image`, an entry of its `manifest.json`, in its `index.json` as well. Some versions of
@@ -326,6 +377,35 @@ fn is_known(image: &Image, images: &mut Vec<Image>) -> bool {
         return false;
     }
     places(&images[known]) == places(image)
+}
+
+/// An image of a store that cannot be read.
+fn unreadable(reference: Option<String>, error: &ImageError) -> Image {
+    let gaps = vec![Gap::new(GapReason::DamagedDocument, error.to_string())];
+    Image { reference, gaps, ..Image::default() }
+}
+
+/// Removes digests that cannot be compared, because the store has the files of a layer and not its blob.
+fn stored_layers(source: &dyn ImageSource, image: &mut Image) {
+    let mut not_compared = Vec::new();
+    for (index, layer) in image.layers.iter_mut().enumerate() {
+        let Some(location) = &layer.location else { continue };
+        match source.layer_form(location) {
+            LayerForm::Blob => continue,
+            LayerForm::Archive => {}
+            LayerForm::Files => {
+                layer.diff_id = None;
+                not_compared.push(index.to_string());
+            }
+        }
+        (layer.digest, layer.size) = (None, None);
+    }
+    if !not_compared.is_empty() {
+        image.notes.push(format!(
+            "the engine kept only the unpacked files of layer {}; its digest could not be compared",
+            not_compared.join(", ")
+        ));
+    }
 }
 
 fn root_fs(layer: Location) -> Image {

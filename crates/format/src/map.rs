@@ -15,12 +15,19 @@ impl MappedFile {
     ///
     /// # Errors
     /// If the file cannot be opened or mapped.
-    #[allow(unsafe_code)]
     pub fn open(path: &Path) -> io::Result<MappedFile> {
-        let file = File::open(path)?;
+        MappedFile::of(&File::open(path)?)
+    }
+
+    /// Maps an open file.
+    ///
+    /// # Errors
+    /// If the file cannot be mapped.
+    #[allow(unsafe_code)]
+    pub fn of(file: &File) -> io::Result<MappedFile> {
         // SAFETY: the map is only read. If another process truncates the file meanwhile, the kernel stops this process
         // with SIGBUS, as it does with any program that maps files; no verdict is given.
-        let map = unsafe { Mmap::map(&file)? };
+        let map = unsafe { Mmap::map(file)? };
         let _ = map.advise(memmap2::Advice::Sequential);
         Ok(MappedFile(map))
     }

@@ -103,6 +103,25 @@ pub enum SourceError {
     /// A link in an archive leads to itself.
     #[error("{0}: the link leads in a circle")]
     LinkCycle(String),
+    /// A directory that is not the store of an engine, nor a disk with one.
+    #[error("{path}: no store of {engine} there, nor in {place} below it")]
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+        /// The name of the engine.
+        engine: &'static str,
+        /// Where the engine keeps its store on a disk.
+        place: &'static str,
+    },
+    /// A store without images.
+    #[error("{0}: the store has no images; --all reads what else is there")]
+    NoImages(PathBuf),
+    /// A store with several images, of which the target names none.
+    #[error("the store has several images; add :NAME to the target, or read everything with --all; it has {known}")]
+    SeveralImages {
+        /// The names of the images, separated by commas.
+        known: String,
+    },
     /// A reference that the target does not have.
     #[error("no image named `{wanted}` in the target; it has {known}")]
     NoSuchReference {

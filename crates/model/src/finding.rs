@@ -99,7 +99,7 @@ pub struct LayerFinding {
     /// The checksums of the whole file, to be compared with those its package records; `None` for large files.
     pub checksums: Option<Arc<FileChecksums>>,
     /// What the entry of the file records; `None` for bytes outside of all entries.
-    pub attributes: Option<FileAttributes>,
+    pub attributes: Option<Arc<FileAttributes>>,
 }
 
 /// Whether a finding is still in the final image.
@@ -171,7 +171,7 @@ pub struct FileLocation {
     /// Whether the file is, byte for byte, the one that the package ships.
     pub as_shipped: bool,
     /// What the layer records of the file.
-    pub attributes: Option<FileAttributes>,
+    pub attributes: Option<Arc<FileAttributes>>,
 }
 
 impl FileLocation {

@@ -83,6 +83,12 @@ pub enum ReportKind {
     Artifact,
     /// The cache of a builder.
     Cache,
+    /// The files of a container, in the store of an engine.
+    Container,
+    /// The files of a volume, in the store of an engine.
+    Volume,
+    /// Files in the store of an engine that belong to no image, container or volume.
+    Orphan,
 }
 
 /// The report of one image.

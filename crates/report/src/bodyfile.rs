@@ -51,7 +51,7 @@ fn line(report: &ImageReport, finding: &Finding, out: &mut dyn Write) -> io::Res
         State::Deleted => (" (deleted)", time_of(ended)),
     };
     let name = format!("{image}:/{}{mark} ({what}, layer {})", exchange::place(finding), file.layer.index);
-    let attributes = file.attributes.as_ref();
+    let attributes = file.attributes.as_deref();
     let modified = attributes.and_then(|attributes| attributes.modified_at);
     event(report, &name, attributes, Times { modified, changed, born: time_of(file.layer.index) }, out)
 }

@@ -78,7 +78,9 @@ impl Assembler<'_> {
             .filter_map(|index| layer_summary(index, image, report_of(index), &alignment, &mask))
             .collect();
         let lifetimes = match kind {
-            ImageKind::Image => lifetime::follow(reports),
+            ImageKind::Image | ImageKind::Container | ImageKind::Volume | ImageKind::Orphan => {
+                lifetime::follow(reports)
+            }
             ImageKind::Artifact | ImageKind::Cache => lifetime::separate(reports),
         };
         let overflowed = lifetimes.overflowed;
@@ -126,6 +128,9 @@ impl Assembler<'_> {
                 ImageKind::Image => ReportKind::Image,
                 ImageKind::Artifact => ReportKind::Artifact,
                 ImageKind::Cache => ReportKind::Cache,
+                ImageKind::Container => ReportKind::Container,
+                ImageKind::Volume => ReportKind::Volume,
+                ImageKind::Orphan => ReportKind::Orphan,
             },
             notes: notes(image, &layers, &mask),
             tool: Tool {

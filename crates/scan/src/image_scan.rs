@@ -11,11 +11,12 @@ use jiff::Timestamp;
 use layersift_format::build::BuildHints;
 use layersift_format::manifest::{self, Image, ImageError, LayerSource};
 use layersift_format::platform::Choice;
-use layersift_format::{Blob, Cancellation, ImageSource, Location, Opened, SourceError, StreamedImage};
+use layersift_format::{Blob, Cancellation, FileSet, ImageSource, Location, Opened, SourceError, StreamedImage};
 use layersift_model::{Digest, Gap, GapReason, ImageGap, ImagePath, ImageReport, LayerReport, Touch};
 
 use crate::analyzer::Analyzer;
 use crate::observe::{NoObserver, Observer};
+use crate::once;
 use crate::source_layers::{self, SourceLayers, algorithm_of, find};
 
 /// Why a scan failed.
@@ -129,7 +130,7 @@ impl<'a> ImageScan<'a> {
             return Err(SourceError::NotAnImage { path, what: "it is empty".into() }.into());
         }
         for report in &mut reports {
-            report.target = name.into();
+            report.target.insert_str(0, name);
             report.scanned_at = Some(scanned_at);
             report.milliseconds = u64::try_from(started.elapsed().as_millis()).ok();
         }
@@ -139,7 +140,31 @@ impl<'a> ImageScan<'a> {
     fn source(&self, source: &dyn ImageSource) -> Result<Vec<ImageReport>, ScanError> {
         let images = self.images(source)?;
         let read = self.read_layers(source, &images);
-        Ok(self.reports(source, &images, &read))
+        let reports = self.reports(source, &images, &read);
+        match source.rest() {
+            None => Ok(reports),
+            Some(rest) => {
+                let named = |report: ImageReport| {
+                    let id = report.manifest_digest.as_ref().or(report.config_digest.as_ref()).map(ToString::to_string);
+                    let name = report.reference.clone().or(id);
+                    let target = name.map(|name| format!(":{name}")).unwrap_or_default();
+                    ImageReport { target, ..report }
+                };
+                Ok(self.rest(source, rest?, reports.into_iter().map(named).collect()))
+            }
+        }
+    }
+
+    /// Scans what a store has besides the images whose `reports` are given, and reports each secret once.
+    fn rest(&self, source: &dyn ImageSource, rest: Vec<FileSet>, reports: Vec<ImageReport>) -> Vec<ImageReport> {
+        let images: Vec<Image> = rest.iter().cloned().map(manifest::file_set).collect();
+        let read = self.read_layers(source, &images);
+        let found = self.reports(source, &images, &read);
+        let sets = rest.into_iter().zip(found).map(|(files, report)| {
+            let target = format!("#{}/{}", files.kind.name(), files.name);
+            (files.standing, ImageReport { target, ..report })
+        });
+        once::merge(reports, sets.collect())
     }
 
     /// Scans layers as the stream is read; only its end tells which images they belong to.
@@ -170,6 +195,10 @@ impl<'a> ImageScan<'a> {
         };
         if let Some(report) = known.get(digest) {
             self.observer.read(layer.size.unwrap_or(0));
+            if source.source.has_rest() {
+                // What is never opened counts as part of the rest.
+                let _ = source.source.open(location);
+            }
             return Some(Ok(report));
         }
         let outcome = self.read_layer(source, location, layer);
@@ -200,6 +229,10 @@ impl<'a> ImageScan<'a> {
                 unreadable.iter().map(|gap| ImageGap { gap: gap.clone(), layer: None }).collect();
             if source.is_guess() && layers.len() == 1 {
                 gaps.extend(layers.iter().flatten().filter_map(|report| mistaken(report)));
+            }
+            for (index, layer) in image.layers.iter().enumerate() {
+                let unread = layer.location.as_ref().map(|location| source.layer_gaps(location)).unwrap_or_default();
+                gaps.extend(unread.into_iter().map(|gap| ImageGap { gap, layer: Some(index) }));
             }
             let documents = self.analyzer.documents(source, image, &self.cancellation);
             self.analyzer.image_with_gaps(image, layers, documents, &self.hints, gaps)

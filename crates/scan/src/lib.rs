@@ -29,6 +29,7 @@ pub mod layer;
 mod layer_scan;
 mod memory;
 mod observe;
+mod once;
 mod rule_examples;
 mod source_layers;
 mod worker;

@@ -118,7 +118,9 @@ impl Reader<'_> {
                 Ok((self.document(&location, digest.as_ref(), "", 0)?, reference))
             }
             Listed::DockerArchive { reference, config, layers } => Ok((self.docker(config, layers)?, reference)),
-            Listed::RootFs { .. } => Err(self.refused("it is a file system, which has no layers to rewrite".into())),
+            Listed::RootFs { .. } | Listed::Files(_) => {
+                Err(self.refused("these are files of a host, without layers to rewrite".into()))
+            }
         }
     }
 

@@ -28,9 +28,9 @@
 
 pub mod catalog;
 mod daemon;
-mod directory_tar;
 mod docker_archive;
 pub mod endpoint;
+mod engine_store;
 mod oci_layout;
 mod open;
 pub mod registry;

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
+use layersift_disks::directory_tar::{DirectoryTar, Unreadable};
 use layersift_format::{Blob, Fetched, ImageSource, Listed, Location, MappedFile, Opened, SourceError};
 use layersift_model::{Digest, Gap};
 
-use crate::directory_tar::{DirectoryTar, Unreadable};
 use crate::open::Input;
 use crate::stream::StreamLayout;
 use crate::target::{Transport, parse_path};

@@ -7,7 +7,7 @@ use layersift_format::{Opened, SourceError};
 
 use crate::open::Context;
 use crate::registry::ReferenceError;
-use crate::{daemon, docker_archive, oci_layout, registry, rootfs, skopeo_dir};
+use crate::{daemon, docker_archive, engine_store, oci_layout, registry, rootfs, skopeo_dir};
 
 /// Every transport. A new one is a line here, and a file with the [`Transport`] that the line names.
 pub static TRANSPORTS: &[&Transport] = &[
@@ -16,6 +16,9 @@ pub static TRANSPORTS: &[&Transport] = &[
     &oci_layout::ARCHIVE_TRANSPORT,
     &skopeo_dir::TRANSPORT,
     &rootfs::TRANSPORT,
+    &engine_store::DOCKER,
+    &engine_store::CONTAINERD,
+    &engine_store::PODMAN,
     &registry::TRANSPORT,
     &daemon::TRANSPORT,
 ];
@@ -63,6 +66,8 @@ pub struct Target {
     pub path: Option<PathBuf>,
     /// The image, if the target has several, or is a registry or a daemon.
     pub reference: Option<String>,
+    /// Whether everything in the store of an engine is read, and not one image.
+    pub is_all: bool,
     /// The target as it was written.
     pub text: String,
 }
@@ -85,6 +90,9 @@ pub enum TargetError {
     /// An image of a registry without `//`.
     #[error("invalid target `{0}`: write docker://REPOSITORY or docker://HOST/REPOSITORY, then `:TAG` or `@DIGEST`")]
     NoSlashes(String),
+    /// Not the store of an engine, or one image of it.
+    #[error("--all reads the store of an engine; `{0}` is not docker-root:, containerd-root: or podman-root:DIRECTORY")]
+    NotAStore(String),
     /// A reference that no registry can have.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -100,6 +108,7 @@ impl Target {
             transport: None,
             path: path.map(PathBuf::from),
             reference: None,
+            is_all: false,
             text: text.into(),
         };
         match text.split_once(':') {
@@ -116,6 +125,20 @@ impl Target {
         }
     }
 
+    /// The same target with everything that is in the store of an engine.
+    ///
+    /// # Errors
+    /// For a target that is not such a store, or names an image of it.
+    pub fn with_all(self) -> Result<Target, TargetError> {
+        let stores = [&engine_store::DOCKER, &engine_store::CONTAINERD, &engine_store::PODMAN];
+        let is_store = self.transport.is_some_and(|transport| stores.contains(&transport));
+        if is_store && self.reference.is_none() {
+            Ok(Target { is_all: true, ..self })
+        } else {
+            Err(TargetError::NotAStore(self.text))
+        }
+    }
+
     /// The target's name in messages.
     pub fn name(&self) -> &str {
         if self.text == "-" { "standard input" } else { &self.text }
@@ -127,7 +150,7 @@ impl Target {
             InvalidArgument::NoSlashes => TargetError::NoSlashes(text.into()),
             InvalidArgument::Reference(error) => error.into(),
         })?;
-        Ok(Target { transport: Some(transport), path, reference, text: text.into() })
+        Ok(Target { transport: Some(transport), path, reference, is_all: false, text: text.into() })
     }
 }
 

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use layersift_attest::keys::Signer;
 use layersift_model::Digest;
 use layersift_scrub::{Changes, Replaced};
 
@@ -39,11 +40,24 @@ pub(super) fn text(changes: &Changes) -> String {
     text
 }
 
-/// Writes the list to a new file.
-pub(super) fn write(changes: &Changes, path: &Path) -> anyhow::Result<()> {
+/// Where the signature of the list at `path` is.
+pub(super) fn signature_path(path: &Path) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(".sig");
+    path.into()
+}
+
+/// Writes the list to a new file, and its signature beside it.
+pub(super) fn write(changes: &Changes, path: &Path, key: Option<&dyn Signer>) -> anyhow::Result<()> {
     let mut json = serde_json::to_vec_pretty(changes)?;
     json.push(b'\n');
+    let signature = key.map(|key| key.sign(&json)).transpose()?;
+    write_new(path, &json)?;
+    signature.map_or(Ok(()), |signature| write_new(&signature_path(path), &signature))
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).open(path);
     let failed = || format!("cannot write {}", path.display());
-    file.and_then(|mut file| file.write_all(&json)).with_context(failed)
+    file.and_then(|mut file| file.write_all(bytes)).with_context(failed)
 }

@@ -53,7 +53,7 @@ pub(super) fn scan(
     analyzer: &Analyzer,
 ) -> anyhow::Result<Vec<ImageReport>> {
     let reading = Reading {
-        target: &TargetArgs { target: target.into(), platform: Some(platform) },
+        target: &TargetArgs { target: target.into(), platform: Some(platform), all: false },
         build: None,
         // They are about the old image, and so not part of the new one.
         with_referrers: false,

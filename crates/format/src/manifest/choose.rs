@@ -53,3 +53,21 @@ pub(super) fn no_such_platform<'p>(wanted: &Platform, known: impl Iterator<Item 
     let known = if known.is_empty() { "no images".into() } else { known.join(", ") };
     ImageError::NoSuchPlatform { wanted: wanted.to_string(), known }
 }
+
+/// Assigns the diff_ids of the configuration to the layers, and compares the platforms of index and configuration.
+pub(super) fn finish(image: &mut Image, of_index: Option<&Platform>) {
+    let diff_ids = &image.config.rootfs.diff_ids;
+    for (layer, diff_id) in image.layers.iter_mut().zip(diff_ids) {
+        layer.diff_id = Some(diff_id.clone());
+    }
+    let of_config = image.config.platform();
+    if let (Some(of_index), Some(text)) = (of_index, &of_config)
+        && let Ok(parsed) = text.parse::<Platform>()
+        && (&parsed.os, &parsed.architecture) != (&of_index.os, &of_index.architecture)
+    {
+        image.notes.push(format!("the index says that the image is for {of_index}, but its configuration says {text}"));
+    }
+    if image.platform.is_none() {
+        image.platform = of_config;
+    }
+}

@@ -328,7 +328,7 @@ impl DocumentReader<'_> {
         if image.kind == ImageKind::Cache {
             order_by_tree(&mut image.layers, node.as_ref());
         }
-        finish(&mut image, platform.as_ref());
+        choose::finish(&mut image, platform.as_ref());
         Ok(image)
     }
 
@@ -376,6 +376,9 @@ impl DocumentReader<'_> {
         let mut notes = Vec::new();
         if let Some(bytes) = &leaf.bytes {
             documents = self.statements(&leaf, bytes, &mut notes)?;
+            if self.source.is_store() {
+                self.drop_never_kept(&leaf, &mut documents, &mut notes)?;
+            }
         } else {
             // Whoever made a partial copy could not get it either.
             leaf.gaps.clear();
@@ -386,6 +389,29 @@ impl DocumentReader<'_> {
             image.notes.extend(notes.iter().cloned());
             image.gaps.extend(leaf.gaps.iter().cloned());
         }
+        Ok(())
+    }
+
+    /// Drops the blobs of an attestation that an engine never had: it pulls what it needs to run the image.
+    fn drop_never_kept(
+        &self,
+        leaf: &Leaf,
+        documents: &mut Vec<Document>,
+        notes: &mut Vec<String>,
+    ) -> Result<(), ImageError> {
+        let before = documents.len();
+        let mut kept = Vec::with_capacity(before);
+        for document in documents.drain(..) {
+            let is_missing = match &document.content {
+                DocumentContent::Blob(location) => matches!(self.source.open(location)?, Fetched::Missing),
+                DocumentContent::Bytes(_) | DocumentContent::Strings(_) => false,
+            };
+            kept.extend((!is_missing).then_some(document));
+        }
+        if kept.len() < before {
+            notes.push(format!("the engine did not keep all of the attestation {}", platform_or_digest(leaf)));
+        }
+        *documents = kept;
         Ok(())
     }
 
@@ -472,7 +498,7 @@ impl DocumentReader<'_> {
             gaps,
             ..Image::default()
         };
-        finish(&mut image, None);
+        choose::finish(&mut image, None);
         Ok(image)
     }
 
@@ -544,24 +570,6 @@ pub(super) fn blob_document(kind: DocumentKind, blob: LayerSource) -> Option<Doc
         referrer: None,
         content,
     })
-}
-
-/// Assigns the diff_ids of the configuration to the layers, and compares the platforms of index and configuration.
-pub(super) fn finish(image: &mut Image, of_index: Option<&Platform>) {
-    let diff_ids = &image.config.rootfs.diff_ids;
-    for (layer, diff_id) in image.layers.iter_mut().zip(diff_ids) {
-        layer.diff_id = Some(diff_id.clone());
-    }
-    let of_config = image.config.platform();
-    if let (Some(of_index), Some(text)) = (of_index, &of_config)
-        && let Ok(parsed) = text.parse::<Platform>()
-        && (&parsed.os, &parsed.architecture) != (&of_index.os, &of_index.architecture)
-    {
-        image.notes.push(format!("the index says that the image is for {of_index}, but its configuration says {text}"));
-    }
-    if image.platform.is_none() {
-        image.platform = of_config;
-    }
 }
 
 fn platform_or_digest(leaf: &Leaf) -> String {

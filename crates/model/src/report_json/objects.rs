@@ -1,6 +1,7 @@
 //! The JSON objects of the schema, field by field.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -242,7 +243,7 @@ pub(super) struct FindingObject {
     pub(super) secret: Option<SecretObject>,
     /// What the layer records of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) attributes: Option<FileAttributes>,
+    pub(super) attributes: Option<Arc<FileAttributes>>,
     /// The package that the file belongs to.
     pub(super) package: Option<Package>,
     /// Whether the file is, byte for byte, the one that the package ships.

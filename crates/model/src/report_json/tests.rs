@@ -98,7 +98,7 @@ fn file() -> impl Strategy<Value = FileLocation> {
                 ended_by,
                 package,
                 as_shipped,
-                attributes,
+                attributes: attributes.map(Arc::new),
             }
         },
     )

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use layersift_model::{ImageReport, Severity};
+use layersift_model::{ImageReport, ReportKind, Severity};
 
 use super::Image;
 use super::verdict::fact;
@@ -100,7 +100,12 @@ fn command(report: &ImageReport) -> Option<String> {
         Some(platform) => platform?,
         None => String::new(),
     };
-    Some(format!("layersift scan{platform}{limit} {}", quoted(&report.target)?))
+    // A part of the store of an engine is read with the whole of it.
+    let (all, target) = match (report.kind, report.target.split_once('#')) {
+        (ReportKind::Container | ReportKind::Volume | ReportKind::Orphan, Some((target, _))) => (" --all", target),
+        _ => ("", report.target.as_str()),
+    };
+    Some(format!("layersift scan{all}{platform}{limit} {}", quoted(target)?))
 }
 
 /// `word` as a POSIX shell takes it; `None` if it is empty, begins with `-`, or has characters that cannot be typed.

@@ -190,7 +190,7 @@ fn facts(image: &Image<'_>, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "<div><dt>Base is</dt><dd>{how}</dd></div>")?;
     }
     let kind = match report.kind {
-        ReportKind::Image => "layer",
+        ReportKind::Image | ReportKind::Container | ReportKind::Volume | ReportKind::Orphan => "layer",
         ReportKind::Artifact | ReportKind::Cache => "blob",
     };
     let (blobs, files) = (plural(report.layers.len() as u64, kind), plural(report.files(), "file"));

@@ -1,5 +1,7 @@
 //! Reports of made-up images.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use layersift_model::{
@@ -69,14 +71,14 @@ fn file(path: &str, layer: usize) -> FileLocation {
         ended_by: None,
         package: None,
         as_shipped: false,
-        attributes: Some(FileAttributes {
+        attributes: Some(Arc::new(FileAttributes {
             entry: 4,
             size: 420,
             mode: 0o600,
             uid: Some(1000),
             gid: Some(100),
             modified_at: Some("2031-01-15T08:30:00Z".parse().unwrap()),
-        }),
+        })),
     }
 }
 

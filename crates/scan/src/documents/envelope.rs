@@ -54,7 +54,8 @@ fn collect(node: &Node, path: String, depth: usize, found: &mut Vec<Enveloped>) 
         Node::Object(members) => {
             let has_type = node.get("payloadType").and_then(Node::as_str).is_some();
             for (name, member) in members {
-                let at = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let is_first = path.is_empty() || path.ends_with(INSIDE);
+                let at = if is_first { format!("{path}{name}") } else { format!("{path}.{name}") };
                 match member {
                     Node::String(text) if has_type && name.eq_ignore_ascii_case("payload") => {
                         open(text, at, depth, found);

@@ -27,7 +27,9 @@ pub(crate) fn join(layers: &[Option<Arc<LayerPackages>>], kind: ImageKind) -> Jo
     for (index, layer) in layers.iter().enumerate() {
         let Some(layer) = layer.as_deref() else { continue };
         match kind {
-            ImageKind::Image => joining.layer(index, layer),
+            ImageKind::Image | ImageKind::Container | ImageKind::Volume | ImageKind::Orphan => {
+                joining.layer(index, layer)
+            }
             // Blobs that do not lie on top of each other end nothing.
             ImageKind::Artifact | ImageKind::Cache => joining.add_files(index, layer, &mut HashMap::new()),
         }

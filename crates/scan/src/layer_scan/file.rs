@@ -314,9 +314,9 @@ impl<'a> OpenFile<'a, '_> {
     }
 
     /// What the entry of the file records.
-    fn attributes(&self) -> Option<FileAttributes> {
+    fn attributes(&self) -> Option<Arc<FileAttributes>> {
         let FileOrigin::Entry(entry) = &self.origin else { return None };
-        Some(attributes(entry, self.number))
+        Some(Arc::new(attributes(entry, self.number)))
     }
 
     /// Whether the stored bytes are the whole file, without the holes of a sparse file.

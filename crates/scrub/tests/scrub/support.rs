@@ -237,7 +237,7 @@ pub(crate) fn found_value(value: &str, image: &Memory, layer: usize, path: &str,
         ended_by: None,
         package: None,
         as_shipped: false,
-        attributes: Some(FileAttributes { entry, ..FileAttributes::default() }),
+        attributes: Some(Arc::new(FileAttributes { entry, ..FileAttributes::default() })),
     };
     finding(value, layersift_model::Location::File(Box::new(location)))
 }

@@ -83,7 +83,7 @@ impl RegistrySource {
         if is_unsupported.load(Ordering::Relaxed) {
             return false;
         }
-        match self.registry.referrers(&self.reference.repository, digest) {
+        match self.registry.referrer_pages(&self.reference.repository, digest) {
             Ok(Some(Pages { pages, failure })) => {
                 found.lists.extend(pages.into_iter().map(|bytes| ReferrerList { bytes, digest: None }));
                 found.gaps.extend(failure.map(|error| gap(&error)));
@@ -158,8 +158,21 @@ impl RegistrySource {
 }
 
 impl Registry {
+    /// The indexes, one for each page, that list all manifests which refer to `subject`. `None` if the registry has no
+    /// such lists.
+    ///
+    /// # Errors
+    /// If the list cannot be read to its end, or access is denied.
+    pub fn referrers(&self, repository: &str, subject: &Digest) -> Result<Option<Vec<Vec<u8>>>, RegistryError> {
+        match self.referrer_pages(repository, subject)? {
+            None => Ok(None),
+            Some(Pages { pages, failure: None }) => Ok(Some(pages)),
+            Some(Pages { failure: Some(error), .. }) => Err(error),
+        }
+    }
+
     /// The list of what refers to the manifest with this digest, in pages; `None` if the registry has no such lists.
-    fn referrers(&self, repository: &str, digest: &Digest) -> Result<Option<Pages>, RegistryError> {
+    fn referrer_pages(&self, repository: &str, digest: &Digest) -> Result<Option<Pages>, RegistryError> {
         let scope = Scope::Pull(repository.into());
         let mut url = self.url(&["v2", repository, "referrers", &digest.to_string()])?;
         let (mut pages, mut seen, mut bytes) = (Vec::<Vec<u8>>::new(), HashSet::new(), 0);
@@ -171,7 +184,7 @@ impl Registry {
             if pages.len() >= MAX_PAGES || bytes >= MAX_BYTES {
                 break Some(endless(&url, EndlessListing::Pages(pages.len())));
             }
-            let (page, headers) = match self.document(&Request::whole(&url, INDEX), &scope) {
+            let (page, headers) = match self.document(&Request::fresh(&url, INDEX), &scope) {
                 Ok(answer) => answer,
                 Err(error) if pages.is_empty() && is_unsupported(&error) => return Ok(None),
                 Err(error) if pages.is_empty() => return Err(error),
@@ -204,7 +217,7 @@ impl Registry {
 /// Whether the answer says that the registry has no lists of referrers: no such path, or one for other methods.
 fn is_unsupported(error: &RegistryError) -> bool {
     match error.status() {
-        Some(400 | 404 | 405 | 406) => true,
+        Some(400 | 404 | 405 | 406 | 410 | 415 | 501) => true,
         Some(400..=499) => error.codes().contains(&RegistryErrorCode::Unsupported),
         _ => false,
     }

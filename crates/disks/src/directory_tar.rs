@@ -4,61 +4,72 @@
 //! the directory are read like the rest, except directories of the kernel's own (`/proc`, `/sys`), which have no files.
 //! A single file of those that is mounted elsewhere is read.
 
+mod changes;
 mod data;
+mod tree;
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::OFlags;
-
+use self::changes::Change;
 use self::data::{Data, OpenFile};
+pub(crate) use self::tree::{Content, Part, Tree};
+use crate::root;
 use layersift_format::tar::BLOCK;
 use layersift_model::{Gap, GapReason, ImagePath};
 
 /// The files that could not be read, shared with the source, which reports them after the archive was read.
-pub(crate) type Unreadable = Arc<Mutex<Vec<Gap>>>;
+pub type Unreadable = Arc<Mutex<Vec<Gap>>>;
 
 /// Opens a file for reading.
 type Open = fn(&Path) -> io::Result<Box<dyn OpenFile>>;
 
 /// Reads as a tar archive of the files below a directory.
-pub(crate) struct DirectoryTar {
-    root: PathBuf,
-    /// The device that the root is on.
-    device: Option<u64>,
+pub struct DirectoryTar {
     open: Open,
     /// Files that could not be opened, and are left out, and what was not read of others.
     unreadable: Unreadable,
-    /// Paths that are still to be written, the next one last.
-    pending: Vec<PathBuf>,
+    /// What is still to be written, the next one last.
+    pending: Vec<Pending>,
     /// Names of files with several links, by device and inode.
-    linked: HashMap<(u64, u64), PathBuf>,
+    linked: HashMap<(u64, u64), Vec<u8>>,
     /// Bytes of headers, and how many of them were read.
     ready: Vec<u8>,
     taken: usize,
-    /// The file whose data is being read, and its path.
-    file: Option<(PathBuf, Data)>,
+    /// The file whose data is being read, and its name.
+    file: Option<(Vec<u8>, Data)>,
     ended: bool,
+}
+
+enum Pending {
+    /// A path in a tree.
+    Path(Arc<Tree>, PathBuf),
+    /// A part whose content is known.
+    Part(Part),
 }
 
 impl DirectoryTar {
     /// The archive of all files below `root`; those that cannot be read are added to `unreadable`.
-    pub(crate) fn new(root: &Path, unreadable: Unreadable) -> DirectoryTar {
-        DirectoryTar::opening(root, unreadable, open)
+    pub fn new(root: &Path, unreadable: Unreadable) -> DirectoryTar {
+        let tree = Tree { is_link_followed: true, ..Tree::new(root) };
+        DirectoryTar::opening(vec![Part::Tree(tree)], unreadable, open)
     }
 
-    fn opening(root: &Path, unreadable: Unreadable, open: Open) -> DirectoryTar {
+    /// The archive of several parts, one after the other.
+    pub(crate) fn of(parts: Vec<Part>, unreadable: Unreadable) -> DirectoryTar {
+        DirectoryTar::opening(parts, unreadable, open)
+    }
+
+    fn opening(parts: Vec<Part>, unreadable: Unreadable, open: Open) -> DirectoryTar {
         DirectoryTar {
-            root: root.into(),
-            device: fs::metadata(root).ok().map(|metadata| metadata.dev()),
             open,
             unreadable,
-            pending: vec![root.into()],
+            pending: parts.into_iter().rev().map(Pending::Part).collect(),
             linked: HashMap::new(),
             ready: Vec::new(),
             taken: 0,
@@ -69,54 +80,87 @@ impl DirectoryTar {
 
     /// Makes the next entry's header ready, or the end of the archive.
     fn advance(&mut self) {
-        let Some(path) = self.pending.pop() else {
-            self.ready = vec![0; 2 * BLOCK];
-            self.ended = true;
-            return;
-        };
-        if let Err(error) = self.entry(&path) {
-            self.note(&path, Gap::new(GapReason::Unreadable, error.to_string()));
+        match self.pending.pop() {
+            None => {
+                self.ready = vec![0; 2 * BLOCK];
+                self.ended = true;
+            }
+            Some(Pending::Path(tree, path)) => {
+                if let Err(error) = self.entry(&tree, &path) {
+                    self.note(&tree.name(&path), Gap::new(GapReason::Unreadable, error.to_string()));
+                }
+            }
+            Some(Pending::Part(Part::Tree(tree))) => {
+                let path = tree.path.clone();
+                self.pending.push(Pending::Path(Arc::new(tree), path));
+            }
+            Some(Pending::Part(Part::File { name, content })) => {
+                let data = Data::of_bytes(content.bytes());
+                let mut header = plain_header();
+                header.set_size(data.size());
+                self.file = Some((name.as_bytes().into(), data));
+                self.header(&mut header, tar::EntryType::Regular, name.as_bytes(), &[]);
+            }
+            Some(Pending::Part(Part::Whiteout(name))) => {
+                self.header(&mut plain_header(), tar::EntryType::Regular, &whiteout(name.as_bytes()), &[]);
+            }
         }
     }
 
-    /// Notes what was not read of the file at `path`.
-    fn note(&self, path: &Path, gap: Gap) {
-        let gap = gap.at(ImagePath::normalize(self.name(path)).to_string());
+    /// Notes what was not read of the file called `name`.
+    fn note(&self, name: &[u8], gap: Gap) {
+        let gap = gap.at(ImagePath::normalize(name).to_string());
         self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).push(gap);
     }
 
-    fn entry(&mut self, path: &Path) -> io::Result<()> {
-        // The root may be a link, as /proc/PID/root is.
-        let metadata = if path == self.root { fs::metadata(path)? } else { fs::symlink_metadata(path)? };
-        if metadata.is_dir() && !self.is_kernels(path, &metadata) {
-            self.push_children(path)?;
+    fn entry(&mut self, tree: &Arc<Tree>, path: &Path) -> io::Result<()> {
+        let is_root = path == tree.path;
+        let is_followed = is_root && tree.is_link_followed;
+        let metadata = if is_followed { fs::metadata(path)? } else { fs::symlink_metadata(path)? };
+        let name = tree.name(path);
+        let mut is_opaque = false;
+        let change = if is_root { Change::Changed } else { changes::of(tree, path, &metadata)? };
+        if metadata.is_dir() && !is_kernels(tree, path, &metadata) {
+            self.push_children(tree, path)?;
+            is_opaque = tree.is_overlay && changes::is_opaque(path);
         }
-        let name = self.name(path).to_vec();
-        if name.is_empty() {
-            return Ok(());
+        match change {
+            Change::Same => return Ok(()),
+            Change::Removed => {
+                self.header(&mut plain_header(), tar::EntryType::Regular, &whiteout(&name), &[]);
+                return Ok(());
+            }
+            Change::Changed => {}
         }
-        let mut header = tar::Header::new_gnu();
-        header.set_size(0);
-        header.set_mode(metadata.permissions().mode() & 0o7777);
-        self.describe(path, &metadata, &name, &mut header)
+        if !name.is_empty() {
+            let mut header = plain_header();
+            header.set_mode(metadata.permissions().mode() & 0o7777);
+            if tree.has_attributes {
+                header.set_uid(metadata.uid().into());
+                header.set_gid(metadata.gid().into());
+                header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or_default());
+            }
+            self.describe(path, &metadata, &name, &mut header)?;
+        }
+        if is_opaque {
+            let inside = [name.as_slice(), b"/.wh..wh..opq"].concat();
+            let inside = inside.strip_prefix(b"/").unwrap_or(&inside).to_vec();
+            self.header(&mut plain_header(), tar::EntryType::Regular, &inside, &[]);
+        }
+        Ok(())
     }
 
-    fn name<'p>(&self, path: &'p Path) -> &'p [u8] {
-        path.strip_prefix(&self.root).unwrap_or(path).as_os_str().as_bytes()
-    }
-
-    /// Whether a directory is of a file system of the kernel, and the root is not on it.
-    fn is_kernels(&self, path: &Path, metadata: &Metadata) -> bool {
-        const KERNEL: [&str; 2] = ["/proc", "/sys"];
-        KERNEL.iter().any(|kernel| path == Path::new(kernel))
-            || (self.device.is_some_and(|device| device != metadata.dev()) && is_on_kernel_file_system(path))
-    }
-
-    fn push_children(&mut self, path: &Path) -> io::Result<()> {
-        let mut children: Vec<PathBuf> =
-            fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-        children.sort_unstable_by(|a, b| b.cmp(a));
-        self.pending.extend(children);
+    fn push_children(&mut self, tree: &Arc<Tree>, path: &Path) -> io::Result<()> {
+        let names = root::children(path)?;
+        let removed = changes::removed(tree, path, &names)?;
+        let removed = removed.into_iter().rev().map(|name| {
+            let name = tree.name(&path.join(name));
+            Pending::Part(Part::Whiteout(String::from_utf8_lossy(&name).into_owned()))
+        });
+        self.pending.extend(removed);
+        let children = names.into_iter().rev().map(|name| path.join(name));
+        let kept = children.filter(|child| !tree.skip.contains(child));
+        self.pending.extend(kept.map(|child| Pending::Path(Arc::clone(tree), child)));
         Ok(())
     }
 
@@ -129,35 +173,40 @@ impl DirectoryTar {
             tar::EntryType::Symlink
         } else if !metadata.is_file() {
             tar::EntryType::Fifo
-        } else if let Some(first) = self.earlier_link(path, metadata) {
-            link = self.name(&first).to_vec();
+        } else if let Some(first) = self.earlier_link(name, metadata) {
+            link = first;
             tar::EntryType::Link
         } else {
             let mut data = Data::new((self.open)(path)?)?;
             header.set_size(data.size());
-            data.take_gap().into_iter().for_each(|gap| self.note(path, gap));
-            self.file = Some((path.into(), data));
+            data.take_gap().into_iter().for_each(|gap| self.note(name, gap));
+            self.file = Some((name.into(), data));
             tar::EntryType::Regular
         };
-        header.set_entry_type(kind);
-        self.long_field(tar::EntryType::GNULongName, name);
-        self.long_field(tar::EntryType::GNULongLink, &link);
-        let fields = header.as_old_mut();
-        copy_short(&mut fields.name, name);
-        copy_short(&mut fields.linkname, &link);
-        header.set_cksum();
-        self.ready.extend_from_slice(header.as_bytes());
+        self.header(header, kind, name, &link);
         Ok(())
     }
 
-    fn earlier_link(&mut self, path: &Path, metadata: &Metadata) -> Option<PathBuf> {
+    /// Makes a header ready.
+    fn header(&mut self, header: &mut tar::Header, kind: tar::EntryType, name: &[u8], link: &[u8]) {
+        header.set_entry_type(kind);
+        self.long_field(tar::EntryType::GNULongName, name);
+        self.long_field(tar::EntryType::GNULongLink, link);
+        let fields = header.as_old_mut();
+        copy_short(&mut fields.name, name);
+        copy_short(&mut fields.linkname, link);
+        header.set_cksum();
+        self.ready.extend_from_slice(header.as_bytes());
+    }
+
+    fn earlier_link(&mut self, name: &[u8], metadata: &Metadata) -> Option<Vec<u8>> {
         if metadata.nlink() < 2 {
             return None;
         }
         let identity = (metadata.dev(), metadata.ino());
         let earlier = self.linked.get(&identity).cloned();
         if earlier.is_none() {
-            self.linked.insert(identity, path.into());
+            self.linked.insert(identity, name.into());
         }
         earlier
     }
@@ -178,11 +227,11 @@ impl DirectoryTar {
 
     /// Reads from the open file. After its last byte the padding is ready.
     fn read_file(&mut self, buffer: &mut [u8]) -> usize {
-        let Some((path, mut data)) = self.file.take() else { return 0 };
+        let Some((name, mut data)) = self.file.take() else { return 0 };
         let count = data.read(buffer);
-        data.take_gap().into_iter().for_each(|gap| self.note(&path, gap));
+        data.take_gap().into_iter().for_each(|gap| self.note(&name, gap));
         if count > 0 {
-            self.file = Some((path, data));
+            self.file = Some((name, data));
         } else {
             let size = data.size();
             let padding = size.next_multiple_of(BLOCK as u64) - size;
@@ -225,10 +274,29 @@ fn copy_short(field: &mut [u8; 100], name: &[u8]) {
     field[..length].copy_from_slice(&name[..length]);
 }
 
+fn plain_header() -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(0);
+    header
+}
+
+/// The name of the entry that removes `name`.
+fn whiteout(name: &[u8]) -> Vec<u8> {
+    let at = name.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    [&name[..at], b".wh.", &name[at..]].concat()
+}
+
 /// Opens a file of a root file system. A file of the kernel that waits for events fails instead.
 fn open(path: &Path) -> io::Result<Box<dyn OpenFile>> {
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-    Ok(Box::new(File::options().read(true).custom_flags(flags).open(path)?))
+    let file: File = root::open_file(path)?;
+    Ok(Box::new(file))
+}
+
+/// Whether a directory is of a file system of the kernel, and the root is not on it.
+fn is_kernels(tree: &Tree, path: &Path, metadata: &Metadata) -> bool {
+    const KERNEL: [&str; 2] = ["/proc", "/sys"];
+    KERNEL.iter().any(|kernel| path == Path::new(kernel))
+        || (tree.device.is_some_and(|device| device != metadata.dev()) && is_on_kernel_file_system(path))
 }
 
 /// Whether a path is on procfs or sysfs. An error is none of its own: the directory is read, and fails there.
@@ -254,7 +322,9 @@ mod tests {
     fn read(root: &Path, open: Open) -> (Vec<(String, Vec<u8>)>, Vec<Gap>) {
         let unreadable = Unreadable::default();
         let mut bytes = Vec::new();
-        DirectoryTar::opening(root, unreadable.clone(), open).read_to_end(&mut bytes).unwrap();
+        DirectoryTar::opening(vec![Part::Tree(Tree::new(root))], unreadable.clone(), open)
+            .read_to_end(&mut bytes)
+            .unwrap();
         assert!(bytes.len().is_multiple_of(BLOCK));
         let mut archive = tar::Archive::new(&bytes[..]);
         let files = archive.entries().unwrap().map(|entry| {
@@ -331,11 +401,11 @@ mod tests {
     fn directories_of_the_kernel_below_the_target_are_not_read() {
         let (files, gaps) = read(Path::new("/proc"), super::open);
         assert!(files.is_empty() && gaps.is_empty());
-        let mut tar = DirectoryTar::new(directory(&[]).path(), Unreadable::default());
+        let mut tree = Tree::new(directory(&[]).path());
         let metadata = fs::metadata("/proc/self").unwrap();
-        assert!(tar.is_kernels(Path::new("/proc/self"), &metadata));
-        tar.device = Some(metadata.dev());
-        assert!(!tar.is_kernels(Path::new("/proc/self"), &metadata));
+        assert!(is_kernels(&tree, Path::new("/proc/self"), &metadata));
+        tree.device = Some(metadata.dev());
+        assert!(!is_kernels(&tree, Path::new("/proc/self"), &metadata));
     }
 
     #[test]
@@ -344,6 +414,6 @@ mod tests {
         let directory = directory(&[]);
         let pipe = directory.path().join("pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
-        assert!(super::open(&pipe).is_ok(), "without a writer it would wait for one");
+        assert!(super::open(&pipe).is_err(), "without a writer it would wait for one");
     }
 }

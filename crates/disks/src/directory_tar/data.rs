@@ -68,6 +68,12 @@ impl Data {
         })
     }
 
+    /// The data of a file that is in memory.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Data {
+        let size = bytes.len() as u64;
+        Data { source: Source::Buffered(Cursor::new(bytes.to_vec())), size, left: size, gap: None }
+    }
+
     fn unsized_of(file: Box<dyn OpenFile>) -> Data {
         let mut bytes = Vec::new();
         let outcome = file.take(MAX_UNSIZED + 1).read_to_end(&mut bytes);

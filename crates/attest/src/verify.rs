@@ -1,0 +1,265 @@
+//! The decision whether an image is attested as it has to be.
+//!
+//! It is made for one digest. An image with several platforms has an index and a manifest for each, and none of them
+//! stands for another: whoever lets in an index asks for the index and for the platform that will run.
+
+use jiff::{SignedDuration, Timestamp};
+use layersift_model::{Digest, Verdict};
+
+use crate::evidence::{Attestation, Evidence};
+use crate::keys::PublicKey;
+use crate::predicate::{NOT_PASSED, PASSED, ScanResult};
+use crate::statement::{Statement, StatementError};
+use crate::timestamp::{Authorities, TimestampError};
+
+/// How far clocks may differ.
+pub const MOST_AHEAD: SignedDuration = SignedDuration::from_mins(5);
+
+/// What an attestation has to say.
+#[derive(Clone, Debug, Default)]
+pub struct Demands {
+    /// The keys, one of which has to have signed. Without keys nothing is accepted.
+    pub keys: Vec<PublicKey>,
+    /// The rule set that the image has to be scanned with.
+    pub ruleset: Option<String>,
+    /// The policy that has to have judged it.
+    pub policy: Option<Digest>,
+    /// How long ago the scan may have begun.
+    pub most_age: Option<SignedDuration>,
+    /// The authorities, one of which has to have stamped the signature. Then the age counts from their time, too.
+    pub authorities: Option<Authorities>,
+    /// What the caller's own store knows of the image. Anything but a pass is the last word.
+    pub stored: Option<Verdict>,
+}
+
+/// Why an attestation, or an image, was not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Nothing is attached.
+    #[error("no attestation is attached to {0}")]
+    Nothing(Digest),
+    /// Something is attached that could not be read.
+    #[error("an attestation could not be read: {0}")]
+    Unreadable(String),
+    /// Another key.
+    #[error("the attestation is not signed by a trusted key")]
+    Key,
+    /// Signed, but not a statement that all readers understand in the same way.
+    #[error("the signed statement is refused")]
+    Statement(#[source] StatementError),
+    /// Another image, or another platform of it.
+    #[error("the attestation is about another image than {0}")]
+    Subject(Digest),
+    /// Another type.
+    #[error("the attestation has the predicate type `{found}` instead of `{wanted}`")]
+    PredicateType {
+        /// The type of the attestation.
+        found: String,
+        /// The type that was asked for.
+        wanted: String,
+    },
+    /// A predicate of our type that is not one.
+    #[error("the predicate is not the outcome of a scan")]
+    Predicate(#[source] serde_json::Error),
+    /// A verdict that is not a pass.
+    #[error("the attested verdict is {}", .0.name())]
+    Verdict(Verdict),
+    /// Other rules.
+    #[error("the image was scanned with the rule set {found} instead of {wanted}")]
+    Ruleset {
+        /// The rule set of the scan.
+        found: String,
+        /// The rule set that was asked for.
+        wanted: String,
+    },
+    /// Another policy.
+    #[error("the image was judged by another policy than {0}")]
+    Policy(Digest),
+    /// A scan too long ago.
+    #[error("the image was scanned at {0}, which is too long ago")]
+    TooOld(Timestamp),
+    /// A time that has not come yet.
+    #[error("the attestation is from {0}, which is in the future")]
+    Future(Timestamp),
+    /// Signed before the scan, or stamped before it was signed.
+    #[error("the times of the attestation contradict each other")]
+    Times,
+    /// No time stamp that counts.
+    #[error("the attestation has no time stamp of a trusted authority")]
+    NoTimestamp(#[source] Option<TimestampError>),
+    /// A trusted key attested later, or at the same time, that the image does not pass.
+    #[error("a trusted key attested at {0} that the image does not pass")]
+    FailedLater(Timestamp),
+    /// What is stored about the image.
+    #[error("the stored verdict of the image is {}", .0.name())]
+    Stored(Verdict),
+}
+
+impl Refusal {
+    /// The reason with what caused it.
+    pub fn full_text(&self) -> String {
+        chain(self)
+    }
+}
+
+/// The decision.
+#[derive(Debug)]
+pub struct Verification {
+    /// The newest attestation that was accepted, if the image is.
+    pub accepted: Option<ScanResult>,
+    /// Why the image, or an attestation of it, was not accepted. Others may have been.
+    pub refusals: Vec<Refusal>,
+}
+
+impl Verification {
+    /// Whether the image is attested as it has to be.
+    pub fn is_accepted(&self) -> bool {
+        self.accepted.is_some()
+    }
+}
+
+/// The statements about the image `subject` that one of `keys` signed and that have the type `predicate_type`, and why
+/// the other attestations are none. This is what `cosign verify-attestation --key --type` checks.
+pub fn signed_statements(
+    evidence: &Evidence,
+    subject: &Digest,
+    keys: &[PublicKey],
+    predicate_type: &str,
+) -> (Vec<Statement>, Vec<Refusal>) {
+    let mut refusals = unreadable(evidence);
+    let mut statements = Vec::new();
+    for attestation in evidence.attestations() {
+        match signed_statement(attestation, subject, keys, predicate_type) {
+            Ok(statement) => statements.push(statement),
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    if statements.is_empty() && refusals.is_empty() {
+        refusals.push(Refusal::Nothing(subject.clone()));
+    }
+    (statements, refusals)
+}
+
+/// Decides whether the image `subject` is attested as `demands` say, at the time `now`.
+pub fn verify(evidence: &Evidence, subject: &Digest, demands: &Demands, now: Timestamp) -> Verification {
+    let mut refusals = unreadable(evidence);
+    let mut accepted: Option<ScanResult> = None;
+    for attestation in evidence.attestations() {
+        match check(attestation, subject, demands, now) {
+            Ok(result) if accepted.as_ref().is_none_or(|best| best.scanned_at < result.scanned_at) => {
+                accepted = Some(result);
+            }
+            Ok(_) => {}
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    if let (Some(best), Some(failed)) = (&accepted, last_failure(evidence, subject, demands))
+        && failed >= best.scanned_at
+    {
+        refusals.push(Refusal::FailedLater(failed));
+        accepted = None;
+    }
+    if let Some(stored) = demands.stored.filter(|stored| *stored != Verdict::Pass) {
+        refusals.push(Refusal::Stored(stored));
+        accepted = None;
+    }
+    if accepted.is_none() && refusals.is_empty() {
+        refusals.push(Refusal::Nothing(subject.clone()));
+    }
+    Verification { accepted, refusals }
+}
+
+fn unreadable(evidence: &Evidence) -> Vec<Refusal> {
+    evidence.unreadable().iter().map(|error| Refusal::Unreadable(chain(error))).collect()
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+fn signed_statement(
+    attestation: &Attestation,
+    subject: &Digest,
+    keys: &[PublicKey],
+    wanted: &str,
+) -> Result<Statement, Refusal> {
+    if !keys.iter().any(|key| attestation.envelope.is_signed_by(key)) {
+        return Err(Refusal::Key);
+    }
+    let statement = attestation.envelope.statement().map_err(Refusal::Statement)?;
+    if !statement.is_about(subject) {
+        return Err(Refusal::Subject(subject.clone()));
+    }
+    if statement.predicate_type() != wanted {
+        let found = statement.predicate_type().chars().take(160).collect();
+        return Err(Refusal::PredicateType { found, wanted: wanted.into() });
+    }
+    Ok(statement)
+}
+
+fn check(
+    attestation: &Attestation,
+    subject: &Digest,
+    demands: &Demands,
+    now: Timestamp,
+) -> Result<ScanResult, Refusal> {
+    let statement = signed_statement(attestation, subject, &demands.keys, PASSED)?;
+    let result: ScanResult = statement.predicate_as().map_err(Refusal::Predicate)?;
+    if !result.passes() {
+        return Err(Refusal::Verdict(result.verdict));
+    }
+    if let Some(wanted) = demands.ruleset.as_ref().filter(|wanted| **wanted != result.scanner.ruleset) {
+        return Err(Refusal::Ruleset { found: result.scanner.ruleset, wanted: wanted.clone() });
+    }
+    if let Some(wanted) = demands.policy.as_ref().filter(|wanted| result.policy.digest.as_ref() != Some(wanted)) {
+        return Err(Refusal::Policy(wanted.clone()));
+    }
+    check_times(attestation, &result, demands, now)?;
+    Ok(result)
+}
+
+fn check_times(
+    attestation: &Attestation,
+    result: &ScanResult,
+    demands: &Demands,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    for time in [result.scanned_at, result.attested_at] {
+        if time.duration_since(now) > MOST_AHEAD {
+            return Err(Refusal::Future(time));
+        }
+    }
+    if result.scanned_at.duration_since(result.attested_at) > MOST_AHEAD {
+        return Err(Refusal::Times);
+    }
+    if demands.most_age.is_some_and(|most| now.duration_since(result.scanned_at) > most) {
+        return Err(Refusal::TooOld(result.scanned_at));
+    }
+    let Some(authorities) = &demands.authorities else { return Ok(()) };
+    let mut last = None;
+    for response in &attestation.timestamps {
+        match authorities.verify(response, &attestation.stamped) {
+            Ok(stamp) if stamp.time.duration_since(now) > MOST_AHEAD => return Err(Refusal::Future(stamp.time)),
+            Ok(stamp) if result.attested_at.duration_since(stamp.time) > MOST_AHEAD => return Err(Refusal::Times),
+            Ok(_) => return Ok(()),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(Refusal::NoTimestamp(last))
+}
+
+/// When a trusted key last attested that the image does not pass. Both forms count.
+fn last_failure(evidence: &Evidence, subject: &Digest, demands: &Demands) -> Option<Timestamp> {
+    let failures = evidence.all().filter_map(|attestation| {
+        let statement = signed_statement(attestation, subject, &demands.keys, NOT_PASSED).ok()?;
+        Some(statement.predicate_as::<ScanResult>().map_or(Timestamp::MAX, |result| result.scanned_at))
+    });
+    failures.max()
+}

@@ -1,0 +1,319 @@
+//! The store of containerd: a content store with blobs by digest, snapshots with the files of layers, and `meta.db`,
+//! which has namespaces with images, containers, leases and names of snapshots.
+//!
+//! Source: `core/metadata/buckets.go` and `core/snapshots/storage/bolt.go` of containerd 2, and stores that it wrote.
+
+mod containers;
+
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
+
+use layersift_format::Standing;
+use layersift_format::config::ImageConfig;
+use layersift_format::manifest::ImageKind;
+use layersift_model::Digest;
+use serde::Deserialize;
+
+use crate::bbolt::{Bucket, uvarint};
+use crate::directory_tar::{Part, Tree};
+use crate::root;
+use crate::store::{ImageForm, Lease, Plan, Set, Store, StoredImage, chain_ids};
+
+/// The database with the namespaces.
+const META: &str = "io.containerd.metadata.v1.bolt/meta.db";
+/// The content store.
+const CONTENT: &str = "io.containerd.content.v1.content";
+/// What the directories of snapshotters begin with.
+const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1.";
+
+/// The most bytes of a manifest or a configuration.
+const DOCUMENT: u64 = 8 << 20;
+
+/// A snapshot, by the key of its snapshotter.
+#[derive(Clone, Debug)]
+struct Snapshot {
+    /// The number of its directory.
+    id: u64,
+    kind: u64,
+    parent: Option<String>,
+}
+
+const ACTIVE: u64 = 2;
+
+/// The snapshots of the store.
+#[derive(Default)]
+pub(crate) struct Snapshots {
+    /// By snapshotter and its key, such as `default/13/c1`.
+    by_key: HashMap<(String, String), Snapshot>,
+    /// The keys of snapshotters, by namespace, snapshotter and the key in the namespace, such as `c1` or a chain id.
+    names: HashMap<(String, String, String), String>,
+    /// The locations of layers, by snapshotter and its key.
+    locations: HashMap<(String, String), layersift_format::Location>,
+}
+
+/// Adds what is in the store of containerd at `base` below the root, which is empty or ends in `/`.
+pub(crate) fn read(store: &mut Store, base: &str) -> Snapshots {
+    let meta = store.database(&format!("{base}{META}"));
+    let namespaces = namespaces(store, meta);
+    let content = format!("{base}{CONTENT}");
+    if let Some(blobs) = store.root.directory(format!("{content}/blobs")) {
+        store.covered.insert(blobs.clone());
+        store.contents.push(blobs);
+    }
+    images(store, meta, &namespaces);
+    leases(store, meta, &namespaces);
+    let mut snapshots = Snapshots::default();
+    snapshots.read(store, meta, base, &namespaces);
+    ingests(store, &content);
+    layers(store, &namespaces, &snapshots);
+    containers::read(store, meta, base, &namespaces, &snapshots);
+    snapshots
+}
+
+fn namespaces(store: &Store, meta: Option<usize>) -> Vec<String> {
+    let bucket = meta.and_then(|meta| store.records.get(meta)).and_then(|records| records.bucket(&["v1"]));
+    bucket.map(|(bucket, _)| bucket.buckets().map(|(name, _)| name.to_string()).collect()).unwrap_or_default()
+}
+
+/// A function that is called with a namespace, the name of a bucket in it, the bucket, and the bytes of the database.
+type OnBucket<'f> = dyn FnMut(&str, &str, &Bucket, &[u8]) + 'f;
+
+/// Calls `found` with the namespace and each bucket at `path` in it, and the bytes of the database.
+fn each(store: &Store, meta: Option<usize>, namespaces: &[String], path: &str, found: &mut OnBucket<'_>) {
+    let Some(records) = meta.and_then(|meta| store.records.get(meta)) else { return };
+    for namespace in namespaces {
+        let Some((bucket, bytes)) = records.bucket(&["v1", namespace, path]) else { continue };
+        bucket.buckets().for_each(|(name, bucket)| found(namespace, name, bucket, bytes));
+    }
+}
+
+fn images(store: &mut Store, meta: Option<usize>, namespaces: &[String]) {
+    let mut images: Vec<StoredImage> = Vec::new();
+    let mut problems = Vec::new();
+    each(store, meta, namespaces, "images", &mut |_, name, image, bytes| {
+        let digest = image.bucket(&["target"]).and_then(|target| target.text(bytes, "digest"));
+        match digest.as_deref().map(str::parse::<Digest>) {
+            Some(Ok(id)) => match images.iter_mut().find(|image| image.id == id) {
+                Some(known) if known.names.iter().any(|known| known == name) => {}
+                Some(known) => known.names.push(name.into()),
+                None => images.push(StoredImage { names: vec![name.into()], id, form: ImageForm::Manifest }),
+            },
+            Some(Err(error)) => problems.push((name.to_string(), error.to_string())),
+            None => problems.push((name.to_string(), "the record of the image has no target".into())),
+        }
+    });
+    problems.into_iter().for_each(|(name, problem)| store.problem(&name, problem));
+    // A name is better than the digest by which the CRI plugin calls an image as well.
+    for image in &mut images {
+        image.names.sort_by_key(|name| (name.contains("sha256:"), name.clone()));
+    }
+    store.images.extend(images);
+}
+
+fn leases(store: &mut Store, meta: Option<usize>, namespaces: &[String]) {
+    let mut leases = Vec::new();
+    each(store, meta, namespaces, "leases", &mut |namespace, name, lease, bytes| {
+        let Some(content) = lease.bucket(&["content"]) else { return };
+        let blobs: Vec<Digest> =
+            content.nodes().filter_map(|(key, _)| std::str::from_utf8(key).ok()?.parse().ok()).collect();
+        let expires = lease.bucket(&["labels"]).and_then(|labels| labels.text(bytes, "containerd.io/gc.expire"));
+        let mut notes = vec![format!("the lease {name} of the namespace {namespace} holds these blobs")];
+        notes.extend(expires.map(|expires| format!("the lease expires at {expires}")));
+        leases.push(Lease { name: format!("{namespace}/{name}"), notes, blobs });
+    });
+    store.leases.extend(leases);
+}
+
+/// Adds the pulls that did not end.
+fn ingests(store: &mut Store, content: &str) {
+    for name in store.names(&format!("{content}/ingest")) {
+        let path = format!("{content}/ingest/{name}");
+        let reference = store.text(&format!("{path}/ref")).unwrap_or_else(|| "something".into());
+        let Some(part) = store.take(&path) else { continue };
+        let notes = vec![format!("an interrupted pull: it fetched {reference}")];
+        let layers = vec![(Plan::Parts(vec![part]), format!("interrupted pull of {reference}"))];
+        store.set(Set {
+            kind: ImageKind::Orphan,
+            name: format!("ingest/{name}"),
+            layers,
+            notes,
+            standing: Standing::Own,
+        });
+    }
+}
+
+impl Snapshots {
+    fn read(&mut self, store: &mut Store, meta: Option<usize>, base: &str, namespaces: &[String]) {
+        let bases = if base.is_empty() { "." } else { base };
+        let directories = store.names(bases);
+        for snapshotter in directories.iter().filter_map(|name| name.strip_prefix(SNAPSHOTTER)) {
+            self.snapshotter(store, base, snapshotter);
+        }
+        let names = &mut self.names;
+        each(store, meta, namespaces, "snapshots", &mut |namespace, snapshotter, keys, bytes| {
+            for (key, snapshot) in keys.buckets() {
+                let name = snapshot.text(bytes, "name").unwrap_or_default();
+                names.insert((namespace.into(), snapshotter.into(), key.into()), name);
+            }
+        });
+    }
+
+    /// Reads the database of a snapshotter, and plans how its snapshots are read.
+    fn snapshotter(&mut self, store: &mut Store, base: &str, snapshotter: &str) {
+        let path = format!("{base}{SNAPSHOTTER}{snapshotter}");
+        let database = store.database(&format!("{path}/metadata.db"));
+        let records = database.and_then(|index| store.records.get(index));
+        if let Some((keys, bytes)) = records.and_then(|records| records.bucket(&["v1", "snapshots"])) {
+            for (key, snapshot) in keys.buckets() {
+                let number = |name: &str| snapshot.value(bytes, name).and_then(uvarint);
+                let (Some(id), kind) = (number("id"), number("kind").unwrap_or_default()) else { continue };
+                let parent = snapshot.text(bytes, "parent").filter(|parent| !parent.is_empty());
+                self.by_key.insert((snapshotter.into(), key.into()), Snapshot { id, kind, parent });
+            }
+        }
+        let mut keys: Vec<(u64, String)> = Vec::new();
+        keys.extend(
+            self.by_key.iter().filter(|((of, _), _)| of == snapshotter).map(|((_, key), one)| (one.id, key.clone())),
+        );
+        keys.sort();
+        let mut known = HashSet::new();
+        for (id, key) in keys {
+            known.insert(id.to_string());
+            let notes = vec![self.note(snapshotter, &key)];
+            let parent = self.by_key.get(&(snapshotter.to_string(), key.clone())).and_then(|one| one.parent.clone());
+            let parent = parent.and_then(|parent| self.by_key.get(&(snapshotter.to_string(), parent)));
+            let parent = parent.map(|parent| parent.id.to_string());
+            if let Some(location) = snapshot(store, &path, &id.to_string(), parent.as_deref(), notes) {
+                self.locations.insert((snapshotter.into(), key), location);
+            }
+        }
+        for name in store.names(&format!("{path}/snapshots")) {
+            if !known.contains(&name) {
+                snapshot(store, &path, &name, None, vec!["no record refers to this snapshot".into()]);
+            }
+        }
+    }
+
+    fn note(&self, snapshotter: &str, key: &str) -> String {
+        let kind = self.by_key.get(&(snapshotter.to_string(), key.to_string())).map_or(0, |snapshot| snapshot.kind);
+        let name = key.splitn(3, '/').nth(2).unwrap_or(key);
+        match name.strip_prefix("extract-") {
+            Some(_) => format!("the unpacking of a layer was interrupted: snapshot {name}"),
+            None if kind == ACTIVE => format!("a writable snapshot called {name}, which no container has"),
+            None => format!("a snapshot called {name}, which no image that was read has"),
+        }
+    }
+
+    /// The location of the layer that a namespace calls `key`.
+    pub(crate) fn location(&self, namespace: &str, snapshotter: &str, key: &str) -> Option<layersift_format::Location> {
+        let name = self.names.get(&(namespace.to_string(), snapshotter.to_string(), key.to_string()))?;
+        self.locations.get(&(snapshotter.to_string(), name.clone())).cloned()
+    }
+
+    /// The names of snapshotters that a namespace has snapshots of.
+    pub(crate) fn snapshotters(&self, namespace: &str) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .names
+            .keys()
+            .filter(|(of, _, _)| of == namespace)
+            .map(|(_, snapshotter, _)| snapshotter.clone())
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+/// Plans how the snapshot in the directory `name` is read.
+fn snapshot(
+    store: &mut Store,
+    snapshotter: &str,
+    name: &str,
+    parent: Option<&str>,
+    notes: Vec<String>,
+) -> Option<layersift_format::Location> {
+    let path = format!("{snapshotter}/snapshots/{name}");
+    let directory = store.root.directory(&path)?;
+    let tree = match store.root.directory(format!("{path}/fs")) {
+        Some(files) => Tree::overlay(&files),
+        // The snapshotter `native` copies the files of the parent.
+        None => match parent.and_then(|parent| store.root.directory(format!("{snapshotter}/snapshots/{parent}"))) {
+            Some(parent) => Tree::changes(&parent, &directory),
+            None => Tree::overlay(&directory),
+        },
+    };
+    let name = path.rsplit_once(SNAPSHOTTER).map_or(path.as_str(), |(_, name)| name);
+    Some(store.candidate(name, Plan::Parts(vec![Part::Tree(tree)]), &directory, notes))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Manifest {
+    config: Option<Descriptor>,
+    layers: Vec<Descriptor>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Descriptor {
+    digest: String,
+}
+
+/// Finds the snapshots of the layers that manifests name. A layer whose chain had a snapshot is never downloaded.
+fn layers(store: &mut Store, namespaces: &[String], snapshots: &Snapshots) {
+    let mut copies = HashSet::new();
+    for blobs in store.contents.clone() {
+        let Some((directory, _)) = root::below(&blobs, "sha256".as_ref()) else { continue };
+        for name in root::children(&directory).unwrap_or_default() {
+            let Some(manifest) = document::<Manifest>(&directory.join(&name)) else { continue };
+            let Some(config) = manifest.config.and_then(|config| config.digest.parse::<Digest>().ok()) else {
+                continue;
+            };
+            let path = root::below(&blobs, format!("{}/{}", config.algorithm().name(), config.hex()).as_ref());
+            let bytes = path.and_then(|(path, _)| start_of(&path));
+            let Some(config) = bytes.and_then(|bytes| ImageConfig::parse(&bytes).ok()) else { continue };
+            let chain = chain_ids(&config.rootfs.diff_ids);
+            if chain.len() != manifest.layers.len() {
+                continue;
+            }
+            for (layer, chain) in manifest.layers.iter().zip(&chain) {
+                let Ok(digest) = layer.digest.parse::<Digest>() else { continue };
+                let has_blob = root::below(&blobs, format!("{}/{}", digest.algorithm().name(), digest.hex()).as_ref());
+                for location in of_chain(namespaces, snapshots, chain) {
+                    if has_blob.is_some() {
+                        copies.insert(location);
+                    } else {
+                        store.unpacked.entry(digest.clone()).or_insert(location);
+                    }
+                }
+            }
+        }
+    }
+    let used: HashSet<&layersift_format::Location> = store.unpacked.values().collect();
+    // The same chain in another namespace has a directory of its own.
+    for candidate in &mut store.candidates {
+        candidate.is_copy |= copies.contains(&candidate.location) && !used.contains(&candidate.location);
+    }
+}
+
+fn of_chain(namespaces: &[String], snapshots: &Snapshots, chain: &Digest) -> Vec<layersift_format::Location> {
+    let of = |namespace: &String| {
+        let one = |snapshotter: String| snapshots.location(namespace, &snapshotter, &chain.to_string());
+        snapshots.snapshotters(namespace).into_iter().filter_map(one).collect::<Vec<_>>()
+    };
+    namespaces.iter().flat_map(of).collect()
+}
+
+/// The JSON document in a blob; `None` if it is something else.
+fn document<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Option<T> {
+    serde_json::from_slice(&start_of(path)?).ok()
+}
+
+/// The bytes of a blob that may be a document.
+fn start_of(path: &std::path::Path) -> Option<Vec<u8>> {
+    let mut file = root::open_file(path).ok().filter(|file| file.metadata().is_ok_and(|it| it.len() <= DOCUMENT))?;
+    let mut bytes = vec![0];
+    file.read_exact(&mut bytes).ok().filter(|()| bytes == b"{")?;
+    file.read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}

@@ -1,0 +1,179 @@
+//! What a directory changes compared with those below it: by the marks of overlay file systems, or by comparing it with
+//! the directory that it is a copy of.
+//!
+//! Source: "Overlay Filesystem" of the kernel's documentation, "whiteouts and opaque directories".
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::tree::Tree;
+use crate::root;
+
+/// What a path is in a layer.
+pub(super) enum Change {
+    /// The layer has it.
+    Changed,
+    /// It is as in the layer below.
+    Same,
+    /// The layer removes it.
+    Removed,
+}
+
+/// What the file at `path` is in the layer `tree`.
+pub(super) fn of(tree: &Tree, path: &Path, metadata: &Metadata) -> io::Result<Change> {
+    if tree.is_overlay && is_whiteout(path, metadata) {
+        return Ok(Change::Removed);
+    }
+    let Some(counterpart) = counterpart(tree, path) else { return Ok(Change::Changed) };
+    let Some((counterpart, other)) = counterpart else { return Ok(Change::Changed) };
+    let is_same = metadata.file_type() == other.file_type()
+        && metadata.mode() == other.mode()
+        && (metadata.uid(), metadata.gid(), metadata.rdev()) == (other.uid(), other.gid(), other.rdev())
+        && (metadata.is_dir() || has_same_content(path, metadata, &counterpart, &other)?);
+    Ok(if is_same { Change::Same } else { Change::Changed })
+}
+
+/// The names that the directory at `path`, which has `names`, removes.
+pub(super) fn removed(tree: &Tree, path: &Path, names: &[OsString]) -> io::Result<Vec<OsString>> {
+    let Some(Some((counterpart, metadata))) = counterpart(tree, path) else { return Ok(Vec::new()) };
+    if !metadata.is_dir() {
+        return Ok(Vec::new());
+    }
+    let kept: HashSet<&OsStr> = names.iter().map(OsString::as_os_str).collect();
+    Ok(root::children(&counterpart)?.into_iter().filter(|name| !kept.contains(name.as_os_str())).collect())
+}
+
+/// Whether a directory of an overlay hides what is below it.
+pub(super) fn is_opaque(path: &Path) -> bool {
+    attribute(path, "opaque").as_deref() == Some(b"y")
+}
+
+/// What is in the base of a tree in the place of `path`; `None` for a tree without a base.
+#[allow(clippy::option_option)]
+fn counterpart(tree: &Tree, path: &Path) -> Option<Option<(PathBuf, Metadata)>> {
+    let base = tree.base.as_ref()?;
+    let relative = path.strip_prefix(&tree.path).ok()?;
+    let path = base.join(relative);
+    // Below a link of the base, the kernel would leave it.
+    let parent = relative.parent().unwrap_or(Path::new(""));
+    let is_below = root::below(base, parent).is_some();
+    Some(fs::symlink_metadata(&path).ok().filter(|_| is_below).map(|metadata| (path, metadata)))
+}
+
+fn is_whiteout(path: &Path, metadata: &Metadata) -> bool {
+    (metadata.file_type().is_char_device() && metadata.rdev() == 0)
+        || (metadata.is_file() && metadata.len() == 0 && attribute(path, "whiteout").is_some())
+}
+
+/// An extended attribute of overlay file systems, of root's or of a user's. Only root sees those of root.
+#[cfg(target_os = "linux")]
+fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
+    ["trusted.overlay.", "user.overlay."].iter().find_map(|prefix| {
+        let mut value = [0; 8];
+        let length = rustix::fs::lgetxattr(path, format!("{prefix}{name}"), &mut value).ok()?;
+        Some(value.get(..length).unwrap_or_default().to_vec())
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn attribute(_: &Path, _: &str) -> Option<Vec<u8>> {
+    None
+}
+
+/// Whether two paths of one type have the same content. Times are not asked, because anyone may set them.
+fn has_same_content(path: &Path, metadata: &Metadata, other: &Path, of_other: &Metadata) -> io::Result<bool> {
+    if metadata.is_symlink() {
+        return Ok(fs::read_link(path)? == fs::read_link(other)?);
+    }
+    if !metadata.is_file() {
+        return Ok(true);
+    }
+    if metadata.len() != of_other.len() {
+        return Ok(false);
+    }
+    let (mut first, mut second) = (root::open_file(path)?, root::open_file(other)?);
+    let (mut one, mut two) = (Vec::new(), Vec::new());
+    loop {
+        const STEP: u64 = 256 << 10;
+        one.clear();
+        two.clear();
+        first.by_ref().take(STEP).read_to_end(&mut one)?;
+        second.by_ref().take(STEP).read_to_end(&mut two)?;
+        if one != two {
+            return Ok(false);
+        }
+        if one.is_empty() {
+            return Ok(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::directory_tar::{DirectoryTar, Part, Unreadable};
+
+    /// The names of an archive, with the content of files.
+    fn entries(tree: Tree) -> Vec<String> {
+        let unreadable = Unreadable::default();
+        let mut bytes = Vec::new();
+        DirectoryTar::of(vec![Part::Tree(tree)], unreadable.clone()).read_to_end(&mut bytes).unwrap();
+        assert!(unreadable.lock().unwrap().is_empty());
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let entries = archive.entries().unwrap().map(|entry| {
+            let mut entry = entry.unwrap();
+            let mut content = String::new();
+            entry.read_to_string(&mut content).unwrap();
+            format!("{}={content}", entry.path().unwrap().display())
+        });
+        entries.collect()
+    }
+
+    fn write(root: &Path, files: &[(&str, &str)]) {
+        for (name, content) in files {
+            fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+            fs::write(root.join(name), content).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_copy_has_what_was_added_changed_and_removed() {
+        let disk = tempfile::tempdir().unwrap();
+        let (base, copy) = (disk.path().join("base"), disk.path().join("copy"));
+        write(&base, &[("etc/same", "a"), ("etc/changed", "b"), ("etc/gone", "c"), ("var/log/old", "d"), ("x/y", "e")]);
+        write(&copy, &[("etc/same", "a"), ("etc/changed", "B"), ("etc/new", "f"), ("x", "file")]);
+        symlink("same", base.join("etc/link")).unwrap();
+        symlink("other", copy.join("etc/link")).unwrap();
+        let found = entries(Tree::changes(&base, &copy));
+        assert_eq!(
+            found,
+            ["etc/changed=B", "etc/link=", "etc/new=f", "etc/.wh.gone=", "x=file", ".wh.var="],
+            "content counts, and not the time, which anyone may set"
+        );
+        assert!(entries(Tree::changes(&copy, &copy)).is_empty());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn marks_of_overlays_are_whiteouts() {
+        use rustix::fs::{XattrFlags, lsetxattr};
+        let disk = tempfile::tempdir().unwrap();
+        write(disk.path(), &[("etc/removed", ""), ("opt/new", "a"), ("opt/empty", "")]);
+        let mark = |path: &str, name: &str, value: &[u8]| {
+            ["trusted.overlay.", "user.overlay."].iter().any(|prefix| {
+                lsetxattr(disk.path().join(path), format!("{prefix}{name}"), value, XattrFlags::empty()).is_ok()
+            })
+        };
+        // A file system without extended attributes has no such marks.
+        if mark("etc/removed", "whiteout", b"y") && mark("opt", "opaque", b"y") {
+            let found = entries(Tree::overlay(disk.path()));
+            assert_eq!(found, ["etc=", "etc/.wh.removed=", "opt=", "opt/.wh..wh..opq=", "opt/empty=", "opt/new=a"]);
+        }
+    }
+}

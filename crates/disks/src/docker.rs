@@ -1,0 +1,290 @@
+//! The data root of Docker: images and layers of the graph drivers overlay2 and vfs, or of the containerd image store
+//! below it; containers with their logs, and volumes.
+//!
+//! Source: `image/store.go`, `layer/filestore.go` and `container/container.go` of github.com/moby/moby, and stores that
+//! it wrote. A graph driver keeps no compressed layers: `layerdb` has, by chain id, the directory of the files and the
+//! record of the archive that they came from.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use layersift_format::Location;
+use layersift_format::Standing;
+use layersift_format::config::ImageConfig;
+use layersift_format::manifest::ImageKind;
+use layersift_model::Digest;
+use serde::Deserialize;
+
+use crate::containerd::{self, Snapshots};
+use crate::directory_tar::{Part, Tree};
+use crate::store::{ImageForm, LISTING, Plan, Set, Store, StoredImage, chain_ids};
+
+/// The namespace of Docker in containerd.
+const NAMESPACE: &str = "moby";
+
+/// The databases in which BuildKit says what it keeps a layer for.
+const BUILDKIT: [&str; 2] = ["buildkit/metadata_v2.db", "buildkit/containerd-overlayfs/metadata_v2.db"];
+
+/// Adds what is in a data root.
+pub(crate) fn read(store: &mut Store) {
+    let snapshots = containerd::read(store, "containerd/daemon/");
+    let mut layers = GraphLayers::default();
+    for driver in store.names("image") {
+        layers.read(store, &driver);
+        images(store, &driver, &layers);
+    }
+    containers(store, &layers, &snapshots);
+    for driver in ["overlay2", "fuse-overlayfs", "vfs"] {
+        layers.leftovers(store, driver);
+    }
+    volumes(store);
+    explain(store);
+}
+
+/// The layers of the graph drivers.
+#[derive(Default)]
+struct GraphLayers {
+    /// By driver and chain id.
+    by_chain: HashMap<(String, String), Location>,
+    /// The directories that are known, by driver and name.
+    known: HashMap<(String, String), Location>,
+    /// The chain ids of parents.
+    parents: HashMap<(String, String), String>,
+    cache_ids: HashMap<(String, String), String>,
+}
+
+/// The directory of the layer `id` of a driver, and that of its files, below the root.
+fn places(driver: &str, id: &str) -> (String, String) {
+    match driver {
+        "vfs" => (format!("vfs/dir/{id}"), format!("vfs/dir/{id}")),
+        driver => (format!("{driver}/{id}"), format!("{driver}/{id}/diff")),
+    }
+}
+
+/// The archive of the files of a layer. The driver vfs copies those of the layer below it.
+fn files(store: &Store, driver: &str, id: &str, parent: Option<&str>) -> Option<(PathBuf, Tree)> {
+    let directory = store.root.directory(places(driver, id).1)?;
+    let parent = parent.and_then(|parent| store.root.directory(places(driver, parent).1));
+    let tree = match parent {
+        Some(parent) if driver == "vfs" => Tree::changes(&parent, &directory),
+        _ => Tree::overlay(&directory),
+    };
+    Some((directory, tree))
+}
+
+impl GraphLayers {
+    /// Reads the layers of images of a driver.
+    fn read(&mut self, store: &mut Store, driver: &str) {
+        let base = format!("image/{driver}/layerdb/sha256");
+        let chains = store.names(&base);
+        for chain in &chains {
+            let key = (driver.to_string(), format!("sha256:{chain}"));
+            if let Some(id) = store.text(&format!("{base}/{chain}/cache-id")) {
+                self.cache_ids.insert(key.clone(), id);
+            }
+            if let Some(parent) = store.text(&format!("{base}/{chain}/parent")) {
+                self.parents.insert(key, parent);
+            }
+        }
+        for chain in chains {
+            let key = (driver.to_string(), format!("sha256:{chain}"));
+            let Some(id) = self.cache_ids.get(&key).cloned() else { continue };
+            let parent = self.parents.get(&key).cloned();
+            let parent = parent.and_then(|parent| self.cache_ids.get(&(driver.to_string(), parent)).cloned());
+            let Some((directory, tree)) = files(store, driver, &id, parent.as_deref()) else { continue };
+            let files = vec![Part::Tree(tree)];
+            let record = store.root.find(format!("{base}/{chain}/tar-split.json.gz"));
+            let plan = match record.filter(|(_, metadata)| metadata.is_file()) {
+                Some((record, _)) => Plan::Split { record, directory, files },
+                None => Plan::Parts(files),
+            };
+            let notes = vec![format!("a layer that no image which was read has: chain {}", key.1)];
+            self.add(store, driver, &id, plan, notes);
+            if let Some(location) = self.known.get(&(driver.to_string(), id)) {
+                self.by_chain.insert(key, location.clone());
+            }
+        }
+    }
+
+    fn add(&mut self, store: &mut Store, driver: &str, id: &str, plan: Plan, notes: Vec<String>) {
+        let (name, _) = places(driver, id);
+        let Some(covered) = store.root.directory(&name) else { return };
+        let location = store.candidate(&name, plan, &covered, notes);
+        self.known.insert((driver.into(), id.into()), location);
+    }
+
+    /// Adds the layers of a driver that neither images nor containers have.
+    fn leftovers(&mut self, store: &mut Store, driver: &str) {
+        let (parent, _) = places(driver, "");
+        for id in store.names(parent.trim_end_matches('/')) {
+            // overlay2/l has links with short names to the layers.
+            let covered = store.root.directory(places(driver, &id).0).is_none_or(|path| store.covered.contains(&path));
+            if id == "l" || covered {
+                continue;
+            }
+            if let Some((_, tree)) = files(store, driver, &id, None) {
+                let notes = vec!["a layer that neither an image nor a container has".into()];
+                self.add(store, driver, &id, Plan::Parts(vec![Part::Tree(tree)]), notes);
+            }
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Repositories {
+    repositories: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// Adds the images of a graph driver.
+fn images(store: &mut Store, driver: &str, layers: &GraphLayers) {
+    let base = format!("image/{driver}");
+    let Repositories { repositories } = store.json(&format!("{base}/repositories.json")).unwrap_or_default();
+    let content = format!("{base}/imagedb/content/sha256");
+    for hex in store.names(&content) {
+        let path = format!("{content}/{hex}");
+        let Ok(id) = format!("sha256:{hex}").parse::<Digest>() else { continue };
+        let bytes = store.root.read(&path, LISTING);
+        let Some(bytes) = store.or_problem(&path, bytes) else { continue };
+        let config = ImageConfig::parse(&bytes);
+        let config = store.or_problem(&path, config);
+        let chain = chain_ids(&config.rootfs.diff_ids);
+        let location = |chain: &Digest| {
+            let known = layers.by_chain.get(&(driver.to_string(), chain.to_string()));
+            known
+                .cloned()
+                .unwrap_or_else(|| Location(format!("image/{driver}/layerdb/{}", chain.to_string().replace(':', "/"))))
+        };
+        let form = ImageForm::Layers { config: Location(path.clone()), layers: chain.iter().map(location).collect() };
+        if let Some((found, _)) = store.root.find(&path) {
+            store.covered.insert(found.clone());
+            store.plans.insert(Location(path), Plan::File(found));
+        }
+        let named =
+            repositories.values().flatten().filter(|(_, of)| **of == id.to_string()).map(|(name, _)| name.clone());
+        let mut names: Vec<String> = named.collect();
+        names.sort_by_key(|name| (name.contains('@'), name.clone()));
+        store.images.push(StoredImage { names, id, form });
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Container {
+    name: String,
+    driver: String,
+    config: ContainerConfig,
+    mount_points: BTreeMap<String, Mount>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct ContainerConfig {
+    image: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Mount {
+    name: String,
+    source: String,
+    destination: String,
+}
+
+/// Adds the containers.
+fn containers(store: &mut Store, layers: &GraphLayers, snapshots: &Snapshots) {
+    for id in store.names("containers") {
+        let path = format!("containers/{id}");
+        let container: Container = store.json(&format!("{path}/config.v2.json")).unwrap_or_default();
+        let Some(about) = store.take(&path) else { continue };
+        let mut about = vec![about];
+        let mut found = of_snapshots(store, snapshots, &id);
+        found.extend(of_mount(store, layers, &container.driver, &id, &mut about));
+        found.push((Plan::Parts(about), "configuration and logs of the container".into()));
+        let mut notes = vec![format!("a container of the image {}", container.config.image)];
+        notes.extend(container.mount_points.values().map(|mount| {
+            let what = if mount.name.is_empty() { &mount.source } else { &mount.name };
+            format!("the container mounts {what} at {}", mount.destination)
+        }));
+        let name = container.name.trim_start_matches('/');
+        let name = if name.is_empty() { id.clone() } else { name.to_string() };
+        store.set(Set { kind: ImageKind::Container, name, layers: found, notes, standing: Standing::Own });
+    }
+}
+
+/// The layers of a container in the containerd image store.
+fn of_snapshots(store: &mut Store, snapshots: &Snapshots, id: &str) -> Vec<(Plan, String)> {
+    let mut found = Vec::new();
+    for snapshotter in snapshots.snapshotters(NAMESPACE) {
+        for (key, what) in [(format!("{id}-init"), "mount points"), (id.to_string(), "files that the container wrote")]
+        {
+            let Some(location) = snapshots.location(NAMESPACE, &snapshotter, &key) else { continue };
+            let Some(plan) = store.plans.get(&location).cloned() else { continue };
+            store.candidates.retain(|candidate| candidate.location != location);
+            found.push((plan, format!("{what}: snapshot {}", location.0)));
+        }
+    }
+    found
+}
+
+/// The layers of a container of a graph driver. The records of its mount are added to `about`.
+fn of_mount(
+    store: &mut Store,
+    layers: &GraphLayers,
+    driver: &str,
+    id: &str,
+    about: &mut Vec<Part>,
+) -> Vec<(Plan, String)> {
+    let base = format!("image/{driver}/layerdb/mounts/{id}");
+    let mut found = Vec::new();
+    let mut below = store.text(&format!("{base}/parent"));
+    below = below.and_then(|chain| layers.cache_ids.get(&(driver.to_string(), chain)).cloned());
+    for (record, what) in [("init-id", "mount points"), ("mount-id", "files that the container wrote")] {
+        let Some(layer) = store.text(&format!("{base}/{record}")) else { continue };
+        let Some((_, tree)) = files(store, driver, &layer, below.as_deref()) else { continue };
+        let (name, _) = places(driver, &layer);
+        store.covered.extend(store.root.directory(&name));
+        found.push((Plan::Parts(vec![Part::Tree(tree)]), format!("{what}: {name}")));
+        below = Some(layer);
+    }
+    about.extend(store.take(&base));
+    found
+}
+
+/// Adds the volumes.
+fn volumes(store: &mut Store) {
+    for name in store.names("volumes") {
+        // Only directories are taken: `backingFsBlockDev` is the device of the host's disk.
+        let Some(part) = store.take(&format!("volumes/{name}")) else { continue };
+        let layers = vec![(Plan::Parts(vec![part]), "files of the volume".into())];
+        store.set(Set { kind: ImageKind::Volume, name, layers, notes: Vec::new(), standing: Standing::Own });
+    }
+}
+
+#[derive(Deserialize)]
+struct Value {
+    value: String,
+}
+
+/// Says of the layers that BuildKit keeps what it keeps them for.
+fn explain(store: &mut Store) {
+    let mut descriptions: HashMap<String, String> = HashMap::new();
+    for path in BUILDKIT {
+        let Some(records) = store.database(path).and_then(|index| store.records.get(index)) else { continue };
+        let Some((entries, bytes)) = records.bucket(&["_main"]) else { continue };
+        for (id, entry) in entries.buckets() {
+            let description = entry.value(bytes, "cache.description");
+            let description = description.and_then(|json| serde_json::from_slice::<Value>(json).ok());
+            descriptions.insert(id.into(), description.map(|it| it.value).unwrap_or_else(|| "no description".into()));
+        }
+    }
+    for candidate in &mut store.candidates {
+        let id = Path::new(&candidate.location.0).file_name().map(|name| name.to_string_lossy().into_owned());
+        let called = |note: &String| descriptions.iter().find(|(id, _)| note.contains(&format!(" called {id},")));
+        let by_id = id.and_then(|id| descriptions.get(&id));
+        let found = by_id.or_else(|| candidate.notes.iter().find_map(called).map(|(_, description)| description));
+        if let Some(description) = found {
+            candidate.notes.push(format!("BuildKit keeps it: {description}"));
+        }
+    }
+}

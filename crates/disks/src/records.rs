@@ -1,0 +1,147 @@
+//! The records in the databases of an engine, as files: each is scanned for itself, and belongs to what its path names.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use layersift_format::MappedFile;
+
+use crate::bbolt::{self, Bucket, Node};
+use crate::directory_tar::{Content, Part};
+use crate::root::Root;
+use crate::sqlite;
+
+/// The records of one database.
+pub(crate) struct Records {
+    /// The path of the database below the root.
+    pub(crate) name: String,
+    /// The buckets of a bbolt database, and its bytes.
+    pub(crate) bolt: Option<(Arc<MappedFile>, Bucket)>,
+    /// The records that nothing has claimed yet, by their paths in the database.
+    left: BTreeMap<String, Content>,
+}
+
+/// Why the records of a database cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordsError {
+    /// The file cannot be read.
+    #[error("{0}")]
+    Read(#[from] io::Error),
+    /// A bbolt database is damaged.
+    #[error("{0}")]
+    Bolt(#[from] bbolt::BoltError),
+    /// A SQLite database cannot be read.
+    #[error("{0}")]
+    Sqlite(#[from] sqlite::SqliteError),
+}
+
+impl Records {
+    /// The records of the database at `name`; `None` if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is damaged.
+    pub(crate) fn read(root: &Root, name: &str) -> Result<Option<Records>, RecordsError> {
+        // An empty file cannot be mapped, and is no database.
+        let is_empty = root.find(name).is_none_or(|(_, metadata)| !metadata.is_file() || metadata.len() == 0);
+        let Some(map) = (if is_empty { None } else { root.map(name)? }) else { return Ok(None) };
+        let mut records = Records { name: name.into(), bolt: None, left: BTreeMap::new() };
+        if sqlite::is_database(&map) {
+            sqlite::read(root, name, &mut |table, row, column, value| {
+                let path = [table, row, column].map(|name| readable(name.as_bytes())).join("/");
+                insert(&mut records.left, path, Content::Bytes(value.into()));
+            })?;
+            return Ok(Some(records));
+        }
+        if !bbolt::is_database(&map) {
+            return Ok(None);
+        }
+        let map = Arc::new(map);
+        let bucket = bbolt::read(&map)?;
+        add(&bucket, "", &map, &mut records.left);
+        records.bolt = Some((map, bucket));
+        Ok(Some(records))
+    }
+
+    /// The bucket at a path of a bbolt database, and the bytes of the database.
+    pub(crate) fn bucket(&self, path: &[&str]) -> Option<(&Bucket, &[u8])> {
+        let (map, root) = self.bolt.as_ref()?;
+        Some((root.bucket(path)?, map))
+    }
+
+    /// Takes the records below `path`, such as `v1/default/containers/c1`, as files.
+    pub(crate) fn claim(&mut self, path: &str) -> Vec<Part> {
+        let start = format!("{path}/");
+        let below = self.left.range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded));
+        let keys: Vec<String> = below.map(|(key, _)| key).take_while(|key| key.starts_with(&start)).cloned().collect();
+        let taken: Vec<(String, Content)> =
+            keys.iter().filter_map(|key| self.left.remove_entry(key.as_str())).collect();
+        taken.into_iter().map(|(key, content)| self.file(&key, content)).collect()
+    }
+
+    /// The records that nothing has claimed, as files.
+    pub(crate) fn rest(&self) -> Vec<Part> {
+        self.left.iter().map(|(key, content)| self.file(key, content.clone())).collect()
+    }
+
+    fn file(&self, key: &str, content: Content) -> Part {
+        Part::File { name: format!("{}/{key}", self.name), content }
+    }
+}
+
+/// Adds the values below a bucket.
+fn add(bucket: &Bucket, path: &str, map: &Arc<MappedFile>, found: &mut BTreeMap<String, Content>) {
+    for (key, node) in bucket.nodes() {
+        let path = if path.is_empty() { readable(key) } else { format!("{path}/{}", readable(key)) };
+        match node {
+            Node::Bucket(bucket) => add(bucket, &path, map, found),
+            Node::Value(range) => {
+                insert(found, path, Content::Region(Arc::clone(map), range.clone()));
+            }
+        }
+    }
+}
+
+/// Adds a record. Two rows may have the same name.
+fn insert(found: &mut BTreeMap<String, Content>, path: String, content: Content) {
+    let mut unique = path.clone();
+    let mut number = 1;
+    while found.contains_key(&unique) {
+        number += 1;
+        unique = format!("{path}#{number}");
+    }
+    found.insert(unique, content);
+}
+
+/// A key as a name in an archive, in which it stands for nothing else: bytes that are not text as hexadecimal digits,
+/// and slashes and leading dots as URLs write them.
+fn readable(key: &[u8]) -> String {
+    match std::str::from_utf8(key) {
+        Ok(text) if !text.is_empty() && !text.chars().any(char::is_control) => {
+            let name = text.replace('%', "%25").replace('/', "%2F");
+            name.strip_prefix('.').map_or(name.clone(), |rest| format!("%2E{rest}"))
+        }
+        _ => key.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_one_name_that_removes_nothing() {
+        for (key, expected) in [
+            (&b"sha256:00"[..], "sha256:00"),
+            (b"docker.io/library/app:1", "docker.io%2Flibrary%2Fapp:1"),
+            (b"src/", "src%2F"),
+            (b"..", "%2E."),
+            (b".wh.etc", "%2Ewh.etc"),
+            (b"50%", "50%25"),
+            (b"\x00\x02", "0002"),
+            (b"", ""),
+        ] {
+            assert_eq!(readable(key), expected);
+        }
+    }
+}

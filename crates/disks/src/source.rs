@@ -1,0 +1,392 @@
+//! The store of an engine as a source of images.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use layersift_format::manifest::ImageKind;
+use layersift_format::{
+    Blob, Fetched, FileSet, ImageSource, LayerForm, Listed, Location, MappedFile, SourceError, Standing,
+};
+use layersift_model::{Digest, Gap, GapReason};
+
+use crate::directory_tar::{DirectoryTar, Part, Tree, Unreadable};
+use crate::root::{self, Root};
+use crate::sqlite;
+use crate::store::{ImageForm, Plan, Store, StoredImage};
+use crate::tar_split::{self, TarSplit};
+use crate::{containerd, docker, podman};
+
+/// An engine whose store is on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Docker, with a graph driver or with the containerd image store.
+    Docker,
+    /// containerd, as Kubernetes runs it.
+    Containerd,
+    /// Podman, Buildah and whatever else uses containers-storage.
+    Podman,
+}
+
+/// What is read of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The image of this name, or the only one.
+    Image(Option<String>),
+    /// Every image and container, and the rest.
+    All,
+}
+
+impl Engine {
+    /// The name of the engine in messages.
+    fn name(self) -> &'static str {
+        match self {
+            Engine::Docker => "Docker",
+            Engine::Containerd => "containerd",
+            Engine::Podman => "Podman",
+        }
+    }
+
+    /// Where the engine keeps its store on a disk.
+    fn place(self) -> &'static str {
+        match self {
+            Engine::Docker => "var/lib/docker",
+            Engine::Containerd => "var/lib/containerd",
+            Engine::Podman => "var/lib/containers/storage",
+        }
+    }
+
+    /// Names in the directory of the engine, of which it has at least one.
+    fn marks(self) -> &'static [&'static str] {
+        match self {
+            Engine::Docker => &["image", "containers", "volumes", "containerd"],
+            Engine::Containerd => &["io.containerd.metadata.v1.bolt", "io.containerd.content.v1.content"],
+            Engine::Podman => &["overlay-layers", "vfs-layers", "overlay-images", "vfs-images", "libpod"],
+        }
+    }
+
+    /// Reads the records of the store in `path`: the directory of the engine, or a disk with it in its usual place.
+    ///
+    /// # Errors
+    /// If there is no store.
+    pub fn open(self, path: &Path, wanted: Wanted) -> Result<Box<dyn ImageSource>, SourceError> {
+        // The user may name a link; none is followed below what it leads to.
+        let real = path.canonicalize().map_err(|error| SourceError::Read { path: path.into(), error })?;
+        let disk = Root::new(&real);
+        let is_store = |root: &Root| self.marks().iter().any(|mark| root.directory(mark).is_some());
+        let mut store = match disk.directory(self.place()).map(|path| Root::new(&path)) {
+            _ if is_store(&disk) => Store::new(disk),
+            Some(root) if is_store(&root) => Store { disk: Some(disk), ..Store::new(root) },
+            _ => {
+                return Err(SourceError::NotAStore { path: path.into(), engine: self.name(), place: self.place() });
+            }
+        };
+        match self {
+            Engine::Docker => docker::read(&mut store),
+            Engine::Containerd => drop(containerd::read(&mut store, "")),
+            Engine::Podman => podman::read(&mut store),
+        }
+        store.find_databases("", 0);
+        // Images without a name come last, such as those of the steps of a build.
+        store.images.sort_by_cached_key(|image| (image.names.is_empty(), image.names.clone(), image.id.to_string()));
+        Ok(Box::new(DiskSource {
+            target: path.into(),
+            store,
+            wanted,
+            opened: Mutex::default(),
+            unreadable: Mutex::default(),
+            forms: Mutex::default(),
+            sets: Mutex::default(),
+        }))
+    }
+}
+
+struct DiskSource {
+    target: PathBuf,
+    store: Store,
+    wanted: Wanted,
+    /// What was opened: the rest is in no image that was read.
+    opened: Mutex<HashSet<Location>>,
+    unreadable: Mutex<HashMap<Location, Unreadable>>,
+    /// Why a layer does not match its record, if it does not.
+    forms: Mutex<HashMap<Location, Option<String>>>,
+    /// The plans of the layers of sets.
+    sets: Mutex<BTreeMap<Location, Plan>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ImageSource for DiskSource {
+    fn list(&self) -> Result<Vec<Listed>, SourceError> {
+        let images = &self.store.images;
+        let known = || {
+            let name = |image: &StoredImage| image.names.first().cloned().unwrap_or_else(|| image.id.to_string());
+            images.iter().map(name).collect::<Vec<_>>().join(", ")
+        };
+        let found: Vec<&StoredImage> = match &self.wanted {
+            Wanted::All => images.iter().collect(),
+            Wanted::Image(Some(wanted)) => images.iter().filter(|image| image.is_called(wanted)).collect(),
+            Wanted::Image(None) if images.len() > 1 => return Err(SourceError::SeveralImages { known: known() }),
+            Wanted::Image(None) => images.iter().collect(),
+        };
+        match &self.wanted {
+            Wanted::Image(Some(wanted)) if found.is_empty() => {
+                let known = if images.is_empty() { "no images".into() } else { known() };
+                Err(SourceError::NoSuchReference { wanted: wanted.clone(), known })
+            }
+            Wanted::Image(None) if found.is_empty() => Err(SourceError::NoImages(self.target.clone())),
+            _ => Ok(found.into_iter().map(|image| self.listed(image)).collect()),
+        }
+    }
+
+    fn locate(&self, digest: &Digest) -> Location {
+        Location(format!("blobs/{}/{}", digest.algorithm().name(), digest.hex()))
+    }
+
+    fn open(&self, location: &Location) -> Result<Fetched<'_>, SourceError> {
+        let Some((location, plan)) = self.plan(location) else { return Ok(Fetched::Missing) };
+        let failed = |error| SourceError::Read { path: location.0.clone().into(), error };
+        let blob = self.read(&location, plan).map_err(failed)?;
+        lock(&self.opened).insert(location);
+        Ok(Fetched::Blob(blob))
+    }
+
+    fn missing(&self, what: &str) -> String {
+        format!("the engine did not keep this {what}, nor its unpacked files")
+    }
+
+    fn gaps(&self) -> Vec<Gap> {
+        // With all of it, they are gaps of the rest.
+        if self.has_rest() { Vec::new() } else { self.store.problems.clone() }
+    }
+
+    fn layer_gaps(&self, location: &Location) -> Vec<Gap> {
+        let Some((location, _)) = self.plan(location) else { return Vec::new() };
+        let unreadable = lock(&self.unreadable).get(&location).cloned();
+        let mut gaps = unreadable.map(|gaps| lock(&gaps).clone()).unwrap_or_default();
+        if let Some(Some(why)) = lock(&self.forms).get(&location) {
+            let detail =
+                format!("the files of the layer do not match the record of its archive: {why}; they were read");
+            gaps.push(Gap::new(GapReason::DiffIdMismatch, detail));
+        }
+        gaps
+    }
+
+    fn layer_form(&self, location: &Location) -> LayerForm {
+        match self.plan(location) {
+            None | Some((_, Plan::File(_))) => LayerForm::Blob,
+            Some((location, plan @ Plan::Split { .. })) => match self.mismatch(&location, &plan) {
+                None => LayerForm::Archive,
+                Some(_) => LayerForm::Files,
+            },
+            Some((_, Plan::Parts(_) | Plan::Unrecorded { .. })) => LayerForm::Files,
+        }
+    }
+
+    fn is_store(&self) -> bool {
+        true
+    }
+
+    fn has_rest(&self) -> bool {
+        self.wanted == Wanted::All
+    }
+
+    fn rest(&self) -> Option<Result<Vec<FileSet>, SourceError>> {
+        self.has_rest().then(|| Ok(self.sets()))
+    }
+}
+
+impl StoredImage {
+    /// Whether the image is called `wanted`, as an engine would complete that name.
+    fn is_called(&self, wanted: &str) -> bool {
+        const SHORTEST_ID: usize = 12;
+        let tagged = |name: &str| match name.rsplit('/').next().unwrap_or(name).contains([':', '@']) {
+            true => name.to_string(),
+            false => format!("{name}:latest"),
+        };
+        let wanted = tagged(wanted);
+        let domains = ["", "docker.io/library/", "docker.io/", "localhost/"];
+        let is_name = |name: &String| domains.iter().any(|domain| tagged(name) == format!("{domain}{wanted}"));
+        let id = wanted.strip_suffix(":latest").unwrap_or(&wanted);
+        let id = id.strip_prefix("sha256:").unwrap_or(id);
+        self.names.iter().any(is_name) || (id.len() >= SHORTEST_ID && self.id.hex().starts_with(id))
+    }
+}
+
+impl DiskSource {
+    fn listed(&self, image: &StoredImage) -> Listed {
+        let reference = image.names.first().cloned();
+        match &image.form {
+            ImageForm::Manifest => Listed::Manifest {
+                reference,
+                location: self.locate(&image.id),
+                digest: Some(image.id.clone()),
+                listing: Vec::new(),
+            },
+            ImageForm::Layers { config, layers } => {
+                Listed::DockerArchive { reference, config: config.clone(), layers: layers.clone() }
+            }
+        }
+    }
+
+    /// How a location is read, and the location of the same bytes under which that is remembered.
+    fn plan(&self, location: &Location) -> Option<(Location, Plan)> {
+        let known = self.store.plans.get(location).cloned().or_else(|| lock(&self.sets).get(location).cloned());
+        if let Some(plan) = known {
+            return Some((location.clone(), plan));
+        }
+        let (algorithm, hex) = location.0.strip_prefix("blobs/")?.split_once('/')?;
+        let digest: Digest = format!("{algorithm}:{hex}").parse().ok()?;
+        if let Some(path) = self.blob(&digest) {
+            return Some((location.clone(), Plan::File(path)));
+        }
+        let location = self.store.unpacked.get(&digest)?;
+        Some((location.clone(), self.store.plans.get(location)?.clone()))
+    }
+
+    /// The file with the blob of a digest.
+    fn blob(&self, digest: &Digest) -> Option<PathBuf> {
+        let name = format!("{}/{}", digest.algorithm().name(), digest.hex());
+        let mut contents = self.store.contents.iter();
+        let found = contents.find_map(|blobs| root::below(blobs, name.as_ref()).map(|(path, _)| path));
+        found.or_else(|| self.store.blobs.get(digest).cloned())
+    }
+
+    fn read(&self, location: &Location, plan: Plan) -> io::Result<Blob<'_>> {
+        let archive = |parts| {
+            let unreadable = Unreadable::default();
+            lock(&self.unreadable).insert(location.clone(), Arc::clone(&unreadable));
+            Blob::Stream(Box::new(DirectoryTar::of(parts, unreadable)))
+        };
+        Ok(match plan {
+            // An empty file cannot be mapped.
+            Plan::File(path) if root::open_file(&path)?.metadata()?.len() == 0 => Blob::Stream(Box::new(io::empty())),
+            Plan::File(path) => Blob::File(MappedFile::of(&root::open_file(&path)?)?),
+            Plan::Parts(parts) => archive(parts),
+            Plan::Split { ref record, ref directory, ref files } => match self.mismatch(location, &plan) {
+                None => Blob::Stream(Box::new(TarSplit::open(record, directory)?)),
+                Some(_) => archive(files.clone()),
+            },
+            Plan::Unrecorded { record, directory, files } => {
+                let recorded = tar_split::recorded_files(&record, &directory)?;
+                archive(vec![Part::Tree(files.without(Arc::new(recorded)))])
+            }
+        })
+    }
+
+    /// Why the files of a layer do not match the record of its archive; `None` if they do.
+    fn mismatch(&self, location: &Location, plan: &Plan) -> Option<String> {
+        let Plan::Split { record, directory, .. } = plan else { return None };
+        if let Some(known) = lock(&self.forms).get(location) {
+            return known.clone();
+        }
+        let found = tar_split::check(record, directory).err();
+        lock(&self.forms).insert(location.clone(), found.clone());
+        found
+    }
+
+    /// What is in no image that was read.
+    fn sets(&self) -> Vec<FileSet> {
+        let opened = lock(&self.opened).clone();
+        let mut sets = Vec::new();
+        for set in &self.store.sets {
+            let files = self.set(set.kind, &set.name, set.layers.clone(), set.notes.clone());
+            sets.push(FileSet { standing: set.standing, ..files });
+        }
+        for candidate in &self.store.candidates {
+            let Some(plan) = self.store.plans.get(&candidate.location) else { continue };
+            let name = &candidate.location.0;
+            if !opened.contains(&candidate.location) {
+                let layers = vec![(plan.clone(), format!("files of {name}"))];
+                let set = self.set(ImageKind::Orphan, name, layers, candidate.notes.clone());
+                let standing = if candidate.is_copy { Standing::Copy } else { Standing::Own };
+                sets.push(FileSet { standing, ..set });
+            } else if let Plan::Split { record, directory, files } = plan
+                && let [Part::Tree(tree)] = files.as_slice()
+                && lock(&self.forms).get(&candidate.location) == Some(&None)
+            {
+                let (record, directory, files) = (record.clone(), directory.clone(), tree.clone());
+                let layers = vec![(Plan::Unrecorded { record, directory, files }, format!("files of {name}"))];
+                let notes = vec![format!("files in {name} that the archive of the layer did not have")];
+                let set = self.set(ImageKind::Orphan, name, layers, notes);
+                sets.push(FileSet { standing: Standing::Copy, ..set });
+            }
+        }
+        sets.extend(self.leftover_blobs(&opened));
+        sets.push(self.files());
+        sets
+    }
+
+    fn set(&self, kind: ImageKind, name: &str, layers: Vec<(Plan, String)>, notes: Vec<String>) -> FileSet {
+        let mut listed = Vec::new();
+        for (index, (plan, what)) in layers.into_iter().enumerate() {
+            let location = Location(format!("{kind:?}/{name}#{index}"));
+            lock(&self.sets).insert(location.clone(), plan);
+            listed.push((location, what));
+        }
+        FileSet { kind, name: name.into(), layers: listed, notes, gaps: Vec::new(), standing: Standing::Own }
+    }
+
+    /// The blobs that belong to no image that was read: those that leases hold, and the others.
+    fn leftover_blobs(&self, opened: &HashSet<Location>) -> Vec<FileSet> {
+        let mut left: BTreeMap<Location, PathBuf> = BTreeMap::new();
+        for blobs in &self.store.contents {
+            for algorithm in root::children(blobs).unwrap_or_default() {
+                let names = root::below(blobs, algorithm.as_ref()).filter(|(_, metadata)| metadata.is_dir());
+                let Some((directory, _)) = names else { continue };
+                for name in root::children(&directory).unwrap_or_default() {
+                    let location = format!("blobs/{}/{}", algorithm.to_string_lossy(), name.to_string_lossy());
+                    left.insert(Location(location), directory.join(&name));
+                }
+            }
+        }
+        left.retain(|location, _| !opened.contains(location));
+        let part = |(location, path): (Location, PathBuf)| Part::Tree(Tree::named(&path, &location.0));
+        let mut sets = Vec::new();
+        for lease in &self.store.leases {
+            let held = lease.blobs.iter().filter_map(|digest| left.remove_entry(&self.locate(digest)));
+            let parts: Vec<Part> = held.map(part).collect();
+            if !parts.is_empty() {
+                let layers = vec![(Plan::Parts(parts), "blobs that a lease holds".into())];
+                let name = format!("lease/{}", lease.name);
+                sets.push(self.set(ImageKind::Orphan, &name, layers, lease.notes.clone()));
+            }
+        }
+        let parts: Vec<Part> = left.into_iter().map(part).collect();
+        if !parts.is_empty() {
+            let layers = vec![(Plan::Parts(parts), "blobs".into())];
+            let notes = vec!["blobs that no image which was read and no lease has".into()];
+            sets.push(self.set(ImageKind::Orphan, "content", layers, notes));
+        }
+        sets
+    }
+
+    /// Everything else below the directory of the engine: databases first, as they lie on the disk, then their records
+    /// and all other files. A layer between them removes the databases: what only they have was deleted from them.
+    fn files(&self) -> FileSet {
+        let root = &self.store.root;
+        let mut skip = self.store.covered.clone();
+        let (mut raw, mut removed, mut live) = (Vec::new(), Vec::new(), Vec::new());
+        for records in &self.store.records {
+            for name in [records.name.clone(), format!("{}{}", records.name, sqlite::LOG)] {
+                let Some((path, _)) = root.find(&name) else { continue };
+                raw.push(Part::Tree(Tree::named(&path, &name)));
+                removed.push(Part::Whiteout(name));
+                skip.insert(path);
+            }
+        }
+        live.extend(self.store.records.iter().flat_map(|records| records.rest()));
+        let rest = Tree { has_attributes: true, ..Tree::new(root.path()) };
+        live.push(Part::Tree(rest.without(Arc::new(skip))));
+        let layers = vec![
+            (Plan::Parts(raw), "databases as they lie on the disk, with what was deleted from them".into()),
+            (Plan::Parts(removed), "the end of what was deleted from the databases".into()),
+            (Plan::Parts(live), "records of the databases, and other files of the engine".into()),
+        ];
+        let notes = vec!["files of the engine that belong to no image, container or volume".into()];
+        FileSet { gaps: self.store.problems.clone(), ..self.set(ImageKind::Orphan, "files", layers, notes) }
+    }
+}

@@ -1,0 +1,241 @@
+//! Layers rebuilt byte for byte from their unpacked files and from the headers that an engine kept of their archives.
+//!
+//! Source: `tar/storage` of github.com/vbatts/tar-split. The record is lines of JSON, compressed with gzip: segments
+//! with raw bytes of the archive, and the names and sizes of the files whose content comes between them.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read, Take};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
+
+use crate::root;
+
+/// The most bytes of a line. A segment has headers and padding, of which extended headers are the largest.
+const LINE: u64 = 16 << 20;
+
+const FILE: u8 = 1;
+const SEGMENT: u8 = 2;
+
+#[derive(Deserialize)]
+struct Line {
+    r#type: u8,
+    name: Option<String>,
+    /// A name that is not UTF-8, in base64.
+    name_raw: Option<String>,
+    size: Option<u64>,
+    payload: Option<String>,
+}
+
+/// The record of an archive.
+struct Record {
+    lines: BufReader<MultiGzDecoder<File>>,
+}
+
+/// The archive of a layer.
+pub(crate) struct TarSplit {
+    record: Record,
+    /// The directory with its files.
+    files: PathBuf,
+    current: Current,
+}
+
+enum Current {
+    Segment(Cursor<Vec<u8>>),
+    File(Take<File>, String),
+}
+
+/// What an archive consists of.
+enum Item {
+    Segment(Vec<u8>),
+    File(PathBuf, u64),
+}
+
+impl TarSplit {
+    /// The archive with the record `record`, whose files are in `files`.
+    ///
+    /// # Errors
+    /// If the record cannot be opened.
+    pub(crate) fn open(record: &Path, files: &Path) -> io::Result<TarSplit> {
+        let current = Current::Segment(Cursor::new(Vec::new()));
+        Ok(TarSplit { record: Record::open(record)?, files: files.into(), current })
+    }
+}
+
+/// Checks that every file of the record is in `files` with its size. Their content is not read.
+///
+/// # Errors
+/// If the record is damaged or does not match; the message says where.
+pub(crate) fn check(record: &Path, files: &Path) -> Result<(), String> {
+    let mut record = Record::open(record).map_err(|error| error.to_string())?;
+    while let Some(item) = record.next().map_err(|error| error.to_string())? {
+        let Item::File(name, size) = item else { continue };
+        match root::below(files, &name) {
+            Some((_, metadata)) if metadata.is_file() && metadata.len() == size => {}
+            Some((_, metadata)) if metadata.is_file() => {
+                return Err(format!("{} has {} bytes, and had {size}", name.display(), metadata.len()));
+            }
+            _ => return Err(format!("{} is missing", name.display())),
+        }
+    }
+    Ok(())
+}
+
+/// The paths of the files in `files` that the record has.
+///
+/// # Errors
+/// If the record is damaged.
+pub(crate) fn recorded_files(record: &Path, files: &Path) -> io::Result<HashSet<PathBuf>> {
+    let mut record = Record::open(record)?;
+    let mut paths = HashSet::new();
+    while let Some(item) = record.next()? {
+        if let Item::File(name, _) = item {
+            paths.extend(root::below(files, &name).map(|(path, _)| path));
+        }
+    }
+    Ok(paths)
+}
+
+impl Record {
+    fn open(path: &Path) -> io::Result<Record> {
+        Ok(Record { lines: BufReader::new(MultiGzDecoder::new(root::open_file(path)?)) })
+    }
+
+    /// The next segment, or the next file that has content.
+    fn next(&mut self) -> io::Result<Option<Item>> {
+        loop {
+            let mut line = Vec::new();
+            self.lines.by_ref().take(LINE).read_until(b'\n', &mut line)?;
+            if line.is_empty() {
+                return Ok(None);
+            }
+            let Line { r#type, name, name_raw, size, payload } = serde_json::from_slice(&line)?;
+            let decode = |text: &str| STANDARD.decode(text).map_err(|error| damaged(&error.to_string()));
+            match (r#type, size.unwrap_or(0)) {
+                (SEGMENT, _) => {
+                    return decode(payload.as_deref().unwrap_or_default()).map(|bytes| Some(Item::Segment(bytes)));
+                }
+                (FILE, 0) => {}
+                (FILE, size) => {
+                    let raw = name_raw.as_deref().map(decode).transpose()?;
+                    let name = raw.or(name.map(String::into_bytes)).unwrap_or_default();
+                    return Ok(Some(Item::File(path_of(name), size)));
+                }
+                _ => return Err(damaged("a line of another type")),
+            }
+        }
+    }
+}
+
+impl Read for TarSplit {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = match &mut self.current {
+                Current::Segment(bytes) => bytes.read(buffer)?,
+                Current::File(file, name) => match file.read(buffer)? {
+                    0 if file.limit() > 0 => return Err(damaged(&format!("{name} is shorter than it was"))),
+                    count => count,
+                },
+            };
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            self.current = match self.record.next()? {
+                None => return Ok(0),
+                Some(Item::Segment(bytes)) => Current::Segment(Cursor::new(bytes)),
+                Some(Item::File(name, size)) => {
+                    let missing = || damaged(&format!("{} is missing", name.display()));
+                    let (path, _) = root::below(&self.files, &name).ok_or_else(missing)?;
+                    Current::File(root::open_file(&path)?.take(size), name.display().to_string())
+                }
+            };
+        }
+    }
+}
+
+/// The path of a file in the directory of its layer. A name that begins with `/` is of the layer, too.
+fn path_of(name: Vec<u8>) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    let start = name.iter().position(|byte| *byte != b'/').unwrap_or(name.len());
+    PathBuf::from(std::ffi::OsString::from_vec(name[start..].to_vec()))
+}
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the record of the layer's archive does not match: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn record(directory: &Path, lines: &str) -> PathBuf {
+        let path = directory.join("tar-split.json.gz");
+        let mut out = GzEncoder::new(File::create(&path).unwrap(), Compression::fast());
+        out.write_all(lines.as_bytes()).unwrap();
+        out.finish().unwrap();
+        path
+    }
+
+    const LINES: &str = concat!(
+        r#"{"type":2,"payload":"PGE+","position":0}"#,
+        "\n",
+        r#"{"type":1,"name":"./etc/","payload":null,"position":1}"#,
+        "\n",
+        r#"{"type":1,"name":"./etc/a","size":5,"payload":"AAAAAAAAAAA=","position":2}"#,
+        "\n",
+        r#"{"type":2,"payload":"PGI+","position":3}"#,
+        "\n",
+        r#"{"type":2,"payload":"","position":4}"#,
+        "\n",
+    );
+
+    #[test]
+    fn an_archive_is_its_segments_and_the_files_between_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = directory.path().join("diff");
+        fs::create_dir_all(files.join("etc")).unwrap();
+        fs::write(files.join("etc/a"), "hello").unwrap();
+        let record = record(directory.path(), LINES);
+        assert_eq!(check(&record, &files), Ok(()));
+        let mut archive = String::new();
+        TarSplit::open(&record, &files).unwrap().read_to_string(&mut archive).unwrap();
+        assert_eq!(archive, "<a>hello<b>");
+        assert_eq!(recorded_files(&record, &files).unwrap(), HashSet::from([files.join("etc/a")]));
+    }
+
+    #[test]
+    fn a_file_that_is_missing_or_has_another_size_does_not_match() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = directory.path().join("diff");
+        fs::create_dir_all(files.join("etc")).unwrap();
+        let record = record(directory.path(), LINES);
+        assert_eq!(check(&record, &files), Err("./etc/a is missing".into()));
+        fs::write(files.join("etc/a"), "hell").unwrap();
+        assert_eq!(check(&record, &files), Err("./etc/a has 4 bytes, and had 5".into()));
+        assert!(TarSplit::open(&record, &files).unwrap().read_to_end(&mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn a_name_does_not_lead_out_of_the_layer() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = directory.path().join("diff");
+        fs::create_dir_all(&files).unwrap();
+        fs::write(directory.path().join("outside"), "hello").unwrap();
+        std::os::unix::fs::symlink(directory.path(), files.join("link")).unwrap();
+        for name in ["../outside", "link/outside", "/../outside"] {
+            let lines = format!("{{\"type\":1,\"name\":\"{name}\",\"size\":5}}\n");
+            let record = record(directory.path(), &lines);
+            assert!(check(&record, &files).unwrap_err().ends_with("is missing"), "{name}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! `layersift attest`.
+
+mod images;
+pub(super) mod keys;
+mod pkcs11;
+pub(super) mod repository;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+
+use anyhow::{Context, anyhow, ensure};
+use clap::Args;
+use jiff::Timestamp;
+
+use super::args::{
+    FingerprintKeyArgs, PolicyArgs, QuietArgs, RegistryArgs, RulesArgs, StoreArgs, TargetArgs, ThreadsArgs, TimeoutArgs,
+};
+use super::read::Reading;
+use super::{context, output, stamp};
+use images::{local_images, registry_images};
+use keys::PasswordArgs;
+use layersift_attest::keys::Signer;
+use layersift_attest::predicate::{Failing, ScanResult};
+use layersift_attest::registry::{ListedIn, Pace, attach_bundles, attach_layers};
+use layersift_attest::timestamp::Authorities;
+use layersift_attest::{Bundle, Descriptor, Envelope, Layer, Statement};
+use layersift_format::Cancellation;
+use layersift_format::platform::Choice;
+use layersift_model::{Digest, ImageReport, ReportSet, Verdict};
+use layersift_report::{Policy, plural};
+use layersift_rules::Ruleset;
+use layersift_source::Target;
+use repository::{RegistryImage, Repository};
+
+const PLATFORM: &str = "Platform to scan and attest: OS/ARCH[/VARIANT], or all [default: all]";
+
+#[derive(Debug, Args)]
+#[command(mut_arg("platform", |arg| arg.help(PLATFORM)))]
+pub(crate) struct AttestArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+
+    /// Private key: a PEM file, such as of `layersift generate-key` or `cosign generate-key-pair`, or a PKCS#11 URI
+    ///
+    /// pkcs11:token=TOKEN;object=LABEL?module-path=FILE names a key on P-256 or of RSA in a token.
+    #[arg(long, value_name = "FILE|URI")]
+    key: String,
+
+    #[command(flatten)]
+    password: PasswordArgs,
+
+    /// JSON report of `layersift scan` to attest, instead of a new scan; may be repeated
+    #[arg(long, value_name = "FILE")]
+    report: Vec<PathBuf>,
+
+    /// Attach it also to an image that fails or was not read as a whole, under another predicate type
+    #[arg(long)]
+    attach_failing: bool,
+
+    /// Have each attestation stamped by the time stamp authority at this URL (RFC 3161)
+    #[arg(long, value_name = "URL", requires = "timestamp_authorities")]
+    timestamp: Option<String>,
+
+    /// PEM file with time stamp authorities, one of which has to have stamped
+    #[arg(long, value_name = "FILE", requires = "timestamp")]
+    timestamp_authorities: Option<PathBuf>,
+
+    /// Write the attestations to this file, a bundle a line, and attach nothing
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    #[command(flatten)]
+    policy: PolicyArgs,
+
+    #[command(flatten)]
+    rules: RulesArgs,
+
+    #[command(flatten)]
+    fingerprint_key: FingerprintKeyArgs,
+
+    #[command(flatten)]
+    store: StoreArgs,
+
+    #[command(flatten)]
+    timeout: TimeoutArgs,
+
+    #[command(flatten)]
+    threads: ThreadsArgs,
+
+    #[command(flatten)]
+    quiet: QuietArgs,
+
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// Scans the image, or reads its reports, and attests it. The exit status is the verdict.
+pub(crate) fn run(args: &AttestArgs) -> anyhow::Result<ExitCode> {
+    // Mistakes are reported before the scan, which may take a while.
+    let key = keys::signer(&args.key, &args.password)?;
+    let stamping = Stamping::new(args)?;
+    let policy = context::policy(&args.policy)?;
+    let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
+    let options = context::registry_options(&args.registry, &cancellation)?;
+    let target = Target::parse(&args.target.target)?;
+    let remote = RegistryImage::open(&target, options, &cancellation)?;
+    ensure!(
+        remote.is_some() || args.output.is_some(),
+        "{}: only images of a registry can have attestations attached; pass -o FILE to write them",
+        target.text
+    );
+    let results = results(args, &policy, remote.as_ref())?;
+    let images = match &remote {
+        Some(remote) => registry_images(remote, &results)?,
+        None => local_images(&results),
+    };
+    ensure!(!images.is_empty(), "{}: no report is of this image", target.text);
+    if remote.as_ref().is_some_and(|remote| images.iter().all(|image| image.subject.digest != remote.root.digest)) {
+        output::warn(["the index is not attested, because not all of its platforms have a report"]);
+    }
+    let worst = images.iter().map(|image| image.result.verdict).max().unwrap_or(Verdict::Incomplete);
+    let is_passed = images.iter().all(|image| image.result.passes());
+    if !is_passed && !args.attach_failing {
+        let verdict = worst.max(Verdict::Incomplete);
+        output::warn([format!(
+            "nothing is attested, because the verdict is {}; pass --attach-failing to attest that",
+            verdict.name()
+        )]);
+        return Ok(ExitCode::from(verdict.exit_code()));
+    }
+    let name = remote.as_ref().map(|remote| remote.name());
+    let mut signed = Vec::new();
+    for image in &images {
+        let statements = image.result.statements(name.as_deref(), &image.subject.digest, Failing::Attest)?;
+        let attested = statements.iter().map(|statement| Attested::new(statement, &*key, stamping.as_ref()));
+        signed.push(Signed { subject: &image.subject, of: attested.collect::<Result<_, _>>()? });
+    }
+    match (&args.output, &remote) {
+        (None, Some(remote)) => attach_all(&remote.repository, &signed)?,
+        (Some(path), _) => write(path, &signed)?,
+        (None, None) => {}
+    }
+    Ok(ExitCode::from(if is_passed { 0 } else { worst.max(Verdict::Incomplete).exit_code() }))
+}
+
+/// What is attached to an image.
+struct Signed<'i> {
+    subject: &'i Descriptor,
+    of: Vec<Attested>,
+}
+
+/// A signed statement in both forms.
+struct Attested {
+    predicate_type: String,
+    bundle: Bundle,
+    layer: Layer,
+}
+
+impl Attested {
+    /// Signs a statement, and has it stamped: in a bundle over the signature, in a layer over the envelope.
+    fn new(statement: &Statement, key: &dyn Signer, stamping: Option<&Stamping<'_>>) -> anyhow::Result<Attested> {
+        let envelope = Envelope::sign(statement, key)?;
+        let mut bundle = Bundle::new(envelope.clone(), key.public_key());
+        let mut layer = Layer { envelope, timestamp: None };
+        if let Some(stamping) = stamping {
+            let signatures = layer.envelope.signatures().iter().map(|signature| stamping.ask(signature));
+            bundle.timestamps = signatures.collect::<Result<_, _>>()?;
+            layer.timestamp = Some(stamping.ask(layer.envelope.to_json()?.as_bytes())?);
+        }
+        Ok(Attested { predicate_type: statement.predicate_type().to_owned(), bundle, layer })
+    }
+}
+
+/// The time stamp authority that is asked.
+struct Stamping<'a> {
+    url: &'a str,
+    authorities: Authorities,
+}
+
+impl Stamping<'_> {
+    fn new(args: &AttestArgs) -> anyhow::Result<Option<Stamping<'_>>> {
+        let (Some(url), Some(path)) = (&args.timestamp, &args.timestamp_authorities) else { return Ok(None) };
+        Ok(Some(Stamping { url, authorities: stamp::authorities(path)? }))
+    }
+
+    fn ask(&self, message: &[u8]) -> anyhow::Result<Vec<u8>> {
+        stamp::ask(self.url, &self.authorities, message)
+    }
+}
+
+/// Writes bundles to a file, a line each.
+fn write(path: &Path, signed: &[Signed<'_>]) -> anyhow::Result<()> {
+    let mut text = String::new();
+    for attested in signed.iter().flat_map(|signed| &signed.of) {
+        text.push_str(&(attested.bundle.to_json()? + "\n"));
+    }
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Attaches all in both forms. The lists of images and forms are separate, and each is watched for some seconds.
+fn attach_all(repository: &Repository, signed: &[Signed<'_>]) -> anyhow::Result<()> {
+    let lines = thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for signed in signed {
+            threads.push(scope.spawn(|| attach_as_bundles(repository, signed)));
+            threads.push(scope.spawn(|| attach_as_layers(repository, signed)));
+        }
+        let join = |thread: thread::ScopedJoinHandle<'_, anyhow::Result<String>>| {
+            thread.join().unwrap_or_else(|_| Err(anyhow!("a thread that attaches attestations panicked")))
+        };
+        threads.into_iter().map(join).collect::<anyhow::Result<String>>()
+    })?;
+    output::write(lines.as_bytes(), None)
+}
+
+fn attach_as_bundles(repository: &Repository, signed: &Signed<'_>) -> anyhow::Result<String> {
+    let (subject, now) = (signed.subject, Timestamp::now());
+    let artifact = |attested: &Attested| attested.bundle.artifact(&attested.predicate_type, subject, now);
+    let artifacts = signed.of.iter().map(artifact).collect::<Result<Vec<_>, _>>()?;
+    let place = match attach_bundles(repository, &subject.digest, &artifacts, Pace::default())? {
+        ListedIn::Referrers => "the registry's list of referrers",
+        ListedIn::FallbackTag | ListedIn::LegacyTag => {
+            "the fallback tag, because the registry keeps no list of referrers"
+        }
+    };
+    Ok(format!(
+        "{}: {} attached as bundles, in {place}\n",
+        subject.digest,
+        plural(artifacts.len() as u64, "attestation")
+    ))
+}
+
+fn attach_as_layers(repository: &Repository, signed: &Signed<'_>) -> anyhow::Result<String> {
+    let layer = |attested: &Attested| attested.layer.to_append(&attested.predicate_type);
+    let layers = signed.of.iter().map(layer).collect::<Result<Vec<_>, _>>()?;
+    let subject = &signed.subject.digest;
+    attach_layers(repository, subject, &layers, Pace::default())?;
+    Ok(format!("{subject}: {} attached as layers of .att\n", plural(layers.len() as u64, "attestation")))
+}
+
+/// The results of the images that the reports are of, by the digests of their manifests.
+fn results(
+    args: &AttestArgs,
+    policy: &Policy,
+    remote: Option<&RegistryImage>,
+) -> anyhow::Result<Vec<(Digest, ScanResult)>> {
+    let mut reports = if args.report.is_empty() { scan(args, remote)? } else { read(&args.report)? };
+    let now = Timestamp::now();
+    let mut results = Vec::new();
+    for report in &mut reports {
+        policy.judge(report);
+        let digest = report.manifest_digest.clone();
+        let digest = digest.with_context(|| format!("{}: the image has no manifest to attest", report.target))?;
+        results.push((digest, ScanResult::of(report, now)?));
+    }
+    Ok(results)
+}
+
+fn scan(args: &AttestArgs, remote: Option<&RegistryImage>) -> anyhow::Result<Vec<ImageReport>> {
+    // The tag may move meanwhile.
+    let target = remote.map_or_else(|| args.target.target.clone(), RegistryImage::target);
+    let platform = args.target.platform.clone().unwrap_or(Choice::All);
+    let ruleset = Ruleset::with_files(&args.rules.rules)?;
+    let key = context::fingerprint_key(&args.fingerprint_key)?;
+    let analyzer = context::analyzer(ruleset, key, args.threads.threads)?;
+    let reading = Reading {
+        target: &TargetArgs { target, all: false, platform: Some(platform) },
+        build: None,
+        with_referrers: true,
+        registry: &args.registry,
+        quiet: &args.quiet,
+        store: args.store.name(),
+        timeout: args.timeout.timeout,
+    };
+    reading.scan(analyzer)
+}
+
+fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<ImageReport>> {
+    let mut reports = Vec::new();
+    for path in paths {
+        let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let set = ReportSet::from_json(&text).with_context(|| path.display().to_string())?;
+        reports.extend(set.reports);
+    }
+    Ok(reports)
+}

@@ -1,0 +1,66 @@
+//! Key files of `attest`, `verify` and `generate-key`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use clap::Args;
+
+use super::pkcs11::{SCHEME, TokenKey};
+use layersift_attest::keys::{PrivateKey, PublicKey, Signer, is_image_signing_name};
+
+const PASSWORD: &str = "LAYERSIFT_KEY_PASSWORD";
+
+/// Where the password of a private key is.
+#[derive(Debug, Args)]
+pub(crate) struct PasswordArgs {
+    /// File with the password of the private key, or the PIN of its token [default: LAYERSIFT_KEY_PASSWORD]
+    ///
+    /// An end of line at the end of the file is not part of the password.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+impl PasswordArgs {
+    /// The password, if there is one.
+    pub(crate) fn read(&self) -> anyhow::Result<Option<String>> {
+        let Some(path) = &self.password_file else { return Ok(std::env::var(PASSWORD).ok()) };
+        let text = text(path)?;
+        Ok(Some(text.strip_suffix('\n').map_or(text.as_str(), |line| line.trim_end_matches('\r')).into()))
+    }
+}
+
+/// The key that signs: in a file, or in a token. A file that is named as keys that sign images are is refused.
+pub(crate) fn signer(key: &str, password: &PasswordArgs) -> anyhow::Result<Box<dyn Signer>> {
+    if key.starts_with(SCHEME) {
+        return Ok(Box::new(TokenKey::open(key, password.read()?)?));
+    }
+    Ok(Box::new(private_key(Path::new(key), password)?))
+}
+
+fn private_key(path: &Path, password: &PasswordArgs) -> anyhow::Result<PrivateKey> {
+    refuse_image_keys(path)?;
+    let text = text(path)?;
+    let password = if PrivateKey::needs_password(&text) { password.read()? } else { None };
+    PrivateKey::from_pem(&text, password.as_deref().map(str::as_bytes)).with_context(|| path.display().to_string())
+}
+
+/// A key that verifies.
+pub(crate) fn public_key(path: &Path) -> anyhow::Result<PublicKey> {
+    PublicKey::from_pem(&text(path)?).with_context(|| path.display().to_string())
+}
+
+/// Refuses a file that is named as the keys that sign images are by default.
+pub(crate) fn refuse_image_keys(path: &Path) -> anyhow::Result<()> {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    ensure!(
+        !is_image_signing_name(&name),
+        "{}: this is the name of a key that signs images; cosign takes attestations in bundles for such signatures, so \
+         attest with a key of its own, as `layersift generate-key` makes it",
+        path.display()
+    );
+    Ok(())
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}

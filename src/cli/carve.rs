@@ -1,0 +1,226 @@
+//! `layersift carve`: files of layers as evidence, and the check of such evidence.
+
+mod image;
+mod select;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+
+use super::args::{FingerprintKeyArgs, QuietArgs, RegistryArgs, RulesArgs, TargetArgs, ThreadsArgs, TimeoutArgs};
+use super::attest::keys::{self, PasswordArgs};
+use super::read::Reading;
+use super::{context, output, stamp};
+use image::OpenedImage;
+use layersift_evidence::{Carver, Case, Sealed, Source, ToolIdentity};
+use layersift_format::Cancellation;
+use layersift_format::platform::Choice;
+use layersift_model::{FingerprintKey, ImageReport};
+use layersift_report::plural;
+use layersift_rules::Ruleset;
+use select::Selection;
+
+/// How files are acquired, where the operator does not say it.
+const METHOD: &str = "files of layers are read from the stored image, which is not changed; whole layers are hashed";
+
+const TIMEOUT: &str = "Stop after this time, such as 90s or 30m [default: no limit]";
+
+#[derive(Debug, Args)]
+#[command(mut_arg("timeout", |arg| arg.help(TIMEOUT)))]
+pub(crate) struct CarveArgs {
+    /// Image to read: a path, or TRANSPORT:PATH
+    #[arg(required_unless_present = "verify")]
+    target: Option<String>,
+
+    /// Findings to carve, by their ids in the report, or `all`
+    #[arg(value_name = "FINDING")]
+    findings: Vec<String>,
+
+    /// Directory to write the bundle to, or a tar archive if the name ends in .tar; it must not exist
+    #[arg(short, long, value_name = "BUNDLE", required_unless_present = "verify")]
+    output: Option<PathBuf>,
+
+    /// Carve the file at this path instead of findings
+    #[arg(long, requires = "layer", conflicts_with = "findings")]
+    path: Option<String>,
+
+    /// Layer of --path, from 0 at the base; without --path, the whole layer as it is stored
+    #[arg(long, value_name = "N", conflicts_with = "findings")]
+    layer: Option<usize>,
+
+    /// Platform of a multi-architecture image: OS/ARCH[/VARIANT] [default: Linux on this machine's architecture]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Choice>,
+
+    /// JSON report that has the findings, instead of a scan
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["path", "layer"])]
+    report: Option<PathBuf>,
+
+    /// Case that the evidence belongs to
+    #[arg(long, value_name = "ID", help_heading = "Case")]
+    case_id: Option<String>,
+
+    /// Item of evidence
+    #[arg(long, value_name = "ID", help_heading = "Case")]
+    evidence_id: Option<String>,
+
+    /// Who acquires it
+    #[arg(long, value_name = "NAME", help_heading = "Case")]
+    operator: Option<String>,
+
+    /// How it is acquired, if there is more to say than that files of stored layers are read
+    #[arg(long, value_name = "TEXT", help_heading = "Case")]
+    method: Option<String>,
+
+    /// Sign the bundle with this private key: a PEM file, one of `layersift generate-key`, or pkcs11:…
+    #[arg(long, value_name = "KEY", help_heading = "Seal")]
+    key: Option<String>,
+
+    #[command(flatten)]
+    password: PasswordArgs,
+
+    /// Have the bundle stamped by the time stamp authority at this URL (RFC 3161)
+    #[arg(long, value_name = "URL", requires = "timestamp_authorities", help_heading = "Seal")]
+    timestamp: Option<String>,
+
+    /// Check this bundle; with a target, also against the image
+    #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["output", "findings", "path", "layer", "report", "key"])]
+    verify: Option<PathBuf>,
+
+    /// With --verify: PEM file with the public key that has to have signed
+    #[arg(long, value_name = "FILE", requires = "verify", help_heading = "Seal")]
+    public_key: Option<PathBuf>,
+
+    /// PEM file with time stamp authorities, one of which has to have stamped the bundle
+    #[arg(long, value_name = "FILE", help_heading = "Seal")]
+    timestamp_authorities: Option<PathBuf>,
+
+    #[command(flatten)]
+    rules: RulesArgs,
+
+    #[command(flatten)]
+    fingerprint_key: FingerprintKeyArgs,
+
+    #[command(flatten)]
+    timeout: TimeoutArgs,
+
+    #[command(flatten)]
+    threads: ThreadsArgs,
+
+    #[command(flatten)]
+    quiet: QuietArgs,
+
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// Writes a bundle, or checks one. A bundle that was changed is exit status 1.
+pub(crate) fn run(args: &CarveArgs) -> anyhow::Result<ExitCode> {
+    if let Some(bundle) = &args.verify {
+        return verify::run(args, bundle);
+    }
+    let (Some(target), Some(path)) = (&args.target, &args.output) else { anyhow::bail!("name a target and --output") };
+    ensure!(args.layer.is_some() || !args.findings.is_empty(), "name findings, or --layer with or without --path");
+    let key = context::fingerprint_key(&args.fingerprint_key)?;
+    let signer = args.key.as_ref().map(|key| keys::signer(key, &args.password)).transpose()?;
+    let reports = match args.layer {
+        Some(_) => Vec::new(),
+        None => reports(args, target, key.clone())?,
+    };
+    let opened = open(args, target)?;
+    let selection = match args.layer {
+        Some(layer) => Selection::of_layer(&opened, layer, args.path.as_deref())?,
+        None => Selection::of_findings(&opened, &reports, &args.findings)?,
+    };
+    let mut carver = Carver::create(path, case(args))?;
+    let (tool, source) = (tool(selection.report, &key), source(target, &selection));
+    carver.describe(tool, command(), source, key);
+    if let Err(error) = selection.carve(&opened, &mut carver) {
+        carver.abandon();
+        return Err(error);
+    }
+    let sign = |seal: &[u8]| match &signer {
+        Some(signer) => signer.sign(seal).map_err(Into::into),
+        None => Ok(Vec::new()),
+    };
+    let authorities = args.timestamp_authorities.as_deref().map(stamp::authorities).transpose()?;
+    let stamp = |seal: &[u8]| match (&args.timestamp, &authorities) {
+        (Some(url), Some(authorities)) => stamp::ask(url, authorities, seal).map_err(Into::into),
+        _ => Ok(Vec::new()),
+    };
+    let sealed = carver.seal(signer.as_ref().map(|_| &sign as _), args.timestamp.as_ref().map(|_| &stamp as _))?;
+    said(&sealed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The reports of the target: from a file, or by a scan.
+fn reports(args: &CarveArgs, target: &str, key: FingerprintKey) -> anyhow::Result<Vec<ImageReport>> {
+    if let Some(path) = &args.report {
+        return select::read_reports(path);
+    }
+    let analyzer = context::analyzer(Ruleset::with_files(&args.rules.rules)?, key, args.threads.threads)?;
+    let target = TargetArgs { target: target.into(), all: false, platform: args.platform.clone() };
+    let reading = Reading {
+        target: &target,
+        build: None,
+        with_referrers: true,
+        registry: &args.registry,
+        quiet: &args.quiet,
+        store: None,
+        timeout: args.timeout.timeout,
+    };
+    reading.scan(analyzer)
+}
+
+/// The target, whose blobs can be read again.
+fn open(args: &CarveArgs, target: &str) -> anyhow::Result<OpenedImage> {
+    let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
+    let options = context::registry_options(&args.registry, &cancellation)?;
+    OpenedImage::open(target, args.platform.clone().unwrap_or(Choice::Default), &options)
+}
+
+fn case(args: &CarveArgs) -> Case {
+    Case {
+        case_id: args.case_id.clone(),
+        evidence_id: args.evidence_id.clone(),
+        operator: args.operator.clone(),
+        method: Some(args.method.clone().unwrap_or_else(|| METHOD.into())),
+    }
+}
+
+/// The command line. Logins are no flags, so it has none.
+fn command() -> Vec<String> {
+    std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect()
+}
+
+fn tool(report: Option<&ImageReport>, key: &FingerprintKey) -> ToolIdentity {
+    let tool = report.map(|report| report.tool.clone()).unwrap_or_default();
+    ToolIdentity {
+        name: "layersift".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        ruleset: tool.ruleset,
+        reader_revision: tool.reader_revision,
+        fingerprint_key: Some(tool.fingerprint_key.unwrap_or_else(|| key.id())),
+    }
+}
+
+fn source(target: &str, selection: &Selection<'_>) -> Source {
+    let image = selection.image;
+    Source {
+        target: target.into(),
+        reference: image.reference.clone(),
+        manifest_digest: image.manifest_digest.clone(),
+        config_digest: image.config_digest.clone(),
+        platform: image.platform.clone(),
+    }
+}
+
+/// Says what was written, and the digest that stands for all of it.
+fn said(sealed: &Sealed) -> anyhow::Result<()> {
+    let artifacts = plural(sealed.manifest.artifacts.len() as u64, "artifact");
+    let line = format!("{}: {artifacts}, seal {}\n", sealed.path.display(), sealed.seal);
+    output::write(line.as_bytes(), None).context("cannot write to standard output")
+}
