@@ -24,6 +24,7 @@ mod rules;
 mod rules_catalogue;
 mod sbom;
 mod scan;
+mod scrub;
 mod serve;
 mod shell;
 mod signals;
@@ -35,6 +36,7 @@ mod token;
 mod trace;
 mod values;
 mod verify;
+mod verify_gone;
 mod worker;
 
 use std::path::PathBuf;
@@ -75,6 +77,12 @@ enum Command {
     /// Compare two images: what came, what went, and whether a leaked secret is gone and rotated
     #[command(after_help = help::DIFF)]
     Diff(diff::DiffArgs),
+    /// Write a new image without a file or a secret, and list what changed
+    #[command(after_help = help::SCRUB)]
+    Scrub(scrub::ScrubArgs),
+    /// Ask registries whether an image and its layers are gone
+    #[command(after_help = help::VERIFY_GONE)]
+    VerifyGone(verify_gone::VerifyGoneArgs),
     /// Take files out of layers as evidence, in a bundle that shows every later change
     #[command(after_help = help::CARVE)]
     Carve(carve::CarveArgs),
@@ -160,6 +168,8 @@ impl Command {
             Command::Layers(args) => layers::run(args),
             Command::Sbom(args) => sbom::run(args),
             Command::Diff(args) => diff::run(args),
+            Command::Scrub(args) => scrub::run(args),
+            Command::VerifyGone(args) => verify_gone::run(args),
             Command::Carve(args) => carve::run(args),
             Command::Attest(args) => attest::run(args),
             Command::Verify(args) => verify::run(args),

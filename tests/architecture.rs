@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The crates that each crate may depend on. ARCHITECTURE.md draws the same picture.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("attest", &["model"]),
     ("audit", &[]),
     ("model", &[]),
@@ -23,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("format", &["model"]),
     ("scan", &["format", "model", "packages", "rules"]),
     ("evidence", &["format", "model"]),
+    ("scrub", &["format", "model"]),
     ("disks", &["format", "model"]),
     ("source", &["disks", "format", "model"]),
     ("report", &["model"]),

@@ -63,6 +63,33 @@ Exit status:
   1  not found in any image of the store
   2  error, including usage errors";
 
+pub(crate) const SCRUB: &str = "\
+All places of a secret are done, or nothing is written: a value in a text file becomes filler of the same length, one in
+the configuration as well. Where that cannot be done, as in an archive, an executable or a database, the place is named;
+--path removes the file instead. Layers that do not change keep their digests. The result is scanned before it is
+written.
+
+Rotate the secret all the same. The old image and its layers can be pulled until they are gone: `layersift verify-gone`.
+
+Exit status:
+  0  the new image was written
+  1  the secret would still be in the image; nothing was written
+  2  error, including usage errors and places that cannot be done; nothing was written
+  3  the new image was written, but parts of it could not be read
+
+docs/scrub.md has the details.";
+
+pub(crate) const VERIFY_GONE: &str = "\
+A registry goes on serving the layers of an image that was deleted, until it has collected its garbage. So each manifest
+and each blob is asked for by its digest, with the login that there is and without one. What cannot be asked for is not
+held to be gone.
+
+Exit status:
+  0  gone everywhere
+  1  something is still served; it is named
+  2  error, including usage errors
+  3  a registry did not say, or the layers of an image are not known";
+
 pub(crate) const AUDIT_STATUS: &str = "\
 Exit status:
   0  the log is what was written, as far as its checkpoints and those that were given tell

@@ -119,6 +119,29 @@ fn log(progress: &Progress, ended: &Cancellation) {
     }
 }
 
+/// What is waited for.
+pub(crate) struct WaitProgress(ProgressBar);
+
+impl WaitProgress {
+    /// Shows a line, unless `quiet` is set or standard error is not a terminal.
+    pub(crate) fn start(quiet: bool) -> WaitProgress {
+        let bar = bar(is_shown(quiet));
+        set_template(&bar, "{msg}, after {elapsed}");
+        bar.enable_steady_tick(REDRAW);
+        WaitProgress(bar)
+    }
+
+    /// Says what is waited for now.
+    pub(crate) fn show(&self, text: &str) {
+        self.0.set_message(text.to_owned());
+    }
+
+    /// Removes the line.
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
 fn is_shown(quiet: bool) -> bool {
     !quiet && std::io::stderr().is_terminal()
 }

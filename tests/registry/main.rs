@@ -20,6 +20,7 @@ mod catalog_harbor;
 mod catalog_hostile;
 mod catalog_lists;
 mod faults;
+mod gone;
 mod harbor_login;
 mod images;
 mod listings;

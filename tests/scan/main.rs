@@ -37,5 +37,6 @@ mod referrers;
 mod render;
 mod report_schema;
 mod sbom;
+mod scrub;
 mod shipped;
 mod snapshots;

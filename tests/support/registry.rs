@@ -24,7 +24,7 @@ const HASHED: &str = "robot$reader:$2b$04$bxcz4TtorVe.1snuPtu81uPza9zpeRy19h14n1
 pub struct Registry {
     pub port: u16,
     child: Child,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// What a registry is started with.
@@ -84,7 +84,7 @@ impl Setup {
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().expect("docker-registry is needed: apt-get install docker-registry");
-        let mut registry = Registry { port, child, _directory: directory };
+        let mut registry = Registry { port, child, directory };
         registry.wait();
         registry
     }
@@ -135,6 +135,13 @@ impl Registry {
         self.put_manifest(repository, "v1", media_type, root);
     }
 
+    /// Makes a repository lose a blob, as a garbage collection does.
+    pub fn forget_blob(&self, repository: &str, digest: &str) {
+        let link = digest.replace(':', "/");
+        let repositories = self.directory.path().join("data/docker/registry/v2/repositories");
+        std::fs::remove_dir_all(repositories.join(repository).join("_layers").join(link)).unwrap();
+    }
+
     fn send(&self, method: &str, path: &str, media_type: &str, body: &[u8]) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let head = format!(
@@ -152,7 +159,7 @@ impl Registry {
     fn wait(&mut self) {
         let until = Instant::now() + Duration::from_secs(30);
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let log = || std::fs::read_to_string(self._directory.path().join("log")).unwrap_or_default();
+            let log = || std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
             assert!(self.child.try_wait().unwrap().is_none(), "docker-registry ended: {}", log());
             assert!(Instant::now() < until, "docker-registry does not answer: {}", log());
             std::thread::sleep(Duration::from_millis(20));

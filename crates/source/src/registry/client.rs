@@ -26,7 +26,7 @@ use layersift_format::{CancelReason, Cancellation};
 use layersift_model::{Digest, Hasher};
 
 /// Manifests and indexes, of the OCI and of Docker, and the artifact manifests of OCI image-spec v1.1-rc.
-const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
+pub(super) const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
                          application/vnd.oci.image.manifest.v1+json, \
                          application/vnd.oci.artifact.manifest.v1+json, \
                          application/vnd.docker.distribution.manifest.list.v2+json, \

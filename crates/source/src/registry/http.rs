@@ -43,7 +43,7 @@ const LONGEST_OUTAGE: Duration = Duration::from_secs(120);
 /// then.
 const MIN_BYTES_PER_STALL_TIMEOUT: u64 = 64 << 10;
 
-/// A `GET` request.
+/// A `GET` request, or one for its headers.
 #[derive(Clone, Debug)]
 pub(super) struct Request<'r> {
     /// The URL at the registry.
@@ -56,12 +56,14 @@ pub(super) struct Request<'r> {
     pub(super) unless: Option<&'r Digest>,
     /// Whether a cache in between must ask the registry: what it kept of a listing may lack what came since.
     pub(super) is_fresh: bool,
+    /// Whether only the headers of the response are wanted: a `HEAD` request.
+    pub(super) is_head: bool,
 }
 
 impl<'r> Request<'r> {
     /// A request for the whole of `url`, as one of the media types `accept`.
     pub(super) fn whole(url: &'r Url, accept: &'r str) -> Request<'r> {
-        Request { url, accept, offset: 0, unless: None, is_fresh: false }
+        Request { url, accept, offset: 0, unless: None, is_fresh: false, is_head: false }
     }
 
     /// A request for a listing, or for what else may have changed since a cache kept it.
@@ -92,8 +94,10 @@ impl<'r> Request<'r> {
 /// What a request does, with its body.
 pub(super) enum Message {
     Get,
+    Head,
     Post(String),
     Put(Vec<u8>),
+    Patch(Vec<u8>),
 }
 
 /// A response whose body is still to be read.
@@ -204,7 +208,8 @@ impl Http {
             if let Some(authorization) = authorization.filter(|_| is_registrys) {
                 headers.insert(AUTHORIZATION, authorization.clone());
             }
-            let response = self.send(&url, headers, None)?;
+            let message = if request.is_head { Message::Head } else { Message::Get };
+            let response = self.transmit(&url, headers, message)?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(Response { inner: response, is_registrys });
             }
@@ -296,8 +301,10 @@ impl Shared {
         let client = if self.is_registrys(url) { &self.registry_client } else { &self.other_client };
         let request = match message {
             Message::Get => client.get(url.clone()),
+            Message::Head => client.head(url.clone()),
             Message::Post(form) => client.post(url.clone()).body(form),
             Message::Put(body) => client.put(url.clone()).body(body),
+            Message::Patch(body) => client.patch(url.clone()).body(body),
         };
         request.headers(headers).send().map_err(|error| connection_failure(url, error))
     }

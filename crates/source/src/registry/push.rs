@@ -13,7 +13,7 @@ use super::http::{Message, Response};
 use super::refusal::Refusal;
 use layersift_model::Digest;
 
-const BLOB: &str = "application/octet-stream";
+pub(super) const BLOB: &str = "application/octet-stream";
 
 impl Registry {
     /// Writes a blob.
@@ -22,13 +22,31 @@ impl Registry {
     /// If the registry does not take it.
     pub fn push_blob(&self, repository: &str, bytes: &[u8]) -> Result<Digest, RegistryError> {
         let digest = Digest::of(bytes);
-        let scope = Scope::Push(repository.into());
-        let start = self.url(&["v2", repository, "blobs", "uploads/"])?;
-        let opened = self.write(&start, &scope, BLOB, || Message::Post(String::new()), &[202])?;
-        let mut upload = self.upload_url(&start, &opened)?;
-        upload.query_pairs_mut().append_pair("digest", &digest.to_string());
-        self.write(&upload, &scope, BLOB, || Message::Put(bytes.to_vec()), &[201])?;
+        let upload = self.begin_upload(repository)?;
+        self.finish_upload(repository, &upload, &digest, bytes)?;
         Ok(digest)
+    }
+
+    /// Opens an upload. Gives where its bytes go.
+    pub(super) fn begin_upload(&self, repository: &str) -> Result<Url, RegistryError> {
+        let start = self.url(&["v2", repository, "blobs", "uploads/"])?;
+        let scope = Scope::Push(repository.into());
+        let opened = self.write(&start, &scope, BLOB, HeaderMap::new(), || Message::Post(String::new()), &[202])?;
+        self.upload_url(&start, &opened)
+    }
+
+    /// Ends an upload with its last bytes.
+    pub(super) fn finish_upload(
+        &self,
+        repository: &str,
+        upload: &Url,
+        digest: &Digest,
+        bytes: &[u8],
+    ) -> Result<(), RegistryError> {
+        let mut upload = upload.clone();
+        upload.query_pairs_mut().append_pair("digest", &digest.to_string());
+        let scope = Scope::Push(repository.into());
+        self.write(&upload, &scope, BLOB, HeaderMap::new(), || Message::Put(bytes.to_vec()), &[201]).map(|_| ())
     }
 
     /// Writes a manifest or an index.
@@ -44,11 +62,11 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let url = self.manifest_url(repository, at)?;
         let scope = Scope::Push(repository.into());
-        self.write(&url, &scope, media_type, || Message::Put(bytes.to_vec()), &[200, 201]).map(|_| ())
+        self.write(&url, &scope, media_type, HeaderMap::new(), || Message::Put(bytes.to_vec()), &[200, 201]).map(|_| ())
     }
 
     /// Where an upload goes.
-    fn upload_url(&self, start: &Url, opened: &Response) -> Result<Url, RegistryError> {
+    pub(super) fn upload_url(&self, start: &Url, opened: &Response) -> Result<Url, RegistryError> {
         let refused = |reason| RegistryError::Refused { url: redacted(start), reason };
         let location = opened.inner.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let location = location.ok_or_else(|| refused(Refusal::NoLocation))?;
@@ -60,11 +78,12 @@ impl Registry {
     }
 
     /// Sends a message, logs in if the registry requires it, and retries. The status is one of `expected`.
-    fn write(
+    pub(super) fn write(
         &self,
         url: &Url,
         scope: &Scope,
         media_type: &str,
+        headers: HeaderMap,
         message: impl Fn() -> Message,
         expected: &[u16],
     ) -> Result<Response, RegistryError> {
@@ -73,7 +92,7 @@ impl Registry {
         self.retrying(url, || {
             let mut used = self.auth().authorization(&self.http, scope)?;
             let send = |used: &Option<Authorization>| {
-                let mut headers = HeaderMap::new();
+                let mut headers = headers.clone();
                 headers.insert(CONTENT_TYPE, content_type.clone());
                 headers.extend(used.as_ref().map(|used| (AUTHORIZATION, used.header.clone())));
                 let sent = self.http.transmit(url, headers, message());

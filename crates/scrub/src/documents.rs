@@ -1,0 +1,225 @@
+//! Changes JSON documents: configurations, manifests and indexes. All other members stay, in their order.
+
+use layersift_format::json::Node;
+use layersift_model::Digest;
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+
+use crate::changes::{Action, Place};
+use crate::filler::{LONG, mask};
+use crate::request::Request;
+
+/// Members that say what a document is. A short secret that is one of their values is a coincidence.
+const STRUCTURE: [&str; 11] = [
+    "mediaType",
+    "artifactType",
+    "schemaVersion",
+    "digest",
+    "size",
+    "platform",
+    "rootfs",
+    "os",
+    "architecture",
+    "variant",
+    "created",
+];
+
+/// How the annotations begin that describe the bytes of a compressed layer: the tables of contents of eStargz, of
+/// zstd:chunked and of other lazy pullers.
+const OF_LAYER: [&str; 3] = ["containerd.io/snapshot/", "io.containers.estargz.", "io.github.containers.zstd-chunked."];
+
+/// The annotation of containerd with the diff_id of a layer.
+const UNCOMPRESSED: &str = "containerd.io/uncompressed";
+
+/// The bytes of a document.
+pub(crate) fn to_bytes(node: &Node) -> Vec<u8> {
+    // A tree of strings and numbers has a form in JSON.
+    serde_json::to_vec(&Written(node)).unwrap_or_default()
+}
+
+struct Written<'n>(&'n Node);
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Node::Null => serializer.serialize_unit(),
+            Node::Bool(value) => serializer.serialize_bool(*value),
+            Node::Number(number) => number.serialize(serializer),
+            Node::String(text) => serializer.serialize_str(text),
+            Node::Array(elements) => {
+                let mut seq = serializer.serialize_seq(Some(elements.len()))?;
+                for element in elements {
+                    seq.serialize_element(&Written(element))?;
+                }
+                seq.end()
+            }
+            Node::Object(members) => {
+                let mut map = serializer.serialize_map(Some(members.len()))?;
+                for (name, member) in members {
+                    map.serialize_entry(name, &Written(member))?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+/// Masks the wanted secrets in all strings of a document, and says where they were.
+pub(crate) fn mask_secrets(node: &mut Node, blob: Option<&Digest>, request: &Request) -> Vec<Place> {
+    let mut places = Vec::new();
+    for (index, secret) in request.secrets.iter().enumerate() {
+        let Ok(value) = std::str::from_utf8(secret.value.reveal()) else { continue };
+        let is_wanted = value.len() >= LONG || request.in_documents.get(index).is_some_and(|found| *found);
+        if !is_wanted {
+            continue;
+        }
+        let mut found = Vec::new();
+        mask_below(node, "", value, &mut found);
+        places.extend(found.into_iter().map(|path| Place {
+            action: Action::Masked,
+            blob: blob.cloned(),
+            path,
+            entry: None,
+            offset: None,
+            length: Some(value.len() as u64),
+            fingerprint: Some(secret.fingerprint.clone()),
+            note: None,
+        }));
+    }
+    places
+}
+
+fn mask_below(node: &mut Node, path: &str, secret: &str, found: &mut Vec<String>) {
+    match node {
+        Node::String(text) => {
+            if let Some(masked) = mask(text, secret) {
+                *text = masked;
+                found.push(path.into());
+            }
+        }
+        Node::Array(elements) => {
+            for (index, element) in elements.iter_mut().enumerate() {
+                mask_below(element, &format!("{path}[{index}]"), secret, found);
+            }
+        }
+        Node::Object(members) => {
+            for (name, member) in members {
+                if STRUCTURE.iter().any(|structure| name.eq_ignore_ascii_case(structure)) {
+                    continue;
+                }
+                let masked = mask(name, secret);
+                let at = masked.as_deref().unwrap_or(name);
+                let at = if path.is_empty() { at.into() } else { format!("{path}.{at}") };
+                if let Some(masked) = masked {
+                    *name = masked;
+                    found.push(at.clone());
+                }
+                mask_below(member, &at, secret, found);
+            }
+        }
+        Node::Null | Node::Bool(_) | Node::Number(_) => {}
+    }
+}
+
+/// The elements of the array `name`.
+pub(crate) fn elements_mut<'n>(node: &'n mut Node, name: &str) -> Option<&'n mut Vec<Node>> {
+    match member_mut(node, name)? {
+        Node::Array(elements) => Some(elements),
+        _ => None,
+    }
+}
+
+/// The member that Go reads as `name`: the last one.
+pub(crate) fn member_mut<'n>(node: &'n mut Node, name: &str) -> Option<&'n mut Node> {
+    let Node::Object(members) = node else { return None };
+    members.iter_mut().rev().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, member)| member)
+}
+
+/// Points a descriptor at other bytes.
+pub(crate) fn set_descriptor(descriptor: &mut Node, digest: &Digest, size: u64) {
+    let Node::Object(members) = descriptor else { return };
+    let is = |name: &str, wanted: &str| name.eq_ignore_ascii_case(wanted);
+    // Embedded content and other addresses are those of the old bytes.
+    members.retain(|(name, _)| !is(name, "data") && !is(name, "urls"));
+    for (name, member) in members {
+        if is(name, "digest") {
+            *member = Node::String(digest.to_string());
+        } else if is(name, "size") {
+            *member = Node::Number(size.into());
+        }
+    }
+}
+
+/// Brings the annotations of a layer's descriptor up to date, and returns the names of those that were removed.
+pub(crate) fn update_layer_annotations(descriptor: &mut Node, diff_id: &Digest) -> Vec<String> {
+    let mut removed = Vec::new();
+    let Some(Node::Object(annotations)) = member_mut(descriptor, "annotations") else { return removed };
+    annotations.retain(|(name, _)| {
+        let is_of_layer = OF_LAYER.iter().any(|prefix| name.starts_with(prefix));
+        if is_of_layer {
+            removed.push(name.clone());
+        }
+        !is_of_layer
+    });
+    for (name, value) in annotations {
+        if name == UNCOMPRESSED {
+            *value = Node::String(diff_id.to_string());
+        }
+    }
+    removed
+}
+
+/// Sets the diff_ids of a configuration, which has as many as there are `diff_ids`; returns whether it has.
+pub(crate) fn set_diff_ids(config: &mut Node, diff_ids: &[Digest]) -> bool {
+    let list = member_mut(config, "rootfs").and_then(|rootfs| elements_mut(rootfs, "diff_ids"));
+    let Some(list) = list.filter(|list| list.len() == diff_ids.len()) else { return diff_ids.is_empty() };
+    for (node, diff_id) in list.iter_mut().zip(diff_ids) {
+        *node = Node::String(diff_id.to_string());
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::WantedSecret;
+    use layersift_model::Secret;
+
+    fn request(value: &str) -> Request {
+        let secret = WantedSecret { fingerprint: "f".into(), value: Secret::new(value.as_bytes()) };
+        Request { secrets: vec![secret], in_documents: vec![true], ..Request::default() }
+    }
+
+    fn masked(text: &str, value: &str) -> (String, Vec<String>) {
+        let mut node = Node::parse(text.as_bytes()).unwrap();
+        let places = mask_secrets(&mut node, None, &request(value));
+        (String::from_utf8(to_bytes(&node)).unwrap(), places.into_iter().map(|place| place.path).collect())
+    }
+
+    #[test]
+    fn order_and_other_members_stay() {
+        let text = r#"{"b":1,"a":[null,true,-2,"hunter2 x"],"A":{"k":"é"},"size":18446744073709551615}"#;
+        assert_eq!(masked(text, "hunter2").0, text.replace("hunter2", "xxxxxxx"));
+    }
+
+    #[test]
+    fn places_are_named_and_never_show_the_secret() {
+        let text = r#"{"config":{"Env":["A=hunter2"],"Labels":{"hunter2":"hunter2"}},"os":"hunter2"}"#;
+        let (text, places) = masked(text, "hunter2");
+        assert_eq!(text, r#"{"config":{"Env":["A=xxxxxxx"],"Labels":{"xxxxxxx":"xxxxxxx"}},"os":"hunter2"}"#);
+        assert_eq!(places, ["config.Env[0]", "config.Labels.xxxxxxx", "config.Labels.xxxxxxx"]);
+    }
+
+    #[test]
+    fn a_descriptor_loses_what_describes_the_old_bytes() {
+        let digest = Digest::of(b"new");
+        let text = r#"{"mediaType":"m","digest":"sha256:0","size":1,"urls":["u"],"data":"eA==","annotations":{
+            "containerd.io/snapshot/stargz/toc.digest":"t","containerd.io/uncompressed":"d","title":"t"}}"#;
+        let mut node = Node::parse(text.as_bytes()).unwrap();
+        set_descriptor(&mut node, &digest, 7);
+        let removed = update_layer_annotations(&mut node, &digest);
+        let annotations = format!(r#"{{"containerd.io/uncompressed":"{digest}","title":"t"}}"#);
+        let expected = format!(r#"{{"mediaType":"m","digest":"{digest}","size":7,"annotations":{annotations}}}"#);
+        assert_eq!(String::from_utf8(to_bytes(&node)).unwrap(), expected);
+        assert_eq!(removed, ["containerd.io/snapshot/stargz/toc.digest"]);
+    }
+}

@@ -1,0 +1,160 @@
+//! What has to go: secrets, and files.
+
+use std::collections::BTreeSet;
+
+use layersift_model::{Finding, ImagePath, ImageReport, Location, Secret};
+
+use crate::error::ScrubError;
+
+/// A secret that has to go, wherever it is.
+#[derive(Clone, Debug)]
+pub struct WantedSecret {
+    /// Its keyed fingerprint.
+    pub fingerprint: String,
+    /// The value.
+    pub value: Secret,
+}
+
+/// Where a finding of a wanted secret is in a file.
+#[derive(Clone, Debug)]
+pub(crate) struct FoundInFile {
+    /// The index of the secret in [`Request::secrets`].
+    pub(crate) secret: usize,
+    /// The digests of the layer's blob and of its uncompressed bytes.
+    pub(crate) layer: [Option<layersift_model::Digest>; 2],
+    /// The position of the layer.
+    pub(crate) index: usize,
+    pub(crate) path: String,
+    pub(crate) entry: Option<u32>,
+    pub(crate) offset: Option<u64>,
+    /// Why the bytes at the offset are not those of the file, if they are not.
+    pub(crate) hidden: Option<String>,
+    /// The package that the file belongs to.
+    pub(crate) package: Option<String>,
+}
+
+/// What has to go from an image.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    pub(crate) secrets: Vec<WantedSecret>,
+    pub(crate) paths: BTreeSet<ImagePath>,
+    pub(crate) in_files: Vec<FoundInFile>,
+    /// For each secret, whether a finding is in the configuration or another document.
+    pub(crate) in_documents: Vec<bool>,
+}
+
+impl Request {
+    /// The secrets and files of the findings `ids`, in every place where `reports` find them, and the files `paths`.
+    ///
+    /// # Errors
+    /// If there is no such finding, or it cannot be removed.
+    pub fn new(reports: &[ImageReport], ids: &[String], paths: &[Vec<u8>]) -> Result<Request, ScrubError> {
+        let mut request =
+            Request { paths: paths.iter().map(|path| ImagePath::normalize(path)).collect(), ..Request::default() };
+        for id in ids {
+            let mut all = reports.iter().flat_map(|report| &report.findings);
+            let finding = all.find(|finding| finding.id == *id);
+            request.add(finding.ok_or_else(|| ScrubError::NoSuchFinding { id: id.clone() })?)?;
+        }
+        request.in_documents = vec![false; request.secrets.len()];
+        for finding in reports.iter().flat_map(|report| &report.findings) {
+            request.find(finding);
+        }
+        Ok(request)
+    }
+
+    /// The secrets that have to go.
+    pub fn secrets(&self) -> &[WantedSecret] {
+        &self.secrets
+    }
+
+    fn add(&mut self, finding: &Finding) -> Result<(), ScrubError> {
+        let not = |what| ScrubError::NotRemovable { id: finding.id.clone(), what };
+        let file = finding.file();
+        // What is found in a file as a whole goes with the file.
+        let whole = file.filter(|file| file.inside.is_empty() && (file.offset.is_none() || finding.secret.is_none()));
+        if let Some(file) = whole {
+            self.paths.insert(printed(&file.path));
+            return Ok(());
+        }
+        let secret = finding.secret.as_ref().ok_or_else(|| {
+            not(match finding.location {
+                Location::Image => "a combination of findings",
+                Location::Config(_) => "a setting of the image",
+                _ => "not a secret",
+            })
+        })?;
+        let value = secret.value.clone().filter(|value| !value.is_empty());
+        let value = value.ok_or_else(|| not("a secret whose value is not known"))?;
+        if !self.secrets.iter().any(|known| known.fingerprint == secret.fingerprint) {
+            self.secrets.push(WantedSecret { fingerprint: secret.fingerprint.clone(), value });
+        }
+        Ok(())
+    }
+
+    /// Notes the place of a finding of one of the secrets.
+    fn find(&mut self, finding: &Finding) {
+        let Some(fingerprint) = finding.fingerprint() else { return };
+        let Some(secret) = self.secrets.iter().position(|secret| secret.fingerprint == fingerprint) else { return };
+        let Some(file) = finding.file() else {
+            self.in_documents[secret] = true;
+            return;
+        };
+        let hidden = if !file.inside.is_empty() {
+            Some(format!("it is inside of {}", file.inside.join(" → ")))
+        } else if !file.views.is_empty() {
+            Some(format!("it is encoded as {}", file.views.join(" in ")))
+        } else {
+            file.binary.as_ref().map(|binary| format!("the file is an executable ({})", binary.format))
+        };
+        self.in_files.push(FoundInFile {
+            secret,
+            layer: [file.layer.digest.clone(), file.layer.diff_id.clone()],
+            index: file.layer.index,
+            path: file.path.clone(),
+            entry: file.attributes.as_ref().map(|attributes| attributes.entry),
+            offset: file.offset,
+            hidden,
+            package: file.package.as_ref().map(|package| format!("{} {}", package.ecosystem, package.name)),
+        });
+    }
+}
+
+/// The path that a report prints as `text`.
+fn printed(text: &str) -> ImagePath {
+    let mut bytes = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        rest = &rest[at + 1..];
+        let escape = rest.strip_prefix('x').and_then(|hex| Some((hex.get(..2)?, hex.get(2..)?)));
+        let wide = rest.strip_prefix("u{").and_then(|hex| hex.split_once('}'));
+        if let Some((byte, after)) = escape.and_then(|(hex, rest)| Some((u8::from_str_radix(hex, 16).ok()?, rest))) {
+            bytes.push(byte);
+            rest = after;
+        } else if let Some((c, after)) =
+            wide.and_then(|(hex, rest)| Some((char::from_u32(u32::from_str_radix(hex, 16).ok()?)?, rest)))
+        {
+            bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            rest = after;
+        } else {
+            bytes.push(b'\\');
+            rest = rest.strip_prefix('\\').unwrap_or(rest);
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    ImagePath::normalize(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_printed_path_is_read_back() {
+        for name in [&b"etc/passwd"[..], b"a\\b", b"a\\x41", b"a\xff\n", "a\u{202e}b\\u{41}".as_bytes()] {
+            let path = ImagePath::normalize(name);
+            assert_eq!(printed(&path.to_string()), path);
+        }
+    }
+}

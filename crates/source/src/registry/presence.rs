@@ -1,0 +1,42 @@
+//! Whether a registry still serves a manifest or a blob, which is asked without reading it.
+
+use super::auth::Scope;
+use super::client::{MANIFESTS, Registry};
+use super::error::RegistryError;
+use super::http::Request;
+use layersift_model::Digest;
+
+impl Registry {
+    /// Whether the manifest with this digest is served. One that a policy of the registry blocks is there, and so is.
+    ///
+    /// Only the headers are asked for, which registries do not count as a pull. A condition (`If-None-Match`) would not
+    /// do: Docker's registry answers that a manifest did not change if it never had it.
+    ///
+    /// # Errors
+    /// If the registry does not say: an error other than 404, or no permission.
+    pub fn serves_manifest(&self, repository: &str, digest: &Digest) -> Result<bool, RegistryError> {
+        let url = self.url(&["v2", repository, "manifests", &digest.to_string()])?;
+        let request = Request::fresh(&url, MANIFESTS);
+        match self.serves(&Request { is_head: true, ..request.clone() }, repository) {
+            Err(RegistryError::Status { response, .. }) if response.status == 405 => self.serves(&request, repository),
+            answer => answer,
+        }
+    }
+
+    /// Whether the blob with this digest is served.
+    ///
+    /// # Errors
+    /// As [`Registry::serves_manifest`].
+    pub fn serves_blob(&self, repository: &str, digest: &Digest) -> Result<bool, RegistryError> {
+        let url = self.url(&["v2", repository, "blobs", &digest.to_string()])?;
+        self.serves(&Request::fresh(&url, "*/*"), repository)
+    }
+
+    fn serves(&self, request: &Request<'_>, repository: &str) -> Result<bool, RegistryError> {
+        match self.get(request, &Scope::Pull(repository.into())) {
+            Ok(_) | Err(RegistryError::Blocked { .. }) => Ok(true),
+            Err(RegistryError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! `layersift scrub`.
+
+mod list;
+mod output;
+mod reading;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{bail, ensure};
+use clap::Args;
+
+use super::args::{FingerprintKeyArgs, QuietArgs, RegistryArgs, RulesArgs, TargetArgs, ThreadsArgs};
+use super::attest::keys::{PasswordArgs, signer};
+use super::{context, output as print};
+use layersift_attest::keys::Signer;
+use layersift_format::platform::Choice;
+use layersift_model::{Finding, ImageReport, Verdict};
+use layersift_rules::Ruleset;
+use layersift_scan::Analyzer;
+use layersift_scrub::{Changes, Request, Scrubbed, Staging, scrub};
+use output::Output;
+use reading::Source;
+
+const PLATFORM: &str = "Platform to keep of a multi-architecture image: OS/ARCH[/VARIANT], or all [default: all]";
+
+#[derive(Debug, Args)]
+#[command(mut_arg("platform", |arg| arg.help(PLATFORM)))]
+pub(crate) struct ScrubArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+
+    /// Finding whose secret has to go, in every place of the image; or whose file has to, if it is not a secret. May be
+    /// repeated
+    #[arg(long, value_name = "ID", required_unless_present = "path")]
+    finding: Vec<String>,
+
+    /// File to remove from every layer that has it; may be repeated
+    #[arg(long, value_name = "PATH")]
+    path: Vec<String>,
+
+    /// Where the new image goes: oci:DIRECTORY[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME] or
+    /// docker://REPOSITORY:TAG with a tag that is new
+    #[arg(short, long, value_name = "TARGET")]
+    output: String,
+
+    /// Write a list of what changed to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    changes: Option<PathBuf>,
+
+    /// Private key that signs the list: a PEM file, such as of `layersift generate-key`, or a PKCS#11 URI
+    ///
+    /// The signature goes beside the list, to a file with `.sig` after its name.
+    #[arg(long, value_name = "FILE|URI", requires = "changes")]
+    key: Option<String>,
+
+    #[command(flatten)]
+    password: PasswordArgs,
+
+    #[command(flatten)]
+    rules: RulesArgs,
+
+    #[command(flatten)]
+    fingerprint_key: FingerprintKeyArgs,
+
+    #[command(flatten)]
+    threads: ThreadsArgs,
+
+    #[command(flatten)]
+    quiet: QuietArgs,
+
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// Writes the new image. It is scanned before anything is written to its place.
+pub(crate) fn run(args: &ScrubArgs) -> anyhow::Result<ExitCode> {
+    // Mistakes are reported before the scan, which may take a while.
+    ensure!(!args.target.all, "scrub writes one image: name it instead of passing --all");
+    let source = Source::open(&args.target.target, &args.registry)?;
+    let output = Output::parse(&args.output, &source, &args.registry)?;
+    let key = args.key.as_ref().map(|key| signer(key, &args.password)).transpose()?;
+    for path in args.changes.iter().flat_map(|path| [path.clone(), list::signature_path(path)]) {
+        ensure!(!path.exists(), "{} exists already, and nothing is written over", path.display());
+    }
+    let analyzer = analyzer(args)?;
+    let platform = args.target.platform.clone().unwrap_or(Choice::All);
+    let reports = reading::scan(args, &source.target.text, platform.clone(), &analyzer)?;
+    let paths: Vec<Vec<u8>> = args.path.iter().map(|path| path.as_bytes().to_vec()).collect();
+    let request = Request::new(&reports, &args.finding, &paths)?;
+    let only = match (&platform, &reports[..]) {
+        (Choice::All, _) => None,
+        (_, [report]) => report.manifest_digest.as_ref(),
+        (_, reports) => bail!("{} images are for this platform; name it with its variant", reports.len()),
+    };
+    let staging = Staging::create(&output.directory())?;
+    let mut scrubbed = scrub(&*source.source, &source.target.text, &request, only, &staging)?;
+    let result = reading::scan_staged(args, &staging, &analyzer)?;
+    // The process ends soon; freeing the compiled rules would only take time.
+    std::mem::forget(analyzer);
+    let wanted = wanted(&request, &reports, &scrubbed.changes);
+    let left = left(&wanted, &result);
+    if !left.is_empty() {
+        print::warn(left.iter().map(|place| format!("still there: {place}")));
+        print::warn(["the secret is still in the image, so nothing was written; \
+                      name these files with --path as well, or build the image again"]);
+        return Ok(ExitCode::from(Verdict::Fail.exit_code()));
+    }
+    output.write(&staging, &scrubbed)?;
+    finish(args, &output, &mut scrubbed, key.as_deref())?;
+    Ok(ExitCode::from(if warn_of_gaps(&result) { Verdict::Incomplete.exit_code() } else { 0 }))
+}
+
+fn analyzer(args: &ScrubArgs) -> anyhow::Result<Analyzer> {
+    let ruleset = Ruleset::with_files(&args.rules.rules)?;
+    let key = context::fingerprint_key(&args.fingerprint_key)?;
+    context::analyzer(ruleset, key, args.threads.threads)
+}
+
+/// Writes the list of changes, and says what is left to do.
+fn finish(args: &ScrubArgs, output: &Output, scrubbed: &mut Scrubbed, key: Option<&dyn Signer>) -> anyhow::Result<()> {
+    let changes = &mut scrubbed.changes;
+    changes.tool = env!("CARGO_PKG_VERSION").into();
+    changes.output = output.to_string();
+    print::write(list::text(changes).as_bytes(), None)?;
+    if let Some(path) = &args.changes {
+        list::write(changes, path, key)?;
+    }
+    print::warn([
+        "rotate the secret all the same: whoever pulled the old image has it",
+        "the old image and its layers can be pulled until a registry has collected them: \
+         delete it there, and ask with `layersift verify-gone`",
+    ]);
+    Ok(())
+}
+
+/// The fingerprints that must not be found again: those of the secrets, and those of what was in removed files.
+fn wanted(request: &Request, reports: &[ImageReport], changes: &Changes) -> BTreeSet<String> {
+    let removed: BTreeSet<&str> = changes.removed_paths().collect();
+    let in_removed = |finding: &&Finding| finding.file().is_some_and(|file| removed.contains(&file.path[..]));
+    let of_files = reports.iter().flat_map(|report| &report.findings).filter(in_removed);
+    let of_files = of_files.filter_map(|finding| finding.fingerprint().map(String::from));
+    request.secrets().iter().map(|secret| secret.fingerprint.clone()).chain(of_files).collect()
+}
+
+/// Where a secret that had to go is still found.
+fn left(wanted: &BTreeSet<String>, reports: &[ImageReport]) -> Vec<String> {
+    let is_left = |finding: &&Finding| finding.fingerprint().is_some_and(|fingerprint| wanted.contains(fingerprint));
+    let findings = reports.iter().flat_map(|report| report.findings.iter().filter(is_left));
+    let place = |finding: &Finding| {
+        let place = match (finding.file(), finding.document(), &finding.location) {
+            (Some(file), ..) => format!("{} in layer {}", file.full_path(" → "), file.layer.index),
+            (_, Some(document), _) => {
+                let path = document.document.json_path.as_deref().unwrap_or_default();
+                format!("{} {path}", document.document.kind)
+            }
+            (_, _, layersift_model::Location::Config(field)) => format!("configuration {field}"),
+            _ => "the image".into(),
+        };
+        format!("{place} ({})", finding.rule.id)
+    };
+    let mut places: Vec<String> = findings.map(place).collect();
+    places.dedup();
+    places
+}
+
+/// Warns of what could not be read of the new image, and says whether there was anything.
+fn warn_of_gaps(reports: &[ImageReport]) -> bool {
+    let gaps: usize = reports.iter().map(|report| report.gaps.len()).sum();
+    if gaps > 0 {
+        print::warn([format!(
+            "{gaps} parts of the image could not be read, and may hold the secret: `layersift scan` names them"
+        )]);
+    }
+    gaps > 0
+}

@@ -1,0 +1,117 @@
+//! `layersift verify-gone`.
+
+mod asking;
+mod questions;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::args::{QuietArgs, RegistryArgs, StoreArgs};
+use super::progress::WaitProgress;
+use super::{output, signals, values};
+use asking::{Answer, Askers};
+use layersift_format::Cancellation;
+use layersift_model::Verdict;
+use questions::{Question, Questions};
+
+const STORE: &str = "Also ask every repository that had the layers, as this store knows from sweeps: a SQLite file, or \
+                     postgres://…";
+
+/// The first pause between two rounds of questions, and the longest one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+#[derive(Debug, Args)]
+#[command(mut_arg("store", |arg| arg.help(STORE)))]
+pub(crate) struct VerifyGoneArgs {
+    /// Image that was deleted: docker://[HOST/]NAME@DIGEST; a tag is resolved, if it is still there
+    #[arg(value_name = "IMAGE", required_unless_present = "changes")]
+    images: Vec<String>,
+
+    /// List of changes of `layersift scrub`, whose old manifests, layers and configurations have to be gone; may be
+    /// repeated
+    #[arg(long, value_name = "FILE")]
+    changes: Vec<PathBuf>,
+
+    /// Also ask this repository, HOST/NAME, which may share the layers; may be repeated
+    #[arg(long, value_name = "REPOSITORY")]
+    repository: Vec<String>,
+
+    /// Ask again until everything is gone or this time is over, such as 3h [default: ask once]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    wait: Option<Duration>,
+
+    #[command(flatten)]
+    store: StoreArgs,
+
+    #[command(flatten)]
+    quiet: QuietArgs,
+
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// Asks until everything is gone, or the time is over.
+pub(crate) fn run(args: &VerifyGoneArgs) -> anyhow::Result<ExitCode> {
+    let cancellation = signals::cancellation()?;
+    let askers = Askers::new(&args.registry, &cancellation)?;
+    let questions = Questions::collect(args, &askers)?;
+    let answers = ask(args, &questions, &askers, &cancellation);
+    let is = |wanted: fn(&Answer) -> bool| answers.values().any(wanted);
+    let (is_served, is_unknown) = (is(|answer| matches!(answer, Answer::Served { .. })), is(Answer::is_unknown));
+    write(&questions, &answers)?;
+    if is_served {
+        output::warn([
+            "whoever may pull can still get what is served: delete the image, and every other image with these layers, \
+             in each of these repositories, and have the registry collect its garbage",
+            "a collection keeps recent blobs: Harbor's those of the last two hours, so run it again after that time",
+        ]);
+        return Ok(ExitCode::from(Verdict::Fail.exit_code()));
+    }
+    let is_incomplete = is_unknown || !questions.is_complete;
+    Ok(ExitCode::from(if is_incomplete { Verdict::Incomplete.exit_code() } else { 0 }))
+}
+
+/// The last answer to each question.
+fn ask<'q>(
+    args: &VerifyGoneArgs,
+    questions: &'q Questions,
+    askers: &Askers,
+    cancellation: &Cancellation,
+) -> BTreeMap<&'q Question, Answer> {
+    let deadline = args.wait.and_then(|wait| Instant::now().checked_add(wait));
+    let progress = WaitProgress::start(args.quiet.quiet);
+    let mut answers = BTreeMap::new();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        // What is gone is not asked for again: nobody can pull it by a name that is new.
+        for question in &questions.all {
+            if !matches!(answers.get(question), Some(Answer::Gone)) {
+                answers.insert(question, askers.ask(question));
+            }
+        }
+        let left = answers.values().filter(|answer| !matches!(answer, Answer::Gone)).count();
+        let rest = deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(Instant::now()));
+        if left == 0 || rest.is_zero() || cancellation.is_cancelled() {
+            progress.finish();
+            return answers;
+        }
+        progress.show(&format!("{left} of {} are not gone", answers.len()));
+        cancellation.wait(pause.min(rest));
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Writes a line for each question.
+fn write(questions: &Questions, answers: &BTreeMap<&Question, Answer>) -> anyhow::Result<()> {
+    let mut text = String::new();
+    for question in &questions.all {
+        let Some(answer) = answers.get(question) else { continue };
+        text.push_str(&format!("{answer:<8} {question}{}\n", answer.note()));
+    }
+    output::write(text.as_bytes(), None)
+}

@@ -1,0 +1,152 @@
+//! Whether an image is gone: what a registry serves is named, and what it does not say is not held to be gone.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::registry::{Registry, Setup};
+use crate::support::{Run, layersift, text};
+
+const ABSENT: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+
+fn verify(arguments: &[&str]) -> Run {
+    layersift(&[&["verify-gone", "--plain-http"], arguments].concat())
+}
+
+/// A list of changes of an image of `registry`, with one layer and the manifest `manifest`.
+fn changes(folder: &Path, registry: &Registry, manifest: &str, layer: &str) -> String {
+    let layer =
+        json!({ "old": layer, "old_diff_id": ABSENT, "new": ABSENT, "new_diff_id": ABSENT, "compression": "gzip" });
+    let list = json!({
+        "schema": 1, "source": format!("docker://{}/team/app:v1", registry.host()),
+        "root": { "old": manifest, "new": ABSENT }, "layers": [layer],
+    });
+    let path = folder.join("changes.json");
+    std::fs::write(&path, list.to_string()).unwrap();
+    text(&path).to_string()
+}
+
+/// The digest of the manifest, and that of the first layer.
+fn served(registry: &Registry) -> (String, String) {
+    let target = format!("docker://{}/team/app:v1", registry.host());
+    let run = layersift(&["scan", "--plain-http", "--format", "json", "--fail-on", "none", &target]).expect(0);
+    let report: Value = run.json();
+    let text = |value: &Value| value.as_str().unwrap().to_string();
+    (text(&report["image"]["manifest_digest"]), text(&report["layers"][0]["digest"]))
+}
+
+#[test]
+fn what_is_served_is_named_in_every_repository() {
+    let registry = Registry::filled(&["team/app:v1", "team/copy:v2"]);
+    let host = registry.host();
+    let (manifest, layer) = served(&registry);
+    let run =
+        verify(&[&format!("docker://{host}/team/app:v1"), "--repository", &format!("{host}/team/copy")]).expect(1);
+    for repository in ["team/app", "team/copy"] {
+        for what in [format!("manifest {manifest}"), format!("blob {layer}")] {
+            let line = format!("served   {host}/{repository} {what}, also without a login\n");
+            assert!(run.stdout.contains(&line), "{line}{}", run.stdout);
+        }
+    }
+    assert!(run.stderr.contains("two hours"), "{}", run.stderr);
+}
+
+#[test]
+fn a_blob_that_outlives_its_manifest_is_not_gone() {
+    let registry = Registry::filled(&["team/app:v1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let (_, layer) = served(&registry);
+    let run = verify(&["--changes", &changes(folder.path(), &registry, ABSENT, &layer)]).expect(1);
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    assert_eq!(lines.len(), 2, "{}", run.stdout);
+    assert!(lines[0].starts_with("gone") && lines[1].starts_with("served") && lines[1].contains(&layer));
+    verify(&["--changes", &changes(folder.path(), &registry, ABSENT, ABSENT)]).expect(0);
+}
+
+#[test]
+fn an_image_whose_layers_nobody_names_is_incomplete() {
+    let registry = Registry::filled(&["team/app:v1"]);
+    let host = registry.host();
+    let run = verify(&[&format!("docker://{host}/team/app@{ABSENT}")]).expect(3);
+    assert!(run.stdout.starts_with("gone") && run.stderr.contains("layers are not known"), "{run:?}");
+    let run = verify(&[&format!("docker://{host}/team/app:none")]).expect(2);
+    assert!(run.stderr.contains("the tag is gone"), "{}", run.stderr);
+}
+
+#[test]
+fn a_registry_that_does_not_let_us_in_has_not_said_that_it_is_gone() {
+    let registry = Setup::default().basic().start();
+    let folder = tempfile::tempdir().unwrap();
+    let list = changes(folder.path(), &registry, ABSENT, ABSENT);
+    let run = verify(&["--anonymous", "--changes", &list]).expect(3);
+    assert!(run.stdout.lines().all(|line| line.starts_with("unknown")), "{}", run.stdout);
+    drop(registry);
+    verify(&["--changes", &list]).expect(3);
+}
+
+#[test]
+fn it_waits_until_the_blob_is_gone() {
+    let registry = Registry::filled(&["team/app:v1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let (_, layer) = served(&registry);
+    let list = changes(folder.path(), &registry, ABSENT, &layer);
+    let waiting = std::thread::spawn(move || verify(&["--wait", "100s", "--changes", &list]));
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    registry.forget_blob("team/app", &layer);
+    let run = waiting.join().unwrap().expect(0);
+    assert!(run.stdout.lines().all(|line| line.starts_with("gone")), "{}", run.stdout);
+}
+
+#[test]
+fn a_scrubbed_image_goes_to_a_new_tag_and_what_is_left_of_the_old_one_is_named() {
+    let registry = Registry::filled(&["team/app:v1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("changes.json");
+    let image = |tag: &str| format!("docker://{}/team/app:{tag}", registry.host());
+    let scrub = |output: &str| {
+        let flags = ["--path", "app/.env", "--plain-http", "--changes", text(&list)];
+        layersift(&[&["scrub", &image("v1"), "-o", &image(output)][..], &flags].concat())
+    };
+    let run = scrub("v1").expect(2);
+    assert!(run.stderr.contains("nothing is written over"), "{}", run.stderr);
+    scrub("v2").expect(0);
+    std::fs::rename(&list, folder.path().join("first.json")).unwrap();
+    let run = scrub("v2").expect(2);
+    assert!(run.stderr.contains("exists already"), "{}", run.stderr);
+    let scan = ["scan", "--plain-http", "--format", "json", "--fail-on", "none", &image("v2")];
+    let report = layersift(&scan).expect(0).json();
+    assert!(crate::support::findings(&report).iter().all(|finding| finding["path"] != "app/.env"));
+    // The old manifest, configuration and layer are still there, and no other layer is asked for.
+    let run = verify(&["--changes", text(&folder.path().join("first.json"))]).expect(1);
+    assert_eq!(run.stdout.lines().filter(|line| line.starts_with("served")).count(), 3, "{}", run.stdout);
+}
+
+#[test]
+fn a_store_knows_the_repositories_that_share_a_layer() {
+    let registry = Registry::filled(&["team/app:v1", "team/copy:v2"]);
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store.db");
+    let sweep = ["sweep", "registry", &registry.host(), "--plain-http", "--fail-on", "none", "--store", text(&store)];
+    layersift(&sweep).expect(0);
+    let (_, layer) = served(&registry);
+    let list = changes(folder.path(), &registry, ABSENT, &layer);
+    let run = verify(&["--changes", &list, "--store", text(&store)]).expect(1);
+    for repository in ["team/app", "team/copy"] {
+        let line = format!("served   {}/{repository} blob {layer}", registry.host());
+        assert!(run.stdout.contains(&line), "{line}\n{}", run.stdout);
+    }
+}
+
+#[test]
+fn strangers_are_asked_as_well() {
+    let registry = Setup::default().basic().start();
+    let (user, password) = crate::support::registry::USER;
+    registry.push("team/app:v1", &["--dest-tls-verify=false", "--dest-creds", &format!("{user}:{password}")]);
+    let image = format!("docker://{}/team/app:v1", registry.host());
+    let mut command = crate::support::program();
+    command.args(["verify-gone", "--plain-http", &image]);
+    command.env("LAYERSIFT_REGISTRY_USER", user).env("LAYERSIFT_REGISTRY_PASSWORD", password);
+    let run = crate::support::finish(&mut command, None).expect(1);
+    assert!(run.stdout.lines().all(|line| line.starts_with("served") && !line.contains("without a login")));
+    assert!(run.stdout.lines().count() >= 3, "{}", run.stdout);
+}
