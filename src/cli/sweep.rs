@@ -22,9 +22,9 @@ use layersift_source::catalog::{Catalog, Filter, Harbor, HarborOptions, ImageLis
 #[derive(Debug, Subcommand)]
 pub(crate) enum SweepCommand {
     #[command(flatten)]
-    Catalog(CatalogArgs),
+    Catalog(Box<CatalogArgs>),
     /// Scan every image archive in a folder, and write the reports of all
-    Files(sweep_files::FilesArgs),
+    Files(Box<sweep_files::FilesArgs>),
 }
 
 impl SweepCommand {

@@ -208,9 +208,7 @@ fn copy(
         sink.bytes(bytes)?;
         for ((_, range), kept) in wanted.findings.iter().zip(&mut ranges) {
             let Some((offset, length)) = range.filter(|(_, length)| *length <= LONGEST) else { continue };
-            let from = offset.clamp(at, at + count as u64) - at;
-            let to = offset.saturating_add(length).clamp(at, at + count as u64) - at;
-            kept.extend_from_slice(&bytes[from as usize..to as usize]);
+            kept.extend_from_slice(part(bytes, at, offset, length));
         }
         at += count as u64;
     }
@@ -230,6 +228,14 @@ pub(crate) fn attributes(placed: &PlacedEntry) -> FileAttributes {
     let (uid, gid) = placed.entry.owner;
     let modified_at = placed.entry.modified.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
     FileAttributes { entry: placed.number, size: placed.entry.size, mode: placed.entry.mode, uid, gid, modified_at }
+}
+
+/// What is in `bytes`, which begin at `at` in a file, of the `length` bytes from `offset` on.
+pub(crate) fn part(bytes: &[u8], at: u64, offset: u64, length: u64) -> &[u8] {
+    let end = at + bytes.len() as u64;
+    let from = offset.clamp(at, end) - at;
+    let to = offset.saturating_add(length).clamp(at, end) - at;
+    bytes.get(from as usize..to as usize).unwrap_or_default()
 }
 
 /// Copies a whole layer to `sink`, and gives its SHA-256.

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use layersift_format::Blob;
-use layersift_model::{Algorithm, Digest, FingerprintKey, Hasher, hex};
+use layersift_model::{Algorithm, FingerprintKey, Hasher, hex};
 
 use crate::carve::name;
 use crate::custody::CustodyLog;
@@ -100,8 +100,9 @@ fn check(bundle: &Bundle, index: usize, artifact: &Artifact, faults: &mut Vec<St
     }
     let mut reader = bundle.open_file(file)?;
     let failed = |source| EvidenceError::Read { path: file.into(), source };
-    let mut ranges: Vec<_> =
-        findings.iter().filter_map(|found| found.range.as_ref()).map(|range| (range, Vec::new())).collect();
+    // The bundle may say anything about ranges, so their bytes are not kept.
+    let ranges = findings.iter().filter_map(|found| found.range.as_ref());
+    let mut ranges: Vec<_> = ranges.map(|range| (range, Hasher::new(range.sha256.algorithm()))).collect();
     let (mut hasher, mut at, mut buffer) = (Hasher::new(Algorithm::Sha256), 0_u64, vec![0; 64 << 10]);
     loop {
         let count = reader.read(&mut buffer).map_err(failed)?;
@@ -110,18 +111,16 @@ fn check(bundle: &Bundle, index: usize, artifact: &Artifact, faults: &mut Vec<St
         }
         let bytes = &buffer[..count];
         hasher.update(bytes);
-        for (range, kept) in &mut ranges {
-            let end = range.offset.saturating_add(range.length).clamp(at, at + count as u64) - at;
-            let start = range.offset.clamp(at, at + count as u64) - at;
-            kept.extend_from_slice(&bytes[start as usize..end as usize]);
+        for (range, hasher) in &mut ranges {
+            hasher.update(extract::part(bytes, at, range.offset, range.length));
         }
         at += count as u64;
     }
     if at != *size || sha256.as_ref() != Some(&hasher.finish()) {
         faults.push(format!("{file} was changed"));
     }
-    for (range, bytes) in ranges {
-        if Digest::of(&bytes) != range.sha256 {
+    for (range, hasher) in ranges {
+        if hasher.finish() != range.sha256 {
             faults.push(format!("{file}: the bytes at {} are others", range.offset));
         }
     }

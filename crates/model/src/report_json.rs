@@ -12,6 +12,7 @@ mod schema;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::io::Write;
 
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -79,19 +80,29 @@ impl ReportSet {
     }
 }
 
-/// Writes `reports` as indented JSON without a final newline. Secrets are masked unless `show_secrets` is set.
+/// `reports` as indented JSON without a final newline. Secrets are masked unless `show_secrets` is set.
 ///
 /// # Errors
 /// The error of the serializer, which does not occur for the report of a scan.
 pub fn to_json(reports: &[ImageReport], show_secrets: bool) -> serde_json::Result<String> {
+    let mut bytes = Vec::new();
+    write_json(reports, show_secrets, &mut bytes)?;
+    String::from_utf8(bytes).map_err(serde::ser::Error::custom)
+}
+
+/// Writes `reports` to `out`, in the form of [`to_json`]. A report may be large: no more of it than is written is made.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_json(reports: &[ImageReport], show_secrets: bool, out: &mut dyn Write) -> serde_json::Result<()> {
     let object = |report| ReportObject::new(report, show_secrets);
     if let [one] = reports {
-        return serde_json::to_string_pretty(&object(one));
+        return serde_json::to_writer_pretty(out, &object(one));
     }
     let mut objects: Vec<ReportObject<'_>> = reports.iter().map(object).collect();
     // One policy judges all images: its expired exceptions are written once.
     let expired = objects.iter_mut().map(|object| std::mem::take(&mut object.expired)).next_back().unwrap_or_default();
-    serde_json::to_string_pretty(&ReportListObject { schema: SCHEMA, reports: objects, expired })
+    serde_json::to_writer_pretty(out, &ReportListObject { schema: SCHEMA, reports: objects, expired })
 }
 
 impl Serialize for ImageReport {
