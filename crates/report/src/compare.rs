@@ -14,7 +14,7 @@ mod secrets;
 mod tests;
 mod text;
 
-use layersift_model::{Finding, ImageReport, Inventory, Severity, Verdict};
+use layersift_model::{Finding, ImageReport, Inventory, Location, Severity, Verdict};
 
 pub use self::exposures::Exposure;
 pub use self::json::json;
@@ -175,4 +175,19 @@ fn notes(before: &ImageReport, after: &ImageReport) -> Vec<String> {
 /// The worst severity of findings.
 fn worst(findings: &[&Finding]) -> Severity {
     findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Info)
+}
+
+/// Where a finding is, as far as a rebuild of the image keeps it: entries of lists in the configuration move, and so do
+/// secrets in documents. Other fields of the configuration name what they are about, such as a port.
+fn place(finding: &Finding) -> String {
+    match &finding.location {
+        Location::File(file) => file.full_path("\0"),
+        Location::Config(field) => format!("\0{}", field.split('[').next().unwrap_or(field)),
+        Location::Document(document) => {
+            let document = &document.document;
+            let path = document.json_path.as_deref().filter(|_| finding.secret.is_none());
+            format!("\0\0{}\0{}", document.kind, path.unwrap_or_default())
+        }
+        Location::Image => "\0\0\0".into(),
+    }
 }

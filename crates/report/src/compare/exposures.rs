@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use layersift_model::{Finding, ImageReport, Location, RuleInfo, Severity};
+use layersift_model::{Finding, ImageReport, RuleInfo, Severity};
 
-use super::{Change, worst};
+use super::{Change, place, worst};
 
 /// A finding that is no secret, in one image or in both.
 #[derive(Clone, Debug)]
@@ -52,17 +52,4 @@ pub(super) fn compare<'r>(before: &'r ImageReport, after: &'r ImageReport) -> Ve
         .collect();
     exposures.sort_by_key(|exposure| (Reverse(exposure.severity), exposure.change));
     exposures
-}
-
-/// Where a finding is. Fields of the configuration that are no lists name what they are about, such as a port.
-fn place(finding: &Finding) -> String {
-    match &finding.location {
-        Location::File(file) => file.full_path("\0"),
-        Location::Config(field) => format!("\0{}", field.split('[').next().unwrap_or(field)),
-        Location::Document(document) => {
-            let document = &document.document;
-            format!("\0\0{}\0{}", document.kind, document.json_path.as_deref().unwrap_or_default())
-        }
-        Location::Image => "\0\0\0".into(),
-    }
 }

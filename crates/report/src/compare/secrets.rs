@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use layersift_model::{Finding, ImageReport, Location, RuleInfo, Severity, State};
+use layersift_model::{Finding, ImageReport, RuleInfo, Severity, State};
 
-use super::{Change, worst};
+use super::{Change, place, worst};
 
 /// A secret of one image or of both.
 #[derive(Clone, Debug)]
@@ -160,15 +160,5 @@ fn pair(secrets: &mut [ComparedSecret<'_>]) {
         let (old, new) = (went.fingerprint, secrets[follower].fingerprint);
         secrets[index].replaced_by = Some(new);
         secrets[follower].replaces = Some(old);
-    }
-}
-
-/// Where a finding is, as far as a rebuild of the image keeps it: entries of lists in the configuration move.
-fn place(finding: &Finding) -> String {
-    match &finding.location {
-        Location::File(file) => file.full_path("\0"),
-        Location::Config(field) => format!("\0{}", field.split('[').next().unwrap_or(field)),
-        Location::Document(document) => format!("\0\0{}", document.document.kind),
-        Location::Image => "\0\0\0".into(),
     }
 }
