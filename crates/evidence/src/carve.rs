@@ -173,6 +173,7 @@ pub(crate) fn name(index: usize) -> String {
 
 fn artifact(index: usize, layer: usize, wanted: &Wanted, taken: Taken) -> Artifact {
     let path = taken.placed.as_ref().map(|placed| ImagePath::normalize(&placed.entry.path));
+    let attributes = taken.attributes();
     let stored = taken.placed.as_ref().map(|placed| placed.entry.path.as_slice()).unwrap_or_default();
     Artifact {
         file: name(index),
@@ -184,7 +185,7 @@ fn artifact(index: usize, layer: usize, wanted: &Wanted, taken: Taken) -> Artifa
         layer: Some(layer),
         digest: None,
         offset_in_layer: taken.placed.as_ref().map(|placed| placed.data),
-        attributes: taken.placed.as_ref().map(extract::attributes),
+        attributes,
         findings: taken.findings,
     }
 }

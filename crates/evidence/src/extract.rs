@@ -66,6 +66,13 @@ pub(crate) struct Taken {
     pub(crate) findings: Vec<FoundIn>,
 }
 
+impl Taken {
+    /// What the entry records of the file; `None` for a whole layer.
+    pub(crate) fn attributes(&self) -> Option<FileAttributes> {
+        self.placed.as_ref().map(|placed| placed.entry.attributes(placed.number))
+    }
+}
+
 /// Receives what is taken out.
 pub(crate) trait Sink {
     /// The file `wanted`, by its index, begins, or begins again.
@@ -221,13 +228,6 @@ fn copy(
         found
     });
     Ok(Taken { size: at, findings: findings.collect(), sha256: hasher.finish(), placed: None })
-}
-
-/// What an entry records of its file.
-pub(crate) fn attributes(placed: &PlacedEntry) -> FileAttributes {
-    let (uid, gid) = placed.entry.owner;
-    let modified_at = placed.entry.modified.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-    FileAttributes { entry: placed.number, size: placed.entry.size, mode: placed.entry.mode, uid, gid, modified_at }
 }
 
 /// What is in `bytes`, which begin at `at` in a file, of the `length` bytes from `offset` on.

@@ -164,7 +164,7 @@ fn is_same(artifact: &Artifact, taken: Option<&Taken>) -> bool {
     taken.is_some_and(|taken| {
         (Some(&taken.sha256), taken.size) == (artifact.sha256.as_ref(), artifact.size)
             && path(taken) == artifact.path_bytes
-            && taken.placed.as_ref().map(extract::attributes) == artifact.attributes
+            && taken.attributes() == artifact.attributes
     })
 }
 

@@ -15,7 +15,8 @@ mod header;
 mod sparse;
 
 use super::pax::{self, Records};
-use layersift_model::LONGEST_NAME;
+use jiff::Timestamp;
+use layersift_model::{FileAttributes, LONGEST_NAME};
 
 pub use entries::{Entries, EntriesError, EntryData, PlacedEntry};
 pub use sparse::{Contents, Run};
@@ -62,6 +63,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What the entry records of its file, besides its name. `number` is its number in the archive, from 0.
+    pub fn attributes(&self, number: u32) -> FileAttributes {
+        let (uid, gid) = self.owner;
+        let modified_at = self.modified.and_then(|seconds| Timestamp::from_second(seconds).ok());
+        FileAttributes { entry: number, size: self.size, mode: self.mode, uid, gid, modified_at }
+    }
+
     /// The number of bytes of data in the archive, including padding.
     pub fn padded(&self) -> u64 {
         self.stored.div_ceil(BLOCK as u64).saturating_mul(BLOCK as u64)

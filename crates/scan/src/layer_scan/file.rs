@@ -11,8 +11,6 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
-
 use crate::compiled_rules::CompiledRules;
 use crate::confirm::{CONTEXT, Confirmed, Matches, REACH, Verification, cipher, keep_best};
 use crate::content::head_tail::HeadTail;
@@ -90,13 +88,6 @@ struct OpenFile<'a, 's> {
     /// The signatures that apply only to such paths.
     local: Vec<usize>,
     state: Mutex<FileState<'a>>,
-}
-
-/// What `entry` records of its file.
-pub(super) fn attributes(entry: &Entry, number: u32) -> FileAttributes {
-    let (uid, gid) = entry.owner;
-    let modified_at = entry.modified.and_then(|seconds| Timestamp::from_second(seconds).ok());
-    FileAttributes { entry: number, size: entry.size, mode: entry.mode, uid, gid, modified_at }
 }
 
 /// Where a file comes from.
@@ -316,7 +307,7 @@ impl<'a> OpenFile<'a, '_> {
     /// What the entry of the file records.
     fn attributes(&self) -> Option<Arc<FileAttributes>> {
         let FileOrigin::Entry(entry) = &self.origin else { return None };
-        Some(Arc::new(attributes(entry, self.number)))
+        Some(Arc::new(entry.attributes(self.number)))
     }
 
     /// Whether the stored bytes are the whole file, without the holes of a sparse file.
