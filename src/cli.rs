@@ -22,6 +22,7 @@ mod render;
 mod report;
 mod rules;
 mod rules_catalogue;
+mod saved;
 mod sbom;
 mod scan;
 mod scrub;

@@ -18,6 +18,7 @@ use super::args::{
     FingerprintKeyArgs, PolicyArgs, QuietArgs, RegistryArgs, RulesArgs, StoreArgs, TargetArgs, ThreadsArgs, TimeoutArgs,
 };
 use super::read::Reading;
+use super::saved::SavedReports;
 use super::{context, output, stamp};
 use images::{local_images, registry_images};
 use keys::PasswordArgs;
@@ -28,7 +29,7 @@ use layersift_attest::timestamp::Authorities;
 use layersift_attest::{Bundle, Descriptor, Envelope, Layer, Statement};
 use layersift_format::Cancellation;
 use layersift_format::platform::Choice;
-use layersift_model::{Digest, ImageReport, ReportSet, Verdict};
+use layersift_model::{Digest, ImageReport, Verdict};
 use layersift_report::{Policy, plural};
 use layersift_rules::Ruleset;
 use layersift_source::Target;
@@ -278,11 +279,10 @@ fn scan(args: &AttestArgs, remote: Option<&RegistryImage>) -> anyhow::Result<Vec
 }
 
 fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<ImageReport>> {
+    let mut saved = SavedReports::new();
     let mut reports = Vec::new();
     for path in paths {
-        let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let set = ReportSet::from_json(&text).with_context(|| path.display().to_string())?;
-        reports.extend(set.reports);
+        reports.extend(saved.file(path)?);
     }
     Ok(reports)
 }

@@ -13,6 +13,7 @@ use clap::Args;
 use super::args::{FingerprintKeyArgs, QuietArgs, RegistryArgs, RulesArgs, TargetArgs, ThreadsArgs, TimeoutArgs};
 use super::attest::keys::{self, PasswordArgs};
 use super::read::Reading;
+use super::saved::SavedReports;
 use super::{context, output, stamp};
 use image::OpenedImage;
 use layersift_evidence::{Carver, Case, Sealed, Source, ToolIdentity};
@@ -159,7 +160,7 @@ pub(crate) fn run(args: &CarveArgs) -> anyhow::Result<ExitCode> {
 /// The reports of the target: from a file, or by a scan.
 fn reports(args: &CarveArgs, target: &str, key: FingerprintKey) -> anyhow::Result<Vec<ImageReport>> {
     if let Some(path) = &args.report {
-        return select::read_reports(path);
+        return SavedReports::new().file(path);
     }
     let analyzer = context::analyzer(Ruleset::with_files(&args.rules.rules)?, key, args.threads.threads)?;
     let target = TargetArgs { target: target.into(), all: false, platform: args.platform.clone() };

@@ -13,18 +13,16 @@ use super::args::{
 };
 use super::formats::{Format, OutputArgs};
 use super::read::Reading;
+use super::saved::SavedReports;
 use super::{context, output, terminal};
 use layersift_format::platform::Choice;
-use layersift_model::{ImageReport, Inventory, ReportSet, Severity, Verdict};
+use layersift_model::{ImageReport, Inventory, Severity, Verdict};
 use layersift_report::compare::{self, Comparison};
 use layersift_rules::Ruleset;
 use layersift_scan::Analyzer;
 
 const STORE: &str = "With --no-packages, reuse layer results from this store and save new ones to it: a SQLite file or \
                      postgres://…";
-
-/// The largest report that is read.
-const MOST_BYTES: u64 = 1 << 30;
 
 #[derive(Debug, Args)]
 #[command(mut_arg("store", |arg| arg.help(STORE)))]
@@ -113,7 +111,8 @@ type Side = Vec<(ImageReport, Option<Inventory>)>;
 pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
     ensure!(args.before != "-" || args.after != "-", "- stands for standard input and can be given once");
     let policy = context::policy(&args.policy)?;
-    let reports = [saved(&args.before)?, saved(&args.after)?];
+    let mut saved = SavedReports::new();
+    let reports = [kept(&args.before, &mut saved)?, kept(&args.after, &mut saved)?];
     let analyzer = match reports.iter().any(Option::is_none) {
         true => {
             let key = context::fingerprint_key(&args.fingerprint_key)?;
@@ -124,8 +123,8 @@ pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
     // Packages of one side alone cannot be compared.
     let with_packages = !args.no_packages && reports.iter().all(Option::is_none);
     let mut sides: Vec<Side> = Vec::new();
-    for (target, saved) in [&args.before, &args.after].into_iter().zip(reports) {
-        sides.push(match (saved, &analyzer) {
+    for (target, kept) in [&args.before, &args.after].into_iter().zip(reports) {
+        sides.push(match (kept, &analyzer) {
             (Some(reports), _) => reports.into_iter().map(|report| (report, None)).collect(),
             (None, Some(analyzer)) => scan(args, target, analyzer, with_packages)?,
             (None, None) => bail!("{target}: nothing was read"),
@@ -182,19 +181,15 @@ fn write(comparisons: &[Comparison<'_>], args: &DiffArgs) -> anyhow::Result<()> 
 }
 
 /// The reports in a file; `None` for a target. No image begins with a brace.
-fn saved(input: &str) -> anyhow::Result<Option<Vec<ImageReport>>> {
-    if !Path::new(input).is_file() {
+fn kept(input: &str, saved: &mut SavedReports) -> anyhow::Result<Option<Vec<ImageReport>>> {
+    let path = Path::new(input);
+    if !path.is_file() {
         return Ok(None);
     }
-    let mut file = File::open(input).with_context(|| format!("cannot read {input}"))?;
-    let mut text = Vec::new();
-    file.by_ref().take(1).read_to_end(&mut text)?;
-    if text != b"{" {
-        return Ok(None);
-    }
-    file.take(MOST_BYTES).read_to_end(&mut text).with_context(|| format!("cannot read {input}"))?;
-    let set = ReportSet::from_json(&text).with_context(|| input.to_string())?;
-    Ok(Some(set.reports))
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(1).read_to_end(&mut start));
+    read.with_context(|| format!("cannot read {input}"))?;
+    if start == b"{" { saved.file(path).map(Some) } else { Ok(None) }
 }
 
 fn scan(args: &DiffArgs, target: &str, analyzer: &Analyzer, with_packages: bool) -> anyhow::Result<Side> {

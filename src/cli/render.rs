@@ -1,7 +1,5 @@
 //! `layersift render`: reports that were kept, in any format and judged by any policy, without their images.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,13 +7,11 @@ use anyhow::{Context, ensure};
 use clap::Args;
 
 use super::args::{PolicyArgs, ReportArgs, StoreArgs};
+use super::saved::SavedReports;
 use super::{context, output, report};
 use layersift_fleet::add_stored_base;
-use layersift_model::{Digest, ImageReport, ReportSet};
+use layersift_model::{Digest, ImageReport};
 use layersift_source::registry::Reference;
-
-/// The most bytes of all reports of one call.
-const MOST_BYTES: u64 = 1 << 30;
 
 const STORE: &str = "Store to look up images in: a SQLite file, or postgres://…";
 
@@ -49,9 +45,9 @@ pub(crate) fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
     );
     let policy = context::policy(&args.policy)?;
     let mut reports = Vec::new();
-    let mut bytes_left = MOST_BYTES;
+    let mut saved = SavedReports::new();
     for input in &args.inputs {
-        reports.extend(read(input, &args.store, &mut bytes_left)?);
+        reports.extend(read(input, &args.store, &mut saved)?);
     }
     if args.report.show_secrets && has_secrets_without_value(&reports) {
         output::warn(["not all reports have the values of secrets: `scan --show-secrets` writes reports that do"]);
@@ -60,32 +56,12 @@ pub(crate) fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The reports that `input` names. A name of a file is not looked up in the store.
-fn read(input: &str, store: &StoreArgs, bytes_left: &mut u64) -> anyhow::Result<Vec<ImageReport>> {
-    let text = match input {
-        "-" => bounded(io::stdin().lock(), bytes_left).context("standard input")?,
-        _ if store.name().is_some() && !Path::new(input).exists() => return stored(input, store),
-        _ => File::open(input)
-            .and_then(|file| bounded(file, bytes_left))
-            .with_context(|| format!("cannot read {input}"))?,
-    };
-    let name = if input == "-" { "standard input" } else { input };
-    let set = ReportSet::from_json(&text).with_context(|| name.to_string())?;
-    if !set.missing.is_empty() {
-        let missing: Vec<&str> = set.missing.iter().copied().collect();
-        let missing = missing.join("; ");
-        output::warn([format!("{name} was written by an older version and lacks: {missing}")]);
+fn read(input: &str, store: &StoreArgs, saved: &mut SavedReports) -> anyhow::Result<Vec<ImageReport>> {
+    match input {
+        "-" => saved.standard_input(),
+        _ if store.name().is_some() && !Path::new(input).exists() => stored(input, store),
+        _ => saved.file(Path::new(input)),
     }
-    Ok(set.reports)
-}
-
-/// Reads at most as many bytes as are left.
-fn bounded(reader: impl Read, bytes_left: &mut u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = reader.take(bytes_left.saturating_add(1)).read_to_end(&mut bytes)? as u64;
-    *bytes_left = bytes_left.checked_sub(read).ok_or_else(|| {
-        io::Error::other(format!("all reports together have more than {MOST_BYTES} bytes; render fewer at a time"))
-    })?;
-    Ok(bytes)
 }
 
 /// The reports of the image that `name` names in the store.

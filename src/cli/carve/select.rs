@@ -1,19 +1,13 @@
 //! What is carved: the files of findings, a file at a path, or a whole layer.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 
 use super::image::OpenedImage;
 use layersift_evidence::{Carver, FoundIn, LayerIdentity, Wanted};
 use layersift_format::manifest::Image;
-use layersift_model::{Digest, FileLocation, Finding, ImageReport, Location, ReportSet};
-
-/// The largest report that is read.
-const MOST_BYTES: u64 = 1 << 30;
+use layersift_model::{Digest, FileLocation, Finding, ImageReport, Location};
 
 /// What stands for all findings.
 const ALL: &str = "all";
@@ -27,14 +21,6 @@ pub(super) struct Selection<'i> {
     layers: Vec<(usize, Vec<Wanted>)>,
     /// Documents, and the findings in them.
     documents: BTreeMap<Digest, (String, Vec<FoundIn>)>,
-}
-
-/// The reports in a file.
-pub(super) fn read_reports(path: &Path) -> anyhow::Result<Vec<ImageReport>> {
-    let mut text = Vec::new();
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    file.take(MOST_BYTES).read_to_end(&mut text).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(ReportSet::from_json(&text).with_context(|| path.display().to_string())?.reports)
 }
 
 impl<'i> Selection<'i> {
