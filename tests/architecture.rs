@@ -25,11 +25,11 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("evidence", &["format", "model"]),
     ("scrub", &["format", "model"]),
     ("disks", &["format", "model"]),
-    ("source", &["disks", "format", "model"]),
+    ("source", &["attest", "disks", "format", "model"]),
     ("report", &["model"]),
     ("store", &["model"]),
     ("fleet", &["format", "model", "report", "scan", "source", "store"]),
-    ("server", &["audit", "fleet", "format", "model", "report", "scan", "source", "store"]),
+    ("server", &["attest", "audit", "fleet", "format", "model", "report", "scan", "source", "store"]),
 ];
 
 const MOST_LINES: usize = 600;

@@ -478,6 +478,8 @@ fn the_service_accepts_the_settings_of_the_documentation() {
     place.write("/etc/layersift/policy.toml", "fail-on = \"high\"\n");
     place.write("/etc/layersift/registry-ca.crt", "");
     place.write_harbor("/etc/layersift");
+    let key = layersift_attest::keys::PrivateKey::generate_p256().unwrap();
+    place.write("/etc/layersift/attest.pub", &layersift_attest::keys::Signer::public_key(&key).to_pem());
     let key = layersift_audit::SigningKey::generate("audit.example.org/replica-1").unwrap();
     place.write("/etc/layersift/audit.key", &key.reveal());
     for name in ["harbor-auth", "distribution-auth", "notify-key"] {
@@ -507,7 +509,7 @@ fn the_documentation_has_all_settings() {
     for document in ["docs/service.md", "docs/harbor.md"] {
         collect(&documented(document).parse().unwrap(), &mut names);
     }
-    let tables = ["tables", "audit", "events", "harbor", "notify"]
+    let tables = ["tables", "attestations", "audit", "events", "harbor", "notify"]
         .map(|name| read(&format!("crates/server/src/settings/{name}.rs")))
         .concat();
     let policy = read("crates/server/src/admission/policy.rs");
@@ -526,7 +528,7 @@ fn the_documentation_has_all_settings() {
             assert!(names.contains(&name.replace('_', "-")), "docs/service.md has no setting `{name}`: {names:?}");
         }
     }
-    assert!(known > 58, "{known} fields were found");
+    assert!(known > 63, "{known} fields were found");
 }
 
 /// Runs `make demo-serve` without make: what it prints is asked once.

@@ -33,7 +33,8 @@ use layersift_model::{Digest, ImageReport, Verdict};
 use layersift_report::{Policy, plural};
 use layersift_rules::Ruleset;
 use layersift_source::Target;
-use repository::{RegistryImage, Repository};
+use layersift_source::registry::Repository;
+use repository::RegistryImage;
 
 const PLATFORM: &str = "Platform to scan and attest: OS/ARCH[/VARIANT], or all [default: all]";
 

@@ -15,7 +15,7 @@ use super::attest::repository::RegistryImage;
 use super::{context, output, values};
 use layersift_attest::registry::collect;
 use layersift_attest::timestamp::Authorities;
-use layersift_attest::{Demands, Descriptor, Evidence, Verification, verify};
+use layersift_attest::{Accepted, Demands, Descriptor, Evidence, Verification, verify};
 use layersift_format::Cancellation;
 use layersift_format::platform::{Choice, Platform};
 use layersift_model::Digest;
@@ -103,7 +103,7 @@ fn demands(args: &VerifyArgs) -> anyhow::Result<Demands> {
     let policy = args.policy.as_ref().map(read).transpose()?;
     Ok(Demands {
         keys: args.key.iter().map(|path| public_key(path)).collect::<Result<_, _>>()?,
-        ruleset: args.ruleset.clone(),
+        rulesets: args.ruleset.iter().cloned().collect(),
         policy: policy.map(|text| Digest::of(text.as_bytes())),
         most_age: args.max_age.map(SignedDuration::try_from).transpose()?,
         authorities: authorities.map(|text| Authorities::from_pem(&text)).transpose()?,
@@ -136,7 +136,7 @@ fn platform_of(entry: &Descriptor) -> Option<Platform> {
 /// The decision for people.
 fn text(subject: &Digest, verification: &Verification) -> String {
     let mut text = match &verification.accepted {
-        Some(result) => {
+        Some(Accepted { result, .. }) => {
             let version = clean(&result.scanner.version, WIDTH);
             format!("{subject}: accepted: scanned at {} by layersift {version}\n", result.scanned_at)
         }

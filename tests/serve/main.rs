@@ -15,6 +15,8 @@ mod support;
 
 mod admission;
 mod api;
+mod attestations;
+mod attested;
 mod audit;
 mod clients;
 mod document;

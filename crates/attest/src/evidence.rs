@@ -44,6 +44,16 @@ pub enum UnreadableError {
     /// More than is looked into.
     #[error("{0} manifests refer to the image, more than are read")]
     TooMany(usize),
+    /// More bytes than are read.
+    #[error("more is attached to the image than the {0} bytes that are read")]
+    TooLarge(u64),
+}
+
+impl UnreadableError {
+    /// Whether something else that is attached was not looked at because of it.
+    pub(crate) fn leaves_rest(&self) -> bool {
+        matches!(self, UnreadableError::TooMany(_) | UnreadableError::TooLarge(_))
+    }
 }
 
 /// Everything that is attached to an image.

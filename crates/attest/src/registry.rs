@@ -15,7 +15,7 @@ use crate::legacy::LegacyError;
 use crate::oci::{Descriptor, Document};
 
 pub use attach::{attach_bundles, attach_layers};
-pub use collect::collect;
+pub use collect::{ReadLimits, collect, collect_within};
 
 /// A repository of a registry. The caller has the connection, the login, and the limits on what is read.
 pub trait Registry {

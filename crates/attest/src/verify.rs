@@ -3,6 +3,8 @@
 //! It is made for one digest. An image with several platforms has an index and a manifest for each, and none of them
 //! stands for another: whoever lets in an index asks for the index and for the platform that will run.
 
+mod image;
+
 use jiff::{SignedDuration, Timestamp};
 use layersift_model::{Digest, Verdict};
 
@@ -12,6 +14,8 @@ use crate::predicate::{NOT_PASSED, PASSED, ScanResult};
 use crate::statement::{Statement, StatementError};
 use crate::timestamp::{Authorities, TimestampError};
 
+pub use image::{Attached, verify_image};
+
 /// How far clocks may differ.
 pub const MOST_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
@@ -20,8 +24,8 @@ pub const MOST_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 pub struct Demands {
     /// The keys, one of which has to have signed. Without keys nothing is accepted.
     pub keys: Vec<PublicKey>,
-    /// The rule set that the image has to be scanned with.
-    pub ruleset: Option<String>,
+    /// The rule sets, one of which the image has to be scanned with; any, if there is none.
+    pub rulesets: Vec<String>,
     /// The policy that has to have judged it.
     pub policy: Option<Digest>,
     /// How long ago the scan may have begun.
@@ -66,12 +70,12 @@ pub enum Refusal {
     #[error("the attested verdict is {}", .0.name())]
     Verdict(Verdict),
     /// Other rules.
-    #[error("the image was scanned with the rule set {found} instead of {wanted}")]
+    #[error("the image was scanned with the rule set {found} instead of {}", wanted.join(" or "))]
     Ruleset {
         /// The rule set of the scan.
         found: String,
-        /// The rule set that was asked for.
-        wanted: String,
+        /// The rule sets that were asked for.
+        wanted: Vec<String>,
     },
     /// Another policy.
     #[error("the image was judged by another policy than {0}")]
@@ -91,6 +95,9 @@ pub enum Refusal {
     /// A trusted key attested later, or at the same time, that the image does not pass.
     #[error("a trusted key attested at {0} that the image does not pass")]
     FailedLater(Timestamp),
+    /// More is attached than was read: what was not may say that the image does not pass.
+    #[error("not all that is attached was read: {0}")]
+    NotAllRead(String),
     /// What is stored about the image.
     #[error("the stored verdict of the image is {}", .0.name())]
     Stored(Verdict),
@@ -103,11 +110,24 @@ impl Refusal {
     }
 }
 
+/// An attestation that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The image that it is about.
+    pub subject: Digest,
+    /// What it says.
+    pub result: ScanResult,
+    /// The fingerprint of the key that signed it.
+    pub key: String,
+    /// Its predicate type.
+    pub predicate_type: String,
+}
+
 /// The decision.
 #[derive(Debug)]
 pub struct Verification {
     /// The newest attestation that was accepted, if the image is.
-    pub accepted: Option<ScanResult>,
+    pub accepted: Option<Accepted>,
     /// Why the image, or an attestation of it, was not accepted. Others may have been.
     pub refusals: Vec<Refusal>,
 }
@@ -131,7 +151,7 @@ pub fn signed_statements(
     let mut statements = Vec::new();
     for attestation in evidence.attestations() {
         match signed_statement(attestation, subject, keys, predicate_type) {
-            Ok(statement) => statements.push(statement),
+            Ok((statement, _)) => statements.push(statement),
             Err(refusal) => refusals.push(refusal),
         }
     }
@@ -144,20 +164,24 @@ pub fn signed_statements(
 /// Decides whether the image `subject` is attested as `demands` say, at the time `now`.
 pub fn verify(evidence: &Evidence, subject: &Digest, demands: &Demands, now: Timestamp) -> Verification {
     let mut refusals = unreadable(evidence);
-    let mut accepted: Option<ScanResult> = None;
+    let mut accepted: Option<Accepted> = None;
     for attestation in evidence.attestations() {
         match check(attestation, subject, demands, now) {
-            Ok(result) if accepted.as_ref().is_none_or(|best| best.scanned_at < result.scanned_at) => {
-                accepted = Some(result);
+            Ok(new) if accepted.as_ref().is_none_or(|best| best.result.scanned_at < new.result.scanned_at) => {
+                accepted = Some(new);
             }
             Ok(_) => {}
             Err(refusal) => refusals.push(refusal),
         }
     }
     if let (Some(best), Some(failed)) = (&accepted, last_failure(evidence, subject, demands))
-        && failed >= best.scanned_at
+        && failed >= best.result.scanned_at
     {
         refusals.push(Refusal::FailedLater(failed));
+        accepted = None;
+    }
+    if let Some(error) = evidence.unreadable().iter().find(|error| error.leaves_rest()) {
+        refusals.push(Refusal::NotAllRead(error.to_string()));
         accepted = None;
     }
     if let Some(stored) = demands.stored.filter(|stored| *stored != Verdict::Pass) {
@@ -184,15 +208,14 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn signed_statement(
+/// A statement with the key that signed it.
+fn signed_statement<'k>(
     attestation: &Attestation,
     subject: &Digest,
-    keys: &[PublicKey],
+    keys: &'k [PublicKey],
     wanted: &str,
-) -> Result<Statement, Refusal> {
-    if !keys.iter().any(|key| attestation.envelope.is_signed_by(key)) {
-        return Err(Refusal::Key);
-    }
+) -> Result<(Statement, &'k PublicKey), Refusal> {
+    let key = keys.iter().find(|key| attestation.envelope.is_signed_by(key)).ok_or(Refusal::Key)?;
     let statement = attestation.envelope.statement().map_err(Refusal::Statement)?;
     if !statement.is_about(subject) {
         return Err(Refusal::Subject(subject.clone()));
@@ -201,28 +224,24 @@ fn signed_statement(
         let found = statement.predicate_type().chars().take(160).collect();
         return Err(Refusal::PredicateType { found, wanted: wanted.into() });
     }
-    Ok(statement)
+    Ok((statement, key))
 }
 
-fn check(
-    attestation: &Attestation,
-    subject: &Digest,
-    demands: &Demands,
-    now: Timestamp,
-) -> Result<ScanResult, Refusal> {
-    let statement = signed_statement(attestation, subject, &demands.keys, PASSED)?;
+fn check(attestation: &Attestation, subject: &Digest, demands: &Demands, now: Timestamp) -> Result<Accepted, Refusal> {
+    let (statement, key) = signed_statement(attestation, subject, &demands.keys, PASSED)?;
     let result: ScanResult = statement.predicate_as().map_err(Refusal::Predicate)?;
     if !result.passes() {
         return Err(Refusal::Verdict(result.verdict));
     }
-    if let Some(wanted) = demands.ruleset.as_ref().filter(|wanted| **wanted != result.scanner.ruleset) {
-        return Err(Refusal::Ruleset { found: result.scanner.ruleset, wanted: wanted.clone() });
+    if !demands.rulesets.is_empty() && !demands.rulesets.contains(&result.scanner.ruleset) {
+        return Err(Refusal::Ruleset { found: result.scanner.ruleset, wanted: demands.rulesets.clone() });
     }
     if let Some(wanted) = demands.policy.as_ref().filter(|wanted| result.policy.digest.as_ref() != Some(wanted)) {
         return Err(Refusal::Policy(wanted.clone()));
     }
     check_times(attestation, &result, demands, now)?;
-    Ok(result)
+    let (key, predicate_type) = (key.fingerprint(), statement.predicate_type().to_owned());
+    Ok(Accepted { subject: subject.clone(), result, key, predicate_type })
 }
 
 fn check_times(
@@ -258,7 +277,7 @@ fn check_times(
 /// When a trusted key last attested that the image does not pass. Both forms count.
 fn last_failure(evidence: &Evidence, subject: &Digest, demands: &Demands) -> Option<Timestamp> {
     let failures = evidence.all().filter_map(|attestation| {
-        let statement = signed_statement(attestation, subject, &demands.keys, NOT_PASSED).ok()?;
+        let (statement, _) = signed_statement(attestation, subject, &demands.keys, NOT_PASSED).ok()?;
         Some(statement.predicate_as::<ScanResult>().map_or(Timestamp::MAX, |result| result.scanned_at))
     });
     failures.max()

@@ -301,6 +301,17 @@ pub fn image_digests(digest: &Digest, bytes: &[u8]) -> Option<Vec<Digest>> {
     std::iter::once(Some(digest.clone())).chain(entries.iter().map(|entry| entry.digest(&nowhere).ok())).collect()
 }
 
+/// The platforms that an index names, attestations apart, in the order of the alphabet. None for any other document.
+pub fn index_platforms(bytes: &[u8]) -> Vec<String> {
+    let document = WireDocument::parse(&Location("the index".into()), bytes).ok();
+    let entries = document.and_then(|document| document.manifests).unwrap_or_default();
+    let running = entries.iter().filter(|entry| !entry.is_attestation());
+    let mut platforms: Vec<String> = running.filter_map(|entry| Some(entry.platform.as_ref()?.text())).collect();
+    platforms.sort_unstable();
+    platforms.dedup();
+    platforms
+}
+
 /// All images of a source, and each index as an artifact of its own that has the documents of the index. A store that
 /// keeps one report for each digest needs this: the same image may be named by several indexes.
 ///

@@ -206,6 +206,11 @@ impl Analyzer {
         &self.options.key
     }
 
+    /// The digest of the rules, as reports have it in `tool.ruleset`.
+    pub fn ruleset(&self) -> &str {
+        &self.rules.digest
+    }
+
     /// Limits on hostile input.
     pub fn limits(&self) -> &Limits {
         &self.options.limits

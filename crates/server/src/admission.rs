@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! decision      what is known about an image
+//! attestation   what attestations of an image decide
 //! policy        which rules hold for an image in a place
 //! kubernetes    the same as an AdmissionReview
 //! gatekeeper    the same as a ProviderResponse of Gatekeeper
@@ -12,6 +13,7 @@
 //! bounded_json  bodies, before they are parsed
 //! ```
 
+mod attestation;
 mod bounded_json;
 mod decision;
 pub mod gatekeeper;
@@ -21,6 +23,7 @@ pub mod plain;
 mod policy;
 mod words;
 
+pub use attestation::{AttestationBasis, AttestationTerms, AttestationUse, AttestedImage};
 pub(crate) use bounded_json::BoundedJson;
 pub use bounded_json::OverBound;
 pub(crate) use decision::layers_of_base;

@@ -5,6 +5,8 @@
 //! decider    may this image in? from stored reports
 //! lookup     what the store knows about a digest, and whether that still counts
 //! resolver   from a tag to a digest, with the service's own logins
+//! attestations  what is attested of an image, read and verified
+//! places     how many questions one registry is asked at a time
 //! events     what registries say was pushed is queued
 //! scans      images that are waited for are scanned
 //! harbor     the scanner of a Harbor
@@ -18,6 +20,7 @@
 //! Handlers are asynchronous; the store, registries and scans block, and are called on threads for that.
 
 pub(crate) mod access;
+pub(crate) mod attestations;
 pub(crate) mod audit;
 pub(crate) mod decider;
 pub(crate) mod events;
@@ -25,6 +28,7 @@ pub(crate) mod harbor;
 pub(crate) mod lookup;
 pub(crate) mod messenger;
 pub(crate) mod notices;
+mod places;
 pub(crate) mod resolver;
 pub(crate) mod scans;
 mod setup;

@@ -4,6 +4,7 @@
 //! `LAYERSIFT_SERVE_LISTEN__API=0.0.0.0:8443`. Its text is taken as TOML where it is, and as a string otherwise.
 
 mod allow_list;
+mod attestations;
 mod audit;
 mod events;
 mod harbor;
@@ -15,6 +16,7 @@ use std::path::Path;
 use layersift_report::Policy;
 
 pub use allow_list::{AllowList, InvalidPattern};
+pub use attestations::Attestations;
 pub use audit::Audit;
 pub use events::Events;
 pub use harbor::Harbor;
@@ -164,12 +166,16 @@ fn set(table: &mut toml::Table, path: &[String], value: toml::Value) -> Result<(
 
 /// Checks what the types of the values do not.
 fn check(name: &str, text: &str, settings: &Settings) -> Result<(), SettingsError> {
-    settings.admission.policy(&Policy::default()).map_err(|error| SettingsError::Line {
+    let policy = settings.admission.policy(&Policy::default()).map_err(|error| SettingsError::Line {
         path: name.into(),
         line: 1 + text.bytes().take(error.offset).filter(|byte| *byte == b'\n').count(),
         reason: format!("[admission] {error}"),
     })?;
-    settings.check_together().map_err(|reason| SettingsError::Together { path: name.into(), reason })
+    let together = |reason: String| SettingsError::Together { path: name.into(), reason };
+    if policy.takes_attestations() && settings.attestations.keys.is_empty() {
+        return Err(together("`admission.attestations` needs `attestations.keys`, without which none counts".into()));
+    }
+    settings.check_together().map_err(together)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 //! ```
 
 mod api;
+mod attached;
 mod auth;
 mod challenge;
 mod claims;
@@ -45,6 +46,7 @@ mod token_server;
 mod upload;
 
 pub use api::Page;
+pub use attached::Repository;
 pub use client::{At, Manifest, Registry};
 pub use credentials::CredentialsError;
 pub(super) use error::chain;

@@ -1,28 +1,15 @@
-//! A repository of a registry as the crate `attest` reads and writes it, and an image in it.
-
-use std::io::Read;
-use std::time::Duration;
+//! An image of a registry whose attestations are read or written.
 
 use anyhow::Context;
 use serde::Deserialize;
 
-use layersift_attest::registry::{Put, Registry as AttestRegistry};
-use layersift_attest::{Descriptor, Document, INDEX};
+use layersift_attest::{Descriptor, INDEX};
 use layersift_format::Cancellation;
-use layersift_model::Digest;
+use layersift_format::manifest::image_digests;
 use layersift_source::Target;
-use layersift_source::registry::{At, Reference, Registry, RegistryError, RegistryOptions, RegistrySource};
+use layersift_source::registry::{Reference, Registry, RegistryOptions, RegistrySource, Repository};
 
-/// The annotation of manifests in an index that no platform runs.
-const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-
-/// A repository.
-pub(crate) struct Repository {
-    registry: Registry,
-    name: String,
-    cancellation: Cancellation,
-}
 
 /// An image of a registry, whose tag was resolved once.
 pub(crate) struct RegistryImage {
@@ -52,21 +39,16 @@ impl RegistryImage {
         }
         let reference: Reference = target.reference.as_deref().unwrap_or_default().parse()?;
         let registry = Registry::new(&reference.host, options)?;
-        let repository = Repository {
-            registry: registry.clone(),
-            name: reference.repository.clone(),
-            cancellation: cancellation.clone(),
-        };
+        let repository = Repository::new(&registry, &reference.repository, cancellation);
         let host = reference.host.name().to_owned();
         let source = RegistrySource::new(registry, reference);
         let manifest = source.root()?;
         let index: Index = serde_json::from_slice(&manifest.bytes).with_context(|| target.text.clone())?;
         let media_type = index.media_type.or_else(|| manifest.media_type.clone()).unwrap_or_default();
         let is_index = media_type == INDEX || media_type == DOCKER_INDEX;
-        let runs = |entry: &Descriptor| {
-            let annotations = entry.annotations.as_ref();
-            annotations.is_none_or(|annotations| !annotations.contains_key(REFERENCE_TYPE))
-        };
+        // An annotation alone does not make an entry an attestation: it could hide an image.
+        let running = image_digests(&manifest.digest, &manifest.bytes);
+        let runs = |entry: &Descriptor| running.as_ref().is_none_or(|running| running.contains(&entry.digest));
         let platforms = index.manifests.filter(|_| is_index).map(|all| all.into_iter().filter(runs).collect());
         let mut root = Descriptor::of(&media_type, &manifest.bytes);
         root.digest = manifest.digest.clone();
@@ -75,83 +57,11 @@ impl RegistryImage {
 
     /// What a statement calls the image: registry and repository, as cosign does.
     pub(crate) fn name(&self) -> String {
-        format!("{}/{}", self.host, self.repository.name)
+        format!("{}/{}", self.host, self.repository.name())
     }
 
     /// A target that names the same bytes, whatever the tag does.
     pub(crate) fn target(&self) -> String {
         format!("docker://{}@{}", self.name(), self.root.digest)
-    }
-}
-
-impl AttestRegistry for Repository {
-    type Error = RegistryError;
-
-    fn manifest(&self, reference: &str) -> Result<Option<Document>, RegistryError> {
-        match self.registry.manifest(&self.name, &at(reference)) {
-            Ok(manifest) => {
-                let media_type = manifest.media_type.unwrap_or_default();
-                let media_type = media_type.split(';').next().unwrap_or_default().trim().into();
-                Ok(Some(Document { media_type, bytes: manifest.bytes }))
-            }
-            Err(RegistryError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn put_manifest(&self, reference: &str, manifest: &Document) -> Result<Put, RegistryError> {
-        match self.registry.push_manifest(&self.name, &at(reference), &manifest.media_type, &manifest.bytes) {
-            Ok(()) => Ok(Put::Stored),
-            Err(error) if is_about_content(&error) => {
-                tracing::info!("{reference}: {error}");
-                Ok(Put::Refused)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn blob(&self, digest: &Digest, most: u64) -> Result<Option<Vec<u8>>, RegistryError> {
-        let stream = match self.registry.blob(&self.name, digest, None) {
-            Ok(stream) => stream,
-            Err(RegistryError::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let mut bytes = Vec::new();
-        let read = stream.take(most.saturating_add(1)).read_to_end(&mut bytes);
-        if let Err(error) = read {
-            // What is not a registry's own error cannot be told apart from a blob that is not there.
-            return error.downcast::<RegistryError>().map_or(Ok(None), Err);
-        }
-        Ok((bytes.len() as u64 <= most).then_some(bytes))
-    }
-
-    fn put_blob(&self, blob: &Document) -> Result<(), RegistryError> {
-        self.registry.push_blob(&self.name, &blob.bytes).map(|_| ())
-    }
-
-    fn referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>, RegistryError> {
-        let Some(pages) = self.registry.referrers(&self.name, subject)? else { return Ok(None) };
-        // A page that is not an index is no list of referrers.
-        let read = |page: Vec<u8>| serde_json::from_slice::<Index>(&page).ok().map(|index| index.manifests);
-        let pages: Option<Vec<_>> = pages.into_iter().map(read).collect();
-        Ok(pages.map(|pages| pages.into_iter().flatten().flatten().collect()))
-    }
-
-    fn pause(&self, duration: Duration) -> Result<(), RegistryError> {
-        self.cancellation.wait(duration);
-        Ok(())
-    }
-}
-
-fn at(reference: &str) -> At {
-    reference.parse().map_or_else(|_| At::Tag(reference.into()), At::Digest)
-}
-
-/// Whether the registry refused what was written, and would again.
-fn is_about_content(error: &RegistryError) -> bool {
-    match error {
-        RegistryError::NotFound { .. } => true,
-        RegistryError::Status { response, .. } => matches!(response.status, 400 | 413 | 422),
-        _ => false,
     }
 }

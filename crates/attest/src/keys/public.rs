@@ -84,6 +84,20 @@ impl PublicKey {
         }
     }
 
+    /// The keys in `text`, a PEM file with one or more of them and nothing else in PEM, so that one key can follow
+    /// another in the same file.
+    ///
+    /// # Errors
+    /// If there is none, something else, or a key of another algorithm.
+    pub fn all_from_pem(text: &str) -> Result<Vec<PublicKey>, KeyError> {
+        let sections = pem::sections(text).filter(|sections| !sections.is_empty()).ok_or(KeyError::Pem)?;
+        let key = |section: pem::Section| match &section.label[..] {
+            PEM_LABEL => PublicKey::from_der(&section.bytes),
+            _ => Err(KeyError::Label(section.label)),
+        };
+        sections.into_iter().map(key).collect()
+    }
+
     /// The key in a SubjectPublicKeyInfo in DER.
     ///
     /// # Errors

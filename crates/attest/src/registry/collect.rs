@@ -8,12 +8,23 @@ use crate::evidence::{Evidence, UnreadableError};
 use crate::legacy::legacy_layers;
 use crate::oci::{Descriptor, Index};
 
-/// The most manifests that are looked into.
-const MOST_REFERRERS: usize = 1000;
-/// The largest blob that is read.
-const MOST_BLOB: u64 = 64 << 20;
-/// How much is read of all blobs.
-const MOST_BYTES: u64 = 256 << 20;
+/// How much is read of what is attached to one image. Where there is more, nothing is accepted: the rest may say that
+/// the image does not pass.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimits {
+    /// The most manifests that are looked into.
+    pub referrers: usize,
+    /// The largest blob.
+    pub blob: u64,
+    /// The bytes of all blobs.
+    pub bytes: u64,
+}
+
+impl Default for ReadLimits {
+    fn default() -> ReadLimits {
+        ReadLimits { referrers: 1000, blob: 64 << 20, bytes: 256 << 20 }
+    }
+}
 
 /// Reads everything that is attached to the image `subject`, in both forms. Every list of referrers is read as a whole,
 /// because the artifact types in them are often wrong.
@@ -21,7 +32,15 @@ const MOST_BYTES: u64 = 256 << 20;
 /// # Errors
 /// If the registry fails. Something that is listed and cannot be read is no error: it is in the evidence.
 pub fn collect<R: Registry>(registry: &R, subject: &Digest) -> Result<Evidence, R::Error> {
-    let mut reader = Reader { registry, evidence: Evidence::default(), left: MOST_BYTES };
+    collect_within(registry, subject, &ReadLimits::default())
+}
+
+/// As [`collect`], with other limits.
+///
+/// # Errors
+/// As [`collect`].
+pub fn collect_within<R: Registry>(registry: &R, subject: &Digest, limits: &ReadLimits) -> Result<Evidence, R::Error> {
+    let mut reader = Reader { registry, limits, evidence: Evidence::default(), left: limits.bytes };
     let entries = match registry.referrers(subject)? {
         Some(entries) => entries,
         None => {
@@ -30,7 +49,7 @@ pub fn collect<R: Registry>(registry: &R, subject: &Digest) -> Result<Evidence, 
         }
     };
     for (count, entry) in entries.iter().enumerate() {
-        if count == MOST_REFERRERS {
+        if count == limits.referrers {
             reader.evidence.add_unreadable(UnreadableError::TooMany(entries.len()));
             break;
         }
@@ -42,6 +61,7 @@ pub fn collect<R: Registry>(registry: &R, subject: &Digest) -> Result<Evidence, 
 
 struct Reader<'r, R> {
     registry: &'r R,
+    limits: &'r ReadLimits,
     evidence: Evidence,
     left: u64,
 }
@@ -78,9 +98,13 @@ impl<R: Registry> Reader<'_, R> {
     }
 
     fn blob(&mut self, digest: &Digest) -> Result<Option<Vec<u8>>, R::Error> {
-        let blob = self.registry.blob(digest, self.left.min(MOST_BLOB))?.filter(|blob| is(blob, digest));
+        let blob = self.registry.blob(digest, self.left.min(self.limits.blob))?.filter(|blob| is(blob, digest));
         match &blob {
             Some(blob) => self.left = self.left.saturating_sub(u64::try_from(blob.len()).unwrap_or(u64::MAX)),
+            // It may have been too large only because of what was read before.
+            None if self.left < self.limits.blob => {
+                self.evidence.add_unreadable(UnreadableError::TooLarge(self.limits.bytes));
+            }
             None => self.evidence.add_unreadable(UnreadableError::Missing(digest.clone())),
         }
         Ok(blob)

@@ -72,12 +72,14 @@ fn refusal(result: &ScanResult, change: impl FnOnce(&mut Demands)) -> Refusal {
 fn what_fits_is_accepted() {
     let key = handmade_key();
     let mut demands = demands(&key);
-    demands.ruleset = Some("rules-1".into());
+    demands.rulesets = vec!["rules-0".into(), "rules-1".into()];
     demands.policy = Some(Digest::of(b"policy"));
     demands.most_age = Some(SignedDuration::from_hours(2));
     demands.stored = Some(Verdict::Pass);
     let verification = verify(&evidence_of(&result(), &key), &subject(), &demands, now());
-    assert_eq!(verification.accepted, Some(result()));
+    let accepted = verification.accepted.unwrap();
+    assert_eq!((&accepted.subject, &accepted.result), (&subject(), &result()));
+    assert_eq!((&accepted.key, &accepted.predicate_type[..]), (&key.public_key().fingerprint(), PASSED));
     assert!(verification.refusals.is_empty());
 }
 
@@ -91,7 +93,7 @@ fn each_demand_is_checked() {
     let mut before_scan = result();
     before_scan.attested_at = before_scan.scanned_at - SignedDuration::from_secs(301);
     assert!(matches!(refusal(&result(), |d| d.keys.clear()), Refusal::Key));
-    assert!(matches!(refusal(&result(), |d| d.ruleset = Some("rules-2".into())), Refusal::Ruleset { .. }));
+    assert!(matches!(refusal(&result(), |d| d.rulesets = vec!["rules-2".into()]), Refusal::Ruleset { .. }));
     assert!(matches!(refusal(&result(), |d| d.policy = Some(other)), Refusal::Policy(_)));
     assert!(matches!(refusal(&result(), |d| d.most_age = Some(SignedDuration::from_mins(59))), Refusal::TooOld(_)));
     assert!(matches!(refusal(&result(), |d| d.stored = Some(Verdict::Fail)), Refusal::Stored(Verdict::Fail)));

@@ -6,6 +6,7 @@ mod bits;
 mod decision;
 mod deviations;
 mod keys;
+mod platforms;
 mod recordings;
 mod simulation;
 mod support;

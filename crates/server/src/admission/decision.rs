@@ -1,6 +1,7 @@
 //! Decisions: what is known about an image, and what a policy makes of it. Every envelope writes the same decision in
 //! the words of whoever asked.
 
+use super::attestation::AttestationBasis;
 use layersift_model::{Digest, Finding, ImageGap, ImageReport, Location, Severity, Verdict};
 use layersift_report::Policy;
 use serde::ser::SerializeStruct;
@@ -97,16 +98,18 @@ pub struct Reason {
 }
 
 /// What a decision rests on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Basis {
     /// The digest of the rules.
     pub ruleset: String,
     /// The revision of the reader.
     pub reader_revision: Option<u32>,
-    /// When the report was made, in seconds since 1970.
+    /// When the report was made, or the image that is attested was scanned, in seconds since 1970.
     pub scanned_at: i64,
     /// Whether the rules or the reader are newer by now, and the image is to be scanned again.
     pub is_outdated: bool,
+    /// The attestation that stands in for a report.
+    pub attestation: Option<AttestationBasis>,
 }
 
 impl Decision {
@@ -319,7 +322,8 @@ mod tests {
     use super::*;
 
     fn basis() -> Basis {
-        Basis { ruleset: "sha256:rules".into(), reader_revision: Some(4), scanned_at: 10, is_outdated: false }
+        let ruleset = "sha256:rules".into();
+        Basis { ruleset, reader_revision: Some(4), scanned_at: 10, is_outdated: false, attestation: None }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! on-unreadable = "deny"
 //! require-digest = false      # deny an image that is named by a tag, which may move
 //! max-report-age = "7d"       # how long a report of older rules counts while rescans run
+//! attestations = "ignore"     # ignore, accept or until-scanned: whether attestations stand in for a scan
 //! allowed-digests = []        # images that are let in without a look
 //! base-images = []            # digests of images whose findings do not deny images that begin with their layers
 //!
@@ -28,6 +29,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize, Serializer};
 use toml::Spanned;
 
+use super::attestation::AttestationUse;
 use super::decision::{Decision, Effect, Outcome, Reason};
 use crate::span::Span;
 
@@ -65,6 +67,8 @@ pub struct Terms {
     pub require_digest: bool,
     /// How long a report of older rules counts.
     pub max_report_age: Duration,
+    /// Whether attestations stand in for a scan.
+    pub attestations: AttestationUse,
 }
 
 /// Where a rule holds.
@@ -103,6 +107,9 @@ struct Values {
     on_unknown: Option<Effect>,
     require_digest: Option<bool>,
     max_report_age: Option<String>,
+    // Policies that do not say it keep the digest that they had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attestations: Option<AttestationUse>,
 }
 
 /// Admission rules as they are written, the table `[admission]` of the service's settings.
@@ -145,6 +152,7 @@ impl Default for Terms {
             on_unknown: Effect::Wait,
             require_digest: false,
             max_report_age: Duration::from_secs(7 * 86_400),
+            attestations: AttestationUse::Ignore,
         }
     }
 }
@@ -216,6 +224,12 @@ impl AdmissionPolicy {
         self.otherwise.is_audit && self.rules.iter().all(|(_, terms)| terms.is_audit)
     }
 
+    /// Whether attestations stand in for a scan anywhere.
+    pub fn takes_attestations(&self) -> bool {
+        let takes = |terms: &Terms| terms.attestations != AttestationUse::Ignore;
+        takes(&self.otherwise) || self.rules.iter().any(|(_, terms)| takes(terms))
+    }
+
     /// Images whose findings do not deny images that begin with their layers.
     pub fn bases(&self) -> &[Digest] {
         &self.bases
@@ -242,6 +256,7 @@ impl Terms {
         terms.on_incomplete = values.on_incomplete.unwrap_or(terms.on_incomplete);
         terms.on_unreadable = values.on_unreadable.unwrap_or(terms.on_unreadable);
         terms.on_unknown = values.on_unknown.unwrap_or(terms.on_unknown);
+        terms.attestations = values.attestations.unwrap_or(terms.attestations);
         terms.require_digest = values.require_digest.unwrap_or(terms.require_digest);
         if let Some(age) = &values.max_report_age {
             terms.max_report_age = age.parse::<Span>()?.into();

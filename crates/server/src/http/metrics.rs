@@ -79,6 +79,8 @@ pub(crate) struct Metrics {
     /// Messages that were sent here, by result.
     pub(crate) notifications: Family<Label, Counter>,
     pub(crate) notifications_waiting: Gauge,
+    /// Images whose attestations were read, by result.
+    pub(crate) attestations: Family<Label, Counter>,
 }
 
 impl Metrics {
@@ -108,6 +110,7 @@ impl Metrics {
             events: Family::default(),
             notifications: Family::default(),
             notifications_waiting: Gauge::default(),
+            attestations: Family::default(),
         };
         let mut registry = Registry::with_prefix("layersift");
         metrics.register(&mut registry);
@@ -139,6 +142,9 @@ impl Metrics {
         registry.register("events", "Events of registries, by what became of them", self.events.clone());
         registry.register("notifications", "Messages sent here, by result", self.notifications.clone());
         registry.register("notifications_waiting", "Messages to be sent", self.notifications_waiting.clone());
+        registry.register("attestations_read", "Images whose attestations were read, by result", {
+            self.attestations.clone()
+        });
         registry.register("leader", "Whether this replica does the periodic work", self.is_leader.clone());
         self.audit.register(registry);
     }

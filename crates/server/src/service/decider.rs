@@ -4,6 +4,8 @@
 //! Decisions about known digests are kept for seconds, and for minutes while the store is out of reach: an image that
 //! was let in before its database restarted is still let in.
 
+mod attested;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -14,9 +16,10 @@ use layersift_store::{AskedImage, RequestClass, RequestLimits, ScanRequest, Seco
 use moka::future::Cache;
 use tokio::time::Instant;
 
+use super::attestations::Attestations;
 use super::lookup::{Known, Older, add_asked_bases, layers_of_bases, look_up};
 use super::resolver::{Resolved, Resolver};
-use crate::admission::{AdmissionPolicy, Decision, Effect, Outcome, Reason, Terms, Unreadable};
+use crate::admission::{AdmissionPolicy, AttestationUse, Decision, Effect, Outcome, Reason, Terms, Unreadable};
 use crate::http::metrics::{DecisionLabels, Metrics, label};
 use crate::settings::AllowList;
 
@@ -80,9 +83,13 @@ pub(crate) struct Decider {
     policy: RwLock<Arc<AdmissionPolicy>>,
     allow: AllowList,
     resolver: Resolver,
+    attestations: Attestations,
     limits: RequestLimits,
     fresh: Cache<CacheKey, Arc<Looked>>,
     stale: Cache<CacheKey, Arc<Looked>>,
+    /// What attestations decided, for when the store is out of reach, and whether a stored report fails all the same.
+    attested: Cache<CacheKey, Decision>,
+    failing: Cache<CacheKey, Option<Digest>>,
     asked: Mutex<HashMap<String, AskedImage>>,
     /// Until when the store counts as out of reach.
     out_until: Mutex<Option<Instant>>,
@@ -128,6 +135,7 @@ pub(crate) struct DeciderParts {
     pub(crate) policy: AdmissionPolicy,
     pub(crate) allow: AllowList,
     pub(crate) resolver: Resolver,
+    pub(crate) attestations: Attestations,
     pub(crate) limits: RequestLimits,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: fn() -> Seconds,
@@ -135,16 +143,19 @@ pub(crate) struct DeciderParts {
 
 impl Decider {
     pub(crate) fn new(parts: DeciderParts) -> Decider {
-        let DeciderParts { store, key, policy, allow, resolver, limits, metrics, clock } = parts;
+        let DeciderParts { store, key, policy, allow, resolver, attestations, limits, metrics, clock } = parts;
         Decider {
             store,
             key,
             policy: RwLock::new(Arc::new(policy)),
             allow,
             resolver,
+            attestations,
             limits,
             fresh: Cache::builder().max_capacity(MOST).expire_after(Keeping).build(),
             stale: Cache::builder().max_capacity(MOST).time_to_live(STALE).build(),
+            attested: Cache::builder().max_capacity(MOST).time_to_live(STALE).build(),
+            failing: Cache::builder().max_capacity(MOST).time_to_live(FRESH).build(),
             asked: Mutex::default(),
             out_until: Mutex::default(),
             metrics,
@@ -251,17 +262,33 @@ impl Decider {
             Looked::Nothing(why) => {
                 let base = why.as_deref().cloned();
                 let Some(pulled) = pulled else { return without(Some(digest), refused(), &not_allowed(reference)) };
+                let why_not = match self.attested((policy, terms), (&pulled, &digest), asked).await {
+                    Ok(decision) => {
+                        // What is noted without a key is scanned in the background.
+                        let key = (terms.attestations == AttestationUse::Accept).then(|| self.key.clone());
+                        self.note_asked(Some(&pulled), &digest, key);
+                        return Decision { image: asked.image.clone(), ..decision };
+                    }
+                    Err(why_not) => why_not,
+                };
                 self.note_asked(Some(&pulled), &digest, None);
                 let queued = self.queue(&pulled, &digest, asked).await;
-                match base {
+                let decision = match base {
                     // It was known once: what is known is told, besides what happens now.
                     Some(base) if queued.outcome == Outcome::Unknown => {
                         Decision { image: asked.image.clone(), retry_after: queued.retry_after, ..base }
                     }
                     _ => queued,
+                };
+                match why_not {
+                    Some(why) => decision.without_attestation(&why),
+                    None => decision,
                 }
             }
             Looked::Failed(error) => {
+                if let Some(before) = self.attested_before(policy, terms, &digest).await {
+                    return Decision { image: asked.image.clone(), ..before };
+                }
                 *is_outage = true;
                 without(Some(digest), Outcome::Unknown, error)
             }

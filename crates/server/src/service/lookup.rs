@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use layersift_fleet::add_stored_base;
 use layersift_model::{Digest, ImageReport, LayerKey, ReportKind};
 use layersift_report::Policy;
-use layersift_store::{DatedReport, Seconds, Store, StoreError};
+use layersift_store::{DatedReport, Seconds, Store, StoreError, StoredReport};
 
 use crate::admission::{Basis, Decision, Outcome, Terms};
 
@@ -68,12 +68,38 @@ pub(crate) fn look_up(store: &Store, digest: &Digest, key: &LayerKey, older: Old
         reader_revision: oldest.report.tool.reader_revision,
         scanned_at: oldest.stored_at,
         is_outdated: outdated_since.is_some(),
+        attestation: None,
     };
     Ok(Known::Reports(Reports {
         reports: dated.into_iter().map(|dated| dated.report).collect(),
         basis,
         outdated_since,
     }))
+}
+
+/// One of `manifests` of which a stored report fails under `terms`, under any key that services answer or answered by.
+/// This also finds those of an index that is not known as a whole.
+pub(crate) fn failing_of(
+    store: &Store,
+    manifests: &[Digest],
+    key: &LayerKey,
+    (terms, bases): (&Terms, &[Vec<Digest>]),
+) -> Result<Option<Digest>, StoreError> {
+    let served = store.service().served_keys()?;
+    let others = served.into_iter().map(|(other, _)| other).filter(|other| other != key);
+    for key in std::iter::once(key.clone()).chain(others) {
+        for StoredReport { report, .. } in store.images().reports(manifests, &key)? {
+            let mut reports = [report];
+            add_asked_bases(store, &mut reports, &terms.findings)?;
+            let Some(digest) = reports[0].manifest_digest.clone() else { continue };
+            let basis = Basis::default();
+            let found = Decision::of_reports("", digest.clone(), &mut reports, &terms.findings, bases, basis);
+            if found.outcome == Outcome::Fail {
+                return Ok(Some(digest));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Adds what the images of `reports` are based on, by the store, where `policy` asks for it.

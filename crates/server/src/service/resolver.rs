@@ -1,17 +1,17 @@
 //! From a tag to a digest, with the service's own logins. What a tag names is kept for seconds, since it may move; that
 //! it cannot be read as well, so that a registry is asked once, however many ask.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use layersift_fleet::Registries;
 use layersift_format::Cancellation;
 use layersift_model::Digest;
-use layersift_source::registry::{At, Host, Reference, RegistryError};
+use layersift_source::registry::{At, Reference, RegistryError};
 use moka::future::Cache;
 use tokio::sync::Semaphore;
 
+use super::places::Places;
 use crate::admission::Unreadable;
 
 /// How long it is kept what a tag names.
@@ -37,39 +37,14 @@ pub(crate) struct Resolver {
     ending: Cancellation,
     /// Requests to all registries at a time.
     asking: Arc<Semaphore>,
-    busy: Arc<Mutex<Busy>>,
-}
-
-/// The tags of each registry that are asked for, or wait for that, and for how many each.
-type Busy = HashMap<Host, HashMap<String, usize>>;
-
-/// A place among the tags of a registry that are asked for, until it is dropped.
-struct Place {
-    busy: Arc<Mutex<Busy>>,
-    host: Host,
-    tag: String,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(tags) = busy.get_mut(&self.host) else { return };
-        if let Some(count) = tags.get_mut(&self.tag) {
-            *count -= 1;
-            if *count == 0 {
-                tags.remove(&self.tag);
-            }
-        }
-        if tags.is_empty() {
-            busy.remove(&self.host);
-        }
-    }
+    places: Places,
 }
 
 impl Resolver {
     pub(crate) fn new(registries: Arc<Registries>, ending: Cancellation) -> Resolver {
         let known = Cache::builder().max_capacity(MOST).time_to_live(KEPT).build();
-        Resolver { registries, known, ending, asking: Arc::new(Semaphore::new(AT_ONCE)), busy: Arc::default() }
+        let (asking, places) = (Arc::new(Semaphore::new(AT_ONCE)), Places::new(OF_ONE));
+        Resolver { registries, known, ending, asking, places }
     }
 
     /// What `reference` names; `None` where its registry is busy with others, or this process is ending: it may be
@@ -79,7 +54,7 @@ impl Resolver {
         if let Some(known) = self.known.get(&key).await {
             return Some(known);
         }
-        let place = self.place(&reference.host, &key)?;
+        let place = self.places.place(&reference.host, &key)?;
         let (known, registries, reference) = (self.known.clone(), Arc::clone(&self.registries), reference.clone());
         let (ending, asking) = (self.ending.clone(), Arc::clone(&self.asking));
         let asked = tokio::spawn(async move {
@@ -95,17 +70,6 @@ impl Resolver {
             known.try_get_with(key, ask).await
         });
         asked.await.ok()?.ok()
-    }
-
-    /// A place for one more tag of a registry. One that is slow, or dead, takes few: others go on.
-    fn place(&self, host: &Host, tag: &str) -> Option<Place> {
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let tags = busy.entry(host.clone()).or_default();
-        if tags.len() >= OF_ONE && !tags.contains_key(tag) {
-            return None;
-        }
-        *tags.entry(tag.to_string()).or_default() += 1;
-        Some(Place { busy: Arc::clone(&self.busy), host: host.clone(), tag: tag.to_string() })
     }
 }
 

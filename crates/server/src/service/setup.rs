@@ -17,6 +17,7 @@ use layersift_store::{Seconds, Store, StoreError};
 use tokio::sync::{Semaphore, watch};
 
 use super::access::Access;
+use super::attestations::{self, AttestationParts, Attestations};
 use super::audit::{self, AuditSetupError, Keeper};
 use super::decider::{Decider, DeciderParts};
 use super::events::EventSenders;
@@ -116,6 +117,14 @@ pub enum SetupError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A key whose attestations count.
+    #[error("[attestations] {path}: {reason}", path = path.display())]
+    Attestations {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Where messages go.
     #[error("invalid [notify]: {0}")]
     Notify(String),
@@ -190,6 +199,16 @@ impl Parts {
         }
         .open()?;
         let (read, policy) = policies(&settings, &*findings)?;
+        let answer_registries = Arc::new(answer_registries);
+        let attestations = Attestations::open(AttestationParts {
+            registries: Arc::clone(&answer_registries),
+            settings: settings.attestations.clone(),
+            ruleset: analyzer.ruleset().into(),
+            ending: answering.clone(),
+            metrics: Arc::clone(&metrics),
+            clock,
+        })
+        .map_err(attestation_key)?;
         tracing::info!(
             digest = policy.digest(),
             file = read.digest.as_ref().map(tracing::field::display),
@@ -200,7 +219,8 @@ impl Parts {
             key: key.clone(),
             policy,
             allow: settings.registries.allow.clone(),
-            resolver: Resolver::new(Arc::new(answer_registries), answering.clone()),
+            resolver: Resolver::new(answer_registries, answering.clone()),
+            attestations,
             limits: settings.request_limits(),
             metrics: Arc::clone(&metrics),
             clock,
@@ -312,6 +332,7 @@ pub fn check(
     event_senders(settings)?;
     webhook(settings)?;
     policies(settings, findings)?;
+    attestations::check(&settings.attestations).map_err(attestation_key)?;
     Adapter::open(settings, &Cancellation::never())?;
     audit::check(&settings.audit, variable)?;
     let Settings { tls, clients, .. } = settings;
@@ -346,6 +367,10 @@ fn refuse_public_key(key: &FingerprintKey) -> Result<(), SetupError> {
 
 fn event_senders(settings: &Settings) -> Result<EventSenders, SetupError> {
     EventSenders::open(&settings.events).map_err(|(path, reason)| SetupError::Events { path, reason })
+}
+
+fn attestation_key((path, reason): (PathBuf, String)) -> SetupError {
+    SetupError::Attestations { path, reason }
 }
 
 /// Where messages go, if anywhere. The key that they are signed with has to be good.

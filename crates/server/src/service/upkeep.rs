@@ -70,6 +70,7 @@ impl Upkeep {
             tracing::error!(error, "the secrets of Harbor before stay in use");
         }
         self.service.events.reload();
+        self.service.decider.reload_attestation_keys();
         match (self.read_policy)() {
             Ok(Some(policy)) => {
                 let digest = policy.digest().to_string();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use layersift_store::RequestLimits;
 use serde::{Deserialize, Serialize};
 
-use super::{AllowList, Audit, Events, Harbor, Notify};
+use super::{AllowList, Attestations, Audit, Events, Harbor, Notify};
 use crate::admission::AdmissionTable;
 use crate::span::Span;
 
@@ -40,6 +40,9 @@ pub struct Settings {
     /// What happens to an image.
     #[serde(default)]
     pub admission: AdmissionTable,
+    /// Which attestations stand in for a scan.
+    #[serde(default)]
+    pub attestations: Attestations,
     /// Where images may be pulled from.
     #[serde(default)]
     pub registries: Registries,
@@ -308,6 +311,7 @@ impl Settings {
     /// Whether the values go together.
     pub(super) fn check_together(&self) -> Result<(), String> {
         self.notify.check()?;
+        self.attestations.check_together()?;
         let Settings { listen, tls, clients, events, .. } = self;
         if listen.api.is_none() && listen.admission.is_none() && listen.socket.is_none() {
             return Err("there is nothing to listen at: set `listen.api`, `listen.admission` or `listen.socket`".into());

@@ -229,6 +229,9 @@ fn annotation(entry: &Entry<'_>) -> String {
                 add(&format!("reader {revision}"));
             }
             add(&format!("scanned at {}", basis.scanned_at));
+            if let Some(attestation) = &basis.attestation {
+                add(&format!("attested by key {}", attestation.key));
+            }
         }
     }
     text.push_str(": ");

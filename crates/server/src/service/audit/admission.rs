@@ -41,6 +41,11 @@ impl Asked<'_> {
         let digest = decision.digest.as_ref().map(ToString::to_string);
         entry.what.extend(digest.map(|digest| ("digest".into(), digest)));
         entry.what.extend(namespace.map(|namespace| ("namespace".into(), namespace.into())));
+        if let Some(attestation) = decision.basis.as_ref().and_then(|basis| basis.attestation.as_ref()) {
+            entry.what.insert("attestation-key".into(), attestation.key.clone());
+            entry.what.insert("attestation-type".into(), attestation.predicate_type.clone());
+            entry.what.insert("attested-at".into(), attestation.attested_at.to_string());
+        }
         entry.ruleset = decision.basis.as_ref().map(|basis| basis.ruleset.clone()).unwrap_or_default();
         entry
     }

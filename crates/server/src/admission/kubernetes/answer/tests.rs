@@ -165,6 +165,7 @@ fn audit_annotations_name_digest_platforms_and_what_the_decision_rests_on() {
         reader_revision: Some(4),
         scanned_at: 77,
         is_outdated: false,
+        attestation: None,
     };
     let decision = Decision { basis: Some(basis), platforms: vec!["linux/amd64".into()], ..failed("a") };
     let value = body(&answer(&review(&["a"]), std::slice::from_ref(&decision), ENFORCE));
