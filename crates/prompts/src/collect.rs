@@ -166,8 +166,10 @@ impl<'a> Collector<'a, '_> {
                     self.pointer.truncate(depth);
                 }
             }
-            // Bytes may be written as numbers.
-            Value::Array(items) if items.iter().all(|item| matches!(item.value, Value::Number)) => {
+            Value::Array(items) if items.iter().all(|item| matches!(item.value, Value::Number(_))) => {
+                if let Some(bytes) = bytes_of(items) {
+                    self.push_data(bytes, None, context);
+                }
                 self.raw(node, context, joined);
             }
             Value::Array(items) => {
@@ -183,7 +185,7 @@ impl<'a> Collector<'a, '_> {
                     self.add(context, joined, "\"", text, "\"\n", source);
                 }
             }
-            Value::Number | Value::Literal => self.raw(node, context, joined),
+            Value::Number(_) | Value::Literal => self.raw(node, context, joined),
         }
     }
 
@@ -212,7 +214,7 @@ impl<'a> Collector<'a, '_> {
         into.push(before, text, after, &self.pointer, source);
     }
 
-    /// Adds what a string holds as data. Returns whether the string is to be scanned as it stands.
+    /// Adds what a string holds as data. Returns whether the string is to be scanned as it stands, too.
     fn data(&mut self, text: &str, context: &Context, is_announced: bool) -> bool {
         match decode(text, is_announced) {
             Data::None => true,
@@ -221,17 +223,15 @@ impl<'a> Collector<'a, '_> {
                 true
             }
             Data::Bytes(bytes, media_type) => {
-                let pointer = self.pointer.clone();
-                self.parts.push(Part {
-                    role: context.role,
-                    kind: Kind::Data,
-                    turn: context.turn,
-                    content: Content::Data { bytes, pointer, media_type },
-                    block: context.block.clone(),
-                });
-                text.len() <= SCANNED_TWICE
+                self.push_data(bytes, media_type, context);
+                !is_announced && text.len() <= SCANNED_TWICE
             }
         }
+    }
+
+    fn push_data(&mut self, bytes: Vec<u8>, media_type: Option<String>, context: &Context) {
+        let pointer = self.pointer.clone();
+        self.push(Kind::Data, Content::Data { bytes, pointer, media_type }, context);
     }
 
     fn push_text(&mut self, node: &Node<'a>, text: Cow<'a, str>, kind: Kind, context: &Context) {
@@ -263,4 +263,11 @@ impl<'a> Collector<'a, '_> {
         }
         depth
     }
+}
+
+/// The bytes that a list of numbers stands for, as programs write buffers in JSON.
+fn bytes_of(items: &[Node<'_>]) -> Option<Vec<u8>> {
+    const LEAST: usize = 8;
+    let byte = |item: &Node<'_>| u8::try_from(item.small_number()?).ok();
+    if items.len() < LEAST { None } else { items.iter().map(byte).collect() }
 }

@@ -20,6 +20,19 @@ pub enum Role {
     Unknown,
 }
 
+impl Role {
+    /// The name in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::User => "user",
+            Role::System => "system",
+            Role::Assistant => "assistant",
+            Role::Tool => "tool",
+            Role::Unknown => "unknown",
+        }
+    }
+}
+
 /// What a part is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -195,9 +208,14 @@ pub struct Conversation<'a> {
 
 impl Conversation<'_> {
     /// An estimate of the size in tokens: a quarter of the bytes of all texts. English has about four bytes in a token,
-    /// code three and other scripts two; the tokenizers of vendors differ more than that, and none is asked.
+    /// code three and other scripts two; the tokenizers of vendors differ more than that, and none is asked. LiteLLM
+    /// shows texts twice, and they are counted once.
     pub fn tokens(&self) -> u64 {
-        let bytes: usize = self.parts.iter().filter_map(Part::text).map(str::len).sum();
+        let is_under = |part: &Part<'_>, name: &str| part.pointer_at(0).starts_with(name);
+        let is_doubled =
+            self.form == Form::LiteLlm && self.parts.iter().any(|part| is_under(part, "/structured_messages"));
+        let counts = |part: &&Part<'_>| !(is_doubled && (is_under(part, "/texts") || is_under(part, "/tool_calls")));
+        let bytes: usize = self.parts.iter().filter(counts).filter_map(Part::text).map(str::len).sum();
         (bytes as u64).div_ceil(4)
     }
 }

@@ -89,6 +89,11 @@ impl Edits {
         }
     }
 
+    /// Writes `text` in place of the string at `span`.
+    pub(crate) fn replace(&mut self, span: &Range<usize>, text: &str) {
+        self.values.insert(span.start, Edit { span: span.clone(), what: What::Whole(quote(text)) });
+    }
+
     /// The changed copy.
     pub(crate) fn apply(self, body: &[u8]) -> Vec<u8> {
         let mut copy = Vec::with_capacity(body.len());

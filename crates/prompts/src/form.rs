@@ -90,6 +90,16 @@ impl Form {
         }
     }
 
+    /// Marks the values that the form has words for.
+    fn mark(self, document: &Node<'_>, marks: &mut Marks) {
+        match self {
+            Form::Chat | Form::Messages | Form::Completions => messages::mark(document, marks),
+            Form::Responses | Form::Embeddings => responses::mark(document, marks),
+            Form::LiteLlm => litellm::mark(document, marks),
+            Form::Json | Form::Text => {}
+        }
+    }
+
     /// The form that a document seems to have. A wrong guess changes what a part is called, not whether it is scanned.
     fn of(document: &Node<'_>) -> Form {
         let has = |key| document.get(key).is_some();
@@ -139,14 +149,22 @@ pub fn read(body: &[u8], form: Option<Form>) -> Result<Conversation<'_>, Unreada
         return Err(Unreadable::Form(form.describe()));
     }
     let mut marks = Marks::default();
-    match form {
-        Form::Chat | Form::Messages | Form::Completions => messages::mark(&document, &mut marks),
-        Form::Responses | Form::Embeddings => responses::mark(&document, &mut marks),
-        Form::LiteLlm => litellm::mark(&document, &mut marks),
-        Form::Json | Form::Text => {}
-    }
+    form.mark(&document, &mut marks);
     let (parts, unseen) = collect(body, &document, &marks);
     Ok(Conversation { form, parts, unseen, body })
+}
+
+/// Reads a body that LiteLLM passes through to an API, as it shows it to a guardrail: with metadata of its own, in which
+/// are hashes of the client's key. `None` if it is not one.
+pub(crate) fn read_passed_through(body: &[u8]) -> Option<Conversation<'_>> {
+    let document = json::parse(body).ok()?;
+    let metadata = document.get(litellm::METADATA)?;
+    let form = Form::of(&document);
+    let mut marks = Marks::default();
+    form.mark(&document, &mut marks);
+    litellm::mark_metadata(metadata, &mut marks);
+    let (parts, unseen) = collect(body, &document, &marks);
+    Some(Conversation { form, parts, unseen, body })
 }
 
 fn text(body: &[u8]) -> Result<Conversation<'_>, Unreadable> {

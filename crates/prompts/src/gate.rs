@@ -1,15 +1,17 @@
 //! The gate: reads a body, scans its parts, and decides.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use layersift_model::{GapReason, Limits, Severity};
 use layersift_scan::Analyzer;
 
 use crate::cache::PartCache;
+use crate::collect::{Marks, collect};
 use crate::conversation::{Content, Conversation, Part, Source, Turn, Unseen};
 use crate::copy::Edits;
-use crate::form::{Form, read};
-use crate::json::Unreadable;
+use crate::form::{Form, read, read_passed_through};
+use crate::json::{Node, Unreadable};
 use crate::outcome::{Found, Outcome};
 use crate::policy::{Action, Policy};
 use crate::verdict::{Decision, Place, Reason, Verdict};
@@ -54,12 +56,17 @@ impl Gate {
     pub fn check(&self, body: &[u8], form: Option<Form>, client: Client<'_>) -> Verdict {
         let policy = client.policy;
         if body.len() > policy.max_bytes {
-            return denied("prompt.too-large", "a body that is too large", Unreadable::TooLarge(policy.max_bytes));
+            return Gate::too_large(policy.max_bytes);
         }
         match read(body, form) {
             Ok(conversation) => self.check_conversation(&conversation, client),
             Err(error) => denied("prompt.unreadable", "a body that cannot be read", error),
         }
+    }
+
+    /// The verdict about a body with more than `most` bytes.
+    pub fn too_large(most: usize) -> Verdict {
+        denied("prompt.too-large", "a body that is too large", Unreadable::TooLarge(most))
     }
 
     /// Checks a body that was read.
@@ -84,9 +91,12 @@ impl Gate {
         } else {
             decision
         };
-        reasons.sort_by(|a, b| b.action.cmp(&a.action).then(b.severity.cmp(&a.severity)));
-        reasons.truncate(MOST_REASONS);
-        Verdict { decision, reasons, copy, tokens }
+        Verdict { decision, reasons: tidy(reasons), copy, tokens }
+    }
+
+    /// Checks a body that LiteLLM passes through to an API, as it shows it to a guardrail. `None` if it is not one.
+    pub fn check_passed_through(&self, body: &[u8], client: Client<'_>) -> Option<Verdict> {
+        Some(self.check_conversation(&read_passed_through(body)?, client))
     }
 
     /// Checks a file, such as one that a prompt mentions. It can only be allowed or denied.
@@ -105,12 +115,24 @@ impl Gate {
         let outcome = self.remembered(client, bytes, || Outcome::of_file(path, bytes, &self.analyzer));
         let mut judged = Judged::default();
         judged.add(&part, &outcome, policy, &[]);
-        let mut reasons = judged.reasons;
-        reasons.sort_by(|a, b| b.action.cmp(&a.action).then(b.severity.cmp(&a.severity)));
-        reasons.truncate(MOST_REASONS);
+        let reasons = tidy(judged.reasons);
         let is_denied = reasons.iter().any(|reason| reason.action == Action::Deny);
         let decision = if is_denied { Decision::Deny } else { Decision::Allow };
         Verdict { decision, reasons, copy: None, tokens: (bytes.len() as u64).div_ceil(4) }
+    }
+
+    /// What is in a text, which is not remembered.
+    pub(crate) fn scan_text(&self, text: &str) -> Outcome {
+        Outcome::of_text(text.as_bytes(), &self.analyzer)
+    }
+
+    /// What is in a document besides the values that `marks` leave out, and what to change in it.
+    pub(crate) fn check_document(&self, body: &[u8], document: &Node<'_>, marks: &Marks, client: Client<'_>) -> Judged {
+        let (parts, unseen) = collect(body, document, marks);
+        let conversation = Conversation { form: Form::Json, parts, unseen, body };
+        let mut judged = self.judge(&conversation, client);
+        judged.add_limits(&conversation, &Policy { max_tokens: None, ..client.policy.clone() });
+        judged
     }
 
     fn judge(&self, conversation: &Conversation<'_>, client: Client<'_>) -> Judged {
@@ -156,9 +178,9 @@ impl Gate {
 
 /// What was found, and what to change.
 #[derive(Default)]
-struct Judged {
-    reasons: Vec<Reason>,
-    edits: Edits,
+pub(crate) struct Judged {
+    pub(crate) reasons: Vec<Reason>,
+    pub(crate) edits: Edits,
     /// The pointers of members whose names have a secret.
     names: Vec<String>,
 }
@@ -236,12 +258,25 @@ impl Judged {
     }
 }
 
+/// The reasons in the order of their weight. What was found in a string and in the data that it holds is one reason.
+fn tidy(mut reasons: Vec<Reason>) -> Vec<Reason> {
+    reasons.sort_by(|a, b| b.action.cmp(&a.action).then(b.severity.cmp(&a.severity)));
+    let mut seen = HashSet::new();
+    reasons.retain(|reason| {
+        let key =
+            (&reason.rule, &reason.fingerprint, reason.place.as_ref().map(|place| (&place.pointer, &place.inside)));
+        reason.fingerprint.is_none() || seen.insert(format!("{key:?}"))
+    });
+    reasons.truncate(MOST_REASONS);
+    reasons
+}
+
 fn place(part: &Part<'_>, offset: usize, inside: Vec<String>, views: Vec<String>) -> Place {
     let pointer = part.pointer_at(offset).to_string();
     Place { role: part.role, kind: part.kind, turn: part.turn, pointer, inside, views }
 }
 
-fn about_body(rule: &str, title: &str, note: String, action: Action) -> Reason {
+pub(crate) fn about_body(rule: &str, title: &str, note: String, action: Action) -> Reason {
     Reason {
         action,
         rule: rule.into(),
@@ -254,7 +289,7 @@ fn about_body(rule: &str, title: &str, note: String, action: Action) -> Reason {
     }
 }
 
-fn incomplete(note: String, action: Action) -> Reason {
+pub(crate) fn incomplete(note: String, action: Action) -> Reason {
     // Nothing can be masked that was not seen.
     let action = if action == Action::Mask { Action::Deny } else { action };
     about_body("prompt.incomplete", "something that was not scanned", note, action)

@@ -51,7 +51,8 @@ pub(crate) struct Node<'a> {
 pub(crate) enum Value<'a> {
     /// `null`, `true` or `false`.
     Literal,
-    Number,
+    /// As it is written.
+    Number(&'a str),
     String(Cow<'a, str>),
     Array(Vec<Node<'a>>),
     Object(Vec<Member<'a>>),
@@ -78,6 +79,11 @@ impl<'a> Node<'a> {
     /// The items of an array; none for any other value.
     pub(crate) fn items(&self) -> &[Node<'a>] {
         if let Value::Array(items) = &self.value { items } else { &[] }
+    }
+
+    /// The value of a number that is a small index.
+    pub(crate) fn small_number(&self) -> Option<u64> {
+        if let Value::Number(text) = &self.value { text.parse().ok() } else { None }
     }
 
     /// The text of the member `key`, if that is a string.
@@ -272,6 +278,7 @@ impl<'a> Reader<'a> {
     }
 
     fn number(&mut self) -> Result<Value<'a>, Unreadable> {
+        let start = self.at;
         self.take(b'-');
         if !self.take(b'0') {
             self.digits()?;
@@ -286,7 +293,7 @@ impl<'a> Reader<'a> {
             }
             self.digits()?;
         }
-        Ok(Value::Number)
+        Ok(Value::Number(self.slice(start, self.at)))
     }
 
     fn digits(&mut self) -> Result<(), Unreadable> {
@@ -371,7 +378,7 @@ mod tests {
                     all.push(member.key.to_string());
                     collect(&member.node, all);
                 }),
-                Value::Literal | Value::Number => {}
+                Value::Literal | Value::Number(_) => {}
             }
         }
         let mut all = Vec::new();

@@ -30,6 +30,7 @@ mod gate;
 mod json;
 mod outcome;
 mod policy;
+mod stream;
 mod verdict;
 
 pub use conversation::{Conversation, Kind, Part, Role, Turn, Unseen, UnseenReason};
@@ -37,4 +38,5 @@ pub use form::{Form, read};
 pub use gate::{Client, Gate};
 pub use json::Unreadable;
 pub use policy::{Action, Policy};
+pub use stream::{StreamCheck, held_back};
 pub use verdict::{Decision, Place, Reason, Verdict};

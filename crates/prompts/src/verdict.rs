@@ -102,11 +102,11 @@ impl Verdict {
     /// A text for the person whose request was denied: the rules, the masked secrets, and what to do.
     pub fn message(&self) -> String {
         const SHOWN: usize = 3;
-        let wanted = match self.decision {
-            Decision::Deny => Action::Deny,
-            Decision::Mask => Action::Mask,
-            Decision::Allow => return "Layersift allows this".into(),
-        };
+        if self.decision == Decision::Allow {
+            return "Layersift allows this".into();
+        }
+        // Where nothing can be masked, what would be masked denies.
+        let wanted = self.reasons.iter().map(|reason| reason.action).max().unwrap_or(Action::Report);
         let reasons: Vec<&Reason> = self.reasons.iter().filter(|reason| reason.action == wanted).collect();
         let shown: Vec<String> = reasons.iter().take(SHOWN).map(|reason| reason.to_string()).collect();
         let more = reasons.len().saturating_sub(SHOWN);
@@ -114,7 +114,9 @@ impl Verdict {
         let shown = shown.join("; ");
         match self.decision {
             Decision::Mask => format!("Layersift masked {shown}{more}"),
-            _ => format!("Layersift denied this: {shown}{more}. Remove it and send the message again."),
+            Decision::Allow | Decision::Deny => {
+                format!("Layersift denied this: {shown}{more}. Remove it and send the message again.")
+            }
         }
     }
 }

@@ -370,7 +370,7 @@ fn the_policy_decides_what_a_finding_does() {
     let body = format!("say {TOKEN}!");
     let decision = |policy: Policy| check_with(body.as_bytes(), None, &policy).decision;
     assert_eq!(decision(Policy::default()), Decision::Deny);
-    assert_eq!(decision(Policy { deny: Some(Severity::Critical), ..Policy::default() }), Decision::Mask);
+    assert_eq!(decision(masking()), Decision::Mask);
     assert_eq!(decision(Policy { deny: None, mask: None, ..Policy::default() }), Decision::Allow);
     assert_eq!(decision(Policy { allowed_rules: vec![RULE.into()], ..Policy::default() }), Decision::Allow);
     assert_eq!(decision(Policy { allowed_rules: vec!["gitlab.".into()], ..Policy::default() }), Decision::Allow);

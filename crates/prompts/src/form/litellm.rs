@@ -21,6 +21,20 @@ const ABOUT: [&str; 8] = [
     "model",
 ];
 
+/// What LiteLLM adds to a body that it passes through.
+pub(super) const METADATA: &str = "litellm_metadata";
+
+/// Marks the hashes in what LiteLLM adds to a body. All else in it is read: a client may have written it.
+pub(super) fn mark_metadata(metadata: &Node<'_>, marks: &mut Marks) {
+    let Value::Object(members) = &metadata.value else { return };
+    let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    for member in members.iter().filter(|member| member.key.starts_with("user_api_key")) {
+        if member.node.text().is_some_and(is_hash) {
+            marks.add(&member.node, Mark { is_skipped: true, ..Mark::default() });
+        }
+    }
+}
+
 /// Marks a question about a request or an answer.
 pub(super) fn mark(document: &Node<'_>, marks: &mut Marks) {
     for node in ABOUT.iter().filter_map(|key| document.get(key)) {
@@ -86,6 +100,6 @@ fn strings<'n>(node: &'n Node<'_>, all: &mut HashSet<&'n str>) {
         }
         Value::Array(items) => items.iter().for_each(|item| strings(item, all)),
         Value::Object(members) => members.iter().for_each(|member| strings(&member.node, all)),
-        Value::Literal | Value::Number => {}
+        Value::Literal | Value::Number(_) => {}
     }
 }

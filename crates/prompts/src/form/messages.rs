@@ -172,7 +172,8 @@ fn source(item: &Node<'_>, role: Role, kind: Kind, text_type: &'static str, mark
         }
     }
     let file = item.get("file").unwrap_or(item);
-    if let Some(data) = file.get("file_data").filter(|data| data.text().is_some()) {
+    let audio = item.get("input_audio").unwrap_or(item);
+    for data in [file.get("file_data"), audio.get("data")].into_iter().flatten().filter(|data| data.text().is_some()) {
         marks.add(data, Mark { is_announced: true, ..Mark::default() });
     }
 }
@@ -181,7 +182,7 @@ fn source(item: &Node<'_>, role: Role, kind: Kind, text_type: &'static str, mark
 pub(super) fn prompts(node: &Node<'_>, marks: &mut Marks) {
     let mark = |one: &Node<'_>, marks: &mut Marks| match &one.value {
         Value::String(_) => marks.add(one, Mark { role: Some(Role::User), ..Mark::of(Kind::Text) }),
-        Value::Array(items) if items.iter().any(|item| matches!(item.value, Value::Number)) => {
+        Value::Array(items) if items.iter().any(|item| matches!(item.value, Value::Number(_))) => {
             marks.add(one, Mark { is_tokens: true, ..Mark::default() });
         }
         _ => {}
