@@ -30,7 +30,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("report", &["model"]),
     ("store", &["model"]),
     ("fleet", &["format", "model", "report", "scan", "source", "store"]),
-    ("server", &["audit", "fleet", "format", "model", "report", "scan", "source", "store"]),
+    ("server", &["audit", "fleet", "format", "model", "prompts", "report", "scan", "source", "store"]),
 ];
 
 const MOST_LINES: usize = 600;

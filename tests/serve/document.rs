@@ -196,7 +196,7 @@ fn it_has_the_routes_that_there_are() {
 
 #[test]
 fn every_operation_answers_as_it_says() {
-    let scanned = Scanned::start(Site::sqlite(), "");
+    let scanned = Scanned::start(Site::sqlite(), "[prompts]\n");
     let client = scanned.running.client(&scanned.site.token(&Scope::ALL.map(Scope::name)));
     let anonymous = Client::new(&scanned.running.url("api"));
     let image = scanned.image();
@@ -255,7 +255,7 @@ fn bounds(operation: &Operation, client: &Client, url: &str, image: &str) {
 
 #[test]
 fn every_operation_needs_the_scope_that_it_names() {
-    let scanned = Scanned::start(Site::sqlite(), "");
+    let scanned = Scanned::start(Site::sqlite(), "[prompts]\n");
     let image = scanned.image();
     let id = scan(&scanned.client, &image)["id"].clone();
     let all = Scope::ALL.map(Scope::name);
