@@ -371,3 +371,87 @@ fn nothing_of_a_prompt_is_kept() {
         }
     }
 }
+
+/// What Envoy asked in the recording, with the whole body where the recording has only its beginning.
+fn asked_by_envoy() -> Vec<(String, Value)> {
+    let cases = include_str!("../../testdata/recordings/gateways/envoy/ext_authz_cases.json");
+    let cases: Vec<Value> = serde_json::from_str(cases).unwrap();
+    let calls = cases.iter().flat_map(|case| {
+        let name = case["case"].as_str().unwrap().to_string();
+        case["authz_calls"].as_array().unwrap().iter().map(move |call| (name.clone(), call.clone()))
+    });
+    calls.collect()
+}
+
+/// Asks as Envoy did, with the token of the service in its own header.
+fn ask_as_envoy(client: &Client, token: &str, call: &Value, body: Vec<u8>) -> Answer {
+    let path = call["path"].as_str().unwrap().replace("/v1/extauthz/", "/envoy/");
+    let mut request = client.request(call["method"].as_str().unwrap().parse().unwrap(), &path);
+    for header in call["headers"].as_array().unwrap() {
+        let (name, value) = (header[0].as_str().unwrap(), header[1].as_str().unwrap());
+        if !["host", "content-length", "x-layersift-auth"].contains(&name) {
+            request = request.header(name, value);
+        }
+    }
+    Answer::of(request.header("x-layersift-auth", format!("Bearer {token}")).body(body).send().unwrap())
+}
+
+#[test]
+fn envoy_is_answered_about_what_it_shows() {
+    let gate = Gate::start("");
+    let (client, token_of_gate) = (Client::new(&gate.running.url("api")), gate.site.token(&["prompt"]));
+    let calls = asked_by_envoy();
+    assert!(calls.len() > 20);
+    for (name, call) in calls {
+        let head = call["body_head"].as_str().unwrap();
+        let is_partial = call["headers"].to_string().contains("\"x-envoy-auth-partial-body\",\"true\"");
+        let is_binary = name.contains("binary");
+        let body = if is_binary {
+            use base64::prelude::{BASE64_STANDARD, Engine};
+            BASE64_STANDARD.decode(head).unwrap()
+        } else if call["body_cut"] == true && !is_partial {
+            json!({"messages": [{"role": "user", "content": "x".repeat(900_000)}]}).to_string().into_bytes()
+        } else {
+            head.as_bytes().to_vec()
+        };
+        let answer = ask_as_envoy(&client, &token_of_gate, &call, body.clone());
+        let expected = if is_partial || is_binary { (403, "deny") } else { (200, "allow") };
+        assert_eq!((answer.status, answer.header("x-layersift-verdict")), expected, "{name}: {}", answer.text());
+        if call["method"] == "POST" && !is_partial && !is_binary {
+            let planted = json!({"messages": [{"role": "user", "content": token()}]}).to_string().into_bytes();
+            let answer = ask_as_envoy(&client, &token_of_gate, &call, planted).expect(403);
+            assert_eq!(answer.json()["error"]["type"], "permission_error");
+            assert!(answer.text().contains(RULE) && !answer.text().contains(&token()));
+        }
+    }
+}
+
+#[test]
+fn envoy_shows_compressed_bodies_and_histories_that_cannot_be_masked() {
+    use std::io::Write;
+    let gate = Gate::start("");
+    let (client, token_of_gate) = (Client::new(&gate.running.url("api")), gate.site.token(&["prompt"]));
+    let call = json!({"method": "POST", "path": "/v1/extauthz/v1/messages", "headers": [
+        ["authorization", "Bearer A-KEY-OF-THE-CLIENT"], ["x-envoy-auth-partial-body", "false"]]});
+    let ask = |body: &[u8]| ask_as_envoy(&client, &token_of_gate, &call, body.to_vec()).status;
+    let gzip = |text: String| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let chat = |text: &str| json!({"messages": [{"role": "user", "content": text}]}).to_string();
+    assert_eq!(ask(&gzip(chat("hello"))), 200);
+    assert_eq!(ask(&gzip(chat(&token()))), 403);
+    let bomb = gzip("a".repeat(20 << 20));
+    assert_eq!(ask(&bomb), 403);
+    let history = json!({"messages": [{"role": "user", "content": token()}, {"role": "assistant", "content": "no"},
+        {"role": "user", "content": "so?"}]});
+    assert_eq!(ask(history.to_string().as_bytes()), 403);
+    // The token of the gate is never taken from the client's header.
+    let with_own = json!({"method": "POST", "path": "/envoy/v1/messages", "headers": []});
+    let answer = client.request(Method::POST, with_own["path"].as_str().unwrap());
+    let answer = answer.header("authorization", format!("Bearer {token_of_gate}")).body(chat("hello"));
+    assert_eq!(Answer::of(answer.send().unwrap()).status, 401);
+    let in_path = json!({"method": "GET", "path": format!("/envoy/v1/models?key={}", token()), "headers": []});
+    assert_eq!(ask_as_envoy(&client, &token_of_gate, &in_path, Vec::new()).status, 403);
+}

@@ -19,6 +19,9 @@ use crate::verdict::{Decision, Place, Reason, Verdict};
 /// The most reasons of one verdict.
 const MOST_REASONS: usize = 100;
 
+/// The title of what cannot be read.
+const UNREADABLE: &str = "a body that cannot be read";
+
 /// How often a copy is masked before the gate gives up: a mask may uncover a secret that overlapped with another.
 const MOST_ROUNDS: usize = 4;
 
@@ -60,13 +63,19 @@ impl Gate {
         }
         match read(body, form) {
             Ok(conversation) => self.check_conversation(&conversation, client),
-            Err(error) => denied("prompt.unreadable", "a body that cannot be read", error),
+            Err(error) => denied("prompt.unreadable", UNREADABLE, error),
         }
     }
 
     /// The verdict about a body with more than `most` bytes.
     pub fn too_large(most: usize) -> Verdict {
         denied("prompt.too-large", "a body that is too large", Unreadable::TooLarge(most))
+    }
+
+    /// The verdict about a body that cannot be read for a reason that its envelope tells.
+    pub fn unreadable(why: &str) -> Verdict {
+        let reasons = vec![about_body("prompt.unreadable", UNREADABLE, why.into(), Action::Deny)];
+        Verdict { decision: Decision::Deny, reasons, copy: None, tokens: 0 }
     }
 
     /// Checks a body that was read.

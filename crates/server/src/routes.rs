@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 
 use crate::http::problem::Problem;
 use crate::service::Service;
@@ -63,6 +63,7 @@ pub(crate) fn api(service: &Arc<Service>) -> Router {
     let prompts = Router::new()
         .route("/v1/prompts/check", post(prompts::check))
         .route("/beta/litellm_basic_guardrail_api", post(prompts::guardrail))
+        .route("/envoy/{*path}", any(prompts::ext_authz))
         .route_layer(needs(Scope::Prompt));
     let authenticated = Router::new()
         .merge(scans)
@@ -75,7 +76,7 @@ pub(crate) fn api(service: &Arc<Service>) -> Router {
         .method_not_allowed_fallback(not_allowed)
         .layer(from_fn_with_state(Arc::clone(service), middleware::limit))
         .layer(from_fn_with_state(Arc::clone(service), middleware::authenticate))
-        .layer(from_fn(prompts::accept_api_key));
+        .layer(from_fn(prompts::accept_gateways));
     let others = harbor::routes(service).merge(events::routes()).merge(health_routes());
     finish(authenticated.merge(others), service)
 }

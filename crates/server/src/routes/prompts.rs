@@ -1,4 +1,4 @@
-//! The prompt gate: our own question, and LiteLLM's guardrail. Nothing of a body is logged or counted, and what is
+//! The prompt gate: our own question, LiteLLM's guardrail and Envoy's authorization. Nothing of a body is logged or counted, and what is
 //! answered has secrets only in masked form.
 
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use layersift_prompts::{Decision, Form, Gate};
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use super::parameters::{NoParameters, Parameters};
 use crate::http::metrics::PromptLabels;
 use crate::http::problem::Problem;
+use crate::prompts::envoy::{self, Shown};
 use crate::prompts::{litellm, plain};
 use crate::service::Service;
 use crate::service::access::Client;
@@ -27,6 +28,18 @@ const LITELLM: &str = "/beta/litellm_basic_guardrail_api";
 /// LiteLLM's header for the token.
 const API_KEY: &str = "x-api-key";
 
+/// What the paths that Envoy asks begin with, before those of its clients.
+const ENVOY: &str = "/envoy/";
+
+/// The header that Envoy's configuration adds with the token: `Authorization` has that of the client.
+const ENVOY_TOKEN: &str = "x-layersift-auth";
+
+/// Envoy's header that says whether it shows only the beginning of a body.
+const PARTIAL: &str = "x-envoy-auth-partial-body";
+
+/// The header with the verdict, for Envoy's log.
+const VERDICT: &str = "x-layersift-verdict";
+
 /// The parameters of our own question.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,14 +47,23 @@ pub(super) struct CheckParameters {
     form: Option<String>,
 }
 
-/// Takes LiteLLM's header for a token as one of ours.
-pub(super) async fn accept_api_key(mut request: Request, next: Next) -> Response {
-    let is_litellm = request.uri().path() == LITELLM;
+/// Takes the headers in which gateways have the token as `Authorization`. What the client of a gateway has there is a key
+/// of its provider, and goes no further.
+pub(super) async fn accept_gateways(mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let (is_litellm, is_envoy) = (path == LITELLM, path.starts_with(ENVOY));
     let headers = request.headers_mut();
-    if let Some(key) = headers.remove(API_KEY).filter(|_| is_litellm && !headers.contains_key(AUTHORIZATION))
+    let key = headers.remove(API_KEY).filter(|_| is_litellm && !headers.contains_key(AUTHORIZATION));
+    if let Some(key) = key
         && let Ok(value) = HeaderValue::from_bytes(&[b"Bearer ", key.as_bytes()].concat())
     {
         headers.insert(AUTHORIZATION, value);
+    }
+    if is_envoy {
+        headers.remove(AUTHORIZATION);
+        if let Some(token) = headers.remove(ENVOY_TOKEN) {
+            headers.insert(AUTHORIZATION, token);
+        }
     }
     next.run(request).await
 }
@@ -109,6 +131,41 @@ pub(super) async fn guardrail(
     };
     count(&service, "litellm", decision.name());
     Ok(json(StatusCode::OK, answer))
+}
+
+/// Any method of any path below `/envoy/`: what Envoy's `ext_authz` asks. 200 allows, 403 denies.
+pub(super) async fn ext_authz(
+    State(service): State<Arc<Service>>,
+    Extension(client): Extension<Client>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let gate = gate(&service)?;
+    let body = gate.receive(body, length(&headers)).await?;
+    let most = gate.most_bytes();
+    // Whatever it says besides `false`, part of the body may be missing.
+    let is_partial = headers.get(PARTIAL).is_some_and(|value| value != "false");
+    let verdict = gate
+        .check(move |shared| {
+            let names = [token_name(&client)];
+            let asked = shared.client(&client.name, &names);
+            let PromptBody { bytes, is_too_large, .. } = &body;
+            let path = uri.path_and_query().map_or("", |path| path.as_str());
+            let path = path.strip_prefix(ENVOY).unwrap_or(path);
+            if *is_too_large {
+                return Gate::too_large(most);
+            }
+            envoy::check(&shared.gate, &Shown { path, body: bytes, is_partial }, asked)
+        })
+        .await?;
+    count(&service, "envoy", verdict.decision.name());
+    let mut response = match verdict.decision {
+        Decision::Allow => StatusCode::OK.into_response(),
+        Decision::Mask | Decision::Deny => json(StatusCode::FORBIDDEN, plain::answer(&verdict, true).1),
+    };
+    response.headers_mut().insert(VERDICT, HeaderValue::from_static(verdict.decision.name()));
+    Ok(response)
 }
 
 fn gate(service: &Service) -> Result<&PromptGate, Problem> {
