@@ -82,15 +82,14 @@ def main():
         done = subprocess.run(command, stdout=subprocess.PIPE)
         if done.returncode not in (0, 1, 3):
             sys.exit(f"{' '.join(command)}: exit status {done.returncode}")
-        reports = json.loads(done.stdout or b"[]")
         denied = 0
         lines = []
-        for report in reports if isinstance(reports, list) else [reports]:
-            bad = [finding for finding in report["findings"] if finding["severity"] in BLOCKS]
-            if bad or report.get("gaps"):
+        for report in json.loads(done.stdout)["reports"]:
+            bad = sorted({finding["rule"] for finding in report["findings"] if finding["severity"] in BLOCKS})
+            if bad or report["gaps"]:
                 denied += 1
-                rules = sorted({finding["rule"]["id"] if isinstance(finding["rule"], dict) else finding["rule"] for finding in bad})
-                lines.append(f"  {origin.get(report['target'], report['target'])}: {', '.join(rules) or 'not read whole'}")
+                path = origin.get(report["target"], report["target"])
+                lines.append(f"  {path}: {', '.join(bad) or 'not read as a whole'}")
         rate = f"1 in {args.pieces // denied}" if denied else "none"
         print(f"{part}: {denied} denied, {rate}")
         print("\n".join(lines))

@@ -10,6 +10,7 @@
 //! harbor     the scanner of a Harbor
 //! notices    what scans find is announced
 //! messenger  messages about that are sent
+//! prompts    what goes to a model is checked
 //! upkeep     periodic work: certificates, policies, rescans, retention
 //! access     who asks, and what they may do
 //! audit      the log of decisions
@@ -25,6 +26,7 @@ pub(crate) mod harbor;
 pub(crate) mod lookup;
 pub(crate) mod messenger;
 pub(crate) mod notices;
+pub(crate) mod prompts;
 pub(crate) mod resolver;
 pub(crate) mod scans;
 mod setup;
@@ -65,6 +67,8 @@ pub(crate) struct Service {
     pub(crate) harbor: Option<harbor::Adapter>,
     /// Takes each decision before it is answered.
     pub(crate) audit: audit::Audit,
+    /// Checks prompts, if there are settings for it.
+    pub(crate) prompts: Option<prompts::PromptGate>,
     /// Who may say what was pushed.
     pub(crate) events: events::EventSenders,
     /// Connections by what listens: clients of one do not keep those of another out.

@@ -48,6 +48,13 @@ pub(crate) struct EventLabels {
     pub(crate) outcome: &'static str,
 }
 
+/// A prompt or an answer: in whose words it was asked about, and the verdict.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct PromptLabels {
+    pub(crate) envelope: &'static str,
+    pub(crate) verdict: &'static str,
+}
+
 /// The metrics of the service.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -79,6 +86,8 @@ pub(crate) struct Metrics {
     /// Messages that were sent here, by result.
     pub(crate) notifications: Family<Label, Counter>,
     pub(crate) notifications_waiting: Gauge,
+    /// Prompts and answers that were checked, by who asked and verdict.
+    pub(crate) prompts: Family<PromptLabels, Counter>,
 }
 
 impl Metrics {
@@ -108,6 +117,7 @@ impl Metrics {
             events: Family::default(),
             notifications: Family::default(),
             notifications_waiting: Gauge::default(),
+            prompts: Family::default(),
         };
         let mut registry = Registry::with_prefix("layersift");
         metrics.register(&mut registry);
@@ -139,6 +149,11 @@ impl Metrics {
         registry.register("events", "Events of registries, by what became of them", self.events.clone());
         registry.register("notifications", "Messages sent here, by result", self.notifications.clone());
         registry.register("notifications_waiting", "Messages to be sent", self.notifications_waiting.clone());
+        registry.register(
+            "prompt_checks",
+            "Prompts and answers checked, by envelope and verdict",
+            self.prompts.clone(),
+        );
         registry.register("leader", "Whether this replica does the periodic work", self.is_leader.clone());
         self.audit.register(registry);
     }
