@@ -18,7 +18,7 @@ mod data;
 use divan::Bencher;
 use divan::counter::BytesCount;
 use layersift_rules::Ruleset;
-use layersift_scan::engine::Engine;
+use layersift_scan::engine::{Engine, built_in};
 use layersift_scan::{Analyzer, Options};
 
 fn main() {
@@ -35,7 +35,8 @@ fn start() -> Analyzer {
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn propose(bencher: Bencher) {
     let rules = Ruleset::built_in().expect("built-in rules");
-    let (engine, ..) = Engine::built_in(&rules.signatures).expect("an engine");
+    let databases = built_in(&rules.signatures).into_iter().map(|one| one.database).collect();
+    let engine = Engine::new(databases);
     let files = data::files(data::SIZE);
     let total: usize = files.iter().map(|file| file.bytes.len()).sum();
     let mut session = engine.session().expect("a session");

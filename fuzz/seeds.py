@@ -50,6 +50,7 @@ def main():
     put("harbor_scanner", [harbor_request(), (ROOT / "testdata/harbor/incident.json").read_bytes()[:8_000]])
     put("events", events())
     put("attestations", attestations())
+    put("prompts", prompts())
 
 
 def attestations():
@@ -110,6 +111,18 @@ def admission_reviews():
                 (request.get(side) or {}).pop("metadata", None)
                 (request.get(side) or {}).pop("status", None)
             yield json.dumps(recorded["body"], separators=(",", ":")).encode()
+
+
+def prompts():
+    """What clients sent to LiteLLM, what it sent on to a guardrail, and the ends of streams."""
+    recorded = ROOT / "testdata/recordings/gateways/litellm"
+    inputs = []
+    for case in json.loads((recorded / "guardrail_requests.json").read_bytes())["cases"]:
+        bodies = [case["client_request"]["body"], *(call["body"] for call in case["guardrail_calls"])]
+        inputs += [json.dumps(body).encode() for body in bodies]
+    for case in json.loads((recorded / "guardrail_streams.json").read_bytes())["cases"]:
+        inputs.append(case["stream_end"].partition("\n\n")[2].encode())
+    return [data for data in inputs if data and len(data) <= 8_000]
 
 
 def events():

@@ -11,6 +11,7 @@ mod diff;
 mod formats;
 mod generate_key;
 mod help;
+mod hook;
 mod image_verifier;
 mod layers;
 mod log;
@@ -124,6 +125,9 @@ enum Command {
     /// Decide about a pull of containerd, by asking the service
     #[command(after_help = help::IMAGE_VERIFIER)]
     ImageVerifier(image_verifier::ImageVerifierArgs),
+    /// Check prompts and tool calls of a coding assistant, as its hook
+    #[command(after_help = help::HOOK)]
+    Hook(hook::HookArgs),
     /// List, show, check and try rules
     Rules {
         #[command(subcommand)]
@@ -182,6 +186,7 @@ impl Command {
             Command::Token { command } => token::run(command),
             Command::Audit { command } => audit::run(command),
             Command::ImageVerifier(args) => image_verifier::run(args),
+            Command::Hook(args) => hook::run(args),
             Command::Rules { command } => rules::run(command),
             Command::Completions { shell } => shell::completions(*shell, &mut Cli::command()),
             Command::Man { directory } => shell::man(directory, Cli::command()),

@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The crates that each crate may depend on. ARCHITECTURE.md draws the same picture.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("attest", &["model"]),
     ("audit", &[]),
     ("model", &[]),
@@ -22,6 +22,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("rules", &["model"]),
     ("format", &["model"]),
     ("scan", &["format", "model", "packages", "rules"]),
+    ("prompts", &["model", "scan"]),
     ("evidence", &["format", "model"]),
     ("scrub", &["format", "model"]),
     ("disks", &["format", "model"]),
@@ -29,7 +30,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("report", &["model"]),
     ("store", &["model"]),
     ("fleet", &["format", "model", "report", "scan", "source", "store"]),
-    ("server", &["attest", "audit", "fleet", "format", "model", "report", "scan", "source", "store"]),
+    ("server", &["attest", "audit", "fleet", "format", "model", "prompts", "report", "scan", "source", "store"]),
 ];
 
 const MOST_LINES: usize = 600;

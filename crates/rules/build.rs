@@ -16,6 +16,9 @@ use flate2::write::DeflateEncoder;
 
 type Failure = Box<dyn std::error::Error>;
 
+/// The directory of the rules for prompts.
+const PROMPTS: &str = "prompts/";
+
 /// The keys that move from the rules to `examples.json`.
 const EXAMPLES: [&str; 2] = ["example", "counterexample"];
 
@@ -29,7 +32,10 @@ fn main() -> Result<(), Failure> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut tables = parsed(&root, &files)?;
     let examples = serde_json::to_vec(&take_examples(&mut tables))?;
-    fs::write(out.join("signatures.json"), serde_json::to_string(&tables)?)?;
+    // The rules for prompts are not used for images, whose reports depend on the digest of the other file.
+    let (prompts, images): (Vec<_>, Vec<_>) = tables.into_iter().partition(|(name, _)| name.starts_with(PROMPTS));
+    fs::write(out.join("signatures.json"), serde_json::to_string(&images)?)?;
+    fs::write(out.join("prompts.json"), serde_json::to_string(&prompts)?)?;
     let mut compressed = DeflateEncoder::new(Vec::new(), Compression::best());
     compressed.write_all(&examples)?;
     fs::write(out.join("examples.json.deflate"), compressed.finish()?)?;

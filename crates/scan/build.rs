@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use hyperscan::{BlockDatabase, Builder, CpuFeatures, PatternFlags, Patterns, Platform, Tune};
-use layersift_rules::{Pattern, PatternSet, Ruleset, fingerprint};
+use layersift_rules::{Pattern, PatternSet, Ruleset, Signature, fingerprint};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -28,30 +28,35 @@ const LEVELS: [(&str, CpuFeatures); 3] = [
 fn main() -> Result<(), Failure> {
     println!("cargo::rerun-if-changed=build.rs");
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    let signatures = Ruleset::built_in()?.signatures;
-    let set = PatternSet::new(&signatures)?;
-    let widest = set.patterns.iter().take(signatures.len()).map(Pattern::width).max().unwrap_or(0);
-    let encoded_keywords: Vec<_> =
-        set.encoded_keywords.iter().map(|keyword| (keyword.encoding.code(), keyword.width)).collect();
-    let code = format!(
-        "BuiltIn {{ count: {}, fingerprint: \"{}\", widest: {widest}, encoded_keywords: &{encoded_keywords:?}, \
-         mask: {MASK}, databases: &[{}] }}",
-        signatures.len(),
-        fingerprint(&signatures),
-        databases(&out, &set.patterns)?,
-    );
-    fs::write(out.join("databases.rs"), code)?;
+    let images = built_in(&out, "images", &Ruleset::built_in()?.signatures)?;
+    let prompts = built_in(&out, "prompts", &Ruleset::prompts()?.signatures)?;
+    fs::write(out.join("databases.rs"), format!("[{images}, {prompts}]"))?;
     Ok(())
 }
 
+/// The code of a `BuiltIn` of `signatures`, with databases in files that begin with `name`.
+fn built_in(out: &Path, name: &str, signatures: &[Signature]) -> Result<String, Failure> {
+    let set = PatternSet::new(signatures)?;
+    let widest = set.patterns.iter().take(signatures.len()).map(Pattern::width).max().unwrap_or(0);
+    let encoded_keywords: Vec<_> =
+        set.encoded_keywords.iter().map(|keyword| (keyword.encoding.code(), keyword.width)).collect();
+    Ok(format!(
+        "BuiltIn {{ count: {}, fingerprint: \"{}\", widest: {widest}, encoded_keywords: &{encoded_keywords:?}, \
+         mask: {MASK}, databases: &[{}] }}",
+        signatures.len(),
+        fingerprint(signatures),
+        databases(out, name, &set.patterns)?,
+    ))
+}
+
 /// Writes a serialized database for each level of processors, and names their files.
-fn databases(out: &Path, patterns: &[Pattern]) -> Result<String, Failure> {
+fn databases(out: &Path, set: &str, patterns: &[Pattern]) -> Result<String, Failure> {
     let mut code = String::new();
     let levels = if env::var("CARGO_CFG_TARGET_ARCH")? == "x86_64" { &LEVELS[..] } else { &LEVELS[2..] };
     for (name, features) in levels {
         // Another architecture than this one, or a library without that level: the program compiles for itself.
         let Ok(database) = compile(patterns, *features) else { continue };
-        let file = out.join(format!("{name}.db"));
+        let file = out.join(format!("{set}-{name}.db"));
         fs::write(&file, database.iter().map(|byte| byte ^ MASK).collect::<Vec<u8>>())?;
         write!(code, "include_bytes!({:?}),", file.display().to_string())?;
     }

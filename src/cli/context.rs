@@ -153,7 +153,7 @@ pub(crate) fn now() -> i64 {
 }
 
 /// Where this user's programs keep what can be made again (XDG Base Directory Specification): compiled rules.
-fn cache() -> Option<PathBuf> {
+pub(crate) fn cache() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     Some(base.join("layersift"))

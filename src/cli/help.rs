@@ -109,6 +109,16 @@ Exit status:
   1  denied, with the reason on standard output; with --check: it is not in force
   2  with --check: error, including usage errors";
 
+pub(crate) const HOOK: &str = "\
+Assistants run this command, with the event as JSON on standard input: Claude Code, Codex, Copilot CLI, Cursor and Vibe.
+`layersift hook install` adds it to their settings. It needs no service, sends nothing and keeps nothing.
+
+Exit status:
+  0  allowed, or blocked by the JSON on standard output
+  2  blocked, with the reason on standard error: the event could not be checked, or error, including usage errors
+
+docs/hooks.md has the events, what blocks, and what an assistant shows to no hook.";
+
 pub(crate) const TARGETS: &str = "\
 Targets:
   image.tar                        tar of docker save, podman, skopeo or buildah; also .gz, .zst

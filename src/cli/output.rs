@@ -40,7 +40,18 @@ pub(crate) fn warn<T: AsRef<str>>(warnings: impl IntoIterator<Item = T>) {
 
 /// Prints the error that ends the program, with what caused it.
 pub(crate) fn error(error: &anyhow::Error) {
-    error_line(&format!("layersift: {}", printable(&chain(error.chain()))));
+    error_line(&format!("layersift: {}", one_line(error)));
+}
+
+/// An error with what caused it, without control characters.
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
+    printable(&chain(error.chain()))
+}
+
+/// Asks a question on standard error, without ending the line.
+pub(crate) fn prompt(question: &str) {
+    // If standard error is closed, nobody can be asked; the answer is then read all the same.
+    let _ = anstream::stderr().lock().write_all(question.as_bytes());
 }
 
 /// Standard error, around the progress bar.

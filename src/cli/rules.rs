@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 
 use super::args::RulesArgs;
-use super::formats::{Format, OutputArgs};
+use super::formats::{Format, OutputArgs, TextOrJson};
 use super::{context, output, report, rules_catalogue, terminal};
 use layersift_model::{FingerprintKey, Severity, Verdict};
-use layersift_report::{FORMATS, Policy, RenderOptions};
-use layersift_rules::Ruleset;
+use layersift_report::{Policy, RenderOptions};
+use layersift_rules::{Ruleset, Scope};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RulesCommand {
@@ -45,8 +45,12 @@ pub(crate) enum RulesCommand {
     },
     /// Show what the rules find in a file that is not in an image
     Test {
-        /// File to scan
-        file: PathBuf,
+        /// File to scan, or directory whose files are scanned; of these, only those with findings are shown
+        path: PathBuf,
+
+        /// Take the file for a part of a conversation with a model, and use the rules for prompts as well
+        #[arg(long, value_enum, value_name = "PART")]
+        part: Option<ConversationPart>,
 
         #[command(flatten)]
         rules: RulesArgs,
@@ -54,7 +58,31 @@ pub(crate) enum RulesCommand {
         /// Show the values of secrets
         #[arg(long)]
         show_secrets: bool,
+
+        #[command(flatten)]
+        output: OutputArgs<TextOrJson>,
     },
+}
+
+/// A part of a conversation with a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConversationPart {
+    /// What a person wrote
+    Prompt,
+    /// What a model asks a tool to do
+    ToolInput,
+    /// What a tool answered, and files and pages that were read
+    ToolOutput,
+}
+
+impl ConversationPart {
+    fn scope(self) -> Scope {
+        match self {
+            ConversationPart::Prompt => Scope::Prompt,
+            ConversationPart::ToolInput => Scope::ToolInput,
+            ConversationPart::ToolOutput => Scope::ToolOutput,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +120,9 @@ pub(crate) fn run(command: &RulesCommand) -> anyhow::Result<ExitCode> {
         RulesCommand::List { filter, rules, output } => list(filter.as_deref().unwrap_or_default(), rules, output),
         RulesCommand::Show { id, rules } => show(id, rules),
         RulesCommand::Check { paths } => check(paths),
-        RulesCommand::Test { file, rules, show_secrets } => test(file, rules, *show_secrets),
+        RulesCommand::Test { path, part, rules, show_secrets, output } => {
+            test(path, part.map(ConversationPart::scope), rules, *show_secrets, output)
+        }
     }
 }
 
@@ -115,36 +145,73 @@ fn show(id: &str, rules: &RulesArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Scans one file, and lists every finding.
-fn test(file: &Path, rules: &RulesArgs, show_secrets: bool) -> anyhow::Result<ExitCode> {
-    let analyzer = context::analyzer(Ruleset::with_files(&rules.rules)?, FingerprintKey::default(), 0)?;
-    let cannot_read = || format!("cannot read {}", file.display());
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let found = analyzer.file(&name, File::open(file).with_context(cannot_read)?).with_context(cannot_read)?;
-    let mut reports = vec![analyzer.report_of_file(&file.display().to_string(), found)];
+/// Scans one file, or all files of a directory, and lists every finding.
+fn test(
+    path: &Path,
+    scope: Option<Scope>,
+    rules: &RulesArgs,
+    show_secrets: bool,
+    output: &OutputArgs<TextOrJson>,
+) -> anyhow::Result<ExitCode> {
+    let ruleset = if scope.is_some() { Ruleset::for_prompts(&rules.rules) } else { Ruleset::with_files(&rules.rules) };
+    let analyzer = context::analyzer(ruleset?, FingerprintKey::default(), 0)?;
     let policy = Policy::failing_on(None);
-    for report in &mut reports {
-        policy.judge(report);
+    let mut reports = Vec::new();
+    let files = files(path)?;
+    for file in &files {
+        let cannot_read = || format!("cannot read {}", file.display());
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let mut found = analyzer.file(&name, File::open(file).with_context(cannot_read)?).with_context(cannot_read)?;
+        if let Some(scope) = scope {
+            found.findings.retain(|finding| analyzer.counts_in(&finding.rule.id, scope));
+        }
+        if files.len() > 1 && found.findings.is_empty() && found.gaps.is_empty() {
+            continue;
+        }
+        let mut report = analyzer.report_of_file(&file.display().to_string(), found);
+        policy.judge(&mut report);
         report.make_reproducible();
+        reports.push(report);
     }
     let options = RenderOptions { show_secrets, show: Severity::Info, width: terminal::width(None) };
-    let text = FORMATS.first().context("there are no formats of reports")?;
+    let format = layersift_report::format(output.format.name()).context("there is no such format of reports")?;
     let mut bytes = Vec::new();
-    (text.render)(&reports, &options, &mut bytes)?;
-    output::write(&bytes, None)?;
-    Ok(report::exit_status(&reports))
+    (format.render)(&reports, &options, &mut bytes)?;
+    output::write(&bytes, output.output.as_deref())?;
+    // Of a directory, files without findings have no report.
+    Ok(if reports.is_empty() { ExitCode::SUCCESS } else { report::exit_status(&reports) })
+}
+
+/// The file at `path`, or all files in this directory and those below it, in order.
+fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.into()]);
+    }
+    let cannot_read = || format!("cannot read {}", path.display());
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).with_context(cannot_read)? {
+        let entry = entry.with_context(cannot_read)?;
+        let kind = entry.file_type().with_context(cannot_read)?;
+        if kind.is_dir() {
+            files.extend(self::files(&entry.path())?);
+        } else if kind.is_file() {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// The built-in rules and those of the flags, with their examples. Warnings about them are printed.
 fn load(args: &RulesArgs) -> anyhow::Result<Ruleset> {
-    let rules = Ruleset::with_files(&args.rules)?.with_built_in_examples()?;
+    let rules = Ruleset::for_prompts(&args.rules)?.with_built_in_examples()?;
     output::warn(&rules.notes);
     Ok(rules)
 }
 
 /// Runs the examples of rules. Exit status 1 where one does not hold.
 fn check(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
-    let all = Ruleset::with_files(paths)?.with_built_in_examples()?;
+    let all = Ruleset::for_prompts(paths)?.with_built_in_examples()?;
     let analyzer = context::analyzer(all.clone(), FingerprintKey::default(), 0)?;
     let checked = if paths.is_empty() { all } else { Ruleset::only_files(paths)? };
     let foreign = checked.signatures.iter().filter(|rule| rule.foreign.is_some()).count()

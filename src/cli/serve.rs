@@ -14,8 +14,10 @@ use super::{context, output, signals};
 use layersift_fleet::Registries;
 use layersift_format::Cancellation;
 use layersift_model::FingerprintKey;
+use layersift_prompts::Gate;
 use layersift_report::Policy;
 use layersift_rules::Ruleset;
+use layersift_scan::{Analyzer, MemoryBudget, Options};
 use layersift_server::Parts;
 use layersift_server::settings::{self, Settings};
 use layersift_source::endpoint::Endpoint;
@@ -27,6 +29,9 @@ const USUAL: &str = "/etc/layersift/serve.toml";
 
 /// How long an answer waits for a store that is out of reach. Somebody waits for the answer.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Memory for the files in prompts that are read at a time, in bytes.
+const PROMPT_FILES: u64 = 96 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
@@ -144,6 +149,7 @@ fn check(args: &ServeArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
 
 fn parts(args: &ServeArgs, settings: Settings, ending: &Cancellation) -> anyhow::Result<Parts> {
     let analyzer = context::analyzer(Ruleset::with_files(&settings.rules)?, key(&settings)?, settings.scans.threads)?;
+    let prompt_analyzer = settings.prompts.as_ref().map(|_| prompt_analyzer(&settings)).transpose()?;
     // Requests are answered for a while after the signal to end.
     let answering = Cancellation::new();
     let until = |token: &Cancellation| -> Option<Arc<dyn Fn() -> bool + Send + Sync>> {
@@ -163,8 +169,21 @@ fn parts(args: &ServeArgs, settings: Settings, ending: &Cancellation) -> anyhow:
         variable: context::environment,
         settings,
         analyzer,
+        prompt_analyzer,
         answering,
     })
+}
+
+/// The analyzer for prompts: with the rules and the key of all others, and with limits of its own.
+fn prompt_analyzer(settings: &Settings) -> anyhow::Result<Analyzer> {
+    let options = Options {
+        threads: 1,
+        limits: Gate::limits(),
+        key: key(settings)?,
+        memory: MemoryBudget::new(PROMPT_FILES),
+        ..Options::default()
+    };
+    Ok(Analyzer::new(Ruleset::with_files(&settings.rules)?, options)?)
 }
 
 /// The key of the operator. The built-in one is refused, with the words of the service.

@@ -1,7 +1,7 @@
 //! Keywords are what the engine and the anchors of disguises rest on: every match of a pattern contains one of its
 //! signature's (but of those that are searched for at certain paths only). Shown on matches that are made from the patterns.
 
-use layersift_rules::Ruleset;
+use layersift_rules::{Ruleset, Signature};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 /// Numbers that look random and are the same every time.
@@ -42,8 +42,14 @@ fn matching(hir: &Hir, dice: &mut Dice, out: &mut Vec<u8>) {
 
 #[test]
 fn every_match_contains_a_keyword() {
+    check(&Ruleset::built_in().unwrap().signatures);
+}
+
+/// Checks the signatures that the engine searches for by keywords.
+pub fn check(signatures: &[Signature]) {
     let mut wrong = Vec::new();
-    for rule in Ruleset::built_in().unwrap().signatures.iter().filter(|rule| rule.paths.is_empty()) {
+    let is_searched = |rule: &&Signature| rule.paths.is_empty() && (rule.scope.is_empty() || !rule.keywords.is_empty());
+    for rule in signatures.iter().filter(is_searched) {
         let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(&rule.pattern).unwrap();
         let any_case = rule.pattern.contains("(?i");
         let mut dice = Dice(7);

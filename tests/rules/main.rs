@@ -17,4 +17,5 @@ mod engine;
 mod foreign_rules;
 mod keywords;
 mod own_program;
+mod prompts;
 mod signatures;

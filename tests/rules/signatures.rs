@@ -146,7 +146,7 @@ fn configuration(field: ConfigField, text: &str) -> ImageConfig {
 fn checked(check: &ConfigCheck, field: ConfigField, text: &str) -> Vec<ConfigFinding> {
     let config = configuration(field, text);
     let subject = Subject { config: &config, reference: None, layers: 0, foreign_urls: &[] };
-    Checks::new(&[], std::slice::from_ref(check)).unwrap().run(&subject)
+    Checks::new(&[], std::slice::from_ref(check), 0).unwrap().run(&subject)
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod harbor_stand_in_policy;
 mod harbor_stub;
 mod images;
 mod notify;
+mod prompts;
 mod running;
 mod scanned;
 mod startup;

@@ -40,6 +40,8 @@ fn proposed(signature: &Signature) -> Result<Pattern, PatternError> {
     Ok(match signature.foreign {
         // The matches of other scanners' rules need not contain a keyword.
         Some(_) => pattern,
+        // Prompts are short, so a frequent keyword costs little.
+        None if !signature.scope.is_empty() => pattern.proposed_by_all(&signature.keywords),
         None => pattern.proposed(&signature.keywords, !signature.paths.is_empty()),
     })
 }

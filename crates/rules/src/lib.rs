@@ -38,6 +38,6 @@ pub use encoding::{EncodedKeyword, Encoding, Keyword, encoded_keywords};
 pub use pattern::{MAX_WIDTH, Pattern, PatternError};
 pub use rule::{
     ChainRule, ConfigCheck, ConfigField, Confirm, Counterexample, Example, FileCounterexample, FileExample, FileRule,
-    Foreign, KnownKey, PortRule, Signature,
+    Foreign, KnownKey, PortRule, Scope, Signature,
 };
-pub use ruleset::{RulesError, Ruleset};
+pub use ruleset::{BuiltInCounts, RulesError, Ruleset};

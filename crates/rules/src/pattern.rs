@@ -186,7 +186,12 @@ impl Pattern {
             let is_common = COMMON.contains(&keyword.to_ascii_lowercase().as_str());
             keyword.len() >= MIN_RARE && distinct > 2 && keyword.is_ascii() && !is_common
         };
-        if keywords.is_empty() || !keywords.iter().all(is_rare) {
+        if keywords.iter().all(is_rare) { self.proposed_by_all(keywords) } else { self }
+    }
+
+    /// Proposes candidates by `keywords` alone, unless there are none.
+    pub(crate) fn proposed_by_all(self, keywords: &[String]) -> Pattern {
+        if keywords.is_empty() {
             return self;
         }
         let case = if self.source.contains("(?i") { "(?i)" } else { "" };

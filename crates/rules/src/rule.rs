@@ -42,6 +42,12 @@ macro_rules! rule {
         }
 
         impl $name {
+            /// The id, and the texts that every rule must have, each with the name of its field.
+            pub(crate) fn described(&self) -> (&str, [(&'static str, &str); 4]) {
+                let texts = [("title", &self.title), ("what", &self.what), ("risk", &self.risk), ("fix", &self.fix)];
+                (&self.id, texts.map(|(field, text)| (field, &text[..])))
+            }
+
             /// What reports say about this rule.
             pub fn info(&self) -> Arc<RuleInfo> {
                 Arc::new(RuleInfo {
@@ -75,6 +81,10 @@ rule! {
         /// by their shape alone.
         #[serde(default)]
         pub paths: Vec<String>,
+        /// Parts of a conversation with a model. With any, the signature is a rule for prompts: it is not used for
+        /// images, and a finding in another part does not count.
+        #[serde(default)]
+        pub scope: Vec<Scope>,
         /// What must hold besides the pattern.
         #[serde(default)]
         pub confirm: Confirm,
@@ -173,6 +183,18 @@ impl Signature {
 impl FileRule {
     /// The number of bytes at the start of a file that `contains` is matched against.
     pub const HEAD: usize = 64 << 10;
+}
+
+/// A part of a conversation with a model, by who wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// What a person wrote.
+    Prompt,
+    /// What the model asks a tool to do.
+    ToolInput,
+    /// What a tool answered, and files and pages that were read.
+    ToolOutput,
 }
 
 /// What must hold for a match besides its pattern.

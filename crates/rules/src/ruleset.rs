@@ -35,12 +35,22 @@ pub struct Ruleset {
     /// with the ids of the rules.
     pub notes: Vec<String>,
     digest: Option<Digest>,
-    /// How many of the signatures, the first ones, came with this build.
-    built_in: usize,
+    built_in: BuiltInCounts,
+}
+
+/// How many rules of each kind, the first ones, came with this build and are known to be valid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BuiltInCounts {
+    /// Rules for the bytes of files.
+    pub signatures: usize,
+    /// Rules for whole files.
+    pub files: usize,
+    /// Rules for the configuration.
+    pub checks: usize,
 }
 
 impl Ruleset {
-    /// The rules that come with this build, without their examples.
+    /// The rules for images that come with this build, without their examples.
     ///
     /// # Errors
     /// Never in a build that passed its tests.
@@ -48,8 +58,8 @@ impl Ruleset {
         Ruleset::with_files(&[])
     }
 
-    /// The rules that come with this build, without their examples, and those in `paths`: files, or directories of
-    /// `*.toml` files.
+    /// The rules for images that come with this build, without their examples, and those in `paths`: files, or
+    /// directories of `*.toml` files.
     ///
     /// # Errors
     /// If a file cannot be read, is not a signature file, or uses an id that is taken.
@@ -57,6 +67,28 @@ impl Ruleset {
         let mut loading = Loading::default();
         loading.add_built_in()?;
         loading.add_files(read_files(paths)?)?;
+        loading.without_prompts().finish()
+    }
+
+    /// The rules of [`Ruleset::with_files`] and those for prompts.
+    ///
+    /// # Errors
+    /// As for [`Ruleset::with_files`].
+    pub fn for_prompts(paths: &[PathBuf]) -> Result<Ruleset, RulesError> {
+        let mut loading = Loading::default();
+        loading.add_built_in()?;
+        loading.add_prompts()?;
+        loading.add_files(read_files(paths)?)?;
+        loading.finish()
+    }
+
+    /// Only the rules for prompts that come with this build, without their examples.
+    ///
+    /// # Errors
+    /// Never in a build that passed its tests.
+    pub fn prompts() -> Result<Ruleset, RulesError> {
+        let mut loading = Loading::default();
+        loading.add_prompts()?;
         loading.finish()
     }
 
@@ -84,7 +116,7 @@ impl Ruleset {
     /// Never in a build that passed its tests.
     pub fn with_built_in_examples(mut self) -> Result<Ruleset, RulesError> {
         let mut built_in = BuiltInExamples::load()?;
-        for rule in self.signatures.iter_mut().take(self.built_in) {
+        for rule in self.signatures.iter_mut().take(self.built_in.signatures) {
             if let Some(found) = built_in.signature.remove(&rule.id) {
                 (rule.examples, rule.counterexamples) = (found.examples, found.counterexamples);
             }
@@ -102,8 +134,8 @@ impl Ruleset {
         Ok(self)
     }
 
-    /// How many of the signatures, the first ones, came with this build and are known to be valid.
-    pub fn built_in_signatures(&self) -> usize {
+    /// How many rules came with this build.
+    pub fn built_in_counts(&self) -> BuiltInCounts {
         self.built_in
     }
 

@@ -11,7 +11,7 @@ use layersift_model::{
     Algorithm, Digest, FingerprintKey, Gap, GapReason, ImageGap, ImagePath, ImageReport, LayerFinding, LayerReport,
     Limits, Owners, Touched,
 };
-use layersift_rules::{RulesError, Ruleset};
+use layersift_rules::{RulesError, Ruleset, Scope};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use crate::assemble::Assembler;
@@ -21,7 +21,7 @@ use crate::confirm::{ConfirmError, Matches, keep_best};
 use crate::documents::DocumentReport;
 use crate::engine::{Cache, EngineError};
 use crate::inventory::layer::LayerPackages;
-use crate::layer_scan::{LayerContext, LayerScanner};
+use crate::layer_scan::{LayerContext, LayerScanner, WINDOW};
 use crate::memory::MemoryBudget;
 use crate::observe::{NoObserver, Observer};
 
@@ -91,13 +91,20 @@ impl Analyzer {
     pub fn new(ruleset: Ruleset, options: Options) -> Result<Analyzer, RulesetError> {
         let threads = ThreadPoolBuilder::new().num_threads(options.threads).build()?;
         let cache = options.cache.as_ref().map(Cache::new);
-        let rules = threads.install(|| CompiledRules::compile(ruleset, cache.as_ref()))?;
+        let rules = CompiledRules::compile(ruleset, cache.as_ref())?;
         let layers = LayerScanner::new(threads.current_num_threads());
         Ok(Analyzer { rules, options, threads, layers })
     }
 
-    /// Scans `bytes` as the contents of a file at `path`.
+    /// Scans `bytes` as the contents of a file at `path`. Bytes that fit into a window are scanned on the calling
+    /// thread alone.
     pub fn bytes(&self, path: &str, bytes: &[u8]) -> FileReport {
+        if bytes.len() <= WINDOW {
+            let cancellation = Cancellation::never();
+            let context = self.layer_context(&cancellation, &NoObserver);
+            let path = ImagePath::normalize(path.as_bytes());
+            return file_report(self.layers.small_file(context, &path, bytes));
+        }
         // Reading from memory cannot fail.
         self.file(path, bytes).unwrap_or_else(|error| FileReport {
             findings: Vec::new(),
@@ -113,13 +120,7 @@ impl Analyzer {
         let path = ImagePath::normalize(path.as_bytes());
         let cancellation = Cancellation::never();
         let context = self.layer_context(&cancellation, &NoObserver);
-        let (mut findings, mut gaps) = self.layers.file(context, &path, input)?;
-        findings.sort_by(|a, b| {
-            let key = |finding: &LayerFinding| (finding.place.inside.clone(), finding.place.offset);
-            key(a).cmp(&key(b)).then_with(|| a.rule.id.cmp(&b.rule.id))
-        });
-        gaps.sort();
-        Ok(FileReport { findings, gaps })
+        self.layers.file(context, &path, input).map(file_report)
     }
 
     /// Scans one layer. The calling thread reads it, and the threads of the analyzer scan it. `algorithm` is that of
@@ -199,6 +200,12 @@ impl Analyzer {
             key.fingerprint(b"")
         );
         Digest::of(text.as_bytes()).to_string()
+    }
+
+    /// Whether a finding of the rule `id` counts in a part of a conversation: rules for prompts may be for some only.
+    pub fn counts_in(&self, id: &str, scope: Scope) -> bool {
+        let mut limited = self.rules.signatures.iter().filter(|signature| !signature.scope.is_empty());
+        limited.find(|signature| signature.id == id).is_none_or(|signature| signature.scope.contains(&scope))
     }
 
     /// The key of the fingerprints of secrets.
@@ -307,4 +314,14 @@ impl Analyzer {
         }
         Ok(is_complete)
     }
+}
+
+/// The report of one file, in a fixed order.
+fn file_report((mut findings, mut gaps): (Vec<LayerFinding>, Vec<Gap>)) -> FileReport {
+    findings.sort_by(|a, b| {
+        let key = |finding: &LayerFinding| (finding.place.inside.clone(), finding.place.offset);
+        key(a).cmp(&key(b)).then_with(|| a.rule.id.cmp(&b.rule.id))
+    });
+    gaps.sort();
+    FileReport { findings, gaps }
 }

@@ -1,14 +1,14 @@
 //! A compiled rule set: the engine that finds candidates, the confirmer that verifies them, and rule descriptions.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::assemble::chains::Chains;
 use crate::assemble::config::Checks;
 use crate::confirm::files::{FileRules, LocalSignatures};
 use crate::confirm::{Confirmed, Confirmer, Matches, Verification};
 use crate::decoding::Encoding;
-use crate::engine::{Cache, Candidate, EncodedKeywordCode, Engine, EngineError, Pattern};
+use crate::engine::{Cache, Candidate, EncodedKeywordCode, Engine, EngineError, Pattern, SignatureDatabase, built_in};
 use layersift_model::{RuleInfo, Severity};
 use layersift_rules::{FileRule, PatternSet, Ruleset, Signature};
 
@@ -17,7 +17,8 @@ use crate::RulesetError;
 /// A compiled rule set, shared by all threads and scans of an analyzer.
 pub(crate) struct CompiledRules {
     pub(crate) signatures: Vec<Signature>,
-    infos: Vec<Arc<RuleInfo>>,
+    /// The descriptions of signatures, made for their first finding: most never have one.
+    infos: Vec<OnceLock<Arc<RuleInfo>>>,
     /// The descriptions of file rules, in the order of `files`.
     file_infos: Vec<Arc<RuleInfo>>,
     pub(crate) files: FileRules,
@@ -58,42 +59,33 @@ impl CompiledRules {
 
     fn compile_all(ruleset: Ruleset, cache: Option<&Cache>) -> Result<CompiledRules, RulesetError> {
         let digest = ruleset.digest();
-        let proven = ruleset.built_in_signatures();
-        // Each of these takes some milliseconds, and scanning cannot start before all are done.
-        let ((engine, confirmer), (local, (files, checks))) = rayon::join(
-            || (engine(&ruleset.signatures, cache), Confirmer::new(&ruleset.signatures, proven, &ruleset.known_keys)),
-            || {
-                let others = || (FileRules::new(&ruleset.files), Checks::new(&ruleset.ports, &ruleset.checks));
-                rayon::join(|| LocalSignatures::new(&ruleset.signatures), others)
-            },
-        );
-        let (engine, encoded_keywords) = engine?;
-        let infos: Vec<Arc<RuleInfo>> = ruleset.signatures.iter().map(Signature::info).collect();
+        let valid = ruleset.built_in_counts();
+        let (engine, encoded_keywords) = engine(&ruleset.signatures, cache)?;
         Ok(CompiledRules {
-            infos,
+            infos: ruleset.signatures.iter().map(|_| OnceLock::new()).collect(),
             file_infos: ruleset.files.iter().map(FileRule::info).collect(),
-            files: files?,
-            local: local?,
-            checks: checks?,
+            files: FileRules::new(&ruleset.files, valid.files)?,
+            local: LocalSignatures::new(&ruleset.signatures, valid.signatures)?,
+            checks: Checks::new(&ruleset.ports, &ruleset.checks, valid.checks)?,
             chains: Chains::new(ruleset.chains),
             digest,
             notes: ruleset.notes,
             engine,
             encoded_keywords,
-            confirmer: confirmer?,
+            confirmer: Confirmer::new(&ruleset.signatures, valid.signatures, &ruleset.known_keys)?,
             signatures: ruleset.signatures,
         })
     }
 
     /// The rule description for a finding.
     pub(crate) fn info(&self, confirmed: &Confirmed) -> Arc<RuleInfo> {
-        Arc::clone(&self.infos[confirmed.rule])
+        Arc::clone(self.infos[confirmed.rule].get_or_init(|| self.signatures[confirmed.rule].info()))
     }
 
     /// The severity of a finding: that of its rule, or lower if it is not a working secret.
     pub(crate) fn severity(&self, confirmed: &Confirmed) -> Severity {
         match confirmed.verification {
-            Verification::Secret => self.infos[confirmed.rule].severity,
+            Verification::Secret => self.signatures[confirmed.rule].severity,
             Verification::Published | Verification::Damaged => Severity::Info,
         }
     }
@@ -146,19 +138,20 @@ type EncodedKeywords = Vec<(Encoding, usize)>;
 /// The engine for `signatures`, and the encoded keywords whose patterns follow theirs. Built-in signatures are already
 /// compiled.
 fn engine(signatures: &[Signature], cache: Option<&Cache>) -> Result<(Engine, EncodedKeywords), EngineError> {
-    let Some((engine, codes, count)) = Engine::built_in(signatures) else {
-        let set = PatternSet::new(signatures)?;
-        return Ok((Engine::compile(&set.patterns, cache)?, keywords_of(&set).collect()));
-    };
     let keyword = |((number, digit), width): &EncodedKeywordCode| Some((Encoding::of_code(*number, *digit)?, *width));
-    let mut encoded_keywords: EncodedKeywords = codes.iter().filter_map(keyword).collect();
-    let own = &signatures[count..];
-    if own.is_empty() {
-        return Ok((engine, encoded_keywords));
+    let (mut databases, mut encoded_keywords) = (Vec::new(), EncodedKeywords::new());
+    let mut own = signatures;
+    for built_in in built_in(signatures) {
+        own = own.get(built_in.database.signatures..).unwrap_or_default();
+        encoded_keywords.extend(built_in.encoded_keywords.iter().filter_map(keyword));
+        databases.push(built_in.database);
     }
-    let set = PatternSet::new(own)?;
-    encoded_keywords.extend(keywords_of(&set));
-    Ok((engine.with_patterns(count, (&set.patterns, own.len()), cache)?, encoded_keywords))
+    if databases.is_empty() || !own.is_empty() {
+        let set = PatternSet::new(own)?;
+        encoded_keywords.extend(keywords_of(&set));
+        databases.push(SignatureDatabase::compile(&set.patterns, own.len(), cache)?);
+    }
+    Ok((Engine::new(databases), encoded_keywords))
 }
 
 fn keywords_of(set: &PatternSet) -> impl Iterator<Item = (Encoding, usize)> {

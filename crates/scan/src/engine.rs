@@ -5,11 +5,11 @@ mod cache;
 mod error;
 mod scan;
 
-pub use built_in::EncodedKeywordCode;
+pub use built_in::{BuiltInDatabase, EncodedKeywordCode, built_in};
 pub use cache::Cache;
 pub use error::EngineError;
 pub use layersift_rules::{MAX_WIDTH, Pattern};
-pub use scan::{Candidate, Engine, Session};
+pub use scan::{Candidate, Engine, Session, SignatureDatabase};
 
 /// The engine's name and version, such as `5.4.9 2023-05-05`.
 pub fn version() -> String {

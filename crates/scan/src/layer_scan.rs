@@ -37,7 +37,7 @@ use crate::observe::Observer;
 use crate::worker::ScanWorker;
 
 /// The number of new bytes in a window.
-const FRESH: usize = 1 << 20;
+pub(crate) const WINDOW: usize = 1 << 20;
 
 /// How segments of one file overlap: a match has at most [`crate::engine::MAX_WIDTH`] bytes, and parsers read further.
 const OVERLAP: Overlap = Overlap { before: CONTEXT, after: REACH };
@@ -68,7 +68,7 @@ pub(crate) struct LayerContext<'c> {
 
 impl LayerScanner {
     pub(crate) fn new(threads: usize) -> LayerScanner {
-        let pool = Pool::new(FRESH + OVERLAP.before + OVERLAP.after + BLOCK);
+        let pool = Pool::new(WINDOW + OVERLAP.before + OVERLAP.after + BLOCK);
         LayerScanner { pool, queue: WindowQueue::new(2 * threads) }
     }
 
@@ -173,6 +173,24 @@ impl LayerScanner {
             outcome
         });
         read.map(|()| sink.into_parts())
+    }
+
+    /// Scans a file outside of any layer on the calling thread alone, for files so small that handing them to other
+    /// threads takes longer than the scan.
+    pub(crate) fn small_file(
+        &self,
+        context: LayerContext<'_>,
+        path: &ImagePath,
+        bytes: &[u8],
+    ) -> (Vec<LayerFinding>, Vec<Gap>) {
+        let memory = context.memory.lease(LAYER_BYTES);
+        let sink = FindingSink::new(context.rules, context.limits);
+        let dispatch = |batch| scan_batch(&sink, batch);
+        let packing = self.packing(context, &memory, &dispatch);
+        let mut unpacker = FileUnpacker::new(FileHandle::standalone(&sink, path.clone(), 0, Vec::new()), packing);
+        unpacker.bytes(bytes);
+        unpacker.finish();
+        sink.into_parts()
     }
 
     fn packing<'d, 'a, 's>(

@@ -32,6 +32,7 @@ mod observe;
 mod once;
 mod rule_examples;
 mod source_layers;
+mod text_scan;
 mod worker;
 
 pub use analyzer::{Analyzer, FileReport, Options, READER_REVISION, RulesetError};
@@ -41,3 +42,4 @@ pub use inventory::InventoryScan;
 pub use memory::{ExtraMemory, MemoryBudget, MemoryLease};
 pub use observe::{NoObserver, Observer};
 pub use rule_examples::Fault;
+pub use text_scan::{TextFinding, TextReport};

@@ -6,6 +6,7 @@
 //! harbor     what Harbor asks its scanner, and reports in its form: no input or output
 //! events     what registries say about pushes: no input or output
 //! notify     messages about new findings: no input or output
+//! prompts    the prompt gate's answers: no input or output
 //! settings   the file and the variables
 //! service    what the service does: looks up, resolves, queues, scans
 //! routes     what is answered where
@@ -20,6 +21,7 @@ pub mod events;
 pub mod harbor;
 mod http;
 mod notify;
+mod prompts;
 mod routes;
 mod service;
 pub mod settings;

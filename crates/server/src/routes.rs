@@ -6,6 +6,7 @@
 //! scans        images are handed in to be scanned, and watched
 //! images       stored images: reports, findings
 //! trace        where else something is
+//! prompts      the prompt gate
 //! events       registries say what was pushed
 //! operations   the queue and the tokens, health and metrics
 //! openapi      what the API is
@@ -20,14 +21,15 @@ mod middleware;
 mod openapi;
 mod operations;
 mod parameters;
+mod prompts;
 mod scans;
 mod trace;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::{from_fn_with_state, map_response};
-use axum::routing::{get, post};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
+use axum::routing::{any, get, post};
 
 use crate::http::problem::Problem;
 use crate::service::Service;
@@ -58,16 +60,23 @@ pub(crate) fn api(service: &Arc<Service>) -> Router {
         .route("/admit/v1/images", post(admit::plain))
         .route("/gatekeeper/v1", post(admit::gatekeeper))
         .route_layer(needs(Scope::Admit));
+    let prompts = Router::new()
+        .route("/v1/prompts/check", post(prompts::check))
+        .route("/beta/litellm_basic_guardrail_api", post(prompts::guardrail))
+        .route("/envoy/{*path}", any(prompts::ext_authz))
+        .route_layer(needs(Scope::Prompt));
     let authenticated = Router::new()
         .merge(scans)
         .merge(read)
         .merge(admin)
         .merge(admit)
+        .merge(prompts)
         .route("/api/v1/openapi.json", get(openapi::document))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .layer(from_fn_with_state(Arc::clone(service), middleware::limit))
-        .layer(from_fn_with_state(Arc::clone(service), middleware::authenticate));
+        .layer(from_fn_with_state(Arc::clone(service), middleware::authenticate))
+        .layer(from_fn(prompts::accept_gateways));
     let others = harbor::routes(service).merge(events::routes()).merge(health_routes());
     finish(authenticated.merge(others), service)
 }

@@ -12,6 +12,7 @@
 //! harbor     the scanner of a Harbor
 //! notices    what scans find is announced
 //! messenger  messages about that are sent
+//! prompts    what goes to a model is checked
 //! upkeep     periodic work: certificates, policies, rescans, retention
 //! access     who asks, and what they may do
 //! audit      the log of decisions
@@ -29,6 +30,7 @@ pub(crate) mod lookup;
 pub(crate) mod messenger;
 pub(crate) mod notices;
 mod places;
+pub(crate) mod prompts;
 pub(crate) mod resolver;
 pub(crate) mod scans;
 mod setup;
@@ -69,6 +71,8 @@ pub(crate) struct Service {
     pub(crate) harbor: Option<harbor::Adapter>,
     /// Takes each decision before it is answered.
     pub(crate) audit: audit::Audit,
+    /// Checks prompts, if there are settings for it.
+    pub(crate) prompts: Option<prompts::PromptGate>,
     /// Who may say what was pushed.
     pub(crate) events: events::EventSenders,
     /// Connections by what listens: clients of one do not keep those of another out.

@@ -9,6 +9,7 @@ mod audit;
 mod events;
 mod harbor;
 mod notify;
+mod prompts;
 mod tables;
 
 use std::path::Path;
@@ -21,6 +22,7 @@ pub use audit::Audit;
 pub use events::Events;
 pub use harbor::Harbor;
 pub use notify::{Notify, NotifyFindings, NotifyFormat};
+pub use prompts::{PromptPolicy, Prompts};
 pub use tables::{
     AdmissionClients, ApiClients, Clients, Limits, Listen, Registries, Retention, Scans, Scope, Settings, Tls,
 };

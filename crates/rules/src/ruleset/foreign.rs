@@ -237,6 +237,7 @@ impl Loader {
             confirm: Confirm { min_entropy: entropy.or(least), ..Confirm::default() },
             examples: Vec::new(),
             counterexamples: Vec::new(),
+            scope: Vec::new(),
             foreign: Some(foreign),
         }
     }

@@ -4,15 +4,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use layersift_model::{Algorithm, Hasher, RuleInfo};
+use layersift_model::{Algorithm, Hasher};
 use serde::Deserialize;
 
-use super::{RulesError, Ruleset, foreign};
+use super::{BuiltInCounts, RulesError, Ruleset, foreign};
 use crate::rule::{ChainRule, ConfigCheck, FileRule, KnownKey, PortRule, Signature};
 
 /// The signature files of this build as JSON: a list of pairs of a path relative to `signatures/` and the file's
 /// tables, without examples.
 const BUILT_IN: &str = include_str!(concat!(env!("OUT_DIR"), "/signatures.json"));
+
+/// The files of the rules for prompts, in the same form.
+const PROMPTS: &str = include_str!(concat!(env!("OUT_DIR"), "/prompts.json"));
 
 /// Expressions, by the name of their list.
 type RejectLists = BTreeMap<String, Vec<String>>;
@@ -63,13 +66,30 @@ impl Default for Loading {
 impl Loading {
     /// Adds the rules of this build.
     pub(super) fn add_built_in(&mut self) -> Result<(), RulesError> {
-        for (name, file) in built_in_files()? {
+        for (name, file) in embedded(BUILT_IN)? {
             self.add(&name, file)?;
         }
-        self.rules.built_in = self.rules.signatures.len();
+        let Ruleset { signatures, files, checks, .. } = &self.rules;
+        self.rules.built_in = BuiltInCounts { signatures: signatures.len(), files: files.len(), checks: checks.len() };
         self.has_built_in_lists = true;
         self.hasher.update(BUILT_IN.as_bytes());
         Ok(())
+    }
+
+    /// Adds the rules for prompts of this build, after its other rules.
+    pub(super) fn add_prompts(&mut self) -> Result<(), RulesError> {
+        for (name, file) in embedded(PROMPTS)? {
+            self.add(&name, file)?;
+        }
+        self.rules.built_in.signatures = self.rules.signatures.len();
+        self.hasher.update(PROMPTS.as_bytes());
+        Ok(())
+    }
+
+    /// Leaves out the rules for prompts in files that were added.
+    pub(super) fn without_prompts(mut self) -> Loading {
+        self.rules.signatures.retain(|signature| signature.scope.is_empty());
+        self
     }
 
     /// Adds the rules in `files`, given as names and texts.
@@ -125,7 +145,7 @@ impl Loading {
         // Files that are loaded without the built-in rules may still use their lists.
         if !self.reject_lists.contains_key(list) && !self.has_built_in_lists {
             self.has_built_in_lists = true;
-            for (name, file) in built_in_files()? {
+            for (name, file) in embedded(BUILT_IN)? {
                 for (list, expressions) in file.reject_lists {
                     self.reject_lists.entry(list).or_insert((name.clone(), expressions));
                 }
@@ -161,37 +181,36 @@ impl File {
 
     /// Checks all rules of the file `name`, and adds their ids to `ids`.
     fn check(&self, name: &str, ids: &mut HashMap<String, String>) -> Result<(), RulesError> {
-        let infos = self.signature.iter().map(Signature::info);
-        let infos = infos.chain(self.file.iter().map(FileRule::info));
-        let infos = infos.chain(self.port.iter().map(PortRule::info));
-        let infos = infos.chain(self.check.iter().map(ConfigCheck::info));
-        for info in infos.chain(self.chain.iter().map(ChainRule::info)) {
-            check_info(name, &info)?;
-            if let Some(other) = ids.insert(info.id.clone(), name.into()) {
-                return Err(RulesError::Duplicate { file: name.into(), id: info.id.clone(), other });
+        let rules = self.signature.iter().map(Signature::described);
+        let rules = rules.chain(self.file.iter().map(FileRule::described));
+        let rules = rules.chain(self.port.iter().map(PortRule::described));
+        let rules = rules.chain(self.check.iter().map(ConfigCheck::described));
+        for (id, texts) in rules.chain(self.chain.iter().map(ChainRule::described)) {
+            check_rule(name, id, texts)?;
+            if let Some(other) = ids.insert(id.into(), name.into()) {
+                return Err(RulesError::Duplicate { file: name.into(), id: id.into(), other });
             }
         }
         Ok(())
     }
 }
 
-fn built_in_files() -> Result<Vec<(String, File)>, RulesError> {
-    serde_json::from_str(BUILT_IN).map_err(RulesError::BuiltIn)
+fn embedded(json: &str) -> Result<Vec<(String, File)>, RulesError> {
+    serde_json::from_str(json).map_err(RulesError::BuiltIn)
 }
 
-fn check_info(file: &str, info: &RuleInfo) -> Result<(), RulesError> {
+/// Checks the id of a rule, and that none of its texts is missing.
+fn check_rule(file: &str, id: &str, texts: [(&'static str, &str); 4]) -> Result<(), RulesError> {
     let is_word = |word: &str| {
         !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
-    if !info.id.contains('.') || !info.id.split('.').all(is_word) {
-        return Err(RulesError::Id { file: file.into(), id: info.id.clone() });
+    if !id.contains('.') || !id.split('.').all(is_word) {
+        return Err(RulesError::Id { file: file.into(), id: id.into() });
     }
-    for (field, text) in [("title", &info.title), ("what", &info.what), ("risk", &info.risk), ("fix", &info.fix)] {
-        if text.trim().is_empty() {
-            return Err(RulesError::Missing { file: file.into(), id: info.id.clone(), field });
-        }
+    match texts.into_iter().find(|(_, text)| text.trim().is_empty()) {
+        Some((field, _)) => Err(RulesError::Missing { file: file.into(), id: id.into(), field }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The names and texts of the files in `paths`: files, or directories that are searched for `*.toml` files.

@@ -126,13 +126,15 @@ enum CheckKind {
 }
 
 impl Checks {
-    /// Compiles `ports` and `checks`.
+    /// Compiles `ports` and `checks`. The expressions of the first `valid` checks are known to be valid, and are
+    /// compiled when they are needed.
     ///
     /// # Errors
     /// If an expression is invalid, a built-in check does not exist, or a rule could never match.
-    pub fn new(ports: &[PortRule], checks: &[ConfigCheck]) -> Result<Checks, CheckError> {
+    pub fn new(ports: &[PortRule], checks: &[ConfigCheck], valid: usize) -> Result<Checks, CheckError> {
         let ports = Ports::new(ports)?;
-        let checks = checks.iter().map(Check::new).collect::<Result<_, _>>()?;
+        let compile = |(place, check)| Check::new(check, place < valid);
+        let checks = checks.iter().enumerate().map(compile).collect::<Result<_, _>>()?;
         Ok(Checks { ports, checks })
     }
 
@@ -182,13 +184,13 @@ impl Checks {
 }
 
 impl Check {
-    fn new(check: &ConfigCheck) -> Result<Check, CheckError> {
+    fn new(check: &ConfigCheck, is_valid: bool) -> Result<Check, CheckError> {
         let shape = |reason| CheckError::Shape { rule: check.id.clone(), reason };
         let kind = match (&check.pattern, &check.built_in) {
             (Some(_), Some(_)) => return Err(shape("has both a `pattern` and a `built_in`")),
             (None, None) => return Err(shape("has neither a `pattern` nor a `built_in`")),
             (Some(_), None) if check.fields.is_empty() => return Err(shape("names no `fields` for its `pattern`")),
-            (Some(source), None) => CheckKind::Pattern(Pattern::new(&check.id, source, &check.fields)?),
+            (Some(source), None) => CheckKind::Pattern(Pattern::new(&check.id, source, &check.fields, is_valid)?),
             (None, Some(name)) => CheckKind::BuiltIn(built_in::by_name(&check.id, name)?),
         };
         Ok(Check { rule: check.info(), roles: check.roles.clone(), kind })

@@ -14,22 +14,23 @@ pub struct FileRules {
 }
 
 impl FileRules {
-    /// Compiles `rules`.
+    /// Compiles `rules`, of which the first `valid` are known to be valid.
     ///
     /// # Errors
     /// If a glob or an expression is invalid.
-    pub fn new(rules: &[FileRule]) -> Result<FileRules, ConfirmError> {
+    pub fn new(rules: &[FileRule], valid: usize) -> Result<FileRules, ConfirmError> {
         let mut prepared = Vec::new();
         let mut foreign = Vec::new();
         let mut expressions = Expressions::default();
         for (index, rule) in rules.iter().enumerate() {
+            expressions.assume_valid(index < valid);
             if let Some(conditions) = &rule.foreign {
                 foreign.push((index, PathExpressions::of(&rule.id, conditions, &mut expressions)?));
             }
             let contains = rule.contains.as_deref().map(|source| expressions.get(&rule.id, source)).transpose()?;
             prepared.push((contains, rule.min_size));
         }
-        let globs = GlobIndex::new(rules.iter().map(|rule| (&rule.id[..], &rule.paths[..])))?;
+        let globs = GlobIndex::new(rules.iter().map(|rule| (&rule.id[..], &rule.paths[..])), valid)?;
         Ok(FileRules { globs, foreign, rules: prepared })
     }
 
@@ -52,12 +53,12 @@ impl FileRules {
 pub struct LocalSignatures(GlobIndex);
 
 impl LocalSignatures {
-    /// Compiles the paths of `signatures`.
+    /// Compiles the paths of `signatures`, of which the first `valid` are known to be valid.
     ///
     /// # Errors
     /// If a glob is invalid.
-    pub fn new(signatures: &[Signature]) -> Result<LocalSignatures, ConfirmError> {
-        GlobIndex::new(signatures.iter().map(|rule| (&rule.id[..], &rule.paths[..]))).map(LocalSignatures)
+    pub fn new(signatures: &[Signature], valid: usize) -> Result<LocalSignatures, ConfirmError> {
+        GlobIndex::new(signatures.iter().map(|rule| (&rule.id[..], &rule.paths[..])), valid).map(LocalSignatures)
     }
 
     /// The indices of the signatures that apply to the file at `path`.

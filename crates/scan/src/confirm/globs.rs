@@ -26,9 +26,9 @@ pub(super) struct GlobIndex {
 }
 
 struct Entry {
-    glob: Glob,
-    /// Compiled when a path is first tried.
-    matcher: OnceLock<GlobMatcher>,
+    source: String,
+    /// Compiled when a path is first tried. A glob that cannot be compiled matches nothing.
+    matcher: OnceLock<Option<GlobMatcher>>,
     /// The rules with this glob.
     rules: Vec<usize>,
 }
@@ -41,26 +41,36 @@ enum Hook<'g> {
 }
 
 impl GlobIndex {
-    /// An index of rules, given as ids and globs.
+    /// An index of rules, given as ids and globs. The globs of the first `valid` rules are known to be valid, and are
+    /// not parsed before they are needed.
     ///
     /// # Errors
     /// If a glob is invalid.
-    pub(super) fn new<'r>(rules: impl Iterator<Item = (&'r str, &'r [String])>) -> Result<GlobIndex, ConfirmError> {
+    pub(super) fn new<'r>(
+        rules: impl Iterator<Item = (&'r str, &'r [String])>,
+        valid: usize,
+    ) -> Result<GlobIndex, ConfirmError> {
         let mut index = GlobIndex::default();
+        let mut others = GlobSetBuilder::new();
         let mut known: HashMap<&str, usize> = HashMap::new();
         for (rule, (id, globs)) in rules.enumerate() {
             for source in globs {
                 let place = match known.get(&source[..]) {
                     Some(place) => *place,
-                    None => index.add(glob(id, source)?),
+                    None => {
+                        let has_hook = index.add(source);
+                        if rule >= valid || !has_hook {
+                            let glob = glob(id, source)?;
+                            if !has_hook {
+                                others.add(glob);
+                            }
+                        }
+                        index.globs.len() - 1
+                    }
                 };
                 known.insert(source, place);
                 index.globs[place].rules.push(rule);
             }
-        }
-        let mut others = GlobSetBuilder::new();
-        for place in &index.others {
-            others.add(index.globs[*place].glob.clone());
         }
         index.others_set = others.build().map_err(|error| unreadable("the globs of all rules", "", &error))?;
         Ok(index)
@@ -80,22 +90,24 @@ impl GlobIndex {
         rules
     }
 
-    /// Adds `glob` and returns its index.
-    fn add(&mut self, glob: Glob) -> usize {
+    /// Adds the glob `source` as the last one. Returns whether it is found by a name or an extension.
+    fn add(&mut self, source: &str) -> bool {
         let place = self.globs.len();
-        match hook(glob.glob()) {
-            Some(Hook::Name(name)) => self.by_name.entry(name.into()).or_default().push(place),
-            Some(Hook::Ending(ending)) => self.by_ending.entry(ending.into()).or_default().push(place),
+        let hook = hook(source);
+        match &hook {
+            Some(Hook::Name(name)) => self.by_name.entry((*name).into()).or_default().push(place),
+            Some(Hook::Ending(ending)) => self.by_ending.entry((*ending).into()).or_default().push(place),
             None => self.others.push(place),
         }
-        self.globs.push(Entry { glob, matcher: OnceLock::new(), rules: Vec::new() });
-        place
+        self.globs.push(Entry { source: source.into(), matcher: OnceLock::new(), rules: Vec::new() });
+        hook.is_some()
     }
 }
 
 impl Entry {
     fn is_match(&self, path: &str) -> bool {
-        self.matcher.get_or_init(|| self.glob.compile_matcher()).is_match(path)
+        let compile = || glob("", &self.source).ok().map(|glob| glob.compile_matcher());
+        self.matcher.get_or_init(compile).as_ref().is_some_and(|matcher| matcher.is_match(path))
     }
 }
 
@@ -153,7 +165,7 @@ mod tests {
         let rules = Ruleset::built_in().unwrap().signatures;
         let extra = ["**/{a,b}/*.c".to_string(), "*.d/*".to_string(), "x?z".to_string(), "**/[ab]*".to_string()];
         let lists: Vec<&[String]> = rules.iter().map(|rule| &rule.paths[..]).chain([&extra[..]]).collect();
-        let index = GlobIndex::new(lists.iter().map(|list| ("test.rule", *list))).unwrap();
+        let index = GlobIndex::new(lists.iter().map(|list| ("test.rule", *list)), rules.len()).unwrap();
         let each: Vec<Vec<GlobMatcher>> = lists
             .iter()
             .map(|list| list.iter().map(|source| glob("test.rule", source).unwrap().compile_matcher()).collect())

@@ -153,7 +153,7 @@ fn make_private_directory(path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Engine;
+    use crate::engine::SignatureDatabase;
 
     fn patterns() -> Vec<Pattern> {
         vec![Pattern::new("own.key", "own_[0-9a-f]{16}").unwrap()]
@@ -170,7 +170,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::new(directory.path().join("below"));
         assert!(cache.load(&patterns()).is_none());
-        Engine::compile(&patterns(), Some(&cache)).unwrap();
+        SignatureDatabase::compile(&patterns(), 1, Some(&cache)).unwrap();
         assert!(cache.load(&patterns()).is_some());
         assert_eq!(cache.refused(&patterns()), None);
         cache.keep_refused(&patterns(), &[0]);
@@ -186,7 +186,7 @@ mod tests {
         assert!(cache.load(&patterns()).is_none());
         fs::write(&file, b"short").unwrap();
         assert!(cache.load(&patterns()).is_none());
-        Engine::compile(&patterns(), Some(&cache)).unwrap();
+        SignatureDatabase::compile(&patterns(), 1, Some(&cache)).unwrap();
         assert!(cache.load(&patterns()).is_some());
     }
 
@@ -195,7 +195,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, b"").unwrap();
-        assert!(Engine::compile(&patterns(), Some(&Cache::new(file))).is_ok());
+        assert!(SignatureDatabase::compile(&patterns(), 1, Some(&Cache::new(file))).is_ok());
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
         let cache = Cache::new(directory.path());
         for number in 0..MAX_FILES + 3 {
             let pattern = Pattern::new("own.key", &format!("own{number}_[0-9]{{4}}")).unwrap();
-            Engine::compile(&[pattern], Some(&cache)).unwrap();
+            SignatureDatabase::compile(&[pattern], 1, Some(&cache)).unwrap();
         }
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), MAX_FILES);
     }

@@ -9,10 +9,9 @@ use std::sync::{Mutex, PoisonError};
 use hyperscan::prelude::*;
 use hyperscan::{PatternFlags, Patterns};
 
-use super::built_in::{EncodedKeywordCode, Loaded};
 use super::cache::Cache;
 use super::error::EngineError;
-use layersift_rules::{Pattern, Signature};
+use layersift_rules::Pattern;
 
 /// A possible match of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,12 +44,39 @@ struct Part {
 }
 
 impl Part {
-    fn new(database: BlockDatabase) -> Part {
-        Part { database, split: usize::MAX, low: 0, high: 0 }
-    }
-
     fn pattern(&self, number: usize) -> usize {
         if number < self.split { self.low + number } else { self.high + (number - self.split) }
+    }
+}
+
+/// A database of signatures that follow each other, and of the encoded keywords of these.
+pub struct SignatureDatabase {
+    pub(super) database: BlockDatabase,
+    /// The length of the longest possible match, in bytes.
+    pub(super) widest: usize,
+    /// The number of signatures, whose expressions come first.
+    pub signatures: usize,
+    /// The number of encoded keywords.
+    pub encoded_keywords: usize,
+}
+
+impl SignatureDatabase {
+    /// Compiles `patterns`, of which the first ones are those of `signatures`, for the processor of this machine, or
+    /// loads them from `cache`.
+    ///
+    /// # Errors
+    /// If Hyperscan rejects a pattern; the message is that of Hyperscan.
+    pub fn compile(
+        patterns: &[Pattern],
+        signatures: usize,
+        cache: Option<&Cache>,
+    ) -> Result<SignatureDatabase, EngineError> {
+        Ok(SignatureDatabase {
+            database: database(patterns, cache)?,
+            widest: patterns.iter().map(Pattern::width).max().unwrap_or(0),
+            signatures,
+            encoded_keywords: patterns.len().saturating_sub(signatures),
+        })
     }
 }
 
@@ -64,17 +90,18 @@ pub struct Session {
 }
 
 impl Engine {
-    /// Compiles `patterns` into one database for the processor of this machine, or loads it from `cache`.
-    ///
-    /// # Errors
-    /// If Hyperscan rejects a pattern; the message is that of Hyperscan.
-    pub fn compile(patterns: &[Pattern], cache: Option<&Cache>) -> Result<Engine, EngineError> {
-        Ok(Engine {
-            parts: vec![Part::new(database(patterns, cache)?)],
-            patterns: patterns.len(),
-            widest: patterns.iter().map(Pattern::width).max().unwrap_or(0),
-            idle: Mutex::default(),
-        })
+    /// An engine of `databases`, whose signatures are numbered in this order, and after all of them the encoded
+    /// keywords. More than one, because compiling a database of all patterns would take seconds, which is more than
+    /// another pass over the bytes takes.
+    pub fn new(databases: Vec<SignatureDatabase>) -> Engine {
+        let all: usize = databases.iter().map(|one| one.signatures).sum();
+        let (mut low, mut high, mut widest) = (0, all, 0);
+        let mut parts = Vec::with_capacity(databases.len());
+        for one in databases {
+            parts.push(Part { database: one.database, split: one.signatures, low, high });
+            (low, high, widest) = (low + one.signatures, high + one.encoded_keywords, one.widest.max(widest));
+        }
+        Engine { parts, patterns: high, widest, idle: Mutex::default() }
     }
 
     /// The indexes of the `patterns` that Hyperscan rejects, according to `cache`; empty if not cached.
@@ -90,40 +117,6 @@ impl Engine {
             cache.keep_refused(patterns, &refused);
         }
         refused
-    }
-
-    /// The engine of the built-in rules, if `signatures` begin with them: the engine, the encoded keywords of their
-    /// keywords, and the number of built-in signatures.
-    pub fn built_in(signatures: &[Signature]) -> Option<(Engine, &'static [EncodedKeywordCode], usize)> {
-        let Loaded { database, widest, encoded_keywords, count } = super::built_in::load(signatures)?;
-        let patterns = count + encoded_keywords.len();
-        Some((
-            Engine { parts: vec![Part::new(database)], patterns, widest, idle: Mutex::default() },
-            encoded_keywords,
-            count,
-        ))
-    }
-
-    /// Adds `patterns` to the engine: the first `count` of them are numbered after its first `own_count` patterns, the
-    /// others after all. They form a second database: compiling one of all patterns would take seconds, which is more
-    /// than a second pass over the bytes takes.
-    ///
-    /// # Errors
-    /// If Hyperscan rejects a pattern; the message is that of Hyperscan.
-    pub fn with_patterns(
-        mut self,
-        own_count: usize,
-        (patterns, count): (&[Pattern], usize),
-        cache: Option<&Cache>,
-    ) -> Result<Engine, EngineError> {
-        let database = database(patterns, cache)?;
-        for part in &mut self.parts {
-            (part.split, part.high) = (own_count, own_count + count);
-        }
-        self.parts.push(Part { database, split: count, low: own_count, high: self.patterns + count });
-        self.patterns += patterns.len();
-        self.widest = patterns.iter().map(Pattern::width).max().unwrap_or(0).max(self.widest);
-        Ok(self)
     }
 
     /// Takes an idle session, or creates one.
@@ -267,7 +260,7 @@ mod tests {
 
     fn engine(patterns: &[&str]) -> Engine {
         let patterns: Vec<Pattern> = patterns.iter().map(|source| Pattern::new("test.rule", source).unwrap()).collect();
-        Engine::compile(&patterns, None).unwrap()
+        Engine::new(vec![SignatureDatabase::compile(&patterns, patterns.len(), None).unwrap()])
     }
 
     fn candidates(engine: &Engine, bytes: &[u8]) -> Vec<Candidate> {
@@ -289,6 +282,20 @@ mod tests {
                 Candidate { pattern: 0, first_end: 27, last_end: 27 },
             ]
         );
+    }
+
+    #[test]
+    fn patterns_of_several_databases_are_numbered_signatures_first() {
+        let database = |sources: &[&str], signatures| {
+            let patterns: Vec<Pattern> = sources.iter().map(|one| Pattern::new("test.rule", one).unwrap()).collect();
+            SignatureDatabase::compile(&patterns, signatures, None).unwrap()
+        };
+        let engine =
+            Engine::new(vec![database(&["s0", "s1", "k0"], 2), database(&["s2", "k1", "k2"], 1), database(&["s3"], 1)]);
+        let mut found: Vec<(usize, usize)> =
+            candidates(&engine, b"s0 s1 s2 s3 k0 k1 k2").iter().map(|one| (one.pattern, one.last_end)).collect();
+        found.sort_unstable();
+        assert_eq!(found, [(0, 2), (1, 5), (2, 8), (3, 11), (4, 14), (5, 17), (6, 20)]);
     }
 
     #[test]

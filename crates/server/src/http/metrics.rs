@@ -48,6 +48,13 @@ pub(crate) struct EventLabels {
     pub(crate) outcome: &'static str,
 }
 
+/// A prompt or an answer: in whose words it was asked about, and the verdict.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct PromptLabels {
+    pub(crate) envelope: &'static str,
+    pub(crate) verdict: &'static str,
+}
+
 /// The metrics of the service.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -81,6 +88,8 @@ pub(crate) struct Metrics {
     pub(crate) notifications_waiting: Gauge,
     /// Images whose attestations were read, by result.
     pub(crate) attestations: Family<Label, Counter>,
+    /// Prompts and answers that were checked, by who asked and verdict.
+    pub(crate) prompts: Family<PromptLabels, Counter>,
 }
 
 impl Metrics {
@@ -111,6 +120,7 @@ impl Metrics {
             notifications: Family::default(),
             notifications_waiting: Gauge::default(),
             attestations: Family::default(),
+            prompts: Family::default(),
         };
         let mut registry = Registry::with_prefix("layersift");
         metrics.register(&mut registry);
@@ -145,6 +155,11 @@ impl Metrics {
         registry.register("attestations_read", "Images whose attestations were read, by result", {
             self.attestations.clone()
         });
+        registry.register(
+            "prompt_checks",
+            "Prompts and answers checked, by envelope and verdict",
+            self.prompts.clone(),
+        );
         registry.register("leader", "Whether this replica does the periodic work", self.is_leader.clone());
         self.audit.register(registry);
     }

@@ -28,6 +28,7 @@ use super::harbor::logins::ScanLogins;
 use super::harbor::steps::Steps;
 use super::messenger::{self, Messenger};
 use super::notices::Notices;
+use super::prompts::PromptGate;
 use super::resolver::Resolver;
 use super::scans::Scanner;
 use super::upkeep::{ReadPolicy, Upkeep};
@@ -64,6 +65,8 @@ pub struct Parts {
     pub scan_store: Store,
     /// Scans, and makes fingerprints with the key of the operator.
     pub analyzer: Analyzer,
+    /// Scans prompts, with limits for them; `None` if they are not checked.
+    pub prompt_analyzer: Option<Analyzer>,
     /// Keys of fingerprints that were used before.
     pub old_keys: Vec<FingerprintKey>,
     /// Clients of registries for scans, with the service's own logins.
@@ -166,6 +169,7 @@ impl Parts {
             store,
             scan_store,
             analyzer,
+            prompt_analyzer,
             old_keys,
             registries,
             answer_registries,
@@ -229,6 +233,7 @@ impl Parts {
             events: event_senders(&settings)?,
             access: Access::new(Arc::clone(&store), settings.clients.api.clone(), clock),
             harbor,
+            prompts: prompt_analyzer.map(|analyzer| PromptGate::new(analyzer, settings.prompts.as_ref())),
             audit,
             connections: connections(&settings.limits),
             cluster_bodies: BodyMemory::new(settings.limits.body_memory / 4 * 3),

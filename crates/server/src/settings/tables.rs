@@ -8,7 +8,7 @@ use std::time::Duration;
 use layersift_store::RequestLimits;
 use serde::{Deserialize, Serialize};
 
-use super::{AllowList, Attestations, Audit, Events, Harbor, Notify};
+use super::{AllowList, Attestations, Audit, Events, Harbor, Notify, Prompts};
 use crate::admission::AdmissionTable;
 use crate::span::Span;
 
@@ -66,6 +66,8 @@ pub struct Settings {
     /// Where new findings are told.
     #[serde(default)]
     pub notify: Notify,
+    /// What clients may send to a model. Without it, prompts are not checked.
+    pub prompts: Option<Prompts>,
 }
 
 /// Where the service listens. What has no address is not served.
@@ -354,6 +356,12 @@ impl Settings {
             return Err(
                 "`clients.api.scopes` is for clients without a token, which `require-certificate` demands".into()
             );
+        }
+        if let Some(prompts) = &self.prompts {
+            if listen.api.is_none() {
+                return Err("`[prompts]` is answered at the address of the API: set `listen.api`".into());
+            }
+            prompts.check()?;
         }
         self.audit.check_together()
     }

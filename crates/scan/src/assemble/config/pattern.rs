@@ -5,6 +5,7 @@
 //! places.
 
 use std::collections::HashSet;
+use std::sync::OnceLock;
 
 use regex::bytes::{Captures, Regex, RegexBuilder};
 
@@ -17,27 +18,53 @@ use layersift_rules::ConfigField;
 const MAX_COMPILED: usize = 1 << 20;
 
 pub(super) struct Pattern {
-    regex: Regex,
+    source: String,
+    compiled: OnceLock<Option<Compiled>>,
     fields: Vec<ConfigField>,
+}
+
+struct Compiled {
+    regex: Regex,
     has_secret: bool,
     is_shown: bool,
 }
 
 impl Pattern {
-    /// The expression matches bytes, without Unicode, like those of signatures.
-    pub(super) fn new(rule: &str, source: &str, fields: &[ConfigField]) -> Result<Pattern, CheckError> {
-        let regex = RegexBuilder::new(source).unicode(false).size_limit(MAX_COMPILED).build();
-        let regex = regex.map_err(|error| CheckError::Expression { rule: rule.into(), reason: error.to_string() })?;
-        let has = |group| regex.capture_names().any(|name| name == Some(group));
-        let (has_secret, is_shown) = (has("secret"), has("shown"));
-        Ok(Pattern { regex, fields: fields.into(), has_secret, is_shown })
+    /// The expression matches bytes, without Unicode, like those of signatures. If it is known to be valid, it is
+    /// compiled for the first field: a scan of a single file has none.
+    pub(super) fn new(rule: &str, source: &str, fields: &[ConfigField], is_valid: bool) -> Result<Pattern, CheckError> {
+        let compiled = OnceLock::new();
+        if !is_valid {
+            let expression = Compiled::new(source);
+            let expression =
+                expression.map_err(|error| CheckError::Expression { rule: rule.into(), reason: error.to_string() })?;
+            compiled.get_or_init(|| Some(expression));
+        }
+        Ok(Pattern { source: source.into(), compiled, fields: fields.into() })
     }
 
     /// Adds the matches in `field` to `matches`: every secret, or the first match of a pattern without secrets. Returns
     /// whether there was one.
     pub(super) fn search(&self, field: &Field<'_>, matches: &mut FieldMatches) -> bool {
+        if !self.fields.contains(&field.kind) {
+            return false;
+        }
+        let compiled = self.compiled.get_or_init(|| Compiled::new(&self.source).ok());
+        compiled.as_ref().is_some_and(|compiled| compiled.search(field, matches))
+    }
+}
+
+impl Compiled {
+    fn new(source: &str) -> Result<Compiled, regex::Error> {
+        let regex = RegexBuilder::new(source).unicode(false).size_limit(MAX_COMPILED).build()?;
+        let has = |group| regex.capture_names().any(|name| name == Some(group));
+        let (has_secret, is_shown) = (has("secret"), has("shown"));
+        Ok(Compiled { regex, has_secret, is_shown })
+    }
+
+    fn search(&self, field: &Field<'_>, matches: &mut FieldMatches) -> bool {
         // `is_match` is much cheaper than captures, and mostly false.
-        if !self.fields.contains(&field.kind) || !self.regex.is_match(field.text.as_bytes()) {
+        if !self.regex.is_match(field.text.as_bytes()) {
             return false;
         }
         if self.has_secret {

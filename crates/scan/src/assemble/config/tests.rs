@@ -12,7 +12,7 @@ fn rules() -> Ruleset {
 
 fn checks() -> Checks {
     let rules = rules();
-    Checks::new(&rules.ports, &rules.checks).unwrap()
+    Checks::new(&rules.ports, &rules.checks, 0).unwrap()
 }
 
 /// Findings of the built-in rules.
@@ -45,7 +45,7 @@ fn every_example_is_found_and_no_counterexample() {
             assert!(check.examples.is_empty() && check.counterexamples.is_empty(), "{}", check.id);
             continue;
         };
-        let pattern = Pattern::new(&check.id, source, &check.fields).unwrap();
+        let pattern = Pattern::new(&check.id, source, &check.fields, false).unwrap();
         assert!(!check.examples.is_empty() && !check.counterexamples.is_empty(), "{}", check.id);
         for Example { input, secret, .. } in &check.examples {
             let matches = search(&pattern, check.fields[0], input);
@@ -336,7 +336,7 @@ fn rules_that_cannot_work_are_errors() {
         let head = "[[check]]\nid='config.x.y'\ntitle='t'\nseverity='low'\nwhat='w'\nrisk='r'\nfix='f'\n";
         let text = format!("{head}{text}");
         let rules = Ruleset::from_files([("x.toml".to_string(), text)]).unwrap();
-        Checks::new(&[], &rules.checks).map(|_| ()).unwrap_err().to_string()
+        Checks::new(&[], &rules.checks, 0).map(|_| ()).unwrap_err().to_string()
     };
     assert!(check("built_in = 'no-such'").contains("expected one of runs-as-root, healthcheck-missing"));
     assert!(check("pattern = '('\nfields = ['Env']").contains("config.x.y"));
@@ -346,7 +346,7 @@ fn rules_that_cannot_work_are_errors() {
     let port = "[[port]]\nid='config.port.x'\ntitle='t'\nseverity='low'\nwhat='w'\nrisk='r'\nfix='f'\n";
     for (rest, reason) in [("ports=[]", "no port"), ("ports=[1]\nprotocol='http'", "protocol")] {
         let rules = Ruleset::from_files([("x.toml".to_string(), format!("{port}{rest}"))]).unwrap();
-        assert!(Checks::new(&rules.ports, &[]).err().unwrap().to_string().contains(reason));
+        assert!(Checks::new(&rules.ports, &[], 0).err().unwrap().to_string().contains(reason));
     }
 }
 

@@ -1,0 +1,273 @@
+//! Takes every string of a document into a part. Marks say what a value is; what nobody marked is scanned all the same,
+//! in a part with all other such values and their names.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::mem;
+
+use crate::conversation::{Block, Content, Kind, Part, Role, Segment, Source, Turn, Unseen, UnseenReason};
+use crate::data::{Data, decode};
+use crate::json::{Node, Value};
+
+/// The size up to which a string that was decoded is scanned as it stands, too: it may have the form of base64 by chance.
+const SCANNED_TWICE: usize = 64 << 10;
+
+/// What the reader of a form knows about a value. Values inside of it inherit role, turn and block.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mark {
+    pub(crate) role: Option<Role>,
+    pub(crate) turn: Option<Turn>,
+    /// The value is a part of its own: a string, or all that is inside with its names.
+    pub(crate) kind: Option<Kind>,
+    /// All values inside form one part.
+    pub(crate) is_joined: bool,
+    pub(crate) block: Option<Block>,
+    /// The string is base64, or should be.
+    pub(crate) is_announced: bool,
+    /// The numbers inside are tokens.
+    pub(crate) is_tokens: bool,
+    /// The value does not go to a model.
+    pub(crate) is_skipped: bool,
+}
+
+impl Mark {
+    /// A string that is a part of its own.
+    pub(crate) fn of(kind: Kind) -> Mark {
+        Mark { kind: Some(kind), ..Mark::default() }
+    }
+
+    /// A value whose strings form one part, with their names.
+    pub(crate) fn joined(kind: Kind) -> Mark {
+        Mark { kind: Some(kind), is_joined: true, ..Mark::default() }
+    }
+}
+
+/// The marks of a document, by where the values begin in it.
+#[derive(Debug, Default)]
+pub(crate) struct Marks(HashMap<usize, Mark>);
+
+impl Marks {
+    /// Adds a mark to a value. What a mark says replaces what earlier ones said; what it leaves open stays.
+    pub(crate) fn add(&mut self, node: &Node<'_>, mark: Mark) {
+        let known = self.0.entry(node.span.start).or_default();
+        let Mark { role, turn, kind, is_joined, block, is_announced, is_tokens, is_skipped } = mark;
+        *known = Mark {
+            role: role.or(known.role),
+            turn: turn.or(known.turn),
+            kind: kind.or(known.kind),
+            is_joined: is_joined || known.is_joined,
+            block: block.or_else(|| known.block.take()),
+            is_announced: is_announced || known.is_announced,
+            is_tokens: is_tokens || known.is_tokens,
+            is_skipped: is_skipped || known.is_skipped,
+        };
+    }
+}
+
+/// The parts of a document, and what cannot be read of it.
+pub(crate) fn collect<'a>(body: &'a [u8], document: &Node<'a>, marks: &Marks) -> (Vec<Part<'a>>, Vec<Unseen>) {
+    let mut collector = Collector {
+        body,
+        marks,
+        parts: Vec::new(),
+        unseen: Vec::new(),
+        pointer: String::new(),
+        others: [Joined::default(), Joined::default()],
+    };
+    let context = Context { role: Role::Unknown, turn: Turn::Newest, kind: Kind::Other, block: None };
+    collector.visit("", document, &context, None);
+    for (turn, joined) in [Turn::History, Turn::Newest].into_iter().zip(mem::take(&mut collector.others)) {
+        collector.push_joined(joined, &Context { turn, ..context.clone() });
+    }
+    (collector.parts, collector.unseen)
+}
+
+#[derive(Clone)]
+struct Context {
+    role: Role,
+    turn: Turn,
+    kind: Kind,
+    block: Option<Block>,
+}
+
+struct Collector<'a, 'm> {
+    body: &'a [u8],
+    marks: &'m Marks,
+    parts: Vec<Part<'a>>,
+    unseen: Vec<Unseen>,
+    /// The JSON pointer of the current value.
+    pointer: String,
+    /// What nobody marked, in the history and in the newest turn.
+    others: [Joined; 2],
+}
+
+/// Several values in one text, with their names, as JSON has them: rules that look for a name before a value find it.
+#[derive(Default)]
+struct Joined {
+    text: String,
+    segments: Vec<Segment>,
+}
+
+impl Joined {
+    fn push(&mut self, before: &str, text: &str, after: &str, pointer: &str, source: Source) {
+        self.text.push_str(before);
+        let start = self.text.len();
+        self.text.push_str(text);
+        self.segments.push(Segment { range: start..self.text.len(), pointer: pointer.into(), source });
+        self.text.push_str(after);
+    }
+}
+
+impl<'a> Collector<'a, '_> {
+    /// Visits a value with its name. `joined` receives its strings; if there is none, `others` do.
+    fn visit(&mut self, name: &str, node: &Node<'a>, outer: &Context, mut joined: Option<&mut Joined>) {
+        let mark = self.marks.0.get(&node.span.start).cloned().unwrap_or_default();
+        if mark.is_skipped {
+            return;
+        }
+        let context = Context {
+            role: mark.role.unwrap_or(outer.role),
+            turn: mark.turn.unwrap_or(outer.turn),
+            kind: mark.kind.unwrap_or(outer.kind),
+            block: mark.block.or_else(|| outer.block.clone()),
+        };
+        if mark.is_tokens {
+            self.unseen.push(Unseen { pointer: self.pointer.clone(), why: UnseenReason::Tokens });
+            return;
+        }
+        if mark.is_joined && joined.is_none() {
+            let mut own = Joined::default();
+            self.children(name, node, &context, &mut Some(&mut own), mark.is_announced);
+            self.push_joined(own, &context);
+        } else if let (Some(kind), Value::String(text), None) = (mark.kind, &node.value, &joined) {
+            if self.data(text, &context, mark.is_announced) {
+                self.push_text(node, text.clone(), kind, &context);
+            }
+        } else {
+            self.children(name, node, &context, &mut joined, mark.is_announced);
+        }
+    }
+
+    /// Visits the values inside a value, or adds the value to what is joined.
+    fn children(
+        &mut self,
+        name: &str,
+        node: &Node<'a>,
+        context: &Context,
+        joined: &mut Option<&mut Joined>,
+        is_announced: bool,
+    ) {
+        match &node.value {
+            Value::Object(members) => {
+                for member in members {
+                    let depth = self.enter(&member.key);
+                    self.name(&member.key, context, joined);
+                    self.visit(&member.key, &member.node, context, joined.as_deref_mut());
+                    self.pointer.truncate(depth);
+                }
+            }
+            Value::Array(items) if items.iter().all(|item| matches!(item.value, Value::Number(_))) => {
+                if let Some(bytes) = bytes_of(items) {
+                    self.push_data(bytes, None, context);
+                }
+                self.raw(node, context, joined);
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    let depth = self.enter(&index.to_string());
+                    self.visit(name, item, context, joined.as_deref_mut());
+                    self.pointer.truncate(depth);
+                }
+            }
+            Value::String(text) => {
+                if self.data(text, context, is_announced) {
+                    let source = Source::String(node.span.clone());
+                    self.add(context, joined, "\"", text, "\"\n", source);
+                }
+            }
+            Value::Number(_) | Value::Literal => self.raw(node, context, joined),
+        }
+    }
+
+    fn name(&mut self, name: &str, context: &Context, joined: &mut Option<&mut Joined>) {
+        self.add(context, joined, "\"", name, "\": ", Source::Name);
+    }
+
+    fn raw(&mut self, node: &Node<'a>, context: &Context, joined: &mut Option<&mut Joined>) {
+        let text = self.body.get(node.span.clone()).map(String::from_utf8_lossy).unwrap_or_default();
+        self.add(context, joined, "", &text, "\n", Source::Raw(node.span.clone()));
+    }
+
+    fn add(
+        &mut self,
+        context: &Context,
+        joined: &mut Option<&mut Joined>,
+        before: &str,
+        text: &str,
+        after: &str,
+        source: Source,
+    ) {
+        let into = match joined {
+            Some(joined) => joined,
+            None => &mut self.others[usize::from(context.turn == Turn::Newest)],
+        };
+        into.push(before, text, after, &self.pointer, source);
+    }
+
+    /// Adds what a string holds as data. Returns whether the string is to be scanned as it stands, too.
+    fn data(&mut self, text: &str, context: &Context, is_announced: bool) -> bool {
+        match decode(text, is_announced) {
+            Data::None => true,
+            Data::Damaged => {
+                self.unseen.push(Unseen { pointer: self.pointer.clone(), why: UnseenReason::DamagedData });
+                true
+            }
+            Data::Bytes(bytes, media_type) => {
+                self.push_data(bytes, media_type, context);
+                !is_announced && text.len() <= SCANNED_TWICE
+            }
+        }
+    }
+
+    fn push_data(&mut self, bytes: Vec<u8>, media_type: Option<String>, context: &Context) {
+        let pointer = self.pointer.clone();
+        self.push(Kind::Data, Content::Data { bytes, pointer, media_type }, context);
+    }
+
+    fn push_text(&mut self, node: &Node<'a>, text: Cow<'a, str>, kind: Kind, context: &Context) {
+        let source = Source::String(node.span.clone());
+        let segments = vec![Segment { range: 0..text.len(), pointer: self.pointer.clone(), source }];
+        self.push(kind, Content::Text { text, segments }, context);
+    }
+
+    fn push_joined(&mut self, joined: Joined, context: &Context) {
+        if !joined.segments.is_empty() {
+            let Joined { text, segments } = joined;
+            self.push(context.kind, Content::Text { text: text.into(), segments }, context);
+        }
+    }
+
+    fn push(&mut self, kind: Kind, content: Content<'a>, context: &Context) {
+        let Context { role, turn, block, .. } = context.clone();
+        self.parts.push(Part { role, kind, turn, content, block });
+    }
+
+    /// Appends a name to the pointer. Returns the length to go back to.
+    fn enter(&mut self, name: &str) -> usize {
+        let depth = self.pointer.len();
+        self.pointer.push('/');
+        if name.contains(['~', '/']) {
+            self.pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+        } else {
+            self.pointer.push_str(name);
+        }
+        depth
+    }
+}
+
+/// The bytes that a list of numbers stands for, as programs write buffers in JSON.
+fn bytes_of(items: &[Node<'_>]) -> Option<Vec<u8>> {
+    const LEAST: usize = 8;
+    let byte = |item: &Node<'_>| u8::try_from(item.small_number()?).ok();
+    if items.len() < LEAST { None } else { items.iter().map(byte).collect() }
+}

@@ -1,0 +1,221 @@
+//! What goes to a model or comes from it, as parts: each is a text or a file with its role, its kind and its place.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::form::Form;
+
+/// Who says a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The person, or the program that speaks for them.
+    User,
+    /// Whoever set up the conversation: system prompts, instructions.
+    System,
+    /// The model.
+    Assistant,
+    /// A tool that the model called.
+    Tool,
+    /// Nobody in particular: parameters of the request, or a form without roles.
+    Unknown,
+}
+
+impl Role {
+    /// The name in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::User => "user",
+            Role::System => "system",
+            Role::Assistant => "assistant",
+            Role::Tool => "tool",
+            Role::Unknown => "unknown",
+        }
+    }
+}
+
+/// What a part is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A text of a message.
+    Text,
+    /// What a model thought before it answered.
+    Reasoning,
+    /// The arguments of a call of a tool.
+    ToolCall,
+    /// What a tool returned.
+    ToolResult,
+    /// The definition of a tool.
+    ToolDefinition,
+    /// A file, an image or any other data, decoded.
+    Data,
+    /// Everything else that a body holds: names, parameters, fields that nobody knew when this was written.
+    Other,
+}
+
+impl Kind {
+    /// The words for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Text => "text",
+            Kind::Reasoning => "reasoning",
+            Kind::ToolCall => "tool call",
+            Kind::ToolResult => "tool result",
+            Kind::ToolDefinition => "tool definition",
+            Kind::Data => "file",
+            Kind::Other => "parameter",
+        }
+    }
+}
+
+/// Whether a part is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Turn {
+    /// The part was sent before: a message of the model follows it.
+    History,
+    /// The part is new.
+    Newest,
+}
+
+/// A part of a conversation.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// Who says it.
+    pub role: Role,
+    /// What it is.
+    pub kind: Kind,
+    /// Whether it is new.
+    pub turn: Turn,
+    pub(crate) content: Content<'a>,
+    /// The block that can be replaced by a text as a whole, where that leaves a body that the model takes.
+    pub(crate) block: Option<Block>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Content<'a> {
+    /// One string, or several with their names, in one text.
+    Text { text: Cow<'a, str>, segments: Vec<Segment> },
+    /// Decoded data, from the string at `span`.
+    Data { bytes: Vec<u8>, pointer: String, media_type: Option<String> },
+}
+
+/// The bytes of a part's text that come from one value.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) range: Range<usize>,
+    /// The JSON pointer of the value (RFC 6901); empty for a body that is one text.
+    pub(crate) pointer: String,
+    pub(crate) source: Source,
+}
+
+/// Where a segment comes from in the body, and so how it is changed.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// The body is this text.
+    Body,
+    /// A JSON string, with its quotes.
+    String(Range<usize>),
+    /// A JSON value that is no string, as it is written.
+    Raw(Range<usize>),
+    /// A name of a member, which no copy can change.
+    Name,
+}
+
+/// A block of a message that is replaced as a whole: its place, and the type that a block of text has in this form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) span: Range<usize>,
+    pub(crate) text_type: &'static str,
+}
+
+impl Part<'_> {
+    /// The text of the part; `None` for data.
+    pub fn text(&self) -> Option<&str> {
+        match &self.content {
+            Content::Text { text, .. } => Some(text),
+            Content::Data { .. } => None,
+        }
+    }
+
+    /// The decoded bytes of the part; `None` for text.
+    pub fn data(&self) -> Option<&[u8]> {
+        match &self.content {
+            Content::Text { .. } => None,
+            Content::Data { bytes, .. } => Some(bytes),
+        }
+    }
+
+    /// The media type that the body names for data.
+    pub fn media_type(&self) -> Option<&str> {
+        match &self.content {
+            Content::Text { .. } => None,
+            Content::Data { media_type, .. } => media_type.as_deref(),
+        }
+    }
+
+    /// The JSON pointer (RFC 6901) of the value that holds byte `offset` of the part; empty for a body that is no JSON.
+    pub fn pointer_at(&self, offset: usize) -> &str {
+        match &self.content {
+            Content::Text { segments, .. } => {
+                // Bytes between two segments belong to the one before.
+                let after = segments.partition_point(|segment| segment.range.start <= offset);
+                segments.get(after.saturating_sub(1)).map_or("", |segment| &segment.pointer)
+            }
+            Content::Data { pointer, .. } => pointer,
+        }
+    }
+}
+
+/// Something that a body refers to and does not hold, or that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unseen {
+    /// The JSON pointer of the value.
+    pub pointer: String,
+    /// Why.
+    pub why: UnseenReason,
+}
+
+/// Why something was not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnseenReason {
+    /// A text as numbers of tokens.
+    Tokens,
+    /// Data that says it is base64 and is not.
+    DamagedData,
+}
+
+impl UnseenReason {
+    /// The words for people.
+    pub fn describe(self) -> &'static str {
+        match self {
+            UnseenReason::Tokens => "a text as token numbers, which cannot be read",
+            UnseenReason::DamagedData => "data that is not valid base64",
+        }
+    }
+}
+
+/// A body, read.
+#[derive(Debug)]
+pub struct Conversation<'a> {
+    /// The form that it was read as.
+    pub form: Form,
+    /// All its parts. Every string of the body is in one of them.
+    pub parts: Vec<Part<'a>>,
+    /// What could not be read.
+    pub unseen: Vec<Unseen>,
+    /// The body.
+    pub(crate) body: &'a [u8],
+}
+
+impl Conversation<'_> {
+    /// An estimate of the size in tokens: a quarter of the bytes of all texts. English has about four bytes in a token,
+    /// code three and other scripts two; the tokenizers of vendors differ more than that, and none is asked. LiteLLM
+    /// shows texts twice, and they are counted once.
+    pub fn tokens(&self) -> u64 {
+        let is_under = |part: &Part<'_>, name: &str| part.pointer_at(0).starts_with(name);
+        let is_doubled =
+            self.form == Form::LiteLlm && self.parts.iter().any(|part| is_under(part, "/structured_messages"));
+        let counts = |part: &&Part<'_>| !(is_doubled && (is_under(part, "/texts") || is_under(part, "/tool_calls")));
+        let bytes: usize = self.parts.iter().filter(counts).filter_map(Part::text).map(str::len).sum();
+        (bytes as u64).div_ceil(4)
+    }
+}

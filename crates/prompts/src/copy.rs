@@ -1,0 +1,148 @@
+//! Redacted copies: the body as it came, with masks in the strings that hold secrets. All other bytes stay, so numbers
+//! are not rounded, and the order of members and the white space are those of the client.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::conversation::{Content, Part, Source};
+use crate::json::quote;
+
+/// What stands in place of a secret.
+pub(crate) fn mask(rule: &str) -> String {
+    format!("[MASKED {rule}]")
+}
+
+/// The changes to a body.
+#[derive(Debug, Default)]
+pub(crate) struct Edits {
+    /// By the start of a value: its end, its new text, and whether that is the whole value.
+    values: BTreeMap<usize, Edit>,
+}
+
+#[derive(Debug)]
+struct Edit {
+    span: Range<usize>,
+    /// What to write.
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// The whole value is replaced.
+    Whole(String),
+    /// Ranges of a text are replaced; it is written as a JSON string, or as it is.
+    Ranges { text: String, ranges: Vec<(Range<usize>, String)>, is_string: bool },
+}
+
+impl Edits {
+    /// Whether there is nothing to change.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Masks `span` of a part. Returns whether that was possible.
+    pub(crate) fn mask(&mut self, part: &Part<'_>, span: &Range<usize>, rule: &str, body: &[u8]) -> bool {
+        match &part.content {
+            Content::Text { text, segments } => {
+                let touched = || {
+                    segments.iter().filter(|segment| segment.range.start < span.end && span.start < segment.range.end)
+                };
+                if touched().next().is_none() || touched().any(|segment| matches!(segment.source, Source::Name)) {
+                    return self.replace_block(part, rule);
+                }
+                for segment in touched() {
+                    let start = span.start.max(segment.range.start) - segment.range.start;
+                    let end = span.end.min(segment.range.end) - segment.range.start;
+                    let text = text.get(segment.range.clone()).unwrap_or_default();
+                    self.add(&segment.source, text, start..end, rule, body);
+                }
+                true
+            }
+            Content::Data { .. } => self.replace_block(part, rule),
+        }
+    }
+
+    fn replace_block(&mut self, part: &Part<'_>, rule: &str) -> bool {
+        let Some(block) = &part.block else { return false };
+        let new = format!("{{\"type\":{},\"text\":{}}}", quote(block.text_type), quote(&mask(rule)));
+        self.values.insert(block.span.start, Edit { span: block.span.clone(), what: What::Whole(new) });
+        true
+    }
+
+    fn add(&mut self, source: &Source, text: &str, range: Range<usize>, rule: &str, body: &[u8]) {
+        let (span, is_string) = match source {
+            Source::Body => (0..body.len(), false),
+            Source::String(span) => (span.clone(), true),
+            Source::Raw(span) => {
+                let new = quote(&mask(rule));
+                self.values.entry(span.start).or_insert(Edit { span: span.clone(), what: What::Whole(new) });
+                return;
+            }
+            Source::Name => return,
+        };
+        let edit = self
+            .values
+            .entry(span.start)
+            .or_insert_with(|| Edit { span, what: What::Ranges { text: text.into(), ranges: Vec::new(), is_string } });
+        if let What::Ranges { ranges, .. } = &mut edit.what {
+            ranges.push((range, mask(rule)));
+        }
+    }
+
+    /// Writes `text` in place of the string at `span`.
+    pub(crate) fn replace(&mut self, span: &Range<usize>, text: &str) {
+        self.values.insert(span.start, Edit { span: span.clone(), what: What::Whole(quote(text)) });
+    }
+
+    /// The changed copy.
+    pub(crate) fn apply(self, body: &[u8]) -> Vec<u8> {
+        let mut copy = Vec::with_capacity(body.len());
+        let mut at = 0;
+        for edit in self.values.into_values() {
+            // A value inside a block that was replaced.
+            if edit.span.start < at {
+                continue;
+            }
+            copy.extend_from_slice(body.get(at..edit.span.start).unwrap_or_default());
+            match edit.what {
+                What::Whole(new) => copy.extend_from_slice(new.as_bytes()),
+                What::Ranges { text, ranges, is_string } => {
+                    let masked = masked(&text, ranges);
+                    let new = if is_string { quote(&masked) } else { masked };
+                    copy.extend_from_slice(new.as_bytes());
+                }
+            }
+            at = edit.span.end;
+        }
+        copy.extend_from_slice(body.get(at..).unwrap_or_default());
+        copy
+    }
+}
+
+/// `text` with masks in place of ranges. Ranges that overlap get the mask of the first.
+pub(crate) fn masked(text: &str, mut ranges: Vec<(Range<usize>, String)>) -> String {
+    ranges.sort_by_key(|(range, _)| (range.start, range.end));
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    for (range, mask) in ranges {
+        let start = floor(text, range.start);
+        let end = ceil(text, range.end);
+        if start >= at {
+            out.push_str(text.get(at..start).unwrap_or_default());
+            out.push_str(&mask);
+        }
+        at = at.max(end);
+    }
+    out.push_str(text.get(at..).unwrap_or_default());
+    out
+}
+
+/// The boundary of a character at or before `at`.
+fn floor(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// The boundary of a character at or after `at`.
+fn ceil(text: &str, at: usize) -> usize {
+    (at..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
+}

@@ -1,0 +1,110 @@
+//! Data inside of strings: base64 and data URIs.
+
+use base64::Engine;
+use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
+const STANDARD_ANY: GeneralPurpose = GeneralPurpose::new(&STANDARD, CONFIG);
+const URL_ANY: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, CONFIG);
+
+/// The shortest string that is taken for base64 though nothing says that it is.
+const LEAST: usize = 64;
+
+/// What a string holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Data {
+    /// Decoded bytes, with the media type of a data URI.
+    Bytes(Vec<u8>, Option<String>),
+    /// A data URI that cannot be decoded.
+    Damaged,
+    /// Only text.
+    None,
+}
+
+/// Decodes a data URI, and a string that is base64 as a whole. `is_announced` says that the field next to it calls it
+/// base64.
+pub(crate) fn decode(text: &str, is_announced: bool) -> Data {
+    if let Some((media_type, encoded, is_base64)) = data_uri(text) {
+        if !is_base64 {
+            return Data::Bytes(percent_decoded(encoded), Some(media_type));
+        }
+        return match base64(encoded) {
+            Some(bytes) => Data::Bytes(bytes, Some(media_type)),
+            None => Data::Damaged,
+        };
+    }
+    if !is_announced && text.len() < LEAST {
+        return Data::None;
+    }
+    match base64(text) {
+        Some(bytes) => Data::Bytes(bytes, None),
+        None if is_announced => Data::Damaged,
+        None => Data::None,
+    }
+}
+
+/// The media type of a data URI (RFC 2397), what follows the comma, and whether that is base64.
+fn data_uri(text: &str) -> Option<(String, &str, bool)> {
+    let trimmed = text.trim_ascii_start();
+    let rest = trimmed.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("data:")).and(trimmed.get(5..))?;
+    let (head, encoded) = rest.split_once(',')?;
+    // A sentence may begin with these letters.
+    if head.len() > 256 || head.contains(['\n', '"']) {
+        return None;
+    }
+    let mut fields = head.split(';').map(str::trim);
+    let media_type = fields.next().unwrap_or_default().to_ascii_lowercase();
+    let is_base64 = fields.any(|field| field.eq_ignore_ascii_case("base64"));
+    if !is_base64 && !(media_type.is_empty() || media_type.contains('/')) {
+        return None;
+    }
+    Some((media_type, encoded, is_base64))
+}
+
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let bytes = text.as_bytes();
+    // Most strings are prose, and end this at their first space.
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_=\r\n".contains(byte);
+    if !bytes.iter().all(is_base64) {
+        return None;
+    }
+    let plain: Vec<u8> = bytes.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
+    STANDARD_ANY.decode(&plain).or_else(|_| URL_ANY.decode(&plain)).ok()
+}
+
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut rest = text.as_bytes();
+    let mut out = Vec::with_capacity(rest.len());
+    while let Some((byte, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|two| *byte == b'%' && two.iter().all(u8::is_ascii_hexdigit));
+        let decoded = digits.and_then(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
+        out.push(decoded.unwrap_or(*byte));
+        rest = if decoded.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_uris_and_base64_are_decoded() {
+        let some = |bytes: &[u8], media: Option<&str>| Data::Bytes(bytes.to_vec(), media.map(String::from));
+        assert_eq!(decode("data:text/plain;base64,aGVsbG8=", false), some(b"hello", Some("text/plain")));
+        assert_eq!(decode("DATA:;charset=utf-8;base64,aGVsbG8", false), some(b"hello", Some("")));
+        assert_eq!(decode("data:text/plain,a%20b%zz", false), some(b"a b%zz", Some("text/plain")));
+        assert_eq!(decode("data:text/plain;base64,a!b", false), Data::Damaged);
+        assert_eq!(decode("aGVsbG8=", true), some(b"hello", None));
+        assert_eq!(decode("a GV", true), Data::Damaged);
+        let long = "aGVs\r\n".repeat(20);
+        assert_eq!(decode(&long, false), some("hel".repeat(20).as_bytes(), None));
+        assert_eq!(decode("-_8=", true), some(&[0xfb, 0xff], None));
+        for text in ["aGVsbG8=", "data: 1, 2 and 3", "Data: foo\nbar, x", "prose that is longer than a short string"] {
+            assert_eq!(decode(text, false), Data::None, "{text}");
+        }
+    }
+}

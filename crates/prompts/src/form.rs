@@ -1,0 +1,193 @@
+//! The forms of bodies: which API a body belongs to, and what its values mean there.
+//!
+//! A reader of a form only marks the values that it knows with their role, their kind and their turn. What is scanned
+//! does not depend on it: the [`collect`](crate::collect) module takes every string of the document, marked or not.
+
+mod litellm;
+mod messages;
+mod responses;
+
+use std::str::FromStr;
+
+use crate::collect::{Marks, collect};
+use crate::conversation::{Content, Conversation, Kind, Part, Role, Segment, Source, Turn};
+use crate::json::{self, Node, Unreadable};
+
+/// The form of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Form {
+    /// OpenAI's chat completions, request or answer.
+    Chat,
+    /// OpenAI's completions, request or answer.
+    Completions,
+    /// OpenAI's embeddings.
+    Embeddings,
+    /// OpenAI's responses, request or answer.
+    Responses,
+    /// Anthropic's messages, request or answer.
+    Messages,
+    /// What LiteLLM sends to a guardrail.
+    LiteLlm,
+    /// Any other JSON.
+    Json,
+    /// Plain text.
+    Text,
+}
+
+impl Form {
+    /// All forms.
+    pub const ALL: [Form; 8] = [
+        Form::Chat,
+        Form::Completions,
+        Form::Embeddings,
+        Form::Responses,
+        Form::Messages,
+        Form::LiteLlm,
+        Form::Json,
+        Form::Text,
+    ];
+
+    /// The name in settings and parameters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::Chat => "chat",
+            Form::Completions => "completions",
+            Form::Embeddings => "embeddings",
+            Form::Responses => "responses",
+            Form::Messages => "messages",
+            Form::LiteLlm => "litellm",
+            Form::Json => "json",
+            Form::Text => "text",
+        }
+    }
+
+    /// What a body of this form is called.
+    fn describe(self) -> &'static str {
+        match self {
+            Form::Chat => "a chat completion: it has neither messages nor choices",
+            Form::Completions => "a completion: it has neither a prompt nor choices",
+            Form::Embeddings => "a request for embeddings: it has no input",
+            Form::Responses => "a request or answer of the responses API: it has neither input nor output",
+            Form::Messages => "a request or answer of the messages API: it has neither messages nor content",
+            Form::LiteLlm => "a request of LiteLLM's guardrail: it has no texts",
+            Form::Json => "JSON",
+            Form::Text => "text",
+        }
+    }
+
+    /// Whether a document has what every body of this form has.
+    fn holds(self, document: &Node<'_>) -> bool {
+        let has = |key| document.get(key).is_some();
+        match self {
+            Form::Chat => has("messages") || has("choices"),
+            Form::Completions => has("prompt") || has("choices"),
+            Form::Embeddings => has("input"),
+            Form::Responses => has("input") || has("output"),
+            Form::Messages => has("messages") || has("content"),
+            Form::LiteLlm => has("texts"),
+            Form::Json | Form::Text => true,
+        }
+    }
+
+    /// Marks the values that the form has words for.
+    fn mark(self, document: &Node<'_>, marks: &mut Marks) {
+        match self {
+            Form::Chat | Form::Messages | Form::Completions => messages::mark(document, marks),
+            Form::Responses | Form::Embeddings => responses::mark(document, marks),
+            Form::LiteLlm => litellm::mark(document, marks),
+            Form::Json | Form::Text => {}
+        }
+    }
+
+    /// The form that a document seems to have. A wrong guess changes what a part is called, not whether it is scanned.
+    fn of(document: &Node<'_>) -> Form {
+        let has = |key| document.get(key).is_some();
+        if has("texts") && has("input_type") {
+            Form::LiteLlm
+        } else if has("messages") {
+            if messages::is_anthropic(document) { Form::Messages } else { Form::Chat }
+        } else if has("choices") {
+            Form::Chat
+        } else if has("prompt") {
+            Form::Completions
+        } else if has("output") || (has("input") && !is_embeddings(document)) {
+            Form::Responses
+        } else if has("input") {
+            Form::Embeddings
+        } else if document.text_of("role") == Some("assistant") && has("content") {
+            Form::Messages
+        } else {
+            Form::Json
+        }
+    }
+}
+
+impl FromStr for Form {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Form, String> {
+        Form::ALL.into_iter().find(|form| form.name() == text).ok_or_else(|| {
+            let names: Vec<&str> = Form::ALL.into_iter().map(Form::name).collect();
+            format!("unknown form `{text}`: expected one of {}", names.join(", "))
+        })
+    }
+}
+
+/// Reads `body`: as `form`, or as the form that it seems to have.
+///
+/// # Errors
+/// [`Unreadable`] if the body is not of that form, or if two readers could understand it in two ways.
+pub fn read(body: &[u8], form: Option<Form>) -> Result<Conversation<'_>, Unreadable> {
+    let is_json = matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
+    if form == Some(Form::Text) || (form.is_none() && !is_json) {
+        return text(body);
+    }
+    let document = json::parse(body)?;
+    let form = form.unwrap_or_else(|| Form::of(&document));
+    if !form.holds(&document) {
+        return Err(Unreadable::Form(form.describe()));
+    }
+    let mut marks = Marks::default();
+    form.mark(&document, &mut marks);
+    let (parts, unseen) = collect(body, &document, &marks);
+    Ok(Conversation { form, parts, unseen, body })
+}
+
+/// Reads a body that LiteLLM passes through to an API, as it shows it to a guardrail: with metadata of its own, in which
+/// are hashes of the client's key. `None` if it is not one.
+pub(crate) fn read_passed_through(body: &[u8]) -> Option<Conversation<'_>> {
+    let document = json::parse(body).ok()?;
+    let metadata = document.get(litellm::METADATA)?;
+    let form = Form::of(&document);
+    let mut marks = Marks::default();
+    form.mark(&document, &mut marks);
+    litellm::mark_metadata(metadata, &mut marks);
+    let (parts, unseen) = collect(body, &document, &marks);
+    Some(Conversation { form, parts, unseen, body })
+}
+
+fn text(body: &[u8]) -> Result<Conversation<'_>, Unreadable> {
+    let text = std::str::from_utf8(body).map_err(|error| Unreadable::Utf8(error.valid_up_to()))?;
+    let segments = vec![Segment { range: 0..text.len(), pointer: String::new(), source: Source::Body }];
+    let part = Part {
+        role: Role::User,
+        kind: Kind::Text,
+        turn: Turn::Newest,
+        content: Content::Text { text: text.into(), segments },
+        block: None,
+    };
+    Ok(Conversation { form: Form::Text, parts: vec![part], unseen: Vec::new(), body })
+}
+
+/// Whether a request with an input is one for embeddings: a string or a list of strings or tokens, and nothing of a
+/// conversation.
+fn is_embeddings(document: &Node<'_>) -> bool {
+    let is_conversation = ["instructions", "tools", "stream", "previous_response_id", "max_output_tokens", "store"]
+        .iter()
+        .any(|key| document.get(key).is_some());
+    let has_objects =
+        document.get("input").is_some_and(|input| input.items().iter().any(|one| one.get("type").is_some()));
+    let is_named = document.text_of("model").is_some_and(|model| model.contains("embed"));
+    is_named || (!is_conversation && !has_objects && document.get("encoding_format").is_some())
+}

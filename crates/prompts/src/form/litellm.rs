@@ -1,0 +1,105 @@
+//! What LiteLLM sends to a guardrail: the texts of a request, and the messages that they are from. It converts all APIs
+//! into these, and sends the whole history each time.
+
+use std::collections::HashSet;
+
+use super::messages::{calls, definitions, mark_message, newest_from, turn};
+use super::responses::mark_items;
+use crate::collect::{Mark, Marks};
+use crate::conversation::{Kind, Role, Turn};
+use crate::json::{Node, Value};
+
+/// What LiteLLM says about a request. None of it goes to a model; hashes of clients' keys are in it.
+const ABOUT: [&str; 8] = [
+    "input_type",
+    "litellm_call_id",
+    "litellm_trace_id",
+    "request_data",
+    "request_headers",
+    "litellm_version",
+    "additional_provider_specific_params",
+    "model",
+];
+
+/// What LiteLLM adds to a body that it passes through.
+pub(super) const METADATA: &str = "litellm_metadata";
+
+/// Marks the hashes in what LiteLLM adds to a body. All else in it is read: a client may have written it.
+pub(super) fn mark_metadata(metadata: &Node<'_>, marks: &mut Marks) {
+    let Value::Object(members) = &metadata.value else { return };
+    let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    for member in members.iter().filter(|member| member.key.starts_with("user_api_key")) {
+        if member.node.text().is_some_and(is_hash) {
+            marks.add(&member.node, Mark { is_skipped: true, ..Mark::default() });
+        }
+    }
+}
+
+/// Marks a question about a request or an answer.
+pub(super) fn mark(document: &Node<'_>, marks: &mut Marks) {
+    for node in ABOUT.iter().filter_map(|key| document.get(key)) {
+        marks.add(node, Mark { is_skipped: true, ..Mark::default() });
+    }
+    let is_answer = document.text_of("input_type") == Some("response");
+    let messages = document.get("structured_messages").filter(|list| !list.items().is_empty());
+    let mut start = Turn::Newest;
+    let mut old = HashSet::new();
+    if let Some(list) = messages {
+        start = mark_messages(list, marks);
+        old = old_texts(list);
+        // The messages have the same images, in blocks that can be replaced.
+        if let Some(images) = document.get("images") {
+            marks.add(images, Mark { is_skipped: true, ..Mark::default() });
+        }
+    }
+    let role = if is_answer { Role::Assistant } else { Role::Unknown };
+    for text in document.get("texts").map(Node::items).unwrap_or_default() {
+        let is_old = text.text().is_some_and(|text| old.contains(text));
+        let turn = if is_old { Turn::History } else { Turn::Newest };
+        marks.add(text, Mark { role: Some(role), turn: Some(turn), ..Mark::of(Kind::Text) });
+    }
+    definitions(document.get("tools"), start, marks);
+    if let Some(list) = document.get("tool_calls") {
+        // Those of a request are in its history: their results follow them.
+        marks.add(list, Mark { role: Some(Role::Assistant), turn: Some(start), ..Mark::default() });
+        calls(Some(list), marks);
+    }
+}
+
+/// Marks messages, among which may be items of the responses API.
+fn mark_messages(list: &Node<'_>, marks: &mut Marks) -> Turn {
+    if list.items().iter().any(|item| item.get("role").is_none()) {
+        return mark_items(list, marks);
+    }
+    let newest = newest(list);
+    for (index, message) in list.items().iter().enumerate() {
+        mark_message(message, turn(index, newest), marks);
+    }
+    turn(0, newest)
+}
+
+fn newest(list: &Node<'_>) -> usize {
+    newest_from(list.items(), |message| message.text_of("role") == Some("assistant"))
+}
+
+/// The strings of messages of the history that are in none of the newest messages.
+fn old_texts<'n>(list: &'n Node<'_>) -> HashSet<&'n str> {
+    let (mut old, mut new) = (HashSet::new(), HashSet::new());
+    let newest = newest(list);
+    for (index, message) in list.items().iter().enumerate() {
+        strings(message, if index < newest { &mut old } else { &mut new });
+    }
+    old.retain(|text| !new.contains(text));
+    old
+}
+
+fn strings<'n>(node: &'n Node<'_>, all: &mut HashSet<&'n str>) {
+    match &node.value {
+        Value::String(text) => {
+            all.insert(text);
+        }
+        Value::Array(items) => items.iter().for_each(|item| strings(item, all)),
+        Value::Object(members) => members.iter().for_each(|member| strings(&member.node, all)),
+        Value::Literal | Value::Number(_) => {}
+    }
+}

@@ -1,0 +1,194 @@
+//! Messages, as OpenAI's chat completions and Anthropic's messages have them. Gateways translate one into the other and
+//! mix them, so one reader knows the blocks of both. Completions are here as well: their answers look alike.
+
+use crate::collect::{Mark, Marks};
+use crate::conversation::{Block, Kind, Role, Turn};
+use crate::json::{Node, Value};
+
+/// The type of a block of text.
+const TEXT_BLOCK: &str = "text";
+
+/// The types of blocks that only Anthropic has.
+const ANTHROPIC_BLOCKS: [&str; 6] = ["tool_use", "tool_result", "thinking", "redacted_thinking", "document", "image"];
+
+/// Whether a request with messages has what only Anthropic's have.
+pub(super) fn is_anthropic(document: &Node<'_>) -> bool {
+    let messages = document.get("messages").map(Node::items).unwrap_or_default();
+    let mut blocks = messages.iter().filter_map(|message| message.get("content")).flat_map(Node::items);
+    document.get("system").is_some()
+        || document.get("anthropic_version").is_some()
+        || blocks.any(|block| block.text_of("type").is_some_and(|name| ANTHROPIC_BLOCKS.contains(&name)))
+}
+
+/// Marks a request or an answer.
+pub(super) fn mark(document: &Node<'_>, marks: &mut Marks) {
+    let start = match document.get("messages") {
+        Some(list) => mark_list(list, marks),
+        None => Turn::Newest,
+    };
+    if let Some(system) = document.get("system") {
+        marks.add(system, Mark { role: Some(Role::System), turn: Some(start), ..Mark::of(Kind::Text) });
+        content(system, Role::System, Kind::Text, TEXT_BLOCK, marks);
+    }
+    for key in ["tools", "functions"] {
+        definitions(document.get(key), start, marks);
+    }
+    for key in ["prompt", "suffix"] {
+        if let Some(prompt) = document.get(key) {
+            prompts(prompt, marks);
+        }
+    }
+    for choice in document.get("choices").map(Node::items).unwrap_or_default() {
+        if let Some(message) = choice.get("message") {
+            mark_message(message, Turn::Newest, marks);
+        }
+        if let Some(text) = choice.get("text") {
+            marks.add(text, Mark { role: Some(Role::Assistant), ..Mark::of(Kind::Text) });
+        }
+    }
+    // An answer of Anthropic's is a message.
+    if document.get("messages").is_none() && document.get("content").is_some() {
+        mark_message(document, Turn::Newest, marks);
+    }
+}
+
+/// Marks a list of messages. Returns the turn of what stands before the first of them.
+pub(super) fn mark_list(list: &Node<'_>, marks: &mut Marks) -> Turn {
+    let messages = list.items();
+    let newest = newest_from(messages, |message| message.text_of("role") == Some("assistant"));
+    for (index, message) in messages.iter().enumerate() {
+        mark_message(message, turn(index, newest), marks);
+    }
+    turn(0, newest)
+}
+
+/// The index of the first new item: the one after the last item that `is_model` takes for the model's. A message of the
+/// model at the very end is a beginning that the client wrote for it, and new.
+pub(super) fn newest_from<'a>(items: &[Node<'a>], is_model: impl Fn(&Node<'a>) -> bool) -> usize {
+    let others_end = items.iter().rposition(|item| !is_model(item)).map_or(0, |last| last + 1);
+    items[..others_end].iter().rposition(is_model).map_or(0, |last| last + 1)
+}
+
+pub(super) fn turn(index: usize, newest: usize) -> Turn {
+    if index < newest { Turn::History } else { Turn::Newest }
+}
+
+fn role(message: &Node<'_>) -> Role {
+    match message.text_of("role") {
+        Some("user") => Role::User,
+        Some("system" | "developer") => Role::System,
+        Some("assistant") => Role::Assistant,
+        Some("tool" | "function") => Role::Tool,
+        _ => Role::Unknown,
+    }
+}
+
+pub(super) fn mark_message(message: &Node<'_>, turn: Turn, marks: &mut Marks) {
+    let role = role(message);
+    marks.add(message, Mark { role: Some(role), turn: Some(turn), ..Mark::default() });
+    let kind = if role == Role::Tool { Kind::ToolResult } else { Kind::Text };
+    if let Some(node) = message.get("content") {
+        content(node, role, kind, TEXT_BLOCK, marks);
+    }
+    for key in ["reasoning_content", "reasoning", "refusal"] {
+        if let Some(node) = message.get(key).filter(|node| node.text().is_some()) {
+            marks.add(node, Mark::of(if key == "refusal" { Kind::Text } else { Kind::Reasoning }));
+        }
+    }
+    calls(message.get("tool_calls"), marks);
+    if let Some(call) = message.get("function_call") {
+        marks.add(call, Mark::joined(Kind::ToolCall));
+    }
+}
+
+/// Marks calls of tools. The name of a tool and its arguments are one text: only together they say what is done.
+pub(super) fn calls(list: Option<&Node<'_>>, marks: &mut Marks) {
+    for call in list.map(Node::items).unwrap_or_default() {
+        let called = call.get("function").or_else(|| call.get("custom")).unwrap_or(call);
+        marks.add(called, Mark::joined(Kind::ToolCall));
+    }
+}
+
+/// Marks definitions of tools.
+pub(super) fn definitions(list: Option<&Node<'_>>, turn: Turn, marks: &mut Marks) {
+    for tool in list.map(Node::items).unwrap_or_default() {
+        marks.add(tool, Mark { turn: Some(turn), ..Mark::joined(Kind::ToolDefinition) });
+    }
+}
+
+/// Marks the content of a message: a string, or blocks.
+pub(super) fn content(node: &Node<'_>, role: Role, kind: Kind, text_type: &'static str, marks: &mut Marks) {
+    if node.text().is_some() {
+        marks.add(node, Mark { role: Some(role), ..Mark::of(kind) });
+    }
+    for item in node.items() {
+        if item.text().is_some() {
+            marks.add(item, Mark { role: Some(role), ..Mark::of(kind) });
+        } else {
+            block(item, role, kind, text_type, marks);
+        }
+    }
+}
+
+fn block(item: &Node<'_>, role: Role, kind: Kind, text_type: &'static str, marks: &mut Marks) {
+    let text = |key: &str, kind, marks: &mut Marks| {
+        if let Some(node) = item.get(key).filter(|node| node.text().is_some()) {
+            marks.add(node, Mark { role: Some(role), ..Mark::of(kind) });
+        }
+    };
+    text("text", kind, marks);
+    text("refusal", kind, marks);
+    text("thinking", Kind::Reasoning, marks);
+    match item.text_of("type") {
+        Some("tool_use" | "server_tool_use" | "mcp_tool_use") => {
+            marks.add(item, Mark { role: Some(Role::Assistant), ..Mark::joined(Kind::ToolCall) });
+        }
+        Some(name) if name.ends_with("tool_result") => {
+            marks.add(item, Mark { role: Some(Role::Tool), ..Mark::default() });
+            if let Some(inner) = item.get("content") {
+                content(inner, Role::Tool, Kind::ToolResult, text_type, marks);
+            }
+        }
+        Some("text" | "input_text" | "output_text" | "thinking" | "redacted_thinking" | "refusal") | None => {}
+        Some(_) => {
+            let block = Block { span: item.span.clone(), text_type };
+            marks.add(item, Mark { role: Some(role), block: Some(block), ..Mark::default() });
+            source(item, role, kind, text_type, marks);
+        }
+    }
+}
+
+/// Marks what a block for a document or an image holds: Anthropic's source, OpenAI's file.
+fn source(item: &Node<'_>, role: Role, kind: Kind, text_type: &'static str, marks: &mut Marks) {
+    if let Some(source) = item.get("source") {
+        let data = source.get("data").filter(|data| data.text().is_some());
+        match (source.text_of("type"), data) {
+            (Some("base64"), Some(data)) => marks.add(data, Mark { is_announced: true, ..Mark::default() }),
+            (_, Some(data)) => marks.add(data, Mark { role: Some(role), ..Mark::of(kind) }),
+            (_, None) => {}
+        }
+        if let Some(inner) = source.get("content") {
+            content(inner, role, kind, text_type, marks);
+        }
+    }
+    let file = item.get("file").unwrap_or(item);
+    let audio = item.get("input_audio").unwrap_or(item);
+    for data in [file.get("file_data"), audio.get("data")].into_iter().flatten().filter(|data| data.text().is_some()) {
+        marks.add(data, Mark { is_announced: true, ..Mark::default() });
+    }
+}
+
+/// Marks the prompt of a completion: a string, strings, tokens, or lists of tokens.
+pub(super) fn prompts(node: &Node<'_>, marks: &mut Marks) {
+    let mark = |one: &Node<'_>, marks: &mut Marks| match &one.value {
+        Value::String(_) => marks.add(one, Mark { role: Some(Role::User), ..Mark::of(Kind::Text) }),
+        Value::Array(items) if items.iter().any(|item| matches!(item.value, Value::Number(_))) => {
+            marks.add(one, Mark { is_tokens: true, ..Mark::default() });
+        }
+        _ => {}
+    };
+    mark(node, marks);
+    for item in node.items() {
+        mark(item, marks);
+    }
+}

@@ -1,0 +1,315 @@
+//! The gate: reads a body, scans its parts, and decides.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use layersift_model::{GapReason, Limits, Severity};
+use layersift_scan::Analyzer;
+
+use crate::cache::PartCache;
+use crate::collect::{Marks, collect};
+use crate::conversation::{Content, Conversation, Part, Source, Turn, Unseen};
+use crate::copy::Edits;
+use crate::form::{Form, read, read_passed_through};
+use crate::json::{Node, Unreadable};
+use crate::outcome::{Found, Outcome};
+use crate::policy::{Action, Policy};
+use crate::verdict::{Decision, Place, Reason, Verdict};
+
+/// The most reasons of one verdict.
+const MOST_REASONS: usize = 100;
+
+/// The title of what cannot be read.
+const UNREADABLE: &str = "a body that cannot be read";
+
+/// How often a copy is masked before the gate gives up: a mask may uncover a secret that overlapped with another.
+const MOST_ROUNDS: usize = 4;
+
+/// Checks bodies with one set of rules. Many threads may share a gate.
+pub struct Gate {
+    analyzer: Arc<Analyzer>,
+    /// What identifies the rules.
+    rules: String,
+    cache: PartCache,
+}
+
+/// Who asks, and what holds for them.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<'c> {
+    /// The name of the client. Clients do not share what is remembered.
+    pub name: &'c str,
+    /// What the client may send and get.
+    pub policy: &'c Policy,
+}
+
+impl Gate {
+    /// A gate with the rules of `analyzer` that remembers what it found in `remembered` parts; 0 remembers nothing.
+    /// Create the analyzer with the [limits](Gate::limits) for bodies.
+    pub fn new(analyzer: Arc<Analyzer>, remembered: usize) -> Gate {
+        let rules = analyzer.layer_key();
+        Gate { analyzer, rules, cache: PartCache::new(remembered) }
+    }
+
+    /// Limits for the files in bodies, which are small and hostile.
+    pub fn limits() -> Limits {
+        Limits { findings_per_file: 200, archive_members: 10_000, archive_bytes: 64 << 20, ..Limits::default() }
+    }
+
+    /// Checks a body: as `form`, or as the form that it seems to have.
+    pub fn check(&self, body: &[u8], form: Option<Form>, client: Client<'_>) -> Verdict {
+        let policy = client.policy;
+        if body.len() > policy.max_bytes {
+            return Gate::too_large(policy.max_bytes);
+        }
+        match read(body, form) {
+            Ok(conversation) => self.check_conversation(&conversation, client),
+            Err(error) => denied("prompt.unreadable", UNREADABLE, error),
+        }
+    }
+
+    /// The verdict about a body with more than `most` bytes.
+    pub fn too_large(most: usize) -> Verdict {
+        denied("prompt.too-large", "a body that is too large", Unreadable::TooLarge(most))
+    }
+
+    /// The verdict about a body that cannot be read for a reason that its envelope tells.
+    pub fn unreadable(why: &str) -> Verdict {
+        let reasons = vec![about_body("prompt.unreadable", UNREADABLE, why.into(), Action::Deny)];
+        Verdict { decision: Decision::Deny, reasons, copy: None, tokens: 0 }
+    }
+
+    /// Checks a body that was read.
+    pub fn check_conversation(&self, conversation: &Conversation<'_>, client: Client<'_>) -> Verdict {
+        let mut judged = self.judge(conversation, client);
+        judged.add_limits(conversation, client.policy);
+        let tokens = conversation.tokens();
+        let decision = judged.decision();
+        let copy = match decision {
+            Decision::Mask => self.masked(conversation, judged.edits, client),
+            Decision::Allow | Decision::Deny => None,
+        };
+        let mut reasons = judged.reasons;
+        let decision = if decision == Decision::Mask && copy.is_none() {
+            reasons.push(about_body(
+                "prompt.incomplete",
+                "a copy that still has secrets",
+                "masking did not remove all of them".into(),
+                Action::Deny,
+            ));
+            Decision::Deny
+        } else {
+            decision
+        };
+        Verdict { decision, reasons: tidy(reasons), copy, tokens }
+    }
+
+    /// Checks a body that LiteLLM passes through to an API, as it shows it to a guardrail. `None` if it is not one.
+    pub fn check_passed_through(&self, body: &[u8], client: Client<'_>) -> Option<Verdict> {
+        Some(self.check_conversation(&read_passed_through(body)?, client))
+    }
+
+    /// Checks a file, such as one that a prompt mentions. It can only be allowed or denied.
+    pub fn check_file(&self, path: &str, bytes: &[u8], client: Client<'_>) -> Verdict {
+        let policy = client.policy;
+        if bytes.len() > policy.max_bytes {
+            return denied("prompt.too-large", "a file that is too large", Unreadable::TooLarge(policy.max_bytes));
+        }
+        let part = Part {
+            role: crate::Role::User,
+            kind: crate::Kind::Data,
+            turn: Turn::Newest,
+            content: Content::Data { bytes: bytes.to_vec(), pointer: String::new(), media_type: None },
+            block: None,
+        };
+        let outcome = self.remembered(client, bytes, || Outcome::of_file(path, bytes, &self.analyzer));
+        let mut judged = Judged::default();
+        judged.add(&part, &outcome, policy, &[]);
+        let reasons = tidy(judged.reasons);
+        let is_denied = reasons.iter().any(|reason| reason.action == Action::Deny);
+        let decision = if is_denied { Decision::Deny } else { Decision::Allow };
+        Verdict { decision, reasons, copy: None, tokens: (bytes.len() as u64).div_ceil(4) }
+    }
+
+    /// What is in a text, which is not remembered.
+    pub(crate) fn scan_text(&self, text: &str) -> Outcome {
+        Outcome::of_text(text.as_bytes(), &self.analyzer)
+    }
+
+    /// What is in a document besides the values that `marks` leave out, and what to change in it.
+    pub(crate) fn check_document(&self, body: &[u8], document: &Node<'_>, marks: &Marks, client: Client<'_>) -> Judged {
+        let (parts, unseen) = collect(body, document, marks);
+        let conversation = Conversation { form: Form::Json, parts, unseen, body };
+        let mut judged = self.judge(&conversation, client);
+        judged.add_limits(&conversation, &Policy { max_tokens: None, ..client.policy.clone() });
+        judged
+    }
+
+    fn judge(&self, conversation: &Conversation<'_>, client: Client<'_>) -> Judged {
+        let mut judged = Judged::default();
+        for part in &conversation.parts {
+            let bytes = part.text().map_or_else(|| part.data().unwrap_or_default(), str::as_bytes);
+            let outcome = self.remembered(client, bytes, || Outcome::of(part, &self.analyzer));
+            judged.add(part, &outcome, client.policy, conversation.body);
+        }
+        judged.hide_names();
+        judged
+    }
+
+    fn remembered(&self, client: Client<'_>, bytes: &[u8], scan: impl FnOnce() -> Outcome) -> Arc<Outcome> {
+        let scope = || format!("{:?} {:?} {}", client.name, client.policy, self.rules);
+        let key = if self.cache.is_worth(bytes) { self.cache.key(&scope(), bytes) } else { None };
+        if let Some(outcome) = key.and_then(|key| self.cache.get(&key)) {
+            return outcome;
+        }
+        let outcome = Arc::new(scan());
+        if let Some(key) = key {
+            self.cache.insert(key, &outcome);
+        }
+        outcome
+    }
+
+    /// The copy with masks, which was checked again; `None` if it still has secrets.
+    fn masked(&self, conversation: &Conversation<'_>, edits: Edits, client: Client<'_>) -> Option<Vec<u8>> {
+        let mut copy = edits.apply(conversation.body);
+        for _ in 0..MOST_ROUNDS {
+            let again = read(&copy, Some(conversation.form)).ok()?;
+            let judged = self.judge(&again, client);
+            if judged.edits.is_empty() {
+                let is_clean = judged.decision() == Decision::Allow;
+                return is_clean.then_some(copy);
+            }
+            let next = judged.edits.apply(&copy);
+            copy = next;
+        }
+        None
+    }
+}
+
+/// What was found, and what to change.
+#[derive(Default)]
+pub(crate) struct Judged {
+    pub(crate) reasons: Vec<Reason>,
+    pub(crate) edits: Edits,
+    /// The pointers of members whose names have a secret.
+    names: Vec<String>,
+}
+
+impl Judged {
+    fn add(&mut self, part: &Part<'_>, outcome: &Outcome, policy: &Policy, body: &[u8]) {
+        for found in &outcome.found {
+            self.add_found(part, found, policy, body);
+        }
+        for gap in &outcome.gaps {
+            let place = Some(place(part, 0, Vec::new(), Vec::new()));
+            self.reasons.push(Reason { place, ..incomplete(describe(*gap).into(), policy.incomplete) });
+        }
+    }
+
+    fn add_found(&mut self, part: &Part<'_>, found: &Found, policy: &Policy, body: &[u8]) {
+        let mut action = policy.action(&found.rule, found.severity, part.turn);
+        let mut note = found.note.clone();
+        if action == Action::Mask && !self.edits.mask(part, &found.span, &found.rule.id, body) {
+            action = Action::Deny;
+            note = Some("it cannot be masked where it is".into());
+        }
+        self.note_names(part, found);
+        self.reasons.push(Reason {
+            action,
+            rule: found.rule.id.clone(),
+            title: found.rule.title.clone(),
+            severity: found.severity,
+            place: Some(place(part, found.span.start, found.inside.clone(), found.views.clone())),
+            masked: found.masked.clone(),
+            fingerprint: found.fingerprint.clone(),
+            note,
+        });
+    }
+
+    fn note_names(&mut self, part: &Part<'_>, found: &Found) {
+        let Content::Text { segments, .. } = &part.content else { return };
+        let touched =
+            segments.iter().filter(|one| one.range.start < found.span.end && found.span.start < one.range.end);
+        self.names.extend(touched.filter(|one| matches!(one.source, Source::Name)).map(|one| one.pointer.clone()));
+    }
+
+    /// Cuts the names that have a secret off the pointers.
+    fn hide_names(&mut self) {
+        for place in self.reasons.iter_mut().filter_map(|reason| reason.place.as_mut()) {
+            for name in &self.names {
+                let is_below =
+                    place.pointer.strip_prefix(&name[..]).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+                if is_below {
+                    place.pointer.truncate(name.rfind('/').unwrap_or(0));
+                    place.pointer.push_str("/\u{2026}");
+                }
+            }
+        }
+    }
+
+    fn add_limits(&mut self, conversation: &Conversation<'_>, policy: &Policy) {
+        for Unseen { pointer, why } in &conversation.unseen {
+            let note = format!("{}: {}", pointer, why.describe());
+            self.reasons.push(incomplete(note, policy.incomplete));
+        }
+        let tokens = conversation.tokens();
+        if let Some(most) = policy.max_tokens.filter(|most| tokens > *most) {
+            let note = format!("about {tokens}, at most {most}");
+            self.reasons.push(about_body("prompt.too-many-tokens", "too many tokens", note, Action::Deny));
+        }
+    }
+
+    fn decision(&self) -> Decision {
+        match self.reasons.iter().map(|reason| reason.action).max() {
+            Some(Action::Deny) => Decision::Deny,
+            Some(Action::Mask) => Decision::Mask,
+            Some(Action::Report) | None => Decision::Allow,
+        }
+    }
+}
+
+/// The reasons in the order of their weight. What was found in a string and in the data that it holds is one reason.
+fn tidy(mut reasons: Vec<Reason>) -> Vec<Reason> {
+    reasons.sort_by(|a, b| b.action.cmp(&a.action).then(b.severity.cmp(&a.severity)));
+    let mut seen = HashSet::new();
+    reasons.retain(|reason| {
+        let key =
+            (&reason.rule, &reason.fingerprint, reason.place.as_ref().map(|place| (&place.pointer, &place.inside)));
+        reason.fingerprint.is_none() || seen.insert(format!("{key:?}"))
+    });
+    reasons.truncate(MOST_REASONS);
+    reasons
+}
+
+fn place(part: &Part<'_>, offset: usize, inside: Vec<String>, views: Vec<String>) -> Place {
+    let pointer = part.pointer_at(offset).to_string();
+    Place { role: part.role, kind: part.kind, turn: part.turn, pointer, inside, views }
+}
+
+pub(crate) fn about_body(rule: &str, title: &str, note: String, action: Action) -> Reason {
+    Reason {
+        action,
+        rule: rule.into(),
+        title: title.into(),
+        severity: Severity::High,
+        place: None,
+        masked: None,
+        fingerprint: None,
+        note: Some(note),
+    }
+}
+
+pub(crate) fn incomplete(note: String, action: Action) -> Reason {
+    // Nothing can be masked that was not seen.
+    let action = if action == Action::Mask { Action::Deny } else { action };
+    about_body("prompt.incomplete", "something that was not scanned", note, action)
+}
+
+/// A gap, for people. Details of gaps may name files of the body.
+fn describe(gap: GapReason) -> &'static str {
+    gap.name()
+}
+
+fn denied(rule: &str, title: &str, error: Unreadable) -> Verdict {
+    let reasons = vec![about_body(rule, title, error.to_string(), Action::Deny)];
+    Verdict { decision: Decision::Deny, reasons, copy: None, tokens: 0 }
+}

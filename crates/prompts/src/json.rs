@@ -1,0 +1,427 @@
+//! JSON with the place of every value in the text, so that a copy can replace a string and leave all other bytes alone.
+//!
+//! Readers differ in what they make of duplicate keys, half surrogates, byte order marks and invalid UTF-8. A gate that
+//! reads one thing while the model reads another is open, so such a text is refused.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::ops::Range;
+
+/// The deepest nesting of objects and arrays. Schemas of tools nest about twenty levels deep.
+const MOST_DEPTH: usize = 128;
+
+/// Why a body cannot be read. No variant has anything of the body in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unreadable {
+    /// The text begins with a byte order mark.
+    #[error("it begins with a byte order mark")]
+    ByteOrderMark,
+    /// Bytes that are not UTF-8.
+    #[error("invalid UTF-8 at byte {0}")]
+    Utf8(usize),
+    /// Not JSON.
+    #[error("invalid JSON at byte {0}")]
+    Syntax(usize),
+    /// Half of a surrogate pair.
+    #[error("lone surrogate at byte {0}")]
+    Surrogate(usize),
+    /// A key that an object has twice.
+    #[error("duplicate key at byte {0}")]
+    DuplicateKey(usize),
+    /// Objects and arrays nested too deeply.
+    #[error("nested more than {MOST_DEPTH} levels deep")]
+    TooDeep,
+    /// The body is larger than the policy allows.
+    #[error("it has more than {0} bytes")]
+    TooLarge(usize),
+    /// The document is not of the form that it was announced as.
+    #[error("it is not {0}")]
+    Form(&'static str),
+}
+
+/// A value, and the bytes of the text that it takes.
+#[derive(Debug)]
+pub(crate) struct Node<'a> {
+    pub(crate) span: Range<usize>,
+    pub(crate) value: Value<'a>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Value<'a> {
+    /// `null`, `true` or `false`.
+    Literal,
+    /// As it is written.
+    Number(&'a str),
+    String(Cow<'a, str>),
+    Array(Vec<Node<'a>>),
+    Object(Vec<Member<'a>>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Member<'a> {
+    pub(crate) key: Cow<'a, str>,
+    pub(crate) node: Node<'a>,
+}
+
+impl<'a> Node<'a> {
+    /// The member of an object with this key.
+    pub(crate) fn get(&self, key: &str) -> Option<&Node<'a>> {
+        let Value::Object(members) = &self.value else { return None };
+        members.iter().find(|member| member.key == key).map(|member| &member.node)
+    }
+
+    /// The text of a string.
+    pub(crate) fn text(&self) -> Option<&str> {
+        if let Value::String(text) = &self.value { Some(text) } else { None }
+    }
+
+    /// The items of an array; none for any other value.
+    pub(crate) fn items(&self) -> &[Node<'a>] {
+        if let Value::Array(items) = &self.value { items } else { &[] }
+    }
+
+    /// The value of a number that is a small index.
+    pub(crate) fn small_number(&self) -> Option<u64> {
+        if let Value::Number(text) = &self.value { text.parse().ok() } else { None }
+    }
+
+    /// The text of the member `key`, if that is a string.
+    pub(crate) fn text_of(&self, key: &str) -> Option<&str> {
+        self.get(key)?.text()
+    }
+}
+
+/// Reads a whole document.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Node<'_>, Unreadable> {
+    let text = std::str::from_utf8(bytes).map_err(|error| Unreadable::Utf8(error.valid_up_to()))?;
+    if text.starts_with('\u{feff}') {
+        return Err(Unreadable::ByteOrderMark);
+    }
+    let mut reader = Reader { text, at: 0, depth: 0 };
+    let node = reader.value()?;
+    reader.space();
+    if reader.at < text.len() { Err(Unreadable::Syntax(reader.at)) } else { Ok(node) }
+}
+
+/// `text` as a JSON string with its quotes, as JSON encoders of other languages write it.
+pub(crate) fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if u32::from(c) < 0x20 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    depth: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn value(&mut self) -> Result<Node<'a>, Unreadable> {
+        self.space();
+        let start = self.at;
+        let value = match self.peek() {
+            Some(b'"') => Value::String(self.string()?),
+            Some(b'{') => self.nested(Reader::object)?,
+            Some(b'[') => self.nested(Reader::array)?,
+            Some(b'-' | b'0'..=b'9') => self.number()?,
+            _ => self.literal()?,
+        };
+        Ok(Node { span: start..self.at, value })
+    }
+
+    fn nested(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<Value<'a>, Unreadable>,
+    ) -> Result<Value<'a>, Unreadable> {
+        if self.depth >= MOST_DEPTH {
+            return Err(Unreadable::TooDeep);
+        }
+        self.depth += 1;
+        self.at += 1;
+        let value = read(self)?;
+        self.depth -= 1;
+        Ok(value)
+    }
+
+    fn object(&mut self) -> Result<Value<'a>, Unreadable> {
+        let mut members: Vec<Member<'a>> = Vec::new();
+        let mut keys = Keys::default();
+        self.space();
+        if self.take(b'}') {
+            return Ok(Value::Object(members));
+        }
+        loop {
+            self.space();
+            let start = self.at;
+            if self.peek() != Some(b'"') {
+                return self.wrong();
+            }
+            let key = self.string()?;
+            if !keys.is_new(&members, &key) {
+                return Err(Unreadable::DuplicateKey(start));
+            }
+            self.space();
+            self.expect(b':')?;
+            let node = self.value()?;
+            members.push(Member { key, node });
+            self.space();
+            if !self.take(b',') {
+                self.expect(b'}')?;
+                return Ok(Value::Object(members));
+            }
+        }
+    }
+
+    fn array(&mut self) -> Result<Value<'a>, Unreadable> {
+        let mut items = Vec::new();
+        self.space();
+        if self.take(b']') {
+            return Ok(Value::Array(items));
+        }
+        loop {
+            items.push(self.value()?);
+            self.space();
+            if !self.take(b',') {
+                self.expect(b']')?;
+                return Ok(Value::Array(items));
+            }
+        }
+    }
+
+    fn string(&mut self) -> Result<Cow<'a, str>, Unreadable> {
+        self.at += 1;
+        let start = self.at;
+        let mut owned: Option<String> = None;
+        // Where the bytes begin that were not yet copied.
+        let mut from = start;
+        loop {
+            match self.peek() {
+                Some(b'"') => {
+                    let rest = self.slice(from, self.at);
+                    self.at += 1;
+                    return Ok(match owned {
+                        None => Cow::Borrowed(rest),
+                        Some(text) => Cow::Owned(text + rest),
+                    });
+                }
+                Some(b'\\') => {
+                    let rest = self.slice(from, self.at);
+                    let text = owned.get_or_insert_with(String::new);
+                    text.push_str(rest);
+                    let decoded = self.escape()?;
+                    owned.get_or_insert_with(String::new).push(decoded);
+                    from = self.at;
+                }
+                Some(0..0x20) | None => return self.wrong(),
+                Some(_) => self.at += 1,
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<char, Unreadable> {
+        let start = self.at;
+        self.at += 1;
+        let kind = self.peek();
+        self.at += 1;
+        Ok(match kind {
+            Some(b'"') => '"',
+            Some(b'\\') => '\\',
+            Some(b'/') => '/',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => return self.unicode(start),
+            _ => return Err(Unreadable::Syntax(start)),
+        })
+    }
+
+    fn unicode(&mut self, start: usize) -> Result<char, Unreadable> {
+        let first = self.hex(start)?;
+        if !(0xd800..0xe000).contains(&first) {
+            return char::from_u32(first).ok_or(Unreadable::Surrogate(start));
+        }
+        if first >= 0xdc00 || !self.text.as_bytes()[self.at..].starts_with(b"\\u") {
+            return Err(Unreadable::Surrogate(start));
+        }
+        self.at += 2;
+        let second = self.hex(start)?;
+        if !(0xdc00..0xe000).contains(&second) {
+            return Err(Unreadable::Surrogate(start));
+        }
+        char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00)).ok_or(Unreadable::Surrogate(start))
+    }
+
+    fn hex(&mut self, start: usize) -> Result<u32, Unreadable> {
+        let digits = self.text.as_bytes().get(self.at..self.at + 4).ok_or(Unreadable::Syntax(start))?;
+        let mut value = 0;
+        for digit in digits {
+            value = value << 4 | char::from(*digit).to_digit(16).ok_or(Unreadable::Syntax(start))?;
+        }
+        self.at += 4;
+        Ok(value)
+    }
+
+    fn number(&mut self) -> Result<Value<'a>, Unreadable> {
+        let start = self.at;
+        self.take(b'-');
+        if !self.take(b'0') {
+            self.digits()?;
+        }
+        if self.take(b'.') {
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(Value::Number(self.slice(start, self.at)))
+    }
+
+    fn digits(&mut self) -> Result<(), Unreadable> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if self.at == start { self.wrong() } else { Ok(()) }
+    }
+
+    fn literal(&mut self) -> Result<Value<'a>, Unreadable> {
+        for word in ["null", "true", "false"] {
+            if self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+                self.at += word.len();
+                return Ok(Value::Literal);
+            }
+        }
+        self.wrong()
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            self.at += 1;
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let is_there = self.peek() == Some(byte);
+        self.at += usize::from(is_there);
+        is_there
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), Unreadable> {
+        if self.take(byte) { Ok(()) } else { self.wrong() }
+    }
+
+    fn wrong<T>(&self) -> Result<T, Unreadable> {
+        Err(Unreadable::Syntax(self.at))
+    }
+
+    /// The text between two offsets at ASCII bytes, which are always boundaries of characters.
+    fn slice(&self, start: usize, end: usize) -> &'a str {
+        self.text.get(start..end).unwrap_or_default()
+    }
+}
+
+/// The keys of an object. Few are compared one by one, many by a set.
+#[derive(Default)]
+struct Keys {
+    many: HashSet<String>,
+}
+
+impl Keys {
+    const FEW: usize = 16;
+
+    /// Whether `key` is none of the keys of `members`, which are all keys so far.
+    fn is_new(&mut self, members: &[Member<'_>], key: &str) -> bool {
+        if members.len() < Keys::FEW {
+            return members.iter().all(|member| member.key != key);
+        }
+        if self.many.is_empty() {
+            self.many.extend(members.iter().map(|member| member.key.to_string()));
+        }
+        self.many.insert(key.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(text: &str) -> Vec<String> {
+        fn collect(node: &Node<'_>, all: &mut Vec<String>) {
+            match &node.value {
+                Value::String(text) => all.push(text.to_string()),
+                Value::Array(items) => items.iter().for_each(|item| collect(item, all)),
+                Value::Object(members) => members.iter().for_each(|member| {
+                    all.push(member.key.to_string());
+                    collect(&member.node, all);
+                }),
+                Value::Literal | Value::Number(_) => {}
+            }
+        }
+        let mut all = Vec::new();
+        collect(&parse(text.as_bytes()).unwrap(), &mut all);
+        all
+    }
+
+    #[test]
+    fn strings_are_those_of_serde_json() {
+        let text = r#" {"a":"x\n\u00e9\ud83d\ude00\/", "b" : [1, -2.5e+3, true, null, {"c":""}], "d\"":"\\"} "#;
+        assert_eq!(strings(text), ["a", "x\né😀/", "b", "c", "", "d\"", "\\"]);
+        let value: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert_eq!(value["a"], "x\né😀/");
+    }
+
+    #[test]
+    fn a_quoted_string_is_read_back() {
+        let text = "a\"\\\n\t\r\u{1}é😀\u{2028}";
+        assert_eq!(serde_json::from_str::<String>(&quote(text)).unwrap(), text);
+        assert_eq!(strings(&quote(text)), [text]);
+    }
+
+    #[test]
+    fn what_two_readers_understand_in_two_ways_is_refused() {
+        let error = |bytes: &[u8]| parse(bytes).unwrap_err();
+        assert_eq!(error(br#"{"a":1,"a":2}"#), Unreadable::DuplicateKey(7));
+        assert_eq!(error(br#"{"a":1,"\u0061":2}"#), Unreadable::DuplicateKey(7));
+        assert_eq!(error(br#""\ud800""#), Unreadable::Surrogate(1));
+        assert_eq!(error(br#""\udc00\ud800""#), Unreadable::Surrogate(1));
+        assert_eq!(error(b"\"\xff\""), Unreadable::Utf8(1));
+        assert_eq!(error("\u{feff}{}".as_bytes()), Unreadable::ByteOrderMark);
+        assert_eq!(error(b"{} {}"), Unreadable::Syntax(3));
+        assert_eq!(error("[".repeat(200).as_bytes()), Unreadable::TooDeep);
+        for text in ["", "{", "[1,]", "{\"a\" 1}", "01", "1.", "nul", "\"a", "\"\\x\"", "\"\n\"", "{a:1}", "'a'"] {
+            assert!(matches!(error(text.as_bytes()), Unreadable::Syntax(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn many_keys_are_compared_too() {
+        let keys = (0..40).map(|i| format!("\"k{i}\":0")).collect::<Vec<_>>().join(",");
+        assert!(parse(format!("{{{keys}}}").as_bytes()).is_ok());
+        let again = format!("{{{keys},\"k3\":0}}");
+        assert!(matches!(parse(again.as_bytes()), Err(Unreadable::DuplicateKey(_))));
+    }
+}

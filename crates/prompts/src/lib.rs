@@ -1,0 +1,42 @@
+//! Checks what goes to a model and what comes from it.
+//!
+//! A [`Gate`] reads a body in the form of an API or of a gateway, scans every part of it with an
+//! [`layersift_scan::Analyzer`], and decides by the [`Policy`] of the client: allow, mask or deny. Only what is new is
+//! denied; what stands in the history of a chat is masked in a copy.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use layersift_prompts::{Client, Decision, Gate, Policy};
+//! use layersift_rules::Ruleset;
+//! use layersift_scan::{Analyzer, Options};
+//!
+//! let options = Options { limits: Gate::limits(), ..Options::default() };
+//! let gate = Gate::new(Arc::new(Analyzer::new(Ruleset::built_in()?, options)?), 1000);
+//! let client = Client { name: "laptop", policy: &Policy::default() };
+//! let verdict = gate.check(b"Deploy it with glpat-Zk7Qm2Xr9Tb4Wn6Ve001", None, client);
+//! assert_eq!(verdict.decision, Decision::Deny);
+//! assert_eq!(verdict.reasons[0].rule, "gitlab.personal-access-token");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod cache;
+mod collect;
+mod conversation;
+mod copy;
+mod data;
+mod form;
+mod gate;
+mod json;
+mod outcome;
+mod policy;
+mod stream;
+mod verdict;
+
+pub use conversation::{Conversation, Kind, Part, Role, Turn, Unseen, UnseenReason};
+pub use form::{Form, read};
+pub use gate::{Client, Gate};
+pub use json::Unreadable;
+pub use policy::{Action, Policy};
+pub use stream::{StreamCheck, held_back};
+pub use verdict::{Decision, Place, Reason, Verdict};

@@ -1,0 +1,79 @@
+//! What was found in one part, without the secrets.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use layersift_model::{GapReason, RuleInfo, Severity};
+use layersift_scan::Analyzer;
+
+use crate::conversation::{Content, Part};
+
+/// What was found in one part.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) found: Vec<Found>,
+    pub(crate) gaps: Vec<GapReason>,
+}
+
+/// A finding in a part.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) rule: Arc<RuleInfo>,
+    pub(crate) severity: Severity,
+    /// The bytes of the part's text; all bytes for data.
+    pub(crate) span: Range<usize>,
+    pub(crate) masked: Option<String>,
+    pub(crate) fingerprint: Option<String>,
+    pub(crate) note: Option<String>,
+    pub(crate) inside: Vec<String>,
+    pub(crate) views: Vec<String>,
+}
+
+impl Outcome {
+    /// Scans a part.
+    pub(crate) fn of(part: &Part<'_>, analyzer: &Analyzer) -> Outcome {
+        match &part.content {
+            Content::Text { text, .. } => Outcome::of_text(text.as_bytes(), analyzer),
+            Content::Data { bytes, .. } => Outcome::of_file("file", bytes, analyzer),
+        }
+    }
+
+    /// Scans a text.
+    pub(crate) fn of_text(text: &[u8], analyzer: &Analyzer) -> Outcome {
+        let report = analyzer.text(text);
+        let key = analyzer.fingerprint_key();
+        let found = report.findings.into_iter().map(|one| Found {
+            rule: one.rule,
+            severity: one.severity,
+            span: one.span,
+            masked: Some(one.secret.masked()),
+            fingerprint: Some(one.secret.fingerprint(key)),
+            note: one.note,
+            inside: Vec::new(),
+            views: one.views.into_iter().map(String::from).collect(),
+        });
+        Outcome { found: found.collect(), gaps: report.gaps.into_iter().map(|gap| gap.reason).collect() }
+    }
+
+    /// Scans a file, and what is in it if it is an archive.
+    pub(crate) fn of_file(path: &str, bytes: &[u8], analyzer: &Analyzer) -> Outcome {
+        let report = analyzer.bytes(path, bytes);
+        let key = analyzer.fingerprint_key();
+        let found = report.findings.into_iter().map(|one| Found {
+            rule: one.rule,
+            severity: one.severity,
+            span: 0..bytes.len(),
+            masked: one.secret.as_ref().map(|secret| secret.masked()),
+            fingerprint: one.secret.as_ref().map(|secret| secret.fingerprint(key)),
+            note: one.note,
+            inside: one.place.inside,
+            views: one.place.views.into_iter().map(|view| view.into_owned()).collect(),
+        });
+        Outcome { found: found.collect(), gaps: report.gaps.into_iter().map(|gap| gap.reason).collect() }
+    }
+
+    /// Whether another scan would give the same.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        !self.gaps.iter().any(|gap| gap.is_transient())
+    }
+}

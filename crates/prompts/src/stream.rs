@@ -1,0 +1,312 @@
+//! Streamed answers: server-sent events of the APIs of OpenAI and Anthropic are checked while they pass.
+//!
+//! Pieces of one text are joined, and what may be the beginning of a secret is held back until it is known what it is. An
+//! event passes as it came, with the part of its text that may pass; what was held back follows in an event of the same
+//! kind.
+
+mod channel;
+mod events;
+mod holdback;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use self::channel::{Channel, Step};
+use self::events::{ChannelId, Effect, effect};
+use crate::collect::{Mark, Marks};
+use crate::conversation::Kind;
+use crate::copy::Edits;
+use crate::gate::{Client, Gate, about_body};
+use crate::json::{self, quote};
+use crate::policy::Action;
+use crate::verdict::{Decision, Reason, Verdict};
+
+/// The most bytes of one event.
+const MOST_EVENT: usize = 4 << 20;
+
+/// The most texts of one answer.
+const MOST_CHANNELS: usize = 256;
+
+/// The most bytes of an event that is repeated with what was held back.
+const MOST_TEMPLATE: usize = 16 << 10;
+
+/// The data of the last event of OpenAI's streams.
+const DONE: &str = "[DONE]";
+
+/// The characters at the end of a growing text that have to be held back because they may begin a secret.
+pub fn held_back(text: &str) -> usize {
+    text.get(holdback::safe_end(text)..).unwrap_or_default().chars().count()
+}
+
+/// Checks one streamed answer.
+#[derive(Debug, Default)]
+pub struct StreamCheck {
+    /// Bytes of an event whose end has not arrived.
+    partial: Vec<u8>,
+    texts: BTreeMap<ChannelId, OpenText>,
+    is_cut: bool,
+    reasons: Vec<Reason>,
+}
+
+/// A text that has not ended.
+#[derive(Debug)]
+struct OpenText {
+    channel: Channel,
+    kind: Kind,
+    template: Template,
+}
+
+/// An event with a piece of the text, of which others are made.
+#[derive(Debug, Default)]
+struct Template {
+    name: Option<String>,
+    data: String,
+    /// The string with the piece.
+    span: Range<usize>,
+}
+
+impl StreamCheck {
+    /// Checks the next bytes, and returns what may be passed on. After a denial, that ends with an error that both SDKs
+    /// show, and nothing may follow.
+    pub fn push(&mut self, bytes: &[u8], gate: &Gate, client: Client<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        if self.is_cut {
+            return out;
+        }
+        self.partial.extend_from_slice(bytes);
+        while let Some(length) = event_length(&self.partial) {
+            let event: Vec<u8> = self.partial.drain(..length).collect();
+            self.event(&event, gate, client, &mut out);
+            if self.is_cut {
+                return out;
+            }
+        }
+        if self.partial.len() > MOST_EVENT {
+            self.cut(unreadable("an event of a stream is too large"), &mut out);
+        }
+        out
+    }
+
+    /// Passes on what was held back: the stream has ended.
+    pub fn finish(&mut self, gate: &Gate, client: Client<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        if !self.is_cut && !self.partial.is_empty() {
+            // Readers dispatch no event without an empty line after it; what is there may still be shown by some.
+            let rest = [&std::mem::take(&mut self.partial)[..], b"\n\n"].concat();
+            self.event(&rest, gate, client, &mut out);
+        }
+        if !self.is_cut {
+            self.end_texts("", gate, client, &mut out);
+        }
+        out
+    }
+
+    /// Whether the stream was ended by a denial.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// Why the answer was changed or ended, so far.
+    pub fn reasons(&self) -> &[Reason] {
+        &self.reasons
+    }
+
+    fn event(&mut self, event: &[u8], gate: &Gate, client: Client<'_>, out: &mut Vec<u8>) {
+        let Some((name, data)) = fields(event) else {
+            return self.cut(unreadable("an event of a stream is not UTF-8"), out);
+        };
+        if data.is_empty() {
+            // Comments and empty events, which keep a connection open.
+            let is_plain = gate.scan_text(&String::from_utf8_lossy(event)).found.is_empty();
+            return if is_plain { out.extend_from_slice(event) } else { () };
+        }
+        if data.trim() == DONE {
+            self.end_texts("", gate, client, out);
+            if !self.is_cut {
+                out.extend_from_slice(event);
+            }
+            return;
+        }
+        let document = match json::parse(data.as_bytes()) {
+            Ok(document) => document,
+            Err(error) => return self.cut(unreadable(&format!("an event of a stream is not JSON: {error}")), out),
+        };
+        let effect = effect(&document);
+        let mut marks = Marks::default();
+        for piece in &effect.pieces {
+            marks.add(piece.node, Mark { is_skipped: true, ..Mark::default() });
+        }
+        let judged = gate.check_document(data.as_bytes(), &document, &marks, client);
+        let denied = judged.reasons.iter().find(|reason| reason.action == Action::Deny).cloned();
+        if let Some(reason) = denied {
+            return self.cut(reason, out);
+        }
+        self.note(judged.reasons);
+        self.pass(event, (name, &data), &effect, judged.edits, (gate, client), out);
+    }
+
+    /// Passes an event on, with what may pass of its pieces.
+    fn pass(
+        &mut self,
+        event: &[u8],
+        (name, data): (Option<String>, &str),
+        effect: &Effect<'_, '_>,
+        mut edits: Edits,
+        (gate, client): (&Gate, Client<'_>),
+        out: &mut Vec<u8>,
+    ) {
+        let is_ending = |channel: &ChannelId| effect.ends.iter().any(|end| channel.begins_with(end));
+        let mut ended = Vec::new();
+        for piece in &effect.pieces {
+            if self.texts.len() >= MOST_CHANNELS && !self.texts.contains_key(&piece.channel) {
+                return self.cut(unreadable("an answer has too many texts"), out);
+            }
+            let open = self.texts.entry(piece.channel.clone()).or_insert_with(|| OpenText {
+                channel: Channel::default(),
+                kind: piece.kind,
+                template: Template::default(),
+            });
+            if data.len() <= MOST_TEMPLATE {
+                open.template = Template { name: name.clone(), data: data.into(), span: piece.node.span.clone() };
+            }
+            let text = piece.node.text().unwrap_or_default();
+            let mut steps = vec![open.channel.push(text, piece.kind, gate, client)];
+            if is_ending(&piece.channel) {
+                steps.push(open.channel.finish(piece.kind, gate, client));
+                ended.push(piece.channel.clone());
+            }
+            let mut passing = String::new();
+            for step in steps {
+                match step {
+                    Step::Pass(released, reasons) => {
+                        passing.push_str(&released);
+                        self.note(reasons);
+                    }
+                    Step::Cut(reason) => return self.cut(*reason, out),
+                }
+            }
+            if passing != text {
+                edits.replace(&piece.node.span, &passing);
+            }
+        }
+        for channel in ended {
+            self.texts.remove(&channel);
+        }
+        for end in &effect.ends {
+            self.end_texts(end, gate, client, out);
+            if self.is_cut {
+                return;
+            }
+        }
+        if edits.is_empty() {
+            out.extend_from_slice(event);
+        } else {
+            write_event(name.as_deref(), &edits.apply(data.as_bytes()), out);
+        }
+    }
+
+    /// Passes on what was held back of all texts whose id begins with `beginning`.
+    fn end_texts(&mut self, beginning: &str, gate: &Gate, client: Client<'_>, out: &mut Vec<u8>) {
+        let ending: Vec<ChannelId> = self.texts.keys().filter(|id| id.begins_with(beginning)).cloned().collect();
+        for id in ending {
+            let Some(mut open) = self.texts.remove(&id) else { continue };
+            if !open.channel.is_waiting() {
+                continue;
+            }
+            match open.channel.finish(open.kind, gate, client) {
+                Step::Pass(text, reasons) => {
+                    self.note(reasons);
+                    open.template.write(&text, out);
+                }
+                Step::Cut(reason) => return self.cut(*reason, out),
+            }
+        }
+    }
+
+    fn note(&mut self, reasons: Vec<Reason>) {
+        const MOST_REASONS: usize = 100;
+        let room = MOST_REASONS.saturating_sub(self.reasons.len());
+        self.reasons.extend(reasons.into_iter().take(room));
+    }
+
+    /// Ends the stream with an error.
+    fn cut(&mut self, reason: Reason, out: &mut Vec<u8>) {
+        self.is_cut = true;
+        self.partial = Vec::new();
+        self.texts.clear();
+        self.reasons.insert(0, reason);
+        let verdict =
+            Verdict { decision: Decision::Deny, reasons: vec![self.reasons[0].clone()], copy: None, tokens: 0 };
+        let data = format!(
+            "{{\"type\":\"error\",\"error\":{{\"type\":\"permission_error\",\"message\":{}}}}}",
+            quote(&verdict.message())
+        );
+        write_event(Some("error"), data.as_bytes(), out);
+    }
+}
+
+impl Template {
+    fn write(&self, text: &str, out: &mut Vec<u8>) {
+        let mut edits = Edits::default();
+        edits.replace(&self.span, text);
+        write_event(self.name.as_deref(), &edits.apply(self.data.as_bytes()), out);
+    }
+}
+
+fn write_event(name: Option<&str>, data: &[u8], out: &mut Vec<u8>) {
+    if let Some(name) = name {
+        out.extend_from_slice(b"event: ");
+        out.extend_from_slice(name.as_bytes());
+        out.push(b'\n');
+    }
+    for line in data.split(|byte| *byte == b'\n') {
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(line);
+        out.push(b'\n');
+    }
+    out.push(b'\n');
+}
+
+/// The length of the first event, with the empty line after it.
+fn event_length(bytes: &[u8]) -> Option<usize> {
+    let mut line_start = 0;
+    let mut at = 0;
+    while at < bytes.len() {
+        let end = match bytes[at] {
+            b'\n' => at + 1,
+            // A line feed may follow, in the next bytes.
+            b'\r' if at + 1 == bytes.len() => return None,
+            b'\r' if bytes.get(at + 1) == Some(&b'\n') => at + 2,
+            b'\r' => at + 1,
+            _ => {
+                at += 1;
+                continue;
+            }
+        };
+        if at == line_start {
+            return Some(end);
+        }
+        (line_start, at) = (end, end);
+    }
+    None
+}
+
+/// The name and the data of an event; `None` if it is not UTF-8.
+fn fields(event: &[u8]) -> Option<(Option<String>, String)> {
+    let text = std::str::from_utf8(event).ok()?;
+    let (mut name, mut data) = (None, Vec::new());
+    for line in text.split(['\r', '\n']) {
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "event" => name = Some(value.to_string()),
+            "data" => data.push(value),
+            _ => {}
+        }
+    }
+    Some((name, data.join("\n")))
+}
+
+fn unreadable(note: &str) -> Reason {
+    about_body("prompt.unreadable", "an answer that cannot be read", note.into(), Action::Deny)
+}

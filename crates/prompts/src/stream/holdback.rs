@@ -1,0 +1,129 @@
+//! How much of a growing text may be passed on: all but the tail that may be the beginning of a secret.
+//!
+//! A secret is mostly one run of characters without white space, so the last such run waits until it has ended. Some
+//! secrets take several: private keys in PEM, bytes written as lists, base64 and hexadecimal digits in lines, and what is
+//! quoted. Prose passes word by word.
+
+/// The most bytes of a quoted text that wait for the end of the quotation.
+const MOST_QUOTED: usize = 256;
+
+/// The least length of a line of base64 that may go on in the next line.
+const LONG_LINE: usize = 40;
+
+const PEM_BEGIN: &str = "-----BEGIN";
+const PEM_END: &str = "-----END";
+const PEM_DASHES: &str = "-----";
+
+/// The bytes of `text` that may be passed on.
+pub(crate) fn safe_end(text: &str) -> usize {
+    let mut end = open_pem(text).unwrap_or(text.len());
+    end = end.min(last_run(text.get(..end).unwrap_or_default()));
+    end.min(open_quote(text, end))
+}
+
+/// Where a private key begins that has not ended.
+fn open_pem(text: &str) -> Option<usize> {
+    let start = text.rfind(PEM_BEGIN)?;
+    let rest = text.get(start..)?;
+    let is_closed = rest.find(PEM_END).and_then(|end| rest.get(end + PEM_END.len()..)).is_some_and(|after| {
+        // The dashes at the end have to be followed by something.
+        after.find(PEM_DASHES).is_some_and(|dashes| after.len() > dashes + PEM_DASHES.len())
+    });
+    (!is_closed).then_some(start)
+}
+
+/// Where the last run of characters begins that may go on, with the runs before it that belong to it.
+fn last_run(text: &str) -> usize {
+    let mut end = text.trim_end().len();
+    if end == text.len() {
+        // The last run may go on.
+        end = start_of_run(text);
+    }
+    loop {
+        let before = text.get(..end).unwrap_or_default().trim_end();
+        let start = start_of_run(before);
+        let run = before.get(start..).unwrap_or_default();
+        if run.is_empty() || !goes_on(run) {
+            // White space before what waits is passed on with the words before it.
+            return if before.len() == text.trim_end().len() { text.len() } else { end };
+        }
+        end = start;
+    }
+}
+
+fn start_of_run(text: &str) -> usize {
+    text.rfind(char::is_whitespace)
+        .map_or(0, |space| space + text.get(space..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8))
+}
+
+/// Whether a run may be a part of something that goes on after white space: numbers in a list, digits, or a full line of
+/// base64.
+fn goes_on(run: &str) -> bool {
+    let is_list = |byte: u8| byte.is_ascii_hexdigit() || b"xX,;:{}()[]\\\"'+-_|".contains(&byte);
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_\"',\\".contains(&byte);
+    run.bytes().all(is_list) || (run.len() >= LONG_LINE && run.bytes().all(is_base64))
+}
+
+/// Where a quotation begins that has not ended, if that is in the last line before `end` and not far away.
+fn open_quote(text: &str, end: usize) -> usize {
+    let line = text.get(..end).unwrap_or_default();
+    let line_start = line.rfind('\n').map_or(0, |newline| newline + 1);
+    let mut open: Option<(u8, usize)> = None;
+    let bytes = text.as_bytes();
+    let mut before = b' ';
+    for (at, byte) in bytes.iter().copied().enumerate().take(end).skip(line_start) {
+        match open {
+            Some((quote, _)) if byte == quote && before != b'\\' => open = None,
+            // An apostrophe is none.
+            None if matches!(byte, b'"' | b'`') || (byte == b'\'' && b" =:(,[{".contains(&before)) => {
+                open = Some((byte, at));
+            }
+            _ => {}
+        }
+        before = byte;
+    }
+    match open {
+        Some((_, at)) if text.len() - at <= MOST_QUOTED => at,
+        _ => end,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What waits of a text.
+    fn waiting(text: &str) -> &str {
+        &text[safe_end(text)..]
+    }
+
+    #[test]
+    fn prose_passes_word_by_word() {
+        assert_eq!(waiting("Here is the ans"), "ans");
+        assert_eq!(waiting("Here is the answer. "), "");
+        assert_eq!(waiting("It's what we don't know, "), "");
+        assert_eq!(waiting("straße für öl"), "öl");
+        assert_eq!(waiting(""), "");
+    }
+
+    #[test]
+    fn what_may_go_on_waits() {
+        assert_eq!(waiting("the key is ghp_abc"), "ghp_abc");
+        assert_eq!(waiting("key = {0x12, 0x34, "), "= {0x12, 0x34, ".trim_start_matches("= "));
+        assert_eq!(waiting("dump:\n6768 705f\n"), "6768 705f\n");
+        let line = "QUJD".repeat(16);
+        assert_eq!(waiting(&format!("data\n{line}\n{line}\n")), format!("{line}\n{line}\n"));
+        assert_eq!(waiting(&format!("data\n{line}\n{line}\nQUI=\n")), "");
+        assert_eq!(waiting("password: \"two words "), "\"two words ");
+        assert_eq!(waiting("password: \"two words\" "), "");
+        let pem = "-----BEGIN PRIVATE KEY-----\nMIIB some thing\n";
+        assert_eq!(waiting(&format!("Use this:\n{pem}")), pem);
+        assert_eq!(waiting(&format!("Use this:\n{pem}-----END PRIVATE KEY-----\n")), "");
+    }
+
+    #[test]
+    fn a_long_quotation_does_not_wait_for_its_end() {
+        let text = format!("{{\"content\":\"{}", "some words ".repeat(50));
+        assert_eq!(waiting(&text), "");
+    }
+}

@@ -1,0 +1,220 @@
+//! Streamed answers through the public face: what passes, what is held back, what ends a stream.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+use std::sync::{Arc, OnceLock};
+
+use layersift_model::Severity;
+use layersift_prompts::{Client, Gate, Policy, StreamCheck, held_back};
+use layersift_rules::Ruleset;
+use layersift_scan::{Analyzer, Options};
+use serde_json::{Value, json};
+
+/// A made-up token, which no other text of a test contains.
+const TOKEN: &str = concat!("glp", "at-Zk7Qm2Xr9Tb4Wn6Ve001");
+const MASK: &str = "[MASKED gitlab.personal-access-token]";
+
+fn gate() -> &'static Gate {
+    static GATE: OnceLock<Gate> = OnceLock::new();
+    GATE.get_or_init(|| {
+        let options = Options { limits: Gate::limits(), threads: 1, ..Options::default() };
+        Gate::new(Arc::new(Analyzer::new(Ruleset::built_in().unwrap(), options).unwrap()), 0)
+    })
+}
+
+fn masking() -> Policy {
+    Policy { deny: None, mask: Some(Severity::Medium), ..Policy::default() }
+}
+
+/// The pieces of a text, `size` characters each.
+fn pieces(text: &str, size: usize) -> Vec<String> {
+    text.chars().collect::<Vec<_>>().chunks(size).map(|piece| piece.iter().collect()).collect()
+}
+
+fn event(name: Option<&str>, data: &Value) -> String {
+    let name = name.map(|name| format!("event: {name}\n")).unwrap_or_default();
+    format!("{name}data: {data}\n\n")
+}
+
+fn chat(text: &str, size: usize) -> String {
+    let chunk = |delta: Value, reason: Value| {
+        event(
+            None,
+            &json!({"id": "c", "object": "chat.completion.chunk", "choices": [
+            {"index": 0, "delta": delta, "finish_reason": reason}]}),
+        )
+    };
+    let mut stream = chunk(json!({"role": "assistant", "content": ""}), Value::Null);
+    stream.extend(pieces(text, size).iter().map(|piece| chunk(json!({"content": piece}), Value::Null)));
+    stream + &chunk(json!({}), json!("stop")) + "data: [DONE]\n\n"
+}
+
+fn chat_call(arguments: &str, size: usize) -> String {
+    let chunk = |call: Value| event(None, &json!({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}));
+    let mut stream = chunk(json!({"index": 0, "id": "x", "function": {"name": "f", "arguments": ""}}));
+    let pieces = pieces(arguments, size);
+    stream.extend(pieces.iter().map(|piece| chunk(json!({"index": 0, "function": {"arguments": piece}}))));
+    stream
+        + &event(None, &json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}))
+        + "data: [DONE]\n\n"
+}
+
+fn messages(text: &str, size: usize, kind: &str, key: &str) -> String {
+    let named = |data: Value| event(Some(&data["type"].as_str().unwrap().to_string()), &data);
+    let mut stream = named(json!({"type": "message_start", "message": {"role": "assistant", "content": []}}));
+    stream += &named(json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text"}}));
+    for piece in pieces(text, size) {
+        stream += &named(json!({"type": "content_block_delta", "index": 0, "delta": {"type": kind, key: piece}}));
+    }
+    stream += &named(json!({"type": "content_block_stop", "index": 0}));
+    stream += &named(json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}));
+    stream + &named(json!({"type": "message_stop"}))
+}
+
+fn responses(text: &str, size: usize, kind: &str) -> String {
+    let named = |data: Value| event(Some(&data["type"].as_str().unwrap().to_string()), &data);
+    let mut stream = String::new();
+    for piece in pieces(text, size) {
+        stream += &named(json!({"type": format!("response.{kind}.delta"), "item_id": "i", "output_index": 0,
+            "content_index": 0, "delta": piece}));
+    }
+    stream += &named(json!({"type": format!("response.{kind}.done"), "item_id": "i", "output_index": 0,
+        "content_index": 0, "text": text}));
+    stream + &named(json!({"type": "response.completed", "response": {"output": [{"text": text}]}}))
+}
+
+/// Passes a stream in blocks of `block` bytes.
+fn pass(stream: &str, block: usize, policy: &Policy) -> (String, StreamCheck) {
+    let client = Client { name: "test", policy };
+    let mut check = StreamCheck::default();
+    let mut out = Vec::new();
+    for bytes in stream.as_bytes().chunks(block) {
+        out.extend(check.push(bytes, gate(), client));
+    }
+    out.extend(check.finish(gate(), client));
+    (String::from_utf8(out).unwrap(), check)
+}
+
+/// All pieces of text in a stream, joined.
+fn joined(stream: &str) -> String {
+    let data = stream.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
+    let text = |data: &str| {
+        let value: Value = serde_json::from_str(data).unwrap();
+        let places = [
+            "/choices/0/delta/content",
+            "/choices/0/delta/tool_calls/0/function/arguments",
+            "/delta/text",
+            "/delta/partial_json",
+            "/delta/thinking",
+            "/delta",
+        ];
+        let found = places.iter().find_map(|place| value.pointer(place).and_then(Value::as_str));
+        found.unwrap_or_default().to_string()
+    };
+    data.map(text).collect()
+}
+
+#[test]
+fn a_stream_without_secrets_has_all_its_text() {
+    let text = "Here is a function: let x = 5; // \"quoted\" text, and a list [1, 2, 3]\n- it's straße\n";
+    for size in [1, 7, 1000] {
+        for stream in [
+            chat(text, size),
+            chat_call(text, size),
+            messages(text, size, "text_delta", "text"),
+            messages(text, size, "input_json_delta", "partial_json"),
+            responses(text, size, "output_text"),
+        ] {
+            let (out, check) = pass(&stream, 13, &Policy::default());
+            assert!(!check.is_cut(), "{out}");
+            assert_eq!(joined(&out), text, "{out}");
+            assert!(out.ends_with(stream.rsplit_once("data: ").unwrap().1));
+        }
+    }
+}
+
+#[test]
+fn a_secret_in_pieces_is_masked_or_ends_the_stream() {
+    let text = format!("The token is {TOKEN} and done.");
+    for size in [1, 3, 7, 1000] {
+        for stream in [
+            chat(&text, size),
+            chat_call(&text, size),
+            messages(&text, size, "text_delta", "text"),
+            messages(&text, size, "input_json_delta", "partial_json"),
+            messages(&text, size, "thinking_delta", "thinking"),
+            responses(&text, size, "output_text"),
+            responses(&text, size, "function_call_arguments"),
+        ] {
+            let (out, check) = pass(&stream, 50, &masking());
+            assert!(!check.is_cut());
+            assert_eq!(joined(&out), text.replace(TOKEN, MASK), "{out}");
+            assert!(!out.contains(&TOKEN[..12]), "{out}");
+
+            let (out, check) = pass(&stream, 50, &Policy::default());
+            assert!(check.is_cut());
+            assert!(!out.contains(&TOKEN[..8]), "{out}");
+            let (_, last) = out.trim_end().rsplit_once("\n\n").unwrap_or(("", out.trim_end()));
+            let data = last.strip_prefix("event: error\ndata: ").unwrap_or_else(|| panic!("{out}"));
+            let error: Value = serde_json::from_str(data).unwrap();
+            assert_eq!(error["type"], "error");
+            assert_eq!(error["error"]["type"], "permission_error");
+            assert!(error["error"]["message"].as_str().unwrap().contains("gitlab.personal-access-token"));
+        }
+    }
+}
+
+#[test]
+fn a_secret_at_the_very_end_is_found() {
+    for stream in [chat(&format!("it is {TOKEN}"), 5), messages(&format!("it is {TOKEN}"), 5, "text_delta", "text")] {
+        let (out, _) = pass(&stream, 1000, &masking());
+        assert_eq!(joined(&out), format!("it is {MASK}"));
+        // The connection ends without the last events.
+        let cut = &stream[..stream.len() * 9 / 10];
+        let (out, _) = pass(&cut[..cut.rfind("\n\n").unwrap() + 2], 1000, &masking());
+        assert!(!out.contains(TOKEN), "{out}");
+    }
+}
+
+#[test]
+fn keys_in_several_lines_are_found() {
+    let body = "MIIEowIBAAKCAQEA".repeat(4);
+    let _ = body;
+    let bytes: Vec<String> = TOKEN.bytes().map(|byte| format!("0x{byte:02x}, ")).collect();
+    let text = format!("static const char t[] = {{\n  {}\n}};\nand more words follow here\n", bytes.concat());
+    let (out, check) = pass(&chat(&text, 4), 100, &Policy::default());
+    assert!(check.is_cut(), "{out}");
+    assert!(!out.contains("0x6c"), "{out}");
+}
+
+#[test]
+fn what_is_no_event_of_an_answer_ends_the_stream() {
+    for stream in ["data: {\"a\":\n\n", "data: not JSON\n\n", "data: {\"a\":1,\"a\":2}\n\n"] {
+        let (out, check) = pass(stream, 10, &Policy::default());
+        assert!(check.is_cut(), "{stream}");
+        assert!(out.starts_with("event: error\n"));
+    }
+    let (out, check) = pass(": ping\n\nevent: ping\ndata: {\"type\":\"ping\"}\n\n", 3, &Policy::default());
+    assert!(!check.is_cut());
+    assert_eq!(out, ": ping\n\nevent: ping\ndata: {\"type\":\"ping\"}\n\n");
+    let other = format!("data: {{\"unknown\":{{\"field\":\"{TOKEN}\"}}}}\n\n");
+    assert!(pass(&other, 10, &Policy::default()).1.is_cut());
+    let comment = format!(": {TOKEN}\n\ndata: {{}}\n\n");
+    assert!(!pass(&comment, 10, &Policy::default()).0.contains(TOKEN));
+}
+
+#[test]
+fn line_ends_of_every_kind_are_read() {
+    let stream = chat(&format!("it is {TOKEN} ok"), 6);
+    for end in ["\r\n", "\r"] {
+        let (out, _) = pass(&stream.replace('\n', end), 7, &masking());
+        assert!(!out.contains(&TOKEN[..12]) && out.contains("MASKED"), "{out:?}");
+    }
+}
+
+#[test]
+fn the_tail_that_waits_is_told_in_characters() {
+    assert_eq!(held_back("The answer is ghp_0000"), 8);
+    assert_eq!(held_back("The answer is öffä"), 4);
+    assert_eq!(held_back("The answer is. "), 0);
+}

@@ -1,0 +1,11 @@
+//! The prompt gate in the words of whoever asks: our own answer, LiteLLM's and Envoy's. Nothing here does any input or output.
+//!
+//! ```text
+//! plain    our own answer, which the SDKs of OpenAI and Anthropic show
+//! litellm  LiteLLM's guardrail
+//! envoy    Envoy's external authorization
+//! ```
+
+pub(crate) mod envoy;
+pub(crate) mod litellm;
+pub(crate) mod plain;
