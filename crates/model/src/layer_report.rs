@@ -44,6 +44,16 @@ impl Touched {
         Touched { sorted: touches }
     }
 
+    /// The number of paths.
+    pub fn len(&self) -> usize {
+        self.sorted.len()
+    }
+
+    /// Whether the layer has no paths.
+    pub fn is_empty(&self) -> bool {
+        self.sorted.is_empty()
+    }
+
     /// Whether the layer does `touch` to the path of `key`.
     pub fn has(&self, key: PathKey, touch: Touch) -> bool {
         self.sorted.binary_search(&(key, touch)).is_ok()
@@ -61,6 +71,16 @@ pub struct HardLink {
     pub origin: Origin,
     /// Whether a later entry of the same layer overwrote or deleted it.
     pub superseded: Option<State>,
+}
+
+impl HardLink {
+    /// The entry of the same layer that has the contents.
+    pub fn entry_of_origin(&self) -> Option<u32> {
+        match self.origin {
+            Origin::Entry(entry) => Some(entry),
+            Origin::Below(_) => None,
+        }
+    }
 }
 
 impl LayerFinding {

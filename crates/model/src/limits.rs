@@ -15,6 +15,16 @@ pub struct Limits {
     pub findings_per_file: usize,
     /// Findings in one layer.
     pub findings_per_layer: usize,
+    /// Bytes in memory of the findings of one layer. The gravest are kept.
+    pub layer_finding_bytes: u64,
+    /// Bytes in memory of what the report of one layer says of its entries: paths, links, whiteouts, package records.
+    pub layer_record_bytes: u64,
+    /// Bytes in memory of the reports of all layers of one target. The layers beyond keep their gravest findings.
+    pub image_layer_bytes: u64,
+    /// Bytes in memory of the findings of one image. The gravest are kept.
+    pub image_finding_bytes: u64,
+    /// Bytes in memory of the gaps of one kind that are listed, in one layer or image. More are counted.
+    pub gap_bytes: u64,
     /// Bytes of a path name or of a set of PAX records in a tar archive.
     pub tar_extension_bytes: u64,
     /// Nesting depth of image indexes.
@@ -46,6 +56,11 @@ impl Default for Limits {
             layer_entries: 2_000_000,
             findings_per_file: 1_000,
             findings_per_layer: 100_000,
+            layer_finding_bytes: 16 << 20,
+            layer_record_bytes: 96 << 20,
+            image_layer_bytes: 56 << 20,
+            image_finding_bytes: 48 << 20,
+            gap_bytes: 256 << 10,
             tar_extension_bytes: 1 << 20,
             index_depth: 4,
             manifests: 1_000,

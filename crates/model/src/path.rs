@@ -65,10 +65,24 @@ impl ImagePath {
 
     /// The key that represents this path in a set.
     pub fn key(&self) -> PathKey {
-        let hash = Sha256::digest(&self.0);
-        let mut key = [0; 16];
-        key.copy_from_slice(&hash[..16]);
-        PathKey(key)
+        PathKey::of(Sha256::new_with_prefix(&self.0))
+    }
+
+    /// The keys of the [ancestors](ImagePath::ancestors), the root first. All of them take about the work of one key for
+    /// each directory, however long the path is.
+    pub fn ancestor_keys(&self) -> Vec<PathKey> {
+        if self.is_root() {
+            return Vec::new();
+        }
+        let mut hasher = Sha256::new();
+        let mut keys = vec![PathKey::of(hasher.clone())];
+        let mut hashed = 0;
+        for slash in memchr::memchr_iter(b'/', &self.0) {
+            hasher.update(&self.0[hashed..slash]);
+            hashed = slash;
+            keys.push(PathKey::of(hasher.clone()));
+        }
+        keys
     }
 }
 
@@ -127,6 +141,16 @@ impl<'de> Deserialize<'de> for ImagePath {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PathKey([u8; 16]);
 
+impl PathKey {
+    /// The key of the path whose bytes were hashed.
+    fn of(hashed: Sha256) -> PathKey {
+        let hash = hashed.finalize();
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash[..16]);
+        PathKey(key)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +170,16 @@ mod tests {
         assert_eq!(up, ["a/b", "a", ""]);
         assert_eq!(path.name(), b"c");
         assert_eq!(path.parent().unwrap().join(b"d").to_string(), "a/b/d");
+    }
+
+    #[test]
+    fn keys_of_ancestors() {
+        for name in ["", "a", "a/b", "a/bb/ccc/d"] {
+            let path = ImagePath::normalize(name.as_bytes());
+            let mut expected: Vec<PathKey> = path.ancestors().map(|above| above.key()).collect();
+            expected.reverse();
+            assert_eq!(path.ancestor_keys(), expected, "{name}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod allowance;
 mod analyzer;
 pub mod assemble;
 mod compiled_rules;
@@ -30,6 +31,8 @@ mod layer_scan;
 mod memory;
 mod observe;
 mod once;
+mod ranked;
+mod read_layers;
 mod rule_examples;
 mod source_layers;
 mod worker;
@@ -38,6 +41,6 @@ pub use analyzer::{Analyzer, FileReport, Options, READER_REVISION, RulesetError}
 pub use documents::DocumentReport;
 pub use image_scan::{ImageScan, KnownLayers, ScanError};
 pub use inventory::InventoryScan;
-pub use memory::{ExtraMemory, MemoryBudget, MemoryLease};
+pub use memory::{ExtraMemory, MemoryBudget, MemoryLease, RetainedMemory};
 pub use observe::{NoObserver, Observer};
 pub use rule_examples::Fault;

@@ -67,7 +67,7 @@ impl StreamedImage for ImageStream {
         let whole = Cursor::new(head).take(length as u64).chain(input);
         let undecoded = Undecoded::default();
         // One archive is decompressed at a time, so its decoder need not ask for memory.
-        let memory = |_| Box::new(()) as DecoderMemory;
+        let memory = |_| Some(Box::new(()) as DecoderMemory);
         let decoding = Decoding { undecoded: &undecoded, memory: &memory };
         let mut plain = Codec::detect(&head[..length]).reader(whole, decoding).map_err(failed)?;
         let mut start = Cursor::new(Vec::new());
