@@ -6,6 +6,7 @@ use std::mem::size_of;
 use crate::checksums::{FileChecksums, RecordedChecksum};
 use crate::finding::{BinaryPlace, FileAttributes, LayerFinding, Package};
 use crate::gap::Gap;
+use crate::image_report::ImageGap;
 use crate::layer_report::{HardLink, LayerReport, Origin, Owners, Symlink, Touch};
 use crate::path::{ImagePath, PathKey};
 
@@ -24,6 +25,12 @@ pub trait Footprint {
 impl Footprint for Gap {
     fn footprint(&self) -> u64 {
         sum([size_of::<Gap>(), self.detail.len(), self.path.as_ref().map_or(0, String::len)])
+    }
+}
+
+impl Footprint for ImageGap {
+    fn footprint(&self) -> u64 {
+        self.gap.footprint() + size_of::<ImageGap>() as u64
     }
 }
 

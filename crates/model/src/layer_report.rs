@@ -58,6 +58,25 @@ impl Touched {
     pub fn has(&self, key: PathKey, touch: Touch) -> bool {
         self.sorted.binary_search(&(key, touch)).is_ok()
     }
+
+    /// All that the layer does to the path of `key`.
+    pub fn at(&self, key: PathKey) -> TouchesOf<'_> {
+        let start = self.sorted.partition_point(|(known, _)| *known < key);
+        let rest = self.sorted.get(start..).unwrap_or_default();
+        let end = rest.iter().take_while(|(known, _)| *known == key).count();
+        TouchesOf(rest.get(..end).unwrap_or_default())
+    }
+}
+
+/// What a layer does to one path.
+#[derive(Clone, Copy, Debug)]
+pub struct TouchesOf<'t>(&'t [(PathKey, Touch)]);
+
+impl TouchesOf<'_> {
+    /// Whether it does any of `wanted`.
+    pub fn any(self, wanted: &[Touch]) -> bool {
+        self.0.iter().any(|(_, touch)| wanted.contains(touch))
+    }
 }
 
 /// A hard link: another path for the contents of an existing file.

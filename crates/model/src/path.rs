@@ -86,6 +86,46 @@ impl ImagePath {
     }
 }
 
+/// A path that is put together component by component, with its key after each at little cost.
+#[derive(Debug, Default)]
+pub struct PathBuilder {
+    bytes: Vec<u8>,
+    /// For each component the length of the path before it, and the hash up to its end.
+    parts: Vec<(usize, Sha256)>,
+}
+
+impl PathBuilder {
+    /// Appends a component, which is not empty, `.` or `..`, and has no `/`.
+    pub fn push(&mut self, component: &[u8]) {
+        let before = self.bytes.len();
+        let mut hasher = self.parts.last().map_or_else(Sha256::new, |(_, hasher)| hasher.clone());
+        if !self.bytes.is_empty() {
+            self.bytes.push(b'/');
+            hasher.update(b"/");
+        }
+        self.bytes.extend_from_slice(component);
+        hasher.update(component);
+        self.parts.push((before, hasher));
+    }
+
+    /// Removes the last component; the root stays.
+    pub fn pop(&mut self) {
+        if let Some((before, _)) = self.parts.pop() {
+            self.bytes.truncate(before);
+        }
+    }
+
+    /// The key of the path so far.
+    pub fn key(&self) -> PathKey {
+        PathKey::of(self.parts.last().map_or_else(Sha256::new, |(_, hasher)| hasher.clone()))
+    }
+
+    /// The path.
+    pub fn into_path(self) -> ImagePath {
+        ImagePath(self.bytes.into())
+    }
+}
+
 /// Whether a character changes how the text after it is displayed: control characters, and bidirectional formatting
 /// characters (Unicode Standard Annex 9), which can make one name look like another.
 pub fn changes_display(c: char) -> bool {
@@ -180,6 +220,19 @@ mod tests {
             expected.reverse();
             assert_eq!(path.ancestor_keys(), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_path_in_components() {
+        let mut builder = PathBuilder::default();
+        assert_eq!(builder.key(), ImagePath::default().key());
+        builder.push(b"a");
+        builder.push(b"bc");
+        assert_eq!(builder.key(), ImagePath::normalize(b"a/bc").key());
+        builder.pop();
+        builder.push(b"d");
+        assert_eq!(builder.key(), ImagePath::normalize(b"a/d").key());
+        assert_eq!(builder.into_path(), ImagePath::normalize(b"a/d"));
     }
 
     #[test]

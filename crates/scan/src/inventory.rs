@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use layersift_format::manifest::{self, Image};
 use layersift_format::platform::Choice;
 use layersift_format::{Blob, Cancellation, ImageSource, Opened, SourceError, StreamedImage};
-use layersift_model::{Gap, ImageGap, Inventory, InventoryLayer, Limits};
+use layersift_model::{Gap, GapReason, ImageGap, Inventory, InventoryLayer, Limits};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use self::join::join;
@@ -170,8 +170,12 @@ fn inventory(
         let found = report.gaps.iter().cloned().chain(verify(described, report, kind));
         gaps.extend(found.chain(not_a_tar(kind, described, report)).map(|gap| ImageGap { gap, layer: Some(index) }));
     }
-    gaps.sort_by(|a, b| (a.layer, &a.gap).cmp(&(b.layer, &b.gap)));
     let joined = join(&layers, kind);
+    if joined.is_unfinished {
+        let detail = "following all packages through all layers takes too long; some may be hidden";
+        gaps.push(ImageGap { gap: Gap::new(GapReason::TooManyEntries, detail), layer: None });
+    }
+    gaps.sort_by(|a, b| (a.layer, &a.gap).cmp(&(b.layer, &b.gap)));
     let summary = |(described, layer): (&manifest::LayerSource, &Option<Arc<LayerPackages>>)| {
         let report = layer.as_ref().map(|layer| &layer.report);
         InventoryLayer {

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use layersift_model::{Footprint, Gap, GapReason, LayerFinding};
+use layersift_model::{Footprint, Gap, GapReason, ImageGap, LayerFinding};
 
 /// What is kept by rank.
 pub(crate) trait Rank: Footprint {
@@ -107,6 +107,16 @@ impl Rank for Gap {
 
     fn count(&self) -> u64 {
         self.count
+    }
+}
+
+impl Rank for ImageGap {
+    fn rank(&self, other: &Self) -> Ordering {
+        (self.layer, &self.gap).cmp(&(other.layer, &other.gap))
+    }
+
+    fn count(&self) -> u64 {
+        self.gap.count
     }
 }
 
