@@ -236,7 +236,7 @@ impl DocumentKind {
 /// # Errors
 /// If the source cannot be read, a document is damaged, or no image is for the requested platform.
 pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Result<Vec<Image>, ImageError> {
-    let reader = DocumentReader { source, limits };
+    let reader = DocumentReader::new(source, limits);
     let mut images: Vec<Image> = Vec::new();
     let mut seen = HashSet::new();
     for listed in source.list()? {

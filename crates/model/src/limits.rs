@@ -39,6 +39,10 @@ pub struct Limits {
     pub referrer_bytes: u64,
     /// Entries of an archive that contains an image (blobs, not files in layers).
     pub archive_entries: usize,
+    /// Bytes of the names of all entries of an archive that contains an image, and of what they link to.
+    pub archive_name_bytes: usize,
+    /// Bytes of all manifests, indexes and configurations of one target.
+    pub target_document_bytes: u64,
     /// Nesting depth of archives inside a file of a layer; a compressed stream counts as one.
     pub archive_depth: usize,
     /// Members of all archives inside one file.
@@ -68,6 +72,8 @@ impl Default for Limits {
             referrer_depth: 4,
             referrer_bytes: 4 << 30,
             archive_entries: 100_000,
+            archive_name_bytes: 16 << 20,
+            target_document_bytes: 64 << 20,
             archive_depth: 8,
             archive_members: 1_000_000,
             archive_bytes: 4 << 30,

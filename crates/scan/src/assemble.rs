@@ -28,7 +28,7 @@ use self::chains::Chains;
 use self::config::{Checks, ConfigFinding, Subject};
 use self::lifetime::Tracked;
 use self::work::Work;
-use crate::ranked::Ranked;
+use layersift_model::Ranked;
 
 /// Assembles the reports of images.
 pub struct Assembler<'r> {

@@ -34,8 +34,8 @@ use crate::layer::read::{Batch, LayerFacts, LayerReader, Work};
 use crate::layer::walk::{Overlap, Rest, Segment, Visitor};
 use crate::memory::{MemoryBudget, MemoryLease};
 use crate::observe::Observer;
-use crate::ranked::Ranked;
 use crate::worker::ScanWorker;
+use layersift_model::Ranked;
 
 /// The number of new bytes in a window.
 const FRESH: usize = 1 << 20;

@@ -31,7 +31,6 @@ mod layer_scan;
 mod memory;
 mod observe;
 mod once;
-mod ranked;
 mod read_layers;
 mod rule_examples;
 mod source_layers;

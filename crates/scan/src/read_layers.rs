@@ -10,7 +10,7 @@ use layersift_format::Location;
 use layersift_model::{Footprint, Gap, GapReason, LayerReport, Limits, Owners, Touched};
 
 use crate::memory::{MemoryBudget, RetainedMemory};
-use crate::ranked::{GapList, Ranked};
+use layersift_model::{GapList, Ranked};
 
 /// The most findings of a layer of which only the gravest is kept, their bytes, and those of its gaps of one kind.
 const REDUCED_FINDINGS: usize = 20;

@@ -1,5 +1,6 @@
 //! Reads indexes, manifests, configurations and attestations, and makes images of them.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 pub(super) struct DocumentReader<'s> {
     pub(super) source: &'s dyn ImageSource,
     pub(super) limits: &'s Limits,
+    /// The bytes of the documents that were read so far.
+    read_bytes: Cell<u64>,
 }
 
 /// A manifest, as an index or the source names it.
@@ -48,6 +51,12 @@ impl Leaf {
     /// The platform for people.
     pub(super) fn platform_text(&self) -> Option<&str> {
         self.platform_text.as_deref()
+    }
+}
+
+impl<'s> DocumentReader<'s> {
+    pub(super) fn new(source: &'s dyn ImageSource, limits: &'s Limits) -> DocumentReader<'s> {
+        DocumentReader { source, limits, read_bytes: Cell::new(0) }
     }
 }
 
@@ -525,6 +534,11 @@ impl DocumentReader<'_> {
         let limit = self.limits.document_bytes;
         let bytes = blob.read_document(limit).map_err(|error| failed(error.to_string()))?;
         let bytes = bytes.ok_or_else(|| failed(format!("the document is larger than {limit} bytes")))?;
+        self.read_bytes.set(self.read_bytes.get() + bytes.len() as u64);
+        let limit = self.limits.target_document_bytes;
+        if self.read_bytes.get() > limit {
+            return Err(failed(format!("the documents of the target take more than {limit} bytes in all")));
+        }
         if let Some(expected) = digest {
             let mut hasher = Hasher::new(expected.algorithm());
             hasher.update(&bytes);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use layersift_model::{FileLocation, Finding, Footprint, LayerFinding, LayerReport, LayerSummary, PathKey};
 
-use crate::ranked::{Rank, Ranked};
+use layersift_model::{Rank, Ranked};
 
 /// The findings of each layer in their order, and how many were left out. They take `limit` bytes at most, in memory
 /// and in the report of the image, whose `layers` are named by every finding.

@@ -14,7 +14,7 @@ use crate::layer::buffer::Bytes;
 use crate::layer::walk::{Rest, Visitor};
 use crate::layer_scan::entries::Entries;
 use crate::memory::{ExtraMemory, MemoryLease};
-use crate::ranked::GapList;
+use layersift_model::GapList;
 
 /// The bytes that tell an executable file.
 const MAGIC: usize = 4;

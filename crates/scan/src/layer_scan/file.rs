@@ -19,11 +19,11 @@ use crate::content::{binary, text};
 use crate::engine::EngineError;
 use crate::layer::buffer::Bytes;
 use crate::layer::walk::Segment;
-use crate::ranked::{GapList, Ranked};
 use layersift_format::tar::Entry;
 use layersift_model::{
     BinaryPlace, FileAttributes, Gap, GapReason, ImagePath, LayerFinding, Limits, Place, RuleInfo, Secret,
 };
+use layersift_model::{GapList, Ranked};
 use layersift_rules::FileRule;
 
 /// The most findings in members of one archive, and their bytes in memory, before it is concluded.

@@ -7,7 +7,7 @@ use std::mem::size_of;
 use layersift_model::{Footprint, Severity};
 
 use crate::confirm::{Confirmed, Verification};
-use crate::ranked::{Rank, Ranked};
+use layersift_model::{Rank, Ranked};
 
 /// The most matches of one file, and their bytes, before findings are made of them.
 const MOST: usize = 20_000;

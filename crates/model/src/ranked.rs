@@ -3,10 +3,13 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use layersift_model::{Footprint, Gap, GapReason, ImageGap, LayerFinding};
+use crate::finding::LayerFinding;
+use crate::footprint::Footprint;
+use crate::gap::{Gap, GapReason};
+use crate::image_report::ImageGap;
 
 /// What is kept by rank.
-pub(crate) trait Rank: Footprint {
+pub trait Rank: Footprint {
     /// `Less` if this is kept rather than `other`. Equal values are interchangeable.
     fn rank(&self, other: &Self) -> Ordering;
 
@@ -19,7 +22,7 @@ pub(crate) trait Rank: Footprint {
 /// The values that rank first, as many as fit into a number of values and of bytes. Which ones are kept does not depend
 /// on the order in which they are added: they are a prefix of all values by rank.
 #[derive(Debug)]
-pub(crate) struct Ranked<T> {
+pub struct Ranked<T> {
     kept: BinaryHeap<Worst<T>>,
     most: usize,
     most_bytes: u64,
@@ -31,11 +34,12 @@ pub(crate) struct Ranked<T> {
 
 impl<T: Rank> Ranked<T> {
     /// A list of at most `most` values with `most_bytes` in all.
-    pub(crate) fn new(most: usize, most_bytes: u64) -> Ranked<T> {
+    pub fn new(most: usize, most_bytes: u64) -> Ranked<T> {
         Ranked { kept: BinaryHeap::new(), most, most_bytes, bytes: 0, cutoff: None, dropped: 0 }
     }
 
-    pub(crate) fn add(&mut self, value: T) {
+    /// Adds `value`, if it is among the first that fit.
+    pub fn add(&mut self, value: T) {
         if self.cutoff.as_ref().is_some_and(|cutoff| value.rank(cutoff) != Ordering::Less) {
             self.dropped += value.count();
             return;
@@ -51,12 +55,12 @@ impl<T: Rank> Ranked<T> {
     }
 
     /// Counts values that were dropped elsewhere.
-    pub(crate) fn add_dropped(&mut self, count: u64) {
+    pub fn add_dropped(&mut self, count: u64) {
         self.dropped += count;
     }
 
     /// The kept values, the first by rank first, and how many were dropped.
-    pub(crate) fn into_parts(self) -> (Vec<T>, u64) {
+    pub fn into_parts(self) -> (Vec<T>, u64) {
         (self.kept.into_sorted_vec().into_iter().map(|Worst(value)| value).collect(), self.dropped)
     }
 }
@@ -122,24 +126,25 @@ impl Rank for ImageGap {
 
 /// Gaps: of each kind as many as fit into a number of bytes, and the number of the others.
 #[derive(Debug)]
-pub(crate) struct GapList {
+pub struct GapList {
     by_reason: BTreeMap<GapReason, Ranked<Gap>>,
     bytes: u64,
 }
 
 impl GapList {
     /// A list of at most `bytes` for each kind.
-    pub(crate) fn new(bytes: u64) -> GapList {
+    pub fn new(bytes: u64) -> GapList {
         GapList { by_reason: BTreeMap::new(), bytes }
     }
 
-    pub(crate) fn add(&mut self, gap: Gap) {
+    /// Adds `gap`, or counts it.
+    pub fn add(&mut self, gap: Gap) {
         let list = || Ranked::new(usize::MAX, self.bytes);
         self.by_reason.entry(gap.reason).or_insert_with(list).add(gap);
     }
 
     /// The gaps in order, with one more for each kind that has others.
-    pub(crate) fn into_gaps(self) -> Vec<Gap> {
+    pub fn into_gaps(self) -> Vec<Gap> {
         let mut all = Vec::new();
         for (reason, gaps) in self.by_reason {
             let (kept, dropped) = gaps.into_parts();
