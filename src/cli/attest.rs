@@ -32,7 +32,6 @@ use layersift_format::platform::Choice;
 use layersift_model::{Digest, ImageReport, Verdict};
 use layersift_report::{Policy, plural};
 use layersift_rules::Ruleset;
-use layersift_source::Target;
 use repository::{RegistryImage, Repository};
 
 const PLATFORM: &str = "Platform to scan and attest: OS/ARCH[/VARIANT], or all [default: all]";
