@@ -83,7 +83,7 @@ impl Node {
     /// # Errors
     /// If it does not have the form, or tools would read different values.
     pub fn strict<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        T::deserialize(NodeReader::new(self, Duplicates::Refuse))
+        T::deserialize(NodeReader::new(self, Duplicates::Refuse)).map_err(serde_json::Error::custom)
     }
 
     /// The value of the form `T`, in which a field that is given twice has the members of both objects, or the last
@@ -92,7 +92,7 @@ impl Node {
     /// # Errors
     /// If it does not have the form.
     pub fn merged<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        T::deserialize(NodeReader::new(self, Duplicates::Merge))
+        T::deserialize(NodeReader::new(self, Duplicates::Merge)).map_err(serde_json::Error::custom)
     }
 
     /// The member called `name`, in any case; the last of several.
@@ -347,6 +347,20 @@ mod tests {
         assert!(strings.iter().all(|string| string.path.len() < 1_400));
         let many = format!("[{}0]", "0,".repeat(MAX_VALUES));
         assert!(Node::parse(many.as_bytes()).unwrap_err().to_string().contains("more than 500000 values"));
+    }
+
+    #[test]
+    fn an_error_never_quotes_a_value() {
+        for text in [
+            r#"{"layers": "made-up-secret"}"#,
+            r#"{"config": {"size": "made-up-secret"}}"#,
+            r#"{"mediaType": ["made-up-secret"]}"#,
+            r#"{"config": {"urls": "made-up-secret"}}"#,
+            r#"{"annotations": {"a": ["made-up-secret"]}}"#,
+        ] {
+            let error = strict(text).unwrap_err().to_string();
+            assert!(error.contains("invalid type") && !error.contains("made-up"), "{error}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub(crate) mod entries;
 mod file;
 mod found;
+mod masking;
 mod names;
 mod unpack;
 
@@ -21,7 +22,6 @@ use rayon::ThreadPool;
 
 use self::entries::Entries;
 use self::file::{FileHandle, FindingSink};
-use self::names::Names;
 use self::unpack::{Dispatch, FileUnpacker, Packing, Unpacking};
 use crate::allowance::Allowance;
 use crate::compiled_rules::CompiledRules;
@@ -135,8 +135,8 @@ impl LayerScanner {
                 Work::Scan(batch) => dispatch(batch),
                 Work::Hash(hasher) => scope.spawn(move |_| hasher.catch_up()),
             });
-            let Both { scan: mut visitor, packages } = visitor;
-            visitor.names.scan(sink);
+            let Both { scan: visitor, packages } = visitor;
+            sink.scan_names();
             facts.gaps.extend(visitor.allowance.gap());
             for part in facts.undecoded.drain(..) {
                 visitor.whole(part.name, &part.bytes);
@@ -172,6 +172,7 @@ impl LayerScanner {
                 }
             };
             unpacker.finish();
+            sink.scan_names();
             outcome
         });
         read.map(|()| sink.into_findings())
@@ -342,7 +343,6 @@ struct LayerVisitor<'d, 'a, 's> {
     entries: Entries,
     /// What entries and package records may take.
     allowance: Allowance<'d>,
-    names: Names,
     owners: Owners,
     /// The package record that is being read.
     record: Option<(Record, Vec<u8>)>,
@@ -361,7 +361,6 @@ impl<'d, 'a, 's> LayerVisitor<'d, 'a, 's> {
             packing,
             entries: Entries::default(),
             allowance: Allowance::new(packing.limits, packing.memory),
-            names: Names::default(),
             owners: Owners::default(),
             record: None,
             unpacking: Unpacking::Plain,
@@ -387,7 +386,7 @@ where
 
     fn entry(&mut self, path: &ImagePath, entry: &Entry) -> Option<Self::File> {
         let number = self.entries.add(path, entry, &mut self.allowance);
-        self.names.add(path, &entry.link, number, self.sink);
+        self.sink.entry_name(path, &entry.link, number);
         self.record = None;
         if entry.kind != Kind::File {
             return None;
@@ -484,7 +483,7 @@ fn report(facts: LayerFacts, mut entries: Entries, owners: Owners, sink: Finding
     }
     let mut gaps = gaps.into_gaps();
     gaps.sort();
-    LayerReport {
+    let mut report = LayerReport {
         blob: facts.blob,
         blob_bytes: facts.blob_bytes,
         diff_id: facts.diff_id,
@@ -500,7 +499,9 @@ fn report(facts: LayerFacts, mut entries: Entries, owners: Owners, sink: Finding
         owners,
         findings,
         gaps,
-    }
+    };
+    masking::mask(&mut report);
+    report
 }
 
 /// The findings, and those of files under the paths of their hard links, as many as fit; and how many do not.

@@ -83,7 +83,8 @@ impl Symlinks {
     }
 
     fn walk(&self, path: &ImagePath, follow_last: bool) -> ImagePath {
-        if self.links.is_empty() {
+        // Where links lead from a masked path is not known.
+        if self.links.is_empty() || path.is_masked() {
             return path.clone();
         }
         let mut rest: Vec<Vec<u8>> = components(path.as_bytes());
@@ -115,7 +116,7 @@ impl Symlinks {
 
     /// The other paths that lead to the file at the resolved path `path`.
     pub fn aliases(&self, path: &ImagePath) -> Vec<ImagePath> {
-        if self.leading_to.is_empty() {
+        if self.leading_to.is_empty() || path.is_masked() {
             return Vec::new();
         }
         let mut found: Vec<ImagePath> = Vec::new();

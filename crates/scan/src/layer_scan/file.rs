@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::found::{AllFound, FoundInFile, Positions};
+use super::names::Names;
 use crate::compiled_rules::CompiledRules;
 use crate::confirm::{CONTEXT, Confirmed, Matches, REACH, Verification, cipher, keep_best};
 use crate::content::head_tail::HeadTail;
@@ -35,6 +36,8 @@ pub(super) struct FindingSink<'s> {
     pub(super) limits: &'s Limits,
     findings: Mutex<Ranked<LayerFinding>>,
     gaps: Mutex<GapList>,
+    /// Names that wait to be scanned.
+    names: Mutex<Names>,
     /// The number of files that were opened and not yet concluded.
     open: AtomicUsize,
 }
@@ -43,12 +46,29 @@ impl<'s> FindingSink<'s> {
     pub(super) fn new(rules: &'s CompiledRules, limits: &'s Limits) -> FindingSink<'s> {
         let findings = Ranked::new(limits.findings_per_layer, limits.layer_finding_bytes);
         let gaps = Mutex::new(GapList::new(limits.gap_bytes));
-        FindingSink { rules, limits, findings: Mutex::new(findings), gaps, open: AtomicUsize::new(0) }
+        FindingSink {
+            rules,
+            limits,
+            findings: Mutex::new(findings),
+            gaps,
+            names: Mutex::default(),
+            open: AtomicUsize::new(0),
+        }
     }
 
     /// Adds a finding, if it is among the gravest that fit.
     pub(super) fn add(&self, finding: LayerFinding) {
         self.findings.lock().unwrap_or_else(PoisonError::into_inner).add(finding);
+    }
+
+    /// Scans the name of an entry, and what it links to.
+    pub(super) fn entry_name(&self, path: &ImagePath, link: &[u8], entry: u32) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).add(path, link, entry, self);
+    }
+
+    /// Scans the names that wait.
+    pub(super) fn scan_names(&self) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).scan(self);
     }
 
     /// Adds a gap for a failure of the engine.
@@ -182,6 +202,7 @@ impl<'a, 's> FileHandle<'a, 's> {
         let OpenFile { sink, path, number, .. } = &*self.0;
         let (sink, path, number) = (*sink, path.clone(), *number);
         let inside = [self.0.inside(), &names].concat();
+        sink.names.lock().unwrap_or_else(PoisonError::into_inner).add_member(&path, &inside, number, sink);
         let full_path = full_path(&path, &inside);
         let (rules, local) = (sink.rules.files.at(&full_path), sink.rules.local.at(&full_path));
         let origin = FileOrigin::Member { outer: self.clone(), inside };
