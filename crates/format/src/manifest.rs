@@ -4,6 +4,7 @@
 //! The kind of a document is told by its fields, because many tools omit `mediaType`. Attestations: BuildKit,
 //! `docs/attestations/attestation-storage.md`. Caches: BuildKit, `cache/remotecache`.
 
+mod cache;
 mod choose;
 mod classify;
 mod read;
