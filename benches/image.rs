@@ -106,7 +106,7 @@ fn inflate(blob: Blob<'_>) {
     let length = read_full(&mut stream, &mut head).expect("a layer");
     let whole = io::Cursor::new(head).take(length as u64).chain(stream);
     let undecoded = Undecoded::default();
-    let decoding = Decoding { undecoded: &undecoded, memory: &|_| Box::new(()) };
+    let decoding = Decoding { undecoded: &undecoded, memory: &|_| Some(Box::new(())) };
     let mut plain = Codec::detect(&head[..length]).reader(whole, decoding).expect("a codec that is read");
     let mut buffer = vec![0; 1 << 20];
     while read_full(&mut *plain, &mut buffer).expect("a sound layer") > 0 {}

@@ -27,7 +27,7 @@ fuzz_target!(|data: &[u8]| {
 fn undo(stream: &[u8], step: usize) -> (Vec<u8>, bool) {
     let mut out = Vec::new();
     let undecoded = Undecoded::default();
-    let decoding = Decoding { undecoded: &undecoded, memory: &|_| Box::new(()) };
+    let decoding = Decoding { undecoded: &undecoded, memory: &|_| Some(Box::new(())) };
     let Ok(reader) = Codec::detect(stream).reader(stream, decoding) else { return (out, true) };
     let mut reader = reader.take(OUTPUT);
     let mut buffer = vec![0; step];

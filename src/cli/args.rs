@@ -1,10 +1,12 @@
 //! Flags that several commands share, each declared once. A command flattens the groups that it needs.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 
+use super::output_file;
 use super::outputs::ReportOutputs;
 use super::values;
 use layersift_format::platform::Choice;
@@ -16,7 +18,7 @@ use layersift_source::{Target, TargetError};
 #[derive(Debug, Args)]
 pub(crate) struct TargetArgs {
     /// Image to read: a path, - for standard input, or TRANSPORT:PATH
-    pub(crate) target: String,
+    pub(crate) target: OsString,
 
     /// Platform of a multi-architecture image: OS/ARCH[/VARIANT], or all [default: Linux on this machine's
     /// architecture]
@@ -31,15 +33,24 @@ pub(crate) struct TargetArgs {
 impl TargetArgs {
     /// The target that is meant.
     pub(crate) fn parse(&self) -> Result<Target, TargetError> {
-        let target = Target::parse(&self.target)?;
+        let target = Target::parse_os(&self.target)?;
         if self.all { target.with_all() } else { Ok(target) }
+    }
+
+    /// Refuses to write to `output` what is read.
+    pub(crate) fn check_output(&self, output: Option<&Path>) -> anyhow::Result<()> {
+        match (output, self.parse()?.path) {
+            (Some(output), Some(input)) => output_file::check(output, &input),
+            _ => Ok(()),
+        }
     }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ThreadsArgs {
     /// Number of threads [default: one per CPU core]
-    #[arg(short = 'j', long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(short = 'j', long, value_name = "N", default_value_t = 0, hide_default_value = true,
+        value_parser = values::threads())]
     pub(crate) threads: usize,
 }
 
@@ -172,7 +183,7 @@ pub(crate) struct ReadingArgs {
     pub(crate) threads: ThreadsArgs,
 
     /// Number of layers to pull at a time; 0 leaves them to workers
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = values::threads())]
     pub(crate) pulls: usize,
 
     /// Lease of a layer in seconds; a layer whose lease is not renewed goes to another worker, at once if the program

@@ -32,7 +32,6 @@ use layersift_format::platform::Choice;
 use layersift_model::{Digest, ImageReport, Verdict};
 use layersift_report::{Policy, plural};
 use layersift_rules::Ruleset;
-use layersift_source::Target;
 use layersift_source::registry::Repository;
 use repository::RegistryImage;
 
@@ -106,7 +105,7 @@ pub(crate) fn run(args: &AttestArgs) -> anyhow::Result<ExitCode> {
     let policy = context::policy(&args.policy)?;
     let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
     let options = context::registry_options(&args.registry, &cancellation)?;
-    let target = Target::parse(&args.target.target)?;
+    let target = args.target.parse()?;
     let remote = RegistryImage::open(&target, options, &cancellation)?;
     ensure!(
         remote.is_some() || args.output.is_some(),
@@ -262,7 +261,7 @@ fn results(
 
 fn scan(args: &AttestArgs, remote: Option<&RegistryImage>) -> anyhow::Result<Vec<ImageReport>> {
     // The tag may move meanwhile.
-    let target = remote.map_or_else(|| args.target.target.clone(), RegistryImage::target);
+    let target = remote.map_or_else(|| args.target.target.clone(), |remote| RegistryImage::target(remote).into());
     let platform = args.target.platform.clone().unwrap_or(Choice::All);
     let ruleset = Ruleset::with_files(&args.rules.rules)?;
     let key = context::fingerprint_key(&args.fingerprint_key)?;

@@ -10,6 +10,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::args::{FingerprintKeyArgs, PolicyArgs, ReadingArgs, RegistryArgs, StoreArgs};
+use super::input_file;
 use super::output;
 use layersift_fleet::Registries;
 use layersift_format::Cancellation;
@@ -106,8 +107,7 @@ fn store_options(args: &ReadingArgs, cancellation: &Cancellation) -> StoreOption
 /// The key in the file that the flag names, or the built-in one.
 pub(crate) fn fingerprint_key(args: &FingerprintKeyArgs) -> anyhow::Result<FingerprintKey> {
     let Some(path) = &args.fingerprint_key else { return Ok(FingerprintKey::default()) };
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(FingerprintKey::new(bytes))
+    Ok(FingerprintKey::new(input_file::read(path)?))
 }
 
 /// How registries are talked to, until `cancellation` ends every request and wait.

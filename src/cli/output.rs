@@ -8,17 +8,23 @@ use std::path::Path;
 use anstyle::{AnsiColor, Style};
 use anyhow::Context;
 
+use super::output_file::{self, Readers};
 use super::progress;
 
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 
 /// Writes `bytes` to `file`, or to standard output. Colours only go to a terminal.
 pub(crate) fn write(bytes: &[u8], file: Option<&Path>) -> anyhow::Result<()> {
+    write_for(Readers::AsUsual, bytes, file)
+}
+
+/// As [`write`], to a file that only `readers` may read.
+pub(crate) fn write_for(readers: Readers, bytes: &[u8], file: Option<&Path>) -> anyhow::Result<()> {
     match file {
         Some(path) => {
             // Only text has colours; JSON has no escape sequences.
             let plain = anstream::adapter::strip_bytes(bytes).into_vec();
-            std::fs::write(path, plain).with_context(|| format!("cannot write {}", path.display()))
+            output_file::write(path, &plain, readers)
         }
         None => {
             let mut out = anstream::stdout().lock();

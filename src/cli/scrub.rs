@@ -78,7 +78,7 @@ pub(crate) struct ScrubArgs {
 pub(crate) fn run(args: &ScrubArgs) -> anyhow::Result<ExitCode> {
     // Mistakes are reported before the scan, which may take a while.
     ensure!(!args.target.all, "scrub writes one image: name it instead of passing --all");
-    let source = Source::open(&args.target.target, &args.registry)?;
+    let source = Source::open(args.target.parse()?, &args.registry)?;
     let output = Output::parse(&args.output, &source, &args.registry)?;
     let key = args.key.as_ref().map(|key| signer(key, &args.password)).transpose()?;
     for path in args.changes.iter().flat_map(|path| [path.clone(), list::signature_path(path)]) {

@@ -10,6 +10,7 @@ use clap::Args;
 use tracing::level_filters::LevelFilter;
 
 use super::args::StoreArgs;
+use super::input_file;
 use super::{context, output, signals};
 use layersift_fleet::Registries;
 use layersift_format::Cancellation;
@@ -196,7 +197,7 @@ fn old_keys(settings: &Settings) -> anyhow::Result<Vec<FingerprintKey>> {
 }
 
 fn fingerprint_key(path: &Path) -> anyhow::Result<FingerprintKey> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the fingerprint key {}", path.display()))?;
+    let bytes = input_file::read(path).context("the fingerprint key")?;
     anyhow::ensure!(bytes.len() >= 16, "{}: a fingerprint key has at least 16 bytes", path.display());
     Ok(FingerprintKey::new(bytes))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
+use crate::cli::input_file;
 use layersift_attest::timestamp::{Authorities, Request};
 use layersift_format::Cancellation;
 use layersift_source::endpoint::{Endpoint, EndpointRequest};
@@ -33,6 +34,6 @@ pub(crate) fn ask(url: &str, authorities: &Authorities, message: &[u8]) -> anyho
 
 /// The time stamp authorities in a PEM file.
 pub(crate) fn authorities(path: &Path) -> anyhow::Result<Authorities> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = input_file::read_text(path)?;
     Authorities::from_pem(&text).with_context(|| path.display().to_string())
 }

@@ -70,7 +70,7 @@ pub(crate) struct FilesArgs {
 
 /// Scans each archive, and writes the reports of all. The exit status is the worst verdict.
 pub(crate) fn run(args: &FilesArgs) -> anyhow::Result<ExitCode> {
-    report::check(&args.report)?;
+    report::check(&args.report, Some(&args.folder))?;
     let name = args.store.name();
     anyhow::ensure!(
         name.is_none() || !args.report.show_secrets,

@@ -2,6 +2,16 @@
 
 use std::time::Duration;
 
+use clap::builder::{RangedU64ValueParser, TypedValueParser};
+
+/// The most threads, or layers at a time, that are of any use.
+const MOST_THREADS: u64 = 512;
+
+/// A number of threads, or of layers at a time.
+pub(crate) fn threads() -> impl TypedValueParser<Value = usize> {
+    RangedU64ValueParser::<usize>::new().range(0..=MOST_THREADS)
+}
+
 /// Parses a number and a unit: s, m, h or d.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let invalid = || format!("invalid duration `{text}`: expected a number and s, m, h or d, such as 36h");

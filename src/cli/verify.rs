@@ -1,6 +1,5 @@
 //! `layersift verify`.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use super::args::{RegistryArgs, TimeoutArgs};
 use super::attest::keys::public_key;
 use super::attest::repository::RegistryImage;
 use super::{context, output, values};
+use crate::cli::input_file;
 use layersift_attest::registry::collect;
 use layersift_attest::timestamp::Authorities;
 use layersift_attest::{Accepted, Demands, Descriptor, Evidence, Verification, verify};
@@ -76,7 +76,7 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     };
     if let Some(path) = &args.bundle {
         let subject: Digest = args.image.parse().context("with --bundle, the image is named by its digest")?;
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = input_file::read_text(path)?;
         let mut evidence = Evidence::default();
         text.lines().filter(|line| !line.is_empty()).for_each(|line| evidence.add_bundle(line.as_bytes()));
         decide(&subject, &evidence)?;
@@ -98,7 +98,7 @@ fn open(args: &VerifyArgs) -> anyhow::Result<RegistryImage> {
 }
 
 fn demands(args: &VerifyArgs) -> anyhow::Result<Demands> {
-    let read = |path: &PathBuf| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+    let read = |path: &PathBuf| input_file::read_text(path);
     let authorities = args.timestamp_authorities.as_ref().map(read).transpose()?;
     let policy = args.policy.as_ref().map(read).transpose()?;
     Ok(Demands {

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::Args;
 use tracing::level_filters::LevelFilter;
 
 use super::args::ReadingArgs;
 use super::context::{self, FleetContext};
+use super::input_file;
 use super::signals;
 use layersift_fleet::{Claims, LayerCache, Progress, Registries, SweepLimits, Worker};
 use layersift_server::ScanLogins;
@@ -44,7 +44,7 @@ impl WorkerArgs {
 /// The registries, with the logins of scans where there is a key for them.
 fn with_logins(args: &WorkerArgs, registries: Registries) -> anyhow::Result<Registries> {
     let Some(path) = &args.credentials_key else { return Ok(registries) };
-    let key = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let key = input_file::read(path)?;
     let store = context::open_store(&args.reading.store, StoreOptions::default())?;
     let logins = ScanLogins::of_file(store, &key, context::now)?;
     Ok(registries.with_logins(Arc::new(logins)))

@@ -56,10 +56,8 @@ fn everything() -> ImageReport {
         Finding { location: Location::Image, related: vec![deep.id.clone(), binary.id.clone()], ..whole.clone() };
     let combined = Finding { id: "c0ffee0000000000".into(), secret: None, ..combined };
     let findings = [deep, binary, whole, in_config("Env[1]", "three"), combined];
-    let gap = |reason, layer| ImageGap {
-        gap: Gap { reason, path: Some("opt/app.jar".into()), bytes: Some(7), detail: "broke off at byte 7".into() },
-        layer,
-    };
+    let gap =
+        |reason, layer| ImageGap { gap: Gap::new(reason, "broke off at byte 7").at("opt/app.jar").sized(7), layer };
     let mut report = unread(image_report("app", &["base", "a", "b"], &findings), 2);
     report.reference = Some("registry.test/team/app:v1".into());
     report.tool = Tool {

@@ -111,7 +111,7 @@ pub(crate) fn extract(
     let mut head = [0; MAGIC_BYTES];
     let length = read_full(&mut stored, &mut head).map_err(failed)?;
     let undecoded = Undecoded::default();
-    let memory = |_| Box::new(()) as DecoderMemory;
+    let memory = |_| Some(Box::new(()) as DecoderMemory);
     let decoding = Decoding { undecoded: &undecoded, memory: &memory };
     let start = io::Cursor::new(head).take(length as u64);
     let mut plain_size = 0;

@@ -44,13 +44,21 @@ const INPUT_BUFFER: usize = 128 << 10;
 /// Memory that a decoder holds until it is dropped.
 pub type DecoderMemory = Box<dyn Any + Send>;
 
+impl Decoding<'_> {
+    fn take(&self, bytes: u64) -> io::Result<DecoderMemory> {
+        let refused = || io::Error::new(io::ErrorKind::Unsupported, "it needs more memory than one layer may have");
+        (self.memory)(bytes).ok_or_else(refused)
+    }
+}
+
 /// What a decoder works with besides its input.
 #[derive(Clone, Copy)]
 pub struct Decoding<'d> {
     /// Receives the bytes that decompression does not give.
     pub undecoded: &'d Undecoded,
     /// Called with the number of bytes of memory that the decoder is about to take beyond a few megabytes. May wait.
-    pub memory: &'d (dyn Fn(u64) -> DecoderMemory + Sync),
+    /// `None` refuses them.
+    pub memory: &'d (dyn Fn(u64) -> Option<DecoderMemory> + Sync),
 }
 
 impl Codec {
@@ -89,11 +97,11 @@ impl Codec {
             Codec::Xz => {
                 let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
                 let decoder = liblzma::bufread::XzDecoder::new_stream(input, stream);
-                Box::new(WithMemory { decoder, _memory: (decoding.memory)(XZ_MEMORY) })
+                Box::new(WithMemory { decoder, _memory: decoding.take(XZ_MEMORY)? })
             }
             Codec::Bzip2 => {
                 let decoder = bzip2::bufread::MultiBzDecoder::new(input);
-                Box::new(WithMemory { decoder, _memory: (decoding.memory)(BZIP2_MEMORY) })
+                Box::new(WithMemory { decoder, _memory: decoding.take(BZIP2_MEMORY)? })
             }
         })
     }

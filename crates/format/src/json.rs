@@ -6,15 +6,32 @@
 
 mod reader;
 
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use reader::{Duplicates, NodeReader};
 
 /// The fewest bytes of a name that is searched for secrets.
 const LONG_NAME: usize = 8;
+
+/// The most values of a document: as many as a bill of materials of 8 MiB has, and no more than that takes in memory.
+const MAX_VALUES: usize = 500_000;
+
+/// The most bytes of the paths of all strings of a document.
+const MAX_PATH_BYTES: usize = 16 << 20;
+
+/// The length in bytes from which on a path is not extended.
+const LONGEST_PATH: usize = 1_000;
+
+/// The most characters of a name in a path.
+const LONGEST_NAME: usize = 300;
+
+/// What stands for the rest of a path or name.
+const ELLIPSIS: &str = "…";
 
 /// A JSON value that keeps all members of its objects, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +83,7 @@ impl Node {
     /// # Errors
     /// If it does not have the form, or tools would read different values.
     pub fn strict<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        T::deserialize(NodeReader::new(self, Duplicates::Refuse))
+        T::deserialize(NodeReader::new(self, Duplicates::Refuse)).map_err(serde_json::Error::custom)
     }
 
     /// The value of the form `T`, in which a field that is given twice has the members of both objects, or the last
@@ -75,7 +92,7 @@ impl Node {
     /// # Errors
     /// If it does not have the form.
     pub fn merged<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        T::deserialize(NodeReader::new(self, Duplicates::Merge))
+        T::deserialize(NodeReader::new(self, Duplicates::Merge)).map_err(serde_json::Error::custom)
     }
 
     /// The member called `name`, in any case; the last of several.
@@ -97,32 +114,66 @@ impl Node {
     /// Every string below this value, whose own path is `path`: string values, and long names of members that are not
     /// in `names`, because a name can hold a secret as well.
     pub fn strings(&self, path: &str, names: &[&str]) -> Vec<JsonString> {
-        let mut found = Vec::new();
-        self.collect(path, None, names, &mut found);
-        found
+        let mut strings = Strings { found: Vec::new(), names, path_bytes: MAX_PATH_BYTES };
+        strings.collect(self, path, None);
+        strings.found
     }
+}
 
-    fn collect(&self, path: &str, name: Option<&str>, names: &[&str], found: &mut Vec<JsonString>) {
-        match self {
-            Node::String(text) if !text.is_empty() => {
-                found.push(JsonString { path: path.into(), name: name.map(Into::into), text: text.clone() });
-            }
+/// The strings of a document that were found so far.
+struct Strings<'n> {
+    found: Vec<JsonString>,
+    /// Names of members that are not strings of their own.
+    names: &'n [&'n str],
+    /// What is left for paths.
+    path_bytes: usize,
+}
+
+impl Strings<'_> {
+    fn collect(&mut self, node: &Node, path: &str, name: Option<&str>) {
+        match node {
+            Node::String(text) if !text.is_empty() => self.add(path, name, text),
             Node::Array(elements) => {
                 for (index, element) in elements.iter().enumerate() {
-                    element.collect(&format!("{path}[{index}]"), None, names, found);
+                    self.collect(element, &longer(path, format_args!("[{index}]")), None);
                 }
             }
             Node::Object(members) => {
                 for (key, member) in members {
-                    let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                    member.collect(&at, Some(key), names, found);
-                    if key.len() >= LONG_NAME && !names.contains(&&key[..]) {
-                        found.push(JsonString { path: at, name: None, text: key.clone() });
+                    let dot = if path.is_empty() { "" } else { "." };
+                    let at = longer(path, format_args!("{dot}{}", shortened(key)));
+                    self.collect(member, &at, Some(key));
+                    if key.len() >= LONG_NAME && !self.names.contains(&&key[..]) {
+                        self.add(&at, None, key);
                     }
                 }
             }
             _ => {}
         }
+    }
+
+    fn add(&mut self, path: &str, name: Option<&str>, text: &str) {
+        // Where the paths of a document take too much, the later strings are somewhere in it.
+        let path = if self.path_bytes >= path.len() { path } else { ELLIPSIS };
+        self.path_bytes = self.path_bytes.saturating_sub(path.len());
+        self.found.push(JsonString { path: path.into(), name: name.map(Into::into), text: text.into() });
+    }
+}
+
+/// `path` with `end`, unless it is too long already.
+fn longer(path: &str, end: fmt::Arguments<'_>) -> String {
+    match path {
+        path if path.ends_with(ELLIPSIS) => path.into(),
+        path if path.len() > LONGEST_PATH => format!("{path}{ELLIPSIS}"),
+        path => format!("{path}{end}"),
+    }
+}
+
+/// A name for a path.
+fn shortened(name: &str) -> Cow<'_, str> {
+    match name.char_indices().nth(LONGEST_NAME) {
+        Some((end, _)) => format!("{}{ELLIPSIS}", name.get(..end).unwrap_or_default()).into(),
+        None => name.into(),
     }
 }
 
@@ -139,13 +190,30 @@ fn is_name(key: &str, name: &str) -> bool {
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
+        NodeVisitor { left: &Cell::new(MAX_VALUES) }.deserialize(deserializer)
     }
 }
 
-struct NodeVisitor;
+/// Reads values as long as some are left.
+#[derive(Clone, Copy)]
+struct NodeVisitor<'c> {
+    left: &'c Cell<usize>,
+}
 
-impl<'de> Visitor<'de> for NodeVisitor {
+impl<'de> DeserializeSeed<'de> for NodeVisitor<'_> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        let left = self.left.get();
+        if left == 0 {
+            return Err(D::Error::custom(format_args!("it has more than {MAX_VALUES} values")));
+        }
+        self.left.set(left - 1);
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NodeVisitor<'_> {
     type Value = Node;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -182,7 +250,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
         let mut elements = Vec::new();
-        while let Some(element) = seq.next_element()? {
+        while let Some(element) = seq.next_element_seed(self)? {
             elements.push(element);
         }
         Ok(Node::Array(elements))
@@ -190,8 +258,8 @@ impl<'de> Visitor<'de> for NodeVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
         let mut members = Vec::new();
-        while let Some(member) = map.next_entry()? {
-            members.push(member);
+        while let Some(key) = map.next_key()? {
+            members.push((key, map.next_value_seed(self)?));
         }
         Ok(Node::Object(members))
     }
@@ -264,6 +332,35 @@ mod tests {
     fn an_error_names_the_field() {
         let error = strict(r#"{"layers":[{"size":"x"}]}"#).unwrap_err().to_string();
         assert!(error.starts_with("layers: size: "), "{error}");
+    }
+
+    #[test]
+    fn paths_and_values_are_bounded() {
+        let key = "k".repeat(100_000);
+        let node = Node::parse(format!(r#"{{"{key}": [{}"a"]}}"#, r#""a","#.repeat(5_000)).as_bytes()).unwrap();
+        let strings = node.strings("", &[]);
+        assert_eq!(strings.len(), 5_002);
+        assert!(strings.iter().all(|string| string.path.len() < 400));
+        assert!(strings.iter().any(|string| string.text == key));
+        let deep = format!("{}\"x\"{}", format!("{{\"{}\":", "d".repeat(200)).repeat(100), "}".repeat(100));
+        let strings = Node::parse(deep.as_bytes()).unwrap().strings("", &[]);
+        assert!(strings.iter().all(|string| string.path.len() < 1_400));
+        let many = format!("[{}0]", "0,".repeat(MAX_VALUES));
+        assert!(Node::parse(many.as_bytes()).unwrap_err().to_string().contains("more than 500000 values"));
+    }
+
+    #[test]
+    fn an_error_never_quotes_a_value() {
+        for text in [
+            r#"{"layers": "made-up-secret"}"#,
+            r#"{"config": {"size": "made-up-secret"}}"#,
+            r#"{"mediaType": ["made-up-secret"]}"#,
+            r#"{"config": {"urls": "made-up-secret"}}"#,
+            r#"{"annotations": {"a": ["made-up-secret"]}}"#,
+        ] {
+            let error = strict(text).unwrap_err().to_string();
+            assert!(error.contains("invalid type") && !error.contains("made-up"), "{error}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! The kind of a document is told by its fields, because many tools omit `mediaType`. Attestations: BuildKit,
 //! `docs/attestations/attestation-storage.md`. Caches: BuildKit, `cache/remotecache`.
 
+mod cache;
 mod choose;
 mod classify;
 mod read;
@@ -236,7 +237,7 @@ impl DocumentKind {
 /// # Errors
 /// If the source cannot be read, a document is damaged, or no image is for the requested platform.
 pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Result<Vec<Image>, ImageError> {
-    let reader = DocumentReader { source, limits };
+    let reader = DocumentReader::new(source, limits);
     let mut images: Vec<Image> = Vec::new();
     let mut seen = HashSet::new();
     for listed in source.list()? {

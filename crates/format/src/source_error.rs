@@ -138,8 +138,8 @@ pub enum ArchiveError {
     /// A damaged header.
     #[error("{0}")]
     Tar(#[from] TarError),
-    /// More entries than an image has.
-    #[error("more than {0} entries")]
+    /// More entries than an image has, or longer names.
+    #[error("more than {0} entries, or names that are too long; this is not an image")]
     TooManyEntries(usize),
 }
 

@@ -24,8 +24,11 @@ pub enum Checksum {
     Sha256([u8; 32]),
 }
 
-/// Recorded checksums by path, each with the ecosystem of its package, such as `deb`.
-pub type RecordedChecksums = HashMap<PathKey, (Cow<'static, str>, Checksum)>;
+/// A recorded checksum, with the ecosystem of its package, such as `deb`.
+pub type RecordedChecksum = (Cow<'static, str>, Checksum);
+
+/// Recorded checksums by path.
+pub type RecordedChecksums = HashMap<PathKey, RecordedChecksum>;
 
 /// The checksums of a file itself, in every algorithm that package records use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -41,11 +41,13 @@ pub struct Digest {
     hex: Box<str>,
 }
 
-/// A text is not a digest.
+/// A text is not a digest. It is not quoted: where a digest belongs, an image may have a secret.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("invalid digest `{text}`: expected `sha256:` followed by 64 hex digits, or `sha512:` followed by 128")]
+#[error(
+    "invalid digest of {length} characters: expected `sha256:` followed by 64 hex digits, or `sha512:` followed by 128"
+)]
 pub struct InvalidDigest {
-    text: String,
+    length: usize,
 }
 
 impl Digest {
@@ -76,7 +78,7 @@ impl FromStr for Digest {
     type Err = InvalidDigest;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidDigest { text: text.chars().take(160).collect() };
+        let invalid = || InvalidDigest { length: text.chars().count() };
         let (name, hex) = text.split_once(':').ok_or_else(invalid)?;
         let algorithm = match name {
             "sha256" => Algorithm::Sha256,

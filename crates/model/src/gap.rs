@@ -110,12 +110,20 @@ pub struct Gap {
     pub bytes: Option<u64>,
     /// What happened, for people: the underlying error, or the values that differ.
     pub detail: String,
+    /// How many gaps this one stands for: more than 1 if there were too many to list.
+    pub count: u64,
 }
 
 impl Gap {
     /// A gap for `reason`, described by `detail`.
     pub fn new(reason: GapReason, detail: impl Into<String>) -> Gap {
-        Gap { reason, path: None, bytes: None, detail: detail.into() }
+        Gap { reason, path: None, bytes: None, detail: detail.into(), count: 1 }
+    }
+
+    /// The gap that stands for `count` more of the same reason, which are not listed.
+    pub fn unlisted(reason: GapReason, count: u64) -> Gap {
+        let s = if count == 1 { "" } else { "s" };
+        Gap { count, ..Gap::new(reason, format!("{count} more gap{s} of this kind, which the report does not list")) }
     }
 
     /// Sets the path of the gap.

@@ -44,9 +44,38 @@ impl Touched {
         Touched { sorted: touches }
     }
 
+    /// The number of paths.
+    pub fn len(&self) -> usize {
+        self.sorted.len()
+    }
+
+    /// Whether the layer has no paths.
+    pub fn is_empty(&self) -> bool {
+        self.sorted.is_empty()
+    }
+
     /// Whether the layer does `touch` to the path of `key`.
     pub fn has(&self, key: PathKey, touch: Touch) -> bool {
         self.sorted.binary_search(&(key, touch)).is_ok()
+    }
+
+    /// All that the layer does to the path of `key`.
+    pub fn at(&self, key: PathKey) -> TouchesOf<'_> {
+        let start = self.sorted.partition_point(|(known, _)| *known < key);
+        let rest = self.sorted.get(start..).unwrap_or_default();
+        let end = rest.iter().take_while(|(known, _)| *known == key).count();
+        TouchesOf(rest.get(..end).unwrap_or_default())
+    }
+}
+
+/// What a layer does to one path.
+#[derive(Clone, Copy, Debug)]
+pub struct TouchesOf<'t>(&'t [(PathKey, Touch)]);
+
+impl TouchesOf<'_> {
+    /// Whether it does any of `wanted`.
+    pub fn any(self, wanted: &[Touch]) -> bool {
+        self.0.iter().any(|(_, touch)| wanted.contains(touch))
     }
 }
 
@@ -61,6 +90,16 @@ pub struct HardLink {
     pub origin: Origin,
     /// Whether a later entry of the same layer overwrote or deleted it.
     pub superseded: Option<State>,
+}
+
+impl HardLink {
+    /// The entry of the same layer that has the contents.
+    pub fn entry_of_origin(&self) -> Option<u32> {
+        match self.origin {
+            Origin::Entry(entry) => Some(entry),
+            Origin::Below(_) => None,
+        }
+    }
 }
 
 impl LayerFinding {

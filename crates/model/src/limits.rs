@@ -15,6 +15,16 @@ pub struct Limits {
     pub findings_per_file: usize,
     /// Findings in one layer.
     pub findings_per_layer: usize,
+    /// Bytes in memory of the findings of one layer. The gravest are kept.
+    pub layer_finding_bytes: u64,
+    /// Bytes in memory of what the report of one layer says of its entries: paths, links, whiteouts, package records.
+    pub layer_record_bytes: u64,
+    /// Bytes in memory of the reports of all layers of one target. The layers beyond keep their gravest findings.
+    pub image_layer_bytes: u64,
+    /// Bytes in memory of the findings of one image. The gravest are kept.
+    pub image_finding_bytes: u64,
+    /// Bytes in memory of the gaps of one kind that are listed, in one layer or image. More are counted.
+    pub gap_bytes: u64,
     /// Bytes of a path name or of a set of PAX records in a tar archive.
     pub tar_extension_bytes: u64,
     /// Nesting depth of image indexes.
@@ -29,6 +39,10 @@ pub struct Limits {
     pub referrer_bytes: u64,
     /// Entries of an archive that contains an image (blobs, not files in layers).
     pub archive_entries: usize,
+    /// Bytes of the names of all entries of an archive that contains an image, and of what they link to.
+    pub archive_name_bytes: usize,
+    /// Bytes of all manifests, indexes and configurations of one target.
+    pub target_document_bytes: u64,
     /// Nesting depth of archives inside a file of a layer; a compressed stream counts as one.
     pub archive_depth: usize,
     /// Members of all archives inside one file.
@@ -46,6 +60,11 @@ impl Default for Limits {
             layer_entries: 2_000_000,
             findings_per_file: 1_000,
             findings_per_layer: 100_000,
+            layer_finding_bytes: 16 << 20,
+            layer_record_bytes: 80 << 20,
+            image_layer_bytes: 56 << 20,
+            image_finding_bytes: 48 << 20,
+            gap_bytes: 256 << 10,
             tar_extension_bytes: 1 << 20,
             index_depth: 4,
             manifests: 1_000,
@@ -53,6 +72,8 @@ impl Default for Limits {
             referrer_depth: 4,
             referrer_bytes: 4 << 30,
             archive_entries: 100_000,
+            archive_name_bytes: 16 << 20,
+            target_document_bytes: 64 << 20,
             archive_depth: 8,
             archive_members: 1_000_000,
             archive_bytes: 4 << 30,

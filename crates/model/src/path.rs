@@ -9,8 +9,20 @@ use sha2::{Digest as _, Sha256};
 pub const LONGEST_NAME: usize = 4096;
 
 /// A normalized path inside an image: no leading `/` or `./`, no `.`, `..` or empty components; any bytes otherwise.
+///
+/// A path that a secret was [masked](ImagePath::masked) in keeps the keys of the path as it was.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct ImagePath(Box<[u8]>);
+pub struct ImagePath {
+    bytes: Box<[u8]>,
+    before: Option<Box<Keys>>,
+}
+
+/// The key of a path, and those of its ancestors, the root first.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+struct Keys {
+    own: PathKey,
+    above: Vec<PathKey>,
+}
 
 impl ImagePath {
     /// Normalizes a name from an archive. As in an extractor, `..` never leaves the root.
@@ -23,24 +35,40 @@ impl ImagePath {
                 _ => parts.push(part),
             }
         }
-        ImagePath(parts.join(&b'/').into())
+        ImagePath::of(parts.join(&b'/'))
+    }
+
+    fn of(bytes: impl Into<Box<[u8]>>) -> ImagePath {
+        ImagePath { bytes: bytes.into(), before: None }
+    }
+
+    /// The path with the bytes `masked` instead of its own. It is the same file: its keys stay those of the path, which
+    /// tell nothing of it.
+    pub fn masked(&self, masked: &[u8]) -> ImagePath {
+        let keys = Keys { own: self.key(), above: self.ancestor_keys() };
+        ImagePath { bytes: masked.into(), before: Some(Box::new(keys)) }
+    }
+
+    /// Whether a secret was masked in the path.
+    pub fn is_masked(&self) -> bool {
+        self.before.is_some()
     }
 
     /// The bytes of the path.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
     /// Whether this is the root.
     pub fn is_root(&self) -> bool {
-        self.0.is_empty()
+        self.bytes.is_empty()
     }
 
     /// The last component; empty for the root.
     pub fn name(&self) -> &[u8] {
-        match memchr::memrchr(b'/', &self.0) {
-            Some(slash) => &self.0[slash + 1..],
-            None => &self.0,
+        match memchr::memrchr(b'/', &self.bytes) {
+            Some(slash) => &self.bytes[slash + 1..],
+            None => &self.bytes,
         }
     }
 
@@ -49,8 +77,8 @@ impl ImagePath {
         if self.is_root() {
             return None;
         }
-        let end = memchr::memrchr(b'/', &self.0).unwrap_or(0);
-        Some(ImagePath(self.0[..end].into()))
+        let end = memchr::memrchr(b'/', &self.bytes).unwrap_or(0);
+        Some(ImagePath::of(&self.bytes[..end]))
     }
 
     /// The parent, its parent and so on; the root is the last.
@@ -60,15 +88,72 @@ impl ImagePath {
 
     /// This path with `name` appended.
     pub fn join(&self, name: &[u8]) -> ImagePath {
-        ImagePath::normalize(&[&self.0[..], b"/", name].concat())
+        ImagePath::normalize(&[&self.bytes[..], b"/", name].concat())
     }
 
     /// The key that represents this path in a set.
     pub fn key(&self) -> PathKey {
-        let hash = Sha256::digest(&self.0);
-        let mut key = [0; 16];
-        key.copy_from_slice(&hash[..16]);
-        PathKey(key)
+        self.before.as_ref().map_or_else(|| PathKey::of(Sha256::new_with_prefix(&self.bytes)), |keys| keys.own)
+    }
+
+    /// The keys of the [ancestors](ImagePath::ancestors), the root first. All of them take about the work of one key for
+    /// each directory, however long the path is.
+    pub fn ancestor_keys(&self) -> Vec<PathKey> {
+        if let Some(keys) = &self.before {
+            return keys.above.clone();
+        }
+        if self.is_root() {
+            return Vec::new();
+        }
+        let mut hasher = Sha256::new();
+        let mut keys = vec![PathKey::of(hasher.clone())];
+        let mut hashed = 0;
+        for slash in memchr::memchr_iter(b'/', &self.bytes) {
+            hasher.update(&self.bytes[hashed..slash]);
+            hashed = slash;
+            keys.push(PathKey::of(hasher.clone()));
+        }
+        keys
+    }
+}
+
+/// A path that is put together component by component, with its key after each at little cost.
+#[derive(Debug, Default)]
+pub struct PathBuilder {
+    bytes: Vec<u8>,
+    /// For each component the length of the path before it, and the hash up to its end.
+    parts: Vec<(usize, Sha256)>,
+}
+
+impl PathBuilder {
+    /// Appends a component, which is not empty, `.` or `..`, and has no `/`.
+    pub fn push(&mut self, component: &[u8]) {
+        let before = self.bytes.len();
+        let mut hasher = self.parts.last().map_or_else(Sha256::new, |(_, hasher)| hasher.clone());
+        if !self.bytes.is_empty() {
+            self.bytes.push(b'/');
+            hasher.update(b"/");
+        }
+        self.bytes.extend_from_slice(component);
+        hasher.update(component);
+        self.parts.push((before, hasher));
+    }
+
+    /// Removes the last component; the root stays.
+    pub fn pop(&mut self) {
+        if let Some((before, _)) = self.parts.pop() {
+            self.bytes.truncate(before);
+        }
+    }
+
+    /// The key of the path so far.
+    pub fn key(&self) -> PathKey {
+        PathKey::of(self.parts.last().map_or_else(Sha256::new, |(_, hasher)| hasher.clone()))
+    }
+
+    /// The path.
+    pub fn into_path(self) -> ImagePath {
+        ImagePath::of(self.bytes)
     }
 }
 
@@ -82,7 +167,7 @@ pub fn changes_display(c: char) -> bool {
 impl fmt::Display for ImagePath {
     /// Writes UTF-8 as it is, and other and control bytes as `\xNN`: two different paths never look the same.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.utf8_chunks() {
+        for chunk in self.bytes.utf8_chunks() {
             for c in chunk.valid().chars() {
                 match c {
                     '\\' => f.write_str("\\\\")?,
@@ -108,7 +193,11 @@ impl fmt::Debug for ImagePath {
 impl Serialize for ImagePath {
     /// Writes the printed form in human-readable formats, and the bytes in others.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            (&self.bytes, &self.before).serialize(serializer)
+        }
     }
 }
 
@@ -118,7 +207,8 @@ impl<'de> Deserialize<'de> for ImagePath {
         if deserializer.is_human_readable() {
             return Err(serde::de::Error::custom("a path cannot be read from a human-readable format"));
         }
-        Ok(ImagePath::normalize(&Vec::<u8>::deserialize(deserializer)?))
+        let (bytes, before) = <(Vec<u8>, Option<Box<Keys>>)>::deserialize(deserializer)?;
+        Ok(ImagePath { before, ..ImagePath::normalize(&bytes) })
     }
 }
 
@@ -126,6 +216,16 @@ impl<'de> Deserialize<'de> for ImagePath {
 /// can construct two paths with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PathKey([u8; 16]);
+
+impl PathKey {
+    /// The key of the path whose bytes were hashed.
+    fn of(hashed: Sha256) -> PathKey {
+        let hash = hashed.finalize();
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash[..16]);
+        PathKey(key)
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -146,6 +246,40 @@ mod tests {
         assert_eq!(up, ["a/b", "a", ""]);
         assert_eq!(path.name(), b"c");
         assert_eq!(path.parent().unwrap().join(b"d").to_string(), "a/b/d");
+    }
+
+    #[test]
+    fn keys_of_ancestors() {
+        for name in ["", "a", "a/b", "a/bb/ccc/d"] {
+            let path = ImagePath::normalize(name.as_bytes());
+            let mut expected: Vec<PathKey> = path.ancestors().map(|above| above.key()).collect();
+            expected.reverse();
+            assert_eq!(path.ancestor_keys(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_masked_path_is_the_same_file() {
+        let path = ImagePath::normalize(b"a/token-abc/c");
+        let masked = path.masked(b"a/token-****/c");
+        assert_eq!(masked.to_string(), "a/token-****/c");
+        assert_eq!((masked.key(), masked.ancestor_keys()), (path.key(), path.ancestor_keys()));
+        assert!(masked.is_masked() && !path.is_masked());
+        let kept = postcard::to_stdvec(&masked).unwrap();
+        assert_eq!(postcard::from_bytes::<ImagePath>(&kept).unwrap(), masked);
+    }
+
+    #[test]
+    fn a_path_in_components() {
+        let mut builder = PathBuilder::default();
+        assert_eq!(builder.key(), ImagePath::default().key());
+        builder.push(b"a");
+        builder.push(b"bc");
+        assert_eq!(builder.key(), ImagePath::normalize(b"a/bc").key());
+        builder.pop();
+        builder.push(b"d");
+        assert_eq!(builder.key(), ImagePath::normalize(b"a/d").key());
+        assert_eq!(builder.into_path(), ImagePath::normalize(b"a/d"));
     }
 
     #[test]

@@ -245,7 +245,8 @@ impl Analyzer {
 
     fn assembler<'a>(&'a self, hints: &'a BuildHints) -> Assembler<'a> {
         let CompiledRules { checks, chains, digest, .. } = &self.rules;
-        Assembler { checks, chains, key: &self.options.key, ruleset: digest, hints }
+        let Options { key, limits, .. } = &self.options;
+        Assembler { checks, chains, key, ruleset: digest, hints, limits }
     }
 
     /// Assembles the report of `image`, with what the reader knows about its build, and with `gaps` in addition to

@@ -2,11 +2,13 @@
 
 mod build;
 pub mod chains;
+mod choose;
 pub mod config;
 pub mod lifetime;
 pub mod owners;
+pub(crate) mod work;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use layersift_format::build::{Build, BuildHints};
@@ -15,8 +17,8 @@ use layersift_format::history::Alignment;
 use layersift_format::manifest::{Image, ImageKind, LayerSource};
 use layersift_model::{
     Confidence, Digest, DocumentRef, FileLocation, Finding, FingerprintKey, Gap, GapReason, ImageGap, ImagePath,
-    ImageReport, LayerRef, LayerReport, LayerSummary, Location, Place, ReportKind, ReportedSecret, Secret, Severity,
-    State, Tool,
+    ImageReport, LayerRef, LayerReport, LayerSummary, Limits, Location, Place, ReportKind, ReportedSecret, Secret,
+    Severity, State, Tool,
 };
 
 use crate::analyzer::READER_REVISION;
@@ -25,6 +27,8 @@ use crate::documents::{DocumentFinding, DocumentReport};
 use self::chains::Chains;
 use self::config::{Checks, ConfigFinding, Subject};
 use self::lifetime::Tracked;
+use self::work::Work;
+use layersift_model::Ranked;
 
 /// Assembles the reports of images.
 pub struct Assembler<'r> {
@@ -38,6 +42,8 @@ pub struct Assembler<'r> {
     pub ruleset: &'r str,
     /// What the reader knows about the build.
     pub hints: &'r BuildHints,
+    /// How much the report may take.
+    pub limits: &'r Limits,
 }
 
 impl Assembler<'_> {
@@ -77,15 +83,19 @@ impl Assembler<'_> {
         let layers: Vec<LayerSummary> = (0..image.layers.len())
             .filter_map(|index| layer_summary(index, image, report_of(index), &alignment, &mask))
             .collect();
+        let (chosen, left_out) = choose::choose(reports, &layers, self.limits.image_finding_bytes);
+        let mut work = Work::default();
         let lifetimes = match kind {
             ImageKind::Image | ImageKind::Container | ImageKind::Volume | ImageKind::Orphan => {
-                lifetime::follow(reports)
+                lifetime::follow(reports, &chosen, &mut work)
             }
-            ImageKind::Artifact | ImageKind::Cache => lifetime::separate(reports),
+            ImageKind::Artifact | ImageKind::Cache => lifetime::separate(&chosen, &mut work),
         };
-        let overflowed = lifetimes.overflowed;
-        let in_file = |tracked| self.in_file(tracked, image, &layers, reports);
+        let not_linked = lifetimes.dropped;
+        let in_file = |tracked| self.in_file(tracked, image, &layers, reports, &mut work);
         let mut findings: Vec<Finding> = lifetimes.tracked.into_iter().map(in_file).collect();
+        let mut gaps: Vec<ImageGap> = gaps;
+        gaps.extend(left_out_gaps(left_out, not_linked, &work).map(|gap| ImageGap { gap, layer: None }));
         let roles: HashMap<String, Vec<String>> =
             in_config.iter().map(|finding| (finding.rule.id.clone(), finding.roles.clone())).collect();
         findings.extend(documents.findings.into_iter().map(|finding| self.in_document(finding, &mask)));
@@ -99,11 +109,6 @@ impl Assembler<'_> {
             chain.id = id(chain);
         }
         findings.extend(chains);
-        let mut gaps: Vec<ImageGap> = gaps;
-        if overflowed {
-            let detail = "too many findings in hard links; the rest were dropped";
-            gaps.push(ImageGap { gap: Gap::new(GapReason::TooManyFindings, detail), layer: None });
-        }
         gaps.extend(image.gaps.iter().chain(&documents.gaps).map(|gap| ImageGap { gap: gap.clone(), layer: None }));
         gaps.extend(other_count(image, kind).map(|gap| ImageGap { gap, layer: None }));
         for (index, (source, report)) in image.layers.iter().zip(reports).enumerate() {
@@ -117,6 +122,7 @@ impl Assembler<'_> {
         for gap in &mut gaps {
             gap.gap.detail = mask.apply("", &gap.gap.detail);
         }
+        let mut gaps = listed(gaps, self.limits.gap_bytes);
         gaps.sort_by(|a, b| (a.layer, &a.gap).cmp(&(b.layer, &b.gap)));
         let mut report = ImageReport {
             reference: image.reference.clone(),
@@ -151,17 +157,19 @@ impl Assembler<'_> {
 
     fn in_file(
         &self,
-        tracked: Tracked,
+        tracked: Tracked<'_>,
         image: &Image,
         layers: &[LayerSummary],
         reports: &[Option<Arc<LayerReport>>],
+        work: &mut Work,
     ) -> Finding {
         let Tracked { finding, layer, state, ended_by, through, .. } = tracked;
-        let package = owners::owner(&finding.place.path, layer, reports);
+        let finding = finding.into_owned();
+        let package = owners::owner(&finding.place.path, layer, reports, work);
         let shipped_by = finding
             .checksums
             .as_ref()
-            .and_then(|checksums| owners::shipped_by(&finding.place.path, checksums, layer, reports));
+            .and_then(|checksums| owners::shipped_by(&finding.place.path, checksums, layer, reports, work));
         let severity = match shipped_by {
             Some(ecosystem) => as_shipped(finding.severity, finding.rule.confidence, ecosystem),
             None => finding.severity,
@@ -241,6 +249,36 @@ impl Assembler<'_> {
             value: (!secret.reveal().is_empty()).then_some(secret),
         }
     }
+}
+
+/// The gaps of findings that are not in the report: `left_out` of layers, and `not_linked` at hard links; or of which not
+/// everything is known.
+fn left_out_gaps(left_out: u64, not_linked: u64, work: &Work) -> impl Iterator<Item = Gap> {
+    let gap = |detail: String| Gap::new(GapReason::TooManyFindings, detail);
+    let unfinished = "following all findings through all layers takes too long; some that are listed as present may be \
+                      overwritten or deleted, and some packages are not known";
+    let gaps = [
+        (left_out > 0)
+            .then(|| gap(format!("the image has too many findings; {left_out} were dropped, the least grave first"))),
+        (not_linked > 0).then(|| gap(format!("too many findings in hard links; {not_linked} were dropped"))),
+        work.is_exceeded().then(|| gap(unfinished.into())),
+    ];
+    gaps.into_iter().flatten()
+}
+
+/// Of the gaps of each kind as many as fit into `bytes`, and the number of the others.
+fn listed(gaps: Vec<ImageGap>, bytes: u64) -> Vec<ImageGap> {
+    let mut by_reason: BTreeMap<GapReason, Ranked<ImageGap>> = BTreeMap::new();
+    for gap in gaps {
+        by_reason.entry(gap.gap.reason).or_insert_with(|| Ranked::new(usize::MAX, bytes)).add(gap);
+    }
+    let mut all = Vec::new();
+    for (reason, gaps) in by_reason {
+        let (kept, dropped) = gaps.into_parts();
+        all.extend(kept);
+        all.extend((dropped > 0).then(|| ImageGap { gap: Gap::unlisted(reason, dropped), layer: None }));
+    }
+    all
 }
 
 /// The path of a finding in the report, and the archive members that contain it. A blob that is a file of its own is

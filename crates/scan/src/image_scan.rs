@@ -16,8 +16,8 @@ use layersift_model::{Digest, Gap, GapReason, ImageGap, ImagePath, ImageReport, 
 
 use crate::analyzer::Analyzer;
 use crate::observe::{NoObserver, Observer};
-use crate::once;
-use crate::source_layers::{self, SourceLayers, algorithm_of, find};
+use crate::source_layers::{SourceLayers, algorithm_of, find};
+use crate::{once, read_layers};
 
 /// Why a scan failed.
 #[derive(Debug, thiserror::Error)]
@@ -54,9 +54,9 @@ pub struct ImageScan<'a> {
 }
 
 /// The report of a layer, or a gap in its place.
-type Outcome = Result<Arc<LayerReport>, Gap>;
+type Outcome = read_layers::Outcome<LayerReport>;
 
-pub(crate) type ReadLayers = source_layers::ReadLayers<LayerReport>;
+pub(crate) type ReadLayers = read_layers::ReadLayers<LayerReport>;
 
 impl<'a> ImageScan<'a> {
     /// A scan by `analyzer`, of images for the platform of this machine.
@@ -139,7 +139,7 @@ impl<'a> ImageScan<'a> {
 
     fn source(&self, source: &dyn ImageSource) -> Result<Vec<ImageReport>, ScanError> {
         let images = self.images(source)?;
-        let read = self.read_layers(source, &images);
+        let read = self.read_layers(source, &images, self.no_layers());
         let reports = self.reports(source, &images, &read);
         match source.rest() {
             None => Ok(reports),
@@ -158,7 +158,7 @@ impl<'a> ImageScan<'a> {
     /// Scans what a store has besides the images whose `reports` are given, and reports each secret once.
     fn rest(&self, source: &dyn ImageSource, rest: Vec<FileSet>, reports: Vec<ImageReport>) -> Vec<ImageReport> {
         let images: Vec<Image> = rest.iter().cloned().map(manifest::file_set).collect();
-        let read = self.read_layers(source, &images);
+        let read = self.read_layers(source, &images, self.no_layers());
         let found = self.reports(source, &images, &read);
         let sets = rest.into_iter().zip(found).map(|(files, report)| {
             let target = format!("#{}/{}", files.kind.name(), files.name);
@@ -169,23 +169,29 @@ impl<'a> ImageScan<'a> {
 
     /// Scans layers as the stream is read; only its end tells which images they belong to.
     fn stream(&self, stream: Box<dyn StreamedImage>) -> Result<Vec<ImageReport>, ScanError> {
-        let mut read = ReadLayers::new();
+        let mut read = self.no_layers();
         let source = stream.read(&mut |location, bytes| {
             self.observer.planned(read.len() + 1, None);
             let (blob, algorithm) = (Blob::Stream(bytes), algorithm_of(location));
             let report = self.analyzer.layer(blob, algorithm, &self.cancellation, self.observer);
-            read.insert(location.clone(), Ok(Arc::new(report)));
+            read.insert(read.len(), location.clone(), Ok(Arc::new(report)));
             self.observer.layer_done();
         })?;
         let images = self.images(&*source)?;
-        read.extend(self.read_layers(&*source, &images));
+        let read = self.read_layers(&*source, &images, read);
         Ok(self.reports(&*source, &images, &read))
     }
 
-    /// Reads every layer of `images` once, several at a time.
-    fn read_layers(&self, source: &dyn ImageSource, images: &[Image]) -> ReadLayers {
+    fn no_layers(&self) -> ReadLayers {
+        ReadLayers::new(self.analyzer.limits(), &self.analyzer.options.memory)
+    }
+
+    /// Reads every layer of `images` once, several at a time, and adds them to `read`.
+    fn read_layers(&self, source: &dyn ImageSource, images: &[Image], read: ReadLayers) -> ReadLayers {
         let layers = SourceLayers { source, cancellation: &self.cancellation, observer: self.observer };
-        layers.read_all(images, &self.analyzer.threads, |location, layer| self.known_or_read(&layers, location, layer))
+        layers.read_all(images, &self.analyzer.threads, read, |location, layer| {
+            self.known_or_read(&layers, location, layer)
+        })
     }
 
     /// The report of a known layer, or the outcome of reading it; `None` for a layer that the stream has passed.

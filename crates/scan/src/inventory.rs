@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use layersift_format::manifest::{self, Image};
 use layersift_format::platform::Choice;
 use layersift_format::{Blob, Cancellation, ImageSource, Opened, SourceError, StreamedImage};
-use layersift_model::{Gap, ImageGap, Inventory, InventoryLayer, Limits};
+use layersift_model::{Gap, GapReason, ImageGap, Inventory, InventoryLayer, Limits};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use self::join::join;
@@ -21,7 +21,8 @@ use crate::assemble::{kind, not_a_tar, other_count, verify};
 use crate::image_scan::{ScanError, mistaken};
 use crate::memory::MemoryBudget;
 use crate::observe::{NoObserver, Observer};
-use crate::source_layers::{ReadLayers, SourceLayers, algorithm_of, find};
+use crate::read_layers::ReadLayers;
+use crate::source_layers::{SourceLayers, algorithm_of, find};
 
 /// Reads the packages of the images of one source.
 pub struct InventoryScan<'a> {
@@ -77,7 +78,7 @@ impl<'a> InventoryScan<'a> {
         let read_at = Timestamp::now();
         let reader = PackageReader::new(&self.threads, &self.limits, self.memory.clone());
         let mut inventories = match target {
-            Opened::Source(source) => self.source(&*source, &reader, ReadLayers::new())?,
+            Opened::Source(source) => self.source(&*source, &reader, self.no_layers())?,
             Opened::Stream(stream) => self.stream(stream, &reader)?,
         };
         // An empty directory or tar archive looks like a root file system.
@@ -92,18 +93,22 @@ impl<'a> InventoryScan<'a> {
         Ok(inventories.into_iter().map(|(inventory, _)| inventory).collect())
     }
 
+    fn no_layers(&self) -> ReadLayers<LayerPackages> {
+        ReadLayers::new(&self.limits, &self.memory)
+    }
+
     /// Reads layers as the stream is read; only its end tells which images they belong to.
     fn stream(
         &self,
         stream: Box<dyn StreamedImage>,
         reader: &PackageReader<'_>,
     ) -> Result<Vec<(Inventory, u64)>, ScanError> {
-        let mut read = ReadLayers::new();
+        let mut read = self.no_layers();
         let source = stream.read(&mut |location, bytes| {
             self.observer.planned(read.len() + 1, None);
             let blob = Blob::Stream(bytes);
             let layer = reader.layer(blob, algorithm_of(location), &self.cancellation, self.observer);
-            read.insert(location.clone(), Ok(Arc::new(layer)));
+            read.insert(read.len(), location.clone(), Ok(Arc::new(layer)));
             self.observer.layer_done();
         })?;
         self.source(&*source, reader, read)
@@ -114,18 +119,17 @@ impl<'a> InventoryScan<'a> {
         &self,
         source: &dyn ImageSource,
         reader: &PackageReader<'_>,
-        mut read: ReadLayers<LayerPackages>,
+        read: ReadLayers<LayerPackages>,
     ) -> Result<Vec<(Inventory, u64)>, ScanError> {
         let images = manifest::images(source, &self.choice, &self.limits)?;
         let layers = SourceLayers { source, cancellation: &self.cancellation, observer: self.observer };
-        read.extend(layers.read_all(&images, &self.threads, |location, layer| {
-            let opened = layers.open(location, layer)?;
-            Some(
-                opened.map(|(blob, algorithm)| {
+        let read =
+            layers.read_all(&images, &self.threads, read, |location, layer| {
+                let opened = layers.open(location, layer)?;
+                Some(opened.map(|(blob, algorithm)| {
                     Arc::new(reader.layer(blob, algorithm, &self.cancellation, self.observer))
-                }),
-            )
-        }));
+                }))
+            });
         let unreadable = source.gaps();
         Ok(images.iter().map(|image| inventory(source, image, &read, &unreadable)).collect())
     }
@@ -166,8 +170,12 @@ fn inventory(
         let found = report.gaps.iter().cloned().chain(verify(described, report, kind));
         gaps.extend(found.chain(not_a_tar(kind, described, report)).map(|gap| ImageGap { gap, layer: Some(index) }));
     }
-    gaps.sort_by(|a, b| (a.layer, &a.gap).cmp(&(b.layer, &b.gap)));
     let joined = join(&layers, kind);
+    if joined.is_unfinished {
+        let detail = "following all packages through all layers takes too long; some may be hidden";
+        gaps.push(ImageGap { gap: Gap::new(GapReason::TooManyEntries, detail), layer: None });
+    }
+    gaps.sort_by(|a, b| (a.layer, &a.gap).cmp(&(b.layer, &b.gap)));
     let summary = |(described, layer): (&manifest::LayerSource, &Option<Arc<LayerPackages>>)| {
         let report = layer.as_ref().map(|layer| &layer.report);
         InventoryLayer {

@@ -5,25 +5,25 @@
 
 pub(crate) mod entries;
 mod file;
+mod found;
+mod masking;
 mod names;
 mod unpack;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use layersift_format::tar::{BLOCK, Entry, Kind};
 use layersift_format::{Blob, Cancellation};
-use layersift_model::{
-    Algorithm, Gap, GapReason, HardLink, ImagePath, LayerFinding, LayerReport, Limits, Origin, Owners, Touched,
-};
+use layersift_model::{Algorithm, Gap, GapReason, HardLink, ImagePath, LayerFinding, LayerReport, Limits, Owners};
 use rayon::ThreadPool;
 
 use self::entries::Entries;
 use self::file::{FileHandle, FindingSink};
-use self::names::Names;
 use self::unpack::{Dispatch, FileUnpacker, Packing, Unpacking};
+use crate::allowance::Allowance;
 use crate::compiled_rules::CompiledRules;
 use crate::confirm::{CONTEXT, Matches, REACH};
 use crate::content::records::Record;
@@ -35,6 +35,7 @@ use crate::layer::walk::{Overlap, Rest, Segment, Visitor};
 use crate::memory::{MemoryBudget, MemoryLease};
 use crate::observe::Observer;
 use crate::worker::ScanWorker;
+use layersift_model::Ranked;
 
 /// The number of new bytes in a window.
 pub(crate) const WINDOW: usize = 1 << 20;
@@ -85,7 +86,7 @@ impl LayerScanner {
         blob: Blob<'_>,
         algorithm: Algorithm,
     ) -> (LayerReport, LayerPackages) {
-        let found = Found::default();
+        let found = Found::new(context.limits);
         let (report, facts, entries) = self.read(context, blob, algorithm, Some(&found));
         (report, conclude(facts, entries, found))
     }
@@ -128,14 +129,15 @@ impl LayerScanner {
             };
             let mut visitor = Both {
                 scan: LayerVisitor::new(sink, self.packing(context, &memory, &dispatch)),
-                packages: packages.map(|found| PackageVisitor::new(found, &spawn, &memory)),
+                packages: packages.map(|found| PackageVisitor::new(found, &spawn, context.limits, &memory)),
             };
             let mut facts = reading.layer(blob, &mut visitor, &mut |work| match work {
                 Work::Scan(batch) => dispatch(batch),
                 Work::Hash(hasher) => scope.spawn(move |_| hasher.catch_up()),
             });
-            let Both { scan: mut visitor, packages } = visitor;
-            visitor.names.scan(sink);
+            let Both { scan: visitor, packages } = visitor;
+            sink.scan_names();
+            facts.gaps.extend(visitor.allowance.gap());
             for part in facts.undecoded.drain(..) {
                 visitor.whole(part.name, &part.bytes);
             }
@@ -170,9 +172,10 @@ impl LayerScanner {
                 }
             };
             unpacker.finish();
+            sink.scan_names();
             outcome
         });
-        read.map(|()| sink.into_parts())
+        read.map(|()| sink.into_findings())
     }
 
     /// Scans a file outside of any layer on the calling thread alone, for files so small that handing them to other
@@ -356,7 +359,8 @@ struct LayerVisitor<'d, 'a, 's> {
     sink: &'s FindingSink<'s>,
     packing: Packing<'d, 'a, 's>,
     entries: Entries,
-    names: Names,
+    /// What entries and package records may take.
+    allowance: Allowance<'d>,
     owners: Owners,
     /// The package record that is being read.
     record: Option<(Record, Vec<u8>)>,
@@ -370,13 +374,12 @@ struct LayerVisitor<'d, 'a, 's> {
 
 impl<'d, 'a, 's> LayerVisitor<'d, 'a, 's> {
     fn new(sink: &'s FindingSink<'s>, packing: Packing<'d, 'a, 's>) -> LayerVisitor<'d, 'a, 's> {
-        let (entries, owners) = (Entries::default(), Owners::default());
         LayerVisitor {
             sink,
             packing,
-            entries,
-            names: Names::default(),
-            owners,
+            entries: Entries::default(),
+            allowance: Allowance::new(packing.limits, packing.memory),
+            owners: Owners::default(),
             record: None,
             unpacking: Unpacking::Plain,
             left: 0,
@@ -400,8 +403,8 @@ where
     type File = FileHandle<'a, 's>;
 
     fn entry(&mut self, path: &ImagePath, entry: &Entry) -> Option<Self::File> {
-        let number = self.entries.add(path, entry);
-        self.names.add(path, &entry.link, number, self.sink);
+        let number = self.entries.add(path, entry, &mut self.allowance);
+        self.sink.entry_name(path, &entry.link, number);
         self.record = None;
         if entry.kind != Kind::File {
             return None;
@@ -472,44 +475,40 @@ where
         self.unpacking.bytes(&file, &[], true, self.packing);
         std::mem::replace(&mut self.unpacking, Unpacking::Plain).finish();
         if let Some((record, bytes)) = self.record.take() {
-            record.read(&bytes, &mut self.owners);
+            record.read(&bytes, &mut self.owners, &mut self.allowance);
         }
         file.release();
     }
 }
 
 fn report(facts: LayerFacts, mut entries: Entries, owners: Owners, sink: FindingSink<'_>) -> LayerReport {
-    let limit = sink.limits.findings_per_layer;
-    let (mut findings, found_gaps) = sink.into_parts();
+    let limits = sink.limits;
+    let (found, mut gaps) = sink.into_parts();
+    gaps.extend(facts.gaps);
     entries.sort();
     let hard_links = entries.resolved_links();
     let symlinks = entries.take_symlinks();
-    for finding in &mut findings {
-        finding.superseded = entries.superseded(&finding.place.path, finding.entry);
-    }
-    let complete = add_linked(&mut findings, &hard_links, limit) && findings.len() <= limit;
+    let (mut findings, dropped) = with_linked(found, &hard_links, limits);
+    entries.supersede(&mut findings);
     findings.sort_by(|a, b| {
         let key = |f: &LayerFinding| (f.entry, f.place.offset);
         let paths = a.place.path.cmp(&b.place.path).then_with(|| a.place.inside.cmp(&b.place.inside));
         paths.then_with(|| key(a).cmp(&key(b))).then_with(|| a.rule.id.cmp(&b.rule.id))
     });
-    findings.truncate(limit);
-    let mut gaps = facts.gaps;
-    if !complete {
-        let detail = format!("the layer has more than {limit} findings; the rest were dropped");
-        gaps.push(Gap::new(GapReason::TooManyFindings, detail));
+    if dropped > 0 {
+        let detail = format!("the layer has too many findings; {dropped} were dropped, the least grave first");
+        gaps.add(Gap::new(GapReason::TooManyFindings, detail));
     }
-    gaps.extend(found_gaps);
-    gaps.extend(entries.dropped_symlinks());
+    let mut gaps = gaps.into_gaps();
     gaps.sort();
-    LayerReport {
+    let mut report = LayerReport {
         blob: facts.blob,
         blob_bytes: facts.blob_bytes,
         diff_id: facts.diff_id,
         bytes: facts.bytes,
         entries: u64::from(entries.count()),
         files: if facts.is_tar { entries.files } else { 1 },
-        touched: Touched::new(entries.touches.into_iter().map(|(key, touch, _)| (key, touch)).collect()),
+        touched: entries.take_touched(),
         whiteouts: entries.whiteouts,
         hard_links,
         symlinks,
@@ -518,24 +517,30 @@ fn report(facts: LayerFacts, mut entries: Entries, owners: Owners, sink: Finding
         owners,
         findings,
         gaps,
-    }
+    };
+    masking::mask(&mut report);
+    report
 }
 
-/// Adds the findings of files under the paths of their hard links, up to `limit` findings. Returns whether some were
-/// dropped.
-fn add_linked(findings: &mut Vec<LayerFinding>, links: &[HardLink], limit: usize) -> bool {
+/// The findings, and those of files under the paths of their hard links, as many as fit; and how many do not.
+fn with_linked(found: Ranked<LayerFinding>, links: &[HardLink], limits: &Limits) -> (Vec<LayerFinding>, u64) {
+    let (findings, dropped) = found.into_parts();
+    let linked: HashSet<u32> = links.iter().filter_map(|link| link.entry_of_origin()).collect();
+    if !findings.iter().any(|finding| linked.contains(&finding.entry)) {
+        return (findings, dropped);
+    }
     let mut by_entry: HashMap<u32, Vec<LayerFinding>> = HashMap::new();
-    for finding in findings.iter() {
+    for finding in findings.iter().filter(|finding| linked.contains(&finding.entry)) {
         by_entry.entry(finding.entry).or_default().push(finding.clone());
     }
+    let mut all = Ranked::new(limits.findings_per_layer, limits.layer_finding_bytes);
+    all.add_dropped(dropped);
+    findings.into_iter().for_each(|finding| all.add(finding));
     for link in links {
-        let Origin::Entry(entry) = &link.origin else { continue };
-        for original in by_entry.get(entry).into_iter().flatten() {
-            if findings.len() >= limit {
-                return false;
-            }
-            findings.push(original.linked(link));
+        let originals = link.entry_of_origin().and_then(|entry| by_entry.get(&entry));
+        for original in originals.into_iter().flatten() {
+            all.add(original.linked(link));
         }
     }
-    true
+    all.into_parts()
 }

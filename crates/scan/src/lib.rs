@@ -15,6 +15,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod allowance;
 mod analyzer;
 pub mod assemble;
 mod compiled_rules;
@@ -30,6 +31,7 @@ mod layer_scan;
 mod memory;
 mod observe;
 mod once;
+mod read_layers;
 mod rule_examples;
 mod source_layers;
 mod text_scan;
@@ -39,7 +41,7 @@ pub use analyzer::{Analyzer, FileReport, Options, READER_REVISION, RulesetError}
 pub use documents::DocumentReport;
 pub use image_scan::{ImageScan, KnownLayers, ScanError};
 pub use inventory::InventoryScan;
-pub use memory::{ExtraMemory, MemoryBudget, MemoryLease};
+pub use memory::{ExtraMemory, MemoryBudget, MemoryLease, RetainedMemory};
 pub use observe::{NoObserver, Observer};
 pub use rule_examples::Fault;
 pub use text_scan::{TextFinding, TextReport};

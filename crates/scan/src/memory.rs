@@ -3,13 +3,20 @@
 //! Work waits for memory instead of failing for lack of it, so that what is found never depends on how many layers are
 //! read at once. A layer takes a [`MemoryLease`] before it is read, and grows it for decoders that need more. The
 //! oldest lease never waits, so one layer can always make progress, and the budget is exceeded by at most the memory
-//! of one layer.
+//! of one layer. That is bounded by a limit on each lease, which is a property of the input: what exceeds it is a gap.
+//!
+//! What is kept of layers that were read is [retained](MemoryBudget::retain): nobody waits for it, and leases wait for
+//! its end.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Bytes of the default budget.
-const DEFAULT_BYTES: u64 = 1 << 30;
+/// Bytes of the default budget: with what every process has, less than 256 MiB.
+const DEFAULT_BYTES: u64 = 192 << 20;
+
+/// The most bytes of decoders and records that one lease has at a time: a Zstandard window of 128 MiB and a little more.
+const LEASE_BYTES: u64 = 136 << 20;
 
 /// The memory that all scans may take together. Clones share one budget.
 #[derive(Clone, Debug)]
@@ -30,6 +37,13 @@ struct BudgetState {
     next: u64,
 }
 
+/// Memory of the process that is not part of a lease, returned when dropped.
+#[derive(Debug)]
+pub struct RetainedMemory {
+    budget: MemoryBudget,
+    bytes: u64,
+}
+
 impl MemoryBudget {
     /// A budget of `bytes`.
     pub fn new(bytes: u64) -> MemoryBudget {
@@ -43,9 +57,16 @@ impl MemoryBudget {
         state.next += 1;
         state.leases.insert(number, 0);
         drop(state);
-        let lease = MemoryLease(Arc::new(LeaseInner { budget: self.clone(), number }));
+        let lease = MemoryLease(Arc::new(LeaseInner { budget: self.clone(), number, limited: AtomicU64::new(0) }));
         lease.0.take(bytes);
         lease
+    }
+
+    /// Takes `bytes` at once, for what has to be kept whatever else goes on.
+    pub fn retain(&self, bytes: u64) -> RetainedMemory {
+        let mut state = self.lock();
+        state.used = state.used.saturating_add(bytes);
+        RetainedMemory { budget: self.clone(), bytes }
     }
 
     /// The bytes that are taken at the moment.
@@ -72,6 +93,8 @@ pub struct MemoryLease(Arc<LeaseInner>);
 struct LeaseInner {
     budget: MemoryBudget,
     number: u64,
+    /// The bytes of all growth that counts toward the limit of the lease.
+    limited: AtomicU64,
 }
 
 /// Additional memory of a lease, returned when dropped.
@@ -79,13 +102,25 @@ struct LeaseInner {
 pub struct ExtraMemory {
     lease: MemoryLease,
     bytes: u64,
+    is_limited: bool,
 }
 
 impl MemoryLease {
     /// Takes `bytes` more. Waits until they are available, unless this is the oldest lease.
     pub fn grow(&self, bytes: u64) -> ExtraMemory {
         self.0.take(bytes);
-        ExtraMemory { lease: self.clone(), bytes }
+        ExtraMemory { lease: self.clone(), bytes, is_limited: false }
+    }
+
+    /// Takes `bytes` more as [`MemoryLease::grow`], unless the lease would exceed its limit. Only the thread that reads
+    /// the layer may call this: then the outcome does not depend on other threads.
+    pub fn try_grow(&self, bytes: u64) -> Option<ExtraMemory> {
+        if self.0.limited.load(Ordering::Relaxed).saturating_add(bytes) > LEASE_BYTES {
+            return None;
+        }
+        self.0.limited.fetch_add(bytes, Ordering::Relaxed);
+        self.0.take(bytes);
+        Some(ExtraMemory { lease: self.clone(), bytes, is_limited: true })
     }
 }
 
@@ -107,12 +142,23 @@ impl LeaseInner {
 impl Drop for ExtraMemory {
     fn drop(&mut self) {
         let held = &self.lease.0;
+        if self.is_limited {
+            held.limited.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
         let mut state = held.budget.lock();
         state.used = state.used.saturating_sub(self.bytes);
         if let Some(all) = state.leases.get_mut(&held.number) {
             *all = all.saturating_sub(self.bytes);
         }
         held.budget.0.freed.notify_all();
+    }
+}
+
+impl Drop for RetainedMemory {
+    fn drop(&mut self) {
+        let mut state = self.budget.lock();
+        state.used = state.used.saturating_sub(self.bytes);
+        self.budget.0.freed.notify_all();
     }
 }
 
@@ -162,6 +208,20 @@ mod tests {
         // Now the younger one is the oldest.
         let growth = younger.grow(1_000);
         drop((younger, growth));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_lease_has_a_limit_and_what_is_retained_makes_others_wait() {
+        let budget = MemoryBudget::new(100);
+        let retained = budget.retain(90);
+        let oldest = budget.lease(20);
+        let growth = oldest.try_grow(LEASE_BYTES).unwrap();
+        assert!(oldest.try_grow(1).is_none());
+        drop(growth);
+        assert!(oldest.try_grow(LEASE_BYTES).is_some());
+        assert_eq!(budget.used(), 110);
+        drop((retained, oldest));
         assert_eq!(budget.used(), 0);
     }
 

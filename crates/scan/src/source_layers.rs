@@ -1,8 +1,8 @@
 //! Reads the layers of a source's images, each once and several at a time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use layersift_format::manifest::{Image, LayerSource};
@@ -12,9 +12,7 @@ use rayon::ThreadPool;
 
 use crate::layer::read::cancelled;
 use crate::observe::Observer;
-
-/// What was read of layers, or a gap in its place, by the location of the layer's blob.
-pub(crate) type ReadLayers<R> = HashMap<Location, Result<Arc<R>, Gap>>;
+use crate::read_layers::{LayerResult, Outcome, ReadLayers};
 
 /// The layers of the images of a source.
 pub(crate) struct SourceLayers<'s> {
@@ -24,31 +22,36 @@ pub(crate) struct SourceLayers<'s> {
 }
 
 impl SourceLayers<'_> {
-    /// Calls `read` for every layer of `images`, once for each, and several at a time on `threads`. It returns `None`
-    /// for a layer that the stream has passed.
-    pub(crate) fn read_all<R: Send + Sync>(
+    /// Calls `read` for every layer of `images`, once for each, and several at a time on `threads`, and adds what it
+    /// returns to `all`. It returns `None` for a layer that the stream has passed.
+    pub(crate) fn read_all<R: LayerResult + Send + Sync>(
         &self,
         images: &[Image],
         threads: &ThreadPool,
-        read: impl Fn(&Location, &LayerSource) -> Option<Result<Arc<R>, Gap>> + Sync,
+        all: ReadLayers<R>,
+        read: impl Fn(&Location, &LayerSource) -> Option<Outcome<R>> + Sync,
     ) -> ReadLayers<R> {
-        let mut unique: BTreeMap<&Location, &LayerSource> = BTreeMap::new();
+        // By location, for a fixed order. The layers of a stream that were read before come before these.
+        let mut unique: BTreeMap<&Location, (usize, &LayerSource)> = BTreeMap::new();
+        let mut places = all.len()..;
         for layer in images.iter().flat_map(|image| &image.layers) {
-            if let Some(location) = &layer.location {
-                unique.entry(location).or_insert(layer);
+            if let Some(location) = &layer.location
+                && !unique.contains_key(location)
+            {
+                unique.insert(location, (places.next().unwrap_or(usize::MAX), layer));
             }
         }
-        let mut queue: Vec<(&Location, &LayerSource)> = unique.into_iter().collect();
+        let mut queue: Vec<_> = unique.into_iter().map(|(location, (place, layer))| (location, place, layer)).collect();
         // The largest layers first: a large layer at the end would leave other cores idle.
-        queue.sort_by_key(|(_, layer)| std::cmp::Reverse(layer.size));
-        let bytes = queue.iter().map(|(_, layer)| layer.size).sum::<Option<u64>>();
+        queue.sort_by_key(|(_, _, layer)| std::cmp::Reverse(layer.size));
+        let bytes = queue.iter().map(|(_, _, layer)| layer.size).sum::<Option<u64>>();
         self.observer.planned(queue.len(), bytes);
         let next = AtomicUsize::new(0);
-        let all = Mutex::new(ReadLayers::new());
+        let all = Mutex::new(all);
         let work = || {
-            while let Some((location, layer)) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some((location, place, layer)) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if let Some(outcome) = read(location, layer) {
-                    all.lock().unwrap_or_else(PoisonError::into_inner).insert((*location).clone(), outcome);
+                    all.lock().unwrap_or_else(PoisonError::into_inner).insert(*place, (*location).clone(), outcome);
                 }
                 self.observer.layer_done();
             }
@@ -98,7 +101,7 @@ impl SourceLayers<'_> {
 }
 
 /// What was read of a layer of an image, or the gap in its place.
-pub(crate) fn find<R>(source: &dyn ImageSource, layer: &LayerSource, read: &ReadLayers<R>) -> Result<Arc<R>, Gap> {
+pub(crate) fn find<R>(source: &dyn ImageSource, layer: &LayerSource, read: &ReadLayers<R>) -> Outcome<R> {
     let missing = || Gap::new(GapReason::MissingBlob, "the layer was not read");
     let location = layer.location.as_ref().ok_or_else(missing)?;
     if let Some(outcome) = read.get(location) {

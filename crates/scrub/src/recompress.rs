@@ -30,7 +30,7 @@ pub(crate) fn rewrite(
     edits: &[Edit],
     output: impl Write,
 ) -> io::Result<Written> {
-    let (undecoded, memory) = (Undecoded::default(), |_| Box::new(()) as DecoderMemory);
+    let (undecoded, memory) = (Undecoded::default(), |_| Some(Box::new(()) as DecoderMemory));
     let mut plain = codec.reader(stored, Decoding { undecoded: &undecoded, memory: &memory })?;
     let mut blob = Hashing { output: BufWriter::new(output), hasher: Hasher::new(Algorithm::Sha256), size: 0 };
     let diff_id = match codec {

@@ -89,7 +89,7 @@ pub(crate) fn survey(
     let mut head = [0; MAGIC_BYTES];
     let length = read_full(&mut stored, &mut head)?;
     let codec = Codec::detect(&head[..length]);
-    let (undecoded, memory) = (Undecoded::default(), |_| Box::new(()) as DecoderMemory);
+    let (undecoded, memory) = (Undecoded::default(), |_| Some(Box::new(()) as DecoderMemory));
     let decoding = Decoding { undecoded: &undecoded, memory: &memory };
     let start = io::Cursor::new(head).take(length as u64);
     let (entries, diff_id) = {

@@ -11,12 +11,12 @@ use std::path::PathBuf;
 use layersift_format::compression::{Codec, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, read_full};
 use layersift_format::tar::{BLOCK, Entry, Event, Kind, Parser};
 use layersift_format::{ArchiveError, Blob, Fetched, ImageSource, Location, OnLayer, SourceError, StreamedImage};
-use layersift_model::{Gap, GapReason, ImagePath, Limits};
+use layersift_model::{Gap, GapList, GapReason, ImagePath, Limits};
 
 use crate::docker_archive::DockerArchive;
 use crate::oci_layout::{self, OciLayout};
 use crate::rootfs::RootFs;
-use crate::tree::{Member, Tree, after_end, ambiguous, link_target, repeated, resolve};
+use crate::tree::{ArchiveNames, Member, Tree, after_end, ambiguous, link_target, repeated, resolve};
 
 /// The most bytes of documents that are kept in memory, in total.
 const MAX_KEPT_BYTES: u64 = 64 << 20;
@@ -67,7 +67,7 @@ impl StreamedImage for ImageStream {
         let whole = Cursor::new(head).take(length as u64).chain(input);
         let undecoded = Undecoded::default();
         // One archive is decompressed at a time, so its decoder need not ask for memory.
-        let memory = |_| Box::new(()) as DecoderMemory;
+        let memory = |_| Some(Box::new(()) as DecoderMemory);
         let decoding = Decoding { undecoded: &undecoded, memory: &memory };
         let mut plain = Codec::detect(&head[..length]).reader(whole, decoding).map_err(failed)?;
         let mut start = Cursor::new(Vec::new());
@@ -83,10 +83,13 @@ impl StreamedImage for ImageStream {
             on_layer(&RootFs::layer(), Box::new(start.chain(plain)));
             return Ok(Box::new(RootFs::passed(layout == StreamLayout::Detect)));
         }
-        let mut collector = Collector { path: path.clone(), limits: &limits, tree: StreamedTree::default(), kept: 0 };
+        let gaps = GapList::new(limits.gap_bytes);
+        let (tree, path) = (StreamedTree::default(), path.clone());
+        let mut collector = Collector { path, limits: &limits, tree, gaps, kept: 0 };
         collector.read(&mut start.chain(plain), on_layer)?;
-        let mut tree = collector.tree;
-        tree.gaps.extend(not_scanned(&undecoded));
+        let Collector { mut tree, mut gaps, .. } = collector;
+        gaps.extend(not_scanned(&undecoded));
+        tree.gaps = gaps.into_gaps();
         let has_index = tree.members.contains_key(oci_layout::INDEX);
         Ok(match layout {
             StreamLayout::Oci => Box::new(OciLayout::new(tree, reference, limits)),
@@ -178,12 +181,14 @@ struct Collector<'c> {
     path: PathBuf,
     limits: &'c Limits,
     tree: StreamedTree,
+    gaps: GapList,
     kept: u64,
 }
 
 impl Collector<'_> {
     fn read(&mut self, plain: &mut (impl Read + Send), on_layer: &mut OnLayer<'_>) -> Result<(), SourceError> {
         let mut parser = Parser::new(self.limits.tar_extension_bytes);
+        let mut names = ArchiveNames::new(self.limits);
         let mut at = 0u64;
         let path = self.path.clone();
         let read = |error: io::Error| SourceError::Read { path: path.clone(), error };
@@ -194,27 +199,27 @@ impl Collector<'_> {
             }
             let damaged = |error| SourceError::Archive { path: path.clone(), at, error: ArchiveError::Tar(error) };
             let event = parser.block(&block).map_err(damaged)?;
-            self.tree.gaps.extend(parser.take_ambiguity().map(|ambiguity| ambiguous(ambiguity, at)));
+            self.gaps.extend(parser.take_ambiguity().map(|ambiguity| ambiguous(ambiguity, at)));
             at += BLOCK as u64;
             match event {
                 None => {}
                 Some(Event::End) => break,
                 Some(Event::Entry(entry)) => {
+                    if !names.add(&entry) {
+                        let error = ArchiveError::TooManyEntries(self.limits.archive_entries);
+                        return Err(SourceError::Archive { path, at, error });
+                    }
                     let mut data = plain.by_ref().take(entry.padded());
                     self.entry(&entry, &mut data, on_layer).map_err(read)?;
                     io::copy(&mut data, &mut io::sink()).map_err(read)?;
                     at = at.saturating_add(entry.padded());
                 }
             }
-            if self.tree.members.len() > self.limits.archive_entries {
-                let error = ArchiveError::TooManyEntries(self.limits.archive_entries);
-                return Err(SourceError::Archive { path, at, error });
-            }
         }
         // Read to the end, because the writer of a pipe fails if it is closed early.
         let mut after = AfterEnd::default();
         io::copy(plain, &mut after).map_err(read)?;
-        self.tree.gaps.extend(after_end(after.bytes));
+        self.gaps.extend(after_end(after.bytes));
         Ok(())
     }
 
@@ -238,7 +243,7 @@ impl Collector<'_> {
                     _ => false,
                 };
                 if !same {
-                    self.tree.gaps.push(repeated(known.key()));
+                    self.gaps.add(repeated(known.key()));
                 }
             }
         }

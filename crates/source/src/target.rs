@@ -1,6 +1,8 @@
 //! Targets: how users name an image, in the grammar of skopeo's transports.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use layersift_format::{Opened, SourceError};
@@ -93,6 +95,9 @@ pub enum TargetError {
     /// Not the store of an engine, or one image of it.
     #[error("--all reads the store of an engine; `{0}` is not docker-root:, containerd-root: or podman-root:DIRECTORY")]
     NotAStore(String),
+    /// A name in a registry or a daemon that is not text.
+    #[error("invalid target `{0}`: only a path may have other bytes than UTF-8")]
+    NotText(String),
     /// A reference that no registry can have.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -122,6 +127,38 @@ impl Target {
                 None => Ok(detected(Some(text))),
             },
             None => Ok(detected(Some(text))),
+        }
+    }
+
+    /// Parses a target as [`Target::parse`] does. A path may be of any bytes.
+    ///
+    /// # Errors
+    /// As for [`Target::parse`]; and if what is not a path is not UTF-8.
+    pub fn parse_os(text: &OsStr) -> Result<Target, TargetError> {
+        if let Some(text) = text.to_str() {
+            return Target::parse(text);
+        }
+        let shown = text.to_string_lossy();
+        let parts = text.as_bytes().iter().position(|&byte| byte == b':').map(|at| text.as_bytes().split_at(at));
+        let named = parts.and_then(|(name, rest)| {
+            let transport = TRANSPORTS.iter().find(|transport| transport.name.as_bytes() == name)?;
+            Some((*transport, rest.get(1..).unwrap_or_default()))
+        });
+        let path = |bytes: &[u8]| Some(PathBuf::from(OsStr::from_bytes(bytes)));
+        let target = |transport: Option<&'static Transport>, path| Target {
+            transport,
+            path,
+            reference: None,
+            is_all: false,
+            text: shown.to_string(),
+        };
+        match named {
+            None => Ok(target(None, path(text.as_bytes()))),
+            // A transport of paths takes any name of a file.
+            Some((transport, rest)) => match (transport.parse)("path") {
+                Ok(Argument { path: Some(_), .. }) => Ok(target(Some(transport), path(rest))),
+                _ => Err(TargetError::NotText(shown.to_string())),
+            },
         }
     }
 
@@ -201,6 +238,18 @@ mod tests {
     fn parse(text: &str) -> Result<Parts, TargetError> {
         let target = Target::parse(text)?;
         Ok((target.transport.map(|transport| transport.name), target.path, target.reference))
+    }
+
+    #[test]
+    fn a_path_may_have_any_bytes() {
+        let path = |bytes: &[u8]| Some(PathBuf::from(OsStr::from_bytes(bytes)));
+        let parse = |bytes: &[u8]| Target::parse_os(OsStr::from_bytes(bytes));
+        let bare = parse(b"a\xff.tar").unwrap();
+        assert_eq!((bare.transport, bare.path), (None, path(b"a\xff.tar")));
+        let named = parse(b"oci-archive:d:a\xff.tar").unwrap();
+        assert_eq!(named.transport.map(|transport| transport.name), Some("oci-archive"));
+        assert_eq!(named.path, path(b"d:a\xff.tar"));
+        assert!(matches!(parse(b"docker://a\xff"), Err(TargetError::NotText(_))));
     }
 
     #[test]

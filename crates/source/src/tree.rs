@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use layersift_format::tar::{Ambiguity, BLOCK, Entry, Event, Kind, Parser};
 use layersift_format::{ArchiveError, Blob, DocumentError, Fetched, MappedFile, RegionReader, SourceError};
-use layersift_model::{Gap, GapReason, ImagePath, Limits};
+use layersift_model::{Gap, GapList, GapReason, ImagePath, Limits};
 
 /// Named files.
 pub(crate) trait Tree: Send + Sync {
@@ -103,6 +103,28 @@ pub(crate) fn link_target(path: &ImagePath, kind: Kind, link: &[u8]) -> String {
     }
 }
 
+/// What is left for the entries of an archive that contains an image, and for their names.
+pub(crate) struct ArchiveNames {
+    entries: usize,
+    bytes: usize,
+}
+
+impl ArchiveNames {
+    pub(crate) fn new(limits: &Limits) -> ArchiveNames {
+        ArchiveNames { entries: limits.archive_entries, bytes: limits.archive_name_bytes }
+    }
+
+    /// Counts an entry. Returns whether an image may have as many, with names as long.
+    pub(crate) fn add(&mut self, entry: &Entry) -> bool {
+        let runs = entry.sparse.as_ref().map_or(0, |runs| runs.len() * size_of::<(u64, u64)>());
+        let bytes = entry.path.len() + entry.link.len() + runs;
+        let fits = self.entries > 0 && self.bytes >= bytes;
+        self.entries = self.entries.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        fits
+    }
+}
+
 /// The members of an uncompressed archive in a mapped file.
 pub(crate) struct ArchiveTree {
     map: MappedFile,
@@ -142,8 +164,11 @@ impl ArchiveTree {
     /// Reads the headers of the archive in `map`, and not the data. Members after a damaged header are lost.
     pub(crate) fn new(path: &Path, map: MappedFile, limits: &Limits) -> ArchiveTree {
         let mut tree = ArchiveTree { map, members: HashMap::new(), first: None, damage: None, gaps: Vec::new() };
+        let mut gaps = GapList::new(limits.gap_bytes);
+        let mut names = ArchiveNames::new(limits);
         let mut parser = Parser::new(limits.tar_extension_bytes);
         let mut at = 0usize;
+        let mut is_image = true;
         while let Some(block) = tree.map.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
             let event = match parser.block(block) {
                 Ok(event) => event,
@@ -153,36 +178,39 @@ impl ArchiveTree {
                     break;
                 }
             };
-            tree.gaps.extend(parser.take_ambiguity().map(|ambiguity| ambiguous(ambiguity, at as u64)));
+            gaps.extend(parser.take_ambiguity().map(|ambiguity| ambiguous(ambiguity, at as u64)));
             at += BLOCK;
             match event {
                 None => {}
                 Some(Event::End) => {
-                    tree.gaps.extend(after_end(tree.after(at)));
+                    gaps.extend(after_end(tree.after(at)));
                     break;
                 }
                 Some(Event::Entry(entry)) => {
-                    tree.insert(&entry, at);
+                    is_image = names.add(&entry);
+                    gaps.extend(tree.insert(&entry, at));
                     at = at.saturating_add(usize::try_from(entry.padded()).unwrap_or(usize::MAX));
                 }
             }
             // No image has this many blobs: this is a root file system, whose files need not be listed.
-            if tree.members.len() > limits.archive_entries {
+            if !is_image {
                 tree.members.clear();
                 break;
             }
         }
+        tree.gaps = gaps.into_gaps();
         tree
     }
 
-    fn insert(&mut self, entry: &Entry, at: usize) {
+    /// Adds a member, or returns a gap if there is another of its name.
+    fn insert(&mut self, entry: &Entry, at: usize) -> Option<Gap> {
         let path = ImagePath::normalize(&entry.path);
         let name = path.to_string();
         if !path.is_root() && self.first.is_none() {
             self.first = Some(name.clone());
         }
         let member = match entry.kind {
-            Kind::Directory | Kind::Special => return,
+            Kind::Directory | Kind::Special => return None,
             Kind::Symlink | Kind::HardLink => Member::Link(link_target(&path, entry.kind, &entry.link)),
             // If the archive is cut off, the data that remains can be read, and its digest does not match.
             Kind::File => {
@@ -191,11 +219,12 @@ impl ArchiveTree {
             }
         };
         match self.members.entry(name) {
-            hash_map::Entry::Vacant(vacant) => drop(vacant.insert(member)),
+            hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(member);
+                None
+            }
             hash_map::Entry::Occupied(known) => {
-                if !is_same(&self.map, known.get(), &member) {
-                    self.gaps.push(repeated(known.key()));
-                }
+                (!is_same(&self.map, known.get(), &member)).then(|| repeated(known.key()))
             }
         }
     }

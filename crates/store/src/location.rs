@@ -158,10 +158,30 @@ fn is_ambiguous(url: &str) -> bool {
 /// Options that are shown as they are.
 const SHOWN: [&str; 7] = ["host", "port", "dbname", "user", "sslmode", "sslrootcert", "connect_timeout"];
 
+/// The name of a file, which may be a misspelled address with a password: `postgres:/user:password@host`, or the words of a
+/// connection string.
+fn without_password(name: &str) -> String {
+    let name = match name.rsplit_once('@') {
+        Some((user, host)) => match user.rsplit_once(':') {
+            Some((before, _)) => format!("{before}:****@{host}"),
+            None => name.to_string(),
+        },
+        None => name.to_string(),
+    };
+    let is_password =
+        |word: &str| word.split_once('=').is_some_and(|(name, _)| name.to_ascii_lowercase().contains("pass"));
+    let first = name.split(' ').position(is_password);
+    match first {
+        // The value may have blanks.
+        Some(index) => name.split(' ').take(index).chain(["password=****"]).collect::<Vec<_>>().join(" "),
+        None => name,
+    }
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Location::File(path) => write!(f, "{}", path.display()),
+            Location::File(path) => f.write_str(&without_password(&path.display().to_string())),
             Location::Server(server) => f.write_str(&server.shown),
         }
     }

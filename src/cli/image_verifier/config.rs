@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::cli::input_file;
 use anyhow::{Context, ensure};
 use layersift_model::Digest;
 use layersift_source::registry::ClientCertificate;
@@ -117,7 +118,7 @@ impl Config {
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    input_file::read_text(path)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::*;
 
-const NO_MEMORY: &(dyn Fn(u64) -> DecoderMemory + Sync) = &|_| Box::new(());
+const NO_MEMORY: &(dyn Fn(u64) -> Option<DecoderMemory> + Sync) = &|_| Some(Box::new(()));
 
 /// The uncompressed bytes, what decompression does not give, and the error at the end, if there is one.
 fn decoded(bytes: &[u8]) -> (Vec<u8>, Vec<UndecodedPart>, Option<io::Error>) {

@@ -104,7 +104,7 @@ impl<'d, R: BufRead> ZstdReader<'d, R> {
             return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
         }
         if window > FREE_WINDOW {
-            self._memory = Some((self.decoding.memory)(window));
+            self._memory = Some(self.decoding.take(window)?);
         }
         self.decoder.reinit()?;
         Ok(State::Frame)

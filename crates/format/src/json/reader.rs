@@ -1,11 +1,62 @@
 //! Reads a [`Node`] as a Rust type, by the rules of Go.
 
+use std::fmt;
+
 use serde::de::value::StrDeserializer;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 use serde::forward_to_deserialize_any;
-use serde_json::Error;
 
 use super::{Node, is_name};
+
+/// Why a value does not have the form of a type. It names the kind of the value and never quotes it: a secret in the
+/// wrong field must not get out through an error.
+#[derive(Debug)]
+pub(super) struct Error(String);
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl serde::de::Error for Error {
+    fn custom<T: fmt::Display>(message: T) -> Error {
+        Error(message.to_string())
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Error {
+        Error(format!("invalid type: {}, expected {expected}", kind(found)))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Error {
+        Error(format!("invalid value: {}, expected {expected}", kind(found)))
+    }
+
+    fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Error {
+        Error(format!("unknown variant, expected one of {}", expected.join(", ")))
+    }
+
+    fn unknown_field(_: &str, expected: &'static [&'static str]) -> Error {
+        Error(format!("unknown field, expected one of {}", expected.join(", ")))
+    }
+}
+
+/// The kind of a value.
+fn kind(found: Unexpected<'_>) -> &'static str {
+    match found {
+        Unexpected::Bool(_) => "a boolean",
+        Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => "a number",
+        Unexpected::Char(_) | Unexpected::Str(_) | Unexpected::Bytes(_) => "a string",
+        Unexpected::Seq => "a sequence",
+        Unexpected::Map => "a map",
+        Unexpected::Unit | Unexpected::Option => "null",
+        _ => "another value",
+    }
+}
 
 /// What happens to a field that is given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +116,11 @@ impl<'de> Deserializer<'de> for NodeReader<'de> {
         match self.last() {
             Node::Null => visitor.visit_unit(),
             Node::Bool(value) => visitor.visit_bool(*value),
-            Node::Number(number) => number.deserialize_any(visitor),
+            Node::Number(number) => match (number.as_u64(), number.as_i64()) {
+                (Some(value), _) => visitor.visit_u64(value),
+                (None, Some(value)) => visitor.visit_i64(value),
+                (None, None) => visitor.visit_f64(number.as_f64().unwrap_or_default()),
+            },
             Node::String(text) => visitor.visit_borrowed_str(text),
             Node::Array(elements) => visitor.visit_seq(Elements { reader: &self, left: elements.iter() }),
             Node::Object(_) => {

@@ -1,10 +1,12 @@
 //! Reads indexes, manifests, configurations and attestations, and makes images of them.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use layersift_model::{Digest, Gap, GapReason, Hasher, Limits};
 
+use super::cache::order_by_tree;
 use super::choose::{self, Chosen};
 use super::classify::{kind, parts};
 use super::wire::{Descriptor, WireDocument, WirePlatform};
@@ -21,6 +23,8 @@ const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 pub(super) struct DocumentReader<'s> {
     pub(super) source: &'s dyn ImageSource,
     pub(super) limits: &'s Limits,
+    /// The bytes of the documents that were read so far.
+    read_bytes: Cell<u64>,
 }
 
 /// A manifest, as an index or the source names it.
@@ -51,7 +55,11 @@ impl Leaf {
     }
 }
 
-impl DocumentReader<'_> {
+impl<'s> DocumentReader<'s> {
+    pub(super) fn new(source: &'s dyn ImageSource, limits: &'s Limits) -> DocumentReader<'s> {
+        DocumentReader { source, limits, read_bytes: Cell::new(0) }
+    }
+
     /// The images that a manifest or an index at `location` leads to. `listing` has the strings with which the source
     /// lists it.
     pub(super) fn manifests(
@@ -525,6 +533,11 @@ impl DocumentReader<'_> {
         let limit = self.limits.document_bytes;
         let bytes = blob.read_document(limit).map_err(|error| failed(error.to_string()))?;
         let bytes = bytes.ok_or_else(|| failed(format!("the document is larger than {limit} bytes")))?;
+        self.read_bytes.set(self.read_bytes.get() + bytes.len() as u64);
+        let limit = self.limits.target_document_bytes;
+        if self.read_bytes.get() > limit {
+            return Err(failed(format!("the documents of the target take more than {limit} bytes in all")));
+        }
         if let Some(expected) = digest {
             let mut hasher = Hasher::new(expected.algorithm());
             hasher.update(&bytes);
@@ -536,26 +549,6 @@ impl DocumentReader<'_> {
         }
         Ok(Some(bytes))
     }
-}
-
-/// Orders the layers of a cache so that each comes after the one that it was made on.
-fn order_by_tree(layers: &mut [LayerSource], config: Option<&Node>) {
-    let nodes = config.and_then(|config| config.get("layers")).map(Node::elements).unwrap_or_default();
-    let parent_of = |index: usize| -> Option<usize> {
-        let Some(Node::Number(parent)) = nodes.get(index)?.get("parent") else { return None };
-        usize::try_from(parent.as_i64()?).ok().filter(|parent| *parent < nodes.len())
-    };
-    let depth_of = |index: usize| {
-        let above = std::iter::successors(parent_of(index), |parent| parent_of(*parent));
-        // A circle is as deep as there are layers.
-        above.take(nodes.len()).count()
-    };
-    let place = |layer: &LayerSource| {
-        let digest = layer.digest.as_ref().map(Digest::to_string).unwrap_or_default();
-        let index = nodes.iter().position(|node| node.get("blob").and_then(Node::as_str) == Some(&digest));
-        (index.map_or(usize::MAX, depth_of), index.unwrap_or(usize::MAX))
-    };
-    layers.sort_by_cached_key(place);
 }
 
 /// A blob as a document that is read later.

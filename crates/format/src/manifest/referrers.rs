@@ -42,7 +42,7 @@ pub fn is_index(bytes: &[u8]) -> bool {
 /// Adds what refers to the manifests and indexes of `images`, which are all images of `source` that are scanned.
 pub fn add_referrers(source: &dyn ImageSource, limits: &Limits, images: &mut [Image]) {
     let mut reader = ReferrerReader {
-        documents: DocumentReader { source, limits },
+        documents: DocumentReader::new(source, limits),
         known: Known::of(images),
         manifests: 0,
         blobs: 0,

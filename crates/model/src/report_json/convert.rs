@@ -293,13 +293,14 @@ impl GapObject {
             layer: gap.layer,
             bytes: gap.gap.bytes,
             detail: gap.gap.detail.clone(),
+            count: (gap.gap.count > 1).then_some(gap.gap.count),
         }
     }
 }
 
 impl From<GapObject> for ImageGap {
     fn from(object: GapObject) -> ImageGap {
-        let GapObject { reason, path, layer, bytes, detail } = object;
-        ImageGap { gap: Gap { reason, path, bytes, detail }, layer }
+        let GapObject { reason, path, layer, bytes, detail, count } = object;
+        ImageGap { gap: Gap { reason, path, bytes, detail, count: count.unwrap_or(1) }, layer }
     }
 }

@@ -300,6 +300,9 @@ pub(super) struct GapObject {
     pub(super) bytes: Option<u64>,
     /// What happened, for people.
     pub(super) detail: String,
+    /// How many gaps this one stands for, if there were too many to list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) count: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -187,7 +187,7 @@ fn report() -> impl Strategy<Value = ImageReport> {
         },
     );
     let gap = (text(), any::<(Option<u64>, Option<usize>)>()).prop_map(|(detail, (bytes, layer))| ImageGap {
-        gap: Gap { reason: GapReason::DamagedTar, path: Some(detail.clone()), bytes, detail },
+        gap: Gap { reason: GapReason::DamagedTar, path: Some(detail.clone()), bytes, detail, count: 1 },
         layer,
     });
     let expired = text().prop_map(|reason| ExpiredException { entry: 3, reason, expires: Date::constant(2020, 1, 31) });

@@ -2,6 +2,7 @@
 //! is recognised by its top-level tables.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use layersift_model::{Algorithm, Hasher};
@@ -9,6 +10,9 @@ use serde::Deserialize;
 
 use super::{BuiltInCounts, RulesError, Ruleset, foreign};
 use crate::rule::{ChainRule, ConfigCheck, FileRule, KnownKey, PortRule, Signature};
+
+/// The most bytes of one file of rules.
+const MOST_FILE_BYTES: u64 = 16 << 20;
 
 /// The signature files of this build as JSON: a list of pairs of a path relative to `signatures/` and the file's
 /// tables, without examples.
@@ -218,12 +222,21 @@ pub(super) fn read_files(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Rul
     let mut files = Vec::new();
     for path in paths {
         for file in toml_files(path)? {
-            let text =
-                std::fs::read_to_string(&file).map_err(|source| RulesError::Read { path: file.clone(), source })?;
+            let text = read_bounded(&file).map_err(|source| RulesError::Read { path: file.clone(), source })?;
             files.push((file.display().to_string(), text));
         }
     }
     Ok(files)
+}
+
+/// The text of a file, which is no device without an end.
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MOST_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MOST_FILE_BYTES {
+        return Err(std::io::Error::other(format!("it has more than {MOST_FILE_BYTES} bytes")));
+    }
+    Ok(text)
 }
 
 fn toml_files(path: &Path) -> Result<Vec<PathBuf>, RulesError> {

@@ -5,18 +5,25 @@
 //! layers as overlay file systems puts a directory in the place of such a link, and keeps the file below the other
 //! path; [`Tracked::through`] says where that differs.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use layersift_model::{ImagePath, LayerFinding, LayerReport, Origin, PathKey, State, Touch, Touched};
+use layersift_model::{Footprint, ImagePath, LayerFinding, LayerReport, Origin, PathKey, State, Touch, Touched};
 
+use super::work::Work;
 use crate::layer::symlinks::{RelevantLinks, Symlinks};
+
+/// The most findings that hard links across layers may add, and their bytes in memory.
+const MAX_LINKED: usize = 10_000;
+const MAX_LINKED_BYTES: u64 = 8 << 20;
 
 /// A finding of a layer, with its lifetime in the image.
 #[derive(Clone, Debug)]
-pub struct Tracked {
+pub struct Tracked<'r> {
     /// The finding.
-    pub finding: LayerFinding,
+    pub finding: Cow<'r, LayerFinding>,
     /// The index of the layer that added it.
     pub layer: usize,
     /// Whether it is still in the final image.
@@ -25,26 +32,51 @@ pub struct Tracked {
     pub ended_by: Option<usize>,
     /// The path by which that layer overwrote or deleted it, if symbolic links lead from there to the file.
     pub through: Option<ImagePath>,
-    /// The path with the symbolic links in its directories followed.
-    real: ImagePath,
+    /// The path with the symbolic links in its directories followed; shared by the findings of one file.
+    real: Rc<KeyedPath>,
 }
 
-/// The maximum number of findings that hard links across layers may add.
-const MAX_LINKED: usize = 10_000;
+/// A path, with its key and those of its ancestors.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyedPath {
+    path: ImagePath,
+    key: PathKey,
+    /// The root first.
+    above: Vec<PathKey>,
+}
+
+impl KeyedPath {
+    pub(crate) fn new(path: ImagePath) -> KeyedPath {
+        KeyedPath { key: path.key(), above: path.ancestor_keys(), path }
+    }
+
+    /// The number of its directories.
+    pub(crate) fn depth(&self) -> u64 {
+        self.above.len() as u64
+    }
+}
 
 /// The findings of all layers, with their lifetimes.
 #[derive(Debug, Default)]
-pub struct Lifetimes {
+pub struct Lifetimes<'r> {
     /// The findings.
-    pub tracked: Vec<Tracked>,
-    /// Whether findings in hard links were dropped, because there were too many.
-    pub overflowed: bool,
+    pub tracked: Vec<Tracked<'r>>,
+    /// How many findings in hard links were dropped, because there were too many.
+    pub dropped: u64,
 }
 
-/// Follows the findings of all layers, base first, to the final image. Unread layers have no effect.
-pub fn follow(layers: &[Option<Arc<LayerReport>>]) -> Lifetimes {
+/// The findings of each layer that are followed.
+pub type Chosen<'r> = [Vec<&'r LayerFinding>];
+
+/// Follows the `chosen` findings of all layers, base first, to the final image. Unread layers have no effect. A finding
+/// for which no `work` is left counts as present.
+pub(crate) fn follow<'r>(
+    layers: &'r [Option<Arc<LayerReport>>],
+    chosen: &Chosen<'r>,
+    work: &mut Work,
+) -> Lifetimes<'r> {
     let mut all = Lifetimes::default();
-    let relevant = relevant_links(layers);
+    let relevant = relevant_links(layers, chosen);
     let mut symlinks = Symlinks::default();
     for (index, report) in layers.iter().enumerate() {
         let Some(report) = report else { continue };
@@ -53,36 +85,27 @@ pub fn follow(layers: &[Option<Arc<LayerReport>>]) -> Lifetimes {
         symlinks.retain(|link, all| !is_replaced(link, &report.touched, all));
         let below = symlinks.clone();
         symlinks.add(report.symlinks.iter().filter(|link| relevant.has(link)));
-        let linked = link_on(&mut all, index, report, &before, &symlinks);
-        for earlier in all.tracked.iter_mut().filter(|earlier| earlier.state == State::Present) {
-            if let Some((state, through)) =
-                ended_through(&earlier.finding.place.path, &earlier.real, &report.touched, &below)
-            {
-                earlier.state = state;
-                earlier.ended_by = Some(index);
-                earlier.through = through;
-            }
-        }
+        let linked = link_on(&mut all, index, report, &before, &symlinks, work);
+        end(&mut all.tracked, index, &report.touched, &below, work);
         all.tracked.extend(linked);
-        all.tracked.extend(report.findings.iter().map(|finding| begin(finding.clone(), index, &symlinks)));
+        all.tracked.extend(begin(chosen.get(index).into_iter().flatten().copied(), index, &symlinks, work));
     }
     all
 }
 
-/// The findings of blobs that do not lie on top of each other.
-pub fn separate(layers: &[Option<Arc<LayerReport>>]) -> Lifetimes {
+/// The `chosen` findings of blobs that do not lie on top of each other.
+pub(crate) fn separate<'r>(chosen: &Chosen<'r>, work: &mut Work) -> Lifetimes<'r> {
     let mut all = Lifetimes::default();
-    for (index, report) in layers.iter().enumerate() {
-        let findings = report.iter().flat_map(|report| &report.findings);
-        all.tracked.extend(findings.map(|finding| begin(finding.clone(), index, &Symlinks::default())));
+    for (index, findings) in chosen.iter().enumerate() {
+        all.tracked.extend(begin(findings.iter().copied(), index, &Symlinks::default(), work));
     }
     all
 }
 
 /// The symbolic links that may lead to a file with a finding.
-fn relevant_links(layers: &[Option<Arc<LayerReport>>]) -> RelevantLinks<'_> {
+fn relevant_links<'r>(layers: &'r [Option<Arc<LayerReport>>], chosen: &Chosen<'r>) -> RelevantLinks<'r> {
     let reports = layers.iter().flatten();
-    let found = reports.clone().flat_map(|report| report.findings.iter().map(|finding| &finding.place.path));
+    let found = chosen.iter().flatten().map(|finding| &finding.place.path);
     // Without findings, no file is followed.
     if found.clone().next().is_none() {
         return RelevantLinks::default();
@@ -95,38 +118,93 @@ fn relevant_links(layers: &[Option<Arc<LayerReport>>]) -> RelevantLinks<'_> {
     RelevantLinks::new(reports.flat_map(|report| &report.symlinks), found.chain(linked))
 }
 
-/// The state of a finding in its own layer.
-fn begin(finding: LayerFinding, layer: usize, symlinks: &Symlinks) -> Tracked {
+/// The state of findings in their own layer.
+fn begin<'r>(
+    findings: impl Iterator<Item = &'r LayerFinding>,
+    layer: usize,
+    symlinks: &Symlinks,
+    work: &mut Work,
+) -> Vec<Tracked<'r>> {
+    let mut all: Vec<Tracked<'r>> = Vec::new();
+    for finding in findings {
+        let known = all.last().filter(|last| last.finding.place.path == finding.place.path);
+        let real = known.map(|last| Rc::clone(&last.real));
+        all.push(begin_one(Cow::Borrowed(finding), layer, real, symlinks, work));
+    }
+    all
+}
+
+fn begin_one<'r>(
+    finding: Cow<'r, LayerFinding>,
+    layer: usize,
+    real: Option<Rc<KeyedPath>>,
+    symlinks: &Symlinks,
+    work: &mut Work,
+) -> Tracked<'r> {
     let state = finding.superseded.unwrap_or(State::Present);
     let ended_by = finding.superseded.map(|_| layer);
-    let real = symlinks.resolve(&finding.place.path);
+    let real = real.unwrap_or_else(|| {
+        let real = KeyedPath::new(symlinks.resolve(&finding.place.path));
+        work.take(real.depth());
+        Rc::new(real)
+    });
     Tracked { finding, layer, state, ended_by, through: None, real }
+}
+
+/// Ends the findings that layer `index`, which touches `touched`, overwrites or deletes.
+fn end(tracked: &mut [Tracked<'_>], index: usize, touched: &Touched, below: &Symlinks, work: &mut Work) {
+    // A layer that touches nothing has not been read, or is empty.
+    if touched.is_empty() {
+        return;
+    }
+    let mut last: Option<(Rc<KeyedPath>, Option<(State, Option<ImagePath>)>)> = None;
+    for earlier in tracked.iter_mut().filter(|earlier| earlier.state == State::Present) {
+        let known = last.take().filter(|(real, _)| Rc::ptr_eq(real, &earlier.real));
+        let (real, ended) = known.unwrap_or_else(|| {
+            let real = Rc::clone(&earlier.real);
+            // What was not followed counts as present.
+            let ended = work
+                .take(real.depth())
+                .then(|| ended_through(&earlier.finding.place.path, &real, touched, below, work))
+                .flatten();
+            (real, ended)
+        });
+        if let Some((state, through)) = ended.clone() {
+            earlier.state = state;
+            earlier.ended_by = Some(index);
+            earlier.through = through;
+        }
+        last = Some((real, ended));
+    }
 }
 
 /// The effect on a file of a layer that touches `touched`, and the path through the symbolic links of the layers
 /// `below` by which it has it. `path` is the file's path in its layer, and `real` that with its links followed.
 pub(crate) fn ended_through(
     path: &ImagePath,
-    real: &ImagePath,
+    real: &KeyedPath,
     touched: &Touched,
     below: &Symlinks,
+    work: &mut Work,
 ) -> Option<(State, Option<ImagePath>)> {
     // The bytes outside of all entries have no path.
     if path.is_root() {
         return None;
     }
-    let named = |other: ImagePath| (other != *path).then_some(other);
+    let named = |other: &ImagePath| (other != path).then(|| other.clone());
     if let Some(state) = ended(real, touched) {
-        return Some((state, named(real.clone())));
+        return Some((state, named(&real.path)));
     }
-    let mut aliases = below.aliases(real).into_iter();
-    aliases.find_map(|other| Some((ended_elsewhere(&other, touched, below)?, named(other))))
+    below.aliases(&real.path).into_iter().map(KeyedPath::new).find_map(|other| {
+        let state = if work.take(other.depth()) { ended_elsewhere(&other, touched, below)? } else { return None };
+        Some((state, named(&other.path)))
+    })
 }
 
 /// The effect on a file to which `path` leads through `symlinks`. What the layer does to the links themselves is
 /// another matter.
-fn ended_elsewhere(path: &ImagePath, touched: &Touched, symlinks: &Symlinks) -> Option<State> {
-    if touched.has(path.key(), Touch::Implied) {
+fn ended_elsewhere(path: &KeyedPath, touched: &Touched, symlinks: &Symlinks) -> Option<State> {
+    if touched.has(path.key, Touch::Implied) {
         return Some(State::Overwritten);
     }
     replaced_elsewhere(path, touched, symlinks)
@@ -134,50 +212,50 @@ fn ended_elsewhere(path: &ImagePath, touched: &Touched, symlinks: &Symlinks) -> 
 
 /// Whether a layer that touches `touched` replaces or removes the link at `path`, by that path or by another.
 pub(crate) fn is_replaced(path: &ImagePath, touched: &Touched, symlinks: &Symlinks) -> bool {
-    let mut others = symlinks.aliases(path).into_iter();
-    replaced(path, touched).is_some() || others.any(|other| replaced_elsewhere(&other, touched, symlinks).is_some())
+    let replaced_at = |other: ImagePath| replaced_elsewhere(&KeyedPath::new(other), touched, symlinks).is_some();
+    replaced(&KeyedPath::new(path.clone()), touched).is_some() || symlinks.aliases(path).into_iter().any(replaced_at)
 }
 
-fn replaced_elsewhere(path: &ImagePath, touched: &Touched, symlinks: &Symlinks) -> Option<State> {
-    let key = path.key();
-    if touched.has(key, Touch::Other) || touched.has(key, Touch::Directory) {
+fn replaced_elsewhere(path: &KeyedPath, touched: &Touched, symlinks: &Symlinks) -> Option<State> {
+    let own = touched.at(path.key);
+    if own.any(&[Touch::Other, Touch::Directory]) {
         return Some(State::Overwritten);
     }
-    let is_removed = |above: &ImagePath| {
-        let key = above.key();
-        let has_removed = [Touch::Whiteout, Touch::Other].iter().any(|touch| touched.has(key, *touch));
-        touched.has(key, Touch::Opaque) || (has_removed && !symlinks.has(above))
+    let ancestors = || path.path.ancestors().zip(path.above.iter().rev());
+    let removes = |above: &ImagePath, key: &PathKey| {
+        let touches = touched.at(*key);
+        touches.any(&[Touch::Opaque]) || (touches.any(&[Touch::Whiteout, Touch::Other]) && !symlinks.has(above))
     };
-    (touched.has(key, Touch::Whiteout) || path.ancestors().any(|above| is_removed(&above))).then_some(State::Deleted)
+    let is_touched = path.above.iter().any(|key| touched.at(*key).any(&[Touch::Opaque, Touch::Whiteout, Touch::Other]));
+    let is_removed =
+        own.any(&[Touch::Whiteout]) || (is_touched && ancestors().any(|(above, key)| removes(&above, key)));
+    is_removed.then_some(State::Deleted)
 }
 
 /// The effect of a layer that touches `touched` on the file at `path` of a lower layer; `None` if it remains.
-fn ended(path: &ImagePath, touched: &Touched) -> Option<State> {
-    if touched.has(path.key(), Touch::Implied) { Some(State::Overwritten) } else { replaced(path, touched) }
+fn ended(path: &KeyedPath, touched: &Touched) -> Option<State> {
+    if touched.has(path.key, Touch::Implied) { Some(State::Overwritten) } else { replaced(path, touched) }
 }
 
 /// The same for a link: directories that are only implied are below it.
-fn replaced(path: &ImagePath, touched: &Touched) -> Option<State> {
-    let key = path.key();
-    if touched.has(key, Touch::Other) || touched.has(key, Touch::Directory) {
+fn replaced(path: &KeyedPath, touched: &Touched) -> Option<State> {
+    let own = touched.at(path.key);
+    if own.any(&[Touch::Other, Touch::Directory]) {
         return Some(State::Overwritten);
     }
-    let removed = touched.has(key, Touch::Whiteout)
-        || path.ancestors().any(|above| {
-            let key = above.key();
-            [Touch::Whiteout, Touch::Opaque, Touch::Other].iter().any(|touch| touched.has(key, *touch))
-        });
-    removed.then_some(State::Deleted)
+    let removes = |key: &PathKey| touched.at(*key).any(&[Touch::Whiteout, Touch::Opaque, Touch::Other]);
+    (own.any(&[Touch::Whiteout]) || path.above.iter().any(removes)).then_some(State::Deleted)
 }
 
 /// The findings of lower layers that hard links of this layer add under new paths.
-fn link_on(
-    all: &mut Lifetimes,
+fn link_on<'r>(
+    all: &mut Lifetimes<'r>,
     index: usize,
     report: &LayerReport,
     before: &Symlinks,
     symlinks: &Symlinks,
-) -> Vec<Tracked> {
+    work: &mut Work,
+) -> Vec<Tracked<'r>> {
     let mut linked = Vec::new();
     let wanted = report.hard_links.iter().any(|link| matches!(link.origin, Origin::Below(_)));
     if !wanted {
@@ -185,41 +263,58 @@ fn link_on(
     }
     let mut present: HashMap<PathKey, Vec<&LayerFinding>> = HashMap::new();
     for tracked in all.tracked.iter().filter(|tracked| tracked.state == State::Present) {
-        present.entry(tracked.real.key()).or_default().push(&tracked.finding);
+        present.entry(tracked.real.key).or_default().push(&tracked.finding);
     }
+    let own_by_name = by_name(report);
+    let mut bytes = 0;
     for link in &report.hard_links {
         let Origin::Below(target) = &link.origin else { continue };
+        if !work.take(1) {
+            break;
+        }
         // The link may have been made before or after the layer changed the links on the way to its target.
         let paths = [before.resolve(target), symlinks.resolve(target)];
-        let is_elsewhere = paths[0] != *target;
-        let own = if is_elsewhere { own_findings(report, &paths[0], link.entry, before) } else { Vec::new() };
+        let same_name = own_by_name.get(target.name()).filter(|_| paths[0] != *target);
+        let own = same_name.map(|found| own_findings(found, &paths[0], link.entry, before, work)).unwrap_or_default();
         let below = paths.iter().find_map(|path| present.get(&path.key())).map_or(&[][..], Vec::as_slice);
         for original in if own.is_empty() { below } else { &own } {
-            if linked.len() >= MAX_LINKED {
-                all.overflowed = true;
-                return linked;
+            let new = original.linked(link);
+            bytes += new.footprint();
+            if linked.len() >= MAX_LINKED || bytes > MAX_LINKED_BYTES {
+                all.dropped += 1;
+                continue;
             }
-            linked.push(begin(original.linked(link), index, symlinks));
+            linked.push(begin_one(Cow::Owned(new), index, None, symlinks, work));
         }
     }
     linked
 }
 
-/// The findings in the file that the layer itself has at the resolved path `target` before entry `number`. The layer
-/// knew it by another path, because the link that leads there is in a lower layer.
+/// The findings of a layer by the names of their files.
+fn by_name(report: &LayerReport) -> HashMap<&[u8], Vec<&LayerFinding>> {
+    let mut all: HashMap<&[u8], Vec<&LayerFinding>> = HashMap::new();
+    for finding in &report.findings {
+        all.entry(finding.place.path.name()).or_default().push(finding);
+    }
+    all
+}
+
+/// Of `found`, the findings in the file that the layer itself has at the resolved path `target` before entry `number`.
+/// The layer knew it by another path, because the link that leads there is in a lower layer.
 fn own_findings<'r>(
-    report: &'r LayerReport,
+    found: &[&'r LayerFinding],
     target: &ImagePath,
     number: u32,
     symlinks: &Symlinks,
+    work: &mut Work,
 ) -> Vec<&'r LayerFinding> {
-    let is_before = |finding: &&LayerFinding| finding.entry < number;
-    let at_target: Vec<&LayerFinding> = report
-        .findings
+    if !work.take(found.len() as u64) {
+        return Vec::new();
+    }
+    let at_target: Vec<&LayerFinding> = found
         .iter()
-        .filter(is_before)
-        .filter(|finding| finding.place.path.name() == target.name())
-        .filter(|finding| symlinks.resolve(&finding.place.path) == *target)
+        .copied()
+        .filter(|finding| finding.entry < number && symlinks.resolve(&finding.place.path) == *target)
         .collect();
     let last = at_target.iter().map(|finding| finding.entry).max();
     at_target.into_iter().filter(|finding| Some(finding.entry) == last).collect()

@@ -4,11 +4,15 @@
 //! of `package.json`, PyPA's "Recording installed projects" for `RECORD`. Distroless images have one file per package
 //! in `/var/lib/dpkg/status.d`.
 
+use std::mem::size_of;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
-use layersift_model::{Checksum, ImagePath, LONGEST_NAME, Owners, Package};
+use layersift_model::{Checksum, Footprint, ImagePath, LONGEST_NAME, Owners, Package, PathKey, RecordedChecksum};
+
+use crate::allowance::Allowance;
 
 /// The kind of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,9 +39,6 @@ pub enum Record {
         version: String,
     },
 }
-
-/// The maximum number of paths in all records of one layer.
-const MAX_PATHS: usize = 2_000_000;
 
 /// The maximum number of lines in the file list of one package. Each repeats the directory; no real list is as long.
 const MAX_RECORD_LINES: usize = 100_000;
@@ -85,8 +86,11 @@ impl Record {
         })
     }
 
-    /// Reads the record into `owners`. Damaged parts are skipped: records only add owners to findings.
-    pub fn read(&self, bytes: &[u8], owners: &mut Owners) {
+    /// Reads the record into `owners`, as far as the allowance reaches. Damaged parts are skipped: records only add
+    /// owners to findings.
+    pub(crate) fn read(&self, bytes: &[u8], owners: &mut Owners, allowance: &mut Allowance<'_>) {
+        let mut owners = BoundedOwners { owners, allowance };
+        let owners = &mut owners;
         match self {
             Record::Npm(directory) => read_npm(directory, bytes, owners),
             Record::DpkgStatus => read_status(bytes, owners),
@@ -106,6 +110,46 @@ impl Record {
     }
 }
 
+/// Owners, and what they may still take.
+struct BoundedOwners<'o, 'm> {
+    owners: &'o mut Owners,
+    allowance: &'o mut Allowance<'m>,
+}
+
+impl BoundedOwners<'_, '_> {
+    fn add_npm(&mut self, directory: PathKey, package: Package) {
+        if self.allowance.take(Owners::FILE_BYTES as u64 + package.footprint()) {
+            self.owners.npm.insert(directory, package);
+        }
+    }
+
+    /// Adds a package that lists its files, and returns its index.
+    fn add_package(&mut self, package: Package) -> Option<u32> {
+        let index = u32::try_from(self.owners.os.len()).ok()?;
+        self.allowance.take(package.footprint()).then(|| self.owners.os.push(package))?;
+        Some(index)
+    }
+
+    fn add_file(&mut self, path: PathKey, package: u32) {
+        if self.owners.files.contains_key(&path) || self.allowance.take(Owners::FILE_BYTES as u64) {
+            self.owners.files.insert(path, package);
+        }
+    }
+
+    fn add_sum(&mut self, path: PathKey, sum: RecordedChecksum) {
+        if self.owners.sums.contains_key(&path) || self.allowance.take(Owners::SUM_BYTES as u64) {
+            self.owners.sums.insert(path, sum);
+        }
+    }
+
+    fn add_version(&mut self, package: &str, version: String) {
+        let bytes = package.len() + version.len() + Owners::FILE_BYTES + 2 * size_of::<String>();
+        if self.owners.versions.contains_key(package) || self.allowance.take(bytes as u64) {
+            self.owners.versions.insert(package.into(), version);
+        }
+    }
+}
+
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty())
 }
@@ -114,22 +158,21 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_TEXT)]).trim().to_string()
 }
 
-fn read_npm(directory: &ImagePath, bytes: &[u8], owners: &mut Owners) {
+fn read_npm(directory: &ImagePath, bytes: &[u8], owners: &mut BoundedOwners<'_, '_>) {
     #[derive(Deserialize)]
     struct PackageJson {
         name: String,
         version: Option<String>,
     }
     if let Ok(PackageJson { name, version }) = serde_json::from_slice(bytes)
-        && owners.npm.len() < MAX_PATHS
         && name.len() + version.as_ref().map_or(0, String::len) <= MAX_TEXT
     {
-        owners.npm.insert(directory.key(), Package { ecosystem: "npm".into(), name, version });
+        owners.add_npm(directory.key(), Package { ecosystem: "npm".into(), name, version });
     }
 }
 
 /// Reads paragraphs of fields. Configuration files, which users may change, are listed with their original checksums.
-fn read_status(bytes: &[u8], owners: &mut Owners) {
+fn read_status(bytes: &[u8], owners: &mut BoundedOwners<'_, '_>) {
     let mut package = None;
     for line in bytes.split(|&byte| byte == b'\n') {
         if line.is_empty() {
@@ -142,13 +185,13 @@ fn read_status(bytes: &[u8], owners: &mut Owners) {
         } else if let Some(name) = line.strip_prefix(b"Package: ") {
             package = Some(text(name));
         } else if let (Some(version), Some(package)) = (line.strip_prefix(b"Version: "), &package) {
-            owners.versions.insert(package.clone(), text(version));
+            owners.add_version(package, text(version));
         }
     }
 }
 
 /// `<md5>  <path>`, as md5sum(1) writes it.
-fn read_md5sums(bytes: &[u8], owners: &mut Owners) {
+fn read_md5sums(bytes: &[u8], owners: &mut BoundedOwners<'_, '_>) {
     for (sum, path) in lines(bytes).filter_map(|line| line.split_at_checked(32)) {
         if let Some(sum) = md5(sum) {
             add_sum(owners, "deb", path.trim_ascii_start(), sum);
@@ -161,48 +204,42 @@ fn md5(digits: &[u8]) -> Option<Checksum> {
     Some(Checksum::Md5(u128::from_str_radix(digits, 16).ok()?.to_be_bytes()))
 }
 
-fn add_sum(owners: &mut Owners, ecosystem: &'static str, path: &[u8], sum: Checksum) {
-    if owners.sums.len() < MAX_PATHS {
-        owners.sums.insert(ImagePath::normalize(path).key(), (ecosystem.into(), sum));
-    }
+fn add_sum(owners: &mut BoundedOwners<'_, '_>, ecosystem: &'static str, path: &[u8], sum: Checksum) {
+    owners.add_sum(ImagePath::normalize(path).key(), (ecosystem.into(), sum));
 }
 
 fn add_files<'p>(
-    owners: &mut Owners,
+    owners: &mut BoundedOwners<'_, '_>,
     ecosystem: &'static str,
     name: &str,
     version: Option<String>,
     paths: impl Iterator<Item = &'p [u8]>,
 ) {
-    let Ok(index) = u32::try_from(owners.os.len()) else { return };
-    owners.os.push(Package { ecosystem: ecosystem.into(), name: name.into(), version });
+    let package = Package { ecosystem: ecosystem.into(), name: name.into(), version };
+    let Some(index) = owners.add_package(package) else { return };
     for path in paths {
-        if owners.files.len() >= MAX_PATHS {
-            return;
-        }
-        owners.files.insert(ImagePath::normalize(path).key(), index);
+        owners.add_file(ImagePath::normalize(path).key(), index);
     }
 }
 
 /// Lines of `path,sha256=digits,size`, the path relative to the directory of the package. Only paths
 /// in that directory are accepted.
-fn read_python(directory: &ImagePath, name: &str, version: &str, bytes: &[u8], owners: &mut Owners) {
-    let Ok(index) = u32::try_from(owners.os.len()) else { return };
+fn read_python(directory: &ImagePath, name: &str, version: &str, bytes: &[u8], owners: &mut BoundedOwners<'_, '_>) {
     let (name, version) = (text(name.as_bytes()), Some(text(version.as_bytes())));
-    owners.os.push(Package { ecosystem: "pypi".into(), name, version });
+    let Some(index) = owners.add_package(Package { ecosystem: "pypi".into(), name, version }) else { return };
     let inside = [directory.as_bytes(), b"/"].concat();
     for line in lines(bytes).map(<[u8]>::trim_ascii_end).take(MAX_RECORD_LINES) {
         let mut fields = line.rsplitn(3, |&byte| byte == b',');
         let (Some(_), Some(sum), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
         let path = path.strip_prefix(b"\"").and_then(|path| path.strip_suffix(b"\"")).unwrap_or(path);
-        if path.is_empty() || path.len() > LONGEST_NAME || owners.files.len() >= MAX_PATHS {
+        if path.is_empty() || path.len() > LONGEST_NAME {
             continue;
         }
         let path = ImagePath::normalize(&[&inside, path].concat());
         if !directory.is_root() && !path.as_bytes().starts_with(&inside) {
             continue;
         }
-        owners.files.insert(path.key(), index);
+        owners.add_file(path.key(), index);
         let sum = sum.strip_prefix(b"sha256=").and_then(|digits| URL_SAFE_NO_PAD.decode(digits).ok());
         if let Some(sum) = sum.and_then(|sum| sum.try_into().ok()) {
             add_sum(owners, "pypi", path.as_bytes(), Checksum::Sha256(sum));
@@ -222,7 +259,7 @@ fn apk_sum(value: &[u8]) -> Option<Checksum> {
 }
 
 /// Paragraphs of `X:value` lines: `P` package, `V` version, `F` directory, `R` file in it, `Z` its checksum.
-fn read_apk(bytes: &[u8], owners: &mut Owners) {
+fn read_apk(bytes: &[u8], owners: &mut BoundedOwners<'_, '_>) {
     let mut lines = bytes.split(|&byte| byte == b'\n').peekable();
     while lines.peek().is_some() {
         let (mut name, mut version, mut directory, mut paths) = (String::new(), None, &b""[..], Vec::new());
@@ -249,7 +286,10 @@ fn read_apk(bytes: &[u8], owners: &mut Owners) {
 
 #[cfg(test)]
 mod tests {
+    use layersift_model::Limits;
+
     use super::*;
+    use crate::memory::MemoryBudget;
 
     fn path(text: &str) -> ImagePath {
         ImagePath::normalize(text.as_bytes())
@@ -258,7 +298,9 @@ mod tests {
     #[test]
     fn dpkg_apk_and_npm() {
         let mut owners = Owners::default();
-        let mut read = |at: &str, bytes: &[u8]| Record::at(&path(at)).unwrap().read(bytes, &mut owners);
+        let lease = MemoryBudget::default().lease(0);
+        let mut allowance = Allowance::new(&Limits::default(), &lease);
+        let mut read = |at: &str, bytes: &[u8]| Record::at(&path(at)).unwrap().read(bytes, &mut owners, &mut allowance);
         read("var/lib/dpkg/info/libc6:amd64.list", b"/.\n/lib\n/lib/libc.so.6\n");
         read("var/lib/dpkg/status", b"Package: libc6\nStatus: x\nVersion: 2.36-9\n\nPackage: b\nVersion: 1\n");
         read("var/lib/dpkg/status.d/tzdata.md5sums", b"0123456789abcdef0123456789abcdef  usr/share/zoneinfo/UTC\n");
@@ -278,7 +320,9 @@ mod tests {
     #[test]
     fn checksums_of_what_packages_ship() {
         let mut owners = Owners::default();
-        let mut read = |at: &str, bytes: &[u8]| Record::at(&path(at)).unwrap().read(bytes, &mut owners);
+        let lease = MemoryBudget::default().lease(0);
+        let mut allowance = Allowance::new(&Limits::default(), &lease);
+        let mut read = |at: &str, bytes: &[u8]| Record::at(&path(at)).unwrap().read(bytes, &mut owners, &mut allowance);
         // All of "abc".
         let md5 = b"900150983cd24fb0d6963f7d28e17f72";
         read("var/lib/dpkg/info/a.md5sums", &[&md5[..], b"  usr/share/a\n"].concat());

@@ -3,7 +3,7 @@
 //! A package lasts as long as the files at its path record it. A database that a later layer writes again still records
 //! most packages: those were brought by the layer that recorded them first, and those that it lacks were removed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use layersift_format::manifest::ImageKind;
@@ -11,7 +11,8 @@ use layersift_model::{AiMark, Distribution, ImagePath, InstalledPackage, LayerRe
 use layersift_packages::purl;
 
 use super::layer::{LayerPackages, PackageFile, Record, RecordIdentity};
-use crate::assemble::lifetime::{ended_through, is_replaced};
+use crate::assemble::lifetime::{KeyedPath, ended_through, is_replaced};
+use crate::assemble::work::Work;
 use crate::layer::symlinks::{RelevantLinks, Symlinks};
 
 /// The packages and the marks of AI of all layers.
@@ -19,6 +20,8 @@ pub(crate) struct Joined {
     pub(crate) packages: Vec<InstalledPackage>,
     pub(crate) ai: Vec<AiMark>,
     pub(crate) distribution: Option<Distribution>,
+    /// Whether packages that are listed as visible may be hidden, because following them takes too long.
+    pub(crate) is_unfinished: bool,
 }
 
 /// Joins `layers`, base first. Unread layers have no effect.
@@ -78,8 +81,9 @@ struct Joining<'l> {
     relevant: RelevantLinks<'l>,
     symlinks: Symlinks,
     /// By the resolved path.
-    open: HashMap<ImagePath, OpenFile>,
+    open: BTreeMap<ImagePath, OpenFile>,
     items: Vec<Item>,
+    work: Work,
 }
 
 impl Joining<'_> {
@@ -92,12 +96,17 @@ impl Joining<'_> {
         self.symlinks.add(layer.report.symlinks.iter().filter(|link| self.relevant.has(link)));
         let linked = self.linked(&layer.report, &before);
         let mut ended = EndedFiles::new();
-        self.open.retain(|real, file| match ended_through(&file.path, real, touched, &below) {
-            Some((state, _)) => {
-                ended.insert(real.clone(), Ended { state, packages: std::mem::take(&mut file.packages) });
-                false
-            }
-            None => true,
+        let work = &mut self.work;
+        self.open.retain(|real, file| {
+            let keyed = KeyedPath::new(real.clone());
+            // What was not followed counts as present.
+            let state = match work.take(keyed.depth()) {
+                true => ended_through(&file.path, &keyed, touched, &below, work),
+                false => None,
+            };
+            let Some((state, _)) = state else { return true };
+            ended.insert(real.clone(), Ended { state, packages: std::mem::take(&mut file.packages) });
+            false
         });
         self.add_files(index, layer, &mut ended);
         for file in &linked {
@@ -212,7 +221,7 @@ impl Joining<'_> {
             let key = |one: &AiMark| (!one.is_visible(), one.record.kind, one.path.clone(), one.layer, one.ended_by);
             key(a).cmp(&key(b)).then_with(|| a.record.cmp(&b.record))
         });
-        Joined { packages, ai, distribution }
+        Joined { packages, ai, distribution, is_unfinished: self.work.is_exceeded() }
     }
 }
 

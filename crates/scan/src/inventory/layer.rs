@@ -1,10 +1,12 @@
 //! The packages and the marks of AI that the files of one layer record.
 
+use std::mem::size_of;
+
 use layersift_format::tar::BLOCK;
 use layersift_format::{Blob, Cancellation};
 use layersift_model::{
-    AiRecord, Algorithm, Distribution, Gap, GapReason, HardLink, ImagePath, LayerReport, Limits, Origin, Owners,
-    PackageIdentity, PackageRecord, State, Touched,
+    AiRecord, Algorithm, Distribution, Footprint, Gap, GapReason, HardLink, ImagePath, LayerReport, Limits, Origin,
+    Owners, PackageIdentity, PackageRecord, State,
 };
 use rayon::ThreadPool;
 
@@ -15,6 +17,7 @@ use crate::layer::walk::Overlap;
 use crate::layer_scan::entries::Entries;
 use crate::memory::MemoryBudget;
 use crate::observe::Observer;
+use crate::read_layers::LayerResult;
 
 /// The number of new bytes in a window.
 const FRESH: usize = 1 << 20;
@@ -79,6 +82,37 @@ impl PackageFile {
     }
 }
 
+impl Footprint for LayerPackages {
+    fn footprint(&self) -> u64 {
+        let file = |file: &PackageFile| {
+            let records: usize = file.records.iter().map(|record| size_of::<Record>() + text_bytes(record)).sum();
+            (size_of::<PackageFile>() + file.path.as_bytes().len() + records) as u64
+        };
+        self.report.footprint() + self.files.iter().map(file).sum::<u64>()
+    }
+}
+
+/// The bytes of the text of a record.
+fn text_bytes(record: &Record) -> usize {
+    let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    match record {
+        Record::Ai(record) => record.detail.len() + optional(&record.name),
+        Record::Package(record) => {
+            let PackageRecord { namespace, name, version, epoch, architecture, licence, source, inside, .. } = record;
+            let inside: usize = inside.iter().map(|name| size_of::<String>() + name.len()).sum();
+            let other = [namespace, epoch, architecture, licence, source].into_iter().map(optional).sum::<usize>();
+            name.len() + version.len() + other + inside
+        }
+    }
+}
+
+impl LayerResult for LayerPackages {
+    /// Without packages: none is graver than another.
+    fn reduced(&self) -> LayerPackages {
+        LayerPackages { report: self.report.reduced(), files: Vec::new() }
+    }
+}
+
 /// Reads layers, with shared buffers.
 pub(crate) struct PackageReader<'r> {
     pool: Pool,
@@ -109,7 +143,7 @@ impl<'r> PackageReader<'r> {
             other => other,
         };
         let memory = self.memory.lease(LAYER_BYTES);
-        let found = Found::default();
+        let found = Found::new(self.limits);
         let progress = |count| observer.read(count);
         let reading = LayerReader {
             pool: &self.pool,
@@ -123,7 +157,7 @@ impl<'r> PackageReader<'r> {
         let (facts, entries) = self.threads.in_place_scope(|scope| {
             let found = &found;
             let spawn = |job: Job| scope.spawn(move |_| job.run(found));
-            let mut visitor = PackageVisitor::new(found, &spawn, &memory);
+            let mut visitor = PackageVisitor::new(found, &spawn, self.limits, &memory);
             let facts = reading.layer(blob, &mut visitor, &mut |work| match work {
                 // All bytes were passed to the visitor.
                 Work::Scan(_) => {}
@@ -137,16 +171,14 @@ impl<'r> PackageReader<'r> {
 
 /// The packages of a layer that was walked.
 pub(crate) fn conclude(facts: LayerFacts, mut entries: Entries, found: Found) -> LayerPackages {
-    let (mut files, found_gaps) = found.into_parts();
+    let (mut files, mut gaps) = found.into_parts();
+    gaps.extend(facts.gaps);
     entries.sort();
     let hard_links = entries.resolved_links();
     let symlinks = entries.take_symlinks();
     for file in &mut files {
         file.superseded = entries.superseded(&file.path, file.entry);
     }
-    let mut gaps = facts.gaps;
-    gaps.extend(found_gaps);
-    gaps.extend(entries.dropped_symlinks());
     let mut records: usize = files.iter().map(|file| file.records.len()).sum();
     let by_entry = files.len();
     for link in &hard_links {
@@ -155,12 +187,13 @@ pub(crate) fn conclude(facts: LayerFacts, mut entries: Entries, found: Found) ->
         records += files[index].records.len();
         if records > MAX_PACKAGES {
             let detail = format!("the layer records more than {MAX_PACKAGES} packages; the rest were dropped");
-            gaps.push(Gap::new(GapReason::DocumentTooLarge, detail));
+            gaps.add(Gap::new(GapReason::DocumentTooLarge, detail));
             break;
         }
         let (path, superseded) = (link.link.clone(), link.superseded);
         files.push(PackageFile { path, superseded, entry: link.entry, ..files[index].clone() });
     }
+    let mut gaps = gaps.into_gaps();
     gaps.sort();
     let report = LayerReport {
         blob: facts.blob,
@@ -169,7 +202,7 @@ pub(crate) fn conclude(facts: LayerFacts, mut entries: Entries, found: Found) ->
         bytes: facts.bytes,
         entries: u64::from(entries.count()),
         files: if facts.is_tar { entries.files } else { 1 },
-        touched: Touched::new(entries.touches.into_iter().map(|(key, touch, _)| (key, touch)).collect()),
+        touched: entries.take_touched(),
         whiteouts: entries.whiteouts,
         hard_links,
         symlinks,

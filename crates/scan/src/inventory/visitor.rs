@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use layersift_format::tar::{Entry, Kind};
-use layersift_model::{Gap, GapReason, ImagePath};
+use layersift_model::{Gap, GapReason, ImagePath, Limits};
 use layersift_packages::{AiFile, ReadError, RecordKind, distribution};
 
 use super::layer::{PackageFile, Record};
+use crate::allowance::Allowance;
 use crate::layer::buffer::Bytes;
 use crate::layer::walk::{Rest, Visitor};
 use crate::layer_scan::entries::Entries;
 use crate::memory::{ExtraMemory, MemoryLease};
+use layersift_model::GapList;
 
 /// The bytes that tell an executable file.
 const MAGIC: usize = 4;
@@ -33,10 +35,9 @@ const MAX_MARKS: usize = 10_000;
 const MAX_OS_RELEASE: u64 = 1 << 20;
 
 /// What was found in a layer, by any thread.
-#[derive(Default)]
 pub(crate) struct Found {
     files: Mutex<Vec<PackageFile>>,
-    gaps: Mutex<Vec<Gap>>,
+    gaps: Mutex<GapList>,
     /// The number of marks of AI.
     marks: AtomicUsize,
     /// The bytes of files that wait to be read.
@@ -44,15 +45,24 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    pub(crate) fn new(limits: &Limits) -> Found {
+        Found {
+            files: Mutex::default(),
+            gaps: Mutex::new(GapList::new(limits.gap_bytes)),
+            marks: AtomicUsize::new(0),
+            waiting: AtomicU64::new(0),
+        }
+    }
+
     /// The files, in archive order, and what could not be read.
-    pub(crate) fn into_parts(self) -> (Vec<PackageFile>, Vec<Gap>) {
+    pub(crate) fn into_parts(self) -> (Vec<PackageFile>, GapList) {
         let mut files = self.files.into_inner().unwrap_or_else(PoisonError::into_inner);
         files.sort_by_key(|file| file.entry);
         (files, self.gaps.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn gap(&self, gap: Gap) {
-        self.gaps.lock().unwrap_or_else(PoisonError::into_inner).push(gap);
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner).add(gap);
     }
 
     fn file(&self, file: PackageFile) {
@@ -133,6 +143,7 @@ pub(crate) struct PackageVisitor<'v> {
     spawn: &'v dyn Fn(Job),
     memory: &'v MemoryLease,
     entries: Entries,
+    allowance: Allowance<'v>,
     file: Option<CurrentFile>,
     state: FileState,
     buffer: Vec<u8>,
@@ -140,12 +151,18 @@ pub(crate) struct PackageVisitor<'v> {
 
 impl<'v> PackageVisitor<'v> {
     /// A visitor that hands what takes long to `spawn`.
-    pub(crate) fn new(found: &'v Found, spawn: &'v dyn Fn(Job), memory: &'v MemoryLease) -> PackageVisitor<'v> {
+    pub(crate) fn new(
+        found: &'v Found,
+        spawn: &'v dyn Fn(Job),
+        limits: &Limits,
+        memory: &'v MemoryLease,
+    ) -> PackageVisitor<'v> {
         PackageVisitor {
             found,
             spawn,
             memory,
             entries: Entries::default(),
+            allowance: Allowance::new(limits, memory),
             file: None,
             state: FileState::Ignored,
             buffer: Vec::new(),
@@ -154,6 +171,9 @@ impl<'v> PackageVisitor<'v> {
 
     /// The entries of the layer.
     pub(crate) fn into_entries(self) -> Entries {
+        if let Some(gap) = self.allowance.gap() {
+            self.found.gap(gap);
+        }
         self.entries
     }
 
@@ -244,7 +264,7 @@ impl<'a> Visitor<'a> for PackageVisitor<'_> {
     type File = ();
 
     fn entry(&mut self, path: &ImagePath, entry: &Entry) -> Option<()> {
-        let number = self.entries.add(path, entry);
+        let number = self.entries.add(path, entry, &mut self.allowance);
         self.buffer.clear();
         self.buffer.shrink_to(MOST_KEPT);
         (self.file, self.state) = (None, FileState::Ignored);

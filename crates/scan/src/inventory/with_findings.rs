@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use layersift_format::{Blob, ImageSource, Opened, SourceError, StreamedImage};
-use layersift_model::{Gap, ImageReport, Inventory, LayerReport};
+use layersift_model::{Footprint, ImageReport, Inventory, LayerReport};
 
 use super::layer::LayerPackages;
 use super::{inventory, is_empty};
 use crate::image_scan::{ImageScan, ScanError};
-use crate::source_layers::{ReadLayers, SourceLayers, algorithm_of};
+use crate::read_layers::{LayerResult, ReadLayers};
+use crate::source_layers::{SourceLayers, algorithm_of};
 
 /// What was read of a layer.
 struct ReadLayer {
@@ -31,7 +32,7 @@ impl ImageScan<'_> {
     pub fn run_with_inventory(&self, name: &str, target: Opened) -> Result<Vec<(ImageReport, Inventory)>, ScanError> {
         let (started, at) = (Instant::now(), Timestamp::now());
         let images = match target {
-            Opened::Source(source) => self.images_with_inventory(&*source, ReadLayers::new())?,
+            Opened::Source(source) => self.images_with_inventory(&*source, self.no_layers_with_packages())?,
             Opened::Stream(stream) => self.stream_with_inventory(stream)?,
         };
         if images.iter().all(|(_, inventory, entries)| is_empty(inventory, *entries)) {
@@ -50,11 +51,15 @@ impl ImageScan<'_> {
         Ok(images.into_iter().map(finish).collect())
     }
 
+    fn no_layers_with_packages(&self) -> ReadLayers<ReadLayer> {
+        ReadLayers::new(self.analyzer.limits(), &self.analyzer.options.memory)
+    }
+
     fn stream_with_inventory(&self, stream: Box<dyn StreamedImage>) -> Result<Vec<ReadImage>, ScanError> {
-        let mut read = ReadLayers::new();
+        let mut read = self.no_layers_with_packages();
         let source = stream.read(&mut |location, bytes| {
             self.observer.planned(read.len() + 1, None);
-            read.insert(location.clone(), Ok(self.read_both(Blob::Stream(bytes), algorithm_of(location))));
+            read.insert(read.len(), location.clone(), Ok(self.read_both(Blob::Stream(bytes), algorithm_of(location))));
             self.observer.layer_done();
         })?;
         self.images_with_inventory(&*source, read)
@@ -63,16 +68,16 @@ impl ImageScan<'_> {
     fn images_with_inventory(
         &self,
         source: &dyn ImageSource,
-        mut read: ReadLayers<ReadLayer>,
+        read: ReadLayers<ReadLayer>,
     ) -> Result<Vec<ReadImage>, ScanError> {
         let images = self.images(source)?;
         let layers = SourceLayers { source, cancellation: &self.cancellation, observer: self.observer };
-        read.extend(layers.read_all(&images, &self.analyzer.threads, |location, layer| {
+        let read = layers.read_all(&images, &self.analyzer.threads, read, |location, layer| {
             let opened = layers.open(location, layer)?;
             Some(opened.map(|(blob, algorithm)| self.read_both(blob, algorithm)))
-        }));
-        let reports = of_each(&read, |layer| Arc::clone(&layer.report));
-        let packages = of_each(&read, |layer| Arc::clone(&layer.packages));
+        });
+        let reports = read.map(|layer| Arc::clone(&layer.report));
+        let packages = read.map(|layer| Arc::clone(&layer.packages));
         let unreadable = source.gaps();
         let reports = self.reports(source, &images, &reports);
         let inventories = images.iter().map(|image| inventory(source, image, &packages, &unreadable));
@@ -86,11 +91,14 @@ impl ImageScan<'_> {
     }
 }
 
-/// One part of what was read of each layer.
-fn of_each<R>(read: &ReadLayers<ReadLayer>, part: impl Fn(&ReadLayer) -> Arc<R>) -> ReadLayers<R> {
-    let one = |outcome: &Result<Arc<ReadLayer>, Gap>| match outcome {
-        Ok(layer) => Ok(part(layer)),
-        Err(gap) => Err(gap.clone()),
-    };
-    read.iter().map(|(location, outcome)| (location.clone(), one(outcome))).collect()
+impl Footprint for ReadLayer {
+    fn footprint(&self) -> u64 {
+        self.report.footprint() + self.packages.footprint()
+    }
+}
+
+impl LayerResult for ReadLayer {
+    fn reduced(&self) -> ReadLayer {
+        ReadLayer { report: Arc::new(self.report.reduced()), packages: Arc::new(self.packages.reduced()) }
+    }
 }

@@ -146,7 +146,7 @@ impl<'r> LayerReader<'r> {
         let mut raw = Hashed { input, hasher: Hasher::new(self.algorithm), bytes: 0, progress: self.progress };
         let mut pass = WalkPass::new(self, codec, visitor, others);
         let undecoded = Undecoded::default();
-        let memory = |bytes| Box::new(self.memory.grow(bytes)) as DecoderMemory;
+        let memory = |bytes| Some(Box::new(self.memory.try_grow(bytes)?) as DecoderMemory);
         let failure = match codec.reader(&mut raw, Decoding { undecoded: &undecoded, memory: &memory }) {
             Ok(mut plain) => self.windows(&mut *plain, &mut pass).err(),
             Err(error) => Some(error),

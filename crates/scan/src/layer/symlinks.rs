@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use layersift_model::{ImagePath, PathKey, Symlink};
+use layersift_model::{ImagePath, PathBuilder, PathKey, Symlink};
 
 /// The most links that are followed for one path, as in Linux.
 const MAX_HOPS: usize = 40;
@@ -83,37 +83,40 @@ impl Symlinks {
     }
 
     fn walk(&self, path: &ImagePath, follow_last: bool) -> ImagePath {
-        if self.links.is_empty() {
+        // Where links lead from a masked path is not known.
+        if self.links.is_empty() || path.is_masked() {
             return path.clone();
         }
         let mut rest: Vec<Vec<u8>> = components(path.as_bytes());
-        let mut done = ImagePath::default();
+        let mut done = PathBuilder::default();
         let mut hops = 0;
         while let Some(component) = rest.pop() {
             if component == b".." {
-                done = done.parent().unwrap_or_default();
+                done.pop();
                 continue;
             }
-            let next = done.join(&component);
-            match self.links.get(&next.key()).filter(|_| follow_last || !rest.is_empty()) {
+            done.push(&component);
+            match self.links.get(&done.key()).filter(|_| follow_last || !rest.is_empty()) {
                 Some(link) if hops < MAX_HOPS => {
                     hops += 1;
                     rest.extend(components(&link.target));
                     if link.target.starts_with(b"/") {
-                        done = ImagePath::default();
+                        done = PathBuilder::default();
+                    } else {
+                        done.pop();
                     }
                 }
                 // A circle leads nowhere.
                 Some(_) => return path.clone(),
-                None => done = next,
+                None => {}
             }
         }
-        done
+        done.into_path()
     }
 
     /// The other paths that lead to the file at the resolved path `path`.
     pub fn aliases(&self, path: &ImagePath) -> Vec<ImagePath> {
-        if self.leading_to.is_empty() {
+        if self.leading_to.is_empty() || path.is_masked() {
             return Vec::new();
         }
         let mut found: Vec<ImagePath> = Vec::new();
@@ -121,9 +124,11 @@ impl Symlinks {
         let mut next = 0;
         let mut current = path.clone();
         loop {
-            for directory in current.ancestors().filter(|directory| !directory.is_root()) {
-                for link in self.leading_to.get(&directory.key()).into_iter().flatten() {
-                    let rest = &current.as_bytes()[directory.as_bytes().len()..];
+            // The nearest directory first; the root is none of them.
+            let ends: Vec<usize> = memchr::memchr_iter(b'/', current.as_bytes()).collect();
+            for (key, end) in current.ancestor_keys().iter().skip(1).zip(ends).rev() {
+                for link in self.leading_to.get(key).into_iter().flatten() {
+                    let rest = &current.as_bytes()[end..];
                     let alias = link.join(rest);
                     if found.len() < MAX_ALIASES && seen.insert(alias.clone()) {
                         found.push(alias);

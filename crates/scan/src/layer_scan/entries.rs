@@ -1,32 +1,35 @@
 //! The entries of a layer by their paths: what they do to paths of lower layers and to earlier entries of their own.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::mem::size_of;
 
 use layersift_format::tar::{Entry, Kind};
-use layersift_model::{Gap, GapReason, HardLink, ImagePath, Origin, PathKey, State, Symlink, Touch};
+use layersift_model::{Footprint, HardLink, ImagePath, LayerFinding, Origin, PathKey, State, Symlink, Touch, Touched};
 
+use crate::allowance::Allowance;
 use crate::layer::symlinks::{RelevantLinks, Symlinks};
 use crate::layer::whiteout::Whiteout;
 
-/// The most bytes of symbolic links that are kept.
-const MAX_SYMLINK_BYTES: usize = 32 << 20;
+/// The bytes of a touched path: in the list of entries, and in the report.
+const TOUCH_BYTES: u64 = (size_of::<(PathKey, Touch, u32)>() + size_of::<(PathKey, Touch)>()) as u64;
+
+/// The number of touched paths from which on repeated directories are removed now and then.
+const MANY: usize = 1 << 18;
 
 /// The entries of a layer.
 #[derive(Default)]
 pub(crate) struct Entries {
     /// Every touched path with the index of its entry; sorted at the end of the layer.
-    pub(crate) touches: Vec<(PathKey, Touch, u32)>,
+    touches: Vec<(PathKey, Touch, u32)>,
+    /// The number of touched paths at which repeated directories are removed.
+    compact_at: usize,
     pub(crate) whiteouts: Vec<String>,
     pub(crate) files: u64,
     links: Vec<(u32, ImagePath, ImagePath)>,
     symlinks: Vec<(u32, Symlink)>,
     count: u32,
-    symlink_bytes: usize,
-    dropped_symlinks: u64,
-    /// Directories that have an entry or were implied by one.
-    directories: HashSet<PathKey>,
-    /// The directory of the last entry.
-    last_directory: Option<ImagePath>,
+    /// The directory of the last entry, or the last entry itself if it is a directory.
+    last_directory: ImagePath,
 }
 
 impl Entries {
@@ -35,75 +38,93 @@ impl Entries {
         self.count
     }
 
-    /// Records an entry, and returns its index.
-    pub(crate) fn add(&mut self, path: &ImagePath, entry: &Entry) -> u32 {
+    /// Records an entry as far as the allowance reaches, and returns its index.
+    pub(crate) fn add(&mut self, path: &ImagePath, entry: &Entry, allowance: &mut Allowance<'_>) -> u32 {
         let number = self.count;
         self.count += 1;
-        self.imply(path, number);
+        self.imply(path, allowance);
         match Whiteout::of(path) {
             Some(Whiteout::Path(target)) => {
-                self.whiteouts.push(target.to_string());
-                self.touches.push((target.key(), Touch::Whiteout, number));
+                self.touch(target.key(), Touch::Whiteout, number, allowance);
+                self.whiteout(target.to_string(), allowance);
                 return number;
             }
             Some(Whiteout::Opaque(target)) => {
-                self.whiteouts.push(format!("{target}/"));
-                self.touches.push((target.key(), Touch::Opaque, number));
+                self.touch(target.key(), Touch::Opaque, number, allowance);
+                self.whiteout(format!("{target}/"), allowance);
                 return number;
             }
             None => {}
         }
-        let key = path.key();
         let touch = if entry.kind == Kind::Directory { Touch::Directory } else { Touch::Other };
-        self.touches.push((key, touch, number));
+        self.touch(path.key(), touch, number, allowance);
         match entry.kind {
-            Kind::HardLink => self.links.push((number, path.clone(), ImagePath::normalize(&entry.link))),
+            Kind::HardLink => {
+                let target = ImagePath::normalize(&entry.link);
+                let bytes = 2 * (path.as_bytes().len() + target.as_bytes().len()) + size_of::<HardLink>();
+                if allowance.take(bytes as u64) {
+                    self.links.push((number, path.clone(), target));
+                }
+            }
             Kind::File => self.files += 1,
-            Kind::Symlink => self.symlink(number, path, &entry.link),
-            Kind::Directory => drop(self.directories.insert(key)),
+            Kind::Symlink => {
+                let link = Symlink { path: path.clone(), target: entry.link.clone() };
+                if allowance.take(link.footprint()) {
+                    self.symlinks.push((number, link));
+                }
+            }
+            Kind::Directory => self.last_directory = path.clone(),
             Kind::Special => {}
         }
         number
     }
 
-    /// Records the directories above `path` that have no entry.
-    fn imply(&mut self, path: &ImagePath, number: u32) {
-        let directory = path.parent();
-        if directory == self.last_directory {
+    /// Records the directories above `path`, but for those that the last entry was in.
+    fn imply(&mut self, path: &ImagePath, allowance: &mut Allowance<'_>) {
+        let Some(directory) = path.parent().filter(|directory| *directory != self.last_directory) else { return };
+        let new = directories_beyond(directory.as_bytes(), self.last_directory.as_bytes());
+        self.last_directory = directory;
+        if new == 0 || !allowance.directories(new as u64) {
             return;
         }
-        self.last_directory.clone_from(&directory);
-        for above in std::iter::successors(directory, ImagePath::parent).take_while(|above| !above.is_root()) {
-            let key = above.key();
-            if !self.directories.insert(key) {
-                return;
-            }
-            self.touches.push((key, Touch::Implied, number));
+        // The nearest directory is the last key.
+        for key in path.ancestor_keys().into_iter().rev().take(new) {
+            self.touch(key, Touch::Implied, 0, allowance);
         }
     }
 
-    fn symlink(&mut self, number: u32, path: &ImagePath, target: &[u8]) {
-        let bytes = path.as_bytes().len() + target.len();
-        if self.symlink_bytes + bytes > MAX_SYMLINK_BYTES {
-            self.dropped_symlinks += 1;
-            return;
+    fn touch(&mut self, key: PathKey, touch: Touch, number: u32, allowance: &mut Allowance<'_>) {
+        if self.touches.len() >= self.compact_at.max(MANY) {
+            self.compact(allowance);
         }
-        self.symlink_bytes += bytes;
-        self.symlinks.push((number, Symlink { path: path.clone(), target: target.to_vec() }));
+        if allowance.take(TOUCH_BYTES) {
+            self.touches.push((key, touch, number));
+        }
     }
 
-    /// The gap of symbolic links that were dropped because there were too many.
-    pub(crate) fn dropped_symlinks(&self) -> Option<Gap> {
-        let detail = format!(
-            "the layer has too many symbolic links; {} were dropped, and changes to files below them were not followed",
-            self.dropped_symlinks
-        );
-        (self.dropped_symlinks > 0).then(|| Gap::new(GapReason::TooManyEntries, detail))
+    /// Removes directories that were recorded again and again.
+    fn compact(&mut self, allowance: &mut Allowance<'_>) {
+        let before = self.touches.len();
+        self.sort();
+        self.compact_at = 2 * self.touches.len();
+        allowance.give_back((before - self.touches.len()) as u64 * TOUCH_BYTES);
+    }
+
+    fn whiteout(&mut self, path: String, allowance: &mut Allowance<'_>) {
+        if allowance.take((size_of::<String>() + path.len()) as u64) {
+            self.whiteouts.push(path);
+        }
+    }
+
+    /// What the layer does to paths.
+    pub(crate) fn take_touched(&mut self) -> Touched {
+        Touched::new(std::mem::take(&mut self.touches).into_iter().map(|(key, touch, _)| (key, touch)).collect())
     }
 
     /// Prepares the questions below, after the last entry.
     pub(crate) fn sort(&mut self) {
         self.touches.sort_unstable();
+        self.touches.dedup_by(|a, b| a.1 == Touch::Implied && (a.0, a.1) == (b.0, b.1));
     }
 
     /// The symbolic links that no later entry replaces.
@@ -135,23 +156,36 @@ impl Entries {
         if self.after(key, Touch::Other, number) || self.after(key, Touch::Directory, number) {
             return Some(State::Overwritten);
         }
-        let hidden = path.ancestors().any(|above| self.after(above.key(), Touch::Other, number));
+        let hidden = path.ancestor_keys().into_iter().any(|above| self.after(above, Touch::Other, number));
         hidden.then_some(State::Deleted)
     }
 
+    /// Sets which of `findings` later entries overwrite or delete.
+    pub(crate) fn supersede(&self, findings: &mut [LayerFinding]) {
+        // Findings of one file usually follow each other.
+        let mut last: Option<(ImagePath, u32, Option<State>)> = None;
+        for finding in findings {
+            let (path, entry) = (&finding.place.path, finding.entry);
+            let known = last.as_ref().filter(|last| last.0 == *path && last.1 == entry).map(|last| last.2);
+            finding.superseded = known.unwrap_or_else(|| self.superseded(path, entry));
+            if known.is_none() {
+                last = Some((path.clone(), entry, finding.superseded));
+            }
+        }
+    }
+
     /// The hard links, each resolved to the entry or the path of a lower layer that has its contents.
-    pub(crate) fn resolved_links(&self) -> Vec<HardLink> {
+    pub(crate) fn resolved_links(&mut self) -> Vec<HardLink> {
+        let all = std::mem::take(&mut self.links);
         // Where in the list the link of an entry is.
         let mut made: HashMap<u32, usize> = HashMap::new();
-        let mut links: Vec<HardLink> = Vec::with_capacity(self.links.len());
-        let relevant = RelevantLinks::new(
-            self.symlinks.iter().map(|(_, link)| link),
-            self.links.iter().map(|(_, _, target)| target).filter(|_| !self.symlinks.is_empty()),
-        );
-        let mut symlinks = self.symlinks.iter().filter(|(_, link)| relevant.has(link)).peekable();
+        let mut links: Vec<HardLink> = Vec::with_capacity(all.len());
+        let targets = all.iter().map(|(_, _, target)| target).filter(|_| !self.symlinks.is_empty());
+        let relevant = RelevantLinks::new(self.symlinks.iter().map(|(_, link)| link), targets);
+        let symlinks: Vec<_> = self.symlinks.iter().filter(|(_, link)| relevant.has(link)).collect();
+        let mut symlinks = symlinks.into_iter().peekable();
         let mut resolver = Symlinks::default();
-        for (entry, link, target) in &self.links {
-            let (entry, target) = (*entry, target.clone());
+        for (entry, link, target) in all {
             while let Some((_, symlink)) = symlinks.next_if(|(number, _)| *number < entry) {
                 resolver.make(symlink);
             }
@@ -166,10 +200,42 @@ impl Entries {
                 }
                 None => Origin::Below(target),
             };
-            let superseded = self.superseded(link, entry);
+            let superseded = self.superseded(&link, entry);
             made.insert(entry, links.len());
-            links.push(HardLink { link: link.clone(), entry, origin, superseded });
+            links.push(HardLink { link, entry, origin, superseded });
         }
         links
+    }
+}
+
+/// The number of directories on the way to `path`, itself included, that are not on the way to `other`.
+fn directories_beyond(path: &[u8], other: &[u8]) -> usize {
+    let same = path.iter().zip(other).take_while(|(a, b)| a == b).count();
+    let is_end = |bytes: &[u8]| bytes.get(same).is_none_or(|&byte| byte == b'/');
+    let shared = if is_end(path) && is_end(other) { same } else { memchr::memrchr(b'/', &path[..same]).unwrap_or(0) };
+    let slashes = memchr::memchr_iter(b'/', &path[shared..]).count();
+    // Only the first component has no slash before it.
+    slashes + usize::from(shared == 0 && !path.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_that_are_new() {
+        for (path, other, expected) in [
+            ("a/b/c", "a/b", 1),
+            ("a/b", "a/b/c", 0),
+            ("a/bc", "a/b", 1),
+            ("a/b", "a/bc", 1),
+            ("x/y/z", "a", 3),
+            ("x/y", "", 2),
+            ("a", "a", 0),
+            ("ab", "a", 1),
+            ("", "a", 0),
+        ] {
+            assert_eq!(directories_beyond(path.as_bytes(), other.as_bytes()), expected, "{path} after {other}");
+        }
     }
 }

@@ -11,6 +11,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::found::{AllFound, FoundInFile, Positions};
+use super::names::Names;
 use crate::compiled_rules::CompiledRules;
 use crate::confirm::{CONTEXT, Confirmed, Matches, REACH, Verification, cipher, keep_best};
 use crate::content::head_tail::HeadTail;
@@ -22,33 +24,51 @@ use layersift_format::tar::Entry;
 use layersift_model::{
     BinaryPlace, FileAttributes, Gap, GapReason, ImagePath, LayerFinding, Limits, Place, RuleInfo, Secret,
 };
+use layersift_model::{GapList, Ranked};
 use layersift_rules::FileRule;
 
-/// The maximum number of findings of one file before they are sorted and limited. Only bounds memory.
-const FOUND_AT_ONCE: usize = 20_000;
-
-/// The maximum number of damaged secrets, such as tokens with a wrong checksum, that are reported in one file.
-const MAX_DAMAGED: usize = 32;
+/// The most findings in members of one archive, and their bytes in memory, before it is concluded.
+const MOST_IN_MEMBERS: (usize, u64) = (20_000, 4 << 20);
 
 /// Collects the findings and gaps of the files of a layer.
 pub(super) struct FindingSink<'s> {
     pub(super) rules: &'s CompiledRules,
     pub(super) limits: &'s Limits,
-    findings: Mutex<Vec<LayerFinding>>,
-    gaps: Mutex<Vec<Gap>>,
+    findings: Mutex<Ranked<LayerFinding>>,
+    gaps: Mutex<GapList>,
+    /// Names that wait to be scanned.
+    names: Mutex<Names>,
     /// The number of files that were opened and not yet concluded.
     open: AtomicUsize,
 }
 
 impl<'s> FindingSink<'s> {
     pub(super) fn new(rules: &'s CompiledRules, limits: &'s Limits) -> FindingSink<'s> {
-        FindingSink { rules, limits, findings: Mutex::default(), gaps: Mutex::default(), open: AtomicUsize::new(0) }
+        let findings = Ranked::new(limits.findings_per_layer, limits.layer_finding_bytes);
+        let gaps = Mutex::new(GapList::new(limits.gap_bytes));
+        FindingSink {
+            rules,
+            limits,
+            findings: Mutex::new(findings),
+            gaps,
+            names: Mutex::default(),
+            open: AtomicUsize::new(0),
+        }
     }
 
-    /// Adds a finding that is in no file, up to the limit.
+    /// Adds a finding, if it is among the gravest that fit.
     pub(super) fn add(&self, finding: LayerFinding) {
-        let limit = self.limits.findings_per_layer + 1;
-        add(&mut self.findings.lock().unwrap_or_else(PoisonError::into_inner), vec![finding], limit);
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner).add(finding);
+    }
+
+    /// Scans the name of an entry, and what it links to.
+    pub(super) fn entry_name(&self, path: &ImagePath, link: &[u8], entry: u32) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).add(path, link, entry, self);
+    }
+
+    /// Scans the names that wait.
+    pub(super) fn scan_names(&self) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).scan(self);
     }
 
     /// Adds a gap for a failure of the engine.
@@ -57,7 +77,7 @@ impl<'s> FindingSink<'s> {
     }
 
     /// The findings and gaps of all files. A file that was not concluded is a gap, not a file without findings.
-    pub(super) fn into_parts(self) -> (Vec<LayerFinding>, Vec<Gap>) {
+    pub(super) fn into_parts(self) -> (Ranked<LayerFinding>, GapList) {
         let open = self.open.load(Ordering::Acquire);
         if open > 0 {
             self.gap(Gap::new(
@@ -65,12 +85,22 @@ impl<'s> FindingSink<'s> {
                 format!("the scan of {open} files did not end; this is a bug, please report it"),
             ));
         }
-        let inner = |gaps: Mutex<Vec<Gap>>| gaps.into_inner().unwrap_or_else(PoisonError::into_inner);
-        (self.findings.into_inner().unwrap_or_else(PoisonError::into_inner), inner(self.gaps))
+        let findings = self.findings.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (findings, self.gaps.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The findings and gaps as lists, for a scan of one file.
+    pub(super) fn into_findings(self) -> (Vec<LayerFinding>, Vec<Gap>) {
+        let (findings, mut gaps) = self.into_parts();
+        let (findings, dropped) = findings.into_parts();
+        if dropped > 0 {
+            gaps.add(Gap::new(GapReason::TooManyFindings, format!("{dropped} findings were dropped")));
+        }
+        (findings, gaps.into_gaps())
     }
 
     fn gap(&self, gap: Gap) {
-        self.gaps.lock().unwrap_or_else(PoisonError::into_inner).push(gap);
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner).add(gap);
     }
 }
 
@@ -107,14 +137,9 @@ enum FileOrigin<'a, 's> {
 
 #[derive(Default)]
 struct FileState<'a> {
-    found: Vec<Confirmed>,
+    found: FoundInFile,
     /// The signature whose parser has to read the whole file.
     needs_whole_file: Option<usize>,
-    /// Damaged secrets: the first few, which do not count toward the limits.
-    damaged: Vec<Confirmed>,
-    /// Line and column of findings, by their offsets.
-    positions: HashMap<usize, (u64, u64)>,
-    overflowed: bool,
     /// The offsets in a text file that spans windows at which new bytes and segments begin.
     marks: Vec<Mark>,
     is_text: bool,
@@ -123,7 +148,7 @@ struct FileState<'a> {
     head: Vec<u8>,
     size: u64,
     /// The findings in members, if this is an archive.
-    in_members: Vec<LayerFinding>,
+    in_members: Option<Ranked<LayerFinding>>,
 }
 
 /// The number of line feeds before an offset, and of bytes after the last of them.
@@ -177,6 +202,7 @@ impl<'a, 's> FileHandle<'a, 's> {
         let OpenFile { sink, path, number, .. } = &*self.0;
         let (sink, path, number) = (*sink, path.clone(), *number);
         let inside = [self.0.inside(), &names].concat();
+        sink.names.lock().unwrap_or_else(PoisonError::into_inner).add_member(&path, &inside, number, sink);
         let full_path = full_path(&path, &inside);
         let (rules, local) = (sink.rules.files.at(&full_path), sink.rules.local.at(&full_path));
         let origin = FileOrigin::Member { outer: self.clone(), inside };
@@ -231,38 +257,16 @@ impl<'a, 's> FileHandle<'a, 's> {
         let wanted = matches.needs_whole_file.filter(|rule| self.0.sink.rules.applies_at(*rule, Some(&path)));
         state.needs_whole_file = state.needs_whole_file.or(wanted);
         for mut one in matches.confirmed.into_iter().filter(|one| self.0.sink.rules.applies_at(one.rule, Some(&path))) {
-            if one.verification != Verification::Damaged && state.found.len() >= FOUND_AT_ONCE {
-                state.overflowed = true;
-                continue;
-            }
             let position = state.position(bytes, segment.offset, one.span.start);
             let base = segment.offset as usize;
             one.span = base + one.span.start..base + one.span.end;
-            if let Some(position) = position {
-                state.positions.insert(one.span.start, position);
-            }
-            match one.verification {
-                Verification::Damaged => state.add_damaged(one),
-                Verification::Secret | Verification::Published => state.found.push(one),
-            }
+            let severity = self.0.sink.rules.severity(&one);
+            state.found.add(one, severity, position);
         }
     }
 }
 
 impl FileState<'_> {
-    /// Adds a damaged secret, and keeps those with the lowest offsets, independent of the order of segments.
-    fn add_damaged(&mut self, one: Confirmed) {
-        self.damaged.push(one);
-        if self.damaged.len() >= 2 * MAX_DAMAGED {
-            self.cut_damaged();
-        }
-    }
-
-    fn cut_damaged(&mut self) {
-        self.damaged.sort_by_key(|one| (one.span.start, one.rule));
-        self.damaged.truncate(MAX_DAMAGED);
-    }
-
     /// Records the offset of the next bytes of a text file, and counts their lines.
     fn mark(&mut self, offset: u64, bytes: &[u8]) {
         if self.marks.is_empty() {
@@ -335,35 +339,40 @@ impl<'a> OpenFile<'a, '_> {
     /// Reports the findings of the file: to its archive if it is a member, to the layer otherwise.
     fn conclude(mut self) {
         let mut state = mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner));
-        let findings = self.findings(&mut state);
+        let (findings, dropped) = self.findings(&mut state);
         let OpenFile { sink, origin, .. } = self;
         match origin {
             FileOrigin::Entry(_) | FileOrigin::Standalone(_) => {
-                // One more than the limit shows that there were more.
-                let limit = sink.limits.findings_per_layer + 1;
-                add(&mut sink.findings.lock().unwrap_or_else(PoisonError::into_inner), findings, limit);
+                let mut all = sink.findings.lock().unwrap_or_else(PoisonError::into_inner);
+                all.add_dropped(dropped);
+                findings.into_iter().for_each(|finding| all.add(finding));
             }
             FileOrigin::Member { outer, .. } => {
-                add(&mut outer.0.state().in_members, findings, FOUND_AT_ONCE);
+                if dropped > 0 || !findings.is_empty() {
+                    let mut state = outer.0.state();
+                    let (most, bytes) = MOST_IN_MEMBERS;
+                    let all = state.in_members.get_or_insert_with(|| Ranked::new(most, bytes));
+                    all.add_dropped(dropped);
+                    findings.into_iter().for_each(|finding| all.add(finding));
+                }
                 outer.release();
             }
         }
         sink.open.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// The findings in the file and its members.
-    fn findings(&self, state: &mut FileState<'_>) -> Vec<LayerFinding> {
+    /// The findings in the file and its members, and how many in members were dropped.
+    fn findings(&self, state: &mut FileState<'_>) -> (Vec<LayerFinding>, u64) {
         let mut findings = self.misplaced(state);
-        state.cut_damaged();
-        let damaged = mem::take(&mut state.damaged);
-        state.found.extend(damaged);
+        let (in_members, dropped) = state.in_members.take().map(Ranked::into_parts).unwrap_or_default();
+        let found = mem::take(&mut state.found).conclude();
         let needs_parser = state.needs_whole_file.is_some();
-        if findings.is_empty() && state.found.is_empty() && state.in_members.is_empty() && !needs_parser {
-            return findings;
+        if findings.is_empty() && found.confirmed.is_empty() && in_members.is_empty() && !needs_parser {
+            return (findings, dropped);
         }
         let whole = state.kept.take().map(Whole::new).unwrap_or_default();
-        findings.extend(self.confirmed(state, &whole));
-        findings.append(&mut state.in_members);
+        findings.extend(self.confirmed(state.needs_whole_file, found, &whole));
+        findings.extend(in_members);
         if !matches!(self.origin, FileOrigin::Member { .. }) {
             let checksums = self.is_stored_whole().then(|| whole.checksums()).flatten().map(Arc::new);
             let attributes = self.attributes();
@@ -373,7 +382,7 @@ impl<'a> OpenFile<'a, '_> {
             }
             unite_members(&mut findings, self.inside().len());
         }
-        findings
+        (findings, dropped)
     }
 
     /// The findings of file rules.
@@ -395,20 +404,20 @@ impl<'a> OpenFile<'a, '_> {
     }
 
     /// The findings of signatures.
-    fn confirmed(&self, state: &mut FileState<'_>, whole: &Whole) -> Vec<LayerFinding> {
-        let mut found = mem::take(&mut state.found);
-        self.read_whole_file(state.needs_whole_file, &mut found, whole);
+    fn confirmed(&self, parser: Option<usize>, all: AllFound, whole: &Whole) -> Vec<LayerFinding> {
+        let AllFound { confirmed: mut found, positions, dropped } = all;
+        self.read_whole_file(parser, &mut found, whole);
         keep_best(&self.sink.rules.signatures, &mut found);
-        self.cut(&mut found, state.overflowed);
+        self.cut(&mut found, dropped);
         let Whole { head, tail, length } = whole;
         let parse = || binary::parse(binary::Parts { head, tail, len: *length });
         let view = (is_program(head) && !found.is_empty()).then(parse).flatten();
-        found.into_iter().map(|one| self.finding(one, state, view.as_ref())).collect()
+        found.into_iter().map(|one| self.finding(one, &positions, view.as_ref())).collect()
     }
 
-    fn finding(&self, one: Confirmed, state: &FileState<'_>, view: Option<&binary::Binary<'_>>) -> LayerFinding {
+    fn finding(&self, one: Confirmed, positions: &Positions, view: Option<&binary::Binary<'_>>) -> LayerFinding {
         let at = one.span.start as u64;
-        let position = state.positions.get(&one.span.start);
+        let position = positions.get(&one.span.start);
         let place = view.map(|view| view.locate(at)).map(|place| BinaryPlace {
             format: place.format.into(),
             section: place.section,
@@ -460,8 +469,8 @@ impl<'a> OpenFile<'a, '_> {
         }
     }
 
-    /// Drops findings of one rule beyond the limit.
-    fn cut(&self, found: &mut Vec<Confirmed>, overflowed: bool) {
+    /// Drops findings of one rule beyond the limit. Others were `dropped` before.
+    fn cut(&self, found: &mut Vec<Confirmed>, dropped: u64) {
         let limit = self.sink.limits.findings_per_file;
         let mut counts: HashMap<usize, usize> = HashMap::new();
         let before = found.len();
@@ -473,8 +482,9 @@ impl<'a> OpenFile<'a, '_> {
             *count += 1;
             *count <= limit
         });
-        if overflowed || found.len() < before {
-            let detail = format!("more than {limit} findings of one rule; {} were dropped", before - found.len());
+        let dropped = dropped + (before - found.len()) as u64;
+        if dropped > 0 {
+            let detail = format!("more than {limit} findings of one rule, or too many in all; {dropped} were dropped");
             self.gap(self.inside(), Gap::new(GapReason::TooManyFindings, detail));
         }
     }
@@ -506,12 +516,6 @@ impl Whole {
     fn checksums(&self) -> Option<layersift_model::FileChecksums> {
         self.is_whole().then(|| layersift_model::FileChecksums::of(&[&self.head, &self.tail]))
     }
-}
-
-/// Adds `findings` to `all`, up to `limit` findings.
-fn add(all: &mut Vec<LayerFinding>, findings: Vec<LayerFinding>, limit: usize) {
-    let room = limit.saturating_sub(all.len());
-    all.extend(findings.into_iter().take(room));
 }
 
 /// The path of a member: that of its archive, followed by the names of members.

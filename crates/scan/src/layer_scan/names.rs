@@ -1,5 +1,5 @@
-//! Secrets in the names of entries and in the targets of links. A runtime creates the names, and a `WORKDIR` with a
-//! variable in it is enough to have one there.
+//! Secrets in the names of entries and of members of archives, and in the targets of links. A runtime creates the names,
+//! and a `WORKDIR` with a variable in it is enough to have one there.
 //!
 //! Only rules of high confidence apply: names of caches and objects look like secrets to others.
 
@@ -18,22 +18,37 @@ const BATCH: usize = 64 << 10;
 #[derive(Default)]
 pub(super) struct Names {
     text: Vec<u8>,
-    /// The entry of each name: the range of the name in the text, the path, and the index of the entry.
-    entries: Vec<(Range<usize>, ImagePath, u32)>,
+    /// What each range of the text is the name of.
+    entries: Vec<(Range<usize>, Named)>,
     /// Rules and secrets that were found: the name of a directory is part of those of all its files.
     seen: HashSet<(String, Secret)>,
 }
 
+/// What has a name.
+struct Named {
+    path: ImagePath,
+    /// The members that lead to it, if it is one.
+    inside: Vec<String>,
+    entry: u32,
+}
+
 impl Names {
     /// Adds the name of the entry `number` at `path`, and what it links to.
-    pub(super) fn add(&mut self, path: &ImagePath, link: &[u8], number: u32, sink: &FindingSink<'_>) {
+    pub(super) fn add(&mut self, path: &ImagePath, link: &[u8], entry: u32, sink: &FindingSink<'_>) {
+        let texts = [path.as_bytes(), link];
+        self.push(&texts, Named { path: path.clone(), inside: Vec::new(), entry }, sink);
+    }
+
+    /// Adds the name of a member of an archive, the last of `inside`.
+    pub(super) fn add_member(&mut self, path: &ImagePath, inside: &[String], entry: u32, sink: &FindingSink<'_>) {
+        let Some(name) = inside.last() else { return };
+        self.push(&[name.as_bytes()], Named { path: path.clone(), inside: inside.to_vec(), entry }, sink);
+    }
+
+    fn push(&mut self, texts: &[&[u8]], named: Named, sink: &FindingSink<'_>) {
         let start = self.text.len();
-        self.text.extend_from_slice(path.as_bytes());
-        if !link.is_empty() {
-            self.text.push(b'\n');
-            self.text.extend_from_slice(link);
-        }
-        self.entries.push((start..self.text.len(), path.clone(), number));
+        self.text.extend_from_slice(&texts.join(&b'\n'));
+        self.entries.push((start..self.text.len(), named));
         self.text.push(b'\n');
         if self.text.len() >= BATCH {
             self.scan(sink);
@@ -54,12 +69,12 @@ impl Names {
             .retain(|one| sink.rules.applies_at(one.rule, None) && sink.rules.info(one).confidence == Confidence::High);
         keep_best(&sink.rules.signatures, &mut found);
         for one in found {
-            let index = entries.partition_point(|(range, _, _)| range.end <= one.span.start);
-            if let Some((range, path, number)) = entries.get(index)
+            let index = entries.partition_point(|(range, _)| range.end <= one.span.start);
+            if let Some((range, named)) = entries.get(index)
                 && range.contains(&one.span.start)
                 && one.span.end <= range.end
             {
-                self.report(one, path, *number, sink);
+                self.report(one, named, sink);
             }
         }
         // The buffers are used again.
@@ -68,7 +83,7 @@ impl Names {
         self.entries.clear();
     }
 
-    fn report(&mut self, one: Confirmed, path: &ImagePath, number: u32, sink: &FindingSink<'_>) {
+    fn report(&mut self, one: Confirmed, named: &Named, sink: &FindingSink<'_>) {
         let rule = sink.rules.info(&one);
         if !self.seen.insert((rule.id.clone(), one.secret.clone())) {
             return;
@@ -77,14 +92,18 @@ impl Names {
             severity: sink.rules.severity(&one),
             rule,
             place: Place {
-                path: path.clone(),
+                path: named.path.clone(),
+                inside: named.inside.clone(),
                 views: one.views.into_iter().map(Into::into).collect(),
                 ..Place::default()
             },
-            entry: number,
+            entry: named.entry,
             superseded: None,
             secret: Some(one.secret),
-            note: Some("in the name of the entry, or in the target of the link".into()),
+            note: Some(match named.inside.is_empty() {
+                true => "in the name of the entry, or in the target of the link".into(),
+                false => "in the name of the member".into(),
+            }),
             checksums: None,
             attributes: None,
         });

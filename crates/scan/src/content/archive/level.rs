@@ -7,6 +7,7 @@ use layersift_model::{Gap, GapReason, Limits};
 
 use super::bytes::without_zeros;
 use super::detect::Kind;
+use super::stream::too_much_memory;
 use super::{HEAD_BYTES, Members};
 use crate::memory::{ExtraMemory, MemoryLease};
 
@@ -177,8 +178,12 @@ impl MemberSink<'_, '_> {
     }
 
     /// Takes the memory of a decoder. Waits until it is available.
-    pub(super) fn memory(&self, bytes: u64) -> ExtraMemory {
-        self.out.shared.memory.grow(bytes)
+    ///
+    /// # Errors
+    /// If all decoders of the layer, one inside the other, need too much.
+    pub(super) fn memory(&self, bytes: u64) -> Result<ExtraMemory, Gap> {
+        let memory = self.out.shared.memory.try_grow(bytes);
+        memory.ok_or_else(|| too_much_memory("that of all streams that are open in the layer is limited"))
     }
 
     /// Counts another compressed stream as a member: millions of empty streams would otherwise take unbounded time.

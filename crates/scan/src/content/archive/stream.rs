@@ -82,6 +82,14 @@ pub(super) trait Decode: Send {
     fn extra_memory(&self, _input: &[u8]) -> u64 {
         0
     }
+    /// The memory in bytes that the decoder needs in all to go on, if it has too little.
+    fn wanted_memory(&self) -> Option<u64> {
+        None
+    }
+    /// Allows `bytes` of memory in all.
+    fn allow_memory(&mut self, _bytes: u64) -> Result<(), Gap> {
+        Ok(())
+    }
     /// Decompresses `input` to `output` until one of them is used up.
     fn step(&mut self, input: &[u8], output: &mut [u8]) -> Step;
     /// Prepares the decoder for a new stream.
@@ -117,7 +125,7 @@ pub(super) struct Inflater {
 
 impl Inflater {
     pub(super) fn new(codec: Codec, sink: &MemberSink<'_, '_>) -> Result<Inflater, Gap> {
-        let memory = sink.memory(codec.memory() + BUFFER as u64);
+        let memory = sink.memory(codec.memory() + BUFFER as u64)?;
         let (decoder, buffer) = (codec.decoder()?, vec![0; BUFFER]);
         Ok(Inflater { codec, decoder, buffer, read: 0, written: 0, crc: None, _memory: memory, extra_memory: None })
     }
@@ -129,10 +137,10 @@ impl Inflater {
                 *input = &[];
                 return Ok(Progress::More);
             }
-            if self.read == 0 {
-                let extra = self.decoder.extra_memory(input);
+            let extra = self.decoder.extra_memory(input);
+            if self.read == 0 && extra > 0 {
                 self.extra_memory = None;
-                self.extra_memory = (extra > 0).then(|| sink.memory(extra));
+                self.extra_memory = Some(sink.memory(extra)?);
             }
             let step = self.decoder.step(input, &mut self.buffer);
             *input = input.get(step.read..).unwrap_or_default();
@@ -145,6 +153,15 @@ impl Inflater {
             sink.inflated(made);
             if step.state? == Progress::End {
                 return Ok(Progress::End);
+            }
+            let was_short = self.decoder.wanted_memory().is_some();
+            while let Some(bytes) = self.decoder.wanted_memory() {
+                self.extra_memory = None;
+                self.extra_memory = Some(sink.memory(bytes.saturating_sub(self.codec.memory()))?);
+                self.decoder.allow_memory(bytes)?;
+            }
+            if was_short {
+                continue;
             }
             if input.is_empty() && step.written < BUFFER {
                 return Ok(Progress::More);

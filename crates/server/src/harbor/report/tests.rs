@@ -281,7 +281,7 @@ fn images(findings: impl Strategy<Value = Finding>) -> impl Strategy<Value = Ima
     let reasons = vec![GapReason::TooManyFindings, GapReason::NotATar, GapReason::Cancelled];
     let gaps = (prop::sample::select(reasons), prop::option::of(small()), prop::option::of(0..3usize), "[a-z]{0,3}");
     let gaps = gaps
-        .prop_map(|(reason, path, layer, detail)| ImageGap { gap: Gap { path, bytes: None, reason, detail }, layer });
+        .prop_map(|(reason, path, layer, detail)| ImageGap { gap: Gap { path, ..Gap::new(reason, detail) }, layer });
     let parts = (prop::collection::vec(findings, 0..12), prop::collection::vec(gaps, 0..3), 0..3u8);
     parts.prop_map(|(findings, gaps, config)| ImageReport {
         layers: (0..2).map(|index| LayerSummary { index, digest: layer(index).digest, ..Default::default() }).collect(),

@@ -1,0 +1,117 @@
+//! Masks secrets in the names of a layer. Names are printed, stored and sent on; what a rule finds in one is a finding, and
+//! must not get out through the name.
+
+use std::collections::{BTreeSet, HashMap};
+
+use layersift_model::{Gap, HardLink, ImagePath, LayerFinding, LayerReport, Origin, Owners, Package, Secret};
+
+/// Shorter secrets may be ordinary words.
+const SHORTEST: usize = 12;
+
+/// No name is longer than a path.
+const LONGEST: usize = layersift_model::LONGEST_NAME;
+
+/// The first bytes of a secret, by which it is found.
+const HEAD: usize = 8;
+
+/// Masks the secrets of the layer's findings in everything that the report says besides.
+pub(super) fn mask(report: &mut LayerReport) {
+    let Some(secrets) = Secrets::of(&report.findings) else { return };
+    for finding in &mut report.findings {
+        secrets.mask_path(&mut finding.place.path);
+        finding.place.inside.iter_mut().for_each(|name| secrets.mask(name));
+        finding.note.iter_mut().for_each(|note| secrets.mask(note));
+    }
+    report.whiteouts.iter_mut().for_each(|path| secrets.mask(path));
+    for HardLink { link, origin, .. } in &mut report.hard_links {
+        secrets.mask_path(link);
+        if let Origin::Below(path) = origin {
+            secrets.mask_path(path);
+        }
+    }
+    for link in &mut report.symlinks {
+        secrets.mask_path(&mut link.path);
+        if let Some(masked) = secrets.masked(&link.target) {
+            link.target = masked;
+        }
+    }
+    for Gap { path, detail, .. } in &mut report.gaps {
+        path.iter_mut().chain([detail]).for_each(|text| secrets.mask(text));
+    }
+    secrets.mask_owners(&mut report.owners);
+}
+
+/// The secrets that may be in names.
+struct Secrets {
+    /// By their first bytes; of those that begin alike the longest first.
+    by_head: HashMap<[u8; HEAD], Vec<(Vec<u8>, String)>>,
+}
+
+impl Secrets {
+    /// The secrets of `findings`; `None` if none may be in a name.
+    fn of(findings: &[LayerFinding]) -> Option<Secrets> {
+        let fits = |secret: &&Secret| (SHORTEST..=LONGEST).contains(&secret.reveal().len());
+        let distinct: BTreeSet<&Secret> =
+            findings.iter().filter_map(|finding| finding.secret.as_ref()).filter(fits).collect();
+        let mut by_head: HashMap<[u8; HEAD], Vec<(Vec<u8>, String)>> = HashMap::new();
+        for secret in distinct {
+            let bytes = secret.reveal();
+            if let Some(head) = bytes.first_chunk() {
+                by_head.entry(*head).or_default().push((bytes.to_vec(), secret.masked()));
+            }
+        }
+        by_head.values_mut().for_each(|secrets| secrets.sort_by_key(|(bytes, _)| std::cmp::Reverse(bytes.len())));
+        (!by_head.is_empty()).then_some(Secrets { by_head })
+    }
+
+    /// `text` with all secrets masked; `None` if it has none.
+    fn masked(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let mut out: Option<Vec<u8>> = None;
+        let (mut at, mut copied) = (0, 0);
+        while let Some(head) = text.get(at..).and_then(|rest| rest.first_chunk::<HEAD>()) {
+            let known = self.by_head.get(head).into_iter().flatten();
+            let found = known.into_iter().find(|(secret, _)| text[at..].starts_with(secret));
+            let Some((secret, masked)) = found else {
+                at += 1;
+                continue;
+            };
+            let out = out.get_or_insert_default();
+            out.extend_from_slice(&text[copied..at]);
+            out.extend_from_slice(masked.as_bytes());
+            at += secret.len();
+            copied = at;
+        }
+        if let Some(out) = &mut out {
+            out.extend_from_slice(&text[copied..]);
+        }
+        out
+    }
+
+    fn mask(&self, text: &mut String) {
+        if let Some(masked) = self.masked(text.as_bytes()) {
+            *text = String::from_utf8_lossy(&masked).into_owned();
+        }
+    }
+
+    fn mask_path(&self, path: &mut ImagePath) {
+        if let Some(masked) = self.masked(path.as_bytes()) {
+            *path = path.masked(&masked);
+        }
+    }
+
+    fn mask_owners(&self, owners: &mut Owners) {
+        for Package { name, version, .. } in owners.npm.values_mut().chain(&mut owners.os) {
+            [Some(name), version.as_mut()].into_iter().flatten().for_each(|text| self.mask(text));
+        }
+        let has_secret = |name: &String, version: &String| {
+            self.masked(name.as_bytes()).is_some() || self.masked(version.as_bytes()).is_some()
+        };
+        if owners.versions.iter().any(|(name, version)| has_secret(name, version)) {
+            for (mut name, mut version) in std::mem::take(&mut owners.versions) {
+                self.mask(&mut name);
+                self.mask(&mut version);
+                owners.versions.insert(name, version);
+            }
+        }
+    }
+}

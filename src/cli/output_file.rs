@@ -1,0 +1,192 @@
+//! Writes a report to the file that `--output` names.
+//!
+//! A regular file is replaced at once, by another one that was written beside it: a full disk or a crash leaves the old
+//! file. Symbolic links are followed. Devices and pipes are written to.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+
+/// The most symbolic links that lead to a file, as in Linux.
+const MAX_LINKS: usize = 40;
+
+/// Who may read a file that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// Those who may read other files of the user; of a file that is replaced, the same as before.
+    AsUsual,
+    /// The user alone, because the file has the values of secrets.
+    Owner,
+}
+
+/// Writes `bytes` to the file at `path`.
+pub(crate) fn write(path: &Path, bytes: &[u8], readers: Readers) -> anyhow::Result<()> {
+    try_write(path, bytes, readers).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Refuses to write to `output` what is read from `input`, or from a file in the directory `input`.
+pub(crate) fn check(output: &Path, input: &Path) -> anyhow::Result<()> {
+    let (Ok(written), Ok(read)) = (fs::metadata(output), fs::metadata(input)) else { return Ok(()) };
+    let is_same = (written.dev(), written.ino()) == (read.dev(), read.ino());
+    let is_below = || {
+        let whole = |path: &Path| path.canonicalize().ok();
+        read.is_dir() && whole(output).zip(whole(input)).is_some_and(|(output, input)| output.starts_with(input))
+    };
+    ensure!(
+        !written.is_file() || !(is_same || is_below()),
+        "{} is what is read, or a file in it; write the report to another file",
+        output.display()
+    );
+    Ok(())
+}
+
+fn try_write(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
+    let path = followed(path)?;
+    match fs::metadata(&path) {
+        Ok(known) if known.is_file() && !is_of_a_process(&path) => replace(&path, Some(&known), bytes, readers),
+        Ok(_) => write_to(&path, bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => replace(&path, None, bytes, readers),
+        Err(error) => Err(error),
+    }
+}
+
+/// The path at the end of symbolic links, whether there is a file or not.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&path) {
+            // What a process has open is not reached by the text of such a link.
+            Ok(_) if is_of_a_process(&path) => return Ok(path),
+            Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("too many symbolic links"))
+}
+
+/// Whether the path is that of an open file, such as `/dev/stdout` and what a shell passes for `>(command)`.
+fn is_of_a_process(path: &Path) -> bool {
+    path.starts_with("/proc") || path.starts_with("/dev")
+}
+
+/// Writes to what is there: a device, a pipe, or an open file.
+fn write_to(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    match file.write_all(bytes).and_then(|()| file.flush()) {
+        // The reader of the pipe has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Writes a new file beside `path`, and gives it that name.
+fn replace(path: &Path, known: Option<&Metadata>, bytes: &[u8], readers: Readers) -> io::Result<()> {
+    let (draft, file) = match draft(path, readers) {
+        Ok(draft) => draft,
+        // The file may be written, and its directory may not.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && known.is_some() => {
+            return overwrite(path, bytes, readers);
+        }
+        Err(error) => return Err(error),
+    };
+    let written = fill(file, known, bytes, readers).and_then(|()| fs::rename(&draft, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    written
+}
+
+/// A new file in the directory of `path`.
+fn draft(path: &Path, readers: Readers) -> io::Result<(PathBuf, File)> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("it has no file name"))?;
+    let mode = if readers == Readers::Owner { 0o600 } else { 0o666 };
+    for number in 0..100 {
+        let mut hidden = OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}-{number}", std::process::id()));
+        let draft = path.with_file_name(hidden);
+        match OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft) {
+            Ok(file) => return Ok((draft, file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("its directory has too many files that were not finished"))
+}
+
+fn fill(mut file: File, known: Option<&Metadata>, bytes: &[u8], readers: Readers) -> io::Result<()> {
+    if let (Some(known), Readers::AsUsual) = (known, readers) {
+        file.set_permissions(fs::Permissions::from_mode(known.mode() & 0o777))?;
+    }
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn overwrite(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).truncate(true).open(path)?;
+    if readers == Readers::Owner {
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn a_file_is_replaced_through_links_and_keeps_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link, new) = (directory.path().join("a"), directory.path().join("l"), directory.path().join("n"));
+        fs::write(&file, "old").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("a", &link).unwrap();
+        write(&link, b"new", Readers::AsUsual).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(mode(&file), 0o640);
+        write(&file, b"secret", Readers::Owner).unwrap();
+        assert_eq!(mode(&file), 0o600);
+        let dangling = directory.path().join("d");
+        std::os::unix::fs::symlink("n", &dangling).unwrap();
+        write(&dangling, b"new", Readers::AsUsual).unwrap();
+        assert_eq!(fs::read(&new).unwrap(), b"new");
+        let mut left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["a", "d", "l", "n"]);
+    }
+
+    #[test]
+    fn a_device_is_written_to_and_a_failure_leaves_the_old_file() {
+        write(Path::new("/dev/null"), b"x", Readers::Owner).unwrap();
+        assert!(write(Path::new("/dev/full"), b"x", Readers::AsUsual).is_err());
+        let directory = tempfile::tempdir().unwrap();
+        assert!(write(&directory.path().join("no/such"), b"x", Readers::AsUsual).is_err());
+        assert!(write(directory.path(), b"x", Readers::AsUsual).is_err());
+    }
+
+    #[test]
+    fn what_is_read_is_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let (image, hard) = (directory.path().join("i.tar"), directory.path().join("h.tar"));
+        fs::write(&image, "image").unwrap();
+        fs::hard_link(&image, &hard).unwrap();
+        std::os::unix::fs::symlink("i.tar", directory.path().join("s.tar")).unwrap();
+        for output in ["i.tar", "h.tar", "s.tar"] {
+            let error = check(&directory.path().join(output), &image).unwrap_err();
+            assert!(error.to_string().contains("is what is read"), "{error}");
+            assert!(check(&directory.path().join(output), directory.path()).is_err());
+        }
+        check(&directory.path().join("new.json"), &image).unwrap();
+        check(Path::new("/dev/null"), Path::new("/dev/null")).unwrap();
+    }
+}
