@@ -18,7 +18,9 @@ use layersift_model::FingerprintKey;
 use layersift_report::{Baseline, FailOn, Policy};
 use layersift_rules::Ruleset;
 use layersift_scan::{Analyzer, Options};
-use layersift_source::registry::{ClientCertificate, Credentials, Host, Login, Rate, Reference, RegistryOptions};
+use layersift_source::registry::{
+    ByteLimit, ClientCertificate, Credentials, Host, Login, Rate, Reference, RegistryOptions,
+};
 use layersift_store::{Store, StoreOptions};
 
 /// What `sweep` and `worker` work with.
@@ -28,6 +30,17 @@ pub(crate) struct FleetContext {
     /// Cancelled when the process is to end.
     pub(crate) cancellation: Cancellation,
     registry_options: RegistryOptions,
+}
+
+/// What ends the requests of a sweep or a worker.
+#[derive(Clone, Debug)]
+pub(crate) struct Ends {
+    /// Ends requests, reads and waits.
+    pub(crate) cancellation: Cancellation,
+    /// Ends waits for another attempt.
+    pub(crate) patience: Cancellation,
+    /// The most bytes of all registries.
+    pub(crate) byte_limit: Option<ByteLimit>,
 }
 
 impl FleetContext {
@@ -45,13 +58,14 @@ impl FleetContext {
     }
 
     /// Clients of registries that have pulled nothing yet. Credentials of the environment are for `trusted` alone, or
-    /// for the registry that LAYERSIFT_REGISTRY_HOST names. Waits that a registry asks for end with `patience`.
-    pub(crate) fn registries(&self, trusted: Option<NamedHost>, patience: &Cancellation) -> anyhow::Result<Registries> {
+    /// for the registry that LAYERSIFT_REGISTRY_HOST names. `ends` says when requests and waits end.
+    pub(crate) fn registries(&self, trusted: Option<NamedHost>, ends: &Ends) -> anyhow::Result<Registries> {
         let trusted = match trusted {
             Some(host) => Some(host),
             None => environment("LAYERSIFT_REGISTRY_HOST").as_deref().map(parse_host).transpose()?,
         };
-        let options = RegistryOptions { patience: patience.clone(), ..self.registry_options.clone() };
+        let Ends { cancellation, patience, byte_limit } = ends.clone();
+        let options = RegistryOptions { cancellation, patience, byte_limit, ..self.registry_options.clone() };
         let registries = Registries::new(options, trusted.as_ref().map(|named| named.host.clone()));
         Ok(match trusted {
             Some(NamedHost { host, plain_http: Some(plain_http) }) => registries.with_plain_http(host, plain_http),

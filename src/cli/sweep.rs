@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 use super::args::{PolicyArgs, ReadingArgs};
-use super::context::{self, FleetContext, parse_host};
+use super::context::{self, Ends, FleetContext, parse_host};
 use super::formats::{OutputArgs, TextOrJson};
 use super::progress::SweepProgress;
 use super::{output, signals, sweep_files, terminal, values};
@@ -18,6 +18,10 @@ use layersift_format::Cancellation;
 use layersift_model::Digest;
 use layersift_report::{Policy, sweep as table};
 use layersift_source::catalog::{Catalog, Filter, Harbor, HarborOptions, ImageList, WholeRegistry};
+use layersift_source::registry::ByteLimit;
+
+/// How long requests may go on when the time of a sweep is up.
+const GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SweepCommand {
@@ -108,6 +112,8 @@ pub(crate) struct SweepArgs {
     max_time: Option<Duration>,
 
     /// End the sweep after this many bytes were pulled, such as 500G; the next sweep continues [default: no limit]
+    ///
+    /// A layer that is being read then is read again by the next sweep, so the limit has to be larger than any layer.
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     max_bytes: Option<u64>,
 
@@ -162,12 +168,12 @@ impl CatalogArgs {
         })
     }
 
-    fn registries(&self, context: &FleetContext, patience: &Cancellation) -> anyhow::Result<Registries> {
+    fn registries(&self, context: &FleetContext, ends: &Ends) -> anyhow::Result<Registries> {
         let trusted = match self {
             CatalogArgs::Harbor { host, .. } | CatalogArgs::Registry { host, .. } => Some(parse_host(host)?),
             CatalogArgs::List { .. } => None,
         };
-        context.registries(trusted, patience)
+        context.registries(trusted, ends)
     }
 
     fn open(&self, registries: &Registries) -> anyhow::Result<Box<dyn Catalog>> {
@@ -231,12 +237,12 @@ fn sweep(catalog: &CatalogArgs) -> anyhow::Result<ExitCode> {
 fn sweep_once(catalog: &CatalogArgs, context: &FleetContext, policy: &Policy) -> anyhow::Result<ExitCode> {
     let args = catalog.sweep();
     let name = catalog.name()?;
-    let patience = context.cancellation.child();
-    let registries = catalog.registries(context, &patience)?;
+    let ends = ends(args, &context.cancellation);
+    let registries = catalog.registries(context, &ends)?;
     let images = catalog.open(&registries)?;
     let since = args.pushed_within.map(|within| context::now() - i64::try_from(within.as_secs()).unwrap_or(i64::MAX));
     let filter = Filter::new(&args.include, &args.exclude)?.pushed_since(since);
-    let limits = SweepLimits { patience, ..limits(catalog, context) };
+    let limits = limits(catalog, ends);
     let progress = Arc::new(Progress::default());
     let shown = SweepProgress::start(Arc::clone(&progress), args.reading.quiet.quiet);
     let sweep = Sweep {
@@ -274,7 +280,15 @@ fn sweep_once(catalog: &CatalogArgs, context: &FleetContext, policy: &Policy) ->
     Ok(ExitCode::from(outcome.verdict.exit_code()))
 }
 
-fn limits(catalog: &CatalogArgs, context: &FleetContext) -> SweepLimits {
+/// What ends a sweep: the end of the process, of its time or of its bytes. Nothing goes on for long after that, whatever a
+/// registry sends.
+fn ends(args: &SweepArgs, process: &Cancellation) -> Ends {
+    let cancellation = args.max_time.map_or_else(|| process.child(), |time| process.child_with_deadline(time + GRACE));
+    let byte_limit = args.max_bytes.map(|bytes| ByteLimit::new(bytes, cancellation.clone()));
+    Ends { patience: cancellation.child(), cancellation, byte_limit }
+}
+
+fn limits(catalog: &CatalogArgs, ends: Ends) -> SweepLimits {
     let args = catalog.sweep();
     SweepLimits {
         threads: args.reading.pulls,
@@ -286,7 +300,8 @@ fn limits(catalog: &CatalogArgs, context: &FleetContext) -> SweepLimits {
         with_referrers: !args.no_referrers,
         reread_documents: args.reread_documents,
         layer_timeout: args.reading.timeout.timeout,
-        cancellation: context.cancellation.clone(),
+        cancellation: ends.cancellation,
+        patience: ends.patience,
         ..SweepLimits::default()
     }
 }

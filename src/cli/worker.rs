@@ -8,7 +8,7 @@ use clap::Args;
 use tracing::level_filters::LevelFilter;
 
 use super::args::ReadingArgs;
-use super::context::{self, FleetContext};
+use super::context::{self, Ends, FleetContext};
 use super::input_file;
 use super::signals;
 use layersift_fleet::{Claims, LayerCache, Progress, Registries, SweepLimits, Worker};
@@ -55,7 +55,9 @@ pub(crate) fn run(args: &WorkerArgs) -> anyhow::Result<ExitCode> {
     let reading = &args.reading;
     anyhow::ensure!(reading.pulls > 0, "a worker with --pulls 0 has nothing to do: expected 1 or more");
     let context = FleetContext::new(reading, signals::cancellation()?)?;
-    let registries = with_logins(args, context.registries(None, &context.cancellation)?)?;
+    let token = context.cancellation.clone();
+    let ends = Ends { cancellation: token.clone(), patience: token, byte_limit: None };
+    let registries = with_logins(args, context.registries(None, &ends)?)?;
     let cache = LayerCache::new(&context.store, &context.analyzer, context::now);
     let progress = Progress::default();
     let worker = Worker {

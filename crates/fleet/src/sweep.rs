@@ -392,14 +392,15 @@ impl Running<'_> {
     }
 
     fn reason_to_end(&self) -> Option<&'static str> {
-        if self.limits.cancellation.is_cancelled() {
-            Some("it was terminated")
-        } else if self.stop.is_cancelled() {
-            Some("a worker failed")
-        } else if self.until.is_some_and(|until| Instant::now() >= until) {
+        // The end of its time or of its bytes may also cancel it, so that requests end.
+        if self.until.is_some_and(|until| Instant::now() >= until) {
             Some("its time is up")
         } else if self.bytes.is_some_and(|bytes| self.sweep.registries.bytes() >= bytes) {
             Some("it has pulled as many bytes as it may")
+        } else if self.limits.cancellation.is_cancelled() {
+            Some("it was terminated")
+        } else if self.stop.is_cancelled() {
+            Some("a worker failed")
         } else {
             None
         }

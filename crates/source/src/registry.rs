@@ -56,7 +56,7 @@ pub use hosts::{HostsError, Mirror, mirrors};
 pub use layersift_model::LoginState;
 pub use listing::Names;
 pub use options::{ClientCertificate, Credentials, ListingLimits, Login, Rate, RegistryOptions, Retry};
-pub use pace::Usage;
+pub use pace::{ByteLimit, Usage};
 pub use policy::BlockReason;
 pub use reference::{Host, Reference, ReferenceError, check_repository, check_tag};
 pub use refusal::{Network, Refusal};

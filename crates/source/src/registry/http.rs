@@ -180,7 +180,7 @@ impl Http {
             guard,
             registry_client,
             other_client,
-            pace: Pace::new(&options.rate),
+            pace: Pace::new(&options.rate, options.byte_limit.clone()),
             retries: Retries::new(options.retry.clone(), options.patience.clone()),
             plain_http: options.plain_http,
             document_bytes: options.document_bytes,

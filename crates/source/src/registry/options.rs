@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use layersift_format::Cancellation;
 
+use super::pace::ByteLimit;
+
 /// Options of the registry client.
 #[derive(Clone, Debug)]
 pub struct RegistryOptions {
@@ -33,6 +35,8 @@ pub struct RegistryOptions {
     pub login_patience: Duration,
     /// Limits of requests and bytes per second.
     pub rate: Rate,
+    /// The most bytes of all registries that have these options.
+    pub byte_limit: Option<ByteLimit>,
     /// Limits of listings.
     pub listing: ListingLimits,
     /// The most bytes of a manifest, a configuration, a token or a page of a listing.
@@ -61,6 +65,7 @@ impl Default for RegistryOptions {
             resumptions: 5,
             login_patience: Duration::from_secs(10),
             rate: Rate::default(),
+            byte_limit: None,
             listing: ListingLimits::default(),
             document_bytes: limits.document_bytes,
             blob_bytes: limits.layer_bytes,

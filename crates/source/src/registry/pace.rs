@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::options::Rate;
@@ -17,17 +17,51 @@ pub struct Usage {
     pub bytes: u64,
 }
 
+/// Bytes that may be read from all registries together. The token is cancelled once they are.
+#[derive(Clone, Debug)]
+pub struct ByteLimit(Arc<Bounded>);
+
+#[derive(Debug)]
+struct Bounded {
+    left: AtomicU64,
+    cancellation: Cancellation,
+}
+
+impl ByteLimit {
+    /// A limit of `bytes`, which cancels `cancellation`.
+    pub fn new(bytes: u64, cancellation: Cancellation) -> ByteLimit {
+        ByteLimit(Arc::new(Bounded { left: AtomicU64::new(bytes), cancellation }))
+    }
+
+    /// Whether all bytes were read.
+    pub fn is_reached(&self) -> bool {
+        self.0.left.load(Ordering::Relaxed) == 0
+    }
+
+    fn take(&self, count: u64) -> Result<(), CancelReason> {
+        let before =
+            self.0.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(count)));
+        if before.unwrap_or_default() > count {
+            return Ok(());
+        }
+        self.0.cancellation.cancel();
+        Err(CancelReason::Cancelled)
+    }
+}
+
 /// Keeps requests and bytes under their rates, and counts them.
 pub(super) struct Pace {
     requests: Option<Bucket>,
     bytes: Option<Bucket>,
+    limit: Option<ByteLimit>,
     sent: AtomicU64,
     read: AtomicU64,
 }
 
 impl Pace {
-    pub(super) fn new(rate: &Rate) -> Pace {
+    pub(super) fn new(rate: &Rate, limit: Option<ByteLimit>) -> Pace {
         Pace {
+            limit,
             requests: rate.requests_per_second.map(|rate| Bucket::new(rate.into())),
             bytes: rate.bytes_per_second.map(Bucket::new),
             sent: AtomicU64::new(0),
@@ -47,9 +81,10 @@ impl Pace {
     /// Counts bytes that were read, and waits until the next ones may be.
     ///
     /// # Errors
-    /// When it is cancelled before.
+    /// When it is cancelled before, and when no more bytes may be read.
     pub(super) fn bytes(&self, count: usize, cancellation: &Cancellation) -> Result<(), CancelReason> {
         self.read.fetch_add(count as u64, Ordering::Relaxed);
+        self.limit.as_ref().map_or(Ok(()), |limit| limit.take(count as u64))?;
         wait(self.bytes.as_ref(), count as u64, cancellation)
     }
 
@@ -107,7 +142,7 @@ mod tests {
 
     #[test]
     fn requests_and_bytes_are_counted() {
-        let (pace, never) = (Pace::new(&Rate::default()), Cancellation::never());
+        let (pace, never) = (Pace::new(&Rate::default(), None), Cancellation::never());
         pace.request(&never).unwrap();
         pace.bytes(70, &never).unwrap();
         pace.bytes(7, &never).unwrap();
@@ -117,6 +152,19 @@ mod tests {
     fn a_wait_for_the_rate_ends_at_the_deadline() {
         let rate = Rate { bytes_per_second: NonZeroU64::new(1), ..Rate::default() };
         let deadline = Cancellation::with_deadline(Duration::from_millis(5));
-        assert_eq!(Pace::new(&rate).bytes(1 << 30, &deadline), Err(CancelReason::DeadlineExceeded));
+        assert_eq!(Pace::new(&rate, None).bytes(1 << 30, &deadline), Err(CancelReason::DeadlineExceeded));
+    }
+
+    #[test]
+    fn a_limit_of_bytes_is_that_of_all_registries() {
+        let (ending, never) = (Cancellation::new(), Cancellation::never());
+        let limit = ByteLimit::new(100, ending.clone());
+        let paces = [0, 1].map(|_| Pace::new(&Rate::default(), Some(limit.clone())));
+        assert_eq!(paces[0].bytes(60, &never), Ok(()));
+        assert_eq!(paces[1].bytes(39, &never), Ok(()));
+        assert!(!limit.is_reached() && !ending.is_cancelled());
+        assert_eq!(paces[1].bytes(1, &never), Err(CancelReason::Cancelled));
+        assert!(limit.is_reached() && ending.is_cancelled());
+        assert_eq!(paces[0].bytes(1, &never), Err(CancelReason::Cancelled));
     }
 }
