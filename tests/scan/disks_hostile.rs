@@ -56,7 +56,7 @@ fn check_unreadable(name: &str, step: usize) {
     let scan = |target: &str| as_nobody(&["scan", "-q", "--all", "--fail-on", "none", target]);
     let mut found = Vec::new();
     directories(folder.path(), 0, &mut found);
-    assert!(found.len() > 40, "{name}: {}", found.len());
+    assert!(found.len() > 15, "{name}: {}", found.len());
     for directory in found.into_iter().step_by(step) {
         let mode = fs::metadata(&directory).unwrap().permissions();
         for hidden in [0o000, 0o600] {
@@ -71,7 +71,7 @@ fn check_unreadable(name: &str, step: usize) {
 
 #[test]
 fn a_directory_of_containerd_that_cannot_be_read_is_no_pass() {
-    check_unreadable("containerd-2.4.2-cri-discard-layers", 2);
+    check_unreadable("containerd-2.4.2-cri-discard-layers", 1);
 }
 
 #[test]

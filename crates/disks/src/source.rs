@@ -66,14 +66,17 @@ impl Engine {
         }
     }
 
-    /// Whether the directory is that of a store.
+    /// Whether the directory is that of a store. What cannot be told of one mark counts only if no other is there.
     fn is_store(self, root: &Root) -> io::Result<bool> {
+        let mut outcome = Ok(false);
         for mark in self.marks() {
-            if root.directory(mark)?.is_some() {
-                return Ok(true);
+            match root.directory(mark) {
+                Ok(Some(_)) => return Ok(true),
+                Ok(None) => {}
+                Err(error) => outcome = Err(error),
             }
         }
-        Ok(false)
+        outcome
     }
 
     /// Reads the records of the store in `path`: the directory of the engine, or a disk with it in its usual place.
