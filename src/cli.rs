@@ -14,6 +14,7 @@ mod help;
 mod image_verifier;
 mod layers;
 mod log;
+mod masked;
 mod output;
 mod outputs;
 mod progress;

@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 
 use super::pkcs11::{SCHEME, TokenKey};
+use crate::cli::masked::argument;
 use layersift_attest::keys::{PrivateKey, PublicKey, Signer, is_image_signing_name};
 
 const PASSWORD: &str = "LAYERSIFT_KEY_PASSWORD";
@@ -62,5 +63,6 @@ pub(crate) fn refuse_image_keys(path: &Path) -> anyhow::Result<()> {
 }
 
 fn text(path: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    // What is taken for a path may be a URI with a PIN that is written in another way.
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", argument(&path.display().to_string())))
 }
