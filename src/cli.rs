@@ -16,6 +16,7 @@ mod image_verifier;
 mod input_file;
 mod layers;
 mod log;
+mod masked;
 mod output;
 mod output_file;
 mod outputs;

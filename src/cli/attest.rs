@@ -5,7 +5,8 @@ pub(super) mod keys;
 mod pkcs11;
 pub(super) mod repository;
 
-use std::fs;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
@@ -197,7 +198,10 @@ fn write(path: &Path, signed: &[Signed<'_>]) -> anyhow::Result<()> {
     for attested in signed.iter().flat_map(|signed| &signed.of) {
         text.push_str(&(attested.bundle.to_json()? + "\n"));
     }
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    // Nothing is written over, and no link is followed.
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Attaches all in both forms. The lists of images and forms are separate, and each is watched for some seconds.

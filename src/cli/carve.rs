@@ -4,25 +4,34 @@ mod image;
 mod select;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::Args;
+use jiff::Timestamp;
+use serde_json::json;
 
 use super::args::{FingerprintKeyArgs, QuietArgs, RegistryArgs, RulesArgs, TargetArgs, ThreadsArgs, TimeoutArgs};
 use super::attest::keys::{self, PasswordArgs};
-use super::read::Reading;
+use super::formats::{self, TextOrJson};
+use super::read::{Reading, refuse_pipe};
 use super::saved::SavedReports;
-use super::{context, output, stamp};
+use super::stamp::Stamper;
+use super::{context, masked, output, signals};
 use image::OpenedImage;
-use layersift_evidence::{Carver, Case, Sealed, Source, ToolIdentity};
+use layersift_evidence::{Carver, Case, Sealed, Signing, Source, ToolIdentity};
 use layersift_format::Cancellation;
+use layersift_format::manifest::Image;
 use layersift_format::platform::Choice;
 use layersift_model::{FingerprintKey, ImageReport};
 use layersift_report::plural;
 use layersift_rules::Ruleset;
 use select::Selection;
+
+/// The version of what is printed as JSON.
+const SCHEMA: u32 = 1;
 
 /// How files are acquired, where the operator does not say it.
 const METHOD: &str = "files of layers are read from the stored image, which is not changed; whole layers are hashed";
@@ -99,6 +108,10 @@ pub(crate) struct CarveArgs {
     #[arg(long, value_name = "FILE", help_heading = "Seal")]
     timestamp_authorities: Option<PathBuf>,
 
+    /// Format of what is printed
+    #[arg(long, value_name = "FORMAT", value_parser = formats::parser::<TextOrJson>(), default_value = "text")]
+    format: TextOrJson,
+
     #[command(flatten)]
     rules: RulesArgs,
 
@@ -120,40 +133,44 @@ pub(crate) struct CarveArgs {
 
 /// Writes a bundle, or checks one. A bundle that was changed is exit status 1.
 pub(crate) fn run(args: &CarveArgs) -> anyhow::Result<ExitCode> {
+    args.target.as_deref().map_or(Ok(()), refuse_pipe)?;
     if let Some(bundle) = &args.verify {
         return verify::run(args, bundle);
     }
     let (Some(target), Some(path)) = (&args.target, &args.output) else { anyhow::bail!("name a target and --output") };
     ensure!(args.layer.is_some() || !args.findings.is_empty(), "name findings, or --layer with or without --path");
+    let started_at = Timestamp::now();
     let key = context::fingerprint_key(&args.fingerprint_key)?;
     let signer = args.key.as_ref().map(|key| keys::signer(key, &args.password)).transpose()?;
+    let stamper = args.timestamp.as_deref().map(|url| Stamper::new(url, args.timestamp_authorities.as_deref()));
+    let stamper = stamper.transpose()?;
     let reports = match args.layer {
         Some(_) => Vec::new(),
         None => reports(args, target, key.clone())?,
     };
     let opened = open(args, target)?;
+    let ids: BTreeSet<&str> = args.findings.iter().map(String::as_str).collect();
     let selection = match args.layer {
         Some(layer) => Selection::of_layer(&opened, layer, args.path.as_deref())?,
-        None => Selection::of_findings(&opened, &reports, &args.findings)?,
+        None => Selection::of_findings(&opened, &reports, &ids)?,
     };
-    let mut carver = Carver::create(path, case(args))?;
-    let (tool, source) = (tool(selection.report, &key), source(target, &selection));
+    // Until here a signal ends the process, and nothing was written.
+    let cancellation = signals::cancellation()?;
+    let mut carver = Carver::create(path, case(args), started_at)?.cancelled_by(cancellation);
+    let (tool, source) = (tool(selection.report, &key), source(target, selection.image));
     carver.describe(tool, command(), source, key);
-    if let Err(error) = selection.carve(&opened, &mut carver) {
-        carver.abandon();
-        return Err(error);
-    }
+    selection.carve(&opened, &mut carver)?;
     let sign = |seal: &[u8]| match &signer {
         Some(signer) => signer.sign(seal).map_err(Into::into),
         None => Ok(Vec::new()),
     };
-    let authorities = args.timestamp_authorities.as_deref().map(stamp::authorities).transpose()?;
-    let stamp = |seal: &[u8]| match (&args.timestamp, &authorities) {
-        (Some(url), Some(authorities)) => stamp::ask(url, authorities, seal).map_err(Into::into),
-        _ => Ok(Vec::new()),
+    let signing = signer.as_ref().map(|signer| Signing { key: signer.public_key().fingerprint(), sign: &sign });
+    let stamp = |seal: &[u8]| match &stamper {
+        Some(stamper) => stamper.ask(seal).map_err(Into::into),
+        None => Ok(Vec::new()),
     };
-    let sealed = carver.seal(signer.as_ref().map(|_| &sign as _), args.timestamp.as_ref().map(|_| &stamp as _))?;
-    said(&sealed)?;
+    let sealed = carver.seal(signing, stamper.as_ref().map(|_| &stamp as _))?;
+    said(args.format, &sealed)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -192,9 +209,9 @@ fn case(args: &CarveArgs) -> Case {
     }
 }
 
-/// The command line. Logins are no flags, so it has none.
+/// The command line, without the logins and PINs that somebody may have put into it.
 fn command() -> Vec<String> {
-    std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect()
+    std::env::args_os().map(|argument| masked::argument(&argument.to_string_lossy())).collect()
 }
 
 fn tool(report: Option<&ImageReport>, key: &FingerprintKey) -> ToolIdentity {
@@ -208,10 +225,9 @@ fn tool(report: Option<&ImageReport>, key: &FingerprintKey) -> ToolIdentity {
     }
 }
 
-fn source(target: &str, selection: &Selection<'_>) -> Source {
-    let image = selection.image;
+fn source(target: &str, image: &Image) -> Source {
     Source {
-        target: target.into(),
+        target: masked::argument(target),
         reference: image.reference.clone(),
         manifest_digest: image.manifest_digest.clone(),
         config_digest: image.config_digest.clone(),
@@ -220,8 +236,18 @@ fn source(target: &str, selection: &Selection<'_>) -> Source {
 }
 
 /// Says what was written, and the digest that stands for all of it.
-fn said(sealed: &Sealed) -> anyhow::Result<()> {
-    let artifacts = plural(sealed.manifest.artifacts.len() as u64, "artifact");
-    let line = format!("{}: {artifacts}, seal {}\n", sealed.path.display(), sealed.seal);
-    output::write(line.as_bytes(), None).context("cannot write to standard output")
+fn said(format: TextOrJson, sealed: &Sealed) -> anyhow::Result<()> {
+    let Sealed { path, manifest, seal } = sealed;
+    let text = match format {
+        TextOrJson::Text => {
+            format!("{}: {}, seal {seal}\n", path.display(), plural(manifest.artifacts.len() as u64, "artifact"))
+        }
+        TextOrJson::Json => output::pretty(&json!({
+            "schema": SCHEMA,
+            "bundle": path.display().to_string(),
+            "seal": seal.to_string(),
+            "manifest": manifest,
+        }))?,
+    };
+    output::write(text.as_bytes(), None)
 }

@@ -1,5 +1,7 @@
 //! `layersift diff`.
 
+mod values;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -12,14 +14,20 @@ use super::args::{
     FingerprintKeyArgs, PolicyArgs, QuietArgs, RegistryArgs, RulesArgs, StoreArgs, TargetArgs, ThreadsArgs,
 };
 use super::formats::{Format, OutputArgs};
-use super::read::Reading;
+use super::read::{Reading, refuse_pipe};
 use super::saved::SavedReports;
 use super::{context, output, terminal};
 use layersift_format::platform::Choice;
-use layersift_model::{ImageReport, Inventory, Severity, Verdict};
-use layersift_report::compare::{self, Comparison};
+use layersift_model::{ImageReport, Inventory, Secret, Severity, Verdict};
+use layersift_report::compare::{self, Comparison, Trace};
+use layersift_report::plural;
 use layersift_rules::Ruleset;
 use layersift_scan::Analyzer;
+use values::Values;
+
+/// Why a value is not searched for.
+const WHY_UNSEARCHED: &str = "a report has no values, and a value that is short or no text is in no form of its own; \
+                              what has it without being found by a rule is not seen";
 
 const STORE: &str = "With --no-packages, reuse layer results from this store and save new ones to it: a SQLite file or \
                      postgres://…";
@@ -120,6 +128,7 @@ pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
         }
         false => None,
     };
+    let is_kept_after = reports[1].is_some();
     // Packages of one side alone cannot be compared.
     let with_packages = !args.no_packages && reports.iter().all(Option::is_none);
     let mut sides: Vec<Side> = Vec::new();
@@ -135,6 +144,7 @@ pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
     sides.iter_mut().flatten().for_each(|(report, _)| policy.judge(report));
     let [before, after] = &sides[..] else { bail!("a comparison has two sides") };
     let comparisons = compare(before, after, args.require_gone)?;
+    let comparisons = search(args, comparisons, is_kept_after)?;
     write(&comparisons, args)?;
     let verdict = comparisons.iter().map(Comparison::verdict).max().unwrap_or(Verdict::Incomplete);
     Ok(ExitCode::from(verdict.exit_code()))
@@ -169,6 +179,46 @@ fn compare<'s>(before: &'s Side, after: &'s Side, requires_gone: bool) -> anyhow
     Ok(comparisons)
 }
 
+/// Searches the image after for the values of secrets that no finding of it has: a value may be there in a form that no
+/// rule finds, or as a part of another secret.
+fn search<'s>(
+    args: &DiffArgs,
+    comparisons: Vec<Comparison<'s>>,
+    is_kept_after: bool,
+) -> anyhow::Result<Vec<Comparison<'s>>> {
+    let mut values = Values::default();
+    for secret in comparisons.iter().flat_map(Comparison::gone) {
+        let secrets = secret.before.iter().filter_map(|finding| finding.secret.as_ref());
+        let known = secrets.filter_map(|secret| secret.value.as_ref()).next();
+        values.add(secret.fingerprint, known.map(Secret::reveal).filter(|_| !is_kept_after));
+    }
+    let found = match values.is_empty() {
+        true => Vec::new(),
+        false => {
+            let ruleset = Ruleset::from_files([("values".to_string(), values.signatures())])?;
+            let analyzer =
+                context::analyzer(ruleset, context::fingerprint_key(&args.fingerprint_key)?, args.threads.threads)?;
+            reading(args, &target(args, &args.after), None).scan(analyzer)?
+        }
+    };
+    let with_traces = |comparison: Comparison<'s>| {
+        let after = comparison.after;
+        let is_after = |report: &&ImageReport| {
+            (&report.manifest_digest, &report.config_digest) == (&after.manifest_digest, &after.config_digest)
+        };
+        let traces: Vec<Trace> = found.iter().filter(is_after).flat_map(|report| values.traces(report)).collect();
+        let left_out = comparison.gone().filter(|secret| values.left_out.contains(secret.fingerprint)).count();
+        let unsearched = (left_out > 0).then(|| {
+            format!(
+                "the image after was not searched for the values of {}: {WHY_UNSEARCHED}",
+                plural(left_out as u64, "secret")
+            )
+        });
+        comparison.with_traces(&traces, unsearched)
+    };
+    Ok(comparisons.into_iter().map(with_traces).collect())
+}
+
 fn write(comparisons: &[Comparison<'_>], args: &DiffArgs) -> anyhow::Result<()> {
     let file = args.output.output.as_deref();
     let mut bytes = Vec::new();
@@ -183,6 +233,7 @@ fn write(comparisons: &[Comparison<'_>], args: &DiffArgs) -> anyhow::Result<()> 
 /// The reports in a file; `None` for a target. No image begins with a brace.
 fn kept(input: &str, saved: &mut SavedReports) -> anyhow::Result<Option<Vec<ImageReport>>> {
     let path = Path::new(input);
+    refuse_pipe(input)?;
     if !path.is_file() {
         return Ok(None);
     }
@@ -192,19 +243,27 @@ fn kept(input: &str, saved: &mut SavedReports) -> anyhow::Result<Option<Vec<Imag
     if start == b"{" { saved.file(path).map(Some) } else { Ok(None) }
 }
 
-fn scan(args: &DiffArgs, target: &str, analyzer: &Analyzer, with_packages: bool) -> anyhow::Result<Side> {
-    let target = TargetArgs { target: target.into(), all: false, platform: args.platform.clone() };
-    let reading = Reading {
-        target: &target,
-        build: None,
-        with_referrers: true,
-        registry: &args.registry,
-        quiet: &args.quiet,
-        store: args.store.name(),
-        timeout: None,
-    };
+fn scan(args: &DiffArgs, name: &str, analyzer: &Analyzer, with_packages: bool) -> anyhow::Result<Side> {
+    let target = target(args, name);
+    let reading = reading(args, &target, args.store.name());
     Ok(match with_packages {
         true => reading.scan_with_packages(analyzer)?.into_iter().map(|(report, all)| (report, Some(all))).collect(),
         false => reading.scan_by(analyzer)?.into_iter().map(|report| (report, None)).collect(),
     })
+}
+
+fn target(args: &DiffArgs, name: &str) -> TargetArgs {
+    TargetArgs { target: name.into(), all: false, platform: args.platform.clone() }
+}
+
+fn reading<'a>(args: &'a DiffArgs, target: &'a TargetArgs, store: Option<&'a str>) -> Reading<'a> {
+    Reading {
+        target,
+        build: None,
+        with_referrers: true,
+        registry: &args.registry,
+        quiet: &args.quiet,
+        store,
+        timeout: None,
+    }
 }

@@ -1,6 +1,6 @@
 //! `layersift generate-key`.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -36,8 +36,13 @@ pub(crate) fn run(args: &GenerateKeyArgs) -> anyhow::Result<ExitCode> {
     let password = args.password.read()?;
     let password = password.context("a password is needed: pass --password-file, or set LAYERSIFT_KEY_PASSWORD")?;
     let key = if args.ed25519 { PrivateKey::generate_ed25519()? } else { PrivateKey::generate_p256()? };
-    write_new(&private, 0o600, &key.to_encrypted_pem(password.as_bytes())?)?;
+    let encrypted = key.to_encrypted_pem(password.as_bytes())?;
+    // The private key comes last: without the public one, nothing of it is left.
     write_new(&public, 0o644, &key.public_key().to_pem())?;
+    if let Err(error) = write_new(&private, 0o600, &encrypted) {
+        let _ = fs::remove_file(&public);
+        return Err(error);
+    }
     let line = format!("{}: {}\n", public.display(), key.public_key().fingerprint());
     output::write(line.as_bytes(), None)?;
     output::warn([FOR_ATTESTATIONS_ONLY]);
@@ -45,7 +50,12 @@ pub(crate) fn run(args: &GenerateKeyArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn write_new(path: &Path, mode: u32, text: &str) -> anyhow::Result<()> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-    written.with_context(|| format!("cannot write {}", path.display()))
+    let failed = || format!("cannot write {}", path.display());
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).with_context(failed)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // A part of a key is of no use.
+        let _ = fs::remove_file(path);
+    }
+    written.with_context(failed)
 }

@@ -21,7 +21,8 @@ pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
     text.with_context(|| format!("cannot read {}: it is not UTF-8", path.display()))
 }
 
-fn bounded(path: &Path) -> io::Result<Vec<u8>> {
+/// The bytes of the file at `path`, for a caller that names it in its own way.
+pub(crate) fn bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)? as u64;
     if read > MOST_BYTES {

@@ -37,6 +37,11 @@ pub(crate) fn write_for(readers: Readers, bytes: &[u8], file: Option<&Path>) -> 
     }
 }
 
+/// `value` as indented JSON with a line feed at its end.
+pub(crate) fn pretty(value: &serde_json::Value) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
 /// Prints warnings, a line each.
 pub(crate) fn warn<T: AsRef<str>>(warnings: impl IntoIterator<Item = T>) {
     for warning in warnings {

@@ -11,7 +11,7 @@ use layersift_format::platform::Choice;
 use layersift_format::{Cancellation, Opened};
 use layersift_model::{ImageReport, Inventory, Limits};
 use layersift_scan::{Analyzer, ImageScan, ScanError};
-use layersift_source::open;
+use layersift_source::{Target, open};
 use layersift_store::Store;
 
 /// What to read, and how.
@@ -83,6 +83,16 @@ impl Reading<'_> {
         progress.finish();
         Ok(read?)
     }
+}
+
+/// Refuses a target that is a pipe, a socket or a device: it can be read only once, and would be waited for, perhaps
+/// for ever.
+pub(crate) fn refuse_pipe(target: &str) -> anyhow::Result<()> {
+    let path = Target::parse(target)?.path;
+    let metadata = path.as_ref().and_then(|path| path.metadata().ok());
+    let is_pipe = metadata.is_some_and(|metadata| !metadata.is_file() && !metadata.is_dir());
+    anyhow::ensure!(!is_pipe, "{target}: it is neither a regular file nor a directory");
+    Ok(())
 }
 
 /// Stores the reports of images. Those of their layers are in the store already.

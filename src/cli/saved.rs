@@ -12,6 +12,14 @@ use layersift_model::{ImageReport, ReportSet};
 /// The most bytes of all reports of one call.
 const MOST_BYTES: u64 = 1 << 30;
 
+/// Opens a regular file. A pipe would be waited for, perhaps for ever: standard input is read instead.
+fn open_file(path: &Path) -> io::Result<File> {
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    File::open(path)
+}
+
 /// Reads kept reports, of which all together have a limited size.
 pub(crate) struct SavedReports {
     bytes_left: u64,
@@ -24,7 +32,7 @@ impl SavedReports {
 
     /// The reports in the file at `path`.
     pub(crate) fn file(&mut self, path: &Path) -> anyhow::Result<Vec<ImageReport>> {
-        let text = File::open(path).and_then(|file| self.bounded(file));
+        let text = open_file(path).and_then(|file| self.bounded(file));
         self.parse(&path.display().to_string(), &text.with_context(|| format!("cannot read {}", path.display()))?)
     }
 

@@ -16,9 +16,36 @@ const MOST_BYTES: u64 = 1 << 20;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A time stamp authority that is asked, and those of which one has to have answered.
+pub(crate) struct Stamper {
+    endpoint: Endpoint,
+    authorities: Authorities,
+}
+
+impl Stamper {
+    /// For the authority at `url`. `authorities` is a PEM file.
+    pub(crate) fn new(url: &str, authorities: Option<&Path>) -> anyhow::Result<Stamper> {
+        let path = authorities.context("--timestamp needs --timestamp-authorities")?;
+        Ok(Stamper { endpoint: endpoint(url)?, authorities: self::authorities(path)? })
+    }
+
+    /// The answer to a question for a timestamp of `message`.
+    pub(crate) fn ask(&self, message: &[u8]) -> anyhow::Result<Vec<u8>> {
+        ask_at(&self.endpoint, &self.authorities, message)
+    }
+}
+
 /// The answer of the authority at `url` to a question for a timestamp of `message`, by one of `authorities`.
 pub(crate) fn ask(url: &str, authorities: &Authorities, message: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let endpoint: Endpoint = url.parse().with_context(|| url.to_string())?;
+    ask_at(&endpoint(url)?, authorities, message)
+}
+
+/// The URL may have a login or a token, so that no message has it.
+fn endpoint(url: &str) -> anyhow::Result<Endpoint> {
+    url.parse().context("the URL of --timestamp")
+}
+
+fn ask_at(endpoint: &Endpoint, authorities: &Authorities, message: &[u8]) -> anyhow::Result<Vec<u8>> {
     let question = Request::new(message)?;
     let request = EndpointRequest {
         path: String::new(),
@@ -27,8 +54,8 @@ pub(crate) fn ask(url: &str, authorities: &Authorities, message: &[u8]) -> anyho
         most_bytes: MOST_BYTES,
     };
     let answer = endpoint.send(request, &Cancellation::with_deadline(PATIENCE))?;
-    ensure!(answer.status == 200, "{endpoint} answered with the status {}", answer.status);
-    question.verify(authorities, &answer.body, message).with_context(|| endpoint.to_string())?;
+    ensure!(answer.status == 200, "the time stamp authority answered with the status {}", answer.status);
+    question.verify(authorities, &answer.body, message).context("the answer of the time stamp authority")?;
     Ok(answer.body)
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::image::{Layer, archive, docker_save};
 use crate::support::tar::Tar;
-use crate::support::{findings, layersift, many, testdata, text};
+use crate::support::{findings, layersift, many, output_of, program, testdata, text};
 
 fn incident() -> PathBuf {
     testdata("incident.tar")
@@ -144,4 +144,240 @@ fn a_file_at_a_path_and_a_whole_layer() {
     fs::write(at("file").join("artifacts/0001"), "changed").unwrap();
     let run = layersift(&["carve", "--verify", text(&at("file"))]).expect(1);
     assert!(run.stdout.contains("CHANGED") && run.stdout.contains("artifacts/0001 was changed"), "{}", run.stdout);
+}
+
+/// An image with a secret in a file and one in its configuration, as an OCI layout.
+fn image_with_secrets(folder: &Path) -> PathBuf {
+    let layer = Layer::plain(Tar::new().file("app/.env", &format!("GITLAB_TOKEN={}\n", many::token(1))).finish());
+    let image = folder.join("image.tar");
+    fs::write(&image, archive(&docker_save(std::slice::from_ref(&layer)))).unwrap();
+    image
+}
+
+/// Writes the manifest of a bundle anew, with sums, a log and a seal that fit, as whoever can write it could.
+fn forge(bundle: &Path, change: impl FnOnce(&mut Value)) {
+    let text = fs::read_to_string(bundle.join("manifest.json")).unwrap();
+    let mut manifest: Value = serde_json::from_str(&text).unwrap();
+    change(&mut manifest);
+    let manifest: layersift_evidence::Manifest = serde_json::from_value(manifest).unwrap();
+    let text = serde_json::to_string_pretty(&manifest).unwrap() + "\n";
+    let mut sums = format!("{}  manifest.json\n", Digest::of(text.as_bytes()).hex());
+    for artifact in &manifest.artifacts {
+        sums += &format!("{}  {}\n", artifact.sha256.as_ref().unwrap().hex(), artifact.file);
+    }
+    let mut custody = layersift_evidence::custody::CustodyLog::default();
+    let source = &manifest.source;
+    custody.add(None, "opened", &source.target, source.manifest_digest.as_ref());
+    let mut last = None;
+    for artifact in &manifest.artifacts {
+        if let Some(layer) = artifact.layer.filter(|layer| last != Some(*layer)) {
+            let digest =
+                manifest.layers.iter().find(|known| known.index == layer).and_then(|known| known.digest.as_ref());
+            custody.add(None, "read", &format!("layer {layer}"), digest);
+        }
+        last = artifact.layer;
+        custody.add(None, "carved", &artifact.file, artifact.sha256.as_ref());
+    }
+    custody.add(None, "sealed", "manifest.json", Some(&Digest::of(text.as_bytes())));
+    let seal = format!(
+        "{{\n  \"schema\": 1,\n  \"manifest\": \"{}\",\n  \"sums\": \"{}\",\n  \"custody_entries\": {},\n  \
+         \"custody_head\": \"{}\"\n}}\n",
+        Digest::of(text.as_bytes()),
+        Digest::of(sums.as_bytes()),
+        custody.entries(),
+        custody.head()
+    );
+    fs::write(bundle.join("manifest.json"), text).unwrap();
+    fs::write(bundle.join("SHA256SUMS"), sums).unwrap();
+    fs::write(bundle.join("custody.log"), custody.bytes()).unwrap();
+    fs::write(bundle.join("seal.json"), seal).unwrap();
+}
+
+#[test]
+fn a_bundle_that_was_sealed_anew_is_not_what_the_image_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = image_with_secrets(folder.path());
+    let bundle = folder.path().join("bundle");
+    let verify = || layersift(&["carve", "--verify", text(&bundle), text(&image)]);
+    let again = || {
+        let _ = fs::remove_dir_all(&bundle);
+        layersift(&["carve", text(&image), "all", "-o", text(&bundle), "-q"]).expect(0);
+    };
+    again();
+    forge(&bundle, |_| {});
+    verify().expect(0);
+    let artifacts = manifest(&bundle)["artifacts"].clone();
+    let secret =
+        artifacts[0]["findings"].as_array().unwrap().iter().position(|found| !found["range"].is_null()).unwrap();
+    let finding = format!("/artifacts/0/findings/{secret}");
+    for (place, value) in [
+        ("/artifacts/0/path", Value::from("etc/shadow")),
+        ("/artifacts/0/path_bytes", "6162".into()),
+        ("/artifacts/0/offset_in_layer", 77_777.into()),
+        ("/artifacts/0/attributes/mode", 0o777.into()),
+        ("/artifacts/0/attributes/entry", 7.into()),
+        (&format!("{finding}/rule"), "aws.root-key".into()),
+        (&format!("{finding}/id"), "0000000000000000".into()),
+        (&format!("{finding}/severity"), "info".into()),
+        (&format!("{finding}/masked"), "AKIA****".into()),
+        (&format!("{finding}/fingerprint"), "0".repeat(32).into()),
+        (&format!("{finding}/line"), 99.into()),
+        (&format!("{finding}/state"), "deleted".into()),
+        (&format!("{finding}/ended_by"), 3.into()),
+        (&format!("{finding}/range"), Value::Null),
+        ("/layers/0/created_by", "RUN by M. Allory".into()),
+        ("/layers/0/bytes", 1.into()),
+        ("/layers/0/stored_bytes", 1.into()),
+        ("/source/platform", "windows/arm".into()),
+    ] {
+        again();
+        forge(&bundle, |manifest| *manifest.pointer_mut(place).unwrap() = value);
+        let run = verify();
+        assert!(run.code == Some(1) && run.stdout.contains("CHANGED"), "{place}: {run:?}");
+    }
+    for (place, value) in [
+        ("/source/reference", Value::from("evil/image:1")),
+        ("/tool/ruleset", "another".into()),
+        ("/tool/version", "9.9".into()),
+    ] {
+        again();
+        forge(&bundle, |manifest| *manifest.pointer_mut(place).unwrap() = value);
+        let run = verify().expect(3);
+        assert!(run.stdout.contains("not checked"), "{place}: {}", run.stdout);
+    }
+}
+
+#[test]
+fn a_planted_artifact_and_a_document_with_other_bytes_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = image_with_secrets(folder.path());
+    for (layer, digest) in [(Value::Null, Value::Null), (0.into(), Value::Null)] {
+        let bundle = folder.path().join(format!("bundle-{layer}"));
+        layersift(&["carve", text(&image), "all", "-o", text(&bundle), "-q"]).expect(0);
+        let planted = b"planted evidence\n";
+        let name = |manifest: &Value| format!("artifacts/{:04}", manifest["artifacts"].as_array().unwrap().len() + 1);
+        forge(&bundle, |manifest| {
+            let mut artifact = manifest["artifacts"][0].clone();
+            let file = name(manifest);
+            fs::write(bundle.join(&file), planted).unwrap();
+            artifact["file"] = file.into();
+            artifact["path"] = "home/suspect/plan.txt".into();
+            (artifact["layer"], artifact["digest"]) = (layer.clone(), digest.clone());
+            artifact["size"] = planted.len().into();
+            artifact["sha256"] = Digest::of(planted).to_string().into();
+            artifact["findings"] = Value::Array(Vec::new());
+            manifest["artifacts"].as_array_mut().unwrap().push(artifact);
+        });
+        layersift(&["carve", "--verify", text(&bundle), text(&image)]).expect(1);
+    }
+}
+
+#[test]
+fn a_signature_that_was_removed_is_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = image_with_secrets(folder.path());
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("password"), "made up for this test\n").unwrap();
+    layersift(&["generate-key", text(&at("case")), "--password-file", text(&at("password"))]).expect(0);
+    let flags = ["--key", text(&at("case.key")), "--password-file", text(&at("password"))].map(String::from);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let bundle = at("bundle");
+    layersift(&[&["carve", text(&image), "all", "-o", text(&bundle)], &flags[..]].concat()).expect(0);
+    layersift(&["carve", "--verify", text(&bundle), text(&image)]).expect(3);
+    fs::remove_file(bundle.join("seal.sig")).unwrap();
+    let run = layersift(&["carve", "--verify", text(&bundle), text(&image)]).expect(1);
+    assert!(run.stdout.contains("seal.sig is missing"), "{}", run.stdout);
+}
+
+#[test]
+fn nothing_is_left_of_a_bundle_that_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = image_with_secrets(folder.path());
+    let missing = folder.path().join("missing");
+    let before = fs::read_dir(folder.path()).unwrap().count();
+    for name in ["bundle", "bundle.tar"] {
+        let bundle = folder.path().join(name);
+        let stamped = ["--timestamp", "http://127.0.0.1:9", "--timestamp-authorities", text(&missing)];
+        for flags in [&stamped[..], &["--key", text(&missing)], &["--layer", "0", "--path", "nowhere"]] {
+            let ids: &[&str] = if flags[0] == "--layer" { &[] } else { &["all"] };
+            layersift(&[&["carve", text(&image)], ids, &["-o", text(&bundle)], flags].concat()).expect(2);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before, "{name}");
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_bundle_that_a_signal_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    // Holes take long to hash.
+    let mut header = tar::Header::new_gnu();
+    header.set_path("big").unwrap();
+    (header.set_size(0), header.set_mode(0o644), header.set_entry_type(tar::EntryType::GNUSparse));
+    header.as_gnu_mut().unwrap().set_real_size(15 << 30);
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.resize(bytes.len() + 1024, 0);
+    let image = folder.path().join("image.tar");
+    fs::write(&image, archive(&docker_save(&[Layer::plain(bytes)]))).unwrap();
+    for name in ["bundle", "bundle.tar"] {
+        let bundle = folder.path().join(name);
+        let mut command = program();
+        command.args(["carve", text(&image), "--layer", "0", "--path", "big", "-o", text(&bundle)]);
+        let mut child =
+            command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        while !bundle.exists() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let pid = child.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let output = output_of(child);
+        assert!(!output.status.success(), "{output:?}");
+        assert!(!bundle.exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_bundle_and_its_check_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = image_with_secrets(folder.path());
+    let bundle = folder.path().join("bundle");
+    let json = layersift(&["carve", text(&image), "all", "-o", text(&bundle), "--format", "json"]).expect(0).json();
+    assert_eq!(json["manifest"]["artifacts"], manifest(&bundle)["artifacts"]);
+    assert_eq!(json["seal"], Digest::of(&fs::read(bundle.join("seal.json")).unwrap()).to_string());
+    let verify = || layersift(&["carve", "--verify", text(&bundle), text(&image), "--format", "json"]);
+    let json = verify().expect(0).json();
+    assert_eq!((&json["verdict"], json["faults"].as_array().unwrap().len()), (&"pass".into(), 0));
+    fs::write(bundle.join("artifacts/0001"), "changed").unwrap();
+    let json = verify().expect(1).json();
+    assert_eq!((&json["verdict"], &json["faults"][0]), (&"fail".into(), &"artifacts/0001 was changed".into()));
+}
+
+#[test]
+fn logins_and_pins_are_in_no_message_and_no_bundle() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = image_with_secrets(folder.path());
+    let bundle = folder.path().join("bundle");
+    let authorities = folder.path().join("tsa.pem");
+    fs::write(&authorities, "").unwrap();
+    let timestamp = |url: &str| {
+        let flags = ["--timestamp", url, "--timestamp-authorities", text(&authorities)];
+        layersift(&[&["carve", text(&image), "all", "-o", text(&bundle)], &flags[..]].concat())
+    };
+    let key = |uri: &str| layersift(&["carve", text(&image), "all", "-o", text(&bundle), "--key", uri]);
+    for run in [
+        timestamp("http://user:made-up-login@tsa.example"),
+        timestamp("ftp://user:made-up-login@tsa.example"),
+        timestamp("made-up-login"),
+        key("pkcs11:token=a;pinx?pin-value=made-up-login"),
+        key("pkcs11:token=a?module-path=/nowhere&pin-value=made-up-login"),
+        key("pkcs11:token=%zz?pin-value=made-up-login"),
+    ] {
+        let run = run.expect(2);
+        assert!(!run.stderr.contains("made-up-login"), "{}", run.stderr);
+    }
+    assert!(!bundle.exists());
+    let method = "as http://user:made-up-login@tsa.example has it";
+    layersift(&["carve", text(&image), "all", "-o", text(&bundle), "--timeout", "1h", "--evidence-id", method])
+        .expect(0);
+    assert!(!manifest(&bundle)["command"].to_string().contains("made-up-login"));
 }

@@ -126,3 +126,84 @@ fn an_image_that_cannot_be_read_makes_no_secret_gone() {
     let run = diff(&before, &broken, &["--format", "json"]).expect(3);
     assert_eq!(fates(&run), [("app/.env".to_string(), "not-found".to_string())]);
 }
+
+/// A made-up password, and another one.
+const OLD: &str = "Zq8vN2mK7wR4tY6uP9sD3fG5hJ1";
+const NEW: &str = "Wm4kT7xB2nC9vL5pQ8rS1dF6gH3";
+
+/// The fates of the secrets of `before`, a file `app/.env`, in an image with these files.
+fn fates_of(before: &str, after: &[(&str, &str)]) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let before = image(folder.path(), "before", &[("app/.env", before)]);
+    let after = image(folder.path(), "after", after);
+    let json = diff(&before, &after, &["--format", "json", "--no-packages", "--require-gone"]).json();
+    let secrets = json["comparisons"][0]["secrets"].as_array().unwrap().clone();
+    let old = secrets.iter().filter(|secret| !secret["before"].as_array().unwrap().is_empty());
+    old.map(|secret| secret["fate"].as_str().unwrap().to_string()).collect()
+}
+
+#[test]
+fn a_value_that_no_rule_finds_any_more_is_not_gone() {
+    let (before, rotated) = (format!("DB_PASSWORD={OLD}\n"), format!("DB_PASSWORD={NEW}\n"));
+    use base64::Engine as _;
+    let encoded = base64::engine::general_purpose::STANDARD.encode(format!("svc:{OLD} and so on"));
+    for (path, content) in [
+        ("app/config.yml", format!("url: postgres://svc:{OLD}@db.internal:5432/app\n")),
+        ("app/notes.txt", format!("the old one {OLD} is still valid\n")),
+        ("app/longer.txt", format!("x{OLD}extra\n")),
+        ("app/encoded.txt", format!("{encoded}\n")),
+    ] {
+        let found = fates_of(&before, &[("app/.env", &rotated), (path, &content)]);
+        assert_eq!(found, ["still-there"], "{path}");
+        let found = fates_of(&before, &[(path, &content), (&format!("!{path}"), ""), ("app/.env", &rotated)]);
+        assert_eq!(found, ["still-in-layer"], "{path}");
+    }
+    assert_eq!(fates_of(&before, &[("app/.env", &rotated)]), ["gone-and-rotated"]);
+}
+
+#[test]
+fn a_part_of_a_secret_that_stays_is_not_gone() {
+    let before = format!("DATABASE_URL=postgres://svc:{OLD}@db.internal:5432/app\n");
+    let after = format!("DATABASE_URL=postgres://svc:{NEW}@db.internal:5432/app\n");
+    let kept = format!("DB_PASSWORD={OLD}\n");
+    let found = fates_of(&before, &[("app/.env", &after), ("app/notes.txt", &kept)]);
+    assert!(!found.is_empty() && found.iter().all(|fate| fate == "still-there"), "{found:?}");
+    let found = fates_of(&before, &[("app/.env", &after)]);
+    assert!(!found.is_empty() && found.iter().all(|fate| fate == "gone-and-rotated"), "{found:?}");
+}
+
+#[test]
+fn other_rules_make_no_secret_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = |name: &str, content: &str, flags: &[&str]| {
+        let image = image(folder.path(), name, &[("app/.env", content)]);
+        let path = folder.path().join(format!("{name}.json"));
+        layersift(
+            &[&["scan", text(&image), "--format", "json", "--fail-on", "none", "-o", text(&path)], flags].concat(),
+        );
+        path
+    };
+    let rules = folder.path().join("rules.toml");
+    let rule = "[[signature]]\nid = \"a.b\"\ntitle = \"t\"\nseverity = \"low\"\npattern = \"acme_[0-9]{9}\"\n\
+                keywords = [\"acme_\"]\nwhat = \"-\"\nrisk = \"-\"\nfix = \"-\"\n\
+                [[signature.example]]\ninput = \"acme_123456789\"\n";
+    std::fs::write(&rules, rule).unwrap();
+    let (before, after) = (report("one", &env(1), &[]), report("two", "x", &["--rules", text(&rules)]));
+    let run = diff(&before, &after, &["--format", "json", "--require-gone"]).expect(3);
+    assert_eq!(fates(&run), [("app/.env".to_string(), "not-found".to_string())]);
+}
+
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let other = image(folder.path(), "other", &[("etc/os", "x")]);
+    diff(&pipe, &other, &[]).expect(2);
+    diff(&other, &pipe, &[]).expect(2);
+    layersift(&["diff", &format!("docker-archive:{}", text(&pipe)), text(&other)]).expect(2);
+    layersift(&["carve", text(&pipe), "all", "-o", text(&folder.path().join("x"))]).expect(2);
+    layersift(&["render", text(&pipe)]).expect(2);
+    layersift(&["carve", "--verify", text(&pipe)]).expect(2);
+    layersift(&["carve", text(&other), "all", "--report", text(&pipe), "-o", text(&folder.path().join("x"))]).expect(2);
+}

@@ -13,7 +13,7 @@ use crate::support::tools::{missing, missing_for_podman, podman, say};
 use crate::support::{findings, layersift, testdata, text};
 
 /// Unpacks the recorded store `name` with its device nodes and extended attributes, or says why that is not possible.
-fn unpacked(name: &str) -> Option<tempfile::TempDir> {
+pub(crate) fn unpacked(name: &str) -> Option<tempfile::TempDir> {
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0);
     let missing = missing("tar").or_else(|| missing("xz")).or_else(|| (!is_root).then(|| "root, for mknod".into()));
     if let Some(missing) = missing {
@@ -29,7 +29,7 @@ fn unpacked(name: &str) -> Option<tempfile::TempDir> {
     Some(folder)
 }
 
-fn transport(name: &str) -> &'static str {
+pub(crate) fn transport(name: &str) -> &'static str {
     match name.split('-').next() {
         Some("docker") => "docker-root",
         Some("containerd") => "containerd-root",
@@ -38,7 +38,7 @@ fn transport(name: &str) -> &'static str {
 }
 
 /// All reports of a store.
-fn reports(target: &str) -> Vec<Value> {
+pub(crate) fn reports(target: &str) -> Vec<Value> {
     let run = layersift(&["scan", "--all", "--format", "json", "--show-secrets", "--fail-on", "none", target]);
     assert!(matches!(run.code, Some(0 | 3)), "{run:?}");
     match run.json() {
@@ -51,7 +51,7 @@ fn reports(target: &str) -> Vec<Value> {
 }
 
 /// What a report is about: the name of an image, or what comes after `#` in its target.
-fn subject(report: &Value) -> String {
+pub(crate) fn subject(report: &Value) -> String {
     let target = report["target"].as_str().unwrap();
     match target.split_once('#') {
         Some((_, part)) => part.into(),

@@ -48,6 +48,9 @@ pub enum BoltError {
     /// A tree is too deep, or leads to a page again.
     #[error("the pages of the bbolt database form a circle")]
     Circle,
+    /// Its keys and values have more bytes than it has, so they overlap.
+    #[error("the keys and values of the bbolt database overlap")]
+    Overlap,
 }
 
 /// A bucket: its values, as ranges of the database's bytes, and the buckets in it.
@@ -111,7 +114,7 @@ pub fn is_database(bytes: &[u8]) -> bool {
 pub fn read(bytes: &[u8]) -> Result<Bucket, BoltError> {
     let meta = Meta::newest(bytes)?;
     let pages = bytes.len() / meta.page_size + 1;
-    let mut reader = Reader { bytes, page_size: meta.page_size, pages, inline: bytes.len() };
+    let mut reader = Reader { bytes, page_size: meta.page_size, pages, left: bytes.len() };
     let mut root = Bucket::default();
     reader.tree(meta.root, 0, 0, &mut root)?;
     Ok(root)
@@ -158,8 +161,8 @@ struct Reader<'b> {
     page_size: usize,
     /// How many pages may still be read: each is part of one tree, once.
     pages: usize,
-    /// How many bytes of buckets in values may still be read.
-    inline: usize,
+    /// How many bytes of keys and values there may still be: each byte is part of one, once.
+    left: usize,
 }
 
 impl Reader<'_> {
@@ -192,14 +195,24 @@ impl Reader<'_> {
         let bytes = self.bytes.get(page.clone()).ok_or_else(damaged)?;
         for index in 0..count(bytes).ok_or_else(damaged)? {
             let (flags, key, value) = element(bytes, index).ok_or_else(damaged)?;
+            self.count(key.len())?;
             let key = bytes.get(key).ok_or_else(damaged)?.to_vec();
             let value = page.start + value.start..page.start + value.end;
             let node = match flags & IS_BUCKET {
-                0 => Node::Value(value),
+                0 => {
+                    self.count(value.len())?;
+                    Node::Value(value)
+                }
                 _ => Node::Bucket(self.bucket(value, id, nesting + 1)?),
             };
             bucket.0.insert(key, node);
         }
+        Ok(())
+    }
+
+    /// Counts bytes of the database that are read.
+    fn count(&mut self, bytes: usize) -> Result<(), BoltError> {
+        self.left = self.left.checked_sub(bytes).ok_or(BoltError::Overlap)?;
         Ok(())
     }
 
@@ -211,7 +224,8 @@ impl Reader<'_> {
         let mut bucket = Bucket::default();
         match self.bytes.get(value.clone()).and_then(|value| u64_at(value, 0)).ok_or(BoltError::Page(id))? {
             0 => {
-                self.inline = self.inline.checked_sub(value.len()).ok_or(BoltError::Circle)?;
+                // Its header and those of its elements; their keys and values count by themselves.
+                self.count(BUCKET_HEADER + HEADER)?;
                 self.leaf(value.start + BUCKET_HEADER..value.end, id, nesting, &mut bucket)?;
             }
             root => self.tree(root, 0, nesting, &mut bucket)?,
@@ -342,11 +356,41 @@ mod tests {
             if flags & IS_BUCKET != 0 {
                 let mut damaged = bytes.clone();
                 damaged[page + value.start..page + value.start + 8].copy_from_slice(&root.root.to_le_bytes());
-                assert_eq!(read(&damaged), Err(BoltError::Circle));
+                assert!(matches!(read(&damaged), Err(BoltError::Circle | BoltError::Overlap)));
                 found += 1;
             }
         }
         assert!(found > 5);
+    }
+
+    #[test]
+    fn keys_and_values_that_overlap_are_refused() {
+        /// The size of pages.
+        const PAGE: usize = 4096;
+        for (key, value) in [(3000, 0), (0, 3000), (1500, 1500)] {
+            let mut bytes = vec![0; 3 * PAGE];
+            for (page, transaction) in [(0, 1_u64), (1, 2)] {
+                let mut meta = Vec::new();
+                for number in [MAGIC, VERSION, PAGE as u32, 0] {
+                    meta.extend(number.to_le_bytes());
+                }
+                for number in [2, 0, 99, 10, transaction] {
+                    meta.extend(number.to_le_bytes());
+                }
+                meta.extend(fnv(&meta).to_le_bytes());
+                bytes[page * PAGE + 8] = 4;
+                bytes[page * PAGE + HEADER..][..meta.len()].copy_from_slice(&meta);
+            }
+            bytes[2 * PAGE + 8] = 2;
+            bytes[2 * PAGE + 10] = 40;
+            for index in 0..40_usize {
+                let at = HEADER + index * ELEMENT;
+                let element = [0, 700 + index - at + HEADER, key, value];
+                let element: Vec<u8> = element.iter().flat_map(|field| (*field as u32).to_le_bytes()).collect();
+                bytes[2 * PAGE + at..][..ELEMENT].copy_from_slice(&element);
+            }
+            assert_eq!(read(&bytes), Err(BoltError::Overlap), "{key} {value}");
+        }
     }
 
     #[test]

@@ -5,19 +5,22 @@
 
 mod containers;
 
-use std::collections::{HashMap, HashSet};
-use std::io::Read;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io::{self, Read};
+use std::path::Path;
 
 use layersift_format::Standing;
+use layersift_format::compression::read_full;
 use layersift_format::config::ImageConfig;
 use layersift_format::manifest::ImageKind;
 use layersift_model::Digest;
 use serde::Deserialize;
 
+use crate::bases::Bases;
 use crate::bbolt::{Bucket, uvarint};
 use crate::directory_tar::{Part, Tree};
-use crate::root;
-use crate::store::{ImageForm, Lease, Plan, Set, Store, StoredImage, chain_ids};
+use crate::root::open_file;
+use crate::store::{Content, ImageForm, Lease, Plan, Set, Store, StoredImage, chain_ids};
 
 /// The database with the namespaces.
 const META: &str = "io.containerd.metadata.v1.bolt/meta.db";
@@ -47,6 +50,8 @@ pub(crate) struct Snapshots {
     by_key: HashMap<(String, String), Snapshot>,
     /// The keys of snapshotters, by namespace, snapshotter and the key in the namespace, such as `c1` or a chain id.
     names: HashMap<(String, String, String), String>,
+    /// The snapshotters that a namespace has snapshots of.
+    snapshotters: HashMap<String, BTreeSet<String>>,
     /// The locations of layers, by snapshotter and its key.
     locations: HashMap<(String, String), layersift_format::Location>,
 }
@@ -56,10 +61,7 @@ pub(crate) fn read(store: &mut Store, base: &str) -> Snapshots {
     let meta = store.database(&format!("{base}{META}"));
     let namespaces = namespaces(store, meta);
     let content = format!("{base}{CONTENT}");
-    if let Some(blobs) = store.root.directory(format!("{content}/blobs")) {
-        store.covered.insert(blobs.clone());
-        store.contents.push(blobs);
-    }
+    store.content(format!("{content}/blobs"));
     images(store, meta, &namespaces);
     leases(store, meta, &namespaces);
     let mut snapshots = Snapshots::default();
@@ -89,14 +91,17 @@ fn each(store: &Store, meta: Option<usize>, namespaces: &[String], path: &str, f
 
 fn images(store: &mut Store, meta: Option<usize>, namespaces: &[String]) {
     let mut images: Vec<StoredImage> = Vec::new();
+    let mut by_id: HashMap<Digest, usize> = HashMap::new();
     let mut problems = Vec::new();
     each(store, meta, namespaces, "images", &mut |_, name, image, bytes| {
         let digest = image.bucket(&["target"]).and_then(|target| target.text(bytes, "digest"));
         match digest.as_deref().map(str::parse::<Digest>) {
-            Some(Ok(id)) => match images.iter_mut().find(|image| image.id == id) {
-                Some(known) if known.names.iter().any(|known| known == name) => {}
+            Some(Ok(id)) => match by_id.get(&id).and_then(|index| images.get_mut(*index)) {
                 Some(known) => known.names.push(name.into()),
-                None => images.push(StoredImage { names: vec![name.into()], id, form: ImageForm::Manifest }),
+                None => {
+                    by_id.insert(id.clone(), images.len());
+                    images.push(StoredImage { names: vec![name.into()], id, form: ImageForm::Manifest });
+                }
             },
             Some(Err(error)) => problems.push((name.to_string(), error.to_string())),
             None => problems.push((name.to_string(), "the record of the image has no target".into())),
@@ -105,7 +110,8 @@ fn images(store: &mut Store, meta: Option<usize>, namespaces: &[String]) {
     problems.into_iter().for_each(|(name, problem)| store.problem(&name, problem));
     // A name is better than the digest by which the CRI plugin calls an image as well.
     for image in &mut images {
-        image.names.sort_by_key(|name| (name.contains("sha256:"), name.clone()));
+        image.names.sort_by_cached_key(|name| (name.contains("sha256:"), name.clone()));
+        image.names.dedup();
     }
     store.images.extend(images);
 }
@@ -149,11 +155,11 @@ impl Snapshots {
         for snapshotter in directories.iter().filter_map(|name| name.strip_prefix(SNAPSHOTTER)) {
             self.snapshotter(store, base, snapshotter);
         }
-        let names = &mut self.names;
         each(store, meta, namespaces, "snapshots", &mut |namespace, snapshotter, keys, bytes| {
             for (key, snapshot) in keys.buckets() {
                 let name = snapshot.text(bytes, "name").unwrap_or_default();
-                names.insert((namespace.into(), snapshotter.into(), key.into()), name);
+                self.names.insert((namespace.into(), snapshotter.into(), key.into()), name);
+                self.snapshotters.entry(namespace.into()).or_default().insert(snapshotter.into());
             }
         });
     }
@@ -163,33 +169,36 @@ impl Snapshots {
         let path = format!("{base}{SNAPSHOTTER}{snapshotter}");
         let database = store.database(&format!("{path}/metadata.db"));
         let records = database.and_then(|index| store.records.get(index));
+        let mut ids: Vec<(u64, String)> = Vec::new();
         if let Some((keys, bytes)) = records.and_then(|records| records.bucket(&["v1", "snapshots"])) {
             for (key, snapshot) in keys.buckets() {
                 let number = |name: &str| snapshot.value(bytes, name).and_then(uvarint);
                 let (Some(id), kind) = (number("id"), number("kind").unwrap_or_default()) else { continue };
                 let parent = snapshot.text(bytes, "parent").filter(|parent| !parent.is_empty());
                 self.by_key.insert((snapshotter.into(), key.into()), Snapshot { id, kind, parent });
+                ids.push((id, key.into()));
             }
         }
-        let mut keys: Vec<(u64, String)> = Vec::new();
-        keys.extend(
-            self.by_key.iter().filter(|((of, _), _)| of == snapshotter).map(|((_, key), one)| (one.id, key.clone())),
-        );
-        keys.sort();
-        let mut known = HashSet::new();
-        for (id, key) in keys {
-            known.insert(id.to_string());
-            let notes = vec![self.note(snapshotter, &key)];
+        ids.sort();
+        let base = |key: &String| {
             let parent = self.by_key.get(&(snapshotter.to_string(), key.clone())).and_then(|one| one.parent.clone());
             let parent = parent.and_then(|parent| self.by_key.get(&(snapshotter.to_string(), parent)));
-            let parent = parent.map(|parent| parent.id.to_string());
-            if let Some(location) = snapshot(store, &path, &id.to_string(), parent.as_deref(), notes) {
+            parent.map(|parent| parent.id.to_string())
+        };
+        let pairs = ids.iter().filter_map(|(id, key)| Some((id.to_string(), base(key)?)));
+        let bases = Bases::of(pairs.collect::<Vec<_>>());
+        let mut known = HashSet::new();
+        for (id, key) in ids {
+            known.insert(id.to_string());
+            let notes = vec![self.note(snapshotter, &key)];
+            let parent = base(&key);
+            if let Some(location) = snapshot(store, &path, &id.to_string(), (&bases, parent.as_deref()), notes) {
                 self.locations.insert((snapshotter.into(), key), location);
             }
         }
         for name in store.names(&format!("{path}/snapshots")) {
             if !known.contains(&name) {
-                snapshot(store, &path, &name, None, vec!["no record refers to this snapshot".into()]);
+                snapshot(store, &path, &name, (&bases, None), vec!["no record refers to this snapshot".into()]);
             }
         }
     }
@@ -211,16 +220,8 @@ impl Snapshots {
     }
 
     /// The names of snapshotters that a namespace has snapshots of.
-    pub(crate) fn snapshotters(&self, namespace: &str) -> Vec<String> {
-        let mut names: Vec<String> = self
-            .names
-            .keys()
-            .filter(|(of, _, _)| of == namespace)
-            .map(|(_, snapshotter, _)| snapshotter.clone())
-            .collect();
-        names.sort();
-        names.dedup();
-        names
+    pub(crate) fn snapshotters(&self, namespace: &str) -> impl Iterator<Item = &String> {
+        self.snapshotters.get(namespace).into_iter().flatten()
     }
 }
 
@@ -229,20 +230,21 @@ fn snapshot(
     store: &mut Store,
     snapshotter: &str,
     name: &str,
-    parent: Option<&str>,
+    (bases, parent): (&Bases, Option<&str>),
     notes: Vec<String>,
 ) -> Option<layersift_format::Location> {
     let path = format!("{snapshotter}/snapshots/{name}");
-    let directory = store.root.directory(&path)?;
-    let tree = match store.root.directory(format!("{path}/fs")) {
-        Some(files) => Tree::overlay(&files),
+    let directory = store.directory(&path)?;
+    let (directory, tree) = match store.directory(&format!("{path}/fs")) {
+        Some(files) => (files.clone(), Tree::overlay(&files)),
         // The snapshotter `native` copies the files of the parent.
-        None => match parent.and_then(|parent| store.root.directory(format!("{snapshotter}/snapshots/{parent}"))) {
-            Some(parent) => Tree::changes(&parent, &directory),
-            None => Tree::overlay(&directory),
-        },
+        None => {
+            let parent = parent.and_then(|parent| store.directory(&format!("{snapshotter}/snapshots/{parent}")));
+            let tree = bases.files(store, name, &directory, parent);
+            (directory, tree)
+        }
     };
-    let name = path.rsplit_once(SNAPSHOTTER).map_or(path.as_str(), |(_, name)| name);
+    let name = path.split_once(SNAPSHOTTER).map_or(path.as_str(), |(_, name)| name);
     Some(store.candidate(name, Plan::Parts(vec![Part::Tree(tree)]), &directory, notes))
 }
 
@@ -262,15 +264,14 @@ struct Descriptor {
 /// Finds the snapshots of the layers that manifests name. A layer whose chain had a snapshot is never downloaded.
 fn layers(store: &mut Store, namespaces: &[String], snapshots: &Snapshots) {
     let mut copies = HashSet::new();
-    for blobs in store.contents.clone() {
-        let Some((directory, _)) = root::below(&blobs, "sha256".as_ref()) else { continue };
-        for name in root::children(&directory).unwrap_or_default() {
-            let Some(manifest) = document::<Manifest>(&directory.join(&name)) else { continue };
+    for content in store.contents.clone() {
+        for (location, _) in &content.blobs {
+            let Some(name) = location.0.strip_prefix("blobs/sha256/") else { continue };
+            let Some(manifest) = document::<Manifest>(store, &content, "sha256", name) else { continue };
             let Some(config) = manifest.config.and_then(|config| config.digest.parse::<Digest>().ok()) else {
                 continue;
             };
-            let path = root::below(&blobs, format!("{}/{}", config.algorithm().name(), config.hex()).as_ref());
-            let bytes = path.and_then(|(path, _)| start_of(&path));
+            let bytes = start_of(store, &content, config.algorithm().name(), config.hex());
             let Some(config) = bytes.and_then(|bytes| ImageConfig::parse(&bytes).ok()) else { continue };
             let chain = chain_ids(&config.rootfs.diff_ids);
             if chain.len() != manifest.layers.len() {
@@ -278,7 +279,7 @@ fn layers(store: &mut Store, namespaces: &[String], snapshots: &Snapshots) {
             }
             for (layer, chain) in manifest.layers.iter().zip(&chain) {
                 let Ok(digest) = layer.digest.parse::<Digest>() else { continue };
-                let has_blob = root::below(&blobs, format!("{}/{}", digest.algorithm().name(), digest.hex()).as_ref());
+                let has_blob = store.find(&content.blob(digest.algorithm().name(), digest.hex()));
                 for location in of_chain(namespaces, snapshots, chain) {
                     if has_blob.is_some() {
                         copies.insert(location);
@@ -298,22 +299,36 @@ fn layers(store: &mut Store, namespaces: &[String], snapshots: &Snapshots) {
 
 fn of_chain(namespaces: &[String], snapshots: &Snapshots, chain: &Digest) -> Vec<layersift_format::Location> {
     let of = |namespace: &String| {
-        let one = |snapshotter: String| snapshots.location(namespace, &snapshotter, &chain.to_string());
-        snapshots.snapshotters(namespace).into_iter().filter_map(one).collect::<Vec<_>>()
+        let one = |snapshotter: &String| snapshots.location(namespace, snapshotter, &chain.to_string());
+        snapshots.snapshotters(namespace).filter_map(one).collect::<Vec<_>>()
     };
     namespaces.iter().flat_map(of).collect()
 }
 
 /// The JSON document in a blob; `None` if it is something else.
-fn document<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Option<T> {
-    serde_json::from_slice(&start_of(path)?).ok()
+fn document<T: serde::de::DeserializeOwned>(
+    store: &mut Store,
+    content: &Content,
+    algorithm: &str,
+    hex: &str,
+) -> Option<T> {
+    serde_json::from_slice(&start_of(store, content, algorithm, hex)?).ok()
 }
 
 /// The bytes of a blob that may be a document.
-fn start_of(path: &std::path::Path) -> Option<Vec<u8>> {
-    let mut file = root::open_file(path).ok().filter(|file| file.metadata().is_ok_and(|it| it.len() <= DOCUMENT))?;
+fn start_of(store: &mut Store, content: &Content, algorithm: &str, hex: &str) -> Option<Vec<u8>> {
+    let path = content.blob(algorithm, hex);
+    let found = store.file(&path)?;
+    let bytes = read_start(&found);
+    store.or_problem(&path, bytes)
+}
+
+fn read_start(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let mut file = open_file(path)?;
     let mut bytes = vec![0];
-    file.read_exact(&mut bytes).ok().filter(|()| bytes == b"{")?;
-    file.read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    if file.metadata()?.len() > DOCUMENT || read_full(&mut file, &mut bytes)? == 0 || bytes != b"{" {
+        return Ok(None);
+    }
+    file.take(DOCUMENT).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }

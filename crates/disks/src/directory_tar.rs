@@ -119,7 +119,7 @@ impl DirectoryTar {
         let metadata = if is_followed { fs::metadata(path)? } else { fs::symlink_metadata(path)? };
         let name = tree.name(path);
         let mut is_opaque = false;
-        let change = if is_root { Change::Changed } else { changes::of(tree, path, &metadata)? };
+        let change = if is_root { Change::Changed } else { changes::of(tree, path, &metadata) };
         if metadata.is_dir() && !is_kernels(tree, path, &metadata) {
             self.push_children(tree, path)?;
             is_opaque = tree.is_overlay && changes::is_opaque(path);
@@ -138,7 +138,7 @@ impl DirectoryTar {
             if tree.has_attributes {
                 header.set_uid(metadata.uid().into());
                 header.set_gid(metadata.gid().into());
-                header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or_default());
+                header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
             }
             self.describe(path, &metadata, &name, &mut header)?;
         }
@@ -152,7 +152,11 @@ impl DirectoryTar {
 
     fn push_children(&mut self, tree: &Arc<Tree>, path: &Path) -> io::Result<()> {
         let names = root::children(path)?;
-        let removed = changes::removed(tree, path, &names)?;
+        let removed = changes::removed(tree, path, &names).unwrap_or_else(|error| {
+            let detail = format!("what the layer removes here is not known: {error}");
+            self.note(&tree.name(path), Gap::new(GapReason::Unreadable, detail));
+            Vec::new()
+        });
         let removed = removed.into_iter().rev().map(|name| {
             let name = tree.name(&path.join(name));
             Pending::Part(Part::Whiteout(String::from_utf8_lossy(&name).into_owned()))

@@ -15,12 +15,17 @@ use layersift_format::manifest::ImageKind;
 use layersift_model::Digest;
 use serde::Deserialize;
 
+use crate::bases::Bases;
 use crate::containerd::{self, Snapshots};
 use crate::directory_tar::{Part, Tree};
+use crate::root::is_name;
 use crate::store::{ImageForm, LISTING, Plan, Set, Store, StoredImage, chain_ids};
 
 /// The namespace of Docker in containerd.
 const NAMESPACE: &str = "moby";
+
+/// The driver that keeps a copy of all files for each layer.
+const COPYING: &str = "vfs";
 
 /// The databases in which BuildKit says what it keeps a layer for.
 const BUILDKIT: [&str; 2] = ["buildkit/metadata_v2.db", "buildkit/containerd-overlayfs/metadata_v2.db"];
@@ -34,7 +39,7 @@ pub(crate) fn read(store: &mut Store) {
         images(store, &driver, &layers);
     }
     containers(store, &layers, &snapshots);
-    for driver in ["overlay2", "fuse-overlayfs", "vfs"] {
+    for driver in ["overlay2", "fuse-overlayfs", COPYING] {
         layers.leftovers(store, driver);
     }
     volumes(store);
@@ -51,25 +56,16 @@ struct GraphLayers {
     /// The chain ids of parents.
     parents: HashMap<(String, String), String>,
     cache_ids: HashMap<(String, String), String>,
+    /// The bases of the driver vfs, which copies the files of the layer below.
+    bases: Bases,
 }
 
 /// The directory of the layer `id` of a driver, and that of its files, below the root.
 fn places(driver: &str, id: &str) -> (String, String) {
     match driver {
-        "vfs" => (format!("vfs/dir/{id}"), format!("vfs/dir/{id}")),
+        COPYING => (format!("vfs/dir/{id}"), format!("vfs/dir/{id}")),
         driver => (format!("{driver}/{id}"), format!("{driver}/{id}/diff")),
     }
-}
-
-/// The archive of the files of a layer. The driver vfs copies those of the layer below it.
-fn files(store: &Store, driver: &str, id: &str, parent: Option<&str>) -> Option<(PathBuf, Tree)> {
-    let directory = store.root.directory(places(driver, id).1)?;
-    let parent = parent.and_then(|parent| store.root.directory(places(driver, parent).1));
-    let tree = match parent {
-        Some(parent) if driver == "vfs" => Tree::changes(&parent, &directory),
-        _ => Tree::overlay(&directory),
-    };
-    Some((directory, tree))
 }
 
 impl GraphLayers {
@@ -79,23 +75,30 @@ impl GraphLayers {
         let chains = store.names(&base);
         for chain in &chains {
             let key = (driver.to_string(), format!("sha256:{chain}"));
-            if let Some(id) = store.text(&format!("{base}/{chain}/cache-id")) {
+            let path = format!("{base}/{chain}/cache-id");
+            if let Some(id) = store.text(&path) {
+                if !is_name(&id) {
+                    store.problem(&path, "the record names no directory of a layer");
+                    continue;
+                }
                 self.cache_ids.insert(key.clone(), id);
             }
             if let Some(parent) = store.text(&format!("{base}/{chain}/parent")) {
                 self.parents.insert(key, parent);
             }
         }
+        if driver == COPYING {
+            self.bases = self.find_bases(store);
+        }
         for chain in chains {
             let key = (driver.to_string(), format!("sha256:{chain}"));
             let Some(id) = self.cache_ids.get(&key).cloned() else { continue };
             let parent = self.parents.get(&key).cloned();
             let parent = parent.and_then(|parent| self.cache_ids.get(&(driver.to_string(), parent)).cloned());
-            let Some((directory, tree)) = files(store, driver, &id, parent.as_deref()) else { continue };
+            let Some((directory, tree)) = self.files(store, driver, &id, parent.as_deref()) else { continue };
             let files = vec![Part::Tree(tree)];
-            let record = store.root.find(format!("{base}/{chain}/tar-split.json.gz"));
-            let plan = match record.filter(|(_, metadata)| metadata.is_file()) {
-                Some((record, _)) => Plan::Split { record, directory, files },
+            let plan = match store.file(&format!("{base}/{chain}/tar-split.json.gz")) {
+                Some(record) => Plan::Split { record, directory, files },
                 None => Plan::Parts(files),
             };
             let notes = vec![format!("a layer that no image which was read has: chain {}", key.1)];
@@ -106,9 +109,40 @@ impl GraphLayers {
         }
     }
 
+    /// The bases of the layers of images and of containers.
+    fn find_bases(&self, store: &mut Store) -> Bases {
+        let of_driver = |chain: &str| self.cache_ids.get(&(COPYING.to_string(), chain.to_string())).cloned();
+        let mut pairs = Vec::new();
+        for ((driver, chain), parent) in &self.parents {
+            if driver == COPYING {
+                pairs.extend(of_driver(chain).zip(of_driver(parent)));
+            }
+        }
+        let mounts = format!("image/{COPYING}/layerdb/mounts");
+        for id in store.names(&mounts) {
+            let mut below = store.text(&format!("{mounts}/{id}/parent")).and_then(|chain| of_driver(&chain));
+            for record in ["init-id", "mount-id"] {
+                if let Some(layer) = store.text(&format!("{mounts}/{id}/{record}")) {
+                    pairs.extend(below.map(|below| (layer.clone(), below)));
+                    below = Some(layer);
+                }
+            }
+        }
+        Bases::of(pairs)
+    }
+
+    /// The directory of the files of a layer, and the archive of them.
+    fn files(&self, store: &mut Store, driver: &str, id: &str, parent: Option<&str>) -> Option<(PathBuf, Tree)> {
+        let directory = store.directory(&places(driver, id).1)?;
+        let parent = parent.filter(|_| driver == COPYING);
+        let parent = parent.and_then(|parent| store.directory(&places(driver, parent).1));
+        let tree = self.bases.files(store, id, &directory, parent);
+        Some((directory, tree))
+    }
+
     fn add(&mut self, store: &mut Store, driver: &str, id: &str, plan: Plan, notes: Vec<String>) {
-        let (name, _) = places(driver, id);
-        let Some(covered) = store.root.directory(&name) else { return };
+        let (name, files) = places(driver, id);
+        let Some(covered) = store.directory(&files) else { return };
         let location = store.candidate(&name, plan, &covered, notes);
         self.known.insert((driver.into(), id.into()), location);
     }
@@ -118,11 +152,11 @@ impl GraphLayers {
         let (parent, _) = places(driver, "");
         for id in store.names(parent.trim_end_matches('/')) {
             // overlay2/l has links with short names to the layers.
-            let covered = store.root.directory(places(driver, &id).0).is_none_or(|path| store.covered.contains(&path));
-            if id == "l" || covered {
+            if id == "l" {
                 continue;
             }
-            if let Some((_, tree)) = files(store, driver, &id, None) {
+            let found = self.files(store, driver, &id, None);
+            if let Some((_, tree)) = found.filter(|(directory, _)| !store.covered.contains(directory)) {
                 let notes = vec!["a layer that neither an image nor a container has".into()];
                 self.add(store, driver, &id, Plan::Parts(vec![Part::Tree(tree)]), notes);
             }
@@ -140,6 +174,10 @@ struct Repositories {
 fn images(store: &mut Store, driver: &str, layers: &GraphLayers) {
     let base = format!("image/{driver}");
     let Repositories { repositories } = store.json(&format!("{base}/repositories.json")).unwrap_or_default();
+    let mut names_by_id: HashMap<String, Vec<String>> = HashMap::new();
+    for (name, id) in repositories.into_values().flatten() {
+        names_by_id.entry(id).or_default().push(name);
+    }
     let content = format!("{base}/imagedb/content/sha256");
     for hex in store.names(&content) {
         let path = format!("{content}/{hex}");
@@ -156,13 +194,11 @@ fn images(store: &mut Store, driver: &str, layers: &GraphLayers) {
                 .unwrap_or_else(|| Location(format!("image/{driver}/layerdb/{}", chain.to_string().replace(':', "/"))))
         };
         let form = ImageForm::Layers { config: Location(path.clone()), layers: chain.iter().map(location).collect() };
-        if let Some((found, _)) = store.root.find(&path) {
+        if let Some(found) = store.file(&path) {
             store.covered.insert(found.clone());
             store.plans.insert(Location(path), Plan::File(found));
         }
-        let named =
-            repositories.values().flatten().filter(|(_, of)| **of == id.to_string()).map(|(name, _)| name.clone());
-        let mut names: Vec<String> = named.collect();
+        let mut names = names_by_id.remove(&id.to_string()).unwrap_or_default();
         names.sort_by_key(|name| (name.contains('@'), name.clone()));
         store.images.push(StoredImage { names, id, form });
     }
@@ -219,8 +255,7 @@ fn of_snapshots(store: &mut Store, snapshots: &Snapshots, id: &str) -> Vec<(Plan
         for (key, what) in [(format!("{id}-init"), "mount points"), (id.to_string(), "files that the container wrote")]
         {
             let Some(location) = snapshots.location(NAMESPACE, &snapshotter, &key) else { continue };
-            let Some(plan) = store.plans.get(&location).cloned() else { continue };
-            store.candidates.retain(|candidate| candidate.location != location);
+            let Some(plan) = store.take_layer(&location) else { continue };
             found.push((plan, format!("{what}: snapshot {}", location.0)));
         }
     }
@@ -240,10 +275,10 @@ fn of_mount(
     let mut below = store.text(&format!("{base}/parent"));
     below = below.and_then(|chain| layers.cache_ids.get(&(driver.to_string(), chain)).cloned());
     for (record, what) in [("init-id", "mount points"), ("mount-id", "files that the container wrote")] {
-        let Some(layer) = store.text(&format!("{base}/{record}")) else { continue };
-        let Some((_, tree)) = files(store, driver, &layer, below.as_deref()) else { continue };
+        let Some(layer) = store.text(&format!("{base}/{record}")).filter(|layer| is_name(layer)) else { continue };
+        let Some((directory, tree)) = layers.files(store, driver, &layer, below.as_deref()) else { continue };
         let (name, _) = places(driver, &layer);
-        store.covered.extend(store.root.directory(&name));
+        store.covered.insert(directory);
         found.push((Plan::Parts(vec![Part::Tree(tree)]), format!("{what}: {name}")));
         below = Some(layer);
     }
@@ -280,9 +315,9 @@ fn explain(store: &mut Store) {
     }
     for candidate in &mut store.candidates {
         let id = Path::new(&candidate.location.0).file_name().map(|name| name.to_string_lossy().into_owned());
-        let called = |note: &String| descriptions.iter().find(|(id, _)| note.contains(&format!(" called {id},")));
+        let called = |note: &String| descriptions.get(note.split_once(" called ")?.1.split_once(',')?.0);
         let by_id = id.and_then(|id| descriptions.get(&id));
-        let found = by_id.or_else(|| candidate.notes.iter().find_map(called).map(|(_, description)| description));
+        let found = by_id.or_else(|| candidate.notes.iter().find_map(called));
         if let Some(description) = found {
             candidate.notes.push(format!("BuildKit keeps it: {description}"));
         }

@@ -6,6 +6,7 @@
 //!
 //! [`ImageSource`]: layersift_format::ImageSource
 
+mod bases;
 pub mod bbolt;
 mod containerd;
 pub mod directory_tar;

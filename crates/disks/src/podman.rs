@@ -15,13 +15,17 @@ use layersift_format::manifest::ImageKind;
 use layersift_model::Digest;
 use serde::Deserialize;
 
-use crate::directory_tar::{Part, Tree};
+use crate::bases::Bases;
+use crate::directory_tar::Part;
 use crate::store::{ImageForm, LISTING, Plan, Set, Store, StoredImage};
 
 /// The databases of Podman: until 5.0, since 4.8, and since 4.8 in its place.
 const DATABASES: [&str; 3] = ["libpod/bolt_state.db", "db.sql", "libpod/db.sql"];
 
-const DRIVERS: [&str; 2] = ["overlay", "vfs"];
+/// The driver that keeps a copy of all files for each layer.
+const COPYING: &str = "vfs";
+
+const DRIVERS: [&str; 2] = ["overlay", COPYING];
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
@@ -72,6 +76,7 @@ struct Layers {
     driver: &'static str,
     by_id: HashMap<String, Layer>,
     locations: HashMap<String, Location>,
+    bases: Bases,
 }
 
 impl Layers {
@@ -82,7 +87,9 @@ impl Layers {
             let layers: Vec<Layer> = store.json(&format!("{driver}-layers/{name}")).unwrap_or_default();
             by_id.extend(layers.into_iter().map(|layer| (layer.id.clone(), layer)));
         }
-        let mut layers = Layers { driver, by_id, locations: HashMap::new() };
+        let with_parent = by_id.values().filter(|layer: &&Layer| !layer.parent.is_empty());
+        let bases = Bases::of(with_parent.map(|layer| (layer.id.clone(), layer.parent.clone())));
+        let mut layers = Layers { driver, by_id, locations: HashMap::new(), bases };
         let mut ids: Vec<String> = layers.by_id.keys().cloned().collect();
         ids.sort();
         for id in ids {
@@ -94,26 +101,21 @@ impl Layers {
     /// The directory of a layer, and that of its files.
     fn places(&self, id: &str) -> (String, String) {
         match self.driver {
-            "vfs" => (format!("vfs/dir/{id}"), format!("vfs/dir/{id}")),
+            COPYING => (format!("vfs/dir/{id}"), format!("vfs/dir/{id}")),
             driver => (format!("{driver}/{id}"), format!("{driver}/{id}/diff")),
         }
     }
 
     fn add(&mut self, store: &mut Store, id: &str, note: &str) {
         let (name, files) = self.places(id);
-        let (Some(covered), Some(directory)) = (store.root.directory(&name), store.root.directory(files)) else {
-            return;
-        };
-        let parent = self.by_id.get(id).map(|layer| layer.parent.clone()).unwrap_or_default();
-        let parent = (!parent.is_empty()).then(|| store.root.directory(self.places(&parent).1)).flatten();
-        let tree = match parent {
-            Some(parent) if self.driver == "vfs" => Tree::changes(&parent, &directory),
-            _ => Tree::overlay(&directory),
-        };
-        let files = vec![Part::Tree(tree)];
-        let record = store.root.find(format!("{}-layers/{id}.tar-split.gz", self.driver));
-        let plan = match record.filter(|(_, metadata)| metadata.is_file()) {
-            Some((record, _)) => Plan::Split { record, directory, files },
+        let Some(directory) = store.directory(&files) else { return };
+        let parent = self.by_id.get(id).map(|layer| layer.parent.clone());
+        let parent = parent.filter(|parent| self.driver == COPYING && !parent.is_empty());
+        let parent = parent.and_then(|parent| store.directory(&self.places(&parent).1));
+        let files = vec![Part::Tree(self.bases.files(store, id, &directory, parent))];
+        let covered = directory.clone();
+        let plan = match store.file(&format!("{}-layers/{id}.tar-split.gz", self.driver)) {
+            Some(record) => Plan::Split { record, directory, files },
             None => Plan::Parts(files),
         };
         let location = store.candidate(&name, plan, &covered, vec![note.into()]);
@@ -135,7 +137,7 @@ impl Layers {
 
     /// Adds the directories that no record has.
     fn leftovers(mut self, store: &mut Store) {
-        let parent = if self.driver == "vfs" { "vfs/dir" } else { self.driver };
+        let parent = if self.driver == COPYING { "vfs/dir" } else { self.driver };
         for id in store.names(parent) {
             if id != "l" && !self.by_id.contains_key(&id) {
                 self.add(store, &id, "a layer that no record of the store has");
@@ -175,7 +177,7 @@ fn images(store: &mut Store, driver: &str, layers: &Layers) -> HashMap<String, S
                     store.unpacked.entry(digest).or_insert_with(|| location.clone());
                 }
             }
-            if let Some((file, _)) = store.root.find(&path) {
+            if let Some(file) = store.file(&path) {
                 store.blobs.entry(digest).or_insert(file);
             }
         }
@@ -197,11 +199,13 @@ fn locate<'l>(chain: &[&'l Layer], layers: Vec<Descriptor>) -> Vec<(&'l Layer, D
     if chain.len() == layers.len() {
         return chain.iter().copied().zip(layers).collect();
     }
-    let is = |layer: &&&Layer, digest: &str| {
-        [&layer.compressed_diff_digest, &layer.diff_digest].contains(&&digest.to_string())
-    };
-    let found = |one: Descriptor| chain.iter().find(|layer| is(layer, &one.digest)).map(|layer| (*layer, one));
-    layers.into_iter().filter_map(found).collect()
+    let mut by_digest: HashMap<&str, &Layer> = HashMap::new();
+    for layer in chain {
+        for digest in [&layer.compressed_diff_digest, &layer.diff_digest] {
+            by_digest.entry(digest).or_insert(layer);
+        }
+    }
+    layers.into_iter().filter_map(|one| Some((*by_digest.get(&one.digest[..])?, one))).collect()
 }
 
 /// The digest of the document in the file called `file`, and whether it is a manifest or an index.
@@ -242,9 +246,8 @@ fn containers(
         }
         let mut found = Vec::new();
         if let Some(location) = layers.locations.get(&layer)
-            && let Some(plan) = store.plans.get(location).cloned()
+            && let Some(plan) = store.take_layer(location)
         {
-            store.candidates.retain(|candidate| candidate.location != *location);
             found.push((plan, format!("files that the container wrote: {}", location.0)));
         }
         found.push((Plan::Parts(about), "records and logs of the container".into()));

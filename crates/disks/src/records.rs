@@ -1,11 +1,12 @@
 //! The records in the databases of an engine, as files: each is scanned for itself, and belongs to what its path names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use layersift_format::MappedFile;
+use layersift_model::Digest;
 
 use crate::bbolt::{self, Bucket, Node};
 use crate::directory_tar::{Content, Part};
@@ -22,6 +23,15 @@ pub(crate) struct Records {
     left: BTreeMap<String, Content>,
 }
 
+/// Collects records under paths of their own.
+struct Collected {
+    records: BTreeMap<String, Content>,
+    /// The number that the next record of a path gets.
+    next: HashMap<String, u64>,
+    /// How many bytes of paths there may still be.
+    paths: usize,
+}
+
 /// Why the records of a database cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordsError {
@@ -34,6 +44,9 @@ pub(crate) enum RecordsError {
     /// A SQLite database cannot be read.
     #[error("{0}")]
     Sqlite(#[from] sqlite::SqliteError),
+    /// The records have longer paths than any engine gives them.
+    #[error("the paths of the records of the database are too long")]
+    Paths,
 }
 
 impl Records {
@@ -43,24 +56,27 @@ impl Records {
     /// If it cannot be read, or is damaged.
     pub(crate) fn read(root: &Root, name: &str) -> Result<Option<Records>, RecordsError> {
         // An empty file cannot be mapped, and is no database.
-        let is_empty = root.find(name).is_none_or(|(_, metadata)| !metadata.is_file() || metadata.len() == 0);
+        let is_empty = root.find(name)?.is_none_or(|(_, metadata)| !metadata.is_file() || metadata.len() == 0);
         let Some(map) = (if is_empty { None } else { root.map(name)? }) else { return Ok(None) };
-        let mut records = Records { name: name.into(), bolt: None, left: BTreeMap::new() };
+        let mut collected = Collected::of(map.len());
         if sqlite::is_database(&map) {
+            let mut outcome = Ok(());
             sqlite::read(root, name, &mut |table, row, column, value| {
                 let path = [table, row, column].map(|name| readable(name.as_bytes())).join("/");
-                insert(&mut records.left, path, Content::Bytes(value.into()));
+                if outcome.is_ok() {
+                    outcome = collected.insert(path, Content::Bytes(value.into()));
+                }
             })?;
-            return Ok(Some(records));
+            outcome?;
+            return Ok(Some(Records { name: name.into(), bolt: None, left: collected.records }));
         }
         if !bbolt::is_database(&map) {
             return Ok(None);
         }
         let map = Arc::new(map);
         let bucket = bbolt::read(&map)?;
-        add(&bucket, "", &map, &mut records.left);
-        records.bolt = Some((map, bucket));
-        Ok(Some(records))
+        collected.add(&bucket, "", &map)?;
+        Ok(Some(Records { name: name.into(), bolt: Some((map, bucket)), left: collected.records }))
     }
 
     /// The bucket at a path of a bbolt database, and the bytes of the database.
@@ -89,33 +105,50 @@ impl Records {
     }
 }
 
-/// Adds the values below a bucket.
-fn add(bucket: &Bucket, path: &str, map: &Arc<MappedFile>, found: &mut BTreeMap<String, Content>) {
-    for (key, node) in bucket.nodes() {
-        let path = if path.is_empty() { readable(key) } else { format!("{path}/{}", readable(key)) };
-        match node {
-            Node::Bucket(bucket) => add(bucket, &path, map, found),
-            Node::Value(range) => {
-                insert(found, path, Content::Region(Arc::clone(map), range.clone()));
+impl Collected {
+    /// For a database of `size` bytes. Those of engines have paths of a few times their size.
+    fn of(size: usize) -> Collected {
+        const TIMES: usize = 16;
+        const LEAST: usize = 1 << 20;
+        let paths = size.saturating_mul(TIMES).max(LEAST);
+        Collected { records: BTreeMap::new(), next: HashMap::new(), paths }
+    }
+
+    /// Adds the values below a bucket.
+    fn add(&mut self, bucket: &Bucket, path: &str, map: &Arc<MappedFile>) -> Result<(), RecordsError> {
+        for (key, node) in bucket.nodes() {
+            let path = if path.is_empty() { readable(key) } else { format!("{path}/{}", readable(key)) };
+            match node {
+                Node::Bucket(bucket) => self.add(bucket, &path, map)?,
+                Node::Value(range) => self.insert(path, Content::Region(Arc::clone(map), range.clone()))?,
             }
         }
+        Ok(())
     }
-}
 
-/// Adds a record. Two rows may have the same name.
-fn insert(found: &mut BTreeMap<String, Content>, path: String, content: Content) {
-    let mut unique = path.clone();
-    let mut number = 1;
-    while found.contains_key(&unique) {
-        number += 1;
-        unique = format!("{path}#{number}");
+    /// Adds a record. Two rows may have the same name.
+    fn insert(&mut self, path: String, content: Content) -> Result<(), RecordsError> {
+        self.paths = self.paths.checked_sub(path.len()).ok_or(RecordsError::Paths)?;
+        let mut unique = path.clone();
+        while self.records.contains_key(&unique) {
+            let number = self.next.entry(path.clone()).or_insert(1);
+            *number += 1;
+            unique = format!("{path}#{number}");
+        }
+        self.records.insert(unique, content);
+        Ok(())
     }
-    found.insert(unique, content);
 }
 
 /// A key as a name in an archive, in which it stands for nothing else: bytes that are not text as hexadecimal digits,
-/// and slashes and leading dots as URLs write them.
+/// and slashes and leading dots as URLs write them. A key that is longer than any name of an engine is cut, and has its
+/// digest.
 fn readable(key: &[u8]) -> String {
+    const LONGEST: usize = 1024;
+    if key.len() > LONGEST {
+        let start: String = String::from_utf8_lossy(&key[..64]).chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+        return format!("{start}…{}", Digest::of(key).hex());
+    }
     match std::str::from_utf8(key) {
         Ok(text) if !text.is_empty() && !text.chars().any(char::is_control) => {
             let name = text.replace('%', "%25").replace('/', "%2F");
@@ -128,6 +161,28 @@ fn readable(key: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn records_of_one_path_are_all_kept() {
+        let mut collected = Collected::of(1 << 30);
+        for path in ["a", "a#2", "a#3"] {
+            collected.insert(path.into(), Content::Bytes((*b"x").into())).unwrap();
+        }
+        for _ in 0..20_000 {
+            collected.insert("a".into(), Content::Bytes((*b"x").into())).unwrap();
+        }
+        assert_eq!(collected.records.len(), 20_003);
+        let mut collected = Collected::of(0);
+        let name = "n".repeat(1 << 10);
+        let outcome = (0..2_000).try_for_each(|_| collected.insert(name.clone(), Content::Bytes((*b"x").into())));
+        assert!(matches!(outcome, Err(RecordsError::Paths)));
+    }
+
+    #[test]
+    fn a_long_key_is_cut_and_stays_another_name() {
+        let (one, other) = (readable(&[b'k'; 40_000]), readable(&[b'k'; 40_001]));
+        assert!(one.starts_with("kkk") && one.len() < 200 && one != other, "{one}");
+    }
 
     #[test]
     fn a_key_is_one_name_that_removes_nothing() {

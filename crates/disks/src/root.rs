@@ -24,15 +24,30 @@ impl Root {
         &self.0
     }
 
-    /// The path of what is at `relative`, with what it is. `None` if there is nothing, or if a symbolic link leads
-    /// there: it would lead to the disk of this machine.
-    pub(crate) fn find(&self, relative: impl AsRef<Path>) -> Option<(PathBuf, Metadata)> {
+    /// The path of what is at `relative`, with what it is; `None` if there is nothing.
+    ///
+    /// # Errors
+    /// Those of [`below`].
+    pub(crate) fn find(&self, relative: impl AsRef<Path>) -> io::Result<Option<(PathBuf, Metadata)>> {
         below(&self.0, relative.as_ref())
     }
 
-    /// The path of the directory at `relative`.
-    pub(crate) fn directory(&self, relative: impl AsRef<Path>) -> Option<PathBuf> {
-        self.find(relative).and_then(|(path, metadata)| metadata.is_dir().then_some(path))
+    /// The path of the directory at `relative`; `None` if there is none.
+    ///
+    /// # Errors
+    /// Those of [`below`].
+    pub(crate) fn directory(&self, relative: impl AsRef<Path>) -> io::Result<Option<PathBuf>> {
+        let found = self.find(relative)?;
+        Ok(found.and_then(|(path, metadata)| metadata.is_dir().then_some(path)))
+    }
+
+    /// The path of the regular file at `relative`; `None` if there is none.
+    ///
+    /// # Errors
+    /// Those of [`below`].
+    pub(crate) fn file(&self, relative: impl AsRef<Path>) -> io::Result<Option<PathBuf>> {
+        let found = self.find(relative)?;
+        Ok(found.and_then(|(path, metadata)| metadata.is_file().then_some(path)))
     }
 
     /// The names in the directory at `relative`, in order; none if it is not there.
@@ -40,7 +55,7 @@ impl Root {
     /// # Errors
     /// If it cannot be read.
     pub(crate) fn names(&self, relative: impl AsRef<Path>) -> io::Result<Vec<String>> {
-        let Some(path) = self.directory(relative) else { return Ok(Vec::new()) };
+        let Some(path) = self.directory(relative)? else { return Ok(Vec::new()) };
         // A name that is not UTF-8 is none that an engine gave.
         Ok(children(&path)?.into_iter().filter_map(|name| name.into_string().ok()).collect())
     }
@@ -50,7 +65,7 @@ impl Root {
     /// # Errors
     /// If it cannot be read, or has more than `limit` bytes.
     pub(crate) fn read(&self, relative: impl AsRef<Path>, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        let Some((path, _)) = self.find(relative).filter(|(_, metadata)| metadata.is_file()) else { return Ok(None) };
+        let Some(path) = self.file(relative)? else { return Ok(None) };
         let mut bytes = Vec::new();
         open_file(&path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
@@ -74,25 +89,47 @@ impl Root {
     /// # Errors
     /// If it cannot be opened or mapped.
     pub(crate) fn map(&self, relative: impl AsRef<Path>) -> io::Result<Option<MappedFile>> {
-        let Some((path, _)) = self.find(relative).filter(|(_, metadata)| metadata.is_file()) else { return Ok(None) };
+        let Some(path) = self.file(relative)? else { return Ok(None) };
         MappedFile::of(&open_file(&path)?).map(Some)
     }
 }
 
 /// The path of what is at `relative` below `root`, with what it is. `None` if there is nothing, or if `relative` leads
-/// out of `root` or through a symbolic link.
-pub(crate) fn below(root: &Path, relative: &Path) -> Option<(PathBuf, Metadata)> {
+/// out of `root`.
+///
+/// # Errors
+/// If it cannot be told what is there, or a symbolic link is in the way: it would lead to the disk of this machine.
+pub(crate) fn below(root: &Path, relative: &Path) -> io::Result<Option<(PathBuf, Metadata)>> {
     let mut path = root.to_path_buf();
-    let mut metadata = fs::metadata(root).ok()?;
+    let Some(mut metadata) = nothing_if_absent(fs::metadata(root))? else { return Ok(None) };
     for component in relative.components() {
         match component {
             Component::CurDir => continue,
             Component::Normal(name) if metadata.is_dir() => path.push(name),
-            _ => return None,
+            _ => return Ok(None),
         }
-        metadata = fs::symlink_metadata(&path).ok()?;
+        let Some(next) = nothing_if_absent(fs::symlink_metadata(&path))? else { return Ok(None) };
+        if next.is_symlink() {
+            return Err(io::Error::other("it is a symbolic link, which is not followed"));
+        }
+        metadata = next;
     }
-    (!metadata.is_symlink()).then_some((path, metadata))
+    Ok(Some((path, metadata)))
+}
+
+/// Whether `id` names one file of a directory: not a path, and not another name of the directory.
+pub(crate) fn is_name(id: &str) -> bool {
+    let mut components = Path::new(id).components();
+    matches!((components.next(), components.next()), (Some(Component::Normal(name)), None) if name == id)
+}
+
+/// `None` where the system says that nothing is there. Any other error may hide something.
+fn nothing_if_absent<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Opens a regular file for reading, and waits for nothing.

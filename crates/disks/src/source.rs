@@ -66,6 +66,19 @@ impl Engine {
         }
     }
 
+    /// Whether the directory is that of a store. What cannot be told of one mark counts only if no other is there.
+    fn is_store(self, root: &Root) -> io::Result<bool> {
+        let mut outcome = Ok(false);
+        for mark in self.marks() {
+            match root.directory(mark) {
+                Ok(Some(_)) => return Ok(true),
+                Ok(None) => {}
+                Err(error) => outcome = Err(error),
+            }
+        }
+        outcome
+    }
+
     /// Reads the records of the store in `path`: the directory of the engine, or a disk with it in its usual place.
     ///
     /// # Errors
@@ -74,10 +87,11 @@ impl Engine {
         // The user may name a link; none is followed below what it leads to.
         let real = path.canonicalize().map_err(|error| SourceError::Read { path: path.into(), error })?;
         let disk = Root::new(&real);
-        let is_store = |root: &Root| self.marks().iter().any(|mark| root.directory(mark).is_some());
-        let mut store = match disk.directory(self.place()).map(|path| Root::new(&path)) {
-            _ if is_store(&disk) => Store::new(disk),
-            Some(root) if is_store(&root) => Store { disk: Some(disk), ..Store::new(root) },
+        let failed = |error| SourceError::Read { path: path.into(), error };
+        let below = disk.directory(self.place()).map_err(failed)?.map(|path| Root::new(&path));
+        let mut store = match below {
+            _ if self.is_store(&disk).map_err(failed)? => Store::new(disk),
+            Some(root) if self.is_store(&root).map_err(failed)? => Store::on_disk(root, disk),
             _ => {
                 return Err(SourceError::NotAStore { path: path.into(), engine: self.name(), place: self.place() });
             }
@@ -87,6 +101,7 @@ impl Engine {
             Engine::Containerd => drop(containerd::read(&mut store, "")),
             Engine::Podman => podman::read(&mut store),
         }
+        store.drop_taken();
         store.find_databases("", 0);
         // Images without a name come last, such as those of the steps of a build.
         store.images.sort_by_cached_key(|image| (image.names.is_empty(), image.names.clone(), image.id.to_string()));
@@ -147,8 +162,8 @@ impl ImageSource for DiskSource {
     }
 
     fn open(&self, location: &Location) -> Result<Fetched<'_>, SourceError> {
-        let Some((location, plan)) = self.plan(location) else { return Ok(Fetched::Missing) };
         let failed = |error| SourceError::Read { path: location.0.clone().into(), error };
+        let Some((location, plan)) = self.plan(location).map_err(failed)? else { return Ok(Fetched::Missing) };
         let blob = self.read(&location, plan).map_err(failed)?;
         lock(&self.opened).insert(location);
         Ok(Fetched::Blob(blob))
@@ -164,7 +179,8 @@ impl ImageSource for DiskSource {
     }
 
     fn layer_gaps(&self, location: &Location) -> Vec<Gap> {
-        let Some((location, _)) = self.plan(location) else { return Vec::new() };
+        // Where the plan is not known, the layer was not opened either, and that is the gap.
+        let Ok(Some((location, _))) = self.plan(location) else { return Vec::new() };
         let unreadable = lock(&self.unreadable).get(&location).cloned();
         let mut gaps = unreadable.map(|gaps| lock(&gaps).clone()).unwrap_or_default();
         if let Some(Some(why)) = lock(&self.forms).get(&location) {
@@ -177,12 +193,12 @@ impl ImageSource for DiskSource {
 
     fn layer_form(&self, location: &Location) -> LayerForm {
         match self.plan(location) {
-            None | Some((_, Plan::File(_))) => LayerForm::Blob,
-            Some((location, plan @ Plan::Split { .. })) => match self.mismatch(&location, &plan) {
+            Err(_) | Ok(None | Some((_, Plan::File(_)))) => LayerForm::Blob,
+            Ok(Some((location, plan @ Plan::Split { .. }))) => match self.mismatch(&location, &plan) {
                 None => LayerForm::Archive,
                 Some(_) => LayerForm::Files,
             },
-            Some((_, Plan::Parts(_) | Plan::Unrecorded { .. })) => LayerForm::Files,
+            Ok(Some((_, Plan::Parts(_) | Plan::Unrecorded { .. }))) => LayerForm::Files,
         }
     }
 
@@ -233,26 +249,31 @@ impl DiskSource {
     }
 
     /// How a location is read, and the location of the same bytes under which that is remembered.
-    fn plan(&self, location: &Location) -> Option<(Location, Plan)> {
+    fn plan(&self, location: &Location) -> io::Result<Option<(Location, Plan)>> {
         let known = self.store.plans.get(location).cloned().or_else(|| lock(&self.sets).get(location).cloned());
         if let Some(plan) = known {
-            return Some((location.clone(), plan));
+            return Ok(Some((location.clone(), plan)));
         }
-        let (algorithm, hex) = location.0.strip_prefix("blobs/")?.split_once('/')?;
-        let digest: Digest = format!("{algorithm}:{hex}").parse().ok()?;
-        if let Some(path) = self.blob(&digest) {
-            return Some((location.clone(), Plan::File(path)));
+        let parsed = location.0.strip_prefix("blobs/").and_then(|rest| rest.split_once('/'));
+        let Some(Ok(digest)) = parsed.map(|(algorithm, hex)| format!("{algorithm}:{hex}").parse::<Digest>()) else {
+            return Ok(None);
+        };
+        if let Some(path) = self.blob(&digest)? {
+            return Ok(Some((location.clone(), Plan::File(path))));
         }
-        let location = self.store.unpacked.get(&digest)?;
-        Some((location.clone(), self.store.plans.get(location)?.clone()))
+        let Some(location) = self.store.unpacked.get(&digest) else { return Ok(None) };
+        Ok(self.store.plans.get(location).map(|plan| (location.clone(), plan.clone())))
     }
 
     /// The file with the blob of a digest.
-    fn blob(&self, digest: &Digest) -> Option<PathBuf> {
+    fn blob(&self, digest: &Digest) -> io::Result<Option<PathBuf>> {
         let name = format!("{}/{}", digest.algorithm().name(), digest.hex());
-        let mut contents = self.store.contents.iter();
-        let found = contents.find_map(|blobs| root::below(blobs, name.as_ref()).map(|(path, _)| path));
-        found.or_else(|| self.store.blobs.get(digest).cloned())
+        for content in &self.store.contents {
+            if let Some((path, _)) = root::below(&content.path, name.as_ref())? {
+                return Ok(Some(path));
+            }
+        }
+        Ok(self.store.blobs.get(digest).cloned())
     }
 
     fn read(&self, location: &Location, plan: Plan) -> io::Result<Blob<'_>> {
@@ -291,6 +312,7 @@ impl DiskSource {
     /// What is in no image that was read.
     fn sets(&self) -> Vec<FileSet> {
         let opened = lock(&self.opened).clone();
+        lock(&self.sets).clear();
         let mut sets = Vec::new();
         for set in &self.store.sets {
             let files = self.set(set.kind, &set.name, set.layers.clone(), set.notes.clone());
@@ -323,7 +345,10 @@ impl DiskSource {
     fn set(&self, kind: ImageKind, name: &str, layers: Vec<(Plan, String)>, notes: Vec<String>) -> FileSet {
         let mut listed = Vec::new();
         for (index, (plan, what)) in layers.into_iter().enumerate() {
-            let location = Location(format!("{kind:?}/{name}#{index}"));
+            let mut location = Location(format!("{kind:?}/{name}#{index}"));
+            while lock(&self.sets).contains_key(&location) {
+                location.0.push('+');
+            }
             lock(&self.sets).insert(location.clone(), plan);
             listed.push((location, what));
         }
@@ -332,30 +357,26 @@ impl DiskSource {
 
     /// The blobs that belong to no image that was read: those that leases hold, and the others.
     fn leftover_blobs(&self, opened: &HashSet<Location>) -> Vec<FileSet> {
-        let mut left: BTreeMap<Location, PathBuf> = BTreeMap::new();
-        for blobs in &self.store.contents {
-            for algorithm in root::children(blobs).unwrap_or_default() {
-                let names = root::below(blobs, algorithm.as_ref()).filter(|(_, metadata)| metadata.is_dir());
-                let Some((directory, _)) = names else { continue };
-                for name in root::children(&directory).unwrap_or_default() {
-                    let location = format!("blobs/{}/{}", algorithm.to_string_lossy(), name.to_string_lossy());
-                    left.insert(Location(location), directory.join(&name));
-                }
+        let mut left: BTreeMap<&Location, Vec<&PathBuf>> = BTreeMap::new();
+        for (location, path) in self.store.contents.iter().flat_map(|content| &content.blobs) {
+            if !opened.contains(location) {
+                left.entry(location).or_default().push(path);
             }
         }
-        left.retain(|location, _| !opened.contains(location));
-        let part = |(location, path): (Location, PathBuf)| Part::Tree(Tree::named(&path, &location.0));
+        let parts = |(location, paths): (&Location, Vec<&PathBuf>)| -> Vec<Part> {
+            paths.into_iter().map(|path| Part::Tree(Tree::named(path, &location.0))).collect()
+        };
         let mut sets = Vec::new();
         for lease in &self.store.leases {
             let held = lease.blobs.iter().filter_map(|digest| left.remove_entry(&self.locate(digest)));
-            let parts: Vec<Part> = held.map(part).collect();
+            let parts: Vec<Part> = held.flat_map(parts).collect();
             if !parts.is_empty() {
                 let layers = vec![(Plan::Parts(parts), "blobs that a lease holds".into())];
                 let name = format!("lease/{}", lease.name);
                 sets.push(self.set(ImageKind::Orphan, &name, layers, lease.notes.clone()));
             }
         }
-        let parts: Vec<Part> = left.into_iter().map(part).collect();
+        let parts: Vec<Part> = left.into_iter().flat_map(parts).collect();
         if !parts.is_empty() {
             let layers = vec![(Plan::Parts(parts), "blobs".into())];
             let notes = vec!["blobs that no image which was read and no lease has".into()];
@@ -369,10 +390,18 @@ impl DiskSource {
     fn files(&self) -> FileSet {
         let root = &self.store.root;
         let mut skip = self.store.covered.clone();
+        let mut gaps = self.store.problems.clone();
         let (mut raw, mut removed, mut live) = (Vec::new(), Vec::new(), Vec::new());
         for records in &self.store.records {
             for name in [records.name.clone(), format!("{}{}", records.name, sqlite::LOG)] {
-                let Some((path, _)) = root.find(&name) else { continue };
+                let path = match root.find(&name) {
+                    Ok(Some((path, _))) => path,
+                    Ok(None) => continue,
+                    Err(error) => {
+                        gaps.push(Gap::new(GapReason::Unreadable, error.to_string()).at(&name));
+                        continue;
+                    }
+                };
                 raw.push(Part::Tree(Tree::named(&path, &name)));
                 removed.push(Part::Whiteout(name));
                 skip.insert(path);
@@ -387,6 +416,6 @@ impl DiskSource {
             (Plan::Parts(live), "records of the databases, and other files of the engine".into()),
         ];
         let notes = vec!["files of the engine that belong to no image, container or volume".into()];
-        FileSet { gaps: self.store.problems.clone(), ..self.set(ImageKind::Orphan, "files", layers, notes) }
+        FileSet { gaps, ..self.set(ImageKind::Orphan, "files", layers, notes) }
     }
 }

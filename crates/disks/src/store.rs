@@ -2,6 +2,7 @@
 //! files of each layer are read.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use layersift_model::{Digest, Gap, GapReason};
 
 use crate::directory_tar::{Part, Tree};
 use crate::records::Records;
-use crate::root::Root;
+use crate::root::{self, Root};
 
 /// The most bytes of a listing or a record of an engine that is read whole.
 pub(crate) const LISTING: u64 = 256 << 20;
@@ -29,7 +30,7 @@ pub(crate) struct Store {
     /// How the bytes of a location are read.
     pub(crate) plans: BTreeMap<Location, Plan>,
     /// The directories with blobs by digest.
-    pub(crate) contents: Vec<PathBuf>,
+    pub(crate) contents: Vec<Content>,
     /// Blobs that are somewhere else.
     pub(crate) blobs: HashMap<Digest, PathBuf>,
     /// The layers whose blob the engine may not have kept, and where their files are.
@@ -44,6 +45,12 @@ pub(crate) struct Store {
     pub(crate) covered: HashSet<PathBuf>,
     /// What could not be read of the records.
     pub(crate) problems: Vec<Gap>,
+    /// The paths and details of `problems`: what is looked at twice is noted once.
+    noted: HashSet<(String, String)>,
+    /// The names of sets, each with the number that the next set of that name gets.
+    set_names: HashMap<String, u64>,
+    /// Candidates that belong to a set.
+    taken: HashSet<Location>,
 }
 
 /// An image in a store.
@@ -96,6 +103,24 @@ pub(crate) struct Candidate {
     pub(crate) is_copy: bool,
 }
 
+/// A directory with blobs by digest.
+#[derive(Clone, Debug)]
+pub(crate) struct Content {
+    /// Its path below the root.
+    pub(crate) name: String,
+    /// Its path.
+    pub(crate) path: PathBuf,
+    /// The files in it, with the locations of blobs. A name that is not UTF-8 may look like that of another.
+    pub(crate) blobs: Vec<(Location, PathBuf)>,
+}
+
+impl Content {
+    /// The path of a blob below the root.
+    pub(crate) fn blob(&self, algorithm: &str, hex: &str) -> String {
+        format!("{}/{algorithm}/{hex}", self.name)
+    }
+}
+
 /// A lease.
 pub(crate) struct Lease {
     pub(crate) name: String,
@@ -119,12 +144,25 @@ impl Store {
             disk: None,
             covered: HashSet::new(),
             problems: Vec::new(),
+            noted: HashSet::new(),
+            set_names: HashMap::new(),
+            taken: HashSet::new(),
         }
+    }
+
+    /// The store in `root`, which is in its place on `disk`.
+    pub(crate) fn on_disk(root: Root, disk: Root) -> Store {
+        let mut store = Store::new(root);
+        store.disk = Some(disk);
+        store
     }
 
     /// Notes what could not be read at `path`.
     pub(crate) fn problem(&mut self, path: &str, detail: impl ToString) {
-        self.problems.push(Gap::new(GapReason::DamagedDocument, detail.to_string()).at(path));
+        let detail = detail.to_string();
+        if self.noted.insert((path.into(), detail.clone())) {
+            self.problems.push(Gap::new(GapReason::DamagedDocument, detail).at(path));
+        }
     }
 
     /// The value, or the default if it could not be read, which is noted.
@@ -133,6 +171,24 @@ impl Store {
             self.problem(path, error);
             T::default()
         })
+    }
+
+    /// The path of what is at `path` below the root, with what it is.
+    pub(crate) fn find(&mut self, path: &str) -> Option<(PathBuf, Metadata)> {
+        let found = self.root.find(path);
+        self.or_problem(path, found)
+    }
+
+    /// The path of the directory at `path` below the root.
+    pub(crate) fn directory(&mut self, path: &str) -> Option<PathBuf> {
+        let found = self.root.directory(path);
+        self.or_problem(path, found)
+    }
+
+    /// The path of the regular file at `path` below the root.
+    pub(crate) fn file(&mut self, path: &str) -> Option<PathBuf> {
+        let found = self.root.file(path);
+        self.or_problem(path, found)
     }
 
     /// The names in a directory of the engine.
@@ -155,6 +211,25 @@ impl Store {
         self.or_problem(path, parsed)
     }
 
+    /// Lists the blobs in the directory at `name`. The directories that can be listed are covered.
+    pub(crate) fn content(&mut self, name: String) {
+        let Some(path) = self.directory(&name) else { return };
+        let algorithms = self.names(&name);
+        let mut content = Content { name, path, blobs: Vec::new() };
+        for algorithm in algorithms {
+            let below = format!("{}/{algorithm}", content.name);
+            let Some(directory) = self.directory(&below) else { continue };
+            let names = root::children(&directory).map(Some);
+            let Some(names) = self.or_problem(&below, names) else { continue };
+            content.blobs.extend(names.into_iter().map(|name| {
+                let location = Location(format!("blobs/{algorithm}/{}", name.to_string_lossy()));
+                (location, directory.join(name))
+            }));
+            self.covered.insert(directory);
+        }
+        self.contents.push(content);
+    }
+
     /// Reads the database at `path`, if there is one. Returns its index in [`Store::records`].
     pub(crate) fn database(&mut self, path: &str) -> Option<usize> {
         if let Some(known) = self.records.iter().position(|records| records.name == path) {
@@ -171,8 +246,10 @@ impl Store {
         const DEEPEST: usize = 8;
         for name in self.names(if directory.is_empty() { "." } else { directory }) {
             let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
-            let Some((found, metadata)) = self.root.find(&path).filter(|(found, _)| !self.covered.contains(found))
-            else {
+            let found = self.root.path().join(&path);
+            // What leads here is no link, so only what is here may be one.
+            let metadata = fs::symlink_metadata(&found).map(Some);
+            let Some(metadata) = self.or_problem(&path, metadata).filter(|_| !self.covered.contains(&found)) else {
                 continue;
             };
             let extension = found.extension().and_then(|extension| extension.to_str());
@@ -186,7 +263,11 @@ impl Store {
 
     /// Adds a layer that may belong to an image, and the path that it covers.
     pub(crate) fn candidate(&mut self, name: &str, plan: Plan, covers: &Path, notes: Vec<String>) -> Location {
-        let location = Location(name.into());
+        let mut location = Location(name.into());
+        // Records may call two layers by one name, and neither may stand for the other.
+        while self.plans.contains_key(&location) {
+            location.0.push('+');
+        }
         self.covered.insert(covers.into());
         self.plans.insert(location.clone(), plan);
         self.candidates.push(Candidate { location: location.clone(), notes, is_copy: false });
@@ -195,20 +276,34 @@ impl Store {
 
     /// Files of the engine below `path`, as part of a set; they are covered.
     pub(crate) fn take(&mut self, path: &str) -> Option<Part> {
-        let found = self.root.directory(path)?;
+        let found = self.directory(path)?;
         self.covered.insert(found.clone());
         Some(Part::Tree(Tree::named(&found, path)))
     }
 
     /// Adds a set of files. Two of the same name are told apart.
     pub(crate) fn set(&mut self, mut set: Set) {
-        let name = set.name.clone();
-        let mut number = 1;
-        while self.sets.iter().any(|other| other.kind == set.kind && other.name == set.name) {
-            number += 1;
-            set.name = format!("{name}-{number}");
+        let first = set.name.clone();
+        let key = |name: &str| format!("{:?}/{name}", set.kind);
+        while self.set_names.contains_key(&key(&set.name)) {
+            let next = self.set_names.entry(key(&first)).or_insert(1);
+            *next += 1;
+            set.name = format!("{first}-{next}");
         }
+        self.set_names.insert(key(&set.name), 1);
         self.sets.push(set);
+    }
+
+    /// The plan of a layer that belongs to a set, and so is none of its own.
+    pub(crate) fn take_layer(&mut self, location: &Location) -> Option<Plan> {
+        let plan = self.plans.get(location)?.clone();
+        self.taken.insert(location.clone());
+        Some(plan)
+    }
+
+    /// Leaves out the layers that were taken.
+    pub(crate) fn drop_taken(&mut self) {
+        self.candidates.retain(|candidate| !self.taken.contains(&candidate.location));
     }
 
     /// The paths that are covered, to be left out of others.

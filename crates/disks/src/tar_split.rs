@@ -74,7 +74,8 @@ pub(crate) fn check(record: &Path, files: &Path) -> Result<(), String> {
     let mut record = Record::open(record).map_err(|error| error.to_string())?;
     while let Some(item) = record.next().map_err(|error| error.to_string())? {
         let Item::File(name, size) = item else { continue };
-        match root::below(files, &name) {
+        let found = root::below(files, &name).map_err(|error| format!("{}: {error}", name.display()))?;
+        match found {
             Some((_, metadata)) if metadata.is_file() && metadata.len() == size => {}
             Some((_, metadata)) if metadata.is_file() => {
                 return Err(format!("{} has {} bytes, and had {size}", name.display(), metadata.len()));
@@ -94,7 +95,7 @@ pub(crate) fn recorded_files(record: &Path, files: &Path) -> io::Result<HashSet<
     let mut paths = HashSet::new();
     while let Some(item) = record.next()? {
         if let Item::File(name, _) = item {
-            paths.extend(root::below(files, &name).map(|(path, _)| path));
+            paths.extend(root::below(files, &name)?.map(|(path, _)| path));
         }
     }
     Ok(paths)
@@ -149,7 +150,7 @@ impl Read for TarSplit {
                 Some(Item::Segment(bytes)) => Current::Segment(Cursor::new(bytes)),
                 Some(Item::File(name, size)) => {
                     let missing = || damaged(&format!("{} is missing", name.display()));
-                    let (path, _) = root::below(&self.files, &name).ok_or_else(missing)?;
+                    let (path, _) = root::below(&self.files, &name)?.ok_or_else(missing)?;
                     Current::File(root::open_file(&path)?.take(size), name.display().to_string())
                 }
             };
@@ -232,10 +233,12 @@ mod tests {
         fs::create_dir_all(&files).unwrap();
         fs::write(directory.path().join("outside"), "hello").unwrap();
         std::os::unix::fs::symlink(directory.path(), files.join("link")).unwrap();
-        for name in ["../outside", "link/outside", "/../outside"] {
+        for (name, why) in
+            [("../outside", "is missing"), ("link/outside", "is not followed"), ("/../outside", "is missing")]
+        {
             let lines = format!("{{\"type\":1,\"name\":\"{name}\",\"size\":5}}\n");
             let record = record(directory.path(), &lines);
-            assert!(check(&record, &files).unwrap_err().ends_with("is missing"), "{name}");
+            assert!(check(&record, &files).unwrap_err().ends_with(why), "{name}");
         }
     }
 }

@@ -3,27 +3,35 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use layersift_format::Blob;
+use layersift_format::{Blob, Cancellation};
 use layersift_model::{Digest, FingerprintKey, ImagePath};
 
 use crate::custody::CustodyLog;
 use crate::error::EvidenceError;
 use crate::extract::{self, Sink, Taken, Wanted};
-use crate::layout::{ARTIFACTS, NewBundle, NewFile};
+use crate::layout::{ARTIFACTS, NewBundle};
 use crate::manifest::{Artifact, ArtifactKind, Case, FoundIn, LayerIdentity, Manifest, SCHEMA, Source, ToolIdentity};
 use crate::seal::{CUSTODY, MANIFEST, SEAL, SIGNATURE, SUMS, SealFile, TIMESTAMP, sums};
 
 /// Signs the seal of a bundle, or has it timestamped: gives the bytes of the file that is beside it.
 pub type Seal<'s> = &'s dyn Fn(&[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Takes files out of an image into a new bundle.
+/// What signs a bundle.
+#[derive(Clone)]
+pub struct Signing<'s> {
+    /// The key, as [`Manifest::signed_by`] has it: who removes the signature has to change the manifest.
+    pub key: String,
+    /// Signs with it.
+    pub sign: Seal<'s>,
+}
+
+/// Takes files out of an image into a new bundle. Unless it is [sealed](Carver::seal), nothing of the bundle stays.
 pub struct Carver {
     bundle: NewBundle,
     manifest: Manifest,
     custody: CustodyLog,
     key: FingerprintKey,
-    /// The names of what was written, to be removed again if the rest fails.
-    written: Vec<String>,
+    cancellation: Cancellation,
 }
 
 /// A bundle that is complete.
@@ -39,18 +47,41 @@ pub struct Sealed {
 
 impl Carver {
     /// Begins a bundle at `path`, which must not exist: a tar archive if the name ends in `.tar`, or else a directory.
+    /// `started_at` is when the reading of the image began.
     ///
     /// # Errors
     /// [`EvidenceError::Exists`], or [`EvidenceError::Write`].
-    pub fn create(path: &Path, case: Case) -> Result<Carver, EvidenceError> {
-        let manifest = Manifest { schema: SCHEMA, case, started_at: Some(Timestamp::now()), ..Manifest::default() };
-        Ok(Carver {
-            bundle: NewBundle::create(path)?,
-            manifest,
+    pub fn create(path: &Path, case: Case, started_at: Timestamp) -> Result<Carver, EvidenceError> {
+        let carver = Carver::of(NewBundle::create(path)?);
+        let manifest = Manifest { case, started_at: Some(started_at), ..carver.manifest };
+        Ok(Carver { manifest, ..carver })
+    }
+
+    /// Takes the same out of an image without writing it anywhere, to compare a bundle with [its
+    /// manifest](Carver::manifest).
+    pub fn again() -> Carver {
+        Carver::of(NewBundle::nowhere())
+    }
+
+    fn of(bundle: NewBundle) -> Carver {
+        Carver {
+            bundle,
+            manifest: Manifest { schema: SCHEMA, ..Manifest::default() },
             custody: CustodyLog::default(),
             key: FingerprintKey::default(),
-            written: Vec::new(),
-        })
+            cancellation: Cancellation::never(),
+        }
+    }
+
+    /// Stops with an error when `cancellation` is cancelled.
+    #[must_use]
+    pub fn cancelled_by(self, cancellation: Cancellation) -> Carver {
+        Carver { cancellation, ..self }
+    }
+
+    /// What was taken so far.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
     /// Says what reads, by which command line, and which image. `key` is that of the fingerprints.
@@ -67,8 +98,8 @@ impl Carver {
     /// [`EvidenceError`], if the layer cannot be read or is another one, or the bundle cannot be written.
     pub fn layer(&mut self, layer: LayerIdentity, blob: Blob<'_>, wanted: &[Wanted]) -> Result<(), EvidenceError> {
         let first = self.manifest.artifacts.len();
-        let mut sink = Artifacts { bundle: &mut self.bundle, written: &mut self.written, first, open: None };
-        let (read, taken) = extract::extract(&layer, blob, wanted, &self.key, &mut sink)?;
+        let mut sink = Artifacts { bundle: &mut self.bundle, first };
+        let (read, taken) = extract::extract(&layer, blob, wanted, (&self.key, &self.cancellation), &mut sink)?;
         for (expected, found) in [(&layer.digest, &read.digest), (&layer.diff_id, &read.diff_id)] {
             if let (Some(expected), Some(found)) = (expected, found)
                 && expected != found
@@ -98,7 +129,6 @@ impl Carver {
     /// [`EvidenceError::Write`].
     pub fn document(&mut self, what: &str, bytes: &[u8], findings: Vec<FoundIn>) -> Result<(), EvidenceError> {
         let name = name(self.manifest.artifacts.len());
-        self.written.push(name.clone());
         self.bundle.write(&name, bytes)?;
         let digest = Digest::of(bytes);
         self.add(Artifact {
@@ -119,29 +149,17 @@ impl Carver {
     ///
     /// # Errors
     /// [`EvidenceError`], if something cannot be written, signed or timestamped.
-    pub fn seal(mut self, sign: Option<Seal<'_>>, timestamp: Option<Seal<'_>>) -> Result<Sealed, EvidenceError> {
-        match self.try_seal(sign, timestamp) {
-            Ok(seal) => Ok(Sealed { path: self.bundle.path().into(), manifest: self.manifest, seal }),
-            Err(error) => {
-                self.abandon();
-                Err(error)
-            }
-        }
-    }
-
-    /// Removes what was written.
-    pub fn abandon(self) {
-        self.bundle.abandon(&self.written);
-    }
-
-    fn try_seal(&mut self, sign: Option<Seal<'_>>, timestamp: Option<Seal<'_>>) -> Result<Digest, EvidenceError> {
+    pub fn seal(mut self, signing: Option<Signing<'_>>, stamp: Option<Seal<'_>>) -> Result<Sealed, EvidenceError> {
         self.manifest.ended_at = Some(Timestamp::now());
+        self.manifest.signed_by = signing.as_ref().map(|signing| signing.key.clone());
+        self.manifest.timestamped = stamp.is_some();
         let manifest = self.manifest.to_bytes();
         self.log("sealed", MANIFEST, Some(&Digest::of(&manifest)));
         let sums = sums(&self.manifest, &manifest);
         let seal = SealFile::new(&manifest, &sums, &self.custody).to_bytes();
         let mut files = vec![(MANIFEST, manifest), (SUMS, sums), (CUSTODY, self.custody.bytes().to_vec())];
-        for (name, what, make) in [(SIGNATURE, "sign", sign), (TIMESTAMP, "timestamp", timestamp)] {
+        let sign = signing.as_ref().map(|signing| signing.sign);
+        for (name, what, make) in [(SIGNATURE, "sign", sign), (TIMESTAMP, "timestamp", stamp)] {
             if let Some(make) = make {
                 files.push((name, make(&seal).map_err(|source| EvidenceError::Seal { what, source })?));
             }
@@ -149,11 +167,10 @@ impl Carver {
         let digest = Digest::of(&seal);
         files.push((SEAL, seal));
         for (name, bytes) in files {
-            self.written.push(name.into());
             self.bundle.write(name, &bytes)?;
         }
         self.bundle.finish()?;
-        Ok(digest)
+        Ok(Sealed { path: self.bundle.path().into(), manifest: self.manifest, seal: digest })
     }
 
     fn add(&mut self, artifact: Artifact) {
@@ -190,36 +207,23 @@ fn artifact(index: usize, layer: usize, wanted: &Wanted, taken: Taken) -> Artifa
     }
 }
 
-/// Writes what is taken out of a layer, each file under the number of what was wanted.
+/// Writes what is taken out of a layer, each file under the number of what was wanted. A layer may have a file twice:
+/// the last one counts.
 struct Artifacts<'c> {
     bundle: &'c mut NewBundle,
-    written: &'c mut Vec<String>,
     first: usize,
-    open: Option<NewFile>,
 }
 
 impl Sink for Artifacts<'_> {
     fn begin(&mut self, wanted: usize) -> Result<(), EvidenceError> {
-        let name = name(self.first + wanted);
-        // A layer may have a file twice: the last one counts.
-        if !self.written.contains(&name) {
-            self.written.push(name.clone());
-        }
-        self.open = Some(self.bundle.begin(&name)?);
-        Ok(())
+        self.bundle.begin(&name(self.first + wanted))
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> Result<(), EvidenceError> {
-        match &mut self.open {
-            Some(file) => self.bundle.append(file, bytes),
-            None => Ok(()),
-        }
+        self.bundle.append(bytes)
     }
 
-    fn end(&mut self, _: usize) -> Result<(), EvidenceError> {
-        match self.open.take() {
-            Some(file) => self.bundle.end(file),
-            None => Ok(()),
-        }
+    fn end(&mut self) -> Result<(), EvidenceError> {
+        self.bundle.end()
     }
 }

@@ -91,7 +91,12 @@ impl CustodyLog {
     /// # Errors
     /// [`ChangedLog`] at the first line that is not what was written.
     pub fn parse(text: &[u8]) -> Result<CustodyLog, ChangedLog> {
-        let mut log = CustodyLog::default();
+        CustodyLog::read(text).map(|(log, _)| log)
+    }
+
+    /// The same, with the lines.
+    pub(crate) fn read(text: &[u8]) -> Result<(CustodyLog, Vec<Entry>), ChangedLog> {
+        let (mut log, mut entries) = (CustodyLog::default(), Vec::new());
         for line in text.split_inclusive(|&byte| byte == b'\n') {
             let changed = |what| ChangedLog { line: log.entries + 1, what };
             let entry: Entry = serde_json::from_slice(line).map_err(|_| changed("it is not an entry"))?;
@@ -105,10 +110,11 @@ impl CustodyLog {
                 return Err(changed("its hash is another"));
             }
             log.text.extend_from_slice(line);
-            log.head = Some(entry.hash);
+            log.head = Some(entry.hash.clone());
             log.entries += 1;
+            entries.push(entry);
         }
-        Ok(log)
+        Ok((log, entries))
     }
 }
 

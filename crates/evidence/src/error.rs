@@ -78,6 +78,19 @@ pub enum EvidenceError {
         /// What there is instead.
         why: String,
     },
+    /// A sparse file has more holes than can be written out.
+    #[error(
+        "layer {layer}: {path} is a sparse file of {size} bytes, most of them holes, which no disk has room for: carve \
+         the whole layer with --layer {layer}"
+    )]
+    Holes {
+        /// The index of the layer.
+        layer: usize,
+        /// The path.
+        path: String,
+        /// The size of the file with its holes.
+        size: u64,
+    },
     /// The signature or the timestamp was not made.
     #[error("cannot {what} the bundle")]
     Seal {

@@ -1,10 +1,11 @@
 //! Takes files out of a layer, while the whole layer is read and hashed.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
 
-use layersift_format::Blob;
 use layersift_format::compression::{Codec, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, read_full};
 use layersift_format::tar::{Entries, Kind, PlacedEntry};
+use layersift_format::{Blob, Cancellation};
 use layersift_model::{Algorithm, Digest, FileAttributes, FingerprintKey, Hasher, ImagePath};
 
 use crate::error::EvidenceError;
@@ -15,6 +16,9 @@ const EXTENDED: u64 = 1 << 20;
 
 /// The longest range in bytes: no secret is longer.
 const LONGEST: u64 = 64 << 10;
+
+/// The most bytes of holes of a sparse file. They are in no archive, so there is no end to them.
+const HOLES: u64 = 16 << 30;
 
 /// A file that is wanted of a layer, and the findings that it is evidence of.
 #[derive(Clone, Debug)]
@@ -82,7 +86,7 @@ pub(crate) trait Sink {
     fn bytes(&mut self, bytes: &[u8]) -> Result<(), EvidenceError>;
 
     /// It is complete.
-    fn end(&mut self, wanted: usize) -> Result<(), EvidenceError>;
+    fn end(&mut self) -> Result<(), EvidenceError>;
 }
 
 /// Reads a layer to its end, hands what is wanted of it to `sink`, and returns the digests of what was read.
@@ -90,19 +94,19 @@ pub(crate) fn extract(
     layer: &LayerIdentity,
     blob: Blob<'_>,
     wanted: &[Wanted],
-    key: &FingerprintKey,
+    (key, cancellation): (&FingerprintKey, &Cancellation),
     sink: &mut dyn Sink,
 ) -> Result<(LayerIdentity, Vec<Option<Taken>>), EvidenceError> {
     let index = layer.index;
     let failed = |source| EvidenceError::Blob { layer: index, source };
     let algorithm = layer.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
     let mut taken: Vec<Option<Taken>> = wanted.iter().map(|_| None).collect();
-    let mut stored = Tee { input: blob.into_reader(), hasher: Hasher::new(algorithm), size: 0 };
+    let mut stored = Tee { input: blob.into_reader(), hasher: Hasher::new(algorithm), size: 0, cancellation };
     if let [Wanted { select: Select::Blob, findings }] = wanted {
         // Nothing of the archive is needed, so a layer that is damaged can be taken as well.
         sink.begin(0)?;
         let sha256 = copy_whole(index, &mut stored, sink)?;
-        sink.end(0)?;
+        sink.end()?;
         let (size, digest) = (stored.size, stored.hasher.finish());
         let findings = findings.iter().map(|(found, _)| found.clone()).collect();
         let read = LayerIdentity { digest: Some(digest), diff_id: None, stored_bytes: size, ..layer.clone() };
@@ -117,8 +121,8 @@ pub(crate) fn extract(
     let mut plain_size = 0;
     let diff_id = {
         let reader = Codec::detect(&head[..length]).reader(start.chain(&mut stored), decoding).map_err(failed)?;
-        let mut plain = Tee { input: reader, hasher: Hasher::new(Algorithm::Sha256), size: 0 };
-        entries(index, &mut plain, wanted, key, &mut taken, sink)?;
+        let mut plain = Tee { input: reader, hasher: Hasher::new(Algorithm::Sha256), size: 0, cancellation };
+        entries(index, &mut plain, wanted, (key, cancellation), &mut taken, sink)?;
         io::copy(&mut plain, &mut io::sink()).map_err(failed)?;
         plain_size += plain.size;
         plain.hasher.finish()
@@ -139,36 +143,33 @@ fn entries(
     layer: usize,
     plain: &mut (dyn Read + Send),
     wanted: &[Wanted],
-    key: &FingerprintKey,
+    (key, cancellation): (&FingerprintKey, &Cancellation),
     taken: &mut [Option<Taken>],
     sink: &mut dyn Sink,
 ) -> Result<(), EvidenceError> {
     let mut entries = Entries::new(plain, EXTENDED);
     let damaged = |source| EvidenceError::Layer { layer, source };
     let mut linked: Vec<Option<String>> = wanted.iter().map(|_| None).collect();
+    let selected = Selected::of(wanted);
+    let mut holes = HOLES;
     while let Some(placed) = entries.next_entry().map_err(damaged)? {
-        let path = ImagePath::normalize(&placed.entry.path);
-        for (index, one) in wanted.iter().enumerate() {
-            let is_wanted = match &one.select {
-                Select::Entry(number) => placed.number == *number,
-                Select::Path(wanted) => *wanted == path,
-                Select::Blob => false,
-            };
-            if !is_wanted {
-                continue;
-            }
+        if let Some((index, one)) = selected.find(&placed).and_then(|index| Some((index, wanted.get(index)?))) {
             if placed.entry.kind != Kind::File {
                 linked[index] = Some(other_than_file(&placed));
                 continue;
             }
             linked[index] = None;
+            let own = placed.entry.size.saturating_sub(placed.entry.stored);
+            holes = holes.checked_sub(own).ok_or_else(|| EvidenceError::Holes {
+                layer,
+                path: ImagePath::normalize(&placed.entry.path).to_string(),
+                size: placed.entry.size,
+            })?;
             sink.begin(index)?;
             let contents = placed.entry.contents(entries.data());
-            let file = copy(layer, contents, one, key, sink)?;
-            taken[index] = Some(Taken { placed: Some(placed.clone()), ..file });
-            sink.end(index)?;
-            // An entry is read once; who asks for it twice gets it once.
-            break;
+            let file = copy(layer, contents, one, (key, cancellation), sink)?;
+            taken[index] = Some(Taken { placed: Some(placed), ..file });
+            sink.end()?;
         }
     }
     for ((one, taken), linked) in wanted.iter().zip(taken).zip(linked) {
@@ -182,6 +183,34 @@ fn entries(
         }
     }
     Ok(())
+}
+
+/// What is wanted, by what an entry has to be. Who asks for an entry twice gets it once.
+struct Selected<'w> {
+    numbers: HashMap<u32, usize>,
+    paths: HashMap<&'w ImagePath, usize>,
+}
+
+impl<'w> Selected<'w> {
+    fn of(wanted: &'w [Wanted]) -> Selected<'w> {
+        let mut selected = Selected { numbers: HashMap::new(), paths: HashMap::new() };
+        for (index, one) in wanted.iter().enumerate() {
+            match &one.select {
+                Select::Entry(number) => drop(selected.numbers.entry(*number).or_insert(index)),
+                Select::Path(path) => drop(selected.paths.entry(path).or_insert(index)),
+                Select::Blob => {}
+            }
+        }
+        selected
+    }
+
+    fn find(&self, placed: &PlacedEntry) -> Option<usize> {
+        let by_number = self.numbers.get(&placed.number).copied();
+        if self.paths.is_empty() {
+            return by_number;
+        }
+        by_number.or_else(|| self.paths.get(&ImagePath::normalize(&placed.entry.path)).copied())
+    }
 }
 
 fn other_than_file(placed: &PlacedEntry) -> String {
@@ -199,14 +228,16 @@ fn copy(
     layer: usize,
     mut contents: impl Read,
     wanted: &Wanted,
-    key: &FingerprintKey,
+    (key, cancellation): (&FingerprintKey, &Cancellation),
     sink: &mut dyn Sink,
 ) -> Result<Taken, EvidenceError> {
     let (mut hasher, mut at) = (Hasher::new(Algorithm::Sha256), 0_u64);
     let mut ranges: Vec<Vec<u8>> = wanted.findings.iter().map(|_| Vec::new()).collect();
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let count = contents.read(&mut buffer).map_err(|source| EvidenceError::Blob { layer, source })?;
+        let failed = |source| EvidenceError::Blob { layer, source };
+        cancellation.check().map_err(|reason| failed(reason.into()))?;
+        let count = contents.read(&mut buffer).map_err(failed)?;
         if count == 0 {
             break;
         }
@@ -251,15 +282,17 @@ fn copy_whole(layer: usize, stored: &mut impl Read, sink: &mut dyn Sink) -> Resu
     }
 }
 
-/// Hashes what is read through it.
-struct Tee<R> {
+/// Hashes what is read through it, until somebody cancels that.
+struct Tee<'c, R> {
     input: R,
     hasher: Hasher,
     size: u64,
+    cancellation: &'c Cancellation,
 }
 
-impl<R: Read> Read for Tee<R> {
+impl<R: Read> Read for Tee<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.cancellation.check()?;
         let count = self.input.read(buffer)?;
         self.hasher.update(&buffer[..count]);
         self.size += count as u64;

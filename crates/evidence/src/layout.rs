@@ -13,13 +13,37 @@ const BLOCK: u64 = 512;
 /// The directory of the artifacts.
 pub(crate) const ARTIFACTS: &str = "artifacts";
 
-/// A bundle that is written.
+/// A bundle that is written. Unless it is [finished](NewBundle::finish), what was written is removed when this ends,
+/// however it ends.
 pub(crate) struct NewBundle {
     path: PathBuf,
-    /// The archive, and where its next header comes; `None` for a directory.
-    archive: Option<(File, u64)>,
-    /// The last file that was begun, and where its header is in the archive.
-    last: Option<(String, u64)>,
+    output: Output,
+    /// The file that was begun last.
+    file: Option<NewFile>,
+    /// The names of what was begun, in a directory.
+    names: Vec<String>,
+    is_finished: bool,
+}
+
+/// Where the files of a bundle go.
+enum Output {
+    Directory,
+    /// An archive, and where its next header comes.
+    Archive(File, u64),
+    /// Nowhere: they are taken out to be compared.
+    Nowhere,
+}
+
+/// A file of a bundle while it is written.
+struct NewFile {
+    name: String,
+    /// The file in a directory.
+    own: Option<File>,
+    /// Where the header is in an archive.
+    start: u64,
+    size: u64,
+    /// The zeros before the next byte, which become a hole.
+    hole: u64,
 }
 
 impl NewBundle {
@@ -30,15 +54,26 @@ impl NewBundle {
             _ => EvidenceError::Write { path: path.into(), source },
         };
         let is_archive = path.extension().is_some_and(|extension| extension == "tar");
-        let archive = if is_archive {
-            Some((new_file(path).map_err(failed)?, 0))
+        let output = if is_archive {
+            Output::Archive(new_file(path).map_err(failed)?, 0)
         } else {
-            let mut builder = DirBuilder::new();
-            builder.mode(0o700).create(path).map_err(failed)?;
-            builder.create(path.join(ARTIFACTS)).map_err(failed)?;
-            None
+            DirBuilder::new().mode(0o700).create(path).map_err(failed)?;
+            Output::Directory
         };
-        Ok(NewBundle { path: path.into(), archive, last: None })
+        let bundle = NewBundle::new(path, output);
+        if !is_archive {
+            DirBuilder::new().mode(0o700).create(path.join(ARTIFACTS)).map_err(failed)?;
+        }
+        Ok(bundle)
+    }
+
+    /// A bundle that is not written.
+    pub(crate) fn nowhere() -> NewBundle {
+        NewBundle::new(Path::new(""), Output::Nowhere)
+    }
+
+    fn new(path: &Path, output: Output) -> NewBundle {
+        NewBundle { path: path.into(), output, file: None, names: Vec::new(), is_finished: false }
     }
 
     /// Where it is.
@@ -47,106 +82,137 @@ impl NewBundle {
     }
 
     /// Begins the file `name`. The last file that was begun may be begun again: what it had is dropped.
-    pub(crate) fn begin(&mut self, name: &str) -> Result<NewFile, EvidenceError> {
+    pub(crate) fn begin(&mut self, name: &str) -> Result<(), EvidenceError> {
         let path = self.path.join(name);
-        let failed = |source| EvidenceError::Write { path: path.clone(), source };
-        let is_again = self.last.as_ref().is_some_and(|(last, _)| last == name);
-        let own = match &mut self.archive {
-            Some((archive, end)) => {
-                let start = self.last.as_ref().filter(|_| is_again).map_or(*end, |(_, start)| *start);
-                *end = start;
-                self.last = Some((name.into(), start));
-                archive.set_len(start).and_then(|()| archive.seek(SeekFrom::Start(start))).map_err(failed)?;
-                archive.write_all(&[0; BLOCK as usize]).map_err(failed)?;
-                None
-            }
-            None => {
-                let file = match is_again {
-                    true => OpenOptions::new().write(true).truncate(true).open(&path),
-                    false => new_file(&path),
-                };
-                self.last = Some((name.into(), 0));
-                Some(file.map_err(failed)?)
-            }
-        };
-        Ok(NewFile { name: name.into(), own, size: 0 })
+        self.try_begin(name).map_err(|source| EvidenceError::Write { path, source })
     }
 
-    /// Adds bytes to a file.
-    pub(crate) fn append(&mut self, file: &mut NewFile, bytes: &[u8]) -> Result<(), EvidenceError> {
-        let path = self.path.join(&file.name);
-        let output = match (&mut file.own, &mut self.archive) {
-            (Some(own), _) => own,
-            (None, Some((archive, _))) => archive,
-            (None, None) => return Ok(()),
-        };
-        output.write_all(bytes).map_err(|source| EvidenceError::Write { path, source })?;
-        file.size += bytes.len() as u64;
+    fn try_begin(&mut self, name: &str) -> io::Result<()> {
+        let again = self.file.take().filter(|last| last.name == name);
+        let new = |own, start| NewFile { name: name.into(), own, start, size: 0, hole: 0 };
+        self.file = Some(match (&mut self.output, again) {
+            (Output::Nowhere, _) => new(None, 0),
+            (Output::Archive(archive, end), again) => {
+                let start = again.map_or(*end, |again| again.start);
+                *end = start;
+                archive.set_len(start)?;
+                archive.seek(SeekFrom::Start(start))?;
+                archive.write_all(&[0; BLOCK as usize])?;
+                new(None, start)
+            }
+            // By its handle: the name may be that of another file by now.
+            (Output::Directory, Some(NewFile { own: Some(mut own), .. })) => {
+                own.set_len(0)?;
+                own.rewind()?;
+                new(Some(own), 0)
+            }
+            (Output::Directory, _) => {
+                let own = new_file(&self.path.join(name))?;
+                self.names.push(name.into());
+                new(Some(own), 0)
+            }
+        });
         Ok(())
     }
 
-    /// Ends a file.
-    pub(crate) fn end(&mut self, file: NewFile) -> Result<(), EvidenceError> {
-        let path = self.path.join(&file.name);
-        let failed = |source| EvidenceError::Write { path: path.clone(), source };
-        if let Some(own) = &file.own {
-            return own.sync_all().map_err(failed);
+    /// Adds bytes to the file that was begun.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), EvidenceError> {
+        self.try_append(bytes).map_err(|source| self.failed(source))
+    }
+
+    fn try_append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.size += bytes.len() as u64;
+        let output = match (&mut file.own, &mut self.output) {
+            (Some(own), _) => own,
+            (None, Output::Archive(archive, _)) => archive,
+            (None, Output::Directory | Output::Nowhere) => return Ok(()),
+        };
+        if bytes.iter().all(|&byte| byte == 0) {
+            file.hole += bytes.len() as u64;
+            return Ok(());
         }
-        let Some((archive, end)) = &mut self.archive else { return Ok(()) };
-        let padding = file.size.next_multiple_of(BLOCK) - file.size;
-        archive.write_all(&vec![0; padding as usize]).map_err(failed)?;
-        archive.seek(SeekFrom::Start(*end)).map_err(failed)?;
-        archive.write_all(header(&file.name, file.size).as_bytes()).map_err(failed)?;
-        *end += BLOCK + file.size + padding;
+        if file.hole > 0 {
+            output.seek(SeekFrom::Current(i64::try_from(file.hole).map_err(io::Error::other)?))?;
+            file.hole = 0;
+        }
+        output.write_all(bytes)
+    }
+
+    /// Ends the file that was begun.
+    pub(crate) fn end(&mut self) -> Result<(), EvidenceError> {
+        self.try_end().map_err(|source| self.failed(source))
+    }
+
+    fn try_end(&mut self) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if let Some(own) = &file.own {
+            own.set_len(file.size)?;
+            return own.sync_all();
+        }
+        let Output::Archive(archive, end) = &mut self.output else { return Ok(()) };
+        let padded = file.start + BLOCK + file.size.next_multiple_of(BLOCK);
+        archive.set_len(padded)?;
+        archive.seek(SeekFrom::Start(file.start))?;
+        archive.write_all(header(&file.name, file.size).as_bytes())?;
+        *end = padded;
         Ok(())
     }
 
     /// Writes the file `name`.
     pub(crate) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), EvidenceError> {
-        let mut file = self.begin(name)?;
-        self.append(&mut file, bytes)?;
-        self.end(file)
+        self.begin(name)?;
+        self.append(bytes)?;
+        self.end()
     }
 
-    /// Ends the bundle: all of it is on disk.
+    /// Ends the bundle: all of it is on disk, and stays.
     pub(crate) fn finish(&mut self) -> Result<(), EvidenceError> {
         let path = self.path.clone();
         let failed = |source| EvidenceError::Write { path: path.clone(), source };
-        match &mut self.archive {
-            Some((archive, end)) => {
+        match &mut self.output {
+            Output::Archive(archive, end) => {
                 archive.seek(SeekFrom::Start(*end)).map_err(failed)?;
                 archive.write_all(&[0; 2 * BLOCK as usize]).map_err(failed)?;
-                archive.sync_all().map_err(failed)
+                archive.sync_all().map_err(failed)?;
             }
-            None => File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(failed),
+            Output::Directory => {
+                File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(failed)?;
+            }
+            Output::Nowhere => {}
         }
+        self.is_finished = true;
+        Ok(())
     }
 
+    /// The error of writing the file that was begun.
+    fn failed(&self, source: io::Error) -> EvidenceError {
+        let name = self.file.as_ref().map_or("", |file| &file.name);
+        EvidenceError::Write { path: self.path.join(name), source }
+    }
+}
+
+impl Drop for NewBundle {
     /// Removes what was written. Whatever was not written by this process is left.
-    pub(crate) fn abandon(&self, names: &[String]) {
+    fn drop(&mut self) {
         // What cannot be removed has no seal, and so is no bundle.
-        if self.archive.is_some() {
-            let _ = fs::remove_file(&self.path);
-            return;
+        match self.output {
+            _ if self.is_finished => {}
+            Output::Nowhere => {}
+            Output::Archive(..) => drop(fs::remove_file(&self.path)),
+            Output::Directory => {
+                for name in &self.names {
+                    let _ = fs::remove_file(self.path.join(name));
+                }
+                let _ = fs::remove_dir(self.path.join(ARTIFACTS));
+                let _ = fs::remove_dir(&self.path);
+            }
         }
-        for name in names {
-            let _ = fs::remove_file(self.path.join(name));
-        }
-        let _ = fs::remove_dir(self.path.join(ARTIFACTS));
-        let _ = fs::remove_dir(&self.path);
     }
 }
 
 fn new_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
-}
-
-/// A file of a bundle while it is written.
-pub(crate) struct NewFile {
-    name: String,
-    /// The file; `None` in an archive.
-    own: Option<File>,
-    size: u64,
 }
 
 /// The only header that a file of a bundle has.
@@ -180,6 +246,10 @@ impl Bundle {
     pub(crate) fn open(path: &Path) -> Result<Bundle, EvidenceError> {
         let failed = |source| EvidenceError::Read { path: path.into(), source };
         let archive = !fs::metadata(path).map_err(failed)?.is_dir();
+        if archive && !fs::metadata(path).map_err(failed)?.is_file() {
+            let what = "it is neither a directory nor a regular file".into();
+            return Err(EvidenceError::NotABundle { path: path.into(), what });
+        }
         let mut bundle = Bundle { path: path.into(), files: BTreeMap::new(), archive, strange: Vec::new() };
         if archive { bundle.list_archive() } else { bundle.list_directory("") }.map_err(failed)?;
         Ok(bundle)

@@ -23,7 +23,7 @@
 //! # layer.append_data(&mut header, "etc/key", &b"abc"[..])?;
 //! # let layer = layer.into_inner()?;
 //! let case = Case { case_id: Some("2031-004".into()), ..Case::default() };
-//! let mut carver = Carver::create(&directory, case)?;
+//! let mut carver = Carver::create(&directory, case, jiff::Timestamp::now())?;
 //! let wanted = [Wanted::path(b"etc/key")];
 //! carver.layer(Default::default(), Blob::Stream(Box::new(&layer[..])), &wanted)?;
 //! carver.seal(None, None)?;
@@ -35,6 +35,7 @@
 
 mod carve;
 pub mod custody;
+mod differences;
 mod error;
 mod extract;
 mod layout;
@@ -42,8 +43,9 @@ mod manifest;
 mod seal;
 mod verify;
 
-pub use carve::{Carver, Seal, Sealed};
+pub use carve::{Carver, Seal, Sealed, Signing};
+pub use differences::differences;
 pub use error::EvidenceError;
 pub use extract::Wanted;
 pub use manifest::{Artifact, ArtifactKind, Case, FoundIn, LayerIdentity, Manifest, Range, Source, ToolIdentity};
-pub use verify::{Verification, again, verify};
+pub use verify::{Verification, verify};

@@ -31,6 +31,12 @@ pub struct Manifest {
     pub layers: Vec<LayerIdentity>,
     /// The artifacts, in the order of their numbers.
     pub artifacts: Vec<Artifact>,
+    /// The key that signs the seal: the SHA-256 of its public half as SubjectPublicKeyInfo, in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
+    /// Whether a time stamp authority stamps the seal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub timestamped: bool,
 }
 
 /// The case that evidence belongs to, as its operator names it.

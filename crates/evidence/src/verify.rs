@@ -1,16 +1,15 @@
-//! Checks a bundle against itself, and against the image that it is from.
+//! Checks a bundle against itself: its files, its manifest, its log and its seal say the same.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 
-use layersift_format::Blob;
-use layersift_model::{Algorithm, FingerprintKey, Hasher, hex};
+use layersift_model::{Algorithm, Digest, Hasher};
 
 use crate::carve::name;
-use crate::custody::CustodyLog;
+use crate::custody::{CustodyLog, Entry};
 use crate::error::EvidenceError;
-use crate::extract::{self, Sink, Taken, Wanted};
+use crate::extract;
 use crate::layout::Bundle;
 use crate::manifest::{Artifact, ArtifactKind, Manifest, SCHEMA};
 use crate::seal::{CUSTODY, MANIFEST, SEAL, SIGNATURE, SUMS, SealFile, TIMESTAMP, sums};
@@ -62,10 +61,16 @@ pub fn verify(path: &Path) -> Result<Verification, EvidenceError> {
     if manifest.to_bytes() != bytes {
         faults.push(format!("{MANIFEST} was written in another form"));
     }
-    let custody = CustodyLog::parse(&bundle.read(CUSTODY, MOST_BYTES)?).unwrap_or_else(|changed| {
-        faults.push(changed.to_string());
-        CustodyLog::default()
-    });
+    let custody = match CustodyLog::read(&bundle.read(CUSTODY, MOST_BYTES)?) {
+        Ok((custody, entries)) => {
+            faults.extend(log_faults(&manifest, &bytes, &entries));
+            custody
+        }
+        Err(changed) => {
+            faults.push(changed.to_string());
+            CustodyLog::default()
+        }
+    };
     let listed = bundle.read(SUMS, MOST_BYTES)?;
     if listed != sums(&manifest, &bytes) {
         faults.push(format!("{SUMS} was changed"));
@@ -83,6 +88,13 @@ pub fn verify(path: &Path) -> Result<Verification, EvidenceError> {
         .chain(manifest.artifacts.iter().map(|artifact| artifact.file.clone()))
         .collect();
     faults.extend(bundle.names().filter(|name| !known.contains(*name)).map(|name| format!("{name} is in no manifest")));
+    let is_missing = |is_said: bool, name: &str| is_said && !bundle.has(name);
+    if let Some(key) = manifest.signed_by.as_ref().filter(|_| is_missing(true, SIGNATURE)) {
+        faults.push(format!("{SIGNATURE} is missing: the bundle was signed by the key {key}"));
+    }
+    if is_missing(manifest.timestamped, TIMESTAMP) {
+        faults.push(format!("{TIMESTAMP} is missing: the bundle was stamped"));
+    }
     let optional = |name: &str| bundle.has(name).then(|| bundle.read(name, MOST_BYTES)).transpose();
     Ok(Verification { faults, seal, signature: optional(SIGNATURE)?, timestamp: optional(TIMESTAMP)?, manifest })
 }
@@ -116,6 +128,9 @@ fn check(bundle: &Bundle, index: usize, artifact: &Artifact, faults: &mut Vec<St
         }
         at += count as u64;
     }
+    if artifact.kind == ArtifactKind::Document && artifact.digest != *sha256 {
+        faults.push(format!("{file} is not the document with the digest that {MANIFEST} names"));
+    }
     if at != *size || sha256.as_ref() != Some(&hasher.finish()) {
         faults.push(format!("{file} was changed"));
     }
@@ -127,67 +142,43 @@ fn check(bundle: &Bundle, index: usize, artifact: &Artifact, faults: &mut Vec<St
     Ok(())
 }
 
-/// Takes the artifacts of a layer out of the image again, and says what differs. `open` opens the layer with the index
-/// `layer`, once for its files and once for each time that it was taken as a whole.
-///
-/// # Errors
-/// [`EvidenceError`], if the layer cannot be read.
-pub fn again<'b>(
-    manifest: &Manifest,
-    layer: usize,
-    open: impl Fn() -> io::Result<Blob<'b>>,
-) -> Result<Vec<String>, EvidenceError> {
-    let Some(identity) = manifest.layers.iter().find(|known| known.index == layer) else {
-        return Ok(vec![format!("layer {layer} is in no manifest")]);
-    };
-    let artifacts = manifest.artifacts.iter().filter(|one| one.layer == Some(layer));
-    let (whole, files): (Vec<&Artifact>, Vec<&Artifact>) = artifacts.partition(|one| one.kind == ArtifactKind::Layer);
+/// What the log says that the manifest does not: it has a line for the image, for each reading of a layer, for each
+/// artifact in its order, and for the seal, and no other.
+fn log_faults(manifest: &Manifest, bytes: &[u8], entries: &[Entry]) -> Vec<String> {
     let mut faults = Vec::new();
-    for artifacts in whole.chunks(1).chain((!files.is_empty()).then_some(&files[..])) {
-        let wanted: Vec<Wanted> = artifacts.iter().map(|artifact| wanted(artifact)).collect();
-        let blob = open().map_err(|source| EvidenceError::Blob { layer, source })?;
-        let (read, taken) = extract::extract(identity, blob, &wanted, &FingerprintKey::default(), &mut Nothing)?;
-        if read.digest != identity.digest || (read.diff_id.is_some() && read.diff_id != identity.diff_id) {
-            faults.push(format!("layer {layer} of the image is another one"));
+    let mut entries = entries.iter().peekable();
+    let mut expect = |action: &str, subject: &str, digest: Option<&Digest>| {
+        let is_it = |entry: &&Entry| entry.action == action && entry.subject == subject;
+        match entries.next_if(|entry| is_it(entry)) {
+            Some(entry) if entry.digest.as_ref() != digest => {
+                faults.push(format!("{CUSTODY}, line {}: {subject} has another digest in {MANIFEST}", entry.number));
+            }
+            Some(entry) if entry.operator != manifest.case.operator => {
+                faults
+                    .push(format!("{CUSTODY}, line {}: the operator is another one than in {MANIFEST}", entry.number));
+            }
+            Some(_) => {}
+            None => faults.push(format!("{CUSTODY} does not say that {subject} was {action} where that has to be")),
         }
-        let differs = |(artifact, taken): &(&Artifact, Option<Taken>)| !is_same(artifact, taken.as_ref());
-        let differing = artifacts.iter().copied().zip(taken).filter(differs);
-        faults.extend(
-            differing.map(|(artifact, _)| format!("{} is not what layer {layer} of the image has", artifact.file)),
-        );
+    };
+    if !manifest.source.target.is_empty() {
+        expect("opened", &manifest.source.target, manifest.source.manifest_digest.as_ref());
     }
-    Ok(faults)
-}
-
-fn is_same(artifact: &Artifact, taken: Option<&Taken>) -> bool {
-    let path = |taken: &Taken| taken.placed.as_ref().map(|placed| hex(&placed.entry.path)).unwrap_or_default();
-    taken.is_some_and(|taken| {
-        (Some(&taken.sha256), taken.size) == (artifact.sha256.as_ref(), artifact.size)
-            && path(taken) == artifact.path_bytes
-            && taken.attributes() == artifact.attributes
-    })
-}
-
-fn wanted(artifact: &Artifact) -> Wanted {
-    match (artifact.kind, &artifact.attributes) {
-        (ArtifactKind::File, Some(attributes)) => Wanted::entry(attributes.entry),
-        _ => Wanted::blob(),
+    let mut last = None;
+    for artifact in &manifest.artifacts {
+        // A whole layer is read by itself.
+        let reading = artifact.layer.map(|layer| (layer, artifact.kind == ArtifactKind::Layer));
+        if let Some((layer, _)) = reading.filter(|(_, is_whole)| *is_whole || reading != last) {
+            let digest =
+                manifest.layers.iter().find(|known| known.index == layer).and_then(|known| known.digest.as_ref());
+            expect("read", &format!("layer {layer}"), digest);
+        }
+        last = reading;
+        expect("carved", &artifact.file, artifact.sha256.as_ref());
     }
-}
-
-/// Takes files out to look at their digests alone.
-struct Nothing;
-
-impl Sink for Nothing {
-    fn begin(&mut self, _: usize) -> Result<(), EvidenceError> {
-        Ok(())
+    expect("sealed", MANIFEST, Some(&Digest::of(bytes)));
+    if let Some(entry) = entries.next() {
+        faults.push(format!("{CUSTODY}, line {}: nothing in {MANIFEST} is of it", entry.number));
     }
-
-    fn bytes(&mut self, _: &[u8]) -> Result<(), EvidenceError> {
-        Ok(())
-    }
-
-    fn end(&mut self, _: usize) -> Result<(), EvidenceError> {
-        Ok(())
-    }
+    faults
 }

@@ -14,7 +14,7 @@ mod secrets;
 mod tests;
 mod text;
 
-use layersift_model::{Finding, ImageReport, Inventory, Location, Severity, Verdict};
+use layersift_model::{Finding, ImageReport, Inventory, Location, Severity, State, Verdict};
 
 pub use self::exposures::Exposure;
 pub use self::json::json;
@@ -52,6 +52,24 @@ impl Change {
             (true, false) => Change::Went,
         }
     }
+}
+
+/// The traces of values in the report of an image that was searched for them. `of_rule` gives the fingerprints of the
+/// secrets whose value a rule finds.
+pub fn traces(report: &ImageReport, of_rule: impl Fn(&str) -> Vec<String>) -> Vec<Trace> {
+    let mut traces: Vec<Trace> = Vec::new();
+    for finding in &report.findings {
+        let place = crate::exchange::place_and_line(finding);
+        let is_present = finding.state() == State::Present;
+        traces.extend(of_rule(&finding.rule.id).into_iter().map(|fingerprint| Trace {
+            fingerprint,
+            place: place.clone(),
+            is_present,
+        }));
+    }
+    traces.sort_by(|one, other| (&one.fingerprint, &one.place).cmp(&(&other.fingerprint, &other.place)));
+    traces.dedup();
+    traces
 }
 
 /// Why two reports cannot be compared.
@@ -92,6 +110,20 @@ pub struct Comparison<'r> {
     pub notes: Vec<String>,
     /// Whether secrets and exposures that stayed make the verdict fail, as those that came do.
     pub requires_gone: bool,
+    /// Whether the two scans were of the same kind, so that what only one of them found is in one image only.
+    is_comparable: bool,
+}
+
+/// Where the value of a secret of the image before is in the image after, as a search for the value itself found it. It
+/// may be there as another finding or as none, such as in a connection string or in a note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// The fingerprint of the secret.
+    pub fingerprint: String,
+    /// Where it is, as reports print it.
+    pub place: String,
+    /// Whether a container of the image sees it.
+    pub is_present: bool,
 }
 
 impl<'r> Comparison<'r> {
@@ -105,10 +137,12 @@ impl<'r> Comparison<'r> {
         if before_key != after_key {
             return Err(CompareError::FingerprintKeys { before: before_key, after: after_key });
         }
+        let is_comparable = is_comparable(before, after);
         Ok(Comparison {
             before,
             after,
-            secrets: secrets::compare(before, after),
+            is_comparable,
+            secrets: secrets::compare(before, after, is_comparable && after.gaps.is_empty()),
             exposures: exposures::compare(before, after),
             layers: LayerChanges::new(before, after),
             packages: None,
@@ -123,6 +157,20 @@ impl<'r> Comparison<'r> {
         Comparison { packages: Some(PackageChanges::new(before, after)), ..self }
     }
 
+    /// The values of secrets that no finding of the image after has: [`Trace`]s of them may be searched for there.
+    pub fn gone(&self) -> impl Iterator<Item = &ComparedSecret<'r>> {
+        self.secrets.iter().filter(|secret| secret.change == Change::Went)
+    }
+
+    /// Takes the values that a search found in the image after as still there. `unsearched` is what was not searched
+    /// for, in words.
+    #[must_use]
+    pub fn with_traces(mut self, traces: &[Trace], unsearched: Option<String>) -> Comparison<'r> {
+        secrets::add_traces(&mut self.secrets, traces);
+        self.notes.extend(unsearched);
+        self
+    }
+
     /// Makes what stayed fail, too.
     #[must_use]
     pub fn requiring_gone(self, requires_gone: bool) -> Comparison<'r> {
@@ -130,11 +178,11 @@ impl<'r> Comparison<'r> {
     }
 
     /// The verdict: fail, if something came that the policy fails, or stayed where that is asked for; incomplete, if an
-    /// image was not read to its end.
+    /// image was not read to its end, or the two were read by other rules or for other platforms.
     pub fn verdict(&self) -> Verdict {
-        let fails = self.secrets.iter().any(|secret| self.fails(secret.change, &secret.after))
+        let fails = self.secrets.iter().any(|secret| self.fails(secret.change, secret.of_image_after()))
             || self.exposures.iter().any(|exposure| self.fails(exposure.change, &exposure.after));
-        let is_complete = self.before.gaps.is_empty() && self.after.gaps.is_empty();
+        let is_complete = self.is_comparable && self.before.gaps.is_empty() && self.after.gaps.is_empty();
         match (fails, is_complete) {
             (true, _) => Verdict::Fail,
             (false, true) => Verdict::Pass,
@@ -151,17 +199,30 @@ impl<'r> Comparison<'r> {
     }
 }
 
+/// Whether two scans had the same rules and the same reader, and their images are for one platform.
+fn is_comparable(before: &ImageReport, after: &ImageReport) -> bool {
+    before.tool.ruleset == after.tool.ruleset
+        && before.tool.reader_revision == after.tool.reader_revision
+        && before.platform == after.platform
+}
+
 /// What about the two scans may look like a change of the image.
 fn notes(before: &ImageReport, after: &ImageReport) -> Vec<String> {
     let mut notes = Vec::new();
     if before.tool.ruleset != after.tool.ruleset || before.tool.reader_revision != after.tool.reader_revision {
         notes.push(
-            "the two scans had other rules or another reader: some of what came or went may be due to that".into(),
+            "the two scans had other rules or another reader, so what was not found may be there: scan both images \
+             with one version and the same rules"
+                .into(),
         );
     }
     if before.platform != after.platform {
         let name = |report: &ImageReport| report.platform.clone().unwrap_or_else(|| "unknown".into());
-        notes.push(format!("the images are for other platforms: {} and {}", name(before), name(after)));
+        notes.push(format!(
+            "the images are for other platforms, {} and {}, so what is gone from one may be in others",
+            name(before),
+            name(after)
+        ));
     }
     for (report, which) in [(before, "before"), (after, "after")] {
         if !report.gaps.is_empty() {

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::pkcs11::{SCHEME, TokenKey};
 use crate::cli::input_file;
+use crate::cli::masked::argument;
 use layersift_attest::keys::{PrivateKey, PublicKey, Signer, is_image_signing_name};
 
 const PASSWORD: &str = "LAYERSIFT_KEY_PASSWORD";
@@ -63,5 +64,8 @@ pub(crate) fn refuse_image_keys(path: &Path) -> anyhow::Result<()> {
 }
 
 fn text(path: &Path) -> anyhow::Result<String> {
-    input_file::read_text(path)
+    // What is taken for a path may be a URI with a PIN that is written in another way.
+    let name = || argument(&path.display().to_string());
+    let bytes = input_file::bounded(path).with_context(|| format!("cannot read {}", name()))?;
+    String::from_utf8(bytes).with_context(|| format!("cannot read {}: it is not UTF-8", name()))
 }

@@ -119,13 +119,16 @@ impl KeyUri {
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut parts = KeyUri::default();
         for attribute in path.split(';').chain(query.split('&')).filter(|attribute| !attribute.is_empty()) {
-            let (name, value) = attribute.split_once('=').with_context(|| format!("invalid URI of a key: {uri}"))?;
-            let value = Some(decoded(value).with_context(|| format!("invalid URI of a key: {uri}"))?);
+            let (name, value) = attribute.split_once('=').context("a part of the URI of the key has no value")?;
+            let value =
+                decoded(value).with_context(|| format!("the part `{name}` of the URI of the key is not encoded"))?;
+            let value = Some(value);
             match name {
                 "token" => parts.token = value,
                 "object" => parts.object = value,
                 "module-path" => parts.module = value,
                 "type" => {}
+                "pin-value" | "pin-source" => bail!("the PIN is no part of the URI: pass --password-file"),
                 // A part that is not understood might name another key.
                 _ => bail!("the part `{name}` of the URI of the key is not known"),
             }

@@ -1,11 +1,11 @@
 //! What is carved: the files of findings, a file at a path, or a whole layer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, bail, ensure};
 
 use super::image::OpenedImage;
-use layersift_evidence::{Carver, FoundIn, LayerIdentity, Wanted};
+use layersift_evidence::{Artifact, ArtifactKind, Carver, FoundIn, LayerIdentity, Wanted};
 use layersift_format::manifest::Image;
 use layersift_model::{Digest, FileLocation, Finding, ImageReport, Location};
 
@@ -37,18 +37,16 @@ impl<'i> Selection<'i> {
     pub(super) fn of_findings(
         opened: &'i OpenedImage,
         reports: &'i [ImageReport],
-        ids: &[String],
+        ids: &BTreeSet<&str>,
     ) -> anyhow::Result<Selection<'i>> {
-        let is_wanted = |finding: &&Finding| ids.iter().any(|id| id == ALL || *id == finding.id);
+        let is_wanted = |finding: &&Finding| ids.contains(ALL) || ids.contains(&finding.id[..]);
         let mut with_findings = reports.iter().filter(|report| report.findings.iter().any(|one| is_wanted(&one)));
         let (Some(report), None) = (with_findings.next(), with_findings.next()) else {
             bail!("the findings are of no image of the target, or of several: name those of one");
         };
-        for id in ids.iter().filter(|id| *id != ALL) {
-            ensure!(
-                report.findings.iter().any(|finding| finding.id == *id),
-                "{id}: the image has no finding with this id"
-            );
+        let known: BTreeSet<&str> = report.findings.iter().map(|finding| &finding.id[..]).collect();
+        for id in ids.iter().filter(|id| **id != ALL) {
+            ensure!(known.contains(id), "{id}: the image has no finding with this id");
         }
         let image = opened.images.iter().find(|image| {
             (&image.manifest_digest, &image.config_digest) == (&report.manifest_digest, &report.config_digest)
@@ -72,7 +70,7 @@ impl<'i> Selection<'i> {
                     selection.add_document(&document.kind, document.digest.as_ref(), finding)?;
                 }
                 Location::Image => {
-                    ensure!(ids.iter().any(|id| id == ALL), "{}: a combination of findings is in no file", finding.id);
+                    ensure!(ids.contains(ALL), "{}: a combination of findings is in no file", finding.id);
                 }
             }
         }
@@ -84,6 +82,32 @@ impl<'i> Selection<'i> {
             }
         }
         Ok(selection)
+    }
+
+    /// What the artifacts of a bundle say that they are, without findings.
+    pub(super) fn of_artifacts(image: &'i Image, artifacts: &[Artifact]) -> Selection<'i> {
+        let mut selection = Selection { image, report: None, layers: Vec::new(), documents: BTreeMap::new() };
+        for artifact in artifacts {
+            let entry = artifact.attributes.as_ref().map(|attributes| attributes.entry);
+            let wanted = match (artifact.kind, entry) {
+                (ArtifactKind::File, Some(entry)) => Wanted::entry(entry),
+                _ => Wanted::blob(),
+            };
+            match (artifact.layer, &artifact.digest, selection.layers.last_mut()) {
+                (Some(layer), _, Some((last, of)))
+                    if *last == layer && !of.iter().chain([&wanted]).any(Wanted::is_blob) =>
+                {
+                    of.push(wanted);
+                }
+                (Some(layer), _, _) => selection.layers.push((layer, vec![wanted])),
+                (None, Some(digest), _) => {
+                    selection.documents.insert(digest.clone(), (artifact.path.clone(), Vec::new()));
+                }
+                // It is of nothing, so it is missed.
+                (None, None, _) => {}
+            }
+        }
+        selection
     }
 
     fn add_document(&mut self, what: &str, digest: Option<&Digest>, finding: &Finding) -> anyhow::Result<()> {

@@ -1,15 +1,20 @@
 //! `layersift carve --verify`: checks a bundle against itself, its signature and timestamp, and the image.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{CarveArgs, open};
+use serde_json::json;
+
+use super::select::Selection;
+use super::{CarveArgs, open, reports, tool};
 use crate::cli::attest::keys::public_key;
-use crate::cli::{output, stamp};
-use layersift_evidence::{Verification, again, verify};
-use layersift_model::Verdict;
+use crate::cli::formats::TextOrJson;
+use crate::cli::{context, output, stamp};
+use layersift_evidence::{Carver, EvidenceError, Manifest, Source, Verification, differences, verify};
+use layersift_format::SourceError;
+use layersift_format::manifest::Image;
+use layersift_model::{Digest, ImageReport, Location, Verdict};
 use layersift_report::{clean, plural};
 
 /// The longest fault that is printed.
@@ -24,17 +29,34 @@ pub(super) fn run(args: &CarveArgs, bundle: &Path) -> anyhow::Result<ExitCode> {
     timestamp(args, &verification, &mut faults, &mut unchecked)?;
     match &args.target {
         // A manifest that was changed does not say what to look for.
-        Some(target) if verification.faults.is_empty() => image(args, target, &verification, &mut faults)?,
+        Some(target) if verification.faults.is_empty() => {
+            image(args, target, &verification.manifest, &mut faults, &mut unchecked)?;
+        }
         Some(_) => {}
         None => unchecked.push("the image: name it to compare the files with it".into()),
     }
-    write(bundle, &verification, &faults, &unchecked)?;
-    let is_sealed_unchecked = unchecked.iter().any(|what| !what.starts_with("the image"));
-    Ok(ExitCode::from(match (faults.is_empty(), is_sealed_unchecked) {
-        (false, _) => Verdict::Fail.exit_code(),
-        (true, true) => Verdict::Incomplete.exit_code(),
-        (true, false) => Verdict::Pass.exit_code(),
-    }))
+    let is_sealed_unchecked = unchecked.iter().any(|what| !what.starts_with("the image:"));
+    let verdict = match (faults.is_empty(), is_sealed_unchecked) {
+        (false, _) => Verdict::Fail,
+        (true, true) => Verdict::Incomplete,
+        (true, false) => Verdict::Pass,
+    };
+    match args.format {
+        TextOrJson::Text => write(bundle, &verification, &faults, &unchecked)?,
+        TextOrJson::Json => {
+            let said = json!({
+                "schema": super::SCHEMA,
+                "bundle": bundle.display().to_string(),
+                "verdict": verdict.name(),
+                "seal": Digest::of(&verification.seal).to_string(),
+                "artifacts": verification.manifest.artifacts.len(),
+                "faults": faults,
+                "unchecked": unchecked,
+            });
+            output::write(output::pretty(&said)?.as_bytes(), None)?;
+        }
+    }
+    Ok(ExitCode::from(verdict.exit_code()))
 }
 
 fn signature(
@@ -45,8 +67,13 @@ fn signature(
 ) -> anyhow::Result<()> {
     match (&args.public_key, &verification.signature) {
         (Some(path), Some(signature)) => {
-            if !public_key(path)?.verifies(&verification.seal, signature) {
+            let key = public_key(path)?;
+            if !key.verifies(&verification.seal, signature) {
                 faults.push(format!("seal.sig is no signature of the seal by {}", path.display()));
+            }
+            // A bundle of an older version does not name its key.
+            if verification.manifest.signed_by.as_ref().is_some_and(|signed_by| *signed_by != key.fingerprint()) {
+                faults.push(format!("the manifest names another key than {}", path.display()));
             }
         }
         (Some(_), None) => faults.push("the bundle is not signed".into()),
@@ -75,29 +102,78 @@ fn timestamp(
     Ok(())
 }
 
-/// Takes every artifact out of the image again.
-fn image(args: &CarveArgs, target: &str, verification: &Verification, faults: &mut Vec<String>) -> anyhow::Result<()> {
-    let (manifest, opened) = (&verification.manifest, open(args, target)?);
-    let source = &manifest.source;
-    let is_same = |image: &&layersift_format::manifest::Image| {
+/// Takes all of it out of the image again, as `carve` does, and compares what that gives with the manifest.
+fn image(
+    args: &CarveArgs,
+    target: &str,
+    said: &Manifest,
+    faults: &mut Vec<String>,
+    unchecked: &mut Vec<String>,
+) -> anyhow::Result<()> {
+    let opened = open(args, target)?;
+    let source = &said.source;
+    let is_same = |image: &&Image| {
         (&image.manifest_digest, &image.config_digest) == (&source.manifest_digest, &source.config_digest)
     };
     let Some(image) = opened.images.iter().find(is_same) else {
         faults.push("the target is another image: its manifest or configuration has another digest".into());
         return Ok(());
     };
-    let layers: BTreeSet<usize> = manifest.artifacts.iter().filter_map(|artifact| artifact.layer).collect();
-    for layer in layers {
-        let open = || opened.layer(image, layer).map_err(|error| io::Error::other(format!("{error:#}")));
-        faults.extend(again(manifest, layer, open)?);
+    if image.reference != source.reference {
+        let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "nothing".into());
+        let (said, found) = (name(&source.reference), name(&image.reference));
+        unchecked.push(format!("the name: the bundle calls the image {said}, and the target {found}"));
     }
-    for artifact in manifest.artifacts.iter().filter(|artifact| artifact.layer.is_none()) {
-        let Some(digest) = &artifact.digest else { continue };
-        if let Err(error) = opened.document(image, digest) {
-            faults.push(format!("{}: {error:#}", artifact.file));
-        }
+    let ids: BTreeSet<&str> =
+        said.artifacts.iter().flat_map(|artifact| &artifact.findings).map(|found| &found.id[..]).collect();
+    let key = context::fingerprint_key(&args.fingerprint_key)?;
+    let reports = match ids.is_empty() || said.tool.fingerprint_key != Some(key.id()) {
+        true => Vec::new(),
+        false => reports(args, target, key.clone())?,
+    };
+    let of_image = |report: &&ImageReport| {
+        (&report.manifest_digest, &report.config_digest) == (&image.manifest_digest, &image.config_digest)
+    };
+    let report = reports.iter().find(of_image);
+    let is_same_tool = said.tool == tool(report, &key);
+    if !is_same_tool {
+        let what = "the findings: the bundle was made by another version, with other rules or another fingerprint key";
+        unchecked.push(what.into());
+    }
+    let in_files =
+        report.map(|report| report.findings.iter().filter(|finding| !matches!(finding.location, Location::Image)));
+    let known: BTreeSet<&str> = in_files.into_iter().flatten().map(|finding| &finding.id[..]).collect();
+    let wanted: BTreeSet<&str> = ids.intersection(&known).copied().collect();
+    if is_same_tool {
+        faults.extend(ids.difference(&known).map(|id| format!("the image has no finding {id}")));
+    }
+    let selection = match report.filter(|_| is_same_tool && !wanted.is_empty()) {
+        None => Selection::of_artifacts(image, &said.artifacts),
+        Some(report) => Selection::of_findings(&opened, std::slice::from_ref(report), &wanted)?,
+    };
+    let mut carver = Carver::again();
+    carver.describe(said.tool.clone(), Vec::new(), super::source(target, image), key);
+    match selection.carve(&opened, &mut carver) {
+        Ok(()) => faults.extend(differences(&named_as(said, image), carver.manifest(), is_same_tool)),
+        Err(error) if is_of_reading(&error) => return Err(error),
+        // What cannot be taken out of the image because it does not have it is no evidence of it.
+        Err(error) => faults.push(format!("the image does not have all of it: {error:#}")),
     }
     Ok(())
+}
+
+/// Whether the target could not be read, so that nothing is known about the bundle.
+fn is_of_reading(error: &anyhow::Error) -> bool {
+    let is = |error: &(dyn std::error::Error + 'static)| {
+        error.is::<SourceError>() || matches!(error.downcast_ref(), Some(EvidenceError::Blob { .. }))
+    };
+    error.chain().any(is)
+}
+
+/// The manifest with the name that the target has for the image: names are compared by themselves.
+fn named_as(said: &Manifest, image: &Image) -> Manifest {
+    let source = Source { reference: image.reference.clone(), ..said.source.clone() };
+    Manifest { source, ..said.clone() }
 }
 
 fn write(bundle: &Path, verification: &Verification, faults: &[String], unchecked: &[String]) -> anyhow::Result<()> {

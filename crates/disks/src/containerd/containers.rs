@@ -62,9 +62,8 @@ fn add(store: &mut Store, meta: Option<usize>, base: &str, snapshots: &Snapshots
     notes.extend(field(extensions, "Name").map(|name| format!("the CRI plugin calls it {name}")));
     let mut layers = Vec::new();
     if let Some(location) = snapshots.location(namespace, snapshotter, key)
-        && let Some(plan) = store.plans.get(&location).cloned()
+        && let Some(plan) = store.take_layer(&location)
     {
-        store.candidates.retain(|candidate| candidate.location != location);
         layers.push((plan, format!("files that the container wrote: snapshot {}", location.0)));
     }
     layers.push((Plan::Parts(about), "records and logs of the container".into()));
@@ -80,8 +79,8 @@ fn add(store: &mut Store, meta: Option<usize>, base: &str, snapshots: &Snapshots
 /// The log of a container, if the whole disk is there and not the directory of containerd alone.
 fn log(store: &mut Store, extensions: &str) -> Option<Part> {
     let path = field(extensions, "LogPath").filter(|path| path.starts_with(PODS))?;
-    let disk = store.disk.as_ref()?;
-    let (found, _) = disk.find(path.trim_start_matches('/')).filter(|(_, metadata)| metadata.is_file())?;
+    let found = store.disk.as_ref()?.file(path.trim_start_matches('/'));
+    let found = store.or_problem(&path, found)?;
     // The directory has the logs of earlier runs of the container as well.
     let directory = found.parent()?.to_path_buf();
     let name = path.trim_start_matches('/').rsplit_once('/').map(|(name, _)| name.to_string())?;
@@ -91,7 +90,9 @@ fn log(store: &mut Store, extensions: &str) -> Option<Part> {
 
 /// Adds the logs that no container has.
 fn logs(store: &mut Store) {
-    let Some(path) = store.disk.as_ref().and_then(|disk| disk.directory(PODS.trim_matches('/'))) else { return };
+    let Some(disk) = &store.disk else { return };
+    let found = disk.directory(PODS.trim_matches('/'));
+    let Some(path) = store.or_problem(PODS, found) else { return };
     let tree = Tree::named(&path, PODS.trim_matches('/')).without(store.covered());
     let layers = vec![(Plan::Parts(vec![Part::Tree(tree)]), "logs".to_string())];
     let notes = vec!["logs of containers that have no record any more".to_string()];

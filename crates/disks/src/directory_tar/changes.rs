@@ -23,18 +23,18 @@ pub(super) enum Change {
     Removed,
 }
 
-/// What the file at `path` is in the layer `tree`.
-pub(super) fn of(tree: &Tree, path: &Path, metadata: &Metadata) -> io::Result<Change> {
+/// What the file at `path` is in the layer `tree`. What cannot be compared is read, and says then why it cannot.
+pub(super) fn of(tree: &Tree, path: &Path, metadata: &Metadata) -> Change {
     if tree.is_overlay && is_whiteout(path, metadata) {
-        return Ok(Change::Removed);
+        return Change::Removed;
     }
-    let Some(counterpart) = counterpart(tree, path) else { return Ok(Change::Changed) };
-    let Some((counterpart, other)) = counterpart else { return Ok(Change::Changed) };
+    let Some(counterpart) = counterpart(tree, path) else { return Change::Changed };
+    let Some((counterpart, other)) = counterpart else { return Change::Changed };
     let is_same = metadata.file_type() == other.file_type()
         && metadata.mode() == other.mode()
         && (metadata.uid(), metadata.gid(), metadata.rdev()) == (other.uid(), other.gid(), other.rdev())
-        && (metadata.is_dir() || has_same_content(path, metadata, &counterpart, &other)?);
-    Ok(if is_same { Change::Same } else { Change::Changed })
+        && (metadata.is_dir() || has_same_content(path, metadata, &counterpart, &other).is_ok_and(|is_same| is_same));
+    if is_same { Change::Same } else { Change::Changed }
 }
 
 /// The names that the directory at `path`, which has `names`, removes.
@@ -58,9 +58,9 @@ fn counterpart(tree: &Tree, path: &Path) -> Option<Option<(PathBuf, Metadata)>> 
     let base = tree.base.as_ref()?;
     let relative = path.strip_prefix(&tree.path).ok()?;
     let path = base.join(relative);
-    // Below a link of the base, the kernel would leave it.
+    // Below a link of the base, the kernel would leave it. What cannot be compared is read as if the base had nothing.
     let parent = relative.parent().unwrap_or(Path::new(""));
-    let is_below = root::below(base, parent).is_some();
+    let is_below = matches!(root::below(base, parent), Ok(Some(_)));
     Some(fs::symlink_metadata(&path).ok().filter(|_| is_below).map(|metadata| (path, metadata)))
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use layersift_model::{Digest, Finding, ImageReport, LayerSummary};
 use serde_json::{Value, json};
 
-use super::{Change, Comparison};
+use super::{Change, Comparison, Trace};
 
 /// The version of the form.
 const SCHEMA: u32 = 1;
@@ -36,6 +36,7 @@ fn object(comparison: &Comparison<'_>) -> Value {
                 "replaces": secret.replaces,
                 "before": places(&secret.before),
                 "after": places(&secret.after),
+                "traces": secret.traces.iter().map(trace).collect::<Vec<_>>(),
             })
         })
         .collect();
@@ -98,6 +99,11 @@ fn places(findings: &[&Finding]) -> Vec<Value> {
         })
     };
     findings.iter().map(place).collect()
+}
+
+/// A place where a search found the value itself.
+fn trace(trace: &Trace) -> Value {
+    json!({ "place": trace.place, "state": if trace.is_present { "present" } else { "hidden" } })
 }
 
 fn layer(layer: &LayerSummary) -> Value {

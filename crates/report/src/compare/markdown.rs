@@ -79,6 +79,11 @@ fn row(after: &ImageReport, secret: &ComparedSecret<'_>, out: &mut dyn Write) ->
     if shown.len() > 3 {
         places.push(plural((shown.len() - 3) as u64, "more place"));
     }
+    if !secret.traces.is_empty() {
+        places = secret.traces.iter().take(3).map(|trace| code(&cut_path(&trace.place, 160))).collect();
+        let more = secret.traces.len().saturating_sub(3) as u64;
+        places.extend((more > 0).then(|| plural(more, "more place")));
+    }
     let (severity, fate) = (secret.severity.name(), words(secret.fate().words()));
     writeln!(out, "<tr><td>{severity}</td><td>{what}</td><td>{}</td><td>{fate}</td></tr>", places.join("<br>"))
 }

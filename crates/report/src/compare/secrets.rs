@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use layersift_model::{Finding, ImageReport, RuleInfo, Severity, State};
 
-use super::{Change, place, worst};
+use super::{Change, Trace, place, worst};
 
 /// A secret of one image or of both.
 #[derive(Clone, Debug)]
@@ -28,7 +28,9 @@ pub struct ComparedSecret<'r> {
     pub replaced_by: Option<&'r str>,
     /// The fingerprint of the value whose place it has.
     pub replaces: Option<&'r str>,
-    /// Whether the image after was read to its end, so that what was not found is not there.
+    /// The places after where a search found the value itself, though no finding there is this secret.
+    pub traces: Vec<Trace>,
+    /// Whether the image after was read to its end and by the same rules, so that what was not found is not there.
     is_certain: bool,
 }
 
@@ -41,7 +43,7 @@ pub enum Fate {
     StillThere,
     /// Only a layer of the image after has it: whoever can pull the image can pull that layer.
     StillInLayer,
-    /// It was not found in the image after, of which not everything was read.
+    /// It was not found in the image after, of which not everything was read, or not by the same rules.
     NotFound,
     /// Nothing after has it, and nothing of its kind is in its place.
     Gone,
@@ -72,7 +74,7 @@ impl Fate {
             Fate::New => "new",
             Fate::StillThere => "still there, with the same value",
             Fate::StillInLayer => "still in a layer, with the same value: whoever pulls the image has it",
-            Fate::NotFound => "not found, but not everything was read",
+            Fate::NotFound => "not found, but not everything was read, or not by the same rules",
             Fate::Gone => "gone; nothing is in its place, so whether it was rotated cannot be seen",
             Fate::GoneAndRotated => "gone and rotated: another value is in its place",
         }
@@ -85,11 +87,17 @@ impl ComparedSecret<'_> {
         match self.change {
             Change::Came => Fate::New,
             Change::Stayed if self.after.iter().any(|finding| finding.state() == State::Present) => Fate::StillThere,
+            Change::Stayed if self.traces.iter().any(|trace| trace.is_present) => Fate::StillThere,
             Change::Stayed => Fate::StillInLayer,
             Change::Went if !self.is_certain => Fate::NotFound,
             Change::Went if self.replaced_by.is_some() => Fate::GoneAndRotated,
             Change::Went => Fate::Gone,
         }
+    }
+
+    /// The findings whose severity counts for the image after: those of before, if only the value was found there.
+    pub(super) fn of_image_after(&self) -> &[&Finding] {
+        if self.after.is_empty() { &self.before } else { &self.after }
     }
 
     /// Whether it is in other places than before.
@@ -100,10 +108,13 @@ impl ComparedSecret<'_> {
 }
 
 /// The secrets of both reports, worst first.
-pub(super) fn compare<'r>(before: &'r ImageReport, after: &'r ImageReport) -> Vec<ComparedSecret<'r>> {
+pub(super) fn compare<'r>(
+    before: &'r ImageReport,
+    after: &'r ImageReport,
+    is_certain: bool,
+) -> Vec<ComparedSecret<'r>> {
     let (old, new) = (by_fingerprint(before), by_fingerprint(after));
     let fingerprints: BTreeSet<&str> = old.keys().chain(new.keys()).copied().collect();
-    let is_certain = after.gaps.is_empty();
     let mut secrets: Vec<ComparedSecret<'r>> = fingerprints
         .into_iter()
         .filter_map(|fingerprint| {
@@ -121,13 +132,33 @@ pub(super) fn compare<'r>(before: &'r ImageReport, after: &'r ImageReport) -> Ve
                 after,
                 replaced_by: None,
                 replaces: None,
+                traces: Vec::new(),
                 is_certain,
             })
         })
         .collect();
     pair(&mut secrets);
-    secrets.sort_by_key(|secret| (Reverse(secret.severity), secret.fate(), secret.rule.id.clone()));
+    sort(&mut secrets);
     secrets
+}
+
+/// Notes where the values of secrets that went were found.
+pub(super) fn add_traces(secrets: &mut [ComparedSecret<'_>], traces: &[Trace]) {
+    let mut of: BTreeMap<&str, Vec<Trace>> = BTreeMap::new();
+    for trace in traces {
+        of.entry(&trace.fingerprint).or_default().push(trace.clone());
+    }
+    for secret in secrets.iter_mut().filter(|secret| secret.change == Change::Went) {
+        if let Some(traces) = of.remove(secret.fingerprint) {
+            secret.change = Change::Stayed;
+            secret.traces = traces;
+        }
+    }
+    sort(secrets);
+}
+
+fn sort(secrets: &mut [ComparedSecret<'_>]) {
+    secrets.sort_by_key(|secret| (Reverse(secret.severity), secret.fate(), secret.rule.id.clone()));
 }
 
 fn by_fingerprint(report: &ImageReport) -> BTreeMap<&str, Vec<&Finding>> {

@@ -132,6 +132,34 @@ fn nothing_is_gone_from_an_image_that_was_not_read() {
 }
 
 #[test]
+fn nothing_is_gone_by_other_rules_another_reader_or_for_another_platform() {
+    type Change = fn(&mut ImageReport);
+    let changes: [Change; 3] = [
+        |after| after.tool.ruleset = "other".into(),
+        |after| after.tool.reader_revision = Some(1),
+        |after| after.platform = Some("linux/arm64".into()),
+    ];
+    for change in changes {
+        let mut after = report(Vec::new());
+        change(&mut after);
+        let (fate, verdict) = fate(vec![secret("token", "a", "app/.env", State::Present)], &after);
+        assert_eq!((fate, verdict), (Fate::NotFound, Verdict::Incomplete));
+    }
+}
+
+#[test]
+fn a_value_that_is_found_without_a_finding_is_still_there() {
+    let before = report(vec![secret("token", "a", "app/.env", State::Present)]);
+    let after = report(Vec::new());
+    for (is_present, expected) in [(true, Fate::StillThere), (false, Fate::StillInLayer)] {
+        let trace = Trace { fingerprint: "a".repeat(32), place: "notes.txt".into(), is_present };
+        let comparison = Comparison::new(&before, &after).unwrap().with_traces(&[trace], None).requiring_gone(true);
+        assert_eq!((comparison.secrets[0].fate(), comparison.verdict()), (expected, Verdict::Fail));
+        assert_eq!(comparison.gone().count(), 0);
+    }
+}
+
+#[test]
 fn each_value_follows_one_other() {
     let before = report(vec![
         secret("token", "a", "app/.env", State::Present),

@@ -119,6 +119,17 @@ impl Text<'_, '_> {
                 self.places(mark, places, out)?;
             }
         }
+        for trace in secret.traces.iter().take(PLACES) {
+            let mut line = Line::begin(out, 4, self.width)?;
+            line.text(DIM, "+")?;
+            line.path(PLAIN, &cut_path(&trace.place, 400), "")?;
+            line.text(DIM, "the value itself")?;
+            line.end()?;
+        }
+        if secret.traces.len() > PLACES {
+            let more = plural((secret.traces.len() - PLACES) as u64, "more place");
+            writeln!(out, "    {DIM}+ … and {more}{DIM:#}")?;
+        }
         Ok(())
     }
 
