@@ -50,6 +50,9 @@ const MAX_HOLES: u64 = 1 << 30;
 /// last bytes of an executable.
 const LAYER_BYTES: u64 = 24 << 20;
 
+/// The memory of a small file that is scanned by itself: one window, and what is found.
+const SMALL_FILE_BYTES: u64 = 4 << 20;
+
 /// Scans layers with shared buffers and a bounded queue of windows.
 pub(crate) struct LayerScanner {
     pool: Pool,
@@ -186,14 +189,15 @@ impl LayerScanner {
         path: &ImagePath,
         bytes: &[u8],
     ) -> (Vec<LayerFinding>, Vec<Gap>) {
-        let memory = context.memory.lease(LAYER_BYTES);
+        let memory = context.memory.lease(SMALL_FILE_BYTES);
         let sink = FindingSink::new(context.rules, context.limits);
         let dispatch = |batch| scan_batch(&sink, batch);
         let packing = self.packing(context, &memory, &dispatch);
         let mut unpacker = FileUnpacker::new(FileHandle::standalone(&sink, path.clone(), 0, Vec::new()), packing);
         unpacker.bytes(bytes);
         unpacker.finish();
-        sink.into_parts()
+        sink.scan_names();
+        sink.into_findings()
     }
 
     fn packing<'d, 'a, 's>(

@@ -52,7 +52,7 @@ fn decompressed(body: &[u8], most: usize) -> Result<Option<Vec<u8>>, ()> {
     }
     let undecoded = Undecoded::default();
     // The limit on bytes bounds the memory.
-    let decoding = Decoding { undecoded: &undecoded, memory: &|_| Box::new(()) };
+    let decoding = Decoding { undecoded: &undecoded, memory: &|_| Some(Box::new(())) };
     let mut out = Vec::new();
     let reader = codec.reader(body, decoding).map_err(|_| ())?;
     reader.take(most as u64 + 1).read_to_end(&mut out).map_err(|_| ())?;
