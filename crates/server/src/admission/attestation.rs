@@ -81,7 +81,7 @@ impl AttestedImage {
             reader_revision: result.scanner.reader_revision,
             scanned_at: result.scanned_at.as_second(),
             is_outdated: result.scanner.ruleset != terms.ruleset,
-            attestation: Some(attestation),
+            attestation: Some(Box::new(attestation)),
         };
         Ok(Decision {
             platforms: self.platforms.clone(),

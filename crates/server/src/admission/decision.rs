@@ -109,7 +109,7 @@ pub struct Basis {
     /// Whether the rules or the reader are newer by now, and the image is to be scanned again.
     pub is_outdated: bool,
     /// The attestation that stands in for a report.
-    pub attestation: Option<AttestationBasis>,
+    pub attestation: Option<Box<AttestationBasis>>,
 }
 
 impl Decision {
