@@ -181,6 +181,8 @@ fn every_field_of_the_image_is_compared_with_it() {
         "layer".into(),
         "2031-01-01T00:00:00Z".into(),
         serde_json::Value::Null,
+        serde_json::json!({ "offset": 0, "length": 1, "sha256": Digest::of(b"another") }),
+        serde_json::to_value(&manifest.artifacts[0].attributes).unwrap(),
     ];
     let mut checked = 0;
     for (place, before) in forgeries(&manifest) {
