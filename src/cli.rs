@@ -17,6 +17,7 @@ mod log;
 mod output;
 mod outputs;
 mod progress;
+mod prompt;
 mod read;
 mod render;
 mod report;
