@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context;
+
 use super::{CarveArgs, open};
 use crate::cli::attest::keys::public_key;
 use crate::cli::{output, stamp};
@@ -62,10 +64,16 @@ fn timestamp(
     faults: &mut Vec<String>,
     unchecked: &mut Vec<String>,
 ) -> anyhow::Result<()> {
-    match (&args.timestamp_authorities, &verification.timestamp) {
-        (Some(path), Some(response)) => {
+    let token = args.timestamp_token.as_ref().map(|path| {
+        let token = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        anyhow::Ok((path.display().to_string(), token))
+    });
+    let kept = || verification.timestamp.clone().map(|response| ("seal.tsr".into(), response));
+    let response: Option<(String, Vec<u8>)> = token.transpose()?.or_else(kept);
+    match (&args.timestamp_authorities, &response) {
+        (Some(path), Some((name, response))) => {
             if let Err(error) = stamp::authorities(path)?.verify(response, &verification.seal) {
-                faults.push(format!("seal.tsr is no timestamp of the seal: {error}"));
+                faults.push(format!("{name} is no timestamp of the seal: {error}"));
             }
         }
         (Some(_), None) => faults.push("the bundle has no timestamp".into()),
