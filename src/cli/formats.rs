@@ -56,7 +56,7 @@ impl Format for TextOrJson {
     }
 }
 
-fn parser<F: Format>() -> impl TypedValueParser<Value = F> {
+pub(crate) fn parser<F: Format>() -> impl TypedValueParser<Value = F> {
     let values = F::all().into_iter().map(|format| PossibleValue::new(format.name()).help(format.about()));
     PossibleValuesParser::new(values)
         .try_map(|name| F::all().into_iter().find(|format| format.name() == name).ok_or("unknown format"))
