@@ -62,8 +62,26 @@ impl Engine {
         match self {
             Engine::Docker => &["image", "containers", "volumes", "containerd"],
             Engine::Containerd => &["io.containerd.metadata.v1.bolt", "io.containerd.content.v1.content"],
-            Engine::Podman => &["overlay-layers", "vfs-layers", "overlay-images", "vfs-images", "libpod"],
+            Engine::Podman => &[
+                "overlay-layers",
+                "vfs-layers",
+                "overlay-images",
+                "vfs-images",
+                "libpod",
+                "btrfs-layers",
+                "zfs-layers",
+            ],
         }
+    }
+
+    /// There is no store, or there are several.
+    fn none(self, path: &Path, several: &[PathBuf]) -> SourceError {
+        if several.is_empty() {
+            return SourceError::NotAStore { path: path.into(), engine: self.name(), place: self.place() };
+        }
+        let several: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
+        let error = io::Error::other(format!("there are several stores; name one of {}", several.join(", ")));
+        SourceError::Read { path: path.into(), error }
     }
 
     /// Reads the records of the store in `path`: the directory of the engine, or a disk with it in its usual place.
@@ -78,9 +96,12 @@ impl Engine {
         let mut store = match disk.directory(self.place()).map(|path| Root::new(&path)) {
             _ if is_store(&disk) => Store::new(disk),
             Some(root) if is_store(&root) => Store { disk: Some(disk), ..Store::new(root) },
-            _ => {
-                return Err(SourceError::NotAStore { path: path.into(), engine: self.name(), place: self.place() });
+            root if self == Engine::Docker => {
+                let remapped = remapped(root.as_ref().unwrap_or(&disk), &is_store);
+                let [one] = &remapped[..] else { return Err(self.none(path, &remapped)) };
+                Store::new(Root::new(one))
             }
+            _ => return Err(self.none(path, &[])),
         };
         match self {
             Engine::Docker => docker::read(&mut store),
@@ -100,6 +121,13 @@ impl Engine {
             sets: Mutex::default(),
         }))
     }
+}
+
+/// The data roots below that of Docker, of daemons with `userns-remap`.
+fn remapped(root: &Root, is_store: &dyn Fn(&Root) -> bool) -> Vec<PathBuf> {
+    let names = root.names(".").unwrap_or_default();
+    let directories = names.iter().filter(|name| docker::is_remapped(name)).filter_map(|name| root.directory(name));
+    directories.filter(|path| is_store(&Root::new(path))).collect()
 }
 
 struct DiskSource {
