@@ -21,6 +21,7 @@ mod output;
 mod output_file;
 mod outputs;
 mod progress;
+mod prompt;
 mod read;
 mod render;
 mod report;

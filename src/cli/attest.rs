@@ -1,9 +1,11 @@
 //! `layersift attest`.
 
+mod attested;
 mod images;
 pub(super) mod keys;
 mod pkcs11;
 pub(super) mod repository;
+mod signed;
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -20,19 +22,18 @@ use super::args::{
 };
 use super::read::Reading;
 use super::saved::SavedReports;
-use super::{context, output, stamp};
+use super::{context, output};
+use attested::{Attested, Signed, Stamping, write_requests};
 use images::{local_images, registry_images};
 use keys::PasswordArgs;
-use layersift_attest::keys::Signer;
 use layersift_attest::predicate::{Failing, ScanResult};
 use layersift_attest::registry::{ListedIn, Pace, attach_bundles, attach_layers};
-use layersift_attest::timestamp::Authorities;
-use layersift_attest::{Bundle, Descriptor, Envelope, Layer, Statement};
 use layersift_format::Cancellation;
 use layersift_format::platform::Choice;
 use layersift_model::{Digest, ImageReport, Verdict};
 use layersift_report::{Policy, plural};
 use layersift_rules::Ruleset;
+use layersift_source::Target;
 use layersift_source::registry::Repository;
 use repository::RegistryImage;
 
@@ -47,8 +48,8 @@ pub(crate) struct AttestArgs {
     /// Private key: a PEM file, such as of `layersift generate-key` or `cosign generate-key-pair`, or a PKCS#11 URI
     ///
     /// pkcs11:token=TOKEN;object=LABEL?module-path=FILE names a key on P-256 or of RSA in a token.
-    #[arg(long, value_name = "FILE|URI")]
-    key: String,
+    #[arg(long, value_name = "FILE|URI", required_unless_present = "signed")]
+    key: Option<String>,
 
     #[command(flatten)]
     password: PasswordArgs,
@@ -61,12 +62,28 @@ pub(crate) struct AttestArgs {
     #[arg(long)]
     attach_failing: bool,
 
+    /// Attach the attestations in this file, which `-o` wrote, instead of signing new ones
+    #[arg(long, value_name = "FILE", requires = "public_key", conflicts_with_all = ["key", "report"])]
+    signed: Option<PathBuf>,
+
+    /// With --signed: PEM file with the public key that has to have signed
+    #[arg(long, value_name = "FILE", requires = "signed")]
+    public_key: Option<PathBuf>,
+
     /// Have each attestation stamped by the time stamp authority at this URL (RFC 3161)
-    #[arg(long, value_name = "URL", requires = "timestamp_authorities")]
+    #[arg(long, value_name = "URL", group = "stamping", requires = "timestamp_authorities")]
     timestamp: Option<String>,
 
+    /// With -o: write a request for each time stamp to this new directory, for an authority to answer
+    #[arg(long, value_name = "DIRECTORY", requires = "output", conflicts_with_all = ["stamping", "signed"])]
+    timestamp_requests: Option<PathBuf>,
+
+    /// With --signed: answer of a time stamp authority to such a request; may be repeated, in any order
+    #[arg(long, value_name = "FILE", group = "stamping", requires = "timestamp_authorities", requires = "signed")]
+    timestamp_token: Vec<PathBuf>,
+
     /// PEM file with time stamp authorities, one of which has to have stamped
-    #[arg(long, value_name = "FILE", requires = "timestamp")]
+    #[arg(long, value_name = "FILE", requires = "stamping")]
     timestamp_authorities: Option<PathBuf>,
 
     /// Write the attestations to this file, a bundle a line, and attach nothing
@@ -100,19 +117,18 @@ pub(crate) struct AttestArgs {
 
 /// Scans the image, or reads its reports, and attests it. The exit status is the verdict.
 pub(crate) fn run(args: &AttestArgs) -> anyhow::Result<ExitCode> {
+    if let Some(path) = &args.signed {
+        return signed::run(args, path);
+    }
     // Mistakes are reported before the scan, which may take a while.
-    let key = keys::signer(&args.key, &args.password)?;
+    let key = keys::signer(args.key.as_deref().context("--key is needed")?, &args.password)?;
     let stamping = Stamping::new(args)?;
     let policy = context::policy(&args.policy)?;
     let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
     let options = context::registry_options(&args.registry, &cancellation)?;
     let target = args.target.parse()?;
     let remote = RegistryImage::open(&target, options, &cancellation)?;
-    ensure!(
-        remote.is_some() || args.output.is_some(),
-        "{}: only images of a registry can have attestations attached; pass -o FILE to write them",
-        target.text
-    );
+    check_place(args, &target, remote.as_ref())?;
     let results = results(args, &policy, remote.as_ref())?;
     let images = match &remote {
         Some(remote) => registry_images(remote, &results)?,
@@ -136,60 +152,36 @@ pub(crate) fn run(args: &AttestArgs) -> anyhow::Result<ExitCode> {
     let mut signed = Vec::new();
     for image in &images {
         let statements = image.result.statements(name.as_deref(), &image.subject.digest, Failing::Attest)?;
-        let attested = statements.iter().map(|statement| Attested::new(statement, &*key, stamping.as_ref()));
+        let attested = statements.iter().map(|statement| {
+            let mut attested = Attested::sign(statement, &*key)?;
+            stamping.as_ref().map_or(Ok(()), |stamping| attested.stamp(stamping))?;
+            anyhow::Ok(attested)
+        });
         signed.push(Signed { subject: &image.subject, of: attested.collect::<Result<_, _>>()? });
     }
-    match (&args.output, &remote) {
-        (None, Some(remote)) => attach_all(&remote.repository, &signed)?,
-        (Some(path), _) => write(path, &signed)?,
-        (None, None) => {}
-    }
+    finish(args, remote.as_ref(), &signed)?;
     Ok(ExitCode::from(if is_passed { 0 } else { worst.max(Verdict::Incomplete).exit_code() }))
 }
 
-/// What is attached to an image.
-struct Signed<'i> {
-    subject: &'i Descriptor,
-    of: Vec<Attested>,
+/// Refuses an image that nothing can be attached to.
+fn check_place(args: &AttestArgs, target: &Target, remote: Option<&RegistryImage>) -> anyhow::Result<()> {
+    ensure!(
+        remote.is_some() || args.output.is_some(),
+        "{}: only images of a registry can have attestations attached; pass -o FILE to write them",
+        target.text
+    );
+    Ok(())
 }
 
-/// A signed statement in both forms.
-struct Attested {
-    predicate_type: String,
-    bundle: Bundle,
-    layer: Layer,
-}
-
-impl Attested {
-    /// Signs a statement, and has it stamped: in a bundle over the signature, in a layer over the envelope.
-    fn new(statement: &Statement, key: &dyn Signer, stamping: Option<&Stamping<'_>>) -> anyhow::Result<Attested> {
-        let envelope = Envelope::sign(statement, key)?;
-        let mut bundle = Bundle::new(envelope.clone(), key.public_key());
-        let mut layer = Layer { envelope, timestamp: None };
-        if let Some(stamping) = stamping {
-            let signatures = layer.envelope.signatures().iter().map(|signature| stamping.ask(signature));
-            bundle.timestamps = signatures.collect::<Result<_, _>>()?;
-            layer.timestamp = Some(stamping.ask(layer.envelope.to_json()?.as_bytes())?);
-        }
-        Ok(Attested { predicate_type: statement.predicate_type().to_owned(), bundle, layer })
+/// Attaches all, or writes it to a file.
+fn finish(args: &AttestArgs, remote: Option<&RegistryImage>, signed: &[Signed<'_>]) -> anyhow::Result<()> {
+    match (&args.output, remote) {
+        (None, Some(remote)) => attach_all(&remote.repository, signed)?,
+        (Some(path), _) => write(path, signed)?,
+        (None, None) => {}
     }
-}
-
-/// The time stamp authority that is asked.
-struct Stamping<'a> {
-    url: &'a str,
-    authorities: Authorities,
-}
-
-impl Stamping<'_> {
-    fn new(args: &AttestArgs) -> anyhow::Result<Option<Stamping<'_>>> {
-        let (Some(url), Some(path)) = (&args.timestamp, &args.timestamp_authorities) else { return Ok(None) };
-        Ok(Some(Stamping { url, authorities: stamp::authorities(path)? }))
-    }
-
-    fn ask(&self, message: &[u8]) -> anyhow::Result<Vec<u8>> {
-        stamp::ask(self.url, &self.authorities, message)
-    }
+    let all = signed.iter().flat_map(|signed| &signed.of);
+    args.timestamp_requests.as_ref().map_or(Ok(()), |directory| write_requests(directory, all))
 }
 
 /// Writes bundles to a file, a line each.

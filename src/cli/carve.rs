@@ -104,6 +104,10 @@ pub(crate) struct CarveArgs {
     #[arg(long, value_name = "FILE", requires = "verify", help_heading = "Seal")]
     public_key: Option<PathBuf>,
 
+    /// With --verify: answer of a time stamp authority about seal.json, if it is not in the bundle as seal.tsr
+    #[arg(long, value_name = "FILE", requires_all = ["verify", "timestamp_authorities"], help_heading = "Seal")]
+    timestamp_token: Option<PathBuf>,
+
     /// PEM file with time stamp authorities, one of which has to have stamped the bundle
     #[arg(long, value_name = "FILE", help_heading = "Seal")]
     timestamp_authorities: Option<PathBuf>,

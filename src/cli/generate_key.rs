@@ -33,8 +33,7 @@ pub(crate) fn run(args: &GenerateKeyArgs) -> anyhow::Result<ExitCode> {
     let file = |ending: &str| PathBuf::from(format!("{}.{ending}", args.name.display()));
     let (private, public) = (file("key"), file("pub"));
     refuse_image_keys(&private)?;
-    let password = args.password.read()?;
-    let password = password.context("a password is needed: pass --password-file, or set LAYERSIFT_KEY_PASSWORD")?;
+    let password = args.password.of_new(&format!("password of {}", private.display()))?;
     let key = if args.ed25519 { PrivateKey::generate_ed25519()? } else { PrivateKey::generate_p256()? };
     let encrypted = key.to_encrypted_pem(password.as_bytes())?;
     // The private key comes last: without the public one, nothing of it is left.

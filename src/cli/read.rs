@@ -100,14 +100,15 @@ pub(crate) fn store_images(cache: &LayerCache<'_>, reports: &[ImageReport]) -> a
     if let Some(failure) = cache.failure() {
         return Err(failure.into());
     }
-    // An image without a manifest, such as a root file system, has no name to be stored under; and a gap in the
-    // documents of an image here need not be one elsewhere, nor one that a timeout made.
-    let is_certain = |report: &&ImageReport| {
-        let mut gaps = report.gaps.iter();
-        report.manifest_digest.is_some() && gaps.all(|gap| gap.layer.is_some() && !gap.gap.reason.is_transient())
-    };
-    for report in reports.iter().filter(is_certain) {
+    for report in reports.iter().filter(|report| is_stored(report)) {
         cache.put_image(report, None)?;
     }
     Ok(())
+}
+
+/// Whether a store keeps the report. An image without a manifest, such as a root file system, has no name to be stored
+/// under; and a gap in the documents of an image here need not be one elsewhere, nor one that a timeout made.
+pub(crate) fn is_stored(report: &ImageReport) -> bool {
+    let mut gaps = report.gaps.iter();
+    report.manifest_digest.is_some() && gaps.all(|gap| gap.layer.is_some() && !gap.gap.reason.is_transient())
 }

@@ -13,6 +13,7 @@ use clap::Args;
 
 use super::args::{FingerprintKeyArgs, QuietArgs, RegistryArgs, RulesArgs, TargetArgs, ThreadsArgs};
 use super::attest::keys::{PasswordArgs, signer};
+use super::formats::{TextOrJson, parser};
 use super::{context, output as print};
 use layersift_attest::keys::Signer;
 use layersift_format::platform::Choice;
@@ -48,6 +49,10 @@ pub(crate) struct ScrubArgs {
     /// Write a list of what changed to this file, as JSON
     #[arg(long, value_name = "FILE")]
     changes: Option<PathBuf>,
+
+    /// Format of the list on standard output
+    #[arg(long, value_name = "FORMAT", value_parser = parser::<TextOrJson>(), default_value = "text")]
+    format: TextOrJson,
 
     /// Private key that signs the list: a PEM file, such as of `layersift generate-key`, or a PKCS#11 URI
     ///
@@ -123,7 +128,10 @@ fn finish(args: &ScrubArgs, output: &Output, scrubbed: &mut Scrubbed, key: Optio
     let changes = &mut scrubbed.changes;
     changes.tool = env!("CARGO_PKG_VERSION").into();
     changes.output = output.to_string();
-    print::write(list::text(changes).as_bytes(), None)?;
+    match args.format {
+        TextOrJson::Text => print::write(list::text(changes).as_bytes(), None)?,
+        TextOrJson::Json => print::write(&list::json(changes)?, None)?,
+    }
     if let Some(path) = &args.changes {
         list::write(changes, path, key)?;
     }

@@ -1,30 +1,34 @@
 //! `layersift sweep files`: every image archive in a folder, each layer once where there is a store.
 
+mod swept;
+
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 
-use super::args::{
-    FingerprintKeyArgs, PolicyArgs, QuietArgs, ReportArgs, RulesArgs, StoreArgs, ThreadsArgs, TimeoutArgs,
-};
-use super::read::store_images;
-use super::{context, progress::ScanProgress, report};
-use layersift_fleet::LayerCache;
+use super::args::{FingerprintKeyArgs, PolicyArgs, QuietArgs, RulesArgs, StoreArgs, ThreadsArgs, TimeoutArgs};
+use super::formats::{OutputArgs, TextOrJson};
+use super::progress::ScanProgress;
+use super::{context, output, output_file, terminal};
+use layersift_fleet::{LayerCache, announce};
 use layersift_format::Cancellation;
 use layersift_format::compression::Codec;
 use layersift_format::platform::Choice;
-use layersift_model::{Gap, GapReason, ImageGap, ImageReport, Limits};
+use layersift_model::{ImageReport, Limits};
+use layersift_report::{RenderOptions, sweep as table};
 use layersift_rules::Ruleset;
 use layersift_scan::{Analyzer, ImageScan};
 use layersift_source::registry::RegistryOptions;
 use layersift_source::{Target, open};
 use layersift_store::Store;
+use swept::{Layers, Swept};
 
-const STORE: &str = "Reuse layer results from this store and save new ones to it: a SQLite file, or postgres://…";
+const STORE: &str = "Store that layers need not be read again from, and that knows what is new since the last sweep of \
+                     the folder: a SQLite file, or postgres://…";
 
 const TIMEOUT: &str = "Stop the scan of an archive after this time, such as 30m; its report then has a gap [default: \
                        no limit]";
@@ -44,7 +48,11 @@ pub(crate) struct FilesArgs {
     platform: Option<Choice>,
 
     #[command(flatten)]
-    report: ReportArgs,
+    output: OutputArgs<TextOrJson>,
+
+    /// Also write the reports of all images to this file, as JSON, which `layersift render` reads
+    #[arg(long, value_name = "FILE")]
+    reports: Option<PathBuf>,
 
     #[command(flatten)]
     policy: PolicyArgs,
@@ -68,64 +76,78 @@ pub(crate) struct FilesArgs {
     quiet: QuietArgs,
 }
 
-/// Scans each archive, and writes the reports of all. The exit status is the worst verdict.
+/// Scans each archive, and writes the report of the sweep. The exit status is the worst verdict.
 pub(crate) fn run(args: &FilesArgs) -> anyhow::Result<ExitCode> {
-    report::check(&args.report, Some(&args.folder))?;
-    let name = args.store.name();
-    anyhow::ensure!(
-        name.is_none() || !args.report.show_secrets,
-        "--show-secrets cannot be used with a store, which has no values of secrets"
-    );
+    if let Some(output) = &args.output.output {
+        output_file::check(output, &args.folder)?;
+    }
     let policy = context::policy(&args.policy)?;
     let mut targets = Vec::new();
     collect(&args.folder, 0, &mut targets)?;
-    anyhow::ensure!(!targets.is_empty(), "{}: the folder has no image archives", args.folder.display());
+    ensure!(!targets.is_empty(), "{}: the folder has no image archives", args.folder.display());
     let ruleset = Ruleset::with_files(&args.rules.rules)?;
     let key = context::fingerprint_key(&args.fingerprint_key)?;
     let analyzer = context::analyzer(ruleset, key, args.threads.threads)?;
-    let store = name.map(Store::open).transpose()?;
+    let store = args.store.name().map(Store::open).transpose()?;
     let cache = store.as_ref().map(|store| LayerCache::new(store, &analyzer, context::now));
+    // Another path to the same folder is the same sweep.
+    let folder = args.folder.canonicalize().with_context(|| args.folder.display().to_string())?;
+    let mut swept = Swept::begin(format!("files {}", folder.display()), store.as_ref().zip(cache.as_ref()))?;
+    let layers = Layers::new(cache.as_ref());
     let mut reports = Vec::new();
     for path in targets {
-        reports.extend(one(args, &analyzer, cache.as_ref(), &path)?);
+        match scan(args, &analyzer, &layers, &path) {
+            Ok(scanned) => {
+                for mut report in scanned {
+                    policy.judge(&mut report);
+                    swept.image(&report)?;
+                    reports.push(report);
+                }
+            }
+            Err(error) => reports.push(swept.unreadable(&path, &error)),
+        }
     }
-    report::judge_and_write(reports, &policy, &args.report)
+    layers.check()?;
+    let report = swept.end(&layers)?;
+    let file = args.output.output.as_deref();
+    let mut bytes = Vec::new();
+    match args.output.format {
+        TextOrJson::Text => table::text(&report, terminal::width(file), &mut bytes)?,
+        TextOrJson::Json => table::json(&report, &mut bytes)?,
+    }
+    args.reports.as_ref().map_or(Ok(()), |path| write_reports(reports, path, &policy))?;
+    output::write(&bytes, file)?;
+    // Only now: what a sweep that is killed before found is announced by the next.
+    store.map_or(Ok(()), |store| announce(&store, &report))?;
+    Ok(ExitCode::from(report.verdict.exit_code()))
 }
 
-/// The reports of one archive; one with a gap if it cannot be read.
-fn one(
-    args: &FilesArgs,
-    analyzer: &Analyzer,
-    cache: Option<&LayerCache<'_>>,
-    path: &Path,
-) -> anyhow::Result<Vec<ImageReport>> {
+/// Writes the reports of all images.
+fn write_reports(mut reports: Vec<ImageReport>, path: &Path, policy: &layersift_report::Policy) -> anyhow::Result<()> {
+    reports.iter_mut().for_each(|report| policy.judge(report));
+    let format = layersift_report::format("json").context("unknown format json")?;
+    let mut bytes = Vec::new();
+    (format.render)(&reports, &RenderOptions::default(), &mut bytes)?;
+    output::write(&bytes, Some(path))
+}
+
+/// The reports of one archive.
+fn scan(args: &FilesArgs, analyzer: &Analyzer, layers: &Layers<'_>, path: &Path) -> anyhow::Result<Vec<ImageReport>> {
     let text = path.to_str().with_context(|| format!("{}: the name is not UTF-8", path.display()))?;
     // The name is a path, even if it looks like a transport and a reference.
     let target = Target::parse(if text.starts_with('/') { text.to_string() } else { format!("./{text}") }.as_str())?;
     let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
     let progress = ScanProgress::start(args.quiet.quiet);
     let registry = RegistryOptions { cancellation: cancellation.clone(), ..RegistryOptions::default() };
-    let mut scan = ImageScan::new(analyzer)
+    let scan = ImageScan::new(analyzer)
         .platform(args.platform.clone().unwrap_or(Choice::Default))
+        .known_layers(layers)
         .observer(&progress)
         .cancellation(cancellation);
-    if let Some(cache) = cache {
-        scan = scan.known_layers(cache);
-    }
     let opened = open(&target, &Limits::default(), &registry).map_err(anyhow::Error::from);
     let scanned = opened.and_then(|opened| Ok(scan.run(&target.text, opened)?));
     progress.finish();
-    match scanned {
-        Ok(reports) => {
-            cache.map(|cache| store_images(cache, &reports)).transpose()?;
-            Ok(reports)
-        }
-        Err(error) => {
-            let gap = Gap::new(GapReason::Unreadable, format!("{error:#}")).at(text);
-            let gaps = vec![ImageGap { gap, layer: None }];
-            Ok(vec![ImageReport { target: target.text, gaps, ..ImageReport::default() }])
-        }
-    }
+    scanned
 }
 
 /// Adds the images below `folder`, in the order of their names. Symbolic links are not followed.

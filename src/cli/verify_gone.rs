@@ -9,8 +9,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::args::{QuietArgs, RegistryArgs, StoreArgs};
+use super::formats::{OutputArgs, TextOrJson};
 use super::progress::WaitProgress;
 use super::{output, signals, values};
 use asking::{Answer, Askers};
@@ -20,6 +22,9 @@ use questions::{Question, Questions};
 
 const STORE: &str = "Also ask every repository that had the layers, as this store knows from sweeps: a SQLite file, or \
                      postgres://…";
+
+/// The version of the form of the JSON.
+const SCHEMA: u32 = 1;
 
 /// The first pause between two rounds of questions, and the longest one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -46,6 +51,9 @@ pub(crate) struct VerifyGoneArgs {
     wait: Option<Duration>,
 
     #[command(flatten)]
+    output: OutputArgs<TextOrJson>,
+
+    #[command(flatten)]
     store: StoreArgs,
 
     #[command(flatten)]
@@ -63,17 +71,24 @@ pub(crate) fn run(args: &VerifyGoneArgs) -> anyhow::Result<ExitCode> {
     let answers = ask(args, &questions, &askers, &cancellation);
     let is = |wanted: fn(&Answer) -> bool| answers.values().any(wanted);
     let (is_served, is_unknown) = (is(|answer| matches!(answer, Answer::Served { .. })), is(Answer::is_unknown));
-    write(&questions, &answers)?;
+    let verdict = match (is_served, is_unknown || !questions.is_complete) {
+        (true, _) => Verdict::Fail,
+        (false, true) => Verdict::Incomplete,
+        (false, false) => Verdict::Pass,
+    };
+    let file = args.output.output.as_deref();
+    match args.output.format {
+        TextOrJson::Text => output::write(text(&questions, &answers).as_bytes(), file)?,
+        TextOrJson::Json => output::write(&json(&questions, &answers, verdict)?, file)?,
+    }
     if is_served {
         output::warn([
             "whoever may pull can still get what is served: delete the image, and every other image with these layers, \
              in each of these repositories, and have the registry collect its garbage",
             "a collection keeps recent blobs: Harbor's those of the last two hours, so run it again after that time",
         ]);
-        return Ok(ExitCode::from(Verdict::Fail.exit_code()));
     }
-    let is_incomplete = is_unknown || !questions.is_complete;
-    Ok(ExitCode::from(if is_incomplete { Verdict::Incomplete.exit_code() } else { 0 }))
+    Ok(ExitCode::from(verdict.exit_code()))
 }
 
 /// The last answer to each question.
@@ -106,12 +121,41 @@ fn ask<'q>(
     }
 }
 
-/// Writes a line for each question.
-fn write(questions: &Questions, answers: &BTreeMap<&Question, Answer>) -> anyhow::Result<()> {
+/// A line for each question.
+fn text(questions: &Questions, answers: &BTreeMap<&Question, Answer>) -> String {
     let mut text = String::new();
     for question in &questions.all {
         let Some(answer) = answers.get(question) else { continue };
         text.push_str(&format!("{answer:<8} {question}{}\n", answer.note()));
     }
-    output::write(text.as_bytes(), None)
+    text
+}
+
+/// An object for each question.
+fn json(questions: &Questions, answers: &BTreeMap<&Question, Answer>, verdict: Verdict) -> anyhow::Result<Vec<u8>> {
+    let object = |question: &Question| {
+        let answer = answers.get(question)?;
+        let (to_strangers, reason) = match answer {
+            Answer::Served { to_strangers } => (Some(*to_strangers), None),
+            Answer::Unknown(why) => (None, Some(why)),
+            Answer::Gone => (None, None),
+        };
+        Some(json!({
+            "registry": question.place.host.name(),
+            "repository": question.place.repository,
+            "kind": question.kind.name(),
+            "digest": question.digest,
+            "state": answer.to_string(),
+            "to_strangers": to_strangers,
+            "reason": reason,
+        }))
+    };
+    let things: Vec<Value> = questions.all.iter().filter_map(object).collect();
+    // Where the manifest of an image is gone, nobody says what its layers were.
+    let document = json!({
+        "schema": SCHEMA, "verdict": verdict, "layers_are_known": questions.is_complete, "things": things,
+    });
+    let mut bytes = serde_json::to_vec_pretty(&document)?;
+    bytes.push(b'\n');
+    Ok(bytes)
 }

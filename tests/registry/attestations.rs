@@ -1,7 +1,8 @@
 //! `generate-key`, `attest` and `verify` against Debian's `docker-registry`, which has no referrers API.
 
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -10,6 +11,7 @@ use crate::support::image::{CONFIG, INDEX, Layer, MANIFEST, bytes, config, descr
 use crate::support::pull::{options, registry};
 use crate::support::registry::{Registry, Setup, USER, run};
 use crate::support::tar::Tar;
+use crate::support::time_stamps::{answers, authority};
 use crate::support::tools::{missing, say};
 use crate::support::{Run, finish, program};
 use layersift_source::registry::At;
@@ -243,4 +245,113 @@ fn a_deleted_referrer_and_a_copied_image_do_not_stop_it() {
     setting.verify("team/app:v1", &[]).expect(0);
     assert_eq!(setting.get("team/app", &tag)["manifests"].as_array().unwrap().len(), 2);
     assert_eq!(setting.get("team/app", "v1")["config"]["mediaType"], CONFIG);
+}
+
+#[test]
+fn what_was_signed_before_is_attached_with_time_stamps_from_files() {
+    let setting = Setting::new();
+    setting.put_clean("team/app", "v1", "amd64");
+    authority(setting.directory.path());
+    let (signed, requests, root) = (setting.path("signed.jsonl"), setting.path("requests"), setting.path("ca.pem"));
+    setting.attest("team/app:v1", &["-o", &signed, "--timestamp-requests", &requests]).expect(0);
+    let stamps = answers(setting.directory.path(), Path::new(&requests));
+    assert_eq!(stamps.len(), 4, "two attestations in two forms");
+    let (image, key) = (setting.image("team/app:v1"), setting.path("attest.pub"));
+    let attach = |image: &str, key: &str, given: &[String]| {
+        let mut arguments = vec!["attest", image, "--signed", &signed, "--public-key", key, "--plain-http", "-q"];
+        given.iter().for_each(|answer| arguments.extend(["--timestamp-token", answer]));
+        arguments.extend(["--timestamp-authorities", &root].iter().filter(|_| !given.is_empty()));
+        setting.run(&arguments)
+    };
+    // Each needs its own, and no other one.
+    assert!(attach(&image, &key, &stamps[..3]).expect(2).stderr.contains("no time stamp is over"));
+    let other = setting.path("seal.json");
+    std::fs::write(&other, "something else").unwrap();
+    std::fs::create_dir(setting.path("others")).unwrap();
+    let query = ["ts", "-query", "-data", &other, "-sha256", "-cert", "-out", &setting.path("others/other.tsq")];
+    run(Command::new("openssl").args(query));
+    let others = answers(setting.directory.path(), Path::new(&setting.path("others")));
+    let unused = attach(&image, &key, &[&stamps[..], &others].concat()).expect(2);
+    assert!(unused.stderr.contains("over none of the attestations"), "{unused:?}");
+    // Another key, and another image.
+    setting.run(&["generate-key", &setting.path("other")]).expect(0);
+    assert!(attach(&image, &setting.path("other.pub"), &stamps).expect(2).stderr.contains("not signed by the key"));
+    setting.put_clean("team/app", "v2", "arm64");
+    let wrong = attach(&setting.image("team/app:v2"), &key, &stamps).expect(2);
+    assert!(wrong.stderr.contains("is not an image of"), "{wrong:?}");
+    assert!(setting.verify("team/app:v1", &[]).expect(1).stdout.contains("no attestation is attached"));
+
+    let attached = attach(&image, &key, &stamps).expect(0);
+    assert!(attached.stdout.contains("2 attestations attached as bundles"), "{attached:?}");
+    setting.verify("team/app:v1", &["--timestamp-authorities", &root]).expect(0);
+    // Without time stamps, or to a file.
+    attach(&image, &key, &[]).expect(0);
+    let stamped = setting.path("stamped.jsonl");
+    let mut arguments =
+        vec!["attest", &image, "--signed", &signed, "--public-key", &key, "--plain-http", "-o", &stamped];
+    stamps.iter().for_each(|answer| arguments.extend(["--timestamp-token", answer]));
+    arguments.extend(["--timestamp-authorities", &root]);
+    setting.run(&arguments).expect(0);
+    assert_eq!(std::fs::read_to_string(&stamped).unwrap().matches("rfc3161Timestamps").count(), 2);
+}
+
+#[test]
+fn a_failing_image_that_was_signed_before_gets_nothing_unless_that_is_asked_for() {
+    let setting = Setting::new();
+    setting.registry.push("team/leaky:v1", &["--dest-tls-verify=false"]);
+    let signed = setting.path("signed.jsonl");
+    setting.attest("team/leaky:v1", &["-o", &signed, "--attach-failing"]).expect(1);
+    let (image, key) = (setting.image("team/leaky:v1"), setting.path("attest.pub"));
+    let attach = ["attest", &image, "--signed", &signed, "--public-key", &key, "--plain-http"];
+    assert!(setting.run(&attach).expect(1).stderr.contains("nothing is attached"));
+    assert!(setting.verify("team/leaky:v1", &[]).expect(1).stdout.contains("no attestation is attached"));
+    setting.run(&[&attach[..], &["--attach-failing"]].concat()).expect(1);
+    assert!(setting.verify("team/leaky:v1", &[]).expect(1).stdout.contains("scan-not-passed"));
+}
+
+/// `script` runs a command at a terminal of its own, and shows what the terminal shows. A line is typed at each question.
+fn at_terminal(command: &str, typed: &[&str]) -> (bool, String) {
+    let mut script = Command::new("script");
+    script.args(["-qec", command, "/dev/null"]).env_remove("LAYERSIFT_KEY_PASSWORD");
+    let mut script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut keyboard, mut screen) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+    let (mut shown, mut asked) = (Vec::new(), 0);
+    let mut byte = [0];
+    while screen.read(&mut byte).unwrap_or(0) > 0 {
+        shown.push(byte[0]);
+        let text = String::from_utf8_lossy(&shown);
+        if text.ends_with(": ") && text.matches("Enter ").count() > asked {
+            let line = typed.get(asked).copied().unwrap_or_default();
+            keyboard.write_all(format!("{line}\n").as_bytes()).unwrap();
+            asked += 1;
+        }
+    }
+    (script.wait().unwrap().success(), String::from_utf8_lossy(&shown).into_owned())
+}
+
+#[test]
+fn a_password_is_asked_for_at_a_terminal_and_not_shown() {
+    let setting = Setting { registry: Setup::default().start(), directory: tempfile::tempdir().unwrap() };
+    let layersift = env!("CARGO_BIN_EXE_layersift");
+    let name = setting.path("typed");
+    // Without a terminal, nobody is asked.
+    let mut unasked = program();
+    let unasked = finish(unasked.args(["generate-key", &name]).env_remove("LAYERSIFT_KEY_PASSWORD"), None).expect(2);
+    for part in ["the password of", "--password-file", "LAYERSIFT_KEY_PASSWORD", "terminal"] {
+        assert!(unasked.stderr.contains(part), "{unasked:?}");
+    }
+    if missing("script").is_some() {
+        return say("SKIPPED: script is not installed");
+    }
+    let (is_made, shown) = at_terminal(&format!("{layersift} generate-key {name}"), &["typed by hand", "another"]);
+    assert!(!is_made && shown.contains("not the same"), "{shown}");
+    let (is_made, shown) =
+        at_terminal(&format!("{layersift} generate-key {name}"), &["typed by hand", "typed by hand"]);
+    assert!(is_made && shown.contains("Enter a new password of") && !shown.contains("typed by hand"), "{shown}");
+    setting.put_clean("team/app", "v1", "amd64");
+    let attest = format!("{layersift} attest {} --key {name}.key --plain-http -q", setting.image("team/app:v1"));
+    let (is_attested, shown) = at_terminal(&format!("{attest} -o {name}.jsonl"), &["typed by hand"]);
+    assert!(is_attested && shown.contains("Enter the password of") && !shown.contains("typed by hand"), "{shown}");
+    let (is_attested, shown) = at_terminal(&format!("{attest} -o {name}.jsonl"), &["wrong"]);
+    assert!(!is_attested && shown.contains("wrong password"), "{shown}");
 }

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::registry::{Registry, Setup};
-use crate::support::{Run, layersift, text};
+use crate::support::image::{Layer, archive, docker_save};
+use crate::support::registry::{Registry, Setup, USER};
+use crate::support::tar::Tar;
+use crate::support::{Run, finish, layersift, program, text};
 
 const ABSENT: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -49,6 +51,19 @@ fn what_is_served_is_named_in_every_repository() {
         }
     }
     assert!(run.stderr.contains("two hours"), "{}", run.stderr);
+    let json = ["--format", "json", "--repository", &format!("{host}/team/none")];
+    let json = verify(&[&[&format!("docker://{host}/team/app:v1")[..]], &json[..]].concat()).expect(1).json();
+    assert_eq!(
+        (&json["schema"], &json["verdict"], &json["layers_are_known"]),
+        (&1.into(), &"fail".into(), &true.into())
+    );
+    let state = |repository: &str, digest: &str| {
+        let things = json["things"].as_array().unwrap();
+        let thing = things.iter().find(|thing| thing["repository"] == repository && thing["digest"] == digest).unwrap();
+        (thing["state"].clone(), thing["to_strangers"].clone(), thing["kind"].clone())
+    };
+    assert_eq!(state("team/app", &manifest), ("served".into(), true.into(), "manifest".into()));
+    assert_eq!(state("team/none", &layer), ("gone".into(), Value::Null, "blob".into()));
 }
 
 #[test]
@@ -110,6 +125,20 @@ fn a_scrubbed_image_goes_to_a_new_tag_and_what_is_left_of_the_old_one_is_named()
     let run = scrub("v1").expect(2);
     assert!(run.stderr.contains("nothing is written over"), "{}", run.stderr);
     scrub("v2").expect(0);
+    let printed = layersift(&[
+        "scrub",
+        &image("v1"),
+        "-o",
+        &image("v3"),
+        "--path",
+        "app/.env",
+        "--plain-http",
+        "--format",
+        "json",
+    ]);
+    let printed = printed.expect(0).json();
+    let written: Value = serde_json::from_slice(&std::fs::read(&list).unwrap()).unwrap();
+    assert_eq!((&printed["schema"], &printed["layers"]), (&1.into(), &written["layers"]));
     std::fs::rename(&list, folder.path().join("first.json")).unwrap();
     let run = scrub("v2").expect(2);
     assert!(run.stderr.contains("exists already"), "{}", run.stderr);
@@ -149,4 +178,28 @@ fn strangers_are_asked_as_well() {
     let run = crate::support::finish(&mut command, None).expect(1);
     assert!(run.stdout.lines().all(|line| line.starts_with("served") && !line.contains("without a login")));
     assert!(run.stdout.lines().count() >= 3, "{}", run.stdout);
+}
+
+/// A layer of more than one piece of an upload, whose last piece is not a whole one, to a registry with a login.
+#[test]
+fn a_large_layer_is_pushed_in_pieces_with_a_login() {
+    let registry = Setup::default().basic().start();
+    let (user, password) = USER;
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = fastrand::Rng::with_seed(19);
+    let large: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(33 << 20).collect();
+    let tar = Tar::new().file("large", &large).file("app/key", "made up").finish();
+    let source = folder.path().join("image.tar");
+    std::fs::write(&source, archive(&docker_save(&[Layer::plain(tar)]))).unwrap();
+    let image = format!("docker://{}/team/large:v1", registry.host());
+    let run = |arguments: &[&str], password: &str| {
+        let mut command = program();
+        command.args(arguments).env("LAYERSIFT_REGISTRY_USER", user).env("LAYERSIFT_REGISTRY_PASSWORD", password);
+        finish(&mut command, None)
+    };
+    let scrub = ["scrub", text(&source), "--path", "app/key", "-o", &image, "--plain-http", "-q"];
+    run(&scrub, "wrong").expect(2);
+    run(&scrub, password).expect(0);
+    let scanned = run(&["scan", &image, "--plain-http", "-q", "--format", "json"], password).expect(0).json();
+    assert_eq!(scanned["gaps"], json!([]), "every byte is there");
 }

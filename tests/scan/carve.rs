@@ -7,7 +7,9 @@ use layersift_model::{Digest, FingerprintKey};
 use serde_json::Value;
 
 use crate::support::image::{Layer, archive, docker_save};
+use crate::support::registry::run;
 use crate::support::tar::Tar;
+use crate::support::time_stamps::{answers, authority};
 use crate::support::{findings, layersift, many, output_of, program, testdata, text};
 
 fn incident() -> PathBuf {
@@ -380,4 +382,27 @@ fn logins_and_pins_are_in_no_message_and_no_bundle() {
     layersift(&["carve", text(&image), "all", "-o", text(&bundle), "--timeout", "1h", "--evidence-id", method])
         .expect(0);
     assert!(!manifest(&bundle)["command"].to_string().contains("made-up-login"));
+}
+
+#[test]
+fn a_time_stamp_may_stay_beside_a_bundle() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    authority(folder.path());
+    let bundle = carve(folder.path(), "evidence", &["all"], &[]);
+    let stamp = |name: &str, data: &Path| {
+        fs::create_dir(at(name)).unwrap();
+        let request = at(name).join("q.tsq");
+        let query = ["ts", "-query", "-sha256", "-cert", "-data", text(data), "-out", text(&request)];
+        run(std::process::Command::new("openssl").args(query));
+        answers(folder.path(), &at(name)).remove(0)
+    };
+    let verify = |token: &str| {
+        let root = at("ca.pem");
+        let stamped = ["--timestamp-token", token, "--timestamp-authorities", text(&root)];
+        layersift(&[&["carve", "--verify", text(&bundle), text(&incident())][..], &stamped].concat())
+    };
+    verify(&stamp("of-seal", &bundle.join("seal.json"))).expect(0);
+    let other = verify(&stamp("of-other", &bundle.join("manifest.json"))).expect(1);
+    assert!(other.stdout.contains("is no timestamp of the seal"), "{other:?}");
 }

@@ -10,7 +10,17 @@ use serde_json::Value;
 
 use crate::support::tar::Tar;
 use crate::support::tools::{missing, missing_for_podman, podman, say};
-use crate::support::{findings, layersift, testdata, text};
+use crate::support::{findings, finish, layersift, testdata, text};
+
+/// The recorded stores.
+const STORES: [&str; 6] = [
+    "buildah-1.28.2-overlay",
+    "containerd-2.4.2-cri-discard-layers",
+    "containerd-2.4.2-overlayfs",
+    "docker-20.10.24-overlay2",
+    "docker-moby-2.0.0-beta.24-containerd-store",
+    "podman-4.3.1-overlay",
+];
 
 /// Unpacks the recorded store `name` with its device nodes and extended attributes, or says why that is not possible.
 pub(crate) fn unpacked(name: &str) -> Option<tempfile::TempDir> {
@@ -344,6 +354,27 @@ fn reading_a_store_changes_nothing_of_it() {
     }
 }
 
+/// Each store in a mount that nobody can write to gives the same report. The mount is one of the child process alone.
+#[test]
+fn a_read_only_mount_is_read_in_the_same_way() {
+    const READ_ONLY: &str = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && \
+                             ! touch \"$0/written\" 2>/dev/null && exec \"$@\"";
+    if !Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success()) {
+        return say("SKIPPED: mounts need root and unshare");
+    }
+    for name in STORES {
+        let Some(folder) = unpacked(name) else { return };
+        let target = format!("{}:{}", transport(name), text(folder.path()));
+        let scan = ["scan", "-q", "--all", "--reproducible", "--format", "json", &target];
+        let expected = layersift(&scan);
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", READ_ONLY, text(folder.path()), env!("CARGO_BIN_EXE_layersift")]).args(scan);
+        let run = finish(&mut command, None);
+        assert_eq!((run.code, run.stdout), (expected.code, expected.stdout), "{name}: {}", run.stderr);
+        assert!(expected.code < Some(4) && expected.code != Some(2), "{name}: {}", expected.stderr);
+    }
+}
+
 #[test]
 fn devices_and_pipes_are_not_opened() {
     let Some(folder) = unpacked("docker-20.10.24-overlay2") else { return };
@@ -440,20 +471,115 @@ fn records_of_podman_in_sqlite_belong_to_their_containers() {
     assert_eq!(found("orphan/vfs/dir/base"), ["etc/same.conf"], "what the container did not change is not its own");
 }
 
+/// Writes files below a folder.
+fn write_files(folder: &Path, files: &[&str]) {
+    for file in files {
+        let path = folder.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "nothing").unwrap();
+    }
+}
+
+/// The details of all gaps of a target.
+fn details(target: &str) -> String {
+    let run = layersift(&["scan", "-q", "--all", "--format", "json", target]).expect(3);
+    let reports = run.json();
+    let reports: Vec<Value> = reports["reports"].as_array().cloned().unwrap_or_else(|| vec![reports.clone()]);
+    let gaps = reports.iter().flat_map(|report| report["gaps"].as_array().unwrap().clone());
+    gaps.map(|gap| format!("{} {}\n", gap["path"].as_str().unwrap_or_default(), gap["detail"])).collect()
+}
+
+#[test]
+fn what_is_kept_in_another_way_is_a_gap_and_empty_directories_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write_files(
+        &at("docker"),
+        &[
+            "image/btrfs/layerdb/sha256/abc/cache-id",
+            "zfs/graph/1",
+            "100000.100000/image/overlay2/repositories.json",
+            "volumes/one/_data/file",
+        ],
+    );
+    std::fs::create_dir_all(at("docker/devicemapper")).unwrap();
+    let gaps = details(&format!("docker-root:{}", text(&at("docker"))));
+    for part in ["graph driver btrfs", "graph driver zfs", "docker/100000.100000 as well"] {
+        assert!(gaps.contains(part), "{part}: {gaps}");
+    }
+    assert!(!gaps.contains("devicemapper"), "{gaps}");
+    let snapshotters = ["btrfs", "zfs", "stargz", "overlaybd", "nydus", "blockfile"];
+    let files = snapshotters.map(|name| format!("io.containerd.snapshotter.v1.{name}/snapshots/1/file"));
+    write_files(&at("containerd"), &files.each_ref().map(|file| &file[..]));
+    write_files(&at("containerd"), &["io.containerd.content.v1.content/blobs/sha256/x"]);
+    std::fs::create_dir_all(at("containerd/io.containerd.snapshotter.v1.devmapper/snapshots")).unwrap();
+    let gaps = details(&format!("containerd-root:{}", text(&at("containerd"))));
+    for name in snapshotters {
+        assert!(gaps.contains(&format!("the snapshotter {name} is not supported")), "{name}: {gaps}");
+    }
+    assert!(!gaps.contains("devmapper"), "{gaps}");
+    write_files(&at("podman"), &["btrfs-layers/layers.json", "libpod/x"]);
+    let gaps = details(&format!("podman-root:{}", text(&at("podman"))));
+    assert!(gaps.contains("the driver btrfs is not supported"), "{gaps}");
+}
+
+#[test]
+fn the_root_of_a_daemon_with_userns_remap_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    write_files(folder.path(), &["100000.100000/volumes/one/_data/file", "100000.100000/image/overlay2/x"]);
+    let target = format!("docker-root:{}", text(folder.path()));
+    let run = layersift(&["scan", "-q", "--all", "--format", "json", &target]).expect(0);
+    assert!(run.stdout.contains("#volume/one"), "{run:?}");
+    write_files(folder.path(), &["200000.200000/volumes/two/_data/file"]);
+    let several = layersift(&["scan", "-q", "--all", &target]).expect(2);
+    assert!(several.stderr.contains("200000.200000"), "{several:?}");
+}
+
 #[test]
 fn a_folder_of_archives_is_swept() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("more")).unwrap();
-    std::fs::copy(testdata("incident.tar"), folder.path().join("more/incident.tar")).unwrap();
-    std::fs::write(folder.path().join("broken.tar"), "nothing").unwrap();
-    std::fs::write(folder.path().join("README"), "not an archive").unwrap();
-    let run = layersift(&["sweep", "files", "-q", "--format", "json", text(folder.path())]).expect(1);
+    let archives = folder.path().join("archives");
+    std::fs::create_dir_all(archives.join("more")).unwrap();
+    std::fs::copy(testdata("incident.tar"), archives.join("more/incident.tar")).unwrap();
+    std::fs::write(archives.join("broken.tar"), "nothing").unwrap();
+    std::fs::write(archives.join("README"), "not an archive").unwrap();
+    let (reports, store) = (folder.path().join("reports.json"), folder.path().join("scans.db"));
+    let sweep = |flags: &[&str]| {
+        layersift(&[&["sweep", "files", "-q", "--format", "json", text(&archives)], flags].concat()).expect(1)
+    };
+    let run = sweep(&["--reports", text(&reports)]);
     let report = run.json();
-    let reports = report["reports"].as_array().unwrap();
-    assert_eq!(reports.len(), 2, "{run:?}");
-    assert_eq!(reports[0]["gaps"][0]["reason"], "unreadable");
-    assert!(reports[1]["target"].as_str().unwrap().ends_with("more/incident.tar"));
+    assert_eq!((&report["images"], &report["failing"], &report["verdict"]), (&1.into(), &1.into(), &"fail".into()));
+    assert!(report["not_looked_at"][0].as_str().unwrap().contains("broken.tar"), "{report}");
+    assert!(report["layers_read"].as_u64() > Some(0) && report["new_is_complete"] == true, "{report}");
+    assert!(!report["new"].as_array().unwrap().is_empty(), "{report}");
     assert!(run.stderr.contains("README"), "{run:?}");
+    let written: Value = serde_json::from_str(&std::fs::read_to_string(&reports).unwrap()).unwrap();
+    assert_eq!(written["reports"].as_array().unwrap().len(), 2, "the broken archive has a report with a gap");
+    let rendered = layersift(&["render", "--format", "markdown", text(&reports)]).expect(1);
+    for image in ["seal-service", "broken.tar"] {
+        assert!(rendered.stdout.contains(image), "{image}: {rendered:?}");
+    }
+    let text_report = layersift(&["sweep", "files", "-q", text(&archives)]).expect(1);
+    for part in ["NEW SINCE THE LAST SWEEP", "NOT SCANNED", "broken.tar", "1 image fails"] {
+        assert!(text_report.stdout.contains(part), "{part}: {}", text_report.stdout);
+    }
+
+    // With a store, layers are read once, and what an image in a layout has is new once.
+    let layout = archives.join("layout");
+    let copied = Command::new("skopeo")
+        .args(["copy", "-q", &format!("docker-archive:{}", text(&testdata("incident.tar")))])
+        .arg(format!("oci:{}", text(&layout)))
+        .status();
+    if !copied.is_ok_and(|status| status.success()) {
+        return say("SKIPPED: skopeo is not installed");
+    }
+    std::fs::remove_file(archives.join("more/incident.tar")).unwrap();
+    let first = sweep(&["--store", text(&store)]).json();
+    let second = sweep(&["--store", text(&store)]).json();
+    assert!(first["layers_read"].as_u64() > Some(0) && !first["new"].as_array().unwrap().is_empty(), "{first}");
+    assert_eq!((&second["layers_read"], &second["new"]), (&0.into(), &Value::Array(Vec::new())), "{second}");
+    assert_eq!(second["layers_known"], first["layers_read"]);
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub mod registry;
 pub mod served;
 pub mod server;
 pub mod tar;
+pub mod time_stamps;
 pub mod tls_server;
 pub mod token_server;
 pub mod tools;

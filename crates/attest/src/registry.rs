@@ -35,6 +35,15 @@ pub trait Registry {
     /// If the registry gives no answer, or one that is not about the content.
     fn put_manifest(&self, reference: &str, manifest: &Document) -> Result<Put, Self::Error>;
 
+    /// Writes a manifest or index under a tag, and gives what the tag named while that was under way, as far as it was
+    /// read. Reading it all the time shows what others write in the moment before it is undone.
+    ///
+    /// # Errors
+    /// As [`Registry::put_manifest`].
+    fn put_watched(&self, tag: &str, manifest: &Document) -> Result<(Put, Vec<Document>), Self::Error> {
+        Ok((self.put_manifest(tag, manifest)?, Vec::new()))
+    }
+
     /// A blob of at most `most` bytes; `None` if there is none, or a larger one.
     ///
     /// # Errors
@@ -85,20 +94,28 @@ pub enum ListedIn {
 /// How long to wait for other writers.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// The shortest pause between a write and the next read.
+    /// The shortest pause.
     pub least: Duration,
     /// The longest. The pauses between are random.
     pub most: Duration,
-    /// How many reads in a row have to show the own entry. Together they have to take longer than other writers need
+    /// How many pauses in a row have to show the own entry. Together they have to take longer than other writers need
     /// from a read to the write that follows.
     pub quiet_reads: u32,
-    /// How often to read before giving up.
+    /// How many pauses before giving up.
     pub most_reads: u32,
+    /// How long from one read to the next in a pause.
+    pub poll: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Pace {
-        Pace { least: Duration::from_millis(400), most: Duration::from_millis(1600), quiet_reads: 4, most_reads: 100 }
+        Pace {
+            least: Duration::from_millis(400),
+            most: Duration::from_millis(1600),
+            quiet_reads: 4,
+            most_reads: 100,
+            poll: Duration::from_millis(200),
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Verifies with OpenSSL and PyPI's securesystemslib what `layersift attest -o` wrote: interoperate.py BUNDLES KEY.pub
 
-Says what was checked, and leaves out what is not installed. PyPI's sigstore only reads bundles with entries of a
-transparency log, and says so.
+Says what was checked, and leaves out what is not installed. PyPI's sigstore (4.5.1) only reads bundles with a
+certificate and entries of a transparency log, and says so.
 """
 
 import base64

@@ -5,7 +5,7 @@
 
 mod containers;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -42,6 +42,10 @@ struct Snapshot {
 }
 
 const ACTIVE: u64 = 2;
+
+/// The snapshotters that keep every snapshot as a directory. Others keep subvolumes, devices, or what they fetch when it
+/// is read, and some of them elsewhere.
+const OF_DIRECTORIES: [&str; 3] = ["overlayfs", "native", "fuse-overlayfs"];
 
 /// The snapshots of the store.
 #[derive(Default)]
@@ -162,6 +166,33 @@ impl Snapshots {
                 self.snapshotters.entry(namespace.into()).or_default().insert(snapshotter.into());
             }
         });
+        self.unsupported(store, base, &directories);
+    }
+
+    /// Names the snapshotters whose snapshots are not read, or not all of them.
+    fn unsupported(&self, store: &mut Store, base: &str, directories: &[String]) {
+        let is_read = |(_, snapshotter, _): &(String, String, String), name: &String| {
+            self.locations.contains_key(&(snapshotter.clone(), name.clone()))
+        };
+        let mut unread: BTreeMap<&str, usize> = BTreeMap::new();
+        for (key, name) in &self.names {
+            *unread.entry(&key.1).or_default() += usize::from(!is_read(key, name));
+        }
+        // containerd also makes directories for snapshotters that it does not use.
+        for directory in directories.iter().filter(|name| name.starts_with(SNAPSHOTTER)) {
+            let mut names = store.names(&format!("{base}{directory}"));
+            names.retain(|name| name != "snapshots");
+            if !names.is_empty() || !store.names(&format!("{base}{directory}/snapshots")).is_empty() {
+                unread.entry(directory.strip_prefix(SNAPSHOTTER).unwrap_or_default()).or_default();
+            }
+        }
+        for (snapshotter, count) in unread.into_iter().filter(|(name, _)| !OF_DIRECTORIES.contains(name)) {
+            let detail = format!(
+                "the snapshotter {snapshotter} is not supported: {count} of its snapshots are not read, and others only \
+                 as plain files"
+            );
+            store.unsupported(&format!("{base}{SNAPSHOTTER}{snapshotter}"), detail);
+        }
     }
 
     /// Reads the database of a snapshotter, and plans how its snapshots are read.

@@ -30,6 +30,19 @@ const COPYING: &str = "vfs";
 /// The databases in which BuildKit says what it keeps a layer for.
 const BUILDKIT: [&str; 2] = ["buildkit/metadata_v2.db", "buildkit/containerd-overlayfs/metadata_v2.db"];
 
+/// The graph drivers whose layers are read.
+const DRIVERS: [&str; 3] = ["overlay2", "fuse-overlayfs", "vfs"];
+
+/// Other drivers. Some keep subvolumes or devices, which are not files below the root.
+const OTHER_DRIVERS: [&str; 6] = ["btrfs", "zfs", "devicemapper", "aufs", "overlay", "windowsfilter"];
+
+/// Whether a directory is the data root of a daemon with `userns-remap`, such as `100000.100000`: the first subordinate
+/// user and group.
+pub(crate) fn is_remapped(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    name.split_once('.').is_some_and(|(user, group)| is_number(user) && is_number(group))
+}
+
 /// Adds what is in a data root.
 pub(crate) fn read(store: &mut Store) {
     let snapshots = containerd::read(store, "containerd/daemon/");
@@ -39,11 +52,37 @@ pub(crate) fn read(store: &mut Store) {
         images(store, &driver, &layers);
     }
     containers(store, &layers, &snapshots);
-    for driver in ["overlay2", "fuse-overlayfs", COPYING] {
+    for driver in DRIVERS {
         layers.leftovers(store, driver);
     }
     volumes(store);
     explain(store);
+    unsupported(store);
+}
+
+/// Names what is there and not read as what it is. Files in it are still read as the rest.
+fn unsupported(store: &mut Store) {
+    let mut drivers = store.names("image");
+    let directories = store.names(".");
+    drivers.extend(OTHER_DRIVERS.iter().map(ToString::to_string));
+    drivers.sort();
+    drivers.dedup();
+    // Engines also make directories for drivers that they do not use.
+    drivers.retain(|driver| {
+        let mut has = |path: &str| !store.names(path).is_empty();
+        !DRIVERS.contains(&&driver[..]) && (has(driver) || has(&format!("image/{driver}/layerdb/sha256")))
+    });
+    for driver in drivers {
+        let detail = format!("the graph driver {driver} is not supported: its layers and containers are not read");
+        store.unsupported(&driver, detail);
+    }
+    for name in directories.iter().filter(|name| is_remapped(name)) {
+        let detail = format!(
+            "another data root, of a daemon with userns-remap: scan docker-root:{} as well",
+            store.root.path().join(name).display()
+        );
+        store.unsupported(name, detail);
+    }
 }
 
 /// The layers of the graph drivers.

@@ -64,6 +64,13 @@ pub(crate) fn read(store: &mut Store) {
         layers.leftovers(store);
     }
     volumes(store, &databases);
+    for name in store.names(".") {
+        let driver = name.strip_suffix("-layers").filter(|driver| !DRIVERS.contains(driver));
+        if let Some(driver) = driver.filter(|_| !store.names(&name).is_empty()) {
+            let detail = format!("the driver {driver} is not supported: its layers and containers are not read");
+            store.unsupported(&name, detail);
+        }
+    }
     if let Some(part) = store.take("secrets") {
         let layers = vec![(Plan::Parts(vec![part]), "secrets of Podman".into())];
         let notes = vec!["secrets that Podman keeps for containers, in base64".into()];

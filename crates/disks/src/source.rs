@@ -62,7 +62,15 @@ impl Engine {
         match self {
             Engine::Docker => &["image", "containers", "volumes", "containerd"],
             Engine::Containerd => &["io.containerd.metadata.v1.bolt", "io.containerd.content.v1.content"],
-            Engine::Podman => &["overlay-layers", "vfs-layers", "overlay-images", "vfs-images", "libpod"],
+            Engine::Podman => &[
+                "overlay-layers",
+                "vfs-layers",
+                "overlay-images",
+                "vfs-images",
+                "libpod",
+                "btrfs-layers",
+                "zfs-layers",
+            ],
         }
     }
 
@@ -79,6 +87,16 @@ impl Engine {
         outcome
     }
 
+    /// There is no store, or there are several.
+    fn none(self, path: &Path, several: &[PathBuf]) -> SourceError {
+        if several.is_empty() {
+            return SourceError::NotAStore { path: path.into(), engine: self.name(), place: self.place() };
+        }
+        let several: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
+        let error = io::Error::other(format!("there are several stores; name one of {}", several.join(", ")));
+        SourceError::Read { path: path.into(), error }
+    }
+
     /// Reads the records of the store in `path`: the directory of the engine, or a disk with it in its usual place.
     ///
     /// # Errors
@@ -92,9 +110,12 @@ impl Engine {
         let mut store = match below {
             _ if self.is_store(&disk).map_err(failed)? => Store::new(disk),
             Some(root) if self.is_store(&root).map_err(failed)? => Store::on_disk(root, disk),
-            _ => {
-                return Err(SourceError::NotAStore { path: path.into(), engine: self.name(), place: self.place() });
+            root if self == Engine::Docker => {
+                let remapped = remapped(root.as_ref().unwrap_or(&disk), &|root| self.is_store(root)).map_err(failed)?;
+                let [one] = &remapped[..] else { return Err(self.none(path, &remapped)) };
+                Store::new(Root::new(one))
             }
+            _ => return Err(self.none(path, &[])),
         };
         match self {
             Engine::Docker => docker::read(&mut store),
@@ -115,6 +136,19 @@ impl Engine {
             sets: Mutex::default(),
         }))
     }
+}
+
+/// The data roots below that of Docker, of daemons with `userns-remap`.
+fn remapped(root: &Root, is_store: &dyn Fn(&Root) -> io::Result<bool>) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for name in root.names(".")?.iter().filter(|name| docker::is_remapped(name)) {
+        if let Some(path) = root.directory(name)?
+            && is_store(&Root::new(&path))?
+        {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 struct DiskSource {

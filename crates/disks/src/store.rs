@@ -165,6 +165,11 @@ impl Store {
         }
     }
 
+    /// Notes what is at `path` in a form that is not read.
+    pub(crate) fn unsupported(&mut self, path: &str, detail: impl ToString) {
+        self.problems.push(Gap::new(GapReason::Unreadable, detail.to_string()).at(path));
+    }
+
     /// The value, or the default if it could not be read, which is noted.
     pub(crate) fn or_problem<T: Default, E: ToString>(&mut self, path: &str, outcome: Result<T, E>) -> T {
         outcome.unwrap_or_else(|error| {

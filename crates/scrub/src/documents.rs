@@ -1,5 +1,6 @@
 //! Changes JSON documents: configurations, manifests and indexes. All other members stay, in their order.
 
+use layersift_format::compression::Codec;
 use layersift_format::json::Node;
 use layersift_model::Digest;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
@@ -147,6 +148,17 @@ pub(crate) fn set_descriptor(descriptor: &mut Node, digest: &Digest, size: u64) 
             *member = Node::Number(size.into());
         }
     }
+}
+
+/// Makes the media type of a layer's descriptor say how it is compressed.
+pub(crate) fn set_layer_compression(descriptor: &mut Node, codec: Codec) {
+    let Some(Node::String(media_type)) = member_mut(descriptor, "mediaType") else { return };
+    let Some((kind, _)) = media_type.split_once(".tar") else { return };
+    let separator = if kind.starts_with("application/vnd.docker.") { '.' } else { '+' };
+    *media_type = match codec {
+        Codec::Plain => format!("{kind}.tar"),
+        codec => format!("{kind}.tar{separator}{codec}"),
+    };
 }
 
 /// Brings the annotations of a layer's descriptor up to date, and returns the names of those that were removed.

@@ -11,7 +11,7 @@ use crate::error::ScrubError;
 use crate::filler::{LONG, filler};
 use crate::request::{FoundInFile, Request};
 use crate::survey::{Survey, Surveyed};
-use crate::{recompress, whiteout};
+use crate::whiteout;
 
 /// An entry: the index of its layer among the surveys, and its number there.
 type EntryId = (usize, usize);
@@ -41,13 +41,8 @@ pub(crate) fn plan(surveys: &[Survey], images: &[Vec<usize>], request: &Request)
         plan.places.push(Place { note, ..planner.place(action, layer, number) });
     }
     planner.blank(&removed, &mut plan)?;
-    for (layer, edits) in plan.edits.iter_mut().enumerate() {
+    for edits in &mut plan.edits {
         *edits = edit::in_order(std::mem::take(edits));
-        let survey = &surveys[layer];
-        if !edits.is_empty() && !recompress::is_supported(survey.codec) {
-            let why = format!("it is compressed by {}, which scrub cannot write", survey.codec);
-            return Err(ScrubError::place(format!("layer {}", survey.digest), why));
-        }
     }
     Ok(plan)
 }

@@ -1,4 +1,5 @@
-//! Rewrites a stored layer: decompresses it, changes it, and compresses it in the same way.
+//! Rewrites a stored layer: decompresses it, changes it, and compresses it in the same way, or by gzip if it was
+//! compressed in a way that layers should not be.
 
 use std::io::{self, BufWriter, Read, Write};
 
@@ -16,11 +17,17 @@ pub(crate) struct Written {
     pub(crate) digest: Digest,
     pub(crate) diff_id: Digest,
     pub(crate) size: u64,
+    /// How it is compressed now.
+    pub(crate) codec: Codec,
 }
 
-/// Whether layers of this compression can be written.
-pub(crate) fn is_supported(codec: Codec) -> bool {
-    matches!(codec, Codec::Plain | Codec::Gzip | Codec::Zstd)
+/// How a layer is compressed that was compressed by `codec`: OCI's image-spec has no media types for others than these,
+/// and many programs do not read them.
+pub(crate) fn written_codec(codec: Codec) -> Codec {
+    match codec {
+        Codec::Xz | Codec::Bzip2 => Codec::Gzip,
+        Codec::Plain | Codec::Gzip | Codec::Zstd => codec,
+    }
 }
 
 /// Writes the layer `stored`, which is compressed by `codec`, with `edits` to `output`.
@@ -33,9 +40,10 @@ pub(crate) fn rewrite(
     let (undecoded, memory) = (Undecoded::default(), |_| Some(Box::new(()) as DecoderMemory));
     let mut plain = codec.reader(stored, Decoding { undecoded: &undecoded, memory: &memory })?;
     let mut blob = Hashing { output: BufWriter::new(output), hasher: Hasher::new(Algorithm::Sha256), size: 0 };
+    let codec = written_codec(codec);
     let diff_id = match codec {
         Codec::Plain => edited(&mut plain, edits, &mut blob)?,
-        Codec::Gzip => {
+        Codec::Gzip | Codec::Xz | Codec::Bzip2 => {
             let mut encoder = GzEncoder::new(&mut blob, flate2::Compression::default());
             let diff_id = edited(&mut plain, edits, &mut encoder)?;
             encoder.finish()?;
@@ -47,10 +55,9 @@ pub(crate) fn rewrite(
             encoder.finish()?;
             diff_id
         }
-        Codec::Xz | Codec::Bzip2 => return Err(io::ErrorKind::Unsupported.into()),
     };
     blob.output.flush()?;
-    Ok(Written { digest: blob.hasher.finish(), diff_id, size: blob.size })
+    Ok(Written { digest: blob.hasher.finish(), diff_id, size: blob.size, codec })
 }
 
 fn edited(plain: &mut dyn Read, edits: &[Edit], output: &mut dyn Write) -> io::Result<Digest> {

@@ -219,7 +219,7 @@ impl Writer<'_> {
                 old_diff_id: survey.diff_id.clone(),
                 new: written.digest.clone(),
                 new_diff_id: written.diff_id.clone(),
-                compression: survey.codec.to_string(),
+                compression: written.codec.to_string(),
             });
         }
     }
@@ -335,6 +335,9 @@ impl Writer<'_> {
         for (descriptor, (survey, written)) in descriptors.iter_mut().zip(&layers) {
             let Some(written) = written else { continue };
             documents::set_descriptor(descriptor, &written.digest, written.size);
+            if written.codec != survey.codec {
+                documents::set_layer_compression(descriptor, written.codec);
+            }
             for annotation in documents::update_layer_annotations(descriptor, &written.diff_id) {
                 self.changes.places.push(Place {
                     action: Action::AnnotationRemoved,
@@ -413,7 +416,7 @@ fn made_manifest(config: &WrittenDocument, layers: &[(&Survey, Option<&Written>)
         ])
     };
     let layer = |(survey, written): &(&Survey, Option<&Written>)| {
-        let suffix = match survey.codec {
+        let suffix = match written.map_or(survey.codec, |new| new.codec) {
             Codec::Gzip => "+gzip",
             Codec::Zstd => "+zstd",
             Codec::Plain | Codec::Xz | Codec::Bzip2 => "",

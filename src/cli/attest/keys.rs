@@ -8,6 +8,7 @@ use clap::Args;
 use super::pkcs11::{SCHEME, TokenKey};
 use crate::cli::input_file;
 use crate::cli::masked::argument;
+use crate::cli::prompt;
 use layersift_attest::keys::{PrivateKey, PublicKey, Signer, is_image_signing_name};
 
 const PASSWORD: &str = "LAYERSIFT_KEY_PASSWORD";
@@ -15,7 +16,8 @@ const PASSWORD: &str = "LAYERSIFT_KEY_PASSWORD";
 /// Where the password of a private key is.
 #[derive(Debug, Args)]
 pub(crate) struct PasswordArgs {
-    /// File with the password of the private key, or the PIN of its token [default: LAYERSIFT_KEY_PASSWORD]
+    /// File with the password of the private key, or the PIN of its token [default: LAYERSIFT_KEY_PASSWORD, or it is
+    /// asked for at a terminal]
     ///
     /// An end of line at the end of the file is not part of the password.
     #[arg(long, value_name = "FILE")]
@@ -23,18 +25,40 @@ pub(crate) struct PasswordArgs {
 }
 
 impl PasswordArgs {
-    /// The password, if there is one.
-    pub(crate) fn read(&self) -> anyhow::Result<Option<String>> {
+    /// `what`, such as the password of a file.
+    pub(crate) fn of(&self, what: &str) -> anyhow::Result<String> {
+        let given = self.given()?.map_or_else(|| prompt::password(&format!("Enter the {what}")), |it| Ok(Some(it)))?;
+        given.with_context(|| not_given(what))
+    }
+
+    /// `what`, the password that a new key gets. At a terminal it is asked for twice.
+    pub(crate) fn of_new(&self, what: &str) -> anyhow::Result<String> {
+        if let Some(given) = self.given()? {
+            return Ok(given);
+        }
+        let typed = prompt::password(&format!("Enter a new {what}"))?.with_context(|| not_given(what))?;
+        ensure!(!typed.is_empty(), "the password is empty");
+        let again = prompt::password("Enter it again")?;
+        ensure!(again.as_ref() == Some(&typed), "the two passwords are not the same");
+        Ok(typed)
+    }
+
+    /// The password in the file or the environment.
+    fn given(&self) -> anyhow::Result<Option<String>> {
         let Some(path) = &self.password_file else { return Ok(std::env::var(PASSWORD).ok()) };
         let text = text(path)?;
         Ok(Some(text.strip_suffix('\n').map_or(text.as_str(), |line| line.trim_end_matches('\r')).into()))
     }
 }
 
+fn not_given(what: &str) -> String {
+    format!("the {what} is needed: pass --password-file, set {PASSWORD}, or run this at a terminal to be asked")
+}
+
 /// The key that signs: in a file, or in a token. A file that is named as keys that sign images are is refused.
 pub(crate) fn signer(key: &str, password: &PasswordArgs) -> anyhow::Result<Box<dyn Signer>> {
     if key.starts_with(SCHEME) {
-        return Ok(Box::new(TokenKey::open(key, password.read()?)?));
+        return Ok(Box::new(TokenKey::open(key, || password.of("PIN of the token"))?));
     }
     Ok(Box::new(private_key(Path::new(key), password)?))
 }
@@ -42,8 +66,10 @@ pub(crate) fn signer(key: &str, password: &PasswordArgs) -> anyhow::Result<Box<d
 fn private_key(path: &Path, password: &PasswordArgs) -> anyhow::Result<PrivateKey> {
     refuse_image_keys(path)?;
     let text = text(path)?;
-    let password = if PrivateKey::needs_password(&text) { password.read()? } else { None };
-    PrivateKey::from_pem(&text, password.as_deref().map(str::as_bytes)).with_context(|| path.display().to_string())
+    let name = path.display().to_string();
+    let password =
+        PrivateKey::needs_password(&text).then(|| password.of(&format!("password of {name}"))).transpose()?;
+    PrivateKey::from_pem(&text, password.as_deref().map(str::as_bytes)).context(name)
 }
 
 /// A key that verifies.

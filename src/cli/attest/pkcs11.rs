@@ -36,8 +36,8 @@ struct KeyUri {
 }
 
 impl TokenKey {
-    /// The key that `uri` names.
-    pub(super) fn open(uri: &str, pin: Option<String>) -> anyhow::Result<TokenKey> {
+    /// The key that `uri` names. `pin` gives the PIN, once the token is found.
+    pub(super) fn open(uri: &str, pin: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<TokenKey> {
         let parts = KeyUri::parse(uri)?;
         let path = parts.module.context("the URI of the key needs ?module-path=FILE")?;
         let module = Pkcs11::new(&path).with_context(|| format!("cannot load {path}"))?;
@@ -52,8 +52,7 @@ impl TokenKey {
         ensure!(wanted.len() == 1, "{} tokens match the URI of the key; name one with token=", wanted.len());
         let slot = wanted.remove(0);
         let session = module.open_ro_session(slot)?;
-        let pin = pin.context("the PIN of the token is needed: pass --password-file, or set LAYERSIFT_KEY_PASSWORD")?;
-        session.login(UserType::User, Some(&AuthPin::new(pin.into()))).context("cannot log in to the token")?;
+        session.login(UserType::User, Some(&AuthPin::new(pin()?.into()))).context("cannot log in to the token")?;
         let find = |class| find(&session, class, parts.object.as_deref());
         let (key, public) = (find(ObjectClass::PRIVATE_KEY)?, find(ObjectClass::PUBLIC_KEY)?);
         let (kind, public) = public_key(&session, public)?;

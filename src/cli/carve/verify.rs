@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use serde_json::json;
 
 use super::select::Selection;
@@ -89,10 +90,16 @@ fn timestamp(
     faults: &mut Vec<String>,
     unchecked: &mut Vec<String>,
 ) -> anyhow::Result<()> {
-    match (&args.timestamp_authorities, &verification.timestamp) {
-        (Some(path), Some(response)) => {
+    let token = args.timestamp_token.as_ref().map(|path| {
+        let token = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        anyhow::Ok((path.display().to_string(), token))
+    });
+    let kept = || verification.timestamp.clone().map(|response| ("seal.tsr".into(), response));
+    let response: Option<(String, Vec<u8>)> = token.transpose()?.or_else(kept);
+    match (&args.timestamp_authorities, &response) {
+        (Some(path), Some((name, response))) => {
             if let Err(error) = stamp::authorities(path)?.verify(response, &verification.seal) {
-                faults.push(format!("seal.tsr is no timestamp of the seal: {error}"));
+                faults.push(format!("{name} is no timestamp of the seal: {error}"));
             }
         }
         (Some(_), None) => faults.push("the bundle has no timestamp".into()),

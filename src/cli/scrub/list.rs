@@ -40,6 +40,13 @@ pub(super) fn text(changes: &Changes) -> String {
     text
 }
 
+/// The list for programs.
+pub(super) fn json(changes: &Changes) -> anyhow::Result<Vec<u8>> {
+    let mut json = serde_json::to_vec_pretty(changes)?;
+    json.push(b'\n');
+    Ok(json)
+}
+
 /// Where the signature of the list at `path` is.
 pub(super) fn signature_path(path: &Path) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
@@ -49,8 +56,7 @@ pub(super) fn signature_path(path: &Path) -> PathBuf {
 
 /// Writes the list to a new file, and its signature beside it.
 pub(super) fn write(changes: &Changes, path: &Path, key: Option<&dyn Signer>) -> anyhow::Result<()> {
-    let mut json = serde_json::to_vec_pretty(changes)?;
-    json.push(b'\n');
+    let json = json(changes)?;
     let signature = key.map(|key| key.sign(&json)).transpose()?;
     write_new(path, &json)?;
     signature.map_or(Ok(()), |signature| write_new(&signature_path(path), &signature))

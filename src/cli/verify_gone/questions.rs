@@ -44,6 +44,16 @@ pub(super) enum Kind {
     Blob,
 }
 
+impl Kind {
+    /// The kind as it is written.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::Manifest => "manifest",
+            Kind::Blob => "blob",
+        }
+    }
+}
+
 /// All questions.
 pub(super) struct Questions {
     pub(super) all: Vec<Question>,
@@ -206,10 +216,6 @@ impl Place {
 
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Kind::Manifest => "manifest",
-            Kind::Blob => "blob",
-        };
-        write!(f, "{}/{} {kind} {}", self.place.host, self.place.repository, self.digest)
+        write!(f, "{}/{} {} {}", self.place.host, self.place.repository, self.kind.name(), self.digest)
     }
 }

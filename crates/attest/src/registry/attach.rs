@@ -10,6 +10,10 @@ use crate::bundle::Artifact;
 use crate::legacy::{NewLayer, append, legacy_layers};
 use crate::oci::{Descriptor, Document, INDEX, Index};
 
+/// How often a manifest is written that the registry refuses. docker-registry says for a moment that it does not have a
+/// blob while somebody else writes the same one, and all bundles have the same configuration.
+const MOST_REFUSED: u32 = 5;
+
 /// The largest blob of another attestation that is looked for.
 const MOST_BLOB: u64 = 64 << 20;
 
@@ -29,7 +33,7 @@ pub fn attach_bundles<R: Registry>(
     pace: Pace,
 ) -> Result<ListedIn, AttachError<R::Error>> {
     for artifact in artifacts {
-        put(registry, artifact)?;
+        put(registry, artifact, pace)?;
     }
     let own: Vec<Descriptor> = artifacts.iter().map(|artifact| artifact.entry.clone()).collect();
     for _ in 0..pace.most_reads {
@@ -45,15 +49,21 @@ pub fn attach_bundles<R: Registry>(
 }
 
 /// Writes a manifest after its blobs.
-fn put<R: Registry>(registry: &R, artifact: &Artifact) -> Result<(), AttachError<R::Error>> {
-    for blob in &artifact.blobs {
-        registry.put_blob(blob).map_err(AttachError::Registry)?;
-    }
+fn put<R: Registry>(registry: &R, artifact: &Artifact, pace: Pace) -> Result<(), AttachError<R::Error>> {
     let reference = artifact.entry.digest.to_string();
-    match registry.put_manifest(&reference, &artifact.manifest).map_err(AttachError::Registry)? {
-        Put::Stored => Ok(()),
-        Put::Refused => Err(AttachError::Refused(format!("the manifest {reference}"))),
+    for attempt in 1..=MOST_REFUSED {
+        for blob in &artifact.blobs {
+            registry.put_blob(blob).map_err(AttachError::Registry)?;
+        }
+        let put = registry.put_manifest(&reference, &artifact.manifest).map_err(AttachError::Registry)?;
+        if put == Put::Stored {
+            return Ok(());
+        }
+        if attempt < MOST_REFUSED {
+            registry.pause(pace.pause()).map_err(AttachError::Registry)?;
+        }
     }
+    Err(AttachError::Refused(format!("the manifest {reference}")))
 }
 
 /// Appends attestations to the `.att` manifest of the image `subject`. The layers of others are kept, and the tag is
@@ -75,7 +85,20 @@ pub fn attach_layers<R: Registry>(
 }
 
 fn writer<R: Registry, L>(registry: &R, list: L, tag: String, own: Vec<Descriptor>, pace: Pace) -> Writer<'_, R, L> {
-    Writer { registry, list, tag, own, pace, seen: Vec::new(), dropped: HashSet::new() }
+    let (seen, dropped) = (Vec::new(), HashSet::new());
+    Writer {
+        registry,
+        list,
+        tag,
+        own,
+        pace,
+        seen,
+        dropped,
+        contention: 0,
+        last: (None, Vec::new()),
+        has_written: false,
+        refused: 0,
+    }
 }
 
 /// The index under the fallback tag.
@@ -86,19 +109,19 @@ impl<R: Registry> List<R> for FallbackIndex<'_, R> {
         Ok(document.and_then(Index::parse).map(|index| index.manifests).unwrap_or_default())
     }
 
-    fn write(
+    const SENDS: bool = false;
+
+    fn document(
         &self,
-        tag: &str,
         document: Option<&Document>,
         entries: &[Descriptor],
         dropped: &HashSet<Digest>,
-    ) -> Result<Put, AttachError<R::Error>> {
+    ) -> Result<Document, AttachError<R::Error>> {
         let mut index = document.and_then(Index::parse).unwrap_or_else(Index::empty);
         index.manifests.extend_from_slice(entries);
         index.manifests.retain(|entry| !dropped.contains(&entry.digest));
         let bytes = serde_json::to_vec(&index).map_err(AttachError::Write)?;
-        let document = Document { media_type: INDEX.into(), bytes };
-        self.0.put_manifest(tag, &document).map_err(AttachError::Registry)
+        Ok(Document { media_type: INDEX.into(), bytes })
     }
 
     fn exists(&self, entry: &Descriptor) -> Result<bool, AttachError<R::Error>> {
@@ -119,17 +142,18 @@ impl<R: Registry> List<R> for LegacyManifest<'_, R> {
         document.map(legacy_layers).transpose().map(Option::unwrap_or_default).map_err(AttachError::Legacy)
     }
 
-    fn write(
+    const SENDS: bool = true;
+
+    fn document(
         &self,
-        tag: &str,
         document: Option<&Document>,
         entries: &[Descriptor],
         dropped: &HashSet<Digest>,
-    ) -> Result<Put, AttachError<R::Error>> {
+    ) -> Result<Document, AttachError<R::Error>> {
         let entries: Vec<_> = entries.iter().filter(|entry| !dropped.contains(&entry.digest)).cloned().collect();
         let (config, manifest) = append(document, &entries).map_err(AttachError::Legacy)?;
         self.0.put_blob(&config).map_err(AttachError::Registry)?;
-        self.0.put_manifest(tag, &manifest).map_err(AttachError::Registry)
+        Ok(manifest)
     }
 
     fn exists(&self, entry: &Descriptor) -> Result<bool, AttachError<R::Error>> {

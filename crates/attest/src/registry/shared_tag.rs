@@ -1,11 +1,15 @@
 //! A list under a tag that several writers change at the same time, each by writing it anew.
 //!
-//! A write may undo what another writer wrote since the list was read. So the list is read again, after random pauses,
-//! until it has shown the own entries and nothing new several times in a row, and is written again if one is missing.
-//! Whatever it has shown before is put back, too, unless it was deleted. What another tool writes between a read and
-//! the write that follows is still lost if that tool does not look again: nothing but the registry could prevent that.
+//! A write may undo what another writer wrote since the list was read. So there are few writes, each right after a read
+//! and after a random time in which the list did not change, which gets longer the more others write. The list is
+//! read all the time: before a write, while it is under way, and after it until it has shown the own entries and
+//! nothing new for a while. Whatever it has ever shown is put back if it is missing, unless it was deleted.
+//!
+//! What another tool writes between the last read and the write that follows is lost if that tool does not look
+//! again, because nobody has seen it: nothing but the registry could prevent that.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use layersift_model::Digest;
 
@@ -17,14 +21,16 @@ pub(super) trait List<R: Registry> {
     /// The entries of the document under the tag.
     fn entries(&self, document: Option<&Document>) -> Result<Vec<Descriptor>, AttachError<R::Error>>;
 
-    /// Writes the document with `entries` after those that it has, without those in `dropped`.
-    fn write(
+    /// Whether [`List::document`] sends requests.
+    const SENDS: bool;
+
+    /// The document with `entries` after those that it has, without those in `dropped`. What it refers to is written.
+    fn document(
         &self,
-        tag: &str,
         document: Option<&Document>,
         entries: &[Descriptor],
         dropped: &HashSet<Digest>,
-    ) -> Result<Put, AttachError<R::Error>>;
+    ) -> Result<Document, AttachError<R::Error>>;
 
     /// Whether what an entry names is still there.
     fn exists(&self, entry: &Descriptor) -> Result<bool, AttachError<R::Error>>;
@@ -44,7 +50,23 @@ pub(super) struct Writer<'r, R: Registry, L> {
     pub(super) seen: Vec<Descriptor>,
     /// Entries that are gone, and that a registry refuses to list.
     pub(super) dropped: HashSet<Digest>,
+    /// How often others were seen to write while this writer wanted to.
+    pub(super) contention: u32,
+    /// The document that was read last, and its entries.
+    pub(super) last: (Option<Document>, Vec<Descriptor>),
+    pub(super) has_written: bool,
+    /// How often in a row a list was refused, and nobody knows why.
+    pub(super) refused: u32,
 }
+
+/// How often a writer lets others go first before its first write.
+const MOST_LISTENING: u32 = 4;
+/// How often the time before a write is doubled.
+const MOST_DOUBLED: u32 = 3;
+/// How often a list is written that is refused for no reason that can be seen.
+const MOST_REFUSED: u32 = 3;
+/// How often a document is made anew because the list changed meanwhile.
+const MOST_PREPARED: usize = 3;
 
 /// The document under the tag, and what it should have besides.
 type Reading = (Option<Document>, Vec<Descriptor>);
@@ -52,47 +74,100 @@ type Reading = (Option<Document>, Vec<Descriptor>);
 impl<R: Registry, L: List<R>> Writer<'_, R, L> {
     /// Writes until the list keeps the own entries, and what others wrote meanwhile.
     pub(super) fn run(mut self) -> Result<ListedIn, AttachError<R::Error>> {
+        let (_, mut missing) = self.read()?;
+        if !missing.is_empty() {
+            self.listen()?;
+        }
         let (mut kept, mut unchanged) = (0, 0);
         for _ in 0..self.pace.most_reads {
-            let seen = self.seen.len();
-            let is_complete = self.is_complete_or_written()?;
+            (_, missing) = self.read()?;
+            let is_complete = missing.is_empty();
+            if !is_complete {
+                self.add(missing)?;
+            }
             kept = if is_complete { kept + 1 } else { 0 };
-            unchanged = if is_complete && self.seen.len() == seen { unchanged + 1 } else { 0 };
-            if unchanged > self.pace.quiet_reads {
+            if kept > self.pace.quiet_reads && unchanged >= self.pace.quiet_reads {
                 break;
             }
-            self.registry.pause(self.pace.pause()).map_err(AttachError::Registry)?;
+            let is_changed = self.watch(self.pace.pause())?;
+            unchanged = if is_complete && !is_changed { unchanged + 1 } else { 0 };
         }
         // Others may go on writing for as long as they like.
         if kept > self.pace.quiet_reads { Ok(self.list.listed_in()) } else { Err(AttachError::NotListed(self.tag)) }
     }
 
-    /// Reads the list. If something is missing in it, writes it, and returns false.
-    fn is_complete_or_written(&mut self) -> Result<bool, AttachError<R::Error>> {
-        let (document, missing) = self.read()?;
-        if missing.is_empty() {
-            return Ok(true);
+    /// Waits until nobody else has written for a random time, but not for ever.
+    fn listen(&mut self) -> Result<(), AttachError<R::Error>> {
+        for _ in 0..MOST_LISTENING {
+            if !self.watch(self.before_write())? {
+                break;
+            }
+            self.contention += 1;
         }
-        let others: Vec<_> = missing.iter().filter(|entry| !self.is_own(entry)).cloned().collect();
-        if others.is_empty() {
-            self.write(document.as_ref(), &missing)?;
-            return Ok(false);
+        Ok(())
+    }
+
+    /// A random time that others have to write before the next write.
+    fn before_write(&self) -> Duration {
+        self.pace.least + self.pace.pause().saturating_sub(self.pace.least) * (1 << self.contention.min(MOST_DOUBLED))
+    }
+
+    /// Reads the list for about this time; returns whether it has changed.
+    fn watch(&mut self, duration: Duration) -> Result<bool, AttachError<R::Error>> {
+        let before = self.last.0.clone();
+        let mut left = duration;
+        while !left.is_zero() {
+            let pause = left.min(self.pace.poll);
+            self.registry.pause(pause).map_err(AttachError::Registry)?;
+            left -= pause;
+            self.read()?;
         }
+        Ok(self.last.0 != before)
+    }
+
+    /// Writes the list with what is missing in it. Where the writer has written before, another one does the same, and
+    /// perhaps puts back what is missing.
+    fn add(&mut self, missing: Vec<Descriptor>) -> Result<(), AttachError<R::Error>> {
+        if self.has_written {
+            self.contention += 1;
+            self.watch(self.before_write())?;
+        }
+        let others: Vec<_> = missing.into_iter().filter(|entry| !self.is_own(entry)).collect();
         self.forget_deleted(&others)?;
-        // That took time, and the less there is between a read and a write, the better.
-        let (document, missing) = self.read()?;
-        if !missing.is_empty() {
-            self.write(document.as_ref(), &missing)?;
+        let (mut document, mut missing) = self.read()?;
+        for _ in 0..MOST_PREPARED {
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let new = self.list.document(document.as_ref(), &missing, &self.dropped)?;
+            if L::SENDS {
+                // That took time, and the less there is between a read and a write, the better.
+                let (again, still_missing) = self.read()?;
+                if again != document {
+                    (document, missing) = (again, still_missing);
+                    continue;
+                }
+            }
+            return self.put(document.as_ref(), &missing, &new);
         }
-        Ok(false)
+        Ok(())
     }
 
     fn read(&mut self) -> Result<Reading, AttachError<R::Error>> {
         let document = self.registry.manifest(&self.tag).map_err(AttachError::Registry)?;
-        let entries = self.list.entries(document.as_ref())?;
-        let listed: HashSet<&Digest> = entries.iter().map(|entry| &entry.digest).collect();
+        if document != self.last.0 {
+            let entries = self.see(document.as_ref())?;
+            self.last = (document.clone(), entries);
+        }
+        let listed: HashSet<&Digest> = self.last.1.iter().map(|entry| &entry.digest).collect();
         let wanted = self.seen.iter().chain(&self.own);
         let missing = wanted.filter(|entry| !listed.contains(&entry.digest)).cloned().collect();
+        Ok((document, missing))
+    }
+
+    /// Keeps in mind what the list has shown.
+    fn see(&mut self, document: Option<&Document>) -> Result<Vec<Descriptor>, AttachError<R::Error>> {
+        let entries = self.list.entries(document)?;
         for entry in &entries {
             let is_known = self.is_own(entry)
                 || self.dropped.contains(&entry.digest)
@@ -101,11 +176,22 @@ impl<R: Registry, L: List<R>> Writer<'_, R, L> {
                 self.seen.push(entry.clone());
             }
         }
-        Ok((document, missing))
+        Ok(entries)
     }
 
-    fn write(&mut self, document: Option<&Document>, entries: &[Descriptor]) -> Result<(), AttachError<R::Error>> {
-        if self.list.write(&self.tag, document, entries, &self.dropped)? == Put::Stored {
+    /// Writes `new`, which is `document` with `entries`.
+    fn put(
+        &mut self,
+        document: Option<&Document>,
+        entries: &[Descriptor],
+        new: &Document,
+    ) -> Result<(), AttachError<R::Error>> {
+        let (put, shown) = self.registry.put_watched(&self.tag, new).map_err(AttachError::Registry)?;
+        for shown in &shown {
+            self.see(Some(shown))?;
+        }
+        if put == Put::Stored {
+            (self.has_written, self.refused) = (true, 0);
             return Ok(());
         }
         // The registry may refuse the list because of an entry that it does not have any more.
@@ -116,7 +202,8 @@ impl<R: Registry, L: List<R>> Writer<'_, R, L> {
             }
         }
         self.seen.retain(|entry| !self.dropped.contains(&entry.digest));
-        if self.dropped.len() == before {
+        self.refused = if self.dropped.len() == before { self.refused + 1 } else { 0 };
+        if self.refused >= MOST_REFUSED {
             return Err(AttachError::Refused(format!("the tag {}", self.tag)));
         }
         Ok(())

@@ -17,6 +17,8 @@ const USUAL: u64 = 100;
 const HANGING: u64 = 500;
 /// How old what a read shows may be.
 const STALE: u64 = 300;
+/// How long from one read to the next while a write is under way.
+const POLL: u64 = 50;
 
 /// Lets one thread run at a time: the one that sleeps until the earliest moment.
 struct Clock {
@@ -67,16 +69,24 @@ impl Clock {
     }
 }
 
+struct Version {
+    since: u64,
+    document: Document,
+    entries: BTreeSet<Digest>,
+}
+
 #[derive(Default)]
 struct Content {
     /// What each tag named since when.
-    tags: BTreeMap<String, Vec<(u64, Document)>>,
+    tags: BTreeMap<String, Vec<Version>>,
     manifests: BTreeMap<String, Document>,
     blobs: BTreeMap<String, Vec<u8>>,
     /// Since when what refers to what.
     referrers: Vec<(u64, Digest, Descriptor)>,
-    /// Entries that a writer took out of a list after the registry had shown them to it.
+    /// Entries that a writer took out of a list after the registry had shown them to it, and before it began to write.
     dropped_knowingly: Vec<(usize, Digest)>,
+    /// Who took an entry out of a list last.
+    dropped_by: BTreeMap<Digest, usize>,
     /// Which entries each writer was shown.
     shown: BTreeMap<usize, BTreeSet<Digest>>,
 }
@@ -122,7 +132,12 @@ impl Simulation {
     /// What a tag lists in the end.
     pub(crate) fn listed(&self, tag: &str) -> BTreeSet<Digest> {
         let content = self.content.lock().unwrap();
-        content.tags.get(tag).and_then(|versions| versions.last()).map(|(_, last)| entries(last)).unwrap_or_default()
+        content.tags.get(tag).and_then(|versions| versions.last()).map(|last| last.entries.clone()).unwrap_or_default()
+    }
+
+    /// Who took `entry` out of a list last.
+    pub(crate) fn dropped_by(&self, entry: &Digest) -> usize {
+        self.content.lock().unwrap().dropped_by[entry]
     }
 
     /// What refers to `subject` in the end.
@@ -155,6 +170,10 @@ impl Client {
         self.simulation.clock.state.lock().unwrap().random.u64(0..=most)
     }
 
+    fn now(&self) -> u64 {
+        self.simulation.clock.state.lock().unwrap().now
+    }
+
     fn wait(&self, milliseconds: u64) {
         self.simulation.clock.sleep(self.thread, milliseconds);
     }
@@ -162,10 +181,51 @@ impl Client {
     /// A request: time before its effect, and after it.
     fn request<T>(&self, before: u64, effect: impl FnOnce(&mut Content, u64) -> T) -> T {
         self.wait(self.random(before));
-        let now = self.simulation.clock.state.lock().unwrap().now;
-        let answer = effect(&mut self.simulation.content.lock().unwrap(), now);
+        let answer = effect(&mut self.simulation.content.lock().unwrap(), self.now());
         self.wait(self.random(USUAL));
         answer
+    }
+
+    /// What a read of a tag shows that has its effect now.
+    fn shown(&self, content: &mut Content, tag: &str, stale: u64) -> Option<Document> {
+        let (now, versions) = (self.now(), content.tags.get(tag)?);
+        let shown = versions.iter().rev().find(|version| version.since + stale <= now)?;
+        let known = content.shown.entry(self.thread).or_default();
+        let new: Vec<Digest> = shown.entries.difference(known).cloned().collect();
+        known.extend(new);
+        Some(shown.document.clone())
+    }
+
+    /// What this writer was shown so far.
+    fn known(&self) -> BTreeSet<Digest> {
+        self.simulation.content.lock().unwrap().shown.get(&self.thread).cloned().unwrap_or_default()
+    }
+
+    /// The effect of a write by somebody who began it when he was shown `known`.
+    fn put(&self, content: &mut Content, reference: &str, manifest: &Document, known: &BTreeSet<Digest>) {
+        let (now, digest) = (self.now(), Digest::of(&manifest.bytes));
+        content.manifests.insert(digest.to_string(), manifest.clone());
+        let value: Value = serde_json::from_slice(&manifest.bytes).unwrap();
+        if let Some(subject) = value["subject"]["digest"].as_str() {
+            content.referrers.push((now, subject.parse().unwrap(), manifest.descriptor()));
+        }
+        if !reference.contains(':') {
+            let versions = content.tags.entry(reference.into()).or_default();
+            let before = versions.last().map(|last| last.entries.clone()).unwrap_or_default();
+            let entries = entries(manifest);
+            for gone in before.difference(&entries) {
+                content.dropped_by.insert(gone.clone(), self.thread);
+                if known.contains(gone) {
+                    content.dropped_knowingly.push((self.thread, gone.clone()));
+                }
+            }
+            versions.push(Version { since: now, document: manifest.clone(), entries });
+        }
+    }
+
+    /// How long a write takes before it has its effect.
+    fn before_write(&self) -> u64 {
+        if self.random(7) == 0 { HANGING } else { USUAL }
     }
 }
 
@@ -174,37 +234,32 @@ impl Registry for Client {
 
     fn manifest(&self, reference: &str) -> Result<Option<Document>, Infallible> {
         let stale = self.random(STALE);
-        Ok(self.request(USUAL, |content, now| {
-            if reference.contains(':') {
-                return content.manifests.get(reference).cloned();
-            }
-            let versions = content.tags.get(reference)?;
-            let shown = versions.iter().rev().find(|(since, _)| since + stale <= now)?.1.clone();
-            content.shown.entry(self.thread).or_default().extend(entries(&shown));
-            Some(shown)
+        Ok(self.request(USUAL, |content, _| match reference.contains(':') {
+            true => content.manifests.get(reference).cloned(),
+            false => self.shown(content, reference, stale),
         }))
     }
 
     fn put_manifest(&self, reference: &str, manifest: &Document) -> Result<Put, Infallible> {
-        let before = if self.random(7) == 0 { HANGING } else { USUAL };
-        Ok(self.request(before, |content, now| {
-            let digest = Digest::of(&manifest.bytes);
-            content.manifests.insert(digest.to_string(), manifest.clone());
-            let value: Value = serde_json::from_slice(&manifest.bytes).unwrap();
-            if let Some(subject) = value["subject"]["digest"].as_str() {
-                content.referrers.push((now, subject.parse().unwrap(), manifest.descriptor()));
-            }
-            if !reference.contains(':') {
-                let versions = content.tags.entry(reference.into()).or_default();
-                let before = versions.last().map(|(_, last)| entries(last)).unwrap_or_default();
-                let shown = content.shown.get(&self.thread).cloned().unwrap_or_default();
-                for gone in before.difference(&entries(manifest)).filter(|gone| shown.contains(gone)) {
-                    content.dropped_knowingly.push((self.thread, gone.clone()));
-                }
-                versions.push((now, manifest.clone()));
-            }
-            Put::Stored
-        }))
+        let known = self.known();
+        self.request(self.before_write(), |content, _| self.put(content, reference, manifest, &known));
+        Ok(Put::Stored)
+    }
+
+    fn put_watched(&self, tag: &str, manifest: &Document) -> Result<(Put, Vec<Document>), Infallible> {
+        let (known, effect) = (self.known(), self.now() + self.random(self.before_write()));
+        let mut shown = Vec::new();
+        let mut read = self.now() + self.random(USUAL);
+        while read < effect {
+            self.wait(read - self.now());
+            let stale = self.random(STALE);
+            shown.extend(self.shown(&mut self.simulation.content.lock().unwrap(), tag, stale));
+            read += self.random(USUAL) + POLL + self.random(USUAL);
+        }
+        self.wait(effect - self.now());
+        self.put(&mut self.simulation.content.lock().unwrap(), tag, manifest, &known);
+        self.wait(self.random(USUAL));
+        Ok((Put::Stored, shown))
     }
 
     fn blob(&self, digest: &Digest, _: u64) -> Result<Option<Vec<u8>>, Infallible> {

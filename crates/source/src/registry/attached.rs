@@ -1,6 +1,10 @@
 //! A repository of a registry as the crate `attest` reads and writes it.
 
+use std::collections::HashMap;
 use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use layersift_attest::registry::{Put, Registry as AttestRegistry};
@@ -9,13 +13,18 @@ use layersift_format::Cancellation;
 use layersift_model::Digest;
 use serde::Deserialize;
 
-use super::{At, Registry, RegistryError};
+use super::{At, Manifest, Registry, RegistryError};
+
+/// How long from one read of a tag to the next while a write to it is under way.
+const WATCH: Duration = Duration::from_millis(50);
 
 /// A repository whose attestations are read or written.
 pub struct Repository {
     registry: Registry,
     name: String,
     cancellation: Cancellation,
+    /// What tags named last. They are read again and again, and seldom change.
+    tags: Mutex<HashMap<String, (Digest, Document)>>,
 }
 
 /// A page of what refers to a manifest.
@@ -28,12 +37,29 @@ impl Repository {
     /// The repository `name` of `registry`, until `cancellation` is cancelled.
     pub fn new(registry: &Registry, name: &str, cancellation: &Cancellation) -> Repository {
         let (registry, cancellation) = (registry.with_cancellation(cancellation.clone()), cancellation.clone());
-        Repository { registry, name: name.into(), cancellation }
+        Repository { registry, name: name.into(), cancellation, tags: Mutex::default() }
     }
 
     /// Its name in the registry.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What `tag` names. It is sent only if it is not the same as the last time.
+    fn tagged(&self, tag: &str) -> Result<Document, RegistryError> {
+        let known = self.tags.lock().unwrap_or_else(PoisonError::into_inner).get(tag).cloned();
+        let manifest = match &known {
+            Some((digest, _)) => self.registry.manifest_unless(&self.name, tag, digest)?,
+            None => Some(self.registry.manifest(&self.name, &At::Tag(tag.into()))?),
+        };
+        let (digest, document) = match (manifest, known) {
+            (Some(manifest), _) => (manifest.digest.clone(), document(manifest)),
+            (None, Some(known)) => return Ok(known.1),
+            (None, None) => return self.registry.manifest(&self.name, &At::Tag(tag.into())).map(document),
+        };
+        let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        tags.insert(tag.into(), (digest, document.clone()));
+        Ok(document)
     }
 }
 
@@ -41,15 +67,37 @@ impl AttestRegistry for Repository {
     type Error = RegistryError;
 
     fn manifest(&self, reference: &str) -> Result<Option<Document>, RegistryError> {
-        match self.registry.manifest(&self.name, &at(reference)) {
-            Ok(manifest) => {
-                let media_type = manifest.media_type.unwrap_or_default();
-                let media_type = media_type.split(';').next().unwrap_or_default().trim().into();
-                Ok(Some(Document { media_type, bytes: manifest.bytes }))
-            }
+        let read = match at(reference) {
+            At::Tag(tag) => self.tagged(&tag),
+            digest => self.registry.manifest(&self.name, &digest).map(document),
+        };
+        match read {
+            Ok(document) => Ok(Some(document)),
             Err(RegistryError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn put_watched(&self, tag: &str, manifest: &Document) -> Result<(Put, Vec<Document>), RegistryError> {
+        let is_done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let watched = scope.spawn(|| {
+                let mut shown: Vec<Document> = Vec::new();
+                while !is_done.load(Ordering::Relaxed) {
+                    // The write itself says what is wrong with the registry.
+                    let read = self.manifest(tag).ok().flatten();
+                    shown.extend(read.filter(|read| shown.last() != Some(read)));
+                    if self.cancellation.wait(WATCH) {
+                        break;
+                    }
+                }
+                shown
+            });
+            let put = self.put_manifest(tag, manifest);
+            is_done.store(true, Ordering::Relaxed);
+            let shown = watched.join().unwrap_or_default();
+            Ok((put?, shown))
+        })
     }
 
     fn put_manifest(&self, reference: &str, manifest: &Document) -> Result<Put, RegistryError> {
@@ -94,6 +142,12 @@ impl AttestRegistry for Repository {
         self.cancellation.wait(duration);
         Ok(())
     }
+}
+
+fn document(manifest: Manifest) -> Document {
+    let media_type = manifest.media_type.unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim().into();
+    Document { media_type, bytes: manifest.bytes }
 }
 
 fn at(reference: &str) -> At {
