@@ -40,3 +40,5 @@ mod sbom;
 mod scrub;
 mod shipped;
 mod snapshots;
+mod sweep_files;
+mod unsupported_stores;
