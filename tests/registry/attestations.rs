@@ -309,7 +309,7 @@ fn a_failing_image_that_was_signed_before_gets_nothing_unless_that_is_asked_for(
     assert!(setting.verify("team/leaky:v1", &[]).expect(1).stdout.contains("scan-not-passed"));
 }
 
-/// `script` runs a command at a terminal of its own, and shows what the terminal shows. A line is typed at each question.
+/// `script` runs a command at a terminal of its own, and shows what that shows. A line is typed at each question.
 fn at_terminal(command: &str, typed: &[&str]) -> (bool, String) {
     let mut script = Command::new("script");
     script.args(["-qec", command, "/dev/null"]).env_remove("LAYERSIFT_KEY_PASSWORD");

@@ -41,4 +41,6 @@ mod sbom;
 mod scrub;
 mod shipped;
 mod snapshots;
+mod sweep_files;
+mod unsupported_stores;
 mod written_files;

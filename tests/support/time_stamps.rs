@@ -11,7 +11,8 @@ pub fn authority(directory: &Path) {
     let config = format!(
         "[tsa]\ndefault_tsa = it\n[it]\nserial = {}\ncrypto_device = builtin\nsigner_cert = {}\nsigner_key = {}\n\
          certs = {}\nsigner_digest = sha256\ndefault_policy = 1.2.3.4.1\ndigests = sha256, sha384, sha512\n\
-         ess_cert_id_alg = sha256\n[leaf]\nbasicConstraints = critical, CA:FALSE\nkeyUsage = critical, digitalSignature\n\
+         ess_cert_id_alg = sha256\n[leaf]\nbasicConstraints = critical, CA:FALSE\n\
+         keyUsage = critical, digitalSignature\n\
          extendedKeyUsage = critical, timeStamping\n",
         at("serial"),
         at("tsa.pem"),

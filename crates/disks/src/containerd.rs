@@ -43,8 +43,8 @@ struct Snapshot {
 
 const ACTIVE: u64 = 2;
 
-/// The snapshotters that keep every snapshot as a directory. Others keep subvolumes, devices, or what they fetch when it
-/// is read, and some of them elsewhere.
+/// The snapshotters that keep every snapshot as a directory. Others keep subvolumes, devices, or what they fetch when
+/// it is read, and some of them elsewhere.
 const OF_DIRECTORIES: [&str; 3] = ["overlayfs", "native", "fuse-overlayfs"];
 
 /// The snapshots of the store.
@@ -188,8 +188,8 @@ impl Snapshots {
         }
         for (snapshotter, count) in unread.into_iter().filter(|(name, _)| !OF_DIRECTORIES.contains(name)) {
             let detail = format!(
-                "the snapshotter {snapshotter} is not supported: {count} of its snapshots are not read, and others only \
-                 as plain files"
+                "the snapshotter {snapshotter} is not supported: {count} of its snapshots are not read, and others \
+                 only as plain files"
             );
             store.unsupported(&format!("{base}{SNAPSHOTTER}{snapshotter}"), detail);
         }
