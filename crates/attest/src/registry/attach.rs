@@ -93,6 +93,7 @@ fn writer<R: Registry, L>(registry: &R, list: L, tag: String, own: Vec<Descripto
         own,
         pace,
         seen,
+        seen_digests: HashSet::new(),
         dropped,
         contention: 0,
         last: (None, Vec::new()),

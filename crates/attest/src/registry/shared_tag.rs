@@ -48,6 +48,8 @@ pub(super) struct Writer<'r, R: Registry, L> {
     pub(super) pace: Pace,
     /// Entries of others that the list has shown, in that order.
     pub(super) seen: Vec<Descriptor>,
+    /// Their digests: a list may have many thousands.
+    pub(super) seen_digests: HashSet<Digest>,
     /// Entries that are gone, and that a registry refuses to list.
     pub(super) dropped: HashSet<Digest>,
     /// How often others were seen to write while this writer wanted to.
@@ -169,10 +171,8 @@ impl<R: Registry, L: List<R>> Writer<'_, R, L> {
     fn see(&mut self, document: Option<&Document>) -> Result<Vec<Descriptor>, AttachError<R::Error>> {
         let entries = self.list.entries(document)?;
         for entry in &entries {
-            let is_known = self.is_own(entry)
-                || self.dropped.contains(&entry.digest)
-                || self.seen.iter().any(|seen| seen.digest == entry.digest);
-            if !is_known {
+            let is_known = self.is_own(entry) || self.dropped.contains(&entry.digest);
+            if !is_known && self.seen_digests.insert(entry.digest.clone()) {
                 self.seen.push(entry.clone());
             }
         }
@@ -201,7 +201,7 @@ impl<R: Registry, L: List<R>> Writer<'_, R, L> {
                 self.dropped.insert(entry.digest.clone());
             }
         }
-        self.seen.retain(|entry| !self.dropped.contains(&entry.digest));
+        self.forget(&self.dropped.clone());
         self.refused = if self.dropped.len() == before { self.refused + 1 } else { 0 };
         if self.refused >= MOST_REFUSED {
             return Err(AttachError::Refused(format!("the tag {}", self.tag)));
@@ -215,11 +215,18 @@ impl<R: Registry, L: List<R>> Writer<'_, R, L> {
 
     /// An entry that was listed before and is no longer may have been deleted on purpose.
     fn forget_deleted(&mut self, missing: &[Descriptor]) -> Result<(), AttachError<R::Error>> {
+        let mut deleted = HashSet::new();
         for entry in missing {
             if !self.list.exists(entry)? {
-                self.seen.retain(|seen| seen.digest != entry.digest);
+                deleted.insert(entry.digest.clone());
             }
         }
+        self.forget(&deleted);
         Ok(())
+    }
+
+    fn forget(&mut self, digests: &HashSet<Digest>) {
+        self.seen.retain(|seen| !digests.contains(&seen.digest));
+        self.seen_digests.retain(|digest| !digests.contains(digest));
     }
 }
