@@ -1,5 +1,6 @@
 //! `layersift attest`.
 
+mod attached;
 mod attested;
 mod images;
 pub(super) mod keys;
@@ -11,30 +12,29 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use clap::Args;
 use jiff::Timestamp;
 
 use super::args::{
     FingerprintKeyArgs, PolicyArgs, QuietArgs, RegistryArgs, RulesArgs, StoreArgs, TargetArgs, ThreadsArgs, TimeoutArgs,
 };
+use super::formats::{TextOrJson, parser};
 use super::read::Reading;
 use super::saved::SavedReports;
 use super::{context, output};
+use attached::{Attached, attach_all};
 use attested::{Attested, Signed, Stamping, write_requests};
-use images::{local_images, registry_images};
+use images::{Image, by_digest, local_images, registry_images};
 use keys::PasswordArgs;
 use layersift_attest::predicate::{Failing, ScanResult};
-use layersift_attest::registry::{ListedIn, Pace, attach_bundles, attach_layers};
 use layersift_format::Cancellation;
 use layersift_format::platform::Choice;
 use layersift_model::{Digest, ImageReport, Verdict};
-use layersift_report::{Policy, plural};
+use layersift_report::Policy;
 use layersift_rules::Ruleset;
 use layersift_source::Target;
-use layersift_source::registry::Repository;
 use repository::RegistryImage;
 
 const PLATFORM: &str = "Platform to scan and attest: OS/ARCH[/VARIANT], or all [default: all]";
@@ -90,6 +90,10 @@ pub(crate) struct AttestArgs {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
+    /// Format of what is printed
+    #[arg(long, value_name = "FORMAT", value_parser = parser::<TextOrJson>(), default_value = "text")]
+    format: TextOrJson,
+
     #[command(flatten)]
     policy: PolicyArgs,
 
@@ -129,7 +133,7 @@ pub(crate) fn run(args: &AttestArgs) -> anyhow::Result<ExitCode> {
     let target = args.target.parse()?;
     let remote = RegistryImage::open(&target, options, &cancellation)?;
     check_place(args, &target, remote.as_ref())?;
-    let results = results(args, &policy, remote.as_ref())?;
+    let results = by_digest(results(args, &policy, remote.as_ref())?)?;
     let images = match &remote {
         Some(remote) => registry_images(remote, &results)?,
         None => local_images(&results),
@@ -138,15 +142,14 @@ pub(crate) fn run(args: &AttestArgs) -> anyhow::Result<ExitCode> {
     if remote.as_ref().is_some_and(|remote| images.iter().all(|image| image.subject.digest != remote.root.digest)) {
         output::warn(["the index is not attested, because not all of its platforms have a report"]);
     }
-    let worst = images.iter().map(|image| image.result.verdict).max().unwrap_or(Verdict::Incomplete);
-    let is_passed = images.iter().all(|image| image.result.passes());
-    if !is_passed && !args.attach_failing {
-        let verdict = worst.max(Verdict::Incomplete);
-        output::warn([format!(
-            "nothing is attested, because the verdict is {}; pass --attach-failing to attest that",
-            verdict.name()
-        )]);
-        return Ok(ExitCode::from(verdict.exit_code()));
+    let verdict = verdict(&images);
+    if verdict != Verdict::Pass && !args.attach_failing {
+        let why = match policy.fail_on {
+            Some(_) => format!("the verdict is {}", verdict.name()),
+            None => "nothing can fail with --fail-on none, which is not a pass".into(),
+        };
+        output::warn([format!("nothing is attested, because {why}; pass --attach-failing to attest that")]);
+        return finish(args, None, &[], verdict);
     }
     let name = remote.as_ref().map(|remote| remote.name());
     let mut signed = Vec::new();
@@ -159,8 +162,16 @@ pub(crate) fn run(args: &AttestArgs) -> anyhow::Result<ExitCode> {
         });
         signed.push(Signed { subject: &image.subject, of: attested.collect::<Result<_, _>>()? });
     }
-    finish(args, remote.as_ref(), &signed)?;
-    Ok(ExitCode::from(if is_passed { 0 } else { worst.max(Verdict::Incomplete).exit_code() }))
+    finish(args, remote.as_ref(), &signed, verdict)
+}
+
+/// The worst verdict. An image that does not pass is at least not known to.
+fn verdict(images: &[Image]) -> Verdict {
+    let of_image = |image: &Image| match image.result.passes() {
+        true => Verdict::Pass,
+        false => image.result.verdict.max(Verdict::Incomplete),
+    };
+    images.iter().map(of_image).max().unwrap_or(Verdict::Incomplete)
 }
 
 /// Refuses an image that nothing can be attached to.
@@ -173,15 +184,29 @@ fn check_place(args: &AttestArgs, target: &Target, remote: Option<&RegistryImage
     Ok(())
 }
 
-/// Attaches all, or writes it to a file.
-fn finish(args: &AttestArgs, remote: Option<&RegistryImage>, signed: &[Signed<'_>]) -> anyhow::Result<()> {
-    match (&args.output, remote) {
+/// Attaches all, or writes it to a file, and says so. The exit status is the verdict.
+fn finish(
+    args: &AttestArgs,
+    remote: Option<&RegistryImage>,
+    signed: &[Signed<'_>],
+    verdict: Verdict,
+) -> anyhow::Result<ExitCode> {
+    let attached: Vec<Attached> = match (&args.output, remote) {
         (None, Some(remote)) => attach_all(&remote.repository, signed)?,
-        (Some(path), _) => write(path, signed)?,
-        (None, None) => {}
-    }
+        (Some(path), _) if !signed.is_empty() => {
+            write(path, signed)?;
+            Vec::new()
+        }
+        _ => Vec::new(),
+    };
     let all = signed.iter().flat_map(|signed| &signed.of);
-    args.timestamp_requests.as_ref().map_or(Ok(()), |directory| write_requests(directory, all))
+    let requests = args.timestamp_requests.as_ref().filter(|_| !signed.is_empty());
+    requests.map_or(Ok(()), |directory| write_requests(directory, all))?;
+    match args.format {
+        TextOrJson::Text => output::write(attached::text(&attached).as_bytes(), None)?,
+        TextOrJson::Json => output::write(&attached::json(signed, &attached, verdict)?, None)?,
+    }
+    Ok(ExitCode::from(verdict.exit_code()))
 }
 
 /// Writes bundles to a file, a line each.
@@ -194,47 +219,6 @@ fn write(path: &Path, signed: &[Signed<'_>]) -> anyhow::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).open(path);
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
     written.with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Attaches all in both forms. The lists of images and forms are separate, and each is watched for some seconds.
-fn attach_all(repository: &Repository, signed: &[Signed<'_>]) -> anyhow::Result<()> {
-    let lines = thread::scope(|scope| {
-        let mut threads = Vec::new();
-        for signed in signed {
-            threads.push(scope.spawn(|| attach_as_bundles(repository, signed)));
-            threads.push(scope.spawn(|| attach_as_layers(repository, signed)));
-        }
-        let join = |thread: thread::ScopedJoinHandle<'_, anyhow::Result<String>>| {
-            thread.join().unwrap_or_else(|_| Err(anyhow!("a thread that attaches attestations panicked")))
-        };
-        threads.into_iter().map(join).collect::<anyhow::Result<String>>()
-    })?;
-    output::write(lines.as_bytes(), None)
-}
-
-fn attach_as_bundles(repository: &Repository, signed: &Signed<'_>) -> anyhow::Result<String> {
-    let (subject, now) = (signed.subject, Timestamp::now());
-    let artifact = |attested: &Attested| attested.bundle.artifact(&attested.predicate_type, subject, now);
-    let artifacts = signed.of.iter().map(artifact).collect::<Result<Vec<_>, _>>()?;
-    let place = match attach_bundles(repository, &subject.digest, &artifacts, Pace::default())? {
-        ListedIn::Referrers => "the registry's list of referrers",
-        ListedIn::FallbackTag | ListedIn::LegacyTag => {
-            "the fallback tag, because the registry keeps no list of referrers"
-        }
-    };
-    Ok(format!(
-        "{}: {} attached as bundles, in {place}\n",
-        subject.digest,
-        plural(artifacts.len() as u64, "attestation")
-    ))
-}
-
-fn attach_as_layers(repository: &Repository, signed: &Signed<'_>) -> anyhow::Result<String> {
-    let layer = |attested: &Attested| attested.layer.to_append(&attested.predicate_type);
-    let layers = signed.of.iter().map(layer).collect::<Result<Vec<_>, _>>()?;
-    let subject = &signed.subject.digest;
-    attach_layers(repository, subject, &layers, Pace::default())?;
-    Ok(format!("{subject}: {} attached as layers of .att\n", plural(layers.len() as u64, "attestation")))
 }
 
 /// The results of the images that the reports are of, by the digests of their manifests.

@@ -19,11 +19,11 @@ use crate::oci::{Descriptor, Document, EMPTY_CONFIG, MANIFEST, Manifest};
 /// The media type of a bundle, of its layer and of its artifact.
 pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 /// What cosign asks of the layer of a bundle.
-const LAYER_PREFIX: &str = "application/vnd.dev.sigstore.bundle";
+pub(crate) const BUNDLE_TYPES: &str = "application/vnd.dev.sigstore.bundle";
 /// The other name of version 0.3.
 const BUNDLE_BEFORE: &str = "application/vnd.dev.sigstore.bundle+json;version=0.3";
 const CONTENT: &str = "dev.sigstore.bundle.content";
-const PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
+pub(crate) const PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
 const CREATED: &str = "org.opencontainers.image.created";
 
 /// Why a text is not accepted as a bundle.
@@ -178,7 +178,7 @@ impl Bundle {
 pub fn bundle_layer(manifest: &[u8]) -> Option<Descriptor> {
     let mut layers = serde_json::from_slice::<Manifest>(manifest).ok()?.layers;
     let layer = layers.pop().filter(|_| layers.is_empty())?;
-    layer.media_type.starts_with(LAYER_PREFIX).then_some(layer)
+    layer.media_type.starts_with(BUNDLE_TYPES).then_some(layer)
 }
 
 fn is_version(media_type: &str) -> bool {

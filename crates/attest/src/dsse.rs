@@ -12,8 +12,10 @@ use crate::statement::{Statement, StatementError};
 
 /// The media type of a statement, which is signed with it.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
-/// More signatures than anybody makes.
-const MOST_SIGNATURES: usize = 100;
+/// More signatures than anybody makes. Each is a hash of the whole payload for every key, before anything is trusted.
+const MOST_SIGNATURES: usize = 10;
+/// The most bytes of a statement that are read. cosign reads bills of materials of more than 20 MB.
+const MOST_PAYLOAD: usize = 32 << 20;
 
 /// Why a text is not accepted as an envelope.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,9 @@ pub enum EnvelopeError {
     /// A payload or signature that is not base64.
     #[error("the {0} of the envelope is not base64")]
     Base64(&'static str),
+    /// A statement that is larger than is read.
+    #[error("the payload of the envelope has {0} bytes, more than the {MOST_PAYLOAD} that are read")]
+    TooLarge(usize),
     /// No signature, or more than are read.
     #[error("the envelope has {0} signatures")]
     Signatures(usize),
@@ -54,7 +59,9 @@ pub enum SealError {
 /// A signed statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    payload: Vec<u8>,
+    /// The bytes that the signatures are over. They end with the payload.
+    signed: Vec<u8>,
+    payload_length: usize,
     signatures: Vec<Vec<u8>>,
 }
 
@@ -72,8 +79,9 @@ impl Envelope {
     /// If it cannot be written or signed.
     pub fn sign(statement: &Statement, signer: &dyn Signer) -> Result<Envelope, SealError> {
         let payload = statement.to_bytes()?;
-        let signature = signer.sign(&pae(PAYLOAD_TYPE, &payload))?;
-        Ok(Envelope { payload, signatures: vec![signature] })
+        let signed = pae(PAYLOAD_TYPE, &payload);
+        let signatures = vec![signer.sign(&signed)?];
+        Ok(Envelope { signed, payload_length: payload.len(), signatures })
     }
 
     /// The envelope in a layer of a `.att` manifest.
@@ -112,11 +120,15 @@ impl Envelope {
         if signatures.len() == 0 || signatures.len() > MOST_SIGNATURES {
             return Err(EnvelopeError::Signatures(signatures.len()));
         }
-        let payload = payload_base64.decode(payload).ok_or(EnvelopeError::Base64("payload"))?;
+        // Base64 has four characters for three bytes.
+        let payload = match payload.len() / 4 * 3 {
+            length if length > MOST_PAYLOAD + 2 => return Err(EnvelopeError::TooLarge(length)),
+            _ => payload_base64.decode(payload).ok_or(EnvelopeError::Base64("payload"))?,
+        };
         let signatures = signatures
             .map(|text| signature_base64.decode(text).ok_or(EnvelopeError::Base64("signature")))
             .collect::<Result<_, _>>()?;
-        Ok(Envelope { payload, signatures })
+        Ok(Envelope { signed: pae(PAYLOAD_TYPE, &payload), payload_length: payload.len(), signatures })
     }
 
     /// The envelope as JSON: the layer of a `.att` manifest, and a part of a bundle.
@@ -126,7 +138,7 @@ impl Envelope {
 
     pub(crate) fn form(&self) -> EnvelopeForm {
         EnvelopeForm {
-            payload: base64(&self.payload),
+            payload: base64(self.payload()),
             payload_type: PAYLOAD_TYPE.into(),
             signatures: self.signatures.iter().map(|sig| SignatureForm { keyid: None, sig: base64(sig) }).collect(),
         }
@@ -134,7 +146,8 @@ impl Envelope {
 
     /// The bytes of the statement. They mean nothing before a signature was verified.
     pub fn payload(&self) -> &[u8] {
-        &self.payload
+        let start = self.signed.len().saturating_sub(self.payload_length);
+        self.signed.get(start..).unwrap_or_default()
     }
 
     /// The bytes of the signatures, as the algorithm makes them.
@@ -144,8 +157,7 @@ impl Envelope {
 
     /// Whether one of its signatures is by `key`.
     pub fn is_signed_by(&self, key: &PublicKey) -> bool {
-        let message = pae(PAYLOAD_TYPE, &self.payload);
-        self.signatures.iter().any(|signature| key.verifies(&message, signature))
+        self.signatures.iter().any(|signature| key.verifies(&self.signed, signature))
     }
 
     /// The statement.
@@ -153,7 +165,7 @@ impl Envelope {
     /// # Errors
     /// If it is not one.
     pub fn statement(&self) -> Result<Statement, StatementError> {
-        Statement::parse(&self.payload)
+        Statement::parse(self.payload())
     }
 }
 

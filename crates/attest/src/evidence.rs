@@ -39,8 +39,14 @@ pub enum UnreadableError {
     #[error(transparent)]
     Legacy(#[from] LegacyError),
     /// A document that its registry does not give.
-    #[error("{0} is listed, but the registry does not have it, or too large a one")]
+    #[error("{0} is listed, but the registry does not have it")]
     Missing(layersift_model::Digest),
+    /// The same of something that is no attestation of this program.
+    #[error("{0}, which has the type `{1}`, is listed, but the registry does not have it")]
+    OtherMissing(layersift_model::Digest, String),
+    /// A blob that is larger than an attestation of this program can be.
+    #[error("{0} has {1} bytes, more than are read of an attestation")]
+    BlobTooLarge(layersift_model::Digest, u64),
     /// More than is looked into.
     #[error("{0} manifests refer to the image, more than are read")]
     TooMany(usize),
@@ -50,9 +56,13 @@ pub enum UnreadableError {
 }
 
 impl UnreadableError {
-    /// Whether something else that is attached was not looked at because of it.
+    /// Whether an attestation that counts may be among what was not read because of it.
     pub(crate) fn leaves_rest(&self) -> bool {
-        matches!(self, UnreadableError::TooMany(_) | UnreadableError::TooLarge(_))
+        match self {
+            UnreadableError::TooMany(_) | UnreadableError::TooLarge(_) | UnreadableError::Missing(_) => true,
+            UnreadableError::Legacy(error) => matches!(error, LegacyError::TooMany(_)),
+            UnreadableError::Bundle(_) | UnreadableError::OtherMissing(..) | UnreadableError::BlobTooLarge(..) => false,
+        }
     }
 }
 
@@ -91,6 +101,12 @@ impl Evidence {
             }
             Err(error) => self.unreadable.push(error.into()),
         }
+    }
+
+    /// Adds that a bundle is too large to be read. It is one of somebody, and hides the `.att` manifest from cosign.
+    pub(crate) fn add_large_bundle(&mut self, error: UnreadableError) {
+        self.has_bundle = true;
+        self.unreadable.push(error);
     }
 
     /// Adds that something could not be read.

@@ -14,7 +14,7 @@ use crate::oci::{Descriptor, Document, IMAGE_CONFIG, MANIFEST, Manifest};
 const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
 /// Cosign refuses a layer without it. For an attestation it is empty.
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
-const PREDICATE_TYPE: &str = "predicateType";
+pub(crate) const PREDICATE_TYPE: &str = "predicateType";
 const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
 const REKOR_BUNDLE: &str = "dev.sigstore.cosign/bundle";
 /// As many layers as cosign reads.

@@ -52,5 +52,6 @@ pub use legacy::{Layer, LegacyError, NewLayer, legacy_layers};
 pub use oci::{Descriptor, Document, INDEX, MANIFEST};
 pub use statement::{Statement, StatementError, Subject};
 pub use verify::{
-    Accepted, Attached, Demands, MOST_AHEAD, Refusal, Verification, signed_statements, verify, verify_image,
+    Accepted, Attached, Demands, JudgementDemand, MOST_AHEAD, Refusal, Verification, signed_statements, verify,
+    verify_image,
 };

@@ -58,11 +58,12 @@ pub struct Counts {
     pub info: u32,
 }
 
-/// The policy that judged.
+/// How the image was judged: the severity that fails, after a flag that overrides the policy file, that file, and the
+/// baseline. Only together do they say what a pass means.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct PolicyResult {
-    /// The lowest severity that fails.
+    /// The lowest severity that fails. Without one nothing does, and the image does not pass.
     pub fail_on: Option<Severity>,
     /// The digest of the policy file.
     pub digest: Option<Digest>,
@@ -199,9 +200,9 @@ impl ScanResult {
         if self.passes() { PASSED } else { NOT_PASSED }
     }
 
-    /// Whether the verdict is a pass that the counts do not contradict.
+    /// Whether the verdict is a pass that the counts do not contradict, by a policy that could have failed.
     pub fn passes(&self) -> bool {
-        self.verdict == Verdict::Pass && self.gaps == 0
+        self.verdict == Verdict::Pass && self.gaps == 0 && self.policy.fail_on.is_some()
     }
 
     /// The statements about the image `digest`: one of ours and, if the image passes, the summary.

@@ -6,11 +6,11 @@
 mod image;
 
 use jiff::{SignedDuration, Timestamp};
-use layersift_model::{Digest, Verdict};
+use layersift_model::{Digest, Severity, Verdict};
 
 use crate::evidence::{Attestation, Evidence};
 use crate::keys::PublicKey;
-use crate::predicate::{NOT_PASSED, PASSED, ScanResult};
+use crate::predicate::{NOT_PASSED, PASSED, PolicyResult, SUMMARY, ScanResult};
 use crate::statement::{Statement, StatementError};
 use crate::timestamp::{Authorities, TimestampError};
 
@@ -19,6 +19,9 @@ pub use image::{Attached, verify_image};
 /// How far clocks may differ.
 pub const MOST_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
+/// The most bytes of a statement about a scan, which has some hundreds. More are not hashed for each key.
+const MOST_STATEMENT: usize = 4 << 20;
+
 /// What an attestation has to say.
 #[derive(Clone, Debug, Default)]
 pub struct Demands {
@@ -26,14 +29,26 @@ pub struct Demands {
     pub keys: Vec<PublicKey>,
     /// The rule sets, one of which the image has to be scanned with; any, if there is none.
     pub rulesets: Vec<String>,
-    /// The policy that has to have judged it.
-    pub policy: Option<Digest>,
+    /// How it has to have been judged; in any way that could have failed, if nothing is said.
+    pub judgement: Option<JudgementDemand>,
     /// How long ago the scan may have begun.
     pub most_age: Option<SignedDuration>,
-    /// The authorities, one of which has to have stamped the signature. Then the age counts from their time, too.
+    /// The authorities, one of which has to have stamped the signature, not before it claims to be made.
     pub authorities: Option<Authorities>,
     /// What the caller's own store knows of the image. Anything but a pass is the last word.
     pub stored: Option<Verdict>,
+}
+
+/// How an image has to have been judged. What a policy file says can be overridden, and a baseline of the image itself
+/// takes every finding out, so the whole of it is compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JudgementDemand {
+    /// The policy file; any or none, if there is none.
+    pub policy: Option<Digest>,
+    /// The highest severity that may be the lowest that fails; any, if there is none.
+    pub fail_on: Option<Severity>,
+    /// The baseline. Without one the image has to have been judged without one.
+    pub baseline: Option<Digest>,
 }
 
 /// Why an attestation, or an image, was not accepted.
@@ -63,6 +78,9 @@ pub enum Refusal {
         /// The type that was asked for.
         wanted: String,
     },
+    /// A statement that is too long to be about a scan.
+    #[error("the statement has {0} bytes, more than one about a scan")]
+    TooLong(usize),
     /// A predicate of our type that is not one.
     #[error("the predicate is not the outcome of a scan")]
     Predicate(#[source] serde_json::Error),
@@ -80,6 +98,20 @@ pub enum Refusal {
     /// Another policy.
     #[error("the image was judged by another policy than {0}")]
     Policy(Digest),
+    /// A severity that does not fail.
+    #[error("the image was judged with --fail-on {} instead of {}", severity_name(found.as_ref()), wanted.name())]
+    FailOn {
+        /// The severity that failed.
+        found: Option<Severity>,
+        /// The severity that has to fail.
+        wanted: Severity,
+    },
+    /// A policy by which nothing fails.
+    #[error("the image was judged with --fail-on none, so nothing could fail")]
+    NothingFails,
+    /// Another baseline.
+    #[error("the image was judged with the baseline {}", .0.as_ref().map_or_else(|| "none".into(), Digest::to_string))]
+    Baseline(Option<Digest>),
     /// A scan too long ago.
     #[error("the image was scanned at {0}, which is too long ago")]
     TooOld(Timestamp),
@@ -137,6 +169,17 @@ impl Verification {
     pub fn is_accepted(&self) -> bool {
         self.accepted.is_some()
     }
+
+    /// A pass if it is; incomplete if what was not read may say more, and nothing that was read says that it fails.
+    pub fn verdict(&self) -> Verdict {
+        let has = |is: fn(&Refusal) -> bool| self.refusals.iter().any(is);
+        let is_failed = has(|refusal| matches!(refusal, Refusal::FailedLater(_) | Refusal::Stored(_)));
+        match self.is_accepted() {
+            true => Verdict::Pass,
+            false if !is_failed && has(|refusal| matches!(refusal, Refusal::NotAllRead(_))) => Verdict::Incomplete,
+            false => Verdict::Fail,
+        }
+    }
 }
 
 /// The statements about the image `subject` that one of `keys` signed and that have the type `predicate_type`, and why
@@ -167,6 +210,8 @@ pub fn verify(evidence: &Evidence, subject: &Digest, demands: &Demands, now: Tim
     let mut accepted: Option<Accepted> = None;
     for attestation in evidence.attestations() {
         match check(attestation, subject, demands, now) {
+            // Every image that passes has a summary beside what is asked for.
+            Err(Refusal::PredicateType { found, .. }) if found == SUMMARY => {}
             Ok(new) if accepted.as_ref().is_none_or(|best| best.result.scanned_at < new.result.scanned_at) => {
                 accepted = Some(new);
             }
@@ -228,20 +273,43 @@ fn signed_statement<'k>(
 }
 
 fn check(attestation: &Attestation, subject: &Digest, demands: &Demands, now: Timestamp) -> Result<Accepted, Refusal> {
+    let length = attestation.envelope.payload().len();
+    if length > MOST_STATEMENT {
+        return Err(Refusal::TooLong(length));
+    }
     let (statement, key) = signed_statement(attestation, subject, &demands.keys, PASSED)?;
     let result: ScanResult = statement.predicate_as().map_err(Refusal::Predicate)?;
+    if result.policy.fail_on.is_none() {
+        return Err(Refusal::NothingFails);
+    }
     if !result.passes() {
         return Err(Refusal::Verdict(result.verdict));
     }
     if !demands.rulesets.is_empty() && !demands.rulesets.contains(&result.scanner.ruleset) {
         return Err(Refusal::Ruleset { found: result.scanner.ruleset, wanted: demands.rulesets.clone() });
     }
-    if let Some(wanted) = demands.policy.as_ref().filter(|wanted| result.policy.digest.as_ref() != Some(wanted)) {
-        return Err(Refusal::Policy(wanted.clone()));
-    }
+    demands.judgement.as_ref().map_or(Ok(()), |wanted| check_judgement(&result.policy, wanted))?;
     check_times(attestation, &result, demands, now)?;
     let (key, predicate_type) = (key.fingerprint(), statement.predicate_type().to_owned());
     Ok(Accepted { subject: subject.clone(), result, key, predicate_type })
+}
+
+fn check_judgement(found: &PolicyResult, wanted: &JudgementDemand) -> Result<(), Refusal> {
+    if let Some(policy) = wanted.policy.as_ref().filter(|policy| found.digest.as_ref() != Some(policy)) {
+        return Err(Refusal::Policy(policy.clone()));
+    }
+    // Whoever fails on less fails on this as well.
+    if let Some(severity) = wanted.fail_on.filter(|wanted| found.fail_on.is_none_or(|found| found > *wanted)) {
+        return Err(Refusal::FailOn { found: found.fail_on, wanted: severity });
+    }
+    if found.baseline != wanted.baseline {
+        return Err(Refusal::Baseline(found.baseline.clone()));
+    }
+    Ok(())
+}
+
+fn severity_name(severity: Option<&Severity>) -> &'static str {
+    severity.map_or("none", |severity| severity.name())
 }
 
 fn check_times(
@@ -276,7 +344,8 @@ fn check_times(
 
 /// When a trusted key last attested that the image does not pass. Both forms count.
 fn last_failure(evidence: &Evidence, subject: &Digest, demands: &Demands) -> Option<Timestamp> {
-    let failures = evidence.all().filter_map(|attestation| {
+    let all = evidence.all().filter(|attestation| attestation.envelope.payload().len() <= MOST_STATEMENT);
+    let failures = all.filter_map(|attestation| {
         let (statement, _) = signed_statement(attestation, subject, &demands.keys, NOT_PASSED).ok()?;
         Some(statement.predicate_as::<ScanResult>().map_or(Timestamp::MAX, |result| result.scanned_at))
     });

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use layersift_model::{Digest, Gap, GapReason, Limits};
 
 use super::config::{HistoryEntry, ImageConfig};
-use super::platform::Choice;
+use super::platform::{Choice, Platform};
 use crate::image_source::{FileSet, ImageSource, LayerForm, Listed, Location};
 use crate::json::JsonString;
 use crate::source_error::SourceError;
@@ -111,6 +111,19 @@ pub struct Document {
     pub referrer: Option<Digest>,
     /// What is in it.
     pub content: DocumentContent,
+}
+
+/// The manifest of an image, as the indexes that lead to it name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its media type; empty for a document that no index names.
+    pub media_type: String,
+    /// Its size in bytes.
+    pub size: Option<u64>,
+    /// The platform by which runtimes choose it.
+    pub platform: Option<Platform>,
 }
 
 /// What a document of an image is.
@@ -262,6 +275,21 @@ pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Res
         images.iter_mut().for_each(|image| stored_layers(source, image));
     }
     Ok(images)
+}
+
+/// The manifests that the one document of a source leads to, through indexes of indexes as well: those of which [`images`]
+/// returns an image. Attestations are not among them. A manifest that is not an index is its own member.
+///
+/// # Errors
+/// As for [`images`].
+pub fn members(source: &dyn ImageSource, limits: &Limits) -> Result<Vec<Member>, ImageError> {
+    let reader = DocumentReader::new(source, limits);
+    let mut members = Vec::new();
+    for listed in source.list()? {
+        let Listed::Manifest { location, digest, .. } = listed else { continue };
+        members.extend(reader.members(location, digest)?);
+    }
+    Ok(members)
 }
 
 /// The files of a store that are in no image, as an image of their kind.

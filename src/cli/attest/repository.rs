@@ -3,28 +3,35 @@
 use anyhow::Context;
 use serde::Deserialize;
 
-use layersift_attest::{Descriptor, INDEX};
+use layersift_attest::Descriptor;
 use layersift_format::Cancellation;
-use layersift_format::manifest::image_digests;
+use layersift_format::manifest::{Member, images, members};
+use layersift_format::platform::{Choice, Platform};
+use layersift_model::Limits;
 use layersift_source::Target;
 use layersift_source::registry::{Reference, Registry, RegistryOptions, RegistrySource, Repository};
-
-const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// An image of a registry, whose tag was resolved once.
 pub(crate) struct RegistryImage {
     pub(crate) repository: Repository,
     host: String,
+    source: RegistrySource,
     pub(crate) root: Descriptor,
-    /// The manifests that can run, if the root is an index.
-    pub(crate) platforms: Option<Vec<Descriptor>>,
+    /// The manifests that the root leads to, each once, if the root is an index: those that a scan reads.
+    pub(crate) platforms: Option<Vec<PlatformManifest>>,
 }
 
-#[derive(Deserialize)]
-struct Index {
-    #[serde(rename = "mediaType")]
+/// A manifest that an index leads to.
+pub(crate) struct PlatformManifest {
+    pub(crate) subject: Descriptor,
+    /// The platforms under which the index has it.
+    pub(crate) platforms: Vec<Platform>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Kind {
     media_type: Option<String>,
-    manifests: Option<Vec<Descriptor>>,
 }
 
 impl RegistryImage {
@@ -42,17 +49,15 @@ impl RegistryImage {
         let repository = Repository::new(&registry, &reference.repository, cancellation);
         let host = reference.host.name().to_owned();
         let source = RegistrySource::new(registry, reference);
-        let manifest = source.root()?;
-        let index: Index = serde_json::from_slice(&manifest.bytes).with_context(|| target.text.clone())?;
-        let media_type = index.media_type.or_else(|| manifest.media_type.clone()).unwrap_or_default();
-        let is_index = media_type == INDEX || media_type == DOCKER_INDEX;
-        // An annotation alone does not make an entry an attestation: it could hide an image.
-        let running = image_digests(&manifest.digest, &manifest.bytes);
-        let runs = |entry: &Descriptor| running.as_ref().is_none_or(|running| running.contains(&entry.digest));
-        let platforms = index.manifests.filter(|_| is_index).map(|all| all.into_iter().filter(runs).collect());
+        let manifest = source.root()?.clone();
+        let kind: Kind = serde_json::from_slice(&manifest.bytes).with_context(|| target.text.clone())?;
+        let media_type = kind.media_type.or_else(|| manifest.media_type.clone()).unwrap_or_default();
         let mut root = Descriptor::of(&media_type, &manifest.bytes);
         root.digest = manifest.digest.clone();
-        Ok(Some(RegistryImage { repository, host, root, platforms }))
+        let members = members(&source, &Limits::default())?;
+        let is_index = members.iter().any(|member| member.digest != root.digest);
+        let platforms = is_index.then(|| platforms(members)).transpose().with_context(|| target.text.clone())?;
+        Ok(Some(RegistryImage { repository, host, source, root, platforms }))
     }
 
     /// What a statement calls the image: registry and repository, as cosign does.
@@ -64,4 +69,30 @@ impl RegistryImage {
     pub(crate) fn target(&self) -> String {
         format!("docker://{}@{}", self.name(), self.root.digest)
     }
+
+    /// The platform that the configuration of the image names, if the root is a manifest.
+    pub(crate) fn platform(&self) -> anyhow::Result<Option<Platform>> {
+        let images = images(&self.source, &Choice::All, &Limits::default())?;
+        let platform = images.first().and_then(|image| image.platform.as_deref());
+        Ok(platform.and_then(|platform| platform.parse().ok()))
+    }
+
+    /// The manifests that the index leads to, if the root is one.
+    pub(crate) fn platform_subjects(&self) -> impl Iterator<Item = &Descriptor> {
+        self.platforms.iter().flatten().map(|platform| &platform.subject)
+    }
+}
+
+fn platforms(members: Vec<Member>) -> anyhow::Result<Vec<PlatformManifest>> {
+    let mut platforms: Vec<PlatformManifest> = Vec::new();
+    for Member { digest, media_type, size, platform } in members {
+        if let Some(known) = platforms.iter_mut().find(|known| known.subject.digest == digest) {
+            known.platforms.extend(platform);
+            continue;
+        }
+        let size = size.with_context(|| format!("the index does not say how large {digest} is"))?;
+        let subject = Descriptor { digest, size, ..Descriptor::of(&media_type, b"") };
+        platforms.push(PlatformManifest { subject, platforms: platform.into_iter().collect() });
+    }
+    Ok(platforms)
 }

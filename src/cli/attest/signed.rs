@@ -38,7 +38,7 @@ pub(super) fn run(args: &AttestArgs, path: &Path) -> anyhow::Result<ExitCode> {
             "nothing is attached, because the verdict is {}; pass --attach-failing to attach that",
             worst.name()
         )]);
-        return Ok(ExitCode::from(worst.exit_code()));
+        return finish(args, None, &[], worst);
     }
     let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
     let options = context::registry_options(&args.registry, &cancellation)?;
@@ -46,10 +46,7 @@ pub(super) fn run(args: &AttestArgs, path: &Path) -> anyhow::Result<ExitCode> {
     let remote = RegistryImage::open(&target, options.clone(), &cancellation)?;
     super::check_place(args, &target, remote.as_ref())?;
     let subjects = match &remote {
-        Some(remote) => {
-            let platforms = remote.platforms.iter().flatten();
-            std::iter::once(&remote.root).chain(platforms).cloned().collect()
-        }
+        Some(remote) => std::iter::once(&remote.root).chain(remote.platform_subjects()).cloned().collect(),
         None => local_subjects(&target, &options)?,
     };
     for known in &mut known {
@@ -66,8 +63,7 @@ pub(super) fn run(args: &AttestArgs, path: &Path) -> anyhow::Result<ExitCode> {
             signed.push(Signed { subject, of: of.into_iter().map(|known| known.attested).collect() });
         }
     }
-    finish(args, remote.as_ref(), &signed)?;
-    Ok(ExitCode::from(worst.exit_code()))
+    finish(args, remote.as_ref(), &signed, worst)
 }
 
 /// The attestations in a file, a bundle a line, all by `key` and all as this program makes them.

@@ -20,6 +20,8 @@ const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+/// The bytes of a signature of Ed25519, and of one of P-256 that is not in DER.
+const SHORT: usize = 64;
 /// The bytes of a coordinate or a scalar of P-521.
 const P521_BYTES: usize = 66;
 
@@ -183,19 +185,25 @@ impl PublicKey {
         match self.kind {
             KeyKind::P256 => {
                 self.verifies_hashed(Hash::Sha256, message, signature)
-                    || self.ring(&signature::ECDSA_P256_SHA256_FIXED, message, signature)
+                    || signature.len() == SHORT && self.ring(&signature::ECDSA_P256_SHA256_FIXED, message, signature)
             }
             KeyKind::P384 => [Hash::Sha256, Hash::Sha384].iter().any(|h| self.verifies_hashed(*h, message, signature)),
             KeyKind::P521 => [Hash::Sha256, Hash::Sha512].iter().any(|h| self.verifies_hashed(*h, message, signature)),
             KeyKind::Rsa => self.verifies_hashed(Hash::Sha256, message, signature),
             KeyKind::Ed25519 => {
-                self.ring(&signature::ED25519, message, signature) || self.verifies_ed25519ph(message, signature)
+                signature.len() == SHORT
+                    && (self.ring(&signature::ED25519, message, signature)
+                        || self.verifies_ed25519ph(message, signature))
             }
         }
     }
 
     /// Whether `signature` is one of the `hash` of `message`: ECDSA in DER, or RSA PKCS#1 v1.5. Ed25519 is pure.
     pub fn verifies_hashed(&self, hash: Hash, message: &[u8], signature: &[u8]) -> bool {
+        // A long message is not hashed for what cannot be a signature.
+        if !self.may_be_signature(signature) {
+            return false;
+        }
         let algorithm: &dyn VerificationAlgorithm = match (self.kind, hash) {
             (KeyKind::P256, Hash::Sha256) => &signature::ECDSA_P256_SHA256_ASN1,
             (KeyKind::P256, Hash::Sha384) => &signature::ECDSA_P256_SHA384_ASN1,
@@ -209,6 +217,14 @@ impl PublicKey {
             (KeyKind::P256 | KeyKind::P384, Hash::Sha512) => return false,
         };
         self.ring(algorithm, message, signature)
+    }
+
+    fn may_be_signature(&self, signature: &[u8]) -> bool {
+        match self.kind {
+            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => ecdsa_integers(signature).is_some(),
+            KeyKind::Rsa => signature.len() < self.key.len(),
+            KeyKind::Ed25519 => signature.len() == SHORT,
+        }
     }
 
     fn ring(&self, algorithm: &'static dyn VerificationAlgorithm, message: &[u8], signature: &[u8]) -> bool {

@@ -7,8 +7,10 @@ use layersift_attest::predicate::{
     Summary,
 };
 use layersift_attest::timestamp::Authorities;
-use layersift_attest::{Bundle, Demands, Envelope, Evidence, Layer, Refusal, Statement, legacy_layers, verify};
-use layersift_model::{Digest, ImageReport, Judgement, Severity, Verdict};
+use layersift_attest::{
+    Bundle, Demands, Envelope, Evidence, JudgementDemand, Layer, Refusal, Statement, legacy_layers, verify,
+};
+use layersift_model::{AppliedPolicy, Digest, ImageReport, Judgement, Severity, Verdict};
 use proptest::prelude::*;
 
 use crate::support::{fixture, handmade_key, subject, text};
@@ -73,7 +75,8 @@ fn what_fits_is_accepted() {
     let key = handmade_key();
     let mut demands = demands(&key);
     demands.rulesets = vec!["rules-0".into(), "rules-1".into()];
-    demands.policy = Some(Digest::of(b"policy"));
+    let policy = Some(Digest::of(b"policy"));
+    demands.judgement = Some(JudgementDemand { policy, fail_on: Some(Severity::High), baseline: None });
     demands.most_age = Some(SignedDuration::from_hours(2));
     demands.stored = Some(Verdict::Pass);
     let verification = verify(&evidence_of(&result(), &key), &subject(), &demands, now());
@@ -85,7 +88,6 @@ fn what_fits_is_accepted() {
 
 #[test]
 fn each_demand_is_checked() {
-    let other = Digest::of(b"other");
     let mut failed = result();
     failed.verdict = Verdict::Fail;
     let mut ahead = result();
@@ -94,7 +96,6 @@ fn each_demand_is_checked() {
     before_scan.attested_at = before_scan.scanned_at - SignedDuration::from_secs(301);
     assert!(matches!(refusal(&result(), |d| d.keys.clear()), Refusal::Key));
     assert!(matches!(refusal(&result(), |d| d.rulesets = vec!["rules-2".into()]), Refusal::Ruleset { .. }));
-    assert!(matches!(refusal(&result(), |d| d.policy = Some(other)), Refusal::Policy(_)));
     assert!(matches!(refusal(&result(), |d| d.most_age = Some(SignedDuration::from_mins(59))), Refusal::TooOld(_)));
     assert!(matches!(refusal(&result(), |d| d.stored = Some(Verdict::Fail)), Refusal::Stored(Verdict::Fail)));
     assert!(matches!(refusal(&result(), |d| d.stored = Some(Verdict::Incomplete)), Refusal::Stored(_)));
@@ -104,6 +105,64 @@ fn each_demand_is_checked() {
     let chain = text(&fixture("keys.json")["test-only-tsa-chain.pem"]).to_owned();
     let stamped = |d: &mut Demands| d.authorities = Some(Authorities::from_pem(&chain).unwrap());
     assert!(matches!(refusal(&result(), stamped), Refusal::NoTimestamp(None)));
+}
+
+#[test]
+fn the_whole_judgement_is_compared() {
+    let (policy, other) = (Digest::of(b"policy"), Digest::of(b"other"));
+    let demand = |policy: &Digest, severity| JudgementDemand {
+        policy: Some(policy.clone()),
+        fail_on: Some(severity),
+        baseline: None,
+    };
+    let judged = |fail_on: Option<Severity>, baseline: Option<&Digest>| {
+        let policy = PolicyResult { fail_on, digest: Some(policy.clone()), baseline: baseline.cloned() };
+        ScanResult { policy, ..result() }
+    };
+    let (high, critical) = (Some(Severity::High), Some(Severity::Critical));
+    let by = |demand: JudgementDemand| move |demands: &mut Demands| demands.judgement = Some(demand);
+    let refused = |result: ScanResult, demand: JudgementDemand| refusal(&result, by(demand));
+    assert!(matches!(refused(judged(high, None), demand(&other, Severity::High)), Refusal::Policy(_)));
+    assert!(matches!(refused(judged(critical, None), demand(&policy, Severity::High)), Refusal::FailOn { .. }));
+    assert!(matches!(refused(judged(high, Some(&other)), demand(&policy, Severity::High)), Refusal::Baseline(_)));
+    assert!(matches!(refused(judged(high, Some(&other)), JudgementDemand::default()), Refusal::Baseline(_)));
+    let with_baseline = JudgementDemand { baseline: Some(other.clone()), ..demand(&policy, Severity::High) };
+    assert!(matches!(refused(judged(high, None), with_baseline.clone()), Refusal::Baseline(None)));
+    let accepts = |result: ScanResult, demand: JudgementDemand| {
+        let key = handmade_key();
+        let demands = Demands { judgement: Some(demand), ..demands(&key) };
+        assert!(verify(&evidence_of(&result, &key), &subject(), &demands, now()).is_accepted());
+    };
+    accepts(judged(high, None), demand(&policy, Severity::Critical));
+    accepts(judged(high, Some(&other)), with_baseline);
+    accepts(judged(critical, None), JudgementDemand::default());
+}
+
+#[test]
+fn what_nothing_could_fail_does_not_pass() {
+    let key = handmade_key();
+    let mut result = result();
+    result.policy.fail_on = None;
+    assert_eq!(result.predicate_type(), NOT_PASSED);
+    assert!(result.statements(None, &subject(), Failing::Refuse).is_err());
+    // Nor does it where a trusted key says so.
+    let statement = Statement::new(None, &subject(), PASSED, &result).unwrap();
+    let mut evidence = Evidence::default();
+    bundle(&mut evidence, Envelope::sign(&statement, &key).unwrap(), &key);
+    let verification = verify(&evidence, &subject(), &demands(&key), now());
+    assert!(matches!(verification.refusals[..], [Refusal::NothingFails]));
+}
+
+#[test]
+fn the_summary_that_is_attached_as_well_is_not_a_reason() {
+    let key = handmade_key();
+    let mut evidence = Evidence::default();
+    for statement in result().statements(None, &subject(), Failing::Refuse).unwrap() {
+        bundle(&mut evidence, Envelope::sign(&statement, &key).unwrap(), &key);
+    }
+    let demands = Demands { rulesets: vec!["rules-2".into()], ..demands(&key) };
+    let verification = verify(&evidence, &subject(), &demands, now());
+    assert!(matches!(verification.refusals[..], [Refusal::Ruleset { .. }]), "{:?}", verification.refusals);
 }
 
 #[test]
@@ -162,7 +221,8 @@ fn an_index_does_not_stand_for_its_platforms() {
 }
 
 fn report(verdict: Verdict) -> ImageReport {
-    let judgement = Judgement { verdict, policy: Default::default(), expired: Vec::new() };
+    let policy = AppliedPolicy { fail_on: Some(Severity::High), ..AppliedPolicy::default() };
+    let judgement = Judgement { verdict, policy, expired: Vec::new() };
     ImageReport { judgement: Some(judgement), scanned_at: Some(now()), ..ImageReport::default() }
 }
 

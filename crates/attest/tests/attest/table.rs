@@ -1,7 +1,7 @@
 //! Every row of the table of hand-made attestations: where both versions of cosign agree, we agree, or deviate on
 //! purpose.
 
-use layersift_attest::registry::{Put, Registry, collect, fallback_tag, legacy_tag};
+use layersift_attest::registry::{Put, ReadLimits, Registry, collect_within, fallback_tag, legacy_tag};
 use layersift_attest::{BUNDLE, Descriptor, Document, INDEX, MANIFEST, signed_statements};
 use layersift_model::Digest;
 use serde_json::{Map, Value, json};
@@ -85,7 +85,7 @@ fn is_accepted(group: &str, field: &str, value: &str, has_referrers: bool) -> bo
         "trap" => push_trap(&repository, field, value),
         _ => panic!("{group}"),
     }
-    let evidence = collect(&repository, &subject()).unwrap();
+    let evidence = collect_within(&repository, &subject(), &ReadLimits::OF_COSIGN).unwrap();
     !signed_statements(&evidence, &subject(), &[key], TYPE).0.is_empty()
 }
 

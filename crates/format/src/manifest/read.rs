@@ -10,7 +10,7 @@ use super::cache::order_by_tree;
 use super::choose::{self, Chosen};
 use super::classify::{kind, parts};
 use super::wire::{Descriptor, WireDocument, WirePlatform};
-use super::{Document, DocumentContent, DocumentKind, Image, ImageError, ImageKind, LayerSource};
+use super::{Document, DocumentContent, DocumentKind, Image, ImageError, ImageKind, LayerSource, Member};
 use crate::config::ImageConfig;
 use crate::image_source::{Fetched, ImageSource, Location};
 use crate::json::{JsonString, Node};
@@ -35,6 +35,9 @@ pub(super) struct Leaf {
     /// The platform that the index names, and as it is written there.
     platform: Option<Platform>,
     platform_text: Option<String>,
+    /// The media type and the size that the index names.
+    media_type: String,
+    size: Option<u64>,
     /// Whether the index writes the platform in the usual spelling, which every runtime matches.
     is_usual: bool,
     /// The media type is that of an index.
@@ -70,7 +73,6 @@ impl<'s> DocumentReader<'s> {
         listing: Vec<JsonString>,
         choice: &Choice,
     ) -> Result<Vec<Image>, ImageError> {
-        let mut leaves = Vec::new();
         let mut root = Leaf { location, digest, ..Leaf::default() };
         if !listing.is_empty() {
             let content = DocumentContent::Strings(listing);
@@ -84,13 +86,7 @@ impl<'s> DocumentReader<'s> {
                 content,
             });
         }
-        self.expand(root, 0, &mut HashSet::new(), &mut leaves)?;
-        let (attestations, mut leaves): (Vec<Leaf>, Vec<Leaf>) =
-            leaves.into_iter().partition(|leaf| leaf.attests.is_some());
-        if leaves.is_empty() {
-            // Attestations without an image are read for their own sake.
-            leaves = attestations.iter().map(|leaf| Leaf { attests: None, ..leaf.clone() }).collect();
-        }
+        let (leaves, attestations) = self.leaves(root)?;
         let known: HashSet<Digest> = leaves.iter().filter_map(|leaf| leaf.digest.clone()).collect();
         let Chosen { leaves, others } = self.choose(leaves, choice)?;
         let absent: Vec<String> = leaves.iter().filter(|leaf| leaf.is_missing).map(platform_or_digest).collect();
@@ -111,6 +107,29 @@ impl<'s> DocumentReader<'s> {
             self.attest(leaf, &known, &mut images)?;
         }
         Ok(images)
+    }
+
+    /// The manifests of images that the document at `location` leads to.
+    pub(super) fn members(&self, location: Location, digest: Option<Digest>) -> Result<Vec<Member>, ImageError> {
+        let (leaves, _) = self.leaves(Leaf { location, digest, ..Leaf::default() })?;
+        let member = |leaf: Leaf| {
+            let Leaf { digest, media_type, size, platform, .. } = leaf;
+            digest.map(|digest| Member { digest, media_type, size, platform })
+        };
+        Ok(leaves.into_iter().filter_map(member).collect())
+    }
+
+    /// The manifests below `root`: those of images, and those of attestations of them.
+    fn leaves(&self, root: Leaf) -> Result<(Vec<Leaf>, Vec<Leaf>), ImageError> {
+        let mut leaves = Vec::new();
+        self.expand(root, 0, &mut HashSet::new(), &mut leaves)?;
+        let (attestations, mut leaves): (Vec<Leaf>, Vec<Leaf>) =
+            leaves.into_iter().partition(|leaf| leaf.attests.is_some());
+        if leaves.is_empty() {
+            // Attestations without an image are read for their own sake.
+            leaves = attestations.iter().map(|leaf| Leaf { attests: None, ..leaf.clone() }).collect();
+        }
+        Ok((leaves, attestations))
     }
 
     /// Collects the manifests below a document that is a manifest or an index. A manifest for a named platform is not
@@ -176,6 +195,8 @@ impl<'s> DocumentReader<'s> {
             digest: Some(digest),
             platform: named.map(|platform| platform.platform()).or_else(|| parent.platform.clone()),
             platform_text: named.map(|platform| platform.text()).or_else(|| parent.platform_text.clone()),
+            media_type: entry.media_type.clone(),
+            size: entry.size,
             is_usual: named.map_or(parent.is_usual, WirePlatform::is_usual),
             is_index: entry.is_index(),
             attests: entry.is_attestation().then(|| entry.subject()),
