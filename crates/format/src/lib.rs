@@ -18,6 +18,7 @@ pub mod provenance;
 #[cfg(test)]
 mod recorded;
 mod source_error;
+pub mod symlinks;
 pub mod tar;
 
 pub use blob::Blob;

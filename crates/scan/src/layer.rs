@@ -3,6 +3,5 @@
 pub mod background_hasher;
 pub mod buffer;
 pub mod read;
-pub mod symlinks;
 pub mod walk;
 pub mod whiteout;

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use layersift_format::symlinks::Symlinks;
 use layersift_format::tar::Kind;
-use layersift_model::ImagePath;
+use layersift_model::{ImagePath, Symlink};
 
 use crate::changes::{Action, Place};
 use crate::edit::{self, Edit};
@@ -57,10 +58,12 @@ impl<'p> Planner<'p> {
     /// The entries that are removed, and the path that each of them was removed for: files at the wanted paths, and
     /// every other name of the same files.
     fn removed(&self) -> Result<BTreeMap<EntryId, ImagePath>, ScrubError> {
-        let groups = self.groups();
+        let (groups, places) = self.groups();
         let mut wanted: HashMap<EntryId, ImagePath> = HashMap::new();
         for path in &self.request.paths {
-            let seeds: Vec<EntryId> = self.ids().filter(|&id| self.is_file_at(id, path)).collect();
+            let is_there =
+                |id: EntryId| self.is_file_at(id, path) || places.is_at(id, path) && self.entry(id).is_file();
+            let seeds: Vec<EntryId> = self.ids().filter(|&id| is_there(id)).collect();
             if seeds.is_empty() {
                 return Err(self.no_file(path));
             }
@@ -77,28 +80,24 @@ impl<'p> Planner<'p> {
         Ok(self.ids().filter_map(in_group).collect())
     }
 
-    /// The names of the same file: hard links with what they lead to.
-    fn groups(&self) -> Groups {
-        let mut groups = Groups::default();
+    /// The names of the same file, which are hard links with what they lead to, and where entries are whose directories
+    /// are symbolic links.
+    fn groups(&self) -> (Groups, RealPlaces) {
+        let (mut groups, mut places) = (Groups::default(), RealPlaces::default());
         for image in self.images {
-            let mut visible: HashMap<&ImagePath, EntryId> = HashMap::new();
+            let mut files = Files::default();
             for &layer in image {
                 for (number, entry) in self.entries(layer).iter().enumerate() {
-                    match entry.kind {
-                        Kind::File => drop(visible.insert(&entry.path, (layer, number))),
-                        Kind::HardLink => {
-                            if let Some(&origin) = visible.get(&ImagePath::normalize(&entry.link)) {
-                                groups.join(origin, (layer, number));
-                            }
-                            visible.insert(&entry.path, (layer, number));
-                        }
-                        Kind::Symlink | Kind::Special => drop(visible.remove(&entry.path)),
-                        Kind::Directory => {}
+                    let id = (layer, number);
+                    let real = files.links.resolve(&entry.path);
+                    if let Some(origin) = files.extract(id, entry, &real) {
+                        groups.join(origin, id);
                     }
+                    places.add(id, entry, real);
                 }
             }
         }
-        groups
+        (groups, places)
     }
 
     /// The removed entries that need a whiteout in their place, because lower layers have something there.
@@ -258,6 +257,57 @@ impl<'p> Planner<'p> {
     fn is_file_at(&self, id: EntryId, path: &ImagePath) -> bool {
         let entry = self.entry(id);
         entry.is_file() && entry.path == *path
+    }
+}
+
+/// The files of an image while its layers are extracted, as far as links need them.
+#[derive(Default)]
+struct Files {
+    visible: HashMap<ImagePath, EntryId>,
+    links: Symlinks,
+}
+
+impl Files {
+    /// Extracts an entry, which is at `real`; returns the entry that it is another name of, if it is a hard link.
+    fn extract(&mut self, id: EntryId, entry: &Surveyed, real: &ImagePath) -> Option<EntryId> {
+        if let Some(hidden) = whiteout::hidden(real) {
+            self.links.remove(&hidden);
+            return None;
+        }
+        // A link leads from its own place, and anything else takes the place of one.
+        self.links.remove(real);
+        let mut origin = None;
+        match entry.kind {
+            Kind::File => drop(self.visible.insert(real.clone(), id)),
+            Kind::HardLink => {
+                let target = self.links.resolve(&ImagePath::normalize(&entry.link));
+                origin = self.visible.get(&target).copied();
+                self.visible.insert(real.clone(), id);
+            }
+            Kind::Symlink => {
+                self.visible.remove(real);
+                self.links.make(&Symlink { path: real.clone(), target: entry.link.clone() });
+            }
+            Kind::Special => drop(self.visible.remove(real)),
+            Kind::Directory => {}
+        }
+        origin
+    }
+}
+
+/// Where entries are whose paths lead through symbolic links.
+#[derive(Default)]
+struct RealPlaces(HashMap<EntryId, Vec<ImagePath>>);
+
+impl RealPlaces {
+    fn add(&mut self, id: EntryId, entry: &Surveyed, real: ImagePath) {
+        if real != entry.path {
+            self.0.entry(id).or_default().push(real);
+        }
+    }
+
+    fn is_at(&self, id: EntryId, path: &ImagePath) -> bool {
+        self.0.get(&id).is_some_and(|places| places.contains(path))
     }
 }
 

@@ -32,6 +32,12 @@ pub(crate) fn is_whiteout(path: &ImagePath) -> bool {
     path.name().starts_with(PREFIX)
 }
 
+/// The path that the whiteout `path` hides, if it is one.
+pub(crate) fn hidden(path: &ImagePath) -> Option<ImagePath> {
+    let name = path.name().strip_prefix(PREFIX)?;
+    Some(path.parent().unwrap_or_default().join(name))
+}
+
 /// The path of the whiteout of `path`.
 pub(crate) fn of(path: &ImagePath) -> ImagePath {
     let name = [PREFIX, path.name()].concat();

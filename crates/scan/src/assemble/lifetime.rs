@@ -13,7 +13,7 @@ use std::sync::Arc;
 use layersift_model::{Footprint, ImagePath, LayerFinding, LayerReport, Origin, PathKey, State, Touch, Touched};
 
 use super::work::Work;
-use crate::layer::symlinks::{RelevantLinks, Symlinks};
+use layersift_format::symlinks::{RelevantLinks, Symlinks};
 
 /// The most findings that hard links across layers may add, and their bytes in memory.
 const MAX_LINKED: usize = 10_000;

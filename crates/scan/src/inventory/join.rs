@@ -13,7 +13,7 @@ use layersift_packages::purl;
 use super::layer::{LayerPackages, PackageFile, Record, RecordIdentity};
 use crate::assemble::lifetime::{KeyedPath, ended_through, is_replaced};
 use crate::assemble::work::Work;
-use crate::layer::symlinks::{RelevantLinks, Symlinks};
+use layersift_format::symlinks::{RelevantLinks, Symlinks};
 
 /// The packages and the marks of AI of all layers.
 pub(crate) struct Joined {

@@ -7,8 +7,8 @@ use layersift_format::tar::{Entry, Kind};
 use layersift_model::{Footprint, HardLink, ImagePath, LayerFinding, Origin, PathKey, State, Symlink, Touch, Touched};
 
 use crate::allowance::Allowance;
-use crate::layer::symlinks::{RelevantLinks, Symlinks};
 use crate::layer::whiteout::Whiteout;
+use layersift_format::symlinks::{RelevantLinks, Symlinks};
 
 /// The bytes of a touched path: in the list of entries, and in the report.
 const TOUCH_BYTES: u64 = (size_of::<(PathKey, Touch, u32)>() + size_of::<(PathKey, Touch)>()) as u64;

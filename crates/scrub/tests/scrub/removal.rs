@@ -173,3 +173,29 @@ fn a_layer_keeps_its_compression_unless_image_spec_does_not_have_it() {
         assert_eq!(result.scrubbed.changes.layers[0].compression, "gzip");
     }
 }
+
+#[test]
+fn hard_links_through_linked_directories_are_other_names() {
+    let layers = vec![
+        Tar::new().directory("app").file("app/key", "the key").symlink("srv", "app").symlink("deep", "srv/../app"),
+        Tar::new().file("srv/copy", "the key").hard_link("bak/one", "srv/key").hard_link("bak/two", "deep/key"),
+    ];
+    let result = without(&Memory::of(layers), &["app/key"]).unwrap();
+    assert_eq!(names(result.image.layer(0)), ["app", "srv", "deep"]);
+    assert_eq!(names(result.image.layer(1)), ["srv/copy"]);
+    // A path that leads through a link names the same file, also where a layer stores it so.
+    let layers = vec![
+        Tar::new().directory("app").file("app/key", "the key").symlink("srv", "app"),
+        Tar::new().file("srv/key", "a new key"),
+    ];
+    let result = without(&Memory::of(layers), &["app/key"]).unwrap();
+    assert_eq!(names(result.image.layer(0)), ["app", "srv"]);
+    assert_eq!(names(result.image.layer(1)), [""; 0]);
+    // What takes the place of the link is a directory of its own.
+    let layers = vec![
+        Tar::new().directory("app").file("app/key", "the key").symlink("srv", "app"),
+        Tar::new().directory("srv").file("srv/key", "another").hard_link("bak", "srv/key"),
+    ];
+    let result = without(&Memory::of(layers), &["app/key"]).unwrap();
+    assert_eq!(names(result.image.layer(1)), ["srv", "srv/key", "bak"]);
+}

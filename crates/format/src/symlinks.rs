@@ -46,6 +46,13 @@ impl Symlinks {
         self.made += 1;
     }
 
+    /// Removes the link at `path`, which something else takes the place of. [`Symlinks::aliases`] may still know it.
+    pub fn remove(&mut self, path: &ImagePath) {
+        if !self.links.is_empty() {
+            self.links.remove(&self.resolve(path).key());
+        }
+    }
+
     /// Whether there is a link at `path`, to which others may lead.
     pub fn has(&self, path: &ImagePath) -> bool {
         self.links.contains_key(&self.resolve(path).key())
