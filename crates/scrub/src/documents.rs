@@ -9,20 +9,24 @@ use crate::changes::{Action, Place};
 use crate::filler::{LONG, mask};
 use crate::request::Request;
 
-/// Members that say what a document is. A short secret that is one of their values is a coincidence.
-const STRUCTURE: [&str; 11] = [
-    "mediaType",
-    "artifactType",
-    "schemaVersion",
-    "digest",
-    "size",
-    "platform",
-    "rootfs",
-    "os",
-    "architecture",
-    "variant",
-    "created",
+/// Members that say what a document is, by where they are. Programs do not read another value there, and a short secret
+/// that is one of the values is a coincidence. The same names mean nothing below labels or annotations.
+const STRUCTURE: [&[&str]; 10] = [
+    &["schemaversion"],
+    &["mediatype"],
+    &["artifacttype"],
+    &["os"],
+    &["architecture"],
+    &["variant"],
+    &["created"],
+    &["history", "created"],
+    &["rootfs", "type"],
+    &["rootfs", "diff_ids"],
 ];
+
+/// The members with descriptors, and what a descriptor says about its blob.
+const DESCRIPTORS: [&str; 5] = ["config", "layers", "blobs", "manifests", "subject"];
+const OF_DESCRIPTOR: [&str; 4] = ["mediatype", "artifacttype", "digest", "size"];
 
 /// How the annotations begin that describe the bytes of a compressed layer: the tables of contents of eStargz, of
 /// zstd:chunked and of other lazy pullers.
@@ -74,7 +78,7 @@ pub(crate) fn mask_secrets(node: &mut Node, blob: Option<&Digest>, request: &Req
             continue;
         }
         let mut found = Vec::new();
-        mask_below(node, "", value, &mut found);
+        mask_below(node, &Position::default(), value, &mut found);
         places.extend(found.into_iter().map(|path| Place {
             action: Action::Masked,
             blob: blob.cloned(),
@@ -89,32 +93,63 @@ pub(crate) fn mask_secrets(node: &mut Node, blob: Option<&Digest>, request: &Req
     places
 }
 
-fn mask_below(node: &mut Node, path: &str, secret: &str, found: &mut Vec<String>) {
+/// Where a value is in a document.
+#[derive(Clone, Default)]
+struct Position {
+    /// For people.
+    path: String,
+    /// The names of the members in lower case, without the places in arrays.
+    names: Vec<String>,
+}
+
+impl Position {
+    /// Whether the value says what the document is.
+    fn is_structure(&self) -> bool {
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        match names[..] {
+            ["manifests", "platform", name] => matches!(name, "os" | "architecture" | "variant"),
+            [descriptor, name] if DESCRIPTORS.contains(&descriptor) && OF_DESCRIPTOR.contains(&name) => true,
+            _ => STRUCTURE.contains(&&names[..]),
+        }
+    }
+
+    fn member(&self, shown: &str, name: &str) -> Position {
+        let path = if self.path.is_empty() { shown.into() } else { format!("{}.{shown}", self.path) };
+        let mut names = self.names.clone();
+        names.push(name.to_ascii_lowercase());
+        Position { path, names }
+    }
+
+    fn element(&self, index: usize) -> Position {
+        Position { path: format!("{}[{index}]", self.path), names: self.names.clone() }
+    }
+}
+
+fn mask_below(node: &mut Node, at: &Position, secret: &str, found: &mut Vec<String>) {
     match node {
         Node::String(text) => {
             if let Some(masked) = mask(text, secret) {
                 *text = masked;
-                found.push(path.into());
+                found.push(at.path.clone());
             }
         }
         Node::Array(elements) => {
             for (index, element) in elements.iter_mut().enumerate() {
-                mask_below(element, &format!("{path}[{index}]"), secret, found);
+                mask_below(element, &at.element(index), secret, found);
             }
         }
         Node::Object(members) => {
             for (name, member) in members {
-                if STRUCTURE.iter().any(|structure| name.eq_ignore_ascii_case(structure)) {
+                let masked = mask(name, secret);
+                let below = at.member(masked.as_deref().unwrap_or(name), name);
+                if below.is_structure() {
                     continue;
                 }
-                let masked = mask(name, secret);
-                let at = masked.as_deref().unwrap_or(name);
-                let at = if path.is_empty() { at.into() } else { format!("{path}.{at}") };
                 if let Some(masked) = masked {
                     *name = masked;
-                    found.push(at.clone());
+                    found.push(below.path.clone());
                 }
-                mask_below(member, &at, secret, found);
+                mask_below(member, &below, secret, found);
             }
         }
         Node::Null | Node::Bool(_) | Node::Number(_) => {}
@@ -211,6 +246,26 @@ mod tests {
     fn order_and_other_members_stay() {
         let text = r#"{"b":1,"a":[null,true,-2,"hunter2 x"],"A":{"k":"é"},"size":18446744073709551615}"#;
         assert_eq!(masked(text, "hunter2").0, text.replace("hunter2", "xxxxxxx"));
+    }
+
+    #[test]
+    fn only_what_says_what_a_document_is_stays() {
+        let labels = r#"{"created":"hunter2","Size":"hunter2","os":"hunter2","digest":"hunter2"}"#;
+        let config = format!(
+            r#"{{"created":"hunter2","os":"hunter2","config":{{"Labels":{labels},"rootfs":"hunter2"}},"history":[{{"created":"hunter2","comment":"hunter2"}}]}}"#
+        );
+        let masked_labels = labels.replace("hunter2", "xxxxxxx");
+        let expected = format!(
+            r#"{{"created":"hunter2","os":"hunter2","config":{{"Labels":{masked_labels},"rootfs":"xxxxxxx"}},"history":[{{"created":"hunter2","comment":"xxxxxxx"}}]}}"#
+        );
+        assert_eq!(masked(&config, "hunter2").0, expected);
+        let entry = r#"{"mediaType":"hunter2","platform":{"os":"hunter2","os.version":"hunter2"},"annotations":{"created":"hunter2","mediaType":"hunter2","platform":"hunter2"}}"#;
+        let index = format!(r#"{{"mediaType":"hunter2","manifests":[{entry}],"annotations":{{"size":"hunter2"}}}}"#);
+        let kept =
+            ["\"mediaType\":\"hunter2\",\"platform\"", "{\"os\":\"hunter2\"", "{\"mediaType\":\"hunter2\",\"manifests"];
+        let (text, places) = masked(&index, "hunter2");
+        assert!(kept.iter().all(|kept| text.contains(kept)), "{text}");
+        assert_eq!(places.len(), 5, "{places:?} {text}");
     }
 
     #[test]

@@ -39,6 +39,17 @@ pub enum ScrubError {
         /// Why, and what to do instead.
         why: String,
     },
+    /// What had to go is in places that cannot be done, so that nothing is.
+    #[error("the value is still in the new image: {}; nothing was written", places.join("; "))]
+    Remains {
+        /// The places.
+        places: Vec<String>,
+        /// The files among them, which can be removed.
+        paths: Vec<String>,
+    },
+    /// It was told to stop.
+    #[error("stopped before the image was complete; nothing was written")]
+    Stopped,
     /// The target is not one image with layers.
     #[error("{target}: {why}")]
     Target {

@@ -19,6 +19,7 @@ mod plan;
 mod recompress;
 mod request;
 mod rewrite;
+mod search;
 mod staging;
 mod survey;
 mod whiteout;

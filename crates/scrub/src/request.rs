@@ -41,6 +41,8 @@ pub struct Request {
     pub(crate) in_files: Vec<FoundInFile>,
     /// For each secret, whether a finding is in the configuration or another document.
     pub(crate) in_documents: Vec<bool>,
+    /// The paths of files with the values that were found in them.
+    pub(crate) values_of_files: Vec<(String, Secret)>,
 }
 
 impl Request {
@@ -59,6 +61,9 @@ impl Request {
         request.in_documents = vec![false; request.secrets.len()];
         for finding in reports.iter().flat_map(|report| &report.findings) {
             request.find(finding);
+            let value = finding.secret.as_ref().and_then(|secret| secret.value.clone());
+            let file = finding.file().map(|file| file.path.clone());
+            request.values_of_files.extend(file.zip(value));
         }
         Ok(request)
     }

@@ -17,6 +17,7 @@ use crate::graph::{Blob, Child, Content, Document, Manifest, OCI_CONFIG, OCI_IND
 use crate::plan::{self, Plan};
 use crate::recompress::{self, Written};
 use crate::request::Request;
+use crate::search::Search;
 use crate::staging::Staging;
 use crate::survey::{self, Survey, SurveyError};
 
@@ -79,10 +80,36 @@ pub fn scrub(
     layers.remove_old(staging)?;
     write_listing(staging, &written)?;
     let Writer { changes, mut manifests, blobs, single, .. } = writer;
+    check_result(staging, &search_for(request, &changes), manifests.iter().map(|(digest, _)| digest).chain(&blobs))?;
     manifests.retain(|(digest, _)| *digest != written.digest);
     let WrittenDocument { digest, media_type, .. } = written;
     let single = single.filter(|_| manifests.is_empty());
     Ok(Scrubbed { changes, digest, media_type, reference, single, manifests, blobs: blobs.into_iter().collect() })
+}
+
+/// Looks for the secrets, and for the values that were found in removed files.
+fn search_for(request: &Request, changes: &Changes) -> Search {
+    let removed: BTreeSet<&str> = changes.removed_paths().collect();
+    let of_files = request.values_of_files.iter().filter(|(path, _)| removed.contains(&path[..]));
+    Search::new(request.secrets.iter().map(|secret| &secret.value).chain(of_files.map(|(_, value)| value)))
+}
+
+/// Checks that no blob of the result has what had to go: also where no rule looks, and no place was named.
+fn check_result<'b>(
+    staging: &Staging,
+    search: &Search,
+    blobs: impl Iterator<Item = &'b Digest>,
+) -> Result<(), ScrubError> {
+    let (mut places, mut paths) = (Vec::new(), Vec::new());
+    let blobs: BTreeSet<&Digest> = blobs.collect();
+    for digest in blobs {
+        let failed = |source| ScrubError::Blob { layer: digest.to_string(), source };
+        for hit in search.in_blob(&staging.blob(digest)).map_err(failed)? {
+            places.push(format!("{}: {}", digest.short(), hit.place));
+            paths.extend(hit.path);
+        }
+    }
+    if places.is_empty() { Ok(()) } else { Err(ScrubError::Remains { places, paths }) }
 }
 
 /// The layers of all images, and what becomes of them.
@@ -292,11 +319,11 @@ impl Writer<'_> {
         for blob in manifest.layers.iter().chain(&manifest.config) {
             all.push(self.reader.artifact(blob)?);
         }
+        let search = search_for(self.request, &self.changes);
         let names = |bytes: &Vec<u8>| {
-            let secrets = self.request.secrets.iter().enumerate().filter(|(index, secret)| {
-                secret.value.len() >= LONG || self.request.in_documents.get(*index).is_some_and(|found| *found)
-            });
-            secrets.into_iter().any(|(_, secret)| Finder::new(secret.value.reveal()).find(bytes).is_some())
+            let short = self.request.secrets.iter().zip(&self.request.in_documents);
+            let mut short = short.filter(|(secret, is_found)| **is_found && secret.value.len() < LONG);
+            search.is_in(bytes) || short.any(|(secret, _)| Finder::new(secret.value.reveal()).find(bytes).is_some())
         };
         Ok(all.iter().any(names).then_some("it holds a secret that was scrubbed"))
     }

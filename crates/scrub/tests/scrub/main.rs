@@ -5,5 +5,6 @@
 mod blanking;
 mod documents;
 mod properties;
+mod remains;
 mod removal;
 mod support;

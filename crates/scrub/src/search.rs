@@ -1,0 +1,267 @@
+//! Looks for values in all bytes of a blob: as they are stored, uncompressed, in every string of a JSON document, and in
+//! what such a string is in base64. A value is also found in the forms that other programs write it in.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use layersift_format::compression::{Codec, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, read_full};
+use layersift_format::json::Node;
+use layersift_format::tar::{Entries, Kind};
+use layersift_model::{ImagePath, Secret};
+use memchr::memmem::Finder;
+
+use crate::filler::LONG;
+
+/// How many bytes are looked at together.
+const CHUNK: usize = 256 << 10;
+
+/// The most bytes of a JSON document whose strings are looked at one by one.
+const LARGEST_DOCUMENT: u64 = 256 << 20;
+
+/// The shortest text in base64 that is decoded, and how deep texts in texts are looked for.
+const SHORTEST_BASE64: usize = 16;
+const DEEPEST: usize = 4;
+
+/// The most bytes of an extended header of an archive.
+const EXTENDED: u64 = 1 << 20;
+
+/// What is looked for.
+pub(crate) struct Search {
+    needles: Vec<Needle>,
+    longest: usize,
+}
+
+struct Needle {
+    /// How the value is written.
+    form: &'static str,
+    finder: Finder<'static>,
+}
+
+/// Where a value is, for people. It never has the value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Hit {
+    /// What is said about the place.
+    pub(crate) place: String,
+    /// The file of a layer that it is in.
+    pub(crate) path: Option<String>,
+}
+
+impl Search {
+    /// Looks for `values` and their other forms. Short ones may be words that occur elsewhere, and are left out.
+    pub(crate) fn new<'s>(values: impl Iterator<Item = &'s Secret>) -> Search {
+        let mut needles: Vec<Needle> = Vec::new();
+        for value in values.map(Secret::reveal).filter(|value| value.len() >= LONG) {
+            for (form, bytes) in forms(value) {
+                if needles.iter().all(|known| known.finder.needle() != bytes) {
+                    needles.push(Needle { form, finder: Finder::new(&bytes).into_owned() });
+                }
+            }
+        }
+        let longest = needles.iter().map(|needle| needle.finder.needle().len()).max().unwrap_or(0);
+        Search { needles, longest }
+    }
+
+    /// Whether nothing is looked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.needles.is_empty()
+    }
+
+    /// Whether a value is in the document `bytes`, or in a text that it holds.
+    pub(crate) fn is_in(&self, bytes: &[u8]) -> bool {
+        self.is_in_text(bytes, 0)
+    }
+
+    fn is_in_text(&self, bytes: &[u8], depth: usize) -> bool {
+        if self.needles.iter().any(|needle| needle.finder.find(bytes).is_some()) {
+            return true;
+        }
+        if depth > DEEPEST {
+            return false;
+        }
+        let begins = bytes.trim_ascii_start().first();
+        if matches!(begins, Some(b'{' | b'[' | b'"')) {
+            // Bundles are written one a line.
+            let documents = serde_json::Deserializer::from_slice(bytes).into_iter::<Node>();
+            return documents.map_while(Result::ok).any(|node| self.is_in_node(&node, depth + 1));
+        }
+        decoded(bytes).is_some_and(|decoded| self.is_in_text(&decoded, depth + 1))
+    }
+
+    fn is_in_node(&self, node: &Node, depth: usize) -> bool {
+        match node {
+            Node::String(text) => self.is_in_text(text.as_bytes(), depth),
+            Node::Array(elements) => elements.iter().any(|element| self.is_in_node(element, depth)),
+            Node::Object(members) => {
+                let is_in = |(name, member): &(String, Node)| {
+                    self.is_in_text(name.as_bytes(), depth) || self.is_in_node(member, depth)
+                };
+                members.iter().any(is_in)
+            }
+            Node::Null | Node::Bool(_) | Node::Number(_) => false,
+        }
+    }
+
+    /// Where in the blob, which is the file at `path`, the values are.
+    pub(crate) fn in_blob(&self, path: &Path) -> io::Result<Vec<Hit>> {
+        if self.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut hits: Vec<Hit> = Vec::new();
+        let found = self.in_stream(&mut File::open(path)?)?;
+        let codec = codec_of(path)?;
+        if codec == Codec::Plain {
+            for (form, at) in found {
+                hits.push(place(path, codec, form, at)?);
+            }
+        } else {
+            hits.extend(
+                found.into_iter().map(|(form, at)| Hit {
+                    place: format!("{form} at byte {at} of the compressed bytes"),
+                    path: None,
+                }),
+            );
+            for (form, at) in with_plain(path, codec, |input| self.in_stream(input))? {
+                hits.push(place(path, codec, form, at)?);
+            }
+        }
+        if hits.is_empty() {
+            if self.is_in(&document(path, codec)?) {
+                hits.push(Hit { place: "in a string of the document".into(), path: None });
+            }
+        }
+        hits.sort();
+        hits.dedup();
+        Ok(hits)
+    }
+
+    /// The first place of each form in a stream.
+    fn in_stream(&self, input: &mut dyn Read) -> io::Result<Vec<(&'static str, u64)>> {
+        let overlap = self.longest.saturating_sub(1);
+        let (mut buffer, mut at, mut kept) = (vec![0; CHUNK + overlap], 0_u64, 0);
+        let mut found: Vec<Option<u64>> = vec![None; self.needles.len()];
+        loop {
+            let count = read_full(input, &mut buffer[kept..kept + CHUNK])?;
+            let window = &buffer[..kept + count];
+            for (needle, found) in self.needles.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
+                *found = needle.finder.find(window).map(|offset| at + offset as u64);
+            }
+            if count < CHUNK {
+                break;
+            }
+            let length = window.len();
+            let drop = length - overlap.min(length);
+            buffer.copy_within(drop..length, 0);
+            (at, kept) = (at + drop as u64, length - drop);
+        }
+        let hits = self.needles.iter().zip(found).filter_map(|(needle, at)| Some((needle.form, at?)));
+        Ok(hits.collect())
+    }
+}
+
+/// The ways to write `value`, itself first.
+fn forms(value: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let mut forms = vec![("the value", value.to_vec())];
+    for engine in [engine(&STANDARD), engine(&URL_SAFE)] {
+        for lead in 0..3 {
+            // Only the characters that no other byte has a part in.
+            let text = engine.encode([&vec![0; lead][..], value].concat());
+            let (from, to) = ((lead * 8).div_ceil(6), (lead + value.len()) * 8 / 6);
+            forms.push(("the value in base64", text.as_bytes().get(from..to).unwrap_or_default().to_vec()));
+        }
+    }
+    let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+    forms.push(("the value in hexadecimal digits", hex.to_ascii_uppercase().into_bytes()));
+    forms.push(("the value in hexadecimal digits", hex.into_bytes()));
+    if let Ok(text) = std::str::from_utf8(value) {
+        let escaped = serde_json::to_string(text).unwrap_or_default();
+        forms.push(("the value in JSON", escaped.trim_matches('"').as_bytes().to_vec()));
+        let slashes = escaped.trim_matches('"').replace('/', "\\/");
+        forms.push(("the value in JSON", slashes.into_bytes()));
+        let units: Vec<u16> = text.encode_utf16().collect();
+        let escapes: String = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
+        forms.push(("the value in JSON", escapes.clone().into_bytes()));
+        let upper = escapes.to_ascii_uppercase().replace("\\U", "\\u");
+        forms.push(("the value in JSON", upper.into_bytes()));
+        forms.push(("the value in UTF-16", units.iter().flat_map(|unit| unit.to_le_bytes()).collect()));
+        forms.push(("the value in UTF-16", units.iter().flat_map(|unit| unit.to_be_bytes()).collect()));
+        let percent: String = value.iter().map(percent_encoded).collect();
+        forms.push(("the value in a URL", percent.into_bytes()));
+    }
+    forms
+}
+
+fn percent_encoded(byte: &u8) -> String {
+    match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(*byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    }
+}
+
+fn engine(alphabet: &base64::alphabet::Alphabet) -> GeneralPurpose {
+    let config = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true);
+    GeneralPurpose::new(alphabet, config)
+}
+
+/// What `text` is in base64, with or without line breaks.
+fn decoded(text: &[u8]) -> Option<Vec<u8>> {
+    if text.len() < SHORTEST_BASE64 {
+        return None;
+    }
+    let text: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let is_url_safe = text.iter().any(|byte| matches!(byte, b'-' | b'_'));
+    engine(if is_url_safe { &URL_SAFE } else { &STANDARD }).decode(&text).ok()
+}
+
+fn codec_of(path: &Path) -> io::Result<Codec> {
+    let mut head = [0; MAGIC_BYTES];
+    let length = read_full(&mut File::open(path)?, &mut head)?;
+    Ok(Codec::detect(&head[..length]))
+}
+
+/// Reads the uncompressed bytes of a blob. What cannot be decompressed is an error, and nothing is written then.
+fn with_plain<T>(
+    path: &Path,
+    codec: Codec,
+    read: impl FnOnce(&mut (dyn Read + Send)) -> io::Result<T>,
+) -> io::Result<T> {
+    let memory = |_| Some(Box::new(()) as DecoderMemory);
+    let undecoded = Undecoded::default();
+    let mut plain = codec.reader(File::open(path)?, Decoding { undecoded: &undecoded, memory: &memory })?;
+    read(&mut *plain)
+}
+
+/// The bytes of a blob, if they begin as a JSON document does.
+fn document(path: &Path, codec: Codec) -> io::Result<Vec<u8>> {
+    with_plain(path, codec, |input| {
+        let mut bytes = vec![0; 1];
+        let length = read_full(&mut *input, &mut bytes)?;
+        bytes.truncate(length);
+        if matches!(bytes[..], [b'{' | b'[' | b'"' | b' ' | b'\n' | b'\t' | b'\r']) {
+            input.take(LARGEST_DOCUMENT).read_to_end(&mut bytes)?;
+        }
+        Ok(bytes)
+    })
+}
+
+/// Where the byte `at` of an uncompressed blob is.
+fn place(path: &Path, codec: Codec, form: &'static str, at: u64) -> io::Result<Hit> {
+    with_plain(path, codec, |input| {
+        let mut entries = Entries::new(input, EXTENDED);
+        while let Ok(Some(placed)) = entries.next_entry() {
+            if at < placed.data {
+                break;
+            }
+            if placed.entry.kind == Kind::File && at < placed.data.saturating_add(placed.entry.stored) {
+                let path = ImagePath::normalize(&placed.entry.path).to_string();
+                return Ok(Hit { place: format!("{form} in the file {path}"), path: Some(path) });
+            }
+        }
+        Ok(Hit { place: format!("{form} at byte {at}, in no file"), path: None })
+    })
+}
