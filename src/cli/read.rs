@@ -40,9 +40,18 @@ impl Reading<'_> {
 
     /// Scans the images of the target with `analyzer`.
     pub(crate) fn scan_by(&self, analyzer: &Analyzer) -> anyhow::Result<Vec<ImageReport>> {
+        self.scan_until(analyzer, &Cancellation::never())
+    }
+
+    /// The same, until `cancellation` is cancelled.
+    pub(crate) fn scan_until(
+        &self,
+        analyzer: &Analyzer,
+        cancellation: &Cancellation,
+    ) -> anyhow::Result<Vec<ImageReport>> {
         let store = self.store.map(Store::open).transpose()?;
         let cache = store.as_ref().map(|store| LayerCache::new(store, analyzer, context::now));
-        let mut reports = self.read(analyzer, |scan, name, opened| match &cache {
+        let mut reports = self.read(analyzer, cancellation, |scan, name, opened| match &cache {
             Some(cache) => scan.known_layers(cache).run(name, opened),
             None => scan.run(name, opened),
         })?;
@@ -58,18 +67,22 @@ impl Reading<'_> {
     /// Scans the images of the target with `analyzer`, and lists their packages. Every layer is read: a store does not
     /// have packages.
     pub(crate) fn scan_with_packages(&self, analyzer: &Analyzer) -> anyhow::Result<Vec<(ImageReport, Inventory)>> {
-        self.read(analyzer, |scan, name, opened| scan.run_with_inventory(name, opened))
+        self.read(analyzer, &Cancellation::never(), |scan, name, opened| scan.run_with_inventory(name, opened))
     }
 
     /// Opens the target, and reads it by `run`, which gets its name.
     fn read<'s, T>(
         &'s self,
         analyzer: &'s Analyzer,
+        cancellation: &Cancellation,
         run: impl FnOnce(ImageScan<'_>, &str, Opened) -> Result<T, ScanError>,
     ) -> anyhow::Result<T> {
         let target = self.target.parse()?;
         let progress = ScanProgress::start(self.quiet.quiet);
-        let cancellation = self.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
+        let cancellation = match self.timeout {
+            Some(timeout) => cancellation.child_with_deadline(timeout),
+            None => cancellation.clone(),
+        };
         let registry = context::registry_options(self.registry, &cancellation)?;
         let hints = self.build.map(|build| build.hints(&registry)).transpose()?.unwrap_or_default();
         let opened = open(&target, &Limits::default(), &registry)?;

@@ -14,13 +14,14 @@ use clap::Args;
 use super::args::{FingerprintKeyArgs, QuietArgs, RegistryArgs, RulesArgs, TargetArgs, ThreadsArgs};
 use super::attest::keys::{PasswordArgs, signer};
 use super::formats::{TextOrJson, parser};
-use super::{context, output as print};
+use super::{context, output as print, signals};
 use layersift_attest::keys::Signer;
+use layersift_format::Cancellation;
 use layersift_format::platform::Choice;
 use layersift_model::{Finding, ImageReport, Verdict};
 use layersift_rules::Ruleset;
 use layersift_scan::Analyzer;
-use layersift_scrub::{Changes, Request, Scrubbed, Staging, scrub};
+use layersift_scrub::{Changes, Request, ScrubError, Scrubbed, Staging, scrub};
 use output::Output;
 use reading::Source;
 
@@ -91,7 +92,7 @@ pub(crate) fn run(args: &ScrubArgs) -> anyhow::Result<ExitCode> {
     }
     let analyzer = analyzer(args)?;
     let platform = args.target.platform.clone().unwrap_or(Choice::All);
-    let reports = reading::scan(args, &source.target.text, platform.clone(), &analyzer)?;
+    let reports = reading::scan(args, &source.target.text, platform.clone(), &analyzer, &Cancellation::never())?;
     let paths: Vec<Vec<u8>> = args.path.iter().map(|path| path.as_bytes().to_vec()).collect();
     let request = Request::new(&reports, &args.finding, &paths)?;
     let only = match (&platform, &reports[..]) {
@@ -99,22 +100,37 @@ pub(crate) fn run(args: &ScrubArgs) -> anyhow::Result<ExitCode> {
         (_, [report]) => report.manifest_digest.as_ref(),
         (_, reports) => bail!("{} images are for this platform; name it with its variant", reports.len()),
     };
-    let staging = Staging::create(&output.directory())?;
-    let mut scrubbed = scrub(&*source.source, &source.target.text, &request, only, &staging)?;
-    let result = reading::scan_staged(args, &staging, &analyzer)?;
+    // Until here a signal ends the process, and nothing was written.
+    let cancellation = signals::cancellation()?;
+    let staging = Staging::create(&output.directory())?.cancelled_by(&cancellation);
+    let mut scrubbed = match scrub(&*source.source, &source.target.text, &request, only, &staging) {
+        Err(ScrubError::Remains { places, paths }) => return Ok(remains(&places, !paths.is_empty())),
+        scrubbed => scrubbed?,
+    };
+    let result = reading::scan_staged(args, &staging, &analyzer, &cancellation)?;
+    staging.check()?;
     // The process ends soon; freeing the compiled rules would only take time.
     std::mem::forget(analyzer);
     let wanted = wanted(&request, &reports, &scrubbed.changes);
     let left = left(&wanted, &result);
     if !left.is_empty() {
-        print::warn(left.iter().map(|place| format!("still there: {place}")));
-        print::warn(["the secret is still in the image, so nothing was written; \
-                      name these files with --path as well, or build the image again"]);
-        return Ok(ExitCode::from(Verdict::Fail.exit_code()));
+        let places: Vec<String> = left.iter().map(|(place, _)| place.clone()).collect();
+        return Ok(remains(&places, left.iter().any(|(_, is_file)| *is_file)));
     }
-    output.write(&staging, &scrubbed)?;
+    output.write(&staging, &scrubbed, &cancellation)?;
     finish(args, &output, &mut scrubbed, key.as_deref())?;
     Ok(ExitCode::from(if warn_of_gaps(&result) { Verdict::Incomplete.exit_code() } else { 0 }))
+}
+
+/// Says where the secret still is. A file can be removed; for any other place there is no flag.
+fn remains(places: &[String], has_files: bool) -> ExitCode {
+    print::warn(places.iter().map(|place| format!("still there: {place}")));
+    let advice = match has_files {
+        true => "remove the files among these places with --path as well, or build the image again",
+        false => "build the image again",
+    };
+    print::warn([format!("the secret is still in the image, so nothing was written; {advice}")]);
+    ExitCode::from(Verdict::Fail.exit_code())
 }
 
 fn analyzer(args: &ScrubArgs) -> anyhow::Result<Analyzer> {
@@ -152,8 +168,8 @@ fn wanted(request: &Request, reports: &[ImageReport], changes: &Changes) -> BTre
     request.secrets().iter().map(|secret| secret.fingerprint.clone()).chain(of_files).collect()
 }
 
-/// Where a secret that had to go is still found.
-fn left(wanted: &BTreeSet<String>, reports: &[ImageReport]) -> Vec<String> {
+/// Where a secret that had to go is still found, and whether that is a file.
+fn left(wanted: &BTreeSet<String>, reports: &[ImageReport]) -> Vec<(String, bool)> {
     let is_left = |finding: &&Finding| finding.fingerprint().is_some_and(|fingerprint| wanted.contains(fingerprint));
     let findings = reports.iter().flat_map(|report| report.findings.iter().filter(is_left));
     let place = |finding: &Finding| {
@@ -166,9 +182,11 @@ fn left(wanted: &BTreeSet<String>, reports: &[ImageReport]) -> Vec<String> {
             (_, _, layersift_model::Location::Config(field)) => format!("configuration {field}"),
             _ => "the image".into(),
         };
-        format!("{place} ({})", finding.rule.id)
+        // A finding without an entry is in bytes that belong to no file.
+        let is_file = finding.file().is_some_and(|file| file.attributes.is_some());
+        (format!("{place} ({})", finding.rule.id), is_file)
     };
-    let mut places: Vec<String> = findings.map(place).collect();
+    let mut places: Vec<(String, bool)> = findings.map(place).collect();
     places.dedup();
     places
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use serde_json::{Value, json};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 
 use super::args::{PolicyArgs, RegistryArgs, TimeoutArgs};
 use super::attest::keys::public_key;
@@ -157,8 +157,7 @@ fn subjects(image: &RegistryImage, platform: Option<&Choice>) -> anyhow::Result<
         }
         return Ok(subjects);
     };
-    let is_wanted =
-        |entry: &&PlatformManifest| wanted.as_ref().is_none_or(|wanted| entry.platforms.contains(wanted));
+    let is_wanted = |entry: &&PlatformManifest| wanted.as_ref().is_none_or(|wanted| entry.platforms.contains(wanted));
     subjects.extend(platforms.iter().filter(is_wanted).map(|entry| entry.subject.digest.clone()));
     ensure!(subjects.len() > 1, "{}: the index has no such platform", image.name());
     Ok(subjects)

@@ -71,7 +71,8 @@ pub(crate) fn run(args: &VerifyGoneArgs) -> anyhow::Result<ExitCode> {
     let answers = ask(args, &questions, &askers, &cancellation);
     let is = |wanted: fn(&Answer) -> bool| answers.values().any(wanted);
     let (is_served, is_unknown) = (is(|answer| matches!(answer, Answer::Served { .. })), is(Answer::is_unknown));
-    let verdict = match (is_served, is_unknown || !questions.is_complete) {
+    let is_open = is_unknown || !questions.unknown.is_empty() || !questions.absent.is_empty();
+    let verdict = match (is_served, is_open) {
         (true, _) => Verdict::Fail,
         (false, true) => Verdict::Incomplete,
         (false, false) => Verdict::Pass,
@@ -152,8 +153,14 @@ fn json(questions: &Questions, answers: &BTreeMap<&Question, Answer>, verdict: V
     };
     let things: Vec<Value> = questions.all.iter().filter_map(object).collect();
     // Where the manifest of an image is gone, nobody says what its layers were.
+    let absent = questions.absent.iter().map(|place| format!("{}/{}", place.host, place.repository));
     let document = json!({
-        "schema": SCHEMA, "verdict": verdict, "layers_are_known": questions.is_complete, "things": things,
+        "schema": SCHEMA,
+        "verdict": verdict,
+        "layers_are_known": questions.unknown.is_empty(),
+        "not_known": questions.unknown,
+        "no_such_repository": absent.collect::<Vec<_>>(),
+        "things": things,
     });
     let mut bytes = serde_json::to_vec_pretty(&document)?;
     bytes.push(b'\n');

@@ -7,6 +7,7 @@
 mod cache;
 mod choose;
 mod classify;
+mod reach;
 mod read;
 mod referrers;
 mod wire;
@@ -22,8 +23,9 @@ use crate::image_source::{FileSet, ImageSource, LayerForm, Listed, Location};
 use crate::json::JsonString;
 use crate::source_error::SourceError;
 
+pub use self::reach::{Reached, ReachedDocument, Unread, UnreadReason, reach};
 use self::read::DocumentReader;
-pub use self::referrers::{add_referrers, is_index};
+pub use self::referrers::{add_referrers, is_index, listed_referrers};
 use self::wire::WireDocument;
 
 /// An image, ready to have its layers read.

@@ -33,8 +33,32 @@ pub struct Changes {
     pub places: Vec<Place>,
     /// Documents of the old image that the new one does not have.
     pub dropped: Vec<Dropped>,
+    /// What else leads to the value, or holds it, and can be pulled by way of the old image: the index that a platform
+    /// was taken out of, its other platforms, and what refers to the image.
+    pub held: Vec<Held>,
+    /// What can be pulled by way of the old image, and was not read.
+    pub unread: Vec<String>,
     /// The keyed fingerprints of the secrets that were blanked.
     pub fingerprints: Vec<String>,
+}
+
+/// A document or blob that is not a part of what was rewritten.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Held {
+    /// Its digest.
+    pub digest: Digest,
+    /// What it is.
+    pub kind: HeldKind,
+}
+
+/// Whether something is a manifest, which a registry keeps apart, or any other blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeldKind {
+    /// A manifest or an index.
+    Manifest,
+    /// A layer, a configuration or another blob.
+    Blob,
 }
 
 /// A document that another one took the place of.
@@ -135,19 +159,29 @@ impl Changes {
         let configs = self.configs.iter().filter_map(|config| config.old.clone());
         let layers = self.layers.iter().map(|layer| layer.old.clone());
         let dropped = self.dropped.iter().flat_map(|dropped| dropped.blobs.iter().cloned());
-        distinct(layers.chain(configs).chain(dropped))
+        distinct(layers.chain(configs).chain(dropped).chain(self.held(HeldKind::Blob)))
     }
 
     /// Every manifest and index of the old image that has to be gone.
     pub fn old_manifests(&self) -> Vec<Digest> {
         let manifests = self.manifests.iter().chain([&self.root]).filter_map(|manifest| manifest.old.clone());
-        distinct(manifests.chain(self.dropped.iter().map(|dropped| dropped.digest.clone())))
+        let dropped = self.dropped.iter().map(|dropped| dropped.digest.clone());
+        distinct(manifests.chain(dropped).chain(self.held(HeldKind::Manifest)))
     }
 
     /// The paths of the files that were removed.
     pub fn removed_paths(&self) -> impl Iterator<Item = &str> {
         let removed = |place: &&Place| matches!(place.action, Action::Removed | Action::RemovedWithWhiteout);
         self.places.iter().filter(removed).map(|place| &place.path[..])
+    }
+
+    fn held(&self, kind: HeldKind) -> impl Iterator<Item = Digest> {
+        self.held.iter().filter(move |held| held.kind == kind).map(|held| held.digest.clone())
+    }
+
+    /// Whether it is a list of the form that this version writes.
+    pub fn is_of_this_form(&self) -> bool {
+        self.schema == SCHEMA
     }
 
     /// Whether anything changed.

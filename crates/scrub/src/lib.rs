@@ -14,6 +14,7 @@ mod edit;
 mod error;
 mod filler;
 mod graph;
+mod held;
 mod pack;
 mod plan;
 mod recompress;
@@ -24,7 +25,7 @@ mod staging;
 mod survey;
 mod whiteout;
 
-pub use changes::{Action, Changes, Dropped, LayerChange, Place, Replaced};
+pub use changes::{Action, Changes, Dropped, Held, HeldKind, LayerChange, Place, Replaced};
 pub use error::ScrubError;
 pub use pack::{write_docker_archive, write_oci_archive, write_oci_layout};
 pub use request::{Request, WantedSecret};

@@ -130,8 +130,8 @@ impl<W: Write> Archive<W> {
     }
 
     fn add_blob(&mut self, staging: &Staging, digest: &Digest, name: &str) -> io::Result<()> {
-        let mut file = File::open(staging.blob(digest))?;
+        let file = File::open(staging.blob(digest))?;
         let size = file.metadata()?.len();
-        self.add(name, &mut file, size)
+        self.add(name, &mut staging.reader(file), size)
     }
 }

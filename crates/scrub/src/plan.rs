@@ -154,7 +154,9 @@ impl<'p> Planner<'p> {
                 return Err(refused(found, "the layer is not one of the image"));
             };
             let Some(number) = found.entry.map(|number| number as usize) else {
-                return Err(refused(found, "the bytes belong to no file of the layer"));
+                let place = format!("layer {}", found.index);
+                let why = "the value is in bytes that belong to no file, and cannot be blanked; build the image again";
+                return Err(ScrubError::place(place, why));
             };
             if removed.contains_key(&(layer, number)) {
                 continue;

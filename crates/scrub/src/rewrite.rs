@@ -14,6 +14,7 @@ use crate::documents;
 use crate::error::ScrubError;
 use crate::filler::LONG;
 use crate::graph::{Blob, Child, Content, Document, Manifest, OCI_CONFIG, OCI_INDEX, Reader};
+use crate::held::OldImage;
 use crate::plan::{self, Plan};
 use crate::recompress::{self, Written};
 use crate::request::Request;
@@ -55,6 +56,19 @@ pub fn scrub(
     only: Option<&Digest>,
     staging: &Staging,
 ) -> Result<Scrubbed, ScrubError> {
+    let written = write(source, target, request, only, staging);
+    // Whatever went wrong because it was told to stop is not an error of the image.
+    staging.check()?;
+    written
+}
+
+fn write(
+    source: &dyn ImageSource,
+    target: &str,
+    request: &Request,
+    only: Option<&Digest>,
+    staging: &Staging,
+) -> Result<Scrubbed, ScrubError> {
     let limits = Limits::default();
     let reader = Reader { source, limits: &limits, target };
     let (root, reference) = reader.root(only)?;
@@ -79,8 +93,13 @@ pub fn scrub(
     writer.changes.root = Replaced { old: root.digest.clone(), new: Some(written.digest.clone()) };
     layers.remove_old(staging)?;
     write_listing(staging, &written)?;
-    let Writer { changes, mut manifests, blobs, single, .. } = writer;
-    check_result(staging, &search_for(request, &changes), manifests.iter().map(|(digest, _)| digest).chain(&blobs))?;
+    let Writer { mut changes, mut manifests, blobs, single, .. } = writer;
+    let search = search_for(request, &changes);
+    let kept: BTreeSet<Digest> = manifests.iter().map(|(digest, _)| digest).chain(&blobs).cloned().collect();
+    check_result(staging, &search, &kept)?;
+    let old = OldImage { reader: &reader, search: &search, paths: &request.paths, staging, kept };
+    old.add_to(&mut changes)?;
+    staging.remove_partial()?;
     manifests.retain(|(digest, _)| *digest != written.digest);
     let WrittenDocument { digest, media_type, .. } = written;
     let single = single.filter(|_| manifests.is_empty());
@@ -95,16 +114,11 @@ fn search_for(request: &Request, changes: &Changes) -> Search {
 }
 
 /// Checks that no blob of the result has what had to go: also where no rule looks, and no place was named.
-fn check_result<'b>(
-    staging: &Staging,
-    search: &Search,
-    blobs: impl Iterator<Item = &'b Digest>,
-) -> Result<(), ScrubError> {
+fn check_result(staging: &Staging, search: &Search, blobs: &BTreeSet<Digest>) -> Result<(), ScrubError> {
     let (mut places, mut paths) = (Vec::new(), Vec::new());
-    let blobs: BTreeSet<&Digest> = blobs.collect();
     for digest in blobs {
         let failed = |source| ScrubError::Blob { layer: digest.to_string(), source };
-        for hit in search.in_blob(&staging.blob(digest)).map_err(failed)? {
+        for hit in search.in_blob(&staging.blob(digest), staging).map_err(failed)? {
             places.push(format!("{}: {}", digest.short(), hit.place));
             paths.extend(hit.path);
         }
@@ -179,7 +193,8 @@ fn survey_layer(
     let name = || layer.digest.as_ref().map_or_else(|| layer.location.0.clone(), Digest::to_string);
     let algorithm = layer.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
     let (mut file, path) = staging.begin()?;
-    let read = survey::survey(reader.open(&layer.location)?.into_reader(), algorithm, finders, &mut file);
+    let input = staging.reader(reader.open(&layer.location)?.into_reader());
+    let read = survey::survey(input, algorithm, finders, &mut file);
     let read = read.map_err(|error| match error {
         SurveyError::Blob(source) => ScrubError::Blob { layer: name(), source },
         SurveyError::Archive(source) => ScrubError::Layer { layer: name(), source },
@@ -212,7 +227,7 @@ fn rewrite_layer(survey: &Survey, edits: &[crate::edit::Edit], staging: &Staging
     let failed = |source| ScrubError::Blob { layer: survey.digest.to_string(), source };
     let stored = File::open(staging.blob(&survey.digest)).map_err(failed)?;
     let (file, path) = staging.begin()?;
-    let written = recompress::rewrite(stored, survey.codec, edits, file).map_err(failed)?;
+    let written = recompress::rewrite(staging.reader(stored), survey.codec, edits, file).map_err(failed)?;
     staging.complete(&path, &written.digest)?;
     Ok(written)
 }

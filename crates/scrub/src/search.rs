@@ -1,6 +1,7 @@
 //! Looks for values in all bytes of a blob: as they are stored, uncompressed, in every string of a JSON document, and in
 //! what such a string is in base64. A value is also found in the forms that other programs write it in.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -15,6 +16,7 @@ use layersift_model::{ImagePath, Secret};
 use memchr::memmem::Finder;
 
 use crate::filler::LONG;
+use crate::staging::Staging;
 
 /// How many bytes are looked at together.
 const CHUNK: usize = 256 << 10;
@@ -106,12 +108,12 @@ impl Search {
     }
 
     /// Where in the blob, which is the file at `path`, the values are.
-    pub(crate) fn in_blob(&self, path: &Path) -> io::Result<Vec<Hit>> {
+    pub(crate) fn in_blob(&self, path: &Path, staging: &Staging) -> io::Result<Vec<Hit>> {
         if self.is_empty() {
             return Ok(Vec::new());
         }
         let mut hits: Vec<Hit> = Vec::new();
-        let found = self.in_stream(&mut File::open(path)?)?;
+        let found = self.in_stream(&mut staging.reader(File::open(path)?))?;
         let codec = codec_of(path)?;
         if codec == Codec::Plain {
             for (form, at) in found {
@@ -124,7 +126,7 @@ impl Search {
                     path: None,
                 }),
             );
-            for (form, at) in with_plain(path, codec, |input| self.in_stream(input))? {
+            for (form, at) in with_plain(path, codec, |input| self.in_stream(&mut staging.reader(input)))? {
                 hits.push(place(path, codec, form, at)?);
             }
         }
@@ -246,6 +248,23 @@ fn document(path: &Path, codec: Codec) -> io::Result<Vec<u8>> {
             input.take(LARGEST_DOCUMENT).read_to_end(&mut bytes)?;
         }
         Ok(bytes)
+    })
+}
+
+/// Whether a blob is a layer with a file at one of `paths`.
+pub(crate) fn has_file(path: &Path, paths: &BTreeSet<ImagePath>) -> io::Result<bool> {
+    if paths.is_empty() {
+        return Ok(false);
+    }
+    with_plain(path, codec_of(path)?, |input| {
+        let mut entries = Entries::new(input, EXTENDED);
+        while let Ok(Some(placed)) = entries.next_entry() {
+            let is_file = matches!(placed.entry.kind, Kind::File | Kind::HardLink);
+            if is_file && paths.contains(&ImagePath::normalize(&placed.entry.path)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     })
 }
 

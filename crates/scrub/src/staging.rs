@@ -1,10 +1,11 @@
 //! Where the new image is put together: an OCI layout in a directory that nobody else can read.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use layersift_format::Cancellation;
 use layersift_model::Digest;
 
 use crate::error::ScrubError;
@@ -13,6 +14,19 @@ use crate::error::ScrubError;
 #[derive(Debug)]
 pub struct Staging {
     path: PathBuf,
+    cancellation: Cancellation,
+}
+
+/// A reader that ends with an error once the image is not wanted any more.
+pub(crate) struct Stoppable<R> {
+    input: R,
+    cancellation: Cancellation,
+}
+
+impl<R: Read> Read for Stoppable<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.cancellation.is_cancelled() { Err(io::Error::other("stopped")) } else { self.input.read(buffer) }
+    }
 }
 
 impl Staging {
@@ -27,7 +41,7 @@ impl Staging {
             let path = parent.join(format!(".layersift-scrub-{process}-{number}"));
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => {
-                    let staging = Staging { path };
+                    let staging = Staging { path, cancellation: Cancellation::never() };
                     staging.directory(&staging.path.join("blobs"))?;
                     staging.directory(&staging.path.join("blobs/sha256"))?;
                     return Ok(staging);
@@ -36,6 +50,23 @@ impl Staging {
                 Err(error) => return Err(ScrubError::write(path)(error)),
             }
         }
+    }
+
+    /// Stops what is done with it, with an error, once `cancellation` is cancelled.
+    #[must_use]
+    pub fn cancelled_by(mut self, cancellation: &Cancellation) -> Staging {
+        self.cancellation = cancellation.clone();
+        self
+    }
+
+    /// # Errors
+    /// [`ScrubError::Stopped`] once it was cancelled.
+    pub fn check(&self) -> Result<(), ScrubError> {
+        if self.cancellation.is_cancelled() { Err(ScrubError::Stopped) } else { Ok(()) }
+    }
+
+    pub(crate) fn reader<R: Read>(&self, input: R) -> Stoppable<R> {
+        Stoppable { input, cancellation: self.cancellation.clone() }
     }
 
     /// The directory.
@@ -84,6 +115,15 @@ impl Staging {
             self.directory(parent)?;
         }
         fs::rename(path, &place).map_err(ScrubError::write(&place))
+    }
+
+    /// Removes what was begun and is not a blob.
+    pub(crate) fn remove_partial(&self) -> Result<(), ScrubError> {
+        let path = self.path.join("blobs/partial");
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ScrubError::write(path)(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Removes a blob.

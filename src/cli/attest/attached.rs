@@ -69,9 +69,7 @@ pub(super) fn text(attached: &[Attached]) -> String {
     let line = |attached: &Attached| {
         let place = match attached.listed_in {
             ListedIn::Referrers => "bundles, in the registry's list of referrers",
-            ListedIn::FallbackTag => {
-                "bundles, in the fallback tag, because the registry keeps no list of referrers"
-            }
+            ListedIn::FallbackTag => "bundles, in the fallback tag, because the registry keeps no list of referrers",
             ListedIn::LegacyTag => "layers of .att",
         };
         format!("{}: {} attached as {place}\n", attached.subject, plural(attached.count as u64, "attestation"))

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serde::Deserialize;
 
-use layersift_attest::Descriptor;
+use layersift_attest::{Descriptor, MANIFEST};
 use layersift_format::Cancellation;
 use layersift_format::manifest::{Member, images, members};
 use layersift_format::platform::{Choice, Platform};
@@ -91,7 +91,8 @@ fn platforms(members: Vec<Member>) -> anyhow::Result<Vec<PlatformManifest>> {
             continue;
         }
         let size = size.with_context(|| format!("the index does not say how large {digest} is"))?;
-        let subject = Descriptor { digest, size, ..Descriptor::of(&media_type, b"") };
+        let media_type = if media_type.is_empty() { MANIFEST } else { &media_type };
+        let subject = Descriptor { digest, size, ..Descriptor::of(media_type, b"") };
         platforms.push(PlatformManifest { subject, platforms: platform.into_iter().collect() });
     }
     Ok(platforms)

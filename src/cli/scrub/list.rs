@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use layersift_attest::keys::Signer;
 use layersift_model::Digest;
-use layersift_scrub::{Changes, Replaced};
+use layersift_scrub::{Changes, HeldKind, Replaced};
 
 /// The list for people.
 pub(super) fn text(changes: &Changes) -> String {
@@ -33,6 +33,17 @@ pub(super) fn text(changes: &Changes) -> String {
         let blob = place.blob.as_ref().map_or(String::new(), |blob| format!(" in {}", blob.short()));
         let note = place.note.as_ref().map_or(String::new(), |note| format!(" ({note})"));
         let _ = writeln!(text, "  {}: {}{blob}{note}", place.action, place.path);
+    }
+    for held in &changes.held {
+        let kind = match held.kind {
+            HeldKind::Manifest => "document",
+            HeldKind::Blob => "blob",
+        };
+        let _ =
+            writeln!(text, "  not in the result: {kind} {}, which holds the value or leads to it", held.digest.short());
+    }
+    for unread in &changes.unread {
+        let _ = writeln!(text, "  not read: {unread}");
     }
     for dropped in &changes.dropped {
         let _ = writeln!(text, "  dropped: {} {}, because {}", dropped.kind, dropped.digest.short(), dropped.why);

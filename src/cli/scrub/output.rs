@@ -72,10 +72,15 @@ impl Output {
     }
 
     /// Writes the image to its place.
-    pub(super) fn write(&self, staging: &Staging, scrubbed: &Scrubbed) -> anyhow::Result<()> {
+    pub(super) fn write(
+        &self,
+        staging: &Staging,
+        scrubbed: &Scrubbed,
+        cancellation: &Cancellation,
+    ) -> anyhow::Result<()> {
         let (form, path, name) = match &self.form {
             Form::Local(form, path, name) => (form, path, name.as_deref()),
-            Form::Registry(image) => return image.push(staging, scrubbed),
+            Form::Registry(image) => return image.until(cancellation).push(staging, scrubbed),
         };
         match form {
             LocalForm::OciLayout => write_oci_layout(staging, scrubbed, path, name)?,
@@ -103,6 +108,12 @@ impl RemoteImage {
         let image = RemoteImage { registry: Registry::new(&reference.host, options)?, reference };
         image.check(text)?;
         Ok(image)
+    }
+
+    /// The same, until `cancellation` is cancelled.
+    fn until(&self, cancellation: &Cancellation) -> RemoteImage {
+        let registry = self.registry.with_cancellation(cancellation.clone());
+        RemoteImage { registry, reference: self.reference.clone() }
     }
 
     /// Refuses a tag that is there.

@@ -44,12 +44,13 @@ impl Source {
     }
 }
 
-/// Scans the image `target`.
+/// Scans the image `target` until `cancellation` is cancelled.
 pub(super) fn scan(
     args: &ScrubArgs,
     target: &str,
     platform: Choice,
     analyzer: &Analyzer,
+    cancellation: &Cancellation,
 ) -> anyhow::Result<Vec<ImageReport>> {
     let reading = Reading {
         target: &TargetArgs { target: target.into(), platform: Some(platform), all: false },
@@ -61,7 +62,7 @@ pub(super) fn scan(
         store: None,
         timeout: None,
     };
-    reading.scan_by(analyzer)
+    reading.scan_until(analyzer, cancellation)
 }
 
 /// Scans the image that was made.
@@ -69,7 +70,8 @@ pub(super) fn scan_staged(
     args: &ScrubArgs,
     staging: &Staging,
     analyzer: &Analyzer,
+    cancellation: &Cancellation,
 ) -> anyhow::Result<Vec<ImageReport>> {
     let path = staging.path().to_str().context("the path of the result is not UTF-8")?;
-    scan(args, &format!("oci:{path}"), Choice::All, analyzer)
+    scan(args, &format!("oci:{path}"), Choice::All, analyzer, cancellation)
 }

@@ -34,6 +34,8 @@ pub(super) struct Askers {
 #[derive(Clone)]
 struct Clients {
     own: Registry,
+    /// Why the answers of the host do not count, if they do not.
+    refusal: Option<String>,
     /// One without a login, unless the other has none.
     stranger: Option<Registry>,
 }
@@ -61,7 +63,12 @@ impl Askers {
         let is_stranger = matches!(login, Login::Anonymous);
         let own = Registry::new(&place.host, RegistryOptions { login, ..self.options.clone() })?;
         let stranger = if is_stranger { None } else { Some(own.with_login(Login::Anonymous)?) };
-        let clients = Clients { own, stranger };
+        let refusal = match own.is_registry() {
+            Ok(true) => None,
+            Ok(false) => Some(format!("{} does not answer as a registry", place.host)),
+            Err(error) => Some(error.to_string()),
+        };
+        let clients = Clients { own, refusal, stranger };
         self.clients.borrow_mut().insert(key, clients.clone());
         Ok(clients)
     }
@@ -73,6 +80,10 @@ impl Askers {
             Err(error) => return Answer::Unknown(error.to_string()),
         };
         let own = serves(&clients.own, question);
+        // What is served is served, whoever serves it.
+        if let (Some(refusal), false) = (&clients.refusal, matches!(own, Ok(true))) {
+            return Answer::Unknown(refusal.clone());
+        }
         let stranger = clients.stranger.map(|stranger| serves(&stranger, question));
         match (own, stranger) {
             (_, Some(Ok(true))) | (Ok(true), None) => Answer::Served { to_strangers: true },

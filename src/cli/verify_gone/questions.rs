@@ -4,22 +4,20 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::path::Path;
 
-use anyhow::{Context, ensure};
-use serde::Deserialize;
+use anyhow::{Context, bail, ensure};
 
 use super::VerifyGoneArgs;
 use super::asking::Askers;
-use crate::cli::{context, output};
-use layersift_model::Digest;
+use crate::cli::{context, input_file, output};
+use layersift_format::config::ImageConfig;
+use layersift_format::manifest::{ReachedDocument, Unread, UnreadReason, reach};
+use layersift_model::{Digest, Limits};
 use layersift_scrub::Changes;
-use layersift_source::registry::{At, Host, Reference, RegistryError};
+use layersift_source::registry::{Host, Reference, RegistryError, RegistrySource};
 use layersift_store::{Query, Store};
 
 /// The most images of a store that are looked at for one layer.
 const MOST_IMAGES: usize = 10_000;
-
-/// The deepest nesting of indexes.
-const DEEPEST: usize = 8;
 
 /// Whether one thing is served by one repository.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,8 +55,10 @@ impl Kind {
 /// All questions.
 pub(super) struct Questions {
     pub(super) all: Vec<Question>,
-    /// Whether the layers of every image are known.
-    pub(super) is_complete: bool,
+    /// Why there may be more to ask for than is known: an answer for all questions is then not the whole one.
+    pub(super) unknown: Vec<String>,
+    /// Repositories that the user named, and that a registry does not have.
+    pub(super) absent: Vec<Place>,
 }
 
 /// The things that have to be gone, and the repositories that are asked.
@@ -66,21 +66,18 @@ pub(super) struct Questions {
 struct Collected {
     things: BTreeSet<(Kind, Digest)>,
     places: BTreeSet<Place>,
-    /// Manifests whose layers nobody says.
-    unknown: Vec<Reference>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Document {
-    config: Option<Descriptor>,
-    layers: Vec<Descriptor>,
-    manifests: Vec<Descriptor>,
-}
-
-#[derive(Deserialize)]
-struct Descriptor {
-    digest: Digest,
+    /// The places that are known to be repositories.
+    confirmed: BTreeSet<Place>,
+    /// The manifests that lists of changes of images in registries name.
+    listed: HashSet<Digest>,
+    /// Documents whose content is not known, and why.
+    unread: Vec<(Digest, String)>,
+    /// The uncompressed layers of lists of images that were in no registry, with the names of the lists.
+    archived: Vec<(Digest, String)>,
+    /// The uncompressed layers of the images that were read.
+    diff_ids: HashSet<Digest>,
+    /// What else is not known.
+    unknown: Vec<String>,
 }
 
 impl Questions {
@@ -90,7 +87,6 @@ impl Questions {
         for path in &args.changes {
             collected.changes(path)?;
         }
-        let is_known = !collected.things.is_empty();
         for image in &args.images {
             let reference: Reference = image.parse().with_context(|| image.clone())?;
             collected.image(&reference, askers)?;
@@ -106,80 +102,126 @@ impl Questions {
             !collected.places.is_empty(),
             "no repository to ask: the list of changes is of an image that was not in a registry; pass --repository"
         );
-        let is_complete = is_known || collected.unknown.is_empty();
-        if !is_complete {
-            output::warn(collected.unknown.iter().map(|reference| {
-                format!(
-                    "{reference}: the manifest is gone, so its layers are not known, which may still be served; \
-                     pass the list that `layersift scrub --changes` wrote"
-                )
-            }));
-        }
+        let absent = collected.absent(askers);
+        let unknown = collected.unknown();
+        output::warn(&unknown);
+        output::warn(
+            absent.iter().map(|place| {
+                format!("{}/{}: there is no such repository; check the name", place.host, place.repository)
+            }),
+        );
         let Collected { things, places, .. } = collected;
         let all = places.iter().flat_map(|place| {
             things.iter().map(|(kind, digest)| Question { place: place.clone(), kind: *kind, digest: digest.clone() })
         });
-        Ok(Questions { all: all.collect(), is_complete })
+        Ok(Questions { all: all.collect(), unknown, absent })
     }
 }
 
 impl Collected {
     fn changes(&mut self, path: &Path) -> anyhow::Result<()> {
         let failed = || format!("cannot read {}", path.display());
-        let bytes = std::fs::read(path).with_context(failed)?;
-        let changes: Changes = serde_json::from_slice(&bytes).with_context(failed)?;
-        let blobs = changes.old_blobs().into_iter().map(|digest| (Kind::Blob, digest));
-        let manifests = changes.old_manifests().into_iter().map(|digest| (Kind::Manifest, digest));
-        self.things.extend(blobs.chain(manifests));
-        ensure!(!self.things.is_empty(), "{}: it has no list of changes", path.display());
+        let changes: Changes = serde_json::from_slice(&input_file::read(path)?).with_context(failed)?;
+        ensure!(changes.is_of_this_form(), "{}: it is not a list of changes that this version reads", path.display());
+        let (blobs, manifests) = (changes.old_blobs(), changes.old_manifests());
+        ensure!(!blobs.is_empty() || !manifests.is_empty(), "{}: it has no list of changes", path.display());
+        let name = path.display();
+        self.unknown.extend(changes.unread.iter().map(|what| {
+            format!("{name}: {what} was not read when the image was scrubbed, and may hold the value as well")
+        }));
         if let Some(reference) = changes.source.strip_prefix("docker://") {
-            self.places.insert(Place::named(&reference.parse()?));
+            let place = Place::named(&reference.parse()?);
+            self.confirmed.insert(place.clone());
+            self.places.insert(place);
+            self.listed.extend(manifests.iter().cloned());
+        } else {
+            // A push compresses layers anew, so a registry has them under digests that no archive knows.
+            self.archived.extend(changes.layers.iter().map(|layer| (layer.old_diff_id.clone(), name.to_string())));
+            if changes.layers.is_empty() {
+                self.unknown.push(format!("{name}: the image was in no registry, which has it under other digests"));
+            }
         }
+        let blobs = blobs.into_iter().map(|digest| (Kind::Blob, digest));
+        self.things.extend(blobs.chain(manifests.into_iter().map(|digest| (Kind::Manifest, digest))));
         Ok(())
     }
 
     fn image(&mut self, reference: &Reference, askers: &Askers) -> anyhow::Result<()> {
         let place = Place::named(reference);
-        let at = match (&reference.digest, &reference.tag) {
-            (Some(digest), _) => At::Digest(digest.clone()),
-            (None, tag) => At::Tag(tag.clone().unwrap_or_else(|| "latest".into())),
+        self.places.insert(place.clone());
+        let source = RegistrySource::new(askers.registry(&place)?, reference.clone());
+        let digest = match &reference.digest {
+            Some(digest) => digest.clone(),
+            None => match source.root() {
+                Ok(root) => root.digest.clone(),
+                Err(RegistryError::NotFound { .. }) => {
+                    bail!("{reference}: the tag is gone; name the image by its digest, or pass --changes")
+                }
+                Err(error) => return Err(error.into()),
+            },
         };
-        if let At::Digest(digest) = &at {
-            self.things.insert((Kind::Manifest, digest.clone()));
+        self.things.insert((Kind::Manifest, digest.clone()));
+        let reached = reach(&source, &digest, &Limits::default());
+        if !reached.documents.is_empty() {
+            self.confirmed.insert(place);
         }
-        let is_served = self.manifest(&place, &at, askers, 0)?;
-        ensure!(
-            is_served || matches!(at, At::Digest(_)),
-            "{reference}: the tag is gone; name the image by its digest, or pass --changes"
-        );
-        if !is_served {
-            self.unknown.push(reference.clone());
+        for document in &reached.documents {
+            let documents = document.children.iter().chain([&document.digest]);
+            self.things.extend(documents.map(|digest| (Kind::Manifest, digest.clone())));
+            let blobs = document.blobs.iter().chain(&document.config);
+            self.things.extend(blobs.map(|digest| (Kind::Blob, digest.clone())));
+            if !self.archived.is_empty() {
+                self.diff_ids.extend(diff_ids(&source, document));
+            }
         }
-        self.places.insert(place);
+        self.unread.extend(reached.unread.into_iter().map(|Unread { digest, reason }| {
+            let reason = match reason {
+                UnreadReason::Missing => "the manifest is gone".into(),
+                UnreadReason::Failed(reason) => format!("the manifest was not read ({reason})"),
+            };
+            (digest, reason)
+        }));
         Ok(())
     }
 
-    /// Adds a manifest, and all that it names; returns whether it is served.
-    fn manifest(&mut self, place: &Place, at: &At, askers: &Askers, depth: usize) -> anyhow::Result<bool> {
-        let manifest = match askers.registry(place)?.manifest(&place.repository, at) {
-            Ok(manifest) => manifest,
-            // A question that is asked again says what the matter is.
-            Err(RegistryError::NotFound { .. } | RegistryError::Blocked { .. }) => return Ok(false),
-            Err(error) if matches!(at, At::Digest(_)) => {
-                output::warn([error.to_string()]);
-                return Ok(false);
+    /// What is not known, for people.
+    fn unknown(&self) -> Vec<String> {
+        let is_listed = |digest: &Digest| self.listed.contains(digest);
+        let unread = self.unread.iter().filter(|(digest, _)| !is_listed(digest)).map(|(digest, reason)| {
+            format!(
+                "{digest}: {reason}, so its layers are not known, which may still be served; pass the list that \
+                 `layersift scrub --changes` wrote"
+            )
+        });
+        let archived = self.archived.iter().filter(|(diff_id, _)| !self.diff_ids.contains(diff_id));
+        let archived = archived.map(|(diff_id, list)| {
+            format!(
+                "{list}: the image was in no registry, which has the layer {diff_id} under a digest that is not known; \
+                 name the image in the registry as well"
+            )
+        });
+        let mut all: Vec<String> = self.unknown.iter().cloned().chain(unread).chain(archived).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// The places that are not repositories, as far as nothing else says that they are. A registry that does not say is
+    /// asked about each thing all the same.
+    fn absent(&mut self, askers: &Askers) -> Vec<Place> {
+        let mut absent = Vec::new();
+        for place in self.places.iter().filter(|place| !self.confirmed.contains(*place)) {
+            match askers.registry(place).and_then(|registry| registry.has_repository(&place.repository)) {
+                Ok(true) => {}
+                Ok(false) => absent.push(place.clone()),
+                Err(error) => {
+                    let (host, name) = (&place.host, &place.repository);
+                    self.unknown
+                        .push(format!("{host}/{name}: it is not known whether there is a repository ({error})"));
+                }
             }
-            Err(error) => return Err(error.into()),
-        };
-        self.things.insert((Kind::Manifest, manifest.digest.clone()));
-        let document: Document = serde_json::from_slice(&manifest.bytes).unwrap_or_default();
-        let blobs = document.layers.into_iter().chain(document.config);
-        self.things.extend(blobs.map(|blob| (Kind::Blob, blob.digest)));
-        for entry in document.manifests.into_iter().filter(|_| depth < DEEPEST) {
-            self.things.insert((Kind::Manifest, entry.digest.clone()));
-            self.manifest(place, &At::Digest(entry.digest), askers, depth + 1)?;
         }
-        Ok(true)
+        absent
     }
 
     /// Adds the repositories that a store has seen the layers in.
@@ -198,7 +240,9 @@ impl Collected {
                     project => format!("{project}/{}", repository.repository),
                 };
                 let is_named = named.contains(&host);
-                self.places.insert(Place { host, repository: name, is_named });
+                let place = Place { host, repository: name, is_named };
+                self.confirmed.insert(place.clone());
+                self.places.insert(place);
             }
             if trace.images.len() as u64 != trace.total {
                 output::warn([format!("{digest}: only {MOST_IMAGES} of its images were looked at in the store")]);
@@ -206,6 +250,15 @@ impl Collected {
         }
         Ok(())
     }
+}
+
+/// The uncompressed layers of an image, whose blobs are asked for with it.
+fn diff_ids(source: &RegistrySource, image: &ReachedDocument) -> Vec<Digest> {
+    let config = image.config.as_ref();
+    let name = &source.reference().repository;
+    let bytes = config.and_then(|config| source.registry().small_blob(name, config).ok());
+    let parsed = bytes.and_then(|bytes| ImageConfig::parse(&bytes).ok());
+    parsed.map(|config| config.rootfs.diff_ids).unwrap_or_default()
 }
 
 impl Place {

@@ -39,6 +39,13 @@ pub fn is_index(bytes: &[u8]) -> bool {
     })
 }
 
+/// The manifests that a list of referrers names. `None` if it is not a list.
+pub fn listed_referrers(bytes: &[u8]) -> Option<Vec<Digest>> {
+    let node = Node::parse(bytes).ok()?;
+    let entries = node.get("manifests")?.elements().iter();
+    Some(entries.filter_map(|entry| entry.get("digest")?.as_str()?.parse().ok()).collect())
+}
+
 /// Adds what refers to the manifests and indexes of `images`, which are all images of `source` that are scanned.
 pub fn add_referrers(source: &dyn ImageSource, limits: &Limits, images: &mut [Image]) {
     let mut reader = ReferrerReader {

@@ -5,6 +5,7 @@ use super::client::{MANIFESTS, Registry};
 use super::error::RegistryError;
 use super::http::Request;
 use layersift_model::Digest;
+use serde::de::IgnoredAny;
 
 impl Registry {
     /// Whether the manifest with this digest is served. One that a policy of the registry blocks is there, and so is.
@@ -18,8 +19,40 @@ impl Registry {
         let url = self.url(&["v2", repository, "manifests", &digest.to_string()])?;
         let request = Request::fresh(&url, MANIFESTS);
         match self.serves(&Request { is_head: true, ..request.clone() }, repository) {
+            // Some do not take HEAD, and some answer it with 404 for what they serve.
+            Ok(false) => self.serves(&request, repository),
             Err(RegistryError::Status { response, .. }) if response.status == 405 => self.serves(&request, repository),
             answer => answer,
+        }
+    }
+
+    /// Whether the host answers as a registry does at the root of the API. The 404 of another server says nothing.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn is_registry(&self) -> Result<bool, RegistryError> {
+        let url = self.url(&["v2/"])?;
+        match self.document(&Request::whole(&url, "*/*"), &Scope::Catalog) {
+            Ok((body, _)) => {
+                let body = body.trim_ascii();
+                Ok(body.is_empty() || serde_json::from_slice::<IgnoredAny>(body).is_ok())
+            }
+            // It wants a login, or another one.
+            Err(RegistryError::Unauthorized { .. } | RegistryError::Forbidden { .. }) => Ok(true),
+            Err(RegistryError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the registry has a repository of this name, which its list of tags shows.
+    ///
+    /// # Errors
+    /// If the registry does not say.
+    pub fn has_repository(&self, repository: &str) -> Result<bool, RegistryError> {
+        match self.tags(repository)?.next() {
+            None | Some(Ok(_)) => Ok(true),
+            Some(Err(RegistryError::NotFound { .. })) => Ok(false),
+            Some(Err(error)) => Err(error),
         }
     }
 

@@ -64,6 +64,11 @@ impl RegistrySource {
         }
     }
 
+    /// What it was opened for.
+    pub fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
     /// The client that it uses.
     pub fn registry(&self) -> &Registry {
         &self.registry
