@@ -18,43 +18,43 @@ use layersift_source::registry::At;
 
 const PASSWORD: &str = "a made-up password";
 
-struct Setting {
-    registry: Registry,
+pub(crate) struct Setting {
+    pub(crate) registry: Registry,
     directory: TempDir,
 }
 
 impl Setting {
-    fn new() -> Setting {
+    pub(crate) fn new() -> Setting {
         let setting = Setting { registry: Setup::default().start(), directory: tempfile::tempdir().unwrap() };
         setting.run(&["generate-key", &setting.path("attest")]).expect(0);
         setting
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.directory.path().join(name).display().to_string()
     }
 
-    fn run(&self, arguments: &[&str]) -> Run {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
         finish(program().args(arguments).env("LAYERSIFT_KEY_PASSWORD", PASSWORD), None)
     }
 
-    fn image(&self, name: &str) -> String {
+    pub(crate) fn image(&self, name: &str) -> String {
         format!("docker://{}/{name}", self.registry.host())
     }
 
-    fn attest(&self, name: &str, more: &[&str]) -> Run {
+    pub(crate) fn attest(&self, name: &str, more: &[&str]) -> Run {
         let key = self.path("attest.key");
         let image = self.image(name);
         self.run(&[&["attest", &image, "--key", &key, "--plain-http", "-q"], more].concat())
     }
 
-    fn verify(&self, name: &str, more: &[&str]) -> Run {
+    pub(crate) fn verify(&self, name: &str, more: &[&str]) -> Run {
         let (key, image) = (self.path("attest.pub"), self.image(name));
         self.run(&[&["verify", &image, "--key", &key, "--plain-http"], more].concat())
     }
 
     /// Puts an image in which nothing is found, and returns its manifest.
-    fn put_clean(&self, repository: &str, tag: &str, architecture: &str) -> Vec<u8> {
+    pub(crate) fn put_clean(&self, repository: &str, tag: &str, architecture: &str) -> Vec<u8> {
         let layers = [Layer::plain(Tar::new().file("app/readme", format!("for {architecture}")).finish())];
         let mut config = config(&layers);
         config["architecture"] = architecture.into();
@@ -67,7 +67,7 @@ impl Setting {
     }
 
     /// Puts an index of two platforms and of something that no platform runs.
-    fn put_index(&self, repository: &str, tag: &str) -> (Vec<u8>, [Vec<u8>; 2]) {
+    pub(crate) fn put_index(&self, repository: &str, tag: &str) -> (Vec<u8>, [Vec<u8>; 2]) {
         let manifests = ["amd64", "arm64"].map(|architecture| self.put_clean(repository, architecture, architecture));
         let entry = |manifest: &Vec<u8>, architecture: &str| {
             let mut entry = descriptor(MANIFEST, manifest);
@@ -80,7 +80,7 @@ impl Setting {
     }
 
     /// A document of the registry.
-    fn get(&self, repository: &str, reference: &str) -> Value {
+    pub(crate) fn get(&self, repository: &str, reference: &str) -> Value {
         let at = reference.parse().map_or_else(|_| At::Tag(reference.into()), At::Digest);
         let manifest = registry(&self.registry.host(), options()).manifest(repository, &at).unwrap();
         serde_json::from_slice(&manifest.bytes).unwrap()

@@ -1,10 +1,11 @@
 //! Whether an image is gone: what a registry serves is named, and what it does not say is not held to be gone.
 
+use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::image::{Layer, archive, docker_save};
+use crate::support::image::{self, Layer, archive, docker_save};
 use crate::support::registry::{Registry, Setup, USER};
 use crate::support::tar::Tar;
 use crate::support::{Run, finish, layersift, program, text};
@@ -202,4 +203,168 @@ fn a_large_layer_is_pushed_in_pieces_with_a_login() {
     run(&scrub, password).expect(0);
     let scanned = run(&["scan", &image, "--plain-http", "-q", "--format", "json"], password).expect(0).json();
     assert_eq!(scanned["gaps"], json!([]), "every byte is there");
+}
+
+/// A server that gives each request, by its method and its path, the status and the body that `answer` says.
+fn server(answer: fn(&str, &str) -> (&'static str, &'static str)) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut reader = std::io::BufReader::new(&stream);
+            let mut first = String::new();
+            while reader.read_line(&mut first).is_ok_and(|length| length > 2) {
+                first.push('\n');
+            }
+            let mut words = first.split_whitespace();
+            let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            let (status, body) = answer(method, path);
+            let body_sent = if method == "HEAD" { "" } else { body };
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+            let _ = (&stream).write_all(format!("{head}{body_sent}").as_bytes());
+        }
+    });
+    host
+}
+
+fn list_of(folder: &Path, source: &str, schema: u32) -> String {
+    let list = json!({
+        "schema": schema, "source": source, "root": { "old": ABSENT, "new": ABSENT },
+        "layers": [{ "old": ABSENT, "old_diff_id": ABSENT, "new": ABSENT, "new_diff_id": ABSENT, "compression": "plain" }],
+    });
+    let path = folder.join(format!("list-{schema}-{}.json", source.len()));
+    std::fs::write(&path, list.to_string()).unwrap();
+    text(&path).to_string()
+}
+
+#[test]
+fn only_a_registry_says_that_something_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = |host: &str| list_of(folder.path(), &format!("docker://{host}/team/app:v1"), 1);
+    let nothing = server(|_, _| ("404 Not Found", "not here"));
+    let run = verify(&["--changes", &list(&nothing)]).expect(3);
+    assert!(run.stdout.contains("does not answer as a registry"), "{}", run.stdout);
+    let pages = server(|_, path| if path == "/v2/" { ("200 OK", "<html>") } else { ("404 Not Found", "") });
+    verify(&["--changes", &list(&pages)]).expect(3);
+    // HEAD is not believed.
+    let odd = server(|method, path| match (method, path) {
+        (_, "/v2/") => ("200 OK", "{}"),
+        ("HEAD", _) => ("404 Not Found", ""),
+        (_, path) if path.contains("/manifests/") => ("200 OK", "{}"),
+        _ => ("404 Not Found", ""),
+    });
+    let run = verify(&["--changes", &list(&odd)]).expect(1);
+    assert!(run.stdout.contains("served") && run.stdout.contains("manifest"), "{}", run.stdout);
+    let run = verify(&["--changes", &list_of(folder.path(), &format!("docker://{odd}/team/app:v1"), 2)]).expect(2);
+    assert!(run.stderr.contains("not a list of changes that this version reads"), "{}", run.stderr);
+}
+
+#[test]
+fn what_is_not_known_is_not_gone() {
+    let registry = Registry::filled(&["team/app:v1"]);
+    let host = registry.host();
+    let folder = tempfile::tempdir().unwrap();
+    let absent = list_of(folder.path(), &format!("docker://{host}/team/app:v1"), 1);
+    verify(&["--changes", &absent]).expect(0);
+    // A list of one image says nothing of another one.
+    let other = format!("docker://{host}/team/app@sha256:{}", "1".repeat(64));
+    let run = verify(&["--changes", &absent, &other]).expect(3);
+    assert!(run.stderr.contains("its layers are not known"), "{}", run.stderr);
+    // Nor does that of an archive say what a registry calls the layers.
+    let archive = list_of(folder.path(), "docker-archive:image.tar", 1);
+    let run = verify(&["--changes", &archive, "--repository", &format!("{host}/team/app")]).expect(3);
+    assert!(run.stderr.contains("in no registry"), "{}", run.stderr);
+    let run = verify(&["--changes", &absent, "--repository", &format!("{host}/team/ap")]).expect(3);
+    assert!(run.stderr.contains("team/ap: there is no such repository"), "{}", run.stderr);
+}
+
+#[test]
+fn the_platforms_of_an_index_are_asked_for_one_by_one() {
+    let registry = Registry::filled(&["team/app:v1"]);
+    let host = registry.host();
+    let (manifest, _) = served(&registry);
+    let at = manifest.parse().map(layersift_source::registry::At::Digest).unwrap();
+    let read = crate::support::pull::registry(&host, crate::support::pull::options());
+    let found = read.manifest("team/app", &at).unwrap();
+    let entry = image::descriptor(found.media_type.as_deref().unwrap(), &found.bytes);
+    let index = image::bytes(&image::index(&[entry]));
+    registry.put_manifest("team/app", "index", image::INDEX, &index);
+    registry.forget_manifest("team/app", &manifest);
+    let image = format!("docker://{host}/team/app@{}", image::digest(&index));
+    let run = verify(&["--format", "json", &image]).expect(1);
+    assert!(run.stderr.contains(&format!("{manifest}: the manifest is gone")), "{}", run.stderr);
+    assert_eq!(run.json()["layers_are_known"], false);
+}
+
+#[test]
+fn the_list_has_what_else_leads_to_the_value() {
+    let registry = Registry::filled(&["team/app:v1"]);
+    let host = registry.host();
+    let folder = tempfile::tempdir().unwrap();
+    let (manifest, _) = served(&registry);
+    let at = manifest.parse().map(layersift_source::registry::At::Digest).unwrap();
+    let read = crate::support::pull::registry(&host, crate::support::pull::options());
+    let found = read.manifest("team/app", &at).unwrap();
+    let report = layersift(&[
+        "scan",
+        "--plain-http",
+        "--format",
+        "json",
+        "--show-secrets",
+        "--fail-on",
+        "none",
+        &format!("docker://{host}/team/app:v1"),
+    ])
+    .expect(0)
+    .json();
+    let finding = crate::support::findings(&report)
+        .iter()
+        .find(|finding| finding["path"] == "app/.env" && finding["secret"].is_object())
+        .unwrap();
+    let value = finding["secret"]["value"].as_str().unwrap();
+    // What refers to the image, in the list that stands in for the referrers API, has the value as well.
+    let notes = format!("notes: {value}");
+    registry.put_blob("team/app", notes.as_bytes());
+    registry.put_blob("team/app", b"{}");
+    let subject = image::descriptor(found.media_type.as_deref().unwrap(), &found.bytes);
+    let referrer = json!({
+        "schemaVersion": 2, "mediaType": image::MANIFEST, "artifactType": "application/vnd.x",
+        "config": image::descriptor("application/vnd.oci.empty.v1+json", b"{}"),
+        "layers": [image::descriptor("text/plain", notes.as_bytes())], "subject": subject,
+    });
+    let referrer = image::bytes(&referrer);
+    let of_referrer = image::digest(&referrer);
+    registry.put_manifest("team/app", &of_referrer, image::MANIFEST, &referrer);
+    let entry = image::descriptor(image::MANIFEST, &referrer);
+    let list = image::bytes(&image::index(&[entry]));
+    registry.put_manifest("team/app", &manifest.replace(':', "-"), image::INDEX, &list);
+    // The image is one platform of an index.
+    let mut entry = subject;
+    entry["platform"] = json!({ "os": "linux", "architecture": "amd64" });
+    let mut other = image::descriptor(image::MANIFEST, &referrer);
+    other["platform"] = json!({ "os": "linux", "architecture": "arm64" });
+    let index = image::bytes(&image::index(&[entry, other]));
+    registry.put_manifest("team/app", "index", image::INDEX, &index);
+    let changes = folder.path().join("changes.json");
+    let (id, output) = (finding["id"].as_str().unwrap(), format!("docker://{host}/team/app:clean"));
+    layersift(&[
+        "scrub",
+        &format!("docker://{host}/team/app:index"),
+        "--platform",
+        "linux/amd64",
+        "--finding",
+        id,
+        "-o",
+        &output,
+        "--changes",
+        text(&changes),
+        "--plain-http",
+        "-q",
+    ])
+    .expect(0);
+    let written: Value = serde_json::from_slice(&std::fs::read(&changes).unwrap()).unwrap();
+    let held = |digest: &str| written["held"].as_array().unwrap().iter().any(|held| held["digest"] == digest);
+    assert!(held(&image::digest(&index)), "{written}");
+    assert!(held(&of_referrer) && held(&image::digest(notes.as_bytes())), "{written}");
 }

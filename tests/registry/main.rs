@@ -15,6 +15,7 @@ mod support;
 
 mod answers;
 mod attestations;
+mod attested_as;
 mod cancellation;
 mod catalog_harbor;
 mod catalog_hostile;

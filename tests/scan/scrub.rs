@@ -199,3 +199,27 @@ fn other_programs_take_the_result() {
         }
     }
 }
+
+#[test]
+fn a_signal_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = fastrand::Rng::with_seed(19);
+    let large: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(200 << 20).collect();
+    let image = folder.path().join("image.tar");
+    let layers = [Layer::plain(Tar::new().file("app/key", "made up").file("large", &large).finish())];
+    std::fs::write(&image, archive(&docker_save(&layers))).unwrap();
+    let output = format!("oci-archive:{}", text(&folder.path().join("new")));
+    let mut command = crate::support::program();
+    let mut child = command.args(["scrub", text(&image), "--path", "app/key", "-q", "-o", &output]).spawn().unwrap();
+    let is_begun = || {
+        let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.into_iter().any(|name| name.to_string_lossy().starts_with(".layersift-scrub"))
+    };
+    while !is_begun() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    takes(Command::new("kill").args(["-TERM", &child.id().to_string()]));
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["image.tar"]);
+}

@@ -142,6 +142,13 @@ impl Registry {
         std::fs::remove_dir_all(repositories.join(repository).join("_layers").join(link)).unwrap();
     }
 
+    /// Makes a repository lose a manifest, as a deletion does.
+    pub fn forget_manifest(&self, repository: &str, digest: &str) {
+        let link = digest.replace(':', "/");
+        let repositories = self.directory.path().join("data/docker/registry/v2/repositories");
+        std::fs::remove_dir_all(repositories.join(repository).join("_manifests/revisions").join(link)).unwrap();
+    }
+
     fn send(&self, method: &str, path: &str, media_type: &str, body: &[u8]) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let head = format!(
