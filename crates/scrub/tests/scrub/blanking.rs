@@ -81,12 +81,15 @@ fn a_place_that_is_hidden_in_a_file_is_refused() {
         (hidden(|file| file.inside = vec!["member".into()]), "inside of member"),
         (hidden(|file| file.views = vec!["base64".into()]), "encoded as base64"),
         (hidden(|_| {}), "does not hold the value itself"),
-        (hidden(|file| file.attributes = None), "belong to no file"),
     ];
     for (findings, part) in cases {
         let message = refusal(without_secret(&image, findings, &[]));
         assert!(message.starts_with("other in layer 0") && message.contains(part), "{message}");
     }
+    // No flag helps where there is no file.
+    let message = refusal(without_secret(&image, hidden(|file| file.attributes = None), &[]));
+    assert!(message.starts_with("layer 0: ") && message.contains("belong to no file"), "{message}");
+    assert!(!message.contains("--path"), "{message}");
 }
 
 #[test]
