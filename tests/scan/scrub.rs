@@ -103,7 +103,7 @@ fn a_removed_file_whose_secret_is_elsewhere_fails_and_nothing_is_written() {
     let new = folder.path().join("new");
     let output = format!("oci:{}", text(&new));
     let run = scrub(text(&image), &output, &["--path", "app/.env"]).expect(1);
-    assert!(run.stderr.contains("still there: backup/env in layer 1") && !new.exists(), "{}", run.stderr);
+    assert!(run.stderr.contains("in the file backup/env") && !new.exists(), "{}", run.stderr);
     scrub(text(&image), &output, &["--path", "app/.env", "--path", "backup/env"]).expect(0);
     // Nothing is written over.
     let run = scrub(text(&image), &output, &["--path", "app/.env", "--path", "backup/env"]).expect(2);
