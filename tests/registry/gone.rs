@@ -231,7 +231,9 @@ fn server(answer: fn(&str, &str) -> (&'static str, &'static str)) -> String {
 fn list_of(folder: &Path, source: &str, schema: u32) -> String {
     let list = json!({
         "schema": schema, "source": source, "root": { "old": ABSENT, "new": ABSENT },
-        "layers": [{ "old": ABSENT, "old_diff_id": ABSENT, "new": ABSENT, "new_diff_id": ABSENT, "compression": "plain" }],
+        "layers": [{
+            "old": ABSENT, "old_diff_id": ABSENT, "new": ABSENT, "new_diff_id": ABSENT, "compression": "plain"
+        }],
     });
     let path = folder.join(format!("list-{schema}-{}.json", source.len()));
     std::fs::write(&path, list.to_string()).unwrap();

@@ -333,8 +333,11 @@ fn a_registry_that_fails_or_lists_too_much_changes_nothing_but_the_reason() {
     let mut attested = Attested::new(true);
     let huge = attested.put_image("huge");
     attested.attest(&huge, &passed());
-    let entry = json!({ "mediaType": MANIFEST, "digest": huge, "size": 7 });
-    (0..400).for_each(|_| attested.repository.list(&huge, entry.clone()));
+    let other = |number: usize| {
+        let digest = layersift_model::Digest::of(number.to_string().as_bytes());
+        json!({ "mediaType": MANIFEST, "digest": digest, "size": 7, "artifactType": "application/x-made-up" })
+    };
+    (0..400).for_each(|number| attested.repository.list(&huge, other(number)));
     let failing = attested.put_image("failing");
     attested.attest(&failing, &passed());
     let wrong = attested.put_image("not-a-list");

@@ -279,8 +279,8 @@ pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Res
     Ok(images)
 }
 
-/// The manifests that the one document of a source leads to, through indexes of indexes as well: those of which [`images`]
-/// returns an image. Attestations are not among them. A manifest that is not an index is its own member.
+/// The manifests that the one document of a source leads to, through indexes of indexes as well: those of which
+/// [`images`] returns an image. Attestations are not among them. A manifest that is not an index is its own member.
 ///
 /// # Errors
 /// As for [`images`].

@@ -251,15 +251,16 @@ mod tests {
     #[test]
     fn only_what_says_what_a_document_is_stays() {
         let labels = r#"{"created":"hunter2","Size":"hunter2","os":"hunter2","digest":"hunter2"}"#;
-        let config = format!(
-            r#"{{"created":"hunter2","os":"hunter2","config":{{"Labels":{labels},"rootfs":"hunter2"}},"history":[{{"created":"hunter2","comment":"hunter2"}}]}}"#
-        );
-        let masked_labels = labels.replace("hunter2", "xxxxxxx");
-        let expected = format!(
-            r#"{{"created":"hunter2","os":"hunter2","config":{{"Labels":{masked_labels},"rootfs":"xxxxxxx"}},"history":[{{"created":"hunter2","comment":"xxxxxxx"}}]}}"#
-        );
-        assert_eq!(masked(&config, "hunter2").0, expected);
-        let entry = r#"{"mediaType":"hunter2","platform":{"os":"hunter2","os.version":"hunter2"},"annotations":{"created":"hunter2","mediaType":"hunter2","platform":"hunter2"}}"#;
+        let config = |labels: &str, other: &str| {
+            let history = format!(r#"[{{"created":"hunter2","comment":"{other}"}}]"#);
+            let config = format!(r#"{{"Labels":{labels},"rootfs":"{other}"}}"#);
+            format!(r#"{{"created":"hunter2","os":"hunter2","config":{config},"history":{history}}}"#)
+        };
+        let expected = config(&labels.replace("hunter2", "xxxxxxx"), "xxxxxxx");
+        assert_eq!(masked(&config(labels, "hunter2"), "hunter2").0, expected);
+        let platform = r#"{"os":"hunter2","os.version":"hunter2"}"#;
+        let annotations = r#"{"created":"hunter2","mediaType":"hunter2","platform":"hunter2"}"#;
+        let entry = format!(r#"{{"mediaType":"hunter2","platform":{platform},"annotations":{annotations}}}"#);
         let index = format!(r#"{{"mediaType":"hunter2","manifests":[{entry}],"annotations":{{"size":"hunter2"}}}}"#);
         let kept =
             ["\"mediaType\":\"hunter2\",\"platform\"", "{\"os\":\"hunter2\"", "{\"mediaType\":\"hunter2\",\"manifests"];

@@ -130,10 +130,8 @@ impl Search {
                 hits.push(place(path, codec, form, at)?);
             }
         }
-        if hits.is_empty() {
-            if self.is_in(&document(path, codec)?) {
-                hits.push(Hit { place: "in a string of the document".into(), path: None });
-            }
+        if hits.is_empty() && self.is_in(&document(path, codec)?) {
+            hits.push(Hit { place: "in a string of the document".into(), path: None });
         }
         hits.sort();
         hits.dedup();

@@ -15,25 +15,24 @@ use crate::predicate::{NOT_PASSED, PASSED};
 /// the image does not pass.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadLimits {
-    /// The most bundles that are read. Ten times as many manifests are looked into, which may be of anything.
-    pub referrers: usize,
+    /// The most bundles that are read.
+    pub bundles: usize,
+    /// The most manifests that are looked into, which may be of anything.
+    pub manifests: usize,
     /// The largest blob. What is larger is not an attestation of a scan, and only noted.
     pub blob: u64,
     /// The bytes of all blobs.
     pub bytes: u64,
 }
 
-/// How many manifests are looked into for each bundle that may be read.
-const MANIFESTS_PER_BUNDLE: usize = 10;
-
 impl ReadLimits {
     /// As much as cosign reads, which takes attestations of any kind.
-    pub const OF_COSIGN: ReadLimits = ReadLimits { referrers: 1000, blob: 64 << 20, bytes: 256 << 20 };
+    pub const OF_COSIGN: ReadLimits = ReadLimits { bundles: 1000, manifests: 10_000, blob: 64 << 20, bytes: 256 << 20 };
 }
 
 impl Default for ReadLimits {
     fn default() -> ReadLimits {
-        ReadLimits { referrers: 1000, blob: 8 << 20, bytes: 64 << 20 }
+        ReadLimits { bundles: 1000, manifests: 10_000, blob: 8 << 20, bytes: 64 << 20 }
     }
 }
 
@@ -64,8 +63,7 @@ pub fn collect_within<R: Registry>(registry: &R, subject: &Digest, limits: &Read
         if !seen.insert(&entry.digest) {
             continue;
         }
-        let is_enough = seen.len() > limits.referrers.saturating_mul(MANIFESTS_PER_BUNDLE);
-        if is_enough || !reader.referrer(entry)? {
+        if seen.len() > limits.manifests || !reader.referrer(entry)? {
             reader.evidence.add_unreadable(UnreadableError::TooMany(entries.len()));
             break;
         }
@@ -96,7 +94,7 @@ impl<R: Registry> Reader<'_, R> {
             self.evidence.add_large_bundle(UnreadableError::BlobTooLarge(layer.digest, layer.size));
             return Ok(true);
         }
-        if self.bundles == self.limits.referrers {
+        if self.bundles == self.limits.bundles {
             return Ok(false);
         }
         self.bundles += 1;
@@ -148,8 +146,8 @@ impl<R: Registry> Reader<'_, R> {
     }
 }
 
-/// What a listed manifest was that is not there: an attestation of a scan, for all that the list says, or something else.
-/// The types in lists are often wrong, so only another one counts.
+/// What a listed manifest was that is not there: an attestation of a scan, for all that the list says, or something
+/// else. The types in lists are often wrong, so only another one counts.
 fn missing_referrer(entry: &Descriptor) -> UnreadableError {
     let predicate_type = annotation(entry, PREDICATE_TYPE).filter(|kind| ![PASSED, NOT_PASSED].contains(kind));
     let artifact_type = entry.artifact_type.as_deref().filter(|kind| !kind.is_empty() && *kind != EMPTY_CONFIG);

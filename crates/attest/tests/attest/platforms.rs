@@ -89,9 +89,9 @@ fn decide(repository: &Repository, limits: &ReadLimits, key: &PrivateKey) -> Ver
 fn nothing_is_accepted_where_not_all_is_read() {
     let key = handmade_key();
     let (repository, size, _) = three_bundles(&key);
-    let enough = ReadLimits { referrers: 3, blob: size, bytes: 4 * size };
+    let enough = ReadLimits { bundles: 3, manifests: 30, blob: size, bytes: 4 * size };
     assert_eq!(decide(&repository, &enough, &key).verdict(), Verdict::Pass);
-    for limits in [ReadLimits { referrers: 2, ..enough }, ReadLimits { bytes: 3 * size - 1, ..enough }] {
+    for limits in [ReadLimits { bundles: 2, ..enough }, ReadLimits { bytes: 3 * size - 1, ..enough }] {
         let decision = decide(&repository, &limits, &key);
         assert_eq!(decision.verdict(), Verdict::Incomplete);
         assert!(decision.refusals.iter().any(|refusal| matches!(refusal, Refusal::NotAllRead(_))), "{decision:?}");
@@ -122,11 +122,12 @@ fn what_is_listed_twice_or_is_no_bundle_does_not_crowd_out_a_failure() {
     };
     let others: Vec<Descriptor> = (0..20).map(other).collect();
     let repository = listed(repository, &[others.as_slice(), &entries].concat());
-    let enough = ReadLimits { referrers: 3, blob: size, bytes: 4 * size };
+    let enough = ReadLimits { bundles: 3, manifests: 30, blob: size, bytes: 4 * size };
     assert_eq!(decide(&repository, &enough, &key).verdict(), Verdict::Pass);
     // What is looked into is bounded all the same, and then nothing is known.
-    let few = ReadLimits { referrers: 2, ..enough };
-    assert_eq!(decide(&repository, &few, &key).verdict(), Verdict::Incomplete);
+    for few in [ReadLimits { bundles: 2, ..enough }, ReadLimits { manifests: 22, ..enough }] {
+        assert_eq!(decide(&repository, &few, &key).verdict(), Verdict::Incomplete);
+    }
 }
 
 #[test]

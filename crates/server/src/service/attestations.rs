@@ -43,7 +43,7 @@ const OF_ONE: usize = 32;
 const MOST_PLATFORMS: usize = 32;
 
 /// How much is read of what is attached to one manifest: attestations are a few kilobytes.
-const LIMITS: ReadLimits = ReadLimits { referrers: 200, blob: 1 << 20, bytes: 8 << 20 };
+const LIMITS: ReadLimits = ReadLimits { bundles: 200, manifests: 400, blob: 1 << 20, bytes: 8 << 20 };
 
 /// The attestations of an image, or why they do not count.
 pub(crate) type Read = Result<AttestedImage, NotTaken>;
