@@ -1,5 +1,5 @@
-//! Looks for values in all bytes of a blob: as they are stored, uncompressed, in every string of a JSON document, and in
-//! what such a string is in base64. A value is also found in the forms that other programs write it in.
+//! Looks for values in all bytes of a blob: as they are stored, uncompressed, in every string of a JSON document, and
+//! in what such a string is in base64. A value is also found in the forms that other programs write it in.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -1,5 +1,7 @@
 //! Reads indexes, manifests, configurations and attestations, and makes images of them.
 
+mod members;
+
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use super::cache::order_by_tree;
 use super::choose::{self, Chosen};
 use super::classify::{kind, parts};
 use super::wire::{Descriptor, WireDocument, WirePlatform};
-use super::{Document, DocumentContent, DocumentKind, Image, ImageError, ImageKind, LayerSource, Member};
+use super::{Document, DocumentContent, DocumentKind, Image, ImageError, ImageKind, LayerSource};
 use crate::config::ImageConfig;
 use crate::image_source::{Fetched, ImageSource, Location};
 use crate::json::{JsonString, Node};
@@ -107,29 +109,6 @@ impl<'s> DocumentReader<'s> {
             self.attest(leaf, &known, &mut images)?;
         }
         Ok(images)
-    }
-
-    /// The manifests of images that the document at `location` leads to.
-    pub(super) fn members(&self, location: Location, digest: Option<Digest>) -> Result<Vec<Member>, ImageError> {
-        let (leaves, _) = self.leaves(Leaf { location, digest, ..Leaf::default() })?;
-        let member = |leaf: Leaf| {
-            let Leaf { digest, media_type, size, platform, .. } = leaf;
-            digest.map(|digest| Member { digest, media_type, size, platform })
-        };
-        Ok(leaves.into_iter().filter_map(member).collect())
-    }
-
-    /// The manifests below `root`: those of images, and those of attestations of them.
-    fn leaves(&self, root: Leaf) -> Result<(Vec<Leaf>, Vec<Leaf>), ImageError> {
-        let mut leaves = Vec::new();
-        self.expand(root, 0, &mut HashSet::new(), &mut leaves)?;
-        let (attestations, mut leaves): (Vec<Leaf>, Vec<Leaf>) =
-            leaves.into_iter().partition(|leaf| leaf.attests.is_some());
-        if leaves.is_empty() {
-            // Attestations without an image are read for their own sake.
-            leaves = attestations.iter().map(|leaf| Leaf { attests: None, ..leaf.clone() }).collect();
-        }
-        Ok((leaves, attestations))
     }
 
     /// Collects the manifests below a document that is a manifest or an index. A manifest for a named platform is not
