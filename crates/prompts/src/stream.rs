@@ -1,8 +1,8 @@
 //! Streamed answers: server-sent events of the APIs of OpenAI and Anthropic are checked while they pass.
 //!
-//! Pieces of one text are joined, and what may be the beginning of a secret is held back until it is known what it is. An
-//! event passes as it came, with the part of its text that may pass; what was held back follows in an event of the same
-//! kind.
+//! Pieces of one text are joined, and what may be the beginning of a secret is held back until it is known what it is.
+//! An event passes as it came, with the part of its text that may pass; what was held back follows in an event of the
+//! same kind.
 
 mod channel;
 mod events;
