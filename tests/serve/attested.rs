@@ -3,7 +3,7 @@
 // Each test uses some of it.
 #![allow(dead_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use layersift_attest::keys::{PrivateKey, Signer};
@@ -141,7 +141,7 @@ pub fn settings(file: &PathBuf, host: &str) -> String {
 }
 
 /// The same of one that scans, with more rules of admission.
-pub fn scanning_settings(file: &PathBuf, host: &str, admission: &str) -> String {
+pub fn scanning_settings(file: &Path, host: &str, admission: &str) -> String {
     let keys = file.display();
     format!("[attestations]\nkeys = ['{keys}']\n[admission]\n{admission}\n{}", pulling_from(host))
 }

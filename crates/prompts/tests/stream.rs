@@ -60,7 +60,7 @@ fn chat_call(arguments: &str, size: usize) -> String {
 }
 
 fn messages(text: &str, size: usize, kind: &str, key: &str) -> String {
-    let named = |data: Value| event(Some(&data["type"].as_str().unwrap().to_string()), &data);
+    let named = |data: Value| event(Some(data["type"].as_str().unwrap()), &data);
     let mut stream = named(json!({"type": "message_start", "message": {"role": "assistant", "content": []}}));
     stream += &named(json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text"}}));
     for piece in pieces(text, size) {
@@ -72,7 +72,7 @@ fn messages(text: &str, size: usize, kind: &str, key: &str) -> String {
 }
 
 fn responses(text: &str, size: usize, kind: &str) -> String {
-    let named = |data: Value| event(Some(&data["type"].as_str().unwrap().to_string()), &data);
+    let named = |data: Value| event(Some(data["type"].as_str().unwrap()), &data);
     let mut stream = String::new();
     for piece in pieces(text, size) {
         stream += &named(json!({"type": format!("response.{kind}.delta"), "item_id": "i", "output_index": 0,
