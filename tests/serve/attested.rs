@@ -136,7 +136,7 @@ pub fn passed() -> ScanResult {
 }
 
 /// Settings of a service that takes attestations of the keys in `file`, and scans nothing.
-pub fn settings(file: &PathBuf, host: &str) -> String {
+pub fn settings(file: &Path, host: &str) -> String {
     format!("{}[scans]\nat-once = 0\npulls = 0\n", scanning_settings(file, host, "attestations = 'accept'"))
 }
 
