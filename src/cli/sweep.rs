@@ -280,8 +280,8 @@ fn sweep_once(catalog: &CatalogArgs, context: &FleetContext, policy: &Policy) ->
     Ok(ExitCode::from(outcome.verdict.exit_code()))
 }
 
-/// What ends a sweep: the end of the process, of its time or of its bytes. Nothing goes on for long after that, whatever a
-/// registry sends.
+/// What ends a sweep: the end of the process, of its time or of its bytes. Nothing goes on for long after that,
+/// whatever a registry sends.
 fn ends(args: &SweepArgs, process: &Cancellation) -> Ends {
     let cancellation = args.max_time.map_or_else(|| process.child(), |time| process.child_with_deadline(time + GRACE));
     let byte_limit = args.max_bytes.map(|bytes| ByteLimit::new(bytes, cancellation.clone()));

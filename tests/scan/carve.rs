@@ -150,7 +150,7 @@ fn a_file_at_a_path_and_a_whole_layer() {
 
 /// An image with a secret in a file and one in its configuration, as an OCI layout.
 fn image_with_secrets(folder: &Path) -> PathBuf {
-    let layer = Layer::plain(Tar::new().file("app/.env", &format!("GITLAB_TOKEN={}\n", many::token(1))).finish());
+    let layer = Layer::plain(Tar::new().file("app/.env", format!("GITLAB_TOKEN={}\n", many::token(1))).finish());
     let image = folder.join("image.tar");
     fs::write(&image, archive(&docker_save(std::slice::from_ref(&layer)))).unwrap();
     image
@@ -314,7 +314,9 @@ fn nothing_is_left_of_a_bundle_that_a_signal_ends() {
     // Holes take long to hash.
     let mut header = tar::Header::new_gnu();
     header.set_path("big").unwrap();
-    (header.set_size(0), header.set_mode(0o644), header.set_entry_type(tar::EntryType::GNUSparse));
+    header.set_size(0);
+    header.set_mode(0o644);
+    header.set_entry_type(tar::EntryType::GNUSparse);
     header.as_gnu_mut().unwrap().set_real_size(15 << 30);
     header.set_cksum();
     let mut bytes = header.as_bytes().to_vec();

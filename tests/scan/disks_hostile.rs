@@ -109,7 +109,7 @@ fn files_beside_those_of_a_layer_are_read() {
 /// What was found where: the subject of each report and the path.
 fn found(reports: &[Value]) -> Vec<String> {
     let of = |report: &Value| -> Vec<String> {
-        let paths = findings(report).into_iter().map(|finding| finding["path"].as_str().unwrap_or("?").to_string());
+        let paths = findings(report).iter().map(|finding| finding["path"].as_str().unwrap_or("?").to_string());
         paths.map(|path| format!("{} {path}", subject(report))).collect()
     };
     reports.iter().flat_map(of).collect()

@@ -3,7 +3,7 @@
 // Each test uses some of it.
 #![allow(dead_code)]
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use layersift_attest::keys::{PrivateKey, Signer};
@@ -136,12 +136,12 @@ pub fn passed() -> ScanResult {
 }
 
 /// Settings of a service that takes attestations of the keys in `file`, and scans nothing.
-pub fn settings(file: &PathBuf, host: &str) -> String {
+pub fn settings(file: &Path, host: &str) -> String {
     format!("{}[scans]\nat-once = 0\npulls = 0\n", scanning_settings(file, host, "attestations = 'accept'"))
 }
 
 /// The same of one that scans, with more rules of admission.
-pub fn scanning_settings(file: &PathBuf, host: &str, admission: &str) -> String {
+pub fn scanning_settings(file: &Path, host: &str, admission: &str) -> String {
     let keys = file.display();
     format!("[attestations]\nkeys = ['{keys}']\n[admission]\n{admission}\n{}", pulling_from(host))
 }

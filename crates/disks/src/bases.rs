@@ -17,7 +17,8 @@ use crate::store::Store;
 pub(crate) struct Bases(HashSet<String>);
 
 impl Bases {
-    /// Collects pairs of a layer and its base, both by the names of their directories. There may be several for a layer.
+    /// Collects pairs of a layer and its base, both by the names of their directories. There may be several for a
+    /// layer.
     pub(crate) fn of(pairs: impl IntoIterator<Item = (String, String)>) -> Bases {
         let mut open: HashMap<String, usize> = HashMap::new();
         let mut copies: HashMap<String, Vec<String>> = HashMap::new();
@@ -45,8 +46,8 @@ impl Bases {
         Bases(grounded)
     }
 
-    /// The files of the layer `layer` in `directory`, which is a copy of the one in `base`: the changes, or all files if
-    /// that base does not count.
+    /// The files of the layer `layer` in `directory`, which is a copy of the one in `base`: the changes, or all files
+    /// if that base does not count.
     pub(crate) fn files(&self, store: &mut Store, layer: &str, directory: &Path, base: Option<PathBuf>) -> Tree {
         match base {
             Some(base) if self.0.contains(layer) => Tree::changes(&base, directory),

@@ -293,7 +293,7 @@ fn of_snapshots(store: &mut Store, snapshots: &Snapshots, id: &str) -> Vec<(Plan
     for snapshotter in snapshots.snapshotters(NAMESPACE) {
         for (key, what) in [(format!("{id}-init"), "mount points"), (id.to_string(), "files that the container wrote")]
         {
-            let Some(location) = snapshots.location(NAMESPACE, &snapshotter, &key) else { continue };
+            let Some(location) = snapshots.location(NAMESPACE, snapshotter, &key) else { continue };
             let Some(plan) = store.take_layer(&location) else { continue };
             found.push((plan, format!("{what}: snapshot {}", location.0)));
         }

@@ -205,7 +205,8 @@ mod tests {
         // Two tables with one tree.
         let (outcome, _) = read_of(
             "CREATE TABLE t (ID INTEGER, b BLOB); INSERT INTO t VALUES (1, zeroblob(20000)); \
-             CREATE TABLE u (ID INTEGER, b BLOB); PRAGMA writable_schema = on; UPDATE sqlite_schema SET rootpage = 2 WHERE name = 'u';",
+             CREATE TABLE u (ID INTEGER, b BLOB); PRAGMA writable_schema = on; \
+             UPDATE sqlite_schema SET rootpage = 2 WHERE name = 'u';",
         );
         assert!(matches!(outcome, Err(SqliteError::Overlap)), "{outcome:?}");
     }

@@ -96,8 +96,8 @@ impl ImagePath {
         self.before.as_ref().map_or_else(|| PathKey::of(Sha256::new_with_prefix(&self.bytes)), |keys| keys.own)
     }
 
-    /// The keys of the [ancestors](ImagePath::ancestors), the root first. All of them take about the work of one key for
-    /// each directory, however long the path is.
+    /// The keys of the [ancestors](ImagePath::ancestors), the root first. All of them take about the work of one key
+    /// for each directory, however long the path is.
     pub fn ancestor_keys(&self) -> Vec<PathKey> {
         if let Some(keys) = &self.before {
             return keys.above.clone();

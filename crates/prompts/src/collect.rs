@@ -9,7 +9,8 @@ use crate::conversation::{Block, Content, Kind, Part, Role, Segment, Source, Tur
 use crate::data::{Data, decode};
 use crate::json::{Node, Value};
 
-/// The size up to which a string that was decoded is scanned as it stands, too: it may have the form of base64 by chance.
+/// The size up to which a string that was decoded is scanned as it stands, too: it may have the form of base64 by
+/// chance.
 const SCANNED_TWICE: usize = 64 << 10;
 
 /// What the reader of a form knows about a value. Values inside of it inherit role, turn and block.

@@ -58,7 +58,7 @@ fn data_uri(text: &str) -> Option<(String, &str, bool)> {
     let mut fields = head.split(';').map(str::trim);
     let media_type = fields.next().unwrap_or_default().to_ascii_lowercase();
     let is_base64 = fields.any(|field| field.eq_ignore_ascii_case("base64"));
-    if !is_base64 && !(media_type.is_empty() || media_type.contains('/')) {
+    if !(is_base64 || media_type.is_empty() || media_type.contains('/')) {
         return None;
     }
     Some((media_type, encoded, is_base64))

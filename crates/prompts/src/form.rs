@@ -154,8 +154,8 @@ pub fn read(body: &[u8], form: Option<Form>) -> Result<Conversation<'_>, Unreada
     Ok(Conversation { form, parts, unseen, body })
 }
 
-/// Reads a body that LiteLLM passes through to an API, as it shows it to a guardrail: with metadata of its own, in which
-/// are hashes of the client's key. `None` if it is not one.
+/// Reads a body that LiteLLM passes through to an API, as it shows it to a guardrail: with metadata of its own, in
+/// which are hashes of the client's key. `None` if it is not one.
 pub(crate) fn read_passed_through(body: &[u8]) -> Option<Conversation<'_>> {
     let document = json::parse(body).ok()?;
     let metadata = document.get(litellm::METADATA)?;

@@ -41,8 +41,8 @@ pub struct Policy {
     pub max_tokens: Option<u64>,
     /// The largest size of a body in bytes.
     pub max_bytes: usize,
-    /// What happens if something was not scanned: because of a limit, because it is damaged, or because it is written as
-    /// token numbers.
+    /// What happens if something was not scanned: because of a limit, because it is damaged, or because it is written
+    /// as token numbers.
     pub incomplete: Action,
 }
 

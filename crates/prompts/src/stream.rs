@@ -1,8 +1,8 @@
 //! Streamed answers: server-sent events of the APIs of OpenAI and Anthropic are checked while they pass.
 //!
-//! Pieces of one text are joined, and what may be the beginning of a secret is held back until it is known what it is. An
-//! event passes as it came, with the part of its text that may pass; what was held back follows in an event of the same
-//! kind.
+//! Pieces of one text are joined, and what may be the beginning of a secret is held back until it is known what it is.
+//! An event passes as it came, with the part of its text that may pass; what was held back follows in an event of the
+//! same kind.
 
 mod channel;
 mod events;
@@ -22,10 +22,10 @@ use crate::policy::Action;
 use crate::verdict::{Decision, Reason, Verdict};
 
 /// The most bytes of one event.
-const MOST_EVENT: usize = 4 << 20;
+const MOST_EVENT: usize = 2 << 20;
 
 /// The most texts of one answer.
-const MOST_CHANNELS: usize = 256;
+const MOST_CHANNELS: usize = 64;
 
 /// The most bytes of an event that is repeated with what was held back.
 const MOST_TEMPLATE: usize = 16 << 10;
@@ -112,14 +112,22 @@ impl StreamCheck {
     }
 
     fn event(&mut self, event: &[u8], gate: &Gate, client: Client<'_>, out: &mut Vec<u8>) {
-        let Some((name, data)) = fields(event) else {
+        let Some(Fields { name, data, others }) = fields(event) else {
             return self.cut(unreadable("an event of a stream is not UTF-8"), out);
         };
+        // Comments, which keep a connection open, and ids.
+        let is_plain = gate.scan_text(&others).found.is_empty();
         if data.is_empty() {
-            // Comments and empty events, which keep a connection open.
-            let is_plain = gate.scan_text(&String::from_utf8_lossy(event)).found.is_empty();
-            return if is_plain { out.extend_from_slice(event) } else { () };
+            if is_plain {
+                out.extend_from_slice(event);
+            }
+            return;
         }
+        let mut rewritten = Vec::new();
+        if !is_plain {
+            write_event(None, data.as_bytes(), &mut rewritten);
+        }
+        let (event, name) = if is_plain { (event, name) } else { (&rewritten[..], None) };
         if data.trim() == DONE {
             self.end_texts("", gate, client, out);
             if !self.is_cut {
@@ -291,20 +299,32 @@ fn event_length(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// The name and the data of an event; `None` if it is not UTF-8.
-fn fields(event: &[u8]) -> Option<(Option<String>, String)> {
+/// What an event has.
+struct Fields {
+    name: Option<String>,
+    data: String,
+    /// All lines that are not data.
+    others: String,
+}
+
+/// The fields of an event; `None` if it is not UTF-8.
+fn fields(event: &[u8]) -> Option<Fields> {
     let text = std::str::from_utf8(event).ok()?;
-    let (mut name, mut data) = (None, Vec::new());
+    let (mut name, mut data, mut others) = (None, Vec::new(), String::new());
     for line in text.split(['\r', '\n']) {
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
-        match field {
-            "event" => name = Some(value.to_string()),
-            "data" => data.push(value),
-            _ => {}
+        if field == "event" {
+            name = Some(value.to_string());
+        }
+        if field == "data" {
+            data.push(value);
+        } else {
+            others.push_str(line);
+            others.push('\n');
         }
     }
-    Some((name, data.join("\n")))
+    Some(Fields { name, data: data.join("\n"), others })
 }
 
 fn unreadable(note: &str) -> Reason {

@@ -284,7 +284,8 @@ fn only_the_newest_turn_denies_and_history_is_masked() {
 #[test]
 fn a_copy_changes_only_the_strings_with_secrets() {
     let body = format!(
-        r#" {{"n": 1.50e+2, "big":123456789012345678901234567890, "messages":[ {{"content":"\u00e9\n{TOKEN}\t\"x\" and {TOKEN}" ,"role":"user"}}],"z":"\u0041"}} "#
+        r#" {{"n": 1.50e+2, "big":123456789012345678901234567890, "messages":[
+            {{"content":"\u00e9\n{TOKEN}\t\"x\" and {TOKEN}" ,"role":"user"}}],"z":"\u0041"}} "#
     );
     let verdict = check_with(body.as_bytes(), None, &masking());
     let copy = String::from_utf8(verdict.copy.unwrap()).unwrap();

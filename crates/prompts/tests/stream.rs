@@ -60,7 +60,7 @@ fn chat_call(arguments: &str, size: usize) -> String {
 }
 
 fn messages(text: &str, size: usize, kind: &str, key: &str) -> String {
-    let named = |data: Value| event(Some(&data["type"].as_str().unwrap().to_string()), &data);
+    let named = |data: Value| event(Some(data["type"].as_str().unwrap()), &data);
     let mut stream = named(json!({"type": "message_start", "message": {"role": "assistant", "content": []}}));
     stream += &named(json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text"}}));
     for piece in pieces(text, size) {
@@ -72,7 +72,7 @@ fn messages(text: &str, size: usize, kind: &str, key: &str) -> String {
 }
 
 fn responses(text: &str, size: usize, kind: &str) -> String {
-    let named = |data: Value| event(Some(&data["type"].as_str().unwrap().to_string()), &data);
+    let named = |data: Value| event(Some(data["type"].as_str().unwrap()), &data);
     let mut stream = String::new();
     for piece in pieces(text, size) {
         stream += &named(json!({"type": format!("response.{kind}.delta"), "item_id": "i", "output_index": 0,
@@ -178,8 +178,6 @@ fn a_secret_at_the_very_end_is_found() {
 
 #[test]
 fn keys_in_several_lines_are_found() {
-    let body = "MIIEowIBAAKCAQEA".repeat(4);
-    let _ = body;
     let bytes: Vec<String> = TOKEN.bytes().map(|byte| format!("0x{byte:02x}, ")).collect();
     let text = format!("static const char t[] = {{\n  {}\n}};\nand more words follow here\n", bytes.concat());
     let (out, check) = pass(&chat(&text, 4), 100, &Policy::default());
@@ -201,6 +199,8 @@ fn what_is_no_event_of_an_answer_ends_the_stream() {
     assert!(pass(&other, 10, &Policy::default()).1.is_cut());
     let comment = format!(": {TOKEN}\n\ndata: {{}}\n\n");
     assert!(!pass(&comment, 10, &Policy::default()).0.contains(TOKEN));
+    let id = format!("id: {TOKEN}\ndata: {{\"a\":1}}\n\n");
+    assert_eq!(pass(&id, 10, &Policy::default()).0, "data: {\"a\":1}\n\n");
 }
 
 #[test]

@@ -251,8 +251,8 @@ impl Assembler<'_> {
     }
 }
 
-/// The gaps of findings that are not in the report: `left_out` of layers, and `not_linked` at hard links; or of which not
-/// everything is known.
+/// The gaps of findings that are not in the report: `left_out` of layers, and `not_linked` at hard links; or of which
+/// not everything is known.
 fn left_out_gaps(left_out: u64, not_linked: u64, work: &Work) -> impl Iterator<Item = Gap> {
     let gap = |detail: String| Gap::new(GapReason::TooManyFindings, detail);
     let unfinished = "following all findings through all layers takes too long; some that are listed as present may be \

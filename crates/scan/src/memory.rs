@@ -15,7 +15,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 /// Bytes of the default budget: with what every process has, less than 256 MiB.
 const DEFAULT_BYTES: u64 = 192 << 20;
 
-/// The most bytes of decoders and records that one lease has at a time: a Zstandard window of 128 MiB and a little more.
+/// The most bytes of decoders and records that one lease has at a time: a Zstandard window of 128 MiB and a little
+/// more.
 const LEASE_BYTES: u64 = 136 << 20;
 
 /// The memory that all scans may take together. Clones share one budget.

@@ -1,7 +1,7 @@
 //! What was read of the layers of a target, until its images are assembled.
 //!
-//! All of it together is bounded by [`Limits::image_layer_bytes`]. Of layers beyond that only the gravest is kept, so that
-//! an image with too much in its layers is still known to fail.
+//! All of it together is bounded by [`Limits::image_layer_bytes`]. Of layers beyond that only the gravest is kept, so
+//! that an image with too much in its layers is still known to fail.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

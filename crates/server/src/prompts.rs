@@ -1,4 +1,5 @@
-//! The prompt gate in the words of whoever asks: our own answer, LiteLLM's and Envoy's. Nothing here does any input or output.
+//! The prompt gate in the words of whoever asks: our own answer, LiteLLM's and Envoy's. Nothing here does any input or
+//! output.
 //!
 //! ```text
 //! plain    our own answer, which the SDKs of OpenAI and Anthropic show

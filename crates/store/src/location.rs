@@ -158,8 +158,8 @@ fn is_ambiguous(url: &str) -> bool {
 /// Options that are shown as they are.
 const SHOWN: [&str; 7] = ["host", "port", "dbname", "user", "sslmode", "sslrootcert", "connect_timeout"];
 
-/// The name of a file, which may be a misspelled address with a password: `postgres:/user:password@host`, or the words of a
-/// connection string.
+/// The name of a file, which may be a misspelled address with a password: `postgres:/user:password@host`, or the words
+/// of a connection string.
 fn without_password(name: &str) -> String {
     let name = match name.rsplit_once('@') {
         Some((user, host)) => match user.rsplit_once(':') {

@@ -1,7 +1,8 @@
 //! The text of an event: the strings of its JSON, one after another, so that one scan reads all of them.
 //!
-//! Each value stands behind its name, as in a file of settings: some secrets are only told by the name that they are
-//! assigned to. Strings that are JSON themselves are taken apart as well.
+//! Each word stands behind its name, as in a file of settings: some secrets are only told by the name that they are
+//! assigned to. Longer text begins a line of its own, as some rules expect of a sentence. Strings that are JSON
+//! themselves are taken apart as well.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -71,7 +72,8 @@ impl Content {
     fn assign(&mut self, name: &str, text: &str) {
         let last = name.rsplit('.').next().unwrap_or(name);
         // Writing to a String cannot fail.
-        let _ = if text.contains('\n') { writeln!(self.text, "{last}:") } else { write!(self.text, "{last}=") };
+        let is_word = !text.contains(char::is_whitespace);
+        let _ = if is_word { write!(self.text, "{last}=") } else { writeln!(self.text, "{last}:") };
         self.add_part(name, text);
     }
 

@@ -96,7 +96,7 @@ fn advice(event: &Event, checked: &Checked) -> Vec<String> {
 }
 
 fn tool(event: &Event) -> String {
-    event.tool.as_deref().map_or_else(|| "a tool".into(), |tool| short(tool))
+    event.tool.as_deref().map_or_else(|| "a tool".into(), short)
 }
 
 fn short(text: &str) -> String {

@@ -1,8 +1,8 @@
 //! How much of a growing text may be passed on: all but the tail that may be the beginning of a secret.
 //!
 //! A secret is mostly one run of characters without white space, so the last such run waits until it has ended. Some
-//! secrets take several: private keys in PEM, bytes written as lists, base64 and hexadecimal digits in lines, and what is
-//! quoted. Prose passes word by word.
+//! secrets take several: private keys in PEM, bytes written as lists, base64 and hexadecimal digits in lines, and what
+//! is quoted. Prose passes word by word.
 
 /// The most bytes of a quoted text that wait for the end of the quotation.
 const MOST_QUOTED: usize = 256;
@@ -56,8 +56,8 @@ fn start_of_run(text: &str) -> usize {
         .map_or(0, |space| space + text.get(space..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8))
 }
 
-/// Whether a run may be a part of something that goes on after white space: numbers in a list, digits, or a full line of
-/// base64.
+/// Whether a run may be a part of something that goes on after white space: numbers in a list, digits, or a full line
+/// of base64.
 fn goes_on(run: &str) -> bool {
     let is_list = |byte: u8| byte.is_ascii_hexdigit() || b"xX,;:{}()[]\\\"'+-_|".contains(&byte);
     let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_\"',\\".contains(&byte);

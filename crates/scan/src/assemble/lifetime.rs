@@ -56,6 +56,9 @@ impl KeyedPath {
     }
 }
 
+/// What became of a file, and the path by which, if it is another than its own.
+type Ending = (State, Option<ImagePath>);
+
 /// The findings of all layers, with their lifetimes.
 #[derive(Debug, Default)]
 pub struct Lifetimes<'r> {
@@ -157,7 +160,7 @@ fn end(tracked: &mut [Tracked<'_>], index: usize, touched: &Touched, below: &Sym
     if touched.is_empty() {
         return;
     }
-    let mut last: Option<(Rc<KeyedPath>, Option<(State, Option<ImagePath>)>)> = None;
+    let mut last: Option<(Rc<KeyedPath>, Option<Ending>)> = None;
     for earlier in tracked.iter_mut().filter(|earlier| earlier.state == State::Present) {
         let known = last.take().filter(|(real, _)| Rc::ptr_eq(real, &earlier.real));
         let (real, ended) = known.unwrap_or_else(|| {
@@ -186,7 +189,7 @@ pub(crate) fn ended_through(
     touched: &Touched,
     below: &Symlinks,
     work: &mut Work,
-) -> Option<(State, Option<ImagePath>)> {
+) -> Option<Ending> {
     // The bytes outside of all entries have no path.
     if path.is_root() {
         return None;

@@ -285,7 +285,14 @@ fn is_placeholder(secret: &[u8], claim: Claim) -> bool {
     let different = distinct(secret);
     let high = secret.iter().filter(|&&byte| byte >= 0x80).count();
     let looks_random = different * 8 >= len * 5 && (len..=len * 7).contains(&(high * 8));
-    different < 2 || (claim == Claim::Bare && !looks_random)
+    different < 2 || (claim == Claim::Bare && (!looks_random || has_text(secret)))
+}
+
+/// Whether a quarter of the bytes of a secret, and 16 at least, is text, as in one of a million random keys of 32
+/// bytes. After the template of a key, a program has its other constants.
+fn has_text(secret: &[u8]) -> bool {
+    let is_printable = |byte: &u8| matches!(byte, b' '..=b'~');
+    secret.windows((secret.len() / 4).max(16)).any(|run| run.iter().all(is_printable))
 }
 
 /// At most 100 characters of `text`, which comes from the image, with `?` for those that are not printable.

@@ -1,5 +1,5 @@
-//! Masks secrets in the names of a layer. Names are printed, stored and sent on; what a rule finds in one is a finding, and
-//! must not get out through the name.
+//! Masks secrets in the names of a layer. Names are printed, stored and sent on; what a rule finds in one is a finding,
+//! and must not get out through the name.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,5 +1,5 @@
-//! Secrets in the names of entries and of members of archives, and in the targets of links. A runtime creates the names,
-//! and a `WORKDIR` with a variable in it is enough to have one there.
+//! Secrets in the names of entries and of members of archives, and in the targets of links. A runtime creates the
+//! names, and a `WORKDIR` with a variable in it is enough to have one there.
 //!
 //! Only rules of high confidence apply: names of caches and objects look like secrets to others.
 

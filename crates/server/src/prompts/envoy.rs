@@ -1,7 +1,7 @@
 //! Envoy's `ext_authz` over HTTP: the request of a client with its method, its path and its body, before it is sent on.
 //!
-//! Envoy sends on what the client sent, whatever is answered, so what would be masked is denied. Media type and encoding
-//! are only there if its configuration names them: the bytes tell.
+//! Envoy sends on what the client sent, whatever is answered, so what would be masked is denied. Media type and
+//! encoding are only there if its configuration names them: the bytes tell.
 
 use std::io::Read;
 

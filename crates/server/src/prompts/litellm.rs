@@ -144,8 +144,8 @@ fn blocked(verdict: &Verdict, more: &str) -> Vec<u8> {
     serde_json::to_vec(&view).unwrap_or_default()
 }
 
-/// The characters at the end of each text of an answer that may be the beginning of a secret. LiteLLM waits for them only
-/// while the answer has not ended.
+/// The characters at the end of each text of an answer that may be the beginning of a secret. LiteLLM waits for them
+/// only while the answer has not ended.
 fn holdback(body: &[u8]) -> Option<Vec<usize>> {
     #[derive(Deserialize)]
     struct Texts {
@@ -188,8 +188,8 @@ fn masked(body: &[u8], copy: &[u8]) -> Option<Vec<u8>> {
     serde_json::to_vec(&view).ok()
 }
 
-/// Whether all strings that changed in the messages are texts as well, which LiteLLM changes in the request itself. Rows
-/// are a translation: some blocks of Anthropic's are not in them, and are lost where a row is replaced.
+/// Whether all strings that changed in the messages are texts as well, which LiteLLM changes in the request itself.
+/// Rows are a translation: some blocks of Anthropic's are not in them, and are lost where a row is replaced.
 fn covered_by_texts(before: &Lists<'_>, after: &Lists<'_>) -> Option<bool> {
     let (Some(old), Some(new)) = (before.structured_messages, after.structured_messages) else { return Some(true) };
     let texts: Vec<String> = match before.texts {

@@ -1,5 +1,5 @@
-//! Our own answer to a prompt: the verdict with its reasons. A denial is an error in the form of Anthropic's API, which is
-//! the one that the SDKs of both OpenAI and Anthropic show to people.
+//! Our own answer to a prompt: the verdict with its reasons. A denial is an error in the form of Anthropic's API, which
+//! is the one that the SDKs of both OpenAI and Anthropic show to people.
 
 use layersift_prompts::{Decision, Form, Reason, Verdict};
 use serde::Serialize;

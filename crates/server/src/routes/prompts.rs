@@ -1,5 +1,5 @@
-//! The prompt gate: our own question, LiteLLM's guardrail and Envoy's authorization. Nothing of a body is logged or counted, and what is
-//! answered has secrets only in masked form.
+//! The prompt gate: our own question, LiteLLM's guardrail and Envoy's authorization. Nothing of a body is logged or
+//! counted, and what is answered has secrets only in masked form.
 
 use std::sync::Arc;
 
@@ -47,8 +47,8 @@ pub(super) struct CheckParameters {
     form: Option<String>,
 }
 
-/// Takes the headers in which gateways have the token as `Authorization`. What the client of a gateway has there is a key
-/// of its provider, and goes no further.
+/// Takes the headers in which gateways have the token as `Authorization`. What the client of a gateway has there is a
+/// key of its provider, and goes no further.
 pub(super) async fn accept_gateways(mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let (is_litellm, is_envoy) = (path == LITELLM, path.starts_with(ENVOY));

@@ -1,5 +1,5 @@
-//! The prompt gate of the service: which policy holds for whom, how many are checked at a time, and how much memory their
-//! bodies may take.
+//! The prompt gate of the service: which policy holds for whom, how many are checked at a time, and how much memory
+//! their bodies may take.
 
 use std::sync::Arc;
 use std::thread;

@@ -266,6 +266,10 @@ fn der_without_a_label_has_to_be_beyond_doubt() {
     let text = *b"error: the key is not 32 bytes. ";
     let template = [&der("ed25519.pkcs8")[..16], &text].concat();
     assert_eq!(der_at(&template, 0), Err(Reject::Placeholder));
+    // The same with a constant first.
+    let constants = [&0xd26f_f64e_93bb_0239_2305_6aa0_8041_449e_u128.to_be_bytes()[..], b"pcelsIntegerList"].concat();
+    let template = [&der("ed25519.pkcs8")[..16], &constants].concat();
+    assert_eq!(der_at(&template, 0), Err(Reject::Placeholder));
     // A scalar without curve and public key is any integer 1 beside any 32 bytes.
     let scalar = tlv::encode(tlv::SEQUENCE, &[&[2, 1, 1], &tlv::encode(tlv::OCTETS, &[&der("p256.sec1")[7..39]])]);
     assert_eq!(der_at(&scalar, 0), Err(Reject::NotAKey));
