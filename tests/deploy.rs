@@ -26,13 +26,18 @@ const CHART: &str = "deploy/chart/layersift";
 const PLACES: [&str; 2] = ["/etc/layersift", "/run/layersift"];
 
 /// Helm's expressions in the settings of the chart, and what they may become.
-const EXPRESSIONS: [(&str, &str); 8] = [
+const EXPRESSIONS: [(&str, &str); 10] = [
     (r#"{{ include "layersift.oldKeys" . }}"#, r#"["/run/layersift/old-keys/2025"]"#),
     (r#"{{ include "layersift.pulls" . }}"#, "0"),
     (r#"{{ include "layersift.harbor" . }}"#, HARBOR),
     ("{{ toJson .Values.admission.mode }}", r#""audit""#),
     ("{{ toJson .Values.registries.allow }}", r#"["registry.example.org"]"#),
     ("{{ toJson .Values.admission.allowedDigests }}", "[]"),
+    ("{{ toJson .Values.attestations.mode }}", r#""accept""#),
+    (
+        r#"{{ include "layersift.attestations" . }}"#,
+        "[attestations]\nkeys = [\"/etc/layersift/attest.pub\"]\nmax-age = \"7d\"",
+    ),
     (r#"{{ include "layersift.events" . }}"#, "[events]\nharbor-auth = \"/run/layersift/events/harbor-auth\""),
     (r#"{{ include "layersift.notify" . }}"#, "[notify]\nformat = \"json\""),
 ];
@@ -40,6 +45,11 @@ const EXPRESSIONS: [(&str, &str); 8] = [
 /// What the chart makes of a Secret for a Harbor.
 const HARBOR: &str = "[harbor]\nsecrets = \"/run/layersift/harbor/harbor-secrets\"\n\
                       credentials-key = \"/run/layersift/harbor/credentials-key\"";
+
+/// A key whose private half nobody has.
+const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEP/XTkJ4xr/WM+iu5r5iRdJ5Q9bvv\n\
+                          vVuxtrCOCFPln4tTw1NNzNOdx/lvMDoGFAcEc9tEppctNzn4giRDPyY+2g==\n\
+                          -----END PUBLIC KEY-----\n";
 
 /// A chart that turns YAML into a JSON object a line, so that no other parser of YAML is needed.
 const CONVERTER: &str = r#"{{ range regexSplit "(?m)^---$" (.Files.Get "rendered.yaml") -1 }}{{ with fromYaml . }}
@@ -342,8 +352,10 @@ fn the_service_accepts_what_helm_renders() {
     let old = ["secrets.oldFingerprintKeys.name=old", "secrets.oldFingerprintKeys.keys={2025}"];
     let harbor = "secrets.harbor.name=harbor";
     let told = ["events.secret=events", "notify.secret=notify"];
-    for settings in [&[][..], &[harbor], &[registries, &digest, old[0], old[1], told[0], told[1], "workers.replicas=0"]]
-    {
+    let key = format!("attestations.keys={PUBLIC_KEY}");
+    let attested = ["attestations.mode=accept", &key];
+    let all = [registries, &digest, old[0], old[1], told[0], told[1], "workers.replicas=0"];
+    for settings in [&[][..], &[harbor], &attested, &all] {
         let objects = objects(settings);
         let place = Place::new();
         for name in ["key/fingerprint-key", "old-keys/2025"] {
@@ -356,7 +368,9 @@ fn the_service_accepts_what_helm_renders() {
         }
         place.write("/run/layersift/path/secret-path", &secret(&objects, "layersift-path", "secret-path"));
         let files = &only(&objects, "ConfigMap")["data"];
-        place.write("/etc/layersift/policy.toml", files["policy.toml"].as_str().unwrap());
+        for name in ["policy.toml", "attest.pub"] {
+            files[name].as_str().into_iter().for_each(|text| place.write(&format!("/etc/layersift/{name}"), text));
+        }
         place.accept(files["serve.toml"].as_str().unwrap());
     }
 }
@@ -376,6 +390,7 @@ fn a_store_in_a_file_has_one_replica() {
     for (wrong, why) in [
         (&["sqlite.enabled=true"][..], "serve.replicas=1"),
         (&["sqlite.enabled=true", "serve.replicas=1"], "workers.replicas=0"),
+        (&["attestations.mode=accept"], "attestations.keys"),
         (&["webhook.secretPath.value=guess"], "at least 32"),
         (&["webhook.secretPath.existingSecret=own"], "webhook.secretPath.value"),
     ] {
@@ -437,6 +452,7 @@ fn the_service_accepts_the_settings_of_the_chart() {
     place.write("/run/layersift/path/secret-path", &"path".repeat(10));
     place.write("/run/layersift/events/harbor-auth", "a text that is made up\n");
     place.write("/etc/layersift/policy.toml", &field(&read("deploy/chart/layersift/values.yaml"), "policy"));
+    place.write("/etc/layersift/attest.pub", PUBLIC_KEY);
     // Its files need not exist then.
     place.accept(&settings.replace("[tls]\n", "[tls]\nself-signed = [\"localhost\"]\n"));
 }

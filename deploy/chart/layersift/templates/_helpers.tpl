@@ -42,6 +42,9 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- fail (printf "the Secret %s names no PostgreSQL: replicas and workers cannot share a SQLite file, see the value sqlite" .Values.secrets.store.name) -}}
 {{- end -}}
 {{- end -}}
+{{- if and (ne .Values.attestations.mode "ignore") (not .Values.attestations.keys) -}}
+{{- fail (printf "attestations.mode is %s, and without attestations.keys none counts" .Values.attestations.mode) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "layersift.tlsSecret" -}}
@@ -93,6 +96,14 @@ app.kubernetes.io/component: {{ index . 1 }}
 [harbor]
 secrets = "/run/layersift/harbor/harbor-secrets"
 credentials-key = "/run/layersift/harbor/credentials-key"
+{{- end -}}
+{{- end -}}
+
+{{- define "layersift.attestations" -}}
+{{- if .Values.attestations.keys -}}
+[attestations]
+keys = ["/etc/layersift/attest.pub"]
+max-age = {{ toJson .Values.attestations.maxAge }}
 {{- end -}}
 {{- end -}}
 
