@@ -8,6 +8,8 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 SECONDS_PER_TARGET ?= 300
 SECONDS ?= 600
+# More than CI has cores: many tests wait for a process.
+TEST_THREADS ?= 4
 
 # Our crates are tested with assertions and overflow checks, and compiled quickly. Their dependencies are compiled as
 # for the program, and only once.
@@ -59,7 +61,7 @@ doc: build-deps ## Build the documentation without warnings
 
 .PHONY: unit
 unit: build-deps test-tools ## Run the tests only
-	$(STEP) "tests" $(CARGO) test --release $(CHECKED) --locked --workspace --no-fail-fast
+	RUST_TEST_THREADS=$(TEST_THREADS) $(STEP) "tests" $(CARGO) test --release $(CHECKED) --locked --workspace --no-fail-fast
 
 .PHONY: testdata-verify
 testdata-verify: ## Check that the image of the incident is what its recipe builds

@@ -11,9 +11,9 @@ use crate::attested::{Attested, decide, decide_all, now, passed, scanning_settin
 use crate::images::{leak, review};
 use crate::running::{Client, Site, eventually};
 use crate::scanned::scan;
-use crate::support::finish;
 use crate::support::image::{INDEX, MANIFEST};
 use crate::support::server::Answer;
+use crate::support::{Fresh, finish, postgres};
 
 /// A result with a change.
 fn changed(change: impl FnOnce(&mut ScanResult)) -> ScanResult {
@@ -291,6 +291,36 @@ fn a_stored_failure_has_the_last_word() {
     assert!(is_attested(&decide(&running, &site, &image(&clean))));
 }
 
+#[test]
+fn while_the_store_is_stopped_only_what_was_attested_before_is_let_in() {
+    let mut attested = Attested::new(true);
+    let (before, new) = (attested.repository.named("v1"), attested.put_image("new"));
+    [&before, &new].into_iter().for_each(|digest| attested.attest(digest, &passed()));
+    let (store, server) = (postgres::Server::start(), attested.repository.serve());
+    let site = Site::with(Fresh::at(store.url()));
+    let keys = site.write("keys.pem", attested.key.public_key().to_pem().as_bytes());
+    let running = site.start(&settings(&keys, &server.host()));
+    let client = running.client(&site.token(&["admit"]));
+    let decide = |digest: &str| {
+        let question = json!({ "images": [format!("{}/app@{digest}", server.host())] });
+        client.post("/admit/v1/images", &question).expect(200).json()["decisions"][0].clone()
+    };
+    assert!(is_attested(&decide(&before)));
+    store.stop("immediate");
+    // Longer than anything is answered from memory without asking.
+    eventually("an answer without the store", || {
+        let decision = decide(&before);
+        assert!(is_attested(&decision), "{decision}");
+        let metrics = Client::new(&running.url("health")).get("/metrics").text();
+        metrics.contains("decision_cache_total{found=\"before-outage\"}").then_some(())
+    });
+    // The store may have a report that fails.
+    let unknown = decide(&new);
+    assert_eq!((&unknown["outcome"], &unknown["effect"]), (&json!("unknown"), &json!("wait")), "{unknown}");
+    store.start_again();
+    eventually("an answer with the store", || is_attested(&decide(&new)).then_some(()));
+}
+
 /// A rule that finds nothing in the images of these tests.
 const OWN_RULE: &str = r#"
 [[signature]]
@@ -361,9 +391,12 @@ fn a_registry_that_fails_or_lists_too_much_changes_nothing_but_the_reason() {
         assert!(why_not(&decision).contains(why), "{tag}: {decision}");
     }
     assert_eq!(site.fresh().rows("SELECT id FROM scan_requests").len(), 3);
-    let asked = server.requests().len();
-    decide(&running, &site, &format!("{}/app@{huge}", server.host()));
-    assert_eq!(server.requests().len(), asked, "that there is none is kept as well");
+    // That there is none is kept for some seconds as well.
+    eventually("an answer from memory", || {
+        let asked = server.requests().len();
+        decide(&running, &site, &format!("{}/app@{huge}", server.host()));
+        (server.requests().len() == asked).then_some(())
+    });
 }
 
 #[test]

@@ -287,6 +287,7 @@ impl Decider {
             }
             Looked::Failed(error) => {
                 if let Some(before) = self.attested_before(policy, terms, &digest).await {
+                    self.count_found("before-outage");
                     return Decision { image: asked.image.clone(), ..before };
                 }
                 *is_outage = true;
@@ -304,20 +305,24 @@ impl Decider {
         mirrors.iter().filter_map(at).find(|at| self.allow.admits(at))
     }
 
+    /// Counts where a decision was found.
+    fn count_found(&self, place: &str) {
+        self.metrics.cache.get_or_create(&label("found", place)).inc();
+    }
+
     /// What the store knows: as it was seconds ago, or now. While it is out of reach, as it was minutes ago.
     async fn looked(&self, digest: &Digest, terms: &Terms, policy: &AdmissionPolicy) -> Arc<Looked> {
-        let count = |name: &str| self.metrics.cache.get_or_create(&label("found", name)).inc();
         let key = (digest.clone(), policy.generation(), terms.number);
         if let Some(looked) = self.fresh.get(&key).await {
-            count("memory");
+            self.count_found("memory");
             return looked;
         }
         let before = self.stale.get(&key).await;
         if let Some(before) = before.clone().filter(|_| self.is_store_out()) {
-            count("before-outage");
+            self.count_found("before-outage");
             return before;
         }
-        count("store");
+        self.count_found("store");
         let looking = self.fresh.get_with(key.clone(), self.look(digest, terms, policy.bases()));
         let looked = match &before {
             None => looking.await,
@@ -332,7 +337,7 @@ impl Decider {
             Looked::Failed(_) => {
                 self.note_store_out();
                 if let Some(before) = before {
-                    count("before-outage");
+                    self.count_found("before-outage");
                     return before;
                 }
             }
