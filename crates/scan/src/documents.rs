@@ -279,13 +279,11 @@ impl DocumentScan<'_> {
             if let Some(decoded) = decoded(&string.text) {
                 let (matches, complete) = self.matches(&mut worker, &decoded)?;
                 is_complete &= complete;
-                let at = |one: &Confirmed| {
-                    let (line, column) = text::position(&decoded, one.span.start, 0, 0);
-                    (Some(line), Some(column))
-                };
-                found.extend(
-                    matches.into_iter().map(|one| self.finding(document, string, at(&one), views(&["base64"]), one)),
-                );
+                let starts: Vec<usize> = matches.iter().map(|one| one.span.start).collect();
+                let positions = text::positions(&decoded, &starts, 0, 0);
+                found.extend(matches.into_iter().zip(positions).map(|(one, (line, column))| {
+                    self.finding(document, string, (Some(line), Some(column)), views(&["base64"]), one)
+                }));
             }
             let text = with_name(string);
             let (matches, complete) = self.matches(&mut worker, text.as_bytes())?;

@@ -13,16 +13,26 @@ pub fn newlines(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
 }
 
-/// Line and column of offset `at` in `bytes`, both from 1, the column in bytes. `bytes` are preceded by `lines_before`
-/// line feeds and, after the last of these, `column_before` bytes.
-pub fn position(bytes: &[u8], at: usize, lines_before: u64, column_before: u64) -> (u64, u64) {
-    let before = &bytes[..at.min(bytes.len())];
-    let line = lines_before + newlines(before) + 1;
-    let column = match memchr::memrchr(b'\n', before) {
-        Some(newline) => (before.len() - newline) as u64,
-        None => column_before + before.len() as u64 + 1,
-    };
-    (line, column)
+/// Line and column of each of `offsets` in `bytes`, both from 1, the column in bytes. `bytes` are preceded by
+/// `lines_before` line feeds and, after the last of these, `column_before` bytes. The text is read once, however many
+/// offsets there are.
+pub fn positions(bytes: &[u8], offsets: &[usize], lines_before: u64, column_before: u64) -> Vec<(u64, u64)> {
+    let mut ascending: Vec<usize> = (0..offsets.len()).collect();
+    ascending.sort_unstable_by_key(|index| offsets[*index]);
+    let mut positions = vec![(0, 0); offsets.len()];
+    let (mut passed, mut lines, mut column) = (0, lines_before, column_before);
+    for index in ascending {
+        let at = offsets[index].min(bytes.len());
+        let next = &bytes[passed..at];
+        lines += newlines(next);
+        column = match memchr::memrchr(b'\n', next) {
+            Some(newline) => (next.len() - newline - 1) as u64,
+            None => column + next.len() as u64,
+        };
+        positions[index] = (lines + 1, column + 1);
+        passed = at;
+    }
+    positions
 }
 
 #[cfg(test)]
@@ -31,9 +41,8 @@ mod tests {
 
     #[test]
     fn lines_and_columns() {
-        assert_eq!(position(b"ab\ncd", 0, 0, 0), (1, 1));
-        assert_eq!(position(b"ab\ncd", 4, 0, 0), (2, 2));
-        assert_eq!(position(b"ab\ncd", 1, 7, 10), (8, 12));
+        assert_eq!(positions(b"ab\ncd", &[4, 0, 2, 9], 0, 0), [(2, 2), (1, 1), (1, 3), (2, 3)]);
+        assert_eq!(positions(b"ab\ncd", &[1, 1, 3], 7, 10), [(8, 12), (8, 12), (9, 1)]);
         assert!(is_text(b"plain") && !is_text(b"\x7fELF\0"));
     }
 }

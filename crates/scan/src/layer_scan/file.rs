@@ -256,8 +256,11 @@ impl<'a, 's> FileHandle<'a, 's> {
         let path = self.0.full_path();
         let wanted = matches.needs_whole_file.filter(|rule| self.0.sink.rules.applies_at(*rule, Some(&path)));
         state.needs_whole_file = state.needs_whole_file.or(wanted);
-        for mut one in matches.confirmed.into_iter().filter(|one| self.0.sink.rules.applies_at(one.rule, Some(&path))) {
-            let position = state.position(bytes, segment.offset, one.span.start);
+        let mut confirmed = matches.confirmed;
+        confirmed.retain(|one| self.0.sink.rules.applies_at(one.rule, Some(&path)));
+        let positions = state.positions(bytes, segment.offset, &confirmed);
+        for (index, mut one) in confirmed.into_iter().enumerate() {
+            let position = positions.as_ref().map(|positions| positions[index]);
             let base = segment.offset as usize;
             one.span = base + one.span.start..base + one.span.end;
             let severity = self.0.sink.rules.severity(&one);
@@ -281,8 +284,8 @@ impl FileState<'_> {
         self.marks.push(Mark { offset, lines: start.lines + text::newlines(bytes), column });
     }
 
-    /// Line and column of byte `at` of a segment that begins at `offset`, which has a mark.
-    fn position(&self, bytes: &[u8], offset: u64, at: usize) -> Option<(u64, u64)> {
+    /// Line and column of each match in a segment of a text file that begins at `offset`, which has a mark.
+    fn positions(&self, bytes: &[u8], offset: u64, matches: &[Confirmed]) -> Option<Vec<(u64, u64)>> {
         if !self.is_text {
             return None;
         }
@@ -291,7 +294,8 @@ impl FileState<'_> {
             None if offset == 0 => Mark::default(),
             None => return None,
         };
-        Some(text::position(bytes, at, mark.lines, mark.column))
+        let starts: Vec<usize> = matches.iter().map(|one| one.span.start).collect();
+        Some(text::positions(bytes, &starts, mark.lines, mark.column))
     }
 }
 
