@@ -231,6 +231,11 @@ fn results(
     let now = Timestamp::now();
     let mut results = Vec::new();
     for report in &mut reports {
+        ensure!(
+            !report.without_referrers,
+            "{}: it was scanned with --no-referrers, and an attestation is about what refers to the image as well",
+            report.target
+        );
         policy.judge(report);
         let digest = report.manifest_digest.clone();
         let digest = digest.with_context(|| format!("{}: the image has no manifest to attest", report.target))?;

@@ -125,16 +125,11 @@ fn demands(args: &VerifyArgs) -> anyhow::Result<Demands> {
     let read = |path: &PathBuf| input_file::read_text(path);
     let authorities = args.timestamp_authorities.as_ref().map(read).transpose()?;
     let policy = context::policy(&args.policy)?;
-    let is_severity_named = args.policy.policy.is_some() || args.policy.fail_on.is_some();
     let baseline = policy.baseline.as_ref().map(|baseline| baseline.digest().clone());
     Ok(Demands {
         keys: args.key.iter().map(|path| public_key(path)).collect::<Result<_, _>>()?,
         rulesets: args.ruleset.iter().cloned().collect(),
-        judgement: Some(JudgementDemand {
-            policy: policy.digest,
-            fail_on: policy.fail_on.filter(|_| is_severity_named),
-            baseline,
-        }),
+        judgement: Some(JudgementDemand { policy: policy.digest, fail_on: policy.fail_on, baseline }),
         most_age: args.max_age.map(SignedDuration::try_from).transpose()?,
         authorities: authorities.map(|text| Authorities::from_pem(&text)).transpose()?,
         stored: None,

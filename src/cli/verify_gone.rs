@@ -104,13 +104,17 @@ fn ask<'q>(
     let mut answers = BTreeMap::new();
     let mut pause = FIRST_PAUSE;
     loop {
-        // What is gone is not asked for again: nobody can pull it by a name that is new.
-        for question in &questions.all {
-            if !matches!(answers.get(question), Some(Answer::Gone)) {
-                answers.insert(question, askers.ask(question));
-            }
+        // What is gone is asked for again at the end: a push of the same layer brings it back.
+        let open: Vec<&Question> =
+            questions.all.iter().filter(|question| !matches!(answers.get(question), Some(Answer::Gone))).collect();
+        let is_last = open.is_empty() || open.len() == questions.all.len();
+        for question in if open.is_empty() { questions.all.iter().collect() } else { open } {
+            answers.insert(question, askers.ask(question));
         }
         let left = answers.values().filter(|answer| !matches!(answer, Answer::Gone)).count();
+        if left == 0 && !is_last && !cancellation.is_cancelled() {
+            continue;
+        }
         let rest = deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(Instant::now()));
         if left == 0 || rest.is_zero() || cancellation.is_cancelled() {
             progress.finish();

@@ -57,6 +57,15 @@ fn neither_an_annotation_nor_an_inner_index_hides_a_platform_that_fails() {
     setting.verify("team/app:outer", &[]).expect(1);
     let wrong = setting.attest("team/app:clean", &["--report", &report, "--report", &other]).expect(2);
     assert!(wrong.stderr.contains("is not of this image"), "{wrong:?}");
+    let partial = setting.path("partial.json");
+    let scan = ["scan", &setting.image("team/app:clean"), "--plain-http", "-q", "--no-referrers", "--format", "json"];
+    setting.run(&[&scan[..], &["-o", &partial]].concat()).expect(0);
+    let refused = setting.attest("team/app:clean", &["--report", &partial]).expect(2);
+    assert!(refused.stderr.contains("--no-referrers"), "{refused:?}");
+    let empty = setting.put_index_of("team/app", "empty", &[]);
+    assert!(!empty.is_empty());
+    let refused = setting.attest("team/app:empty", &[]).expect(2);
+    assert!(refused.stderr.contains("the index has no image"), "{refused:?}");
     let twice = setting.attest("team/app:clean", &["--report", &report, "--report", &report]).expect(2);
     assert!(twice.stderr.contains("several reports"), "{twice:?}");
 }
@@ -87,11 +96,25 @@ fn a_pass_is_one_by_the_whole_judgement() {
     let (policy, baseline) = (setting.path("policy.toml"), setting.path("baseline.json"));
     std::fs::write(&policy, "fail-on = \"high\"\n").unwrap();
     setting.attest("team/app:v1", &["--policy", &policy, "--fail-on", "critical"]).expect(0);
-    setting.verify("team/app:v1", &[]).expect(0);
+    let weaker = setting.verify("team/app:v1", &[]).expect(1);
+    assert!(weaker.stdout.contains("--fail-on critical instead of high"), "{weaker:?}");
+    setting.verify("team/app:v1", &["--fail-on", "critical"]).expect(0);
     let weaker = setting.verify("team/app:v1", &["--policy", &policy]).expect(1);
     assert!(weaker.stdout.contains("--fail-on critical instead of high"), "{weaker:?}");
     setting.verify("team/app:v1", &["--policy", &policy, "--fail-on", "critical"]).expect(0);
+    // What the policy excepts would fail, so the verifier names that policy.
     let image = setting.image("team/leaky:failing");
+    let scan = ["scan", &image, "--plain-http", "-q", "--fail-on", "none", "--format", "json"];
+    let found = setting.run(&scan).expect(0).json();
+    let rules = found["rules"].as_array().unwrap().iter().map(|rule| rule["id"].as_str().unwrap());
+    let exceptions: String = rules
+        .map(|rule| format!("[[allow]]\nrule = \"{rule}\"\nreason = \"made up\"\nexpires = 2099-12-31\n"))
+        .collect();
+    std::fs::write(&policy, format!("fail-on = \"high\"\n{exceptions}")).unwrap();
+    setting.attest("team/leaky:failing", &["--policy", &policy]).expect(0);
+    let excepted = setting.verify("team/leaky:failing", &[]).expect(1);
+    assert!(excepted.stdout.contains("were excepted"), "{excepted:?}");
+    setting.verify("team/leaky:failing", &["--policy", &policy]).expect(0);
     let scan = ["scan", &image, "--plain-http", "-q", "--fail-on", "none", "--format", "json", "-o", &baseline];
     setting.run(&scan).expect(0);
     setting.attest("team/leaky:failing", &["--baseline", &baseline]).expect(0);

@@ -18,13 +18,19 @@ fn verify(arguments: &[&str]) -> Run {
 
 /// A list of changes of an image of `registry`, with one layer and the manifest `manifest`.
 fn changes(folder: &Path, registry: &Registry, manifest: &str, layer: &str) -> String {
-    let layer =
-        json!({ "old": layer, "old_diff_id": ABSENT, "new": ABSENT, "new_diff_id": ABSENT, "compression": "gzip" });
+    write_list(folder, &format!("docker://{}/team/app:v1", registry.host()), 1, (manifest, &[layer]))
+}
+
+/// A list of changes with layers.
+fn write_list(folder: &Path, source: &str, schema: u32, (manifest, layers): (&str, &[&str])) -> String {
+    let layer = |digest: &&str| json!({ "old": digest, "old_diff_id": ABSENT, "new": ABSENT, "new_diff_id": ABSENT, "compression": "gzip" });
     let list = json!({
-        "schema": 1, "source": format!("docker://{}/team/app:v1", registry.host()),
-        "root": { "old": manifest, "new": ABSENT }, "layers": [layer],
+        "schema": schema, "tool": "0.1.0", "source": source, "output": "oci:new",
+        "root": { "old": manifest, "new": ABSENT }, "manifests": [], "configs": [],
+        "layers": layers.iter().map(layer).collect::<Vec<_>>(),
+        "places": [], "dropped": [], "held": [], "unread": [], "fingerprints": [],
     });
-    let path = folder.join("changes.json");
+    let path = folder.join(format!("list-{schema}-{}.json", source.len()));
     std::fs::write(&path, list.to_string()).unwrap();
     text(&path).to_string()
 }
@@ -111,6 +117,22 @@ fn it_waits_until_the_blob_is_gone() {
     registry.forget_blob("team/app", &layer);
     let run = waiting.join().unwrap().expect(0);
     assert!(run.stdout.lines().all(|line| line.starts_with("gone")), "{}", run.stdout);
+}
+
+#[test]
+fn a_layer_that_is_pushed_again_is_not_gone() {
+    let registry = Registry::filled(&["team/app:v1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let (_, layer) = served(&registry);
+    let again = image::digest(b"pushed again");
+    let source = format!("docker://{}/team/app:v1", registry.host());
+    let list = write_list(folder.path(), &source, 1, (ABSENT, &[&again, &layer]));
+    let waiting = std::thread::spawn(move || verify(&["--wait", "4s", "--changes", &list]));
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    registry.put_blob("team/app", b"pushed again");
+    registry.forget_blob("team/app", &layer);
+    let run = waiting.join().unwrap().expect(1);
+    assert!(run.stdout.lines().any(|line| line.starts_with("served") && line.contains(&again)), "{}", run.stdout);
 }
 
 #[test]
@@ -229,15 +251,7 @@ fn server(answer: fn(&str, &str) -> (&'static str, &'static str)) -> String {
 }
 
 fn list_of(folder: &Path, source: &str, schema: u32) -> String {
-    let list = json!({
-        "schema": schema, "source": source, "root": { "old": ABSENT, "new": ABSENT },
-        "layers": [{
-            "old": ABSENT, "old_diff_id": ABSENT, "new": ABSENT, "new_diff_id": ABSENT, "compression": "plain"
-        }],
-    });
-    let path = folder.join(format!("list-{schema}-{}.json", source.len()));
-    std::fs::write(&path, list.to_string()).unwrap();
-    text(&path).to_string()
+    write_list(folder, source, schema, (ABSENT, &[ABSENT]))
 }
 
 #[test]
@@ -258,6 +272,20 @@ fn only_a_registry_says_that_something_is_gone() {
     });
     let run = verify(&["--changes", &list(&odd)]).expect(1);
     assert!(run.stdout.contains("served") && run.stdout.contains("manifest"), "{}", run.stdout);
+    // Any server may answer at the root, and with 404 for all else.
+    for root in ["", "{}"] {
+        let plain = match root {
+            "" => server(|_, path| if path == "/v2/" { ("200 OK", "") } else { ("404 Not Found", "<html>") }),
+            _ => server(|_, path| if path == "/v2/" { ("200 OK", "{}") } else { ("404 Not Found", "{}") }),
+        };
+        let run = verify(&["--changes", &list(&plain)]).expect(3);
+        assert!(run.stdout.contains("unknown"), "{}", run.stdout);
+    }
+    let registry = server(|_, path| match path {
+        "/v2/" => ("200 OK", "{}"),
+        _ => ("404 Not Found", r#"{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown"}]}"#),
+    });
+    verify(&["--changes", &list(&registry)]).expect(0);
     let run = verify(&["--changes", &list_of(folder.path(), &format!("docker://{odd}/team/app:v1"), 2)]).expect(2);
     assert!(run.stderr.contains("not a list of changes that this version reads"), "{}", run.stderr);
 }
@@ -277,6 +305,10 @@ fn what_is_not_known_is_not_gone() {
     let archive = list_of(folder.path(), "docker-archive:image.tar", 1);
     let run = verify(&["--changes", &archive, "--repository", &format!("{host}/team/app")]).expect(3);
     assert!(run.stderr.contains("in no registry"), "{}", run.stderr);
+    // The image in one repository does not say what another one calls them.
+    let image = format!("docker://{host}/team/app:v1");
+    let run = verify(&["--changes", &archive, &image, "--repository", &format!("{host}/team/other")]).expect(1);
+    assert!(run.stderr.contains("team/other has the layer"), "{}", run.stderr);
     let run = verify(&["--changes", &absent, "--repository", &format!("{host}/team/ap")]).expect(3);
     assert!(run.stderr.contains("team/ap: there is no such repository"), "{}", run.stderr);
 }

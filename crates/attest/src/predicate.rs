@@ -58,6 +58,20 @@ pub struct Counts {
     pub info: u32,
 }
 
+impl Counts {
+    /// The findings of severity `least` and above.
+    pub fn at_least(&self, least: Severity) -> u64 {
+        let all = [
+            (Severity::Critical, self.critical),
+            (Severity::High, self.high),
+            (Severity::Medium, self.medium),
+            (Severity::Low, self.low),
+            (Severity::Info, self.info),
+        ];
+        all.iter().filter(|(severity, _)| *severity >= least).map(|(_, count)| u64::from(*count)).sum()
+    }
+}
+
 /// How the image was judged: the severity that fails, after a flag that overrides the policy file, that file, and the
 /// baseline. Only together do they say what a pass means.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

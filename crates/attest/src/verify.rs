@@ -10,7 +10,7 @@ use layersift_model::{Digest, Severity, Verdict};
 
 use crate::evidence::{Attestation, Evidence};
 use crate::keys::PublicKey;
-use crate::predicate::{NOT_PASSED, PASSED, PolicyResult, SUMMARY, ScanResult};
+use crate::predicate::{NOT_PASSED, PASSED, SUMMARY, ScanResult};
 use crate::statement::{Statement, StatementError};
 use crate::timestamp::{Authorities, TimestampError};
 
@@ -43,7 +43,7 @@ pub struct Demands {
 /// takes every finding out, so the whole of it is compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JudgementDemand {
-    /// The policy file; any or none, if there is none.
+    /// The policy file. Without one it does not matter, but nothing that would fail may be excepted by it.
     pub policy: Option<Digest>,
     /// The highest severity that may be the lowest that fails; any, if there is none.
     pub fail_on: Option<Severity>,
@@ -109,6 +109,14 @@ pub enum Refusal {
     /// A policy by which nothing fails.
     #[error("the image was judged with --fail-on none, so nothing could fail")]
     NothingFails,
+    /// Findings that would fail, and that a policy which was not asked for excepts.
+    #[error("{count} findings of severity {} or above were excepted, by a policy that was not asked for", .least.name())]
+    Excepted {
+        /// How many.
+        count: u64,
+        /// The lowest severity that has to fail.
+        least: Severity,
+    },
     /// Another baseline.
     #[error("the image was judged with the baseline {}", .0.as_ref().map_or_else(|| "none".into(), Digest::to_string))]
     Baseline(Option<Digest>),
@@ -288,13 +296,14 @@ fn check(attestation: &Attestation, subject: &Digest, demands: &Demands, now: Ti
     if !demands.rulesets.is_empty() && !demands.rulesets.contains(&result.scanner.ruleset) {
         return Err(Refusal::Ruleset { found: result.scanner.ruleset, wanted: demands.rulesets.clone() });
     }
-    demands.judgement.as_ref().map_or(Ok(()), |wanted| check_judgement(&result.policy, wanted))?;
+    demands.judgement.as_ref().map_or(Ok(()), |wanted| check_judgement(&result, wanted))?;
     check_times(attestation, &result, demands, now)?;
     let (key, predicate_type) = (key.fingerprint(), statement.predicate_type().to_owned());
     Ok(Accepted { subject: subject.clone(), result, key, predicate_type })
 }
 
-fn check_judgement(found: &PolicyResult, wanted: &JudgementDemand) -> Result<(), Refusal> {
+fn check_judgement(result: &ScanResult, wanted: &JudgementDemand) -> Result<(), Refusal> {
+    let found = &result.policy;
     if let Some(policy) = wanted.policy.as_ref().filter(|policy| found.digest.as_ref() != Some(policy)) {
         return Err(Refusal::Policy(policy.clone()));
     }
@@ -305,7 +314,12 @@ fn check_judgement(found: &PolicyResult, wanted: &JudgementDemand) -> Result<(),
     if found.baseline != wanted.baseline {
         return Err(Refusal::Baseline(found.baseline.clone()));
     }
-    Ok(())
+    // Whoever names a policy or a baseline knows what it excepts.
+    let is_named = wanted.policy.is_some() || wanted.baseline.is_some();
+    match wanted.fail_on.map(|least| (result.allowed.at_least(least), least)) {
+        Some((count, least)) if count > 0 && !is_named => Err(Refusal::Excepted { count, least }),
+        _ => Ok(()),
+    }
 }
 
 fn severity_name(severity: Option<&Severity>) -> &'static str {

@@ -112,6 +112,8 @@ pub struct ImageReport {
     pub notes: Vec<String>,
     /// The image that it is based on.
     pub base: Option<ImageBase>,
+    /// Whether what refers to the image, such as signatures, was left out on purpose.
+    pub without_referrers: bool,
     /// The program that wrote the report.
     pub tool: Tool,
     /// When the scan began.

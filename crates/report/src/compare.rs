@@ -204,6 +204,7 @@ fn is_comparable(before: &ImageReport, after: &ImageReport) -> bool {
     before.tool.ruleset == after.tool.ruleset
         && before.tool.reader_revision == after.tool.reader_revision
         && before.platform == after.platform
+        && before.without_referrers == after.without_referrers
 }
 
 /// What about the two scans may look like a change of the image.
@@ -215,6 +216,9 @@ fn notes(before: &ImageReport, after: &ImageReport) -> Vec<String> {
              with one version and the same rules"
                 .into(),
         );
+    }
+    if before.without_referrers != after.without_referrers {
+        notes.push("one of the two scans left out what refers to the image: scan both alike".into());
     }
     if before.platform != after.platform {
         let name = |report: &ImageReport| report.platform.clone().unwrap_or_else(|| "unknown".into());

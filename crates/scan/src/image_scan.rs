@@ -132,6 +132,7 @@ impl<'a> ImageScan<'a> {
         for report in &mut reports {
             report.target.insert_str(0, name);
             report.scanned_at = Some(scanned_at);
+            report.without_referrers = !self.with_referrers;
             report.milliseconds = u64::try_from(started.elapsed().as_millis()).ok();
         }
         Ok(reports)

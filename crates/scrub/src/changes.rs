@@ -10,7 +10,6 @@ pub(crate) const SCHEMA: u32 = 1;
 
 /// What was changed in an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct Changes {
     /// The version of this form.
     pub schema: u32,

@@ -1,7 +1,8 @@
 //! An image of a registry whose attestations are read or written.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use layersift_attest::{Descriptor, MANIFEST};
 use layersift_format::Cancellation;
@@ -32,6 +33,7 @@ pub(crate) struct PlatformManifest {
 #[serde(default, rename_all = "camelCase")]
 struct Kind {
     media_type: Option<String>,
+    manifests: Option<IgnoredAny>,
 }
 
 impl RegistryImage {
@@ -51,11 +53,12 @@ impl RegistryImage {
         let source = RegistrySource::new(registry, reference);
         let manifest = source.root()?.clone();
         let kind: Kind = serde_json::from_slice(&manifest.bytes).with_context(|| target.text.clone())?;
-        let media_type = kind.media_type.or_else(|| manifest.media_type.clone()).unwrap_or_default();
+        let media_type = kind.media_type.clone().or_else(|| manifest.media_type.clone()).unwrap_or_default();
         let mut root = Descriptor::of(&media_type, &manifest.bytes);
         root.digest = manifest.digest.clone();
         let members = members(&source, &Limits::default())?;
         let is_index = members.iter().any(|member| member.digest != root.digest);
+        ensure!(is_index || kind.manifests.is_none(), "{}: the index has no image", target.text);
         let platforms = is_index.then(|| platforms(members)).transpose().with_context(|| target.text.clone())?;
         Ok(Some(RegistryImage { repository, host, source, root, platforms }))
     }

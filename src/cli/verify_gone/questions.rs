@@ -74,8 +74,9 @@ struct Collected {
     unread: Vec<(Digest, String)>,
     /// The uncompressed layers of lists of images that were in no registry, with the names of the lists.
     archived: Vec<(Digest, String)>,
-    /// The uncompressed layers of the images that were read.
-    diff_ids: HashSet<Digest>,
+    /// The uncompressed layers of the images that were read, by where they are: another repository may have the same
+    /// ones compressed in another way.
+    diff_ids: BTreeSet<(Place, Digest)>,
     /// What else is not known.
     unknown: Vec<String>,
 }
@@ -137,8 +138,12 @@ impl Collected {
         } else {
             // A push compresses layers anew, so a registry has them under digests that no archive knows.
             self.archived.extend(changes.layers.iter().map(|layer| (layer.old_diff_id.clone(), name.to_string())));
-            if changes.layers.is_empty() {
-                self.unknown.push(format!("{name}: the image was in no registry, which has it under other digests"));
+            let has_more = !changes.held.is_empty() || !changes.dropped.is_empty();
+            if has_more || changes.layers.is_empty() {
+                self.unknown.push(format!(
+                    "{name}: the image was in no registry, and more of it than layers holds the value, which a \
+                     registry has under digests that are not known; name the images in the registry instead"
+                ));
             }
         }
         let blobs = blobs.into_iter().map(|digest| (Kind::Blob, digest));
@@ -149,6 +154,7 @@ impl Collected {
     fn image(&mut self, reference: &Reference, askers: &Askers) -> anyhow::Result<()> {
         let place = Place::named(reference);
         self.places.insert(place.clone());
+        let here = place.clone();
         let source = RegistrySource::new(askers.registry(&place)?, reference.clone());
         let digest = match &reference.digest {
             Some(digest) => digest.clone(),
@@ -171,7 +177,7 @@ impl Collected {
             let blobs = document.blobs.iter().chain(&document.config);
             self.things.extend(blobs.map(|digest| (Kind::Blob, digest.clone())));
             if !self.archived.is_empty() {
-                self.diff_ids.extend(diff_ids(&source, document));
+                self.diff_ids.extend(diff_ids(&source, document).into_iter().map(|id| (here.clone(), id)));
             }
         }
         self.unread.extend(reached.unread.into_iter().map(|Unread { digest, reason }| {
@@ -193,11 +199,15 @@ impl Collected {
                  `layersift scrub --changes` wrote"
             )
         });
-        let archived = self.archived.iter().filter(|(diff_id, _)| !self.diff_ids.contains(diff_id));
-        let archived = archived.map(|(diff_id, list)| {
+        let archived = self.archived.iter().flat_map(|one| self.places.iter().map(move |place| (place, one)));
+        let archived = archived.filter(|(place, (diff_id, _))| {
+            !self.diff_ids.iter().any(|(known, id)| id == diff_id && known.is_same(place))
+        });
+        let archived = archived.map(|(place, (diff_id, list))| {
             format!(
-                "{list}: the image was in no registry, which has the layer {diff_id} under a digest that is not known; \
-                 name the image in the registry as well"
+                "{list}: the image was in no registry, and {}/{} has the layer {diff_id} under a digest that is not \
+                 known; name the image in this repository as well",
+                place.host, place.repository
             )
         });
         let mut all: Vec<String> = self.unknown.iter().cloned().chain(unread).chain(archived).collect();
@@ -234,7 +244,10 @@ impl Collected {
             let trace = store.trace(&Query::parse(&digest.to_string()), None, MOST_IMAGES)?;
             for tag in trace.images.iter().flat_map(|image| &image.tags) {
                 let repository = &tag.repository;
-                let Ok(host) = repository.registry.parse::<Host>() else { continue };
+                let Ok(host) = repository.registry.parse::<Host>() else {
+                    self.unknown.push(format!("{}: the store has a registry of this name", repository.registry));
+                    continue;
+                };
                 let name = match &repository.project[..] {
                     "" => repository.repository.clone(),
                     project => format!("{project}/{}", repository.repository),
@@ -245,7 +258,7 @@ impl Collected {
                 self.places.insert(place);
             }
             if trace.images.len() as u64 != trace.total {
-                output::warn([format!("{digest}: only {MOST_IMAGES} of its images were looked at in the store")]);
+                self.unknown.push(format!("{digest}: only {MOST_IMAGES} of its images were looked at in the store"));
             }
         }
         Ok(())
@@ -264,6 +277,11 @@ fn diff_ids(source: &RegistrySource, image: &ReachedDocument) -> Vec<Digest> {
 impl Place {
     fn named(reference: &Reference) -> Place {
         Place { host: reference.host.clone(), repository: reference.repository.clone(), is_named: true }
+    }
+
+    /// Whether both are one repository, whoever named it.
+    fn is_same(&self, other: &Place) -> bool {
+        (&self.host, &self.repository) == (&other.host, &other.repository)
     }
 }
 

@@ -136,6 +136,16 @@ fn the_whole_judgement_is_compared() {
     accepts(judged(high, None), demand(&policy, Severity::Critical));
     accepts(judged(high, Some(&other)), with_baseline);
     accepts(judged(critical, None), JudgementDemand::default());
+    // What a policy excepts fails unless that policy is asked for.
+    let mut excepting = judged(high, None);
+    excepting.allowed.critical = 1;
+    let any_policy = JudgementDemand { fail_on: high, ..JudgementDemand::default() };
+    let refusal = refused(excepting.clone(), any_policy.clone());
+    assert!(matches!(refusal, Refusal::Excepted { count: 1, least: Severity::High }));
+    accepts(excepting, demand(&policy, Severity::High));
+    let mut excepting = judged(high, None);
+    excepting.allowed.medium = 1;
+    accepts(excepting, any_policy);
 }
 
 #[test]

@@ -39,6 +39,7 @@ impl<'r> ReportObject<'r> {
                 kind: report.kind,
                 notes: report.notes.clone(),
                 base: report.base.clone(),
+                without_referrers: report.without_referrers,
             },
             layers: report.layers.iter().map(LayerObject::new).collect(),
             rules: Some(rules(report)),
@@ -94,6 +95,7 @@ impl From<ReportObject<'_>> for ImageReport {
             kind: object.image.kind,
             notes: object.image.notes,
             base: object.image.base,
+            without_referrers: object.image.without_referrers,
             tool: Tool {
                 version: object.tool.version,
                 ruleset: object.tool.ruleset,

@@ -147,6 +147,9 @@ pub(super) struct ImageObject {
     /// The image that it is based on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) base: Option<ImageBase>,
+    /// Whether what refers to the image was left out on purpose; absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) without_referrers: bool,
 }
 
 fn is_image(kind: &ReportKind) -> bool {

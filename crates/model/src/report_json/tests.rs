@@ -215,6 +215,7 @@ fn report() -> impl Strategy<Value = ImageReport> {
             let patch = |name: &String| FixPatch { findings: vec![name.clone()], diff: name.clone() };
             let platform_patch = platform.iter().map(patch).collect();
             ImageReport {
+                without_referrers: platform.is_some(),
                 tool: Tool { version: target.clone(), reader_revision: Some(2), ..Tool::default() },
                 target,
                 reference,

@@ -2,8 +2,8 @@
 //! passes here only if nothing in it would fail here.
 
 use layersift_attest::Accepted;
-use layersift_attest::predicate::{Counts, ScanResult};
-use layersift_model::{Digest, Severity};
+use layersift_attest::predicate::ScanResult;
+use layersift_model::Digest;
 use layersift_report::Policy;
 use serde::{Deserialize, Serialize};
 
@@ -104,25 +104,14 @@ fn check(result: &ScanResult, terms: &AttestationTerms<'_>) -> Result<(), String
         return Err(format!("the image was judged by another policy: {by}"));
     }
     let Some(limit) = terms.findings.fail_on else { return Ok(()) };
-    if at_least(&result.findings, limit) > 0 {
+    if result.findings.at_least(limit) > 0 {
         return Err(format!("the attested scan has findings of severity {} or above, which fail here", limit.name()));
     }
-    if at_least(&result.allowed, limit) > 0 && (!is_named || policy.baseline.is_some()) {
+    if result.allowed.at_least(limit) > 0 && (!is_named || policy.baseline.is_some()) {
         let name = limit.name();
         return Err(format!("the attested scan has findings of severity {name} or above that were allowed elsewhere"));
     }
     Ok(())
-}
-
-fn at_least(counts: &Counts, limit: Severity) -> u64 {
-    let all = [
-        (Severity::Critical, counts.critical),
-        (Severity::High, counts.high),
-        (Severity::Medium, counts.medium),
-        (Severity::Low, counts.low),
-        (Severity::Info, counts.info),
-    ];
-    all.iter().filter(|(severity, _)| *severity >= limit).map(|(_, count)| u64::from(*count)).sum()
 }
 
 impl Decision {

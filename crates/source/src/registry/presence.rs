@@ -68,7 +68,8 @@ impl Registry {
     fn serves(&self, request: &Request<'_>, repository: &str) -> Result<bool, RegistryError> {
         match self.get(request, &Scope::Pull(repository.into())) {
             Ok(_) | Err(RegistryError::Blocked { .. }) => Ok(true),
-            Err(RegistryError::NotFound { .. }) => Ok(false),
+            // The 404 of a storage or of a proxy says nothing; an answer to HEAD has no body, and is asked for again.
+            Err(RegistryError::NotFound { response, .. }) if request.is_head || response.is_of_registry() => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -29,6 +29,13 @@ pub struct ErrorResponse {
     pub is_from_storage: bool,
 }
 
+impl ErrorResponse {
+    /// Whether it is an answer of a registry: it has an error code of one, which that of a proxy or a storage has not.
+    pub fn is_of_registry(&self) -> bool {
+        !self.is_from_storage && !self.codes.is_empty()
+    }
+}
+
 /// The error codes of the distribution-spec, and Docker's `TOOMANYREQUESTS`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
