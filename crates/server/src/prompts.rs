@@ -2,11 +2,15 @@
 //! output.
 //!
 //! ```text
-//! plain    our own answer, which the SDKs of OpenAI and Anthropic show
-//! litellm  LiteLLM's guardrail
-//! envoy    Envoy's external authorization
+//! plain      our own answer, which the SDKs of OpenAI and Anthropic show
+//! litellm    LiteLLM's guardrail
+//! envoy      Envoy's external authorization
+//! forwarded  what is forwarded to a model, and what is not
+//! encoding   compressed bodies
 //! ```
 
+pub(crate) mod encoding;
 pub(crate) mod envoy;
+pub(crate) mod forwarded;
 pub(crate) mod litellm;
 pub(crate) mod plain;

@@ -7,6 +7,7 @@
 //! images       stored images: reports, findings
 //! trace        where else something is
 //! prompts      the prompt gate
+//! proxy        requests to models, which are checked and forwarded
 //! events       registries say what was pushed
 //! operations   the queue and the tokens, health and metrics
 //! openapi      what the API is
@@ -22,10 +23,12 @@ mod openapi;
 mod operations;
 mod parameters;
 mod prompts;
+mod proxy;
 mod scans;
 mod trace;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
@@ -33,7 +36,11 @@ use axum::routing::{any, get, post};
 
 use crate::http::problem::Problem;
 use crate::service::Service;
+use crate::service::models::ANSWERING;
 use crate::settings::Scope;
+
+/// The longest that a handler may take until its answer begins.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// The bytes of a body of the API.
 const BODY: usize = 64 << 10;
@@ -105,6 +112,19 @@ pub(crate) fn socket(service: &Arc<Service>) -> Router {
     finish(routes.merge(health_routes()), service)
 }
 
+/// Requests to models, for clients with a token or a certificate.
+pub(crate) fn proxy(service: &Arc<Service>) -> Router {
+    let methods = get(proxy::forward).post(proxy::forward).delete(proxy::forward).fallback(proxy::not_forwarded);
+    let routes = Router::new()
+        .route("/{upstream}/{*path}", methods)
+        .route_layer(from_fn_with_state(Scope::Prompt, middleware::need))
+        .layer(from_fn_with_state(Arc::clone(service), middleware::limit))
+        .layer(from_fn_with_state(Arc::clone(service), middleware::authenticate))
+        .layer(from_fn(proxy::accept));
+    let routes = routes.fallback(not_found).merge(health_routes()).layer(map_response(proxy::for_sdks));
+    finish_within(ANSWERING + LONGEST, routes, service)
+}
+
 /// Health, and by choice metrics.
 pub(crate) fn health(service: &Arc<Service>) -> Router {
     let mut routes = health_routes();
@@ -129,9 +149,14 @@ fn health_routes() -> Router<Arc<Service>> {
 }
 
 fn finish(routes: Router<Arc<Service>>, service: &Arc<Service>) -> Router {
+    finish_within(LONGEST, routes, service)
+}
+
+/// The same for handlers that may take longer until their answers begin.
+fn finish_within(longest: Duration, routes: Router<Arc<Service>>, service: &Arc<Service>) -> Router {
     routes
         .layer(map_response(middleware::safe_headers))
-        .layer(from_fn_with_state(Arc::clone(service), middleware::observe))
+        .layer(from_fn_with_state((Arc::clone(service), longest), middleware::observe))
         .with_state(Arc::clone(service))
 }
 

@@ -14,13 +14,13 @@ use layersift_prompts::{Decision, Form, Gate};
 use serde::Deserialize;
 
 use super::parameters::{NoParameters, Parameters};
-use crate::http::metrics::PromptLabels;
 use crate::http::problem::Problem;
 use crate::prompts::envoy::{self, Shown};
+use crate::prompts::forwarded::TOKEN;
 use crate::prompts::{litellm, plain};
 use crate::service::Service;
 use crate::service::access::Client;
-use crate::service::prompts::{PromptBody, PromptGate};
+use crate::service::prompts::{PromptBody, PromptGate, Receiving};
 
 /// Where LiteLLM asks: it appends this to the address that it was given.
 const LITELLM: &str = "/beta/litellm_basic_guardrail_api";
@@ -30,9 +30,6 @@ const API_KEY: &str = "x-api-key";
 
 /// What the paths that Envoy asks begin with, before those of its clients.
 const ENVOY: &str = "/envoy/";
-
-/// The header that Envoy's configuration adds with the token: `Authorization` has that of the client.
-const ENVOY_TOKEN: &str = "x-layersift-auth";
 
 /// Envoy's header that says whether it shows only the beginning of a body.
 const PARTIAL: &str = "x-envoy-auth-partial-body";
@@ -61,7 +58,7 @@ pub(super) async fn accept_gateways(mut request: Request, next: Next) -> Respons
     }
     if is_envoy {
         headers.remove(AUTHORIZATION);
-        if let Some(token) = headers.remove(ENVOY_TOKEN) {
+        if let Some(token) = headers.remove(TOKEN) {
             headers.insert(AUTHORIZATION, token);
         }
     }
@@ -79,7 +76,7 @@ pub(super) async fn check(
     let gate = gate(&service)?;
     let form = parameters.form.map(|form| form.parse::<Form>()).transpose().map_err(Problem::invalid)?;
     let form = form.or_else(|| is_plain_text(&headers).then_some(Form::Text));
-    let body = gate.receive(body, length(&headers)).await?;
+    let body = gate.receive(body, Receiving::request(length(&headers))).await?;
     let most = gate.most_bytes();
     let (decision, status, answer) = gate
         .check(move |shared| {
@@ -91,7 +88,7 @@ pub(super) async fn check(
             (verdict.decision, status, answer)
         })
         .await?;
-    count(&service, "plain", decision.name());
+    service.count_prompt("plain", decision.name());
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
     Ok(json(status, answer))
 }
@@ -106,7 +103,7 @@ pub(super) async fn guardrail(
 ) -> Result<Response, Problem> {
     let gate = gate(&service)?;
     let most = gate.most_bytes();
-    let received = gate.receive(body, length(&headers)).await;
+    let received = gate.receive(body, Receiving::request(length(&headers))).await;
     let checked = match received {
         Err(problem) => Err(problem),
         Ok(body) => {
@@ -126,10 +123,10 @@ pub(super) async fn guardrail(
     };
     let Ok((decision, answer)) = checked else {
         // Statuses of errors pass under some of LiteLLM's settings.
-        count(&service, "litellm", "busy");
+        service.count_prompt("litellm", "busy");
         return Ok(json(StatusCode::OK, litellm::busy()));
     };
-    count(&service, "litellm", decision.name());
+    service.count_prompt("litellm", decision.name());
     Ok(json(StatusCode::OK, answer))
 }
 
@@ -142,7 +139,7 @@ pub(super) async fn ext_authz(
     body: Body,
 ) -> Result<Response, Problem> {
     let gate = gate(&service)?;
-    let body = gate.receive(body, length(&headers)).await?;
+    let body = gate.receive(body, Receiving::request(length(&headers))).await?;
     let most = gate.most_bytes();
     // Whatever it says besides `false`, part of the body may be missing.
     let is_partial = headers.get(PARTIAL).is_some_and(|value| value != "false");
@@ -159,7 +156,7 @@ pub(super) async fn ext_authz(
             envoy::check(&shared.gate, &Shown { path, body: bytes, is_partial }, asked)
         })
         .await?;
-    count(&service, "envoy", verdict.decision.name());
+    service.count_prompt("envoy", verdict.decision.name());
     let mut response = match verdict.decision {
         Decision::Allow => StatusCode::OK.into_response(),
         Decision::Mask | Decision::Deny => json(StatusCode::FORBIDDEN, plain::answer(&verdict, true).1),
@@ -168,11 +165,11 @@ pub(super) async fn ext_authz(
     Ok(response)
 }
 
-fn gate(service: &Service) -> Result<&PromptGate, Problem> {
+pub(super) fn gate(service: &Service) -> Result<&PromptGate, Problem> {
     service.prompts.as_ref().ok_or_else(|| Problem::not_found("prompts are not checked here: there is no `[prompts]`"))
 }
 
-fn length(headers: &HeaderMap) -> Option<usize> {
+pub(super) fn length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
@@ -182,13 +179,9 @@ fn is_plain_text(headers: &HeaderMap) -> bool {
 }
 
 /// The name of a client in settings. That of a token is in its name for logs, after its number.
-fn token_name(client: &Client) -> String {
+pub(super) fn token_name(client: &Client) -> String {
     let name = client.name.strip_prefix("token ").and_then(|rest| rest.split_once(' ')).map(|(_, name)| name);
     format!("token:{}", name.unwrap_or(&client.name))
-}
-
-fn count(service: &Service, envelope: &'static str, verdict: &'static str) {
-    service.metrics.prompts.get_or_create(&PromptLabels { envelope, verdict }).inc();
 }
 
 fn json(status: StatusCode, body: Vec<u8>) -> Response {
