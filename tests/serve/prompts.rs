@@ -6,16 +6,16 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// What stands in the recordings where a client had a token.
-const PLACEHOLDER: &str = "ghp_000000000000000000000000000000000000";
+pub(crate) const PLACEHOLDER: &str = "ghp_000000000000000000000000000000000000";
 
 /// The same as a base64 file has it, after `FILE `.
 const IN_BASE64: &str = "RklMRSBnaHBfMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw";
 
-const RULE: &str = "github.personal-access-token";
+pub(crate) const RULE: &str = "github.personal-access-token";
 const GUARDRAIL: &str = "/beta/litellm_basic_guardrail_api";
 
 /// A made-up token with a valid checksum. It stands in no file as it is here.
-fn token() -> String {
+pub(crate) fn token() -> String {
     let random = "R4nd0mMadeUpT0kenForTestsOnly7";
     let mut sum = crc32fast::hash(random.as_bytes());
     let mut digits = Vec::new();
@@ -54,21 +54,21 @@ fn planted(body: &str, place: usize) -> String {
     out + &body[rest..]
 }
 
-struct Gate {
+pub(crate) struct Gate {
     site: Site,
     running: Running,
     client: Client,
 }
 
 impl Gate {
-    fn start(settings: &str) -> Gate {
+    pub(crate) fn start(settings: &str) -> Gate {
         let site = Site::sqlite();
         let running = site.start(&format!("[prompts]\n{settings}"));
         let client = running.client(&site.token(&["prompt"]));
         Gate { site, running, client }
     }
 
-    fn guardrail(&self, body: &str) -> Value {
+    pub(crate) fn guardrail(&self, body: &str) -> Value {
         let answer = self.client.post_text(GUARDRAIL, body).expect(200);
         assert!(!answer.text().contains(&token()), "{}", answer.text());
         answer.json()

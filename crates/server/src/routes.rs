@@ -7,6 +7,7 @@
 //! images       stored images: reports, findings
 //! trace        where else something is
 //! prompts      the prompt gate
+//! webhooks     the prompt gate for gateways with webhooks
 //! proxy        requests to models, which are checked and forwarded
 //! events       registries say what was pushed
 //! operations   the queue and the tokens, health and metrics
@@ -26,6 +27,7 @@ mod prompts;
 mod proxy;
 mod scans;
 mod trace;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +73,8 @@ pub(crate) fn api(service: &Arc<Service>) -> Router {
         .route("/v1/prompts/check", post(prompts::check))
         .route("/beta/litellm_basic_guardrail_api", post(prompts::guardrail))
         .route("/envoy/{*path}", any(prompts::ext_authz))
+        .route("/request", post(webhooks::request))
+        .route("/response", post(webhooks::response))
         .route_layer(needs(Scope::Prompt));
     let authenticated = Router::new()
         .merge(scans)
@@ -84,7 +88,15 @@ pub(crate) fn api(service: &Arc<Service>) -> Router {
         .layer(from_fn_with_state(Arc::clone(service), middleware::limit))
         .layer(from_fn_with_state(Arc::clone(service), middleware::authenticate))
         .layer(from_fn(prompts::accept_gateways));
-    let others = harbor::routes(service).merge(events::routes()).merge(health_routes());
+    let portkey = Router::new()
+        .route("/portkey", post(webhooks::portkey))
+        .route_layer(needs(Scope::Prompt))
+        .method_not_allowed_fallback(not_allowed)
+        .layer(from_fn_with_state(Arc::clone(service), middleware::limit))
+        .layer(from_fn_with_state(Arc::clone(service), middleware::authenticate))
+        .layer(from_fn(prompts::accept_gateways))
+        .layer(map_response(webhooks::for_portkey));
+    let others = portkey.merge(harbor::routes(service)).merge(events::routes()).merge(health_routes());
     finish(authenticated.merge(others), service)
 }
 

@@ -65,6 +65,11 @@ impl Problem {
         }
     }
 
+    /// What happened.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The answer for SDKs.
     pub(crate) fn for_sdks(&self) -> Response {
         let mut response = (self.status, Json(SdkError::new(self.kind(), &self.detail))).into_response();

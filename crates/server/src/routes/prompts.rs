@@ -1,5 +1,4 @@
-//! The prompt gate: our own question, LiteLLM's guardrail and Envoy's authorization. Nothing of a body is logged or
-//! counted, and what is answered has secrets only in masked form.
+//! The prompt gate: our own question, and those of LiteLLM and Envoy. Nothing of a body is logged or counted, and what is answered has secrets only in masked form.
 
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use layersift_prompts::{Decision, Form, Gate};
 use serde::Deserialize;
 
 use super::parameters::{NoParameters, Parameters};
+use super::webhooks;
 use crate::http::problem::Problem;
 use crate::prompts::envoy::{self, Shown};
 use crate::prompts::forwarded::TOKEN;
@@ -49,6 +49,7 @@ pub(super) struct CheckParameters {
 pub(super) async fn accept_gateways(mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let (is_litellm, is_envoy) = (path == LITELLM, path.starts_with(ENVOY));
+    let is_webhook = webhooks::is_one(path);
     let headers = request.headers_mut();
     let key = headers.remove(API_KEY).filter(|_| is_litellm && !headers.contains_key(AUTHORIZATION));
     if let Some(key) = key
@@ -58,9 +59,11 @@ pub(super) async fn accept_gateways(mut request: Request, next: Next) -> Respons
     }
     if is_envoy {
         headers.remove(AUTHORIZATION);
-        if let Some(token) = headers.remove(TOKEN) {
-            headers.insert(AUTHORIZATION, token);
-        }
+    }
+    if (is_envoy || is_webhook)
+        && let Some(token) = headers.remove(TOKEN)
+    {
+        headers.insert(AUTHORIZATION, token);
     }
     next.run(request).await
 }
@@ -184,6 +187,6 @@ pub(super) fn token_name(client: &Client) -> String {
     format!("token:{}", name.unwrap_or(&client.name))
 }
 
-fn json(status: StatusCode, body: Vec<u8>) -> Response {
+pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Response {
     (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }

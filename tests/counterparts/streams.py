@@ -1,0 +1,59 @@
+"""A thousand open streams: the memory of the service, and that they all go on."""
+
+import asyncio
+import json
+import time
+
+COUNT = 1000
+MOST_MIB = 256
+
+
+async def one(service, results):
+    host = service.urls["proxy"].removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(*host)
+    body = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": "hello"}]}).encode()
+    head = f"POST /model/v1/chat/completions HTTP/1.1\r\nHost: x\r\nx-layersift-auth: {service.token}\r\n"
+    writer.write(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    text = b""
+    while b"[DONE]" not in text:
+        data = await reader.read(65536)
+        if not data:
+            break
+        text += data
+    results.append(b"[DONE]" in text)
+    await reader.read(65536)
+    writer.close()
+
+
+async def many(model, service):
+    results = []
+    tasks = [asyncio.create_task(one(service, results)) for _ in range(COUNT)]
+    for _ in range(3000):
+        await asyncio.sleep(0.1)
+        if model.open >= COUNT and len(results) >= COUNT:
+            break
+    is_open = model.open
+    memory = service.memory()
+    model.loop.call_soon_threadsafe(model.release.set)
+    await asyncio.gather(*tasks)
+    return is_open, sum(results), memory
+
+
+def run(checks, model, denying, masking, work, directory):
+    # Tails that wait: the longest run of characters that is held back.
+    model.answer = "words and " * 400 + "x" * 12000
+    model.open = 0
+    made = asyncio.run_coroutine_threadsafe(event(), model.loop)
+    model.release = made.result()
+    before = denying.memory()
+    begun = time.monotonic()
+    is_open, ended, (peak, resident) = asyncio.run(many(model, denying))
+    took = time.monotonic() - begun
+    print(f"  {is_open} streams open at a time, {ended} ended as they should, in {took:.0f} s; resident memory "
+          f"{before[1] >> 10} MiB before, {resident >> 10} MiB with all open, {peak >> 10} MiB at most")
+    checks.that(is_open == COUNT and ended == COUNT, f"{is_open} streams open, {ended} ended")
+    checks.that(peak <= MOST_MIB << 10, f"{peak >> 10} MiB with {COUNT} streams")
+
+
+async def event():
+    return asyncio.Event()
