@@ -126,15 +126,17 @@ def litellm(checks, model, denying, masking, work, directory):
         sdks.denied_prompts(checks, model, through, "litellm")
         sdks.masked_history(checks, model, through, "litellm")
         sdks.denied_answers(checks, model, through, "litellm")
-    # Masks of streamed answers need another setting, for chat completions only.
     program, through = run_litellm(masking, model, work, directory, "masking")
     with program:
         sdks.masked_prompts(checks, model, through, "litellm")
-        sdks.masked_answers(checks, model, through, "litellm", ["openai chat", "openai responses", "anthropic messages"])
-    changes = {"streaming_buffer_until_moderated": False, "streaming_transform_mode": "incremental_diff"}
+        # LiteLLM would drop the masks in streams.
+        sdks.denied_answers(checks, model, through, "litellm, masking")
+    changes = {"streaming_buffer_until_moderated": False, "streaming_transform_mode": "incremental_diff",
+               "additional_provider_specific_params": {"layersift_mask_answers": True}}
     program, through = run_litellm(masking, model, work, directory, "incremental", **changes)
     with program:
-        sdks.masked_answers(checks, model, through, "litellm, incremental_diff", ["openai chat, stream"])
+        ways = ["openai chat", "openai chat, stream", "openai responses", "anthropic messages"]
+        sdks.masked_answers(checks, model, through, "litellm, incremental_diff", ways)
 
 
 def portkey(checks, model, denying, masking, work, directory):
