@@ -13,7 +13,7 @@ import yaml
 
 import sdks
 from model import TEXT
-from sdks import KEY, MARK, RULE, Sdks, leaks, shown
+from sdks import KEY, MARK, RULE, Sdks, leaks
 from service import token
 
 DEPLOY = Path(__file__).resolve().parent.parent.parent / "deploy/gateways"
@@ -152,6 +152,14 @@ def portkey(checks, model, denying, masking, work, directory):
             through(checks, model, service, port, masks=service is masking)
 
 
+def reasons(error):
+    """What Portkey shows of a denial: its message, and the reasons of the checks."""
+    body = json.loads(error)
+    results = [result for results in body["hook_results"].values() for result in results]
+    checks = [check for result in results for check in result["checks"]]
+    return body["error"]["message"], [check["data"].get("responseData", {}).get("reason") for check in checks]
+
+
 def through(checks, model, service, port, masks):
     shipped = (DEPLOY / "portkey.json").read_text().replace("TOKEN", service.token)
     config = json.loads(shipped.replace("https://layersift.example.org", service.urls["api"]))
@@ -164,8 +172,9 @@ def through(checks, model, service, port, masks):
         try:
             answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": prompt}])
             return answer.choices[0].message.content, None
-        except openai.OpenAIError as error:
-            return "", error
+        except openai.APIStatusError as error:
+            # The text of the exception has no reason; the body has.
+            return "", error.response.text
 
     model.answer = TEXT
     text, error = ask(f"hello {MARK}")
@@ -175,12 +184,12 @@ def through(checks, model, service, port, masks):
     if masks:
         checks.that(error is None and "[MASKED" in sent and not leaks(sent), f"portkey, masked: {sent} {error!r}")
     else:
-        shown("openai chat", "a denied prompt", str(error)[:300])
+        print(f"  openai chat: a denied prompt: {reasons(error)}")
         checks.that(RULE in str(error) and not model.bodies, f"portkey, denied: {error!r}, {sent}")
     model.answer = f"The key is {token()} so it is"
     text, error = ask("hello")
     if masks:
         checks.that(error is None and "[MASKED" in text and not leaks(text), f"portkey, masked answer: {text!r} {error!r}")
     else:
-        shown("openai chat", "a denied answer", str(error)[:300])
+        print(f"  openai chat: a denied answer: {reasons(error)}")
         checks.that(RULE in str(error) and not leaks(str(error)), f"portkey, denied answer: {text!r} {error!r}")

@@ -5,14 +5,14 @@ import json
 import threading
 
 TEXT = "The answer is forty two and nothing else matters."
-PIECE = 7
 
 
 class Model:
-    """Answers every request; `answer` is the text of the next answers."""
+    """Answers every request; `answer` is the text of the next answers, streamed in pieces of `piece` characters."""
 
     def __init__(self):
         self.answer = TEXT
+        self.piece = 7
         self.bodies = []
         self.headers = []
         self.open = 0
@@ -74,14 +74,16 @@ class Model:
 
     async def stream(self, path, asked, writer):
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-        for event in self.events(path, asked):
+        events = list(self.events(path, asked))
+        for number, event in enumerate(events):
+            if self.release is not None and number + 2 == len(events):
+                # The text is there, and the end is not.
+                self.open += 1
+                await self.release.wait()
             writer.write(b"%x\r\n%s\r\n" % (len(event), event))
             await writer.drain()
             # Each piece arrives alone.
             await asyncio.sleep(0.002)
-        if self.release is not None:
-            self.open += 1
-            await self.release.wait()
         writer.write(b"0\r\n\r\n")
         await writer.drain()
 
@@ -107,7 +109,7 @@ class Model:
                           "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 2}}
 
     def events(self, path, asked):
-        pieces = [self.answer[at:at + PIECE] for at in range(0, len(self.answer), PIECE)]
+        pieces = [self.answer[at:at + self.piece] for at in range(0, len(self.answer), self.piece)]
         if path.endswith("/messages"):
             yield from self.messages(pieces)
         elif path.endswith("/responses"):

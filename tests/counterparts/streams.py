@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import time
 
 COUNT = 1000
@@ -15,13 +16,12 @@ async def one(service, results):
     head = f"POST /model/v1/chat/completions HTTP/1.1\r\nHost: x\r\nx-layersift-auth: {service.token}\r\n"
     writer.write(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
     text = b""
-    while b"[DONE]" not in text:
+    while not text.endswith(b"\r\n0\r\n\r\n"):
         data = await reader.read(65536)
         if not data:
             break
         text += data
     results.append(b"[DONE]" in text)
-    await reader.read(65536)
     writer.close()
 
 
@@ -30,7 +30,7 @@ async def many(model, service):
     tasks = [asyncio.create_task(one(service, results)) for _ in range(COUNT)]
     for _ in range(3000):
         await asyncio.sleep(0.1)
-        if model.open >= COUNT and len(results) >= COUNT:
+        if model.open >= COUNT:
             break
     is_open = model.open
     memory = service.memory()
@@ -42,7 +42,10 @@ async def many(model, service):
 def run(checks, model, denying, masking, work, directory):
     # Tails that wait: the longest run of characters that is held back.
     model.answer = "words and " * 400 + "x" * 12000
+    model.piece = 400
     model.open = 0
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     made = asyncio.run_coroutine_threadsafe(event(), model.loop)
     model.release = made.result()
     before = denying.memory()

@@ -65,7 +65,7 @@ pub(crate) fn check(gate: &Gate, body: &[u8], client: Client<'_>) -> (Verdict, V
         _ => return with_answer(Gate::unreadable("it is not a question of Portkey: its event is not known"), None),
     };
     let Some(json) = shown.as_ref().and_then(|shown| shown.json) else {
-        return with_answer(Gate::unreadable("it is not a question of Portkey: it shows no JSON"), None);
+        return with_answer(Gate::unreadable("Portkey does not show it; it never shows streamed answers"), None);
     };
     let verdict = gate.check(json.get().as_bytes(), None, client);
     let copy = verdict.copy.as_deref().and_then(|copy| String::from_utf8(copy.to_vec()).ok());
