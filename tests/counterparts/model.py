@@ -17,6 +17,7 @@ class Model:
         self.headers = []
         self.open = 0
         self.release = None
+        self.floods = False
         ready = threading.Event()
         self.loop = asyncio.new_event_loop()
 
@@ -75,6 +76,13 @@ class Model:
     async def stream(self, path, asked, writer):
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         events = list(self.events(path, asked))
+        if self.floods:
+            self.open += 1
+            many = b"".join(events[:-2]) * 4
+            while not self.release.is_set():
+                writer.write(b"%x\r\n%s\r\n" % (len(many), many))
+                await writer.drain()
+            return
         for number, event in enumerate(events):
             if self.release is not None and number + 2 == len(events):
                 # The text is there, and the end is not.

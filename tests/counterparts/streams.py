@@ -1,4 +1,5 @@
-"""A thousand open streams: the memory of the service, and that they all go on."""
+"""A thousand open streams: the memory of the service, and that they all go on. Then a thousand whose clients do not read
+what their models send as fast as they can."""
 
 import asyncio
 import json
@@ -9,12 +10,17 @@ COUNT = 1000
 MOST_MIB = 256
 
 
-async def one(service, results):
+async def ask(service):
     host = service.urls["proxy"].removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(*host)
+    reader, writer = await asyncio.open_connection(*host, limit=1024)
     body = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": "hello"}]}).encode()
     head = f"POST /model/v1/chat/completions HTTP/1.1\r\nHost: x\r\nx-layersift-auth: {service.token}\r\n"
     writer.write(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    return reader, writer
+
+
+async def one(service, results):
+    reader, writer = await ask(service)
     text = b""
     while not text.endswith(b"\r\n0\r\n\r\n"):
         data = await reader.read(65536)
@@ -39,6 +45,21 @@ async def many(model, service):
     return is_open, sum(results), memory
 
 
+async def unread(model, service):
+    # Dropping a reader would close its connection.
+    clients = [await ask(service) for _ in range(COUNT)]
+    for _ in range(600):
+        await asyncio.sleep(0.1)
+        if model.open >= COUNT:
+            break
+    await asyncio.sleep(10)
+    is_open, memory = model.open, service.memory()
+    model.loop.call_soon_threadsafe(model.release.set)
+    for _, writer in clients:
+        writer.transport.abort()
+    return is_open, memory
+
+
 def run(checks, model, denying, masking, work, directory):
     # Tails that wait: the longest run of characters that is held back.
     model.answer = "words and " * 400 + "x" * 12000
@@ -56,6 +77,13 @@ def run(checks, model, denying, masking, work, directory):
           f"{before[1] >> 10} MiB before, {resident >> 10} MiB with all open, {peak >> 10} MiB at most")
     checks.that(is_open == COUNT and ended == COUNT, f"{is_open} streams open, {ended} ended")
     checks.that(peak <= MOST_MIB << 10, f"{peak >> 10} MiB with {COUNT} streams")
+
+    model.answer = "words and more " * 200
+    model.open, model.floods = 0, True
+    model.release = asyncio.run_coroutine_threadsafe(event(), model.loop).result()
+    is_open, (peak, _) = asyncio.run(unread(model, masking))
+    print(f"  {is_open} streams that nobody reads: {peak >> 10} MiB at most")
+    checks.that(is_open == COUNT and peak <= MOST_MIB << 10, f"{is_open} unread streams, {peak >> 10} MiB")
 
 
 async def event():

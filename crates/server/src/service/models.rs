@@ -42,7 +42,7 @@ const IDLE: Duration = Duration::from_secs(30);
 const MOST_IDLE: usize = 64;
 
 /// Bytes that are read ahead of what was handed on. The head of an answer has to fit.
-const READ_AHEAD: usize = 32 << 10;
+const READ_AHEAD: usize = 16 << 10;
 
 /// The APIs of models, by name.
 pub(crate) struct Models(BTreeMap<String, Model>);

@@ -35,8 +35,11 @@ const SHARE_OF_COMPRESSED: usize = 128;
 /// What waits of a stream without taking more memory, in KiB.
 const WAITING: usize = 16;
 
-/// Bytes that are checked at a time.
-const PIECE: usize = 16 << 10;
+/// Bytes that are checked at a time; what is read last may be more.
+const PIECE: usize = 8 << 10;
+
+/// The bytes of a piece that are in the share of its stream.
+const USUAL_PIECE: usize = 24 << 10;
 
 /// The most bytes that a piece decompresses to.
 const MOST_DECOMPRESSED: usize = 1 << 20;
@@ -125,6 +128,9 @@ impl Passing {
 
     async fn pass(&mut self, pieces: &Sender<Bytes>) -> Result<(), Ended> {
         while self.decoder.is_some() {
+            // Nothing is read while the client has not taken what was read before.
+            let place = tokio::time::timeout(STALL, pieces.reserve()).await;
+            let place = place.map_err(|_| Ended::Gone)?.map_err(|_| Ended::Gone)?;
             let piece = tokio::select! {
                 () = pieces.closed() => return Err(Ended::Gone),
                 piece = tokio::time::timeout(STALL, self.piece()) => piece,
@@ -133,15 +139,15 @@ impl Passing {
             let piece = piece.map_err(|_| Ended::Failed("the connection to the model was lost"))?;
             let is_over = piece.is_empty();
             let decoded = self.decode(piece).map_err(|_| Ended::Failed("the answer cannot be decompressed"))?;
+            self.take_memory(decoded.len())?;
             let checked = self.checked(decoded, is_over).await?;
             if !checked.is_empty() {
-                let sent = tokio::time::timeout(STALL, pieces.send(checked.into())).await;
-                sent.map_err(|_| Ended::Gone)?.map_err(|_| Ended::Gone)?;
+                place.send(checked.into());
             }
             if self.check.is_cut() {
                 return Err(Ended::Cut);
             }
-            self.take_memory()?;
+            self.take_memory(0)?;
         }
         Ok(())
     }
@@ -191,9 +197,10 @@ impl Passing {
         Ok(out)
     }
 
-    /// Takes memory for what waits, or gives it back.
-    fn take_memory(&mut self) -> Result<(), Ended> {
-        let needed = self.share + (2 * self.check.waiting_bytes() / 1024).saturating_sub(WAITING);
+    /// Takes memory for what waits and for a piece, which is there twice once it is checked, or gives it back.
+    fn take_memory(&mut self, piece: usize) -> Result<(), Ended> {
+        let waiting = (self.check.waiting_bytes() / 1024).saturating_sub(WAITING);
+        let needed = self.share + waiting + 2 * piece.saturating_sub(USUAL_PIECE) / 1024;
         let taken = self.memory.num_permits();
         if needed > taken {
             let more = more(&self.gate()?.streams, needed - taken);
