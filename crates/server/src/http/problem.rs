@@ -1,5 +1,5 @@
-//! Errors as a client reads them: a status, a title and what happened (RFC 9457), or in the form of Anthropic's API, the
-//! one that the SDKs of both OpenAI and Anthropic show.
+//! Errors as a client reads them: a status, a title and what happened (RFC 9457), or in the form of Anthropic's API,
+//! which is the one that the SDKs of both OpenAI and Anthropic show.
 
 use axum::Json;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
