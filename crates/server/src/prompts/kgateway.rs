@@ -1,8 +1,8 @@
 //! The webhook for guardrails of kgateway, agentgateway and Gloo: `POST /request` and `POST /response`.
 //!
-//! The gateway tells the three actions apart by their fields alone, and takes whatever fits neither of the first two for
-//! a pass. A rejection of an answer is such a thing to versions before the one that has it: an answer that is denied is
-//! masked as a whole.
+//! The gateway tells the three actions apart by their fields alone, and takes whatever fits neither of the first two
+//! for a pass. A rejection of an answer is such a thing to versions before the one that has it: an answer that is
+//! denied is masked as a whole.
 
 use layersift_prompts::{Client, Decision, Form, Gate, Verdict};
 use serde::{Deserialize, Serialize};

@@ -1,9 +1,10 @@
 //! LiteLLM's guardrail (`generic_guardrail_api`), as LiteLLM 1.108 speaks it.
 //!
 //! A decision has status 200 and one of three exact words; anything else passes. `texts` has as many items as came. In
-//! most streamed answers, LiteLLM drops them, and a question does not say whether it is about a stream: answers are masked
-//! only where the configuration says that LiteLLM applies it. Whatever is not a text changes only by `structured_messages`, row by row, and by `tools`; the calls of tools in an
-//! answer, and a body that is passed through, cannot be changed at all, so what would be masked there is blocked.
+//! most streamed answers, LiteLLM drops them, and a question does not say whether it is about a stream: answers are
+//! masked only where the configuration says that LiteLLM applies it. Whatever is not a text changes only by
+//! `structured_messages`, row by row, and by `tools`; the calls of tools in an answer, and a body that is passed
+//! through, cannot be changed at all, so what would be masked there is blocked.
 
 use std::collections::HashSet;
 

@@ -1,6 +1,6 @@
 //! Portkey's webhook guardrail: a verdict, and what to send in place of a request or an answer.
 //!
-//! Portkey takes an error, and an answer that comes after three seconds, for a pass. Whatever is decided has status 200.
+//! Portkey takes an error, and an answer after three seconds, for a pass. Whatever is decided has status 200.
 
 use layersift_prompts::{Client, Decision, Form, Gate, Verdict};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,5 @@
-//! The prompt gate: our own question, and those of LiteLLM and Envoy. Nothing of a body is logged or counted, and what is answered has secrets only in masked form.
+//! The prompt gate: our own question, and those of LiteLLM and Envoy. Nothing of a body is logged or counted, and what
+//! is answered has secrets only in masked form.
 
 use std::sync::Arc;
 

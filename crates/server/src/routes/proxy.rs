@@ -1,7 +1,7 @@
 //! The proxy: requests to models are checked and forwarded, and so are their answers.
 //!
-//! The token of the service is in a header of its own or in the path, and goes no further. `Authorization` has the key of
-//! the model's provider, which goes on unread.
+//! The token of the service is in a header of its own or in the path, and goes no further. `Authorization` has the key
+//! of the model's provider, which goes on unread.
 
 use std::sync::Arc;
 

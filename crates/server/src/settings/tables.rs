@@ -257,8 +257,8 @@ impl Scans {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct Limits {
-    /// Connections at a time, at each of the addresses for the API, for admission and for the proxy. Over it, the one that was idle
-    /// longest is closed.
+    /// Connections at a time, at each of the addresses for the API, for admission and for the proxy. Over it, the one
+    /// that was idle longest is closed.
     pub connections: usize,
     /// Requests of one client per second, and as many at once.
     pub requests_per_second: std::num::NonZeroU32,

@@ -27,8 +27,8 @@ use crate::prompts::plain;
 use crate::service::Service;
 use crate::service::prompts::PromptGate;
 
-/// What a stream takes of the memory for streams, in KiB, besides the texts that wait: a piece on each side, and what waits at first. One
-/// that is compressed takes more.
+/// What a stream takes of the memory for streams, in KiB, besides the texts that wait: a piece on each side, and what
+/// waits at first. One that is compressed takes more.
 const SHARE: usize = 48;
 const SHARE_OF_COMPRESSED: usize = 128;
 
