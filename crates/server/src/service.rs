@@ -13,6 +13,7 @@
 //! notices    what scans find is announced
 //! messenger  messages about that are sent
 //! prompts    what goes to a model is checked
+//! models     models that requests are forwarded to
 //! upkeep     periodic work: certificates, policies, rescans, retention
 //! access     who asks, and what they may do
 //! audit      the log of decisions
@@ -28,6 +29,7 @@ pub(crate) mod events;
 pub(crate) mod harbor;
 pub(crate) mod lookup;
 pub(crate) mod messenger;
+pub(crate) mod models;
 pub(crate) mod notices;
 mod places;
 pub(crate) mod prompts;
@@ -48,7 +50,7 @@ use tokio::sync::Semaphore;
 use crate::http::body::BodyMemory;
 use crate::http::connections::Connections;
 use crate::http::limits::Rates;
-use crate::http::metrics::{Metrics, label};
+use crate::http::metrics::{Metrics, PromptLabels, label};
 use crate::http::problem::Problem;
 use crate::settings::Settings;
 
@@ -73,6 +75,8 @@ pub(crate) struct Service {
     pub(crate) audit: audit::Audit,
     /// Checks prompts, if there are settings for it.
     pub(crate) prompts: Option<prompts::PromptGate>,
+    /// The models that requests are forwarded to.
+    pub(crate) models: models::Models,
     /// Who may say what was pushed.
     pub(crate) events: events::EventSenders,
     /// Connections by what listens: clients of one do not keep those of another out.
@@ -120,6 +124,11 @@ impl Service {
             let count = i64::try_from(connections.count()).unwrap_or(i64::MAX);
             self.metrics.connections.get_or_create(&label("listener", *listener)).set(count);
         }
+    }
+
+    /// Counts a prompt or an answer that was checked.
+    pub(crate) fn count_prompt(&self, envelope: &'static str, verdict: &'static str) {
+        self.metrics.prompts.get_or_create(&PromptLabels { envelope, verdict }).inc();
     }
 
     /// The memory for the bodies of a client.

@@ -22,7 +22,7 @@ pub use audit::Audit;
 pub use events::Events;
 pub use harbor::Harbor;
 pub use notify::{Notify, NotifyFindings, NotifyFormat};
-pub use prompts::{PromptPolicy, Prompts};
+pub use prompts::{PromptPolicy, Prompts, Upstream};
 pub use tables::{
     AdmissionClients, ApiClients, Clients, Limits, Listen, Registries, Retention, Scans, Scope, Settings, Tls,
 };

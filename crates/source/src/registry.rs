@@ -66,5 +66,6 @@ pub use source::RegistrySource;
 pub(super) use source::TRANSPORT;
 pub use stream::BlobStream;
 pub use tls::ConfigurationError;
-pub(super) use tls::{service_tls, without_trust};
+pub use tls::service_tls;
+pub(super) use tls::without_trust;
 pub use upload::UploadError;

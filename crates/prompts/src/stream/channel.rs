@@ -57,6 +57,11 @@ impl Channel {
         !self.waiting.is_empty()
     }
 
+    /// The bytes that it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.passed.capacity() + self.waiting.capacity()
+    }
+
     fn release(&mut self, safe: usize, kind: Kind, gate: &Gate, client: Client<'_>) -> Step {
         let before = self.passed.len();
         let window = format!("{}{}", self.passed, self.waiting);

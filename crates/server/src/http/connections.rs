@@ -80,14 +80,10 @@ impl Slot {
         self.give_way.notified().await;
     }
 
-    /// Says that a request is being answered.
-    pub(crate) fn begin(&self) {
+    /// Says that a request is being answered, until what it returns is dropped.
+    pub(crate) fn begin(self: &Arc<Slot>) -> Busy {
         self.renumber(Some(Instant::now()));
-    }
-
-    /// Says that the request was answered.
-    pub(crate) fn end(&self) {
-        self.renumber(None);
+        Busy(Arc::clone(self))
     }
 
     fn renumber(&self, busy_since: Option<Instant>) {
@@ -99,6 +95,16 @@ impl Slot {
             open.next += 1;
             open.by_number.insert(*number, Connection { busy_since, ..connection });
         }
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Slot>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.renumber(None);
     }
 }
 
@@ -121,19 +127,18 @@ mod tests {
     #[test]
     fn the_one_that_was_idle_longest_gives_way() {
         let connections = Connections::new(3);
-        let [first, second, third] = [(); 3].map(|()| connections.open().unwrap());
-        first.begin();
-        second.begin();
-        second.end();
+        let [first, second, third] = [(); 3].map(|()| Arc::new(connections.open().unwrap()));
+        let busy = first.begin();
+        drop(second.begin());
         // `third` was never used, `second` a moment ago, `first` is.
-        let fourth = connections.open().unwrap();
+        let fourth = Arc::new(connections.open().unwrap());
         assert_eq!((gave_way(&first), gave_way(&second), gave_way(&third)), (false, false, true));
-        third.begin();
+        drop(third.begin());
         drop(third);
         assert_eq!(connections.count(), 3);
-        [&second, &fourth].iter().for_each(|slot| slot.begin());
+        let _busy = [&second, &fourth].map(Slot::begin);
         assert!(connections.open().is_none(), "all are busy");
-        drop(first);
+        drop((busy, first));
         assert!(connections.open().is_some());
     }
 }

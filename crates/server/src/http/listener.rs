@@ -5,10 +5,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -19,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-use crate::http::connections::{Connections, Slot};
+use crate::http::connections::{Busy, Connections, Slot};
 use crate::http::peer::{ClientName, Peer};
 use crate::http::tls::Tls;
 
@@ -190,6 +195,32 @@ async fn connection(
     }
 }
 
+/// The body of an answer, during which a connection is busy.
+struct BusyBody {
+    body: Body,
+    _busy: Busy,
+}
+
+impl hyper::body::Body for BusyBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 async fn requests(
     stream: Box<dyn Stream>,
     peer: Peer,
@@ -203,10 +234,9 @@ async fn requests(
         request.extensions_mut().insert(peer.clone());
         let (router, busy) = (router.clone(), Arc::clone(&busy));
         async move {
-            busy.begin();
+            let busy = busy.begin();
             let answer = router.oneshot(request).await;
-            busy.end();
-            answer
+            answer.map(|response| response.map(|body| BusyBody { body, _busy: busy }))
         }
     });
     let mut served = std::pin::pin!(

@@ -1,8 +1,10 @@
 //! LiteLLM's guardrail (`generic_guardrail_api`), as LiteLLM 1.108 speaks it.
 //!
-//! A decision has status 200 and one of three exact words; anything else passes. `texts` has as many items as came.
-//! Whatever is not a text changes only by `structured_messages`, row by row, and by `tools`; the calls of tools in an
-//! answer, and a body that is passed through, cannot be changed at all, so what would be masked there is blocked.
+//! A decision has status 200 and one of three exact words; anything else passes. `texts` has as many items as came. In
+//! most streamed answers, LiteLLM drops them, and a question does not say whether it is about a stream: answers are
+//! masked only where the configuration says that LiteLLM applies it. Whatever is not a text changes only by
+//! `structured_messages`, row by row, and by `tools`; the calls of tools in an answer, and a body that is passed
+//! through, cannot be changed at all, so what would be masked there is blocked.
 
 use std::collections::HashSet;
 
@@ -17,6 +19,14 @@ use serde_json::value::RawValue;
 struct Head {
     input_type: Option<String>,
     request_data: Option<Asker>,
+    additional_provider_specific_params: Option<Parameters>,
+}
+
+/// What the configuration of LiteLLM says to this guardrail.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Parameters {
+    layersift_mask_answers: bool,
 }
 
 /// Whom LiteLLM asks for.
@@ -166,6 +176,9 @@ fn masked(body: &[u8], copy: &[u8]) -> Option<Vec<u8>> {
         |one: Option<&RawValue>, other: Option<&RawValue>| one.map(RawValue::get) != other.map(RawValue::get);
     let head: Head = serde_json::from_slice(body).ok()?;
     let is_answer = head.input_type.as_deref() == Some("response");
+    if is_answer && !head.additional_provider_specific_params.unwrap_or_default().layersift_mask_answers {
+        return None;
+    }
     if is_answer && is_changed(before.tool_calls, after.tool_calls) || is_changed(before.images, after.images) {
         return None;
     }

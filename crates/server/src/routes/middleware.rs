@@ -17,9 +17,6 @@ use crate::service::Service;
 use crate::service::access::Client;
 use crate::settings::Scope;
 
-/// The longest that a handler may take until its answer begins.
-const LONGEST: Duration = Duration::from_secs(60);
-
 /// Finds out who asks.
 pub(super) async fn authenticate(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
     let Some(peer) = request.extensions().get::<Peer>().cloned() else { return unknown() };
@@ -83,13 +80,17 @@ pub(super) async fn limit(
 }
 
 /// Counts and logs an answer. A path may be a secret, so only its route is named.
-pub(super) async fn observe(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+pub(super) async fn observe(
+    State((service, longest)): State<(Arc<Service>, Duration)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let begun = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     let route =
         route.find("/admit/").or_else(|| route.find("/gatekeeper/")).map_or(route, |at| &route[at..]).to_string();
-    let answer = tokio::time::timeout(LONGEST, next.run(request)).await;
+    let answer = tokio::time::timeout(longest, next.run(request)).await;
     let response = answer
         .unwrap_or_else(|_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the answer took too long").into_response());
     let (status, took) = (response.status().as_u16(), begun.elapsed());

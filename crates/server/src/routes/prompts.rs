@@ -1,5 +1,5 @@
-//! The prompt gate: our own question, LiteLLM's guardrail and Envoy's authorization. Nothing of a body is logged or
-//! counted, and what is answered has secrets only in masked form.
+//! The prompt gate: our own question, and those of LiteLLM and Envoy. Nothing of a body is logged or counted, and what
+//! is answered has secrets only in masked form.
 
 use std::sync::Arc;
 
@@ -14,13 +14,14 @@ use layersift_prompts::{Decision, Form, Gate};
 use serde::Deserialize;
 
 use super::parameters::{NoParameters, Parameters};
-use crate::http::metrics::PromptLabels;
+use super::webhooks;
 use crate::http::problem::Problem;
 use crate::prompts::envoy::{self, Shown};
+use crate::prompts::forwarded::TOKEN;
 use crate::prompts::{litellm, plain};
 use crate::service::Service;
 use crate::service::access::Client;
-use crate::service::prompts::{PromptBody, PromptGate};
+use crate::service::prompts::{PromptBody, PromptGate, Receiving};
 
 /// Where LiteLLM asks: it appends this to the address that it was given.
 const LITELLM: &str = "/beta/litellm_basic_guardrail_api";
@@ -30,9 +31,6 @@ const API_KEY: &str = "x-api-key";
 
 /// What the paths that Envoy asks begin with, before those of its clients.
 const ENVOY: &str = "/envoy/";
-
-/// The header that Envoy's configuration adds with the token: `Authorization` has that of the client.
-const ENVOY_TOKEN: &str = "x-layersift-auth";
 
 /// Envoy's header that says whether it shows only the beginning of a body.
 const PARTIAL: &str = "x-envoy-auth-partial-body";
@@ -52,6 +50,7 @@ pub(super) struct CheckParameters {
 pub(super) async fn accept_gateways(mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let (is_litellm, is_envoy) = (path == LITELLM, path.starts_with(ENVOY));
+    let is_webhook = webhooks::is_one(path);
     let headers = request.headers_mut();
     let key = headers.remove(API_KEY).filter(|_| is_litellm && !headers.contains_key(AUTHORIZATION));
     if let Some(key) = key
@@ -61,9 +60,11 @@ pub(super) async fn accept_gateways(mut request: Request, next: Next) -> Respons
     }
     if is_envoy {
         headers.remove(AUTHORIZATION);
-        if let Some(token) = headers.remove(ENVOY_TOKEN) {
-            headers.insert(AUTHORIZATION, token);
-        }
+    }
+    if (is_envoy || is_webhook)
+        && let Some(token) = headers.remove(TOKEN)
+    {
+        headers.insert(AUTHORIZATION, token);
     }
     next.run(request).await
 }
@@ -79,7 +80,7 @@ pub(super) async fn check(
     let gate = gate(&service)?;
     let form = parameters.form.map(|form| form.parse::<Form>()).transpose().map_err(Problem::invalid)?;
     let form = form.or_else(|| is_plain_text(&headers).then_some(Form::Text));
-    let body = gate.receive(body, length(&headers)).await?;
+    let body = gate.receive(body, Receiving::request(length(&headers))).await?;
     let most = gate.most_bytes();
     let (decision, status, answer) = gate
         .check(move |shared| {
@@ -91,7 +92,7 @@ pub(super) async fn check(
             (verdict.decision, status, answer)
         })
         .await?;
-    count(&service, "plain", decision.name());
+    service.count_prompt("plain", decision.name());
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
     Ok(json(status, answer))
 }
@@ -106,7 +107,7 @@ pub(super) async fn guardrail(
 ) -> Result<Response, Problem> {
     let gate = gate(&service)?;
     let most = gate.most_bytes();
-    let received = gate.receive(body, length(&headers)).await;
+    let received = gate.receive(body, Receiving::request(length(&headers))).await;
     let checked = match received {
         Err(problem) => Err(problem),
         Ok(body) => {
@@ -126,10 +127,10 @@ pub(super) async fn guardrail(
     };
     let Ok((decision, answer)) = checked else {
         // Statuses of errors pass under some of LiteLLM's settings.
-        count(&service, "litellm", "busy");
+        service.count_prompt("litellm", "busy");
         return Ok(json(StatusCode::OK, litellm::busy()));
     };
-    count(&service, "litellm", decision.name());
+    service.count_prompt("litellm", decision.name());
     Ok(json(StatusCode::OK, answer))
 }
 
@@ -142,7 +143,7 @@ pub(super) async fn ext_authz(
     body: Body,
 ) -> Result<Response, Problem> {
     let gate = gate(&service)?;
-    let body = gate.receive(body, length(&headers)).await?;
+    let body = gate.receive(body, Receiving::request(length(&headers))).await?;
     let most = gate.most_bytes();
     // Whatever it says besides `false`, part of the body may be missing.
     let is_partial = headers.get(PARTIAL).is_some_and(|value| value != "false");
@@ -159,7 +160,7 @@ pub(super) async fn ext_authz(
             envoy::check(&shared.gate, &Shown { path, body: bytes, is_partial }, asked)
         })
         .await?;
-    count(&service, "envoy", verdict.decision.name());
+    service.count_prompt("envoy", verdict.decision.name());
     let mut response = match verdict.decision {
         Decision::Allow => StatusCode::OK.into_response(),
         Decision::Mask | Decision::Deny => json(StatusCode::FORBIDDEN, plain::answer(&verdict, true).1),
@@ -168,11 +169,11 @@ pub(super) async fn ext_authz(
     Ok(response)
 }
 
-fn gate(service: &Service) -> Result<&PromptGate, Problem> {
+pub(super) fn gate(service: &Service) -> Result<&PromptGate, Problem> {
     service.prompts.as_ref().ok_or_else(|| Problem::not_found("prompts are not checked here: there is no `[prompts]`"))
 }
 
-fn length(headers: &HeaderMap) -> Option<usize> {
+pub(super) fn length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
@@ -182,15 +183,11 @@ fn is_plain_text(headers: &HeaderMap) -> bool {
 }
 
 /// The name of a client in settings. That of a token is in its name for logs, after its number.
-fn token_name(client: &Client) -> String {
+pub(super) fn token_name(client: &Client) -> String {
     let name = client.name.strip_prefix("token ").and_then(|rest| rest.split_once(' ')).map(|(_, name)| name);
     format!("token:{}", name.unwrap_or(&client.name))
 }
 
-fn count(service: &Service, envelope: &'static str, verdict: &'static str) {
-    service.metrics.prompts.get_or_create(&PromptLabels { envelope, verdict }).inc();
-}
-
-fn json(status: StatusCode, body: Vec<u8>) -> Response {
+pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Response {
     (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::Bytes;
+use http_body_util::BodyExt;
 use layersift_prompts::{Client, Gate, Policy};
 use layersift_scan::Analyzer;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::http::problem::Problem;
 use crate::settings::Prompts;
@@ -18,6 +19,12 @@ use crate::settings::Prompts;
 /// The memory for bodies of prompts, in KiB. A body takes a few times its size while it is read.
 const MEMORY: usize = 96 << 10;
 const TIMES: usize = 4;
+
+/// The memory for answers that are streamed, in KiB.
+const STREAMS: usize = 96 << 10;
+
+/// The bytes that are expected of a body that does not say its size.
+const UNKNOWN: usize = 64 << 10;
 
 /// How long a body may take to arrive.
 const ARRIVING: Duration = Duration::from_secs(20);
@@ -31,6 +38,8 @@ pub(crate) struct PromptGate {
     /// One for each check at a time.
     turns: Arc<Semaphore>,
     memory: Arc<Semaphore>,
+    /// The memory for streams, in KiB.
+    pub(crate) streams: Arc<Semaphore>,
     /// The largest body of any policy.
     most_bytes: usize,
 }
@@ -48,7 +57,44 @@ pub(crate) struct PromptBody {
     pub(crate) bytes: Vec<u8>,
     /// Whether it has more bytes than any policy allows; what is there is only its beginning.
     pub(crate) is_too_large: bool,
-    _memory: OwnedSemaphorePermit,
+    memory: OwnedSemaphorePermit,
+}
+
+impl PromptBody {
+    /// The body with other bytes in place of its own, such as its masked copy.
+    pub(crate) fn replaced(self, bytes: Vec<u8>) -> PromptBody {
+        PromptBody { bytes, ..self }
+    }
+
+    /// The bytes, to be sent: from now on they take their own size, until they were sent.
+    pub(crate) fn into_bytes(mut self) -> Bytes {
+        let needed = self.bytes.len() / 1024 + 1;
+        drop(self.memory.split(self.memory.num_permits().saturating_sub(needed)));
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for PromptBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// How a body is received.
+pub(crate) struct Receiving {
+    /// Its size, if it is known.
+    pub(crate) length: Option<usize>,
+    /// How long it may take to arrive.
+    pub(crate) time: Duration,
+    /// Whether it may become as large as any body may be, such as one that is decompressed.
+    pub(crate) may_grow: bool,
+}
+
+impl Receiving {
+    /// A request of `length` bytes.
+    pub(crate) fn request(length: Option<usize>) -> Receiving {
+        Receiving { length, time: ARRIVING, may_grow: false }
+    }
 }
 
 impl PromptGate {
@@ -68,6 +114,7 @@ impl PromptGate {
             shared: Arc::new(Shared { gate, settings, policies, usual }),
             turns: Arc::new(Semaphore::new(threads)),
             memory: Arc::new(Semaphore::new(MEMORY)),
+            streams: Arc::new(Semaphore::new(STREAMS)),
             most_bytes,
         }
     }
@@ -76,23 +123,43 @@ impl PromptGate {
     ///
     /// # Errors
     /// 408 if it does not arrive, 429 if there is no memory for it, 400 if the connection fails.
-    pub(crate) async fn receive(&self, body: Body, length: Option<usize>) -> Result<PromptBody, Problem> {
-        let expected = length.unwrap_or(self.most_bytes).min(self.most_bytes);
-        let share = (expected.saturating_mul(TIMES) / 1024 + 1).min(MEMORY);
-        let share = u32::try_from(share).unwrap_or(u32::MAX);
-        let memory = tokio::time::timeout(TURN, Arc::clone(&self.memory).acquire_many_owned(share)).await;
-        let memory = memory.map_err(|_| busy())?.map_err(|_| busy())?;
-        let collected = tokio::time::timeout(ARRIVING, Limited::new(body, self.most_bytes).collect()).await;
+    pub(crate) async fn receive(&self, body: Body, receiving: Receiving) -> Result<PromptBody, Problem> {
+        let Receiving { length, time, may_grow } = receiving;
+        let expected = if may_grow { self.most_bytes } else { length.unwrap_or(UNKNOWN) };
+        let memory = self.memory(expected).await?;
         let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
-        match collected.map_err(late)? {
-            Ok(collected) => {
-                Ok(PromptBody { bytes: collected.to_bytes().into(), is_too_large: false, _memory: memory })
+        tokio::time::timeout(time, self.collect(body, memory)).await.map_err(late)?
+    }
+
+    /// Collects a body, for which there is some memory already, and takes more as it arrives.
+    async fn collect(&self, mut body: Body, mut memory: OwnedSemaphorePermit) -> Result<PromptBody, Problem> {
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Problem::invalid("the body did not arrive as a whole"))?;
+            // Trailers are not forwarded.
+            let Ok(data) = frame.into_data() else { continue };
+            if bytes.len() + data.len() > self.most_bytes {
+                return Ok(PromptBody { bytes: Vec::new(), is_too_large: true, memory });
             }
-            Err(error) if error.is::<LengthLimitError>() => {
-                Ok(PromptBody { bytes: Vec::new(), is_too_large: true, _memory: memory })
+            let needed = share(bytes.len() + data.len());
+            if needed > memory.num_permits() {
+                let more = needed.max(2 * memory.num_permits()).min(share(self.most_bytes)) - memory.num_permits();
+                memory.merge(self.permits(more).await?);
             }
-            Err(_) => Err(Problem::invalid("the body did not arrive as a whole")),
+            bytes.extend_from_slice(&data);
         }
+        Ok(PromptBody { bytes, is_too_large: false, memory })
+    }
+
+    /// Memory for a body of this size.
+    async fn memory(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        self.permits(share(bytes.min(self.most_bytes))).await
+    }
+
+    async fn permits(&self, count: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let memory = tokio::time::timeout(TURN, Arc::clone(&self.memory).acquire_many_owned(count)).await;
+        memory.map_err(|_| busy())?.map_err(|_| busy())
     }
 
     /// Checks on a thread that may block, once it is the body's turn.
@@ -104,7 +171,26 @@ impl PromptGate {
         check: impl FnOnce(&Shared) -> T + Send + 'static,
     ) -> Result<T, Problem> {
         let turn = tokio::time::timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await;
-        let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
+        self.check_in(turn.map_err(|_| busy())?, check).await
+    }
+
+    /// The same without a bound on the wait: for streams, whose model waits as well.
+    ///
+    /// # Errors
+    /// If the check fails.
+    pub(crate) async fn check_in_time<T: Send + 'static>(
+        &self,
+        check: impl FnOnce(&Shared) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.check_in(Arc::clone(&self.turns).acquire_owned().await, check).await
+    }
+
+    async fn check_in<T: Send + 'static>(
+        &self,
+        turn: Result<OwnedSemaphorePermit, AcquireError>,
+        check: impl FnOnce(&Shared) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let turn = turn.map_err(|_| busy())?;
         let shared = Arc::clone(&self.shared);
         let checked = tokio::task::spawn_blocking(move || {
             let _turn = turn;
@@ -126,6 +212,11 @@ impl Shared {
         let found = policies.into_iter().find(|(settings, _)| settings.holds_for(names));
         Client { name, policy: found.map_or(&self.usual, |(_, policy)| policy) }
     }
+}
+
+/// The memory for a body of this size, in KiB.
+fn share(bytes: usize) -> usize {
+    (bytes.saturating_mul(TIMES) / 1024 + 1).min(MEMORY)
 }
 
 fn busy() -> Problem {

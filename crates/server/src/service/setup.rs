@@ -27,6 +27,7 @@ use super::harbor::driver::Driver;
 use super::harbor::logins::ScanLogins;
 use super::harbor::steps::Steps;
 use super::messenger::{self, Messenger};
+use super::models::Models;
 use super::notices::Notices;
 use super::prompts::PromptGate;
 use super::resolver::Resolver;
@@ -41,7 +42,7 @@ use crate::http::listener::Listener;
 use crate::http::metrics::Metrics;
 use crate::http::tls::{ClientCertificates, Tls, TlsError, make_self_signed};
 use crate::routes;
-use crate::settings::{Limits, Settings};
+use crate::settings::Settings;
 
 /// Bytes of a secret path at least, and what it may have.
 const LEAST_PATH: usize = 32;
@@ -128,6 +129,9 @@ pub enum SetupError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The API of a model.
+    #[error("[prompts.upstreams] {0}")]
+    Upstreams(String),
     /// Where messages go.
     #[error("invalid [notify]: {0}")]
     Notify(String),
@@ -234,8 +238,9 @@ impl Parts {
             access: Access::new(Arc::clone(&store), settings.clients.api.clone(), clock),
             harbor,
             prompts: prompt_analyzer.map(|analyzer| PromptGate::new(analyzer, settings.prompts.as_ref())),
+            models: models(&settings)?,
             audit,
-            connections: connections(&settings.limits),
+            connections: connections(&settings),
             cluster_bodies: BodyMemory::new(settings.limits.body_memory / 4 * 3),
             other_bodies: BodyMemory::new(settings.limits.body_memory / 4),
             cluster_waiting: Semaphore::new(CLUSTER_WAITING),
@@ -335,6 +340,7 @@ pub fn check(
 ) -> Result<(), SetupError> {
     refuse_public_key(key)?;
     event_senders(settings)?;
+    models(settings)?;
     webhook(settings)?;
     policies(settings, findings)?;
     attestations::check(&settings.attestations).map_err(attestation_key)?;
@@ -372,6 +378,11 @@ fn refuse_public_key(key: &FingerprintKey) -> Result<(), SetupError> {
 
 fn event_senders(settings: &Settings) -> Result<EventSenders, SetupError> {
     EventSenders::open(&settings.events).map_err(|(path, reason)| SetupError::Events { path, reason })
+}
+
+fn models(settings: &Settings) -> Result<Models, SetupError> {
+    let upstreams = settings.prompts.as_ref().map(|prompts| prompts.upstreams.clone()).unwrap_or_default();
+    Models::open(&upstreams).map_err(SetupError::Upstreams)
 }
 
 fn attestation_key((path, reason): (PathBuf, String)) -> SetupError {
@@ -464,6 +475,12 @@ fn bind(service: &Arc<Service>) -> Result<(Vec<Bound>, NamedTls), SetupError> {
         let listener = Listener::tcp(address, tls).map_err(failed(address.to_string()))?;
         bound.push(Bound { name: "admission", listener, router: routes::admission(service, secret) });
     }
+    if let Some(address) = listen.proxy {
+        let tls = open(api_certificates(settings))?;
+        named.extend(tls.clone().map(|tls| ("proxy", tls)));
+        let listener = Listener::tcp(address, tls).map_err(failed(address.to_string()))?;
+        bound.push(Bound { name: "proxy", listener, router: routes::proxy(service) });
+    }
     if let Some(address) = listen.health {
         let listener = Listener::tcp(address, None).map_err(failed(address.to_string()))?;
         bound.push(Bound { name: "health", listener, router: routes::health(service) });
@@ -489,10 +506,13 @@ fn secret_path(path: &Path) -> Result<String, SetupError> {
 }
 
 /// A pool for what listens under each name. Probes have one of their own, so that no client makes a replica look dead.
-fn connections(limits: &Limits) -> Vec<(&'static str, Arc<Connections>)> {
-    let most = most_connections(2 * limits.connections + 2 * FEW) / 2;
-    let many = most.saturating_sub(FEW).clamp(1, limits.connections.max(1));
-    let pools = [("api", many), ("admission", many), ("health", FEW), ("socket", FEW)];
+fn connections(settings: &Settings) -> Vec<(&'static str, Arc<Connections>)> {
+    let wanted = settings.limits.connections.max(1);
+    // A connection of the proxy has one to a model.
+    let pools = if settings.listen.proxy.is_some() { 4 } else { 2 };
+    let most = most_connections(pools * wanted + 2 * FEW) / pools;
+    let many = most.saturating_sub(FEW).clamp(1, wanted);
+    let pools = [("api", many), ("admission", many), ("proxy", many), ("health", FEW), ("socket", FEW)];
     pools.into_iter().map(|(name, most)| (name, Connections::new(most))).collect()
 }
 

@@ -1,5 +1,11 @@
 //! `[prompts]`: what clients may send to a model and get from it.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use axum::http::Uri;
+use axum::http::uri::Scheme;
 use layersift_model::{Confidence, Severity};
 use layersift_prompts::{Action, Policy};
 use serde::{Deserialize, Deserializer};
@@ -14,12 +20,53 @@ pub struct Prompts {
     pub remembered: usize,
     /// Threads that check at a time; 0 is one for each core.
     pub threads: usize,
+    /// The models that `listen.proxy` forwards to, by the first segment of the path.
+    pub upstreams: BTreeMap<String, Upstream>,
 }
 
 impl Default for Prompts {
     fn default() -> Prompts {
-        Prompts { policies: Vec::new(), remembered: 50_000, threads: 0 }
+        Prompts { policies: Vec::new(), remembered: 50_000, threads: 0, upstreams: BTreeMap::new() }
     }
+}
+
+/// The API of a model.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Upstream {
+    /// Where it is: what a client would have as its base URL, as far as all paths of its requests have it in common.
+    url: String,
+    /// A PEM file with the only authorities that are trusted; the system's if there is none.
+    pub ca: Option<PathBuf>,
+    /// Whether `url` may be `http://` at an address that is not loopback.
+    #[serde(default)]
+    plain_http: bool,
+}
+
+impl Upstream {
+    /// The URL, without a slash at its end.
+    pub fn url(&self) -> Result<Uri, String> {
+        let invalid = || format!("invalid URL `{}`: expected https://HOST[:PORT][/PATH]", self.url);
+        let url: Uri = self.url.trim_end_matches('/').parse().map_err(|_| invalid())?;
+        let host = url.host().filter(|host| !host.is_empty()).ok_or_else(invalid)?;
+        let has_login = url.authority().is_some_and(|authority| authority.as_str().contains('@'));
+        if has_login || url.query().is_some() || self.url.contains('#') {
+            return Err(invalid());
+        }
+        match url.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => Ok(url),
+            Some(scheme) if *scheme == Scheme::HTTP && (self.plain_http || is_loopback(host)) => Ok(url),
+            Some(scheme) if *scheme == Scheme::HTTP => {
+                Err(format!("`{}` would send keys unencrypted: use https://, or set `plain-http = true`", self.url))
+            }
+            _ => Err(invalid()),
+        }
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.map_or(host == "localhost", |address| address.is_loopback())
 }
 
 /// What some clients may send and get.
@@ -91,6 +138,13 @@ impl PromptPolicy {
 impl Prompts {
     /// Whether the values go together.
     pub(super) fn check(&self) -> Result<(), String> {
+        for (name, upstream) in &self.upstreams {
+            let is_segment = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+            if !name.bytes().all(is_segment) || name.is_empty() || name.starts_with('.') {
+                return Err(format!("[prompts.upstreams] invalid name `{name}`: expected a-z, 0-9, -, _ and ."));
+            }
+            upstream.url().map_err(|reason| format!("[prompts.upstreams.{name}] {reason}"))?;
+        }
         const KINDS: [&str; 4] = ["token:", "user:", "team:", "key:"];
         for client in self.policies.iter().flat_map(|policy| &policy.clients) {
             if !KINDS.iter().any(|kind| client.len() > kind.len() && client.starts_with(kind)) {
@@ -152,6 +206,24 @@ mod tests {
         assert_eq!(prompts.policies[0].policy().deny, Some(Severity::Critical));
         assert_eq!(prompts.policies[0].policy().mask, None);
         assert_eq!(prompts.policies[1].policy().deny, None);
+    }
+
+    #[test]
+    fn upstreams_are_urls_that_keep_keys_secret() {
+        let url = |text: &str| {
+            let prompts: Prompts = toml::from_str(&format!("[upstreams.a]\n{text}")).unwrap();
+            prompts.check().map(|()| prompts.upstreams["a"].url().unwrap().to_string())
+        };
+        assert_eq!(url("url = 'https://api.example/base/'").unwrap(), "https://api.example/base");
+        assert_eq!(url("url = 'http://[::1]:8000'").unwrap(), "http://[::1]:8000/");
+        assert!(url("url = 'http://model.example'").unwrap_err().contains("plain-http"));
+        assert!(url("url = 'http://model.example'\nplain-http = true").is_ok());
+        for bad in
+            ["api.example", "/v1", "ftp://a.example", "https://u:p@a.example", "https://a.example/?k=1", "https://"]
+        {
+            assert!(url(&format!("url = '{bad}'")).is_err(), "{bad}");
+        }
+        assert!(toml::from_str::<Prompts>("[upstreams.'A b']\nurl = 'https://a.example'").unwrap().check().is_err());
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub struct Listen {
     pub api: Option<SocketAddr>,
     /// Admission for a cluster, whose API server has no token.
     pub admission: Option<SocketAddr>,
+    /// Requests to models, which are checked and forwarded.
+    pub proxy: Option<SocketAddr>,
     /// `/healthz`, `/readyz` and, by choice, `/metrics`: plain HTTP without authentication.
     pub health: Option<SocketAddr>,
     /// A Unix socket for admission on this machine. Only the user that the service runs as can open it.
@@ -255,8 +257,8 @@ impl Scans {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct Limits {
-    /// Connections at a time, at each of the addresses for the API and for admission. Over it, the one that was idle
-    /// longest is closed.
+    /// Connections at a time, at each of the addresses for the API, for admission and for the proxy. Over it, the one
+    /// that was idle longest is closed.
     pub connections: usize,
     /// Requests of one client per second, and as many at once.
     pub requests_per_second: std::num::NonZeroU32,
@@ -315,8 +317,10 @@ impl Settings {
         self.notify.check()?;
         self.attestations.check_together()?;
         let Settings { listen, tls, clients, events, .. } = self;
-        if listen.api.is_none() && listen.admission.is_none() && listen.socket.is_none() {
-            return Err("there is nothing to listen at: set `listen.api`, `listen.admission` or `listen.socket`".into());
+        if listen.api.is_none() && listen.admission.is_none() && listen.socket.is_none() && listen.proxy.is_none() {
+            return Err("there is nothing to listen at: set `listen.api`, `listen.admission`, `listen.socket` or \
+                        `listen.proxy`"
+                .into());
         }
         if tls.certificate.is_some() != tls.key.is_some() {
             return Err("`tls.certificate` and `tls.key` go together: set both, or neither".into());
@@ -327,7 +331,7 @@ impl Settings {
         if listen.api.is_none() && !events.is_empty() {
             return Err("`[events]` needs `listen.api`, where they are taken".into());
         }
-        for (name, address) in [("api", listen.api), ("admission", listen.admission)] {
+        for (name, address) in [("api", listen.api), ("admission", listen.admission), ("proxy", listen.proxy)] {
             if tls.certificate.is_none() && address.is_some_and(|address| !address.ip().is_loopback()) {
                 let why = "tokens must not cross a network unencrypted";
                 return Err(format!("`listen.{name}` is not a loopback address and there is no `[tls]`: {why}"));
@@ -358,10 +362,16 @@ impl Settings {
             );
         }
         if let Some(prompts) = &self.prompts {
-            if listen.api.is_none() {
-                return Err("`[prompts]` is answered at the address of the API: set `listen.api`".into());
+            if listen.api.is_none() && listen.proxy.is_none() {
+                return Err(
+                    "`[prompts]` is answered at the address of the API: set `listen.api`, or `listen.proxy`".into()
+                );
             }
             prompts.check()?;
+        }
+        let has_upstreams = self.prompts.as_ref().is_some_and(|prompts| !prompts.upstreams.is_empty());
+        if has_upstreams != listen.proxy.is_some() {
+            return Err("`listen.proxy` and `[prompts.upstreams]` go together: set both, or neither".into());
         }
         self.audit.check_together()
     }

@@ -117,7 +117,7 @@ impl Trust {
 ///
 /// # Errors
 /// For a file that cannot be used, and for a system without CA certificates.
-pub(crate) fn service_tls(
+pub fn service_tls(
     ca: Option<&Path>,
     client_certificate: Option<&ClientCertificate>,
 ) -> Result<ClientConfig, RegistryError> {

@@ -1,0 +1,259 @@
+//! What is forwarded to a model, and what comes back: where a path leads, and which headers go on.
+//!
+//! ```text
+//! /openai/v1/chat/completions              the token is in a header of its own
+//! /openai/layersift_…/v1/chat/completions  the token is in the path
+//! ```
+
+use axum::http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING,
+};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use layersift_prompts::Form;
+
+/// The header with the token of the service.
+pub(crate) const TOKEN: &str = "x-layersift-auth";
+
+/// What tokens begin with.
+const TOKEN_PREFIX: &str = "layersift_";
+
+/// Headers about one connection (RFC 9110, section 7.6.1), besides those that `Connection` names.
+const OF_THE_CONNECTION: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Headers of a request that do not go on: those about this server and the way to it, those that ask for a part of an
+/// answer, of which nothing could be said, and those about the body as it was sent.
+const OF_A_REQUEST: [&str; 17] = [
+    TOKEN,
+    "host",
+    "expect",
+    "cookie",
+    "content-length",
+    "content-encoding",
+    "accept-encoding",
+    "range",
+    "if-range",
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "authorization",
+];
+
+/// Headers of an answer that do not go on: those about the body as it was sent, and those that lead past this server.
+const OF_AN_ANSWER: [&str; 12] = [
+    "content-length",
+    "content-encoding",
+    "content-md5",
+    "content-range",
+    "accept-ranges",
+    "digest",
+    "repr-digest",
+    "etag",
+    "set-cookie",
+    "alt-svc",
+    "strict-transport-security",
+    "location",
+];
+
+/// Where a path leads.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Target<'p> {
+    /// The name of the model's API.
+    pub(crate) upstream: &'p str,
+    /// The token of the service, if it is in the path.
+    pub(crate) token: Option<&'p str>,
+    /// The path and the query at the model's API.
+    pub(crate) rest: &'p str,
+}
+
+/// Where the path of a request leads; `None` if it leads nowhere, or out of what is forwarded.
+pub(crate) fn target(path: &PathAndQuery) -> Option<Target<'_>> {
+    let (upstream, rest) = segment(path.as_str())?;
+    let in_path = segment(rest).filter(|(token, _)| token.starts_with(TOKEN_PREFIX));
+    let (token, rest) = in_path.map_or((None, rest), |(token, rest)| (Some(token), rest));
+    let only_path = rest.split('?').next().unwrap_or_default();
+    (!only_path.split('/').any(is_dots)).then_some(Target { upstream, token, rest })
+}
+
+/// The first segment of a path, and what follows it.
+fn segment(path: &str) -> Option<(&str, &str)> {
+    let path = path.strip_prefix('/')?;
+    let end = path.find(['/', '?'])?;
+    path.split_at_checked(end).filter(|(_, rest)| rest.starts_with('/'))
+}
+
+/// Whether some server may take a segment as `.` or `..`.
+fn is_dots(segment: &str) -> bool {
+    let plain = segment.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\");
+    plain.split(['/', '\\', ';']).any(|part| matches!(part, "." | ".."))
+}
+
+/// The form of a request's body, where the path says it.
+pub(crate) fn form(rest: &str) -> Option<Form> {
+    let path = rest.split('?').next().unwrap_or_default().trim_end_matches('/');
+    let ends = [
+        ("/chat/completions", Form::Chat),
+        ("/completions", Form::Completions),
+        ("/embeddings", Form::Embeddings),
+        ("/responses", Form::Responses),
+        ("/messages", Form::Messages),
+        ("/messages/count_tokens", Form::Messages),
+    ];
+    ends.into_iter().find(|(end, _)| path.ends_with(end)).map(|(_, form)| form)
+}
+
+/// Whether a body with these headers is UTF-8 as far as they say: nothing else is read as it is checked.
+pub(crate) fn is_utf8(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let Some(first) = types.next() else { return true };
+    let Ok(first) = first.to_str() else { return false };
+    let mut charsets = first.split(';').skip(1).filter_map(|field| field.split_once('='));
+    let is_other = charsets.any(|(name, value)| {
+        let value = value.trim().trim_matches('"').to_ascii_lowercase();
+        name.trim().eq_ignore_ascii_case("charset") && !matches!(&value[..], "utf-8" | "utf8" | "us-ascii" | "ascii")
+    });
+    types.next().is_none() && !is_other
+}
+
+/// Whether an answer with these headers is a stream of events.
+pub(crate) fn is_stream(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
+}
+
+/// The headers of a request that go on, with the key of the model's provider in `authorization`.
+pub(crate) fn request_headers(headers: &HeaderMap, authorization: Option<HeaderValue>) -> HeaderMap {
+    let mut out = forwarded(headers, &OF_A_REQUEST);
+    let forwarding: Vec<HeaderName> =
+        out.keys().filter(|name| name.as_str().starts_with("x-forwarded-")).cloned().collect();
+    for name in forwarding {
+        out.remove(name);
+    }
+    out.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some(key) = authorization {
+        out.insert(AUTHORIZATION, key);
+    }
+    out
+}
+
+/// The headers of an answer that go on.
+pub(crate) fn answer_headers(headers: &HeaderMap) -> HeaderMap {
+    forwarded(headers, &OF_AN_ANSWER)
+}
+
+fn forwarded(headers: &HeaderMap, without: &[&str]) -> HeaderMap {
+    let named: Vec<String> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(|name| name.trim().to_ascii_lowercase()))
+        .collect();
+    let mut out = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let text = name.as_str();
+        if !OF_THE_CONNECTION.contains(&text) && !without.contains(&text) && !named.iter().any(|one| one == text) {
+            out.append(name.clone(), value.clone());
+        }
+    }
+    debug_assert!(
+        [HOST, CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING].iter().all(|name| !out.contains_key(name))
+    );
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn led(path: &str) -> Option<(String, Option<String>, String)> {
+        let path: PathAndQuery = path.parse().unwrap();
+        let Target { upstream, token, rest } = target(&path)?;
+        Some((upstream.into(), token.map(String::from), rest.into()))
+    }
+
+    #[test]
+    fn paths_lead_to_upstreams() {
+        let some = |upstream: &str, token: Option<&str>, rest: &str| {
+            Some((upstream.to_string(), token.map(String::from), rest.to_string()))
+        };
+        assert_eq!(led("/openai/v1/models?a=/../b"), some("openai", None, "/v1/models?a=/../b"));
+        assert_eq!(led("/a/layersift_00/v1/messages"), some("a", Some("layersift_00"), "/v1/messages"));
+        assert_eq!(led("/a/layersift_00"), some("a", None, "/layersift_00"));
+        for path in ["/openai", "/openai?x", "/", "/a/../b", "/a/v1/%2E%2e/x", "/a/v1/..%2fx", "/a/.", "/a/..;x/y"] {
+            assert_eq!(led(path), None, "{path}");
+        }
+        assert!(led("/a/v1/models/org%2Fname").is_some());
+    }
+
+    #[test]
+    fn paths_say_the_form() {
+        assert_eq!(form("/v1/chat/completions?x=1"), Some(Form::Chat));
+        assert_eq!(form("/v1/completions"), Some(Form::Completions));
+        assert_eq!(form("/v1/messages/"), Some(Form::Messages));
+        assert_eq!(form("/v1/files"), None);
+    }
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    #[test]
+    fn headers_of_the_connection_and_of_this_server_do_not_go_on() {
+        let sent = headers(&[
+            ("host", "layersift.example"),
+            ("connection", "keep-alive, X-Hop"),
+            ("x-hop", "1"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "5"),
+            ("x-layersift-auth", "Bearer T"),
+            ("authorization", "Bearer T"),
+            ("accept-encoding", "gzip"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("cookie", "a=b"),
+            ("range", "bytes=0-3"),
+            ("anthropic-version", "2026-10-21"),
+            ("x-api-key", "KEY"),
+            ("x-twice", "1"),
+            ("x-twice", "2"),
+        ]);
+        let expected = headers(&[
+            ("anthropic-version", "2026-10-21"),
+            ("x-api-key", "KEY"),
+            ("x-twice", "1"),
+            ("x-twice", "2"),
+            ("accept-encoding", "identity"),
+            ("authorization", "Bearer KEY"),
+        ]);
+        assert_eq!(request_headers(&sent, Some(HeaderValue::from_static("Bearer KEY"))), expected);
+        let answered = headers(&[("content-encoding", "gzip"), ("alt-svc", "h3=\":443\""), ("request-id", "r")]);
+        assert_eq!(answer_headers(&answered), headers(&[("request-id", "r")]));
+    }
+
+    #[test]
+    fn only_utf_8_is_read() {
+        assert!(is_utf8(&headers(&[("content-type", "application/json; charset=\"UTF-8\"")])));
+        assert!(is_utf8(&headers(&[])));
+        assert!(!is_utf8(&headers(&[("content-type", "application/json;charset=utf-7")])));
+        assert!(!is_utf8(&headers(&[("content-type", "text/plain"), ("content-type", "text/plain")])));
+        assert!(is_stream(&headers(&[("content-type", "Text/Event-Stream; charset=utf-8")])));
+    }
+}

@@ -1,0 +1,151 @@
+//! The proxy: requests to models are checked and forwarded, and so are their answers.
+//!
+//! The token of the service is in a header of its own or in the path, and goes no further. `Authorization` has the key
+//! of the model's provider, which goes on unread.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use layersift_prompts::{Decision, Form, Gate, Verdict};
+
+use super::prompts::{gate, length, token_name};
+use crate::http::problem::Problem;
+use crate::prompts::encoding::Decoder;
+use crate::prompts::forwarded::{self, TOKEN, form, is_utf8};
+use crate::prompts::plain;
+use crate::service::Service;
+use crate::service::access::Client;
+use crate::service::models::{Asker, Checked, denial};
+use crate::service::prompts::{PromptBody, Receiving, Shared};
+
+/// Where a request leads.
+#[derive(Clone)]
+pub(super) struct Forwarding {
+    upstream: String,
+    /// The path and the query at the model's API.
+    path: String,
+    /// The key of the model's provider.
+    key: Option<HeaderValue>,
+}
+
+/// Finds out where a request leads, and takes the token of the service as `Authorization`.
+pub(super) async fn accept(mut request: Request, next: Next) -> Response {
+    let path = request.uri().path_and_query();
+    let Some(target) = path.and_then(forwarded::target) else { return nothing().into_response() };
+    let forwarding = Forwarding { upstream: target.upstream.into(), path: target.rest.into(), key: None };
+    let in_path = target.token.map(|token| format!("Bearer {token}"));
+    let in_path = in_path.and_then(|value| HeaderValue::from_str(&value).ok());
+    let headers = request.headers_mut();
+    let key = headers.remove(AUTHORIZATION);
+    if let Some(token) = headers.remove(TOKEN).map(bearer).or(in_path) {
+        headers.insert(AUTHORIZATION, token);
+    }
+    request.extensions_mut().insert(Forwarding { key, ..forwarding });
+    next.run(request).await
+}
+
+/// The token as it stands in `Authorization`: its own header may have it alone.
+fn bearer(value: HeaderValue) -> HeaderValue {
+    match value.to_str() {
+        Ok(text) if !text.contains(' ') => HeaderValue::from_str(&format!("Bearer {text}")).unwrap_or(value),
+        _ => value,
+    }
+}
+
+/// Problems as the SDKs of OpenAI and Anthropic show them.
+pub(super) async fn for_sdks(response: Response) -> Response {
+    let Some(problem) = response.extensions().get::<Problem>() else { return response };
+    problem.for_sdks()
+}
+
+/// Any path below the name of a model's API.
+pub(super) async fn forward(
+    State(service): State<Arc<Service>>,
+    Extension(client): Extension<Client>,
+    Extension(Forwarding { upstream, path, key }): Extension<Forwarding>,
+    method: Method,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let gate = gate(&service)?;
+    let model = service.models.get(&upstream).ok_or_else(nothing)?;
+    let most = gate.most_bytes();
+    let denied = |why: &str| {
+        service.count_prompt("proxy", "deny");
+        Ok(denial(plain::answer(&Gate::unreadable(why), true).1))
+    };
+    let Some(decoder) = Decoder::of(&headers, most) else { return denied("its content encoding is not known") };
+    if !is_utf8(&headers) {
+        return denied("it is not UTF-8");
+    }
+    let receiving = Receiving { may_grow: decoder.is_compressed(), ..Receiving::request(length(&headers)) };
+    let body = gate.receive(body, receiving).await?;
+    let asker = Asker { name: client.name.clone(), names: vec![token_name(&client)] };
+    let checked = gate.check({
+        let (asker, path) = (asker.clone(), path.clone());
+        move |shared| check(shared, &asker, &path, body, decoder, most)
+    });
+    let (verdict, body) = checked.await?;
+    service.count_prompt("proxy", verdict.decision.name());
+    if verdict.decision == Decision::Deny {
+        return Ok(denial(plain::answer(&verdict, true).1));
+    }
+    let headers = forwarded::request_headers(&headers, key);
+    model.ask(Checked { method, path, headers, body: body.into_bytes() }, asker, &service).await
+}
+
+/// The verdict about a request, and the body that may go on.
+fn check(
+    shared: &Shared,
+    asker: &Asker,
+    path: &str,
+    mut body: PromptBody,
+    decoder: Decoder,
+    most: usize,
+) -> (Verdict, PromptBody) {
+    if body.is_too_large {
+        return (Gate::too_large(most), body);
+    }
+    let client = shared.client(&asker.name, &asker.names);
+    let in_path = shared.gate.check(path.as_bytes(), Some(Form::Text), client);
+    if in_path.decision != Decision::Allow {
+        // A path cannot be masked.
+        return (Verdict { decision: Decision::Deny, copy: None, ..in_path }, body);
+    }
+    let Ok(bytes) = decoder.whole(std::mem::take(&mut body.bytes)) else {
+        return (Gate::unreadable("the body is compressed and cannot be decompressed"), body);
+    };
+    if bytes.is_empty() {
+        return (in_path, body);
+    }
+    let mut verdict = shared.gate.check(&bytes, form(path), client);
+    let forwarded = verdict.copy.take().unwrap_or(bytes);
+    (verdict, body.replaced(forwarded))
+}
+
+/// Says that a method is not forwarded.
+pub(super) async fn not_forwarded() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not forwarded")
+}
+
+fn nothing() -> Problem {
+    Problem::not_found("there is no model at this path: expected /UPSTREAM/PATH, or /UPSTREAM/TOKEN/PATH")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_may_have_the_token_alone() {
+        for value in ["layersift_ab", "Bearer layersift_ab"] {
+            assert_eq!(bearer(HeaderValue::from_static(value)), "Bearer layersift_ab");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+"""A thousand open streams: the memory of the service, and that they all go on. Then a thousand whose clients do not read
+what their models send as fast as they can."""
+
+import asyncio
+import json
+import resource
+import time
+
+COUNT = 1000
+MOST_MIB = 256
+
+
+async def ask(service):
+    host = service.urls["proxy"].removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(*host, limit=1024)
+    body = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": "hello"}]}).encode()
+    head = f"POST /model/v1/chat/completions HTTP/1.1\r\nHost: x\r\nx-layersift-auth: {service.token}\r\n"
+    writer.write(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    return reader, writer
+
+
+async def one(service, results):
+    reader, writer = await ask(service)
+    text = b""
+    while not text.endswith(b"\r\n0\r\n\r\n"):
+        data = await reader.read(65536)
+        if not data:
+            break
+        text += data
+    results.append(b"[DONE]" in text)
+    writer.close()
+
+
+async def many(model, service):
+    results = []
+    tasks = [asyncio.create_task(one(service, results)) for _ in range(COUNT)]
+    for _ in range(3000):
+        await asyncio.sleep(0.1)
+        if model.open >= COUNT:
+            break
+    is_open = model.open
+    memory = service.memory()
+    model.loop.call_soon_threadsafe(model.release.set)
+    await asyncio.gather(*tasks)
+    return is_open, sum(results), memory
+
+
+async def unread(model, service):
+    # Dropping a reader would close its connection.
+    clients = [await ask(service) for _ in range(COUNT)]
+    for _ in range(600):
+        await asyncio.sleep(0.1)
+        if model.open >= COUNT:
+            break
+    await asyncio.sleep(10)
+    is_open, memory = model.open, service.memory()
+    model.loop.call_soon_threadsafe(model.release.set)
+    for _, writer in clients:
+        writer.transport.abort()
+    return is_open, memory
+
+
+def run(checks, model, denying, masking, work, directory):
+    # Tails that wait: the longest run of characters that is held back.
+    model.answer = "words and " * 400 + "x" * 12000
+    model.piece = 400
+    model.open = 0
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    made = asyncio.run_coroutine_threadsafe(event(), model.loop)
+    model.release = made.result()
+    before = denying.memory()
+    begun = time.monotonic()
+    is_open, ended, (peak, resident) = asyncio.run(many(model, denying))
+    took = time.monotonic() - begun
+    print(f"  {is_open} streams open at a time, {ended} ended as they should, in {took:.0f} s; resident memory "
+          f"{before[1] >> 10} MiB before, {resident >> 10} MiB with all open, {peak >> 10} MiB at most")
+    checks.that(is_open == COUNT and ended == COUNT, f"{is_open} streams open, {ended} ended")
+    checks.that(peak <= MOST_MIB << 10, f"{peak >> 10} MiB with {COUNT} streams")
+
+    model.answer = "words and more " * 200
+    model.open, model.floods = 0, True
+    model.release = asyncio.run_coroutine_threadsafe(event(), model.loop).result()
+    is_open, (peak, _) = asyncio.run(unread(model, masking))
+    print(f"  {is_open} streams that nobody reads: {peak >> 10} MiB at most")
+    checks.that(is_open == COUNT and peak <= MOST_MIB << 10, f"{is_open} unread streams, {peak >> 10} MiB")
+
+
+async def event():
+    return asyncio.Event()
