@@ -33,3 +33,4 @@ mod prompts;
 mod running;
 mod scanned;
 mod startup;
+mod story;
