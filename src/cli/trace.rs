@@ -92,8 +92,8 @@ pub(crate) fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     Ok(if trace.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
-/// The fingerprints of a secret, of which there are two if it is a key in digits. The secret itself is neither shown nor
-/// stored.
+/// The fingerprints of a secret, of which there are two if it is a key in digits. The secret itself is neither shown
+/// nor stored.
 fn fingerprints_of_input(args: &TraceArgs) -> anyhow::Result<Vec<String>> {
     let mut secret = Vec::new();
     std::io::stdin().lock().take(MOST_SECRET + 1).read_to_end(&mut secret).context("cannot read standard input")?;

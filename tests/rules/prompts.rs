@@ -90,8 +90,7 @@ fn disguised_orders_are_found() {
     assert_eq!(found.iter().map(|one| &one.rule.id[..]).collect::<Vec<_>>(), ["prompt.ignore-instructions"]);
 }
 
-/// Every example and counterexample of the rules for images, sent as a prompt, gives what a scan of a file gives: what an
-/// image has in a text, a chat has in a message.
+/// Every example and counterexample of the rules for images, sent as a prompt, gives what a scan of a file gives.
 #[test]
 fn the_examples_of_all_rules_are_found_in_prompts_as_in_files() {
     let rules = Ruleset::built_in().unwrap().with_built_in_examples().unwrap();

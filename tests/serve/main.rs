@@ -30,6 +30,7 @@ mod harbor_stub;
 mod images;
 mod notify;
 mod prompts;
+mod prompts_kept;
 mod running;
 mod scanned;
 mod startup;

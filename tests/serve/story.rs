@@ -1,5 +1,5 @@
-//! The whole incident: a prompt and the answer of a model, a module, an image, the image of a partner, and the trace that
-//! leads back.
+//! The whole incident: a prompt and the answer of a model, a module, an image, the image of a partner, and the trace
+//! that leads back.
 
 use std::process::Command;
 

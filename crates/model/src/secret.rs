@@ -40,8 +40,8 @@ impl Secret {
         Secret { bytes: bytes.into(), label: Some(label.into()), identity: None, redacted: None }
     }
 
-    /// The same secret as a key of a cipher: its fingerprint is that of the bytes that it [spells](key_bytes), so that it
-    /// is recognised in a compiled module as in its source.
+    /// The same secret as a key of a cipher: its fingerprint is that of the bytes that it [spells](key_bytes). So it is
+    /// recognised in a compiled module as in its source.
     pub fn as_key(self) -> Secret {
         let identity = key_bytes(&self.bytes).map(Into::into);
         Secret { identity, ..self }

@@ -31,8 +31,8 @@ pub enum Data {
     None,
 }
 
-/// What a string of a conversation holds as data, and whether it is to be scanned as it stands, too. `is_announced` says
-/// that the field next to it calls it base64.
+/// What a string of a conversation holds as data, and whether it is to be scanned as it stands, too. `is_announced`
+/// says that the field next to it calls it base64.
 pub fn data_in(text: &str, is_announced: bool) -> (Data, bool) {
     let data = decode(text, is_announced);
     let is_text = match data {

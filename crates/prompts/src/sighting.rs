@@ -1,5 +1,5 @@
-//! What a gate tells about the secrets that it sees: their fingerprints, who sent them and which model was asked. Neither
-//! a secret nor a text is in it.
+//! What a gate tells about the secrets that it sees: their fingerprints, who sent them and which model was asked.
+//! Neither a secret nor a text is in it.
 
 use crate::conversation::{Role, Turn};
 

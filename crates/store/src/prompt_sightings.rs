@@ -1,4 +1,4 @@
-//! Secrets that a service saw in prompts and in answers of models: their fingerprints, from whom and when, never a text.
+//! Secrets that a service saw in prompts and in answers of models: fingerprints, from whom and when, never a text.
 
 use std::collections::{HashMap, HashSet};
 
@@ -47,8 +47,8 @@ impl<'s> PromptSightings<'s> {
         PromptSightings { store }
     }
 
-    /// Keeps sightings, at most `most` in the whole store: what is known gets its new times, and what is new is left out
-    /// when the store is full, since the first sightings say where a secret is from. Returns how many were left out.
+    /// Keeps sightings, at most `most` in the whole store: what is known gets its new times, and what is new is left
+    /// out when the store is full, since the first sightings say where a secret is from. Returns how many were left out.
     /// After an error some may be kept.
     ///
     /// # Errors

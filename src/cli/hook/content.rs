@@ -2,7 +2,8 @@
 //!
 //! Each word stands behind its name, as in a file of settings: some secrets are only told by the name that they are
 //! assigned to. Longer text begins a line of its own, as some rules expect of a sentence. Strings that are JSON
-//! themselves are taken apart as well. Data URIs, base64 and lists of bytes are decoded as the gate of the service does.
+//! themselves are taken apart as well. Data URIs, base64 and lists of bytes are decoded as the
+//! gate of the service does it.
 
 use std::fmt::Write as _;
 use std::ops::Range;

@@ -1,5 +1,5 @@
-//! What the prompt gate sees of secrets: their fingerprints, until they are in the store. Checks only note them in memory,
-//! and periodic work writes them.
+//! What the prompt gate sees of secrets: their fingerprints, until they are in the store. Checks only note them in
+//! memory, and periodic work writes them.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
