@@ -40,11 +40,14 @@ fn bodies(text: &str) -> Vec<Value> {
         json!({ "model": "m", "messages": [{ "role": "user", "content": text },
             { "role": "assistant", "content": text, "tool_calls": [call] },
             { "role": "tool", "tool_call_id": text, "content": text }, { "role": "user", "content": "so?" }] }),
-        json!({ "model": text, "choices": [{ "message": { "role": "assistant", "content": text, "tool_calls": [call] } }] }),
+        json!({ "model": text, "choices": [{ "message":
+            { "role": "assistant", "content": text, "tool_calls": [call] } }] }),
         json!({ "model": text, "prompt": [text, "b"], "suffix": text }),
         json!({ "model": text, "input": text, "encoding_format": text }),
-        json!({ "model": text, "instructions": text, "input": [{ "type": "function_call_output", "call_id": text, "output": text }] }),
-        json!({ "model": text, "output": [{ "type": "message", "role": "assistant", "content": [{ "type": "output_text", "text": text }] }] }),
+        json!({ "model": text, "instructions": text, "input": [
+            { "type": "function_call_output", "call_id": text, "output": text }] }),
+        json!({ "model": text, "output": [{ "type": "message", "role": "assistant", "content": [
+            { "type": "output_text", "text": text }] }] }),
         json!({ "model": text, "max_tokens": 5, "system": text, "messages": [{ "role": "user", "content": [
             { "type": "document", "title": text, "source": { "type": "base64", "media_type": text, "data": file } },
             { "type": "image_url", "image_url": { "url": format!("data:text/plain;base64,{file}") } },

@@ -48,8 +48,8 @@ impl<'s> PromptSightings<'s> {
     }
 
     /// Keeps sightings, at most `most` in the whole store: what is known gets its new times, and what is new is left
-    /// out when the store is full, since the first sightings say where a secret is from. Returns how many were left out.
-    /// After an error some may be kept.
+    /// out when the store is full, since the first sightings say where a secret is from. Returns how many were left
+    /// out. After an error some may be kept.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for a text of more than 512 bytes, [`StoreError::Database`].
