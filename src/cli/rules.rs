@@ -163,7 +163,7 @@ fn test(
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let mut found = analyzer.file(&name, File::open(file).with_context(cannot_read)?).with_context(cannot_read)?;
         if let Some(scope) = scope {
-            found.findings.retain(|finding| analyzer.counts_in(&finding.rule.id, scope));
+            found.findings.retain(|finding| analyzer.counts_in(&finding.rule.id, Some(scope)));
         }
         if files.len() > 1 && found.findings.is_empty() && found.gaps.is_empty() {
             continue;

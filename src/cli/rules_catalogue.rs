@@ -183,7 +183,8 @@ fn lines(rules: &Ruleset) -> Vec<Line> {
 
 /// The pattern of a signature and its further conditions.
 fn signature(rule: &Signature) -> String {
-    let Confirm { min_entropy, min_classes, checksum, parser, reject, keep_placeholders, .. } = &rule.confirm;
+    let Confirm { min_entropy, min_classes, checksum, parser, reject, keep_placeholders, key_bytes, .. } =
+        &rule.confirm;
     let mut parts = vec![rule.pattern.clone()];
     if !rule.paths.is_empty() {
         parts.push(format!("only in {}", rule.paths.join(", ")));
@@ -202,6 +203,9 @@ fn signature(rule: &Signature) -> String {
     }
     if !keep_placeholders {
         parts.push("not a placeholder".into());
+    }
+    if *key_bytes {
+        parts.push("fingerprinted by the bytes that it spells".into());
     }
     parts.join("\n")
 }

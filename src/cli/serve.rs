@@ -175,7 +175,7 @@ fn parts(args: &ServeArgs, settings: Settings, ending: &Cancellation) -> anyhow:
     })
 }
 
-/// The analyzer for prompts: with the rules and the key of all others, and with limits of its own.
+/// The analyzer for prompts: with the key of all others, their rules and those for prompts, and limits of its own.
 fn prompt_analyzer(settings: &Settings) -> anyhow::Result<Analyzer> {
     let options = Options {
         threads: 1,
@@ -184,7 +184,7 @@ fn prompt_analyzer(settings: &Settings) -> anyhow::Result<Analyzer> {
         memory: MemoryBudget::new(PROMPT_FILES),
         ..Options::default()
     };
-    Ok(Analyzer::new(Ruleset::with_files(&settings.rules)?, options)?)
+    Ok(Analyzer::new(Ruleset::for_prompts(&settings.rules)?, options)?)
 }
 
 /// The key of the operator. The built-in one is refused, with the words of the service.

@@ -10,6 +10,7 @@ use clap::Args;
 use super::args::{FingerprintKeyArgs, StoreArgs};
 use super::formats::{Format, OutputArgs};
 use super::{context, output, terminal};
+use layersift_model::TraceReport;
 use layersift_report::trace as table;
 use layersift_store::Query;
 
@@ -68,14 +69,18 @@ impl Format for TraceFormat {
 /// Looks in the store for what the arguments name. Exit status 1 if it is not found, like that of `grep`.
 pub(crate) fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let store = context::open_existing_store(&args.store)?;
-    let (name, query) = match &args.what[..] {
+    let (name, queries) = match &args.what[..] {
         "-" => {
-            let fingerprint = fingerprint_of_input(args)?;
-            (format!("the secret with the fingerprint {fingerprint}"), Query::Secret(fingerprint))
+            let fingerprints = fingerprints_of_input(args)?;
+            let name = format!("the secret with the fingerprint {}", fingerprints.join(" or "));
+            (name, fingerprints.into_iter().map(Query::Secret).collect())
         }
-        what => (what.to_string(), Query::parse(what.strip_prefix('/').unwrap_or(what))),
+        what => (what.to_string(), vec![Query::parse(what.strip_prefix('/').unwrap_or(what))]),
     };
-    let trace = store.trace(&query, None, args.limit.get())?;
+    let mut trace = TraceReport::empty();
+    for query in &queries {
+        trace.add(store.trace(query, None, args.limit.get())?, args.limit.get());
+    }
     let file = args.output.output.as_deref();
     let mut bytes = Vec::new();
     match args.output.format {
@@ -84,11 +89,12 @@ pub(crate) fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
         TraceFormat::Dot => table::dot(&name, &trace, &mut bytes)?,
     }
     output::write(&bytes, file)?;
-    Ok(if trace.total == 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    Ok(if trace.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
-/// The secret itself is neither shown nor stored.
-fn fingerprint_of_input(args: &TraceArgs) -> anyhow::Result<String> {
+/// The fingerprints of a secret, of which there are two if it is a key in digits. The secret itself is neither shown
+/// nor stored.
+fn fingerprints_of_input(args: &TraceArgs) -> anyhow::Result<Vec<String>> {
     let mut secret = Vec::new();
     std::io::stdin().lock().take(MOST_SECRET + 1).read_to_end(&mut secret).context("cannot read standard input")?;
     ensure!(secret.len() as u64 <= MOST_SECRET, "the secret on standard input is longer than 1 MiB");
@@ -96,5 +102,5 @@ fn fingerprint_of_input(args: &TraceArgs) -> anyhow::Result<String> {
         secret.pop();
     }
     ensure!(!secret.is_empty(), "there is no secret on standard input");
-    Ok(context::fingerprint_key(&args.fingerprint_key)?.fingerprint(&secret))
+    Ok(context::fingerprint_key(&args.fingerprint_key)?.fingerprints(&secret))
 }

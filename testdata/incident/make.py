@@ -17,11 +17,13 @@ import tempfile
 from pathlib import Path
 
 sys.dont_write_bytecode = True
+import conversation  # noqa: E402
 import expectations  # noqa: E402
 import recipe  # noqa: E402
 
 HERE = recipe.HERE
 IMAGE, EXPECTED, TOOLCHAIN = HERE.parent / "incident.tar", HERE / "expected.json", HERE / "toolchain.txt"
+REQUEST, ANSWER = HERE / "prompt/request.json", HERE / "prompt/answer.json"
 
 # Nothing of the C library and no start files: crt*.o change with its updates. The symbol table stays.
 COMPILE = [
@@ -48,6 +50,8 @@ def build(options):
     if options.out is None:
         EXPECTED.write_bytes(expected)
         TOOLCHAIN.write_text(toolchain(), encoding="utf-8")
+        REQUEST.write_bytes(conversation.request())
+        ANSWER.write_bytes(conversation.answer())
     print(f"{options.out or IMAGE}: {len(image)} bytes, sha256 {sha256(image)}")
     return 0
 
@@ -58,7 +62,8 @@ def verify(_options):
         print(f"another compiler, nothing compared\nrecorded:\n{recorded}here:\n{here}", end="", file=sys.stderr)
         return 3
     same = True
-    for path, rebuilt in zip((IMAGE, EXPECTED), made(), strict=True):
+    bodies = (conversation.request(), conversation.answer())
+    for path, rebuilt in zip((IMAGE, EXPECTED, REQUEST, ANSWER), made() + bodies, strict=True):
         committed = path.read_bytes()
         same &= committed == rebuilt
         print(f"{path.name}: {'same' if committed == rebuilt else 'DIFFERS'}")

@@ -1,5 +1,7 @@
 //! Every event of every assistant, allowed and blocked.
 
+use std::io::Write;
+
 use serde_json::{Value, json};
 
 use crate::{ENCODED, answer, error_of, hook, token};
@@ -244,4 +246,38 @@ fn control_characters_do_not_come_back() {
     let text =
         answer(&call).pointer("/hookSpecificOutput/permissionDecisionReason").unwrap().as_str().unwrap().to_string();
     assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{text:?}");
+}
+
+#[test]
+fn data_in_values_are_decoded_as_the_gate_decodes_them() {
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(format!("key {}\n", token()).as_bytes()).unwrap();
+    let packed = encoder.finish().unwrap();
+    let encoded = BASE64_STANDARD.encode(&packed);
+    let answer_of = |response: Value| {
+        let fields = json!({ "tool_name": "Read", "tool_input": {}, "tool_response": response });
+        answer(&claude("PostToolUse", &fields))
+    };
+    for response in [
+        json!({ "file": { "base64": encoded } }),
+        json!({ "content": [{ "type": "image", "data": encoded, "mimeType": "image/png" }] }),
+        json!({ "url": format!("data:application/gzip;base64,{encoded}") }),
+        json!({ "bytes": packed }),
+    ] {
+        let blocked = answer_of(response.clone());
+        let reason = reason(&blocked, "/reason");
+        assert!(
+            reason.contains("gitlab.personal-access-token") && reason.contains("data in it"),
+            "{response}: {reason}"
+        );
+        let updated = blocked["hookSpecificOutput"]["updatedToolOutput"].to_string();
+        assert!(!updated.contains(&encoded) && !updated.contains("139"), "{updated}");
+    }
+    let clean = json!({ "file": { "base64": BASE64_STANDARD.encode([7; 100]) } });
+    assert_eq!(answer_of(clean), json!({ "continue": true }));
+    let damaged = answer_of(json!({ "url": "data:image/png;base64,a!b" }));
+    assert!(reason(&damaged, "/reason").contains("not valid base64"), "{damaged}");
+    let prompt = claude("UserPromptSubmit", &json!({ "prompt": format!("data:application/gzip;base64,{encoded}") }));
+    assert_eq!(answer(&prompt)["decision"], "block");
 }

@@ -126,7 +126,7 @@ pub fn passed() -> ScanResult {
         verdict: Verdict::Pass,
         scanned_at: then,
         attested_at: then,
-        scanner: Scanner { version: "0.1.0".into(), ruleset, reader_revision: Some(7) },
+        scanner: Scanner { version: "0.1.0".into(), ruleset, reader_revision: Some(8) },
         policy: PolicyResult { fail_on: Some(Severity::High), digest: None, baseline: None },
         findings: Counts::default(),
         allowed: Counts::default(),

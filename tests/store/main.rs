@@ -25,6 +25,7 @@ mod migration;
 mod news;
 mod notifications;
 mod open;
+mod prompt_sightings;
 mod queue;
 mod records;
 mod referrers;

@@ -253,7 +253,7 @@ fn copy(
     let findings = wanted.findings.iter().zip(ranges).map(|((found, range), bytes)| {
         let mut found = found.clone();
         // What a parser made of the bytes, such as the material of a key, is in no range.
-        let is_plain = found.fingerprint.as_deref() == Some(&key.fingerprint(&bytes)[..]);
+        let is_plain = found.fingerprint.as_ref().is_some_and(|wanted| key.fingerprints(&bytes).contains(wanted));
         found.range =
             range.filter(|_| is_plain).map(|(offset, length)| Range { offset, length, sha256: Digest::of(&bytes) });
         found

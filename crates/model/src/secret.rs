@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Sha256;
 
 use crate::digest::hex;
+use crate::key_bytes::key_bytes;
 
 /// Bytes that leave the process only on request.
 ///
@@ -16,6 +17,8 @@ use crate::digest::hex;
 pub struct Secret {
     bytes: Box<[u8]>,
     label: Option<Box<str>>,
+    /// The bytes of the fingerprint, if they are not those of the secret.
+    identity: Option<Box<[u8]>>,
     redacted: Option<Box<Redacted>>,
 }
 
@@ -29,25 +32,33 @@ struct Redacted {
 impl Secret {
     /// A secret whose masked form shows a few of its characters.
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Secret {
-        Secret { bytes: bytes.into(), label: None, redacted: None }
+        Secret { bytes: bytes.into(), label: None, identity: None, redacted: None }
     }
 
     /// A secret whose masked form is `label`, for key material that has no readable characters.
     pub fn labelled(bytes: impl Into<Box<[u8]>>, label: impl Into<Box<str>>) -> Secret {
-        Secret { bytes: bytes.into(), label: Some(label.into()), redacted: None }
+        Secret { bytes: bytes.into(), label: Some(label.into()), identity: None, redacted: None }
+    }
+
+    /// The same secret as a key of a cipher: its fingerprint is that of the bytes that it [spells](key_bytes). So it is
+    /// recognised in a compiled module as in its source.
+    pub fn as_key(self) -> Secret {
+        let identity = key_bytes(&self.bytes).map(Into::into);
+        Secret { identity, ..self }
     }
 
     /// The form that may be stored: the masked form, the length and the fingerprint under `key`, without the bytes.
     pub fn redacted(&self, key: &FingerprintKey) -> Secret {
         let redacted = Redacted { length: self.len(), fingerprint: self.fingerprint(key) };
-        Secret { bytes: Box::default(), label: Some(self.masked().into()), redacted: Some(Box::new(redacted)) }
+        let label = Some(self.masked().into());
+        Secret { bytes: Box::default(), label, identity: None, redacted: Some(Box::new(redacted)) }
     }
 
     /// The fingerprint under `key`. A redacted secret keeps the fingerprint under the key that it was redacted with.
     pub fn fingerprint(&self, key: &FingerprintKey) -> String {
         match &self.redacted {
             Some(redacted) => redacted.fingerprint.clone(),
-            None => key.fingerprint(&self.bytes),
+            None => key.fingerprint(self.identity.as_ref().unwrap_or(&self.bytes)),
         }
     }
 
@@ -96,7 +107,7 @@ impl Serialize for Secret {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
         let (masked, redacted) = <(Box<str>, Box<Redacted>)>::deserialize(deserializer)?;
-        Ok(Secret { bytes: Box::default(), label: Some(masked), redacted: Some(redacted) })
+        Ok(Secret { bytes: Box::default(), label: Some(masked), identity: None, redacted: Some(redacted) })
     }
 }
 
@@ -136,6 +147,12 @@ impl FingerprintKey {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return String::new() };
         mac.update(secret);
         hex(&mac.finalize().into_bytes()[..16])
+    }
+
+    /// The fingerprints that findings of `secret` may have: that of its bytes, and that of the key which they spell.
+    pub fn fingerprints(&self, secret: &[u8]) -> Vec<String> {
+        let spelled = key_bytes(secret).map(|bytes| self.fingerprint(&bytes));
+        std::iter::once(self.fingerprint(secret)).chain(spelled).collect()
     }
 }
 
@@ -178,6 +195,19 @@ mod tests {
         assert_eq!(again, kept);
         assert_eq!((again.masked(), again.len(), again.reveal()), (secret.masked(), secret.len(), &[][..]));
         assert_eq!(again.fingerprint(&FingerprintKey::new(*b"another key")), secret.fingerprint(&key));
+    }
+
+    #[test]
+    fn a_key_has_one_fingerprint_in_every_form() {
+        let key = FingerprintKey::default();
+        let raw: Vec<u8> = (100..116).collect();
+        let hex: String = raw.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = Secret::new(hex.as_bytes()).as_key();
+        assert_eq!(secret.fingerprint(&key), Secret::labelled(raw.clone(), "128-bit key").as_key().fingerprint(&key));
+        assert_eq!(secret.redacted(&key).fingerprint(&key), secret.fingerprint(&key));
+        assert_eq!((secret.len(), secret.reveal()), (32, hex.as_bytes()));
+        assert_eq!(key.fingerprints(hex.as_bytes()), [key.fingerprint(hex.as_bytes()), key.fingerprint(&raw)]);
+        assert_eq!(key.fingerprints(b"hunter2"), [key.fingerprint(b"hunter2")]);
     }
 
     #[test]

@@ -21,12 +21,32 @@ pub struct TraceReport {
     pub images: Vec<TracedImage>,
     /// Whether `places_total` of every image is exact; otherwise the images may have it in more places.
     pub places_are_complete: bool,
+    /// Where its secrets were seen in prompts and in answers of models, the first first; at most 1,000.
+    #[serde(default)]
+    pub prompts: Vec<TracedPrompt>,
 }
 
 impl TraceReport {
     /// The report of a trace that found nothing.
     pub fn empty() -> TraceReport {
-        TraceReport { total: 0, is_exact: true, images: Vec::new(), places_are_complete: true }
+        let (images, prompts) = (Vec::new(), Vec::new());
+        TraceReport { total: 0, is_exact: true, images, places_are_complete: true, prompts }
+    }
+
+    /// Whether what was looked for is nowhere.
+    pub fn is_empty(&self) -> bool {
+        self.total == 0 && self.prompts.is_empty()
+    }
+
+    /// Adds the answer to a trace for the same secret by another fingerprint; names at most `limit` images.
+    pub fn add(&mut self, other: TraceReport, limit: usize) {
+        self.total += other.total;
+        self.is_exact &= other.is_exact;
+        self.places_are_complete &= other.places_are_complete;
+        self.images.extend(other.images);
+        self.images.truncate(limit);
+        self.prompts.extend(other.prompts);
+        self.prompts.sort_by_key(|prompt| prompt.first_seen);
     }
 }
 
@@ -93,6 +113,68 @@ pub struct TracedFinding {
     pub layer_key: LayerKey,
     /// When it was first stored.
     pub first_seen: i64,
+    /// Where the secret was seen first in a prompt or in an answer of a model, if it was.
+    #[serde(default)]
+    pub first_prompt: Option<Box<TracedPrompt>>,
+}
+
+/// Whose text a secret was seen in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PromptDirection {
+    /// What went to a model.
+    Prompt,
+    /// What came from a model.
+    Answer,
+    /// What came from a model earlier, as a client sent it again in the history of a chat.
+    Quoted,
+}
+
+impl PromptDirection {
+    /// All directions.
+    pub const ALL: [PromptDirection; 3] = [PromptDirection::Prompt, PromptDirection::Answer, PromptDirection::Quoted];
+
+    /// The name in documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            PromptDirection::Prompt => "prompt",
+            PromptDirection::Answer => "answer",
+            PromptDirection::Quoted => "quoted",
+        }
+    }
+
+    /// The direction of that name.
+    pub fn named(name: &str) -> Option<PromptDirection> {
+        PromptDirection::ALL.into_iter().find(|direction| direction.name() == name)
+    }
+
+    /// The words for people.
+    pub fn describe(self) -> &'static str {
+        match self {
+            PromptDirection::Prompt => "a prompt",
+            PromptDirection::Answer => "a model's answer",
+            PromptDirection::Quoted => "a model's answer, as a client sent it again",
+        }
+    }
+}
+
+/// Where a secret was seen by a gate for prompts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracedPrompt {
+    /// The secret's keyed fingerprint.
+    pub fingerprint: Option<String>,
+    /// Whose text it was in.
+    pub direction: PromptDirection,
+    /// The client that sent or got it.
+    pub client: Option<String>,
+    /// The model.
+    pub model: Option<String>,
+    /// The id of the rule that found it.
+    pub rule: String,
+    /// When it was seen first.
+    pub first_seen: i64,
+    /// When it was seen last.
+    pub last_seen: i64,
 }
 
 /// A rule, as traces and sweeps name it.

@@ -6,12 +6,8 @@ use std::collections::HashMap;
 use std::mem;
 
 use crate::conversation::{Block, Content, Kind, Part, Role, Segment, Source, Turn, Unseen, UnseenReason};
-use crate::data::{Data, decode};
+use crate::data::{Data, bytes_of_numbers, data_in};
 use crate::json::{Node, Value};
-
-/// The size up to which a string that was decoded is scanned as it stands, too: it may have the form of base64 by
-/// chance.
-const SCANNED_TWICE: usize = 64 << 10;
 
 /// What the reader of a form knows about a value. Values inside of it inherit role, turn and block.
 #[derive(Clone, Debug, Default)]
@@ -168,7 +164,7 @@ impl<'a> Collector<'a, '_> {
                 }
             }
             Value::Array(items) if items.iter().all(|item| matches!(item.value, Value::Number(_))) => {
-                if let Some(bytes) = bytes_of(items) {
+                if let Some(bytes) = bytes_of_numbers(items.iter().map(Node::small_number)) {
                     self.push_data(bytes, None, context);
                 }
                 self.raw(node, context, joined);
@@ -217,17 +213,15 @@ impl<'a> Collector<'a, '_> {
 
     /// Adds what a string holds as data. Returns whether the string is to be scanned as it stands, too.
     fn data(&mut self, text: &str, context: &Context, is_announced: bool) -> bool {
-        match decode(text, is_announced) {
-            Data::None => true,
+        let (data, is_text) = data_in(text, is_announced);
+        match data {
+            Data::None => {}
             Data::Damaged => {
                 self.unseen.push(Unseen { pointer: self.pointer.clone(), why: UnseenReason::DamagedData });
-                true
             }
-            Data::Bytes(bytes, media_type) => {
-                self.push_data(bytes, media_type, context);
-                !is_announced && text.len() <= SCANNED_TWICE
-            }
+            Data::Bytes(bytes, media_type) => self.push_data(bytes, media_type, context),
         }
+        is_text
     }
 
     fn push_data(&mut self, bytes: Vec<u8>, media_type: Option<String>, context: &Context) {
@@ -264,11 +258,4 @@ impl<'a> Collector<'a, '_> {
         }
         depth
     }
-}
-
-/// The bytes that a list of numbers stands for, as programs write buffers in JSON.
-fn bytes_of(items: &[Node<'_>]) -> Option<Vec<u8>> {
-    const LEAST: usize = 8;
-    let byte = |item: &Node<'_>| u8::try_from(item.small_number()?).ok();
-    if items.len() < LEAST { None } else { items.iter().map(byte).collect() }
 }

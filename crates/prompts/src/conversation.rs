@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use layersift_scan::Scope;
+
 use crate::form::Form;
 
 /// Who says a part.
@@ -67,6 +69,18 @@ impl Kind {
     }
 }
 
+/// The rules for prompts that count in a part; `None` if none does. Text of a model is checked for secrets, and by
+/// these rules where it becomes a call of a tool. Files and definitions of tools are from elsewhere, like what a tool
+/// returns: no person answers for what they say.
+pub(crate) fn scope(role: Role, kind: Kind) -> Option<Scope> {
+    match (kind, role) {
+        (Kind::ToolCall, _) => Some(Scope::ToolInput),
+        (Kind::ToolResult | Kind::ToolDefinition | Kind::Data, _) | (_, Role::Tool) => Some(Scope::ToolOutput),
+        (Kind::Reasoning, _) | (_, Role::Assistant) => None,
+        (Kind::Text | Kind::Other, Role::User | Role::System | Role::Unknown) => Some(Scope::Prompt),
+    }
+}
+
 /// Whether a part is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Turn {
@@ -128,6 +142,11 @@ pub(crate) struct Block {
 }
 
 impl Part<'_> {
+    /// The rules for prompts that count in the part.
+    pub(crate) fn scope(&self) -> Option<Scope> {
+        scope(self.role, self.kind)
+    }
+
     /// The text of the part; `None` for data.
     pub fn text(&self) -> Option<&str> {
         match &self.content {
@@ -202,6 +221,10 @@ pub struct Conversation<'a> {
     pub parts: Vec<Part<'a>>,
     /// What could not be read.
     pub unseen: Vec<Unseen>,
+    /// The model that the body names.
+    pub(crate) model: Option<String>,
+    /// Whether the body came from a model.
+    pub(crate) is_answer: bool,
     /// The body.
     pub(crate) body: &'a [u8],
 }

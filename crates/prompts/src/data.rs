@@ -13,9 +13,16 @@ const URL_ANY: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, CONFIG);
 /// The shortest string that is taken for base64 though nothing says that it is.
 const LEAST: usize = 64;
 
+/// The size up to which a string that was decoded is scanned as it stands, too: it may have the form of base64 by
+/// chance.
+const SCANNED_TWICE: usize = 64 << 10;
+
+/// The fewest numbers of a list that stands for bytes.
+const LEAST_NUMBERS: usize = 8;
+
 /// What a string holds.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Data {
+pub enum Data {
     /// Decoded bytes, with the media type of a data URI.
     Bytes(Vec<u8>, Option<String>),
     /// A data URI that cannot be decoded.
@@ -24,9 +31,27 @@ pub(crate) enum Data {
     None,
 }
 
-/// Decodes a data URI, and a string that is base64 as a whole. `is_announced` says that the field next to it calls it
-/// base64.
-pub(crate) fn decode(text: &str, is_announced: bool) -> Data {
+/// What a string of a conversation holds as data, and whether it is to be scanned as it stands, too. `is_announced`
+/// says that the field next to it calls it base64.
+pub fn data_in(text: &str, is_announced: bool) -> (Data, bool) {
+    let data = decode(text, is_announced);
+    let is_text = match data {
+        Data::Bytes(..) => !is_announced && text.len() <= SCANNED_TWICE,
+        Data::Damaged | Data::None => true,
+    };
+    (data, is_text)
+}
+
+/// The bytes that a list of numbers stands for, as programs write buffers in JSON; `None` if it is something else.
+pub fn bytes_of_numbers(numbers: impl ExactSizeIterator<Item = Option<u64>>) -> Option<Vec<u8>> {
+    if numbers.len() < LEAST_NUMBERS {
+        return None;
+    }
+    numbers.map(|number| u8::try_from(number?).ok()).collect()
+}
+
+/// Decodes a data URI, and a string that is base64 as a whole.
+fn decode(text: &str, is_announced: bool) -> Data {
     if let Some((media_type, encoded, is_base64)) = data_uri(text) {
         if !is_base64 {
             return Data::Bytes(percent_decoded(encoded), Some(media_type));

@@ -90,6 +90,18 @@ impl Form {
         }
     }
 
+    /// Whether a document of this form came from a model.
+    fn is_answer(self, document: &Node<'_>) -> bool {
+        let has = |key| document.get(key).is_some();
+        match self {
+            Form::Chat | Form::Completions => has("choices") && !has("messages") && !has("prompt"),
+            Form::Responses => has("output") && !has("input"),
+            Form::Messages => has("content") && !has("messages"),
+            Form::LiteLlm => document.text_of("input_type") == Some("response"),
+            Form::Embeddings | Form::Json | Form::Text => false,
+        }
+    }
+
     /// Marks the values that the form has words for.
     fn mark(self, document: &Node<'_>, marks: &mut Marks) {
         match self {
@@ -150,7 +162,8 @@ pub fn read(body: &[u8], form: Option<Form>) -> Result<Conversation<'_>, Unreada
     let mut marks = Marks::default();
     form.mark(&document, &mut marks);
     let (parts, unseen) = collect(body, &document, &marks);
-    Ok(Conversation { form, parts, unseen, body })
+    let (model, is_answer) = (model_of(&document), form.is_answer(&document));
+    Ok(Conversation { form, parts, unseen, model, is_answer, body })
 }
 
 /// Reads a body that LiteLLM passes through to an API, as it shows it to a guardrail: with metadata of its own, in
@@ -163,7 +176,8 @@ pub(crate) fn read_passed_through(body: &[u8]) -> Option<Conversation<'_>> {
     form.mark(&document, &mut marks);
     litellm::mark_metadata(metadata, &mut marks);
     let (parts, unseen) = collect(body, &document, &marks);
-    Some(Conversation { form, parts, unseen, body })
+    let (model, is_answer) = (model_of(&document), form.is_answer(&document));
+    Some(Conversation { form, parts, unseen, model, is_answer, body })
 }
 
 fn text(body: &[u8]) -> Result<Conversation<'_>, Unreadable> {
@@ -176,7 +190,14 @@ fn text(body: &[u8]) -> Result<Conversation<'_>, Unreadable> {
         content: Content::Text { text: text.into(), segments },
         block: None,
     };
-    Ok(Conversation { form: Form::Text, parts: vec![part], unseen: Vec::new(), body })
+    let (model, is_answer) = (None, false);
+    Ok(Conversation { form: Form::Text, parts: vec![part], unseen: Vec::new(), model, is_answer, body })
+}
+
+/// The model that a document names.
+pub(crate) fn model_of(document: &Node<'_>) -> Option<String> {
+    const LONGEST: usize = 100;
+    document.text_of("model").filter(|name| (1..=LONGEST).contains(&name.len())).map(String::from)
 }
 
 /// Whether a request with an input is one for embeddings: a string or a list of strings or tokens, and nothing of a

@@ -4,16 +4,17 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use layersift_model::{GapReason, Limits, Severity};
-use layersift_scan::Analyzer;
+use layersift_scan::{Analyzer, Scope};
 
 use crate::cache::PartCache;
 use crate::collect::{Marks, collect};
-use crate::conversation::{Content, Conversation, Part, Source, Turn, Unseen};
+use crate::conversation::{Content, Conversation, Part, Role, Source, Turn, Unseen};
 use crate::copy::Edits;
 use crate::form::{Form, read, read_passed_through};
 use crate::json::{Node, Unreadable};
 use crate::outcome::{Found, Outcome};
 use crate::policy::{Action, Policy};
+use crate::sighting::{Direction, Sighting, Witness};
 use crate::verdict::{Decision, Place, Reason, Verdict};
 
 /// The most reasons of one verdict.
@@ -31,6 +32,7 @@ pub struct Gate {
     /// What identifies the rules.
     rules: String,
     cache: PartCache,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 /// Who asks, and what holds for them.
@@ -47,7 +49,12 @@ impl Gate {
     /// Create the analyzer with the [limits](Gate::limits) for bodies.
     pub fn new(analyzer: Arc<Analyzer>, remembered: usize) -> Gate {
         let rules = analyzer.layer_key();
-        Gate { analyzer, rules, cache: PartCache::new(remembered) }
+        Gate { analyzer, rules, cache: PartCache::new(remembered), witness: None }
+    }
+
+    /// The same gate, which tells `witness` what secrets it sees.
+    pub fn told_to(self, witness: Arc<dyn Witness>) -> Gate {
+        Gate { witness: Some(witness), ..self }
     }
 
     /// Limits for the files in bodies, which are small and hostile.
@@ -81,6 +88,7 @@ impl Gate {
     /// Checks a body that was read.
     pub fn check_conversation(&self, conversation: &Conversation<'_>, client: Client<'_>) -> Verdict {
         let mut judged = self.judge(conversation, client);
+        self.tell(&judged.reasons, client, conversation.model.as_deref(), conversation.is_answer);
         judged.add_limits(conversation, client.policy);
         let tokens = conversation.tokens();
         let decision = judged.decision();
@@ -123,7 +131,8 @@ impl Gate {
         };
         let outcome = self.remembered(client, bytes, || Outcome::of_file(path, bytes, &self.analyzer));
         let mut judged = Judged::default();
-        judged.add(&part, &outcome, policy, &[]);
+        judged.add(&part, &outcome, self, policy, &[]);
+        self.tell(&judged.reasons, client, None, false);
         let reasons = tidy(judged.reasons);
         let is_denied = reasons.iter().any(|reason| reason.action == Action::Deny);
         let decision = if is_denied { Decision::Deny } else { Decision::Allow };
@@ -135,10 +144,36 @@ impl Gate {
         Outcome::of_text(text.as_bytes(), &self.analyzer)
     }
 
+    /// Tells the witness what secrets were found. What is no secret, is published or is damaged, is not told.
+    pub(crate) fn tell(&self, reasons: &[Reason], client: Client<'_>, model: Option<&str>, is_answer: bool) {
+        let Some(witness) = &self.witness else { return };
+        let secrets = reasons.iter().filter(|reason| reason.severity > Severity::Info);
+        let mut secrets = secrets.filter_map(|reason| Some((reason, reason.fingerprint.as_deref()?))).peekable();
+        if secrets.peek().is_none() {
+            return;
+        }
+        // Gateways name clients and models as they were told to by others.
+        let is_harmless = |name: &&str| !name.contains(char::is_control) && self.scan_text(name).found.is_empty();
+        let (client, model) = (Some(client.name).filter(is_harmless), model.filter(is_harmless));
+        for (reason, fingerprint) in secrets {
+            let direction = match &reason.place {
+                Some(place) => Direction::of(place.role, place.turn, is_answer),
+                None => Direction::of(Role::Unknown, Turn::Newest, is_answer),
+            };
+            witness.saw(&Sighting { fingerprint, rule: &reason.rule, direction, client, model });
+        }
+    }
+
+    /// Whether a finding counts in a part with these rules for prompts.
+    pub(crate) fn counts(&self, found: &Found, scope: Option<Scope>) -> bool {
+        self.analyzer.counts_in(&found.rule.id, scope)
+    }
+
     /// What is in a document besides the values that `marks` leave out, and what to change in it.
     pub(crate) fn check_document(&self, body: &[u8], document: &Node<'_>, marks: &Marks, client: Client<'_>) -> Judged {
         let (parts, unseen) = collect(body, document, marks);
-        let conversation = Conversation { form: Form::Json, parts, unseen, body };
+        let (model, is_answer) = (None, true);
+        let conversation = Conversation { form: Form::Json, parts, unseen, model, is_answer, body };
         let mut judged = self.judge(&conversation, client);
         judged.add_limits(&conversation, &Policy { max_tokens: None, ..client.policy.clone() });
         judged
@@ -149,7 +184,7 @@ impl Gate {
         for part in &conversation.parts {
             let bytes = part.text().map_or_else(|| part.data().unwrap_or_default(), str::as_bytes);
             let outcome = self.remembered(client, bytes, || Outcome::of(part, &self.analyzer));
-            judged.add(part, &outcome, client.policy, conversation.body);
+            judged.add(part, &outcome, self, client.policy, conversation.body);
         }
         judged.hide_names();
         judged
@@ -195,8 +230,8 @@ pub(crate) struct Judged {
 }
 
 impl Judged {
-    fn add(&mut self, part: &Part<'_>, outcome: &Outcome, policy: &Policy, body: &[u8]) {
-        for found in &outcome.found {
+    fn add(&mut self, part: &Part<'_>, outcome: &Outcome, gate: &Gate, policy: &Policy, body: &[u8]) {
+        for found in outcome.found.iter().filter(|found| gate.counts(found, part.scope())) {
             self.add_found(part, found, policy, body);
         }
         for gap in &outcome.gaps {

@@ -30,13 +30,16 @@ mod gate;
 mod json;
 mod outcome;
 mod policy;
+mod sighting;
 mod stream;
 mod verdict;
 
 pub use conversation::{Conversation, Kind, Part, Role, Turn, Unseen, UnseenReason};
+pub use data::{Data, bytes_of_numbers, data_in};
 pub use form::{Form, read};
 pub use gate::{Client, Gate};
 pub use json::Unreadable;
 pub use policy::{Action, Policy};
+pub use sighting::{Direction, Sighting, Witness};
 pub use stream::{StreamCheck, held_back};
 pub use verdict::{Decision, Place, Reason, Verdict};

@@ -43,11 +43,11 @@ impl Outcome {
         let report = analyzer.text(text);
         let key = analyzer.fingerprint_key();
         let found = report.findings.into_iter().map(|one| Found {
-            rule: one.rule,
             severity: one.severity,
             span: one.span,
-            masked: Some(one.secret.masked()),
-            fingerprint: Some(one.secret.fingerprint(key)),
+            masked: is_secret(&one.rule).then(|| one.secret.masked()),
+            fingerprint: is_secret(&one.rule).then(|| one.secret.fingerprint(key)),
+            rule: one.rule,
             note: one.note,
             inside: Vec::new(),
             views: one.views.into_iter().map(String::from).collect(),
@@ -59,12 +59,12 @@ impl Outcome {
     pub(crate) fn of_file(path: &str, bytes: &[u8], analyzer: &Analyzer) -> Outcome {
         let report = analyzer.bytes(path, bytes);
         let key = analyzer.fingerprint_key();
-        let found = report.findings.into_iter().map(|one| Found {
-            rule: one.rule,
+        let found = report.findings.into_iter().map(|mut one| Found {
             severity: one.severity,
             span: 0..bytes.len(),
-            masked: one.secret.as_ref().map(|secret| secret.masked()),
-            fingerprint: one.secret.as_ref().map(|secret| secret.fingerprint(key)),
+            masked: one.secret.as_ref().filter(|_| is_secret(&one.rule)).map(|secret| secret.masked()),
+            fingerprint: one.secret.take().filter(|_| is_secret(&one.rule)).map(|secret| secret.fingerprint(key)),
+            rule: one.rule,
             note: one.note,
             inside: one.place.inside,
             views: one.place.views.into_iter().map(|view| view.into_owned()).collect(),
@@ -76,4 +76,9 @@ impl Outcome {
     pub(crate) fn is_repeatable(&self) -> bool {
         !self.gaps.iter().any(|gap| gap.is_transient())
     }
+}
+
+/// Whether what a rule finds is a secret. What rules for prompts find are sentences and commands.
+fn is_secret(rule: &RuleInfo) -> bool {
+    !rule.id.starts_with("prompt.")
 }

@@ -16,6 +16,7 @@ use self::events::{ChannelId, Effect, effect};
 use crate::collect::{Mark, Marks};
 use crate::conversation::Kind;
 use crate::copy::Edits;
+use crate::form::model_of;
 use crate::gate::{Client, Gate, about_body};
 use crate::json::{self, quote};
 use crate::policy::Action;
@@ -46,6 +47,10 @@ pub struct StreamCheck {
     texts: BTreeMap<ChannelId, OpenText>,
     is_cut: bool,
     reasons: Vec<Reason>,
+    /// Reasons that the witness of the gate was not told yet.
+    untold: Vec<Reason>,
+    /// The model that the events name.
+    model: Option<String>,
 }
 
 /// A text that has not ended.
@@ -69,6 +74,12 @@ impl StreamCheck {
     /// Checks the next bytes, and returns what may be passed on. After a denial, that ends with an error that both SDKs
     /// show, and nothing may follow.
     pub fn push(&mut self, bytes: &[u8], gate: &Gate, client: Client<'_>) -> Vec<u8> {
+        let out = self.push_events(bytes, gate, client);
+        self.tell(gate, client);
+        out
+    }
+
+    fn push_events(&mut self, bytes: &[u8], gate: &Gate, client: Client<'_>) -> Vec<u8> {
         let mut out = Vec::new();
         if self.is_cut {
             return out;
@@ -102,7 +113,13 @@ impl StreamCheck {
         if !self.is_cut {
             self.end_texts("", gate, client, &mut out);
         }
+        self.tell(gate, client);
         out
+    }
+
+    fn tell(&mut self, gate: &Gate, client: Client<'_>) {
+        let untold = std::mem::take(&mut self.untold);
+        gate.tell(&untold, client, self.model.as_deref(), true);
     }
 
     /// Whether the stream was ended by a denial.
@@ -149,6 +166,11 @@ impl StreamCheck {
             Ok(document) => document,
             Err(error) => return self.cut(unreadable(&format!("an event of a stream is not JSON: {error}")), out),
         };
+        if self.model.is_none() {
+            // Of OpenAI's chat completions, of Anthropic's messages, and of responses.
+            let places = [Some(&document), document.get("message"), document.get("response")];
+            self.model = places.into_iter().flatten().find_map(model_of);
+        }
         let effect = effect(&document);
         let mut marks = Marks::default();
         for piece in &effect.pieces {
@@ -244,6 +266,7 @@ impl StreamCheck {
     fn note(&mut self, reasons: Vec<Reason>) {
         const MOST_REASONS: usize = 100;
         let room = MOST_REASONS.saturating_sub(self.reasons.len());
+        self.untold.extend(reasons.iter().take(room).cloned());
         self.reasons.extend(reasons.into_iter().take(room));
     }
 
@@ -252,6 +275,7 @@ impl StreamCheck {
         self.is_cut = true;
         self.partial = Vec::new();
         self.texts.clear();
+        self.untold.push(reason.clone());
         self.reasons.insert(0, reason);
         let verdict =
             Verdict { decision: Decision::Deny, reasons: vec![self.reasons[0].clone()], copy: None, tokens: 0 };

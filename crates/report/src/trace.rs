@@ -6,13 +6,16 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use layersift_model::calendar::date;
-use layersift_model::{BaseImage, Digest, Severity, TraceReport, TracedImage, TracedPlace, TracedTag};
+use layersift_model::{BaseImage, Digest, Severity, TraceReport, TracedImage, TracedPlace, TracedPrompt, TracedTag};
 
 use crate::terminal::{Line, severity_style};
 use crate::{clean, plural};
 
 /// The version of the schema.
 const SCHEMA: u32 = 1;
+
+/// The most sightings in prompts that are listed.
+const PROMPTS: usize = 20;
 
 /// Columns of a label in a graph.
 const LABEL: usize = 400;
@@ -37,6 +40,7 @@ pub fn text(what: &str, trace: &TraceReport, width: usize, out: &mut dyn Write) 
     }
     line.end()?;
     trace.images.iter().try_for_each(|traced| image(traced, width, out))?;
+    prompts(trace, width, out)?;
     if !trace.places_are_complete {
         writeln!(out, "\n{DIM}There are more places in these images than are listed.{DIM:#}")?;
     }
@@ -44,6 +48,30 @@ pub fn text(what: &str, trace: &TraceReport, width: usize, out: &mut dyn Write) 
         0 => Ok(()),
         more => writeln!(out, "\n… and {} (--limit shows more)", plural(more, "more image")),
     }
+}
+
+/// Where the secrets were seen in prompts, the first first.
+fn prompts(trace: &TraceReport, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    if !trace.prompts.is_empty() {
+        writeln!(out, "\n{BOLD}In prompts and answers of models{BOLD:#}")?;
+    }
+    for prompt in trace.prompts.iter().take(PROMPTS) {
+        let mut line = Line::begin(out, 2, width)?;
+        line.text(PLAIN, &clean(&prompt.rule, 100))?;
+        let (first, last) = (date(prompt.first_seen), date(prompt.last_seen));
+        let time = if first == last { format!("on {first}") } else { format!("from {first} to {last}") };
+        line.text(PLAIN, &format!("in {} {time}", prompt.direction.describe()))?;
+        line.text(DIM, &who(prompt))?;
+        line.end()?;
+    }
+    more(trace.prompts.len() as u64, trace.prompts.len().min(PROMPTS), "sighting", 2, out)
+}
+
+/// The model and the client of a sighting, for people.
+fn who(prompt: &TracedPrompt) -> String {
+    let model = prompt.model.as_ref().map(|model| format!("model {}", clean(model, 100)));
+    let client = prompt.client.as_ref().map(|client| format!("client {}", clean(client, 200)));
+    model.into_iter().chain(client).collect::<Vec<_>>().join(", ")
 }
 
 fn image(image: &TracedImage, width: usize, out: &mut dyn Write) -> io::Result<()> {
@@ -63,6 +91,13 @@ fn image(image: &TracedImage, width: usize, out: &mut dyn Write) -> io::Result<(
     worst_first.sort_by_key(|held| Reverse(held.finding.as_ref().map(|finding| finding.rule.severity)));
     for held in worst_first {
         place(held, width, out)?;
+        if let Some(prompt) = held.finding.as_ref().and_then(|finding| finding.first_prompt.as_ref()) {
+            let mut line = Line::begin(out, 6, width)?;
+            let (kind, when) = (prompt.direction.describe(), date(prompt.first_seen));
+            line.text(PLAIN, &format!("first appeared in {kind} on {when}"))?;
+            line.text(DIM, &who(prompt))?;
+            line.end()?;
+        }
         if let Some(BaseImage { manifest_digest, layers_count }) = &held.base {
             writeln!(out, "      {DIM}from its base image ({}){DIM:#}", plural(*layers_count, "layer"))?;
             writeln!(out, "      {DIM}{manifest_digest}{DIM:#}")?;
@@ -113,6 +148,18 @@ struct Document<'t> {
     exact: bool,
     places_are_complete: bool,
     images: Vec<ImageDocument<'t>>,
+    prompts: Vec<PromptDocument<'t>>,
+}
+
+#[derive(Serialize)]
+struct PromptDocument<'t> {
+    direction: &'static str,
+    fingerprint: Option<&'t str>,
+    rule: &'t str,
+    client: Option<&'t str>,
+    model: Option<&'t str>,
+    first_seen: i64,
+    last_seen: i64,
 }
 
 #[derive(Serialize)]
@@ -155,6 +202,7 @@ struct HeldDocument<'t> {
     ended_by: Option<u64>,
     layer: Option<LayerDocument<'t>>,
     base: Option<BaseDocument<'t>>,
+    first_prompt: Option<PromptDocument<'t>>,
 }
 
 #[derive(Serialize)]
@@ -183,9 +231,22 @@ pub fn json(what: &str, trace: &TraceReport, out: &mut dyn Write) -> io::Result<
         exact: trace.is_exact,
         places_are_complete: trace.places_are_complete,
         images: trace.images.iter().map(image_document).collect(),
+        prompts: trace.prompts.iter().map(prompt_document).collect(),
     };
     serde_json::to_writer_pretty(&mut *out, &document)?;
     writeln!(out)
+}
+
+fn prompt_document(prompt: &TracedPrompt) -> PromptDocument<'_> {
+    PromptDocument {
+        direction: prompt.direction.name(),
+        fingerprint: prompt.fingerprint.as_deref(),
+        rule: &prompt.rule,
+        client: prompt.client.as_deref(),
+        model: prompt.model.as_deref(),
+        first_seen: prompt.first_seen,
+        last_seen: prompt.last_seen,
+    }
 }
 
 fn image_document(image: &TracedImage) -> ImageDocument<'_> {
@@ -251,6 +312,7 @@ fn held_document(held: &TracedPlace) -> HeldDocument<'_> {
             .base
             .as_ref()
             .map(|base| BaseDocument { manifest_digest: &base.manifest_digest, layers: base.layers_count }),
+        first_prompt: finding.and_then(|finding| finding.first_prompt.as_deref()).map(prompt_document),
     }
 }
 
@@ -261,6 +323,10 @@ fn held_document(held: &TracedPlace) -> HeldDocument<'_> {
 pub fn dot(what: &str, trace: &TraceReport, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "digraph trace {{\n  rankdir=LR;\n  node [shape=box];")?;
     writeln!(out, "  {} [style=bold];", quoted(what))?;
+    if let Some(prompt) = trace.prompts.first() {
+        let first = quoted(&format!("{}, {}", prompt.direction.describe(), date(prompt.first_seen)));
+        writeln!(out, "  {first} [shape=note];\n  {first} -> {} [label=\"first appeared in\"];", quoted(what))?;
+    }
     for image in &trace.images {
         let digest = &image.manifest_digest;
         let node = quoted(&digest.to_string());
@@ -306,5 +372,25 @@ mod tests {
         assert!(said.contains("in no image") && !said.contains("\x1b]"), "{said:?}");
         assert!(written(|out| dot("say \"x\"", &trace, out)).contains("\"say \\\"x\\\"\""));
         assert!(written(|out| json("x", &trace, out)).contains("\"total\": 0"));
+    }
+
+    #[test]
+    fn prompts_are_named_without_control_characters() {
+        let prompt = TracedPrompt {
+            fingerprint: Some("f".into()),
+            direction: layersift_model::PromptDirection::Answer,
+            client: Some("token 1 gate\x1b]way".into()),
+            model: Some("a-model".into()),
+            rule: "cipher.byte-array-key".into(),
+            first_seen: 1_772_496_000,
+            last_seen: 1_772_600_000,
+        };
+        let trace = TraceReport { prompts: vec![prompt], ..TraceReport::empty() };
+        let said = written(|out| text("x", &trace, 200, out));
+        assert!(said.contains("in a model's answer from 2026-03-03 to 2026-03-04"), "{said}");
+        assert!(said.contains("model a-model, client token 1 gate") && !said.contains("\x1b]"), "{said:?}");
+        assert!(written(|out| dot("x", &trace, out)).contains("a model's answer, 2026-03-03"));
+        let document = written(|out| json("x", &trace, out));
+        assert!(document.contains("\"direction\": \"answer\"") && document.contains("1772496000"), "{document}");
     }
 }

@@ -220,6 +220,10 @@ pub struct Confirm {
     /// Whether values that look like placeholders (`changeme`, `${TOKEN}`, `xxxx`) are findings.
     #[serde(default, alias = "keep_placeholders")]
     pub keep_placeholders: bool,
+    /// Whether the secret is a key of a cipher, written as text: its fingerprint is then that of the bytes that it
+    /// spells, as in a compiled module.
+    #[serde(default, alias = "key_bytes")]
+    pub key_bytes: bool,
 }
 
 /// Conditions that only rules in the formats of other scanners have. Their expressions, like those of

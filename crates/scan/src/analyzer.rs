@@ -27,7 +27,7 @@ use crate::observe::{NoObserver, Observer};
 
 /// The revision of the code that reads layers and documents. Any change to what is read raises it, so that layers which
 /// an older revision passed are scanned again instead of taken from a store.
-pub const READER_REVISION: u32 = 7;
+pub const READER_REVISION: u32 = 8;
 
 /// Why a set of rules cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -203,9 +203,10 @@ impl Analyzer {
     }
 
     /// Whether a finding of the rule `id` counts in a part of a conversation: rules for prompts may be for some only.
-    pub fn counts_in(&self, id: &str, scope: Scope) -> bool {
-        let mut limited = self.rules.signatures.iter().filter(|signature| !signature.scope.is_empty());
-        limited.find(|signature| signature.id == id).is_none_or(|signature| signature.scope.contains(&scope))
+    /// `None` is a part for which there are no such rules, as the text of a model's answer.
+    pub fn counts_in(&self, id: &str, scope: Option<Scope>) -> bool {
+        let scopes = self.rules.scopes.iter().find(|(limited, _)| limited == id);
+        scopes.is_none_or(|(_, scopes)| scope.is_some_and(|scope| scopes.contains(&scope)))
     }
 
     /// The key of the fingerprints of secrets.

@@ -10,7 +10,7 @@ use crate::confirm::{Confirmed, Confirmer, Matches, Verification};
 use crate::decoding::Encoding;
 use crate::engine::{Cache, Candidate, EncodedKeywordCode, Engine, EngineError, Pattern, SignatureDatabase, built_in};
 use layersift_model::{RuleInfo, Severity};
-use layersift_rules::{FileRule, PatternSet, Ruleset, Signature};
+use layersift_rules::{FileRule, PatternSet, Ruleset, Scope, Signature};
 
 use crate::RulesetError;
 
@@ -26,6 +26,8 @@ pub(crate) struct CompiledRules {
     pub(crate) checks: Checks,
     pub(crate) chains: Chains,
     pub(crate) digest: String,
+    /// The signatures that count in some parts of a conversation only: their ids, and these parts.
+    pub(crate) scopes: Vec<(String, Vec<Scope>)>,
     /// Warnings about rules that were not loaded completely.
     pub(crate) notes: Vec<String>,
     engine: Engine,
@@ -69,6 +71,7 @@ impl CompiledRules {
             checks: Checks::new(&ruleset.ports, &ruleset.checks, valid.checks)?,
             chains: Chains::new(ruleset.chains),
             digest,
+            scopes: scopes(&ruleset.signatures),
             notes: ruleset.notes,
             engine,
             encoded_keywords,
@@ -130,6 +133,11 @@ impl CompiledRules {
         let (encoding, width) = self.encoded_keywords.get(candidate.pattern.checked_sub(self.signatures.len())?)?;
         Some((*encoding, candidate.first_end.checked_sub(*width)?..candidate.first_end))
     }
+}
+
+fn scopes(signatures: &[Signature]) -> Vec<(String, Vec<Scope>)> {
+    let limited = signatures.iter().filter(|signature| !signature.scope.is_empty());
+    limited.map(|signature| (signature.id.clone(), signature.scope.clone())).collect()
 }
 
 /// The encoding of each keyword, and its length in bytes.

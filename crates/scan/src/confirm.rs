@@ -188,8 +188,19 @@ impl Confirmer {
 /// Drops findings that another finding in the same bytes makes redundant. Of findings with the same span, the one with
 /// the highest confidence and severity stays. A finding of low confidence yields to any other that it overlaps. A
 /// finding that was decoded from the bytes of another (the DER in a PEM key) only stays if it ranks higher. Damaged
-/// secrets yield to all others.
+/// secrets yield to all others. Rules for prompts hide only each other: they may not count where the text is from.
 pub fn keep_best(signatures: &[Signature], found: &mut Vec<Confirmed>) {
+    let for_prompts = |one: &mut Confirmed| !signatures[one.rule].scope.is_empty();
+    let mut apart: Vec<_> = found.extract_if(.., for_prompts).collect();
+    keep_best_of_kind(signatures, found);
+    if !apart.is_empty() {
+        keep_best_of_kind(signatures, &mut apart);
+        found.append(&mut apart);
+        found.sort_by_key(|one| (one.span.start, std::cmp::Reverse(one.span.end), one.rule));
+    }
+}
+
+fn keep_best_of_kind(signatures: &[Signature], found: &mut Vec<Confirmed>) {
     let rank = |confirmed: &Confirmed| {
         let signature = &signatures[confirmed.rule];
         (signature.confidence, signature.severity)

@@ -41,6 +41,7 @@ pub use analyzer::{Analyzer, FileReport, Options, READER_REVISION, RulesetError}
 pub use documents::DocumentReport;
 pub use image_scan::{ImageScan, KnownLayers, ScanError};
 pub use inventory::InventoryScan;
+pub use layersift_rules::Scope;
 pub use memory::{ExtraMemory, MemoryBudget, MemoryLease, RetainedMemory};
 pub use observe::{NoObserver, Observer};
 pub use rule_examples::Fault;

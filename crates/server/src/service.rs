@@ -14,6 +14,7 @@
 //! messenger  messages about that are sent
 //! prompts    what goes to a model is checked
 //! models     models that requests are forwarded to
+//! sightings  fingerprints of secrets in prompts are kept
 //! upkeep     periodic work: certificates, policies, rescans, retention
 //! access     who asks, and what they may do
 //! audit      the log of decisions
@@ -36,6 +37,7 @@ pub(crate) mod prompts;
 pub(crate) mod resolver;
 pub(crate) mod scans;
 mod setup;
+pub(crate) mod sightings;
 pub(crate) mod upkeep;
 
 use std::sync::Arc;
@@ -118,6 +120,12 @@ const OTHER_WAITING: usize = 128;
 const STREAMS: usize = 64;
 
 impl Service {
+    /// Writes the fingerprints of secrets that were seen in prompts to the store. It blocks.
+    pub(crate) fn note_sightings(&self) -> Result<(), StoreError> {
+        let sightings = self.prompts.as_ref().and_then(|gate| gate.sightings.as_ref());
+        sightings.map_or(Ok(()), |sightings| sightings.write(&self.store))
+    }
+
     /// Brings the numbers of connections in the metrics up to date.
     pub(crate) fn count_connections(&self) {
         for (listener, connections) in &self.connections {

@@ -31,6 +31,7 @@ mod page;
 mod places;
 mod pool;
 mod process;
+mod prompt_sightings;
 mod queue;
 mod retention;
 mod run_listings;
@@ -62,6 +63,7 @@ pub use self::layers::{LayerRecord, Layers};
 pub use self::notifications::{NewNotification, NotTaken, NotificationState, Notifications, StoredNotification};
 pub use self::options::StoreOptions;
 pub use self::page::Page;
+pub use self::prompt_sightings::{PromptSighting, PromptSightings};
 pub use self::queue::{Job, JobCounts, Lease, Queue, Task};
 pub use self::retention::{Pruned, Retention};
 pub use self::run_listings::RunListing;
@@ -187,6 +189,11 @@ impl Store {
     /// Tokens of clients of the service.
     pub fn api_tokens(&self) -> ApiTokens<'_> {
         ApiTokens::new(self)
+    }
+
+    /// What a service saw in prompts.
+    pub fn prompt_sightings(&self) -> PromptSightings<'_> {
+        PromptSightings::new(self)
     }
 
     /// The queue of layers to read.

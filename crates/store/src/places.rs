@@ -174,6 +174,7 @@ impl FindingRow {
             package,
             layer_key: self.key_text.clone(),
             first_seen: self.first_seen,
+            first_prompt: None,
         })
     }
 }

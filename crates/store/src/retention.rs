@@ -48,12 +48,12 @@ pub struct Pruned {
 }
 
 /// Rows to remove.
-struct Rows {
-    table: &'static str,
+pub(super) struct Rows {
+    pub(super) table: &'static str,
     /// The column that the rows are removed by, in its order. Rows may share its value.
-    column: &'static str,
+    pub(super) column: &'static str,
     /// Which rows, by the parameters from `$1` on.
-    condition: &'static str,
+    pub(super) condition: &'static str,
 }
 
 const REQUESTS: Rows = Rows {
@@ -144,7 +144,7 @@ impl Store {
     }
 
     /// Removes rows, and with each batch of them, in the same transaction, what `and_then` removes; how many rows.
-    fn remove(
+    pub(super) fn remove(
         &self,
         rows: &Rows,
         values: &[Value],

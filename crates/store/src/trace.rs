@@ -10,6 +10,7 @@ use super::ids::{ImageId, LayerId, PackageId};
 use super::images::StoredImage;
 use super::page::Page;
 use super::places::{self, Matcher, Places};
+use super::prompt_sightings::add_prompts;
 use super::{Store, intern, tags};
 
 /// How many images are looked up at a time.
@@ -55,17 +56,20 @@ pub enum Query {
 
 impl Store {
     /// Looks for `query` in all images, under all keys or under `key` only; names at most `limit` images, and counts
-    /// more.
+    /// more. Of the secrets that it finds, and of one that is asked for, it tells where they were seen in prompts.
     ///
     /// # Errors
     /// [`StoreError::Database`] and [`StoreError::Damaged`].
     pub fn trace(&self, query: &Query, key: Option<&LayerKey>, limit: usize) -> Result<TraceReport, StoreError> {
         self.read(|connection| {
             connection.prefer_lookups()?;
-            match query {
-                Query::Layer(digest) => layer(connection, digest, limit),
-                query => findings(connection, query, key, limit),
-            }
+            let mut trace = match query {
+                Query::Layer(digest) => layer(connection, digest, limit)?,
+                query => findings(connection, query, key, limit)?,
+            };
+            let asked = if let Query::Secret(fingerprint) = query { Some(&fingerprint[..]) } else { None };
+            add_prompts(connection, &mut trace, asked)?;
+            Ok(trace)
         })
     }
 }
@@ -94,7 +98,13 @@ fn layer(connection: &mut Connection, digest: &Digest, limit: usize) -> Result<T
     let (total, counted): (u64, usize) = counts.unwrap_or_default();
     let images = images(connection, &page, |connection, page| places::of_layers(connection, page, &layers))?;
     let is_exact = blobs.is_complete && counted < COUNTED_OF_LAYER;
-    Ok(TraceReport { total, is_exact, places_are_complete: images.is_complete, images: images.items })
+    Ok(TraceReport {
+        total,
+        is_exact,
+        places_are_complete: images.is_complete,
+        images: images.items,
+        prompts: Vec::new(),
+    })
 }
 
 fn findings(
@@ -116,7 +126,13 @@ fn findings(
     let is_exact = is_whole && rows.first().is_none_or(|row| row.by_layer < most && row.by_image < most);
     let page: Vec<ImageId> = rows.into_iter().map(|row| row.image).collect();
     let images = images(connection, &page, |connection, page| places::of_images(connection, page, &matcher))?;
-    Ok(TraceReport { total, is_exact, places_are_complete: images.is_complete, images: images.items })
+    Ok(TraceReport {
+        total,
+        is_exact,
+        places_are_complete: images.is_complete,
+        images: images.items,
+        prompts: Vec::new(),
+    })
 }
 
 row! {

@@ -65,6 +65,7 @@ pub(super) fn check(event: &Event, settings: &Settings<'_>) -> anyhow::Result<Ch
             ..found
         }
     }));
+    embedded_files(event, &checker, &mut checked);
     if event.kind == Kind::Prompt {
         files(event, settings.most_bytes, &checker, &mut checked);
     }
@@ -101,7 +102,7 @@ impl Checker {
     /// The judged report of `bytes`, which are the contents of `path` and were written in `scope`.
     fn scan(&self, path: &str, bytes: &[u8], scope: Scope) -> ImageReport {
         let FileReport { mut findings, gaps } = self.analyzer.bytes(path, bytes);
-        findings.retain(|finding| self.analyzer.counts_in(&finding.rule.id, scope));
+        findings.retain(|finding| self.analyzer.counts_in(&finding.rule.id, Some(scope)));
         let mut report = self.analyzer.report_of_file(path, FileReport { findings, gaps });
         self.policy.judge(&mut report);
         report
@@ -126,6 +127,25 @@ impl Checker {
                 (found, file.offset.and_then(|offset| usize::try_from(offset).ok()))
             })
     }
+}
+
+/// Checks the data in values. No person wrote what is in it, so it counts as the answer of a tool.
+fn embedded_files(event: &Event, checker: &Checker, checked: &mut Checked) {
+    for file in event.content.files() {
+        let place = format!("{}, data in it", file.name);
+        let report = checker.scan("prompt", &file.bytes, Scope::ToolOutput);
+        checked.unchecked.extend(report.gaps.iter().map(|gap| unread(&place, &gap.gap)));
+        for (found, _) in checker.blocking(&report) {
+            let found = Found { place: place.clone(), part: Some(file.name.clone()), ..found };
+            // Short data were scanned as text as well.
+            let key = |one: &Found| (one.rule.clone(), one.masked.clone(), one.part.clone());
+            if !checked.found.iter().any(|known| key(known) == key(&found)) {
+                checked.found.push(found);
+            }
+        }
+    }
+    let damaged = event.content.damaged().iter();
+    checked.unchecked.extend(damaged.map(|name| format!("{name}: data that is not valid base64")));
 }
 
 /// Checks the files that a prompt mentions or comes with. Directories and words that are no files are left out.

@@ -2,11 +2,13 @@
 //!
 //! Each word stands behind its name, as in a file of settings: some secrets are only told by the name that they are
 //! assigned to. Longer text begins a line of its own, as some rules expect of a sentence. Strings that are JSON
-//! themselves are taken apart as well.
+//! themselves are taken apart as well. Data URIs, base64 and lists of bytes are decoded as the
+//! gate of the service does it.
 
 use std::fmt::Write as _;
 use std::ops::Range;
 
+use layersift_prompts::{Data, bytes_of_numbers, data_in};
 use serde_json::Value;
 
 /// How deep JSON in strings of JSON is taken apart.
@@ -17,6 +19,17 @@ const MOST_DEPTH: usize = 8;
 pub(super) struct Content {
     text: String,
     parts: Vec<Part>,
+    files: Vec<EmbeddedFile>,
+    /// The names of values that say they are data and cannot be decoded.
+    damaged: Vec<String>,
+}
+
+/// Data that stands in a value.
+#[derive(Debug)]
+pub(super) struct EmbeddedFile {
+    /// The name of the value.
+    pub(super) name: String,
+    pub(super) bytes: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -31,9 +44,21 @@ impl Content {
         self.text.as_bytes()
     }
 
+    /// The data in values, decoded.
+    pub(super) fn files(&self) -> &[EmbeddedFile] {
+        &self.files
+    }
+
+    /// The names of values with data that cannot be decoded.
+    pub(super) fn damaged(&self) -> &[String] {
+        &self.damaged
+    }
+
     /// Adds `text` as it is.
     pub(super) fn add_text(&mut self, name: &str, text: &str) {
-        self.add_part(name, text);
+        if self.add_data(name, text) {
+            self.add_part(name, text);
+        }
     }
 
     /// Adds all strings and numbers in `value`.
@@ -55,10 +80,15 @@ impl Content {
             Value::Bool(_) | Value::Number(_) => self.assign(name, &value.to_string()),
             Value::String(text) => match inner(text).filter(|_| depth > 0) {
                 Some(value) => self.add_value(name, &value, depth - 1),
-                None => self.assign(name, text),
+                None if self.add_data(name, text) => self.assign(name, text),
+                None => {}
             },
             // A list of numbers may be the bytes of a key.
-            Value::Array(items) if items.iter().all(Value::is_number) => self.assign(name, &value.to_string()),
+            Value::Array(items) if items.iter().all(Value::is_number) => {
+                let bytes = bytes_of_numbers(items.iter().map(Value::as_u64));
+                self.files.extend(bytes.map(|bytes| EmbeddedFile { name: name.into(), bytes }));
+                self.assign(name, &value.to_string());
+            }
             Value::Array(items) => items.iter().for_each(|item| self.add_value(name, item, depth)),
             Value::Object(fields) => {
                 for (field, value) in fields {
@@ -66,6 +96,17 @@ impl Content {
                 }
             }
         }
+    }
+
+    /// Adds what `text` holds as data. Returns whether it is to be scanned as it stands, too.
+    fn add_data(&mut self, name: &str, text: &str) -> bool {
+        let (data, is_text) = data_in(text, false);
+        match data {
+            Data::None => {}
+            Data::Damaged => self.damaged.push(name.into()),
+            Data::Bytes(bytes, _) => self.files.push(EmbeddedFile { name: name.into(), bytes }),
+        }
+        is_text
     }
 
     /// Adds `text` behind the last part of `name`.

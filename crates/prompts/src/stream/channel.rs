@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::holdback::safe_end;
-use crate::conversation::{Kind, Role, Turn};
+use crate::conversation::{Kind, Role, Turn, scope};
 use crate::copy::{mask, masked};
 use crate::gate::{Client, Gate};
 use crate::outcome::{Found, Outcome};
@@ -65,7 +65,9 @@ impl Channel {
     fn release(&mut self, safe: usize, kind: Kind, gate: &Gate, client: Client<'_>) -> Step {
         let before = self.passed.len();
         let window = format!("{}{}", self.passed, self.waiting);
-        let outcome = gate.scan_text(&window);
+        let mut outcome = gate.scan_text(&window);
+        let scope = scope(Role::Assistant, kind);
+        outcome.found.retain(|found| gate.counts(found, scope));
         let (safe, ranges, reasons) = match decide(&outcome, before, safe, kind, client) {
             Ok(decided) => decided,
             Err(reason) => return Step::Cut(reason),

@@ -127,6 +127,7 @@ pub(super) struct CompiledRule {
     min_entropy: f64,
     min_classes: u8,
     keep_placeholders: bool,
+    is_key: bool,
 }
 
 impl CompiledRule {
@@ -160,6 +161,7 @@ impl CompiledRule {
             min_entropy: min_entropy.unwrap_or(0.0),
             min_classes: min_classes.unwrap_or(0),
             keep_placeholders: *keep_placeholders,
+            is_key: signature.confirm.key_bytes,
         })
     }
 
@@ -214,7 +216,9 @@ impl CompiledRule {
             Some(None) if self.is_distinct => (Some(checksum::WRONG.into()), Kind::Damaged),
             Some(None) => return Judgement::Rejected,
         };
-        Judgement::Confirmed { span, secret: Secret::new(secret), note, kind }
+        let secret = Secret::new(secret);
+        let secret = if self.is_key { secret.as_key() } else { secret };
+        Judgement::Confirmed { span, secret, note, kind }
     }
 }
 

@@ -461,7 +461,8 @@ impl<'a> OpenFile<'a, '_> {
             let label = format!("{}-bit key", key.bytes.len() * 8);
             let note = cipher_note(&key);
             let span = start..start + key.bytes.len();
-            let secret = Secret::labelled(key.bytes, label);
+            // What is a constant here may be the text of a key, which is decoded before it is used.
+            let secret = Secret::labelled(key.bytes, label).as_key();
             found.push(Confirmed {
                 rule,
                 span,

@@ -57,7 +57,8 @@ pub(super) async fn by_secret(
     if secret.is_empty() {
         return Err(Problem::invalid("the secret is empty"));
     }
-    let queries = service.fingerprint_keys.iter().map(|key| Query::Secret(key.fingerprint(secret.as_bytes())));
+    let fingerprints = service.fingerprint_keys.iter().flat_map(|key| key.fingerprints(secret.as_bytes()));
+    let queries = fingerprints.map(Query::Secret);
     answer(&service, "the secret".into(), queries.collect(), limit).await
 }
 
@@ -74,11 +75,7 @@ async fn answer(
         for query in &queries {
             let mut traced = service.store.trace(query, None, limit)?;
             withhold(query, &mut traced);
-            found.total += traced.total;
-            found.is_exact &= traced.is_exact;
-            found.places_are_complete &= traced.places_are_complete;
-            found.images.extend(traced.images);
-            found.images.truncate(limit);
+            found.add(traced, limit);
         }
         Ok(found)
     });
@@ -100,8 +97,14 @@ fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64
 /// Leaves only the fingerprint that was asked for: others may have been made with the public key.
 fn withhold(query: &Query, traced: &mut TraceReport) {
     let places = traced.images.iter_mut().flat_map(|image| image.places.iter_mut());
+    let is_asked = |fingerprint: &String| matches!(query, Query::Secret(asked) if asked == fingerprint);
     for finding in places.filter_map(|place| place.finding.as_mut()) {
-        let is_asked = |fingerprint: &String| matches!(query, Query::Secret(asked) if asked == fingerprint);
         finding.fingerprint = finding.fingerprint.take().filter(is_asked);
+        if let Some(prompt) = &mut finding.first_prompt {
+            prompt.fingerprint = prompt.fingerprint.take().filter(is_asked);
+        }
+    }
+    for prompt in &mut traced.prompts {
+        prompt.fingerprint = prompt.fingerprint.take().filter(is_asked);
     }
 }

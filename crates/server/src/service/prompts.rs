@@ -9,10 +9,12 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use layersift_prompts::{Client, Gate, Policy};
+use layersift_prompts::{Client, Gate, Policy, Witness};
 use layersift_scan::Analyzer;
+use layersift_store::Seconds;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
+use super::sightings::Sightings;
 use crate::http::problem::Problem;
 use crate::settings::Prompts;
 
@@ -42,6 +44,8 @@ pub(crate) struct PromptGate {
     pub(crate) streams: Arc<Semaphore>,
     /// The largest body of any policy.
     most_bytes: usize,
+    /// Fingerprints of secrets, if they are kept.
+    pub(crate) sightings: Option<Arc<Sightings>>,
 }
 
 /// What checks need on their threads.
@@ -99,7 +103,7 @@ impl Receiving {
 
 impl PromptGate {
     /// A gate that scans with `analyzer`.
-    pub(crate) fn new(analyzer: Analyzer, settings: Option<&Prompts>) -> PromptGate {
+    pub(crate) fn new(analyzer: Analyzer, settings: Option<&Prompts>, clock: fn() -> Seconds) -> PromptGate {
         let settings = settings.cloned().unwrap_or_default();
         let policies: Vec<Policy> = settings.policies.iter().map(|policy| policy.policy()).collect();
         let usual = Policy::default();
@@ -109,13 +113,19 @@ impl PromptGate {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
+        let sightings = (settings.fingerprints > 0).then(|| Arc::new(Sightings::new(settings.fingerprints, clock)));
         let gate = Gate::new(Arc::new(analyzer), settings.remembered);
+        let gate = match &sightings {
+            Some(sightings) => gate.told_to(Arc::clone(sightings) as Arc<dyn Witness>),
+            None => gate,
+        };
         PromptGate {
             shared: Arc::new(Shared { gate, settings, policies, usual }),
             turns: Arc::new(Semaphore::new(threads)),
             memory: Arc::new(Semaphore::new(MEMORY)),
             streams: Arc::new(Semaphore::new(STREAMS)),
             most_bytes,
+            sightings,
         }
     }
 

@@ -237,7 +237,7 @@ impl Parts {
             events: event_senders(&settings)?,
             access: Access::new(Arc::clone(&store), settings.clients.api.clone(), clock),
             harbor,
-            prompts: prompt_analyzer.map(|analyzer| PromptGate::new(analyzer, settings.prompts.as_ref())),
+            prompts: prompt_analyzer.map(|analyzer| PromptGate::new(analyzer, settings.prompts.as_ref(), clock)),
             models: models(&settings)?,
             audit,
             connections: connections(&settings),
@@ -315,6 +315,9 @@ impl Parts {
                 });
                 listening(&addresses);
                 runtime.block_on(serve_all(bound, &service, is_ending));
+                if let Err(error) = service.note_sightings() {
+                    tracing::error!(%error, "the last fingerprints of prompts are not kept");
+                }
                 answering.cancel();
                 // Also where it ended by itself.
                 ending.cancel();

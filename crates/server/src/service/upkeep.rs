@@ -93,6 +93,7 @@ impl Upkeep {
         };
         told("noting the layer key", state.serve_key(&service.key, now));
         told("noting what was asked", self.note_asked());
+        told("noting fingerprints of prompts", service.note_sightings());
         told("counting", self.count());
         let is_leader = state.lead(LEADER, LEASE, now).unwrap_or_else(|error| {
             told("leading", Err(error));
@@ -118,6 +119,13 @@ impl Upkeep {
             match store.prune(&retention, key, now) {
                 Ok(pruned) => tracing::info!(?pruned, "removed what is not kept"),
                 Err(error) => tracing::error!(%error, "cannot remove what is not kept"),
+            }
+            if let Some(prompts) = &settings.prompts {
+                match store.prompt_sightings().forget(now.saturating_sub(prompts.fingerprints_kept())) {
+                    Ok(0) => {}
+                    Ok(count) => tracing::info!(count, "removed fingerprints of prompts"),
+                    Err(error) => tracing::error!(%error, "cannot remove fingerprints of prompts"),
+                }
             }
         }
     }

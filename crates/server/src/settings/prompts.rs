@@ -10,6 +10,8 @@ use layersift_model::{Confidence, Severity};
 use layersift_prompts::{Action, Policy};
 use serde::{Deserialize, Deserializer};
 
+use crate::span::Span;
+
 /// What clients may send and get.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
@@ -22,11 +24,22 @@ pub struct Prompts {
     pub threads: usize,
     /// The models that `listen.proxy` forwards to, by the first segment of the path.
     pub upstreams: BTreeMap<String, Upstream>,
+    /// The most fingerprints of secrets in prompts and answers that the store keeps; 0 keeps none.
+    pub fingerprints: u64,
+    /// How long a fingerprint is kept since it was seen last.
+    fingerprints_kept: Span,
 }
 
 impl Default for Prompts {
     fn default() -> Prompts {
-        Prompts { policies: Vec::new(), remembered: 50_000, threads: 0, upstreams: BTreeMap::new() }
+        Prompts {
+            policies: Vec::new(),
+            remembered: 50_000,
+            threads: 0,
+            upstreams: BTreeMap::new(),
+            fingerprints: 100_000,
+            fingerprints_kept: Span::of_seconds(730 * 86_400),
+        }
     }
 }
 
@@ -136,6 +149,11 @@ impl PromptPolicy {
 }
 
 impl Prompts {
+    /// Seconds that a fingerprint is kept since it was seen last.
+    pub fn fingerprints_kept(&self) -> i64 {
+        self.fingerprints_kept.seconds()
+    }
+
     /// Whether the values go together.
     pub(super) fn check(&self) -> Result<(), String> {
         for (name, upstream) in &self.upstreams {

@@ -1,0 +1,126 @@
+//! Keys that are written as text: the same bytes stand in a compiled module as they are, and in sources and messages as
+//! hexadecimal digits, as base64 or as a list of numbers.
+
+use base64::Engine;
+use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+const CONFIG: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const STANDARD_ANY: GeneralPurpose = GeneralPurpose::new(&STANDARD, CONFIG);
+const URL_ANY: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, CONFIG);
+
+/// The lengths of keys of ciphers, and of two keys in one, in bytes.
+const LENGTHS: [usize; 5] = [16, 24, 32, 48, 64];
+
+/// How often what was decoded may be text again.
+const MOST_DEPTH: usize = 4;
+
+/// The longest text that is read: a list of 64 numbers with casts and line breaks.
+const LONGEST: usize = 4096;
+
+/// The bytes of the key that `text` spells; `None` if it spells none, as most texts. What is decoded may be text again,
+/// so that a key has the same bytes whether the program that uses it decodes it or not.
+pub fn key_bytes(text: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = decoded(text)?;
+    for _ in 1..MOST_DEPTH {
+        match decoded(&bytes) {
+            Some(inner) => bytes = inner,
+            None => break,
+        }
+    }
+    Some(bytes)
+}
+
+fn decoded(text: &[u8]) -> Option<Vec<u8>> {
+    if text.len() > LONGEST || !text.is_ascii() {
+        return None;
+    }
+    let text = std::str::from_utf8(text).ok()?.trim();
+    let bytes = hex(text).or_else(|| list(text)).or_else(|| base64(text))?;
+    LENGTHS.contains(&bytes.len()).then_some(bytes)
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    let pairs = digits.as_bytes().chunks(2).map(|pair| byte(std::str::from_utf8(pair).ok()?, 16));
+    if digits.len().is_multiple_of(2) { pairs.collect() } else { None }
+}
+
+fn base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD_ANY.decode(text).or_else(|_| URL_ANY.decode(text)).ok()
+}
+
+/// Numbers with commas, colons or white space between them, as in sources of C, Java and Go; or escapes, as in `\x0f`.
+fn list(text: &str) -> Option<Vec<u8>> {
+    let items = text.split(|c: char| c == ',' || c == ':' || c.is_ascii_whitespace());
+    let items: Vec<&str> = items
+        .flat_map(|item| item.split("\\x"))
+        .map(|item| item.trim_start_matches("(byte)").trim_end_matches(['u', 'U']))
+        .filter(|item| !item.is_empty())
+        .collect();
+    if items.len() < 2 {
+        return None;
+    }
+    let has_prefixes = items.iter().any(|item| item.starts_with("0x") || item.starts_with("0X"));
+    let are_pairs = !has_prefixes && (text.contains("\\x") || text.contains(':'));
+    items.iter().map(|item| number(item, are_pairs)).collect()
+}
+
+fn number(item: &str, is_pair: bool) -> Option<u8> {
+    match item.strip_prefix("0x").or_else(|| item.strip_prefix("0X")) {
+        Some(digits) => byte(digits, 16),
+        None if is_pair && item.len() == 2 => byte(item, 16),
+        None if is_pair => None,
+        // Java's bytes have a sign.
+        None => item.parse::<i16>().ok().filter(|value| (-128..256).contains(value)).map(|value| value as u8),
+    }
+}
+
+fn byte(digits: &str, radix: u32) -> Option<u8> {
+    let is_plain = (1..=2).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    if is_plain { u8::from_str_radix(digits, radix).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_the_same_bytes_in_every_form() {
+        let key: Vec<u8> = (0..32).map(|at: u8| at.wrapping_mul(37).wrapping_add(99)).collect();
+        let joined =
+            |each: &dyn Fn(&u8) -> String, between: &str| key.iter().map(each).collect::<Vec<_>>().join(between);
+        for text in [
+            joined(&|byte| format!("{byte:02x}"), ""),
+            joined(&|byte| format!("{byte:02X}"), ":"),
+            format!("0x{}", joined(&|byte| format!("{byte:02X}"), "")),
+            joined(&|byte| format!("0x{byte:02x}"), ", "),
+            joined(&|byte| format!("0x{byte:02x}"), ",\n    ") + ",",
+            joined(&|byte| format!("(byte)0x{byte:02X}"), ","),
+            joined(&|byte| byte.to_string(), ", "),
+            joined(&|byte| (*byte as i8).to_string(), ", "),
+            joined(&|byte| format!("\\x{byte:02x}"), ""),
+            STANDARD_ANY.encode(&key),
+            URL_ANY.encode(&key).trim_end_matches('=').to_string(),
+            STANDARD_ANY.encode(joined(&|byte| format!("{byte:02x}"), "")),
+        ] {
+            assert_eq!(key_bytes(text.as_bytes()), Some(key.clone()), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_texts_spell_no_key() {
+        for text in [
+            &b""[..],
+            b"correct horse battery staple",
+            b"ghp_000000000000000000000000000000000000",
+            b"deadbeef",
+            b"1, 2, 3",
+            b"0x100, 0x200, 0x300, 0x400, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12",
+            b"\x80\x81\x82\x83\x84\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f",
+        ] {
+            assert_eq!(key_bytes(text), None, "{text:?}");
+        }
+    }
+}
