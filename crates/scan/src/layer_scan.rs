@@ -30,7 +30,7 @@ use crate::content::records::Record;
 use crate::inventory::layer::{LayerPackages, conclude};
 use crate::inventory::visitor::{Found, Job, PackageVisitor};
 use crate::layer::buffer::{Bytes, Pool};
-use crate::layer::read::{Batch, LayerFacts, LayerReader, Work};
+use crate::layer::read::{Batch, LayerFacts, LayerReader, Work, unreadable};
 use crate::layer::walk::{Overlap, Rest, Segment, Visitor};
 use crate::memory::{MemoryBudget, MemoryLease};
 use crate::observe::Observer;
@@ -110,6 +110,7 @@ impl LayerScanner {
             }
             other => other,
         };
+        let region = blob.region().cloned();
         let memory = context.memory.lease(LAYER_BYTES);
         let sink = FindingSink::new(context.rules, context.limits);
         let progress = |count| context.observer.read(count);
@@ -122,7 +123,7 @@ impl LayerScanner {
             cancellation: context.cancellation,
             memory: &memory,
         };
-        let (facts, scanned, collected) = context.threads.in_place_scope(|scope| {
+        let (mut facts, scanned, collected) = context.threads.in_place_scope(|scope| {
             let sink = &sink;
             let dispatch = |batch| self.dispatch(scope, sink, batch);
             let spawn = |job: Job| {
@@ -147,6 +148,8 @@ impl LayerScanner {
             let collected = packages.map(PackageVisitor::into_entries).unwrap_or_default();
             (facts, (visitor.entries, visitor.owners), collected)
         });
+        // Other threads have read the windows by now.
+        facts.gaps.extend(region.and_then(|region| region.check_whole().err()).map(|error| unreadable(&error)));
         let (entries, owners) = scanned;
         (report(facts.clone(), entries, owners, sink), facts, collected)
     }

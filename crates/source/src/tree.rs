@@ -199,6 +199,9 @@ impl ArchiveTree {
             }
         }
         tree.gaps = gaps.into_gaps();
+        if let Err(error) = tree.map.check_whole() {
+            tree.damage = Some(SourceError::Read { path: path.into(), error });
+        }
         tree
     }
 
@@ -229,10 +232,21 @@ impl ArchiveTree {
         }
     }
 
-    /// The number of bytes from byte `at` on, leading zeros apart.
-    fn after(&self, at: usize) -> u64 {
-        let rest = self.map.get(at..).unwrap_or_default();
-        rest.iter().position(|&byte| byte != 0).map_or(0, |zeros| (rest.len() - zeros) as u64)
+    /// The number of bytes from byte `at` on, leading zeros apart. Holes are zeros, and are not looked at.
+    fn after(&self, mut at: usize) -> u64 {
+        const STEP: usize = 8 << 20;
+        loop {
+            at = self.map.next_data(at);
+            let part = self.map.region().part(at..at.saturating_add(STEP));
+            if part.is_empty() {
+                return 0;
+            }
+            if let Some(zeros) = part.iter().position(|&byte| byte != 0) {
+                return (self.map.len() - at - zeros) as u64;
+            }
+            part.release();
+            at += part.len();
+        }
     }
 
     /// The archive itself.
@@ -271,7 +285,9 @@ impl Tree for ArchiveTree {
     }
 
     fn gaps(&self) -> Vec<Gap> {
-        self.gaps.clone()
+        let missing = self.map.check_whole().err();
+        let missing = missing.map(|error| Gap::new(GapReason::Unreadable, error.to_string()));
+        self.gaps.iter().cloned().chain(missing).collect()
     }
 }
 

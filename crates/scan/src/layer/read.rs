@@ -83,7 +83,7 @@ impl<'r> LayerReader<'r> {
     ) -> LayerFacts {
         match blob {
             // Windows may outlive this map, so they are copies of its bytes.
-            Blob::File(map) => self.streamed(Codec::detect(&map), Box::new(Cursor::new(map)), visitor, others),
+            Blob::File(map) => self.streamed(Codec::detect(&map), Box::new(map.into_reader()), visitor, others),
             Blob::Mapped(region) => match Codec::detect(&region) {
                 Codec::Plain => self.mapped(&region, visitor, others),
                 codec => self.streamed(codec, Box::new(RegionReader::new(region)), visitor, others),
@@ -120,6 +120,14 @@ impl<'r> LayerReader<'r> {
                 pass.stop(cancelled(reason));
                 break;
             }
+            // The rest is zeros that are not in the file, and its pages would be made one by one.
+            if bytes.check_whole().is_err() {
+                break;
+            }
+            if hashed as u64 > self.limits.layer_bytes {
+                pass.stop(too_large(self.limits.layer_bytes));
+                break;
+            }
             let end = (hashed + fresh).min(bytes.len());
             let window = Bytes::Mapped(bytes.part(start..end));
             pass.hash(&blob, &window, hashed - start);
@@ -133,6 +141,9 @@ impl<'r> LayerReader<'r> {
             }
         }
         let digest = blob.finish();
+        if let Err(error) = bytes.check_whole() {
+            pass.stop(unreadable(&error));
+        }
         pass.finish(digest, hashed as u64)
     }
 
@@ -199,10 +210,7 @@ impl<'r> LayerReader<'r> {
             }
             if pass.total > self.limits.layer_bytes {
                 let limit = self.limits.layer_bytes;
-                pass.stop(Gap::new(
-                    GapReason::LayerTooLarge,
-                    format!("the layer decompresses to more than {limit} bytes; the rest was not read"),
-                ));
+                pass.stop(too_large(limit));
                 return Ok(());
             }
         }
@@ -239,8 +247,14 @@ pub(crate) fn cancelled(reason: CancelReason) -> Gap {
     Gap::new(reason, detail)
 }
 
+/// The gap of a layer of more than `limit` bytes.
+fn too_large(limit: u64) -> Gap {
+    let detail = format!("the layer has more than {limit} bytes without compression; the rest was not read");
+    Gap::new(GapReason::LayerTooLarge, detail)
+}
+
 /// The gap of bytes that cannot be read.
-fn unreadable(error: &io::Error) -> Gap {
+pub(crate) fn unreadable(error: &io::Error) -> Gap {
     match CancelReason::of(error) {
         Some(reason) => cancelled(reason),
         None => Gap::new(GapReason::Unreadable, error.to_string()),
