@@ -184,7 +184,7 @@ pub fn json(what: &str, trace: &TraceReport, out: &mut dyn Write) -> io::Result<
         places_are_complete: trace.places_are_complete,
         images: trace.images.iter().map(image_document).collect(),
     };
-    serde_json::to_writer_pretty(&mut *out, &document)?;
+    layersift_model::json_output::write_pretty(&mut *out, &document)?;
     writeln!(out)
 }
 

@@ -6,7 +6,6 @@
 pub(crate) mod entries;
 mod file;
 mod found;
-mod masking;
 mod names;
 mod unpack;
 
@@ -32,6 +31,7 @@ use crate::inventory::visitor::{Found, Job, PackageVisitor};
 use crate::layer::buffer::{Bytes, Pool};
 use crate::layer::read::{Batch, LayerFacts, LayerReader, Work, unreadable};
 use crate::layer::walk::{Overlap, Rest, Segment, Visitor};
+use crate::masking;
 use crate::memory::{MemoryBudget, MemoryLease};
 use crate::observe::Observer;
 use crate::worker::ScanWorker;
@@ -525,7 +525,7 @@ fn report(facts: LayerFacts, mut entries: Entries, owners: Owners, sink: Finding
         findings,
         gaps,
     };
-    masking::mask(&mut report);
+    masking::mask_layer(&mut report);
     report
 }
 
