@@ -14,6 +14,7 @@ use layersift_format::compression::{Codec, DecoderMemory, Decoding, MAGIC_BYTES,
 use layersift_format::{Blob, CancelReason, Cancellation, Region, RegionReader};
 use layersift_model::{Algorithm, Digest, Gap, GapReason, Hasher, Limits};
 
+use crate::layer_work::{DECOMPRESSED, LayerWork, too_much_work};
 use crate::memory::MemoryLease;
 
 /// Reads layers.
@@ -32,6 +33,8 @@ pub struct LayerReader<'r> {
     pub cancellation: &'r Cancellation,
     /// The memory of the layer, for decoders that need much.
     pub memory: &'r MemoryLease,
+    /// The work of the layer.
+    pub(crate) work: &'r LayerWork,
 }
 
 /// Digests, sizes and gaps of a layer that was read.
@@ -130,6 +133,10 @@ impl<'r> LayerReader<'r> {
             }
             let end = (hashed + fresh).min(bytes.len());
             let window = Bytes::Mapped(bytes.part(start..end));
+            self.work.add_blob_bytes((end - hashed) as u64);
+            if !self.work.add(0) {
+                pass.stop(too_much_work());
+            }
             pass.hash(&blob, &window, hashed - start);
             pass.window(window, start as u64, hashed - start);
             (self.progress)((end - hashed) as u64);
@@ -154,7 +161,8 @@ impl<'r> LayerReader<'r> {
         visitor: &mut V,
         others: &mut dyn FnMut(Work<'a, V::File>),
     ) -> LayerFacts {
-        let mut raw = Hashed { input, hasher: Hasher::new(self.algorithm), bytes: 0, progress: self.progress };
+        let hasher = Hasher::new(self.algorithm);
+        let mut raw = Hashed { input, hasher, bytes: 0, progress: self.progress, work: self.work, failure: None };
         let mut pass = WalkPass::new(self, codec, visitor, others);
         let undecoded = Undecoded::default();
         let memory = |bytes| Some(Box::new(self.memory.try_grow(bytes)?) as DecoderMemory);
@@ -207,6 +215,10 @@ impl<'r> LayerReader<'r> {
                 Some(error) => return Err(error),
                 None if fresh == 0 => return Ok(()),
                 None => {}
+            }
+            if !self.work.add(if pass.codec == Codec::Plain { 0 } else { fresh as u64 * DECOMPRESSED }) {
+                pass.stop(too_much_work());
+                return Ok(());
             }
             if pass.total > self.limits.layer_bytes {
                 let limit = self.limits.layer_bytes;
@@ -407,11 +419,23 @@ struct Hashed<'a, 'r> {
     hasher: Hasher,
     bytes: u64,
     progress: &'r (dyn Fn(u64) + Sync),
+    work: &'r LayerWork,
+    /// The error after the bytes that were read.
+    failure: Option<io::Error>,
 }
 
 impl Read for Hashed<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
+        if let Some(error) = self.failure.take() {
+            return Err(error);
+        }
+        // Whole buffers, so that the work that is permitted by then does not depend on the pieces of a network.
+        let (count, failure) = read_window(&mut *self.input, buffer);
+        match failure {
+            Some(error) if count == 0 => return Err(error),
+            failure => self.failure = failure,
+        }
+        self.work.add_blob_bytes(count as u64);
         self.hasher.update(&buffer[..count]);
         self.bytes += count as u64;
         (self.progress)(count as u64);
