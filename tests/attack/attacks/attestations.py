@@ -38,10 +38,10 @@ class Attached(Image):
         return super().handle(request)
 
 
-def envelope(payload, signature=b"\0" * 70, **more):
+def envelope(statement, signature=b"\0" * 70, **more):
     document = {
         "payloadType": "application/vnd.in-toto+json",
-        "payload": base64.b64encode(payload).decode(),
+        "payload": base64.b64encode(statement).decode(),
         "signatures": [{"keyid": SECRET, "sig": base64.b64encode(signature).decode()}],
     }
     return json.dumps({**document, **more}).encode()

@@ -62,7 +62,7 @@ def a_blob_without_an_end(setting):
     with Server(first_of(endless(sha256(layer), 0, piece=bytes(1 << 20)), image)) as server:
         outcome = sweep(setting, server, "--max-time", "10s")
         yield outcome
-        yield from late(outcome, 4)
+        yield from late(outcome, 10)
         yield setting.run("scan", f"docker://{server.address}/x/y:1", "-q", "--plain-http", most=30)
 
 
