@@ -1,5 +1,5 @@
-//! The whole path in little memory: any archive in, every report out. Nothing that the scan and the formats keep may take
-//! more than the budget, whatever the archive holds.
+//! The whole path in little memory: any archive in, every report out. Nothing that the scan and the formats keep may
+//! take more than the budget, whatever the archive holds.
 #![no_main]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -1,5 +1,5 @@
-//! Images that are built to cost memory or time: bombs, floods, and shapes that make a careless join quadratic. Each scan
-//! ends soon, in little memory, and says what it left out.
+//! Images that are built to cost memory or time: bombs, floods, and shapes that make a careless join quadratic. Each
+//! scan ends soon, in little memory, and says what it left out.
 
 use std::io::Write;
 

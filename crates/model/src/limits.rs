@@ -9,8 +9,8 @@ pub struct Limits {
     pub layers: usize,
     /// Uncompressed bytes of one layer.
     pub layer_bytes: u64,
-    /// Work of one layer: bytes that are decompressed, decoded or scanned, and more for what takes longer. It is counted
-    /// as if every byte were read at full speed.
+    /// Work of one layer: bytes that are decompressed, decoded or scanned, and more for what takes longer. It is
+    /// counted as if every byte were read at full speed.
     pub layer_work: u64,
     /// Work that each byte of the layer's blob permits on top of that.
     pub layer_work_per_byte: u64,

@@ -1,5 +1,5 @@
-//! Every text of a report that comes from an image, in one place. Structures are taken apart whole: whoever adds a field
-//! has to say here whether an image can put a text into it.
+//! Every text of a report that comes from an image, in one place. Structures are taken apart whole: whoever adds a
+//! field has to say here whether an image can put a text into it.
 
 use crate::build::{BuildStep, FixPatch, ImageBase};
 use crate::finding::{BinaryPlace, DocumentLocation, DocumentRef, FileLocation, Finding, LayerRef, Location, Package};
@@ -10,8 +10,8 @@ use crate::image_report::{ImageGap, ImageReport, LayerSummary};
 type Change<'c> = &'c mut dyn FnMut(&mut String);
 
 impl ImageReport {
-    /// Calls `change` with every text that an image, or whoever wrote it, can choose. What the rules and the program say
-    /// is not among them, nor are digests, ids and what the user typed.
+    /// Calls `change` with every text that an image, or whoever wrote it, can choose. What the rules and the program
+    /// say is not among them, nor are digests, ids and what the user typed.
     pub fn for_each_text(&mut self, change: Change<'_>) {
         let ImageReport {
             target: _,

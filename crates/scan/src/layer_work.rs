@@ -1,5 +1,5 @@
-//! The work that one layer may cause, by the bytes of its blob. A few kilobytes can decompress to terabytes, and to text
-//! that takes a thousand times longer to scan than other text.
+//! The work that one layer may cause, by the bytes of its blob. A few kilobytes can decompress to terabytes, and to
+//! text that takes a thousand times longer to scan than other text.
 //!
 //! Work is counted in bytes read at full speed, never in time, and is a property of the layer: whether a window is
 //! scanned depends on the work of all windows before it. The reading thread decides that. As long as the windows that

@@ -1,5 +1,5 @@
-//! Masks secrets in the names of a layer and in the texts of an image. They are printed, stored and sent on; what a rule
-//! finds in one is a finding, and must not get out through the text.
+//! Masks secrets in the names of a layer and in the texts of an image. They are printed, stored and sent on; what a
+//! rule finds in one is a finding, and must not get out through the text.
 
 use std::collections::{BTreeSet, HashMap};
 

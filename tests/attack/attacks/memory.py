@@ -134,17 +134,19 @@ def encrypted_members_with_long_names(setting):
 @attack(0, 1, 3, seconds=20)
 def windows_of_zstandard_in_each_other_and_beside_each_other(setting):
     def wide(content):
-        arguments = ["zstd", "-q", "-1", "--long=27", "--zstd=wlog=27", "-c", "--stream-size=300000000"]
+        # The size is not known to it, so the stream says that it needs the whole window.
+        arguments = ["zstd", "-q", "-1", "--long=27", "-c"]
         return subprocess.run(arguments, input=content, stdout=subprocess.PIPE, check=True).stdout
 
-    stream = wide(wide(os.urandom(1 << 20) + token().encode()))
+    # The window is only allocated as far as it is used.
+    stream = wide(wide(os.urandom(1 << 20) * 140 + token().encode()))
     layers = [entry(f"a{number}.zst", stream + bytes([number])) + END for number in range(16)]
     yield setting.scan(docker_archive(setting.at("image.tar"), layers))
 
 
 @attack(0, 1, 3, seconds=20)
 def dictionaries_of_xz_in_each_other(setting):
-    content = token().encode() + b"\n"
+    content = os.urandom(1 << 20) * 70 + token().encode() + b"\n"
     for _ in range(6):
         arguments = ["xz", "-c", "--format=xz", "--lzma2=dict=64MiB,mode=fast,mf=hc3,nice=4,depth=1"]
         content = subprocess.run(arguments, input=content, stdout=subprocess.PIPE, check=True).stdout

@@ -19,8 +19,8 @@ const LEAST_IN_ALL: u64 = 64 << 20;
 /// The most holes of a file that are left out. The shorter ones beyond are read as zeros.
 const MOST_HOLES: usize = 8 << 10;
 
-/// Offset and length of each piece of `file`, which has `size` bytes; the whole file if it is not sparse. The file is at
-/// its start afterwards.
+/// Offset and length of each piece of `file`, which has `size` bytes; the whole file if it is not sparse. The file is
+/// at its start afterwards.
 ///
 /// # Errors
 /// If the file cannot be read from its start.

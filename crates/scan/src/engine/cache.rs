@@ -4,8 +4,8 @@
 //! holds a SHA-256 checksum of its name and its content, followed by a database or by the indexes of the expressions
 //! that the library rejects. If a file is damaged or the directory cannot be used, the rules are compiled again.
 //!
-//! Whoever can write a database decides what is found. So nothing is read or written in a directory of somebody else, or
-//! in one that others may write to, nor is a file like that read.
+//! Whoever can write a database decides what is found. So nothing is read or written in a directory of somebody else,
+//! or in one that others may write to, nor is a file like that read.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
