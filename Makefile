@@ -84,6 +84,10 @@ deny: test-tools ## Check licences and sources of dependencies
 fuzz: build-deps test-tools ## Fuzz every target for SECONDS_PER_TARGET=300
 	scripts/fuzz $(SECONDS_PER_TARGET)
 
+.PHONY: attack
+attack: build ## Attack the program with hostile images, registries and requests, in ten minutes
+	tests/attack/run $(LAYERSIFT)
+
 .PHONY: schemathesis
 schemathesis: build ## Ask a service all that its OpenAPI document says, and more (needs schemathesis)
 	scripts/schemathesis $(LAYERSIFT)

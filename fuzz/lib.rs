@@ -9,6 +9,8 @@ pub fn tiny_limits() -> Limits {
         document_bytes: 4 << 10,
         layers: 8,
         layer_bytes: 1 << 20,
+        layer_work: 4 << 20,
+        layer_work_per_byte: 4 << 10,
         layer_entries: 64,
         findings_per_file: 4,
         findings_per_layer: 16,

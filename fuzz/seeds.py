@@ -41,6 +41,7 @@ def main():
     fixtures = sorted((ROOT / "testdata/archives").iterdir())
     put("archive", [b"\x10" + path.read_bytes() for path in fixtures if path.suffix != ".py"])
     put("docker_archive", [b"\0" + archive for archive in archives(small)])
+    put("whole_path", [bytes([flags]) + archive for archive in archives(small) for flags in (0, 2)])
     put("kept_report", [(ROOT / "testdata/kept/report.postcard").read_bytes()])
     databases = sorted((ROOT / "crates/packages/tests/data").iterdir())
     put("packages", [b"\x02" + path.read_bytes() for path in databases])

@@ -20,6 +20,7 @@ mod masked;
 mod output;
 mod output_file;
 mod outputs;
+mod printable;
 mod progress;
 mod prompt;
 mod read;

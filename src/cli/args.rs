@@ -1,6 +1,6 @@
 //! Flags that several commands share, each declared once. A command flattens the groups that it needs.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -117,12 +117,12 @@ pub(crate) struct FingerprintKeyArgs {
 pub(crate) struct StoreArgs {
     /// Store to use: a SQLite file, or postgres://USER@HOST/DATABASE [default: ~/.local/share/layersift/store.db]
     #[arg(long, value_name = "STORE", env = "LAYERSIFT_STORE", hide_env_values = true)]
-    store: Option<String>,
+    store: Option<OsString>,
 }
 
 impl StoreArgs {
     /// The store that the flag or the environment names.
-    pub(crate) fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&OsStr> {
         self.store.as_deref().filter(|name| !name.is_empty())
     }
 }

@@ -2,6 +2,7 @@
 
 mod values;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -256,7 +257,7 @@ fn target(args: &DiffArgs, name: &str) -> TargetArgs {
     TargetArgs { target: name.into(), all: false, platform: args.platform.clone() }
 }
 
-fn reading<'a>(args: &'a DiffArgs, target: &'a TargetArgs, store: Option<&'a str>) -> Reading<'a> {
+fn reading<'a>(args: &'a DiffArgs, target: &'a TargetArgs, store: Option<&'a OsStr>) -> Reading<'a> {
     Reading {
         target,
         build: None,

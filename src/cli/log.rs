@@ -13,6 +13,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
+use super::printable::Printable;
 use super::progress;
 
 const VARIABLE: &str = "LAYERSIFT_LOG";
@@ -101,7 +102,8 @@ impl MakeWriter<'_> for AroundBars {
 impl Write for AroundBars {
     /// A message comes whole, in one call.
     fn write(&mut self, message: &[u8]) -> io::Result<usize> {
-        progress::without_bars(|| io::stderr().lock().write_all(message)).map(|()| message.len())
+        let printable = Printable::new(message);
+        progress::without_bars(|| io::stderr().lock().write_all(printable.as_bytes())).map(|()| message.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -7,8 +7,10 @@ use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context;
+use layersift_model::json_output;
 
 use super::output_file::{self, Readers};
+use super::printable::{self, Printable};
 use super::progress;
 
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
@@ -20,15 +22,16 @@ pub(crate) fn write(bytes: &[u8], file: Option<&Path>) -> anyhow::Result<()> {
 
 /// As [`write`], to a file that only `readers` may read.
 pub(crate) fn write_for(readers: Readers, bytes: &[u8], file: Option<&Path>) -> anyhow::Result<()> {
+    let bytes = Printable::new(bytes);
     match file {
         Some(path) => {
             // Only text has colours; JSON has no escape sequences.
-            let plain = anstream::adapter::strip_bytes(bytes).into_vec();
+            let plain = anstream::adapter::strip_bytes(bytes.as_bytes()).into_vec();
             output_file::write(path, &plain, readers)
         }
         None => {
             let mut out = anstream::stdout().lock();
-            match out.write_all(bytes).and_then(|()| out.flush()) {
+            match out.write_all(bytes.as_bytes()).and_then(|()| out.flush()) {
                 // The reader of the pipe has seen enough; the verdict is the same.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
                 outcome => outcome.context("cannot write to standard output"),
@@ -38,14 +41,21 @@ pub(crate) fn write_for(readers: Readers, bytes: &[u8], file: Option<&Path>) -> 
 }
 
 /// `value` as indented JSON with a line feed at its end.
-pub(crate) fn pretty(value: &serde_json::Value) -> anyhow::Result<String> {
-    Ok(serde_json::to_string_pretty(value)? + "\n")
+pub(crate) fn pretty(value: &impl serde::Serialize) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    json_output::write_pretty(&mut bytes, value)?;
+    Ok(String::from_utf8(bytes)? + "\n")
 }
 
 /// Prints warnings, a line each.
 pub(crate) fn warn<T: AsRef<str>>(warnings: impl IntoIterator<Item = T>) {
     for warning in warnings {
-        error_line(&format!("{}warning:{} {}", WARNING.render(), WARNING.render_reset(), printable(warning.as_ref())));
+        error_line(&format!(
+            "{}warning:{} {}",
+            WARNING.render(),
+            WARNING.render_reset(),
+            printable::message(warning.as_ref())
+        ));
     }
 }
 
@@ -56,19 +66,21 @@ pub(crate) fn error(error: &anyhow::Error) {
 
 /// An error with what caused it, without control characters.
 pub(crate) fn one_line(error: &anyhow::Error) -> String {
-    printable(&chain(error.chain()))
+    printable::message(&chain(error.chain()))
 }
 
 /// Asks a question on standard error, without ending the line.
 pub(crate) fn prompt(question: &str) {
     // If standard error is closed, nobody can be asked; the answer is then read all the same.
-    let _ = anstream::stderr().lock().write_all(question.as_bytes());
+    let _ = anstream::stderr().lock().write_all(Printable::new(question.as_bytes()).as_bytes());
 }
 
 /// Standard error, around the progress bar.
 pub(crate) fn error_line(line: &str) {
     // If standard error is closed, nobody can be told.
-    let _ = progress::without_bars(|| writeln!(anstream::stderr().lock(), "{line}"));
+    let line = format!("{line}\n");
+    let line = Printable::new(line.as_bytes());
+    let _ = progress::without_bars(|| anstream::stderr().lock().write_all(line.as_bytes()));
 }
 
 /// The messages of an error and its sources, separated by colons. Some errors quote their source's message.
@@ -82,11 +94,6 @@ fn chain<'e>(errors: impl Iterator<Item = &'e (dyn Error + 'static)>) -> String 
         }
     }
     text
-}
-
-/// `text` without control characters: a message may quote an image, which must not steer the terminal.
-fn printable(text: &str) -> String {
-    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Reads the images of a target, for `scan` and `layers`: the only place that opens targets and scans them.
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use super::args::{QuietArgs, RegistryArgs, TargetArgs};
@@ -24,7 +25,7 @@ pub(crate) struct Reading<'r> {
     pub(crate) registry: &'r RegistryArgs,
     pub(crate) quiet: &'r QuietArgs,
     /// Keeps layer results, and has those of earlier scans.
-    pub(crate) store: Option<&'r str>,
+    pub(crate) store: Option<&'r OsStr>,
     /// The time for the whole scan.
     pub(crate) timeout: Option<Duration>,
 }

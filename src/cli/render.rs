@@ -1,5 +1,6 @@
 //! `layersift render`: reports that were kept, in any format and judged by any policy, without their images.
 
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -24,7 +25,7 @@ const SHOW_SECRETS: &str =
 pub(crate) struct RenderArgs {
     /// Report to write: a file, - for standard input, or with --store an image
     #[arg(required = true, value_name = "REPORT")]
-    inputs: Vec<String>,
+    inputs: Vec<OsString>,
 
     #[command(flatten)]
     report: ReportArgs,
@@ -56,10 +57,10 @@ pub(crate) fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The reports that `input` names. A name of a file is not looked up in the store.
-fn read(input: &str, store: &StoreArgs, saved: &mut SavedReports) -> anyhow::Result<Vec<ImageReport>> {
-    match input {
-        "-" => saved.standard_input(),
-        _ if store.name().is_some() && !Path::new(input).exists() => stored(input, store),
+fn read(input: &OsStr, store: &StoreArgs, saved: &mut SavedReports) -> anyhow::Result<Vec<ImageReport>> {
+    match input.to_str() {
+        Some("-") => saved.standard_input(),
+        Some(name) if store.name().is_some() && !Path::new(input).exists() => stored(name, store),
         _ => saved.file(Path::new(input)),
     }
 }

@@ -1,5 +1,6 @@
 //! `layersift serve`.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -106,7 +107,7 @@ impl SettingsArgs {
     }
 
     fn open_named(&self, of_settings: Option<&str>, options: StoreOptions) -> anyhow::Result<Store> {
-        Ok(match self.store.name().or(of_settings) {
+        Ok(match self.store.name().or(of_settings.map(OsStr::new)) {
             Some(name) => Store::open_with(name, options)?,
             None => Store::open_default_with(options)?,
         })

@@ -1,10 +1,10 @@
-//! Images that are built to cost memory or time: bombs, floods, and shapes that make a careless join quadratic. Each scan
-//! ends soon, in little memory, and says what it left out.
+//! Images that are built to cost memory or time: bombs, floods, and shapes that make a careless join quadratic. Each
+//! scan ends soon, in little memory, and says what it left out.
 
 use std::io::Write;
 
 use crate::support::image::{Layer, bytes, config, digest, hex, manifest, oci, oci_with, write_directory};
-use crate::support::tar::{Tar, gzip, header};
+use crate::support::tar::{Tar, gzip, header, zstd};
 use crate::support::{Run, findings, gap_reasons, layersift, layersift_with_input, report_of, text};
 use layersift_model::Limits;
 use layersift_rules::Ruleset;
@@ -93,6 +93,38 @@ fn a_bomb_of_zeros_as_an_image() {
     (0..512).for_each(|_| out.write_all(&[0; 1 << 20]).unwrap());
     let run = layersift_with_input(&["scan", "-"], out.finish().unwrap()).expect(2);
     assert!(run.peak_kib < MEMORY);
+}
+
+#[test]
+fn bombs_in_many_files_of_a_small_layer() {
+    let bomb = zstd(&vec![0; 64 << 20]);
+    let tar = (0..16).fold(Tar::new(), |tar, n| tar.file(&format!("{n}.zst"), &bomb)).file("env", token(1)).finish();
+    // Each of them is far below the limit of a file.
+    let report = scan(&[Layer::stored(&tar, gzip(&tar), "+gzip")]).expect(3).json();
+    assert_eq!(gap_reasons(&report), ["layer-too-large"]);
+    // As many bytes of a layer that is not compressed permit as much work.
+    let plain = (0..16).fold(Tar::new(), |tar, n| tar.file(&format!("{n}"), vec![0; 16 << 20])).finish();
+    scan(&[Layer::stored(&plain, plain.clone(), "")]).expect(0);
+}
+
+#[test]
+fn the_limit_of_work_is_at_the_same_place_with_any_number_of_threads() {
+    let file = |number: usize| [token(number).as_bytes(), &[b' '; 1 << 20]].concat();
+    let tar = (0..60).fold(Tar::new(), |tar, n| tar.file(&format!("{n}"), file(n))).finish();
+    let layer = Layer::stored(&tar, zstd(&tar), "+zstd");
+    let folder = tempfile::tempdir().unwrap();
+    write_directory(folder.path(), &oci(&[layer]));
+    let report = |threads| {
+        let limits = Limits { layer_work: 80 << 20, layer_work_per_byte: 0, ..Limits::default() };
+        let options = Options { threads, limits, ..Options::default() };
+        report_of(&Analyzer::new(Ruleset::built_in().unwrap(), options).unwrap(), text(folder.path()))
+    };
+    let first = report(1);
+    assert_eq!(gap_reasons(&first), ["layer-too-large"]);
+    assert!((5..55).contains(&findings(&first).len()), "{}", findings(&first).len());
+    for threads in [2, 8] {
+        assert_eq!(report(threads)["findings"], first["findings"]);
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod disguises;
 mod disks;
 mod disks_hostile;
 mod documents;
+mod hostile_files;
 mod hostile_layers;
 mod hostile_sizes;
 mod hostile_targets;

@@ -71,6 +71,9 @@ fn a_password_is_never_shown() {
         format!("postgres://me:a?x={word}@127.0.0.1:1/db"),
         format!("postgres://me:{word}"),
         format!("mysql://me:{word}@127.0.0.1/db"),
+        // Names of files, which are addresses that were misspelled.
+        format!("postgres:/me:{word}@127.0.0.1/db"),
+        format!("postgres:/me:a:{word}@127.0.0.1/db"),
     ];
     for url in urls {
         let error = Store::open(&url).unwrap_err();

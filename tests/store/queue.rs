@@ -62,10 +62,15 @@ fn jobs_come_by_priority_then_age(fresh: &Fresh) {
     store.queue().enqueue(&key(), &[job("early", 0, "s"), job("raised", 0, "s")], 10).unwrap();
     store.queue().enqueue(&key(), &[job("urgent", 5, "s")], 40).unwrap();
     store.queue().enqueue(&key(), &[job("raised", 9, "s"), job("urgent", 1, "s")], 50).unwrap();
+    // Of several sizes that manifests claim, the largest counts.
+    for size in [2000, 500] {
+        store.queue().enqueue(&key(), &[Job { size, ..job("late", 0, "s") }], 50).unwrap();
+    }
     let order: Vec<_> = claim(&store, "w", 3, 60).into_iter().map(|task| task.lease.layer).collect();
     assert_eq!(order, ["raised", "urgent", "early"].map(digest));
     assert!(store.queue().claim("w", &other_key(), 9, 60, 60).unwrap().is_empty());
-    assert_eq!(one(&store, "w", 60).lease.layer, digest("late"));
+    let last = one(&store, "w", 60);
+    assert_eq!((last.lease.layer, last.size), (digest("late"), 2000));
     assert!(claim(&store, "w", 9, 60).is_empty());
 }
 

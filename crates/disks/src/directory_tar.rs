@@ -6,6 +6,7 @@
 
 mod changes;
 mod data;
+mod pieces;
 mod tree;
 
 use std::collections::HashMap;
@@ -182,8 +183,13 @@ impl DirectoryTar {
             tar::EntryType::Link
         } else {
             let mut data = Data::new((self.open)(path)?)?;
-            header.set_size(data.size());
             data.take_gap().into_iter().for_each(|gap| self.note(name, gap));
+            if let Some((pieces, size)) = data.sparse() {
+                self.sparse_header(header, name, pieces, size);
+                self.file = Some((name.into(), data));
+                return Ok(());
+            }
+            header.set_size(data.size());
             self.file = Some((name.into(), data));
             tar::EntryType::Regular
         };
@@ -203,6 +209,17 @@ impl DirectoryTar {
         self.ready.extend_from_slice(header.as_bytes());
     }
 
+    /// Makes the headers of a sparse file ready, and the map before its data.
+    fn sparse_header(&mut self, header: &mut tar::Header, name: &[u8], pieces: &[(u64, u64)], size: u64) {
+        let map = pieces::map(pieces, size);
+        self.extension(tar::EntryType::XHeader, &pieces::records(name, size));
+        let stored: u64 = pieces.iter().map(|(_, length)| length).sum();
+        header.set_size(map.len() as u64 + stored);
+        // Its name is in the records.
+        self.header(header, tar::EntryType::Regular, b"sparse", &[]);
+        self.ready.extend_from_slice(&map);
+    }
+
     fn earlier_link(&mut self, name: &[u8], metadata: &Metadata) -> Option<Vec<u8>> {
         if metadata.nlink() < 2 {
             return None;
@@ -217,15 +234,19 @@ impl DirectoryTar {
 
     /// A GNU extension entry for a name that does not fit its field.
     fn long_field(&mut self, kind: tar::EntryType, name: &[u8]) {
-        if name.len() <= 100 {
-            return;
+        if name.len() > 100 {
+            self.extension(kind, name);
         }
+    }
+
+    /// An entry that says more about the next one.
+    fn extension(&mut self, kind: tar::EntryType, content: &[u8]) {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);
-        header.set_size(name.len() as u64);
+        header.set_size(content.len() as u64);
         header.set_cksum();
         self.ready.extend_from_slice(header.as_bytes());
-        self.ready.extend_from_slice(name);
+        self.ready.extend_from_slice(content);
         self.ready.resize(self.ready.len().next_multiple_of(BLOCK), 0);
     }
 
@@ -390,6 +411,50 @@ mod tests {
                 ("f-unsized-broken", unread, None),
             ]
         );
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_sparse_file_of_a_terabyte_is_as_long_as_its_data() {
+        use std::os::unix::fs::FileExt;
+        let directory = directory(&["a", "z"]);
+        let name = format!("huge-{}", "x".repeat(120));
+        let file = File::create_new(directory.path().join(&name)).unwrap();
+        file.write_all_at(b"first", 0).unwrap();
+        file.write_all_at(b"second", 512 << 30).unwrap();
+        file.set_len(1 << 40).unwrap();
+        fs::File::create_new(directory.path().join("y")).unwrap().set_len(1 << 40).unwrap();
+        let unreadable = Unreadable::default();
+        let mut bytes = Vec::new();
+        let mut archive = DirectoryTar::new(directory.path(), unreadable.clone());
+        archive.by_ref().take(1 << 20).read_to_end(&mut bytes).unwrap();
+        assert!(bytes.len() < 1 << 20 && unreadable.lock().unwrap().is_empty());
+        let mut parser = layersift_format::tar::Parser::new(1 << 20);
+        let (mut at, mut found) = (0, Vec::new());
+        while at < bytes.len() {
+            let block = bytes[at..].first_chunk::<BLOCK>().unwrap();
+            at += BLOCK;
+            if let Some(layersift_format::tar::Event::Entry(entry)) = parser.block(block).unwrap() {
+                let runs: Vec<_> = entry.runs().into_iter().filter(|run| run.length > 0).collect();
+                let text = |run: &layersift_format::tar::Run| {
+                    let start = at + run.stored as usize;
+                    bytes[start..start + run.length as usize].trim_ascii_end().to_vec()
+                };
+                let texts: Vec<String> = runs
+                    .iter()
+                    .map(|run| String::from_utf8(text(run)).unwrap().trim_end_matches('\0').to_string())
+                    .collect();
+                found.push((String::from_utf8(entry.path.clone()).unwrap(), entry.size, texts));
+                at += entry.padded() as usize;
+            }
+        }
+        let expected = [
+            ("a".to_string(), 1, vec!["a".to_string()]),
+            (name, 1 << 40, vec!["first".into(), "second".into()]),
+            ("y".into(), 1 << 40, vec![]),
+            ("z".into(), 1, vec!["z".into()]),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

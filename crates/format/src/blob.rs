@@ -15,11 +15,19 @@ pub enum Blob<'a> {
 }
 
 impl<'a> Blob<'a> {
+    /// The part of a mapped file that the bytes are, if they are that.
+    pub fn region(&self) -> Option<&Region<'a>> {
+        match self {
+            Blob::Mapped(region) => Some(region),
+            Blob::File(_) | Blob::Stream(_) => None,
+        }
+    }
+
     /// A reader of all bytes.
     pub fn into_reader(self) -> Box<dyn Read + Send + 'a> {
         match self {
             Blob::Mapped(region) => Box::new(RegionReader::new(region)),
-            Blob::File(map) => Box::new(io::Cursor::new(map)),
+            Blob::File(map) => Box::new(map.into_reader()),
             Blob::Stream(stream) => stream,
         }
     }
@@ -30,11 +38,7 @@ impl<'a> Blob<'a> {
     /// Any error of the reader.
     pub fn read_document(self, limit: u64) -> io::Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
-        match self {
-            Blob::Mapped(region) => region.bytes().take(limit.saturating_add(1)).read_to_end(&mut bytes)?,
-            Blob::File(map) => map.take(limit.saturating_add(1)).read_to_end(&mut bytes)?,
-            Blob::Stream(stream) => stream.take(limit.saturating_add(1)).read_to_end(&mut bytes)?,
-        };
+        self.into_reader().take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
         Ok((bytes.len() as u64 <= limit).then_some(bytes))
     }
 }

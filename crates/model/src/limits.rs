@@ -9,6 +9,11 @@ pub struct Limits {
     pub layers: usize,
     /// Uncompressed bytes of one layer.
     pub layer_bytes: u64,
+    /// Work of one layer: bytes that are decompressed, decoded or scanned, and more for what takes longer. It is
+    /// counted as if every byte were read at full speed.
+    pub layer_work: u64,
+    /// Work that each byte of the layer's blob permits on top of that.
+    pub layer_work_per_byte: u64,
     /// Entries of one layer.
     pub layer_entries: u64,
     /// Findings of one rule in one file.
@@ -57,6 +62,8 @@ impl Default for Limits {
             document_bytes: 8 << 20,
             layers: 1_000,
             layer_bytes: 64 << 30,
+            layer_work: 256 << 20,
+            layer_work_per_byte: 4 << 10,
             layer_entries: 2_000_000,
             findings_per_file: 1_000,
             findings_per_layer: 100_000,

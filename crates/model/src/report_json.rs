@@ -18,6 +18,7 @@ use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::image_report::ImageReport;
+use crate::json_output;
 
 use self::objects::{ReportListObject, ReportObject};
 
@@ -97,12 +98,12 @@ pub fn to_json(reports: &[ImageReport], show_secrets: bool) -> serde_json::Resul
 pub fn write_json(reports: &[ImageReport], show_secrets: bool, out: &mut dyn Write) -> serde_json::Result<()> {
     let object = |report| ReportObject::new(report, show_secrets);
     if let [one] = reports {
-        return serde_json::to_writer_pretty(out, &object(one));
+        return json_output::write_pretty(out, &object(one));
     }
     let mut objects: Vec<ReportObject<'_>> = reports.iter().map(object).collect();
     // One policy judges all images: its expired exceptions are written once.
     let expired = objects.iter_mut().map(|object| std::mem::take(&mut object.expired)).next_back().unwrap_or_default();
-    serde_json::to_writer_pretty(out, &ReportListObject { schema: SCHEMA, reports: objects, expired })
+    json_output::write_pretty(out, &ReportListObject { schema: SCHEMA, reports: objects, expired })
 }
 
 impl Serialize for ImageReport {

@@ -134,7 +134,7 @@ impl Document {
                 document.insert("compositions".into(), composition);
             }
         }
-        serde_json::to_writer_pretty(&mut *out, &document)?;
+        layersift_model::json_output::write_pretty(&mut *out, &document)?;
         writeln!(out)
     }
 

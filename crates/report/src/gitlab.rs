@@ -28,7 +28,7 @@ const GAPS: usize = 50;
 /// Writes one report for all images.
 pub(crate) fn render(reports: &[ImageReport], _: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
     let report = Report { scan: scan(reports), version: VERSION, vulnerabilities: Vulnerabilities(reports) };
-    serde_json::to_writer_pretty(&mut *out, &report)?;
+    layersift_model::json_output::write_pretty(&mut *out, &report)?;
     writeln!(out)
 }
 

@@ -37,7 +37,7 @@ pub fn text(reports: &[ImageReport], width: usize, out: &mut dyn Write) -> io::R
 /// Those of `out`.
 pub fn json(reports: &[ImageReport], out: &mut dyn Write) -> io::Result<()> {
     let images: Vec<Image<'_>> = reports.iter().map(Image::new).collect();
-    serde_json::to_writer_pretty(&mut *out, &Document { schema: layersift_model::SCHEMA, images })?;
+    layersift_model::json_output::write_pretty(&mut *out, &Document { schema: layersift_model::SCHEMA, images })?;
     writeln!(out)
 }
 

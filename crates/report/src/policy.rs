@@ -4,7 +4,7 @@
 mod allow;
 mod baseline;
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -200,10 +200,19 @@ struct File {
 
 /// The text of the file at `path`, which has at most `limit` bytes.
 fn read(path: &Path, limit: u64) -> Result<String, PolicyError> {
+    read_while(path, limit, |_| true)
+}
+
+/// The text of the file at `path`, or the beginning of it if that is not `wanted`.
+fn read_while(path: &Path, limit: u64, wanted: impl Fn(&[u8]) -> bool) -> Result<String, PolicyError> {
+    const BEGINNING: u64 = 1;
     let failed = |source| PolicyError::Read { path: path.into(), source };
     let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(limit + 1).read_to_string(&mut text).map_err(failed)?;
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let mut beginning = Vec::new();
+    (&mut file).take(BEGINNING).read_to_end(&mut beginning).map_err(failed)?;
+    let rest = if wanted(&beginning) { limit } else { 0 };
+    io::Cursor::new(beginning).chain(file.take(rest)).read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > limit {
         return Err(PolicyError::TooLarge { path: path.into(), limit });
     }

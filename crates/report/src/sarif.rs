@@ -35,7 +35,7 @@ const GAPS: usize = 20;
 /// Writes a log with a run for each report.
 pub(crate) fn render(reports: &[ImageReport], _: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
     let log = Log { schema: SCHEMA, version: "2.1.0", runs: reports.iter().map(Run::new).collect() };
-    serde_json::to_writer_pretty(&mut *out, &log)?;
+    layersift_model::json_output::write_pretty(&mut *out, &log)?;
     writeln!(out)
 }
 

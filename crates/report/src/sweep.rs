@@ -353,7 +353,7 @@ pub fn json(report: &SweepReport, out: &mut dyn Write) -> io::Result<()> {
         ended_early: report.ended_early.as_deref(),
         verdict: report.verdict,
     };
-    serde_json::to_writer_pretty(&mut *out, &document)?;
+    layersift_model::json_output::write_pretty(&mut *out, &document)?;
     writeln!(out)
 }
 

@@ -151,7 +151,7 @@ impl Timeline<'_> {
         if let Some(digest) = &report.manifest_digest {
             event.insert("manifest_digest".into(), digest.to_string().into());
         }
-        serde_json::to_writer(&mut *self.out, &event)?;
+        layersift_model::json_output::write_line(&mut *self.out, &event)?;
         writeln!(self.out)
     }
 }

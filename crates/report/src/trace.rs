@@ -233,7 +233,7 @@ pub fn json(what: &str, trace: &TraceReport, out: &mut dyn Write) -> io::Result<
         images: trace.images.iter().map(image_document).collect(),
         prompts: trace.prompts.iter().map(prompt_document).collect(),
     };
-    serde_json::to_writer_pretty(&mut *out, &document)?;
+    layersift_model::json_output::write_pretty(&mut *out, &document)?;
     writeln!(out)
 }
 

@@ -23,6 +23,7 @@ use layersift_model::{
 
 use crate::analyzer::READER_REVISION;
 use crate::documents::{DocumentFinding, DocumentReport};
+use crate::masking;
 
 use self::chains::Chains;
 use self::config::{Checks, ConfigFinding, Subject};
@@ -152,6 +153,7 @@ impl Assembler<'_> {
             ..ImageReport::default()
         };
         build::add(&mut report, image, build, &mask);
+        masking::mask_report(&mut report);
         report
     }
 

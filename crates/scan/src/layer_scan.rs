@@ -6,7 +6,6 @@
 pub(crate) mod entries;
 mod file;
 mod found;
-mod masking;
 mod names;
 mod unpack;
 
@@ -30,8 +29,10 @@ use crate::content::records::Record;
 use crate::inventory::layer::{LayerPackages, conclude};
 use crate::inventory::visitor::{Found, Job, PackageVisitor};
 use crate::layer::buffer::{Bytes, Pool};
-use crate::layer::read::{Batch, LayerFacts, LayerReader, Work};
+use crate::layer::read::{Batch, LayerFacts, LayerReader, Work, unreadable};
 use crate::layer::walk::{Overlap, Rest, Segment, Visitor};
+use crate::layer_work::{LayerWork, too_much_work};
+use crate::masking;
 use crate::memory::{MemoryBudget, MemoryLease};
 use crate::observe::Observer;
 use crate::worker::ScanWorker;
@@ -110,7 +111,9 @@ impl LayerScanner {
             }
             other => other,
         };
+        let region = blob.region().cloned();
         let memory = context.memory.lease(LAYER_BYTES);
+        let work = LayerWork::new(context.limits);
         let sink = FindingSink::new(context.rules, context.limits);
         let progress = |count| context.observer.read(count);
         let reading = LayerReader {
@@ -121,17 +124,18 @@ impl LayerScanner {
             progress: &progress,
             cancellation: context.cancellation,
             memory: &memory,
+            work: &work,
         };
-        let (facts, scanned, collected) = context.threads.in_place_scope(|scope| {
-            let sink = &sink;
-            let dispatch = |batch| self.dispatch(scope, sink, batch);
+        let (mut facts, scanned, collected) = context.threads.in_place_scope(|scope| {
+            let (sink, work) = (&sink, &work);
+            let dispatch = |batch| self.dispatch(scope, sink, Some(work), batch);
             let spawn = |job: Job| {
                 if let Some(found) = packages {
                     scope.spawn(move |_| job.run(found));
                 }
             };
             let mut visitor = Both {
-                scan: LayerVisitor::new(sink, self.packing(context, &memory, &dispatch)),
+                scan: LayerVisitor::new(sink, self.packing(context, &memory, work, &dispatch)),
                 packages: packages.map(|found| PackageVisitor::new(found, &spawn, context.limits, &memory)),
             };
             let mut facts = reading.layer(blob, &mut visitor, &mut |work| match work {
@@ -147,6 +151,11 @@ impl LayerScanner {
             let collected = packages.map(PackageVisitor::into_entries).unwrap_or_default();
             (facts, (visitor.entries, visitor.owners), collected)
         });
+        if !facts.gaps.contains(&too_much_work()) {
+            facts.gaps.extend(work.gap());
+        }
+        // Other threads have read the windows by now.
+        facts.gaps.extend(region.and_then(|region| region.check_whole().err()).map(|error| unreadable(&error)));
         let (entries, owners) = scanned;
         (report(facts.clone(), entries, owners, sink), facts, collected)
     }
@@ -159,11 +168,12 @@ impl LayerScanner {
         mut input: impl Read,
     ) -> io::Result<(Vec<LayerFinding>, Vec<Gap>)> {
         let memory = context.memory.lease(LAYER_BYTES);
+        let work = LayerWork::new(&without_work_limit(context.limits));
         let sink = FindingSink::new(context.rules, context.limits);
         let read = context.threads.in_place_scope(|scope| {
             let sink = &sink;
-            let dispatch = |batch| self.dispatch(scope, sink, batch);
-            let packing = self.packing(context, &memory, &dispatch);
+            let dispatch = |batch| self.dispatch(scope, sink, None, batch);
+            let packing = self.packing(context, &memory, &work, &dispatch);
             let mut unpacker = FileUnpacker::new(FileHandle::standalone(sink, path.clone(), 0, Vec::new()), packing);
             let mut buffer = vec![0; 64 << 10];
             let outcome = loop {
@@ -190,20 +200,27 @@ impl LayerScanner {
         bytes: &[u8],
     ) -> (Vec<LayerFinding>, Vec<Gap>) {
         let memory = context.memory.lease(SMALL_FILE_BYTES);
+        let work = LayerWork::new(context.limits);
+        work.add_blob_bytes(bytes.len() as u64);
         let sink = FindingSink::new(context.rules, context.limits);
-        let dispatch = |batch| scan_batch(&sink, batch);
-        let packing = self.packing(context, &memory, &dispatch);
+        let dispatch = |batch| {
+            scan_batch(&sink, batch);
+        };
+        let packing = self.packing(context, &memory, &work, &dispatch);
         let mut unpacker = FileUnpacker::new(FileHandle::standalone(&sink, path.clone(), 0, Vec::new()), packing);
         unpacker.bytes(bytes);
         unpacker.finish();
         sink.scan_names();
-        sink.into_findings()
+        let (findings, mut gaps) = sink.into_findings();
+        gaps.extend(work.gap());
+        (findings, gaps)
     }
 
     fn packing<'d, 'a, 's>(
         &'d self,
         context: LayerContext<'d>,
         memory: &'d MemoryLease,
+        work: &'d LayerWork,
         dispatch: Dispatch<'d, 'a, 's>,
     ) -> Packing<'d, 'a, 's> {
         Packing {
@@ -211,25 +228,41 @@ impl LayerScanner {
             overlap: OVERLAP,
             limits: context.limits,
             memory,
+            work,
             cancellation: context.cancellation,
             dispatch,
         }
     }
 
     /// Queues `batch` for a thread of the pool, if there is room in the queue. Otherwise, a thread of the pool scans it
-    /// itself, and any other thread waits, so that a scan never uses more processors than the pool has threads.
+    /// itself, and any other thread waits, so that a scan never uses more processors than the pool has threads. Nothing
+    /// is scanned once `work` has reached its limit.
     fn dispatch<'scope>(
         &'scope self,
         scope: &rayon::Scope<'scope>,
         sink: &'scope FindingSink<'scope>,
+        work: Option<&'scope LayerWork>,
         batch: Batch<'scope, FileHandle<'scope, 'scope>>,
     ) {
+        let reserved = match work {
+            None => None,
+            Some(work) => match work.reserve(batch.segments.iter().map(|segment| segment.range.len()).sum()) {
+                None => return batch.segments.into_iter().for_each(|segment| segment.file.release()),
+                Some(reserved) => Some((work, reserved)),
+            },
+        };
+        let scan = move |batch| {
+            let spent = scan_batch(sink, batch);
+            if let Some((work, reserved)) = reserved {
+                work.finish(reserved, spent);
+            }
+        };
         if !self.queue.enter(rayon::current_thread_index().is_none()) {
-            return scan_batch(sink, batch);
+            return scan(batch);
         }
         scope.spawn(move |_| {
             let _slot = self.queue.slot();
-            scan_batch(sink, batch);
+            scan(batch);
         });
     }
 }
@@ -274,7 +307,8 @@ impl Drop for QueueSlot<'_> {
     }
 }
 
-fn scan_batch<'a, 's>(sink: &'s FindingSink<'s>, batch: Batch<'a, FileHandle<'a, 's>>) {
+/// Scans a window, and returns the work that it took.
+fn scan_batch<'a, 's>(sink: &'s FindingSink<'s>, batch: Batch<'a, FileHandle<'a, 's>>) -> u64 {
     let mut worker = sink.rules.worker().map_err(|error| sink.engine_gap(&error)).ok();
     let mut matches = Matches::default();
     for segment in batch.segments {
@@ -283,6 +317,12 @@ fn scan_batch<'a, 's>(sink: &'s FindingSink<'s>, batch: Batch<'a, FileHandle<'a,
         }
         segment.file.release();
     }
+    worker.map_or(0, |worker| worker.work())
+}
+
+/// The limits for a file that the user names, which is no layer of somebody else.
+fn without_work_limit(limits: &Limits) -> Limits {
+    Limits { layer_work: u64::MAX, ..limits.clone() }
 }
 
 fn scan_segment<'a, 's>(
@@ -522,7 +562,7 @@ fn report(facts: LayerFacts, mut entries: Entries, owners: Owners, sink: Finding
         findings,
         gaps,
     };
-    masking::mask(&mut report);
+    masking::mask_layer(&mut report);
     report
 }
 

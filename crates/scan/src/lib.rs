@@ -28,6 +28,8 @@ mod image_scan;
 mod inventory;
 pub mod layer;
 mod layer_scan;
+mod layer_work;
+mod masking;
 mod memory;
 mod observe;
 mod once;

@@ -8,6 +8,7 @@ use crate::confirm::{Confirmed, Matches};
 use crate::decoding;
 use crate::decoding::{Decoded, Encoding};
 use crate::engine::{Candidate, EngineError, Session};
+use crate::layer_work::CANDIDATE;
 
 /// The maximum number of nested encodings.
 const MAX_DEPTH: usize = 4;
@@ -24,12 +25,13 @@ const OVERLAP: usize = 16 << 10;
 pub(crate) struct ScanWorker<'r> {
     rules: &'r CompiledRules,
     session: Option<Session>,
+    work: u64,
 }
 
 impl CompiledRules {
     /// A worker for one thread.
     pub(crate) fn worker(&self) -> Result<ScanWorker<'_>, EngineError> {
-        Ok(ScanWorker { rules: self, session: Some(self.engine().session()?) })
+        Ok(ScanWorker { rules: self, session: Some(self.engine().session()?), work: 0 })
     }
 }
 
@@ -44,9 +46,16 @@ impl ScanWorker<'_> {
     ) -> Result<bool, EngineError> {
         let Some(session) = &mut self.session else { return Ok(true) };
         let budget = DECODED_AT_LEAST + bytes.len() * DECODED_PER_BYTE;
-        let mut pass = BufferScan { rules: self.rules, session, budget };
-        pass.scan(bytes, owned, 0, found)?;
+        let mut pass = BufferScan { rules: self.rules, session, budget, work: 0 };
+        let outcome = pass.scan(bytes, owned, 0, found);
+        self.work = self.work.saturating_add(pass.work);
+        outcome?;
         Ok(pass.budget > 0)
+    }
+
+    /// The work of all scans so far; see [`crate::layer_work`].
+    pub(crate) fn work(&self) -> u64 {
+        self.work
     }
 }
 
@@ -64,6 +73,7 @@ struct BufferScan<'p> {
     session: &'p mut Session,
     /// The bytes that may still be decoded.
     budget: usize,
+    work: u64,
 }
 
 impl BufferScan<'_> {
@@ -75,7 +85,9 @@ impl BufferScan<'_> {
         found: &mut Matches,
     ) -> Result<(), EngineError> {
         let mut candidates = Vec::new();
+        self.work = self.work.saturating_add(bytes.len() as u64);
         self.rules.engine().scan(self.session, bytes, &mut candidates)?;
+        self.work = self.work.saturating_add(candidates.len() as u64 * CANDIDATE);
         if candidates.is_empty() {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use layersift_format::compression::Codec;
@@ -68,6 +69,9 @@ impl Context<'_> {
         if metadata.is_dir() {
             return Ok(Input::Directory(path.clone()));
         }
+        if metadata.file_type().is_fifo() {
+            return Ok(Input::Stream(path.clone(), Box::new(Pipe::At(path.clone()))));
+        }
         if !metadata.is_file() {
             return Ok(Input::Stream(path.clone(), Box::new(File::open(path).map_err(failed)?)));
         }
@@ -132,6 +136,23 @@ impl Context<'_> {
     /// What ends waits early.
     pub(crate) fn cancellation(&self) -> &Cancellation {
         &self.registry.cancellation
+    }
+}
+
+/// A named pipe, opened by the first read: that waits for a writer, perhaps for ever, and reads can be cancelled.
+enum Pipe {
+    At(PathBuf),
+    Open(File),
+}
+
+impl Read for Pipe {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self {
+                Pipe::At(path) => *self = Pipe::Open(File::open(path)?),
+                Pipe::Open(file) => return file.read(buffer),
+            }
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! Trees: named files of a directory or an archive, in which the image layouts are looked up.
 
 use std::collections::{HashMap, hash_map};
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use layersift_format::tar::{Ambiguity, BLOCK, Entry, Event, Kind, Parser};
 use layersift_format::{ArchiveError, Blob, DocumentError, Fetched, MappedFile, RegionReader, SourceError};
 use layersift_model::{Gap, GapList, GapReason, ImagePath, Limits};
+use rustix::fs::{CWD, Mode, OFlags};
 
 /// Named files.
 pub(crate) trait Tree: Send + Sync {
@@ -40,7 +41,8 @@ pub(crate) trait Tree: Send + Sync {
     }
 }
 
-/// The files of a directory.
+/// The files of a directory. A symbolic link to a blob may lead out of it, as in the layouts of Bazel: the digest says
+/// what has to be at its end. No digest is known of a listing, which has to be in the directory.
 pub(crate) struct DirectoryTree {
     root: PathBuf,
 }
@@ -50,22 +52,49 @@ impl DirectoryTree {
     pub(crate) fn new(root: &Path) -> DirectoryTree {
         DirectoryTree { root: root.into() }
     }
+
+    /// The path of the file called `name`.
+    fn path_of(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.root.join(name);
+        if is_named_by_digest(name) {
+            return Ok(path);
+        }
+        let followed = path.canonicalize()?;
+        if followed.starts_with(self.root.canonicalize()?) {
+            return Ok(followed);
+        }
+        Err(io::Error::other("it is a link out of the directory, which is not followed"))
+    }
 }
 
 impl Tree for DirectoryTree {
     fn open(&self, path: &str) -> Result<Fetched<'_>, SourceError> {
-        let full = self.root.join(ImagePath::normalize(path.as_bytes()).to_string());
-        let failed = |error: io::Error| SourceError::Read { path: full.clone(), error };
-        match fs::metadata(&full) {
+        let name = ImagePath::normalize(path.as_bytes()).to_string();
+        match self.path_of(&name).and_then(|path| open_regular(&path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Fetched::Missing),
-            Err(error) => Err(failed(error)),
-            // A pipe or a device in an image directory would never end.
-            Ok(metadata) if !metadata.is_file() => {
-                Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")))
-            }
-            Ok(_) => MappedFile::open(&full).map(|map| Fetched::Blob(Blob::File(map))).map_err(failed),
+            Err(error) => Err(SourceError::Read { path: self.root.join(name), error }),
+            Ok(map) => Ok(Fetched::Blob(Blob::File(map))),
         }
     }
+}
+
+/// Whether the name of a file is the digest of what is in it: `blobs/sha256/HEX`, and `HEX` or `HEX.manifest.json` as
+/// skopeo writes it.
+fn is_named_by_digest(name: &str) -> bool {
+    const SHORTEST: usize = 64;
+    let last = name.rsplit('/').next().unwrap_or_default();
+    let digits = last.strip_suffix(".manifest.json").unwrap_or(last);
+    digits.len() >= SHORTEST && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Maps a file. A pipe or a device in an image directory would never end, and is not waited for.
+fn open_regular(path: &Path) -> io::Result<MappedFile> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    MappedFile::of(&file)
 }
 
 /// A member of an archive.
@@ -199,6 +228,9 @@ impl ArchiveTree {
             }
         }
         tree.gaps = gaps.into_gaps();
+        if let Err(error) = tree.map.check_whole() {
+            tree.damage = Some(SourceError::Read { path: path.into(), error });
+        }
         tree
     }
 
@@ -229,10 +261,21 @@ impl ArchiveTree {
         }
     }
 
-    /// The number of bytes from byte `at` on, leading zeros apart.
-    fn after(&self, at: usize) -> u64 {
-        let rest = self.map.get(at..).unwrap_or_default();
-        rest.iter().position(|&byte| byte != 0).map_or(0, |zeros| (rest.len() - zeros) as u64)
+    /// The number of bytes from byte `at` on, leading zeros apart. Holes are zeros, and are not looked at.
+    fn after(&self, mut at: usize) -> u64 {
+        const STEP: usize = 8 << 20;
+        loop {
+            at = self.map.next_data(at);
+            let part = self.map.region().part(at..at.saturating_add(STEP));
+            if part.is_empty() {
+                return 0;
+            }
+            if let Some(zeros) = part.iter().position(|&byte| byte != 0) {
+                return (self.map.len() - at - zeros) as u64;
+            }
+            part.release();
+            at += part.len();
+        }
     }
 
     /// The archive itself.
@@ -271,7 +314,9 @@ impl Tree for ArchiveTree {
     }
 
     fn gaps(&self) -> Vec<Gap> {
-        self.gaps.clone()
+        let missing = self.map.check_whole().err();
+        let missing = missing.map(|error| Gap::new(GapReason::Unreadable, error.to_string()));
+        self.gaps.iter().cloned().chain(missing).collect()
     }
 }
 
@@ -284,5 +329,83 @@ fn is_same(map: &[u8], first: &Member<Data>, second: &Member<Data>) -> bool {
             first.stored == second.stored && bytes(first) == bytes(second)
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn archive(path: &Path, bytes: &[u8]) -> MappedFile {
+        fs::write(path, bytes).unwrap();
+        MappedFile::open(path).unwrap()
+    }
+
+    #[test]
+    fn an_archive_that_is_truncated_while_it_is_read_has_a_gap() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image.tar");
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(1 << 20);
+        tar.append_data(&mut header, "blobs/a", &vec![1; 1 << 20][..]).unwrap();
+        let map = archive(&path, &tar.into_inner().unwrap());
+        let length = |length| File::options().write(true).open(&path).unwrap().set_len(length).unwrap();
+        let tree = ArchiveTree::new(&path, map, &Limits::default());
+        assert!(tree.gaps().is_empty());
+        length(4096);
+        let Fetched::Blob(blob) = tree.open("blobs/a").unwrap() else { panic!("the member is there") };
+        assert!(blob.read_document(2 << 20).is_err());
+        assert_eq!(tree.gaps()[0].reason, GapReason::Unreadable);
+        // Its headers are gone as well.
+        let map = MappedFile::open(&path).unwrap();
+        length(0);
+        assert!(ArchiveTree::new(&path, map, &Limits::default()).take_damage().is_some());
+    }
+
+    #[test]
+    fn zeros_after_the_end_are_nothing_however_many() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image.tar");
+        let mut file = fs::File::create_new(&path).unwrap();
+        let header = tar::Header::new_gnu();
+        let mut tar = tar::Builder::new(&mut file);
+        tar.append_data(&mut header.clone(), "a", io::empty()).unwrap();
+        tar.into_inner().unwrap();
+        file.set_len(1 << 40).unwrap();
+        let open = || ArchiveTree::new(&path, MappedFile::open(&path).unwrap(), &Limits::default());
+        assert!(open().gaps().is_empty());
+        std::os::unix::fs::FileExt::write_all_at(&file, b"x", (1 << 39) + 7).unwrap();
+        assert_eq!(open().gaps()[0].bytes, Some((1 << 39) - 7));
+    }
+
+    #[test]
+    fn links_to_blobs_are_followed_and_links_to_listings_stay_inside() {
+        let (directory, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (hex, other) = ("a".repeat(64), "b".repeat(64));
+        fs::create_dir_all(directory.path().join("blobs/sha256")).unwrap();
+        fs::write(outside.path().join("file"), "outside").unwrap();
+        fs::write(directory.path().join("inside"), "inside").unwrap();
+        let link = |target: &Path, name: &str| std::os::unix::fs::symlink(target, directory.path().join(name)).unwrap();
+        let names =
+            [format!("blobs/sha256/{hex}"), hex.clone(), format!("{hex}.manifest.json"), "index.json".to_string()];
+        for name in &names {
+            link(&outside.path().join("file"), name);
+        }
+        link(Path::new("inside"), "manifest.json");
+        link(Path::new("/dev/zero"), &format!("blobs/sha256/{other}"));
+        let tree = DirectoryTree::new(directory.path());
+        for name in &names[..3] {
+            assert_eq!(tree.document(name, 100).unwrap().unwrap(), b"outside", "{name}");
+        }
+        let refused = tree.document("index.json", 100).unwrap_err();
+        assert!(format!("{refused:?}").contains("out of the directory"), "{refused:?}");
+        assert_eq!(tree.document("manifest.json", 100).unwrap().unwrap(), b"inside");
+        assert!(tree.document(&format!("blobs/sha256/{other}"), 100).is_err());
+        rustix::fs::mkfifoat(CWD, directory.path().join("oci-layout"), Mode::RUSR | Mode::WUSR).unwrap();
+        assert!(tree.open("oci-layout").is_err(), "nothing is waited for");
+        assert!(matches!(tree.open("nowhere").unwrap(), Fetched::Missing));
     }
 }

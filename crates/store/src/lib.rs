@@ -41,6 +41,7 @@ mod service;
 mod tags;
 mod trace;
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -94,7 +95,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Location`] for an invalid name, [`StoreError::Open`] where the store cannot be reached or created,
     /// and [`StoreError::Newer`] for the store of a newer version.
-    pub fn open(text: &str) -> Result<Store, StoreError> {
+    pub fn open(text: impl AsRef<OsStr>) -> Result<Store, StoreError> {
         Store::open_with(text, StoreOptions::default())
     }
 
@@ -102,8 +103,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Missing`] where there is no store and there has to be one, otherwise as [`Store::open`].
-    pub fn open_with(text: &str, options: StoreOptions) -> Result<Store, StoreError> {
-        Ok(Store { pool: Pool::open(Location::parse(text)?, options)? })
+    pub fn open_with(text: impl AsRef<OsStr>, options: StoreOptions) -> Result<Store, StoreError> {
+        Ok(Store { pool: Pool::open(Location::parse(text.as_ref())?, options)? })
     }
 
     /// Opens the user's own store, [`Store::default_path`]; its directory is created where there is none.

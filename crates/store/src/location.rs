@@ -1,5 +1,6 @@
 //! Where a store is: a file, or a PostgreSQL server by URL. A password is never shown.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,7 +28,17 @@ pub(super) struct Server {
 
 impl Location {
     /// Reads a path or a `postgres://` or `postgresql://` URL.
-    pub(super) fn parse(text: &str) -> Result<Location, StoreError> {
+    pub(super) fn parse(text: &OsStr) -> Result<Location, StoreError> {
+        let lossy = text.to_string_lossy();
+        match text.to_str() {
+            Some(text) => Location::parse_text(text),
+            // A path need not be text, and a URL has to be.
+            None if !lossy.contains("://") => Ok(Location::File(PathBuf::from(text))),
+            None => Err(StoreError::Location { store: redacted(&lossy), reason: "the URL is not UTF-8".into() }),
+        }
+    }
+
+    fn parse_text(text: &str) -> Result<Location, StoreError> {
         let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
         match (is_url, text.split_once("://")) {
             (true, _) => Server::parse(text).map(|server| Location::Server(Box::new(server))),
@@ -162,10 +173,13 @@ const SHOWN: [&str; 7] = ["host", "port", "dbname", "user", "sslmode", "sslrootc
 /// of a connection string.
 fn without_password(name: &str) -> String {
     let name = match name.rsplit_once('@') {
-        Some((user, host)) => match user.rsplit_once(':') {
-            Some((before, _)) => format!("{before}:****@{host}"),
-            None => name.to_string(),
-        },
+        Some((front, host)) => {
+            let scheme = front.find(":/").map_or(0, |colon| colon + 1);
+            match front[scheme..].find(':') {
+                Some(colon) => format!("{}:****@{host}", &front[..scheme + colon]),
+                None => name.to_string(),
+            }
+        }
         None => name.to_string(),
     };
     let is_password =

@@ -301,6 +301,9 @@ fn add(connection: &mut Connection, layer: LayerId, key: KeyId, job: &Job, now: 
                 let sql = "UPDATE jobs SET priority = $2 WHERE id = $1 AND priority < $2";
                 connection.execute(sql, &[id.into(), job.priority.into()])?;
             }
+            // A manifest that says too little must not keep others from having the layer read.
+            let sql = "UPDATE jobs SET size = $2 WHERE id = $1 AND size < $2";
+            connection.execute(sql, &[id.into(), job.size.into()])?;
             id
         }
     };

@@ -84,7 +84,7 @@ pub(super) fn run(containerd: Option<&Path>, out: &OutputArgs<TextOrJson>) -> an
         TextOrJson::Text => points.text(),
         TextOrJson::Json => {
             let report = Report { in_force: points.in_force(), points: &points.0 };
-            serde_json::to_string_pretty(&report)? + "\n"
+            output::pretty(&report)?
         }
     };
     output::write(bytes.as_bytes(), out.output.as_deref())?;

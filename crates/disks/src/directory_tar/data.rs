@@ -2,10 +2,12 @@
 //! shrink, grow or fail while it is read. What it lacks is filled with zeros, and what was not read of it is a gap.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 
 use layersift_model::{Gap, GapReason};
+
+use super::pieces;
 
 /// The most bytes of a file without a size. They are read before the header is written, which needs the size.
 const MAX_UNSIZED: u64 = 8 << 20;
@@ -17,6 +19,22 @@ pub(super) trait OpenFile: Read + Send {
     /// # Errors
     /// If the system does not tell.
     fn stamp(&self) -> io::Result<Stamp>;
+
+    /// Offset and length of the pieces of the file that are not holes; in order, and of `size` bytes at most.
+    ///
+    /// # Errors
+    /// If the file cannot be read from its start.
+    fn pieces(&self, size: u64) -> io::Result<Vec<(u64, u64)>> {
+        Ok(vec![(0, size)])
+    }
+
+    /// Goes on reading at byte `offset`.
+    ///
+    /// # Errors
+    /// If the file has no such place.
+    fn go_to(&mut self, _offset: u64) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The size of a file, and the seconds and nanoseconds when its data and its inode changed.
@@ -36,13 +54,27 @@ impl OpenFile for File {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
+
+    fn pieces(&self, size: u64) -> io::Result<Vec<(u64, u64)>> {
+        pieces::of(self, size)
+    }
+
+    fn go_to(&mut self, offset: u64) -> io::Result<()> {
+        self.seek(SeekFrom::Start(offset)).map(|_| ())
+    }
 }
 
 /// The data of a file that is being read.
 pub(super) struct Data {
     source: Source,
+    /// The bytes of all pieces.
     size: u64,
     left: u64,
+    /// The pieces of a sparse file; none of another.
+    pieces: Vec<(u64, u64)>,
+    /// How many of them were begun, and the bytes that are left of the last one.
+    begun: usize,
+    left_of_piece: u64,
     /// What was not read, until it is taken.
     gap: Option<Gap>,
 }
@@ -62,16 +94,36 @@ impl Data {
     /// If the system does not tell the size.
     pub(super) fn new(file: Box<dyn OpenFile>) -> io::Result<Data> {
         let stamp = file.stamp()?;
-        Ok(match stamp.size {
-            0 => Data::unsized_of(file),
-            size => Data { source: Source::File(file, stamp), size, left: size, gap: None },
+        if stamp.size == 0 {
+            return Ok(Data::unsized_of(file));
+        }
+        let pieces = file.pieces(stamp.size)?;
+        let size = pieces.iter().map(|(_, length)| length).sum();
+        let source = Source::File(file, stamp);
+        Ok(if pieces == [(0, stamp.size)] {
+            Data::of(source, size)
+        } else {
+            Data { pieces, left_of_piece: 0, ..Data::of(source, size) }
         })
+    }
+
+    /// The data in one piece.
+    fn of(source: Source, size: u64) -> Data {
+        Data { source, size, left: size, pieces: Vec::new(), begun: 0, left_of_piece: size, gap: None }
+    }
+
+    /// The pieces of a sparse file, and its size with the holes; `None` for another.
+    pub(super) fn sparse(&self) -> Option<(&[(u64, u64)], u64)> {
+        match &self.source {
+            Source::File(_, stamp) if self.pieces != [] || self.size < stamp.size => Some((&self.pieces, stamp.size)),
+            _ => None,
+        }
     }
 
     /// The data of a file that is in memory.
     pub(super) fn of_bytes(bytes: &[u8]) -> Data {
         let size = bytes.len() as u64;
-        Data { source: Source::Buffered(Cursor::new(bytes.to_vec())), size, left: size, gap: None }
+        Data::of(Source::Buffered(Cursor::new(bytes.to_vec())), size)
     }
 
     fn unsized_of(file: Box<dyn OpenFile>) -> Data {
@@ -87,7 +139,7 @@ impl Data {
         };
         bytes.truncate(MAX_UNSIZED as usize);
         let size = bytes.len() as u64;
-        Data { source: Source::Buffered(Cursor::new(bytes)), size, left: size, gap }
+        Data { gap, ..Data::of(Source::Buffered(Cursor::new(bytes)), size) }
     }
 
     /// The number of bytes that [`Data::read`] gives in total.
@@ -97,11 +149,14 @@ impl Data {
 
     /// The next bytes; 0 after the last one.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> usize {
-        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         if self.left == 0 {
             self.note_growth();
             return 0;
         }
+        if self.left_of_piece == 0 {
+            self.next_piece();
+        }
+        let most = buffer.len().min(usize::try_from(self.left_of_piece).unwrap_or(usize::MAX));
         let buffer = &mut buffer[..most];
         let count = match &mut self.source {
             Source::File(file, _) => match read_once(file, buffer) {
@@ -119,7 +174,23 @@ impl Data {
             count
         };
         self.left -= count as u64;
+        self.left_of_piece -= count as u64;
         count
+    }
+
+    /// Goes on with the next piece of a sparse file.
+    fn next_piece(&mut self) {
+        let Some(&(offset, length)) = self.pieces.get(self.begun) else {
+            self.left_of_piece = self.left;
+            return;
+        };
+        self.begun += 1;
+        self.left_of_piece = length.min(self.left);
+        if let Source::File(file, _) = &mut self.source
+            && let Err(error) = file.go_to(offset)
+        {
+            self.fail(&format!("{error}, after {} of {} bytes", self.size - self.left, self.size));
+        }
     }
 
     /// What was not read so far, once.
@@ -145,15 +216,21 @@ impl Data {
         0
     }
 
-    /// Looks once for bytes after the size that the file had.
+    /// Looks once for bytes after the size that the file had, and whether the holes of a sparse file are still holes.
     fn note_growth(&mut self) {
-        if let Source::File(file, _) = &mut self.source
-            && read_once(file, &mut [0]).is_ok_and(|count| count > 0)
-        {
-            let detail = format!("the file grew while it was read, and only its first {} bytes were read", self.size);
-            let added = file.stamp().ok().and_then(|now| now.size.checked_sub(self.size)).filter(|added| *added > 0);
-            let gap = Gap::new(GapReason::Unreadable, detail);
-            self.gap = Some(added.map_or(gap.clone(), |added| gap.sized(added)));
+        let is_sparse = self.sparse().is_some();
+        if let Source::File(file, stamp) = &mut self.source {
+            let now = file.stamp().ok();
+            if !is_sparse && read_once(file, &mut [0]).is_ok_and(|count| count > 0) {
+                let detail =
+                    format!("the file grew while it was read, and only its first {} bytes were read", self.size);
+                let added = now.and_then(|now| now.size.checked_sub(self.size)).filter(|added| *added > 0);
+                let gap = Gap::new(GapReason::Unreadable, detail);
+                self.gap = Some(added.map_or(gap.clone(), |added| gap.sized(added)));
+            } else if is_sparse && now.is_none_or(|now| now != *stamp) {
+                let detail = "the sparse file changed while it was read; what was written to its holes was not read";
+                self.gap = Some(Gap::new(GapReason::Unreadable, detail));
+            }
         }
         self.source = Source::Ended;
     }

@@ -419,7 +419,8 @@ fn record_of(image: &Image) -> Option<ImageRecord> {
             digest: layer.digest.clone()?,
             diff_id: layer.diff_id.clone(),
             created_by: None,
-            blob_bytes: layer.size.unwrap_or(0),
+            // 0 stands for a size that no manifest states.
+            blob_bytes: layer.size.map_or(0, |size| size.max(1)),
         })
     };
     Some(ImageRecord {

@@ -204,6 +204,7 @@ impl Worker<'_> {
     /// Reads the layer from the first of its sources that has it.
     fn read(&self, task: &Task) -> Result<LayerReport, Unread> {
         let layer = &task.lease.layer;
+        let size = Some(task.size).filter(|size| *size > 0);
         let cancellation = self
             .layer_timeout
             .map_or_else(|| self.cancellation.child(), |time| self.cancellation.child_with_deadline(time));
@@ -213,7 +214,7 @@ impl Worker<'_> {
                 unread.reason = format!("{source}: {reason}");
                 break;
             }
-            let stream = match self.open(source, layer, &cancellation) {
+            let stream = match self.open(source, layer, size, &cancellation) {
                 Ok(stream) => stream,
                 Err(error) => {
                     let refused_login = error.refused_login.or(unread.refused_login);
@@ -234,14 +235,20 @@ impl Worker<'_> {
         Err(unread)
     }
 
-    fn open(&self, source: &str, layer: &Digest, cancellation: &Cancellation) -> Result<Blob<'static>, Unread> {
+    /// Opens the blob of a layer. No more of it is read than the largest size that a manifest claims, and a byte.
+    fn open(
+        &self,
+        source: &str,
+        layer: &Digest,
+        size: Option<u64>,
+        cancellation: &Cancellation,
+    ) -> Result<Blob<'static>, Unread> {
         let reference: Reference = format!("{source}@{layer}").parse().map_err(|error| format!("{source}: {error}"))?;
         let host = &reference.host;
         let mut used = None;
         let stream = self.registries.with_repository(host, &reference.repository, |client| {
             used = Some(client.clone());
-            // The size is what some manifest claims; the digest decides.
-            client.registry.with_cancellation(cancellation.clone()).blob(&reference.repository, layer, None)
+            client.registry.with_cancellation(cancellation.clone()).blob(&reference.repository, layer, size)
         });
         if let (Err(error), Some(_)) = (&stream, cancellation.reason()) {
             // That says nothing about the registry.

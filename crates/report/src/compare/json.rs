@@ -16,7 +16,7 @@ const SCHEMA: u32 = 1;
 /// Those of `out`.
 pub fn json(comparisons: &[Comparison<'_>], out: &mut dyn Write) -> io::Result<()> {
     let comparisons: Vec<Value> = comparisons.iter().map(object).collect();
-    serde_json::to_writer_pretty(&mut *out, &json!({ "schema": SCHEMA, "comparisons": comparisons }))?;
+    layersift_model::json_output::write_pretty(&mut *out, &json!({ "schema": SCHEMA, "comparisons": comparisons }))?;
     writeln!(out)
 }
 

@@ -26,7 +26,7 @@ const MOST_NAMED: usize = 200;
 /// # Errors
 /// Those of `out`.
 pub fn spdx(inventory: &Inventory, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, &document(inventory))?;
+    layersift_model::json_output::write_pretty(&mut *out, &document(inventory))?;
     writeln!(out)
 }
 

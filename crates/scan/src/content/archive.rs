@@ -50,6 +50,11 @@ pub trait Members {
     /// Something was not read; `inside` is as for `begin`. May be called while a member is open.
     fn gap(&mut self, inside: &[String], gap: Gap);
 
+    /// Counts work. Returns whether more may be done.
+    fn work(&mut self, _: u64) -> bool {
+        true
+    }
+
     /// Whether to stop reading. Checked while streams are decompressed.
     fn is_cancelled(&self) -> bool {
         false

@@ -1,18 +1,23 @@
 //! A disk cache of databases for rules that are not built in: compiling hundreds of rules takes seconds.
 //!
 //! The name of a file is a digest of its inputs: the expressions, the version of the library and the processor. A file
-//! holds a SHA-256 checksum, followed by a database or by the indexes of the expressions that the library rejects. If a
-//! file is damaged or the directory cannot be used, the rules are compiled again.
+//! holds a SHA-256 checksum of its name and its content, followed by a database or by the indexes of the expressions
+//! that the library rejects. If a file is damaged or the directory cannot be used, the rules are compiled again.
+//!
+//! Whoever can write a database decides what is found. So nothing is read or written in a directory of somebody else,
+//! or in one that others may write to, nor is a file like that read.
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use hyperscan::SerializedDatabase;
 use hyperscan::prelude::*;
+use rustix::fs::{CWD, Mode, OFlags};
 
-use layersift_model::{Algorithm, Digest, Hasher};
+use layersift_model::{Algorithm, Hasher};
 use layersift_rules::Pattern;
 
 /// The maximum number of files; the least recently used one is removed first.
@@ -32,8 +37,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The cache in `directory`, which is created when needed. The library trusts its files, so only the user may have
-    /// write access.
+    /// The cache in `directory`, which is created when needed.
     pub fn new(directory: impl Into<PathBuf>) -> Cache {
         Cache { directory: directory.into() }
     }
@@ -62,19 +66,24 @@ impl Cache {
         self.write(&self.path(patterns, REFUSED), lines.as_bytes());
     }
 
-    /// The contents of the file at `path`, if its checksum is right.
+    /// The contents of the file at `path`, if it is trusted and its checksum is right.
     fn read(&self, path: &Path) -> Option<Vec<u8>> {
-        if fs::metadata(path).ok()?.len() > MAX_BYTES {
-            return None;
-        }
-        let mut bytes = fs::read(path).ok()?;
-        let sum: Vec<u8> = bytes.drain(..bytes.len().min(sum_of(&[]).len())).collect();
-        if sum != sum_of(&bytes).as_bytes() {
+        self.check_directory().ok()?;
+        let mut file = open_trusted(path, OFlags::RDONLY).ok().filter(|(_, metadata)| metadata.is_file())?.0;
+        let mut bytes = Vec::new();
+        let length = (&mut file).take(MAX_BYTES + 1).read_to_end(&mut bytes).ok()?;
+        let sum: Vec<u8> = bytes.drain(..length.min(sum_of(path, &[]).len())).collect();
+        if length as u64 > MAX_BYTES || sum != sum_of(path, &bytes).as_bytes() {
             return None;
         }
         // Marks the file as recently used. If this fails, it is merely removed earlier.
-        let _ = fs::File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
+        let _ = file.set_modified(SystemTime::now());
         Some(bytes)
+    }
+
+    /// Fails unless the directory is this user's alone.
+    fn check_directory(&self) -> io::Result<()> {
+        open_trusted(&self.directory, OFlags::RDONLY | OFlags::DIRECTORY).map(drop)
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) {
@@ -84,11 +93,15 @@ impl Cache {
     }
 
     /// Writes to a temporary name and renames the file, so that readers never see a part of it.
-    fn try_write(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-        make_private_directory(&self.directory)?;
+    fn try_write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        self.check_directory()?;
         let draft = path.with_extension(format!("{}.tmp", std::process::id()));
-        let written = fs::File::create(&draft).and_then(|mut file| {
-            file.write_all(sum_of(bytes).as_bytes())?;
+        // What a process with the same number left.
+        let _ = fs::remove_file(&draft);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft);
+        let written = file.and_then(|mut file| {
+            file.write_all(sum_of(path, bytes).as_bytes())?;
             file.write_all(bytes)
         });
         written.and_then(|()| fs::rename(&draft, path)).inspect_err(|_| {
@@ -135,23 +148,35 @@ fn processor() -> String {
     format!("{} {features:?}", std::env::consts::ARCH)
 }
 
-fn sum_of(bytes: &[u8]) -> String {
-    Digest::of(bytes).hex().to_string()
+/// The checksum of the file at `path`. It has the name: a file under the name of another is damaged.
+fn sum_of(path: &Path, bytes: &[u8]) -> String {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+    hasher.update(b"\n");
+    hasher.update(bytes);
+    hasher.finish().hex().to_string()
 }
 
-#[cfg(unix)]
-fn make_private_directory(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-#[cfg(not(unix))]
-fn make_private_directory(path: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(path)
+/// Opens what is at `path`, waits for nothing, and follows no link.
+///
+/// # Errors
+/// If it is not there, or its owner is neither this user nor root, or others may write to it.
+fn open_trusted(path: &Path, flags: OFlags) -> io::Result<(File, Metadata)> {
+    const WRITE_BY_OTHERS: u32 = 0o022;
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    let is_owned = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
+    if !is_owned || metadata.mode() & WRITE_BY_OTHERS != 0 {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "somebody else can write to it"));
+    }
+    Ok((file, metadata))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::engine::SignatureDatabase;
 
@@ -188,6 +213,48 @@ mod tests {
         assert!(cache.load(&patterns()).is_none());
         SignatureDatabase::compile(&patterns(), 1, Some(&cache)).unwrap();
         assert!(cache.load(&patterns()).is_some());
+    }
+
+    #[test]
+    fn what_others_can_write_is_not_trusted() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::new(directory.path().join("c"));
+        let keep = || SignatureDatabase::compile(&patterns(), 1, Some(&cache)).map(drop).unwrap();
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let is_loaded = || cache.load(&patterns()).is_some();
+        keep();
+        let file = only_file(&cache.directory);
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        assert!(is_loaded());
+        for (path, good) in [(&file, 0o600), (&cache.directory, 0o700)] {
+            for bad in [good | 0o020, good | 0o002] {
+                mode(path, bad);
+                assert!(!is_loaded(), "{path:?} {bad:o}");
+            }
+            mode(path, good);
+        }
+        assert!(is_loaded());
+        // The database of other rules under this name.
+        let other = vec![Pattern::new("own.key", "other_[0-9a-f]{16}").unwrap()];
+        SignatureDatabase::compile(&other, 1, Some(&cache)).unwrap();
+        fs::rename(cache.path(&other, DATABASE), &file).unwrap();
+        assert!(!is_loaded());
+        // A link to a good file, and a pipe.
+        fs::remove_file(&file).unwrap();
+        keep();
+        fs::rename(&file, directory.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink(directory.path().join("elsewhere"), &file).unwrap();
+        assert!(!is_loaded());
+        fs::remove_file(&file).unwrap();
+        rustix::fs::mkfifoat(CWD, &file, Mode::RUSR | Mode::WUSR).unwrap();
+        assert!(!is_loaded());
+        keep();
+        assert!(is_loaded(), "a file takes the place of what is not trusted");
+        // Nothing is written where others can change it.
+        fs::remove_file(&file).unwrap();
+        mode(&cache.directory, 0o770);
+        keep();
+        assert_eq!(fs::read_dir(&cache.directory).unwrap().count(), 0);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::layer::buffer::Pool;
 use crate::layer::read::{LayerFacts, LayerReader, Work};
 use crate::layer::walk::Overlap;
 use crate::layer_scan::entries::Entries;
+use crate::layer_work::LayerWork;
 use crate::memory::MemoryBudget;
 use crate::observe::Observer;
 use crate::read_layers::LayerResult;
@@ -143,6 +144,7 @@ impl<'r> PackageReader<'r> {
             other => other,
         };
         let memory = self.memory.lease(LAYER_BYTES);
+        let work = LayerWork::new(self.limits);
         let found = Found::new(self.limits);
         let progress = |count| observer.read(count);
         let reading = LayerReader {
@@ -153,6 +155,7 @@ impl<'r> PackageReader<'r> {
             progress: &progress,
             cancellation,
             memory: &memory,
+            work: &work,
         };
         let (facts, entries) = self.threads.in_place_scope(|scope| {
             let found = &found;

@@ -14,6 +14,7 @@ use layersift_format::compression::{Codec, DecoderMemory, Decoding, MAGIC_BYTES,
 use layersift_format::{Blob, CancelReason, Cancellation, Region, RegionReader};
 use layersift_model::{Algorithm, Digest, Gap, GapReason, Hasher, Limits};
 
+use crate::layer_work::{DECOMPRESSED, LayerWork, too_much_work};
 use crate::memory::MemoryLease;
 
 /// Reads layers.
@@ -32,6 +33,8 @@ pub struct LayerReader<'r> {
     pub cancellation: &'r Cancellation,
     /// The memory of the layer, for decoders that need much.
     pub memory: &'r MemoryLease,
+    /// The work of the layer.
+    pub(crate) work: &'r LayerWork,
 }
 
 /// Digests, sizes and gaps of a layer that was read.
@@ -83,7 +86,7 @@ impl<'r> LayerReader<'r> {
     ) -> LayerFacts {
         match blob {
             // Windows may outlive this map, so they are copies of its bytes.
-            Blob::File(map) => self.streamed(Codec::detect(&map), Box::new(Cursor::new(map)), visitor, others),
+            Blob::File(map) => self.streamed(Codec::detect(&map), Box::new(map.into_reader()), visitor, others),
             Blob::Mapped(region) => match Codec::detect(&region) {
                 Codec::Plain => self.mapped(&region, visitor, others),
                 codec => self.streamed(codec, Box::new(RegionReader::new(region)), visitor, others),
@@ -120,8 +123,20 @@ impl<'r> LayerReader<'r> {
                 pass.stop(cancelled(reason));
                 break;
             }
+            // The rest is zeros that are not in the file, and its pages would be made one by one.
+            if bytes.check_whole().is_err() {
+                break;
+            }
+            if hashed as u64 > self.limits.layer_bytes {
+                pass.stop(too_large(self.limits.layer_bytes));
+                break;
+            }
             let end = (hashed + fresh).min(bytes.len());
             let window = Bytes::Mapped(bytes.part(start..end));
+            self.work.add_blob_bytes((end - hashed) as u64);
+            if !self.work.add(0) {
+                pass.stop(too_much_work());
+            }
             pass.hash(&blob, &window, hashed - start);
             pass.window(window, start as u64, hashed - start);
             (self.progress)((end - hashed) as u64);
@@ -133,6 +148,9 @@ impl<'r> LayerReader<'r> {
             }
         }
         let digest = blob.finish();
+        if let Err(error) = bytes.check_whole() {
+            pass.stop(unreadable(&error));
+        }
         pass.finish(digest, hashed as u64)
     }
 
@@ -143,7 +161,8 @@ impl<'r> LayerReader<'r> {
         visitor: &mut V,
         others: &mut dyn FnMut(Work<'a, V::File>),
     ) -> LayerFacts {
-        let mut raw = Hashed { input, hasher: Hasher::new(self.algorithm), bytes: 0, progress: self.progress };
+        let hasher = Hasher::new(self.algorithm);
+        let mut raw = Hashed { input, hasher, bytes: 0, progress: self.progress, work: self.work, failure: None };
         let mut pass = WalkPass::new(self, codec, visitor, others);
         let undecoded = Undecoded::default();
         let memory = |bytes| Some(Box::new(self.memory.try_grow(bytes)?) as DecoderMemory);
@@ -197,12 +216,13 @@ impl<'r> LayerReader<'r> {
                 None if fresh == 0 => return Ok(()),
                 None => {}
             }
+            if !self.work.add(if pass.codec == Codec::Plain { 0 } else { fresh as u64 * DECOMPRESSED }) {
+                pass.stop(too_much_work());
+                return Ok(());
+            }
             if pass.total > self.limits.layer_bytes {
                 let limit = self.limits.layer_bytes;
-                pass.stop(Gap::new(
-                    GapReason::LayerTooLarge,
-                    format!("the layer decompresses to more than {limit} bytes; the rest was not read"),
-                ));
+                pass.stop(too_large(limit));
                 return Ok(());
             }
         }
@@ -239,8 +259,14 @@ pub(crate) fn cancelled(reason: CancelReason) -> Gap {
     Gap::new(reason, detail)
 }
 
+/// The gap of a layer of more than `limit` bytes.
+fn too_large(limit: u64) -> Gap {
+    let detail = format!("the layer has more than {limit} bytes without compression; the rest was not read");
+    Gap::new(GapReason::LayerTooLarge, detail)
+}
+
 /// The gap of bytes that cannot be read.
-fn unreadable(error: &io::Error) -> Gap {
+pub(crate) fn unreadable(error: &io::Error) -> Gap {
     match CancelReason::of(error) {
         Some(reason) => cancelled(reason),
         None => Gap::new(GapReason::Unreadable, error.to_string()),
@@ -393,11 +419,23 @@ struct Hashed<'a, 'r> {
     hasher: Hasher,
     bytes: u64,
     progress: &'r (dyn Fn(u64) + Sync),
+    work: &'r LayerWork,
+    /// The error after the bytes that were read.
+    failure: Option<io::Error>,
 }
 
 impl Read for Hashed<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
+        if let Some(error) = self.failure.take() {
+            return Err(error);
+        }
+        // Whole buffers, so that the work that is permitted by then does not depend on the pieces of a network.
+        let (count, failure) = read_window(&mut *self.input, buffer);
+        match failure {
+            Some(error) if count == 0 => return Err(error),
+            failure => self.failure = failure,
+        }
+        self.work.add_blob_bytes(count as u64);
         self.hasher.update(&buffer[..count]);
         self.bytes += count as u64;
         (self.progress)(count as u64);

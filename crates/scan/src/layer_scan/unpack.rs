@@ -10,6 +10,7 @@ use crate::content::archive::{HEAD_BYTES, Members, Opener};
 use crate::layer::buffer::{Buffer, Bytes, Pool};
 use crate::layer::read::Batch;
 use crate::layer::walk::{Overlap, Segment};
+use crate::layer_work::LayerWork;
 use crate::memory::MemoryLease;
 use layersift_format::Cancellation;
 use layersift_model::{Gap, Limits};
@@ -24,6 +25,7 @@ pub(super) struct Packing<'d, 'a, 's> {
     pub(super) overlap: Overlap,
     pub(super) limits: &'d Limits,
     pub(super) memory: &'d MemoryLease,
+    pub(super) work: &'d LayerWork,
     pub(super) cancellation: &'d Cancellation,
     pub(super) dispatch: Dispatch<'d, 'a, 's>,
 }
@@ -68,6 +70,10 @@ impl<'d, 'a, 's> Unpacking<'d, 'a, 's> {
 
     fn open(&mut self, file: &FileHandle<'a, 's>, bytes: &[u8], packing: Packing<'d, 'a, 's>) {
         let head = &bytes[..bytes.len().min(HEAD_BYTES)];
+        if !packing.work.add(0) {
+            *self = Unpacking::Plain;
+            return;
+        }
         *self = match Opener::detect(head, packing.limits, packing.memory) {
             Some(mut opener) => {
                 let mut packer = Packer::new(file.clone(), packing);
@@ -214,6 +220,10 @@ impl Members for Packer<'_, '_, '_> {
 
     fn end(&mut self) {
         self.end_member();
+    }
+
+    fn work(&mut self, work: u64) -> bool {
+        self.packing.work.add(work)
     }
 
     fn is_cancelled(&self) -> bool {

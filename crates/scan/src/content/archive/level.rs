@@ -9,6 +9,7 @@ use super::bytes::without_zeros;
 use super::detect::Kind;
 use super::stream::too_much_memory;
 use super::{HEAD_BYTES, Members};
+use crate::layer_work::{DECOMPRESSED, MEMBER};
 use crate::memory::{ExtraMemory, MemoryLease};
 
 /// The maximum length in bytes of a member's name; longer names are truncated.
@@ -108,6 +109,15 @@ impl BoundedMembers<'_> {
         if self.shared.members > limit && !self.shared.stopped {
             self.stop(format!("the archives hold more than {limit} members; the rest was not read"));
         }
+        self.work(MEMBER) && !self.shared.stopped
+    }
+
+    /// Counts work. Returns whether the layer may take more, and stops otherwise.
+    fn work(&mut self, work: u64) -> bool {
+        if !self.shared.stopped && !self.members.work(work) {
+            self.end();
+            self.shared.stopped = true;
+        }
         !self.shared.stopped
     }
 
@@ -153,6 +163,9 @@ impl MemberSink<'_, '_> {
         if self.out.members.is_cancelled() {
             self.out.end();
             self.out.shared.stopped = true;
+        }
+        if !self.out.work(bytes.len() as u64 * DECOMPRESSED) {
+            return;
         }
         let within = self.out.count_inflated(bytes.len());
         self.bytes(bytes.get(..within).unwrap_or(bytes));

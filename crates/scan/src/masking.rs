@@ -1,9 +1,9 @@
-//! Masks secrets in the names of a layer. Names are printed, stored and sent on; what a rule finds in one is a finding,
-//! and must not get out through the name.
+//! Masks secrets in the names of a layer and in the texts of an image. They are printed, stored and sent on; what a
+//! rule finds in one is a finding, and must not get out through the text.
 
 use std::collections::{BTreeSet, HashMap};
 
-use layersift_model::{Gap, HardLink, ImagePath, LayerFinding, LayerReport, Origin, Owners, Package, Secret};
+use layersift_model::{Gap, HardLink, ImagePath, ImageReport, LayerReport, Origin, Owners, Package, Secret};
 
 /// Shorter secrets may be ordinary words.
 const SHORTEST: usize = 12;
@@ -15,8 +15,9 @@ const LONGEST: usize = layersift_model::LONGEST_NAME;
 const HEAD: usize = 8;
 
 /// Masks the secrets of the layer's findings in everything that the report says besides.
-pub(super) fn mask(report: &mut LayerReport) {
-    let Some(secrets) = Secrets::of(&report.findings) else { return };
+pub(crate) fn mask_layer(report: &mut LayerReport) {
+    let secrets = report.findings.iter().filter_map(|finding| finding.secret.as_ref());
+    let Some(secrets) = Secrets::of(secrets) else { return };
     for finding in &mut report.findings {
         secrets.mask_path(&mut finding.place.path);
         finding.place.inside.iter_mut().for_each(|name| secrets.mask(name));
@@ -41,6 +42,14 @@ pub(super) fn mask(report: &mut LayerReport) {
     secrets.mask_owners(&mut report.owners);
 }
 
+/// Masks the secrets of an image's findings in every text that its report has from the image.
+pub(crate) fn mask_report(report: &mut ImageReport) {
+    let found = report.findings.iter().filter_map(|finding| finding.secret.as_ref()?.value.as_ref());
+    if let Some(secrets) = Secrets::of(found) {
+        report.for_each_text(&mut |text| secrets.mask(text));
+    }
+}
+
 /// The secrets that may be in names.
 struct Secrets {
     /// By their first bytes; of those that begin alike the longest first.
@@ -48,11 +57,10 @@ struct Secrets {
 }
 
 impl Secrets {
-    /// The secrets of `findings`; `None` if none may be in a name.
-    fn of(findings: &[LayerFinding]) -> Option<Secrets> {
+    /// Those of `secrets` that may be; `None` if none may be in a name.
+    fn of<'f>(secrets: impl Iterator<Item = &'f Secret>) -> Option<Secrets> {
         let fits = |secret: &&Secret| (SHORTEST..=LONGEST).contains(&secret.reveal().len());
-        let distinct: BTreeSet<&Secret> =
-            findings.iter().filter_map(|finding| finding.secret.as_ref()).filter(fits).collect();
+        let distinct: BTreeSet<&Secret> = secrets.filter(fits).collect();
         let mut by_head: HashMap<[u8; HEAD], Vec<(Vec<u8>, String)>> = HashMap::new();
         for secret in distinct {
             let bytes = secret.reveal();

@@ -1,0 +1,169 @@
+//! The work that one layer may cause, by the bytes of its blob. A few kilobytes can decompress to terabytes, and to
+//! text that takes a thousand times longer to scan than other text.
+//!
+//! Work is counted in bytes read at full speed, never in time, and is a property of the layer: whether a window is
+//! scanned depends on the work of all windows before it. The reading thread decides that. As long as the windows that
+//! are being scanned could not reach the limit together it does not wait for them, so only layers near their limit are
+//! scanned one window at a time ([072](../../../docs/decisions/072-bound-work-by-the-bytes-of-a-layer.md)).
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use layersift_model::{Gap, GapReason, Limits};
+
+/// The work of a candidate that has to be confirmed.
+pub(crate) const CANDIDATE: u64 = 1_000;
+
+/// The work of decompressing a byte, and of passing it on.
+pub(crate) const DECOMPRESSED: u64 = 2;
+
+/// The work of a member of an archive.
+pub(crate) const MEMBER: u64 = 4_000;
+
+/// The most that counts for a byte of a window.
+const MOST_PER_BYTE: u64 = 200;
+
+/// The work of one layer so far, and its limit.
+#[derive(Debug)]
+pub(crate) struct LayerWork {
+    per_byte: u64,
+    state: Mutex<State>,
+    scanned: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    limit: u64,
+    spent: u64,
+    /// The most that the windows that are being scanned can take.
+    reserved: u64,
+    is_exceeded: bool,
+}
+
+/// The most that the work of a window counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reserved(u64);
+
+impl LayerWork {
+    pub(crate) fn new(limits: &Limits) -> LayerWork {
+        let state = State { limit: limits.layer_work, spent: 0, reserved: 0, is_exceeded: false };
+        LayerWork { per_byte: limits.layer_work_per_byte, state: Mutex::new(state), scanned: Condvar::new() }
+    }
+
+    /// Counts bytes of the blob, each of which permits more work.
+    pub(crate) fn add_blob_bytes(&self, count: u64) {
+        let mut state = self.lock();
+        state.limit = state.limit.saturating_add(count.saturating_mul(self.per_byte));
+    }
+
+    /// Counts work of the reading thread. Returns whether the layer is within its limit.
+    pub(crate) fn add(&self, work: u64) -> bool {
+        let mut state = self.lock();
+        state.spent = state.spent.saturating_add(work);
+        self.decide(state)
+    }
+
+    /// Reserves the work of scanning `bytes` bytes; `None` if the layer has reached its limit.
+    pub(crate) fn reserve(&self, bytes: usize) -> Option<Reserved> {
+        let most = (bytes as u64).saturating_mul(MOST_PER_BYTE);
+        if !self.decide(self.lock()) {
+            return None;
+        }
+        self.lock().reserved += most;
+        Some(Reserved(most))
+    }
+
+    /// Counts the work that a window took.
+    pub(crate) fn finish(&self, reserved: Reserved, work: u64) {
+        let mut state = self.lock();
+        state.reserved -= reserved.0;
+        state.spent = state.spent.saturating_add(work.min(reserved.0));
+        drop(state);
+        self.scanned.notify_all();
+    }
+
+    /// The gap of a layer that has reached its limit.
+    pub(crate) fn gap(&self) -> Option<Gap> {
+        self.lock().is_exceeded.then(too_much_work)
+    }
+
+    /// Whether the layer is within its limit, whatever the windows take that are being scanned.
+    fn decide<'s>(&'s self, mut state: MutexGuard<'s, State>) -> bool {
+        loop {
+            if state.is_exceeded || state.spent > state.limit {
+                // Nothing of the layer is scanned from here on, though more bytes of the blob would permit it.
+                state.is_exceeded = true;
+                return false;
+            }
+            if state.spent.saturating_add(state.reserved) <= state.limit {
+                return true;
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// Waits for a window to be scanned. A thread of the pool may have to scan it itself.
+    fn wait<'s>(&'s self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        const LONGEST: Duration = Duration::from_millis(100);
+        if rayon::current_thread_index().is_some() {
+            drop(state);
+            if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                std::thread::yield_now();
+            }
+            return self.lock();
+        }
+        let waited = self.scanned.wait_timeout(state, LONGEST);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The gap of what was not read because it takes too much work.
+pub(crate) fn too_much_work() -> Gap {
+    let detail = "the layer takes more work than one of its size may; the rest was not scanned";
+    Gap::new(GapReason::LayerTooLarge, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work(limit: u64, per_byte: u64) -> LayerWork {
+        LayerWork::new(&Limits { layer_work: limit, layer_work_per_byte: per_byte, ..Limits::default() })
+    }
+
+    #[test]
+    fn bytes_of_the_blob_permit_work() {
+        let work = work(100, 10);
+        assert!(work.add(100));
+        work.add_blob_bytes(1);
+        assert!(work.add(10));
+        assert_eq!(work.gap(), None);
+        assert!(!work.add(1));
+        work.add_blob_bytes(100);
+        assert!(!work.add(0) && work.reserve(0).is_none(), "it does not go on after its limit");
+        assert_eq!(work.gap(), Some(too_much_work()));
+    }
+
+    #[test]
+    fn the_decision_waits_for_windows_that_could_reach_the_limit() {
+        let work = work(1_000, 0);
+        let first = work.reserve(5).unwrap();
+        // Together they could take more than the limit, so the second waits for the first.
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| work.reserve(5).is_some());
+            work.finish(first, 999);
+            assert!(second.join().unwrap());
+        });
+        let work = self::work(1_000, 0);
+        let first = work.reserve(6).unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| work.reserve(1).is_some());
+            work.finish(first, 1_001);
+            assert!(!second.join().unwrap());
+        });
+    }
+}
