@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::prompts::{RULE, token};
@@ -200,11 +200,13 @@ fn the_exchanges_of_the_sdks_pass_as_they_were_recorded() {
 #[test]
 fn a_token_in_an_exchange_of_the_sdks_is_denied_or_masked_on_both_ways() {
     let mask = format!("[MASKED {RULE}]");
+    let current = Arc::new(Mutex::new(Value::Null));
+    let answer = Arc::clone(&current);
+    let model = Server::answering(move |_, _| recorded(&answer.lock().unwrap()));
+    let (denying, masking) = (Proxy::start(&model.host(), ""), Proxy::start(&model.host(), MASKING));
     for (name, exchange) in exchanges() {
-        let (answer, is_stream) = (planted(&exchange["answer"]), exchange["answer"]["stream"].is_string());
-        let model = Server::answering(move |_, _| recorded(&answer));
-        let denying = Proxy::start(&model.host(), "");
-        let masking = Proxy::start(&model.host(), MASKING);
+        let is_stream = exchange["answer"]["stream"].is_string();
+        *current.lock().unwrap() = planted(&exchange["answer"]);
         let body = exchange["body_raw"].as_str().unwrap();
 
         let got = replay(&denying, &exchange, body, false);

@@ -110,7 +110,7 @@ pub enum Refusal {
     #[error("the image was judged with --fail-on none, so nothing could fail")]
     NothingFails,
     /// Findings that would fail, and that a policy which was not asked for excepts.
-    #[error("{count} findings of severity {} or above were excepted, by a policy that was not asked for", .least.name())]
+    #[error("{count} findings of severity {} or above were excepted, by a policy that nobody asked for", .least.name())]
     Excepted {
         /// How many.
         count: u64,
