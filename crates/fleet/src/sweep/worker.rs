@@ -13,7 +13,7 @@ use layersift_format::{Blob, Cancellation};
 use layersift_model::{Digest, LayerReport};
 use layersift_scan::{Analyzer, Observer};
 use layersift_source::catalog::CatalogError;
-use layersift_source::registry::{Host, Reference, Registry, RegistryError};
+use layersift_source::registry::{BlobStream, Host, Reference, Registry, RegistryError};
 use layersift_store::{Lease, Seconds, Store, Task};
 
 /// How often a claim is renewed while it holds.
@@ -248,7 +248,10 @@ impl Worker<'_> {
         let mut used = None;
         let stream = self.registries.with_repository(host, &reference.repository, |client| {
             used = Some(client.clone());
-            client.registry.with_cancellation(cancellation.clone()).blob(&reference.repository, layer, size)
+            // Sizes are what manifests claim: the blob may be smaller, and the digest decides.
+            let registry = client.registry.with_cancellation(cancellation.clone());
+            let stream = registry.blob(&reference.repository, layer, None);
+            stream.map(|stream| size.into_iter().fold(stream, BlobStream::at_most))
         });
         if let (Err(error), Some(_)) = (&stream, cancellation.reason()) {
             // That says nothing about the registry.

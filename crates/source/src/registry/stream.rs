@@ -27,6 +27,8 @@ pub struct BlobStream {
     url: Url,
     /// The size in the manifest.
     size: Option<u64>,
+    /// The most bytes that are read, if the size is not known.
+    most: u64,
     /// Bytes that were handed out.
     at: u64,
     /// The body of the current response; `None` between two connections.
@@ -57,6 +59,7 @@ impl BlobStream {
         size: Option<u64>,
     ) -> Result<BlobStream, RegistryError> {
         let mut stream = BlobStream {
+            most: registry.options().blob_bytes,
             registry,
             scope,
             url,
@@ -71,6 +74,11 @@ impl BlobStream {
         };
         stream.connect()?;
         Ok(stream)
+    }
+
+    /// The same stream, of which no more than `most` bytes are read, and one that says that there are more.
+    pub fn at_most(self, most: u64) -> BlobStream {
+        BlobStream { most: most.min(self.most), ..self }
     }
 
     /// Requests the bytes from `self.at` on.
@@ -124,7 +132,7 @@ impl BlobStream {
     /// The number of bytes after which the stream ends: one more than the size, so that a blob that is too large is
     /// noticed.
     fn end(&self) -> u64 {
-        self.size.unwrap_or(self.registry.options().blob_bytes).saturating_add(1)
+        self.size.unwrap_or(self.most).saturating_add(1)
     }
 
     /// Reads once, or connects; `None` if the caller has to call it again.
