@@ -26,6 +26,8 @@ pub(crate) struct CompiledRules {
     pub(crate) checks: Checks,
     pub(crate) chains: Chains,
     pub(crate) digest: String,
+    /// Whether the rules are made of secrets.
+    pub(crate) holds_values: bool,
     /// Warnings about rules that were not loaded completely.
     pub(crate) notes: Vec<String>,
     engine: Engine,
@@ -58,7 +60,7 @@ impl CompiledRules {
     }
 
     fn compile_all(ruleset: Ruleset, cache: Option<&Cache>) -> Result<CompiledRules, RulesetError> {
-        let digest = ruleset.digest();
+        let (digest, holds_values) = (ruleset.digest(), ruleset.holds_values());
         let valid = ruleset.built_in_counts();
         let (engine, encoded_keywords) = engine(&ruleset.signatures, cache)?;
         Ok(CompiledRules {
@@ -69,6 +71,7 @@ impl CompiledRules {
             checks: Checks::new(&ruleset.ports, &ruleset.checks, valid.checks)?,
             chains: Chains::new(ruleset.chains),
             digest,
+            holds_values,
             notes: ruleset.notes,
             engine,
             encoded_keywords,

@@ -35,6 +35,7 @@ mod read_layers;
 mod rule_examples;
 mod source_layers;
 mod text_scan;
+pub mod values;
 mod worker;
 
 pub use analyzer::{Analyzer, FileReport, Options, READER_REVISION, RulesetError};

@@ -87,7 +87,7 @@ impl Cache {
     fn try_write(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         make_private_directory(&self.directory)?;
         let draft = path.with_extension(format!("{}.tmp", std::process::id()));
-        let written = fs::File::create(&draft).and_then(|mut file| {
+        let written = create_private(&draft).and_then(|mut file| {
             file.write_all(sum_of(bytes).as_bytes())?;
             file.write_all(bytes)
         });
@@ -140,6 +140,17 @@ fn sum_of(bytes: &[u8]) -> String {
 }
 
 #[cfg(unix)]
+fn create_private(path: &Path) -> std::io::Result<fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+#[cfg(not(unix))]
+fn create_private(path: &Path) -> std::io::Result<fs::File> {
+    fs::File::create(path)
+}
+
+#[cfg(unix)]
 fn make_private_directory(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
@@ -180,6 +191,8 @@ mod tests {
         assert!(cache.load(&other).is_none());
 
         let file = only_file(&cache.directory);
+        #[cfg(unix)]
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions()) & 0o777, 0o600);
         let mut bytes = fs::read(&file).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&file, &bytes).unwrap();
