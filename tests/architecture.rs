@@ -24,7 +24,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("scan", &["format", "model", "packages", "rules"]),
     ("prompts", &["model", "scan"]),
     ("evidence", &["format", "model"]),
-    ("scrub", &["format", "model"]),
+    ("scrub", &["format", "model", "scan"]),
     ("disks", &["format", "model"]),
     ("source", &["attest", "disks", "format", "model"]),
     ("report", &["model"]),

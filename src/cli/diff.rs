@@ -1,6 +1,6 @@
 //! `layersift diff`.
 
-mod values;
+mod after;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,16 +19,10 @@ use super::read::{Reading, refuse_pipe};
 use super::saved::SavedReports;
 use super::{context, output, terminal};
 use layersift_format::platform::Choice;
-use layersift_model::{ImageReport, Inventory, Secret, Severity, Verdict};
-use layersift_report::compare::{self, Comparison, Trace};
-use layersift_report::plural;
+use layersift_model::{ImageReport, Inventory, Severity, Verdict};
+use layersift_report::compare::{self, Comparison};
 use layersift_rules::Ruleset;
 use layersift_scan::Analyzer;
-use values::Values;
-
-/// Why a value is not searched for.
-const WHY_UNSEARCHED: &str = "a report has no values, and a value that is short or no text is in no form of its own; \
-                              what has it without being found by a rule is not seen";
 
 const STORE: &str = "With --no-packages, reuse layer results from this store and save new ones to it: a SQLite file or \
                      postgres://…";
@@ -129,23 +123,25 @@ pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
         }
         false => None,
     };
-    let is_kept_after = reports[1].is_some();
+    // It is read twice, and a tag may move meanwhile.
+    let after = after::target(args, reports[1].is_some())?;
     // Packages of one side alone cannot be compared.
     let with_packages = !args.no_packages && reports.iter().all(Option::is_none);
     let mut sides: Vec<Side> = Vec::new();
-    for (target, kept) in [&args.before, &args.after].into_iter().zip(reports) {
+    for (target, kept) in [&args.before, &after.name].into_iter().zip(reports) {
         sides.push(match (kept, &analyzer) {
             (Some(reports), _) => reports.into_iter().map(|report| (report, None)).collect(),
             (None, Some(analyzer)) => scan(args, target, analyzer, with_packages)?,
             (None, None) => bail!("{target}: nothing was read"),
         });
     }
+    sides.iter_mut().skip(1).flatten().for_each(|(report, _)| after.rename(report));
     // The process ends soon; freeing the compiled rules would only take time.
     std::mem::forget(analyzer);
     sides.iter_mut().flatten().for_each(|(report, _)| policy.judge(report));
-    let [before, after] = &sides[..] else { bail!("a comparison has two sides") };
-    let comparisons = compare(before, after, args.require_gone)?;
-    let comparisons = search(args, comparisons, is_kept_after)?;
+    let [old, new] = &sides[..] else { bail!("a comparison has two sides") };
+    let comparisons = compare(old, new, args.require_gone)?;
+    let comparisons = after::search(args, comparisons, &after)?;
     write(&comparisons, args)?;
     let verdict = comparisons.iter().map(Comparison::verdict).max().unwrap_or(Verdict::Incomplete);
     Ok(ExitCode::from(verdict.exit_code()))
@@ -178,46 +174,6 @@ fn compare<'s>(before: &'s Side, after: &'s Side, requires_gone: bool) -> anyhow
         });
     }
     Ok(comparisons)
-}
-
-/// Searches the image after for the values of secrets that no finding of it has: a value may be there in a form that no
-/// rule finds, or as a part of another secret.
-fn search<'s>(
-    args: &DiffArgs,
-    comparisons: Vec<Comparison<'s>>,
-    is_kept_after: bool,
-) -> anyhow::Result<Vec<Comparison<'s>>> {
-    let mut values = Values::default();
-    for secret in comparisons.iter().flat_map(Comparison::gone) {
-        let secrets = secret.before.iter().filter_map(|finding| finding.secret.as_ref());
-        let known = secrets.filter_map(|secret| secret.value.as_ref()).next();
-        values.add(secret.fingerprint, known.map(Secret::reveal).filter(|_| !is_kept_after));
-    }
-    let found = match values.is_empty() {
-        true => Vec::new(),
-        false => {
-            let ruleset = Ruleset::from_files([("values".to_string(), values.signatures())])?;
-            let analyzer =
-                context::analyzer(ruleset, context::fingerprint_key(&args.fingerprint_key)?, args.threads.threads)?;
-            reading(args, &target(args, &args.after), None).scan(analyzer)?
-        }
-    };
-    let with_traces = |comparison: Comparison<'s>| {
-        let after = comparison.after;
-        let is_after = |report: &&ImageReport| {
-            (&report.manifest_digest, &report.config_digest) == (&after.manifest_digest, &after.config_digest)
-        };
-        let traces: Vec<Trace> = found.iter().filter(is_after).flat_map(|report| values.traces(report)).collect();
-        let left_out = comparison.gone().filter(|secret| values.left_out.contains(secret.fingerprint)).count();
-        let unsearched = (left_out > 0).then(|| {
-            format!(
-                "the image after was not searched for the values of {}: {WHY_UNSEARCHED}",
-                plural(left_out as u64, "secret")
-            )
-        });
-        comparison.with_traces(&traces, unsearched)
-    };
-    Ok(comparisons.into_iter().map(with_traces).collect())
 }
 
 fn write(comparisons: &[Comparison<'_>], args: &DiffArgs) -> anyhow::Result<()> {

@@ -94,7 +94,7 @@ pub(crate) fn run(args: &ScrubArgs) -> anyhow::Result<ExitCode> {
     let platform = args.target.platform.clone().unwrap_or(Choice::All);
     let reports = reading::scan(args, &source.target.text, platform.clone(), &analyzer, &Cancellation::never())?;
     let paths: Vec<Vec<u8>> = args.path.iter().map(|path| path.as_bytes().to_vec()).collect();
-    let request = Request::new(&reports, &args.finding, &paths)?;
+    let request = Request::new(&reports, &args.finding, &paths)?.on_threads(args.threads.threads);
     let only = match (&platform, &reports[..]) {
         (Choice::All, _) => None,
         (_, [report]) => report.manifest_digest.as_ref(),
@@ -112,14 +112,15 @@ pub(crate) fn run(args: &ScrubArgs) -> anyhow::Result<ExitCode> {
     // The process ends soon; freeing the compiled rules would only take time.
     std::mem::forget(analyzer);
     let wanted = wanted(&request, &reports, &scrubbed.changes);
-    let left = left(&wanted, &result);
+    let left = left(&request, &wanted, &result);
     if !left.is_empty() {
         let places: Vec<String> = left.iter().map(|(place, _)| place.clone()).collect();
         return Ok(remains(&places, left.iter().any(|(_, is_file)| *is_file)));
     }
     output.write(&staging, &scrubbed, &cancellation)?;
     finish(args, &output, &mut scrubbed, key.as_deref())?;
-    Ok(ExitCode::from(if warn_of_gaps(&result) { Verdict::Incomplete.exit_code() } else { 0 }))
+    let is_incomplete = warn_of_gaps(&result) | warn_of_short_values(&scrubbed);
+    Ok(ExitCode::from(if is_incomplete { Verdict::Incomplete.exit_code() } else { 0 }))
 }
 
 /// Says where the secret still is. A file can be removed; for any other place there is no flag.
@@ -169,8 +170,10 @@ fn wanted(request: &Request, reports: &[ImageReport], changes: &Changes) -> BTre
 }
 
 /// Where a secret that had to go is still found, and whether that is a file.
-fn left(wanted: &BTreeSet<String>, reports: &[ImageReport]) -> Vec<(String, bool)> {
-    let is_left = |finding: &&Finding| finding.fingerprint().is_some_and(|fingerprint| wanted.contains(fingerprint));
+fn left(request: &Request, wanted: &BTreeSet<String>, reports: &[ImageReport]) -> Vec<(String, bool)> {
+    let is_left = |finding: &&Finding| {
+        request.is_wanted(finding) || finding.fingerprint().is_some_and(|fingerprint| wanted.contains(fingerprint))
+    };
     let findings = reports.iter().flat_map(|report| report.findings.iter().filter(is_left));
     let place = |finding: &Finding| {
         let place = match (finding.file(), finding.document(), &finding.location) {
@@ -189,6 +192,23 @@ fn left(wanted: &BTreeSet<String>, reports: &[ImageReport]) -> Vec<(String, bool
     let mut places: Vec<(String, bool)> = findings.map(place).collect();
     places.dedup();
     places
+}
+
+/// Warns of values that are too short to be told from other words, and says whether one may be there still.
+fn warn_of_short_values(scrubbed: &Scrubbed) -> bool {
+    print::warn(scrubbed.short.iter().map(|place| {
+        format!("a value of fewer than 16 characters, or the same word, is there and was not blanked: {place}")
+    }));
+    if scrubbed.unsearched > 0 {
+        print::warn([format!(
+            "{} not looked for in the new image, apart from what the rules find",
+            match scrubbed.unsearched {
+                1 => "1 value is too short, or one of too many, and was".to_string(),
+                count => format!("{count} values are too short, or too many, and were"),
+            }
+        )]);
+    }
+    !scrubbed.short.is_empty()
 }
 
 /// Warns of what could not be read of the new image, and says whether there was anything.

@@ -106,7 +106,10 @@ fn reports_are_compared_without_their_images_under_one_key() {
     };
     let (before, after) = (report("one", 1, &[]), report("two", 2, &[]));
     let run = diff(&before, &after, &["--format", "json"]).expect(1);
-    assert!(fates(&run).contains(&("app/.env".into(), "gone-and-rotated".into())));
+    // Nothing was searched for the value itself.
+    assert!(fates(&run).contains(&("app/.env".into(), "not-found".into())));
+    let run = diff(&before, &after, &["--fail-on", "none", "--require-gone"]).expect(3);
+    assert!(run.stdout.contains("the image after is a kept report"), "{}", run.stdout);
     let key = folder.path().join("key");
     std::fs::write(&key, [7; 32]).unwrap();
     let other = report("three", 2, &["--fingerprint-key", text(&key)]);
@@ -206,4 +209,47 @@ fn a_pipe_is_not_waited_for() {
     layersift(&["render", text(&pipe)]).expect(2);
     layersift(&["carve", "--verify", text(&pipe)]).expect(2);
     layersift(&["carve", text(&other), "all", "--report", text(&pipe), "-o", text(&folder.path().join("x"))]).expect(2);
+}
+
+#[test]
+fn values_are_found_in_headers_and_broken_lines_and_never_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = image(folder.path(), "before", &[("app/.env", &format!("DB_PASSWORD={OLD}\n"))]);
+    use base64::Engine as _;
+    let digits = base64::engine::general_purpose::STANDARD.encode(format!("some words before it {OLD} and after it"));
+    let lines: Vec<&str> = digits.as_bytes().chunks(40).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let broken = image(folder.path(), "broken", &[("notes", &lines.join("\n"))]);
+    let mut header = tar::Header::new_ustar();
+    header.set_username(OLD).unwrap();
+    header.set_size(1);
+    let mut layer = tar::Builder::new(Vec::new());
+    layer.append_data(&mut header, "srv/x", &b"1"[..]).unwrap();
+    let owned = folder.path().join("owned.tar");
+    std::fs::write(&owned, archive(&docker_save(&[Layer::plain(layer.into_inner().unwrap())]))).unwrap();
+    let cache = folder.path().join("cache");
+    for after in [&broken, &owned] {
+        let mut command = crate::support::program();
+        command.args(["diff", text(&before), text(after), "--format", "json", "--require-gone", "--no-packages"]);
+        let run = crate::support::finish(command.env("XDG_CACHE_HOME", &cache), None);
+        assert_eq!(fates(&run), [("app/.env".to_string(), "still-there".to_string())], "{after:?}");
+    }
+    let kept = std::fs::read_dir(cache.join("layersift")).map(Iterator::count).unwrap_or(0);
+    assert_eq!(kept, 0, "rules of values are not kept");
+}
+
+#[test]
+fn what_cannot_be_searched_for_is_not_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = image(folder.path(), "before", &[("app/.env", &format!("DB_PASSWORD={OLD}\n"))]);
+    let after = image(folder.path(), "after", &[("app/notes", &format!("the old one is {OLD}\n"))]);
+    let mut command = crate::support::program();
+    command.args(["diff", text(&before), "-", "--format", "json", "--require-gone", "--no-packages"]);
+    let run = crate::support::finish(&mut command, Some(std::fs::read(&after).unwrap())).expect(3);
+    assert_eq!(fates(&run), [("app/.env".to_string(), "not-found".to_string())]);
+    assert!(run.stdout.contains("standard input can be read only once"), "{}", run.stdout);
+    // A report has no values.
+    let kept = folder.path().join("before.json");
+    layersift(&["scan", text(&before), "--format", "json", "--fail-on", "none", "-o", text(&kept)]).expect(0);
+    let run = diff(&kept, &after, &["--format", "json", "--require-gone"]).expect(3);
+    assert_eq!(fates(&run), [("app/.env".to_string(), "not-found".to_string())]);
 }

@@ -223,3 +223,19 @@ fn a_signal_leaves_nothing_behind() {
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["image.tar"]);
 }
+
+#[test]
+fn a_short_value_that_stays_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let value = "Zq8vN2mK7wR4";
+    let layer =
+        Tar::new().file("app/.env", &format!("DB_PASSWORD={value}\n")).file("notes", &format!("it is {value}.\n"));
+    let image = folder.path().join("image.tar");
+    std::fs::write(&image, archive(&docker_save(&[Layer::plain(layer.finish())]))).unwrap();
+    let before = scan(text(&image));
+    let finding = findings(&before).iter().find(|finding| finding["path"] == "app/.env").unwrap();
+    let output = format!("oci:{}", text(&folder.path().join("new")));
+    let run = scrub(text(&image), &output, &["--finding", finding["id"].as_str().unwrap()]).expect(3);
+    assert!(run.stderr.contains("fewer than 16 characters") && run.stderr.contains("notes"), "{}", run.stderr);
+    assert!(!run.stderr.contains(value));
+}

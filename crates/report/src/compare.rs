@@ -14,6 +14,8 @@ mod secrets;
 mod tests;
 mod text;
 
+use std::collections::BTreeMap;
+
 use layersift_model::{Finding, ImageReport, Inventory, Location, Severity, State, Verdict};
 
 pub use self::exposures::Exposure;
@@ -162,13 +164,45 @@ impl<'r> Comparison<'r> {
         self.secrets.iter().filter(|secret| secret.change == Change::Went)
     }
 
-    /// Takes the values that a search found in the image after as still there. `unsearched` is what was not searched
-    /// for, in words.
+    /// Takes the values that a search found in the image after as still there. `unsearched` says of secrets, by their
+    /// fingerprints, why the image was not searched for their values: such a secret may be there.
     #[must_use]
-    pub fn with_traces(mut self, traces: &[Trace], unsearched: Option<String>) -> Comparison<'r> {
+    pub fn with_traces(mut self, traces: &[Trace], unsearched: &BTreeMap<String, &'static str>) -> Comparison<'r> {
         secrets::add_traces(&mut self.secrets, traces);
-        self.notes.extend(unsearched);
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        for secret in self.secrets.iter_mut().filter(|secret| secret.change == Change::Went) {
+            if let Some(why) = unsearched.get(secret.fingerprint) {
+                secret.is_searched = false;
+                *counts.entry(why).or_default() += 1;
+            }
+        }
+        secrets::sort(&mut self.secrets);
+        self.notes.extend(counts.into_iter().map(|(why, count)| {
+            let secrets = crate::terminal::plural(count, "secret");
+            format!("the image after was not searched for the values of {secrets}: {why}")
+        }));
+        let (below, limit) = (self.below_limit(), self.limit());
+        self.notes.extend(limit.filter(|_| below > 0).map(|limit| {
+            let secrets = crate::terminal::plural(below, "secret");
+            format!("still there below --fail-on {limit}, so that --require-gone does not fail: {secrets}")
+        }));
         self
+    }
+
+    /// How many secrets stayed that would make the verdict fail, if they were more severe.
+    fn below_limit(&self) -> u64 {
+        let Some(limit) = self.limit().filter(|_| self.requires_gone) else { return 0 };
+        let is_below = |secret: &&ComparedSecret<'r>| {
+            let mut counting = secret.of_image_after().iter().filter(|finding| finding.counts()).peekable();
+            secret.change == Change::Stayed
+                && counting.peek().is_some()
+                && counting.all(|finding| finding.severity < limit)
+        };
+        self.secrets.iter().filter(is_below).count() as u64
+    }
+
+    fn limit(&self) -> Option<Severity> {
+        self.after.judgement.as_ref().and_then(|judgement| judgement.policy.fail_on)
     }
 
     /// Makes what stayed fail, too.
@@ -178,11 +212,14 @@ impl<'r> Comparison<'r> {
     }
 
     /// The verdict: fail, if something came that the policy fails, or stayed where that is asked for; incomplete, if an
-    /// image was not read to its end, or the two were read by other rules or for other platforms.
+    /// image was not read to its end, the two were read by other rules or for other platforms, or what has to be gone was
+    /// not searched for.
     pub fn verdict(&self) -> Verdict {
         let fails = self.secrets.iter().any(|secret| self.fails(secret.change, secret.of_image_after()))
             || self.exposures.iter().any(|exposure| self.fails(exposure.change, &exposure.after));
-        let is_complete = self.is_comparable && self.before.gaps.is_empty() && self.after.gaps.is_empty();
+        let is_searched = !self.requires_gone || self.gone().all(|secret| secret.is_searched);
+        let is_complete =
+            self.is_comparable && self.before.gaps.is_empty() && self.after.gaps.is_empty() && is_searched;
         match (fails, is_complete) {
             (true, _) => Verdict::Fail,
             (false, true) => Verdict::Pass,
@@ -193,7 +230,7 @@ impl<'r> Comparison<'r> {
     /// Whether findings after this change make the verdict fail.
     fn fails(&self, change: Change, after: &[&Finding]) -> bool {
         let counts = change == Change::Came || (change == Change::Stayed && self.requires_gone);
-        let limit = self.after.judgement.as_ref().and_then(|judgement| judgement.policy.fail_on);
+        let limit = self.limit();
         let is_severe = |finding: &&Finding| limit.is_some_and(|limit| finding.severity >= limit);
         counts && after.iter().any(|finding| finding.counts() && is_severe(finding))
     }

@@ -6,6 +6,7 @@ mod expression;
 mod foreign;
 mod load;
 mod notes;
+mod values;
 
 use std::path::PathBuf;
 
@@ -35,6 +36,7 @@ pub struct Ruleset {
     /// with the ids of the rules.
     pub notes: Vec<String>,
     digest: Option<Digest>,
+    holds_values: bool,
     built_in: BuiltInCounts,
 }
 

@@ -90,7 +90,8 @@ impl Analyzer {
     /// [`RulesetError`] if a rule cannot be used.
     pub fn new(ruleset: Ruleset, options: Options) -> Result<Analyzer, RulesetError> {
         let threads = ThreadPoolBuilder::new().num_threads(options.threads).build()?;
-        let cache = options.cache.as_ref().map(Cache::new);
+        // A database is as good as the expressions that it was compiled from.
+        let cache = options.cache.as_ref().filter(|_| !ruleset.holds_values()).map(Cache::new);
         let rules = CompiledRules::compile(ruleset, cache.as_ref())?;
         let layers = LayerScanner::new(threads.current_num_threads());
         Ok(Analyzer { rules, options, threads, layers })

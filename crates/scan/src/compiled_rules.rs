@@ -28,6 +28,8 @@ pub(crate) struct CompiledRules {
     pub(crate) digest: String,
     /// The signatures that count in some parts of a conversation only: their ids, and these parts.
     pub(crate) scopes: Vec<(String, Vec<Scope>)>,
+    /// Whether the rules are made of secrets.
+    pub(crate) holds_values: bool,
     /// Warnings about rules that were not loaded completely.
     pub(crate) notes: Vec<String>,
     engine: Engine,
@@ -60,7 +62,7 @@ impl CompiledRules {
     }
 
     fn compile_all(ruleset: Ruleset, cache: Option<&Cache>) -> Result<CompiledRules, RulesetError> {
-        let digest = ruleset.digest();
+        let (digest, holds_values) = (ruleset.digest(), ruleset.holds_values());
         let valid = ruleset.built_in_counts();
         let (engine, encoded_keywords) = engine(&ruleset.signatures, cache)?;
         Ok(CompiledRules {
@@ -72,6 +74,7 @@ impl CompiledRules {
             chains: Chains::new(ruleset.chains),
             digest,
             scopes: scopes(&ruleset.signatures),
+            holds_values,
             notes: ruleset.notes,
             engine,
             encoded_keywords,

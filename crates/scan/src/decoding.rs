@@ -6,5 +6,6 @@
 
 mod decode;
 
+pub(crate) use decode::decode_lines;
 pub use decode::{Decoded, decode};
 pub use layersift_rules::{EncodedKeyword, Encoding, Keyword, encoded_keywords};

@@ -111,6 +111,18 @@ impl Analyzer {
         }
         scan.finish()
     }
+
+    /// Scans one document of `image`, whose bytes are known.
+    pub(crate) fn document(&self, image: &Image, document: &Document) -> DocumentReport {
+        let mut scan =
+            DocumentScan { analyzer: self, image, report: DocumentReport::default(), referrer_bytes: 0, unread: 0 };
+        if let DocumentContent::Bytes(bytes) = &document.content
+            && let Err(gap) = scan.bytes(document, bytes)
+        {
+            scan.report.gaps.push(gap);
+        }
+        scan.finish()
+    }
 }
 
 struct DocumentScan<'a> {

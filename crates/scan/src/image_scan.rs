@@ -82,9 +82,12 @@ impl<'a> ImageScan<'a> {
         ImageScan { hints, ..self }
     }
 
-    /// Reuses the reports of `known` layers, if the source names the layers by digest, and saves new ones there.
+    /// Reuses the reports of `known` layers, if the source names the layers by digest, and saves new ones there. Rules
+    /// that are made of values do neither.
     pub fn known_layers(self, known: &'a dyn KnownLayers) -> ImageScan<'a> {
-        ImageScan { known: Some(known), ..self }
+        // What the rules of values find is not to be known to anyone.
+        let known = Some(known).filter(|_| !self.analyzer.rules.holds_values);
+        ImageScan { known, ..self }
     }
 
     /// Whether the images are read with what refers to them, such as signatures and attestations, which is the default.

@@ -47,6 +47,9 @@ const OVERLAP: Overlap = Overlap { before: CONTEXT, after: REACH };
 /// The bytes of holes in a sparse archive that are read as zeros.
 const MAX_HOLES: u64 = 1 << 30;
 
+/// The bytes of headers that are scanned together.
+const HEADERS: usize = 256 << 10;
+
 /// The memory that every layer takes: the current window, windows queued for scanning or hashing, and the first and
 /// last bytes of an executable.
 const LAYER_BYTES: u64 = 24 << 20;
@@ -142,7 +145,8 @@ impl LayerScanner {
                 Work::Scan(batch) => dispatch(batch),
                 Work::Hash(hasher) => scope.spawn(move |_| hasher.catch_up()),
             });
-            let Both { scan: visitor, packages } = visitor;
+            let Both { scan: mut visitor, packages } = visitor;
+            visitor.scan_headers();
             sink.scan_names();
             facts.gaps.extend(visitor.allowance.gap());
             for part in facts.undecoded.drain(..) {
@@ -397,6 +401,10 @@ where
         }
         self.scan.end(file);
     }
+
+    fn header(&mut self, block: &[u8], is_last: bool) {
+        self.scan.header(block, is_last);
+    }
 }
 
 struct LayerVisitor<'d, 'a, 's> {
@@ -414,6 +422,9 @@ struct LayerVisitor<'d, 'a, 's> {
     left: u64,
     /// The bytes of holes in the current file that were passed to archives as zeros.
     holes: u64,
+    /// Headers of entries that wait to be scanned. Only rules that are made of values are for them: what a user is
+    /// called is no secret, but may be the one that is looked for.
+    headers: Vec<u8>,
 }
 
 impl<'d, 'a, 's> LayerVisitor<'d, 'a, 's> {
@@ -428,6 +439,17 @@ impl<'d, 'a, 's> LayerVisitor<'d, 'a, 's> {
             unpacking: Unpacking::Plain,
             left: 0,
             holes: 0,
+            headers: Vec::new(),
+        }
+    }
+
+    /// Scans the headers that were collected since the last time.
+    fn scan_headers(&mut self) {
+        let mut headers = std::mem::take(&mut self.headers);
+        if !headers.is_empty() {
+            // With a byte in front of them they are not taken for an archive.
+            headers.insert(0, b'\n');
+            self.whole("headers of entries", &headers);
         }
     }
 
@@ -522,6 +544,15 @@ where
             record.read(&bytes, &mut self.owners, &mut self.allowance);
         }
         file.release();
+    }
+
+    fn header(&mut self, block: &[u8], is_last: bool) {
+        if self.sink.rules.holds_values {
+            self.headers.extend_from_slice(block);
+            if is_last && self.headers.len() >= HEADERS {
+                self.scan_headers();
+            }
+        }
     }
 }
 

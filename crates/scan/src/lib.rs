@@ -37,6 +37,7 @@ mod read_layers;
 mod rule_examples;
 mod source_layers;
 mod text_scan;
+pub mod values;
 mod worker;
 
 pub use analyzer::{Analyzer, FileReport, Options, READER_REVISION, RulesetError};

@@ -114,7 +114,10 @@ impl BufferScan<'_> {
             if done.get(&alignment).is_some_and(|done| keyword.start < *done) || self.budget == 0 {
                 continue;
             }
-            let run = decoding::decode(bytes, &keyword, encoding);
+            let run = match self.rules.holds_values {
+                true => decoding::decode_lines(bytes, &keyword, encoding),
+                false => decoding::decode(bytes, &keyword, encoding),
+            };
             let end = if run.cut { run.span.end.saturating_sub(OVERLAP) } else { run.span.end };
             done.insert(alignment, end.max(keyword.end));
             self.budget = self.budget.saturating_sub(run.bytes.len());

@@ -170,8 +170,7 @@ impl Changes {
 
     /// The paths of the files that were removed.
     pub fn removed_paths(&self) -> impl Iterator<Item = &str> {
-        let removed = |place: &&Place| matches!(place.action, Action::Removed | Action::RemovedWithWhiteout);
-        self.places.iter().filter(removed).map(|place| &place.path[..])
+        removed_paths(&self.places)
     }
 
     fn held(&self, kind: HeldKind) -> impl Iterator<Item = Digest> {
@@ -187,6 +186,12 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         self.places.is_empty() && self.dropped.is_empty()
     }
+}
+
+/// The paths of the files that were removed, among `places`.
+pub(crate) fn removed_paths(places: &[Place]) -> impl Iterator<Item = &str> {
+    let removed = |place: &&Place| matches!(place.action, Action::Removed | Action::RemovedWithWhiteout);
+    places.iter().filter(removed).map(|place| &place.path[..])
 }
 
 fn distinct(all: impl Iterator<Item = Digest>) -> Vec<Digest> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use layersift_format::SourceError;
 use layersift_format::tar::EntriesError;
+use layersift_scan::RulesetError;
 
 /// Why an image cannot be scrubbed.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,9 @@ pub enum ScrubError {
         #[source]
         source: io::Error,
     },
+    /// The values cannot be looked for.
+    #[error("the values that have to go cannot be looked for")]
+    Values(#[from] RulesetError),
     /// There is something at the place of the result.
     #[error("{} exists already, and nothing is written over: name another place for the image", path.display())]
     Exists {

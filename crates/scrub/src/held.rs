@@ -2,18 +2,22 @@
 //! platform was taken out of, other platforms, and what refers to the image. The list of changes says which of it holds
 //! the value, or leads to what does, so that nobody takes the image for gone while that is served.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 
 use layersift_format::manifest::{ReachedDocument, UnreadReason, listed_referrers, reach};
+use layersift_format::tar::EntriesError;
 use layersift_format::{Fetched, ImageSource, Listed};
-use layersift_model::{Digest, ImagePath};
+use layersift_model::Digest;
 
 use crate::changes::{Changes, Held, HeldKind};
 use crate::error::ScrubError;
 use crate::graph::Reader;
+use crate::plan;
+use crate::request::Request;
 use crate::search::Search;
 use crate::staging::Staging;
+use crate::survey::{self, Survey, SurveyError};
 
 /// The most manifests that refer to the image and are read.
 const MOST_REFERRERS: usize = 1_000;
@@ -22,8 +26,8 @@ const MOST_REFERRERS: usize = 1_000;
 pub(crate) struct OldImage<'o> {
     pub(crate) reader: &'o Reader<'o>,
     pub(crate) search: &'o Search,
-    /// The files that are removed wherever they are.
-    pub(crate) paths: &'o BTreeSet<ImagePath>,
+    /// What had to go: files are removed wherever they are.
+    pub(crate) request: &'o Request,
     pub(crate) staging: &'o Staging,
     /// What the new image has as well.
     pub(crate) kept: BTreeSet<Digest>,
@@ -38,6 +42,8 @@ struct Found {
     /// Manifests and indexes that hold it, or lead to what does.
     manifests: BTreeSet<Digest>,
     unread: BTreeSet<String>,
+    /// Layers, for the files that are in them; `None` for what has none.
+    surveys: HashMap<Digest, Option<Survey>>,
 }
 
 impl OldImage<'_> {
@@ -100,7 +106,9 @@ impl OldImage<'_> {
             let is_old = |digest: &Digest| old_manifests.contains(digest) || found.manifests.contains(digest);
             let leads = document.children.iter().any(is_old);
             let names_old = blobs(document).any(|blob| old_blobs.contains(blob));
-            let holds = self.blobs_hold(document, old_blobs, found)? || self.search.is_in(&document.bytes);
+            let holds = self.blobs_hold(document, old_blobs, found)?
+                | self.has_files(document, old_blobs, found)
+                | self.search.is_in(&document.bytes);
             let is_known = old_manifests.contains(&document.digest) || self.kept.contains(&document.digest);
             if (leads || names_old || holds) && !is_known {
                 found.manifests.insert(document.digest.clone());
@@ -120,9 +128,9 @@ impl OldImage<'_> {
         for blob in blobs(document).filter(|blob| !self.kept.contains(*blob) && !old.contains(*blob)) {
             if !found.held.contains(blob) && !found.clean.contains(blob) {
                 match self.blob_holds(blob)? {
-                    Some(true) => drop(found.held.insert(blob.clone())),
-                    Some(false) => drop(found.clean.insert(blob.clone())),
-                    None => drop(found.unread.insert(blob.to_string())),
+                    Ok(true) => drop(found.held.insert(blob.clone())),
+                    Ok(false) => drop(found.clean.insert(blob.clone())),
+                    Err(why) => drop(found.unread.insert(format!("{blob}{why}"))),
                 }
             }
             holds |= found.held.contains(blob);
@@ -130,18 +138,64 @@ impl OldImage<'_> {
         Ok(holds)
     }
 
-    /// Whether a blob holds the value or a removed file; `None` if it cannot be read.
-    fn blob_holds(&self, digest: &Digest) -> Result<Option<bool>, ScrubError> {
+    /// Whether a blob holds a value; if that cannot be said, why.
+    fn blob_holds(&self, digest: &Digest) -> Result<Result<bool, String>, ScrubError> {
         let source = self.reader.source;
-        let Ok(Fetched::Blob(blob)) = source.open(&source.locate(digest)) else { return Ok(None) };
+        let Ok(Fetched::Blob(blob)) = source.open(&source.locate(digest)) else { return Ok(Err(String::new())) };
         let (mut file, path) = self.staging.begin()?;
         if io::copy(&mut self.staging.reader(blob.into_reader()), &mut file).is_err() {
-            return Ok(None);
+            return Ok(Err(String::new()));
         }
         drop(file);
-        let Ok(hits) = self.search.in_blob(&path, self.staging) else { return Ok(None) };
-        let has_file = || crate::search::has_file(&path, self.paths);
-        Ok(if hits.is_empty() { has_file().ok() } else { Some(true) })
+        let Ok(found) = self.search.in_blob(&path, self.staging) else { return Ok(Err(String::new())) };
+        Ok(match (found.hits.is_empty(), found.unread) {
+            (false, _) => Ok(true),
+            (true, Some(gap)) => Err(format!(" ({gap})")),
+            (true, None) if self.search.unsearched() > 0 => Err(" (a value is too short to be looked for)".into()),
+            (true, None) => Ok(false),
+        })
+    }
+
+    /// Whether the image of a manifest has a removed file in one of its layers: at its path, through a link, or under
+    /// another name.
+    fn has_files(&self, document: &ReachedDocument, old: &HashSet<Digest>, found: &mut Found) -> bool {
+        if self.request.paths.is_empty() || document.config.is_none() {
+            return false;
+        }
+        for layer in &document.blobs {
+            let is_known = found.surveys.contains_key(layer);
+            let survey = if is_known { continue } else { self.survey(layer) };
+            if survey.is_err() {
+                found.unread.insert(layer.to_string());
+            }
+            found.surveys.insert(layer.clone(), survey.ok().flatten());
+        }
+        let layers: Vec<&Survey> =
+            document.blobs.iter().filter_map(|layer| found.surveys.get(layer)?.as_ref()).collect();
+        let with_files = plan::layers_with_files(&layers, (0..layers.len()).collect(), self.request);
+        let digests = with_files.into_iter().filter_map(|index| layers.get(index)).map(|survey| survey.digest.clone());
+        let others: Vec<Digest> = digests.filter(|layer| !self.kept.contains(layer) && !old.contains(layer)).collect();
+        let has_files = !others.is_empty();
+        found.clean.retain(|clean| !others.contains(clean));
+        found.held.extend(others);
+        has_files
+    }
+
+    /// The entries of a layer; `None` for what is too short for one.
+    fn survey(&self, digest: &Digest) -> Result<Option<Survey>, SurveyError> {
+        let source = self.reader.source;
+        let Ok(Fetched::Blob(blob)) = source.open(&source.locate(digest)) else {
+            return Err(SurveyError::Blob(io::ErrorKind::NotFound.into()));
+        };
+        let input = self.staging.reader(blob.into_reader());
+        match survey::survey(input, digest.algorithm(), &[], &mut io::sink()) {
+            Err(SurveyError::Archive(EntriesError::Read { at: 0, source }))
+                if source.kind() == io::ErrorKind::UnexpectedEof =>
+            {
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
     }
 }
 

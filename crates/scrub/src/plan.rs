@@ -26,7 +26,8 @@ pub(crate) struct Plan {
 
 /// Decides about the layers `surveys`. Each of `images` has the indexes of its layers there, base first.
 pub(crate) fn plan(surveys: &[Survey], images: &[Vec<usize>], request: &Request) -> Result<Plan, ScrubError> {
-    let planner = Planner { surveys, images, request };
+    let surveys: Vec<&Survey> = surveys.iter().collect();
+    let planner = Planner { surveys: &surveys, images, request };
     let removed = planner.removed()?;
     let whiteouts = planner.whiteouts(&removed)?;
     let mut plan = Plan { edits: vec![Vec::new(); surveys.len()], places: Vec::new() };
@@ -48,8 +49,18 @@ pub(crate) fn plan(surveys: &[Survey], images: &[Vec<usize>], request: &Request)
     Ok(plan)
 }
 
+/// The indexes of the layers among `surveys` that have one of the wanted files in `image`, under any of its names.
+pub(crate) fn layers_with_files(surveys: &[&Survey], image: Vec<usize>, request: &Request) -> BTreeSet<usize> {
+    let planner = Planner { surveys, images: &[image], request };
+    let (groups, places) = planner.groups();
+    let wanted = request.paths.iter().flat_map(|path| planner.at(path, &places));
+    let wanted: BTreeSet<EntryId> = wanted.map(|id| groups.root(id)).collect();
+    let is_wanted = |id: &EntryId| wanted.contains(&groups.root(*id)) && planner.entry(*id).is_file();
+    planner.ids().filter(is_wanted).map(|(layer, _)| layer).collect()
+}
+
 struct Planner<'p> {
-    surveys: &'p [Survey],
+    surveys: &'p [&'p Survey],
     images: &'p [Vec<usize>],
     request: &'p Request,
 }
@@ -61,9 +72,7 @@ impl<'p> Planner<'p> {
         let (groups, places) = self.groups();
         let mut wanted: HashMap<EntryId, ImagePath> = HashMap::new();
         for path in &self.request.paths {
-            let is_there =
-                |id: EntryId| self.is_file_at(id, path) || places.is_at(id, path) && self.entry(id).is_file();
-            let seeds: Vec<EntryId> = self.ids().filter(|&id| is_there(id)).collect();
+            let seeds = self.at(path, &places);
             if seeds.is_empty() {
                 return Err(self.no_file(path));
             }
@@ -78,6 +87,13 @@ impl<'p> Planner<'p> {
             Some((id, if is_asked_for { entry.path.clone() } else { origin.clone() }))
         };
         Ok(self.ids().filter_map(in_group).collect())
+    }
+
+    /// The files at `path`, in any layer.
+    fn at(&self, path: &ImagePath, places: &RealPlaces) -> Vec<EntryId> {
+        let is_there =
+            |id: &EntryId| self.is_file_at(*id, path) || places.is_at(*id, path) && self.entry(*id).is_file();
+        self.ids().filter(is_there).collect()
     }
 
     /// The names of the same file, which are hard links with what they lead to, and where entries are whose directories
@@ -217,8 +233,8 @@ impl<'p> Planner<'p> {
 
     fn layer_of(&self, found: &FoundInFile) -> Option<usize> {
         let [digest, diff_id] = &found.layer;
-        let by_digest = |survey: &Survey| digest.as_ref() == Some(&survey.digest);
-        let by_diff_id = |survey: &Survey| diff_id.as_ref() == Some(&survey.diff_id);
+        let by_digest = |survey: &&Survey| digest.as_ref() == Some(&survey.digest);
+        let by_diff_id = |survey: &&Survey| diff_id.as_ref() == Some(&survey.diff_id);
         self.surveys.iter().position(by_digest).or_else(|| self.surveys.iter().position(by_diff_id))
     }
 

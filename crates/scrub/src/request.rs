@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use layersift_model::{Finding, ImagePath, ImageReport, Location, Secret};
+use layersift_scan::values::parts;
 
 use crate::error::ScrubError;
 
-/// A secret that has to go, wherever it is.
+/// A secret that has to go, wherever it is, or what is secret in it by itself, such as the password of a URL.
 #[derive(Clone, Debug)]
 pub struct WantedSecret {
-    /// Its keyed fingerprint.
+    /// The keyed fingerprint of the secret that was asked for.
     pub fingerprint: String,
     /// The value.
     pub value: Secret,
@@ -43,6 +44,8 @@ pub struct Request {
     pub(crate) in_documents: Vec<bool>,
     /// The paths of files with the values that were found in them.
     pub(crate) values_of_files: Vec<(String, Secret)>,
+    /// The number of threads that look for values; 0 for one per processor.
+    pub(crate) threads: usize,
 }
 
 impl Request {
@@ -68,9 +71,31 @@ impl Request {
         Ok(request)
     }
 
+    /// Looks for values on so many threads; 0 for one per processor.
+    #[must_use]
+    pub fn on_threads(self, threads: usize) -> Request {
+        Request { threads, ..self }
+    }
+
     /// The secrets that have to go.
     pub fn secrets(&self) -> &[WantedSecret] {
         &self.secrets
+    }
+
+    /// Whether the finding is one of a secret that has to go.
+    pub fn is_wanted(&self, finding: &Finding) -> bool {
+        self.secret_of(finding).is_some()
+    }
+
+    /// Which secret a finding is. What is a part of one has a fingerprint of its own.
+    fn secret_of(&self, finding: &Finding) -> Option<usize> {
+        let fingerprint = finding.fingerprint()?;
+        let value = finding.secret.as_ref().and_then(|secret| secret.value.as_ref());
+        let by_fingerprint = self.secrets.iter().position(|secret| secret.fingerprint == fingerprint);
+        by_fingerprint.or_else(|| {
+            let value = value.map(Secret::reveal).filter(|value| !value.is_empty())?;
+            self.secrets.iter().position(|secret| secret.value.reveal() == value)
+        })
     }
 
     fn add(&mut self, finding: &Finding) -> Result<(), ScrubError> {
@@ -92,15 +117,18 @@ impl Request {
         let value = secret.value.clone().filter(|value| !value.is_empty());
         let value = value.ok_or_else(|| not("a secret whose value is not known"))?;
         if !self.secrets.iter().any(|known| known.fingerprint == secret.fingerprint) {
-            self.secrets.push(WantedSecret { fingerprint: secret.fingerprint.clone(), value });
+            let parts = parts(value.reveal());
+            let parts = parts.into_iter().filter(|part| part[..] != *value.reveal()).map(Secret::new);
+            let all: Vec<Secret> = std::iter::once(value.clone()).chain(parts).collect();
+            let fingerprint = || secret.fingerprint.clone();
+            self.secrets.extend(all.into_iter().map(|value| WantedSecret { fingerprint: fingerprint(), value }));
         }
         Ok(())
     }
 
     /// Notes the place of a finding of one of the secrets.
     fn find(&mut self, finding: &Finding) {
-        let Some(fingerprint) = finding.fingerprint() else { return };
-        let Some(secret) = self.secrets.iter().position(|secret| secret.fingerprint == fingerprint) else { return };
+        let Some(secret) = self.secret_of(finding) else { return };
         let Some(file) = finding.file() else {
             self.in_documents[secret] = true;
             return;

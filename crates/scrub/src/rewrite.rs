@@ -9,10 +9,9 @@ use layersift_format::{ImageSource, Location};
 use layersift_model::{Algorithm, Digest, Limits};
 use memchr::memmem::Finder;
 
-use crate::changes::{Action, Changes, Dropped, LayerChange, Place, Replaced, SCHEMA};
+use crate::changes::{self, Action, Changes, Dropped, LayerChange, Place, Replaced, SCHEMA};
 use crate::documents;
 use crate::error::ScrubError;
-use crate::filler::LONG;
 use crate::graph::{Blob, Child, Content, Document, Manifest, OCI_CONFIG, OCI_INDEX, Reader};
 use crate::held::OldImage;
 use crate::plan::{self, Plan};
@@ -42,6 +41,10 @@ pub struct Scrubbed {
     pub manifests: Vec<(Digest, String)>,
     /// Every other blob.
     pub blobs: Vec<Digest>,
+    /// Where there are values of fewer than 16 bytes, which may be words that occur elsewhere.
+    pub short: Vec<String>,
+    /// How many values were not looked for, because they are too short.
+    pub unsearched: usize,
 }
 
 /// Writes the image of `source`, which is called `target`, to `staging`, without what `request` names. `only` is the
@@ -79,11 +82,13 @@ fn write(
         staging,
         layers: &layers,
         changes: Changes { schema: SCHEMA, source: target.into(), ..Changes::default() },
+        search: search_for(request, &layers.plan)?,
         manifests: Vec::new(),
         blobs: BTreeSet::new(),
         single: None,
     };
     writer.changes.fingerprints = request.secrets.iter().map(|secret| secret.fingerprint.clone()).collect();
+    writer.changes.fingerprints.dedup();
     writer.layer_changes();
     let written = writer.document(&root)?;
     if writer.changes.is_empty() {
@@ -93,37 +98,66 @@ fn write(
     writer.changes.root = Replaced { old: root.digest.clone(), new: Some(written.digest.clone()) };
     layers.remove_old(staging)?;
     write_listing(staging, &written)?;
-    let Writer { mut changes, mut manifests, blobs, single, .. } = writer;
-    let search = search_for(request, &changes);
+    let Writer { mut changes, mut manifests, blobs, single, search, .. } = writer;
+    let short = check_result(staging, &search, &manifests, &blobs)?;
     let kept: BTreeSet<Digest> = manifests.iter().map(|(digest, _)| digest).chain(&blobs).cloned().collect();
-    check_result(staging, &search, &kept)?;
-    let old = OldImage { reader: &reader, search: &search, paths: &request.paths, staging, kept };
+    let old = OldImage { reader: &reader, search: &search, request, staging, kept };
     old.add_to(&mut changes)?;
     staging.remove_partial()?;
     manifests.retain(|(digest, _)| *digest != written.digest);
     let WrittenDocument { digest, media_type, .. } = written;
     let single = single.filter(|_| manifests.is_empty());
-    Ok(Scrubbed { changes, digest, media_type, reference, single, manifests, blobs: blobs.into_iter().collect() })
+    let (blobs, unsearched) = (blobs.into_iter().collect(), search.unsearched());
+    Ok(Scrubbed { changes, digest, media_type, reference, single, manifests, blobs, short, unsearched })
 }
 
 /// Looks for the secrets, and for the values that were found in removed files.
-fn search_for(request: &Request, changes: &Changes) -> Search {
-    let removed: BTreeSet<&str> = changes.removed_paths().collect();
+fn search_for(request: &Request, plan: &Plan) -> Result<Search, ScrubError> {
+    let removed: BTreeSet<&str> = changes::removed_paths(&plan.places).collect();
     let of_files = request.values_of_files.iter().filter(|(path, _)| removed.contains(&path[..]));
-    Search::new(request.secrets.iter().map(|secret| &secret.value).chain(of_files.map(|(_, value)| value)))
+    let values = request.secrets.iter().map(|secret| &secret.value).chain(of_files.map(|(_, value)| value));
+    Search::new(values, request.threads)
 }
 
-/// Checks that no blob of the result has what had to go: also where no rule looks, and no place was named.
-fn check_result(staging: &Staging, search: &Search, blobs: &BTreeSet<Digest>) -> Result<(), ScrubError> {
-    let (mut places, mut paths) = (Vec::new(), Vec::new());
-    for digest in blobs {
+/// Checks that nothing of the result has what had to go: also where no rule looks, and no place was named. Returns the
+/// places of values that are so short that they may be other words.
+fn check_result(
+    staging: &Staging,
+    search: &Search,
+    manifests: &[(Digest, String)],
+    blobs: &BTreeSet<Digest>,
+) -> Result<Vec<String>, ScrubError> {
+    let (mut places, mut short, mut paths) = (Vec::new(), Vec::new(), Vec::new());
+    let documents = manifests.iter().map(|(digest, _)| digest);
+    for (digest, is_document) in documents.map(|digest| (digest, true)).chain(blobs.iter().map(|blob| (blob, false))) {
         let failed = |source| ScrubError::Blob { layer: digest.to_string(), source };
-        for hit in search.in_blob(&staging.blob(digest), staging).map_err(failed)? {
-            places.push(format!("{}: {}", digest.short(), hit.place));
-            paths.extend(hit.path);
+        let hits = search.in_blob(&staging.blob(digest), staging).map_err(failed)?.hits;
+        if hits.is_empty() {
+            continue;
+        }
+        let name =
+            if is_document { format!("manifest {}", digest.short()) } else { blob_name(staging, manifests, digest) };
+        for hit in hits {
+            let place = format!("{name}: {}", hit.place);
+            if hit.is_short {
+                short.push(place);
+            } else {
+                places.push(place);
+                paths.extend(hit.path);
+            }
         }
     }
-    if places.is_empty() { Ok(()) } else { Err(ScrubError::Remains { places, paths }) }
+    if places.is_empty() { Ok(short) } else { Err(ScrubError::Remains { places, paths }) }
+}
+
+/// A blob for people, with the manifests that name it.
+fn blob_name(staging: &Staging, manifests: &[(Digest, String)], blob: &Digest) -> String {
+    let finder = Finder::new(blob.hex());
+    let names_it =
+        |manifest: &Digest| std::fs::read(staging.blob(manifest)).is_ok_and(|bytes| finder.find(&bytes).is_some());
+    let named = manifests.iter().map(|(digest, _)| digest).filter(|manifest| names_it(manifest));
+    let named: Vec<&str> = named.map(Digest::short).collect();
+    format!("blob {} of manifest {}", blob.short(), named.join(", "))
 }
 
 /// The layers of all images, and what becomes of them.
@@ -246,6 +280,7 @@ struct Writer<'w> {
     staging: &'w Staging,
     layers: &'w Layers,
     changes: Changes,
+    search: Search,
     manifests: Vec<(Digest, String)>,
     blobs: BTreeSet<Digest>,
     single: Option<(Digest, Vec<Digest>)>,
@@ -334,12 +369,9 @@ impl Writer<'_> {
         for blob in manifest.layers.iter().chain(&manifest.config) {
             all.push(self.reader.artifact(blob)?);
         }
-        let search = search_for(self.request, &self.changes);
-        let names = |bytes: &Vec<u8>| {
-            let short = self.request.secrets.iter().zip(&self.request.in_documents);
-            let mut short = short.filter(|(secret, is_found)| **is_found && secret.value.len() < LONG);
-            search.is_in(bytes) || short.any(|(secret, _)| Finder::new(secret.value.reveal()).find(bytes).is_some())
-        };
+        // A value of a few bytes is a coincidence, unless it was found in a document.
+        let has_short = self.request.in_documents.contains(&true);
+        let names = |bytes: &Vec<u8>| self.search.is_in(bytes) || has_short && self.search.has_too_short(bytes);
         Ok(all.iter().any(names).then_some("it holds a secret that was scrubbed"))
     }
 

@@ -1,7 +1,7 @@
-//! Looks for values in all bytes of a blob: as they are stored, uncompressed, in every string of a JSON document, and
-//! in what such a string is in base64. A value is also found in the forms that other programs write it in.
+//! Looks for values, and for what is secret in them, in all bytes of a blob: as they are stored, uncompressed, in every
+//! string of a JSON document, and in what such a string is in base64. A value is also found in the forms that other
+//! programs write it in, and wherever a scan looks: in archives, and encoded twice.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -13,8 +13,11 @@ use layersift_format::compression::{Codec, DecoderMemory, Decoding, MAGIC_BYTES,
 use layersift_format::json::Node;
 use layersift_format::tar::{Entries, Kind};
 use layersift_model::{ImagePath, Secret};
+use layersift_scan::Options;
+use layersift_scan::values::{ValueSearch, Values, parts};
 use memchr::memmem::Finder;
 
+use crate::error::ScrubError;
 use crate::filler::LONG;
 use crate::staging::Staging;
 
@@ -31,10 +34,23 @@ const DEEPEST: usize = 4;
 /// The most bytes of an extended header of an archive.
 const EXTENDED: u64 = 1 << 20;
 
+/// The most values that a scan looks for.
+const MOST_VALUES: usize = 2_000;
+
+/// What values are called that may be words which occur elsewhere, and others.
+const IS_SHORT: &str = "short";
+const IS_LONG: &str = "long";
+
 /// What is looked for.
 pub(crate) struct Search {
     needles: Vec<Needle>,
     longest: usize,
+    /// Looks for the values as a scan does.
+    scan: Option<ValueSearch>,
+    /// Values that are too short to be looked for, except in documents that may be left out.
+    too_short: Vec<Finder<'static>>,
+    /// How many values are not looked for.
+    unsearched: usize,
 }
 
 struct Needle {
@@ -50,68 +66,103 @@ pub(crate) struct Hit {
     pub(crate) place: String,
     /// The file of a layer that it is in.
     pub(crate) path: Option<String>,
+    /// Whether the value is so short that it may be a word that occurs elsewhere.
+    pub(crate) is_short: bool,
+}
+
+/// What was found in a blob.
+#[derive(Debug, Default)]
+pub(crate) struct Hits {
+    pub(crate) hits: Vec<Hit>,
+    /// Why a value may be there all the same, if not all of the blob could be read.
+    pub(crate) unread: Option<String>,
 }
 
 impl Search {
-    /// Looks for `values` and their other forms. Short ones may be words that occur elsewhere, and are left out.
-    pub(crate) fn new<'s>(values: impl Iterator<Item = &'s Secret>) -> Search {
-        let mut needles: Vec<Needle> = Vec::new();
-        for value in values.map(Secret::reveal).filter(|value| value.len() >= LONG) {
-            for (form, bytes) in forms(value) {
-                if needles.iter().all(|known| known.finder.needle() != bytes) {
-                    needles.push(Needle { form, finder: Finder::new(&bytes).into_owned() });
+    /// Looks for `values` and what is secret in them, on `threads` threads.
+    pub(crate) fn new<'s>(values: impl Iterator<Item = &'s Secret>, threads: usize) -> Result<Search, ScrubError> {
+        let mut search = Search { needles: Vec::new(), longest: 0, scan: None, too_short: Vec::new(), unsearched: 0 };
+        let (mut wanted, mut count) = (Values::default(), 0);
+        for value in values.map(Secret::reveal) {
+            let parts = parts(value);
+            count += parts.len();
+            if parts.is_empty() {
+                search.too_short.push(Finder::new(value).into_owned());
+            }
+            search.unsearched += usize::from(parts.is_empty() || count > MOST_VALUES);
+            for part in parts {
+                search.add_forms(&part);
+                if count <= MOST_VALUES {
+                    wanted.add_part(if part.len() >= LONG { IS_LONG } else { IS_SHORT }, part);
                 }
             }
         }
-        let longest = needles.iter().map(|needle| needle.finder.needle().len()).max().unwrap_or(0);
-        Search { needles, longest }
+        if !wanted.is_empty() {
+            search.scan = Some(ValueSearch::new(wanted, Options { threads, ..Options::default() })?);
+        }
+        search.longest = search.needles.iter().map(|needle| needle.finder.needle().len()).max().unwrap_or(0);
+        Ok(search)
+    }
+
+    /// Looks for the bytes of `value` in all its forms, unless it may be a word that occurs elsewhere.
+    fn add_forms(&mut self, value: &[u8]) {
+        for (form, bytes) in forms(value).into_iter().filter(|_| value.len() >= LONG) {
+            if self.needles.iter().all(|known| known.finder.needle() != bytes) {
+                self.needles.push(Needle { form, finder: Finder::new(&bytes).into_owned() });
+            }
+        }
     }
 
     /// Whether nothing is looked for.
     pub(crate) fn is_empty(&self) -> bool {
-        self.needles.is_empty()
+        self.needles.is_empty() && self.scan.is_none()
+    }
+
+    /// How many values are not looked for, because they are too short.
+    pub(crate) fn unsearched(&self) -> usize {
+        self.unsearched
     }
 
     /// Whether a value is in the document `bytes`, or in a text that it holds.
     pub(crate) fn is_in(&self, bytes: &[u8]) -> bool {
-        self.is_in_text(bytes, 0)
+        let is_found = self.scan.as_ref().is_some_and(|scan| !scan.in_document(bytes).places.is_empty());
+        is_found || is_in_text(bytes, 0, &|text| self.has_needle(text))
     }
 
-    fn is_in_text(&self, bytes: &[u8], depth: usize) -> bool {
-        if self.needles.iter().any(|needle| needle.finder.find(bytes).is_some()) {
-            return true;
-        }
-        if depth > DEEPEST {
-            return false;
-        }
-        let begins = bytes.trim_ascii_start().first();
-        if matches!(begins, Some(b'{' | b'[' | b'"')) {
-            // Bundles are written one a line.
-            let documents = serde_json::Deserializer::from_slice(bytes).into_iter::<Node>();
-            return documents.map_while(Result::ok).any(|node| self.is_in_node(&node, depth + 1));
-        }
-        decoded(bytes).is_some_and(|decoded| self.is_in_text(&decoded, depth + 1))
+    /// Whether the document has a value that is too short to be looked for elsewhere.
+    pub(crate) fn has_too_short(&self, bytes: &[u8]) -> bool {
+        is_in_text(bytes, 0, &|text| self.too_short.iter().any(|finder| finder.find(text).is_some()))
     }
 
-    fn is_in_node(&self, node: &Node, depth: usize) -> bool {
-        match node {
-            Node::String(text) => self.is_in_text(text.as_bytes(), depth),
-            Node::Array(elements) => elements.iter().any(|element| self.is_in_node(element, depth)),
-            Node::Object(members) => {
-                let is_in = |(name, member): &(String, Node)| {
-                    self.is_in_text(name.as_bytes(), depth) || self.is_in_node(member, depth)
-                };
-                members.iter().any(is_in)
-            }
-            Node::Null | Node::Bool(_) | Node::Number(_) => false,
-        }
+    fn has_needle(&self, bytes: &[u8]) -> bool {
+        self.needles.iter().any(|needle| needle.finder.find(bytes).is_some())
     }
 
     /// Where in the blob, which is the file at `path`, the values are.
-    pub(crate) fn in_blob(&self, path: &Path, staging: &Staging) -> io::Result<Vec<Hit>> {
+    pub(crate) fn in_blob(&self, path: &Path, staging: &Staging) -> io::Result<Hits> {
         if self.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Hits::default());
         }
+        let mut hits = if self.needles.is_empty() { Vec::new() } else { self.in_bytes(path, staging)? };
+        let mut unread = None;
+        if let Some(scan) = &self.scan {
+            let searched = scan.in_blob(path, staging.cancellation())?;
+            for place in searched.places {
+                // The bytes say the same of most places.
+                let is_known = hits.iter().any(|hit| hit.path == place.path);
+                if !is_known || place.place.contains(" → ") {
+                    let is_short = !place.names.contains(IS_LONG);
+                    hits.push(Hit { place: format!("the value in {}", place.place), path: place.path, is_short });
+                }
+            }
+            unread = searched.gaps.first().map(|gap| gap.reason.name().to_string());
+        }
+        hits.sort();
+        hits.dedup();
+        Ok(Hits { hits, unread })
+    }
+
+    fn in_bytes(&self, path: &Path, staging: &Staging) -> io::Result<Vec<Hit>> {
         let mut hits: Vec<Hit> = Vec::new();
         let found = self.in_stream(&mut staging.reader(File::open(path)?))?;
         let codec = codec_of(path)?;
@@ -120,21 +171,18 @@ impl Search {
                 hits.push(place(path, codec, form, at)?);
             }
         } else {
-            hits.extend(
-                found.into_iter().map(|(form, at)| Hit {
-                    place: format!("{form} at byte {at} of the compressed bytes"),
-                    path: None,
-                }),
-            );
+            hits.extend(found.into_iter().map(|(form, at)| Hit {
+                place: format!("{form} at byte {at} of the compressed bytes"),
+                path: None,
+                is_short: false,
+            }));
             for (form, at) in with_plain(path, codec, |input| self.in_stream(&mut staging.reader(input)))? {
                 hits.push(place(path, codec, form, at)?);
             }
         }
-        if hits.is_empty() && self.is_in(&document(path, codec)?) {
-            hits.push(Hit { place: "in a string of the document".into(), path: None });
+        if hits.is_empty() && is_in_text(&document(path, codec)?, 0, &|text| self.has_needle(text)) {
+            hits.push(Hit { place: "in a string of the document".into(), path: None, is_short: false });
         }
-        hits.sort();
-        hits.dedup();
         Ok(hits)
     }
 
@@ -159,6 +207,34 @@ impl Search {
         }
         let hits = self.needles.iter().zip(found).filter_map(|(needle, at)| Some((needle.form, at?)));
         Ok(hits.collect())
+    }
+}
+
+/// Whether `is_found` is so of `bytes`, or of a text that they hold.
+fn is_in_text(bytes: &[u8], depth: usize, is_found: &dyn Fn(&[u8]) -> bool) -> bool {
+    if is_found(bytes) {
+        return true;
+    }
+    if depth > DEEPEST {
+        return false;
+    }
+    let begins = bytes.trim_ascii_start().first();
+    if matches!(begins, Some(b'{' | b'[' | b'"')) {
+        // Bundles are written one a line.
+        let documents = serde_json::Deserializer::from_slice(bytes).into_iter::<Node>();
+        return documents.map_while(Result::ok).any(|node| is_in_node(&node, depth + 1, is_found));
+    }
+    decoded(bytes).is_some_and(|decoded| is_in_text(&decoded, depth + 1, is_found))
+}
+
+fn is_in_node(node: &Node, depth: usize, is_found: &dyn Fn(&[u8]) -> bool) -> bool {
+    match node {
+        Node::String(text) => is_in_text(text.as_bytes(), depth, is_found),
+        Node::Array(elements) => elements.iter().any(|element| is_in_node(element, depth, is_found)),
+        Node::Object(members) => members
+            .iter()
+            .any(|(name, member)| is_in_text(name.as_bytes(), depth, is_found) || is_in_node(member, depth, is_found)),
+        Node::Null | Node::Bool(_) | Node::Number(_) => false,
     }
 }
 
@@ -249,36 +325,22 @@ fn document(path: &Path, codec: Codec) -> io::Result<Vec<u8>> {
     })
 }
 
-/// Whether a blob is a layer with a file at one of `paths`.
-pub(crate) fn has_file(path: &Path, paths: &BTreeSet<ImagePath>) -> io::Result<bool> {
-    if paths.is_empty() {
-        return Ok(false);
-    }
-    with_plain(path, codec_of(path)?, |input| {
-        let mut entries = Entries::new(input, EXTENDED);
-        while let Ok(Some(placed)) = entries.next_entry() {
-            let is_file = matches!(placed.entry.kind, Kind::File | Kind::HardLink);
-            if is_file && paths.contains(&ImagePath::normalize(&placed.entry.path)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    })
-}
-
 /// Where the byte `at` of an uncompressed blob is.
 fn place(path: &Path, codec: Codec, form: &'static str, at: u64) -> io::Result<Hit> {
     with_plain(path, codec, |input| {
         let mut entries = Entries::new(input, EXTENDED);
+        let mut is_layer = false;
         while let Ok(Some(placed)) = entries.next_entry() {
+            is_layer = true;
             if at < placed.data {
                 break;
             }
             if placed.entry.kind == Kind::File && at < placed.data.saturating_add(placed.entry.stored) {
                 let path = ImagePath::normalize(&placed.entry.path).to_string();
-                return Ok(Hit { place: format!("{form} in the file {path}"), path: Some(path) });
+                return Ok(Hit { place: format!("{form} in the file {path}"), path: Some(path), is_short: false });
             }
         }
-        Ok(Hit { place: format!("{form} at byte {at}, in no file"), path: None })
+        let outside = if is_layer { ", in no file" } else { "" };
+        Ok(Hit { place: format!("{form} at byte {at}{outside}"), path: None, is_short: false })
     })
 }

@@ -69,6 +69,10 @@ impl Staging {
         Stoppable { input, cancellation: self.cancellation.clone() }
     }
 
+    pub(crate) fn cancellation(&self) -> &Cancellation {
+        &self.cancellation
+    }
+
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path

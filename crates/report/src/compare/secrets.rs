@@ -30,6 +30,8 @@ pub struct ComparedSecret<'r> {
     pub replaces: Option<&'r str>,
     /// The places after where a search found the value itself, though no finding there is this secret.
     pub traces: Vec<Trace>,
+    /// Whether the image after was searched for its value, as far as that is known.
+    pub(super) is_searched: bool,
     /// Whether the image after was read to its end and by the same rules, so that what was not found is not there.
     is_certain: bool,
 }
@@ -43,7 +45,7 @@ pub enum Fate {
     StillThere,
     /// Only a layer of the image after has it: whoever can pull the image can pull that layer.
     StillInLayer,
-    /// It was not found in the image after, of which not everything was read, or not by the same rules.
+    /// It was not found in the image after, of which not everything was read or searched, or not by the same rules.
     NotFound,
     /// Nothing after has it, and nothing of its kind is in its place.
     Gone,
@@ -74,7 +76,7 @@ impl Fate {
             Fate::New => "new",
             Fate::StillThere => "still there, with the same value",
             Fate::StillInLayer => "still in a layer, with the same value: whoever pulls the image has it",
-            Fate::NotFound => "not found, but not everything was read, or not by the same rules",
+            Fate::NotFound => "not found, but not everything was read or searched, or not by the same rules",
             Fate::Gone => "gone; nothing is in its place, so whether it was rotated cannot be seen",
             Fate::GoneAndRotated => "gone and rotated: another value is in its place",
         }
@@ -89,7 +91,7 @@ impl ComparedSecret<'_> {
             Change::Stayed if self.after.iter().any(|finding| finding.state() == State::Present) => Fate::StillThere,
             Change::Stayed if self.traces.iter().any(|trace| trace.is_present) => Fate::StillThere,
             Change::Stayed => Fate::StillInLayer,
-            Change::Went if !self.is_certain => Fate::NotFound,
+            Change::Went if !self.is_certain || !self.is_searched => Fate::NotFound,
             Change::Went if self.replaced_by.is_some() => Fate::GoneAndRotated,
             Change::Went => Fate::Gone,
         }
@@ -133,6 +135,7 @@ pub(super) fn compare<'r>(
                 replaced_by: None,
                 replaces: None,
                 traces: Vec::new(),
+                is_searched: true,
                 is_certain,
             })
         })
@@ -157,7 +160,7 @@ pub(super) fn add_traces(secrets: &mut [ComparedSecret<'_>], traces: &[Trace]) {
     sort(secrets);
 }
 
-fn sort(secrets: &mut [ComparedSecret<'_>]) {
+pub(super) fn sort(secrets: &mut [ComparedSecret<'_>]) {
     secrets.sort_by_key(|secret| (Reverse(secret.severity), secret.fate(), secret.rule.id.clone()));
 }
 

@@ -153,10 +153,35 @@ fn a_value_that_is_found_without_a_finding_is_still_there() {
     let after = report(Vec::new());
     for (is_present, expected) in [(true, Fate::StillThere), (false, Fate::StillInLayer)] {
         let trace = Trace { fingerprint: "a".repeat(32), place: "notes.txt".into(), is_present };
-        let comparison = Comparison::new(&before, &after).unwrap().with_traces(&[trace], None).requiring_gone(true);
+        let comparison =
+            Comparison::new(&before, &after).unwrap().requiring_gone(true).with_traces(&[trace], &BTreeMap::new());
         assert_eq!((comparison.secrets[0].fate(), comparison.verdict()), (expected, Verdict::Fail));
         assert_eq!(comparison.gone().count(), 0);
     }
+}
+
+#[test]
+fn what_was_not_searched_for_is_not_gone() {
+    let before = report(vec![secret("token", "a", "app/.env", State::Present)]);
+    let mut after = report(vec![secret("token", "b", "app/.env", State::Present)]);
+    after.findings[0].severity = Severity::Low;
+    let unsearched = BTreeMap::from([("a".repeat(32), "its value is not known")]);
+    let comparison = Comparison::new(&before, &after).unwrap().with_traces(&[], &unsearched);
+    assert_eq!((comparison.secrets[0].fate(), comparison.verdict()), (Fate::NotFound, Verdict::Pass));
+    assert!(comparison.notes[0].ends_with("of 1 secret: its value is not known"), "{:?}", comparison.notes);
+    assert_eq!(comparison.requiring_gone(true).verdict(), Verdict::Incomplete);
+}
+
+#[test]
+fn what_is_still_there_below_the_limit_is_said() {
+    let mut before = report(vec![secret("token", "a", "app/.env", State::Present)]);
+    let mut after = report(vec![secret("token", "a", "app/.env", State::Present)]);
+    before.findings[0].severity = Severity::Medium;
+    after.findings[0].severity = Severity::Medium;
+    let comparison = Comparison::new(&before, &after).unwrap().requiring_gone(true);
+    let comparison = comparison.with_traces(&[], &BTreeMap::new());
+    assert_eq!(comparison.verdict(), Verdict::Pass);
+    assert!(comparison.notes[0].contains("below --fail-on high"), "{:?}", comparison.notes);
 }
 
 #[test]

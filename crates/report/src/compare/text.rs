@@ -73,9 +73,14 @@ impl Text<'_, '_> {
             .filter(|(count, _)| *count > 0)
             .map(|(count, words)| format!("{count} {words}"))
             .collect();
+        let below = self.comparison.below_limit();
+        let below = match self.comparison.limit().filter(|_| below > 0) {
+            Some(limit) => format!(" ({below} of what is still there below --fail-on {limit})"),
+            None => String::new(),
+        };
         match (counts.is_empty(), self.comparison.secrets.len() as u64) {
             (true, _) => "no secrets in either image".into(),
-            (false, secrets) => format!("{}: {}", plural(secrets, "secret"), counts.join(", ")),
+            (false, secrets) => format!("{}: {}{below}", plural(secrets, "secret"), counts.join(", ")),
         }
     }
 

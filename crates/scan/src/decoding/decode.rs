@@ -40,13 +40,23 @@ impl Decoded {
     }
 }
 
-/// Decodes the run in `text` around `keyword`, which is encoded in `encoding`.
+/// Decodes the run in `text` around `keyword`, which is encoded in `encoding`. In base64 it begins on the line of the
+/// keyword: a word on the line before would be decoded to bytes that stand in front of a token.
 pub fn decode(text: &[u8], keyword: &Range<usize>, encoding: Encoding) -> Decoded {
+    decode_from(text, keyword, encoding, false)
+}
+
+/// The same, from lines before that of the keyword on, for values that are known and may begin there.
+pub(crate) fn decode_lines(text: &[u8], keyword: &Range<usize>, encoding: Encoding) -> Decoded {
+    decode_from(text, keyword, encoding, true)
+}
+
+fn decode_from(text: &[u8], keyword: &Range<usize>, encoding: Encoding, from_lines_before: bool) -> Decoded {
     let floor = keyword.start.saturating_sub(BEFORE);
     let ceiling = text.len().min(keyword.start.saturating_add(AFTER));
     let text = &text[..ceiling];
     let mut decoded = match encoding {
-        Encoding::Base64 { digit } => base64(text, floor, keyword.start, digit),
+        Encoding::Base64 { digit } => base64(text, floor, keyword.start, digit, from_lines_before),
         Encoding::Hex => pairs(text, floor, keyword.start, hex_pair),
         Encoding::Utf16Le => utf16(text, floor, keyword.start, true),
         Encoding::Utf16Be => utf16(text, floor, keyword.start, false),
@@ -71,15 +81,17 @@ fn base64_value(digit: u8) -> Option<u32> {
     Some(u32::from(value))
 }
 
-/// Decodes from the group of four digits that contains the encoded keyword, and from all groups before it on its line.
+/// Decodes from the group of four digits that contains the encoded keyword, and from all groups before it on its line,
+/// or on lines before as well.
 /// Lines may end with a line break or an escaped one (`\n`), with white space on either side.
-fn base64(text: &[u8], floor: usize, keyword: usize, digit: u8) -> Decoded {
+fn base64(text: &[u8], floor: usize, keyword: usize, digit: u8, from_lines_before: bool) -> Decoded {
     let is_digit = |at: &usize| base64_value(text[*at]).is_some();
-    let before = (floor..keyword).rev().take_while(is_digit).count();
+    let digits = digits_before(text, floor, keyword, from_lines_before);
+    let before = digits.len();
     // The digits before the group of the encoded keyword are whole groups, unless the run began within one.
     let usable =
         if before >= usize::from(digit) { (before - usize::from(digit)) / 4 * 4 + usize::from(digit) } else { before };
-    let mut at = keyword - usable;
+    let mut at = usable.checked_sub(1).and_then(|last| digits.get(last)).copied().unwrap_or(keyword);
     let mut decoded = Decoded::new(at);
     let mut group = Group::starting_at((usize::from(digit) + 4 * usable - usable) % 4);
     while at < text.len() {
@@ -97,6 +109,28 @@ fn base64(text: &[u8], floor: usize, keyword: usize, digit: u8) -> Decoded {
         decoded.span.end = at;
     }
     decoded
+}
+
+/// Where the digits before `keyword` are that belong to its run, the nearest first.
+fn digits_before(text: &[u8], floor: usize, keyword: usize, from_lines_before: bool) -> Vec<usize> {
+    let is_digit = |at: usize| base64_value(text[at]).is_some();
+    let mut digits = Vec::new();
+    let mut at = keyword;
+    while at > floor {
+        if is_digit(at - 1) {
+            at -= 1;
+            digits.push(at);
+            continue;
+        }
+        let is_space = |at: &usize| matches!(text[*at], b'\r' | b'\n' | b'\t' | b' ');
+        let spaces = (floor..at).rev().take_while(is_space).count();
+        let has_break = text[at - spaces..at].contains(&b'\n');
+        if !from_lines_before || !has_break || at - spaces == floor || !is_digit(at - spaces - 1) {
+            break;
+        }
+        at -= spaces;
+    }
+    digits
 }
 
 /// A group of four digits that is not complete.

@@ -61,6 +61,9 @@ pub trait Visitor<'a> {
 
     /// The file has no more bytes. The walk has no other handle of it.
     fn end(&mut self, file: Self::File);
+
+    /// A block of the headers of an entry, extended headers among them. `is_last` is set for the last block.
+    fn header(&mut self, _block: &[u8], _is_last: bool) {}
 }
 
 /// Bytes that belong to no entry.
@@ -308,6 +311,7 @@ impl<F: Clone> Walk<F> {
             self.ambiguities.push((self.at, ambiguity));
         }
         self.at += BLOCK as u64;
+        visitor.header(block, event.is_some());
         match event {
             None => {}
             Some(Event::End) => (self.ended, self.is_skipping) = (true, true),

@@ -8,3 +8,4 @@ mod properties;
 mod remains;
 mod removal;
 mod support;
+mod values;
