@@ -261,7 +261,8 @@ impl LayerScanner {
                 work.finish(reserved, spent);
             }
         };
-        if !self.queue.enter(rayon::current_thread_index().is_none()) {
+        let is_near_limit = reserved.is_some_and(|(_, reserved)| reserved.is_near_limit);
+        if is_near_limit || !self.queue.enter(rayon::current_thread_index().is_none()) {
             return scan(batch);
         }
         scope.spawn(move |_| {

@@ -42,7 +42,12 @@ struct State {
 
 /// The most that the work of a window counts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reserved(u64);
+pub(crate) struct Reserved {
+    most: u64,
+    /// Whether the next window would have to wait for this one: the reading thread then scans it itself, because
+    /// handing each window to another thread and waiting for it takes longer.
+    pub(crate) is_near_limit: bool,
+}
 
 impl LayerWork {
     pub(crate) fn new(limits: &Limits) -> LayerWork {
@@ -69,15 +74,17 @@ impl LayerWork {
         if !self.decide(self.lock()) {
             return None;
         }
-        self.lock().reserved += most;
-        Some(Reserved(most))
+        let mut state = self.lock();
+        state.reserved = state.reserved.saturating_add(most);
+        let next = state.spent.saturating_add(state.reserved);
+        Some(Reserved { most, is_near_limit: next > state.limit })
     }
 
     /// Counts the work that a window took.
     pub(crate) fn finish(&self, reserved: Reserved, work: u64) {
         let mut state = self.lock();
-        state.reserved -= reserved.0;
-        state.spent = state.spent.saturating_add(work.min(reserved.0));
+        state.reserved -= reserved.most;
+        state.spent = state.spent.saturating_add(work.min(reserved.most));
         drop(state);
         self.scanned.notify_all();
     }
