@@ -17,8 +17,8 @@ use layersift_source::{Target, open};
 /// Why a value is not searched for.
 const IS_REPORT: &str = "the image after is a kept report, and not an image that can be read";
 const IS_STREAM: &str = "standard input can be read only once: save it to a file and compare that";
-const IS_UNKNOWN: &str = "their values are not known: neither a kept report has them without --show-secrets, nor a scan \
-                          with a store";
+const IS_UNKNOWN: &str = "their values are not known: a kept report has them only with --show-secrets, and a scan \
+                          with a store has none";
 const IS_SHORT: &str = "their values have fewer than 8 bytes, and such words may be anywhere";
 const IS_UNREAD: &str = "not everything of the image could be read once more";
 const IS_TOO_MANY: &str = "there are too many values for one search";

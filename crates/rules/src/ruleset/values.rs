@@ -9,8 +9,8 @@ use crate::rule::{Confirm, Signature};
 /// As much of a value is looked for: the rest of a longer one is with it.
 const LONGEST: usize = 200;
 
-/// The lengths of keywords. Lines of base64 are broken anywhere, so that two short keywords side by side are better than
-/// a long one: a break is in one of them at most.
+/// The lengths of keywords. Lines of base64 are broken anywhere, so that two short keywords side by side are better
+/// than a long one: a break is in one of them at most.
 const LONGEST_KEYWORD: usize = 6;
 const SHORTEST_KEYWORD: usize = 4;
 
