@@ -76,7 +76,7 @@ fn headers_of_entries_are_searched() {
     use layersift_format::Cancellation;
     let mut header = tar::Header::new_ustar();
     header.set_entry_type(tar::EntryType::XHeader);
-    let records = format!("{} SCHILY.xattr.user.x={VALUE}\n", 25 + VALUE.len());
+    let records = format!("{} SCHILY.xattr.user.x={VALUE}\n", 24 + VALUE.len());
     header.set_size(records.len() as u64);
     header.set_cksum();
     let mut builder = tar::Builder::new(Vec::new());
