@@ -10,6 +10,7 @@ use layersift_scan::confirm::{CONTEXT, REACH};
 use layersift_scan::layer::buffer::{Bytes, Pool};
 use layersift_scan::layer::read::{LayerFacts, LayerReader};
 use layersift_scan::layer::walk::{Overlap, Rest, Visitor};
+use layersift_scan::layer_work::LayerWork;
 
 /// Reads a sound layer as a scan does.
 pub fn read(blob: Blob<'_>) -> LayerFacts {
@@ -25,6 +26,7 @@ pub fn read(blob: Blob<'_>) -> LayerFacts {
         progress: &|_| {},
         cancellation: &cancellation,
         memory: &MemoryBudget::default().lease(0),
+        work: &LayerWork::new(&limits),
     };
     let facts = reading.layer(blob, &mut Nothing, &mut |_| {});
     assert!(facts.gaps.is_empty(), "{:?}", facts.gaps);

@@ -229,7 +229,7 @@ fn a_short_value_that_stays_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let value = "Zq8vN2mK7wR4";
     let layer =
-        Tar::new().file("app/.env", &format!("DB_PASSWORD={value}\n")).file("notes", &format!("it is {value}.\n"));
+        Tar::new().file("app/.env", format!("DB_PASSWORD={value}\n")).file("notes", format!("it is {value}.\n"));
     let image = folder.path().join("image.tar");
     std::fs::write(&image, archive(&docker_save(&[Layer::plain(layer.finish())]))).unwrap();
     let before = scan(text(&image));

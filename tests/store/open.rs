@@ -118,10 +118,10 @@ fn tls_is_insisted_on_where_the_url_says_so() {
     // A socket needs no TLS, and the test's server offers none.
     let separator = if fresh.text.contains('?') { '&' } else { '?' };
     for mode in ["disable", "prefer"] {
-        Store::open(&format!("{}{separator}sslmode={mode}", fresh.text)).unwrap();
+        Store::open(format!("{}{separator}sslmode={mode}", fresh.text)).unwrap();
     }
     for mode in ["require", "verify-ca", "verify-full"] {
-        let error = Store::open(&format!("{}{separator}sslmode={mode}", fresh.text)).unwrap_err();
+        let error = Store::open(format!("{}{separator}sslmode={mode}", fresh.text)).unwrap_err();
         assert!(matches!(error, StoreError::Open { .. }) && chain(&error).contains("TLS"), "{error}");
     }
 }

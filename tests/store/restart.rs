@@ -72,7 +72,7 @@ fn an_outage_that_is_longer_than_the_time_limit_is_an_error() {
 fn a_wait_ends_when_it_is_cancelled() {
     let server = Server::start();
     let options = StoreOptions { cancelled: Some(Arc::new(|| true)), ..StoreOptions::default() };
-    let store = Store::open_with(&server.url(), options).unwrap();
+    let store = Store::open_with(server.url(), options).unwrap();
     store.layers().put_report(&layer_report("a", &key(), 1)).unwrap();
     server.stop("fast");
     let error = store.layers().put_report(&layer_report("b", &key(), 1)).unwrap_err();
@@ -137,7 +137,7 @@ fn a_commit_whose_answer_is_lost_happens_once() {
             let directory = tempfile::tempdir().unwrap();
             proxy(server.directory(), directory.path(), at, how);
             let host = directory.path().to_str().unwrap().replace('/', "%2F");
-            let store = Store::open(&format!("postgres://layersift@{host}/postgres")).unwrap();
+            let store = Store::open(format!("postgres://layersift@{host}/postgres")).unwrap();
             let jobs: Vec<Job> =
                 ["a", "b"].map(|layer| Job { layer: digest(layer), size: 1, priority: 0, source: "s".into() }).into();
             assert_eq!(store.queue().enqueue(&key(), &jobs, 1).unwrap(), 2, "{how:?} {at}");

@@ -169,7 +169,7 @@ fn a_dead_process_does_not_lead(fresh: &Fresh) {
 #[test]
 fn a_ping_waits_for_no_server() {
     let server = Server::start();
-    let store = Store::open(&server.url()).unwrap();
+    let store = Store::open(server.url()).unwrap();
     store.service().ping().unwrap();
     server.stop("fast");
     let error = store.service().ping().unwrap_err();

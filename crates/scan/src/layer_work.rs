@@ -25,7 +25,7 @@ const MOST_PER_BYTE: u64 = 200;
 
 /// The work of one layer so far, and its limit.
 #[derive(Debug)]
-pub(crate) struct LayerWork {
+pub struct LayerWork {
     per_byte: u64,
     state: Mutex<State>,
     scanned: Condvar,
@@ -50,7 +50,8 @@ pub(crate) struct Reserved {
 }
 
 impl LayerWork {
-    pub(crate) fn new(limits: &Limits) -> LayerWork {
+    /// No work yet, and what `limits` permit.
+    pub fn new(limits: &Limits) -> LayerWork {
         let state = State { limit: limits.layer_work, spent: 0, reserved: 0, is_exceeded: false };
         LayerWork { per_byte: limits.layer_work_per_byte, state: Mutex::new(state), scanned: Condvar::new() }
     }

@@ -28,7 +28,8 @@ mod image_scan;
 mod inventory;
 pub mod layer;
 mod layer_scan;
-mod layer_work;
+#[doc(hidden)]
+pub mod layer_work;
 mod masking;
 mod memory;
 mod observe;

@@ -115,7 +115,9 @@ impl Data {
     /// The pieces of a sparse file, and its size with the holes; `None` for another.
     pub(super) fn sparse(&self) -> Option<(&[(u64, u64)], u64)> {
         match &self.source {
-            Source::File(_, stamp) if self.pieces != [] || self.size < stamp.size => Some((&self.pieces, stamp.size)),
+            Source::File(_, stamp) if !self.pieces.is_empty() || self.size < stamp.size => {
+                Some((&self.pieces, stamp.size))
+            }
             _ => None,
         }
     }

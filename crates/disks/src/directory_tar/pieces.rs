@@ -27,7 +27,8 @@ const MOST_HOLES: usize = 8 << 10;
 pub(super) fn of(file: &File, size: u64) -> io::Result<Vec<(u64, u64)>> {
     let holes = holes(file, size);
     seek(file, SeekFrom::Start(0))?;
-    Ok(between(holes.unwrap_or_default(), size))
+    // Where the file system cannot tell where the holes are, the file is read whole.
+    Ok(holes.map_or_else(|_| vec![(0, size)], |holes| between(holes, size)))
 }
 
 /// Offset and length of the longest holes. File systems that do not know holes say so, or say that there are none.

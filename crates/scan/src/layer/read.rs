@@ -34,7 +34,7 @@ pub struct LayerReader<'r> {
     /// The memory of the layer, for decoders that need much.
     pub memory: &'r MemoryLease,
     /// The work of the layer.
-    pub(crate) work: &'r LayerWork,
+    pub work: &'r LayerWork,
 }
 
 /// Digests, sizes and gaps of a layer that was read.
