@@ -15,7 +15,6 @@ use super::args::{FingerprintKeyArgs, QuietArgs, RegistryArgs, RulesArgs, Target
 use super::attest::keys::{PasswordArgs, signer};
 use super::formats::{TextOrJson, parser};
 use super::{context, output as print, signals};
-use layersift_attest::keys::Signer;
 use layersift_format::Cancellation;
 use layersift_format::platform::Choice;
 use layersift_model::{Finding, ImageReport, Verdict};
@@ -117,8 +116,14 @@ pub(crate) fn run(args: &ScrubArgs) -> anyhow::Result<ExitCode> {
         let places: Vec<String> = left.iter().map(|(place, _)| place.clone()).collect();
         return Ok(remains(&places, left.iter().any(|(_, is_file)| *is_file)));
     }
-    output.write(&staging, &scrubbed, &cancellation)?;
-    finish(args, &output, &mut scrubbed, key.as_deref())?;
+    scrubbed.changes.tool = env!("CARGO_PKG_VERSION").into();
+    scrubbed.changes.output = output.to_string();
+    // Without the list nobody can ask whether the old image is gone, so it is there before the new one.
+    if let Some(path) = &args.changes {
+        list::write(&scrubbed.changes, path, key.as_deref())?;
+    }
+    output.write(&staging, &scrubbed, &cancellation).inspect_err(|_| list::remove(args.changes.as_deref()))?;
+    finish(args, &scrubbed.changes)?;
     let is_incomplete = warn_of_gaps(&result) | warn_of_short_values(&scrubbed);
     Ok(ExitCode::from(if is_incomplete { Verdict::Incomplete.exit_code() } else { 0 }))
 }
@@ -140,17 +145,11 @@ fn analyzer(args: &ScrubArgs) -> anyhow::Result<Analyzer> {
     context::analyzer(ruleset, key, args.threads.threads)
 }
 
-/// Writes the list of changes, and says what is left to do.
-fn finish(args: &ScrubArgs, output: &Output, scrubbed: &mut Scrubbed, key: Option<&dyn Signer>) -> anyhow::Result<()> {
-    let changes = &mut scrubbed.changes;
-    changes.tool = env!("CARGO_PKG_VERSION").into();
-    changes.output = output.to_string();
+/// Prints what was changed, and says what is left to do.
+fn finish(args: &ScrubArgs, changes: &Changes) -> anyhow::Result<()> {
     match args.format {
         TextOrJson::Text => print::write(list::text(changes).as_bytes(), None)?,
         TextOrJson::Json => print::write(&list::json(changes)?, None)?,
-    }
-    if let Some(path) = &args.changes {
-        list::write(changes, path, key)?;
     }
     print::warn([
         "rotate the secret all the same: whoever pulled the old image has it",

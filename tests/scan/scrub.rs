@@ -239,3 +239,14 @@ fn a_short_value_that_stays_is_said() {
     assert!(run.stderr.contains("fewer than 16 characters") && run.stderr.contains("notes"), "{}", run.stderr);
     assert!(!run.stderr.contains(value));
 }
+
+#[test]
+fn an_image_is_not_written_without_its_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = folder.path().join("new.tar");
+    let list = folder.path().join("missing/changes.json");
+    let flags = ["--path", "app/.env", "--changes", text(&list)];
+    let run = scrub(&incident(), &format!("oci-archive:{}", text(&new)), &flags).expect(2);
+    assert!(run.stderr.contains("cannot write"), "{}", run.stderr);
+    assert!(!new.exists());
+}

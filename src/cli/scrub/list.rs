@@ -73,6 +73,13 @@ pub(super) fn write(changes: &Changes, path: &Path, key: Option<&dyn Signer>) ->
     signature.map_or(Ok(()), |signature| write_new(&signature_path(path), &signature))
 }
 
+/// Removes the list of an image that was not written after all. Whoever calls it reports another error already.
+pub(super) fn remove(path: Option<&Path>) {
+    for path in path.iter().flat_map(|path| [path.to_path_buf(), signature_path(path)]) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
 fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).open(path);
     let failed = || format!("cannot write {}", path.display());
