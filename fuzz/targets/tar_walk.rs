@@ -13,6 +13,7 @@ use layersift_scan::layer::buffer::{Bytes, Pool};
 use layersift_scan::layer::read::{LayerFacts, LayerReader, Work};
 use layersift_scan::MemoryBudget;
 use layersift_scan::layer::walk::{Overlap, Rest, Visitor};
+use layersift_scan::layer_work::LayerWork;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -97,6 +98,7 @@ fn read(layer: &[u8], overlap: Overlap, window: usize) -> Read {
         progress: &|_| {},
         cancellation: &cancellation,
         memory: &MemoryBudget::default().lease(0),
+        work: &LayerWork::new(&limits),
     };
     let mut seen = Seen::default();
     let mut segments = BTreeMap::<usize, Vec<_>>::new();
