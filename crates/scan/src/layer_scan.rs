@@ -7,12 +7,12 @@ pub(crate) mod entries;
 mod file;
 mod found;
 mod names;
+mod queue;
 mod unpack;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::sync::{Condvar, Mutex, PoisonError};
 
 use layersift_format::tar::{BLOCK, Entry, Kind};
 use layersift_format::{Blob, Cancellation};
@@ -21,6 +21,7 @@ use rayon::ThreadPool;
 
 use self::entries::Entries;
 use self::file::{FileHandle, FindingSink};
+use self::queue::WindowQueue;
 use self::unpack::{Dispatch, FileUnpacker, Packing, Unpacking};
 use crate::allowance::Allowance;
 use crate::compiled_rules::CompiledRules;
@@ -269,46 +270,6 @@ impl LayerScanner {
             let _slot = self.queue.slot();
             scan(batch);
         });
-    }
-}
-
-/// Counts the windows that are queued or being scanned.
-struct WindowQueue {
-    waiting: Mutex<usize>,
-    left: Condvar,
-    most: usize,
-}
-
-/// The slot of a window in the queue, freed when dropped.
-struct QueueSlot<'q>(&'q WindowQueue);
-
-impl WindowQueue {
-    fn new(most: usize) -> WindowQueue {
-        WindowQueue { waiting: Mutex::new(0), left: Condvar::new(), most }
-    }
-
-    /// Enters the queue. Waits for a free slot if `may_wait` is set. Returns whether there was one.
-    fn enter(&self, may_wait: bool) -> bool {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut waiting = if may_wait {
-            self.left.wait_while(waiting, |waiting| *waiting >= self.most).unwrap_or_else(PoisonError::into_inner)
-        } else {
-            waiting
-        };
-        let is_free = *waiting < self.most;
-        *waiting += usize::from(is_free);
-        is_free
-    }
-
-    fn slot(&self) -> QueueSlot<'_> {
-        QueueSlot(self)
-    }
-}
-
-impl Drop for QueueSlot<'_> {
-    fn drop(&mut self) {
-        *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.0.left.notify_one();
     }
 }
 
