@@ -82,16 +82,16 @@ fn base64_value(digit: u8) -> Option<u32> {
 }
 
 /// Decodes from the group of four digits that contains the encoded keyword, and from all groups before it on its line,
-/// or on lines before as well.
-/// Lines may end with a line break or an escaped one (`\n`), with white space on either side.
+/// or on lines before as well. Lines may end with a line break or an escaped one (`\n`), with white space on either
+/// side.
 fn base64(text: &[u8], floor: usize, keyword: usize, digit: u8, from_lines_before: bool) -> Decoded {
     let is_digit = |at: &usize| base64_value(text[*at]).is_some();
-    let digits = digits_before(text, floor, keyword, from_lines_before);
-    let before = digits.len();
+    let mut digits = digits_before(text, floor, keyword, from_lines_before);
+    let before = digits.clone().count();
     // The digits before the group of the encoded keyword are whole groups, unless the run began within one.
     let usable =
         if before >= usize::from(digit) { (before - usize::from(digit)) / 4 * 4 + usize::from(digit) } else { before };
-    let mut at = usable.checked_sub(1).and_then(|last| digits.get(last)).copied().unwrap_or(keyword);
+    let mut at = usable.checked_sub(1).and_then(|last| digits.nth(last)).unwrap_or(keyword);
     let mut decoded = Decoded::new(at);
     let mut group = Group::starting_at((usize::from(digit) + 4 * usable - usable) % 4);
     while at < text.len() {
@@ -112,25 +112,22 @@ fn base64(text: &[u8], floor: usize, keyword: usize, digit: u8, from_lines_befor
 }
 
 /// Where the digits before `keyword` are that belong to its run, the nearest first.
-fn digits_before(text: &[u8], floor: usize, keyword: usize, from_lines_before: bool) -> Vec<usize> {
+fn digits_before(
+    text: &[u8],
+    floor: usize,
+    keyword: usize,
+    from_lines_before: bool,
+) -> impl Iterator<Item = usize> + Clone {
     let is_digit = |at: usize| base64_value(text[at]).is_some();
-    let mut digits = Vec::new();
-    let mut at = keyword;
-    while at > floor {
-        if is_digit(at - 1) {
-            at -= 1;
-            digits.push(at);
-            continue;
+    let before = move |at: usize| {
+        if at == floor || is_digit(at - 1) || !from_lines_before {
+            return (at > floor).then(|| at - 1);
         }
         let is_space = |at: &usize| matches!(text[*at], b'\r' | b'\n' | b'\t' | b' ');
-        let spaces = (floor..at).rev().take_while(is_space).count();
-        let has_break = text[at - spaces..at].contains(&b'\n');
-        if !from_lines_before || !has_break || at - spaces == floor || !is_digit(at - spaces - 1) {
-            break;
-        }
-        at -= spaces;
-    }
-    digits
+        let end = at - (floor..at).rev().take_while(is_space).count();
+        (end > floor && text[end..at].contains(&b'\n')).then(|| end - 1)
+    };
+    std::iter::successors(before(keyword), move |at| before(*at)).take_while(move |at| is_digit(*at))
 }
 
 /// A group of four digits that is not complete.
