@@ -104,6 +104,8 @@ pub struct ValuePlace {
     pub place: String,
     /// The names of the value.
     pub names: BTreeSet<String>,
+    /// Whether it is in a member of an archive.
+    pub is_in_archive: bool,
 }
 
 impl ValueSearch {
@@ -168,7 +170,7 @@ impl ValueSearch {
         let place = |finding: &crate::documents::DocumentFinding| {
             let path = finding.location.document.json_path.as_deref().filter(|path| !path.is_empty());
             let place = path.map_or_else(|| "the document".to_string(), |path| format!("the document at {path}"));
-            ValuePlace { path: None, place, names: self.names(&finding.rule.id) }
+            ValuePlace { path: None, place, names: self.names(&finding.rule.id), is_in_archive: false }
         };
         Searched { places: report.findings.iter().map(place).collect(), gaps: report.gaps }.in_order()
     }
@@ -181,7 +183,12 @@ impl ValueSearch {
             false => format!(" ({})", finding.place.views.join(" in ")),
         };
         let place = if parts.is_empty() { "the blob".into() } else { parts.join(" → ") };
-        ValuePlace { path, place: format!("{place}{views}"), names: self.names(&finding.rule.id) }
+        ValuePlace {
+            path,
+            place: format!("{place}{views}"),
+            names: self.names(&finding.rule.id),
+            is_in_archive: !finding.place.inside.is_empty(),
+        }
     }
 }
 

@@ -150,7 +150,7 @@ impl Search {
             for place in searched.places {
                 // The bytes say the same of most places.
                 let is_known = hits.iter().any(|hit| hit.path == place.path);
-                if !is_known || place.place.contains(" → ") {
+                if !is_known || place.is_in_archive {
                     let is_short = !place.names.contains(IS_LONG);
                     hits.push(Hit { place: format!("the value in {}", place.place), path: place.path, is_short });
                 }
