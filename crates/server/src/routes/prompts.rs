@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -80,7 +80,7 @@ pub(super) async fn check(
     let gate = gate(&service)?;
     let form = parameters.form.map(|form| form.parse::<Form>()).transpose().map_err(Problem::invalid)?;
     let form = form.or_else(|| is_plain_text(&headers).then_some(Form::Text));
-    let body = gate.receive(body, Receiving::request(length(&headers))).await?;
+    let body = gate.receive(body, Receiving::of(&headers)).await?;
     let most = gate.most_bytes();
     let (decision, status, answer) = gate
         .check(move |shared| {
@@ -107,7 +107,7 @@ pub(super) async fn guardrail(
 ) -> Result<Response, Problem> {
     let gate = gate(&service)?;
     let most = gate.most_bytes();
-    let received = gate.receive(body, Receiving::request(length(&headers))).await;
+    let received = gate.receive(body, Receiving::of(&headers)).await;
     let checked = match received {
         Err(problem) => Err(problem),
         Ok(body) => {
@@ -143,7 +143,7 @@ pub(super) async fn ext_authz(
     body: Body,
 ) -> Result<Response, Problem> {
     let gate = gate(&service)?;
-    let body = gate.receive(body, Receiving::request(length(&headers))).await?;
+    let body = gate.receive(body, Receiving::of(&headers)).await?;
     let most = gate.most_bytes();
     // Whatever it says besides `false`, part of the body may be missing.
     let is_partial = headers.get(PARTIAL).is_some_and(|value| value != "false");
@@ -171,10 +171,6 @@ pub(super) async fn ext_authz(
 
 pub(super) fn gate(service: &Service) -> Result<&PromptGate, Problem> {
     service.prompts.as_ref().ok_or_else(|| Problem::not_found("prompts are not checked here: there is no `[prompts]`"))
-}
-
-pub(super) fn length(headers: &HeaderMap) -> Option<usize> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn is_plain_text(headers: &HeaderMap) -> bool {

@@ -14,15 +14,17 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use layersift_prompts::{Decision, Form, Gate, Verdict};
 
-use super::prompts::{gate, length, token_name};
+use super::prompts::{gate, token_name};
 use crate::http::problem::Problem;
 use crate::prompts::encoding::Decoder;
 use crate::prompts::forwarded::{self, TOKEN, form, is_utf8};
-use crate::prompts::plain;
 use crate::service::Service;
 use crate::service::access::Client;
-use crate::service::models::{Asker, Checked, denial};
+use crate::service::models::{Asker, Checked, denied};
 use crate::service::prompts::{PromptBody, Receiving, Shared};
+
+/// What a request is counted as.
+const KIND: &str = "proxy";
 
 /// Where a request leads.
 #[derive(Clone)]
@@ -76,15 +78,12 @@ pub(super) async fn forward(
     let gate = gate(&service)?;
     let model = service.models.get(&upstream).ok_or_else(nothing)?;
     let most = gate.most_bytes();
-    let denied = |why: &str| {
-        service.count_prompt("proxy", "deny");
-        Ok(denial(plain::answer(&Gate::unreadable(why), true).1))
-    };
-    let Some(decoder) = Decoder::of(&headers, most) else { return denied("its content encoding is not known") };
+    let unreadable = |why: &str| Ok(denied(&service, KIND, &Gate::unreadable(why)));
+    let Some(decoder) = Decoder::of(&headers, most) else { return unreadable("its content encoding is not known") };
     if !is_utf8(&headers) {
-        return denied("it is not UTF-8");
+        return unreadable("it is not UTF-8");
     }
-    let receiving = Receiving { may_grow: decoder.is_compressed(), ..Receiving::request(length(&headers)) };
+    let receiving = Receiving { may_grow: decoder.is_compressed(), ..Receiving::of(&headers) };
     let body = gate.receive(body, receiving).await?;
     let asker = Asker { name: client.name.clone(), names: vec![token_name(&client)] };
     let checked = gate.check({
@@ -92,10 +91,10 @@ pub(super) async fn forward(
         move |shared| check(shared, &asker, &path, body, decoder, most)
     });
     let (verdict, body) = checked.await?;
-    service.count_prompt("proxy", verdict.decision.name());
     if verdict.decision == Decision::Deny {
-        return Ok(denial(plain::answer(&verdict, true).1));
+        return Ok(denied(&service, KIND, &verdict));
     }
+    service.count_prompt(KIND, verdict.decision.name());
     let headers = forwarded::request_headers(&headers, key);
     model.ask(Checked { method, path, headers, body: body.into_bytes() }, asker, &service).await
 }

@@ -8,9 +8,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use layersift_prompts::Gate;
+use layersift_prompts::{Client as Asked, Gate, Verdict};
 
-use super::prompts::{gate, json, length, token_name};
+use super::prompts::{gate, json, token_name};
 use crate::http::problem::Problem;
 use crate::prompts::kgateway::{self, Event};
 use crate::prompts::portkey;
@@ -56,20 +56,8 @@ async fn kgateway(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let gate = gate(&service)?;
-    let most = gate.most_bytes();
-    let body = gate.receive(body, Receiving::request(length(&headers))).await?;
-    let (verdict, answer) = gate
-        .check(move |shared| {
-            let names = [token_name(&client)];
-            if body.is_too_large {
-                let verdict = Gate::too_large(most);
-                let answer = kgateway::refused(&verdict);
-                return (verdict, answer);
-            }
-            kgateway::check(&shared.gate, event, &body.bytes, shared.client(&client.name, &names))
-        })
-        .await?;
+    let check = move |gate: &Gate, body: &[u8], asked: Asked<'_>| kgateway::check(gate, event, body, asked);
+    let (verdict, answer) = checked(&service, client, (&headers, body), kgateway::refused, check).await?;
     service.count_prompt("kgateway", verdict.decision.name());
     Ok(json(StatusCode::OK, answer))
 }
@@ -81,25 +69,34 @@ pub(super) async fn portkey(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let gate = gate(&service)?;
-    let most = gate.most_bytes();
-    let checking = async {
-        let body = gate.receive(body, Receiving::request(length(&headers))).await?;
-        gate.check(move |shared| {
-            let names = [token_name(&client)];
-            if body.is_too_large {
-                let verdict = Gate::too_large(most);
-                let answer = portkey::refused(verdict.message());
-                return (verdict, answer);
-            }
-            portkey::check(&shared.gate, &body.bytes, shared.client(&client.name, &names))
-        })
-        .await
-    };
+    let refused = |verdict: &Verdict| portkey::refused(verdict.message());
+    let checking = checked(&service, client, (&headers, body), refused, portkey::check);
     let late = |_| Problem::unavailable("Layersift is busy and could not check this; send it again");
     let (verdict, answer) = tokio::time::timeout(PORTKEY_WAITS, checking).await.map_err(late)??;
     service.count_prompt("portkey", verdict.decision.name());
     Ok(json(StatusCode::OK, answer))
+}
+
+/// Receives a body and checks it. The answer to one that is too large is what `refused` makes of the verdict.
+async fn checked(
+    service: &Service,
+    client: Client,
+    (headers, body): (&HeaderMap, Body),
+    refused: impl FnOnce(&Verdict) -> Vec<u8> + Send + 'static,
+    check: impl FnOnce(&Gate, &[u8], Asked<'_>) -> (Verdict, Vec<u8>) + Send + 'static,
+) -> Result<(Verdict, Vec<u8>), Problem> {
+    let gate = gate(service)?;
+    let most = gate.most_bytes();
+    let body = gate.receive(body, Receiving::of(headers)).await?;
+    let checked = gate.check(move |shared| {
+        if body.is_too_large {
+            let verdict = Gate::too_large(most);
+            let answer = refused(&verdict);
+            return (verdict, answer);
+        }
+        check(&shared.gate, &body.bytes, shared.client(&client.name, &[token_name(&client)]))
+    });
+    checked.await
 }
 
 /// Portkey takes errors for a pass: they become verdicts.

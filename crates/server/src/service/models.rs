@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::response::Parts;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use bytes::Bytes;
@@ -24,10 +25,13 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use layersift_prompts::{Gate, Verdict};
 use layersift_source::registry::{RegistryError, service_tls};
 
 use crate::http::problem::Problem;
-use crate::prompts::forwarded::{self, is_stream};
+use crate::prompts::encoding::Decoder;
+use crate::prompts::forwarded::{self, is_stream, is_utf8};
+use crate::prompts::plain;
 use crate::service::Service;
 use crate::settings::Upstream;
 
@@ -61,6 +65,14 @@ pub(crate) struct Checked {
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+}
+
+/// An answer of which only the head was read.
+struct Answer {
+    head: Parts,
+    body: Incoming,
+    decoder: Decoder,
+    asker: Asker,
 }
 
 /// Who asked, as policies name clients.
@@ -126,11 +138,19 @@ impl Model {
             // Whoever follows leaves what is checked.
             return Err(bad_gateway("the model's API redirects, which is not followed"));
         }
+        let gate = service.prompts.as_ref().ok_or_else(|| bad_gateway("prompts are not checked here"))?;
         let (head, body) = answer.into_parts();
-        if is_stream(&head.headers) && !is_head {
-            return stream::pass(head, body, asker, service).await;
-        }
-        answer::pass(head, body, asker, service).await
+        let is_stream = is_stream(&head.headers) && !is_head;
+        let (kind, most) = match is_stream {
+            true => (stream::KIND, stream::MOST_DECOMPRESSED),
+            false => (answer::KIND, gate.most_bytes()),
+        };
+        let Some(decoder) = Decoder::of(&head.headers, most).filter(|_| is_utf8(&head.headers)) else {
+            let unknown = Gate::unreadable("the answer is encoded in a way that is not known");
+            return Ok(denied(service, kind, &unknown));
+        };
+        let answer = Answer { head, body, decoder, asker };
+        if is_stream { stream::pass(answer, gate, service).await } else { answer::pass(answer, gate, service).await }
     }
 
     async fn send(&self, checked: Checked) -> Result<Response<Incoming>, Problem> {
@@ -160,16 +180,17 @@ impl Model {
 }
 
 /// The head of an answer that goes on.
-fn head(head: &axum::http::response::Parts, body: Body) -> Response<Body> {
+fn head(head: &Parts, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.headers_mut() = forwarded::answer_headers(&head.headers);
     response
 }
 
-/// A denial, with the reasons as JSON.
-pub(crate) fn denial(answer: Vec<u8>) -> Response<Body> {
-    let mut response = Response::new(Body::from(answer));
+/// A denial, with the reasons as JSON. It is counted as one of `kind`.
+pub(crate) fn denied(service: &Service, kind: &'static str, verdict: &Verdict) -> Response<Body> {
+    service.count_prompt(kind, verdict.decision.name());
+    let mut response = Response::new(Body::from(plain::answer(verdict, true).1));
     *response.status_mut() = StatusCode::FORBIDDEN;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use layersift_prompts::{Client, Gate, Policy, Witness};
@@ -95,8 +96,9 @@ pub(crate) struct Receiving {
 }
 
 impl Receiving {
-    /// A request of `length` bytes.
-    pub(crate) fn request(length: Option<usize>) -> Receiving {
+    /// A body with these headers, received as a request is.
+    pub(crate) fn of(headers: &HeaderMap) -> Receiving {
+        let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         Receiving { length, time: ARRIVING, may_grow: false }
     }
 }

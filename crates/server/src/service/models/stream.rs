@@ -10,20 +10,17 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Response;
-use axum::http::response::Parts;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use layersift_prompts::{Gate, StreamCheck};
+use layersift_prompts::StreamCheck;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Asker, bad_gateway, denial, head};
+use super::{Answer, Asker};
 use crate::http::problem::{Problem, error_event};
 use crate::prompts::encoding::Decoder;
-use crate::prompts::forwarded::is_utf8;
-use crate::prompts::plain;
 use crate::service::Service;
 use crate::service::prompts::PromptGate;
 
@@ -42,7 +39,7 @@ const PIECE: usize = 8 << 10;
 const USUAL_PIECE: usize = 24 << 10;
 
 /// The most bytes that a piece decompresses to.
-const MOST_DECOMPRESSED: usize = 1 << 20;
+pub(super) const MOST_DECOMPRESSED: usize = 1 << 20;
 
 /// How long a model may send nothing, and a client read nothing.
 const STALL: Duration = Duration::from_secs(300);
@@ -50,21 +47,15 @@ const STALL: Duration = Duration::from_secs(300);
 /// How long a stream may take as a whole.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
+/// What it is counted as.
+pub(super) const KIND: &str = "proxy-stream";
+
 /// Answers with a stream, of which only its head is there yet.
 pub(super) async fn pass(
-    parts: Parts,
-    body: Incoming,
-    asker: Asker,
+    Answer { head, body, decoder, asker }: Answer,
+    gate: &PromptGate,
     service: &Arc<Service>,
 ) -> Result<Response<Body>, Problem> {
-    let Some(gate) = &service.prompts else { return Err(bad_gateway("prompts are not checked here")) };
-    let decoder = Decoder::of(&parts.headers, MOST_DECOMPRESSED).filter(|_| is_utf8(&parts.headers));
-    let Some(decoder) = decoder else {
-        service.count_prompt("proxy-stream", "deny");
-        return Ok(denial(
-            plain::answer(&Gate::unreadable("the answer is encoded in a way that is not known"), true).1,
-        ));
-    };
     let share = if decoder.is_compressed() { SHARE_OF_COMPRESSED } else { SHARE };
     let busy = || Problem::too_many("too many answers are being streamed; try again", 1);
     let memory = more(&gate.streams, share).ok_or_else(busy)?;
@@ -82,7 +73,7 @@ pub(super) async fn pass(
     let passed = futures_util::stream::unfold(passed, |mut passed| async {
         passed.recv().await.map(|piece| (Ok::<_, Infallible>(piece), passed))
     });
-    Ok(head(&parts, Body::from_stream(passed)))
+    Ok(super::head(&head, Body::from_stream(passed)))
 }
 
 /// A stream that passes.
@@ -123,7 +114,7 @@ impl Passing {
             // An end without it would be taken for the end of the answer.
             let _ = tokio::time::timeout(STALL, pieces.send(error_event(why).into())).await;
         }
-        self.service.count_prompt("proxy-stream", verdict);
+        self.service.count_prompt(KIND, verdict);
     }
 
     async fn pass(&mut self, pieces: &Sender<Bytes>) -> Result<(), Ended> {
