@@ -154,7 +154,6 @@ impl Collected {
     fn image(&mut self, reference: &Reference, askers: &Askers) -> anyhow::Result<()> {
         let place = Place::named(reference);
         self.places.insert(place.clone());
-        let here = place.clone();
         let source = RegistrySource::new(askers.registry(&place)?, reference.clone());
         let digest = match &reference.digest {
             Some(digest) => digest.clone(),
@@ -169,7 +168,7 @@ impl Collected {
         self.things.insert((Kind::Manifest, digest.clone()));
         let reached = reach(&source, &digest, &Limits::default());
         if !reached.documents.is_empty() {
-            self.confirmed.insert(place);
+            self.confirmed.insert(place.clone());
         }
         for document in &reached.documents {
             let documents = document.children.iter().chain([&document.digest]);
@@ -177,7 +176,7 @@ impl Collected {
             let blobs = document.blobs.iter().chain(&document.config);
             self.things.extend(blobs.map(|digest| (Kind::Blob, digest.clone())));
             if !self.archived.is_empty() {
-                self.diff_ids.extend(diff_ids(&source, document).into_iter().map(|id| (here.clone(), id)));
+                self.diff_ids.extend(diff_ids(&source, document).into_iter().map(|id| (place.clone(), id)));
             }
         }
         self.unread.extend(reached.unread.into_iter().map(|Unread { digest, reason }| {

@@ -13,7 +13,7 @@ use layersift_format::{Blob, Cancellation};
 use layersift_model::{Digest, LayerReport};
 use layersift_scan::{Analyzer, Observer};
 use layersift_source::catalog::CatalogError;
-use layersift_source::registry::{BlobStream, Host, Reference, Registry, RegistryError};
+use layersift_source::registry::{Host, Reference, Registry, RegistryError};
 use layersift_store::{Lease, Seconds, Store, Task};
 
 /// How often a claim is renewed while it holds.
@@ -204,7 +204,8 @@ impl Worker<'_> {
     /// Reads the layer from the first of its sources that has it.
     fn read(&self, task: &Task) -> Result<LayerReport, Unread> {
         let layer = &task.lease.layer;
-        let size = Some(task.size).filter(|size| *size > 0);
+        // A size of zero is one that nobody claimed.
+        let most = if task.size > 0 { task.size } else { u64::MAX };
         let cancellation = self
             .layer_timeout
             .map_or_else(|| self.cancellation.child(), |time| self.cancellation.child_with_deadline(time));
@@ -214,7 +215,7 @@ impl Worker<'_> {
                 unread.reason = format!("{source}: {reason}");
                 break;
             }
-            let stream = match self.open(source, layer, size, &cancellation) {
+            let stream = match self.open(source, layer, most, &cancellation) {
                 Ok(stream) => stream,
                 Err(error) => {
                     let refused_login = error.refused_login.or(unread.refused_login);
@@ -240,7 +241,7 @@ impl Worker<'_> {
         &self,
         source: &str,
         layer: &Digest,
-        size: Option<u64>,
+        most: u64,
         cancellation: &Cancellation,
     ) -> Result<Blob<'static>, Unread> {
         let reference: Reference = format!("{source}@{layer}").parse().map_err(|error| format!("{source}: {error}"))?;
@@ -250,8 +251,7 @@ impl Worker<'_> {
             used = Some(client.clone());
             // Sizes are what manifests claim: the blob may be smaller, and the digest decides.
             let registry = client.registry.with_cancellation(cancellation.clone());
-            let stream = registry.blob(&reference.repository, layer, None);
-            stream.map(|stream| size.into_iter().fold(stream, BlobStream::at_most))
+            registry.blob(&reference.repository, layer, None).map(|stream| stream.at_most(most))
         });
         if let (Err(error), Some(_)) = (&stream, cancellation.reason()) {
             // That says nothing about the registry.
