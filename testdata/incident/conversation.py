@@ -1,7 +1,7 @@
 """How the key came into the module: what an engineer asked a model for, and what it answered.
 
-The two bodies are as OpenAI's chat completions have them. The key in the answer is taken from `seal/seal.c`, where the
-engineer pasted it.
+The two bodies are as OpenAI's chat completions have them. The key and the function in the answer are taken from
+`seal/seal.c`, where the engineer pasted them.
 """
 
 import json
@@ -26,20 +26,7 @@ ANSWER = """Here is `seal.c`. It seals a Buffer of at most 1 MiB and returns `iv
 ```c
 @KEY@
 
-/* iv (12 bytes), ciphertext, tag (16 bytes) */
-static int encrypt(const unsigned char *plain, int len, unsigned char *sealed)
-{
-    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-    unsigned char *iv = sealed, *body = sealed + IV_LEN;
-    int done = 0, rest = 0;
-    int ok = ctx != NULL && RAND_bytes(iv, IV_LEN) == 1
-        && EVP_EncryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, seal_key, iv) == 1
-        && EVP_EncryptUpdate(ctx, body, &done, plain, len) == 1
-        && EVP_EncryptFinal_ex(ctx, body + done, &rest) == 1
-        && EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, TAG_LEN, body + len) == 1;
-    EVP_CIPHER_CTX_free(ctx);
-    return ok;
-}
+@ENCRYPT@
 ```
 
 Build it with `node-gyp rebuild` and load it with `require('./build/Release/seal.node')`. A constant in a module can be read \
@@ -53,8 +40,14 @@ def request():
 
 
 def answer():
-    key = re.search(r"^static const unsigned char seal_key.*?^\};", source("seal/seal.c").decode(), re.DOTALL | re.MULTILINE)
-    message = {"role": "assistant", "content": ANSWER.replace("@KEY@", key.group()), "refusal": None}
+    code = source("seal/seal.c").decode()
+    content = ANSWER
+    for name, pattern in [
+        ("@KEY@", r"^static const unsigned char seal_key.*?^\};"),
+        ("@ENCRYPT@", r"^/\* iv \(12 bytes\), ciphertext.*?^\}"),
+    ]:
+        content = content.replace(name, re.search(pattern, code, re.DOTALL | re.MULTILINE).group())
+    message = {"role": "assistant", "content": content, "refusal": None}
     return document({
         "id": "chatcmpl-7Jq2mVd0cXw5", "object": "chat.completion", "created": 1762938420, "model": MODEL,
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
