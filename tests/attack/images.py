@@ -1,9 +1,11 @@
 """Tar archives and images, written by hand: libraries refuse to write what an attack needs."""
 
 import hashlib
+import io
 import json
 import os
 import random
+import zipfile
 import zlib
 
 END = bytes(1024)
@@ -26,6 +28,14 @@ def token(number=0):
 
 def tokens(count, first=0):
     return "\n".join(f"k{number}={token(number)}" for number in range(first, first + count)).encode()
+
+
+def zipped(members):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return out.getvalue()
 
 
 def header(name, size=0, kind=b"0", link=b""):

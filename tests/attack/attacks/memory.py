@@ -1,15 +1,13 @@
 """Images that are made to be kept: names, links, records, gaps, findings, documents and decoders."""
 
 import gzip
-import io
 import json
 import os
 import struct
 import subprocess
-import zipfile
 
 from harness import attack
-from images import END, config, docker_archive, entry, header, long_name, oci_layout, padded, sha256, token, tokens
+from images import END, config, docker_archive, entry, header, long_name, oci_layout, padded, sha256, token, tokens, zipped
 
 PLAIN = entry("app/x", b"hello\n") + END
 
@@ -21,14 +19,6 @@ def compressed(setting, name, entries):
             out.write(one)
         out.write(END)
     return path
-
-
-def zipped(members):
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members:
-            archive.writestr(name, content)
-    return out.getvalue()
 
 
 @attack(1, seconds=60)

@@ -2,13 +2,11 @@
 
 import bz2
 import gzip
-import io
 import struct
 import subprocess
-import zipfile
 
 from harness import attack
-from images import END, docker_archive, entry, header, long_name, oci_layout, token, tokens
+from images import END, docker_archive, entry, header, long_name, oci_layout, token, tokens, zipped
 
 MIB = 1 << 20
 
@@ -58,13 +56,6 @@ def files_that_are_bombs_of_bzip2(setting):
 
 @attack(3)
 def archives_of_archives(setting):
-    def zipped(members):
-        out = io.BytesIO()
-        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in members:
-                archive.writestr(name, content)
-        return out.getvalue()
-
     content = zipped([("0.dll", bytes(256 * MIB))])
     for _ in range(5):
         content = zipped([(f"lib {number}.zip", content) for number in range(16)])
