@@ -178,6 +178,8 @@ pub struct LayerReport {
     pub is_tar: bool,
     /// The number of bytes after the end of the archive, which runtimes ignore. They are a file at the root path.
     pub bytes_after_end: u64,
+    /// The work that the layer took beyond what the bytes of its blob permit, by the limits of the scan.
+    pub extra_work: u64,
     /// Package records.
     pub owners: Owners,
     /// The findings.

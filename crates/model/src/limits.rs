@@ -14,6 +14,8 @@ pub struct Limits {
     pub layer_work: u64,
     /// Work that each byte of the layer's blob permits on top of that.
     pub layer_work_per_byte: u64,
+    /// Work of all layers of one target beyond what their bytes permit. Layers that come after are not read.
+    pub target_work: u64,
     /// Entries of one layer.
     pub layer_entries: u64,
     /// Findings of one rule in one file.
@@ -64,6 +66,7 @@ impl Default for Limits {
             layer_bytes: 64 << 30,
             layer_work: 256 << 20,
             layer_work_per_byte: 4 << 10,
+            target_work: 2 << 30,
             layer_entries: 2_000_000,
             findings_per_file: 1_000,
             findings_per_layer: 100_000,

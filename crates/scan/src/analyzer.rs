@@ -22,12 +22,14 @@ use crate::documents::DocumentReport;
 use crate::engine::{Cache, EngineError};
 use crate::inventory::layer::LayerPackages;
 use crate::layer_scan::{LayerContext, LayerScanner, WINDOW};
+use crate::layer_work::LayerWork;
 use crate::memory::MemoryBudget;
 use crate::observe::{NoObserver, Observer};
+use crate::target_work;
 
 /// The revision of the code that reads layers and documents. Any change to what is read raises it, so that layers which
 /// an older revision passed are scanned again instead of taken from a store.
-pub const READER_REVISION: u32 = 8;
+pub const READER_REVISION: u32 = 9;
 
 /// Why a set of rules cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +123,19 @@ impl Analyzer {
         let path = ImagePath::normalize(path.as_bytes());
         let cancellation = Cancellation::never();
         let context = self.layer_context(&cancellation, &NoObserver);
-        self.layers.file(context, &path, input).map(file_report)
+        self.layers.file(context, &path, input, None).map(file_report)
+    }
+
+    /// Scans `input` as a file without a name, as [`Analyzer::file`], as far as `work` permits and until the scan is
+    /// cancelled.
+    pub(crate) fn document(
+        &self,
+        input: impl Read,
+        work: &LayerWork,
+        cancellation: &Cancellation,
+    ) -> io::Result<FileReport> {
+        let context = self.layer_context(cancellation, &NoObserver);
+        self.layers.file(context, &ImagePath::default(), input, Some(work)).map(file_report)
     }
 
     /// Scans one layer. The calling thread reads it, and the threads of the analyzer scan it. `algorithm` is that of
@@ -175,6 +189,7 @@ impl Analyzer {
             symlinks: Vec::new(),
             is_tar: true,
             bytes_after_end: 0,
+            extra_work: 0,
             owners: Owners::default(),
             findings: file.findings,
             gaps: file.gaps,
@@ -256,11 +271,12 @@ impl Analyzer {
     pub(crate) fn image_with_gaps(
         &self,
         image: &Image,
-        layers: Vec<Result<Arc<LayerReport>, Gap>>,
+        mut layers: Vec<Result<Arc<LayerReport>, Gap>>,
         documents: DocumentReport,
         hints: &BuildHints,
         mut gaps: Vec<ImageGap>,
     ) -> ImageReport {
+        target_work::bound(&image.layers, &mut layers, self.limits());
         let mut reports = Vec::with_capacity(layers.len());
         for (index, layer) in layers.into_iter().enumerate() {
             match layer {

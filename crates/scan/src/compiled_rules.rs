@@ -32,6 +32,8 @@ pub(crate) struct CompiledRules {
     pub(crate) holds_values: bool,
     /// Warnings about rules that were not loaded completely.
     pub(crate) notes: Vec<String>,
+    /// Whether no pattern is found in zeros, once that is known.
+    pub(crate) ignores_zeros: OnceLock<bool>,
     engine: Engine,
     /// The encoded keywords, whose patterns follow those of the signatures.
     encoded_keywords: EncodedKeywords,
@@ -76,6 +78,7 @@ impl CompiledRules {
             scopes: scopes(&ruleset.signatures),
             holds_values,
             notes: ruleset.notes,
+            ignores_zeros: OnceLock::new(),
             engine,
             encoded_keywords,
             confirmer: Confirmer::new(&ruleset.signatures, valid.signatures, &ruleset.known_keys)?,

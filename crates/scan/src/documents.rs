@@ -19,7 +19,8 @@ use layersift_format::json::{JsonString, Node};
 use layersift_format::manifest::{Document, DocumentContent, DocumentKind, Image};
 use layersift_format::{CancelReason, Cancellation, Fetched, ImageSource, Location};
 use layersift_model::{
-    Algorithm, Digest, DocumentLocation, DocumentRef, Gap, GapReason, Hasher, LayerFinding, RuleInfo, Secret, Severity,
+    Algorithm, Digest, DocumentLocation, DocumentRef, Gap, GapReason, Hasher, LayerFinding, Limits, RuleInfo, Secret,
+    Severity,
 };
 
 use self::envelope::{Enveloped, enveloped};
@@ -28,6 +29,7 @@ use crate::confirm::{Confirmed, Matches, keep_best};
 use crate::content::text;
 use crate::engine::EngineError;
 use crate::layer::read::cancelled;
+use crate::layer_work::LayerWork;
 use crate::worker::ScanWorker;
 
 /// Names of members that occur in every manifest, and are not searched for secrets.
@@ -74,6 +76,18 @@ pub struct DocumentReport {
     pub(crate) claims: BuildClaims,
 }
 
+/// The work of scanning the documents of all images of a target; see [`crate::layer_work`]. All of them together may
+/// take as much as one layer of their size.
+#[derive(Debug)]
+pub struct DocumentWork(LayerWork);
+
+impl DocumentWork {
+    /// No work yet, and what `limits` permit.
+    pub fn new(limits: &Limits) -> DocumentWork {
+        DocumentWork(LayerWork::new(limits))
+    }
+}
+
 /// A finding in a document.
 #[derive(Clone, Debug)]
 pub(crate) struct DocumentFinding {
@@ -94,12 +108,19 @@ impl DocumentReport {
 }
 
 impl Analyzer {
-    /// Scans the documents of `image`, which are read from `source`.
-    pub fn documents(&self, source: &dyn ImageSource, image: &Image, cancellation: &Cancellation) -> DocumentReport {
+    /// Scans the documents of `image`, which are read from `source`, as far as `work` permits.
+    pub fn documents(
+        &self,
+        source: &dyn ImageSource,
+        image: &Image,
+        work: &DocumentWork,
+        cancellation: &Cancellation,
+    ) -> DocumentReport {
         let gaps = image.referrer_gaps.clone();
         let report = DocumentReport { gaps, ..DocumentReport::default() };
         let referrer_bytes = self.limits().referrer_bytes;
-        let mut scan = DocumentScan { analyzer: self, image, report, referrer_bytes, unread: 0 };
+        let mut scan =
+            DocumentScan { analyzer: self, image, report, referrer_bytes, unread: 0, work: &work.0, cancellation };
         for document in &image.documents {
             if let Some(reason) = cancellation.reason() {
                 scan.report.gaps.push(cancelled(reason).at(name(document)));
@@ -113,9 +134,11 @@ impl Analyzer {
     }
 
     /// Scans one document of `image`, whose bytes are known.
-    pub(crate) fn document(&self, image: &Image, document: &Document) -> DocumentReport {
+    pub(crate) fn known_document(&self, image: &Image, document: &Document) -> DocumentReport {
+        let (work, cancellation) = (DocumentWork::new(self.limits()), &Cancellation::never());
+        let report = DocumentReport::default();
         let mut scan =
-            DocumentScan { analyzer: self, image, report: DocumentReport::default(), referrer_bytes: 0, unread: 0 };
+            DocumentScan { analyzer: self, image, report, referrer_bytes: 0, unread: 0, work: &work.0, cancellation };
         if let DocumentContent::Bytes(bytes) = &document.content
             && let Err(gap) = scan.bytes(document, bytes)
         {
@@ -133,6 +156,8 @@ struct DocumentScan<'a> {
     referrer_bytes: u64,
     /// Blobs of referrers that were not read because of that.
     unread: usize,
+    work: &'a LayerWork,
+    cancellation: &'a Cancellation,
 }
 
 impl DocumentScan<'_> {
@@ -149,6 +174,10 @@ impl DocumentScan<'_> {
             let most = self.analyzer.limits().referrer_bytes;
             let detail = format!("{} blobs of referrers were not read: the limit is {most} bytes in all", self.unread);
             self.report.gaps.push(Gap::new(GapReason::TooManyReferrers, detail));
+        }
+        if !self.work.add(0) && !self.image.documents.is_empty() {
+            let detail = "the documents take more work than those of their size may; the rest was not scanned";
+            self.report.gaps.push(Gap::new(GapReason::DocumentTooLarge, detail));
         }
         self.report
     }
@@ -183,6 +212,9 @@ impl DocumentScan<'_> {
         if is_of_referrer {
             self.referrer_bytes = reader.left;
         }
+        if let Some(reason) = self.cancellation.reason() {
+            return Err(cancelled(reason).at(&location.0));
+        }
         read.map_err(|error| failed(&error))??;
         if reader.is_cut {
             let most = self.analyzer.limits().referrer_bytes;
@@ -216,6 +248,7 @@ impl DocumentScan<'_> {
     fn bytes(&mut self, document: &Document, bytes: &[u8]) -> Result<(), Gap> {
         match Node::parse(bytes) {
             Ok(node) => {
+                self.work.add_blob_bytes(bytes.len() as u64);
                 let inside = enveloped(&node);
                 let document = &with_kind_of(document, &node, &inside);
                 self.claims(document, &node);
@@ -240,7 +273,7 @@ impl DocumentScan<'_> {
 
     /// Scans a document that is not JSON, or too large to be read as such.
     fn file(&mut self, document: &Document, input: impl Read) -> io::Result<()> {
-        let file = self.analyzer.file("", input)?;
+        let file = self.analyzer.document(input, self.work, self.cancellation)?;
         self.report.gaps.extend(file.gaps.into_iter().map(|gap| gap.at(name(document))));
         for finding in file.findings {
             self.add(of_file(document, finding));
@@ -288,6 +321,11 @@ impl DocumentScan<'_> {
         let outside: &[&'static str] = if is_inside { &["base64"] } else { &[] };
         let views = |own: &[&'static str]| [outside, own].concat();
         for string in strings {
+            let before = worker.work();
+            if !self.work.add(0) || self.cancellation.is_cancelled() {
+                // The gap of that is one for all documents.
+                break;
+            }
             if let Some(decoded) = decoded(&string.text) {
                 let (matches, complete) = self.matches(&mut worker, &decoded)?;
                 is_complete &= complete;
@@ -301,6 +339,7 @@ impl DocumentScan<'_> {
             let (matches, complete) = self.matches(&mut worker, text.as_bytes())?;
             is_complete &= complete;
             found.extend(matches.into_iter().map(|one| self.finding(document, string, (None, None), views(&[]), one)));
+            self.work.add(worker.work() - before);
         }
         Ok(is_complete)
     }

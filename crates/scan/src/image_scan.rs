@@ -15,6 +15,7 @@ use layersift_format::{Blob, Cancellation, FileSet, ImageSource, Location, Opene
 use layersift_model::{Digest, Gap, GapReason, ImageGap, ImagePath, ImageReport, LayerReport, Touch};
 
 use crate::analyzer::Analyzer;
+use crate::documents::DocumentWork;
 use crate::observe::{NoObserver, Observer};
 use crate::source_layers::{SourceLayers, algorithm_of, find};
 use crate::{once, read_layers};
@@ -177,8 +178,9 @@ impl<'a> ImageScan<'a> {
         let source = stream.read(&mut |location, bytes| {
             self.observer.planned(read.len() + 1, None);
             let (blob, algorithm) = (Blob::Stream(bytes), algorithm_of(location));
-            let report = self.analyzer.layer(blob, algorithm, &self.cancellation, self.observer);
-            read.insert(read.len(), location.clone(), Ok(Arc::new(report)));
+            let outcome =
+                read.next(|| Ok(Arc::new(self.analyzer.layer(blob, algorithm, &self.cancellation, self.observer))));
+            read.insert(read.len(), location.clone(), outcome);
             self.observer.layer_done();
         })?;
         let images = self.images(&*source)?;
@@ -193,7 +195,7 @@ impl<'a> ImageScan<'a> {
     /// Reads every layer of `images` once, several at a time, and adds them to `read`.
     fn read_layers(&self, source: &dyn ImageSource, images: &[Image], read: ReadLayers) -> ReadLayers {
         let layers = SourceLayers { source, cancellation: &self.cancellation, observer: self.observer };
-        layers.read_all(images, &self.analyzer.threads, read, |location, layer| {
+        layers.read_all(images, &self.analyzer.threads, self.analyzer.limits(), read, |location, layer| {
             self.known_or_read(&layers, location, layer)
         })
     }
@@ -233,6 +235,7 @@ impl<'a> ImageScan<'a> {
 
     pub(crate) fn reports(&self, source: &dyn ImageSource, images: &[Image], read: &ReadLayers) -> Vec<ImageReport> {
         let unreadable = source.gaps();
+        let work = DocumentWork::new(self.analyzer.limits());
         let one = |image: &Image| {
             let layers: Vec<Outcome> = image.layers.iter().map(|layer| find(source, layer, read)).collect();
             let mut gaps: Vec<ImageGap> =
@@ -244,7 +247,7 @@ impl<'a> ImageScan<'a> {
                 let unread = layer.location.as_ref().map(|location| source.layer_gaps(location)).unwrap_or_default();
                 gaps.extend(unread.into_iter().map(|gap| ImageGap { gap, layer: Some(index) }));
             }
-            let documents = self.analyzer.documents(source, image, &self.cancellation);
+            let documents = self.analyzer.documents(source, image, &work, &self.cancellation);
             self.analyzer.image_with_gaps(image, layers, documents, &self.hints, gaps)
         };
         images.iter().map(one).collect()

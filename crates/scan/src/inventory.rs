@@ -107,8 +107,11 @@ impl<'a> InventoryScan<'a> {
         let source = stream.read(&mut |location, bytes| {
             self.observer.planned(read.len() + 1, None);
             let blob = Blob::Stream(bytes);
-            let layer = reader.layer(blob, algorithm_of(location), &self.cancellation, self.observer);
-            read.insert(read.len(), location.clone(), Ok(Arc::new(layer)));
+            let outcome = read.next(|| {
+                let layer = reader.layer(blob, algorithm_of(location), &self.cancellation, self.observer);
+                Ok(Arc::new(layer))
+            });
+            read.insert(read.len(), location.clone(), outcome);
             self.observer.layer_done();
         })?;
         self.source(&*source, reader, read)
@@ -124,7 +127,7 @@ impl<'a> InventoryScan<'a> {
         let images = manifest::images(source, &self.choice, &self.limits)?;
         let layers = SourceLayers { source, cancellation: &self.cancellation, observer: self.observer };
         let read =
-            layers.read_all(&images, &self.threads, read, |location, layer| {
+            layers.read_all(&images, &self.threads, &self.limits, read, |location, layer| {
                 let opened = layers.open(location, layer)?;
                 Some(opened.map(|(blob, algorithm)| {
                     Arc::new(reader.layer(blob, algorithm, &self.cancellation, self.observer))

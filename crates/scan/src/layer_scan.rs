@@ -162,29 +162,38 @@ impl LayerScanner {
         // Other threads have read the windows by now.
         facts.gaps.extend(region.and_then(|region| region.check_whole().err()).map(|error| unreadable(&error)));
         let (entries, owners) = scanned;
-        (report(facts.clone(), entries, owners, sink), facts, collected)
+        let report = LayerReport { extra_work: work.extra(), ..report(facts.clone(), entries, owners, sink) };
+        (report, facts, collected)
     }
 
-    /// Scans a file outside of any layer. The calling thread reads it.
+    /// Scans a file outside of any layer, which is counted in `work`; a file that the user names has no limit. The
+    /// calling thread reads it, unless the scan is cancelled.
     pub(crate) fn file(
         &self,
         context: LayerContext<'_>,
         path: &ImagePath,
         mut input: impl Read,
+        work: Option<&LayerWork>,
     ) -> io::Result<(Vec<LayerFinding>, Vec<Gap>)> {
         let memory = context.memory.lease(LAYER_BYTES);
-        let work = LayerWork::new(&without_work_limit(context.limits));
+        let unlimited = LayerWork::new(&without_work_limit(context.limits));
         let sink = FindingSink::new(context.rules, context.limits);
         let read = context.threads.in_place_scope(|scope| {
             let sink = &sink;
-            let dispatch = |batch| self.dispatch(scope, sink, None, batch);
-            let packing = self.packing(context, &memory, &work, &dispatch);
+            let dispatch = |batch| self.dispatch(scope, sink, work, batch);
+            let packing = self.packing(context, &memory, work.unwrap_or(&unlimited), &dispatch);
             let mut unpacker = FileUnpacker::new(FileHandle::standalone(sink, path.clone(), 0, Vec::new()), packing);
             let mut buffer = vec![0; 64 << 10];
             let outcome = loop {
+                if context.cancellation.is_cancelled() {
+                    break Ok(());
+                }
                 match input.read(&mut buffer) {
                     Ok(0) => break Ok(()),
-                    Ok(count) => unpacker.bytes(&buffer[..count]),
+                    Ok(count) => {
+                        packing.work.add_blob_bytes(count as u64);
+                        unpacker.bytes(&buffer[..count]);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => break Err(error),
                 }
@@ -551,6 +560,7 @@ fn report(facts: LayerFacts, mut entries: Entries, owners: Owners, sink: Finding
         symlinks,
         is_tar: facts.is_tar,
         bytes_after_end: facts.bytes_after_end,
+        extra_work: 0,
         owners,
         findings,
         gaps,

@@ -5,6 +5,9 @@
 //! scanned depends on the work of all windows before it. The reading thread decides that. As long as the windows that
 //! are being scanned could not reach the limit together it does not wait for them, so only layers near their limit are
 //! scanned one window at a time ([072](../../../docs/decisions/072-bound-work-by-the-bytes-of-a-layer.md)).
+//!
+//! Most layers stay within what their bytes permit. What a layer takes beyond that is its extra work, which
+//! [`crate::target_work`] bounds for all layers of a target.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,7 +18,11 @@ use layersift_model::{Gap, GapReason, Limits};
 pub(crate) const CANDIDATE: u64 = 1_000;
 
 /// The work of decompressing a byte, and of passing it on.
-pub(crate) const DECOMPRESSED: u64 = 2;
+const DECOMPRESSED: u64 = 2;
+
+/// How many zeros count as one byte. They are decompressed and hashed, and nothing else: a file such as `lastlog` has
+/// hundreds of megabytes of them in a few kilobytes.
+const ZEROS: u64 = 2;
 
 /// The work of a member of an archive.
 pub(crate) const MEMBER: u64 = 4_000;
@@ -23,9 +30,23 @@ pub(crate) const MEMBER: u64 = 4_000;
 /// The most that counts for a byte of a window.
 const MOST_PER_BYTE: u64 = 200;
 
+/// The work of decompressing `bytes`.
+pub(crate) fn decompressed(bytes: &[u8]) -> u64 {
+    let count = bytes.len() as u64;
+    if is_zeros(bytes) { count / ZEROS } else { count * DECOMPRESSED }
+}
+
+/// Whether all of `bytes` are zeros. Most other bytes show it early.
+pub(crate) fn is_zeros(bytes: &[u8]) -> bool {
+    const AT_ONCE: usize = 4096;
+    bytes.chunks(AT_ONCE).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
+}
+
 /// The work of one layer so far, and its limit.
 #[derive(Debug)]
 pub struct LayerWork {
+    /// What every layer may take, whatever its size.
+    base: u64,
     per_byte: u64,
     state: Mutex<State>,
     scanned: Condvar,
@@ -53,7 +74,12 @@ impl LayerWork {
     /// No work yet, and what `limits` permit.
     pub fn new(limits: &Limits) -> LayerWork {
         let state = State { limit: limits.layer_work, spent: 0, reserved: 0, is_exceeded: false };
-        LayerWork { per_byte: limits.layer_work_per_byte, state: Mutex::new(state), scanned: Condvar::new() }
+        LayerWork {
+            base: limits.layer_work,
+            per_byte: limits.layer_work_per_byte,
+            state: Mutex::new(state),
+            scanned: Condvar::new(),
+        }
     }
 
     /// Counts bytes of the blob, each of which permits more work.
@@ -88,6 +114,14 @@ impl LayerWork {
         state.spent = state.spent.saturating_add(work.min(reserved.most));
         drop(state);
         self.scanned.notify_all();
+    }
+
+    /// The work beyond what the bytes of the blob permit.
+    pub(crate) fn extra(&self) -> u64 {
+        let state = self.lock();
+        let by_bytes = state.limit.saturating_sub(self.base);
+        // The last window may have taken more than was left.
+        state.spent.saturating_sub(by_bytes).min(self.base)
     }
 
     /// The gap of a layer that has reached its limit.
@@ -141,6 +175,27 @@ mod tests {
 
     fn work(limit: u64, per_byte: u64) -> LayerWork {
         LayerWork::new(&Limits { layer_work: limit, layer_work_per_byte: per_byte, ..Limits::default() })
+    }
+
+    #[test]
+    fn extra_work_is_what_the_bytes_do_not_permit() {
+        let work = work(100, 10);
+        work.add_blob_bytes(2);
+        work.add(15);
+        assert_eq!(work.extra(), 0);
+        work.add(15);
+        assert_eq!(work.extra(), 10);
+        work.add(1_000);
+        assert_eq!(work.extra(), 100, "a layer takes no more than its limit");
+    }
+
+    #[test]
+    fn zeros_cost_little() {
+        assert!(is_zeros(&[]) && is_zeros(&[0; 5_000]));
+        let mut bytes = vec![0; 5_000];
+        assert_eq!(decompressed(&bytes), 2_500);
+        bytes[4_999] = 1;
+        assert_eq!(decompressed(&bytes), 10_000);
     }
 
     #[test]

@@ -37,12 +37,13 @@ mod once;
 mod read_layers;
 mod rule_examples;
 mod source_layers;
+mod target_work;
 mod text_scan;
 pub mod values;
 mod worker;
 
 pub use analyzer::{Analyzer, FileReport, Options, READER_REVISION, RulesetError};
-pub use documents::DocumentReport;
+pub use documents::{DocumentReport, DocumentWork};
 pub use image_scan::{ImageScan, KnownLayers, ScanError};
 pub use inventory::InventoryScan;
 pub use layersift_rules::Scope;

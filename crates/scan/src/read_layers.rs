@@ -10,6 +10,7 @@ use layersift_format::Location;
 use layersift_model::{Footprint, Gap, GapReason, LayerReport, Limits, Owners, Touched};
 
 use crate::memory::{MemoryBudget, RetainedMemory};
+use crate::target_work::too_much_work;
 use layersift_model::{GapList, Ranked};
 
 /// The most findings of a layer of which only the gravest is kept, their bytes, and those of its gaps of one kind.
@@ -24,6 +25,9 @@ pub(crate) type Outcome<R> = Result<Arc<R>, Gap>;
 pub(crate) trait LayerResult: Footprint {
     /// The gravest of it, and a gap that says so.
     fn reduced(&self) -> Self;
+
+    /// The work that the layer took beyond what its bytes permit.
+    fn extra_work(&self) -> u64;
 }
 
 /// The outcomes of reading layers, by the locations of their blobs.
@@ -33,6 +37,9 @@ pub(crate) struct ReadLayers<R> {
     whole: BTreeMap<usize, (Location, u64, RetainedMemory)>,
     bytes: u64,
     limit: u64,
+    /// The extra work of all layers, and what a target may take.
+    extra_work: u64,
+    target_work: u64,
     /// The first place that was reduced. All layers from there on are, whichever is read first.
     cutoff: usize,
     memory: MemoryBudget,
@@ -57,6 +64,8 @@ impl<R> ReadLayers<R> {
             whole: BTreeMap::new(),
             bytes: 0,
             limit: self.limit,
+            extra_work: self.extra_work,
+            target_work: self.target_work,
             cutoff: self.cutoff,
             memory: self.memory.clone(),
         }
@@ -70,14 +79,27 @@ impl<R: LayerResult> ReadLayers<R> {
             whole: BTreeMap::new(),
             bytes: 0,
             limit: limits.image_layer_bytes,
+            extra_work: 0,
+            target_work: limits.target_work,
             cutoff: usize::MAX,
             memory: memory.clone(),
         }
     }
 
+    /// The extra work of the layers that were read.
+    pub(crate) fn extra_work(&self) -> u64 {
+        self.extra_work
+    }
+
+    /// The outcome of reading the next layer of a stream with `read`, unless those before it took too much work.
+    pub(crate) fn next(&self, read: impl FnOnce() -> Outcome<R>) -> Outcome<R> {
+        if self.extra_work > self.target_work { Err(too_much_work()) } else { read() }
+    }
+
     /// Keeps the outcome of the layer at `location`, the layer `place` of the target.
     pub(crate) fn insert(&mut self, place: usize, location: Location, outcome: Outcome<R>) {
         if let Ok(layer) = &outcome {
+            self.extra_work = self.extra_work.saturating_add(layer.extra_work());
             let bytes = layer.footprint();
             self.bytes += bytes;
             self.whole.insert(place, (location.clone(), bytes, self.memory.retain(bytes)));
@@ -95,6 +117,10 @@ impl<R: LayerResult> ReadLayers<R> {
 }
 
 impl LayerResult for LayerReport {
+    fn extra_work(&self) -> u64 {
+        self.extra_work
+    }
+
     fn reduced(&self) -> LayerReport {
         let mut findings = Ranked::new(REDUCED_FINDINGS, REDUCED_BYTES);
         self.findings.iter().for_each(|finding| findings.add(finding.clone()));
@@ -139,6 +165,10 @@ mod tests {
     }
 
     impl LayerResult for Layer {
+        fn extra_work(&self) -> u64 {
+            0
+        }
+
         fn reduced(&self) -> Layer {
             Layer(0)
         }

@@ -1,18 +1,18 @@
 //! Reads the layers of a source's images, each once and several at a time.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use layersift_format::manifest::{Image, LayerSource};
 use layersift_format::{Blob, CancelReason, Cancellation, Fetched, ImageSource, Location};
-use layersift_model::{Algorithm, Gap, GapReason};
+use layersift_model::{Algorithm, Gap, GapReason, Limits};
 use rayon::ThreadPool;
 
 use crate::layer::read::cancelled;
 use crate::observe::Observer;
 use crate::read_layers::{LayerResult, Outcome, ReadLayers};
+use crate::target_work::{TargetWork, order, too_much_work};
 
 /// The layers of the images of a source.
 pub(crate) struct SourceLayers<'s> {
@@ -23,11 +23,13 @@ pub(crate) struct SourceLayers<'s> {
 
 impl SourceLayers<'_> {
     /// Calls `read` for every layer of `images`, once for each, and several at a time on `threads`, and adds what it
-    /// returns to `all`. It returns `None` for a layer that the stream has passed.
+    /// returns to `all`. It returns `None` for a layer that the stream has passed. Layers whose predecessors took too
+    /// much work are gaps.
     pub(crate) fn read_all<R: LayerResult + Send + Sync>(
         &self,
         images: &[Image],
         threads: &ThreadPool,
+        limits: &Limits,
         all: ReadLayers<R>,
         read: impl Fn(&Location, &LayerSource) -> Option<Outcome<R>> + Sync,
     ) -> ReadLayers<R> {
@@ -42,15 +44,18 @@ impl SourceLayers<'_> {
             }
         }
         let mut queue: Vec<_> = unique.into_iter().map(|(location, (place, layer))| (location, place, layer)).collect();
-        // The largest layers first: a large layer at the end would leave other cores idle.
-        queue.sort_by_key(|(_, _, layer)| std::cmp::Reverse(layer.size));
+        queue.sort_by(|(_, _, a), (_, _, b)| order(a).cmp(&order(b)));
         let bytes = queue.iter().map(|(_, _, layer)| layer.size).sum::<Option<u64>>();
         self.observer.planned(queue.len(), bytes);
-        let next = AtomicUsize::new(0);
+        let target = TargetWork::new(limits, all.extra_work());
         let all = Mutex::new(all);
         let work = || {
-            while let Some((location, place, layer)) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Some(outcome) = read(location, layer) {
+            loop {
+                let (next, is_read) = target.begin();
+                let Some((location, place, layer)) = queue.get(next) else { return target.end(0) };
+                let outcome = if is_read { read(location, layer) } else { Some(Err(too_much_work())) };
+                target.end(outcome.iter().flatten().map(|layer| layer.extra_work()).sum());
+                if let Some(outcome) = outcome {
                     all.lock().unwrap_or_else(PoisonError::into_inner).insert(*place, (*location).clone(), outcome);
                 }
                 self.observer.layer_done();

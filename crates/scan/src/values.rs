@@ -166,7 +166,7 @@ impl ValueSearch {
             referrer: None,
             content: DocumentContent::Bytes(bytes.into()),
         };
-        let report = self.analyzer.document(&Image::default(), &document);
+        let report = self.analyzer.known_document(&Image::default(), &document);
         let place = |finding: &crate::documents::DocumentFinding| {
             let path = finding.location.document.json_path.as_deref().filter(|path| !path.is_empty());
             let place = path.map_or_else(|| "the document".to_string(), |path| format!("the document at {path}"));

@@ -8,7 +8,7 @@ use crate::confirm::{Confirmed, Matches};
 use crate::decoding;
 use crate::decoding::{Decoded, Encoding};
 use crate::engine::{Candidate, EngineError, Session};
-use crate::layer_work::CANDIDATE;
+use crate::layer_work::{CANDIDATE, is_zeros};
 
 /// The maximum number of nested encodings.
 const MAX_DEPTH: usize = 4;
@@ -20,6 +20,9 @@ const DECODED_AT_LEAST: usize = 1 << 20;
 
 /// Bytes at the end of a truncated run that are decoded again with the bytes that follow, so no match is lost there.
 const OVERLAP: usize = 16 << 10;
+
+/// The fewest zeros that the engine does not look at, where no pattern is found in zeros.
+const ZEROS: usize = 64 << 10;
 
 /// The engine session of one thread, returned when dropped.
 pub(crate) struct ScanWorker<'r> {
@@ -33,6 +36,17 @@ impl CompiledRules {
     pub(crate) fn worker(&self) -> Result<ScanWorker<'_>, EngineError> {
         Ok(ScanWorker { rules: self, session: Some(self.engine().session()?), work: 0 })
     }
+
+    /// Whether no pattern is found in a row of zeros, which is looked up once: rules of users may have some that are.
+    fn ignores_zeros(&self) -> Result<bool, EngineError> {
+        if let Some(known) = self.ignores_zeros.get() {
+            return Ok(*known);
+        }
+        let (mut session, mut found) = (self.engine().session()?, Vec::new());
+        let outcome = self.engine().scan(&mut session, &[0; ZEROS], &mut found);
+        self.engine().give_back(session);
+        outcome.map(|()| *self.ignores_zeros.get_or_init(|| found.is_empty()))
+    }
 }
 
 impl ScanWorker<'_> {
@@ -44,6 +58,9 @@ impl ScanWorker<'_> {
         owned: &Range<usize>,
         found: &mut Matches,
     ) -> Result<bool, EngineError> {
+        if bytes.len() >= ZEROS && is_zeros(bytes) && self.rules.ignores_zeros()? {
+            return Ok(true);
+        }
         let Some(session) = &mut self.session else { return Ok(true) };
         let budget = DECODED_AT_LEAST + bytes.len() * DECODED_PER_BYTE;
         let mut pass = BufferScan { rules: self.rules, session, budget, work: 0 };

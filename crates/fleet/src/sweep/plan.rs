@@ -7,7 +7,7 @@ use std::sync::Arc;
 use layersift_format::manifest::{Image, LayerSource};
 use layersift_format::{ImageSource, SourceError, manifest};
 use layersift_model::{Digest, Finding, IncompleteImage, LayerKey, ReportKind, Repository, SweepProblem, Verdict};
-use layersift_scan::{DocumentReport, ScanError};
+use layersift_scan::{DocumentReport, DocumentWork, ScanError};
 use layersift_source::catalog::{Catalog, CatalogError, Entry};
 use layersift_source::registry::{Registry, RegistrySource};
 use layersift_store::{ImageId, ImageLayer, ImageRecord, Job, StoreError, StoredReport, TagSighting};
@@ -201,8 +201,9 @@ impl Resolver<'_> {
         if self.limits.with_referrers {
             manifest::add_referrers(source, self.sweep.scanner.limits(), &mut images);
         }
+        let work = DocumentWork::new(self.sweep.scanner.limits());
         let with_documents = |mut image: Image| {
-            let documents = self.sweep.scanner.documents(source, &image, &self.limits.token());
+            let documents = self.sweep.scanner.documents(source, &image, &work, &self.limits.token());
             image.documents = Vec::new();
             PlannedImage { image, documents, entry: Arc::clone(&entry), former: Vec::new() }
         };

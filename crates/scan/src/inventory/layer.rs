@@ -108,6 +108,10 @@ fn text_bytes(record: &Record) -> usize {
 }
 
 impl LayerResult for LayerPackages {
+    fn extra_work(&self) -> u64 {
+        self.report.extra_work
+    }
+
     /// Without packages: none is graver than another.
     fn reduced(&self) -> LayerPackages {
         LayerPackages { report: self.report.reduced(), files: Vec::new() }
@@ -168,7 +172,9 @@ impl<'r> PackageReader<'r> {
             });
             (facts, visitor.into_entries())
         });
-        conclude(facts, entries, found)
+        let mut packages = conclude(facts, entries, found);
+        packages.report.extra_work = work.extra();
+        packages
     }
 }
 
@@ -211,6 +217,7 @@ pub(crate) fn conclude(facts: LayerFacts, mut entries: Entries, found: Found) ->
         symlinks,
         is_tar: facts.is_tar,
         bytes_after_end: facts.bytes_after_end,
+        extra_work: 0,
         owners: Owners::default(),
         findings: Vec::new(),
         gaps,

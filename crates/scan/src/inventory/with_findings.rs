@@ -59,7 +59,8 @@ impl ImageScan<'_> {
         let mut read = self.no_layers_with_packages();
         let source = stream.read(&mut |location, bytes| {
             self.observer.planned(read.len() + 1, None);
-            read.insert(read.len(), location.clone(), Ok(self.read_both(Blob::Stream(bytes), algorithm_of(location))));
+            let outcome = read.next(|| Ok(self.read_both(Blob::Stream(bytes), algorithm_of(location))));
+            read.insert(read.len(), location.clone(), outcome);
             self.observer.layer_done();
         })?;
         self.images_with_inventory(&*source, read)
@@ -72,7 +73,7 @@ impl ImageScan<'_> {
     ) -> Result<Vec<ReadImage>, ScanError> {
         let images = self.images(source)?;
         let layers = SourceLayers { source, cancellation: &self.cancellation, observer: self.observer };
-        let read = layers.read_all(&images, &self.analyzer.threads, read, |location, layer| {
+        let read = layers.read_all(&images, &self.analyzer.threads, self.analyzer.limits(), read, |location, layer| {
             let opened = layers.open(location, layer)?;
             Some(opened.map(|(blob, algorithm)| self.read_both(blob, algorithm)))
         });
@@ -98,6 +99,10 @@ impl Footprint for ReadLayer {
 }
 
 impl LayerResult for ReadLayer {
+    fn extra_work(&self) -> u64 {
+        self.report.extra_work
+    }
+
     fn reduced(&self) -> ReadLayer {
         ReadLayer { report: Arc::new(self.report.reduced()), packages: Arc::new(self.packages.reduced()) }
     }

@@ -14,7 +14,7 @@ use layersift_format::compression::{Codec, DecoderMemory, Decoding, MAGIC_BYTES,
 use layersift_format::{Blob, CancelReason, Cancellation, Region, RegionReader};
 use layersift_model::{Algorithm, Digest, Gap, GapReason, Hasher, Limits};
 
-use crate::layer_work::{DECOMPRESSED, LayerWork, too_much_work};
+use crate::layer_work::{LayerWork, decompressed, too_much_work};
 use crate::memory::MemoryLease;
 
 /// Reads layers.
@@ -207,6 +207,7 @@ impl<'r> LayerReader<'r> {
             };
             let (fresh, failure) = read_window(plain, &mut buffer.space()[carried..]);
             let window = buffer.seal(carried + fresh);
+            let work = if pass.codec == Codec::Plain { 0 } else { decompressed(&window[carried..]) };
             if fresh > 0 {
                 pass.window(window.clone(), start, carried);
                 previous = Some((window, start));
@@ -216,7 +217,7 @@ impl<'r> LayerReader<'r> {
                 None if fresh == 0 => return Ok(()),
                 None => {}
             }
-            if !self.work.add(if pass.codec == Codec::Plain { 0 } else { fresh as u64 * DECOMPRESSED }) {
+            if !self.work.add(work) {
                 pass.stop(too_much_work());
                 return Ok(());
             }

@@ -9,7 +9,7 @@ use super::bytes::without_zeros;
 use super::detect::Kind;
 use super::stream::too_much_memory;
 use super::{HEAD_BYTES, Members};
-use crate::layer_work::{DECOMPRESSED, MEMBER};
+use crate::layer_work::{MEMBER, decompressed};
 use crate::memory::{ExtraMemory, MemoryLease};
 
 /// The maximum length in bytes of a member's name; longer names are truncated.
@@ -164,7 +164,7 @@ impl MemberSink<'_, '_> {
             self.out.end();
             self.out.shared.stopped = true;
         }
-        if !self.out.work(bytes.len() as u64 * DECOMPRESSED) {
+        if !self.out.work(decompressed(bytes)) {
             return;
         }
         let within = self.out.count_inflated(bytes.len());
