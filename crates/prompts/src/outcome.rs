@@ -7,7 +7,7 @@ use layersift_model::{GapReason, RuleInfo, Severity};
 use layersift_scan::Analyzer;
 
 use crate::conversation::{Content, Part};
-use crate::plain::{MOST_ROUNDS, PlainText};
+use crate::plain::PlainText;
 
 /// What the encodings of a secret begin with that is only there once disguises are undone.
 const DISGUISED: &str = "disguised";
@@ -68,9 +68,7 @@ impl Outcome {
     /// Adds what is in a text without disguises and was not found in it as it is. All of it is at
     /// `whole`, if that is there.
     fn add_plain(&mut self, text: &[u8], analyzer: &Analyzer, whole: Option<&Range<usize>>) {
-        let mut plain = PlainText::of(text);
-        for _ in 0..MOST_ROUNDS {
-            let Some(current) = plain else { return };
+        for current in PlainText::rounds(text) {
             let Outcome { found, gaps } = Outcome::as_it_is(current.bytes(), analyzer);
             for mut one in found {
                 one.span = whole.cloned().unwrap_or_else(|| current.origin(&one.span));
@@ -84,7 +82,6 @@ impl Outcome {
                 }
             }
             self.gaps.extend(gaps);
-            plain = current.again();
         }
     }
 

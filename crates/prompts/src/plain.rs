@@ -18,7 +18,7 @@ use std::ops::Range;
 use self::characters::{Reading, reading};
 
 /// How often what was undone is undone again: JSON in a URL in HTML takes three.
-pub(crate) const MOST_ROUNDS: usize = 3;
+const MOST_ROUNDS: usize = 3;
 
 /// The lines of a text that differ from it once disguises are undone.
 #[derive(Debug, Default)]
@@ -31,8 +31,19 @@ pub struct PlainText {
 }
 
 impl PlainText {
+    /// `text` with what was undone in it, with what was undone in that, and so on.
+    pub fn rounds(text: &[u8]) -> impl Iterator<Item = PlainText> {
+        let mut next = PlainText::of(text);
+        let rounds = std::iter::from_fn(move || {
+            let current = next.take()?;
+            next = current.again();
+            Some(current)
+        });
+        rounds.take(MOST_ROUNDS)
+    }
+
     /// The lines of `text` in which something was undone; `None` if there are none.
-    pub fn of(text: &[u8]) -> Option<PlainText> {
+    fn of(text: &[u8]) -> Option<PlainText> {
         let mut plain = PlainText { size: text.len(), ..PlainText::default() };
         let mut start = 0;
         while let Some(rest) = text.get(start..).filter(|rest| !rest.is_empty()) {
@@ -44,7 +55,7 @@ impl PlainText {
     }
 
     /// The same of what is left: escapes may stand in escapes.
-    pub fn again(&self) -> Option<PlainText> {
+    fn again(&self) -> Option<PlainText> {
         let mut plain = PlainText::of(&self.bytes)?;
         for (_, origin) in &mut plain.origins {
             *origin = self.origin_of(*origin);

@@ -31,11 +31,11 @@ fn lines(url: &[u8]) -> Vec<Vec<u8>> {
     let mut known = BTreeSet::new();
     let mut lines = Vec::new();
     let mut add = |line: Vec<u8>| {
-        if known.insert(line.clone()) {
+        if !line.is_empty() && known.insert(line.clone()) {
             lines.push(line);
         }
     };
-    let pieces = url.split(|byte| b"/?&;=#".contains(byte)).filter(|piece| !piece.is_empty());
+    let pieces = url.split(is_delimiter);
     // Values stand with their names as well: some secrets are only told by them.
     let pairs = url.split(|byte| b"?&;".contains(byte)).skip(1);
     for piece in std::iter::once(url).chain(pairs).chain(pieces) {
@@ -49,6 +49,10 @@ fn lines(url: &[u8]) -> Vec<Vec<u8>> {
     lines
 }
 
+fn is_delimiter(byte: &u8) -> bool {
+    b"/?&;=#+,: ".contains(byte)
+}
+
 fn decoded(mut piece: Vec<u8>, add: &mut impl FnMut(Vec<u8>)) {
     for _ in 0..MOST_ROUNDS {
         let decoded = percent_decoded(&piece);
@@ -56,6 +60,7 @@ fn decoded(mut piece: Vec<u8>, add: &mut impl FnMut(Vec<u8>)) {
             return;
         }
         add(decoded.clone());
+        decoded.split(is_delimiter).for_each(|part| add(part.to_vec()));
         piece = decoded;
     }
 }

@@ -4,7 +4,6 @@
 //! two readers could take apart in two ways is refused, and so is a part that is encoded.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use memchr::memmem;
 
@@ -79,17 +78,15 @@ impl Names {
     fn add(&mut self, headers: &str, pointer: &str) {
         let start = self.text.len();
         self.text.push_str(headers);
-        self.segments.push(fixed(start..self.text.len(), pointer));
+        // A name with a secret is left out of pointers.
+        let range = start..self.text.len();
+        self.segments.push(Segment { range, pointer: pointer.into(), source: Source::Name });
         self.text.push('\n');
     }
 
     fn part(self) -> Part<'static> {
         new_part(Kind::Other, Content::Text { text: self.text.into(), segments: self.segments })
     }
-}
-
-fn fixed(range: Range<usize>, pointer: &str) -> Segment {
-    Segment { range, pointer: pointer.into(), source: Source::Fixed }
 }
 
 fn new_part(kind: Kind, content: Content<'_>) -> Part<'_> {
@@ -125,7 +122,8 @@ fn field(name: &str, text: &str, pointer: &str) -> Part<'static> {
     let before = if is_word { format!("{name}=") } else { format!("{name}:\n") };
     let range = before.len()..before.len() + text.len();
     let text: Cow<'static, str> = (before + text).into();
-    new_part(Kind::Text, Content::Text { text, segments: vec![fixed(range, pointer)] })
+    let segments = vec![Segment { range, pointer: pointer.into(), source: Source::Fixed }];
+    new_part(Kind::Text, Content::Text { text, segments })
 }
 
 struct Headers {

@@ -124,11 +124,11 @@ fn reference(after: &[u8]) -> Option<(usize, Reading)> {
     Some((1 + skipped + length + semicolon, character(value)))
 }
 
-/// A sequence that steers a terminal (ECMA-48): its parameters and its last byte.
+/// A sequence that steers a terminal (ECMA-48): its parameters and its last byte. It mostly stands between words.
 pub(super) fn terminal(rest: &[u8]) -> (usize, Reading) {
     let Some(after) = rest.strip_prefix(b"\x1b[") else { return (1, Reading::Nothing) };
     let parameters = after.iter().take(32).take_while(|byte| matches!(byte, 0x20..=0x3f)).count();
-    (2 + (parameters + 1).min(after.len()), Reading::Nothing)
+    (2 + (parameters + 1).min(after.len()), Reading::Byte(b' '))
 }
 
 fn character(value: u32) -> Reading {
@@ -157,7 +157,7 @@ mod tests {
             ("a%41b%2541c%252541d%u0041e", "aAbAcAdAe"),
             ("a=41b=3Dc", "aAb=c"),
             ("&#65;&#x41;&#65 &amp;#65;&lowbar;&amp;&amp;amp;", "AAA A_&&"),
-            ("a\u{1b}[1;31mb\u{0}c\u{7f}", "abc"),
+            ("a\u{1b}[1;31mb\u{0}c\u{7f}", "a bc"),
             ("\\ud83d\\ude00x", "  x"),
         ] {
             assert_eq!(plain(text).unwrap().trim_end_matches('\n'), expected, "{text}");
