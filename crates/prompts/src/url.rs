@@ -35,7 +35,7 @@ fn lines(url: &[u8]) -> Vec<Vec<u8>> {
             lines.push(line);
         }
     };
-    let pieces = url.split(is_delimiter);
+    let pieces = url.split(|byte| b"/?&;=#".contains(byte));
     // Values stand with their names as well: some secrets are only told by them.
     let pairs = url.split(|byte| b"?&;".contains(byte)).skip(1);
     for piece in std::iter::once(url).chain(pairs).chain(pieces) {

@@ -12,8 +12,10 @@ use layersift_scan::{Analyzer, Options};
 use serde_json::{Value, json};
 
 /// Made-up tokens: one that needs an edge on both sides, and one with other characters.
-const TOKENS: [&str; 2] =
-    [concat!("glp", "at-Zk7Qm2Xr9Tb4Wn6Ve001"), concat!("AKI", "AZQ3DQ4NKB7YTPWLM")];
+const TOKENS: [&str; 2] = [
+    concat!("glp", "at-Zk7Qm2Xr9Tb4Wn6Ve001"),
+    concat!("dop", "_v1_", "7f3b9c01e8d24a6597bc10fe3d5a82467f1c9be03da8542b6e97c0f13a5d8b42"),
+];
 
 fn gate() -> &'static Gate {
     static GATE: OnceLock<Gate> = OnceLock::new();
@@ -50,8 +52,24 @@ fn disguised(token: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     // Escapes that are no edges to the rules stand right before it and right after it.
     for edge in [
-        "\\n", "\\\\n", "\\t", "\\u0020", "\\u003d", "\\x20", "\\040", "%20", "%3D", "%0A", "%2520", "%u0020", "=20",
-        "=3D", "&amp;nbsp;", "&#32;", "\u{1b}[31m", "\\u001b[1m",
+        "\\n",
+        "\\\\n",
+        "\\t",
+        "\\u0020",
+        "\\u003d",
+        "\\x20",
+        "\\040",
+        "%20",
+        "%3D",
+        "%0A",
+        "%2520",
+        "%u0020",
+        "=20",
+        "=3D",
+        "&amp;nbsp;",
+        "&#32;",
+        "\u{1b}[31m",
+        "\\u001b[1m",
     ] {
         all.push(format!("the value{edge}{token}{edge}x"));
     }
@@ -90,7 +108,8 @@ fn a_disguised_token_is_denied_wherever_it_stands() {
             let call = json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": nested}});
             let calls = json!({"messages": [{"role": "assistant", "content": null, "tool_calls": [call]}]});
             assert!(is_denied(&calls), "in a call: {text:?}");
-            let output = json!({"input": [{"type": "function_call_output", "call_id": "1", "output": format!("x\n{text}")}]});
+            let output =
+                json!({"input": [{"type": "function_call_output", "call_id": "1", "output": format!("x\n{text}")}]});
             assert!(is_denied(&output), "in an output: {text:?}");
         }
     }
@@ -192,7 +211,10 @@ fn forms_with_files_are_read_part_by_part() {
     let text = |token: &str| format!("line\n{token}");
     let decision = |parts: &[(&str, &[u8])]| check_with(&form(parts), &Policy::default()).decision;
     let noise: Vec<u8> = (0..4000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    assert_eq!(decision(&[("name=\"model\"", b"whisper-1"), ("name=\"file\"; filename=\"a.mp3\"", &noise)]), Decision::Allow);
+    assert_eq!(
+        decision(&[("name=\"model\"", b"whisper-1"), ("name=\"file\"; filename=\"a.mp3\"", &noise)]),
+        Decision::Allow
+    );
     let policy = Policy { deny: None, mask: Some(Severity::Medium), ..Policy::default() };
     for token in TOKENS {
         let jsonl = json!({"body": chat(&text(token))}).to_string() + "\n";

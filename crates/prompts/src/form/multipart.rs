@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn fields_are_texts_and_files_are_data() {
-        let body = form(&[(FIELD, "fine-tune"), (FILE, "the\r\ncontent"), ("content-disposition:form-data;name=e", "")]);
+        let body =
+            form(&[(FIELD, "fine-tune"), (FILE, "the\r\ncontent"), ("content-disposition:form-data;name=e", "")]);
         assert!(is_likely(body.as_bytes()) && is_bounded_by(body.as_bytes(), "b"));
         let conversation = read(body.as_bytes()).unwrap();
         let [field, file, names] = &conversation.parts[..] else { panic!("{:?}", conversation.parts) };

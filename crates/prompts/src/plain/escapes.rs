@@ -50,6 +50,8 @@ pub(super) fn backslash(rest: &[u8]) -> (usize, Reading) {
     let known = match after {
         [b'\n', ..] => Some((slashes + 1, Reading::Nothing)),
         [b'\r', b'\n', ..] => Some((slashes + 2, Reading::Nothing)),
+        // A line that goes on in the next, in JSON: each level of nesting doubles the three of them.
+        [b'n', ..] if !slashes.is_power_of_two() => Some((slashes + 1, Reading::Nothing)),
         [b'n' | b'r', ..] => Some((slashes + 1, Reading::Byte(b'\n'))),
         [b'u', b'{', digits @ ..] => {
             let length = digits.iter().take_while(|digit| digit.is_ascii_hexdigit()).count();
@@ -153,6 +155,7 @@ mod tests {
     fn escapes_of_all_kinds_are_undone() {
         for (text, expected) in [
             ("a\\u0041b\\x41c\\101d\\U00000041e\\u{41}f", "aAbAcAdAeAf"),
+            ("to\\\\\\nken", "token"),
             ("a\\\\\\\\nb\\\\u005fc\\_d\\/e\\\"", "a\nb_c_d/e\""),
             ("a%41b%2541c%252541d%u0041e", "aAbAcAdAe"),
             ("a=41b=3Dc", "aAb=c"),

@@ -118,8 +118,8 @@ mod tests {
         let line = "QUJD".repeat(16);
         assert_eq!(waiting(&format!("data\n{line}\n{line}\n")), format!("{line}\n{line}\n"));
         assert_eq!(waiting(&format!("data\n{line}\n{line}\nQUI=\nso ")), "");
-        assert_eq!(waiting("a token=\n"), "token=\n");
-        assert_eq!(waiting("a token\\\n"), "token\\\n");
+        assert_eq!(waiting("the token=\n"), "token=\n");
+        assert_eq!(waiting("the token\\\n"), "token\\\n");
         assert_eq!(waiting("password: \"two words "), "\"two words ");
         assert_eq!(waiting("password: \"two words\" "), "");
         let pem = "-----BEGIN PRIVATE KEY-----\nMIIB some thing\n";

@@ -24,9 +24,10 @@ impl Media {
         if !kind.starts_with("multipart/") {
             return Media::Other;
         }
-        let mut boundaries = parameters.split(';').filter_map(|field| field.split_once('=')).filter_map(|(name, value)| {
-            name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim().trim_matches('"').to_string())
-        });
+        let mut boundaries =
+            parameters.split(';').filter_map(|field| field.split_once('=')).filter_map(|(name, value)| {
+                name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim().trim_matches('"').to_string())
+            });
         match (boundaries.next(), boundaries.next()) {
             (Some(boundary), None) if kind == "multipart/form-data" => Media::Form(boundary),
             _ => Media::OtherParts,
@@ -60,7 +61,8 @@ mod tests {
         for value in ["multipart/form-data; boundary=b", "Multipart/Form-Data;charset=utf-8;Boundary=\"b\""] {
             assert_eq!(media(value), Media::Form("b".into()), "{value}");
         }
-        for value in ["multipart/form-data", "multipart/mixed; boundary=b", "multipart/form-data;boundary=a;boundary=b"] {
+        for value in ["multipart/form-data", "multipart/mixed; boundary=b", "multipart/form-data;boundary=a;boundary=b"]
+        {
             assert_eq!(media(value), Media::OtherParts, "{value}");
         }
         assert_eq!(media("application/json"), Media::Other);
