@@ -70,7 +70,7 @@ impl Outcome {
     fn add_plain(&mut self, text: &[u8], analyzer: &Analyzer, whole: Option<&Range<usize>>) {
         for current in PlainText::rounds(text) {
             let Outcome { found, gaps } = Outcome::as_it_is(current.bytes(), analyzer);
-            for mut one in found {
+            for mut one in found.into_iter().filter(|one| PlainText::counts(&one.rule.id)) {
                 one.span = whole.cloned().unwrap_or_else(|| current.origin(&one.span));
                 one.views.insert(0, DISGUISED.into());
                 let is_known = |known: &Found| match whole {

@@ -64,6 +64,11 @@ impl PlainText {
         Some(plain)
     }
 
+    /// Whether a finding of a rule counts in a plain text: an invisible character that is written as an escape is visible.
+    pub fn counts(rule: &str) -> bool {
+        rule != "prompt.invisible-text"
+    }
+
     /// The bytes, which need not be UTF-8.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -135,6 +135,7 @@ fn what_only_looks_like_a_disguise_passes() {
     for text in [
         "let path = \"C:\\\\new\\\\table\\\\x20\"; // 100 %20 =3D &amp; so",
         "Привет, мир: это обычный текст, a=41&b=%41&c=&#65;",
+        "assert_eq!(\"a\\u{e0067}\\u{e0068}\\u{e0070}\\u{200b}\\u{200b}\\u{200b}\\u{200b}\\u{200b}\".width(), 1)",
         "مرحبا \u{200f} שלום \u{200d} 👩\u{200d}💻 ｆｕｌｌ ｗｉｄｔｈ",
         "printf(\"%d\\n\\t%s\\x41\\101\\u0041\\n\", x); regex = r\"\\d+\\.\\w*\\\\\";",
     ] {

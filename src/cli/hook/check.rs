@@ -146,7 +146,7 @@ fn disguised(event: &Event, checker: &Checker, checked: &mut Checked) {
     for plain in PlainText::rounds(event.content.bytes()) {
         let report = checker.scan("prompt", plain.bytes(), event.scope());
         checked.unchecked.extend(report.gaps.iter().map(|gap| unread("the text", &gap.gap)));
-        for (found, offset) in checker.blocking(&report) {
+        for (found, offset) in checker.blocking(&report).filter(|(found, _)| PlainText::counts(&found.rule)) {
             let place = offset.and_then(|offset| event.content.place(plain.origin(&(offset..offset + 1)).start));
             let part = place.map(|(name, _)| name.to_string());
             let place = place.map_or_else(|| "the text".into(), |(name, line)| format!("{name}, line {line}"));

@@ -24,12 +24,14 @@ impl Media {
         if !kind.starts_with("multipart/") {
             return Media::Other;
         }
-        let mut boundaries =
-            parameters.split(';').filter_map(|field| field.split_once('=')).filter_map(|(name, value)| {
-                name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim().trim_matches('"').to_string())
-            });
+        let mut boundaries = parameters
+            .split(';')
+            .filter_map(|field| field.split_once('='))
+            .filter(|(name, _)| name.trim().eq_ignore_ascii_case("boundary"));
         match (boundaries.next(), boundaries.next()) {
-            (Some(boundary), None) if kind == "multipart/form-data" => Media::Form(boundary),
+            (Some((_, boundary)), None) if kind == "multipart/form-data" => {
+                Media::Form(boundary.trim().trim_matches('"').to_string())
+            }
             _ => Media::OtherParts,
         }
     }
