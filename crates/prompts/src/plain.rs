@@ -24,7 +24,8 @@ const MOST_ROUNDS: usize = 3;
 #[derive(Debug, Default)]
 pub struct PlainText {
     bytes: Vec<u8>,
-    /// Where bytes come from: those from an offset on, until the next entry, come one by one from an offset of the text.
+    /// Where bytes come from: those from an offset on, until the next entry, come one by one from an offset of the
+    /// text.
     origins: Vec<(usize, usize)>,
     /// The size of the text that it was made of.
     size: usize,
@@ -64,7 +65,8 @@ impl PlainText {
         Some(plain)
     }
 
-    /// Whether a finding of a rule counts in a plain text: an invisible character that is written as an escape is visible.
+    /// Whether a finding of a rule counts in a plain text: an invisible character that is written as an escape is
+    /// visible.
     pub fn counts(rule: &str) -> bool {
         rule != "prompt.invisible-text"
     }

@@ -10,8 +10,8 @@ use crate::form::Form;
 /// How often encoded text is decoded: servers in a row may each do it once.
 const MOST_ROUNDS: usize = 3;
 
-/// Reads a path with its query. It is one text: as it came, decoded, and each segment, name and value of it on a line of
-/// its own, so that nothing stands right before a secret or after it.
+/// Reads a path with its query. It is one text: as it came, decoded, and each segment, name and value of it on a line
+/// of its own, so that nothing stands right before a secret or after it.
 pub(crate) fn read(url: &[u8]) -> Conversation<'_> {
     let text = String::from_utf8_lossy(&lines(url).join(&b'\n')).into_owned();
     // A URL goes on as it came.

@@ -1,5 +1,5 @@
-//! Secrets that are written so that the rules do not see them and whoever gets them does: every kind, in texts, in calls
-//! of tools, in streams, in URLs and in forms with files.
+//! Secrets that are written so that the rules do not see them and whoever gets them does: every kind, in texts, in
+//! calls of tools, in streams, in URLs and in forms with files.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
