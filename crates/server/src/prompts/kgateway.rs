@@ -71,6 +71,7 @@ pub(crate) fn check(gate: &Gate, event: Event, body: &[u8], client: Client<'_>) 
             Decision::Deny => verdict,
             Decision::Allow | Decision::Mask => Gate::unreadable("it is not a question of kgateway: it has no body"),
         };
+        let verdict = Verdict { is_answer: event == Event::Response, ..verdict };
         let answer = refused(&verdict);
         return (verdict, answer);
     };

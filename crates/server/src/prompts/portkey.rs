@@ -68,6 +68,7 @@ pub(crate) fn check(gate: &Gate, body: &[u8], client: Client<'_>) -> (Verdict, V
         return with_answer(Gate::unreadable("Portkey does not show it; it never shows streamed answers"), None);
     };
     let verdict = gate.check(json.get().as_bytes(), None, client);
+    let verdict = Verdict { is_answer: !is_request, ..verdict };
     let copy = verdict.copy.as_deref().and_then(|copy| String::from_utf8(copy.to_vec()).ok());
     let copy = copy.and_then(|copy| RawValue::from_string(copy).ok()).map(|json| Json { json });
     with_answer(verdict, copy.map(if is_request { Transformed::Request } else { Transformed::Response }))
