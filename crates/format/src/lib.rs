@@ -17,6 +17,7 @@ pub mod platform;
 pub mod provenance;
 #[cfg(test)]
 mod recorded;
+mod small_file;
 mod source_error;
 pub mod symlinks;
 pub mod tar;
@@ -25,4 +26,5 @@ pub use blob::Blob;
 pub use cancellation::{CancelReason, Cancellation, unread_reason};
 pub use image_source::*;
 pub use map::*;
+pub use small_file::{read_at_most, read_small, read_small_text};
 pub use source_error::{ArchiveError, DocumentError, SourceError, TransportError, TransportFailure};
