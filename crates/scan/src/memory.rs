@@ -6,11 +6,15 @@
 //! of one layer. That is bounded by a limit on each lease, which is a property of the input: what exceeds it is a gap.
 //!
 //! What is kept of layers that were read is [retained](MemoryBudget::retain): nobody waits for it, and leases wait for
-//! its end.
+//! its end. What waits for other work, as images do for their layers, is [kept](MemoryBudget::keep) in a share of the
+//! budget, so that the other work has the rest. Who waits for room in it must not hold a lease.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use layersift_format::Cancellation;
 
 /// Bytes of the default budget: with what every process has, less than 256 MiB.
 const DEFAULT_BYTES: u64 = 192 << 20;
@@ -18,6 +22,12 @@ const DEFAULT_BYTES: u64 = 192 << 20;
 /// The most bytes of decoders and records that one lease has at a time: a Zstandard window of 128 MiB and a little
 /// more.
 const LEASE_BYTES: u64 = 136 << 20;
+
+/// What waits for other work has one part of this many of the budget.
+const SHARE: u64 = 8;
+
+/// How often a wait looks whether it is cancelled.
+const TICK: Duration = Duration::from_millis(100);
 
 /// The memory that all scans may take together. Clones share one budget.
 #[derive(Clone, Debug)]
@@ -35,6 +45,8 @@ struct BudgetState {
     /// The bytes of each lease, by its number. Numbers only increase, so the first lease is the oldest.
     leases: BTreeMap<u64, u64>,
     used: u64,
+    /// The part of it that waits for other work.
+    kept: u64,
     next: u64,
 }
 
@@ -43,6 +55,7 @@ struct BudgetState {
 pub struct RetainedMemory {
     budget: MemoryBudget,
     bytes: u64,
+    is_kept: bool,
 }
 
 impl MemoryBudget {
@@ -67,7 +80,35 @@ impl MemoryBudget {
     pub fn retain(&self, bytes: u64) -> RetainedMemory {
         let mut state = self.lock();
         state.used = state.used.saturating_add(bytes);
-        RetainedMemory { budget: self.clone(), bytes }
+        RetainedMemory { budget: self.clone(), bytes, is_kept: false }
+    }
+
+    /// Takes `bytes` for what waits for other work, if there is room. What waits alone always has room.
+    pub fn try_keep(&self, bytes: u64) -> Option<RetainedMemory> {
+        let mut state = self.lock();
+        self.has_room(&state, bytes).then(|| self.kept(&mut state, bytes))
+    }
+
+    /// Takes `bytes` for what waits for other work. Waits until there is room; `None` if that is cancelled.
+    pub fn keep(&self, bytes: u64, cancellation: &Cancellation) -> Option<RetainedMemory> {
+        let mut state = self.lock();
+        while !self.has_room(&state, bytes) {
+            if cancellation.is_cancelled() {
+                return None;
+            }
+            state = self.0.freed.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Some(self.kept(&mut state, bytes))
+    }
+
+    fn has_room(&self, state: &BudgetState, bytes: u64) -> bool {
+        state.kept == 0 || state.kept.saturating_add(bytes) <= self.0.bytes / SHARE
+    }
+
+    fn kept(&self, state: &mut BudgetState, bytes: u64) -> RetainedMemory {
+        state.kept = state.kept.saturating_add(bytes);
+        state.used = state.used.saturating_add(bytes);
+        RetainedMemory { budget: self.clone(), bytes, is_kept: true }
     }
 
     /// The bytes that are taken at the moment.
@@ -140,6 +181,13 @@ impl LeaseInner {
     }
 }
 
+impl RetainedMemory {
+    /// How much it is.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
 impl Drop for ExtraMemory {
     fn drop(&mut self) {
         let held = &self.lease.0;
@@ -159,6 +207,9 @@ impl Drop for RetainedMemory {
     fn drop(&mut self) {
         let mut state = self.budget.lock();
         state.used = state.used.saturating_sub(self.bytes);
+        if self.is_kept {
+            state.kept = state.kept.saturating_sub(self.bytes);
+        }
         self.budget.0.freed.notify_all();
     }
 }
@@ -223,6 +274,30 @@ mod tests {
         assert!(oldest.try_grow(LEASE_BYTES).is_some());
         assert_eq!(budget.used(), 110);
         drop((retained, oldest));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_waits_has_a_share_and_is_never_shut_out() {
+        let budget = MemoryBudget::new(80);
+        let first = budget.try_keep(50).unwrap();
+        assert!(budget.try_keep(1).is_none());
+        let cancelled = Cancellation::never().child();
+        cancelled.cancel();
+        assert!(budget.keep(1, &cancelled).is_none());
+        let (sender, receiver) = mpsc::channel();
+        let waiting = budget.clone();
+        let thread = thread::spawn(move || sender.send(waiting.keep(60, &Cancellation::never())).unwrap());
+        assert!(receiver.try_recv().is_err());
+        assert_eq!(budget.used(), 50);
+        drop(first);
+        let second = receiver.recv().unwrap().unwrap();
+        thread.join().unwrap();
+        assert_eq!(budget.used(), 60);
+        drop(second);
+        let (one, other) = (budget.try_keep(5).unwrap(), budget.try_keep(5).unwrap());
+        assert!(budget.try_keep(1).is_none());
+        drop((one, other));
         assert_eq!(budget.used(), 0);
     }
 
