@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use layersift_format::Cancellation;
+use layersift_format::{Cancellation, release_free_memory};
 
 /// Bytes of the default budget: with what every process has, less than 256 MiB.
 const DEFAULT_BYTES: u64 = 192 << 20;
@@ -25,6 +25,10 @@ const LEASE_BYTES: u64 = 136 << 20;
 
 /// What waits for other work has one part of this many of the budget.
 const SHARE: u64 = 8;
+
+/// The growth from which on a lease returns its memory to the system when it ends. What others take of the heap is
+/// elsewhere in it.
+const RETURNED: u64 = 16 << 20;
 
 /// How often a wait looks whether it is cancelled.
 const TICK: Duration = Duration::from_millis(100);
@@ -71,8 +75,14 @@ impl MemoryBudget {
         state.next += 1;
         state.leases.insert(number, 0);
         drop(state);
-        let lease = MemoryLease(Arc::new(LeaseInner { budget: self.clone(), number, limited: AtomicU64::new(0) }));
+        let lease = MemoryLease(Arc::new(LeaseInner {
+            budget: self.clone(),
+            number,
+            limited: AtomicU64::new(0),
+            grown: AtomicU64::new(0),
+        }));
         lease.0.take(bytes);
+        lease.0.grown.store(0, Ordering::Relaxed);
         lease
     }
 
@@ -137,6 +147,8 @@ struct LeaseInner {
     number: u64,
     /// The bytes of all growth that counts toward the limit of the lease.
     limited: AtomicU64,
+    /// The bytes of all growth so far.
+    grown: AtomicU64,
 }
 
 /// Additional memory of a lease, returned when dropped.
@@ -168,6 +180,7 @@ impl MemoryLease {
 
 impl LeaseInner {
     fn take(&self, bytes: u64) {
+        self.grown.fetch_add(bytes, Ordering::Relaxed);
         let must_wait = |state: &mut BudgetState| {
             let is_oldest = state.leases.first_key_value().is_none_or(|(first, _)| *first == self.number);
             !is_oldest && state.used.saturating_add(bytes) > self.budget.0.bytes
@@ -216,6 +229,9 @@ impl Drop for RetainedMemory {
 
 impl Drop for LeaseInner {
     fn drop(&mut self) {
+        if self.grown.load(Ordering::Relaxed) > RETURNED {
+            release_free_memory();
+        }
         let mut state = self.budget.lock();
         let bytes = state.leases.remove(&self.number).unwrap_or(0);
         state.used = state.used.saturating_sub(bytes);
