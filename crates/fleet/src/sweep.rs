@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use layersift_format::Cancellation;
 use layersift_model::{
-    Digest, ImageReport, IncompleteImage, LoginState, SweepListing, SweepProblem, SweepReport, SweepSums, Verdict,
+    Digest, Footprint, ImageReport, IncompleteImage, LoginState, SweepListing, SweepProblem, SweepReport, SweepSums, Verdict,
 };
 use layersift_report::Policy;
 use layersift_scan::{Analyzer, RetainedMemory};
@@ -65,8 +65,9 @@ const REQUEUE: Duration = Duration::from_secs(10);
 /// Problems that the report lists.
 const MOST_PROBLEMS: usize = 1_000;
 
-/// Images with gaps that the report lists.
+/// Images with gaps that the report lists, and the bytes of those gaps.
 const MOST_INCOMPLETE: usize = 1_000;
+const MOST_INCOMPLETE_BYTES: u64 = 4 << 20;
 
 /// Gaps of an image that the report lists.
 const MOST_GAPS: usize = 20;
@@ -206,6 +207,8 @@ struct Running<'r> {
     failing: u64,
     incomplete: u64,
     incomplete_images: Vec<IncompleteImage>,
+    /// The bytes of their gaps.
+    incomplete_bytes: u64,
     /// Images that were planned, by their repository: one that is listed twice counts once.
     counted: HashSet<(u64, ImageId)>,
     /// What changed while images were listed and read.
@@ -290,6 +293,7 @@ impl Sweep<'_> {
             failing: 0,
             incomplete: 0,
             incomplete_images: Vec::new(),
+            incomplete_bytes: 0,
             counted: HashSet::new(),
             notes: Vec::new(),
         };
@@ -414,8 +418,10 @@ impl Running<'_> {
     fn count(&mut self, verdict: Verdict, incomplete: Option<IncompleteImage>) {
         self.failing += u64::from(verdict == Verdict::Fail);
         self.incomplete += u64::from(incomplete.is_some());
-        if self.incomplete_images.len() < MOST_INCOMPLETE {
-            self.incomplete_images.extend(incomplete);
+        let Some(incomplete) = incomplete else { return };
+        self.incomplete_bytes += incomplete.gaps.iter().map(Footprint::footprint).sum::<u64>();
+        if self.incomplete_images.len() < MOST_INCOMPLETE && self.incomplete_bytes <= MOST_INCOMPLETE_BYTES {
+            self.incomplete_images.push(incomplete);
         }
     }
 
