@@ -31,7 +31,8 @@ use std::time::{Duration, Instant};
 
 use layersift_format::Cancellation;
 use layersift_model::{
-    Digest, Footprint, ImageReport, IncompleteImage, LoginState, SweepListing, SweepProblem, SweepReport, SweepSums, Verdict,
+    Digest, Footprint, ImageReport, IncompleteImage, LoginState, SweepListing, SweepProblem, SweepReport, SweepSums,
+    Verdict,
 };
 use layersift_report::Policy;
 use layersift_scan::{Analyzer, RetainedMemory};

@@ -56,7 +56,7 @@ impl Running<'_> {
         }
         // It is read again, while the documents of other images are.
         let memory = image.config.memory();
-        let memory = (memory > UNCHARGED).then(|| self.sweep.scanner.memory().lease(memory));
+        let memory = (memory > UNCHARGED).then(|| self.sweep.scanner.memory().lease(0).grow(memory));
         let mut report = self.sweep.scanner.image(&image, documents, &mut |layer| self.layer(layer))?;
         drop(memory);
         report.findings.extend(former);
