@@ -120,7 +120,7 @@ impl DirectoryTar {
                 }
             }
             Part::File { name, content } => {
-                let data = Data::of_bytes(content.bytes());
+                let data = Data::of_content(&content);
                 let mut header = plain_header();
                 header.set_size(data.size());
                 self.file = Some((name.as_bytes().into(), data));

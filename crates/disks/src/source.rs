@@ -124,6 +124,7 @@ impl Engine {
         }
         store.drop_taken();
         store.find_databases("", 0);
+        store.check_databases();
         // Images without a name come last, such as those of the steps of a build.
         store.images.sort_by_cached_key(|image| (image.names.is_empty(), image.names.clone(), image.id.to_string()));
         Ok(Box::new(DiskSource {

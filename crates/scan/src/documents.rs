@@ -19,7 +19,8 @@ use layersift_format::json::{JsonString, Node};
 use layersift_format::manifest::{Document, DocumentContent, DocumentKind, Image};
 use layersift_format::{CancelReason, Cancellation, Fetched, ImageSource, Location};
 use layersift_model::{
-    Algorithm, Digest, DocumentLocation, DocumentRef, Gap, GapReason, Hasher, LayerFinding, RuleInfo, Secret, Severity,
+    Algorithm, Digest, DocumentLocation, DocumentRef, Footprint, Gap, GapReason, Hasher, LayerFinding, RuleInfo,
+    Secret, Severity,
 };
 
 use self::envelope::{Enveloped, enveloped};
@@ -72,6 +73,8 @@ pub struct DocumentReport {
     pub(crate) gaps: Vec<Gap>,
     /// What they claim about the build of the image.
     pub(crate) claims: BuildClaims,
+    /// The bytes of the documents with such claims.
+    claiming: u64,
 }
 
 /// A finding in a document.
@@ -82,6 +85,25 @@ pub(crate) struct DocumentFinding {
     pub(crate) location: DocumentLocation,
     pub(crate) secret: Option<Secret>,
     pub(crate) note: Option<String>,
+}
+
+/// The most bytes that are kept of each byte of a document about a build: the shortest material has 11 bytes.
+const CLAIM_BYTES: u64 = 12;
+
+impl Footprint for DocumentReport {
+    fn footprint(&self) -> u64 {
+        let findings = self.findings.iter().map(Footprint::footprint).sum::<u64>();
+        let gaps = self.gaps.iter().map(Footprint::footprint).sum::<u64>();
+        size_of::<DocumentReport>() as u64 + findings + gaps + CLAIM_BYTES * self.claiming
+    }
+}
+
+impl Footprint for DocumentFinding {
+    fn footprint(&self) -> u64 {
+        let secret = self.secret.as_ref().map_or(0, |secret| secret.len() as u64);
+        let note = self.note.as_ref().map_or(0, String::len) as u64;
+        size_of::<DocumentFinding>() as u64 + self.location.footprint() + secret + note
+    }
 }
 
 impl DocumentReport {
@@ -218,6 +240,9 @@ impl DocumentScan<'_> {
             Ok(node) => {
                 let inside = enveloped(&node);
                 let document = &with_kind_of(document, &node, &inside);
+                if matches!(document.kind, DocumentKind::Provenance | DocumentKind::Attestation) {
+                    self.report.claiming += bytes.len() as u64;
+                }
                 self.claims(document, &node);
                 inside.iter().for_each(|one| self.claims(document, &one.statement));
                 self.json(document, &node.strings("", &NAMES), &inside)

@@ -2,6 +2,7 @@
 //!
 //! Portkey takes an error, and an answer after three seconds, for a pass. Whatever is decided has status 200.
 
+use layersift_model::json_output;
 use layersift_prompts::{Client, Decision, Form, Gate, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -90,5 +91,5 @@ fn with_answer(verdict: Verdict, transformed_data: Option<Transformed>) -> (Verd
 }
 
 fn written(answer: &Answer) -> Vec<u8> {
-    serde_json::to_vec(answer).unwrap_or_default()
+    json_output::line(answer).unwrap_or_default()
 }

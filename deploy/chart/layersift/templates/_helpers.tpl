@@ -184,7 +184,7 @@ capabilities: {drop: [ALL]}
 
 {{- define "layersift.environment" -}}
 {{- if .Values.sqlite.enabled -}}
-- {name: LAYERSIFT_STORE, value: /var/lib/layersift/store.db}
+- {name: LAYERSIFT_STORE, value: /var/lib/layersift/store/store.db}
 {{- else -}}
 - name: LAYERSIFT_STORE
   valueFrom:
