@@ -52,6 +52,7 @@ def main():
     put("events", events())
     put("attestations", attestations())
     put("prompts", prompts())
+    put("prompt_stream", prompt_streams())
 
 
 def attestations():
@@ -124,6 +125,13 @@ def prompts():
     for case in json.loads((recorded / "guardrail_streams.json").read_bytes())["cases"]:
         inputs.append(case["stream_end"].partition("\n\n")[2].encode())
     return [data for data in inputs if data and len(data) <= 8_000]
+
+
+def prompt_streams():
+    """Texts of answers, for each API, with and without a secret."""
+    texts = ["The answer is forty two.", 'key = {0x12, 0x34, "a\\nb"}', "-----BEGIN X-----\n" + "QUJD" * 12 + "\n"]
+    return [bytes([first, cut]) + text.encode() for text in texts for first in range(5) for cut in (3, 40)
+            for first in (first, first | 0x88)]
 
 
 def events():

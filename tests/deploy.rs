@@ -26,7 +26,7 @@ const CHART: &str = "deploy/chart/layersift";
 const PLACES: [&str; 2] = ["/etc/layersift", "/run/layersift"];
 
 /// Helm's expressions in the settings of the chart, and what they may become.
-const EXPRESSIONS: [(&str, &str); 10] = [
+const EXPRESSIONS: [(&str, &str); 12] = [
     (r#"{{ include "layersift.oldKeys" . }}"#, r#"["/run/layersift/old-keys/2025"]"#),
     (r#"{{ include "layersift.pulls" . }}"#, "0"),
     (r#"{{ include "layersift.harbor" . }}"#, HARBOR),
@@ -40,6 +40,8 @@ const EXPRESSIONS: [(&str, &str); 10] = [
     ),
     (r#"{{ include "layersift.events" . }}"#, "[events]\nharbor-auth = \"/run/layersift/events/harbor-auth\""),
     (r#"{{ include "layersift.notify" . }}"#, "[notify]\nformat = \"json\""),
+    (r#"{{ include "layersift.proxy" . }}"#, "proxy = \"0.0.0.0:8445\""),
+    (r#"{{ include "layersift.prompts" . }}"#, "[prompts.upstreams.openai]\nurl = \"https://api.openai.com\""),
 ];
 
 /// What the chart makes of a Secret for a Harbor.
@@ -355,8 +357,9 @@ fn the_service_accepts_what_helm_renders() {
     let key = format!("attestations.keys={PUBLIC_KEY}");
     let attested = ["attestations.mode=accept", &key];
     let all = [registries, &digest, old[0], old[1], told[0], told[1], "workers.replicas=0"];
-    for settings in [&[][..], &[harbor], &attested, &all] {
+    for settings in [&[][..], &[harbor], &attested, &all, &PROXY, &["prompts.enabled=true"]] {
         let objects = objects(settings);
+        check(&objects);
         let place = Place::new();
         for name in ["key/fingerprint-key", "old-keys/2025"] {
             place.write(&format!("/run/layersift/{name}"), "random bytes that are made up");
@@ -372,6 +375,37 @@ fn the_service_accepts_what_helm_renders() {
             files[name].as_str().into_iter().for_each(|text| place.write(&format!("/etc/layersift/{name}"), text));
         }
         place.accept(files["serve.toml"].as_str().unwrap());
+    }
+}
+
+/// A proxy to models, one of which has a port of its own.
+const PROXY: [&str; 8] = [
+    "prompts.enabled=true",
+    "prompts.settings.remembered=1000",
+    "prompts.upstreams.vllm.url=http://vllm.models.svc:8000",
+    "prompts.upstreams.vllm.plain-http=true",
+    "prompts.egressPorts={8000}",
+    "prompts.policies[0].clients={team:payments,key:laptop-*}",
+    "prompts.policies[0].max-tokens=200000",
+    "prompts.policies[1].deny=critical",
+];
+
+#[test]
+fn the_proxy_is_reached_and_reaches_its_models() {
+    if helm("a chart with a proxy").is_none() {
+        return;
+    }
+    let ports = |objects: &[Value]| {
+        let service = only(objects, "Service")["spec"]["ports"].to_string();
+        let policies = of_kind(objects, "NetworkPolicy");
+        let policy = policies.iter().find(|policy| policy["metadata"]["name"] == "layersift-serve").unwrap();
+        (service, policy["spec"]["ingress"].to_string(), policy["spec"]["egress"].to_string())
+    };
+    let (service, ingress, egress) = ports(&objects(&PROXY));
+    assert!(service.contains("8445") && ingress.contains("\"proxy\"") && egress.contains("8000"), "{service}");
+    for settings in [&[][..], &["prompts.enabled=true"]] {
+        let (service, ingress, egress) = ports(&objects(settings));
+        assert!(!service.contains("8445") && !ingress.contains("\"proxy\"") && !egress.contains("8000"), "{service}");
     }
 }
 
@@ -391,6 +425,7 @@ fn a_store_in_a_file_has_one_replica() {
         (&["sqlite.enabled=true"][..], "serve.replicas=1"),
         (&["sqlite.enabled=true", "serve.replicas=1"], "workers.replicas=0"),
         (&["attestations.mode=accept"], "attestations.keys"),
+        (&["prompts.upstreams.a.url=https://a.example"], "prompts.enabled"),
         (&["webhook.secretPath.value=guess"], "at least 32"),
         (&["webhook.secretPath.existingSecret=own"], "webhook.secretPath.value"),
     ] {

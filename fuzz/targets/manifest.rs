@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
         let Ok(images) = manifest::images(&source, &Choice::All, &limits) else { continue };
         assert!(images.len() <= limits.manifests);
         for image in images {
-            let alignment = align(&image.config, image.layers.len());
+            let alignment = align(&image.config.read(), image.layers.len());
             assert_eq!(alignment.entries.len(), image.layers.len());
         }
     }

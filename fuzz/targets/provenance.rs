@@ -26,12 +26,12 @@ fuzz_target!(|data: &[u8]| {
     // The statement is about whatever it names first.
     let manifest_digest = layersift_format::provenance::Provenance::read(&Node::parse(statement).unwrap_or(Node::Null))
         .and_then(|provenance| provenance.subjects.into_iter().next());
-    let image = Image { manifest_digest, config, has_config: true, layers, ..Image::default() };
+    let image = Image { manifest_digest, config: config.into(), has_config: true, layers, ..Image::default() };
     for dockerfile in [None, Some(NamedDockerfile::new("Dockerfile", &text))] {
         let lines = text.lines().count() as u64;
         let is_named = dockerfile.is_some();
-        let build = Build::of(&image, &BuildHints { dockerfile, bases: Vec::new() }, &claims);
-        assert_eq!((build.layers.len(), build.history.len()), (image.layers.len(), image.config.history.len()));
+        let build = Build::of(&image.unpack(), &BuildHints { dockerfile, bases: Vec::new() }, &claims);
+        assert_eq!((build.layers.len(), build.history.len()), (image.layers.len(), image.config.read().history.len()));
         for step in build.layers.iter().chain(&build.history).flatten() {
             assert!(step.line > 0 && step.line <= step.end_line && (!is_named || step.end_line <= lines));
         }

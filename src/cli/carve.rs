@@ -137,7 +137,7 @@ pub(crate) struct CarveArgs {
 
 /// Writes a bundle, or checks one. A bundle that was changed is exit status 1.
 pub(crate) fn run(args: &CarveArgs) -> anyhow::Result<ExitCode> {
-    args.target.as_deref().map_or(Ok(()), refuse_pipe)?;
+    args.target.as_deref().map_or(Ok(()), |target| refuse_pipe(target.as_ref()))?;
     if let Some(bundle) = &args.verify {
         return verify::run(args, bundle);
     }

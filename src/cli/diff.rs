@@ -2,7 +2,7 @@
 
 mod after;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -31,10 +31,10 @@ const STORE: &str = "With --no-packages, reuse layer results from this store and
 #[command(mut_arg("store", |arg| arg.help(STORE)))]
 pub(crate) struct DiffArgs {
     /// Image before: a target as of `layersift scan`, or a JSON report
-    before: String,
+    before: OsString,
 
     /// Image after, likewise
-    after: String,
+    after: OsString,
 
     /// Platform of multi-architecture images: OS/ARCH[/VARIANT], or all [default: Linux on this machine's architecture]
     #[arg(long, value_name = "PLATFORM")]
@@ -132,7 +132,7 @@ pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
         sides.push(match (kept, &analyzer) {
             (Some(reports), _) => reports.into_iter().map(|report| (report, None)).collect(),
             (None, Some(analyzer)) => scan(args, target, analyzer, with_packages)?,
-            (None, None) => bail!("{target}: nothing was read"),
+            (None, None) => bail!("{}: nothing was read", target.display()),
         });
     }
     sides.iter_mut().skip(1).flatten().for_each(|(report, _)| after.rename(report));
@@ -188,7 +188,7 @@ fn write(comparisons: &[Comparison<'_>], args: &DiffArgs) -> anyhow::Result<()> 
 }
 
 /// The reports in a file; `None` for a target. No image begins with a brace.
-fn kept(input: &str, saved: &mut SavedReports) -> anyhow::Result<Option<Vec<ImageReport>>> {
+fn kept(input: &OsStr, saved: &mut SavedReports) -> anyhow::Result<Option<Vec<ImageReport>>> {
     let path = Path::new(input);
     refuse_pipe(input)?;
     if !path.is_file() {
@@ -196,11 +196,11 @@ fn kept(input: &str, saved: &mut SavedReports) -> anyhow::Result<Option<Vec<Imag
     }
     let mut start = Vec::new();
     let read = File::open(path).and_then(|file| file.take(1).read_to_end(&mut start));
-    read.with_context(|| format!("cannot read {input}"))?;
+    read.with_context(|| format!("cannot read {}", path.display()))?;
     if start == b"{" { saved.file(path).map(Some) } else { Ok(None) }
 }
 
-fn scan(args: &DiffArgs, name: &str, analyzer: &Analyzer, with_packages: bool) -> anyhow::Result<Side> {
+fn scan(args: &DiffArgs, name: &OsStr, analyzer: &Analyzer, with_packages: bool) -> anyhow::Result<Side> {
     let target = target(args, name);
     let reading = reading(args, &target, args.store.name());
     Ok(match with_packages {
@@ -209,7 +209,7 @@ fn scan(args: &DiffArgs, name: &str, analyzer: &Analyzer, with_packages: bool) -
     })
 }
 
-fn target(args: &DiffArgs, name: &str) -> TargetArgs {
+fn target(args: &DiffArgs, name: &OsStr) -> TargetArgs {
     TargetArgs { target: name.into(), all: false, platform: args.platform.clone() }
 }
 

@@ -101,11 +101,11 @@ impl Reading<'_> {
 
 /// Refuses a target that is a pipe, a socket or a device: it can be read only once, and would be waited for, perhaps
 /// for ever.
-pub(crate) fn refuse_pipe(target: &str) -> anyhow::Result<()> {
-    let path = Target::parse(target)?.path;
+pub(crate) fn refuse_pipe(target: &OsStr) -> anyhow::Result<()> {
+    let path = Target::parse_os(target)?.path;
     let metadata = path.as_ref().and_then(|path| path.metadata().ok());
     let is_pipe = metadata.is_some_and(|metadata| !metadata.is_file() && !metadata.is_dir());
-    anyhow::ensure!(!is_pipe, "{target}: it is neither a regular file nor a directory");
+    anyhow::ensure!(!is_pipe, "{}: it is neither a regular file nor a directory", target.display());
     Ok(())
 }
 

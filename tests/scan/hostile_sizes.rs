@@ -55,7 +55,7 @@ fn limited(layers: &[Layer], limits: Limits) -> Value {
 }
 
 /// A token with a value of its own that a built-in rule finds: an npm token has a CRC-32 at its end.
-fn token(number: usize) -> String {
+pub(super) fn token(number: usize) -> String {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let body = &hex(&Sha256::digest(number.to_string()))[..30];
     let mut rest = crc32fast::hash(body.as_bytes()) as usize;

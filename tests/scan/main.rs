@@ -28,6 +28,7 @@ mod disks_hostile;
 mod documents;
 mod hostile_files;
 mod hostile_layers;
+mod hostile_memory;
 mod hostile_sizes;
 mod hostile_targets;
 mod incident;

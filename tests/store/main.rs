@@ -25,6 +25,7 @@ mod migration;
 mod news;
 mod notifications;
 mod open;
+mod pending;
 mod prompt_sightings;
 mod queue;
 mod records;

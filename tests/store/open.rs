@@ -97,7 +97,7 @@ fn an_invalid_store_is_named_with_its_reason() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("text");
     std::fs::write(&file, "This is no database, and it is longer than a header of one would be.".repeat(20)).unwrap();
-    let missing = directory.path().join("none/store.db");
+    let missing = directory.path().join("none/none/store.db");
     for (text, reason) in [
         ("", "empty name"),
         ("redis://host", "unsupported scheme `redis`"),
@@ -137,6 +137,46 @@ fn a_file_is_for_its_owner_alone() {
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     assert_eq!(store.name(), path.to_str().unwrap());
+}
+
+#[test]
+fn a_store_that_everybody_can_write_to_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let below = directory.path().join("below");
+    let path = below.join("store.db");
+    // The directory is made for the user alone.
+    drop(Store::open(&path).unwrap());
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&below), mode(&path)), (0o700, 0o600));
+    let set = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for (place, bad, good) in [(&below, 0o777, 0o770), (&path, 0o666, 0o660)] {
+        set(place, bad);
+        let error = Store::open(&path).unwrap_err();
+        assert!(matches!(&error, StoreError::Untrusted { place: named, .. } if named == place), "{error:?}");
+        assert!(error.to_string().contains("chmod o-w"), "{error}");
+        let run = crate::support::layersift(&["trace", "app/settings", "--store", path.to_str().unwrap()]).expect(2);
+        assert!(run.stderr.contains("others decide what is in it"), "{}", run.stderr);
+        set(place, good);
+        drop(Store::open(&path).unwrap());
+    }
+    // What a link leads to is checked as well, and so is what SQLite would take for a part of the store.
+    let link = directory.path().join("link.db");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    drop(Store::open(&link).unwrap());
+    set(&path, 0o606);
+    assert!(matches!(Store::open(&link), Err(StoreError::Untrusted { .. })));
+    set(&path, 0o600);
+    let log = below.join("store.db-journal");
+    std::fs::write(&log, "").unwrap();
+    set(&log, 0o666);
+    assert!(matches!(Store::open(&path), Err(StoreError::Untrusted { place, .. }) if place == log));
+    std::fs::remove_file(&log).unwrap();
+    let pipe = below.join("pipe.db");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let error = Store::open(&pipe).unwrap_err();
+    assert!(error.to_string().contains("not a regular file"), "{error}");
 }
 
 /// Not a test of its own: what the one below runs in an environment of its own.

@@ -6,26 +6,34 @@
 
 mod changes;
 mod data;
+mod names;
+mod pending;
 mod pieces;
 mod tree;
+mod unreadable;
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 
 use self::changes::Change;
 use self::data::{Data, OpenFile};
+use self::pending::{Next, Pending};
 pub(crate) use self::tree::{Content, Part, Tree};
+pub use self::unreadable::Unreadable;
 use crate::root;
 use layersift_format::tar::BLOCK;
 use layersift_model::{Gap, GapReason, ImagePath};
 
-/// The files that could not be read, shared with the source, which reports them after the archive was read.
-pub type Unreadable = Arc<Mutex<Vec<Gap>>>;
+/// The bytes of the names that are remembered for files with several links. Beyond them, such a file is read once for
+/// each of its names.
+const LINKED: usize = 16 << 20;
+/// What an entry of the table takes beside the name.
+const LINKED_ENTRY: usize = 64;
 
 /// Opens a file for reading.
 type Open = fn(&Path) -> io::Result<Box<dyn OpenFile>>;
@@ -35,23 +43,18 @@ pub struct DirectoryTar {
     open: Open,
     /// Files that could not be opened, and are left out, and what was not read of others.
     unreadable: Unreadable,
-    /// What is still to be written, the next one last.
-    pending: Vec<Pending>,
+    /// What is still to be written.
+    pending: Pending,
     /// Names of files with several links, by device and inode.
     linked: HashMap<(u64, u64), Vec<u8>>,
+    /// The bytes that may still be kept of them.
+    linked_left: usize,
     /// Bytes of headers, and how many of them were read.
     ready: Vec<u8>,
     taken: usize,
     /// The file whose data is being read, and its name.
     file: Option<(Vec<u8>, Data)>,
     ended: bool,
-}
-
-enum Pending {
-    /// A path in a tree.
-    Path(Arc<Tree>, PathBuf),
-    /// A part whose content is known.
-    Part(Part),
 }
 
 impl DirectoryTar {
@@ -70,8 +73,9 @@ impl DirectoryTar {
         DirectoryTar {
             open,
             unreadable,
-            pending: parts.into_iter().rev().map(Pending::Part).collect(),
+            pending: Pending::new(parts),
             linked: HashMap::new(),
+            linked_left: LINKED,
             ready: Vec::new(),
             taken: 0,
             file: None,
@@ -79,39 +83,66 @@ impl DirectoryTar {
         }
     }
 
-    /// Makes the next entry's header ready, or the end of the archive.
+    /// Makes the next entry's header ready, or the end of the archive. Nothing is ready where nothing is to be written.
     fn advance(&mut self) {
-        match self.pending.pop() {
+        match self.pending.next() {
             None => {
                 self.ready = vec![0; 2 * BLOCK];
                 self.ended = true;
             }
-            Some(Pending::Path(tree, path)) => {
-                if let Err(error) = self.entry(&tree, &path) {
-                    self.note(&tree.name(&path), Gap::new(GapReason::Unreadable, error.to_string()));
+            Some(Next::Path(tree, path)) => {
+                if !tree.skip.contains(&path)
+                    && let Err(error) = self.entry(&tree, &path)
+                {
+                    self.lost(&tree, &path, &error);
                 }
             }
-            Some(Pending::Part(Part::Tree(tree))) => {
+            Some(Next::InBase(tree, path)) => match changes::is_removed(&path) {
+                Ok(is_removed) => {
+                    if is_removed {
+                        self.whiteout(&tree.name(&path));
+                    }
+                }
+                Err(error) => self.lost(&tree, &path, &error),
+            },
+            Some(Next::Lost(tree, path, error)) => self.lost(&tree, &path, &error),
+            Some(Next::Part(part)) => self.part(part),
+        }
+    }
+
+    fn part(&mut self, part: Part) {
+        match part {
+            Part::Tree(tree) => {
                 let path = tree.path.clone();
-                self.pending.push(Pending::Path(Arc::new(tree), path));
+                let tree = Arc::new(tree);
+                if let Err(error) = self.entry(&tree, &path) {
+                    self.lost(&tree, &path, &error);
+                }
             }
-            Some(Pending::Part(Part::File { name, content })) => {
-                let data = Data::of_bytes(content.bytes());
+            Part::File { name, content } => {
+                let data = Data::of_content(&content);
                 let mut header = plain_header();
                 header.set_size(data.size());
                 self.file = Some((name.as_bytes().into(), data));
                 self.header(&mut header, tar::EntryType::Regular, name.as_bytes(), &[]);
             }
-            Some(Pending::Part(Part::Whiteout(name))) => {
-                self.header(&mut plain_header(), tar::EntryType::Regular, &whiteout(name.as_bytes()), &[]);
-            }
+            Part::Whiteout(name) => self.whiteout(name.as_bytes()),
         }
+    }
+
+    /// Writes the entry that removes the file called `name`.
+    fn whiteout(&mut self, name: &[u8]) {
+        self.header(&mut plain_header(), tar::EntryType::Regular, &whiteout(name), &[]);
+    }
+
+    /// Notes that the file at `path` was not read.
+    fn lost(&self, tree: &Tree, path: &Path, error: &io::Error) {
+        self.note(&tree.name(path), Gap::new(GapReason::Unreadable, error.to_string()));
     }
 
     /// Notes what was not read of the file called `name`.
     fn note(&self, name: &[u8], gap: Gap) {
-        let gap = gap.at(ImagePath::normalize(name).to_string());
-        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).push(gap);
+        self.unreadable.add(gap.at(ImagePath::normalize(name).to_string()));
     }
 
     fn entry(&mut self, tree: &Arc<Tree>, path: &Path) -> io::Result<()> {
@@ -128,7 +159,7 @@ impl DirectoryTar {
         match change {
             Change::Same => return Ok(()),
             Change::Removed => {
-                self.header(&mut plain_header(), tar::EntryType::Regular, &whiteout(&name), &[]);
+                self.whiteout(&name);
                 return Ok(());
             }
             Change::Changed => {}
@@ -151,21 +182,18 @@ impl DirectoryTar {
         Ok(())
     }
 
+    /// Adds the files in the directory at `path`, and those that the layer removes there, which come after them.
     fn push_children(&mut self, tree: &Arc<Tree>, path: &Path) -> io::Result<()> {
-        let names = root::children(path)?;
-        let removed = changes::removed(tree, path, &names).unwrap_or_else(|error| {
-            let detail = format!("what the layer removes here is not known: {error}");
-            self.note(&tree.name(path), Gap::new(GapReason::Unreadable, detail));
-            Vec::new()
-        });
-        let removed = removed.into_iter().rev().map(|name| {
-            let name = tree.name(&path.join(name));
-            Pending::Part(Part::Whiteout(String::from_utf8_lossy(&name).into_owned()))
-        });
-        self.pending.extend(removed);
-        let children = names.into_iter().rev().map(|name| path.join(name));
-        let kept = children.filter(|child| !tree.skip.contains(child));
-        self.pending.extend(kept.map(|child| Pending::Path(Arc::clone(tree), child)));
+        let names = self.pending.names(path)?;
+        match changes::base_of(tree, path).map(|base| self.pending.names(&base)) {
+            None => {}
+            Some(Ok(names)) => self.pending.push_base(tree, path, names),
+            Some(Err(error)) => {
+                let detail = format!("what the layer removes here is not known: {error}");
+                self.note(&tree.name(path), Gap::new(GapReason::Unreadable, detail));
+            }
+        }
+        self.pending.push_files(tree, path, names);
         Ok(())
     }
 
@@ -226,7 +254,9 @@ impl DirectoryTar {
         }
         let identity = (metadata.dev(), metadata.ino());
         let earlier = self.linked.get(&identity).cloned();
-        if earlier.is_none() {
+        let bytes = name.len() + LINKED_ENTRY;
+        if earlier.is_none() && bytes <= self.linked_left {
+            self.linked_left -= bytes;
             self.linked.insert(identity, name.into());
         }
         earlier
@@ -359,7 +389,7 @@ mod tests {
             (entry.path().unwrap().display().to_string(), content)
         });
         let files = files.collect();
-        let gaps = unreadable.lock().unwrap().clone();
+        let gaps = unreadable.gaps();
         (files, gaps)
     }
 
@@ -428,7 +458,7 @@ mod tests {
         let mut bytes = Vec::new();
         let mut archive = DirectoryTar::new(directory.path(), unreadable.clone());
         archive.by_ref().take(1 << 20).read_to_end(&mut bytes).unwrap();
-        assert!(bytes.len() < 1 << 20 && unreadable.lock().unwrap().is_empty());
+        assert!(bytes.len() < 1 << 20 && unreadable.gaps().is_empty());
         let mut parser = layersift_format::tar::Parser::new(1 << 20);
         let (mut at, mut found) = (0, Vec::new());
         while at < bytes.len() {

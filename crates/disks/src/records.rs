@@ -58,8 +58,8 @@ impl Records {
         // An empty file cannot be mapped, and is no database.
         let is_empty = root.find(name)?.is_none_or(|(_, metadata)| !metadata.is_file() || metadata.len() == 0);
         let Some(map) = (if is_empty { None } else { root.map(name)? }) else { return Ok(None) };
-        let mut collected = Collected::of(map.len());
         if sqlite::is_database(&map) {
+            let mut collected = Collected::of(map.len());
             let mut outcome = Ok(());
             sqlite::read(root, name, &mut |table, row, column, value| {
                 let path = [table, row, column].map(|name| readable(name.as_bytes())).join("/");
@@ -71,18 +71,36 @@ impl Records {
             return Ok(Some(Records { name: name.into(), bolt: None, left: collected.records }));
         }
         if !bbolt::is_database(&map) {
+            map.check_whole()?;
             return Ok(None);
         }
+        Records::of_bolt(name, map).map(Some)
+    }
+
+    /// The records of a bbolt database.
+    fn of_bolt(name: &str, map: MappedFile) -> Result<Records, RecordsError> {
+        let mut collected = Collected::of(map.len());
         let map = Arc::new(map);
-        let bucket = bbolt::read(&map)?;
+        let read = bbolt::read(&map);
+        // Where the file is cut off, what is missing reads as zeros, which may be another database.
+        map.check_whole()?;
+        let bucket = read?;
         collected.add(&bucket, "", &map)?;
-        Ok(Some(Records { name: name.into(), bolt: Some((map, bucket)), left: collected.records }))
+        Ok(Records { name: name.into(), bolt: Some((map, bucket)), left: collected.records })
     }
 
     /// The bucket at a path of a bbolt database, and the bytes of the database.
     pub(crate) fn bucket(&self, path: &[&str]) -> Option<(&Bucket, &[u8])> {
         let (map, root) = self.bolt.as_ref()?;
         Some((root.bucket(path)?, map))
+    }
+
+    /// Fails if the file was cut off while something was read of it.
+    ///
+    /// # Errors
+    /// Those of [`MappedFile::check_whole`].
+    pub(crate) fn check_whole(&self) -> io::Result<()> {
+        self.bolt.as_ref().map_or(Ok(()), |(map, _)| map.check_whole())
     }
 
     /// Takes the records below `path`, such as `v1/default/containers/c1`, as files.
@@ -161,6 +179,7 @@ fn readable(key: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recorded;
 
     #[test]
     fn records_of_one_path_are_all_kept() {
@@ -176,6 +195,31 @@ mod tests {
         let name = "n".repeat(1 << 10);
         let outcome = (0..2_000).try_for_each(|_| collected.insert(name.clone(), Content::Bytes((*b"x").into())));
         assert!(matches!(outcome, Err(RecordsError::Paths)));
+    }
+
+    #[test]
+    fn a_database_that_is_cut_off_is_an_error_and_its_records_are_checked() {
+        let database = recorded::file("podman-4.3.1-overlay", "var/lib/containers/storage/libpod/bolt_state.db");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let map = || {
+            std::fs::write(file.path(), &database).unwrap();
+            MappedFile::open(file.path()).unwrap()
+        };
+        let cut = || file.as_file().set_len(4096).unwrap();
+        let whole = Records::of_bolt("state.db", map()).unwrap();
+        assert!(whole.check_whole().is_ok() && !whole.left.is_empty());
+        let cut_off = map();
+        cut();
+        assert!(matches!(Records::of_bolt("state.db", cut_off), Err(RecordsError::Read(_))));
+        // Cut off after it was read: what is read again of it is not what it had.
+        let later = Records::of_bolt("state.db", map()).unwrap();
+        cut();
+        let is_missing = |content: &Content| {
+            std::hint::black_box(content.bytes().iter().map(|byte| u64::from(*byte)).sum::<u64>());
+            content.check_whole().is_err()
+        };
+        assert!(later.left.values().any(is_missing));
+        assert!(later.check_whole().is_err());
     }
 
     #[test]

@@ -151,16 +151,26 @@ pub(crate) fn open_file(path: &Path) -> io::Result<File> {
 /// # Errors
 /// If it cannot be read.
 pub(crate) fn children(path: &Path) -> io::Result<Vec<OsString>> {
-    let directory = Dir::new(open(path, OFlags::DIRECTORY)?)?;
-    let mut names = Vec::new();
-    for entry in directory {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name));
-        }
-    }
+    let mut names = names(path)?.collect::<io::Result<Vec<OsString>>>()?;
     names.sort_unstable();
     Ok(names)
+}
+
+/// The names in a directory, as the file system has them. `path` may be a symbolic link to it.
+///
+/// # Errors
+/// If it cannot be opened. Each name may be an error.
+pub(crate) fn names(path: &Path) -> io::Result<impl Iterator<Item = io::Result<OsString>>> {
+    let directory = Dir::new(open(path, OFlags::DIRECTORY)?)?;
+    Ok(directory.filter_map(|entry| {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => return Some(Err(error.into())),
+        };
+        let name = entry.file_name().to_bytes();
+        let is_child = name != b"." && name != b"..";
+        is_child.then(|| Ok(OsString::from_vec(name.to_vec())))
+    }))
 }
 
 /// Opens without a change of the access time; only the owner of a file and root may ask for that.

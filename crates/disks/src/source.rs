@@ -124,6 +124,7 @@ impl Engine {
         }
         store.drop_taken();
         store.find_databases("", 0);
+        store.check_databases();
         // Images without a name come last, such as those of the steps of a build.
         store.images.sort_by_cached_key(|image| (image.names.is_empty(), image.names.clone(), image.id.to_string()));
         Ok(Box::new(DiskSource {
@@ -216,7 +217,7 @@ impl ImageSource for DiskSource {
         // Where the plan is not known, the layer was not opened either, and that is the gap.
         let Ok(Some((location, _))) = self.plan(location) else { return Vec::new() };
         let unreadable = lock(&self.unreadable).get(&location).cloned();
-        let mut gaps = unreadable.map(|gaps| lock(&gaps).clone()).unwrap_or_default();
+        let mut gaps = unreadable.map(|unreadable| unreadable.gaps()).unwrap_or_default();
         if let Some(Some(why)) = lock(&self.forms).get(&location) {
             let detail =
                 format!("the files of the layer do not match the record of its archive: {why}; they were read");
@@ -313,7 +314,7 @@ impl DiskSource {
     fn read(&self, location: &Location, plan: Plan) -> io::Result<Blob<'_>> {
         let archive = |parts| {
             let unreadable = Unreadable::default();
-            lock(&self.unreadable).insert(location.clone(), Arc::clone(&unreadable));
+            lock(&self.unreadable).insert(location.clone(), unreadable.clone());
             Blob::Stream(Box::new(DirectoryTar::of(parts, unreadable)))
         };
         Ok(match plan {

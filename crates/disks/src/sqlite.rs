@@ -79,10 +79,19 @@ pub(crate) fn read(root: &Root, relative: &str, found: &mut OnValue<'_>) -> Resu
 fn copy_file(root: &Root, relative: &str, to: &Path) -> io::Result<u64> {
     let Some(path) = root.file(relative)? else { return Ok(0) };
     let file = crate::root::open_file(&path)?;
-    if file.metadata()?.len() > MOST_BYTES {
+    let size = file.metadata()?.len();
+    if size > MOST_BYTES {
         return Err(io::Error::other(format!("it has more than {MOST_BYTES} bytes")));
     }
-    io::copy(&mut file.take(MOST_BYTES), &mut File::create_new(to)?)
+    copy(&mut file.take(MOST_BYTES), &mut File::create_new(to)?, size)
+}
+
+/// Copies a file that had `size` bytes when it was opened.
+fn copy(file: &mut impl io::Read, to: &mut impl io::Write, size: u64) -> io::Result<u64> {
+    match io::copy(file, to)? {
+        copied if copied < size => Err(io::Error::other("the file was truncated while it was read")),
+        copied => Ok(copied),
+    }
 }
 
 fn tables(connection: &Connection) -> Result<Vec<String>, SqliteError> {
@@ -139,6 +148,13 @@ fn rows(connection: &Connection, table: &str, left: &mut u64, found: &mut OnValu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_cut_off_is_not_copied() {
+        let mut out = Vec::new();
+        assert!(copy(&mut &b"four"[..], &mut out, 5).is_err());
+        assert_eq!(copy(&mut &b"fives"[..], &mut out, 5).unwrap(), 5);
+    }
 
     #[test]
     fn rows_that_are_only_in_the_log_are_read_and_nothing_is_written() {

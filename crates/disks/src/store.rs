@@ -246,6 +246,12 @@ impl Store {
         Some(self.records.len() - 1)
     }
 
+    /// Notes the databases that were cut off while their records were read.
+    pub(crate) fn check_databases(&mut self) {
+        let cut: Vec<_> = self.records.iter().map(|records| (records.name.clone(), records.check_whole())).collect();
+        cut.into_iter().for_each(|(name, outcome)| self.or_problem(&name, outcome));
+    }
+
     /// Reads the databases below `directory` that nothing covers.
     pub(crate) fn find_databases(&mut self, directory: &str, depth: usize) {
         const DEEPEST: usize = 8;

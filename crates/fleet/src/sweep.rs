@@ -10,7 +10,9 @@
 //! there. The stored report of a known image is judged by the policy of the sweep. A known image costs a manifest, and
 //! not even that where the catalog names its digest.
 
+mod assemble;
 mod blocked;
+mod document_memory;
 mod heartbeat;
 mod layer_cache;
 mod listing;
@@ -28,26 +30,25 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use layersift_format::Cancellation;
-use layersift_format::manifest::LayerSource;
 use layersift_model::{
-    Digest, Gap, GapReason, ImageReport, IncompleteImage, LayerReport, LoginState, SweepListing, SweepProblem,
-    SweepReport, SweepSums, Verdict,
+    Digest, Footprint, ImageReport, IncompleteImage, LoginState, SweepListing, SweepProblem, SweepReport, SweepSums,
+    Verdict,
 };
 use layersift_report::Policy;
-use layersift_scan::Analyzer;
+use layersift_scan::{Analyzer, RetainedMemory};
 use layersift_source::catalog::{Catalog, CatalogError, Coverage, Entry, Filter};
 use layersift_store::{ImageId, Job, RunId, RunStatus, Scope, Seconds, Store, StoreError};
 
 use self::blocked::Patience;
 pub use self::layer_cache::LayerCache;
 pub use self::listing::Expected;
-use self::plan::{KnownEntry, PlannedImage, Resolved, Resolver};
+use self::plan::{KnownEntry, Planned, PlannedImage, Resolver};
 pub use self::progress::{Counted, Progress};
 pub use self::registries::{LentLogin, LentLogins, Registries, RepositoryClient};
 pub use self::stored_base::add_stored_base;
 pub use self::worker::{Claims, Step, Worker};
 
-/// Images that are planned and wait for their layers. They are in memory with their configurations.
+/// Images that are planned and wait for their layers. The bytes of their configurations are in memory.
 const MOST_PENDING: usize = 256;
 
 /// Threads that find out what entries are.
@@ -65,8 +66,9 @@ const REQUEUE: Duration = Duration::from_secs(10);
 /// Problems that the report lists.
 const MOST_PROBLEMS: usize = 1_000;
 
-/// Images with gaps that the report lists.
+/// Images with gaps that the report lists, and the bytes of those gaps.
 const MOST_INCOMPLETE: usize = 1_000;
+const MOST_INCOMPLETE_BYTES: u64 = 4 << 20;
 
 /// Gaps of an image that the report lists.
 const MOST_GAPS: usize = 20;
@@ -206,6 +208,8 @@ struct Running<'r> {
     failing: u64,
     incomplete: u64,
     incomplete_images: Vec<IncompleteImage>,
+    /// The bytes of their gaps.
+    incomplete_bytes: u64,
     /// Images that were planned, by their repository: one that is listed twice counts once.
     counted: HashSet<(u64, ImageId)>,
     /// What changed while images were listed and read.
@@ -222,7 +226,7 @@ impl Drop for Stopping<'_> {
 }
 
 /// An entry, and what a thread found out about it.
-type Answer = (Result<Entry, CatalogError>, Result<Resolved, StoreError>);
+type Answer = (Result<Entry, CatalogError>, Result<Planned, StoreError>);
 
 /// The next entry; each goes to one of the threads.
 fn next_of(listed: &Mutex<mpsc::Receiver<Result<Entry, CatalogError>>>) -> Option<Result<Entry, CatalogError>> {
@@ -236,6 +240,8 @@ struct Pending {
     missing: Vec<Digest>,
     /// The jobs for them.
     jobs: Vec<Job>,
+    /// That of its entry.
+    _memory: Arc<RetainedMemory>,
 }
 
 impl Sweep<'_> {
@@ -288,6 +294,7 @@ impl Sweep<'_> {
             failing: 0,
             incomplete: 0,
             incomplete_images: Vec::new(),
+            incomplete_bytes: 0,
             counted: HashSet::new(),
             notes: Vec::new(),
         };
@@ -348,6 +355,8 @@ impl Running<'_> {
             let outcome = self.take_all(&answers);
             if !matches!(outcome, Ok(None)) {
                 self.limits.patience.cancel();
+                // Other entries may wait for their memory.
+                self.pending.clear();
             }
             drop(answers);
             self.note_known().and(outcome)
@@ -406,71 +415,14 @@ impl Running<'_> {
         }
     }
 
-    /// Assembles the images whose layers are all read, or cannot be.
-    fn assemble_complete(&mut self) -> Result<(), SweepError> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let mut wanted: Vec<Digest> = self.pending.iter().flat_map(|image| image.missing.iter().cloned()).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let read = self.sweep.store.layers().with_reports(&wanted, self.cache.key())?;
-        self.poisoned.extend(self.sweep.store.queue().poisoned(&wanted, self.cache.key())?);
-        let is_done = |layer: &Digest| read.contains(layer) || self.poisoned.contains_key(layer);
-        let (complete, pending): (Vec<Pending>, Vec<Pending>) =
-            self.pending.drain(..).partition(|image| image.missing.iter().all(is_done));
-        self.pending = pending;
-        self.requeue()?;
-        complete.into_iter().try_for_each(|pending| self.assemble(pending.planned))
-    }
-
-    /// Queues the jobs of pending images that are gone: another sweep removed a report that it could not decode, or the
-    /// server lost in a crash what it had committed.
-    fn requeue(&mut self) -> Result<(), SweepError> {
-        if self.requeued.elapsed() >= REQUEUE {
-            let jobs: Vec<Job> = self.pending.iter().flat_map(|pending| pending.jobs.iter().cloned()).collect();
-            self.sweep.store.queue().enqueue(self.cache.key(), &jobs, (self.sweep.clock)())?;
-            self.requeued = Instant::now();
-        }
-        Ok(())
-    }
-
-    /// Makes the report of an image from those of its layers, stores it and judges it.
-    fn assemble(&mut self, planned: PlannedImage) -> Result<(), SweepError> {
-        let PlannedImage { image, documents, entry, former } = planned;
-        let mut layers: Vec<Result<Arc<LayerReport>, Gap>> = Vec::with_capacity(image.layers.len());
-        let is_poisoned =
-            |layer: &LayerSource| layer.digest.as_ref().is_some_and(|digest| self.poisoned.contains_key(digest));
-        if image.layers.iter().any(is_poisoned) && self.is_deleted(&entry) {
-            return Ok(());
-        }
-        for layer in &image.layers {
-            let report = match &layer.digest {
-                Some(digest) => self.cache.report(digest)?,
-                None => None,
-            };
-            let why = layer.digest.as_ref().and_then(|digest| self.poisoned.get(digest));
-            layers.push(report.ok_or_else(|| unread(layer, why)));
-        }
-        let mut report = self.sweep.scanner.image(&image, layers, documents);
-        report.findings.extend(former);
-        report.target = image.reference.clone().unwrap_or_default();
-        self.cache.put_image(&report, Some(self.run))?;
-        add_stored_base(self.sweep.store, &mut report)?;
-        self.sweep.policy.judge(&mut report);
-        let (image, verdict) = (&report.target, report.verdict().name());
-        tracing::info!(image, verdict, findings = report.findings.len(), gaps = report.gaps.len(), "image scanned");
-        self.count(report.verdict(), incomplete(|| report.target.clone(), &report));
-        self.sweep.progress.image_done();
-        Ok(())
-    }
-
     /// Counts an image that was judged.
     fn count(&mut self, verdict: Verdict, incomplete: Option<IncompleteImage>) {
         self.failing += u64::from(verdict == Verdict::Fail);
         self.incomplete += u64::from(incomplete.is_some());
-        if self.incomplete_images.len() < MOST_INCOMPLETE {
-            self.incomplete_images.extend(incomplete);
+        let Some(incomplete) = incomplete else { return };
+        self.incomplete_bytes += incomplete.gaps.iter().map(Footprint::footprint).sum::<u64>();
+        if self.incomplete_images.len() < MOST_INCOMPLETE && self.incomplete_bytes <= MOST_INCOMPLETE_BYTES {
+            self.incomplete_images.push(incomplete);
         }
     }
 
@@ -579,20 +531,4 @@ fn incomplete(name: impl FnOnce() -> String, report: &ImageReport) -> Option<Inc
         gaps: report.gaps.iter().take(MOST_GAPS).cloned().collect(),
         gaps_total: report.gaps.len() as u64,
     })
-}
-
-/// The gap for a layer without a report, and why it has none, where that is known.
-fn unread(layer: &LayerSource, why: Option<&String>) -> Gap {
-    let gap = match (layer.urls.is_empty(), why) {
-        (false, _) => {
-            let detail = "the layer is held elsewhere, and only its address is in the image";
-            Gap::new(GapReason::ForeignLayer, detail)
-        }
-        (true, None) => Gap::new(GapReason::MissingBlob, "the stored report of the layer cannot be decoded any more"),
-        (true, Some(why)) => {
-            Gap::new(GapReason::MissingBlob, format!("the layer could not be read, after several attempts: {why}"))
-        }
-    };
-    let gap = layer.location.as_ref().map_or(gap.clone(), |location| gap.at(&location.0));
-    layer.size.map_or(gap.clone(), |size| gap.sized(size))
 }

@@ -13,7 +13,7 @@ use layersift_model::{BuildEvidence, BuildStep, Digest, ImageBase};
 use crate::config::HistoryEntry;
 use crate::dockerfile::{Dockerfile, Variables, keyword, match_history};
 use crate::history;
-use crate::manifest::{Image, ImageKind};
+use crate::manifest::{Image, ImageKind, UnpackedImage};
 use crate::provenance::{LayerLines, Provenance, Untold};
 
 pub use claims::BuildClaims;
@@ -86,7 +86,7 @@ impl KnownBase {
             reference: reference.into(),
             digest: image.manifest_digest.clone(),
             layers: image.layers.iter().map(|layer| (layer.digest.clone(), layer.diff_id.clone())).collect(),
-            history: image.config.history.len(),
+            history: image.config.read().history.len(),
         }
     }
 
@@ -104,7 +104,7 @@ impl KnownBase {
 
 impl Build {
     /// What is known about the build of `image`, from what the reader and the author say.
-    pub fn of(image: &Image, hints: &BuildHints, claims: &BuildClaims) -> Build {
+    pub fn of(image: &UnpackedImage<'_>, hints: &BuildHints, claims: &BuildClaims) -> Build {
         let entries = image.config.history.len();
         let mut build = Build {
             layers: vec![None; image.layers.len()],
@@ -149,11 +149,11 @@ impl Build {
     }
 
     /// The entry of the history that set a field of the configuration, such as `Env[1]`, if only one can have.
-    pub fn entry_of(&self, image: &Image, field: &str) -> Option<usize> {
+    pub fn entry_of(&self, image: &UnpackedImage<'_>, field: &str) -> Option<usize> {
         field::entry(&image.config, field)
     }
 
-    fn add_known_base(&mut self, image: &Image, hints: &BuildHints) {
+    fn add_known_base(&mut self, image: &UnpackedImage<'_>, hints: &BuildHints) {
         // Of several that fit, the one with the most layers.
         let fitting = hints.bases.iter().filter(|base| base.begins(image));
         let best = fitting.max_by_key(|base| base.layers.len());
@@ -177,7 +177,7 @@ impl Build {
     /// Adds the lines of a Dockerfile, whose stage `stage` was built.
     fn add_dockerfile(
         &mut self,
-        image: &Image,
+        image: &UnpackedImage<'_>,
         named: &NamedDockerfile,
         stage: Option<usize>,
         evidence: BuildEvidence,
@@ -229,7 +229,7 @@ impl Build {
         }
     }
 
-    fn add_provenance(&mut self, image: &Image, claims: &BuildClaims) {
+    fn add_provenance(&mut self, image: &UnpackedImage<'_>, claims: &BuildClaims) {
         let Some((provenance, lines)) = self.provenance(image, claims) else { return };
         if let Some(file) = &provenance.file {
             let (name, dockerfile, lines_of_file) = (file.name.clone(), file.dockerfile.clone(), file.lines.clone());
@@ -244,14 +244,18 @@ impl Build {
         self.claim_base(provenance, &lines);
     }
 
-    fn add_provenance_base(&mut self, image: &Image, claims: &BuildClaims) {
+    fn add_provenance_base(&mut self, image: &UnpackedImage<'_>, claims: &BuildClaims) {
         if let Some((provenance, lines)) = self.provenance(image, claims) {
             self.claim_base(provenance, &lines);
         }
     }
 
     /// The provenance of the image, and the lines of its layers. Two that say different things say nothing.
-    fn provenance<'c>(&mut self, image: &Image, claims: &'c BuildClaims) -> Option<(&'c Provenance, LayerLines)> {
+    fn provenance<'c>(
+        &mut self,
+        image: &UnpackedImage<'_>,
+        claims: &'c BuildClaims,
+    ) -> Option<(&'c Provenance, LayerLines)> {
         let manifest = image.manifest_digest.as_ref();
         let (own, others): (Vec<_>, Vec<_>) =
             claims.provenances.iter().partition(|one| manifest.is_some_and(|manifest| one.is_about(manifest)));

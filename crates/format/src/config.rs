@@ -5,14 +5,20 @@
 //! names of fields match in any case. A field of the wrong type is an error, because a check that cannot run must not
 //! pass.
 
-use std::collections::{BTreeMap, HashSet};
+mod packed;
 
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use layersift_model::Digest;
 
 use crate::json::Node;
+
+pub use packed::PackedConfig;
 
 /// An image configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -139,8 +145,7 @@ impl ImageConfig {
     fn other_strings(&self, node: &Node) -> Vec<(String, String)> {
         let known: HashSet<&str> = self.known_strings().collect();
         let is_digest = |text: &str| text.parse::<Digest>().is_ok();
-        let mut strings = node.strings("", &NAMES);
-        strings.retain(|string| !known.contains(&string.text[..]) && !is_digest(&string.text));
+        let strings = node.strings_unless("", &NAMES, &|text| known.contains(text) || is_digest(text));
         strings.into_iter().map(|string| (string.path, string.text)).collect()
     }
 
@@ -204,25 +209,45 @@ fn text_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Str
     Ok(if let Value::String(text) = Value::deserialize(deserializer)? { Some(text) } else { None })
 }
 
-/// Names and values; or a list of them, which old builders wrote.
+/// Names and values; or a list of them, which old builders wrote. There may be half a million, so they are not collected
+/// in between.
 fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Labels {
-        Object(BTreeMap<String, Option<String>>),
-        List(Vec<String>),
-    }
-    Ok(match Option::deserialize(deserializer)? {
-        None => BTreeMap::new(),
-        Some(Labels::Object(labels)) => {
-            labels.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect()
+    struct Labels;
+
+    impl<'de> Visitor<'de> for Labels {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("labels")
         }
-        Some(Labels::List(labels)) => labels
-            .iter()
-            .map(|label| label.split_once('=').unwrap_or((label, "")))
-            .map(|(name, value)| (name.to_string(), value.to_string()))
-            .collect(),
-    })
+
+        fn visit_none<E>(self) -> Result<Self::Value, E> {
+            Ok(BTreeMap::new())
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(BTreeMap::new())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut labels = BTreeMap::new();
+            while let Some((name, value)) = map.next_entry::<String, Option<String>>()? {
+                labels.insert(name, value.unwrap_or_default());
+            }
+            Ok(labels)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut labels = BTreeMap::new();
+            while let Some(label) = seq.next_element::<String>()? {
+                let (name, value) = label.split_once('=').unwrap_or((&label, ""));
+                labels.insert(name.to_string(), value.to_string());
+            }
+            Ok(labels)
+        }
+    }
+
+    deserializer.deserialize_any(Labels)
 }
 
 /// A list of words, or a single string, which old versions of Docker wrote.

@@ -21,6 +21,13 @@ const LONG_NAME: usize = 8;
 /// The most values of a document: as many as a bill of materials of 8 MiB has, and no more than that takes in memory.
 const MAX_VALUES: usize = 500_000;
 
+/// The most bytes that a value of a document takes while the document is read: the value, and what is made of it.
+const VALUE_BYTES: u64 = 256;
+
+/// The fewest bytes of a piece for each comma in it. With fewer commas it may be a document that is encoded, whose values
+/// are not seen.
+const MOST_BYTES_FOR_A_COMMA: usize = 512;
+
 /// The most bytes of the paths of all strings of a document.
 const MAX_PATH_BYTES: usize = 16 << 20;
 
@@ -69,6 +76,15 @@ pub fn read_strict<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::E
     Node::parse(bytes)?.strict()
 }
 
+/// The bytes of memory that reading a document takes at most, to which `piece` belongs: it, the [`Node`] and what is made
+/// of that.
+pub fn memory_of(piece: &[u8]) -> u64 {
+    let commas = memchr::memchr_iter(b',', piece).count();
+    let is_visible = commas.saturating_mul(MOST_BYTES_FOR_A_COMMA) >= piece.len();
+    let values = if is_visible { commas } else { piece.len() / 16 };
+    3 * piece.len() as u64 + VALUE_BYTES * values.min(MAX_VALUES) as u64
+}
+
 impl Node {
     /// Parses a document.
     ///
@@ -114,7 +130,12 @@ impl Node {
     /// Every string below this value, whose own path is `path`: string values, and long names of members that are not
     /// in `names`, because a name can hold a secret as well.
     pub fn strings(&self, path: &str, names: &[&str]) -> Vec<JsonString> {
-        let mut strings = Strings { found: Vec::new(), names, path_bytes: MAX_PATH_BYTES };
+        self.strings_unless(path, names, &|_| false)
+    }
+
+    /// The same without the strings for which `is_known` is true.
+    pub fn strings_unless(&self, path: &str, names: &[&str], is_known: &dyn Fn(&str) -> bool) -> Vec<JsonString> {
+        let mut strings = Strings { found: Vec::new(), names, is_known, path_bytes: MAX_PATH_BYTES };
         strings.collect(self, path, None);
         strings.found
     }
@@ -125,6 +146,7 @@ struct Strings<'n> {
     found: Vec<JsonString>,
     /// Names of members that are not strings of their own.
     names: &'n [&'n str],
+    is_known: &'n dyn Fn(&str) -> bool,
     /// What is left for paths.
     path_bytes: usize,
 }
@@ -153,6 +175,9 @@ impl Strings<'_> {
     }
 
     fn add(&mut self, path: &str, name: Option<&str>, text: &str) {
+        if (self.is_known)(text) {
+            return;
+        }
         // Where the paths of a document take too much, the later strings are somewhere in it.
         let path = if self.path_bytes >= path.len() { path } else { ELLIPSIS };
         self.path_bytes = self.path_bytes.saturating_sub(path.len());

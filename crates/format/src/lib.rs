@@ -7,6 +7,7 @@ mod cancellation;
 pub mod compression;
 pub mod config;
 pub mod dockerfile;
+mod heap;
 pub mod history;
 mod image_source;
 pub mod json;
@@ -17,12 +18,15 @@ pub mod platform;
 pub mod provenance;
 #[cfg(test)]
 mod recorded;
+mod small_file;
 mod source_error;
 pub mod symlinks;
 pub mod tar;
 
 pub use blob::Blob;
 pub use cancellation::{CancelReason, Cancellation, unread_reason};
+pub use heap::release_free_memory;
 pub use image_source::*;
 pub use map::*;
+pub use small_file::{read_at_most, read_small, read_small_text};
 pub use source_error::{ArchiveError, DocumentError, SourceError, TransportError, TransportFailure};

@@ -10,14 +10,15 @@ mod classify;
 mod reach;
 mod read;
 mod referrers;
+mod unpacked;
 mod wire;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use layersift_model::{Digest, Gap, GapReason, Limits};
+use layersift_model::{Digest, Footprint, Gap, GapReason, Limits};
 
-use super::config::{HistoryEntry, ImageConfig};
+use super::config::{HistoryEntry, ImageConfig, PackedConfig};
 use super::platform::{Choice, Platform};
 use crate::image_source::{FileSet, ImageSource, LayerForm, Listed, Location};
 use crate::json::JsonString;
@@ -26,6 +27,7 @@ use crate::source_error::SourceError;
 pub use self::reach::{Reached, ReachedDocument, Unread, UnreadReason, reach};
 use self::read::DocumentReader;
 pub use self::referrers::{add_referrers, is_index, listed_referrers};
+pub use self::unpacked::UnpackedImage;
 use self::wire::WireDocument;
 
 /// An image, ready to have its layers read.
@@ -44,7 +46,7 @@ pub struct Image {
     /// The platforms of the index that were not chosen.
     pub other_platforms: Vec<String>,
     /// Its configuration; empty for a root file system.
-    pub config: ImageConfig,
+    pub config: PackedConfig,
     /// Whether the image has a configuration.
     pub has_config: bool,
     /// Its layers, base first; the blobs of an artifact.
@@ -210,6 +212,31 @@ impl ImageKind {
     }
 }
 
+/// Of its documents, only those whose bytes it has.
+impl Footprint for Image {
+    fn footprint(&self) -> u64 {
+        let documents = self.documents.iter().map(|document| match &document.content {
+            DocumentContent::Bytes(bytes) => bytes.len(),
+            DocumentContent::Strings(strings) => strings.iter().map(|one| one.path.len() + one.text.len()).sum(),
+            DocumentContent::Blob(location) => location.0.len(),
+        });
+        let documents = self.documents.len() * size_of::<Document>() + documents.sum::<usize>();
+        let texts = self.notes.iter().chain(&self.other_platforms).map(|text| size_of::<String>() + text.len());
+        let gaps = self.gaps.iter().chain(&self.referrer_gaps).map(Footprint::footprint).sum::<u64>();
+        let layers = self.layers.iter().map(Footprint::footprint).sum::<u64>();
+        (size_of::<Image>() + documents + texts.sum::<usize>()) as u64 + self.config.bytes() + gaps + layers
+    }
+}
+
+impl Footprint for LayerSource {
+    fn footprint(&self) -> u64 {
+        let location = self.location.as_ref().map_or(0, |location| location.0.len());
+        let texts = [&self.media_type, &self.title].into_iter().flatten().map(String::len).sum::<usize>();
+        let urls = self.urls.iter().map(|url| size_of::<String>() + url.len()).sum::<usize>();
+        (size_of::<LayerSource>() + location + texts + urls) as u64
+    }
+}
+
 impl LayerSource {
     /// Whether the blob is a layer of an image by its media type. Old tools left the type out.
     pub fn is_layer(&self) -> bool {
@@ -302,7 +329,7 @@ pub fn file_set(files: FileSet) -> Image {
     let layer = |(location, _)| LayerSource { location: Some(location), ..LayerSource::default() };
     Image {
         kind,
-        config: ImageConfig { history, ..ImageConfig::default() },
+        config: ImageConfig { history, ..ImageConfig::default() }.into(),
         layers: layers.into_iter().map(layer).collect(),
         notes,
         gaps,
@@ -383,12 +410,12 @@ pub fn images_and_index(source: &dyn ImageSource, index: &Digest, limits: &Limit
 pub fn without_manifest(
     place: &Location,
     digest: Digest,
-    config: &[u8],
+    config: Vec<u8>,
     layers: Vec<LayerSource>,
 ) -> Result<Image, ImageError> {
-    let config = read::parse_config(place, config)?;
-    let mut image = Image { config_digest: Some(digest), config, has_config: true, layers, ..Image::default() };
-    choose::finish(&mut image, None);
+    let (packed, config) = read::parse_config(place, config)?;
+    let mut image = Image { config_digest: Some(digest), config: packed, has_config: true, layers, ..Image::default() };
+    choose::finish(&mut image, &config, None);
     Ok(image)
 }
 

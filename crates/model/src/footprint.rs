@@ -4,7 +4,7 @@
 use std::mem::size_of;
 
 use crate::checksums::{FileChecksums, RecordedChecksum};
-use crate::finding::{BinaryPlace, FileAttributes, LayerFinding, Package};
+use crate::finding::{BinaryPlace, DocumentLocation, FileAttributes, Finding, LayerFinding, Location, Package};
 use crate::gap::Gap;
 use crate::image_report::ImageGap;
 use crate::layer_report::{HardLink, LayerReport, Origin, Owners, Symlink, Touch};
@@ -46,6 +46,24 @@ impl Footprint for LayerFinding {
         let file = self.checksums.as_ref().map_or(0, |_| size_of::<FileChecksums>())
             + self.attributes.as_ref().map_or(0, |_| size_of::<FileAttributes>());
         sum([size_of::<LayerFinding>(), path(&place.path), inside, views, binary, secret, file, text(&self.note)])
+    }
+}
+
+impl Footprint for DocumentLocation {
+    fn footprint(&self) -> u64 {
+        let inside = self.inside.iter().map(|name| size_of::<String>() + name.len()).sum();
+        let texts = text(&self.document.media_type) + text(&self.document.json_path);
+        sum([size_of::<DocumentLocation>(), inside, self.views.len() * size_of::<String>(), texts])
+    }
+}
+
+/// Of findings in files and in the configuration, only what every finding has.
+impl Footprint for Finding {
+    fn footprint(&self) -> u64 {
+        let secret = self.secret.as_ref();
+        let secret = secret.map_or(0, |secret| secret.masked.len() + secret.value.as_ref().map_or(0, |one| one.len()));
+        let place = if let Location::Document(place) = &self.location { place.footprint() } else { 0 };
+        sum([size_of::<Finding>(), self.id.len(), secret + SECRET_BYTES, text(&self.note)]) + place
     }
 }
 

@@ -25,6 +25,16 @@ pub fn write_line(out: impl Write, value: &(impl Serialize + ?Sized)) -> serde_j
     value.serialize(&mut Serializer::with_formatter(out, Escaping(CompactFormatter)))
 }
 
+/// `value` as JSON on one line, without a line feed.
+///
+/// # Errors
+/// Those of the value.
+pub fn line(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    write_line(&mut bytes, value)?;
+    Ok(bytes)
+}
+
 /// Writes as `F` does, and escapes more in strings.
 struct Escaping<F>(F);
 

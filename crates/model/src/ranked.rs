@@ -21,7 +21,7 @@ pub trait Rank: Footprint {
 
 /// The values that rank first, as many as fit into a number of values and of bytes. Which ones are kept does not depend
 /// on the order in which they are added: they are a prefix of all values by rank.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ranked<T> {
     kept: BinaryHeap<Worst<T>>,
     most: usize,
@@ -66,7 +66,7 @@ impl<T: Rank> Ranked<T> {
 }
 
 /// A value in a heap whose top is what ranks last.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Worst<T>(T);
 
 impl<T: Rank> Ord for Worst<T> {
@@ -125,7 +125,7 @@ impl Rank for ImageGap {
 }
 
 /// Gaps: of each kind as many as fit into a number of bytes, and the number of the others.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GapList {
     by_reason: BTreeMap<GapReason, Ranked<Gap>>,
     bytes: u64,

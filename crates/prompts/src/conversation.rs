@@ -50,6 +50,8 @@ pub enum Kind {
     ToolDefinition,
     /// A file, an image or any other data, decoded.
     Data,
+    /// The path and the query of the request.
+    Url,
     /// Everything else that a body holds: names, parameters, fields that nobody knew when this was written.
     Other,
 }
@@ -64,6 +66,7 @@ impl Kind {
             Kind::ToolResult => "tool result",
             Kind::ToolDefinition => "tool definition",
             Kind::Data => "file",
+            Kind::Url => "URL",
             Kind::Other => "parameter",
         }
     }
@@ -77,7 +80,7 @@ pub(crate) fn scope(role: Role, kind: Kind) -> Option<Scope> {
         (Kind::ToolCall, _) => Some(Scope::ToolInput),
         (Kind::ToolResult | Kind::ToolDefinition | Kind::Data, _) | (_, Role::Tool) => Some(Scope::ToolOutput),
         (Kind::Reasoning, _) | (_, Role::Assistant) => None,
-        (Kind::Text | Kind::Other, Role::User | Role::System | Role::Unknown) => Some(Scope::Prompt),
+        (Kind::Text | Kind::Url | Kind::Other, Role::User | Role::System | Role::Unknown) => Some(Scope::Prompt),
     }
 }
 
@@ -132,6 +135,8 @@ pub(crate) enum Source {
     Raw(Range<usize>),
     /// A name of a member, which no copy can change.
     Name,
+    /// Something else that no copy can change.
+    Fixed,
 }
 
 /// A block of a message that is replaced as a whole: its place, and the type that a block of text has in this form.

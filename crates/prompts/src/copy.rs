@@ -47,7 +47,9 @@ impl Edits {
                 let touched = || {
                     segments.iter().filter(|segment| segment.range.start < span.end && span.start < segment.range.end)
                 };
-                if touched().next().is_none() || touched().any(|segment| matches!(segment.source, Source::Name)) {
+                if touched().next().is_none()
+                    || touched().any(|segment| matches!(segment.source, Source::Name | Source::Fixed))
+                {
                     return self.replace_block(part, rule);
                 }
                 for segment in touched() {
@@ -78,7 +80,7 @@ impl Edits {
                 self.values.entry(span.start).or_insert(Edit { span: span.clone(), what: What::Whole(new) });
                 return;
             }
-            Source::Name => return,
+            Source::Name | Source::Fixed => return,
         };
         let edit = self
             .values

@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use layersift_model::percent_decoded;
 
 const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
@@ -54,7 +55,7 @@ pub fn bytes_of_numbers(numbers: impl ExactSizeIterator<Item = Option<u64>>) -> 
 fn decode(text: &str, is_announced: bool) -> Data {
     if let Some((media_type, encoded, is_base64)) = data_uri(text) {
         if !is_base64 {
-            return Data::Bytes(percent_decoded(encoded), Some(media_type));
+            return Data::Bytes(percent_decoded(encoded.as_bytes()), Some(media_type));
         }
         return match base64(encoded) {
             Some(bytes) => Data::Bytes(bytes, Some(media_type)),
@@ -98,18 +99,6 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     }
     let plain: Vec<u8> = bytes.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
     STANDARD_ANY.decode(&plain).or_else(|_| URL_ANY.decode(&plain)).ok()
-}
-
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut rest = text.as_bytes();
-    let mut out = Vec::with_capacity(rest.len());
-    while let Some((byte, after)) = rest.split_first() {
-        let digits = after.get(..2).filter(|two| *byte == b'%' && two.iter().all(u8::is_ascii_hexdigit));
-        let decoded = digits.and_then(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
-        out.push(decoded.unwrap_or(*byte));
-        rest = if decoded.is_some() { after.get(2..).unwrap_or_default() } else { after };
-    }
-    out
 }
 
 #[cfg(test)]

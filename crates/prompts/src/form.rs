@@ -5,6 +5,7 @@
 
 mod litellm;
 mod messages;
+mod multipart;
 mod responses;
 
 use std::str::FromStr;
@@ -31,13 +32,15 @@ pub enum Form {
     LiteLlm,
     /// Any other JSON.
     Json,
+    /// A form of HTML with files (`multipart/form-data`).
+    Multipart,
     /// Plain text.
     Text,
 }
 
 impl Form {
     /// All forms.
-    pub const ALL: [Form; 8] = [
+    pub const ALL: [Form; 9] = [
         Form::Chat,
         Form::Completions,
         Form::Embeddings,
@@ -45,6 +48,7 @@ impl Form {
         Form::Messages,
         Form::LiteLlm,
         Form::Json,
+        Form::Multipart,
         Form::Text,
     ];
 
@@ -58,6 +62,7 @@ impl Form {
             Form::Messages => "messages",
             Form::LiteLlm => "litellm",
             Form::Json => "json",
+            Form::Multipart => "multipart",
             Form::Text => "text",
         }
     }
@@ -72,6 +77,7 @@ impl Form {
             Form::Messages => "a request or answer of the messages API: it has neither messages nor content",
             Form::LiteLlm => "a request of LiteLLM's guardrail: it has no texts",
             Form::Json => "JSON",
+            Form::Multipart => "multipart/form-data",
             Form::Text => "text",
         }
     }
@@ -86,7 +92,7 @@ impl Form {
             Form::Responses => has("input") || has("output"),
             Form::Messages => has("messages") || has("content"),
             Form::LiteLlm => has("texts"),
-            Form::Json | Form::Text => true,
+            Form::Json | Form::Multipart | Form::Text => true,
         }
     }
 
@@ -98,7 +104,7 @@ impl Form {
             Form::Responses => has("output") && !has("input"),
             Form::Messages => has("content") && !has("messages"),
             Form::LiteLlm => document.text_of("input_type") == Some("response"),
-            Form::Embeddings | Form::Json | Form::Text => false,
+            Form::Embeddings | Form::Json | Form::Multipart | Form::Text => false,
         }
     }
 
@@ -108,7 +114,7 @@ impl Form {
             Form::Chat | Form::Messages | Form::Completions => messages::mark(document, marks),
             Form::Responses | Form::Embeddings => responses::mark(document, marks),
             Form::LiteLlm => litellm::mark(document, marks),
-            Form::Json | Form::Text => {}
+            Form::Json | Form::Multipart | Form::Text => {}
         }
     }
 
@@ -145,11 +151,19 @@ impl FromStr for Form {
     }
 }
 
+/// Whether a form of HTML is separated by `boundary`, which its envelope names.
+pub fn is_form_bounded_by(body: &[u8], boundary: &str) -> bool {
+    multipart::is_bounded_by(body, boundary)
+}
+
 /// Reads `body`: as `form`, or as the form that it seems to have.
 ///
 /// # Errors
 /// [`Unreadable`] if the body is not of that form, or if two readers could understand it in two ways.
 pub fn read(body: &[u8], form: Option<Form>) -> Result<Conversation<'_>, Unreadable> {
+    if form == Some(Form::Multipart) || (form.is_none() && multipart::is_likely(body)) {
+        return multipart::read(body);
+    }
     let is_json = matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
     if form == Some(Form::Text) || (form.is_none() && !is_json) {
         return text(body);

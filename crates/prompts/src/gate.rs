@@ -15,6 +15,7 @@ use crate::json::{Node, Unreadable};
 use crate::outcome::{Found, Outcome};
 use crate::policy::{Action, Policy};
 use crate::sighting::{Direction, Sighting, Witness};
+use crate::url;
 use crate::verdict::{Decision, Place, Reason, Verdict};
 
 /// The most reasons of one verdict.
@@ -82,7 +83,7 @@ impl Gate {
     /// The verdict about a body that cannot be read for a reason that its envelope tells.
     pub fn unreadable(why: &str) -> Verdict {
         let reasons = vec![about_body("prompt.unreadable", UNREADABLE, why.into(), Action::Deny)];
-        Verdict { decision: Decision::Deny, reasons, copy: None, tokens: 0 }
+        Verdict { decision: Decision::Deny, reasons, copy: None, tokens: 0, is_answer: false }
     }
 
     /// Checks a body that was read.
@@ -108,7 +109,17 @@ impl Gate {
         } else {
             decision
         };
-        Verdict { decision, reasons: tidy(reasons), copy, tokens }
+        Verdict { decision, reasons: tidy(reasons), copy, tokens, is_answer: conversation.is_answer }
+    }
+
+    /// Checks the path and the query of a request, which can only be allowed or denied.
+    pub fn check_url(&self, url: &str, client: Client<'_>) -> Verdict {
+        if url.len() > client.policy.max_bytes {
+            return Gate::too_large(client.policy.max_bytes);
+        }
+        let verdict = self.check_conversation(&url::read(url.as_bytes()), client);
+        // Its size in tokens is not that of a prompt.
+        Verdict { tokens: 0, ..verdict }
     }
 
     /// Checks a body that LiteLLM passes through to an API, as it shows it to a guardrail. `None` if it is not one.
@@ -136,7 +147,7 @@ impl Gate {
         let reasons = tidy(judged.reasons);
         let is_denied = reasons.iter().any(|reason| reason.action == Action::Deny);
         let decision = if is_denied { Decision::Deny } else { Decision::Allow };
-        Verdict { decision, reasons, copy: None, tokens: (bytes.len() as u64).div_ceil(4) }
+        Verdict { decision, reasons, copy: None, tokens: (bytes.len() as u64).div_ceil(4), is_answer: false }
     }
 
     /// What is in a text, which is not remembered.
@@ -346,5 +357,5 @@ fn describe(gap: GapReason) -> &'static str {
 
 fn denied(rule: &str, title: &str, error: Unreadable) -> Verdict {
     let reasons = vec![about_body(rule, title, error.to_string(), Action::Deny)];
-    Verdict { decision: Decision::Deny, reasons, copy: None, tokens: 0 }
+    Verdict { decision: Decision::Deny, reasons, copy: None, tokens: 0, is_answer: false }
 }

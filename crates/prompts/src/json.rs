@@ -35,6 +35,9 @@ pub enum Unreadable {
     /// The body is larger than the policy allows.
     #[error("it has more than {0} bytes")]
     TooLarge(usize),
+    /// A form of HTML that cannot be taken apart in one way only, with the byte.
+    #[error("invalid multipart/form-data at byte {1}: {0}")]
+    Multipart(&'static str, usize),
     /// The document is not of the form that it was announced as.
     #[error("it is not {0}")]
     Form(&'static str),

@@ -20,6 +20,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod advice;
 mod cache;
 mod collect;
 mod conversation;
@@ -29,16 +30,19 @@ mod form;
 mod gate;
 mod json;
 mod outcome;
+mod plain;
 mod policy;
 mod sighting;
 mod stream;
+mod url;
 mod verdict;
 
 pub use conversation::{Conversation, Kind, Part, Role, Turn, Unseen, UnseenReason};
 pub use data::{Data, bytes_of_numbers, data_in};
-pub use form::{Form, read};
+pub use form::{Form, is_form_bounded_by, read};
 pub use gate::{Client, Gate};
 pub use json::Unreadable;
+pub use plain::PlainText;
 pub use policy::{Action, Policy};
 pub use sighting::{Direction, Sighting, Witness};
 pub use stream::{StreamCheck, held_back};

@@ -7,6 +7,10 @@ use layersift_model::{GapReason, RuleInfo, Severity};
 use layersift_scan::Analyzer;
 
 use crate::conversation::{Content, Part};
+use crate::plain::PlainText;
+
+/// What the encodings of a secret begin with that is only there once disguises are undone.
+const DISGUISED: &str = "disguised";
 
 /// What was found in one part.
 #[derive(Debug, Default)]
@@ -38,8 +42,14 @@ impl Outcome {
         }
     }
 
-    /// Scans a text.
+    /// Scans a text, and what it is without disguises.
     pub(crate) fn of_text(text: &[u8], analyzer: &Analyzer) -> Outcome {
+        let mut outcome = Outcome::as_it_is(text, analyzer);
+        outcome.add_plain(text, analyzer, None);
+        outcome
+    }
+
+    fn as_it_is(text: &[u8], analyzer: &Analyzer) -> Outcome {
         let report = analyzer.text(text);
         let key = analyzer.fingerprint_key();
         let found = report.findings.into_iter().map(|one| Found {
@@ -53,6 +63,26 @@ impl Outcome {
             views: one.views.into_iter().map(String::from).collect(),
         });
         Outcome { found: found.collect(), gaps: report.gaps.into_iter().map(|gap| gap.reason).collect() }
+    }
+
+    /// Adds what is in a text without disguises and was not found in it as it is. All of it is at
+    /// `whole`, if that is there.
+    fn add_plain(&mut self, text: &[u8], analyzer: &Analyzer, whole: Option<&Range<usize>>) {
+        for current in PlainText::rounds(text) {
+            let Outcome { found, gaps } = Outcome::as_it_is(current.bytes(), analyzer);
+            for mut one in found.into_iter().filter(|one| PlainText::counts(&one.rule.id)) {
+                one.span = whole.cloned().unwrap_or_else(|| current.origin(&one.span));
+                one.views.insert(0, DISGUISED.into());
+                let is_known = |known: &Found| match whole {
+                    Some(_) => known.rule.id == one.rule.id && known.fingerprint == one.fingerprint,
+                    None => known.covers(&one),
+                };
+                if !self.found.iter().any(is_known) {
+                    self.found.push(one);
+                }
+            }
+            self.gaps.extend(gaps);
+        }
     }
 
     /// Scans a file, and what is in it if it is an archive.
@@ -69,12 +99,26 @@ impl Outcome {
             inside: one.place.inside,
             views: one.place.views.into_iter().map(|view| view.into_owned()).collect(),
         });
-        Outcome { found: found.collect(), gaps: report.gaps.into_iter().map(|gap| gap.reason).collect() }
+        let found = found.collect();
+        let gaps = report.gaps.into_iter().map(|gap| gap.reason).collect();
+        let mut outcome = Outcome { found, gaps };
+        if std::str::from_utf8(bytes).is_ok() {
+            outcome.add_plain(bytes, analyzer, Some(&(0..bytes.len())));
+        }
+        outcome
     }
 
     /// Whether another scan would give the same.
     pub(crate) fn is_repeatable(&self) -> bool {
         !self.gaps.iter().any(|gap| gap.is_transient())
+    }
+}
+
+impl Found {
+    /// Whether another finding is about the same text and weighs no more.
+    fn covers(&self, other: &Found) -> bool {
+        let overlaps = self.span.start < other.span.end && other.span.start < self.span.end;
+        overlaps && (self.rule.id == other.rule.id || self.severity >= other.severity)
     }
 }
 

@@ -277,8 +277,8 @@ impl StreamCheck {
         self.texts.clear();
         self.untold.push(reason.clone());
         self.reasons.insert(0, reason);
-        let verdict =
-            Verdict { decision: Decision::Deny, reasons: vec![self.reasons[0].clone()], copy: None, tokens: 0 };
+        let reasons = self.reasons.first().cloned().into_iter().collect();
+        let verdict = Verdict { decision: Decision::Deny, reasons, copy: None, tokens: 0, is_answer: true };
         let data = format!(
             "{{\"type\":\"error\",\"error\":{{\"type\":\"permission_error\",\"message\":{}}}}}",
             quote(&verdict.message())

@@ -4,6 +4,7 @@ use std::fmt;
 
 use layersift_model::Severity;
 
+use crate::advice::advice;
 use crate::conversation::{Kind, Role, Turn};
 use crate::policy::Action;
 
@@ -40,6 +41,8 @@ pub struct Verdict {
     pub copy: Option<Vec<u8>>,
     /// The estimated size in tokens; 0 for a body that cannot be read.
     pub tokens: u64,
+    /// Whether it is about the answer of a model.
+    pub is_answer: bool,
 }
 
 /// Why a body is denied or changed, or what is worth knowing about it.
@@ -99,6 +102,11 @@ impl fmt::Display for Reason {
 }
 
 impl Verdict {
+    /// The same about the answer of a model.
+    pub fn of_answer(self) -> Verdict {
+        Verdict { is_answer: true, ..self }
+    }
+
     /// A text for the person whose request was denied: the rules, the masked secrets, and what to do.
     pub fn message(&self) -> String {
         const SHOWN: usize = 3;
@@ -115,7 +123,8 @@ impl Verdict {
         match self.decision {
             Decision::Mask => format!("Layersift masked {shown}{more}"),
             Decision::Allow | Decision::Deny => {
-                format!("Layersift denied this: {shown}{more}. Remove it and send the message again.")
+                let advice = advice(&reasons, self.is_answer);
+                format!("Layersift denied this: {shown}{more}. {advice}")
             }
         }
     }

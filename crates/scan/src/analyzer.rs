@@ -1,10 +1,12 @@
 //! The analyzer: scans bytes, files and layers with one set of rules, and assembles the reports of images.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use layersift_format::build::BuildHints;
+use layersift_format::config::ImageConfig;
 use layersift_format::manifest::{Image, LayerSource};
 use layersift_format::{Blob, Cancellation};
 use layersift_model::{
@@ -25,6 +27,7 @@ use crate::layer_scan::{LayerContext, LayerScanner, WINDOW};
 use crate::layer_work::LayerWork;
 use crate::memory::MemoryBudget;
 use crate::observe::{NoObserver, Observer};
+use crate::read_layers::ReadLayers;
 use crate::target_work;
 
 /// The revision of the code that reads layers and documents. Any change to what is read raises it, so that layers which
@@ -162,15 +165,30 @@ impl Analyzer {
         self.layers.layer_with_packages(self.layer_context(cancellation, observer), blob, algorithm)
     }
 
-    /// Assembles the report of `image` from its configuration and the reports of its layers, base first, with a gap in
-    /// place of each layer that was not read, and what [`Analyzer::documents`] found.
-    pub fn image(
+    /// Assembles the report of `image` from its configuration, what [`Analyzer::documents`] found, and the reports of its
+    /// layers, which `report_of` returns, or a gap in place of one. It is asked for each layer once, and what does not
+    /// fit into memory is dropped as in a scan.
+    ///
+    /// # Errors
+    /// That of `report_of`.
+    pub fn image<E>(
         &self,
         image: &Image,
-        layers: Vec<Result<Arc<LayerReport>, Gap>>,
         documents: DocumentReport,
-    ) -> ImageReport {
-        self.image_with_gaps(image, layers, documents, &BuildHints::default(), Vec::new())
+        report_of: &mut dyn FnMut(&LayerSource) -> Result<Result<Arc<LayerReport>, Gap>, E>,
+    ) -> Result<ImageReport, E> {
+        // In the order of a scan.
+        let layers = image.layers.iter().filter_map(|layer| Some((layer.location.as_ref()?, layer)));
+        let mut read = ReadLayers::new(&self.options.limits, &self.options.memory);
+        for (place, (location, layer)) in layers.collect::<BTreeMap<_, _>>().into_iter().enumerate() {
+            read.insert(place, location.clone(), report_of(layer)?);
+        }
+        let mut layers = Vec::with_capacity(image.layers.len());
+        for layer in &image.layers {
+            let known = layer.location.as_ref().and_then(|location| read.get(location)).cloned();
+            layers.push(known.map_or_else(|| report_of(layer), Ok)?);
+        }
+        Ok(self.image_with_gaps(image, layers, documents, &BuildHints::default(), Vec::new()))
     }
 
     /// The report of a single file, as of an image without configuration that holds only this file. `target` is its
@@ -196,7 +214,7 @@ impl Analyzer {
         };
         let image = Image { layers: vec![LayerSource::default()], ..Image::default() };
         let mut report = self.assembler(&BuildHints::default()).assemble(
-            &image,
+            &image.unpack(),
             &[Some(Arc::new(layer))],
             Vec::new(),
             DocumentReport::default(),
@@ -238,6 +256,11 @@ impl Analyzer {
     /// Limits on hostile input.
     pub fn limits(&self) -> &Limits {
         &self.options.limits
+    }
+
+    /// The memory that all scans of the process share.
+    pub fn memory(&self) -> &MemoryBudget {
+        &self.options.memory
     }
 
     /// Warnings about rules in the formats of other scanners that were not loaded completely, one line each.
@@ -287,15 +310,16 @@ impl Analyzer {
                 }
             }
         }
-        let (secrets, failed) = self.configuration(image);
+        let image = &image.unpack();
+        let (secrets, failed) = self.configuration(&image.config);
         gaps.extend(failed.map(|gap| ImageGap { gap: gap.at("configuration"), layer: None }));
         self.assembler(hints).assemble(image, &reports, secrets, documents, gaps)
     }
 
     /// The secrets in the strings of the configuration, and a gap if not all were scanned.
-    fn configuration(&self, image: &Image) -> (Vec<ConfigFinding>, Option<Gap>) {
+    fn configuration(&self, config: &ImageConfig) -> (Vec<ConfigFinding>, Option<Gap>) {
         let mut findings: Vec<ConfigFinding> = Vec::new();
-        match self.search_configuration(image, &mut findings) {
+        match self.search_configuration(config, &mut findings) {
             Err(error) => (findings, Some(Gap::new(GapReason::Unreadable, error.to_string()))),
             Ok(true) => (findings, None),
             Ok(false) => {
@@ -307,10 +331,14 @@ impl Analyzer {
     }
 
     /// Adds findings to `findings`. Returns whether all strings were searched.
-    fn search_configuration(&self, image: &Image, findings: &mut Vec<ConfigFinding>) -> Result<bool, EngineError> {
+    fn search_configuration(
+        &self,
+        config: &ImageConfig,
+        findings: &mut Vec<ConfigFinding>,
+    ) -> Result<bool, EngineError> {
         let mut worker = self.rules.worker()?;
         let mut is_complete = true;
-        for field in fields(&image.config) {
+        for field in fields(config) {
             let mut found = Matches::default();
             let bytes = field.text.as_bytes();
             is_complete &= worker.scan(bytes, &(0..bytes.len()), &mut found)?;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use layersift_format::build::{Build, BuildHints};
 use layersift_format::history;
 use layersift_format::history::Alignment;
-use layersift_format::manifest::{Image, ImageKind, LayerSource};
+use layersift_format::manifest::{ImageKind, LayerSource, UnpackedImage};
 use layersift_model::{
     Confidence, Digest, DocumentRef, FileLocation, Finding, FingerprintKey, Gap, GapReason, ImageGap, ImagePath,
     ImageReport, LayerRef, LayerReport, LayerSummary, Limits, Location, Place, ReportKind, ReportedSecret, Secret,
@@ -53,7 +53,7 @@ impl Assembler<'_> {
     /// `documents` is what it found in the other documents.
     pub fn assemble(
         &self,
-        image: &Image,
+        image: &UnpackedImage<'_>,
         reports: &[Option<Arc<LayerReport>>],
         config_secrets: Vec<ConfigFinding>,
         documents: DocumentReport,
@@ -160,7 +160,7 @@ impl Assembler<'_> {
     fn in_file(
         &self,
         tracked: Tracked<'_>,
-        image: &Image,
+        image: &UnpackedImage<'_>,
         layers: &[LayerSummary],
         reports: &[Option<Arc<LayerReport>>],
         work: &mut Work,
@@ -310,7 +310,7 @@ pub(crate) fn named_gap(gap: &Gap, source: &LayerSource, report: &LayerReport) -
 }
 
 /// What the report says besides: of the image, and of bytes after the archives of its layers.
-fn notes(image: &Image, layers: &[LayerSummary], mask: &Mask) -> Vec<String> {
+fn notes(image: &UnpackedImage<'_>, layers: &[LayerSummary], mask: &Mask) -> Vec<String> {
     let after = layers.iter().filter(|layer| layer.bytes_after_end > 0).map(|layer| {
         format!(
             "layer {} has {} bytes after the end of its archive, which runtimes ignore; they were scanned",
@@ -324,7 +324,7 @@ fn notes(image: &Image, layers: &[LayerSummary], mask: &Mask) -> Vec<String> {
 /// configuration that has the media type of an image's. If it does not say how to run a container, and describes no
 /// image, or if a blob is not a tar archive and none claims to be a layer, no runtime runs it: it is an artifact. A
 /// runtime for WebAssembly runs modules that are not in an archive.
-pub(crate) fn kind<'r>(image: &Image, reports: impl IntoIterator<Item = &'r LayerReport>) -> ImageKind {
+pub(crate) fn kind<'r>(image: &UnpackedImage<'_>, reports: impl IntoIterator<Item = &'r LayerReport>) -> ImageKind {
     let config = &image.config;
     let has_files = reports.into_iter().any(|report| !report.is_tar);
     let may_be_layers = !has_files || image.layers.iter().any(LayerSource::is_layer);
@@ -340,7 +340,7 @@ pub(crate) fn kind<'r>(image: &Image, reports: impl IntoIterator<Item = &'r Laye
 }
 
 /// The gap of an image whose configuration describes other layers than its manifest.
-pub(crate) fn other_count(image: &Image, kind: ImageKind) -> Option<Gap> {
+pub(crate) fn other_count(image: &UnpackedImage<'_>, kind: ImageKind) -> Option<Gap> {
     let (layers, diff_ids) = (image.layers.len(), image.config.rootfs.diff_ids.len());
     if kind != ImageKind::Image || !image.has_config || layers == diff_ids {
         return None;
@@ -405,7 +405,7 @@ fn says_the_same(finding: &ConfigFinding, known: &[ConfigFinding]) -> bool {
 
 fn layer_summary(
     index: usize,
-    image: &Image,
+    image: &UnpackedImage<'_>,
     report: Option<&LayerReport>,
     alignment: &Alignment,
     mask: &Mask,

@@ -16,6 +16,7 @@ pub mod placeholder;
 mod time;
 
 mod rule;
+mod scratch;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -27,6 +28,7 @@ use layersift_rules::{KnownKey, Signature};
 use expressions::Expressions;
 pub use rule::ConfirmError;
 use rule::{CompiledRule, Judgement, Kind};
+use scratch::{Scratch, ScratchPool};
 
 /// The number of bytes from the start of a match that a parser may read: twice a private key in text.
 pub const REACH: usize = 36 << 10;
@@ -82,6 +84,8 @@ pub enum Verification {
 /// The confirming side of a set of signatures.
 pub struct Confirmer {
     rules: Vec<CompiledRule>,
+    /// For the expressions of all rules.
+    scratch: ScratchPool,
     /// The publications of known keys, by the SHA-256 of their canonical form.
     known: HashMap<String, String>,
 }
@@ -100,32 +104,37 @@ impl Confirmer {
         };
         let rules = signatures.iter().enumerate().map(compile).collect::<Result<_, _>>()?;
         let known = known.iter().map(|key| (key.sha256.clone(), key.source.clone())).collect();
-        Ok(Confirmer { rules, known })
+        Ok(Confirmer { rules, scratch: ScratchPool::default(), known })
     }
 
     /// Adds the confirmed `candidates` in `bytes` that begin inside `owned` to `found`.
     pub fn confirm(&self, bytes: &[u8], owned: &Range<usize>, candidates: &mut [Candidate], found: &mut Matches) {
         candidates.sort_unstable_by_key(|candidate| (candidate.pattern, candidate.first_end));
-        for group in candidates.chunk_by(|a, b| a.pattern == b.pattern) {
-            let Some(rule) = self.rules.get(group[0].pattern) else { continue };
-            let mut resume = 0;
-            for candidate in group {
-                resume = self.confirm_one(rule, bytes, owned, *candidate, resume, found);
-            }
+        if candidates.is_empty() {
+            return;
         }
+        self.scratch.with(|scratch| {
+            for group in candidates.chunk_by(|a, b| a.pattern == b.pattern) {
+                let Some(rule) = self.rules.get(group[0].pattern) else { continue };
+                let mut resume = 0;
+                for candidate in group {
+                    resume = self.confirm_one(rule, bytes, owned, (*candidate, resume), found, scratch);
+                }
+            }
+        });
     }
 
     /// Adds all matches of `rule` in `bytes` that begin inside `owned` to `found`, without candidates of an engine.
     pub fn search(&self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Matches) {
         let Some(compiled) = self.rules.get(rule) else { return };
         let everywhere = Candidate { pattern: rule, first_end: 0, last_end: bytes.len() };
-        self.confirm_one(compiled, bytes, owned, everywhere, 0, found);
+        self.scratch.with(|scratch| self.confirm_one(compiled, bytes, owned, (everywhere, 0), found, scratch));
     }
 
     /// Whether `rule` applies to the file at `path`.
     pub fn holds_at(&self, rule: usize, path: &[u8]) -> bool {
         let places = self.rules.get(rule).and_then(|rule| rule.places.as_ref());
-        places.is_none_or(|places| places.holds(path))
+        places.is_none_or(|places| self.scratch.with(|scratch| places.holds(path, scratch)))
     }
 
     /// Searches for matches that end near the candidate, from `resume` on; returns the position to resume at.
@@ -134,20 +143,20 @@ impl Confirmer {
         rule: &CompiledRule,
         bytes: &[u8],
         owned: &Range<usize>,
-        candidate: Candidate,
-        resume: usize,
+        (candidate, resume): (Candidate, usize),
         found: &mut Matches,
+        scratch: &mut Scratch,
     ) -> usize {
         let horizon = &bytes[..bytes.len().min(candidate.last_end + rule.width() + 1)];
         let mut at = resume.max(candidate.first_end.saturating_sub(rule.width()));
-        while let Some(groups) = rule.captures_at(horizon, at) {
-            let Some(whole) = groups.get(0) else { break };
-            if whole.start() >= candidate.last_end {
+        while let Some(one) = rule.match_at(horizon, at, scratch) {
+            let Range { start, end } = one.whole;
+            if start >= candidate.last_end {
                 break;
             }
-            let mut next = whole.end().max(whole.start() + 1);
-            if owned.contains(&whole.start()) {
-                match rule.judge(bytes, &groups) {
+            let mut next = end.max(start + 1);
+            if owned.contains(&start) {
+                match rule.judge(bytes, one, scratch) {
                     Judgement::Confirmed { span, secret, note, kind } => {
                         next = next.max(span.end);
                         found.confirmed.push(self.confirmed(candidate.pattern, span, secret, note, kind));

@@ -19,8 +19,8 @@ use layersift_format::json::{JsonString, Node};
 use layersift_format::manifest::{Document, DocumentContent, DocumentKind, Image};
 use layersift_format::{CancelReason, Cancellation, Fetched, ImageSource, Location};
 use layersift_model::{
-    Algorithm, Digest, DocumentLocation, DocumentRef, Gap, GapReason, Hasher, LayerFinding, Limits, RuleInfo, Secret,
-    Severity,
+    Algorithm, Digest, DocumentLocation, DocumentRef, Footprint, Gap, GapReason, Hasher, LayerFinding, Limits,
+    RuleInfo, Secret, Severity,
 };
 
 use self::envelope::{Enveloped, enveloped};
@@ -74,6 +74,8 @@ pub struct DocumentReport {
     pub(crate) gaps: Vec<Gap>,
     /// What they claim about the build of the image.
     pub(crate) claims: BuildClaims,
+    /// The bytes of the documents with such claims.
+    claiming: u64,
 }
 
 /// The work of scanning the documents of all images of a target; see [`crate::layer_work`]. All of them together may
@@ -96,6 +98,25 @@ pub(crate) struct DocumentFinding {
     pub(crate) location: DocumentLocation,
     pub(crate) secret: Option<Secret>,
     pub(crate) note: Option<String>,
+}
+
+/// The most bytes that are kept of each byte of a document about a build: the shortest material has 11 bytes.
+const CLAIM_BYTES: u64 = 12;
+
+impl Footprint for DocumentReport {
+    fn footprint(&self) -> u64 {
+        let findings = self.findings.iter().map(Footprint::footprint).sum::<u64>();
+        let gaps = self.gaps.iter().map(Footprint::footprint).sum::<u64>();
+        size_of::<DocumentReport>() as u64 + findings + gaps + CLAIM_BYTES * self.claiming
+    }
+}
+
+impl Footprint for DocumentFinding {
+    fn footprint(&self) -> u64 {
+        let secret = self.secret.as_ref().map_or(0, |secret| secret.len() as u64);
+        let note = self.note.as_ref().map_or(0, String::len) as u64;
+        size_of::<DocumentFinding>() as u64 + self.location.footprint() + secret + note
+    }
 }
 
 impl DocumentReport {
@@ -251,6 +272,9 @@ impl DocumentScan<'_> {
                 self.work.add_blob_bytes(bytes.len() as u64);
                 let inside = enveloped(&node);
                 let document = &with_kind_of(document, &node, &inside);
+                if matches!(document.kind, DocumentKind::Provenance | DocumentKind::Attestation) {
+                    self.report.claiming += bytes.len() as u64;
+                }
                 self.claims(document, &node);
                 inside.iter().for_each(|one| self.claims(document, &one.statement));
                 self.json(document, &node.strings("", &NAMES), &inside)

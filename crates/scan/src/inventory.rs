@@ -163,11 +163,12 @@ fn inventory(
         }
     }
     let reports = || layers.iter().flatten().map(|layer| &layer.report);
-    let kind = kind(image, reports());
+    let unpacked = image.unpack();
+    let kind = kind(&unpacked, reports());
     if source.is_guess() && layers.len() == 1 {
         gaps.extend(reports().filter_map(mistaken));
     }
-    gaps.extend(other_count(image, kind).map(|gap| ImageGap { gap, layer: None }));
+    gaps.extend(other_count(&unpacked, kind).map(|gap| ImageGap { gap, layer: None }));
     for (index, (described, layer)) in image.layers.iter().zip(&layers).enumerate() {
         let Some(LayerPackages { report, .. }) = layer.as_deref() else { continue };
         let found = report.gaps.iter().cloned().chain(verify(described, report, kind));

@@ -6,11 +6,15 @@
 //! of one layer. That is bounded by a limit on each lease, which is a property of the input: what exceeds it is a gap.
 //!
 //! What is kept of layers that were read is [retained](MemoryBudget::retain): nobody waits for it, and leases wait for
-//! its end.
+//! its end. What waits for other work, as images do for their layers, is [kept](MemoryBudget::keep) in a share of the
+//! budget, so that the other work has the rest. Who waits for room in it must not hold a lease.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use layersift_format::{Cancellation, release_free_memory};
 
 /// Bytes of the default budget: with what every process has, less than 256 MiB.
 const DEFAULT_BYTES: u64 = 192 << 20;
@@ -18,6 +22,16 @@ const DEFAULT_BYTES: u64 = 192 << 20;
 /// The most bytes of decoders and records that one lease has at a time: a Zstandard window of 128 MiB and a little
 /// more.
 const LEASE_BYTES: u64 = 136 << 20;
+
+/// What waits for other work has one part of this many of the budget.
+const SHARE: u64 = 8;
+
+/// The growth from which on a lease returns its memory to the system when it ends. What others take of the heap is
+/// elsewhere in it.
+const RETURNED: u64 = 16 << 20;
+
+/// How often a wait looks whether it is cancelled.
+const TICK: Duration = Duration::from_millis(100);
 
 /// The memory that all scans may take together. Clones share one budget.
 #[derive(Clone, Debug)]
@@ -35,6 +49,8 @@ struct BudgetState {
     /// The bytes of each lease, by its number. Numbers only increase, so the first lease is the oldest.
     leases: BTreeMap<u64, u64>,
     used: u64,
+    /// The part of it that waits for other work.
+    kept: u64,
     next: u64,
 }
 
@@ -43,6 +59,7 @@ struct BudgetState {
 pub struct RetainedMemory {
     budget: MemoryBudget,
     bytes: u64,
+    is_kept: bool,
 }
 
 impl MemoryBudget {
@@ -58,8 +75,14 @@ impl MemoryBudget {
         state.next += 1;
         state.leases.insert(number, 0);
         drop(state);
-        let lease = MemoryLease(Arc::new(LeaseInner { budget: self.clone(), number, limited: AtomicU64::new(0) }));
+        let lease = MemoryLease(Arc::new(LeaseInner {
+            budget: self.clone(),
+            number,
+            limited: AtomicU64::new(0),
+            grown: AtomicU64::new(0),
+        }));
         lease.0.take(bytes);
+        lease.0.grown.store(0, Ordering::Relaxed);
         lease
     }
 
@@ -67,7 +90,35 @@ impl MemoryBudget {
     pub fn retain(&self, bytes: u64) -> RetainedMemory {
         let mut state = self.lock();
         state.used = state.used.saturating_add(bytes);
-        RetainedMemory { budget: self.clone(), bytes }
+        RetainedMemory { budget: self.clone(), bytes, is_kept: false }
+    }
+
+    /// Takes `bytes` for what waits for other work, if there is room. What waits alone always has room.
+    pub fn try_keep(&self, bytes: u64) -> Option<RetainedMemory> {
+        let mut state = self.lock();
+        self.has_room(&state, bytes).then(|| self.kept(&mut state, bytes))
+    }
+
+    /// Takes `bytes` for what waits for other work. Waits until there is room; `None` if that is cancelled.
+    pub fn keep(&self, bytes: u64, cancellation: &Cancellation) -> Option<RetainedMemory> {
+        let mut state = self.lock();
+        while !self.has_room(&state, bytes) {
+            if cancellation.is_cancelled() {
+                return None;
+            }
+            state = self.0.freed.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Some(self.kept(&mut state, bytes))
+    }
+
+    fn has_room(&self, state: &BudgetState, bytes: u64) -> bool {
+        state.kept == 0 || state.kept.saturating_add(bytes) <= self.0.bytes / SHARE
+    }
+
+    fn kept(&self, state: &mut BudgetState, bytes: u64) -> RetainedMemory {
+        state.kept = state.kept.saturating_add(bytes);
+        state.used = state.used.saturating_add(bytes);
+        RetainedMemory { budget: self.clone(), bytes, is_kept: true }
     }
 
     /// The bytes that are taken at the moment.
@@ -96,6 +147,8 @@ struct LeaseInner {
     number: u64,
     /// The bytes of all growth that counts toward the limit of the lease.
     limited: AtomicU64,
+    /// The bytes of all growth so far.
+    grown: AtomicU64,
 }
 
 /// Additional memory of a lease, returned when dropped.
@@ -127,6 +180,7 @@ impl MemoryLease {
 
 impl LeaseInner {
     fn take(&self, bytes: u64) {
+        self.grown.fetch_add(bytes, Ordering::Relaxed);
         let must_wait = |state: &mut BudgetState| {
             let is_oldest = state.leases.first_key_value().is_none_or(|(first, _)| *first == self.number);
             !is_oldest && state.used.saturating_add(bytes) > self.budget.0.bytes
@@ -137,6 +191,13 @@ impl LeaseInner {
         if let Some(held) = state.leases.get_mut(&self.number) {
             *held = held.saturating_add(bytes);
         }
+    }
+}
+
+impl RetainedMemory {
+    /// How much it is.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 }
 
@@ -159,12 +220,18 @@ impl Drop for RetainedMemory {
     fn drop(&mut self) {
         let mut state = self.budget.lock();
         state.used = state.used.saturating_sub(self.bytes);
+        if self.is_kept {
+            state.kept = state.kept.saturating_sub(self.bytes);
+        }
         self.budget.0.freed.notify_all();
     }
 }
 
 impl Drop for LeaseInner {
     fn drop(&mut self) {
+        if self.grown.load(Ordering::Relaxed) > RETURNED {
+            release_free_memory();
+        }
         let mut state = self.budget.lock();
         let bytes = state.leases.remove(&self.number).unwrap_or(0);
         state.used = state.used.saturating_sub(bytes);
@@ -223,6 +290,30 @@ mod tests {
         assert!(oldest.try_grow(LEASE_BYTES).is_some());
         assert_eq!(budget.used(), 110);
         drop((retained, oldest));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_waits_has_a_share_and_is_never_shut_out() {
+        let budget = MemoryBudget::new(80);
+        let first = budget.try_keep(50).unwrap();
+        assert!(budget.try_keep(1).is_none());
+        let cancelled = Cancellation::never().child();
+        cancelled.cancel();
+        assert!(budget.keep(1, &cancelled).is_none());
+        let (sender, receiver) = mpsc::channel();
+        let waiting = budget.clone();
+        let thread = thread::spawn(move || sender.send(waiting.keep(60, &Cancellation::never())).unwrap());
+        assert!(receiver.try_recv().is_err());
+        assert_eq!(budget.used(), 50);
+        drop(first);
+        let second = receiver.recv().unwrap().unwrap();
+        thread.join().unwrap();
+        assert_eq!(budget.used(), 60);
+        drop(second);
+        let (one, other) = (budget.try_keep(5).unwrap(), budget.try_keep(5).unwrap());
+        assert!(budget.try_keep(1).is_none());
+        drop((one, other));
         assert_eq!(budget.used(), 0);
     }
 

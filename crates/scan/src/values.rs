@@ -17,7 +17,7 @@ use layersift_model::{Algorithm, Gap, LayerFinding};
 use layersift_rules::Ruleset;
 
 pub use self::parts::parts;
-use self::parts::percent_decoded;
+use self::parts::without_escapes;
 use crate::analyzer::{Analyzer, Options, RulesetError};
 use crate::observe::NoObserver;
 
@@ -62,7 +62,7 @@ impl Values {
     /// Adds a value as it is, under `name`.
     pub fn add_part(&mut self, name: &str, part: Vec<u8>) {
         // The same bytes may be both, and only one rule finds them.
-        let decoded = std::str::from_utf8(&part).ok().map(|text| percent_decoded(text).into_bytes());
+        let decoded = std::str::from_utf8(&part).ok().map(|text| without_escapes(text).into_bytes());
         let also = decoded.and_then(|decoded| self.names.get_mut(&decoded));
         also.into_iter().for_each(|names| names.extend([name.to_string()]));
         self.names.entry(part).or_default().insert(name.into());

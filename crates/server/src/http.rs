@@ -9,6 +9,7 @@
 //! tokens       Bearer tokens
 //! accepted     other texts that a client may have in `Authorization`
 //! limits       requests of a client per second
+//! json         answers in JSON, in which nothing steers a terminal
 //! body         a body that is parsed while it arrives
 //! problem      errors as RFC 9457 has them
 //! metrics      what Prometheus reads
@@ -17,6 +18,7 @@
 pub(crate) mod accepted;
 pub(crate) mod body;
 pub(crate) mod connections;
+pub(crate) mod json;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod metrics;

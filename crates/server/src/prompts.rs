@@ -8,6 +8,7 @@
 //! portkey    Portkey's webhook
 //! forwarded  what is forwarded to a model, and what is not
 //! encoding   compressed bodies
+//! media      what a body is, as far as its headers say
 //! ```
 
 pub(crate) mod encoding;
@@ -15,5 +16,6 @@ pub(crate) mod envoy;
 pub(crate) mod forwarded;
 pub(crate) mod kgateway;
 pub(crate) mod litellm;
+pub(crate) mod media;
 pub(crate) mod plain;
 pub(crate) mod portkey;

@@ -14,6 +14,7 @@ mod tables;
 
 use std::path::Path;
 
+use layersift_format::read_small_text;
 use layersift_report::Policy;
 
 pub use allow_list::{AllowList, InvalidPattern};
@@ -29,9 +30,6 @@ pub use tables::{
 
 /// What the names of variables begin with.
 const PREFIX: &str = "LAYERSIFT_SERVE_";
-
-/// The most bytes of a file of settings.
-const MOST_BYTES: u64 = 1 << 20;
 
 /// Why settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -111,14 +109,7 @@ pub fn load(
 }
 
 fn read(path: &Path) -> Result<String, SettingsError> {
-    use std::io::Read;
-    let failed = |source| SettingsError::Read { path: path.display().to_string(), source };
-    let mut text = String::new();
-    std::fs::File::open(path).map_err(failed)?.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > MOST_BYTES {
-        return Err(failed(std::io::Error::other(format!("it has more than {MOST_BYTES} bytes"))));
-    }
-    Ok(text)
+    read_small_text(path).map_err(|source| SettingsError::Read { path: path.display().to_string(), source })
 }
 
 fn parse(name: &str, text: &str) -> Result<Settings, SettingsError> {

@@ -1,7 +1,6 @@
 //! Root file systems without an image: a tar, or a directory that is read as one.
 
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 
 use layersift_disks::directory_tar::{DirectoryTar, Unreadable};
 use layersift_format::{Blob, Fetched, ImageSource, Listed, Location, MappedFile, Opened, SourceError};
@@ -87,7 +86,7 @@ impl ImageSource for RootFs {
 
     fn gaps(&self) -> Vec<Gap> {
         match &self.origin {
-            Origin::Directory(_, unreadable) => unreadable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Origin::Directory(_, unreadable) => unreadable.gaps(),
             Origin::Archive(_) | Origin::Passed => Vec::new(),
         }
     }

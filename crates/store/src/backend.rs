@@ -7,6 +7,7 @@ mod postgres;
 mod row;
 mod sqlite;
 mod tls;
+mod trusted;
 mod value;
 
 use super::error::Fault;

@@ -31,6 +31,16 @@ pub enum StoreError {
         /// The path or the URL, without a password.
         store: String,
     },
+    /// Somebody else can write to the file of the store, or to its directory.
+    #[error("the store {store} is not used, because others decide what is in it: {}: {reason}", place.display())]
+    Untrusted {
+        /// The path.
+        store: String,
+        /// What others can write to.
+        place: PathBuf,
+        /// Who, or why it cannot be told.
+        reason: String,
+    },
     /// The store was written by a newer version of Layersift.
     #[error(
         "the store {store} has schema version {found}, and this version of layersift supports versions up to {known}; \

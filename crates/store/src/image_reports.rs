@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::Read;
+use std::io::{self, BufReader, BufWriter, Read, Write};
 
 use layersift_model::{Digest, ImageReport, LayerKey};
 
@@ -18,6 +18,12 @@ use super::{Seconds, findings, intern, runs};
 
 /// The most bytes of a report's JSON form that are stored. A larger report is not, and its image stays unknown.
 const MOST_BYTES: usize = 256 << 20;
+
+/// The bytes from which on a report is not decoded as a whole.
+const WHOLE: u64 = 4 << 20;
+
+/// The bytes of a report that are encoded or decoded at once.
+const BUFFER: usize = 64 << 10;
 
 /// The level of compression: 3 is zstd's default.
 const LEVEL: i32 = 3;
@@ -57,6 +63,17 @@ row! {
         image: ImageId = "i.id",
         manifest_digest: Digest = "i.manifest_digest",
         report: Vec<u8> = "r.report",
+    }
+}
+
+/// A report of an image that was not decoded yet.
+pub struct PackedReport(ReportRow);
+
+impl PackedReport {
+    /// The bytes of memory that the report takes when it is decoded.
+    pub fn memory(&self) -> u64 {
+        let json = zstd::zstd_safe::get_frame_content_size(&self.0.report);
+        2 * json.ok().flatten().unwrap_or_default().min(MOST_BYTES as u64)
     }
 }
 
@@ -104,6 +121,19 @@ impl Images<'_> {
     /// # Errors
     /// As [`Images::report`].
     pub fn reports(&self, manifests: &[Digest], key: &LayerKey) -> Result<Vec<StoredReport>, StoreError> {
+        let packed = self.packed_reports(manifests, key)?;
+        let mut reports = Vec::with_capacity(packed.len());
+        for packed in packed {
+            reports.extend(self.unpack(&packed, key)?);
+        }
+        Ok(reports)
+    }
+
+    /// The same, before the reports are decoded: many may take more memory than there is.
+    ///
+    /// # Errors
+    /// As [`Images::report`].
+    pub fn packed_reports(&self, manifests: &[Digest], key: &LayerKey) -> Result<Vec<PackedReport>, StoreError> {
         let rest = |list: &str| {
             format!(
                 "FROM images i JOIN image_reports r ON r.image_id = i.id JOIN layer_keys k ON k.id = r.layer_key_id \
@@ -112,16 +142,19 @@ impl Images<'_> {
         };
         let digests: Vec<Value> = manifests.iter().map(Value::from).collect();
         let rows: Vec<ReportRow> = self.store.read(|connection| connection.select_in(rest, &[key.into()], &digests))?;
-        let mut reports = Vec::with_capacity(rows.len());
-        // Decoded here, so that other threads have the connection.
-        for ReportRow { image, manifest_digest, report } in rows {
-            match decode(&report, MOST_BYTES).filter(|report| report.manifest_digest.as_ref() == Some(&manifest_digest))
-            {
-                Some(report) => reports.push(StoredReport { image, report }),
-                None => self.forget_report(image, key)?,
-            }
+        Ok(rows.into_iter().map(PackedReport).collect())
+    }
+
+    /// Decodes a report that is stored under `key`. One that cannot be decoded any more is removed, and is none.
+    ///
+    /// # Errors
+    /// As [`Images::report`].
+    pub fn unpack(&self, packed: &PackedReport, key: &LayerKey) -> Result<Option<StoredReport>, StoreError> {
+        let ReportRow { image, manifest_digest, report } = &packed.0;
+        match decode(report, MOST_BYTES).filter(|report| report.manifest_digest.as_ref() == Some(manifest_digest)) {
+            Some(report) => Ok(Some(StoredReport { image: *image, report })),
+            None => self.forget_report(*image, key).map(|()| None),
         }
-        Ok(reports)
     }
 
     /// The report of the image with this manifest that was stored last, under whichever key; as [`Images::report`].
@@ -206,20 +239,53 @@ struct Encoded {
 /// `report` as it is stored; `None` where its JSON form has more than `most` bytes.
 fn encode(report: &ImageReport, most: usize) -> Result<Option<Encoded>, Fault> {
     let invalid = |reason: String| Fault::invalid(format!("the report of {}", report.target), reason);
-    let json = serde_json::to_vec(&*unjudged(report)).map_err(|error| invalid(error.to_string()))?;
-    if json.len() > most {
+    let report = unjudged(report);
+    // Its JSON form may have a hundred megabytes, and is never whole in memory.
+    let mut counted = Counted(0);
+    serde_json::to_writer(&mut counted, &*report).map_err(|error| invalid(error.to_string()))?;
+    let Counted(bytes) = counted;
+    if bytes > most {
         return Ok(None);
     }
-    let compressed = zstd::bulk::compress(&json, LEVEL).map_err(|error| invalid(error.to_string()))?;
-    Ok(Some(Encoded { compressed, bytes: json.len() }))
+    let compressed = compress(&report, bytes).map_err(|error| invalid(error.to_string()))?;
+    Ok(Some(Encoded { compressed, bytes }))
+}
+
+/// The JSON form of `report`, which has `bytes`, compressed.
+fn compress(report: &ImageReport, bytes: usize) -> io::Result<Vec<u8>> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
+    encoder.set_pledged_src_size(Some(bytes as u64))?;
+    let mut writer = BufWriter::with_capacity(BUFFER, encoder);
+    serde_json::to_writer(&mut writer, report)?;
+    writer.into_inner().map_err(io::IntoInnerError::into_error)?.finish()
+}
+
+/// Counts what is written to it.
+struct Counted(usize);
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The report in `bytes`; `None` where they are not a report of this version, or one of more than `most` bytes.
 fn decode(bytes: &[u8], most: usize) -> Option<ImageReport> {
+    let mut decoder = zstd::Decoder::new(bytes).ok()?.take(most as u64 + 1);
     let mut json = Vec::new();
-    let decoder = zstd::Decoder::new(bytes).ok()?;
-    decoder.take(most as u64 + 1).read_to_end(&mut json).ok()?;
-    if json.len() > most { None } else { serde_json::from_slice(&json).ok() }
+    decoder.by_ref().take(WHOLE).read_to_end(&mut json).ok()?;
+    if (json.len() as u64) < WHOLE {
+        return serde_json::from_slice(&json).ok().filter(|_| json.len() <= most);
+    }
+    // A reader takes longer, and less memory.
+    let mut decoder = BufReader::with_capacity(BUFFER, decoder);
+    let report = serde_json::from_reader(json.as_slice().chain(&mut decoder)).ok()?;
+    (decoder.get_ref().limit() > 0).then_some(report)
 }
 
 /// `report` without what a policy and a baseline say of it.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 
 use super::AttestArgs;
-use crate::cli::stamp;
+use crate::cli::{input_file, stamp};
 use layersift_attest::keys::Signer;
 use layersift_attest::timestamp::{Authorities, Request, TimestampError};
 use layersift_attest::{Bundle, Descriptor, Envelope, Layer, Statement};
@@ -127,6 +127,6 @@ impl Stamping<'_> {
 }
 
 fn read(path: &PathBuf) -> anyhow::Result<(PathBuf, Vec<u8>, Cell<bool>)> {
-    let token = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let token = input_file::read(path)?;
     Ok((path.clone(), token, Cell::new(false)))
 }

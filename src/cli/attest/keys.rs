@@ -6,10 +6,10 @@ use anyhow::{Context, ensure};
 use clap::Args;
 
 use super::pkcs11::{SCHEME, TokenKey};
-use crate::cli::input_file;
 use crate::cli::masked::argument;
 use crate::cli::prompt;
 use layersift_attest::keys::{PrivateKey, PublicKey, Signer, is_image_signing_name};
+use layersift_format::read_small;
 
 const PASSWORD: &str = "LAYERSIFT_KEY_PASSWORD";
 
@@ -92,6 +92,6 @@ pub(crate) fn refuse_image_keys(path: &Path) -> anyhow::Result<()> {
 fn text(path: &Path) -> anyhow::Result<String> {
     // What is taken for a path may be a URI with a PIN that is written in another way.
     let name = || argument(&path.display().to_string());
-    let bytes = input_file::bounded(path).with_context(|| format!("cannot read {}", name()))?;
+    let bytes = read_small(path).with_context(|| format!("cannot read {}", name()))?;
     String::from_utf8(bytes).with_context(|| format!("cannot read {}: it is not UTF-8", name()))
 }

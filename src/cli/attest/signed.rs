@@ -1,6 +1,5 @@
 //! `layersift attest --signed`: attaches what was signed before.
 
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -15,9 +14,12 @@ use layersift_attest::keys::PublicKey;
 use layersift_attest::predicate::{NOT_PASSED, PASSED, SUMMARY, ScanResult};
 use layersift_attest::{Bundle, Descriptor, MANIFEST, Statement};
 use layersift_format::platform::Choice;
-use layersift_format::{Cancellation, Opened, manifest};
+use layersift_format::{Cancellation, Opened, manifest, read_at_most};
 use layersift_model::{Digest, Limits, Verdict};
 use layersift_source::{Target, open};
+
+/// The most bytes of a file of attestations.
+const MOST_BYTES: u64 = 256 << 20;
 
 /// A statement that was signed before, and what it is about.
 struct Known {
@@ -68,7 +70,8 @@ pub(super) fn run(args: &AttestArgs, path: &Path) -> anyhow::Result<ExitCode> {
 
 /// The attestations in a file, a bundle a line, all by `key` and all as this program makes them.
 fn read(path: &Path, key: &PublicKey) -> anyhow::Result<Vec<Known>> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let failed = || format!("cannot read {}", path.display());
+    let text = String::from_utf8(read_at_most(path, MOST_BYTES).with_context(failed)?).with_context(failed)?;
     let mut all = Vec::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.is_empty()) {
         all.push(parse(line, key).with_context(|| format!("{}, line {number}", path.display()))?);

@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use serde_json::json;
 
 use super::select::Selection;
 use super::{CarveArgs, open, reports, tool};
 use crate::cli::attest::keys::public_key;
 use crate::cli::formats::TextOrJson;
-use crate::cli::{context, output, stamp};
+use crate::cli::{context, input_file, output, stamp};
 use layersift_evidence::{Carver, EvidenceError, Manifest, Source, Verification, differences, verify};
 use layersift_format::SourceError;
 use layersift_format::manifest::Image;
@@ -91,7 +90,7 @@ fn timestamp(
     unchecked: &mut Vec<String>,
 ) -> anyhow::Result<()> {
     let token = args.timestamp_token.as_ref().map(|path| {
-        let token = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let token = input_file::read(path)?;
         anyhow::Ok((path.display().to_string(), token))
     });
     let kept = || verification.timestamp.clone().map(|response| ("seal.tsr".into(), response));

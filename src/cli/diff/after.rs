@@ -1,6 +1,7 @@
 //! The image after: which one it is while it is read twice, and the values of the image before in it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
 use anyhow::ensure;
 
@@ -26,9 +27,9 @@ const IS_TOO_MANY: &str = "there are too many values for one search";
 /// The image after.
 pub(super) struct After {
     /// The target; for an image of a registry with the digest that its tag has now.
-    pub(super) name: String,
+    pub(super) name: OsString,
     /// The target as it was given.
-    given: String,
+    given: OsString,
     /// Why it cannot be searched for values, if it cannot.
     unsearchable: Option<&'static str>,
 }
@@ -36,8 +37,8 @@ pub(super) struct After {
 impl After {
     /// Makes a report name the target as it was given.
     pub(super) fn rename(&self, report: &mut ImageReport) {
-        if let Some(rest) = report.target.strip_prefix(&self.name) {
-            report.target = format!("{}{rest}", self.given);
+        if let Some(rest) = report.target.strip_prefix(&*self.name.to_string_lossy()) {
+            report.target = format!("{}{rest}", self.given.to_string_lossy());
         }
     }
 }
@@ -45,11 +46,11 @@ impl After {
 /// The image after that `args` name, or the report of it that `is_kept`.
 pub(super) fn target(args: &DiffArgs, is_kept: bool) -> anyhow::Result<After> {
     let given = args.after.clone();
-    let after = |name: String, unsearchable| After { name, given: given.clone(), unsearchable };
+    let after = |name: OsString, unsearchable| After { name, given: given.clone(), unsearchable };
     if is_kept {
         return Ok(after(given.clone(), Some(IS_REPORT)));
     }
-    let target = Target::parse(&given)?;
+    let target = Target::parse_os(&given)?;
     let is_stream = given == "-" || target.path.is_none() && target.reference.is_none();
     if is_stream || target.transport.is_none_or(|transport| transport.name != "docker") {
         return Ok(after(given.clone(), is_stream.then_some(IS_STREAM)));
@@ -60,7 +61,7 @@ pub(super) fn target(args: &DiffArgs, is_kept: bool) -> anyhow::Result<After> {
     };
     let Some(Listed::Manifest { digest, .. }) = source.list()?.pop() else { return Ok(after(given.clone(), None)) };
     let reference: Reference = target.reference.as_deref().unwrap_or_default().parse()?;
-    Ok(after(format!("docker://{}", Reference { digest, ..reference }), None))
+    Ok(after(format!("docker://{}", Reference { digest, ..reference }).into(), None))
 }
 
 /// Searches the image after for the values of secrets that no finding of it has: a value may be there in a form that no

@@ -8,6 +8,7 @@ use super::event::{Event, Kind};
 use super::{input, mentions};
 use crate::cli::context;
 use layersift_model::{FingerprintKey, Gap, ImageReport, Severity};
+use layersift_prompts::PlainText;
 use layersift_report::Policy;
 use layersift_rules::{Ruleset, Scope};
 use layersift_scan::{Analyzer, FileReport, Options};
@@ -29,6 +30,16 @@ pub(super) struct Checked {
     pub(super) found: Vec<Found>,
     /// What could not be checked, a line each.
     pub(super) unchecked: Vec<String>,
+}
+
+impl Checked {
+    /// Adds a finding unless the same is known of its value.
+    fn add(&mut self, found: Found) {
+        let key = |one: &Found| (one.rule.clone(), one.masked.clone(), one.part.clone());
+        if !self.found.iter().any(|known| key(known) == key(&found)) {
+            self.found.push(found);
+        }
+    }
 }
 
 /// A finding that blocks.
@@ -65,6 +76,7 @@ pub(super) fn check(event: &Event, settings: &Settings<'_>) -> anyhow::Result<Ch
             ..found
         }
     }));
+    disguised(event, &checker, &mut checked);
     embedded_files(event, &checker, &mut checked);
     if event.kind == Kind::Prompt {
         files(event, settings.most_bytes, &checker, &mut checked);
@@ -129,6 +141,20 @@ impl Checker {
     }
 }
 
+/// Checks the text without escapes and without characters that hide a secret.
+fn disguised(event: &Event, checker: &Checker, checked: &mut Checked) {
+    for plain in PlainText::rounds(event.content.bytes()) {
+        let report = checker.scan("prompt", plain.bytes(), event.scope());
+        checked.unchecked.extend(report.gaps.iter().map(|gap| unread("the text", &gap.gap)));
+        for (found, offset) in checker.blocking(&report).filter(|(found, _)| PlainText::counts(&found.rule)) {
+            let place = offset.and_then(|offset| event.content.place(plain.origin(&(offset..offset + 1)).start));
+            let part = place.map(|(name, _)| name.to_string());
+            let place = place.map_or_else(|| "the text".into(), |(name, line)| format!("{name}, line {line}"));
+            checked.add(Found { place, part, ..found });
+        }
+    }
+}
+
 /// Checks the data in values. No person wrote what is in it, so it counts as the answer of a tool.
 fn embedded_files(event: &Event, checker: &Checker, checked: &mut Checked) {
     for file in event.content.files() {
@@ -136,12 +162,8 @@ fn embedded_files(event: &Event, checker: &Checker, checked: &mut Checked) {
         let report = checker.scan("prompt", &file.bytes, Scope::ToolOutput);
         checked.unchecked.extend(report.gaps.iter().map(|gap| unread(&place, &gap.gap)));
         for (found, _) in checker.blocking(&report) {
-            let found = Found { place: place.clone(), part: Some(file.name.clone()), ..found };
             // Short data were scanned as text as well.
-            let key = |one: &Found| (one.rule.clone(), one.masked.clone(), one.part.clone());
-            if !checked.found.iter().any(|known| key(known) == key(&found)) {
-                checked.found.push(found);
-            }
+            checked.add(Found { place: place.clone(), part: Some(file.name.clone()), ..found });
         }
     }
     let damaged = event.content.damaged().iter();

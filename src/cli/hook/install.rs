@@ -11,12 +11,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
+use layersift_format::read_small_text;
 
 use super::Fail;
 use crate::cli::output;
-
-/// The largest settings file that is read.
-const MOST_BYTES: u64 = 16 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct InstallArgs {
@@ -234,9 +232,8 @@ fn read(path: &Path) -> anyhow::Result<Option<String>> {
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(cannot_read),
-        Ok(metadata) => ensure!(metadata.len() <= MOST_BYTES, "{} is too large", path.display()),
+        Ok(_) => read_small_text(path).map(Some).with_context(cannot_read),
     }
-    fs::read_to_string(path).map(Some).with_context(cannot_read)
 }
 
 fn is_confirmed(args: &InstallArgs) -> anyhow::Result<bool> {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use layersift_format::read_small_text;
 use toml::{Table, Value};
 
 /// The configuration if no other file is named.
@@ -23,6 +24,9 @@ pub(super) const TRANSFER: &str = "io.containerd.transfer.v1.local";
 
 /// The newest version of the configuration that this follows.
 pub(super) const NEWEST: i64 = 4;
+
+/// The most bytes of a configuration on standard input.
+const MOST_BYTES: u64 = 16 << 20;
 
 /// The most files that import each other.
 const MOST_FILES: usize = 256;
@@ -58,9 +62,9 @@ impl Containerd {
             let mut text = String::new();
             let cannot_read = || format!("cannot read {}", path.display());
             if path == Path::new("-") {
-                std::io::stdin().read_to_string(&mut text).with_context(cannot_read)?;
+                std::io::stdin().take(MOST_BYTES).read_to_string(&mut text).with_context(cannot_read)?;
             } else {
-                text = std::fs::read_to_string(&path).with_context(cannot_read)?;
+                text = read_small_text(&path).with_context(cannot_read)?;
             }
             let mut table: Table =
                 toml::from_str(&text).with_context(|| format!("invalid TOML: {}", path.display()))?;

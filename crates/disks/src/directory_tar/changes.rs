@@ -3,8 +3,6 @@
 //!
 //! Source: "Overlay Filesystem" of the kernel's documentation, "whiteouts and opaque directories".
 
-use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -37,14 +35,22 @@ pub(super) fn of(tree: &Tree, path: &Path, metadata: &Metadata) -> Change {
     if is_same { Change::Same } else { Change::Changed }
 }
 
-/// The names that the directory at `path`, which has `names`, removes.
-pub(super) fn removed(tree: &Tree, path: &Path, names: &[OsString]) -> io::Result<Vec<OsString>> {
-    let Some(Some((counterpart, metadata))) = counterpart(tree, path) else { return Ok(Vec::new()) };
-    if !metadata.is_dir() {
-        return Ok(Vec::new());
+/// The directory that the one at `path` is a changed copy of; `None` if there is none.
+pub(super) fn base_of(tree: &Tree, path: &Path) -> Option<PathBuf> {
+    let (counterpart, metadata) = counterpart(tree, path)??;
+    metadata.is_dir().then_some(counterpart)
+}
+
+/// Whether a file of the base is missing at `path`.
+///
+/// # Errors
+/// If it cannot be told.
+pub(super) fn is_removed(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
     }
-    let kept: HashSet<&OsStr> = names.iter().map(OsString::as_os_str).collect();
-    Ok(root::children(&counterpart)?.into_iter().filter(|name| !kept.contains(name.as_os_str())).collect())
 }
 
 /// Whether a directory of an overlay hides what is below it.
@@ -124,7 +130,7 @@ mod tests {
         let unreadable = Unreadable::default();
         let mut bytes = Vec::new();
         DirectoryTar::of(vec![Part::Tree(tree)], unreadable.clone()).read_to_end(&mut bytes).unwrap();
-        assert!(unreadable.lock().unwrap().is_empty());
+        assert!(unreadable.gaps().is_empty());
         let mut archive = tar::Archive::new(&bytes[..]);
         let entries = archive.entries().unwrap().map(|entry| {
             let mut entry = entry.unwrap();

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use layersift_model::{Gap, GapReason};
 
 use super::pieces;
+use super::tree::Content;
 
 /// The most bytes of a file without a size. They are read before the header is written, which needs the size.
 const MAX_UNSIZED: u64 = 8 << 20;
@@ -122,10 +123,12 @@ impl Data {
         }
     }
 
-    /// The data of a file that is in memory.
-    pub(super) fn of_bytes(bytes: &[u8]) -> Data {
+    /// The data of a file that is in memory, or in a database.
+    pub(super) fn of_content(content: &Content) -> Data {
+        let bytes = content.bytes().to_vec();
         let size = bytes.len() as u64;
-        Data::of(Source::Buffered(Cursor::new(bytes.to_vec())), size)
+        let gap = content.check_whole().err().map(|error| Gap::new(GapReason::Unreadable, error.to_string()));
+        Data { gap, ..Data::of(Source::Buffered(Cursor::new(bytes)), size) }
     }
 
     fn unsized_of(file: Box<dyn OpenFile>) -> Data {

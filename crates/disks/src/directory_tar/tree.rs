@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -108,6 +109,14 @@ impl Content {
         match self {
             Content::Bytes(bytes) => bytes,
             Content::Region(map, range) => map.get(range.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Fails if the file of the database was cut off, so that bytes of it were missing.
+    pub(crate) fn check_whole(&self) -> io::Result<()> {
+        match self {
+            Content::Bytes(_) => Ok(()),
+            Content::Region(map, _) => map.check_whole(),
         }
     }
 }

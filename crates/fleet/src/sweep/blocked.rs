@@ -16,6 +16,7 @@ use layersift_source::catalog::Entry;
 use layersift_source::registry::{At, BlockReason, Registry, RegistryError, RegistrySource};
 use layersift_store::StoreError;
 
+use super::document_memory::DocumentMemory;
 use super::plan::{PlannedImage, Resolver};
 use super::problem;
 
@@ -103,7 +104,7 @@ impl Resolver<'_> {
     pub(super) fn known_by_layers(
         &self,
         entry: &Entry,
-        registry: &Registry,
+        (registry, memory): (&Registry, &DocumentMemory<'_>),
         digest: &Digest,
     ) -> Result<Option<PlannedImage>, StoreError> {
         let images = self.sweep.store.images();
@@ -133,8 +134,9 @@ impl Resolver<'_> {
         else {
             return Ok(None);
         };
+        memory.charge(&config);
         let place = source.locate(&config_digest);
-        let Ok(mut image) = manifest::without_manifest(&place, config_digest, &config, layers.collect()) else {
+        let Ok(mut image) = manifest::without_manifest(&place, config_digest, config, layers.collect()) else {
             return Ok(None);
         };
         image.reference = Some(Entry { digest: Some(digest.clone()), ..entry.clone() }.reference().to_string());

@@ -4,12 +4,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use layersift_model::{Digest, FingerprintKey, ImageReport, LayerKey, LayerReport};
-use layersift_scan::{Analyzer, KnownLayers};
+use layersift_model::{Digest, FingerprintKey, Footprint, ImageReport, LayerKey, LayerReport};
+use layersift_scan::{Analyzer, KnownLayers, MemoryBudget, RetainedMemory};
 use layersift_store::{ImageId, LayerRecord, RunId, Seconds, Store, StoreError};
 
-/// How many reports are in memory. One of a distribution's base is a few megabytes.
+/// How many reports are in memory, and their bytes. One of a distribution's base is a few megabytes.
 const IN_MEMORY: usize = 24;
+const BYTES_IN_MEMORY: u64 = 24 << 20;
 
 /// The reports of a store under one key, that of [`layersift_scan::Analyzer::layer_key`].
 pub struct LayerCache<'s> {
@@ -17,7 +18,9 @@ pub struct LayerCache<'s> {
     key: LayerKey,
     fingerprints: &'s FingerprintKey,
     clock: fn() -> Seconds,
-    recent: Mutex<VecDeque<(Digest, Arc<LayerReport>)>>,
+    memory: &'s MemoryBudget,
+    /// The last reports that were used, and the memory that they take.
+    recent: Mutex<VecDeque<(Digest, Arc<LayerReport>, RetainedMemory)>>,
     /// The first error of a call that cannot return one.
     failed: Mutex<Option<StoreError>>,
 }
@@ -26,7 +29,8 @@ impl<'s> LayerCache<'s> {
     /// The reports of `store` that are valid for `scanner`.
     pub fn new(store: &'s Store, scanner: &'s Analyzer, clock: fn() -> Seconds) -> LayerCache<'s> {
         let (key, fingerprints) = (LayerKey::new(scanner.layer_key()), scanner.fingerprint_key());
-        LayerCache { store, key, fingerprints, clock, recent: Mutex::default(), failed: Mutex::default() }
+        let memory = scanner.memory();
+        LayerCache { store, key, fingerprints, clock, memory, recent: Mutex::default(), failed: Mutex::default() }
     }
 
     /// The key.
@@ -89,7 +93,7 @@ impl<'s> LayerCache<'s> {
 
     fn recent(&self, layer: &Digest) -> Option<Arc<LayerReport>> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = recent.iter().position(|(known, _)| known == layer)?;
+        let at = recent.iter().position(|(known, _, _)| known == layer)?;
         let found = recent.remove(at)?;
         let report = Arc::clone(&found.1);
         recent.push_back(found);
@@ -98,10 +102,14 @@ impl<'s> LayerCache<'s> {
 
     fn remember(&self, layer: &Digest, report: &Arc<LayerReport>) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.len() >= IN_MEMORY {
+        recent.push_back((layer.clone(), Arc::clone(report), self.memory.retain(report.footprint())));
+        let is_over = |recent: &VecDeque<(Digest, Arc<LayerReport>, RetainedMemory)>| {
+            let bytes = recent.iter().map(|(_, _, memory)| memory.bytes()).sum::<u64>();
+            recent.len() > IN_MEMORY || bytes > BYTES_IN_MEMORY
+        };
+        while is_over(&recent) {
             recent.pop_front();
         }
-        recent.push_back((layer.clone(), Arc::clone(report)));
     }
 
     fn note(&self, error: StoreError) {

@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use layersift_format::manifest::{Image, LayerSource};
 use layersift_format::{ImageSource, SourceError, manifest};
-use layersift_model::{Digest, Finding, IncompleteImage, LayerKey, ReportKind, Repository, SweepProblem, Verdict};
-use layersift_scan::{DocumentReport, DocumentWork, ScanError};
+use layersift_model::{
+    Digest, Finding, Footprint, IncompleteImage, LayerKey, ReportKind, Repository, SweepProblem, Verdict,
+};
+use layersift_scan::{DocumentReport, DocumentWork, RetainedMemory, ScanError};
 use layersift_source::catalog::{Catalog, CatalogError, Entry};
 use layersift_source::registry::{Registry, RegistrySource};
 use layersift_store::{ImageId, ImageLayer, ImageRecord, Job, StoreError, StoredReport, TagSighting};
 
 use super::blocked::{Patience, UnblockedPart};
+use super::document_memory::{ChargedSource, DocumentMemory};
 use super::stored_base::add_stored_base;
 use super::{Pending, Running, Sweep, SweepError, SweepLimits, deleted, incomplete, problem};
 
@@ -22,6 +25,9 @@ const NEW: i64 = 1;
 
 /// The priority of a layer that somebody waits for.
 const URGENT: i64 = 2;
+
+/// The most bytes of images that wait in memory for room to wait there for their layers.
+const SMALL: u64 = 1 << 20;
 
 /// How many entries whose images are known are noted at a time.
 const KNOWN_AT_ONCE: usize = 64;
@@ -52,6 +58,12 @@ pub(super) struct PlannedImage {
     pub(super) former: Vec<Finding>,
 }
 
+/// What an entry of a catalog turned out to be, and the memory that its images take until they are assembled.
+pub(super) struct Planned {
+    resolved: Resolved,
+    memory: RetainedMemory,
+}
+
 /// What an entry of a catalog turned out to be.
 pub(super) enum Resolved {
     /// Images that all have a report.
@@ -74,21 +86,55 @@ pub(super) struct Resolver<'r> {
     pub(super) patience: Patience,
 }
 
+impl Footprint for PlannedImage {
+    fn footprint(&self) -> u64 {
+        let former = self.former.iter().map(Footprint::footprint).sum::<u64>();
+        self.image.footprint() + self.documents.footprint() + former
+    }
+}
+
+impl Footprint for Resolved {
+    fn footprint(&self) -> u64 {
+        let Resolved::New { images, .. } = self else { return 0 };
+        images.iter().map(Footprint::footprint).sum()
+    }
+}
+
 impl Resolver<'_> {
-    /// What `entry` is, without having a layer read.
+    /// What `entry` is, without having a layer read. Waits until there is memory for images that wait for their layers.
     ///
     /// # Errors
     /// When the store fails.
-    pub(super) fn resolve(&self, entry: &Result<Entry, CatalogError>) -> Result<Resolved, StoreError> {
-        match entry {
-            Err(error) => Ok(Resolved::Problem(problem::catalog(error))),
-            Ok(entry) => self.resolve_entry(entry),
+    pub(super) fn resolve(&self, entry: &Result<Entry, CatalogError>) -> Result<Planned, StoreError> {
+        let budget = self.sweep.scanner.memory();
+        let mut reserved = budget.retain(0);
+        loop {
+            let resolved = match entry {
+                Err(error) => Resolved::Problem(problem::catalog(error)),
+                Ok(entry) => self.resolve_entry(entry)?,
+            };
+            let bytes = resolved.footprint();
+            if bytes <= reserved.bytes() {
+                return Ok(Planned { resolved, memory: reserved });
+            }
+            drop(reserved);
+            if let Some(memory) = budget.try_keep(bytes) {
+                return Ok(Planned { resolved, memory });
+            }
+            // What takes much is not kept until there is room, but found out again.
+            let small = (bytes <= SMALL).then_some(resolved);
+            match (budget.keep(bytes, &self.limits.patience), small) {
+                (None, _) => return Ok(Planned { resolved: Resolved::Deleted, memory: budget.retain(0) }),
+                (Some(memory), Some(resolved)) => return Ok(Planned { resolved, memory }),
+                (Some(memory), None) => reserved = memory,
+            }
         }
     }
 
     fn resolve_entry(&self, entry: &Entry) -> Result<Resolved, StoreError> {
+        let memory = &DocumentMemory::new(self.sweep.scanner.memory());
         if let Some(digest) = &entry.digest
-            && let Some(images) = self.known_by_digest(entry, digest)?
+            && let Some(images) = self.known_by_digest(entry, digest, memory)?
         {
             return Ok(Resolved::Known { root: digest.clone(), images });
         }
@@ -98,26 +144,32 @@ impl Resolver<'_> {
             Err(error) => return Ok(Resolved::Problem(problem::registry(&error))),
         };
         let mut registry = client.registry;
-        let mut served = self.served(entry, &registry)?;
+        let mut served = self.served(entry, &registry, memory)?;
         if let (true, Err(error)) = (client.is_lent, &served)
             && problem::is_denied(error)
             && let Ok(own) = registries.of(&entry.host)
         {
             registry = own;
-            served = self.served(entry, &registry)?;
+            served = self.served(entry, &registry, memory)?;
         }
         match served {
             Ok(resolved) => Ok(resolved),
-            Err(error) => self.unserved(entry, &registry, error),
+            Err(error) => self.unserved(entry, &registry, error, memory),
         }
     }
 
     /// What `entry` is, or why the registry does not serve its manifest or index.
-    fn served(&self, entry: &Entry, registry: &Registry) -> Result<Result<Resolved, ScanError>, StoreError> {
+    fn served(
+        &self,
+        entry: &Entry,
+        registry: &Registry,
+        memory: &DocumentMemory<'_>,
+    ) -> Result<Result<Resolved, ScanError>, StoreError> {
+        memory.clear();
         let source = RegistrySource::new(registry.with_cancellation(self.limits.token()), entry.reference());
         // Most tags name what they named the last time: then the registry need not send it, nor even read it.
         if entry.digest.is_none()
-            && let Some((root, images)) = self.met_before(entry)?
+            && let Some((root, images)) = self.met_before(entry, memory)?
         {
             match source.still_names(&root) {
                 Ok(true) => return Ok(Ok(Resolved::Known { root, images })),
@@ -129,40 +181,48 @@ impl Resolver<'_> {
             Ok(root) => root,
             Err(error) => return Ok(Err(SourceError::from(error).into())),
         };
+        memory.charge(&root.bytes);
         if let Some(digests) = manifest::image_digests(&root.digest, &root.bytes)
-            && let Some(images) = self.known(entry, &digests)?
+            && let Some(images) = self.known(entry, &digests, memory)?
         {
             return Ok(Ok(Resolved::Known { root: root.digest.clone(), images }));
         }
         let part = UnblockedPart::new(&source);
-        let images = match self.planned(&part, &root.digest, entry) {
+        let images = match self.planned(&part, &root.digest, entry, memory) {
             Ok(images) => images,
             Err(error) => return Ok(Err(error)),
         };
         let mut resolved = (images, Vec::new());
         for (digest, error) in part.blocked() {
-            self.add_blocked(entry, registry, (digest, error.into()), &mut resolved)?;
+            self.add_blocked(entry, (registry, memory), (digest, error.into()), &mut resolved)?;
         }
         let (images, problems) = resolved;
         Ok(Ok(Resolved::New { root: root.digest.clone(), images, problems }))
     }
 
     /// What an entry is whose manifest or index the registry does not serve.
-    fn unserved(&self, entry: &Entry, registry: &Registry, error: ScanError) -> Result<Resolved, StoreError> {
+    fn unserved(
+        &self,
+        entry: &Entry,
+        registry: &Registry,
+        error: ScanError,
+        memory: &DocumentMemory<'_>,
+    ) -> Result<Resolved, StoreError> {
+        memory.clear();
         let is_blocked = problem::block_reason(&error).is_some();
         if problem::is_not_found(&error) && matches!(self.catalog.still_lists(entry), Ok(false)) {
             return Ok(Resolved::Deleted);
         }
         if is_blocked
             && let Some(root) = entry.digest.clone()
-            && let Some(image) = self.known_by_layers(entry, registry, &root)?
+            && let Some(image) = self.known_by_layers(entry, (registry, memory), &root)?
         {
             return Ok(Resolved::New { root, images: vec![image], problems: Vec::new() });
         }
         if let Err(problem) = self.wait_for_scan(entry, registry, error) {
             return Ok(Resolved::Problem(problem));
         }
-        let served = self.served(entry, registry)?;
+        let served = self.served(entry, registry, memory)?;
         Ok(served.unwrap_or_else(|error| Resolved::Problem(problem::image(entry.reference().to_string(), &error))))
     }
 
@@ -170,22 +230,21 @@ impl Resolver<'_> {
     fn add_blocked(
         &self,
         entry: &Entry,
-        registry: &Registry,
+        (registry, memory): (&Registry, &DocumentMemory<'_>),
         (digest, error): (Digest, ScanError),
         (images, problems): &mut (Vec<PlannedImage>, Vec<SweepProblem>),
     ) -> Result<(), StoreError> {
         images.retain(|planned| planned.image.manifest_digest.as_ref() != Some(&digest));
         let child = Entry { digest: Some(digest.clone()), ..entry.clone() };
-        if let Some(image) = self.known_by_layers(&child, registry, &digest)? {
+        if let Some(image) = self.known_by_layers(&child, (registry, memory), &digest)? {
             images.insert(0, image);
             return Ok(());
         }
         let source = RegistrySource::new(registry.with_cancellation(self.limits.token()), child.reference());
         let name = || child.reference().to_string();
         let served = self.wait_for_scan(&child, registry, error);
-        match served
-            .and_then(|()| self.planned(&source, &digest, &child).map_err(|error| problem::image(name(), &error)))
-        {
+        let planned = || self.planned(&source, &digest, &child, memory);
+        match served.and_then(|()| planned().map_err(|error| problem::image(name(), &error))) {
             // The index stays the last.
             Ok(found) => drop(images.splice(0..0, found)),
             Err(problem) => problems.push(problem),
@@ -195,13 +254,20 @@ impl Resolver<'_> {
 
     /// The images of `source`. Their documents are scanned now, so that they need not be kept until their layers are
     /// read.
-    fn planned(&self, source: &dyn ImageSource, root: &Digest, entry: &Entry) -> Result<Vec<PlannedImage>, ScanError> {
-        let entry = Arc::new(entry.clone());
-        let mut images = manifest::images_and_index(source, root, self.sweep.scanner.limits())?;
+    fn planned(
+        &self,
+        source: &dyn ImageSource,
+        root: &Digest,
+        entry: &Entry,
+        memory: &DocumentMemory<'_>,
+    ) -> Result<Vec<PlannedImage>, ScanError> {
+        let (entry, limits) = (Arc::new(entry.clone()), self.sweep.scanner.limits());
+        let source = &ChargedSource { source, memory, most: limits.document_bytes };
+        let mut images = manifest::images_and_index(source, root, limits)?;
         if self.limits.with_referrers {
-            manifest::add_referrers(source, self.sweep.scanner.limits(), &mut images);
+            manifest::add_referrers(source, limits, &mut images);
         }
-        let work = DocumentWork::new(self.sweep.scanner.limits());
+        let work = DocumentWork::new(limits);
         let with_documents = |mut image: Image| {
             let documents = self.sweep.scanner.documents(source, &image, &work, &self.limits.token());
             image.documents = Vec::new();
@@ -212,18 +278,27 @@ impl Resolver<'_> {
 
     /// The images of a manifest or an index with this digest, if their reports are known. An index has a report of its
     /// own, which does not say what is in its images.
-    fn known_by_digest(&self, entry: &Entry, digest: &Digest) -> Result<Option<Vec<KnownImage>>, StoreError> {
-        let Some(images) = self.known(entry, std::slice::from_ref(digest))? else { return Ok(None) };
+    fn known_by_digest(
+        &self,
+        entry: &Entry,
+        digest: &Digest,
+        memory: &DocumentMemory<'_>,
+    ) -> Result<Option<Vec<KnownImage>>, StoreError> {
+        let Some(images) = self.known(entry, std::slice::from_ref(digest), memory)? else { return Ok(None) };
         if !images.iter().any(|image| image.may_be_index) {
             return Ok(Some(images));
         }
-        let met = self.met_before(entry)?.filter(|(root, _)| root == digest);
+        let met = self.met_before(entry, memory)?.filter(|(root, _)| root == digest);
         Ok(met.map(|(_, images)| images))
     }
 
     /// What the tag of an entry named the last time, and the images there, if their reports are known. An index is the
     /// last of its images to be noted, so if it was, all of them were.
-    fn met_before(&self, entry: &Entry) -> Result<Option<(Digest, Vec<KnownImage>)>, StoreError> {
+    fn met_before(
+        &self,
+        entry: &Entry,
+        memory: &DocumentMemory<'_>,
+    ) -> Result<Option<(Digest, Vec<KnownImage>)>, StoreError> {
         // An image without tags is noted under an empty one.
         let tag = entry.tags.first().map_or("", String::as_str);
         let tags = self.sweep.store.tags();
@@ -232,40 +307,53 @@ impl Resolver<'_> {
         if !manifests.contains(&root) {
             return Ok(None);
         }
-        let images = self.known(entry, &manifests)?;
+        let images = self.known(entry, &manifests, memory)?;
         Ok(images.map(|images| (root, images)))
     }
 
     /// The images with these manifests, judged, if all have a report in which every layer was read: a layer that could
     /// not be read the last time may be readable now.
-    fn known(&self, entry: &Entry, manifests: &[Digest]) -> Result<Option<Vec<KnownImage>>, StoreError> {
+    fn known(
+        &self,
+        entry: &Entry,
+        manifests: &[Digest],
+        memory: &DocumentMemory<'_>,
+    ) -> Result<Option<Vec<KnownImage>>, StoreError> {
         if self.limits.reread_documents {
             return Ok(None);
         }
         let mut manifests = manifests.to_vec();
         manifests.sort_unstable();
         manifests.dedup();
-        let reports = self.sweep.store.images().reports(&manifests, self.key)?;
-        let is_read = |stored: &StoredReport| stored.report.layers.iter().all(|layer| layer.is_read);
-        if manifests.is_empty() || reports.len() < manifests.len() || !reports.iter().all(is_read) {
+        let images = self.sweep.store.images();
+        let packed = images.packed_reports(&manifests, self.key)?;
+        if manifests.is_empty() || packed.len() < manifests.len() {
             return Ok(None);
         }
-        let judged = |StoredReport { image, mut report }| {
+        let mut known = Vec::with_capacity(packed.len());
+        // One after the other: a report may be large.
+        for packed in packed {
+            let _memory = memory.while_read(packed.memory());
+            let Some(StoredReport { image, mut report }) = images.unpack(&packed, self.key)? else { return Ok(None) };
+            if !report.layers.iter().all(|layer| layer.is_read) {
+                return Ok(None);
+            }
             add_stored_base(self.sweep.store, &mut report)?;
             self.sweep.policy.judge(&mut report);
             let name = || entry.reference().to_string();
             let may_be_index = report.kind == ReportKind::Artifact && report.layers.is_empty();
             let (verdict, incomplete) = (report.verdict(), incomplete(name, &report));
-            Ok(KnownImage { id: image, verdict, incomplete, may_be_index })
-        };
-        reports.into_iter().map(judged).collect::<Result<_, StoreError>>().map(Some)
+            known.push(KnownImage { id: image, verdict, incomplete, may_be_index });
+        }
+        Ok(Some(known))
     }
 }
 
 impl Running<'_> {
     /// Plans what an entry turned out to be: what is missing is queued.
-    pub(super) fn plan(&mut self, entry: &Entry, resolved: Resolved) -> Result<(), SweepError> {
-        match resolved {
+    pub(super) fn plan(&mut self, entry: &Entry, planned: Planned) -> Result<(), SweepError> {
+        let memory = Arc::new(planned.memory);
+        match planned.resolved {
             Resolved::Problem(problem) => {
                 self.add_problem(problem);
                 self.note_listed(entry)?;
@@ -283,7 +371,7 @@ impl Running<'_> {
                 for image in images {
                     // An index of which an image could not be read is read again the next time.
                     let is_noted = is_whole || image.image.manifest_digest.as_ref() != Some(&root);
-                    is_whole &= self.plan_image(entry, &root, image, is_noted)?;
+                    is_whole &= self.plan_image(entry, &root, (image, &memory), is_noted)?;
                 }
                 if !is_whole {
                     self.note_listed(entry)?;
@@ -343,7 +431,7 @@ impl Running<'_> {
         &mut self,
         entry: &Entry,
         root: &Digest,
-        planned: PlannedImage,
+        (planned, memory): (PlannedImage, &Arc<RetainedMemory>),
         is_noted: bool,
     ) -> Result<bool, SweepError> {
         let image = &planned.image;
@@ -407,7 +495,7 @@ impl Running<'_> {
         // Layers that an earlier sweep failed to read are tried again; those of this sweep are not.
         let again: Vec<Digest> = missing.iter().filter(|layer| !self.poisoned.contains_key(layer)).cloned().collect();
         store.queue().retry(key, &again)?;
-        self.pending.push(Pending { planned, missing, jobs });
+        self.pending.push(Pending { planned, missing, jobs, _memory: Arc::clone(memory) });
         Ok(true)
     }
 }

@@ -1,6 +1,6 @@
 //! What the author of an image claims about its build: provenance and annotations.
 
-use layersift_model::Digest;
+use layersift_model::{Digest, percent_decoded};
 
 use crate::json::Node;
 use crate::provenance::{Material, Provenance, Untold};
@@ -85,22 +85,7 @@ fn name(uri: &str) -> Option<String> {
     })
 }
 
-/// Text without percent-encoding (RFC 3986); what is not encoded well stays as it is.
+/// Text without percent-encoding; what is not UTF-8 then stays as it is.
 fn decoded(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok()).filter(|_| *first == b'%');
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.into())
+    String::from_utf8(percent_decoded(text.as_bytes())).unwrap_or_else(|_| text.into())
 }

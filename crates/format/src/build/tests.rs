@@ -8,14 +8,14 @@ use crate::recorded::{self, Recorded};
 
 fn claimed(name: &str) -> (Image, Build) {
     let (image, claims) = Recorded::open(name).image();
-    let build = Build::of(&image, &BuildHints::default(), &claims);
+    let build = Build::of(&image.unpack(), &BuildHints::default(), &claims);
     (image, build)
 }
 
 fn with_dockerfile(name: &str, text: &str) -> (Image, Build) {
     let (image, _) = Recorded::open(name).image();
     let hints = BuildHints { dockerfile: Some(NamedDockerfile::new("Dockerfile", text)), bases: Vec::new() };
-    let build = Build::of(&image, &hints, &BuildClaims::default());
+    let build = Build::of(&image.unpack(), &hints, &BuildClaims::default());
     (image, build)
 }
 
@@ -49,9 +49,9 @@ fn a_provenance_gives_layers_their_instruction_stage_and_base() {
     let expected = [None, None, None, None, Some((13, 13)), Some((14, 14)), Some((15, 15)), Some((16, 17))];
     assert_eq!(lines(&build.history)[..8], expected);
     assert_eq!(lines(&build.history)[12..], [Some((26, 26)), Some((27, 27))]);
-    assert_eq!(build.entry_of(&image, "Env[1]"), Some(5));
-    assert_eq!(build.entry_of(&image, "Env[0]"), Some(1));
-    assert_eq!(build.entry_of(&image, "ExposedPorts.8080/tcp"), Some(12));
+    assert_eq!(build.entry_of(&image.unpack(), "Env[1]"), Some(5));
+    assert_eq!(build.entry_of(&image.unpack(), "Env[0]"), Some(1));
+    assert_eq!(build.entry_of(&image.unpack(), "ExposedPorts.8080/tcp"), Some(12));
     assert_eq!((build.is_base_entry(3), build.is_base_entry(4)), (Some(true), Some(false)));
 }
 
@@ -89,7 +89,7 @@ fn the_history_of_buildah_and_podman_is_matched() {
 /// A Dockerfile that says what a history of buildah says after its base image.
 fn from_history(image: &Image) -> String {
     let mut text = String::from("FROM base\n");
-    for entry in image.config.history.iter().skip(4) {
+    for entry in image.config.read().history.iter().skip(4) {
         let created = &entry.created_by;
         let line = match created.split_once("#(nop) ") {
             Some((_, rest)) if rest.starts_with("COPY ") || rest.starts_with("ADD ") => {
@@ -150,7 +150,7 @@ fn a_statement_about_another_manifest_is_ignored_with_a_note() {
     let recorded = Recorded::open("linemap-provenance-v1-max");
     let (mut image, claims) = recorded.image();
     image.manifest_digest = Some(Digest::of(b"another"));
-    let build = Build::of(&image, &BuildHints::default(), &claims);
+    let build = Build::of(&image.unpack(), &BuildHints::default(), &claims);
     assert_eq!((lines(&build.layers), build.base), (vec![None; 7], None));
     assert_eq!(build.notes, ["a provenance is about another manifest and was not used"]);
 }
@@ -161,7 +161,7 @@ fn each_platform_has_its_own_provenance() {
     let images = recorded.images();
     assert_eq!(images.len(), 2);
     for image in images {
-        let build = Build::of(&image, &BuildHints::default(), &recorded.claims(&image));
+        let build = Build::of(&image.unpack(), &BuildHints::default(), &recorded.claims(&image));
         assert!(build.layers.iter().all(Option::is_some), "{:?}", build.layers);
         assert_eq!(build.notes, [""; 0]);
     }
@@ -173,14 +173,14 @@ fn a_base_image_that_was_read_is_proven_and_another_is_a_note() {
     let (base, _) = Recorded::open("linemap-no-attestation-plain-manifest").image();
     let known = KnownBase::new("r.example/base:1", &base);
     let hints = |known| BuildHints { dockerfile: None, bases: vec![known] };
-    let build = Build::of(&image, &hints(known.clone()), &claims);
+    let build = Build::of(&image.unpack(), &hints(known.clone()), &claims);
     let found = build.base.clone().unwrap();
     assert_eq!((found.layers, found.is_proven, found.evidence), (Some(7), true, BuildEvidence::Option));
     assert_eq!((found.reference.as_deref(), found.digest), (Some("r.example/base:1"), base.manifest_digest));
     assert_eq!((build.is_base_entry(13), build.is_base_entry(14)), (Some(true), Some(false)));
     assert_eq!(build.notes, [""; 0], "the provenance says the same");
     let other = KnownBase { layers: vec![(Some(Digest::of(b"x")), None)], ..known };
-    let build = Build::of(&image, &hints(other), &claims);
+    let build = Build::of(&image.unpack(), &hints(other), &claims);
     assert!(!build.base.unwrap().is_proven);
     assert_eq!(build.notes, ["the image does not begin with the layers of the base image r.example/base:1"]);
 }
@@ -191,7 +191,7 @@ fn a_base_image_that_contradicts_the_provenance_is_a_note() {
     let layer = |layer: &LayerSource| (layer.digest.clone(), layer.diff_id.clone());
     let layers = image.layers.iter().take(2).map(layer).collect();
     let bases = vec![KnownBase { reference: "short".into(), layers, ..KnownBase::default() }];
-    let build = Build::of(&image, &BuildHints { dockerfile: None, bases }, &claims);
+    let build = Build::of(&image.unpack(), &BuildHints { dockerfile: None, bases }, &claims);
     assert_eq!(build.base.unwrap().layers, Some(2));
     let note = "the provenance says that the base image has 7 layers, the base image that was named that it has 2";
     assert_eq!(build.notes, [note]);

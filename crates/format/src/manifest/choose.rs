@@ -3,6 +3,7 @@
 
 use super::read::Leaf;
 use super::{Image, ImageError};
+use crate::config::ImageConfig;
 use crate::platform::{Choice, Platform};
 
 /// The leaves of an index that are wanted, and the platforms of the others.
@@ -54,13 +55,13 @@ pub(super) fn no_such_platform<'p>(wanted: &Platform, known: impl Iterator<Item 
     ImageError::NoSuchPlatform { wanted: wanted.to_string(), known }
 }
 
-/// Assigns the diff_ids of the configuration to the layers, and compares the platforms of index and configuration.
-pub(super) fn finish(image: &mut Image, of_index: Option<&Platform>) {
-    let diff_ids = &image.config.rootfs.diff_ids;
+/// Assigns the diff_ids of `config` to the layers, and compares the platforms of index and configuration.
+pub(super) fn finish(image: &mut Image, config: &ImageConfig, of_index: Option<&Platform>) {
+    let diff_ids = &config.rootfs.diff_ids;
     for (layer, diff_id) in image.layers.iter_mut().zip(diff_ids) {
         layer.diff_id = Some(diff_id.clone());
     }
-    let of_config = image.config.platform();
+    let of_config = config.platform();
     if let (Some(of_index), Some(text)) = (of_index, &of_config)
         && let Ok(parsed) = text.parse::<Platform>()
         && (&parsed.os, &parsed.architecture) != (&of_index.os, &of_index.architecture)

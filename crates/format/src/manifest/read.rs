@@ -13,7 +13,7 @@ use super::choose::{self, Chosen};
 use super::classify::{kind, parts};
 use super::wire::{Descriptor, WireDocument, WirePlatform};
 use super::{Document, DocumentContent, DocumentKind, Image, ImageError, ImageKind, LayerSource};
-use crate::config::ImageConfig;
+use crate::config::{ImageConfig, PackedConfig};
 use crate::image_source::{Fetched, ImageSource, Location};
 use crate::json::{JsonString, Node};
 use crate::platform::{Choice, Platform};
@@ -288,7 +288,7 @@ impl<'s> DocumentReader<'s> {
         let is_artifact = document.is_artifact();
         let (config, blobs) = parts(document);
         self.bound_layers(&location, blobs.len())?;
-        let mut node = None;
+        let (mut tree, mut read) = (None, ImageConfig::default());
         if let Some(config) = &config {
             let digest = config.digest(&location)?;
             let place = self.source.locate(&digest);
@@ -296,10 +296,12 @@ impl<'s> DocumentReader<'s> {
                 Some(bytes) => Some(bytes),
                 None => self.document(&place, Some(&digest), &mut image.gaps)?,
             };
-            node = bytes.as_deref().map(Node::parse).and_then(Result::ok);
+            let node = bytes.as_deref().map(Node::parse).and_then(Result::ok);
             image.kind = kind(config, node.as_ref(), bytes.as_deref(), &blobs);
+            // It takes a multiple of its bytes, and so does what is read of it next.
+            tree = node.filter(|_| image.kind == ImageKind::Cache);
             if let Some(bytes) = bytes {
-                self.configuration(&mut image, config, &place, &digest, bytes)?;
+                read = configuration(&mut image, config, &place, &digest, bytes)?;
             }
             image.config_digest = Some(digest);
         } else if is_artifact {
@@ -334,40 +336,10 @@ impl<'s> DocumentReader<'s> {
             }
         }
         if image.kind == ImageKind::Cache {
-            order_by_tree(&mut image.layers, node.as_ref());
+            order_by_tree(&mut image.layers, tree.as_ref());
         }
-        choose::finish(&mut image, platform.as_ref());
+        choose::finish(&mut image, &read, platform.as_ref());
         Ok(image)
-    }
-
-    /// Takes the configuration of an image, or the document in its place.
-    fn configuration(
-        &self,
-        image: &mut Image,
-        config: &Descriptor,
-        place: &Location,
-        digest: &Digest,
-        bytes: Vec<u8>,
-    ) -> Result<(), ImageError> {
-        if image.kind == ImageKind::Image {
-            image.config = parse_config(place, &bytes)?;
-            image.has_config = true;
-        } else {
-            let media_type = Some(config.media_type.clone()).filter(|text| !text.is_empty());
-            let content = DocumentContent::Bytes(bytes.into());
-            let digest = Some(digest.clone());
-            let (kind, is_of_index) = (DocumentKind::Configuration, false);
-            image.documents.push(Document {
-                kind,
-                digest,
-                media_type,
-                is_of_index,
-                attached_to: None,
-                referrer: None,
-                content,
-            });
-        }
-        Ok(())
     }
 
     /// Adds the documents of an attestation to the image that it is of; to all `images` if it is of none in the index.
@@ -490,7 +462,9 @@ impl<'s> DocumentReader<'s> {
         self.bound_layers(config, layers.len())?;
         let mut gaps = Vec::new();
         let bytes = self.document(config, digest_in_name(&config.0).as_ref(), &mut gaps)?;
-        let parsed = bytes.as_deref().map(|bytes| parse_config(config, bytes)).transpose()?;
+        let config_digest = bytes.as_deref().map(Digest::of);
+        let has_config = bytes.is_some();
+        let (packed, read) = bytes.map(|bytes| parse_config(config, bytes)).transpose()?.unwrap_or_default();
         let layer = |location: Location| LayerSource {
             digest: location.0.starts_with("blobs/").then(|| digest_in_name(&location.0)).flatten(),
             location: Some(location),
@@ -499,14 +473,14 @@ impl<'s> DocumentReader<'s> {
         };
         let mut image = Image {
             reference,
-            config_digest: bytes.as_deref().map(Digest::of),
-            has_config: parsed.is_some(),
-            config: parsed.unwrap_or_default(),
+            config_digest,
+            has_config,
+            config: packed,
             layers: layers.into_iter().map(layer).collect(),
             gaps,
             ..Image::default()
         };
-        choose::finish(&mut image, None);
+        choose::finish(&mut image, &read, None);
         Ok(image)
     }
 
@@ -551,6 +525,31 @@ impl<'s> DocumentReader<'s> {
     }
 }
 
+/// Takes the configuration of an image, or the document in its place. Returns what is read of it.
+fn configuration(
+    image: &mut Image,
+    config: &Descriptor,
+    place: &Location,
+    digest: &Digest,
+    bytes: Vec<u8>,
+) -> Result<ImageConfig, ImageError> {
+    if image.kind == ImageKind::Image {
+        let (packed, read) = parse_config(place, bytes)?;
+        (image.config, image.has_config) = (packed, true);
+        return Ok(read);
+    }
+    image.documents.push(Document {
+        kind: DocumentKind::Configuration,
+        digest: Some(digest.clone()),
+        media_type: Some(config.media_type.clone()).filter(|text| !text.is_empty()),
+        is_of_index: false,
+        attached_to: None,
+        referrer: None,
+        content: DocumentContent::Bytes(bytes.into()),
+    });
+    Ok(ImageConfig::default())
+}
+
 /// A blob as a document that is read later.
 pub(super) fn blob_document(kind: DocumentKind, blob: LayerSource) -> Option<Document> {
     let content = DocumentContent::Blob(blob.location?);
@@ -570,8 +569,8 @@ fn platform_or_digest(leaf: &Leaf) -> String {
     leaf.platform_text.clone().or_else(digest).unwrap_or_else(|| "unknown".into())
 }
 
-pub(super) fn parse_config(location: &Location, bytes: &[u8]) -> Result<ImageConfig, ImageError> {
-    ImageConfig::parse(bytes)
+pub(super) fn parse_config(location: &Location, bytes: Vec<u8>) -> Result<(PackedConfig, ImageConfig), ImageError> {
+    PackedConfig::parse(bytes)
         .map_err(|error| ImageError::Document { document: location.0.clone(), reason: error.to_string() })
 }
 

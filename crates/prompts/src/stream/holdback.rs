@@ -56,9 +56,13 @@ fn start_of_run(text: &str) -> usize {
         .map_or(0, |space| space + text.get(space..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8))
 }
 
-/// Whether a run may be a part of something that goes on after white space: numbers in a list, digits, or a full line
-/// of base64.
+/// Whether a run may be a part of something that goes on after white space: numbers in a list, digits, a full line of
+/// base64, or a line that is broken.
 fn goes_on(run: &str) -> bool {
+    // The line goes on in the next.
+    if run.ends_with(['=', '\\']) && run.len() > 1 {
+        return true;
+    }
     let is_list = |byte: u8| byte.is_ascii_hexdigit() || b"xX,;:{}()[]\\\"'+-_|".contains(&byte);
     let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_\"',\\".contains(&byte);
     run.bytes().all(is_list) || (run.len() >= LONG_LINE && run.bytes().all(is_base64))
@@ -113,7 +117,9 @@ mod tests {
         assert_eq!(waiting("dump:\n6768 705f\n"), "6768 705f\n");
         let line = "QUJD".repeat(16);
         assert_eq!(waiting(&format!("data\n{line}\n{line}\n")), format!("{line}\n{line}\n"));
-        assert_eq!(waiting(&format!("data\n{line}\n{line}\nQUI=\n")), "");
+        assert_eq!(waiting(&format!("data\n{line}\n{line}\nQUI=\nso ")), "");
+        assert_eq!(waiting("the token=\n"), "token=\n");
+        assert_eq!(waiting("the token\\\n"), "token\\\n");
         assert_eq!(waiting("password: \"two words "), "\"two words ");
         assert_eq!(waiting("password: \"two words\" "), "");
         let pem = "-----BEGIN PRIVATE KEY-----\nMIIB some thing\n";

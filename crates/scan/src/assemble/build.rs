@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use layersift_format::build::{Build, Fix};
-use layersift_format::manifest::Image;
+use layersift_format::manifest::UnpackedImage;
 use layersift_model::{BuildStep, DocumentLocation, Finding, FixPatch, GapReason, ImageReport, LayerOrigin, Location};
 
 use super::Mask;
@@ -18,7 +18,7 @@ const MAX_TRIED: usize = 2_000;
 const MAX_SEARCHED: usize = 256 << 20;
 
 /// Adds `build`, which is about `image`, to its report.
-pub(super) fn add(report: &mut ImageReport, image: &Image, mut build: Build, mask: &Mask) {
+pub(super) fn add(report: &mut ImageReport, image: &UnpackedImage<'_>, mut build: Build, mask: &Mask) {
     for step in build.layers.iter_mut().chain(&mut build.history).flatten() {
         mask_step(step, mask);
     }
@@ -46,7 +46,7 @@ pub(super) fn add(report: &mut ImageReport, image: &Image, mut build: Build, mas
 }
 
 /// The changes of the Dockerfile that are proposed for the findings, each once.
-fn patches(report: &ImageReport, image: &Image, build: &Build, mask: &Mask) -> Vec<FixPatch> {
+fn patches(report: &ImageReport, image: &UnpackedImage<'_>, build: &Build, mask: &Mask) -> Vec<FixPatch> {
     let mut patches: Vec<FixPatch> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
     for finding in report.findings.iter().filter(|finding| finding.step.is_some() || is_user(finding)).take(MAX_TRIED) {
@@ -64,7 +64,7 @@ fn patches(report: &ImageReport, image: &Image, build: &Build, mask: &Mask) -> V
 }
 
 /// What would fix a finding.
-fn fix<'f>(finding: &'f Finding, image: &'f Image, build: &Build) -> Option<Fix<'f>> {
+fn fix<'f>(finding: &'f Finding, image: &'f UnpackedImage<'_>, build: &Build) -> Option<Fix<'f>> {
     let line = finding.step.as_ref().map(|step| step.line);
     match &finding.location {
         Location::File(file) if finding.secret.is_some() => Some(Fix::Copied(line?, &file.path)),
@@ -89,7 +89,7 @@ fn has_other_layers(report: &ImageReport, layers: usize) -> bool {
     report.gaps.iter().any(|gap| gap.layer.is_some_and(|layer| layer < layers) && differs.contains(&gap.gap.reason))
 }
 
-fn add_to_finding(finding: &mut Finding, image: &Image, build: &Build) {
+fn add_to_finding(finding: &mut Finding, image: &UnpackedImage<'_>, build: &Build) {
     match &finding.location {
         Location::File(file) => finding.step = build.layers.get(file.layer.index).cloned().flatten(),
         Location::Config(field) => {

@@ -153,7 +153,7 @@ impl Checks {
     fn matches(&self, subject: &Subject<'_>) -> Vec<FieldMatches> {
         let mut found: Vec<FieldMatches> = self.checks.iter().map(|_| FieldMatches::default()).collect();
         let mut kinds: Vec<Vec<ConfigField>> = vec![Vec::new(); self.checks.len()];
-        for field in fields::each(subject.config) {
+        for field in fields::fields(subject.config) {
             for (i, check) in self.checks.iter().enumerate() {
                 if let CheckKind::Pattern(pattern) = &check.kind
                     && pattern.search(&field, &mut found[i])

@@ -1,29 +1,84 @@
-//! Expressions for short texts: paths, secrets, matches. Each is compiled once, however many rules share it, and only
+//! Expressions for short texts: candidates, secrets, paths. Each is compiled once, however many rules share it, and only
 //! when it is first needed: a scan needs few of them.
+//!
+//! All of them together must not take much: a hostile image needs them all. So of the engines of `regex` only those are
+//! compiled that are small.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex_automata::meta::Regex;
+use regex_automata::util::syntax;
+use regex_automata::{Input, Span};
 use regex_syntax::hir::Hir;
 
 use super::ConfirmError;
+use super::scratch::Scratch;
+
+/// The most bytes of a compiled expression, as `regex` has it.
+const MOST_COMPILED: usize = 10 << 20;
+
+/// The most bytes of the states that a search makes of one expression.
+const MOST_STATES: usize = 1 << 20;
 
 /// An expression, shared by its clones.
 #[derive(Clone)]
-pub struct Expression(Arc<(String, OnceLock<Option<Regex>>)>);
+pub struct Expression(Arc<Inner>);
+
+struct Inner {
+    /// Its number among all expressions of a set.
+    number: usize,
+    source: String,
+    compiled: OnceLock<Option<Regex>>,
+}
 
 impl Expression {
     /// Whether `text` contains a match. An expression that is too large to compile never matches.
-    pub fn is_match(&self, text: &[u8]) -> bool {
-        let (source, regex) = &*self.0;
-        regex.get_or_init(|| compile(source)).as_ref().is_some_and(|regex| regex.is_match(text))
+    pub(super) fn is_match(&self, text: &[u8], scratch: &mut Scratch) -> bool {
+        let Some(regex) = self.compiled() else { return false };
+        let input = Input::new(text).earliest(true);
+        scratch.with(self.0.number, regex, |cache, _| regex.search_half_with(cache, &input)).is_some()
+    }
+
+    /// The leftmost match in `text` that begins at or after `at`, and those of its groups `names` that matched.
+    pub(super) fn groups_at<const N: usize>(
+        &self,
+        text: &[u8],
+        at: usize,
+        names: [&str; N],
+        scratch: &mut Scratch,
+    ) -> Option<(Span, [Option<Span>; N])> {
+        let regex = self.compiled()?;
+        if at > text.len() {
+            return None;
+        }
+        let input = Input::new(text).span(at..text.len());
+        scratch.with(self.0.number, regex, |cache, captures| {
+            regex.search_captures_with(cache, &input, captures);
+            Some((captures.get_match()?.span(), names.map(|name| captures.get_group_by_name(name))))
+        })
+    }
+
+    /// The expression as it is written.
+    pub(super) fn source(&self) -> &str {
+        &self.0.source
+    }
+
+    fn compiled(&self) -> Option<&Regex> {
+        self.0.compiled.get_or_init(|| compile(&self.0.source)).as_ref()
     }
 }
 
 /// Compiles `source` over bytes and without Unicode; `None` if it is invalid.
-pub fn compile(source: &str) -> Option<Regex> {
-    RegexBuilder::new(source).unicode(false).build().ok()
+fn compile(source: &str) -> Option<Regex> {
+    let config = Regex::config()
+        .utf8_empty(false)
+        .nfa_size_limit(Some(MOST_COMPILED))
+        .hybrid_cache_capacity(MOST_STATES)
+        .onepass(false)
+        .dfa(false);
+    let syntax = syntax::Config::new().unicode(false).utf8(false);
+    Regex::builder().configure(config).syntax(syntax).build(source).ok()
 }
 
 /// Parses the expression `source`, over bytes and without Unicode.
@@ -64,9 +119,18 @@ impl Expressions {
         if !self.are_valid {
             parse(source).map_err(|error| unreadable(rule, source, &error))?;
         }
-        let expression = Expression(Arc::new((source.into(), OnceLock::new())));
+        Ok(self.pattern(source))
+    }
+
+    /// The expression `source`, which the engine has accepted as a pattern.
+    pub(super) fn pattern(&mut self, source: &str) -> Expression {
+        if let Some(known) = self.known.get(source) {
+            return known.clone();
+        }
+        let number = self.known.len();
+        let expression = Expression(Arc::new(Inner { number, source: source.into(), compiled: OnceLock::new() }));
         self.known.insert(source.into(), expression.clone());
-        Ok(expression)
+        expression
     }
 
     /// The expressions `sources` of `rule`.

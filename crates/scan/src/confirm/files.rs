@@ -3,6 +3,7 @@
 use super::ConfirmError;
 use super::expressions::{Expression, Expressions};
 use super::globs::GlobIndex;
+use super::scratch::{Scratch, ScratchPool};
 use layersift_rules::{FileRule, Foreign, Signature};
 
 /// The rules for files, compiled.
@@ -11,6 +12,7 @@ pub struct FileRules {
     /// Rules with expressions instead of globs.
     foreign: Vec<(usize, PathExpressions)>,
     rules: Vec<(Option<Expression>, u64)>,
+    scratch: ScratchPool,
 }
 
 impl FileRules {
@@ -31,20 +33,26 @@ impl FileRules {
             prepared.push((contains, rule.min_size));
         }
         let globs = GlobIndex::new(rules.iter().map(|rule| (&rule.id[..], &rule.paths[..])), valid)?;
-        Ok(FileRules { globs, foreign, rules: prepared })
+        Ok(FileRules { globs, foreign, rules: prepared, scratch: ScratchPool::default() })
     }
 
     /// The indices of the rules that apply to `path`, without duplicates.
     pub fn at(&self, path: &[u8]) -> Vec<usize> {
         let mut rules = self.globs.at(path);
-        rules.extend(self.foreign.iter().filter(|(_, paths)| paths.holds(path)).map(|(rule, _)| *rule));
+        if !self.foreign.is_empty() {
+            self.scratch.with(|scratch| {
+                rules
+                    .extend(self.foreign.iter().filter(|(_, paths)| paths.holds(path, scratch)).map(|(rule, _)| *rule));
+            });
+        }
         rules
     }
 
     /// Whether `rule` matches a file of `size` bytes that begins with `head`.
     pub fn judge(&self, rule: usize, head: &[u8], size: u64) -> bool {
         let Some((contains, least)) = self.rules.get(rule) else { return false };
-        size >= *least && contains.as_ref().is_none_or(|contains| contains.is_match(head))
+        size >= *least
+            && contains.as_ref().is_none_or(|contains| self.scratch.with(|scratch| contains.is_match(head, scratch)))
     }
 }
 
@@ -88,8 +96,8 @@ impl PathExpressions {
     }
 
     /// Whether the rule applies to the file at `path`.
-    pub(super) fn holds(&self, path: &[u8]) -> bool {
-        self.path.as_ref().is_none_or(|regex| regex.is_match(path))
-            && !self.except.iter().any(|regex| regex.is_match(path))
+    pub(super) fn holds(&self, path: &[u8], scratch: &mut Scratch) -> bool {
+        self.path.as_ref().is_none_or(|regex| regex.is_match(path, scratch))
+            && !self.except.iter().any(|regex| regex.is_match(path, scratch))
     }
 }

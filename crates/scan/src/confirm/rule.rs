@@ -3,12 +3,11 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use regex::bytes::{Captures, Regex};
-
 use super::checksum::{self, Check};
 use super::expressions::{self, Expression, Expressions};
 use super::files::PathExpressions;
 use super::keys::{self, PrivateKey, Reject};
+use super::scratch::Scratch;
 use super::{entropy, placeholder};
 use layersift_model::Secret;
 use layersift_rules::{Confirm, Signature};
@@ -108,13 +107,22 @@ const PARSERS: [(&str, Parser); 29] = [
     ("cipher-constant", Parser::WholeFile),
 ];
 
-/// The names of groups; the first group that is not empty is the secret.
-const SECRETS: [&str; 4] = ["secret", "secret2", "secret3", "secret4"];
+/// The names of groups: of the first four, the first that is not empty is the secret.
+const GROUPS: [&str; 5] = ["secret", "secret2", "secret3", "secret4", "value"];
+
+/// A match of the expression of a rule.
+pub(super) struct Match {
+    /// All of it.
+    pub(super) whole: Range<usize>,
+    secret: Range<usize>,
+    /// What has to be random.
+    value: Range<usize>,
+}
 
 pub(super) struct CompiledRule {
-    source: String,
-    /// The expression and its width, compiled for the first candidate: most rules never have one.
-    compiled: OnceLock<Option<(Regex, usize)>>,
+    expression: Expression,
+    /// The greatest length of a match, computed for the first candidate: most rules never have one.
+    width: OnceLock<usize>,
     reject: Vec<Expression>,
     /// Expressions that the whole match must not match.
     reject_match: Vec<Expression>,
@@ -150,8 +158,8 @@ impl CompiledRule {
         };
         let foreign = signature.foreign.as_ref();
         Ok(CompiledRule {
-            source: signature.pattern.clone(),
-            compiled: OnceLock::new(),
+            expression: expressions.pattern(&signature.pattern),
+            width: OnceLock::new(),
             reject: expressions.all(id, &[&reject[..], foreign.map_or(&[], |rule| &rule.except_secrets)].concat())?,
             reject_match: expressions.all(id, foreign.map_or(&[], |rule| &rule.except_matches))?,
             places: foreign.map(|rule| PathExpressions::of(id, rule, expressions)).transpose()?,
@@ -166,34 +174,30 @@ impl CompiledRule {
     }
 
     /// The leftmost match that begins at or after `at`.
-    pub(super) fn captures_at<'h>(&self, bytes: &'h [u8], at: usize) -> Option<Captures<'h>> {
-        let (regex, _) = self.compiled()?;
-        if at > bytes.len() { None } else { regex.captures_at(bytes, at) }
+    pub(super) fn match_at(&self, bytes: &[u8], at: usize, scratch: &mut Scratch) -> Option<Match> {
+        let (whole, groups) = self.expression.groups_at(bytes, at, GROUPS, scratch)?;
+        let [secrets @ .., value] = groups;
+        let secret = secrets.into_iter().flatten().find(|group| !group.is_empty()).unwrap_or(whole);
+        let value = value.unwrap_or(secret);
+        Some(Match { whole: whole.range(), secret: secret.range(), value: value.range() })
     }
 
     /// The greatest length of a match in bytes.
     pub(super) fn width(&self) -> usize {
-        self.compiled().map_or(0, |(_, width)| *width)
-    }
-
-    fn compiled(&self) -> Option<&(Regex, usize)> {
-        let compile = || Some((expressions::compile(&self.source)?, width(&self.source)));
-        self.compiled.get_or_init(compile).as_ref()
+        *self.width.get_or_init(|| width(self.expression.source()))
     }
 
     /// Decides on a match in `bytes`.
-    pub(super) fn judge(&self, bytes: &[u8], groups: &Captures<'_>) -> Judgement {
-        let Some(whole) = groups.get(0) else { return Judgement::Rejected };
+    pub(super) fn judge(&self, bytes: &[u8], found: Match, scratch: &mut Scratch) -> Judgement {
+        let Match { whole, secret, value } = found;
         match self.parser {
-            Some(parser) => parser.judge(bytes, whole.range()),
+            Some(parser) => parser.judge(bytes, whole),
             None => {
-                if self.reject_match.iter().any(|regex| regex.is_match(whole.as_bytes())) {
+                let mut is_rejected = |regex: &Expression| regex.is_match(&bytes[whole.clone()], scratch);
+                if self.reject_match.iter().any(&mut is_rejected) {
                     return Judgement::Rejected;
                 }
-                let mut named = SECRETS.iter().filter_map(|name| groups.name(name));
-                let secret = named.find(|group| !group.is_empty()).unwrap_or(whole);
-                let judged = groups.name("value").unwrap_or(secret);
-                match self.judge_token(secret.as_bytes(), secret.range(), judged.as_bytes()) {
+                match self.judge_token(&bytes[secret.clone()], secret, &bytes[value], scratch) {
                     Judgement::Confirmed { kind: Kind::Damaged, span, .. } if !stands_alone(bytes, &span) => {
                         Judgement::Rejected
                     }
@@ -203,9 +207,9 @@ impl CompiledRule {
         }
     }
 
-    fn judge_token(&self, secret: &[u8], span: Range<usize>, judged: &[u8]) -> Judgement {
+    fn judge_token(&self, secret: &[u8], span: Range<usize>, judged: &[u8], scratch: &mut Scratch) -> Judgement {
         let random = entropy::shannon(judged) >= self.min_entropy && entropy::classes(judged) >= self.min_classes;
-        let excluded = self.reject.iter().any(|regex| regex.is_match(secret))
+        let excluded = self.reject.iter().any(|regex| regex.is_match(secret, scratch))
             || (!self.keep_placeholders && placeholder::is_placeholder(judged));
         if !random || excluded {
             return Judgement::Rejected;

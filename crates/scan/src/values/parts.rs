@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use layersift_model::percent_decoded;
 
 /// Names in connection strings whose values are secret.
 const NAMES: [&str; 8] = ["password", "passwd", "pwd", "pass", "accountkey", "sharedaccesskey", "secret", "token"];
@@ -37,7 +38,7 @@ fn add_parts(value: &str, found: &mut BTreeSet<String>) {
             found.insert(part.trim().trim_matches(['"', '\'']).to_string());
         }
     }
-    let decoded: Vec<String> = found.iter().map(|value| percent_decoded(value)).collect();
+    let decoded: Vec<String> = found.iter().map(|value| without_escapes(value)).collect();
     found.extend(decoded);
 }
 
@@ -48,23 +49,9 @@ fn password_of_url(value: &str) -> Option<&str> {
     Some(password)
 }
 
-/// `text` without the escapes of URLs.
-pub(super) fn percent_decoded(text: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let [first, after @ ..] = rest {
-        let digits = after.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.into())
+/// `text` without the escapes of URLs; what is not UTF-8 then stays as it is.
+pub(super) fn without_escapes(text: &str) -> String {
+    String::from_utf8(percent_decoded(text.as_bytes())).unwrap_or_else(|_| text.into())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@
 use crate::admission::bounded_json::{BoundedJson, OverBound};
 use crate::admission::words::{describe, tidy};
 use crate::admission::{Decision, Effect, Outcome};
+use layersift_model::json_output;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::io::{BufReader, Read};
@@ -210,7 +211,7 @@ fn write(items: Vec<Item<'_>>, system_error: String) -> Vec<u8> {
     let response = Response { idempotent: false, items, system_error };
     let written = ProviderResponse { api_version: API_VERSION, kind: "ProviderResponse", response };
     // An empty body, which cannot come about, is an outage to Gatekeeper.
-    serde_json::to_vec(&written).unwrap_or_default()
+    json_output::line(&written).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::admission::bounded_json::{BoundedJson, OverBound};
 use crate::admission::matched::{entries, message, worst};
 use crate::admission::words::tidy;
 use crate::admission::{Decision, Effect, Outcome, Reason};
-use layersift_model::Digest;
+use layersift_model::{Digest, json_output};
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
@@ -143,7 +143,7 @@ pub fn refuse(error: &dyn std::error::Error) -> Vec<u8> {
 }
 
 fn write(written: &Written<'_>) -> Vec<u8> {
-    serde_json::to_vec(written).unwrap_or_else(|_| br#"{"allowed":false,"decisions":[]}"#.to_vec())
+    json_output::line(written).unwrap_or_else(|_| br#"{"allowed":false,"decisions":[]}"#.to_vec())
 }
 
 impl<'de> Deserialize<'de> for AskedImage {

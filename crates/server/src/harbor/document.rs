@@ -5,6 +5,7 @@
 //! nothing: a report always has all fields.
 
 use crate::harbor::scan_request::Artifact;
+use layersift_model::json_output;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -235,7 +236,7 @@ impl Report {
     }
 
     fn write(&self, vulnerabilities: &[&Vulnerability]) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&Written {
+        json_output::line(&Written {
             generated_at: &self.generated_at,
             artifact: &self.artifact,
             scanner: &self.scanner,
@@ -251,7 +252,7 @@ impl Report {
         let mut kept = 0;
         for one in &self.vulnerabilities {
             // With the comma.
-            let size = serde_json::to_vec(one).map_or(usize::MAX, |bytes| bytes.len() + 1);
+            let size = json_output::line(one).map_or(usize::MAX, |bytes| bytes.len() + 1);
             let Some(left) = room.checked_sub(size) else { break };
             room = left;
             kept += 1;

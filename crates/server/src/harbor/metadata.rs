@@ -7,6 +7,7 @@
 use crate::harbor::document::Scanner;
 use crate::harbor::sbom::Form;
 use crate::harbor::{MANIFESTS, SBOM, VULNERABILITIES, is_media_type};
+use layersift_model::json_output;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -113,7 +114,7 @@ impl Metadata {
 
     /// The metadata as JSON.
     pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
+        json_output::line(self).unwrap_or_default()
     }
 }
 
@@ -139,7 +140,7 @@ impl Capability {
             return None;
         }
         let is_short = |attributes: &&Map<String, Value>| {
-            serde_json::to_vec(attributes).is_ok_and(|bytes| bytes.len() <= MOST_ATTRIBUTES)
+            json_output::line(attributes).is_ok_and(|bytes| bytes.len() <= MOST_ATTRIBUTES)
         };
         Some(Capability {
             kind: self.kind.clone(),

@@ -2,17 +2,14 @@
 //! another while both are accepted. The file is read again when it changes.
 
 use std::fmt;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
+use layersift_format::read_small_text;
 use layersift_model::Digest;
 
 /// Bytes of a text at least: a shorter one can be guessed.
 const LEAST: usize = 16;
-
-/// The most bytes of the file.
-const MOST_BYTES: u64 = 64 << 10;
 
 /// Texts, of which only hashes are kept.
 pub(crate) struct AcceptedTexts {
@@ -57,11 +54,7 @@ impl fmt::Debug for AcceptedTexts {
 }
 
 fn read(path: &Path) -> Result<Vec<String>, String> {
-    let mut text = String::new();
-    let file = std::fs::File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_string(&mut text));
-    if file.map_err(|error: io::Error| error.to_string())? as u64 > MOST_BYTES {
-        return Err(format!("it has more than {MOST_BYTES} bytes"));
-    }
+    let text = read_small_text(path).map_err(|error| error.to_string())?;
     let lines = text.lines().map(str::trim).zip(1..).filter(|(line, _)| !line.is_empty());
     let hashes = lines.map(|(line, number)| match line.len() {
         0..LEAST => Err(format!("line {number} can be guessed: expected at least {LEAST} bytes")),

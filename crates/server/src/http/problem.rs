@@ -1,12 +1,13 @@
 //! Errors as a client reads them: a status, a title and what happened (RFC 9457), or in the form of Anthropic's API,
 //! which is the one that the SDKs of both OpenAI and Anthropic show.
 
-use axum::Json;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use layersift_model::json_output;
 use serde::Serialize;
 
+use super::json::Json;
 use crate::admission::tidy;
 
 /// The most bytes of a detail, which may repeat what a client sent.
@@ -97,8 +98,8 @@ impl Problem {
 
 /// The event that ends a stream with an error. The SDKs take any other end for the end of the answer.
 pub(crate) fn error_event(detail: &str) -> Vec<u8> {
-    let data = serde_json::to_string(&SdkError::new("api_error", detail)).unwrap_or_default();
-    format!("event: error\ndata: {data}\n\n").into_bytes()
+    let data = json_output::line(&SdkError::new("api_error", detail)).unwrap_or_default();
+    [b"event: error\ndata: ", &data[..], b"\n\n"].concat()
 }
 
 /// An error in the form of Anthropic's API.

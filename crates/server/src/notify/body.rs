@@ -3,6 +3,7 @@
 //! Names come from whoever pushed the image. They are without characters that change how they are displayed
 //! (`message`), and in Slack's form nothing in them is a mention, a link or a format.
 
+use layersift_model::json_output;
 use serde::Serialize;
 
 use super::{Message, ToldFinding};
@@ -54,9 +55,9 @@ pub(crate) fn body(format: NotifyFormat, delivery: &str, message: &Message) -> R
     let (media_type, bytes) = match format {
         NotifyFormat::Json => {
             let own = Own { kind: "new-findings", id: delivery, message };
-            ("application/json", serde_json::to_vec(&own)?)
+            ("application/json", json_output::line(&own)?)
         }
-        NotifyFormat::Slack => ("application/json", serde_json::to_vec(&Text { text: text(message) })?),
+        NotifyFormat::Slack => ("application/json", json_output::line(&Text { text: text(message) })?),
         NotifyFormat::CloudEvents => {
             let event = CloudEvent {
                 specversion: "1.0",
@@ -68,7 +69,7 @@ pub(crate) fn body(format: NotifyFormat, delivery: &str, message: &Message) -> R
                 datacontenttype: "application/json",
                 data: message,
             };
-            ("application/cloudevents+json", serde_json::to_vec(&event)?)
+            ("application/cloudevents+json", json_output::line(&event)?)
         }
     };
     Ok(Body { media_type, bytes })

@@ -6,13 +6,19 @@
 use std::io::Read;
 
 use layersift_format::compression::{Codec, Decoding, Undecoded};
-use layersift_prompts::{Client, Decision, Form, Gate, Verdict};
+use layersift_prompts::{Client, Decision, Gate, Verdict};
+
+use super::media::Media;
 
 /// What Envoy shows of a request.
 pub(crate) struct Shown<'r> {
     /// The path and the query of the client.
     pub(crate) path: &'r str,
     pub(crate) body: &'r [u8],
+    /// What the body is, where Envoy shows its media type.
+    pub(crate) media: Media,
+    /// Whether Envoy shows an encoding of the body that is not known.
+    pub(crate) is_encoded: bool,
     /// Whether `body` is only the beginning: the whole of it goes on.
     pub(crate) is_partial: bool,
 }
@@ -22,16 +28,16 @@ pub(crate) fn check(gate: &Gate, shown: &Shown<'_>, client: Client<'_>) -> Verdi
     if shown.is_partial {
         return Gate::unreadable("only the beginning of the body was shown");
     }
-    let in_path = gate.check(shown.path.as_bytes(), Some(Form::Text), client);
-    if in_path.decision != Decision::Allow {
-        return denied(in_path);
+    let in_url = gate.check_url(shown.path, client);
+    if in_url.decision != Decision::Allow || shown.body.is_empty() {
+        return in_url;
     }
-    if shown.body.is_empty() {
-        return in_path;
+    if shown.is_encoded {
+        return Gate::unreadable("its Content-Encoding is neither gzip nor zstd");
     }
     match decompressed(shown.body, client.policy.max_bytes) {
-        Ok(None) => denied(gate.check(shown.body, None, client)),
-        Ok(Some(body)) => denied(gate.check(&body, None, client)),
+        Ok(None) => denied(shown.media.check(gate, shown.body, None, client)),
+        Ok(Some(body)) => denied(shown.media.check(gate, &body, None, client)),
         Err(()) => Gate::unreadable("the body is compressed and cannot be decompressed"),
     }
 }

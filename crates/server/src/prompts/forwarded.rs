@@ -10,6 +10,7 @@ use axum::http::header::{
 };
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use layersift_model::percent_decoded;
 use layersift_prompts::Form;
 
 /// The header with the token of the service.
@@ -96,10 +97,21 @@ fn segment(path: &str) -> Option<(&str, &str)> {
     path.split_at_checked(end).filter(|(_, rest)| rest.starts_with('/'))
 }
 
+/// How often servers in a row may decode a path.
+const MOST_DECODINGS: usize = 3;
+
 /// Whether some server may take a segment as `.` or `..`.
 fn is_dots(segment: &str) -> bool {
-    let plain = segment.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\");
-    plain.split(['/', '\\', ';']).any(|part| matches!(part, "." | ".."))
+    let mut plain = segment.as_bytes().to_vec();
+    for _ in 0..MOST_DECODINGS {
+        plain = percent_decoded(&plain);
+    }
+    // Dots that only some decoders of UTF-8 read as such.
+    let is_overlong = plain.windows(2).any(|two| two == [0xc0, 0xae]);
+    let plain = String::from_utf8_lossy(&plain).replace(['\u{ff0e}', '\u{2024}'], ".").replace('\u{2025}', "..");
+    let is_ignored = |character: char| character.is_control() || character.is_whitespace() || character == '\u{fffd}';
+    plain.split(['/', '\\', ';']).map(|part| part.trim_matches(is_ignored)).any(|part| matches!(part, "." | ".."))
+        || is_overlong
 }
 
 /// The form of a request's body, where the path says it.
@@ -193,7 +205,20 @@ mod tests {
         assert_eq!(led("/openai/v1/models?a=/../b"), some("openai", None, "/v1/models?a=/../b"));
         assert_eq!(led("/a/layersift_00/v1/messages"), some("a", Some("layersift_00"), "/v1/messages"));
         assert_eq!(led("/a/layersift_00"), some("a", None, "/layersift_00"));
-        for path in ["/openai", "/openai?x", "/", "/a/../b", "/a/v1/%2E%2e/x", "/a/v1/..%2fx", "/a/.", "/a/..;x/y"] {
+        for path in [
+            "/openai",
+            "/openai?x",
+            "/",
+            "/a/../b",
+            "/a/v1/%2E%2e/x",
+            "/a/v1/..%2fx",
+            "/a/.",
+            "/a/..;x/y",
+            "/a/%252e%252E/x",
+            "/a/..%00/x",
+            "/a/..%09/x",
+            "/a/%c0%ae%c0%ae/x",
+        ] {
             assert_eq!(led(path), None, "{path}");
         }
         assert!(led("/a/v1/models/org%2Fname").is_some());

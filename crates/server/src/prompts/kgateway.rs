@@ -4,6 +4,7 @@
 //! for a pass. A rejection of an answer is such a thing to versions before the one that has it: an answer that is
 //! denied is masked as a whole.
 
+use layersift_model::json_output;
 use layersift_prompts::{Client, Decision, Form, Gate, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -71,6 +72,7 @@ pub(crate) fn check(gate: &Gate, event: Event, body: &[u8], client: Client<'_>) 
             Decision::Deny => verdict,
             Decision::Allow | Decision::Mask => Gate::unreadable("it is not a question of kgateway: it has no body"),
         };
+        let verdict = Verdict { is_answer: event == Event::Response, ..verdict };
         let answer = refused(&verdict);
         return (verdict, answer);
     };
@@ -116,5 +118,5 @@ fn masked_as_a_whole(shown: &str, verdict: &Verdict) -> Vec<u8> {
 }
 
 fn written(action: impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(&Answer { action }).unwrap_or_default()
+    json_output::line(&Answer { action }).unwrap_or_default()
 }

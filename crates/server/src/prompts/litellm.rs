@@ -6,6 +6,7 @@
 //! `structured_messages`, row by row, and by `tools`; the calls of tools in an answer, and a body that is passed
 //! through, cannot be changed at all, so what would be masked there is blocked.
 
+use layersift_model::json_output;
 use std::collections::HashSet;
 
 use layersift_prompts::{Client, Decision, Form, Gate, Verdict, held_back};
@@ -120,7 +121,7 @@ pub(crate) fn busy() -> Vec<u8> {
         blocked_reason: Some("Layersift is busy and could not check this. Send it again.".into()),
         ..AnswerView::default()
     };
-    serde_json::to_vec(&view).unwrap_or_default()
+    json_output::line(&view).unwrap_or_default()
 }
 
 /// The verdict about a body that LiteLLM passes through: it is the only text.
@@ -144,14 +145,14 @@ fn passed_through(gate: &Gate, body: &[u8], client: Client<'_>) -> Option<Verdic
 
 fn none(stream_holdback_chars: Option<Vec<usize>>) -> Vec<u8> {
     let view = AnswerView { action: "NONE", stream_holdback_chars, ..AnswerView::default() };
-    serde_json::to_vec(&view).unwrap_or_default()
+    json_output::line(&view).unwrap_or_default()
 }
 
 fn blocked(verdict: &Verdict, more: &str) -> Vec<u8> {
     // What would be masked is blocked.
     let reason = Verdict { decision: Decision::Deny, ..verdict.clone() }.message() + more;
     let view = AnswerView { action: "BLOCKED", blocked_reason: Some(reason), ..AnswerView::default() };
-    serde_json::to_vec(&view).unwrap_or_default()
+    json_output::line(&view).unwrap_or_default()
 }
 
 /// The characters at the end of each text of an answer that may be the beginning of a secret. LiteLLM waits for them
@@ -198,7 +199,7 @@ fn masked(body: &[u8], copy: &[u8]) -> Option<Vec<u8>> {
         stream_holdback_chars: holdback(copy),
         ..AnswerView::default()
     };
-    serde_json::to_vec(&view).ok()
+    json_output::line(&view).ok()
 }
 
 /// Whether all strings that changed in the messages are texts as well, which LiteLLM changes in the request itself.

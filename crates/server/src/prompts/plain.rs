@@ -1,6 +1,7 @@
 //! Our own answer to a prompt: the verdict with its reasons. A denial is an error in the form of Anthropic's API, which
 //! is the one that the SDKs of both OpenAI and Anthropic show to people.
 
+use layersift_model::json_output;
 use layersift_prompts::{Decision, Form, Reason, Verdict};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -66,7 +67,7 @@ pub(crate) fn answer(verdict: &Verdict, is_text: bool) -> (u16, Vec<u8>) {
         reasons: verdict.reasons.iter().map(reason).collect(),
     };
     // A view of strings and numbers can always be written.
-    let body = serde_json::to_vec(&view).unwrap_or_default();
+    let body = json_output::line(&view).unwrap_or_default();
     (if is_denied { 403 } else { 200 }, body)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Portkey takes an error, and an answer after three seconds, for a pass. Whatever is decided has status 200.
 
+use layersift_model::json_output;
 use layersift_prompts::{Client, Decision, Form, Gate, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -68,6 +69,7 @@ pub(crate) fn check(gate: &Gate, body: &[u8], client: Client<'_>) -> (Verdict, V
         return with_answer(Gate::unreadable("Portkey does not show it; it never shows streamed answers"), None);
     };
     let verdict = gate.check(json.get().as_bytes(), None, client);
+    let verdict = Verdict { is_answer: !is_request, ..verdict };
     let copy = verdict.copy.as_deref().and_then(|copy| String::from_utf8(copy.to_vec()).ok());
     let copy = copy.and_then(|copy| RawValue::from_string(copy).ok()).map(|json| Json { json });
     with_answer(verdict, copy.map(if is_request { Transformed::Request } else { Transformed::Response }))
@@ -89,5 +91,5 @@ fn with_answer(verdict: Verdict, transformed_data: Option<Transformed>) -> (Verd
 }
 
 fn written(answer: &Answer) -> Vec<u8> {
-    serde_json::to_vec(answer).unwrap_or_default()
+    json_output::line(answer).unwrap_or_default()
 }

@@ -10,12 +10,13 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Extension, Json, Router};
+use axum::{Extension, Router};
 use serde::Serialize;
 
 use crate::admission::tidy;
 use crate::events::{InvalidEvent, distribution, harbor};
 use crate::http::body;
+use crate::http::json::Json;
 use crate::http::metrics::label;
 use crate::http::peer::Peer;
 use crate::http::problem::Problem;

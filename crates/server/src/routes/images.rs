@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parameters::{DigestPath, NoParameters, PageParameters, Parameters, number, page_size};
 use crate::admission::{AdmissionPolicy, Decision};
+use crate::http::json::Json;
 use crate::http::problem::Problem;
 use crate::service::Service;
 use crate::service::lookup::{Known, Older, Reports, add_asked_bases, add_bases, layers_of_bases, look_up};

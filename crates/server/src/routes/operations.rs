@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -12,6 +11,7 @@ use layersift_store::{ApiToken, JobCounts, RequestClass, Seconds, StoreError};
 use serde::Serialize;
 
 use super::parameters::{NoParameters, Parameters};
+use crate::http::json::Json;
 use crate::http::problem::Problem;
 use crate::service::Service;
 

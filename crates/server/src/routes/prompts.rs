@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -18,6 +18,7 @@ use super::webhooks;
 use crate::http::problem::Problem;
 use crate::prompts::envoy::{self, Shown};
 use crate::prompts::forwarded::TOKEN;
+use crate::prompts::media::Media;
 use crate::prompts::{litellm, plain};
 use crate::service::Service;
 use crate::service::access::Client;
@@ -34,6 +35,9 @@ const ENVOY: &str = "/envoy/";
 
 /// Envoy's header that says whether it shows only the beginning of a body.
 const PARTIAL: &str = "x-envoy-auth-partial-body";
+
+/// The encodings of bodies that are decoded where Envoy shows the header. Without it the bytes tell.
+const KNOWN_TO_ENVOY: [&[u8]; 4] = [b"identity", b"gzip", b"x-gzip", b"zstd"];
 
 /// The header with the verdict, for Envoy's log.
 const VERDICT: &str = "x-layersift-verdict";
@@ -80,6 +84,7 @@ pub(super) async fn check(
     let gate = gate(&service)?;
     let form = parameters.form.map(|form| form.parse::<Form>()).transpose().map_err(Problem::invalid)?;
     let form = form.or_else(|| is_plain_text(&headers).then_some(Form::Text));
+    let media = Media::of(&headers);
     let body = gate.receive(body, Receiving::of(&headers)).await?;
     let most = gate.most_bytes();
     let (decision, status, answer) = gate
@@ -87,7 +92,11 @@ pub(super) async fn check(
             let names = [token_name(&client)];
             let asked = shared.client(&client.name, &names);
             let PromptBody { bytes, is_too_large, .. } = &body;
-            let verdict = if *is_too_large { Gate::too_large(most) } else { shared.gate.check(bytes, form, asked) };
+            let verdict = match form {
+                _ if *is_too_large => Gate::too_large(most),
+                Some(_) => shared.gate.check(bytes, form, asked),
+                None => media.check(&shared.gate, bytes, None, asked),
+            };
             let (status, answer) = plain::answer(&verdict, plain::is_text(bytes, form));
             (verdict.decision, status, answer)
         })
@@ -147,6 +156,8 @@ pub(super) async fn ext_authz(
     let most = gate.most_bytes();
     // Whatever it says besides `false`, part of the body may be missing.
     let is_partial = headers.get(PARTIAL).is_some_and(|value| value != "false");
+    let is_encoded = headers.get_all(CONTENT_ENCODING).iter().any(|value| !KNOWN_TO_ENVOY.contains(&value.as_bytes()));
+    let media = Media::of(&headers);
     let verdict = gate
         .check(move |shared| {
             let names = [token_name(&client)];
@@ -157,7 +168,7 @@ pub(super) async fn ext_authz(
             if *is_too_large {
                 return Gate::too_large(most);
             }
-            envoy::check(&shared.gate, &Shown { path, body: bytes, is_partial }, asked)
+            envoy::check(&shared.gate, &Shown { path, body: bytes, media, is_encoded, is_partial }, asked)
         })
         .await?;
     service.count_prompt("envoy", verdict.decision.name());

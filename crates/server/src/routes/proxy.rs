@@ -12,12 +12,13 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use layersift_prompts::{Decision, Form, Gate, Verdict};
+use layersift_prompts::{Decision, Gate, Verdict};
 
 use super::prompts::{gate, token_name};
 use crate::http::problem::Problem;
 use crate::prompts::encoding::Decoder;
 use crate::prompts::forwarded::{self, TOKEN, form, is_utf8};
+use crate::prompts::media::Media;
 use crate::service::Service;
 use crate::service::access::Client;
 use crate::service::models::{Asker, Checked, denied};
@@ -79,16 +80,17 @@ pub(super) async fn forward(
     let model = service.models.get(&upstream).ok_or_else(nothing)?;
     let most = gate.most_bytes();
     let unreadable = |why: &str| Ok(denied(&service, KIND, &Gate::unreadable(why)));
-    let Some(decoder) = Decoder::of(&headers, most) else { return unreadable("its content encoding is not known") };
+    let Some(decoder) = Decoder::of(&headers, most) else { return unreadable("its Content-Encoding is not gzip") };
     if !is_utf8(&headers) {
         return unreadable("it is not UTF-8");
     }
     let receiving = Receiving { may_grow: decoder.is_compressed(), ..Receiving::of(&headers) };
     let body = gate.receive(body, receiving).await?;
+    let media = Media::of(&headers);
     let asker = Asker { name: client.name.clone(), names: vec![token_name(&client)] };
     let checked = gate.check({
         let (asker, path) = (asker.clone(), path.clone());
-        move |shared| check(shared, &asker, &path, body, decoder, most)
+        move |shared| check(shared, &asker, (&path, &media), body, decoder, most)
     });
     let (verdict, body) = checked.await?;
     if verdict.decision == Decision::Deny {
@@ -103,7 +105,7 @@ pub(super) async fn forward(
 fn check(
     shared: &Shared,
     asker: &Asker,
-    path: &str,
+    (path, media): (&str, &Media),
     mut body: PromptBody,
     decoder: Decoder,
     most: usize,
@@ -112,18 +114,17 @@ fn check(
         return (Gate::too_large(most), body);
     }
     let client = shared.client(&asker.name, &asker.names);
-    let in_path = shared.gate.check(path.as_bytes(), Some(Form::Text), client);
-    if in_path.decision != Decision::Allow {
-        // A path cannot be masked.
-        return (Verdict { decision: Decision::Deny, copy: None, ..in_path }, body);
+    let in_url = shared.gate.check_url(path, client);
+    if in_url.decision != Decision::Allow {
+        return (in_url, body);
     }
     let Ok(bytes) = decoder.whole(std::mem::take(&mut body.bytes)) else {
         return (Gate::unreadable("the body is compressed and cannot be decompressed"), body);
     };
     if bytes.is_empty() {
-        return (in_path, body);
+        return (in_url, body);
     }
-    let mut verdict = shared.gate.check(&bytes, form(path), client);
+    let mut verdict = media.check(&shared.gate, &bytes, form(path), client);
     let forwarded = verdict.copy.take().unwrap_or(bytes);
     (verdict, body.replaced(forwarded))
 }

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use layersift_format::Cancellation;
+use layersift_format::{Cancellation, read_small, read_small_text};
 use layersift_source::registry::{Credentials, Host};
 
 use self::sboms::Sboms;
@@ -75,7 +75,7 @@ impl Adapter {
         let failed = |path: &Path, reason: String| SetupError::Harbor(format!("{}: {reason}", path.display()));
         let secrets = AcceptedTexts::open(&settings.secrets).map_err(|reason| failed(&settings.secrets, reason))?;
         let path = &settings.credentials_key;
-        let key = std::fs::read(path).map_err(|error| failed(path, error.to_string()))?;
+        let key = read_small(path).map_err(|error| failed(path, error.to_string()))?;
         let key = SealingKey::of(&key).map_err(|error| failed(path, error.to_string()))?;
         let second = second(&settings, ending)?;
         let robot = robot(&settings)?;
@@ -105,7 +105,7 @@ fn robot(settings: &Harbor) -> Result<Option<(Host, bool, Credentials)>, SetupEr
 }
 
 fn read(path: &Path) -> Result<String, SetupError> {
-    std::fs::read_to_string(path).map_err(|error| SetupError::Harbor(format!("{}: {error}", path.display())))
+    read_small_text(path).map_err(|error| SetupError::Harbor(format!("{}: {error}", path.display())))
 }
 
 fn second(settings: &Harbor, ending: &Cancellation) -> Result<Option<SecondScanner>, SetupError> {

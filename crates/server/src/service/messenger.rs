@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use layersift_format::Cancellation;
+use layersift_format::{Cancellation, read_small};
 use layersift_source::webhook::{self, Webhook, WebhookAnswer, WebhookError};
 use layersift_store::{NotTaken, Seconds, Store, StoreError, StoredNotification};
 
@@ -166,7 +166,7 @@ fn delay(attempts: u64) -> Seconds {
 /// # Errors
 /// With the reason, for a file that cannot be read, or a key that can be guessed.
 pub(crate) fn key(path: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    let mut bytes = read_small(path).map_err(|error| error.to_string())?;
     while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
         bytes.pop();
     }

@@ -146,7 +146,7 @@ impl Model {
             false => (answer::KIND, gate.most_bytes()),
         };
         let Some(decoder) = Decoder::of(&head.headers, most).filter(|_| is_utf8(&head.headers)) else {
-            let unknown = Gate::unreadable("the answer is encoded in a way that is not known");
+            let unknown = Gate::unreadable("the answer is encoded in a way that is not known").of_answer();
             return Ok(denied(service, kind, &unknown));
         };
         let answer = Answer { head, body, decoder, asker };

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use layersift_fleet::{Claims, LayerCache, Progress, Registries, Sweep, SweepError, SweepLimits, Worker};
-use layersift_format::{Cancellation, manifest};
+use layersift_format::{Cancellation, json, manifest};
 use layersift_model::{ImageReport, LayerKey, ReportKind, SweepReport};
 use layersift_report::Policy;
 use layersift_scan::Analyzer;
@@ -31,6 +31,9 @@ const RENEWAL: Duration = Duration::from_secs(8);
 /// How long to wait where there is nothing to do, or the store is out of reach.
 const IDLE: Duration = Duration::from_millis(250);
 const OUTAGE: Duration = Duration::from_secs(1);
+
+/// Memory for a manifest that nobody has to wait for.
+const UNCHARGED: u64 = 2 << 20;
 
 /// Seconds before an image that could not be read is tried again.
 const DELAY: Seconds = 5;
@@ -237,6 +240,9 @@ impl Scanner {
             registry.manifest(&reference.repository, &At::Digest(digest.clone()))
         });
         let found = found.map_err(unscanned)?;
+        // Several are read at once, and each may be large.
+        let memory = json::memory_of(&found.bytes);
+        let _memory = (memory > UNCHARGED).then(|| self.analyzer.memory().lease(memory));
         // It has the digest that was asked for, so this is how it is, and not damage.
         manifest::check_document(digest, &found.bytes).map_err(|error| Unscanned {
             why: Unreadable::Unsupported,

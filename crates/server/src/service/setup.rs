@@ -8,7 +8,7 @@ use std::thread;
 
 use axum::Router;
 use layersift_fleet::{Progress, Registries};
-use layersift_format::Cancellation;
+use layersift_format::{Cancellation, read_small_text};
 use layersift_model::{FingerprintKey, LayerKey};
 use layersift_report::Policy;
 use layersift_scan::Analyzer;
@@ -498,7 +498,7 @@ fn bind(service: &Arc<Service>) -> Result<(Vec<Bound>, NamedTls), SetupError> {
 /// The secret segment of paths, from its file.
 fn secret_path(path: &Path) -> Result<String, SetupError> {
     let invalid = |reason: String| SetupError::SecretPath { path: path.into(), reason };
-    let text = std::fs::read_to_string(path).map_err(|error| invalid(error.to_string()))?;
+    let text = read_small_text(path).map_err(|error| invalid(error.to_string()))?;
     let text = text.trim();
     let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     if text.len() < LEAST_PATH || !is_plain {

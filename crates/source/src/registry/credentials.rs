@@ -13,8 +13,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -28,10 +27,7 @@ use super::helper;
 use super::options::Credentials;
 use super::reference::Host;
 use crate::waiting;
-use layersift_format::Cancellation;
-
-/// The most bytes of a credentials file.
-const MAX_BYTES: u64 = 4 << 20;
+use layersift_format::{Cancellation, read_small};
 
 /// The key of Docker Hub's credentials.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
@@ -239,13 +235,11 @@ fn is_url_of(key: &str, host: &Host) -> bool {
 }
 
 fn read(path: &Path) -> Result<Option<AuthFile>, RegistryError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
+    let bytes = match read_small(path) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(path, error.into())),
     };
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(|error| failed(path, error.into()))?;
     if bytes.is_empty() {
         return Ok(None);
     }

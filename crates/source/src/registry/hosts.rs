@@ -5,16 +5,13 @@
 //! `server` last. A `proxy`, the client's certificates and headers are not read: they are for this machine.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use layersift_format::read_small_text;
 use reqwest::Url;
 use serde::Deserialize;
 use toml::de::DeTable;
-
-/// The most bytes of a file that are read.
-const MAX_BYTES: u64 = 1 << 20;
 
 /// The most mirrors of one registry.
 const MAX_MIRRORS: usize = 64;
@@ -111,9 +108,8 @@ pub fn mirrors(root: &Path, host: &str, repository: &str) -> Result<Vec<Mirror>,
     };
     let path = directory.join("hosts.toml");
     let failed = |error| HostsError::Read { path: path.clone(), error };
-    let mut text = String::new();
-    match File::open(&path) {
-        Ok(file) => file.take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?,
+    let text = match read_small_text(&path) {
+        Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
     };

@@ -3,11 +3,11 @@
 //! Trusted are the system's CA certificates, those in the options, and those in `certs.d/HOST[:PORT]/*.crt`, the
 //! directories of Docker and Podman (containers-certs.d(5)), where `NAME.cert` and `NAME.key` are a client certificate.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use layersift_format::read_small;
 use reqwest::Url;
 use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::{self, PemObject};
@@ -18,9 +18,6 @@ use rustls_platform_verifier::Verifier;
 use super::error::{RegistryError, chain};
 use super::options::{ClientCertificate, RegistryOptions};
 use super::reference::Host;
-
-/// The most bytes of a certificate file that are read.
-const MAX_BYTES: u64 = 4 << 20;
 
 /// The most files of a certificate directory.
 const MAX_FILES: usize = 256;
@@ -168,10 +165,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryErr
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, RegistryError> {
-    let failed = |error: io::Error| configuration(&path.display().to_string(), error.into());
-    let mut bytes = Vec::new();
-    File::open(path).map_err(failed)?.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+    read_small(path).map_err(|error| configuration(&path.display().to_string(), error.into()))
 }
 
 /// The files of a directory, sorted by name; none if there is no such directory.

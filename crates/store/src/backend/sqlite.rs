@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, ErrorCode, OpenFlags, ToSql};
 
-use super::{Opening, Row, Value};
+use super::{Opening, Row, Value, trusted};
 use crate::error::{DatabaseError, Fault};
 
 /// How long a statement waits for another process.
@@ -26,6 +26,9 @@ impl Sqlite {
     /// Opens the file at `path`. Where there is none it is created, if `opening` allows that.
     pub(super) fn open(path: &Path, opening: Opening) -> Result<Sqlite, Fault> {
         let mut flags = OpenFlags::default();
+        // A name is the name of a file, whatever it begins with.
+        flags.remove(OpenFlags::SQLITE_OPEN_URI);
+        trusted::check(path)?;
         match opening {
             Opening::Create => {
                 create_private(path).map_err(|error| Fault::Database(DatabaseError::Create(error)))?;
@@ -93,7 +96,7 @@ fn use_write_ahead_log(connection: &rusqlite::Connection) -> Result<(), Fault> {
     }
 }
 
-/// Creates the file for its owner alone where there is none; SQLite gives the files next to it the same mode.
+/// Creates the file for its owner alone where there is none, and its directory where that is missing; SQLite gives the files next to it the same mode.
 ///
 /// The database file itself is never opened here: closing any descriptor of a file drops all POSIX locks that the
 /// process has on it, those of SQLite too (<https://sqlite.org/howtocorrupt.html>, section 2.2). An empty file is
@@ -101,6 +104,13 @@ fn use_write_ahead_log(connection: &rusqlite::Connection) -> Result<(), Fault> {
 fn create_private(path: &Path) -> std::io::Result<()> {
     if path.symlink_metadata().is_ok() {
         return Ok(());
+    }
+    // Everybody can write to the volumes of some clusters, and not to a directory in them.
+    if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists()) {
+        let mut builder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(directory).or_else(|error| if directory.exists() { Ok(()) } else { Err(error) })?;
     }
     let random = RandomState::new().hash_one(std::process::id());
     let new = path.with_file_name(format!(".layersift-{random:016x}.new"));

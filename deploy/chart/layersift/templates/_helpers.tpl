@@ -42,6 +42,9 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- fail (printf "the Secret %s names no PostgreSQL: replicas and workers cannot share a SQLite file, see the value sqlite" .Values.secrets.store.name) -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.prompts.upstreams (not .Values.prompts.enabled) -}}
+{{- fail "prompts.upstreams has models, and prompts.enabled is false" -}}
+{{- end -}}
 {{- if and (ne .Values.attestations.mode "ignore") (not .Values.attestations.keys) -}}
 {{- fail (printf "attestations.mode is %s, and without attestations.keys none counts" .Values.attestations.mode) -}}
 {{- end -}}
@@ -131,6 +134,40 @@ secret = "/run/layersift/notify/key"
 {{- end -}}
 {{- end -}}
 
+{{- /* Whether requests are forwarded to models: not empty if so. */ -}}
+{{- define "layersift.hasProxy" -}}
+{{- if and .Values.prompts.enabled .Values.prompts.upstreams -}}true{{- end -}}
+{{- end -}}
+
+{{- define "layersift.proxy" -}}
+{{- if include "layersift.hasProxy" . -}}
+proxy = "0.0.0.0:8445"
+{{- end -}}
+{{- end -}}
+
+{{- define "layersift.prompts" -}}
+{{- if .Values.prompts.enabled -}}
+[prompts]
+{{ include "layersift.pairs" .Values.prompts.settings }}
+{{- range $name, $upstream := .Values.prompts.upstreams }}
+[prompts.upstreams.{{ toJson $name }}]
+{{ include "layersift.pairs" $upstream }}
+{{- end }}
+{{- range .Values.prompts.policies }}
+[[prompts.policies]]
+{{ include "layersift.pairs" . }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- /* Names with texts, numbers, truth values or lists of texts, which JSON and TOML write alike. Numbers of YAML are
+floating; those of the settings are whole. */ -}}
+{{- define "layersift.pairs" -}}
+{{- range $name, $value := . }}
+{{ $name }} = {{ if kindIs "float64" $value }}{{ int64 $value }}{{ else }}{{ toJson $value }}{{ end }}
+{{- end }}
+{{- end -}}
+
 {{- define "layersift.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
@@ -147,7 +184,7 @@ capabilities: {drop: [ALL]}
 
 {{- define "layersift.environment" -}}
 {{- if .Values.sqlite.enabled -}}
-- {name: LAYERSIFT_STORE, value: /var/lib/layersift/store.db}
+- {name: LAYERSIFT_STORE, value: /var/lib/layersift/store/store.db}
 {{- else -}}
 - name: LAYERSIFT_STORE
   valueFrom:

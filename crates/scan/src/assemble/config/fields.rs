@@ -23,13 +23,8 @@ pub struct Field<'a> {
 }
 
 /// All non-empty strings of `config`: environment, labels, commands, triggers, history (oldest first), user, working
-/// directory, volumes, and all other strings of the document.
-pub fn fields(config: &ImageConfig) -> Vec<Field<'_>> {
-    each(config).collect()
-}
-
-/// The same as an iterator: a hostile configuration may have millions of strings.
-pub(super) fn each(config: &ImageConfig) -> impl Iterator<Item = Field<'_>> {
+/// directory, volumes, and all other strings of the document. A hostile configuration may have half a million.
+pub fn fields(config: &ImageConfig) -> impl Iterator<Item = Field<'_>> {
     let runtime = &config.config;
     let labels = runtime.labels.iter().map(|(name, value)| Field {
         kind: ConfigField::Labels,

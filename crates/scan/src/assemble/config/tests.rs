@@ -189,7 +189,7 @@ fn every_field_has_its_name() {
         "history":[{"created_by":"x","comment":"y"},{"author":"z"}]}"#,
     );
     let config = config.unwrap();
-    let all: Vec<String> = fields(&config).iter().map(|field| format!("{}|{}", field.name, field.text)).collect();
+    let all: Vec<String> = fields(&config).map(|field| format!("{}|{}", field.name, field.text)).collect();
     let expected = [
         "Env[0]|A=1",
         "Env[2]|B=2",

@@ -5,6 +5,7 @@ use super::review::{Head, Review, ReviewError};
 use crate::admission::matched::{Entry, entries, message, worst};
 use crate::admission::words::tidy;
 use crate::admission::{Decision, Effect};
+use layersift_model::json_output;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 
@@ -143,7 +144,7 @@ fn write(
 ) -> Answer {
     let response = Response { uid: &head.uid, allowed: is_allowed, status, warnings, audit_annotations };
     let written = Written { api_version: &head.api_version, kind: "AdmissionReview", response };
-    match serde_json::to_vec(&written) {
+    match json_output::line(&written) {
         Ok(json) => Answer::Body { is_allowed, json },
         Err(error) => Answer::NotAReview(error.to_string()),
     }

@@ -1,14 +1,11 @@
 //! The keys whose attestations count: those in all files that the settings name. They are read again when they change,
 //! so that one can follow another, and one that is not trusted any more can be taken out.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 use layersift_attest::keys::PublicKey;
-
-/// The most bytes of a file.
-const MOST_BYTES: u64 = 64 << 10;
+use layersift_format::read_small_text;
 
 /// Keys.
 pub(super) struct TrustedKeys {
@@ -55,11 +52,7 @@ fn read_all(files: &[PathBuf]) -> Result<Vec<PublicKey>, (PathBuf, String)> {
 }
 
 fn read(path: &Path) -> Result<Vec<PublicKey>, String> {
-    let mut text = String::new();
-    let file = std::fs::File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_string(&mut text));
-    if file.map_err(|error| error.to_string())? as u64 > MOST_BYTES {
-        return Err(format!("it has more than {MOST_BYTES} bytes"));
-    }
+    let text = read_small_text(path).map_err(|error| error.to_string())?;
     PublicKey::all_from_pem(&text).map_err(|error| error.to_string())
 }
 

@@ -7,6 +7,7 @@ use layersift_audit::{
     AuditError, AuditLog, KeyFrom, NoteError, Opened, Options, Recovery, S3Options, S3Sink, SigningKey, SinkError,
     VerifierKey,
 };
+use layersift_format::read_small;
 use layersift_store::{Seconds, Store};
 use tokio::sync::mpsc;
 
@@ -152,8 +153,7 @@ fn origin(
 }
 
 fn key(path: &Path) -> Result<SigningKey, AuditSetupError> {
-    let read = std::fs::read(path);
-    let bytes = read.map_err(|source| AuditSetupError::ReadKey { path: path.into(), source })?;
+    let bytes = read_small(path).map_err(|source| AuditSetupError::ReadKey { path: path.into(), source })?;
     let text = String::from_utf8_lossy(bytes.get(..MOST_KEY.min(bytes.len())).unwrap_or_default());
     SigningKey::parse(&text).map_err(|source| AuditSetupError::Key { path: path.into(), source })
 }

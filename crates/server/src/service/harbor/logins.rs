@@ -27,6 +27,7 @@ impl TaskLogin {
     }
 
     pub(crate) fn seal(&self, key: &SealingKey, task: &str) -> Result<Vec<u8>, SealError> {
+        #[expect(clippy::disallowed_methods, reason = "it is sealed, and read again by the service")]
         key.seal(task, &serde_json::to_vec(self).map_err(|_| SealError::Cipher)?)
     }
 

@@ -22,7 +22,7 @@ pub(super) async fn pass(
     let receiving = Receiving { time: ANSWERING, may_grow: decoder.is_compressed(), ..Receiving::of(&head.headers) };
     let body = gate.receive(Body::new(body), receiving).await.map_err(|problem| problem.of_answer())?;
     if body.is_too_large {
-        return Ok(denied(service, KIND, &Gate::too_large(gate.most_bytes())));
+        return Ok(denied(service, KIND, &Gate::too_large(gate.most_bytes()).of_answer()));
     }
     match check(gate, body, decoder, asker).await? {
         Ok((decision, body)) => {
@@ -42,7 +42,7 @@ async fn check(
 ) -> Result<Result<(Decision, PromptBody), Verdict>, Problem> {
     gate.check_in_time(move |shared| {
         let Ok(bytes) = decoder.whole(std::mem::take(&mut body.bytes)) else {
-            return Err(Gate::unreadable("the answer is compressed and cannot be decompressed"));
+            return Err(Gate::unreadable("the answer is compressed and cannot be decompressed").of_answer());
         };
         if bytes.is_empty() {
             return Ok((Decision::Allow, body.replaced(bytes)));
@@ -69,9 +69,9 @@ fn verdict(shared: &Shared, bytes: &[u8], asker: &Asker) -> Verdict {
             () if copy == bytes => Decision::Allow,
             () => Decision::Mask,
         };
-        return Verdict { decision, reasons: check.reasons().to_vec(), copy: Some(copy), tokens: 0 };
+        return Verdict { decision, reasons: check.reasons().to_vec(), copy: Some(copy), tokens: 0, is_answer: true };
     }
-    shared.gate.check(bytes, None, client)
+    shared.gate.check(bytes, None, client).of_answer()
 }
 
 /// Whether a text is one of server-sent events.
