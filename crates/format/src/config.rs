@@ -209,8 +209,8 @@ fn text_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Str
     Ok(if let Value::String(text) = Value::deserialize(deserializer)? { Some(text) } else { None })
 }
 
-/// Names and values; or a list of them, which old builders wrote. There may be half a million, so they are not collected
-/// in between.
+/// Names and values; or a list of them, which old builders wrote. There may be half a million, so they are not
+/// collected in between.
 fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
     struct Labels;
 

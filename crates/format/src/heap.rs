@@ -1,5 +1,6 @@
-//! The heap of the process. What is freed stays with the allocator, in a part of the heap for each few threads, and is not
-//! there for the other parts: eight threads that read a large document after each other would take eight times its memory.
+//! The heap of the process. What is freed stays with the allocator, in a part of the heap for each few threads, and is
+//! not there for the other parts: eight threads that read a large document after each other would take eight times its
+//! memory.
 
 /// Returns what is free in all parts of the heap to the system, where the allocator can do so. It takes some
 /// milliseconds.

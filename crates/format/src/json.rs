@@ -24,8 +24,8 @@ const MAX_VALUES: usize = 500_000;
 /// The most bytes that a value of a document takes while the document is read: the value, and what is made of it.
 const VALUE_BYTES: u64 = 256;
 
-/// The fewest bytes of a piece for each comma in it. With fewer commas it may be a document that is encoded, whose values
-/// are not seen.
+/// The fewest bytes of a piece for each comma in it. With fewer commas it may be a document that is encoded, whose
+/// values are not seen.
 const MOST_BYTES_FOR_A_COMMA: usize = 512;
 
 /// The most bytes of the paths of all strings of a document.
@@ -76,8 +76,8 @@ pub fn read_strict<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::E
     Node::parse(bytes)?.strict()
 }
 
-/// The bytes of memory that reading a document takes at most, to which `piece` belongs: it, the [`Node`] and what is made
-/// of that.
+/// The bytes of memory that reading a document takes at most, to which `piece` belongs: it, the [`Node`] and what is
+/// made of that.
 pub fn memory_of(piece: &[u8]) -> u64 {
     let commas = memchr::memchr_iter(b',', piece).count();
     let is_visible = commas.saturating_mul(MOST_BYTES_FOR_A_COMMA) >= piece.len();

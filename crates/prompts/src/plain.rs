@@ -105,6 +105,10 @@ impl PlainText {
                     }
                 }
                 Reading::Nothing => is_changed = true,
+                Reading::Byte(b'@') if rest.starts_with(b"%") && is_in_url(line.get(..at).unwrap_or_default()) => {
+                    self.push(b' ', start + at);
+                    is_changed = true;
+                }
                 Reading::Byte(byte) => {
                     self.push(byte, start + at);
                     is_changed = true;
@@ -131,6 +135,14 @@ impl PlainText {
         }
         self.bytes.push(byte);
     }
+}
+
+/// Whether the last word of `before` is a URL. An encoded `@` in its password is none that ends the password.
+fn is_in_url(before: &[u8]) -> bool {
+    const LONGEST: usize = 256;
+    let near = before.get(before.len().saturating_sub(LONGEST)..).unwrap_or_default();
+    let word = near.rsplit(|byte| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'')).next();
+    word.is_some_and(|word| memchr::memmem::find(word, b"://").is_some())
 }
 
 /// The length of the first line with its end, and of those that it is continued on.
@@ -212,6 +224,12 @@ mod tests {
         assert_eq!(at(&twice, "_key"), "\\u0026#95;key");
         assert_eq!(at(&once, "and"), "and");
         assert!(twice.again().is_none());
+    }
+
+    #[test]
+    fn an_encoded_at_sign_does_not_end_the_password_of_a_url() {
+        assert_eq!(plain("x://u:a%40b@host/?to=c%40d"), "x://u:a b@host/?to=c d\n");
+        assert_eq!(plain("x%3A//u:a%40host and c%40d"), "x://u:a@host and c@d\n");
     }
 
     #[test]

@@ -165,9 +165,9 @@ impl Analyzer {
         self.layers.layer_with_packages(self.layer_context(cancellation, observer), blob, algorithm)
     }
 
-    /// Assembles the report of `image` from its configuration, what [`Analyzer::documents`] found, and the reports of its
-    /// layers, which `report_of` returns, or a gap in place of one. It is asked for each layer once, and what does not
-    /// fit into memory is dropped as in a scan.
+    /// Assembles the report of `image` from its configuration, what [`Analyzer::documents`] found, and the reports of
+    /// its layers, which `report_of` returns, or a gap in place of one. It is asked for each layer once, and what does
+    /// not fit into memory is dropped as in a scan.
     ///
     /// # Errors
     /// That of `report_of`.

@@ -1,5 +1,5 @@
-//! Memory for the documents of an entry while it is planned: several are planned at once, and reading a document takes a
-//! multiple of its bytes. Entries whose documents take much wait for each other and for layers.
+//! Memory for the documents of an entry while it is planned: several are planned at once, and reading a document takes
+//! a multiple of its bytes. Entries whose documents take much wait for each other and for layers.
 
 use std::io::{self, Read};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -69,18 +69,42 @@ pub(super) fn backslash(rest: &[u8]) -> (usize, Reading) {
     known.unwrap_or((1, Reading::AsItIs))
 }
 
-/// A percent sign and two digits, or `%u` and four. `%25` before the digits is the sign, encoded once more.
+/// A percent sign and two digits, or `%u` and four. What is not UTF-8 is none: `%ADMIN%` is a variable of Windows.
 pub(super) fn percent(rest: &[u8]) -> (usize, Reading) {
-    let mut length = 1;
+    if let Some((length, byte)) = percent_byte(rest).filter(|(_, byte)| byte.is_ascii()) {
+        return (length, Reading::Byte(byte));
+    }
+    percent_character(rest).or_else(|| percent_wide(rest)).unwrap_or((1, Reading::AsItIs))
+}
+
+/// The byte of a percent sign and two digits. `%25` before the digits is the sign, encoded once more.
+fn percent_byte(rest: &[u8]) -> Option<(usize, u8)> {
     let digits = |at: usize| rest.get(at..).and_then(<[u8]>::first_chunk).and_then(hex_byte);
-    while rest.get(length..).is_some_and(|after| after.starts_with(b"25")) && digits(length + 2).is_some() {
+    let mut length = usize::from(rest.first() == Some(&b'%'));
+    while length > 0 && rest.get(length..)?.starts_with(b"25") && digits(length + 2).is_some() {
         length += 2;
     }
-    if let Some(byte) = digits(length) {
-        return (length + 2, Reading::Byte(byte));
+    if length == 0 { None } else { digits(length).map(|byte| (length + 2, byte)) }
+}
+
+/// The character of several percent signs with two digits each.
+fn percent_character(rest: &[u8]) -> Option<(usize, Reading)> {
+    let (mut bytes, mut length) = ([0; 4], 0);
+    for count in 0..bytes.len() {
+        let (more, byte) = percent_byte(rest.get(length..)?)?;
+        length += more;
+        *bytes.get_mut(count)? = byte;
+        if let Some(character) = std::str::from_utf8(bytes.get(..=count)?).ok().and_then(|text| text.chars().next()) {
+            return Some((length, Reading::Character(character)));
+        }
     }
-    let wide = rest.get(1).is_some_and(|byte| *byte == b'u').then(|| Some([digits(2)?, digits(4)?])).flatten();
-    wide.map_or((1, Reading::AsItIs), |bytes| (6, character(u16::from_be_bytes(bytes).into())))
+    None
+}
+
+fn percent_wide(rest: &[u8]) -> Option<(usize, Reading)> {
+    let digits = |at: usize| rest.get(at..).and_then(<[u8]>::first_chunk).and_then(hex_byte);
+    let bytes = rest.starts_with(b"%u").then(|| Some([digits(2)?, digits(4)?])).flatten()?;
+    Some((6, character(u16::from_be_bytes(bytes).into())))
 }
 
 /// An equals sign and two digits as mail has them (RFC 2045, section 6.7), or at the end of a line that goes on.
@@ -158,6 +182,7 @@ mod tests {
             ("to\\\\\\nken", "token"),
             ("a\\\\\\\\nb\\\\u005fc\\_d\\/e\\\"", "a\nb_c_d/e\""),
             ("a%41b%2541c%252541d%u0041e", "aAbAcAdAe"),
+            ("caf%C3%A9 %25EF%25BD%2583", "caf\u{e9} c"),
             ("a=41b=3Dc", "aAb=c"),
             ("&#65;&#x41;&#65 &amp;#65;&lowbar;&amp;&amp;amp;", "AAA A_&&"),
             ("a\u{1b}[1;31mb\u{0}c\u{7f}", "a bc"),
@@ -169,7 +194,9 @@ mod tests {
 
     #[test]
     fn what_is_no_escape_stays() {
-        for text in ["\\d", "%zz %", "a=b == =a1", "&x; & &#; &#xz", "\\u{}", "\\u12", "\\xg0", "\\x+1"] {
+        for text in
+            ["\\d", "%zz %", "%ADMIN% %c3%zz", "a=b == =a1", "&x; & &#; &#xz", "\\u{}", "\\u12", "\\xg0", "\\x+1"]
+        {
             assert_eq!(plain(text), None, "{text}");
         }
         assert_eq!(plain("\\"), None);

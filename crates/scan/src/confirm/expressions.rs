@@ -1,5 +1,5 @@
-//! Expressions for short texts: candidates, secrets, paths. Each is compiled once, however many rules share it, and only
-//! when it is first needed: a scan needs few of them.
+//! Expressions for short texts: candidates, secrets, paths. Each is compiled once, however many rules share it, and
+//! only when it is first needed: a scan needs few of them.
 //!
 //! All of them together must not take much: a hostile image needs them all. So of the engines of `regex` only those are
 //! compiled that are small.

@@ -96,7 +96,8 @@ fn use_write_ahead_log(connection: &rusqlite::Connection) -> Result<(), Fault> {
     }
 }
 
-/// Creates the file for its owner alone where there is none, and its directory where that is missing; SQLite gives the files next to it the same mode.
+/// Creates the file for its owner alone where there is none, and its directory where that is missing; SQLite gives the
+/// files next to it the same mode.
 ///
 /// The database file itself is never opened here: closing any descriptor of a file drops all POSIX locks that the
 /// process has on it, those of SQLite too (<https://sqlite.org/howtocorrupt.html>, section 2.2). An empty file is
