@@ -27,7 +27,7 @@ use crate::layer_scan::{LayerContext, LayerScanner, WINDOW};
 use crate::layer_work::LayerWork;
 use crate::memory::MemoryBudget;
 use crate::observe::{NoObserver, Observer};
-use crate::read_layers::ReadLayers;
+use crate::read_layers::{Outcome, ReadLayers};
 use crate::target_work;
 
 /// The revision of the code that reads layers and documents. Any change to what is read raises it, so that layers which
@@ -175,7 +175,7 @@ impl Analyzer {
         &self,
         image: &Image,
         documents: DocumentReport,
-        report_of: &mut dyn FnMut(&LayerSource) -> Result<Result<Arc<LayerReport>, Gap>, E>,
+        report_of: &mut dyn FnMut(&LayerSource) -> Result<Outcome<LayerReport>, E>,
     ) -> Result<ImageReport, E> {
         // In the order of a scan.
         let layers = image.layers.iter().filter_map(|layer| Some((layer.location.as_ref()?, layer)));

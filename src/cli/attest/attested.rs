@@ -87,7 +87,7 @@ impl Stamping<'_> {
         let origin = match &args.timestamp {
             Some(url) => Origin::Url(url),
             None if args.timestamp_token.is_empty() => return Ok(None),
-            None => Origin::Files(args.timestamp_token.iter().map(read).collect::<Result<_, _>>()?),
+            None => Origin::Files(args.timestamp_token.iter().map(|path| read(path)).collect::<Result<_, _>>()?),
         };
         let path = args.timestamp_authorities.as_deref().context("--timestamp-authorities is needed")?;
         Ok(Some(Stamping { origin, authorities: stamp::authorities(path)?, is_attached: args.output.is_none() }))
@@ -126,7 +126,7 @@ impl Stamping<'_> {
     }
 }
 
-fn read(path: &PathBuf) -> anyhow::Result<(PathBuf, Vec<u8>, Cell<bool>)> {
+fn read(path: &Path) -> anyhow::Result<(PathBuf, Vec<u8>, Cell<bool>)> {
     let token = input_file::read(path)?;
-    Ok((path.clone(), token, Cell::new(false)))
+    Ok((path.into(), token, Cell::new(false)))
 }

@@ -230,8 +230,8 @@ fn names(args: &InstallArgs, root: &Path) -> anyhow::Result<Vec<Name>> {
 fn read(path: &Path) -> anyhow::Result<Option<String>> {
     let cannot_read = || format!("cannot read {}", path.display());
     match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(cannot_read),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(cannot_read),
         Ok(_) => read_small_text(path).map(Some).with_context(cannot_read),
     }
 }
