@@ -11,6 +11,7 @@ pub fn tiny_limits() -> Limits {
         layer_bytes: 1 << 20,
         layer_work: 4 << 20,
         layer_work_per_byte: 4 << 10,
+        target_work: 8 << 20,
         layer_entries: 64,
         findings_per_file: 4,
         findings_per_layer: 16,

@@ -182,7 +182,7 @@ mod tests {
             ("to\\\\\\nken", "token"),
             ("a\\\\\\\\nb\\\\u005fc\\_d\\/e\\\"", "a\nb_c_d/e\""),
             ("a%41b%2541c%252541d%u0041e", "aAbAcAdAe"),
-            ("caf%C3%A9 %25EF%25BD%2583", "caf\u{e9} c"),
+            ("caf%C3%A9 %25EF%25BD%2583", "caf\u{e9} \u{ff43}"),
             ("a=41b=3Dc", "aAb=c"),
             ("&#65;&#x41;&#65 &amp;#65;&lowbar;&amp;&amp;amp;", "AAA A_&&"),
             ("a\u{1b}[1;31mb\u{0}c\u{7f}", "a bc"),
