@@ -14,7 +14,8 @@ const CHAIN: &str = "test-only-tsa-chain.pem";
 
 /// The authority that the seeds are by.
 static AUTHORITIES: LazyLock<Option<Authorities>> = LazyLock::new(|| {
-    let keys: serde_json::Value = serde_json::from_str(include_str!("../../crates/attest/tests/data/keys.json")).ok()?;
+    let keys: serde_json::Value =
+        serde_json::from_str(include_str!("../../crates/attest/tests/data/keys.json")).ok()?;
     Authorities::from_pem(keys[CHAIN].as_str()?).ok()
 });
 

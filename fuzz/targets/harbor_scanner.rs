@@ -35,7 +35,8 @@ fuzz_target!(|data: &[u8]| {
     let all = merged["vulnerabilities"].as_array().expect("it has a list");
     assert!(all.iter().any(|one| one["id"].as_str().is_some_and(|id| id.starts_with("GAP-"))), "ours stay");
     for one in all {
-        let key: String = ["id", "package", "version"].iter().map(|name| one[name].as_str().unwrap_or_default()).collect();
+        let key: String =
+            ["id", "package", "version"].iter().map(|name| one[name].as_str().unwrap_or_default()).collect();
         assert!(key.len() <= 2_704 && !key.contains('\0'), "Harbor's index has no room for it");
     }
 });

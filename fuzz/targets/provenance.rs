@@ -20,9 +20,8 @@ fuzz_target!(|data: &[u8]| {
     }
     let config = ImageConfig::parse(config).unwrap_or_default();
     let layers = config.rootfs.diff_ids.iter();
-    let layers: Vec<LayerSource> = layers
-        .map(|digest| LayerSource { digest: Some(digest.clone()), ..LayerSource::default() })
-        .collect();
+    let layers: Vec<LayerSource> =
+        layers.map(|digest| LayerSource { digest: Some(digest.clone()), ..LayerSource::default() }).collect();
     // The statement is about whatever it names first.
     let manifest_digest = layersift_format::provenance::Provenance::read(&Node::parse(statement).unwrap_or(Node::Null))
         .and_then(|provenance| provenance.subjects.into_iter().next());

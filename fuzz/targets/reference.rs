@@ -1,8 +1,8 @@
 //! What names an image or a thing to trace: targets, references and queries. What is taken is written as it was read.
 #![no_main]
 
-use layersift_source::registry::{Host, Reference};
 use layersift_source::Target;
+use layersift_source::registry::{Host, Reference};
 use layersift_store::Query;
 use libfuzzer_sys::fuzz_target;
 

@@ -9,9 +9,9 @@ use layersift_format::tar::{BLOCK, Entry};
 use layersift_format::{Blob, Cancellation};
 use layersift_fuzz::{choices, repair_tar, tiny_limits};
 use layersift_model::{Algorithm, ImagePath};
+use layersift_scan::MemoryBudget;
 use layersift_scan::layer::buffer::{Bytes, Pool};
 use layersift_scan::layer::read::{LayerFacts, LayerReader, Work};
-use layersift_scan::MemoryBudget;
 use layersift_scan::layer::walk::{Overlap, Rest, Visitor};
 use layersift_scan::layer_work::LayerWork;
 use libfuzzer_sys::fuzz_target;
@@ -126,7 +126,10 @@ fn check_segments(read: &Read, overlap: Overlap) {
             assert_eq!(&data[offset..end], &bytes[..], "a segment is that part of its file");
             assert_eq!(offset + owned.start, owned_to, "segments own without holes");
             owned_to = offset + owned.end;
-            assert!(is_sparse || offset == 0 || owned.start >= overlap.before, "context in front of {owned:?} at {offset}");
+            assert!(
+                is_sparse || offset == 0 || owned.start >= overlap.before,
+                "context in front of {owned:?} at {offset}"
+            );
             assert!(
                 is_sparse || end == data.len() || owned.end + overlap.after <= bytes.len(),
                 "context after {owned:?} at {offset}"
