@@ -7,7 +7,7 @@
 //! scanned one window at a time ([072](../../../docs/decisions/072-bound-work-by-the-bytes-of-a-layer.md)).
 //!
 //! Most layers stay within what their bytes permit. What a layer takes beyond that is its extra work, which
-//! [`crate::target_work`] bounds for all layers of a target.
+//! `target_work` bounds for all layers of a target.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
