@@ -146,6 +146,13 @@ pub(crate) struct Block {
     pub(crate) text_type: &'static str,
 }
 
+impl<'a> Part<'a> {
+    /// What a user says now.
+    pub(crate) fn of_user(kind: Kind, content: Content<'a>) -> Part<'a> {
+        Part { role: Role::User, kind, turn: Turn::Newest, content, block: None }
+    }
+}
+
 impl Part<'_> {
     /// The rules for prompts that count in the part.
     pub(crate) fn scope(&self) -> Option<Scope> {
@@ -232,6 +239,13 @@ pub struct Conversation<'a> {
     pub(crate) is_answer: bool,
     /// The body.
     pub(crate) body: &'a [u8],
+}
+
+impl<'a> Conversation<'a> {
+    /// The `parts` of a body in a form that names no model.
+    pub(crate) fn of_parts(form: Form, parts: Vec<Part<'a>>, body: &'a [u8]) -> Conversation<'a> {
+        Conversation { form, parts, unseen: Vec::new(), model: None, is_answer: false, body }
+    }
 }
 
 impl Conversation<'_> {

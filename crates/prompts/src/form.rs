@@ -11,7 +11,7 @@ mod responses;
 use std::str::FromStr;
 
 use crate::collect::{Marks, collect};
-use crate::conversation::{Content, Conversation, Kind, Part, Role, Segment, Source, Turn};
+use crate::conversation::{Content, Conversation, Kind, Part, Segment, Source};
 use crate::json::{self, Node, Unreadable};
 
 /// The form of a body.
@@ -197,15 +197,8 @@ pub(crate) fn read_passed_through(body: &[u8]) -> Option<Conversation<'_>> {
 fn text(body: &[u8]) -> Result<Conversation<'_>, Unreadable> {
     let text = std::str::from_utf8(body).map_err(|error| Unreadable::Utf8(error.valid_up_to()))?;
     let segments = vec![Segment { range: 0..text.len(), pointer: String::new(), source: Source::Body }];
-    let part = Part {
-        role: Role::User,
-        kind: Kind::Text,
-        turn: Turn::Newest,
-        content: Content::Text { text: text.into(), segments },
-        block: None,
-    };
-    let (model, is_answer) = (None, false);
-    Ok(Conversation { form: Form::Text, parts: vec![part], unseen: Vec::new(), model, is_answer, body })
+    let part = Part::of_user(Kind::Text, Content::Text { text: text.into(), segments });
+    Ok(Conversation::of_parts(Form::Text, vec![part], body))
 }
 
 /// The model that a document names.

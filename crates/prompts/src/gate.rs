@@ -133,13 +133,8 @@ impl Gate {
         if bytes.len() > policy.max_bytes {
             return denied("prompt.too-large", "a file that is too large", Unreadable::TooLarge(policy.max_bytes));
         }
-        let part = Part {
-            role: crate::Role::User,
-            kind: crate::Kind::Data,
-            turn: Turn::Newest,
-            content: Content::Data { bytes: bytes.to_vec(), pointer: String::new(), media_type: None },
-            block: None,
-        };
+        let content = Content::Data { bytes: bytes.to_vec(), pointer: String::new(), media_type: None };
+        let part = Part::of_user(crate::Kind::Data, content);
         let outcome = self.remembered(client, bytes, || Outcome::of_file(path, bytes, &self.analyzer));
         let mut judged = Judged::default();
         judged.add(&part, &outcome, self, policy, &[]);

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
-use crate::conversation::{Content, Conversation, Kind, Part, Role, Segment, Source, Turn};
+use crate::conversation::{Content, Conversation, Kind, Part, Segment, Source};
 use crate::form::Form;
 use crate::json::Unreadable;
 
@@ -52,8 +52,7 @@ pub(super) fn read(body: &[u8]) -> Result<Conversation<'_>, Unreadable> {
         let rest = body.get(at..).unwrap_or_default();
         if matches!(rest, b"--" | b"--\r\n") {
             parts.push(names.part());
-            let (model, is_answer) = (None, false);
-            return Ok(Conversation { form: Form::Multipart, parts, unseen: Vec::new(), model, is_answer, body });
+            return Ok(Conversation::of_parts(Form::Multipart, parts, body));
         }
         if !rest.starts_with(b"\r\n") {
             return Err(Unreadable::Multipart("something follows a boundary", at));
@@ -85,12 +84,8 @@ impl Names {
     }
 
     fn part(self) -> Part<'static> {
-        new_part(Kind::Other, Content::Text { text: self.text.into(), segments: self.segments })
+        Part::of_user(Kind::Other, Content::Text { text: self.text.into(), segments: self.segments })
     }
-}
-
-fn new_part(kind: Kind, content: Content<'_>) -> Part<'_> {
-    Part { role: Role::User, kind, turn: Turn::Newest, content, block: None }
 }
 
 /// The parts of a conversation in one part of a form, which begins at `start` of the body.
@@ -111,7 +106,7 @@ fn part<'a>(bytes: &'a [u8], start: usize, names: &mut Names) -> Result<Option<P
         Some(text) => field(&name, text, &pointer),
         None => {
             let bytes = content.to_vec();
-            new_part(Kind::Data, Content::Data { bytes, pointer, media_type })
+            Part::of_user(Kind::Data, Content::Data { bytes, pointer, media_type })
         }
     }))
 }
@@ -123,7 +118,7 @@ fn field(name: &str, text: &str, pointer: &str) -> Part<'static> {
     let range = before.len()..before.len() + text.len();
     let text: Cow<'static, str> = (before + text).into();
     let segments = vec![Segment { range, pointer: pointer.into(), source: Source::Fixed }];
-    new_part(Kind::Text, Content::Text { text, segments })
+    Part::of_user(Kind::Text, Content::Text { text, segments })
 }
 
 struct Headers {
