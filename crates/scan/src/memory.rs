@@ -30,6 +30,9 @@ const SHARE: u64 = 8;
 /// elsewhere in it.
 const RETURNED: u64 = 16 << 20;
 
+/// Memory for a document that nobody has to wait for: that of ordinary images.
+const UNCHARGED: u64 = 2 << 20;
+
 /// How often a wait looks whether it is cancelled.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -84,6 +87,17 @@ impl MemoryBudget {
         lease.0.take(bytes);
         lease.0.grown.store(0, Ordering::Relaxed);
         lease
+    }
+
+    /// Takes `bytes` for a document while it is read, with a lease of its own. Waits until they are available; `None` for
+    /// as little as [ordinary documents](MemoryBudget::is_charged) take.
+    pub fn lease_for_document(&self, bytes: u64) -> Option<ExtraMemory> {
+        MemoryBudget::is_charged(bytes).then(|| self.lease(0).grow(bytes))
+    }
+
+    /// Whether documents that take `bytes` are charged.
+    pub fn is_charged(bytes: u64) -> bool {
+        bytes > UNCHARGED
     }
 
     /// Takes `bytes` at once, for what has to be kept whatever else goes on.

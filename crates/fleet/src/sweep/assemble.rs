@@ -8,7 +8,6 @@ use layersift_format::manifest::LayerSource;
 use layersift_model::{Digest, Gap, GapReason, LayerReport};
 use layersift_store::Job;
 
-use super::document_memory::UNCHARGED;
 use super::plan::PlannedImage;
 use super::stored_base::add_stored_base;
 use super::{Pending, REQUEUE, Running, SweepError, incomplete};
@@ -55,8 +54,7 @@ impl Running<'_> {
             return Ok(());
         }
         // It is read again, while the documents of other images are.
-        let memory = image.config.memory();
-        let memory = (memory > UNCHARGED).then(|| self.sweep.scanner.memory().lease(0).grow(memory));
+        let memory = self.sweep.scanner.memory().lease_for_document(image.config.memory());
         let mut report = self.sweep.scanner.image(&image, documents, &mut |layer| self.layer(layer))?;
         drop(memory);
         report.findings.extend(former);

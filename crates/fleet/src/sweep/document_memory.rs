@@ -9,9 +9,6 @@ use layersift_format::{Blob, Fetched, ImageSource, Listed, Location, Referrers, 
 use layersift_model::Digest;
 use layersift_scan::{ExtraMemory, MemoryBudget, MemoryLease};
 
-/// Memory for documents that nobody has to wait for: that of ordinary images.
-pub(super) const UNCHARGED: u64 = 2 << 20;
-
 /// The memory of the documents of one entry.
 pub(super) struct DocumentMemory<'m> {
     budget: &'m MemoryBudget,
@@ -41,7 +38,7 @@ impl<'m> DocumentMemory<'m> {
     /// Takes `bytes` of memory for something else that is read meanwhile, if it is much.
     pub(super) fn while_read(&self, bytes: u64) -> Option<ExtraMemory> {
         let lease = || self.lock().lease.get_or_insert_with(|| (self.budget.lease(0), Vec::new())).0.clone();
-        (bytes > UNCHARGED).then(|| lease().grow(bytes))
+        MemoryBudget::is_charged(bytes).then(|| lease().grow(bytes))
     }
 
     /// Returns all memory: the documents are read again, or not at all.
@@ -55,7 +52,7 @@ impl<'m> DocumentMemory<'m> {
         state.bytes += bytes;
         state.largest = state.largest.max(memory);
         let wanted = state.bytes + state.largest;
-        if wanted <= UNCHARGED || wanted <= state.leased {
+        if !MemoryBudget::is_charged(wanted) || wanted <= state.leased {
             return;
         }
         let more = wanted - state.leased;

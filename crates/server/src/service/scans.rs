@@ -32,9 +32,6 @@ const RENEWAL: Duration = Duration::from_secs(8);
 const IDLE: Duration = Duration::from_millis(250);
 const OUTAGE: Duration = Duration::from_secs(1);
 
-/// Memory for a manifest that nobody has to wait for.
-const UNCHARGED: u64 = 2 << 20;
-
 /// Seconds before an image that could not be read is tried again.
 const DELAY: Seconds = 5;
 
@@ -241,8 +238,7 @@ impl Scanner {
         });
         let found = found.map_err(unscanned)?;
         // Several are read at once, and each may be large.
-        let memory = json::memory_of(&found.bytes);
-        let _memory = (memory > UNCHARGED).then(|| self.analyzer.memory().lease(memory));
+        let _memory = self.analyzer.memory().lease_for_document(json::memory_of(&found.bytes));
         // It has the digest that was asked for, so this is how it is, and not damage.
         manifest::check_document(digest, &found.bytes).map_err(|error| Unscanned {
             why: Unreadable::Unsupported,
