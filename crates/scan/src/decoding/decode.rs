@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use layersift_model::hex_byte;
 use layersift_rules::Encoding;
 
 /// The number of encoded bytes before an encoded keyword that are decoded: the overlap of windows.
@@ -57,7 +58,7 @@ fn decode_from(text: &[u8], keyword: &Range<usize>, encoding: Encoding, from_lin
     let text = &text[..ceiling];
     let mut decoded = match encoding {
         Encoding::Base64 { digit } => base64(text, floor, keyword.start, digit, from_lines_before),
-        Encoding::Hex => pairs(text, floor, keyword.start, hex_pair),
+        Encoding::Hex => pairs(text, floor, keyword.start, hex_byte),
         Encoding::Utf16Le => utf16(text, floor, keyword.start, true),
         Encoding::Utf16Be => utf16(text, floor, keyword.start, false),
         Encoding::Backslash => escaped(text, floor, keyword, ends_string, backslash),
@@ -197,15 +198,6 @@ fn pairs(text: &[u8], floor: usize, keyword: usize, value: fn(&[u8; 2]) -> Optio
     decoded
 }
 
-fn hex_pair(unit: &[u8; 2]) -> Option<u8> {
-    let [high, low] = unit.map(hex_digit);
-    Some(high? << 4 | low?)
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).map(|value| value as u8)
-}
-
 /// ASCII in UTF-16 can be read in the other byte order as well, shifted by one byte. The longer run is the right one;
 /// of two equal runs, the one with the low byte first, which is the usual order.
 fn utf16(text: &[u8], floor: usize, keyword: usize, low_first: bool) -> Decoded {
@@ -303,7 +295,7 @@ fn backslash(text: &[u8]) -> Option<Piece> {
 
 fn percent(text: &[u8]) -> Option<Piece> {
     let [b'%', high, low] = *text.first_chunk::<3>()? else { return None };
-    hex_pair(&[high, low]).map(|byte| one(byte, 3))
+    hex_byte(&[high, low]).map(|byte| one(byte, 3))
 }
 
 fn entity(text: &[u8]) -> Option<Piece> {
@@ -331,8 +323,8 @@ fn byte_list(text: &[u8], floor: usize, keyword: usize) -> Decoded {
     while at < text.len() && is_list(text[at]) {
         let byte = text.get(at..).and_then(|rest| rest.first_chunk::<4>());
         match byte {
-            Some([b'0', b'x' | b'X', high, low]) if hex_pair(&[*high, *low]).is_some() => {
-                decoded.push(hex_pair(&[*high, *low]).unwrap_or_default(), at);
+            Some([b'0', b'x' | b'X', high, low]) if hex_byte(&[*high, *low]).is_some() => {
+                decoded.push(hex_byte(&[*high, *low]).unwrap_or_default(), at);
                 at += 4;
             }
             _ => at += 1,
