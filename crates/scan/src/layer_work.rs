@@ -10,9 +10,10 @@
 //! `target_work` bounds for all layers of a target.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use layersift_model::{Gap, GapReason, Limits};
+
+use crate::waiting::wait;
 
 /// The work of a candidate that has to be confirmed.
 pub(crate) const CANDIDATE: u64 = 1_000;
@@ -140,22 +141,8 @@ impl LayerWork {
             if state.spent.saturating_add(state.reserved) <= state.limit {
                 return true;
             }
-            state = self.wait(state);
+            state = wait(&self.state, state, &self.scanned, std::thread::yield_now);
         }
-    }
-
-    /// Waits for a window to be scanned. A thread of the pool may have to scan it itself.
-    fn wait<'s>(&'s self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
-        const LONGEST: Duration = Duration::from_millis(100);
-        if rayon::current_thread_index().is_some() {
-            drop(state);
-            if rayon::yield_now() != Some(rayon::Yield::Executed) {
-                std::thread::yield_now();
-            }
-            return self.lock();
-        }
-        let waited = self.scanned.wait_timeout(state, LONGEST);
-        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

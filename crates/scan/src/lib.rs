@@ -40,6 +40,7 @@ mod source_layers;
 mod target_work;
 mod text_scan;
 pub mod values;
+mod waiting;
 mod worker;
 
 pub use analyzer::{Analyzer, FileReport, Options, READER_REVISION, RulesetError};

@@ -13,6 +13,8 @@ use std::time::Duration;
 use layersift_format::manifest::LayerSource;
 use layersift_model::{Gap, GapReason, LayerReport, Limits};
 
+use crate::waiting::wait;
+
 /// The sort key of the layers of a target: the largest first, as a large layer at the end would leave other cores idle.
 pub(crate) fn order(layer: &LayerSource) -> impl Ord + use<'_> {
     (std::cmp::Reverse(layer.size), &layer.location)
@@ -53,7 +55,8 @@ impl TargetWork {
                 state.begun += 1;
                 return (state.begun - 1, is_read);
             }
-            state = self.wait(state);
+            // A layer takes long.
+            state = wait(&self.state, state, &self.ended, || std::thread::sleep(Duration::from_millis(1)));
         }
     }
 
@@ -64,19 +67,6 @@ impl TargetWork {
         state.spent = state.spent.saturating_add(extra);
         drop(state);
         self.ended.notify_all();
-    }
-
-    /// Waits for a layer to end. A thread of the pool may have to scan a part of it.
-    fn wait<'s>(&'s self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
-        const LONGEST: Duration = Duration::from_millis(100);
-        if rayon::current_thread_index().is_some() {
-            drop(state);
-            if rayon::yield_now() != Some(rayon::Yield::Executed) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            return self.lock();
-        }
-        self.ended.wait_timeout(state, LONGEST).unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
