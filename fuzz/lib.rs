@@ -1,7 +1,12 @@
 //! Helpers of the fuzz targets.
 
+use std::sync::{Arc, OnceLock};
+
 use layersift_format::tar::{BLOCK, Event, Kind, Parser};
 use layersift_model::Limits;
+use layersift_prompts::{Client, Gate, StreamCheck};
+use layersift_rules::Ruleset;
+use layersift_scan::{Analyzer, Options};
 
 /// Bounds that inputs of a few kilobytes run into.
 pub fn tiny_limits() -> Limits {
@@ -77,4 +82,22 @@ fn repair_header(block: &mut [u8; BLOCK]) {
         let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
         block[CHECKSUM].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     }
+}
+
+/// A gate with the built-in rules, which remembers nothing.
+pub fn gate() -> &'static Gate {
+    static GATE: OnceLock<Gate> = OnceLock::new();
+    GATE.get_or_init(|| {
+        let options = Options { limits: Gate::limits(), threads: 1, ..Options::default() };
+        let rules = Ruleset::built_in().expect("the built-in rules are valid");
+        Gate::new(Arc::new(Analyzer::new(rules, options).expect("they can be compiled")), 0)
+    })
+}
+
+/// What passes of a stream that arrives in blocks, and whether it was cut off.
+pub fn pass(stream: &[u8], block: usize, client: Client<'_>) -> (Vec<u8>, bool) {
+    let mut check = StreamCheck::default();
+    let mut out: Vec<u8> = stream.chunks(block).flat_map(|bytes| check.push(bytes, gate(), client)).collect();
+    out.extend(check.finish(gate(), client));
+    (out, check.is_cut())
 }

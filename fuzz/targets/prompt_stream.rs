@@ -4,11 +4,8 @@
 //! The first byte says the API and what is planted, the second how the bytes are cut, and the rest is the text.
 #![no_main]
 
-use std::sync::{Arc, OnceLock};
-
-use layersift_prompts::{Client, Gate, Policy, StreamCheck};
-use layersift_rules::Ruleset;
-use layersift_scan::{Analyzer, Options};
+use layersift_fuzz::pass;
+use layersift_prompts::{Client, Policy};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 
@@ -35,8 +32,11 @@ fuzz_target!(|data: &[u8]| {
     let is_planted = choice & 0x80 != 0;
     let text = if is_planted { planted(&text, usize::from(*cut)) } else { text.into_owned() };
     let stream = stream(api, &text, 1 + usize::from(choice >> 3 & 7));
-    let (out, is_cut) = pass(&stream, usize::from(*cut) + 1);
-    let (again, _) = pass(&stream, stream.len().max(1));
+    // Nothing is masked, which would change the text.
+    let policy = Policy { mask: None, ..Policy::default() };
+    let client = Client { name: "fuzz", policy: &policy };
+    let (out, is_cut) = pass(&stream, usize::from(*cut) + 1, client);
+    let (again, _) = pass(&stream, stream.len().max(1), client);
     assert_eq!(spoken(api, &out), spoken(api, &again), "the cuts change what passes");
     let spoken = spoken(api, &out);
     if is_planted {
@@ -94,23 +94,4 @@ fn spoken(api: Api, stream: &[u8]) -> String {
     let data = text.split("\n\n").filter_map(|event| event.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
     let values = data.map(|data| serde_json::from_str::<Value>(data).expect("events are JSON"));
     values.filter_map(|value| value.pointer(place).and_then(Value::as_str).map(String::from)).collect()
-}
-
-fn pass(stream: &[u8], block: usize) -> (Vec<u8>, bool) {
-    // Nothing is masked, which would change the text.
-    let policy = Policy { mask: None, ..Policy::default() };
-    let client = Client { name: "fuzz", policy: &policy };
-    let mut check = StreamCheck::default();
-    let mut out: Vec<u8> = stream.chunks(block).flat_map(|bytes| check.push(bytes, gate(), client)).collect();
-    out.extend(check.finish(gate(), client));
-    (out, check.is_cut())
-}
-
-fn gate() -> &'static Gate {
-    static GATE: OnceLock<Gate> = OnceLock::new();
-    GATE.get_or_init(|| {
-        let options = Options { limits: Gate::limits(), threads: 1, ..Options::default() };
-        let rules = Ruleset::built_in().expect("the built-in rules are valid");
-        Gate::new(Arc::new(Analyzer::new(rules, options).expect("they can be compiled")), 0)
-    })
 }

@@ -2,12 +2,9 @@
 //! clean, and what passes of a stream does not depend on how its bytes arrive.
 #![no_main]
 
-use std::sync::{Arc, OnceLock};
-
+use layersift_fuzz::{gate, pass};
 use layersift_model::Severity;
-use layersift_prompts::{Client, Decision, Form, Gate, Policy, StreamCheck, read};
-use layersift_rules::Ruleset;
-use layersift_scan::{Analyzer, Options};
+use layersift_prompts::{Client, Decision, Form, Policy, read};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
@@ -35,26 +32,10 @@ fuzz_target!(|data: &[u8]| {
         let form = read(data, None).ok().map(|conversation| conversation.form);
         assert_eq!(gate().check(copy, form, client).decision, Decision::Allow);
     }
-    let whole = pass(data, data.len().max(1), client);
-    let parts = pass(data, 7, client);
+    let (whole, _) = pass(data, data.len().max(1), client);
+    let (parts, _) = pass(data, 7, client);
     assert_eq!(whole, parts);
 });
-
-fn gate() -> &'static Gate {
-    static GATE: OnceLock<Gate> = OnceLock::new();
-    GATE.get_or_init(|| {
-        let options = Options { limits: Gate::limits(), threads: 1, ..Options::default() };
-        let rules = Ruleset::built_in().expect("the built-in rules are valid");
-        Gate::new(Arc::new(Analyzer::new(rules, options).expect("they can be compiled")), 0)
-    })
-}
-
-fn pass(stream: &[u8], block: usize, client: Client<'_>) -> Vec<u8> {
-    let mut check = StreamCheck::default();
-    let mut out: Vec<u8> = stream.chunks(block).flat_map(|bytes| check.push(bytes, gate(), client)).collect();
-    out.extend(check.finish(gate(), client));
-    out
-}
 
 fn strings(value: &Value, found: &mut dyn FnMut(&str)) {
     match value {
