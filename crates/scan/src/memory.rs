@@ -89,8 +89,8 @@ impl MemoryBudget {
         lease
     }
 
-    /// Takes `bytes` for a document while it is read, with a lease of its own. Waits until they are available; `None` for
-    /// as little as [ordinary documents](MemoryBudget::is_charged) take.
+    /// Takes `bytes` for a document while it is read, with a lease of its own. Waits until they are available; `None`
+    /// for as little as [ordinary documents](MemoryBudget::is_charged) take.
     pub fn lease_for_document(&self, bytes: u64) -> Option<ExtraMemory> {
         MemoryBudget::is_charged(bytes).then(|| self.lease(0).grow(bytes))
     }

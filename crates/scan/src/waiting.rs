@@ -3,8 +3,8 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Waits until `ended` is told that something ended, or a little while. A thread of the pool does other work of the pool
-/// meanwhile, as nobody else may be there to do it, and is `idle` if there is none.
+/// Waits until `ended` is told that something ended, or a little while. A thread of the pool does other work of the
+/// pool meanwhile, as nobody else may be there to do it, and is `idle` if there is none.
 pub(crate) fn wait<'s, S>(
     state: &'s Mutex<S>,
     held: MutexGuard<'s, S>,
