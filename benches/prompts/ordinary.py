@@ -19,7 +19,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PARTS = ["prompt", "tool-input", "tool-output"]
+PARTS = ["prompt", "answer", "tool-input", "tool-output"]
 BLOCKS = {"high", "critical"}
 TEXT = {
     ".c", ".cc", ".cfg", ".cpp", ".css", ".go", ".h", ".html", ".ini", ".java", ".js", ".json", ".jsx", ".md", ".mjs",

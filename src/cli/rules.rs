@@ -69,6 +69,8 @@ pub(crate) enum RulesCommand {
 pub(crate) enum ConversationPart {
     /// What a person wrote
     Prompt,
+    /// What a model wrote
+    Answer,
     /// What a model asks a tool to do
     ToolInput,
     /// What a tool answered, and files and pages that were read
@@ -79,6 +81,7 @@ impl ConversationPart {
     fn scope(self) -> Scope {
         match self {
             ConversationPart::Prompt => Scope::Prompt,
+            ConversationPart::Answer => Scope::Answer,
             ConversationPart::ToolInput => Scope::ToolInput,
             ConversationPart::ToolOutput => Scope::ToolOutput,
         }
@@ -163,7 +166,7 @@ fn test(
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let mut found = analyzer.file(&name, File::open(file).with_context(cannot_read)?).with_context(cannot_read)?;
         if let Some(scope) = scope {
-            found.findings.retain(|finding| analyzer.counts_in(&finding.rule.id, Some(scope)));
+            found.findings.retain(|finding| analyzer.counts_in(&finding.rule.id, scope));
         }
         if files.len() > 1 && found.findings.is_empty() && found.gaps.is_empty() {
             continue;

@@ -37,4 +37,5 @@ mod running;
 mod scanned;
 mod startup;
 mod story;
+mod uploads;
 mod webhooks;

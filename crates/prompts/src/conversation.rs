@@ -72,15 +72,14 @@ impl Kind {
     }
 }
 
-/// The rules for prompts that count in a part; `None` if none does. Text of a model is checked for secrets, and by
-/// these rules where it becomes a call of a tool. Files and definitions of tools are from elsewhere, like what a tool
-/// returns: no person answers for what they say.
-pub(crate) fn scope(role: Role, kind: Kind) -> Option<Scope> {
+/// Which rules for prompts count in a part. Files and definitions of tools are from elsewhere, like what a tool returns:
+/// no person answers for what they say.
+pub(crate) fn scope(role: Role, kind: Kind) -> Scope {
     match (kind, role) {
-        (Kind::ToolCall, _) => Some(Scope::ToolInput),
-        (Kind::ToolResult | Kind::ToolDefinition | Kind::Data, _) | (_, Role::Tool) => Some(Scope::ToolOutput),
-        (Kind::Reasoning, _) | (_, Role::Assistant) => None,
-        (Kind::Text | Kind::Url | Kind::Other, Role::User | Role::System | Role::Unknown) => Some(Scope::Prompt),
+        (Kind::ToolCall, _) => Scope::ToolInput,
+        (Kind::ToolResult | Kind::ToolDefinition | Kind::Data, _) | (_, Role::Tool) => Scope::ToolOutput,
+        (Kind::Reasoning, _) | (_, Role::Assistant) => Scope::Answer,
+        (Kind::Text | Kind::Url | Kind::Other, Role::User | Role::System | Role::Unknown) => Scope::Prompt,
     }
 }
 
@@ -155,7 +154,7 @@ impl<'a> Part<'a> {
 
 impl Part<'_> {
     /// The rules for prompts that count in the part.
-    pub(crate) fn scope(&self) -> Option<Scope> {
+    pub(crate) fn scope(&self) -> Scope {
         scope(self.role, self.kind)
     }
 

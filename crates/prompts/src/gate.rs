@@ -171,7 +171,7 @@ impl Gate {
     }
 
     /// Whether a finding counts in a part with these rules for prompts.
-    pub(crate) fn counts(&self, found: &Found, scope: Option<Scope>) -> bool {
+    pub(crate) fn counts(&self, found: &Found, scope: Scope) -> bool {
         self.analyzer.counts_in(&found.rule.id, scope)
     }
 

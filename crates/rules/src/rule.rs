@@ -191,6 +191,8 @@ impl FileRule {
 pub enum Scope {
     /// What a person wrote.
     Prompt,
+    /// What the model wrote.
+    Answer,
     /// What the model asks a tool to do.
     ToolInput,
     /// What a tool answered, and files and pages that were read.

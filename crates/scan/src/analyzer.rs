@@ -237,10 +237,9 @@ impl Analyzer {
     }
 
     /// Whether a finding of the rule `id` counts in a part of a conversation: rules for prompts may be for some only.
-    /// `None` is a part for which there are no such rules, as the text of a model's answer.
-    pub fn counts_in(&self, id: &str, scope: Option<Scope>) -> bool {
+    pub fn counts_in(&self, id: &str, scope: Scope) -> bool {
         let scopes = self.rules.scopes.iter().find(|(limited, _)| limited == id);
-        scopes.is_none_or(|(_, scopes)| scope.is_some_and(|scope| scopes.contains(&scope)))
+        scopes.is_none_or(|(_, scopes)| scopes.contains(&scope))
     }
 
     /// The key of the fingerprints of secrets.

@@ -114,7 +114,7 @@ impl Checker {
     /// The judged report of `bytes`, which are the contents of `path` and were written in `scope`.
     fn scan(&self, path: &str, bytes: &[u8], scope: Scope) -> ImageReport {
         let FileReport { mut findings, gaps } = self.analyzer.bytes(path, bytes);
-        findings.retain(|finding| self.analyzer.counts_in(&finding.rule.id, Some(scope)));
+        findings.retain(|finding| self.analyzer.counts_in(&finding.rule.id, scope));
         let mut report = self.analyzer.report_of_file(path, FileReport { findings, gaps });
         self.policy.judge(&mut report);
         report
