@@ -18,9 +18,8 @@ struct Gate {
 impl Gate {
     fn start(model: &str) -> Gate {
         let site = Site::sqlite();
-        let settings = format!(
-            "[listen]\napi = '127.0.0.1:0'\nproxy = '127.0.0.1:0'\n[prompts.upstreams.model]\nurl = 'http://{model}/base'\n"
-        );
+        let listen = "[listen]\napi = '127.0.0.1:0'\nproxy = '127.0.0.1:0'\n";
+        let settings = format!("{listen}[prompts.upstreams.model]\nurl = 'http://{model}/base'\n");
         let running = Running::start(site.command(&settings));
         Gate { running, token: site.token(&["prompt"]), _site: site }
     }
