@@ -7,6 +7,7 @@ use layersift_model::Severity;
 use layersift_prompts::{Client, Gate, Policy};
 use layersift_rules::{Ruleset, Scope};
 use layersift_scan::{Analyzer, Options};
+use regex_syntax::hir::{Hir, HirKind};
 
 use crate::keywords;
 
@@ -56,6 +57,20 @@ fn rules_for_prompts_are_not_used_for_images() {
             let found = analyzer.bytes("srv/app/notes.txt", example.input.as_bytes()).findings;
             assert!(found.is_empty(), "{}: {found:?}", rule.id);
         }
+    }
+}
+
+/// Around each keyword, an expression is searched in kilobytes of text. Those that count far make so many states that the
+/// search gives up its fast engine: a megabyte of keywords then takes a minute instead of a tenth of a second.
+#[test]
+fn no_rule_counts_far() {
+    fn most(hir: &Hir) -> u32 {
+        let own = if let HirKind::Repetition(repetition) = hir.kind() { repetition.max.unwrap_or(u32::MAX) } else { 0 };
+        hir.kind().subs().iter().map(most).fold(own, u32::max)
+    }
+    for rule in &rules().signatures {
+        let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(&rule.pattern).unwrap();
+        assert!(most(&hir) <= 400, "{}: {}", rule.id, most(&hir));
     }
 }
 
