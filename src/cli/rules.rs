@@ -1,6 +1,5 @@
 //! `layersift rules`.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,6 +9,7 @@ use clap::{Subcommand, ValueEnum};
 use super::args::RulesArgs;
 use super::formats::{Format, OutputArgs, TextOrJson};
 use super::{context, output, report, rules_catalogue, terminal};
+use layersift_format::open_file_with_end;
 use layersift_model::{FingerprintKey, Severity, Verdict};
 use layersift_report::{Policy, RenderOptions};
 use layersift_rules::{Ruleset, Scope};
@@ -164,7 +164,8 @@ fn test(
     for file in &files {
         let cannot_read = || format!("cannot read {}", file.display());
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let mut found = analyzer.file(&name, File::open(file).with_context(cannot_read)?).with_context(cannot_read)?;
+        let mut found =
+            analyzer.file(&name, open_file_with_end(file).with_context(cannot_read)?).with_context(cannot_read)?;
         if let Some(scope) = scope {
             found.findings.retain(|finding| analyzer.counts_in(&finding.rule.id, scope));
         }

@@ -384,6 +384,38 @@ fn make_fifo(path: &Path) {
 }
 
 #[test]
+fn devices_without_an_end_are_not_read() {
+    for device in ["/dev/zero", "/dev/full", "/dev/random", "docker-archive:/dev/zero", "rootfs:/dev/zero"] {
+        refused(scan(device), &["/dev/", "a character device, which has no end"]);
+    }
+    refused(layersift(&["diff", "/dev/zero", "/dev/zero"]), &["a character device, which has no end"]);
+    refused(layersift(&["rules", "test", "/dev/zero"]), &["/dev/zero", "it is a character device, which has no end"]);
+    refused(scan("/dev/null"), &["/dev/null", "not a tar archive"]);
+    let zeros = Command::new(env!("CARGO_BIN_EXE_layersift"))
+        .args(["scan", "-"])
+        .stdin(std::fs::File::open("/dev/zero").unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(zeros.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&zeros.stderr).into_owned();
+    assert!(error.contains("standard input: a character device, which has no end"), "{error}");
+    // A pipe has an end, whatever it is called.
+    for name in ["-", "/dev/stdin", "/dev/fd/0"] {
+        layersift_with_input(&["scan", name], archive(&docker_save(&[layer()]))).expect(0);
+    }
+}
+
+#[test]
+fn a_sparse_file_without_data_is_not_read() {
+    let folder = folder();
+    let path = write(&folder, "hole.tar", b"");
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+    for transport in ["", "rootfs:", "docker-archive:", "oci-archive:"] {
+        refused(scan(&format!("{transport}{}", text(&path))), &["hole.tar", "a sparse file without data"]);
+    }
+}
+
+#[test]
 fn a_root_file_system_with_a_file_that_cannot_be_opened() {
     let folder = folder();
     std::fs::write(folder.path().join("motd"), "hello\n").unwrap();

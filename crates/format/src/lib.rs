@@ -7,6 +7,7 @@ mod cancellation;
 pub mod compression;
 pub mod config;
 pub mod dockerfile;
+mod endless;
 mod heap;
 pub mod history;
 mod image_source;
@@ -25,6 +26,7 @@ pub mod tar;
 
 pub use blob::Blob;
 pub use cancellation::{CancelReason, Cancellation, unread_reason};
+pub use endless::{EndlessInput, is_endless, open_file_with_end};
 pub use heap::release_free_memory;
 pub use image_source::*;
 pub use map::*;

@@ -3,6 +3,8 @@
 //! A runtime that extracts a layer over the ones below follows their links, so `lib/x` may be the file `usr/lib/x`.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use layersift_model::{ImagePath, PathBuilder, PathKey, Symlink};
 
@@ -12,7 +14,10 @@ const MAX_HOPS: usize = 40;
 /// The most other paths of one file that are considered.
 const MAX_ALIASES: usize = 64;
 
-/// Symbolic links by their paths.
+/// The most components of paths that are followed: far more than the links of an image have, and one or two seconds.
+const MAX_STEPS: u64 = 6_000_000;
+
+/// Symbolic links by their paths. Clones share the count of what was followed.
 #[derive(Clone, Debug, Default)]
 pub struct Symlinks {
     links: HashMap<PathKey, Symlink>,
@@ -20,6 +25,20 @@ pub struct Symlinks {
     leading_to: HashMap<PathKey, Vec<ImagePath>>,
     /// How many links were made so far.
     made: usize,
+    steps: Arc<Steps>,
+}
+
+/// How many components of paths were followed so far, and how many may be.
+#[derive(Debug)]
+struct Steps {
+    taken: AtomicU64,
+    most: u64,
+}
+
+impl Default for Steps {
+    fn default() -> Steps {
+        Steps { taken: AtomicU64::new(0), most: MAX_STEPS }
+    }
 }
 
 impl Symlinks {
@@ -28,6 +47,21 @@ impl Symlinks {
         let mut symlinks = Symlinks::default();
         symlinks.add(all);
         symlinks
+    }
+
+    /// No links, of which at most `most` components of paths are followed.
+    pub fn limited(most: u64) -> Symlinks {
+        Symlinks { steps: Arc::new(Steps { most, ..Steps::default() }), ..Symlinks::default() }
+    }
+
+    /// The number of links.
+    pub fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
     }
 
     /// Adds links, in the order in which they were made.
@@ -58,10 +92,12 @@ impl Symlinks {
         self.links.contains_key(&self.resolve(path).key())
     }
 
-    /// Removes the links for whose paths `keep` is false. It is given all links as they are before.
-    pub fn retain(&mut self, keep: impl Fn(&ImagePath, &Symlinks) -> bool) {
-        let paths = self.links.values().map(|link| &link.path);
-        let dropped: HashSet<PathKey> = paths.filter(|path| !keep(path, self)).map(ImagePath::key).collect();
+    /// Removes the links for whose paths `keep` is false.
+    pub fn retain(&mut self, mut keep: impl FnMut(&ImagePath) -> bool) {
+        let mut paths: Vec<&ImagePath> = self.links.values().map(|link| &link.path).collect();
+        // The order of a hash map differs between runs.
+        paths.sort_unstable();
+        let dropped: HashSet<PathKey> = paths.into_iter().filter(|path| !keep(path)).map(ImagePath::key).collect();
         if !dropped.is_empty() {
             self.links.retain(|key, _| !dropped.contains(key));
             self.index();
@@ -71,12 +107,23 @@ impl Symlinks {
     fn index(&mut self) {
         self.leading_to.clear();
         let mut leading_to: HashMap<PathKey, Vec<ImagePath>> = HashMap::new();
-        for link in self.links.values() {
-            leading_to.entry(self.follow(&link.path).key()).or_default().push(link.path.clone());
-        }
         // The order of a hash map differs between runs.
-        leading_to.values_mut().for_each(|paths| paths.sort());
+        let mut paths: Vec<&ImagePath> = self.links.values().map(|link| &link.path).collect();
+        paths.sort_unstable();
+        for path in paths {
+            leading_to.entry(self.follow(path).key()).or_default().push(path.clone());
+        }
         self.leading_to = leading_to;
+    }
+
+    /// How many components of paths were followed so far.
+    pub fn steps(&self) -> u64 {
+        self.steps.taken.load(Ordering::Relaxed)
+    }
+
+    /// Whether links are not followed any more, because the paths to which they led were too long.
+    pub fn is_exhausted(&self) -> bool {
+        self.steps() > self.steps.most
     }
 
     /// The path with the links in its directories followed.
@@ -91,13 +138,25 @@ impl Symlinks {
 
     fn walk(&self, path: &ImagePath, follow_last: bool) -> ImagePath {
         // Where links lead from a masked path is not known.
-        if self.links.is_empty() || path.is_masked() {
+        if self.links.is_empty() || path.is_masked() || self.is_exhausted() {
             return path.clone();
         }
+        let mut steps = 0;
+        let followed = self.walk_counted(path, follow_last, &mut steps);
+        self.steps.taken.fetch_add(steps, Ordering::Relaxed);
+        followed.unwrap_or_else(|| path.clone())
+    }
+
+    /// The path with links followed; `None` if that leads nowhere. Adds the components on the way to `steps`.
+    fn walk_counted(&self, path: &ImagePath, follow_last: bool, steps: &mut u64) -> Option<ImagePath> {
         let mut rest: Vec<Vec<u8>> = components(path.as_bytes());
         let mut done = PathBuilder::default();
         let mut hops = 0;
         while let Some(component) = rest.pop() {
+            *steps += 1;
+            if *steps > self.steps.most {
+                return None;
+            }
             if component == b".." {
                 done.pop();
                 continue;
@@ -114,14 +173,20 @@ impl Symlinks {
                     }
                 }
                 // A circle leads nowhere.
-                Some(_) => return path.clone(),
+                Some(_) => return None,
                 None => {}
             }
         }
-        done.into_path()
+        Some(done.into_path())
     }
 
-    /// The other paths that lead to the file at the resolved path `path`.
+    /// Whether a link may lead to a directory: otherwise, no file has [other paths](Symlinks::aliases).
+    pub fn lead_anywhere(&self) -> bool {
+        !self.leading_to.is_empty()
+    }
+
+    /// The other paths that lead to the file at the resolved path `path`. They are the same for all files of a
+    /// directory, but for the name.
     pub fn aliases(&self, path: &ImagePath) -> Vec<ImagePath> {
         if self.leading_to.is_empty() || path.is_masked() {
             return Vec::new();
@@ -137,8 +202,11 @@ impl Symlinks {
                 for link in self.leading_to.get(key).into_iter().flatten() {
                     let rest = &current.as_bytes()[end..];
                     let alias = link.join(rest);
-                    if found.len() < MAX_ALIASES && seen.insert(alias.clone()) {
+                    if seen.insert(alias.clone()) {
                         found.push(alias);
+                    }
+                    if found.len() >= MAX_ALIASES {
+                        return found;
                     }
                 }
             }
@@ -165,31 +233,56 @@ impl<'n> RelevantLinks<'n> {
         paths: impl Iterator<Item = &'n ImagePath>,
     ) -> RelevantLinks<'n> {
         let mut relevant = RelevantLinks::default();
-        for path in paths {
-            let mut parts = path.as_bytes().split(|&byte| byte == b'/');
-            parts.next_back();
-            relevant.names.extend(parts);
-        }
-        if relevant.names.is_empty() {
+        if all.clone().next().is_none() {
             return relevant;
         }
-        loop {
-            let before = relevant.names.len();
-            let found: Vec<&[u8]> =
-                all.clone().filter(|link| relevant.has(link)).map(|link| link.path.name()).collect();
-            relevant.names.extend(found);
-            if relevant.names.len() == before {
-                return relevant;
+        let mut last: &[u8] = &[];
+        for path in paths {
+            let directory = directory(path.as_bytes());
+            // Files of a directory usually follow each other.
+            if directory != last && !directory.is_empty() {
+                relevant.names.extend(directory.split(|&byte| byte == b'/'));
+                last = directory;
             }
+        }
+        if !relevant.names.is_empty() {
+            relevant.add_names_of_links(all);
+        }
+        relevant
+    }
+
+    /// Adds the names of links that lead to what has one of the names, of links that lead to those, and so on.
+    fn add_names_of_links(&mut self, all: impl Iterator<Item = &'n Symlink>) {
+        let mut by_target: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
+        let mut new: Vec<&[u8]> = self.names.iter().copied().collect();
+        for link in all {
+            match last_component(&link.target) {
+                b"" | b"." | b".." => new.push(link.path.name()),
+                target => by_target.entry(target).or_default().push(link.path.name()),
+            }
+        }
+        while let Some(name) = new.pop() {
+            self.names.insert(name);
+            new.extend(by_target.remove(name).into_iter().flatten());
         }
     }
 
     /// Whether `link` is one of them.
     pub fn has(&self, link: &Symlink) -> bool {
-        let last = link.target.split(|&byte| byte == b'/').rfind(|part| !part.is_empty()).unwrap_or_default();
+        let last = last_component(&link.target);
         let is_dots = matches!(last, b"" | b"." | b"..");
         !self.names.is_empty() && (is_dots || self.names.contains(last) || self.names.contains(link.path.name()))
     }
+}
+
+/// The last component of the target of a link.
+fn last_component(target: &[u8]) -> &[u8] {
+    target.split(|&byte| byte == b'/').rfind(|part| !part.is_empty()).unwrap_or_default()
+}
+
+/// The directory that a path is in.
+fn directory(path: &[u8]) -> &[u8] {
+    memchr::memrchr(b'/', path).map_or(&[], |slash| &path[..slash])
 }
 
 /// The components of a path, the first one last.
@@ -240,6 +333,34 @@ mod tests {
         let deep = names(links.aliases(&path("srv/deep/x")));
         assert_eq!(deep, ["usr/lib/deep/x", "lib/deep/x", "lib64/deep/x"]);
         assert!(links.aliases(&path("usr/other/x")).is_empty());
+    }
+
+    #[test]
+    fn links_are_not_followed_for_ever() {
+        let mut links = Symlinks::limited(1_000);
+        let target = ["d"; 100].join("/");
+        links.make(&Symlink { path: path("a"), target: target.clone().into_bytes() });
+        let resolved: Vec<ImagePath> = (0..20).map(|_| links.clone().resolve(&path("a/x"))).collect();
+        let followed = resolved.iter().filter(|path| path.to_string() == format!("{target}/x")).count();
+        assert_eq!((followed, links.is_exhausted()), (10, true));
+        assert_eq!(resolved[10..], vec![path("a/x"); 10]);
+        let mut longer = Symlinks::limited(1_000);
+        longer.make(&Symlink { path: path("a"), target: "d/".repeat(2_000).into_bytes() });
+        assert_eq!(longer.resolve(&path("a/x")), path("a/x"));
+        assert!(longer.steps() <= 1_001, "{}", longer.steps());
+    }
+
+    #[test]
+    fn links_that_lead_to_each_other_are_looked_at_once() {
+        let all: Vec<Symlink> = (0..50_000_u32)
+            .map(|number| Symlink { path: path(&format!("l{number}")), target: format!("l{}", number + 1).into() })
+            .collect();
+        let looked = std::cell::Cell::new(0);
+        let counted = all.iter().inspect(|_| looked.set(looked.get() + 1));
+        let one = path("l50000/x");
+        let relevant = RelevantLinks::new(counted, [&one].into_iter());
+        assert!(all.iter().all(|link| relevant.has(link)));
+        assert!(looked.get() <= 2 * all.len(), "{}", looked.get());
     }
 
     #[test]

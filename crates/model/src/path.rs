@@ -86,6 +86,15 @@ impl ImagePath {
         std::iter::successors(self.parent(), ImagePath::parent)
     }
 
+    /// Of the [ancestors](ImagePath::ancestors) the one with `depth` components; the path itself if it has no more.
+    pub fn ancestor(&self, depth: usize) -> ImagePath {
+        let end = match depth.checked_sub(1) {
+            None => 0,
+            Some(slashes) => memchr::memchr_iter(b'/', &self.bytes).nth(slashes).unwrap_or(self.bytes.len()),
+        };
+        ImagePath::of(&self.bytes[..end])
+    }
+
     /// This path with `name` appended.
     pub fn join(&self, name: &[u8]) -> ImagePath {
         ImagePath::normalize(&[&self.bytes[..], b"/", name].concat())
@@ -96,24 +105,53 @@ impl ImagePath {
         self.before.as_ref().map_or_else(|| PathKey::of(Sha256::new_with_prefix(&self.bytes)), |keys| keys.own)
     }
 
+    /// The number of its [ancestors](ImagePath::ancestors).
+    pub fn depth(&self) -> usize {
+        match &self.before {
+            Some(keys) => keys.above.len(),
+            None if self.is_root() => 0,
+            None => 1 + memchr::memchr_iter(b'/', &self.bytes).count(),
+        }
+    }
+
     /// The keys of the [ancestors](ImagePath::ancestors), the root first. All of them take about the work of one key
     /// for each directory, however long the path is.
     pub fn ancestor_keys(&self) -> Vec<PathKey> {
+        self.unknown_ancestor_keys(|_| false)
+    }
+
+    /// The same, without those that are known. Above a known directory, all are known. Besides the work of the keys
+    /// that it returns, it takes that of hashing the path about twice.
+    pub fn unknown_ancestor_keys(&self, mut is_known: impl FnMut(PathKey) -> bool) -> Vec<PathKey> {
         if let Some(keys) = &self.before {
-            return keys.above.clone();
+            let known = keys.above.partition_point(|key| is_known(*key));
+            return keys.above[known..].to_vec();
         }
         if self.is_root() {
             return Vec::new();
         }
-        let mut hasher = Sha256::new();
-        let mut keys = vec![PathKey::of(hasher.clone())];
-        let mut hashed = 0;
-        for slash in memchr::memchr_iter(b'/', &self.bytes) {
-            hasher.update(&self.bytes[hashed..slash]);
-            hashed = slash;
-            keys.push(PathKey::of(hasher.clone()));
+        // Where the names of the ancestors end.
+        let ends: Vec<usize> = std::iter::once(0).chain(memchr::memchr_iter(b'/', &self.bytes)).collect();
+        // The hash of the deepest directory that is known so far.
+        let (mut hasher, mut hashed) = (Sha256::new(), 0);
+        let (mut known, mut unknown) = (0, ends.len());
+        // Often the path is in a known directory.
+        let mut next = ends.len() - 1;
+        while known < unknown {
+            let longer = hasher.clone().chain_update(&self.bytes[hashed..ends[next]]);
+            if is_known(PathKey::of(longer.clone())) {
+                (hasher, hashed, known) = (longer, ends[next], next + 1);
+            } else {
+                unknown = next;
+            }
+            next = known + (unknown - known) / 2;
         }
-        keys
+        let key = |end: &usize| {
+            hasher.update(&self.bytes[hashed..*end]);
+            hashed = *end;
+            PathKey::of(hasher.clone())
+        };
+        ends[known..].iter().map(key).collect()
     }
 }
 
@@ -168,14 +206,20 @@ impl fmt::Display for ImagePath {
     /// Writes UTF-8 as it is, and other and control bytes as `\xNN`: two different paths never look the same.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.bytes.utf8_chunks() {
-            for c in chunk.valid().chars() {
-                match c {
-                    '\\' => f.write_str("\\\\")?,
-                    c if c.is_control() => write!(f, "\\x{:02x}", u32::from(c))?,
-                    c if changes_display(c) => write!(f, "\\u{{{:x}}}", u32::from(c))?,
-                    c => write!(f, "{c}")?,
+            let mut rest = chunk.valid();
+            while let Some(at) = rest.find(|c| c == '\\' || changes_display(c)) {
+                let (plain, special) = rest.split_at(at);
+                f.write_str(plain)?;
+                let mut chars = special.chars();
+                match chars.next() {
+                    Some('\\') => f.write_str("\\\\")?,
+                    Some(c) if c.is_control() => write!(f, "\\x{:02x}", u32::from(c))?,
+                    Some(c) => write!(f, "\\u{{{:x}}}", u32::from(c))?,
+                    None => {}
                 }
+                rest = chars.as_str();
             }
+            f.write_str(rest)?;
             for byte in chunk.invalid() {
                 write!(f, "\\x{byte:02x}")?;
             }
@@ -246,6 +290,7 @@ mod tests {
         assert_eq!(up, ["a/b", "a", ""]);
         assert_eq!(path.name(), b"c");
         assert_eq!(path.parent().unwrap().join(b"d").to_string(), "a/b/d");
+        assert_eq!([0, 1, 2, 3, 4].map(|depth| path.ancestor(depth).to_string()), ["", "a", "a/b", "a/b/c", "a/b/c"]);
     }
 
     #[test]
@@ -255,6 +300,26 @@ mod tests {
             let mut expected: Vec<PathKey> = path.ancestors().map(|above| above.key()).collect();
             expected.reverse();
             assert_eq!(path.ancestor_keys(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn keys_below_what_is_known() {
+        for name in ["", "a", "a/b", "a/bb/ccc/d", "a/a/a/a/a/a/a/a/a/a/a/a/a"] {
+            let path = ImagePath::normalize(name.as_bytes());
+            let all = path.ancestor_keys();
+            for path in [path.clone(), path.masked(b"x")] {
+                assert_eq!(path.depth(), all.len());
+                for known in 0..=all.len() {
+                    let mut asked = 0;
+                    let keys = path.unknown_ancestor_keys(|key| {
+                        asked += 1;
+                        all[..known].contains(&key)
+                    });
+                    assert_eq!(keys, all[known..], "{name} from {known}");
+                    assert!(asked <= 5, "{asked}");
+                }
+            }
         }
     }
 

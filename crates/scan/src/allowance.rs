@@ -4,17 +4,19 @@
 
 use layersift_model::{Gap, GapReason, Limits};
 
+use crate::layer_work::{DIRECTORY, LayerWork};
 use crate::memory::{ExtraMemory, MemoryLease};
 
 /// The bytes that are taken from the memory of the process at once.
 const STEP: u64 = 1 << 20;
 
-/// The directories of paths that are looked at in one layer: far more than any layer has, and a few seconds of work.
-const DIRECTORIES: u64 = 20_000_000;
+/// The directories of paths that are decided in one layer: more than a report has room for, and about a second of work.
+const DIRECTORIES: u64 = 4_000_000;
 
 /// The bytes and the work that are left for the entries of one layer.
 pub(crate) struct Allowance<'m> {
     memory: &'m MemoryLease,
+    work: Option<&'m LayerWork>,
     held: Vec<ExtraMemory>,
     held_bytes: u64,
     limit: u64,
@@ -24,10 +26,11 @@ pub(crate) struct Allowance<'m> {
 }
 
 impl<'m> Allowance<'m> {
-    /// What `limits` allow for one layer, whose memory is `memory`.
-    pub(crate) fn new(limits: &Limits, memory: &'m MemoryLease) -> Allowance<'m> {
+    /// What `limits` allow for one layer, whose memory is `memory`. Work on its paths is counted in `work`, too.
+    pub(crate) fn new(limits: &Limits, memory: &'m MemoryLease, work: Option<&'m LayerWork>) -> Allowance<'m> {
         let limit = limits.layer_record_bytes;
-        Allowance { memory, held: Vec::new(), held_bytes: 0, limit, used: 0, directories: DIRECTORIES, dropped: 0 }
+        let held = Vec::new();
+        Allowance { memory, work, held, held_bytes: 0, limit, used: 0, directories: DIRECTORIES, dropped: 0 }
     }
 
     /// Takes `bytes` for something that is kept, and waits until the process has them. If they do not fit, it is to be
@@ -58,16 +61,22 @@ impl<'m> Allowance<'m> {
         self.used = self.used.saturating_sub(bytes);
     }
 
-    /// Takes the work of looking at `count` directories of a path. If too little is left, they are to be dropped, and
+    /// Whether there is work left to decide about `count` directories of a path. Otherwise, they are to be dropped, and
     /// are counted.
-    pub(crate) fn directories(&mut self, count: u64) -> bool {
+    pub(crate) fn has_directories(&mut self, count: u64) -> bool {
         let is_left = self.directories >= count;
-        if is_left {
-            self.directories -= count;
-        } else {
+        if !is_left {
             self.dropped += count;
         }
         is_left
+    }
+
+    /// Takes the work of `count` directories that were decided.
+    pub(crate) fn decided(&mut self, count: u64) {
+        self.directories = self.directories.saturating_sub(count);
+        if let Some(work) = self.work.filter(|_| count > 0) {
+            work.add(count.saturating_mul(DIRECTORY));
+        }
     }
 
     /// The gap of what was dropped.
@@ -91,7 +100,7 @@ mod tests {
         let budget = MemoryBudget::new(1 << 30);
         let lease = budget.lease(0);
         let limits = Limits { layer_record_bytes: 10 << 20, ..Limits::default() };
-        let mut allowance = Allowance::new(&limits, &lease);
+        let mut allowance = Allowance::new(&limits, &lease, None);
         assert!(allowance.take(1));
         assert_eq!(budget.used(), STEP);
         assert!(allowance.take(9 << 20));

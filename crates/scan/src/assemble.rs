@@ -2,6 +2,7 @@
 
 mod build;
 pub mod chains;
+pub(crate) mod changes;
 mod choose;
 pub mod config;
 pub mod lifetime;

@@ -116,9 +116,10 @@ impl Confirmer {
         self.scratch.with(|scratch| {
             for group in candidates.chunk_by(|a, b| a.pattern == b.pattern) {
                 let Some(rule) = self.rules.get(group[0].pattern) else { continue };
-                let mut resume = 0;
-                for candidate in group {
-                    resume = self.confirm_one(rule, bytes, owned, (*candidate, resume), found, scratch);
+                let (mut resume, mut rest) = (0, group);
+                while let Some((candidate, others)) = joined(rest, rule.width()) {
+                    resume = self.confirm_one(rule, bytes, owned, (candidate, resume), found, scratch);
+                    rest = others;
                 }
             }
         });
@@ -192,6 +193,20 @@ impl Confirmer {
         let source = self.known.get(Digest::of(key.reveal()).hex())?;
         Some(format!("a published key, not a secret: {source}"))
     }
+}
+
+/// The first of `candidates`, sorted by where they begin, joined with all that are so near that the places where their
+/// matches may begin overlap; and the others. A match has at most `width` bytes. A search for each of them would read
+/// the same bytes again and again.
+fn joined(candidates: &[Candidate], width: usize) -> Option<(Candidate, &[Candidate])> {
+    let (first, others) = candidates.split_first()?;
+    let mut joined = *first;
+    let mut near = 0;
+    while let Some(next) = others.get(near).filter(|next| next.first_end.saturating_sub(width) <= joined.last_end) {
+        joined.last_end = joined.last_end.max(next.last_end);
+        near += 1;
+    }
+    Some((joined, &others[near..]))
 }
 
 /// Drops findings that another finding in the same bytes makes redundant. Of findings with the same span, the one with
@@ -275,5 +290,35 @@ impl Coverage {
     fn overlaps(&self, span: &Range<usize>) -> bool {
         let next = self.0.partition_point(|covered| covered.end <= span.start);
         self.0.get(next).is_some_and(|covered| covered.start < span.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate((first_end, last_end): (usize, usize)) -> Candidate {
+        Candidate { pattern: 0, first_end, last_end }
+    }
+
+    /// The candidates that are searched for, with matches of at most 10 bytes.
+    fn searched(ends: &[(usize, usize)]) -> Vec<(usize, usize)> {
+        let all: Vec<Candidate> = ends.iter().copied().map(candidate).collect();
+        let mut rest = &all[..];
+        let mut found = Vec::new();
+        while let Some((one, others)) = joined(rest, 10) {
+            found.push((one.first_end, one.last_end));
+            rest = others;
+        }
+        found
+    }
+
+    #[test]
+    fn candidates_that_overlap_are_searched_for_together() {
+        assert_eq!(searched(&[]), []);
+        assert_eq!(searched(&[(20, 20), (30, 30), (41, 41)]), [(20, 30), (41, 41)]);
+        assert_eq!(searched(&[(20, 90), (30, 40), (100, 100)]), [(20, 100)]);
+        let near: Vec<(usize, usize)> = (0..10_000).map(|number| (6 * number, 6 * number)).collect();
+        assert_eq!(searched(&near), [(0, 59_994)]);
     }
 }

@@ -96,7 +96,8 @@ impl LayerScanner {
     ) -> (LayerReport, LayerPackages) {
         let found = Found::new(context.limits);
         let (report, facts, entries) = self.read(context, blob, algorithm, Some(&found));
-        (report, conclude(facts, entries, found))
+        // The work on the same links was counted for the report.
+        (report, conclude(facts, entries, found, &LayerWork::new(context.limits)))
     }
 
     /// Scans a layer, and collects its packages in `packages`: the entries that these saw are returned, too.
@@ -140,7 +141,7 @@ impl LayerScanner {
             };
             let mut visitor = Both {
                 scan: LayerVisitor::new(sink, self.packing(context, &memory, work, &dispatch)),
-                packages: packages.map(|found| PackageVisitor::new(found, &spawn, context.limits, &memory)),
+                packages: packages.map(|found| PackageVisitor::new(found, &spawn, context.limits, &memory, None)),
             };
             let mut facts = reading.layer(blob, &mut visitor, &mut |work| match work {
                 Work::Scan(batch) => dispatch(batch),
@@ -162,7 +163,8 @@ impl LayerScanner {
         // Other threads have read the windows by now.
         facts.gaps.extend(region.and_then(|region| region.check_whole().err()).map(|error| unreadable(&error)));
         let (entries, owners) = scanned;
-        let report = LayerReport { extra_work: work.extra(), ..report(facts.clone(), entries, owners, sink) };
+        let mut report = report(facts.clone(), entries, owners, sink, &work);
+        report.extra_work = work.extra();
         (report, facts, collected)
     }
 
@@ -404,7 +406,7 @@ impl<'d, 'a, 's> LayerVisitor<'d, 'a, 's> {
             sink,
             packing,
             entries: Entries::default(),
-            allowance: Allowance::new(packing.limits, packing.memory),
+            allowance: Allowance::new(packing.limits, packing.memory, Some(packing.work)),
             owners: Owners::default(),
             record: None,
             unpacking: Unpacking::Plain,
@@ -527,12 +529,19 @@ where
     }
 }
 
-fn report(facts: LayerFacts, mut entries: Entries, owners: Owners, sink: FindingSink<'_>) -> LayerReport {
+fn report(
+    facts: LayerFacts,
+    mut entries: Entries,
+    owners: Owners,
+    sink: FindingSink<'_>,
+    work: &LayerWork,
+) -> LayerReport {
     let limits = sink.limits;
     let (found, mut gaps) = sink.into_parts();
     gaps.extend(facts.gaps);
     entries.sort();
-    let hard_links = entries.resolved_links();
+    let (hard_links, too_long) = entries.resolved_links(work);
+    gaps.extend(too_long);
     let symlinks = entries.take_symlinks();
     let (mut findings, dropped) = with_linked(found, &hard_links, limits);
     entries.supersede(&mut findings);

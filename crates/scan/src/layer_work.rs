@@ -28,6 +28,9 @@ const ZEROS: u64 = 2;
 /// The work of a member of an archive.
 pub(crate) const MEMBER: u64 = 4_000;
 
+/// The work of a directory in the paths of entries, which is hashed and put in order.
+pub(crate) const DIRECTORY: u64 = 400;
+
 /// The most that counts for a byte of a window.
 const MOST_PER_BYTE: u64 = 200;
 

@@ -22,6 +22,7 @@ mod compiled_rules;
 pub mod confirm;
 pub mod content;
 pub mod decoding;
+mod directories;
 mod documents;
 pub mod engine;
 mod image_scan;

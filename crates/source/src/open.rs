@@ -6,8 +6,9 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use layersift_format::compression::Codec;
-use layersift_format::{Cancellation, ImageSource, MappedFile, Opened, SourceError};
+use layersift_format::{Cancellation, EndlessInput, ImageSource, MappedFile, Opened, SourceError, is_endless};
 use layersift_model::Limits;
+use rustix::fs::SeekFrom;
 
 use crate::docker_archive::{self, DockerArchive};
 use crate::oci_layout::{self, OciLayout};
@@ -35,6 +36,12 @@ pub fn open(target: &Target, limits: &Limits, registry: &RegistryOptions) -> Res
 /// The first bytes of an lz4 stream.
 const LZ4: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 
+/// What is wrong with a device that could be read for ever.
+const NO_END: &str = "a character device, which has no end";
+
+/// What is wrong with standard input if nothing was piped to it.
+const NOT_PIPED: &str = "a terminal, and nothing was piped to it as with `docker save IMAGE | layersift scan -`";
+
 /// What a transport opens a target with.
 pub(crate) struct Context<'c> {
     /// The target.
@@ -59,11 +66,9 @@ impl Context<'_> {
     /// What is at the target's path.
     ///
     /// # Errors
-    /// For a file that cannot be read, is empty, or has an unsupported compression.
+    /// For a file that cannot be read, is empty, has no end, or has an unsupported compression.
     pub(crate) fn input(&self) -> Result<Input, SourceError> {
-        let Some(path) = &self.target.path else {
-            return Ok(Input::Stream("standard input".into(), Box::new(io::stdin())));
-        };
+        let Some(path) = &self.target.path else { return standard_input() };
         let failed = |error| SourceError::Read { path: path.clone(), error };
         let metadata = fs::metadata(path).map_err(failed)?;
         if metadata.is_dir() {
@@ -72,13 +77,20 @@ impl Context<'_> {
         if metadata.file_type().is_fifo() {
             return Ok(Input::Stream(path.clone(), Box::new(Pipe::At(path.clone()))));
         }
+        if is_endless(&metadata) {
+            return Err(not_an_image(path, NO_END));
+        }
         if !metadata.is_file() {
             return Ok(Input::Stream(path.clone(), Box::new(File::open(path).map_err(failed)?)));
         }
         if metadata.len() == 0 {
             return Err(not_an_image(path, "the file is empty"));
         }
-        let map = MappedFile::open(path).map_err(failed)?;
+        let file = File::open(path).map_err(failed)?;
+        if is_hole(&file) {
+            return Err(not_an_image(path, "a sparse file without data"));
+        }
+        let map = MappedFile::of(&file).map_err(failed)?;
         match Codec::detect(&map) {
             Codec::Plain if map.starts_with(&LZ4) => Err(not_an_image(path, "lz4 compression is not supported")),
             Codec::Plain => Ok(Input::File(path.clone(), map)),
@@ -136,6 +148,21 @@ impl Context<'_> {
     /// What ends waits early.
     pub(crate) fn cancellation(&self) -> &Cancellation {
         &self.registry.cancellation
+    }
+}
+
+/// Whether a file has no data at all. To read the zeros of a large one takes hours.
+fn is_hole(file: &File) -> bool {
+    let first = rustix::fs::seek(file, SeekFrom::Data(0));
+    first.is_err_and(|error| error == rustix::io::Errno::NXIO)
+}
+
+fn standard_input() -> Result<Input, SourceError> {
+    let name = Path::new("standard input");
+    match EndlessInput::of_standard_input() {
+        Some(EndlessInput::Terminal) => Err(not_an_image(name, NOT_PIPED)),
+        Some(EndlessInput::Device) => Err(not_an_image(name, NO_END)),
+        None => Ok(Input::Stream(name.into(), Box::new(io::stdin()))),
     }
 }
 

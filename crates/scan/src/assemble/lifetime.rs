@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use layersift_model::{Footprint, ImagePath, LayerFinding, LayerReport, Origin, PathKey, State, Touch, Touched};
+use layersift_model::{Footprint, ImagePath, LayerFinding, LayerReport, Origin, PathKey, State, Touched};
 
+use super::changes::{Changes, Ending, RealPath};
 use super::work::Work;
 use layersift_format::symlinks::{RelevantLinks, Symlinks};
 
@@ -33,31 +34,8 @@ pub struct Tracked<'r> {
     /// The path by which that layer overwrote or deleted it, if symbolic links lead from there to the file.
     pub through: Option<ImagePath>,
     /// The path with the symbolic links in its directories followed; shared by the findings of one file.
-    real: Rc<KeyedPath>,
+    real: Rc<RealPath>,
 }
-
-/// A path, with its key and those of its ancestors.
-#[derive(Clone, Debug)]
-pub(crate) struct KeyedPath {
-    path: ImagePath,
-    key: PathKey,
-    /// The root first.
-    above: Vec<PathKey>,
-}
-
-impl KeyedPath {
-    pub(crate) fn new(path: ImagePath) -> KeyedPath {
-        KeyedPath { key: path.key(), above: path.ancestor_keys(), path }
-    }
-
-    /// The number of its directories.
-    pub(crate) fn depth(&self) -> u64 {
-        self.above.len() as u64
-    }
-}
-
-/// What became of a file, and the path by which, if it is another than its own.
-type Ending = (State, Option<ImagePath>);
 
 /// The findings of all layers, with their lifetimes.
 #[derive(Debug, Default)]
@@ -83,15 +61,20 @@ pub(crate) fn follow<'r>(
     let mut symlinks = Symlinks::default();
     for (index, report) in layers.iter().enumerate() {
         let Some(report) = report else { continue };
+        work.take(symlinks.len() as u64);
         let before = symlinks.clone();
         // A link that the layer replaces is not followed in this layer.
-        symlinks.retain(|link, all| !is_replaced(link, &report.touched, all));
+        let mut changes = Changes::new(&report.touched, &before);
+        symlinks.retain(|link| !changes.replace(link, work));
         let below = symlinks.clone();
         symlinks.add(report.symlinks.iter().filter(|link| relevant.has(link)));
         let linked = link_on(&mut all, index, report, &before, &symlinks, work);
         end(&mut all.tracked, index, &report.touched, &below, work);
         all.tracked.extend(linked);
         all.tracked.extend(begin(chosen.get(index).into_iter().flatten().copied(), index, &symlinks, work));
+    }
+    if symlinks.is_exhausted() {
+        work.exhaust();
     }
     all
 }
@@ -140,16 +123,16 @@ fn begin<'r>(
 fn begin_one<'r>(
     finding: Cow<'r, LayerFinding>,
     layer: usize,
-    real: Option<Rc<KeyedPath>>,
+    real: Option<Rc<RealPath>>,
     symlinks: &Symlinks,
     work: &mut Work,
 ) -> Tracked<'r> {
     let state = finding.superseded.unwrap_or(State::Present);
     let ended_by = finding.superseded.map(|_| layer);
     let real = real.unwrap_or_else(|| {
-        let real = KeyedPath::new(symlinks.resolve(&finding.place.path));
-        work.take(real.depth());
-        Rc::new(real)
+        // To follow links, each directory is looked for.
+        work.take(if symlinks.is_empty() { 1 } else { finding.place.path.depth() as u64 });
+        Rc::new(RealPath::new(symlinks.resolve(&finding.place.path)))
     });
     Tracked { finding, layer, state, ended_by, through: None, real }
 }
@@ -160,16 +143,13 @@ fn end(tracked: &mut [Tracked<'_>], index: usize, touched: &Touched, below: &Sym
     if touched.is_empty() {
         return;
     }
-    let mut last: Option<(Rc<KeyedPath>, Option<Ending>)> = None;
+    let mut changes = Changes::new(touched, below);
+    let mut last: Option<(Rc<RealPath>, Option<Ending>)> = None;
     for earlier in tracked.iter_mut().filter(|earlier| earlier.state == State::Present) {
         let known = last.take().filter(|(real, _)| Rc::ptr_eq(real, &earlier.real));
         let (real, ended) = known.unwrap_or_else(|| {
             let real = Rc::clone(&earlier.real);
-            // What was not followed counts as present.
-            let ended = work
-                .take(real.depth())
-                .then(|| ended_through(&earlier.finding.place.path, &real, touched, below, work))
-                .flatten();
+            let ended = changes.ended(&earlier.finding.place.path, &real, work);
             (real, ended)
         });
         if let Some((state, through)) = ended.clone() {
@@ -179,75 +159,6 @@ fn end(tracked: &mut [Tracked<'_>], index: usize, touched: &Touched, below: &Sym
         }
         last = Some((real, ended));
     }
-}
-
-/// The effect on a file of a layer that touches `touched`, and the path through the symbolic links of the layers
-/// `below` by which it has it. `path` is the file's path in its layer, and `real` that with its links followed.
-pub(crate) fn ended_through(
-    path: &ImagePath,
-    real: &KeyedPath,
-    touched: &Touched,
-    below: &Symlinks,
-    work: &mut Work,
-) -> Option<Ending> {
-    // The bytes outside of all entries have no path.
-    if path.is_root() {
-        return None;
-    }
-    let named = |other: &ImagePath| (other != path).then(|| other.clone());
-    if let Some(state) = ended(real, touched) {
-        return Some((state, named(&real.path)));
-    }
-    below.aliases(&real.path).into_iter().map(KeyedPath::new).find_map(|other| {
-        let state = if work.take(other.depth()) { ended_elsewhere(&other, touched, below)? } else { return None };
-        Some((state, named(&other.path)))
-    })
-}
-
-/// The effect on a file to which `path` leads through `symlinks`. What the layer does to the links themselves is
-/// another matter.
-fn ended_elsewhere(path: &KeyedPath, touched: &Touched, symlinks: &Symlinks) -> Option<State> {
-    if touched.has(path.key, Touch::Implied) {
-        return Some(State::Overwritten);
-    }
-    replaced_elsewhere(path, touched, symlinks)
-}
-
-/// Whether a layer that touches `touched` replaces or removes the link at `path`, by that path or by another.
-pub(crate) fn is_replaced(path: &ImagePath, touched: &Touched, symlinks: &Symlinks) -> bool {
-    let replaced_at = |other: ImagePath| replaced_elsewhere(&KeyedPath::new(other), touched, symlinks).is_some();
-    replaced(&KeyedPath::new(path.clone()), touched).is_some() || symlinks.aliases(path).into_iter().any(replaced_at)
-}
-
-fn replaced_elsewhere(path: &KeyedPath, touched: &Touched, symlinks: &Symlinks) -> Option<State> {
-    let own = touched.at(path.key);
-    if own.any(&[Touch::Other, Touch::Directory]) {
-        return Some(State::Overwritten);
-    }
-    let ancestors = || path.path.ancestors().zip(path.above.iter().rev());
-    let removes = |above: &ImagePath, key: &PathKey| {
-        let touches = touched.at(*key);
-        touches.any(&[Touch::Opaque]) || (touches.any(&[Touch::Whiteout, Touch::Other]) && !symlinks.has(above))
-    };
-    let is_touched = path.above.iter().any(|key| touched.at(*key).any(&[Touch::Opaque, Touch::Whiteout, Touch::Other]));
-    let is_removed =
-        own.any(&[Touch::Whiteout]) || (is_touched && ancestors().any(|(above, key)| removes(&above, key)));
-    is_removed.then_some(State::Deleted)
-}
-
-/// The effect of a layer that touches `touched` on the file at `path` of a lower layer; `None` if it remains.
-fn ended(path: &KeyedPath, touched: &Touched) -> Option<State> {
-    if touched.has(path.key, Touch::Implied) { Some(State::Overwritten) } else { replaced(path, touched) }
-}
-
-/// The same for a link: directories that are only implied are below it.
-fn replaced(path: &KeyedPath, touched: &Touched) -> Option<State> {
-    let own = touched.at(path.key);
-    if own.any(&[Touch::Other, Touch::Directory]) {
-        return Some(State::Overwritten);
-    }
-    let removes = |key: &PathKey| touched.at(*key).any(&[Touch::Whiteout, Touch::Opaque, Touch::Other]);
-    (own.any(&[Touch::Whiteout]) || path.above.iter().any(removes)).then_some(State::Deleted)
 }
 
 /// The findings of lower layers that hard links of this layer add under new paths.
@@ -266,13 +177,15 @@ fn link_on<'r>(
     }
     let mut present: HashMap<PathKey, Vec<&LayerFinding>> = HashMap::new();
     for tracked in all.tracked.iter().filter(|tracked| tracked.state == State::Present) {
-        present.entry(tracked.real.key).or_default().push(&tracked.finding);
+        present.entry(tracked.real.key()).or_default().push(&tracked.finding);
     }
     let own_by_name = by_name(report);
+    let has_links = !before.is_empty() || !symlinks.is_empty();
     let mut bytes = 0;
     for link in &report.hard_links {
         let Origin::Below(target) = &link.origin else { continue };
-        if !work.take(1) {
+        let depth = if has_links { target.depth() as u64 } else { 1 };
+        if !work.take(2 * depth) {
             break;
         }
         // The link may have been made before or after the layer changed the links on the way to its target.

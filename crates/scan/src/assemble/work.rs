@@ -1,7 +1,7 @@
 //! The work of joining the layers of one image, counted in looks at one directory of one path.
 
 /// Looks that one image may take: far more than any image needs, and a few seconds.
-const LOOKS: u64 = 40_000_000;
+const LOOKS: u64 = 10_000_000;
 
 /// What is left of the work.
 #[derive(Debug)]
@@ -22,6 +22,17 @@ impl Work {
         self.is_exceeded |= looks >= self.left;
         self.left = self.left.saturating_sub(looks.max(1));
         !self.is_exceeded
+    }
+
+    /// Says that some work was not done.
+    pub(crate) fn exhaust(&mut self) {
+        self.is_exceeded = true;
+    }
+
+    /// The looks that were taken.
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> u64 {
+        LOOKS - self.left
     }
 
     /// Whether some work was not done.

@@ -299,7 +299,7 @@ mod tests {
     fn dpkg_apk_and_npm() {
         let mut owners = Owners::default();
         let lease = MemoryBudget::default().lease(0);
-        let mut allowance = Allowance::new(&Limits::default(), &lease);
+        let mut allowance = Allowance::new(&Limits::default(), &lease, None);
         let mut read = |at: &str, bytes: &[u8]| Record::at(&path(at)).unwrap().read(bytes, &mut owners, &mut allowance);
         read("var/lib/dpkg/info/libc6:amd64.list", b"/.\n/lib\n/lib/libc.so.6\n");
         read("var/lib/dpkg/status", b"Package: libc6\nStatus: x\nVersion: 2.36-9\n\nPackage: b\nVersion: 1\n");
@@ -321,7 +321,7 @@ mod tests {
     fn checksums_of_what_packages_ship() {
         let mut owners = Owners::default();
         let lease = MemoryBudget::default().lease(0);
-        let mut allowance = Allowance::new(&Limits::default(), &lease);
+        let mut allowance = Allowance::new(&Limits::default(), &lease, None);
         let mut read = |at: &str, bytes: &[u8]| Record::at(&path(at)).unwrap().read(bytes, &mut owners, &mut allowance);
         // All of "abc".
         let md5 = b"900150983cd24fb0d6963f7d28e17f72";

@@ -11,7 +11,7 @@ use layersift_model::{AiMark, Distribution, ImagePath, InstalledPackage, LayerRe
 use layersift_packages::purl;
 
 use super::layer::{LayerPackages, PackageFile, Record, RecordIdentity};
-use crate::assemble::lifetime::{KeyedPath, ended_through, is_replaced};
+use crate::assemble::changes::{Changes, RealPath};
 use crate::assemble::work::Work;
 use layersift_format::symlinks::{RelevantLinks, Symlinks};
 
@@ -89,21 +89,20 @@ struct Joining<'l> {
 impl Joining<'_> {
     fn layer(&mut self, index: usize, layer: &LayerPackages) {
         let touched = &layer.report.touched;
+        self.work.take(self.symlinks.len() as u64);
         let before = self.symlinks.clone();
         // A link that the layer replaces is not followed in this layer.
-        self.symlinks.retain(|link, all| !is_replaced(link, touched, all));
+        let mut changes = Changes::new(touched, &before);
+        let work = &mut self.work;
+        self.symlinks.retain(|link| !changes.replace(link, work));
         let below = self.symlinks.clone();
         self.symlinks.add(layer.report.symlinks.iter().filter(|link| self.relevant.has(link)));
         let linked = self.linked(&layer.report, &before);
         let mut ended = EndedFiles::new();
+        let mut changes = Changes::new(touched, &below);
         let work = &mut self.work;
         self.open.retain(|real, file| {
-            let keyed = KeyedPath::new(real.clone());
-            // What was not followed counts as present.
-            let state = match work.take(keyed.depth()) {
-                true => ended_through(&file.path, &keyed, touched, &below, work),
-                false => None,
-            };
+            let state = changes.ended(&file.path, &RealPath::new(real.clone()), work);
             let Some((state, _)) = state else { return true };
             ended.insert(real.clone(), Ended { state, packages: std::mem::take(&mut file.packages) });
             false
@@ -195,7 +194,10 @@ impl Joining<'_> {
         linked
     }
 
-    fn conclude(self) -> Joined {
+    fn conclude(mut self) -> Joined {
+        if self.symlinks.is_exhausted() {
+            self.work.exhaust();
+        }
         let named = |path: &str| self.open.get(&ImagePath::normalize(path.as_bytes()))?.distribution.clone();
         let distribution = named("etc/os-release").or_else(|| named("usr/lib/os-release"));
         let (mut packages, mut ai) = (Vec::new(), Vec::new());

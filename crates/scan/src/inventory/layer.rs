@@ -164,7 +164,7 @@ impl<'r> PackageReader<'r> {
         let (facts, entries) = self.threads.in_place_scope(|scope| {
             let found = &found;
             let spawn = |job: Job| scope.spawn(move |_| job.run(found));
-            let mut visitor = PackageVisitor::new(found, &spawn, self.limits, &memory);
+            let mut visitor = PackageVisitor::new(found, &spawn, self.limits, &memory, Some(&work));
             let facts = reading.layer(blob, &mut visitor, &mut |work| match work {
                 // All bytes were passed to the visitor.
                 Work::Scan(_) => {}
@@ -172,21 +172,23 @@ impl<'r> PackageReader<'r> {
             });
             (facts, visitor.into_entries())
         });
-        let mut packages = conclude(facts, entries, found);
+        let mut packages = conclude(facts, entries, found, &work);
         packages.report.extra_work = work.extra();
         packages
     }
 }
 
 /// The packages of a layer that was walked.
-pub(crate) fn conclude(facts: LayerFacts, mut entries: Entries, found: Found) -> LayerPackages {
+pub(crate) fn conclude(facts: LayerFacts, mut entries: Entries, found: Found, work: &LayerWork) -> LayerPackages {
     let (mut files, mut gaps) = found.into_parts();
     gaps.extend(facts.gaps);
     entries.sort();
-    let hard_links = entries.resolved_links();
+    let (hard_links, too_long) = entries.resolved_links(work);
+    gaps.extend(too_long);
     let symlinks = entries.take_symlinks();
+    let mut later = entries.later();
     for file in &mut files {
-        file.superseded = entries.superseded(&file.path, file.entry);
+        file.superseded = later.superseded(&file.path, file.entry);
     }
     let mut records: usize = files.iter().map(|file| file.records.len()).sum();
     let by_entry = files.len();

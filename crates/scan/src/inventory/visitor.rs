@@ -13,6 +13,7 @@ use crate::allowance::Allowance;
 use crate::layer::buffer::Bytes;
 use crate::layer::walk::{Rest, Visitor};
 use crate::layer_scan::entries::Entries;
+use crate::layer_work::LayerWork;
 use crate::memory::{ExtraMemory, MemoryLease};
 use layersift_model::GapList;
 
@@ -150,19 +151,21 @@ pub(crate) struct PackageVisitor<'v> {
 }
 
 impl<'v> PackageVisitor<'v> {
-    /// A visitor that hands what takes long to `spawn`.
+    /// A visitor that hands what takes long to `spawn`. Work on paths is counted in `work`, unless something else
+    /// counts that of the same entries.
     pub(crate) fn new(
         found: &'v Found,
         spawn: &'v dyn Fn(Job),
         limits: &Limits,
         memory: &'v MemoryLease,
+        work: Option<&'v LayerWork>,
     ) -> PackageVisitor<'v> {
         PackageVisitor {
             found,
             spawn,
             memory,
             entries: Entries::default(),
-            allowance: Allowance::new(limits, memory),
+            allowance: Allowance::new(limits, memory, work),
             file: None,
             state: FileState::Ignored,
             buffer: Vec::new(),

@@ -4,10 +4,14 @@ use std::collections::HashMap;
 use std::mem::size_of;
 
 use layersift_format::tar::{Entry, Kind};
-use layersift_model::{Footprint, HardLink, ImagePath, LayerFinding, Origin, PathKey, State, Symlink, Touch, Touched};
+use layersift_model::{
+    Footprint, Gap, GapReason, HardLink, ImagePath, LayerFinding, Origin, PathKey, State, Symlink, Touch, Touched,
+};
 
 use crate::allowance::Allowance;
+use crate::directories::Directories;
 use crate::layer::whiteout::Whiteout;
+use crate::layer_work::LayerWork;
 use layersift_format::symlinks::{RelevantLinks, Symlinks};
 
 /// The bytes of a touched path: in the list of entries, and in the report.
@@ -15,6 +19,12 @@ const TOUCH_BYTES: u64 = (size_of::<(PathKey, Touch, u32)>() + size_of::<(PathKe
 
 /// The number of touched paths from which on repeated directories are removed now and then.
 const MANY: usize = 1 << 18;
+
+/// The most components of paths that are followed to find the targets of hard links: a fraction of a second.
+const MAX_STEPS: u64 = 1_000_000;
+
+/// The work of following a component.
+const STEP: u64 = 250;
 
 /// The entries of a layer.
 #[derive(Default)]
@@ -30,6 +40,8 @@ pub(crate) struct Entries {
     count: u32,
     /// The directory of the last entry, or the last entry itself if it is a directory.
     last_directory: ImagePath,
+    /// Directories that were recorded.
+    directories: Directories<()>,
 }
 
 impl Entries {
@@ -82,13 +94,16 @@ impl Entries {
     /// Records the directories above `path`, but for those that the last entry was in.
     fn imply(&mut self, path: &ImagePath, allowance: &mut Allowance<'_>) {
         let Some(directory) = path.parent().filter(|directory| *directory != self.last_directory) else { return };
-        let new = directories_beyond(directory.as_bytes(), self.last_directory.as_bytes());
+        let beyond = directories_beyond(directory.as_bytes(), self.last_directory.as_bytes());
         self.last_directory = directory;
-        if new == 0 || !allowance.directories(new as u64) {
+        if beyond == 0 || !allowance.has_directories(beyond as u64) {
             return;
         }
-        // The nearest directory is the last key.
-        for key in path.ancestor_keys().into_iter().rev().take(new) {
+        let mut new = Vec::new();
+        self.directories.of(path, |key, _| new.push(key));
+        allowance.decided(new.len() as u64);
+        // The last entry has recorded the others, or is the entry of one.
+        for key in new.split_off(new.len().saturating_sub(beyond)) {
             self.touch(key, Touch::Implied, 0, allowance);
         }
     }
@@ -130,7 +145,8 @@ impl Entries {
     /// The symbolic links that no later entry replaces.
     pub(crate) fn take_symlinks(&mut self) -> Vec<Symlink> {
         let all = std::mem::take(&mut self.symlinks).into_iter();
-        all.filter(|(number, link)| self.superseded(&link.path, *number).is_none()).map(|(_, link)| link).collect()
+        let mut later = self.later();
+        all.filter(|(number, link)| later.superseded(&link.path, *number).is_none()).map(|(_, link)| link).collect()
     }
 
     /// The last entry at `key` before entry `number` that is not a directory.
@@ -146,36 +162,34 @@ impl Entries {
         self.touches.get(end).is_some_and(|known| (known.0, known.1) == (key, touch))
     }
 
-    /// Whether later entries of the same layer overwrite or delete the file at `path`, entry `number`.
-    pub(crate) fn superseded(&self, path: &ImagePath, number: u32) -> Option<State> {
-        // The bytes outside of all entries have no path.
-        if path.is_root() {
-            return None;
-        }
-        let key = path.key();
-        if self.after(key, Touch::Other, number) || self.after(key, Touch::Directory, number) {
-            return Some(State::Overwritten);
-        }
-        let hidden = path.ancestor_keys().into_iter().any(|above| self.after(above, Touch::Other, number));
-        hidden.then_some(State::Deleted)
+    /// The last entry at `key` that is not a directory.
+    fn last(&self, key: PathKey) -> Option<u32> {
+        self.before(key, u32::MAX)
+    }
+
+    /// What later entries of the same layer do to earlier ones.
+    pub(crate) fn later(&self) -> LaterEntries<'_> {
+        LaterEntries { entries: self, hiding: Directories::default() }
     }
 
     /// Sets which of `findings` later entries overwrite or delete.
     pub(crate) fn supersede(&self, findings: &mut [LayerFinding]) {
         // Findings of one file usually follow each other.
         let mut last: Option<(ImagePath, u32, Option<State>)> = None;
+        let mut later = self.later();
         for finding in findings {
             let (path, entry) = (&finding.place.path, finding.entry);
             let known = last.as_ref().filter(|last| last.0 == *path && last.1 == entry).map(|last| last.2);
-            finding.superseded = known.unwrap_or_else(|| self.superseded(path, entry));
+            finding.superseded = known.unwrap_or_else(|| later.superseded(path, entry));
             if known.is_none() {
                 last = Some((path.clone(), entry, finding.superseded));
             }
         }
     }
 
-    /// The hard links, each resolved to the entry or the path of a lower layer that has its contents.
-    pub(crate) fn resolved_links(&mut self) -> Vec<HardLink> {
+    /// The hard links, each resolved to the entry or the path of a lower layer that has its contents; and the gap if
+    /// that would take too long. It is counted in `work`.
+    pub(crate) fn resolved_links(&mut self, work: &LayerWork) -> (Vec<HardLink>, Option<Gap>) {
         let all = std::mem::take(&mut self.links);
         // Where in the list the link of an entry is.
         let mut made: HashMap<u32, usize> = HashMap::new();
@@ -184,7 +198,8 @@ impl Entries {
         let relevant = RelevantLinks::new(self.symlinks.iter().map(|(_, link)| link), targets);
         let symlinks: Vec<_> = self.symlinks.iter().filter(|(_, link)| relevant.has(link)).collect();
         let mut symlinks = symlinks.into_iter().peekable();
-        let mut resolver = Symlinks::default();
+        let mut resolver = Symlinks::limited(MAX_STEPS);
+        let mut later = self.later();
         for (entry, link, target) in all {
             while let Some((_, symlink)) = symlinks.next_if(|(number, _)| *number < entry) {
                 resolver.make(symlink);
@@ -200,11 +215,41 @@ impl Entries {
                 }
                 None => Origin::Below(target),
             };
-            let superseded = self.superseded(&link, entry);
+            let superseded = later.superseded(&link, entry);
             made.insert(entry, links.len());
             links.push(HardLink { link, entry, origin, superseded });
         }
-        links
+        work.add(resolver.steps() * STEP);
+        (links, resolver.is_exhausted().then(too_long_links))
+    }
+}
+
+fn too_long_links() -> Gap {
+    let detail = "following the symbolic links of the layer takes too long; which files its hard links share is not \
+                  fully known";
+    Gap::new(GapReason::TooManyEntries, detail)
+}
+
+/// What the entries of a layer do to earlier ones of the same layer.
+pub(crate) struct LaterEntries<'e> {
+    entries: &'e Entries,
+    /// For each directory the last entry, there or above, that is not a directory and so hides what is below.
+    hiding: Directories<Option<u32>>,
+}
+
+impl LaterEntries<'_> {
+    /// Whether later entries overwrite or delete the file at `path`, entry `number`.
+    pub(crate) fn superseded(&mut self, path: &ImagePath, number: u32) -> Option<State> {
+        // The bytes outside of all entries have no path.
+        if path.is_root() {
+            return None;
+        }
+        let (entries, key) = (self.entries, path.key());
+        if entries.after(key, Touch::Other, number) || entries.after(key, Touch::Directory, number) {
+            return Some(State::Overwritten);
+        }
+        let hiding = self.hiding.of(path, |above, hiding| entries.last(above).max(hiding.flatten())).flatten();
+        (hiding > Some(number)).then_some(State::Deleted)
     }
 }
 
@@ -220,7 +265,87 @@ fn directories_beyond(path: &[u8], other: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use layersift_model::Limits;
+
     use super::*;
+    use crate::memory::MemoryBudget;
+
+    /// The entries of a layer that has an entry of a kind at each of `paths`.
+    fn entries(paths: &[(ImagePath, Kind)]) -> Entries {
+        let budget = MemoryBudget::new(1 << 30);
+        let lease = budget.lease(0);
+        let mut allowance = Allowance::new(&Limits::default(), &lease, None);
+        let mut entries = Entries::default();
+        for (path, kind) in paths {
+            let entry = Entry {
+                path: path.as_bytes().to_vec(),
+                kind: *kind,
+                link: b"x".to_vec(),
+                mode: 0,
+                owner: (None, None),
+                modified: None,
+                stored: 0,
+                size: 0,
+                sparse: None,
+            };
+            entries.add(path, &entry, &mut allowance);
+        }
+        assert_eq!(allowance.gap(), None);
+        entries.sort();
+        entries
+    }
+
+    fn path(name: &str) -> ImagePath {
+        ImagePath::normalize(name.as_bytes())
+    }
+
+    /// Whiteouts in directories that are 1,000 and 500 deep, in turns.
+    fn deep_whiteouts() -> Vec<(ImagePath, Kind)> {
+        let deep = |depth, file| path(&format!("{}/.wh.{file}", vec!["d"; depth].join("/")));
+        (0..500).flat_map(|file| [deep(1_000, file), deep(500, file)]).map(|path| (path, Kind::File)).collect()
+    }
+
+    #[test]
+    fn a_directory_is_recorded_once() {
+        let entries = entries(&deep_whiteouts());
+        assert_eq!(entries.directories.decided(), 1_001, "the root and each directory");
+        assert_eq!(entries.touches.len(), 1_000 + 1_000);
+    }
+
+    #[test]
+    fn a_directory_with_an_entry_is_not_recorded_again() {
+        let paths = [("a", Kind::Directory), ("a/b", Kind::Directory), ("a/b/f", Kind::File), ("a/c/f", Kind::File)];
+        let entries = entries(&paths.map(|(name, kind)| (path(name), kind)));
+        let implied: Vec<PathKey> =
+            entries.touches.iter().filter(|touch| touch.1 == Touch::Implied).map(|touch| touch.0).collect();
+        assert_eq!(implied, [path("a/c").key()]);
+    }
+
+    #[test]
+    fn whether_a_directory_is_hidden_is_decided_once() {
+        let mut paths = deep_whiteouts();
+        paths.push((path("d/d/d"), Kind::Symlink));
+        let entries = entries(&paths);
+        let mut later = entries.later();
+        for (number, (path, _)) in paths.iter().enumerate() {
+            let hidden = later.superseded(path, number as u32);
+            assert_eq!(hidden, (number < 1_000).then_some(State::Deleted), "{number}");
+        }
+        assert_eq!(later.hiding.decided(), 1_001);
+    }
+
+    #[test]
+    fn an_entry_hides_only_those_before_it() {
+        let names = ["a/b/c", "a/b", "a/b/c", "a/b/d", "a/b/d"];
+        let kinds = [Kind::File, Kind::File, Kind::File, Kind::Directory, Kind::File];
+        let entries = entries(&names.map(path).into_iter().zip(kinds).collect::<Vec<_>>());
+        let mut later = entries.later();
+        let states: Vec<_> = (0..5).map(|number| later.superseded(&path(names[number]), number as u32)).collect();
+        let (overwritten, deleted) = (Some(State::Overwritten), Some(State::Deleted));
+        assert_eq!(states, [overwritten, None, None, overwritten, None]);
+        assert_eq!(later.superseded(&path("a/b/x/y"), 0), deleted);
+        assert_eq!(later.superseded(&path("a/b/x/y"), 1), None);
+    }
 
     #[test]
     fn directories_that_are_new() {
