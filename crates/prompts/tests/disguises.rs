@@ -96,6 +96,54 @@ fn disguised(token: &str) -> Vec<String> {
         format!("{first}\\\n{rest}"),
         token.replace('-', "\u{2011}").replace('A', "\u{410}").replace('a', "\u{430}"),
     ]);
+    all.extend(joined(token));
+    all
+}
+
+/// A token in several literals of programs.
+fn joined(token: &str) -> Vec<String> {
+    let (first, rest) = token.split_at(3);
+    let (middle, last) = rest.split_at(10);
+    let joiners = [
+        "\" + \"",
+        "\"+\"",
+        "' . '",
+        "'.'",
+        "\" \"",
+        "\" & \"",
+        "\" || '",
+        "\"..\"",
+        "\" ~ \"",
+        "` + `",
+        "\" <> \"",
+        "\" ++ \"",
+        "\"\n    \"",
+        "\" +\n    \"",
+        "\"\n    + \"",
+        "\" \\\n  \"",
+        "\" & _\r\n  \"",
+        "'\"",
+        "''",
+        "\"'",
+        "\" + f\"",
+        "\") + (\"",
+        "\"}${\"",
+        "\" +\n> \"",
+    ];
+    let mut all: Vec<String> =
+        joiners.iter().map(|joiner| format!("k = \"{first}{joiner}{middle}{joiner}{last}\" # x")).collect();
+    let characters = |between: &str| token.chars().map(String::from).collect::<Vec<_>>().join(between);
+    all.extend([
+        format!("concat('{first}', '{middle}', \"{last}\")"),
+        format!("[\"{first}\",\n  \"{middle}\",\n  \"{last}\",\n].join(\"\")"),
+        format!("\"\".join([\"{first}\", \"{middle}\", \"{last}\"])"),
+        format!("implode('', ['{first}', '{middle}', '{last}'])"),
+        format!("['{}'].join('')", characters("', '")),
+        format!("\"{}\"", characters("\" + \"")),
+        format!("{first}\"{middle}\"{last}"),
+        format!("{first}'{middle}'{last}"),
+        format!("{first}''{middle}\"\"{last}"),
+    ]);
     all
 }
 

@@ -36,17 +36,16 @@ pub(super) fn joiner(text: &[u8], at: usize, lists: &mut Lists) -> Option<usize>
     if at.checked_sub(1).and_then(|before| text.get(before)) == Some(&b'\\') {
         return None;
     }
-    if let Some(length) = in_word(text, at) {
-        return Some(length);
-    }
-    let between = Between::after(text, at)?;
-    let is_joined = match (between.operators, between.commas) {
+    let is_joiner = |between: &Between, lists: &mut Lists| match (between.operators, between.commas) {
         (1..=3, 0) => true,
         (0, 1) => lists.are_joined(text, at),
         (0, 0) => between.space > 0 && is_side_by_side(text, at, between.end, between.is_broken),
         _ => false,
     };
-    is_joined.then_some(between.end - at)
+    match Between::after(text, at) {
+        Some(between) if is_joiner(&between, lists) => Some(between.end - at),
+        _ => in_word(text, at),
+    }
 }
 
 /// A quotation mark in a word of a shell, or two of them.
