@@ -9,18 +9,27 @@
 //! escapes     \n  \x41  \u0041  \/  %41  =41  &#65;  &lowbar;  and a line break after \ or =
 //! characters  invisible ones are left out, look-alikes of ASCII become ASCII
 //! joiners     "a" + "b"  'a' . 'b'  "a" "b"  "a"'b'  ["a", "b"].join("")
+//! numbers     103, 108, 112  0x67, 0x6c  67 6c 70  01100111  chr(103).chr(108)  and dumps of hexdump, od and xxd
+//! digits      base64 of base64 of base64 or broken by marks, base32, Ascii85
+//! letters     g l p a t  taplg  and rot13
 //! ```
 
 mod characters;
+mod digits;
 mod escapes;
 mod joiners;
+mod letters;
 mod mapped;
+mod numbers;
+mod spelled;
 
 use std::ops::Range;
 
 use self::characters::{Reading, reading};
 use self::joiners::Lists;
 use self::mapped::Mapped;
+
+pub(crate) use self::spelled::open as open_run;
 
 /// How often what was undone is undone again: JSON in a URL in HTML takes three.
 const MOST_ROUNDS: usize = 3;
@@ -48,15 +57,15 @@ impl PlainText {
     /// What was undone in `text`; `None` if that is nothing.
     fn of(text: &[u8]) -> Option<PlainText> {
         let mut mapped = Mapped::default();
-        undo(text, 0, &mut mapped);
+        undo(text, 0, true, &mut mapped);
         (!mapped.is_empty()).then_some(PlainText { mapped, size: text.len() })
     }
 
     /// The same of what is left: escapes may stand in escapes.
     fn again(&self) -> Option<PlainText> {
         let mut mapped = Mapped::default();
-        for (start, piece) in self.mapped.pieces() {
-            undo(piece, start, &mut mapped);
+        for (piece, bytes) in self.mapped.pieces() {
+            undo(bytes, piece.start, !piece.is_turned, &mut mapped);
         }
         (!mapped.is_empty()).then(|| PlainText { mapped: mapped.through(&self.mapped), size: self.size })
     }
@@ -79,13 +88,15 @@ impl PlainText {
     }
 }
 
-/// Adds what is undone in `text`, which begins at `offset` of what is mapped.
-fn undo(text: &[u8], offset: usize, out: &mut Mapped) {
-    let mut lines = Lines { text, offset, out, lists: Lists::default(), added: None };
+/// Adds what is undone in `text`, which begins at `offset` of what is mapped. Words that were turned around are
+/// what they were once they are turned again, so that is done only if `is_turned`.
+fn undo(text: &[u8], offset: usize, is_turned: bool, out: &mut Mapped) {
+    let mut lines = Lines { text, offset, out: &mut *out, lists: Lists::default(), added: None };
     let mut start = 0;
     while start < text.len() {
         start = lines.undo(start);
     }
+    spelled::add(text, offset, is_turned, out);
 }
 
 /// The lines of a text in which escapes, characters and joiners are undone.
@@ -152,7 +163,7 @@ impl Lines<'_, '_> {
     /// Begins a line, on a piece of its own unless the line before it was added. Returns where it begins.
     fn begin_line(&mut self, start: usize) -> usize {
         if self.added != Some(start) {
-            self.out.begin_piece(self.offset + start);
+            self.out.begin_piece(self.offset + start, false);
         }
         self.out.bytes().len()
     }

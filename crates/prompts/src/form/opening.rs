@@ -53,6 +53,10 @@ impl Opening<'_> {
             b'}' | b']' if self.open.last() == Some(&first) => {
                 self.open.pop();
                 self.after_value = true;
+                // A whole object is JSON, whatever follows it. A text may begin with `[1]` or `[ ]`.
+                if first == b'}' && self.open.is_empty() {
+                    return Step::Json;
+                }
             }
             b',' if self.after_value && !self.open.is_empty() => self.after_value = false,
             _ if self.after_value => return Step::Text,
@@ -114,7 +118,6 @@ mod tests {
             "[1] The first footnote, of [2]",
             "[null pointer] exception",
             "[/INST] so",
-            "{} is an empty object",
             "{name} is \"it\"",
             "[link](https://example.org)",
             "{% if x %}",

@@ -12,8 +12,17 @@ pub(super) struct Mapped {
     bytes: Vec<u8>,
     /// Bytes from an offset on, until the next entry, come one by one from an offset of the text.
     origins: Vec<(usize, usize)>,
-    /// Where the pieces begin that edges separate.
-    pieces: Vec<usize>,
+    /// The pieces that edges separate.
+    pieces: Vec<Piece>,
+}
+
+/// Bytes that stand side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    /// Where it begins.
+    pub(super) start: usize,
+    /// Whether its letters were turned around or exchanged.
+    pub(super) is_turned: bool,
 }
 
 impl Mapped {
@@ -44,19 +53,19 @@ impl Mapped {
     }
 
     /// Begins a piece that comes from elsewhere in the text: what follows is read from `next` on.
-    pub(super) fn begin_piece(&mut self, next: usize) {
+    pub(super) fn begin_piece(&mut self, next: usize, is_turned: bool) {
         let end = self.origin_of(self.bytes.len());
         if let Some((last, others)) = EDGE.split_last() {
             self.extend(others, end);
             self.push(*last, next);
         }
-        self.pieces.push(self.bytes.len());
+        self.pieces.push(Piece { start: self.bytes.len(), is_turned });
     }
 
-    /// The pieces, with the offsets where they begin.
-    pub(super) fn pieces(&self) -> impl Iterator<Item = (usize, &[u8])> {
-        let ends = self.pieces.iter().skip(1).map(|next| next - EDGE.len()).chain([self.bytes.len()]);
-        self.pieces.iter().zip(ends).map(|(start, end)| (*start, self.bytes.get(*start..end).unwrap_or_default()))
+    /// The pieces with their bytes.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (Piece, &[u8])> {
+        let ends = self.pieces.iter().skip(1).map(|next| next.start - EDGE.len()).chain([self.bytes.len()]);
+        self.pieces.iter().zip(ends).map(|(piece, end)| (*piece, self.bytes.get(piece.start..end).unwrap_or_default()))
     }
 
     pub(super) fn origin_of(&self, at: usize) -> usize {
@@ -72,7 +81,19 @@ impl Mapped {
         if last < first {
             return last..self.origin_of(span.start.saturating_sub(1)).max(first);
         }
-        first..self.origin_of(span.end).max(last)
+        first..self.origin_after(span.end, last).max(last)
+    }
+
+    /// The origin of the first byte from `at` on that does not come from `last` as well: one place may be read as several
+    /// bytes.
+    fn origin_after(&self, at: usize, last: usize) -> usize {
+        let next = self.origin_of(at);
+        if next != last {
+            return next;
+        }
+        let after = self.origins.partition_point(|(from, _)| *from <= at);
+        let mut others = self.origins.iter().skip(after).map(|(_, origin)| *origin);
+        others.find(|origin| *origin != last).unwrap_or(last + 1)
     }
 
     /// The same bytes, whose origins are those of the bytes of `inner` that they come from.
@@ -97,10 +118,10 @@ mod tests {
     #[test]
     fn pieces_stand_apart_and_know_where_they_come_from() {
         let mut mapped = Mapped::default();
-        mapped.begin_piece(3);
+        mapped.begin_piece(3, false);
         mapped.extend(b"one", 3);
         mapped.push(b'\n', 6);
-        mapped.begin_piece(20);
+        mapped.begin_piece(20, true);
         [b'o', b'w', b't'].into_iter().zip([19, 18, 17]).for_each(|(byte, origin)| mapped.push(byte, origin));
         let pieces: Vec<&[u8]> = mapped.pieces().map(|(_, bytes)| bytes).collect();
         assert_eq!(pieces, [&b"one\n"[..], b"owt"]);
@@ -111,6 +132,14 @@ mod tests {
         assert_eq!(origin(b"ne"), 4..6);
         assert_eq!(origin(b"owt"), 17..20);
         assert_eq!(origin(b"wt"), 17..19);
+    }
+
+    #[test]
+    fn a_place_belongs_to_all_bytes_that_it_is_read_as() {
+        let mut mapped = Mapped::default();
+        [4, 4, 4, 9, 9, 12].into_iter().for_each(|origin| mapped.push(b'x', origin));
+        assert_eq!(mapped.origin(&(0..1)), 4..9);
+        assert_eq!(mapped.origin(&(1..4)), 4..12);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! secrets take several: private keys in PEM, bytes written as lists, base64 and hexadecimal digits in lines, what is
 //! quoted, and literals that may be joined. Prose passes word by word.
 
+use crate::plain::open_run;
+
 /// The most bytes of a quoted text that wait for the end of the quotation.
 const MOST_QUOTED: usize = 256;
 
@@ -22,7 +24,8 @@ pub(crate) fn safe_end(text: &str) -> usize {
     let mut end = open_pem(text).unwrap_or(text.len());
     end = end.min(last_run(text.get(..end).unwrap_or_default()));
     end = end.min(open_quote(text, end));
-    open_joint(text, end)
+    end = open_joint(text, end);
+    end.min(open_run(text.as_bytes()).unwrap_or(end))
 }
 
 /// Where a private key begins that has not ended.
