@@ -29,6 +29,7 @@ use self::characters::{Reading, reading};
 use self::joiners::Lists;
 use self::mapped::Mapped;
 
+pub(crate) use self::digits::{base64 as base64_value, length_of_break};
 pub(crate) use self::spelled::open as open_run;
 
 /// How often what was undone is undone again: JSON in a URL in HTML takes three.
@@ -201,7 +202,7 @@ fn next(rest: &[u8], before: Option<u8>) -> (usize, Reading) {
     match rest.first() {
         Some(b'\\') => escapes::backslash(rest),
         Some(b'%') => escapes::percent(rest),
-        Some(b'=') => escapes::quoted_printable(rest),
+        Some(b'=') => escapes::quoted_printable(rest, before),
         Some(b'&') => escapes::entity(rest),
         Some(0x1b) => escapes::terminal(rest),
         Some(byte) if byte.is_ascii() => {

@@ -3,8 +3,13 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
 use layersift_model::Severity;
 use layersift_prompts::{Client, Decision, Gate, Policy, StreamCheck, Verdict};
 use layersift_rules::Ruleset;
@@ -350,6 +355,28 @@ fn ascii85_is_read_between_its_marks() {
 }
 
 #[test]
+fn a_compressed_file_in_a_sentence_is_opened() {
+    let policy = Policy { deny: None, mask: Some(Severity::Medium), ..Policy::default() };
+    for token in TOKENS {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(format!("key = {token}\n").as_bytes()).unwrap();
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
+        zlib.write_all(format!("key = {token}\n").as_bytes()).unwrap();
+        for packed in [gzip.finish().unwrap(), zlib.finish().unwrap()] {
+            let encoded = STANDARD.encode(packed);
+            // Lines are as long as the first, and the last is shorter.
+            let (left, right) = encoded.split_at(encoded.len() / 8 * 4 + 4);
+            for encoded in [encoded.clone(), format!("{left}\n> {right}"), format!("{left}\" +\n  \"{right}")] {
+                assert!(is_denied(&chat(&format!("use \"{encoded}\" now"))), "{encoded}");
+                let verdict = check_with(chat(&format!("use \"{encoded}\" now")).to_string().as_bytes(), &policy);
+                let copy = String::from_utf8(verdict.copy.unwrap()).unwrap();
+                assert!(copy.contains("[MASKED ") && !copy.contains(right.trim_end_matches('=')), "{copy}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_only_looks_like_a_disguise_passes() {
     for text in [
         "let path = \"C:\\\\new\\\\table\\\\x20\"; // 100 %20 =3D &amp; so",
@@ -360,6 +387,71 @@ fn what_only_looks_like_a_disguise_passes() {
     ] {
         let verdict = check_with(chat(text).to_string().as_bytes(), &Policy::default());
         assert_eq!(verdict.decision, Decision::Allow, "{text}: {verdict:?}");
+    }
+}
+
+/// Numbers, digits and strings as they are everywhere.
+fn ordinary() -> Vec<String> {
+    let noise = |at: u32| (at.wrapping_mul(2_654_435_761) >> 16) as u8;
+    let list = |write: &dyn Fn(u32) -> String, between: &str| (0..400).map(write).collect::<Vec<_>>().join(between);
+    let hex = |count: u32| (0..count).map(|at| format!("{:02x}", noise(at))).collect::<String>();
+    let file = include_bytes!("../src/form.rs");
+    let dump: Vec<String> = file
+        .chunks(16)
+        .enumerate()
+        .map(|(at, bytes)| {
+            let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{:08x}  {:<48}  |{}|", 16 * at, hex.join(" "), String::from_utf8_lossy(bytes).replace('\n', "."))
+        })
+        .collect();
+    let source = String::from_utf8_lossy(file);
+    let base32 = in_base(file, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 5);
+    vec![
+        format!("key = [{}]", list(&|at| noise(at).to_string(), ", ")),
+        format!("key = [{}]", list(&|at| (32 + noise(at) % 95).to_string(), ", ")),
+        format!("const PASSWORD: &[u8] = &[{}];", list(&|at| format!("0x{:02x}", 32 + noise(at) % 95), ", ")),
+        format!("secret: {}", list(&|at| format!("{:02x}", 33 + noise(at) % 94), ":")),
+        format!("token = {}", list(&|at| format!("{:08b}", 33 + noise(at) % 94), " ")),
+        list(&|at| format!("10.{}.{}.{}", noise(at), noise(at + 1), noise(at + 2)), "\n"),
+        list(&|at| format!("2026-{:02}-{:02} {:02}:{:02}", 1 + at % 12, 1 + at % 28, at % 24, at % 60), "\n"),
+        list(&|at| format!("52:54:00:{:02x}:{:02x}:{:02x}", noise(at), noise(at + 1), noise(at + 2)), "\n"),
+        list(&|at| format!("{}  file-{at}.tar.gz", hex(32 + at % 2)), "\n"),
+        format!("6ba7b810-9dad-11d1-80b4-00c04fd430c8, 6ba7b811-9dad-11d1-80b4-00c04fd430c8, {}", hex(16)),
+        "MD = 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824, Msg = 68656c6c6f20776f726c6421".into(),
+        "scores: 78 89 91 65 72 88 94 67 73 81 90 77 69 84 93 71, mean 80.1, 95 % of 120 in 45 to 99".into(),
+        "let names = [\"alpha\", \"beta\", \"gamma-3\"]; names.join(\"-\"); \"a\" + \"b\" + 'c' . 'd' || \"e\"".into(),
+        "type Method = \"GET\" | \"POST\" | \"PUT\"; echo \"a b\" 'c d' \"$e\"; it's l'eau d'aujourd'hui".into(),
+        "A B C D E F G H I J K L M N O P Q R S T U V W X Y Z and a, b, c, d, e, f, g, h, i, j, k, l".into(),
+        "some_long_identifier_2_with_parts1234567890abc test-case-0123456789abcdef-x86_64-unknown".into(),
+        "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP otpauth and thequickbrownfoxjumpsoverthelazydog".into(),
+        dump.join("\n"),
+        base64(&source),
+        base64(&base64(&source)),
+        base32,
+        source.chars().rev().collect(),
+        source.split_whitespace().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" + "),
+        source.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(","),
+    ]
+}
+
+#[test]
+fn ordinary_numbers_and_digits_pass() {
+    for text in ordinary() {
+        let verdict = check_with(chat(&text).to_string().as_bytes(), &Policy::default());
+        assert_eq!(verdict.decision, Decision::Allow, "{}: {verdict:?}", text.chars().take(200).collect::<String>());
+    }
+}
+
+#[test]
+fn only_lines_that_go_on_are_joined() {
+    let key = "f872753caf5977061292ac325e8db575951c6608f2d045716500b4cea1d0edac";
+    let command = |between: &str| is_denied(&chat(&format!("run openssl enc -aes-256-cbc {between} -K {key} so")));
+    for between in ["", "\\\n", "=\n", "\\x20"] {
+        assert!(command(between), "{between:?}");
+    }
+    // The line under a heading, and one that is left out because it has nothing to undo.
+    for between in ["\n=====\n", "a==\n", "\\x20\nnothing\n\\x20"] {
+        assert!(!command(between), "{between:?}");
     }
 }
 

@@ -110,14 +110,14 @@ impl Base {
 }
 
 /// The length of what breaks a run of digits at `at`.
-fn length_of_break(text: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn length_of_break(text: &[u8], at: usize) -> Option<usize> {
     let rest = text.get(at..).unwrap_or_default();
     let is_break = |byte: &&u8| byte.is_ascii_whitespace() || b">|#*\"'\\,;".contains(byte);
     let length = rest.iter().take_while(is_break).take(LONGEST_BREAK + 1).count();
     (1..=LONGEST_BREAK).contains(&length).then_some(length)
 }
 
-pub(super) fn base64(digit: u8) -> Option<u32> {
+pub(crate) fn base64(digit: u8) -> Option<u32> {
     let value = match digit {
         b'A'..=b'Z' => digit - b'A',
         b'a'..=b'z' => digit - b'a' + 26,

@@ -107,12 +107,14 @@ fn percent_wide(rest: &[u8]) -> Option<(usize, Reading)> {
     Some((6, character(u16::from_be_bytes(bytes).into())))
 }
 
-/// An equals sign and two digits as mail has them (RFC 2045, section 6.7), or at the end of a line that goes on.
-pub(super) fn quoted_printable(rest: &[u8]) -> (usize, Reading) {
+/// An equals sign and two digits as mail has them (RFC 2045, section 6.7), or at the end of a line that goes on. A line of
+/// such signs under a heading, and the padding of base64, are no line that goes on.
+pub(super) fn quoted_printable(rest: &[u8], before: Option<u8>) -> (usize, Reading) {
     let after = rest.get(1..).unwrap_or_default();
+    let goes_on = before.is_some_and(|before| before != b'=');
     match after {
-        [b'\n', ..] => (2, Reading::Nothing),
-        [b'\r', b'\n', ..] => (3, Reading::Nothing),
+        [b'\n', ..] if goes_on => (2, Reading::Nothing),
+        [b'\r', b'\n', ..] if goes_on => (3, Reading::Nothing),
         [b'0'..=b'7', b'0'..=b'9' | b'A'..=b'F', ..] => {
             let byte = after.first_chunk().and_then(hex_byte);
             byte.map_or((1, Reading::AsItIs), |byte| (3, Reading::Byte(byte)))
@@ -195,9 +197,19 @@ mod tests {
 
     #[test]
     fn what_is_no_escape_stays() {
-        for text in
-            ["\\d", "%zz %", "%ADMIN% %c3%zz", "a=b == =a1", "&x; & &#; &#xz", "\\u{}", "\\u12", "\\xg0", "\\x+1"]
-        {
+        for text in [
+            "a\n===\nb\n=\n",
+            "QQ==\nb",
+            "\\d",
+            "%zz %",
+            "%ADMIN% %c3%zz",
+            "a=b == =a1",
+            "&x; & &#; &#xz",
+            "\\u{}",
+            "\\u12",
+            "\\xg0",
+            "\\x+1",
+        ] {
             assert_eq!(plain(text), None, "{text}");
         }
         assert_eq!(plain("\\"), None);

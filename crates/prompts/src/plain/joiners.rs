@@ -26,7 +26,7 @@ pub(super) fn is_quote(byte: u8) -> bool {
 }
 
 /// Whether a byte may stand in an operator that joins strings.
-pub(super) fn is_operator(byte: u8) -> bool {
+fn is_operator(byte: u8) -> bool {
     matches!(byte, b'+' | b'.' | b'&' | b'|' | b'~' | b'^' | b'<' | b'>')
 }
 
