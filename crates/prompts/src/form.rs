@@ -6,6 +6,7 @@
 mod litellm;
 mod messages;
 mod multipart;
+mod opening;
 mod responses;
 
 use std::str::FromStr;
@@ -164,8 +165,7 @@ pub fn read(body: &[u8], form: Option<Form>) -> Result<Conversation<'_>, Unreada
     if form == Some(Form::Multipart) || (form.is_none() && multipart::is_likely(body)) {
         return multipart::read(body);
     }
-    let is_json = matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
-    if form == Some(Form::Text) || (form.is_none() && !is_json) {
+    if form == Some(Form::Text) || (form.is_none() && !opening::may_be_json(body)) {
         return text(body);
     }
     let document = json::parse(body)?;

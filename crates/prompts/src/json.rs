@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 /// The deepest nesting of objects and arrays. Schemas of tools nest about twenty levels deep.
-const MOST_DEPTH: usize = 128;
+pub(crate) const MOST_DEPTH: usize = 128;
 
 /// Why a body cannot be read. No variant has anything of the body in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -30,6 +30,7 @@ mod form;
 mod gate;
 mod json;
 mod outcome;
+mod packed;
 mod plain;
 mod policy;
 mod sighting;

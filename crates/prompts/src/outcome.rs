@@ -7,6 +7,7 @@ use layersift_model::{GapReason, RuleInfo, Severity};
 use layersift_scan::Analyzer;
 
 use crate::conversation::{Content, Part};
+use crate::packed::packed;
 use crate::plain::PlainText;
 
 /// What the encodings of a secret begin with that is only there once disguises are undone.
@@ -62,7 +63,28 @@ impl Outcome {
             inside: Vec::new(),
             views: one.views.into_iter().map(String::from).collect(),
         });
-        Outcome { found: found.collect(), gaps: report.gaps.into_iter().map(|gap| gap.reason).collect() }
+        let (found, gaps) = (found.collect(), report.gaps.into_iter().map(|gap| gap.reason).collect());
+        let mut outcome = Outcome { found, gaps };
+        outcome.add_packed(text, analyzer);
+        outcome
+    }
+
+    /// Adds what is in compressed files within a text.
+    fn add_packed(&mut self, text: &[u8], analyzer: &Analyzer) {
+        let (files, is_all) = packed(text);
+        if !is_all {
+            self.gaps.push(GapReason::TooMuchEncoded);
+        }
+        for file in files {
+            let Outcome { found, gaps } = Outcome::of_bytes("file", &file.bytes, analyzer);
+            self.found.extend(found.into_iter().map(|mut one| {
+                one.span = file.span.clone();
+                one.views.insert(0, "base64".into());
+                one
+            }));
+            // Whether it is a file at all is a guess.
+            self.gaps.extend(gaps.into_iter().filter(|gap| !is_damage(*gap)));
+        }
     }
 
     /// Adds what is in a text without disguises and was not found in it as it is. All of it is at
@@ -85,8 +107,16 @@ impl Outcome {
         }
     }
 
-    /// Scans a file, and what is in it if it is an archive.
+    /// Scans a file, and what is in it if it is an archive. If it is a text, it is scanned without disguises as well.
     pub(crate) fn of_file(path: &str, bytes: &[u8], analyzer: &Analyzer) -> Outcome {
+        let mut outcome = Outcome::of_bytes(path, bytes, analyzer);
+        if std::str::from_utf8(bytes).is_ok() {
+            outcome.add_plain(bytes, analyzer, Some(&(0..bytes.len())));
+        }
+        outcome
+    }
+
+    fn of_bytes(path: &str, bytes: &[u8], analyzer: &Analyzer) -> Outcome {
         let report = analyzer.bytes(path, bytes);
         let key = analyzer.fingerprint_key();
         let found = report.findings.into_iter().map(|mut one| Found {
@@ -101,11 +131,7 @@ impl Outcome {
         });
         let found = found.collect();
         let gaps = report.gaps.into_iter().map(|gap| gap.reason).collect();
-        let mut outcome = Outcome { found, gaps };
-        if std::str::from_utf8(bytes).is_ok() {
-            outcome.add_plain(bytes, analyzer, Some(&(0..bytes.len())));
-        }
-        outcome
+        Outcome { found, gaps }
     }
 
     /// Whether another scan would give the same.
@@ -120,6 +146,11 @@ impl Found {
         let overlaps = self.span.start < other.span.end && other.span.start < self.span.end;
         overlaps && (self.rule.id == other.rule.id || self.severity >= other.severity)
     }
+}
+
+fn is_damage(gap: GapReason) -> bool {
+    use GapReason::{DamagedArchive, DamagedCompression, DamagedDocument, DamagedTar, TrailingData};
+    matches!(gap, DamagedArchive | DamagedCompression | DamagedDocument | DamagedTar | TrailingData)
 }
 
 /// Whether what a rule finds is a secret. What rules for prompts find are sentences and commands.

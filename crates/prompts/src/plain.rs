@@ -8,25 +8,37 @@
 //! ```text
 //! escapes     \n  \x41  \u0041  \/  %41  =41  &#65;  &lowbar;  and a line break after \ or =
 //! characters  invisible ones are left out, look-alikes of ASCII become ASCII
+//! joiners     "a" + "b"  'a' . 'b'  "a" "b"  "a"'b'  ["a", "b"].join("")
+//! numbers     103, 108, 112  0x67, 0x6c  67 6c 70  01100111  chr(103).chr(108)  and dumps of hexdump, od and xxd
+//! digits      base64 of base64 of base64 or broken by marks, base32, Ascii85
+//! letters     g l p a t  taplg  and rot13
 //! ```
 
 mod characters;
+mod digits;
 mod escapes;
+mod joiners;
+mod letters;
+mod mapped;
+mod numbers;
+mod spelled;
 
 use std::ops::Range;
 
 use self::characters::{Reading, reading};
+use self::joiners::Lists;
+use self::mapped::Mapped;
+
+pub(crate) use self::digits::{base64 as base64_value, length_of_break};
+pub(crate) use self::spelled::open as open_run;
 
 /// How often what was undone is undone again: JSON in a URL in HTML takes three.
 const MOST_ROUNDS: usize = 3;
 
-/// The lines of a text that differ from it once disguises are undone.
+/// What of a text differs from it once disguises are undone.
 #[derive(Debug, Default)]
 pub struct PlainText {
-    bytes: Vec<u8>,
-    /// Where bytes come from: those from an offset on, until the next entry, come one by one from an offset of the
-    /// text.
-    origins: Vec<(usize, usize)>,
+    mapped: Mapped,
     /// The size of the text that it was made of.
     size: usize,
 }
@@ -43,26 +55,20 @@ impl PlainText {
         rounds.take(MOST_ROUNDS)
     }
 
-    /// The lines of `text` in which something was undone; `None` if there are none.
+    /// What was undone in `text`; `None` if that is nothing.
     fn of(text: &[u8]) -> Option<PlainText> {
-        let mut plain = PlainText { size: text.len(), ..PlainText::default() };
-        let mut start = 0;
-        while let Some(rest) = text.get(start..).filter(|rest| !rest.is_empty()) {
-            let line = logical_line(rest);
-            plain.add(rest.get(..line).unwrap_or_default(), start);
-            start += line;
-        }
-        (!plain.bytes.is_empty()).then_some(plain)
+        let mut mapped = Mapped::default();
+        undo(text, 0, true, &mut mapped);
+        (!mapped.is_empty()).then_some(PlainText { mapped, size: text.len() })
     }
 
     /// The same of what is left: escapes may stand in escapes.
     fn again(&self) -> Option<PlainText> {
-        let mut plain = PlainText::of(&self.bytes)?;
-        for (_, origin) in &mut plain.origins {
-            *origin = self.origin_of(*origin);
+        let mut mapped = Mapped::default();
+        for (piece, bytes) in self.mapped.pieces() {
+            undo(bytes, piece.start, !piece.is_turned, &mut mapped);
         }
-        plain.size = self.size;
-        Some(plain)
+        (!mapped.is_empty()).then(|| PlainText { mapped: mapped.through(&self.mapped), size: self.size })
     }
 
     /// Whether a finding of a rule counts in a plain text: an invisible character that is written as an escape is
@@ -73,68 +79,114 @@ impl PlainText {
 
     /// The bytes, which need not be UTF-8.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.mapped.bytes()
     }
 
     /// The bytes of the text that the bytes in `span` come from.
     pub fn origin(&self, span: &Range<usize>) -> Range<usize> {
-        let start = self.origin_of(span.start);
-        start..self.origin_of(span.end).max(start)
+        let Range { start, end } = self.mapped.origin(span);
+        start.min(self.size)..end.min(self.size)
     }
+}
 
-    fn origin_of(&self, at: usize) -> usize {
-        let after = self.origins.partition_point(|(from, _)| *from <= at);
-        let origin = after.checked_sub(1).and_then(|index| self.origins.get(index));
-        origin.map_or(0, |(from, origin)| origin + (at - from)).min(self.size)
+/// Adds what is undone in `text`, which begins at `offset` of what is mapped. Words that were turned around are
+/// what they were once they are turned again, so that is done only if `is_turned`.
+fn undo(text: &[u8], offset: usize, is_turned: bool, out: &mut Mapped) {
+    let mut lines = Lines { text, offset, out: &mut *out, lists: Lists::default(), added: None };
+    let mut start = 0;
+    while start < text.len() {
+        start = lines.undo(start);
     }
+    spelled::add(text, offset, is_turned, out);
+}
 
-    /// Adds a line that begins at `start` of the text, if something in it is undone.
-    fn add(&mut self, line: &[u8], start: usize) {
-        if !line.iter().copied().any(escapes::may_begin) {
-            return;
-        }
-        let (bytes, origins) = (self.bytes.len(), self.origins.len());
-        let mut at = 0;
-        let mut is_changed = false;
-        while let Some(rest) = line.get(at..).filter(|rest| !rest.is_empty()) {
-            let (length, reading) = next(rest, self.bytes.get(bytes..).unwrap_or_default());
-            match reading {
-                Reading::AsItIs => {
-                    for (index, byte) in rest.iter().copied().take(length).enumerate() {
-                        self.push(byte, start + at + index);
+/// The lines of a text in which escapes, characters and joiners are undone.
+struct Lines<'t, 'o> {
+    text: &'t [u8],
+    offset: usize,
+    out: &'o mut Mapped,
+    lists: Lists,
+    /// Where the last line ended that was added.
+    added: Option<usize>,
+}
+
+impl Lines<'_, '_> {
+    /// Adds the line that begins at `start` if something in it is undone, and returns where it ends. What is undone may
+    /// continue it on the next line.
+    fn undo(&mut self, start: usize) -> usize {
+        let text = self.text;
+        let (mut at, mut line) = (start, None);
+        // What was not copied yet.
+        let mut from = start;
+        loop {
+            let rest = text.get(at..).unwrap_or_default();
+            at += rest.iter().position(|byte| is_mark(*byte)).unwrap_or(rest.len());
+            let Some(mark) = text.get(at).filter(|mark| **mark != b'\n') else { break };
+            let before =
+                if at > from { text.get(at - 1).copied() } else { line.and_then(|line| self.out.last_from(line)) };
+            let (length, reading) = match mark {
+                quote if joiners::is_quote(*quote) => match joiners::joiner(text, at, &mut self.lists) {
+                    Some(length) => (length, Reading::Nothing),
+                    None => (1, Reading::AsItIs),
+                },
+                _ => next(text.get(at..).unwrap_or_default(), before),
+            };
+            let reading = match reading {
+                Reading::Byte(b'@') if *mark == b'%' && is_in_url(text.get(start..at).unwrap_or_default()) => {
+                    Reading::Byte(b' ')
+                }
+                other => other,
+            };
+            if reading != Reading::AsItIs {
+                line.get_or_insert_with(|| self.begin_line(start));
+                self.copy(from, at);
+                let origin = self.offset + at;
+                match reading {
+                    Reading::Byte(byte) => self.out.push(byte, origin),
+                    Reading::Character(character) => {
+                        character.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| self.out.push(byte, origin));
                     }
+                    Reading::AsItIs | Reading::Nothing => {}
                 }
-                Reading::Nothing => is_changed = true,
-                Reading::Byte(b'@') if rest.starts_with(b"%") && is_in_url(line.get(..at).unwrap_or_default()) => {
-                    self.push(b' ', start + at);
-                    is_changed = true;
-                }
-                Reading::Byte(byte) => {
-                    self.push(byte, start + at);
-                    is_changed = true;
-                }
-                Reading::Character(character) => {
-                    character.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| self.push(byte, start + at));
-                    is_changed = true;
-                }
+                from = at + length;
             }
             at += length;
         }
-        if is_changed {
-            self.push(b'\n', start + at);
-        } else {
-            self.bytes.truncate(bytes);
-            self.origins.truncate(origins);
+        let end = text.len().min(at + 1);
+        if line.is_some() {
+            self.copy(from, at);
+            self.out.push(b'\n', self.offset + at);
+            self.added = Some(end);
         }
+        end
     }
 
-    fn push(&mut self, byte: u8, origin: usize) {
-        let at = self.bytes.len();
-        if self.origins.last().is_none_or(|(from, known)| known + (at - from) != origin) {
-            self.origins.push((at, origin));
+    /// Begins a line, on a piece of its own unless the line before it was added. Returns where it begins.
+    fn begin_line(&mut self, start: usize) -> usize {
+        if self.added != Some(start) {
+            self.out.begin_piece(self.offset + start, false);
         }
-        self.bytes.push(byte);
+        self.out.bytes().len()
     }
+
+    fn copy(&mut self, from: usize, to: usize) {
+        self.out.extend(self.text.get(from..to).unwrap_or_default(), self.offset + from);
+    }
+}
+
+/// Whether something to be undone may begin with a byte, or a line ends with it.
+fn is_mark(byte: u8) -> bool {
+    const MARKS: [bool; 256] = {
+        let mut marks = [false; 256];
+        let mut byte = 0;
+        while byte < marks.len() {
+            let it = byte as u8;
+            marks[byte] = escapes::may_begin(it) || matches!(it, b'\n' | b'"' | b'\'' | b'`');
+            byte += 1;
+        }
+        marks
+    };
+    MARKS[usize::from(byte)]
 }
 
 /// Whether the last word of `before` is a URL. An encoded `@` in its password is none that ends the password.
@@ -145,27 +197,12 @@ fn is_in_url(before: &[u8]) -> bool {
     word.is_some_and(|word| memchr::memmem::find(word, b"://").is_some())
 }
 
-/// The length of the first line with its end, and of those that it is continued on.
-fn logical_line(text: &[u8]) -> usize {
-    let mut end = 0;
-    loop {
-        let Some(rest) = text.get(end..) else { return text.len() };
-        let Some(newline) = memchr::memchr(b'\n', rest) else { return text.len() };
-        end += newline + 1;
-        let line = text.get(..end - 1).unwrap_or_default();
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if !matches!(line.last(), Some(b'\\' | b'=')) {
-            return end;
-        }
-    }
-}
-
-/// How many bytes of `rest` are read as one, and as what. `before` is what was read of the line.
-fn next(rest: &[u8], before: &[u8]) -> (usize, Reading) {
+/// How many bytes of `rest` are read as one, and as what. `before` is the last byte that was read of the line.
+fn next(rest: &[u8], before: Option<u8>) -> (usize, Reading) {
     match rest.first() {
         Some(b'\\') => escapes::backslash(rest),
         Some(b'%') => escapes::percent(rest),
-        Some(b'=') => escapes::quoted_printable(rest),
+        Some(b'=') => escapes::quoted_printable(rest, before),
         Some(b'&') => escapes::entity(rest),
         Some(0x1b) => escapes::terminal(rest),
         Some(byte) if byte.is_ascii() => {
@@ -176,7 +213,7 @@ fn next(rest: &[u8], before: &[u8]) -> (usize, Reading) {
         _ => match first_character(rest) {
             Some(character) => {
                 let after = rest.get(character.len_utf8()..).unwrap_or_default();
-                (character.len_utf8(), reading(character, before.last().copied(), after.first().copied()))
+                (character.len_utf8(), reading(character, before, after.first().copied()))
             }
             None => (1, Reading::AsItIs),
         },
@@ -191,52 +228,67 @@ fn first_character(bytes: &[u8]) -> Option<char> {
 mod tests {
     use super::*;
 
+    /// The pieces of a plain text, each in brackets.
     fn plain(text: &str) -> String {
-        PlainText::of(text.as_bytes()).map_or_else(String::new, |plain| String::from_utf8(plain.bytes).unwrap())
+        let pieces = |plain: PlainText| {
+            let pieces = plain.mapped.pieces().map(|(_, piece)| format!("[{}]", String::from_utf8_lossy(piece)));
+            pieces.collect()
+        };
+        PlainText::of(text.as_bytes()).map_or_else(String::new, pieces)
     }
 
     #[test]
     fn only_lines_with_something_to_undo_are_there() {
-        assert_eq!(plain("a plain line\nand\\tone with an escape\nand a last"), "and one with an escape\n\n");
+        assert_eq!(plain("a plain line\nand\\tone with an escape\nand a last"), "[and one with an escape\n]");
         for text in ["", "nothing = here; 100 % & more", "a\n\nb", "stra\u{df}e f\u{fc}r \u{f6}l", "\\d+\\w"] {
             assert_eq!(plain(text), "", "{text}");
         }
     }
 
     #[test]
+    fn lines_stand_side_by_side_only_if_they_did() {
+        assert_eq!(plain("a\\tb\nc\\td\ne\nf\\tg"), "[a b\nc d\n][f g\n]");
+    }
+
+    #[test]
     fn lines_may_be_broken() {
-        assert_eq!(plain("a to=\nken\nb"), "a token\n\n");
-        assert_eq!(plain("a to\\\r\nken"), "a token\n");
+        assert_eq!(plain("a to=\nken\nb"), "[a token\n]");
+        assert_eq!(plain("a to\\\r\nken"), "[a token\n]");
+    }
+
+    #[test]
+    fn many_backslashes_are_read_once() {
+        let text = "\\".repeat(8 << 20);
+        assert_eq!(plain(&format!("{text}q{text}")), "");
     }
 
     #[test]
     fn what_was_undone_is_undone_again_and_is_found_in_the_text() {
         let text = "see %26%2335%3bx and \\u0026#95;key so";
         let once = PlainText::of(text.as_bytes()).unwrap();
-        assert_eq!(once.bytes(), b"see &#35;x and &#95;key so\n");
         let twice = once.again().unwrap();
-        assert_eq!(twice.bytes(), b"see #x and _key so\n\n");
         let at = |plain: &PlainText, what: &str| {
             let start = memchr::memmem::find(plain.bytes(), what.as_bytes()).unwrap();
             text[plain.origin(&(start..start + what.len()))].to_string()
         };
         assert_eq!(at(&twice, "#x"), "%26%2335%3bx");
         assert_eq!(at(&twice, "_key"), "\\u0026#95;key");
+        assert_eq!(at(&twice, "#x and _key"), "%26%2335%3bx and \\u0026#95;key");
         assert_eq!(at(&once, "and"), "and");
         assert!(twice.again().is_none());
     }
 
     #[test]
     fn an_encoded_at_sign_does_not_end_the_password_of_a_url() {
-        assert_eq!(plain("x://u:a%40b@host/?to=c%40d"), "x://u:a b@host/?to=c d\n");
-        assert_eq!(plain("x%3A//u:a%40host and c%40d"), "x://u:a@host and c@d\n");
+        assert_eq!(plain("x://u:a%40b@host/?to=c%40d"), "[x://u:a b@host/?to=c d\n]");
+        assert_eq!(plain("x%3A//u:a%40host and c%40d"), "[x://u:a@host and c@d\n]");
     }
 
     #[test]
     fn characters_that_are_left_out_belong_to_what_is_around_them() {
         let text = "see a\u{200b}b\u{ff43} so";
         let plain = PlainText::of(text.as_bytes()).unwrap();
-        assert_eq!(plain.bytes(), b"see abc so\n");
-        assert_eq!(&text[plain.origin(&(4..7))], "a\u{200b}b\u{ff43}");
+        let start = memchr::memmem::find(plain.bytes(), b"abc").unwrap();
+        assert_eq!(&text[plain.origin(&(start..start + 3))], "a\u{200b}b\u{ff43}");
     }
 }

@@ -449,3 +449,17 @@ fn a_rule_for_prompts_hides_no_secret() {
     assert_eq!(verdict.decision, Decision::Deny, "{verdict:?}");
     assert_eq!(verdict.reasons[0].rule, RULE);
 }
+
+#[test]
+fn a_text_may_begin_with_a_bracket() {
+    let policy = masking();
+    for before in ["[note]", "{{template}}", "[MASKED some.rule]", "[2026-03-03 10:00:01]", "[1]"] {
+        let token = concat!("glp", "at-Zk7Qm2Xr9Tb4Wn6Ve001");
+        let verdict = check_with(format!("{before} see {token}").as_bytes(), None, &policy);
+        let copy = String::from_utf8(verdict.copy.unwrap()).unwrap();
+        assert_eq!(copy, format!("{before} see [MASKED gitlab.personal-access-token]"));
+        // The copy may be sent again.
+        let again = check_with(format!("[MASKED x] {before} it").as_bytes(), None, &Policy::default());
+        assert_eq!(again.decision, Decision::Allow, "{again:?}");
+    }
+}

@@ -34,7 +34,7 @@ const NAMES: [(&str, u8); 25] = [
 ];
 
 /// Whether something to be undone may begin with a byte.
-pub(super) fn may_begin(byte: u8) -> bool {
+pub(super) const fn may_begin(byte: u8) -> bool {
     matches!(byte, b'\\' | b'%' | b'=' | b'&' | 0x00..=0x08 | 0x0e..=0x1f | 0x7f..)
 }
 
@@ -66,7 +66,7 @@ pub(super) fn backslash(rest: &[u8]) -> (usize, Reading) {
         [byte, ..] if byte.is_ascii_punctuation() => Some((slashes + 1, Reading::Byte(*byte))),
         _ => None,
     };
-    known.unwrap_or((1, Reading::AsItIs))
+    known.unwrap_or((slashes, Reading::AsItIs))
 }
 
 /// A percent sign and two digits, or `%u` and four. What is not UTF-8 is none: `%ADMIN%` is a variable of Windows.
@@ -107,12 +107,14 @@ fn percent_wide(rest: &[u8]) -> Option<(usize, Reading)> {
     Some((6, character(u16::from_be_bytes(bytes).into())))
 }
 
-/// An equals sign and two digits as mail has them (RFC 2045, section 6.7), or at the end of a line that goes on.
-pub(super) fn quoted_printable(rest: &[u8]) -> (usize, Reading) {
+/// An equals sign and two digits as mail has them (RFC 2045, section 6.7), or at the end of a line that goes on. A line of
+/// such signs under a heading, and the padding of base64, are no line that goes on.
+pub(super) fn quoted_printable(rest: &[u8], before: Option<u8>) -> (usize, Reading) {
     let after = rest.get(1..).unwrap_or_default();
+    let goes_on = before.is_some_and(|before| before != b'=');
     match after {
-        [b'\n', ..] => (2, Reading::Nothing),
-        [b'\r', b'\n', ..] => (3, Reading::Nothing),
+        [b'\n', ..] if goes_on => (2, Reading::Nothing),
+        [b'\r', b'\n', ..] if goes_on => (3, Reading::Nothing),
         [b'0'..=b'7', b'0'..=b'9' | b'A'..=b'F', ..] => {
             let byte = after.first_chunk().and_then(hex_byte);
             byte.map_or((1, Reading::AsItIs), |byte| (3, Reading::Byte(byte)))
@@ -172,7 +174,8 @@ mod tests {
 
     fn plain(text: &str) -> Option<String> {
         let plain = PlainText::of(text.as_bytes())?;
-        Some(String::from_utf8(plain.bytes().to_vec()).unwrap())
+        let (_, piece) = plain.mapped.pieces().next()?;
+        Some(String::from_utf8(piece.to_vec()).unwrap())
     }
 
     #[test]
@@ -194,9 +197,19 @@ mod tests {
 
     #[test]
     fn what_is_no_escape_stays() {
-        for text in
-            ["\\d", "%zz %", "%ADMIN% %c3%zz", "a=b == =a1", "&x; & &#; &#xz", "\\u{}", "\\u12", "\\xg0", "\\x+1"]
-        {
+        for text in [
+            "a\n===\nb\n=\n",
+            "QQ==\nb",
+            "\\d",
+            "%zz %",
+            "%ADMIN% %c3%zz",
+            "a=b == =a1",
+            "&x; & &#; &#xz",
+            "\\u{}",
+            "\\u12",
+            "\\xg0",
+            "\\x+1",
+        ] {
             assert_eq!(plain(text), None, "{text}");
         }
         assert_eq!(plain("\\"), None);

@@ -1,14 +1,19 @@
 //! How much of a growing text may be passed on: all but the tail that may be the beginning of a secret.
 //!
 //! A secret is mostly one run of characters without white space, so the last such run waits until it has ended. Some
-//! secrets take several: private keys in PEM, bytes written as lists, base64 and hexadecimal digits in lines, and what
-//! is quoted. Prose passes word by word.
+//! secrets take several: private keys in PEM, bytes written as lists, base64 and hexadecimal digits in lines, what is
+//! quoted, and literals that may be joined. Prose passes word by word.
+
+use crate::plain::open_run;
 
 /// The most bytes of a quoted text that wait for the end of the quotation.
 const MOST_QUOTED: usize = 256;
 
 /// The least length of a line of base64 that may go on in the next line.
 const LONG_LINE: usize = 40;
+
+/// What follows a list whose strings are joined.
+const LIST_WORDS: [&[u8]; 2] = [b"join", b"concat"];
 
 const PEM_BEGIN: &str = "-----BEGIN";
 const PEM_END: &str = "-----END";
@@ -18,7 +23,9 @@ const PEM_DASHES: &str = "-----";
 pub(crate) fn safe_end(text: &str) -> usize {
     let mut end = open_pem(text).unwrap_or(text.len());
     end = end.min(last_run(text.get(..end).unwrap_or_default()));
-    end.min(open_quote(text, end))
+    end = end.min(open_quote(text, end));
+    end = open_joint(text, end);
+    end.min(open_run(text.as_bytes()).unwrap_or(end))
 }
 
 /// Where a private key begins that has not ended.
@@ -92,6 +99,30 @@ fn open_quote(text: &str, end: usize) -> usize {
     }
 }
 
+/// Where the first literal begins of those that end right before `end` and may be joined with what follows.
+fn open_joint(text: &str, mut end: usize) -> usize {
+    let is_quote = |byte: u8| matches!(byte, b'"' | b'\'' | b'`');
+    let is_joiner = |byte: &u8| byte.is_ascii_whitespace() || b"+.&|~^<>,()]\\_rfbu@$".contains(byte);
+    let bytes = text.as_bytes();
+    let next = bytes.get(end..).unwrap_or_default().trim_ascii_start();
+    let next = next.iter().position(|byte| !is_joiner(byte)).and_then(|at| next.get(at..)).unwrap_or_default();
+    let is_word = |word: &&[u8]| next.starts_with(word) || word.starts_with(next);
+    if !next.first().is_none_or(|byte| is_quote(*byte)) && !LIST_WORDS.iter().any(|word| is_word(word)) {
+        return end;
+    }
+    loop {
+        let before = bytes.get(..end).unwrap_or_default();
+        let close = before.len() - before.iter().rev().take_while(|byte| is_joiner(byte)).count();
+        let Some((quote, inside)) = before.get(..close).and_then(<[u8]>::split_last) else { return end };
+        let near = inside.len().saturating_sub(MOST_QUOTED);
+        let open = inside.get(near..).and_then(|inside| memchr::memrchr(*quote, inside));
+        match open {
+            Some(open) if is_quote(*quote) => end = near + open,
+            _ => return end,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,10 +152,20 @@ mod tests {
         assert_eq!(waiting("the token=\n"), "token=\n");
         assert_eq!(waiting("the token\\\n"), "token\\\n");
         assert_eq!(waiting("password: \"two words "), "\"two words ");
-        assert_eq!(waiting("password: \"two words\" "), "");
+        assert_eq!(waiting("password: \"two words\" so "), "");
         let pem = "-----BEGIN PRIVATE KEY-----\nMIIB some thing\n";
         assert_eq!(waiting(&format!("Use this:\n{pem}")), pem);
         assert_eq!(waiting(&format!("Use this:\n{pem}-----END PRIVATE KEY-----\n")), "");
+    }
+
+    #[test]
+    fn literals_that_may_be_joined_wait() {
+        assert_eq!(waiting("key = \"glp\" "), "\"glp\" ");
+        assert_eq!(waiting("key = \"glp\" + "), "\"glp\" + ");
+        assert_eq!(waiting("key = \"a b\" +\n  'c' + \"at-"), "\"a b\" +\n  'c' + \"at-");
+        assert_eq!(waiting("keys = [\"glp\", \"at-\", "), "[\"glp\", \"at-\", ".trim_start_matches('['));
+        assert_eq!(waiting("she said \"no\" and "), "");
+        assert_eq!(waiting("{\"name\": \"b c\", \"size\": "), "");
     }
 
     #[test]

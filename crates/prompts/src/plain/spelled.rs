@@ -1,0 +1,159 @@
+//! Bytes that are spelled: as numbers, in base64 or base32, letter by letter, backwards, or with letters exchanged.
+//!
+//! What a run of digits spells is text if many printable characters follow each other in it; otherwise the digits are a
+//! hash, an address, or numbers. Each text stands on a piece of its own: what is around the digits says nothing about it,
+//! so a list of numbers next to a name is not a password.
+
+use super::digits::{self, BASE32, BASE64, Base};
+use super::letters;
+use super::mapped::Mapped;
+use super::numbers::Numbers;
+
+/// The fewest characters of a text that is spelled.
+pub(super) const FEWEST: usize = 12;
+
+/// The most bytes of an offset at the beginning of a line of a dump.
+const LONGEST_OFFSET: usize = 20;
+
+/// Adds what `text` spells, which begins at `offset` of what is mapped. Words are only turned around if `is_turned`.
+pub(super) fn add(text: &[u8], offset: usize, is_turned: bool, out: &mut Mapped) {
+    let mut words = Words { offset, is_turned, ..Words::new(text, out) };
+    words.read();
+    words.numbers.finish(words.out, offset);
+    digits::ascii85(text, words.out, offset);
+}
+
+/// Where the run at the end of a growing text begins that may spell something when more of it is there.
+pub(crate) fn open(text: &[u8]) -> Option<usize> {
+    // The last word may not be there as a whole, nor the offset of a line of a dump.
+    let word = text.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+    let lines = memchr::memrchr(b'\n', text).map_or(0, |end| end + 1);
+    let is_of_offset = |byte: &u8| byte.is_ascii_hexdigit() || b" \t>#:x".contains(byte);
+    let is_offset = text.get(lines..).unwrap_or_default().iter().take(LONGEST_OFFSET).all(is_of_offset);
+    let dump = if is_offset { open_in(text.get(..lines).unwrap_or_default(), text) } else { None };
+    open_in(text.get(..text.len() - word).unwrap_or_default(), text).into_iter().chain(dump).min()
+}
+
+/// The same for the beginning of a text.
+fn open_in(beginning: &[u8], text: &[u8]) -> Option<usize> {
+    let mut nothing = Mapped::default();
+    let mut words = Words::new(beginning, &mut nothing);
+    words.read();
+    words.open.into_iter().chain(words.numbers.open(text)).min()
+}
+
+/// The words of a text, as they are read from its beginning to its end.
+struct Words<'t, 'o> {
+    text: &'t [u8],
+    offset: usize,
+    is_turned: bool,
+    out: &'o mut Mapped,
+    numbers: Numbers,
+    /// How far each kind of run was read: digits of two bases, letters that stand apart, and words that are turned.
+    read: [usize; 4],
+    /// Where the first run begins that may go on after the text.
+    open: Option<usize>,
+}
+
+impl<'t, 'o> Words<'t, 'o> {
+    fn new(text: &'t [u8], out: &'o mut Mapped) -> Words<'t, 'o> {
+        Words { text, offset: 0, is_turned: false, out, numbers: Numbers::default(), read: [0; 4], open: None }
+    }
+
+    fn read(&mut self) {
+        let text = self.text;
+        let mut at = 0;
+        while let Some(start) = position(text, at, |byte| byte.is_ascii_alphanumeric()) {
+            let end = position(text, start, |byte| !byte.is_ascii_alphanumeric()).unwrap_or(text.len());
+            at = self.word(start, end);
+        }
+    }
+
+    /// Reads what may begin with the word from `start` to `end`, and returns where to read on.
+    fn word(&mut self, start: usize, end: usize) -> usize {
+        let text = self.text;
+        let [base64, base32, apart, turned] = self.read;
+        if end - start == 1 && start >= apart {
+            let (read, open) = letters::apart(text, start, self.out, self.offset);
+            self.read[2] = read;
+            self.note(open);
+        }
+        if start >= base64 && BASE64.may_begin(text, start, end) {
+            self.read[0] = self.digits(BASE64, start);
+        }
+        if start >= base32 && BASE32.may_begin(text, start, end) {
+            self.read[1] = self.digits(BASE32, start);
+        }
+        let is_longer = matches!(text.get(end), Some(b'-' | b'_'));
+        if self.is_turned && start >= turned && (is_longer || end - start >= letters::SHORTEST) {
+            let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            let end = position(text, start, |byte| !is_of_token(byte)).unwrap_or(text.len());
+            letters::turned(text, start, end, self.out, self.offset);
+            self.read[3] = end;
+        }
+        // Visual Basic writes `&H67`.
+        let is_basic =
+            start > 0 && text.get(start - 1..).is_some_and(|at| at.starts_with(b"&H") || at.starts_with(b"&h"));
+        let digits = start + usize::from(is_basic);
+        if text.get(digits).is_some_and(u8::is_ascii_digit) {
+            return self.numbers.add(text, digits, end, self.out, self.offset);
+        }
+        end
+    }
+
+    fn digits(&mut self, base: Base, start: usize) -> usize {
+        let run = base.read(self.text, start, self.out, self.offset);
+        self.note(run.open);
+        run.end
+    }
+
+    fn note(&mut self, open: Option<usize>) {
+        self.open = self.open.into_iter().chain(open).min();
+    }
+}
+
+fn position(text: &[u8], from: usize, is: impl Fn(u8) -> bool) -> Option<usize> {
+    text.get(from..)?.iter().position(|byte| is(*byte)).map(|at| from + at)
+}
+
+/// The characters that one reading of a run spells so far.
+#[derive(Debug, Default)]
+pub(super) struct Spelled {
+    bytes: Vec<(u8, usize)>,
+    end: usize,
+}
+
+impl Spelled {
+    /// Adds a byte that is spelled from `start` to `end`. What is not printable ends the text.
+    pub(super) fn push(&mut self, byte: u8, start: usize, end: usize, (out, offset): (&mut Mapped, usize)) {
+        if is_printable(byte) {
+            self.bytes.push((byte, start));
+            self.end = end;
+        } else {
+            self.finish(out, offset);
+        }
+    }
+
+    /// Ends the text, and adds it if it is one. `offset` is added to all origins.
+    pub(super) fn finish(&mut self, out: &mut Mapped, offset: usize) {
+        if self.bytes.len() >= FEWEST {
+            out.begin_piece(offset + self.bytes.first().map_or(0, |(_, start)| *start), false);
+            self.bytes.iter().for_each(|(byte, start)| out.push(*byte, offset + start));
+            out.push(b'\n', offset + self.end);
+        }
+        self.bytes.clear();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Where the text begins, if it may go on at the end of a text.
+    pub(super) fn open(&self) -> Option<usize> {
+        self.bytes.first().map(|(_, start)| *start)
+    }
+}
+
+pub(super) fn is_printable(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r')
+}
