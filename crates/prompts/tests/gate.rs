@@ -431,7 +431,10 @@ fn rules_for_prompts_count_in_their_parts() {
     denied(&definition(injection), "prompt.ignore-instructions");
     denied(&tool(shell), "prompt.encoded-shell");
     denied(&call(shell), "prompt.encoded-shell");
-    for body in [user(injection), user(shell), tool(order), answer(order), answer(injection), answer(shell)] {
+    denied(&user(injection), "prompt.ignore-instructions");
+    denied(&user(shell), "prompt.encoded-shell");
+    denied(&answer(shell), "prompt.encoded-shell");
+    for body in [tool(order), answer(order), answer(injection)] {
         assert_eq!(check(&body).decision, Decision::Allow, "{body}: {:?}", check(&body));
     }
     // In the history, the order is masked as secrets are.
