@@ -78,7 +78,7 @@ fn lines(text: &[u8], first: Range<usize>) -> (usize, Vec<u8>) {
     let width = first.len();
     let mut end = first.end;
     let mut digits = text.get(first).unwrap_or_default().to_vec();
-    while digits.len() % width == 0
+    while digits.len().is_multiple_of(width)
         && let Some(length) = length_of_break(text, end)
         && text.get(end..end + length).is_some_and(|between| between.contains(&b'\n'))
     {

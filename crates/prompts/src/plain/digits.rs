@@ -24,6 +24,50 @@ pub(super) struct Base {
 pub(super) const BASE64: Base = Base { bits: 6, group: 4, value: base64 };
 pub(super) const BASE32: Base = Base { bits: 5, group: 8, value: base32 };
 
+/// Whether base64 that spells printable characters may begin at `start`. Most words end this at their first letter.
+pub(super) fn may_be_base64(text: &[u8], start: usize) -> bool {
+    if !matches!(text.get(start), Some(b'C' | b'D' | b'I'..=b'Z' | b'a'..=b'f')) {
+        return false;
+    }
+    let group = text.get(start..).and_then(<[u8]>::first_chunk::<4>);
+    let value = |digit: u8| BASE64_VALUES.get(usize::from(digit)).copied().unwrap_or(NONE);
+    group.is_some_and(|group| {
+        let [first, second, third, fourth] = group.map(value);
+        let bits = u32::from(first) << 18 | u32::from(second) << 12 | u32::from(third) << 6 | u32::from(fourth);
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        (first | second | third | fourth) != NONE && bytes.into_iter().all(is_printable)
+    })
+}
+
+/// Whether a word may begin a run of base32: it is long, and has digits of base32 in one case.
+pub(super) fn may_be_base32(word: &[u8]) -> bool {
+    word.len() >= FEWEST_BASE32
+        && word.iter().all(|byte| base32(*byte).is_some())
+        && !(word.iter().any(u8::is_ascii_lowercase) && word.iter().any(u8::is_ascii_uppercase))
+}
+
+/// No value of a digit.
+const NONE: u8 = 0xff;
+
+/// The values of the digits of base64 in both alphabets.
+const BASE64_VALUES: [u8; 256] = {
+    let mut values = [NONE; 256];
+    let mut byte = 0;
+    while byte < values.len() {
+        let it = byte as u8;
+        values[byte] = match it {
+            b'A'..=b'Z' => it - b'A',
+            b'a'..=b'z' => it - b'a' + 26,
+            b'0'..=b'9' => it - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => NONE,
+        };
+        byte += 1;
+    }
+    values
+};
+
 /// A run of digits that was read.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -34,28 +78,6 @@ pub(super) struct Run {
 }
 
 impl Base {
-    /// Whether the word of `text` from `start` to `end` may begin a run.
-    pub(super) fn may_begin(self, text: &[u8], start: usize, end: usize) -> bool {
-        let word = text.get(start..end).unwrap_or_default();
-        match self.bits {
-            5 => {
-                let is_one_case = |word: &[u8]| {
-                    word.iter().all(|byte| !byte.is_ascii_lowercase())
-                        || word.iter().all(|byte| !byte.is_ascii_uppercase())
-                };
-                word.len() >= FEWEST_BASE32 && is_one_case(word) && word.iter().all(|byte| base32(*byte).is_some())
-            }
-            _ => self.first_is_text(text.get(start..start + self.group).unwrap_or_default()),
-        }
-    }
-
-    /// Whether the first group of digits stands for printable characters.
-    fn first_is_text(self, group: &[u8]) -> bool {
-        let digits = group.iter().map(|digit| (self.value)(*digit));
-        let bits = digits.fold(Some(0u32), |bits, digit| Some(bits? << self.bits | digit?));
-        bits.filter(|_| !group.is_empty()).is_some_and(|bits| bits.to_be_bytes().into_iter().skip(1).all(is_printable))
-    }
-
     /// Reads the run of digits that begins at `start`, and adds what it spells.
     pub(super) fn read(self, text: &[u8], start: usize, out: &mut Mapped, offset: usize) -> Run {
         let mut spelled = Spelled::default();
@@ -118,15 +140,7 @@ pub(crate) fn length_of_break(text: &[u8], at: usize) -> Option<usize> {
 }
 
 pub(crate) fn base64(digit: u8) -> Option<u32> {
-    let value = match digit {
-        b'A'..=b'Z' => digit - b'A',
-        b'a'..=b'z' => digit - b'a' + 26,
-        b'0'..=b'9' => digit - b'0' + 52,
-        b'+' | b'-' => 62,
-        b'/' | b'_' => 63,
-        _ => return None,
-    };
-    Some(u32::from(value))
+    BASE64_VALUES.get(usize::from(digit)).filter(|value| **value != NONE).map(|value| u32::from(*value))
 }
 
 fn base32(digit: u8) -> Option<u32> {

@@ -36,6 +36,12 @@ pub(super) fn joiner(text: &[u8], at: usize, lists: &mut Lists) -> Option<usize>
     if at.checked_sub(1).and_then(|before| text.get(before)) == Some(&b'\\') {
         return None;
     }
+    // A quotation mark that opens a literal is none that closes one: most end here.
+    let is_letter = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let is_after_letter = is_letter(at.checked_sub(1).and_then(|before| text.get(before)));
+    if !is_after_letter && is_letter(text.get(at + 1)) {
+        return None;
+    }
     let is_joiner = |between: &Between, lists: &mut Lists| match (between.operators, between.commas) {
         (1..=3, 0) => true,
         (0, 1) => lists.are_joined(text, at),

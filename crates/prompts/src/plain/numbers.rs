@@ -115,7 +115,7 @@ impl Numbers {
     /// Adds the numbers of a line of a dump, which stand from `at` on, and returns where the line ends.
     fn add_dump_line(&mut self, text: &[u8], start: usize, mut at: usize, out: &mut Mapped, offset: usize) -> usize {
         let between = self.dump_end.and_then(|end| text.get(end..start));
-        if !between.is_some_and(|between| between.iter().filter(|byte| **byte == b'\n').count() == 1) {
+        if between.is_none_or(|between| between.iter().filter(|byte| **byte == b'\n').count() != 1) {
             self.finish(out, offset);
         }
         let rest = text.get(at..).unwrap_or_default();
@@ -164,7 +164,7 @@ impl Reading {
             (Reading::Hex | Reading::HexLowFirst, b'x' | b' ') => return self.hex(digits, skipped, push),
             _ => return false,
         };
-        if radix == 2 && digits.len() % 8 == 0 {
+        if radix == 2 && digits.len().is_multiple_of(8) {
             for (index, byte) in digits.chunks_exact(8).enumerate() {
                 let Some(value) = number(byte, 2) else { return false };
                 push(value, skipped + 8 * index, 8);

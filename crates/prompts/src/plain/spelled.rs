@@ -63,42 +63,68 @@ impl<'t, 'o> Words<'t, 'o> {
     fn read(&mut self) {
         let text = self.text;
         let mut at = 0;
-        while let Some(start) = position(text, at, |byte| byte.is_ascii_alphanumeric()) {
-            let end = position(text, start, |byte| !byte.is_ascii_alphanumeric()).unwrap_or(text.len());
-            at = self.word(start, end);
+        while let Some(byte) = text.get(at) {
+            if !is_of_word(*byte) {
+                at += 1;
+                continue;
+            }
+            let start = at;
+            while text.get(at).is_some_and(|byte| is_of_word(*byte)) {
+                at += 1;
+            }
+            at = self.word(start, at);
         }
     }
 
-    /// Reads what may begin with the word from `start` to `end`, and returns where to read on.
+    /// Reads what may begin with the word from `start` to `end`, and returns where to read on. Most words begin nothing.
+    #[inline]
     fn word(&mut self, start: usize, end: usize) -> usize {
         let text = self.text;
         let [base64, base32, apart, turned] = self.read;
         if end - start == 1 && start >= apart {
-            let (read, open) = letters::apart(text, start, self.out, self.offset);
-            self.read[2] = read;
-            self.note(open);
+            self.apart(start);
         }
-        if start >= base64 && BASE64.may_begin(text, start, end) {
+        if start >= base64 && digits::may_be_base64(text, start) {
             self.read[0] = self.digits(BASE64, start);
         }
-        if start >= base32 && BASE32.may_begin(text, start, end) {
+        if end - start >= letters::SHORTEST
+            && start >= base32
+            && text.get(start..end).is_some_and(digits::may_be_base32)
+        {
             self.read[1] = self.digits(BASE32, start);
         }
-        let is_longer = matches!(text.get(end), Some(b'-' | b'_'));
-        if self.is_turned && start >= turned && (is_longer || end - start >= letters::SHORTEST) {
-            let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-            let end = position(text, start, |byte| !is_of_token(byte)).unwrap_or(text.len());
-            letters::turned(text, start, end, self.out, self.offset);
-            self.read[3] = end;
+        if self.is_turned && start >= turned {
+            self.turned(start, end);
         }
-        // Visual Basic writes `&H67`.
-        let is_basic =
-            start > 0 && text.get(start - 1..).is_some_and(|at| at.starts_with(b"&H") || at.starts_with(b"&h"));
-        let digits = start + usize::from(is_basic);
-        if text.get(digits).is_some_and(u8::is_ascii_digit) {
-            return self.numbers.add(text, digits, end, self.out, self.offset);
+        match text.get(start) {
+            Some(b'0'..=b'9') => self.numbers.add(text, start, end, self.out, self.offset),
+            Some(b'H' | b'h') if self.is_basic(start) => self.numbers.add(text, start + 1, end, self.out, self.offset),
+            _ => end,
         }
-        end
+    }
+
+    /// Whether a number of Visual Basic begins at its letter: `&H67`.
+    fn is_basic(&self, start: usize) -> bool {
+        let before = start.checked_sub(1).and_then(|before| self.text.get(before));
+        before == Some(&b'&') && self.text.get(start + 1).is_some_and(u8::is_ascii_digit)
+    }
+
+    fn apart(&mut self, start: usize) {
+        let (read, open) = letters::apart(self.text, start, self.out, self.offset);
+        self.read[2] = read;
+        self.note(open);
+    }
+
+    /// Reads the word of letters, digits, hyphens and underscores whose first part ends at `end`.
+    fn turned(&mut self, start: usize, mut end: usize) {
+        let is_of_token = |byte: &u8| is_of_word(*byte) || matches!(byte, b'-' | b'_');
+        while self.text.get(end).is_some_and(is_of_token) {
+            end += 1;
+        }
+        if end - start >= letters::SHORTEST {
+            letters::turned(self.text, start, end, self.out, self.offset);
+        }
+        self.read[3] = end;
     }
 
     fn digits(&mut self, base: Base, start: usize) -> usize {
@@ -112,8 +138,18 @@ impl<'t, 'o> Words<'t, 'o> {
     }
 }
 
-fn position(text: &[u8], from: usize, is: impl Fn(u8) -> bool) -> Option<usize> {
-    text.get(from..)?.iter().position(|byte| is(*byte)).map(|at| from + at)
+/// A table is faster than comparisons: all bytes of all texts are asked.
+fn is_of_word(byte: u8) -> bool {
+    const LETTERS: [bool; 256] = {
+        let mut letters = [false; 256];
+        let mut byte = 0;
+        while byte < letters.len() {
+            letters[byte] = (byte as u8).is_ascii_alphanumeric();
+            byte += 1;
+        }
+        letters
+    };
+    LETTERS[usize::from(byte)]
 }
 
 /// The characters that one reading of a run spells so far.

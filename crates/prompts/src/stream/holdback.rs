@@ -107,7 +107,7 @@ fn open_joint(text: &str, mut end: usize) -> usize {
     let next = bytes.get(end..).unwrap_or_default().trim_ascii_start();
     let next = next.iter().position(|byte| !is_joiner(byte)).and_then(|at| next.get(at..)).unwrap_or_default();
     let is_word = |word: &&[u8]| next.starts_with(word) || word.starts_with(next);
-    if !next.first().is_none_or(|byte| is_quote(*byte)) && !LIST_WORDS.iter().any(|word| is_word(word)) {
+    if !next.first().is_none_or(|byte| is_quote(*byte)) && !LIST_WORDS.iter().any(is_word) {
         return end;
     }
     loop {
