@@ -16,7 +16,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use layersift_format::build::BuildClaims;
 use layersift_format::json::{JsonString, Node};
-use layersift_format::manifest::{Document, DocumentContent, DocumentKind, Image};
+use layersift_format::manifest::{Document, DocumentContent, DocumentKind, Image, ImageKind};
 use layersift_format::{CancelReason, Cancellation, Fetched, ImageSource, Location};
 use layersift_model::{
     Algorithm, Digest, DocumentLocation, DocumentRef, Footprint, Gap, GapReason, Hasher, LayerFinding, Limits,
@@ -267,6 +267,9 @@ impl DocumentScan<'_> {
     }
 
     fn bytes(&mut self, document: &Document, bytes: &[u8]) -> Result<(), Gap> {
+        if self.is_large_configuration(document) {
+            return self.file(document, bytes).map_err(|error| unreadable(document, &error));
+        }
         match Node::parse(bytes) {
             Ok(node) => {
                 self.work.add_blob_bytes(bytes.len() as u64);
@@ -281,6 +284,12 @@ impl DocumentScan<'_> {
             }
             Err(_) => self.file(document, bytes).map_err(|error| unreadable(document, &error)),
         }
+    }
+
+    /// Whether `document` is the configuration of an image that has too many values for each to be scanned alone.
+    fn is_large_configuration(&self, document: &Document) -> bool {
+        let is_of_image = self.image.kind == ImageKind::Image && document.digest == self.image.config_digest;
+        is_of_image && document.kind == DocumentKind::Configuration
     }
 
     /// Keeps what a document, or a statement in it, claims about the build of the image.
