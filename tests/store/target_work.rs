@@ -197,7 +197,9 @@ fn an_index_of_many_bombs_is_one_target(fresh: &Fresh) {
     assert_eq!((first.sums.layers_read, first.verdict), (10, Verdict::Incomplete), "{first:?}");
     assert_eq!(first.problems_total, 18, "{:?}", first.problems);
     let is_told = |problem: &layersift_model::SweepProblem| {
-        problem.kind == SweepProblemKind::Image && problem.reason.ends_with("it was not read") && !problem.name.is_empty()
+        problem.kind == SweepProblemKind::Image
+            && problem.reason.ends_with("it was not read")
+            && !problem.name.is_empty()
     };
     assert!(first.problems.iter().all(is_told), "{:?}", first.problems);
     for (number, manifest) in images.iter().enumerate() {

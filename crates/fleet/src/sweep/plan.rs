@@ -279,7 +279,8 @@ impl Resolver<'_> {
         if self.limits.with_referrers {
             manifest::add_referrers(source, limits, &mut images);
         }
-        let work = DocumentWork::new(limits);
+        let lease = || memory.lease();
+        let work = DocumentWork::new(limits).with_lease(&lease);
         let with_documents = |mut image: Image| {
             let documents = self.sweep.scanner.documents(source, &image, &work, &self.limits.token());
             image.documents = Vec::new();
