@@ -69,7 +69,7 @@ def read(stream, connection):
 class Image:
     """An image in memory, with its manifest."""
 
-    def __init__(self, layers, document=None, sizes=None):
+    def __init__(self, layers, document=None, sizes=None, media_type=None):
         document = document if document is not None else config(layers)
         self.blobs = {"sha256:" + sha256(blob): blob for blob in [*layers, document]}
         listed = [
@@ -80,7 +80,8 @@ class Image:
             }
             for number, layer in enumerate(layers)
         ]
-        described = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": "sha256:" + sha256(document)}
+        media_type = media_type or "application/vnd.oci.image.config.v1+json"
+        described = {"mediaType": media_type, "digest": "sha256:" + sha256(document)}
         manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": {**described, "size": len(document)}}
         self.manifest = json.dumps({**manifest, "layers": listed}).encode()
 

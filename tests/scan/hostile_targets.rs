@@ -264,6 +264,33 @@ fn a_document_that_is_too_large() {
 }
 
 #[test]
+fn a_configuration_with_too_many_values() {
+    let layers = [layer()];
+    let mut config = config(&layers);
+    let secret = "glpat-Zk7Qm2Xr9Tb4Wn6Ve042";
+    for (labels, is_read) in [(40_000, true), (60_000, false)] {
+        let labels = (0..labels).map(|number| (format!("label{number}"), json!("b")));
+        let mut labels: serde_json::Map<String, Value> = labels.collect();
+        labels.insert("token".into(), json!(secret));
+        config["config"]["Labels"] = json!(labels);
+        let config = bytes(&config);
+        for media_type in [None, Some("application/vnd.example.config+json")] {
+            let mut manifest = manifest(&config, &layers);
+            if let Some(media_type) = media_type {
+                manifest["config"]["mediaType"] = json!(media_type);
+            }
+            let report = scan_layout(&oci_with(&bytes(&manifest), &config, &layers)).expect(1).json();
+            assert_eq!(gap_reasons(&report), if is_read { vec![] } else { vec!["document-too-large"] });
+            assert_eq!(report["layers"][0]["is_read"], json!(true), "{}", report["layers"]);
+            assert_eq!(report["findings"].as_array().unwrap().len(), 1, "{}", report["findings"]);
+            let location = &report["findings"][0]["location"];
+            let place = if is_read { &location["field"] } else { &location["document"]["kind"] };
+            assert_eq!(place, if is_read { "Labels.token" } else { "configuration" }, "{location}");
+        }
+    }
+}
+
+#[test]
 fn links_that_lead_in_circles_or_nowhere() {
     let files = docker_save(&[layer()]);
     let (config, blob) = (blob_path(&bytes(&config(&[layer()]))), blob_path(&layer().blob));

@@ -37,6 +37,7 @@ mod scan_requests;
 mod service;
 mod signals;
 mod sweep;
+mod target_work;
 mod together;
 mod trace;
 mod workers;

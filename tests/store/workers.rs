@@ -15,8 +15,9 @@ use layersift_rules::Ruleset;
 use layersift_scan::{Analyzer, Options};
 use layersift_store::Store;
 
-const IMAGES: usize = 20;
-const LAYERS: usize = 4;
+const IMAGES: usize = 7;
+/// More than are queued at a time.
+const LAYERS: usize = 12;
 const WORKERS: usize = 4;
 const KILLS: usize = 30;
 

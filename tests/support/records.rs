@@ -183,6 +183,7 @@ pub fn layer_report(layer: &str, key: &LayerKey, scanned_at: i64) -> LayerRecord
         report: format!("report of {layer} by {key}").into_bytes(),
         bytes: 5000,
         blob_bytes: 1000,
+        extra_work: 7,
         scanned_at,
     }
 }

@@ -16,6 +16,7 @@ mod document_memory;
 mod heartbeat;
 mod layer_cache;
 mod listing;
+mod pending;
 mod plan;
 mod problem;
 mod progress;
@@ -35,14 +36,15 @@ use layersift_model::{
     Verdict,
 };
 use layersift_report::Policy;
-use layersift_scan::{Analyzer, RetainedMemory};
+use layersift_scan::Analyzer;
 use layersift_source::catalog::{Catalog, CatalogError, Coverage, Entry, Filter};
-use layersift_store::{ImageId, Job, RunId, RunStatus, Scope, Seconds, Store, StoreError};
+use layersift_store::{ImageId, RunId, RunStatus, Scope, Seconds, Store, StoreError};
 
 use self::blocked::Patience;
 pub use self::layer_cache::LayerCache;
 pub use self::listing::Expected;
-use self::plan::{KnownEntry, Planned, PlannedImage, Resolver};
+use self::pending::PendingEntry;
+use self::plan::{KnownEntry, Planned, Resolver};
 pub use self::progress::{Counted, Progress};
 pub use self::registries::{LentLogin, LentLogins, Registries, RepositoryClient};
 pub use self::stored_base::add_stored_base;
@@ -59,6 +61,9 @@ const AHEAD: usize = 64;
 
 /// How long to wait before asking again for reports of layers that others read.
 const TICK: Duration = Duration::from_millis(50);
+
+/// The same while layers wait until those before them are read. Workers would else wait for them.
+const SHORT_TICK: Duration = Duration::from_millis(20);
 
 /// How often the jobs of layers that others read are queued again, in case that they are gone.
 const REQUEUE: Duration = Duration::from_secs(10);
@@ -196,7 +201,7 @@ struct Running<'r> {
     limits: &'r SweepLimits,
     /// Entries whose images are known, until that is noted.
     known: Vec<KnownEntry>,
-    pending: Vec<Pending>,
+    pending: Vec<PendingEntry>,
     /// When the jobs of the pending images were last queued again.
     requeued: Instant,
     /// Layers that were queued in this run: the next image that has them does not queue them again.
@@ -231,17 +236,6 @@ type Answer = (Result<Entry, CatalogError>, Result<Planned, StoreError>);
 /// The next entry; each goes to one of the threads.
 fn next_of(listed: &Mutex<mpsc::Receiver<Result<Entry, CatalogError>>>) -> Option<Result<Entry, CatalogError>> {
     listed.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
-}
-
-/// An image that waits for its layers.
-struct Pending {
-    planned: PlannedImage,
-    /// The layers that it waits for.
-    missing: Vec<Digest>,
-    /// The jobs for them.
-    jobs: Vec<Job>,
-    /// That of its entry.
-    _memory: Arc<RetainedMemory>,
 }
 
 impl Sweep<'_> {
@@ -369,14 +363,14 @@ impl Running<'_> {
         let mut joined = Instant::now();
         loop {
             // A registry may make everyone wait for hours.
-            match answers.recv_timeout(TICK) {
+            match answers.recv_timeout(self.tick()) {
                 Ok((Ok(entry), resolved)) => self.plan(&entry, resolved?)?,
                 Ok((Err(error), _)) if error.is_of_login() => return Err(SweepError::Login(error)),
                 Ok((Err(error), _)) => self.add_problem(problem::catalog(&error)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
             }
-            if joined.elapsed() >= TICK {
+            if joined.elapsed() >= self.tick() {
                 self.note_known()?;
                 self.assemble_complete()?;
                 joined = Instant::now();
@@ -390,14 +384,19 @@ impl Running<'_> {
 
     /// Waits as long as `most` images or more are pending.
     fn wait_while(&mut self, most: usize) -> Result<Option<&'static str>, SweepError> {
-        while self.pending.len() >= most {
+        while self.pending.iter().map(PendingEntry::waiting).sum::<usize>() >= most {
             if let Some(reason) = self.reason_to_end() {
                 return Ok(Some(reason));
             }
-            thread::sleep(TICK);
+            thread::sleep(self.tick());
             self.assemble_complete()?;
         }
         Ok(None)
+    }
+
+    /// How long to wait before asking again for reports of layers.
+    fn tick(&self) -> Duration {
+        if self.pending.iter().any(|entry| entry.is_held) { SHORT_TICK } else { TICK }
     }
 
     fn reason_to_end(&self) -> Option<&'static str> {

@@ -18,7 +18,7 @@ use layersift_model::Digest;
 
 use crate::json::Node;
 
-pub use packed::PackedConfig;
+pub use packed::{ConfigError, MAX_VALUES, PackedConfig};
 
 /// An image configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -114,13 +114,17 @@ impl ImageConfig {
     /// # Errors
     /// If the document is not a JSON object, or has a field of the wrong type.
     pub fn parse(bytes: &[u8]) -> Result<ImageConfig, serde_json::Error> {
-        let node = Node::parse(bytes)?;
+        ImageConfig::of(&Node::parse(bytes)?)
+    }
+
+    /// The configuration that a document has.
+    fn of(node: &Node) -> Result<ImageConfig, serde_json::Error> {
         // A derived struct would accept a JSON array, too.
         if !matches!(node, Node::Object(_)) {
             return Err(serde::de::Error::custom("the document is not a JSON object"));
         }
         let mut config: ImageConfig = node.merged()?;
-        config.rest = config.other_strings(&node);
+        config.rest = config.other_strings(node);
         Ok(config)
     }
 

@@ -94,6 +94,20 @@ impl Node {
         serde_json::from_slice(bytes)
     }
 
+    /// Parses a document of at most `most` values; `None` for one that has more, which is not read to its end.
+    ///
+    /// # Errors
+    /// If the bytes are not JSON, as far as they were read.
+    pub fn parse_within(bytes: &[u8], most: usize) -> Result<Option<Node>, serde_json::Error> {
+        let left = Cell::new(Some(most.min(MAX_VALUES)));
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        match (NodeVisitor { left: &left }).deserialize(&mut deserializer) {
+            Ok(node) => deserializer.end().map(|()| Some(node)),
+            Err(_) if left.get().is_none() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The value of the form `T`, in which no field may be given twice with different values.
     ///
     /// # Errors
@@ -215,25 +229,25 @@ fn is_name(key: &str, name: &str) -> bool {
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
-        NodeVisitor { left: &Cell::new(MAX_VALUES) }.deserialize(deserializer)
+        NodeVisitor { left: &Cell::new(Some(MAX_VALUES)) }.deserialize(deserializer)
     }
 }
 
 /// Reads values as long as some are left.
 #[derive(Clone, Copy)]
 struct NodeVisitor<'c> {
-    left: &'c Cell<usize>,
+    /// How many more may be read; `None` once there was one too many.
+    left: &'c Cell<Option<usize>>,
 }
 
 impl<'de> DeserializeSeed<'de> for NodeVisitor<'_> {
     type Value = Node;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
-        let left = self.left.get();
-        if left == 0 {
+        self.left.set(self.left.get().and_then(|left| left.checked_sub(1)));
+        if self.left.get().is_none() {
             return Err(D::Error::custom(format_args!("it has more than {MAX_VALUES} values")));
         }
-        self.left.set(left - 1);
         deserializer.deserialize_any(self)
     }
 }
@@ -324,6 +338,20 @@ mod tests {
         assert_eq!((&read.media_type[..], &read.layers[0].digest[..]), ("m", "d"));
         assert_eq!(read.annotations.len(), 2);
         assert_eq!(strict("{\"layer\u{17f}\":[{\"digest\":\"d\"}]}").unwrap().layers.len(), 1);
+    }
+
+    #[test]
+    fn a_document_is_read_as_far_as_it_may_have_values() {
+        let parsed = |text: &str, most| Node::parse_within(text.as_bytes(), most).map(|node| node.is_some());
+        // The object, and its members.
+        assert!(parsed(r#"{"a":1,"b":[]}"#, 3).unwrap());
+        assert!(!parsed(r#"{"a":1,"b":[]}"#, 2).unwrap());
+        assert!(!parsed(r#"{"a":1,"b":[] and so on"#, 2).unwrap(), "it is not read to its end");
+        assert!(parsed(r#"{"a":1,"b" and so on"#, 2).is_err());
+        assert!(parsed(r#"{"a":1} and so on"#, 2).is_err());
+        let all = format!("[{}0]", "0,".repeat(MAX_VALUES));
+        assert!(Node::parse(all.as_bytes()).unwrap_err().to_string().contains("more than 500000 values"));
+        assert!(!parsed(&all, usize::MAX).unwrap());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod cache;
 mod choose;
 mod classify;
+mod configuration;
 mod reach;
 mod read;
 mod referrers;
@@ -24,6 +25,7 @@ use crate::image_source::{FileSet, ImageSource, LayerForm, Listed, Location};
 use crate::json::JsonString;
 use crate::source_error::SourceError;
 
+pub use self::configuration::without_manifest;
 pub use self::reach::{Reached, ReachedDocument, Unread, UnreadReason, reach};
 use self::read::DocumentReader;
 pub use self::referrers::{add_referrers, is_index, listed_referrers};
@@ -149,7 +151,7 @@ pub enum DocumentKind {
     Referrers,
     /// The manifest of an artifact that refers to the image.
     Referrer,
-    /// The configuration of an artifact, an attestation or a cache.
+    /// The configuration of an artifact, an attestation or a cache; or one of an image that is too large to be read.
     Configuration,
     /// A blob of an artifact.
     Blob,
@@ -401,22 +403,6 @@ pub fn images_and_index(source: &dyn ImageSource, index: &Digest, limits: &Limit
         });
     }
     Ok(images)
-}
-
-/// An image whose manifest cannot be read, from its layers and from its configuration, which is at `place`.
-///
-/// # Errors
-/// If the configuration is damaged.
-pub fn without_manifest(
-    place: &Location,
-    digest: Digest,
-    config: Vec<u8>,
-    layers: Vec<LayerSource>,
-) -> Result<Image, ImageError> {
-    let (packed, config) = read::parse_config(place, config)?;
-    let mut image = Image { config_digest: Some(digest), config: packed, has_config: true, layers, ..Image::default() };
-    choose::finish(&mut image, &config, None);
-    Ok(image)
 }
 
 impl DocumentReader<'_> {

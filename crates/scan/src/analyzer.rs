@@ -20,11 +20,10 @@ use crate::assemble::Assembler;
 use crate::assemble::config::{CheckError, ConfigFinding, fields};
 use crate::compiled_rules::CompiledRules;
 use crate::confirm::{ConfirmError, Matches, keep_best};
-use crate::documents::DocumentReport;
+use crate::documents::{DocumentReport, DocumentWork};
 use crate::engine::{Cache, EngineError};
 use crate::inventory::layer::LayerPackages;
 use crate::layer_scan::{LayerContext, LayerScanner, WINDOW};
-use crate::layer_work::LayerWork;
 use crate::memory::MemoryBudget;
 use crate::observe::{NoObserver, Observer};
 use crate::read_layers::{Outcome, ReadLayers};
@@ -32,7 +31,7 @@ use crate::target_work;
 
 /// The revision of the code that reads layers and documents. Any change to what is read raises it, so that layers which
 /// an older revision passed are scanned again instead of taken from a store.
-pub const READER_REVISION: u32 = 9;
+pub const READER_REVISION: u32 = 10;
 
 /// Why a set of rules cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +125,7 @@ impl Analyzer {
         let path = ImagePath::normalize(path.as_bytes());
         let cancellation = Cancellation::never();
         let context = self.layer_context(&cancellation, &NoObserver);
-        self.layers.file(context, &path, input, None).map(file_report)
+        self.layers.file(context, &path, input, None, None).map(file_report)
     }
 
     /// Scans `input` as a file without a name, as [`Analyzer::file`], as far as `work` permits and until the scan is
@@ -134,11 +133,12 @@ impl Analyzer {
     pub(crate) fn document(
         &self,
         input: impl Read,
-        work: &LayerWork,
+        work: &DocumentWork<'_>,
         cancellation: &Cancellation,
     ) -> io::Result<FileReport> {
         let context = self.layer_context(cancellation, &NoObserver);
-        self.layers.file(context, &ImagePath::default(), input, Some(work)).map(file_report)
+        let (path, lease) = (ImagePath::default(), work.lease.map(|lease| lease()));
+        self.layers.file(context, &path, input, Some(&work.work), lease).map(file_report)
     }
 
     /// Scans one layer. The calling thread reads it, and the threads of the analyzer scan it. `algorithm` is that of

@@ -16,7 +16,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use layersift_format::build::BuildClaims;
 use layersift_format::json::{JsonString, Node};
-use layersift_format::manifest::{Document, DocumentContent, DocumentKind, Image};
+use layersift_format::manifest::{Document, DocumentContent, DocumentKind, Image, ImageKind};
 use layersift_format::{CancelReason, Cancellation, Fetched, ImageSource, Location};
 use layersift_model::{
     Algorithm, Digest, DocumentLocation, DocumentRef, Footprint, Gap, GapReason, Hasher, LayerFinding, Limits,
@@ -30,6 +30,7 @@ use crate::content::text;
 use crate::engine::EngineError;
 use crate::layer::read::cancelled;
 use crate::layer_work::LayerWork;
+use crate::memory::MemoryLease;
 use crate::worker::ScanWorker;
 
 /// Names of members that occur in every manifest, and are not searched for secrets.
@@ -80,13 +81,20 @@ pub struct DocumentReport {
 
 /// The work of scanning the documents of all images of a target; see [`crate::layer_work`]. All of them together may
 /// take as much as one layer of their size.
-#[derive(Debug)]
-pub struct DocumentWork(LayerWork);
+pub struct DocumentWork<'l> {
+    pub(crate) work: LayerWork,
+    pub(crate) lease: Option<&'l (dyn Fn() -> MemoryLease + Sync)>,
+}
 
-impl DocumentWork {
+impl<'l> DocumentWork<'l> {
     /// No work yet, and what `limits` permit.
-    pub fn new(limits: &Limits) -> DocumentWork {
-        DocumentWork(LayerWork::new(limits))
+    pub fn new(limits: &Limits) -> DocumentWork<'l> {
+        DocumentWork { work: LayerWork::new(limits), lease: None }
+    }
+
+    /// Documents that are scanned as files take their memory from the `lease` of the caller, which may hold it already.
+    pub fn with_lease(self, lease: &'l (dyn Fn() -> MemoryLease + Sync)) -> DocumentWork<'l> {
+        DocumentWork { lease: Some(lease), ..self }
     }
 }
 
@@ -134,14 +142,13 @@ impl Analyzer {
         &self,
         source: &dyn ImageSource,
         image: &Image,
-        work: &DocumentWork,
+        work: &DocumentWork<'_>,
         cancellation: &Cancellation,
     ) -> DocumentReport {
         let gaps = image.referrer_gaps.clone();
         let report = DocumentReport { gaps, ..DocumentReport::default() };
         let referrer_bytes = self.limits().referrer_bytes;
-        let mut scan =
-            DocumentScan { analyzer: self, image, report, referrer_bytes, unread: 0, work: &work.0, cancellation };
+        let mut scan = DocumentScan { analyzer: self, image, report, referrer_bytes, unread: 0, work, cancellation };
         for document in &image.documents {
             if let Some(reason) = cancellation.reason() {
                 scan.report.gaps.push(cancelled(reason).at(name(document)));
@@ -156,10 +163,9 @@ impl Analyzer {
 
     /// Scans one document of `image`, whose bytes are known.
     pub(crate) fn known_document(&self, image: &Image, document: &Document) -> DocumentReport {
-        let (work, cancellation) = (DocumentWork::new(self.limits()), &Cancellation::never());
+        let (work, cancellation) = (&DocumentWork::new(self.limits()), &Cancellation::never());
         let report = DocumentReport::default();
-        let mut scan =
-            DocumentScan { analyzer: self, image, report, referrer_bytes: 0, unread: 0, work: &work.0, cancellation };
+        let mut scan = DocumentScan { analyzer: self, image, report, referrer_bytes: 0, unread: 0, work, cancellation };
         if let DocumentContent::Bytes(bytes) = &document.content
             && let Err(gap) = scan.bytes(document, bytes)
         {
@@ -177,7 +183,7 @@ struct DocumentScan<'a> {
     referrer_bytes: u64,
     /// Blobs of referrers that were not read because of that.
     unread: usize,
-    work: &'a LayerWork,
+    work: &'a DocumentWork<'a>,
     cancellation: &'a Cancellation,
 }
 
@@ -196,7 +202,7 @@ impl DocumentScan<'_> {
             let detail = format!("{} blobs of referrers were not read: the limit is {most} bytes in all", self.unread);
             self.report.gaps.push(Gap::new(GapReason::TooManyReferrers, detail));
         }
-        if !self.work.add(0) && !self.image.documents.is_empty() {
+        if !self.work.work.add(0) && !self.image.documents.is_empty() {
             let detail = "the documents take more work than those of their size may; the rest was not scanned";
             self.report.gaps.push(Gap::new(GapReason::DocumentTooLarge, detail));
         }
@@ -267,9 +273,12 @@ impl DocumentScan<'_> {
     }
 
     fn bytes(&mut self, document: &Document, bytes: &[u8]) -> Result<(), Gap> {
+        if self.is_large_configuration(document) {
+            return self.file(document, bytes).map_err(|error| unreadable(document, &error));
+        }
         match Node::parse(bytes) {
             Ok(node) => {
-                self.work.add_blob_bytes(bytes.len() as u64);
+                self.work.work.add_blob_bytes(bytes.len() as u64);
                 let inside = enveloped(&node);
                 let document = &with_kind_of(document, &node, &inside);
                 if matches!(document.kind, DocumentKind::Provenance | DocumentKind::Attestation) {
@@ -281,6 +290,12 @@ impl DocumentScan<'_> {
             }
             Err(_) => self.file(document, bytes).map_err(|error| unreadable(document, &error)),
         }
+    }
+
+    /// Whether `document` is the configuration of an image that has too many values for each to be scanned alone.
+    fn is_large_configuration(&self, document: &Document) -> bool {
+        let is_of_image = self.image.kind == ImageKind::Image && document.digest == self.image.config_digest;
+        is_of_image && document.kind == DocumentKind::Configuration
     }
 
     /// Keeps what a document, or a statement in it, claims about the build of the image.
@@ -346,7 +361,7 @@ impl DocumentScan<'_> {
         let views = |own: &[&'static str]| [outside, own].concat();
         for string in strings {
             let before = worker.work();
-            if !self.work.add(0) || self.cancellation.is_cancelled() {
+            if !self.work.work.add(0) || self.cancellation.is_cancelled() {
                 // The gap of that is one for all documents.
                 break;
             }
@@ -363,7 +378,7 @@ impl DocumentScan<'_> {
             let (matches, complete) = self.matches(&mut worker, text.as_bytes())?;
             is_complete &= complete;
             found.extend(matches.into_iter().map(|one| self.finding(document, string, (None, None), views(&[]), one)));
-            self.work.add(worker.work() - before);
+            self.work.work.add(worker.work() - before);
         }
         Ok(is_complete)
     }

@@ -169,15 +169,18 @@ impl LayerScanner {
     }
 
     /// Scans a file outside of any layer, which is counted in `work`; a file that the user names has no limit. The
-    /// calling thread reads it, unless the scan is cancelled.
+    /// calling thread reads it, unless the scan is cancelled. Its memory is part of `lease`, if the caller has one: who
+    /// holds one must not wait for another.
     pub(crate) fn file(
         &self,
         context: LayerContext<'_>,
         path: &ImagePath,
         mut input: impl Read,
         work: Option<&LayerWork>,
+        lease: Option<MemoryLease>,
     ) -> io::Result<(Vec<LayerFinding>, Vec<Gap>)> {
-        let memory = context.memory.lease(LAYER_BYTES);
+        let _held = lease.as_ref().map(|lease| lease.grow(LAYER_BYTES));
+        let memory = lease.unwrap_or_else(|| context.memory.lease(LAYER_BYTES));
         let unlimited = LayerWork::new(&without_work_limit(context.limits));
         let sink = FindingSink::new(context.rules, context.limits);
         let read = context.threads.in_place_scope(|scope| {

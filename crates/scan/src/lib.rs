@@ -52,4 +52,5 @@ pub use layersift_rules::Scope;
 pub use memory::{ExtraMemory, MemoryBudget, MemoryLease, RetainedMemory};
 pub use observe::{NoObserver, Observer};
 pub use rule_examples::Fault;
+pub use target_work::{WorkBefore, order};
 pub use text_scan::{TextFinding, TextReport};

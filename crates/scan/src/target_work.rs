@@ -16,31 +16,65 @@ use layersift_model::{Gap, GapReason, LayerReport, Limits};
 use crate::waiting::wait;
 
 /// The sort key of the layers of a target: the largest first, as a large layer at the end would leave other cores idle.
-pub(crate) fn order(layer: &LayerSource) -> impl Ord + use<'_> {
+pub fn order(layer: &LayerSource) -> impl Ord + use<'_> {
     (std::cmp::Reverse(layer.size), &layer.location)
+}
+
+/// The work of the layers that come before the next one.
+#[derive(Clone, Debug)]
+pub struct WorkBefore {
+    limit: u64,
+    layer_limit: u64,
+    spent: u64,
+    /// Layers that are being read.
+    running: u64,
+}
+
+impl WorkBefore {
+    /// No layers yet, and what `limits` permit.
+    pub fn new(limits: &Limits) -> WorkBefore {
+        WorkBefore { limit: limits.target_work, layer_limit: limits.layer_work, spent: 0, running: 0 }
+    }
+
+    /// Whether the next layer is to be read. That depends on the work of all layers before it: `None` as long as those
+    /// that are being read could reach the limit together.
+    pub fn is_next_read(&self) -> Option<bool> {
+        let most = self.spent.saturating_add(self.running.saturating_mul(self.layer_limit));
+        if self.spent > self.limit { Some(false) } else { (most <= self.limit).then_some(true) }
+    }
+
+    /// Whether layers are being read.
+    pub fn is_running(&self) -> bool {
+        self.running > 0
+    }
+
+    /// Adds a layer that is being read.
+    pub fn begin(&mut self) {
+        self.running += 1;
+    }
+
+    /// Adds a layer that took `extra` work.
+    pub fn add(&mut self, extra: u64) {
+        self.spent = self.spent.saturating_add(extra);
+    }
 }
 
 /// The work of a target so far, while several threads take its layers one after the other.
 pub(crate) struct TargetWork {
-    limit: u64,
-    layer_limit: u64,
     state: Mutex<State>,
     ended: Condvar,
 }
 
-#[derive(Default)]
 struct State {
-    spent: u64,
-    /// Layers that were begun and have not ended.
-    running: u64,
+    before: WorkBefore,
     begun: usize,
 }
 
 impl TargetWork {
     /// What `limits` permit, of which `spent` is used.
     pub(crate) fn new(limits: &Limits, spent: u64) -> TargetWork {
-        let state = Mutex::new(State { spent, ..State::default() });
-        TargetWork { limit: limits.target_work, layer_limit: limits.layer_work, state, ended: Condvar::new() }
+        let before = WorkBefore { spent, ..WorkBefore::new(limits) };
+        TargetWork { state: Mutex::new(State { before, begun: 0 }), ended: Condvar::new() }
     }
 
     /// The number of the next layer, and whether it is to be read. That depends on the work of all layers before it,
@@ -48,10 +82,8 @@ impl TargetWork {
     pub(crate) fn begin(&self) -> (usize, bool) {
         let mut state = self.lock();
         loop {
-            let most = state.spent.saturating_add(state.running.saturating_mul(self.layer_limit));
-            if state.spent > self.limit || most <= self.limit {
-                let is_read = state.spent <= self.limit;
-                state.running += 1;
+            if let Some(is_read) = state.before.is_next_read() {
+                state.before.begin();
                 state.begun += 1;
                 return (state.begun - 1, is_read);
             }
@@ -63,8 +95,8 @@ impl TargetWork {
     /// Ends a layer that took `extra` work.
     pub(crate) fn end(&self, extra: u64) {
         let mut state = self.lock();
-        state.running -= 1;
-        state.spent = state.spent.saturating_add(extra);
+        state.before.running -= 1;
+        state.before.add(extra);
         drop(state);
         self.ended.notify_all();
     }
@@ -83,13 +115,13 @@ pub(crate) fn bound(sources: &[LayerSource], layers: &mut [Result<Arc<LayerRepor
     }
     let mut all: Vec<_> = sources.iter().zip(layers).collect();
     all.sort_by(|a, b| order(a.0).cmp(&order(b.0)));
-    let (mut spent, mut counted) = (0_u64, HashSet::new());
+    let (mut before, mut counted) = (WorkBefore::new(limits), HashSet::new());
     for (source, layer) in all {
         let is_new = counted.insert((&source.location, &source.digest));
-        if spent > limits.target_work {
+        if before.is_next_read() == Some(false) {
             *layer = Err(too_much_work());
         } else if is_new {
-            spent = spent.saturating_add(extra(layer));
+            before.add(extra(layer));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Reports of layers, by the layer's digest and the layer key: a layer with a report need not be read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use layersift_model::{Digest, LayerKey};
 
@@ -25,6 +25,8 @@ pub struct LayerRecord {
     pub bytes: u64,
     /// The size of the blob in bytes.
     pub blob_bytes: u64,
+    /// The work that the layer took beyond what its bytes permit.
+    pub extra_work: u64,
     /// When the layer was read.
     pub scanned_at: Seconds,
 }
@@ -35,6 +37,7 @@ row! {
         report: Vec<u8> = "r.report",
         bytes: u64 = "r.bytes",
         blob_bytes: u64 = "r.blob_bytes",
+        extra_work: u64 = "r.extra_work",
         scanned_at: Seconds = "r.scanned_at",
     }
 }
@@ -59,8 +62,9 @@ impl<'s> Layers<'s> {
         let rows: Vec<LayerReportRow> =
             self.store.read(|connection| connection.select(rest, &[layer.into(), key.into()]))?;
         Ok(rows.into_iter().next().map(|row| {
-            let LayerReportRow { diff_id, report, bytes, blob_bytes, scanned_at } = row;
-            LayerRecord { layer: layer.clone(), diff_id, key: key.clone(), report, bytes, blob_bytes, scanned_at }
+            let LayerReportRow { diff_id, report, bytes, blob_bytes, extra_work, scanned_at } = row;
+            let (layer, key) = (layer.clone(), key.clone());
+            LayerRecord { layer, diff_id, key, report, bytes, blob_bytes, extra_work, scanned_at }
         }))
     }
 
@@ -94,20 +98,20 @@ impl<'s> Layers<'s> {
         })
     }
 
-    /// Those of `layers` that have a report under `key`.
+    /// Those of `layers` that have a report under `key`, and the extra work of each.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn with_reports(&self, layers: &[Digest], key: &LayerKey) -> Result<HashSet<Digest>, StoreError> {
+    pub fn with_reports(&self, layers: &[Digest], key: &LayerKey) -> Result<HashMap<Digest, u64>, StoreError> {
         let sql = |list: &str| {
             format!(
-                "SELECT l.digest FROM layers l JOIN layer_reports r ON r.layer_id = l.id \
+                "SELECT l.digest, r.extra_work FROM layers l JOIN layer_reports r ON r.layer_id = l.id \
                  JOIN layer_keys k ON k.id = r.layer_key_id WHERE k.digest = $1 AND l.digest IN ({list})"
             )
         };
         let digests: Vec<Value> = layers.iter().map(Value::from).collect();
         let rows = self.store.read(|connection| connection.query_in(sql, &[key.into()], &digests))?;
-        Ok(rows.into_iter().map(|(digest,)| digest).collect())
+        Ok(rows.into_iter().collect())
     }
 
     /// When each of `layers` that has a report under any key was last read.
@@ -129,7 +133,7 @@ impl<'s> Layers<'s> {
 
 /// Stores a report inside a transaction; the numbers of its layer and its key.
 pub(super) fn put(connection: &mut Connection, report: &LayerRecord) -> Result<(LayerId, KeyId), Fault> {
-    let LayerRecord { layer, diff_id, key, report, bytes, blob_bytes, scanned_at } = report;
+    let LayerRecord { layer, diff_id, key, report, bytes, blob_bytes, extra_work, scanned_at } = report;
     let key = intern::layer_key(connection, key)?;
     let named =
         ImageLayer { digest: layer.clone(), diff_id: diff_id.clone(), created_by: None, blob_bytes: *blob_bytes };
@@ -138,10 +142,11 @@ pub(super) fn put(connection: &mut Connection, report: &LayerRecord) -> Result<(
     // What was read counts for more than what a manifest claims.
     let known = "UPDATE layers SET diff_id = COALESCE($2, diff_id), blob_bytes = $3 WHERE id = $1";
     connection.execute(known, &[id.into(), diff_id.as_ref().into(), (*blob_bytes).into()])?;
-    let sql = "INSERT INTO layer_reports (layer_id, layer_key_id, report, bytes, blob_bytes, scanned_at) \
-               VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
-    let values =
-        [id.into(), key.into(), report.as_slice().into(), (*bytes).into(), (*blob_bytes).into(), (*scanned_at).into()];
+    let sql = "INSERT INTO layer_reports (layer_id, layer_key_id, report, bytes, blob_bytes, extra_work, scanned_at) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
+    let mut values = vec![id.into(), key.into(), report.as_slice().into()];
+    values.extend([bytes, blob_bytes, extra_work].map(|count| Value::from(*count)));
+    values.push((*scanned_at).into());
     connection.execute(sql, &values)?;
     Ok((id, key))
 }

@@ -1,11 +1,14 @@
 """Registries that answer without an end, slowly, or with other bytes than they say."""
 
+import base64
 import bz2
 import os
+import subprocess
 import time
 
 from harness import attack
-from images import END, config, entry, sha256, token
+from attacks.work import zeros
+from images import END, config, entry, header, sha256, token
 from server import Image, Server
 
 LEAK = entry("app/.env", b"T=" + token().encode()) + END
@@ -97,6 +100,27 @@ def bombs_under_max_time(setting):
         yield from late(outcome, 5)
 
 
+@attack(3)
+def an_image_of_small_bombs_in_a_sweep(setting):
+    size = 512 << 20
+    program = ["zstd", "-q", "-3", "-c"]
+    end = zeros(program, size)
+    starts = [subprocess.run(program, input=header(f"zeros{number}", size), capture_output=True) for number in range(30)]
+    layers = [start.stdout + end for start in starts]
+    image, asked = Image(layers), set()
+    digests = {sha256(layer) for layer in layers}
+
+    def handle(request):
+        asked.update(digest for digest in digests if digest in request.path)
+        return image.handle(request)
+
+    with Server(handle) as server:
+        yield sweep(setting, server, "--pulls", "16")
+    # Each takes 256 MiB of work, of which its bytes permit a part.
+    if len(asked) > 12:
+        yield f"{len(asked)} layers were read"
+
+
 @attack(0, 3)
 def a_catalog_without_an_end(setting):
     pages = [0]
@@ -137,12 +161,9 @@ def names_that_are_requests(setting):
             yield "a name steers the terminal"
 
 
-@attack(3)
-def pending_images_with_large_configurations(setting):
-    layer = entry("a", b"x") + END
-    labels = {f"{number:06x}": "b" for number in range(350_000)}
-    documents = [config([layer], author=str(number), config={"User": "1", "Labels": labels}) for number in range(20)]
-    images = [Image([layer], document) for document in documents]
+def images_of(documents, layer, media_type=None):
+    """Answers for one image in each of several repositories, whose layer comes late."""
+    images = [Image([layer], document, media_type=media_type) for document in documents]
 
     def handle(request):
         path = request.path.split("?")[0]
@@ -156,5 +177,30 @@ def pending_images_with_large_configurations(setting):
             return images[int(path.split("/")[2][1:])].handle(request)
         return request.answer(200, {})
 
-    with Server(handle) as server:
+    return handle
+
+
+@attack(3)
+def pending_images_with_large_configurations(setting):
+    layer = entry("a", b"x") + END
+    labels = {f"{number:06x}": "b" for number in range(350_000)}
+    documents = [config([layer], author=str(number), config={"User": "1", "Labels": labels}) for number in range(20)]
+    with Server(images_of(documents, layer)) as server:
+        yield sweep(setting, server, "--pulls", "16")
+
+
+@attack(0, 1, 3, seconds=20)
+def pending_images_with_long_labels(setting):
+    layer = entry("a", b"x") + END
+    labels = {f"{number:06x}": "b" * 160 for number in range(48_000)}
+    documents = [config([layer], author=str(number), config={"User": "1", "Labels": labels}) for number in range(20)]
+    with Server(images_of(documents, layer)) as server:
+        yield sweep(setting, server, "--pulls", "16")
+
+
+@attack(0)
+def artifacts_that_wait_for_memory(setting):
+    layer = entry("a", b"x") + END
+    documents = [base64.b64encode(os.urandom(5 << 20)) for _ in range(12)]
+    with Server(images_of(documents, layer, "application/vnd.example.artifact")) as server:
         yield sweep(setting, server, "--pulls", "16")

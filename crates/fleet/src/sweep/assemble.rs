@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use layersift_format::manifest::LayerSource;
 use layersift_model::{Digest, Gap, GapReason, LayerReport};
-use layersift_store::Job;
+use layersift_store::{Job, Seconds};
 
+use super::pending::{Next, PendingEntry};
 use super::plan::PlannedImage;
 use super::stored_base::add_stored_base;
-use super::{Pending, REQUEUE, Running, SweepError, incomplete};
+use super::{REQUEUE, Running, SweepError, incomplete, problem};
 
 impl Running<'_> {
     /// Assembles the images whose layers are all read, or cannot be.
@@ -18,19 +19,45 @@ impl Running<'_> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let mut wanted: Vec<Digest> = self.pending.iter().flat_map(|image| image.missing.iter().cloned()).collect();
+        let mut wanted: Vec<Digest> = self.pending.iter().flat_map(PendingEntry::queued).map(|job| job.layer).collect();
         wanted.sort_unstable();
         wanted.dedup();
         let read = self.sweep.store.layers().with_reports(&wanted, self.cache.key())?;
         self.poisoned.extend(self.sweep.store.queue().poisoned(&wanted, self.cache.key())?);
-        let is_done = |layer: &Digest| read.contains(layer) || self.poisoned.contains_key(layer);
-        let (complete, pending): (Vec<Pending>, Vec<Pending>) =
-            self.pending.drain(..).partition(|image| image.missing.iter().all(is_done));
-        self.pending = pending;
-        self.requeue()?;
-        for Pending { planned, _memory, .. } in complete {
-            self.assemble(planned)?;
+        for mut entry in std::mem::take(&mut self.pending) {
+            entry.note(|layer| read.get(layer).copied().or_else(|| self.poisoned.get(layer).map(|_| 0)));
+            self.advance(entry)?;
         }
+        self.requeue()
+    }
+
+    /// Queues the layers of an entry that are to be read next, and assembles the images that need no more. It is kept
+    /// as long as others do.
+    pub(super) fn advance(&mut self, mut entry: PendingEntry) -> Result<(), SweepError> {
+        let Next { jobs, complete, left_out } = entry.next(self.sweep.scanner.limits());
+        self.queue(&jobs, entry.planned_at)?;
+        if entry.waiting() > 0 {
+            self.pending.push(entry);
+        }
+        for image in complete {
+            self.assemble(image)?;
+        }
+        for PlannedImage { image, .. } in left_out {
+            self.add_problem(problem::too_much_work(image.reference.unwrap_or_default()));
+        }
+        Ok(())
+    }
+
+    fn queue(&self, jobs: &[Job], planned_at: Seconds) -> Result<(), SweepError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let (queue, key) = (self.sweep.store.queue(), self.cache.key());
+        queue.enqueue(key, jobs, planned_at)?;
+        // Layers that an earlier sweep failed to read are tried again; those of this sweep are not.
+        let layers = jobs.iter().map(|job| &job.layer);
+        let again: Vec<Digest> = layers.filter(|layer| !self.poisoned.contains_key(layer)).cloned().collect();
+        queue.retry(key, &again)?;
         Ok(())
     }
 
@@ -38,7 +65,7 @@ impl Running<'_> {
     /// server lost in a crash what it had committed.
     fn requeue(&mut self) -> Result<(), SweepError> {
         if self.requeued.elapsed() >= REQUEUE {
-            let jobs: Vec<Job> = self.pending.iter().flat_map(|pending| pending.jobs.iter().cloned()).collect();
+            let jobs: Vec<Job> = self.pending.iter().flat_map(PendingEntry::queued).collect();
             self.sweep.store.queue().enqueue(self.cache.key(), &jobs, (self.sweep.clock)())?;
             self.requeued = Instant::now();
         }

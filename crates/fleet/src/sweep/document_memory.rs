@@ -37,8 +37,12 @@ impl<'m> DocumentMemory<'m> {
 
     /// Takes `bytes` of memory for something else that is read meanwhile, if it is much.
     pub(super) fn while_read(&self, bytes: u64) -> Option<ExtraMemory> {
-        let lease = || self.lock().lease.get_or_insert_with(|| (self.budget.lease(0), Vec::new())).0.clone();
-        MemoryBudget::is_charged(bytes).then(|| lease().grow(bytes))
+        MemoryBudget::is_charged(bytes).then(|| self.lease().grow(bytes))
+    }
+
+    /// The lease of all documents, for what is done with them. Who waits for another one would hold this one meanwhile.
+    pub(super) fn lease(&self) -> MemoryLease {
+        self.lock().lease.get_or_insert_with(|| (self.budget.lease(0), Vec::new())).0.clone()
     }
 
     /// Returns all memory: the documents are read again, or not at all.

@@ -74,6 +74,7 @@ impl<'s> LayerCache<'s> {
             report: report.to_kept(self.fingerprints).map_err(invalid)?,
             bytes: report.bytes,
             blob_bytes: report.blob_bytes,
+            extra_work: report.extra_work,
             scanned_at: (self.clock)(),
         })
     }

@@ -1,23 +1,25 @@
 //! Planning: which images an entry of a catalog names, which of them have a report, and which layers have to be read
 //! for the others.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use layersift_format::manifest::{Image, LayerSource};
 use layersift_format::{ImageSource, SourceError, manifest};
 use layersift_model::{
-    Digest, Finding, Footprint, IncompleteImage, LayerKey, ReportKind, Repository, SweepProblem, Verdict,
+    Digest, Finding, Footprint, GapReason, IncompleteImage, LayerKey, ReportKind, Repository, SweepProblem, Verdict,
 };
 use layersift_scan::{DocumentReport, DocumentWork, RetainedMemory, ScanError};
 use layersift_source::catalog::{Catalog, CatalogError, Entry};
 use layersift_source::registry::{Registry, RegistrySource};
-use layersift_store::{ImageId, ImageLayer, ImageRecord, Job, StoreError, StoredReport, TagSighting};
+use layersift_store::{ImageId, ImageLayer, ImageRecord, StoreError, StoredReport, TagSighting};
 
 use super::blocked::{Patience, UnblockedPart};
 use super::document_memory::{ChargedSource, DocumentMemory};
+use super::pending::{LayerState, PendingEntry, PendingImage, PendingLayer};
 use super::stored_base::add_stored_base;
-use super::{Pending, Running, Sweep, SweepError, SweepLimits, deleted, incomplete, problem};
+use super::{Running, Sweep, SweepError, SweepLimits, deleted, incomplete, problem};
 
 /// The priority of layers that were never read: a new image does not wait for known ones. Layers that were read under
 /// another key have less, the longer ago the more.
@@ -74,6 +76,16 @@ pub(super) enum Resolved {
     Problem(SweepProblem),
     /// Nothing: it was deleted since it was listed.
     Deleted,
+}
+
+/// What is to be done with an image of an entry.
+enum PlannedFor {
+    /// It has to be scanned.
+    Scan(Box<PendingImage>),
+    /// It is counted already.
+    NotAgain,
+    /// It cannot be scanned.
+    Nothing,
 }
 
 /// Finds out what entries are, which is mostly waiting for a registry. Several threads share it.
@@ -267,7 +279,8 @@ impl Resolver<'_> {
         if self.limits.with_referrers {
             manifest::add_referrers(source, limits, &mut images);
         }
-        let work = DocumentWork::new(limits);
+        let lease = || memory.lease();
+        let work = DocumentWork::new(limits).with_lease(&lease);
         let with_documents = |mut image: Image| {
             let documents = self.sweep.scanner.documents(source, &image, &work, &self.limits.token());
             image.documents = Vec::new();
@@ -352,7 +365,6 @@ impl Resolver<'_> {
 impl Running<'_> {
     /// Plans what an entry turned out to be: what is missing is queued.
     pub(super) fn plan(&mut self, entry: &Entry, planned: Planned) -> Result<(), SweepError> {
-        let memory = Arc::new(planned.memory);
         match planned.resolved {
             Resolved::Problem(problem) => {
                 self.add_problem(problem);
@@ -368,14 +380,20 @@ impl Running<'_> {
             Resolved::New { root, images, problems } => {
                 let mut is_whole = problems.is_empty();
                 problems.into_iter().for_each(|problem| self.add_problem(problem));
+                let mut pending = Vec::with_capacity(images.len());
                 for image in images {
                     // An index of which an image could not be read is read again the next time.
                     let is_noted = is_whole || image.image.manifest_digest.as_ref() != Some(&root);
-                    is_whole &= self.plan_image(entry, &root, (image, &memory), is_noted)?;
+                    match self.plan_image(entry, &root, image, is_noted)? {
+                        PlannedFor::Scan(image) => pending.push(*image),
+                        PlannedFor::NotAgain => {}
+                        PlannedFor::Nothing => is_whole = false,
+                    }
                 }
                 if !is_whole {
                     self.note_listed(entry)?;
                 }
+                self.advance(PendingEntry::new(pending, (self.sweep.clock)(), planned.memory))?;
             }
         }
         Ok(())
@@ -426,28 +444,29 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Plans an image, and notes the tags that lead to it if `is_noted` is set. Returns whether it can be scanned.
+    /// Plans an image, and notes the tags that lead to it if `is_noted` is set.
     fn plan_image(
         &mut self,
         entry: &Entry,
         root: &Digest,
-        (planned, memory): (PlannedImage, &Arc<RetainedMemory>),
+        planned: PlannedImage,
         is_noted: bool,
-    ) -> Result<bool, SweepError> {
+    ) -> Result<PlannedFor, SweepError> {
         let image = &planned.image;
         let store = self.sweep.store;
         // Nothing is stored of an image with damaged documents: another registry may have them undamaged.
-        if let Some(gap) = image.gaps.first().or_else(|| planned.documents.unrepeatable()) {
+        let damage = image.gaps.iter().find(|gap| gap.reason != GapReason::DocumentTooLarge);
+        if let Some(gap) = damage.or_else(|| planned.documents.unrepeatable()) {
             if !self.is_deleted(entry) {
                 self.sweep.progress.image_listed();
                 self.add_problem(problem::document(entry.reference().to_string(), gap));
             }
-            return Ok(false);
+            return Ok(PlannedFor::Nothing);
         }
         let Some(record) = record_of(image) else {
             self.sweep.progress.image_listed();
             self.add_problem(problem::undigested(entry.reference().to_string()));
-            return Ok(false);
+            return Ok(PlannedFor::Nothing);
         };
         let now = (self.sweep.clock)();
         let id = store.images().put(&record, now)?;
@@ -455,48 +474,39 @@ impl Running<'_> {
             store.tags().see(&sightings(entry, root, id), now)?;
         }
         if !self.is_first(entry, id) {
-            return Ok(true);
+            return Ok(PlannedFor::NotAgain);
         }
         self.sweep.progress.image_listed();
+        let layers = self.layers_of(&record)?;
+        let source = format!("{}/{}", entry.host, entry.repository);
+        Ok(PlannedFor::Scan(Box::new(PendingImage::new(planned, layers, source))))
+    }
+
+    /// What is known of the layers of an image.
+    fn layers_of(&mut self, record: &ImageRecord) -> Result<HashMap<Digest, PendingLayer>, SweepError> {
+        let layers = self.sweep.store.layers();
         let digests: Vec<Digest> = record.layers.iter().map(|layer| layer.digest.clone()).collect();
-        let key = self.cache.key();
-        let known = store.layers().with_reports(&digests, key)?;
-        let read_before = store.layers().last_read(&digests)?;
-        let mut missing: Vec<Digest> = Vec::new();
-        let mut jobs: Vec<Job> = Vec::new();
-        for layer in &record.layers {
-            if known.contains(&layer.digest) || missing.contains(&layer.digest) {
-                self.sweep.progress.layer_known(layer.blob_bytes);
-                continue;
-            }
-            missing.push(layer.digest.clone());
-            if self.queued.insert(layer.digest.clone()) {
-                self.sweep.progress.layer_queued(layer.blob_bytes);
+        let known = layers.with_reports(&digests, self.cache.key())?;
+        let read_before = layers.last_read(&digests)?;
+        let mut all = HashMap::with_capacity(digests.len());
+        for ImageLayer { digest, blob_bytes, .. } in &record.layers {
+            let ended = known.get(digest).copied().or_else(|| self.poisoned.get(digest).map(|_| 0));
+            let is_new = ended.is_none() && !all.contains_key(digest) && self.queued.insert(digest.clone());
+            if is_new {
+                self.sweep.progress.layer_queued(*blob_bytes);
             } else {
-                self.sweep.progress.layer_known(layer.blob_bytes);
+                self.sweep.progress.layer_known(*blob_bytes);
             }
-            // Also where it is queued already: this is one more source.
-            jobs.push(Job {
-                layer: layer.digest.clone(),
-                size: layer.blob_bytes,
-                priority: match read_before.get(&layer.digest) {
-                    _ if self.limits.is_urgent => URGENT,
-                    None => NEW,
-                    Some(when) => when.saturating_neg(),
-                },
-                source: format!("{}/{}", entry.host, entry.repository),
-            });
+            let priority = match read_before.get(digest) {
+                _ if self.limits.is_urgent => URGENT,
+                None => NEW,
+                Some(when) => when.saturating_neg(),
+            };
+            let state = ended.map_or(LayerState::Unread, LayerState::Ended);
+            let layer = PendingLayer { digest: digest.clone(), bytes: *blob_bytes, priority, state };
+            all.entry(digest.clone()).or_insert(layer);
         }
-        store.queue().enqueue(key, &jobs, now)?;
-        if missing.is_empty() {
-            self.assemble(planned)?;
-            return Ok(true);
-        }
-        // Layers that an earlier sweep failed to read are tried again; those of this sweep are not.
-        let again: Vec<Digest> = missing.iter().filter(|layer| !self.poisoned.contains_key(layer)).cloned().collect();
-        store.queue().retry(key, &again)?;
-        self.pending.push(Pending { planned, missing, jobs, _memory: Arc::clone(memory) });
-        Ok(true)
+        Ok(all)
     }
 }
 

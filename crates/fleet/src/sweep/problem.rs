@@ -37,6 +37,12 @@ pub(super) fn undigested(name: String) -> SweepProblem {
     SweepProblem { name, kind: SweepProblemKind::Documents, reason: "a layer has no digest".into() }
 }
 
+/// The images of an index before the image `name` took so much work that it was not read.
+pub(super) fn too_much_work(name: String) -> SweepProblem {
+    let reason = "the images before it in its index take more work than those of one target may; it was not read";
+    SweepProblem { name, kind: SweepProblemKind::Image, reason: reason.into() }
+}
+
 /// A policy of the registry refuses pulls of the image `name`: `said` is the error, and `notes` what was tried.
 pub(super) fn blocked(name: String, said: &str, notes: &[String]) -> SweepProblem {
     let notes: String = notes.iter().map(|note| format!("; {note}")).collect();

@@ -4,7 +4,22 @@
 use std::sync::Arc;
 
 use super::ImageConfig;
-use crate::json;
+use crate::json::{self, Node};
+
+/// The most values of a configuration. Those of images that people build have a few hundred. Each is searched alone,
+/// with all rules, and takes a multiple of its bytes in memory.
+pub const MAX_VALUES: usize = 50_000;
+
+/// Why the configuration of an image cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It is not a configuration.
+    #[error(transparent)]
+    Damaged(#[from] serde_json::Error),
+    /// It has too many values.
+    #[error("the configuration has more than {MAX_VALUES} values")]
+    TooManyValues,
+}
 
 /// The configuration of an image that waits for its layers.
 #[derive(Clone, Debug, Default)]
@@ -24,10 +39,11 @@ impl PackedConfig {
     /// Parses a configuration document, and keeps its bytes.
     ///
     /// # Errors
-    /// As for [`ImageConfig::parse`].
-    pub fn parse(bytes: Vec<u8>) -> Result<(PackedConfig, ImageConfig), serde_json::Error> {
-        let config = ImageConfig::parse(&bytes)?;
-        Ok((PackedConfig(Content::Document(bytes.into())), config))
+    /// [`ConfigError::Damaged`] as for [`ImageConfig::parse`], and [`ConfigError::TooManyValues`].
+    pub fn parse(bytes: &Arc<[u8]>) -> Result<(PackedConfig, ImageConfig), ConfigError> {
+        let node = Node::parse_within(bytes, MAX_VALUES)?.ok_or(ConfigError::TooManyValues)?;
+        let config = ImageConfig::of(&node)?;
+        Ok((PackedConfig(Content::Document(Arc::clone(bytes))), config))
     }
 
     /// Reads the configuration. It is empty for an image that has none.

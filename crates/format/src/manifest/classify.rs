@@ -3,6 +3,7 @@
 //! Blobs that are not layers by their media types are told apart once they are read, in the assembly of the report.
 
 use super::ImageKind;
+use super::configuration::Tree;
 use super::wire::{Descriptor, WireDocument};
 use crate::config::ImageConfig;
 use crate::json::Node;
@@ -20,10 +21,14 @@ pub(super) fn parts(document: WireDocument) -> (Option<Descriptor>, Vec<Descript
 
 /// What a manifest with this configuration and these blobs is. The content decides before the media types: an image
 /// with a media type that no runtime minds must not pass as an artifact.
-pub(super) fn kind(config: &Descriptor, node: Option<&Node>, bytes: Option<&[u8]>, blobs: &[Descriptor]) -> ImageKind {
+pub(super) fn kind(config: &Descriptor, tree: &Tree, bytes: Option<&[u8]>, blobs: &[Descriptor]) -> ImageKind {
     if config.is_cache_config() {
         return ImageKind::Cache;
     }
+    if let Tree::TooManyValues = tree {
+        return ImageKind::Image;
+    }
+    let node = tree.node();
     let text = |name: &str| node.and_then(|node| node.get(name)).and_then(Node::as_str).unwrap_or_default();
     let has_platform = !text("architecture").is_empty() && text("architecture") != "unknown";
     let diff_ids = node.and_then(|node| node.get("rootfs")).and_then(|rootfs| rootfs.get("diff_ids"));

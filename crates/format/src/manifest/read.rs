@@ -11,11 +11,12 @@ use layersift_model::{Digest, Gap, GapReason, Hasher, Limits};
 use super::cache::order_by_tree;
 use super::choose::{self, Chosen};
 use super::classify::{kind, parts};
+use super::configuration;
 use super::wire::{Descriptor, WireDocument, WirePlatform};
 use super::{Document, DocumentContent, DocumentKind, Image, ImageError, ImageKind, LayerSource};
-use crate::config::{ImageConfig, PackedConfig};
+use crate::config::ImageConfig;
 use crate::image_source::{Fetched, ImageSource, Location};
-use crate::json::{JsonString, Node};
+use crate::json::JsonString;
 use crate::platform::{Choice, Platform};
 
 /// The media type of the layers of a Docker archive.
@@ -296,14 +297,14 @@ impl<'s> DocumentReader<'s> {
                 Some(bytes) => Some(bytes),
                 None => self.document(&place, Some(&digest), &mut image.gaps)?,
             };
-            let node = bytes.as_deref().map(Node::parse).and_then(Result::ok);
-            image.kind = kind(config, node.as_ref(), bytes.as_deref(), &blobs);
+            let node = configuration::tree(config, bytes.as_deref());
+            image.kind = kind(config, &node, bytes.as_deref(), &blobs);
             // It takes a multiple of its bytes, and so does what is read of it next.
-            tree = node.filter(|_| image.kind == ImageKind::Cache);
-            if let Some(bytes) = bytes {
-                read = configuration(&mut image, config, &place, &digest, bytes)?;
-            }
+            tree = node.into_node().filter(|_| image.kind == ImageKind::Cache);
             image.config_digest = Some(digest);
+            if let Some(bytes) = bytes {
+                read = configuration::take(&mut image, config.named_type(), &place, bytes)?;
+            }
         } else if is_artifact {
             image.kind = ImageKind::Artifact;
         } else {
@@ -446,7 +447,7 @@ impl<'s> DocumentReader<'s> {
             digest: Some(digest),
             size: descriptor.size,
             diff_id: None,
-            media_type: Some(descriptor.media_type.clone()).filter(|text| !text.is_empty()),
+            media_type: descriptor.named_type(),
             title: descriptor.title(),
             urls: descriptor.urls.clone(),
         })
@@ -463,8 +464,6 @@ impl<'s> DocumentReader<'s> {
         let mut gaps = Vec::new();
         let bytes = self.document(config, digest_in_name(&config.0).as_ref(), &mut gaps)?;
         let config_digest = bytes.as_deref().map(Digest::of);
-        let has_config = bytes.is_some();
-        let (packed, read) = bytes.map(|bytes| parse_config(config, bytes)).transpose()?.unwrap_or_default();
         let layer = |location: Location| LayerSource {
             digest: location.0.starts_with("blobs/").then(|| digest_in_name(&location.0)).flatten(),
             location: Some(location),
@@ -474,13 +473,12 @@ impl<'s> DocumentReader<'s> {
         let mut image = Image {
             reference,
             config_digest,
-            has_config,
-            config: packed,
             layers: layers.into_iter().map(layer).collect(),
             gaps,
             ..Image::default()
         };
-        choose::finish(&mut image, &read, None);
+        let read = bytes.map(|bytes| configuration::take(&mut image, None, config, bytes));
+        choose::finish(&mut image, &read.transpose()?.unwrap_or_default(), None);
         Ok(image)
     }
 
@@ -525,31 +523,6 @@ impl<'s> DocumentReader<'s> {
     }
 }
 
-/// Takes the configuration of an image, or the document in its place. Returns what is read of it.
-fn configuration(
-    image: &mut Image,
-    config: &Descriptor,
-    place: &Location,
-    digest: &Digest,
-    bytes: Vec<u8>,
-) -> Result<ImageConfig, ImageError> {
-    if image.kind == ImageKind::Image {
-        let (packed, read) = parse_config(place, bytes)?;
-        (image.config, image.has_config) = (packed, true);
-        return Ok(read);
-    }
-    image.documents.push(Document {
-        kind: DocumentKind::Configuration,
-        digest: Some(digest.clone()),
-        media_type: Some(config.media_type.clone()).filter(|text| !text.is_empty()),
-        is_of_index: false,
-        attached_to: None,
-        referrer: None,
-        content: DocumentContent::Bytes(bytes.into()),
-    });
-    Ok(ImageConfig::default())
-}
-
 /// A blob as a document that is read later.
 pub(super) fn blob_document(kind: DocumentKind, blob: LayerSource) -> Option<Document> {
     let content = DocumentContent::Blob(blob.location?);
@@ -567,11 +540,6 @@ pub(super) fn blob_document(kind: DocumentKind, blob: LayerSource) -> Option<Doc
 fn platform_or_digest(leaf: &Leaf) -> String {
     let digest = || leaf.digest.as_ref().map(Digest::to_string);
     leaf.platform_text.clone().or_else(digest).unwrap_or_else(|| "unknown".into())
-}
-
-pub(super) fn parse_config(location: &Location, bytes: Vec<u8>) -> Result<(PackedConfig, ImageConfig), ImageError> {
-    PackedConfig::parse(bytes)
-        .map_err(|error| ImageError::Document { document: location.0.clone(), reason: error.to_string() })
 }
 
 /// The digest in the name of a file, as in `<hex>.json` and `blobs/sha256/<hex>`.

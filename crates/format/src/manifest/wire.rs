@@ -142,6 +142,11 @@ impl Descriptor {
         self.media_type == DOCKER_CONFIG || MediaType::from(&self.media_type[..]) == MediaType::ImageConfig
     }
 
+    /// The media type, if it has one.
+    pub(super) fn named_type(&self) -> Option<String> {
+        Some(self.media_type.clone()).filter(|text| !text.is_empty())
+    }
+
     /// Whether this is an index by its media type.
     pub(super) fn is_index(&self) -> bool {
         self.media_type == DOCKER_INDEX || MediaType::from(&self.media_type[..]) == MediaType::ImageIndex
