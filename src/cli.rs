@@ -7,6 +7,7 @@ mod audit;
 mod build;
 mod carve;
 mod context;
+mod deadline;
 mod diff;
 mod formats;
 mod generate_key;

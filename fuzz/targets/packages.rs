@@ -3,7 +3,7 @@
 
 use layersift_fuzz::choices;
 use layersift_model::ImagePath;
-use layersift_packages::{AiFile, RecordKind, purl};
+use layersift_packages::{AiFile, RecordKind};
 use libfuzzer_sys::fuzz_target;
 
 const PATHS: [&str; 13] = [
@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(read, kind.read(&path, bytes), "the same bytes have the same packages");
     for package in &read.packages {
         assert!(!package.name.is_empty());
-        let purl = purl(package, None);
+        let purl = package.purl(None);
         assert!(purl.starts_with("pkg:") && purl.bytes().all(|byte| byte.is_ascii_graphic()));
     }
 });

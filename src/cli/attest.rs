@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use super::args::{
     FingerprintKeyArgs, PolicyArgs, QuietArgs, RegistryArgs, RulesArgs, StoreArgs, TargetArgs, ThreadsArgs, TimeoutArgs,
 };
+use super::deadline::Deadline;
 use super::formats::{TextOrJson, parser};
 use super::read::Reading;
 use super::saved::SavedReports;
@@ -29,7 +30,6 @@ use attested::{Attested, Signed, Stamping, write_requests};
 use images::{Image, by_digest, local_images, registry_images};
 use keys::PasswordArgs;
 use layersift_attest::predicate::{Failing, ScanResult};
-use layersift_format::Cancellation;
 use layersift_format::platform::Choice;
 use layersift_model::{Digest, ImageReport, Verdict};
 use layersift_report::Policy;
@@ -128,12 +128,13 @@ pub(crate) fn run(args: &AttestArgs) -> anyhow::Result<ExitCode> {
     let key = keys::signer(args.key.as_deref().context("--key is needed")?, &args.password)?;
     let stamping = Stamping::new(args)?;
     let policy = context::policy(&args.policy)?;
-    let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
+    let deadline = args.timeout.begin();
+    let cancellation = deadline.cancellation();
     let options = context::registry_options(&args.registry, &cancellation)?;
     let target = args.target.parse()?;
     let remote = RegistryImage::open(&target, options, &cancellation)?;
     check_place(args, &target, remote.as_ref())?;
-    let results = by_digest(results(args, &policy, remote.as_ref())?)?;
+    let results = by_digest(results(args, &policy, remote.as_ref(), deadline)?)?;
     let images = match &remote {
         Some(remote) => registry_images(remote, &results)?,
         None => local_images(&results),
@@ -226,8 +227,9 @@ fn results(
     args: &AttestArgs,
     policy: &Policy,
     remote: Option<&RegistryImage>,
+    deadline: Deadline,
 ) -> anyhow::Result<Vec<(Digest, ScanResult)>> {
-    let mut reports = if args.report.is_empty() { scan(args, remote)? } else { read(&args.report)? };
+    let mut reports = if args.report.is_empty() { scan(args, remote, deadline)? } else { read(&args.report)? };
     let now = Timestamp::now();
     let mut results = Vec::new();
     for report in &mut reports {
@@ -244,7 +246,7 @@ fn results(
     Ok(results)
 }
 
-fn scan(args: &AttestArgs, remote: Option<&RegistryImage>) -> anyhow::Result<Vec<ImageReport>> {
+fn scan(args: &AttestArgs, remote: Option<&RegistryImage>, deadline: Deadline) -> anyhow::Result<Vec<ImageReport>> {
     // The tag may move meanwhile.
     let target = remote.map_or_else(|| args.target.target.clone(), |remote| RegistryImage::target(remote).into());
     let platform = args.target.platform.clone().unwrap_or(Choice::All);
@@ -258,7 +260,7 @@ fn scan(args: &AttestArgs, remote: Option<&RegistryImage>) -> anyhow::Result<Vec
         registry: &args.registry,
         quiet: &args.quiet,
         store: args.store.name(),
-        timeout: args.timeout.timeout,
+        timeout: deadline.left(),
     };
     reading.scan(analyzer)
 }

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::args::{FingerprintKeyArgs, QuietArgs, RegistryArgs, RulesArgs, TargetArgs, ThreadsArgs, TimeoutArgs};
 use super::attest::keys::{self, PasswordArgs};
+use super::deadline::Deadline;
 use super::formats::{self, TextOrJson};
 use super::read::{Reading, refuse_pipe};
 use super::saved::SavedReports;
@@ -22,7 +23,6 @@ use super::stamp::Stamper;
 use super::{context, masked, output, signals};
 use image::OpenedImage;
 use layersift_evidence::{Carver, Case, Sealed, Signing, Source, ToolIdentity};
-use layersift_format::Cancellation;
 use layersift_format::manifest::Image;
 use layersift_format::platform::Choice;
 use layersift_model::{FingerprintKey, ImageReport};
@@ -143,23 +143,23 @@ pub(crate) fn run(args: &CarveArgs) -> anyhow::Result<ExitCode> {
     }
     let (Some(target), Some(path)) = (&args.target, &args.output) else { anyhow::bail!("name a target and --output") };
     ensure!(args.layer.is_some() || !args.findings.is_empty(), "name findings, or --layer with or without --path");
-    let started_at = Timestamp::now();
+    let (started_at, deadline) = (Timestamp::now(), args.timeout.begin());
     let key = context::fingerprint_key(&args.fingerprint_key)?;
     let signer = args.key.as_ref().map(|key| keys::signer(key, &args.password)).transpose()?;
     let stamper = args.timestamp.as_deref().map(|url| Stamper::new(url, args.timestamp_authorities.as_deref()));
     let stamper = stamper.transpose()?;
     let reports = match args.layer {
         Some(_) => Vec::new(),
-        None => reports(args, target, key.clone())?,
+        None => reports(args, target, key.clone(), deadline)?,
     };
-    let opened = open(args, target)?;
+    let opened = open(args, target, deadline)?;
     let ids: BTreeSet<&str> = args.findings.iter().map(String::as_str).collect();
     let selection = match args.layer {
         Some(layer) => Selection::of_layer(&opened, layer, args.path.as_deref())?,
         None => Selection::of_findings(&opened, &reports, &ids)?,
     };
     // Until here a signal ends the process, and nothing was written.
-    let cancellation = signals::cancellation()?;
+    let cancellation = deadline.or(&signals::cancellation()?);
     let mut carver = Carver::create(path, case(args), started_at)?.cancelled_by(cancellation);
     let (tool, source) = (tool(selection.report, &key), source(target, selection.image));
     carver.describe(tool, command(), source, key);
@@ -179,7 +179,12 @@ pub(crate) fn run(args: &CarveArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The reports of the target: from a file, or by a scan.
-fn reports(args: &CarveArgs, target: &str, key: FingerprintKey) -> anyhow::Result<Vec<ImageReport>> {
+fn reports(
+    args: &CarveArgs,
+    target: &str,
+    key: FingerprintKey,
+    deadline: Deadline,
+) -> anyhow::Result<Vec<ImageReport>> {
     if let Some(path) = &args.report {
         return SavedReports::new().file(path);
     }
@@ -192,15 +197,14 @@ fn reports(args: &CarveArgs, target: &str, key: FingerprintKey) -> anyhow::Resul
         registry: &args.registry,
         quiet: &args.quiet,
         store: None,
-        timeout: args.timeout.timeout,
+        timeout: deadline.left(),
     };
     reading.scan(analyzer)
 }
 
 /// The target, whose blobs can be read again.
-fn open(args: &CarveArgs, target: &str) -> anyhow::Result<OpenedImage> {
-    let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
-    let options = context::registry_options(&args.registry, &cancellation)?;
+fn open(args: &CarveArgs, target: &str, deadline: Deadline) -> anyhow::Result<OpenedImage> {
+    let options = context::registry_options(&args.registry, &deadline.cancellation())?;
     OpenedImage::open(target, args.platform.clone().unwrap_or(Choice::Default), &options)
 }
 

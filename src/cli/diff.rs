@@ -12,8 +12,9 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 
 use super::args::{
-    FingerprintKeyArgs, PolicyArgs, QuietArgs, RegistryArgs, RulesArgs, StoreArgs, TargetArgs, ThreadsArgs,
+    FingerprintKeyArgs, PolicyArgs, QuietArgs, RegistryArgs, RulesArgs, StoreArgs, TargetArgs, ThreadsArgs, TimeoutArgs,
 };
+use super::deadline::Deadline;
 use super::formats::{Format, OutputArgs};
 use super::read::{Reading, refuse_pipe};
 use super::saved::SavedReports;
@@ -27,8 +28,12 @@ use layersift_scan::Analyzer;
 const STORE: &str = "With --no-packages, reuse layer results from this store and save new ones to it: a SQLite file or \
                      postgres://…";
 
+const TIMEOUT: &str =
+    "Stop the scans after this time, such as 90s or 30m; what was not read is then a gap [default: no limit]";
+
 #[derive(Debug, Args)]
 #[command(mut_arg("store", |arg| arg.help(STORE)))]
+#[command(mut_arg("timeout", |arg| arg.help(TIMEOUT)))]
 pub(crate) struct DiffArgs {
     /// Image before: a target as of `layersift scan`, or a JSON report
     before: OsString,
@@ -66,6 +71,9 @@ pub(crate) struct DiffArgs {
 
     #[command(flatten)]
     store: StoreArgs,
+
+    #[command(flatten)]
+    timeout: TimeoutArgs,
 
     #[command(flatten)]
     threads: ThreadsArgs,
@@ -112,6 +120,7 @@ type Side = Vec<(ImageReport, Option<Inventory>)>;
 
 /// Compares two images, and writes what changed. The exit status is the worst verdict.
 pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
+    let deadline = args.timeout.begin();
     ensure!(args.before != "-" || args.after != "-", "- stands for standard input and can be given once");
     let policy = context::policy(&args.policy)?;
     let mut saved = SavedReports::new();
@@ -124,14 +133,14 @@ pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
         false => None,
     };
     // It is read twice, and a tag may move meanwhile.
-    let after = after::target(args, reports[1].is_some())?;
+    let after = after::target(args, reports[1].is_some(), deadline)?;
     // Packages of one side alone cannot be compared.
     let with_packages = !args.no_packages && reports.iter().all(Option::is_none);
     let mut sides: Vec<Side> = Vec::new();
     for (target, kept) in [&args.before, &after.name].into_iter().zip(reports) {
         sides.push(match (kept, &analyzer) {
             (Some(reports), _) => reports.into_iter().map(|report| (report, None)).collect(),
-            (None, Some(analyzer)) => scan(args, target, analyzer, with_packages)?,
+            (None, Some(analyzer)) => scan(args, target, analyzer, with_packages, deadline)?,
             (None, None) => bail!("{}: nothing was read", target.display()),
         });
     }
@@ -141,7 +150,7 @@ pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
     sides.iter_mut().flatten().for_each(|(report, _)| policy.judge(report));
     let [old, new] = &sides[..] else { bail!("a comparison has two sides") };
     let comparisons = compare(old, new, args.require_gone)?;
-    let comparisons = after::search(args, comparisons, &after)?;
+    let comparisons = after::search(args, comparisons, &after, deadline)?;
     write(&comparisons, args)?;
     let verdict = comparisons.iter().map(Comparison::verdict).max().unwrap_or(Verdict::Incomplete);
     Ok(ExitCode::from(verdict.exit_code()))
@@ -178,13 +187,11 @@ fn compare<'s>(before: &'s Side, after: &'s Side, requires_gone: bool) -> anyhow
 
 fn write(comparisons: &[Comparison<'_>], args: &DiffArgs) -> anyhow::Result<()> {
     let file = args.output.output.as_deref();
-    let mut bytes = Vec::new();
-    match args.output.format {
-        DiffFormat::Text => compare::text(comparisons, args.show, terminal::width(file), &mut bytes)?,
-        DiffFormat::Json => compare::json(comparisons, &mut bytes)?,
-        DiffFormat::Markdown => compare::markdown(comparisons, &mut bytes)?,
-    }
-    output::write(&bytes, file)
+    output::stream(file, |out| match args.output.format {
+        DiffFormat::Text => compare::text(comparisons, args.show, terminal::width(file), out),
+        DiffFormat::Json => compare::json(comparisons, out),
+        DiffFormat::Markdown => compare::markdown(comparisons, out),
+    })
 }
 
 /// The reports in a file; `None` for a target. No image begins with a brace.
@@ -200,9 +207,15 @@ fn kept(input: &OsStr, saved: &mut SavedReports) -> anyhow::Result<Option<Vec<Im
     if start == b"{" { saved.file(path).map(Some) } else { Ok(None) }
 }
 
-fn scan(args: &DiffArgs, name: &OsStr, analyzer: &Analyzer, with_packages: bool) -> anyhow::Result<Side> {
+fn scan(
+    args: &DiffArgs,
+    name: &OsStr,
+    analyzer: &Analyzer,
+    with_packages: bool,
+    deadline: Deadline,
+) -> anyhow::Result<Side> {
     let target = target(args, name);
-    let reading = reading(args, &target, args.store.name());
+    let reading = reading(args, &target, args.store.name(), deadline);
     Ok(match with_packages {
         true => reading.scan_with_packages(analyzer)?.into_iter().map(|(report, all)| (report, Some(all))).collect(),
         false => reading.scan_by(analyzer)?.into_iter().map(|report| (report, None)).collect(),
@@ -213,7 +226,12 @@ fn target(args: &DiffArgs, name: &OsStr) -> TargetArgs {
     TargetArgs { target: name.into(), all: false, platform: args.platform.clone() }
 }
 
-fn reading<'a>(args: &'a DiffArgs, target: &'a TargetArgs, store: Option<&'a OsStr>) -> Reading<'a> {
+fn reading<'a>(
+    args: &'a DiffArgs,
+    target: &'a TargetArgs,
+    store: Option<&'a OsStr>,
+    deadline: Deadline,
+) -> Reading<'a> {
     Reading {
         target,
         build: None,
@@ -221,6 +239,6 @@ fn reading<'a>(args: &'a DiffArgs, target: &'a TargetArgs, store: Option<&'a OsS
         registry: &args.registry,
         quiet: &args.quiet,
         store,
-        timeout: None,
+        timeout: deadline.left(),
     }
 }

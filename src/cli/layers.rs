@@ -43,12 +43,10 @@ pub(crate) fn run(args: &LayersArgs) -> anyhow::Result<ExitCode> {
     let reading = Reading { target, build, with_referrers: false, registry, quiet, store: None, timeout: None };
     let reports = reading.scan(analyzer)?;
     let file = args.output.output.as_deref();
-    let mut bytes = Vec::new();
-    match args.output.format {
-        TextOrJson::Text => table::text(&reports, terminal::width(file), &mut bytes)?,
-        TextOrJson::Json => table::json(&reports, &mut bytes)?,
-    }
-    output::write(&bytes, file)?;
+    output::stream(file, |out| match args.output.format {
+        TextOrJson::Text => table::text(&reports, terminal::width(file), out),
+        TextOrJson::Json => table::json(&reports, out),
+    })?;
     let is_complete = reports.iter().all(|report| report.gaps.is_empty());
     Ok(ExitCode::from(if is_complete { Verdict::Pass } else { Verdict::Incomplete }.exit_code()))
 }

@@ -10,33 +10,39 @@ use anyhow::Context;
 use layersift_model::json_output;
 
 use super::output_file::{self, Readers};
-use super::printable::{self, Printable};
+use super::printable::{self, Printable, PrintableWriter};
 use super::progress;
 
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 
 /// Writes `bytes` to `file`, or to standard output. Colours only go to a terminal.
 pub(crate) fn write(bytes: &[u8], file: Option<&Path>) -> anyhow::Result<()> {
-    write_for(Readers::AsUsual, bytes, file)
+    stream(file, |out| out.write_all(bytes))
 }
 
-/// As [`write`], to a file that only `readers` may read.
-pub(crate) fn write_for(readers: Readers, bytes: &[u8], file: Option<&Path>) -> anyhow::Result<()> {
-    let bytes = Printable::new(bytes);
+/// Writes what `write` writes, as [`write()`] does, while it comes: a report may be larger than the memory for it.
+pub(crate) fn stream(file: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+    stream_for(Readers::AsUsual, file, write)
+}
+
+/// As [`stream`], to a file that only `readers` may read.
+pub(crate) fn stream_for(
+    readers: Readers,
+    file: Option<&Path>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let printed = |out: &mut dyn Write, is_plain: bool| {
+        let mut out = PrintableWriter::new(out, is_plain);
+        write(&mut out)?;
+        out.finish()
+    };
     match file {
-        Some(path) => {
-            // Only text has colours; JSON has no escape sequences.
-            let plain = anstream::adapter::strip_bytes(bytes.as_bytes()).into_vec();
-            output_file::write(path, &plain, readers)
-        }
-        None => {
-            let mut out = anstream::stdout().lock();
-            match out.write_all(bytes.as_bytes()).and_then(|()| out.flush()) {
-                // The reader of the pipe has seen enough; the verdict is the same.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-                outcome => outcome.context("cannot write to standard output"),
-            }
-        }
+        Some(path) => output_file::write(path, readers, |out| printed(out, true)),
+        None => match printed(&mut anstream::stdout().lock(), false) {
+            // The reader of the pipe has seen enough; the verdict is the same.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            outcome => outcome.context("cannot write to standard output"),
+        },
     }
 }
 

@@ -23,9 +23,13 @@ pub(crate) enum Readers {
     Owner,
 }
 
-/// Writes `bytes` to the file at `path`.
-pub(crate) fn write(path: &Path, bytes: &[u8], readers: Readers) -> anyhow::Result<()> {
-    try_write(path, bytes, readers).with_context(|| format!("cannot write {}", path.display()))
+/// Writes what `write` writes to the file at `path`.
+pub(crate) fn write(
+    path: &Path,
+    readers: Readers,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    try_write(path, readers, write).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Refuses to write to `output` what is read from `input`, or from a file in the directory `input`.
@@ -44,12 +48,12 @@ pub(crate) fn check(output: &Path, input: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn try_write(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
+fn try_write(path: &Path, readers: Readers, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let path = followed(path)?;
     match fs::metadata(&path) {
-        Ok(known) if known.is_file() && !is_of_a_process(&path) => replace(&path, Some(&known), bytes, readers),
-        Ok(_) => write_to(&path, bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => replace(&path, None, bytes, readers),
+        Ok(known) if known.is_file() && !is_of_a_process(&path) => replace(&path, Some(&known), readers, write),
+        Ok(_) => write_to(&path, write),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => replace(&path, None, readers, write),
         Err(error) => Err(error),
     }
 }
@@ -74,9 +78,9 @@ fn is_of_a_process(path: &Path) -> bool {
 }
 
 /// Writes to what is there: a device, a pipe, or an open file.
-fn write_to(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_to(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
-    match file.write_all(bytes).and_then(|()| file.flush()) {
+    match write(&mut file) {
         // The reader of the pipe has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome,
@@ -84,16 +88,21 @@ fn write_to(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Writes a new file beside `path`, and gives it that name.
-fn replace(path: &Path, known: Option<&Metadata>, bytes: &[u8], readers: Readers) -> io::Result<()> {
+fn replace(
+    path: &Path,
+    known: Option<&Metadata>,
+    readers: Readers,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
     let (draft, file) = match draft(path, readers) {
         Ok(draft) => draft,
         // The file may be written, and its directory may not.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && known.is_some() => {
-            return overwrite(path, bytes, readers);
+            return overwrite(path, readers, write);
         }
         Err(error) => return Err(error),
     };
-    let written = fill(file, known, bytes, readers).and_then(|()| fs::rename(&draft, path));
+    let written = fill(file, known, readers, write).and_then(|()| fs::rename(&draft, path));
     if written.is_err() {
         let _ = fs::remove_file(&draft);
     }
@@ -118,26 +127,35 @@ fn draft(path: &Path, readers: Readers) -> io::Result<(PathBuf, File)> {
     Err(io::Error::other("its directory has too many files that were not finished"))
 }
 
-fn fill(mut file: File, known: Option<&Metadata>, bytes: &[u8], readers: Readers) -> io::Result<()> {
+fn fill(
+    mut file: File,
+    known: Option<&Metadata>,
+    readers: Readers,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
     if let (Some(known), Readers::AsUsual) = (known, readers) {
         file.set_permissions(fs::Permissions::from_mode(known.mode() & 0o777))?;
     }
-    file.write_all(bytes)?;
+    write(&mut file)?;
     file.sync_all()
 }
 
-fn overwrite(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
+fn overwrite(path: &Path, readers: Readers, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).truncate(true).open(path)?;
     if readers == Readers::Owner {
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
     }
-    file.write_all(bytes)?;
+    write(&mut file)?;
     file.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn put(path: &Path, bytes: &[u8], readers: Readers) -> anyhow::Result<()> {
+        write(path, readers, |out| out.write_all(bytes))
+    }
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o777
@@ -150,15 +168,15 @@ mod tests {
         fs::write(&file, "old").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink("a", &link).unwrap();
-        write(&link, b"new", Readers::AsUsual).unwrap();
+        put(&link, b"new", Readers::AsUsual).unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(mode(&file), 0o640);
-        write(&file, b"secret", Readers::Owner).unwrap();
+        put(&file, b"secret", Readers::Owner).unwrap();
         assert_eq!(mode(&file), 0o600);
         let dangling = directory.path().join("d");
         std::os::unix::fs::symlink("n", &dangling).unwrap();
-        write(&dangling, b"new", Readers::AsUsual).unwrap();
+        put(&dangling, b"new", Readers::AsUsual).unwrap();
         assert_eq!(fs::read(&new).unwrap(), b"new");
         let mut left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
         left.sort();
@@ -167,11 +185,11 @@ mod tests {
 
     #[test]
     fn a_device_is_written_to_and_a_failure_leaves_the_old_file() {
-        write(Path::new("/dev/null"), b"x", Readers::Owner).unwrap();
-        assert!(write(Path::new("/dev/full"), b"x", Readers::AsUsual).is_err());
+        put(Path::new("/dev/null"), b"x", Readers::Owner).unwrap();
+        assert!(put(Path::new("/dev/full"), b"x", Readers::AsUsual).is_err());
         let directory = tempfile::tempdir().unwrap();
-        assert!(write(&directory.path().join("no/such"), b"x", Readers::AsUsual).is_err());
-        assert!(write(directory.path(), b"x", Readers::AsUsual).is_err());
+        assert!(put(&directory.path().join("no/such"), b"x", Readers::AsUsual).is_err());
+        assert!(put(directory.path(), b"x", Readers::AsUsual).is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! of them may steer a terminal: what renderers and messages do not clean is cleaned here.
 
 use std::borrow::Cow;
+use std::io::{self, Write};
 
 use layersift_model::changes_display;
 
@@ -22,6 +23,67 @@ impl<'t> Printable<'t> {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// The bytes that are cleaned together, or more where none of them is [an end](is_end).
+const PART: usize = 64 << 10;
+
+/// Text on its way to `out`, a [`Printable`] part at a time: what is written never has to be in memory as a whole.
+pub(crate) struct PrintableWriter<W> {
+    out: W,
+    /// Whether colours are left out.
+    is_plain: bool,
+    /// What was not passed on yet.
+    part: Vec<u8>,
+    /// The number of bytes from which on the part is passed on.
+    pass_at: usize,
+}
+
+impl<W: Write> PrintableWriter<W> {
+    /// A writer to `out`, where colours stay or, for a file, are left out.
+    pub(crate) fn new(out: W, is_plain: bool) -> PrintableWriter<W> {
+        PrintableWriter { out, is_plain, part: Vec::new(), pass_at: PART }
+    }
+
+    /// Writes the rest.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        self.pass(self.part.len())?;
+        self.out.flush()
+    }
+
+    /// Writes the first `count` bytes of the part.
+    fn pass(&mut self, count: usize) -> io::Result<()> {
+        let cleaned = Printable::new(&self.part[..count]);
+        match self.is_plain {
+            // Only text has colours; JSON has no escape sequences.
+            true => anstream::adapter::strip_bytes(cleaned.as_bytes()).try_for_each(|text| self.out.write_all(text))?,
+            false => self.out.write_all(cleaned.as_bytes())?,
+        }
+        self.part.drain(..count);
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for PrintableWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.part.extend_from_slice(bytes);
+        if self.part.len() >= self.pass_at {
+            let end = self.part.iter().rposition(|byte| is_end(*byte)).map_or(0, |at| at + 1);
+            self.pass(end)?;
+            self.pass_at = PART.max(2 * self.part.len());
+        }
+        Ok(bytes.len())
+    }
+
+    /// Does nothing: the part may end in the middle of a character.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether a text can be parted after `byte`: neither a character nor a sequence that sets a colour goes on after it.
+fn is_end(byte: u8) -> bool {
+    byte.is_ascii() && !matches!(byte, b'\x1b' | b'[' | b';' | b'0'..=b'9')
 }
 
 /// A message on a line of its own, without colours.
@@ -79,5 +141,24 @@ mod tests {
         }
         assert_eq!(printed(b"\xff\x9bx"), "\u{fffd}\u{fffd}x");
         assert_eq!(message("\u{1b}[31mred\n\u{202e}"), "\u{fffd}[31mred\n\u{fffd}");
+    }
+
+    #[test]
+    fn a_text_in_parts_is_cleaned_as_a_whole() {
+        let hostile = "plain \u{1f511}\t\u{1b}[1;31mred\u{1b}[0m \u{1b}[2J\u{9b}31m\u{202e}\u{1b}\n\u{1b}[12;";
+        let bytes = [hostile.as_bytes(), b"\xff\x9b\xe2\x80", "\u{e9}".repeat(PART).as_bytes(), b"\xf0\x9f\n"].concat();
+        let text = bytes.repeat(3);
+        let cleaned = Printable::new(&text).as_bytes().to_vec();
+        for (is_plain, expected) in
+            [(false, cleaned.clone()), (true, anstream::adapter::strip_bytes(&cleaned).into_vec())]
+        {
+            for size in [1, 7, 4096, text.len()] {
+                let mut out = Vec::new();
+                let mut writer = PrintableWriter::new(&mut out, is_plain);
+                text.chunks(size).for_each(|part| writer.write_all(part).unwrap());
+                writer.finish().unwrap();
+                assert!(out == expected, "in parts of {size} bytes");
+            }
+        }
     }
 }

@@ -42,10 +42,8 @@ pub(crate) fn judge_and_write(
         let file = file.as_deref();
         let format = layersift_report::format(format).with_context(|| format!("unknown format {format}"))?;
         let options = RenderOptions { show_secrets: args.show_secrets, show: args.show, width: terminal::width(file) };
-        let mut bytes = Vec::new();
-        (format.render)(&reports, &options, &mut bytes)?;
         let readers = if args.show_secrets { Readers::Owner } else { Readers::AsUsual };
-        output::write_for(readers, &bytes, file)?;
+        output::stream_for(readers, file, |out| (format.render)(&reports, &options, out))?;
     }
     Ok(exit_status(&reports))
 }

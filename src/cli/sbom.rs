@@ -120,14 +120,16 @@ pub(crate) fn run(args: &SbomArgs) -> anyhow::Result<ExitCode> {
     let file = args.output.output.as_deref();
     let all: Vec<Materials<'_>> =
         images.iter().map(|(inventory, report)| Materials { inventory, secrets: report.as_ref() }).collect();
-    let mut bytes = Vec::new();
-    match args.output.format {
-        SbomFormat::Text => document::text(&all, terminal::width(file), &mut bytes)?,
-        SbomFormat::CycloneDx => document::cyclonedx(one(&all)?, SpecVersion::V1_6, &mut bytes)?,
-        SbomFormat::CycloneDx17 => document::cyclonedx(one(&all)?, SpecVersion::V1_7, &mut bytes)?,
-        SbomFormat::Spdx => document::spdx(one(&all)?.inventory, &mut bytes)?,
+    if args.output.format == SbomFormat::Text {
+        output::stream(file, |out| document::text(&all, terminal::width(file), out))?;
+    } else {
+        let image = one(&all)?;
+        output::stream(file, |out| match args.output.format {
+            SbomFormat::CycloneDx17 => document::cyclonedx(image, SpecVersion::V1_7, out),
+            SbomFormat::Spdx => document::spdx(image.inventory, out),
+            SbomFormat::CycloneDx | SbomFormat::Text => document::cyclonedx(image, SpecVersion::V1_6, out),
+        })?;
     }
-    output::write(&bytes, file)?;
     let is_complete = images.iter().all(|(inventory, _)| inventory.gaps.is_empty());
     Ok(ExitCode::from(if is_complete { Verdict::Pass } else { Verdict::Incomplete }.exit_code()))
 }

@@ -7,15 +7,15 @@ mod reading;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{bail, ensure};
 use clap::Args;
 
-use super::args::{FingerprintKeyArgs, QuietArgs, RegistryArgs, RulesArgs, TargetArgs, ThreadsArgs};
+use super::args::{FingerprintKeyArgs, QuietArgs, RegistryArgs, RulesArgs, TargetArgs, ThreadsArgs, TimeoutArgs};
 use super::attest::keys::{PasswordArgs, signer};
 use super::formats::{TextOrJson, parser};
 use super::{context, output as print, signals};
-use layersift_format::Cancellation;
 use layersift_format::platform::Choice;
 use layersift_model::{Finding, ImageReport, Verdict};
 use layersift_rules::Ruleset;
@@ -26,8 +26,11 @@ use reading::Source;
 
 const PLATFORM: &str = "Platform to keep of a multi-architecture image: OS/ARCH[/VARIANT], or all [default: all]";
 
+const TIMEOUT: &str = "Stop after this time, such as 90s or 30m; nothing is then written [default: no limit]";
+
 #[derive(Debug, Args)]
 #[command(mut_arg("platform", |arg| arg.help(PLATFORM)))]
+#[command(mut_arg("timeout", |arg| arg.help(TIMEOUT)))]
 pub(crate) struct ScrubArgs {
     #[command(flatten)]
     target: TargetArgs,
@@ -70,6 +73,9 @@ pub(crate) struct ScrubArgs {
     fingerprint_key: FingerprintKeyArgs,
 
     #[command(flatten)]
+    timeout: TimeoutArgs,
+
+    #[command(flatten)]
     threads: ThreadsArgs,
 
     #[command(flatten)]
@@ -83,7 +89,8 @@ pub(crate) struct ScrubArgs {
 pub(crate) fn run(args: &ScrubArgs) -> anyhow::Result<ExitCode> {
     // Mistakes are reported before the scan, which may take a while.
     ensure!(!args.target.all, "scrub writes one image: name it instead of passing --all");
-    let source = Source::open(args.target.parse()?, &args.registry)?;
+    let deadline = args.timeout.begin();
+    let source = Source::open(args.target.parse()?, &args.registry, &deadline.cancellation())?;
     let output = Output::parse(&args.output, &source, &args.registry)?;
     let key = args.key.as_ref().map(|key| signer(key, &args.password)).transpose()?;
     for path in args.changes.iter().flat_map(|path| [path.clone(), list::signature_path(path)]) {
@@ -91,7 +98,8 @@ pub(crate) fn run(args: &ScrubArgs) -> anyhow::Result<ExitCode> {
     }
     let analyzer = analyzer(args)?;
     let platform = args.target.platform.clone().unwrap_or(Choice::All);
-    let reports = reading::scan(args, &source.target.text, platform.clone(), &analyzer, &Cancellation::never())?;
+    let reports = reading::scan(args, &source.target.text, platform.clone(), &analyzer, &deadline.cancellation())?;
+    ensure!(deadline.left() != Some(Duration::ZERO), "the image could not be read in the time of --timeout");
     let paths: Vec<Vec<u8>> = args.path.iter().map(|path| path.as_bytes().to_vec()).collect();
     let request = Request::new(&reports, &args.finding, &paths)?.on_threads(args.threads.threads);
     let only = match (&platform, &reports[..]) {
@@ -100,7 +108,7 @@ pub(crate) fn run(args: &ScrubArgs) -> anyhow::Result<ExitCode> {
         (_, reports) => bail!("{} images are for this platform; name it with its variant", reports.len()),
     };
     // Until here a signal ends the process, and nothing was written.
-    let cancellation = signals::cancellation()?;
+    let cancellation = deadline.or(&signals::cancellation()?);
     let staging = Staging::create(&output.directory())?.cancelled_by(&cancellation);
     let mut scrubbed = match scrub(&*source.source, &source.target.text, &request, only, &staging) {
         Err(ScrubError::Remains { places, paths }) => return Ok(remains(&places, !paths.is_empty())),

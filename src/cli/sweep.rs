@@ -269,12 +269,10 @@ fn sweep_once(catalog: &CatalogArgs, context: &FleetContext, policy: &Policy) ->
         "sweep ended"
     );
     let file = args.output.output.as_deref();
-    let mut bytes = Vec::new();
-    match args.output.format {
-        TextOrJson::Text => table::text(&outcome, terminal::width(file), &mut bytes)?,
-        TextOrJson::Json => table::json(&outcome, &mut bytes)?,
-    }
-    output::write(&bytes, file)?;
+    output::stream(file, |out| match args.output.format {
+        TextOrJson::Text => table::text(&outcome, terminal::width(file), out),
+        TextOrJson::Json => table::json(&outcome, out),
+    })?;
     // Only now: what a sweep that is killed before found is announced by the next.
     announce(&context.store, &outcome)?;
     Ok(ExitCode::from(outcome.verdict.exit_code()))

@@ -101,22 +101,23 @@ pub(crate) fn run(args: &FilesArgs) -> anyhow::Result<ExitCode> {
                 for mut report in scanned {
                     policy.judge(&mut report);
                     swept.image(&report)?;
-                    reports.push(report);
+                    reports.extend(args.reports.is_some().then_some(report));
                 }
             }
-            Err(error) => reports.push(swept.unreadable(&path, &error)),
+            Err(error) => {
+                let report = swept.unreadable(&path, &error);
+                reports.extend(args.reports.is_some().then_some(report));
+            }
         }
     }
     layers.check()?;
     let report = swept.end(&layers)?;
     let file = args.output.output.as_deref();
-    let mut bytes = Vec::new();
-    match args.output.format {
-        TextOrJson::Text => table::text(&report, terminal::width(file), &mut bytes)?,
-        TextOrJson::Json => table::json(&report, &mut bytes)?,
-    }
     args.reports.as_ref().map_or(Ok(()), |path| write_reports(reports, path, &policy))?;
-    output::write(&bytes, file)?;
+    output::stream(file, |out| match args.output.format {
+        TextOrJson::Text => table::text(&report, terminal::width(file), out),
+        TextOrJson::Json => table::json(&report, out),
+    })?;
     // Only now: what a sweep that is killed before found is announced by the next.
     store.map_or(Ok(()), |store| announce(&store, &report))?;
     Ok(ExitCode::from(report.verdict.exit_code()))
@@ -126,9 +127,7 @@ pub(crate) fn run(args: &FilesArgs) -> anyhow::Result<ExitCode> {
 fn write_reports(mut reports: Vec<ImageReport>, path: &Path, policy: &layersift_report::Policy) -> anyhow::Result<()> {
     reports.iter_mut().for_each(|report| policy.judge(report));
     let format = layersift_report::format("json").context("unknown format json")?;
-    let mut bytes = Vec::new();
-    (format.render)(&reports, &RenderOptions::default(), &mut bytes)?;
-    output::write(&bytes, Some(path))
+    output::stream(Some(path), |out| (format.render)(&reports, &RenderOptions::default(), out))
 }
 
 /// The reports of one archive.

@@ -82,13 +82,11 @@ pub(crate) fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
         trace.add(store.trace(query, None, args.limit.get())?, args.limit.get());
     }
     let file = args.output.output.as_deref();
-    let mut bytes = Vec::new();
-    match args.output.format {
-        TraceFormat::Text => table::text(&name, &trace, terminal::width(file), &mut bytes)?,
-        TraceFormat::Json => table::json(&name, &trace, &mut bytes)?,
-        TraceFormat::Dot => table::dot(&name, &trace, &mut bytes)?,
-    }
-    output::write(&bytes, file)?;
+    output::stream(file, |out| match args.output.format {
+        TraceFormat::Text => table::text(&name, &trace, terminal::width(file), out),
+        TraceFormat::Json => table::json(&name, &trace, out),
+        TraceFormat::Dot => table::dot(&name, &trace, out),
+    })?;
     Ok(if trace.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 

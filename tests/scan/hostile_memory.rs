@@ -16,11 +16,17 @@ const MEMORY: u64 = 256 << 20;
 
 /// Scans `files` on eight threads, in the memory of a process.
 fn scan(files: &Files, arguments: &[&str]) -> Run {
+    run(files, |image| [&["scan", image, "--fail-on", "none"], arguments].concat())
+}
+
+/// Runs a command of an image with `files` on eight threads, in the memory of a process.
+fn run<'a>(files: &Files, command: impl FnOnce(&'a str) -> Vec<&'a str>) -> Run {
     let folder = tempfile::tempdir().unwrap();
     write_directory(folder.path(), files);
-    let mut command = Command::new("prlimit");
-    command.arg(format!("--data={MEMORY}")).arg(env!("CARGO_BIN_EXE_layersift")).env_remove("LAYERSIFT_STORE");
-    finish(command.args(["scan", text(folder.path()), "-j", "8", "--fail-on", "none"]).args(arguments), None)
+    let image = text(folder.path()).to_string().leak();
+    let mut limited = Command::new("prlimit");
+    limited.arg(format!("--data={MEMORY}")).arg(env!("CARGO_BIN_EXE_layersift")).env_remove("LAYERSIFT_STORE");
+    finish(limited.args(command(image)).args(["-j", "8"]), None)
 }
 
 /// A layer of what `write` writes, compressed.
@@ -38,21 +44,104 @@ fn an_ordinary_image() {
     assert_eq!(gap_reasons(&report), [""; 0]);
 }
 
-#[test]
-fn package_records() {
+/// Ten databases of dpkg with `count` packages each.
+fn databases(count: usize) -> Layer {
     let record = |file: usize| {
         let one = |number| format!("Package: p{file:02}{number:06x}\nVersion: 1\n\n");
-        (0..200_000).map(one).collect::<String>()
+        (0..count).map(one).collect::<String>()
     };
-    let layer = zstd_layer(|out| {
+    zstd_layer(|out| {
         for file in 0..10 {
             let tar = Tar::new().file(&format!("var/lib/dpkg/status.d/p{file}"), record(file)).unfinished();
             out.write_all(&tar).unwrap();
         }
         out.write_all(&[0; 1024]).unwrap();
-    });
-    let report = scan(&oci(&[layer]), &["--format", "json"]).expect(3).json();
+    })
+}
+
+#[test]
+fn package_records() {
+    let report = scan(&oci(&[databases(200_000)]), &["--format", "json"]).expect(3).json();
     assert!(gap_reasons(&report).contains(&"too-many-entries"), "{}", report["gaps"]);
+}
+
+#[test]
+fn packages_of_a_bill_of_materials() {
+    let files = oci(&[databases(200_000)]);
+    for format in ["text", "cyclonedx", "spdx"] {
+        let written = run(&files, |image| vec!["sbom", image, "--format", format]).expect(3);
+        assert!(written.stdout.contains("more packages than are kept"), "{format}");
+    }
+    // The first database is kept.
+    let sbom = run(&files, |image| vec!["sbom", image, "--format", "cyclonedx", "--no-secrets"]).expect(3).json();
+    let components = sbom["components"].as_array().unwrap();
+    let is_first = |one: &serde_json::Value| one["name"].as_str().unwrap().starts_with("p00");
+    assert!(components.len() > 10_000 && components.iter().all(is_first), "{}", components.len());
+}
+
+#[test]
+fn packages_that_are_compared() {
+    let files = oci(&[databases(200_000)]);
+    for format in ["text", "json"] {
+        run(&files, |image| vec!["diff", image, image, "--fail-on", "none", "--format", format]).expect(3);
+    }
+}
+
+#[test]
+fn hard_links_to_databases() {
+    let mut tar = Tar::new().file("lib/dpkg/status", "Package: a\nVersion: 1\n\n".repeat(20_000));
+    let mut links = Tar::new();
+    for number in 0..2_000 {
+        let path = format!("d{number}/lib/dpkg/status");
+        (tar, links) = (tar.hard_link(&path, "lib/dpkg/status"), links.hard_link(&path, "lib/dpkg/status"));
+    }
+    let files = oci(&[Layer::plain(tar.finish()), Layer::plain(links.finish())]);
+    let written = run(&files, |image| vec!["sbom", image, "--no-secrets", "--format", "spdx"]).expect(3);
+    assert!(written.stdout.contains("more packages than are kept"));
+    assert!(written.stdout.contains("hard links repeat too many packages"));
+}
+
+/// A zip archive of members that are stored.
+fn zip(members: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let (mut bytes, mut directory) = (Vec::new(), Vec::new());
+    for (name, contents) in members {
+        let (size, offset) = ((contents.len() as u32).to_le_bytes(), (bytes.len() as u32).to_le_bytes());
+        let common = [&[10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &size, &size].concat();
+        let lengths = [&(name.len() as u16).to_le_bytes()[..], &[0, 0]].concat();
+        bytes.extend([b"PK\x03\x04", &common[..], &lengths, name.as_bytes(), contents].concat());
+        let rest = [&[0; 10][..], &offset].concat();
+        directory.extend([b"PK\x01\x02\x14\0", &common[..], &lengths, &rest, name.as_bytes()].concat());
+    }
+    let sizes = [(directory.len() as u32).to_le_bytes(), (bytes.len() as u32).to_le_bytes()].concat();
+    let count = (members.len() as u16).to_le_bytes();
+    [&bytes[..], &directory, b"PK\x05\x06\0\0\0\0", &count, &count, &sizes, &[0, 0]].concat()
+}
+
+#[test]
+fn archives_in_java_archives() {
+    let pom = |number| {
+        let name = format!("META-INF/maven/g/a{number}/pom.properties");
+        (name, format!("artifactId=a{number}\nversion=1\n").into_bytes())
+    };
+    let jar = zip(&(0..5_000).map(pom).collect::<Vec<_>>());
+    let named = |number: usize| format!("{number}{}.jar", "x".repeat(1_000));
+    let mut archive = zip(&(0..12).map(|number| (named(number), jar.clone())).collect::<Vec<_>>());
+    for level in 0..4 {
+        archive = zip(&[(named(level), archive)]);
+    }
+    let layer = zstd_layer(|out| out.write_all(&Tar::new().file("app.jar", archive).finish()).unwrap());
+    let written = run(&oci(&[layer]), |image| vec!["sbom", image, "--no-secrets", "--format", "spdx"]).expect(3);
+    assert!(written.stdout.contains("the rest were dropped"), "{}", written.stdout.len());
+}
+
+#[test]
+fn a_large_executable() {
+    let layer = zstd_layer(|out| {
+        let program = [&b"\x7fELF\x02\x01\x01\0"[..], &vec![0; 240 << 20]].concat();
+        out.write_all(&Tar::new().file("app", program).finish()).unwrap();
+    });
+    let written = run(&oci(&[layer]), |image| vec!["sbom", image]).expect(3);
+    assert!(written.stdout.contains("more memory than a layer may"), "{}", written.stdout);
 }
 
 #[test]
@@ -133,5 +222,13 @@ fn a_report_of_many_findings() {
     for format in ["text", "json", "sarif", "html"] {
         let run = scan(&oci(&layers), &["--format", format, "-o", "/dev/null"]);
         assert!(matches!(run.code, Some(0 | 3)), "{:?} {}", run.code, run.stderr);
+    }
+    let files = oci(&layers);
+    let sbom = run(&files, |image| vec!["sbom", image, "--format", "cyclonedx", "-o", "/dev/null"]);
+    assert!(matches!(sbom.code, Some(0 | 3)), "{:?} {}", sbom.code, sbom.stderr);
+    for format in ["text", "json"] {
+        let command = ["--fail-on", "none", "--format", format, "-o", "/dev/null"];
+        let diff = run(&files, |image| [&["diff", image, image], &command[..]].concat());
+        assert!(matches!(diff.code, Some(0 | 3)), "{:?} {}", diff.code, diff.stderr);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! A mark is what a file says or is. Nothing is concluded from how a text reads.
 
+use std::sync::Arc;
+
 use crate::finding::State;
 use crate::path::ImagePath;
 
@@ -92,9 +94,9 @@ pub struct AiRecord {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AiMark {
     /// What the file says.
-    pub record: AiRecord,
+    pub record: Arc<AiRecord>,
     /// The file.
-    pub path: ImagePath,
+    pub path: Arc<ImagePath>,
     /// The index of the layer that brought it.
     pub layer: usize,
     /// Whether it is still in the final image.

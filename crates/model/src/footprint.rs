@@ -3,15 +3,20 @@
 
 use std::mem::size_of;
 
+use crate::ai_mark::AiRecord;
 use crate::checksums::{FileChecksums, RecordedChecksum};
 use crate::finding::{BinaryPlace, DocumentLocation, FileAttributes, Finding, LayerFinding, Location, Package};
 use crate::gap::Gap;
 use crate::image_report::ImageGap;
+use crate::inventory::PackageRecord;
 use crate::layer_report::{HardLink, LayerReport, Origin, Owners, Symlink, Touch};
 use crate::path::{ImagePath, PathKey};
 
 /// The bytes of an entry of a hash map besides its key and value: control bytes, and the part that is empty.
 const MAP_ENTRY: usize = 16;
+
+/// The bytes that an allocation takes besides its own.
+const ALLOCATION: usize = 16;
 
 /// The bytes of the label or the fingerprint of a secret.
 const SECRET_BYTES: usize = 64;
@@ -64,6 +69,23 @@ impl Footprint for Finding {
         let secret = secret.map_or(0, |secret| secret.masked.len() + secret.value.as_ref().map_or(0, |one| one.len()));
         let place = if let Location::Document(place) = &self.location { place.footprint() } else { 0 };
         sum([size_of::<Finding>(), self.id.len(), secret + SECRET_BYTES, text(&self.note)]) + place
+    }
+}
+
+impl Footprint for PackageRecord {
+    fn footprint(&self) -> u64 {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, |text| string_bytes(text));
+        let PackageRecord { namespace, name, version, epoch, architecture, licence, source, inside, .. } = self;
+        let inside: usize = inside.iter().map(|name| size_of::<String>() + string_bytes(name)).sum();
+        let other = [namespace, epoch, architecture, licence, source].into_iter().map(optional).sum::<usize>();
+        (size_of::<PackageRecord>() + string_bytes(name) + string_bytes(version) + other + inside) as u64
+    }
+}
+
+impl Footprint for AiRecord {
+    fn footprint(&self) -> u64 {
+        let name = self.name.as_ref().map_or(0, |name| string_bytes(name));
+        (size_of::<AiRecord>() + name + string_bytes(&self.detail)) as u64
     }
 }
 
@@ -126,6 +148,11 @@ fn all<T: Footprint>(values: &[T]) -> u64 {
 
 fn path(path: &ImagePath) -> usize {
     path.as_bytes().len()
+}
+
+/// The bytes of a short text on the heap, with those that an allocator adds.
+fn string_bytes(text: &str) -> usize {
+    if text.is_empty() { 0 } else { text.len() + ALLOCATION }
 }
 
 fn text(text: &Option<String>) -> usize {

@@ -1,6 +1,8 @@
 //! The inventory of an image: the packages and the marks of AI in its layers, the layer that brought each, and whether
 //! it is still there.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::ai_mark::AiMark;
@@ -119,12 +121,10 @@ pub struct PackageIdentity<'r> {
 /// A package in an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstalledPackage {
-    /// What its record says.
-    pub record: PackageRecord,
-    /// Its package URL.
-    pub purl: String,
-    /// The file with the record.
-    pub path: ImagePath,
+    /// What its record says. Layers that have the same file share it.
+    pub record: Arc<PackageRecord>,
+    /// The file with the record, which its records share.
+    pub path: Arc<ImagePath>,
     /// The index of the layer that brought it.
     pub layer: usize,
     /// Whether it is still in the final image: deleted if its file is, and overwritten if the file has another
@@ -191,6 +191,11 @@ pub struct Inventory {
 }
 
 impl Inventory {
+    /// The package URL of one of the packages.
+    pub fn purl(&self, package: &InstalledPackage) -> String {
+        package.record.purl(self.distribution.as_ref())
+    }
+
     /// The number of packages that a container of the image has.
     pub fn visible(&self) -> usize {
         self.packages.iter().filter(|package| package.is_visible()).count()

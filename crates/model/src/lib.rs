@@ -20,6 +20,7 @@ mod layer_report;
 mod limits;
 mod path;
 mod percent;
+mod purl;
 mod ranked;
 mod report_json;
 mod report_texts;

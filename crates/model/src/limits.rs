@@ -26,6 +26,8 @@ pub struct Limits {
     pub layer_finding_bytes: u64,
     /// Bytes in memory of what the report of one layer says of its entries: paths, links, whiteouts, package records.
     pub layer_record_bytes: u64,
+    /// Bytes in memory of the packages and marks of AI that the files of one layer record. The first are kept.
+    pub layer_package_bytes: u64,
     /// Bytes in memory of the reports of all layers of one target. The layers beyond keep their gravest findings.
     pub image_layer_bytes: u64,
     /// Bytes in memory of the findings of one image. The gravest are kept.
@@ -72,6 +74,7 @@ impl Default for Limits {
             findings_per_layer: 100_000,
             layer_finding_bytes: 16 << 20,
             layer_record_bytes: 80 << 20,
+            layer_package_bytes: 48 << 20,
             image_layer_bytes: 56 << 20,
             image_finding_bytes: 48 << 20,
             gap_bytes: 256 << 10,

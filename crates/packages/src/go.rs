@@ -26,7 +26,7 @@ pub(crate) fn read(file: &File<'_>, sections: &Sections<'_>, records: &mut Recor
     let Some((version, modules)) = build_information(file, sections) else { return };
     if let Some(version) = version.strip_prefix("go") {
         let version = version.split_ascii_whitespace().next().unwrap_or_default();
-        records.add(PackageRecord::new(Ecosystem::Golang, "stdlib", version));
+        records.add(PackageRecord::new(Ecosystem::Golang, "stdlib", text(version.as_bytes())));
     }
     add_modules(modules.as_bytes(), records);
 }

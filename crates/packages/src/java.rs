@@ -6,7 +6,7 @@
 use layersift_model::{Ecosystem, PackageRecord};
 
 use crate::fields::{LONGEST_VALUE, field, lines, text};
-use crate::kind::{ReadError, Records};
+use crate::kind::{MAX_RECORD_BYTES, ReadError, Records};
 use crate::zip::{Archive, Member};
 
 /// The names of Java archives end in one of these.
@@ -18,15 +18,21 @@ const MAX_DEPTH: usize = 6;
 /// The most members of all archives in a file.
 const MAX_MEMBERS: usize = 2_000_000;
 
-/// The most bytes of one nested archive, and of all in one file. Each level is in memory while the next is read.
-const MAX_NESTED: u64 = 256 << 20;
+/// The most bytes of the nested archives that lead to one, which are in memory together, and of all in one file.
+const MAX_NESTED: u64 = 96 << 20;
 const MAX_NESTED_TOTAL: u64 = 1 << 30;
+
+/// The most bytes of a file and of the nested archives that are in memory with it.
+const MAX_TOGETHER: u64 = 152 << 20;
 
 /// The most bytes of a manifest or a file of properties.
 const MAX_TEXT: u64 = 4 << 20;
 
 /// The most records of Maven in one archive.
-const MAX_POMS: usize = 10_000;
+const MAX_POMS: usize = 5_000;
+
+/// The bytes in memory of one of them: three texts.
+const POM_BYTES: u64 = 4 << 10;
 
 /// The longest name of a member that is kept.
 const MAX_NAME: usize = LONGEST_VALUE;
@@ -37,6 +43,27 @@ pub(crate) fn is_archive(name: &[u8]) -> bool {
     EXTENSIONS.iter().any(|extension| name[dot + 1..].eq_ignore_ascii_case(extension.as_bytes()))
 }
 
+/// The bytes of memory that it may take to read the archive `bytes`.
+pub(crate) fn memory(bytes: &[u8]) -> u64 {
+    let (mut poms, mut largest) = (0, 0);
+    for member in Archive::new(bytes).iter().flat_map(Archive::members).take(MAX_MEMBERS) {
+        if is_archive(member.name) {
+            // What is in it is not known.
+            return room(bytes) + MAX_TEXT + MAX_RECORD_BYTES;
+        }
+        if is_manifest(member.name) || is_pom_properties(member.name) {
+            poms += POM_BYTES;
+            largest = member.size.min(MAX_TEXT).max(largest);
+        }
+    }
+    largest + MAX_RECORD_BYTES.min(poms)
+}
+
+/// What the archives in the file `bytes` may take in memory at a time.
+fn room(bytes: &[u8]) -> u64 {
+    MAX_NESTED.min(MAX_TOGETHER.saturating_sub(bytes.len() as u64))
+}
+
 /// Reads the archive `bytes`, a file with the name `name`, and the archives in it.
 pub(crate) fn read(name: &[u8], bytes: &[u8], records: &mut Records) -> Result<(), ReadError> {
     // A link to an archive elsewhere, or a placeholder.
@@ -44,7 +71,14 @@ pub(crate) fn read(name: &[u8], bytes: &[u8], records: &mut Records) -> Result<(
         let is_zip = bytes.starts_with(b"PK\x03\x04");
         return if is_zip { Err(ReadError::Damaged("Java archive", "it has no directory")) } else { Ok(()) };
     };
-    let mut reader = Reader { records, members: MAX_MEMBERS, bytes: MAX_NESTED_TOTAL, inside: Vec::new(), error: None };
+    let mut reader = Reader {
+        records,
+        members: MAX_MEMBERS,
+        bytes: MAX_NESTED_TOTAL,
+        room: room(bytes),
+        inside: Vec::new(),
+        error: None,
+    };
     reader.archive(name, &archive);
     reader.error.map_or(Ok(()), Err)
 }
@@ -54,6 +88,8 @@ struct Reader<'r> {
     /// The members and bytes that may still be read.
     members: usize,
     bytes: u64,
+    /// What nested archives may still take in memory.
+    room: u64,
     /// The members that lead to the archive.
     inside: Vec<String>,
     error: Option<ReadError>,
@@ -63,25 +99,24 @@ impl Reader<'_> {
     fn archive<'b>(&mut self, name: &[u8], archive: &Archive<'b>) {
         let mut manifest = None;
         let mut poms = Vec::new();
-        let mut nested: Vec<Member<'b>> = Vec::new();
+        let mut read = 0;
         for member in archive.members() {
             let Some(left) = self.members.checked_sub(1) else {
                 self.error = Some(ReadError::ArchiveLimit("members"));
                 break;
             };
             self.members = left;
-            if member.name.eq_ignore_ascii_case(b"META-INF/MANIFEST.MF") {
+            read += 1;
+            if is_manifest(member.name) {
                 manifest = self.text(archive, &member).map(|bytes| Manifest::new(&bytes));
             } else if is_pom_properties(member.name) && poms.len() >= MAX_POMS {
                 self.error = Some(ReadError::ArchiveLimit("records of Maven"));
             } else if is_pom_properties(member.name) {
                 poms.extend(self.text(archive, &member).and_then(|bytes| pom(&bytes)));
-            } else if is_archive(member.name) {
-                nested.push(member);
             }
         }
         self.packages(name, &manifest.unwrap_or_default(), poms);
-        for member in nested {
+        for member in archive.members().take(read).filter(|member| is_archive(member.name)) {
             self.nested(archive, &member);
         }
     }
@@ -110,7 +145,7 @@ impl Reader<'_> {
             self.error = Some(ReadError::ArchiveLimit("archives in archives"));
             return;
         }
-        let Some(bytes) = self.contents(archive, member, MAX_NESTED) else {
+        let Some(bytes) = self.contents(archive, member, self.room) else {
             let damaged = ReadError::Damaged("archive in a Java archive", "it is damaged, encrypted or too large");
             self.error.get_or_insert(damaged);
             return;
@@ -119,7 +154,9 @@ impl Reader<'_> {
         let Some(inner) = Archive::new(&bytes) else { return };
         self.inside.push(text(&member.name[..member.name.len().min(MAX_NAME)]));
         let base = memchr::memrchr(b'/', member.name).map_or(0, |slash| slash + 1);
+        self.room -= member.size;
         self.archive(&member.name[base..], &inner);
+        self.room += member.size;
         self.inside.pop();
     }
 
@@ -140,6 +177,10 @@ impl Reader<'_> {
         self.bytes = left;
         archive.contents(member)
     }
+}
+
+fn is_manifest(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"META-INF/MANIFEST.MF")
 }
 
 fn is_pom_properties(name: &[u8]) -> bool {
@@ -186,17 +227,31 @@ impl Manifest {
     const GROUPS: [&'static str; 2] = ["Implementation-Vendor-Id", "Group-Id"];
 
     fn new(bytes: &[u8]) -> Manifest {
-        // A line that begins with a space continues the one above.
-        let mut joined: Vec<Vec<u8>> = Vec::new();
+        let mut manifest = Manifest::default();
+        let mut joined = Vec::new();
         for line in lines(bytes).take_while(|line| !line.is_empty()) {
-            match (line.strip_prefix(b" "), joined.last_mut()) {
-                (Some(rest), Some(last)) => last.extend_from_slice(rest),
-                _ => joined.push(line.to_vec()),
+            // A line that begins with a space continues the one above.
+            match line.strip_prefix(b" ").filter(|_| !joined.is_empty()) {
+                Some(rest) => joined.extend_from_slice(rest),
+                None => {
+                    manifest.line(&joined);
+                    joined.clear();
+                    joined.extend_from_slice(line);
+                }
             }
         }
+        manifest.line(&joined);
+        manifest
+    }
+
+    /// Takes a field that is wanted. The first of a name counts.
+    fn line(&mut self, line: &[u8]) {
         let wanted = Manifest::VERSIONS.iter().chain(&Manifest::NAMES).chain(&Manifest::GROUPS);
-        let value = |name: &&'static str| Some((*name, joined.iter().find_map(|line| field(line, name))?));
-        Manifest { fields: wanted.filter_map(value).collect() }
+        for name in wanted {
+            if let Some(value) = field(line, name).filter(|_| self.first(&[name]).is_none()) {
+                self.fields.push((name, value));
+            }
+        }
     }
 
     fn first(&self, names: &[&str]) -> Option<String> {

@@ -1,11 +1,20 @@
 //! Which files have records of packages, and the one function that reads them all.
 
-use layersift_model::{ImagePath, PackageRecord};
+use layersift_model::{Footprint, ImagePath, PackageRecord};
 
 use crate::{apk, dpkg, executable, java, npm, python, rpm};
 
 /// The most packages of one file. No distribution has as many.
 const MAX_PACKAGES: usize = 200_000;
+
+/// The most bytes in memory of the records of one file: many times those of the largest database.
+pub(crate) const MAX_RECORD_BYTES: u64 = 24 << 20;
+
+/// The bytes in memory that a byte of a file may become: the shortest records of a text have eight.
+const RECORDS: u64 = 32;
+
+/// The bytes in memory of the one record of a file that has no more, with texts of full length.
+const ONE_RECORD: u64 = 16 << 10;
 
 /// The most bytes of a file that is read for its records.
 const MAX_BYTES: u64 = 256 << 20;
@@ -51,7 +60,9 @@ pub enum ReadError {
     #[error("the {0} cannot be read: {1}")]
     Damaged(&'static str, &'static str),
     /// The file has more packages than the limit.
-    #[error("the file records more than {MAX_PACKAGES} packages; the rest were dropped")]
+    #[error(
+        "the file records more than {MAX_PACKAGES} packages, or {MAX_RECORD_BYTES} bytes of them; the rest were dropped"
+    )]
     TooManyPackages,
     /// Archives in archives are nested deeper, or have more bytes or members, than the limit.
     #[error("the Java archive exceeds the limit of {0}; the rest was not read")]
@@ -89,6 +100,18 @@ impl RecordKind {
             RecordKind::Npm => MAX_JSON_BYTES,
             RecordKind::Dpkg | RecordKind::Apk | RecordKind::Python => MAX_TEXT_BYTES,
             RecordKind::Rpm | RecordKind::Java | RecordKind::Executable => MAX_BYTES,
+        }
+    }
+
+    /// The bytes of memory that it may take to read the records in `bytes`, besides these themselves.
+    pub fn memory(self, bytes: &[u8]) -> u64 {
+        match self {
+            RecordKind::Npm => ONE_RECORD + bytes.len() as u64,
+            RecordKind::Python => ONE_RECORD,
+            RecordKind::Java => java::memory(bytes),
+            RecordKind::Dpkg | RecordKind::Apk | RecordKind::Rpm | RecordKind::Executable => {
+                MAX_RECORD_BYTES.min(RECORDS * bytes.len() as u64)
+            }
         }
     }
 
@@ -142,6 +165,7 @@ fn is_distroless(path: &ImagePath) -> bool {
 #[derive(Default)]
 pub(crate) struct Records {
     packages: Vec<PackageRecord>,
+    bytes: u64,
     overflowed: bool,
 }
 
@@ -151,7 +175,9 @@ impl Records {
         if record.name.is_empty() {
             return;
         }
-        if self.packages.len() < MAX_PACKAGES {
+        self.bytes = self.bytes.saturating_add(record.footprint());
+        // One that is dropped leaves no room for others after it.
+        if self.packages.len() < MAX_PACKAGES && self.bytes <= MAX_RECORD_BYTES {
             self.packages.push(record);
         } else {
             self.overflowed = true;

@@ -6,13 +6,13 @@
 //!
 //! ```
 //! use layersift_model::{Distribution, ImagePath};
-//! use layersift_packages::{RecordKind, purl};
+//! use layersift_packages::RecordKind;
 //!
 //! let path = ImagePath::normalize(b"var/lib/dpkg/status");
 //! let status = b"Package: bash\nStatus: install ok installed\nArchitecture: amd64\nVersion: 5.2.15-2\n";
 //! let read = RecordKind::at(&path).map(|kind| kind.read(&path, status)).unwrap_or_default();
 //! let debian = Distribution { id: "debian".into(), version: Some("12".into()), title: None };
-//! assert_eq!(purl(&read.packages[0], Some(&debian)), "pkg:deb/debian/bash@5.2.15-2?arch=amd64&distro=debian-12");
+//! assert_eq!(read.packages[0].purl(Some(&debian)), "pkg:deb/debian/bash@5.2.15-2?arch=amd64&distro=debian-12");
 //! ```
 
 mod ai;
@@ -28,7 +28,6 @@ mod kind;
 mod ndb;
 mod npm;
 mod os_release;
-mod purl;
 mod python;
 mod rpm;
 mod rpm_header;
@@ -39,4 +38,3 @@ mod zip;
 pub use ai::AiFile;
 pub use kind::{Read, ReadError, RecordKind};
 pub use os_release::distribution;
-pub use purl::purl;

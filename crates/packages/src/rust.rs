@@ -8,6 +8,7 @@ use layersift_model::{Ecosystem, PackageRecord};
 use serde::Deserialize;
 
 use crate::executable::Sections;
+use crate::fields::text;
 use crate::kind::{ReadError, Records};
 
 /// The most bytes of the JSON. cargo-auditable's own reader has the same limit.
@@ -36,7 +37,7 @@ pub(crate) fn read(sections: &Sections<'_>, records: &mut Records) -> Result<(),
     decoder.take(MAX_JSON).read_to_end(&mut json).map_err(|_| damaged("its compression is damaged"))?;
     let found: Recorded = serde_json::from_slice(&json).map_err(|_| damaged("it is not the JSON that it should be"))?;
     for found in found.packages.into_iter().filter(|found| found.kind.as_deref().is_none_or(|kind| kind == "runtime")) {
-        records.add(PackageRecord::new(Ecosystem::Cargo, found.name, found.version));
+        records.add(PackageRecord::new(Ecosystem::Cargo, text(found.name.as_bytes()), text(found.version.as_bytes())));
     }
     Ok(())
 }

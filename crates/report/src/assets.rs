@@ -9,12 +9,13 @@ use std::collections::HashMap;
 use layersift_model::{Finding, ImageReport, LayerOrigin};
 use serde_json::{Value, json};
 
-use crate::bom::{Component, Property};
+use crate::bom::{Component, Evidence, Property};
+use crate::each::Each;
 use crate::exchange;
 use crate::terminal::clean;
 
 /// A component for each rule and secret of the image with this number, in the order of their first places.
-pub(crate) fn secrets(image: usize, report: &ImageReport) -> Vec<Component> {
+pub(crate) fn secrets(image: usize, report: &ImageReport) -> impl Iterator<Item = Component<'_>> {
     let mut places: Vec<Vec<&Finding>> = Vec::new();
     let mut known = HashMap::new();
     for finding in &report.findings {
@@ -25,13 +26,17 @@ pub(crate) fn secrets(image: usize, report: &ImageReport) -> Vec<Component> {
             None => places.push(vec![finding]),
         }
     }
-    let components = places.iter().enumerate();
+    let components = places.into_iter().enumerate();
     components
-        .filter_map(|(index, places)| secret(format!("layersift:image:{image}:secret:{index}"), report, places))
-        .collect()
+        .filter_map(move |(index, places)| secret(format!("layersift:image:{image}:secret:{index}"), report, places))
 }
 
-fn secret(bom_ref: String, report: &ImageReport, places: &[&Finding]) -> Option<Component> {
+/// Whether the image has any.
+pub(crate) fn has_secrets(report: &ImageReport) -> bool {
+    report.findings.iter().any(|finding| finding.secret.is_some())
+}
+
+fn secret<'r>(bom_ref: String, report: &'r ImageReport, places: Vec<&'r Finding>) -> Option<Component<'r>> {
     let finding = places.first()?;
     let secret = finding.secret.as_ref()?;
     let masked = clean(&secret.masked, 120);
@@ -52,7 +57,7 @@ fn secret(bom_ref: String, report: &ImageReport, places: &[&Finding]) -> Option<
         Property::new("layersift:masked", masked.clone()),
         Property::new("layersift:state", present.name()),
     ];
-    for place in places {
+    for place in &places {
         properties.extend(place.file().map(|file| Property::new("layersift:layer", file.layer.index.to_string())));
         properties.extend(exchange::exempt(place).map(|why| Property::new("layersift:exempt", why)));
         properties.extend(place.origin.map(LayerOrigin::name).map(|name| Property::new("layersift:origin", name)));
@@ -67,7 +72,7 @@ fn secret(bom_ref: String, report: &ImageReport, places: &[&Finding]) -> Option<
             "assetType": "related-crypto-material",
             "relatedCryptoMaterialProperties": material,
         })),
-        evidence: Some(json!({ "occurrences": places.iter().map(|place| occurrence(place)).collect::<Vec<_>>() })),
+        evidence: Some(Evidence { occurrences: Each::new(move || places.clone().into_iter().map(occurrence)) }),
         properties,
         ..Component::default()
     })

@@ -11,6 +11,8 @@ use layersift_model::{Algorithm, Digest};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::each::Each;
+
 /// A version of the specification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SpecVersion {
@@ -30,9 +32,8 @@ impl SpecVersion {
     }
 }
 
-/// A document.
-#[derive(Debug)]
-pub(crate) struct Document {
+/// A document. Components are made while it is written.
+pub(crate) struct Document<'d> {
     pub(crate) version: SpecVersion,
     /// A UUID of the document.
     pub(crate) serial: String,
@@ -41,51 +42,57 @@ pub(crate) struct Document {
     /// The version of this program; empty if it is left out.
     pub(crate) tool_version: String,
     /// What the document is about.
-    pub(crate) subject: Component,
+    pub(crate) subject: Component<'d>,
     /// Properties of the document itself.
     pub(crate) properties: Vec<Property>,
-    pub(crate) components: Vec<Component>,
+    pub(crate) components: Each<'d, Component<'d>>,
     pub(crate) annotations: Vec<Annotation>,
     /// The `bom-ref` of every component that may have more parts than are listed.
     pub(crate) incomplete: Vec<String>,
 }
 
-/// A component.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// A component. Its fields, like those of all objects here, are in the order of their names, as they always were.
+#[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Component {
-    /// Its type, such as `library` or `cryptographic-asset`.
-    #[serde(rename = "type")]
-    pub(crate) kind: &'static str,
+pub(crate) struct Component<'d> {
     /// What other parts of the document call it; unique in the document.
     #[serde(rename = "bom-ref", skip_serializing_if = "String::is_empty")]
     pub(crate) bom_ref: String,
+    /// Components that it contains.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) group: Option<String>,
-    pub(crate) name: String,
+    pub(crate) components: Option<Each<'d, Component<'d>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) version: Option<String>,
+    pub(crate) crypto_properties: Option<Value>,
     /// What it is, in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) description: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) scope: Option<&'static str>,
+    pub(crate) evidence: Option<Evidence<'d>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) hashes: Vec<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) licenses: Vec<Value>,
+    pub(crate) name: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) properties: Vec<Property>,
     /// Its package URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) purl: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) crypto_properties: Option<Value>,
+    pub(crate) scope: Option<&'static str>,
+    /// Its type, such as `library` or `cryptographic-asset`.
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) evidence: Option<Value>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) properties: Vec<Property>,
-    /// Components that it contains.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) components: Vec<Component>,
+    pub(crate) version: Option<String>,
+}
+
+/// Where a component was found.
+#[derive(Serialize)]
+pub(crate) struct Evidence<'d> {
+    pub(crate) occurrences: Each<'d, Value>,
 }
 
 /// A name and a value beyond the specification; ours begin with `layersift:`.
@@ -109,63 +116,78 @@ pub(crate) struct Annotation {
     pub(crate) text: String,
 }
 
-impl Document {
+/// The document as it is written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Written<'w, 'd> {
+    #[serde(rename = "$schema")]
+    schema: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<Each<'w, Value>>,
+    bom_format: &'static str,
+    components: &'w Each<'d, Component<'d>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compositions: Option<Value>,
+    metadata: Metadata<'w, 'd>,
+    serial_number: String,
+    spec_version: &'static str,
+    version: u32,
+}
+
+#[derive(Serialize)]
+struct Metadata<'w, 'd> {
+    component: &'w Component<'d>,
+    #[serde(skip_serializing_if = "<[Property]>::is_empty")]
+    properties: &'w [Property],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<String>,
+    tools: Value,
+}
+
+impl Document<'_> {
     /// Writes the document.
     ///
     /// # Errors
     /// The error of `out`.
     pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let version = self.version.name();
-        let mut document = json!({
-            "$schema": format!("http://cyclonedx.org/schema/bom-{version}.schema.json"),
-            "bomFormat": "CycloneDX",
-            "specVersion": version,
-            "serialNumber": format!("urn:uuid:{}", self.serial),
-            "version": 1,
-            "metadata": self.metadata(),
-            "components": self.components,
-        });
-        if let Value::Object(document) = &mut document {
-            if !self.annotations.is_empty() {
-                document.insert("annotations".into(), self.annotations());
-            }
-            if !self.incomplete.is_empty() {
-                let composition = json!([{ "aggregate": "incomplete", "assemblies": self.incomplete }]);
-                document.insert("compositions".into(), composition);
-            }
-        }
-        layersift_model::json_output::write_pretty(&mut *out, &document)?;
+        let incomplete = || json!([{ "aggregate": "incomplete", "assemblies": self.incomplete }]);
+        let written = Written {
+            schema: format!("http://cyclonedx.org/schema/bom-{version}.schema.json"),
+            annotations: (!self.annotations.is_empty()).then(|| Each::new(|| self.annotations())),
+            bom_format: "CycloneDX",
+            components: &self.components,
+            compositions: (!self.incomplete.is_empty()).then(incomplete),
+            metadata: Metadata {
+                component: &self.subject,
+                properties: &self.properties,
+                timestamp: self.at.map(time),
+                tools: json!({ "components": [self.tool()] }),
+            },
+            serial_number: format!("urn:uuid:{}", self.serial),
+            spec_version: version,
+            version: 1,
+        };
+        layersift_model::json_output::write_pretty(&mut *out, &written)?;
         writeln!(out)
     }
 
-    fn metadata(&self) -> Value {
-        let mut metadata = json!({ "tools": { "components": [self.tool()] }, "component": self.subject });
-        if let Value::Object(metadata) = &mut metadata {
-            metadata.extend(self.at.map(|at| ("timestamp".to_string(), time(at).into())));
-            if !self.properties.is_empty() {
-                metadata.insert("properties".into(), json!(self.properties));
-            }
-        }
-        metadata
-    }
-
-    fn tool(&self) -> Component {
+    fn tool(&self) -> Component<'static> {
         let version = Some(self.tool_version.clone()).filter(|version| !version.is_empty());
         Component { kind: "application", name: "layersift".into(), version, ..Component::default() }
     }
 
     /// An annotation must have a time. Where the document has none, it is that of reproducible builds.
-    fn annotations(&self) -> Value {
+    fn annotations(&self) -> impl Iterator<Item = Value> {
         let at = time(self.at.unwrap_or(Timestamp::UNIX_EPOCH));
-        let one = |annotation: &Annotation| {
+        self.annotations.iter().map(move |annotation| {
             json!({
                 "subjects": annotation.subjects,
                 "annotator": { "component": self.tool() },
                 "timestamp": at,
                 "text": annotation.text,
             })
-        };
-        self.annotations.iter().map(one).collect()
+        })
     }
 }
 

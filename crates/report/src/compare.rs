@@ -107,7 +107,7 @@ pub struct Comparison<'r> {
     /// The layers of both.
     pub layers: LayerChanges<'r>,
     /// The packages of both; `None` if they were not read.
-    pub packages: Option<PackageChanges>,
+    pub packages: Option<PackageChanges<'r>>,
     /// What a reader should know, such as that the two scans had other rules.
     pub notes: Vec<String>,
     /// Whether secrets and exposures that stayed make the verdict fail, as those that came do.
@@ -155,7 +155,7 @@ impl<'r> Comparison<'r> {
 
     /// Compares the packages of the two images as well.
     #[must_use]
-    pub fn with_packages(self, before: &Inventory, after: &Inventory) -> Comparison<'r> {
+    pub fn with_packages(self, before: &'r Inventory, after: &'r Inventory) -> Comparison<'r> {
         Comparison { packages: Some(PackageChanges::new(before, after)), ..self }
     }
 

@@ -9,8 +9,9 @@ use std::io::{self, Write};
 use layersift_model::ImageReport;
 
 use crate::RenderOptions;
-use crate::assets::secrets;
+use crate::assets::{has_secrets, secrets};
 use crate::bom::{Component, Document, Property, SpecVersion, hash};
+use crate::each::Each;
 use crate::exchange;
 use crate::terminal::clean;
 
@@ -27,11 +28,10 @@ pub(crate) fn render_1_7(reports: &[ImageReport], _: &RenderOptions, out: &mut d
     document(reports, SpecVersion::V1_7).write(out)
 }
 
-fn document(reports: &[ImageReport], version: SpecVersion) -> Document {
-    let images: Vec<Component> = reports.iter().enumerate().map(|(index, report)| image(index, report)).collect();
-    let incomplete = reports.iter().zip(&images).filter(|(report, _)| !report.gaps.is_empty());
-    let incomplete = incomplete.map(|(_, image)| image.bom_ref.clone()).collect();
-    let (subject, components) = subject(images, reports.first().map_or("", |report| &report.target));
+fn document(reports: &[ImageReport], version: SpecVersion) -> Document<'_> {
+    let incomplete = reports.iter().enumerate().filter(|(_, report)| !report.gaps.is_empty());
+    let incomplete = incomplete.map(|(index, _)| image_ref(index)).collect();
+    let (subject, components) = subject(reports);
     Document {
         version,
         serial: exchange::uuid(reports, "cyclonedx"),
@@ -46,31 +46,31 @@ fn document(reports: &[ImageReport], version: SpecVersion) -> Document {
 }
 
 /// What the document is about, and its components: those of the one image, or the images.
-fn subject(mut images: Vec<Component>, target: &str) -> (Component, Vec<Component>) {
-    match images.pop() {
-        Some(mut image) if images.is_empty() => {
-            let components = std::mem::take(&mut image.components);
-            (image, components)
-        }
-        last => {
-            images.extend(last);
-            let name = exchange::name(target);
-            let name = if name.is_empty() { "images".into() } else { name };
-            (Component { kind: "container", bom_ref: "layersift:images".into(), name, ..Component::default() }, images)
-        }
+fn subject(reports: &[ImageReport]) -> (Component<'_>, Each<'_, Component<'_>>) {
+    if let [report] = reports {
+        let image = Component { components: None, ..image(0, report) };
+        return (image, Each::new(move || secrets(0, report)));
     }
+    let name = exchange::name(reports.first().map_or("", |report| &report.target));
+    let name = if name.is_empty() { "images".into() } else { name };
+    let subject = Component { kind: "container", bom_ref: "layersift:images".into(), name, ..Component::default() };
+    (subject, Each::new(move || reports.iter().enumerate().map(|(index, report)| image(index, report))))
+}
+
+fn image_ref(index: usize) -> String {
+    format!("layersift:image:{index}")
 }
 
 /// The image, with its secrets.
-fn image(index: usize, report: &ImageReport) -> Component {
+fn image(index: usize, report: &ImageReport) -> Component<'_> {
     Component {
         kind: "container",
-        bom_ref: format!("layersift:image:{index}"),
+        bom_ref: image_ref(index),
         name: exchange::image_name(report),
         version: report.manifest_digest.as_ref().map(ToString::to_string),
         hashes: report.manifest_digest.iter().map(hash).collect(),
         properties: properties(report),
-        components: secrets(index, report),
+        components: has_secrets(report).then(|| Each::new(move || secrets(index, report))),
         ..Component::default()
     }
 }

@@ -6,9 +6,11 @@
 //! fingerprint, so it is left out, too.
 
 use std::collections::HashMap;
+use std::fmt::{self, Write as _};
 
 use layersift_model::{
-    Digest, FileLocation, Finding, FingerprintKey, ImageGap, ImageReport, LayerRef, Location, State, Tool,
+    Algorithm, Digest, FileLocation, Finding, FingerprintKey, Hasher, ImageGap, ImageReport, LayerRef, Location, State,
+    Tool,
 };
 
 use crate::terminal::{clean, plural};
@@ -203,7 +205,41 @@ pub(crate) fn uuid(reports: &[ImageReport], purpose: &str) -> String {
 
 /// A UUID of a text, the same for the same text.
 pub(crate) fn uuid_of(text: &str) -> String {
-    let digest = Digest::of(text.as_bytes());
+    let mut uuid = Uuid::default();
+    uuid.add(format_args!("{text}"));
+    uuid.finish()
+}
+
+/// A UUID of a text that comes in parts, and is never in memory as a whole.
+pub(crate) struct Uuid(Hasher);
+
+impl Default for Uuid {
+    fn default() -> Uuid {
+        Uuid(Hasher::new(Algorithm::Sha256))
+    }
+}
+
+impl Uuid {
+    /// Adds a part of the text.
+    pub(crate) fn add(&mut self, part: fmt::Arguments<'_>) {
+        // Hashing does not fail.
+        let _ = self.write_fmt(part);
+    }
+
+    /// The UUID of all parts.
+    pub(crate) fn finish(self) -> String {
+        uuid_of_digest(&self.0.finish())
+    }
+}
+
+impl fmt::Write for Uuid {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
+    }
+}
+
+fn uuid_of_digest(digest: &Digest) -> String {
     let part = |from: usize, to: usize| digest.hex().get(from..to).unwrap_or_default();
     // RFC 9562, version 8: the bits are ours, but for version and variant.
     format!("{}-{}-8{}-8{}-{}", part(0, 8), part(8, 12), part(12, 15), part(15, 18), part(18, 30))

@@ -28,6 +28,7 @@ mod bom;
 mod built;
 pub mod compare;
 mod cyclonedx;
+mod each;
 mod exchange;
 mod format;
 mod gitlab;

@@ -9,7 +9,7 @@ mod text;
 
 use layersift_model::{Ecosystem, ImageReport, InstalledPackage, Inventory, State};
 
-use crate::exchange;
+use crate::exchange::{self, Uuid};
 
 pub use cyclonedx::cyclonedx;
 pub use spdx::spdx;
@@ -56,12 +56,17 @@ fn fate(state: State, ended_by: Option<usize>) -> Option<String> {
 /// A UUID of the document, the same for the same contents.
 fn serial(materials: &Materials<'_>, purpose: &str) -> String {
     let Materials { inventory, secrets } = materials;
-    let mut text = format!("sbom {purpose}\n{}\n{:?}\n", inventory.target, inventory.read_at);
-    text += &format!("{:?}\n{:?}\n{}\n", inventory.manifest_digest, inventory.config_digest, inventory.version);
+    let mut text = Uuid::default();
+    text.add(format_args!("sbom {purpose}\n{}\n{:?}\n", inventory.target, inventory.read_at));
+    let Inventory { manifest_digest, config_digest, version, .. } = inventory;
+    text.add(format_args!("{manifest_digest:?}\n{config_digest:?}\n{version}\n"));
     for package in &inventory.packages {
-        text += &format!("{} {} {} {:?}\n", package.purl, package.path, package.layer, package.state);
+        let purl = inventory.purl(package);
+        text.add(format_args!("{purl} {} {} {:?}\n", package.path, package.layer, package.state));
     }
-    text += &format!("{:?}\n{}\n", inventory.ai, inventory.gaps.len());
-    text += &secrets.map(|report| exchange::uuid(std::slice::from_ref(report), purpose)).unwrap_or_default();
-    exchange::uuid_of(&text)
+    text.add(format_args!("{:?}\n{}\n", inventory.ai, inventory.gaps.len()));
+    if let Some(report) = secrets {
+        text.add(format_args!("{}", exchange::uuid(std::slice::from_ref(report), purpose)));
+    }
+    text.finish()
 }

@@ -2,6 +2,7 @@
 //! joins the layers of an image.
 
 mod join;
+mod kept;
 pub(crate) mod layer;
 pub(crate) mod visitor;
 mod with_findings;
@@ -178,6 +179,10 @@ fn inventory(
     if joined.is_unfinished {
         let detail = "following all packages through all layers takes too long; some may be hidden";
         gaps.push(ImageGap { gap: Gap::new(GapReason::TooManyEntries, detail), layer: None });
+    }
+    if joined.dropped > 0 {
+        let detail = format!("hard links repeat too many packages of lower layers; {} were dropped", joined.dropped);
+        gaps.push(ImageGap { gap: Gap::new(GapReason::DocumentTooLarge, detail), layer: None });
     }
     gaps.sort_by(|a, b| (a.layer, &a.gap).cmp(&(b.layer, &b.gap)));
     let summary = |(described, layer): (&manifest::LayerSource, &Option<Arc<LayerPackages>>)| {

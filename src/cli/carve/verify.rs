@@ -116,7 +116,8 @@ fn image(
     faults: &mut Vec<String>,
     unchecked: &mut Vec<String>,
 ) -> anyhow::Result<()> {
-    let opened = open(args, target)?;
+    let deadline = args.timeout.begin();
+    let opened = open(args, target, deadline)?;
     let source = &said.source;
     let is_same = |image: &&Image| {
         (&image.manifest_digest, &image.config_digest) == (&source.manifest_digest, &source.config_digest)
@@ -135,7 +136,7 @@ fn image(
     let key = context::fingerprint_key(&args.fingerprint_key)?;
     let reports = match ids.is_empty() || said.tool.fingerprint_key != Some(key.id()) {
         true => Vec::new(),
-        false => reports(args, target, key.clone())?,
+        false => reports(args, target, key.clone(), deadline)?,
     };
     let of_image = |report: &&ImageReport| {
         (&report.manifest_digest, &report.config_digest) == (&image.manifest_digest, &image.config_digest)

@@ -5,9 +5,9 @@ use std::ffi::OsString;
 
 use anyhow::ensure;
 
-use super::{DiffArgs, reading, target as target_args};
+use super::{Deadline, DiffArgs, reading, target as target_args};
 use crate::cli::context;
-use layersift_format::{Cancellation, Listed, Opened};
+use layersift_format::{Listed, Opened};
 use layersift_model::{ImageReport, Limits, Secret};
 use layersift_report::compare::{self, Comparison};
 use layersift_scan::Options;
@@ -44,7 +44,7 @@ impl After {
 }
 
 /// The image after that `args` name, or the report of it that `is_kept`.
-pub(super) fn target(args: &DiffArgs, is_kept: bool) -> anyhow::Result<After> {
+pub(super) fn target(args: &DiffArgs, is_kept: bool, deadline: Deadline) -> anyhow::Result<After> {
     let given = args.after.clone();
     let after = |name: OsString, unsearchable| After { name, given: given.clone(), unsearchable };
     if is_kept {
@@ -55,7 +55,7 @@ pub(super) fn target(args: &DiffArgs, is_kept: bool) -> anyhow::Result<After> {
     if is_stream || target.transport.is_none_or(|transport| transport.name != "docker") {
         return Ok(after(given.clone(), is_stream.then_some(IS_STREAM)));
     }
-    let options = context::registry_options(&args.registry, &Cancellation::never())?;
+    let options = context::registry_options(&args.registry, &deadline.cancellation())?;
     let Opened::Source(source) = open(&target, &Limits::default(), &options)? else {
         return Ok(after(given.clone(), None));
     };
@@ -70,6 +70,7 @@ pub(super) fn search<'s>(
     args: &DiffArgs,
     comparisons: Vec<Comparison<'s>>,
     after: &After,
+    deadline: Deadline,
 ) -> anyhow::Result<Vec<Comparison<'s>>> {
     let mut values = Values::default();
     let mut unsearched: BTreeMap<String, &'static str> = BTreeMap::new();
@@ -95,7 +96,7 @@ pub(super) fn search<'s>(
             let key = context::fingerprint_key(&args.fingerprint_key)?;
             let options = Options { threads: args.threads.threads, key, ..Options::default() };
             let search = ValueSearch::new(values, options)?;
-            let found = reading(args, &target_args(args, &after.name), None).scan_by(search.analyzer())?;
+            let found = reading(args, &target_args(args, &after.name), None, deadline).scan_by(search.analyzer())?;
             (Some(search), found)
         }
     };

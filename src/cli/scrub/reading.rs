@@ -25,8 +25,8 @@ pub(super) struct Source {
 
 impl Source {
     /// Opens the image `target`, which has to be one that can be read more than once.
-    pub(super) fn open(target: Target, registry: &RegistryArgs) -> anyhow::Result<Source> {
-        let options = context::registry_options(registry, &Cancellation::never())?;
+    pub(super) fn open(target: Target, registry: &RegistryArgs, cancellation: &Cancellation) -> anyhow::Result<Source> {
+        let options = context::registry_options(registry, cancellation)?;
         let Opened::Source(source) = open(&target, &Limits::default(), &options)? else {
             bail!("{}: it can be read only once; save it to a file that is not compressed first", target.name());
         };

@@ -242,9 +242,8 @@ fn fingerprints_of_other_keys_are_refused() {
 
 fn package(name: &str, version: &str, state: State) -> InstalledPackage {
     InstalledPackage {
-        record: PackageRecord::new(Ecosystem::Deb, name, version),
-        purl: String::new(),
-        path: ImagePath::normalize(b"var/lib/dpkg/status"),
+        record: PackageRecord::new(Ecosystem::Deb, name, version).into(),
+        path: ImagePath::normalize(b"var/lib/dpkg/status").into(),
         layer: 0,
         state,
         ended_by: None,

@@ -212,10 +212,8 @@ impl Text<'_, '_> {
         more(packages.changed.len(), out)
     }
 
-    fn package(&self, package: &PackageChange, out: &mut dyn Write) -> io::Result<()> {
-        let versions = |versions: &std::collections::BTreeSet<String>| {
-            clean(&versions.iter().map(String::as_str).collect::<Vec<_>>().join(", "), 200)
-        };
+    fn package(&self, package: &PackageChange<'_>, out: &mut dyn Write) -> io::Result<()> {
+        let versions = |versions: &[&str]| clean(&versions.join(", "), 200);
         let mut line = Line::begin(out, 2, self.width)?;
         line.text(DIM, package.ecosystem.name())?;
         line.text(PLAIN, &clean(&package.name, 200))?;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{Materials, image_name, serial, version};
 use crate::assets::secrets;
 use crate::bom::{Annotation, Component, Document, Property, SpecVersion, hash};
+use crate::each::Each;
 use crate::exchange;
 
 const IMAGE: &str = "image";
@@ -28,11 +29,15 @@ pub fn cyclonedx(materials: &Materials<'_>, version: SpecVersion, out: &mut dyn 
     document(materials, version).write(out)
 }
 
-fn document(materials: &Materials<'_>, version: SpecVersion) -> Document {
-    let Materials { inventory, secrets: report } = materials;
-    let packages = inventory.packages.iter().enumerate().map(|(index, package)| component(index, package, inventory));
-    let models = models(inventory).map(|(index, mark)| model(index, mark, inventory));
-    let assets = report.iter().flat_map(|report| secrets(0, report));
+fn document<'m>(materials: &Materials<'m>, version: SpecVersion) -> Document<'m> {
+    let Materials { inventory, secrets: report } = *materials;
+    let components = move || {
+        let packages = inventory.packages.iter().enumerate();
+        let packages = packages.map(|(index, package)| component(index, package, inventory));
+        let models = models(inventory).map(|(index, mark)| model(index, mark, inventory));
+        let assets = report.into_iter().flat_map(|report| secrets(0, report));
+        operating_system(inventory).into_iter().chain(packages).chain(models).chain(assets)
+    };
     let shown = inventory.ai.iter().enumerate().take(MOST_ANNOTATIONS);
     Document {
         version,
@@ -41,7 +46,7 @@ fn document(materials: &Materials<'_>, version: SpecVersion) -> Document {
         tool_version: inventory.version.clone(),
         subject: subject(materials),
         properties: inventory.gaps.iter().map(gap).collect(),
-        components: operating_system(inventory).into_iter().chain(packages).chain(models).chain(assets).collect(),
+        components: Each::new(components),
         annotations: shown.map(|(index, mark)| annotation(index, mark)).collect(),
         incomplete: if inventory.gaps.is_empty() { Vec::new() } else { vec![IMAGE.into()] },
     }
@@ -54,7 +59,7 @@ fn gap(ImageGap { gap, layer }: &ImageGap) -> Property {
 }
 
 /// The image, with what is said of it as a whole.
-fn subject(materials: &Materials<'_>) -> Component {
+fn subject<'m>(materials: &Materials<'m>) -> Component<'m> {
     let Materials { inventory, secrets: report } = materials;
     let digest = |name, digest: &Option<Digest>| digest.as_ref().map(|digest| Property::new(name, digest));
     let mut properties: Vec<Property> = [
@@ -97,7 +102,7 @@ fn subject(materials: &Materials<'_>) -> Component {
     }
 }
 
-fn operating_system(inventory: &Inventory) -> Option<Component> {
+fn operating_system(inventory: &Inventory) -> Option<Component<'_>> {
     let known = inventory.distribution.as_ref()?;
     Some(Component {
         kind: "operating-system",
@@ -108,7 +113,7 @@ fn operating_system(inventory: &Inventory) -> Option<Component> {
     })
 }
 
-fn component(index: usize, package: &InstalledPackage, inventory: &Inventory) -> Component {
+fn component<'m>(index: usize, package: &InstalledPackage, inventory: &'m Inventory) -> Component<'m> {
     let record = &package.record;
     let group = record.namespace.as_ref().map(|name| match record.ecosystem {
         Ecosystem::Npm => format!("@{name}"),
@@ -127,7 +132,7 @@ fn component(index: usize, package: &InstalledPackage, inventory: &Inventory) ->
         // CycloneDX: not reachable at run time.
         scope: (!package.is_visible()).then_some("excluded"),
         licenses: record.licence.iter().map(license).collect(),
-        purl: Some(package.purl.clone()),
+        purl: Some(inventory.purl(package)),
         properties,
         ..Component::default()
     }
@@ -158,7 +163,7 @@ fn models(inventory: &Inventory) -> impl Iterator<Item = (usize, &AiMark)> {
     inventory.ai.iter().enumerate().filter(|(_, mark)| mark.record.kind == AiMarkKind::Model)
 }
 
-fn model(index: usize, mark: &AiMark, inventory: &Inventory) -> Component {
+fn model<'m>(index: usize, mark: &AiMark, inventory: &'m Inventory) -> Component<'m> {
     let mut properties = lifetime(mark.state, &mark.path, mark.layer, mark.ended_by, inventory);
     properties.push(Property::new("layersift:ai:basis", mark.record.kind.basis().name()));
     properties.extend(mark.record.name.as_ref().map(|name| Property::new("layersift:ai:name", exchange::name(name))));

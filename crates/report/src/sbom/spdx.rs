@@ -5,13 +5,16 @@
 //! comment.
 
 use std::io::{self, Write};
+use std::iter;
 
 use jiff::Timestamp;
 use layersift_model::{InstalledPackage, Inventory};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Materials, fate, full_name, image_name, serial, version};
 use crate::bom::time;
+use crate::each::Each;
 use crate::exchange;
 
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
@@ -26,37 +29,61 @@ const MOST_NAMED: usize = 200;
 /// # Errors
 /// Those of `out`.
 pub fn spdx(inventory: &Inventory, out: &mut dyn Write) -> io::Result<()> {
-    layersift_model::json_output::write_pretty(&mut *out, &document(inventory))?;
+    layersift_model::json_output::write_pretty(&mut *out, &Document::new(inventory))?;
     writeln!(out)
 }
 
-fn document(inventory: &Inventory) -> Value {
-    // A document must have a time. One without is as those of reproducible builds.
-    let at = time(inventory.read_at.unwrap_or(Timestamp::UNIX_EPOCH));
-    let tool = if inventory.version.is_empty() { String::new() } else { format!("-{}", inventory.version) };
-    let tool = format!("Tool: layersift{tool}");
-    let visible: Vec<&InstalledPackage> = inventory.packages.iter().filter(|one| one.is_visible()).collect();
-    let mut packages = vec![image(inventory)];
-    packages.extend(visible.iter().enumerate().map(|(index, package)| element(index, package)));
-    let contained = (0..visible.len()).map(|index| relationship(IMAGE, "CONTAINS", &package_ref(index)));
-    let relationships: Vec<Value> =
-        std::iter::once(relationship(DOCUMENT, "DESCRIBES", IMAGE)).chain(contained).collect();
-    let mut document = json!({
-        "spdxVersion": "SPDX-2.3",
-        "dataLicense": "CC0-1.0",
-        "SPDXID": DOCUMENT,
-        "name": image_name(inventory),
-        "documentNamespace": format!("urn:uuid:{}", serial(&Materials { inventory, secrets: None }, "spdx")),
-        "creationInfo": { "created": at, "creators": [tool] },
-        "comment": comment(inventory, visible.len()),
-        "packages": packages,
-        "relationships": relationships,
-    });
-    let remarks = annotations(inventory, &tool, &at);
-    if let (false, Value::Object(document)) = (remarks.is_empty(), &mut document) {
-        document.insert("annotations".into(), remarks.into());
+/// The document. Its fields are in the order of their names, and packages are made while it is written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'i> {
+    #[serde(rename = "SPDXID")]
+    id: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    annotations: Vec<Value>,
+    comment: String,
+    creation_info: Value,
+    data_license: &'static str,
+    document_namespace: String,
+    name: &'i str,
+    packages: Each<'i, Value>,
+    relationships: Each<'i, Value>,
+    spdx_version: &'static str,
+}
+
+impl Document<'_> {
+    fn new(inventory: &Inventory) -> Document<'_> {
+        // A document must have a time. One without is as those of reproducible builds.
+        let at = time(inventory.read_at.unwrap_or(Timestamp::UNIX_EPOCH));
+        let tool = if inventory.version.is_empty() { String::new() } else { format!("-{}", inventory.version) };
+        let tool = format!("Tool: layersift{tool}");
+        let packages = move || {
+            let visible = visible(inventory).enumerate();
+            iter::once(image(inventory)).chain(visible.map(|(index, package)| element(index, package, inventory)))
+        };
+        let count = inventory.visible();
+        let relationships = move || {
+            let contained = (0..count).map(|index| relationship(IMAGE, "CONTAINS", &package_ref(index)));
+            iter::once(relationship(DOCUMENT, "DESCRIBES", IMAGE)).chain(contained)
+        };
+        Document {
+            id: DOCUMENT,
+            annotations: annotations(inventory, &tool, &at),
+            comment: comment(inventory, count),
+            creation_info: json!({ "created": at, "creators": [tool] }),
+            data_license: "CC0-1.0",
+            document_namespace: format!("urn:uuid:{}", serial(&Materials { inventory, secrets: None }, "spdx")),
+            name: image_name(inventory),
+            packages: Each::new(packages),
+            relationships: Each::new(relationships),
+            spdx_version: "SPDX-2.3",
+        }
     }
-    document
+}
+
+/// The packages that a container has.
+fn visible(inventory: &Inventory) -> impl Iterator<Item = &InstalledPackage> {
+    inventory.packages.iter().filter(|one| one.is_visible())
 }
 
 /// What is not in the document.
@@ -92,7 +119,7 @@ fn image(inventory: &Inventory) -> Value {
     image
 }
 
-fn element(index: usize, package: &InstalledPackage) -> Value {
+fn element(index: usize, package: &InstalledPackage, inventory: &Inventory) -> Value {
     let inside = package.record.inside.iter().map(|member| exchange::name(member));
     let place: Vec<String> = std::iter::once(exchange::name(&package.path.to_string())).chain(inside).collect();
     let source = format!("recorded by {} in layer {}", place.join(exchange::MEMBER), package.layer);
@@ -108,7 +135,7 @@ fn element(index: usize, package: &InstalledPackage) -> Value {
         "externalRefs": [{
             "referenceCategory": "PACKAGE-MANAGER",
             "referenceType": "purl",
-            "referenceLocator": package.purl,
+            "referenceLocator": inventory.purl(package),
         }],
     });
     if let Value::Object(element) = &mut element {

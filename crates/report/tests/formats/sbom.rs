@@ -17,14 +17,14 @@ fn path(text: &str) -> ImagePath {
 }
 
 fn package(record: PackageRecord, state: State) -> InstalledPackage {
-    let purl = format!("pkg:{}/{}@{}", record.ecosystem.name(), record.name, record.version);
     let ended_by = (state != State::Present).then_some(2);
-    InstalledPackage { record, purl, path: path("lib/apk/db/installed"), layer: 0, state, ended_by }
+    InstalledPackage { record: record.into(), path: path("lib/apk/db/installed").into(), layer: 0, state, ended_by }
 }
 
 fn mark(kind: AiMarkKind, at: &str, state: State) -> AiMark {
     let record = AiRecord { kind, name: Some("Claude".into()), detail: "it says so".into() };
-    AiMark { record, path: path(at), layer: 1, state, ended_by: (state != State::Present).then_some(2) }
+    let ended_by = (state != State::Present).then_some(2);
+    AiMark { record: record.into(), path: path(at).into(), layer: 1, state, ended_by }
 }
 
 fn inventory() -> Inventory {
@@ -188,7 +188,10 @@ fn spdx_has_what_a_container_has_and_counts_the_rest() {
     assert_eq!(names, ["app:1", "musl", "@types/node", "curl"]);
     assert_eq!(packages[3]["versionInfo"], "1:7.76");
     assert_eq!(packages[3]["licenseDeclared"], "NOASSERTION");
-    assert_eq!(packages[3]["externalRefs"][0]["referenceLocator"], "pkg:rpm/curl@7.76");
+    assert_eq!(
+        packages[3]["externalRefs"][0]["referenceLocator"],
+        "pkg:rpm/alpine/curl@7.76?distro=alpine-3.20&epoch=1&upstream=curl.src.rpm"
+    );
     let comment = document["comment"].as_str().unwrap();
     assert!(comment.contains("does not: 1;") && comment.contains("damaged-document"), "{comment}");
     assert_eq!(document["relationships"].as_array().unwrap().len(), 4);

@@ -8,12 +8,17 @@ use std::sync::Arc;
 
 use layersift_format::manifest::ImageKind;
 use layersift_model::{AiMark, Distribution, ImagePath, InstalledPackage, LayerReport, Origin, State};
-use layersift_packages::purl;
 
 use super::layer::{LayerPackages, PackageFile, Record, RecordIdentity};
 use crate::assemble::changes::{Changes, RealPath};
 use crate::assemble::work::Work;
 use layersift_format::symlinks::{RelevantLinks, Symlinks};
+
+/// The most records that hard links repeat from lower layers. No image has as many.
+const MAX_LINKED: usize = 100_000;
+
+/// The looks at a directory that take as long as comparing this many records.
+const RECORDS_PER_LOOK: usize = 4;
 
 /// The packages and the marks of AI of all layers.
 pub(crate) struct Joined {
@@ -22,6 +27,8 @@ pub(crate) struct Joined {
     pub(crate) distribution: Option<Distribution>,
     /// Whether packages that are listed as visible may be hidden, because following them takes too long.
     pub(crate) is_unfinished: bool,
+    /// The records that were dropped because hard links repeat too many.
+    pub(crate) dropped: u64,
 }
 
 /// Joins `layers`, base first. Unread layers have no effect.
@@ -43,7 +50,7 @@ pub(crate) fn join(layers: &[Option<Arc<LayerPackages>>], kind: ImageKind) -> Jo
 /// The symbolic links that may lead to a file with records.
 fn relevant_links(layers: &[Option<Arc<LayerPackages>>]) -> RelevantLinks<'_> {
     let layers = layers.iter().flatten();
-    let files = layers.clone().flat_map(|layer| &layer.files).map(|file| &file.path);
+    let files = layers.clone().flat_map(|layer| &layer.files).map(|file| &*file.path);
     if files.clone().next().is_none() {
         return RelevantLinks::default();
     }
@@ -52,7 +59,7 @@ fn relevant_links(layers: &[Option<Arc<LayerPackages>>]) -> RelevantLinks<'_> {
 
 /// A file that is visible so far.
 struct OpenFile {
-    path: ImagePath,
+    path: Arc<ImagePath>,
     /// The indexes of its packages.
     packages: Vec<usize>,
     distribution: Option<Distribution>,
@@ -70,7 +77,7 @@ type EndedFiles = HashMap<ImagePath, Ended>;
 /// A record of a file, and what became of it.
 struct Item {
     record: Record,
-    path: ImagePath,
+    path: Arc<ImagePath>,
     layer: usize,
     state: State,
     ended_by: Option<usize>,
@@ -84,6 +91,9 @@ struct Joining<'l> {
     open: BTreeMap<ImagePath, OpenFile>,
     items: Vec<Item>,
     work: Work,
+    /// The records that hard links repeat, and those that were dropped.
+    linked: usize,
+    dropped: u64,
 }
 
 impl Joining<'_> {
@@ -130,9 +140,10 @@ impl Joining<'_> {
     fn add(&mut self, index: usize, file: &PackageFile, ended: &mut EndedFiles) {
         let real = self.symlinks.resolve(&file.path);
         let mut known = ended.remove(&real);
+        let looks = known.as_ref().map_or(0, |ended| ended.packages.len() + file.records.len()) / RECORDS_PER_LOOK;
         let continued = match &known {
-            Some(ended) => self.continued(ended, &file.records),
-            None => vec![None; file.records.len()],
+            Some(ended) if self.work.take(looks as u64) => self.continued(ended, &file.records),
+            _ => vec![None; file.records.len()],
         };
         if let Some(ended_file) = &mut known {
             let kept: HashSet<usize> = continued.iter().flatten().copied().collect();
@@ -148,7 +159,7 @@ impl Joining<'_> {
         if let Some(rest) = known {
             ended.insert(real.clone(), rest);
         }
-        let open = OpenFile { path: file.path.clone(), packages, distribution: file.distribution.clone() };
+        let open = OpenFile { path: Arc::clone(&file.path), packages, distribution: file.distribution.clone() };
         self.open.insert(real, open);
     }
 
@@ -162,32 +173,33 @@ impl Joining<'_> {
     /// Adds the packages of files that a later entry of the same layer overwrote or deleted, and that the file in their
     /// place does not record.
     fn add_superseded(&mut self, index: usize, layer: &LayerPackages) {
+        let mut gone: Vec<Item> = Vec::new();
+        // What the files in their place record, by the path: there may be many files at one.
+        let mut still: HashMap<ImagePath, HashSet<RecordIdentity<'_>>> = HashMap::new();
         for file in &layer.files {
             let Some(state) = file.superseded else { continue };
-            let real = self.symlinks.resolve(&file.path);
-            let still: HashSet<RecordIdentity<'_>> = self
-                .open
-                .get(&real)
-                .into_iter()
-                .flat_map(|open| &open.packages)
-                .map(|package| self.items[*package].record.identity())
-                .collect();
-            let gone: Vec<Item> = file
-                .records
-                .iter()
-                .filter(|record| !still.contains(&record.identity()))
-                .map(|record| item(record, &file.path, index, Some(state)))
-                .collect();
-            self.items.extend(gone);
+            let still = still.entry(self.symlinks.resolve(&file.path)).or_insert_with_key(|real| {
+                let packages = self.open.get(real).into_iter().flat_map(|open| &open.packages);
+                packages.map(|package| self.items[*package].record.identity()).collect()
+            });
+            let records = file.records.iter().filter(|record| !still.contains(&record.identity()));
+            gone.extend(records.map(|record| item(record, &file.path, index, Some(state))));
         }
+        drop(still);
+        self.items.extend(gone);
     }
 
     /// The files of lower layers that hard links of this layer add under new paths.
-    fn linked(&self, report: &LayerReport, before: &Symlinks) -> Vec<PackageFile> {
+    fn linked(&mut self, report: &LayerReport, before: &Symlinks) -> Vec<PackageFile> {
         let mut linked = Vec::new();
         for link in report.hard_links.iter().filter(|link| link.superseded.is_none()) {
             let Origin::Below(target) = &link.origin else { continue };
             let Some(open) = self.open.get(&before.resolve(target)) else { continue };
+            if self.linked + open.packages.len() > MAX_LINKED {
+                self.dropped += open.packages.len() as u64;
+                continue;
+            }
+            self.linked += open.packages.len();
             let records = open.packages.iter().map(|package| self.items[*package].record.clone()).collect();
             linked.push(PackageFile::linked(link, records, open.distribution.clone()));
         }
@@ -203,10 +215,7 @@ impl Joining<'_> {
         let (mut packages, mut ai) = (Vec::new(), Vec::new());
         for Item { record, path, layer, state, ended_by } in self.items {
             match record {
-                Record::Package(record) => {
-                    let purl = purl(&record, distribution.as_ref());
-                    packages.push(InstalledPackage { record, purl, path, layer, state, ended_by });
-                }
+                Record::Package(record) => packages.push(InstalledPackage { record, path, layer, state, ended_by }),
                 Record::Ai(record) => ai.push(AiMark { record, path, layer, state, ended_by }),
             }
         }
@@ -220,17 +229,19 @@ impl Joining<'_> {
         });
         packages.dedup();
         ai.sort_by(|a, b| {
-            let key = |one: &AiMark| (!one.is_visible(), one.record.kind, one.path.clone(), one.layer, one.ended_by);
-            key(a).cmp(&key(b)).then_with(|| a.record.cmp(&b.record))
+            let kinds = (!a.is_visible(), a.record.kind).cmp(&(!b.is_visible(), b.record.kind));
+            let paths = kinds.then_with(|| a.path.cmp(&b.path));
+            let layers = paths.then_with(|| (a.layer, a.ended_by).cmp(&(b.layer, b.ended_by)));
+            layers.then_with(|| a.record.cmp(&b.record))
         });
-        Joined { packages, ai, distribution, is_unfinished: self.work.is_exceeded() }
+        Joined { packages, ai, distribution, is_unfinished: self.work.is_exceeded(), dropped: self.dropped }
     }
 }
 
-fn item(record: &Record, path: &ImagePath, layer: usize, superseded: Option<State>) -> Item {
+fn item(record: &Record, path: &Arc<ImagePath>, layer: usize, superseded: Option<State>) -> Item {
     Item {
         record: record.clone(),
-        path: path.clone(),
+        path: Arc::clone(path),
         layer,
         state: superseded.unwrap_or(State::Present),
         ended_by: superseded.map(|_| layer),

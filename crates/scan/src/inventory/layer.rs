@@ -1,12 +1,13 @@
 //! The packages and the marks of AI that the files of one layer record.
 
 use std::mem::size_of;
+use std::sync::Arc;
 
 use layersift_format::tar::BLOCK;
 use layersift_format::{Blob, Cancellation};
 use layersift_model::{
-    AiRecord, Algorithm, Distribution, Footprint, Gap, GapReason, HardLink, ImagePath, LayerReport, Limits, Origin,
-    Owners, PackageIdentity, PackageRecord, State,
+    AiRecord, Algorithm, Distribution, Footprint, HardLink, ImagePath, LayerReport, Limits, Owners, PackageIdentity,
+    PackageRecord, State,
 };
 use rayon::ThreadPool;
 
@@ -29,8 +30,8 @@ const OVERLAP: Overlap = Overlap { before: 0, after: 0 };
 /// The memory that every layer takes: windows that are read or hashed.
 const LAYER_BYTES: u64 = 16 << 20;
 
-/// The most packages of one layer, with those that hard links repeat.
-const MAX_PACKAGES: usize = 1_000_000;
+/// The bytes that a record takes besides its own: in its file, while layers are joined, and in the inventory.
+const RECORD_PLACES: usize = 160;
 
 /// The packages of one layer.
 pub(crate) struct LayerPackages {
@@ -43,8 +44,8 @@ pub(crate) struct LayerPackages {
 /// What a file says.
 #[derive(Clone)]
 pub(crate) enum Record {
-    Package(PackageRecord),
-    Ai(AiRecord),
+    Package(Arc<PackageRecord>),
+    Ai(Arc<AiRecord>),
 }
 
 /// What tells one record of a file from another.
@@ -61,12 +62,20 @@ impl Record {
             Record::Ai(record) => RecordIdentity::Ai(record),
         }
     }
+
+    fn footprint(&self) -> u64 {
+        let record = match self {
+            Record::Package(record) => record.footprint(),
+            Record::Ai(record) => record.footprint(),
+        };
+        record + RECORD_PLACES as u64
+    }
 }
 
 /// A file with records.
 #[derive(Clone)]
 pub(crate) struct PackageFile {
-    pub(crate) path: ImagePath,
+    pub(crate) path: Arc<ImagePath>,
     pub(crate) entry: u32,
     pub(crate) records: Vec<Record>,
     /// The distribution that it names.
@@ -76,34 +85,29 @@ pub(crate) struct PackageFile {
 }
 
 impl PackageFile {
+    /// The file at `path` with `records`.
+    pub(crate) fn new(path: ImagePath, entry: u32, records: Vec<Record>) -> PackageFile {
+        PackageFile { path: Arc::new(path), entry, records, distribution: None, superseded: None }
+    }
+
     /// The file of a lower layer with `records`, at the path of a hard link to it.
     pub(crate) fn linked(link: &HardLink, records: Vec<Record>, distribution: Option<Distribution>) -> PackageFile {
-        let path = link.link.clone();
-        PackageFile { path, entry: link.entry, records, distribution, superseded: link.superseded }
+        let file = PackageFile::new(link.link.clone(), link.entry, records);
+        PackageFile { distribution, superseded: link.superseded, ..file }
     }
 }
 
 impl Footprint for LayerPackages {
     fn footprint(&self) -> u64 {
-        let file = |file: &PackageFile| {
-            let records: usize = file.records.iter().map(|record| size_of::<Record>() + text_bytes(record)).sum();
-            (size_of::<PackageFile>() + file.path.as_bytes().len() + records) as u64
-        };
-        self.report.footprint() + self.files.iter().map(file).sum::<u64>()
+        self.report.footprint() + self.files.iter().map(Footprint::footprint).sum::<u64>()
     }
 }
 
-/// The bytes of the text of a record.
-fn text_bytes(record: &Record) -> usize {
-    let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    match record {
-        Record::Ai(record) => record.detail.len() + optional(&record.name),
-        Record::Package(record) => {
-            let PackageRecord { namespace, name, version, epoch, architecture, licence, source, inside, .. } = record;
-            let inside: usize = inside.iter().map(|name| size_of::<String>() + name.len()).sum();
-            let other = [namespace, epoch, architecture, licence, source].into_iter().map(optional).sum::<usize>();
-            name.len() + version.len() + other + inside
-        }
+/// With the records that it shares with its hard links: what is kept must not depend on which file comes first.
+impl Footprint for PackageFile {
+    fn footprint(&self) -> u64 {
+        let file = size_of::<PackageFile>() + self.path.as_bytes().len();
+        file as u64 + self.records.iter().map(Record::footprint).sum::<u64>()
     }
 }
 
@@ -180,29 +184,18 @@ impl<'r> PackageReader<'r> {
 
 /// The packages of a layer that was walked.
 pub(crate) fn conclude(facts: LayerFacts, mut entries: Entries, found: Found, work: &LayerWork) -> LayerPackages {
-    let (mut files, mut gaps) = found.into_parts();
+    let (mut kept, mut gaps) = found.into_parts();
     gaps.extend(facts.gaps);
     entries.sort();
     let (hard_links, too_long) = entries.resolved_links(work);
     gaps.extend(too_long);
     let symlinks = entries.take_symlinks();
+    kept.link(&hard_links);
+    let (mut files, dropped) = kept.into_parts();
+    gaps.extend(dropped);
     let mut later = entries.later();
     for file in &mut files {
         file.superseded = later.superseded(&file.path, file.entry);
-    }
-    let mut records: usize = files.iter().map(|file| file.records.len()).sum();
-    let by_entry = files.len();
-    for link in &hard_links {
-        let Origin::Entry(entry) = &link.origin else { continue };
-        let Ok(index) = files[..by_entry].binary_search_by_key(entry, |file| file.entry) else { continue };
-        records += files[index].records.len();
-        if records > MAX_PACKAGES {
-            let detail = format!("the layer records more than {MAX_PACKAGES} packages; the rest were dropped");
-            gaps.add(Gap::new(GapReason::DocumentTooLarge, detail));
-            break;
-        }
-        let (path, superseded) = (link.link.clone(), link.superseded);
-        files.push(PackageFile { path, superseded, entry: link.entry, ..files[index].clone() });
     }
     let mut gaps = gaps.into_gaps();
     gaps.sort();

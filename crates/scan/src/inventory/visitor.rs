@@ -1,13 +1,14 @@
 //! Collects the files of a layer that record packages or have marks of AI, while something walks the layer.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use layersift_format::tar::{Entry, Kind};
 use layersift_model::{Gap, GapReason, ImagePath, Limits};
 use layersift_packages::{AiFile, ReadError, RecordKind, distribution};
 
+use super::kept::KeptFiles;
 use super::layer::{PackageFile, Record};
 use crate::allowance::Allowance;
 use crate::layer::buffer::Bytes;
@@ -24,23 +25,24 @@ const MAGIC: usize = 4;
 const LARGE: usize = 64 << 10;
 
 /// The most bytes of files that wait to be read by other threads.
-const MOST_WAITING: u64 = 128 << 20;
+const MOST_WAITING: u64 = 48 << 20;
+
+/// The most memory for reading a file by another thread. Files that may take more are read one after the other.
+const MOST_BESIDE: u64 = 32 << 20;
+
+/// The bytes that are taken from the memory of the process at once for what is kept.
+const STEP: u64 = 1 << 20;
 
 /// The most bytes of the buffer that one file leaves to the next.
 const MOST_KEPT: usize = 4 << 20;
-
-/// The most marks of AI in one layer.
-const MAX_MARKS: usize = 10_000;
 
 /// The most bytes of an `os-release`.
 const MAX_OS_RELEASE: u64 = 1 << 20;
 
 /// What was found in a layer, by any thread.
 pub(crate) struct Found {
-    files: Mutex<Vec<PackageFile>>,
+    files: Mutex<KeptFiles>,
     gaps: Mutex<GapList>,
-    /// The number of marks of AI.
-    marks: AtomicUsize,
     /// The bytes of files that wait to be read.
     waiting: AtomicU64,
 }
@@ -48,26 +50,24 @@ pub(crate) struct Found {
 impl Found {
     pub(crate) fn new(limits: &Limits) -> Found {
         Found {
-            files: Mutex::default(),
+            files: Mutex::new(KeptFiles::new(limits.layer_package_bytes)),
             gaps: Mutex::new(GapList::new(limits.gap_bytes)),
-            marks: AtomicUsize::new(0),
             waiting: AtomicU64::new(0),
         }
     }
 
     /// The files, in archive order, and what could not be read.
-    pub(crate) fn into_parts(self) -> (Vec<PackageFile>, GapList) {
-        let mut files = self.files.into_inner().unwrap_or_else(PoisonError::into_inner);
-        files.sort_by_key(|file| file.entry);
+    pub(crate) fn into_parts(self) -> (KeptFiles, GapList) {
+        let files = self.files.into_inner().unwrap_or_else(PoisonError::into_inner);
         (files, self.gaps.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn files(&self) -> MutexGuard<'_, KeptFiles> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn gap(&self, gap: Gap) {
         self.gaps.lock().unwrap_or_else(PoisonError::into_inner).add(gap);
-    }
-
-    fn file(&self, file: PackageFile) {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).push(file);
     }
 
     fn read(&self, kind: RecordKind, path: ImagePath, entry: u32, bytes: &[u8]) {
@@ -81,24 +81,14 @@ impl Found {
             self.gap(Gap::new(reason, error.to_string()).at(path.to_string()));
         }
         if !read.packages.is_empty() {
-            let records = read.packages.into_iter().map(Record::Package).collect();
-            self.file(PackageFile { path, entry, records, distribution: None, superseded: None });
+            let records = read.packages.into_iter().map(|record| Record::Package(Arc::new(record))).collect();
+            self.files().add(PackageFile::new(path, entry, records));
         }
     }
 
     fn read_mark(&self, kind: AiFile, path: ImagePath, entry: u32, bytes: &[u8]) {
         let Some(record) = kind.read(bytes) else { return };
-        match self.marks.fetch_add(1, Ordering::Relaxed) {
-            MAX_MARKS => {
-                let detail = format!("the layer has more than {MAX_MARKS} marks of AI; the rest were dropped");
-                self.gap(Gap::new(GapReason::DocumentTooLarge, detail));
-            }
-            count if count < MAX_MARKS => {
-                let records = vec![Record::Ai(record)];
-                self.file(PackageFile { path, entry, records, distribution: None, superseded: None });
-            }
-            _ => {}
-        }
+        self.files().add(PackageFile::new(path, entry, vec![Record::Ai(Arc::new(record))]));
     }
 }
 
@@ -108,7 +98,7 @@ pub(crate) struct Job {
     path: ImagePath,
     entry: u32,
     bytes: Vec<u8>,
-    _memory: ExtraMemory,
+    _memory: [ExtraMemory; 2],
 }
 
 impl Job {
@@ -148,6 +138,8 @@ pub(crate) struct PackageVisitor<'v> {
     file: Option<CurrentFile>,
     state: FileState,
     buffer: Vec<u8>,
+    /// The memory of what is kept, as far as it was taken.
+    held: Vec<ExtraMemory>,
 }
 
 impl<'v> PackageVisitor<'v> {
@@ -169,6 +161,15 @@ impl<'v> PackageVisitor<'v> {
             file: None,
             state: FileState::Ignored,
             buffer: Vec::new(),
+            held: Vec::new(),
+        }
+    }
+
+    /// Takes the memory of what is kept. Only this thread may wait for it: others are waited for.
+    fn hold_kept(&mut self) {
+        let kept = self.found.files().bytes();
+        while self.held.len() as u64 * STEP < kept {
+            self.held.push(self.memory.grow(STEP));
         }
     }
 
@@ -184,12 +185,20 @@ impl<'v> PackageVisitor<'v> {
     fn collect(&mut self, kind: RecordKind) -> FileState {
         let Some(file) = &self.file else { return FileState::Ignored };
         let limit = kind.most_bytes();
-        if file.size <= limit {
-            return FileState::Records(kind, self.memory.grow(file.size));
+        let is_small = file.size <= limit;
+        if let Some(memory) = is_small.then(|| self.memory.try_grow(file.size)).flatten() {
+            // Growing step by step, it might take twice its bytes.
+            self.buffer.reserve_exact(file.size as usize);
+            return FileState::Records(kind, memory);
         }
         // No program that Go or Rust links has such a name, but models and drivers come in libraries of gigabytes.
         if kind != RecordKind::Executable || memchr::memmem::find(file.path.name(), b".so").is_none() {
-            let detail = format!("the file is larger than {limit} bytes, so the packages that it records are unknown");
+            let detail = match is_small {
+                true => {
+                    "the file takes more memory than a layer may, so the packages that it records are unknown".into()
+                }
+                false => format!("the file is larger than {limit} bytes, so the packages that it records are unknown"),
+            };
             self.found.gap(Gap::new(GapReason::DocumentTooLarge, detail).at(file.path.to_string()).sized(file.size));
         }
         FileState::Ignored
@@ -239,26 +248,33 @@ impl<'v> PackageVisitor<'v> {
     fn finish(&mut self, file: CurrentFile, state: FileState) {
         let CurrentFile { path, entry, .. } = file;
         match state {
-            FileState::Ignored | FileState::Sniffing => {}
+            FileState::Ignored | FileState::Sniffing => return,
             FileState::Mark { kind, .. } => self.found.read_mark(kind, path, entry, &self.buffer),
             FileState::OsRelease => {
                 if let Some(named) = distribution(&self.buffer) {
-                    let distribution = Some(named);
-                    self.found.file(PackageFile { path, entry, records: Vec::new(), distribution, superseded: None });
+                    let file = PackageFile::new(path, entry, Vec::new());
+                    self.found.files().add(PackageFile { distribution: Some(named), ..file });
                 }
             }
             FileState::Records(kind, memory) => {
+                let needed = kind.memory(&self.buffer);
+                let reading = self.memory.grow(needed);
                 let is_slow = matches!(kind, RecordKind::Java | RecordKind::Rpm) && self.buffer.len() > LARGE;
                 let waiting = self.found.waiting.load(Ordering::Relaxed);
-                if is_slow && waiting.saturating_add(self.buffer.len() as u64) <= MOST_WAITING {
+                if is_slow && needed <= MOST_BESIDE && waiting.saturating_add(self.buffer.len() as u64) <= MOST_WAITING
+                {
+                    // What other threads hold must not count toward the limit of the layer.
+                    drop(memory);
+                    let memory = self.memory.grow(self.buffer.len() as u64);
                     let bytes = std::mem::take(&mut self.buffer);
                     self.found.waiting.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                    (self.spawn)(Job { kind, path, entry, bytes, _memory: memory });
+                    (self.spawn)(Job { kind, path, entry, bytes, _memory: [memory, reading] });
                 } else {
                     self.found.read(kind, path, entry, &self.buffer);
                 }
             }
         }
+        self.hold_kept();
     }
 }
 

@@ -5,31 +5,33 @@
 
 use std::fmt::Write as _;
 
-use layersift_model::{Distribution, Ecosystem, PackageRecord};
+use crate::inventory::{Distribution, Ecosystem, PackageRecord};
 
-/// The package URL of `record` in an image of `distribution`.
-pub fn purl(record: &PackageRecord, distribution: Option<&Distribution>) -> String {
-    let name = canonical_name(record);
-    let mut purl = format!("pkg:{}/", record.ecosystem.name());
-    for part in namespace(record, distribution).split('/').filter(|part| !part.is_empty()) {
-        purl.push_str(&encoded(part));
-        purl.push('/');
+impl PackageRecord {
+    /// The package URL in an image of `distribution`.
+    pub fn purl(&self, distribution: Option<&Distribution>) -> String {
+        let name = canonical_name(self);
+        let mut purl = format!("pkg:{}/", self.ecosystem.name());
+        for part in namespace(self, distribution).split('/').filter(|part| !part.is_empty()) {
+            purl.push_str(&encoded(part));
+            purl.push('/');
+        }
+        let mut parts = name.split('/').filter(|part| !part.is_empty()).map(encoded);
+        purl.push_str(&parts.next().unwrap_or_default());
+        for part in parts {
+            purl.push('/');
+            purl.push_str(&part);
+        }
+        if !self.version.is_empty() {
+            let _ = write!(purl, "@{}", encoded(&self.version));
+        }
+        let mut separator = '?';
+        for (key, value) in qualifiers(self, distribution) {
+            let _ = write!(purl, "{separator}{key}={}", encoded(&value));
+            separator = '&';
+        }
+        purl
     }
-    let mut parts = name.split('/').filter(|part| !part.is_empty()).map(encoded);
-    purl.push_str(&parts.next().unwrap_or_default());
-    for part in parts {
-        purl.push('/');
-        purl.push_str(&part);
-    }
-    if !record.version.is_empty() {
-        let _ = write!(purl, "@{}", encoded(&record.version));
-    }
-    let mut separator = '?';
-    for (key, value) in qualifiers(record, distribution) {
-        let _ = write!(purl, "{separator}{key}={}", encoded(&value));
-        separator = '&';
-    }
-    purl
 }
 
 fn namespace(record: &PackageRecord, distribution: Option<&Distribution>) -> String {
@@ -130,7 +132,7 @@ mod tests {
             (new(Ecosystem::Cargo, "serde", "1.0.1"), None, "pkg:cargo/serde@1.0.1"),
         ];
         for (record, distribution, expected) in cases {
-            assert_eq!(purl(&record, distribution.as_ref()), expected);
+            assert_eq!(record.purl(distribution.as_ref()), expected);
         }
     }
 }
