@@ -72,8 +72,8 @@ fn next_run(text: &[u8], from: usize) -> Option<Range<usize>> {
     Some(start..end)
 }
 
-/// The digits of a run and of the lines after it that it goes on in, and where they end. All lines but the last are as long
-/// as the first.
+/// The digits of a run and of the lines after it that it goes on in, and where they end. All lines but the last are
+/// as long as the first.
 fn lines(text: &[u8], first: Range<usize>) -> (usize, Vec<u8>) {
     let width = first.len();
     let mut end = first.end;

@@ -1,8 +1,9 @@
-//! Whether a body that begins with a bracket is JSON: a text may begin with `[note]`, `{{template}}` or `[MASKED rule]`.
+//! Whether a body that begins with a bracket is JSON: a text may begin with `[note]`, `{{template}}` or `[MASKED
+//! rule]`.
 //!
-//! JSON that is damaged must not be read as a text, in which data in strings are not decoded. Before its first string, a
-//! document has nothing that a reader of JSON sees and a reader of text does not. So a body is a text only if the
-//! grammar of JSON breaks before the first string, at what begins no value in any dialect of JSON.
+//! JSON that is damaged must not be read as a text, in which data in strings are not decoded. Before its first
+//! string, a document has nothing that a reader of JSON sees and a reader of text does not. So a body is a text only
+//! if the grammar of JSON breaks before the first string, at what begins no value in any dialect of JSON.
 
 use crate::json::MOST_DEPTH;
 

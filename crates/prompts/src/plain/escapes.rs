@@ -107,8 +107,8 @@ fn percent_wide(rest: &[u8]) -> Option<(usize, Reading)> {
     Some((6, character(u16::from_be_bytes(bytes).into())))
 }
 
-/// An equals sign and two digits as mail has them (RFC 2045, section 6.7), or at the end of a line that goes on. A line of
-/// such signs under a heading, and the padding of base64, are no line that goes on.
+/// An equals sign and two digits as mail has them (RFC 2045, section 6.7), or at the end of a line that goes on. A
+/// line of such signs under a heading, and the padding of base64, are no line that goes on.
 pub(super) fn quoted_printable(rest: &[u8], before: Option<u8>) -> (usize, Reading) {
     let after = rest.get(1..).unwrap_or_default();
     let goes_on = before.is_some_and(|before| before != b'=');

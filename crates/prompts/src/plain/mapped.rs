@@ -84,8 +84,8 @@ impl Mapped {
         first..self.origin_after(span.end, last).max(last)
     }
 
-    /// The origin of the first byte from `at` on that does not come from `last` as well: one place may be read as several
-    /// bytes.
+    /// The origin of the first byte from `at` on that does not come from `last` as well: one place may be read as
+    /// several bytes.
     fn origin_after(&self, at: usize, last: usize) -> usize {
         let next = self.origin_of(at);
         if next != last {

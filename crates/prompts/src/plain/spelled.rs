@@ -1,8 +1,8 @@
 //! Bytes that are spelled: as numbers, in base64 or base32, letter by letter, backwards, or with letters exchanged.
 //!
-//! What a run of digits spells is text if many printable characters follow each other in it; otherwise the digits are a
-//! hash, an address, or numbers. Each text stands on a piece of its own: what is around the digits says nothing about it,
-//! so a list of numbers next to a name is not a password.
+//! What a run of digits spells is text if many printable characters follow each other in it; otherwise the digits are
+//! a hash, an address, or numbers. Each text stands on a piece of its own: what is around the digits says nothing
+//! about it, so a list of numbers next to a name is not a password.
 
 use super::digits::{self, BASE32, BASE64, Base};
 use super::letters;
@@ -76,7 +76,8 @@ impl<'t, 'o> Words<'t, 'o> {
         }
     }
 
-    /// Reads what may begin with the word from `start` to `end`, and returns where to read on. Most words begin nothing.
+    /// Reads what may begin with the word from `start` to `end`, and returns where to read on. Most words begin
+    /// nothing.
     #[inline]
     fn word(&mut self, start: usize, end: usize) -> usize {
         let text = self.text;
