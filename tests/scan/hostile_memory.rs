@@ -1,5 +1,5 @@
-//! Small images that would take gigabytes if everything of them were kept. The system refuses the program more data than
-//! the budget of a process, so whatever is not charged to the budget ends the scan.
+//! Small images that would take gigabytes if everything of them were kept. The system refuses the program more data
+//! than the budget of a process, so whatever is not charged to the budget ends the scan.
 
 use std::io::Write;
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! The files with records that are kept of a layer: the first, up to a limit of bytes and of marks.
 //!
-//! Threads find files in any order. What is kept is the same in every order: once a file does not fit, no file of a later
-//! entry is kept.
+//! Threads find files in any order. What is kept is the same in every order: once a file does not fit, no file of a
+//! later entry is kept.
 
 use std::collections::BTreeMap;
 
@@ -97,6 +97,10 @@ impl Kept {
         for link in links {
             let original = link.entry_of_origin().and_then(|entry| self.files.get(&entry));
             let Some(PackageFile { records, distribution, .. }) = original else { continue };
+            if link.entry >= self.cutoff {
+                self.dropped += records.len() as u64;
+                continue;
+            }
             let linked = PackageFile::linked(link, records.clone(), distribution.clone());
             self.add(linked);
         }
@@ -104,8 +108,8 @@ impl Kept {
 
     fn gap(&self, what: &str) -> Option<Gap> {
         let detail = format!(
-            "the files of the layer record more {what} than are kept; {} were dropped, those of the last files, and what \
-             hard links to these files repeat",
+            "the files of the layer record more {what} than are kept; {} were dropped, those of the last files, and \
+             what hard links to these files repeat",
             self.dropped
         );
         (self.dropped > 0).then(|| Gap::new(GapReason::DocumentTooLarge, detail))
