@@ -18,7 +18,7 @@ fn a_newer_store_is_refused(fresh: &Fresh) {
         rusqlite::Connection::open(&fresh.text).unwrap().execute_batch(sql).unwrap();
     }
     let error = Store::open(&fresh.text).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 8, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 9, .. }), "{error:?}");
     assert!(error.to_string().contains("use the newer layersift that wrote it"), "{error}");
 }
 

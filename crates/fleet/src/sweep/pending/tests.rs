@@ -1,3 +1,5 @@
+//! Which layers of waiting images are queued, and which images are left out.
+
 use std::sync::Arc;
 
 use layersift_format::manifest::{Image, LayerSource};
