@@ -16,7 +16,7 @@ const MEMORY: u64 = 256 << 20;
 
 /// Scans `files` on eight threads, in the memory of a process.
 fn scan(files: &Files, arguments: &[&str]) -> Run {
-    run(files, |image| [&["scan", image, "--fail-on", "none"], arguments].concat())
+    run(files, |image| [&["scan", image, "--fail-on", "none"][..], arguments].concat())
 }
 
 /// Runs a command of an image with `files` on eight threads, in the memory of a process.
@@ -108,9 +108,9 @@ fn zip(members: &[(String, Vec<u8>)]) -> Vec<u8> {
         let (size, offset) = ((contents.len() as u32).to_le_bytes(), (bytes.len() as u32).to_le_bytes());
         let common = [&[10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &size, &size].concat();
         let lengths = [&(name.len() as u16).to_le_bytes()[..], &[0, 0]].concat();
-        bytes.extend([b"PK\x03\x04", &common[..], &lengths, name.as_bytes(), contents].concat());
+        bytes.extend([&b"PK\x03\x04"[..], &common[..], &lengths, name.as_bytes(), contents].concat());
         let rest = [&[0; 10][..], &offset].concat();
-        directory.extend([b"PK\x01\x02\x14\0", &common[..], &lengths, &rest, name.as_bytes()].concat());
+        directory.extend([&b"PK\x01\x02\x14\0"[..], &common[..], &lengths, &rest, name.as_bytes()].concat());
     }
     let sizes = [(directory.len() as u32).to_le_bytes(), (bytes.len() as u32).to_le_bytes()].concat();
     let count = (members.len() as u16).to_le_bytes();
@@ -229,7 +229,7 @@ fn a_report_of_many_findings() {
     assert!(matches!(sbom.code, Some(0 | 3)), "{:?} {}", sbom.code, sbom.stderr);
     for format in ["text", "json"] {
         let command = ["--fail-on", "none", "--format", format, "-o", "/dev/null"];
-        let diff = run(&files, |image| [&["diff", image, image], &command[..]].concat());
+        let diff = run(&files, |image| [&["diff", image, image][..], &command].concat());
         assert!(matches!(diff.code, Some(0 | 3)), "{:?} {}", diff.code, diff.stderr);
     }
 }
