@@ -1,5 +1,5 @@
-//! What neither Cargo nor clippy can hold: which crate may depend on which, how large a file may be, and that every file
-//! says what it is for.
+//! What neither Cargo nor clippy can hold: which crate may depend on which, how large a file may be, and that every
+//! file says what it is for.
 
 #![allow(
     clippy::expect_used,

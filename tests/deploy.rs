@@ -1,6 +1,6 @@
-//! What an operator is given: the Helm chart, the settings in the documentation, and the demonstration. The service must
-//! accept their settings. Helm lints and renders the chart, and its objects must belong together; that is skipped, and
-//! says so, where there is no Helm.
+//! What an operator is given: the Helm chart, the settings in the documentation, and the demonstration. The service
+//! must accept their settings. Helm lints and renders the chart, and its objects must belong together; that is skipped,
+//! and says so, where there is no Helm.
 
 #![allow(
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! Bodies that ask a webhook, a provider or the plain interface: no image that a search finds is missing, and what cannot
-//! be read is never let in.
+//! Bodies that ask a webhook, a provider or the plain interface: no image that a search finds is missing, and what
+//! cannot be read is never let in.
 #![no_main]
 
 use layersift_server::admission::kubernetes::{Answer, Mode, Operation, ReviewLimits, answer, read, refuse};

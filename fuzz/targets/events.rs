@@ -1,4 +1,5 @@
-//! Bodies that say what was pushed: what is taken from them is pulled by the reference that was checked, and by no other.
+//! Bodies that say what was pushed: what is taken from them is pulled by the reference that was checked, and by no
+//! other.
 #![no_main]
 
 use layersift_server::events::{Event, distribution, harbor};

@@ -1,5 +1,5 @@
-//! What a Harbor and a second scanner send: no text of a request is in an error, and no report of a second scanner makes
-//! one that Harbor would lose.
+//! What a Harbor and a second scanner send: no text of a request is in an error, and no report of a second scanner
+//! makes one that Harbor would lose.
 #![no_main]
 
 use layersift_server::harbor::merge::{Missing, Second, merge, read};

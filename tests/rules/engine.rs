@@ -1,7 +1,7 @@
 //! The engine and the confirmers, through windows that overlap, find exactly what a search of the whole file finds.
 //!
-//! A layer passes in windows of about a mebibyte. Tokens are planted around their boundaries, in files that begin at any
-//! offset of the layer, and what the program reports is compared with the `regex` crate run over each whole file.
+//! A layer passes in windows of about a mebibyte. Tokens are planted around their boundaries, in files that begin at
+//! any offset of the layer, and what the program reports is compared with the `regex` crate run over each whole file.
 
 use std::sync::OnceLock;
 
@@ -103,8 +103,8 @@ fn any_place() -> impl Strategy<Value = usize> {
     ]
 }
 
-/// What a file is made of: filling that looks like code, or bytes with NULs in them, and tokens written over it, each with
-/// its place, its shape, and how long it is where its shape allows for lengths.
+/// What a file is made of: filling that looks like code, or bytes with NULs in them, and tokens written over it, each
+/// with its place, its shape, and how long it is where its shape allows for lengths.
 #[derive(Clone, Debug)]
 struct Plan {
     size: usize,

@@ -248,8 +248,8 @@ fn expression() -> impl Strategy<Value = String> {
     (piece.clone(), piece).prop_map(|(a, b)| format!("(?:{a})k(?:{b})"))
 }
 
-/// `part` repeated, unless it may match nothing: a bounded repetition then spends its turns on that, and prefers another
-/// one of several matches than an unbounded repetition does.
+/// `part` repeated, unless it may match nothing: a bounded repetition then spends its turns on that, and prefers
+/// another one of several matches than an unbounded repetition does.
 fn repeated(part: &str, repeat: &str) -> String {
     let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(&by_hand(part)).unwrap();
     match hir.properties().minimum_len() {

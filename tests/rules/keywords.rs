@@ -1,5 +1,6 @@
 //! Keywords are what the engine and the anchors of disguises rest on: every match of a pattern contains one of its
-//! signature's (but of those that are searched for at certain paths only). Shown on matches that are made from the patterns.
+//! signature's (but of those that are searched for at certain paths only). Shown on matches that are made from the
+//! patterns.
 
 use layersift_rules::{Ruleset, Signature};
 use regex_syntax::hir::{Class, Hir, HirKind};

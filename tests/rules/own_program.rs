@@ -1,5 +1,5 @@
-//! An image that contains the program passes a scan: neither the rules in it nor their examples, known keys and compiled
-//! keywords are found.
+//! An image that contains the program passes a scan: neither the rules in it nor their examples, known keys and
+//! compiled keywords are found.
 
 use std::path::Path;
 

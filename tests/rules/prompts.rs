@@ -60,8 +60,8 @@ fn rules_for_prompts_are_not_used_for_images() {
     }
 }
 
-/// Around each keyword, an expression is searched in kilobytes of text. Those that count far make so many states that the
-/// search gives up its fast engine: a megabyte of keywords then takes a minute instead of a tenth of a second.
+/// Around each keyword, an expression is searched in kilobytes of text. Those that count far make so many states that
+/// the search gives up its fast engine: a megabyte of keywords then takes a minute instead of a tenth of a second.
 #[test]
 fn no_rule_counts_far() {
     fn most(hir: &Hir) -> u32 {

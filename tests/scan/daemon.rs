@@ -14,8 +14,8 @@ use tempfile::TempDir;
 
 const INCIDENT: &str = "testdata/incident.tar";
 
-/// A daemon that has the image of the incident as `app:1`, and breaks off in the middle of `broken:1`: the folder that its
-/// socket is in, and its address. It serves until the test ends.
+/// A daemon that has the image of the incident as `app:1`, and breaks off in the middle of `broken:1`: the folder that
+/// its socket is in, and its address. It serves until the test ends.
 fn daemon() -> (TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("docker.sock");

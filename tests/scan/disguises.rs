@@ -1,5 +1,5 @@
-//! A secret is found in every disguise: in text, in one line of megabytes, in binaries, at every alignment, one disguise
-//! over another; and it is found once, where it stands.
+//! A secret is found in every disguise: in text, in one line of megabytes, in binaries, at every alignment, one
+//! disguise over another; and it is found once, where it stands.
 
 use crate::support::{findings, report_of, report_of_files, revealed, text};
 use base64::Engine as _;

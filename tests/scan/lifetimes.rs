@@ -1,9 +1,10 @@
-//! Lifetimes: what the program says of images of a few layers is what a file system would show that really applies them.
+//! Lifetimes: what the program says of images of a few layers is what a file system would show that really applies
+//! them.
 //!
-//! The model below keeps a tree in memory and changes it entry by entry, as a container runtime extracts layers; source:
-//! OCI image-spec v1.1, `layer.md`, "Applying Changesets" and "Whiteouts". It follows the symbolic links of the tree, as a
-//! runtime does that extracts one layer over the other. Every file holds a token of its own, and the program must report
-//! every token at every path it ever had, present where the final tree has it.
+//! The model below keeps a tree in memory and changes it entry by entry, as a container runtime extracts layers;
+//! source: OCI image-spec v1.1, `layer.md`, "Applying Changesets" and "Whiteouts". It follows the symbolic links of the
+//! tree, as a runtime does that extracts one layer over the other. Every file holds a token of its own, and the program
+//! must report every token at every path it ever had, present where the final tree has it.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -125,8 +126,8 @@ impl Model {
         self.real(path, &mut links).is_some() && !links.iter().any(is_changed)
     }
 
-    /// The path with the links in its directories followed, which are added to `links`; `None` if one of them leads in a
-    /// circle, or is a file.
+    /// The path with the links in its directories followed, which are added to `links`; `None` if one of them leads in
+    /// a circle, or is a file.
     fn real(&self, path: &str, links: &mut Vec<String>) -> Option<String> {
         let mut rest: Vec<String> = path.split('/').rev().map(String::from).collect();
         let mut done = String::new();

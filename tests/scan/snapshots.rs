@@ -1,7 +1,7 @@
 //! What a person and a program see, word for word: reports of the incident, and the help of every command.
 //!
-//! `INSTA_UPDATE=always cargo test --test scan snapshots` writes `tests/scan/snapshots/*.snap` anew; `git diff` then shows what
-//! changed for the reader.
+//! `INSTA_UPDATE=always cargo test --test scan snapshots` writes `tests/scan/snapshots/*.snap` anew; `git diff` then
+//! shows what changed for the reader.
 
 use crate::support::{finish, layersift, program, testdata};
 

@@ -298,8 +298,8 @@ fn fingerprints_under_the_public_key_are_left_out() {
     let fingerprint = secret["fingerprint"].as_str().unwrap();
     let digest = report["image"]["manifest_digest"].as_str().unwrap();
 
-    // No registry is listed: the image is not scanned again under the key of the service, and decisions rest on no report
-    // under another one.
+    // No registry is listed: the image is not scanned again under the key of the service, and decisions rest on no
+    // report under another one.
     let running = site.start("");
     let client = running.client(&site.token(&["read"]));
     client.get(&format!("/api/v1/images/{digest}")).expect(404);

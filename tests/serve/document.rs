@@ -189,8 +189,8 @@ fn its_references_and_examples_are_good() {
 fn it_has_the_routes_that_there_are() {
     let documented: BTreeSet<String> = operations().into_iter().map(|operation| operation.path).collect();
     let routes = ROUTES.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_string());
-    // Metrics are only where there is no authentication, what Envoy asks and what is forwarded has the methods and paths
-    // of clients, and Portkey is told of errors as of verdicts.
+    // Metrics are only where there is no authentication, what Envoy asks and what is forwarded has the methods and
+    // paths of clients, and Portkey is told of errors as of verdicts.
     let is_other = |route: &str| ["/metrics", "/portkey"].contains(&route) || route.contains("{*path}");
     let is_documented = |route: &String| !is_other(route);
     let routes: BTreeSet<String> = routes.filter(is_documented).collect();

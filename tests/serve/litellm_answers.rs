@@ -1,5 +1,5 @@
-//! What LiteLLM made of answers in the recording, and what it would make of ours: a model of it, which has to agree with
-//! the recording, applies both.
+//! What LiteLLM made of answers in the recording, and what it would make of ours: a model of it, which has to agree
+//! with the recording, applies both.
 
 use crate::prompts::{Gate, PLACEHOLDER, RULE, token};
 use serde_json::{Value, json};

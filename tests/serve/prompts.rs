@@ -1,5 +1,5 @@
-//! The prompt gate of the service: its own question and LiteLLM's guardrail, the latter held against what a real LiteLLM
-//! sent (`testdata/recordings/gateways/`).
+//! The prompt gate of the service: its own question and LiteLLM's guardrail, the latter held against what a real
+//! LiteLLM sent (`testdata/recordings/gateways/`).
 
 use crate::running::{Answer, Client, Running, Site};
 use reqwest::Method;

@@ -252,7 +252,8 @@ fn a_second_sweep_of_known_images_asks_for_listings_only(fresh: &Fresh) {
     assert!(pulled.is_empty(), "{pulled:?}");
 }
 
-/// Measures what the listing of a Harbor costs that takes 30 ms for each answer: `cargo test --test store slow_harbor --
+/// Measures what the listing of a Harbor costs that takes 30 ms for each answer: `cargo test --test store slow_harbor
+/// --
 /// --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]

@@ -1,5 +1,5 @@
-//! The form in which reports of layers are kept. A store outlives the build that filled it: what was kept must be read as
-//! what it was, or be refused, and never as something else.
+//! The form in which reports of layers are kept. A store outlives the build that filled it: what was kept must be read
+//! as what it was, or be refused, and never as something else.
 
 use std::path::PathBuf;
 

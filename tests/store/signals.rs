@@ -1,4 +1,5 @@
-//! Signals and timeouts: a worker gives its layers back, a sweep writes what it has, a scan reports what it did not read.
+//! Signals and timeouts: a worker gives its layers back, a sweep writes what it has, a scan reports what it did not
+//! read.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};

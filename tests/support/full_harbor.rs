@@ -119,8 +119,8 @@ impl State {
         self
     }
 
-    /// Pushes the image of `layers` as `name`, such as `team/app:v1`; without a tag where the name has none. Returns the
-    /// manifest's digest.
+    /// Pushes the image of `layers` as `name`, such as `team/app:v1`; without a tag where the name has none. Returns
+    /// the manifest's digest.
     pub fn push(&mut self, name: &str, layers: &[Layer]) -> String {
         let config = image::bytes(&image::config(layers));
         let manifest = image::bytes(&image::manifest(&config, layers));

@@ -12,8 +12,8 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, Stream};
 use super::registry::Keys;
 use super::server::Answer;
 
-/// Starts a server at a loopback address, and gives its host and port. Its certificate is for `127.0.0.1`. It asks for a
-/// client's certificate and does not insist; `answer` is told whether one came.
+/// Starts a server at a loopback address, and gives its host and port. Its certificate is for `127.0.0.1`. It asks for
+/// a client's certificate and does not insist; `answer` is told whether one came.
 pub fn start(keys: &Keys, address: &str, answer: impl Fn(bool) -> Answer + Send + 'static) -> String {
     let certificate = || CertificateDer::from_pem_file(keys.path("server.crt")).unwrap();
     let key = PrivateKeyDer::from_pem_file(keys.path("server.key")).unwrap();

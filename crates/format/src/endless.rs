@@ -8,8 +8,8 @@ use std::path::Path;
 
 const NO_END: &str = "it is a character device, which has no end";
 
-/// Whether a file may have no end: a character device, such as a terminal or `/dev/zero`, but for `/dev/null`. Pipes and
-/// disks have one.
+/// Whether a file may have no end: a character device, such as a terminal or `/dev/zero`, but for `/dev/null`. Pipes
+/// and disks have one.
 pub fn is_endless(file: &Metadata) -> bool {
     let is_null = || fs::metadata("/dev/null").is_ok_and(|null| null.rdev() == file.rdev());
     file.file_type().is_char_device() && !is_null()

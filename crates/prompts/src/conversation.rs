@@ -72,8 +72,8 @@ impl Kind {
     }
 }
 
-/// Which rules for prompts count in a part. Files and definitions of tools are from elsewhere, like what a tool returns:
-/// no person answers for what they say.
+/// Which rules for prompts count in a part. Files and definitions of tools are from elsewhere, like what a tool
+/// returns: no person answers for what they say.
 pub(crate) fn scope(role: Role, kind: Kind) -> Scope {
     match (kind, role) {
         (Kind::ToolCall, _) => Scope::ToolInput,

@@ -49,8 +49,8 @@ impl<'l> Changes<'l> {
         Changes { touched, links, removed, removed_elsewhere, aliases: Default::default() }
     }
 
-    /// What the layer does to a file, and the path through symbolic links by which it does so. `path` is the file's path
-    /// in its layer, and `real` that with its links followed. What there is no `work` left for counts as present.
+    /// What the layer does to a file, and the path through symbolic links by which it does so. `path` is the file's
+    /// path in its layer, and `real` that with its links followed. What there is no `work` left for counts as present.
     pub(crate) fn ended(&mut self, path: &ImagePath, real: &RealPath, work: &mut Work) -> Option<Ending> {
         // The bytes outside of all entries have no path.
         if path.is_root() || !work.take(looks(&real.path)) {
