@@ -284,7 +284,7 @@ fn a_configuration_with_too_many_values() {
             assert_ne!(report["layers"][0]["is_read"], json!(false), "{}", report["layers"]);
             assert_eq!(report["findings"].as_array().unwrap().len(), 1, "{}", report["findings"]);
             let location = &report["findings"][0]["location"];
-            let place = if is_read { &location["field"] } else { &location["document"]["kind"] };
+            let place = if is_read { &location["config"] } else { &location["document"]["kind"] };
             assert_eq!(place, if is_read { "Labels.token" } else { "configuration" }, "{location}");
         }
     }

@@ -74,7 +74,7 @@ impl Default for Limits {
             findings_per_layer: 100_000,
             layer_finding_bytes: 16 << 20,
             layer_record_bytes: 80 << 20,
-            layer_package_bytes: 48 << 20,
+            layer_package_bytes: 40 << 20,
             image_layer_bytes: 56 << 20,
             image_finding_bytes: 48 << 20,
             gap_bytes: 256 << 10,

@@ -3,6 +3,7 @@
 //! The calling thread reads, decompresses and walks the layer. The threads of the pool scan windows of files and
 //! compute the digest of the uncompressed bytes. The number of queued windows is bounded.
 
+mod both;
 pub(crate) mod entries;
 mod file;
 mod found;
@@ -19,6 +20,7 @@ use layersift_format::{Blob, Cancellation};
 use layersift_model::{Algorithm, Gap, GapReason, HardLink, ImagePath, LayerFinding, LayerReport, Limits, Owners};
 use rayon::ThreadPool;
 
+use self::both::Both;
 use self::entries::Entries;
 use self::file::{FileHandle, FindingSink};
 use self::queue::WindowQueue;
@@ -328,59 +330,6 @@ fn scan_segment<'a, 's>(
 
 fn too_much_encoded() -> Gap {
     Gap::new(GapReason::TooMuchEncoded, "encoded data exceeds the decoding limit; the rest was not decoded")
-}
-
-/// Passes what is walked to the scan, and to what collects packages.
-struct Both<'d, 'a, 's> {
-    scan: LayerVisitor<'d, 'a, 's>,
-    packages: Option<PackageVisitor<'d>>,
-}
-
-impl<'a, 's> Visitor<'a> for Both<'_, 'a, 's>
-where
-    's: 'a,
-{
-    /// That of the scan: both take the same entries for files.
-    type File = FileHandle<'a, 's>;
-
-    fn entry(&mut self, path: &ImagePath, entry: &Entry) -> Option<Self::File> {
-        if let Some(packages) = &mut self.packages {
-            packages.entry(path, entry);
-        }
-        self.scan.entry(path, entry)
-    }
-
-    fn rest(&mut self, rest: Rest) -> Self::File {
-        if let Some(packages) = &mut self.packages {
-            packages.rest(rest);
-        }
-        self.scan.rest(rest)
-    }
-
-    fn hole(&mut self, file: &Self::File, length: u64) {
-        if let Some(packages) = &mut self.packages {
-            packages.hole(&(), length);
-        }
-        self.scan.hole(file, length);
-    }
-
-    fn bytes(&mut self, file: &Self::File, offset: u64, window: &Bytes<'a>, range: Range<usize>) {
-        if let Some(packages) = &mut self.packages {
-            packages.bytes(&(), offset, window, range.clone());
-        }
-        self.scan.bytes(file, offset, window, range);
-    }
-
-    fn end(&mut self, file: Self::File) {
-        if let Some(packages) = &mut self.packages {
-            packages.end(());
-        }
-        self.scan.end(file);
-    }
-
-    fn header(&mut self, block: &[u8], is_last: bool) {
-        self.scan.header(block, is_last);
-    }
 }
 
 struct LayerVisitor<'d, 'a, 's> {
