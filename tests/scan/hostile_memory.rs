@@ -67,7 +67,7 @@ fn package_records() {
 
 #[test]
 fn packages_of_a_bill_of_materials() {
-    let files = oci(&[databases(200_000)]);
+    let files = oci(&[databases(150_000)]);
     for format in ["text", "cyclonedx", "spdx"] {
         let written = run(&files, |image| vec!["sbom", image, "--format", format]).expect(3);
         assert!(written.stdout.contains("more packages than are kept"), "{format}");
@@ -81,7 +81,7 @@ fn packages_of_a_bill_of_materials() {
 
 #[test]
 fn packages_that_are_compared() {
-    let files = oci(&[databases(200_000)]);
+    let files = oci(&[databases(150_000)]);
     for format in ["text", "json"] {
         run(&files, |image| vec!["diff", image, image, "--fail-on", "none", "--format", format]).expect(3);
     }

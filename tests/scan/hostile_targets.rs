@@ -283,7 +283,7 @@ fn a_configuration_with_too_many_values() {
             assert_eq!(gap_reasons(&report), if is_read { vec![] } else { vec!["document-too-large"] });
             assert_ne!(report["layers"][0]["is_read"], json!(false), "{}", report["layers"]);
             assert_eq!(report["findings"].as_array().unwrap().len(), 1, "{}", report["findings"]);
-            let location = &report["findings"][0]["location"];
+            let location = &report["findings"][0];
             let place = if is_read { &location["config"] } else { &location["document"]["kind"] };
             assert_eq!(place, if is_read { "Labels.token" } else { "configuration" }, "{location}");
         }

@@ -15,7 +15,7 @@ const MAX_HOPS: usize = 40;
 const MAX_ALIASES: usize = 64;
 
 /// The most components of paths that are followed: far more than the links of an image have, and one or two seconds.
-const MAX_STEPS: u64 = 6_000_000;
+const MAX_STEPS: u64 = 4_000_000;
 
 /// Symbolic links by their paths. Clones share the count of what was followed.
 #[derive(Clone, Debug, Default)]

@@ -29,7 +29,7 @@ const ZEROS: u64 = 2;
 pub(crate) const MEMBER: u64 = 4_000;
 
 /// The work of a directory in the paths of entries, which is hashed and put in order.
-pub(crate) const DIRECTORY: u64 = 400;
+pub(crate) const DIRECTORY: u64 = 600;
 
 /// The most that counts for a byte of a window.
 const MOST_PER_BYTE: u64 = 200;

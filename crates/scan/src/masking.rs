@@ -54,6 +54,13 @@ pub(crate) fn mask_report(report: &mut ImageReport) {
 struct Secrets {
     /// By their first bytes; of those that begin alike the longest first.
     by_head: HashMap<[u8; HEAD], Vec<(Vec<u8>, String)>>,
+    /// Which pairs of bytes begin one: most places of a text need no look at the map.
+    begins: Box<[bool; 1 << 16]>,
+}
+
+/// The number of a pair of bytes.
+fn pair(head: &[u8; HEAD]) -> usize {
+    usize::from(u16::from_le_bytes([head[0], head[1]]))
 }
 
 impl Secrets {
@@ -69,7 +76,9 @@ impl Secrets {
             }
         }
         by_head.values_mut().for_each(|secrets| secrets.sort_by_key(|(bytes, _)| std::cmp::Reverse(bytes.len())));
-        (!by_head.is_empty()).then_some(Secrets { by_head })
+        let mut begins = Box::new([false; 1 << 16]);
+        by_head.keys().for_each(|head| begins[pair(head)] = true);
+        (!by_head.is_empty()).then_some(Secrets { by_head, begins })
     }
 
     /// `text` with all secrets masked; `None` if it has none.
@@ -77,7 +86,8 @@ impl Secrets {
         let mut out: Option<Vec<u8>> = None;
         let (mut at, mut copied) = (0, 0);
         while let Some(head) = text.get(at..).and_then(|rest| rest.first_chunk::<HEAD>()) {
-            let known = self.by_head.get(head).into_iter().flatten();
+            let known = if self.begins[pair(head)] { self.by_head.get(head) } else { None };
+            let known = known.into_iter().flatten();
             let found = known.into_iter().find(|(secret, _)| text[at..].starts_with(secret));
             let Some((secret, masked)) = found else {
                 at += 1;

@@ -1,7 +1,7 @@
 //! The work of joining the layers of one image, counted in looks at one directory of one path.
 
 /// Looks that one image may take: far more than any image needs, and a few seconds.
-const LOOKS: u64 = 10_000_000;
+const LOOKS: u64 = 6_000_000;
 
 /// What is left of the work.
 #[derive(Debug)]

@@ -18,6 +18,8 @@ pub(super) struct GlobIndex {
     globs: Vec<Entry>,
     /// Globs by a name that must be in the path.
     by_name: HashMap<String, Vec<usize>>,
+    /// The lengths of these names, as bits.
+    lengths: u64,
     /// Globs by the extension that the path must have.
     by_ending: HashMap<String, Vec<usize>>,
     /// Globs that require neither, also as one set.
@@ -79,7 +81,9 @@ impl GlobIndex {
     /// The indices of the rules that apply to `path`, without duplicates.
     pub(super) fn at(&self, path: &[u8]) -> Vec<usize> {
         let path = &*String::from_utf8_lossy(path);
-        let named = path.split('/').filter_map(|name| self.by_name.get(name));
+        // Most names of a deep path are of no such length.
+        let may_be_known = |name: &&str| self.lengths & length_bit(name) != 0;
+        let named = path.split('/').filter(may_be_known).filter_map(|name| self.by_name.get(name));
         let ending = path.rsplit_once('.').and_then(|(_, ending)| self.by_ending.get(ending));
         let hooked = named.chain(ending).flatten().filter(|place| self.globs[**place].is_match(path));
         let others = self.others_set.matches(path);
@@ -95,7 +99,10 @@ impl GlobIndex {
         let place = self.globs.len();
         let hook = hook(source);
         match &hook {
-            Some(Hook::Name(name)) => self.by_name.entry((*name).into()).or_default().push(place),
+            Some(Hook::Name(name)) => {
+                self.lengths |= length_bit(name);
+                self.by_name.entry((*name).into()).or_default().push(place);
+            }
             Some(Hook::Ending(ending)) => self.by_ending.entry((*ending).into()).or_default().push(place),
             None => self.others.push(place),
         }
@@ -109,6 +116,11 @@ impl Entry {
         let compile = || glob("", &self.source).ok().map(|glob| glob.compile_matcher());
         self.matcher.get_or_init(compile).as_ref().is_some_and(|matcher| matcher.is_match(path))
     }
+}
+
+/// The bit of the length of `name`. Long names share one.
+fn length_bit(name: &str) -> u64 {
+    1 << name.len().min(63)
 }
 
 /// The longest name in `glob` without a wildcard, or else the extension of its last name.

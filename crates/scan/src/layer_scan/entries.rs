@@ -162,14 +162,17 @@ impl Entries {
         self.touches.get(end).is_some_and(|known| (known.0, known.1) == (key, touch))
     }
 
-    /// The last entry at `key` that is not a directory.
-    fn last(&self, key: PathKey) -> Option<u32> {
-        self.before(key, u32::MAX)
-    }
-
     /// What later entries of the same layer do to earlier ones.
     pub(crate) fn later(&self) -> LaterEntries<'_> {
-        LaterEntries { entries: self, hiding: Directories::default() }
+        let root = ImagePath::default().key();
+        let is_directory = |touch: Touch| matches!(touch, Touch::Directory | Touch::Implied);
+        // What an entry is in has an entry, or is implied.
+        let replaced = self.touches.chunk_by(|a, b| a.0 == b.0).filter_map(|touches| {
+            let (key, _, last) = touches.iter().rfind(|(_, touch, _)| *touch == Touch::Other)?;
+            let is_above = *key == root || touches.iter().any(|(_, touch, _)| is_directory(*touch));
+            is_above.then_some((*key, *last))
+        });
+        LaterEntries { entries: self, replaced: replaced.collect(), hiding: Directories::default() }
     }
 
     /// Sets which of `findings` later entries overwrite or delete.
@@ -233,6 +236,8 @@ fn too_long_links() -> Gap {
 /// What the entries of a layer do to earlier ones of the same layer.
 pub(crate) struct LaterEntries<'e> {
     entries: &'e Entries,
+    /// The directories that something else is in the place of, and the last entry there. Few layers have any.
+    replaced: HashMap<PathKey, u32>,
     /// For each directory the last entry, there or above, that is not a directory and so hides what is below.
     hiding: Directories<Option<u32>>,
 }
@@ -248,7 +253,12 @@ impl LaterEntries<'_> {
         if entries.after(key, Touch::Other, number) || entries.after(key, Touch::Directory, number) {
             return Some(State::Overwritten);
         }
-        let hiding = self.hiding.of(path, |above, hiding| entries.last(above).max(hiding.flatten())).flatten();
+        let replaced = &self.replaced;
+        if replaced.is_empty() {
+            return None;
+        }
+        let last = |above| replaced.get(&above).copied();
+        let hiding = self.hiding.of(path, |above, hiding| last(above).max(hiding.flatten())).flatten();
         (hiding > Some(number)).then_some(State::Deleted)
     }
 }
