@@ -22,6 +22,7 @@ pub fn tiny_limits() -> Limits {
         findings_per_layer: 16,
         layer_finding_bytes: 4 << 10,
         layer_record_bytes: 8 << 10,
+        layer_package_bytes: 8 << 10,
         image_layer_bytes: 16 << 10,
         image_finding_bytes: 8 << 10,
         gap_bytes: 1 << 10,
