@@ -108,8 +108,13 @@ fn decide(
         }
     }
     let (mut ranges, mut reasons) = (Vec::new(), Vec::new());
-    for found in outcome.found.iter().filter(|found| found.span.end > before && found.span.start < before + safe) {
+    for found in outcome.found.iter().filter(|found| found.span.start < before + safe) {
         let mut action = policy.action(&found.rule, found.severity, Turn::Newest);
+        // What makes a command of a text that has passed may come after it. One that was there before ended the stream.
+        let is_late = found.masked.is_none() && action == Action::Deny;
+        if found.span.end <= before && !is_late {
+            continue;
+        }
         if action == Action::Mask && found.span.start < before {
             action = Action::Deny;
         }
