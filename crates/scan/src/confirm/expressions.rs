@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use regex_automata::meta::Regex;
-use regex_automata::util::syntax;
 use regex_automata::{Input, Span};
 use regex_syntax::hir::Hir;
 
@@ -29,13 +28,21 @@ struct Inner {
     /// Its number among all expressions of a set.
     number: usize,
     source: String,
-    compiled: OnceLock<Option<Regex>>,
+    compiled: OnceLock<Compiled>,
+}
+
+/// What an expression is once it was needed.
+struct Compiled {
+    /// `None` for an expression that is invalid or too large.
+    regex: Option<Regex>,
+    /// The greatest length of a match in bytes; 0 if it has no limit.
+    width: usize,
 }
 
 impl Expression {
     /// Whether `text` contains a match. An expression that is too large to compile never matches.
     pub(super) fn is_match(&self, text: &[u8], scratch: &mut Scratch) -> bool {
-        let Some(regex) = self.compiled() else { return false };
+        let Some(regex) = self.regex() else { return false };
         let input = Input::new(text).earliest(true);
         scratch.with(self.0.number, regex, |cache, _| regex.search_half_with(cache, &input)).is_some()
     }
@@ -48,7 +55,7 @@ impl Expression {
         names: [&str; N],
         scratch: &mut Scratch,
     ) -> Option<(Span, [Option<Span>; N])> {
-        let regex = self.compiled()?;
+        let regex = self.regex()?;
         if at > text.len() {
             return None;
         }
@@ -59,26 +66,32 @@ impl Expression {
         })
     }
 
-    /// The expression as it is written.
-    pub(super) fn source(&self) -> &str {
-        &self.0.source
+    /// The greatest length of a match in bytes; 0 if it has no limit.
+    pub(super) fn width(&self) -> usize {
+        self.compiled().width
     }
 
-    fn compiled(&self) -> Option<&Regex> {
-        self.0.compiled.get_or_init(|| compile(&self.0.source)).as_ref()
+    fn regex(&self) -> Option<&Regex> {
+        self.compiled().regex.as_ref()
+    }
+
+    fn compiled(&self) -> &Compiled {
+        self.0.compiled.get_or_init(|| compile(&self.0.source))
     }
 }
 
-/// Compiles `source` over bytes and without Unicode; `None` if it is invalid.
-fn compile(source: &str) -> Option<Regex> {
+/// Compiles `source` over bytes and without Unicode. It is parsed once, for its width as well: parsing a large one
+/// takes longer than a search.
+fn compile(source: &str) -> Compiled {
+    let Ok(hir) = parse(source) else { return Compiled { regex: None, width: 0 } };
     let config = Regex::config()
         .utf8_empty(false)
         .nfa_size_limit(Some(MOST_COMPILED))
         .hybrid_cache_capacity(MOST_STATES)
         .onepass(false)
         .dfa(false);
-    let syntax = syntax::Config::new().unicode(false).utf8(false);
-    Regex::builder().configure(config).syntax(syntax).build(source).ok()
+    let regex = Regex::builder().configure(config).build_from_hir(&hir).ok();
+    Compiled { regex, width: hir.properties().maximum_len().unwrap_or(0) }
 }
 
 /// Parses the expression `source`, over bytes and without Unicode.

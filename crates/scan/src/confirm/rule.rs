@@ -1,10 +1,9 @@
 //! A compiled signature, which decides whether a match is a secret.
 
 use std::ops::Range;
-use std::sync::OnceLock;
 
 use super::checksum::{self, Check};
-use super::expressions::{self, Expression, Expressions};
+use super::expressions::{Expression, Expressions};
 use super::files::PathExpressions;
 use super::keys::{self, PrivateKey, Reject};
 use super::scratch::Scratch;
@@ -121,8 +120,6 @@ pub(super) struct Match {
 
 pub(super) struct CompiledRule {
     expression: Expression,
-    /// The greatest length of a match, computed for the first candidate: most rules never have one.
-    width: OnceLock<usize>,
     reject: Vec<Expression>,
     /// Expressions that the whole match must not match.
     reject_match: Vec<Expression>,
@@ -159,7 +156,6 @@ impl CompiledRule {
         let foreign = signature.foreign.as_ref();
         Ok(CompiledRule {
             expression: expressions.pattern(&signature.pattern),
-            width: OnceLock::new(),
             reject: expressions.all(id, &[&reject[..], foreign.map_or(&[], |rule| &rule.except_secrets)].concat())?,
             reject_match: expressions.all(id, foreign.map_or(&[], |rule| &rule.except_matches))?,
             places: foreign.map(|rule| PathExpressions::of(id, rule, expressions)).transpose()?,
@@ -182,9 +178,9 @@ impl CompiledRule {
         Some(Match { whole: whole.range(), secret: secret.range(), value: value.range() })
     }
 
-    /// The greatest length of a match in bytes.
+    /// The greatest length of a match in bytes; unbounded patterns were rejected before.
     pub(super) fn width(&self) -> usize {
-        *self.width.get_or_init(|| width(self.expression.source()))
+        self.expression.width()
     }
 
     /// Decides on a match in `bytes`.
@@ -269,11 +265,6 @@ fn unreadable_pem(bytes: &[u8], at: usize) -> Judgement {
     let Some(span) = keys::block_at(bytes, at) else { return Judgement::Rejected };
     let secret = Secret::labelled(&bytes[span.clone()], "unreadable PEM");
     Judgement::Confirmed { span, secret, note: Some(NOTE.into()), kind: Kind::Damaged }
-}
-
-/// The greatest length of a match; unbounded patterns were rejected before.
-fn width(source: &str) -> usize {
-    expressions::parse(source).ok().and_then(|hir| hir.properties().maximum_len()).unwrap_or(0)
 }
 
 fn unknown<'n>(rule: &str, kind: &'static str, name: &str, known: impl Iterator<Item = &'n str>) -> ConfirmError {
