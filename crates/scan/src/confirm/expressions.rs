@@ -84,10 +84,12 @@ impl Expression {
 /// takes longer than a search.
 fn compile(source: &str) -> Compiled {
     let Ok(hir) = parse(source) else { return Compiled { regex: None, width: 0 } };
+    // A search begins where the engine found a keyword, so another search for literals is not worth making.
     let config = Regex::config()
         .utf8_empty(false)
         .nfa_size_limit(Some(MOST_COMPILED))
         .hybrid_cache_capacity(MOST_STATES)
+        .auto_prefilter(false)
         .onepass(false)
         .dfa(false);
     let regex = Regex::builder().configure(config).build_from_hir(&hir).ok();
