@@ -33,7 +33,6 @@ use layersift_attest::predicate::{Failing, ScanResult};
 use layersift_format::platform::Choice;
 use layersift_model::{Digest, ImageReport, Verdict};
 use layersift_report::Policy;
-use layersift_rules::Ruleset;
 use layersift_source::Target;
 use repository::RegistryImage;
 
@@ -250,7 +249,7 @@ fn scan(args: &AttestArgs, remote: Option<&RegistryImage>, deadline: Deadline) -
     // The tag may move meanwhile.
     let target = remote.map_or_else(|| args.target.target.clone(), |remote| RegistryImage::target(remote).into());
     let platform = args.target.platform.clone().unwrap_or(Choice::All);
-    let ruleset = Ruleset::with_files(&args.rules.rules)?;
+    let ruleset = context::ruleset(&args.rules.rules)?;
     let key = context::fingerprint_key(&args.fingerprint_key)?;
     let analyzer = context::analyzer(ruleset, key, args.threads.threads)?;
     let reading = Reading {

@@ -27,7 +27,6 @@ use layersift_format::manifest::Image;
 use layersift_format::platform::Choice;
 use layersift_model::{FingerprintKey, ImageReport};
 use layersift_report::plural;
-use layersift_rules::Ruleset;
 use select::Selection;
 
 /// The version of what is printed as JSON.
@@ -188,7 +187,7 @@ fn reports(
     if let Some(path) = &args.report {
         return SavedReports::new().file(path);
     }
-    let analyzer = context::analyzer(Ruleset::with_files(&args.rules.rules)?, key, args.threads.threads)?;
+    let analyzer = context::analyzer(context::ruleset(&args.rules.rules)?, key, args.threads.threads)?;
     let target = TargetArgs { target: target.into(), all: false, platform: args.platform.clone() };
     let reading = Reading {
         target: &target,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -17,6 +18,7 @@ use layersift_format::Cancellation;
 use layersift_model::FingerprintKey;
 use layersift_report::{Baseline, FailOn, Policy};
 use layersift_rules::Ruleset;
+use layersift_scan::engine::load_built_in;
 use layersift_scan::{Analyzer, Options};
 use layersift_source::registry::{
     ByteLimit, ClientCertificate, Credentials, Host, Login, Rate, Reference, RegistryOptions,
@@ -47,7 +49,7 @@ impl FleetContext {
     /// Opens the store and compiles the rules.
     pub(crate) fn new(args: &ReadingArgs, cancellation: Cancellation) -> anyhow::Result<FleetContext> {
         let store = open_store(&args.store, store_options(args, &cancellation))?;
-        let ruleset = Ruleset::with_files(&args.rules.rules)?;
+        let ruleset = ruleset(&args.rules.rules)?;
         let analyzer = analyzer(ruleset, fingerprint_key(&args.fingerprint_key)?, args.threads.threads)?;
         let rate = Rate {
             requests_per_second: args.max_requests,
@@ -72,6 +74,18 @@ impl FleetContext {
             _ => registries,
         })
     }
+}
+
+/// The built-in rules and those of `files`, for an analyzer.
+pub(crate) fn ruleset(files: &[PathBuf]) -> anyhow::Result<Ruleset> {
+    load_ahead();
+    Ok(Ruleset::with_files(files)?)
+}
+
+/// Loads what was compiled of the built-in rules on a thread of its own, while rules are read and other things happen.
+pub(crate) fn load_ahead() {
+    // Without that thread, the analyzer loads them.
+    let _ = thread::Builder::new().spawn(load_built_in);
 }
 
 /// An analyzer with the rules of `ruleset`. Warnings about them are printed.

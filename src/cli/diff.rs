@@ -22,7 +22,6 @@ use super::{context, output, terminal};
 use layersift_format::platform::Choice;
 use layersift_model::{ImageReport, Inventory, Severity, Verdict};
 use layersift_report::compare::{self, Comparison};
-use layersift_rules::Ruleset;
 use layersift_scan::Analyzer;
 
 const STORE: &str = "With --no-packages, reuse layer results from this store and save new ones to it: a SQLite file or \
@@ -128,7 +127,7 @@ pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
     let analyzer = match reports.iter().any(Option::is_none) {
         true => {
             let key = context::fingerprint_key(&args.fingerprint_key)?;
-            Some(context::analyzer(Ruleset::with_files(&args.rules.rules)?, key, args.threads.threads)?)
+            Some(context::analyzer(context::ruleset(&args.rules.rules)?, key, args.threads.threads)?)
         }
         false => None,
     };

@@ -12,7 +12,6 @@ use super::build::BuildArgs;
 use super::context;
 use super::read::Reading;
 use super::report;
-use layersift_rules::Ruleset;
 
 const STORE: &str = "Reuse layer results from this store and save new ones to it: a SQLite file, or postgres://…";
 
@@ -73,7 +72,7 @@ pub(crate) fn run(args: &ScanArgs) -> anyhow::Result<ExitCode> {
         "--show-secrets cannot be used with a store, which has no values of secrets: \
          leave out --store and unset LAYERSIFT_STORE"
     );
-    let ruleset = Ruleset::with_files(&args.rules.rules)?;
+    let ruleset = context::ruleset(&args.rules.rules)?;
     let key = context::fingerprint_key(&args.fingerprint_key)?;
     // A mistake in a policy is reported before the scan, which may take a while.
     let policy = context::policy(&args.policy)?;

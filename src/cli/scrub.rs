@@ -18,7 +18,6 @@ use super::formats::{TextOrJson, parser};
 use super::{context, output as print, signals};
 use layersift_format::platform::Choice;
 use layersift_model::{Finding, ImageReport, Verdict};
-use layersift_rules::Ruleset;
 use layersift_scan::Analyzer;
 use layersift_scrub::{Changes, Request, ScrubError, Scrubbed, Staging, scrub};
 use output::Output;
@@ -148,7 +147,7 @@ fn remains(places: &[String], has_files: bool) -> ExitCode {
 }
 
 fn analyzer(args: &ScrubArgs) -> anyhow::Result<Analyzer> {
-    let ruleset = Ruleset::with_files(&args.rules.rules)?;
+    let ruleset = context::ruleset(&args.rules.rules)?;
     let key = context::fingerprint_key(&args.fingerprint_key)?;
     context::analyzer(ruleset, key, args.threads.threads)
 }

@@ -150,7 +150,7 @@ fn check(args: &ServeArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
 }
 
 fn parts(args: &ServeArgs, settings: Settings, ending: &Cancellation) -> anyhow::Result<Parts> {
-    let analyzer = context::analyzer(Ruleset::with_files(&settings.rules)?, key(&settings)?, settings.scans.threads)?;
+    let analyzer = context::analyzer(context::ruleset(&settings.rules)?, key(&settings)?, settings.scans.threads)?;
     let prompt_analyzer = settings.prompts.as_ref().map(|_| prompt_analyzer(&settings)).transpose()?;
     // Requests are answered for a while after the signal to end.
     let answering = Cancellation::new();

@@ -20,7 +20,6 @@ use layersift_format::compression::Codec;
 use layersift_format::platform::Choice;
 use layersift_model::{ImageReport, Limits};
 use layersift_report::{RenderOptions, sweep as table};
-use layersift_rules::Ruleset;
 use layersift_scan::{Analyzer, ImageScan};
 use layersift_source::registry::RegistryOptions;
 use layersift_source::{Target, open};
@@ -85,7 +84,7 @@ pub(crate) fn run(args: &FilesArgs) -> anyhow::Result<ExitCode> {
     let mut targets = Vec::new();
     collect(&args.folder, 0, &mut targets)?;
     ensure!(!targets.is_empty(), "{}: the folder has no image archives", args.folder.display());
-    let ruleset = Ruleset::with_files(&args.rules.rules)?;
+    let ruleset = context::ruleset(&args.rules.rules)?;
     let key = context::fingerprint_key(&args.fingerprint_key)?;
     let analyzer = context::analyzer(ruleset, key, args.threads.threads)?;
     let store = args.store.name().map(Store::open).transpose()?;

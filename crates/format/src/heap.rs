@@ -2,6 +2,24 @@
 //! not there for the other parts: eight threads that read a large document after each other would take eight times its
 //! memory.
 
+use std::io;
+
+use memmap2::MmapMut;
+
+/// A copy of `bytes` in pages of 2 MiB, where the system has such pages: with those of 4 KiB, handing them out takes
+/// longer than to copy megabytes. For what is large and does not live long.
+///
+/// # Errors
+/// If memory runs out, or `bytes` is empty.
+pub fn copy_in_large_pages(bytes: &[u8]) -> io::Result<MmapMut> {
+    let mut copy = MmapMut::map_anon(bytes.len())?;
+    #[cfg(target_os = "linux")]
+    // Without large pages, others do.
+    let _ = copy.advise(memmap2::Advice::HugePage);
+    copy.copy_from_slice(bytes);
+    Ok(copy)
+}
+
 /// Returns what is free in all parts of the heap to the system, where the allocator can do so. It takes some
 /// milliseconds.
 #[allow(unsafe_code)]

@@ -5,7 +5,7 @@ mod cache;
 mod error;
 mod scan;
 
-pub use built_in::{BuiltInDatabase, EncodedKeywordCode, built_in};
+pub use built_in::{BuiltInDatabase, EncodedKeywordCode, built_in, load_built_in};
 pub use cache::Cache;
 pub use error::EngineError;
 pub use layersift_rules::{MAX_WIDTH, Pattern};

@@ -63,6 +63,7 @@ pub(super) fn check(event: &Event, settings: &Settings<'_>) -> anyhow::Result<Ch
     if event.kind == Kind::Other {
         return Ok(Checked::default());
     }
+    context::load_ahead();
     let policy = policy(settings)?;
     let checker = Checker::new(settings.rules, policy)?;
     let mut checked = Checked::default();

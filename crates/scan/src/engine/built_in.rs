@@ -1,6 +1,9 @@
 //! The databases of the built-in rules, compiled by the build script.
 
-use hyperscan::SerializedDatabase;
+use std::sync::{Arc, OnceLock};
+
+use hyperscan::{BlockDatabase, SerializedDatabase};
+use layersift_format::copy_in_large_pages;
 use layersift_rules::{Signature, fingerprint};
 
 use super::scan::SignatureDatabase;
@@ -25,7 +28,13 @@ struct BuiltIn {
 }
 
 /// The rules for images, and those for prompts, which follow them where both are used.
-const BUILT_IN: [BuiltIn; 2] = include!(concat!(env!("OUT_DIR"), "/databases.rs"));
+const BUILT_IN: [BuiltIn; SETS] = include!(concat!(env!("OUT_DIR"), "/databases.rs"));
+
+/// The number of sets of built-in rules.
+const SETS: usize = 2;
+
+/// The loaded databases, which all engines of the process share; `None` for a set that cannot be loaded here.
+static LOADED: [OnceLock<Option<Arc<BlockDatabase>>>; SETS] = [const { OnceLock::new() }; SETS];
 
 /// A database of built-in signatures.
 pub struct BuiltInDatabase {
@@ -39,36 +48,47 @@ pub struct BuiltInDatabase {
 /// of the library can load.
 pub fn built_in(signatures: &[Signature]) -> Vec<BuiltInDatabase> {
     let mut rest = signatures;
-    let mut loaded = Vec::new();
-    for set in &BUILT_IN {
+    let mut found = Vec::new();
+    for (set, loaded) in BUILT_IN.iter().zip(&LOADED) {
         let Some((own, others)) = rest.split_at_checked(set.count) else { continue };
-        if let Some(database) = set.load(own) {
-            loaded.push(database);
+        if fingerprint(own).to_string() != set.fingerprint {
+            continue;
+        }
+        if let Some(database) = loaded.get_or_init(|| set.load()) {
+            found.push(set.with(Arc::clone(database)));
             rest = others;
         }
     }
-    loaded
+    found
+}
+
+/// Loads the databases of all built-in rules, unless that was done before. It takes longer than anything else before a
+/// scan, and needs nothing, so a thread of its own can do it while rules are read.
+pub fn load_built_in() {
+    for (set, loaded) in BUILT_IN.iter().zip(&LOADED) {
+        loaded.get_or_init(|| set.load());
+    }
 }
 
 impl BuiltIn {
-    fn load(&self, signatures: &[Signature]) -> Option<BuiltInDatabase> {
-        let BuiltIn { count, fingerprint: expected, widest, encoded_keywords, mask, databases } = *self;
-        if fingerprint(signatures).to_string() != expected {
-            return None;
-        }
-        let database = databases.iter().find_map(|bytes| unmasked(bytes, mask).deserialize().ok())?;
+    fn load(&self) -> Option<Arc<BlockDatabase>> {
+        self.databases.iter().find_map(|bytes| unmasked(bytes, self.mask)?.deserialize().ok()).map(Arc::new)
+    }
+
+    fn with(&self, database: Arc<BlockDatabase>) -> BuiltInDatabase {
+        let BuiltIn { count: signatures, widest, encoded_keywords, .. } = *self;
         let encoded = encoded_keywords.len();
-        let database = SignatureDatabase { database, widest, signatures: count, encoded_keywords: encoded };
-        Some(BuiltInDatabase { database, encoded_keywords })
+        let database = SignatureDatabase { database, widest, signatures, encoded_keywords: encoded };
+        BuiltInDatabase { database, encoded_keywords }
     }
 }
 
 /// A copy of `bytes`, unmasked in place: the compiler makes wide instructions of that, and not of an iterator that is
-/// collected.
-fn unmasked(bytes: &[u8], mask: u8) -> Vec<u8> {
-    let mut copy = bytes.to_vec();
+/// collected. `None` if memory runs out.
+fn unmasked(bytes: &[u8], mask: u8) -> Option<impl AsRef<[u8]> + use<>> {
+    let mut copy = copy_in_large_pages(bytes).ok()?;
     copy.iter_mut().for_each(|byte| *byte ^= mask);
-    copy
+    Some(copy)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! Patterns are compiled in block mode without start-of-match, which is several times faster. A pattern reports every
 //! possible end of a match; consecutive ends become one candidate.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyperscan::prelude::*;
 use hyperscan::{PatternFlags, Patterns};
@@ -37,7 +37,7 @@ pub struct Engine {
 
 /// A database, and the patterns of its expression ids: ids below `split` count from `low`, the others from `high`.
 struct Part {
-    database: BlockDatabase,
+    database: Arc<BlockDatabase>,
     split: usize,
     low: usize,
     high: usize,
@@ -51,7 +51,7 @@ impl Part {
 
 /// A database of signatures that follow each other, and of the encoded keywords of these.
 pub struct SignatureDatabase {
-    pub(super) database: BlockDatabase,
+    pub(super) database: Arc<BlockDatabase>,
     /// The length of the longest possible match, in bytes.
     pub(super) widest: usize,
     /// The number of signatures, whose expressions come first.
@@ -72,7 +72,7 @@ impl SignatureDatabase {
         cache: Option<&Cache>,
     ) -> Result<SignatureDatabase, EngineError> {
         Ok(SignatureDatabase {
-            database: database(patterns, cache)?,
+            database: Arc::new(database(patterns, cache)?),
             widest: patterns.iter().map(Pattern::width).max().unwrap_or(0),
             signatures,
             encoded_keywords: patterns.len().saturating_sub(signatures),
