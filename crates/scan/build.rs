@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use hyperscan::{BlockDatabase, Builder, CpuFeatures, PatternFlags, Patterns, Platform, Tune};
-use layersift_rules::{Pattern, PatternSet, Ruleset, Signature, fingerprint};
+use layersift_rules::{Pattern, PatternSet, Ruleset, Signature, beginning_keywords, fingerprint};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -40,12 +40,16 @@ fn built_in(out: &Path, name: &str, signatures: &[Signature]) -> Result<String, 
     let widest = set.patterns.iter().take(signatures.len()).map(Pattern::width).max().unwrap_or(0);
     let encoded_keywords: Vec<_> =
         set.encoded_keywords.iter().map(|keyword| (keyword.encoding.code(), keyword.width)).collect();
+    let beginning = beginning_keywords(signatures);
+    let begun: Vec<u32> = beginning.iter().map(|keyword| keyword.signatures).collect();
+    let mut patterns = set.patterns;
+    patterns.extend(beginning.into_iter().map(|keyword| keyword.pattern));
     Ok(format!(
         "BuiltIn {{ count: {}, fingerprint: \"{}\", widest: {widest}, encoded_keywords: &{encoded_keywords:?}, \
-         mask: {MASK}, databases: &[{}] }}",
+         begun: &{begun:?}, mask: {MASK}, databases: &[{}] }}",
         signatures.len(),
         fingerprint(signatures),
-        databases(out, name, &set.patterns)?,
+        databases(out, name, &patterns)?,
     ))
 }
 

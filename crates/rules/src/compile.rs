@@ -1,9 +1,11 @@
 //! The patterns of a set of signatures: one for each signature, and one for each encoded form of a keyword.
 
+use std::collections::BTreeMap;
+
 use layersift_model::{Algorithm, Digest, Hasher};
 
 use crate::encoding::{EncodedKeyword, Keyword, encoded_keywords};
-use crate::pattern::{Pattern, PatternError};
+use crate::pattern::{Pattern, PatternError, are_rare};
 use crate::rule::Signature;
 
 /// The patterns that an engine searches for.
@@ -32,6 +34,31 @@ impl PatternSet {
             .extend(encoded_keywords.iter().map(|keyword| Pattern::made(keyword.expression.clone(), keyword.width)));
         Ok(PatternSet { patterns, encoded_keywords })
     }
+}
+
+/// A keyword at which an engine begins the patterns of many signatures, which takes time though nothing is found.
+#[derive(Clone, Debug)]
+pub struct BeginningKeyword {
+    /// The keyword in any case.
+    pub pattern: Pattern,
+    /// The number of signatures whose patterns it begins.
+    pub signatures: u32,
+}
+
+/// The keywords of those `signatures` whose patterns are matched whole: all others are proposed by literals.
+pub fn beginning_keywords(signatures: &[Signature]) -> Vec<BeginningKeyword> {
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for Signature { keywords, .. } in signatures.iter().filter(|one| one.paths.is_empty() && !are_rare(&one.keywords)) {
+        let distinct: std::collections::BTreeSet<_> = keywords.iter().map(|one| one.to_ascii_lowercase()).collect();
+        for keyword in distinct {
+            *counts.entry(keyword).or_default() += 1;
+        }
+    }
+    let begin = |(keyword, signatures): (String, u32)| {
+        let expression = format!("(?i){}", regex_syntax::escape(&keyword));
+        BeginningKeyword { pattern: Pattern::made(expression, keyword.len()), signatures }
+    };
+    counts.into_iter().map(begin).collect()
 }
 
 /// The pattern by which an engine proposes candidates for a signature.

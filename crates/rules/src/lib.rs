@@ -33,7 +33,7 @@ mod pattern;
 mod rule;
 mod ruleset;
 
-pub use compile::{PatternSet, fingerprint};
+pub use compile::{BeginningKeyword, PatternSet, beginning_keywords, fingerprint};
 pub use encoding::{EncodedKeyword, Encoding, Keyword, encoded_keywords};
 pub use pattern::{MAX_WIDTH, Pattern, PatternError};
 pub use rule::{

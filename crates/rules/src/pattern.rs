@@ -181,12 +181,7 @@ impl Pattern {
     /// Proposes candidates by `keywords` alone if all of them are rare: literals are found faster than expressions, and
     /// take a hundredth of the space. Every match must contain a keyword.
     fn proposed_by(self, keywords: &[String]) -> Pattern {
-        let is_rare = |keyword: &String| {
-            let distinct = keyword.bytes().collect::<std::collections::BTreeSet<u8>>().len();
-            let is_common = COMMON.contains(&keyword.to_ascii_lowercase().as_str());
-            keyword.len() >= MIN_RARE && distinct > 2 && keyword.is_ascii() && !is_common
-        };
-        if keywords.iter().all(is_rare) { self.proposed_by_all(keywords) } else { self }
+        if are_rare(keywords) { self.proposed_by_all(keywords) } else { self }
     }
 
     /// Proposes candidates by `keywords` alone, unless there are none.
@@ -224,6 +219,15 @@ impl Pattern {
     pub fn width(&self) -> usize {
         self.width
     }
+}
+
+/// Whether a pattern with `keywords` is proposed by them alone, as all of them are rare.
+pub(crate) fn are_rare(keywords: &[String]) -> bool {
+    keywords.iter().all(|keyword| {
+        let distinct = keyword.bytes().collect::<std::collections::BTreeSet<u8>>().len();
+        let is_common = COMMON.contains(&keyword.to_ascii_lowercase().as_str());
+        keyword.len() >= MIN_RARE && distinct > 2 && keyword.is_ascii() && !is_common
+    })
 }
 
 fn translate(source: &str, ast: &Ast) -> Result<Hir, regex_syntax::hir::Error> {

@@ -9,7 +9,7 @@ pub use built_in::{BuiltInDatabase, EncodedKeywordCode, built_in, load_built_in}
 pub use cache::Cache;
 pub use error::EngineError;
 pub use layersift_rules::{MAX_WIDTH, Pattern};
-pub use scan::{Candidate, Engine, Session, SignatureDatabase};
+pub use scan::{Candidate, Effort, Engine, Session, SignatureDatabase};
 
 /// The engine's name and version, such as `5.4.9 2023-05-05`.
 pub fn version() -> String {

@@ -13,7 +13,18 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use layersift_model::{Gap, GapReason, Limits};
 
+use crate::engine::Effort;
 use crate::waiting::wait;
+
+/// The work of scanning a letter that differs from the byte before it, on top of that of a byte. Keywords are made of
+/// letters, and text that is full of one takes this many times longer than other text.
+const LETTER: u64 = 12;
+
+/// The work of a pattern that is begun at a keyword.
+const BEGUN: u64 = 10;
+
+/// The work of an end of a match.
+const END: u64 = 20;
 
 /// The work of a candidate that has to be confirmed.
 pub(crate) const CANDIDATE: u64 = 1_000;
@@ -38,6 +49,21 @@ const MOST_PER_BYTE: u64 = 200;
 pub(crate) fn decompressed(bytes: &[u8]) -> u64 {
     let count = bytes.len() as u64;
     if is_zeros(bytes) { count / ZEROS } else { count * DECOMPRESSED }
+}
+
+/// The work of scanning `bytes`, which took `effort`.
+pub(crate) fn scanned(bytes: &[u8], effort: Effort) -> u64 {
+    bytes.len() as u64 + letters(bytes) * LETTER + effort.begun * BEGUN + effort.ends * END
+}
+
+/// The number of ASCII letters in `bytes` that differ from the byte before them. It is counted in sums that fit into a
+/// byte, so the compiler makes wide instructions of it.
+fn letters(bytes: &[u8]) -> u64 {
+    const AT_ONCE: usize = u8::MAX as usize;
+    let after = bytes.get(1..).unwrap_or_default();
+    let counts = |(byte, before): (&u8, &u8)| u8::from(byte.is_ascii_alphabetic() & (byte != before));
+    let of_chunk = |(chunk, before): (&[u8], &[u8])| chunk.iter().zip(before).map(counts).sum::<u8>();
+    after.chunks(AT_ONCE).zip(bytes.chunks(AT_ONCE)).map(|pair| u64::from(of_chunk(pair))).sum()
 }
 
 /// Whether all of `bytes` are zeros. Most other bytes show it early.
@@ -186,6 +212,16 @@ mod tests {
         assert_eq!(decompressed(&bytes), 2_500);
         bytes[4_999] = 1;
         assert_eq!(decompressed(&bytes), 10_000);
+    }
+
+    #[test]
+    fn letters_begun_patterns_and_ends_cost_more_than_other_bytes() {
+        let work = |bytes: &[u8]| scanned(bytes, Effort::default());
+        assert_eq!(work(b"0, 1; \x7f\xc3\x80@[`{"), 13);
+        assert_eq!(work(b"0aaZ"), 4 + 2 * LETTER);
+        assert_eq!(work(&[b'x'; 1_000]), 1_000);
+        assert_eq!(letters(&b"xy".repeat(500)), 999);
+        assert_eq!(scanned(b"1", Effort { ends: 2, begun: 3 }), 1 + 2 * END + 3 * BEGUN);
     }
 
     #[test]

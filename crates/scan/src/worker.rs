@@ -8,7 +8,7 @@ use crate::confirm::{Confirmed, Matches};
 use crate::decoding;
 use crate::decoding::{Decoded, Encoding};
 use crate::engine::{Candidate, EngineError, Session};
-use crate::layer_work::{CANDIDATE, is_zeros};
+use crate::layer_work::{CANDIDATE, is_zeros, scanned};
 
 /// The maximum number of nested encodings.
 const MAX_DEPTH: usize = 4;
@@ -45,7 +45,7 @@ impl CompiledRules {
         let (mut session, mut found) = (self.engine().session()?, Vec::new());
         let outcome = self.engine().scan(&mut session, &[0; ZEROS], &mut found);
         self.engine().give_back(session);
-        outcome.map(|()| *self.ignores_zeros.get_or_init(|| found.is_empty()))
+        outcome.map(|_| *self.ignores_zeros.get_or_init(|| found.is_empty()))
     }
 }
 
@@ -102,9 +102,8 @@ impl BufferScan<'_> {
         found: &mut Matches,
     ) -> Result<(), EngineError> {
         let mut candidates = Vec::new();
-        self.work = self.work.saturating_add(bytes.len() as u64);
-        self.rules.engine().scan(self.session, bytes, &mut candidates)?;
-        self.work = self.work.saturating_add(candidates.len() as u64 * CANDIDATE);
+        let effort = self.rules.engine().scan(self.session, bytes, &mut candidates)?;
+        self.work = self.work.saturating_add(scanned(bytes, effort) + candidates.len() as u64 * CANDIDATE);
         if candidates.is_empty() {
             return Ok(());
         }

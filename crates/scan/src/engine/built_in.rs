@@ -21,6 +21,8 @@ struct BuiltIn {
     widest: usize,
     /// The encoded forms of keywords, whose patterns follow those of the signatures.
     encoded_keywords: &'static [EncodedKeywordCode],
+    /// For each keyword that begins patterns, whose patterns follow in turn, how many it begins.
+    begun: &'static [u32],
     /// What every byte of the databases is XORed with.
     mask: u8,
     /// The masked databases, the one for the best processor first.
@@ -76,9 +78,9 @@ impl BuiltIn {
     }
 
     fn with(&self, database: Arc<BlockDatabase>) -> BuiltInDatabase {
-        let BuiltIn { count: signatures, widest, encoded_keywords, .. } = *self;
+        let BuiltIn { count: signatures, widest, encoded_keywords, begun, .. } = *self;
         let encoded = encoded_keywords.len();
-        let database = SignatureDatabase { database, widest, signatures, encoded_keywords: encoded };
+        let database = SignatureDatabase { database, widest, signatures, encoded_keywords: encoded, begun };
         BuiltInDatabase { database, encoded_keywords }
     }
 }

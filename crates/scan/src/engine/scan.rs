@@ -24,6 +24,15 @@ pub struct Candidate {
     pub last_end: usize,
 }
 
+/// What Hyperscan did with some bytes, beyond looking at each. The same bytes cause the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Ends of matches that it reported. Many are few candidates where one follows the other.
+    pub ends: u64,
+    /// Patterns that it began at keywords, of which most come to nothing.
+    pub begun: u64,
+}
+
 /// The number of candidates after which a scan is interrupted and resumed, which bounds memory.
 const CANDIDATES_AT_ONCE: usize = 1 << 16;
 
@@ -41,6 +50,9 @@ struct Part {
     split: usize,
     low: usize,
     high: usize,
+    /// The number of the first keyword that begins patterns, and how many each begins.
+    first_beginning: usize,
+    begun: &'static [u32],
 }
 
 impl Part {
@@ -58,6 +70,8 @@ pub struct SignatureDatabase {
     pub signatures: usize,
     /// The number of encoded keywords.
     pub encoded_keywords: usize,
+    /// For each keyword that begins patterns, how many it begins.
+    pub(super) begun: &'static [u32],
 }
 
 impl SignatureDatabase {
@@ -76,6 +90,7 @@ impl SignatureDatabase {
             widest: patterns.iter().map(Pattern::width).max().unwrap_or(0),
             signatures,
             encoded_keywords: patterns.len().saturating_sub(signatures),
+            begun: &[],
         })
     }
 }
@@ -87,6 +102,8 @@ pub struct Session {
     /// For each pattern, the first and last of the current run of ends; the last is 0 if there is no run.
     runs: Vec<(usize, usize)>,
     hit: Vec<usize>,
+    /// What the scan of the current bytes took so far.
+    effort: Effort,
 }
 
 impl Engine {
@@ -98,7 +115,8 @@ impl Engine {
         let (mut low, mut high, mut widest) = (0, all, 0);
         let mut parts = Vec::with_capacity(databases.len());
         for one in databases {
-            parts.push(Part { database: one.database, split: one.signatures, low, high });
+            let SignatureDatabase { database, signatures: split, begun, .. } = one;
+            parts.push(Part { database, split, low, high, first_beginning: split + one.encoded_keywords, begun });
             (low, high, widest) = (low + one.signatures, high + one.encoded_keywords, one.widest.max(widest));
         }
         Engine { parts, patterns: high, widest, idle: Mutex::default() }
@@ -130,7 +148,7 @@ impl Engine {
         let failed = |error: hyperscan::Error| EngineError::Scan(error.to_string());
         let scratch = |part: &Part| part.database.alloc_scratch().map_err(failed);
         let scratches = self.parts.iter().map(scratch).collect::<Result<_, _>>()?;
-        Ok(Session { scratches, runs: vec![(0, 0); self.patterns], hit: Vec::new() })
+        Ok(Session { scratches, runs: vec![(0, 0); self.patterns], hit: Vec::new(), effort: Effort::default() })
     }
 
     /// Returns a session to the engine for reuse.
@@ -142,8 +160,10 @@ impl Engine {
     ///
     /// # Errors
     /// If Hyperscan itself fails.
-    pub fn scan(&self, session: &mut Session, bytes: &[u8], found: &mut Vec<Candidate>) -> Result<(), EngineError> {
-        (0..self.parts.len()).try_for_each(|part| self.scan_part(part, session, bytes, found))
+    pub fn scan(&self, session: &mut Session, bytes: &[u8], found: &mut Vec<Candidate>) -> Result<Effort, EngineError> {
+        session.effort = Effort::default();
+        (0..self.parts.len()).try_for_each(|part| self.scan_part(part, session, bytes, found))?;
+        Ok(session.effort)
     }
 
     fn scan_part(
@@ -177,20 +197,25 @@ impl Engine {
         Block { bytes: block, base, done }: Block<'_>,
         found: &mut Vec<Candidate>,
     ) -> Result<usize, EngineError> {
-        let Session { scratches, runs, hit } = session;
+        let Session { scratches, runs, hit, effort } = session;
         let (part, scratch) = (&self.parts[part], &scratches[part]);
         let room = found.len() + CANDIDATES_AT_ONCE;
         let mut stopped_at = None;
         let mut last = 0;
         let outcome = part.database.scan(block, scratch, |id: u32, _: u64, end: u64, _: u32| {
-            let end = end as usize;
+            let (id, end) = (id as usize, end as usize);
+            if let Some(begun) = id.checked_sub(part.first_beginning).and_then(|keyword| part.begun.get(keyword)) {
+                effort.begun += u64::from(*begun);
+                return Matching::Continue;
+            }
+            effort.ends += 1;
             if found.len() + hit.len() >= room && end > last {
                 stopped_at = Some(last);
                 return Matching::Terminate;
             }
             last = end;
             if base + end > done {
-                note(runs, hit, found, part.pattern(id as usize), base + end);
+                note(runs, hit, found, part.pattern(id), base + end);
             }
             Matching::Continue
         });
