@@ -23,7 +23,8 @@ use crate::confirm::{ConfirmError, Matches, keep_best};
 use crate::documents::{DocumentReport, DocumentWork};
 use crate::engine::{Cache, EngineError};
 use crate::inventory::layer::LayerPackages;
-use crate::layer_scan::{LayerContext, LayerScanner, WINDOW};
+use crate::layer_scan::{LayerContext, LayerScanner, WINDOW, too_much_encoded};
+use crate::layer_work::LayerWork;
 use crate::memory::MemoryBudget;
 use crate::observe::{NoObserver, Observer};
 use crate::read_layers::{Outcome, ReadLayers};
@@ -318,35 +319,43 @@ impl Analyzer {
     /// The secrets in the strings of the configuration, and a gap if not all were scanned.
     fn configuration(&self, config: &ImageConfig) -> (Vec<ConfigFinding>, Option<Gap>) {
         let mut findings: Vec<ConfigFinding> = Vec::new();
-        match self.search_configuration(config, &mut findings) {
-            Err(error) => (findings, Some(Gap::new(GapReason::Unreadable, error.to_string()))),
-            Ok(true) => (findings, None),
-            Ok(false) => {
-                let limit = self.options.limits.findings_per_file;
-                let detail = format!("the configuration has more than {limit} secrets; the rest were dropped");
-                (findings, Some(Gap::new(GapReason::TooManyFindings, detail)))
-            }
-        }
+        let gap = self.search_configuration(config, &mut findings);
+        let unreadable = |error: EngineError| Some(Gap::new(GapReason::Unreadable, error.to_string()));
+        let gap = gap.unwrap_or_else(unreadable);
+        (findings, gap)
     }
 
-    /// Adds findings to `findings`. Returns whether all strings were searched.
+    /// Adds findings to `findings`. Returns a gap if not all strings were searched. They may take as much work as a layer
+    /// of their size.
     fn search_configuration(
         &self,
         config: &ImageConfig,
         findings: &mut Vec<ConfigFinding>,
-    ) -> Result<bool, EngineError> {
+    ) -> Result<Option<Gap>, EngineError> {
         let mut worker = self.rules.worker()?;
-        let mut is_complete = true;
+        let (work, mut counted, mut gap) = (LayerWork::new(&self.options.limits), 0, None);
         for field in fields(config) {
             let mut found = Matches::default();
             let bytes = field.text.as_bytes();
-            is_complete &= worker.scan(bytes, &(0..bytes.len()), &mut found)?;
+            work.add_blob_bytes(bytes.len() as u64);
+            if !work.add(worker.work() - counted) {
+                let detail = "the configuration takes more work than one of its size may; the rest was not scanned";
+                return Ok(Some(Gap::new(GapReason::DocumentTooLarge, detail)));
+            }
+            counted = worker.work();
+            if !worker.scan(bytes, &(0..bytes.len()), &mut found)? {
+                gap = gap.or_else(|| Some(too_much_encoded()));
+            }
             // No parser reads the configuration as a file.
             let mut found = found.confirmed;
             found.retain(|one| self.rules.applies_at(one.rule, None));
             keep_best(&self.rules.signatures, &mut found);
-            let room = self.options.limits.findings_per_file.saturating_sub(findings.len());
-            is_complete &= found.len() <= room;
+            let limit = self.options.limits.findings_per_file;
+            let room = limit.saturating_sub(findings.len());
+            if found.len() > room {
+                let detail = format!("the configuration has more than {limit} secrets; the rest were dropped");
+                gap = Some(Gap::new(GapReason::TooManyFindings, detail));
+            }
             found.truncate(room);
             findings.extend(found.into_iter().map(|one| ConfigFinding {
                 rule: self.rules.info(&one),
@@ -358,7 +367,7 @@ impl Analyzer {
                 roles: Vec::new(),
             }));
         }
-        Ok(is_complete)
+        Ok(gap)
     }
 }
 

@@ -12,6 +12,7 @@ pub mod files;
 mod globs;
 pub mod jwt;
 pub mod keys;
+mod keywords;
 pub mod placeholder;
 mod time;
 
@@ -60,6 +61,8 @@ pub struct Matches {
     pub confirmed: Vec<Confirmed>,
     /// The signature whose parser has to read the whole file, because something in the window calls for it.
     pub needs_whole_file: Option<usize>,
+    /// The work of confirming, until somebody counts it; see [`crate::layer_work`].
+    pub work: u64,
 }
 
 impl Matches {
@@ -122,6 +125,7 @@ impl Confirmer {
                     rest = others;
                 }
             }
+            found.work += scratch.work;
         });
     }
 
@@ -129,7 +133,14 @@ impl Confirmer {
     pub fn search(&self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Matches) {
         let Some(compiled) = self.rules.get(rule) else { return };
         let everywhere = Candidate { pattern: rule, first_end: 0, last_end: bytes.len() };
-        self.scratch.with(|scratch| self.confirm_one(compiled, bytes, owned, (everywhere, 0), found, scratch));
+        found.work += bytes.len() as u64;
+        if !compiled.may_be_in(bytes) {
+            return;
+        }
+        self.scratch.with(|scratch| {
+            self.confirm_one(compiled, bytes, owned, (everywhere, 0), found, scratch);
+            found.work += scratch.work;
+        });
     }
 
     /// Whether `rule` applies to the file at `path`.

@@ -34,7 +34,7 @@ use crate::inventory::visitor::{Found, Job, PackageVisitor};
 use crate::layer::buffer::{Bytes, Pool};
 use crate::layer::read::{Batch, LayerFacts, LayerReader, Work, unreadable};
 use crate::layer::walk::{Overlap, Rest, Segment, Visitor};
-use crate::layer_work::{LayerWork, too_much_work};
+use crate::layer_work::{LayerWork, named, too_much_work};
 use crate::masking;
 use crate::memory::{MemoryBudget, MemoryLease};
 use crate::observe::Observer;
@@ -321,14 +321,15 @@ fn scan_segment<'a, 's>(
         Err(error) => sink.engine_gap(&error),
     }
     for rule in segment.file.local_signatures() {
-        sink.rules.search(*rule, bytes, &segment.owned, matches);
+        worker.search(*rule, bytes, &segment.owned, matches);
     }
     if !matches.is_empty() {
         segment.file.found(segment, bytes, std::mem::take(matches));
     }
 }
 
-fn too_much_encoded() -> Gap {
+/// The gap of encoded data that were not decoded.
+pub(crate) fn too_much_encoded() -> Gap {
     Gap::new(GapReason::TooMuchEncoded, "encoded data exceeds the decoding limit; the rest was not decoded")
 }
 
@@ -396,6 +397,7 @@ where
     fn entry(&mut self, path: &ImagePath, entry: &Entry) -> Option<Self::File> {
         let number = self.entries.add(path, entry, &mut self.allowance);
         self.sink.entry_name(path, &entry.link, number);
+        self.packing.work.add(named(path.as_bytes().len()));
         self.record = None;
         if entry.kind != Kind::File {
             return None;

@@ -29,6 +29,13 @@ const END: u64 = 20;
 /// The work of a candidate that has to be confirmed.
 pub(crate) const CANDIDATE: u64 = 1_000;
 
+/// The work of a byte that an expression searches. Most take less, but those with more states than are kept, which
+/// hostile text can ask for, take this much.
+pub(crate) const SEARCHED: u64 = 24;
+
+/// The work of a byte of the path of an entry or a member, which rules for paths and for names look at.
+const NAME: u64 = 20;
+
 /// The work of decompressing a byte, and of passing it on.
 const DECOMPRESSED: u64 = 2;
 
@@ -43,12 +50,17 @@ pub(crate) const MEMBER: u64 = 4_000;
 pub(crate) const DIRECTORY: u64 = 600;
 
 /// The most that counts for a byte of a window.
-const MOST_PER_BYTE: u64 = 200;
+const MOST_PER_BYTE: u64 = 1_000;
 
 /// The work of decompressing `bytes`.
 pub(crate) fn decompressed(bytes: &[u8]) -> u64 {
     let count = bytes.len() as u64;
     if is_zeros(bytes) { count / ZEROS } else { count * DECOMPRESSED }
+}
+
+/// The work of a file with a path of `bytes` bytes.
+pub(crate) fn named(bytes: usize) -> u64 {
+    bytes as u64 * NAME
 }
 
 /// The work of scanning `bytes`, which took `effort`.

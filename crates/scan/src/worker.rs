@@ -70,6 +70,12 @@ impl ScanWorker<'_> {
         Ok(pass.budget > 0)
     }
 
+    /// Appends the matches of the local signature `rule` that begin inside `owned` to `found`.
+    pub(crate) fn search(&mut self, rule: usize, bytes: &[u8], owned: &Range<usize>, found: &mut Matches) {
+        self.rules.search(rule, bytes, owned, found);
+        self.work = self.work.saturating_add(std::mem::take(&mut found.work));
+    }
+
     /// The work of all scans so far; see [`crate::layer_work`].
     pub(crate) fn work(&self) -> u64 {
         self.work
@@ -108,6 +114,7 @@ impl BufferScan<'_> {
             return Ok(());
         }
         self.rules.confirm(bytes, owned, &mut candidates, found);
+        self.work = self.work.saturating_add(std::mem::take(&mut found.work));
         if depth < MAX_DEPTH && !candidates.is_empty() {
             self.decode(bytes, owned, depth, &candidates, found)?;
         }

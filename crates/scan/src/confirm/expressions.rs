@@ -13,6 +13,7 @@ use regex_syntax::hir::Hir;
 
 use super::ConfirmError;
 use super::scratch::Scratch;
+use crate::layer_work::SEARCHED;
 
 /// The most bytes of a compiled expression, as `regex` has it.
 const MOST_COMPILED: usize = 10 << 20;
@@ -44,6 +45,7 @@ impl Expression {
     pub(super) fn is_match(&self, text: &[u8], scratch: &mut Scratch) -> bool {
         let Some(regex) = self.regex() else { return false };
         let input = Input::new(text).earliest(true);
+        scratch.work += text.len() as u64 * SEARCHED;
         scratch.with(self.0.number, regex, |cache, _| regex.search_half_with(cache, &input)).is_some()
     }
 
@@ -60,10 +62,13 @@ impl Expression {
             return None;
         }
         let input = Input::new(text).span(at..text.len());
-        scratch.with(self.0.number, regex, |cache, captures| {
+        let found = scratch.with(self.0.number, regex, |cache, captures| {
             regex.search_captures_with(cache, &input, captures);
             Some((captures.get_match()?.span(), names.map(|name| captures.get_group_by_name(name))))
-        })
+        });
+        let end = found.as_ref().map_or(text.len(), |(whole, _)| whole.end);
+        scratch.work += (end - at) as u64 * SEARCHED;
+        found
     }
 
     /// The greatest length of a match in bytes; 0 if it has no limit.

@@ -85,10 +85,14 @@ impl GlobIndex {
         let may_be_known = |name: &&str| self.lengths & length_bit(name) != 0;
         let named = path.split('/').filter(may_be_known).filter_map(|name| self.by_name.get(name));
         let ending = path.rsplit_once('.').and_then(|(_, ending)| self.by_ending.get(ending));
-        let hooked = named.chain(ending).flatten().filter(|place| self.globs[**place].is_match(path));
-        let others = self.others_set.matches(path);
-        let others = others.iter().map(|place| &self.others[*place]);
-        let mut rules: Vec<usize> = hooked.chain(others).flat_map(|place| &self.globs[*place].rules).copied().collect();
+        let mut hooked: Vec<usize> = named.chain(ending).flatten().copied().collect();
+        // A path can have the same name again and again.
+        hooked.sort_unstable();
+        hooked.dedup();
+        hooked.retain(|place| self.globs[*place].is_match(path));
+        let others = self.others_set.matches(path).into_iter().map(|place| self.others[place]);
+        let places = hooked.into_iter().chain(others);
+        let mut rules: Vec<usize> = places.flat_map(|place| &self.globs[place].rules).copied().collect();
         rules.sort_unstable();
         rules.dedup();
         rules

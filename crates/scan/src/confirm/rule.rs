@@ -6,6 +6,7 @@ use super::checksum::{self, Check};
 use super::expressions::{Expression, Expressions};
 use super::files::PathExpressions;
 use super::keys::{self, PrivateKey, Reject};
+use super::keywords::Keywords;
 use super::scratch::Scratch;
 use super::{entropy, placeholder};
 use layersift_model::Secret;
@@ -120,6 +121,8 @@ pub(super) struct Match {
 
 pub(super) struct CompiledRule {
     expression: Expression,
+    /// For a rule that is searched for without an engine, its keywords, one of which is in every match.
+    keywords: Option<Keywords>,
     reject: Vec<Expression>,
     /// Expressions that the whole match must not match.
     reject_match: Vec<Expression>,
@@ -156,6 +159,7 @@ impl CompiledRule {
         let foreign = signature.foreign.as_ref();
         Ok(CompiledRule {
             expression: expressions.pattern(&signature.pattern),
+            keywords: Keywords::of(signature),
             reject: expressions.all(id, &[&reject[..], foreign.map_or(&[], |rule| &rule.except_secrets)].concat())?,
             reject_match: expressions.all(id, foreign.map_or(&[], |rule| &rule.except_matches))?,
             places: foreign.map(|rule| PathExpressions::of(id, rule, expressions)).transpose()?,
@@ -167,6 +171,11 @@ impl CompiledRule {
             keep_placeholders: *keep_placeholders,
             is_key: signature.confirm.key_bytes,
         })
+    }
+
+    /// Whether `bytes` may have a match: looking for keywords is far quicker than a search.
+    pub(super) fn may_be_in(&self, bytes: &[u8]) -> bool {
+        self.keywords.as_ref().is_none_or(|keywords| keywords.are_in(bytes))
     }
 
     /// The leftmost match that begins at or after `at`.

@@ -16,6 +16,8 @@ const MOST_BYTES: usize = 4 << 20;
 pub(crate) struct Scratch {
     left: HashMap<usize, Left>,
     bytes: usize,
+    /// The work of the searches since a thread borrowed this; see [`crate::layer_work`].
+    pub(super) work: u64,
 }
 
 /// What one expression left behind.
@@ -40,7 +42,7 @@ impl Scratch {
         self.bytes = self.bytes - left.bytes + bytes;
         left.bytes = bytes;
         if self.bytes > MOST_BYTES {
-            *self = Scratch::default();
+            *self = Scratch { work: self.work, ..Scratch::default() };
         }
         found
     }
@@ -55,6 +57,7 @@ impl ScratchPool {
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> R {
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scratch = lock().pop().unwrap_or_default();
+        scratch.work = 0;
         let done = work(&mut scratch);
         lock().push(scratch);
         done

@@ -209,6 +209,11 @@ impl<'a, 's> FileHandle<'a, 's> {
         FileHandle::open(OpenFile { sink, path, number, origin, rules, local, state: Mutex::default() })
     }
 
+    /// The bytes of its path, with those of the archives that it is in.
+    pub(super) fn path_bytes(&self) -> usize {
+        self.0.full_path().len()
+    }
+
     /// The signatures that apply to this file, and only to files at such paths.
     pub(super) fn local_signatures(&self) -> &[usize] {
         &self.0.local

@@ -10,7 +10,7 @@ use crate::content::archive::{HEAD_BYTES, Members, Opener};
 use crate::layer::buffer::{Buffer, Bytes, Pool};
 use crate::layer::read::Batch;
 use crate::layer::walk::{Overlap, Segment};
-use crate::layer_work::LayerWork;
+use crate::layer_work::{LayerWork, named};
 use crate::memory::MemoryLease;
 use layersift_format::Cancellation;
 use layersift_model::{Gap, Limits};
@@ -200,7 +200,9 @@ impl<'a, 's> OpenMember<'a, 's> {
 
 impl Members for Packer<'_, '_, '_> {
     fn begin(&mut self, inside: &[String], _: Option<u64>) {
-        self.begin_file(self.archive.member(inside.to_vec()));
+        let member = self.archive.member(inside.to_vec());
+        self.packing.work.add(named(member.path_bytes()));
+        self.begin_file(member);
     }
 
     fn bytes(&mut self, mut bytes: &[u8]) {

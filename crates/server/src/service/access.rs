@@ -93,7 +93,10 @@ impl Access {
                 Some(certificate) if !self.clients.scopes.is_empty() => {
                     Ok(Client { name: certificate.to_string(), scopes: self.clients.scopes.clone(), is_cluster: false })
                 }
-                _ => Err(unknown("a token is required: Authorization: Bearer TOKEN")),
+                _ => Err(unknown(
+                    "a token is required: Authorization: Bearer TOKEN, or x-layersift-auth: Bearer TOKEN where \
+                     Authorization has the key of a model's API",
+                )),
             };
         };
         let Some(token) = bearer(authorization) else {
