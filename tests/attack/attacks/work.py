@@ -30,6 +30,10 @@ def zeros(program, size, head=b""):
     return content
 
 
+def zstandard(content):
+    return subprocess.run(["zstd", "-q", "-3", "-c"], input=content, capture_output=True, check=True).stdout
+
+
 def repeated(unit, size):
     return (unit * (size // len(unit) + 1))[:size]
 
@@ -44,6 +48,31 @@ def a_layer_that_is_a_bomb_of_zstandard(setting):
 def layers_that_are_small_bombs(setting):
     blobs = [zeros(["zstd", "-q", "-3", "-c"], 512 * MIB, header(f"zeros{number}", 512 * MIB)) for number in range(20)]
     yield setting.scan(oci_layout(setting.at("layout"), blobs))
+
+
+# Each keyword begins patterns that come to nothing; each "A" is the end of a match.
+@attack(3)
+def layers_of_keywords(setting):
+    for text in [b"key ", b"sk-", b"password=", b"A", b"secret"]:
+        content = repeated(text, 64 * MIB)
+        blobs = [zstandard(header(f"text{number}", 64 * MIB) + content + END) for number in range(30)]
+        yield setting.scan(oci_layout(setting.at("layout-" + text.hex()), blobs))
+
+
+@attack(3)
+def layers_of_text_at_paths_with_rules(setting):
+    name = ".claude/commands/redis/raddb/ipsec.d/swanctl/x.conf"
+    content = repeated(b"curl  -d cat read <important> ", 32 * MIB)
+    blobs = [zstandard(entry(f"{number}/{name}", content) + END) for number in range(10)]
+    yield setting.scan(oci_layout(setting.at("layout"), blobs))
+
+
+@attack(3)
+def members_at_a_long_path(setting):
+    name = "redis/raddb/mcp_tools/.codeium/a.cnf.kubeconfig/" * 80
+    content = zipped([(f"{name}{number}", b"") for number in range(20_000)])
+    layer = gzip.compress(entry(name + "a.zip", content) + END, 9)
+    yield setting.scan(docker_archive(setting.at("image.tar"), [layer]))
 
 
 @attack(3)

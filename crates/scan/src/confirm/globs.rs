@@ -166,6 +166,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_name_that_comes_again_is_tried_once() {
+        let globs = ["**/redis/**/*.conf".to_string()];
+        let index = GlobIndex::new([("one", &globs[..]), ("two", &globs[..])].into_iter(), 2).unwrap();
+        assert_eq!(index.at(b"redis/redis/redis/a.conf"), [0, 1]);
+        assert_eq!(index.at(b"redis/redis/redis/a.txt"), []);
+    }
+
     /// Paths that the globs of the built-in rules match, and some that they nearly match.
     fn paths(globs: &[&str]) -> Vec<String> {
         let fillings = [("a/b/", "x"), ("", "y.z"), ("usr/lib/", "")];

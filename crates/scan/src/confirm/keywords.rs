@@ -25,3 +25,24 @@ impl Keywords {
         self.compiled.get_or_init(compile).as_ref().is_none_or(|words| words.is_match(bytes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use layersift_rules::Ruleset;
+
+    use super::*;
+
+    #[test]
+    fn rules_for_paths_are_searched_where_a_keyword_is() {
+        let rules = Ruleset::built_in().unwrap();
+        let local: Vec<&Signature> = rules.signatures.iter().filter(|rule| !rule.paths.is_empty()).collect();
+        assert!(local.len() > 20);
+        for rule in local {
+            let keywords = Keywords::of(rule).unwrap();
+            assert!(!keywords.are_in(b"0123 4567"), "{}", rule.id);
+            assert!(keywords.are_in(format!("0 {} 1", rule.keywords[0].to_uppercase()).as_bytes()), "{}", rule.id);
+        }
+        let everywhere = rules.signatures.iter().find(|rule| rule.paths.is_empty()).unwrap();
+        assert!(Keywords::of(everywhere).is_none());
+    }
+}

@@ -98,6 +98,7 @@ mod tests {
     use layersift_rules::Ruleset;
 
     use super::*;
+    use crate::engine::{Effort, Engine};
 
     #[test]
     fn the_built_in_rules_are_loaded_and_not_compiled() {
@@ -110,5 +111,24 @@ mod tests {
         assert_eq!(counts(&signatures[..images]), [images]);
         assert_eq!(counts(&signatures[images..]), [signatures.len() - images]);
         assert!(counts(&signatures[1..]).is_empty());
+    }
+
+    #[test]
+    fn keywords_that_begin_patterns_are_counted_and_are_no_candidates() {
+        let rules = Ruleset::built_in().unwrap();
+        let found = built_in(&rules.signatures);
+        let engine = Engine::new(found.into_iter().map(|one| one.database).collect());
+        let mut session = engine.session().unwrap();
+        let mut effort = |bytes: &[u8]| {
+            let mut candidates = Vec::new();
+            let effort = engine.scan(&mut session, bytes, &mut candidates).unwrap();
+            assert_eq!(candidates, []);
+            effort
+        };
+        assert_eq!(effort(b"x x x"), Effort::default());
+        let Effort { begun: once, ends } = effort(b"a Key here");
+        assert!(once >= 8 && ends == 0, "{once}");
+        assert_eq!(effort(b"a Key here, a key there").begun, 2 * once);
+        engine.give_back(session);
     }
 }
