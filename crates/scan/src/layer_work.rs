@@ -21,7 +21,7 @@ use crate::waiting::wait;
 const LETTER: u64 = 12;
 
 /// The work of a pattern that is begun at a keyword.
-const BEGUN: u64 = 10;
+const BEGUN: u64 = 15;
 
 /// The work of an end of a match.
 const END: u64 = 20;
