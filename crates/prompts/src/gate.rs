@@ -12,7 +12,7 @@ use crate::conversation::{Content, Conversation, Part, Role, Source, Turn, Unsee
 use crate::copy::Edits;
 use crate::form::{Form, read, read_passed_through};
 use crate::json::{Node, Unreadable};
-use crate::outcome::{Found, Outcome};
+use crate::outcome::{Found, Outcome, Subject};
 use crate::policy::{Action, Policy};
 use crate::sighting::{Direction, Sighting, Witness};
 use crate::url;
@@ -135,7 +135,7 @@ impl Gate {
         }
         let content = Content::Data { bytes: bytes.to_vec(), pointer: String::new(), media_type: None };
         let part = Part::of_user(crate::Kind::Data, content);
-        let outcome = self.remembered(client, bytes, || Outcome::of_file(path, bytes, &self.analyzer));
+        let outcome = self.remembered(client, Subject::File { path, bytes });
         let mut judged = Judged::default();
         judged.add(&part, &outcome, self, policy, &[]);
         self.tell(&judged.reasons, client, None, false);
@@ -147,7 +147,7 @@ impl Gate {
 
     /// What is in a text, which is not remembered.
     pub(crate) fn scan_text(&self, text: &str) -> Outcome {
-        Outcome::of_text(text.as_bytes(), &self.analyzer)
+        Outcome::of(Subject::Text(text.as_bytes()), &self.analyzer)
     }
 
     /// Tells the witness what secrets were found. What is no secret, is published or is damaged, is not told.
@@ -188,21 +188,20 @@ impl Gate {
     fn judge(&self, conversation: &Conversation<'_>, client: Client<'_>) -> Judged {
         let mut judged = Judged::default();
         for part in &conversation.parts {
-            let bytes = part.text().map_or_else(|| part.data().unwrap_or_default(), str::as_bytes);
-            let outcome = self.remembered(client, bytes, || Outcome::of(part, &self.analyzer));
+            let outcome = self.remembered(client, Subject::of(part));
             judged.add(part, &outcome, self, client.policy, conversation.body);
         }
         judged.hide_names();
         judged
     }
 
-    fn remembered(&self, client: Client<'_>, bytes: &[u8], scan: impl FnOnce() -> Outcome) -> Arc<Outcome> {
+    fn remembered(&self, client: Client<'_>, subject: Subject<'_>) -> Arc<Outcome> {
         let scope = || format!("{:?} {:?} {}", client.name, client.policy, self.rules);
-        let key = if self.cache.is_worth(bytes) { self.cache.key(&scope(), bytes) } else { None };
+        let key = if self.cache.is_worth(subject) { self.cache.key(&scope(), subject) } else { None };
         if let Some(outcome) = key.and_then(|key| self.cache.get(&key)) {
             return outcome;
         }
-        let outcome = Arc::new(scan());
+        let outcome = Arc::new(Outcome::of(subject, &self.analyzer));
         if let Some(key) = key {
             self.cache.insert(key, &outcome);
         }

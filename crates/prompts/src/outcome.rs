@@ -34,17 +34,42 @@ pub(crate) struct Found {
     pub(crate) views: Vec<String>,
 }
 
-impl Outcome {
-    /// Scans a part.
-    pub(crate) fn of(part: &Part<'_>, analyzer: &Analyzer) -> Outcome {
+/// What is scanned: all that an outcome depends on besides the rules. The key of what is remembered is made of the same.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Subject<'s> {
+    /// A text.
+    Text(&'s [u8]),
+    /// A file, with its name.
+    File { path: &'s str, bytes: &'s [u8] },
+}
+
+impl<'s> Subject<'s> {
+    /// What is scanned of a part.
+    pub(crate) fn of(part: &'s Part<'_>) -> Subject<'s> {
         match &part.content {
-            Content::Text { text, .. } => Outcome::of_text(text.as_bytes(), analyzer),
-            Content::Data { bytes, .. } => Outcome::of_file("file", bytes, analyzer),
+            Content::Text { text, .. } => Subject::Text(text.as_bytes()),
+            Content::Data { bytes, .. } => Subject::File { path: "file", bytes },
+        }
+    }
+
+    pub(crate) fn bytes(self) -> &'s [u8] {
+        match self {
+            Subject::Text(bytes) | Subject::File { bytes, .. } => bytes,
+        }
+    }
+}
+
+impl Outcome {
+    /// Scans a text or a file.
+    pub(crate) fn of(subject: Subject<'_>, analyzer: &Analyzer) -> Outcome {
+        match subject {
+            Subject::Text(bytes) => Outcome::of_text(bytes, analyzer),
+            Subject::File { path, bytes } => Outcome::of_file(path, bytes, analyzer),
         }
     }
 
     /// Scans a text, and what it is without disguises.
-    pub(crate) fn of_text(text: &[u8], analyzer: &Analyzer) -> Outcome {
+    fn of_text(text: &[u8], analyzer: &Analyzer) -> Outcome {
         let mut outcome = Outcome::as_it_is(text, analyzer);
         outcome.add_plain(text, analyzer, None);
         outcome
@@ -108,7 +133,7 @@ impl Outcome {
     }
 
     /// Scans a file, and what is in it if it is an archive. If it is a text, it is scanned without disguises as well.
-    pub(crate) fn of_file(path: &str, bytes: &[u8], analyzer: &Analyzer) -> Outcome {
+    fn of_file(path: &str, bytes: &[u8], analyzer: &Analyzer) -> Outcome {
         let mut outcome = Outcome::of_bytes(path, bytes, analyzer);
         if std::str::from_utf8(bytes).is_ok() {
             outcome.add_plain(bytes, analyzer, Some(&(0..bytes.len())));
