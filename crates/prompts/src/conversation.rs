@@ -211,6 +211,8 @@ pub enum UnseenReason {
     Tokens,
     /// Data that says it is base64 and is not.
     DamagedData,
+    /// A line of a file that looks like the request of a batch, and is not valid JSON.
+    DamagedRequest,
 }
 
 impl UnseenReason {
@@ -219,6 +221,7 @@ impl UnseenReason {
         match self {
             UnseenReason::Tokens => "a text as token numbers, which cannot be read",
             UnseenReason::DamagedData => "data that is not valid base64",
+            UnseenReason::DamagedRequest => "a request in a file that is not valid JSON",
         }
     }
 }

@@ -239,9 +239,10 @@ impl Judged {
         for found in outcome.found.iter().filter(|found| gate.counts(found, part.scope())) {
             self.add_found(part, found, policy, body);
         }
-        for gap in &outcome.gaps {
+        let gaps = outcome.gaps.iter().map(|gap| describe(*gap));
+        for why in gaps.chain(outcome.unseen.iter().map(|unseen| unseen.describe())) {
             let place = Some(place(part, 0, Vec::new(), Vec::new()));
-            self.reasons.push(Reason { place, ..incomplete(describe(*gap).into(), policy.incomplete) });
+            self.reasons.push(Reason { place, ..incomplete(why.into(), policy.incomplete) });
         }
     }
 

@@ -21,11 +21,13 @@
 //! ```
 
 mod advice;
+mod batch;
 mod cache;
 mod collect;
 mod conversation;
 mod copy;
 mod data;
+mod file;
 mod form;
 mod gate;
 mod json;
