@@ -233,6 +233,8 @@ pub struct Conversation<'a> {
     pub form: Form,
     /// All its parts. Every string of the body is in one of them.
     pub parts: Vec<Part<'a>>,
+    /// Texts whose pieces are strings of several parts.
+    pub(crate) pieces: Vec<Part<'a>>,
     /// What could not be read.
     pub unseen: Vec<Unseen>,
     /// The model that the body names.
@@ -246,7 +248,7 @@ pub struct Conversation<'a> {
 impl<'a> Conversation<'a> {
     /// The `parts` of a body in a form that names no model.
     pub(crate) fn of_parts(form: Form, parts: Vec<Part<'a>>, body: &'a [u8]) -> Conversation<'a> {
-        Conversation { form, parts, unseen: Vec::new(), model: None, is_answer: false, body }
+        Conversation { form, parts, pieces: Vec::new(), unseen: Vec::new(), model: None, is_answer: false, body }
     }
 }
 

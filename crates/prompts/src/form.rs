@@ -15,6 +15,7 @@ use crate::batch;
 use crate::collect::{Marks, collect};
 use crate::conversation::{Content, Conversation, Kind, Part, Segment, Source};
 use crate::json::{self, Node, Unreadable};
+use crate::pieces::pieces;
 
 /// The form of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -184,7 +185,8 @@ pub fn read(body: &[u8], form: Option<Form>) -> Result<Conversation<'_>, Unreada
     let (parts, unseen) = collect(body, &document, &marks);
     let model = model_of(&document).or_else(|| batch::model(&document));
     let is_answer = form.is_answer(&document);
-    Ok(Conversation { form, parts, unseen, model, is_answer, body })
+    let pieces = if form == Form::Json { pieces(&document) } else { Vec::new() };
+    Ok(Conversation { form, parts, pieces, unseen, model, is_answer, body })
 }
 
 /// Reads a body that LiteLLM passes through to an API, as it shows it to a guardrail: with metadata of its own, in
@@ -198,7 +200,7 @@ pub(crate) fn read_passed_through(body: &[u8]) -> Option<Conversation<'_>> {
     litellm::mark_metadata(metadata, &mut marks);
     let (parts, unseen) = collect(body, &document, &marks);
     let (model, is_answer) = (model_of(&document), form.is_answer(&document));
-    Some(Conversation { form, parts, unseen, model, is_answer, body })
+    Some(Conversation { form, parts, pieces: Vec::new(), unseen, model, is_answer, body })
 }
 
 fn text(body: &[u8]) -> Result<Conversation<'_>, Unreadable> {

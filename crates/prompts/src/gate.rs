@@ -8,7 +8,7 @@ use layersift_scan::{Analyzer, Scope};
 
 use crate::cache::PartCache;
 use crate::collect::{Marks, collect};
-use crate::conversation::{Content, Conversation, Part, Role, Source, Turn, Unseen};
+use crate::conversation::{Content, Conversation, Part, Role, Segment, Source, Turn, Unseen};
 use crate::copy::Edits;
 use crate::form::{Form, read, read_passed_through};
 use crate::json::{Node, Unreadable};
@@ -179,7 +179,7 @@ impl Gate {
     pub(crate) fn check_document(&self, body: &[u8], document: &Node<'_>, marks: &Marks, client: Client<'_>) -> Judged {
         let (parts, unseen) = collect(body, document, marks);
         let (model, is_answer) = (None, true);
-        let conversation = Conversation { form: Form::Json, parts, unseen, model, is_answer, body };
+        let conversation = Conversation { form: Form::Json, parts, pieces: Vec::new(), unseen, model, is_answer, body };
         let mut judged = self.judge(&conversation, client);
         judged.add_limits(&conversation, &Policy { max_tokens: None, ..client.policy.clone() });
         judged
@@ -190,6 +190,10 @@ impl Gate {
         for part in &conversation.parts {
             let outcome = self.remembered(client, Subject::of(part));
             judged.add(part, &outcome, self, client.policy, conversation.body);
+        }
+        for part in &conversation.pieces {
+            let outcome = self.remembered(client, Subject::of(part));
+            judged.add_crossing(part, &outcome, self, client.policy, conversation.body);
         }
         judged.hide_names();
         judged
@@ -239,6 +243,23 @@ impl Judged {
         for found in outcome.found.iter().filter(|found| gate.counts(found, part.scope())) {
             self.add_found(part, found, policy, body);
         }
+        self.add_gaps(part, outcome, policy);
+    }
+
+    /// Adds what lies over several strings: the rest was found in them.
+    fn add_crossing(&mut self, part: &Part<'_>, outcome: &Outcome, gate: &Gate, policy: &Policy, body: &[u8]) {
+        let Content::Text { segments, .. } = &part.content else { return };
+        let is_crossing = |found: &Found| {
+            let inside = |one: &Segment| one.range.start <= found.span.start && found.span.end <= one.range.end;
+            !segments.iter().any(inside)
+        };
+        for found in outcome.found.iter().filter(|found| gate.counts(found, part.scope()) && is_crossing(found)) {
+            self.add_found(part, found, policy, body);
+        }
+        self.add_gaps(part, outcome, policy);
+    }
+
+    fn add_gaps(&mut self, part: &Part<'_>, outcome: &Outcome, policy: &Policy) {
         let gaps = outcome.gaps.iter().map(|gap| describe(*gap));
         for why in gaps.chain(outcome.unseen.iter().map(|unseen| unseen.describe())) {
             let place = Some(place(part, 0, Vec::new(), Vec::new()));

@@ -33,6 +33,7 @@ mod gate;
 mod json;
 mod outcome;
 mod packed;
+mod pieces;
 mod plain;
 mod policy;
 mod sighting;

@@ -587,3 +587,21 @@ fn a_text_may_begin_with_a_bracket() {
         assert_eq!(again.decision, Decision::Allow, "{again:?}");
     }
 }
+
+#[test]
+fn a_secret_in_pieces_of_a_list_is_found() {
+    let (start, rest) = TOKEN.split_at(12);
+    let gemini = |text: &str| json!({"candidates": [{"content": {"parts": [{"text": text}], "role": "model"}}]});
+    let ollama = |text: &str| json!({"message": {"role": "assistant", "content": text}, "done": false});
+    let list = json!([gemini("it is "), gemini(start), gemini(rest), gemini(" ok")]).to_string();
+    let lines = format!("{}\n{}\n{}\n", ollama("it is "), ollama(start), ollama(rest));
+    for body in [&list, &lines] {
+        let verdict = check_with(body.as_bytes(), None, &Policy::default());
+        assert_eq!((verdict.decision, &verdict.reasons[0].rule[..]), (Decision::Deny, RULE), "{body}");
+        let copy = check_with(body.as_bytes(), None, &masking()).copy.unwrap();
+        let copy = String::from_utf8(copy).unwrap();
+        assert!(!copy.contains(rest) && copy.contains("it is"), "{copy}");
+    }
+    let clean = list.replace(rest, "x");
+    assert_eq!(check_with(clean.as_bytes(), None, &Policy::default()).decision, Decision::Allow);
+}
