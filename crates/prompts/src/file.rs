@@ -10,6 +10,9 @@ use crate::json::{self, Node, Unreadable};
 /// About the bytes of lines that are read at a time.
 const AT_A_TIME: usize = 128 << 10;
 
+/// The most values that are read at a time, by their commas: each takes far more memory than a number takes bytes.
+const MOST_VALUES: usize = 1 << 20;
+
 /// One of so many bytes of a text may be a control character.
 const FEW: usize = 64;
 
@@ -47,7 +50,9 @@ pub(crate) fn each_value(text: &str, take: &mut dyn FnMut(Values<'_>)) -> bool {
     if !is_opening(text) {
         return false;
     }
-    if let Ok(document) = json::parse(text.as_bytes()) {
+    if is_small(text)
+        && let Ok(document) = json::parse(text.as_bytes())
+    {
         let values = if document.items().is_empty() { std::slice::from_ref(&document) } else { document.items() };
         take(Values::Read(read_values(text, &document, values)));
         return true;
@@ -55,7 +60,7 @@ pub(crate) fn each_value(text: &str, take: &mut dyn FnMut(Values<'_>)) -> bool {
     let mut is_all = true;
     let (mut values, mut bytes) = (Vec::new(), 0);
     for (start, line) in lines(text) {
-        match is_opening(line).then(|| parse_line(line, start)) {
+        match (is_opening(line) && is_small(line)).then(|| parse_line(line, start)) {
             Some(Ok(value)) => {
                 values.push(value);
                 bytes += line.len();
@@ -77,6 +82,10 @@ pub(crate) fn each_value(text: &str, take: &mut dyn FnMut(Values<'_>)) -> bool {
 
 fn is_opening(text: &str) -> bool {
     text.trim_start().starts_with(['{', '['])
+}
+
+fn is_small(text: &str) -> bool {
+    memchr::memchr_iter(b',', text.as_bytes()).count() <= MOST_VALUES
 }
 
 fn take_list(text: &str, values: Vec<Node<'_>>, take: &mut dyn FnMut(Values<'_>)) {

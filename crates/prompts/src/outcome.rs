@@ -40,7 +40,8 @@ pub(crate) struct Found {
     pub(crate) views: Vec<String>,
 }
 
-/// What is scanned: all that an outcome depends on besides the rules. The key of what is remembered is made of the same.
+/// What is scanned: all that an outcome depends on besides the rules. The key of what is remembered is made of the
+/// same.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Subject<'s> {
     /// A text.

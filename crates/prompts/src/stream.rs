@@ -28,6 +28,9 @@ use crate::verdict::{Decision, Reason, Verdict};
 /// The most bytes of one event.
 const MOST_EVENT: usize = 8 << 20;
 
+/// The bytes of an event that is not large.
+const USUAL_EVENT: usize = 64 << 10;
+
 /// The most texts of one answer.
 const MOST_CHANNELS: usize = 256;
 
@@ -139,11 +142,13 @@ impl StreamCheck {
         self.is_cut
     }
 
-    /// The bytes that are held: of texts that wait, of events that have not ended, and of those that are repeated.
+    /// The bytes that are held: of texts that wait, of events that have not ended, and of those that are repeated. A
+    /// large event counts several times, as it takes its size several times once it is checked.
     pub fn waiting_bytes(&self) -> usize {
-        let texts = self.texts.values().map(|open| open.channel.len() + open.template.data.len());
+        let texts = self.texts.values().map(|open| open.channel.len() + open.template.size());
         let begun = self.begun.iter().map(|(what, text)| what.capacity() + text.capacity());
-        self.partial.capacity() + texts.sum::<usize>() + begun.sum::<usize>() + self.others.len()
+        let large = 2 * self.partial.len().saturating_sub(USUAL_EVENT);
+        self.partial.capacity() + large + texts.sum::<usize>() + begun.sum::<usize>() + self.others.len()
     }
 
     /// Why the answer was changed or ended, so far.
@@ -355,6 +360,10 @@ impl Template {
         Template { name: name.map(String::from), data: data.into(), span: span.clone(), others }
     }
 
+    fn size(&self) -> usize {
+        self.data.len() + self.others.len() * size_of::<Range<usize>>()
+    }
+
     fn write(&self, text: &str, out: &mut Vec<u8>) {
         let mut edits = Edits::default();
         self.others.iter().for_each(|other| edits.replace(other, ""));
@@ -385,8 +394,8 @@ struct Searched {
 }
 
 impl Searched {
-    /// The length of the first event, with the empty line after it. `bytes` are those of before and more, or those after
-    /// the last event.
+    /// The length of the first event, with the empty line after it. `bytes` are those of before and more, or those
+    /// after the last event.
     fn event_length(&mut self, bytes: &[u8]) -> Option<usize> {
         while let Some(line) = bytes.get(self.at..).and_then(|rest| memchr::memchr2(b'\n', b'\r', rest)) {
             let at = self.at + line;

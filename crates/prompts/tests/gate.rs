@@ -2,11 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use layersift_model::Severity;
 use layersift_prompts::{Action, Client, Decision, Form, Gate, Kind, Policy, Turn, Verdict};
 use layersift_rules::Ruleset;
@@ -403,113 +400,6 @@ fn what_was_remembered_of_a_file_is_not_taken_for_a_text() {
     assert_eq!(copy, text.replace(TOKEN, &format!("[MASKED {RULE}]")));
 }
 
-/// A form with a file.
-fn upload(content: &[u8]) -> Vec<u8> {
-    let head = b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n";
-    [&head[..], content, b"\r\n--b--\r\n"].concat()
-}
-
-fn chat(content: Value) -> Value {
-    json!({"model": "m", "messages": [{"role": "user", "content": content}]})
-}
-
-/// A compressed file with the token, as base64 has it.
-fn zipped(format: fn(Vec<u8>) -> Vec<u8>) -> String {
-    STANDARD.encode(format(format!("it is {TOKEN} {}", "and words ".repeat(20)).into_bytes()))
-}
-
-fn gzip(text: Vec<u8>) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(&text).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn zlib(text: Vec<u8>) -> Vec<u8> {
-    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(&text).unwrap();
-    encoder.finish().unwrap()
-}
-
-#[test]
-fn a_file_gets_what_a_text_gets() {
-    let packed = format!("see\n{}\nthere", zipped(gzip));
-    let uri = json!({"file": format!("data:application/gzip;base64,{}", zipped(gzip))}).to_string();
-    let escaped = uri.replace('/', "\\/");
-    let request = |text: &str| json!({"custom_id": "1", "method": "POST", "url": "/v1", "body": chat(json!(text))});
-    let lines = format!("{}\n{}\n", request("nothing"), request(&packed));
-    let utf16: Vec<u8> = format!("\u{feff}{packed}").encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let latin = [packed.as_bytes(), b" caf\xe9"].concat();
-    let cut = format!("{{\"a\": 1\n{uri}\n");
-    let half = format!("{{\"a\": 1}}\n{{\"a\": \"\\ud83d\", {}\n", &escaped[1..]);
-    for file in [&packed, &uri, &escaped, &lines, &cut, &half] {
-        assert_eq!(check_with(&upload(file.as_bytes()), None, &Policy::default()).decision, Decision::Deny, "{file}");
-        let file = format!("data:text/plain;base64,{}", base64(file));
-        let body = chat(json!([{"type": "file", "file": {"file_data": file}}]));
-        assert_eq!(check(&body).decision, Decision::Deny, "{file}");
-    }
-    for file in [utf16, latin, zlib(TOKEN.into()), zlib(packed.into_bytes())] {
-        assert_eq!(check_with(&upload(&file), None, &Policy::default()).decision, Decision::Deny, "{file:?}");
-    }
-}
-
-#[test]
-fn token_numbers_in_the_requests_of_a_file_are_denied_and_sets_of_data_are_not() {
-    let tokens = json!({"model": "m", "prompt": [15339, 1917, 31337]});
-    let request = json!({"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": tokens});
-    for line in [&tokens, &request] {
-        for file in [format!("{line}\n"), format!("{}\n{line}\n", json!({"custom_id": "0", "body": {}}))] {
-            let verdict = check_with(&upload(file.as_bytes()), None, &Policy::default());
-            assert_eq!(verdict.decision, Decision::Deny, "{file}");
-            assert!(verdict.reasons[0].note.as_deref().unwrap().contains("token numbers"), "{verdict:?}");
-        }
-    }
-    let tuned = chat(json!("hello")).to_string();
-    for file in [
-        format!("{tuned}\n{tuned}\n"),
-        "{\"input\": [1, 2, 3], \"output\": [4, 5, 6]}\n".repeat(3),
-        "{\"input\": NaN, \"url\": \"data:image/png;base64,...\"}\n".repeat(3),
-        "{\"text\": \"cut \\ud83d\"}\n".repeat(3),
-        "{\n  // a comment\n  \"a\": 1,\n  \"a\": 2\n}\n".into(),
-    ] {
-        let verdict = check_with(&upload(file.as_bytes()), None, &Policy::default());
-        assert_eq!(verdict.decision, Decision::Allow, "{file}: {verdict:?}");
-    }
-}
-
-#[test]
-fn json_lines_are_read_as_requests_and_answers() {
-    let answer = |text: &str| {
-        json!({"custom_id": "1", "response": {"body": {"model": "m", "choices": [
-            {"index": 0, "message": {"role": "assistant", "content": text}}]}}})
-    };
-    let message = |text: &str| {
-        json!({"custom_id": "1", "result": {"type": "succeeded", "message": {"role": "assistant", "content": [
-            {"type": "text", "text": text}]}}})
-    };
-    let body = |text: &str| format!("{}\n\n{}\r\n{}", answer("hello"), answer(text), message("hello"));
-    assert_eq!(check_with(body("hello").as_bytes(), None, &Policy::default()).decision, Decision::Allow);
-    let verdict = check_with(body(TOKEN).as_bytes(), None, &Policy::default());
-    let place = verdict.reasons[0].place.as_ref().unwrap();
-    assert_eq!((verdict.decision, verdict.is_answer), (Decision::Deny, true));
-    assert_eq!(place.pointer, "/1/response/body/choices/0/message/content");
-    assert_eq!(place.role.name(), "assistant");
-    let verdict = check_with(body(TOKEN).as_bytes(), None, &masking());
-    let copy = String::from_utf8(verdict.copy.unwrap()).unwrap();
-    assert_eq!(copy, body(&format!("[MASKED {RULE}]")));
-
-    let tokens = json!({"model": "m", "prompt": [15339, 1917, 31337]});
-    for body in [
-        format!("{tokens}\n{{}}\n"),
-        format!("{{}}\n{}\n", json!({"params": tokens})),
-        json!({"requests": [{"custom_id": "1", "params": tokens}]}).to_string(),
-        "{}\n{\"a\": 1, \"a\": 2}\n".into(),
-        "{} {}".into(),
-        "{}\nnull\n".into(),
-    ] {
-        assert_eq!(check_with(body.as_bytes(), None, &Policy::default()).decision, Decision::Deny, "{body}");
-    }
-}
-
 #[test]
 fn a_file_is_checked_as_what_it_is() {
     let policy = Policy::default();
@@ -586,22 +476,4 @@ fn a_text_may_begin_with_a_bracket() {
         let again = check_with(format!("[MASKED x] {before} it").as_bytes(), None, &Policy::default());
         assert_eq!(again.decision, Decision::Allow, "{again:?}");
     }
-}
-
-#[test]
-fn a_secret_in_pieces_of_a_list_is_found() {
-    let (start, rest) = TOKEN.split_at(12);
-    let gemini = |text: &str| json!({"candidates": [{"content": {"parts": [{"text": text}], "role": "model"}}]});
-    let ollama = |text: &str| json!({"message": {"role": "assistant", "content": text}, "done": false});
-    let list = json!([gemini("it is "), gemini(start), gemini(rest), gemini(" ok")]).to_string();
-    let lines = format!("{}\n{}\n{}\n", ollama("it is "), ollama(start), ollama(rest));
-    for body in [&list, &lines] {
-        let verdict = check_with(body.as_bytes(), None, &Policy::default());
-        assert_eq!((verdict.decision, &verdict.reasons[0].rule[..]), (Decision::Deny, RULE), "{body}");
-        let copy = check_with(body.as_bytes(), None, &masking()).copy.unwrap();
-        let copy = String::from_utf8(copy).unwrap();
-        assert!(!copy.contains(rest) && copy.contains("it is"), "{copy}");
-    }
-    let clean = list.replace(rest, "x");
-    assert_eq!(check_with(clean.as_bytes(), None, &Policy::default()).decision, Decision::Allow);
 }
