@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Subject};
 
 /// Parts that are smaller are scanned faster than they are hashed and looked up.
 const LEAST_BYTES: usize = 256;
@@ -41,16 +41,23 @@ impl PartCache {
         PartCache { secret: random(), most: parts / 2, generations: Mutex::default() }
     }
 
-    /// Whether a part is remembered.
-    pub(crate) fn is_worth(&self, bytes: &[u8]) -> bool {
-        self.most > 0 && bytes.len() >= LEAST_BYTES
+    /// Whether what is found in `subject` is remembered.
+    pub(crate) fn is_worth(&self, subject: Subject<'_>) -> bool {
+        self.most > 0 && subject.bytes().len() >= LEAST_BYTES
     }
 
-    /// The key of a part, of which `scope` names client, policy and rules.
-    pub(crate) fn key(&self, scope: &str, bytes: &[u8]) -> Option<CacheKey> {
+    /// The key of what is scanned, for a `scope` that names client, policy and rules.
+    pub(crate) fn key(&self, scope: &str, subject: Subject<'_>) -> Option<CacheKey> {
+        let (kind, path, bytes) = match subject {
+            Subject::Text(bytes) => (0, "", bytes),
+            Subject::File { path, bytes } => (1, path, bytes),
+        };
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).ok()?;
-        mac.update(&(scope.len() as u64).to_le_bytes());
-        mac.update(scope.as_bytes());
+        mac.update(&[kind]);
+        for name in [scope, path] {
+            mac.update(&(name.len() as u64).to_le_bytes());
+            mac.update(name.as_bytes());
+        }
         mac.update(bytes);
         Some(mac.finalize().into_bytes().into())
     }
@@ -98,7 +105,7 @@ mod tests {
     #[test]
     fn what_is_asked_for_stays_and_the_rest_goes() {
         let cache = PartCache::new(8);
-        let key = |number: usize| cache.key("client", &vec![number as u8; LEAST_BYTES]).unwrap();
+        let key = |number: usize| cache.key("client", Subject::Text(&vec![number as u8; LEAST_BYTES])).unwrap();
         for number in 0..100 {
             cache.insert(key(number), &Arc::default());
             assert!(cache.get(&key(0)).is_some(), "{number}");
@@ -112,10 +119,21 @@ mod tests {
     fn clients_and_policies_do_not_share_parts() {
         let cache = PartCache::new(8);
         let bytes = [7; 1000];
-        assert_eq!(cache.key("a", &bytes), cache.key("a", &bytes));
-        assert_ne!(cache.key("a", &bytes), cache.key("b", &bytes));
-        assert_ne!(cache.key("a", &bytes), PartCache::new(8).key("a", &bytes));
-        assert!(!cache.is_worth(b"short"));
-        assert!(!PartCache::new(0).is_worth(&bytes));
+        let text = Subject::Text(&bytes);
+        assert_eq!(cache.key("a", text), cache.key("a", text));
+        assert_ne!(cache.key("a", text), cache.key("b", text));
+        assert_ne!(cache.key("a", text), PartCache::new(8).key("a", text));
+        assert!(!cache.is_worth(Subject::Text(b"short")));
+        assert!(!PartCache::new(0).is_worth(text));
+    }
+
+    #[test]
+    fn texts_and_files_of_other_names_do_not_share_parts() {
+        let cache = PartCache::new(8);
+        let bytes = [7; 1000];
+        let file = |path| cache.key("a", Subject::File { path, bytes: &bytes });
+        assert_eq!(file("x.md"), file("x.md"));
+        assert_ne!(file("x.md"), file("x.env"));
+        assert_ne!(file(""), cache.key("a", Subject::Text(&bytes)));
     }
 }

@@ -211,6 +211,8 @@ pub enum UnseenReason {
     Tokens,
     /// Data that says it is base64 and is not.
     DamagedData,
+    /// A line of a file that looks like the request of a batch, and is not valid JSON.
+    DamagedRequest,
 }
 
 impl UnseenReason {
@@ -219,6 +221,7 @@ impl UnseenReason {
         match self {
             UnseenReason::Tokens => "a text as token numbers, which cannot be read",
             UnseenReason::DamagedData => "data that is not valid base64",
+            UnseenReason::DamagedRequest => "a request in a file that is not valid JSON",
         }
     }
 }
@@ -230,6 +233,8 @@ pub struct Conversation<'a> {
     pub form: Form,
     /// All its parts. Every string of the body is in one of them.
     pub parts: Vec<Part<'a>>,
+    /// Texts whose pieces are strings of several parts.
+    pub(crate) pieces: Vec<Part<'a>>,
     /// What could not be read.
     pub unseen: Vec<Unseen>,
     /// The model that the body names.
@@ -243,7 +248,7 @@ pub struct Conversation<'a> {
 impl<'a> Conversation<'a> {
     /// The `parts` of a body in a form that names no model.
     pub(crate) fn of_parts(form: Form, parts: Vec<Part<'a>>, body: &'a [u8]) -> Conversation<'a> {
-        Conversation { form, parts, unseen: Vec::new(), model: None, is_answer: false, body }
+        Conversation { form, parts, pieces: Vec::new(), unseen: Vec::new(), model: None, is_answer: false, body }
     }
 }
 

@@ -11,9 +11,11 @@ mod responses;
 
 use std::str::FromStr;
 
+use crate::batch;
 use crate::collect::{Marks, collect};
 use crate::conversation::{Content, Conversation, Kind, Part, Segment, Source};
 use crate::json::{self, Node, Unreadable};
+use crate::pieces::pieces;
 
 /// The form of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -105,23 +107,25 @@ impl Form {
             Form::Responses => has("output") && !has("input"),
             Form::Messages => has("content") && !has("messages"),
             Form::LiteLlm => document.text_of("input_type") == Some("response"),
-            Form::Embeddings | Form::Json | Form::Multipart | Form::Text => false,
+            Form::Json => batch::is_answer(document),
+            Form::Embeddings | Form::Multipart | Form::Text => false,
         }
     }
 
     /// Marks the values that the form has words for.
-    fn mark(self, document: &Node<'_>, marks: &mut Marks) {
+    pub(crate) fn mark(self, document: &Node<'_>, marks: &mut Marks) {
         match self {
             Form::Chat | Form::Messages | Form::Completions => messages::mark(document, marks),
             Form::Responses | Form::Embeddings => responses::mark(document, marks),
             Form::LiteLlm => litellm::mark(document, marks),
-            Form::Json | Form::Multipart | Form::Text => {}
+            Form::Json => batch::mark(document, marks),
+            Form::Multipart | Form::Text => {}
         }
     }
 
     /// The form that a document seems to have. A wrong guess changes what a part is called, not whether it is scanned:
     /// that is why LiteLLM's question, of which a part is not scanned, is never guessed.
-    fn of(document: &Node<'_>) -> Form {
+    pub(crate) fn of(document: &Node<'_>) -> Form {
         let has = |key| document.get(key).is_some();
         if has("messages") {
             if messages::is_anthropic(document) { Form::Messages } else { Form::Chat }
@@ -168,7 +172,10 @@ pub fn read(body: &[u8], form: Option<Form>) -> Result<Conversation<'_>, Unreada
     if form == Some(Form::Text) || (form.is_none() && !opening::may_be_json(body)) {
         return text(body);
     }
-    let document = json::parse(body)?;
+    let document = match json::parse(body) {
+        Err(error @ Unreadable::Syntax(_)) if form.is_none_or(|form| form == Form::Json) => batch::parse(body, error)?,
+        parsed => parsed?,
+    };
     let form = form.unwrap_or_else(|| Form::of(&document));
     if !form.holds(&document) {
         return Err(Unreadable::Form(form.describe()));
@@ -176,8 +183,10 @@ pub fn read(body: &[u8], form: Option<Form>) -> Result<Conversation<'_>, Unreada
     let mut marks = Marks::default();
     form.mark(&document, &mut marks);
     let (parts, unseen) = collect(body, &document, &marks);
-    let (model, is_answer) = (model_of(&document), form.is_answer(&document));
-    Ok(Conversation { form, parts, unseen, model, is_answer, body })
+    let model = model_of(&document).or_else(|| batch::model(&document));
+    let is_answer = form.is_answer(&document);
+    let pieces = if form == Form::Json { pieces(&document) } else { Vec::new() };
+    Ok(Conversation { form, parts, pieces, unseen, model, is_answer, body })
 }
 
 /// Reads a body that LiteLLM passes through to an API, as it shows it to a guardrail: with metadata of its own, in
@@ -191,7 +200,7 @@ pub(crate) fn read_passed_through(body: &[u8]) -> Option<Conversation<'_>> {
     litellm::mark_metadata(metadata, &mut marks);
     let (parts, unseen) = collect(body, &document, &marks);
     let (model, is_answer) = (model_of(&document), form.is_answer(&document));
-    Some(Conversation { form, parts, unseen, model, is_answer, body })
+    Some(Conversation { form, parts, pieces: Vec::new(), unseen, model, is_answer, body })
 }
 
 fn text(body: &[u8]) -> Result<Conversation<'_>, Unreadable> {

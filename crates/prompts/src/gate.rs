@@ -8,11 +8,11 @@ use layersift_scan::{Analyzer, Scope};
 
 use crate::cache::PartCache;
 use crate::collect::{Marks, collect};
-use crate::conversation::{Content, Conversation, Part, Role, Source, Turn, Unseen};
+use crate::conversation::{Content, Conversation, Part, Role, Segment, Source, Turn, Unseen};
 use crate::copy::Edits;
 use crate::form::{Form, read, read_passed_through};
 use crate::json::{Node, Unreadable};
-use crate::outcome::{Found, Outcome};
+use crate::outcome::{Found, Outcome, Subject};
 use crate::policy::{Action, Policy};
 use crate::sighting::{Direction, Sighting, Witness};
 use crate::url;
@@ -135,7 +135,7 @@ impl Gate {
         }
         let content = Content::Data { bytes: bytes.to_vec(), pointer: String::new(), media_type: None };
         let part = Part::of_user(crate::Kind::Data, content);
-        let outcome = self.remembered(client, bytes, || Outcome::of_file(path, bytes, &self.analyzer));
+        let outcome = self.remembered(client, Subject::File { path, bytes });
         let mut judged = Judged::default();
         judged.add(&part, &outcome, self, policy, &[]);
         self.tell(&judged.reasons, client, None, false);
@@ -147,7 +147,7 @@ impl Gate {
 
     /// What is in a text, which is not remembered.
     pub(crate) fn scan_text(&self, text: &str) -> Outcome {
-        Outcome::of_text(text.as_bytes(), &self.analyzer)
+        Outcome::of(Subject::Text(text.as_bytes()), &self.analyzer)
     }
 
     /// Tells the witness what secrets were found. What is no secret, is published or is damaged, is not told.
@@ -179,7 +179,7 @@ impl Gate {
     pub(crate) fn check_document(&self, body: &[u8], document: &Node<'_>, marks: &Marks, client: Client<'_>) -> Judged {
         let (parts, unseen) = collect(body, document, marks);
         let (model, is_answer) = (None, true);
-        let conversation = Conversation { form: Form::Json, parts, unseen, model, is_answer, body };
+        let conversation = Conversation { form: Form::Json, parts, pieces: Vec::new(), unseen, model, is_answer, body };
         let mut judged = self.judge(&conversation, client);
         judged.add_limits(&conversation, &Policy { max_tokens: None, ..client.policy.clone() });
         judged
@@ -188,21 +188,24 @@ impl Gate {
     fn judge(&self, conversation: &Conversation<'_>, client: Client<'_>) -> Judged {
         let mut judged = Judged::default();
         for part in &conversation.parts {
-            let bytes = part.text().map_or_else(|| part.data().unwrap_or_default(), str::as_bytes);
-            let outcome = self.remembered(client, bytes, || Outcome::of(part, &self.analyzer));
+            let outcome = self.remembered(client, Subject::of(part));
             judged.add(part, &outcome, self, client.policy, conversation.body);
+        }
+        for part in &conversation.pieces {
+            let outcome = self.remembered(client, Subject::of(part));
+            judged.add_crossing(part, &outcome, self, client.policy, conversation.body);
         }
         judged.hide_names();
         judged
     }
 
-    fn remembered(&self, client: Client<'_>, bytes: &[u8], scan: impl FnOnce() -> Outcome) -> Arc<Outcome> {
+    fn remembered(&self, client: Client<'_>, subject: Subject<'_>) -> Arc<Outcome> {
         let scope = || format!("{:?} {:?} {}", client.name, client.policy, self.rules);
-        let key = if self.cache.is_worth(bytes) { self.cache.key(&scope(), bytes) } else { None };
+        let key = if self.cache.is_worth(subject) { self.cache.key(&scope(), subject) } else { None };
         if let Some(outcome) = key.and_then(|key| self.cache.get(&key)) {
             return outcome;
         }
-        let outcome = Arc::new(scan());
+        let outcome = Arc::new(Outcome::of(subject, &self.analyzer));
         if let Some(key) = key {
             self.cache.insert(key, &outcome);
         }
@@ -240,9 +243,27 @@ impl Judged {
         for found in outcome.found.iter().filter(|found| gate.counts(found, part.scope())) {
             self.add_found(part, found, policy, body);
         }
-        for gap in &outcome.gaps {
+        self.add_gaps(part, outcome, policy);
+    }
+
+    /// Adds what lies over several strings: the rest was found in them.
+    fn add_crossing(&mut self, part: &Part<'_>, outcome: &Outcome, gate: &Gate, policy: &Policy, body: &[u8]) {
+        let Content::Text { segments, .. } = &part.content else { return };
+        let is_crossing = |found: &Found| {
+            let inside = |one: &Segment| one.range.start <= found.span.start && found.span.end <= one.range.end;
+            !segments.iter().any(inside)
+        };
+        for found in outcome.found.iter().filter(|found| gate.counts(found, part.scope()) && is_crossing(found)) {
+            self.add_found(part, found, policy, body);
+        }
+        self.add_gaps(part, outcome, policy);
+    }
+
+    fn add_gaps(&mut self, part: &Part<'_>, outcome: &Outcome, policy: &Policy) {
+        let gaps = outcome.gaps.iter().map(|gap| describe(*gap));
+        for why in gaps.chain(outcome.unseen.iter().map(|unseen| unseen.describe())) {
             let place = Some(place(part, 0, Vec::new(), Vec::new()));
-            self.reasons.push(Reason { place, ..incomplete(describe(*gap).into(), policy.incomplete) });
+            self.reasons.push(Reason { place, ..incomplete(why.into(), policy.incomplete) });
         }
     }
 

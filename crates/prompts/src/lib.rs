@@ -21,16 +21,19 @@
 //! ```
 
 mod advice;
+mod batch;
 mod cache;
 mod collect;
 mod conversation;
 mod copy;
 mod data;
+mod file;
 mod form;
 mod gate;
 mod json;
 mod outcome;
 mod packed;
+mod pieces;
 mod plain;
 mod policy;
 mod sighting;

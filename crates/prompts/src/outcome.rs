@@ -6,18 +6,24 @@ use std::sync::Arc;
 use layersift_model::{GapReason, RuleInfo, Severity};
 use layersift_scan::Analyzer;
 
-use crate::conversation::{Content, Part};
-use crate::packed::packed;
+use crate::conversation::{Content, Part, UnseenReason};
+use crate::file::{self, Values};
+use crate::packed::{packed, zlib};
 use crate::plain::PlainText;
 
 /// What the encodings of a secret begin with that is only there once disguises are undone.
 const DISGUISED: &str = "disguised";
+
+/// How deep files in strings of files that are JSON are read as JSON themselves.
+const MOST_DEEP: usize = 3;
 
 /// What was found in one part.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) found: Vec<Found>,
     pub(crate) gaps: Vec<GapReason>,
+    /// What cannot be read of the requests in a file.
+    pub(crate) unseen: Vec<UnseenReason>,
 }
 
 /// A finding in a part.
@@ -34,19 +40,45 @@ pub(crate) struct Found {
     pub(crate) views: Vec<String>,
 }
 
-impl Outcome {
-    /// Scans a part.
-    pub(crate) fn of(part: &Part<'_>, analyzer: &Analyzer) -> Outcome {
+/// What is scanned: all that an outcome depends on besides the rules. The key of what is remembered is made of the
+/// same.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Subject<'s> {
+    /// A text.
+    Text(&'s [u8]),
+    /// A file, with its name.
+    File { path: &'s str, bytes: &'s [u8] },
+}
+
+impl<'s> Subject<'s> {
+    /// What is scanned of a part.
+    pub(crate) fn of(part: &'s Part<'_>) -> Subject<'s> {
         match &part.content {
-            Content::Text { text, .. } => Outcome::of_text(text.as_bytes(), analyzer),
-            Content::Data { bytes, .. } => Outcome::of_file("file", bytes, analyzer),
+            Content::Text { text, .. } => Subject::Text(text.as_bytes()),
+            Content::Data { bytes, .. } => Subject::File { path: "file", bytes },
+        }
+    }
+
+    pub(crate) fn bytes(self) -> &'s [u8] {
+        match self {
+            Subject::Text(bytes) | Subject::File { bytes, .. } => bytes,
+        }
+    }
+}
+
+impl Outcome {
+    /// Scans a text or a file.
+    pub(crate) fn of(subject: Subject<'_>, analyzer: &Analyzer) -> Outcome {
+        match subject {
+            Subject::Text(bytes) => Outcome::of_text(bytes, analyzer),
+            Subject::File { path, bytes } => Outcome::of_file(path, bytes, 0, analyzer),
         }
     }
 
     /// Scans a text, and what it is without disguises.
-    pub(crate) fn of_text(text: &[u8], analyzer: &Analyzer) -> Outcome {
+    fn of_text(text: &[u8], analyzer: &Analyzer) -> Outcome {
         let mut outcome = Outcome::as_it_is(text, analyzer);
-        outcome.add_plain(text, analyzer, None);
+        outcome.add_plain(text, analyzer);
         outcome
     }
 
@@ -64,7 +96,7 @@ impl Outcome {
             views: one.views.into_iter().map(String::from).collect(),
         });
         let (found, gaps) = (found.collect(), report.gaps.into_iter().map(|gap| gap.reason).collect());
-        let mut outcome = Outcome { found, gaps };
+        let mut outcome = Outcome { found, gaps, unseen: Vec::new() };
         outcome.add_packed(text, analyzer);
         outcome
     }
@@ -76,7 +108,7 @@ impl Outcome {
             self.gaps.push(GapReason::TooMuchEncoded);
         }
         for file in files {
-            let Outcome { found, gaps } = Outcome::of_bytes("file", &file.bytes, analyzer);
+            let Outcome { found, gaps, .. } = Outcome::of_bytes("file", &file.bytes, analyzer);
             self.found.extend(found.into_iter().map(|mut one| {
                 one.span = file.span.clone();
                 one.views.insert(0, "base64".into());
@@ -87,19 +119,14 @@ impl Outcome {
         }
     }
 
-    /// Adds what is in a text without disguises and was not found in it as it is. All of it is at
-    /// `whole`, if that is there.
-    fn add_plain(&mut self, text: &[u8], analyzer: &Analyzer, whole: Option<&Range<usize>>) {
+    /// Adds what is in a text without disguises and was not found in it as it is.
+    fn add_plain(&mut self, text: &[u8], analyzer: &Analyzer) {
         for current in PlainText::rounds(text) {
-            let Outcome { found, gaps } = Outcome::as_it_is(current.bytes(), analyzer);
+            let Outcome { found, gaps, .. } = Outcome::as_it_is(current.bytes(), analyzer);
             for mut one in found.into_iter().filter(|one| PlainText::counts(&one.rule.id)) {
-                one.span = whole.cloned().unwrap_or_else(|| current.origin(&one.span));
+                one.span = current.origin(&one.span);
                 one.views.insert(0, DISGUISED.into());
-                let is_known = |known: &Found| match whole {
-                    Some(_) => known.rule.id == one.rule.id && known.fingerprint == one.fingerprint,
-                    None => known.covers(&one),
-                };
-                if !self.found.iter().any(is_known) {
+                if !self.found.iter().any(|known| known.covers(&one)) {
                     self.found.push(one);
                 }
             }
@@ -107,13 +134,65 @@ impl Outcome {
         }
     }
 
-    /// Scans a file, and what is in it if it is an archive. If it is a text, it is scanned without disguises as well.
-    pub(crate) fn of_file(path: &str, bytes: &[u8], analyzer: &Analyzer) -> Outcome {
+    /// Scans a file, and what is in it if it is an archive. A text gets what a text in a message gets.
+    fn of_file(path: &str, bytes: &[u8], depth: usize, analyzer: &Analyzer) -> Outcome {
         let mut outcome = Outcome::of_bytes(path, bytes, analyzer);
-        if std::str::from_utf8(bytes).is_ok() {
-            outcome.add_plain(bytes, analyzer, Some(&(0..bytes.len())));
+        if depth >= MOST_DEEP {
+            return outcome;
+        }
+        match file::text_of(bytes) {
+            Some(text) => outcome.add_text(&text, bytes.len(), depth, analyzer),
+            None => {
+                if let Some(inflated) = zlib(bytes) {
+                    outcome.add_inside(Outcome::of_file("file", &inflated, depth + 1, analyzer), bytes.len());
+                }
+            }
         }
         outcome
+    }
+
+    /// Adds what is in a file of `length` bytes that is a text.
+    fn add_text(&mut self, text: &str, length: usize, depth: usize, analyzer: &Analyzer) {
+        let is_read = file::each_value(text, &mut |values| match values {
+            Values::Unseen(why) => self.add_unseen(why),
+            Values::Read(conversation) => {
+                for part in &conversation.parts {
+                    let inside = match Subject::of(part) {
+                        Subject::Text(text) => Outcome::of_text(text, analyzer),
+                        Subject::File { path, bytes } => Outcome::of_file(path, bytes, depth + 1, analyzer),
+                    };
+                    self.add_inside(inside, length);
+                }
+                conversation.unseen.iter().for_each(|unseen| self.add_unseen(unseen.why));
+            }
+        });
+        if !is_read {
+            // What stands in it as it is was found in the file.
+            let mut inside = Outcome::default();
+            inside.add_packed(text.as_bytes(), analyzer);
+            inside.add_plain(text.as_bytes(), analyzer);
+            self.add_inside(inside, length);
+        }
+    }
+
+    /// Adds what is inside of a file of `length` bytes and was not found in it as it is.
+    fn add_inside(&mut self, inside: Outcome, length: usize) {
+        let Outcome { found, gaps, unseen } = inside;
+        for mut one in found {
+            one.span = 0..length;
+            let is_known = |known: &Found| known.rule.id == one.rule.id && known.fingerprint == one.fingerprint;
+            if !self.found.iter().any(is_known) {
+                self.found.push(one);
+            }
+        }
+        self.gaps.extend(gaps);
+        unseen.into_iter().for_each(|why| self.add_unseen(why));
+    }
+
+    fn add_unseen(&mut self, why: UnseenReason) {
+        if !self.unseen.contains(&why) {
+            self.unseen.push(why);
+        }
     }
 
     fn of_bytes(path: &str, bytes: &[u8], analyzer: &Analyzer) -> Outcome {
@@ -131,7 +210,7 @@ impl Outcome {
         });
         let found = found.collect();
         let gaps = report.gaps.into_iter().map(|gap| gap.reason).collect();
-        Outcome { found, gaps }
+        Outcome { found, gaps, unseen: Vec::new() }
     }
 
     /// Whether another scan would give the same.

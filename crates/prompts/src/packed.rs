@@ -108,6 +108,12 @@ fn decoded(digits: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// What a file in the format of zlib, which the analyzer does not open, inflates to.
+pub(crate) fn zlib(bytes: &[u8]) -> Option<Vec<u8>> {
+    let is_zlib = matches!(bytes, [0x78, flags, ..] if (0x7800 | u16::from(*flags)) % 31 == 0 && flags & 0x20 == 0);
+    if is_zlib { inflated(bytes) } else { None }
+}
+
 fn inflated(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut inflated = Vec::new();
     let outcome = ZlibDecoder::new(bytes).take(MOST_INFLATED).read_to_end(&mut inflated);

@@ -2,17 +2,20 @@
 //!
 //! Pieces of one text are joined, and what may be the beginning of a secret is held back until it is known what it is.
 //! An event passes as it came, with the part of its text that may pass; what was held back follows in an event of the
-//! same kind.
+//! same kind. Where it is not known what the strings of an event are, the event waits as a whole.
 
 mod channel;
 mod events;
 mod holdback;
+mod others;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use self::channel::{Channel, Step};
 use self::events::{ChannelId, Effect, effect};
+use self::others::Others;
+pub(crate) use self::others::others;
 use crate::collect::{Mark, Marks};
 use crate::conversation::Kind;
 use crate::copy::Edits;
@@ -23,10 +26,13 @@ use crate::policy::Action;
 use crate::verdict::{Decision, Reason, Verdict};
 
 /// The most bytes of one event.
-const MOST_EVENT: usize = 2 << 20;
+const MOST_EVENT: usize = 8 << 20;
+
+/// The bytes of an event that is not large.
+const USUAL_EVENT: usize = 64 << 10;
 
 /// The most texts of one answer.
-const MOST_CHANNELS: usize = 64;
+const MOST_CHANNELS: usize = 256;
 
 /// The most bytes of an event that is repeated with what was held back.
 const MOST_TEMPLATE: usize = 16 << 10;
@@ -44,7 +50,12 @@ pub fn held_back(text: &str) -> usize {
 pub struct StreamCheck {
     /// Bytes of an event whose end has not arrived.
     partial: Vec<u8>,
+    /// How many of these bytes were searched for the end of the event, and where the last line in them begins.
+    searched: Searched,
     texts: BTreeMap<ChannelId, OpenText>,
+    others: Others,
+    /// What blocks and items begin with whose text goes on in other events.
+    begun: BTreeMap<String, String>,
     is_cut: bool,
     reasons: Vec<Reason>,
     /// Reasons that the witness of the gate was not told yet.
@@ -68,6 +79,8 @@ struct Template {
     data: String,
     /// The string with the piece.
     span: Range<usize>,
+    /// The strings with pieces of other texts, which are not repeated.
+    others: Vec<Range<usize>>,
 }
 
 impl StreamCheck {
@@ -85,8 +98,9 @@ impl StreamCheck {
             return out;
         }
         self.partial.extend_from_slice(bytes);
-        while let Some(length) = event_length(&self.partial) {
-            let event: Vec<u8> = self.partial.drain(..length).collect();
+        while let Some(length) = self.searched.event_length(&self.partial) {
+            let rest = self.partial.split_off(length);
+            let event = std::mem::replace(&mut self.partial, rest);
             self.event(&event, gate, client, &mut out);
             if self.is_cut {
                 return out;
@@ -111,6 +125,7 @@ impl StreamCheck {
             self.event(&rest, gate, client, &mut out);
         }
         if !self.is_cut {
+            self.others.end(&mut out);
             self.end_texts("", gate, client, &mut out);
         }
         self.tell(gate, client);
@@ -127,10 +142,13 @@ impl StreamCheck {
         self.is_cut
     }
 
-    /// The bytes that are held: of texts that wait, of events that have not ended, and of those that are repeated.
+    /// The bytes that are held: of texts that wait, of events that have not ended, and of those that are repeated. A
+    /// large event counts several times, as it takes its size several times once it is checked.
     pub fn waiting_bytes(&self) -> usize {
-        let texts = self.texts.values().map(|open| open.channel.len() + open.template.data.len());
-        self.partial.capacity() + texts.sum::<usize>()
+        let texts = self.texts.values().map(|open| open.channel.len() + open.template.size());
+        let begun = self.begun.iter().map(|(what, text)| what.capacity() + text.capacity());
+        let large = 2 * self.partial.len().saturating_sub(USUAL_EVENT);
+        self.partial.capacity() + large + texts.sum::<usize>() + begun.sum::<usize>() + self.others.len()
     }
 
     /// Why the answer was changed or ended, so far.
@@ -146,7 +164,7 @@ impl StreamCheck {
         let is_plain = gate.scan_text(&others).found.is_empty();
         if data.is_empty() {
             if is_plain {
-                out.extend_from_slice(event);
+                self.others.pass(event.into(), &[], out);
             }
             return;
         }
@@ -156,6 +174,7 @@ impl StreamCheck {
         }
         let (event, name) = if is_plain { (event, name) } else { (&rewritten[..], None) };
         if data.trim() == DONE {
+            self.others.end(out);
             self.end_texts("", gate, client, out);
             if !self.is_cut {
                 out.extend_from_slice(event);
@@ -181,8 +200,36 @@ impl StreamCheck {
         if let Some(reason) = denied {
             return self.cut(reason, out);
         }
+        let known = judged.reasons.iter().filter_map(|reason| reason.fingerprint.clone()).collect();
         self.note(judged.reasons);
-        self.pass(event, (name, &data), &effect, judged.edits, (gate, client), out);
+        let mut passing = Vec::new();
+        self.pass(event, (name, &data), &effect, judged.edits, (gate, client), &mut passing);
+        if !self.is_cut {
+            self.pass_others(passing, &effect, &known, (gate, client), out);
+        } else {
+            out.append(&mut passing);
+        }
+    }
+
+    /// Passes on what became of an event, once it is known what the strings are that no form names.
+    fn pass_others(
+        &mut self,
+        passing: Vec<u8>,
+        effect: &Effect<'_, '_>,
+        known: &HashSet<String>,
+        (gate, client): (&Gate, Client<'_>),
+        out: &mut Vec<u8>,
+    ) {
+        if !effect.is_ping {
+            match self.others.push(&effect.others, known, gate, client) {
+                Ok(reasons) => self.note(reasons),
+                Err(reason) => return self.cut(*reason, out),
+            }
+        }
+        self.others.pass(passing, &effect.others, out);
+        if !effect.ends.is_empty() {
+            self.others.end(out);
+        }
     }
 
     /// Passes an event on, with what may pass of its pieces.
@@ -197,23 +244,30 @@ impl StreamCheck {
     ) {
         let is_ending = |channel: &ChannelId| effect.ends.iter().any(|end| channel.begins_with(end));
         let mut ended = Vec::new();
+        if let Some((what, text)) = &effect.begins {
+            self.begin(what, text);
+        }
         for piece in &effect.pieces {
             if self.texts.len() >= MOST_CHANNELS && !self.texts.contains_key(&piece.channel) {
                 return self.cut(unreadable("an answer has too many texts"), out);
             }
+            let begun = piece.begun_by.as_ref().and_then(|what| self.begun.get(what));
             let open = self.texts.entry(piece.channel.clone()).or_insert_with(|| OpenText {
-                channel: Channel::default(),
+                channel: begun.map_or_else(Channel::default, |text| Channel::after(text)),
                 kind: piece.kind,
                 template: Template::default(),
             });
             if data.len() <= MOST_TEMPLATE {
-                open.template = Template { name: name.clone(), data: data.into(), span: piece.node.span.clone() };
+                open.template = Template::new(name.as_deref(), data, &piece.node.span, effect);
             }
             let text = piece.node.text().unwrap_or_default();
             let mut steps = vec![open.channel.push(text, piece.kind, gate, client)];
             if is_ending(&piece.channel) {
-                steps.push(open.channel.finish(piece.kind, gate, client));
                 ended.push(piece.channel.clone());
+            }
+            // What is held back needs an event that it follows in.
+            if is_ending(&piece.channel) || open.template.data.is_empty() {
+                steps.push(open.channel.finish(piece.kind, gate, client));
             }
             let mut passing = String::new();
             for step in steps {
@@ -263,6 +317,16 @@ impl StreamCheck {
         }
     }
 
+    /// Notes what a block or an item begins with.
+    fn begin(&mut self, what: &str, text: &str) {
+        if self.begun.len() >= MOST_CHANNELS {
+            self.begun.pop_first();
+        }
+        let start = text.len().saturating_sub(channel::CONTEXT);
+        let text = text.get(channel::floor(text, start)..).unwrap_or_default();
+        self.begun.insert(what.into(), text.into());
+    }
+
     fn note(&mut self, reasons: Vec<Reason>) {
         const MOST_REASONS: usize = 100;
         let room = MOST_REASONS.saturating_sub(self.reasons.len());
@@ -275,6 +339,7 @@ impl StreamCheck {
         self.is_cut = true;
         self.partial = Vec::new();
         self.texts.clear();
+        self.others = Others::default();
         self.untold.push(reason.clone());
         self.reasons.insert(0, reason);
         let reasons = self.reasons.first().cloned().into_iter().collect();
@@ -288,8 +353,20 @@ impl StreamCheck {
 }
 
 impl Template {
+    fn new(name: Option<&str>, data: &str, span: &Range<usize>, effect: &Effect<'_, '_>) -> Template {
+        let pieces = effect.pieces.iter().map(|piece| &piece.node.span);
+        let others = pieces.chain(effect.others.iter().map(|other| &other.node.span));
+        let others = others.filter(|other| *other != span).cloned().collect();
+        Template { name: name.map(String::from), data: data.into(), span: span.clone(), others }
+    }
+
+    fn size(&self) -> usize {
+        self.data.len() + self.others.len() * size_of::<Range<usize>>()
+    }
+
     fn write(&self, text: &str, out: &mut Vec<u8>) {
         let mut edits = Edits::default();
+        self.others.iter().for_each(|other| edits.replace(other, ""));
         edits.replace(&self.span, text);
         write_event(self.name.as_deref(), &edits.apply(self.data.as_bytes()), out);
     }
@@ -309,28 +386,35 @@ fn write_event(name: Option<&str>, data: &[u8], out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// The length of the first event, with the empty line after it.
-fn event_length(bytes: &[u8]) -> Option<usize> {
-    let mut line_start = 0;
-    let mut at = 0;
-    while at < bytes.len() {
-        let end = match bytes[at] {
-            b'\n' => at + 1,
-            // A line feed may follow, in the next bytes.
-            b'\r' if at + 1 == bytes.len() => return None,
-            b'\r' if bytes.get(at + 1) == Some(&b'\n') => at + 2,
-            b'\r' => at + 1,
-            _ => {
-                at += 1;
-                continue;
+/// How far the bytes of an event were searched for its end.
+#[derive(Debug, Default)]
+struct Searched {
+    at: usize,
+    line_start: usize,
+}
+
+impl Searched {
+    /// The length of the first event, with the empty line after it. `bytes` are those of before and more, or those
+    /// after the last event.
+    fn event_length(&mut self, bytes: &[u8]) -> Option<usize> {
+        while let Some(line) = bytes.get(self.at..).and_then(|rest| memchr::memchr2(b'\n', b'\r', rest)) {
+            let at = self.at + line;
+            self.at = at;
+            let end = match (bytes.get(at), bytes.get(at + 1)) {
+                // A line feed may follow, in the next bytes.
+                (Some(b'\r'), None) => return None,
+                (Some(b'\r'), Some(b'\n')) => at + 2,
+                _ => at + 1,
+            };
+            if at == self.line_start {
+                *self = Searched::default();
+                return Some(end);
             }
-        };
-        if at == line_start {
-            return Some(end);
+            *self = Searched { at: end, line_start: end };
         }
-        (line_start, at) = (end, end);
+        self.at = bytes.len();
+        None
     }
-    None
 }
 
 /// What an event has.

@@ -390,6 +390,17 @@ fn what_was_remembered_gives_the_same_verdict() {
 }
 
 #[test]
+fn what_was_remembered_of_a_file_is_not_taken_for_a_text() {
+    let text = format!("{} {TOKEN} {}", "words before ".repeat(50), "words after ".repeat(50));
+    let file = json!({"messages": [{"role": "user", "content": [
+        {"type": "file", "file": {"file_data": format!("data:text/plain;base64,{}", base64(&text))}}]}]});
+    assert_eq!(check_with(file.to_string().as_bytes(), None, &masking()).decision, Decision::Mask);
+    let copy = masked(&json!({"messages": [{"role": "user", "content": text}]}));
+    let copy = copy.pointer("/messages/0/content").unwrap().as_str().unwrap();
+    assert_eq!(copy, text.replace(TOKEN, &format!("[MASKED {RULE}]")));
+}
+
+#[test]
 fn a_file_is_checked_as_what_it_is() {
     let policy = Policy::default();
     let client = Client { name: "test", policy: &policy };

@@ -233,3 +233,142 @@ fn an_encoded_command_ends_the_stream_in_a_call_and_in_a_text() {
         assert_eq!(check.reasons()[0].rule, "prompt.encoded-shell");
     }
 }
+
+fn chunk(delta: &Value) -> Value {
+    json!({"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [{"index": 0, "delta": delta}]})
+}
+
+fn part_of_response(kind: &str, delta: Value) -> Value {
+    json!({"type": format!("response.{kind}"), "item_id": "i", "output_index": 0, "content_index": 0,
+        "obfuscation": "x1", "delta": delta})
+}
+
+fn block_delta(delta: Value) -> Value {
+    json!({"type": "content_block_delta", "index": 0, "delta": delta})
+}
+
+/// Events with a piece of a text in a place that no form names.
+fn in_other_fields(piece: &str) -> Vec<Value> {
+    let gemini = json!({"candidates": [{"content": {"parts": [{"text": piece}], "role": "model"}}], "responseId": "r"});
+    vec![
+        chunk(&json!({"content": [{"type": "text", "text": piece}]})),
+        chunk(&json!({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": piece}]}]})),
+        chunk(&json!({"reasoning_details": [{"type": "reasoning.text", "text": piece}]})),
+        chunk(&json!({"thinking_blocks": [{"type": "thinking", "thinking": piece}]})),
+        chunk(&json!({"audio": {"id": "a", "transcript": piece}})),
+        json!({"id": "m", "object": "thread.message.delta", "delta": {"content": [
+            {"index": 0, "type": "text", "text": {"value": piece}}]}}),
+        json!({"type": "completion", "completion": piece}),
+        block_delta(json!({"type": "compaction_delta", "content": piece})),
+        block_delta(json!({"type": "signature_delta", "signature": piece})),
+        part_of_response("shell_call_output_content.delta", json!({"stdout": piece})),
+        json!({"message": {"role": "assistant", "content": piece}, "created_at": "now", "done": false}),
+        gemini,
+    ]
+}
+
+#[test]
+fn a_secret_in_pieces_of_fields_that_no_form_names_ends_the_stream() {
+    let text = format!("The token is {TOKEN} and done.");
+    for kind in 0..in_other_fields("").len() {
+        for size in [1, 5, 9] {
+            let mut stream: String =
+                pieces(&text, size).iter().map(|piece| event(None, &in_other_fields(piece)[kind])).collect();
+            stream += "data: [DONE]\n\n";
+            for policy in [Policy::default(), masking()] {
+                let (out, check) = pass(&stream, 100, &policy);
+                assert!(check.is_cut(), "{out}");
+                // Nothing of it was shown: the event before the one with its beginning is the last.
+                let shown = out.matches("data: {").count() - 1;
+                assert!(shown <= text.find(TOKEN).unwrap().div_ceil(size), "{kind} {size}: {shown} in {out}");
+            }
+        }
+    }
+}
+
+#[test]
+fn events_of_other_fields_pass_as_they_are() {
+    let text = "Words, a list [1, 2, 3], \"quoted\" text and an end without a space";
+    for kind in 0..in_other_fields("").len() {
+        for size in [1, 4, 100] {
+            let mut stream: String =
+                pieces(text, size).iter().map(|piece| event(None, &in_other_fields(piece)[kind])).collect();
+            stream += "data: [DONE]\n\n";
+            let (out, check) = pass(&stream, 100, &Policy::default());
+            assert!(!check.is_cut(), "{out}");
+            assert_eq!(out, stream);
+        }
+    }
+}
+
+#[test]
+fn values_that_no_form_names_do_not_stop_a_stream() {
+    let client = Client { name: "test", policy: &Policy::default() };
+    let mut check = StreamCheck::default();
+    let said = |text: &str, at: usize| {
+        let mut said = chunk(&json!({"content": text}));
+        said["citations"] = json!(["https://example.org/a", "https://example.org/b"]);
+        said["region"] = json!("eu-1");
+        said["event_id"] = json!(format!("e{at}"));
+        event(None, &said)
+    };
+    let mut passed = 0;
+    for at in 0..100 {
+        let out = check.push(said("and more ", at).as_bytes(), gate(), client);
+        passed += String::from_utf8(out).unwrap().matches("more").count();
+        assert!(at - passed.min(at) <= 1, "{passed} of {at}");
+    }
+    // A value that stays alone holds the events after it for a while only.
+    let mut call = chunk(&json!({"content": ""}));
+    call["function"] = json!("a_name");
+    check.push(event(None, &call).as_bytes(), gate(), client);
+    for at in 0..20 {
+        let out = check.push(said("and more ", at).as_bytes(), gate(), client);
+        passed += String::from_utf8(out).unwrap().matches("more").count();
+    }
+    assert!(passed >= 119, "{passed}");
+    assert!(check.waiting_bytes() < 10_000, "{}", check.waiting_bytes());
+}
+
+#[test]
+fn texts_that_begin_in_another_event_are_one_text() {
+    let (start, rest) = TOKEN.split_at(12);
+    let streams = [
+        [
+            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": start}}),
+            block_delta(json!({"type": "text_delta", "text": format!("{rest} x")})),
+        ],
+        [
+            json!({"type": "response.output_item.added", "output_index": 0,
+                "item": {"type": "function_call", "name": "f", "arguments": start}}),
+            part_of_response("function_call_arguments.delta", json!(format!("{rest} x"))),
+        ],
+    ];
+    for events in streams {
+        let stream: String = events.iter().map(|data| event(None, data)).collect();
+        for policy in [Policy::default(), masking()] {
+            let (out, check) = pass(&stream, 100, &policy);
+            assert!(check.is_cut() && !out.contains(rest), "{out}");
+        }
+    }
+}
+
+#[test]
+fn what_was_held_back_follows_without_the_pieces_of_other_texts() {
+    let data =
+        json!({"choices": [{"index": 0, "delta": {"content": "one"}}, {"index": 1, "delta": {"content": "two"}}]});
+    let (out, _) = pass(&(event(None, &data) + "data: [DONE]\n\n"), 1000, &Policy::default());
+    assert_eq!((out.matches("one").count(), out.matches("two").count()), (1, 1), "{out}");
+}
+
+#[test]
+fn an_answer_may_have_many_texts_and_large_images() {
+    let choices: Vec<Value> = (0..128).map(|index| json!({"index": index, "delta": {"content": "hi "}})).collect();
+    let stream = event(None, &json!({"choices": choices})) + "data: [DONE]\n\n";
+    assert_eq!(pass(&stream, 1000, &Policy::default()).0, stream);
+    let image = "iVBORw0K".repeat(600_000);
+    let image = json!({"type": "response.image_generation_call.partial_image", "partial_image_b64": image});
+    let stream = event(None, &image);
+    let (out, check) = pass(&stream, 64 << 10, &Policy::default());
+    assert!(!check.is_cut() && out == stream, "{:?}", check.reasons());
+}

@@ -11,10 +11,10 @@ use crate::policy::Action;
 use crate::verdict::{Place, Reason};
 
 /// The bytes before the waiting text that are scanned with it: names of values stand there.
-const CONTEXT: usize = 512;
+pub(super) const CONTEXT: usize = 512;
 
 /// The most bytes that wait. A private key of 8,192 bits takes 6 KiB.
-const MOST_WAITING: usize = 16 << 10;
+pub(super) const MOST_WAITING: usize = 16 << 10;
 
 /// A text that arrives in pieces.
 #[derive(Debug, Default)]
@@ -34,6 +34,12 @@ pub(crate) enum Step {
 }
 
 impl Channel {
+    /// A text that begins with `start`, which has passed.
+    pub(crate) fn after(start: &str) -> Channel {
+        let start = start.get(floor(start, start.len().saturating_sub(CONTEXT))..).unwrap_or_default();
+        Channel { passed: start.into(), waiting: String::new() }
+    }
+
     /// Adds a piece, and returns what may be passed on.
     pub(crate) fn push(&mut self, piece: &str, kind: Kind, gate: &Gate, client: Client<'_>) -> Step {
         self.waiting.push_str(piece);
@@ -131,7 +137,7 @@ fn decide(
     Ok((safe, ranges, reasons))
 }
 
-fn reason(found: &Found, action: Action, kind: Kind) -> Reason {
+pub(super) fn reason(found: &Found, action: Action, kind: Kind) -> Reason {
     Reason {
         action,
         rule: found.rule.id.clone(),
@@ -151,6 +157,6 @@ fn reason(found: &Found, action: Action, kind: Kind) -> Reason {
     }
 }
 
-fn floor(text: &str, at: usize) -> usize {
+pub(super) fn floor(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }

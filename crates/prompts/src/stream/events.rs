@@ -1,7 +1,15 @@
 //! The events of streamed answers: which value of an event is a piece of a text, and which event ends a text.
 
+use super::others::{Other, last_string, others};
 use crate::conversation::Kind;
 use crate::json::Node;
+
+/// Events that have no piece of a text, or the whole text that was there in pieces.
+const WHOLE_EVENTS: [&str; 6] =
+    ["message_start", "content_block_start", "content_block_stop", "message_delta", "message_stop", "error"];
+
+/// An event that only keeps a connection open.
+const PING: &str = "ping";
 
 /// Which text of an answer a piece belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +22,8 @@ pub(crate) struct Piece<'e, 'a> {
     pub(crate) kind: Kind,
     /// The string.
     pub(crate) node: &'e Node<'a>,
+    /// The block or item that the text is in, which may have begun it.
+    pub(crate) begun_by: Option<String>,
 }
 
 /// What an event does.
@@ -22,11 +32,18 @@ pub(crate) struct Effect<'e, 'a> {
     pub(crate) pieces: Vec<Piece<'e, 'a>>,
     /// The texts that end before this event: all whose id begins so.
     pub(crate) ends: Vec<String>,
+    /// The strings that no form names.
+    pub(crate) others: Vec<Other<'e, 'a>>,
+    /// A block or item that begins, and the text that it begins with.
+    pub(crate) begins: Option<(String, &'e str)>,
+    /// Whether nothing was said.
+    pub(crate) is_ping: bool,
 }
 
 /// Finds out what an event does.
 pub(crate) fn effect<'e, 'a>(event: &'e Node<'a>) -> Effect<'e, 'a> {
     let mut effect = Effect::default();
+    let name = event.text_of("type").unwrap_or_default();
     if let Some(choices) = event.get("choices") {
         for choice in choices.items() {
             chat(choice, &mut effect);
@@ -34,6 +51,8 @@ pub(crate) fn effect<'e, 'a>(event: &'e Node<'a>) -> Effect<'e, 'a> {
     } else if let Some(name) = event.text_of("type") {
         match name {
             "content_block_delta" => messages(event, &mut effect),
+            "content_block_start" => begin(format!("block {}", number(event, "index")), event, &mut effect),
+            PING => effect.is_ping = true,
             "content_block_stop" => effect.ends.push(format!("block {} ", number(event, "index"))),
             "message_stop" | "message_delta" => effect.ends.push(String::new()),
             name if name.ends_with(".delta") => responses(event, name.trim_end_matches(".delta"), &mut effect),
@@ -41,11 +60,24 @@ pub(crate) fn effect<'e, 'a>(event: &'e Node<'a>) -> Effect<'e, 'a> {
             name if name.ends_with(".done") => {
                 effect.ends.push(response_channel(event, name.trim_end_matches(".done")));
             }
+            name if name.starts_with("response.") && name.ends_with(".added") => {
+                begin(format!("output {}", number(event, "output_index")), event, &mut effect);
+            }
             "response.completed" | "response.incomplete" | "response.failed" => effect.ends.push(String::new()),
             _ => {}
         }
     }
+    let is_whole = WHOLE_EVENTS.contains(&name) || (name.starts_with("response.") && !name.ends_with(".delta"));
+    if !is_whole {
+        let known: Vec<usize> = effect.pieces.iter().map(|piece| piece.node.span.start).collect();
+        effect.others = others(event, &known);
+    }
     effect
+}
+
+fn begin<'e, 'a>(what: String, event: &'e Node<'a>, effect: &mut Effect<'e, 'a>) {
+    let value = ["content_block", "item", "part"].iter().find_map(|key| event.get(key));
+    effect.begins = value.and_then(last_string).map(|text| (what, text));
 }
 
 fn chat<'e, 'a>(choice: &'e Node<'a>, effect: &mut Effect<'e, 'a>) {
@@ -53,7 +85,7 @@ fn chat<'e, 'a>(choice: &'e Node<'a>, effect: &mut Effect<'e, 'a>) {
     let mut push = |name: &str, kind, node: Option<&'e Node<'a>>| {
         if let Some(node) = node.filter(|node| node.text().is_some()) {
             let channel = ChannelId(format!("choice {choice_number} {name}"));
-            effect.pieces.push(Piece { channel, kind, node });
+            effect.pieces.push(Piece { channel, kind, node, begun_by: None });
         }
     };
     push("text", Kind::Text, choice.get("text"));
@@ -79,7 +111,8 @@ fn messages<'e, 'a>(event: &'e Node<'a>, effect: &mut Effect<'e, 'a>) {
     for (key, kind) in [("text", Kind::Text), ("partial_json", Kind::ToolCall), ("thinking", Kind::Reasoning)] {
         if let Some(node) = delta.get(key).filter(|node| node.text().is_some()) {
             let channel = ChannelId(format!("block {} {key}", number(event, "index")));
-            effect.pieces.push(Piece { channel, kind, node });
+            let begun_by = Some(format!("block {}", number(event, "index")));
+            effect.pieces.push(Piece { channel, kind, node, begun_by });
         }
     }
 }
@@ -91,7 +124,8 @@ fn responses<'e, 'a>(event: &'e Node<'a>, name: &str, effect: &mut Effect<'e, 'a
         name if name.contains("arguments") || name.contains("input") || name.contains("code") => Kind::ToolCall,
         _ => Kind::Text,
     };
-    effect.pieces.push(Piece { channel: ChannelId(response_channel(event, name)), kind, node });
+    let begun_by = Some(format!("output {}", number(event, "output_index")));
+    effect.pieces.push(Piece { channel: ChannelId(response_channel(event, name)), kind, node, begun_by });
 }
 
 fn response_channel(event: &Node<'_>, name: &str) -> String {
