@@ -12,7 +12,7 @@ mod responses;
 use std::str::FromStr;
 
 use crate::collect::{Marks, collect};
-use crate::conversation::{Content, Conversation, Kind, Part, Segment, Source};
+use crate::conversation::{Content, Conversation, Kind, Part, Segment, Source, Turn};
 use crate::json::{self, Node, Unreadable};
 
 /// The form of a body.
@@ -115,7 +115,9 @@ impl Form {
             Form::Chat | Form::Messages | Form::Completions => messages::mark(document, marks),
             Form::Responses | Form::Embeddings => responses::mark(document, marks),
             Form::LiteLlm => litellm::mark(document, marks),
-            Form::Json | Form::Multipart | Form::Text => {}
+            // Other APIs call them so, too.
+            Form::Json => messages::definitions(document.get("tools"), Turn::Newest, marks),
+            Form::Multipart | Form::Text => {}
         }
     }
 
@@ -157,6 +159,14 @@ pub fn is_form_bounded_by(body: &[u8], boundary: &str) -> bool {
     multipart::is_bounded_by(body, boundary)
 }
 
+/// Whether a body of `form`, or of the form that it seems to have, is read as one text.
+pub fn is_text(body: &[u8], form: Option<Form>) -> bool {
+    match form {
+        Some(form) => form == Form::Text,
+        None => !multipart::is_likely(body) && !opening::may_be_json(body),
+    }
+}
+
 /// Reads `body`: as `form`, or as the form that it seems to have.
 ///
 /// # Errors
@@ -165,7 +175,7 @@ pub fn read(body: &[u8], form: Option<Form>) -> Result<Conversation<'_>, Unreada
     if form == Some(Form::Multipart) || (form.is_none() && multipart::is_likely(body)) {
         return multipart::read(body);
     }
-    if form == Some(Form::Text) || (form.is_none() && !opening::may_be_json(body)) {
+    if is_text(body, form) {
         return text(body);
     }
     let document = json::parse(body)?;

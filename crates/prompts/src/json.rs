@@ -17,6 +17,9 @@ pub enum Unreadable {
     /// The text begins with a byte order mark.
     #[error("it begins with a byte order mark")]
     ByteOrderMark,
+    /// The text is UTF-16 or UTF-32, which some servers read as JSON: its first characters have NUL in them.
+    #[error("it begins with NUL, as UTF-16 and UTF-32 do")]
+    Wide,
     /// Bytes that are not UTF-8.
     #[error("invalid UTF-8 at byte {0}")]
     Utf8(usize),
@@ -101,10 +104,19 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Node<'_>, Unreadable> {
     if text.starts_with('\u{feff}') {
         return Err(Unreadable::ByteOrderMark);
     }
+    if is_wide(bytes) {
+        return Err(Unreadable::Wide);
+    }
     let mut reader = Reader { text, at: 0, depth: 0 };
     let node = reader.value()?;
     reader.space();
     if reader.at < text.len() { Err(Unreadable::Syntax(reader.at)) } else { Ok(node) }
+}
+
+/// Whether a text is UTF-16 or UTF-32 without a byte order mark, if it is JSON: the first character of JSON is ASCII (RFC
+/// 4627, section 3). Servers that detect the encoding so look at the first four bytes.
+pub(crate) fn is_wide(bytes: &[u8]) -> bool {
+    bytes.iter().take(4).any(|byte| *byte == 0)
 }
 
 /// `text` as a JSON string with its quotes, as JSON encoders of other languages write it.
@@ -413,6 +425,9 @@ mod tests {
         assert_eq!(error(br#""\udc00\ud800""#), Unreadable::Surrogate(1));
         assert_eq!(error(b"\"\xff\""), Unreadable::Utf8(1));
         assert_eq!(error("\u{feff}{}".as_bytes()), Unreadable::ByteOrderMark);
+        for text in [&b"{\0}\0"[..], b"\0{\0}", b"\0\0\0{\0\0\0}", b" \0{\0}\0"] {
+            assert_eq!(error(text), Unreadable::Wide);
+        }
         assert_eq!(error(b"{} {}"), Unreadable::Syntax(3));
         assert_eq!(error("[".repeat(200).as_bytes()), Unreadable::TooDeep);
         for text in ["", "{", "[1,]", "{\"a\" 1}", "01", "1.", "nul", "\"a", "\"\\x\"", "\"\n\"", "{a:1}", "'a'"] {

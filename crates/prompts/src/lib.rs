@@ -40,7 +40,7 @@ mod verdict;
 
 pub use conversation::{Conversation, Kind, Part, Role, Turn, Unseen, UnseenReason};
 pub use data::{Data, bytes_of_numbers, data_in};
-pub use form::{Form, is_form_bounded_by, read};
+pub use form::{Form, is_form_bounded_by, is_text, read};
 pub use gate::{Client, Gate};
 pub use json::Unreadable;
 pub use plain::PlainText;

@@ -53,6 +53,8 @@ struct Lists<'b> {
     tool_calls: Option<&'b RawValue>,
     #[serde(borrow)]
     images: Option<&'b RawValue>,
+    #[serde(borrow)]
+    request_data: Option<&'b RawValue>,
 }
 
 #[derive(Default, Serialize)]
@@ -180,7 +182,10 @@ fn masked(body: &[u8], copy: &[u8]) -> Option<Vec<u8>> {
     if is_answer && !head.additional_provider_specific_params.unwrap_or_default().layersift_mask_answers {
         return None;
     }
-    if is_answer && is_changed(before.tool_calls, after.tool_calls) || is_changed(before.images, after.images) {
+    if is_answer && is_changed(before.tool_calls, after.tool_calls)
+        || is_changed(before.images, after.images)
+        || is_changed(before.request_data, after.request_data)
+    {
         return None;
     }
     let covered = covered_by_texts(&before, &after)?;
