@@ -61,20 +61,31 @@ impl Marks {
     }
 }
 
+/// Whether a member of this name, or a value of this type, is what a tool returned: `tool_result`, `toolResult`,
+/// `shell_call_output`, `functionResponse` and whatever will be named so.
+pub(crate) fn is_result(name: &str) -> bool {
+    const ENDS: [&str; 8] = [
+        "_result",
+        "_output",
+        "Result",
+        "Output",
+        "functionResponse",
+        "function_response",
+        "toolResponse",
+        "tool_response",
+    ];
+    let singular = name.strip_suffix('s').unwrap_or(name);
+    ENDS.iter().any(|end| singular.ends_with(end))
+}
+
 /// The parts of a document, and what cannot be read of it.
 pub(crate) fn collect<'a>(body: &'a [u8], document: &Node<'a>, marks: &Marks) -> (Vec<Part<'a>>, Vec<Unseen>) {
-    let mut collector = Collector {
-        body,
-        marks,
-        parts: Vec::new(),
-        unseen: Vec::new(),
-        pointer: String::new(),
-        others: [Joined::default(), Joined::default()],
-    };
+    let mut collector =
+        Collector { body, marks, parts: Vec::new(), unseen: Vec::new(), pointer: String::new(), others: Vec::new() };
     let context = Context { role: Role::Unknown, turn: Turn::Newest, kind: Kind::Other, block: None };
     collector.visit("", document, &context, None);
-    for (turn, joined) in [Turn::History, Turn::Newest].into_iter().zip(mem::take(&mut collector.others)) {
-        collector.push_joined(joined, &Context { turn, ..context.clone() });
+    for (context, joined) in mem::take(&mut collector.others) {
+        collector.push_joined(joined, &context);
     }
     (collector.parts, collector.unseen)
 }
@@ -94,8 +105,8 @@ struct Collector<'a, 'm> {
     unseen: Vec<Unseen>,
     /// The JSON pointer of the current value.
     pointer: String,
-    /// What nobody marked, in the history and in the newest turn.
-    others: [Joined; 2],
+    /// What nobody marked, by turn, role and kind: rules for prompts count by them.
+    others: Vec<(Context, Joined)>,
 }
 
 /// Several values in one text, with their names, as JSON has them: rules that look for a name before a value find it.
@@ -115,6 +126,17 @@ impl Joined {
     }
 }
 
+/// What nobody marked in such a context.
+fn others<'o>(all: &'o mut Vec<(Context, Joined)>, context: &Context) -> &'o mut Joined {
+    let key = |one: &Context| (one.turn, one.role, one.kind);
+    let known = all.iter().position(|(one, _)| key(one) == key(context));
+    let at = known.unwrap_or(all.len());
+    if known.is_none() {
+        all.push((Context { block: None, ..context.clone() }, Joined::default()));
+    }
+    &mut all[at].1
+}
+
 impl<'a> Collector<'a, '_> {
     /// Visits a value with its name. `joined` receives its strings; if there is none, `others` do.
     fn visit(&mut self, name: &str, node: &Node<'a>, outer: &Context, mut joined: Option<&mut Joined>) {
@@ -122,17 +144,22 @@ impl<'a> Collector<'a, '_> {
         if mark.is_skipped {
             return;
         }
+        // Arguments of a call may be named as a result is.
+        let is_result = joined.is_none() && (is_result(name) || node.text_of("type").is_some_and(is_result));
+        let named = |role: Role, kind: Kind| if is_result { (Role::Tool, Kind::ToolResult) } else { (role, kind) };
+        let (role, kind) = named(outer.role, outer.kind);
         let context = Context {
-            role: mark.role.unwrap_or(outer.role),
+            role: mark.role.unwrap_or(role),
             turn: mark.turn.unwrap_or(outer.turn),
-            kind: mark.kind.unwrap_or(outer.kind),
+            kind: mark.kind.unwrap_or(kind),
             block: mark.block.or_else(|| outer.block.clone()),
         };
         if mark.is_tokens {
             self.unseen.push(Unseen { pointer: self.pointer.clone(), why: UnseenReason::Tokens });
             return;
         }
-        if mark.is_joined && joined.is_none() {
+        let is_result_of_call = mark.kind == Some(Kind::ToolResult);
+        if mark.is_joined && (joined.is_none() || is_result_of_call) {
             let mut own = Joined::default();
             self.children(name, node, &context, &mut Some(&mut own), mark.is_announced);
             self.push_joined(own, &context);
@@ -206,7 +233,7 @@ impl<'a> Collector<'a, '_> {
     ) {
         let into = match joined {
             Some(joined) => joined,
-            None => &mut self.others[usize::from(context.turn == Turn::Newest)],
+            None => others(&mut self.others, context),
         };
         into.push(before, text, after, &self.pointer, source);
     }

@@ -1,7 +1,7 @@
 //! Messages, as OpenAI's chat completions and Anthropic's messages have them. Gateways translate one into the other and
 //! mix them, so one reader knows the blocks of both. Completions are here as well: their answers look alike.
 
-use crate::collect::{Mark, Marks};
+use crate::collect::{Mark, Marks, is_result};
 use crate::conversation::{Block, Kind, Role, Turn};
 use crate::json::{Node, Value};
 
@@ -30,8 +30,9 @@ pub(super) fn mark(document: &Node<'_>, marks: &mut Marks) {
         marks.add(system, Mark { role: Some(Role::System), turn: Some(start), ..Mark::of(Kind::Text) });
         content(system, Role::System, Kind::Text, TEXT_BLOCK, marks);
     }
-    for key in ["tools", "functions"] {
-        definitions(document.get(key), start, marks);
+    let of_converse = document.get("toolConfig").and_then(|settings| settings.get("tools"));
+    for list in [document.get("tools"), document.get("functions"), of_converse] {
+        definitions(list, start, marks);
     }
     for key in ["prompt", "suffix"] {
         if let Some(prompt) = document.get(key) {
@@ -121,6 +122,10 @@ pub(super) fn content(node: &Node<'_>, role: Role, kind: Kind, text_type: &'stat
     if node.text().is_some() {
         marks.add(node, Mark { role: Some(role), ..Mark::of(kind) });
     }
+    // What a server of a provider returned is one block, without a list.
+    if node.get("type").is_some() {
+        block(node, role, kind, text_type, marks);
+    }
     for item in node.items() {
         if item.text().is_some() {
             marks.add(item, Mark { role: Some(role), ..Mark::of(kind) });
@@ -143,9 +148,12 @@ fn block(item: &Node<'_>, role: Role, kind: Kind, text_type: &'static str, marks
         Some("tool_use" | "server_tool_use" | "mcp_tool_use") => {
             marks.add(item, Mark { role: Some(Role::Assistant), ..Mark::joined(Kind::ToolCall) });
         }
-        Some(name) if name.ends_with("tool_result") => {
-            marks.add(item, Mark { role: Some(Role::Tool), ..Mark::default() });
-            if let Some(inner) = item.get("content") {
+        Some(name) if is_result(name) => {
+            // A model wants a result for each of its calls, so that one is not replaced.
+            let is_whole = name.ends_with("tool_result");
+            let block = (!is_whole).then(|| Block { span: item.span.clone(), text_type });
+            marks.add(item, Mark { role: Some(Role::Tool), block, ..Mark::default() });
+            for inner in [item.get("content"), item.get("output")].into_iter().flatten() {
                 content(inner, Role::Tool, Kind::ToolResult, text_type, marks);
             }
         }
@@ -153,6 +161,8 @@ fn block(item: &Node<'_>, role: Role, kind: Kind, text_type: &'static str, marks
         Some(_) => {
             let block = Block { span: item.span.clone(), text_type };
             marks.add(item, Mark { role: Some(role), block: Some(block), ..Mark::default() });
+            // No person answers for what a document says, whether it is a text or base64.
+            let kind = if kind == Kind::Text { Kind::Data } else { kind };
             source(item, role, kind, text_type, marks);
         }
     }
