@@ -207,7 +207,7 @@ impl StreamCheck {
                 template: Template::default(),
             });
             if data.len() <= MOST_TEMPLATE {
-                open.template = Template { name: name.clone(), data: data.into(), span: piece.node.span.clone() };
+                open.template = Template { name: name.clone(), data: data.into(), span: piece.node.span.range() };
             }
             let text = piece.node.text().unwrap_or_default();
             let mut steps = vec![open.channel.push(text, piece.kind, gate, client)];
@@ -226,7 +226,7 @@ impl StreamCheck {
                 }
             }
             if passing != text {
-                edits.replace(&piece.node.span, &passing);
+                edits.replace(&piece.node.span.range(), &passing);
             }
         }
         for channel in ended {

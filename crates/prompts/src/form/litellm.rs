@@ -112,6 +112,6 @@ fn strings<'n>(node: &'n Node<'_>, all: &mut HashSet<&'n str>) {
         }
         Value::Array(items) => items.iter().for_each(|item| strings(item, all)),
         Value::Object(members) => members.iter().for_each(|member| strings(&member.node, all)),
-        Value::Literal | Value::Number(_) => {}
+        Value::Literal | Value::Number(_) | Value::Numbers(_) => {}
     }
 }

@@ -2,7 +2,7 @@
 //! mix them, so one reader knows the blocks of both. Completions are here as well: their answers look alike.
 
 use crate::collect::{Mark, Marks, is_result};
-use crate::conversation::{Block, Kind, Role, Turn};
+use crate::conversation::{Kind, Role, Turn};
 use crate::json::{Node, Value};
 
 /// The type of a block of text.
@@ -151,16 +151,15 @@ fn block(item: &Node<'_>, role: Role, kind: Kind, text_type: &'static str, marks
         Some(name) if is_result(name) => {
             // A model wants a result for each of its calls, so that one is not replaced.
             let is_whole = name.ends_with("tool_result");
-            let block = (!is_whole).then(|| Block { span: item.span.clone(), text_type });
-            marks.add(item, Mark { role: Some(Role::Tool), block, ..Mark::default() });
+            let replaced_by = (!is_whole).then_some(text_type);
+            marks.add(item, Mark { role: Some(Role::Tool), replaced_by, ..Mark::default() });
             for inner in [item.get("content"), item.get("output")].into_iter().flatten() {
                 content(inner, Role::Tool, Kind::ToolResult, text_type, marks);
             }
         }
         Some("text" | "input_text" | "output_text" | "thinking" | "redacted_thinking" | "refusal") | None => {}
         Some(_) => {
-            let block = Block { span: item.span.clone(), text_type };
-            marks.add(item, Mark { role: Some(role), block: Some(block), ..Mark::default() });
+            marks.add(item, Mark { role: Some(role), replaced_by: Some(text_type), ..Mark::default() });
             // No person answers for what a document says, whether it is a text or base64.
             let kind = if kind == Kind::Text { Kind::Data } else { kind };
             source(item, role, kind, text_type, marks);
@@ -192,9 +191,7 @@ fn source(item: &Node<'_>, role: Role, kind: Kind, text_type: &'static str, mark
 pub(super) fn prompts(node: &Node<'_>, marks: &mut Marks) {
     let mark = |one: &Node<'_>, marks: &mut Marks| match &one.value {
         Value::String(_) => marks.add(one, Mark { role: Some(Role::User), ..Mark::of(Kind::Text) }),
-        Value::Array(items) if items.iter().any(|item| matches!(item.value, Value::Number(_))) => {
-            marks.add(one, Mark { is_tokens: true, ..Mark::default() });
-        }
+        _ if one.has_numbers() => marks.add(one, Mark { is_tokens: true, ..Mark::default() }),
         _ => {}
     };
     mark(node, marks);
