@@ -170,8 +170,8 @@ pub(crate) fn small_numbers(list: &str) -> impl Iterator<Item = Option<u64>> {
     list.split(',').map(|number| number.trim_ascii().parse().ok())
 }
 
-/// Whether a text is UTF-16 or UTF-32 without a byte order mark, if it is JSON: the first character of JSON is ASCII (RFC
-/// 4627, section 3). Servers that detect the encoding so look at the first four bytes.
+/// Whether a text is UTF-16 or UTF-32 without a byte order mark, if it is JSON: the first character of JSON is ASCII
+/// (RFC 4627, section 3). Servers that detect the encoding so look at the first four bytes.
 pub(crate) fn is_wide(bytes: &[u8]) -> bool {
     bytes.iter().take(4).any(|byte| *byte == 0)
 }
