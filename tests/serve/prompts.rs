@@ -249,6 +249,21 @@ fn a_body_that_is_passed_through_is_read_and_its_hashes_are_no_secrets() {
 }
 
 #[test]
+fn the_name_of_a_user_goes_to_the_model_and_is_read() {
+    let ask = |gate: &Gate, user: &str| {
+        let request_data = json!({"user_api_key_hash": "0123456789abcdef".repeat(4), "user_api_key_end_user_id": user});
+        let question = json!({"input_type": "request", "texts": ["hi"], "request_data": request_data});
+        gate.guardrail(&question.to_string())["action"].clone()
+    };
+    for settings in ["", MASKING] {
+        let gate = Gate::start(settings);
+        assert_eq!(ask(&gate, &token()), "BLOCKED");
+        let of_claude_code = format!("user_{}_account__session_{}", "5f3a9c".repeat(10), "7d81-42f0-9b6e");
+        assert_eq!(ask(&gate, &of_claude_code), "NONE");
+    }
+}
+
+#[test]
 fn what_litellm_cannot_be_told_by_a_status_is_blocked() {
     let gate = Gate::start("[[prompts.policies]]\nmax-bytes = 100\n");
     for body in ["", "[]", "{\"texts\":[\"a\"],\"texts\":[]}", "{", "{}", "\u{1f}\u{8b}"] {
@@ -311,6 +326,33 @@ fn our_own_question_is_answered_in_a_form_that_sdks_show() {
     );
     gate.client.post("/v1/prompts/check?form=gpt", &chat("x")).expect(400);
     gate.client.post("/v1/prompts/check?from=chat", &chat("x")).expect(400);
+}
+
+#[test]
+fn a_text_that_begins_as_json_does_is_masked_in_a_copy() {
+    let gate = Gate::start(MASKING);
+    let token = token();
+    for (before, expected) in [("[note] pass ", 200), ("\"a quote\" and ", 200), ("[", 403)] {
+        let answer = gate.client.post_text("/v1/prompts/check", &format!("{before}{token} on")).expect(expected);
+        let copy = if expected == 200 { json!(format!("{before}[MASKED {RULE}] on")) } else { Value::Null };
+        assert_eq!(answer.json()["copy"], copy, "{before}");
+    }
+}
+
+#[test]
+fn what_is_not_utf_8_is_denied_wherever_it_is_shown() {
+    let gate = Gate::start("");
+    let (client, token_of_gate) = (Client::new(&gate.running.url("api")), gate.site.token(&["prompt"]));
+    let body = json!({"messages": [{"role": "user", "content": "+AGE-"}]}).to_string();
+    for (charset, status) in [("utf-7", 403), ("utf-16", 403), ("UTF-8", 200)] {
+        let media = format!("application/json; charset={charset}");
+        for path in ["/v1/prompts/check", "/v1/prompts/check?form=chat"] {
+            let request = gate.client.request(Method::POST, path).header("content-type", &media);
+            Answer::of(request.body(body.clone()).send().unwrap()).expect(status);
+        }
+        let call = json!({"method": "POST", "path": "/v1/extauthz/v1/messages", "headers": [["content-type", media]]});
+        assert_eq!(ask_as_envoy(&client, &token_of_gate, &call, body.clone().into()).status, status, "{charset}");
+    }
 }
 
 #[test]

@@ -2,12 +2,10 @@
 //!
 //! Each line is marked by its own form, or by the form of the request or answer that it wraps.
 
-use std::ops::Range;
-
 use crate::collect::Marks;
 use crate::conversation::{Conversation, Unseen};
 use crate::form::{Form, model_of};
-use crate::json::{self, Node, Unreadable, Value};
+use crate::json::{self, Node, Span, Unreadable, Value, offset};
 
 /// Where the lines of OpenAI, Anthropic, Google and Amazon have a request or an answer.
 const WRAPPED: [&[&str]; 7] = [
@@ -24,7 +22,7 @@ const WRAPPED: [&[&str]; 7] = [
 const ANSWERED: [&str; 3] = ["response", "result", "modelOutput"];
 
 /// A span that no value has.
-const NOWHERE: Range<usize> = usize::MAX..usize::MAX;
+const NOWHERE: Span = Span { start: u32::MAX, end: u32::MAX };
 
 /// Reads JSON Lines as a list of objects, with an `error` of the whole if they are none.
 pub(crate) fn parse(body: &[u8], error: Unreadable) -> Result<Node<'_>, Unreadable> {
@@ -42,7 +40,7 @@ pub(crate) fn parse(body: &[u8], error: Unreadable) -> Result<Node<'_>, Unreadab
 
 /// A list of values that are not in an array. The marks of its first one are not its own.
 pub(crate) fn list(items: Vec<Node<'_>>) -> Node<'_> {
-    Node { span: NOWHERE, value: Value::Array(items) }
+    Node { span: NOWHERE, value: Value::Array(items.into()) }
 }
 
 /// The lines of a text that are not empty, and where they begin.
@@ -63,16 +61,22 @@ pub(crate) fn parse_line(line: &str, start: usize) -> Result<Node<'_>, Unreadabl
         Unreadable::DuplicateKey(at) => Unreadable::DuplicateKey(start + at),
         other => other,
     })?;
-    shift(&mut node, start);
+    shift(&mut node, offset(start));
     Ok(node)
 }
 
-fn shift(node: &mut Node<'_>, by: usize) {
-    node.span = node.span.start + by..node.span.end + by;
+fn shift(node: &mut Node<'_>, by: u32) {
+    let Span { start, end } = node.span;
+    node.span = Span { start: start.saturating_add(by), end: end.saturating_add(by) };
     match &mut node.value {
         Value::Array(items) => items.iter_mut().for_each(|item| shift(item, by)),
-        Value::Object(members) => members.iter_mut().for_each(|member| shift(&mut member.node, by)),
-        Value::Literal | Value::Number(_) | Value::String(_) => {}
+        Value::Object(members) => {
+            for member in members.iter_mut() {
+                member.key_at = member.key_at.saturating_add(by);
+                shift(&mut member.node, by);
+            }
+        }
+        Value::Literal | Value::Number(_) | Value::Numbers(_) | Value::String(_) => {}
     }
 }
 

@@ -4,13 +4,18 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::mem;
+use std::sync::Arc;
 
-use crate::conversation::{Block, Content, Kind, Part, Role, Segment, Source, Turn, Unseen, UnseenReason};
+use crate::conversation::{Block, Content, Kind, Part, Role, Segment, Segments, Source, Turn, Unseen, UnseenReason};
 use crate::data::{Data, bytes_of_numbers, data_in};
-use crate::json::{Node, Value};
+use crate::json::{Node, Value, offset, small_numbers};
+use crate::pointers::{Name, Pointers, ROOT};
+
+/// The most values that are told to be unseen: each of them says the same.
+const MOST_UNSEEN: usize = 100;
 
 /// What the reader of a form knows about a value. Values inside of it inherit role, turn and block.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Mark {
     pub(crate) role: Option<Role>,
     pub(crate) turn: Option<Turn>,
@@ -18,7 +23,8 @@ pub(crate) struct Mark {
     pub(crate) kind: Option<Kind>,
     /// All values inside form one part.
     pub(crate) is_joined: bool,
-    pub(crate) block: Option<Block>,
+    /// The value is a block that can be replaced by one of a text, which has this type.
+    pub(crate) replaced_by: Option<&'static str>,
     /// The string is base64, or should be.
     pub(crate) is_announced: bool,
     /// The numbers inside are tokens.
@@ -41,19 +47,19 @@ impl Mark {
 
 /// The marks of a document, by where the values begin in it.
 #[derive(Debug, Default)]
-pub(crate) struct Marks(HashMap<usize, Mark>);
+pub(crate) struct Marks(HashMap<u32, Mark>);
 
 impl Marks {
     /// Adds a mark to a value. What a mark says replaces what earlier ones said; what it leaves open stays.
     pub(crate) fn add(&mut self, node: &Node<'_>, mark: Mark) {
         let known = self.0.entry(node.span.start).or_default();
-        let Mark { role, turn, kind, is_joined, block, is_announced, is_tokens, is_skipped } = mark;
+        let Mark { role, turn, kind, is_joined, replaced_by, is_announced, is_tokens, is_skipped } = mark;
         *known = Mark {
             role: role.or(known.role),
             turn: turn.or(known.turn),
             kind: kind.or(known.kind),
             is_joined: is_joined || known.is_joined,
-            block: block.or_else(|| known.block.take()),
+            replaced_by: replaced_by.or(known.replaced_by),
             is_announced: is_announced || known.is_announced,
             is_tokens: is_tokens || known.is_tokens,
             is_skipped: is_skipped || known.is_skipped,
@@ -61,25 +67,48 @@ impl Marks {
     }
 }
 
+/// Whether a member of this name, or a value of this type, is what a tool returned: `tool_result`, `toolResult`,
+/// `shell_call_output`, `functionResponse` and whatever will be named so.
+pub(crate) fn is_result(name: &str) -> bool {
+    const ENDS: [&str; 8] = [
+        "_result",
+        "_output",
+        "Result",
+        "Output",
+        "functionResponse",
+        "function_response",
+        "toolResponse",
+        "tool_response",
+    ];
+    let singular = name.strip_suffix('s').unwrap_or(name);
+    ENDS.iter().any(|end| singular.ends_with(end))
+}
+
 /// The parts of a document, and what cannot be read of it.
 pub(crate) fn collect<'a>(body: &'a [u8], document: &Node<'a>, marks: &Marks) -> (Vec<Part<'a>>, Vec<Unseen>) {
+    // Only UTF-8 was read as a document.
+    let text = std::str::from_utf8(body).unwrap_or_default();
     let mut collector = Collector {
-        body,
+        text,
         marks,
         parts: Vec::new(),
         unseen: Vec::new(),
-        pointer: String::new(),
-        others: [Joined::default(), Joined::default()],
+        pointers: Pointers::of(text),
+        pointer: ROOT,
+        others: Vec::new(),
     };
     let context = Context { role: Role::Unknown, turn: Turn::Newest, kind: Kind::Other, block: None };
     collector.visit("", document, &context, None);
-    for (turn, joined) in [Turn::History, Turn::Newest].into_iter().zip(mem::take(&mut collector.others)) {
-        collector.push_joined(joined, &Context { turn, ..context.clone() });
+    for (context, joined) in mem::take(&mut collector.others) {
+        collector.push_joined(joined, &context);
     }
-    (collector.parts, collector.unseen)
+    let Collector { mut parts, unseen, pointers, .. } = collector;
+    let pointers = Arc::new(pointers);
+    parts.iter_mut().for_each(|part| part.pointers = Some(Arc::clone(&pointers)));
+    (parts, unseen)
 }
 
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 struct Context {
     role: Role,
     turn: Turn,
@@ -88,14 +117,15 @@ struct Context {
 }
 
 struct Collector<'a, 'm> {
-    body: &'a [u8],
+    text: &'a str,
     marks: &'m Marks,
     parts: Vec<Part<'a>>,
     unseen: Vec<Unseen>,
-    /// The JSON pointer of the current value.
-    pointer: String,
-    /// What nobody marked, in the history and in the newest turn.
-    others: [Joined; 2],
+    pointers: Pointers<'a>,
+    /// The pointer of the current value.
+    pointer: u32,
+    /// What nobody marked, by turn, role and kind: rules for prompts count by them.
+    others: Vec<(Context, Joined)>,
 }
 
 /// Several values in one text, with their names, as JSON has them: rules that look for a name before a value find it.
@@ -106,33 +136,48 @@ struct Joined {
 }
 
 impl Joined {
-    fn push(&mut self, before: &str, text: &str, after: &str, pointer: &str, source: Source) {
+    fn push(&mut self, before: &str, text: &str, after: &str, pointer: u32, source: Source) {
         self.text.push_str(before);
         let start = self.text.len();
         self.text.push_str(text);
-        self.segments.push(Segment { range: start..self.text.len(), pointer: pointer.into(), source });
+        self.segments.push(Segment::new(start..self.text.len(), pointer, source));
         self.text.push_str(after);
     }
+}
+
+/// What nobody marked in such a context.
+fn others<'o>(all: &'o mut Vec<(Context, Joined)>, context: &Context) -> &'o mut Joined {
+    let key = |one: &Context| (one.turn, one.role, one.kind);
+    let known = all.iter().position(|(one, _)| key(one) == key(context));
+    let at = known.unwrap_or(all.len());
+    if known.is_none() {
+        all.push((Context { block: None, ..*context }, Joined::default()));
+    }
+    &mut all[at].1
 }
 
 impl<'a> Collector<'a, '_> {
     /// Visits a value with its name. `joined` receives its strings; if there is none, `others` do.
     fn visit(&mut self, name: &str, node: &Node<'a>, outer: &Context, mut joined: Option<&mut Joined>) {
-        let mark = self.marks.0.get(&node.span.start).cloned().unwrap_or_default();
+        let mark = self.marks.0.get(&node.span.start).copied().unwrap_or_default();
         if mark.is_skipped {
             return;
         }
+        // Arguments of a call may be named as a result is.
+        let is_result = joined.is_none() && (is_result(name) || node.text_of("type").is_some_and(is_result));
+        let named = |role: Role, kind: Kind| if is_result { (Role::Tool, Kind::ToolResult) } else { (role, kind) };
+        let (role, kind) = named(outer.role, outer.kind);
         let context = Context {
-            role: mark.role.unwrap_or(outer.role),
+            role: mark.role.unwrap_or(role),
             turn: mark.turn.unwrap_or(outer.turn),
-            kind: mark.kind.unwrap_or(outer.kind),
-            block: mark.block.or_else(|| outer.block.clone()),
+            kind: mark.kind.unwrap_or(kind),
+            block: mark.replaced_by.map(|text_type| Block { span: node.span, text_type }).or(outer.block),
         };
         if mark.is_tokens {
-            self.unseen.push(Unseen { pointer: self.pointer.clone(), why: UnseenReason::Tokens });
-            return;
+            return self.add_unseen(UnseenReason::Tokens);
         }
-        if mark.is_joined && joined.is_none() {
+        let is_result_of_call = mark.kind == Some(Kind::ToolResult);
+        if mark.is_joined && (joined.is_none() || is_result_of_call) {
             let mut own = Joined::default();
             self.children(name, node, &context, &mut Some(&mut own), mark.is_announced);
             self.push_joined(own, &context);
@@ -156,29 +201,31 @@ impl<'a> Collector<'a, '_> {
     ) {
         match &node.value {
             Value::Object(members) => {
+                let outer = self.pointer;
                 for member in members {
-                    let depth = self.enter(&member.key);
+                    self.pointer = self.pointers.add(outer, Name::Key(member.key_at));
                     self.name(&member.key, context, joined);
                     self.visit(&member.key, &member.node, context, joined.as_deref_mut());
-                    self.pointer.truncate(depth);
                 }
+                self.pointer = outer;
             }
-            Value::Array(items) if items.iter().all(|item| matches!(item.value, Value::Number(_))) => {
-                if let Some(bytes) = bytes_of_numbers(items.iter().map(Node::small_number)) {
+            Value::Numbers(list) => {
+                if let Some(bytes) = bytes_of_numbers(small_numbers(list)) {
                     self.push_data(bytes, None, context);
                 }
                 self.raw(node, context, joined);
             }
             Value::Array(items) => {
+                let outer = self.pointer;
                 for (index, item) in items.iter().enumerate() {
-                    let depth = self.enter(&index.to_string());
+                    self.pointer = self.pointers.add(outer, Name::Index(offset(index)));
                     self.visit(name, item, context, joined.as_deref_mut());
-                    self.pointer.truncate(depth);
                 }
+                self.pointer = outer;
             }
             Value::String(text) => {
                 if self.data(text, context, is_announced) {
-                    let source = Source::String(node.span.clone());
+                    let source = Source::String(node.span);
                     self.add(context, joined, "\"", text, "\"\n", source);
                 }
             }
@@ -191,8 +238,8 @@ impl<'a> Collector<'a, '_> {
     }
 
     fn raw(&mut self, node: &Node<'a>, context: &Context, joined: &mut Option<&mut Joined>) {
-        let text = self.body.get(node.span.clone()).map(String::from_utf8_lossy).unwrap_or_default();
-        self.add(context, joined, "", &text, "\n", Source::Raw(node.span.clone()));
+        let text = self.text.get(node.span.range()).unwrap_or_default();
+        self.add(context, joined, "", text, "\n", Source::Raw(node.span));
     }
 
     fn add(
@@ -206,9 +253,9 @@ impl<'a> Collector<'a, '_> {
     ) {
         let into = match joined {
             Some(joined) => joined,
-            None => &mut self.others[usize::from(context.turn == Turn::Newest)],
+            None => others(&mut self.others, context),
         };
-        into.push(before, text, after, &self.pointer, source);
+        into.push(before, text, after, self.pointer, source);
     }
 
     /// Adds what a string holds as data. Returns whether the string is to be scanned as it stands, too.
@@ -216,46 +263,39 @@ impl<'a> Collector<'a, '_> {
         let (data, is_text) = data_in(text, is_announced);
         match data {
             Data::None => {}
-            Data::Damaged => {
-                self.unseen.push(Unseen { pointer: self.pointer.clone(), why: UnseenReason::DamagedData });
-            }
+            Data::Damaged => self.add_unseen(UnseenReason::DamagedData),
             Data::Bytes(bytes, media_type) => self.push_data(bytes, media_type, context),
         }
         is_text
     }
 
+    fn add_unseen(&mut self, why: UnseenReason) {
+        if self.unseen.len() < MOST_UNSEEN {
+            self.unseen.push(Unseen { pointer: self.pointers.write(self.pointer), why });
+        }
+    }
+
     fn push_data(&mut self, bytes: Vec<u8>, media_type: Option<String>, context: &Context) {
-        let pointer = self.pointer.clone();
+        let pointer = self.pointer;
         self.push(Kind::Data, Content::Data { bytes, pointer, media_type }, context);
     }
 
     fn push_text(&mut self, node: &Node<'a>, text: Cow<'a, str>, kind: Kind, context: &Context) {
-        let source = Source::String(node.span.clone());
-        let segments = vec![Segment { range: 0..text.len(), pointer: self.pointer.clone(), source }];
+        let source = Source::String(node.span);
+        let segments = Segments::one(0..text.len(), self.pointer, source);
         self.push(kind, Content::Text { text, segments }, context);
     }
 
     fn push_joined(&mut self, joined: Joined, context: &Context) {
         if !joined.segments.is_empty() {
             let Joined { text, segments } = joined;
-            self.push(context.kind, Content::Text { text: text.into(), segments }, context);
+            let content = Content::Text { text: text.into(), segments: Segments::Many(segments) };
+            self.push(context.kind, content, context);
         }
     }
 
     fn push(&mut self, kind: Kind, content: Content<'a>, context: &Context) {
-        let Context { role, turn, block, .. } = context.clone();
-        self.parts.push(Part { role, kind, turn, content, block });
-    }
-
-    /// Appends a name to the pointer. Returns the length to go back to.
-    fn enter(&mut self, name: &str) -> usize {
-        let depth = self.pointer.len();
-        self.pointer.push('/');
-        if name.contains(['~', '/']) {
-            self.pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
-        } else {
-            self.pointer.push_str(name);
-        }
-        depth
+        let Context { role, turn, block, .. } = *context;
+        self.parts.push(Part { role, kind, turn, content, block, pointers: None });
     }
 }

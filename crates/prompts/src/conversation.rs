@@ -1,11 +1,15 @@
 //! What goes to a model or comes from it, as parts: each is a text or a file with its role, its kind and its place.
 
 use std::borrow::Cow;
-use std::ops::Range;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
 
 use layersift_scan::Scope;
 
 use crate::form::Form;
+use crate::json::Span;
+use crate::pointers::{Pointers, ROOT};
+use crate::room::Taken;
 
 /// Who says a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,34 +108,82 @@ pub struct Part<'a> {
     pub(crate) content: Content<'a>,
     /// The block that can be replaced by a text as a whole, where that leaves a body that the model takes.
     pub(crate) block: Option<Block>,
+    /// The pointers of the body; without them, all is at its root.
+    pub(crate) pointers: Option<Arc<Pointers<'a>>>,
 }
 
 #[derive(Debug)]
 pub(crate) enum Content<'a> {
     /// One string, or several with their names, in one text.
-    Text { text: Cow<'a, str>, segments: Vec<Segment> },
+    Text { text: Cow<'a, str>, segments: Segments },
     /// Decoded data, from the string at `span`.
-    Data { bytes: Vec<u8>, pointer: String, media_type: Option<String> },
+    Data { bytes: Vec<u8>, pointer: u32, media_type: Option<String> },
 }
 
 /// The bytes of a part's text that come from one value.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    pub(crate) range: Range<usize>,
-    /// The JSON pointer of the value (RFC 6901); empty for a body that is one text.
-    pub(crate) pointer: String,
+    span: Span,
+    /// The number of the pointer of the value.
+    pub(crate) pointer: u32,
     pub(crate) source: Source,
 }
 
+impl Segment {
+    pub(crate) fn new(range: Range<usize>, pointer: u32, source: Source) -> Segment {
+        Segment { span: Span::of(range), pointer, source }
+    }
+
+    /// The bytes of the part's text.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.span.range()
+    }
+
+    /// Whether it has some of the bytes in `span`.
+    pub(crate) fn touches(&self, span: &Range<usize>) -> bool {
+        let own = self.range();
+        own.start < span.end && span.start < own.end
+    }
+}
+
+/// The segments of a text. Most texts have one.
+#[derive(Debug)]
+pub(crate) enum Segments {
+    One([Segment; 1]),
+    Many(Vec<Segment>),
+}
+
+impl Segments {
+    pub(crate) fn one(range: Range<usize>, pointer: u32, source: Source) -> Segments {
+        Segments::One([Segment::new(range, pointer, source)])
+    }
+
+    /// One segment for the whole of a body that is a text.
+    pub(crate) fn whole(size: usize, source: Source) -> Segments {
+        Segments::one(0..size, ROOT, source)
+    }
+}
+
+impl Deref for Segments {
+    type Target = [Segment];
+
+    fn deref(&self) -> &[Segment] {
+        match self {
+            Segments::One(one) => one,
+            Segments::Many(many) => many,
+        }
+    }
+}
+
 /// Where a segment comes from in the body, and so how it is changed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Source {
     /// The body is this text.
     Body,
     /// A JSON string, with its quotes.
-    String(Range<usize>),
+    String(Span),
     /// A JSON value that is no string, as it is written.
-    Raw(Range<usize>),
+    Raw(Span),
     /// A name of a member, which no copy can change.
     Name,
     /// Something else that no copy can change.
@@ -139,16 +191,16 @@ pub(crate) enum Source {
 }
 
 /// A block of a message that is replaced as a whole: its place, and the type that a block of text has in this form.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
-    pub(crate) span: Range<usize>,
+    pub(crate) span: Span,
     pub(crate) text_type: &'static str,
 }
 
 impl<'a> Part<'a> {
     /// What a user says now.
     pub(crate) fn of_user(kind: Kind, content: Content<'a>) -> Part<'a> {
-        Part { role: Role::User, kind, turn: Turn::Newest, content, block: None }
+        Part { role: Role::User, kind, turn: Turn::Newest, content, block: None, pointers: None }
     }
 }
 
@@ -183,15 +235,24 @@ impl Part<'_> {
     }
 
     /// The JSON pointer (RFC 6901) of the value that holds byte `offset` of the part; empty for a body that is no JSON.
-    pub fn pointer_at(&self, offset: usize) -> &str {
+    pub fn pointer_at(&self, offset: usize) -> String {
         match &self.content {
             Content::Text { segments, .. } => {
                 // Bytes between two segments belong to the one before.
-                let after = segments.partition_point(|segment| segment.range.start <= offset);
-                segments.get(after.saturating_sub(1)).map_or("", |segment| &segment.pointer)
+                let after = segments.partition_point(|segment| segment.range().start <= offset);
+                segments.get(after.saturating_sub(1)).map_or_else(String::new, |segment| self.pointer_of(segment))
             }
-            Content::Data { pointer, .. } => pointer,
+            Content::Data { pointer, .. } => self.written(*pointer),
         }
+    }
+
+    /// The JSON pointer of the value that a segment is from.
+    pub(crate) fn pointer_of(&self, segment: &Segment) -> String {
+        self.written(segment.pointer)
+    }
+
+    fn written(&self, pointer: u32) -> String {
+        self.pointers.as_ref().map_or_else(String::new, |pointers| pointers.write(pointer))
     }
 }
 
@@ -243,12 +304,23 @@ pub struct Conversation<'a> {
     pub(crate) is_answer: bool,
     /// The body.
     pub(crate) body: &'a [u8],
+    /// Room for its values.
+    pub(crate) _room: Option<Taken>,
 }
 
 impl<'a> Conversation<'a> {
     /// The `parts` of a body in a form that names no model.
     pub(crate) fn of_parts(form: Form, parts: Vec<Part<'a>>, body: &'a [u8]) -> Conversation<'a> {
-        Conversation { form, parts, pieces: Vec::new(), unseen: Vec::new(), model: None, is_answer: false, body }
+        Conversation {
+            form,
+            parts,
+            pieces: Vec::new(),
+            unseen: Vec::new(),
+            model: None,
+            is_answer: false,
+            body,
+            _room: None,
+        }
     }
 }
 

@@ -40,22 +40,26 @@ impl Edits {
         self.values.is_empty()
     }
 
+    /// How many values change.
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
+    }
+
     /// Masks `span` of a part. Returns whether that was possible.
     pub(crate) fn mask(&mut self, part: &Part<'_>, span: &Range<usize>, rule: &str, body: &[u8]) -> bool {
         match &part.content {
             Content::Text { text, segments } => {
-                let touched = || {
-                    segments.iter().filter(|segment| segment.range.start < span.end && span.start < segment.range.end)
-                };
+                let touched = || segments.iter().filter(|segment| segment.touches(span));
                 if touched().next().is_none()
                     || touched().any(|segment| matches!(segment.source, Source::Name | Source::Fixed))
                 {
                     return self.replace_block(part, rule);
                 }
                 for segment in touched() {
-                    let start = span.start.max(segment.range.start) - segment.range.start;
-                    let end = span.end.min(segment.range.end) - segment.range.start;
-                    let text = text.get(segment.range.clone()).unwrap_or_default();
+                    let range = segment.range();
+                    let start = span.start.max(range.start) - range.start;
+                    let end = span.end.min(range.end) - range.start;
+                    let text = text.get(range).unwrap_or_default();
                     self.add(&segment.source, text, start..end, rule, body);
                 }
                 true
@@ -67,17 +71,19 @@ impl Edits {
     fn replace_block(&mut self, part: &Part<'_>, rule: &str) -> bool {
         let Some(block) = &part.block else { return false };
         let new = format!("{{\"type\":{},\"text\":{}}}", quote(block.text_type), quote(&mask(rule)));
-        self.values.insert(block.span.start, Edit { span: block.span.clone(), what: What::Whole(new) });
+        let span = block.span.range();
+        self.values.insert(span.start, Edit { span, what: What::Whole(new) });
         true
     }
 
     fn add(&mut self, source: &Source, text: &str, range: Range<usize>, rule: &str, body: &[u8]) {
         let (span, is_string) = match source {
             Source::Body => (0..body.len(), false),
-            Source::String(span) => (span.clone(), true),
+            Source::String(span) => (span.range(), true),
             Source::Raw(span) => {
                 let new = quote(&mask(rule));
-                self.values.entry(span.start).or_insert(Edit { span: span.clone(), what: What::Whole(new) });
+                let span = span.range();
+                self.values.entry(span.start).or_insert(Edit { span, what: What::Whole(new) });
                 return;
             }
             Source::Name | Source::Fixed => return,

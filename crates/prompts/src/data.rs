@@ -44,11 +44,9 @@ pub fn data_in(text: &str, is_announced: bool) -> (Data, bool) {
 }
 
 /// The bytes that a list of numbers stands for, as programs write buffers in JSON; `None` if it is something else.
-pub fn bytes_of_numbers(numbers: impl ExactSizeIterator<Item = Option<u64>>) -> Option<Vec<u8>> {
-    if numbers.len() < LEAST_NUMBERS {
-        return None;
-    }
-    numbers.map(|number| u8::try_from(number?).ok()).collect()
+pub fn bytes_of_numbers(numbers: impl Iterator<Item = Option<u64>>) -> Option<Vec<u8>> {
+    let bytes: Vec<u8> = numbers.map(|number| u8::try_from(number?).ok()).collect::<Option<_>>()?;
+    (bytes.len() >= LEAST_NUMBERS).then_some(bytes)
 }
 
 /// Decodes a data URI, and a string that is base64 as a whole.

@@ -13,9 +13,10 @@ use std::str::FromStr;
 
 use crate::batch;
 use crate::collect::{Marks, collect};
-use crate::conversation::{Content, Conversation, Kind, Part, Segment, Source};
+use crate::conversation::{Content, Conversation, Kind, Part, Segments, Source, Turn};
 use crate::json::{self, Node, Unreadable};
 use crate::pieces::pieces;
+use crate::room::{take, values_in};
 
 /// The form of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -118,7 +119,11 @@ impl Form {
             Form::Chat | Form::Messages | Form::Completions => messages::mark(document, marks),
             Form::Responses | Form::Embeddings => responses::mark(document, marks),
             Form::LiteLlm => litellm::mark(document, marks),
-            Form::Json => batch::mark(document, marks),
+            Form::Json => {
+                // Other APIs call them so, too.
+                messages::definitions(document.get("tools"), Turn::Newest, marks);
+                batch::mark(document, marks);
+            }
             Form::Multipart | Form::Text => {}
         }
     }
@@ -161,15 +166,29 @@ pub fn is_form_bounded_by(body: &[u8], boundary: &str) -> bool {
     multipart::is_bounded_by(body, boundary)
 }
 
+/// Whether a body of `form`, or of the form that it seems to have, is read as one text.
+pub fn is_text(body: &[u8], form: Option<Form>) -> bool {
+    match form {
+        Some(form) => form == Form::Text,
+        None => !multipart::is_likely(body) && !opening::may_be_json(body),
+    }
+}
+
 /// Reads `body`: as `form`, or as the form that it seems to have.
 ///
 /// # Errors
 /// [`Unreadable`] if the body is not of that form, or if two readers could understand it in two ways.
 pub fn read(body: &[u8], form: Option<Form>) -> Result<Conversation<'_>, Unreadable> {
+    let room = take(values_in(body));
+    Ok(Conversation { _room: room, ..read_again(body, form)? })
+}
+
+/// The same for a copy of a body that there is room for.
+pub(crate) fn read_again(body: &[u8], form: Option<Form>) -> Result<Conversation<'_>, Unreadable> {
     if form == Some(Form::Multipart) || (form.is_none() && multipart::is_likely(body)) {
         return multipart::read(body);
     }
-    if form == Some(Form::Text) || (form.is_none() && !opening::may_be_json(body)) {
+    if is_text(body, form) {
         return text(body);
     }
     let document = match json::parse(body) {
@@ -186,12 +205,13 @@ pub fn read(body: &[u8], form: Option<Form>) -> Result<Conversation<'_>, Unreada
     let model = model_of(&document).or_else(|| batch::model(&document));
     let is_answer = form.is_answer(&document);
     let pieces = if form == Form::Json { pieces(&document) } else { Vec::new() };
-    Ok(Conversation { form, parts, pieces, unseen, model, is_answer, body })
+    Ok(Conversation { form, parts, pieces, unseen, model, is_answer, body, _room: None })
 }
 
 /// Reads a body that LiteLLM passes through to an API, as it shows it to a guardrail: with metadata of its own, in
 /// which are hashes of the client's key. `None` if it is not one.
 pub(crate) fn read_passed_through(body: &[u8]) -> Option<Conversation<'_>> {
+    let room = take(values_in(body));
     let document = json::parse(body).ok()?;
     let metadata = document.get(litellm::METADATA)?;
     let form = Form::of(&document);
@@ -200,12 +220,12 @@ pub(crate) fn read_passed_through(body: &[u8]) -> Option<Conversation<'_>> {
     litellm::mark_metadata(metadata, &mut marks);
     let (parts, unseen) = collect(body, &document, &marks);
     let (model, is_answer) = (model_of(&document), form.is_answer(&document));
-    Some(Conversation { form, parts, pieces: Vec::new(), unseen, model, is_answer, body })
+    Some(Conversation { form, parts, pieces: Vec::new(), unseen, model, is_answer, body, _room: room })
 }
 
 fn text(body: &[u8]) -> Result<Conversation<'_>, Unreadable> {
     let text = std::str::from_utf8(body).map_err(|error| Unreadable::Utf8(error.valid_up_to()))?;
-    let segments = vec![Segment { range: 0..text.len(), pointer: String::new(), source: Source::Body }];
+    let segments = Segments::whole(text.len(), Source::Body);
     let part = Part::of_user(Kind::Text, Content::Text { text: text.into(), segments });
     Ok(Conversation::of_parts(Form::Text, vec![part], body))
 }

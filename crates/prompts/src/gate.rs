@@ -1,6 +1,7 @@
 //! The gate: reads a body, scans its parts, and decides.
 
 use std::collections::HashSet;
+use std::mem;
 use std::sync::Arc;
 
 use layersift_model::{GapReason, Limits, Severity};
@@ -10,9 +11,10 @@ use crate::cache::PartCache;
 use crate::collect::{Marks, collect};
 use crate::conversation::{Content, Conversation, Part, Role, Segment, Source, Turn, Unseen};
 use crate::copy::Edits;
-use crate::form::{Form, read, read_passed_through};
+use crate::form::{Form, read, read_again, read_passed_through};
 use crate::json::{Node, Unreadable};
 use crate::outcome::{Found, Outcome, Subject};
+use crate::pointers::ROOT;
 use crate::policy::{Action, Policy};
 use crate::sighting::{Direction, Sighting, Witness};
 use crate::url;
@@ -20,6 +22,10 @@ use crate::verdict::{Decision, Place, Reason, Verdict};
 
 /// The most reasons of one verdict.
 const MOST_REASONS: usize = 100;
+
+/// The most reasons that are kept until the heaviest of them are chosen, and the most values that are masked.
+const MOST_KEPT: usize = 10_000;
+const MOST_MASKED: usize = 10_000;
 
 /// The title of what cannot be read.
 const UNREADABLE: &str = "a body that cannot be read";
@@ -133,7 +139,7 @@ impl Gate {
         if bytes.len() > policy.max_bytes {
             return denied("prompt.too-large", "a file that is too large", Unreadable::TooLarge(policy.max_bytes));
         }
-        let content = Content::Data { bytes: bytes.to_vec(), pointer: String::new(), media_type: None };
+        let content = Content::Data { bytes: bytes.to_vec(), pointer: ROOT, media_type: None };
         let part = Part::of_user(crate::Kind::Data, content);
         let outcome = self.remembered(client, Subject::File { path, bytes });
         let mut judged = Judged::default();
@@ -179,7 +185,8 @@ impl Gate {
     pub(crate) fn check_document(&self, body: &[u8], document: &Node<'_>, marks: &Marks, client: Client<'_>) -> Judged {
         let (parts, unseen) = collect(body, document, marks);
         let (model, is_answer) = (None, true);
-        let conversation = Conversation { form: Form::Json, parts, pieces: Vec::new(), unseen, model, is_answer, body };
+        let conversation =
+            Conversation { form: Form::Json, parts, pieces: Vec::new(), unseen, model, is_answer, body, _room: None };
         let mut judged = self.judge(&conversation, client);
         judged.add_limits(&conversation, &Policy { max_tokens: None, ..client.policy.clone() });
         judged
@@ -216,7 +223,7 @@ impl Gate {
     fn masked(&self, conversation: &Conversation<'_>, edits: Edits, client: Client<'_>) -> Option<Vec<u8>> {
         let mut copy = edits.apply(conversation.body);
         for _ in 0..MOST_ROUNDS {
-            let again = read(&copy, Some(conversation.form)).ok()?;
+            let again = read_again(&copy, Some(conversation.form)).ok()?;
             let judged = self.judge(&again, client);
             if judged.edits.is_empty() {
                 let is_clean = judged.decision() == Decision::Allow;
@@ -235,7 +242,7 @@ pub(crate) struct Judged {
     pub(crate) reasons: Vec<Reason>,
     pub(crate) edits: Edits,
     /// The pointers of members whose names have a secret.
-    names: Vec<String>,
+    names: HashSet<String>,
 }
 
 impl Judged {
@@ -250,7 +257,7 @@ impl Judged {
     fn add_crossing(&mut self, part: &Part<'_>, outcome: &Outcome, gate: &Gate, policy: &Policy, body: &[u8]) {
         let Content::Text { segments, .. } = &part.content else { return };
         let is_crossing = |found: &Found| {
-            let inside = |one: &Segment| one.range.start <= found.span.start && found.span.end <= one.range.end;
+            let inside = |one: &Segment| one.range().start <= found.span.start && found.span.end <= one.range().end;
             !segments.iter().any(inside)
         };
         for found in outcome.found.iter().filter(|found| gate.counts(found, part.scope()) && is_crossing(found)) {
@@ -263,19 +270,23 @@ impl Judged {
         let gaps = outcome.gaps.iter().map(|gap| describe(*gap));
         for why in gaps.chain(outcome.unseen.iter().map(|unseen| unseen.describe())) {
             let place = Some(place(part, 0, Vec::new(), Vec::new()));
-            self.reasons.push(Reason { place, ..incomplete(why.into(), policy.incomplete) });
+            self.push(Reason { place, ..incomplete(why.into(), policy.incomplete) });
         }
     }
 
     fn add_found(&mut self, part: &Part<'_>, found: &Found, policy: &Policy, body: &[u8]) {
         let mut action = policy.action(&found.rule, found.severity, part.turn);
         let mut note = found.note.clone();
+        if action == Action::Mask && self.edits.len() >= MOST_MASKED {
+            action = Action::Deny;
+            note = Some("there is too much to mask".into());
+        }
         if action == Action::Mask && !self.edits.mask(part, &found.span, &found.rule.id, body) {
             action = Action::Deny;
             note = Some("it cannot be masked where it is".into());
         }
         self.note_names(part, found);
-        self.reasons.push(Reason {
+        self.push(Reason {
             action,
             rule: found.rule.id.clone(),
             title: found.rule.title.clone(),
@@ -287,23 +298,30 @@ impl Judged {
         });
     }
 
+    fn push(&mut self, reason: Reason) {
+        if self.reasons.len() >= MOST_KEPT {
+            self.reasons = tidy(mem::take(&mut self.reasons));
+        }
+        self.reasons.push(reason);
+    }
+
     fn note_names(&mut self, part: &Part<'_>, found: &Found) {
         let Content::Text { segments, .. } = &part.content else { return };
-        let touched =
-            segments.iter().filter(|one| one.range.start < found.span.end && found.span.start < one.range.end);
-        self.names.extend(touched.filter(|one| matches!(one.source, Source::Name)).map(|one| one.pointer.clone()));
+        let touched = segments.iter().filter(|one| one.touches(&found.span));
+        self.names.extend(touched.filter(|one| matches!(one.source, Source::Name)).map(|one| part.pointer_of(one)));
     }
 
     /// Cuts the names that have a secret off the pointers.
     fn hide_names(&mut self) {
-        for place in self.reasons.iter_mut().filter_map(|reason| reason.place.as_mut()) {
-            for name in &self.names {
-                let is_below =
-                    place.pointer.strip_prefix(&name[..]).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-                if is_below {
-                    place.pointer.truncate(name.rfind('/').unwrap_or(0));
-                    place.pointer.push_str("/\u{2026}");
-                }
+        if self.names.is_empty() {
+            return;
+        }
+        for pointer in self.reasons.iter_mut().filter_map(|reason| Some(&mut reason.place.as_mut()?.pointer)) {
+            let ends = pointer.match_indices('/').map(|(at, _)| at).skip(1).chain([pointer.len()]);
+            let named = ends.filter_map(|end| pointer.get(..end)).find(|name| self.names.contains(*name));
+            if let Some(parent) = named.map(|name| name.rfind('/').unwrap_or(0)) {
+                pointer.truncate(parent);
+                pointer.push_str("/\u{2026}");
             }
         }
     }
@@ -343,7 +361,7 @@ fn tidy(mut reasons: Vec<Reason>) -> Vec<Reason> {
 }
 
 fn place(part: &Part<'_>, offset: usize, inside: Vec<String>, views: Vec<String>) -> Place {
-    let pointer = part.pointer_at(offset).to_string();
+    let pointer = part.pointer_at(offset);
     Place { role: part.role, kind: part.kind, turn: part.turn, pointer, inside, views }
 }
 

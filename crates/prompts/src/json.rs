@@ -4,11 +4,17 @@
 //! reads one thing while the model reads another is open, so such a text is refused.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::ops::Range;
 
 /// The deepest nesting of objects and arrays. Schemas of tools nest about twenty levels deep.
 pub(crate) const MOST_DEPTH: usize = 128;
+
+/// The most values of a document, without the numbers in lists of numbers. A chat of a million tokens with all its tools
+/// has some tens of thousands. Each takes up to 256 bytes until the body was checked.
+pub(crate) const MOST_VALUES: usize = 250_000;
+
+/// The most bytes of a document, whatever the policy allows: places in it have 32 bits.
+const MOST_BYTES: usize = 1 << 30;
 
 /// Why a body cannot be read. No variant has anything of the body in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +23,9 @@ pub enum Unreadable {
     /// The text begins with a byte order mark.
     #[error("it begins with a byte order mark")]
     ByteOrderMark,
+    /// The text is UTF-16 or UTF-32, which some servers read as JSON: its first characters have NUL in them.
+    #[error("it begins with NUL, as UTF-16 and UTF-32 do")]
+    Wide,
     /// Bytes that are not UTF-8.
     #[error("invalid UTF-8 at byte {0}")]
     Utf8(usize),
@@ -32,6 +41,9 @@ pub enum Unreadable {
     /// Objects and arrays nested too deeply.
     #[error("nested more than {MOST_DEPTH} levels deep")]
     TooDeep,
+    /// Too many values, which take far more memory than text does.
+    #[error("it has more than {MOST_VALUES} values besides the numbers in lists of numbers")]
+    TooManyValues,
     /// The body is larger than the policy allows.
     #[error("it has more than {0} bytes")]
     TooLarge(usize),
@@ -43,10 +55,32 @@ pub enum Unreadable {
     Form(&'static str),
 }
 
+/// A range of the bytes of a document. There are many of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+impl Span {
+    pub(crate) fn of(range: Range<usize>) -> Span {
+        Span { start: offset(range.start), end: offset(range.end) }
+    }
+
+    pub(crate) fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// An offset, of which no document has more than fit.
+pub(crate) fn offset(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
 /// A value, and the bytes of the text that it takes.
 #[derive(Debug)]
 pub(crate) struct Node<'a> {
-    pub(crate) span: Range<usize>,
+    pub(crate) span: Span,
     pub(crate) value: Value<'a>,
 }
 
@@ -57,13 +91,17 @@ pub(crate) enum Value<'a> {
     /// As it is written.
     Number(&'a str),
     String(Cow<'a, str>),
-    Array(Vec<Node<'a>>),
-    Object(Vec<Member<'a>>),
+    /// A list of numbers, or of nothing, as it is written between its brackets: numbers are not kept one by one.
+    Numbers(&'a str),
+    Array(Box<[Node<'a>]>),
+    Object(Box<[Member<'a>]>),
 }
 
 #[derive(Debug)]
 pub(crate) struct Member<'a> {
     pub(crate) key: Cow<'a, str>,
+    /// Where the key begins in the document.
+    pub(crate) key_at: u32,
     pub(crate) node: Node<'a>,
 }
 
@@ -79,7 +117,16 @@ impl<'a> Node<'a> {
         if let Value::String(text) = &self.value { Some(text) } else { None }
     }
 
-    /// The items of an array; none for any other value.
+    /// Whether numbers are among the items of an array.
+    pub(crate) fn has_numbers(&self) -> bool {
+        match &self.value {
+            Value::Numbers(list) => !list.trim().is_empty(),
+            Value::Array(items) => items.iter().any(|item| matches!(item.value, Value::Number(_))),
+            _ => false,
+        }
+    }
+
+    /// The items of an array that are no list of numbers; none for any other value.
     pub(crate) fn items(&self) -> &[Node<'a>] {
         if let Value::Array(items) = &self.value { items } else { &[] }
     }
@@ -101,10 +148,32 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Node<'_>, Unreadable> {
     if text.starts_with('\u{feff}') {
         return Err(Unreadable::ByteOrderMark);
     }
-    let mut reader = Reader { text, at: 0, depth: 0 };
+    if is_wide(bytes) {
+        return Err(Unreadable::Wide);
+    }
+    if text.len() > MOST_BYTES {
+        return Err(Unreadable::TooLarge(MOST_BYTES));
+    }
+    let mut reader = Reader { text, at: 0, depth: 0, values: 0 };
     let node = reader.value()?;
     reader.space();
     if reader.at < text.len() { Err(Unreadable::Syntax(reader.at)) } else { Ok(node) }
+}
+
+/// The string that begins at a quotation mark of a document.
+pub(crate) fn string_at(text: &str, at: u32) -> Cow<'_, str> {
+    Reader { text, at: at as usize, depth: 0, values: 0 }.string().unwrap_or_default()
+}
+
+/// The numbers of a list of numbers, as far as they are small.
+pub(crate) fn small_numbers(list: &str) -> impl Iterator<Item = Option<u64>> {
+    list.split(',').map(|number| number.trim_ascii().parse().ok())
+}
+
+/// Whether a text is UTF-16 or UTF-32 without a byte order mark, if it is JSON: the first character of JSON is ASCII
+/// (RFC 4627, section 3). Servers that detect the encoding so look at the first four bytes.
+pub(crate) fn is_wide(bytes: &[u8]) -> bool {
+    bytes.iter().take(4).any(|byte| *byte == 0)
 }
 
 /// `text` as a JSON string with its quotes, as JSON encoders of other languages write it.
@@ -130,11 +199,16 @@ struct Reader<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    values: usize,
 }
 
 impl<'a> Reader<'a> {
     fn value(&mut self) -> Result<Node<'a>, Unreadable> {
         self.space();
+        self.values += 1;
+        if self.values > MOST_VALUES {
+            return Err(Unreadable::TooManyValues);
+        }
         let start = self.at;
         let value = match self.peek() {
             Some(b'"') => Value::String(self.string()?),
@@ -143,7 +217,7 @@ impl<'a> Reader<'a> {
             Some(b'-' | b'0'..=b'9') => self.number()?,
             _ => self.literal()?,
         };
-        Ok(Node { span: start..self.at, value })
+        Ok(Node { span: Span::of(start..self.at), value })
     }
 
     fn nested(
@@ -162,10 +236,9 @@ impl<'a> Reader<'a> {
 
     fn object(&mut self) -> Result<Value<'a>, Unreadable> {
         let mut members: Vec<Member<'a>> = Vec::new();
-        let mut keys = Keys::default();
         self.space();
         if self.take(b'}') {
-            return Ok(Value::Object(members));
+            return Ok(Value::Object(Box::default()));
         }
         loop {
             self.space();
@@ -174,35 +247,55 @@ impl<'a> Reader<'a> {
                 return self.wrong();
             }
             let key = self.string()?;
-            if !keys.is_new(&members, &key) {
-                return Err(Unreadable::DuplicateKey(start));
-            }
             self.space();
             self.expect(b':')?;
             let node = self.value()?;
-            members.push(Member { key, node });
+            members.push(Member { key, key_at: offset(start), node });
             self.space();
             if !self.take(b',') {
                 self.expect(b'}')?;
-                return Ok(Value::Object(members));
+                return match duplicate(&members) {
+                    Some(member) => Err(Unreadable::DuplicateKey(member.key_at as usize)),
+                    None => Ok(Value::Object(members.into())),
+                };
             }
         }
     }
 
     fn array(&mut self) -> Result<Value<'a>, Unreadable> {
-        let mut items = Vec::new();
-        self.space();
-        if self.take(b']') {
-            return Ok(Value::Array(items));
+        let start = self.at;
+        if let Some(list) = self.numbers() {
+            return Ok(Value::Numbers(list));
         }
+        self.at = start;
+        let mut items = Vec::new();
         loop {
             items.push(self.value()?);
             self.space();
             if !self.take(b',') {
                 self.expect(b']')?;
-                return Ok(Value::Array(items));
+                return Ok(Value::Array(items.into()));
             }
         }
+    }
+
+    /// A list of numbers or of nothing, to its end; `None` if it is another list.
+    fn numbers(&mut self) -> Option<&'a str> {
+        let start = self.at;
+        self.space();
+        if !self.take(b']') {
+            loop {
+                self.space();
+                self.peek().filter(|byte| matches!(byte, b'-' | b'0'..=b'9'))?;
+                self.number().ok()?;
+                self.space();
+                if self.take(b']') {
+                    break;
+                }
+                self.expect(b',').ok()?;
+            }
+        }
+        Some(self.slice(start, self.at - 1))
     }
 
     fn string(&mut self) -> Result<Cow<'a, str>, Unreadable> {
@@ -218,7 +311,11 @@ impl<'a> Reader<'a> {
                     self.at += 1;
                     return Ok(match owned {
                         None => Cow::Borrowed(rest),
-                        Some(text) => Cow::Owned(text + rest),
+                        Some(text) => {
+                            let mut text = text + rest;
+                            text.shrink_to_fit();
+                            Cow::Owned(text)
+                        }
                     });
                 }
                 Some(b'\\') => {
@@ -347,25 +444,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The keys of an object. Few are compared one by one, many by a set.
-#[derive(Default)]
-struct Keys {
-    many: HashSet<String>,
-}
-
-impl Keys {
-    const FEW: usize = 16;
-
-    /// Whether `key` is none of the keys of `members`, which are all keys so far.
-    fn is_new(&mut self, members: &[Member<'_>], key: &str) -> bool {
-        if members.len() < Keys::FEW {
-            return members.iter().all(|member| member.key != key);
-        }
-        if self.many.is_empty() {
-            self.many.extend(members.iter().map(|member| member.key.to_string()));
-        }
-        self.many.insert(key.to_string())
-    }
+/// A member whose key an earlier one of an object has.
+fn duplicate<'m, 'a>(members: &'m [Member<'a>]) -> Option<&'m Member<'a>> {
+    let mut sorted: Vec<&Member<'a>> = members.iter().collect();
+    sorted.sort_unstable_by(|a, b| a.key.cmp(&b.key).then(a.key_at.cmp(&b.key_at)));
+    sorted.windows(2).find_map(|two| match two {
+        [first, second] if first.key == second.key => Some(*second),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
@@ -381,7 +467,7 @@ mod tests {
                     all.push(member.key.to_string());
                     collect(&member.node, all);
                 }),
-                Value::Literal | Value::Number(_) => {}
+                Value::Literal | Value::Number(_) | Value::Numbers(_) => {}
             }
         }
         let mut all = Vec::new();
@@ -413,11 +499,30 @@ mod tests {
         assert_eq!(error(br#""\udc00\ud800""#), Unreadable::Surrogate(1));
         assert_eq!(error(b"\"\xff\""), Unreadable::Utf8(1));
         assert_eq!(error("\u{feff}{}".as_bytes()), Unreadable::ByteOrderMark);
+        for text in [&b"{\0}\0"[..], b"\0{\0}", b"\0\0\0{\0\0\0}", b" \0{\0}\0"] {
+            assert_eq!(error(text), Unreadable::Wide);
+        }
         assert_eq!(error(b"{} {}"), Unreadable::Syntax(3));
         assert_eq!(error("[".repeat(200).as_bytes()), Unreadable::TooDeep);
         for text in ["", "{", "[1,]", "{\"a\" 1}", "01", "1.", "nul", "\"a", "\"\\x\"", "\"\n\"", "{a:1}", "'a'"] {
             assert!(matches!(error(text.as_bytes()), Unreadable::Syntax(_)), "{text}");
         }
+    }
+
+    #[test]
+    fn numbers_in_lists_are_not_kept_one_by_one() {
+        let list = |text: &'static str| match parse(text.as_bytes()).unwrap().value {
+            Value::Numbers(list) => small_numbers(list).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(list("[1, 2.5,-3 ]"), [Some(1), None, None]);
+        let many = |item: &str, count: usize| format!("[{}]", vec![item; count].join(","));
+        assert!(parse(many("0", 2 * MOST_VALUES).as_bytes()).is_ok());
+        assert!(parse(many("[]", MOST_VALUES - 1).as_bytes()).is_ok());
+        for text in [many("[]", MOST_VALUES), many("0,\"\"", MOST_VALUES / 2), many("0", 2 * MOST_VALUES) + "x"] {
+            assert!(matches!(parse(text.as_bytes()), Err(Unreadable::TooManyValues | Unreadable::Syntax(_))));
+        }
+        assert!(matches!(parse(b"[1,2"), Err(Unreadable::Syntax(4))));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Texts in pieces over the items of a list: streamed answers that are not events, as JSON or JSON Lines.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::conversation::{Content, Kind, Part, Role, Segment, Source, Turn};
+use crate::conversation::{Content, Kind, Part, Role, Segment, Segments, Source, Turn};
 use crate::json::{Node, Value};
+use crate::pointers::Pointers;
 use crate::stream::others;
 
 /// The most strings of a list that are joined: more than the longest answers have.
-const MOST_PIECES: usize = 1 << 18;
+const MOST_PIECES: usize = 1 << 16;
 
 /// The texts that strings in the same place of several items make.
 pub(crate) fn pieces<'a>(document: &Node<'a>) -> Vec<Part<'a>> {
@@ -15,17 +17,20 @@ pub(crate) fn pieces<'a>(document: &Node<'a>) -> Vec<Part<'a>> {
     let items = document.items().iter().enumerate();
     let objects = items.filter(|(_, item)| matches!(item.value, Value::Object(_)));
     let strings = objects.flat_map(|(at, item)| others(item, &[]).into_iter().map(move |other| (at, other)));
+    let mut pointers = Pointers::default();
     for (at, other) in strings.take(MOST_PIECES) {
         let (text, segments) = texts.entry(other.key).or_default();
         let start = text.len();
         text.push_str(other.node.text().unwrap_or_default());
-        let source = Source::String(other.node.span.clone());
-        segments.push(Segment { range: start..text.len(), pointer: format!("/{at}{}", other.pointer), source });
+        let pointer = pointers.add_written(&format!("/{at}{}", other.pointer));
+        segments.push(Segment::new(start..text.len(), pointer, Source::String(other.node.span)));
     }
+    let pointers = Some(Arc::new(pointers));
     let several = texts.into_values().filter(|(_, segments)| segments.len() > 1);
     let part = |(text, segments): (String, Vec<Segment>)| {
-        let content = Content::Text { text: text.into(), segments };
-        Part { role: Role::Assistant, kind: Kind::Text, turn: Turn::Newest, content, block: None }
+        let content = Content::Text { text: text.into(), segments: Segments::Many(segments) };
+        let (role, kind, turn) = (Role::Assistant, Kind::Text, Turn::Newest);
+        Part { role, kind, turn, content, block: None, pointers: pointers.clone() }
     };
     several.map(part).collect()
 }

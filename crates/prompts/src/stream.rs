@@ -21,7 +21,7 @@ use crate::conversation::Kind;
 use crate::copy::Edits;
 use crate::form::model_of;
 use crate::gate::{Client, Gate, about_body};
-use crate::json::{self, quote};
+use crate::json::{self, Span, quote};
 use crate::policy::Action;
 use crate::verdict::{Decision, Reason, Verdict};
 
@@ -258,7 +258,7 @@ impl StreamCheck {
                 template: Template::default(),
             });
             if data.len() <= MOST_TEMPLATE {
-                open.template = Template::new(name.as_deref(), data, &piece.node.span, effect);
+                open.template = Template::new(name.as_deref(), data, piece.node.span, effect);
             }
             let text = piece.node.text().unwrap_or_default();
             let mut steps = vec![open.channel.push(text, piece.kind, gate, client)];
@@ -280,7 +280,7 @@ impl StreamCheck {
                 }
             }
             if passing != text {
-                edits.replace(&piece.node.span, &passing);
+                edits.replace(&piece.node.span.range(), &passing);
             }
         }
         for channel in ended {
@@ -353,11 +353,11 @@ impl StreamCheck {
 }
 
 impl Template {
-    fn new(name: Option<&str>, data: &str, span: &Range<usize>, effect: &Effect<'_, '_>) -> Template {
-        let pieces = effect.pieces.iter().map(|piece| &piece.node.span);
-        let others = pieces.chain(effect.others.iter().map(|other| &other.node.span));
-        let others = others.filter(|other| *other != span).cloned().collect();
-        Template { name: name.map(String::from), data: data.into(), span: span.clone(), others }
+    fn new(name: Option<&str>, data: &str, span: Span, effect: &Effect<'_, '_>) -> Template {
+        let pieces = effect.pieces.iter().map(|piece| piece.node.span);
+        let others = pieces.chain(effect.others.iter().map(|other| other.node.span));
+        let others = others.filter(|other| *other != span).map(Span::range).collect();
+        Template { name: name.map(String::from), data: data.into(), span: span.range(), others }
     }
 
     fn size(&self) -> usize {

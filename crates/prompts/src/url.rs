@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use layersift_model::percent_decoded;
 
-use crate::conversation::{Content, Conversation, Kind, Part, Segment, Source};
+use crate::conversation::{Content, Conversation, Kind, Part, Segments, Source};
 use crate::form::Form;
 
 /// How often encoded text is decoded: servers in a row may each do it once.
@@ -15,7 +15,7 @@ const MOST_ROUNDS: usize = 3;
 pub(crate) fn read(url: &[u8]) -> Conversation<'_> {
     let text = String::from_utf8_lossy(&lines(url).join(&b'\n')).into_owned();
     // A URL goes on as it came.
-    let segments = vec![Segment { range: 0..text.len(), pointer: String::new(), source: Source::Fixed }];
+    let segments = Segments::whole(text.len(), Source::Fixed);
     let part = Part::of_user(Kind::Url, Content::Text { text: text.into(), segments });
     Conversation::of_parts(Form::Text, vec![part], url)
 }

@@ -9,17 +9,22 @@ use crate::collect::{Mark, Marks};
 use crate::conversation::{Kind, Role, Turn};
 use crate::json::{Node, Value};
 
-/// What LiteLLM says about a request. None of it goes to a model; hashes of clients' keys are in it.
-const ABOUT: [&str; 8] = [
+/// What LiteLLM says about a request. None of it goes to a model.
+const ABOUT: [&str; 7] = [
     "input_type",
     "litellm_call_id",
     "litellm_trace_id",
-    "request_data",
     "request_headers",
     "litellm_version",
     "additional_provider_specific_params",
     "model",
 ];
+
+/// What LiteLLM says about a client, with hashes of its keys.
+const CLIENT: &str = "request_data";
+
+/// The only field of that which goes to a model: Anthropic's `metadata.user_id`, or the parameter `user`.
+const END_USER: &str = "user_api_key_end_user_id";
 
 /// What LiteLLM adds to a body that it passes through.
 pub(super) const METADATA: &str = "litellm_metadata";
@@ -39,6 +44,13 @@ pub(super) fn mark_metadata(metadata: &Node<'_>, marks: &mut Marks) {
 pub(super) fn mark(document: &Node<'_>, marks: &mut Marks) {
     for node in ABOUT.iter().filter_map(|key| document.get(key)) {
         marks.add(node, Mark { is_skipped: true, ..Mark::default() });
+    }
+    if let Some(Value::Object(members)) = document.get(CLIENT).map(|client| &client.value) {
+        for member in members {
+            // Alone, since the name makes a key of it.
+            let is_skipped = member.key != END_USER;
+            marks.add(&member.node, Mark { is_skipped, ..Mark::of(Kind::Other) });
+        }
     }
     let is_answer = document.text_of("input_type") == Some("response");
     let messages = document.get("structured_messages").filter(|list| !list.items().is_empty());
@@ -100,6 +112,6 @@ fn strings<'n>(node: &'n Node<'_>, all: &mut HashSet<&'n str>) {
         }
         Value::Array(items) => items.iter().for_each(|item| strings(item, all)),
         Value::Object(members) => members.iter().for_each(|member| strings(&member.node, all)),
-        Value::Literal | Value::Number(_) => {}
+        Value::Literal | Value::Number(_) | Value::Numbers(_) => {}
     }
 }

@@ -1,8 +1,8 @@
 //! Messages, as OpenAI's chat completions and Anthropic's messages have them. Gateways translate one into the other and
 //! mix them, so one reader knows the blocks of both. Completions are here as well: their answers look alike.
 
-use crate::collect::{Mark, Marks};
-use crate::conversation::{Block, Kind, Role, Turn};
+use crate::collect::{Mark, Marks, is_result};
+use crate::conversation::{Kind, Role, Turn};
 use crate::json::{Node, Value};
 
 /// The type of a block of text.
@@ -30,8 +30,9 @@ pub(super) fn mark(document: &Node<'_>, marks: &mut Marks) {
         marks.add(system, Mark { role: Some(Role::System), turn: Some(start), ..Mark::of(Kind::Text) });
         content(system, Role::System, Kind::Text, TEXT_BLOCK, marks);
     }
-    for key in ["tools", "functions"] {
-        definitions(document.get(key), start, marks);
+    let of_converse = document.get("toolConfig").and_then(|settings| settings.get("tools"));
+    for list in [document.get("tools"), document.get("functions"), of_converse] {
+        definitions(list, start, marks);
     }
     for key in ["prompt", "suffix"] {
         if let Some(prompt) = document.get(key) {
@@ -121,6 +122,10 @@ pub(super) fn content(node: &Node<'_>, role: Role, kind: Kind, text_type: &'stat
     if node.text().is_some() {
         marks.add(node, Mark { role: Some(role), ..Mark::of(kind) });
     }
+    // What a server of a provider returned is one block, without a list.
+    if node.get("type").is_some() {
+        block(node, role, kind, text_type, marks);
+    }
     for item in node.items() {
         if item.text().is_some() {
             marks.add(item, Mark { role: Some(role), ..Mark::of(kind) });
@@ -143,16 +148,20 @@ fn block(item: &Node<'_>, role: Role, kind: Kind, text_type: &'static str, marks
         Some("tool_use" | "server_tool_use" | "mcp_tool_use") => {
             marks.add(item, Mark { role: Some(Role::Assistant), ..Mark::joined(Kind::ToolCall) });
         }
-        Some(name) if name.ends_with("tool_result") => {
-            marks.add(item, Mark { role: Some(Role::Tool), ..Mark::default() });
-            if let Some(inner) = item.get("content") {
+        Some(name) if is_result(name) => {
+            // A model wants a result for each of its calls, so that one is not replaced.
+            let is_whole = name.ends_with("tool_result");
+            let replaced_by = (!is_whole).then_some(text_type);
+            marks.add(item, Mark { role: Some(Role::Tool), replaced_by, ..Mark::default() });
+            for inner in [item.get("content"), item.get("output")].into_iter().flatten() {
                 content(inner, Role::Tool, Kind::ToolResult, text_type, marks);
             }
         }
         Some("text" | "input_text" | "output_text" | "thinking" | "redacted_thinking" | "refusal") | None => {}
         Some(_) => {
-            let block = Block { span: item.span.clone(), text_type };
-            marks.add(item, Mark { role: Some(role), block: Some(block), ..Mark::default() });
+            marks.add(item, Mark { role: Some(role), replaced_by: Some(text_type), ..Mark::default() });
+            // No person answers for what a document says, whether it is a text or base64.
+            let kind = if kind == Kind::Text { Kind::Data } else { kind };
             source(item, role, kind, text_type, marks);
         }
     }
@@ -182,9 +191,7 @@ fn source(item: &Node<'_>, role: Role, kind: Kind, text_type: &'static str, mark
 pub(super) fn prompts(node: &Node<'_>, marks: &mut Marks) {
     let mark = |one: &Node<'_>, marks: &mut Marks| match &one.value {
         Value::String(_) => marks.add(one, Mark { role: Some(Role::User), ..Mark::of(Kind::Text) }),
-        Value::Array(items) if items.iter().any(|item| matches!(item.value, Value::Number(_))) => {
-            marks.add(one, Mark { is_tokens: true, ..Mark::default() });
-        }
+        _ if one.has_numbers() => marks.add(one, Mark { is_tokens: true, ..Mark::default() }),
         _ => {}
     };
     mark(node, marks);

@@ -4,12 +4,15 @@
 //! two readers could take apart in two ways is refused, and so is a part that is encoded.
 
 use std::borrow::Cow;
+use std::mem;
+use std::sync::Arc;
 
 use memchr::memmem;
 
-use crate::conversation::{Content, Conversation, Kind, Part, Segment, Source};
+use crate::conversation::{Content, Conversation, Kind, Part, Segment, Segments, Source};
 use crate::form::Form;
 use crate::json::Unreadable;
+use crate::pointers::Pointers;
 
 /// The longest boundary (RFC 2046, section 5.1.1).
 const LONGEST_BOUNDARY: usize = 70;
@@ -51,7 +54,9 @@ pub(super) fn read(body: &[u8]) -> Result<Conversation<'_>, Unreadable> {
     for _ in 0..MOST_PARTS {
         let rest = body.get(at..).unwrap_or_default();
         if matches!(rest, b"--" | b"--\r\n") {
+            let pointers = Arc::new(mem::take(&mut names.pointers));
             parts.push(names.part());
+            parts.iter_mut().for_each(|part| part.pointers = Some(Arc::clone(&pointers)));
             return Ok(Conversation::of_parts(Form::Multipart, parts, body));
         }
         if !rest.starts_with(b"\r\n") {
@@ -71,20 +76,24 @@ pub(super) fn read(body: &[u8]) -> Result<Conversation<'_>, Unreadable> {
 struct Names {
     text: String,
     segments: Vec<Segment>,
+    pointers: Pointers<'static>,
 }
 
 impl Names {
-    fn add(&mut self, headers: &str, pointer: &str) {
+    /// Adds the headers of a part with this name. Returns its pointer.
+    fn add(&mut self, headers: &str, name: &str) -> u32 {
+        let pointer = self.pointers.add_member(name);
         let start = self.text.len();
         self.text.push_str(headers);
         // A name with a secret is left out of pointers.
         let range = start..self.text.len();
-        self.segments.push(Segment { range, pointer: pointer.into(), source: Source::Name });
+        self.segments.push(Segment::new(range, pointer, Source::Name));
         self.text.push('\n');
+        pointer
     }
 
     fn part(self) -> Part<'static> {
-        Part::of_user(Kind::Other, Content::Text { text: self.text.into(), segments: self.segments })
+        Part::of_user(Kind::Other, Content::Text { text: self.text.into(), segments: Segments::Many(self.segments) })
     }
 }
 
@@ -96,14 +105,13 @@ fn part<'a>(bytes: &'a [u8], start: usize, names: &mut Names) -> Result<Option<P
     let (headers, content) = (bytes.get(..end).unwrap_or_default(), bytes.get(end + 4..).unwrap_or_default());
     let headers = std::str::from_utf8(headers).map_err(|_| wrong("the headers of a part are not UTF-8"))?;
     let Headers { name, is_file, media_type } = Headers::read(headers).map_err(wrong)?;
-    let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
-    names.add(headers, &pointer);
+    let pointer = names.add(headers, &name);
     if content.is_empty() {
         return Ok(None);
     }
     let text = std::str::from_utf8(content).ok().filter(|_| !is_file);
     Ok(Some(match text {
-        Some(text) => field(&name, text, &pointer),
+        Some(text) => field(&name, text, pointer),
         None => {
             let bytes = content.to_vec();
             Part::of_user(Kind::Data, Content::Data { bytes, pointer, media_type })
@@ -112,12 +120,12 @@ fn part<'a>(bytes: &'a [u8], start: usize, names: &mut Names) -> Result<Option<P
 }
 
 /// A field behind its name, as some secrets are only told by it; a longer text begins a line.
-fn field(name: &str, text: &str, pointer: &str) -> Part<'static> {
+fn field(name: &str, text: &str, pointer: u32) -> Part<'static> {
     let is_word = !text.contains(char::is_whitespace);
     let before = if is_word { format!("{name}=") } else { format!("{name}:\n") };
     let range = before.len()..before.len() + text.len();
     let text: Cow<'static, str> = (before + text).into();
-    let segments = vec![Segment { range, pointer: pointer.into(), source: Source::Fixed }];
+    let segments = Segments::one(range, pointer, Source::Fixed);
     Part::of_user(Kind::Text, Content::Text { text, segments })
 }
 
@@ -199,7 +207,7 @@ mod tests {
         assert!(is_likely(body.as_bytes()) && is_bounded_by(body.as_bytes(), "b"));
         let conversation = read(body.as_bytes()).unwrap();
         let [field, file, names] = &conversation.parts[..] else { panic!("{:?}", conversation.parts) };
-        assert_eq!((field.text(), field.pointer_at(9)), (Some("purpose=fine-tune"), "/purpose"));
+        assert_eq!((field.text(), &field.pointer_at(9)[..]), (Some("purpose=fine-tune"), "/purpose"));
         assert_eq!((file.data(), file.media_type()), (Some(&b"the\r\ncontent"[..]), Some("text/plain")));
         assert_eq!(file.pointer_at(0), "/file");
         assert_eq!(names.text(), Some(&format!("{FIELD}\n{FILE}\ncontent-disposition:form-data;name=e\n")[..]));

@@ -5,13 +5,20 @@
 //! string, a document has nothing that a reader of JSON sees and a reader of text does not. So a body is a text only
 //! if the grammar of JSON breaks before the first string, at what begins no value in any dialect of JSON.
 
-use crate::json::MOST_DEPTH;
+use crate::json::{MOST_DEPTH, is_wide};
 
 /// Values that are words, in JSON and in what some readers take for it.
 const WORDS: [&[u8]; 6] = [b"null", b"true", b"false", b"NaN", b"Infinity", b"undefined"];
 
+/// The byte order mark of UTF-8, which some servers drop.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Whether `body` may be JSON, whole, cut or damaged.
 pub(super) fn may_be_json(body: &[u8]) -> bool {
+    if is_wide(body) {
+        return true;
+    }
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     if !matches!(body.trim_ascii_start().first(), Some(b'{' | b'[')) {
         return false;
     }
@@ -45,8 +52,8 @@ impl Opening<'_> {
         self.rest = self.rest.trim_ascii_start();
         let Some(first) = self.rest.first().copied() else { return Step::Json };
         match first {
-            // A string, a value after one that has ended, one that is left out, or a comment.
-            b'"' | b'\'' => return Step::Json,
+            // A string, a value after one that has ended, one that is left out, or a comment. No text has NUL.
+            0 | b'"' | b'\'' => return Step::Json,
             b',' if !self.after_value => return Step::Json,
             b'{' | b'[' if self.after_value || self.open.len() >= MOST_DEPTH => return Step::Json,
             b'/' if matches!(self.rest.get(1), None | Some(b'/' | b'*')) => return Step::Json,
@@ -124,6 +131,8 @@ mod tests {
             "{% if x %}",
             "[nulls, \"a\"]",
             "[{}, {}, x: \"y\"]",
+            "\u{feff}[note] do it",
+            "\u{feff}a text",
         ] {
             assert!(!may_be_json(text.as_bytes()), "{text}");
         }
@@ -158,6 +167,12 @@ mod tests {
             "[0x10, \"a\"]",
             "[]",
             "{}",
+            "\u{feff}{\"a\"",
+            "\u{feff} [1,",
+            "{\0\"\0",
+            "\0{",
+            " \0 \0{",
+            "[ \0",
         ] {
             assert!(may_be_json(text.as_bytes()), "{text}");
         }

@@ -1,9 +1,9 @@
 //! OpenAI's responses API, and embeddings, whose requests have an input as well.
 
 use super::messages::{content, definitions, mark_message, newest_from, prompts, turn};
-use crate::collect::{Mark, Marks};
+use crate::collect::{Mark, Marks, is_result};
 use crate::conversation::{Kind, Role, Turn};
-use crate::json::Node;
+use crate::json::{Node, Value};
 
 /// The type of a block of text in an input.
 const TEXT_BLOCK: &str = "input_text";
@@ -62,13 +62,26 @@ fn mark_item(item: &Node<'_>, turn: Turn, marks: &mut Marks) {
         name if name.ends_with("_call") => {
             let mark = Mark::joined(Kind::ToolCall);
             marks.add(item, Mark { role: Some(Role::Assistant), turn: Some(turn), ..mark });
+            // Tools of the provider: the item has what they returned as well.
+            let Value::Object(members) = &item.value else { return };
+            for member in members.iter().filter(|member| is_result_of_call(&member.key)) {
+                marks.add(&member.node, Mark { role: Some(Role::Tool), ..Mark::joined(Kind::ToolResult) });
+            }
         }
-        name if name.ends_with("_output") => {
+        name if is_result(name) => {
             marks.add(item, Mark { role: Some(Role::Tool), turn: Some(turn), ..Mark::default() });
             if let Some(node) = item.get("output") {
                 content(node, Role::Tool, Kind::ToolResult, TEXT_BLOCK, marks);
             }
         }
-        _ => marks.add(item, Mark { turn: Some(turn), ..Mark::default() }),
+        _ => {
+            marks.add(item, Mark { turn: Some(turn), ..Mark::default() });
+            definitions(item.get("tools"), turn, marks);
+        }
     }
+}
+
+/// Whether a member of a call is what it returned.
+fn is_result_of_call(name: &str) -> bool {
+    matches!(name, "output" | "outputs" | "result" | "results" | "logs" | "error") || is_result(name)
 }

@@ -2,16 +2,44 @@
 
 use std::ops::Range;
 
+use crate::json::offset;
+
 /// What stands between bytes that do not stand side by side in the text. No rule finds anything across it: white space
 /// ends at it as well as what is quoted, what is in braces and what a command is piped into.
 const EDGE: &[u8] = b"\n|;&<>{}\n";
+
+/// Bytes from an offset on that come one by one from an offset of the text. There may be one for each byte.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    from: u32,
+    origin: u32,
+}
+
+impl Origin {
+    fn new(from: usize, origin: usize) -> Origin {
+        Origin { from: offset(from), origin: offset(origin) }
+    }
+
+    fn from(self) -> usize {
+        self.from as usize
+    }
+
+    fn origin(self) -> usize {
+        self.origin as usize
+    }
+
+    /// Where the byte at an offset comes from.
+    fn of(self, at: usize) -> usize {
+        self.origin() + (at - self.from())
+    }
+}
 
 /// Bytes with their origins in a text.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mapped {
     bytes: Vec<u8>,
-    /// Bytes from an offset on, until the next entry, come one by one from an offset of the text.
-    origins: Vec<(usize, usize)>,
+    /// Each holds until the next.
+    origins: Vec<Origin>,
     /// The pieces that edges separate.
     pieces: Vec<Piece>,
 }
@@ -46,8 +74,8 @@ impl Mapped {
     /// Adds bytes that come one by one from `origin` on.
     pub(super) fn extend(&mut self, bytes: &[u8], origin: usize) {
         let at = self.bytes.len();
-        if !bytes.is_empty() && self.origins.last().is_none_or(|(from, known)| known + (at - from) != origin) {
-            self.origins.push((at, origin));
+        if !bytes.is_empty() && self.origins.last().is_none_or(|last| last.of(at) != origin) {
+            self.origins.push(Origin::new(at, origin));
         }
         self.bytes.extend_from_slice(bytes);
     }
@@ -69,9 +97,9 @@ impl Mapped {
     }
 
     pub(super) fn origin_of(&self, at: usize) -> usize {
-        let after = self.origins.partition_point(|(from, _)| *from <= at);
+        let after = self.origins.partition_point(|one| one.from() <= at);
         let origin = after.checked_sub(1).and_then(|index| self.origins.get(index));
-        origin.map_or(0, |(from, origin)| origin + (at - from))
+        origin.map_or(0, |one| one.of(at))
     }
 
     /// The bytes of the text that the bytes in `span` come from, which may have been turned around.
@@ -91,20 +119,21 @@ impl Mapped {
         if next != last {
             return next;
         }
-        let after = self.origins.partition_point(|(from, _)| *from <= at);
-        let mut others = self.origins.iter().skip(after).map(|(_, origin)| *origin);
+        let after = self.origins.partition_point(|one| one.from() <= at);
+        let mut others = self.origins.iter().skip(after).map(|one| one.origin());
         others.find(|origin| *origin != last).unwrap_or(last + 1)
     }
 
     /// The same bytes, whose origins are those of the bytes of `inner` that they come from.
     pub(super) fn through(mut self, inner: &Mapped) -> Mapped {
         let mut origins = Vec::with_capacity(self.origins.len());
-        for (index, (from, origin)) in self.origins.iter().enumerate() {
-            let next = self.origins.get(index + 1).map_or(self.bytes.len(), |(next, _)| *next);
-            origins.push((*from, inner.origin_of(*origin)));
-            let after = inner.origins.partition_point(|(at, _)| at <= origin);
-            let inside = inner.origins.iter().skip(after).take_while(|(at, _)| at - origin < next - from);
-            origins.extend(inside.map(|(at, known)| (from + (at - origin), *known)));
+        for (index, own) in self.origins.iter().enumerate() {
+            let (from, origin) = (own.from(), own.origin());
+            let next = self.origins.get(index + 1).map_or(self.bytes.len(), |next| next.from());
+            origins.push(Origin::new(from, inner.origin_of(origin)));
+            let after = inner.origins.partition_point(|one| one.from() <= origin);
+            let inside = inner.origins.iter().skip(after).take_while(|one| one.from() - origin < next - from);
+            origins.extend(inside.map(|one| Origin::new(from + (one.from() - origin), one.origin())));
         }
         self.origins = origins;
         self

@@ -8,6 +8,7 @@ use super::digits::{self, BASE32, BASE64, Base};
 use super::letters;
 use super::mapped::Mapped;
 use super::numbers::Numbers;
+use crate::json::offset as to_u32;
 
 /// The fewest characters of a text that is spelled.
 pub(super) const FEWEST: usize = 12;
@@ -156,7 +157,7 @@ fn is_of_word(byte: u8) -> bool {
 /// The characters that one reading of a run spells so far.
 #[derive(Debug, Default)]
 pub(super) struct Spelled {
-    bytes: Vec<(u8, usize)>,
+    bytes: Vec<(u8, u32)>,
     end: usize,
 }
 
@@ -164,7 +165,7 @@ impl Spelled {
     /// Adds a byte that is spelled from `start` to `end`. What is not printable ends the text.
     pub(super) fn push(&mut self, byte: u8, start: usize, end: usize, (out, offset): (&mut Mapped, usize)) {
         if is_printable(byte) {
-            self.bytes.push((byte, start));
+            self.bytes.push((byte, to_u32(start)));
             self.end = end;
         } else {
             self.finish(out, offset);
@@ -174,8 +175,8 @@ impl Spelled {
     /// Ends the text, and adds it if it is one. `offset` is added to all origins.
     pub(super) fn finish(&mut self, out: &mut Mapped, offset: usize) {
         if self.bytes.len() >= FEWEST {
-            out.begin_piece(offset + self.bytes.first().map_or(0, |(_, start)| *start), false);
-            self.bytes.iter().for_each(|(byte, start)| out.push(*byte, offset + start));
+            out.begin_piece(offset + self.open().unwrap_or(0), false);
+            self.bytes.iter().for_each(|(byte, start)| out.push(*byte, offset + *start as usize));
             out.push(b'\n', offset + self.end);
         }
         self.bytes.clear();
@@ -187,7 +188,7 @@ impl Spelled {
 
     /// Where the text begins, if it may go on at the end of a text.
     pub(super) fn open(&self) -> Option<usize> {
-        self.bytes.first().map(|(_, start)| *start)
+        self.bytes.first().map(|(_, start)| *start as usize)
     }
 }
 

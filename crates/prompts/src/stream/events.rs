@@ -69,7 +69,7 @@ pub(crate) fn effect<'e, 'a>(event: &'e Node<'a>) -> Effect<'e, 'a> {
     }
     let is_whole = WHOLE_EVENTS.contains(&name) || (name.starts_with("response.") && !name.ends_with(".delta"));
     if !is_whole {
-        let known: Vec<usize> = effect.pieces.iter().map(|piece| piece.node.span.start).collect();
+        let known: Vec<u32> = effect.pieces.iter().map(|piece| piece.node.span.start).collect();
         effect.others = others(event, &known);
     }
     effect

@@ -69,7 +69,7 @@ pub(crate) struct Other<'e, 'a> {
 }
 
 /// The strings of an event that may be pieces, but for those that begin where `known` says.
-pub(crate) fn others<'e, 'a>(event: &'e Node<'a>, known: &[usize]) -> Vec<Other<'e, 'a>> {
+pub(crate) fn others<'e, 'a>(event: &'e Node<'a>, known: &[u32]) -> Vec<Other<'e, 'a>> {
     let mut key = ["type", "object"].iter().find_map(|name| event.text_of(name)).unwrap_or_default().to_string();
     for index in INDEXES.iter().filter_map(|name| event.get(name)) {
         match &index.value {
@@ -87,7 +87,7 @@ pub(crate) fn others<'e, 'a>(event: &'e Node<'a>, known: &[usize]) -> Vec<Other<
 struct Walk<'e, 'a, 'k> {
     key: String,
     pointer: String,
-    known: &'k [usize],
+    known: &'k [u32],
     found: Vec<Other<'e, 'a>>,
 }
 
@@ -113,7 +113,7 @@ impl<'e, 'a> Walk<'e, 'a, '_> {
             Value::String(text) if !text.is_empty() && !self.known.contains(&node.span.start) => {
                 self.found.push(Other { key: self.key.clone(), node, pointer: self.pointer.clone() });
             }
-            Value::String(_) | Value::Number(_) | Value::Literal => {}
+            Value::String(_) | Value::Number(_) | Value::Numbers(_) | Value::Literal => {}
         }
     }
 

@@ -136,7 +136,8 @@ pub(crate) fn is_utf8(headers: &HeaderMap) -> bool {
     let mut charsets = first.split(';').skip(1).filter_map(|field| field.split_once('='));
     let is_other = charsets.any(|(name, value)| {
         let value = value.trim().trim_matches('"').to_ascii_lowercase();
-        name.trim().eq_ignore_ascii_case("charset") && !matches!(&value[..], "utf-8" | "utf8" | "us-ascii" | "ascii")
+        let is_charset = name.trim().to_ascii_lowercase().starts_with("charset");
+        is_charset && !matches!(&value[..], "utf-8" | "utf8" | "us-ascii" | "ascii")
     });
     types.next().is_none() && !is_other
 }

@@ -9,7 +9,7 @@
 use layersift_model::json_output;
 use std::collections::HashSet;
 
-use layersift_prompts::{Client, Decision, Form, Gate, Verdict, held_back};
+use layersift_prompts::{Client, Decision, Form, Gate, Verdict, held_back, values_in};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -53,6 +53,8 @@ struct Lists<'b> {
     tool_calls: Option<&'b RawValue>,
     #[serde(borrow)]
     images: Option<&'b RawValue>,
+    #[serde(borrow)]
+    request_data: Option<&'b RawValue>,
 }
 
 #[derive(Default, Serialize)]
@@ -127,16 +129,17 @@ pub(crate) fn busy() -> Vec<u8> {
 /// The verdict about a body that LiteLLM passes through: it is the only text.
 fn passed_through(gate: &Gate, body: &[u8], client: Client<'_>) -> Option<Verdict> {
     #[derive(Deserialize)]
-    struct Question {
+    struct Question<'b> {
         texts: Vec<String>,
-        structured_messages: Option<Vec<Value>>,
+        #[serde(borrow)]
+        structured_messages: Option<&'b RawValue>,
     }
     if body.len() > client.policy.max_bytes {
         return None;
     }
     // The strict reader has its say first: two readers must not read two bodies.
     layersift_prompts::read(body, Some(Form::LiteLlm)).ok()?;
-    let question: Question = serde_json::from_slice(body).ok()?;
+    let question: Question<'_> = serde_json::from_slice(body).ok()?;
     match (&question.texts[..], question.structured_messages) {
         ([text], None) => gate.check_passed_through(text.as_bytes(), client),
         _ => None,
@@ -180,7 +183,10 @@ fn masked(body: &[u8], copy: &[u8]) -> Option<Vec<u8>> {
     if is_answer && !head.additional_provider_specific_params.unwrap_or_default().layersift_mask_answers {
         return None;
     }
-    if is_answer && is_changed(before.tool_calls, after.tool_calls) || is_changed(before.images, after.images) {
+    if is_answer && is_changed(before.tool_calls, after.tool_calls)
+        || is_changed(before.images, after.images)
+        || is_changed(before.request_data, after.request_data)
+    {
         return None;
     }
     let covered = covered_by_texts(&before, &after)?;
@@ -202,10 +208,17 @@ fn masked(body: &[u8], copy: &[u8]) -> Option<Vec<u8>> {
     json_output::line(&view).ok()
 }
 
+/// The most values of messages that are compared with their masked copy; messages with more are blocked.
+const MOST_COMPARED: usize = 20_000;
+
 /// Whether all strings that changed in the messages are texts as well, which LiteLLM changes in the request itself.
 /// Rows are a translation: some blocks of Anthropic's are not in them, and are lost where a row is replaced.
 fn covered_by_texts(before: &Lists<'_>, after: &Lists<'_>) -> Option<bool> {
     let (Some(old), Some(new)) = (before.structured_messages, after.structured_messages) else { return Some(true) };
+    // A tree of these takes far more memory than their text.
+    if values_in(old.get().as_bytes()) > MOST_COMPARED {
+        return None;
+    }
     let texts: Vec<String> = match before.texts {
         Some(texts) => serde_json::from_str(texts.get()).ok()?,
         None => Vec::new(),

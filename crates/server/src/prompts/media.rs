@@ -4,6 +4,8 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use layersift_prompts::{Client, Form, Gate, Verdict, is_form_bounded_by};
 
+use super::forwarded::is_utf8;
+
 /// What a body is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Media {
@@ -11,6 +13,8 @@ pub(crate) enum Media {
     Form(String),
     /// Parts of another kind, or a form without a boundary.
     OtherParts,
+    /// Text in another encoding than UTF-8, which whoever gets it may read in another way.
+    NotUtf8,
     /// The body tells.
     Other,
 }
@@ -18,6 +22,9 @@ pub(crate) enum Media {
 impl Media {
     /// What these headers say.
     pub(crate) fn of(headers: &HeaderMap) -> Media {
+        if !is_utf8(headers) {
+            return Media::NotUtf8;
+        }
         let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (kind, parameters) = value.split_once(';').unwrap_or((value, ""));
         let kind = kind.trim().to_ascii_lowercase();
@@ -44,6 +51,7 @@ impl Media {
             }
             Media::Form(_) => Gate::unreadable("it does not begin with the boundary that its Content-Type names"),
             Media::OtherParts => Gate::unreadable("it has parts of another kind than multipart/form-data"),
+            Media::NotUtf8 => Gate::unreadable("its Content-Type does not say UTF-8"),
             Media::Other => gate.check(body, form, client),
         }
     }
@@ -68,5 +76,6 @@ mod tests {
             assert_eq!(media(value), Media::OtherParts, "{value}");
         }
         assert_eq!(media("application/json"), Media::Other);
+        assert_eq!(media("multipart/form-data; boundary=b; charset=utf-16"), Media::NotUtf8);
     }
 }

@@ -2,7 +2,7 @@
 //! is the one that the SDKs of both OpenAI and Anthropic show to people.
 
 use layersift_model::json_output;
-use layersift_prompts::{Decision, Form, Reason, Verdict};
+use layersift_prompts::{Decision, Reason, Verdict};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -69,14 +69,6 @@ pub(crate) fn answer(verdict: &Verdict, is_text: bool) -> (u16, Vec<u8>) {
     // A view of strings and numbers can always be written.
     let body = json_output::line(&view).unwrap_or_default();
     (if is_denied { 403 } else { 200 }, body)
-}
-
-/// Whether a body of this form, or without one, is read as plain text.
-pub(crate) fn is_text(body: &[u8], form: Option<Form>) -> bool {
-    match form {
-        Some(form) => form == Form::Text,
-        None => !matches!(body.trim_ascii_start().first(), Some(b'{' | b'[')),
-    }
 }
 
 fn reason(reason: &Reason) -> ReasonView<'_> {

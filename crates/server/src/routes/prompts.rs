@@ -10,7 +10,7 @@ use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use layersift_prompts::{Decision, Form, Gate};
+use layersift_prompts::{Decision, Form, Gate, is_text};
 use serde::Deserialize;
 
 use super::parameters::{NoParameters, Parameters};
@@ -92,12 +92,11 @@ pub(super) async fn check(
             let names = [token_name(&client)];
             let asked = shared.client(&client.name, &names);
             let PromptBody { bytes, is_too_large, .. } = &body;
-            let verdict = match form {
-                _ if *is_too_large => Gate::too_large(most),
-                Some(_) => shared.gate.check(bytes, form, asked),
-                None => media.check(&shared.gate, bytes, None, asked),
+            let verdict = match is_too_large {
+                true => Gate::too_large(most),
+                false => media.check(&shared.gate, bytes, form, asked),
             };
-            let (status, answer) = plain::answer(&verdict, plain::is_text(bytes, form));
+            let (status, answer) = plain::answer(&verdict, is_text(bytes, form));
             (verdict.decision, status, answer)
         })
         .await?;

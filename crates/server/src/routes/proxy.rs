@@ -17,7 +17,7 @@ use layersift_prompts::{Decision, Gate, Verdict};
 use super::prompts::{gate, token_name};
 use crate::http::problem::Problem;
 use crate::prompts::encoding::Decoder;
-use crate::prompts::forwarded::{self, TOKEN, form, is_utf8};
+use crate::prompts::forwarded::{self, TOKEN, form};
 use crate::prompts::media::Media;
 use crate::service::Service;
 use crate::service::access::Client;
@@ -81,9 +81,6 @@ pub(super) async fn forward(
     let most = gate.most_bytes();
     let unreadable = |why: &str| Ok(denied(&service, KIND, &Gate::unreadable(why)));
     let Some(decoder) = Decoder::of(&headers, most) else { return unreadable("its Content-Encoding is not gzip") };
-    if !is_utf8(&headers) {
-        return unreadable("it is not UTF-8");
-    }
     let receiving = Receiving { may_grow: decoder.is_compressed(), ..Receiving::of(&headers) };
     let body = gate.receive(body, receiving).await?;
     let media = Media::of(&headers);
