@@ -102,7 +102,8 @@ impl Answer {
         if is_said {
             return ExitCode::from(self.status);
         }
-        // Nobody reads what the answer says. All assistants take status 2 for a block, and standard error for its reason.
+        // Nobody reads what the answer says. Status 2 is a block for all assistants, and standard error its reason.
+        // What is discarded may have been closed, and whoever discards it on purpose loses nothing.
         if !self.unsaid.is_empty() {
             output::error_line(&self.unsaid);
         }

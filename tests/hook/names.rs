@@ -1,5 +1,5 @@
-//! JSON in events: names of members, members that are overwritten, and secrets that are told by the JSON around them. And
-//! what messages show of names.
+//! JSON in events: names of members, members that are overwritten, and secrets that are told by the JSON around them.
+//! And what messages show of names.
 
 use std::fs;
 use std::path::Path;

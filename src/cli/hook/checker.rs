@@ -100,7 +100,9 @@ fn without(text: &str, mut spans: Vec<Range<usize>>) -> String {
         if end <= at {
             continue;
         }
-        let (start, end) = (text.floor_char_boundary(start.max(at)), text.ceil_char_boundary(end));
+        let is_boundary = |at: &usize| text.is_char_boundary(*at);
+        let start = (0..=start.max(at)).rev().find(is_boundary).unwrap_or(0);
+        let end = (end..text.len()).find(is_boundary).unwrap_or(text.len());
         out.push_str(text.get(at..start).unwrap_or_default());
         if !(out.ends_with(HIDDEN) && start == at) {
             out.push_str(HIDDEN);

@@ -1,5 +1,5 @@
-//! The text of an event: the strings of its JSON and the names of its members, one after another, so that one scan reads
-//! all of them.
+//! The text of an event: the strings of its JSON and the names of its members, one after another, so that one scan
+//! reads all of them.
 //!
 //! Each word stands behind its name, as in a file of settings: some secrets are only told by the name that they are
 //! assigned to. Longer text begins a line of its own, as some rules expect of a sentence. Strings that are JSON
