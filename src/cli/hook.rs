@@ -6,6 +6,7 @@
 
 mod answer;
 mod check;
+mod checker;
 mod content;
 mod event;
 mod guard;
@@ -13,6 +14,7 @@ mod input;
 mod install;
 mod mentions;
 mod message;
+mod value;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -85,6 +87,8 @@ struct Answer {
     /// On standard error: the reason, for exit status 2, or a warning.
     reason: String,
     status: u8,
+    /// The reason of a block that standard output says alone; empty for what is not blocked.
+    unsaid: String,
 }
 
 impl Answer {
@@ -92,9 +96,18 @@ impl Answer {
         if !self.reason.is_empty() {
             output::error_line(&self.reason);
         }
-        // If standard output is closed, nobody learns that something was blocked: status 2 says it.
-        let is_written = self.output.is_empty() || output::write(format!("{}\n", self.output).as_bytes(), None).is_ok();
-        ExitCode::from(if is_written { self.status } else { 2 })
+        let is_said = self.output.is_empty()
+            || output::answer(format!("{}\n", self.output).as_bytes()).is_ok()
+                && (self.unsaid.is_empty() || !output::is_discarded());
+        if is_said {
+            return ExitCode::from(self.status);
+        }
+        // Nobody reads what the answer says. Status 2 is a block for all assistants, and standard error its reason.
+        // What is discarded may have been closed, and whoever discards it on purpose loses nothing.
+        if !self.unsaid.is_empty() {
+            output::error_line(&self.unsaid);
+        }
+        ExitCode::from(2)
     }
 }
 

@@ -20,6 +20,33 @@ pub(crate) fn write(bytes: &[u8], file: Option<&Path>) -> anyhow::Result<()> {
     stream(file, |out| out.write_all(bytes))
 }
 
+/// Writes `bytes` to standard output for a program that has to read them. If it has closed its end, that is an error.
+pub(crate) fn answer(bytes: &[u8]) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    out.write_all(Printable::new(bytes).as_bytes())?;
+    out.flush()
+}
+
+/// Whether standard output is the null device, as it also is if it was closed when the program started: Rust opens
+/// that device then, so that no file takes the place of standard output.
+#[cfg(unix)]
+pub(crate) fn is_discarded() -> bool {
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let output = io::stdout().as_fd().try_clone_to_owned();
+    let output = output.and_then(|output| std::fs::File::from(output).metadata());
+    match (output, std::fs::metadata("/dev/null")) {
+        (Ok(output), Ok(null)) => output.file_type().is_char_device() && output.rdev() == null.rdev(),
+        _ => false,
+    }
+}
+
+/// Whether standard output is the null device.
+#[cfg(not(unix))]
+pub(crate) fn is_discarded() -> bool {
+    false
+}
+
 /// Writes what `write` writes, as [`write()`] does, while it comes: a report may be larger than the memory for it.
 pub(crate) fn stream(file: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
     stream_for(Readers::AsUsual, file, write)

@@ -164,7 +164,9 @@ fn cursor_events() {
 
     let file = |content: &str| cursor("beforeReadFile", &json!({ "file_path": "/x/.env", "content": content }));
     assert_eq!(answer(&file("A=1")), json!({ "permission": "allow" }));
-    assert_eq!(answer(&file(&token()))["permission"], "deny");
+    let denied = answer(&file(&token()));
+    assert_eq!(denied["permission"], "deny");
+    assert!(reason(&denied, "/user_message").contains("the file /x/.env"), "{denied}");
 
     let output = |tool: &str| {
         let inner = json!({ "output": format!("x {}\n", token()), "exitCode": 0 }).to_string();
@@ -228,6 +230,46 @@ fn events_without_a_text_pass() {
     for event in ["SessionStart", "Stop", "Notification", "SomethingNew"] {
         assert_eq!(answer(&claude(event, &json!({}))), json!({ "continue": true }));
     }
+    // Blocking the end of a turn would only make the model go on.
+    let said = json!({ "last_assistant_message": token(), "message": token() });
+    for event in ["Stop", "SubagentStop", "Notification", "SessionEnd"] {
+        assert_eq!(answer(&claude(event, &said)), json!({ "continue": true }), "{event}");
+    }
+}
+
+#[test]
+fn all_text_of_an_unknown_event_is_checked() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("a.env"), token()).unwrap();
+    let there = json!({ "prompt": "see @a.env", "cwd": directory.path() });
+    for event in [
+        claude("UserPromptExpansion", &json!({ "prompt": token() })),
+        claude("UserPromptExpansion", &there),
+        claude("SubagentStart", &json!({ "task": { "text": [token()] } })),
+        codex("SomethingNew", &json!({ token(): 1 })),
+        cursor("beforeWhatever", &json!({ "text": token() })),
+        vibe("SomethingNew", &json!({ "text": token() })),
+        copilot(&json!({ "source": "new", "initialPrompt": token() })),
+    ] {
+        let output = hook(&[], &event);
+        let said = error_of(&output);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{event}: {said}");
+        assert!(said.contains("gitlab.personal-access-token") && !said.contains(&token()), "{event}: {said}");
+    }
+    assert_eq!(answer(&claude("UserPromptExpansion", &json!({ "prompt": "hello" }))), json!({ "continue": true }));
+}
+
+#[test]
+fn events_of_copilot_without_a_session() {
+    let event = |fields: &Value| with(&json!({ "timestamp": 1_704_614_400_000_u64, "cwd": "/" }), fields);
+    let call = |command: &str| {
+        let arguments = json!({ "command": command }).to_string();
+        event(&json!({ "toolName": "bash", "toolArgs": arguments }))
+    };
+    assert_eq!(answer(&call("ls")), json!({}));
+    assert_eq!(answer(&call(ENCODED))["permissionDecision"], "deny");
+    assert_eq!(hook(&[], &event(&json!({ "prompt": token() }))).status.code(), Some(2));
+    assert_eq!(answer(&event(&json!({ "source": "new" }))), json!({}));
 }
 
 #[test]

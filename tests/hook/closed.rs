@@ -98,3 +98,33 @@ fn rules_of_a_file_are_used() {
     );
     assert!(String::from_utf8_lossy(&output.stdout).contains("acme.codename"), "{}", error_of(&output));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_block_that_nobody_can_read_is_said_on_standard_error() {
+    use std::process::{Command, Stdio};
+    let directory = tempfile::tempdir().unwrap();
+    let run = |text: &str, shell: &str| {
+        let file = directory.path().join("event.json");
+        std::fs::write(&file, prompt(text).to_string()).unwrap();
+        Command::new("sh")
+            .args(["-c", shell])
+            .env("P", env!("CARGO_BIN_EXE_layersift"))
+            .stdin(std::fs::File::open(file).unwrap())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap()
+    };
+    // The reader of the pipe has gone when the answer comes.
+    let pipe = "(sleep 1; \"$P\" hook; echo $? >&2) <&0 | exec true; sleep 2";
+    for shell in ["exec \"$P\" hook 1>&-", "exec \"$P\" hook >/dev/null"] {
+        let output = run(&token(), shell);
+        assert_eq!(output.status.code(), Some(2), "{shell}");
+        assert!(error_of(&output).contains("gitlab.personal-access-token"), "{shell}: {}", error_of(&output));
+        assert_eq!(run("hello", shell).status.code(), Some(0), "{shell}");
+    }
+    let output = run(&token(), pipe);
+    assert!(error_of(&output).contains("gitlab.personal-access-token"), "{}", error_of(&output));
+    assert!(error_of(&output).ends_with("2\n"), "{}", error_of(&output));
+}

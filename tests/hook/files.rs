@@ -79,3 +79,18 @@ fn attachments_of_cursor_are_read() {
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["continue"], false, "{}", error_of(&output));
 }
+
+#[test]
+fn mentions_are_counted_if_they_are_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let lockfile: String = (0..250).map(|i| format!("\"@babel/plugin-{i}\": \"^7.{i}.0\",\n")).collect();
+    assert_eq!(answer(directory.path(), &[], &lockfile), json!({ "continue": true }));
+    fs::create_dir_all(directory.path().join("babel")).unwrap();
+    for i in 0..201 {
+        fs::write(directory.path().join(format!("babel/plugin-{i}")), "fine").unwrap();
+    }
+    let blocked = answer(directory.path(), &[], &lockfile);
+    assert!(blocked["reason"].as_str().unwrap().contains("more than 200 files"), "{blocked}");
+    fs::remove_file(directory.path().join("babel/plugin-7")).unwrap();
+    assert_eq!(answer(directory.path(), &[], &lockfile), json!({ "continue": true }));
+}

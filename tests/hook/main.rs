@@ -13,6 +13,7 @@
 mod answers;
 mod closed;
 mod files;
+mod names;
 mod settings;
 
 use std::io::Write;

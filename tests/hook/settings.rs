@@ -126,3 +126,71 @@ fn links_stay_links() {
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert!(fs::read_to_string(home.path().join("dotfiles.json")).unwrap().contains("hook || exit 2"));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_file_that_is_not_there_stays_a_link() {
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir(home.path().join(".claude")).unwrap();
+    let link = home.path().join(".claude/settings.json");
+    std::os::unix::fs::symlink("../dotfiles/claude.json", &link).unwrap();
+    assert_eq!(run(home.path(), &["install", "--yes"]).0, Some(0));
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(fs::read_to_string(home.path().join("dotfiles/claude.json")).unwrap().contains("hook || exit 2"));
+}
+
+#[test]
+fn settings_that_are_not_understood_do_not_stop_the_others() {
+    let home = tempfile::tempdir().unwrap();
+    let vibe = home.path().join(".vibe/hooks.toml");
+    fs::create_dir(vibe.parent().unwrap()).unwrap();
+    fs::write(&vibe, "[[hooks]").unwrap();
+    let all: Vec<&str> =
+        FILES.iter().map(|(name, _)| *name).chain(["vibe"]).flat_map(|name| ["--assistant", name]).collect();
+    for command in ["install", "uninstall"] {
+        let (status, _, said) = run(home.path(), &[&[command, "--yes"], &all[..]].concat());
+        assert_eq!(status, Some(2), "{said}");
+        assert!(said.contains("hooks.toml is unchanged"), "{said}");
+        for (name, file) in FILES {
+            let text = fs::read_to_string(home.path().join(file)).unwrap();
+            assert_eq!(text.contains("hook || exit 2"), command == "install", "{name}");
+        }
+    }
+    assert_eq!(fs::read_to_string(&vibe).unwrap(), "[[hooks]");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_program_of_another_name_knows_its_entries() {
+    let home = tempfile::tempdir().unwrap();
+    let programs = tempfile::tempdir().unwrap();
+    let copy = |name: &str| {
+        let path = programs.path().join(name);
+        fs::hard_link(env!("CARGO_BIN_EXE_layersift"), &path)
+            .or_else(|_| fs::copy(env!("CARGO_BIN_EXE_layersift"), &path).map(drop))
+            .unwrap();
+        path
+    };
+    let run = |program: &Path, arguments: &[&str]| {
+        let output = Command::new(program).arg("hook").args(arguments).env("HOME", home.path()).output().unwrap();
+        (output.status.code(), error_of(&output))
+    };
+    fs::create_dir(home.path().join(".vibe")).unwrap();
+    let files = || FILES.map(|(_, file)| fs::read_to_string(home.path().join(file)).unwrap());
+    let all: Vec<&str> =
+        FILES.iter().map(|(name, _)| *name).chain(["vibe"]).flat_map(|name| ["--assistant", name]).collect();
+    let (versioned, other) = (copy("layersift-r3"), copy("sift"));
+    for program in [&versioned, &other] {
+        assert_eq!(run(program, &[&["install", "--yes"], &all[..]].concat()).0, Some(0));
+        let first = files();
+        let (status, said) = run(program, &[&["install", "--yes"], &all[..]].concat());
+        assert_eq!((status, said.contains("Nothing to change.")), (Some(0), true), "{said}");
+        assert_eq!(run(program, &[&["install", "--yes", "--fail", "open"], &all[..]].concat()).0, Some(0));
+        for (before, after) in first.iter().zip(files()) {
+            assert_eq!(before.matches(" hook ").count(), after.matches(" hook ").count(), "{after}");
+            assert!(!after.contains("exit 2") && after.contains("--fail open"), "{after}");
+        }
+        assert_eq!(run(program, &[&["uninstall", "--yes"], &all[..]].concat()).0, Some(0));
+        assert!(files().iter().all(|text| !text.contains("hook --fail")), "{:?}", files());
+    }
+}

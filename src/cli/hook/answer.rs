@@ -2,11 +2,17 @@
 //!
 //! What is allowed is never said to be approved: a person would no longer be asked about it.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
-use super::check::{Checked, Found};
+use super::check::{Checked, Found, is_within};
 use super::event::{Assistant, Event, Kind};
+use super::value;
 use super::{Answer, Fail, message};
+
+/// The name of a member whose own has a secret.
+const WITHHELD: &str = "[withheld by Layersift]";
 
 /// The answer to `event`.
 pub(super) fn of(event: &Event, checked: &Checked, fail: Fail) -> Answer {
@@ -29,16 +35,18 @@ fn allow(event: &Event, warning: &str) -> Answer {
         (Assistant::Claude | Assistant::Codex, _) if warning.is_empty() => json!({ "continue": true }),
         (Assistant::Claude | Assistant::Codex, _) => json!({ "continue": true, "systemMessage": warning }),
     };
-    Answer { output: output.to_string(), reason: warning.into(), status: 0 }
+    Answer { output: output.to_string(), reason: warning.into(), ..Answer::default() }
 }
 
 fn block(event: &Event, checked: &Checked, reason: &str) -> Answer {
-    let answer = |output: Value| Answer { output: output.to_string(), ..Answer::default() };
+    let answer = |output: Value| Answer { output: output.to_string(), unsaid: reason.into(), ..Answer::default() };
     match (event.assistant, event.kind) {
+        // Nobody knows which form the answer has; all assistants know this one.
+        (_, Kind::Other | Kind::Nothing) => Answer { reason: reason.into(), status: 2, ..Answer::default() },
         (Assistant::Claude | Assistant::Codex, Kind::ToolInput) => answer(deny_call(event, reason)),
         (Assistant::Claude, Kind::ToolOutput) => answer(claude_output(event, checked, reason)),
         (Assistant::Claude | Assistant::Codex, _) => answer(json!({ "decision": "block", "reason": reason })),
-        (Assistant::Cursor, Kind::Prompt | Kind::Other) => answer(json!({ "continue": false, "user_message": reason })),
+        (Assistant::Cursor, Kind::Prompt) => answer(json!({ "continue": false, "user_message": reason })),
         (Assistant::Cursor, Kind::ToolOutput) if !event.name.starts_with("before") => {
             answer(cursor_output(event, reason))
         }
@@ -55,6 +63,7 @@ fn block(event: &Event, checked: &Checked, reason: &str) -> Answer {
             output: json!({ "decision": "block", "reason": reason }).to_string(),
             reason: reason.into(),
             status: 2,
+            ..Answer::default()
         },
     }
 }
@@ -78,48 +87,52 @@ fn deny_call(event: &Event, reason: &str) -> Value {
 fn claude_output(event: &Event, checked: &Checked, reason: &str) -> Value {
     let mut output = json!({ "decision": "block", "reason": reason });
     if event.name == "PostToolUse"
-        && let (Some(response), Some(fields)) = (&event.response, output.as_object_mut())
+        && let (Some((name, response)), Some(fields)) = (&event.response, output.as_object_mut())
     {
         let found: Vec<&Found> = checked.found.iter().collect();
-        let updated = without(response, "tool_response", &found);
+        let updated = without(response, name, &found, &checked.hidden);
         fields
             .insert("hookSpecificOutput".into(), json!({ "hookEventName": event.name, "updatedToolOutput": updated }));
     }
     output
 }
 
-/// `value`, whose name is `name`, with a note instead of each string that has a finding. If a finding has no place, all
-/// strings are replaced.
-fn without(value: &Value, name: &str, found: &[&Found]) -> Value {
+/// `value`, whose name is `name`, with a note instead of each string that has a finding, and without the names that are
+/// `hidden`. If a finding has no place, all strings are replaced.
+fn without(value: &value::Value, name: &str, found: &[&Found], hidden: &HashSet<String>) -> Value {
     let is_placed = found.iter().all(|one| one.part.is_some()) && !found.is_empty();
-    let is_here = |one: &&&Found| {
-        one.part
-            .as_ref()
-            .is_none_or(|part| part == name || part.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
-    };
+    // A secret may be told by several values, and is then in what holds them.
+    let is_here = |one: &&Found| one.part.as_ref().is_none_or(|part| is_within(part, name) || is_within(name, part));
+    let here: Vec<&Found> = found.iter().filter(|one| is_here(one)).copied().collect();
     match value {
-        Value::String(text) => {
-            let here: Vec<&Found> = found.iter().filter(is_here).copied().collect();
-            let is_whole = here.is_empty() && is_placed;
-            if is_whole {
-                Value::String(text.clone())
-            } else {
-                Value::String(message::withheld(if here.is_empty() { found } else { &here }))
-            }
-        }
-        Value::Array(items) if items.iter().all(Value::is_number) && found.iter().any(|one| is_here(&one)) => {
-            Value::Array(Vec::new())
-        }
-        Value::Array(items) => items.iter().map(|item| without(item, name, found)).collect(),
-        Value::Object(fields) => {
+        value::Value::String(text) if here.is_empty() && is_placed => Value::String(text.clone()),
+        value::Value::String(_) => Value::String(message::withheld(if here.is_empty() { found } else { &here })),
+        value::Value::List(items) if items.iter().all(is_number) && !here.is_empty() => Value::Array(Vec::new()),
+        value::Value::List(items) => items.iter().map(|item| without(item, name, found, hidden)).collect(),
+        value::Value::Object(members) => {
+            let mut kept = Map::new();
             // The tool's own answer is in that file, and would be shown instead.
-            let kept = fields.iter().filter(|(field, _)| !field.starts_with("persistedOutput"));
-            kept.map(|(field, value)| (field.clone(), without(value, &format!("{name}.{field}"), found)))
-                .collect::<Map<_, _>>()
-                .into()
+            for (own, value) in members.iter().filter(|(own, _)| !own.starts_with("persistedOutput")) {
+                let value = without(value, &format!("{name}.{own}"), found, hidden);
+                kept.insert(if hidden.contains(own) { free_name(&kept) } else { own.into() }, value);
+            }
+            kept.into()
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+        value::Value::Number(number) if here.is_empty() => Value::Number(number.clone()),
+        value::Value::Number(_) => Value::from(0),
+        value::Value::Bool(truth) => Value::Bool(*truth),
+        value::Value::Null => Value::Null,
     }
+}
+
+fn is_number(value: &value::Value) -> bool {
+    matches!(value, value::Value::Number(_))
+}
+
+/// [`WITHHELD`], with a number if there is such a member.
+fn free_name(members: &Map<String, Value>) -> String {
+    let names = (1_u64..).map(|n| if n == 1 { WITHHELD.into() } else { format!("{WITHHELD} {n}") });
+    names.into_iter().find(|name| !members.contains_key(name)).unwrap_or_default()
 }
 
 /// Cursor replaces the answers of MCP tools only; to others it appends a text.

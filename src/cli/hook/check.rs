@@ -1,17 +1,20 @@
 //! The check of an event: the rules of images and those for prompts, over its text and the files that it mentions.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::event::{Event, Kind};
-use super::{input, mentions};
+use super::checker::{Checker, HIDDEN};
+use super::content::{NameId, Place, Text};
+use super::event::{Assistant, Event, Kind};
+use super::value::{Members, Value};
+use super::{input, mentions, message};
 use crate::cli::context;
-use layersift_model::{FingerprintKey, Gap, ImageReport, Severity};
+use layersift_model::{Gap, Severity};
 use layersift_prompts::PlainText;
 use layersift_report::Policy;
-use layersift_rules::{Ruleset, Scope};
-use layersift_scan::{Analyzer, FileReport, Options};
+use layersift_rules::Scope;
 
 /// How events are checked.
 pub(super) struct Settings<'s> {
@@ -23,23 +26,21 @@ pub(super) struct Settings<'s> {
     pub(super) most_bytes: u64,
 }
 
-/// What was found.
+/// What was found. What is shown of it has no secret in it: names and paths may be secrets themselves.
 #[derive(Debug, Default)]
 pub(super) struct Checked {
     /// Findings that block.
     pub(super) found: Vec<Found>,
     /// What could not be checked, a line each.
     pub(super) unchecked: Vec<String>,
-}
-
-impl Checked {
-    /// Adds a finding unless the same is known of its value.
-    fn add(&mut self, found: Found) {
-        let key = |one: &Found| (one.rule.clone(), one.masked.clone(), one.part.clone());
-        if !self.found.iter().any(|known| key(known) == key(&found)) {
-            self.found.push(found);
-        }
-    }
+    /// The tool, as it is shown.
+    pub(super) tool: Option<String>,
+    /// The file that the event is about, as it is shown.
+    pub(super) file: Option<String>,
+    /// The file that the assistant keeps the conversation in, as it is shown.
+    pub(super) transcript: Option<String>,
+    /// The names in the event in which something was found. They are not shown.
+    pub(super) hidden: HashSet<String>,
 }
 
 /// A finding that blocks.
@@ -49,10 +50,34 @@ pub(super) struct Found {
     pub(super) title: String,
     /// The secret, masked; `None` for text that is no secret.
     pub(super) masked: Option<String>,
-    /// Where it is, for a person.
+    /// Where it is, as it is shown.
     pub(super) place: String,
-    /// The name of the value it is in, unless it is in a file.
+    /// Where in the event it is, unless it is in a file.
+    pub(super) at: Option<Place>,
+    /// The name of the value it is in, unless it is in a file. It is compared and never shown.
     pub(super) part: Option<String>,
+}
+
+impl Checked {
+    /// Adds a finding unless the same is known of its value, or of one that it is in or that is in it.
+    fn add(&mut self, found: Found) {
+        let is_same = |known: &Found| {
+            known.rule == found.rule
+                && known.masked == found.masked
+                && match (&known.part, &found.part) {
+                    (Some(known), Some(part)) => is_within(known, part) || is_within(part, known),
+                    (known, part) => known == part,
+                }
+        };
+        if !self.found.iter().any(is_same) {
+            self.found.push(found);
+        }
+    }
+}
+
+/// Whether the value `part` is the value `outer` or in it.
+pub(super) fn is_within(part: &str, outer: &str) -> bool {
+    part.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Checks `event`.
@@ -60,28 +85,24 @@ pub(super) struct Found {
 /// # Errors
 /// If the rules or the policy cannot be used.
 pub(super) fn check(event: &Event, settings: &Settings<'_>) -> anyhow::Result<Checked> {
-    if event.kind == Kind::Other {
+    if event.kind == Kind::Nothing || (event.kind == Kind::Other && event.content.is_empty()) {
         return Ok(Checked::default());
     }
     context::load_ahead();
     let policy = policy(settings)?;
     let checker = Checker::new(settings.rules, policy)?;
     let mut checked = Checked::default();
-    let report = checker.scan("prompt", event.content.bytes(), event.scope());
-    checked.unchecked.extend(report.gaps.iter().map(|gap| unread("the text", &gap.gap)));
-    checked.found.extend(checker.blocking(&report).map(|(found, offset)| {
-        let place = offset.and_then(|offset| event.content.place(offset));
-        Found {
-            place: place.map_or_else(|| "the text".into(), |(name, line)| format!("{name}, line {line}")),
-            part: place.map(|(name, _)| name.to_string()),
-            ..found
-        }
-    }));
+    as_it_is(event, &checker, event.content.text(), &mut checked);
     disguised(event, &checker, &mut checked);
+    // What is found in the structure alone needs the names around it.
+    if !event.content.structure().bytes().is_empty() {
+        as_it_is(event, &checker, event.content.structure(), &mut checked);
+    }
     embedded_files(event, &checker, &mut checked);
-    if event.kind == Kind::Prompt {
+    if matches!(event.kind, Kind::Prompt | Kind::Other) {
         files(event, settings.most_bytes, &checker, &mut checked);
     }
+    hide(event, &checker, &mut checked);
     // The process ends soon, and thousands of rules need not be given back one by one.
     std::mem::forget(checker);
     Ok(checked)
@@ -98,77 +119,83 @@ fn policy(settings: &Settings<'_>) -> anyhow::Result<Policy> {
     Ok(policy)
 }
 
-/// The analyzer, and what decides about its findings.
-struct Checker {
-    analyzer: Analyzer,
-    policy: Policy,
-}
-
-impl Checker {
-    fn new(own: &[PathBuf], policy: Policy) -> anyhow::Result<Checker> {
-        // One thread, which a short text never needs. Only rules that have to be compiled are kept.
-        let cache = if own.is_empty() { None } else { context::cache() };
-        let options = Options { threads: 1, key: FingerprintKey::default(), cache, ..Options::default() };
-        Ok(Checker { analyzer: Analyzer::new(Ruleset::for_prompts(own)?, options)?, policy })
+/// Checks `text` of `event`.
+fn as_it_is(event: &Event, checker: &Checker, text: &Text, checked: &mut Checked) {
+    let report = checker.scan("prompt", text.bytes(), event.scope());
+    checked.unchecked.extend(report.gaps.iter().map(|gap| unread("the text", &gap.gap)));
+    for offset in checker.offsets(&report) {
+        note_name(event, text.place(offset), checked);
     }
-
-    /// The judged report of `bytes`, which are the contents of `path` and were written in `scope`.
-    fn scan(&self, path: &str, bytes: &[u8], scope: Scope) -> ImageReport {
-        let FileReport { mut findings, gaps } = self.analyzer.bytes(path, bytes);
-        findings.retain(|finding| self.analyzer.counts_in(&finding.rule.id, scope));
-        let mut report = self.analyzer.report_of_file(path, FileReport { findings, gaps });
-        self.policy.judge(&mut report);
-        report
-    }
-
-    /// The findings that block, without their places, and their offsets.
-    fn blocking<'r>(&self, report: &'r ImageReport) -> impl Iterator<Item = (Found, Option<usize>)> + use<'r> {
-        let limit = self.policy.fail_on;
-        let findings = report.findings.iter().filter_map(|finding| Some((finding, finding.file()?)));
-        findings
-            .filter(move |(finding, _)| finding.counts() && limit.is_some_and(|limit| finding.severity >= limit))
-            .map(|(finding, file)| {
-                // What is no secret may be quoted in the text of a rule only.
-                let is_secret = !finding.rule.id.starts_with("prompt.");
-                let found = Found {
-                    rule: finding.rule.id.clone(),
-                    title: finding.rule.title.clone(),
-                    masked: finding.secret.as_ref().filter(|_| is_secret).map(|secret| secret.masked.clone()),
-                    place: file.line.map_or_else(|| file.path.clone(), |line| format!("{}, line {line}", file.path)),
-                    part: None,
-                };
-                (found, file.offset.and_then(|offset| usize::try_from(offset).ok()))
-            })
+    for (found, offset) in checker.blocking(&report) {
+        checked.add(placed(event, found, offset.and_then(|offset| text.place(offset))));
     }
 }
 
 /// Checks the text without escapes and without characters that hide a secret.
 fn disguised(event: &Event, checker: &Checker, checked: &mut Checked) {
-    for plain in PlainText::rounds(event.content.bytes()) {
+    let text = event.content.text();
+    for plain in PlainText::rounds(text.bytes()) {
         let report = checker.scan("prompt", plain.bytes(), event.scope());
         checked.unchecked.extend(report.gaps.iter().map(|gap| unread("the text", &gap.gap)));
-        for (found, offset) in checker.blocking(&report).filter(|(found, _)| PlainText::counts(&found.rule)) {
-            let place = offset.and_then(|offset| event.content.place(plain.origin(&(offset..offset + 1)).start));
-            let part = place.map(|(name, _)| name.to_string());
-            let place = place.map_or_else(|| "the text".into(), |(name, line)| format!("{name}, line {line}"));
-            checked.add(Found { place, part, ..found });
+        let place = |offset: usize| text.place(plain.origin(&(offset..offset + 1)).start);
+        for offset in checker.offsets(&report) {
+            note_name(event, place(offset), checked);
         }
+        for (found, offset) in checker.blocking(&report).filter(|(found, _)| PlainText::counts(&found.rule)) {
+            checked.add(placed(event, found, offset.and_then(place)));
+        }
+    }
+}
+
+/// Notes that something was found at `place`, if that is a name.
+fn note_name(event: &Event, place: Option<Place>, checked: &mut Checked) {
+    let name = place.filter(|place| place.is_in_name).and_then(|place| event.content.path(place.name).pop());
+    checked.hidden.extend(name.map(String::from));
+}
+
+/// `found` at `place` of the event.
+fn placed(event: &Event, found: Found, place: Option<Place>) -> Found {
+    let Some(place) = place else { return Found { place: "the text".into(), part: None, ..found } };
+    // A secret of the structure may consist of several values.
+    let part = event.content.path(place.whole.unwrap_or(place.name)).join(".");
+    Found { at: Some(place), part: Some(part), ..found }
+}
+
+/// `place` for a person.
+fn described(event: &Event, place: Place, hidden: &HashSet<String>) -> String {
+    let name = named(event, place.name, hidden);
+    match (place.is_in_name, place.line) {
+        (true, _) => format!("the name of {name}"),
+        (false, Some(line)) => format!("{name}, line {line}"),
+        (false, None) => name,
+    }
+}
+
+/// The names of a value, for a person.
+fn named(event: &Event, name: NameId, hidden: &HashSet<String>) -> String {
+    let path = event.content.path(name);
+    match (&path[..], &event.file) {
+        (["content"], Some(file)) => file.clone(),
+        _ => path.iter().map(|name| if hidden.contains(*name) { HIDDEN } else { name }).collect::<Vec<_>>().join("."),
     }
 }
 
 /// Checks the data in values. No person wrote what is in it, so it counts as the answer of a tool.
 fn embedded_files(event: &Event, checker: &Checker, checked: &mut Checked) {
     for file in event.content.files() {
-        let place = format!("{}, data in it", file.name);
+        let place = format!("{}, data in it", named(event, file.name, &checked.hidden));
+        let part = event.content.path(file.name).join(".");
         let report = checker.scan("prompt", &file.bytes, Scope::ToolOutput);
         checked.unchecked.extend(report.gaps.iter().map(|gap| unread(&place, &gap.gap)));
         for (found, _) in checker.blocking(&report) {
             // Short data were scanned as text as well.
-            checked.add(Found { place: place.clone(), part: Some(file.name.clone()), ..found });
+            checked.add(Found { place: place.clone(), part: Some(part.clone()), ..found });
         }
     }
-    let damaged = event.content.damaged().iter();
-    checked.unchecked.extend(damaged.map(|name| format!("{name}: data that is not valid base64")));
+    for name in event.content.damaged() {
+        let name = named(event, *name, &checked.hidden);
+        checked.unchecked.push(format!("{name}: data that is not valid base64"));
+    }
 }
 
 /// Checks the files that a prompt mentions or comes with. Directories and words that are no files are left out.
@@ -178,15 +205,17 @@ fn files(event: &Event, most_bytes: u64, checker: &Checker, checked: &mut Checke
         None => std::env::current_dir().unwrap_or_default(),
     };
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    let mut mentioned = mentions::mentions(&String::from_utf8_lossy(event.content.bytes()));
-    if mentioned.len() > mentions::MOST {
-        checked.unchecked.push(format!("more than {} files are mentioned", mentions::MOST));
-        mentioned.truncate(mentions::MOST);
-    }
+    let mut mentioned = mentions::mentions(&String::from_utf8_lossy(event.content.text().bytes()));
     mentioned.extend(event.attachments.iter().map(|path| vec![path.clone()]));
-    let mut left = most_bytes;
+    let (mut left, mut count) = (most_bytes, 0);
     for readings in mentioned {
-        match read_first(&readings, &directory, home.as_deref(), left) {
+        let read = read_first(&readings, &directory, home.as_deref(), left);
+        count += usize::from(!matches!(read, Ok(None)));
+        if count > mentions::MOST {
+            checked.unchecked.push(format!("more than {} files are mentioned", mentions::MOST));
+            return;
+        }
+        match read {
             Ok(Some((path, bytes))) => {
                 left = left.saturating_sub(bytes.len() as u64);
                 let report = checker.scan(&path, &bytes, Scope::ToolOutput);
@@ -217,4 +246,38 @@ fn read_first(
 
 fn unread(what: &str, gap: &Gap) -> String {
     format!("{what}: {}", gap.detail)
+}
+
+/// Takes secrets out of all that is shown: a name, a path or a member of an archive may be one.
+fn hide(event: &Event, checker: &Checker, checked: &mut Checked) {
+    let Checked { found, unchecked, tool, file, transcript, hidden } = checked;
+    if found.is_empty() && unchecked.is_empty() {
+        return;
+    }
+    if let (Assistant::Claude, Some((_, response))) = (event.assistant, &event.response) {
+        let mut names = HashSet::new();
+        add_names(response, &mut names);
+        names.retain(|name| checker.shown(name) != *name);
+        hidden.extend(names.into_iter().map(String::from));
+    }
+    // No more than that are listed.
+    unchecked.truncate(message::MOST_LISTED);
+    unchecked.iter_mut().for_each(|line| *line = checker.shown(line));
+    for (index, one) in found.iter_mut().enumerate() {
+        let place = one.at.map_or_else(|| std::mem::take(&mut one.place), |at| described(event, at, hidden));
+        one.place = if index < message::MOST_LISTED { checker.shown(&place) } else { HIDDEN.into() };
+    }
+    let shown = |text: &Option<String>| text.as_deref().map(|text| checker.shown(text));
+    (*tool, *file, *transcript) = (shown(&event.tool), shown(&event.file), shown(&event.transcript));
+}
+
+/// Adds the names of all members in `value`.
+fn add_names<'v>(value: &'v Value, names: &mut HashSet<&'v str>) {
+    for item in value.items() {
+        add_names(item, names);
+    }
+    for (name, value) in value.members().into_iter().flat_map(Members::iter) {
+        names.insert(name);
+        add_names(value, names);
+    }
 }

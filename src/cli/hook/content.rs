@@ -1,47 +1,93 @@
-//! The text of an event: the strings of its JSON, one after another, so that one scan reads all of them.
+//! The text of an event: the strings of its JSON and the names of its members, one after another, so that one scan
+//! reads all of them.
 //!
 //! Each word stands behind its name, as in a file of settings: some secrets are only told by the name that they are
 //! assigned to. Longer text begins a line of its own, as some rules expect of a sentence. Strings that are JSON
-//! themselves are taken apart as well. Data URIs, base64 and lists of bytes are decoded as the
-//! gate of the service does it.
+//! themselves are taken apart as well. Data URIs, base64 and lists of bytes are decoded as the gate of the service does
+//! it.
+//!
+//! Other secrets are only told by the JSON that they stand in, such as a private JWK. So JSON is a second text, the
+//! [structure]: strings that are JSON as they stand, and objects and lists without their long strings.
+//!
+//! [structure]: Content::structure
 
-use std::fmt::Write as _;
 use std::ops::Range;
 
 use layersift_prompts::{Data, bytes_of_numbers, data_in};
-use serde_json::Value;
+
+use super::value::{Members, Value};
 
 /// How deep JSON in strings of JSON is taken apart.
 const MOST_DEPTH: usize = 8;
 
+/// The longest string in the structure, in bytes. No pattern is wider.
+const LONGEST_STRING: usize = 4096;
+
 /// The text to be checked, and where each part of it is from.
 #[derive(Debug, Default)]
 pub(super) struct Content {
+    text: Text,
+    structure: Text,
+    names: Vec<Name>,
+    files: Vec<EmbeddedFile>,
+    damaged: Vec<NameId>,
+}
+
+/// A text and the parts that it consists of.
+#[derive(Debug, Default)]
+pub(super) struct Text {
     text: String,
     parts: Vec<Part>,
-    files: Vec<EmbeddedFile>,
-    /// The names of values that say they are data and cannot be decoded.
-    damaged: Vec<String>,
 }
+
+/// The name of a value and of all values around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NameId(usize);
 
 /// Data that stands in a value.
 #[derive(Debug)]
 pub(super) struct EmbeddedFile {
     /// The name of the value.
-    pub(super) name: String,
+    pub(super) name: NameId,
     pub(super) bytes: Vec<u8>,
+}
+
+/// Where a byte of a text is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) name: NameId,
+    /// Whether it is in the name itself and not in its value.
+    pub(super) is_in_name: bool,
+    /// The line in the value, from 1; `None` for JSON that has no lines of its own.
+    pub(super) line: Option<usize>,
+    /// The name of the JSON around it, in the structure.
+    pub(super) whole: Option<NameId>,
+}
+
+#[derive(Debug)]
+struct Name {
+    outer: Option<NameId>,
+    text: String,
 }
 
 #[derive(Debug)]
 struct Part {
-    name: String,
+    name: NameId,
+    is_name: bool,
+    has_lines: bool,
+    whole: Option<NameId>,
     span: Range<usize>,
 }
 
 impl Content {
-    /// All text.
-    pub(super) fn bytes(&self) -> &[u8] {
-        self.text.as_bytes()
+    /// All strings and names.
+    pub(super) fn text(&self) -> &Text {
+        &self.text
+    }
+
+    /// All JSON.
+    pub(super) fn structure(&self) -> &Text {
+        &self.structure
     }
 
     /// The data in values, decoded.
@@ -49,107 +95,287 @@ impl Content {
         &self.files
     }
 
-    /// The names of values with data that cannot be decoded.
-    pub(super) fn damaged(&self) -> &[String] {
+    /// The names of values that say they are data and cannot be decoded.
+    pub(super) fn damaged(&self) -> &[NameId] {
         &self.damaged
+    }
+
+    /// Whether there is nothing to be checked.
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.parts.iter().all(|part| part.span.is_empty()) && self.files.is_empty() && self.damaged.is_empty()
+    }
+
+    /// The names of the values around a value, from the outermost to its own.
+    pub(super) fn path(&self, name: NameId) -> Vec<&str> {
+        let at = |name: NameId| self.names.get(name.0);
+        let mut path: Vec<&str> =
+            std::iter::successors(at(name), |name| name.outer.and_then(at)).map(|name| &name.text[..]).collect();
+        path.reverse();
+        path
     }
 
     /// Adds `text` as it is.
     pub(super) fn add_text(&mut self, name: &str, text: &str) {
+        let name = self.name(None, name);
         if self.add_data(name, text) {
-            self.add_part(name, text);
+            self.text.push(name, text);
+            self.text.text.push('\n');
         }
     }
 
-    /// Adds all strings and numbers in `value`.
+    /// Adds all strings, numbers and names in `value`.
     pub(super) fn add(&mut self, name: &str, value: &Value) {
-        self.add_value(name, value, MOST_DEPTH);
+        let name = self.name(None, name);
+        self.add_document(name, value, MOST_DEPTH);
     }
 
-    /// The name of the part at `offset`, and the line in it, from 1.
-    pub(super) fn place(&self, offset: usize) -> Option<(&str, usize)> {
-        let index = self.parts.partition_point(|part| part.span.end <= offset);
-        let part = self.parts.get(index)?;
-        let before = self.text.as_bytes().get(part.span.start..offset.max(part.span.start))?;
-        Some((&part.name, 1 + before.iter().filter(|byte| **byte == b'\n').count()))
+    /// Adds JSON, and its structure.
+    fn add_document(&mut self, name: NameId, value: &Value, depth: usize) {
+        let mut form = Form { whole: name, text: Text::default() };
+        self.add_value(name, value, depth, &mut form);
+        if matches!(value, Value::Object(_) | Value::List(_)) {
+            self.structure.append(form.text);
+        }
     }
 
-    fn add_value(&mut self, name: &str, value: &Value, depth: usize) {
+    fn add_value(&mut self, name: NameId, value: &Value, depth: usize, form: &mut Form) {
         match value {
-            Value::Null => {}
-            Value::Bool(_) | Value::Number(_) => self.assign(name, &value.to_string()),
-            Value::String(text) => match inner(text).filter(|_| depth > 0) {
-                Some(value) => self.add_value(name, &value, depth - 1),
-                None if self.add_data(name, text) => self.assign(name, text),
-                None => {}
-            },
-            // A list of numbers may be the bytes of a key.
-            Value::Array(items) if items.iter().all(Value::is_number) => {
-                let bytes = bytes_of_numbers(items.iter().map(Value::as_u64));
-                self.files.extend(bytes.map(|bytes| EmbeddedFile { name: name.into(), bytes }));
-                self.assign(name, &value.to_string());
+            Value::Null => {
+                self.assign(name, "");
+                form.syntax("null");
             }
-            Value::Array(items) => items.iter().for_each(|item| self.add_value(name, item, depth)),
-            Value::Object(fields) => {
-                for (field, value) in fields {
-                    self.add_value(&format!("{name}.{field}"), value, depth);
+            Value::Bool(truth) => self.add_scalar(name, &truth.to_string(), form),
+            Value::Number(number) => self.add_scalar(name, &number.to_string(), form),
+            Value::String(text) => {
+                form.string(name, text);
+                match inner(text).filter(|_| depth > 0) {
+                    Some(value) => self.add_inner(name, text, &value, depth - 1),
+                    None if self.add_data(name, text) => self.assign(name, text),
+                    None => self.begin(name),
                 }
             }
+            // A list of numbers may be the bytes of a key.
+            Value::List(items) if items.iter().all(|item| matches!(item, Value::Number(_))) => {
+                let bytes = bytes_of_numbers(items.iter().map(Value::as_u64));
+                self.files.extend(bytes.map(|bytes| EmbeddedFile { name, bytes }));
+                // Writing numbers cannot fail.
+                let text = serde_json::to_string(value).unwrap_or_default();
+                self.add_scalar(name, &text, form);
+            }
+            Value::List(items) => {
+                form.syntax("[");
+                for (index, item) in items.iter().enumerate() {
+                    form.syntax(if index > 0 { "," } else { "" });
+                    self.add_value(name, item, depth, form);
+                }
+                form.syntax("]");
+            }
+            Value::Object(members) => self.add_members(name, members, depth, form),
         }
+    }
+
+    fn add_members(&mut self, outer: NameId, members: &Members, depth: usize, form: &mut Form) {
+        self.begin(outer);
+        form.syntax("{");
+        for (index, (own, value)) in members.iter().enumerate() {
+            let name = self.name(Some(outer), own);
+            form.syntax(if index > 0 { "," } else { "" });
+            form.name(name, own);
+            self.add_value(name, value, depth, form);
+        }
+        form.syntax("}");
+    }
+
+    /// Adds the JSON `value` of the string `text`: as it stands, taken apart, and without its escapes.
+    fn add_inner(&mut self, name: NameId, text: &str, value: &Value, depth: usize) {
+        self.structure.push(name, text);
+        self.structure.text.push('\n');
+        let mut form = Form { whole: name, text: Text::default() };
+        self.add_value(name, value, depth, &mut form);
+        if text.contains('\\') {
+            self.structure.append(form.text);
+        }
+    }
+
+    fn add_scalar(&mut self, name: NameId, text: &str, form: &mut Form) {
+        form.scalar(name, text);
+        self.assign(name, text);
     }
 
     /// Adds what `text` holds as data. Returns whether it is to be scanned as it stands, too.
-    fn add_data(&mut self, name: &str, text: &str) -> bool {
+    fn add_data(&mut self, name: NameId, text: &str) -> bool {
         let (data, is_text) = data_in(text, false);
         match data {
             Data::None => {}
-            Data::Damaged => self.damaged.push(name.into()),
-            Data::Bytes(bytes, _) => self.files.push(EmbeddedFile { name: name.into(), bytes }),
+            Data::Damaged => self.damaged.push(name),
+            Data::Bytes(bytes, _) => self.files.push(EmbeddedFile { name, bytes }),
         }
         is_text
     }
 
-    /// Adds `text` behind the last part of `name`.
-    fn assign(&mut self, name: &str, text: &str) {
-        let last = name.rsplit('.').next().unwrap_or(name);
-        // Writing to a String cannot fail.
-        let is_word = !text.contains(char::is_whitespace);
-        let _ = if is_word { write!(self.text, "{last}=") } else { writeln!(self.text, "{last}:") };
-        self.add_part(name, text);
+    /// Adds the name of what follows.
+    fn begin(&mut self, name: NameId) {
+        self.push_name(name);
+        self.text.text.push_str(":\n");
     }
 
-    fn add_part(&mut self, name: &str, text: &str) {
-        let start = self.text.len();
-        self.text.push_str(text);
-        self.parts.push(Part { name: name.into(), span: start..self.text.len() });
-        self.text.push('\n');
+    /// Adds `text` behind its name.
+    fn assign(&mut self, name: NameId, text: &str) {
+        self.push_name(name);
+        let is_word = !text.contains(char::is_whitespace);
+        self.text.text.push_str(if is_word { "=" } else { ":\n" });
+        self.text.push(name, text);
+        self.text.text.push('\n');
+    }
+
+    fn push_name(&mut self, name: NameId) {
+        if let Some(own) = self.names.get(name.0) {
+            self.text.push_name(name, &own.text);
+        }
+    }
+
+    fn name(&mut self, outer: Option<NameId>, text: &str) -> NameId {
+        self.names.push(Name { outer, text: text.into() });
+        NameId(self.names.len() - 1)
     }
 }
 
+impl Text {
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+
+    /// Where the byte at `offset` is from.
+    pub(super) fn place(&self, offset: usize) -> Option<Place> {
+        let index = self.parts.partition_point(|part| part.span.end <= offset);
+        let part = self.parts.get(index)?;
+        let before = self.text.as_bytes().get(part.span.start..offset.max(part.span.start))?;
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        Some(Place {
+            name: part.name,
+            is_in_name: part.is_name,
+            line: part.has_lines.then_some(line),
+            whole: part.whole,
+        })
+    }
+
+    fn push(&mut self, name: NameId, text: &str) {
+        self.push_part(text, Part { name, is_name: false, has_lines: true, whole: None, span: 0..0 });
+    }
+
+    fn push_name(&mut self, name: NameId, text: &str) {
+        self.push_part(text, Part { name, is_name: true, has_lines: false, whole: None, span: 0..0 });
+    }
+
+    fn push_part(&mut self, text: &str, part: Part) {
+        let start = self.text.len();
+        self.text.push_str(text);
+        self.parts.push(Part { span: start..self.text.len(), ..part });
+    }
+
+    fn append(&mut self, other: Text) {
+        let start = self.text.len();
+        self.text.push_str(&other.text);
+        self.text.push('\n');
+        let moved = |part: Part| Part { span: part.span.start + start..part.span.end + start, ..part };
+        self.parts.extend(other.parts.into_iter().map(moved));
+    }
+}
+
+/// The structure of JSON that is being added.
+struct Form {
+    /// The name of all of it.
+    whole: NameId,
+    text: Text,
+}
+
+impl Form {
+    fn syntax(&mut self, text: &str) {
+        self.text.text.push_str(text);
+    }
+
+    fn name(&mut self, name: NameId, text: &str) {
+        self.quoted(name, text, true);
+        self.syntax(":");
+    }
+
+    fn string(&mut self, name: NameId, text: &str) {
+        // Texts of their own, which are scanned as such.
+        let is_left_out = text.len() > LONGEST_STRING || text.contains(['\n', '\r']) || is_likely_inner(text);
+        self.quoted(name, if is_left_out { "" } else { text }, false);
+    }
+
+    fn scalar(&mut self, name: NameId, text: &str) {
+        let is_left_out = text.len() > LONGEST_STRING;
+        self.text.push_part(if is_left_out { "[]" } else { text }, self.part(name, false));
+    }
+
+    fn quoted(&mut self, name: NameId, text: &str, is_name: bool) {
+        self.syntax("\"");
+        // Quotes only: whatever else is escaped in JSON is no part of a value.
+        let text = if text.contains('"') { text.replace('"', "\\\"") } else { text.into() };
+        self.text.push_part(&text, self.part(name, is_name));
+        self.syntax("\"");
+    }
+
+    fn part(&self, name: NameId, is_name: bool) -> Part {
+        Part { name, is_name, has_lines: false, whole: Some(self.whole), span: 0..0 }
+    }
+}
+
+fn is_likely_inner(text: &str) -> bool {
+    text.trim_start().starts_with(['{', '['])
+}
+
 /// The object or the list that `text` is the JSON of.
-pub(super) fn inner(text: &str) -> Option<Value> {
-    let is_likely = text.trim_start().starts_with(['{', '[']);
-    let value: Value = if is_likely { serde_json::from_str(text).ok()? } else { return None };
-    Some(value).filter(|value| value.is_object() || value.is_array())
+fn inner(text: &str) -> Option<Value> {
+    let value: Value = if is_likely_inner(text) { serde_json::from_str(text).ok()? } else { return None };
+    Some(value).filter(|value| matches!(value, Value::Object(_) | Value::List(_)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    fn value(text: &str) -> Value {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn shown(content: &Content, text: &Text, what: &str) -> (String, bool, Option<usize>) {
+        let place = text.place(text.text.find(what).unwrap()).unwrap();
+        (content.path(place.name).join("."), place.is_in_name, place.line)
+    }
 
     #[test]
     fn values_stand_behind_their_names_and_are_found_again() {
         let mut content = Content::default();
-        content.add("tool_input", &json!({"command": "a\nb", "password": "c", "key": [1, 2], "n": null, "ok": true}));
-        content.add("tool_output", &json!("{\"output\":\"d\\ne\",\"exitCode\":0}"));
-        let text = String::from_utf8_lossy(content.bytes()).into_owned();
-        assert_eq!(text, "command:\na\nb\nkey=[1,2]\nok=true\npassword=c\nexitCode=0\noutput:\nd\ne\n");
-        let place = |what: &str| content.place(text.find(what).unwrap());
-        assert_eq!(place("b\n"), Some(("tool_input.command", 2)));
-        assert_eq!(place("c\n"), Some(("tool_input.password", 1)));
-        assert_eq!(place("d\n"), Some(("tool_output.output", 1)));
-        assert_eq!(content.place(text.find("\ne\n").unwrap() + 1), Some(("tool_output.output", 2)));
-        assert_eq!(content.place(text.len() + 1), None);
+        let input = r#"{"command":"a\nb","password":"c","key":[1,2],"n.m":null,"ok":true,"o":{"p":{}}}"#;
+        content.add("tool_input", &value(input));
+        content.add("tool_output", &Value::String(r#"{"output":"d\ne","exitCode":0}"#.into()));
+        let text = "tool_input:\ncommand:\na\nb\npassword=c\nkey=[1,2]\nn.m=\nok=true\no:\np:\n\
+                    tool_output:\noutput:\nd\ne\nexitCode=0\n";
+        assert_eq!(content.text().text, text);
+        let place = |what: &str| shown(&content, content.text(), what);
+        assert_eq!(place("b\n"), ("tool_input.command".into(), false, Some(2)));
+        assert_eq!(place("c\n"), ("tool_input.password".into(), false, Some(1)));
+        assert_eq!(place("n.m"), ("tool_input.n.m".into(), true, None));
+        assert_eq!(place("p:"), ("tool_input.o.p".into(), true, None));
+        assert_eq!(place("e\nexit"), ("tool_output.output".into(), false, Some(2)));
+        assert_eq!(content.text().place(text.len() + 1), None);
+        let structure = content.structure();
+        let first = r#"{"command":"","password":"c","key":[1,2],"n.m":null,"ok":true,"o":{"p":{}}}"#;
+        let second = r#"{"output":"d\ne","exitCode":0}"#;
+        assert_eq!(structure.text, format!("{first}\n{second}\n{{\"output\":\"\",\"exitCode\":0}}\n"));
+        assert_eq!(shown(&content, structure, "c\",").0, "tool_input.password");
+        assert_eq!(shown(&content, structure, "d\\n"), ("tool_output".into(), false, Some(1)));
+    }
+
+    #[test]
+    fn members_that_others_overwrite_are_read() {
+        let mut content = Content::default();
+        content.add("tool_input", &value(r#"{"c":"{\"a\":\"first\",\"a\":\"\"}","c":"second"}"#));
+        for text in ["first", "second"] {
+            assert!(content.text().text.contains(text));
+        }
     }
 }

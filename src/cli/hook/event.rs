@@ -5,10 +5,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail, ensure};
-use serde_json::{Map, Value};
+use anyhow::{Context, ensure};
 
 use super::content::Content;
+use super::value::{Members, Value};
 use layersift_rules::Scope;
 
 /// Fields with what a tool is asked to do.
@@ -30,6 +30,28 @@ const OUTPUTS: [&str; 12] = [
     "edits",
 ];
 
+/// Fields that say where and when something happens. All others of an unknown event are checked.
+const CIRCUMSTANCES: [&str; 18] = [
+    "hook_event_name",
+    "session_id",
+    "sessionId",
+    "conversation_id",
+    "generation_id",
+    "prompt_id",
+    "turn_id",
+    "agent_id",
+    "tool_use_id",
+    "transcript_path",
+    "transcriptPath",
+    "cwd",
+    "workspace_roots",
+    "timestamp",
+    "permission_mode",
+    "model",
+    "cursor_version",
+    "user_email",
+];
+
 /// A coding assistant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Assistant {
@@ -49,8 +71,10 @@ pub(super) enum Kind {
     ToolInput,
     /// A tool answered, or a file was read.
     ToolOutput,
-    /// Nothing with a text to be checked.
+    /// This version does not know. All text is checked as a prompt is.
     Other,
+    /// Nothing that goes to a model or to a tool.
+    Nothing,
 }
 
 /// An event.
@@ -69,8 +93,10 @@ pub(super) struct Event {
     pub(super) attachments: Vec<String>,
     /// The file that the assistant keeps the conversation in.
     pub(super) transcript: Option<String>,
-    /// The answer of the tool in the assistant's own form.
-    pub(super) response: Option<Value>,
+    /// The answer of the tool in the assistant's own form, and the name of its field.
+    pub(super) response: Option<(&'static str, Value)>,
+    /// The file that was read or written, for events that are about one file.
+    pub(super) file: Option<String>,
 }
 
 impl Event {
@@ -80,22 +106,25 @@ impl Event {
     /// If it is not JSON, of no known assistant, or has no text where there must be one.
     pub(super) fn parse(text: &[u8]) -> anyhow::Result<Event> {
         let fields: Value = serde_json::from_slice(text).map_err(without_text).context("the input is not JSON")?;
-        let Value::Object(fields) = fields else { bail!("the input is not a JSON object") };
-        let name = string(&fields, "hook_event_name").unwrap_or_default().to_string();
-        let assistant = assistant(&fields, &name).context("the input is of no assistant that this version knows")?;
-        let kind = kind(&fields, &name);
-        let directory = string(&fields, "cwd").or_else(|| first_root(&fields)).map(PathBuf::from);
+        let fields = fields.members().context("the input is not a JSON object")?;
+        ensure!(!fields.has_duplicates(), "the input has a field twice");
+        let name = fields.string("hook_event_name").unwrap_or_default().to_string();
+        let assistant = assistant(fields, &name).context("the input is of no assistant that this version knows")?;
+        let kind = kind(fields, &name);
+        let directory = fields.string("cwd").or_else(|| first_root(fields)).map(PathBuf::from);
         let response =
-            ["tool_response", "toolResult", "tool_result"].iter().find_map(|name| fields.get(*name)).cloned();
+            ["tool_response", "toolResult", "tool_result"].iter().find_map(|name| Some((*name, fields.get(name)?)));
+        let is_of_file = name.starts_with("before") || name.starts_with("after");
         Ok(Event {
             assistant,
             kind,
-            content: content(&fields, kind)?,
-            tool: string(&fields, "tool_name").or_else(|| string(&fields, "toolName")).map(String::from),
+            content: content(fields, kind)?,
+            tool: fields.string("tool_name").or_else(|| fields.string("toolName")).map(String::from),
             directory,
-            attachments: if kind == Kind::Prompt { attachments(&fields) } else { Vec::new() },
-            transcript: string(&fields, "transcript_path").map(String::from),
-            response: response.filter(|_| kind == Kind::ToolOutput),
+            attachments: if kind == Kind::Prompt { attachments(fields) } else { Vec::new() },
+            transcript: fields.string("transcript_path").map(String::from),
+            response: response.filter(|_| kind == Kind::ToolOutput).map(|(name, value)| (name, value.clone())),
+            file: fields.string("file_path").filter(|_| kind == Kind::ToolOutput && is_of_file).map(String::from),
             name,
         })
     }
@@ -103,7 +132,7 @@ impl Event {
     /// Who wrote the text.
     pub(super) fn scope(&self) -> Scope {
         match self.kind {
-            Kind::Prompt | Kind::Other => Scope::Prompt,
+            Kind::Prompt | Kind::Other | Kind::Nothing => Scope::Prompt,
             Kind::ToolInput => Scope::ToolInput,
             Kind::ToolOutput => Scope::ToolOutput,
         }
@@ -120,23 +149,20 @@ fn without_text(error: serde_json::Error) -> anyhow::Error {
     anyhow::anyhow!("line {}, column {}", error.line(), error.column())
 }
 
-fn string<'v>(fields: &'v Map<String, Value>, name: &str) -> Option<&'v str> {
-    fields.get(name).and_then(Value::as_str)
+fn first_root(fields: &Members) -> Option<&str> {
+    fields.get("workspace_roots")?.items().first()?.as_str()
 }
 
-fn first_root(fields: &Map<String, Value>) -> Option<&str> {
-    fields.get("workspace_roots")?.as_array()?.first()?.as_str()
-}
-
-fn assistant(fields: &Map<String, Value>, event: &str) -> Option<Assistant> {
-    let has = |name| fields.contains_key(name);
+fn assistant(fields: &Members, event: &str) -> Option<Assistant> {
+    let has = |name| fields.has(name);
     if has("cursor_version") {
         return Some(Assistant::Cursor);
     }
     if matches!(event, "pre_tool" | "post_tool" | "before_tool" | "after_tool" | "post_agent" | "post_agent_turn") {
         return Some(Assistant::Vibe);
     }
-    if has("sessionId") {
+    // Some events of Copilot have a time and a directory only. All others have a name or a session.
+    if has("sessionId") || (event.is_empty() && !has("session_id") && has("timestamp") && has("cwd")) {
         return Some(Assistant::Copilot);
     }
     if !has("session_id") || event.is_empty() {
@@ -149,7 +175,7 @@ fn assistant(fields: &Map<String, Value>, event: &str) -> Option<Assistant> {
     if has("timestamp") && !has("transcript_path") { Some(Assistant::Copilot) } else { Some(Assistant::Claude) }
 }
 
-fn kind(fields: &Map<String, Value>, event: &str) -> Kind {
+fn kind(fields: &Members, event: &str) -> Kind {
     let plain: String = event.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     match &plain[..] {
         "userpromptsubmit" | "userpromptsubmitted" | "beforesubmitprompt" | "userprompttransformed" => Kind::Prompt,
@@ -167,28 +193,38 @@ fn kind(fields: &Map<String, Value>, event: &str) -> Kind {
         | "aftermcpexecution"
         | "beforereadfile"
         | "beforetabfileread"
-        | "afterfileedit" => Kind::ToolOutput,
+        | "afterfileedit"
+        | "aftertabfileedit" => Kind::ToolOutput,
         // Copilot's own events have no name in the input.
-        "" if fields.contains_key("toolName") => {
-            if ["toolResult", "error"].iter().any(|name| fields.contains_key(*name)) {
+        "" if fields.has("toolName") => {
+            if ["toolResult", "error"].iter().any(|name| fields.has(name)) {
                 Kind::ToolOutput
             } else {
                 Kind::ToolInput
             }
         }
-        "" if fields.contains_key("prompt") => Kind::Prompt,
+        "" if fields.has("prompt") => Kind::Prompt,
+        "sessionstart" if ["initialPrompt", "initial_prompt"].iter().any(|name| fields.has(name)) => Kind::Other,
+        // What happened, or what a model said. Blocking the end of a turn would only make it go on.
+        "sessionstart" | "sessionend" | "setup" | "stop" | "stopfailure" | "subagentstop" | "agentstop"
+        | "notification" | "teammateidle" | "postagent" | "postagentturn" | "afteragentresponse"
+        | "afteragentthought" => Kind::Nothing,
         _ => Kind::Other,
     }
 }
 
-fn content(fields: &Map<String, Value>, kind: Kind) -> anyhow::Result<Content> {
+fn content(fields: &Members, kind: Kind) -> anyhow::Result<Content> {
     let mut content = Content::default();
     match kind {
-        Kind::Other => {}
+        Kind::Nothing => {}
+        Kind::Other => {
+            let text = fields.iter().filter(|(name, _)| !CIRCUMSTANCES.contains(name));
+            text.for_each(|(name, value)| content.add(name, value));
+        }
         Kind::Prompt => {
-            let prompt = string(fields, "prompt").or_else(|| string(fields, "user_prompt"));
+            let prompt = fields.string("prompt").or_else(|| fields.string("user_prompt"));
             content.add_text("prompt", prompt.context("the input has no `prompt`")?);
-            if let Some(transformed) = string(fields, "transformedPrompt") {
+            if let Some(transformed) = fields.string("transformedPrompt") {
                 content.add_text("prompt", transformed);
             }
         }
@@ -198,8 +234,8 @@ fn content(fields: &Map<String, Value>, kind: Kind) -> anyhow::Result<Content> {
     Ok(content)
 }
 
-fn add_fields(content: &mut Content, fields: &Map<String, Value>, names: &[&str]) -> anyhow::Result<()> {
-    let mut given = names.iter().filter_map(|name| Some((*name, fields.get(*name)?))).peekable();
+fn add_fields(content: &mut Content, fields: &Members, names: &[&str]) -> anyhow::Result<()> {
+    let mut given = names.iter().filter_map(|name| Some((*name, fields.get(name)?))).peekable();
     ensure!(given.peek().is_some(), "the input has none of the fields {}", names.join(", "));
     for (name, value) in given {
         content.add(name, value);
@@ -208,10 +244,10 @@ fn add_fields(content: &mut Content, fields: &Map<String, Value>, names: &[&str]
 }
 
 /// The paths of files that Cursor sends along with a prompt.
-fn attachments(fields: &Map<String, Value>) -> Vec<String> {
-    let listed = fields.get("attachments").and_then(Value::as_array).into_iter().flatten();
+fn attachments(fields: &Members) -> Vec<String> {
+    let listed = fields.get("attachments").map_or(&[][..], Value::items).iter().filter_map(Value::members);
     listed
-        .filter_map(|one| ["file_path", "filePath", "path"].iter().find_map(|name| one.get(name)?.as_str()))
+        .filter_map(|one| ["file_path", "filePath", "path"].iter().find_map(|name| one.string(name)))
         .map(String::from)
         .collect()
 }
@@ -224,7 +260,7 @@ mod tests {
     #[test]
     fn assistants_are_told_apart_by_their_fields() {
         use Assistant::{Claude, Codex, Copilot, Cursor, Vibe};
-        use Kind::{Other, Prompt, ToolInput, ToolOutput};
+        use Kind::{Nothing, Other, Prompt, ToolInput, ToolOutput};
         let input = json!({ "command": "needle" });
         let claude = |event: &str| json!({ "session_id": "1", "transcript_path": "/t", "hook_event_name": event });
         let codex = json!({ "session_id": "1", "turn_id": "2", "hook_event_name": "PreToolUse", "tool_input": input });
@@ -235,14 +271,18 @@ mod tests {
         for (base, field, value, assistant, kind) in [
             (claude("UserPromptSubmit"), "prompt", json!("needle"), Claude, Prompt),
             (claude("PostToolUse"), "tool_response", json!({ "stdout": "needle" }), Claude, ToolOutput),
-            (claude("Stop"), "stop_hook_active", json!(false), Claude, Other),
+            (claude("Stop"), "last_assistant_message", json!("needle"), Claude, Nothing),
+            (claude("UserPromptExpansion"), "prompt", json!("needle"), Claude, Other),
             (codex, "tool_name", json!("Bash"), Codex, ToolInput),
             (cursor("beforeSubmitPrompt"), "prompt", json!("needle"), Cursor, Prompt),
             (cursor("beforeReadFile"), "content", json!("needle"), Cursor, ToolOutput),
             (vibe("pre_tool"), "tool_name", json!("bash"), Vibe, ToolInput),
             (vibe("post_tool"), "tool_output_text", json!("needle"), Vibe, ToolOutput),
             (copilot.clone(), "prompt", json!("needle"), Copilot, Prompt),
+            (copilot.clone(), "initialPrompt", json!("needle"), Copilot, Other),
             (copilot, "toolName", json!("bash"), Copilot, ToolInput),
+            (json!({ "timestamp": 1, "cwd": "/" }), "prompt", json!("needle"), Copilot, Prompt),
+            (json!({ "timestamp": 1, "cwd": "/", "source": "new" }), "initialPrompt", json!("needle"), Copilot, Other),
             (named, "tool_input", input.clone(), Copilot, ToolInput),
         ] {
             let mut fields = base.clone();
@@ -252,8 +292,8 @@ mod tests {
             }
             let event = Event::parse(fields.to_string().as_bytes()).unwrap();
             assert_eq!((event.assistant, event.kind), (assistant, kind), "{fields}");
-            let text = String::from_utf8_lossy(event.content.bytes()).into_owned();
-            assert_eq!(text.contains("needle"), kind != Other, "{fields}: {text}");
+            let text = String::from_utf8_lossy(event.content.text().bytes()).into_owned();
+            assert_eq!(text.contains("needle"), kind != Nothing, "{fields}: {text}");
         }
     }
 
@@ -265,6 +305,7 @@ mod tests {
             ("hunter2", "not JSON"),
             ("[]", "not a JSON object"),
             (r#"{"prompt":"hunter2"}"#, "no assistant"),
+            (r#"{"prompt":"hunter2","prompt":"a"}"#, "a field twice"),
             (prompt, "no `prompt`"),
             (r#"{"cursor_version":"2","hook_event_name":"preToolUse","arguments":"hunter2"}"#, "none of the fields"),
         ] {

@@ -58,11 +58,9 @@ fn failed(fail: Fail, reason: &str) -> Answer {
         Fail::Closed => Answer {
             reason: format!("Layersift blocked this, because it could not be checked: {reason}"),
             status: 2,
-            output: String::new(),
+            ..Answer::default()
         },
-        Fail::Open => {
-            Answer { reason: format!("Layersift did not check this: {reason}"), status: 0, output: String::new() }
-        }
+        Fail::Open => Answer { reason: format!("Layersift did not check this: {reason}"), ..Answer::default() },
     }
 }
 

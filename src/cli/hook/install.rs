@@ -1,5 +1,6 @@
 //! `layersift hook install` and `uninstall`: the settings of the assistants, changed by as little text as possible.
 
+mod command;
 mod difference;
 mod json;
 mod toml;
@@ -96,40 +97,63 @@ struct Edit {
     after: String,
 }
 
-/// Shows the differences, asks, and writes.
+/// Shows the differences, asks, and writes. What is wrong with the settings of one assistant is said, and those of the
+/// others are changed all the same.
 pub(super) fn run(args: &InstallArgs, change: Change) -> anyhow::Result<ExitCode> {
     let is_project = args.project && !args.user;
     let root = root(is_project)?;
-    let names = names(args, &root)?;
-    let command = command(args.fail, is_project)?;
+    let command = command::command(args.fail, is_project)?;
     let mut edits = Vec::new();
-    for name in names {
-        let path = root.join(name.file(is_project));
-        let before = read(&path)?;
-        let text = before.clone().unwrap_or_default();
-        let after =
-            edited(name, &text, &command, change).with_context(|| format!("{} is unchanged", path.display()))?;
-        if after != text {
-            edits.push(Edit { path, before, after });
+    let mut has_failed = false;
+    for name in names(args, &root)? {
+        match edit(name, root.join(name.file(is_project)), &command, change) {
+            Ok(edit) => edits.extend(edit),
+            Err(error) => {
+                output::error(&error);
+                has_failed = true;
+            }
         }
     }
+    let failure = || ExitCode::from(2);
     let difference: String = edits.iter().map(Edit::difference).collect();
     output::write(difference.as_bytes(), None)?;
     if edits.is_empty() {
+        if has_failed {
+            return Ok(failure());
+        }
         output::error_line("Nothing to change.");
         return Ok(ExitCode::SUCCESS);
     }
-    if args.dry_run || !is_confirmed(args)? {
-        return Ok(ExitCode::SUCCESS);
+    if !args.dry_run && is_confirmed(args)? {
+        has_failed |= !write(&edits);
+        if change == Change::Install {
+            output::error_line("Start a new session. Codex asks whether it may run new hooks: see /hooks there.");
+        }
     }
-    for edit in &edits {
-        edit.write()?;
-        output::error_line(&format!("Changed {}.", edit.path.display()));
+    Ok(if has_failed { failure() } else { ExitCode::SUCCESS })
+}
+
+/// The change of the settings file of an assistant at `path`; `None` if there is nothing to change.
+fn edit(name: Name, path: PathBuf, command: &str, change: Change) -> anyhow::Result<Option<Edit>> {
+    let before = read(&path)?;
+    let text = before.clone().unwrap_or_default();
+    let after = edited(name, &text, command, change).with_context(|| format!("{} is unchanged", path.display()))?;
+    Ok((after != text).then_some(Edit { path, before, after }))
+}
+
+/// Writes all of `edits` that can be written. Returns whether these are all.
+fn write(edits: &[Edit]) -> bool {
+    let mut is_all = true;
+    for edit in edits {
+        match edit.write() {
+            Ok(()) => output::error_line(&format!("Changed {}.", edit.path.display())),
+            Err(error) => {
+                output::error(&error);
+                is_all = false;
+            }
+        }
     }
-    if change == Change::Install {
-        output::error_line("Start a new session. Codex asks whether it may run new hooks: see /hooks there.");
-    }
-    Ok(ExitCode::SUCCESS)
+    is_all
 }
 
 /// The settings file `text` of an assistant after `change`. The hook is not added twice.
@@ -181,29 +205,6 @@ fn entries(name: Name, command: &str) -> json::Entries {
     }
 }
 
-/// The command that assistants run. A program that is missing or was killed must block as well: the shell has other
-/// exit statuses for that, which let everything through.
-fn command(fail: Fail, is_project: bool) -> anyhow::Result<String> {
-    // Settings of a project are for all who work on it.
-    let program = if is_project {
-        "layersift".to_string()
-    } else {
-        let path = std::env::current_exe().context("cannot find this program")?;
-        quoted(path.to_str().context("the path of this program is not UTF-8")?)?
-    };
-    Ok(match fail {
-        Fail::Closed => format!("{program} hook || exit 2"),
-        Fail::Open => format!("{program} hook --fail open"),
-    })
-}
-
-/// `word` for a POSIX shell.
-fn quoted(word: &str) -> anyhow::Result<String> {
-    ensure!(!word.contains(['\'', '\n']), "the path of this program has a quote or a line break: {word}");
-    let is_plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c));
-    Ok(if is_plain { word.into() } else { format!("'{word}'") })
-}
-
 fn root(is_project: bool) -> anyhow::Result<PathBuf> {
     if is_project {
         return std::env::current_dir().context("cannot find the current directory");
@@ -236,6 +237,18 @@ fn read(path: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
+/// What the links at `path` point to, which need not exist.
+fn target(path: &Path) -> anyhow::Result<PathBuf> {
+    // As many as Linux follows.
+    const MOST_LINKS: usize = 40;
+    let mut target = path.to_path_buf();
+    for _ in 0..MOST_LINKS {
+        let Ok(next) = fs::read_link(&target) else { return Ok(target) };
+        target = target.parent().unwrap_or(Path::new("")).join(next);
+    }
+    bail!("{} is a link to itself", path.display())
+}
+
 fn is_confirmed(args: &InstallArgs) -> anyhow::Result<bool> {
     if args.yes {
         return Ok(true);
@@ -255,12 +268,10 @@ impl Edit {
         difference::unified(&name, self.before.as_deref(), &self.after)
     }
 
-    /// Writes to a temporary file beside the settings and renames it. A link stays a link: its target is replaced.
+    /// Writes to a temporary file beside the settings and renames it. A link stays a link: its target is replaced, or
+    /// made if there is none yet.
     fn write(&self) -> anyhow::Result<()> {
-        let path = match &self.before {
-            Some(_) => fs::canonicalize(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?,
-            None => self.path.clone(),
-        };
+        let path = target(&self.path)?;
         let cannot_write = || format!("cannot write {}", path.display());
         ensure!(read(&path)? == self.before, "{} was changed meanwhile; nothing was written", path.display());
         let directory = path.parent().with_context(cannot_write)?;

@@ -74,12 +74,7 @@ fn inner(entry: &Value) -> &[Value] {
 /// Whether `hook` runs `layersift hook`.
 fn is_ours(hook: &Value) -> bool {
     let commands = ["command", "bash"].iter().filter_map(|name| hook.get(*name)?.as_str());
-    commands.into_iter().any(|command| {
-        let mut words = command.split_whitespace().map(|word| word.trim_matches(['\'', '"']));
-        words.next().is_some_and(|program| program.rsplit(['/', '\\']).next() == Some("layersift"))
-            && words.next() == Some("hook")
-            || command.contains("layersift' hook")
-    })
+    commands.into_iter().any(super::command::is_ours)
 }
 
 fn with_version(text: &str) -> anyhow::Result<String> {
