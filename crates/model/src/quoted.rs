@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// `text`, or its length in parentheses if it has more than `most` characters. It is never cut: a part of a secret would
-/// not be recognised and masked.
+/// `text`, or its length in parentheses if it has more than `most` characters. It is never cut: a part of a secret
+/// would not be recognised and masked.
 pub fn quoted(text: &str, most: usize) -> Cow<'_, str> {
     match text.chars().nth(most) {
         Some(_) => format!("({} characters)", text.chars().count()).into(),

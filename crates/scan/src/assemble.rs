@@ -102,7 +102,7 @@ impl Assembler<'_> {
         gaps.extend(left_out_gaps(left_out, not_linked, &work).map(|gap| ImageGap { gap, layer: None }));
         let roles: HashMap<String, Vec<String>> =
             in_config.iter().map(|finding| (finding.rule.id.clone(), finding.roles.clone())).collect();
-        // What a store returns of a layer has no bytes of secrets; what is said of one layer may have a secret of another.
+        // What is said of one layer may have a secret of another; a store returns layers without bytes of secrets.
         let besides = besides(&in_config, &documents.findings);
         let known = of_layers(reports).chain(&besides);
         let known = KnownSecrets::of(known, self.key);

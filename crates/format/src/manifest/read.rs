@@ -56,7 +56,7 @@ pub(super) struct Leaf {
 
 /// The document of the strings with which a source lists an image.
 pub(super) fn document_of(listing: Vec<JsonString>) -> Option<Document> {
-    (!listing.is_empty()).then(|| Document {
+    (!listing.is_empty()).then_some(Document {
         kind: DocumentKind::Index,
         digest: None,
         media_type: None,
