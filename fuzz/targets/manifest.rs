@@ -38,7 +38,12 @@ impl ImageSource for Documents<'_> {
     fn list(&self) -> Result<Vec<Listed>, SourceError> {
         let first = Location("0".into());
         Ok(vec![match self.docker {
-            true => Listed::DockerArchive { reference: None, config: first.clone(), layers: vec![first; 3] },
+            true => Listed::DockerArchive {
+                reference: None,
+                config: first.clone(),
+                layers: vec![first; 3],
+                listing: Vec::new(),
+            },
             false => Listed::Manifest { reference: None, location: first, digest: None, listing: Vec::new() },
         }])
     }

@@ -27,6 +27,7 @@ use layersift_format::manifest::Image;
 use layersift_format::platform::Choice;
 use layersift_model::{FingerprintKey, ImageReport};
 use layersift_report::plural;
+use layersift_scan::Analyzer;
 use select::Selection;
 
 /// The version of what is printed as JSON.
@@ -160,7 +161,7 @@ pub(crate) fn run(args: &CarveArgs) -> anyhow::Result<ExitCode> {
     // Until here a signal ends the process, and nothing was written.
     let cancellation = deadline.or(&signals::cancellation()?);
     let mut carver = Carver::create(path, case(args), started_at)?.cancelled_by(cancellation);
-    let (tool, source) = (tool(selection.report, &key), source(target, selection.image));
+    let (tool, source) = (tool(selection.report, &key), source(args, target, &selection)?);
     carver.describe(tool, command(), source, key);
     selection.carve(&opened, &mut carver)?;
     let sign = |seal: &[u8]| match &signer {
@@ -187,7 +188,7 @@ fn reports(
     if let Some(path) = &args.report {
         return SavedReports::new().file(path);
     }
-    let analyzer = context::analyzer(context::ruleset(&args.rules.rules)?, key, args.threads.threads)?;
+    let analyzer = analyzer(args, key)?;
     let target = TargetArgs { target: target.into(), all: false, platform: args.platform.clone() };
     let reading = Reading {
         target: &target,
@@ -199,6 +200,10 @@ fn reports(
         timeout: deadline.left(),
     };
     reading.scan(analyzer)
+}
+
+fn analyzer(args: &CarveArgs, key: FingerprintKey) -> anyhow::Result<Analyzer> {
+    context::analyzer(context::ruleset(&args.rules.rules)?, key, args.threads.threads)
 }
 
 /// The target, whose blobs can be read again.
@@ -232,13 +237,28 @@ fn tool(report: Option<&ImageReport>, key: &FingerprintKey) -> ToolIdentity {
     }
 }
 
-fn source(target: &str, image: &Image) -> Source {
+/// The image, as its report calls it.
+fn source(args: &CarveArgs, target: &str, selection: &Selection<'_>) -> anyhow::Result<Source> {
+    let Some(report) = selection.report else { return named(args, target, selection.image) };
+    let (reference, platform) = (report.reference.clone(), report.platform.clone());
+    Ok(Source { reference, platform, ..unnamed(target, selection.image) })
+}
+
+/// The image, as it calls itself. A secret in that is masked.
+fn named(args: &CarveArgs, target: &str, image: &Image) -> anyhow::Result<Source> {
+    let analyzer = analyzer(args, context::fingerprint_key(&args.fingerprint_key)?)?;
+    let masked = |name: &Option<String>| name.as_ref().map(|name| analyzer.mask_name(name));
+    let (reference, platform) = (masked(&image.reference), masked(&image.platform));
+    std::mem::forget(analyzer);
+    Ok(Source { reference, platform, ..unnamed(target, image) })
+}
+
+fn unnamed(target: &str, image: &Image) -> Source {
     Source {
         target: masked::argument(target),
-        reference: image.reference.clone(),
         manifest_digest: image.manifest_digest.clone(),
         config_digest: image.config_digest.clone(),
-        platform: image.platform.clone(),
+        ..Source::default()
     }
 }
 

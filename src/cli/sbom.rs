@@ -14,8 +14,7 @@ use layersift_format::platform::Choice;
 use layersift_model::{ImageReport, Inventory, Limits, State, Verdict};
 use layersift_report::SpecVersion;
 use layersift_report::sbom::{self as document, Materials};
-use layersift_rules::Ruleset;
-use layersift_scan::InventoryScan;
+use layersift_scan::{Analyzer, InventoryScan};
 use layersift_source::open;
 
 const TIMEOUT: &str = "Stop after this time, such as 90s or 30m; packages may then be missing [default: no limit]";
@@ -148,8 +147,7 @@ fn read(args: &SbomArgs) -> anyhow::Result<Vec<ReadImage>> {
     if args.no_secrets || args.output.format == SbomFormat::Spdx {
         return Ok(read_packages(args)?.into_iter().map(|inventory| (inventory, None)).collect());
     }
-    let ruleset = Ruleset::with_files(&args.rules.rules)?;
-    let analyzer = context::analyzer(ruleset, context::fingerprint_key(&args.fingerprint_key)?, args.threads.threads)?;
+    let analyzer = analyzer(args)?;
     let reading = Reading {
         target: &args.target,
         build: None,
@@ -165,8 +163,14 @@ fn read(args: &SbomArgs) -> anyhow::Result<Vec<ReadImage>> {
     Ok(read?.into_iter().map(|(report, inventory)| (inventory, Some(report))).collect())
 }
 
-/// Reads the packages alone, without rules.
+fn analyzer(args: &SbomArgs) -> anyhow::Result<Analyzer> {
+    let ruleset = context::ruleset(&args.rules.rules)?;
+    context::analyzer(ruleset, context::fingerprint_key(&args.fingerprint_key)?, args.threads.threads)
+}
+
+/// Reads the packages alone; rules see only what is printed of them.
 fn read_packages(args: &SbomArgs) -> anyhow::Result<Vec<Inventory>> {
+    context::load_ahead();
     let target = args.target.parse()?;
     let progress = ScanProgress::start(args.quiet.quiet);
     let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
@@ -177,7 +181,12 @@ fn read_packages(args: &SbomArgs) -> anyhow::Result<Vec<Inventory>> {
         .cancellation(cancellation)
         .run(&target.text, opened);
     progress.finish();
-    Ok(inventories?)
+    let mut inventories = inventories?;
+    // A package may be called as a secret, which has to be recognised even if none is listed.
+    let analyzer = analyzer(args)?;
+    inventories.iter_mut().for_each(|inventory| analyzer.mask_inventory(inventory, Vec::new()));
+    std::mem::forget(analyzer);
+    Ok(inventories)
 }
 
 /// The only image: a document is about one.

@@ -256,7 +256,8 @@ fn sweep_once(catalog: &CatalogArgs, context: &FleetContext, policy: &Policy) ->
     tracing::info!(catalog = name, store = context.store.name(), pulls = args.reading.pulls, "sweep started");
     let outcome = sweep.run(&name, &*images, &filter, &limits);
     shown.finish();
-    let outcome = outcome?;
+    let mut outcome = outcome?;
+    outcome.for_each_name(&mut |name| *name = context.analyzer.mask_name(name));
     tracing::info!(
         catalog = name,
         images = outcome.sums.images,

@@ -10,7 +10,7 @@ use clap::Args;
 use super::args::{FingerprintKeyArgs, StoreArgs};
 use super::formats::{Format, OutputArgs};
 use super::{context, output, terminal};
-use layersift_model::TraceReport;
+use layersift_model::{FingerprintKey, TraceReport};
 use layersift_report::trace as table;
 use layersift_store::Query;
 
@@ -81,6 +81,7 @@ pub(crate) fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     for query in &queries {
         trace.add(store.trace(query, None, args.limit.get())?, args.limit.get());
     }
+    mask(&mut trace)?;
     let file = args.output.output.as_deref();
     output::stream(file, |out| match args.output.format {
         TraceFormat::Text => table::text(&name, &trace, terminal::width(file), out),
@@ -88,6 +89,18 @@ pub(crate) fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
         TraceFormat::Dot => table::dot(&name, &trace, out),
     })?;
     Ok(if trace.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+/// Masks secrets in the names of repositories and tags, which the store has as they are.
+fn mask(trace: &mut TraceReport) -> anyhow::Result<()> {
+    if trace.images.iter().all(|image| image.tags.is_empty()) {
+        return Ok(());
+    }
+    let analyzer = context::analyzer(context::ruleset(&[])?, FingerprintKey::default(), 1)?;
+    trace.for_each_name(&mut |name| *name = analyzer.mask_name(name));
+    // The process ends soon; freeing the compiled rules would only take time.
+    std::mem::forget(analyzer);
+    Ok(())
 }
 
 /// The fingerprints of a secret, of which there are two if it is a key in digits. The secret itself is neither shown

@@ -33,6 +33,7 @@ mod hostile_sizes;
 mod hostile_targets;
 mod incident;
 mod lifetimes;
+mod masking;
 mod policy;
 mod programs;
 mod readers;

@@ -278,7 +278,7 @@ impl DiskSource {
                 listing: Vec::new(),
             },
             ImageForm::Layers { config, layers } => {
-                Listed::DockerArchive { reference, config: config.clone(), layers: layers.clone() }
+                Listed::DockerArchive { reference, config: config.clone(), layers: layers.clone(), listing: Vec::new() }
             }
         }
     }

@@ -5,7 +5,7 @@
 //! the fields here.
 
 use jiff::Timestamp;
-use layersift_model::Digest;
+use layersift_model::{Digest, json_output};
 use serde::{Deserialize, Serialize};
 
 /// What the first line has as the hash before it.
@@ -125,7 +125,7 @@ impl Entry {
     }
 
     fn line(&self) -> Vec<u8> {
-        let mut line = serde_json::to_vec(self).unwrap_or_default();
+        let mut line = json_output::line(self).unwrap_or_default();
         line.push(b'\n');
         line
     }

@@ -3,7 +3,7 @@
 //! Fields of the case follow ISO/IEC 27037:2012, section 6.1 and annex A: identifiers, who acquired what, how and when.
 
 use jiff::Timestamp;
-use layersift_model::{Digest, FileAttributes};
+use layersift_model::{Digest, FileAttributes, json_output};
 use serde::{Deserialize, Serialize};
 
 /// The version of the form.
@@ -191,12 +191,21 @@ impl Manifest {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         to_bytes(self)
     }
+
+    /// Whether `bytes` are those of `manifest.json`. Older bundles do not escape characters that change how
+    /// text is displayed.
+    pub(crate) fn is_written_as(&self, bytes: &[u8]) -> bool {
+        let unescaped = || serde_json::to_vec_pretty(self).is_ok_and(|plain| bytes.strip_suffix(b"\n") == Some(&plain));
+        self.to_bytes() == bytes || unescaped()
+    }
 }
 
 /// The one form of a JSON file of a bundle: indented, with a line feed at the end.
 pub(crate) fn to_bytes<T: Serialize>(value: &T) -> Vec<u8> {
     // Maps with keys that are no strings would fail, and there are none.
-    let mut bytes = serde_json::to_vec_pretty(value).unwrap_or_default();
+    let mut bytes = Vec::new();
+    // Nor can writing to memory fail.
+    let _ = json_output::write_pretty(&mut bytes, value);
     bytes.push(b'\n');
     bytes
 }

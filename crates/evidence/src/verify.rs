@@ -58,7 +58,7 @@ pub fn verify(path: &Path) -> Result<Verification, EvidenceError> {
         let schema = manifest.schema;
         return Err(not_a_bundle(format!("it has the schema {schema}, and this program reads {SCHEMA}")));
     }
-    if manifest.to_bytes() != bytes {
+    if !manifest.is_written_as(&bytes) {
         faults.push(format!("{MANIFEST} was written in another form"));
     }
     let custody = match CustodyLog::read(&bundle.read(CUSTODY, MOST_BYTES)?) {

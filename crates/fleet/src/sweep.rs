@@ -435,17 +435,22 @@ impl Running<'_> {
     }
 
     fn note(&mut self, text: String) {
+        let text = self.sweep.scanner.mask_name(&text);
         tracing::info!("{text}");
         if self.notes.len() < MOST_NOTES {
             self.notes.push(text);
         }
     }
 
+    /// What a registry calls something may have a secret, which the log must not have, either.
     fn add_problem(&mut self, problem: SweepProblem) {
         if self.limits.cancellation.is_cancelled() {
             // A request that was cancelled says nothing about the registry; that the sweep ended early is reported.
             return;
         }
+        let masked = |text: &str| self.sweep.scanner.mask_name(text);
+        let SweepProblem { name, kind, reason } = problem;
+        let problem = SweepProblem { name: masked(&name), kind, reason: masked(&reason) };
         tracing::info!(reason = %problem, "not scanned");
         self.problems_total += 1;
         if self.problems.len() < MOST_PROBLEMS {

@@ -36,6 +36,8 @@ pub enum Listed {
         config: Location,
         /// The places of its layers, base first.
         layers: Vec<Location>,
+        /// The strings with which the source lists it, such as its names.
+        listing: Vec<JsonString>,
     },
     /// A root file system, without configuration.
     RootFs {

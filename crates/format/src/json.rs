@@ -6,10 +6,10 @@
 
 mod reader;
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 
+use layersift_model::quoted;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
@@ -34,10 +34,10 @@ const MAX_PATH_BYTES: usize = 16 << 20;
 /// The length in bytes from which on a path is not extended.
 const LONGEST_PATH: usize = 1_000;
 
-/// The most characters of a name in a path.
+/// The most characters of a name that a path quotes.
 const LONGEST_NAME: usize = 300;
 
-/// What stands for the rest of a path or name.
+/// What stands for the rest of a path.
 const ELLIPSIS: &str = "…";
 
 /// A JSON value that keeps all members of its objects, in order.
@@ -177,7 +177,7 @@ impl Strings<'_> {
             Node::Object(members) => {
                 for (key, member) in members {
                     let dot = if path.is_empty() { "" } else { "." };
-                    let at = longer(path, format_args!("{dot}{}", shortened(key)));
+                    let at = longer(path, format_args!("{dot}{}", quoted(key, LONGEST_NAME)));
                     self.collect(member, &at, Some(key));
                     if key.len() >= LONG_NAME && !self.names.contains(&&key[..]) {
                         self.add(&at, None, key);
@@ -205,14 +205,6 @@ fn longer(path: &str, end: fmt::Arguments<'_>) -> String {
         path if path.ends_with(ELLIPSIS) => path.into(),
         path if path.len() > LONGEST_PATH => format!("{path}{ELLIPSIS}"),
         path => format!("{path}{end}"),
-    }
-}
-
-/// A name for a path.
-fn shortened(name: &str) -> Cow<'_, str> {
-    match name.char_indices().nth(LONGEST_NAME) {
-        Some((end, _)) => format!("{}{ELLIPSIS}", name.get(..end).unwrap_or_default()).into(),
-        None => name.into(),
     }
 }
 

@@ -411,9 +411,15 @@ impl DocumentReader<'_> {
         Ok(match listed {
             Listed::RootFs { layer } => vec![root_fs(layer)],
             Listed::Files(files) => vec![file_set(files)],
-            Listed::DockerArchive { reference, config, layers } => {
-                let image = self.docker_archive(reference, &config, layers)?;
-                if is_known(&image, images) { Vec::new() } else { choose::only(image, choice)? }
+            Listed::DockerArchive { reference, config, layers, listing } => {
+                let mut image = self.docker_archive(reference, &config, layers)?;
+                let listing = read::document_of(listing);
+                if let Some(known) = known(&image, images) {
+                    known.documents.extend(listing);
+                    return Ok(Vec::new());
+                }
+                image.documents.extend(listing);
+                choose::only(image, choice)?
             }
             Listed::Manifest { reference, location, digest, listing } => {
                 self.manifests(reference, location, digest, listing, choice)?
@@ -422,16 +428,16 @@ impl DocumentReader<'_> {
     }
 }
 
-/// Whether an archive lists `image`, an entry of its `manifest.json`, in its `index.json` as well. Some versions of
-/// Docker leave the layers out there.
-fn is_known(image: &Image, images: &mut Vec<Image>) -> bool {
-    let Some(known) = images.iter().position(|known| known.config_digest == image.config_digest) else { return false };
+/// The image that an archive lists in its `index.json` as it lists `image`, an entry of its `manifest.json`. Some
+/// versions of Docker leave the layers out there.
+fn known<'i>(image: &Image, images: &'i mut Vec<Image>) -> Option<&'i mut Image> {
+    let known = images.iter().position(|known| known.config_digest == image.config_digest)?;
     let places = |image: &Image| image.layers.iter().map(|layer| layer.location.clone()).collect::<Vec<_>>();
     if images[known].layers.is_empty() && !image.layers.is_empty() {
         images.remove(known);
-        return false;
+        return None;
     }
-    places(&images[known]) == places(image)
+    images.get_mut(known).filter(|known| places(known) == places(image))
 }
 
 /// An image of a store that cannot be read.

@@ -8,6 +8,7 @@ use sha2::Sha256;
 
 use crate::digest::hex;
 use crate::key_bytes::key_bytes;
+use crate::window_hash::{HEAD, WindowHash};
 
 /// Bytes that leave the process only on request.
 ///
@@ -27,6 +28,18 @@ pub struct Secret {
 struct Redacted {
     length: usize,
     fingerprint: String,
+    /// The fingerprint of its bytes, if that is another.
+    of_bytes: Option<String>,
+    windows: SecretWindows,
+}
+
+/// The hashes of a secret, by which it is looked for in texts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SecretWindows {
+    /// That of its first [`HEAD`] bytes.
+    pub head: u16,
+    /// That of all of its bytes.
+    pub whole: u16,
 }
 
 impl Secret {
@@ -47,9 +60,21 @@ impl Secret {
         Secret { identity, ..self }
     }
 
+    /// The same secret as it is written in a text: its masked form and its fingerprint stay. Key material is written in
+    /// an encoding.
+    pub fn written_as(self, text: &[u8]) -> Secret {
+        if *self.bytes == *text {
+            return self;
+        }
+        let label = Some(self.masked().into());
+        Secret { bytes: text.into(), label, identity: self.identity.or(Some(self.bytes)), redacted: self.redacted }
+    }
+
     /// The form that may be stored: the masked form, the length and the fingerprint under `key`, without the bytes.
     pub fn redacted(&self, key: &FingerprintKey) -> Secret {
-        let redacted = Redacted { length: self.len(), fingerprint: self.fingerprint(key) };
+        let of_bytes = self.identity.is_some().then(|| key.fingerprint(&self.bytes));
+        let windows = self.windows(&WindowHash::new(key));
+        let redacted = Redacted { length: self.len(), fingerprint: self.fingerprint(key), of_bytes, windows };
         let label = Some(self.masked().into());
         Secret { bytes: Box::default(), label, identity: None, redacted: Some(Box::new(redacted)) }
     }
@@ -59,6 +84,24 @@ impl Secret {
         match &self.redacted {
             Some(redacted) => redacted.fingerprint.clone(),
             None => key.fingerprint(self.identity.as_ref().unwrap_or(&self.bytes)),
+        }
+    }
+
+    /// Its hashes; of a redacted secret those under the key that it was redacted with.
+    pub fn windows(&self, hash: &WindowHash) -> SecretWindows {
+        match &self.redacted {
+            Some(redacted) => redacted.windows,
+            None => {
+                SecretWindows { head: hash.of(self.bytes.get(..HEAD).unwrap_or_default()), whole: hash.of(&self.bytes) }
+            }
+        }
+    }
+
+    /// Whether its bytes are `bytes`, whose fingerprint is `fingerprint`.
+    pub fn is(&self, bytes: &[u8], fingerprint: impl FnOnce() -> String) -> bool {
+        match &self.redacted {
+            Some(redacted) => *redacted.of_bytes.as_ref().unwrap_or(&redacted.fingerprint) == fingerprint(),
+            None => *self.bytes == *bytes,
         }
     }
 
@@ -195,6 +238,34 @@ mod tests {
         assert_eq!(again, kept);
         assert_eq!((again.masked(), again.len(), again.reveal()), (secret.masked(), secret.len(), &[][..]));
         assert_eq!(again.fingerprint(&FingerprintKey::new(*b"another key")), secret.fingerprint(&key));
+    }
+
+    #[test]
+    fn a_secret_as_it_is_written_stays_the_same_secret() {
+        let key = FingerprintKey::default();
+        let secret = Secret::labelled(*b"\x30\x82", "EC private key");
+        let written = secret.clone().written_as(b"-----BEGIN made-up");
+        assert_eq!((written.masked(), written.fingerprint(&key)), (secret.masked(), secret.fingerprint(&key)));
+        assert_eq!(written.reveal(), b"-----BEGIN made-up");
+        let kept = written.redacted(&key);
+        assert!(kept.is(b"-----BEGIN made-up", || key.fingerprint(b"-----BEGIN made-up")));
+        assert_eq!(kept.fingerprint(&key), secret.fingerprint(&key));
+    }
+
+    #[test]
+    fn a_redacted_secret_recognises_its_bytes() {
+        let key = FingerprintKey::default();
+        let hash = WindowHash::new(&key);
+        for secret in
+            [Secret::new(*b"tok_0123456789abcdefghij"), Secret::new(*b"00112233445566778899aabbccddeeff").as_key()]
+        {
+            let kept = secret.redacted(&key);
+            assert_eq!(kept.windows(&hash), secret.windows(&hash));
+            for (bytes, expected) in [(secret.reveal(), true), (&secret.reveal()[1..], false)] {
+                assert_eq!(kept.is(bytes, || key.fingerprint(bytes)), expected);
+                assert_eq!(secret.is(bytes, || key.fingerprint(bytes)), expected);
+            }
+        }
     }
 
     #[test]

@@ -39,6 +39,23 @@ pub struct SweepReport {
     pub verdict: Verdict,
 }
 
+impl SweepReport {
+    /// Calls `change` with every name and message that a registry can choose.
+    pub fn for_each_name(&mut self, change: &mut dyn FnMut(&mut String)) {
+        for IncompleteImage { name, manifest_digest: _, gaps, gaps_total: _ } in &mut self.incomplete_images {
+            change(name);
+            gaps.iter_mut().for_each(|gap| change(&mut gap.gap.detail));
+        }
+        for SweepProblem { name, kind: _, reason } in &mut self.problems {
+            [name, reason].into_iter().for_each(&mut *change);
+        }
+        if let Some(SweepListing { user: _, login: _, counts: _, last: _, warnings, notes }) = &mut self.listing {
+            warnings.iter_mut().chain(notes).for_each(&mut *change);
+        }
+        self.ended_early.iter_mut().for_each(change);
+    }
+}
+
 /// What a sweep did, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SweepSums {

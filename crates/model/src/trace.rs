@@ -38,6 +38,13 @@ impl TraceReport {
         self.total == 0 && self.prompts.is_empty()
     }
 
+    /// Calls `change` with the names of all repositories and tags.
+    pub fn for_each_name(&mut self, change: &mut dyn FnMut(&mut String)) {
+        for TracedTag { repository, tag, .. } in self.images.iter_mut().flat_map(|image| &mut image.tags) {
+            [&mut repository.project, &mut repository.repository].into_iter().chain(tag).for_each(&mut *change);
+        }
+    }
+
     /// Adds the answer to a trace for the same secret by another fingerprint; names at most `limit` images.
     pub fn add(&mut self, other: TraceReport, limit: usize) {
         self.total += other.total;

@@ -6,6 +6,7 @@ pub(crate) mod changes;
 mod choose;
 pub mod config;
 pub mod lifetime;
+mod mask;
 pub mod owners;
 pub(crate) mod work;
 
@@ -24,11 +25,12 @@ use layersift_model::{
 
 use crate::analyzer::READER_REVISION;
 use crate::documents::{DocumentFinding, DocumentReport};
-use crate::masking;
+use crate::masking::{self, KnownSecrets};
 
 use self::chains::Chains;
 use self::config::{Checks, ConfigFinding, Subject};
 use self::lifetime::Tracked;
+use self::mask::Mask;
 use self::work::Work;
 use layersift_model::Ranked;
 
@@ -100,6 +102,10 @@ impl Assembler<'_> {
         gaps.extend(left_out_gaps(left_out, not_linked, &work).map(|gap| ImageGap { gap, layer: None }));
         let roles: HashMap<String, Vec<String>> =
             in_config.iter().map(|finding| (finding.rule.id.clone(), finding.roles.clone())).collect();
+        // What is said of one layer may have a secret of another; a store returns layers without bytes of secrets.
+        let besides = besides(&in_config, &documents.findings);
+        let known = of_layers(reports).chain(&besides);
+        let known = KnownSecrets::of(known, self.key);
         findings.extend(documents.findings.into_iter().map(|finding| self.in_document(finding, &mask)));
         findings.extend(in_config.into_iter().map(|finding| self.in_config(finding, &mask)));
         findings.sort_by_cached_key(order);
@@ -154,7 +160,7 @@ impl Assembler<'_> {
             ..ImageReport::default()
         };
         build::add(&mut report, image, build, &mask);
-        masking::mask_report(&mut report);
+        masking::mask_report(&mut report, known.as_ref());
         report
     }
 
@@ -210,7 +216,7 @@ impl Assembler<'_> {
     }
 
     fn in_document(&self, finding: DocumentFinding, mask: &Mask) -> Finding {
-        let DocumentFinding { rule, severity, mut location, secret, note } = finding;
+        let DocumentFinding { rule, severity, mut location, secret, raw: _, note } = finding;
         let path = location.document.json_path.take();
         location.document.json_path = path.map(|path| mask.apply("", &path));
         Finding {
@@ -233,8 +239,8 @@ impl Assembler<'_> {
             id: String::new(),
             rule: finding.rule,
             severity: finding.severity,
-            note: finding.note.map(|note| mask.apply(&finding.at, &note)),
-            location: Location::Config(mask.apply(&finding.at, &finding.at)),
+            note: finding.note.map(|note| on_one_line(&mask.apply(&finding.at, &note))),
+            location: Location::Config(on_one_line(&mask.apply(&finding.at, &finding.at))),
             secret: finding.secret.map(|secret| self.reported(secret)),
             related: Vec::new(),
             allowed: None,
@@ -252,6 +258,22 @@ impl Assembler<'_> {
             value: (!secret.reveal().is_empty()).then_some(secret),
         }
     }
+}
+
+/// The secrets in files.
+fn of_layers(reports: &[Option<Arc<LayerReport>>]) -> impl Iterator<Item = &Secret> {
+    reports.iter().flatten().flat_map(|report| &report.findings).filter_map(|finding| finding.secret.as_ref())
+}
+
+/// The secrets in the configuration and in documents, also as they are written there.
+fn besides(in_config: &[ConfigFinding], in_documents: &[DocumentFinding]) -> Vec<Secret> {
+    let in_config = in_config.iter().map(|finding| (&finding.secret, &finding.raw));
+    let all = in_config.chain(in_documents.iter().map(|finding| (&finding.secret, &finding.raw)));
+    let both = |(secret, raw): (&Option<Secret>, &Option<Box<str>>)| -> Vec<Secret> {
+        let written = secret.clone().zip(raw.as_ref()).map(|(secret, raw)| secret.written_as(raw.as_bytes()));
+        secret.iter().cloned().chain(written).collect()
+    };
+    all.flat_map(both).collect()
 }
 
 /// The gaps of findings that are not in the report: `left_out` of layers, and `not_linked` at hard links; or of which
@@ -394,6 +416,11 @@ fn one_less(severity: Severity) -> Severity {
     }
 }
 
+/// `text` with its control characters replaced, once it is masked: a secret may have line feeds.
+fn on_one_line(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), "\u{fffd}")
+}
+
 /// Whether a signature, which identifies the kind of secret, found the secret of a check in the same field.
 fn says_the_same(finding: &ConfigFinding, known: &[ConfigFinding]) -> bool {
     let Some(secret) = &finding.secret else { return false };
@@ -508,60 +535,4 @@ fn id(finding: &Finding) -> String {
     };
     let fingerprint = finding.fingerprint().unwrap_or_default();
     Digest::of(format!("{}\n{place}\n{fingerprint}", finding.rule.id).as_bytes()).hex()[..16].to_string()
-}
-
-/// Masks the secrets of configuration and documents in all text of them that a report shows.
-struct Mask(Vec<Masked>);
-
-struct Masked {
-    at: String,
-    value: String,
-    masked: String,
-}
-
-impl Mask {
-    fn new(findings: &[ConfigFinding]) -> Mask {
-        let mut mask = Mask(Vec::new());
-        mask.add(findings);
-        mask
-    }
-
-    fn add(&mut self, findings: &[ConfigFinding]) {
-        let masked = |finding: &ConfigFinding| {
-            let secret: &Secret = finding.secret.as_ref()?;
-            let text = finding.raw.as_deref().or_else(|| std::str::from_utf8(secret.reveal()).ok());
-            let value = text.filter(|value| !value.is_empty())?.to_string();
-            Some(Masked { at: finding.at.clone(), value, masked: secret.masked() })
-        };
-        self.0.extend(findings.iter().filter_map(masked));
-        self.sort();
-    }
-
-    fn add_documents(&mut self, findings: &[DocumentFinding]) {
-        let masked = |finding: &DocumentFinding| {
-            let secret: &Secret = finding.secret.as_ref()?;
-            let value = std::str::from_utf8(secret.reveal()).ok().filter(|value| !value.is_empty())?.to_string();
-            Some(Masked { at: finding.location.document.kind.to_string(), value, masked: secret.masked() })
-        };
-        self.0.extend(findings.iter().filter_map(masked));
-        self.sort();
-    }
-
-    /// The longest first: masking a secret inside a longer one must not leave the rest of that one readable.
-    fn sort(&mut self) {
-        self.0.sort_by_key(|masked| std::cmp::Reverse(masked.value.len()));
-    }
-
-    /// Masks in `text`, the text of the field `at`, all secrets of that field and the long secrets of other fields. A
-    /// short password of another field, such as `postgres`, may be an ordinary word here.
-    fn apply(&self, at: &str, text: &str) -> String {
-        const LONG: usize = 12;
-        let hidden = self.0.iter().filter(|masked| masked.at == at || masked.value.len() >= LONG);
-        hidden.fold(text.to_string(), |text, masked| text.replace(&masked.value, &masked.masked))
-    }
-
-    /// Masks in `text` all secrets, and so maybe words that are none.
-    fn apply_all(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_string(), |text, masked| text.replace(&masked.value, &masked.masked))
-    }
 }

@@ -105,6 +105,8 @@ pub(crate) struct DocumentFinding {
     pub(crate) severity: Severity,
     pub(crate) location: DocumentLocation,
     pub(crate) secret: Option<Secret>,
+    /// The secret as it is written, where a text is at hand; masked wherever reports show it.
+    pub(crate) raw: Option<Box<str>>,
     pub(crate) note: Option<String>,
 }
 
@@ -123,7 +125,8 @@ impl Footprint for DocumentFinding {
     fn footprint(&self) -> u64 {
         let secret = self.secret.as_ref().map_or(0, |secret| secret.len() as u64);
         let note = self.note.as_ref().map_or(0, String::len) as u64;
-        size_of::<DocumentFinding>() as u64 + self.location.footprint() + secret + note
+        let raw = self.raw.as_ref().map_or(0, |raw| raw.len() as u64);
+        size_of::<DocumentFinding>() as u64 + self.location.footprint() + secret + raw + note
     }
 }
 
@@ -377,7 +380,10 @@ impl DocumentScan<'_> {
             let text = with_name(string);
             let (matches, complete) = self.matches(&mut worker, text.as_bytes())?;
             is_complete &= complete;
-            found.extend(matches.into_iter().map(|one| self.finding(document, string, (None, None), views(&[]), one)));
+            found.extend(matches.into_iter().map(|one| {
+                let raw = text.get(one.span.clone()).map(Into::into);
+                DocumentFinding { raw, ..self.finding(document, string, (None, None), views(&[]), one) }
+            }));
             self.work.work.add(worker.work() - before);
         }
         Ok(is_complete)
@@ -408,7 +414,7 @@ impl DocumentScan<'_> {
         let views = views.into_iter().chain(one.views).map(Into::into).collect();
         let document = reference(document, Some(string.path.clone()));
         let location = DocumentLocation { document, inside: Vec::new(), views, line, column };
-        DocumentFinding { rule, severity, location, secret: Some(one.secret), note: one.note }
+        DocumentFinding { rule, severity, location, secret: Some(one.secret), raw: None, note: one.note }
     }
 
     fn add(&mut self, finding: DocumentFinding) {
@@ -428,7 +434,7 @@ fn of_file(document: &Document, finding: LayerFinding) -> DocumentFinding {
     let document = reference(document, None);
     let location =
         DocumentLocation { document, inside: place.inside, views: place.views, line: place.line, column: place.column };
-    DocumentFinding { rule, severity, location, secret, note }
+    DocumentFinding { rule, severity, location, secret, raw: None, note }
 }
 
 fn reference(document: &Document, json_path: Option<String>) -> DocumentRef {

@@ -117,7 +117,7 @@ impl Reader<'_> {
                 }
                 Ok((self.document(&location, digest.as_ref(), "", 0)?, reference))
             }
-            Listed::DockerArchive { reference, config, layers } => Ok((self.docker(config, layers)?, reference)),
+            Listed::DockerArchive { reference, config, layers, .. } => Ok((self.docker(config, layers)?, reference)),
             Listed::RootFs { .. } | Listed::Files(_) => {
                 Err(self.refused("these are files of a host, without layers to rewrite".into()))
             }

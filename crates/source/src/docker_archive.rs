@@ -4,7 +4,7 @@
 //! v1.2, "Combined Image JSON + Filesystem Changeset Format", and what Docker and skopeo write today: layers as
 //! `<id>/layer.tar`, as symbolic links to `<hash>.tar`, or under `blobs/`.
 
-use layersift_format::json::read_strict;
+use layersift_format::json::{JsonString, Node};
 use layersift_format::{DocumentError, Fetched, ImageSource, Listed, Location, SourceError};
 use layersift_model::{Digest, Gap, Limits};
 use serde::Deserialize;
@@ -43,6 +43,9 @@ struct Image {
     /// An image made from scratch may have none.
     #[serde(default)]
     layers: Vec<String>,
+    /// Everything that the listing says of it.
+    #[serde(skip)]
+    strings: Vec<JsonString>,
 }
 
 impl<T: Tree> DockerArchive<T> {
@@ -88,11 +91,24 @@ pub(crate) fn listed(bytes: &[u8], limits: &Limits) -> Result<Vec<Listed>, Sourc
 }
 
 fn parse(bytes: &[u8], limits: &Limits) -> Result<Vec<Image>, SourceError> {
-    let images: Vec<Image> = read_strict(bytes).map_err(|error| failed(error.into()))?;
+    let node = Node::parse(bytes).map_err(|error| failed(error.into()))?;
+    let mut images: Vec<Image> = node.strict().map_err(|error| failed(error.into()))?;
     if images.is_empty() || images.len() > limits.manifests {
         return Err(failed(DocumentError::Count { what: "images", count: images.len(), most: limits.manifests }));
     }
+    for (index, (image, entry)) in images.iter_mut().zip(node.elements()).enumerate() {
+        image.strings = entry.strings_unless(&format!("[{index}]"), &[], &is_place);
+    }
     Ok(images)
+}
+
+/// Whether `text` is the place of a blob as tools name them, which has a digest and no secret.
+fn is_place(text: &str) -> bool {
+    let is_digest = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    text.split('/').all(|name| {
+        matches!(name, "blobs" | "sha256" | "layer.tar")
+            || is_digest(name.trim_end_matches(".json").trim_end_matches(".tar"))
+    })
 }
 
 fn failed(error: DocumentError) -> SourceError {
@@ -111,6 +127,7 @@ impl From<Image> for Listed {
             reference: image.repo_tags.into_iter().next(),
             config: Location(image.config),
             layers: image.layers.into_iter().map(Location).collect(),
+            listing: image.strings,
         }
     }
 }

@@ -126,9 +126,10 @@ fn image(
         faults.push("the target is another image: its manifest or configuration has another digest".into());
         return Ok(());
     };
-    if image.reference != source.reference {
+    let found = super::named(args, target, image)?;
+    if found.reference != source.reference {
         let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "nothing".into());
-        let (said, found) = (name(&source.reference), name(&image.reference));
+        let (said, found) = (name(&source.reference), name(&found.reference));
         unchecked.push(format!("the name: the bundle calls the image {said}, and the target {found}"));
     }
     let ids: BTreeSet<&str> =
@@ -159,9 +160,9 @@ fn image(
         Some(report) => Selection::of_findings(&opened, std::slice::from_ref(report), &wanted)?,
     };
     let mut carver = Carver::again();
-    carver.describe(said.tool.clone(), Vec::new(), super::source(target, image), key);
+    carver.describe(said.tool.clone(), Vec::new(), found.clone(), key);
     match selection.carve(&opened, &mut carver) {
-        Ok(()) => faults.extend(differences(&named_as(said, image), carver.manifest(), is_same_tool)),
+        Ok(()) => faults.extend(differences(&named_as(said, &found), carver.manifest(), is_same_tool)),
         Err(error) if is_of_reading(&error) => return Err(error),
         // What cannot be taken out of the image because it does not have it is no evidence of it.
         Err(error) => faults.push(format!("the image does not have all of it: {error:#}")),
@@ -177,9 +178,11 @@ fn is_of_reading(error: &anyhow::Error) -> bool {
     error.chain().any(is)
 }
 
-/// The manifest with the name that the target has for the image: names are compared by themselves.
-fn named_as(said: &Manifest, image: &Image) -> Manifest {
-    let source = Source { reference: image.reference.clone(), ..said.source.clone() };
+/// The manifest with the names that the target has for the image and its platform: they are compared by themselves, and
+/// its digests are those of the bundle.
+fn named_as(said: &Manifest, found: &Source) -> Manifest {
+    let (reference, platform) = (found.reference.clone(), found.platform.clone());
+    let source = Source { reference, platform, ..said.source.clone() };
     Manifest { source, ..said.clone() }
 }
 

@@ -54,6 +54,19 @@ pub(super) struct Leaf {
     gaps: Vec<Gap>,
 }
 
+/// The document of the strings with which a source lists an image.
+pub(super) fn document_of(listing: Vec<JsonString>) -> Option<Document> {
+    (!listing.is_empty()).then_some(Document {
+        kind: DocumentKind::Index,
+        digest: None,
+        media_type: None,
+        is_of_index: true,
+        attached_to: None,
+        referrer: None,
+        content: DocumentContent::Strings(listing),
+    })
+}
+
 impl Leaf {
     /// The platform for people.
     pub(super) fn platform_text(&self) -> Option<&str> {
@@ -77,18 +90,7 @@ impl<'s> DocumentReader<'s> {
         choice: &Choice,
     ) -> Result<Vec<Image>, ImageError> {
         let mut root = Leaf { location, digest, ..Leaf::default() };
-        if !listing.is_empty() {
-            let content = DocumentContent::Strings(listing);
-            root.indexes.push(Document {
-                kind: DocumentKind::Index,
-                digest: None,
-                media_type: None,
-                is_of_index: true,
-                attached_to: None,
-                referrer: None,
-                content,
-            });
-        }
+        root.indexes.extend(document_of(listing));
         let (leaves, attestations) = self.leaves(root)?;
         let known: HashSet<Digest> = leaves.iter().filter_map(|leaf| leaf.digest.clone()).collect();
         let Chosen { leaves, others } = self.choose(leaves, choice)?;

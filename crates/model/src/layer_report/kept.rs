@@ -9,7 +9,7 @@ use super::LayerReport;
 use crate::secret::FingerprintKey;
 
 /// The version of the form. Any change to the fields of a report raises it.
-const FORM_VERSION: u8 = 6;
+const FORM_VERSION: u8 = 7;
 
 /// The maximum size of a decompressed report, in bytes.
 const MAX_BYTES: u64 = 1 << 30;

@@ -27,6 +27,9 @@ use ports::Ports;
 /// The maximum number of findings of one rule in one configuration. The last one says how many more there are.
 const MAX_FINDINGS: usize = 1_000;
 
+/// The most characters of the configuration that a note quotes.
+const MAX_SHOWN: usize = 1_000;
+
 /// The input of the checks.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {

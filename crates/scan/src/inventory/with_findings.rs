@@ -44,6 +44,8 @@ impl ImageScan<'_> {
             (report.scanned_at, inventory.read_at) = (Some(at), Some(at));
             report.milliseconds = u64::try_from(started.elapsed().as_millis()).ok();
             inventory.gaps.extend(report.gaps.iter().cloned());
+            let found = report.findings.iter().filter_map(|finding| finding.secret.as_ref()?.value.clone());
+            self.analyzer.mask_inventory(&mut inventory, found.collect());
             inventory.gaps.sort_by(|a, b| (a.layer, &a.gap).cmp(&(b.layer, &b.gap)));
             inventory.gaps.dedup();
             (report, inventory)

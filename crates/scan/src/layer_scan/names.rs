@@ -74,7 +74,9 @@ impl Names {
                 && range.contains(&one.span.start)
                 && one.span.end <= range.end
             {
-                self.report(one, named, sink);
+                let written = text.get(one.span.clone()).unwrap_or_default();
+                let secret = one.secret.clone().written_as(written);
+                self.report(Confirmed { secret, ..one }, named, sink);
             }
         }
         // The buffers are used again.

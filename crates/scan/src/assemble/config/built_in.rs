@@ -1,8 +1,8 @@
 //! Checks that a regular expression cannot express: absence, counts and comparisons.
 
-use super::fields::shown;
-use super::{CheckError, FieldMatches, Subject, ports};
+use super::{CheckError, FieldMatches, MAX_SHOWN, Subject, fields, ports};
 use layersift_format::history;
+use layersift_model::quoted;
 
 /// A check in code, which adds its matches to the list.
 pub type BuiltIn = fn(&Subject<'_>, &mut FieldMatches);
@@ -82,13 +82,13 @@ fn origin(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
     let host = authority.rsplit('@').next()?;
-    Some(shown(&format!("{scheme}://{host}")))
+    Some(quoted(&format!("{scheme}://{host}"), MAX_SHOWN).into())
 }
 
 fn port_malformed(subject: &Subject<'_>, matches: &mut FieldMatches) {
     for key in subject.config.config.exposed_ports.keys() {
         if let Err(reason) = ports::parse(key) {
-            matches.add(format!("ExposedPorts.{}", shown(key)), Some(reason.into()));
+            matches.add(fields::port(key), Some(reason.into()));
         }
     }
 }
@@ -102,6 +102,6 @@ fn latest_tag(subject: &Subject<'_>, matches: &mut FieldMatches) {
         None => last == "latest" || name.contains('/'),
     };
     if latest {
-        matches.add("reference", Some(shown(name)));
+        matches.add("reference", Some(quoted(name, MAX_SHOWN).into()));
     }
 }

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use layersift_format::config::ImageConfig;
+use layersift_model::quoted;
 use layersift_rules::ConfigField;
 
-/// The maximum number of characters of the configuration that are quoted in a name or a note.
-const MAX_SHOWN: usize = 200;
+/// The most characters of a name in the configuration that the name of a field quotes.
+const MAX_NAME: usize = 200;
 
 /// One string of the configuration.
 ///
@@ -28,7 +29,7 @@ pub fn fields(config: &ImageConfig) -> impl Iterator<Item = Field<'_>> {
     let runtime = &config.config;
     let labels = runtime.labels.iter().map(|(name, value)| Field {
         kind: ConfigField::Labels,
-        name: format!("Labels.{}", shown(name)),
+        name: format!("Labels.{}", quoted(name, MAX_NAME)),
         text: Cow::Owned(format!("{name}={value}")),
     });
     let commands = commands(config).into_iter().flat_map(|(kind, name, words)| numbered(kind, name, words));
@@ -37,7 +38,7 @@ pub fn fields(config: &ImageConfig) -> impl Iterator<Item = Field<'_>> {
             .map(|(part, text)| field(ConfigField::History, format!("history[{i}].{part}"), text))
     });
     let volumes = runtime.volumes.keys();
-    let volumes = volumes.map(|path| field(ConfigField::Volumes, format!("Volumes.{}", shown(path)), path));
+    let volumes = volumes.map(|path| field(ConfigField::Volumes, format!("Volumes.{}", quoted(path, MAX_NAME)), path));
     let all = numbered(ConfigField::Env, "Env", &runtime.env)
         .chain(labels)
         .chain(commands)
@@ -48,8 +49,13 @@ pub fn fields(config: &ImageConfig) -> impl Iterator<Item = Field<'_>> {
             field(ConfigField::WorkingDir, "WorkingDir".into(), &runtime.working_dir),
         ])
         .chain(volumes)
-        .chain(config.rest.iter().map(|(at, text)| field(ConfigField::Other, shown(at), text)));
+        .chain(config.rest.iter().map(|(at, text)| field(ConfigField::Other, at.clone(), text)));
     all.filter(|field| !field.text.is_empty())
+}
+
+/// The name of the exposed port `key`.
+pub(super) fn port(key: &str) -> String {
+    format!("ExposedPorts.{}", quoted(key, MAX_NAME))
 }
 
 /// Commands of more than one word, joined to one line, with the name of the whole list.
@@ -59,16 +65,6 @@ pub(super) fn command_lines(config: &ImageConfig) -> impl Iterator<Item = Field<
         name: name.into(),
         text: Cow::Owned(words.join(" ")),
     })
-}
-
-/// `text` for a name or a note: on one line, and of bounded length.
-pub(super) fn shown(text: &str) -> String {
-    let mut out: String =
-        text.chars().take(MAX_SHOWN).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
-    if text.chars().nth(MAX_SHOWN).is_some() {
-        out.push('…');
-    }
-    out
 }
 
 type Command<'a> = (ConfigField, &'static str, &'a [String]);

@@ -9,9 +9,9 @@ use std::sync::OnceLock;
 
 use regex::bytes::{Captures, Regex, RegexBuilder};
 
-use super::fields::{Field, shown};
-use super::{CheckError, FieldMatch, FieldMatches, literal};
-use layersift_model::Secret;
+use super::fields::Field;
+use super::{CheckError, FieldMatch, FieldMatches, MAX_SHOWN, literal};
+use layersift_model::{Secret, quoted};
 use layersift_rules::ConfigField;
 
 /// The maximum size of a compiled expression in bytes.
@@ -93,5 +93,6 @@ impl Compiled {
 }
 
 fn quote(groups: &Captures<'_>) -> Option<String> {
-    groups.name("shown").map(|group| shown(&String::from_utf8_lossy(group.as_bytes())))
+    let shown = String::from_utf8_lossy(groups.name("shown")?.as_bytes());
+    Some(quoted(&shown, MAX_SHOWN).into())
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::fields::shown;
+use super::fields;
 use super::{CheckError, ConfigFinding, FieldMatch, FieldMatches};
 use layersift_model::RuleInfo;
 use layersift_rules::PortRule;
@@ -97,7 +97,7 @@ impl Rule {
             let inside: Vec<String> = inside.map(u16::to_string).collect();
             format!("{} in the range", inside.join(", "))
         });
-        FieldMatch { at: format!("ExposedPorts.{}", shown(key)), secret: None, note }
+        FieldMatch { at: fields::port(key), secret: None, note }
     }
 }
 
