@@ -12,7 +12,7 @@ use super::refusal::Refusal;
 use super::response::{ErrorResponse, RegistryErrorCode};
 use super::tls::ConfigurationError;
 use layersift_format::{CancelReason, SourceError, TransportError, TransportFailure};
-use layersift_model::Digest;
+use layersift_model::{Digest, ParseError};
 
 /// Why a registry does not give what was asked for. A message has its reasons in it, so that it can be shown alone.
 ///
@@ -339,7 +339,7 @@ pub enum ProtocolError {
     },
     /// A page of a listing that is not the JSON it should be.
     #[error("not a page of a listing: {0}")]
-    Listing(#[source] serde_json::Error),
+    Listing(#[source] ParseError),
     /// A name in a listing is longer than any may be; its length in bytes.
     #[error("a name of {0} bytes")]
     NameTooLong(usize),

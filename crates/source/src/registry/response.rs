@@ -2,6 +2,8 @@
 //!
 //! Source: OCI distribution-spec v1.1, "Error Codes".
 
+use layersift_model::parse;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
@@ -114,7 +116,7 @@ impl ErrorResponse {
             message: Option<String>,
         }
         // A body that is not this JSON is a page of some proxy: the status says enough.
-        let errors = serde_json::from_slice::<Errors>(body).map(|body| body.errors).unwrap_or_default();
+        let errors = parse::json::<Errors>(body).map(|body| body.errors).unwrap_or_default();
         let mut response = ErrorResponse::of_status(status);
         let mut texts = Vec::new();
         for Item { code, message } in errors.into_iter().take(MAX_ERRORS) {
