@@ -87,7 +87,7 @@ impl Push {
         let text = reference.to_string();
         // A host of one word is read as a part of the repository's name: something else would be pulled.
         if text.len() > MOST_REFERENCE || text.parse().as_ref() != Ok(&reference) {
-            return Err(format!("`{text}` is not the reference of an image"));
+            return Err("the names are not those of an image in a registry".into());
         }
         let (is_untagged, is_accessory) = (tag.is_none(), tag.is_some_and(is_accessory_tag));
         Ok(Push { reference, digest, is_untagged, is_accessory })

@@ -1,8 +1,8 @@
 //! Why rules cannot be used.
 
-use layersift_model::ParseError;
-
 use std::path::PathBuf;
+
+use layersift_model::ParseError;
 
 /// Why rules cannot be used.
 #[derive(Debug, thiserror::Error)]

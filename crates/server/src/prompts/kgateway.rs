@@ -113,6 +113,8 @@ fn masked_as_a_whole(shown: &str, verdict: &Verdict) -> Vec<u8> {
     let Ok(Choices { mut choices }) = parse::json(shown) else { return refused(verdict) };
     for choice in &mut choices {
         choice.message.content = verdict.message();
+        // It may be what was found.
+        choice.message.role = "assistant".into();
     }
     written(Mask { body: Body { choices }, reason: verdict.message() })
 }

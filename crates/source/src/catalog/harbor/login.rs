@@ -7,9 +7,9 @@
 //! not accepted is tried again, and a listing that a stranger gets as well has to come twice, with a login that was
 //! accepted before, between and after.
 
-use layersift_model::{ParseError, parse};
-
 use std::collections::BTreeSet;
+
+use layersift_model::{ParseError, parse};
 
 use crate::registry::{AuthenticationError, Host, Page, Registry, RegistryError};
 
