@@ -157,13 +157,13 @@ enum Command {
 /// there was anything to report is exit status 3.
 pub(crate) fn run() -> ExitCode {
     let arguments = image_verifier::Arguments::of(std::env::args_os());
-    let (Cli { log, command }, matches) = match parsed(&arguments.list) {
+    let (Cli { log, command }, parser, matches) = match parsed(&arguments.list) {
         Ok(parsed) => parsed,
         Err(error) if arguments.is_call => return image_verifier::deny(&printable::message(&error.to_string())),
         Err(error) => return output::usage(&error),
     };
     let begun = signals::survive_limits().and_then(|()| log::init(&log, command.log_level()));
-    let outcome = begun.and_then(|()| inputs::note(&matches)).and_then(|()| command.run());
+    let outcome = begun.and_then(|()| inputs::note(&parser, &matches)).and_then(|()| command.run());
     outcome.unwrap_or_else(|error| {
         if arguments.is_call {
             return image_verifier::deny(&output::one_line(&error));
@@ -174,11 +174,11 @@ pub(crate) fn run() -> ExitCode {
     })
 }
 
-fn parsed(arguments: &[OsString]) -> Result<(Cli, ArgMatches), clap::Error> {
+fn parsed(arguments: &[OsString]) -> Result<(Cli, clap::Command, ArgMatches), clap::Error> {
     let mut command = Cli::command();
     let matches = command.try_get_matches_from_mut(arguments)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    Ok((cli, matches))
+    Ok((cli, command, matches))
 }
 
 impl Command {

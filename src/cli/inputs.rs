@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::ensure;
-use clap::ArgMatches;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
 
 /// The arguments that name what is written.
 const OUTPUTS: [&str; 2] = ["output", "reports"];
@@ -38,8 +39,8 @@ struct Input {
 ///
 /// # Errors
 /// If an output is an input as well.
-pub(crate) fn note(matches: &ArgMatches) -> anyhow::Result<()> {
-    let (inputs, outputs) = Inputs::of(matches);
+pub(crate) fn note(command: &Command, matches: &ArgMatches) -> anyhow::Result<()> {
+    let (inputs, outputs) = Inputs::of(command, matches);
     let inputs = INPUTS.get_or_init(|| inputs);
     outputs.iter().try_for_each(|output| inputs.check(output))
 }
@@ -51,24 +52,24 @@ pub(crate) fn check(output: &Path) -> anyhow::Result<()> {
 
 impl Inputs {
     /// The inputs that arguments name, and the outputs.
-    fn of(matches: &ArgMatches) -> (Inputs, Vec<PathBuf>) {
+    fn of(command: &Command, matches: &ArgMatches) -> (Inputs, Vec<PathBuf>) {
         // What standard input is redirected from.
         let standard = Input { path: "/dev/stdin".into(), may_be_directory: false };
         let (mut inputs, mut outputs) = (Inputs { paths: vec![standard], known: Vec::new() }, Vec::new());
-        let mut next = Some(matches);
-        while let Some(matches) = next {
-            for id in matches.ids() {
-                let values: Vec<&OsStr> =
-                    matches.try_get_raw(id.as_str()).ok().flatten().into_iter().flatten().collect();
-                if OUTPUTS.contains(&id.as_str()) {
-                    outputs.extend(values.iter().map(PathBuf::from));
-                    continue;
+        let mut next = Some((command, matches));
+        while let Some((command, matches)) = next {
+            for argument in command.get_arguments().filter(|argument| argument.get_possible_values().is_empty()) {
+                let id = argument.get_id().as_str();
+                let values = matches.try_get_raw(id).ok().flatten().into_iter().flatten();
+                if OUTPUTS.contains(&id) {
+                    outputs.extend(values.map(PathBuf::from));
+                } else if matches.value_source(id) != Some(ValueSource::DefaultValue) {
+                    let may_be_directory = DIRECTORIES.contains(&id);
+                    inputs.paths.extend(values.flat_map(paths).map(|path| Input { path, may_be_directory }));
                 }
-                let may_be_directory = DIRECTORIES.contains(&id.as_str());
-                let paths = values.into_iter().flat_map(paths);
-                inputs.paths.extend(paths.map(|path| Input { path, may_be_directory }));
             }
-            next = matches.subcommand().map(|(_, matches)| matches);
+            let below = |(name, matches)| command.find_subcommand(name).map(|command| (command, matches));
+            next = matches.subcommand().and_then(below);
         }
         let files = inputs.paths.iter().filter_map(|input| fs::metadata(&input.path).ok().filter(Metadata::is_file));
         inputs.known = files.map(|file| (file.dev(), file.ino())).collect();
@@ -112,7 +113,7 @@ fn paths(argument: &OsStr) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use clap::{Arg, Command};
+    use clap::Arg;
 
     use super::*;
 
@@ -134,7 +135,7 @@ mod tests {
             let (key, target) = (at("key"), target.replace('@', directory.path().to_str().unwrap()));
             let (key, out) = (key.to_str().unwrap(), output.to_str().unwrap());
             let list = ["layersift", "scan", "--target", &target, "--fingerprint-key", key, "--output", out];
-            let (inputs, outputs) = Inputs::of(&command.clone().try_get_matches_from(list).unwrap());
+            let (inputs, outputs) = Inputs::of(&command, &command.clone().try_get_matches_from(list).unwrap());
             assert_eq!(outputs, [&output]);
             inputs.check(&output)
         };

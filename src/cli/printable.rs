@@ -91,7 +91,7 @@ fn is_end(byte: u8) -> bool {
 /// A message in one line, without colours and without the logins in what it quotes.
 pub(crate) fn message(text: &str) -> String {
     // A line that comes from outside is none of the program's.
-    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     masked::message(&lines.join(" ")).replace(changes_display, "\u{fffd}")
 }
 

@@ -13,7 +13,7 @@ use serde::de::{Deserialize, DeserializeOwned};
 const EXPECTED: [&str; 2] = [", expected ", ": expected "];
 
 /// What messages put around a value.
-const QUOTES: [char; 4] = ['`', '"', '\'', '\u{201c}'];
+const QUOTES: [char; 3] = ['`', '"', '\''];
 
 /// The most characters of a name that is given as missing.
 const LONGEST_NAME: usize = 64;
@@ -123,15 +123,14 @@ fn without_values(message: &str) -> String {
         Some(at) if message[at..].matches('`').count() % 2 == 0 => message.split_at(at),
         _ => (message, ""),
     };
-    let head = match (head.find(QUOTES), head.rfind(QUOTES)) {
-        (Some(first), Some(last)) => {
-            let rest = head[last..].trim_start_matches(QUOTES);
-            // After a kind of value, as in "invalid type: string", nothing stands for it.
-            let is_plain = head.starts_with("invalid type") || head.starts_with("unknown");
-            format!("{}{}{rest}", head[..first].trim_end(), if is_plain { "" } else { " …" })
+    // After a kind of value, as in "invalid type: string", nothing stands for it.
+    let hidden = if head.starts_with("invalid type") || head.starts_with("unknown") { "" } else { " …" };
+    let head = QUOTES.into_iter().fold(head.to_string(), |head, quote| match (head.find(quote), head.rfind(quote)) {
+        (Some(first), Some(last)) if first < last => {
+            format!("{}{hidden}{}", head[..first].trim_end(), &head[last + quote.len_utf8()..])
         }
-        _ => head.to_string(),
-    };
+        _ => head,
+    });
     let first_line = |text: &str| text.lines().next().unwrap_or_default().to_string();
     first_line(&head) + &first_line(expected)
 }
