@@ -136,7 +136,7 @@ mod tests {
             let (key, out) = (key.to_str().unwrap(), output.to_str().unwrap());
             let list = ["layersift", "scan", "--target", &target, "--fingerprint-key", key, "--output", out];
             let (inputs, outputs) = Inputs::of(&command, &command.clone().try_get_matches_from(list).unwrap());
-            assert_eq!(outputs, [&output]);
+            assert_eq!(outputs, std::slice::from_ref(&output));
             inputs.check(&output)
         };
         for (target, output) in [

@@ -25,7 +25,9 @@ pub(crate) fn message(text: &str) -> String {
     static SECRETS: OnceLock<Vec<String>> = OnceLock::new();
     let secrets = SECRETS.get_or_init(|| {
         let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
-        secrets(arguments.chain(variables()))
+        let (passwords, others): (Vec<_>, Vec<_>) = variables().partition(|(name, _)| is_secret(name));
+        let texts = arguments.chain(others.into_iter().map(|(_, value)| value));
+        secrets(texts, passwords.into_iter().map(|(_, value)| value))
     });
     without(text, secrets)
 }
@@ -36,18 +38,24 @@ fn without(text: &str, secrets: &[String]) -> String {
     replaced(&text, &logins)
 }
 
-/// The values of the variables that may have a login.
-fn variables() -> impl Iterator<Item = String> {
+/// Whether the value of a variable is a secret as a whole.
+fn is_secret(name: &str) -> bool {
+    // The settings of the service have the names of files in such variables.
+    !name.starts_with("LAYERSIFT_SERVE_") && ["PASSWORD", "TOKEN", "SECRET"].iter().any(|end| name.ends_with(end))
+}
+
+/// The names and values of the variables that may have a login.
+fn variables() -> impl Iterator<Item = (String, String)> {
     let is_read = |name: &str| {
         name.starts_with("LAYERSIFT_") || VARIABLES.iter().any(|variable| name.eq_ignore_ascii_case(variable))
     };
-    let texts = std::env::vars_os().filter(move |(name, _)| name.to_str().is_some_and(is_read));
-    texts.map(|(_, value)| value.to_string_lossy().into_owned())
+    let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (lossy(name), lossy(value))).filter(move |(name, _)| is_read(name))
 }
 
-/// What is hidden of the texts, the longest first: a password may be a part of another one.
-fn secrets(texts: impl Iterator<Item = String>) -> Vec<String> {
-    let mut found = Vec::new();
+/// What is hidden of the texts, and the passwords, the longest first: one may be a part of another.
+fn secrets(texts: impl Iterator<Item = String>, passwords: impl Iterator<Item = String>) -> Vec<String> {
+    let mut found: Vec<String> = passwords.collect();
     for text in texts {
         for range in hidden(&text) {
             let secret = &text[range];
@@ -168,9 +176,10 @@ mod tests {
     #[test]
     fn messages_quote_no_password_whole_or_in_part() {
         let arguments = ["scan", "https://user:made-up-word@a.example/x", "--store=me:other-word@b.example"];
-        let secrets = secrets(arguments.iter().map(ToString::to_string));
+        let secrets = secrets(arguments.iter().map(ToString::to_string), ["pass-word".to_string()].into_iter());
         for (text, expected) in [
             ("https://user:made-up-word@a.example/x: no such file", "https://***@a.example/x: no such file"),
+            ("http://127.0.0.1/pass-word", "http://127.0.0.1/***"),
             ("invalid tag `made-up-word@a.example/x`", "invalid tag `***@a.example/x`"),
             ("cannot open me:other-word@b.example", "cannot open me:***@b.example"),
             ("{\"url\":\"http://c:80/x\",\"by\":\"a@b\"}", "{\"url\":\"http://c:80/x\",\"by\":\"a@b\"}"),
