@@ -15,6 +15,7 @@ mod help;
 mod hook;
 mod image_verifier;
 mod input_file;
+mod inputs;
 mod layers;
 mod log;
 mod masked;
@@ -47,10 +48,11 @@ mod verify;
 mod verify_gone;
 mod worker;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use layersift_format::CancelReason;
 use layersift_model::Verdict;
 
@@ -155,20 +157,28 @@ enum Command {
 /// there was anything to report is exit status 3.
 pub(crate) fn run() -> ExitCode {
     let arguments = image_verifier::Arguments::of(std::env::args_os());
-    let Cli { log, command } = match Cli::try_parse_from(&arguments.list) {
-        Ok(cli) => cli,
-        Err(error) if arguments.is_call => return image_verifier::deny(&error.to_string()),
-        Err(error) => error.exit(),
+    let (Cli { log, command }, parser, matches) = match parsed(&arguments.list) {
+        Ok(parsed) => parsed,
+        Err(error) if arguments.is_call => return image_verifier::deny(&printable::message(&error.to_string())),
+        Err(error) => return output::usage(&error),
     };
-    let outcome = log::init(&log, command.log_level()).and_then(|()| command.run());
+    let begun = signals::survive_limits().and_then(|()| log::init(&log, command.log_level()));
+    let outcome = begun.and_then(|()| inputs::note(&parser, &matches)).and_then(|()| command.run());
     outcome.unwrap_or_else(|error| {
         if arguments.is_call {
-            return image_verifier::deny(&format!("{error:#}"));
+            return image_verifier::deny(&output::one_line(&error));
         }
         output::error(&error);
         let is_timeout = error.chain().any(|error| CancelReason::of(error).is_some());
         ExitCode::from(if is_timeout { Verdict::Incomplete.exit_code() } else { 2 })
     })
+}
+
+fn parsed(arguments: &[OsString]) -> Result<(Cli, clap::Command, ArgMatches), clap::Error> {
+    let mut command = Cli::command();
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    Ok((cli, command, matches))
 }
 
 impl Command {

@@ -90,3 +90,43 @@ fn every_file_says_what_it_is_for_and_is_short() {
         assert_eq!(long, None, "{path} has a line of more than {MOST_COLUMNS} characters");
     }
 }
+
+/// What quotes the values of a document in its errors. `layersift_model::parse` reads instead of it.
+const QUOTING: [&str; 7] = [
+    "serde_json::from_slice",
+    "serde_json::from_str",
+    "serde_json::from_reader",
+    "serde_json::from_value",
+    "serde_json::Error",
+    "toml::from_str",
+    "toml::de::Error",
+];
+
+/// Where they are used all the same.
+const MAY_QUOTE: [&str; 9] = [
+    "crates/model/src/parse.rs",
+    // Their own reader of JSON does not quote, and other errors are dropped.
+    "crates/format/src/",
+    "crates/scan/src/",
+    "src/cli/hook/",
+    // The program's own files, and what is written.
+    "crates/audit/src/",
+    "crates/evidence/src/",
+    "crates/rules/build.rs",
+    "crates/attest/src/registry.rs",
+    "crates/attest/src/legacy.rs",
+];
+
+#[test]
+fn no_error_of_a_parser_quotes_a_value() {
+    let is_test = |path: &str| path.ends_with("/tests.rs") || path.contains("/tests/");
+    for (path, text) in sources() {
+        let path = path.strip_prefix(&format!("{}/", root().display())).unwrap();
+        if is_test(path) || MAY_QUOTE.iter().any(|start| path.starts_with(start)) {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let found = QUOTING.iter().find(|name| code.contains(*name));
+        assert_eq!(found, None, "{path} reads by what quotes values: use layersift_model::parse");
+    }
+}

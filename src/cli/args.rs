@@ -1,12 +1,11 @@
 //! Flags that several commands share, each declared once. A command flattens the groups that it needs.
 
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::output_file;
 use super::outputs::ReportOutputs;
 use super::values;
 use layersift_format::platform::Choice;
@@ -35,14 +34,6 @@ impl TargetArgs {
     pub(crate) fn parse(&self) -> Result<Target, TargetError> {
         let target = Target::parse_os(&self.target)?;
         if self.all { target.with_all() } else { Ok(target) }
-    }
-
-    /// Refuses to write to `output` what is read.
-    pub(crate) fn check_output(&self, output: Option<&Path>) -> anyhow::Result<()> {
-        match (output, self.parse()?.path) {
-            (Some(output), Some(input)) => output_file::check(output, &input),
-            _ => Ok(()),
-        }
     }
 }
 

@@ -36,7 +36,6 @@ pub(crate) struct LayersArgs {
 
 /// Writes a table of the layers. Exit status 3 where something could not be read.
 pub(crate) fn run(args: &LayersArgs) -> anyhow::Result<ExitCode> {
-    args.target.check_output(args.output.output.as_deref())?;
     let analyzer = context::analyzer(Ruleset::built_in()?, FingerprintKey::default(), args.threads.threads)?;
     let LayersArgs { target, build, registry, quiet, .. } = args;
     let build = Some(build);

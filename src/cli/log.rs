@@ -13,6 +13,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
+use super::masked;
 use super::printable::Printable;
 use super::progress;
 
@@ -66,12 +67,12 @@ fn from_environment() -> anyhow::Result<Option<Targets>> {
 /// Parses `LEVEL`, `CRATE=LEVEL`, or several of them separated by commas.
 fn directives(text: &str) -> anyhow::Result<Targets> {
     let expected = "expected a level (error, warn, info, debug, trace, off) or CRATE=LEVEL, separated by commas";
-    let parsed: Targets = text.parse().ok().with_context(|| format!("invalid {VARIABLE} `{text}`: {expected}"))?;
+    let parsed: Targets = text.parse().ok().with_context(|| format!("invalid {VARIABLE}: {expected}"))?;
     let mut filter = ours(parsed.default_level().unwrap_or(LevelFilter::WARN));
     for (target, level) in parsed.iter() {
         anyhow::ensure!(
             target.starts_with(OURS),
-            "invalid {VARIABLE} `{text}`: `{target}` is not a crate of layersift, such as layersift_fleet"
+            "invalid {VARIABLE}: a name in it is no crate of layersift, such as layersift_fleet"
         );
         filter = filter.with_target(target, level);
     }
@@ -102,7 +103,8 @@ impl MakeWriter<'_> for AroundBars {
 impl Write for AroundBars {
     /// A message comes whole, in one call.
     fn write(&mut self, message: &[u8]) -> io::Result<usize> {
-        let printable = Printable::new(message);
+        let text = masked::message(&String::from_utf8_lossy(message));
+        let printable = Printable::new(text.as_bytes());
         progress::without_bars(|| io::stderr().lock().write_all(printable.as_bytes())).map(|()| message.len())
     }
 

@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::Path;
+use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context;
@@ -95,6 +96,19 @@ pub(crate) fn warn<T: AsRef<str>>(warnings: impl IntoIterator<Item = T>) {
 /// Prints the error that ends the program, with what caused it.
 pub(crate) fn error(error: &anyhow::Error) {
     error_line(&format!("layersift: {}", one_line(error)));
+}
+
+/// Prints what is wrong with the arguments, or the help that they ask for. Returns the exit status.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    let cleaned = printable::lines(&text);
+    if !error.use_stderr() || cleaned == text {
+        // If nobody listens, nobody can be told.
+        let _ = error.print();
+    } else {
+        error_line(cleaned.trim_end());
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// An error with what caused it, without control characters.

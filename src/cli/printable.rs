@@ -6,6 +6,8 @@ use std::io::{self, Write};
 
 use layersift_model::changes_display;
 
+use super::masked;
+
 /// Text without characters that change how it is displayed. Line feeds, tabs and the program's own colours stay.
 pub(crate) struct Printable<'t>(Cow<'t, [u8]>);
 
@@ -86,9 +88,16 @@ fn is_end(byte: u8) -> bool {
     byte.is_ascii() && !matches!(byte, b'\x1b' | b'[' | b';' | b'0'..=b'9')
 }
 
-/// A message on a line of its own, without colours.
+/// A message in one line, without colours and without the logins in what it quotes.
 pub(crate) fn message(text: &str) -> String {
-    text.replace(|c: char| changes_display(c) && c != '\n', "\u{fffd}")
+    // A line that comes from outside is none of the program's.
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    masked::message(&lines.join(" ")).replace(changes_display, "\u{fffd}")
+}
+
+/// A message of several lines, as [`message()`] cleans a line.
+pub(crate) fn lines(text: &str) -> String {
+    masked::message(text).replace(|c: char| changes_display(c) && c != '\n', "\u{fffd}")
 }
 
 fn cleaned(text: &str) -> String {
@@ -140,7 +149,7 @@ mod tests {
             assert_eq!(printed(text.as_bytes()), expected);
         }
         assert_eq!(printed(b"\xff\x9bx"), "\u{fffd}\u{fffd}x");
-        assert_eq!(message("\u{1b}[31mred\n\u{202e}"), "\u{fffd}[31mred\n\u{fffd}");
+        assert_eq!(message("\u{1b}[31mred\nlayersift: \u{202e}"), "\u{fffd}[31mred layersift: \u{fffd}");
     }
 
     #[test]

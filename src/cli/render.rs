@@ -39,7 +39,7 @@ pub(crate) struct RenderArgs {
 
 /// Reads the reports and writes them. The exit status is the worst verdict, as that of a scan is.
 pub(crate) fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
-    report::check(&args.report, None)?;
+    report::check(&args.report)?;
     ensure!(
         args.inputs.iter().filter(|input| *input == "-").count() < 2,
         "- stands for standard input and can be given once"

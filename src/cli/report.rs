@@ -1,23 +1,19 @@
 //! The last step of `scan` and `render`: reports are judged by a policy and written in every format that is
 //! asked for.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 
 use super::args::ReportArgs;
-use super::output_file::{self, Readers};
+use super::output_file::Readers;
 use super::outputs::ReportOutput;
 use super::{output, terminal};
 use layersift_model::{ImageReport, Verdict};
 use layersift_report::{Policy, RenderOptions};
 
-/// Refuses to show secrets in formats that never have them, and to write over `input`.
-pub(crate) fn check(args: &ReportArgs, input: Option<&Path>) -> anyhow::Result<()> {
-    for (file, input) in args.outputs.0.iter().filter_map(|output| output.file.as_deref().zip(input)) {
-        output_file::check(file, input)?;
-    }
+/// Refuses to show secrets in formats that never have them.
+pub(crate) fn check(args: &ReportArgs) -> anyhow::Result<()> {
     let mut formats = args.outputs.0.iter().filter_map(ReportOutput::format);
     ensure!(
         !args.show_secrets || formats.any(|format| format.shows_secrets),

@@ -8,6 +8,7 @@ use clap::{Subcommand, ValueEnum};
 
 use super::args::RulesArgs;
 use super::formats::{Format, OutputArgs, TextOrJson};
+use super::output_file::Readers;
 use super::{context, output, report, rules_catalogue, terminal};
 use layersift_format::open_file_with_end;
 use layersift_model::{FingerprintKey, Severity, Verdict};
@@ -179,9 +180,8 @@ fn test(
     }
     let options = RenderOptions { show_secrets, show: Severity::Info, width: terminal::width(None) };
     let format = layersift_report::format(output.format.name()).context("there is no such format of reports")?;
-    let mut bytes = Vec::new();
-    (format.render)(&reports, &options, &mut bytes)?;
-    output::write(&bytes, output.output.as_deref())?;
+    let readers = if show_secrets { Readers::Owner } else { Readers::AsUsual };
+    output::stream_for(readers, output.output.as_deref(), |out| (format.render)(&reports, &options, out))?;
     // Of a directory, files without findings have no report.
     Ok(if reports.is_empty() { ExitCode::SUCCESS } else { report::exit_status(&reports) })
 }

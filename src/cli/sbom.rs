@@ -104,7 +104,6 @@ type ReadImage = (Inventory, Option<ImageReport>);
 
 /// Writes what the target is made of. Exit status 3 where something could not be read.
 pub(crate) fn run(args: &SbomArgs) -> anyhow::Result<ExitCode> {
-    args.target.check_output(args.output.output.as_deref())?;
     let mut images = read(args)?;
     for (inventory, report) in &mut images {
         if let Some(only) = args.only {

@@ -1,13 +1,23 @@
 //! SIGINT and SIGTERM: the first one asks a sweep or a worker to end, the second one ends the process at once.
 
+use std::sync::Arc;
 use std::thread;
 
 use anyhow::Context;
-use signal_hook::consts::signal::{SIGINT, SIGTERM};
+use signal_hook::consts::signal::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use super::output;
 use layersift_format::Cancellation;
+
+/// Has writes beyond a limit of the size of files fail, rather than end the process and leave what it was writing.
+///
+/// # Errors
+/// When the system does not let us handle signals.
+pub(crate) fn survive_limits() -> anyhow::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).context("cannot handle signals")?;
+    Ok(())
+}
 
 /// A token that the first signal cancels.
 ///

@@ -13,7 +13,7 @@ use clap::Args;
 use super::args::{FingerprintKeyArgs, PolicyArgs, QuietArgs, RulesArgs, StoreArgs, ThreadsArgs, TimeoutArgs};
 use super::formats::{OutputArgs, TextOrJson};
 use super::progress::ScanProgress;
-use super::{context, output, output_file, terminal};
+use super::{context, output, terminal};
 use layersift_fleet::{LayerCache, announce};
 use layersift_format::Cancellation;
 use layersift_format::compression::Codec;
@@ -77,9 +77,6 @@ pub(crate) struct FilesArgs {
 
 /// Scans each archive, and writes the report of the sweep. The exit status is the worst verdict.
 pub(crate) fn run(args: &FilesArgs) -> anyhow::Result<ExitCode> {
-    if let Some(output) = &args.output.output {
-        output_file::check(output, &args.folder)?;
-    }
     let policy = context::policy(&args.policy)?;
     let mut targets = Vec::new();
     collect(&args.folder, 0, &mut targets)?;

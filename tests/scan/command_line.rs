@@ -102,3 +102,36 @@ fn man_pages_and_completions_name_every_command() {
         assert!(completions.contains(&format!("layersift__subcmd__{command}")), "{command}");
     }
 }
+
+#[test]
+fn no_message_has_a_login_or_steers_a_terminal() {
+    let secret = "made-up-word-7341";
+    let urls = [format!("https://u:{secret}@127.0.0.1:1/x"), format!("u:{secret}@127.0.0.1:1/x")];
+    let policy = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(policy.path(), format!("fail-on = '{secret}'\n")).unwrap();
+    for url in &urls {
+        for arguments in [
+            vec!["scan", url],
+            vec!["diff", url, url],
+            vec!["verify-gone", url],
+            vec!["verify", url, "--key", "/dev/null"],
+            vec!["scan", &incident(), "--base", url],
+            vec!["scan", &incident(), "--policy", url],
+            vec!["scan", &incident(), "--store", url],
+            vec!["scrub", &incident(), "--path", "x", "-o", url],
+            vec!["serve", "--merge-adapter", url, "--check"],
+            vec!["scan", &incident(), "--policy", text(policy.path())],
+        ] {
+            let run = layersift(&arguments).expect(2);
+            assert!(!run.stderr.contains("7341"), "{arguments:?}: {}", run.stderr);
+        }
+    }
+    for hostile in ["\u{1b}]0;t\u{7}", "\u{1b}[2J", "\u{9b}31m", "\u{202e}", "x\u{2028}y", "x\nlayersift: forged"] {
+        for arguments in [vec!["scan", hostile], vec!["scan", "x", "--format", hostile]] {
+            let said = layersift(&arguments).expect(2).stderr;
+            let is_plain = |c: char| c == '\n' || !layersift_model::changes_display(c);
+            assert!(said.chars().all(is_plain), "{arguments:?}: {said:?}");
+            assert!(arguments.len() > 2 || said.trim_end().lines().count() == 1, "{arguments:?}: {said:?}");
+        }
+    }
+}

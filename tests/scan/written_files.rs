@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::support::image::{Layer, archive, oci};
 use crate::support::tar::Tar;
-use crate::support::{layersift, text};
+use crate::support::{layersift, program, text};
 
 #[test]
 fn half_a_pair_of_keys_is_not_left() {
@@ -47,4 +47,72 @@ fn attestations_are_written_over_nothing() {
     }
     assert_eq!(fs::read_to_string(at("kept")).unwrap(), "kept");
     assert!(!at("nowhere").exists());
+}
+
+/// A folder with an image, and its report.
+fn with_a_report() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let layer = Layer::plain(Tar::new().file("etc/os", "x").finish());
+    fs::write(folder.path().join("image.tar"), archive(&oci(&[layer]))).unwrap();
+    let at = |name: &str| folder.path().join(name);
+    layersift(&["scan", text(&at("image.tar")), "-q", "--format", "json", "-o", text(&at("report.json"))]);
+    folder
+}
+
+#[test]
+fn what_is_read_is_not_written_over() {
+    let folder = with_a_report();
+    let at = |name: &str| text(&folder.path().join(name)).to_string();
+    let kept = ["image.tar", "report.json", "key", "policy.toml"];
+    fs::write(at("key"), "made-up ".repeat(8)).unwrap();
+    fs::write(at("policy.toml"), "fail-on = 'high'\n").unwrap();
+    let before = kept.map(|name| fs::read(at(name)).unwrap());
+    let (image, report) = (at("image.tar"), at("report.json"));
+    let input = || fs::File::open(&image).unwrap();
+    for arguments in [
+        vec!["diff", &image, &report, "-o", &image],
+        vec!["diff", &image, &report, "-o", &report],
+        vec!["render", &report, "-o", &report],
+        vec!["scan", &image, "-q", "--fingerprint-key", &at("key"), "-o", &at("key")],
+        vec!["scan", &image, "-q", "--policy", &at("policy.toml"), "-o", &at("policy.toml")],
+        vec!["scan", &image, "-q", "--baseline", &report, "-o", &report],
+        vec!["scan", "-", "-q", "-o", &image],
+        vec!["sweep", "files", text(folder.path()), "-q", "--reports", &image],
+    ] {
+        let output = program().args(&arguments).stdin(input()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains("is what is read"), "{arguments:?}: {said}");
+    }
+    assert_eq!(kept.map(|name| fs::read(at(name)).unwrap()), before);
+}
+
+#[test]
+fn a_store_is_not_written_over() {
+    let folder = with_a_report();
+    let at = |name: &str| text(&folder.path().join(name)).to_string();
+    let (image, store) = (at("image.tar"), at("s.db"));
+    // There is no store when the command begins.
+    let run = layersift(&["scan", &image, "-q", "--store", &store, "-o", &store]).expect(2);
+    assert!(run.stderr.contains("is what is read"), "{}", run.stderr);
+    assert!(fs::read(&store).unwrap().starts_with(b"SQLite format 3"));
+}
+
+#[test]
+fn values_are_for_the_user_alone_and_a_limit_of_the_size_leaves_no_draft() {
+    let folder = with_a_report();
+    let at = |name: &str| text(&folder.path().join(name)).to_string();
+    layersift(&["rules", "test", &at("image.tar"), "--show-secrets", "-o", &at("shown")]);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(at("shown")).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let program = program();
+    let mut run = std::process::Command::new("sh");
+    run.args(["-c", "ulimit -f 1; exec \"$@\"", "sh"]).arg(program.get_program());
+    let output =
+        run.args(["render", &at("report.json"), "--format", "html", "-o", &at("large.html")]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("cannot write"), "{said}");
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(names.into_iter().all(|name| !name.contains("large.html")));
 }

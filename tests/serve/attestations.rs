@@ -511,7 +511,7 @@ fn settings_that_would_let_anything_in_are_refused() {
     for (settings, expected) in [
         ("[admission]\nattestations = 'accept'".into(), "needs `attestations.keys`"),
         ("[[admission.rule]]\nattestations = 'until-scanned'".into(), "needs `attestations.keys`"),
-        ("[admission]\nattestations = 'always'".into(), "unknown variant `always`"),
+        ("[admission]\nattestations = 'always'".into(), "unknown variant, expected"),
         (with_keys(&format!("predicate-types = ['{NOT_PASSED}']")), "cannot be checked"),
         (with_keys("predicate-types = []"), "no attestation counts"),
         (with_keys("policies = ['mine']"), "neither `own` nor a digest"),

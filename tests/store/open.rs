@@ -74,11 +74,17 @@ fn a_password_is_never_shown() {
         // Names of files, which are addresses that were misspelled.
         format!("postgres:/me:{word}@127.0.0.1/db"),
         format!("postgres:/me:a:{word}@127.0.0.1/db"),
+        format!("postgresql+x://me:{word}@127.0.0.1/db"),
+        format!("POSTGRES:/me:{word}@127.0.0.1/db"),
+        format!("me:{word}@127.0.0.1/db"),
+        format!("host=127.0.0.1 password={word}"),
+        format!("password = {word}"),
     ];
     for url in urls {
         let error = Store::open(&url).unwrap_err();
         let said = format!("{} {error:?}", chain(&error));
         assert!(!said.contains(word) && !said.contains("hunter"), "{said}");
+        assert!(!std::path::Path::new(&url).exists(), "{said}");
     }
     let error = Store::open("postgres://me:hunter-two@127.0.0.1:1/db").unwrap_err();
     let said = chain(&error);

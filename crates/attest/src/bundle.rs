@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use layersift_model::{ParseError, parse};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
@@ -35,7 +36,7 @@ pub enum BundleError {
     Json(#[source] JsonError),
     /// Fields that a bundle does not have, or of another kind.
     #[error("it is not a bundle of Sigstore")]
-    Shape(#[source] serde_json::Error),
+    Shape(#[source] ParseError),
     /// Another version.
     #[error("the bundle has the media type `{0}` instead of version 0.3")]
     Version(String),
@@ -95,7 +96,7 @@ impl Bundle {
     /// If it is not one of version 0.3 with an envelope that a key verifies.
     pub fn parse(text: &[u8]) -> Result<Bundle, BundleError> {
         let text = json::check(text).map_err(BundleError::Json)?;
-        let form: Form = serde_json::from_str(text).map_err(BundleError::Shape)?;
+        let form: Form = parse::json(text).map_err(BundleError::Shape)?;
         if !is_version(&form.media_type) {
             return Err(BundleError::Version(form.media_type.chars().take(160).collect()));
         }
@@ -119,7 +120,7 @@ impl Bundle {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+    pub fn to_json(&self) -> serde_json::Result<String> {
         let stamp = |token: &Vec<u8>| Stamp { signed_timestamp: base64(token) };
         let stamps = || Stamps { rfc3161_timestamps: Some(self.timestamps.iter().map(stamp).collect()) };
         let material = Material {
@@ -146,7 +147,7 @@ impl Bundle {
         predicate_type: &str,
         subject: &Descriptor,
         created: Timestamp,
-    ) -> Result<Artifact, serde_json::Error> {
+    ) -> serde_json::Result<Artifact> {
         let config = Document { media_type: EMPTY_CONFIG.into(), bytes: b"{}".to_vec() };
         let blob = Document { media_type: BUNDLE.into(), bytes: self.to_json()?.into_bytes() };
         let annotations = BTreeMap::from([
@@ -176,7 +177,7 @@ impl Bundle {
 
 /// The blob in which `manifest` has its bundle: its only layer, if it looks like one to cosign.
 pub fn bundle_layer(manifest: &[u8]) -> Option<Descriptor> {
-    let mut layers = serde_json::from_slice::<Manifest>(manifest).ok()?.layers;
+    let mut layers = parse::json::<Manifest>(manifest).ok()?.layers;
     let layer = layers.pop().filter(|_| layers.is_empty())?;
     layer.media_type.starts_with(BUNDLE_TYPES).then_some(layer)
 }

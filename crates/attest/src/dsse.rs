@@ -3,6 +3,7 @@
 //! An envelope is read as cosign reads it in the form that it is in. In a bundle it has exactly one signature and no
 //! key id, and no unknown fields. In a `.att` manifest it may have several, of which one has to verify.
 
+use layersift_model::{ParseError, parse};
 use serde::{Deserialize, Serialize};
 
 use crate::encoding::{Base64, base64};
@@ -26,7 +27,7 @@ pub enum EnvelopeError {
     Json(#[source] JsonError),
     /// Fields that an envelope does not have, or of another kind.
     #[error("the envelope is not one of DSSE")]
-    Shape(#[source] serde_json::Error),
+    Shape(#[source] ParseError),
     /// A payload that is not a statement.
     #[error("the payload of the envelope has the type `{0}` instead of `{PAYLOAD_TYPE}`")]
     PayloadType(String),
@@ -90,7 +91,7 @@ impl Envelope {
     /// If it is not one that both versions of cosign read.
     pub fn parse(text: &[u8]) -> Result<Envelope, EnvelopeError> {
         let text = json::check(text).map_err(EnvelopeError::Json)?;
-        let form: LayerForm = serde_json::from_str(text).map_err(EnvelopeError::Shape)?;
+        let form: LayerForm = parse::json(text).map_err(EnvelopeError::Shape)?;
         let signatures = form.signatures.iter().map(|signature| signature.sig.as_str());
         Envelope::of(&form.payload_type, &form.payload, signatures, Base64::Standard, Base64::EitherAlphabet)
     }
@@ -132,7 +133,7 @@ impl Envelope {
     }
 
     /// The envelope as JSON: the layer of a `.att` manifest, and a part of a bundle.
-    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+    pub fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string(&self.form())
     }
 

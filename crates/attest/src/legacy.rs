@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use layersift_model::parse;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -70,11 +71,11 @@ impl Layer {
         if annotation(SIGNATURE).is_none() {
             return Err(LegacyError::NoSignatureAnnotation);
         }
-        let is_json = |text: &String| text.is_empty() || serde_json::from_str::<Value>(text).is_ok();
+        let is_json = |text: &String| text.is_empty() || parse::json::<Value>(text).is_ok();
         if !annotation(REKOR_BUNDLE).is_none_or(is_json) {
             return Err(LegacyError::RekorBundle);
         }
-        let stamp = annotation(TIMESTAMP).and_then(|text| serde_json::from_str::<Stamp>(text).ok());
+        let stamp = annotation(TIMESTAMP).and_then(|text| parse::json::<Stamp>(text).ok());
         let timestamp = stamp.and_then(|stamp| Base64::Standard.decode(&stamp.token));
         Ok(Layer { envelope: Envelope::parse(blob).map_err(LegacyError::Envelope)?, timestamp })
     }
@@ -83,7 +84,7 @@ impl Layer {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn to_append(&self, predicate_type: &str) -> Result<NewLayer, serde_json::Error> {
+    pub fn to_append(&self, predicate_type: &str) -> serde_json::Result<NewLayer> {
         let blob = Document { media_type: ENVELOPE.into(), bytes: self.envelope.to_json()?.into_bytes() };
         let mut annotations =
             BTreeMap::from([(SIGNATURE.into(), String::new()), (PREDICATE_TYPE.into(), predicate_type.into())]);
@@ -152,12 +153,12 @@ pub fn legacy_layers(document: &Document) -> Result<Vec<Descriptor>, LegacyError
 }
 
 fn parse(document: &Document) -> Result<Manifest, LegacyError> {
-    let manifest: Manifest = serde_json::from_slice(&document.bytes).map_err(|_| LegacyError::NotAManifest)?;
+    let manifest: Manifest = parse::json(&document.bytes).map_err(|_| LegacyError::NotAManifest)?;
     if manifest.other.contains_key("manifests") { Err(LegacyError::NotAManifest) } else { Ok(manifest) }
 }
 
 /// The configuration that cosign writes. It has to be an image's, because cosign rewrites it as one.
-fn pseudo_config(layers: &[Descriptor]) -> Result<Document, serde_json::Error> {
+fn pseudo_config(layers: &[Descriptor]) -> serde_json::Result<Document> {
     const NEVER: &str = "0001-01-01T00:00:00Z";
     let config = Config {
         architecture: "",

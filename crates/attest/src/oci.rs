@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use layersift_model::Digest;
+use layersift_model::{Digest, parse};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -105,7 +105,7 @@ impl Index {
         if document.media_type != INDEX {
             return None;
         }
-        let index: Index = serde_json::from_slice(&document.bytes).ok()?;
+        let index: Index = parse::json(&document.bytes).ok()?;
         let is_index = index.media_type.as_deref().is_none_or(|kind| kind == INDEX) && index.schema_version == 2;
         let is_image = index.manifests.is_empty() && index.other.contains_key("layers");
         (is_index && !is_image).then_some(index)

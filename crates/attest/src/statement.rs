@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use layersift_model::{Algorithm, Digest};
+use layersift_model::{Algorithm, Digest, ParseError, parse};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -28,7 +28,7 @@ pub enum StatementError {
     Json(#[source] JsonError),
     /// Fields that statements do not have, or of another kind.
     #[error("the statement is not one of in-toto")]
-    Shape(#[source] serde_json::Error),
+    Shape(#[source] ParseError),
     /// Another version of in-toto, or something else.
     #[error("the statement has the unknown type `{0}`")]
     Type(String),
@@ -88,7 +88,8 @@ impl Statement {
         if predicate_type.is_empty() {
             return Err(StatementError::PredicateType);
         }
-        let predicate = serde_json::value::to_raw_value(predicate).map_err(StatementError::Shape)?;
+        let predicate =
+            serde_json::value::to_raw_value(predicate).map_err(|error| StatementError::Shape(error.into()))?;
         json::check_written(predicate.get().as_bytes()).map_err(StatementError::Json)?;
         let digests = BTreeMap::from([("sha256".into(), digest.hex().into())]);
         let subject = Subject { name: name.map(String::from), digests };
@@ -102,7 +103,7 @@ impl Statement {
     /// If it is not one that every reader understands in the same way.
     pub fn parse(payload: &[u8]) -> Result<Statement, StatementError> {
         let text = json::check(payload).map_err(StatementError::Json)?;
-        let form: Form = serde_json::from_str(text).map_err(StatementError::Shape)?;
+        let form: Form = parse::json(text).map_err(StatementError::Shape)?;
         if form.kind != STATEMENT_V1 && form.kind != STATEMENT_V0_1 {
             return Err(StatementError::Type(form.kind));
         }
@@ -128,7 +129,7 @@ impl Statement {
             predicate_type: self.predicate_type.clone(),
             predicate: Some(self.predicate.clone()),
         };
-        serde_json::to_vec(&form).map_err(StatementError::Shape)
+        serde_json::to_vec(&form).map_err(|error| StatementError::Shape(error.into()))
     }
 
     /// What it is about.
@@ -157,8 +158,8 @@ impl Statement {
     ///
     /// # Errors
     /// If it has another form.
-    pub fn predicate_as<P: DeserializeOwned>(&self) -> Result<P, serde_json::Error> {
-        serde_json::from_str(self.predicate.get())
+    pub fn predicate_as<P: DeserializeOwned>(&self) -> Result<P, ParseError> {
+        parse::json(self.predicate.get())
     }
 }
 

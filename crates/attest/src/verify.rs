@@ -6,7 +6,7 @@
 mod image;
 
 use jiff::{SignedDuration, Timestamp};
-use layersift_model::{Digest, Severity, Verdict};
+use layersift_model::{Digest, ParseError, Severity, Verdict};
 
 use crate::evidence::{Attestation, Evidence};
 use crate::keys::PublicKey;
@@ -83,7 +83,7 @@ pub enum Refusal {
     TooLong(usize),
     /// A predicate of our type that is not one.
     #[error("the predicate is not the outcome of a scan")]
-    Predicate(#[source] serde_json::Error),
+    Predicate(#[source] ParseError),
     /// A verdict that is not a pass.
     #[error("the attested verdict is {}", .0.name())]
     Verdict(Verdict),

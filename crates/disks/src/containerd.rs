@@ -13,7 +13,7 @@ use layersift_format::Standing;
 use layersift_format::compression::read_full;
 use layersift_format::config::ImageConfig;
 use layersift_format::manifest::ImageKind;
-use layersift_model::Digest;
+use layersift_model::{Digest, parse};
 use serde::Deserialize;
 
 use crate::bases::Bases;
@@ -343,7 +343,7 @@ fn document<T: serde::de::DeserializeOwned>(
     algorithm: &str,
     hex: &str,
 ) -> Option<T> {
-    serde_json::from_slice(&start_of(store, content, algorithm, hex)?).ok()
+    parse::json(&start_of(store, content, algorithm, hex)?).ok()
 }
 
 /// The bytes of a blob that may be a document.

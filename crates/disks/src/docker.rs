@@ -12,7 +12,7 @@ use layersift_format::Location;
 use layersift_format::Standing;
 use layersift_format::config::ImageConfig;
 use layersift_format::manifest::ImageKind;
-use layersift_model::Digest;
+use layersift_model::{Digest, parse};
 use serde::Deserialize;
 
 use crate::bases::Bases;
@@ -348,7 +348,7 @@ fn explain(store: &mut Store) {
         let Some((entries, bytes)) = records.bucket(&["_main"]) else { continue };
         for (id, entry) in entries.buckets() {
             let description = entry.value(bytes, "cache.description");
-            let description = description.and_then(|json| serde_json::from_slice::<Value>(json).ok());
+            let description = description.and_then(|json| parse::json::<Value>(json).ok());
             descriptions.insert(id.into(), description.map(|it| it.value).unwrap_or_else(|| "no description".into()));
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use layersift_format::manifest::ImageKind;
 use layersift_format::{Location, Standing};
-use layersift_model::{Digest, Gap, GapReason};
+use layersift_model::{Digest, Gap, GapReason, parse};
 
 use crate::directory_tar::{Part, Tree};
 use crate::records::Records;
@@ -212,7 +212,7 @@ impl Store {
     pub(crate) fn json<T: serde::de::DeserializeOwned>(&mut self, path: &str) -> Option<T> {
         let bytes = self.root.read(path, LISTING);
         let bytes = self.or_problem(path, bytes)?;
-        let parsed = serde_json::from_slice(&bytes).map(Some);
+        let parsed = parse::json(&bytes).map(Some);
         self.or_problem(path, parsed)
     }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::MultiGzDecoder;
+use layersift_model::parse;
 use serde::Deserialize;
 
 use crate::root;
@@ -114,7 +115,8 @@ impl Record {
             if line.is_empty() {
                 return Ok(None);
             }
-            let Line { r#type, name, name_raw, size, payload } = serde_json::from_slice(&line)?;
+            let Line { r#type, name, name_raw, size, payload } =
+                parse::json(&line).map_err(|error| damaged(&error.to_string()))?;
             let decode = |text: &str| STANDARD.decode(text).map_err(|error| damaged(&error.to_string()));
             match (r#type, size.unwrap_or(0)) {
                 (SEGMENT, _) => {

@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::image_report::ImageReport;
 use crate::json_output;
+use crate::parse::{self, ParseError};
 
 use self::objects::{ReportListObject, ReportObject};
 
@@ -42,7 +43,7 @@ pub struct ReportSet {
 pub enum ReportError {
     /// The text is not JSON, or lacks a field of the schema.
     #[error("invalid report: {0}; expected what `layersift scan --format json` writes")]
-    Syntax(#[from] serde_json::Error),
+    Syntax(#[from] ParseError),
     /// The report has a schema that this version does not know.
     #[error("unknown schema {0}; this version reads schema {SCHEMA}")]
     Schema(u32),
@@ -59,15 +60,15 @@ impl ReportSet {
             schema: u32,
             reports: Option<IgnoredAny>,
         }
-        let Shape { schema, reports } = serde_json::from_slice(bytes)?;
+        let Shape { schema, reports } = parse::json(bytes)?;
         if schema != SCHEMA {
             return Err(ReportError::Schema(schema));
         }
         let (objects, expired) = if reports.is_some() {
-            let ReportListObject { reports, expired, .. } = serde_json::from_slice(bytes)?;
+            let ReportListObject { reports, expired, .. } = parse::json(bytes)?;
             (reports, Some(expired))
         } else {
-            (vec![serde_json::from_slice(bytes)?], None)
+            (vec![parse::json(bytes)?], None)
         };
         let mut set = ReportSet::default();
         for mut object in objects {

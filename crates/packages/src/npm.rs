@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use layersift_model::{Ecosystem, PackageRecord};
+use layersift_model::{Ecosystem, PackageRecord, parse};
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -29,7 +29,7 @@ enum Field {
 pub(crate) fn read(bytes: &[u8], records: &mut Records) -> Result<(), ReadError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     // Test data of packages has files of this name that are not JSON, so that is no fault of the image.
-    let Ok(found) = serde_json::from_slice::<PackageJson>(bytes) else { return Ok(()) };
+    let Ok(found) = parse::json::<PackageJson>(bytes) else { return Ok(()) };
     let whole = |value: &str| Some(text(value.trim().as_bytes())).filter(|text| !text.is_empty());
     let plain = |field: Option<Field>| if let Some(Field::Text(value)) = field { whole(&value) } else { None };
     let Some(name) = plain(found.name) else { return Ok(()) };

@@ -4,7 +4,7 @@
 
 use std::io::Read;
 
-use layersift_model::{Ecosystem, PackageRecord};
+use layersift_model::{Ecosystem, PackageRecord, parse};
 use serde::Deserialize;
 
 use crate::executable::Sections;
@@ -35,7 +35,7 @@ pub(crate) fn read(sections: &Sections<'_>, records: &mut Records) -> Result<(),
     let mut json = Vec::new();
     let decoder = flate2::read::ZlibDecoder::new(packed);
     decoder.take(MAX_JSON).read_to_end(&mut json).map_err(|_| damaged("its compression is damaged"))?;
-    let found: Recorded = serde_json::from_slice(&json).map_err(|_| damaged("it is not the JSON that it should be"))?;
+    let found: Recorded = parse::json(&json).map_err(|_| damaged("it is not the JSON that it should be"))?;
     for found in found.packages.into_iter().filter(|found| found.kind.as_deref().is_none_or(|kind| kind == "runtime")) {
         records.add(PackageRecord::new(Ecosystem::Cargo, text(found.name.as_bytes()), text(found.version.as_bytes())));
     }

@@ -12,7 +12,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use jiff::civil::Date;
-use layersift_model::{AppliedPolicy, Digest, ImageReport, Judgement, ReportError, Severity, Verdict};
+use layersift_model::{
+    AppliedPolicy, Digest, ImageReport, Judgement, ParseError, ReportError, Severity, Verdict, parse,
+};
 
 pub use allow::{Allow, AllowList};
 pub use baseline::Baseline;
@@ -71,7 +73,7 @@ pub enum PolicyError {
         path: PathBuf,
         /// The error of the TOML parser, with line and column.
         #[source]
-        source: toml::de::Error,
+        source: ParseError,
     },
     /// An exception would hold for everything.
     #[error(
@@ -118,7 +120,7 @@ impl Policy {
     /// # Errors
     /// As for [`Policy::read`].
     pub fn parse(path: &Path, text: &str, today: Date) -> Result<Policy, PolicyError> {
-        let parsed: File = toml::from_str(text).map_err(|source| PolicyError::Parse { path: path.into(), source })?;
+        let parsed: File = parse::toml(text).map_err(|source| PolicyError::Parse { path: path.into(), source })?;
         if let Some(index) = parsed.allow.iter().position(|entry| !entry.get_ref().names_something()) {
             let start = parsed.allow.get(index).map_or(0, |entry| entry.span().start);
             let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();

@@ -11,7 +11,7 @@ pub mod harbor;
 
 use std::io::{BufReader, Read};
 
-use layersift_model::Digest;
+use layersift_model::{Digest, ParseError, parse};
 use layersift_source::registry::{Host, Reference};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -36,7 +36,7 @@ const MOST_REFERENCE: usize = 512;
 pub enum InvalidEvent {
     /// It cannot be received, or it has another form.
     #[error("the event cannot be read: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] ParseError),
     /// It goes over a bound.
     #[error(transparent)]
     Bound(#[from] OverBound),
@@ -87,7 +87,7 @@ impl Push {
         let text = reference.to_string();
         // A host of one word is read as a part of the repository's name: something else would be pulled.
         if text.len() > MOST_REFERENCE || text.parse().as_ref() != Ok(&reference) {
-            return Err(format!("`{text}` is not the reference of an image"));
+            return Err("the names are not those of an image in a registry".into());
         }
         let (is_untagged, is_accessory) = (tag.is_none(), tag.is_some_and(is_accessory_tag));
         Ok(Push { reference, digest, is_untagged, is_accessory })
@@ -106,7 +106,7 @@ fn is_accessory_tag(tag: &str) -> bool {
 /// Reads a body of JSON within the bounds.
 fn read<T: DeserializeOwned>(body: impl Read) -> Result<T, InvalidEvent> {
     let mut bounded = BoundedJson::new(body, MOST_BYTES, MOST_DEPTH, MOST_TEXT);
-    let parsed = serde_json::from_reader(BufReader::new(&mut bounded));
+    let parsed = parse::json_from(BufReader::new(&mut bounded));
     match bounded.over_bound() {
         Some(over) => Err(over.into()),
         None => Ok(parsed?),

@@ -15,6 +15,7 @@ mod tables;
 use std::path::Path;
 
 use layersift_format::read_small_text;
+use layersift_model::{ParseError, parse};
 use layersift_report::Policy;
 
 pub use allow_list::{AllowList, InvalidPattern};
@@ -44,13 +45,13 @@ pub enum SettingsError {
         source: std::io::Error,
     },
     /// It is not TOML, or has a field that is unknown or of another type: with line and column.
-    #[error("{path}: {}", source.to_string().trim_end())]
+    #[error("{path}: {source}")]
     Parse {
         /// The file, or the variables.
         path: String,
         /// What the parser says.
         #[source]
-        source: Box<toml::de::Error>,
+        source: ParseError,
     },
     /// A value that cannot be used.
     #[error("{path}: line {line}: {reason}")]
@@ -113,13 +114,13 @@ fn read(path: &Path) -> Result<String, SettingsError> {
 }
 
 fn parse(name: &str, text: &str) -> Result<Settings, SettingsError> {
-    toml::from_str(text).map_err(|source| SettingsError::Parse { path: name.into(), source: Box::new(source) })
+    parse::toml(text).map_err(|source| SettingsError::Parse { path: name.into(), source: source })
 }
 
 /// The settings of a file with those of variables in place of its own, as a file: places in it are those of values.
 fn with_variables(name: &str, text: &str, variables: &[(String, String)]) -> Result<String, SettingsError> {
     let mut whole: toml::Table =
-        toml::from_str(text).map_err(|source| SettingsError::Parse { path: name.into(), source: Box::new(source) })?;
+        parse::toml(text).map_err(|source| SettingsError::Parse { path: name.into(), source: source })?;
     let mut text = text.to_string();
     for (variable, value) in variables {
         let invalid = |reason: String| SettingsError::Variable { name: variable.clone(), reason };
@@ -129,7 +130,7 @@ fn with_variables(name: &str, text: &str, variables: &[(String, String)]) -> Res
         // One by one, so that an error has its variable.
         text = toml::to_string(&whole).map_err(|error| invalid(error.to_string()))?;
         parse(name, &text).map_err(|error| match error {
-            SettingsError::Parse { source, .. } => invalid(source.message().to_string()),
+            SettingsError::Parse { source, .. } => invalid(source.message().into()),
             error => error,
         })?;
     }
@@ -138,7 +139,7 @@ fn with_variables(name: &str, text: &str, variables: &[(String, String)]) -> Res
 
 /// A value as it is written in TOML, and otherwise a string.
 fn value_of(text: &str) -> toml::Value {
-    let parsed: Option<toml::Table> = toml::from_str(&format!("value = {text}")).ok();
+    let parsed: Option<toml::Table> = parse::toml(&format!("value = {text}")).ok();
     parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| toml::Value::String(text.into()))
 }
 

@@ -9,6 +9,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use layersift_format::{CancelReason, Cancellation, SourceError, TransportError, TransportFailure};
+use layersift_model::parse;
 use reqwest::StatusCode;
 use reqwest::blocking::Response;
 
@@ -131,7 +132,7 @@ fn refused(name: String, response: Response) -> DaemonError {
     let mut bytes = Vec::new();
     // If it cannot be read, the status says enough.
     let _ = response.take(MAX_MESSAGE_BYTES).read_to_end(&mut bytes);
-    let body: Body = serde_json::from_slice(&bytes).unwrap_or_default();
+    let body: Body = parse::json(&bytes).unwrap_or_default();
     let message = body.message.unwrap_or_else(|| "no message".into());
     DaemonError::Refused { name, status, message: message.chars().filter(|c| !c.is_control()).take(500).collect() }
 }

@@ -39,6 +39,7 @@ mod referrers;
 mod refusal;
 mod response;
 mod retry;
+mod shown;
 mod source;
 mod stream;
 mod tls;

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 
-use layersift_model::{Digest, ImageReport, LayerKey};
+use layersift_model::{Digest, ImageReport, LayerKey, parse};
 
 use super::backend::{Connection, Value, row};
 use super::error::{Fault, StoreError};
@@ -280,11 +280,11 @@ fn decode(bytes: &[u8], most: usize) -> Option<ImageReport> {
     let mut json = Vec::new();
     decoder.by_ref().take(WHOLE).read_to_end(&mut json).ok()?;
     if (json.len() as u64) < WHOLE {
-        return serde_json::from_slice(&json).ok().filter(|_| json.len() <= most);
+        return parse::json(&json).ok().filter(|_| json.len() <= most);
     }
     // A reader takes longer, and less memory.
     let mut decoder = BufReader::with_capacity(BUFFER, decoder);
-    let report = serde_json::from_reader(json.as_slice().chain(&mut decoder)).ok()?;
+    let report = parse::json_from(json.as_slice().chain(&mut decoder)).ok()?;
     (decoder.get_ref().limit() > 0).then_some(report)
 }
 

@@ -33,7 +33,7 @@ impl Location {
         match text.to_str() {
             Some(text) => Location::parse_text(text),
             // A path need not be text, and a URL has to be.
-            None if !lossy.contains("://") => Ok(Location::File(PathBuf::from(text))),
+            None if !lossy.contains("://") && !is_like_an_address(&lossy) => Ok(Location::File(PathBuf::from(text))),
             None => Err(StoreError::Location { store: redacted(&lossy), reason: "the URL is not UTF-8".into() }),
         }
     }
@@ -47,6 +47,10 @@ impl Location {
                 Err(StoreError::Location { store: redacted(text), reason })
             }
             _ if text.is_empty() => Err(StoreError::Location { store: String::new(), reason: "empty name".into() }),
+            _ if is_like_an_address(text) => {
+                let reason = "it looks like the address of a server; write ./ before the name of a file".into();
+                Err(StoreError::Location { store: HIDDEN.into(), reason })
+            }
             _ => Ok(Location::File(PathBuf::from(text))),
         }
     }
@@ -60,6 +64,30 @@ impl Location {
         data.or_else(home).map(|directory| directory.join("layersift/store.db"))
     }
 }
+
+/// What stands for an address that is not understood, and so cannot be shown without a password.
+const HIDDEN: &str = "****";
+
+/// Whether a text is an address in a form that is not understood: a file of that name would show the password in it.
+fn is_like_an_address(text: &str) -> bool {
+    if text.starts_with(['/', '.']) {
+        return false;
+    }
+    let is_scheme = |start: &str| {
+        start.starts_with(|c: char| c.is_ascii_alphabetic())
+            && start.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    };
+    let has_scheme = text.split_once(":/").is_some_and(|(start, _)| is_scheme(start));
+    let has_login = text.rsplit_once('@').is_some_and(|(login, _)| login.contains(':'));
+    // The words of a connection string of libpq.
+    let is_option = |word: &str| {
+        word.split_once('=').is_some_and(|(name, _)| OPTIONS.contains(&&name.trim().to_ascii_lowercase()[..]))
+    };
+    has_scheme || has_login || text.replace(" =", "=").split_whitespace().any(is_option)
+}
+
+/// Options of which a connection string has at least one.
+const OPTIONS: [&str; 9] = ["host", "hostaddr", "port", "dbname", "user", "password", "passfile", "sslmode", "service"];
 
 impl Server {
     fn parse(url: &str) -> Result<Server, StoreError> {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use layersift_model::{
-    Confidence, Digest, LayerKey, Package, RuleSummary, Severity, State, TracedFinding, TracedLayer, TracedPlace,
+    Confidence, Digest, LayerKey, Package, ParseError, RuleSummary, Severity, State, TracedFinding, TracedLayer,
+    TracedPlace, parse,
 };
 
 use super::backend::{Columns, Connection, FromRow, FromValue, LIST, Row, Value, list, row};
@@ -150,8 +151,8 @@ row! {
 
 impl FindingRow {
     fn traced(&self) -> Result<TracedFinding, Fault> {
-        let invalid = |error: serde_json::Error| Fault::Damaged(format!("invalid archive members: {error}"));
-        let inside = self.inside.as_deref().map(serde_json::from_str).transpose().map_err(invalid)?;
+        let invalid = |error: ParseError| Fault::Damaged(format!("invalid archive members: {error}"));
+        let inside = self.inside.as_deref().map(parse::json).transpose().map_err(invalid)?;
         let package = self.ecosystem.clone().zip(self.package_name.clone()).map(|(ecosystem, name)| Package {
             ecosystem: ecosystem.into(),
             name,

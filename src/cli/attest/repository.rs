@@ -8,7 +8,7 @@ use layersift_attest::{Descriptor, MANIFEST};
 use layersift_format::Cancellation;
 use layersift_format::manifest::{Member, images, members};
 use layersift_format::platform::{Choice, Platform};
-use layersift_model::Limits;
+use layersift_model::{Limits, parse};
 use layersift_source::Target;
 use layersift_source::registry::{Reference, Registry, RegistryOptions, RegistrySource, Repository};
 
@@ -52,7 +52,7 @@ impl RegistryImage {
         let host = reference.host.name().to_owned();
         let source = RegistrySource::new(registry, reference);
         let manifest = source.root()?.clone();
-        let kind: Kind = serde_json::from_slice(&manifest.bytes).with_context(|| target.text.clone())?;
+        let kind: Kind = parse::json(&manifest.bytes).with_context(|| target.text.clone())?;
         let media_type = kind.media_type.clone().or_else(|| manifest.media_type.clone()).unwrap_or_default();
         let mut root = Descriptor::of(&media_type, &manifest.bytes);
         root.digest = manifest.digest.clone();

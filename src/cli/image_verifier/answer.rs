@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use layersift_model::Digest;
+use layersift_model::{Digest, parse};
 use serde::Deserialize;
 
 use super::reason::{Judgement, clean, shortened};
@@ -69,7 +69,7 @@ pub(super) enum Next {
 /// What the answer `body` says of `digest`.
 pub(super) fn judge(body: &[u8], digest: &Digest) -> Next {
     let denied = |why: &str| Next::Judged(Judgement::deny(why));
-    let answer: Answer = match serde_json::from_slice(body) {
+    let answer: Answer = match parse::json(body) {
         Ok(answer) => answer,
         Err(error) => return denied(&format!("the service's answer is not understood: {error}")),
     };

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use anyhow::{Context, bail, ensure};
-use layersift_model::Digest;
+use layersift_model::{Digest, parse};
 use serde::Deserialize;
 
 use super::ImageVerifierArgs;
@@ -68,8 +68,8 @@ impl Call {
         stdin.by_ref().take(MOST_BYTES + 1).read_to_end(&mut bytes).context("cannot read standard input")?;
         ensure!(bytes.len() as u64 <= MOST_BYTES, "standard input is longer than 4 MiB");
         let descriptor: Descriptor = match &self.media_type[..] {
-            DESCRIPTOR => serde_json::from_slice(&bytes).context("standard input is not a descriptor")?,
-            INPUT => serde_json::from_slice::<Input>(&bytes).context("standard input has no descriptor")?.descriptor,
+            DESCRIPTOR => parse::json(&bytes).context("standard input is not a descriptor")?,
+            INPUT => parse::json::<Input>(&bytes).context("standard input has no descriptor")?.descriptor,
             other => bail!("unknown type of standard input `{}`", shortened(other, 200)),
         };
         ensure!(

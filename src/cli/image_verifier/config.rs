@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cli::input_file;
 use anyhow::{Context, ensure};
-use layersift_model::Digest;
+use layersift_model::{Digest, parse};
 use layersift_source::registry::ClientCertificate;
 use layersift_source::service::{Service, ServiceAddress};
 use serde::Deserialize;
@@ -68,7 +68,7 @@ impl Config {
     pub(super) fn read(path: &Path) -> anyhow::Result<Config> {
         let text = read(path)?;
         let invalid = || format!("invalid configuration {}", path.display());
-        let file: ConfigFile = toml::from_str(&text).with_context(invalid)?;
+        let file: ConfigFile = parse::toml(&text).with_context(invalid)?;
         let address = file.service.parse().with_context(invalid)?;
         let timeout = file.timeout.as_deref().map(values::timeout).transpose().map_err(anyhow::Error::msg);
         let timeout = timeout.with_context(invalid)?.unwrap_or(DEFAULT_TIMEOUT);

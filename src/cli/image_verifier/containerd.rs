@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use layersift_format::read_small_text;
+use layersift_model::parse;
 use toml::{Table, Value};
 
 /// The configuration if no other file is named.
@@ -66,8 +67,7 @@ impl Containerd {
             } else {
                 text = read_small_text(&path).with_context(cannot_read)?;
             }
-            let mut table: Table =
-                toml::from_str(&text).with_context(|| format!("invalid TOML: {}", path.display()))?;
+            let mut table: Table = parse::toml(&text).with_context(|| format!("invalid TOML: {}", path.display()))?;
             let version = table.get("version").and_then(Value::as_integer).unwrap_or_default();
             if containerd.files.is_empty() {
                 containerd.version = version;

@@ -11,7 +11,7 @@ use super::asking::Askers;
 use crate::cli::{context, input_file, output};
 use layersift_format::config::ImageConfig;
 use layersift_format::manifest::{ReachedDocument, Unread, UnreadReason, reach};
-use layersift_model::{Digest, Limits};
+use layersift_model::{Digest, Limits, parse};
 use layersift_scrub::Changes;
 use layersift_source::registry::{Host, Reference, RegistryError, RegistrySource};
 use layersift_store::{Query, Store};
@@ -122,7 +122,7 @@ impl Questions {
 impl Collected {
     fn changes(&mut self, path: &Path) -> anyhow::Result<()> {
         let failed = || format!("cannot read {}", path.display());
-        let changes: Changes = serde_json::from_slice(&input_file::read(path)?).with_context(failed)?;
+        let changes: Changes = parse::json(&input_file::read(path)?).with_context(failed)?;
         ensure!(changes.is_of_this_form(), "{}: it is not a list of changes that this version reads", path.display());
         let (blobs, manifests) = (changes.old_blobs(), changes.old_manifests());
         ensure!(!blobs.is_empty() || !manifests.is_empty(), "{}: it has no list of changes", path.display());

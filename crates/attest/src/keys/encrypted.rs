@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use crypto_secretbox::aead::{Aead, KeyInit};
 use crypto_secretbox::{Key, Nonce, XSalsa20Poly1305};
+use layersift_model::parse;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -51,7 +52,7 @@ struct Cipher {
 
 /// The document in the bytes of a PEM section.
 pub(super) fn decrypt(bytes: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let form: Form = serde_json::from_slice(bytes).map_err(|_| KeyError::Encryption)?;
+    let form: Form = parse::json(bytes).map_err(|_| KeyError::Encryption)?;
     if form.kdf.name != KDF || form.cipher.name != CIPHER {
         return Err(KeyError::Encryption);
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use layersift_model::{AiMarkKind, AiRecord};
+use layersift_model::{AiMarkKind, AiRecord, parse};
 use serde::Deserialize;
 
 use super::record;
@@ -60,8 +60,8 @@ pub(super) fn is_at(path: &[u8], name: &[u8]) -> bool {
 }
 
 pub(super) fn read(bytes: &[u8]) -> Option<AiRecord> {
-    let one = serde_json::from_slice::<Trace>(bytes).map(|trace| vec![trace]);
-    let traces = one.unwrap_or_else(|_| lines(bytes).filter_map(|line| serde_json::from_slice(line).ok()).collect());
+    let one = parse::json::<Trace>(bytes).map(|trace| vec![trace]);
+    let traces = one.unwrap_or_else(|_| lines(bytes).filter_map(|line| parse::json(line).ok()).collect());
     let (mut files, mut names) = (0, BTreeSet::new());
     for trace in traces.iter().filter(|trace| trace.version.starts_with("0.1")) {
         for file in &trace.files {

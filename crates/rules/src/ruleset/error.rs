@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use layersift_model::ParseError;
+
 /// Why rules cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
@@ -19,14 +21,14 @@ pub enum RulesError {
         /// The file.
         file: String,
         /// The error, with line and column.
-        source: toml::de::Error,
+        source: ParseError,
     },
     /// The rules of this build are damaged.
     #[error("the rules that come with this build are damaged")]
-    BuiltIn(#[source] serde_json::Error),
+    BuiltIn(#[source] ParseError),
     /// The compressed examples of this build are damaged.
     #[error("the examples that come with this build are damaged")]
-    Examples(#[source] serde_json::Error),
+    Examples(#[source] ParseError),
     /// A file in the format of another scanner without a rule that can be used.
     #[error("{file}: none of its rules can be used: {reasons}")]
     Useless {

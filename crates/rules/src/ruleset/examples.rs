@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::BufReader;
 
 use flate2::read::DeflateDecoder;
+use layersift_model::parse;
 use serde::Deserialize;
 
 use super::RulesError;
@@ -37,6 +38,6 @@ impl BuiltInExamples {
     /// # Errors
     /// Never in a build that passed its tests.
     pub(super) fn load() -> Result<BuiltInExamples, RulesError> {
-        serde_json::from_reader(BufReader::new(DeflateDecoder::new(COMPRESSED))).map_err(RulesError::Examples)
+        parse::json_from(BufReader::new(DeflateDecoder::new(COMPRESSED))).map_err(RulesError::Examples)
     }
 }

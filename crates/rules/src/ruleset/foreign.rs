@@ -13,7 +13,7 @@ use serde::de::IgnoredAny;
 use super::expression::{self, Bounded, ExpressionError, MAX_REPEATS};
 use super::notes::Notes;
 use crate::rule::{Confirm, FileRule, Foreign, Signature};
-use layersift_model::{Confidence, Severity};
+use layersift_model::{Confidence, ParseError, Severity, parse};
 
 /// The translated rules of a file.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub(super) struct Loaded {
 pub(super) fn is_foreign(text: &str) -> bool {
     const OURS: [&str; 7] = ["signature", "file", "port", "check", "chain", "known-key", "reject-lists"];
     const THEIRS: [&str; 4] = ["rules", "extend", "allowlist", "allowlists"];
-    let Ok(tables) = toml::from_str::<BTreeMap<String, IgnoredAny>>(text) else { return false };
+    let Ok(tables) = parse::toml::<BTreeMap<String, IgnoredAny>>(text) else { return false };
     let has = |names: &[&str]| names.iter().any(|name| tables.contains_key(*name));
     has(&THEIRS) && !has(&OURS)
 }
@@ -39,8 +39,8 @@ pub(super) fn is_foreign(text: &str) -> bool {
 ///
 /// # Errors
 /// If a field does not have the type that the format gives it.
-pub(super) fn load(text: &str) -> Result<Loaded, toml::de::Error> {
-    let file: File = toml::from_str(text)?;
+pub(super) fn load(text: &str) -> Result<Loaded, ParseError> {
+    let file: File = parse::toml(text)?;
     let mut loader = Loader::default();
     loader.file(&file);
     for rule in &file.rules {

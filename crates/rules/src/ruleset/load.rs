@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use layersift_model::{Algorithm, Hasher};
+use layersift_model::{Algorithm, Hasher, parse};
 use serde::Deserialize;
 
 use super::{BuiltInCounts, RulesError, Ruleset, foreign};
@@ -169,7 +169,7 @@ impl File {
     /// The rules of the file `name`, and a note for each kind of thing that was left out.
     fn read(name: &str, text: &str) -> Result<(File, Vec<String>), RulesError> {
         let parse = |source| RulesError::Parse { file: name.into(), source };
-        match toml::from_str(text) {
+        match parse::toml(text) {
             Ok(file) => Ok((file, Vec::new())),
             Err(_) if foreign::is_foreign(text) => {
                 let foreign::Loaded { signatures, files, notes } = foreign::load(text).map_err(parse)?;
@@ -200,7 +200,7 @@ impl File {
 }
 
 fn embedded(json: &str) -> Result<Vec<(String, File)>, RulesError> {
-    serde_json::from_str(json).map_err(RulesError::BuiltIn)
+    parse::json(json).map_err(RulesError::BuiltIn)
 }
 
 /// Checks the id of a rule, and that none of its texts is missing.

@@ -36,7 +36,10 @@ fn unknown_fields_of_every_kind_of_rule_are_refused_with_their_line() {
         };
         let line = format!("line {}", 8 + own.lines().count());
         let message = source.to_string();
-        assert!(message.contains("unknown field `colour`") && message.contains(&line), "{kind}: {message}");
+        assert!(
+            message.contains("unknown field, expected one of `id`") && message.contains(&line),
+            "{kind}: {message}"
+        );
     }
 }
 

@@ -16,7 +16,7 @@
 use crate::admission::bounded_json::{BoundedJson, OverBound};
 use crate::admission::words::{describe, tidy};
 use crate::admission::{Decision, Effect, Outcome};
-use layersift_model::json_output;
+use layersift_model::{ParseError, json_output, parse};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::io::{BufReader, Read};
@@ -65,7 +65,7 @@ pub struct Key {
 pub enum KeyError {
     /// It cannot be received, or it is not a ProviderRequest.
     #[error("the request cannot be read: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] ParseError),
     /// It goes over a bound of all bodies.
     #[error(transparent)]
     Bound(#[from] OverBound),
@@ -137,7 +137,7 @@ struct Value<'a> {
 /// Reads the keys of a ProviderRequest, each once.
 pub fn read(body: impl Read, limits: &KeyLimits) -> Result<Vec<Key>, KeyError> {
     let mut bounded = BoundedJson::new(body, limits.body_bytes, MOST_DEPTH, limits.key_bytes);
-    let parsed: Result<ProviderRequest, _> = serde_json::from_reader(BufReader::new(&mut bounded));
+    let parsed: Result<ProviderRequest, _> = parse::json_from(BufReader::new(&mut bounded));
     if let Some(over) = bounded.over_bound() {
         return Err(over.into());
     }

@@ -14,7 +14,7 @@ use crate::admission::bounded_json::{BoundedJson, OverBound};
 use crate::admission::matched::{entries, message, worst};
 use crate::admission::words::tidy;
 use crate::admission::{Decision, Effect, Outcome, Reason};
-use layersift_model::{Digest, json_output};
+use layersift_model::{Digest, ParseError, json_output, parse};
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
@@ -75,7 +75,7 @@ pub struct AskedImage {
 pub enum QuestionError {
     /// It cannot be received, or it has another form.
     #[error("the question cannot be read: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] ParseError),
     /// It goes over a bound of all bodies.
     #[error(transparent)]
     Bound(#[from] OverBound),
@@ -98,7 +98,7 @@ struct Written<'a> {
 /// Reads a question.
 pub fn read(body: impl Read, limits: &QuestionLimits) -> Result<Question, QuestionError> {
     let mut bounded = BoundedJson::new(body, limits.body_bytes, MOST_DEPTH, limits.text_bytes);
-    let parsed: Result<Question, _> = serde_json::from_reader(BufReader::new(&mut bounded));
+    let parsed: Result<Question, _> = parse::json_from(BufReader::new(&mut bounded));
     if let Some(over) = bounded.over_bound() {
         return Err(over.into());
     }

@@ -6,7 +6,7 @@
 
 use crate::harbor::document::{Report, Scanner, Vulnerability};
 use crate::harbor::report::{MOST_PACKAGE, level, shortened};
-use layersift_model::{Digest, Severity};
+use layersift_model::{Digest, Severity, parse};
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -109,7 +109,7 @@ pub fn read(bytes: &[u8], digest: &Digest) -> Option<SecondReport> {
     if bytes.len() > MOST_BYTES {
         return None;
     }
-    let Theirs { artifact, mut vulnerabilities, .. } = serde_json::from_slice(bytes).ok()?;
+    let Theirs { artifact, mut vulnerabilities, .. } = parse::json(bytes).ok()?;
     let named = artifact.and_then(|artifact| artifact.digest).filter(|named| !named.is_empty());
     if named.is_some_and(|named| named != digest.to_string()) {
         return None;

@@ -7,7 +7,7 @@
 use crate::harbor::document::Scanner;
 use crate::harbor::sbom::Form;
 use crate::harbor::{MANIFESTS, SBOM, VULNERABILITIES, is_media_type};
-use layersift_model::json_output;
+use layersift_model::{ParseError, json_output, parse};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -69,7 +69,7 @@ pub enum MetadataError {
     TooLong,
     /// It has another form.
     #[error("the metadata of the second scanner cannot be read: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] ParseError),
 }
 
 fn vulnerability() -> String {
@@ -81,7 +81,7 @@ fn vulnerability() -> String {
 /// # Errors
 /// [`MetadataError`] for what is too long or of another form.
 pub fn read(body: &[u8]) -> Result<Metadata, MetadataError> {
-    if body.len() > MOST_BYTES { Err(MetadataError::TooLong) } else { Ok(serde_json::from_slice(body)?) }
+    if body.len() > MOST_BYTES { Err(MetadataError::TooLong) } else { Ok(parse::json(body)?) }
 }
 
 impl Metadata {

@@ -4,6 +4,7 @@
 //! asks for SPDX unless an operator's client asks for something else.
 
 use jiff::Timestamp;
+use layersift_model::parse;
 use serde_json::{Value, json};
 
 use crate::harbor::document::Scanner;
@@ -50,7 +51,7 @@ pub fn report(bill: Vec<u8>, form: Form, artifact: &Artifact, version: &str) -> 
     if bill.len() > MOST_BYTES {
         return Err(format!("the bill of materials has more than {MOST_BYTES} bytes"));
     }
-    let bill: Value = serde_json::from_slice(&bill).map_err(|error| error.to_string())?;
+    let bill: Value = parse::json(&bill).map_err(|error| error.to_string())?;
     let report = json!({
         "generated_at": Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         "artifact": artifact,

@@ -5,7 +5,7 @@
 use crate::harbor::{MANIFESTS, SBOM, VULNERABILITIES, error_body, is_media_type};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use layersift_model::Digest;
+use layersift_model::{Digest, ParseError, parse};
 use layersift_source::registry::{Credentials, Host, check_repository, check_tag};
 use serde::{Deserialize, Serialize};
 
@@ -182,8 +182,8 @@ pub fn read(body: &[u8]) -> Result<ScanRequest, RequestError> {
         return Err(RequestError::TooLong("body"));
     }
     // The text of the error may repeat what the body has, such as the credentials.
-    let place = |error: serde_json::Error| RequestError::Json { line: error.line(), column: error.column() };
-    let body: Body = serde_json::from_slice(body).map_err(place)?;
+    let place = |error: ParseError| RequestError::Json { line: error.line(), column: error.column() };
+    let body: Body = parse::json(body).map_err(place)?;
     Ok(ScanRequest {
         registry: registry(&body.registry)?,
         artifact: artifact(body.artifact)?,

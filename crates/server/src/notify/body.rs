@@ -3,7 +3,7 @@
 //! Names come from whoever pushed the image. They are without characters that change how they are displayed
 //! (`message`), and in Slack's form nothing in them is a mention, a link or a format.
 
-use layersift_model::json_output;
+use layersift_model::{ParseError, json_output};
 use serde::Serialize;
 
 use super::{Message, ToldFinding};
@@ -51,7 +51,7 @@ struct Text {
 ///
 /// # Errors
 /// Never for a message that was read from JSON.
-pub(crate) fn body(format: NotifyFormat, delivery: &str, message: &Message) -> Result<Body, serde_json::Error> {
+pub(crate) fn body(format: NotifyFormat, delivery: &str, message: &Message) -> Result<Body, ParseError> {
     let (media_type, bytes) = match format {
         NotifyFormat::Json => {
             let own = Own { kind: "new-findings", id: delivery, message };

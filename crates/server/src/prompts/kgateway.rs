@@ -4,7 +4,7 @@
 //! for a pass. A rejection of an answer is such a thing to versions before the one that has it: an answer that is
 //! denied is masked as a whole.
 
-use layersift_model::json_output;
+use layersift_model::{json_output, parse};
 use layersift_prompts::{Client, Decision, Form, Gate, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -98,7 +98,7 @@ fn shown<'b>(body: &'b [u8], client: Client<'_>) -> Option<&'b RawValue> {
         return None;
     }
     layersift_prompts::read(body, Some(Form::Json)).ok()?;
-    serde_json::from_slice::<Question<'b>>(body).ok().map(|question| question.body)
+    parse::json::<Question<'b>>(body).ok().map(|question| question.body)
 }
 
 fn copied(copy: &[u8]) -> Option<Box<RawValue>> {
@@ -110,9 +110,11 @@ fn masked_as_a_whole(shown: &str, verdict: &Verdict) -> Vec<u8> {
     struct Body {
         choices: Vec<Choice>,
     }
-    let Ok(Choices { mut choices }) = serde_json::from_str(shown) else { return refused(verdict) };
+    let Ok(Choices { mut choices }) = parse::json(shown) else { return refused(verdict) };
     for choice in &mut choices {
         choice.message.content = verdict.message();
+        // It may be what was found.
+        choice.message.role = "assistant".into();
     }
     written(Mask { body: Body { choices }, reason: verdict.message() })
 }

@@ -6,7 +6,7 @@
 //! `structured_messages`, row by row, and by `tools`; the calls of tools in an answer, and a body that is passed
 //! through, cannot be changed at all, so what would be masked there is blocked.
 
-use layersift_model::json_output;
+use layersift_model::{json_output, parse};
 use std::collections::HashSet;
 
 use layersift_prompts::{Client, Decision, Form, Gate, Verdict, held_back, values_in};
@@ -74,7 +74,7 @@ struct AnswerView<'b> {
 
 /// The names by which a policy is chosen: those of the user, the team and the key that LiteLLM knows.
 pub(crate) fn names(body: &[u8]) -> Vec<String> {
-    let head: Head = serde_json::from_slice(body).unwrap_or_default();
+    let head: Head = parse::json(body).unwrap_or_default();
     let Asker { user_api_key_alias, user_api_key_user_id, user_api_key_team_id, user_api_key_team_alias } =
         head.request_data.unwrap_or_default();
     let named = |kind: &str, name: Option<String>| name.map(|name| format!("{kind}:{name}"));
@@ -139,7 +139,7 @@ fn passed_through(gate: &Gate, body: &[u8], client: Client<'_>) -> Option<Verdic
     }
     // The strict reader has its say first: two readers must not read two bodies.
     layersift_prompts::read(body, Some(Form::LiteLlm)).ok()?;
-    let question: Question<'_> = serde_json::from_slice(body).ok()?;
+    let question: Question<'_> = parse::json(body).ok()?;
     match (&question.texts[..], question.structured_messages) {
         ([text], None) => gate.check_passed_through(text.as_bytes(), client),
         _ => None,
@@ -166,7 +166,7 @@ fn holdback(body: &[u8]) -> Option<Vec<usize>> {
         input_type: Option<String>,
         texts: Option<Vec<String>>,
     }
-    let texts: Texts = serde_json::from_slice(body).ok()?;
+    let texts: Texts = parse::json(body).ok()?;
     let is_answer = texts.input_type.as_deref() == Some("response");
     let held = texts.texts.filter(|_| is_answer)?.iter().map(|text| held_back(text)).collect();
     Some(held)
@@ -174,11 +174,11 @@ fn holdback(body: &[u8]) -> Option<Vec<usize>> {
 
 /// The answer with masks; `None` if LiteLLM would not apply all of them.
 fn masked(body: &[u8], copy: &[u8]) -> Option<Vec<u8>> {
-    let before: Lists<'_> = serde_json::from_slice(body).ok()?;
-    let after: Lists<'_> = serde_json::from_slice(copy).ok()?;
+    let before: Lists<'_> = parse::json(body).ok()?;
+    let after: Lists<'_> = parse::json(copy).ok()?;
     let is_changed =
         |one: Option<&RawValue>, other: Option<&RawValue>| one.map(RawValue::get) != other.map(RawValue::get);
-    let head: Head = serde_json::from_slice(body).ok()?;
+    let head: Head = parse::json(body).ok()?;
     let is_answer = head.input_type.as_deref() == Some("response");
     if is_answer && !head.additional_provider_specific_params.unwrap_or_default().layersift_mask_answers {
         return None;
@@ -220,11 +220,11 @@ fn covered_by_texts(before: &Lists<'_>, after: &Lists<'_>) -> Option<bool> {
         return None;
     }
     let texts: Vec<String> = match before.texts {
-        Some(texts) => serde_json::from_str(texts.get()).ok()?,
+        Some(texts) => parse::json(texts.get()).ok()?,
         None => Vec::new(),
     };
     let texts: HashSet<String> = texts.into_iter().collect();
-    let (old, new): (Value, Value) = (serde_json::from_str(old.get()).ok()?, serde_json::from_str(new.get()).ok()?);
+    let (old, new): (Value, Value) = (parse::json(old.get()).ok()?, parse::json(new.get()).ok()?);
     Some(changed_are_in(&old, &new, &texts))
 }
 

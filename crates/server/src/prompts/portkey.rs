@@ -2,7 +2,7 @@
 //!
 //! Portkey takes an error, and an answer after three seconds, for a pass. Whatever is decided has status 200.
 
-use layersift_model::json_output;
+use layersift_model::{json_output, parse};
 use layersift_prompts::{Client, Decision, Form, Gate, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -58,7 +58,7 @@ pub(crate) fn check(gate: &Gate, body: &[u8], client: Client<'_>) -> (Verdict, V
     if layersift_prompts::read(body, Some(Form::Json)).is_err() {
         return with_answer(gate.check(body, Some(Form::Json), client), None);
     }
-    let question: Option<Question<'_>> = serde_json::from_slice(body).ok();
+    let question: Option<Question<'_>> = parse::json(body).ok();
     let event = question.as_ref().and_then(|question| question.event_type.as_deref());
     let (shown, is_request) = match (&question, event) {
         (Some(question), Some("beforeRequestHook")) => (&question.request, true),

@@ -13,7 +13,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
-use layersift_model::Digest;
+use layersift_model::{Digest, parse};
 use layersift_source::registry::Reference;
 use layersift_store::{RequestClass, RequestId, RequestState, Seconds, StoreError, StoredRequest, Submitted};
 use serde::{Deserialize, Serialize};
@@ -248,5 +248,5 @@ pub(super) async fn json<T: serde::de::DeserializeOwned>(body: Body) -> Result<T
     let slow = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
     let large = |_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {BODY} bytes"));
     let bytes = read.await.map_err(slow)?.map_err(large)?;
-    serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(format!("invalid body: {error}")))
+    parse::json(&bytes).map_err(|error| Problem::invalid(format!("invalid body: {error}")))
 }

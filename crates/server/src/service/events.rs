@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
+use layersift_source::registry::Host;
 use layersift_store::{RequestClass, RequestLimits, ScanRequest, Seconds, StoreError, Submitted};
 use moka::future::Cache;
 
@@ -196,6 +197,9 @@ impl Service {
         if !self.events.said.contains_key(&key) {
             self.events.said.insert(key, ()).await;
             let why = tidy(why, MOST_REASON);
+            // What is no name of a registry may be anything.
+            let is_name = host.contains('.') && host.parse::<Host>().is_ok();
+            let host = if is_name { host } else { "(not a name)" };
             tracing::warn!(sender = sender.name(), host, why, "a push is not queued; more like it are not logged");
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use layersift_format::{Cancellation, read_small};
+use layersift_model::{ParseError, parse};
 use layersift_source::webhook::{self, Webhook, WebhookAnswer, WebhookError};
 use layersift_store::{NotTaken, Seconds, Store, StoreError, StoredNotification};
 
@@ -138,8 +139,8 @@ impl Messenger {
     /// A message as it is sent now.
     fn message(&self, next: &StoredNotification, now: Seconds) -> Result<webhook::Message, (NotTaken, String)> {
         let settings = &self.service.settings.notify;
-        let damaged = |error: serde_json::Error| (NotTaken::Refused, format!("it is damaged: {error}"));
-        let message: Message = serde_json::from_str(&next.message).map_err(damaged)?;
+        let damaged = |error: ParseError| (NotTaken::Refused, format!("it is damaged: {error}"));
+        let message: Message = parse::json(&next.message).map_err(damaged)?;
         let body = body(settings.format, &next.delivery, &message).map_err(damaged)?;
         let mut headers = vec![
             ("content-type", body.media_type.to_string()),

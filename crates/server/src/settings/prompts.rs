@@ -59,7 +59,8 @@ pub struct Upstream {
 impl Upstream {
     /// The URL, without a slash at its end.
     pub fn url(&self) -> Result<Uri, String> {
-        let invalid = || format!("invalid URL `{}`: expected https://HOST[:PORT][/PATH]", self.url);
+        // It may have a login in it.
+        let invalid = || "invalid URL: expected https://HOST[:PORT][/PATH]".to_string();
         let url: Uri = self.url.trim_end_matches('/').parse().map_err(|_| invalid())?;
         let host = url.host().filter(|host| !host.is_empty()).ok_or_else(invalid)?;
         let has_login = url.authority().is_some_and(|authority| authority.as_str().contains('@'));
@@ -70,7 +71,7 @@ impl Upstream {
             Some(scheme) if *scheme == Scheme::HTTPS => Ok(url),
             Some(scheme) if *scheme == Scheme::HTTP && (self.plain_http || is_loopback(host)) => Ok(url),
             Some(scheme) if *scheme == Scheme::HTTP => {
-                Err(format!("`{}` would send keys unencrypted: use https://, or set `plain-http = true`", self.url))
+                Err("the URL would send keys unencrypted: use https://, or set `plain-http = true`".into())
             }
             _ => Err(invalid()),
         }
@@ -159,7 +160,7 @@ impl Prompts {
         for (name, upstream) in &self.upstreams {
             let is_segment = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
             if !name.bytes().all(is_segment) || name.is_empty() || name.starts_with('.') {
-                return Err(format!("[prompts.upstreams] invalid name `{name}`: expected a-z, 0-9, -, _ and ."));
+                return Err("[prompts.upstreams] invalid name: expected a-z, 0-9, -, _ and .".into());
             }
             upstream.url().map_err(|reason| format!("[prompts.upstreams.{name}] {reason}"))?;
         }

@@ -16,8 +16,8 @@ const LISTEN: &str = "[listen]\napi = '127.0.0.1:8443'\n";
 #[test]
 fn errors_have_their_line() {
     for (text, expected) in [
-        ("[listen]\napo = '127.0.0.1:1'", "line 2, column 1"),
-        ("[listen]\napi = 'localhost:1'", "line 2, column 7"),
+        ("[listen]\napo = '127.0.0.1:1'", "line 2 column 1"),
+        ("[listen]\napi = 'localhost:1'", "line 2 column 7"),
         ("[listen]\napi = '127.0.0.1:1'\n[registries]\nallow = ['a b']", "line 4"),
         (
             "[listen]\napi = '127.0.0.1:1'\n[admission]\n[[admission.rule]]\nimages = ['[']",
@@ -59,5 +59,8 @@ fn variables_override_the_file() {
     let policy = settings.admission.policy(&Policy::default()).unwrap();
     assert!(policy.is_allowed(&digest) && policy.terms(&["a/b"], None).is_audit);
     let error = load_text(LISTEN, &[("LAYERSIFT_SERVE_LISTEN__APO", "127.0.0.1:9000")]).unwrap_err();
-    assert!(error.contains("LAYERSIFT_SERVE_LISTEN__APO") && error.contains("unknown field `apo`"), "{error}");
+    assert!(
+        error.contains("LAYERSIFT_SERVE_LISTEN__APO") && error.contains("unknown field, expected one of `api`"),
+        "{error}"
+    );
 }

@@ -21,7 +21,7 @@ use self::pages::Bounds;
 pub use self::unscanned::{ScanState, Unscanned};
 use super::{Catalog, CatalogError, Coverage, Entries, Entry, Filter};
 use crate::registry::{Host, LoginState, Registry, RegistryError};
-use layersift_model::Digest;
+use layersift_model::{Digest, parse};
 
 /// The path of Harbor's interface.
 const API: &str = "api/v2.0/projects";
@@ -132,7 +132,7 @@ impl Shared {
     fn artifacts_now(&self, project: &str, repository: &str) -> Result<u64, RegistryError> {
         let path = format!("{}/{}", repositories_of(project), encoded(repository_of(project, repository)));
         match self.login.page(&path, &[]) {
-            Ok(page) => match serde_json::from_slice::<wire::Repository>(&page.bytes) {
+            Ok(page) => match parse::json::<wire::Repository>(&page.bytes) {
                 Ok(repository) => Ok(repository.artifact_count.unwrap_or_default()),
                 Err(error) => Err(self.login.invalid_page(&page, error)),
             },

@@ -3,6 +3,7 @@
 //! Such an interface sends no challenge: an anonymous request gets less. So credentials are sent with the first
 //! request, to the registry's own scheme, host and port, and not to where it redirects.
 
+use layersift_model::ParseError;
 use reqwest::Url;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 
@@ -48,7 +49,7 @@ impl Registry {
     }
 
     /// The error of a page whose body is not a listing, of which `error` is what the parser says.
-    pub(crate) fn invalid_page(&self, page: &Page, error: serde_json::Error) -> RegistryError {
+    pub(crate) fn invalid_page(&self, page: &Page, error: ParseError) -> RegistryError {
         self.invalid_listing(page.url.clone(), (&page.bytes, &page.form), &Scope::Catalog, error)
     }
 

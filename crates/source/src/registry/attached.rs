@@ -10,7 +10,7 @@ use std::time::Duration;
 use layersift_attest::registry::{Put, Registry as AttestRegistry};
 use layersift_attest::{Descriptor, Document};
 use layersift_format::Cancellation;
-use layersift_model::Digest;
+use layersift_model::{Digest, parse};
 use serde::Deserialize;
 
 use super::{At, Manifest, Registry, RegistryError};
@@ -133,7 +133,7 @@ impl AttestRegistry for Repository {
     fn referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>, RegistryError> {
         let Some(pages) = self.registry.referrers(&self.name, subject)? else { return Ok(None) };
         // A page that is not an index is no list of referrers.
-        let read = |page: Vec<u8>| serde_json::from_slice::<Page>(&page).ok().map(|page| page.manifests);
+        let read = |page: Vec<u8>| parse::json::<Page>(&page).ok().map(|page| page.manifests);
         let pages: Option<Vec<_>> = pages.into_iter().map(read).collect();
         Ok(pages.map(|pages| pages.into_iter().flatten().flatten().collect()))
     }

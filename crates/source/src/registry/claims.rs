@@ -6,6 +6,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use layersift_model::parse;
 use serde::Deserialize;
 
 /// The claims that are used. Others are ignored.
@@ -26,7 +27,7 @@ impl Claims {
         let mut parts = token.split('.');
         let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
         let bytes = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        parse::json(&bytes).ok()
     }
 
     /// Whether it names nobody: the server may have taken the caller for a stranger.

@@ -23,7 +23,7 @@ use super::response::{self, ErrorResponse};
 use super::retry::Failure;
 use super::stream::BlobStream;
 use layersift_format::{CancelReason, Cancellation};
-use layersift_model::{Digest, Hasher};
+use layersift_model::{Digest, Hasher, ParseError, parse};
 
 /// Manifests and indexes, of the OCI and of Docker, and the artifact manifests of OCI image-spec v1.1-rc.
 pub(super) const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
@@ -340,7 +340,7 @@ impl Registry {
         url: String,
         (bytes, form): (&[u8], &BodyForm),
         scope: &Scope,
-        error: serde_json::Error,
+        error: ParseError,
     ) -> RegistryError {
         let error = match form.explains(bytes) {
             true => ProtocolError::Form { expected: "a page of a listing", received: self.masked(form.clone(), scope) },
@@ -470,7 +470,7 @@ fn is_schema_1(bytes: &[u8]) -> bool {
         layers: Option<IgnoredAny>,
         manifests: Option<IgnoredAny>,
     }
-    serde_json::from_slice(bytes)
+    parse::json(bytes)
         .is_ok_and(|shape: Shape| shape.fs_layers.is_some() && shape.layers.is_none() && shape.manifests.is_none())
 }
 

@@ -20,6 +20,7 @@ use std::sync::Mutex;
 use base64::alphabet::STANDARD;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::engine::{DecodePaddingMode, Engine as _};
+use layersift_model::{ParseError, parse};
 use serde::Deserialize;
 
 use super::error::RegistryError;
@@ -244,8 +245,8 @@ fn read(path: &Path) -> Result<Option<AuthFile>, RegistryError> {
         return Ok(None);
     }
     // Only the line of serde's error is kept, because its text may quote the file.
-    let invalid = |error: serde_json::Error| failed(path, CredentialsError::Json { line: error.line() });
-    serde_json::from_slice(&bytes).map(Some).map_err(invalid)
+    let invalid = |error: ParseError| failed(path, CredentialsError::Json { line: error.line() });
+    parse::json(&bytes).map(Some).map_err(invalid)
 }
 
 fn paths(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {

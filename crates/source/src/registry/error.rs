@@ -10,9 +10,10 @@ use super::policy::BlockReason;
 use super::reference::ReferenceError;
 use super::refusal::Refusal;
 use super::response::{ErrorResponse, RegistryErrorCode};
+use super::shown;
 use super::tls::ConfigurationError;
 use layersift_format::{CancelReason, SourceError, TransportError, TransportFailure};
-use layersift_model::Digest;
+use layersift_model::{Digest, ParseError};
 
 /// Why a registry does not give what was asked for. A message has its reasons in it, so that it can be shown alone.
 ///
@@ -339,7 +340,7 @@ pub enum ProtocolError {
     },
     /// A page of a listing that is not the JSON it should be.
     #[error("not a page of a listing: {0}")]
-    Listing(#[source] serde_json::Error),
+    Listing(#[source] ParseError),
     /// A name in a listing is longer than any may be; its length in bytes.
     #[error("a name of {0} bytes")]
     NameTooLong(usize),
@@ -574,12 +575,11 @@ impl From<RegistryError> for io::Error {
     }
 }
 
-/// A URL without user, password, query and fragment, all of which may be secret.
+/// A URL without user, password, query and fragment, all of which may be secret, nor what may be in its path.
 pub(super) fn redacted(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    let path: String = url.path().chars().take(512).collect();
-    format!("{}://{host}{port}{path}", url.scheme())
+    format!("{}://{host}{port}{}", url.scheme(), shown::path(url.path()))
 }
 
 /// An error and its sources in one line. Those whose text is there already are left out.

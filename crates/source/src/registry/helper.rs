@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use layersift_model::parse;
 use serde::Deserialize;
 
 use super::credentials::CredentialsError;
@@ -79,7 +80,7 @@ fn run(
         return if is_missing { Ok(None) } else { Err(CredentialsError::HelperFailed) };
     }
     // The error of serde is dropped, because it may quote the password.
-    let output: HelperOutput = serde_json::from_slice(&output).map_err(|_| CredentialsError::HelperOutput)?;
+    let output: HelperOutput = parse::json(&output).map_err(|_| CredentialsError::HelperOutput)?;
     Ok(Some(if output.username == TOKEN_USER {
         Credentials::IdentityToken { user: String::new(), token: output.secret }
     } else {

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use layersift_format::read_small_text;
+use layersift_model::{ParseError, parse};
 use reqwest::Url;
 use serde::Deserialize;
 use toml::de::DeTable;
@@ -44,13 +45,13 @@ pub enum HostsError {
         error: io::Error,
     },
     /// The file is not TOML, or a field has another type.
-    #[error("{path}: {}", error.message())]
+    #[error("{path}: {error}")]
     Toml {
         /// The file.
         path: PathBuf,
         /// The failure.
         #[source]
-        error: toml::de::Error,
+        error: ParseError,
     },
     /// A host is no URL.
     #[error("{path}: invalid host `{host}`: expected https://HOST[:PORT][/PATH], or http://")]
@@ -133,7 +134,7 @@ fn directories(root: &Path, host: &str) -> Vec<PathBuf> {
 /// The hosts of the file `path` with the text `text`, and its server.
 fn parse(path: &Path, text: &str) -> Result<Vec<Mirror>, HostsError> {
     let failed = |error| HostsError::Toml { path: path.into(), error };
-    let file: HostsFile = toml::from_str(text).map_err(failed)?;
+    let file: HostsFile = parse::toml(text).map_err(failed)?;
     let mut mirrors = Vec::new();
     for host in hosts_in_order(text).map_err(failed)? {
         let Some(table) = file.host.get(&host) else { continue };
@@ -146,8 +147,8 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Mirror>, HostsError> {
 }
 
 /// The names of the tables `host`, in the order of the file.
-fn hosts_in_order(text: &str) -> Result<Vec<String>, toml::de::Error> {
-    let document = DeTable::parse(text)?;
+fn hosts_in_order(text: &str) -> Result<Vec<String>, ParseError> {
+    let document = DeTable::parse(text).map_err(|error| ParseError::in_text(error.message(), error.span(), text))?;
     let hosts = document.get_ref().get("host").and_then(|hosts| hosts.get_ref().as_table());
     let mut hosts: Vec<_> = hosts.into_iter().flatten().map(|(name, _)| (name.span().start, name.get_ref())).collect();
     hosts.sort_unstable_by_key(|(start, _)| *start);

@@ -14,7 +14,7 @@ use super::client::Registry;
 use super::error::{EndlessListing, ProtocolError, RegistryError, redacted};
 use super::http::Request;
 use super::reference::{check_repository, check_tag};
-use layersift_model::Digest;
+use layersift_model::{Digest, ParseError, parse};
 
 /// Names of repositories or tags, one after another. A page is requested when the names of the one before are used up.
 /// An invalid name is an error, and the names after it still follow; any other error is the last item. One about the
@@ -92,7 +92,7 @@ impl Names {
             return Err(endless(EndlessListing::Circle));
         }
         let (bytes, headers) = self.registry.document(&Request::fresh(&url, "application/json"), &self.scope())?;
-        let page: Page = serde_json::from_slice(&bytes).map_err(|error| {
+        let page: Page = parse::json(&bytes).map_err(|error| {
             self.registry.invalid_listing(redacted(&url), (&bytes, &headers.form), &self.scope(), error)
         })?;
         let (names, field) = match self.kind {
@@ -101,7 +101,7 @@ impl Names {
         };
         let missing = || RegistryError::Protocol {
             url: redacted(&url),
-            error: ProtocolError::Listing(serde::de::Error::missing_field(field)),
+            error: ProtocolError::Listing(ParseError::missing(field)),
         };
         let names = names.ok_or_else(missing)?.unwrap_or_default();
         let ends = names.first().zip(names.last());

@@ -4,7 +4,7 @@ use super::auth::Scope;
 use super::client::{MANIFESTS, Registry};
 use super::error::RegistryError;
 use super::http::Request;
-use layersift_model::Digest;
+use layersift_model::{Digest, parse};
 use serde::de::IgnoredAny;
 
 impl Registry {
@@ -35,7 +35,7 @@ impl Registry {
         match self.document(&Request::whole(&url, "*/*"), &Scope::Catalog) {
             Ok((body, _)) => {
                 let body = body.trim_ascii();
-                Ok(body.is_empty() || serde_json::from_slice::<IgnoredAny>(body).is_ok())
+                Ok(body.is_empty() || parse::json::<IgnoredAny>(body).is_ok())
             }
             // It wants a login, or another one.
             Err(RegistryError::Unauthorized { .. } | RegistryError::Forbidden { .. }) => Ok(true),

@@ -6,6 +6,10 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
+use layersift_model::parse;
+
+use super::shown;
+
 /// Bytes of an error response that are read.
 pub(super) const MAX_BYTES: u64 = 8 << 10;
 
@@ -114,7 +118,7 @@ impl ErrorResponse {
             message: Option<String>,
         }
         // A body that is not this JSON is a page of some proxy: the status says enough.
-        let errors = serde_json::from_slice::<Errors>(body).map(|body| body.errors).unwrap_or_default();
+        let errors = parse::json::<Errors>(body).map(|body| body.errors).unwrap_or_default();
         let mut response = ErrorResponse::of_status(status);
         let mut texts = Vec::new();
         for Item { code, message } in errors.into_iter().take(MAX_ERRORS) {
@@ -145,8 +149,7 @@ impl fmt::Display for ErrorResponse {
 /// `text` without `secrets`, without control characters and of a length to be shown.
 pub(super) fn masked(text: &str, secrets: &[String]) -> String {
     let text: String = text.chars().take(MAX_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let secrets = secrets.iter().filter(|secret| !secret.is_empty());
-    let text = secrets.fold(text, |text, secret| text.replace(secret, "****"));
+    let text = shown::text(&text, secrets);
     // A word this long may be a secret that was cut off, or another one.
     let words = text.split(' ').map(|word| if word.len() > 100 { "****" } else { word });
     words.collect::<Vec<_>>().join(" ")

@@ -17,7 +17,7 @@ use super::referrers::Lookups;
 use crate::open::Context;
 use crate::target::{Argument, InvalidArgument, Transport};
 use layersift_format::{Blob, Fetched, ImageSource, Listed, Location, Opened, Referrers, SourceError};
-use layersift_model::Digest;
+use layersift_model::{Digest, parse};
 
 /// Blobs of one image that are pulled at once, as in skopeo.
 const CONCURRENT_READS: usize = 6;
@@ -126,7 +126,7 @@ impl RegistrySource {
             digest: Digest,
             size: u64,
         }
-        let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) else { return };
+        let Ok(manifest) = parse::json::<Manifest>(bytes) else { return };
         let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
         for Descriptor { digest, size } in manifest.config.into_iter().chain(manifest.layers) {
             if sizes.len() >= MAX_SIZES {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use layersift_model::parse;
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Deserialize;
@@ -89,7 +90,7 @@ fn lifetime(response: &[u8]) -> Duration {
         serde_json::Value::String(text) => text.trim().parse::<f64>().ok().filter(|seconds| seconds.is_finite()),
         _ => None,
     };
-    let seconds = serde_json::from_slice::<TokenLifetime>(response).ok().and_then(|found| read(found.expires_in));
+    let seconds = parse::json::<TokenLifetime>(response).ok().and_then(|found| read(found.expires_in));
     let seconds = seconds.filter(|seconds| *seconds >= 1.0).unwrap_or(DEFAULT_LIFETIME);
     Duration::from_secs_f64(seconds.min(MAX_LIFETIME))
 }
@@ -244,7 +245,7 @@ impl<'s> TokenServer<'s> {
         })?;
         let bytes = bytes.ok_or_else(|| self.failed(TokenError::TooLarge(limit)))?;
         // The error of serde is dropped, because it may quote the token.
-        let response: TokenResponse = serde_json::from_slice(&bytes).map_err(|_| {
+        let response: TokenResponse = parse::json(&bytes).map_err(|_| {
             let is_explained = body_form.explains(&bytes);
             let masked = body_form.masked(|text| self.mask(text, headers, form.as_deref()));
             self.failed(if is_explained { TokenError::Form(masked) } else { TokenError::Json })

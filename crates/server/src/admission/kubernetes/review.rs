@@ -1,6 +1,8 @@
 //! An AdmissionReview, read from a stream: who asks, for what, and which images it would run. Of a body of 18 megabytes
 //! some kilobytes are kept.
 
+use layersift_model::ParseError;
+
 use super::images::{Found, Images, Node, Text, Walk};
 use crate::admission::bounded_json::{BoundedJson, OverBound};
 use std::collections::{HashMap, HashSet};
@@ -145,7 +147,7 @@ pub struct ReviewError {
 pub enum Problem {
     /// It cannot be received, or it is not JSON.
     #[error("the body cannot be read: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] ParseError),
     /// It goes over a bound of all bodies.
     #[error(transparent)]
     Bound(#[from] OverBound),
@@ -183,7 +185,7 @@ pub fn read(body: impl Read, limits: &ReviewLimits) -> Result<Review, ReviewErro
         found.report(over.into());
     }
     if let Err(error) = walked {
-        found.report(error.into());
+        found.report(ParseError::from(error).into());
     }
     let head = head(&mut found);
     let has_namespace = found.has(Text::Namespace);

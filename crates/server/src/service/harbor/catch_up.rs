@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use layersift_fleet::Registries;
-use layersift_model::Digest;
+use layersift_model::{Digest, parse};
 use layersift_source::catalog::{Harbor, HarborOptions, ScanState, Unscanned};
 use layersift_source::registry::{Login, Reference};
 use layersift_store::{Seconds, Store, StoreError};
@@ -141,7 +141,7 @@ impl<'c> CatchUp<'c> {
     fn given_up(&self) -> Result<bool, StoreError> {
         let (tasks, now) = (self.store.harbor_tasks(), (self.service.clock)());
         for (id, reference, request) in tasks.unfetched(now.saturating_sub(GIVEN_UP), TASKS)? {
-            let request: Option<TaskRequest> = serde_json::from_str(&request).ok();
+            let request: Option<TaskRequest> = parse::json(&request).ok();
             let is_sbom = request.is_none_or(|request| matches!(request.wanted, Wanted::Sbom(_)));
             let asked = match reference.parse::<Reference>() {
                 Ok(Reference { repository, digest: Some(digest), .. }) if !is_sbom => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use layersift_fleet::{LentLogin, LentLogins};
+use layersift_model::parse;
 use layersift_source::registry::{Credentials, Host};
 use layersift_store::{Seconds, Store};
 use serde::{Deserialize, Serialize};
@@ -49,7 +50,7 @@ impl TaskLogin {
 
     /// `None` where it was sealed with another key.
     pub(crate) fn open(key: &SealingKey, task: &str, sealed: &[u8]) -> Option<TaskLogin> {
-        serde_json::from_slice(&key.open(task, sealed)?).ok()
+        parse::json(&key.open(task, sealed)?).ok()
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use layersift_format::Cancellation;
+use layersift_model::parse;
 use layersift_source::endpoint::{Endpoint, EndpointAnswer, EndpointError, EndpointRequest};
 use serde_json::{Value, json};
 
@@ -120,7 +121,7 @@ impl SecondScanner {
         if answer.status != 202 {
             return Err(refused(&answer));
         }
-        let answer: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let answer: Value = parse::json(&answer.body).unwrap_or_default();
         let is_plain = |id: &&str| {
             let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
             !id.is_empty() && id.len() <= MOST_ID && id.bytes().all(is_safe) && !id.starts_with('.')
@@ -197,7 +198,7 @@ fn capability(wanted: &Wanted) -> Value {
 
 /// What another status than the expected one says.
 fn refused(answer: &EndpointAnswer) -> NoReport {
-    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let body: Value = parse::json(&answer.body).unwrap_or_default();
     let why = if matches!(answer.status, 429 | 502..=504) { Missing::Unreachable } else { Missing::Refused };
     match body["error"]["message"].as_str() {
         Some(message) => NoReport::new(why, format!("{message} (status {})", answer.status)),

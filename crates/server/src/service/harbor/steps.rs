@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use layersift_audit::Verdict;
 use layersift_fleet::Registries;
-use layersift_model::{self as model, Digest, Finding, ImageReport, LayerKey};
+use layersift_model::{self as model, Digest, Finding, ImageReport, LayerKey, parse};
 use layersift_report::Policy;
 use layersift_store::{
     ClaimedHarborTask, HarborPhase, RequestClass, RequestLimits, RequestState, ScanRequest, Seconds, Store, StoreError,
@@ -101,7 +101,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     fn read(text: Option<&str>) -> Progress {
-        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+        text.and_then(|text| parse::json(text).ok()).unwrap_or_default()
     }
 
     /// As the store has it.
@@ -142,7 +142,7 @@ impl Steps<'_> {
         if task.losses >= LOSSES {
             return Ok(Step::Failed(format!("the process that worked on it ended {LOSSES} times")));
         }
-        let Ok(request) = serde_json::from_str::<TaskRequest>(&task.request) else {
+        let Ok(request) = parse::json::<TaskRequest>(&task.request) else {
             return Ok(Step::Failed("the stored request cannot be read".into()));
         };
         let progress = Progress::read(task.progress.as_deref());
@@ -241,7 +241,7 @@ impl Current<'_> {
     fn pass_on(mut self, scanner: &SecondScanner) -> Step {
         let failed = |why: &str| Step::Failed(format!("the second scanner: {why}"));
         match self.second_report(scanner) {
-            Ok(Some(Polled::Report(report))) => match serde_json::from_slice::<HashMap<String, IgnoredAny>>(&report) {
+            Ok(Some(Polled::Report(report))) => match parse::json::<HashMap<String, IgnoredAny>>(&report) {
                 Ok(fields) if !fields.is_empty() => Step::Report(report, None),
                 _ => failed("its answer is not a report"),
             },

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use layersift_model::parse;
 use layersift_source::registry::Reference;
 use layersift_store::{HarborTask, HarborTaskState, NewHarborTask, Seconds};
 use serde::{Deserialize, Serialize};
@@ -166,7 +167,7 @@ fn answer(task: &HarborTask, is_sbom: bool, now: Seconds) -> Poll {
         HarborTaskState::Open if task.is_out_of_time(now) => Poll::Failed(out_of_time()),
         HarborTaskState::Open => Poll::Again(pause(now.saturating_sub(task.created_at))),
         HarborTaskState::Done => {
-            let request: Option<TaskRequest> = serde_json::from_str(&task.request).ok();
+            let request: Option<TaskRequest> = parse::json(&task.request).ok();
             let is_of_kind = request.is_some_and(|request| matches!(request.wanted, Wanted::Sbom(_)) == is_sbom);
             if is_of_kind { Poll::Again(1) } else { Poll::OtherKind }
         }

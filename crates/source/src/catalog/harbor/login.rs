@@ -9,6 +9,8 @@
 
 use std::collections::BTreeSet;
 
+use layersift_model::{ParseError, parse};
+
 use crate::registry::{AuthenticationError, Host, Page, Registry, RegistryError};
 
 /// The path of who is logged in.
@@ -58,7 +60,7 @@ impl Login {
     }
 
     /// The error of a page whose body is not a listing.
-    pub(super) fn invalid_page(&self, page: &Page, error: serde_json::Error) -> RegistryError {
+    pub(super) fn invalid_page(&self, page: &Page, error: ParseError) -> RegistryError {
         self.registry.invalid_page(page, error)
     }
 
@@ -120,7 +122,7 @@ impl Login {
 
     fn asked(&self) -> Result<Caller, RegistryError> {
         let caller = match self.registry.page(CURRENT, &[]) {
-            Ok(page) => match serde_json::from_slice::<CurrentUser>(&page.bytes) {
+            Ok(page) => match parse::json::<CurrentUser>(&page.bytes) {
                 Ok(_) => Caller::User,
                 Err(error) => return Err(self.registry.invalid_page(&page, error)),
             },
@@ -136,6 +138,6 @@ impl Login {
 
 /// The names on a page, and the number of all. Other fields change while a Harbor is used.
 fn names(page: &Page) -> (BTreeSet<String>, Option<String>) {
-    let items: Vec<Named> = serde_json::from_slice(&page.bytes).unwrap_or_default();
+    let items: Vec<Named> = parse::json(&page.bytes).unwrap_or_default();
     (items.into_iter().map(|item| item.name).collect(), page.total.clone())
 }

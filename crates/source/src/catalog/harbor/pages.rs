@@ -126,7 +126,7 @@ impl<T: Item + for<'d> serde::Deserialize<'d>> Pages<T> {
         let page = self.page(number)?;
         let invalid = |error| RegistryError::Protocol { url: page.url.clone(), error };
         let items: Vec<T> =
-            items(&page.bytes, self.bounds.page).map_err(|error| self.login.invalid_page(&page, error))?;
+            items(&page.bytes, self.bounds.page).map_err(|error| self.login.invalid_page(&page, error.into()))?;
         if let Some(item) = items.iter().find(|item| item.key().len() > MAX_NAME) {
             return Err(invalid(ProtocolError::NameTooLong(item.key().len())));
         }

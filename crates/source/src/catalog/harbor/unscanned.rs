@@ -8,7 +8,7 @@ use super::wire::{Item, Project, Repository};
 use super::{API, Harbor, artifacts_of, repositories_of};
 use crate::catalog::CatalogError;
 use crate::registry::{RegistryError, check_repository};
-use layersift_model::Digest;
+use layersift_model::{Digest, parse};
 
 /// An image without a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Harbor {
             error: Arc::new(error),
         };
         let page = self.shared.login.page(&path, &[("with_scan_overview", "true")]).map_err(failed)?;
-        let artifact = serde_json::from_slice::<Artifact>(&page.bytes);
+        let artifact = parse::json::<Artifact>(&page.bytes);
         let artifact = artifact.map_err(|error| failed(self.shared.login.invalid_page(&page, error)))?;
         Ok(artifact.scan_state())
     }
