@@ -96,19 +96,21 @@ impl LayerScanner {
         blob: Blob<'_>,
         algorithm: Algorithm,
     ) -> (LayerReport, LayerPackages) {
-        let found = Found::new(context.limits);
-        let (report, facts, entries) = self.read(context, blob, algorithm, Some(&found));
-        // The work on the same links was counted for the report.
-        (report, conclude(facts, entries, found, &LayerWork::new(context.limits)))
+        let (found, work) = (Found::new(context.limits), LayerWork::new(context.limits));
+        let (report, facts, entries) = self.read(context, blob, algorithm, Some((&found, &work)));
+        let mut packages = conclude(facts, entries, found, &work);
+        packages.report.extra_work = work.extra();
+        (report, packages)
     }
 
-    /// Scans a layer, and collects its packages in `packages`: the entries that these saw are returned, too.
+    /// Scans a layer, and collects its packages, whose work is counted by itself, so that what is found does not depend
+    /// on whether they are collected. The entries that they saw are returned, too.
     fn read(
         &self,
         context: LayerContext<'_>,
         blob: Blob<'_>,
         algorithm: Algorithm,
-        packages: Option<&Found>,
+        packages: Option<(&Found, &LayerWork)>,
     ) -> (LayerReport, LayerFacts, Entries) {
         let map;
         let blob = match blob {
@@ -132,18 +134,20 @@ impl LayerScanner {
             cancellation: context.cancellation,
             memory: &memory,
             work: &work,
+            beside: packages.map(|(_, work)| work),
         };
         let (mut facts, scanned, collected) = context.threads.in_place_scope(|scope| {
             let (sink, work) = (&sink, &work);
             let dispatch = |batch| self.dispatch(scope, sink, Some(work), batch);
             let spawn = |job: Job| {
-                if let Some(found) = packages {
-                    scope.spawn(move |_| job.run(found));
+                if let Some((found, work)) = packages {
+                    scope.spawn(move |_| job.run(found, work));
                 }
             };
             let mut visitor = Both {
                 scan: LayerVisitor::new(sink, self.packing(context, &memory, work, &dispatch)),
-                packages: packages.map(|found| PackageVisitor::new(found, &spawn, context.limits, &memory, None)),
+                packages: packages
+                    .map(|(found, work)| PackageVisitor::new(found, &spawn, context.limits, &memory, work)),
             };
             let mut facts = reading.layer(blob, &mut visitor, &mut |work| match work {
                 Work::Scan(batch) => dispatch(batch),
