@@ -42,6 +42,9 @@ pub(crate) const MEMBER: u64 = 4_000;
 /// The work of a byte of a file that may have a mark of AI.
 pub(crate) const MARK: u64 = 16;
 
+/// The work of a byte of an executable file in which a finding is located.
+pub(crate) const LOCATED: u64 = 6;
+
 /// The work of a directory in the paths of entries, which is hashed and put in order.
 pub(crate) const DIRECTORY: u64 = 600;
 
