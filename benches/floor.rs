@@ -27,6 +27,7 @@ pub fn read(blob: Blob<'_>) -> LayerFacts {
         cancellation: &cancellation,
         memory: &MemoryBudget::default().lease(0),
         work: &LayerWork::new(&limits),
+        beside: None,
     };
     let facts = reading.layer(blob, &mut Nothing, &mut |_| {});
     assert!(facts.gaps.is_empty(), "{:?}", facts.gaps);

@@ -99,6 +99,7 @@ fn read(layer: &[u8], overlap: Overlap, window: usize) -> Read {
         cancellation: &cancellation,
         memory: &MemoryBudget::default().lease(0),
         work: &LayerWork::new(&limits),
+        beside: None,
     };
     let mut seen = Seen::default();
     let mut segments = BTreeMap::<usize, Vec<_>>::new();

@@ -2,11 +2,15 @@
 
 use object::{File, Object, ObjectSection};
 
-use crate::kind::{ReadError, Records};
+use crate::kind::{MAX_RECORD_BYTES, RECORDS, ReadError, Records};
+use crate::work::{INFLATED, PARSED, SEARCHED};
 use crate::{go, rust};
 
 /// The most sections that are looked at. The name of each may be as long as the file.
 const MAX_SECTIONS: usize = 256;
+
+/// The bytes in memory of a list of crates while its buffer grows.
+const LIST_BYTES: u64 = 2 * rust::MAX_JSON;
 
 /// The sections with records.
 #[derive(Default)]
@@ -28,6 +32,22 @@ pub(crate) fn is_executable(head: &[u8]) -> bool {
             | [0xcf | 0xce, 0xfa, 0xed, 0xfe, ..]
             | [0xfe, 0xed, 0xfa, 0xce | 0xcf, ..]
     )
+}
+
+/// The bytes of memory that it may take to read the records of the executable `bytes`.
+pub(crate) fn memory(bytes: &[u8]) -> u64 {
+    let Ok(file) = File::parse(bytes) else { return 0 };
+    let length = bytes.len() as u64;
+    // The parser of Mach-O files lists all sections.
+    let headers = if matches!(file, File::MachO32(_) | File::MachO64(_)) { length } else { 0 };
+    // A list of crates is compressed.
+    let has_crates = Sections::new(&file).crates.is_some();
+    headers + if has_crates { LIST_BYTES + MAX_RECORD_BYTES } else { MAX_RECORD_BYTES.min(RECORDS * length) }
+}
+
+/// The most work on an executable of `length` bytes, without its records.
+pub(crate) fn most_work(length: usize) -> u64 {
+    length as u64 * (SEARCHED + PARSED + INFLATED) + rust::MAX_JSON * (INFLATED + PARSED)
 }
 
 /// Reads both records. A file that is damaged as an executable has none.

@@ -9,6 +9,7 @@ use crate::bytes::{be32, le32, le64, slice};
 use crate::executable::Sections;
 use crate::fields::{lines, text};
 use crate::kind::Records;
+use crate::work::PARSED;
 
 const MAGIC: &[u8] = b"\xff Go buildinf:";
 const ALIGNMENT: usize = 16;
@@ -24,11 +25,12 @@ const MAX_STRING: usize = 16 << 20;
 /// Reads the modules of `file`, if it is a Go executable.
 pub(crate) fn read(file: &File<'_>, sections: &Sections<'_>, records: &mut Records) {
     let Some((version, modules)) = build_information(file, sections) else { return };
-    if let Some(version) = version.strip_prefix("go") {
-        let version = version.split_ascii_whitespace().next().unwrap_or_default();
-        records.add(PackageRecord::new(Ecosystem::Golang, "stdlib", text(version.as_bytes())));
+    records.work += (version.len() + modules.len()) as u64 * PARSED;
+    if let Some(version) = version.strip_prefix(b"go") {
+        let version = version.split(u8::is_ascii_whitespace).find(|word| !word.is_empty()).unwrap_or_default();
+        records.add(PackageRecord::new(Ecosystem::Golang, "stdlib", text(version)));
     }
-    add_modules(modules.as_bytes(), records);
+    add_modules(modules, records);
 }
 
 /// Lines of `mod`, `dep` or `=>`, a path, a version and a checksum, with tabs between them.
@@ -54,13 +56,13 @@ fn add_modules(modules: &[u8], records: &mut Records) {
 }
 
 /// The version of Go and the list of modules.
-fn build_information(file: &File<'_>, sections: &Sections<'_>) -> Option<(String, String)> {
+fn build_information<'f>(file: &File<'f>, sections: &Sections<'f>) -> Option<(&'f [u8], &'f [u8])> {
     let data = sections.go.or(sections.data)?;
     let header = find(data)?;
     if header.get(15)? & INLINE != 0 {
         let (version, rest) = inline(header.get(HEADER..)?)?;
         let (modules, _) = inline(rest)?;
-        return Some((string(version), string(strip(modules))));
+        return Some((version, strip(modules)));
     }
     let pointer_size = usize::from(*header.get(14)?);
     let is_big = header.get(15)? & BIG_ENDIAN != 0;
@@ -78,11 +80,7 @@ fn build_information(file: &File<'_>, sections: &Sections<'_>) -> Option<(String
     };
     let version = text_at(pointer(header, 16)?)?;
     let modules = text_at(pointer(header, 16 + pointer_size)?).unwrap_or_default();
-    Some((string(version), string(strip(modules))))
-}
-
-fn string(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    Some((version, strip(modules)))
 }
 
 /// The header, which is aligned.

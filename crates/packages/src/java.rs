@@ -7,6 +7,7 @@ use layersift_model::{Ecosystem, PackageRecord};
 
 use crate::fields::{LONGEST_VALUE, field, lines, text};
 use crate::kind::{MAX_RECORD_BYTES, ReadError, Records};
+use crate::work::{INFLATED, MEMBER, PARSED};
 use crate::zip::{Archive, Member};
 
 /// The names of Java archives end in one of these.
@@ -21,6 +22,10 @@ const MAX_MEMBERS: usize = 2_000_000;
 /// The most bytes of the nested archives that lead to one, which are in memory together, and of all in one file.
 const MAX_NESTED: u64 = 96 << 20;
 const MAX_NESTED_TOTAL: u64 = 1 << 30;
+
+/// The most work on a file: for each of its bytes, and besides. Archives in archives are read once for each level.
+const MOST_WORK_PER_BYTE: u64 = 64;
+const MOST_WORK: u64 = 32 << 20;
 
 /// The most bytes of a file and of the nested archives that are in memory with it.
 const MAX_TOGETHER: u64 = 152 << 20;
@@ -59,6 +64,11 @@ pub(crate) fn memory(bytes: &[u8]) -> u64 {
     largest + MAX_RECORD_BYTES.min(poms)
 }
 
+/// The most work on the archives in a file of `length` bytes.
+pub(crate) fn most_work(length: usize) -> u64 {
+    MOST_WORK + length as u64 * MOST_WORK_PER_BYTE
+}
+
 /// What the archives in the file `bytes` may take in memory at a time.
 fn room(bytes: &[u8]) -> u64 {
     MAX_NESTED.min(MAX_TOGETHER.saturating_sub(bytes.len() as u64))
@@ -76,6 +86,7 @@ pub(crate) fn read(name: &[u8], bytes: &[u8], records: &mut Records) -> Result<(
         members: MAX_MEMBERS,
         bytes: MAX_NESTED_TOTAL,
         room: room(bytes),
+        most_work: most_work(bytes.len()),
         inside: Vec::new(),
         error: None,
     };
@@ -90,6 +101,7 @@ struct Reader<'r> {
     bytes: u64,
     /// What nested archives may still take in memory.
     room: u64,
+    most_work: u64,
     /// The members that lead to the archive.
     inside: Vec<String>,
     error: Option<ReadError>,
@@ -106,6 +118,9 @@ impl Reader<'_> {
                 break;
             };
             self.members = left;
+            if !self.work(MEMBER) {
+                break;
+            }
             read += 1;
             if is_manifest(member.name) {
                 manifest = self.text(archive, &member).map(|bytes| Manifest::new(&bytes));
@@ -119,6 +134,17 @@ impl Reader<'_> {
         for member in archive.members().take(read).filter(|member| is_archive(member.name)) {
             self.nested(archive, &member);
         }
+    }
+
+    /// Counts work. Returns whether the file is within its limit.
+    fn work(&mut self, work: u64) -> bool {
+        let fits = self.records.work.saturating_add(work) <= self.most_work;
+        if fits {
+            self.records.work += work;
+        } else {
+            self.error = Some(ReadError::ArchiveLimit("work"));
+        }
+        fits
     }
 
     /// The packages of one archive: that of the archive itself, and those that were merged into it.
@@ -161,7 +187,8 @@ impl Reader<'_> {
     }
 
     fn text<'b>(&mut self, archive: &Archive<'b>, member: &Member<'b>) -> Option<Vec<u8>> {
-        self.contents(archive, member, MAX_TEXT)
+        let fits = member.size <= MAX_TEXT && self.work(member.size * PARSED);
+        fits.then(|| self.contents(archive, member, MAX_TEXT))?
     }
 
     /// The contents of `member`, if they have at most `limit` bytes. What it costs to read them is taken from the bytes
@@ -174,6 +201,9 @@ impl Reader<'_> {
             self.error = Some(ReadError::ArchiveLimit("bytes"));
             return None;
         };
+        if !self.work(archive.bytes_of(member).saturating_mul(INFLATED)) {
+            return None;
+        }
         self.bytes = left;
         archive.contents(member)
     }

@@ -2,6 +2,7 @@
 
 use layersift_model::{Footprint, ImagePath, PackageRecord};
 
+use crate::work::{DATABASE, PARSED, RECORD, SEARCHED};
 use crate::{apk, dpkg, executable, java, npm, python, rpm};
 
 /// The most packages of one file. No distribution has as many.
@@ -11,7 +12,10 @@ const MAX_PACKAGES: usize = 200_000;
 pub(crate) const MAX_RECORD_BYTES: u64 = 24 << 20;
 
 /// The bytes in memory that a byte of a file may become: the shortest records of a text have eight.
-const RECORDS: u64 = 32;
+pub(crate) const RECORDS: u64 = 32;
+
+/// The fewest bytes of a file that are a record, rounded down.
+const SHORTEST: usize = 8;
 
 /// The bytes in memory of the one record of a file that has no more, with texts of full length.
 const ONE_RECORD: u64 = 16 << 10;
@@ -51,6 +55,8 @@ pub struct Read {
     pub packages: Vec<PackageRecord>,
     /// Why these may not be all.
     pub error: Option<ReadError>,
+    /// The work that it took, in bytes that are read at full speed.
+    pub work: u64,
 }
 
 /// Why the records of a file could not be read, or not all of them.
@@ -109,15 +115,35 @@ impl RecordKind {
             RecordKind::Npm => ONE_RECORD + bytes.len() as u64,
             RecordKind::Python => ONE_RECORD,
             RecordKind::Java => java::memory(bytes),
-            RecordKind::Dpkg | RecordKind::Apk | RecordKind::Rpm | RecordKind::Executable => {
-                MAX_RECORD_BYTES.min(RECORDS * bytes.len() as u64)
-            }
+            RecordKind::Executable => executable::memory(bytes),
+            RecordKind::Dpkg | RecordKind::Apk | RecordKind::Rpm => MAX_RECORD_BYTES.min(RECORDS * bytes.len() as u64),
         }
+    }
+
+    /// The most work that it may take to read the records in a file of `length` bytes.
+    pub fn most_work(self, length: usize) -> u64 {
+        let records = MAX_PACKAGES.min(length / SHORTEST) as u64 * RECORD;
+        match self {
+            RecordKind::Java => java::most_work(length),
+            RecordKind::Executable => executable::most_work(length) + MAX_PACKAGES as u64 * RECORD,
+            _ => self.work_of_bytes(length) + records,
+        }
+    }
+
+    /// The work of reading a file of `length` bytes once, without what it holds compressed.
+    fn work_of_bytes(self, length: usize) -> u64 {
+        let of_byte = match self {
+            RecordKind::Dpkg | RecordKind::Apk | RecordKind::Python | RecordKind::Npm => PARSED,
+            RecordKind::Rpm => DATABASE,
+            RecordKind::Java | RecordKind::Executable => SEARCHED,
+        };
+        length as u64 * of_byte
     }
 
     /// Reads the records in `bytes`, the contents of the file at `path`.
     pub fn read(self, path: &ImagePath, bytes: &[u8]) -> Read {
         let mut records = Records::default();
+        records.work = self.work_of_bytes(bytes.len());
         let outcome = match self {
             RecordKind::Dpkg => {
                 dpkg::read(bytes, &mut records);
@@ -137,7 +163,7 @@ impl RecordKind {
             RecordKind::Executable => executable::read(bytes, &mut records),
         };
         let error = outcome.err().or(records.overflowed.then_some(ReadError::TooManyPackages));
-        Read { packages: records.packages, error }
+        Read { packages: records.packages, error, work: records.work }
     }
 }
 
@@ -167,6 +193,8 @@ pub(crate) struct Records {
     packages: Vec<PackageRecord>,
     bytes: u64,
     overflowed: bool,
+    /// The work that reading them took so far.
+    pub(crate) work: u64,
 }
 
 impl Records {
@@ -175,6 +203,7 @@ impl Records {
         if record.name.is_empty() {
             return;
         }
+        self.work += RECORD;
         self.bytes = self.bytes.saturating_add(record.footprint());
         // One that is dropped leaves no room for others after it.
         if self.packages.len() < MAX_PACKAGES && self.bytes <= MAX_RECORD_BYTES {
@@ -189,6 +218,15 @@ impl Records {
         if let Some(record) = record {
             self.add(record);
         }
+    }
+
+    /// Takes the packages and the work of others.
+    pub(crate) fn append(&mut self, others: Records) {
+        self.overflowed |= others.overflowed;
+        let work = self.work + others.work;
+        others.packages.into_iter().for_each(|record| self.add(record));
+        // A record counts once.
+        self.work = work;
     }
 
     #[cfg(test)]

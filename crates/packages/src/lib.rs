@@ -33,6 +33,7 @@ mod rpm;
 mod rpm_header;
 mod rust;
 mod sqlite;
+mod work;
 mod zip;
 
 pub use ai::AiFile;

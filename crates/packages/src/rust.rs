@@ -2,22 +2,29 @@
 //!
 //! Source: rust-secure-code/cargo-auditable, `PARSING.md`.
 
+use std::fmt;
 use std::io::Read;
 
 use layersift_model::{Ecosystem, PackageRecord, parse};
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::executable::Sections;
 use crate::fields::text;
 use crate::kind::{ReadError, Records};
+use crate::work::{INFLATED, PARSED};
 
 /// The most bytes of the JSON. cargo-auditable's own reader has the same limit.
-const MAX_JSON: u64 = 8 << 20;
+pub(crate) const MAX_JSON: u64 = 8 << 20;
 
 #[derive(Deserialize)]
 struct Recorded {
-    packages: Vec<Crate>,
+    packages: Listed,
 }
+
+/// The crates of the list, as far as there is room for records.
+#[derive(Default)]
+struct Listed(Records);
 
 #[derive(Deserialize)]
 struct Crate {
@@ -34,10 +41,37 @@ pub(crate) fn read(sections: &Sections<'_>, records: &mut Records) -> Result<(),
     let packed = section.map_err(|_| damaged("its section is damaged"))?;
     let mut json = Vec::new();
     let decoder = flate2::read::ZlibDecoder::new(packed);
-    decoder.take(MAX_JSON).read_to_end(&mut json).map_err(|_| damaged("its compression is damaged"))?;
+    let inflated = decoder.take(MAX_JSON).read_to_end(&mut json);
+    records.work += packed.len() as u64 * INFLATED + json.len() as u64 * (INFLATED + PARSED);
+    inflated.map_err(|_| damaged("its compression is damaged"))?;
     let found: Recorded = parse::json(&json).map_err(|_| damaged("it is not the JSON that it should be"))?;
-    for found in found.packages.into_iter().filter(|found| found.kind.as_deref().is_none_or(|kind| kind == "runtime")) {
-        records.add(PackageRecord::new(Ecosystem::Cargo, text(found.name.as_bytes()), text(found.version.as_bytes())));
-    }
+    records.append(found.packages.0);
     Ok(())
+}
+
+impl<'de> Deserialize<'de> for Listed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Listed, D::Error> {
+        deserializer.deserialize_seq(ListVisitor)
+    }
+}
+
+struct ListVisitor;
+
+impl<'de> Visitor<'de> for ListVisitor {
+    type Value = Listed;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a list of crates")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Listed, A::Error> {
+        let mut listed = Listed::default();
+        while let Some(Crate { name, version, kind }) = all.next_element()? {
+            if kind.is_none_or(|kind| kind == "runtime") {
+                let (name, version) = (text(name.as_bytes()), text(version.as_bytes()));
+                listed.0.add(PackageRecord::new(Ecosystem::Cargo, name, version));
+            }
+        }
+        Ok(listed)
+    }
 }

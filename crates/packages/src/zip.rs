@@ -68,6 +68,11 @@ impl<'b> Archive<'b> {
         })
     }
 
+    /// The most bytes that are read and made for the contents of `member`.
+    pub(crate) fn bytes_of(&self, member: &Member<'b>) -> u64 {
+        member.packed.min(self.bytes.len() as u64).saturating_add(member.size)
+    }
+
     /// The contents of `member`, if they can be read and have at most the bytes that the directory states.
     pub(crate) fn contents(&self, member: &Member<'b>) -> Option<Vec<u8>> {
         let at = usize::try_from(self.before.checked_add(member.offset)?).ok()?;

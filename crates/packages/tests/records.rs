@@ -109,7 +109,34 @@ fn modules_of_go_and_crates_of_rust_are_in_executables() {
 fn a_damaged_list_of_crates_is_told() {
     let found = read("usr/bin/app", &elf(&[(".dep-v0", b"no zlib".to_vec())]));
     assert!(found.error.is_some());
-    assert_eq!(read("usr/bin/app", &elf(&[(".text", vec![0; 100])])), Read::default());
+    let other = read("usr/bin/app", &elf(&[(".text", vec![0; 100])]));
+    assert_eq!((other.packages, other.error), (Vec::new(), None));
+}
+
+#[test]
+fn what_is_decompressed_and_recorded_is_work() {
+    let list = format!(r#"{{"packages":[{}]}}"#, vec![r#"{"name":"a","version":"1"}"#; 50_000].join(","));
+    let executable = elf(&[(".dep-v0", zlib(list.as_bytes()))]);
+    let found = read("usr/bin/app", &executable);
+    assert_eq!(found.packages.len(), 50_000);
+    assert!(found.work > 10 * list.len() as u64, "{}", found.work);
+    assert!(found.work <= RecordKind::Executable.most_work(executable.len()));
+}
+
+#[test]
+fn an_archive_whose_entries_share_their_bytes_costs_no_more_than_its_size_permits() {
+    // One member of zeros, and a thousand entries that name it.
+    let one = zip(&[("a.jar", &vec![0; 1 << 20])]);
+    let end = one.len() - 22;
+    let start = u32::from_le_bytes(one[end + 16..end + 20].try_into().unwrap()) as usize;
+    let directory = one[start..end].repeat(1_000);
+    let mut tail = one[end..].to_vec();
+    tail[12..16].copy_from_slice(&(directory.len() as u32).to_le_bytes());
+    let archive = [&one[..start], &directory, &tail].concat();
+    let found = read("x.jar", &archive);
+    assert!(found.error.unwrap().to_string().contains("work"));
+    let most = RecordKind::Java.most_work(archive.len());
+    assert!(most / 2 < found.work && found.work <= most, "{} of {most}", found.work);
 }
 
 /// Samples of every kind of file, to be damaged.
@@ -146,6 +173,7 @@ proptest! {
         let path = ImagePath::normalize(path.as_bytes());
         if let Some(kind) = RecordKind::at(&path).or_else(|| RecordKind::executable(&bytes)) {
             let found = kind.read(&path, &bytes);
+            prop_assert!(found.work <= kind.most_work(bytes.len()));
             // What is read is part of the file, up to what replaces damaged text.
             prop_assert!(found.packages.iter().all(|one| one.name.len() <= 3 * bytes.len() && !one.name.is_empty()));
         }

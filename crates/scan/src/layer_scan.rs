@@ -8,12 +8,14 @@ pub(crate) mod entries;
 mod file;
 mod found;
 mod names;
+mod program;
 mod queue;
 mod unpack;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::ops::Range;
+use std::sync::Mutex;
 
 use layersift_format::tar::{BLOCK, Entry, Kind};
 use layersift_format::{Blob, Cancellation};
@@ -23,6 +25,7 @@ use rayon::ThreadPool;
 use self::both::Both;
 use self::entries::Entries;
 use self::file::{FileHandle, FindingSink};
+use self::program::ProgramTurn;
 use self::queue::WindowQueue;
 use self::unpack::{Dispatch, FileUnpacker, Packing, Unpacking};
 use crate::allowance::Allowance;
@@ -34,7 +37,7 @@ use crate::inventory::visitor::{Found, Job, PackageVisitor};
 use crate::layer::buffer::{Bytes, Pool};
 use crate::layer::read::{Batch, LayerFacts, LayerReader, Work, unreadable};
 use crate::layer::walk::{Overlap, Rest, Segment, Visitor};
-use crate::layer_work::{LayerWork, named, too_much_work};
+use crate::layer_work::{LayerWork, Reserved, named, too_much_work};
 use crate::masking;
 use crate::memory::{MemoryBudget, MemoryLease};
 use crate::observe::Observer;
@@ -64,6 +67,8 @@ const SMALL_FILE_BYTES: u64 = 4 << 20;
 pub(crate) struct LayerScanner {
     pool: Pool,
     queue: WindowQueue,
+    /// Held while an executable file is in memory.
+    program: Mutex<()>,
 }
 
 /// The rules, limits and resources of a scan.
@@ -80,7 +85,7 @@ pub(crate) struct LayerContext<'c> {
 impl LayerScanner {
     pub(crate) fn new(threads: usize) -> LayerScanner {
         let pool = Pool::new(WINDOW + OVERLAP.before + OVERLAP.after + BLOCK);
-        LayerScanner { pool, queue: WindowQueue::new(2 * threads) }
+        LayerScanner { pool, queue: WindowQueue::new(2 * threads), program: Mutex::default() }
     }
 
     /// Scans a layer. `algorithm` is that of the digest in the manifest. The calling thread reads and walks the
@@ -96,19 +101,21 @@ impl LayerScanner {
         blob: Blob<'_>,
         algorithm: Algorithm,
     ) -> (LayerReport, LayerPackages) {
-        let found = Found::new(context.limits);
-        let (report, facts, entries) = self.read(context, blob, algorithm, Some(&found));
-        // The work on the same links was counted for the report.
-        (report, conclude(facts, entries, found, &LayerWork::new(context.limits)))
+        let (found, work) = (Found::new(context.limits), LayerWork::new(context.limits));
+        let (report, facts, entries) = self.read(context, blob, algorithm, Some((&found, &work)));
+        let mut packages = conclude(facts, entries, found, &work);
+        packages.report.extra_work = work.extra();
+        (report, packages)
     }
 
-    /// Scans a layer, and collects its packages in `packages`: the entries that these saw are returned, too.
+    /// Scans a layer, and collects its packages, whose work is counted by itself, so that what is found does not depend
+    /// on whether they are collected. The entries that they saw are returned, too.
     fn read(
         &self,
         context: LayerContext<'_>,
         blob: Blob<'_>,
         algorithm: Algorithm,
-        packages: Option<&Found>,
+        packages: Option<(&Found, &LayerWork)>,
     ) -> (LayerReport, LayerFacts, Entries) {
         let map;
         let blob = match blob {
@@ -121,7 +128,7 @@ impl LayerScanner {
         let region = blob.region().cloned();
         let memory = context.memory.lease(LAYER_BYTES);
         let work = LayerWork::new(context.limits);
-        let sink = FindingSink::new(context.rules, context.limits);
+        let sink = self.sink(context, Some(&work));
         let progress = |count| context.observer.read(count);
         let reading = LayerReader {
             pool: &self.pool,
@@ -132,18 +139,20 @@ impl LayerScanner {
             cancellation: context.cancellation,
             memory: &memory,
             work: &work,
+            beside: packages.map(|(_, work)| work),
         };
         let (mut facts, scanned, collected) = context.threads.in_place_scope(|scope| {
             let (sink, work) = (&sink, &work);
-            let dispatch = |batch| self.dispatch(scope, sink, Some(work), batch);
+            let dispatch = |batch| self.dispatch(scope, sink, batch);
             let spawn = |job: Job| {
-                if let Some(found) = packages {
-                    scope.spawn(move |_| job.run(found));
+                if let Some((found, work)) = packages {
+                    scope.spawn(move |_| job.run(found, work));
                 }
             };
             let mut visitor = Both {
                 scan: LayerVisitor::new(sink, self.packing(context, &memory, work, &dispatch)),
-                packages: packages.map(|found| PackageVisitor::new(found, &spawn, context.limits, &memory, None)),
+                packages: packages
+                    .map(|(found, work)| PackageVisitor::new(found, &spawn, context.limits, &memory, work)),
             };
             let mut facts = reading.layer(blob, &mut visitor, &mut |work| match work {
                 Work::Scan(batch) => dispatch(batch),
@@ -184,10 +193,10 @@ impl LayerScanner {
         let _held = lease.as_ref().map(|lease| lease.grow(LAYER_BYTES));
         let memory = lease.unwrap_or_else(|| context.memory.lease(LAYER_BYTES));
         let unlimited = LayerWork::new(&without_work_limit(context.limits));
-        let sink = FindingSink::new(context.rules, context.limits);
+        let sink = self.sink(context, work);
         let read = context.threads.in_place_scope(|scope| {
             let sink = &sink;
-            let dispatch = |batch| self.dispatch(scope, sink, work, batch);
+            let dispatch = |batch| self.dispatch(scope, sink, batch);
             let packing = self.packing(context, &memory, work.unwrap_or(&unlimited), &dispatch);
             let mut unpacker = FileUnpacker::new(FileHandle::standalone(sink, path.clone(), 0, Vec::new()), packing);
             let mut buffer = vec![0; 64 << 10];
@@ -223,9 +232,11 @@ impl LayerScanner {
         let memory = context.memory.lease(SMALL_FILE_BYTES);
         let work = LayerWork::new(context.limits);
         work.add_blob_bytes(bytes.len() as u64);
-        let sink = FindingSink::new(context.rules, context.limits);
+        let sink = self.sink(context, Some(&work));
         let dispatch = |batch| {
-            scan_batch(&sink, batch);
+            if let Some(scan) = reserve(&sink, batch) {
+                scan.run(&sink);
+            }
         };
         let packing = self.packing(context, &memory, &work, &dispatch);
         let mut unpacker = FileUnpacker::new(FileHandle::standalone(&sink, path.clone(), 0, Vec::new()), packing);
@@ -235,6 +246,11 @@ impl LayerScanner {
         let (findings, mut gaps) = sink.into_findings();
         gaps.extend(work.gap());
         (findings, gaps)
+    }
+
+    fn sink<'s>(&'s self, context: LayerContext<'s>, work: Option<&'s LayerWork>) -> FindingSink<'s> {
+        let programs = ProgramTurn { turn: &self.program, memory: context.memory };
+        FindingSink::new(context.rules, context.limits, work, programs)
     }
 
     fn packing<'d, 'a, 's>(
@@ -257,35 +273,51 @@ impl LayerScanner {
 
     /// Queues `batch` for a thread of the pool, if there is room in the queue. Otherwise, a thread of the pool scans it
     /// itself, and any other thread waits, so that a scan never uses more processors than the pool has threads. Nothing
-    /// is scanned once `work` has reached its limit.
+    /// is scanned once the layer has reached its limit of work.
     fn dispatch<'scope>(
         &'scope self,
         scope: &rayon::Scope<'scope>,
         sink: &'scope FindingSink<'scope>,
-        work: Option<&'scope LayerWork>,
         batch: Batch<'scope, FileHandle<'scope, 'scope>>,
     ) {
-        let reserved = match work {
-            None => None,
-            Some(work) => match work.reserve(batch.segments.iter().map(|segment| segment.range.len()).sum()) {
-                None => return batch.segments.into_iter().for_each(|segment| segment.file.release()),
-                Some(reserved) => Some((work, reserved)),
-            },
-        };
-        let scan = move |batch| {
-            let spent = scan_batch(sink, batch);
-            if let Some((work, reserved)) = reserved {
-                work.finish(reserved, spent);
-            }
-        };
-        let is_near_limit = reserved.is_some_and(|(_, reserved)| reserved.is_near_limit);
+        let Some(scan) = reserve(sink, batch) else { return };
+        let is_near_limit = scan.reserved.is_some_and(|reserved| reserved.is_near_limit);
         if is_near_limit || !self.queue.enter(rayon::current_thread_index().is_none()) {
-            return scan(batch);
+            return scan.run(sink);
         }
         scope.spawn(move |_| {
             let _slot = self.queue.slot();
-            scan(batch);
+            scan.run(sink);
         });
+    }
+}
+
+/// A window whose scan was permitted.
+struct PermittedScan<'a, 's> {
+    batch: Batch<'a, FileHandle<'a, 's>>,
+    reserved: Option<Reserved>,
+}
+
+/// Reserves the work of scanning `batch`, and of what is done with the files that end in it; `None` if the layer has
+/// reached its limit.
+fn reserve<'a, 's>(sink: &FindingSink<'s>, batch: Batch<'a, FileHandle<'a, 's>>) -> Option<PermittedScan<'a, 's>> {
+    let Some(work) = sink.work else { return Some(PermittedScan { batch, reserved: None }) };
+    let reserved = work.reserve(batch.segments.iter().map(|segment| segment.range.len()).sum());
+    if reserved.is_none() {
+        batch.segments.into_iter().for_each(|segment| segment.file.release());
+        return None;
+    }
+    batch.segments.iter().for_each(|segment| segment.file.reserve(work));
+    Some(PermittedScan { batch, reserved })
+}
+
+impl<'s> PermittedScan<'_, 's> {
+    /// Scans the window, and counts the work that it took.
+    fn run(self, sink: &'s FindingSink<'s>) {
+        let spent = scan_batch(sink, self.batch);
+        if let (Some(work), Some(reserved)) = (sink.work, self.reserved) {
+            work.finish(reserved, spent);
+        }
     }
 }
 
@@ -470,6 +502,7 @@ where
         if let Some((record, bytes)) = self.record.take() {
             record.read(&bytes, &mut self.owners, &mut self.allowance);
         }
+        file.end();
         file.release();
     }
 

@@ -46,6 +46,12 @@ const ZEROS: u64 = 2;
 /// The work of a member of an archive.
 pub(crate) const MEMBER: u64 = 4_000;
 
+/// The work of a byte of a file that may have a mark of AI.
+pub(crate) const MARK: u64 = 16;
+
+/// The work of a byte of an executable file in which a finding is located.
+pub(crate) const LOCATED: u64 = 6;
+
 /// The work of a directory in the paths of entries, which is hashed and put in order.
 pub(crate) const DIRECTORY: u64 = 600;
 
@@ -98,12 +104,12 @@ pub struct LayerWork {
 struct State {
     limit: u64,
     spent: u64,
-    /// The most that the windows that are being scanned can take.
+    /// The most that the windows that are being scanned, and what else is going on, can take.
     reserved: u64,
     is_exceeded: bool,
 }
 
-/// The most that the work of a window counts.
+/// The most that the work of a window, or of a file, counts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reserved {
     most: u64,
@@ -139,17 +145,23 @@ impl LayerWork {
 
     /// Reserves the work of scanning `bytes` bytes; `None` if the layer has reached its limit.
     pub(crate) fn reserve(&self, bytes: usize) -> Option<Reserved> {
-        let most = (bytes as u64).saturating_mul(MOST_PER_BYTE);
-        if !self.decide(self.lock()) {
-            return None;
-        }
+        self.reserve_most((bytes as u64).saturating_mul(MOST_PER_BYTE))
+    }
+
+    /// Reserves `most` work; `None` if the layer has reached its limit.
+    pub(crate) fn reserve_most(&self, most: u64) -> Option<Reserved> {
+        self.decide(self.lock()).then(|| self.reserve_more(most))
+    }
+
+    /// Reserves `most` work beside what was just reserved, so that it is not waited for.
+    pub(crate) fn reserve_more(&self, most: u64) -> Reserved {
         let mut state = self.lock();
         state.reserved = state.reserved.saturating_add(most);
         let next = state.spent.saturating_add(state.reserved);
-        Some(Reserved { most, is_near_limit: next > state.limit })
+        Reserved { most, is_near_limit: next > state.limit }
     }
 
-    /// Counts the work that a window took.
+    /// Counts the work that was reserved.
     pub(crate) fn finish(&self, reserved: Reserved, work: u64) {
         let mut state = self.lock();
         state.reserved -= reserved.most;

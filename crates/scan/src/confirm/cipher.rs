@@ -12,12 +12,14 @@
 //! first; key functions that are linked statically; code for other processors; files without section headers.
 
 mod aarch64;
+mod effort;
 mod functions;
 mod machine;
 mod module;
 mod random;
 mod x86_64;
 
+use effort::{Effort, NAME};
 use functions::CipherName;
 use machine::{KeyCall, KeySource};
 use module::{DataSymbol, Module, Processor};
@@ -28,6 +30,9 @@ const MAX_KEYS: usize = 1000;
 /// The key length if it is unknown: all ciphers in question take at least this many bytes, so that these are part of
 /// the key whatever its length is, and the same key gives the same bytes in every build.
 const LEAST_KEY: usize = 16;
+
+/// The work of a byte of a name that is searched for the words below.
+const NAME_BYTE: u64 = 16;
 
 /// Words in the name of a symbol that holds a key.
 const TELLING: [&str; 4] = ["key", "secret", "aes", "cipher"];
@@ -65,19 +70,44 @@ pub struct CipherKey {
     pub evidence: Evidence,
 }
 
-/// The hard-coded keys in an ELF file, by offset. Empty for other files, and if the file imports no function that takes
-/// a key.
+/// The keys in a file, and what it took to find them.
+pub struct Analysis {
+    /// The keys, by offset.
+    pub keys: Vec<CipherKey>,
+    /// The work, in bytes that are read at full speed.
+    pub work: u64,
+    /// Whether all of the file was analyzed: one that takes more work than its size permits is not.
+    pub is_whole: bool,
+}
+
+/// The most work on a file of `length` bytes.
+pub fn most_work(length: usize) -> u64 {
+    effort::most(length)
+}
+
+/// The hard-coded keys in an ELF file, by offset, as [`analyze`] finds them.
+pub fn cipher_keys(file: &[u8]) -> Vec<CipherKey> {
+    analyze(file).keys
+}
+
+/// Looks for hard-coded keys in an ELF file. There are none in other files, and none if the file imports no function
+/// that takes a key.
 ///
 /// `file` is the whole file. The time is linear in its length.
-pub fn cipher_keys(file: &[u8]) -> Vec<CipherKey> {
-    let Some(module) = Module::parse(file) else { return Vec::new() };
+pub fn analyze(file: &[u8]) -> Analysis {
+    let mut effort = Effort::new(file.len());
+    let keys = Module::parse(file, &mut effort).map_or_else(Vec::new, |module| keys(&module, &mut effort));
+    Analysis { keys, work: effort.spent(), is_whole: !effort.is_exceeded() }
+}
+
+fn keys(module: &Module<'_>, effort: &mut Effort) -> Vec<CipherKey> {
     let calls = match module.processor {
-        Some(Processor::X86_64) => x86_64::key_calls(&module),
-        Some(Processor::Aarch64) => aarch64::key_calls(&module),
+        Some(Processor::X86_64) => x86_64::key_calls(module, effort),
+        Some(Processor::Aarch64) => aarch64::key_calls(module, effort),
         None => Vec::new(),
     };
-    let mut keys: Vec<_> = calls.into_iter().filter_map(|call| passed_key(&module, call)).collect();
-    keys.extend(module.symbols.iter().filter_map(|symbol| named_key(&module, symbol)));
+    let mut keys: Vec<_> = calls.into_iter().filter_map(|call| passed_key(module, call)).collect();
+    keys.extend(module.symbols.iter().filter_map(|symbol| named_key(module, symbol, effort)));
     keys.sort_by_key(|key| (key.offset, key.evidence, key.cipher.is_none()));
     keys.dedup_by_key(|key| key.offset);
     keys.truncate(MAX_KEYS);
@@ -135,12 +165,12 @@ fn text_key_length(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The key that a data symbol holds, by its name.
-fn named_key(module: &Module<'_>, symbol: &DataSymbol<'_>) -> Option<CipherKey> {
-    if !is_telling(symbol.name) {
+fn named_key(module: &Module<'_>, symbol: &DataSymbol<'_>, effort: &mut Effort) -> Option<CipherKey> {
+    let length = symbol_key_length(symbol)?;
+    if !effort.take(NAME + symbol.name.len() as u64 * NAME_BYTE) || !is_telling(symbol.name) {
         return None;
     }
     let (offset, bytes) = module.data(symbol.address)?;
-    let length = symbol_key_length(symbol)?;
     let is_key = match bytes.get(..usize::try_from(symbol.size).ok()?)? {
         [text @ .., 0] if text.len() == length => is_text(text) && is_mixed_text(text),
         bytes if bytes.len() == length => !is_text(bytes) || is_mixed_text(bytes),

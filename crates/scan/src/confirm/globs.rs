@@ -171,7 +171,7 @@ mod tests {
         let globs = ["**/redis/**/*.conf".to_string()];
         let index = GlobIndex::new([("one", &globs[..]), ("two", &globs[..])].into_iter(), 2).unwrap();
         assert_eq!(index.at(b"redis/redis/redis/a.conf"), [0, 1]);
-        assert_eq!(index.at(b"redis/redis/redis/a.txt"), []);
+        assert!(index.at(b"redis/redis/redis/a.txt").is_empty());
     }
 
     /// Paths that the globs of the built-in rules match, and some that they nearly match.

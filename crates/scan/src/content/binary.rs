@@ -14,12 +14,15 @@ use object::elf::{FileHeader32, FileHeader64, STT_FILE, STT_OBJECT, STT_SECTION,
 use object::read::elf::{FileHeader, SectionHeader, SectionTable, Sym, SymbolTable};
 use object::read::pe::{ImageNtHeaders, Import, PeFile};
 use object::read::{File, FileKind};
-use object::{Endianness, LittleEndian, Object, ObjectSection, ObjectSymbol, ReadRef, SymbolKind};
+use object::{Endianness, LittleEndian, Object, ObjectSection, ObjectSymbol, ReadRef, SectionIndex, SymbolKind};
 
 /// Names are cut to this many bytes; it also bounds the search for a name's end in a table without one.
 const MAX_NAME: u64 = 256;
-/// The maximum number of symbols of one file; the rest are ignored.
-const MAX_SYMBOLS: usize = 2_000_000;
+/// The maximum number of symbols of one file; the rest are ignored. A table of a 64-bit ELF file that fits into the
+/// last bytes has no more.
+const MAX_SYMBOLS: usize = 262_144;
+/// The maximum number of sections of one file, as many as an ELF header without an extension can count.
+const MAX_SECTIONS: usize = 65_536;
 /// The maximum number of exported or imported names of a PE file. An addon has a few exports and some dozen imports.
 const MAX_PE_NAMES: usize = 256;
 /// The maximum distance from a symbol to an offset, in bytes. In a stripped file, a more distant symbol is unrelated.
@@ -77,7 +80,7 @@ pub fn parse(parts: Parts<'_>) -> Option<Binary<'_>> {
         _ => return None,
     };
     let mut sections = image.sections();
-    sections.sort_by_key(|section| (section.file.start, section.index));
+    sections.sort_unstable_by_key(|section| (section.file.start, section.index));
     Some(Binary { image, sections, names: OnceLock::new() })
 }
 
@@ -100,7 +103,7 @@ impl Binary<'_> {
         });
         BinaryLocation {
             format: self.image.format(),
-            section: section.map(|section| section.name.clone()).filter(|name| !name.is_empty()),
+            section: section.and_then(|section| self.image.section_name(section.index)),
             symbol,
             node_addon: names.node_addon,
         }
@@ -115,7 +118,6 @@ impl Binary<'_> {
 /// A named part of the file.
 struct Section {
     index: usize,
-    name: String,
     file: Range<u64>,
     address: u64,
 }
@@ -140,6 +142,7 @@ struct Names<'a> {
 impl<'a> Names<'a> {
     fn new(mut symbols: Vec<Symbol<'a>>, node_addon: bool) -> Names<'a> {
         symbols.retain(|symbol| is_name(symbol.name));
+        // Of those at one place, the last in the file is the nearest.
         symbols.sort_by_key(|symbol| (symbol.section, symbol.address, symbol.data, symbol.size));
         Names { symbols, node_addon }
     }
@@ -183,8 +186,20 @@ impl<'a> Image<'a> {
         match self {
             Image::Elf32(elf) => elf.sections(),
             Image::Elf64(elf) => elf.sections(),
-            Image::Other(file) => file.sections().filter_map(|section| other_section(&section)).collect(),
+            Image::Other(file) => {
+                file.sections().take(MAX_SECTIONS).filter_map(|section| other_section(&section)).collect()
+            }
         }
+    }
+
+    /// The name of a section, if it has one.
+    fn section_name(&self, index: usize) -> Option<String> {
+        let name = match self {
+            Image::Elf32(elf) => elf.section_name(index)?,
+            Image::Elf64(elf) => elf.section_name(index)?,
+            Image::Other(file) => other_section_name(&file.section_by_index(SectionIndex(index)).ok()?),
+        };
+        (!name.is_empty()).then_some(name)
     }
 
     fn names(&self) -> Names<'a> {
@@ -217,11 +232,15 @@ impl<'a, H: FileHeader<Endian = Endianness>> Elf<'a, H> {
     fn sections(&self) -> Vec<Section> {
         let section = |(index, header): (object::SectionIndex, &'a H::SectionHeader)| {
             let (start, size) = header.file_range(self.endian)?;
-            let name = self.sections.section_name(self.endian, header).unwrap_or_default();
             let address = header.sh_addr(self.endian).into();
-            Some(Section { index: index.0, name: text(name), file: range(start, size)?, address })
+            Some(Section { index: index.0, file: range(start, size)?, address })
         };
-        self.sections.enumerate().filter_map(section).collect()
+        self.sections.enumerate().take(MAX_SECTIONS).filter_map(section).collect()
+    }
+
+    fn section_name(&self, index: usize) -> Option<String> {
+        let header = self.sections.section(SectionIndex(index)).ok()?;
+        self.sections.section_name(self.endian, header).ok().map(text)
     }
 
     fn names(&self) -> Names<'a> {
@@ -253,11 +272,15 @@ impl<'a, H: FileHeader<Endian = Endianness>> Elf<'a, H> {
 
 fn other_section<'a>(section: &impl ObjectSection<'a>) -> Option<Section> {
     let (start, size) = section.file_range()?;
-    let mut name = text(section.name_bytes().unwrap_or_default());
-    if let Ok(Some(segment)) = section.segment_name_bytes() {
-        name = format!("{},{name}", text(segment));
+    Some(Section { index: section.index().0, file: range(start, size)?, address: section.address() })
+}
+
+fn other_section_name<'a>(section: &impl ObjectSection<'a>) -> String {
+    let name = text(section.name_bytes().unwrap_or_default());
+    match section.segment_name_bytes() {
+        Ok(Some(segment)) => format!("{},{name}", text(segment)),
+        _ => name,
     }
-    Some(Section { index: section.index().0, name, file: range(start, size)?, address: section.address() })
 }
 
 fn other_names<'a>(file: &File<'a, Parts<'a>>) -> Names<'a> {

@@ -11,6 +11,9 @@ const HEAD: u64 = 2 << 20;
 /// Bytes kept from the end of a file. Together with [`HEAD`], a file of up to 8 MiB is kept whole.
 const TAIL: u64 = 6 << 20;
 
+/// The bytes that tell whether a file may be executable.
+const FIRST: usize = 4;
+
 struct Piece<'a> {
     offset: u64,
     window: Bytes<'a>,
@@ -50,20 +53,49 @@ impl<'a> HeadTail<'a> {
         }
     }
 
-    /// The first bytes, the last bytes, and the length of the file. If the parts are together as long as the file, they
-    /// are the whole file.
-    pub fn parts(&self) -> (Vec<u8>, Vec<u8>, u64) {
-        let mut head = Vec::new();
-        for piece in &self.head {
-            head.extend_from_slice(&piece.window[piece.range.clone()]);
-        }
-        let mut tail = Vec::new();
-        for piece in &self.tail {
-            let end = piece.offset + piece.range.len() as u64;
-            let skip = (self.length - TAIL.min(self.length)).saturating_sub(piece.offset).min(end - piece.offset);
-            tail.extend_from_slice(&piece.window[piece.range.start + skip as usize..piece.range.end]);
-        }
-        (head, tail, self.length)
+    /// The length of the file.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The number of bytes that are kept.
+    pub fn kept(&self) -> u64 {
+        self.length.min(HeadTail::WHOLE)
+    }
+
+    /// Whether all of the file is kept.
+    pub fn is_whole(&self) -> bool {
+        self.length <= HeadTail::WHOLE
+    }
+
+    /// The first bytes, as many as tell the format of the file. They are zeros where it has fewer.
+    pub fn first(&self) -> [u8; FIRST] {
+        let mut first = [0; FIRST];
+        let bytes = self.head.iter().flat_map(|piece| &piece.window[piece.range.clone()]);
+        first.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        first
+    }
+
+    /// The bytes that are kept, in pieces: those of the first and those of the last bytes.
+    pub fn pieces(&self) -> (impl Iterator<Item = &[u8]>, impl Iterator<Item = &[u8]>) {
+        let head = self.head.iter().map(|piece| &piece.window[piece.range.clone()]);
+        let start = self.length - TAIL.min(self.length);
+        let tail = self.tail.iter().map(move |piece| {
+            let skip = start.saturating_sub(piece.offset).min(piece.range.len() as u64);
+            &piece.window[piece.range.start + skip as usize..piece.range.end]
+        });
+        (head, tail)
+    }
+
+    /// The first and last bytes, one after the other, and how many are the first. If they are as many as the file has,
+    /// they are the whole file.
+    pub fn parts(&self) -> (Vec<u8>, usize) {
+        let mut bytes = Vec::with_capacity(self.kept() as usize);
+        let (head, tail) = self.pieces();
+        head.for_each(|piece| bytes.extend_from_slice(piece));
+        let first = bytes.len();
+        tail.for_each(|piece| bytes.extend_from_slice(piece));
+        (bytes, first)
     }
 }
 
@@ -81,7 +113,9 @@ mod tests {
             buffer.space()[..piece.len()].copy_from_slice(piece);
             kept.push(&buffer.seal(piece.len()), 0..piece.len());
         }
-        kept.parts()
+        let (mut head, first) = kept.parts();
+        let tail = head.split_off(first);
+        (head, tail, kept.length())
     }
 
     #[test]

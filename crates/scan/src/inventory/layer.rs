@@ -16,7 +16,7 @@ use crate::layer::buffer::Pool;
 use crate::layer::read::{LayerFacts, LayerReader, Work};
 use crate::layer::walk::Overlap;
 use crate::layer_scan::entries::Entries;
-use crate::layer_work::LayerWork;
+use crate::layer_work::{LayerWork, too_much_work};
 use crate::memory::MemoryBudget;
 use crate::observe::Observer;
 use crate::read_layers::LayerResult;
@@ -164,11 +164,13 @@ impl<'r> PackageReader<'r> {
             cancellation,
             memory: &memory,
             work: &work,
+            beside: None,
         };
         let (facts, entries) = self.threads.in_place_scope(|scope| {
             let found = &found;
-            let spawn = |job: Job| scope.spawn(move |_| job.run(found));
-            let mut visitor = PackageVisitor::new(found, &spawn, self.limits, &memory, Some(&work));
+            let work = &work;
+            let spawn = |job: Job| scope.spawn(move |_| job.run(found, work));
+            let mut visitor = PackageVisitor::new(found, &spawn, self.limits, &memory, work);
             let facts = reading.layer(blob, &mut visitor, &mut |work| match work {
                 // All bytes were passed to the visitor.
                 Work::Scan(_) => {}
@@ -185,6 +187,9 @@ impl<'r> PackageReader<'r> {
 /// The packages of a layer that was walked.
 pub(crate) fn conclude(facts: LayerFacts, mut entries: Entries, found: Found, work: &LayerWork) -> LayerPackages {
     let (mut kept, mut gaps) = found.into_parts();
+    if !facts.gaps.contains(&too_much_work()) {
+        gaps.extend(work.gap());
+    }
     gaps.extend(facts.gaps);
     entries.sort();
     let (hard_links, too_long) = entries.resolved_links(work);

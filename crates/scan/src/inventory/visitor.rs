@@ -14,7 +14,7 @@ use crate::allowance::Allowance;
 use crate::layer::buffer::Bytes;
 use crate::layer::walk::{Rest, Visitor};
 use crate::layer_scan::entries::Entries;
-use crate::layer_work::LayerWork;
+use crate::layer_work::{LayerWork, MARK, Reserved};
 use crate::memory::{ExtraMemory, MemoryLease};
 use layersift_model::GapList;
 
@@ -70,7 +70,8 @@ impl Found {
         self.gaps.lock().unwrap_or_else(PoisonError::into_inner).add(gap);
     }
 
-    fn read(&self, kind: RecordKind, path: ImagePath, entry: u32, bytes: &[u8]) {
+    /// Reads the records of a file, and returns the work that it took.
+    fn read(&self, kind: RecordKind, path: ImagePath, entry: u32, bytes: &[u8]) -> u64 {
         let read = kind.read(&path, bytes);
         if let Some(error) = read.error {
             let reason = match error {
@@ -84,6 +85,7 @@ impl Found {
             let records = read.packages.into_iter().map(|record| Record::Package(Arc::new(record))).collect();
             self.files().add(PackageFile::new(path, entry, records));
         }
+        read.work
     }
 
     fn read_mark(&self, kind: AiFile, path: ImagePath, entry: u32, bytes: &[u8]) {
@@ -98,12 +100,15 @@ pub(crate) struct Job {
     path: ImagePath,
     entry: u32,
     bytes: Vec<u8>,
+    reserved: Reserved,
     _memory: [ExtraMemory; 2],
 }
 
 impl Job {
-    pub(crate) fn run(self, found: &Found) {
-        found.read(self.kind, self.path, self.entry, &self.bytes);
+    /// Reads the file, and counts the work in `work`.
+    pub(crate) fn run(self, found: &Found, work: &LayerWork) {
+        let spent = found.read(self.kind, self.path, self.entry, &self.bytes);
+        work.finish(self.reserved, spent);
         found.waiting.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
     }
 }
@@ -133,6 +138,7 @@ pub(crate) struct PackageVisitor<'v> {
     found: &'v Found,
     spawn: &'v dyn Fn(Job),
     memory: &'v MemoryLease,
+    work: &'v LayerWork,
     entries: Entries,
     allowance: Allowance<'v>,
     file: Option<CurrentFile>,
@@ -143,21 +149,21 @@ pub(crate) struct PackageVisitor<'v> {
 }
 
 impl<'v> PackageVisitor<'v> {
-    /// A visitor that hands what takes long to `spawn`. Work on paths is counted in `work`, unless something else
-    /// counts that of the same entries.
+    /// A visitor that hands what takes long to `spawn`. Its work is counted in `work`.
     pub(crate) fn new(
         found: &'v Found,
         spawn: &'v dyn Fn(Job),
         limits: &Limits,
         memory: &'v MemoryLease,
-        work: Option<&'v LayerWork>,
+        work: &'v LayerWork,
     ) -> PackageVisitor<'v> {
         PackageVisitor {
             found,
             spawn,
             memory,
+            work,
             entries: Entries::default(),
-            allowance: Allowance::new(limits, memory, work),
+            allowance: Allowance::new(limits, memory, Some(work)),
             file: None,
             state: FileState::Ignored,
             buffer: Vec::new(),
@@ -246,35 +252,44 @@ impl<'v> PackageVisitor<'v> {
     }
 
     fn finish(&mut self, file: CurrentFile, state: FileState) {
-        let CurrentFile { path, entry, .. } = file;
+        let (path, entry) = (file.path.clone(), file.entry);
         match state {
             FileState::Ignored | FileState::Sniffing => return,
-            FileState::Mark { kind, .. } => self.found.read_mark(kind, path, entry, &self.buffer),
+            FileState::Mark { kind, .. } => {
+                if self.work.add(self.buffer.len() as u64 * MARK) {
+                    self.found.read_mark(kind, path, entry, &self.buffer);
+                }
+            }
             FileState::OsRelease => {
                 if let Some(named) = distribution(&self.buffer) {
                     let file = PackageFile::new(path, entry, Vec::new());
                     self.found.files().add(PackageFile { distribution: Some(named), ..file });
                 }
             }
-            FileState::Records(kind, memory) => {
-                let needed = kind.memory(&self.buffer);
-                let reading = self.memory.grow(needed);
-                let is_slow = matches!(kind, RecordKind::Java | RecordKind::Rpm) && self.buffer.len() > LARGE;
-                let waiting = self.found.waiting.load(Ordering::Relaxed);
-                if is_slow && needed <= MOST_BESIDE && waiting.saturating_add(self.buffer.len() as u64) <= MOST_WAITING
-                {
-                    // What other threads hold must not count toward the limit of the layer.
-                    drop(memory);
-                    let memory = self.memory.grow(self.buffer.len() as u64);
-                    let bytes = std::mem::take(&mut self.buffer);
-                    self.found.waiting.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                    (self.spawn)(Job { kind, path, entry, bytes, _memory: [memory, reading] });
-                } else {
-                    self.found.read(kind, path, entry, &self.buffer);
-                }
-            }
+            FileState::Records(kind, memory) => self.finish_records(file, kind, memory),
         }
         self.hold_kept();
+    }
+
+    /// Reads the records of the file, here or by another thread, unless the layer has reached its limit of work.
+    fn finish_records(&mut self, file: CurrentFile, kind: RecordKind, memory: ExtraMemory) {
+        let CurrentFile { path, entry, .. } = file;
+        let Some(reserved) = self.work.reserve_most(kind.most_work(self.buffer.len())) else { return };
+        let needed = kind.memory(&self.buffer);
+        let reading = self.memory.grow(needed);
+        let is_slow = matches!(kind, RecordKind::Java | RecordKind::Rpm) && self.buffer.len() > LARGE;
+        let waiting = self.found.waiting.load(Ordering::Relaxed).saturating_add(self.buffer.len() as u64);
+        if is_slow && !reserved.is_near_limit && needed <= MOST_BESIDE && waiting <= MOST_WAITING {
+            // What other threads hold must not count toward the limit of the layer.
+            drop(memory);
+            let memory = self.memory.grow(self.buffer.len() as u64);
+            let bytes = std::mem::take(&mut self.buffer);
+            self.found.waiting.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            (self.spawn)(Job { kind, path, entry, bytes, reserved, _memory: [memory, reading] });
+        } else {
+            let spent = self.found.read(kind, path, entry, &self.buffer);
+            self.work.finish(reserved, spent);
+        }
     }
 }
 

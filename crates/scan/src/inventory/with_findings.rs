@@ -102,7 +102,7 @@ impl Footprint for ReadLayer {
 
 impl LayerResult for ReadLayer {
     fn extra_work(&self) -> u64 {
-        self.report.extra_work
+        self.report.extra_work.max(self.packages.report.extra_work)
     }
 
     fn reduced(&self) -> ReadLayer {

@@ -35,6 +35,8 @@ pub struct LayerReader<'r> {
     pub memory: &'r MemoryLease,
     /// The work of the layer.
     pub work: &'r LayerWork,
+    /// Other work on the same layer, in which the same bytes are counted.
+    pub beside: Option<&'r LayerWork>,
 }
 
 /// Digests, sizes and gaps of a layer that was read.
@@ -133,7 +135,7 @@ impl<'r> LayerReader<'r> {
             }
             let end = (hashed + fresh).min(bytes.len());
             let window = Bytes::Mapped(bytes.part(start..end));
-            self.work.add_blob_bytes((end - hashed) as u64);
+            self.add_blob_bytes((end - hashed) as u64);
             if !self.work.add(0) {
                 pass.stop(too_much_work());
             }
@@ -162,7 +164,7 @@ impl<'r> LayerReader<'r> {
         others: &mut dyn FnMut(Work<'a, V::File>),
     ) -> LayerFacts {
         let hasher = Hasher::new(self.algorithm);
-        let mut raw = Hashed { input, hasher, bytes: 0, progress: self.progress, work: self.work, failure: None };
+        let mut raw = Hashed { input, hasher, bytes: 0, reader: self, failure: None };
         let mut pass = WalkPass::new(self, codec, visitor, others);
         let undecoded = Undecoded::default();
         let memory = |bytes| Some(Box::new(self.memory.try_grow(bytes)?) as DecoderMemory);
@@ -217,6 +219,9 @@ impl<'r> LayerReader<'r> {
                 None if fresh == 0 => return Ok(()),
                 None => {}
             }
+            if let Some(beside) = self.beside {
+                beside.add(work);
+            }
             if !self.work.add(work) {
                 pass.stop(too_much_work());
                 return Ok(());
@@ -226,6 +231,13 @@ impl<'r> LayerReader<'r> {
                 pass.stop(too_large(limit));
                 return Ok(());
             }
+        }
+    }
+
+    fn add_blob_bytes(&self, count: u64) {
+        self.work.add_blob_bytes(count);
+        if let Some(beside) = self.beside {
+            beside.add_blob_bytes(count);
         }
     }
 
@@ -419,8 +431,7 @@ struct Hashed<'a, 'r> {
     input: Box<dyn Read + Send + 'a>,
     hasher: Hasher,
     bytes: u64,
-    progress: &'r (dyn Fn(u64) + Sync),
-    work: &'r LayerWork,
+    reader: &'r LayerReader<'r>,
     /// The error after the bytes that were read.
     failure: Option<io::Error>,
 }
@@ -436,10 +447,10 @@ impl Read for Hashed<'_, '_> {
             Some(error) if count == 0 => return Err(error),
             failure => self.failure = failure,
         }
-        self.work.add_blob_bytes(count as u64);
+        self.reader.add_blob_bytes(count as u64);
         self.hasher.update(&buffer[..count]);
         self.bytes += count as u64;
-        (self.progress)(count as u64);
+        (self.reader.progress)(count as u64);
         Ok(count)
     }
 }

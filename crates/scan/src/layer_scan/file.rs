@@ -13,13 +13,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::found::{AllFound, FoundInFile, Positions};
 use super::names::Names;
+use super::program::{self, Program, ProgramTurn};
 use crate::compiled_rules::CompiledRules;
-use crate::confirm::{CONTEXT, Confirmed, Matches, REACH, Verification, cipher, keep_best};
+use crate::confirm::{CONTEXT, Confirmed, Matches, REACH, Verification, keep_best};
 use crate::content::head_tail::HeadTail;
 use crate::content::{binary, text};
 use crate::engine::EngineError;
 use crate::layer::buffer::Bytes;
 use crate::layer::walk::Segment;
+use crate::layer_work::{LayerWork, Reserved};
 use layersift_format::tar::Entry;
 use layersift_model::{
     BinaryPlace, FileAttributes, Gap, GapReason, ImagePath, LayerFinding, Limits, Place, RuleInfo, Secret,
@@ -34,6 +36,9 @@ const MOST_IN_MEMBERS: (usize, u64) = (20_000, 4 << 20);
 pub(super) struct FindingSink<'s> {
     pub(super) rules: &'s CompiledRules,
     pub(super) limits: &'s Limits,
+    /// The work of the layer; a file that the user names has no limit.
+    pub(super) work: Option<&'s LayerWork>,
+    programs: ProgramTurn<'s>,
     findings: Mutex<Ranked<LayerFinding>>,
     gaps: Mutex<GapList>,
     /// Names that wait to be scanned.
@@ -43,12 +48,19 @@ pub(super) struct FindingSink<'s> {
 }
 
 impl<'s> FindingSink<'s> {
-    pub(super) fn new(rules: &'s CompiledRules, limits: &'s Limits) -> FindingSink<'s> {
+    pub(super) fn new(
+        rules: &'s CompiledRules,
+        limits: &'s Limits,
+        work: Option<&'s LayerWork>,
+        programs: ProgramTurn<'s>,
+    ) -> FindingSink<'s> {
         let findings = Ranked::new(limits.findings_per_layer, limits.layer_finding_bytes);
         let gaps = Mutex::new(GapList::new(limits.gap_bytes));
         FindingSink {
             rules,
             limits,
+            work,
+            programs,
             findings: Mutex::new(findings),
             gaps,
             names: Mutex::default(),
@@ -144,6 +156,10 @@ struct FileState<'a> {
     marks: Vec<Mark>,
     is_text: bool,
     kept: Option<HeadTail<'a>>,
+    /// Whether all bytes were passed.
+    is_ended: bool,
+    /// The work that may be done on the whole file once its segments were scanned.
+    reserved: Option<Reserved>,
     /// The first bytes, if a file rule needs them, and the size so far.
     head: Vec<u8>,
     size: u64,
@@ -190,6 +206,19 @@ impl<'a, 's> FileHandle<'a, 's> {
         FileHandle(Arc::new(file))
     }
 
+    /// The file has no more bytes. Its last segment was not yet handed out.
+    pub(super) fn end(&self) {
+        self.0.state().is_ended = true;
+    }
+
+    /// Reserves the work on the whole file, if it has ended. From now on, its end must not wait for the reading thread.
+    pub(super) fn reserve(&self, work: &LayerWork) {
+        let mut state = self.0.state();
+        if state.is_ended && state.reserved.is_none() {
+            state.reserved = state.kept.as_ref().map(program::most_work).map(|most| work.reserve_more(most));
+        }
+    }
+
     /// Releases the handle. The last release concludes the file.
     pub(super) fn release(self) {
         if let Some(file) = Arc::into_inner(self.0) {
@@ -232,7 +261,7 @@ impl<'a, 's> FileHandle<'a, 's> {
             state.is_text = true;
             // The first bytes of a member may be too few to decide whether it is text.
             let is_small = self.0.stored().is_some_and(|stored| stored <= HeadTail::WHOLE);
-            state.kept = (is_small || bytes.len() < 4 || is_program(bytes)).then(HeadTail::default);
+            state.kept = (is_small || bytes.len() < 4 || program::is_program(bytes)).then(HeadTail::default);
         }
         // Segments only follow after more bytes than the sample, so this is decided by then.
         if offset < text::SAMPLE as u64 {
@@ -348,7 +377,11 @@ impl<'a> OpenFile<'a, '_> {
     /// Reports the findings of the file: to its archive if it is a member, to the layer otherwise.
     fn conclude(mut self) {
         let mut state = mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner));
-        let (findings, dropped) = self.findings(&mut state);
+        let mut spent = 0;
+        let (findings, dropped) = self.findings(&mut state, &mut spent);
+        if let (Some(work), Some(reserved)) = (self.sink.work, state.reserved) {
+            work.finish(reserved, spent);
+        }
         let OpenFile { sink, origin, .. } = self;
         match origin {
             FileOrigin::Entry(_) | FileOrigin::Standalone(_) => {
@@ -370,8 +403,8 @@ impl<'a> OpenFile<'a, '_> {
         sink.open.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// The findings in the file and its members, and how many in members were dropped.
-    fn findings(&self, state: &mut FileState<'_>) -> (Vec<LayerFinding>, u64) {
+    /// The findings in the file and its members, and how many in members were dropped. Adds the work to `spent`.
+    fn findings(&self, state: &mut FileState<'_>, spent: &mut u64) -> (Vec<LayerFinding>, u64) {
         let mut findings = self.misplaced(state);
         let (in_members, dropped) = state.in_members.take().map(Ranked::into_parts).unwrap_or_default();
         let found = mem::take(&mut state.found).conclude();
@@ -379,11 +412,14 @@ impl<'a> OpenFile<'a, '_> {
         if findings.is_empty() && found.confirmed.is_empty() && in_members.is_empty() && !needs_parser {
             return (findings, dropped);
         }
-        let whole = state.kept.take().map(Whole::new).unwrap_or_default();
-        findings.extend(self.confirmed(state.needs_whole_file, found, &whole));
+        let kept = state.kept.take();
+        // Code that no work was reserved for is not searched: the layer has reached its limit, or ends before the file.
+        let parser = state.needs_whole_file.filter(|_| self.sink.work.is_none() || state.reserved.is_some());
+        findings.extend(self.confirmed(parser, found, kept.as_ref(), spent));
         findings.extend(in_members);
         if !matches!(self.origin, FileOrigin::Member { .. }) {
-            let checksums = self.is_stored_whole().then(|| whole.checksums()).flatten().map(Arc::new);
+            let whole = kept.filter(|kept| self.is_stored_whole() && kept.is_whole() && kept.length() > 0);
+            let checksums = whole.map(|kept| Arc::new(checksums(&kept)));
             let attributes = self.attributes();
             for finding in &mut findings {
                 finding.checksums.clone_from(&checksums);
@@ -413,14 +449,27 @@ impl<'a> OpenFile<'a, '_> {
     }
 
     /// The findings of signatures.
-    fn confirmed(&self, parser: Option<usize>, all: AllFound, whole: &Whole) -> Vec<LayerFinding> {
+    fn confirmed(
+        &self,
+        parser: Option<usize>,
+        all: AllFound,
+        kept: Option<&HeadTail<'_>>,
+        spent: &mut u64,
+    ) -> Vec<LayerFinding> {
         let AllFound { confirmed: mut found, positions, dropped } = all;
-        self.read_whole_file(parser, &mut found, whole);
+        let is_wanted = parser.is_some() || !found.is_empty();
+        let program = kept.filter(|_| is_wanted).and_then(|kept| Program::new(kept, self.sink.programs));
+        if let (Some(program), Some(rule)) = (&program, parser) {
+            let (keys, work, gap) = program.keys(rule);
+            found.extend(keys);
+            *spent += work;
+            gap.into_iter().for_each(|gap| self.gap(self.inside(), gap));
+        }
         keep_best(&self.sink.rules.signatures, &mut found);
         self.cut(&mut found, dropped);
-        let Whole { head, tail, length } = whole;
-        let parse = || binary::parse(binary::Parts { head, tail, len: *length });
-        let view = (is_program(head) && !found.is_empty()).then(parse).flatten();
+        let program = program.filter(|_| !found.is_empty());
+        *spent += program.as_ref().map_or(0, Program::work);
+        let view = program.as_ref().and_then(Program::view);
         found.into_iter().map(|one| self.finding(one, &positions, view.as_ref())).collect()
     }
 
@@ -457,28 +506,6 @@ impl<'a> OpenFile<'a, '_> {
         }
     }
 
-    /// Adds what the parser of `rule` finds in the whole file.
-    fn read_whole_file(&self, rule: Option<usize>, found: &mut Vec<Confirmed>, whole: &Whole) {
-        let Some(rule) = rule.filter(|_| whole.is_whole()) else { return };
-        let whole = [&whole.head[..], &whole.tail[..]].concat();
-        for key in cipher::cipher_keys(&whole) {
-            let start = key.offset as usize;
-            let label = format!("{}-bit key", key.bytes.len() * 8);
-            let note = cipher_note(&key);
-            let span = start..start + key.bytes.len();
-            // What is a constant here may be the text of a key, which is decoded before it is used.
-            let secret = Secret::labelled(key.bytes, label).as_key();
-            found.push(Confirmed {
-                rule,
-                span,
-                secret,
-                note: Some(note),
-                verification: Verification::Secret,
-                views: Vec::new(),
-            });
-        }
-    }
-
     /// Drops findings of one rule beyond the limit. Others were `dropped` before.
     fn cut(&self, found: &mut Vec<Confirmed>, dropped: u64) {
         let limit = self.sink.limits.findings_per_file;
@@ -500,32 +527,10 @@ impl<'a> OpenFile<'a, '_> {
     }
 }
 
-fn is_program(head: &[u8]) -> bool {
-    head.starts_with(b"MZ") || binary::is_binary(head)
-}
-
-/// The first and last bytes of a file, and its length; empty if they were not kept.
-#[derive(Default)]
-struct Whole {
-    head: Vec<u8>,
-    tail: Vec<u8>,
-    length: u64,
-}
-
-impl Whole {
-    fn new(kept: HeadTail<'_>) -> Whole {
-        let (head, tail, length) = kept.parts();
-        Whole { head, tail, length }
-    }
-
-    /// Whether the two parts are the whole file.
-    fn is_whole(&self) -> bool {
-        self.length > 0 && (self.head.len() + self.tail.len()) as u64 == self.length
-    }
-
-    fn checksums(&self) -> Option<layersift_model::FileChecksums> {
-        self.is_whole().then(|| layersift_model::FileChecksums::of(&[&self.head, &self.tail]))
-    }
+/// The checksums of a file that is kept whole.
+fn checksums(kept: &HeadTail<'_>) -> layersift_model::FileChecksums {
+    let (head, tail) = kept.pieces();
+    layersift_model::FileChecksums::of(&head.chain(tail).collect::<Vec<_>>())
 }
 
 /// The path of a member: that of its archive, followed by the names of members.
@@ -550,15 +555,4 @@ fn unite_members(findings: &mut Vec<LayerFinding>, depth: usize) {
         let seen_again = || named.contains(&(Arc::clone(&finding.rule), finding.secret.clone()));
         finding.place.inside.len() > depth || finding.secret.is_none() || !seen_again()
     });
-}
-
-/// The evidence that a constant is a cipher key.
-fn cipher_note(key: &cipher::CipherKey) -> String {
-    let purpose = key.cipher.as_ref().map(|cipher| format!(" for {cipher}")).unwrap_or_default();
-    match (key.evidence, &key.symbol) {
-        (cipher::Evidence::Named, Some(symbol)) => {
-            format!("named {symbol}, in a module that imports {}{purpose}", key.function)
-        }
-        _ => format!("passed to {}{purpose}", key.function),
-    }
 }

@@ -123,6 +123,7 @@ impl<'d, 'a, 's> Packer<'d, 'a, 's> {
     fn end_member(&mut self) {
         self.note_fresh();
         let Some(open) = self.open.take() else { return };
+        open.file.end();
         if open.start < self.filled {
             self.segments.push(open.segment(self.filled, self.filled - open.start));
         }

@@ -4,6 +4,7 @@
 //! Sources: Arm Architecture Reference Manual for A-profile, chapter C4 (encodings); Procedure Call Standard for the
 //! Arm 64-bit Architecture, section 6 (registers).
 
+use super::effort::{Effort, LOOKUP, SEARCHED, WORD_RUN};
 use super::machine::{Convention, KeyCall, Machine, Value};
 use super::module::{Function, Module};
 
@@ -18,13 +19,19 @@ const CONVENTION: Convention = Convention {
     return_address: 0,
 };
 
+/// Slots and stubs that are remembered.
+const MAX_TARGETS: usize = 200_000;
+
 /// The calls in the module that take a constant key.
-pub(super) fn key_calls(module: &Module<'_>) -> Vec<KeyCall> {
-    let targets = targets(module);
+pub(super) fn key_calls(module: &Module<'_>, effort: &mut Effort) -> Vec<KeyCall> {
+    let targets = targets(module, effort);
     let mut machine = Machine::new(module, &targets, &CONVENTION);
     for section in module.code() {
         machine.reset();
         for (ip, word) in words(module, section) {
+            if !effort.take(WORD_RUN + machine.take_work()) {
+                break;
+            }
             step(&mut machine, ip, word);
         }
     }
@@ -32,15 +39,20 @@ pub(super) fn key_calls(module: &Module<'_>) -> Vec<KeyCall> {
 }
 
 /// The addresses that lead to imported functions: the slots, and the stubs that jump through them.
-fn targets(module: &Module<'_>) -> Vec<(u64, Function)> {
-    let slots = module.function_slots();
+fn targets(module: &Module<'_>, effort: &mut Effort) -> Vec<(u64, Function)> {
+    let slots = &module.functions;
     let mut targets = slots.clone();
     for section in module.code() {
+        if !effort.take(section.file.len() as u64 * SEARCHED) {
+            break;
+        }
         // adrp x16, page; ldr x17, [x16, offset]; and before them perhaps bti c.
         let mut page = None;
         for (ip, word) in words(module, section) {
             let load = (word & 0xffc0_03ff == 0xf940_0211).then(|| offset12(word) * 8);
             if let (Some(page), Some(offset)) = (page, load)
+                && effort.take(LOOKUP)
+                && targets.len() < MAX_TARGETS
                 && let Ok(at) = slots.binary_search_by_key(&u64::wrapping_add(page, offset), |(slot, _)| *slot)
             {
                 let start = ip.wrapping_sub(4);

@@ -5,6 +5,9 @@
 //! what the processor's calling convention has them keep), and forgets everything where code is only reached by a jump.
 //! Values that it does not model, such as those passed between functions of the module, stay unknown.
 
+use std::collections::VecDeque;
+
+use super::effort::CALL;
 use super::functions::{CipherName, KeyFunction, KeySize, cipher_by_name};
 use super::module::{Function, Module, Slot};
 
@@ -15,7 +18,7 @@ const MAX_CELLS: usize = 64;
 /// A call for a cipher this many bytes before the call for a key belongs to it, unless the code says otherwise.
 const NEARBY: u64 = 2048;
 /// The greatest numbers of calls and of distinct ciphers in one file.
-const MAX_CALLS: usize = 100_000;
+const MAX_CALLS: usize = 20_000;
 const MAX_CIPHERS: usize = 512;
 /// The longest name of a cipher that is looked up by name.
 const MAX_CIPHER_NAME: usize = 40;
@@ -103,11 +106,13 @@ pub(super) struct Machine<'m, 'a> {
     convention: &'static Convention,
     registers: [Value; 32],
     vectors: [Value; 32],
-    stack: Vec<Cell>,
+    stack: VecDeque<Cell>,
     frame: i64,
     ciphers: Vec<CipherName>,
     nearby: Option<(u64, usize)>,
     calls: Vec<KeyCall>,
+    /// The calls of functions that matter since the work on them was last taken.
+    entered: u64,
 }
 
 impl<'m, 'a> Machine<'m, 'a> {
@@ -118,14 +123,20 @@ impl<'m, 'a> Machine<'m, 'a> {
             convention,
             registers: [Value::Unknown; 32],
             vectors: [Value::Unknown; 32],
-            stack: Vec::new(),
+            stack: VecDeque::new(),
             frame: 0,
             ciphers: module.ciphers.clone(),
             nearby: None,
             calls: Vec::new(),
+            entered: 0,
         };
         machine.reset();
         machine
+    }
+
+    /// The work of the calls since the last time.
+    pub(super) fn take_work(&mut self) -> u64 {
+        std::mem::take(&mut self.entered) * CALL
     }
 
     /// The calls that were seen.
@@ -189,12 +200,15 @@ impl<'m, 'a> Machine<'m, 'a> {
     pub(super) fn store(&mut self, address: Value, size: usize, value: Value) {
         let Value::Stack(at) = address else { return };
         let end = at.saturating_add(size as i64);
-        self.stack.retain(|cell| cell.at >= end || at >= cell.at.saturating_add(cell.size as i64));
+        let is_apart = |cell: &Cell| cell.at >= end || at >= cell.at.saturating_add(cell.size as i64);
+        if !self.stack.iter().all(is_apart) {
+            self.stack.retain(is_apart);
+        }
         if value != Value::Unknown {
             if self.stack.len() == MAX_CELLS {
-                self.stack.remove(0);
+                self.stack.pop_front();
             }
-            self.stack.push(Cell { at, size, value });
+            self.stack.push_back(Cell { at, size, value });
         }
     }
 
@@ -225,6 +239,7 @@ impl<'m, 'a> Machine<'m, 'a> {
     /// Calls an imported function and returns its result. `pushed` is the number of bytes on the stack before the
     /// arguments.
     fn enter(&mut self, ip: u64, function: Function, pushed: i64) -> Value {
+        self.entered += 1;
         let cipher = match function {
             Function::Key(function) => {
                 if self.calls.len() < MAX_CALLS {

@@ -10,17 +10,22 @@ use object::Endianness;
 use object::elf::{
     EM_AARCH64, EM_X86_64, FileHeader32, FileHeader64, R_AARCH64_ABS64, R_AARCH64_GLOB_DAT, R_AARCH64_JUMP_SLOT,
     R_AARCH64_RELATIVE, R_X86_64_64, R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT, R_X86_64_RELATIVE, RelocationType,
-    SHF_ALLOC, SHF_EXECINSTR, SHT_DYNSYM, SHT_NOBITS, SHT_SYMTAB, STT_OBJECT,
+    SHF_ALLOC, SHF_EXECINSTR, SHT_DYNSYM, SHT_NOBITS, SHT_RELA, SHT_SYMTAB, STT_OBJECT,
 };
 use object::read::FileKind;
 use object::read::elf::{FileHeader, Rela, SectionHeader, SectionTable, Sym};
 
+use super::effort::{ENTRY, Effort, NAME};
 use super::functions::{CipherName, KeyFunction, cipher_getter, cipher_lookup, key_function};
 
 /// Names are compared and kept up to this many bytes.
 const MAX_NAME: usize = 256;
-/// Entries of one table that are looked at.
-const MAX_ENTRIES: usize = 2_000_000;
+/// Data symbols that are kept. Those of a file that is kept whole are fewer.
+const MAX_SYMBOLS: usize = 250_000;
+/// Pointers to imported functions that matter, and symbols of such functions. A module has some dozen.
+const MAX_FUNCTIONS: usize = 16_384;
+/// Sections that are looked at, as many as a header without an extension can count.
+const MAX_SECTIONS: usize = 65_536;
 /// Imported functions that return a cipher. OpenSSL has fewer.
 const MAX_CIPHERS: usize = 256;
 
@@ -83,8 +88,10 @@ pub(super) struct Module<'a> {
     pub sections: Vec<Section>,
     /// By address.
     pub symbols: Vec<DataSymbol<'a>>,
-    /// By address of the slot.
-    pub slots: Vec<(u64, Slot)>,
+    /// The slots that hold imported functions, by their addresses.
+    pub functions: Vec<(u64, Function)>,
+    /// The slots that hold addresses in this file, by their addresses.
+    addresses: Vec<(u64, u64)>,
     /// The ciphers that imported functions return.
     pub ciphers: Vec<CipherName>,
     /// The first imported function that takes a key.
@@ -93,10 +100,10 @@ pub(super) struct Module<'a> {
 
 impl<'a> Module<'a> {
     /// Reads the tables of an ELF file. `None` for other files, and if the file imports no function that takes a key.
-    pub(super) fn parse(file: &'a [u8]) -> Option<Module<'a>> {
+    pub(super) fn parse(file: &'a [u8], effort: &mut Effort) -> Option<Module<'a>> {
         match FileKind::parse(file).ok()? {
-            FileKind::Elf32 => read::<FileHeader32<Endianness>>(file),
-            FileKind::Elf64 => read::<FileHeader64<Endianness>>(file),
+            FileKind::Elf32 => read::<FileHeader32<Endianness>>(file, effort),
+            FileKind::Elf64 => read::<FileHeader64<Endianness>>(file, effort),
             _ => None,
         }
     }
@@ -104,15 +111,6 @@ impl<'a> Module<'a> {
     /// The sections that hold code.
     pub(super) fn code(&self) -> impl Iterator<Item = &Section> {
         self.sections.iter().filter(|section| section.executable)
-    }
-
-    /// The slots that hold imported functions, by address.
-    pub(super) fn function_slots(&self) -> Vec<(u64, Function)> {
-        let function = |(address, slot): &(u64, Slot)| match slot {
-            Slot::Function(function) => Some((*address, *function)),
-            Slot::Address(_) => None,
-        };
-        self.slots.iter().filter_map(function).collect()
     }
 
     /// The section that holds `address`, and the place in the file.
@@ -134,8 +132,11 @@ impl<'a> Module<'a> {
 
     /// The value of the pointer at `address` when the file is loaded.
     pub(super) fn pointer(&self, address: u64) -> Option<Slot> {
-        if let Ok(at) = self.slots.binary_search_by_key(&address, |(slot, _)| *slot) {
-            return self.slots.get(at).map(|(_, slot)| *slot);
+        if let Ok(at) = self.functions.binary_search_by_key(&address, |(slot, _)| *slot) {
+            return self.functions.get(at).map(|(_, function)| Slot::Function(*function));
+        }
+        if let Ok(at) = self.addresses.binary_search_by_key(&address, |(slot, _)| *slot) {
+            return self.addresses.get(at).map(|(_, value)| Slot::Address(*value));
         }
         let (_, bytes) = self.data(address)?;
         Some(Slot::Address(u64::from_le_bytes(*bytes.first_chunk()?)))
@@ -161,7 +162,7 @@ impl<'a, H: FileHeader> Table<'a, H> {
             let header = sections.iter().find(|header| header.sh_type(endian) == kind)?;
             let symbols = header.data_as_array::<H::Sym, _>(endian, file).ok()?;
             let names = sections.section(header.link(endian)).ok()?.data(endian, file).ok()?;
-            Some((&symbols[..symbols.len().min(MAX_ENTRIES)], names))
+            Some((symbols, names))
         };
         let (symbols, names) = find().unwrap_or_default();
         Table { endian, symbols, names }
@@ -174,24 +175,34 @@ impl<'a, H: FileHeader> Table<'a, H> {
         &rest[..memchr::memchr(0, rest).unwrap_or(rest.len())]
     }
 
-    fn data_symbols(&self) -> impl Iterator<Item = DataSymbol<'a>> {
+    /// Adds the data symbols to `found`.
+    fn data_symbols(&self, found: &mut Vec<DataSymbol<'a>>, effort: &mut Effort) {
+        if !effort.take(self.symbols.len() as u64 * ENTRY) {
+            return;
+        }
         let is_data = |symbol: &&H::Sym| symbol.st_type() == STT_OBJECT && !symbol.is_undefined(self.endian);
-        self.symbols.iter().filter(is_data).map(|symbol| DataSymbol {
-            address: symbol.st_value(self.endian).into(),
-            size: symbol.st_size(self.endian).into(),
-            name: self.name(symbol),
-        })
+        for symbol in self.symbols.iter().filter(is_data) {
+            if found.len() == MAX_SYMBOLS || !effort.take(NAME) {
+                return;
+            }
+            found.push(DataSymbol {
+                address: symbol.st_value(self.endian).into(),
+                size: symbol.st_size(self.endian).into(),
+                name: self.name(symbol),
+            });
+        }
     }
 }
 
-fn read<'a, H: FileHeader<Endian = Endianness>>(file: &'a [u8]) -> Option<Module<'a>> {
+fn read<'a, H: FileHeader<Endian = Endianness>>(file: &'a [u8], effort: &mut Effort) -> Option<Module<'a>> {
     let header = H::parse(file).ok()?;
     let endian = header.endian().ok()?;
     let headers = header.sections(endian, file).ok()?;
+    effort.take(headers.len() as u64 * ENTRY).then_some(())?;
     let dynamic = Table::<H>::read(endian, file, &headers, SHT_DYNSYM);
 
     let mut ciphers = Vec::new();
-    let imports = imports(&dynamic, &mut ciphers);
+    let imports = imports(&dynamic, &mut ciphers, effort);
     let import = imports.iter().find_map(|(_, function)| match function {
         Function::Key(function) => Some(*function),
         _ => None,
@@ -202,18 +213,35 @@ fn read<'a, H: FileHeader<Endian = Endianness>>(file: &'a [u8]) -> Option<Module
         EM_AARCH64 if header.is_class_64() && header.is_little_endian() => Some(Processor::Aarch64),
         _ => None,
     };
-    let mut slots = processor.map_or_else(Vec::new, |processor| slots(processor, &dynamic, file, &headers, &imports));
-    slots.sort_by_key(|(address, _)| *address);
-    let mut symbols: Vec<_> = dynamic.data_symbols().collect();
-    symbols.extend(Table::<H>::read(endian, file, &headers, SHT_SYMTAB).data_symbols());
-    symbols.sort_by_key(|symbol| (symbol.address, symbol.name, symbol.size));
+    let (mut functions, mut addresses) = (Vec::new(), Vec::new());
+    if let Some(processor) = processor {
+        slots(processor, &dynamic, file, &headers, &imports, effort, |address, slot| match slot {
+            Slot::Function(function) if functions.len() < MAX_FUNCTIONS => functions.push((address, function)),
+            Slot::Function(_) => {}
+            Slot::Address(value) => addresses.push((address, value)),
+        });
+    }
+    functions.sort_by_key(|(address, _)| *address);
+    functions.dedup_by_key(|(address, _)| *address);
+    addresses.sort_unstable();
+    let mut symbols = Vec::new();
+    dynamic.data_symbols(&mut symbols, effort);
+    Table::<H>::read(endian, file, &headers, SHT_SYMTAB).data_symbols(&mut symbols, effort);
+    symbols.sort_unstable_by_key(|symbol| (symbol.address, symbol.name, symbol.size));
     symbols.dedup_by_key(|symbol| symbol.address);
     let sections = sections::<H>(endian, file, &headers);
-    Some(Module { file, processor, sections, symbols, slots, ciphers, import })
+    Some(Module { file, processor, sections, symbols, functions, addresses, ciphers, import })
 }
 
 /// The imported functions that matter, by the index of their symbol.
-fn imports<H: FileHeader>(table: &Table<'_, H>, ciphers: &mut Vec<CipherName>) -> Vec<(usize, Function)> {
+fn imports<H: FileHeader>(
+    table: &Table<'_, H>,
+    ciphers: &mut Vec<CipherName>,
+    effort: &mut Effort,
+) -> Vec<(usize, Function)> {
+    if !effort.take(table.symbols.len() as u64 * ENTRY) {
+        return Vec::new();
+    }
     let undefined = table.symbols.iter().enumerate().filter(|(_, symbol)| symbol.is_undefined(table.endian));
     let function = |(index, symbol)| {
         let name = table.name(symbol);
@@ -223,11 +251,12 @@ fn imports<H: FileHeader>(table: &Table<'_, H>, ciphers: &mut Vec<CipherName>) -
         if let Some(argument) = cipher_lookup(name) {
             return Some((index, Function::Lookup(argument)));
         }
-        let cipher = cipher_getter(name).filter(|_| ciphers.len() < MAX_CIPHERS)?;
+        let may_be_cipher = name.starts_with(b"EVP_") && ciphers.len() < MAX_CIPHERS && effort.take(NAME);
+        let cipher = may_be_cipher.then(|| cipher_getter(name)).flatten()?;
         ciphers.push(cipher);
         Some((index, Function::Cipher(ciphers.len() - 1)))
     };
-    undefined.filter_map(function).collect()
+    undefined.filter_map(function).take(MAX_FUNCTIONS).collect()
 }
 
 fn sections<H: FileHeader>(endian: H::Endian, file: &[u8], headers: &SectionTable<'_, H>) -> Vec<Section> {
@@ -242,7 +271,7 @@ fn sections<H: FileHeader>(endian: H::Endian, file: &[u8], headers: &SectionTabl
         let executable = flags.0 & SHF_EXECINSTR.0 != 0;
         Some(Section { address: header.sh_addr(endian).into(), file: start..end, executable })
     };
-    let mut sections: Vec<_> = headers.iter().filter_map(section).collect();
+    let mut sections: Vec<_> = headers.iter().take(MAX_SECTIONS).filter_map(section).collect();
     sections.sort_by_key(|section| section.address);
     // Sections do not overlap in an honest file. In another, no byte of code is to be read once for each section.
     let mut left = file.len();
@@ -254,16 +283,26 @@ fn sections<H: FileHeader>(endian: H::Endian, file: &[u8], headers: &SectionTabl
     sections
 }
 
-/// The pointers that the dynamic linker fills in: with functions that matter, or with addresses in this file.
+/// Calls `found` with the pointers that the dynamic linker fills in: with functions that matter, or with addresses in
+/// this file.
 fn slots<H: FileHeader>(
     processor: Processor,
     table: &Table<'_, H>,
     file: &[u8],
     headers: &SectionTable<'_, H>,
     imports: &[(usize, Function)],
-) -> Vec<(u64, Slot)> {
+    effort: &mut Effort,
+    mut found: impl FnMut(u64, Slot),
+) {
     let endian = table.endian;
-    let tables = headers.iter().filter(|header| header.sh_flags(endian).0 & SHF_ALLOC.0 != 0);
+    // Tables do not overlap in an honest file. In another, no byte is to be an entry of each table.
+    let mut left = file.len() as u64;
+    let tables = headers.iter().take(MAX_SECTIONS).filter(|header| {
+        let size = header.sh_size(endian).into();
+        let fits = header.sh_flags(endian).0 & SHF_ALLOC.0 != 0 && header.sh_type(endian) == SHT_RELA && size <= left;
+        left -= if fits { size } else { 0 };
+        fits
+    });
     let entries = tables.filter_map(|header| header.rela(endian, file).ok().flatten()).flat_map(|(entries, _)| entries);
     let slot = |entry: &H::Rela| {
         let addend = entry.r_addend(endian).into() as u64;
@@ -277,7 +316,9 @@ fn slots<H: FileHeader>(
         };
         Some((entry.r_offset(endian).into(), target))
     };
-    entries.take(MAX_ENTRIES).filter_map(slot).collect()
+    for (address, slot) in entries.take_while(|_| effort.take(ENTRY)).filter_map(slot) {
+        found(address, slot);
+    }
 }
 
 /// The value that a relocation stores: an address in this file, or that of a symbol.

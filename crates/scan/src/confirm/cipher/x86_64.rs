@@ -11,6 +11,7 @@ use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
 };
 
+use super::effort::{BYTE_RUN, Effort, LOOKUP, SEARCHED};
 use super::machine::{Convention, KeyCall, Machine, Value};
 use super::module::{Function, Module, Section};
 
@@ -19,6 +20,9 @@ use super::module::{Function, Module, Section};
 const LOOK_BACK: usize = 1024;
 /// References that are followed in one section.
 const MAX_REFERENCES: usize = 100_000;
+
+/// Slots and stubs that are remembered.
+const MAX_TARGETS: usize = 200_000;
 
 const ENDBR64: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
 
@@ -34,26 +38,27 @@ const CONVENTION: Convention = Convention {
 };
 
 /// The calls in the module that take a constant key.
-pub(super) fn key_calls(module: &Module<'_>) -> Vec<KeyCall> {
-    let targets = targets(module);
+pub(super) fn key_calls(module: &Module<'_>, effort: &mut Effort) -> Vec<KeyCall> {
+    let targets = targets(module, effort);
     let mut machine = Machine::new(module, &targets, &CONVENTION);
     let mut info = InstructionInfoFactory::new();
     for section in module.code() {
-        for run in runs(module, section, &targets) {
-            execute(module, section, run, &mut machine, &mut info);
+        for run in runs(module, section, &targets, effort) {
+            execute(module, section, run, &mut machine, &mut info, effort);
         }
     }
     machine.into_calls()
 }
 
 /// The addresses that lead to imported functions: the slots, and the stubs that jump through them.
-fn targets(module: &Module<'_>) -> Vec<(u64, Function)> {
-    let slots = module.function_slots();
-    let mut targets = slots.clone();
+fn targets(module: &Module<'_>, effort: &mut Effort) -> Vec<(u64, Function)> {
+    let mut targets = module.functions.clone();
     for section in module.code() {
-        references(module, section, &slots, |at, function| {
+        references(module, section, &module.functions, effort, |at, function| {
             for length in stub_lengths(&module.file[section.file.start..at]) {
-                targets.push((section.address_of(at - length), function));
+                if targets.len() < MAX_TARGETS {
+                    targets.push((section.address_of(at - length), function));
+                }
             }
         });
     }
@@ -75,16 +80,23 @@ fn references(
     module: &Module<'_>,
     section: &Section,
     targets: &[(u64, Function)],
+    effort: &mut Effort,
     mut found: impl FnMut(usize, Function),
 ) {
     let (Some((low, _)), Some((high, _))) = (targets.first(), targets.last()) else { return };
     let Some(code) = module.file.get(section.file.clone()) else { return };
+    if !effort.take(code.len() as u64 * SEARCHED) {
+        return;
+    }
     let mut left = MAX_REFERENCES;
     for (at, bytes) in code.windows(4).enumerate() {
         let Ok(distance) = bytes.try_into().map(i32::from_le_bytes) else { return };
         let address = section.address.wrapping_add(at as u64 + 4).wrapping_add(distance as u64);
         if !(*low..=*high).contains(&address) {
             continue;
+        }
+        if !effort.take(LOOKUP) {
+            return;
         }
         let Ok(target) = targets.binary_search_by_key(&address, |(target, _)| *target) else { continue };
         let Some((_, function)) = targets.get(target) else { continue };
@@ -97,9 +109,9 @@ fn references(
 }
 
 /// The stretches of code, as file offsets, that end with a reference. Those that overlap are one.
-fn runs(module: &Module<'_>, section: &Section, targets: &[(u64, Function)]) -> Vec<Range<usize>> {
+fn runs(module: &Module<'_>, section: &Section, targets: &[(u64, Function)], effort: &mut Effort) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
-    references(module, section, targets, |at, _| {
+    references(module, section, targets, effort, |at, _| {
         let start = at.saturating_sub(LOOK_BACK).max(section.file.start);
         match runs.last_mut() {
             Some(last) if start <= last.end => last.end = at + 4,
@@ -115,6 +127,7 @@ fn execute(
     run: Range<usize>,
     machine: &mut Machine<'_, '_>,
     info: &mut InstructionInfoFactory,
+    effort: &mut Effort,
 ) {
     let Some(code) = module.file.get(run.clone()) else { return };
     let mut decoder = Decoder::with_ip(64, code, section.address_of(run.start), DecoderOptions::NONE);
@@ -122,6 +135,9 @@ fn execute(
     machine.reset();
     while decoder.can_decode() {
         decoder.decode_out(&mut instruction);
+        if !effort.take(instruction.len() as u64 * BYTE_RUN + machine.take_work()) {
+            return;
+        }
         step(machine, &instruction, info);
     }
 }
