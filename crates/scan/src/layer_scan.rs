@@ -63,6 +63,10 @@ const LAYER_BYTES: u64 = 24 << 20;
 /// The memory of a small file that is scanned by itself: one window, and what is found.
 const SMALL_FILE_BYTES: u64 = 4 << 20;
 
+/// How many bytes of a layer each byte of a small file counts for: what expressions take is counted as the most that they may
+/// take, and texts of people have many candidates.
+const SMALL_FILE_WORK: u64 = 16;
+
 /// Scans layers with shared buffers and a bounded queue of windows.
 pub(crate) struct LayerScanner {
     pool: Pool,
@@ -231,7 +235,7 @@ impl LayerScanner {
     ) -> (Vec<LayerFinding>, Vec<Gap>) {
         let memory = context.memory.lease(SMALL_FILE_BYTES);
         let work = LayerWork::new(context.limits);
-        work.add_blob_bytes(bytes.len() as u64);
+        work.add_blob_bytes(bytes.len() as u64 * SMALL_FILE_WORK);
         let sink = self.sink(context, Some(&work));
         let dispatch = |batch| {
             if let Some(scan) = reserve(&sink, batch) {
