@@ -29,6 +29,7 @@ mod documents;
 mod hostile_files;
 mod hostile_layers;
 mod hostile_memory;
+mod hostile_programs;
 mod hostile_sizes;
 mod hostile_targets;
 mod incident;

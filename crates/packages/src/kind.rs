@@ -142,8 +142,7 @@ impl RecordKind {
 
     /// Reads the records in `bytes`, the contents of the file at `path`.
     pub fn read(self, path: &ImagePath, bytes: &[u8]) -> Read {
-        let mut records = Records::default();
-        records.work = self.work_of_bytes(bytes.len());
+        let mut records = Records { work: self.work_of_bytes(bytes.len()), ..Records::default() };
         let outcome = match self {
             RecordKind::Dpkg => {
                 dpkg::read(bytes, &mut records);

@@ -30,6 +30,7 @@ use self::queue::WindowQueue;
 use self::unpack::{Dispatch, FileUnpacker, Packing, Unpacking};
 use crate::allowance::Allowance;
 use crate::compiled_rules::CompiledRules;
+use crate::confirm::keys::rounds::WindowRounds;
 use crate::confirm::{CONTEXT, Matches, REACH};
 use crate::content::records::Record;
 use crate::inventory::layer::{LayerPackages, conclude};
@@ -329,13 +330,14 @@ impl<'s> PermittedScan<'_, 's> {
 fn scan_batch<'a, 's>(sink: &'s FindingSink<'s>, batch: Batch<'a, FileHandle<'a, 's>>) -> u64 {
     let mut worker = sink.rules.worker().map_err(|error| sink.engine_gap(&error)).ok();
     let mut matches = Matches::default();
+    let rounds = WindowRounds::begin(batch.segments.iter().map(|segment| segment.range.len()).sum());
     for segment in batch.segments {
         if let Some(worker) = &mut worker {
             scan_segment(sink, worker, &batch.window, &segment, &mut matches);
         }
         segment.file.release();
     }
-    worker.map_or(0, |worker| worker.work())
+    worker.map_or(0, |worker| worker.work()).saturating_add(rounds.work())
 }
 
 /// The limits for a file that the user names, which is no layer of somebody else.

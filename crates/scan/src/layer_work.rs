@@ -13,6 +13,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use layersift_model::{Gap, GapReason, Limits};
 
+use crate::confirm::keys::rounds;
 use crate::engine::Effort;
 use crate::waiting::wait;
 
@@ -143,9 +144,10 @@ impl LayerWork {
         self.decide(state)
     }
 
-    /// Reserves the work of scanning `bytes` bytes; `None` if the layer has reached its limit.
+    /// Reserves the work of scanning `bytes` bytes, and of trying passwords on key stores in them; `None` if the layer
+    /// has reached its limit.
     pub(crate) fn reserve(&self, bytes: usize) -> Option<Reserved> {
-        self.reserve_most((bytes as u64).saturating_mul(MOST_PER_BYTE))
+        self.reserve_most((bytes as u64).saturating_mul(MOST_PER_BYTE).saturating_add(rounds::most_work(bytes)))
     }
 
     /// Reserves `most` work; `None` if the layer has reached its limit.
@@ -264,17 +266,17 @@ mod tests {
     #[test]
     fn the_decision_waits_for_windows_that_could_reach_the_limit() {
         let work = work(1_000, 0);
-        let first = work.reserve(5).unwrap();
+        let first = work.reserve_most(1_000).unwrap();
         // Together they could take more than the limit, so the second waits for the first.
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| work.reserve(5).is_some());
+            let second = scope.spawn(|| work.reserve_most(1_000).is_some());
             work.finish(first, 999);
             assert!(second.join().unwrap());
         });
         let work = self::work(1_000, 0);
-        let first = work.reserve(6).unwrap();
+        let first = work.reserve_most(1_200).unwrap();
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| work.reserve(1).is_some());
+            let second = scope.spawn(|| work.reserve_most(200).is_some());
             work.finish(first, 1_001);
             assert!(!second.join().unwrap());
         });

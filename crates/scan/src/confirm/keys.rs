@@ -35,6 +35,7 @@ mod openvpn;
 mod pem;
 mod pkcs12;
 mod putty;
+pub(crate) mod rounds;
 mod rsa_blob;
 mod service_account;
 mod signify;

@@ -27,7 +27,8 @@ const KEYS: [Expected; 6] = [
 #[test]
 fn every_key_of_the_module_is_found_and_nothing_else() {
     for (file, bytes) in MODULES {
-        let mut keys = cipher_keys(bytes);
+        let Analysis { mut keys, work, is_whole } = analyze(bytes);
+        assert!(is_whole && (bytes.len() as u64 / 10..most_work(bytes.len())).contains(&work), "{file}: {work}");
         assert!(keys.is_sorted_by_key(|key| key.offset), "{file}");
         keys.sort_by_key(|key| key.bytes.clone());
         assert_eq!(keys.len(), KEYS.len(), "{file}");

@@ -8,6 +8,8 @@ use sha1::Sha1;
 use sha2::digest::{Digest, FixedOutputReset};
 use sha2::{Sha256, Sha384, Sha512};
 
+use super::rounds;
+
 /// The passwords, the most likely first: Java's, the empty one, those of manuals.
 pub(super) const PASSWORDS: [&str; 15] = [
     "changeit",
@@ -62,10 +64,18 @@ impl PasswordMac<'_> {
         // The HMAC of the message costs as much as this many rounds.
         let rounds = self.iterations.saturating_add(self.message.len() / 64);
         let affordable = MAX_ROUNDS.min(size.saturating_mul(ROUNDS_A_BYTE)) / rounds;
+        let identity = || (self.mac.to_vec(), self.salt.to_vec(), self.iterations, self.message.len());
+        rounds::once(identity, rounds, |most| self.attempt(affordable.min(most)))
+    }
+
+    /// Tries at most `most` passwords. Returns how many were tried, too.
+    fn attempt(&self, most: usize) -> (Option<String>, usize) {
         let none = std::iter::once((Vec::new(), "without a password".to_owned()));
         let named = PASSWORDS.iter().map(|password| (bmp(password), says(password)));
-        let mut all = named.chain(none).take(affordable);
-        all.find(|(password, _)| self.fits(password)).map(|(_, says)| says)
+        let mut tried = 0;
+        let mut all = named.chain(none).take(most).inspect(|_| tried += 1);
+        let opens = all.find(|(password, _)| self.fits(password)).map(|(_, says)| says);
+        (opens, tried)
     }
 
     fn fits(&self, password: &[u8]) -> bool {
