@@ -141,7 +141,7 @@ fn what_cannot_be_used_is_named_with_its_reason() {
     let binary = folder.put("binary", b"\xff\xfe\x00");
     for (flag, file, reason) in [
         ("--policy", &unknown, "line 2"),
-        ("--policy", &unknown, "unknown field, expected `fail-on` or `allow`"),
+        ("--policy", &unknown, "unknown field `allow-incomplete`, expected `fail-on` or `allow`"),
         ("--policy", &all, "line 1: allow entry 1 does not say what it allows"),
         ("--policy", &binary, "UTF-8"),
         ("--policy", &folder.0.path().join("none"), "No such file"),

@@ -18,6 +18,9 @@ const QUOTES: [char; 3] = ['`', '"', '\''];
 /// The most characters of a name that is given as missing.
 const LONGEST_NAME: usize = 64;
 
+/// The most characters of a name that is given as unknown.
+const LONGEST_WORD: usize = 32;
+
 /// Why a text cannot be read, without a word of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
@@ -118,6 +121,14 @@ fn without_values(message: &str) -> String {
     if ["missing field `", "duplicate field `"].iter().any(|start| message.strip_prefix(start).is_some_and(is_name)) {
         return message.into();
     }
+    // Whoever misspells a field wants to see which one.
+    if message
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.split_once('`'))
+        .is_some_and(|(name, _)| is_word(name))
+    {
+        return message.into();
+    }
     let (head, expected) = match EXPECTED.iter().filter_map(|word| message.rfind(word)).max() {
         // In the words for what was expected, quotes come in pairs; else they are in the middle of a value.
         Some(at) if message[at..].matches('`').count() % 2 == 0 => message.split_at(at),
@@ -140,6 +151,11 @@ fn is_name(text: &str) -> bool {
     text.strip_suffix('`').is_some_and(|name| {
         name.len() <= LONGEST_NAME && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.@$".contains(&byte))
     })
+}
+
+/// Whether `name` is made of words of small letters, as names of fields are and tokens are not.
+fn is_word(name: &str) -> bool {
+    name.len() <= LONGEST_WORD && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_-".contains(&byte))
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ fn a_mistake_is_named_with_file_and_line() {
     assert_eq!(parse("").unwrap().fail_on, Some(Severity::High));
     for (old, new, line, reason) in [
         ("'low'", "'grave'", 1, "invalid severity"),
-        ("fail-on", "allow-incomplete", 1, "unknown field"),
+        ("fail-on", "allow-incomplete", 1, "unknown field `allow-incomplete`"),
         ("rule =", "rules =", 4, "unknown field"),
         ("'a.b'", "' '", 4, "must not be blank"),
         ("rule = 'a.b'", "layer = 'sha256:12'", 4, "invalid digest"),

@@ -37,7 +37,7 @@ fn unknown_fields_of_every_kind_of_rule_are_refused_with_their_line() {
         let line = format!("line {}", 8 + own.lines().count());
         let message = source.to_string();
         assert!(
-            message.contains("unknown field, expected one of `id`") && message.contains(&line),
+            message.contains("unknown field `colour`, expected one of `id`") && message.contains(&line),
             "{kind}: {message}"
         );
     }

@@ -60,7 +60,7 @@ fn variables_override_the_file() {
     assert!(policy.is_allowed(&digest) && policy.terms(&["a/b"], None).is_audit);
     let error = load_text(LISTEN, &[("LAYERSIFT_SERVE_LISTEN__APO", "127.0.0.1:9000")]).unwrap_err();
     assert!(
-        error.contains("LAYERSIFT_SERVE_LISTEN__APO") && error.contains("unknown field, expected one of `api`"),
+        error.contains("LAYERSIFT_SERVE_LISTEN__APO") && error.contains("unknown field `apo`, expected one of `api`"),
         "{error}"
     );
 }
