@@ -58,8 +58,14 @@ fn databases(out: &Path, set: &str, patterns: &[Pattern]) -> Result<String, Fail
     let mut code = String::new();
     let levels = if env::var("CARGO_CFG_TARGET_ARCH")? == "x86_64" { &LEVELS[..] } else { &LEVELS[2..] };
     for (name, features) in levels {
-        // Another architecture than this one, or a library without that level: the program compiles for itself.
-        let Ok(database) = compile(patterns, *features) else { continue };
+        let database = match compile(patterns, *features) {
+            Ok(database) => database,
+            // Another architecture than this one, or a library without that level: the program compiles for itself.
+            Err(error) => {
+                println!("cargo::warning=no database of the rules for {set} and {name} processors: {error}");
+                continue;
+            }
+        };
         let file = out.join(format!("{set}-{name}.db"));
         fs::write(&file, database.iter().map(|byte| byte ^ MASK).collect::<Vec<u8>>())?;
         write!(code, "include_bytes!({:?}),", file.display().to_string())?;

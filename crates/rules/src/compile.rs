@@ -36,6 +36,9 @@ impl PatternSet {
     }
 }
 
+/// The shortest keyword that counts as a beginning. Shorter ones are everywhere in binary files.
+const SHORTEST_BEGINNING: usize = 3;
+
 /// A keyword at which an engine begins the patterns of many signatures, which takes time though nothing is found.
 #[derive(Clone, Debug)]
 pub struct BeginningKeyword {
@@ -50,12 +53,13 @@ pub fn beginning_keywords(signatures: &[Signature]) -> Vec<BeginningKeyword> {
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for Signature { keywords, .. } in signatures.iter().filter(|one| one.paths.is_empty() && !are_rare(&one.keywords)) {
         let distinct: std::collections::BTreeSet<_> = keywords.iter().map(|one| one.to_ascii_lowercase()).collect();
-        for keyword in distinct {
+        for keyword in distinct.into_iter().filter(|one| one.len() >= SHORTEST_BEGINNING) {
             *counts.entry(keyword).or_default() += 1;
         }
     }
     let begin = |(keyword, signatures): (String, u32)| {
-        let expression = format!("(?i){}", regex_syntax::escape(&keyword));
+        let bytes: String = keyword.bytes().map(|byte| format!("\\x{byte:02x}")).collect();
+        let expression = format!("(?i){bytes}");
         BeginningKeyword { pattern: Pattern::made(expression, keyword.len()), signatures }
     };
     counts.into_iter().map(begin).collect()

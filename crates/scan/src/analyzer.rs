@@ -325,8 +325,8 @@ impl Analyzer {
         (findings, gap)
     }
 
-    /// Adds findings to `findings`. Returns a gap if not all strings were searched. They may take as much work as a layer
-    /// of their size.
+    /// Adds findings to `findings`. Returns a gap if not all strings were searched. They may take as much work as a
+    /// small layer.
     fn search_configuration(
         &self,
         config: &ImageConfig,
@@ -337,9 +337,8 @@ impl Analyzer {
         for field in fields(config) {
             let mut found = Matches::default();
             let bytes = field.text.as_bytes();
-            work.add_blob_bytes(bytes.len() as u64);
             if !work.add(worker.work() - counted) {
-                let detail = "the configuration takes more work than one of its size may; the rest was not scanned";
+                let detail = "the configuration takes more work than one may; the rest was not scanned";
                 return Ok(Some(Gap::new(GapReason::DocumentTooLarge, detail)));
             }
             counted = worker.work();
