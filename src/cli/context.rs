@@ -25,6 +25,9 @@ use layersift_source::registry::{
 };
 use layersift_store::{Store, StoreOptions};
 
+/// The bytes of the stack on which rules are loaded, which needs little.
+const LOADING_STACK: usize = 256 << 10;
+
 /// What `sweep` and `worker` work with.
 pub(crate) struct FleetContext {
     pub(crate) store: Store,
@@ -85,7 +88,7 @@ pub(crate) fn ruleset(files: &[PathBuf]) -> anyhow::Result<Ruleset> {
 /// Loads what was compiled of the built-in rules on a thread of its own, while rules are read and other things happen.
 pub(crate) fn load_ahead() {
     // Without that thread, the analyzer loads them.
-    let _ = thread::Builder::new().spawn(load_built_in);
+    let _ = thread::Builder::new().stack_size(LOADING_STACK).spawn(load_built_in);
 }
 
 /// An analyzer with the rules of `ruleset`. Warnings about them are printed.

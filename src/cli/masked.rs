@@ -10,7 +10,7 @@ const MASK: &str = "***";
 const NAMES: [&str; 5] = ["pin-value=", "pin-source=", "password=", "passwd=", "pwd="];
 
 /// The fewest bytes of a secret that is searched for in messages. A shorter one is hidden where it stands in a URL.
-const SHORTEST: usize = 4;
+const SHORTEST: usize = 6;
 
 /// The environment variables that may have a login, besides those of this program.
 const VARIABLES: [&str; 4] = ["DOCKER_HOST", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];

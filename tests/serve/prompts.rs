@@ -332,7 +332,7 @@ fn our_own_question_is_answered_in_a_form_that_sdks_show() {
 fn a_text_that_begins_as_json_does_is_masked_in_a_copy() {
     let gate = Gate::start(MASKING);
     let token = token();
-    for (before, expected) in [("[note] pass ", 200), ("\"a quote\" and ", 200), ("[", 403)] {
+    for (before, expected) in [("[note] pass ", 200), ("\"a quote\" and ", 200), ("{\"", 403)] {
         let answer = gate.client.post_text("/v1/prompts/check", &format!("{before}{token} on")).expect(expected);
         let copy = if expected == 200 { json!(format!("{before}[MASKED {RULE}] on")) } else { Value::Null };
         assert_eq!(answer.json()["copy"], copy, "{before}");

@@ -10,8 +10,8 @@ pub(crate) const PARSED: u64 = 8;
 /// every other byte.
 pub(crate) const DATABASE: u64 = 40;
 
-/// The work of a byte that is decompressed, and of one that it is decompressed from: a stream may consist of blocks that
-/// hold nothing.
+/// The work of a byte that is decompressed, and of one that it is decompressed from: a stream may consist of blocks
+/// that hold nothing.
 pub(crate) const INFLATED: u64 = 2;
 
 /// The work of a member of an archive: its entry is read more than once.

@@ -9,8 +9,8 @@ use std::ops::Range;
 /// The deepest nesting of objects and arrays. Schemas of tools nest about twenty levels deep.
 pub(crate) const MOST_DEPTH: usize = 128;
 
-/// The most values of a document, without the numbers in lists of numbers. A chat of a million tokens with all its tools
-/// has some tens of thousands. Each takes up to 256 bytes until the body was checked.
+/// The most values of a document, without the numbers in lists of numbers. A chat of a million tokens with all its
+/// tools has some tens of thousands. Each takes up to 256 bytes until the body was checked.
 pub(crate) const MOST_VALUES: usize = 250_000;
 
 /// The most bytes of a document, whatever the policy allows: places in it have 32 bits.

@@ -64,8 +64,8 @@ const LAYER_BYTES: u64 = 24 << 20;
 /// The memory of a small file that is scanned by itself: one window, and what is found.
 const SMALL_FILE_BYTES: u64 = 4 << 20;
 
-/// How many bytes of a layer each byte of a small file counts for: what expressions take is counted as the most that they may
-/// take, and texts of people have many candidates.
+/// How many bytes of a layer each byte of a small file counts for: what expressions take is counted as the most that
+/// they may take, and texts of people have many candidates.
 const SMALL_FILE_WORK: u64 = 16;
 
 /// Scans layers with shared buffers and a bounded queue of windows.

@@ -132,6 +132,9 @@ fn image(
         let (said, found) = (name(&source.reference), name(&found.reference));
         unchecked.push(format!("the name: the bundle calls the image {said}, and the target {found}"));
     }
+    if found.platform != source.platform {
+        faults.push("the bundle has another platform than the target".into());
+    }
     let ids: BTreeSet<&str> =
         said.artifacts.iter().flat_map(|artifact| &artifact.findings).map(|found| &found.id[..]).collect();
     let key = context::fingerprint_key(&args.fingerprint_key)?;

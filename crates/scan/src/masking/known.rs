@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, OnceCell};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use layersift_model::{FingerprintKey, HEAD, LONGEST_NAME, Secret, WindowHash, WindowSums};
@@ -18,16 +18,21 @@ const MOST_COMPARISONS: u64 = 20_000_000;
 pub(crate) struct KnownSecrets<'s> {
     key: &'s FingerprintKey,
     hash: WindowHash,
-    /// By the hash of their first bytes.
-    by_head: HashMap<u16, ByLength<'s>>,
-    /// Which hashes begin one: most places of a text need no look at the map.
-    begins: Box<[bool; 1 << 16]>,
+    /// By the hash of their first bytes, the longest first, and by the hash of all of their bytes.
+    entries: Vec<Entry<'s>>,
+    /// Where those with each hash of their first bytes begin, and where the last ones end.
+    begins: Vec<u32>,
     longest: usize,
     comparisons: Cell<u64>,
 }
 
-/// Secrets by their length, the longest first, and by the hash of all of their bytes.
-type ByLength<'s> = BTreeMap<Reverse<usize>, HashMap<u16, Vec<&'s Secret>>>;
+/// A secret. An image may have a hundred thousand, so it is small.
+struct Entry<'s> {
+    head: u16,
+    whole: u16,
+    length: u32,
+    secret: &'s Secret,
+}
 
 impl<'s> KnownSecrets<'s> {
     /// Those of `secrets` that are long enough not to be ordinary words, and short enough to be in a name; `None` if
@@ -40,15 +45,22 @@ impl<'s> KnownSecrets<'s> {
         let distinct: BTreeSet<&Secret> = secrets.into_iter().filter(fits).collect();
         let longest = distinct.iter().map(|secret| secret.len()).max()?;
         let hash = WindowHash::new(key);
-        let mut by_head: HashMap<u16, ByLength<'s>> = HashMap::new();
-        let mut begins = Box::new([false; 1 << 16]);
-        for secret in distinct {
+        let entry = |secret: &'s Secret| {
             let windows = secret.windows(&hash);
-            begins[usize::from(windows.head)] = true;
-            let of_length = by_head.entry(windows.head).or_default().entry(Reverse(secret.len())).or_default();
-            of_length.entry(windows.whole).or_default().push(secret);
-        }
-        Some(KnownSecrets { key, hash, by_head, begins, longest, comparisons: Cell::new(0) })
+            Entry { head: windows.head, whole: windows.whole, length: secret.len() as u32, secret }
+        };
+        let mut entries: Vec<Entry<'s>> = distinct.into_iter().map(entry).collect();
+        entries.sort_by_key(|entry| (entry.head, Reverse(entry.length), entry.whole));
+        let begin = |head: u32| entries.partition_point(|entry| u32::from(entry.head) < head) as u32;
+        let begins = (0..=1 << 16).map(begin).collect();
+        Some(KnownSecrets { key, hash, entries, begins, longest, comparisons: Cell::new(0) })
+    }
+
+    /// The secrets whose first bytes have the hash `head`.
+    fn beginning(&self, head: u16) -> &[Entry<'s>] {
+        let bounds = (self.begins.get(usize::from(head)), self.begins.get(usize::from(head) + 1));
+        let (Some(from), Some(to)) = bounds else { return &[] };
+        self.entries.get(*from as usize..*to as usize).unwrap_or_default()
     }
 
     /// `text` with all secrets masked; `None` if it has none.
@@ -65,8 +77,7 @@ impl<'s> KnownSecrets<'s> {
             let start = at;
             while at < start + BLOCK {
                 let Some(head) = sums.window(at - start, HEAD) else { break };
-                let found = if self.begins[usize::from(head)] { self.at(head, block, at - start, &sums) } else { None };
-                let Some((secret, range)) = found else {
+                let Some((secret, range)) = self.at(head, block, at - start, &sums) else {
                     at += 1;
                     continue;
                 };
@@ -88,20 +99,24 @@ impl<'s> KnownSecrets<'s> {
 
     /// The longest secret at the place `at` of `block`, where the first bytes have the hash `head`.
     fn at(&self, head: u16, block: &[u8], at: usize, sums: &WindowSums<'_>) -> Option<(&'s Secret, Range<usize>)> {
-        for (Reverse(length), secrets) in self.by_head.get(&head)? {
-            let Some(whole) = sums.window(at, *length) else { continue };
+        for of_length in self.beginning(head).chunk_by(|a, b| a.length == b.length) {
+            let first = of_length.first()?;
+            let length = first.length as usize;
+            let Some(whole) = sums.window(at, length) else { continue };
             let range = at..at + length;
             self.comparisons.set(self.comparisons.get() + 1);
             if self.comparisons.get() > MOST_COMPARISONS {
-                return secrets.values().flatten().next().map(|secret| (*secret, range));
+                return Some((first.secret, range));
             }
             let window = block.get(range.clone())?;
             let fingerprint = OnceCell::new();
-            let is = |secret: &&&Secret| {
-                secret.is(window, || fingerprint.get_or_init(|| self.key.fingerprint(window)).clone())
+            let is = |entry: &&Entry<'_>| {
+                entry.secret.is(window, || fingerprint.get_or_init(|| self.key.fingerprint(window)).clone())
             };
-            if let Some(secret) = secrets.get(&whole).and_then(|secrets| secrets.iter().find(is)) {
-                return Some((secret, range));
+            let from = of_length.partition_point(|entry| entry.whole < whole);
+            let mut same = of_length.get(from..).unwrap_or_default().iter().take_while(|entry| entry.whole == whole);
+            if let Some(entry) = same.find(is) {
+                return Some((entry.secret, range));
             }
         }
         None
