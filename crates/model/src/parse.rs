@@ -121,19 +121,16 @@ fn without_values(message: &str) -> String {
     if ["missing field `", "duplicate field `"].iter().any(|start| message.strip_prefix(start).is_some_and(is_name)) {
         return message.into();
     }
-    // Whoever misspells a field wants to see which one.
-    if message
-        .strip_prefix("unknown field `")
-        .and_then(|rest| rest.split_once('`'))
-        .is_some_and(|(name, _)| is_word(name))
-    {
-        return message.into();
-    }
     let (head, expected) = match EXPECTED.iter().filter_map(|word| message.rfind(word)).max() {
         // In the words for what was expected, quotes come in pairs; else they are in the middle of a value.
-        Some(at) if message[at..].matches('`').count() % 2 == 0 => message.split_at(at),
+        Some(at) if message[at..].matches('`').count().is_multiple_of(2) => message.split_at(at),
         _ => (message, ""),
     };
+    // Whoever misspells a field wants to see which one.
+    let name = head.strip_prefix("unknown field `").and_then(|name| name.strip_suffix('`'));
+    if name.is_some_and(is_word) {
+        return head.to_string() + first_line(expected);
+    }
     // After a kind of value, as in "invalid type: string", nothing stands for it.
     let hidden = if head.starts_with("invalid type") || head.starts_with("unknown") { "" } else { " …" };
     let head = QUOTES.into_iter().fold(head.to_string(), |head, quote| match (head.find(quote), head.rfind(quote)) {
@@ -142,8 +139,11 @@ fn without_values(message: &str) -> String {
         }
         _ => head,
     });
-    let first_line = |text: &str| text.lines().next().unwrap_or_default().to_string();
-    first_line(&head) + &first_line(expected)
+    first_line(&head).to_string() + first_line(expected)
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 /// Whether `text` is the name of a field and the quote after it.
@@ -155,7 +155,8 @@ fn is_name(text: &str) -> bool {
 
 /// Whether `name` is made of words of small letters, as names of fields are and tokens are not.
 fn is_word(name: &str) -> bool {
-    name.len() <= LONGEST_WORD && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_-".contains(&byte))
+    (1..=LONGEST_WORD).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_-".contains(&byte))
 }
 
 #[cfg(test)]

@@ -114,13 +114,13 @@ fn read(path: &Path) -> Result<String, SettingsError> {
 }
 
 fn parse(name: &str, text: &str) -> Result<Settings, SettingsError> {
-    parse::toml(text).map_err(|source| SettingsError::Parse { path: name.into(), source: source })
+    parse::toml(text).map_err(|source| SettingsError::Parse { path: name.into(), source })
 }
 
 /// The settings of a file with those of variables in place of its own, as a file: places in it are those of values.
 fn with_variables(name: &str, text: &str, variables: &[(String, String)]) -> Result<String, SettingsError> {
     let mut whole: toml::Table =
-        parse::toml(text).map_err(|source| SettingsError::Parse { path: name.into(), source: source })?;
+        parse::toml(text).map_err(|source| SettingsError::Parse { path: name.into(), source })?;
     let mut text = text.to_string();
     for (variable, value) in variables {
         let invalid = |reason: String| SettingsError::Variable { name: variable.clone(), reason };

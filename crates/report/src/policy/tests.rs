@@ -193,7 +193,7 @@ fn a_mistake_is_named_with_file_and_line() {
         ("rule =", "rules =", 4, "unknown field"),
         ("'a.b'", "' '", 4, "must not be blank"),
         ("rule = 'a.b'", "layer = 'sha256:12'", 4, "invalid digest"),
-        ("rule = 'a.b'", "path = 'a{b'", 4, "alternat"),
+        ("rule = 'a.b'", "path = 'a{b'", 4, "error parsing glob"),
         ("rule = 'a.b'", "path = ''", 4, "must not be blank"),
         ("'r'", "'\t'", 5, "must not be blank"),
         ("2026-12-31", "'2026-02-30'", 6, "YYYY-MM-DD"),
