@@ -51,8 +51,11 @@ impl<'s> KnownSecrets<'s> {
         };
         let mut entries: Vec<Entry<'s>> = distinct.into_iter().map(entry).collect();
         entries.sort_by_key(|entry| (entry.head, Reverse(entry.length), entry.whole));
-        let begin = |head: u32| entries.partition_point(|entry| u32::from(entry.head) < head) as u32;
-        let begins = (0..=1 << 16).map(begin).collect();
+        let mut begins = Vec::with_capacity((1 << 16) + 1);
+        for (at, entry) in entries.iter().enumerate() {
+            begins.resize(begins.len().max(usize::from(entry.head) + 1), at as u32);
+        }
+        begins.resize((1 << 16) + 1, entries.len() as u32);
         Some(KnownSecrets { key, hash, entries, begins, longest, comparisons: Cell::new(0) })
     }
 
