@@ -27,6 +27,19 @@ fn section(kind: u32, flags: u64, address: u64, offset: usize, size: usize, link
     header
 }
 
+/// The header of a shared library of x86-64, whose section headers stand at `headers`. The names of sections are in
+/// section 2.
+fn header(headers: usize, sections: usize) -> Vec<u8> {
+    let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
+    bytes.resize(16, 0);
+    bytes.extend([3_u16, 62].map(u16::to_le_bytes).concat());
+    bytes.extend(1_u32.to_le_bytes());
+    bytes.extend([0, 0, headers as u64].map(u64::to_le_bytes).concat());
+    bytes.extend(0_u32.to_le_bytes());
+    bytes.extend([64, 56, 0, 64, sections as u16, 2].map(u16::to_le_bytes).concat());
+    bytes
+}
+
 /// A shared library of x86-64 that imports a function which takes a key. Its `code` is zeros, `slots` are the addresses
 /// that the function is bound to, and `tables` sections name the same relocations.
 fn library(code: usize, slots: &[u64], tables: usize) -> Vec<u8> {
@@ -35,13 +48,7 @@ fn library(code: usize, slots: &[u64], tables: usize) -> Vec<u8> {
     let headers = 64 + names.len() + symbol.len();
     let relocations = headers + 64 * (4 + tables);
     let at_code = relocations + 24 * slots.len();
-    let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
-    bytes.resize(16, 0);
-    bytes.extend([3_u16, 62].map(u16::to_le_bytes).concat());
-    bytes.extend(1_u32.to_le_bytes());
-    bytes.extend([0, 0, headers as u64].map(u64::to_le_bytes).concat());
-    bytes.extend(0_u32.to_le_bytes());
-    bytes.extend([64, 56, 0, 64, 4 + tables as u16, 2].map(u16::to_le_bytes).concat());
+    let mut bytes = header(headers, 4 + tables);
     bytes.extend(names);
     bytes.extend(&symbol);
     bytes.extend(section(0, 0, 0, 0, 0, 0));
@@ -142,13 +149,7 @@ fn auditable(count: usize) -> Vec<u8> {
     let packed = encoder.finish().unwrap();
     let names = b"\0.dep-v0\0";
     let headers = 64 + names.len() + packed.len();
-    let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
-    bytes.resize(16, 0);
-    bytes.extend([3_u16, 62].map(u16::to_le_bytes).concat());
-    bytes.extend(1_u32.to_le_bytes());
-    bytes.extend([0, 0, headers as u64].map(u64::to_le_bytes).concat());
-    bytes.extend(0_u32.to_le_bytes());
-    bytes.extend([64_u16, 56, 0, 64, 3, 2].map(u16::to_le_bytes).concat());
+    let mut bytes = header(headers, 3);
     bytes.extend(names);
     bytes.extend(&packed);
     bytes.extend(section(0, 0, 0, 0, 0, 0));
