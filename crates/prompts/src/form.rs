@@ -204,7 +204,9 @@ pub(crate) fn read_again(body: &[u8], form: Option<Form>) -> Result<Conversation
     let (parts, unseen) = collect(body, &document, &marks);
     let model = model_of(&document).or_else(|| batch::model(&document));
     let is_answer = form.is_answer(&document);
-    let pieces = if form == Form::Json { pieces(&document) } else { Vec::new() };
+    // Only UTF-8 was read as a document.
+    let whole = std::str::from_utf8(body).unwrap_or_default();
+    let pieces = if form == Form::Json { pieces(whole, &document) } else { Vec::new() };
     Ok(Conversation { form, parts, pieces, unseen, model, is_answer, body, _room: None })
 }
 

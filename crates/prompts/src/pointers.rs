@@ -54,15 +54,6 @@ impl<'a> Pointers<'a> {
         self.add(ROOT, Name::Key(at))
     }
 
-    /// Adds a pointer that is written already.
-    pub(crate) fn add_written(&mut self, pointer: &str) -> u32 {
-        pointer.split('/').skip(1).fold(ROOT, |parent, name| {
-            let at = offset(self.text.len());
-            self.text.to_mut().push_str(&quote(&name.replace("~1", "/").replace("~0", "~")));
-            self.add(parent, Name::Key(at))
-        })
-    }
-
     /// Writes a pointer.
     pub(crate) fn write(&self, pointer: u32) -> String {
         let mut names = Vec::new();

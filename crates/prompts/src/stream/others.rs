@@ -9,8 +9,9 @@ use super::channel::{CONTEXT, MOST_WAITING, floor, reason};
 use super::holdback::safe_end;
 use crate::conversation::{Kind, Role, Turn, scope};
 use crate::gate::{Client, Gate, incomplete};
-use crate::json::{Node, Value};
+use crate::json::{Node, Value, offset};
 use crate::outcome::Found;
+use crate::pointers::Name;
 use crate::policy::Action;
 use crate::verdict::Reason;
 
@@ -64,8 +65,8 @@ pub(crate) struct Other<'e, 'a> {
     pub(crate) key: String,
     /// The string.
     pub(crate) node: &'e Node<'a>,
-    /// Its JSON pointer.
-    pub(crate) pointer: String,
+    /// The steps to it from the event.
+    pub(crate) path: Vec<Name>,
 }
 
 /// The strings of an event that may be pieces, but for those that begin where `known` says.
@@ -78,26 +79,30 @@ pub(crate) fn others<'e, 'a>(event: &'e Node<'a>, known: &[u32]) -> Vec<Other<'e
             _ => {}
         }
     }
-    let mut walk = Walk { key, pointer: String::new(), known, found: Vec::new() };
-    walk.value(event);
-    walk.found
+    Walk::of(event, key, known)
 }
 
 /// A walk over the strings of an event.
 struct Walk<'e, 'a, 'k> {
     key: String,
-    pointer: String,
+    path: Vec<Name>,
     known: &'k [u32],
     found: Vec<Other<'e, 'a>>,
 }
 
-impl<'e, 'a> Walk<'e, 'a, '_> {
+impl<'e, 'a, 'k> Walk<'e, 'a, 'k> {
+    fn of(node: &'e Node<'a>, key: String, known: &'k [u32]) -> Vec<Other<'e, 'a>> {
+        let mut walk = Walk { key, path: Vec::new(), known, found: Vec::new() };
+        walk.value(node);
+        walk.found
+    }
+
     fn value(&mut self, node: &'e Node<'a>) {
         match &node.value {
             Value::Object(members) => {
                 for member in members.iter().filter(|member| !is_whole(&member.key)) {
                     let name = member.key.replace('~', "~0").replace('/', "~1");
-                    self.inside(&name, &name, &member.node);
+                    self.inside(&name, Name::Key(member.key_at), &member.node);
                 }
             }
             Value::Array(items) => {
@@ -107,23 +112,23 @@ impl<'e, 'a> Walk<'e, 'a, '_> {
                         Some(Value::Number(index)) => index,
                         _ => "*",
                     };
-                    self.inside(index, &at.to_string(), item);
+                    self.inside(index, Name::Index(offset(at)), item);
                 }
             }
             Value::String(text) if !text.is_empty() && !self.known.contains(&node.span.start) => {
-                self.found.push(Other { key: self.key.clone(), node, pointer: self.pointer.clone() });
+                self.found.push(Other { key: self.key.clone(), node, path: self.path.clone() });
             }
             Value::String(_) | Value::Number(_) | Value::Numbers(_) | Value::Literal => {}
         }
     }
 
-    fn inside(&mut self, key: &str, name: &str, node: &'e Node<'a>) {
-        let (key_length, pointer_length) = (self.key.len(), self.pointer.len());
+    fn inside(&mut self, key: &str, name: Name, node: &'e Node<'a>) {
+        let length = self.key.len();
         self.key.extend(["/", key]);
-        self.pointer.extend(["/", name]);
+        self.path.push(name);
         self.value(node);
-        self.key.truncate(key_length);
-        self.pointer.truncate(pointer_length);
+        self.key.truncate(length);
+        self.path.pop();
     }
 }
 
@@ -133,9 +138,7 @@ fn is_whole(name: &str) -> bool {
 
 /// The last string of a value that a text may begin with.
 pub(crate) fn last_string<'e>(node: &'e Node<'_>) -> Option<&'e str> {
-    let mut walk = Walk { key: String::new(), pointer: String::new(), known: &[], found: Vec::new() };
-    walk.value(node);
-    walk.found.last().and_then(|other| other.node.text())
+    Walk::of(node, String::new(), &[]).last().and_then(|other| other.node.text())
 }
 
 /// The texts of such strings, and the events that wait for them.
