@@ -3,7 +3,9 @@
 
 use std::io::Write;
 
-use crate::support::image::{Layer, bytes, config, digest, hex, manifest, oci, oci_with, write_directory};
+use crate::support::image::{
+    Layer, archive, bytes, config, digest, docker_save, hex, manifest, oci, oci_with, write_directory,
+};
 use crate::support::tar::{Tar, gzip, header, zstd};
 use crate::support::{Run, findings, gap_reasons, layersift, layersift_with_input, report_of, text};
 use layersift_model::Limits;
@@ -125,6 +127,44 @@ fn the_limit_of_work_is_at_the_same_place_with_any_number_of_threads() {
     for threads in [2, 8] {
         assert_eq!(report(threads)["findings"], first["findings"]);
     }
+}
+
+#[test]
+fn an_archive_that_is_compressed_as_a_whole_permits_work_by_its_own_bytes() {
+    let tar = Tar::new().file("env", token(1)).file("blank", vec![b' '; 8 << 20]).finish();
+    let packed = zstd(&archive(&docker_save(&[Layer::plain(tar)])));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), packed).unwrap();
+    let report = |layer_work| {
+        let limits = Limits { layer_work, layer_work_per_byte: 16, ..Limits::default() };
+        let options = Options { limits, ..Options::default() };
+        report_of(&Analyzer::new(Ruleset::built_in().unwrap(), options).unwrap(), text(file.path()))
+    };
+    assert_eq!(report(32 << 20)["gaps"], json!([]));
+    // The bytes of the layer, which are not compressed, would permit four times of what it takes.
+    let cut = report(4 << 20);
+    assert_eq!((gap_reasons(&cut), findings(&cut).len()), (vec!["layer-too-large"], 1));
+}
+
+#[test]
+fn an_archive_that_decompresses_to_far_more_than_others() {
+    const SIZE: u64 = 400 << 20;
+    let mut out = ::zstd::Encoder::new(Vec::new(), 1).unwrap();
+    out.write_all(&Tar::new().entry(header("blobs/sha256/x", EntryType::Regular, SIZE), b"").unfinished()).unwrap();
+    (0..SIZE >> 20).for_each(|_| out.write_all(&[b'\n'; 1 << 20]).unwrap());
+    out.write_all(&Tar::new().file("manifest.json", "[]").finish()).unwrap();
+    let run = layersift_with_input(&["scan", "-"], out.finish().unwrap()).expect(2);
+    assert!(run.stderr.contains("decompresses to far more than an archive of its size may"), "{}", run.stderr);
+}
+
+#[test]
+fn names_are_not_scanned_beyond_the_limit_of_work() {
+    let long = |number: usize| format!("{number}/{}", "a".repeat(80));
+    let tar = (0..2_000).fold(Tar::new(), |tar, number| tar.file(&long(number), b"")).file(&token(1), b"").finish();
+    let layer = Layer::plain(tar);
+    assert_eq!(findings(&scan(std::slice::from_ref(&layer)).expect(0).json()).len(), 1);
+    let report = limited(&[layer], Limits { layer_work: 1 << 20, layer_work_per_byte: 0, ..Limits::default() });
+    assert_eq!((gap_reasons(&report), findings(&report).len()), (vec!["layer-too-large"], 0));
 }
 
 #[test]

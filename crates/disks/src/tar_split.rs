@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::MultiGzDecoder;
+use layersift_format::compression::{Bounded, CompressedBytes};
 use layersift_model::parse;
 use serde::Deserialize;
 
@@ -18,6 +19,11 @@ use crate::root;
 
 /// The most bytes of a line. A segment has headers and padding, of which extended headers are the largest.
 const LINE: u64 = 16 << 20;
+
+/// What a record may decompress to, in the units of [`Bounded`]: 32 MiB, and 32 bytes for each of its own. Usually it is
+/// ten.
+const BASE_WORK: u64 = 64 << 20;
+const WORK_PER_BYTE: u64 = 64;
 
 const FILE: u8 = 1;
 const SEGMENT: u8 = 2;
@@ -34,7 +40,7 @@ struct Line {
 
 /// The record of an archive.
 struct Record {
-    lines: BufReader<MultiGzDecoder<File>>,
+    lines: Box<dyn BufRead + Send>,
 }
 
 /// The archive of a layer.
@@ -104,7 +110,9 @@ pub(crate) fn recorded_files(record: &Path, files: &Path) -> io::Result<HashSet<
 
 impl Record {
     fn open(path: &Path) -> io::Result<Record> {
-        Ok(Record { lines: BufReader::new(MultiGzDecoder::new(root::open_file(path)?)) })
+        let compressed = CompressedBytes::default();
+        let plain = MultiGzDecoder::new(compressed.counting(root::open_file(path)?));
+        Ok(Record { lines: Box::new(BufReader::new(Bounded::new(plain, compressed, BASE_WORK, WORK_PER_BYTE))) })
     }
 
     /// The next segment, or the next file that has content.
@@ -226,6 +234,14 @@ mod tests {
         fs::write(files.join("etc/a"), "hell").unwrap();
         assert_eq!(check(&record, &files), Err("./etc/a has 4 bytes, and had 5".into()));
         assert!(TarSplit::open(&record, &files).unwrap().read_to_end(&mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn a_record_that_decompresses_to_far_more_than_others_is_not_read_to_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let record = record(directory.path(), &format!("{}\n", r#"{"type":1,"size":0}"#).repeat(3 << 20));
+        let error = check(&record, directory.path()).unwrap_err();
+        assert!(error.contains("decompresses to far more"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 
+use crate::compression::CompressedBytes;
 use crate::map::{MappedFile, Region, RegionReader};
 
 /// The bytes of a blob, not yet verified against a digest.
@@ -12,6 +13,8 @@ pub enum Blob<'a> {
     File(MappedFile),
     /// A stream that can be read once.
     Stream(Box<dyn Read + Send + 'a>),
+    /// The same within an archive that is compressed as a whole.
+    Decompressed(Box<dyn Read + Send + 'a>, CompressedBytes),
 }
 
 impl<'a> Blob<'a> {
@@ -19,7 +22,7 @@ impl<'a> Blob<'a> {
     pub fn region(&self) -> Option<&Region<'a>> {
         match self {
             Blob::Mapped(region) => Some(region),
-            Blob::File(_) | Blob::Stream(_) => None,
+            Blob::File(_) | Blob::Stream(_) | Blob::Decompressed(..) => None,
         }
     }
 
@@ -28,7 +31,7 @@ impl<'a> Blob<'a> {
         match self {
             Blob::Mapped(region) => Box::new(RegionReader::new(region)),
             Blob::File(map) => Box::new(map.into_reader()),
-            Blob::Stream(stream) => stream,
+            Blob::Stream(stream) | Blob::Decompressed(stream, _) => stream,
         }
     }
 

@@ -3,6 +3,7 @@
 //! A stream of many gzip members, Zstandard frames, or xz or bzip2 streams is read to its end. Bytes that the format
 //! allows and that decompression does not give, such as a comment, are handed to [`Undecoded`].
 
+mod bounded;
 mod gzip;
 mod undecoded;
 mod zstandard;
@@ -11,6 +12,7 @@ use std::any::Any;
 use std::fmt;
 use std::io::{self, BufReader, Read};
 
+pub use bounded::{Bounded, CompressedBytes, WholeReads, is_zeros, read_until_error};
 pub use undecoded::{Undecoded, UndecodedPart};
 pub use zstandard::{FRAME_HEADER_BYTES, WINDOW_LOG_MAX, window};
 

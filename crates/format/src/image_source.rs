@@ -1,8 +1,6 @@
 //! Image sources: the trait that every transport implements. A source lists its images and opens their blobs, without
 //! decoding them.
 
-use std::io::Read;
-
 use layersift_model::{Digest, Gap};
 
 use crate::blob::Blob;
@@ -131,7 +129,7 @@ pub enum Fetched<'a> {
 }
 
 /// A function that is called for each layer of a stream, with the layer's name in the stream and its bytes.
-pub type OnLayer<'l> = dyn FnMut(&Location, Box<dyn Read + Send + '_>) + 'l;
+pub type OnLayer<'l> = dyn FnMut(&Location, Blob<'_>) + 'l;
 
 /// An image that can be read only once, such as on standard input.
 pub trait StreamedImage: Send {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use layersift_format::build::BuildHints;
 use layersift_format::manifest::{self, Image, ImageError, LayerSource};
 use layersift_format::platform::Choice;
-use layersift_format::{Blob, Cancellation, FileSet, ImageSource, Location, Opened, SourceError, StreamedImage};
+use layersift_format::{Cancellation, FileSet, ImageSource, Location, Opened, SourceError, StreamedImage};
 use layersift_model::{Digest, Gap, GapReason, ImageGap, ImagePath, ImageReport, LayerReport, Touch};
 
 use crate::analyzer::Analyzer;
@@ -175,9 +175,9 @@ impl<'a> ImageScan<'a> {
     /// Scans layers as the stream is read; only its end tells which images they belong to.
     fn stream(&self, stream: Box<dyn StreamedImage>) -> Result<Vec<ImageReport>, ScanError> {
         let mut read = self.no_layers();
-        let source = stream.read(&mut |location, bytes| {
+        let source = stream.read(&mut |location, blob| {
             self.observer.planned(read.len() + 1, None);
-            let (blob, algorithm) = (Blob::Stream(bytes), algorithm_of(location));
+            let algorithm = algorithm_of(location);
             let outcome =
                 read.next(|| Ok(Arc::new(self.analyzer.layer(blob, algorithm, &self.cancellation, self.observer))));
             read.insert(read.len(), location.clone(), outcome);

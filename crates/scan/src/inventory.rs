@@ -12,7 +12,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use layersift_format::manifest::{self, Image};
 use layersift_format::platform::Choice;
-use layersift_format::{Blob, Cancellation, ImageSource, Opened, SourceError, StreamedImage};
+use layersift_format::{Cancellation, ImageSource, Opened, SourceError, StreamedImage};
 use layersift_model::{Gap, GapReason, ImageGap, Inventory, InventoryLayer, Limits};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
@@ -105,9 +105,8 @@ impl<'a> InventoryScan<'a> {
         reader: &PackageReader<'_>,
     ) -> Result<Vec<(Inventory, u64)>, ScanError> {
         let mut read = self.no_layers();
-        let source = stream.read(&mut |location, bytes| {
+        let source = stream.read(&mut |location, blob| {
             self.observer.planned(read.len() + 1, None);
-            let blob = Blob::Stream(bytes);
             let outcome = read.next(|| {
                 let layer = reader.layer(blob, algorithm_of(location), &self.cancellation, self.observer);
                 Ok(Arc::new(layer))

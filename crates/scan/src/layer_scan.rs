@@ -165,11 +165,11 @@ impl LayerScanner {
             });
             let Both { scan: mut visitor, packages } = visitor;
             visitor.scan_headers();
-            sink.scan_names();
             facts.gaps.extend(visitor.allowance.gap());
             for part in facts.undecoded.drain(..) {
                 visitor.whole(part.name, &part.bytes);
             }
+            sink.scan_names();
             let collected = packages.map(PackageVisitor::into_entries).unwrap_or_default();
             (facts, (visitor.entries, visitor.owners), collected)
         });

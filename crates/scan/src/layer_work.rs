@@ -11,6 +11,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use layersift_format::compression::is_zeros;
 use layersift_model::{Gap, GapReason, Limits};
 
 use crate::confirm::keys::rounds;
@@ -83,12 +84,6 @@ fn letters(bytes: &[u8]) -> u64 {
     let counts = |(byte, before): (&u8, &u8)| u8::from(byte.is_ascii_alphabetic() & (byte != before));
     let of_chunk = |(chunk, before): (&[u8], &[u8])| chunk.iter().zip(before).map(counts).sum::<u8>();
     after.chunks(AT_ONCE).zip(bytes.chunks(AT_ONCE)).map(|pair| u64::from(of_chunk(pair))).sum()
-}
-
-/// Whether all of `bytes` are zeros. Most other bytes show it early.
-pub(crate) fn is_zeros(bytes: &[u8]) -> bool {
-    const AT_ONCE: usize = 4096;
-    bytes.chunks(AT_ONCE).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
 /// The work of one layer so far, and its limit.
@@ -233,7 +228,6 @@ mod tests {
 
     #[test]
     fn zeros_cost_little() {
-        assert!(is_zeros(&[]) && is_zeros(&[0; 5_000]));
         let mut bytes = vec![0; 5_000];
         assert_eq!(decompressed(&bytes), 2_500);
         bytes[4_999] = 1;

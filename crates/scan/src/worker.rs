@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use layersift_format::compression::is_zeros;
+
 use crate::compiled_rules::CompiledRules;
 use crate::confirm::{Confirmed, Matches};
 use crate::decoding;
 use crate::decoding::{Decoded, Encoding};
 use crate::engine::{Candidate, EngineError, Session};
-use crate::layer_work::{CANDIDATE, is_zeros, scanned};
+use crate::layer_work::{CANDIDATE, scanned};
 
 /// The maximum number of nested encodings.
 const MAX_DEPTH: usize = 4;

@@ -8,7 +8,9 @@ use std::collections::{HashMap, hash_map};
 use std::io::{self, Cursor, Read, Write};
 use std::path::PathBuf;
 
-use layersift_format::compression::{Codec, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, read_full};
+use layersift_format::compression::{
+    Bounded, Codec, CompressedBytes, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, read_full,
+};
 use layersift_format::tar::{BLOCK, Entry, Event, Kind, Parser};
 use layersift_format::{ArchiveError, Blob, Fetched, ImageSource, Location, OnLayer, SourceError, StreamedImage};
 use layersift_model::{Gap, GapList, GapReason, ImagePath, Limits};
@@ -20,6 +22,9 @@ use crate::tree::{ArchiveNames, Member, Tree, after_end, ambiguous, link_target,
 
 /// The most bytes of documents that are kept in memory, in total.
 const MAX_KEPT_BYTES: u64 = 64 << 20;
+
+/// The work that a compressed archive may take whatever its size, in units of [`Limits::layer_work`].
+const BASE_WORK: u64 = 4;
 
 /// What a stream is expected to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +74,8 @@ impl StreamedImage for ImageStream {
         // One archive is decompressed at a time, so its decoder need not ask for memory.
         let memory = |_| Some(Box::new(()) as DecoderMemory);
         let decoding = Decoding { undecoded: &undecoded, memory: &memory };
-        let mut plain = Codec::detect(&head[..length]).reader(whole, decoding).map_err(failed)?;
+        let codec = Codec::detect(&head[..length]);
+        let Plain { bytes: mut plain, compressed } = Plain::of(whole, codec, decoding, &limits).map_err(failed)?;
         let mut start = Cursor::new(Vec::new());
         let is_image = match layout {
             StreamLayout::RootFs => false,
@@ -80,12 +86,12 @@ impl StreamedImage for ImageStream {
             if length == 0 || (layout == StreamLayout::Detect && !begins_as_tar(start.get_ref())) {
                 return Err(SourceError::NotAnImage { path, what: "not a tar archive".into() });
             }
-            on_layer(&RootFs::layer(), Box::new(start.chain(plain)));
+            on_layer(&RootFs::layer(), layer(start.chain(plain), compressed.as_ref()));
             return Ok(Box::new(RootFs::passed(layout == StreamLayout::Detect)));
         }
         let gaps = GapList::new(limits.gap_bytes);
         let (tree, path) = (StreamedTree::default(), path.clone());
-        let mut collector = Collector { path, limits: &limits, tree, gaps, kept: 0 };
+        let mut collector = Collector { path, limits: &limits, compressed, tree, gaps, kept: 0 };
         collector.read(&mut start.chain(plain), on_layer)?;
         let Collector { mut tree, mut gaps, .. } = collector;
         gaps.extend(not_scanned(&undecoded));
@@ -98,6 +104,40 @@ impl StreamedImage for ImageStream {
             }
             _ => Box::new(DockerArchive::new(tree, reference, limits)),
         })
+    }
+}
+
+/// The uncompressed bytes of a stream.
+struct Plain<'a> {
+    bytes: Box<dyn Read + Send + 'a>,
+    /// The bytes that they are decompressed from; `None` if they were not compressed.
+    compressed: Option<CompressedBytes>,
+}
+
+impl<'a> Plain<'a> {
+    /// Decompresses `input`, as far as its bytes permit.
+    fn of(
+        input: impl Read + Send + 'a,
+        codec: Codec,
+        decoding: Decoding<'a>,
+        limits: &Limits,
+    ) -> io::Result<Plain<'a>> {
+        if codec == Codec::Plain {
+            return Ok(Plain { bytes: Box::new(input), compressed: None });
+        }
+        let compressed = CompressedBytes::default();
+        let bytes = codec.reader(compressed.counting(input), decoding)?;
+        let base = limits.layer_work.saturating_mul(BASE_WORK);
+        let bytes = Bounded::new(bytes, compressed.clone(), base, limits.layer_work_per_byte);
+        Ok(Plain { bytes: Box::new(bytes), compressed: Some(compressed) })
+    }
+}
+
+/// A layer in a stream.
+fn layer<'a>(bytes: impl Read + Send + 'a, compressed: Option<&CompressedBytes>) -> Blob<'a> {
+    match compressed {
+        Some(compressed) => Blob::Decompressed(Box::new(bytes), compressed.clone()),
+        None => Blob::Stream(Box::new(bytes)),
     }
 }
 
@@ -180,6 +220,8 @@ impl Tree for StreamedTree {
 struct Collector<'c> {
     path: PathBuf,
     limits: &'c Limits,
+    /// The bytes that the stream is decompressed from, if it is.
+    compressed: Option<CompressedBytes>,
     tree: StreamedTree,
     gaps: GapList,
     kept: u64,
@@ -271,7 +313,7 @@ impl Collector<'_> {
             return Ok(Kept::Document(head));
         }
         let whole = Cursor::new(head).chain(data);
-        on_layer(&Location(name.into()), Box::new(whole));
+        on_layer(&Location(name.into()), layer(whole, self.compressed.as_ref()));
         Ok(Kept::Passed)
     }
 }

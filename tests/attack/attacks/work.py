@@ -67,6 +67,35 @@ def layers_of_text_at_paths_with_rules(setting):
     yield setting.scan(oci_layout(setting.at("layout"), blobs))
 
 
+# What is compressed as a whole has layers that are not.
+@attack(2, 3)
+def archives_that_are_compressed_as_a_whole(setting):
+    for text in [b"\0", b"key ", b"A"]:
+        size = 4096 * MIB
+        path = setting.at("image.tar.zst")
+        with subprocess.Popen(["zstd", "-q", "-3", "-f", "-o", path], stdin=subprocess.PIPE) as process:
+            process.stdin.write(header("layer.tar", size + 512) + header("file", size))
+            for _ in range(size // MIB):
+                process.stdin.write(repeated(text, MIB))
+            process.stdin.close()
+        yield setting.scan(path)
+        yield setting.scan("rootfs:" + path)
+        yield setting.run("sbom", path)
+
+
+@attack(3)
+def links_and_whiteouts_with_long_names(setting):
+    for name, more in [("a" * 4_080, {"kind": b"1", "link": "f"}), ("a" * 2_000 + "/.wh." + "b" * 2_000, {})]:
+        path = setting.at("root.tar.zst")
+        with subprocess.Popen(["zstd", "-q", "-3", "-f", "-o", path], stdin=subprocess.PIPE) as process:
+            process.stdin.write(entry("f", b"x"))
+            for number in range(100_000):
+                process.stdin.write(entry(f"{number}/{name}", **more))
+            process.stdin.write(END)
+            process.stdin.close()
+        yield setting.scan("rootfs:" + path)
+
+
 @attack(3)
 def members_at_a_long_path(setting):
     name = "redis/raddb/mcp_tools/.codeium/a.cnf.kubeconfig/" * 80

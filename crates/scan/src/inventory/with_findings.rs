@@ -59,9 +59,9 @@ impl ImageScan<'_> {
 
     fn stream_with_inventory(&self, stream: Box<dyn StreamedImage>) -> Result<Vec<ReadImage>, ScanError> {
         let mut read = self.no_layers_with_packages();
-        let source = stream.read(&mut |location, bytes| {
+        let source = stream.read(&mut |location, blob| {
             self.observer.planned(read.len() + 1, None);
-            let outcome = read.next(|| Ok(self.read_both(Blob::Stream(bytes), algorithm_of(location))));
+            let outcome = read.next(|| Ok(self.read_both(blob, algorithm_of(location))));
             read.insert(read.len(), location.clone(), outcome);
             self.observer.layer_done();
         })?;

@@ -10,7 +10,10 @@ use std::sync::Arc;
 use super::background_hasher::BackgroundHasher;
 use super::buffer::{Bytes, Pool};
 use super::walk::{Overlap, Rest, Segment, Visitor, Walk, WalkError};
-use layersift_format::compression::{Codec, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, UndecodedPart, read_full};
+use layersift_format::compression::{
+    Codec, CompressedBytes, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, UndecodedPart, WholeReads, read_full,
+    read_until_error,
+};
 use layersift_format::{Blob, CancelReason, Cancellation, Region, RegionReader};
 use layersift_model::{Algorithm, Digest, Gap, GapReason, Hasher, Limits};
 
@@ -88,20 +91,30 @@ impl<'r> LayerReader<'r> {
     ) -> LayerFacts {
         match blob {
             // Windows may outlive this map, so they are copies of its bytes.
-            Blob::File(map) => self.streamed(Codec::detect(&map), Box::new(map.into_reader()), visitor, others),
+            Blob::File(map) => self.streamed(Codec::detect(&map), Box::new(map.into_reader()), None, visitor, others),
             Blob::Mapped(region) => match Codec::detect(&region) {
                 Codec::Plain => self.mapped(&region, visitor, others),
-                codec => self.streamed(codec, Box::new(RegionReader::new(region)), visitor, others),
+                codec => self.streamed(codec, Box::new(RegionReader::new(region)), None, visitor, others),
             },
-            Blob::Stream(mut stream) => {
-                let mut head = [0; MAGIC_BYTES];
-                // The same error occurs again when the stream is read.
-                let length = read_full(&mut stream, &mut head).unwrap_or(0);
-                let codec = Codec::detect(&head[..length]);
-                let whole = Cursor::new(head).take(length as u64).chain(stream);
-                self.streamed(codec, Box::new(whole), visitor, others)
-            }
+            Blob::Stream(stream) => self.stream(stream, None, visitor, others),
+            Blob::Decompressed(stream, compressed) => self.stream(stream, Some(compressed), visitor, others),
         }
+    }
+
+    /// Reads a layer of any codec; see [`LayerReader::streamed`].
+    fn stream<'a, V: Visitor<'a>>(
+        &self,
+        mut stream: Box<dyn Read + Send + 'a>,
+        compressed: Option<CompressedBytes>,
+        visitor: &mut V,
+        others: &mut dyn FnMut(Work<'a, V::File>),
+    ) -> LayerFacts {
+        let mut head = [0; MAGIC_BYTES];
+        // The same error occurs again when the stream is read.
+        let length = read_full(&mut stream, &mut head).unwrap_or(0);
+        let codec = Codec::detect(&head[..length]);
+        let whole = Cursor::new(head).take(length as u64).chain(stream);
+        self.streamed(codec, Box::new(whole), compressed, visitor, others)
     }
 
     /// Reads an uncompressed layer in a mapped file: windows are parts of the map. Pages are released with some
@@ -156,16 +169,21 @@ impl<'r> LayerReader<'r> {
         pass.finish(digest, hashed as u64)
     }
 
+    /// Reads a layer that is not in a mapped file. If it is in an archive that is compressed as a whole, the bytes
+    /// `compressed` of that permit work, and not its own.
     fn streamed<'a, V: Visitor<'a>>(
         &self,
         codec: Codec,
         input: Box<dyn Read + Send + 'a>,
+        compressed: Option<CompressedBytes>,
         visitor: &mut V,
         others: &mut dyn FnMut(Work<'a, V::File>),
     ) -> LayerFacts {
         let hasher = Hasher::new(self.algorithm);
-        let mut raw = Hashed { input, hasher, bytes: 0, reader: self, failure: None };
         let mut pass = WalkPass::new(self, codec, visitor, others);
+        pass.is_decompressed |= compressed.is_some();
+        let compressed = compressed.map(|bytes| (bytes.count(), bytes));
+        let mut raw = Hashed { input: WholeReads::new(input), hasher, bytes: 0, reader: self, compressed };
         let undecoded = Undecoded::default();
         let memory = |bytes| Some(Box::new(self.memory.try_grow(bytes)?) as DecoderMemory);
         let failure = match codec.reader(&mut raw, Decoding { undecoded: &undecoded, memory: &memory }) {
@@ -207,9 +225,9 @@ impl<'r> LayerReader<'r> {
                 }
                 None => (0, 0),
             };
-            let (fresh, failure) = read_window(plain, &mut buffer.space()[carried..]);
+            let (fresh, failure) = read_until_error(plain, &mut buffer.space()[carried..]);
             let window = buffer.seal(carried + fresh);
-            let work = if pass.codec == Codec::Plain { 0 } else { decompressed(&window[carried..]) };
+            let work = if pass.is_decompressed { decompressed(&window[carried..]) } else { 0 };
             if fresh > 0 {
                 pass.window(window.clone(), start, carried);
                 previous = Some((window, start));
@@ -245,20 +263,6 @@ impl<'r> LayerReader<'r> {
     fn carry(&self) -> usize {
         (self.overlap.before + self.overlap.after + layersift_format::tar::BLOCK).min(self.pool.size() / 2)
     }
-}
-
-/// Fills `space`. Unlike `read_full`, returns the bytes read before an error, too.
-fn read_window(input: &mut dyn Read, space: &mut [u8]) -> (usize, Option<io::Error>) {
-    let mut filled = 0;
-    while filled < space.len() {
-        match input.read(&mut space[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return (filled, Some(error)),
-        }
-    }
-    (filled, None)
 }
 
 /// The gap of a scan that was cancelled.
@@ -301,6 +305,8 @@ fn decoding_gap(codec: Codec, error: &io::Error) -> Gap {
 /// The state of the walk over the uncompressed bytes.
 struct WalkPass<'p, 'a, 's, V: Visitor<'a>> {
     codec: Codec,
+    /// Whether decompression has given the bytes.
+    is_decompressed: bool,
     walk: Walk<V::File>,
     visitor: &'p mut V,
     others: &'p mut (dyn FnMut(Work<'a, V::File>) + 's),
@@ -325,6 +331,7 @@ impl<'p, 'a, 's, V: Visitor<'a>> WalkPass<'p, 'a, 's, V> {
         let same = codec == Codec::Plain && reading.algorithm == Algorithm::Sha256;
         WalkPass {
             codec,
+            is_decompressed: codec != Codec::Plain,
             walk: Walk::new(reading.overlap, reading.limits),
             visitor,
             others,
@@ -426,28 +433,25 @@ fn walk_gap(error: &WalkError) -> Gap {
     Gap::new(reason, error.to_string())
 }
 
-/// A reader that hashes and counts the bytes read through it.
+/// A reader that hashes and counts the bytes read through it, in whole buffers: the work that is permitted by then does
+/// not depend on the pieces of a network.
 struct Hashed<'a, 'r> {
-    input: Box<dyn Read + Send + 'a>,
+    input: WholeReads<Box<dyn Read + Send + 'a>>,
     hasher: Hasher,
     bytes: u64,
     reader: &'r LayerReader<'r>,
-    /// The error after the bytes that were read.
-    failure: Option<io::Error>,
+    /// The bytes of the compressed archive around the layer, and how many of them have permitted work.
+    compressed: Option<(u64, CompressedBytes)>,
 }
 
 impl Read for Hashed<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(error) = self.failure.take() {
-            return Err(error);
-        }
-        // Whole buffers, so that the work that is permitted by then does not depend on the pieces of a network.
-        let (count, failure) = read_window(&mut *self.input, buffer);
-        match failure {
-            Some(error) if count == 0 => return Err(error),
-            failure => self.failure = failure,
-        }
-        self.reader.add_blob_bytes(count as u64);
+        let count = self.input.read(buffer)?;
+        let permitting = match &mut self.compressed {
+            Some((before, compressed)) => compressed.count() - std::mem::replace(before, compressed.count()),
+            None => count as u64,
+        };
+        self.reader.add_blob_bytes(permitting);
         self.hasher.update(&buffer[..count]);
         self.bytes += count as u64;
         (self.reader.progress)(count as u64);

@@ -55,12 +55,28 @@ impl Names {
         }
     }
 
-    /// Scans the names that were added since the last time.
+    /// Scans the names that were added since the last time, unless the layer has reached its limit of work.
     pub(super) fn scan(&mut self, sink: &FindingSink<'_>) {
         let text = std::mem::take(&mut self.text);
         let entries = std::mem::take(&mut self.entries);
+        if sink.work.is_none_or(|work| work.add(0)) {
+            self.scan_text(&text, &entries, sink);
+        }
+        // The buffers are used again.
+        (self.text, self.entries) = (text, entries);
+        self.text.clear();
+        self.entries.clear();
+    }
+
+    fn scan_text(&mut self, text: &[u8], entries: &[(Range<usize>, Named)], sink: &FindingSink<'_>) {
         let mut found = Matches::default();
-        let scanned = sink.rules.worker().and_then(|mut worker| worker.scan(&text, &(0..text.len()), &mut found));
+        let scanned = sink.rules.worker().and_then(|mut worker| {
+            let scanned = worker.scan(text, &(0..text.len()), &mut found);
+            if let Some(work) = sink.work {
+                work.add(worker.work());
+            }
+            scanned
+        });
         if let Err(error) = scanned {
             sink.engine_gap(&error);
         }
@@ -79,10 +95,6 @@ impl Names {
                 self.report(Confirmed { secret, ..one }, named, sink);
             }
         }
-        // The buffers are used again.
-        (self.text, self.entries) = (text, entries);
-        self.text.clear();
-        self.entries.clear();
     }
 
     fn report(&mut self, one: Confirmed, named: &Named, sink: &FindingSink<'_>) {
