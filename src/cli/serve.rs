@@ -122,8 +122,9 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     }
     let ending = signals::cancellation()?;
     let parts = parts(args, settings, &ending)?;
-    tracing::info!(store = parts.store.name(), layer_key = parts.analyzer.layer_key(), "service started");
+    let (store, layer_key) = (parts.store.name().to_string(), parts.analyzer.layer_key());
     parts.serve(ending, |addresses| {
+        tracing::info!(store, layer_key, "service started");
         for address in addresses {
             tracing::info!(address, "listening");
         }
@@ -137,6 +138,7 @@ fn check(args: &ServeArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     layersift_server::check(settings, &key(settings)?, &*findings(settings), &context::environment)?;
     old_keys(settings)?;
     Ruleset::with_files(&settings.rules)?;
+    prompt_rules(settings)?;
     registries(settings, &Cancellation::new())?;
     match args.settings.open_named(
         settings.store.as_deref(),
@@ -185,7 +187,24 @@ fn prompt_analyzer(settings: &Settings) -> anyhow::Result<Analyzer> {
         memory: MemoryBudget::new(PROMPT_FILES),
         ..Options::default()
     };
-    Ok(Analyzer::new(Ruleset::for_prompts(&settings.rules)?, options)?)
+    Ok(Analyzer::new(prompt_rules(settings)?, options)?)
+}
+
+/// The rules for prompts. A misspelled name in `allow-rules` is refused: what it was to allow would be denied, and nobody
+/// would know why.
+fn prompt_rules(settings: &Settings) -> anyhow::Result<Ruleset> {
+    let rules = Ruleset::for_prompts(&settings.rules)?;
+    let ids = || rules.signatures.iter().map(|rule| &rule.id).chain(rules.files.iter().map(|rule| &rule.id));
+    let policies = settings.prompts.iter().flat_map(|prompts| &prompts.policies);
+    for wanted in policies.flat_map(|policy| &policy.allow_rules) {
+        let is_named = |id: &String| id == wanted || (wanted.ends_with('.') && id.starts_with(&wanted[..]));
+        anyhow::ensure!(
+            ids().any(is_named),
+            "[prompts] unknown rule `{wanted}` in `allow-rules`: expected the id of a rule, or the beginning of ids that \
+             ends in a dot; see `layersift rules list`"
+        );
+    }
+    Ok(rules)
 }
 
 /// The key of the operator. The built-in one is refused, with the words of the service.

@@ -92,6 +92,8 @@ fn wrong_settings_are_named_with_their_line() {
         ("[listen]\napi = '0.0.0.0:0'", "must not cross a network unencrypted"),
         ("rules = ['/nowhere/rules']", "/nowhere/rules"),
         ("policy = '/nowhere/policy.toml'", "/nowhere/policy.toml"),
+        ("[[prompts.policies]]\nmax-bytes = 0", "invalid `max-bytes`"),
+        ("[[prompts.policies]]\nallow-rules = ['github.', 'githbu.']", "unknown rule `githbu.`"),
         ("old-fingerprint-keys = ['/nowhere/key']", "/nowhere/key"),
         ("[tls]\ncertificate = '/nowhere/tls.crt'\nkey = '/nowhere/tls.key'", "/nowhere/tls.crt"),
     ] {

@@ -172,6 +172,9 @@ impl Prompts {
                 ));
             }
         }
+        if self.policies.iter().any(|policy| policy.max_bytes == 0) {
+            return Err("[prompts] invalid `max-bytes`: expected 1 or more, as every body would be denied".into());
+        }
         let after = self.policies.iter().position(|policy| policy.clients.is_empty()).map(|at| at + 1);
         match after.filter(|after| *after < self.policies.len()) {
             Some(_) => Err("[prompts] the policy without `clients` holds for all: put it last".into()),
