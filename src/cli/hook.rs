@@ -9,12 +9,12 @@ mod check;
 mod checker;
 mod content;
 mod event;
+mod files;
 mod guard;
 mod input;
 mod install;
 mod mentions;
 mod message;
-mod value;
 
 use std::process::ExitCode;
 use std::time::Duration;

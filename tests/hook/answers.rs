@@ -319,6 +319,12 @@ fn data_in_values_are_decoded_as_the_gate_decodes_them() {
         let updated = blocked["hookSpecificOutput"]["updatedToolOutput"].to_string();
         assert!(!updated.contains(&encoded) && !updated.contains("139"), "{updated}");
     }
+    // Within a sentence, and in one that is disguised.
+    for text in [format!("It said {encoded}, which is odd"), format!("It said \\n{encoded}")] {
+        let blocked = answer_of(json!({ "content": text }));
+        assert!(reason(&blocked, "/reason").contains("gitlab.personal-access-token"), "{text}: {blocked}");
+        assert!(!blocked.to_string().contains(&encoded), "{blocked}");
+    }
     let clean = json!({ "file": { "base64": BASE64_STANDARD.encode([7; 100]) } });
     assert_eq!(answer_of(clean), json!({ "continue": true }));
     let damaged = answer_of(json!({ "url": "data:image/png;base64,a!b" }));

@@ -33,6 +33,14 @@ fn inputs_that_are_not_understood() {
 fn an_input_that_is_too_large() {
     let large = prompt(&"a".repeat(17 << 20)).to_string();
     cannot_be_checked(&[], large.as_bytes(), "larger than 16");
+    let many = format!("[{}0]", "0,".repeat(500_000));
+    cannot_be_checked(&[], many.as_bytes(), "more than 500000 values");
+    let inside = json!({
+        "session_id": "1", "transcript_path": "/h/.claude/1", "hook_event_name": "PreToolUse",
+        "tool_name": "Bash", "tool_input": { "hunter2": many },
+    });
+    let denied = crate::answer(&inside)["hookSpecificOutput"]["permissionDecisionReason"].to_string();
+    assert!(denied.contains("JSON with too many values"), "{denied}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Files that a prompt mentions.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -44,6 +45,27 @@ fn mentioned_files_are_read() {
         ["@fine.txt", "@src", "@missing.txt", "mail dev@src/a.js", "@", "@src/", "@a\u{0}b", "look @ src/a.js"]
     {
         assert_eq!(answer(directory.path(), &[], prompt), json!({ "continue": true }), "{prompt}");
+    }
+}
+
+#[test]
+fn files_that_are_texts_get_what_texts_get() {
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    let directory = tempfile::tempdir().unwrap();
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(format!("a key: {}\n", token()).as_bytes()).unwrap();
+    let packed = BASE64_STANDARD.encode(encoder.finish().unwrap());
+    let escaped: String = token().chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
+    for (name, text) in [
+        ("escaped.js", format!("const t = \"{escaped}\";\n")),
+        ("log.jsonl", format!("{{\"line\": 1}}\n{{\"line\": \"a\\n{escaped}\"}}\n")),
+        ("packed.txt", format!("the old one was {packed} and is gone\n")),
+        ("packed.json", format!("{{\"data\": \"{packed}\"}}")),
+    ] {
+        fs::write(directory.path().join(name), text).unwrap();
+        let blocked = answer(directory.path(), &[], &format!("Explain @{name}."));
+        let reason = blocked["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains(name) && reason.contains("gitlab.personal-access-token"), "{name}: {blocked}");
     }
 }
 

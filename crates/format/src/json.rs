@@ -10,8 +10,8 @@ use std::cell::Cell;
 use std::fmt;
 
 use layersift_model::quoted;
-use serde::Deserialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 use reader::{Duplicates, NodeReader};
 
@@ -131,6 +131,16 @@ impl Node {
         members.iter().rev().find(|(key, _)| is_name(key, name)).map(|(_, value)| value)
     }
 
+    /// The member called exactly `name`; the first of several.
+    pub fn member(&self, name: &str) -> Option<&Node> {
+        self.members().iter().find(|(own, _)| own == name).map(|(_, value)| value)
+    }
+
+    /// The members of an object; none for any other value.
+    pub fn members(&self) -> &[(String, Node)] {
+        if let Node::Object(members) = self { members } else { &[] }
+    }
+
     /// The elements of an array.
     pub fn elements(&self) -> &[Node] {
         if let Node::Array(elements) = self { elements } else { &[] }
@@ -139,6 +149,11 @@ impl Node {
     /// The string, if this is one.
     pub fn as_str(&self) -> Option<&str> {
         if let Node::String(text) = self { Some(text) } else { None }
+    }
+
+    /// The number, if this is one that is not negative and has no fraction.
+    pub fn as_u64(&self) -> Option<u64> {
+        if let Node::Number(number) = self { number.as_u64() } else { None }
     }
 
     /// Every string below this value, whose own path is `path`: string values, and long names of members that are not
@@ -217,6 +232,19 @@ fn is_name(key: &str, name: &str) -> bool {
         c => c.to_ascii_lowercase(),
     };
     key == name || key.chars().map(fold).eq(name.chars().map(fold))
+}
+
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Node::Null => serializer.serialize_unit(),
+            Node::Bool(value) => serializer.serialize_bool(*value),
+            Node::Number(number) => number.serialize(serializer),
+            Node::String(text) => serializer.serialize_str(text),
+            Node::Array(elements) => serializer.collect_seq(elements),
+            Node::Object(members) => serializer.collect_map(members.iter().map(|(name, value)| (name, value))),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Node {
@@ -330,6 +358,15 @@ mod tests {
         assert_eq!((&read.media_type[..], &read.layers[0].digest[..]), ("m", "d"));
         assert_eq!(read.annotations.len(), 2);
         assert_eq!(strict("{\"layer\u{17f}\":[{\"digest\":\"d\"}]}").unwrap().layers.len(), 1);
+    }
+
+    #[test]
+    fn members_of_the_same_name_stay_and_keep_their_order() {
+        let text = r#"{"b":1,"a":[null,true,-2,1.5,"\u00e9\n"],"b":{"c":""}}"#;
+        let node = Node::parse(text.as_bytes()).unwrap();
+        assert_eq!(node.members().iter().map(|(name, _)| &name[..]).collect::<Vec<_>>(), ["b", "a", "b"]);
+        assert_eq!((node.member("b").and_then(Node::as_u64), node.member("B")), (Some(1), None));
+        assert_eq!(serde_json::to_string(&node).unwrap(), text.replace("\\u00e9", "\u{e9}"));
     }
 
     #[test]

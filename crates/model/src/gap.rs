@@ -67,6 +67,12 @@ impl GapReason {
         matches!(self, GapReason::Unreadable | GapReason::DeadlineExceeded | GapReason::Cancelled)
     }
 
+    /// Whether bytes are not of the format that they were taken for.
+    pub fn is_damage(self) -> bool {
+        use GapReason::{DamagedArchive, DamagedCompression, DamagedDocument, DamagedTar, TrailingData};
+        matches!(self, DamagedArchive | DamagedCompression | DamagedDocument | DamagedTar | TrailingData)
+    }
+
     /// The name of the reason in reports, such as `digest-mismatch`.
     pub fn name(self) -> &'static str {
         match self {

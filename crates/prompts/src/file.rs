@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::mem;
 
 use crate::batch::{lines, list, may_be_request, parse_line, read_values};
-use crate::conversation::{Conversation, UnseenReason};
+use crate::conversation::{Content, Conversation, UnseenReason};
 use crate::json::{self, Node, Unreadable};
+use crate::packed::zlib;
 
 /// About the bytes of lines that are read at a time.
 const AT_A_TIME: usize = 128 << 10;
@@ -16,8 +17,60 @@ const MOST_VALUES: usize = 1 << 20;
 /// One of so many bytes of a text may be a control character.
 const FEW: usize = 64;
 
+/// How deep files in strings of files that are JSON are read as JSON themselves.
+const MOST_DEEP: usize = 3;
+
+/// What is in a file and shows only once it is decoded.
+#[derive(Clone, Copy, Debug)]
+pub enum Inside<'a> {
+    /// The file itself, which is a text and no document: it may have disguises and files in it.
+    Itself(&'a str),
+    /// A text of a document.
+    Text(&'a str),
+    /// A file in a document, or the file without its compression.
+    File(&'a [u8]),
+    /// What cannot be read of a request in it.
+    Unseen(UnseenReason),
+}
+
+/// Gives `take` what is in a file, and what is in the files in it. Archives are left to the analyzer.
+pub fn each_inside(bytes: &[u8], take: &mut dyn FnMut(Inside<'_>)) {
+    each_inside_of(bytes, MOST_DEEP, take);
+}
+
+fn each_inside_of(bytes: &[u8], deep: usize, take: &mut dyn FnMut(Inside<'_>)) {
+    if deep == 0 {
+        return;
+    }
+    let Some(text) = text_of(bytes) else {
+        if let Some(inflated) = zlib(bytes) {
+            take(Inside::File(&inflated));
+            each_inside_of(&inflated, deep - 1, take);
+        }
+        return;
+    };
+    let is_read = each_value(&text, &mut |values| match values {
+        Values::Unseen(why) => take(Inside::Unseen(why)),
+        Values::Read(conversation) => {
+            for part in &conversation.parts {
+                match &part.content {
+                    Content::Text { text, .. } => take(Inside::Text(text)),
+                    Content::Data { bytes, .. } => {
+                        take(Inside::File(bytes));
+                        each_inside_of(bytes, deep - 1, take);
+                    }
+                }
+            }
+            conversation.unseen.iter().for_each(|unseen| take(Inside::Unseen(unseen.why)));
+        }
+    });
+    if !is_read {
+        take(Inside::Itself(&text));
+    }
+}
+
 /// What is in a file that is a text.
-pub(crate) enum Values<'a> {
+enum Values<'a> {
     /// Values with their strings decoded.
     Read(Conversation<'a>),
     /// Something in a request that cannot be read.
@@ -25,7 +78,7 @@ pub(crate) enum Values<'a> {
 }
 
 /// The text of a file; `None` if it is none. Texts in other character sets than those of Unicode have their ASCII.
-pub(crate) fn text_of(bytes: &[u8]) -> Option<Cow<'_, str>> {
+fn text_of(bytes: &[u8]) -> Option<Cow<'_, str>> {
     match bytes {
         [0xff, 0xfe, rest @ ..] => return Some(utf16(rest, u16::from_le_bytes)),
         [0xfe, 0xff, rest @ ..] => return Some(utf16(rest, u16::from_be_bytes)),
@@ -46,7 +99,7 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Cow<'_, str> {
 }
 
 /// Reads the values of JSON or JSON Lines. Returns whether all of the text was read.
-pub(crate) fn each_value(text: &str, take: &mut dyn FnMut(Values<'_>)) -> bool {
+fn each_value(text: &str, take: &mut dyn FnMut(Values<'_>)) -> bool {
     if !is_opening(text) {
         return false;
     }

@@ -45,9 +45,11 @@ mod verdict;
 
 pub use conversation::{Conversation, Kind, Part, Role, Turn, Unseen, UnseenReason};
 pub use data::{Data, bytes_of_numbers, data_in};
+pub use file::{Inside, each_inside};
 pub use form::{Form, is_form_bounded_by, is_text, read};
 pub use gate::{Client, Gate};
 pub use json::Unreadable;
+pub use packed::{PackedFile, packed_files};
 pub use plain::PlainText;
 pub use policy::{Action, Policy};
 pub use room::values_in;

@@ -7,15 +7,13 @@ use layersift_model::{GapReason, RuleInfo, Severity};
 use layersift_scan::Analyzer;
 
 use crate::conversation::{Content, Part, UnseenReason};
-use crate::file::{self, Values};
-use crate::packed::{packed, zlib};
+use crate::file::{Inside, each_inside};
+use crate::packed::packed_files;
 use crate::plain::PlainText;
+use crate::room::take_text;
 
 /// What the encodings of a secret begin with that is only there once disguises are undone.
 const DISGUISED: &str = "disguised";
-
-/// How deep files in strings of files that are JSON are read as JSON themselves.
-const MOST_DEEP: usize = 3;
 
 /// What was found in one part.
 #[derive(Debug, Default)]
@@ -71,7 +69,7 @@ impl Outcome {
     pub(crate) fn of(subject: Subject<'_>, analyzer: &Analyzer) -> Outcome {
         match subject {
             Subject::Text(bytes) => Outcome::of_text(bytes, analyzer),
-            Subject::File { path, bytes } => Outcome::of_file(path, bytes, 0, analyzer),
+            Subject::File { path, bytes } => Outcome::of_file(path, bytes, analyzer),
         }
     }
 
@@ -103,7 +101,7 @@ impl Outcome {
 
     /// Adds what is in compressed files within a text.
     fn add_packed(&mut self, text: &[u8], analyzer: &Analyzer) {
-        let (files, is_all) = packed(text);
+        let (files, is_all) = packed_files(text);
         if !is_all {
             self.gaps.push(GapReason::TooMuchEncoded);
         }
@@ -115,12 +113,13 @@ impl Outcome {
                 one
             }));
             // Whether it is a file at all is a guess.
-            self.gaps.extend(gaps.into_iter().filter(|gap| !is_damage(*gap)));
+            self.gaps.extend(gaps.into_iter().filter(|gap| !gap.is_damage()));
         }
     }
 
     /// Adds what is in a text without disguises and was not found in it as it is.
     fn add_plain(&mut self, text: &[u8], analyzer: &Analyzer) {
+        let _room = take_text(text.len());
         for current in PlainText::rounds(text) {
             let Outcome { found, gaps, .. } = Outcome::as_it_is(current.bytes(), analyzer);
             for mut one in found.into_iter().filter(|one| PlainText::counts(&one.rule.id)) {
@@ -135,49 +134,26 @@ impl Outcome {
     }
 
     /// Scans a file, and what is in it if it is an archive. A text gets what a text in a message gets.
-    fn of_file(path: &str, bytes: &[u8], depth: usize, analyzer: &Analyzer) -> Outcome {
+    fn of_file(path: &str, bytes: &[u8], analyzer: &Analyzer) -> Outcome {
         let mut outcome = Outcome::of_bytes(path, bytes, analyzer);
-        if depth >= MOST_DEEP {
-            return outcome;
-        }
-        match file::text_of(bytes) {
-            Some(text) => outcome.add_text(&text, bytes.len(), depth, analyzer),
-            None => {
-                if let Some(inflated) = zlib(bytes) {
-                    outcome.add_inside(Outcome::of_file("file", &inflated, depth + 1, analyzer), bytes.len());
-                }
-            }
-        }
-        outcome
-    }
-
-    /// Adds what is in a file of `length` bytes that is a text.
-    fn add_text(&mut self, text: &str, length: usize, depth: usize, analyzer: &Analyzer) {
-        let is_read = file::each_value(text, &mut |values| match values {
-            Values::Unseen(why) => self.add_unseen(why),
-            Values::Read(conversation) => {
-                for part in &conversation.parts {
-                    let inside = match Subject::of(part) {
-                        Subject::Text(text) => Outcome::of_text(text, analyzer),
-                        Subject::File { path, bytes } => Outcome::of_file(path, bytes, depth + 1, analyzer),
-                    };
-                    self.add_inside(inside, length);
-                }
-                conversation.unseen.iter().for_each(|unseen| self.add_unseen(unseen.why));
+        each_inside(bytes, &mut |inside| match inside {
+            Inside::Text(text) => outcome.add_inside(Outcome::of_text(text.as_bytes(), analyzer), bytes.len()),
+            Inside::File(file) => outcome.add_inside(Outcome::of_bytes("file", file, analyzer), bytes.len()),
+            Inside::Unseen(why) => outcome.add_unseen(why),
+            Inside::Itself(text) => {
+                // What stands in it as it is was found in the file.
+                let mut inside = Outcome::default();
+                inside.add_packed(text.as_bytes(), analyzer);
+                inside.add_plain(text.as_bytes(), analyzer);
+                outcome.add_inside(inside, bytes.len());
             }
         });
-        if !is_read {
-            // What stands in it as it is was found in the file.
-            let mut inside = Outcome::default();
-            inside.add_packed(text.as_bytes(), analyzer);
-            inside.add_plain(text.as_bytes(), analyzer);
-            self.add_inside(inside, length);
-        }
+        outcome
     }
 
     /// Adds what is inside of a file of `length` bytes and was not found in it as it is.
     fn add_inside(&mut self, inside: Outcome, length: usize) {
-        let Outcome { found, gaps, unseen } = inside;
+        let Outcome { found, gaps, .. } = inside;
         for mut one in found {
             one.span = 0..length;
             let is_known = |known: &Found| known.rule.id == one.rule.id && known.fingerprint == one.fingerprint;
@@ -186,7 +162,6 @@ impl Outcome {
             }
         }
         self.gaps.extend(gaps);
-        unseen.into_iter().for_each(|why| self.add_unseen(why));
     }
 
     fn add_unseen(&mut self, why: UnseenReason) {
@@ -225,11 +200,6 @@ impl Found {
         let overlaps = self.span.start < other.span.end && other.span.start < self.span.end;
         overlaps && (self.rule.id == other.rule.id || self.severity >= other.severity)
     }
-}
-
-fn is_damage(gap: GapReason) -> bool {
-    use GapReason::{DamagedArchive, DamagedCompression, DamagedDocument, DamagedTar, TrailingData};
-    matches!(gap, DamagedArchive | DamagedCompression | DamagedDocument | DamagedTar | TrailingData)
 }
 
 /// Whether what a rule finds is a secret. What rules for prompts find are sentences and commands.

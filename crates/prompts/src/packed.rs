@@ -23,15 +23,17 @@ const FILES: [&[u8]; 5] = [b"H4sI", b"KLUv/", b"QlpoO", b"/Td6WFo", b"UEsDB"];
 /// The same of zlib, by its levels.
 const ZLIB: [&[u8]; 4] = [b"eJ", b"eN", b"eA", b"eF"];
 
-/// A run of base64, and the file in it.
+/// A run of base64 in a text, and the file in it.
 #[derive(Debug)]
-pub(crate) struct Packed {
-    pub(crate) span: Range<usize>,
-    pub(crate) bytes: Vec<u8>,
+pub struct PackedFile {
+    /// The bytes of the text.
+    pub span: Range<usize>,
+    /// The file; what it inflates to, if the analyzer does not open it.
+    pub bytes: Vec<u8>,
 }
 
 /// The files in a text, and whether these are all.
-pub(crate) fn packed(text: &[u8]) -> (Vec<Packed>, bool) {
+pub fn packed_files(text: &[u8]) -> (Vec<PackedFile>, bool) {
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(run) = next_run(text, at) {
@@ -51,7 +53,7 @@ pub(crate) fn packed(text: &[u8]) -> (Vec<Packed>, bool) {
         }
         let (end, digits) = lines(text, run);
         let bytes = if is_file { Some(decoded(&digits)) } else { inflated(&decoded(&digits)) };
-        found.extend(bytes.map(|bytes| Packed { span: start..end, bytes }));
+        found.extend(bytes.map(|bytes| PackedFile { span: start..end, bytes }));
     }
     (found, true)
 }
@@ -143,7 +145,7 @@ mod tests {
         let (left, right) = second.trim_end_matches('=').split_at(40);
         let text =
             format!("see {first} and\n> {second} or\n> {left}\n> {right}\neJ is none, eJabcdefghijklmnopqrstuvwxyz");
-        let (found, is_all) = packed(text.as_bytes());
+        let (found, is_all) = packed_files(text.as_bytes());
         assert!(is_all);
         assert_eq!(found.len(), 3);
         assert_eq!(found[0].bytes, b"some text that is long enough");
@@ -155,15 +157,15 @@ mod tests {
     #[test]
     fn there_are_not_too_many() {
         let run = format!("H4sI{} ", "A".repeat(40));
-        assert!(packed(run.repeat(MOST).as_bytes()).1);
-        let (found, is_all) = packed(run.repeat(MOST + 1).as_bytes());
+        assert!(packed_files(run.repeat(MOST).as_bytes()).1);
+        let (found, is_all) = packed_files(run.repeat(MOST + 1).as_bytes());
         assert_eq!((found.len(), is_all), (MOST, false));
     }
 
     #[test]
     fn words_are_no_runs() {
         for text in ["", "short", "words of prose, and of code: some_long_identifier_name", &"eJ.".repeat(40)] {
-            assert!(packed(text.as_bytes()).0.is_empty(), "{text}");
+            assert!(packed_files(text.as_bytes()).0.is_empty(), "{text}");
         }
     }
 }

@@ -1,48 +1,76 @@
-//! Room for bodies with many values: what is read of a value takes far more memory than its text, which is what whoever
-//! receives bodies counts. All bodies that are read at a time have together no more values than one may have, less the
-//! small ones.
+//! Room for what takes far more memory than the bytes that whoever receives bodies counts: values of JSON, and texts
+//! whose disguises are undone. All that are read at a time have together no more of either than one body may have, less
+//! the small ones.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::json::MOST_VALUES;
 
-/// Bodies with fewer values take no room.
-const FEW: usize = 1_000;
-
 /// How many numbers in lists of numbers take the room of one value.
 const NUMBERS: usize = 32;
 
-static ROOM: Room = Room { queue: Mutex::new(()), free: Mutex::new(MOST_VALUES), freed: Condvar::new() };
+/// Values of bodies.
+static VALUES: Room = Room::new(MOST_VALUES, 1_000);
+
+/// Bytes of texts whose disguises are undone, which take ten times of that.
+static TEXTS: Room = Room::new(16 << 20, 256 << 10);
 
 struct Room {
-    /// Held by the one that waits next, so that a body with many values is not passed by those with few.
+    /// Held by the one that waits next, so that a body that needs much is not passed by those that need little.
     queue: Mutex<()>,
     free: Mutex<usize>,
     freed: Condvar,
+    most: usize,
+    /// Whoever needs less takes none.
+    few: usize,
 }
 
 /// Room that is taken until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Taken(usize);
+pub(crate) struct Taken {
+    room: &'static Room,
+    amount: usize,
+}
+
+impl Room {
+    const fn new(most: usize, few: usize) -> Room {
+        Room { queue: Mutex::new(()), free: Mutex::new(most), freed: Condvar::new(), most, few }
+    }
+
+    fn take(&'static self, amount: usize) -> Option<Taken> {
+        let amount = amount.min(self.most);
+        if amount < self.few {
+            return None;
+        }
+        let _next = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.freed.wait_while(free, |free| *free < amount).unwrap_or_else(PoisonError::into_inner);
+        *free -= amount;
+        Some(Taken { room: self, amount })
+    }
+}
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        *ROOM.free.lock().unwrap_or_else(PoisonError::into_inner) += self.0;
-        ROOM.freed.notify_all();
+        *self.room.free.lock().unwrap_or_else(PoisonError::into_inner) += self.amount;
+        self.room.freed.notify_all();
+    }
+}
+
+impl std::fmt::Debug for Taken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Taken").field(&self.amount).finish()
     }
 }
 
 /// Waits until there is room for so many values. Whoever has room must not ask again.
 pub(crate) fn take(values: usize) -> Option<Taken> {
-    let values = values.min(MOST_VALUES);
-    if values < FEW {
-        return None;
-    }
-    let _next = ROOM.queue.lock().unwrap_or_else(PoisonError::into_inner);
-    let free = ROOM.free.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut free = ROOM.freed.wait_while(free, |free| *free < values).unwrap_or_else(PoisonError::into_inner);
-    *free -= values;
-    Some(Taken(values))
+    VALUES.take(values)
+}
+
+/// Waits until there is room for a text of so many bytes without its disguises. Whoever has room must not ask again,
+/// nor for room for values.
+pub(crate) fn take_text(bytes: usize) -> Option<Taken> {
+    TEXTS.take(bytes)
 }
 
 /// The values that a text has at most, if it is JSON; lists of numbers count little.

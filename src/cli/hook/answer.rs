@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::check::{Checked, Found, is_within};
 use super::event::{Assistant, Event, Kind};
-use super::value;
 use super::{Answer, Fail, message};
+use layersift_format::json::Node;
 
 /// The name of a member whose own has a secret.
 const WITHHELD: &str = "[withheld by Layersift]";
@@ -99,34 +99,34 @@ fn claude_output(event: &Event, checked: &Checked, reason: &str) -> Value {
 
 /// `value`, whose name is `name`, with a note instead of each string that has a finding, and without the names that are
 /// `hidden`. If a finding has no place, all strings are replaced.
-fn without(value: &value::Value, name: &str, found: &[&Found], hidden: &HashSet<String>) -> Value {
+fn without(value: &Node, name: &str, found: &[&Found], hidden: &HashSet<String>) -> Value {
     let is_placed = found.iter().all(|one| one.part.is_some()) && !found.is_empty();
     // A secret may be told by several values, and is then in what holds them.
     let is_here = |one: &&Found| one.part.as_ref().is_none_or(|part| is_within(part, name) || is_within(name, part));
     let here: Vec<&Found> = found.iter().filter(|one| is_here(one)).copied().collect();
     match value {
-        value::Value::String(text) if here.is_empty() && is_placed => Value::String(text.clone()),
-        value::Value::String(_) => Value::String(message::withheld(if here.is_empty() { found } else { &here })),
-        value::Value::List(items) if items.iter().all(is_number) && !here.is_empty() => Value::Array(Vec::new()),
-        value::Value::List(items) => items.iter().map(|item| without(item, name, found, hidden)).collect(),
-        value::Value::Object(members) => {
+        Node::String(text) if here.is_empty() && is_placed => Value::String(text.clone()),
+        Node::String(_) => Value::String(message::withheld(if here.is_empty() { found } else { &here })),
+        Node::Array(items) if items.iter().all(is_number) && !here.is_empty() => Value::Array(Vec::new()),
+        Node::Array(items) => items.iter().map(|item| without(item, name, found, hidden)).collect(),
+        Node::Object(members) => {
             let mut kept = Map::new();
             // The tool's own answer is in that file, and would be shown instead.
             for (own, value) in members.iter().filter(|(own, _)| !own.starts_with("persistedOutput")) {
                 let value = without(value, &format!("{name}.{own}"), found, hidden);
-                kept.insert(if hidden.contains(own) { free_name(&kept) } else { own.into() }, value);
+                kept.insert(if hidden.contains(own) { free_name(&kept) } else { own.clone() }, value);
             }
             kept.into()
         }
-        value::Value::Number(number) if here.is_empty() => Value::Number(number.clone()),
-        value::Value::Number(_) => Value::from(0),
-        value::Value::Bool(truth) => Value::Bool(*truth),
-        value::Value::Null => Value::Null,
+        Node::Number(number) if here.is_empty() => Value::Number(number.clone()),
+        Node::Number(_) => Value::from(0),
+        Node::Bool(truth) => Value::Bool(*truth),
+        Node::Null => Value::Null,
     }
 }
 
-fn is_number(value: &value::Value) -> bool {
-    matches!(value, value::Value::Number(_))
+fn is_number(value: &Node) -> bool {
+    matches!(value, Node::Number(_))
 }
 
 /// [`WITHHELD`], with a number if there is such a member.

@@ -3,18 +3,15 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-
 use super::checker::{Checker, HIDDEN};
 use super::content::{NameId, Place, Text};
 use super::event::{Assistant, Event, Kind};
-use super::value::{Members, Value};
-use super::{input, mentions, message};
+use super::{files, message};
 use crate::cli::context;
+use layersift_format::json::Node;
 use layersift_model::{Gap, Severity};
 use layersift_prompts::PlainText;
 use layersift_report::Policy;
-use layersift_rules::Scope;
 
 /// How events are checked.
 pub(super) struct Settings<'s> {
@@ -60,7 +57,7 @@ pub(super) struct Found {
 
 impl Checked {
     /// Adds a finding unless the same is known of its value, or of one that it is in or that is in it.
-    fn add(&mut self, found: Found) {
+    pub(super) fn add(&mut self, found: Found) {
         let is_same = |known: &Found| {
             known.rule == found.rule
                 && known.masked == found.masked
@@ -98,9 +95,9 @@ pub(super) fn check(event: &Event, settings: &Settings<'_>) -> anyhow::Result<Ch
     if !event.content.structure().bytes().is_empty() {
         as_it_is(event, &checker, event.content.structure(), &mut checked);
     }
-    embedded_files(event, &checker, &mut checked);
+    files::embedded(event, &checker, &mut checked);
     if matches!(event.kind, Kind::Prompt | Kind::Other) {
-        files(event, settings.most_bytes, &checker, &mut checked);
+        files::mentioned(event, settings.most_bytes, &checker, &mut checked);
     }
     hide(event, &checker, &mut checked);
     // The process ends soon, and thousands of rules need not be given back one by one.
@@ -129,6 +126,7 @@ fn as_it_is(event: &Event, checker: &Checker, text: &Text, checked: &mut Checked
     for (found, offset) in checker.blocking(&report) {
         checked.add(placed(event, found, offset.and_then(|offset| text.place(offset))));
     }
+    files::packed(event, text.bytes(), &|offset| text.place(offset), checker, checked);
 }
 
 /// Checks the text without escapes and without characters that hide a secret.
@@ -144,6 +142,7 @@ fn disguised(event: &Event, checker: &Checker, checked: &mut Checked) {
         for (found, offset) in checker.blocking(&report).filter(|(found, _)| PlainText::counts(&found.rule)) {
             checked.add(placed(event, found, offset.and_then(place)));
         }
+        files::packed(event, plain.bytes(), &place, checker, checked);
     }
 }
 
@@ -154,7 +153,7 @@ fn note_name(event: &Event, place: Option<Place>, checked: &mut Checked) {
 }
 
 /// `found` at `place` of the event.
-fn placed(event: &Event, found: Found, place: Option<Place>) -> Found {
+pub(super) fn placed(event: &Event, found: Found, place: Option<Place>) -> Found {
     let Some(place) = place else { return Found { place: "the text".into(), part: None, ..found } };
     // A secret of the structure may consist of several values.
     let part = event.content.path(place.whole.unwrap_or(place.name)).join(".");
@@ -172,7 +171,7 @@ fn described(event: &Event, place: Place, hidden: &HashSet<String>) -> String {
 }
 
 /// The names of a value, for a person.
-fn named(event: &Event, name: NameId, hidden: &HashSet<String>) -> String {
+pub(super) fn named(event: &Event, name: NameId, hidden: &HashSet<String>) -> String {
     let path = event.content.path(name);
     match (&path[..], &event.file) {
         (["content"], Some(file)) => file.clone(),
@@ -180,71 +179,7 @@ fn named(event: &Event, name: NameId, hidden: &HashSet<String>) -> String {
     }
 }
 
-/// Checks the data in values. No person wrote what is in it, so it counts as the answer of a tool.
-fn embedded_files(event: &Event, checker: &Checker, checked: &mut Checked) {
-    for file in event.content.files() {
-        let place = format!("{}, data in it", named(event, file.name, &checked.hidden));
-        let part = event.content.path(file.name).join(".");
-        let report = checker.scan("prompt", &file.bytes, Scope::ToolOutput);
-        checked.unchecked.extend(report.gaps.iter().map(|gap| unread(&place, &gap.gap)));
-        for (found, _) in checker.blocking(&report) {
-            // Short data were scanned as text as well.
-            checked.add(Found { place: place.clone(), part: Some(part.clone()), ..found });
-        }
-    }
-    for name in event.content.damaged() {
-        let name = named(event, *name, &checked.hidden);
-        checked.unchecked.push(format!("{name}: data that is not valid base64"));
-    }
-}
-
-/// Checks the files that a prompt mentions or comes with. Directories and words that are no files are left out.
-fn files(event: &Event, most_bytes: u64, checker: &Checker, checked: &mut Checked) {
-    let directory = match &event.directory {
-        Some(directory) => directory.clone(),
-        None => std::env::current_dir().unwrap_or_default(),
-    };
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let mut mentioned = mentions::mentions(&String::from_utf8_lossy(event.content.text().bytes()));
-    mentioned.extend(event.attachments.iter().map(|path| vec![path.clone()]));
-    let (mut left, mut count) = (most_bytes, 0);
-    for readings in mentioned {
-        let read = read_first(&readings, &directory, home.as_deref(), left);
-        count += usize::from(!matches!(read, Ok(None)));
-        if count > mentions::MOST {
-            checked.unchecked.push(format!("more than {} files are mentioned", mentions::MOST));
-            return;
-        }
-        match read {
-            Ok(Some((path, bytes))) => {
-                left = left.saturating_sub(bytes.len() as u64);
-                let report = checker.scan(&path, &bytes, Scope::ToolOutput);
-                checked.found.extend(checker.blocking(&report).map(|(found, _)| found));
-                checked.unchecked.extend(report.gaps.iter().map(|gap| unread(&path, &gap.gap)));
-            }
-            Ok(None) => {}
-            Err(error) => checked.unchecked.push(format!("{error:#}")),
-        }
-    }
-}
-
-/// The first of `readings` that is a file, and its bytes.
-fn read_first(
-    readings: &[String],
-    directory: &Path,
-    home: Option<&Path>,
-    limit: u64,
-) -> anyhow::Result<Option<(String, Vec<u8>)>> {
-    for reading in readings {
-        let path = mentions::resolve(reading, directory, home);
-        if let Some(bytes) = input::read_file(&path, limit).with_context(|| format!("the mentioned file {reading}"))? {
-            return Ok(Some((reading.clone(), bytes)));
-        }
-    }
-    Ok(None)
-}
-
-fn unread(what: &str, gap: &Gap) -> String {
+pub(super) fn unread(what: &str, gap: &Gap) -> String {
     format!("{what}: {}", gap.detail)
 }
 
@@ -272,11 +207,11 @@ fn hide(event: &Event, checker: &Checker, checked: &mut Checked) {
 }
 
 /// Adds the names of all members in `value`.
-fn add_names<'v>(value: &'v Value, names: &mut HashSet<&'v str>) {
-    for item in value.items() {
+fn add_names<'v>(value: &'v Node, names: &mut HashSet<&'v str>) {
+    for item in value.elements() {
         add_names(item, names);
     }
-    for (name, value) in value.members().into_iter().flat_map(Members::iter) {
+    for (name, value) in value.members() {
         names.insert(name);
         add_names(value, names);
     }

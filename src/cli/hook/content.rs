@@ -15,7 +15,8 @@ use std::ops::Range;
 
 use layersift_prompts::{Data, bytes_of_numbers, data_in};
 
-use super::value::{Members, Value};
+use super::event::MOST_VALUES;
+use layersift_format::json::Node;
 
 /// How deep JSON in strings of JSON is taken apart.
 const MOST_DEPTH: usize = 8;
@@ -30,7 +31,8 @@ pub(super) struct Content {
     structure: Text,
     names: Vec<Name>,
     files: Vec<EmbeddedFile>,
-    damaged: Vec<NameId>,
+    /// Values that cannot be read, and why.
+    unread: Vec<(NameId, &'static str)>,
 }
 
 /// A text and the parts that it consists of.
@@ -95,14 +97,14 @@ impl Content {
         &self.files
     }
 
-    /// The names of values that say they are data and cannot be decoded.
-    pub(super) fn damaged(&self) -> &[NameId] {
-        &self.damaged
+    /// The names of values that cannot be read, and what they are.
+    pub(super) fn unread(&self) -> &[(NameId, &'static str)] {
+        &self.unread
     }
 
     /// Whether there is nothing to be checked.
     pub(super) fn is_empty(&self) -> bool {
-        self.text.parts.iter().all(|part| part.span.is_empty()) && self.files.is_empty() && self.damaged.is_empty()
+        self.text.parts.iter().all(|part| part.span.is_empty()) && self.files.is_empty() && self.unread.is_empty()
     }
 
     /// The names of the values around a value, from the outermost to its own.
@@ -124,45 +126,45 @@ impl Content {
     }
 
     /// Adds all strings, numbers and names in `value`.
-    pub(super) fn add(&mut self, name: &str, value: &Value) {
+    pub(super) fn add(&mut self, name: &str, value: &Node) {
         let name = self.name(None, name);
         self.add_document(name, value, MOST_DEPTH);
     }
 
     /// Adds JSON, and its structure.
-    fn add_document(&mut self, name: NameId, value: &Value, depth: usize) {
+    fn add_document(&mut self, name: NameId, value: &Node, depth: usize) {
         let mut form = Form { whole: name, text: Text::default() };
         self.add_value(name, value, depth, &mut form);
-        if matches!(value, Value::Object(_) | Value::List(_)) {
+        if matches!(value, Node::Object(_) | Node::Array(_)) {
             self.structure.append(form.text);
         }
     }
 
-    fn add_value(&mut self, name: NameId, value: &Value, depth: usize, form: &mut Form) {
+    fn add_value(&mut self, name: NameId, value: &Node, depth: usize, form: &mut Form) {
         match value {
-            Value::Null => {
+            Node::Null => {
                 self.assign(name, "");
                 form.syntax("null");
             }
-            Value::Bool(truth) => self.add_scalar(name, &truth.to_string(), form),
-            Value::Number(number) => self.add_scalar(name, &number.to_string(), form),
-            Value::String(text) => {
+            Node::Bool(truth) => self.add_scalar(name, &truth.to_string(), form),
+            Node::Number(number) => self.add_scalar(name, &number.to_string(), form),
+            Node::String(text) => {
                 form.string(name, text);
-                match inner(text).filter(|_| depth > 0) {
+                match self.inner(name, text).filter(|_| depth > 0) {
                     Some(value) => self.add_inner(name, text, &value, depth - 1),
                     None if self.add_data(name, text) => self.assign(name, text),
                     None => self.begin(name),
                 }
             }
             // A list of numbers may be the bytes of a key.
-            Value::List(items) if items.iter().all(|item| matches!(item, Value::Number(_))) => {
-                let bytes = bytes_of_numbers(items.iter().map(Value::as_u64));
+            Node::Array(items) if items.iter().all(|item| matches!(item, Node::Number(_))) => {
+                let bytes = bytes_of_numbers(items.iter().map(Node::as_u64));
                 self.files.extend(bytes.map(|bytes| EmbeddedFile { name, bytes }));
                 // Writing numbers cannot fail.
                 let text = serde_json::to_string(value).unwrap_or_default();
                 self.add_scalar(name, &text, form);
             }
-            Value::List(items) => {
+            Node::Array(items) => {
                 form.syntax("[");
                 for (index, item) in items.iter().enumerate() {
                     form.syntax(if index > 0 { "," } else { "" });
@@ -170,11 +172,11 @@ impl Content {
                 }
                 form.syntax("]");
             }
-            Value::Object(members) => self.add_members(name, members, depth, form),
+            Node::Object(members) => self.add_members(name, members, depth, form),
         }
     }
 
-    fn add_members(&mut self, outer: NameId, members: &Members, depth: usize, form: &mut Form) {
+    fn add_members(&mut self, outer: NameId, members: &[(String, Node)], depth: usize, form: &mut Form) {
         self.begin(outer);
         form.syntax("{");
         for (index, (own, value)) in members.iter().enumerate() {
@@ -186,8 +188,20 @@ impl Content {
         form.syntax("}");
     }
 
+    /// The object or the list that `text` is the JSON of.
+    fn inner(&mut self, name: NameId, text: &str) -> Option<Node> {
+        if !is_likely_inner(text) {
+            return None;
+        }
+        let value = Node::parse_within(text.as_bytes(), MOST_VALUES).ok()?;
+        if value.is_none() {
+            self.unread.push((name, "JSON with too many values"));
+        }
+        value.filter(|value| matches!(value, Node::Object(_) | Node::Array(_)))
+    }
+
     /// Adds the JSON `value` of the string `text`: as it stands, taken apart, and without its escapes.
-    fn add_inner(&mut self, name: NameId, text: &str, value: &Value, depth: usize) {
+    fn add_inner(&mut self, name: NameId, text: &str, value: &Node, depth: usize) {
         self.structure.push(name, text);
         self.structure.text.push('\n');
         let mut form = Form { whole: name, text: Text::default() };
@@ -207,7 +221,7 @@ impl Content {
         let (data, is_text) = data_in(text, false);
         match data {
             Data::None => {}
-            Data::Damaged => self.damaged.push(name),
+            Data::Damaged => self.unread.push((name, "data that is not valid base64")),
             Data::Bytes(bytes, _) => self.files.push(EmbeddedFile { name, bytes }),
         }
         is_text
@@ -327,18 +341,12 @@ fn is_likely_inner(text: &str) -> bool {
     text.trim_start().starts_with(['{', '['])
 }
 
-/// The object or the list that `text` is the JSON of.
-fn inner(text: &str) -> Option<Value> {
-    let value: Value = if is_likely_inner(text) { serde_json::from_str(text).ok()? } else { return None };
-    Some(value).filter(|value| matches!(value, Value::Object(_) | Value::List(_)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn value(text: &str) -> Value {
-        serde_json::from_str(text).unwrap()
+    fn value(text: &str) -> Node {
+        Node::parse(text.as_bytes()).unwrap()
     }
 
     fn shown(content: &Content, text: &Text, what: &str) -> (String, bool, Option<usize>) {
@@ -351,7 +359,7 @@ mod tests {
         let mut content = Content::default();
         let input = r#"{"command":"a\nb","password":"c","key":[1,2],"n.m":null,"ok":true,"o":{"p":{}}}"#;
         content.add("tool_input", &value(input));
-        content.add("tool_output", &Value::String(r#"{"output":"d\ne","exitCode":0}"#.into()));
+        content.add("tool_output", &Node::String(r#"{"output":"d\ne","exitCode":0}"#.into()));
         let text = "tool_input:\ncommand:\na\nb\npassword=c\nkey=[1,2]\nn.m=\nok=true\no:\np:\n\
                     tool_output:\noutput:\nd\ne\nexitCode=0\n";
         assert_eq!(content.text().text, text);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 
 use super::content::Content;
-use super::value::{Members, Value};
+use layersift_format::json::Node;
 use layersift_rules::Scope;
 
 /// Fields with what a tool is asked to do.
@@ -52,6 +52,9 @@ const CIRCUMSTANCES: [&str; 18] = [
     "user_email",
 ];
 
+/// The most values in an input, and in a string of it that is JSON.
+pub(super) const MOST_VALUES: usize = 500_000;
+
 /// A coding assistant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Assistant {
@@ -94,7 +97,7 @@ pub(super) struct Event {
     /// The file that the assistant keeps the conversation in.
     pub(super) transcript: Option<String>,
     /// The answer of the tool in the assistant's own form, and the name of its field.
-    pub(super) response: Option<(&'static str, Value)>,
+    pub(super) response: Option<(&'static str, Node)>,
     /// The file that was read or written, for events that are about one file.
     pub(super) file: Option<String>,
 }
@@ -105,26 +108,27 @@ impl Event {
     /// # Errors
     /// If it is not JSON, of no known assistant, or has no text where there must be one.
     pub(super) fn parse(text: &[u8]) -> anyhow::Result<Event> {
-        let fields: Value = serde_json::from_slice(text).map_err(without_text).context("the input is not JSON")?;
-        let fields = fields.members().context("the input is not a JSON object")?;
-        ensure!(!fields.has_duplicates(), "the input has a field twice");
-        let name = fields.string("hook_event_name").unwrap_or_default().to_string();
+        let fields = Node::parse_within(text, MOST_VALUES).map_err(without_text).context("the input is not JSON")?;
+        let fields = &fields.with_context(|| format!("the input has more than {MOST_VALUES} values"))?;
+        ensure!(matches!(fields, Node::Object(_)), "the input is not a JSON object");
+        ensure!(!has_duplicates(fields), "the input has a field twice");
+        let name = string(fields, "hook_event_name").unwrap_or_default().to_string();
         let assistant = assistant(fields, &name).context("the input is of no assistant that this version knows")?;
         let kind = kind(fields, &name);
-        let directory = fields.string("cwd").or_else(|| first_root(fields)).map(PathBuf::from);
+        let directory = string(fields, "cwd").or_else(|| first_root(fields)).map(PathBuf::from);
         let response =
-            ["tool_response", "toolResult", "tool_result"].iter().find_map(|name| Some((*name, fields.get(name)?)));
+            ["tool_response", "toolResult", "tool_result"].iter().find_map(|name| Some((*name, fields.member(name)?)));
         let is_of_file = name.starts_with("before") || name.starts_with("after");
         Ok(Event {
             assistant,
             kind,
             content: content(fields, kind)?,
-            tool: fields.string("tool_name").or_else(|| fields.string("toolName")).map(String::from),
+            tool: string(fields, "tool_name").or_else(|| string(fields, "toolName")).map(String::from),
             directory,
             attachments: if kind == Kind::Prompt { attachments(fields) } else { Vec::new() },
-            transcript: fields.string("transcript_path").map(String::from),
+            transcript: string(fields, "transcript_path").map(String::from),
             response: response.filter(|_| kind == Kind::ToolOutput).map(|(name, value)| (name, value.clone())),
-            file: fields.string("file_path").filter(|_| kind == Kind::ToolOutput && is_of_file).map(String::from),
+            file: string(fields, "file_path").filter(|_| kind == Kind::ToolOutput && is_of_file).map(String::from),
             name,
         })
     }
@@ -144,17 +148,32 @@ impl Event {
     }
 }
 
+/// The string in the member `name`.
+fn string<'f>(fields: &'f Node, name: &str) -> Option<&'f str> {
+    fields.member(name)?.as_str()
+}
+
+fn has(fields: &Node, name: &str) -> bool {
+    fields.member(name).is_some()
+}
+
+fn has_duplicates(fields: &Node) -> bool {
+    let mut names: Vec<&str> = fields.members().iter().map(|(name, _)| &name[..]).collect();
+    names.sort_unstable();
+    names.windows(2).any(|pair| pair[0] == pair[1])
+}
+
 /// The position of an error of the parser, whose message may quote the input.
 fn without_text(error: serde_json::Error) -> anyhow::Error {
     anyhow::anyhow!("line {}, column {}", error.line(), error.column())
 }
 
-fn first_root(fields: &Members) -> Option<&str> {
-    fields.get("workspace_roots")?.items().first()?.as_str()
+fn first_root(fields: &Node) -> Option<&str> {
+    fields.member("workspace_roots")?.elements().first()?.as_str()
 }
 
-fn assistant(fields: &Members, event: &str) -> Option<Assistant> {
-    let has = |name| fields.has(name);
+fn assistant(fields: &Node, event: &str) -> Option<Assistant> {
+    let has = |name| has(fields, name);
     if has("cursor_version") {
         return Some(Assistant::Cursor);
     }
@@ -175,7 +194,7 @@ fn assistant(fields: &Members, event: &str) -> Option<Assistant> {
     if has("timestamp") && !has("transcript_path") { Some(Assistant::Copilot) } else { Some(Assistant::Claude) }
 }
 
-fn kind(fields: &Members, event: &str) -> Kind {
+fn kind(fields: &Node, event: &str) -> Kind {
     let plain: String = event.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     match &plain[..] {
         "userpromptsubmit" | "userpromptsubmitted" | "beforesubmitprompt" | "userprompttransformed" => Kind::Prompt,
@@ -196,15 +215,15 @@ fn kind(fields: &Members, event: &str) -> Kind {
         | "afterfileedit"
         | "aftertabfileedit" => Kind::ToolOutput,
         // Copilot's own events have no name in the input.
-        "" if fields.has("toolName") => {
-            if ["toolResult", "error"].iter().any(|name| fields.has(name)) {
+        "" if has(fields, "toolName") => {
+            if ["toolResult", "error"].iter().any(|name| has(fields, name)) {
                 Kind::ToolOutput
             } else {
                 Kind::ToolInput
             }
         }
-        "" if fields.has("prompt") => Kind::Prompt,
-        "sessionstart" if ["initialPrompt", "initial_prompt"].iter().any(|name| fields.has(name)) => Kind::Other,
+        "" if has(fields, "prompt") => Kind::Prompt,
+        "sessionstart" if ["initialPrompt", "initial_prompt"].iter().any(|name| has(fields, name)) => Kind::Other,
         // What happened, or what a model said. Blocking the end of a turn would only make it go on.
         "sessionstart" | "sessionend" | "setup" | "stop" | "stopfailure" | "subagentstop" | "agentstop"
         | "notification" | "teammateidle" | "postagent" | "postagentturn" | "afteragentresponse"
@@ -213,18 +232,18 @@ fn kind(fields: &Members, event: &str) -> Kind {
     }
 }
 
-fn content(fields: &Members, kind: Kind) -> anyhow::Result<Content> {
+fn content(fields: &Node, kind: Kind) -> anyhow::Result<Content> {
     let mut content = Content::default();
     match kind {
         Kind::Nothing => {}
         Kind::Other => {
-            let text = fields.iter().filter(|(name, _)| !CIRCUMSTANCES.contains(name));
+            let text = fields.members().iter().filter(|(name, _)| !CIRCUMSTANCES.contains(&&name[..]));
             text.for_each(|(name, value)| content.add(name, value));
         }
         Kind::Prompt => {
-            let prompt = fields.string("prompt").or_else(|| fields.string("user_prompt"));
+            let prompt = string(fields, "prompt").or_else(|| string(fields, "user_prompt"));
             content.add_text("prompt", prompt.context("the input has no `prompt`")?);
-            if let Some(transformed) = fields.string("transformedPrompt") {
+            if let Some(transformed) = string(fields, "transformedPrompt") {
                 content.add_text("prompt", transformed);
             }
         }
@@ -234,8 +253,8 @@ fn content(fields: &Members, kind: Kind) -> anyhow::Result<Content> {
     Ok(content)
 }
 
-fn add_fields(content: &mut Content, fields: &Members, names: &[&str]) -> anyhow::Result<()> {
-    let mut given = names.iter().filter_map(|name| Some((*name, fields.get(name)?))).peekable();
+fn add_fields(content: &mut Content, fields: &Node, names: &[&str]) -> anyhow::Result<()> {
+    let mut given = names.iter().filter_map(|name| Some((*name, fields.member(name)?))).peekable();
     ensure!(given.peek().is_some(), "the input has none of the fields {}", names.join(", "));
     for (name, value) in given {
         content.add(name, value);
@@ -244,10 +263,10 @@ fn add_fields(content: &mut Content, fields: &Members, names: &[&str]) -> anyhow
 }
 
 /// The paths of files that Cursor sends along with a prompt.
-fn attachments(fields: &Members) -> Vec<String> {
-    let listed = fields.get("attachments").map_or(&[][..], Value::items).iter().filter_map(Value::members);
+fn attachments(fields: &Node) -> Vec<String> {
+    let listed = fields.member("attachments").map_or(&[][..], Node::elements).iter();
     listed
-        .filter_map(|one| ["file_path", "filePath", "path"].iter().find_map(|name| one.string(name)))
+        .filter_map(|one| ["file_path", "filePath", "path"].iter().find_map(|name| string(one, name)))
         .map(String::from)
         .collect()
 }
