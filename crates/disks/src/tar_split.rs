@@ -20,8 +20,8 @@ use crate::root;
 /// The most bytes of a line. A segment has headers and padding, of which extended headers are the largest.
 const LINE: u64 = 16 << 20;
 
-/// What a record may decompress to, in the units of [`Bounded`]: 32 MiB, and 32 bytes for each of its own. Usually it is
-/// ten.
+/// What a record may decompress to, in the units of [`Bounded`]: 32 MiB, and 32 bytes for each of its own. Usually
+/// there are ten.
 const BASE_WORK: u64 = 64 << 20;
 const WORK_PER_BYTE: u64 = 64;
 
