@@ -4,6 +4,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::hostile_sizes::token;
+use crate::support::image::{Layer, archive, docker_save};
+use crate::support::tar::Tar;
 use crate::support::tools::say;
 use crate::support::{layersift, testdata, text};
 
@@ -52,4 +55,14 @@ fn a_folder_of_archives_is_swept() {
     assert!(first["layers_read"].as_u64() > Some(0) && !first["new"].as_array().unwrap().is_empty(), "{first}");
     assert_eq!((&second["layers_read"], &second["new"]), (&0.into(), &Value::Array(Vec::new())), "{second}");
     assert_eq!(second["layers_known"], first["layers_read"]);
+}
+
+#[test]
+fn more_findings_than_a_report_lists_are_not_kept() {
+    let env = |file: usize| (0..900).map(|n| format!("KEY_{n}={}\n", token(file * 1_000 + n))).collect::<String>();
+    let tar = (0..12).fold(Tar::new(), |tar, file| tar.file(&format!("{file}/.env"), env(file))).finish();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("image.tar"), archive(&docker_save(&[Layer::plain(tar)]))).unwrap();
+    let report = layersift(&["sweep", "files", "-q", "--format", "json", text(folder.path())]).expect(1).json();
+    assert_eq!((report["new"].as_array().unwrap().len(), &report["new_is_complete"]), (10_000, &Value::Bool(false)));
 }

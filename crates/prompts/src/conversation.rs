@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use layersift_scan::Scope;
 
+use crate::data::SCANNED_TWICE;
 use crate::form::Form;
 use crate::json::Span;
 use crate::pointers::{Pointers, ROOT};
@@ -218,6 +219,20 @@ impl Part<'_> {
         }
     }
 
+    /// The bytes of the text that the part is, as it stands in the body. A file or an image is none, but a long string
+    /// is that happens to be base64.
+    fn text_length(&self) -> usize {
+        match &self.content {
+            Content::Text { text, .. } => text.len(),
+            Content::Data { bytes, media_type: None, .. } if self.block.is_none() => {
+                let encoded = bytes.len().div_ceil(3) * 4;
+                // A shorter one is a text as well.
+                if encoded > SCANNED_TWICE { encoded } else { 0 }
+            }
+            Content::Data { .. } => 0,
+        }
+    }
+
     /// The decoded bytes of the part; `None` for text.
     pub fn data(&self) -> Option<&[u8]> {
         match &self.content {
@@ -325,7 +340,8 @@ impl<'a> Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    /// An estimate of the size in tokens: a quarter of the bytes of all texts. English has about four bytes in a token,
+    /// An estimate of the size in tokens: a quarter of the bytes of all texts, those that are base64 among them, but not of
+    /// files and images. English has about four bytes in a token,
     /// code three and other scripts two; the tokenizers of vendors differ more than that, and none is asked. LiteLLM
     /// shows texts twice, and they are counted once.
     pub fn tokens(&self) -> u64 {
@@ -333,7 +349,7 @@ impl Conversation<'_> {
         let is_doubled =
             self.form == Form::LiteLlm && self.parts.iter().any(|part| is_under(part, "/structured_messages"));
         let counts = |part: &&Part<'_>| !(is_doubled && (is_under(part, "/texts") || is_under(part, "/tool_calls")));
-        let bytes: usize = self.parts.iter().filter(counts).filter_map(Part::text).map(str::len).sum();
+        let bytes: usize = self.parts.iter().filter(counts).map(Part::text_length).sum();
         (bytes as u64).div_ceil(4)
     }
 }

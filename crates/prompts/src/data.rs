@@ -16,7 +16,7 @@ const LEAST: usize = 64;
 
 /// The size up to which a string that was decoded is scanned as it stands, too: it may have the form of base64 by
 /// chance.
-const SCANNED_TWICE: usize = 64 << 10;
+pub(crate) const SCANNED_TWICE: usize = 64 << 10;
 
 /// The fewest numbers of a list that stands for bytes.
 const LEAST_NUMBERS: usize = 8;

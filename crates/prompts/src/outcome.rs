@@ -198,7 +198,7 @@ impl Found {
     /// Whether another finding is about the same text and weighs no more.
     fn covers(&self, other: &Found) -> bool {
         let overlaps = self.span.start < other.span.end && other.span.start < self.span.end;
-        overlaps && (self.rule.id == other.rule.id || self.severity >= other.severity)
+        overlaps && self.severity >= other.severity
     }
 }
 

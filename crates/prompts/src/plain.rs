@@ -12,6 +12,7 @@
 //! numbers     103, 108, 112  0x67, 0x6c  67 6c 70  01100111  chr(103).chr(108)  and dumps of hexdump, od and xxd
 //! digits      base64 of base64 of base64 or broken by marks, base32, Ascii85
 //! letters     g l p a t  taplg  and rot13
+//! prefixes    numbers of lines, and marks of differences, quotations and comments
 //! ```
 
 mod characters;
@@ -21,6 +22,7 @@ mod joiners;
 mod letters;
 mod mapped;
 mod numbers;
+mod prefixes;
 mod spelled;
 
 use std::ops::Range;
@@ -98,6 +100,7 @@ fn undo(text: &[u8], offset: usize, is_turned: bool, out: &mut Mapped) {
         start = lines.undo(start);
     }
     spelled::add(text, offset, is_turned, out);
+    prefixes::add(text, offset, out);
 }
 
 /// The lines of a text in which escapes, characters and joiners are undone.

@@ -37,6 +37,9 @@ const MOST_CHANNELS: usize = 256;
 /// The most bytes of an event that is repeated with what was held back.
 const MOST_TEMPLATE: usize = 16 << 10;
 
+/// The byte order mark of UTF-8, which readers of events leave out.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The data of the last event of OpenAI's streams.
 const DONE: &str = "[DONE]";
 
@@ -50,6 +53,8 @@ pub fn held_back(text: &str) -> usize {
 pub struct StreamCheck {
     /// Bytes of an event whose end has not arrived.
     partial: Vec<u8>,
+    /// Whether an event has arrived. There may be a byte order mark before the first.
+    has_begun: bool,
     /// How many of these bytes were searched for the end of the event, and where the last line in them begins.
     searched: Searched,
     texts: BTreeMap<ChannelId, OpenText>,
@@ -64,12 +69,21 @@ pub struct StreamCheck {
     model: Option<String>,
 }
 
-/// A text that has not ended.
+/// A text that may go on.
 #[derive(Debug)]
 struct OpenText {
     channel: Channel,
     kind: Kind,
     template: Template,
+    /// Whether the answer has said that it does not go on. Some readers join what comes all the same.
+    has_ended: bool,
+}
+
+impl OpenText {
+    /// The same, of which nothing waits and only the context is left.
+    fn ended(self) -> OpenText {
+        OpenText { template: Template::default(), has_ended: true, ..self }
+    }
 }
 
 /// An event with a piece of the text, of which others are made.
@@ -101,7 +115,9 @@ impl StreamCheck {
         while let Some(length) = self.searched.event_length(&self.partial) {
             let rest = self.partial.split_off(length);
             let event = std::mem::replace(&mut self.partial, rest);
-            self.event(&event, gate, client, &mut out);
+            let is_first = !std::mem::replace(&mut self.has_begun, true);
+            let event = event.strip_prefix(BYTE_ORDER_MARK).filter(|_| is_first).unwrap_or(&event);
+            self.event(event, gate, client, &mut out);
             if self.is_cut {
                 return out;
             }
@@ -248,7 +264,7 @@ impl StreamCheck {
             self.begin(what, text);
         }
         for piece in &effect.pieces {
-            if self.texts.len() >= MOST_CHANNELS && !self.texts.contains_key(&piece.channel) {
+            if !self.has_room_for(&piece.channel) {
                 return self.cut(unreadable("an answer has too many texts"), out);
             }
             let begun = piece.begun_by.as_ref().and_then(|what| self.begun.get(what));
@@ -256,7 +272,9 @@ impl StreamCheck {
                 channel: begun.map_or_else(Channel::default, |text| Channel::after(text)),
                 kind: piece.kind,
                 template: Template::default(),
+                has_ended: false,
             });
+            open.has_ended = false;
             if data.len() <= MOST_TEMPLATE {
                 open.template = Template::new(name.as_deref(), data, piece.node.span, effect);
             }
@@ -284,7 +302,9 @@ impl StreamCheck {
             }
         }
         for channel in ended {
-            self.texts.remove(&channel);
+            if let Some(open) = self.texts.remove(&channel) {
+                self.texts.insert(channel, open.ended());
+            }
         }
         for end in &effect.ends {
             self.end_texts(end, gate, client, out);
@@ -304,17 +324,26 @@ impl StreamCheck {
         let ending: Vec<ChannelId> = self.texts.keys().filter(|id| id.begins_with(beginning)).cloned().collect();
         for id in ending {
             let Some(mut open) = self.texts.remove(&id) else { continue };
-            if !open.channel.is_waiting() {
-                continue;
-            }
-            match open.channel.finish(open.kind, gate, client) {
-                Step::Pass(text, reasons) => {
-                    self.note(reasons);
-                    open.template.write(&text, out);
+            if open.channel.is_waiting() {
+                match open.channel.finish(open.kind, gate, client) {
+                    Step::Pass(text, reasons) => {
+                        self.note(reasons);
+                        open.template.write(&text, out);
+                    }
+                    Step::Cut(reason) => return self.cut(*reason, out),
                 }
-                Step::Cut(reason) => return self.cut(*reason, out),
             }
+            self.texts.insert(id, open.ended());
         }
+    }
+
+    /// Whether a piece of this text may follow. A text that has ended makes room for it.
+    fn has_room_for(&mut self, channel: &ChannelId) -> bool {
+        if self.texts.len() < MOST_CHANNELS || self.texts.contains_key(channel) {
+            return true;
+        }
+        let ended = self.texts.iter().find(|(_, open)| open.has_ended).map(|(id, _)| id.clone());
+        ended.and_then(|id| self.texts.remove(&id)).is_some()
     }
 
     /// Notes what a block or an item begins with.

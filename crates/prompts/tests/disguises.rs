@@ -315,6 +315,32 @@ fn a_disguised_token_is_denied_wherever_it_stands() {
     assert!(missed.is_empty(), "{}", missed.join("\n"));
 }
 
+/// Tools of agents number the lines that they read, and people paste differences and quotations.
+#[test]
+fn a_key_over_lines_with_prefixes_is_denied() {
+    let key = include_str!("../../scan/src/confirm/keys/fixtures/ed25519.pkcs8.pem");
+    let with = |prefix: &dyn Fn(usize) -> String| -> String {
+        key.lines().enumerate().map(|(at, line)| format!("{}{line}\n", prefix(at + 9))).collect()
+    };
+    for text in [
+        with(&|number| format!("{number:>6}\u{2192}")),
+        with(&|number| format!("{number:>6}\t")),
+        with(&|number| format!("{number:>4} | ")),
+        with(&|number| format!("L{number}: ")),
+        with(&|number| format!("deploy/tls.key:{number}:")),
+        with(&|_| "+".into()),
+        with(&|_| "> ".into()),
+        with(&|_| "    // ".into()),
+    ] {
+        for place in [json!({"role": "tool", "content": text}), json!({"role": "user", "content": text})] {
+            let body = json!({"messages": [place]});
+            let verdict = check_with(body.to_string().as_bytes(), &Policy::default());
+            assert_eq!(verdict.decision, Decision::Deny, "{text}: {verdict:?}");
+            assert!(verdict.reasons[0].rule.starts_with("private-key."), "{text}: {verdict:?}");
+        }
+    }
+}
+
 #[test]
 fn a_mask_covers_the_disguise() {
     let policy = Policy { deny: None, mask: Some(Severity::Medium), ..Policy::default() };

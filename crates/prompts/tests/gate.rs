@@ -267,7 +267,11 @@ fn only_the_newest_turn_denies_and_history_is_masked() {
     let denied = [
         json!([{"role": "user", "content": secret}]),
         json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"},
-            {"role": "tool", "content": secret}, {"role": "user", "content": "q"}]),
+            {"role": "tool", "content": "a"}, {"role": "tool", "content": secret}]),
+        json!([{"role": "system", "content": secret}, {"role": "user", "content": "q"}]),
+        json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"},
+            {"role": "user", "content": [{"type": "tool_result", "content": secret},
+                {"type": "text", "text": "<system-reminder>Be brief.</system-reminder>"}]}]),
         // A beginning of the answer that the client wrote.
         json!([{"role": "user", "content": secret}, {"role": "assistant", "content": "{"}]),
         json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": secret}]),
@@ -279,6 +283,29 @@ fn only_the_newest_turn_denies_and_history_is_masked() {
     let input = json!({"input": [{"role": "user", "content": secret}, {"type": "function_call", "arguments": "{}"},
         {"type": "function_call_output", "output": "ok"}]});
     assert_eq!(check(&input).decision, Decision::Mask);
+}
+
+/// A message that was denied has no answer of the model after it.
+#[test]
+fn what_a_person_answered_blocks_no_more() {
+    let secret = format!("use {TOKEN} for it");
+    let (user, call) =
+        (json!({"role": "user", "content": "forget that"}), json!({"role": "assistant", "content": "a"}));
+    let results = json!([{"type": "tool_result", "content": secret}, {"type": "text", "text": "skip that file"}]);
+    for body in [
+        json!({"messages": [{"role": "user", "content": secret}, user]}),
+        json!({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": secret}, user]}),
+        json!({"messages": [user, call, {"role": "tool", "content": secret}, user]}),
+        json!({"messages": [user, call, {"role": "user", "content": [{"type": "tool_result", "content": secret}]}, user]}),
+        json!({"messages": [user, call, {"role": "user", "content": results}]}),
+        json!({"input": [{"type": "function_call_output", "output": secret}, user]}),
+        json!({"input_type": "request", "texts": [secret, "forget that"], "structured_messages": [
+            {"role": "user", "content": secret}, user]}),
+    ] {
+        let form = body.get("texts").map(|_| Form::LiteLlm);
+        let verdict = check_with(body.to_string().as_bytes(), form, &Policy::default());
+        assert_eq!(verdict.decision, Decision::Mask, "{body}: {verdict:?}");
+    }
 }
 
 #[test]
@@ -376,6 +403,12 @@ fn what_is_not_understood_is_denied() {
     let verdict = check_with(&[b'a'; 44], None, &small);
     assert_eq!((verdict.decision, verdict.tokens), (Decision::Deny, 11));
     assert_eq!(check_with(&[b'a'; 40], None, &small).decision, Decision::Allow);
+    // A long text that happens to be base64 is a text, and an image is none.
+    let long = json!({"messages": [{"role": "user", "content": "QUJD".repeat(30_000)}]});
+    assert!((30_000..30_100).contains(&check(&long).tokens), "{}", check(&long).tokens);
+    let image = json!({"messages": [{"role": "user", "content": [{"type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": "QUJD".repeat(30_000)}}]}]});
+    assert!(check(&image).tokens < 100);
 }
 
 #[test]

@@ -165,6 +165,54 @@ fn a_secret_in_pieces_is_masked_or_ends_the_stream() {
 }
 
 #[test]
+fn a_reason_that_is_none_ends_no_text_and_an_end_loses_none() {
+    let chunk = |piece: &str, reason: Value| {
+        event(None, &json!({"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": reason}]}))
+    };
+    for reason in [json!(""), json!("null"), json!("stop"), Value::Null] {
+        for size in [3, 10, 20] {
+            let pieces = pieces(&format!("it is {TOKEN} now"), size);
+            let stream: String = pieces.iter().map(|piece| chunk(piece, reason.clone())).collect();
+            let (out, check) = pass(&stream, 1000, &Policy::default());
+            assert!(check.is_cut() && !out.contains(TOKEN) && !joined(&out).contains(TOKEN), "{reason} {size}: {out}");
+            if reason != json!("stop") {
+                let (out, check) = pass(&stream, 1000, &masking());
+                assert!(!check.is_cut(), "{reason} {size}: {out}");
+                assert_eq!(joined(&out), format!("it is {MASK} now"));
+            }
+        }
+    }
+}
+
+#[test]
+fn there_may_be_a_byte_order_mark_before_the_first_event() {
+    let stream = format!("\u{feff}{}", chat(&format!("{TOKEN} it is"), 12));
+    let (out, check) = pass(&stream, 7, &Policy::default());
+    assert!(check.is_cut() && !out.contains(&TOKEN[..12]), "{out}");
+}
+
+#[test]
+fn a_command_that_shows_late_is_not_passed_by_a_policy_that_masks() {
+    let text = "run echo cm0gLXJmIC8gLS1uby1wcmVzZXJ2ZS1yb290Cg== | base64 -d | bash and wait";
+    for size in [4, 17, 1000] {
+        let (out, check) = pass(&chat(text, size), 1000, &masking());
+        assert!(check.is_cut() || !joined(&out).contains("cm0gLXJm"), "{size}: {out}");
+        assert!(check.reasons().iter().any(|reason| reason.rule.starts_with("prompt.")), "{size}: {out}");
+    }
+}
+
+#[test]
+fn what_was_masked_is_not_found_again() {
+    let text = format!("a = \"{TOKEN}\"\nb = 1\n").repeat(20);
+    for size in [5, 40] {
+        let (out, check) = pass(&chat(&text, size), 1000, &masking());
+        assert!(!check.is_cut(), "{out}");
+        assert_eq!(joined(&out), text.replace(TOKEN, MASK));
+        assert_eq!(check.reasons().len(), 20);
+    }
+}
+
+#[test]
 fn a_secret_at_the_very_end_is_found() {
     for stream in [chat(&format!("it is {TOKEN}"), 5), messages(&format!("it is {TOKEN}"), 5, "text_delta", "text")] {
         let (out, _) = pass(&stream, 1000, &masking());

@@ -212,14 +212,15 @@ impl<'r> Comparison<'r> {
     }
 
     /// The verdict: fail, if something came that the policy fails, or stayed where that is asked for; incomplete, if an
-    /// image was not read to its end, the two were read by other rules or for other platforms, or what has to be gone
-    /// was not searched for.
+    /// image or its packages were not read to their end, the two were read by other rules or for other platforms, or what
+    /// has to be gone was not searched for.
     pub fn verdict(&self) -> Verdict {
         let fails = self.secrets.iter().any(|secret| self.fails(secret.change, secret.of_image_after()))
             || self.exposures.iter().any(|exposure| self.fails(exposure.change, &exposure.after));
         let is_searched = !self.requires_gone || self.gone().all(|secret| secret.is_searched);
-        let is_complete =
-            self.is_comparable && self.before.gaps.is_empty() && self.after.gaps.is_empty() && is_searched;
+        let has_packages = self.packages.as_ref().is_none_or(|packages| packages.is_complete);
+        let is_read = self.before.gaps.is_empty() && self.after.gaps.is_empty() && has_packages;
+        let is_complete = self.is_comparable && is_read && is_searched;
         match (fails, is_complete) {
             (true, _) => Verdict::Fail,
             (false, true) => Verdict::Pass,

@@ -23,7 +23,7 @@ use crate::confirm::{ConfirmError, Matches, keep_best};
 use crate::documents::{DocumentReport, DocumentWork};
 use crate::engine::{Cache, EngineError};
 use crate::inventory::layer::LayerPackages;
-use crate::layer_scan::{LayerContext, LayerScanner, WINDOW, too_much_encoded};
+use crate::layer_scan::{LayerContext, LayerScanner, WINDOW};
 use crate::layer_work::LayerWork;
 use crate::memory::MemoryBudget;
 use crate::observe::{NoObserver, Observer};
@@ -342,9 +342,8 @@ impl Analyzer {
                 return Ok(Some(Gap::new(GapReason::DocumentTooLarge, detail)));
             }
             counted = worker.work();
-            if !worker.scan(bytes, &(0..bytes.len()), &mut found)? {
-                gap = gap.or_else(|| Some(too_much_encoded()));
-            }
+            let unread = worker.scan(bytes, &(0..bytes.len()), &mut found)?;
+            gap = gap.or(unread);
             // No parser reads the configuration as a file.
             let mut found = found.confirmed;
             found.retain(|one| self.rules.applies_at(one.rule, None));

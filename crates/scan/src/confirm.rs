@@ -61,6 +61,8 @@ pub struct Matches {
     pub confirmed: Vec<Confirmed>,
     /// The signature whose parser has to read the whole file, because something in the window calls for it.
     pub needs_whole_file: Option<usize>,
+    /// Whether there may be keys that were not read, because too many were.
+    pub has_unread_keys: bool,
     /// The work of confirming, until somebody counts it; see [`crate::layer_work`].
     pub work: u64,
 }
@@ -125,7 +127,7 @@ impl Confirmer {
                     rest = others;
                 }
             }
-            found.work += scratch.work;
+            found.work += scratch.work + keys::effort::take();
         });
     }
 
@@ -139,7 +141,7 @@ impl Confirmer {
         }
         self.scratch.with(|scratch| {
             self.confirm_one(compiled, bytes, owned, (everywhere, 0), found, scratch);
-            found.work += scratch.work;
+            found.work += scratch.work + keys::effort::take();
         });
     }
 
@@ -174,6 +176,7 @@ impl Confirmer {
                         found.confirmed.push(self.confirmed(candidate.pattern, span, secret, note, kind));
                     }
                     Judgement::NeedsWholeFile => found.needs_whole_file = Some(candidate.pattern),
+                    Judgement::Unread => found.has_unread_keys = true,
                     Judgement::Rejected => {}
                 }
             }

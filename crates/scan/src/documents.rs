@@ -327,14 +327,11 @@ impl DocumentScan<'_> {
     fn json(&mut self, document: &Document, strings: &[JsonString], inside: &[Enveloped]) -> Result<(), Gap> {
         let mut found = Vec::new();
         let failed = |error: EngineError| unreadable(document, &error);
-        let mut is_complete = self.search(document, strings, false, &mut found).map_err(failed)?;
+        let mut unread = self.search(document, strings, false, &mut found).map_err(failed)?;
         for one in inside {
-            is_complete &= self.search(document, &one.strings(), true, &mut found).map_err(failed)?;
+            unread = unread.or(self.search(document, &one.strings(), true, &mut found).map_err(failed)?);
         }
-        if !is_complete {
-            let detail = "encoded data exceeds the decoding limit; the rest was not decoded";
-            self.report.gaps.push(Gap::new(GapReason::TooMuchEncoded, detail).at(name(document)));
-        }
+        self.report.gaps.extend(unread.map(|gap| gap.at(name(document))));
         // A place in the text of a Dockerfile says more than one in its steps, and one in a statement says more than
         // one in the text of the whole.
         let is_payload = |finding: &DocumentFinding| {
@@ -357,9 +354,9 @@ impl DocumentScan<'_> {
         strings: &[JsonString],
         is_inside: bool,
         found: &mut Vec<DocumentFinding>,
-    ) -> Result<bool, EngineError> {
+    ) -> Result<Option<Gap>, EngineError> {
         let mut worker = self.analyzer.rules.worker()?;
-        let mut is_complete = true;
+        let mut unread = None;
         let outside: &[&'static str] = if is_inside { &["base64"] } else { &[] };
         let views = |own: &[&'static str]| [outside, own].concat();
         for string in strings {
@@ -369,8 +366,8 @@ impl DocumentScan<'_> {
                 break;
             }
             if let Some(decoded) = decoded(&string.text) {
-                let (matches, complete) = self.matches(&mut worker, &decoded)?;
-                is_complete &= complete;
+                let (matches, gap) = self.matches(&mut worker, &decoded)?;
+                unread = unread.or(gap);
                 let starts: Vec<usize> = matches.iter().map(|one| one.span.start).collect();
                 let positions = text::positions(&decoded, &starts, 0, 0);
                 found.extend(matches.into_iter().zip(positions).map(|(one, (line, column))| {
@@ -378,27 +375,27 @@ impl DocumentScan<'_> {
                 }));
             }
             let text = with_name(string);
-            let (matches, complete) = self.matches(&mut worker, text.as_bytes())?;
-            is_complete &= complete;
+            let (matches, gap) = self.matches(&mut worker, text.as_bytes())?;
+            unread = unread.or(gap);
             found.extend(matches.into_iter().map(|one| {
                 let raw = text.get(one.span.clone()).map(Into::into);
                 DocumentFinding { raw, ..self.finding(document, string, (None, None), views(&[]), one) }
             }));
             self.work.work.add(worker.work() - before);
         }
-        Ok(is_complete)
+        Ok(unread)
     }
 
-    /// The confirmed matches in a text, and whether all of it was decoded.
-    fn matches(&self, worker: &mut ScanWorker<'_>, bytes: &[u8]) -> Result<(Vec<Confirmed>, bool), EngineError> {
+    /// The confirmed matches in a text, and the gap of what was not read of it.
+    fn matches(&self, worker: &mut ScanWorker<'_>, bytes: &[u8]) -> Result<(Vec<Confirmed>, Option<Gap>), EngineError> {
         let rules = &self.analyzer.rules;
         let mut found = Matches::default();
-        let is_complete = worker.scan(bytes, &(0..bytes.len()), &mut found)?;
+        let unread = worker.scan(bytes, &(0..bytes.len()), &mut found)?;
         // No parser reads a document as a file.
         let mut found = found.confirmed;
         found.retain(|one| rules.applies_at(one.rule, None));
         keep_best(&rules.signatures, &mut found);
-        Ok((found, is_complete))
+        Ok((found, unread))
     }
 
     fn finding(

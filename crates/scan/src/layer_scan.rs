@@ -30,6 +30,7 @@ use self::queue::WindowQueue;
 use self::unpack::{Dispatch, FileUnpacker, Packing, Unpacking};
 use crate::allowance::Allowance;
 use crate::compiled_rules::CompiledRules;
+use crate::confirm::keys::effort::WindowEffort;
 use crate::confirm::keys::rounds::WindowRounds;
 use crate::confirm::{CONTEXT, Matches, REACH};
 use crate::content::records::Record;
@@ -330,7 +331,8 @@ impl<'s> PermittedScan<'_, 's> {
 fn scan_batch<'a, 's>(sink: &'s FindingSink<'s>, batch: Batch<'a, FileHandle<'a, 's>>) -> u64 {
     let mut worker = sink.rules.worker().map_err(|error| sink.engine_gap(&error)).ok();
     let mut matches = Matches::default();
-    let rounds = WindowRounds::begin(batch.segments.iter().map(|segment| segment.range.len()).sum());
+    let bytes = batch.segments.iter().map(|segment| segment.range.len()).sum();
+    let (rounds, _effort) = (WindowRounds::begin(bytes), WindowEffort::begin(bytes));
     for segment in batch.segments {
         if let Some(worker) = &mut worker {
             scan_segment(sink, worker, &batch.window, &segment, &mut matches);
@@ -354,8 +356,8 @@ fn scan_segment<'a, 's>(
 ) {
     let bytes = &window[segment.range.clone()];
     match worker.scan(bytes, &segment.owned, matches) {
-        Ok(true) => {}
-        Ok(false) => segment.file.gap(&[], too_much_encoded()),
+        Ok(None) => {}
+        Ok(Some(gap)) => segment.file.gap(&[], gap),
         Err(error) => sink.engine_gap(&error),
     }
     for rule in segment.file.local_signatures() {
@@ -364,11 +366,6 @@ fn scan_segment<'a, 's>(
     if !matches.is_empty() {
         segment.file.found(segment, bytes, std::mem::take(matches));
     }
-}
-
-/// The gap of encoded data that were not decoded.
-pub(crate) fn too_much_encoded() -> Gap {
-    Gap::new(GapReason::TooMuchEncoded, "encoded data exceeds the decoding limit; the rest was not decoded")
 }
 
 struct LayerVisitor<'d, 'a, 's> {

@@ -14,7 +14,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use layersift_format::compression::is_zeros;
 use layersift_model::{Gap, GapReason, Limits};
 
-use crate::confirm::keys::rounds;
+use crate::confirm::keys::{effort, rounds};
 use crate::engine::Effort;
 use crate::waiting::wait;
 
@@ -139,10 +139,11 @@ impl LayerWork {
         self.decide(state)
     }
 
-    /// Reserves the work of scanning `bytes` bytes, and of trying passwords on key stores in them; `None` if the layer
-    /// has reached its limit.
+    /// Reserves the work of scanning `bytes` bytes, of reading keys in them and of trying passwords on key stores; `None`
+    /// if the layer has reached its limit.
     pub(crate) fn reserve(&self, bytes: usize) -> Option<Reserved> {
-        self.reserve_most((bytes as u64).saturating_mul(MOST_PER_BYTE).saturating_add(rounds::most_work(bytes)))
+        let keys = effort::most_work(bytes).saturating_add(rounds::most_work(bytes));
+        self.reserve_most((bytes as u64).saturating_mul(MOST_PER_BYTE).saturating_add(keys))
     }
 
     /// Reserves `most` work; `None` if the layer has reached its limit.

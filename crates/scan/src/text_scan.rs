@@ -49,9 +49,7 @@ impl Analyzer {
     fn search_text(&self, text: &[u8]) -> Result<TextReport, EngineError> {
         let mut matches = Matches::default();
         let mut gaps = Vec::new();
-        if !self.rules.worker()?.scan(text, &(0..text.len()), &mut matches)? {
-            gaps.push(Gap::new(GapReason::TooMuchEncoded, "encoded data exceeds the decoding limit"));
-        }
+        gaps.extend(self.rules.worker()?.scan(text, &(0..text.len()), &mut matches)?);
         let mut found = matches.confirmed;
         found.retain(|one| self.rules.applies_at(one.rule, None));
         keep_best(&self.rules.signatures, &mut found);

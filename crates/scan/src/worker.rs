@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use layersift_format::compression::is_zeros;
+use layersift_model::{Gap, GapReason};
 
 use crate::compiled_rules::CompiledRules;
+use crate::confirm::keys::effort::WindowEffort;
 use crate::confirm::{Confirmed, Matches};
 use crate::decoding;
 use crate::decoding::{Decoded, Encoding};
@@ -52,24 +54,30 @@ impl CompiledRules {
 }
 
 impl ScanWorker<'_> {
-    /// Appends all confirmed matches that begin inside `owned` to `found`. Returns whether all encoded data were
-    /// decoded.
+    /// Appends all confirmed matches that begin inside `owned` to `found`. Returns the gap of what was not read: encoded
+    /// data, or keys.
     pub(crate) fn scan(
         &mut self,
         bytes: &[u8],
         owned: &Range<usize>,
         found: &mut Matches,
-    ) -> Result<bool, EngineError> {
+    ) -> Result<Option<Gap>, EngineError> {
         if bytes.len() >= ZEROS && is_zeros(bytes) && self.rules.ignores_zeros()? {
-            return Ok(true);
+            return Ok(None);
         }
-        let Some(session) = &mut self.session else { return Ok(true) };
+        let Some(session) = &mut self.session else { return Ok(None) };
+        let _effort = WindowEffort::begin(bytes.len());
         let budget = DECODED_AT_LEAST + bytes.len() * DECODED_PER_BYTE;
         let mut pass = BufferScan { rules: self.rules, session, budget, work: 0 };
         let outcome = pass.scan(bytes, owned, 0, found);
         self.work = self.work.saturating_add(pass.work);
         outcome?;
-        Ok(pass.budget > 0)
+        let detail = match (pass.budget, found.has_unread_keys) {
+            (0, _) => "encoded data exceeds the decoding limit; the rest was not decoded",
+            (_, true) => "private keys and key stores exceed the limit of work; the rest was not read as keys",
+            (_, false) => return Ok(None),
+        };
+        Ok(Some(Gap::new(GapReason::TooMuchEncoded, detail)))
     }
 
     /// Appends the matches of the local signature `rule` that begin inside `owned` to `found`.
@@ -148,7 +156,9 @@ impl BufferScan<'_> {
             self.budget = self.budget.saturating_sub(run.bytes.len());
             let mut inside = Matches::default();
             self.scan(&run.bytes, &(0..run.bytes.len()), depth + 1, &mut inside)?;
+            let has_unread_keys = inside.has_unread_keys;
             let inside = inside.confirmed.into_iter();
+            found.has_unread_keys |= has_unread_keys;
             found.confirmed.extend(inside.filter_map(|one| outside(one, &run, encoding, owned)));
         }
         Ok(())

@@ -31,8 +31,9 @@ pub(super) struct Swept<'s> {
     failing: u64,
     incomplete: Vec<IncompleteImage>,
     problems: Vec<SweepProblem>,
-    /// What was found in images that no store keeps.
+    /// What was found in images that no store keeps, as far as the report may list it.
     found: HashMap<String, NewFinding>,
+    has_all_found: bool,
 }
 
 impl<'s> Swept<'s> {
@@ -46,7 +47,7 @@ impl<'s> Swept<'s> {
         };
         let kept = store.map(start).transpose()?;
         let (incomplete, problems, found) = (Vec::new(), Vec::new(), HashMap::new());
-        Ok(Swept { name, kept, images: 0, failing: 0, incomplete, problems, found })
+        Ok(Swept { name, kept, images: 0, failing: 0, incomplete, problems, found, has_all_found: true })
     }
 
     /// Counts an image that was judged, and stores its report.
@@ -81,7 +82,7 @@ impl<'s> Swept<'s> {
     }
 
     /// The report.
-    pub(super) fn end(self, layers: &Layers<'_>) -> anyhow::Result<SweepReport> {
+    pub(super) fn end(mut self, layers: &Layers<'_>) -> anyhow::Result<SweepReport> {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let sums = SweepSums {
             images: self.images,
@@ -89,13 +90,14 @@ impl<'s> Swept<'s> {
             layers_known: count(&layers.known),
             ..SweepSums::default()
         };
+        self.keep_gravest(MOST_NEWS);
         let mut news: Vec<NewFinding> = self.found.into_values().collect();
-        let (mut run, mut news_are_complete) = (0, true);
+        let (mut run, mut news_are_complete) = (0, self.has_all_found);
         if let Some((store, _, id)) = self.kept {
             store.runs().update(id, &sums, RunStatus::Done, context::now())?;
             store.runs().adopt(id, context::now())?;
             let page = store.runs().news(id, Scope::Target, MOST_NEWS)?;
-            (run, news_are_complete) = (id.number(), page.is_complete);
+            (run, news_are_complete) = (id.number(), page.is_complete && self.has_all_found);
             news.retain(|found| page.items.iter().all(|stored| stored.thing != found.thing));
             news.extend(page.items);
         }
@@ -139,6 +141,19 @@ impl<'s> Swept<'s> {
             masked: finding.secret.as_ref().map(|secret| secret.masked.clone()),
             path: finding.file().map(|file| file.path.clone()),
         });
+        self.keep_gravest(2 * MOST_NEWS);
+    }
+
+    /// Drops findings that the report would not list once there are more than `most`: a folder may have any number.
+    fn keep_gravest(&mut self, most: usize) {
+        if self.found.len() <= most {
+            return;
+        }
+        let mut all: Vec<NewFinding> = self.found.drain().map(|(_, found)| found).collect();
+        all.sort_by(|a, b| b.rule.severity.cmp(&a.rule.severity).then_with(|| a.thing.cmp(&b.thing)));
+        all.truncate(MOST_NEWS);
+        self.found = all.into_iter().map(|found| (found.thing.clone(), found)).collect();
+        self.has_all_found = false;
     }
 }
 

@@ -8,6 +8,9 @@ use crate::json::{Node, Value};
 /// The type of a block of text.
 const TEXT_BLOCK: &str = "text";
 
+/// What texts begin with that Claude Code writes behind results of tools.
+const OF_CLIENT: &str = "<system-reminder>";
+
 /// The types of blocks that only Anthropic has.
 const ANTHROPIC_BLOCKS: [&str; 6] = ["tool_use", "tool_result", "thinking", "redacted_thinking", "document", "image"];
 
@@ -56,7 +59,7 @@ pub(super) fn mark(document: &Node<'_>, marks: &mut Marks) {
 /// Marks a list of messages. Returns the turn of what stands before the first of them.
 pub(super) fn mark_list(list: &Node<'_>, marks: &mut Marks) -> Turn {
     let messages = list.items();
-    let newest = newest_from(messages, |message| message.text_of("role") == Some("assistant"));
+    let newest = newest_from(messages, is_model, is_person);
     for (index, message) in messages.iter().enumerate() {
         mark_message(message, turn(index, newest), marks);
     }
@@ -65,9 +68,43 @@ pub(super) fn mark_list(list: &Node<'_>, marks: &mut Marks) -> Turn {
 
 /// The index of the first new item: the one after the last item that `is_model` takes for the model's. A message of the
 /// model at the very end is a beginning that the client wrote for it, and new.
-pub(super) fn newest_from<'a>(items: &[Node<'a>], is_model: impl Fn(&Node<'a>) -> bool) -> usize {
+///
+/// If a person has written after others, which `is_person` tells, what they have written since is new: a denied message
+/// has no answer of the model after it, and would block the chat for ever.
+pub(super) fn newest_from<'a>(
+    items: &[Node<'a>],
+    is_model: impl Fn(&Node<'a>) -> bool,
+    is_person: impl Fn(&Node<'a>) -> bool,
+) -> usize {
     let others_end = items.iter().rposition(|item| !is_model(item)).map_or(0, |last| last + 1);
-    items[..others_end].iter().rposition(is_model).map_or(0, |last| last + 1)
+    let start = items[..others_end].iter().rposition(is_model).map_or(0, |last| last + 1);
+    let turn = &items[start..];
+    // What stands before the first message of a person, such as instructions, belongs to it; results of tools do not.
+    let first = turn.iter().position(|item| is_person(item) || is_result_item(item)).unwrap_or(0);
+    turn.iter().rposition(is_person).filter(|last| *last > first).map_or(start, |last| start + last)
+}
+
+/// Whether the model wrote a message.
+pub(super) fn is_model(message: &Node<'_>) -> bool {
+    message.text_of("role") == Some("assistant")
+}
+
+/// Whether a person wrote a message, or a part of it: Anthropic's results of tools are messages of users.
+pub(super) fn is_person(message: &Node<'_>) -> bool {
+    let is_written =
+        |content: &Node<'_>| content.items().is_empty() || content.items().iter().any(|one| !is_result_block(one));
+    message.text_of("role") == Some("user") && message.get("content").is_some_and(is_written)
+}
+
+/// Whether a message or an item is what a tool returned.
+fn is_result_item(item: &Node<'_>) -> bool {
+    let is_message = matches!(item.text_of("role"), Some("tool" | "function"));
+    let content = item.get("content").map(Node::items).unwrap_or_default();
+    is_message || is_result_block(item) || content.iter().any(is_result_block)
+}
+
+fn is_result_block(block: &Node<'_>) -> bool {
+    block.text_of("type").is_some_and(is_result)
 }
 
 pub(super) fn turn(index: usize, newest: usize) -> Turn {
@@ -90,6 +127,9 @@ pub(super) fn mark_message(message: &Node<'_>, turn: Turn, marks: &mut Marks) {
     let kind = if role == Role::Tool { Kind::ToolResult } else { Kind::Text };
     if let Some(node) = message.get("content") {
         content(node, role, kind, TEXT_BLOCK, marks);
+        if role == Role::User {
+            mark_answered(node.items(), marks);
+        }
     }
     for key in ["reasoning_content", "reasoning", "refusal"] {
         if let Some(node) = message.get(key).filter(|node| node.text().is_some()) {
@@ -99,6 +139,16 @@ pub(super) fn mark_message(message: &Node<'_>, turn: Turn, marks: &mut Marks) {
     calls(message.get("tool_calls"), marks);
     if let Some(call) = message.get("function_call") {
         marks.add(call, Mark::joined(Kind::ToolCall));
+    }
+}
+
+/// Marks results of tools that a person has answered in the same message, into which clients join what follows a denied
+/// result.
+fn mark_answered(blocks: &[Node<'_>], marks: &mut Marks) {
+    let is_written = |block: &Node<'_>| block.text_of("text").is_some_and(|text| !text.starts_with(OF_CLIENT));
+    let answered = blocks.iter().rposition(is_written).unwrap_or(0);
+    for block in blocks[..answered].iter().filter(|block| is_result_block(block)) {
+        marks.add(block, Mark { turn: Some(Turn::History), ..Mark::default() });
     }
 }
 

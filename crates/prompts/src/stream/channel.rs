@@ -19,7 +19,7 @@ pub(super) const MOST_WAITING: usize = 16 << 10;
 /// A text that arrives in pieces.
 #[derive(Debug, Default)]
 pub(crate) struct Channel {
-    /// The end of what was passed on, as it arrived.
+    /// The end of what was passed on, with its masks: what was masked must not be found again.
     passed: String,
     waiting: String,
 }
@@ -80,7 +80,7 @@ impl Channel {
         };
         let text = self.waiting.get(..safe).unwrap_or_default();
         let out = masked(text, ranges);
-        self.passed.push_str(text);
+        self.passed.push_str(&out);
         let start = floor(&self.passed, self.passed.len().saturating_sub(CONTEXT));
         self.passed = self.passed.get(start..).unwrap_or_default().into();
         self.waiting = self.waiting.get(safe..).unwrap_or_default().into();
@@ -117,7 +117,7 @@ fn decide(
     for found in outcome.found.iter().filter(|found| found.span.start < before + safe) {
         let mut action = policy.action(&found.rule, found.severity, Turn::Newest);
         // What makes a command of a text that has passed may come after it. One that was there before ended the stream.
-        let is_late = found.masked.is_none() && action == Action::Deny;
+        let is_late = found.masked.is_none() && action > Action::Report;
         if found.span.end <= before && !is_late {
             continue;
         }

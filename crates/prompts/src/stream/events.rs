@@ -101,7 +101,9 @@ fn chat<'e, 'a>(choice: &'e Node<'a>, effect: &mut Effect<'e, 'a>) {
             push(&name, Kind::ToolCall, call.get("custom").and_then(|custom| custom.get("input")));
         }
     }
-    if choice.get("finish_reason").is_some_and(|reason| reason.text().is_some()) {
+    // Some servers send an empty reason, or the word, until there is one.
+    let is_reason = |reason: &str| !matches!(reason, "" | "null");
+    if choice.text_of("finish_reason").is_some_and(is_reason) {
         effect.ends.push(format!("choice {choice_number} "));
     }
 }

@@ -303,6 +303,16 @@ fn forms(with_own_key: bool) -> [String; 3] {
 }
 
 #[test]
+fn packages_that_were_not_read_make_a_comparison_incomplete() {
+    let image = report(Vec::new());
+    let gap = ImageGap { gap: Gap::new(GapReason::DamagedDocument, "a lock file is damaged"), layer: Some(0) };
+    let (read, cut) = (Inventory::default(), Inventory { gaps: vec![gap], ..Inventory::default() });
+    let verdict = |old, new| Comparison::new(&image, &image).unwrap().with_packages(old, new).verdict();
+    assert_eq!(verdict(&read, &read), Verdict::Pass);
+    assert_eq!((verdict(&cut, &read), verdict(&read, &cut)), (Verdict::Incomplete, Verdict::Incomplete));
+}
+
+#[test]
 fn every_form_as_people_read_it() {
     let [text, json, markdown] = forms(false);
     insta::assert_snapshot!("text", crate::terminal::without_colours(&text));

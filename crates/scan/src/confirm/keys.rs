@@ -13,6 +13,7 @@
 //! | `pkcs12.rs`, `java.rs`, `bks.rs` | key stores; `default_password.rs` tries well-known passwords |
 //! | `age.rs`, `wireguard.rs`, `openvpn.rs`, `signify.rs`, `rsa_blob.rs` | one small format each |
 //! | `ec.rs`, `number.rs`, `tlv.rs`, `fields.rs` | curves, big numbers, and the encodings below the structures |
+//! | `effort.rs`, `rounds.rs` | the work of all that, which is bounded |
 //!
 //! The DER reader is our own, in sixty lines, because the RustCrypto crates reject encodings that real keys have
 //! (integers without the leading zero, longer lengths than needed, `p` and `q` left at zero, explicit curve parameters,
@@ -23,6 +24,7 @@ mod bks;
 mod default_password;
 mod der;
 mod ec;
+pub(crate) mod effort;
 mod fields;
 mod java;
 mod json;

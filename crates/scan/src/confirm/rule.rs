@@ -49,6 +49,8 @@ pub(super) enum Judgement {
     },
     /// A parser has to read the whole file.
     NeedsWholeFile,
+    /// There may be a key, which was not read: those before it took all the work that the window may take.
+    Unread,
     Rejected,
 }
 
@@ -196,7 +198,7 @@ impl CompiledRule {
     pub(super) fn judge(&self, bytes: &[u8], found: Match, scratch: &mut Scratch) -> Judgement {
         let Match { whole, secret, value } = found;
         match self.parser {
-            Some(parser) => parser.judge(bytes, whole),
+            Some(parser) => parser.judge(bytes, whole, scratch),
             None => {
                 let mut is_rejected = |regex: &Expression| regex.is_match(&bytes[whole.clone()], scratch);
                 if self.reject_match.iter().any(&mut is_rejected) {
@@ -232,7 +234,7 @@ impl CompiledRule {
 }
 
 impl Parser {
-    fn judge(self, bytes: &[u8], anchor: Range<usize>) -> Judgement {
+    fn judge(self, bytes: &[u8], anchor: Range<usize>, scratch: &mut Scratch) -> Judgement {
         // Another window may not contain bytes beyond the reach.
         let bytes = &bytes[..bytes.len().min(anchor.start + super::REACH)];
         let (read, encrypted) = match self {
@@ -241,7 +243,18 @@ impl Parser {
             Parser::Encrypted(read) => (read, true),
             Parser::WholeFile => return Judgement::NeedsWholeFile,
         };
-        match read(bytes, anchor.start) {
+        let place = (read as usize, anchor.start);
+        let is_known = scratch.keys.get(&place).is_some_and(|known| *known != Some(encrypted));
+        if is_known && !matches!(self, Parser::Pem) {
+            return Judgement::Rejected;
+        }
+        scratch.work += keys::effort::take();
+        if keys::effort::is_spent() {
+            return Judgement::Unread;
+        }
+        let key = read(bytes, anchor.start);
+        scratch.keys.insert(place, key.as_ref().ok().map(|key| key.encrypted));
+        match key {
             Ok(key) if key.encrypted == encrypted => confirmed_key(key),
             Err(Reject::NotBase64 | Reject::Malformed | Reject::NotAKey | Reject::Inconsistent)
                 if matches!(self, Parser::Pem) =>

@@ -18,6 +18,9 @@ pub(crate) struct Scratch {
     bytes: usize,
     /// The work of the searches since a thread borrowed this; see [`crate::layer_work`].
     pub(super) work: u64,
+    /// Whether the key that a reader found at a position is encrypted; `None` if it found none. Rules for keys that are
+    /// and that are not encrypted ask for the same.
+    pub(super) keys: HashMap<(usize, usize), Option<bool>>,
 }
 
 /// What one expression left behind.
@@ -42,7 +45,7 @@ impl Scratch {
         self.bytes = self.bytes - left.bytes + bytes;
         left.bytes = bytes;
         if self.bytes > MOST_BYTES {
-            *self = Scratch { work: self.work, ..Scratch::default() };
+            *self = Scratch { work: self.work, keys: std::mem::take(&mut self.keys), ..Scratch::default() };
         }
         found
     }
@@ -58,6 +61,7 @@ impl ScratchPool {
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scratch = lock().pop().unwrap_or_default();
         scratch.work = 0;
+        scratch.keys.clear();
         let done = work(&mut scratch);
         lock().push(scratch);
         done

@@ -89,8 +89,11 @@ pub(super) fn rsa(content: &[u8], container: Container) -> Result<PrivateKey, Re
 pub(super) fn dsa(p: &[u8], q: &[u8], g: &[u8], x: &[u8], container: Container) -> Result<PrivateKey, Reject> {
     let bits = number::bits(p);
     let sizes = (512..=8_192).contains(&bits) && (160..=512).contains(&number::bits(q)) && !x.is_empty();
-    let small = |value: &[u8], bound: &[u8]| value.len() <= bound.len() && number::remainder(value, bound) == value;
-    if !sizes || !small(x, q) || !small(g, p) || !number::remainder(&number::less_one(p), q).is_empty() {
+    if !sizes
+        || !number::is_less(x, q)
+        || !number::is_less(g, p)
+        || !number::remainder(&number::less_one(p), q).is_empty()
+    {
         return Err(Reject::Inconsistent);
     }
     let parameters = [p, q, g].map(tlv::encode_number).concat();

@@ -1,7 +1,10 @@
 //! Big-endian numbers and counted strings one after another: the data types of RFC 4251, section 5, which PuTTY has,
 //! too, and what Java's `DataOutput` and OpenPGP write.
 
-use super::{Reject, tlv};
+use super::{Reject, effort, tlv};
+
+/// The work of a field.
+const FIELD: usize = 8;
 
 /// Reads fields in order. A missing field is [`Reject::Malformed`].
 #[derive(Clone)]
@@ -22,6 +25,7 @@ impl<'a> Fields<'a> {
 
     /// The next `len` bytes.
     pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], Reject> {
+        effort::charge(FIELD);
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(Reject::Malformed)?;
         self.rest = rest;
         Ok(taken)

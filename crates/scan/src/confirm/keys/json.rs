@@ -5,7 +5,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::Reject;
+use super::{Reject, effort};
 
 /// The part of an escaped object that is read first: most matches are not keys, as their first bytes show.
 const STEPS: [usize; 3] = [512, 4 << 10, usize::MAX];
@@ -26,11 +26,22 @@ pub(super) fn object_at<T: DeserializeOwned>(window: &[u8], at: usize) -> Result
 }
 
 fn plain<T: DeserializeOwned>(text: &[u8]) -> Result<(T, usize), Reject> {
+    let charge = |length: usize| effort::charge(4 * length);
     let mut stream = serde_json::Deserializer::from_slice(text).into_iter::<T>();
     match stream.next() {
-        Some(Ok(object)) => Ok((object, stream.byte_offset())),
-        Some(Err(error)) if !error.is_eof() => Err(Reject::NotAKey),
-        _ => Err(Reject::Truncated),
+        Some(Ok(object)) => {
+            charge(stream.byte_offset());
+            Ok((object, stream.byte_offset()))
+        }
+        // Where an error is takes as long to find as it took to read that far.
+        Some(Err(error)) if !error.is_eof() => {
+            charge(text.len());
+            Err(Reject::NotAKey)
+        }
+        _ => {
+            charge(text.len());
+            Err(Reject::Truncated)
+        }
     }
 }
 
@@ -49,6 +60,7 @@ fn escaped<T: DeserializeOwned>(text: &[u8]) -> Result<(T, usize), Reject> {
 
 /// The text inside a JSON string, up to the string's end, and where each of its bytes ended.
 fn undo(text: &[u8]) -> (Vec<u8>, Vec<usize>) {
+    effort::charge(4 * text.len());
     let mut plain = Vec::with_capacity(text.len());
     let mut ends = Vec::with_capacity(text.len());
     let mut at = 0;

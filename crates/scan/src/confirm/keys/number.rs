@@ -3,11 +3,19 @@
 //! Numbers come and go as big-endian bytes. Speed does not matter: a key is checked once, and its size is bounded by
 //! the caller (the product of two 8,192-bit primes is 16,384 steps, a remainder of that size about two million).
 
+use super::effort;
+
 /// The number of bits of `number` without leading zeros.
 pub(super) fn bits(number: &[u8]) -> u32 {
     let number = super::tlv::trim(number);
     let spare = number.first().map_or(0, |byte| byte.leading_zeros());
     (number.len() as u32).saturating_mul(8).saturating_sub(spare)
+}
+
+/// Whether `a` is less than `b`.
+pub(super) fn is_less(a: &[u8], b: &[u8]) -> bool {
+    let (a, b) = (super::tlv::trim(a), super::tlv::trim(b));
+    (a.len(), a) < (b.len(), b)
 }
 
 /// The number of bits that `bytes` have, leading zeros included.
@@ -23,6 +31,7 @@ pub(super) fn is_odd(number: &[u8]) -> bool {
 /// `a * b`, without leading zeros.
 pub(super) fn product(a: &[u8], b: &[u8]) -> Vec<u8> {
     let (a, b) = (limbs(a), limbs(b));
+    effort::charge(a.len() * b.len());
     let mut sum = vec![0u64; a.len() + b.len()];
     for (i, &x) in a.iter().enumerate() {
         let mut carry = 0u128;
@@ -42,6 +51,7 @@ pub(super) fn remainder(a: &[u8], m: &[u8]) -> Vec<u8> {
     if m.iter().all(|&limb| limb == 0) {
         return Vec::new();
     }
+    effort::charge(8 * a.len() * (m.len() + 1));
     // One limb more than `m`, so that doubling never overflows.
     let mut rest = vec![0u64; m.len() + 1];
     for byte in a {
@@ -104,6 +114,11 @@ mod tests {
     #[test]
     fn sizes() {
         assert_eq!((bits(&[]), bits(&[0, 0]), bits(&[0, 1]), bits(&[0x80, 0])), (0, 0, 1, 16));
+        for (a, b, expected) in
+            [(&[2][..], &[1, 0][..], true), (&[0, 9], &[9], false), (&[8], &[9], true), (&[], &[0], false)]
+        {
+            assert_eq!(is_less(a, b), expected, "{a:?} {b:?}");
+        }
         assert!(is_odd(&[3]) && !is_odd(&[]) && !is_odd(&[1, 0]));
     }
 

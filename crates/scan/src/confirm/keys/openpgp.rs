@@ -3,7 +3,7 @@
 
 use super::fields::Fields;
 use super::openpgp_packet::secret_key;
-use super::{PrivateKey, Reject, pem, printable};
+use super::{PrivateKey, Reject, effort, pem, printable};
 
 const BEGIN: &[u8] = b"-----BEGIN ";
 const LABEL: &[u8] = b"PGP PRIVATE KEY BLOCK";
@@ -73,6 +73,7 @@ fn block(text: &[u8], whole: bool) -> Result<Vec<u8>, Reject> {
 
 /// RFC 9580, section 6.1.1.
 fn crc24(bytes: &[u8]) -> u32 {
+    effort::charge(16 * bytes.len());
     bytes.iter().fold(0x00b7_04ce, |crc, &byte| {
         let step = |crc: u32, _| if crc & 0x80_0000 == 0 { crc << 1 } else { crc << 1 ^ 0x0186_4cfb };
         (0..8).fold(crc ^ u32::from(byte) << 16, step) & 0x00ff_ffff

@@ -10,7 +10,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use memchr::memmem;
 
-use super::{Algorithm, Claim, Container, MAX_PEM_BODY, PrivateKey, Reject, der, distinct, openssh, text};
+use super::{Algorithm, Claim, Container, MAX_PEM_BODY, PrivateKey, Reject, der, distinct, effort, openssh, text};
 use crate::confirm::entropy::shannon;
 
 const DASHES: &[u8] = b"-----";
@@ -60,6 +60,7 @@ pub fn block_at(window: &[u8], at: usize) -> Option<Range<usize>> {
     let (body, end) = body(after, label).ok()?;
     let plain = text::unescape(body);
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
+    effort::charge(6 * plain.len());
     let digits: Vec<u8> = plain.iter().copied().filter(is_digit).collect();
     let is_key = digits.len() >= LEAST.0 && digits.len() * 10 >= plain.len() * 7 && shannon(&digits) >= LEAST.1;
     is_key.then_some(at..at + begin.len() - after.len() + end)
@@ -158,6 +159,7 @@ fn next_line(text: &[u8]) -> &[u8] {
 
 /// Decodes the base64 in `text`, up to its padding.
 pub(super) fn base64(text: &[u8]) -> Result<Vec<u8>, Reject> {
+    effort::charge(4 * text.len());
     let mut digits = Vec::with_capacity(text.len());
     for &byte in text {
         match byte {

@@ -66,13 +66,15 @@ fn data<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, Reject> {
 fn authenticated_safe(safe: &[u8]) -> Result<(PrivateKey, Option<String>), Reject> {
     let mut parts = Reader::new(safe).sequence()?;
     let mut found: Result<(PrivateKey, Option<String>), Reject> = Err(Reject::NotAKey);
+    let mut left = MAX_VALUES;
     for _ in 0..MAX_VALUES {
         if parts.is_empty() {
             break;
         }
         let Some(bags) = data(&mut parts)? else { continue };
         let mut bags = Reader::new(bags).sequence()?;
-        while !bags.is_empty() {
+        while !bags.is_empty() && left > 0 {
+            left -= 1;
             let bag = bag(bags.sequence()?);
             let better = match (&bag, &found) {
                 (Ok((key, _)), Ok((other, _))) => other.encrypted && !key.encrypted,

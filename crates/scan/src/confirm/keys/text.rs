@@ -12,6 +12,8 @@
 
 use std::borrow::Cow;
 
+use super::effort;
+
 /// The longest mark at the start of a line.
 const MAX_MARK: usize = 32;
 
@@ -21,6 +23,7 @@ const BASE64_LINE: usize = 40;
 /// `body` with escapes undone: `\n`, `\\n`, `\r`, `\t`, `\u002b`, `\x2b`, `\012`, `\/`, `\"`, a backslash at the line's
 /// end, PowerShell's `` `n ``, and the references `&#10;` and `&#xA;` of XML.
 pub(super) fn unescape(body: &[u8]) -> Cow<'_, [u8]> {
+    effort::charge(3 * body.len());
     if !body.iter().any(|byte| matches!(byte, b'\\' | b'`' | b'&')) {
         return Cow::Borrowed(body);
     }
@@ -42,6 +45,7 @@ pub(super) fn unescape(body: &[u8]) -> Cow<'_, [u8]> {
 /// The text inside the string literals of `text`, whose start is inside a literal. `None` if a line of base64 would be
 /// dropped: then the quotes do not delimit literals.
 pub(super) fn quoted(text: &[u8]) -> Option<Vec<u8>> {
+    effort::charge(3 * text.len());
     // The literal may have been opened with any quote: the first one closes it.
     let mut open = Some(None);
     let mut inside = Vec::with_capacity(text.len());
@@ -68,6 +72,7 @@ pub(super) fn quoted(text: &[u8]) -> Option<Vec<u8>> {
 
 /// The lines of `text` without the mark at their start; the last line of the text is the mark of the END label.
 pub(super) fn marked(text: &[u8]) -> Vec<u8> {
+    effort::charge(3 * text.len());
     let last = text.rsplit(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
     let is_mark = last.len() <= MAX_MARK && !last.iter().any(u8::is_ascii_alphanumeric);
     let mark = if is_mark { last } else { &[] };

@@ -5,7 +5,10 @@
 
 use std::fmt::Write as _;
 
-use super::Reject;
+use super::{Reject, effort};
+
+/// The work of a value.
+const VALUE: usize = 20;
 
 /// Tag of an INTEGER.
 pub(super) const INTEGER: u8 = 0x02;
@@ -49,6 +52,7 @@ impl<'a> Reader<'a> {
 
     /// The next value: its tag and its content.
     pub(super) fn any(&mut self) -> Result<(u8, &'a [u8]), Reject> {
+        effort::charge(VALUE);
         let (tag, start, len) = header(self.rest)?;
         let end = start.checked_add(len).ok_or(Reject::Malformed)?;
         let content = self.rest.get(start..end).ok_or(Reject::Truncated)?;
