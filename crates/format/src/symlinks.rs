@@ -2,7 +2,7 @@
 //!
 //! A runtime that extracts a layer over the ones below follows their links, so `lib/x` may be the file `usr/lib/x`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,12 +17,12 @@ const MAX_ALIASES: usize = 64;
 /// The most components of paths that are followed: far more than the links of an image have, and one or two seconds.
 const MAX_STEPS: u64 = 4_000_000;
 
-/// Symbolic links by their paths. Clones share the count of what was followed.
+/// Symbolic links by their paths. Clones share the count of what was followed, and the links until they change.
 #[derive(Clone, Debug, Default)]
 pub struct Symlinks {
-    links: HashMap<PathKey, Symlink>,
+    links: Arc<BTreeMap<PathKey, Symlink>>,
     /// The links that lead to a directory, by its path.
-    leading_to: HashMap<PathKey, Vec<ImagePath>>,
+    leading_to: Arc<HashMap<PathKey, Vec<ImagePath>>>,
     /// How many links were made so far.
     made: usize,
     steps: Arc<Steps>,
@@ -76,14 +76,17 @@ impl Symlinks {
     /// Adds a link, which [`Symlinks::resolve`] follows, and [`Symlinks::aliases`] does not know.
     pub fn make(&mut self, link: &Symlink) {
         let path = self.resolve(&link.path);
-        self.links.insert(path.key(), Symlink { path, target: link.target.clone() });
+        Arc::make_mut(&mut self.links).insert(path.key(), Symlink { path, target: link.target.clone() });
         self.made += 1;
     }
 
     /// Removes the link at `path`, which something else takes the place of. [`Symlinks::aliases`] may still know it.
     pub fn remove(&mut self, path: &ImagePath) {
         if !self.links.is_empty() {
-            self.links.remove(&self.resolve(path).key());
+            let key = self.resolve(path).key();
+            if self.links.contains_key(&key) {
+                Arc::make_mut(&mut self.links).remove(&key);
+            }
         }
     }
 
@@ -94,26 +97,27 @@ impl Symlinks {
 
     /// Removes the links for whose paths `keep` is false.
     pub fn retain(&mut self, mut keep: impl FnMut(&ImagePath) -> bool) {
-        let mut paths: Vec<&ImagePath> = self.links.values().map(|link| &link.path).collect();
-        // The order of a hash map differs between runs.
-        paths.sort_unstable();
-        let dropped: HashSet<PathKey> = paths.into_iter().filter(|path| !keep(path)).map(ImagePath::key).collect();
+        let dropped: Vec<PathKey> =
+            self.links.iter().filter(|(_, link)| !keep(&link.path)).map(|(key, _)| *key).collect();
         if !dropped.is_empty() {
-            self.links.retain(|key, _| !dropped.contains(key));
+            let links = Arc::make_mut(&mut self.links);
+            for key in &dropped {
+                links.remove(key);
+            }
             self.index();
         }
     }
 
     fn index(&mut self) {
-        self.leading_to.clear();
+        // Until there is another, paths lead where they are.
+        self.leading_to = Arc::default();
         let mut leading_to: HashMap<PathKey, Vec<ImagePath>> = HashMap::new();
-        // The order of a hash map differs between runs.
         let mut paths: Vec<&ImagePath> = self.links.values().map(|link| &link.path).collect();
         paths.sort_unstable();
         for path in paths {
             leading_to.entry(self.follow(path).key()).or_default().push(path.clone());
         }
-        self.leading_to = leading_to;
+        self.leading_to = Arc::new(leading_to);
     }
 
     /// How many components of paths were followed so far.

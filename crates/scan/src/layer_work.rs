@@ -18,9 +18,9 @@ use crate::confirm::keys::{effort, rounds};
 use crate::engine::Effort;
 use crate::waiting::wait;
 
-/// The work of scanning a letter that differs from the byte before it, on top of that of a byte. Keywords are made of
-/// letters, and text that is full of one takes this many times longer than other text.
-const LETTER: u64 = 12;
+/// The work of scanning a letter, a digit or a mark that differs from the byte before it, on top of that of a byte.
+/// Keywords are made of them, and text that is full of one takes this many times longer than other text.
+const CHARACTER: u64 = 12;
 
 /// The work of a pattern that is begun at a keyword.
 const BEGUN: u64 = 15;
@@ -73,15 +73,15 @@ pub(crate) fn named(bytes: usize) -> u64 {
 
 /// The work of scanning `bytes`, which took `effort`.
 pub(crate) fn scanned(bytes: &[u8], effort: Effort) -> u64 {
-    bytes.len() as u64 + letters(bytes) * LETTER + effort.begun * BEGUN + effort.ends * END
+    bytes.len() as u64 + characters(bytes) * CHARACTER + effort.begun * BEGUN + effort.ends * END
 }
 
-/// The number of ASCII letters in `bytes` that differ from the byte before them. It is counted in sums that fit into a
-/// byte, so the compiler makes wide instructions of it.
-fn letters(bytes: &[u8]) -> u64 {
+/// The number of characters of ASCII in `bytes`, white space apart, that differ from the byte before them. It is counted
+/// in sums that fit into a byte, so the compiler makes wide instructions of it.
+fn characters(bytes: &[u8]) -> u64 {
     const AT_ONCE: usize = u8::MAX as usize;
     let after = bytes.get(1..).unwrap_or_default();
-    let counts = |(byte, before): (&u8, &u8)| u8::from(byte.is_ascii_alphabetic() & (byte != before));
+    let counts = |(byte, before): (&u8, &u8)| u8::from(byte.is_ascii_graphic() & (byte != before));
     let of_chunk = |(chunk, before): (&[u8], &[u8])| chunk.iter().zip(before).map(counts).sum::<u8>();
     after.chunks(AT_ONCE).zip(bytes.chunks(AT_ONCE)).map(|pair| u64::from(of_chunk(pair))).sum()
 }
@@ -236,12 +236,12 @@ mod tests {
     }
 
     #[test]
-    fn letters_begun_patterns_and_ends_cost_more_than_other_bytes() {
+    fn characters_begun_patterns_and_ends_cost_more_than_other_bytes() {
         let work = |bytes: &[u8]| scanned(bytes, Effort::default());
-        assert_eq!(work(b"0, 1; \x7f\xc3\x80@[`{"), 13);
-        assert_eq!(work(b"0aaZ"), 4 + 2 * LETTER);
+        assert_eq!(work(b"  \n\x7f\xc3\x80 \0"), 8);
+        assert_eq!(work(b"0aaZ~"), 5 + 3 * CHARACTER);
         assert_eq!(work(&[b'x'; 1_000]), 1_000);
-        assert_eq!(letters(&b"xy".repeat(500)), 999);
+        assert_eq!(characters(&b"xy".repeat(500)), 999);
         assert_eq!(scanned(b"1", Effort { ends: 2, begun: 3 }), 1 + 2 * END + 3 * BEGUN);
     }
 

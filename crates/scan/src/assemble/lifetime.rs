@@ -13,7 +13,7 @@ use std::sync::Arc;
 use layersift_model::{Footprint, ImagePath, LayerFinding, LayerReport, Origin, PathKey, State, Touched};
 
 use super::changes::{Changes, Ending, RealPath};
-use super::work::Work;
+use super::work::{LINK, Work};
 use layersift_format::symlinks::{RelevantLinks, Symlinks};
 
 /// The most findings that hard links across layers may add, and their bytes in memory.
@@ -61,7 +61,7 @@ pub(crate) fn follow<'r>(
     let mut symlinks = Symlinks::default();
     for (index, report) in layers.iter().enumerate() {
         let Some(report) = report else { continue };
-        work.take(symlinks.len() as u64);
+        work.take(LINK * symlinks.len() as u64);
         let before = symlinks.clone();
         // A link that the layer replaces is not followed in this layer.
         let mut changes = Changes::new(&report.touched, &before);

@@ -3,6 +3,9 @@
 /// Looks that one image may take: far more than any image needs, and a few seconds.
 const LOOKS: u64 = 6_000_000;
 
+/// The looks that a symbolic link takes in a layer: whether it stays, and where it leads then.
+pub(crate) const LINK: u64 = 2;
+
 /// What is left of the work.
 #[derive(Debug)]
 pub(crate) struct Work {

@@ -11,7 +11,7 @@ use layersift_model::{AiMark, Distribution, ImagePath, InstalledPackage, LayerRe
 
 use super::layer::{LayerPackages, PackageFile, Record, RecordIdentity};
 use crate::assemble::changes::{Changes, RealPath};
-use crate::assemble::work::Work;
+use crate::assemble::work::{LINK, Work};
 use layersift_format::symlinks::{RelevantLinks, Symlinks};
 
 /// The most records that hard links repeat from lower layers. No image has as many.
@@ -99,7 +99,7 @@ struct Joining<'l> {
 impl Joining<'_> {
     fn layer(&mut self, index: usize, layer: &LayerPackages) {
         let touched = &layer.report.touched;
-        self.work.take(self.symlinks.len() as u64);
+        self.work.take(LINK * self.symlinks.len() as u64);
         let before = self.symlinks.clone();
         // A link that the layer replaces is not followed in this layer.
         let mut changes = Changes::new(touched, &before);

@@ -22,6 +22,9 @@ const JMOD: &[u8] = b"JM\x01\x00";
 /// the start of the record after it.
 const SEARCH_LEFT: usize = 2 * DESCRIPTOR_BYTES;
 
+/// The most bytes of a descriptor without its signature, in the format of ZIP64.
+const LONGEST_DESCRIPTOR: usize = 20;
+
 /// Whether `head` begins with a zip archive, or with a known prefix of one.
 pub(super) fn is_zip(head: &[u8]) -> bool {
     let first_line = || head.splitn(2, |&byte| byte == b'\n').nth(1).unwrap_or_default();
@@ -228,9 +231,18 @@ impl Zip {
     fn search(&mut self, input: &mut &[u8], sink: &mut MemberSink<'_, '_>) -> Option<Progress> {
         let State::Search { member, passed, crc } = &mut self.state else { return None };
         let bytes = *input;
+        // Data may be full of what looks like a descriptor: the checksum goes on from one to the next.
+        let mut near = crc.clone().map(|crc| (0, crc));
         let found = memchr::memmem::find_iter(bytes, b"PK")
             .take_while(|at| at + DESCRIPTOR_BYTES <= bytes.len())
-            .find_map(|at| descriptor_around(bytes, at, *passed, crc.as_ref(), member.is_zip64));
+            .find_map(|at| {
+                if let Some((to, crc)) = &mut near {
+                    let next = at.saturating_sub(LONGEST_DESCRIPTOR).max(*to);
+                    crc.update(bytes.get(*to..next).unwrap_or_default());
+                    *to = next;
+                }
+                descriptor_around(bytes, at, *passed, near.as_ref(), member.is_zip64)
+            });
         let count = found.map_or(bytes.len().saturating_sub(SEARCH_LEFT), |(data, _)| data);
         let data = take(input, count as u64);
         *passed += count as u64;
@@ -316,18 +328,19 @@ impl Format for Zip {
 }
 
 /// The sizes of the data and of the descriptor after them, if a descriptor begins at `at`, or ends there before a
-/// record. `passed` bytes of data precede `bytes`, and `crc` is their checksum; encrypted data have none.
+/// record. `passed` bytes of data precede `bytes`; `crc` is the checksum of these and of as many bytes as it says, which
+/// are fewer than those before the descriptor. Encrypted data have none.
 fn descriptor_around(
     bytes: &[u8],
     at: usize,
     passed: u64,
-    crc: Option<&Hasher>,
+    crc: Option<&(usize, Hasher)>,
     is_zip64: bool,
 ) -> Option<(usize, usize)> {
     let lengths: &[usize] = match le32(bytes, at)? {
         0 => return None,
         DESCRIPTOR => &[0],
-        LOCAL | CENTRAL => &[12, 20],
+        LOCAL | CENTRAL => &[12, LONGEST_DESCRIPTOR],
         _ => return None,
     };
     lengths.iter().find_map(|length| {
@@ -338,9 +351,9 @@ fn descriptor_around(
         if *length > 0 && descriptor.bytes != *length {
             return None;
         }
-        let fits = crc.is_none_or(|crc| {
+        let fits = crc.is_none_or(|(from, crc)| {
             let mut crc = crc.clone();
-            crc.update(bytes.get(..end).unwrap_or_default());
+            crc.update(bytes.get(*from..end).unwrap_or_default());
             crc.finalize() == descriptor.crc
         });
         fits.then_some((end, descriptor.bytes))
