@@ -16,15 +16,15 @@ use serde_json::{Value, json};
 const KEY: &str = "Bearer sk-a-key-of-the-provider";
 
 /// A service that forwards to one model.
-struct Proxy {
+pub(crate) struct Proxy {
     site: Site,
-    running: Running,
+    pub(crate) running: Running,
     client: Client,
-    token: String,
+    pub(crate) token: String,
 }
 
 impl Proxy {
-    fn start(model: &str, settings: &str) -> Proxy {
+    pub(crate) fn start(model: &str, settings: &str) -> Proxy {
         let site = Site::sqlite();
         let mut command = site.command(&Proxy::settings(model, settings));
         command.env("LAYERSIFT_LOG", "trace");
@@ -41,7 +41,7 @@ impl Proxy {
         )
     }
 
-    fn post(&self, path: &str, body: impl Into<Vec<u8>>) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: impl Into<Vec<u8>>) -> Answer {
         self.post_with(path, &[], body)
     }
 
@@ -57,12 +57,12 @@ impl Proxy {
 
 const MASKING: &str = "[[prompts.policies]]\ndeny = 'never'\nmask = 'medium'\n";
 
-fn chat(text: &str) -> String {
+pub(crate) fn chat(text: &str) -> String {
     json!({"model": "m", "messages": [{"role": "user", "content": text}]}).to_string()
 }
 
 /// A piece of a streamed chat completion.
-fn piece(text: &str) -> String {
+pub(crate) fn piece(text: &str) -> String {
     format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": {"content": text}}]}))
 }
 
@@ -72,7 +72,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn events(body: impl Into<Vec<u8>>) -> Stub {
+pub(crate) fn events(body: impl Into<Vec<u8>>) -> Stub {
     Stub::new(200, body).with("Content-Type", "text/event-stream")
 }
 
