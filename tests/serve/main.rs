@@ -33,6 +33,7 @@ mod notify;
 mod prompts;
 mod prompts_kept;
 mod proxy;
+mod proxy_unread;
 mod running;
 mod scanned;
 mod startup;

@@ -16,15 +16,15 @@ use serde_json::{Value, json};
 const KEY: &str = "Bearer sk-a-key-of-the-provider";
 
 /// A service that forwards to one model.
-struct Proxy {
+pub(crate) struct Proxy {
     site: Site,
-    running: Running,
+    pub(crate) running: Running,
     client: Client,
-    token: String,
+    pub(crate) token: String,
 }
 
 impl Proxy {
-    fn start(model: &str, settings: &str) -> Proxy {
+    pub(crate) fn start(model: &str, settings: &str) -> Proxy {
         let site = Site::sqlite();
         let mut command = site.command(&Proxy::settings(model, settings));
         command.env("LAYERSIFT_LOG", "trace");
@@ -41,7 +41,7 @@ impl Proxy {
         )
     }
 
-    fn post(&self, path: &str, body: impl Into<Vec<u8>>) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: impl Into<Vec<u8>>) -> Answer {
         self.post_with(path, &[], body)
     }
 
@@ -57,12 +57,12 @@ impl Proxy {
 
 const MASKING: &str = "[[prompts.policies]]\ndeny = 'never'\nmask = 'medium'\n";
 
-fn chat(text: &str) -> String {
+pub(crate) fn chat(text: &str) -> String {
     json!({"model": "m", "messages": [{"role": "user", "content": text}]}).to_string()
 }
 
 /// A piece of a streamed chat completion.
-fn piece(text: &str) -> String {
+pub(crate) fn piece(text: &str) -> String {
     format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": {"content": text}}]}))
 }
 
@@ -72,7 +72,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn events(body: impl Into<Vec<u8>>) -> Stub {
+pub(crate) fn events(body: impl Into<Vec<u8>>) -> Stub {
     Stub::new(200, body).with("Content-Type", "text/event-stream")
 }
 
@@ -379,6 +379,36 @@ fn a_token_of_the_service_is_needed_and_never_that_of_the_provider() {
     with("x-layersift-auth", &proxy.token, path).expect(200);
     with("a", "b", &format!("/model/{}/v1/models", proxy.token)).expect(200);
     assert!(model.requests().iter().all(|request| request.path == "/base/v1/models"));
+}
+
+#[test]
+fn a_token_of_the_service_does_not_go_on_to_the_provider() {
+    let model = Server::answering(|_, _| Stub::new(200, "{}").with("Content-Type", "application/json"));
+    let proxy = Proxy::start(&model.host(), "");
+    let token = &proxy.token;
+    let (plain, in_path) = ("/model/v1/models".to_string(), format!("/model/{token}/v1/models"));
+    let refused = |path: &str, name: &str, value: &str| {
+        let request = proxy.client.request(Method::POST, path).header("x-layersift-auth", token);
+        let error = in_sdk_form(&Answer::of(request.header(name, value).body("{}").send().unwrap()).expect(400));
+        let message = error["error"]["message"].as_str().unwrap();
+        assert!(message.contains("x-layersift-auth") && !message.contains(&token[..20]), "{message}");
+    };
+    for path in [&plain, &in_path] {
+        refused(path, "authorization", &format!("Bearer {token}"));
+        refused(path, "x-api-key", token);
+        refused(path, "x-any-other", &format!("a {token} b"));
+    }
+    for path in [
+        format!("/model/{token}/{token}/v1/models"),
+        format!("/model/{token}/v1/{token}/models"),
+        format!("{in_path}?key={token}"),
+        format!("{plain}?key={}", token.replacen('_', "%5F", 1)),
+    ] {
+        refused(&path, "authorization", KEY);
+    }
+    let error = in_sdk_form(&proxy.post("/v1/chat/completions", chat(&format!("use {token}"))).expect(403));
+    assert!(error["error"]["message"].as_str().unwrap().contains("layersift.service-token"), "{error}");
+    assert_eq!(model.requests().len(), 0);
 }
 
 #[test]

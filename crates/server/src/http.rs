@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! listener     accepts connections, and hands requests to a router
+//! unread       connections whose clients do not read
 //! connections  how many there may be, and which gives way
 //! tls          certificates, read again when they change
 //! peer         who is at the other end of a connection
@@ -26,3 +27,4 @@ pub(crate) mod peer;
 pub(crate) mod problem;
 pub(crate) mod tls;
 pub mod tokens;
+pub(crate) mod unread;

@@ -27,6 +27,7 @@ use tower::ServiceExt;
 use crate::http::connections::{Busy, Connections, Slot};
 use crate::http::peer::{ClientName, Peer};
 use crate::http::tls::Tls;
+use crate::http::unread::Unread;
 
 /// How long a client may take for the handshake of TLS, and for the head of a request; and how long a connection may
 /// wait for its next request.
@@ -245,7 +246,7 @@ async fn requests(
             .header_read_timeout(HEAD)
             .max_buf_size(READ_AHEAD)
             .max_headers(MOST_HEADERS)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+            .serve_connection(TokioIo::new(Unread::new(stream)), TowerToHyperService::new(service))
     );
     let outcome = tokio::select! {
         outcome = served.as_mut() => outcome,

@@ -41,7 +41,11 @@ const USUAL_PIECE: usize = 24 << 10;
 /// The most bytes that a piece decompresses to.
 pub(super) const MOST_DECOMPRESSED: usize = 1 << 20;
 
-/// How long a model may send nothing, and a client read nothing.
+/// What large pieces and what waits leave of the memory for streams, in KiB: many that are long or unread do not keep
+/// others from beginning.
+const FOR_SHARES: usize = 24 << 10;
+
+/// How long a model may send nothing. A client that reads nothing loses its connection earlier.
 const STALL: Duration = Duration::from_secs(300);
 
 /// How long a stream may take as a whole.
@@ -93,7 +97,7 @@ struct Passing {
 enum Ended {
     /// The client has the denial.
     Cut,
-    /// The client is gone, or does not read.
+    /// The client is gone, or its connection was closed because it does not read.
     Gone,
     /// Something failed: the client is told.
     Failed(&'static str),
@@ -120,8 +124,7 @@ impl Passing {
     async fn pass(&mut self, pieces: &Sender<Bytes>) -> Result<(), Ended> {
         while self.decoder.is_some() {
             // Nothing is read while the client has not taken what was read before.
-            let place = tokio::time::timeout(STALL, pieces.reserve()).await;
-            let place = place.map_err(|_| Ended::Gone)?.map_err(|_| Ended::Gone)?;
+            let place = pieces.reserve().await.map_err(|_| Ended::Gone)?;
             let piece = tokio::select! {
                 () = pieces.closed() => return Err(Ended::Gone),
                 piece = tokio::time::timeout(STALL, self.piece()) => piece,
@@ -133,7 +136,7 @@ impl Passing {
             self.take_memory(decoded.len())?;
             let checked = self.checked(decoded, is_over).await?;
             if !checked.is_empty() {
-                place.send(checked.into());
+                place.send(self.passing(checked)?);
             }
             if self.check.is_cut() {
                 return Err(Ended::Cut);
@@ -190,20 +193,59 @@ impl Passing {
 
     /// Takes memory for what waits and for a piece, which is there twice once it is checked, or gives it back.
     fn take_memory(&mut self, piece: usize) -> Result<(), Ended> {
-        let waiting = (self.check.waiting_bytes() / 1024).saturating_sub(WAITING);
-        let needed = self.share + waiting + 2 * piece.saturating_sub(USUAL_PIECE) / 1024;
+        let needed = self.needed() + 2 * piece.saturating_sub(USUAL_PIECE) / 1024;
+        self.hold(needed)?;
         let taken = self.memory.num_permits();
-        if needed > taken {
-            let more = more(&self.gate()?.streams, needed - taken);
-            self.memory.merge(more.ok_or(Ended::Failed("there is no memory left for what waits of the answer"))?);
-        } else if taken > 2 * needed {
+        if taken > 2 * needed {
             drop(self.memory.split(taken - needed));
         }
         Ok(())
     }
 
+    /// The memory that the stream needs for itself and for what waits.
+    fn needed(&self) -> usize {
+        self.share + (self.check.waiting_bytes() / 1024).saturating_sub(WAITING)
+    }
+
+    /// Sees to it that there is so much memory.
+    fn hold(&mut self, needed: usize) -> Result<(), Ended> {
+        let missing = needed.saturating_sub(self.memory.num_permits());
+        if missing > 0 {
+            let memory = &self.gate()?.streams;
+            let more = more(memory, missing).filter(|_| memory.available_permits() >= FOR_SHARES);
+            self.memory.merge(more.ok_or(Ended::Failed("there is no memory left for what waits of the answer"))?);
+        }
+        Ok(())
+    }
+
+    /// Bytes that pass. What is more than the share has memory of its own until the client was sent it.
+    fn passing(&mut self, mut bytes: Vec<u8>) -> Result<Bytes, Ended> {
+        if bytes.len() <= USUAL_PIECE {
+            return Ok(bytes.into());
+        }
+        bytes.shrink_to_fit();
+        let own = bytes.len() / 1024 + 1;
+        self.hold(self.needed() + own)?;
+        match self.memory.split(own) {
+            Some(memory) => Ok(Bytes::from_owner(Large { bytes, _memory: memory })),
+            None => Ok(bytes.into()),
+        }
+    }
+
     fn gate(&self) -> Result<&PromptGate, Ended> {
         self.service.prompts.as_ref().ok_or(Ended::Failed("prompts are not checked here"))
+    }
+}
+
+/// A large piece, with its memory.
+struct Large {
+    bytes: Vec<u8>,
+    _memory: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Large {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
