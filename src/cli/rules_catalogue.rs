@@ -183,8 +183,8 @@ fn lines(rules: &Ruleset) -> Vec<Line> {
 
 /// The pattern of a signature and its further conditions.
 fn signature(rule: &Signature) -> String {
-    let Confirm { min_entropy, min_classes, checksum, parser, reject, keep_placeholders, key_bytes, .. } =
-        &rule.confirm;
+    let Confirm { min_entropy, min_classes, checksum, parser, reject, reject_matches, .. } = &rule.confirm;
+    let Confirm { keep_placeholders, key_bytes, random_key, .. } = &rule.confirm;
     let mut parts = vec![rule.pattern.clone()];
     if !rule.paths.is_empty() {
         parts.push(format!("only in {}", rule.paths.join(", ")));
@@ -200,6 +200,12 @@ fn signature(rule: &Signature) -> String {
     parts.extend(parser.as_ref().map(|name| format!("read by {name}")));
     if !reject.is_empty() {
         parts.push(format!("not matched by {} further expressions", reject.len()));
+    }
+    if !reject_matches.is_empty() {
+        parts.push(format!("with its name not matched by {} further expressions", reject_matches.len()));
+    }
+    if *random_key {
+        parts.push("spells random bytes of the length of a key, which are in no standard".into());
     }
     if !keep_placeholders {
         parts.push("not a placeholder".into());

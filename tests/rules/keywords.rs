@@ -71,3 +71,21 @@ pub fn check(signatures: &[Signature]) {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+#[test]
+fn every_match_contains_a_match_of_the_proposal() {
+    let rules = Ruleset::built_in().unwrap();
+    let proposed: Vec<_> = rules.signatures.iter().filter(|rule| rule.proposal.is_some()).collect();
+    assert!(!proposed.is_empty());
+    for rule in proposed {
+        let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(&rule.pattern).unwrap();
+        let proposal = rule.proposal.as_deref().unwrap();
+        let proposal = regex::bytes::RegexBuilder::new(proposal).unicode(false).build().unwrap();
+        let mut dice = Dice(7);
+        for _ in 0..500 {
+            let mut text = Vec::new();
+            matching(&hir, &mut dice, &mut text);
+            assert!(proposal.is_match(&text), "{}: {:?}", rule.id, String::from_utf8_lossy(&text));
+        }
+    }
+}

@@ -159,7 +159,21 @@ fn the_key_has_one_fingerprint_in_every_form() {
     let wanted = fingerprint(&gate.post_text("/v1/prompts/check", ANSWER).expect(200), "cipher.byte-array-key");
     let java: Vec<String> = key.iter().map(|byte| format!("(byte)0x{byte:02X}")).collect();
     let encoded = BASE64_STANDARD.encode(&key);
+    let list = |each: &dyn Fn(&u8) -> String| key.iter().map(each).collect::<Vec<_>>().join(", ");
+    let (decimal, signed) = (list(&|byte| byte.to_string()), list(&|byte| byte.cast_signed().to_string()));
     for code in [
+        format!("AES_KEY={encoded}"),
+        format!("key = bytes([{decimal}])"),
+        format!("key = b\"{}\"", key.escape_ascii()),
+        format!("key = bytes.fromhex(\"{}\")", hex(&key)),
+        format!("sealKey := [32]byte{{{}}}", list(&|byte| format!("{byte:#04x}"))),
+        format!("sealKey, err := hex.DecodeString(\"{}\")", hex(&key)),
+        format!("const KEY: [u8; 32] = [{}];", list(&|byte| format!("{byte:#04x}")).replace(", 0x5", ",\n    0x5")),
+        format!("byte[] key = {{{signed}}};"),
+        format!("val sealKey = byteArrayOf({signed})"),
+        format!("const key = new Uint8Array([{decimal}]);"),
+        format!("$key = hex2bin('{}');", hex(&key)),
+        format!("{{\"aes_key\": [{decimal}]}}"),
         format!("AES_KEY={}", hex(&key)),
         format!("const encryptionKey = Buffer.from('{}', 'hex');", hex(&key)),
         format!("const encryptionKey = Buffer.from(\"{encoded}\", 'base64');"),

@@ -19,6 +19,10 @@ const MOST_DEPTH: usize = 4;
 /// The longest text that is read: a list of 64 numbers with casts and line breaks.
 const LONGEST: usize = 4096;
 
+/// What stands before and after a number to say that it is a byte.
+const CASTS: [&str; 3] = ["(byte)", "(sbyte)", "(uint8_t)"];
+const TYPES: [&str; 7] = [".toByte()", ".toUByte()", ".toByte", ".toUByte", "u8", "u", "U"];
+
 /// The bytes of the key that `text` spells; `None` if it spells none, as most texts. What is decoded may be text again,
 /// so that a key has the same bytes whether the program that uses it decodes it or not.
 pub fn key_bytes(text: &[u8]) -> Option<Vec<u8>> {
@@ -36,8 +40,11 @@ fn decoded(text: &[u8]) -> Option<Vec<u8>> {
     if text.len() > LONGEST || !text.is_ascii() {
         return None;
     }
-    let text = std::str::from_utf8(text).ok()?.trim();
-    let bytes = hex(text).or_else(|| list(text)).or_else(|| base64(text))?;
+    let whole = std::str::from_utf8(text).ok()?;
+    let text = whole.trim();
+    // The first or last byte of a literal may be a blank.
+    let literal = || escapes(whole).or_else(|| escapes(text));
+    let bytes = hex(text).or_else(literal).or_else(|| list(text)).or_else(|| base64(text))?;
     LENGTHS.contains(&bytes.len()).then_some(bytes)
 }
 
@@ -51,20 +58,59 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     STANDARD_ANY.decode(text).or_else(|_| URL_ANY.decode(text)).ok()
 }
 
-/// Numbers with commas, colons or white space between them, as in sources of C, Java and Go; or escapes, as in `\x0f`.
+/// The inside of a literal of which at least one byte is written as `\x0f`, as Python shows bytes and C, Go and Rust
+/// write them; characters that can be printed stand for themselves.
+fn escapes(text: &str) -> Option<Vec<u8>> {
+    if !text.contains("\\x") {
+        return None;
+    }
+    let (mut bytes, mut rest) = (Vec::new(), text);
+    while let Some(first) = rest.chars().next() {
+        let (value, length) = match rest.strip_prefix('\\') {
+            Some(escape) => escaped(escape)?,
+            None if matches!(first, ' '..='~') => (first as u8, 1),
+            None => return None,
+        };
+        bytes.push(value);
+        rest = rest.get(length..)?;
+    }
+    Some(bytes)
+}
+
+/// The byte that an escape stands for, and the length of the escape with its backslash.
+fn escaped(escape: &str) -> Option<(u8, usize)> {
+    let simple = |value: u8| Some((value, 2));
+    match escape.bytes().next()? {
+        b'x' => Some((byte(escape.get(1..3)?, 16)?, 4)),
+        b'0' => simple(0),
+        b'a' => simple(7),
+        b'b' => simple(8),
+        b't' => simple(b'\t'),
+        b'n' => simple(b'\n'),
+        b'v' => simple(11),
+        b'f' => simple(12),
+        b'r' => simple(b'\r'),
+        quote @ (b'\\' | b'\'' | b'"') => simple(quote),
+        _ => None,
+    }
+}
+
+/// Numbers with commas, colons or white space between them, as in sources of C, Java, Go, Rust and Kotlin.
 fn list(text: &str) -> Option<Vec<u8>> {
     let items = text.split(|c: char| c == ',' || c == ':' || c.is_ascii_whitespace());
-    let items: Vec<&str> = items
-        .flat_map(|item| item.split("\\x"))
-        .map(|item| item.trim_start_matches("(byte)").trim_end_matches(['u', 'U']))
-        .filter(|item| !item.is_empty())
-        .collect();
+    let items: Vec<&str> = items.map(plain).filter(|item| !item.is_empty()).collect();
     if items.len() < 2 {
         return None;
     }
     let has_prefixes = items.iter().any(|item| item.starts_with("0x") || item.starts_with("0X"));
-    let are_pairs = !has_prefixes && (text.contains("\\x") || text.contains(':'));
+    let are_pairs = !has_prefixes && text.contains(':');
     items.iter().map(|item| number(item, are_pairs)).collect()
+}
+
+/// A number without the cast before it and the type or conversion after it.
+fn plain(item: &str) -> &str {
+    let item = CASTS.iter().find_map(|cast| item.strip_prefix(cast)).unwrap_or(item);
+    TYPES.iter().find_map(|suffix| item.strip_suffix(suffix)).unwrap_or(item)
 }
 
 fn number(item: &str, is_pair: bool) -> Option<u8> {
@@ -100,7 +146,12 @@ mod tests {
             joined(&|byte| format!("(byte)0x{byte:02X}"), ","),
             joined(&|byte| byte.to_string(), ", "),
             joined(&|byte| (*byte as i8).to_string(), ", "),
+            joined(&|byte| format!("(byte) 0x{byte:02X}"), ", "),
+            joined(&|byte| format!("0x{byte:x}u8"), ", "),
+            joined(&|byte| format!("{byte}u"), ", "),
+            joined(&|byte| format!("0x{byte:02X}.toByte()"), ", "),
             joined(&|byte| format!("\\x{byte:02x}"), ""),
+            joined(&|byte| byte.escape_ascii().to_string(), ""),
             STANDARD_ANY.encode(&key),
             URL_ANY.encode(&key).trim_end_matches('=').to_string(),
             STANDARD_ANY.encode(joined(&|byte| format!("{byte:02x}"), "")),

@@ -578,3 +578,52 @@ fn a_text_may_begin_with_a_bracket() {
         assert_eq!(again.decision, Decision::Allow, "{again:?}");
     }
 }
+
+/// Made-up bytes that look random and differ with `seed`.
+fn made_up_key(seed: u8) -> Vec<u8> {
+    (0..32u8).map(|at| at.wrapping_mul(at.wrapping_add(seed)).wrapping_mul(89).wrapping_add(seed)).collect()
+}
+
+fn chat(text: &str) -> Value {
+    json!({"model": "m", "messages": [{"role": "user", "content": text}]})
+}
+
+#[test]
+fn a_key_of_a_cipher_is_denied_and_masked_in_every_language() {
+    let key = made_up_key(61);
+    let list = |each: &dyn Fn(&u8) -> String| key.iter().map(each).collect::<Vec<_>>().join(", ");
+    let (decimal, digits) = (list(&|byte| byte.to_string()), list(&|byte| format!("{byte:#04x}")));
+    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    for (code, value) in [
+        (format!("key = bytes([{decimal}])"), &decimal),
+        (format!("SEAL_KEY = bytearray([\n    {digits},\n])"), &digits),
+        (format!("sealKey := []byte{{{digits}}}"), &digits),
+        (format!("const KEY: [u8; 32] = [{digits}];"), &digits),
+        (format!("const cipherKey = Buffer.from([{decimal}]);"), &decimal),
+        (format!("byte[] secretKey = new byte[] {{ {digits} }};"), &digits),
+        (format!("key = binascii.unhexlify(\"{hex}\")"), &hex),
+        (format!("let key = hex!(\"{hex}\");"), &hex),
+    ] {
+        let body = chat(&format!("Why does this fail?\n```\n{code}\n```"));
+        assert_eq!(check(&body).decision, Decision::Deny, "{code}");
+        let copy = masked(&body).to_string();
+        assert!(!copy.contains(value.as_str()), "{code}: {copy}");
+    }
+}
+
+#[test]
+fn keys_of_tests_and_lists_that_are_no_keys_are_allowed() {
+    let key = made_up_key(61);
+    let decimal = key.iter().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
+    for code in [
+        "key = bytes([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])".to_string(),
+        "key = bytes.fromhex(\"000102030405060708090a0b0c0d0e0f\")".into(),
+        "key := []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}".into(),
+        "keys = [3, 1, 12, 7, 5, 22, 41, 9, 14, 60, 33, 2, 17, 25, 8, 11]".into(),
+        format!("public_key = bytes([{decimal}])"),
+        format!("EXPECTED_KEY = bytes([{decimal}])"),
+        format!("iv = bytes([{decimal}])"),
+    ] {
+        assert_eq!(check(&chat(&code)).decision, Decision::Allow, "{code}");
+    }
+}

@@ -67,7 +67,10 @@ pub fn beginning_keywords(signatures: &[Signature]) -> Vec<BeginningKeyword> {
 
 /// The pattern by which an engine proposes candidates for a signature.
 fn proposed(signature: &Signature) -> Result<Pattern, PatternError> {
-    let pattern = Pattern::new(&signature.id, &signature.pattern)?;
+    let mut pattern = Pattern::new(&signature.id, &signature.pattern)?;
+    if let Some(proposal) = &signature.proposal {
+        pattern = pattern.proposed_by_part(Pattern::new(&signature.id, proposal)?);
+    }
     Ok(match signature.foreign {
         // The matches of other scanners' rules need not contain a keyword.
         Some(_) => pattern,
@@ -81,8 +84,9 @@ fn proposed(signature: &Signature) -> Result<Pattern, PatternError> {
 /// signatures with the same fingerprint as those that it was compiled from.
 pub fn fingerprint(signatures: &[Signature]) -> Digest {
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    for Signature { pattern, keywords, confidence, paths, .. } in signatures {
-        let text = format!("{pattern}\n{}\n{confidence:?}\n{}\n", keywords.join("\n"), paths.is_empty());
+    for Signature { pattern, keywords, proposal, confidence, paths, .. } in signatures {
+        let (words, proposal) = (keywords.join("\n"), proposal.as_deref().unwrap_or_default());
+        let text = format!("{pattern}\n{words}\n{confidence:?}\n{}\n{proposal}", paths.is_empty());
         hasher.update(&(text.len() as u64).to_le_bytes());
         hasher.update(text.as_bytes());
     }

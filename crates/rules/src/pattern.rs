@@ -173,6 +173,11 @@ impl Pattern {
         Ok(Pattern { expression: without_names(source, &ast), source: source.into(), width })
     }
 
+    /// Proposes candidates by `proposal`, which is in every match.
+    pub(crate) fn proposed_by_part(self, proposal: Pattern) -> Pattern {
+        Pattern { expression: proposal.expression, ..self }
+    }
+
     /// The pattern that proposes candidates for a signature with `keywords`; `is_local` if the signature has paths.
     pub(crate) fn proposed(self, keywords: &[String], is_local: bool) -> Pattern {
         if is_local { self.never_proposed() } else { self.proposed_by(keywords) }

@@ -77,6 +77,10 @@ rule! {
         pub pattern: String,
         /// Literals; every match contains at least one of them. In lower case if the pattern ignores case.
         pub keywords: Vec<String>,
+        /// An expression that the engine searches for instead of `pattern` where keywords are frequent. Every match of
+        /// `pattern` contains a match of it. For patterns that an engine cannot hold, such as lists of numbers.
+        #[serde(default)]
+        pub proposal: Option<String>,
         /// Globs; the path of the file must match one of them, unless there are none. For secrets that cannot be told
         /// by their shape alone.
         #[serde(default)]
@@ -216,6 +220,9 @@ pub struct Confirm {
     /// Expressions that the secret must not match. After loading, with those of `reject_lists`.
     #[serde(default)]
     pub reject: Vec<String>,
+    /// Expressions that the whole match must not match, such as a name before the secret.
+    #[serde(default, alias = "reject_matches")]
+    pub reject_matches: Vec<String>,
     /// Names of lists in `[reject-lists]`, of the same file or of a built-in one.
     #[serde(default, alias = "reject_lists")]
     pub reject_lists: Vec<String>,
@@ -226,6 +233,9 @@ pub struct Confirm {
     /// spells, as in a compiled module.
     #[serde(default, alias = "key_bytes")]
     pub key_bytes: bool,
+    /// Whether the secret must spell bytes that can be a key: of the length of one, random, and in no standard.
+    #[serde(default, alias = "random_key")]
+    pub random_key: bool,
 }
 
 /// Conditions that only rules in the formats of other scanners have. Their expressions, like those of

@@ -229,6 +229,7 @@ impl Loader {
             confidence: confidence(rule, &bounded.secret),
             keywords: keywords(rule),
             pattern: bounded.pattern,
+            proposal: None,
             paths: Vec::new(),
             what: format!("A match of the rule `{}` of a Gitleaks configuration.", line(&rule.id)),
             risk: "Anyone who can pull the image can use the secret; the rule does not say for what.".into(),

@@ -44,6 +44,7 @@ fn signature(id: String, value: &[u8]) -> Signature {
         references: Vec::new(),
         pattern: pattern(value),
         keywords: keywords(value),
+        proposal: None,
         paths: Vec::new(),
         scope: Vec::new(),
         confirm: Confirm { keep_placeholders: true, ..Confirm::default() },

@@ -23,7 +23,8 @@ use effort::{Effort, NAME};
 use functions::CipherName;
 use machine::{KeyCall, KeySource};
 use module::{DataSymbol, Module, Processor};
-use random::{can_be_key, is_mixed_text, is_text};
+pub(super) use random::can_be_key;
+use random::{is_mixed_text, is_text};
 
 /// The greatest number of keys reported for one file. A table of test vectors may have more.
 const MAX_KEYS: usize = 1000;

@@ -8,8 +8,8 @@ use super::files::PathExpressions;
 use super::keys::{self, PrivateKey, Reject};
 use super::keywords::Keywords;
 use super::scratch::Scratch;
-use super::{entropy, placeholder};
-use layersift_model::Secret;
+use super::{cipher, entropy, placeholder};
+use layersift_model::{Secret, key_bytes};
 use layersift_rules::{Confirm, Signature};
 
 /// Why a signature cannot be used.
@@ -138,12 +138,14 @@ pub(super) struct CompiledRule {
     min_classes: u8,
     keep_placeholders: bool,
     is_key: bool,
+    must_be_random: bool,
 }
 
 impl CompiledRule {
     pub(super) fn new(signature: &Signature, expressions: &mut Expressions) -> Result<CompiledRule, ConfirmError> {
         let id = &signature.id;
-        let Confirm { min_entropy, min_classes, checksum, parser, reject, keep_placeholders, .. } = &signature.confirm;
+        let Confirm { min_entropy, min_classes, checksum, parser, reject, reject_matches, keep_placeholders, .. } =
+            &signature.confirm;
         let check = match checksum {
             Some(name) => Some(
                 checksum::by_name(name)
@@ -163,7 +165,8 @@ impl CompiledRule {
             expression: expressions.pattern(&signature.pattern),
             keywords: Keywords::of(signature),
             reject: expressions.all(id, &[&reject[..], foreign.map_or(&[], |rule| &rule.except_secrets)].concat())?,
-            reject_match: expressions.all(id, foreign.map_or(&[], |rule| &rule.except_matches))?,
+            reject_match: expressions
+                .all(id, &[&reject_matches[..], foreign.map_or(&[], |rule| &rule.except_matches[..])].concat())?,
             places: foreign.map(|rule| PathExpressions::of(id, rule, expressions)).transpose()?,
             check,
             is_distinct: checksum.as_deref().is_some_and(checksum::is_distinct),
@@ -172,6 +175,7 @@ impl CompiledRule {
             min_classes: min_classes.unwrap_or(0),
             keep_placeholders: *keep_placeholders,
             is_key: signature.confirm.key_bytes,
+            must_be_random: signature.confirm.random_key,
         })
     }
 
@@ -218,7 +222,7 @@ impl CompiledRule {
         let random = entropy::shannon(judged) >= self.min_entropy && entropy::classes(judged) >= self.min_classes;
         let excluded = self.reject.iter().any(|regex| regex.is_match(secret, scratch))
             || (!self.keep_placeholders && placeholder::is_placeholder(judged));
-        if !random || excluded {
+        if !random || excluded || (self.must_be_random && !spells_key(secret)) {
             return Judgement::Rejected;
         }
         let (note, kind) = match self.check.map(|check| check(secret)) {
@@ -264,6 +268,11 @@ impl Parser {
             _ => Judgement::Rejected,
         }
     }
+}
+
+/// Whether `text` spells bytes that can be a key.
+fn spells_key(text: &[u8]) -> bool {
+    key_bytes(text).is_some_and(|bytes| cipher::can_be_key(&bytes))
 }
 
 /// Whether `span` is not part of a longer word.
