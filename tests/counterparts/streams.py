@@ -1,13 +1,20 @@
 """A thousand open streams: the memory of the service, and that they all go on. Then a thousand whose clients do not read
-what their models send as fast as they can."""
+what their models send as fast as they can, large events that nobody reads, and large bodies at once."""
 
 import asyncio
 import json
 import resource
+import threading
 import time
+import urllib.error
+import urllib.request
 
 COUNT = 1000
 MOST_MIB = 256
+
+# Streams of one large event each, and bodies that are checked at once.
+LARGE = 80
+BODIES = 12
 
 
 async def ask(service):
@@ -60,6 +67,45 @@ async def unread(model, service):
     return is_open, memory
 
 
+async def large(service):
+    """Asks for large events one after the other, and reads only the beginning of each."""
+    clients = []
+    for _ in range(LARGE):
+        clients.append(await ask(service))
+        await clients[-1][0].read(1024)
+        await asyncio.sleep(0.25)
+    await asyncio.sleep(2)
+    memory = service.memory()
+    for _, writer in clients:
+        writer.transport.abort()
+    return memory
+
+
+def check(service, text, statuses):
+    body = json.dumps({"messages": [{"role": "user", "content": text}]}).encode()
+    request = urllib.request.Request(f"{service.urls['api']}/v1/prompts/check", body, method="POST",
+                                     headers={"Authorization": f"Bearer {service.token}"})
+    try:
+        statuses.append(urllib.request.urlopen(request).status)
+    except urllib.error.HTTPError as error:
+        statuses.append(error.code)
+    except OSError:
+        # The service answers that it is busy before it has read the body.
+        statuses.append(429)
+
+
+def bodies(service):
+    """Checks large texts at once in which everything is percent-encoded."""
+    statuses = []
+    texts = [f"{'%41%42%43%44' * 660_000} {number}" for number in range(BODIES)]
+    threads = [threading.Thread(target=check, args=(service, text, statuses)) for text in texts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return statuses, service.memory()
+
+
 def run(checks, model, denying, masking, work, directory):
     # Tails that wait: the longest run of characters that is held back.
     model.answer = "words and " * 400 + "x" * 12000
@@ -84,6 +130,15 @@ def run(checks, model, denying, masking, work, directory):
     is_open, (peak, _) = asyncio.run(unread(model, masking))
     print(f"  {is_open} streams that nobody reads: {peak >> 10} MiB at most")
     checks.that(is_open == COUNT and peak <= MOST_MIB << 10, f"{is_open} unread streams, {peak >> 10} MiB")
+
+    model.answer = "word " * 1_400_000
+    model.piece, model.floods, model.release = len(model.answer), False, None
+    peak, _ = asyncio.run(large(denying))
+    print(f"  {LARGE} large events that nobody reads: {peak >> 10} MiB at most")
+    checks.that(peak <= MOST_MIB << 10, f"{peak >> 10} MiB with large events that nobody reads")
+    statuses, (peak, _) = bodies(masking)
+    print(f"  {BODIES} large bodies: {sorted(statuses)}, {peak >> 10} MiB at most")
+    checks.that(200 in statuses and peak <= MOST_MIB << 10, f"{peak >> 10} MiB with large bodies")
 
 
 async def event():

@@ -12,8 +12,8 @@ const NUMBERS: usize = 32;
 /// Values of bodies.
 static VALUES: Room = Room::new(MOST_VALUES, 1_000);
 
-/// Bytes of texts whose disguises are undone, which take ten times of that.
-static TEXTS: Room = Room::new(16 << 20, 256 << 10);
+/// Bytes of texts whose disguises are undone, which take up to twelve times of that.
+static TEXTS: Room = Room::new(8 << 20, 256 << 10);
 
 struct Room {
     /// Held by the one that waits next, so that a body that needs much is not passed by those that need little.
