@@ -167,10 +167,13 @@ def through(checks, model, service, port, masks):
                "x-portkey-config": json.dumps(config)}
     client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, default_headers=headers, max_retries=0)
 
-    def ask(prompt):
+    def ask(prompt, stream=False):
         model.bodies.clear()
         try:
-            answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": prompt}])
+            answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": prompt}],
+                                                    stream=stream)
+            if stream:
+                return "".join(chunk.choices[0].delta.content or "" for chunk in answer if chunk.choices), None
             return answer.choices[0].message.content, None
         except openai.APIStatusError as error:
             # The text of the exception has no reason; the body has.
@@ -179,6 +182,11 @@ def through(checks, model, service, port, masks):
     model.answer = TEXT
     text, error = ask(f"hello {MARK}")
     checks.that(error is None and text == TEXT, f"portkey, clean: {text!r} {error!r}")
+    # It would pass the answer on, whatever is decided about it.
+    text, error = ask("hello", stream=True)
+    print(f"  openai chat: a stream: {error and reasons(error)}")
+    checks.that("prompt.unseen-answer" in str(error) and not model.bodies and not text,
+                f"portkey, a stream: {text!r} {error!r}")
     text, error = ask(f"use {token()}")
     sent = b"".join(model.bodies).decode()
     if masks:

@@ -145,6 +145,29 @@ fn portkey_is_given_a_verdict_and_what_to_send_instead() {
 }
 
 #[test]
+fn portkey_may_not_stream_what_it_would_pass_unread() {
+    let gate = Gate::start("");
+    let ask = |stream: Value, is_streaming: bool| {
+        let chat = json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": "hello"}]});
+        let question = portkey("beforeRequestHook", chat, json!({}));
+        let said = format!("\"isStreamingRequest\":{is_streaming}");
+        gate.ask("/portkey", &question.replace("\"isStreamingRequest\":false", &said))
+    };
+    for (stream, is_streaming) in [(json!(true), true), (json!(true), false), (json!(1), false), (json!(false), true)] {
+        let denied = ask(stream, is_streaming);
+        assert_eq!(denied["verdict"], false, "{denied}");
+        let reason = denied["data"]["reason"].as_str().unwrap();
+        assert!(reason.contains("prompt.unseen-answer") && reason.ends_with("again without `stream`."), "{reason}");
+    }
+    for stream in [json!(false), json!(null)] {
+        assert_eq!(ask(stream, false)["verdict"], true);
+    }
+    // A member of this name elsewhere says nothing.
+    let other = json!({"model": "m", "messages": [{"role": "user", "content": "hello", "stream": true}]});
+    assert_eq!(gate.ask("/portkey", &portkey("beforeRequestHook", other, json!({})))["verdict"], true);
+}
+
+#[test]
 fn portkey_is_never_answered_with_an_error_which_it_takes_for_a_pass() {
     let gate = Gate::start("[[prompts.policies]]\nmax-bytes = 600\n");
     let twice = "{\"eventType\":\"beforeRequestHook\",\"request\":{\"json\":{}},\"request\":{\"json\":{}}}";

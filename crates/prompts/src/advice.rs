@@ -39,6 +39,7 @@ fn about_body(rule: &str, is_answer: bool) -> &'static str {
     match (rule, is_answer) {
         (_, true) => "The model's answer was withheld.",
         ("prompt.too-large" | "prompt.too-many-tokens", _) => "Shorten it, or begin a new conversation.",
+        ("prompt.unseen-answer", _) => "Send it again without `stream`.",
         ("prompt.unreadable", _) => "Send it uncompressed, as JSON, text in UTF-8 or multipart/form-data.",
         _ => "Leave it out, or send it as text, so that it can be checked.",
     }

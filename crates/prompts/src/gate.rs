@@ -92,6 +92,13 @@ impl Gate {
         Verdict { decision: Decision::Deny, reasons, copy: None, tokens: 0, is_answer: false }
     }
 
+    /// The verdict about a request whose answer would pass before anything could be said about it.
+    pub fn unseen_answer(why: &str) -> Verdict {
+        let reasons =
+            vec![about_body("prompt.unseen-answer", "an answer that cannot be checked", why.into(), Action::Deny)];
+        Verdict { decision: Decision::Deny, reasons, copy: None, tokens: 0, is_answer: false }
+    }
+
     /// Checks a body that was read.
     pub fn check_conversation(&self, conversation: &Conversation<'_>, client: Client<'_>) -> Verdict {
         let mut judged = self.judge(conversation, client);

@@ -50,7 +50,8 @@ pub struct Verdict {
 pub struct Reason {
     /// What happens because of it.
     pub action: Action,
-    /// The id of the rule, or `prompt.unreadable`, `prompt.incomplete`, `prompt.too-large` or `prompt.too-many-tokens`.
+    /// The id of the rule, or `prompt.unreadable`, `prompt.incomplete`, `prompt.unseen-answer`, `prompt.too-large` or
+    /// `prompt.too-many-tokens`.
     pub rule: String,
     /// What it is, in a few words.
     pub title: String,

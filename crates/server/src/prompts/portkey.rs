@@ -1,6 +1,7 @@
 //! Portkey's webhook guardrail: a verdict, and what to send in place of a request or an answer.
 //!
-//! Portkey takes an error, and an answer after three seconds, for a pass. Whatever is decided has status 200.
+//! Portkey takes an error, and an answer after three seconds, for a pass. Whatever is decided has status 200. It passes
+//! the answer to a request for a stream whatever is decided about it, so such a request is denied.
 
 use layersift_model::{json_output, parse};
 use layersift_prompts::{Client, Decision, Form, Gate, Verdict};
@@ -18,9 +19,27 @@ struct Question<'b> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Shown<'b> {
     #[serde(borrow)]
     json: Option<&'b RawValue>,
+    /// What Portkey makes of the request and of its own settings.
+    is_streaming_request: Option<bool>,
+}
+
+/// What a request says of its answer.
+#[derive(Deserialize)]
+struct Wanted {
+    stream: Option<serde_json::Value>,
+}
+
+impl Shown<'_> {
+    /// Whether the answer may be a stream. A provider may take more values for yes than Portkey does.
+    fn wants_stream(&self) -> bool {
+        let wanted = self.json.and_then(|json| parse::json::<Wanted>(json.get().as_bytes()).ok());
+        let stream = wanted.and_then(|wanted| wanted.stream).unwrap_or_default();
+        self.is_streaming_request == Some(true) || !(stream.is_null() || stream == false)
+    }
 }
 
 #[derive(Serialize)]
@@ -65,9 +84,12 @@ pub(crate) fn check(gate: &Gate, body: &[u8], client: Client<'_>) -> (Verdict, V
         (Some(question), Some("afterRequestHook")) => (&question.response, false),
         _ => return with_answer(Gate::unreadable("it is not a question of Portkey: its event is not known"), None),
     };
-    let Some(json) = shown.as_ref().and_then(|shown| shown.json) else {
+    let Some((shown, json)) = shown.as_ref().and_then(|shown| Some((shown, shown.json?))) else {
         return with_answer(Gate::unreadable("Portkey does not show it; it never shows streamed answers"), None);
     };
+    if is_request && shown.wants_stream() {
+        return with_answer(Gate::unseen_answer("Portkey passes a stream on whatever Layersift says about it"), None);
+    }
     let verdict = gate.check(json.get().as_bytes(), None, client);
     let verdict = Verdict { is_answer: !is_request, ..verdict };
     let copy = verdict.copy.as_deref().and_then(|copy| String::from_utf8(copy.to_vec()).ok());
