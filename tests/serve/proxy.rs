@@ -382,6 +382,36 @@ fn a_token_of_the_service_is_needed_and_never_that_of_the_provider() {
 }
 
 #[test]
+fn a_token_of_the_service_does_not_go_on_to_the_provider() {
+    let model = Server::answering(|_, _| Stub::new(200, "{}").with("Content-Type", "application/json"));
+    let proxy = Proxy::start(&model.host(), "");
+    let token = &proxy.token;
+    let (plain, in_path) = ("/model/v1/models".to_string(), format!("/model/{token}/v1/models"));
+    let refused = |path: &str, name: &str, value: &str| {
+        let request = proxy.client.request(Method::POST, path).header("x-layersift-auth", token);
+        let error = in_sdk_form(&Answer::of(request.header(name, value).body("{}").send().unwrap()).expect(400));
+        let message = error["error"]["message"].as_str().unwrap();
+        assert!(message.contains("x-layersift-auth") && !message.contains(&token[..20]), "{message}");
+    };
+    for path in [&plain, &in_path] {
+        refused(path, "authorization", &format!("Bearer {token}"));
+        refused(path, "x-api-key", token);
+        refused(path, "x-any-other", &format!("a {token} b"));
+    }
+    for path in [
+        format!("/model/{token}/{token}/v1/models"),
+        format!("/model/{token}/v1/{token}/models"),
+        format!("{in_path}?key={token}"),
+        format!("{plain}?key={}", token.replacen('_', "%5F", 1)),
+    ] {
+        refused(&path, "authorization", KEY);
+    }
+    let error = in_sdk_form(&proxy.post("/v1/chat/completions", chat(&format!("use {token}"))).expect(403));
+    assert!(error["error"]["message"].as_str().unwrap().contains("layersift.service-token"), "{error}");
+    assert_eq!(model.requests().len(), 0);
+}
+
+#[test]
 fn a_model_that_cannot_be_reached_is_an_error_that_sdks_show() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let proxy = Proxy::start(&format!("127.0.0.1:{free}"), "");

@@ -10,14 +10,23 @@ use axum::http::header::{
 };
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use base64::Engine;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use layersift_model::percent_decoded;
 use layersift_prompts::Form;
 
 /// The header with the token of the service.
 pub(crate) const TOKEN: &str = "x-layersift-auth";
 
-/// What tokens begin with.
+/// What tokens begin with, and the digits after that.
 const TOKEN_PREFIX: &str = "layersift_";
+const TOKEN_DIGITS: usize = 64;
+
+/// Logins are read with and without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Headers about one connection (RFC 9110, section 7.6.1), besides those that `Connection` names.
 const OF_THE_CONNECTION: [&str; 9] = [
@@ -163,6 +172,31 @@ pub(crate) fn request_headers(headers: &HeaderMap, authorization: Option<HeaderV
     out
 }
 
+/// Whether a token of the service is in what would go on. A client may have it there by mistake, such as in the place
+/// of the key of its provider.
+pub(crate) fn has_own_token(path: &str, headers: &HeaderMap) -> bool {
+    let names_and_values = headers.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
+    names_and_values.chain([path.as_bytes()]).any(has_token)
+}
+
+/// Whether a token is in a text, as it is or percent-encoded, or in a login of `Basic`.
+fn has_token(text: &[u8]) -> bool {
+    let login = text.rsplit(|byte| *byte == b' ').next().and_then(|login| BASE64.decode(login).ok());
+    let mut plain = text.to_vec();
+    let mut texts = login.into_iter().collect::<Vec<_>>();
+    for _ in 0..=MOST_DECODINGS {
+        let decoded = percent_decoded(&plain);
+        texts.push(std::mem::replace(&mut plain, decoded));
+    }
+    texts.iter().any(|text| is_token_in(text))
+}
+
+fn is_token_in(text: &[u8]) -> bool {
+    text.windows(TOKEN_PREFIX.len() + TOKEN_DIGITS).any(|window| {
+        window.strip_prefix(TOKEN_PREFIX.as_bytes()).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
 /// The headers of an answer that go on.
 pub(crate) fn answer_headers(headers: &HeaderMap) -> HeaderMap {
     forwarded(headers, &OF_AN_ANSWER)
@@ -272,6 +306,30 @@ mod tests {
         assert_eq!(request_headers(&sent, Some(HeaderValue::from_static("Bearer KEY"))), expected);
         let answered = headers(&[("content-encoding", "gzip"), ("alt-svc", "h3=\":443\""), ("request-id", "r")]);
         assert_eq!(answer_headers(&answered), headers(&[("request-id", "r")]));
+    }
+
+    #[test]
+    fn tokens_of_the_service_are_found_in_what_goes_on() {
+        let token = format!("{TOKEN_PREFIX}{}", "0123456789abcdef".repeat(4));
+        let basic = format!("Basic {}", BASE64.encode(format!("me:{token}")));
+        let with = |name: &str, value: &str| {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
+        };
+        let bearer = format!("Bearer {token}");
+        for (name, value) in
+            [("authorization", &bearer), ("authorization", &basic), ("x-any", &token), (&token, &basic)]
+        {
+            assert!(has_own_token("/v1/models", &with(name, value)), "{name}: {value}");
+        }
+        let encoded = token.replacen('l', "%256c", 1);
+        for path in [format!("/{token}/v1"), format!("/v1/models?key={token}&a=b"), format!("/v1?key={encoded}")] {
+            assert!(has_own_token(&path, &HeaderMap::new()), "{path}");
+        }
+        let short = &token[..token.len() - 1];
+        for value in ["Bearer sk-a-key", "layersift_app", short, "Basic bGF5ZXJzaWZ0XzAw"] {
+            assert!(!has_own_token("/v1/models?user=layersift_app", &with("authorization", value)), "{value}");
+        }
     }
 
     #[test]

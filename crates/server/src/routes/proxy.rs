@@ -1,6 +1,7 @@
 //! The proxy: requests to models are checked and forwarded, and so are their answers.
 //!
-//! The token of the service is in a header of its own or in the path, and goes no further. `Authorization` has the key
+//! The token of the service is in a header of its own or in the path, and goes no further: a request that has it
+//! elsewhere as well is refused. `Authorization` has the key
 //! of the model's provider, which goes on unread.
 
 use std::sync::Arc;
@@ -78,6 +79,10 @@ pub(super) async fn forward(
 ) -> Result<Response, Problem> {
     let gate = gate(&service)?;
     let model = service.models.get(&upstream).ok_or_else(nothing)?;
+    let forwarded = forwarded::request_headers(&headers, key);
+    if forwarded::has_own_token(&path, &forwarded) {
+        return Err(own_token());
+    }
     let most = gate.most_bytes();
     let unreadable = |why: &str| Ok(denied(&service, KIND, &Gate::unreadable(why)));
     let Some(decoder) = Decoder::of(&headers, most) else { return unreadable("its Content-Encoding is not gzip") };
@@ -94,8 +99,7 @@ pub(super) async fn forward(
         return Ok(denied(&service, KIND, &verdict));
     }
     service.count_prompt(KIND, verdict.decision.name());
-    let headers = forwarded::request_headers(&headers, key);
-    model.ask(Checked { method, path, headers, body: body.into_bytes() }, asker, &service).await
+    model.ask(Checked { method, path, headers: forwarded, body: body.into_bytes() }, asker, &service).await
 }
 
 /// The verdict about a request, and the body that may go on.
@@ -129,6 +133,13 @@ fn check(
 /// Says that a method is not forwarded.
 pub(super) async fn not_forwarded() -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not forwarded")
+}
+
+fn own_token() -> Problem {
+    Problem::invalid(
+        "a token of Layersift would go on to the model's provider: have it only in `x-layersift-auth`, or once in the \
+         path right behind the name of the upstream, and the provider's key in the header of the provider",
+    )
 }
 
 fn nothing() -> Problem {
