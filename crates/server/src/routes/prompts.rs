@@ -82,7 +82,7 @@ pub(super) async fn check(
     body: Body,
 ) -> Result<Response, Problem> {
     let gate = gate(&service)?;
-    let form = parameters.form.map(|form| form.parse::<Form>()).transpose().map_err(Problem::invalid)?;
+    let form = parameters.form.map(|form| form.parse::<Form>()).transpose().map_err(|_| unknown_form())?;
     let form = form.or_else(|| is_plain_text(&headers).then_some(Form::Text));
     let media = Media::of(&headers);
     let body = gate.receive(body, Receiving::of(&headers)).await?;
@@ -177,6 +177,12 @@ pub(super) async fn ext_authz(
     };
     response.headers_mut().insert(VERDICT, HeaderValue::from_static(verdict.decision.name()));
     Ok(response)
+}
+
+/// What was given is not quoted: it may be anything, such as the body.
+fn unknown_form() -> Problem {
+    let names: Vec<&str> = Form::ALL.into_iter().map(Form::name).collect();
+    Problem::invalid(format!("the `form` is not known: expected one of {}", names.join(", ")))
 }
 
 pub(super) fn gate(service: &Service) -> Result<&PromptGate, Problem> {
