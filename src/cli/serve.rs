@@ -14,7 +14,7 @@ use super::args::StoreArgs;
 use super::input_file;
 use super::{context, output, signals};
 use layersift_fleet::Registries;
-use layersift_format::Cancellation;
+use layersift_format::{Cancellation, return_large_memory};
 use layersift_model::FingerprintKey;
 use layersift_prompts::Gate;
 use layersift_report::Policy;
@@ -116,6 +116,7 @@ impl SettingsArgs {
 
 /// Serves until a signal ends it, or checks the settings.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    return_large_memory();
     let settings = args.settings()?;
     if args.check {
         return check(args, &settings);
