@@ -191,8 +191,8 @@ fn prompt_analyzer(settings: &Settings) -> anyhow::Result<Analyzer> {
     Ok(Analyzer::new(prompt_rules(settings)?, options)?)
 }
 
-/// The rules for prompts. A misspelled name in `allow-rules` is refused: what it was to allow would be denied, and nobody
-/// would know why.
+/// The rules for prompts. A misspelled name in `allow-rules` is refused: what it was to allow would be denied, and
+/// nobody would know why.
 fn prompt_rules(settings: &Settings) -> anyhow::Result<Ruleset> {
     let rules = Ruleset::for_prompts(&settings.rules)?;
     let ids = || rules.signatures.iter().map(|rule| &rule.id).chain(rules.files.iter().map(|rule| &rule.id));
@@ -201,8 +201,8 @@ fn prompt_rules(settings: &Settings) -> anyhow::Result<Ruleset> {
         let is_named = |id: &String| id == wanted || (wanted.ends_with('.') && id.starts_with(&wanted[..]));
         anyhow::ensure!(
             ids().any(is_named),
-            "[prompts] unknown rule `{wanted}` in `allow-rules`: expected the id of a rule, or the beginning of ids that \
-             ends in a dot; see `layersift rules list`"
+            "[prompts] unknown rule `{wanted}` in `allow-rules`: expected the id of a rule, or the beginning of ids \
+             that ends in a dot; see `layersift rules list`"
         );
     }
     Ok(rules)
