@@ -14,7 +14,7 @@ use super::args::StoreArgs;
 use super::input_file;
 use super::{context, output, signals};
 use layersift_fleet::Registries;
-use layersift_format::Cancellation;
+use layersift_format::{Cancellation, return_large_memory};
 use layersift_model::FingerprintKey;
 use layersift_prompts::Gate;
 use layersift_report::Policy;
@@ -116,6 +116,7 @@ impl SettingsArgs {
 
 /// Serves until a signal ends it, or checks the settings.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    return_large_memory();
     let settings = args.settings()?;
     if args.check {
         return check(args, &settings);
@@ -190,8 +191,8 @@ fn prompt_analyzer(settings: &Settings) -> anyhow::Result<Analyzer> {
     Ok(Analyzer::new(prompt_rules(settings)?, options)?)
 }
 
-/// The rules for prompts. A misspelled name in `allow-rules` is refused: what it was to allow would be denied, and nobody
-/// would know why.
+/// The rules for prompts. A misspelled name in `allow-rules` is refused: what it was to allow would be denied, and
+/// nobody would know why.
 fn prompt_rules(settings: &Settings) -> anyhow::Result<Ruleset> {
     let rules = Ruleset::for_prompts(&settings.rules)?;
     let ids = || rules.signatures.iter().map(|rule| &rule.id).chain(rules.files.iter().map(|rule| &rule.id));
@@ -200,8 +201,8 @@ fn prompt_rules(settings: &Settings) -> anyhow::Result<Ruleset> {
         let is_named = |id: &String| id == wanted || (wanted.ends_with('.') && id.starts_with(&wanted[..]));
         anyhow::ensure!(
             ids().any(is_named),
-            "[prompts] unknown rule `{wanted}` in `allow-rules`: expected the id of a rule, or the beginning of ids that \
-             ends in a dot; see `layersift rules list`"
+            "[prompts] unknown rule `{wanted}` in `allow-rules`: expected the id of a rule, or the beginning of ids \
+             that ends in a dot; see `layersift rules list`"
         );
     }
     Ok(rules)

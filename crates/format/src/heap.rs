@@ -30,3 +30,19 @@ pub fn release_free_memory() {
         libc::malloc_trim(0);
     }
 }
+
+/// The bytes of what is large.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const LARGE: libc::c_int = 4 << 20;
+
+/// Has what is large returned to the system as soon as it is freed, where the allocator can do so. Otherwise the
+/// allocator of glibc does that only until it was freed for the first time, and keeps what comes after: twice of what a
+/// service uses that gets bodies of some megabytes on many threads. For the beginning of a process.
+#[allow(unsafe_code)]
+pub fn return_large_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes no pointer, and changes what is done with later allocations (mallopt(3)).
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+    }
+}

@@ -27,7 +27,7 @@ pub mod tar;
 pub use blob::Blob;
 pub use cancellation::{CancelReason, Cancellation, unread_reason};
 pub use endless::{EndlessInput, is_endless, open_file_with_end};
-pub use heap::{copy_in_large_pages, release_free_memory};
+pub use heap::{copy_in_large_pages, release_free_memory, return_large_memory};
 pub use image_source::*;
 pub use map::*;
 pub use small_file::{read_at_most, read_small, read_small_text};

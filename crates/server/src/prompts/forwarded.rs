@@ -172,8 +172,8 @@ pub(crate) fn request_headers(headers: &HeaderMap, authorization: Option<HeaderV
     out
 }
 
-/// Whether a token of the service is in what would go on: a client may have it there by mistake, such as in the place of
-/// the key of its provider.
+/// Whether a token of the service is in what would go on. A client may have it there by mistake, such as in the place
+/// of the key of its provider.
 pub(crate) fn has_own_token(path: &str, headers: &HeaderMap) -> bool {
     let names_and_values = headers.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
     names_and_values.chain([path.as_bytes()]).any(has_token)

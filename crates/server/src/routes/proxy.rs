@@ -1,7 +1,7 @@
 //! The proxy: requests to models are checked and forwarded, and so are their answers.
 //!
-//! The token of the service is in a header of its own or in the path, and goes no further: a request that has it elsewhere
-//! as well is refused. `Authorization` has the key
+//! The token of the service is in a header of its own or in the path, and goes no further: a request that has it
+//! elsewhere as well is refused. `Authorization` has the key
 //! of the model's provider, which goes on unread.
 
 use std::sync::Arc;
@@ -137,8 +137,8 @@ pub(super) async fn not_forwarded() -> Problem {
 
 fn own_token() -> Problem {
     Problem::invalid(
-        "a token of Layersift would go on to the model's provider: have it only in `x-layersift-auth`, or once in the path \
-         right behind the name of the upstream, and the provider's key in the header of the provider",
+        "a token of Layersift would go on to the model's provider: have it only in `x-layersift-auth`, or once in the \
+         path right behind the name of the upstream, and the provider's key in the header of the provider",
     )
 }
 

@@ -19,9 +19,9 @@ use super::sightings::Sightings;
 use crate::http::problem::Problem;
 use crate::settings::Prompts;
 
-/// The memory for bodies of prompts, in KiB. A body takes a few times its size while it is read. What takes more, values
-/// of JSON and texts whose disguises are undone, the gate itself bounds: to 64 and 96 MiB for all bodies that it reads at
-/// a time.
+/// The memory for bodies of prompts, in KiB. A body takes a few times its size while it is read. What takes more,
+/// values of JSON and texts whose disguises are undone, the gate itself bounds: to 64 and 96 MiB for all bodies that it
+/// reads at a time.
 const MEMORY: usize = 96 << 10;
 const TIMES: usize = 5;
 
