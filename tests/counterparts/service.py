@@ -67,10 +67,10 @@ url = "{model}"
     def metrics(self):
         return urllib.request.urlopen(self.urls["health"] + "/metrics").read().decode()
 
-    def memory(self):
+    def memory(self, names=("VmHWM", "VmRSS")):
         """The largest and the current resident memory, in KiB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return [int(re.search(rf"{name}:\s+(\d+)", status)[1]) for name in ("VmHWM", "VmRSS")]
+        return [int(re.search(rf"{name}:\s+(\d+)", status)[1]) for name in names]
 
     def left(self, secrets):
         """Where any of the secrets stands in what the service left: its metrics, log, store and other files."""
