@@ -14,7 +14,7 @@ use layersift_format::platform::Choice;
 use layersift_model::{ImageReport, Inventory, Limits, State, Verdict};
 use layersift_report::SpecVersion;
 use layersift_report::sbom::{self as document, Materials};
-use layersift_scan::{Analyzer, InventoryScan};
+use layersift_scan::{Analyzer, InventoryScan, NameWork};
 use layersift_source::open;
 
 const TIMEOUT: &str = "Stop after this time, such as 90s or 30m; packages may then be missing [default: no limit]";
@@ -177,13 +177,14 @@ fn read_packages(args: &SbomArgs) -> anyhow::Result<Vec<Inventory>> {
     let inventories = InventoryScan::new(args.threads.threads)?
         .platform(args.target.platform.clone().unwrap_or(Choice::Default))
         .observer(&progress)
-        .cancellation(cancellation)
+        .cancellation(cancellation.clone())
         .run(&target.text, opened);
     progress.finish();
     let mut inventories = inventories?;
     // A package may be called as a secret, which has to be recognised even if none is listed.
     let analyzer = analyzer(args)?;
-    inventories.iter_mut().for_each(|inventory| analyzer.mask_inventory(inventory, Vec::new()));
+    let mut work = NameWork::new(analyzer.limits(), &cancellation);
+    inventories.iter_mut().for_each(|inventory| analyzer.mask_inventory(inventory, Vec::new(), &mut work));
     std::mem::forget(analyzer);
     Ok(inventories)
 }

@@ -85,6 +85,19 @@ fn packages_of_a_bill_of_materials() {
 }
 
 #[test]
+fn traces_of_ai_with_millions_of_elements() {
+    let trace = [br#"{"version":"0.1","files":[{"conversations":["#, &b"{},".repeat(2_796_000)[..], b"{}]}]}"].concat();
+    let layer = |number: usize| {
+        zstd_layer(|out| {
+            out.write_all(&Tar::new().file(&format!(".agent-trace/{number}.json"), &trace).finish()).unwrap();
+        })
+    };
+    let files = oci(&[layer(0), layer(1), layer(2), layer(3)]);
+    run(&files, |image| vec!["sbom", image]).expect(0);
+    run(&files, |image| vec!["sbom", image, "--no-secrets"]).expect(0);
+}
+
+#[test]
 fn packages_that_are_compared() {
     let files = oci(&[databases(60_000)]);
     for format in ["text", "json"] {

@@ -162,13 +162,15 @@ fn auditable(count: usize) -> Vec<u8> {
 
 #[test]
 fn lists_of_crates_are_work_of_the_layer() {
-    let list = auditable(100_000);
+    let list = auditable(40_000);
     let folder = tempfile::tempdir().unwrap();
     let sbom = |count| {
         write_directory(folder.path(), &oci(&[layer(count, |_| list.clone())]));
         let mut command = Command::new(env!("CARGO_BIN_EXE_layersift"));
         finish(command.args(["sbom", text(folder.path()), "--format", "cyclonedx"]), None)
     };
-    assert!(sbom(20).expect(3).stdout.contains("layer-too-large: layer 0"), "the rest is not read");
     assert!(!sbom(1).stdout.contains("layer-too-large"));
+    // Secrets are searched for in the same layer, which may take four times as much.
+    assert!(sbom(4).expect(3).stdout.contains("layer-too-large: layer 0"), "the rest is not read");
+    assert!(sbom(20).expect(3).stdout.contains("layer-too-large: layer 0"));
 }

@@ -35,6 +35,7 @@ mod hostile_targets;
 mod incident;
 mod lifetimes;
 mod masking;
+mod names;
 mod policy;
 mod programs;
 mod readers;

@@ -159,6 +159,8 @@ pub struct InventoryLayer {
     pub digest: Option<Digest>,
     /// The digest of its uncompressed bytes.
     pub diff_id: Option<Digest>,
+    /// The bytes of its blob that were read, or of the archive that it is in if that is compressed as a whole.
+    pub stored_bytes: u64,
 }
 
 /// The packages and the marks of AI of one image.

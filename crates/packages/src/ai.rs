@@ -80,6 +80,15 @@ impl AiFile {
         }
     }
 
+    /// The bytes of memory that it may take to read the first `length` bytes, besides these themselves.
+    pub fn memory(self, length: usize) -> u64 {
+        match self {
+            // A text with escapes, and the buffer in which it grew.
+            AiFile::AgentTrace => 2 * length as u64,
+            _ => 0,
+        }
+    }
+
     /// What the file says, by its first bytes. Most files say nothing.
     pub fn read(self, bytes: &[u8]) -> Option<AiRecord> {
         match self {

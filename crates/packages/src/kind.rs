@@ -14,7 +14,7 @@ pub(crate) const MAX_RECORD_BYTES: u64 = 24 << 20;
 /// The bytes in memory that a byte of a file may become: the shortest records of a text have eight.
 pub(crate) const RECORDS: u64 = 32;
 
-/// The fewest bytes of a file that are a record, rounded down.
+/// The fewest bytes of a file that are a record; the last may lack the line feed at its end.
 const SHORTEST: usize = 8;
 
 /// The bytes in memory of the one record of a file that has no more, with texts of full length.
@@ -122,7 +122,7 @@ impl RecordKind {
 
     /// The most work that it may take to read the records in a file of `length` bytes.
     pub fn most_work(self, length: usize) -> u64 {
-        let records = MAX_PACKAGES.min(length / SHORTEST) as u64 * RECORD;
+        let records = MAX_PACKAGES.min(length.div_ceil(SHORTEST)) as u64 * RECORD;
         match self {
             RecordKind::Java => java::most_work(length),
             RecordKind::Executable => executable::most_work(length) + MAX_PACKAGES as u64 * RECORD,

@@ -139,6 +139,12 @@ fn an_archive_whose_entries_share_their_bytes_costs_no_more_than_its_size_permit
     assert!(most / 2 < found.work && found.work <= most, "{} of {most}", found.work);
 }
 
+#[test]
+fn the_last_record_needs_no_line_feed_to_be_work() {
+    let found = read("lib/apk/db/installed", b"P:a\nV:1");
+    assert_eq!((found.packages.len(), found.work), (1, RecordKind::Apk.most_work(7)));
+}
+
 /// Samples of every kind of file, to be damaged.
 fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let modules = "path\ta\nmod\ta\tv1\n";

@@ -189,6 +189,7 @@ fn inventory(
         InventoryLayer {
             digest: report.map(|report| report.blob.clone()).or_else(|| described.digest.clone()),
             diff_id: report.map(|report| report.diff_id.clone()).or_else(|| described.diff_id.clone()),
+            stored_bytes: layer.as_ref().map_or(0, |layer| layer.stored_bytes),
         }
     };
     let entries = reports().map(|report| report.entries).sum();

@@ -107,7 +107,7 @@ impl LayerScanner {
         blob: Blob<'_>,
         algorithm: Algorithm,
     ) -> (LayerReport, LayerPackages) {
-        let (found, work) = (Found::new(context.limits), LayerWork::new(context.limits));
+        let (found, work) = (Found::new(context.limits), LayerWork::for_packages(context.limits));
         let (report, facts, entries) = self.read(context, blob, algorithm, Some((&found, &work)));
         let mut packages = conclude(facts, entries, found, &work);
         packages.report.extra_work = work.extra();

@@ -57,6 +57,10 @@ pub(crate) const LOCATED: u64 = 6;
 /// The work of a directory in the paths of entries, which is hashed and put in order.
 pub(crate) const DIRECTORY: u64 = 600;
 
+/// Reading the packages of a layer may take one part of this many of what the rest may take. It does not take from that:
+/// what is found must not depend on whether packages are read. Together they stay below what a layer may cost.
+const PACKAGES: u64 = 4;
+
 /// The most that counts for a byte of a window.
 const MOST_PER_BYTE: u64 = 1_000;
 
@@ -99,6 +103,8 @@ pub struct LayerWork {
 #[derive(Debug)]
 struct State {
     limit: u64,
+    /// The bytes of the blob so far.
+    blob_bytes: u64,
     spent: u64,
     /// The most that the windows that are being scanned, and what else is going on, can take.
     reserved: u64,
@@ -117,18 +123,28 @@ pub(crate) struct Reserved {
 impl LayerWork {
     /// No work yet, and what `limits` permit.
     pub fn new(limits: &Limits) -> LayerWork {
-        let state = State { limit: limits.layer_work, spent: 0, reserved: 0, is_exceeded: false };
-        LayerWork {
-            base: limits.layer_work,
-            per_byte: limits.layer_work_per_byte,
-            state: Mutex::new(state),
-            scanned: Condvar::new(),
-        }
+        LayerWork::permitting(limits.layer_work, limits.layer_work_per_byte)
+    }
+
+    /// No work yet, and what `limits` permit for reading the packages of a layer, beside all other work on it.
+    pub(crate) fn for_packages(limits: &Limits) -> LayerWork {
+        LayerWork::permitting(limits.layer_work / PACKAGES, limits.layer_work_per_byte / PACKAGES)
+    }
+
+    fn permitting(base: u64, per_byte: u64) -> LayerWork {
+        let state = State { limit: base, blob_bytes: 0, spent: 0, reserved: 0, is_exceeded: false };
+        LayerWork { base, per_byte, state: Mutex::new(state), scanned: Condvar::new() }
+    }
+
+    /// The bytes of the blob so far, or of the compressed archive that it is in.
+    pub(crate) fn blob_bytes(&self) -> u64 {
+        self.lock().blob_bytes
     }
 
     /// Counts bytes of the blob, each of which permits more work.
     pub(crate) fn add_blob_bytes(&self, count: u64) {
         let mut state = self.lock();
+        state.blob_bytes = state.blob_bytes.saturating_add(count);
         state.limit = state.limit.saturating_add(count.saturating_mul(self.per_byte));
     }
 

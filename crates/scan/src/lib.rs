@@ -49,6 +49,7 @@ pub use documents::{DocumentReport, DocumentWork};
 pub use image_scan::{ImageScan, KnownLayers, ScanError};
 pub use inventory::InventoryScan;
 pub use layersift_rules::Scope;
+pub use masking::NameWork;
 pub use memory::{ExtraMemory, MemoryBudget, MemoryLease, RetainedMemory};
 pub use observe::{NoObserver, Observer};
 pub use rule_examples::Fault;

@@ -7,6 +7,7 @@ mod names;
 use layersift_model::{FingerprintKey, Gap, HardLink, ImagePath, ImageReport, LayerReport, Origin, Owners, Package};
 
 pub(crate) use known::KnownSecrets;
+pub use names::NameWork;
 
 /// Masks the secrets of the layer's findings in everything that the report says besides.
 pub(crate) fn mask_layer(report: &mut LayerReport) {

@@ -47,7 +47,7 @@ fn inventory() -> Inventory {
         distribution: Some(Distribution { id: "alpine".into(), version: Some("3.20".into()), title: None }),
         read_at: Some(Timestamp::from_second(1_800_000_000).unwrap()),
         version: "1.2.3".into(),
-        layers: vec![InventoryLayer { digest: None, diff_id: Some(Digest::of(b"layer")) }; 3],
+        layers: vec![InventoryLayer { diff_id: Some(Digest::of(b"layer")), ..InventoryLayer::default() }; 3],
         packages: vec![
             package(new(Ecosystem::Apk, "musl", "1.2"), State::Present),
             package(scoped, State::Present),

@@ -39,6 +39,8 @@ pub(crate) struct LayerPackages {
     pub(crate) report: LayerReport,
     /// The files with records, in archive order.
     pub(crate) files: Vec<PackageFile>,
+    /// The bytes of its blob, or of the compressed archive that it is in, which permit work.
+    pub(crate) stored_bytes: u64,
 }
 
 /// What a file says.
@@ -118,7 +120,7 @@ impl LayerResult for LayerPackages {
 
     /// Without packages: none is graver than another.
     fn reduced(&self) -> LayerPackages {
-        LayerPackages { report: self.report.reduced(), files: Vec::new() }
+        LayerPackages { report: self.report.reduced(), files: Vec::new(), stored_bytes: self.stored_bytes }
     }
 }
 
@@ -152,7 +154,7 @@ impl<'r> PackageReader<'r> {
             other => other,
         };
         let memory = self.memory.lease(LAYER_BYTES);
-        let work = LayerWork::new(self.limits);
+        let (work, packages_work) = (LayerWork::new(self.limits), LayerWork::for_packages(self.limits));
         let found = Found::new(self.limits);
         let progress = |count| observer.read(count);
         let reading = LayerReader {
@@ -164,11 +166,11 @@ impl<'r> PackageReader<'r> {
             cancellation,
             memory: &memory,
             work: &work,
-            beside: None,
+            beside: Some(&packages_work),
         };
         let (facts, entries) = self.threads.in_place_scope(|scope| {
             let found = &found;
-            let work = &work;
+            let work = &packages_work;
             let spawn = |job: Job| scope.spawn(move |_| job.run(found, work));
             let mut visitor = PackageVisitor::new(found, &spawn, self.limits, &memory, work);
             let facts = reading.layer(blob, &mut visitor, &mut |work| match work {
@@ -178,8 +180,8 @@ impl<'r> PackageReader<'r> {
             });
             (facts, visitor.into_entries())
         });
-        let mut packages = conclude(facts, entries, found, &work);
-        packages.report.extra_work = work.extra();
+        let mut packages = conclude(facts, entries, found, &packages_work);
+        packages.report.extra_work = work.extra().max(packages_work.extra());
         packages
     }
 }
@@ -222,5 +224,5 @@ pub(crate) fn conclude(facts: LayerFacts, mut entries: Entries, found: Found, wo
         findings: Vec::new(),
         gaps,
     };
-    LayerPackages { report, files }
+    LayerPackages { report, files, stored_bytes: work.blob_bytes() }
 }

@@ -211,9 +211,12 @@ impl<'v> PackageVisitor<'v> {
     }
 
     /// Begins to collect the first bytes of the current file.
-    fn collect_mark(&self, kind: AiFile) -> FileState {
-        let size = self.file.as_ref().map_or(0, |file| file.size);
-        FileState::Mark { kind, _memory: self.memory.grow(size.min(kind.most_bytes() as u64)) }
+    fn collect_mark(&mut self, kind: AiFile) -> FileState {
+        let size = self.file.as_ref().map_or(0, |file| file.size).min(kind.most_bytes() as u64);
+        let memory = self.memory.grow(size);
+        // Growing step by step, it might take twice its bytes.
+        self.buffer.reserve_exact((size as usize).saturating_sub(self.buffer.len()));
+        FileState::Mark { kind, _memory: memory }
     }
 
     /// Adds bytes to those of a file that is not decided yet.
@@ -257,6 +260,7 @@ impl<'v> PackageVisitor<'v> {
             FileState::Ignored | FileState::Sniffing => return,
             FileState::Mark { kind, .. } => {
                 if self.work.add(self.buffer.len() as u64 * MARK) {
+                    let _reading = self.memory.grow(kind.memory(self.buffer.len()));
                     self.found.read_mark(kind, path, entry, &self.buffer);
                 }
             }

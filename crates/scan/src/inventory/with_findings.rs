@@ -10,6 +10,7 @@ use layersift_model::{Footprint, ImageReport, Inventory, LayerReport};
 use super::layer::LayerPackages;
 use super::{inventory, is_empty};
 use crate::image_scan::{ImageScan, ScanError};
+use crate::masking::NameWork;
 use crate::read_layers::{LayerResult, ReadLayers};
 use crate::source_layers::{SourceLayers, algorithm_of};
 
@@ -39,13 +40,14 @@ impl ImageScan<'_> {
             let path = if name == "-" { "standard input" } else { name }.into();
             return Err(SourceError::NotAnImage { path, what: "it is empty".into() }.into());
         }
+        let mut work = NameWork::new(self.analyzer.limits(), &self.cancellation);
         let finish = |(mut report, mut inventory, _): ReadImage| {
             (report.target, inventory.target) = (name.into(), name.into());
             (report.scanned_at, inventory.read_at) = (Some(at), Some(at));
             report.milliseconds = u64::try_from(started.elapsed().as_millis()).ok();
             inventory.gaps.extend(report.gaps.iter().cloned());
             let found = report.findings.iter().filter_map(|finding| finding.secret.as_ref()?.value.clone());
-            self.analyzer.mask_inventory(&mut inventory, found.collect());
+            self.analyzer.mask_inventory(&mut inventory, found.collect(), &mut work);
             inventory.gaps.sort_by(|a, b| (a.layer, &a.gap).cmp(&(b.layer, &b.gap)));
             inventory.gaps.dedup();
             (report, inventory)

@@ -38,7 +38,7 @@ pub struct LayerReader<'r> {
     pub memory: &'r MemoryLease,
     /// The work of the layer.
     pub work: &'r LayerWork,
-    /// Other work on the same layer, in which the same bytes are counted.
+    /// Other work on the same layer, which the bytes of its blob permit as well.
     pub beside: Option<&'r LayerWork>,
 }
 
@@ -236,9 +236,6 @@ impl<'r> LayerReader<'r> {
                 Some(error) => return Err(error),
                 None if fresh == 0 => return Ok(()),
                 None => {}
-            }
-            if let Some(beside) = self.beside {
-                beside.add(work);
             }
             if !self.work.add(work) {
                 pass.stop(too_much_work());

@@ -1,72 +1,232 @@
 //! Masks what rules find in names that no scan of a layer has seen: those of packages, repositories and tags.
+//!
+//! Names are searched in their order, many at once, so that what is found is the same in every run. They may take as
+//! much work as the layers of their image permit; names beyond that are hidden, because anything may be in them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::mem;
+use std::ops::Range;
 
-use layersift_model::{Confidence, Gap, GapReason, ImageGap, Inventory, Secret};
+use layersift_format::Cancellation;
+use layersift_model::{Confidence, Digest, Gap, GapReason, HEAD, ImageGap, Inventory, InventoryLayer, Limits, Secret};
 
 use super::KnownSecrets;
 use crate::analyzer::Analyzer;
 use crate::confirm::{Confirmed, Matches, keep_best};
 use crate::engine::EngineError;
+use crate::layer::read::cancelled;
+use crate::worker::ScanWorker;
 
 /// Bytes of names that are scanned at once.
 const BATCH: usize = 64 << 10;
 
-impl Analyzer {
-    /// Masks `known` secrets, and those that rules of high confidence find, in everything that `inventory` says. That
-    /// the engine failed is a gap.
-    pub fn mask_inventory(&self, inventory: &mut Inventory, known: Vec<Secret>) {
-        let mut texts = HashSet::new();
-        inventory.change_texts(&mut |text| {
-            texts.insert(text.to_vec());
-            None
-        });
-        let mut secrets = known;
-        match self.secrets_in_names(texts.iter().map(Vec::as_slice)) {
-            Ok(found) => secrets.extend(found),
-            Err(error) => {
-                let gap = Gap::new(GapReason::Unreadable, format!("names were not searched for secrets: {error}"));
-                inventory.gaps.push(ImageGap { gap, layer: None });
+/// What stands in the place of a name that was not searched.
+const HIDDEN: &str = "****";
+
+/// Each byte of a layer permits one part of this many of the work that it permits for the layer: names are a small part
+/// of what is read.
+const SHARE: u64 = 24;
+
+/// The work that is done even if the time for the scan is over: that of the names of ordinary images, a few hundredths
+/// of a second. What was read until then could not be shown otherwise.
+const ALWAYS: u64 = 32 << 20;
+
+/// The work of searching the names in the inventories of one target; see `layer_work`.
+#[derive(Debug)]
+pub struct NameWork {
+    limit: u64,
+    per_byte: u64,
+    spent: u64,
+    /// The layers that permitted work. Images share layers.
+    counted: HashSet<Digest>,
+    cancellation: Cancellation,
+}
+
+impl NameWork {
+    /// No work yet, and what `limits` permit. It stops on `cancellation`.
+    pub fn new(limits: &Limits, cancellation: &Cancellation) -> NameWork {
+        NameWork {
+            limit: limits.layer_work,
+            per_byte: limits.layer_work_per_byte / SHARE,
+            spent: 0,
+            counted: HashSet::new(),
+            cancellation: cancellation.clone(),
+        }
+    }
+
+    /// The work so far.
+    pub fn spent(&self) -> u64 {
+        self.spent
+    }
+
+    /// Adds what the bytes of `layers` permit.
+    fn permit(&mut self, layers: &[InventoryLayer]) {
+        for layer in layers {
+            if layer.digest.as_ref().is_some_and(|digest| self.counted.insert(digest.clone())) {
+                self.limit = self.limit.saturating_add(layer.stored_bytes.saturating_mul(self.per_byte));
             }
         }
-        if let Some(known) = KnownSecrets::of(&secrets, &self.options.key) {
-            inventory.change_texts(&mut |text| known.masked(text));
+    }
+
+    /// Why no more names are searched, with `left` names left.
+    fn refusal(&self, left: usize) -> Option<Gap> {
+        if self.spent > self.limit {
+            let detail = format!(
+                "names take more work to search for secrets than those of an image of this size may; {left} are hidden"
+            );
+            return Some(Gap::new(GapReason::TooManyEntries, detail));
         }
+        let reason = self.cancellation.reason().filter(|_| self.spent > ALWAYS)?;
+        let detail = format!("not all names were searched for secrets; {left} are hidden");
+        Some(Gap { detail, ..cancelled(reason) })
+    }
+}
+
+impl Analyzer {
+    /// Masks `known` secrets, and those that rules of high confidence find, in everything that `inventory` says. What
+    /// was not searched for them is hidden, and is a gap.
+    pub fn mask_inventory(&self, inventory: &mut Inventory, known: Vec<Secret>, work: &mut NameWork) {
+        work.permit(&inventory.layers);
+        let names = names_of(inventory);
+        let mut secrets = known;
+        let (searched, gap) = self.search_names(&names, work, &mut secrets);
+        let hidden: HashSet<&[u8]> = names.iter().skip(searched).map(Vec::as_slice).collect();
+        let known = KnownSecrets::of(&secrets, &self.options.key);
+        if known.is_some() || !hidden.is_empty() {
+            inventory.change_texts(&mut |text| match hidden.contains(text) {
+                true => Some(HIDDEN.into()),
+                false => known.as_ref().and_then(|known| known.masked(text)),
+            });
+        }
+        inventory.gaps.extend(gap.map(|gap| ImageGap { gap, layer: None }));
     }
 
     /// `name` with what rules of high confidence find in it masked. An engine that fails may have found anything.
     pub fn mask_name(&self, name: &str) -> String {
-        let Ok(secrets) = self.secrets_in_names([name.as_bytes()]) else { return "****".into() };
+        let mut work = NameWork::new(&self.options.limits, &Cancellation::never());
+        let mut secrets = Vec::new();
+        if let (_, Some(_)) = self.search_names(&[name.into()], &mut work, &mut secrets) {
+            return HIDDEN.into();
+        }
         let known = KnownSecrets::of(&secrets, &self.options.key);
         let masked = known.and_then(|known| known.masked(name.as_bytes()));
         masked.map_or_else(|| name.into(), |masked| String::from_utf8_lossy(&masked).into_owned())
     }
 
-    /// The secrets that rules of high confidence find in `names`: those of caches and objects look like secrets to
-    /// other rules.
-    fn secrets_in_names<'n>(&self, names: impl IntoIterator<Item = &'n [u8]>) -> Result<Vec<Secret>, EngineError> {
-        let mut found = Vec::new();
-        let mut text = Vec::new();
-        for name in names {
-            text.extend_from_slice(name);
-            text.push(b'\n');
-            if text.len() >= BATCH {
-                found.extend(self.sure_secrets(&text)?);
-                text.clear();
+    /// Adds the secrets that rules of high confidence find in `names` to `found`: those of caches and objects look like
+    /// secrets to other rules. Returns how many names were searched, and why not all.
+    fn search_names(&self, names: &[Vec<u8>], work: &mut NameWork, found: &mut Vec<Secret>) -> (usize, Option<Gap>) {
+        let failed = |error: &EngineError| {
+            Some(Gap::new(GapReason::Unreadable, format!("names were not searched for secrets: {error}")))
+        };
+        let mut worker = match self.rules.worker() {
+            Ok(worker) => worker,
+            Err(error) => return (0, failed(&error)),
+        };
+        let mut searched = 0;
+        while let Some(rest) = names.get(searched..).filter(|rest| !rest.is_empty()) {
+            if let Some(gap) = work.refusal(rest.len()) {
+                return (searched, Some(gap));
             }
+            let (batch, before) = (Batch::of(rest), worker.work());
+            let outcome = self.search_batch(&batch, &mut worker, found);
+            work.spent = work.spent.saturating_add(worker.work() - before);
+            if let Err(error) = outcome {
+                return (searched, failed(&error));
+            }
+            searched += batch.ranges.len();
         }
-        found.extend(self.sure_secrets(&text)?);
-        Ok(found)
+        (searched, None)
     }
 
-    fn sure_secrets(&self, text: &[u8]) -> Result<Vec<Secret>, EngineError> {
+    /// What crosses names is none, and may have kept a rule from what is in one of them: these are searched alone.
+    fn search_batch(
+        &self,
+        batch: &Batch,
+        worker: &mut ScanWorker<'_>,
+        found: &mut Vec<Secret>,
+    ) -> Result<(), EngineError> {
+        let all = self.sure_matches(&batch.text, worker)?;
+        let (inside, across): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| batch.has_in_a_name(&one.span));
+        self.add_secrets(&batch.text, inside, found);
+        let crossed: BTreeSet<usize> = across.iter().flat_map(|one| batch.names_at(&one.span)).collect();
+        for range in crossed.into_iter().filter_map(|name| batch.ranges.get(name)) {
+            let name = batch.text.get(range.clone()).unwrap_or_default();
+            let inside = self.sure_matches(name, worker)?;
+            self.add_secrets(name, inside, found);
+        }
+        Ok(())
+    }
+
+    fn sure_matches(&self, text: &[u8], worker: &mut ScanWorker<'_>) -> Result<Vec<Confirmed>, EngineError> {
         let mut matches = Matches::default();
-        self.rules.worker()?.scan(text, &(0..text.len()), &mut matches)?;
+        worker.scan(text, &(0..text.len()), &mut matches)?;
         let mut found = matches.confirmed;
         found
             .retain(|one| self.rules.applies_at(one.rule, None) && self.rules.info(one).confidence == Confidence::High);
-        keep_best(&self.rules.signatures, &mut found);
+        Ok(found)
+    }
+
+    fn add_secrets(&self, text: &[u8], mut matches: Vec<Confirmed>, found: &mut Vec<Secret>) {
+        keep_best(&self.rules.signatures, &mut matches);
         let written = |one: Confirmed| one.secret.written_as(text.get(one.span).unwrap_or_default());
-        Ok(found.into_iter().map(written).collect())
+        found.extend(matches.into_iter().map(written));
+    }
+}
+
+/// The texts of `inventory` that are long enough for a secret. What the image says of itself, and why something was not
+/// read, comes before the names of its packages and files, which may take all the work.
+fn names_of(inventory: &mut Inventory) -> Vec<Vec<u8>> {
+    let (packages, ai) = (mem::take(&mut inventory.packages), mem::take(&mut inventory.ai));
+    let first = texts_of(inventory);
+    (inventory.packages, inventory.ai) = (packages, ai);
+    let mut rest = texts_of(inventory);
+    rest.retain(|text| !first.contains(text));
+    first.into_iter().chain(rest).collect()
+}
+
+fn texts_of(inventory: &mut Inventory) -> BTreeSet<Vec<u8>> {
+    let mut texts = BTreeSet::new();
+    inventory.change_texts(&mut |text| {
+        if text.len() >= HEAD && !texts.contains(text) {
+            texts.insert(text.to_vec());
+        }
+        None
+    });
+    texts
+}
+
+/// Names that are scanned together, each on a line.
+struct Batch {
+    text: Vec<u8>,
+    /// Where each name is.
+    ranges: Vec<Range<usize>>,
+}
+
+impl Batch {
+    /// The first of `names`.
+    fn of(names: &[Vec<u8>]) -> Batch {
+        let mut batch = Batch { text: Vec::new(), ranges: Vec::new() };
+        for name in names {
+            let start = batch.text.len();
+            batch.text.extend_from_slice(name);
+            batch.ranges.push(start..batch.text.len());
+            if batch.text.len() >= BATCH {
+                break;
+            }
+            batch.text.push(b'\n');
+        }
+        batch
+    }
+
+    /// The names that `span` touches.
+    fn names_at(&self, span: &Range<usize>) -> Range<usize> {
+        let first = self.ranges.partition_point(|range| range.end <= span.start);
+        first..self.ranges.partition_point(|range| range.start < span.end).max(first)
+    }
+
+    fn has_in_a_name(&self, span: &Range<usize>) -> bool {
+        let range = self.ranges.get(self.names_at(span).start);
+        range.is_some_and(|range| range.start <= span.start && span.end <= range.end)
     }
 }
