@@ -340,10 +340,10 @@ impl<'a> Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    /// An estimate of the size in tokens: a quarter of the bytes of all texts, those that are base64 among them, but not of
-    /// files and images. English has about four bytes in a token,
-    /// code three and other scripts two; the tokenizers of vendors differ more than that, and none is asked. LiteLLM
-    /// shows texts twice, and they are counted once.
+    /// An estimate of the size in tokens: a quarter of the bytes of all texts, those that are base64 among them, but
+    /// not of files and images. English has about four bytes in a token, code three and other scripts two; the
+    /// tokenizers of vendors differ more than that, and none is asked. LiteLLM shows texts twice, and they are counted
+    /// once.
     pub fn tokens(&self) -> u64 {
         let is_under = |part: &Part<'_>, name: &str| part.pointer_at(0).starts_with(name);
         let is_doubled =

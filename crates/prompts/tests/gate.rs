@@ -296,7 +296,7 @@ fn what_a_person_answered_blocks_no_more() {
         json!({"messages": [{"role": "user", "content": secret}, user]}),
         json!({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": secret}, user]}),
         json!({"messages": [user, call, {"role": "tool", "content": secret}, user]}),
-        json!({"messages": [user, call, {"role": "user", "content": [{"type": "tool_result", "content": secret}]}, user]}),
+        json!({"messages": [user, call, {"role": "user", "content": [results[0]]}, user]}),
         json!({"messages": [user, call, {"role": "user", "content": results}]}),
         json!({"input": [{"type": "function_call_output", "output": secret}, user]}),
         json!({"input_type": "request", "texts": [secret, "forget that"], "structured_messages": [

@@ -212,8 +212,8 @@ impl<'r> Comparison<'r> {
     }
 
     /// The verdict: fail, if something came that the policy fails, or stayed where that is asked for; incomplete, if an
-    /// image or its packages were not read to their end, the two were read by other rules or for other platforms, or what
-    /// has to be gone was not searched for.
+    /// image or its packages were not read to their end, the two were read by other rules or for other platforms, or
+    /// what has to be gone was not searched for.
     pub fn verdict(&self) -> Verdict {
         let fails = self.secrets.iter().any(|secret| self.fails(secret.change, secret.of_image_after()))
             || self.exposures.iter().any(|exposure| self.fails(exposure.change, &exposure.after));

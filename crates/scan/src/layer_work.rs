@@ -57,8 +57,8 @@ pub(crate) const LOCATED: u64 = 6;
 /// The work of a directory in the paths of entries, which is hashed and put in order.
 pub(crate) const DIRECTORY: u64 = 600;
 
-/// Reading the packages of a layer may take one part of this many of what the rest may take. It does not take from that:
-/// what is found must not depend on whether packages are read. Together they stay below what a layer may cost.
+/// Reading the packages of a layer may take one part of this many of what the rest may take. It does not take from
+/// that: what is found must not depend on whether packages are read. Together they stay below what a layer may cost.
 const PACKAGES: u64 = 4;
 
 /// The most that counts for a byte of a window.
@@ -80,8 +80,8 @@ pub(crate) fn scanned(bytes: &[u8], effort: Effort) -> u64 {
     bytes.len() as u64 + characters(bytes) * CHARACTER + effort.begun * BEGUN + effort.ends * END
 }
 
-/// The number of characters of ASCII in `bytes`, white space apart, that differ from the byte before them. It is counted
-/// in sums that fit into a byte, so the compiler makes wide instructions of it.
+/// The number of characters of ASCII in `bytes`, white space apart, that differ from the byte before them. It is
+/// counted in sums that fit into a byte, so the compiler makes wide instructions of it.
 fn characters(bytes: &[u8]) -> u64 {
     const AT_ONCE: usize = u8::MAX as usize;
     let after = bytes.get(1..).unwrap_or_default();
@@ -155,8 +155,8 @@ impl LayerWork {
         self.decide(state)
     }
 
-    /// Reserves the work of scanning `bytes` bytes, of reading keys in them and of trying passwords on key stores; `None`
-    /// if the layer has reached its limit.
+    /// Reserves the work of scanning `bytes` bytes, of reading keys in them and of trying passwords on key stores;
+    /// `None` if the layer has reached its limit.
     pub(crate) fn reserve(&self, bytes: usize) -> Option<Reserved> {
         let keys = effort::most_work(bytes).saturating_add(rounds::most_work(bytes));
         self.reserve_most((bytes as u64).saturating_mul(MOST_PER_BYTE).saturating_add(keys))

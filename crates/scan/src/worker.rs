@@ -54,8 +54,8 @@ impl CompiledRules {
 }
 
 impl ScanWorker<'_> {
-    /// Appends all confirmed matches that begin inside `owned` to `found`. Returns the gap of what was not read: encoded
-    /// data, or keys.
+    /// Appends all confirmed matches that begin inside `owned` to `found`. Returns the gap of what was not read:
+    /// encoded data, or keys.
     pub(crate) fn scan(
         &mut self,
         bytes: &[u8],

@@ -74,12 +74,14 @@ def keys_that_overlap(setting):
     group = 28 + long + 2 + short + 4 + long
     end = group + 4 + short
     key = b"\x30\x82" + struct.pack(">H", end - 4) + b"\x02\x01\x00\x30\x82" + struct.pack(">H", group - 11)
-    key += bytes.fromhex("06072a8648ce3804013082") + struct.pack(">H", group - 24) + b"\x02\x82" + struct.pack(">H", long)
+    key += bytes.fromhex("06072a8648ce3804013082") + struct.pack(">H", group - 24)
+    key += b"\x02\x82" + struct.pack(">H", long)
     key += bytes([2, short]) + b"\x02\x82" + struct.pack(">H", long) + bytes([4, 2 + short, 2, short, 1, 0x5A, 0xC3])
     layers = [zstandard(entry(f"{number}.bin", repeated(key, 8 * MIB)) + END) for number in range(12)]
     yield setting.scan(oci_layout(setting.at("layout"), layers))
-    layers = [zstandard(entry(f"{number}.asc", repeated(b"-----BEGIN PGP PRIVATE KEY BLOCK-----\n" + b"A" * 32_000 +
-              b"\n-----END PGP PRIVATE KEY BLOCK-----\n", 8 * MIB)) + END) for number in range(12)]
+    label = b" PGP PRIVATE KEY BLOCK-----\n"
+    armor = b"-----BEGIN" + label + b"A" * 32_000 + b"\n-----END" + label
+    layers = [zstandard(entry(f"{number}.asc", repeated(armor, 8 * MIB)) + END) for number in range(12)]
     yield setting.scan(oci_layout(setting.at("layout-pgp"), layers))
 
 

@@ -1,6 +1,6 @@
 //! The work of reading keys, which is counted where it is done: bytes that are decoded, values that are read, numbers
-//! that are divided. Overlapping keys in a few kilobytes are read again from each of their beginnings, so the expression
-//! that proposes them says nothing about it.
+//! that are divided. Overlapping keys in a few kilobytes are read again from each of their beginnings, so the
+//! expression that proposes them says nothing about it.
 //!
 //! The unit is that of [`crate::layer_work`], a byte that is read at full speed. A window is scanned by one thread, so
 //! its work is counted there, and bounded: it is the same wherever the window is scanned.

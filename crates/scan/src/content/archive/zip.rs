@@ -328,8 +328,8 @@ impl Format for Zip {
 }
 
 /// The sizes of the data and of the descriptor after them, if a descriptor begins at `at`, or ends there before a
-/// record. `passed` bytes of data precede `bytes`; `crc` is the checksum of these and of as many bytes as it says, which
-/// are fewer than those before the descriptor. Encrypted data have none.
+/// record. `passed` bytes of data precede `bytes`; `crc` is the checksum of these and of as many bytes as it says,
+/// which are fewer than those before the descriptor. Encrypted data have none.
 fn descriptor_around(
     bytes: &[u8],
     at: usize,
