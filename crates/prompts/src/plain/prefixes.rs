@@ -15,7 +15,7 @@ const MOST_DIGITS: usize = 7;
 const LONGEST_PATH: usize = 256;
 
 /// What stands in front of lines, the longer before those that it begins with.
-const MARKS: [&[u8]; 14] = [b"//!", b"///", b"//", b"--", b"> ", b">", b"##", b"#", b"+", b"-", b"*", b"|", b";", b"%"];
+const MARKS: [&[u8]; 13] = [b"//!", b"///", b"//", b"--", b">", b"##", b"#", b"+", b"-", b"*", b"|", b";", b"%"];
 
 /// What stands between the number of a line and the line.
 const SEPARATORS: [&[u8]; 7] = ["\u{2192}".as_bytes(), b"\t", b" | ", b"|", b":", b"-", b". "];
