@@ -23,7 +23,7 @@ use crate::waiting::wait;
 const CHARACTER: u64 = 12;
 
 /// The work of a pattern that is begun at a keyword.
-const BEGUN: u64 = 15;
+const BEGUN: u64 = 30;
 
 /// The work of an end of a match.
 const END: u64 = 20;
