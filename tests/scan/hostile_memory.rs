@@ -93,8 +93,7 @@ fn traces_of_ai_with_millions_of_elements() {
         })
     };
     let files = oci(&[layer(0), layer(1), layer(2), layer(3)]);
-    // The search for secrets takes what so small a layer may.
-    run(&files, |image| vec!["sbom", image]).expect(3);
+    run(&files, |image| vec!["sbom", image]).expect(0);
     run(&files, |image| vec!["sbom", image, "--no-secrets"]).expect(0);
 }
 
