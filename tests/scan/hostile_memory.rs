@@ -10,6 +10,7 @@ use crate::support::image::{digest, write_directory};
 use crate::support::tar::Tar;
 use crate::support::{Run, finish, gap_reasons, text};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 /// The memory of a process besides files that it maps.
 const MEMORY: u64 = 256 << 20;
@@ -87,10 +88,11 @@ fn packages_of_a_bill_of_materials() {
 #[test]
 fn traces_of_ai_with_millions_of_elements() {
     let trace = [br#"{"version":"0.1","files":[{"conversations":["#, &b"{},".repeat(2_796_000)[..], b"{}]}]}"].concat();
+    // Bytes that cannot be compressed permit the work of reading it.
+    let digests: Vec<u8> = (0..14_000).flat_map(|n: u32| Sha256::digest(n.to_le_bytes())).collect();
     let layer = |number: usize| {
-        zstd_layer(|out| {
-            out.write_all(&Tar::new().file(&format!(".agent-trace/{number}.json"), &trace).finish()).unwrap();
-        })
+        let tar = Tar::new().file(&format!("{number}"), &digests).file(&format!(".agent-trace/{number}.json"), &trace);
+        zstd_layer(|out| out.write_all(&tar.finish()).unwrap())
     };
     let files = oci(&[layer(0), layer(1), layer(2), layer(3)]);
     run(&files, |image| vec!["sbom", image]).expect(0);
