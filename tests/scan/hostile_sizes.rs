@@ -177,8 +177,10 @@ fn keys_in_keys_take_no_more_than_a_window_may() {
     };
     assert_eq!(report(20)["gaps"], json!([]));
     let many = report(2_000);
-    assert_eq!((gap_reasons(&many), findings(&many).len()), (vec!["too-much-encoded"], 1));
+    // As many gaps as windows read the file.
+    assert!(gap_reasons(&many).iter().all(|reason| *reason == "too-much-encoded"), "{}", many["gaps"]);
     assert!(many["gaps"][0]["detail"].as_str().unwrap().contains("private keys"), "{}", many["gaps"]);
+    assert_eq!(findings(&many).len(), 1);
 }
 
 #[test]
