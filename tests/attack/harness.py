@@ -81,7 +81,10 @@ def watch(process, peak, ended, deadline):
 
 
 def anonymous(process):
+    """The anonymous memory of the program, once it runs: until then, its process has the memory of this one."""
     try:
+        if os.readlink(f"/proc/{process}/exe") == os.readlink("/proc/self/exe"):
+            return 0
         with open(f"/proc/{process}/status") as status:
             for line in status:
                 if line.startswith("RssAnon"):

@@ -19,7 +19,7 @@ use crate::bases::Bases;
 use crate::containerd::{self, Snapshots};
 use crate::directory_tar::{Part, Tree};
 use crate::root::is_name;
-use crate::store::{ImageForm, LISTING, Plan, Set, Store, StoredImage, chain_ids};
+use crate::store::{DOCUMENT, ImageForm, Plan, Set, Store, StoredImage, chain_ids};
 
 /// The namespace of Docker in containerd.
 const NAMESPACE: &str = "moby";
@@ -221,7 +221,7 @@ fn images(store: &mut Store, driver: &str, layers: &GraphLayers) {
     for hex in store.names(&content) {
         let path = format!("{content}/{hex}");
         let Ok(id) = format!("sha256:{hex}").parse::<Digest>() else { continue };
-        let bytes = store.root.read(&path, LISTING);
+        let bytes = store.root.read(&path, DOCUMENT);
         let Some(bytes) = store.or_problem(&path, bytes) else { continue };
         let config = ImageConfig::parse(&bytes);
         let config = store.or_problem(&path, config);

@@ -15,7 +15,10 @@ use crate::records::Records;
 use crate::root::{self, Root};
 
 /// The most bytes of a listing or a record of an engine that is read whole.
-pub(crate) const LISTING: u64 = 256 << 20;
+pub(crate) const LISTING: u64 = 32 << 20;
+
+/// The most bytes of a document of an image.
+pub(crate) const DOCUMENT: u64 = 8 << 20;
 
 /// What is in the store of an engine.
 pub(crate) struct Store {

@@ -121,7 +121,7 @@ def an_image_of_small_bombs_in_a_sweep(setting):
         yield f"{len(asked)} layers were read"
 
 
-@attack(0, 3)
+@attack(0, 3, seconds=20)
 def a_catalog_without_an_end(setting):
     pages = [0]
 
