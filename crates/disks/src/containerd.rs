@@ -20,7 +20,7 @@ use crate::bases::Bases;
 use crate::bbolt::{Bucket, uvarint};
 use crate::directory_tar::{Part, Tree};
 use crate::root::open_file;
-use crate::store::{Content, ImageForm, Lease, Plan, Set, Store, StoredImage, chain_ids};
+use crate::store::{Content, DOCUMENT, ImageForm, Lease, Plan, Set, Store, StoredImage, chain_ids};
 
 /// The database with the namespaces.
 const META: &str = "io.containerd.metadata.v1.bolt/meta.db";
@@ -28,9 +28,6 @@ const META: &str = "io.containerd.metadata.v1.bolt/meta.db";
 const CONTENT: &str = "io.containerd.content.v1.content";
 /// What the directories of snapshotters begin with.
 const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1.";
-
-/// The most bytes of a manifest or a configuration.
-const DOCUMENT: u64 = 8 << 20;
 
 /// A snapshot, by the key of its snapshotter.
 #[derive(Clone, Debug)]

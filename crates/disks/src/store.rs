@@ -17,7 +17,7 @@ use crate::root::{self, Root};
 /// The most bytes of a listing or a record of an engine that is read whole.
 pub(crate) const LISTING: u64 = 32 << 20;
 
-/// The most bytes of a document of an image.
+/// The most bytes of a manifest or a configuration.
 pub(crate) const DOCUMENT: u64 = 8 << 20;
 
 /// What is in the store of an engine.

@@ -5,7 +5,7 @@ use std::mem;
 
 use crate::batch::{lines, list, may_be_request, parse_line, read_values};
 use crate::conversation::{Content, Conversation, UnseenReason};
-use crate::json::{self, Node, Unreadable};
+use crate::json::{self, BYTE_ORDER_MARK, Node, Unreadable};
 use crate::packed::zlib;
 
 /// About the bytes of lines that are read at a time.
@@ -84,7 +84,7 @@ fn text_of(bytes: &[u8]) -> Option<Cow<'_, str>> {
         [0xfe, 0xff, rest @ ..] => return Some(utf16(rest, u16::from_be_bytes)),
         _ => {}
     }
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Some(text.into());
     }

@@ -6,6 +6,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+/// The byte order mark of UTF-8, which some servers and readers of events drop.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The deepest nesting of objects and arrays. Schemas of tools nest about twenty levels deep.
 pub(crate) const MOST_DEPTH: usize = 128;
 

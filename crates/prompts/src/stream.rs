@@ -21,7 +21,7 @@ use crate::conversation::Kind;
 use crate::copy::Edits;
 use crate::form::model_of;
 use crate::gate::{Client, Gate, about_body};
-use crate::json::{self, Span, quote};
+use crate::json::{self, BYTE_ORDER_MARK, Span, quote};
 use crate::policy::Action;
 use crate::verdict::{Decision, Reason, Verdict};
 
@@ -36,9 +36,6 @@ const MOST_CHANNELS: usize = 256;
 
 /// The most bytes of an event that is repeated with what was held back.
 const MOST_TEMPLATE: usize = 16 << 10;
-
-/// The byte order mark of UTF-8, which readers of events leave out.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The data of the last event of OpenAI's streams.
 const DONE: &str = "[DONE]";

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::messages::{calls, definitions, is_model, is_person, mark_message, newest_from, turn};
+use super::messages::{calls, definitions, is_model, mark_message, newest_from, turn};
 use super::responses::mark_items;
 use crate::collect::{Mark, Marks};
 use crate::conversation::{Kind, Role, Turn};
@@ -91,7 +91,7 @@ fn mark_messages(list: &Node<'_>, marks: &mut Marks) -> Turn {
 }
 
 fn newest(list: &Node<'_>) -> usize {
-    newest_from(list.items(), is_model, is_person)
+    newest_from(list.items(), is_model)
 }
 
 /// The strings of messages of the history that are in none of the newest messages.

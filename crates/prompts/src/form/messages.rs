@@ -59,7 +59,7 @@ pub(super) fn mark(document: &Node<'_>, marks: &mut Marks) {
 /// Marks a list of messages. Returns the turn of what stands before the first of them.
 pub(super) fn mark_list(list: &Node<'_>, marks: &mut Marks) -> Turn {
     let messages = list.items();
-    let newest = newest_from(messages, is_model, is_person);
+    let newest = newest_from(messages, is_model);
     for (index, message) in messages.iter().enumerate() {
         mark_message(message, turn(index, newest), marks);
     }
@@ -69,13 +69,9 @@ pub(super) fn mark_list(list: &Node<'_>, marks: &mut Marks) -> Turn {
 /// The index of the first new item: the one after the last item that `is_model` takes for the model's. A message of the
 /// model at the very end is a beginning that the client wrote for it, and new.
 ///
-/// If a person has written after others, which `is_person` tells, what they have written since is new: a denied message
-/// has no answer of the model after it, and would block the chat for ever.
-pub(super) fn newest_from<'a>(
-    items: &[Node<'a>],
-    is_model: impl Fn(&Node<'a>) -> bool,
-    is_person: impl Fn(&Node<'a>) -> bool,
-) -> usize {
+/// If a person has written after others, what they have written since is new: a denied message has no answer of the
+/// model after it, and would block the chat for ever.
+pub(super) fn newest_from<'a>(items: &[Node<'a>], is_model: impl Fn(&Node<'a>) -> bool) -> usize {
     let others_end = items.iter().rposition(|item| !is_model(item)).map_or(0, |last| last + 1);
     let start = items[..others_end].iter().rposition(is_model).map_or(0, |last| last + 1);
     let turn = &items[start..];
@@ -90,7 +86,7 @@ pub(super) fn is_model(message: &Node<'_>) -> bool {
 }
 
 /// Whether a person wrote a message, or a part of it: Anthropic's results of tools are messages of users.
-pub(super) fn is_person(message: &Node<'_>) -> bool {
+fn is_person(message: &Node<'_>) -> bool {
     let is_written =
         |content: &Node<'_>| content.items().is_empty() || content.items().iter().any(|one| !is_result_block(one));
     message.text_of("role") == Some("user") && message.get("content").is_some_and(is_written)

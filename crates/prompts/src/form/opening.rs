@@ -5,13 +5,10 @@
 //! string, a document has nothing that a reader of JSON sees and a reader of text does not. So a body is a text only
 //! if the grammar of JSON breaks before the first string, at what begins no value in any dialect of JSON.
 
-use crate::json::{MOST_DEPTH, is_wide};
+use crate::json::{BYTE_ORDER_MARK, MOST_DEPTH, is_wide};
 
 /// Values that are words, in JSON and in what some readers take for it.
 const WORDS: [&[u8]; 6] = [b"null", b"true", b"false", b"NaN", b"Infinity", b"undefined"];
-
-/// The byte order mark of UTF-8, which some servers drop.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Whether `body` may be JSON, whole, cut or damaged.
 pub(super) fn may_be_json(body: &[u8]) -> bool {

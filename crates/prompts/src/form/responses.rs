@@ -1,6 +1,6 @@
 //! OpenAI's responses API, and embeddings, whose requests have an input as well.
 
-use super::messages::{content, definitions, is_person, mark_message, newest_from, prompts, turn};
+use super::messages::{content, definitions, mark_message, newest_from, prompts, turn};
 use crate::collect::{Mark, Marks, is_result};
 use crate::conversation::{Kind, Role, Turn};
 use crate::json::{Node, Value};
@@ -28,7 +28,7 @@ pub(super) fn mark(document: &Node<'_>, marks: &mut Marks) {
 /// Marks a list of items. Returns the turn of what stands before the first of them.
 pub(super) fn mark_items(list: &Node<'_>, marks: &mut Marks) -> Turn {
     let items = list.items();
-    let newest = newest_from(items, is_model, is_person);
+    let newest = newest_from(items, is_model);
     for (index, item) in items.iter().enumerate() {
         mark_item(item, turn(index, newest), marks);
     }
