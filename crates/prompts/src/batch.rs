@@ -2,7 +2,7 @@
 //!
 //! Each line is marked by its own form, or by the form of the request or answer that it wraps.
 
-use crate::collect::Marks;
+use crate::collect::{Collected, Marks, collect};
 use crate::conversation::{Conversation, Unseen};
 use crate::form::{Form, model_of};
 use crate::json::{self, Node, Span, Unreadable, Value, offset};
@@ -147,11 +147,11 @@ pub(crate) fn may_be_request(line: &str) -> bool {
 pub(crate) fn read_values<'a>(text: &'a str, document: &Node<'a>, values: &[Node<'a>]) -> Conversation<'a> {
     let mut marks = Marks::default();
     let are_requests: Vec<bool> = values.iter().map(|value| mark_request(value, &mut marks)).collect();
-    let (parts, mut unseen) = crate::collect::collect(text.as_bytes(), document, &marks);
+    let Collected { parts, sequences, mut unseen } = collect(text.as_bytes(), document, &marks);
     let is_of_request = |unseen: &Unseen| {
         let index = unseen.pointer.split('/').nth(1).and_then(|index| index.parse::<usize>().ok());
         are_requests.get(index.unwrap_or(0)).copied().unwrap_or(false)
     };
     unseen.retain(is_of_request);
-    Conversation { unseen, ..Conversation::of_parts(Form::Json, parts, text.as_bytes()) }
+    Conversation { unseen, pieces: sequences, ..Conversation::of_parts(Form::Json, parts, text.as_bytes()) }
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use crate::conversation::{Block, Content, Kind, Part, Role, Segment, Segments, Source, Turn, Unseen, UnseenReason};
 use crate::data::{Data, bytes_of_numbers, data_in};
-use crate::json::{Node, Value, offset, small_numbers};
+use crate::json::{Node, Span, Value, offset, small_numbers};
 use crate::pointers::{Name, Pointers, ROOT};
+use crate::sequences::Sequences;
 
 /// The most values that are told to be unseen: each of them says the same.
 const MOST_UNSEEN: usize = 100;
@@ -31,6 +32,8 @@ pub(crate) struct Mark {
     pub(crate) is_tokens: bool,
     /// The value does not go to a model.
     pub(crate) is_skipped: bool,
+    /// The texts inside are blocks that follow each other in one message: those with the same number.
+    pub(crate) sequence: Option<u32>,
 }
 
 impl Mark {
@@ -53,7 +56,7 @@ impl Marks {
     /// Adds a mark to a value. What a mark says replaces what earlier ones said; what it leaves open stays.
     pub(crate) fn add(&mut self, node: &Node<'_>, mark: Mark) {
         let known = self.0.entry(node.span.start).or_default();
-        let Mark { role, turn, kind, is_joined, replaced_by, is_announced, is_tokens, is_skipped } = mark;
+        let Mark { role, turn, kind, is_joined, replaced_by, is_announced, is_tokens, is_skipped, sequence } = mark;
         *known = Mark {
             role: role.or(known.role),
             turn: turn.or(known.turn),
@@ -63,6 +66,7 @@ impl Marks {
             is_announced: is_announced || known.is_announced,
             is_tokens: is_tokens || known.is_tokens,
             is_skipped: is_skipped || known.is_skipped,
+            sequence: sequence.or(known.sequence),
         };
     }
 }
@@ -84,28 +88,40 @@ pub(crate) fn is_result(name: &str) -> bool {
     ENDS.iter().any(|end| singular.ends_with(end))
 }
 
-/// The parts of a document, and what cannot be read of it.
-pub(crate) fn collect<'a>(body: &'a [u8], document: &Node<'a>, marks: &Marks) -> (Vec<Part<'a>>, Vec<Unseen>) {
+/// What a document holds.
+pub(crate) struct Collected<'a> {
+    /// Every string is in one of these.
+    pub(crate) parts: Vec<Part<'a>>,
+    /// The texts of messages whose blocks are several of the parts.
+    pub(crate) sequences: Vec<Part<'a>>,
+    /// What cannot be read.
+    pub(crate) unseen: Vec<Unseen>,
+}
+
+/// Takes a document into parts.
+pub(crate) fn collect<'a>(body: &'a [u8], document: &Node<'a>, marks: &Marks) -> Collected<'a> {
     // Only UTF-8 was read as a document.
     let text = std::str::from_utf8(body).unwrap_or_default();
     let mut collector = Collector {
         text,
         marks,
         parts: Vec::new(),
+        sequences: Sequences::default(),
         unseen: Vec::new(),
         pointers: Pointers::of(text),
         pointer: ROOT,
         others: Vec::new(),
     };
-    let context = Context { role: Role::Unknown, turn: Turn::Newest, kind: Kind::Other, block: None };
+    let context = Context { role: Role::Unknown, turn: Turn::Newest, kind: Kind::Other, block: None, sequence: None };
     collector.visit("", document, &context, None);
     for (context, joined) in mem::take(&mut collector.others) {
         collector.push_joined(joined, &context);
     }
-    let Collector { mut parts, unseen, pointers, .. } = collector;
+    let Collector { mut parts, sequences, unseen, pointers, .. } = collector;
+    let mut sequences = sequences.joined(&parts);
     let pointers = Arc::new(pointers);
-    parts.iter_mut().for_each(|part| part.pointers = Some(Arc::clone(&pointers)));
-    (parts, unseen)
+    parts.iter_mut().chain(&mut sequences).for_each(|part| part.pointers = Some(Arc::clone(&pointers)));
+    Collected { parts, sequences, unseen }
 }
 
 #[derive(Clone, Copy)]
@@ -114,12 +130,14 @@ struct Context {
     turn: Turn,
     kind: Kind,
     block: Option<Block>,
+    sequence: Option<u32>,
 }
 
 struct Collector<'a, 'm> {
     text: &'a str,
     marks: &'m Marks,
     parts: Vec<Part<'a>>,
+    sequences: Sequences,
     unseen: Vec<Unseen>,
     pointers: Pointers<'a>,
     /// The pointer of the current value.
@@ -172,9 +190,10 @@ impl<'a> Collector<'a, '_> {
             turn: mark.turn.unwrap_or(outer.turn),
             kind: mark.kind.unwrap_or(kind),
             block: mark.replaced_by.map(|text_type| Block { span: node.span, text_type }).or(outer.block),
+            sequence: mark.sequence.or(outer.sequence),
         };
         if mark.is_tokens {
-            return self.add_unseen(UnseenReason::Tokens);
+            return self.add_unseen(UnseenReason::Tokens, Source::Raw(node.span), &context);
         }
         let is_result_of_call = mark.kind == Some(Kind::ToolResult);
         if mark.is_joined && (joined.is_none() || is_result_of_call) {
@@ -182,7 +201,7 @@ impl<'a> Collector<'a, '_> {
             self.children(name, node, &context, &mut Some(&mut own), mark.is_announced);
             self.push_joined(own, &context);
         } else if let (Some(kind), Value::String(text), None) = (mark.kind, &node.value, &joined) {
-            if self.data(text, &context, mark.is_announced) {
+            if self.data(text, node.span, &context, mark.is_announced) {
                 self.push_text(node, text.clone(), kind, &context);
             }
         } else {
@@ -211,7 +230,7 @@ impl<'a> Collector<'a, '_> {
             }
             Value::Numbers(list) => {
                 if let Some(bytes) = bytes_of_numbers(small_numbers(list)) {
-                    self.push_data(bytes, None, context);
+                    self.push_data(bytes, None, Source::Raw(node.span), context);
                 }
                 self.raw(node, context, joined);
             }
@@ -224,7 +243,7 @@ impl<'a> Collector<'a, '_> {
                 self.pointer = outer;
             }
             Value::String(text) => {
-                if self.data(text, context, is_announced) {
+                if self.data(text, node.span, context, is_announced) {
                     let source = Source::String(node.span);
                     self.add(context, joined, "\"", text, "\"\n", source);
                 }
@@ -259,30 +278,33 @@ impl<'a> Collector<'a, '_> {
     }
 
     /// Adds what a string holds as data. Returns whether the string is to be scanned as it stands, too.
-    fn data(&mut self, text: &str, context: &Context, is_announced: bool) -> bool {
+    fn data(&mut self, text: &str, span: Span, context: &Context, is_announced: bool) -> bool {
+        let source = Source::String(span);
         let (data, is_text) = data_in(text, is_announced);
         match data {
             Data::None => {}
-            Data::Damaged => self.add_unseen(UnseenReason::DamagedData),
-            Data::Bytes(bytes, media_type) => self.push_data(bytes, media_type, context),
+            Data::Damaged => self.add_unseen(UnseenReason::DamagedData, source, context),
+            Data::Bytes(bytes, media_type) => self.push_data(bytes, media_type, source, context),
         }
         is_text
     }
 
-    fn add_unseen(&mut self, why: UnseenReason) {
+    fn add_unseen(&mut self, why: UnseenReason, source: Source, context: &Context) {
         if self.unseen.len() < MOST_UNSEEN {
-            self.unseen.push(Unseen { pointer: self.pointers.write(self.pointer), why });
+            let Context { turn, block, .. } = *context;
+            self.unseen.push(Unseen { pointer: self.pointers.write(self.pointer), why, turn, source, block });
         }
     }
 
-    fn push_data(&mut self, bytes: Vec<u8>, media_type: Option<String>, context: &Context) {
+    fn push_data(&mut self, bytes: Vec<u8>, media_type: Option<String>, source: Source, context: &Context) {
         let pointer = self.pointer;
-        self.push(Kind::Data, Content::Data { bytes, pointer, media_type }, context);
+        self.push(Kind::Data, Content::Data { bytes, pointer, source, media_type }, context);
     }
 
     fn push_text(&mut self, node: &Node<'a>, text: Cow<'a, str>, kind: Kind, context: &Context) {
         let source = Source::String(node.span);
         let segments = Segments::one(0..text.len(), self.pointer, source);
+        self.sequences.add(context.sequence, kind, self.parts.len());
         self.push(kind, Content::Text { text, segments }, context);
     }
 

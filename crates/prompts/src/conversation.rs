@@ -117,8 +117,8 @@ pub struct Part<'a> {
 pub(crate) enum Content<'a> {
     /// One string, or several with their names, in one text.
     Text { text: Cow<'a, str>, segments: Segments },
-    /// Decoded data, from the string at `span`.
-    Data { bytes: Vec<u8>, pointer: u32, media_type: Option<String> },
+    /// Decoded data, and the value that it is from.
+    Data { bytes: Vec<u8>, pointer: u32, source: Source, media_type: Option<String> },
 }
 
 /// The bytes of a part's text that come from one value.
@@ -272,12 +272,17 @@ impl Part<'_> {
 }
 
 /// Something that a body refers to and does not hold, or that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Unseen {
     /// The JSON pointer of the value.
     pub pointer: String,
     /// Why.
     pub why: UnseenReason,
+    pub(crate) turn: Turn,
+    /// The value.
+    pub(crate) source: Source,
+    /// The block that it is in, as of a part.
+    pub(crate) block: Option<Block>,
 }
 
 /// Why something was not seen.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::conversation::{Content, Part, Source};
+use crate::conversation::{Block, Content, Part, Source, Turn};
 use crate::json::quote;
 
 /// What stands in place of a secret.
@@ -53,7 +53,7 @@ impl Edits {
                 if touched().next().is_none()
                     || touched().any(|segment| matches!(segment.source, Source::Name | Source::Fixed))
                 {
-                    return self.replace_block(part, rule);
+                    return self.replace_block(part.block.as_ref(), rule);
                 }
                 for segment in touched() {
                     let range = segment.range();
@@ -64,12 +64,28 @@ impl Edits {
                 }
                 true
             }
-            Content::Data { .. } => self.replace_block(part, rule),
+            // Nobody knows what takes a text in its place; in the history, the chat would be denied for ever.
+            Content::Data { source, .. } if part.turn == Turn::History => {
+                self.mask_value(source, part.block.as_ref(), rule)
+            }
+            Content::Data { .. } => self.replace_block(part.block.as_ref(), rule),
         }
     }
 
-    fn replace_block(&mut self, part: &Part<'_>, rule: &str) -> bool {
-        let Some(block) = &part.block else { return false };
+    /// Masks a value as a whole, with the `block` that it is in. Returns whether that was possible.
+    pub(crate) fn mask_value(&mut self, source: &Source, block: Option<&Block>, rule: &str) -> bool {
+        match source {
+            _ if block.is_some() => self.replace_block(block, rule),
+            Source::String(span) | Source::Raw(span) => {
+                self.replace(&span.range(), &mask(rule));
+                true
+            }
+            Source::Body | Source::Name | Source::Fixed => false,
+        }
+    }
+
+    fn replace_block(&mut self, block: Option<&Block>, rule: &str) -> bool {
+        let Some(block) = block else { return false };
         let new = format!("{{\"type\":{},\"text\":{}}}", quote(block.text_type), quote(&mask(rule)));
         let span = block.span.range();
         self.values.insert(span.start, Edit { span, what: What::Whole(new) });

@@ -52,7 +52,7 @@ fn each_inside_of(bytes: &[u8], deep: usize, take: &mut dyn FnMut(Inside<'_>)) {
     let is_read = each_value(&text, &mut |values| match values {
         Values::Unseen(why) => take(Inside::Unseen(why)),
         Values::Read(conversation) => {
-            for part in &conversation.parts {
+            for part in conversation.parts.iter().chain(&conversation.pieces) {
                 match &part.content {
                     Content::Text { text, .. } => take(Inside::Text(text)),
                     Content::Data { bytes, .. } => {

@@ -12,7 +12,7 @@ mod responses;
 use std::str::FromStr;
 
 use crate::batch;
-use crate::collect::{Marks, collect};
+use crate::collect::{Collected, Marks, collect};
 use crate::conversation::{Content, Conversation, Kind, Part, Segments, Source, Turn};
 use crate::json::{self, Node, Unreadable};
 use crate::pieces::pieces;
@@ -201,12 +201,13 @@ pub(crate) fn read_again(body: &[u8], form: Option<Form>) -> Result<Conversation
     }
     let mut marks = Marks::default();
     form.mark(&document, &mut marks);
-    let (parts, unseen) = collect(body, &document, &marks);
+    let Collected { parts, sequences, unseen } = collect(body, &document, &marks);
     let model = model_of(&document).or_else(|| batch::model(&document));
     let is_answer = form.is_answer(&document);
     // Only UTF-8 was read as a document.
     let whole = std::str::from_utf8(body).unwrap_or_default();
-    let pieces = if form == Form::Json { pieces(whole, &document) } else { Vec::new() };
+    let mut pieces = if form == Form::Json { pieces(whole, &document) } else { Vec::new() };
+    pieces.extend(sequences);
     Ok(Conversation { form, parts, pieces, unseen, model, is_answer, body, _room: None })
 }
 
@@ -220,9 +221,9 @@ pub(crate) fn read_passed_through(body: &[u8]) -> Option<Conversation<'_>> {
     let mut marks = Marks::default();
     form.mark(&document, &mut marks);
     litellm::mark_metadata(metadata, &mut marks);
-    let (parts, unseen) = collect(body, &document, &marks);
+    let Collected { parts, sequences: pieces, unseen } = collect(body, &document, &marks);
     let (model, is_answer) = (model_of(&document), form.is_answer(&document));
-    Some(Conversation { form, parts, pieces: Vec::new(), unseen, model, is_answer, body, _room: room })
+    Some(Conversation { form, parts, pieces, unseen, model, is_answer, body, _room: room })
 }
 
 fn text(body: &[u8]) -> Result<Conversation<'_>, Unreadable> {

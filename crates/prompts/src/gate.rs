@@ -8,7 +8,7 @@ use layersift_model::{GapReason, Limits, Severity};
 use layersift_scan::{Analyzer, Scope};
 
 use crate::cache::PartCache;
-use crate::collect::{Marks, collect};
+use crate::collect::{Collected, Marks, collect};
 use crate::conversation::{Content, Conversation, Part, Role, Segment, Source, Turn, Unseen};
 use crate::copy::Edits;
 use crate::form::{Form, read, read_again, read_passed_through};
@@ -29,6 +29,9 @@ const MOST_MASKED: usize = 10_000;
 
 /// The title of what cannot be read.
 const UNREADABLE: &str = "a body that cannot be read";
+
+/// What is not scanned, and the mask in place of it.
+const INCOMPLETE: &str = "prompt.incomplete";
 
 /// How often a copy is masked before the gate gives up: a mask may uncover a secret that overlapped with another.
 const MOST_ROUNDS: usize = 4;
@@ -113,7 +116,7 @@ impl Gate {
         let mut reasons = judged.reasons;
         let decision = if decision == Decision::Mask && copy.is_none() {
             reasons.push(about_body(
-                "prompt.incomplete",
+                INCOMPLETE,
                 "a copy that still has secrets",
                 "masking did not remove all of them".into(),
                 Action::Deny,
@@ -146,7 +149,7 @@ impl Gate {
         if bytes.len() > policy.max_bytes {
             return denied("prompt.too-large", "a file that is too large", Unreadable::TooLarge(policy.max_bytes));
         }
-        let content = Content::Data { bytes: bytes.to_vec(), pointer: ROOT, media_type: None };
+        let content = Content::Data { bytes: bytes.to_vec(), pointer: ROOT, source: Source::Fixed, media_type: None };
         let part = Part::of_user(crate::Kind::Data, content);
         let outcome = self.remembered(client, Subject::File { path, bytes });
         let mut judged = Judged::default();
@@ -190,13 +193,11 @@ impl Gate {
 
     /// What is in a document besides the values that `marks` leave out, and what to change in it.
     pub(crate) fn check_document(&self, body: &[u8], document: &Node<'_>, marks: &Marks, client: Client<'_>) -> Judged {
-        let (parts, unseen) = collect(body, document, marks);
+        let Collected { parts, unseen, .. } = collect(body, document, marks);
         let (model, is_answer) = (None, true);
         let conversation =
             Conversation { form: Form::Json, parts, pieces: Vec::new(), unseen, model, is_answer, body, _room: None };
-        let mut judged = self.judge(&conversation, client);
-        judged.add_limits(&conversation, &Policy { max_tokens: None, ..client.policy.clone() });
-        judged
+        self.judge(&conversation, client)
     }
 
     fn judge(&self, conversation: &Conversation<'_>, client: Client<'_>) -> Judged {
@@ -208,6 +209,9 @@ impl Gate {
         for part in &conversation.pieces {
             let outcome = self.remembered(client, Subject::of(part));
             judged.add_crossing(part, &outcome, self, client.policy, conversation.body);
+        }
+        for unseen in &conversation.unseen {
+            judged.add_unseen(unseen, client.policy);
         }
         judged.hide_names();
         judged
@@ -257,7 +261,7 @@ impl Judged {
         for found in outcome.found.iter().filter(|found| gate.counts(found, part.scope())) {
             self.add_found(part, found, policy, body);
         }
-        self.add_gaps(part, outcome, policy);
+        self.add_gaps(part, outcome, policy, body);
     }
 
     /// Adds what lies over several strings: the rest was found in them.
@@ -270,15 +274,30 @@ impl Judged {
         for found in outcome.found.iter().filter(|found| gate.counts(found, part.scope()) && is_crossing(found)) {
             self.add_found(part, found, policy, body);
         }
-        self.add_gaps(part, outcome, policy);
+        self.add_gaps(part, outcome, policy, body);
     }
 
-    fn add_gaps(&mut self, part: &Part<'_>, outcome: &Outcome, policy: &Policy) {
+    fn add_gaps(&mut self, part: &Part<'_>, outcome: &Outcome, policy: &Policy, body: &[u8]) {
         let gaps = outcome.gaps.iter().map(|gap| describe(*gap));
         for why in gaps.chain(outcome.unseen.iter().map(|unseen| unseen.describe())) {
+            let all = 0..part.text().map_or(0, str::len);
+            let action = self.unscanned(part.turn, policy, |edits| edits.mask(part, &all, INCOMPLETE, body));
             let place = Some(place(part, 0, Vec::new(), Vec::new()));
-            self.push(Reason { place, ..incomplete(why.into(), policy.incomplete) });
+            self.push(Reason { place, ..incomplete(why.into(), action) });
         }
+    }
+
+    fn add_unseen(&mut self, unseen: &Unseen, policy: &Policy) {
+        let Unseen { pointer, why, turn, source, block } = unseen;
+        let action = self.unscanned(*turn, policy, |edits| edits.mask_value(source, block.as_ref(), INCOMPLETE));
+        self.push(incomplete(format!("{pointer}: {}", why.describe()), action));
+    }
+
+    /// What to do about something that was not scanned. In the history it is masked as a whole if it can be: it would
+    /// deny the chat for ever.
+    fn unscanned(&mut self, turn: Turn, policy: &Policy, mask: impl FnOnce(&mut Edits) -> bool) -> Action {
+        let is_masked = turn == Turn::History && policy.incomplete == Action::Deny && mask(&mut self.edits);
+        if is_masked { Action::Mask } else { policy.unscanned() }
     }
 
     fn add_found(&mut self, part: &Part<'_>, found: &Found, policy: &Policy, body: &[u8]) {
@@ -334,10 +353,6 @@ impl Judged {
     }
 
     fn add_limits(&mut self, conversation: &Conversation<'_>, policy: &Policy) {
-        for Unseen { pointer, why } in &conversation.unseen {
-            let note = format!("{}: {}", pointer, why.describe());
-            self.reasons.push(incomplete(note, policy.incomplete));
-        }
         let tokens = conversation.tokens();
         if let Some(most) = policy.max_tokens.filter(|most| tokens > *most) {
             let note = format!("about {tokens}, at most {most}");
@@ -385,10 +400,9 @@ pub(crate) fn about_body(rule: &str, title: &str, note: String, action: Action) 
     }
 }
 
+/// Something that was not scanned.
 pub(crate) fn incomplete(note: String, action: Action) -> Reason {
-    // Nothing can be masked that was not seen.
-    let action = if action == Action::Mask { Action::Deny } else { action };
-    about_body("prompt.incomplete", "something that was not scanned", note, action)
+    about_body(INCOMPLETE, "something that was not scanned", note, action)
 }
 
 /// A gap, for people. Details of gaps may name files of the body.

@@ -38,6 +38,7 @@ mod plain;
 mod pointers;
 mod policy;
 mod room;
+mod sequences;
 mod sighting;
 mod stream;
 mod url;

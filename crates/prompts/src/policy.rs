@@ -62,6 +62,14 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// What happens because of something that was not scanned, and so cannot be masked.
+    pub(crate) fn unscanned(&self) -> Action {
+        match self.incomplete {
+            Action::Report => Action::Report,
+            Action::Mask | Action::Deny => Action::Deny,
+        }
+    }
+
     /// What happens because of a finding of `rule` with this severity.
     pub fn action(&self, rule: &RuleInfo, severity: Severity, turn: Turn) -> Action {
         let is_allowed = self.allowed_rules.iter().any(|wanted| rule.is_named_by(wanted));

@@ -4,6 +4,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use layersift_prompts::{Client, Decision, Form, Gate, Policy, Turn, Verdict};
 use layersift_rules::Ruleset;
 use layersift_scan::{Analyzer, Options};
@@ -81,4 +83,99 @@ fn what_a_person_answered_blocks_no_more() {
         let verdict = check_as(&body, form);
         assert_eq!(verdict.decision, Decision::Mask, "{body}: {verdict:?}");
     }
+}
+
+/// What cannot be scanned, or cannot be masked in its place, is replaced in the history: it would deny the chat for ever.
+#[test]
+fn the_history_is_replaced_where_it_cannot_be_read() {
+    let answer = json!({"role": "assistant", "content": "No."});
+    let user = json!({"role": "user", "content": "and now without"});
+    let damaged = json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "a!b"}});
+    let uri = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,a!b"}});
+    // Longer than what is scanned as a text as well.
+    let file = STANDARD.encode(format!("{TOKEN}\n{}", "words and more words\n".repeat(4_000)));
+    let bytes: Vec<u8> = format!("key {TOKEN} ok").into_bytes();
+    let zip = STANDARD.encode(encrypted_zip());
+    let called = |input: &Value| json!([{"type": "tool_use", "id": "t", "name": "write", "input": input}]);
+    for (message, mask) in [
+        (json!({"role": "user", "content": [damaged]}), "prompt.incomplete"),
+        (json!({"role": "user", "content": [uri]}), "prompt.incomplete"),
+        (json!({"role": "tool", "content": file}), RULE),
+        (json!({"role": "user", "content": "q", "attachment": file}), RULE),
+        (json!({"role": "user", "content": "q", "attachment": bytes}), RULE),
+        (json!({"role": "assistant", "content": called(&json!({"data": bytes}))}), RULE),
+        (json!({"role": "tool", "content": zip}), "prompt.incomplete"),
+    ] {
+        let old = json!({"messages": [message, answer, user]});
+        let verdict = check(&old);
+        assert_eq!(verdict.decision, Decision::Mask, "{message}: {verdict:?}");
+        let copy = String::from_utf8(verdict.copy.unwrap()).unwrap();
+        assert!(copy.contains(&format!("[MASKED {mask}]")), "{copy}");
+        let again: Value = serde_json::from_str(&copy).unwrap();
+        assert_eq!(check(&again).decision, Decision::Allow, "{again}");
+        if message["role"] != "assistant" {
+            let verdict = check(&json!({"messages": [message]}));
+            assert_ne!(verdict.decision, Decision::Allow, "{message}: {verdict:?}");
+        }
+    }
+}
+
+/// A zip archive with a file that needs a password (APPNOTE.TXT 4.4.4, bit 0).
+fn encrypted_zip() -> Vec<u8> {
+    let name = b"a.txt";
+    let mut fields = vec![20, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    fields.extend([16, 0, 0, 0, 16, 0, 0, 0, name.len() as u8, 0, 0, 0]);
+    let mut zip = [b"PK\x03\x04", &fields[..], name, &[0xa5; 16]].concat();
+    let directory = zip.len() as u32;
+    zip.extend([b"PK\x01\x02\x14\x00", &fields[..], &[0; 14], name].concat());
+    let length = zip.len() as u32 - directory;
+    zip.extend(b"PK\x05\x06\0\0\0\0\x01\0\x01\0");
+    zip.extend(length.to_le_bytes());
+    zip.extend(directory.to_le_bytes());
+    zip.extend([0, 0]);
+    zip
+}
+
+/// A model reads the blocks of a message as one text.
+#[test]
+fn a_secret_over_several_blocks_of_a_message_is_found() {
+    let (left, right) = TOKEN.split_at(12);
+    let (left, right) = (format!("use {left}"), format!("{right} for it"));
+    let texts = |kind: &str| json!([{"type": kind, "text": left}, {"type": kind, "text": right}]);
+    let blocks = texts("text");
+    let answer = json!({"role": "assistant", "content": "No."});
+    let user = json!({"role": "user", "content": "and now without"});
+    let chat = |message: Value| json!({"messages": [message]});
+    for body in [
+        chat(json!({"role": "user", "content": blocks})),
+        chat(json!({"role": "user", "content": [left, right]})),
+        chat(json!({"role": "tool", "content": blocks})),
+        chat(json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": blocks}]})),
+        chat(json!({"role": "user", "content": [blocks[0], {"type": "image_url", "image_url": {"url": "https://x"}},
+            blocks[1]]})),
+        json!({"system": blocks, "messages": [user]}),
+        json!({"input": [{"role": "user", "content": texts("input_text")}]}),
+        json!({"input": [{"type": "function_call_output", "output": texts("input_text")}]}),
+        json!([{"custom_id": "1", "body": chat(json!({"role": "user", "content": blocks}))}]),
+        json!({"input_type": "request", "texts": ["s", left, right], "structured_messages": [
+            {"role": "system", "content": "s"}, {"role": "user", "content": blocks}]}),
+    ] {
+        let form = body.get("texts").map(|_| Form::LiteLlm);
+        let verdict = check_as(&body, form);
+        assert_eq!(verdict.decision, Decision::Deny, "{body}: {verdict:?}");
+        assert_eq!(verdict.reasons[0].rule, RULE, "{body}");
+    }
+    let question = json!({"input_type": "request", "texts": [left, right, "No.", "and now without"],
+        "structured_messages": [{"role": "user", "content": blocks}, answer, user]});
+    for (body, form) in [
+        (json!({"messages": [{"role": "user", "content": blocks}, answer, user]}), None),
+        (question, Some(Form::LiteLlm)),
+    ] {
+        let verdict = check_as(&body, form);
+        assert_eq!(verdict.decision, Decision::Mask, "{body}: {verdict:?}");
+        let copy = String::from_utf8(verdict.copy.unwrap()).unwrap();
+        assert!(!copy.contains(&TOKEN[..12]) && !copy.contains(&TOKEN[12..]), "{copy}");
+    }
+    let apart = json!({"messages": [{"role": "user", "content": left}, answer, {"role": "user", "content": right}]});
+    assert_eq!(check(&apart).decision, Decision::Allow);
 }

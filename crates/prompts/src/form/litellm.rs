@@ -1,7 +1,7 @@
 //! What LiteLLM sends to a guardrail: the texts of a request, and the messages that they are from. It converts all APIs
 //! into these, and sends the whole history each time.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::messages::{calls, definitions, is_model, mark_message, newest_from, turn};
 use super::responses::mark_items;
@@ -65,7 +65,9 @@ pub(super) fn mark(document: &Node<'_>, marks: &mut Marks) {
         }
     }
     let role = if is_answer { Role::Assistant } else { Role::Unknown };
-    for text in document.get("texts").map(Node::items).unwrap_or_default() {
+    let texts = document.get("texts").map(Node::items).unwrap_or_default();
+    mark_blocks(texts, messages, marks);
+    for text in texts {
         let is_old = text.text().is_some_and(|text| old.contains(text));
         let turn = if is_old { Turn::History } else { Turn::Newest };
         marks.add(text, Mark { role: Some(role), turn: Some(turn), ..Mark::of(Kind::Text) });
@@ -75,6 +77,27 @@ pub(super) fn mark(document: &Node<'_>, marks: &mut Marks) {
         // Those of a request are in its history: their results follow them.
         marks.add(list, Mark { role: Some(Role::Assistant), turn: Some(start), ..Mark::default() });
         calls(Some(list), marks);
+    }
+}
+
+/// Marks texts that are blocks of one message. Both lists are in the same order.
+fn mark_blocks<'n>(texts: &'n [Node<'_>], messages: Option<&'n Node<'_>>, marks: &mut Marks) {
+    let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (index, text) in texts.iter().enumerate().filter_map(|(index, text)| Some((index, text.text()?))) {
+        places.entry(text).or_default().push(index);
+    }
+    let mut from = 0;
+    for message in messages.map(Node::items).unwrap_or_default() {
+        let content = message.get("content").map(Node::items).unwrap_or_default();
+        let blocks: Vec<&str> = content.iter().filter_map(|block| block.text_of("text")).collect();
+        let Some(first) = blocks.first().and_then(|block| places.get(block)) else { continue };
+        let Some(start) = first.get(first.partition_point(|index| *index < from)).copied() else { continue };
+        let run = texts.get(start..start + blocks.len()).unwrap_or_default();
+        if run.iter().map(Node::text).eq(blocks.into_iter().map(Some)) {
+            let sequence = run.first().map(|text| text.span.start);
+            run.iter().for_each(|text| marks.add(text, Mark { sequence, ..Mark::default() }));
+            from = start + run.len();
+        }
     }
 }
 

@@ -172,6 +172,7 @@ pub(super) fn content(node: &Node<'_>, role: Role, kind: Kind, text_type: &'stat
     if node.get("type").is_some() {
         block(node, role, kind, text_type, marks);
     }
+    marks.add(node, Mark { sequence: Some(node.span.start), ..Mark::default() });
     for item in node.items() {
         if item.text().is_some() {
             marks.add(item, Mark { role: Some(role), ..Mark::of(kind) });

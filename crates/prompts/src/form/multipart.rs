@@ -114,7 +114,7 @@ fn part<'a>(bytes: &'a [u8], start: usize, names: &mut Names) -> Result<Option<P
         Some(text) => field(&name, text, pointer),
         None => {
             let bytes = content.to_vec();
-            Part::of_user(Kind::Data, Content::Data { bytes, pointer, media_type })
+            Part::of_user(Kind::Data, Content::Data { bytes, pointer, source: Source::Fixed, media_type })
         }
     }))
 }

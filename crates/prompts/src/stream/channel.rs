@@ -101,7 +101,7 @@ fn decide(
 ) -> Result<Decided, Box<Reason>> {
     let policy = client.policy;
     if let Some(gap) = outcome.gaps.first() {
-        let reason = crate::gate::incomplete(gap.name().into(), policy.incomplete);
+        let reason = crate::gate::incomplete(gap.name().into(), policy.unscanned());
         if reason.action == Action::Deny {
             return Err(Box::new(reason));
         }

@@ -299,7 +299,7 @@ impl Text {
         let window = self.window.get(..floor(&self.window, before + MOST_WAITING)).unwrap_or_default();
         let outcome = gate.scan_text(window);
         if let Some(gap) = outcome.gaps.first() {
-            let reason = incomplete(gap.name().into(), client.policy.incomplete);
+            let reason = incomplete(gap.name().into(), client.policy.unscanned());
             if reason.action == Action::Deny {
                 return Err(Box::new(reason));
             }
