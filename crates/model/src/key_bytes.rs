@@ -97,14 +97,56 @@ fn escaped(escape: &str) -> Option<(u8, usize)> {
 
 /// Numbers with commas, colons or white space between them, as in sources of C, Java, Go, Rust and Kotlin.
 fn list(text: &str) -> Option<Vec<u8>> {
+    let text = &without_comments(text);
     let items = text.split(|c: char| c == ',' || c == ':' || c.is_ascii_whitespace());
     let items: Vec<&str> = items.map(plain).filter(|item| !item.is_empty()).collect();
     if items.len() < 2 {
         return None;
     }
+    if let Some(bytes) = words(&items) {
+        return Some(bytes);
+    }
     let has_prefixes = items.iter().any(|item| item.starts_with("0x") || item.starts_with("0X"));
     let are_pairs = !has_prefixes && text.contains(':');
     items.iter().map(|item| number(item, are_pairs)).collect()
+}
+
+/// The bytes of numbers of 32 or 64 bits, as most processors keep them in memory.
+fn words(items: &[&str]) -> Option<Vec<u8>> {
+    const SUFFIXES: [&str; 6] = ["_u32", "_u64", "u32", "u64", "n", ""];
+    let digits = |item: &str| {
+        let digits = item.strip_prefix("0x")?.trim_end_matches(['u', 'U', 'l', 'L']);
+        let digits = SUFFIXES.iter().find_map(|suffix| digits.strip_suffix(suffix))?;
+        matches!(digits.len(), 8 | 16).then(|| digits.to_string())
+    };
+    let all: Vec<String> = items.iter().map(|item| digits(item)).collect::<Option<_>>()?;
+    let width = all.first()?.len();
+    if all.iter().any(|digits| digits.len() != width) {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    for digits in all {
+        let word = u64::from_str_radix(&digits, 16).ok()?;
+        bytes.extend(word.to_le_bytes().into_iter().take(width / 2));
+    }
+    Some(bytes)
+}
+
+/// A list without the comments of C, Python and shells.
+fn without_comments(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        let line =
+            ["//", "#"].iter().filter_map(|mark| line.find(mark)).min().and_then(|at| line.get(..at)).unwrap_or(line);
+        let mut rest = line;
+        while let Some((before, comment)) = rest.split_once("/*") {
+            out.push_str(before);
+            rest = comment.split_once("*/").map_or("", |(_, after)| after);
+        }
+        out.push_str(rest);
+        out.push('\n');
+    }
+    out
 }
 
 /// A number without the cast before it and the type or conversion after it.
@@ -137,6 +179,11 @@ mod tests {
         let key: Vec<u8> = (0..32).map(|at: u8| at.wrapping_mul(37).wrapping_add(99)).collect();
         let joined =
             |each: &dyn Fn(&u8) -> String, between: &str| key.iter().map(each).collect::<Vec<_>>().join(between);
+        let words = |width: usize| -> Vec<String> {
+            let word =
+                |word: &[u8]| word.iter().rev().fold("0x".to_string(), |text, byte| text + &format!("{byte:02x}"));
+            key.chunks(width).map(word).collect()
+        };
         for text in [
             joined(&|byte| format!("{byte:02x}"), ""),
             joined(&|byte| format!("{byte:02X}"), ":"),
@@ -148,6 +195,11 @@ mod tests {
             joined(&|byte| (*byte as i8).to_string(), ", "),
             joined(&|byte| format!("(byte) 0x{byte:02X}"), ", "),
             joined(&|byte| format!("0x{byte:x}u8"), ", "),
+            joined(&|byte| format!("0x{byte:02x}, /* byte 7 */ // and 0x99"), "\n"),
+            joined(&|byte| format!("0x{byte:02x}, # 1, 2"), "\n"),
+            words(4).join("U, ") + "U",
+            words(8).join("ULL,\n") + "ULL",
+            words(4).join("u32, ") + "u32",
             joined(&|byte| format!("{byte}u"), ", "),
             joined(&|byte| format!("0x{byte:02X}.toByte()"), ", "),
             joined(&|byte| format!("\\x{byte:02x}"), ""),
