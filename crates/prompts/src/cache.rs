@@ -80,6 +80,32 @@ impl PartCache {
     }
 }
 
+/// The most denied parts of one generation.
+const MOST_DENIED: usize = 4096;
+
+/// Which parts were denied, as keyed hashes, in two generations as above.
+pub(crate) struct DeniedParts {
+    keys: PartCache,
+}
+
+impl Default for DeniedParts {
+    fn default() -> DeniedParts {
+        DeniedParts { keys: PartCache::new(2 * MOST_DENIED) }
+    }
+}
+
+impl DeniedParts {
+    pub(crate) fn add(&self, scope: &str, subject: Subject<'_>) {
+        if let Some(key) = self.keys.key(scope, subject) {
+            self.keys.insert(key, &Arc::default());
+        }
+    }
+
+    pub(crate) fn has(&self, scope: &str, subject: Subject<'_>) -> bool {
+        self.keys.key(scope, subject).is_some_and(|key| self.keys.get(&key).is_some())
+    }
+}
+
 impl Generations {
     fn insert(&mut self, key: CacheKey, outcome: Arc<Outcome>, most: usize) {
         if self.young.len() >= most {

@@ -8,12 +8,16 @@ use std::sync::Arc;
 
 use crate::conversation::{Block, Content, Kind, Part, Role, Segment, Segments, Source, Turn, Unseen, UnseenReason};
 use crate::data::{Data, bytes_of_numbers, data_in};
+use crate::inner::{self, Inner};
 use crate::json::{Node, Span, Value, offset, small_numbers};
 use crate::pointers::{Name, Pointers, ROOT};
 use crate::sequences::Sequences;
 
 /// The most values that are told to be unseen: each of them says the same.
 const MOST_UNSEEN: usize = 100;
+
+/// The longest text that is scanned behind the name of its value as well.
+const LONGEST_VALUE: usize = 128;
 
 /// What the reader of a form knows about a value. Values inside of it inherit role, turn and block.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +36,8 @@ pub(crate) struct Mark {
     pub(crate) is_tokens: bool,
     /// The value does not go to a model.
     pub(crate) is_skipped: bool,
+    /// A person has written more in the same message.
+    pub(crate) is_followed: bool,
     /// The texts inside are blocks that follow each other in one message: those with the same number.
     pub(crate) sequence: Option<u32>,
 }
@@ -56,7 +62,18 @@ impl Marks {
     /// Adds a mark to a value. What a mark says replaces what earlier ones said; what it leaves open stays.
     pub(crate) fn add(&mut self, node: &Node<'_>, mark: Mark) {
         let known = self.0.entry(node.span.start).or_default();
-        let Mark { role, turn, kind, is_joined, replaced_by, is_announced, is_tokens, is_skipped, sequence } = mark;
+        let Mark {
+            role,
+            turn,
+            kind,
+            is_joined,
+            replaced_by,
+            is_announced,
+            is_tokens,
+            is_skipped,
+            is_followed,
+            sequence,
+        } = mark;
         *known = Mark {
             role: role.or(known.role),
             turn: turn.or(known.turn),
@@ -66,6 +83,7 @@ impl Marks {
             is_announced: is_announced || known.is_announced,
             is_tokens: is_tokens || known.is_tokens,
             is_skipped: is_skipped || known.is_skipped,
+            is_followed: is_followed || known.is_followed,
             sequence: sequence.or(known.sequence),
         };
     }
@@ -112,7 +130,14 @@ pub(crate) fn collect<'a>(body: &'a [u8], document: &Node<'a>, marks: &Marks) ->
         pointer: ROOT,
         others: Vec::new(),
     };
-    let context = Context { role: Role::Unknown, turn: Turn::Newest, kind: Kind::Other, block: None, sequence: None };
+    let context = Context {
+        role: Role::Unknown,
+        turn: Turn::Newest,
+        kind: Kind::Other,
+        block: None,
+        is_followed: false,
+        sequence: None,
+    };
     collector.visit("", document, &context, None);
     for (context, joined) in mem::take(&mut collector.others) {
         collector.push_joined(joined, &context);
@@ -130,6 +155,7 @@ struct Context {
     turn: Turn,
     kind: Kind,
     block: Option<Block>,
+    is_followed: bool,
     sequence: Option<u32>,
 }
 
@@ -161,6 +187,37 @@ impl Joined {
         self.segments.push(Segment::new(start..self.text.len(), pointer, source));
         self.text.push_str(after);
     }
+
+    /// Adds a string behind its name. A text has a line of its own, as rules for lines of files and for sentences expect
+    /// it, and a short one also stands behind its name: it may be a password of several words.
+    fn push_string(&mut self, text: &str, pointer: u32, source: Source) {
+        let is_word = !text.contains(char::is_whitespace);
+        let is_short = text.len() <= LONGEST_VALUE && !text.contains('\n');
+        if is_word || is_short {
+            self.push("\"", text, "\"\n", pointer, source);
+        } else {
+            self.text.push('\n');
+        }
+        if !is_word {
+            self.push("", text, "\n", pointer, source);
+        }
+    }
+}
+
+/// The string that JSON is in.
+enum Outer {
+    Body(Span),
+    Inner(Inner),
+}
+
+impl Outer {
+    /// The source of a value at `span` of the string's text.
+    fn source(&self, span: Span) -> Source {
+        match self {
+            Outer::Body(outer) => Source::Inner(Inner::of(*outer, span)),
+            Outer::Inner(inner) => inner.within(span).map_or(Source::Fixed, Source::Inner),
+        }
+    }
 }
 
 /// What nobody marked in such a context.
@@ -190,6 +247,7 @@ impl<'a> Collector<'a, '_> {
             turn: mark.turn.unwrap_or(outer.turn),
             kind: mark.kind.unwrap_or(kind),
             block: mark.replaced_by.map(|text_type| Block { span: node.span, text_type }).or(outer.block),
+            is_followed: mark.is_followed || outer.is_followed,
             sequence: mark.sequence.or(outer.sequence),
         };
         if mark.is_tokens {
@@ -201,8 +259,9 @@ impl<'a> Collector<'a, '_> {
             self.children(name, node, &context, &mut Some(&mut own), mark.is_announced);
             self.push_joined(own, &context);
         } else if let (Some(kind), Value::String(text), None) = (mark.kind, &node.value, &joined) {
-            if self.data(text, node.span, &context, mark.is_announced) {
+            if self.data(text, Source::String(node.span), &context, mark.is_announced) {
                 self.push_text(node, text.clone(), kind, &context);
+                self.inner(text, &Outer::Body(node.span), &context);
             }
         } else {
             self.children(name, node, &context, &mut joined, mark.is_announced);
@@ -243,9 +302,10 @@ impl<'a> Collector<'a, '_> {
                 self.pointer = outer;
             }
             Value::String(text) => {
-                if self.data(text, node.span, context, is_announced) {
-                    let source = Source::String(node.span);
-                    self.add(context, joined, "\"", text, "\"\n", source);
+                if self.data(text, Source::String(node.span), context, is_announced) {
+                    let pointer = self.pointer;
+                    self.into(context, joined).push_string(text, pointer, Source::String(node.span));
+                    self.inner(text, &Outer::Body(node.span), context);
                 }
             }
             Value::Number(_) | Value::Literal => self.raw(node, context, joined),
@@ -270,16 +330,64 @@ impl<'a> Collector<'a, '_> {
         after: &str,
         source: Source,
     ) {
-        let into = match joined {
+        let pointer = self.pointer;
+        self.into(context, joined).push(before, text, after, pointer, source);
+    }
+
+    /// What receives the values in such a context.
+    fn into<'j>(&'j mut self, context: &Context, joined: &'j mut Option<&mut Joined>) -> &'j mut Joined {
+        match joined {
             Some(joined) => joined,
             None => others(&mut self.others, context),
-        };
-        into.push(before, text, after, self.pointer, source);
+        }
+    }
+
+    /// Adds the values of the JSON that the text of a string is, as a part of its own.
+    fn inner(&mut self, text: &str, outer: &Outer, context: &Context) {
+        let Some(document) = inner::document(text) else { return };
+        let mut joined = Joined::default();
+        self.inner_value(&document, outer, context, &mut joined);
+        self.push_joined(joined, context);
+    }
+
+    fn inner_value(&mut self, node: &Node<'_>, outer: &Outer, context: &Context, joined: &mut Joined) {
+        let (pointer, source) = (self.pointer, outer.source(node.span));
+        match &node.value {
+            Value::Object(members) => {
+                for member in members {
+                    joined.push("\"", &member.key, "\": ", pointer, Source::Name);
+                    self.inner_value(&member.node, outer, context, joined);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.inner_value(item, outer, context, joined)),
+            Value::Numbers(list) => {
+                if let Some(bytes) = bytes_of_numbers(small_numbers(list)) {
+                    self.push_data(bytes, None, source, context);
+                }
+                joined.push("[", list, "]\n", pointer, source);
+            }
+            Value::String(text) => {
+                let (data, is_text) = data_in(text, false);
+                // Texts in texts may be cut, and nobody says that these are data.
+                if let Data::Bytes(bytes, media_type) = data {
+                    self.push_data(bytes, media_type, source, context);
+                }
+                if is_text {
+                    joined.push_string(text, pointer, source);
+                }
+                if let Source::Inner(inner) = source
+                    && inner.may_hold_another()
+                {
+                    self.inner(text, &Outer::Inner(inner), context);
+                }
+            }
+            Value::Number(number) => joined.push("", number, "\n", pointer, source),
+            Value::Literal => joined.push("", "null", "\n", pointer, source),
+        }
     }
 
     /// Adds what a string holds as data. Returns whether the string is to be scanned as it stands, too.
-    fn data(&mut self, text: &str, span: Span, context: &Context, is_announced: bool) -> bool {
-        let source = Source::String(span);
+    fn data(&mut self, text: &str, source: Source, context: &Context, is_announced: bool) -> bool {
         let (data, is_text) = data_in(text, is_announced);
         match data {
             Data::None => {}
@@ -317,7 +425,7 @@ impl<'a> Collector<'a, '_> {
     }
 
     fn push(&mut self, kind: Kind, content: Content<'a>, context: &Context) {
-        let Context { role, turn, block, .. } = *context;
-        self.parts.push(Part { role, kind, turn, content, block, pointers: None });
+        let Context { role, turn, block, is_followed, .. } = *context;
+        self.parts.push(Part { role, kind, turn, is_followed, content, block, pointers: None });
     }
 }

@@ -8,6 +8,7 @@ use layersift_scan::Scope;
 
 use crate::data::SCANNED_TWICE;
 use crate::form::Form;
+use crate::inner::Inner;
 use crate::json::Span;
 use crate::pointers::{Pointers, ROOT};
 use crate::room::Taken;
@@ -106,6 +107,8 @@ pub struct Part<'a> {
     pub kind: Kind,
     /// Whether it is new.
     pub turn: Turn,
+    /// Whether a person has written more in the same message.
+    pub(crate) is_followed: bool,
     pub(crate) content: Content<'a>,
     /// The block that can be replaced by a text as a whole, where that leaves a body that the model takes.
     pub(crate) block: Option<Block>,
@@ -159,6 +162,22 @@ impl Segments {
         Segments::One([Segment::new(range, pointer, source)])
     }
 
+    /// How many bytes of the text stand in it, or in another part, before: JSON in a string is a part of its own, and a
+    /// short text has a line of its own.
+    fn repeated(&self) -> usize {
+        let is_inner = |one: &Segment| matches!(one.source, Source::Inner(_));
+        let is_again = |pair: &[Segment]| match pair {
+            [before, one] => {
+                matches!((before.source, one.source), (Source::String(a), Source::String(b)) if a.start == b.start)
+            }
+            _ => false,
+        };
+        if self.iter().any(is_inner) {
+            return self.last().map_or(0, |last| last.range().end);
+        }
+        self.windows(2).filter(|pair| is_again(pair)).filter_map(|pair| Some(pair.last()?.range().len())).sum()
+    }
+
     /// One segment for the whole of a body that is a text.
     pub(crate) fn whole(size: usize, source: Source) -> Segments {
         Segments::one(0..size, ROOT, source)
@@ -185,6 +204,8 @@ pub(crate) enum Source {
     String(Span),
     /// A JSON value that is no string, as it is written.
     Raw(Span),
+    /// A value of JSON in a string.
+    Inner(Inner),
     /// A name of a member, which no copy can change.
     Name,
     /// Something else that no copy can change.
@@ -201,7 +222,7 @@ pub(crate) struct Block {
 impl<'a> Part<'a> {
     /// What a user says now.
     pub(crate) fn of_user(kind: Kind, content: Content<'a>) -> Part<'a> {
-        Part { role: Role::User, kind, turn: Turn::Newest, content, block: None, pointers: None }
+        Part { role: Role::User, kind, turn: Turn::Newest, is_followed: false, content, block: None, pointers: None }
     }
 }
 
@@ -223,7 +244,8 @@ impl Part<'_> {
     /// is that happens to be base64.
     fn text_length(&self) -> usize {
         match &self.content {
-            Content::Text { text, .. } => text.len(),
+            Content::Text { text, segments } => text.len() - segments.repeated(),
+            Content::Data { source: Source::Inner(_), .. } => 0,
             Content::Data { bytes, media_type: None, .. } if self.block.is_none() => {
                 let encoded = bytes.len().div_ceil(3) * 4;
                 // A shorter one is a text as well.

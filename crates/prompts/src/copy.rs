@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::conversation::{Block, Content, Part, Source, Turn};
-use crate::json::quote;
+use crate::inner::Inner;
+use crate::json::{self, quote, string_at};
+
+/// The most ranges that are masked within the values of the JSON that one string is: where a range is written is found
+/// by reading the value. Further values are masked as a whole.
+const MOST_PRECISE: usize = 64;
 
 /// What stands in place of a secret.
 pub(crate) fn mask(rule: &str) -> String {
@@ -30,8 +35,37 @@ struct Edit {
 enum What {
     /// The whole value is replaced.
     Whole(String),
-    /// Ranges of a text are replaced; it is written as a JSON string, or as it is.
-    Ranges { text: String, ranges: Vec<(Range<usize>, String)>, is_string: bool },
+    /// Ranges of a text are replaced.
+    Ranges(Ranges),
+}
+
+#[derive(Debug)]
+struct Ranges {
+    text: String,
+    own: Vec<(Range<usize>, String)>,
+    /// Those in the values of the JSON that the text is.
+    inner: Vec<(Range<usize>, String)>,
+    /// Whether the text is written as a JSON string, or as it is.
+    is_string: bool,
+}
+
+impl Ranges {
+    fn of(text: &str) -> Ranges {
+        Ranges { text: text.into(), own: Vec::new(), inner: Vec::new(), is_string: true }
+    }
+
+    /// The text with its masks. What is JSON stays JSON: a program reads it.
+    fn masked(self) -> String {
+        let Ranges { text, own, inner, is_string } = self;
+        let all = masked(&text, own.iter().chain(&inner).cloned().collect());
+        let is_json = |text: &str| json::parse(text.as_bytes()).is_ok();
+        if !is_string || !text.trim_start().starts_with(['{', '[']) || is_json(&all) || !is_json(&text) {
+            return all;
+        }
+        let mask = own.first().map_or_else(String::new, |(_, mask)| mask.clone());
+        let some = masked(&text, inner);
+        if some != text && is_json(&some) { some } else { format!("{{\"masked\":{}}}", quote(&mask)) }
+    }
 }
 
 impl Edits {
@@ -66,18 +100,22 @@ impl Edits {
             }
             // Nobody knows what takes a text in its place; in the history, the chat would be denied for ever.
             Content::Data { source, .. } if part.turn == Turn::History => {
-                self.mask_value(source, part.block.as_ref(), rule)
+                self.mask_value(source, part.block.as_ref(), rule, body)
             }
             Content::Data { .. } => self.replace_block(part.block.as_ref(), rule),
         }
     }
 
     /// Masks a value as a whole, with the `block` that it is in. Returns whether that was possible.
-    pub(crate) fn mask_value(&mut self, source: &Source, block: Option<&Block>, rule: &str) -> bool {
+    pub(crate) fn mask_value(&mut self, source: &Source, block: Option<&Block>, rule: &str, body: &[u8]) -> bool {
         match source {
             _ if block.is_some() => self.replace_block(block, rule),
             Source::String(span) | Source::Raw(span) => {
                 self.replace(&span.range(), &mask(rule));
+                true
+            }
+            Source::Inner(inner) => {
+                self.add_inner(*inner, None, rule, body);
                 true
             }
             Source::Body | Source::Name | Source::Fixed => false,
@@ -102,14 +140,27 @@ impl Edits {
                 self.values.entry(span.start).or_insert(Edit { span, what: What::Whole(new) });
                 return;
             }
+            Source::Inner(inner) => return self.add_inner(*inner, Some(range), rule, body),
             Source::Name | Source::Fixed => return,
         };
         let edit = self
             .values
             .entry(span.start)
-            .or_insert_with(|| Edit { span, what: What::Ranges { text: text.into(), ranges: Vec::new(), is_string } });
-        if let What::Ranges { ranges, .. } = &mut edit.what {
-            ranges.push((range, mask(rule)));
+            .or_insert_with(|| Edit { span, what: What::Ranges(Ranges { is_string, ..Ranges::of(text) }) });
+        if let What::Ranges(ranges) = &mut edit.what {
+            ranges.own.push((range, mask(rule)));
+        }
+    }
+
+    /// Masks a range of a value of JSON in a string, or all of it.
+    fn add_inner(&mut self, inner: Inner, range: Option<Range<usize>>, rule: &str, body: &[u8]) {
+        let span = inner.outer().range();
+        let text = || string_at(std::str::from_utf8(body).unwrap_or_default(), inner.outer().start);
+        let edit = self.values.entry(span.start);
+        let edit = edit.or_insert_with(|| Edit { span, what: What::Ranges(Ranges::of(&text())) });
+        if let What::Ranges(ranges) = &mut edit.what {
+            let range = range.filter(|_| ranges.inner.len() < MOST_PRECISE);
+            ranges.inner.push(inner.written(&ranges.text, range, &mask(rule)));
         }
     }
 
@@ -130,8 +181,9 @@ impl Edits {
             copy.extend_from_slice(body.get(at..edit.span.start).unwrap_or_default());
             match edit.what {
                 What::Whole(new) => copy.extend_from_slice(new.as_bytes()),
-                What::Ranges { text, ranges, is_string } => {
-                    let masked = masked(&text, ranges);
+                What::Ranges(ranges) => {
+                    let is_string = ranges.is_string;
+                    let masked = ranges.masked();
                     let new = if is_string { quote(&masked) } else { masked };
                     copy.extend_from_slice(new.as_bytes());
                 }

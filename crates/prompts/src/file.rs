@@ -199,13 +199,13 @@ mod tests {
         let tokens = |id: &str| format!("{{{id}\"body\": {{\"model\": \"m\", \"prompt\": [1, 2]}}}}\n");
         let (texts, unseen, is_all) = read("{\"a\": \"x\\ny\"}\n\n[\"b\"]\r\n");
         assert!(is_all && unseen.is_empty());
-        assert_eq!(texts, ["\"a\": \"x\ny\"\n\"b\"\n"]);
+        assert_eq!(texts, ["\"a\": \nx\ny\n\"b\"\n"]);
         assert_eq!(read(&format!("{{}}\n{}", tokens("\"custom_id\": \"1\", "))).1, [UnseenReason::Tokens]);
         // A set of data may have lists of numbers.
         assert!(read(&format!("{{}}\n{}", tokens(""))).1.is_empty());
         let twice = "{\"custom_id\": 1, \"body\": {}, \"body\": {}}\n";
         assert_eq!(read(&format!("{{}}\n{twice}")).1, [UnseenReason::DamagedRequest]);
-        assert_eq!(read("{\"a\": \"\\ud800 \u{e9}\"}\n{\"b\": 1}\n").0, ["\"a\": \"\u{fffd} \u{e9}\"\n", "\"b\": 1\n"]);
+        assert_eq!(read("{\"a\": \"\\ud800\u{e9}\"}\n{\"b\": 1}\n").0, ["\"a\": \"\u{fffd}\u{e9}\"\n", "\"b\": 1\n"]);
         for text in ["{\n // a comment\n \"a\": 1}", "text", ""] {
             assert_eq!((read(text).1, read(text).2), (Vec::new(), false), "{text}");
         }

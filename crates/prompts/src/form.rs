@@ -3,6 +3,7 @@
 //! A reader of a form only marks the values that it knows with their role, their kind and their turn. What is scanned
 //! does not depend on it: the [`collect`](crate::collect) module takes every string of the document, marked or not.
 
+mod event;
 mod litellm;
 mod messages;
 mod multipart;
@@ -10,6 +11,9 @@ mod opening;
 mod responses;
 
 use std::str::FromStr;
+
+pub(crate) use self::event::mark_event;
+pub(crate) use self::responses::kind_of_event;
 
 use crate::batch;
 use crate::collect::{Collected, Marks, collect};
@@ -41,6 +45,9 @@ pub enum Form {
     /// Plain text.
     Text,
 }
+
+/// What a request of the responses API has that has no input: a prompt or a conversation that the provider keeps.
+const KEPT: [&str; 3] = ["prompt", "previous_response_id", "conversation"];
 
 impl Form {
     /// All forms.
@@ -93,7 +100,8 @@ impl Form {
             Form::Chat => has("messages") || has("choices"),
             Form::Completions => has("prompt") || has("choices"),
             Form::Embeddings => has("input"),
-            Form::Responses => has("input") || has("output"),
+            // The input may be kept by the provider.
+            Form::Responses => has("input") || has("output") || KEPT.iter().any(|key| has(key)),
             Form::Messages => has("messages") || has("content"),
             Form::LiteLlm => has("texts"),
             Form::Json | Form::Multipart | Form::Text => true,
@@ -136,9 +144,9 @@ impl Form {
             if messages::is_anthropic(document) { Form::Messages } else { Form::Chat }
         } else if has("choices") {
             Form::Chat
-        } else if has("prompt") {
+        } else if has("prompt") && !document.get("prompt").is_some_and(|prompt| prompt.get("id").is_some()) {
             Form::Completions
-        } else if has("output") || (has("input") && !is_embeddings(document)) {
+        } else if KEPT.iter().any(|key| has(key)) || has("output") || (has("input") && !is_embeddings(document)) {
             Form::Responses
         } else if has("input") {
             Form::Embeddings

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use layersift_model::{GapReason, Limits, Severity};
 use layersift_scan::{Analyzer, Scope};
 
-use crate::cache::PartCache;
+use crate::cache::{DeniedParts, PartCache};
 use crate::collect::{Collected, Marks, collect};
 use crate::conversation::{Content, Conversation, Part, Role, Segment, Source, Turn, Unseen};
 use crate::copy::Edits;
@@ -42,6 +42,7 @@ pub struct Gate {
     /// What identifies the rules.
     rules: String,
     cache: PartCache,
+    denied: DeniedParts,
     witness: Option<Arc<dyn Witness>>,
 }
 
@@ -59,7 +60,7 @@ impl Gate {
     /// Create the analyzer with the [limits](Gate::limits) for bodies.
     pub fn new(analyzer: Arc<Analyzer>, remembered: usize) -> Gate {
         let rules = analyzer.layer_key();
-        Gate { analyzer, rules, cache: PartCache::new(remembered), witness: None }
+        Gate { analyzer, rules, cache: PartCache::new(remembered), denied: DeniedParts::default(), witness: None }
     }
 
     /// The same gate, which tells `witness` what secrets it sees.
@@ -109,6 +110,9 @@ impl Gate {
         judged.add_limits(conversation, client.policy);
         let tokens = conversation.tokens();
         let decision = judged.decision();
+        if decision == Decision::Deny {
+            self.remember_denied(conversation, &judged, client);
+        }
         let copy = match decision {
             Decision::Mask => self.masked(conversation, judged.edits, client),
             Decision::Allow | Decision::Deny => None,
@@ -153,7 +157,7 @@ impl Gate {
         let part = Part::of_user(crate::Kind::Data, content);
         let outcome = self.remembered(client, Subject::File { path, bytes });
         let mut judged = Judged::default();
-        judged.add(&part, &outcome, self, policy, &[]);
+        judged.add(&part, part.turn, &outcome, self, policy, &[]);
         self.tell(&judged.reasons, client, None, false);
         let reasons = tidy(judged.reasons);
         let is_denied = reasons.iter().any(|reason| reason.action == Action::Deny);
@@ -204,22 +208,38 @@ impl Gate {
         let mut judged = Judged::default();
         for part in &conversation.parts {
             let outcome = self.remembered(client, Subject::of(part));
-            judged.add(part, &outcome, self, client.policy, conversation.body);
+            let turn = if self.was_denied(part, client) { Turn::History } else { part.turn };
+            judged.add(part, turn, &outcome, self, client.policy, conversation.body);
         }
         for part in &conversation.pieces {
             let outcome = self.remembered(client, Subject::of(part));
             judged.add_crossing(part, &outcome, self, client.policy, conversation.body);
         }
         for unseen in &conversation.unseen {
-            judged.add_unseen(unseen, client.policy);
+            judged.add_unseen(unseen, client.policy, conversation.body);
         }
         judged.hide_names();
         judged
     }
 
+    /// Whether a part that is new by its place was denied before. Clients join what a person writes after a denial into
+    /// the same message.
+    fn was_denied(&self, part: &Part<'_>, client: Client<'_>) -> bool {
+        part.is_followed && part.turn == Turn::Newest && self.denied.has(&scope(client, &self.rules), Subject::of(part))
+    }
+
+    fn remember_denied(&self, conversation: &Conversation<'_>, judged: &Judged, client: Client<'_>) {
+        let denied: HashSet<&str> = judged.denied().collect();
+        for part in conversation.parts.iter().filter(|part| part.turn == Turn::Newest && part.role == Role::User) {
+            if denied.contains(&part.pointer_at(0)[..]) {
+                self.denied.add(&scope(client, &self.rules), Subject::of(part));
+            }
+        }
+    }
+
     fn remembered(&self, client: Client<'_>, subject: Subject<'_>) -> Arc<Outcome> {
-        let scope = || format!("{:?} {:?} {}", client.name, client.policy, self.rules);
-        let key = if self.cache.is_worth(subject) { self.cache.key(&scope(), subject) } else { None };
+        let key =
+            if self.cache.is_worth(subject) { self.cache.key(&scope(client, &self.rules), subject) } else { None };
         if let Some(outcome) = key.and_then(|key| self.cache.get(&key)) {
             return outcome;
         }
@@ -257,11 +277,11 @@ pub(crate) struct Judged {
 }
 
 impl Judged {
-    fn add(&mut self, part: &Part<'_>, outcome: &Outcome, gate: &Gate, policy: &Policy, body: &[u8]) {
+    fn add(&mut self, part: &Part<'_>, turn: Turn, outcome: &Outcome, gate: &Gate, policy: &Policy, body: &[u8]) {
         for found in outcome.found.iter().filter(|found| gate.counts(found, part.scope())) {
-            self.add_found(part, found, policy, body);
+            self.add_found(part, turn, found, policy, body);
         }
-        self.add_gaps(part, outcome, policy, body);
+        self.add_gaps(part, turn, outcome, policy, body);
     }
 
     /// Adds what lies over several strings: the rest was found in them.
@@ -272,24 +292,24 @@ impl Judged {
             !segments.iter().any(inside)
         };
         for found in outcome.found.iter().filter(|found| gate.counts(found, part.scope()) && is_crossing(found)) {
-            self.add_found(part, found, policy, body);
+            self.add_found(part, part.turn, found, policy, body);
         }
-        self.add_gaps(part, outcome, policy, body);
+        self.add_gaps(part, part.turn, outcome, policy, body);
     }
 
-    fn add_gaps(&mut self, part: &Part<'_>, outcome: &Outcome, policy: &Policy, body: &[u8]) {
+    fn add_gaps(&mut self, part: &Part<'_>, turn: Turn, outcome: &Outcome, policy: &Policy, body: &[u8]) {
         let gaps = outcome.gaps.iter().map(|gap| describe(*gap));
         for why in gaps.chain(outcome.unseen.iter().map(|unseen| unseen.describe())) {
             let all = 0..part.text().map_or(0, str::len);
-            let action = self.unscanned(part.turn, policy, |edits| edits.mask(part, &all, INCOMPLETE, body));
-            let place = Some(place(part, 0, Vec::new(), Vec::new()));
+            let action = self.unscanned(turn, policy, |edits| edits.mask(part, &all, INCOMPLETE, body));
+            let place = Some(Place { turn, ..place(part, 0, Vec::new(), Vec::new()) });
             self.push(Reason { place, ..incomplete(why.into(), action) });
         }
     }
 
-    fn add_unseen(&mut self, unseen: &Unseen, policy: &Policy) {
+    fn add_unseen(&mut self, unseen: &Unseen, policy: &Policy, body: &[u8]) {
         let Unseen { pointer, why, turn, source, block } = unseen;
-        let action = self.unscanned(*turn, policy, |edits| edits.mask_value(source, block.as_ref(), INCOMPLETE));
+        let action = self.unscanned(*turn, policy, |edits| edits.mask_value(source, block.as_ref(), INCOMPLETE, body));
         self.push(incomplete(format!("{pointer}: {}", why.describe()), action));
     }
 
@@ -300,8 +320,8 @@ impl Judged {
         if is_masked { Action::Mask } else { policy.unscanned() }
     }
 
-    fn add_found(&mut self, part: &Part<'_>, found: &Found, policy: &Policy, body: &[u8]) {
-        let mut action = policy.action(&found.rule, found.severity, part.turn);
+    fn add_found(&mut self, part: &Part<'_>, turn: Turn, found: &Found, policy: &Policy, body: &[u8]) {
+        let mut action = policy.action_in(part.kind, &found.rule, found.severity, turn);
         let mut note = found.note.clone();
         if action == Action::Mask && self.edits.len() >= MOST_MASKED {
             action = Action::Deny;
@@ -317,7 +337,7 @@ impl Judged {
             rule: found.rule.id.clone(),
             title: found.rule.title.clone(),
             severity: found.severity,
-            place: Some(place(part, found.span.start, found.inside.clone(), found.views.clone())),
+            place: Some(Place { turn, ..place(part, found.span.start, found.inside.clone(), found.views.clone()) }),
             masked: found.masked.clone(),
             fingerprint: found.fingerprint.clone(),
             note,
@@ -360,6 +380,12 @@ impl Judged {
         }
     }
 
+    /// The pointers of what is denied.
+    fn denied(&self) -> impl Iterator<Item = &str> {
+        let denied = self.reasons.iter().filter(|reason| reason.action == Action::Deny);
+        denied.filter_map(|reason| Some(&reason.place.as_ref()?.pointer[..]))
+    }
+
     fn decision(&self) -> Decision {
         match self.reasons.iter().map(|reason| reason.action).max() {
             Some(Action::Deny) => Decision::Deny,
@@ -367,6 +393,11 @@ impl Judged {
             Some(Action::Report) | None => Decision::Allow,
         }
     }
+}
+
+/// What names client, policy and rules.
+fn scope(client: Client<'_>, rules: &str) -> String {
+    format!("{:?} {:?} {rules}", client.name, client.policy)
 }
 
 /// The reasons in the order of their weight. What was found in a string and in the data that it holds is one reason.

@@ -168,6 +168,33 @@ pub(crate) fn string_at(text: &str, at: u32) -> Cow<'_, str> {
     Reader { text, at: at as usize, depth: 0, values: 0 }.string().unwrap_or_default()
 }
 
+/// The bytes of a JSON string, with its quotes, that write the bytes in `range` of its text.
+pub(crate) fn written(string: &str, range: &Range<usize>) -> Range<usize> {
+    let last = string.len().saturating_sub(1);
+    let mut reader = Reader { text: string, at: 1, depth: 0, values: 0 };
+    // Bytes of the text before the reader, and where the range begins.
+    let (mut length, mut start) = (0, 1);
+    while reader.at < last && length < range.end {
+        if length <= range.start {
+            start = reader.at;
+        }
+        let next = if length < range.start { range.start } else { range.end };
+        let plain = string.as_bytes().get(reader.at..last).unwrap_or_default();
+        let plain = plain.get(..next - length).unwrap_or(plain);
+        match memchr::memchr(b'\\', plain).unwrap_or(plain.len()) {
+            0 => length += reader.escape().map_or(1, char::len_utf8),
+            run => {
+                length += run;
+                reader.at += run;
+            }
+        }
+    }
+    if length <= range.start {
+        start = reader.at;
+    }
+    start..reader.at.max(start).min(last.max(1))
+}
+
 /// The numbers of a list of numbers, as far as they are small.
 pub(crate) fn small_numbers(list: &str) -> impl Iterator<Item = Option<u64>> {
     list.split(',').map(|number| number.trim_ascii().parse().ok())

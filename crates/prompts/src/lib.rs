@@ -30,6 +30,7 @@ mod data;
 mod file;
 mod form;
 mod gate;
+mod inner;
 mod json;
 mod outcome;
 mod packed;

@@ -31,7 +31,7 @@ pub(crate) fn pieces<'a>(text: &'a str, document: &Node<'a>) -> Vec<Part<'a>> {
     let part = |(text, segments): (String, Vec<Segment>)| {
         let content = Content::Text { text: text.into(), segments: Segments::Many(segments) };
         let (role, kind, turn) = (Role::Assistant, Kind::Text, Turn::Newest);
-        Part { role, kind, turn, content, block: None, pointers: pointers.clone() }
+        Part { role, kind, turn, is_followed: false, content, block: None, pointers: pointers.clone() }
     };
     several.map(part).collect()
 }

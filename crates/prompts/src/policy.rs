@@ -2,7 +2,7 @@
 
 use layersift_model::{Confidence, RuleInfo, Severity};
 
-use crate::conversation::Turn;
+use crate::conversation::{Kind, Turn};
 
 /// What happens to a body because of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +67,16 @@ impl Policy {
         match self.incomplete {
             Action::Report => Action::Report,
             Action::Mask | Action::Deny => Action::Deny,
+        }
+    }
+
+    /// The same in a part of this kind. A command that does not deny is left as it is in a call of a tool, which would
+    /// do another thing with a mask in it.
+    pub(crate) fn action_in(&self, kind: Kind, rule: &RuleInfo, severity: Severity, turn: Turn) -> Action {
+        let is_call = kind == Kind::ToolCall && rule.id.starts_with("prompt.");
+        match self.action(rule, severity, turn) {
+            Action::Mask if is_call && self.deny.is_some_and(|deny| severity < deny) => Action::Report,
+            action => action,
         }
     }
 

@@ -37,5 +37,6 @@ fn join<'p, 'a>(parts: impl Iterator<Item = &'p Part<'p>> + Clone) -> Option<Par
         }));
     }
     let content = Content::Text { text: joined.into(), segments: Segments::Many(segments) };
-    Some(Part { role: newest.role, kind: newest.kind, turn: newest.turn, content, block: None, pointers: None })
+    let Part { role, kind, turn, .. } = *newest;
+    Some(Part { role, kind, turn, is_followed: false, content, block: None, pointers: None })
 }

@@ -19,7 +19,7 @@ pub(crate) use self::others::others;
 use crate::collect::{Mark, Marks};
 use crate::conversation::Kind;
 use crate::copy::Edits;
-use crate::form::model_of;
+use crate::form::{mark_event, model_of};
 use crate::gate::{Client, Gate, about_body};
 use crate::json::{self, BYTE_ORDER_MARK, Span, quote};
 use crate::policy::Action;
@@ -205,6 +205,7 @@ impl StreamCheck {
         }
         let effect = effect(&document);
         let mut marks = Marks::default();
+        mark_event(&document, &mut marks);
         for piece in &effect.pieces {
             marks.add(piece.node, Mark { is_skipped: true, ..Mark::default() });
         }

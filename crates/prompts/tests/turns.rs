@@ -179,3 +179,38 @@ fn a_secret_over_several_blocks_of_a_message_is_found() {
     let apart = json!({"messages": [{"role": "user", "content": left}, answer, {"role": "user", "content": right}]});
     assert_eq!(check(&apart).decision, Decision::Allow);
 }
+
+/// Clients join what a person writes after a denial into the same message.
+#[test]
+fn what_was_denied_and_followed_by_more_is_masked() {
+    let (secret, more) = (format!("take {TOKEN} then"), "sorry, without it");
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let body = |blocks: &[&str]| json!({"messages": [{"role": "user", "content": blocks.iter().map(|one| text(one)).collect::<Vec<_>>()}]});
+    let first = body(&[&secret]);
+    let joined = body(&[&secret, more]);
+    // Nobody said that it was denied before.
+    assert_eq!(check(&body(&[&secret.replace("take", "use"), more])).decision, Decision::Deny);
+    assert_eq!(check(&first).decision, Decision::Deny);
+    let verdict = check(&joined);
+    assert_eq!(verdict.decision, Decision::Mask, "{verdict:?}");
+    assert_eq!(verdict.reasons[0].place.as_ref().unwrap().turn, Turn::History);
+    assert_eq!(check(&first).decision, Decision::Deny);
+    assert_eq!(check(&body(&[more, &secret])).decision, Decision::Deny);
+}
+
+/// A prompt or a conversation that the provider keeps.
+#[test]
+fn requests_without_an_input_are_read() {
+    for body in [
+        json!({"model": "m", "prompt": {"id": "p", "variables": {"a": "b"}}}),
+        json!({"model": "m", "previous_response_id": "r", "tools": []}),
+        json!({"model": "m", "conversation": "c"}),
+    ] {
+        for form in [None, Some(Form::Responses)] {
+            let verdict = check_as(&body, form);
+            assert_eq!(verdict.decision, Decision::Allow, "{body}: {verdict:?}");
+        }
+    }
+    let body = json!({"model": "m", "prompt": {"id": "p", "variables": {"a": TOKEN}}});
+    assert_eq!(check_as(&body, Some(Form::Responses)).decision, Decision::Deny);
+}

@@ -6,7 +6,7 @@ use crate::conversation::{Kind, Role, Turn};
 use crate::json::{Node, Value};
 
 /// The type of a block of text.
-const TEXT_BLOCK: &str = "text";
+pub(super) const TEXT_BLOCK: &str = "text";
 
 /// What texts begin with that Claude Code writes behind results of tools.
 const OF_CLIENT: &str = "<system-reminder>";
@@ -139,12 +139,13 @@ pub(super) fn mark_message(message: &Node<'_>, turn: Turn, marks: &mut Marks) {
 }
 
 /// Marks results of tools that a person has answered in the same message, into which clients join what follows a denied
-/// result.
+/// result. What a person wrote before may have been denied as well.
 fn mark_answered(blocks: &[Node<'_>], marks: &mut Marks) {
     let is_written = |block: &Node<'_>| block.text_of("text").is_some_and(|text| !text.starts_with(OF_CLIENT));
     let answered = blocks.iter().rposition(is_written).unwrap_or(0);
-    for block in blocks[..answered].iter().filter(|block| is_result_block(block)) {
-        marks.add(block, Mark { turn: Some(Turn::History), ..Mark::default() });
+    for block in &blocks[..answered] {
+        let turn = is_result_block(block).then_some(Turn::History);
+        marks.add(block, Mark { turn, is_followed: true, ..Mark::default() });
     }
 }
 

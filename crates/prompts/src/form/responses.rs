@@ -35,13 +35,22 @@ pub(super) fn mark_items(list: &Node<'_>, marks: &mut Marks) -> Turn {
     turn(0, newest)
 }
 
+/// What the text is that an event of this name has, or a piece of.
+pub(crate) fn kind_of_event(name: &str) -> Kind {
+    match name {
+        name if name.contains("reasoning") => Kind::Reasoning,
+        name if name.contains("arguments") || name.contains("input") || name.contains("code") => Kind::ToolCall,
+        _ => Kind::Text,
+    }
+}
+
 /// Whether the model made an item.
 fn is_model(item: &Node<'_>) -> bool {
     let is_call = |name: &str| name == "reasoning" || name.ends_with("_call");
     item.text_of("role") == Some("assistant") || item.text_of("type").is_some_and(is_call)
 }
 
-fn mark_item(item: &Node<'_>, turn: Turn, marks: &mut Marks) {
+pub(super) fn mark_item(item: &Node<'_>, turn: Turn, marks: &mut Marks) {
     let kind_of_item = item.text_of("type").unwrap_or("message");
     match kind_of_item {
         "message" => {

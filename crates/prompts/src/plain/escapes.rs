@@ -60,9 +60,12 @@ pub(super) fn backslash(rest: &[u8]) -> (usize, Reading) {
         }
         [b'u', ..] => number(1, 4, 16),
         [b'U', ..] => number(1, 8, 16),
+        // In a string of JSON, it is an escape of a program: what is undone is undone again.
+        [b'x', ..] if slashes > 1 => Some((slashes, Reading::Byte(b'\\'))),
         [b'x', ..] => number(1, 2, 16),
         [b'0'..=b'3', ..] => number(0, 3, 8).or(Some((slashes + 1, Reading::Byte(b' ')))),
-        [b't' | b'f' | b'v' | b'b' | b'a' | b'e', ..] => Some((slashes + 1, Reading::Byte(b' '))),
+        [b't', ..] => Some((slashes + 1, Reading::Byte(b'\t'))),
+        [b'f' | b'v' | b'b' | b'a' | b'e', ..] => Some((slashes + 1, Reading::Byte(b' '))),
         [byte, ..] if byte.is_ascii_punctuation() => Some((slashes + 1, Reading::Byte(*byte))),
         _ => None,
     };

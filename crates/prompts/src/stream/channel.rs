@@ -106,7 +106,7 @@ fn decide(
             return Err(Box::new(reason));
         }
     }
-    let acts = |found: &&Found| policy.action(&found.rule, found.severity, Turn::Newest) > Action::Report;
+    let acts = |found: &&Found| policy.action_in(kind, &found.rule, found.severity, Turn::Newest) > Action::Report;
     // What begins in the part that may pass and ends after it has not arrived as a whole.
     for found in outcome.found.iter().filter(acts).filter(|found| found.span.start >= before) {
         if found.span.start < before + safe && found.span.end > before + safe {
@@ -115,7 +115,7 @@ fn decide(
     }
     let (mut ranges, mut reasons) = (Vec::new(), Vec::new());
     for found in outcome.found.iter().filter(|found| found.span.start < before + safe) {
-        let mut action = policy.action(&found.rule, found.severity, Turn::Newest);
+        let mut action = policy.action_in(kind, &found.rule, found.severity, Turn::Newest);
         // What makes a command of a text that has passed may come after it. One that was there before ended the stream.
         let is_late = found.masked.is_none() && action > Action::Report;
         if found.span.end <= before && !is_late {

@@ -2,6 +2,7 @@
 
 use super::others::{Other, last_string, others};
 use crate::conversation::Kind;
+use crate::form::kind_of_event;
 use crate::json::Node;
 
 /// Events that have no piece of a text, or the whole text that was there in pieces.
@@ -121,11 +122,7 @@ fn messages<'e, 'a>(event: &'e Node<'a>, effect: &mut Effect<'e, 'a>) {
 
 fn responses<'e, 'a>(event: &'e Node<'a>, name: &str, effect: &mut Effect<'e, 'a>) {
     let Some(node) = event.get("delta").filter(|node| node.text().is_some()) else { return };
-    let kind = match name {
-        name if name.contains("reasoning") => Kind::Reasoning,
-        name if name.contains("arguments") || name.contains("input") || name.contains("code") => Kind::ToolCall,
-        _ => Kind::Text,
-    };
+    let kind = kind_of_event(name);
     let begun_by = Some(format!("output {}", number(event, "output_index")));
     effect.pieces.push(Piece { channel: ChannelId(response_channel(event, name)), kind, node, begun_by });
 }
