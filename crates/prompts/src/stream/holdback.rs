@@ -50,11 +50,14 @@ fn last_run(text: &str) -> usize {
         let before = text.get(..end).unwrap_or_default().trim_end();
         let start = start_of_run(before);
         let run = before.get(start..).unwrap_or_default();
-        if run.is_empty() || !goes_on(run) {
+        let Some(from) = goes_on(run) else {
             // White space before what waits is passed on with the words before it.
             return if before.len() == text.trim_end().len() { text.len() } else { end };
+        };
+        end = start + from;
+        if from > 0 {
+            return end;
         }
-        end = start;
     }
 }
 
@@ -63,16 +66,27 @@ fn start_of_run(text: &str) -> usize {
         .map_or(0, |space| space + text.get(space..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8))
 }
 
-/// Whether a run may be a part of something that goes on after white space: numbers in a list, digits, a full line of
+/// Where a run becomes a part of something that may go on after white space: numbers in a list, digits, a full line of
 /// base64, or a line that is broken.
-fn goes_on(run: &str) -> bool {
+fn goes_on(run: &str) -> Option<usize> {
     // The line goes on in the next.
     if run.ends_with(['=', '\\']) && run.len() > 1 {
-        return true;
+        return Some(0);
     }
     let is_list = |byte: u8| byte.is_ascii_hexdigit() || b"xX,;:{}()[]\\\"'+-_|".contains(&byte);
     let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_\"',\\".contains(&byte);
-    run.bytes().all(is_list) || (run.len() >= LONG_LINE && run.bytes().all(is_base64))
+    if run.is_empty() {
+        return None;
+    }
+    if run.bytes().all(is_list) || (run.len() >= LONG_LINE && run.bytes().all(is_base64)) {
+        return Some(0);
+    }
+    // A list that the name of its type or of a function opens.
+    let open = run.rfind(['[', '{', '(']).map(|open| open + 1);
+    open.filter(|open| {
+        let numbers = run.get(*open..).unwrap_or_default();
+        numbers.contains(|c: char| c.is_ascii_digit()) && numbers.bytes().all(is_list)
+    })
 }
 
 /// Where a quotation begins that has not ended, if that is in the last line before `end` and not far away.
@@ -146,6 +160,9 @@ mod tests {
         assert_eq!(waiting("the key is ghp_abc"), "ghp_abc");
         assert_eq!(waiting("key = {0x12, 0x34, "), "= {0x12, 0x34, ".trim_start_matches("= "));
         assert_eq!(waiting("dump:\n6768 705f\n"), "6768 705f\n");
+        assert_eq!(waiting("key := []byte{0x12, 0x34, "), "0x12, 0x34, ");
+        assert_eq!(waiting("Uint8Array([18, "), "18, ");
+        assert_eq!(waiting("call(name, "), "");
         let line = "QUJD".repeat(16);
         assert_eq!(waiting(&format!("data\n{line}\n{line}\n")), format!("{line}\n{line}\n"));
         assert_eq!(waiting(&format!("data\n{line}\n{line}\nQUI=\nso ")), "");
