@@ -1,4 +1,7 @@
-//! Arguments as messages and records may show them: without the logins, passwords and PINs that may be in them.
+//! Arguments and messages as they may be shown: without the logins, passwords and PINs that may be in them, and without
+//! the secrets of an image that a message quotes.
+
+mod quoted;
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -20,7 +23,8 @@ pub(crate) fn argument(argument: &str) -> String {
     replaced(argument, &hidden(argument))
 }
 
-/// A message, which may quote URLs, and arguments and variables of this process as a whole or in part.
+/// A message, which may quote URLs, arguments and variables of this process as a whole or in part, and names from
+/// images, registries and files.
 pub(crate) fn message(text: &str) -> String {
     static SECRETS: OnceLock<Vec<String>> = OnceLock::new();
     let secrets = SECRETS.get_or_init(|| {
@@ -29,7 +33,7 @@ pub(crate) fn message(text: &str) -> String {
         let texts = arguments.chain(others.into_iter().map(|(_, value)| value));
         secrets(texts, passwords.into_iter().map(|(_, value)| value))
     });
-    without(text, secrets)
+    quoted::masked(&without(text, secrets))
 }
 
 fn without(text: &str, secrets: &[String]) -> String {

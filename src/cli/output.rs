@@ -101,12 +101,12 @@ pub(crate) fn error(error: &anyhow::Error) {
 /// Prints what is wrong with the arguments, or the help that they ask for. Returns the exit status.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
-    let cleaned = printable::lines(&text);
-    if !error.use_stderr() || cleaned == text {
+    // Help quotes nothing.
+    let cleaned = error.use_stderr().then(|| printable::lines(&text)).filter(|cleaned| *cleaned != text);
+    match cleaned {
+        Some(cleaned) => error_line(cleaned.trim_end()),
         // If nobody listens, nobody can be told.
-        let _ = error.print();
-    } else {
-        error_line(cleaned.trim_end());
+        None => drop(error.print()),
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

@@ -167,3 +167,37 @@ fn names_of_packages_and_of_the_image_are_masked() {
     assert_masked(&std::fs::read_to_string(bundle.join("manifest.json")).unwrap(), &token, "the bundle");
     layersift(&["carve", "--verify", text(&bundle), &image]).expect(0);
 }
+
+#[test]
+fn a_message_on_a_target_that_cannot_be_read_quotes_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = token();
+    let layers = [Layer::plain(Tar::new().file("etc/motd", "x").finish())];
+    let image = docker_archive(folder.path(), &layers, |config, listing| {
+        listing[0]["RepoTags"] = json!([format!("registry.example/{token}:1\u{1b}]0;t\u{7}\u{202e}")]);
+        (config["os"], config["architecture"]) = (token.clone().into(), token.clone().into());
+    });
+    let bundle = folder.path().join("bundle");
+    let unnamed = format!("docker-archive:{image}:nothing:1");
+    let scrubbed = format!("docker-archive:{}", text(&folder.path().join("scrubbed.tar")));
+    let commands: [&[&str]; 8] = [
+        &["scan", &unnamed],
+        &["layers", &unnamed],
+        &["sbom", &unnamed],
+        &["sbom", "--format", "spdx", &unnamed],
+        &["diff", &unnamed, &image],
+        &["carve", &unnamed, "--layer", "0", "-o", text(&bundle)],
+        &["scrub", &unnamed, "--path", "etc/motd", "-o", &scrubbed],
+        &["scan", &image, "--platform", "linux/riscv64"],
+    ];
+    for command in commands {
+        let run = layersift(command).expect(2);
+        assert!(run.stderr.contains("no image"), "{command:?}: {}", run.stderr);
+        assert_masked(&run.stderr, &token, &command.join(" "));
+        assert!(!run.stderr.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{:?}", run.stderr);
+    }
+    let run = layersift(&["scan", text(&folder.path().join(&token))]).expect(2);
+    assert_masked(&run.stderr, &token, "a path that does not exist");
+    let run = layersift(&["scan", &format!("--{token}")]).expect(2);
+    assert_masked(&run.stderr, &token, "a flag that does not exist");
+}

@@ -9,7 +9,7 @@ use layersift_format::manifest::ImageKind;
 use layersift_format::{
     Blob, Fetched, FileSet, ImageSource, LayerForm, Listed, Location, MappedFile, SourceError, Standing,
 };
-use layersift_model::{Digest, Gap, GapReason};
+use layersift_model::{Digest, Gap, GapReason, list_names};
 
 use crate::directory_tar::{DirectoryTar, Part, Tree, Unreadable};
 use crate::root::{self, Root};
@@ -174,7 +174,7 @@ impl ImageSource for DiskSource {
         let images = &self.store.images;
         let known = || {
             let name = |image: &StoredImage| image.names.first().cloned().unwrap_or_else(|| image.id.to_string());
-            images.iter().map(name).collect::<Vec<_>>().join(", ")
+            list_names(images.iter().map(name), "no images")
         };
         let found: Vec<&StoredImage> = match &self.wanted {
             Wanted::All => images.iter().collect(),
@@ -184,8 +184,7 @@ impl ImageSource for DiskSource {
         };
         match &self.wanted {
             Wanted::Image(Some(wanted)) if found.is_empty() => {
-                let known = if images.is_empty() { "no images".into() } else { known() };
-                Err(SourceError::NoSuchReference { wanted: wanted.clone(), known })
+                Err(SourceError::NoSuchReference { wanted: wanted.clone(), known: known() })
             }
             Wanted::Image(None) if found.is_empty() => Err(SourceError::NoImages(self.target.clone())),
             _ => Ok(found.into_iter().map(|image| self.listed(image)).collect()),

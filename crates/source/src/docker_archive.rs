@@ -6,7 +6,7 @@
 
 use layersift_format::json::{JsonString, Node};
 use layersift_format::{DocumentError, Fetched, ImageSource, Listed, Location, SourceError};
-use layersift_model::{Digest, Gap, Limits};
+use layersift_model::{Digest, Gap, Limits, list_names};
 use serde::Deserialize;
 
 use crate::stream::StreamLayout;
@@ -117,8 +117,7 @@ fn failed(error: DocumentError) -> SourceError {
 
 /// The error for a reference that is not among `known`.
 pub(crate) fn no_such_reference(wanted: &str, known: &[String]) -> SourceError {
-    let known = if known.is_empty() { "no named images".into() } else { known.join(", ") };
-    SourceError::NoSuchReference { wanted: wanted.into(), known }
+    SourceError::NoSuchReference { wanted: wanted.into(), known: list_names(known, "no named images") }
 }
 
 impl From<Image> for Listed {

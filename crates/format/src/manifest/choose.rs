@@ -5,6 +5,7 @@ use super::read::Leaf;
 use super::{Image, ImageError};
 use crate::config::ImageConfig;
 use crate::platform::{Choice, Platform};
+use layersift_model::list_names;
 
 /// The leaves of an index that are wanted, and the platforms of the others.
 pub(super) struct Chosen {
@@ -51,8 +52,7 @@ pub(super) fn split(leaves: Vec<Leaf>, wanted: &Platform, platform: impl Fn(&Lea
 pub(super) fn no_such_platform<'p>(wanted: &Platform, known: impl Iterator<Item = Option<&'p str>>) -> ImageError {
     let mut known: Vec<&str> = known.map(|platform| platform.unwrap_or("unknown")).collect();
     known.dedup();
-    let known = if known.is_empty() { "no images".into() } else { known.join(", ") };
-    ImageError::NoSuchPlatform { wanted: wanted.to_string(), known }
+    ImageError::NoSuchPlatform { wanted: wanted.to_string(), known: list_names(known, "no images") }
 }
 
 /// Assigns the diff_ids of `config` to the layers, and compares the platforms of index and configuration.
