@@ -269,6 +269,25 @@ fn bills_of_materials_are_made_of_the_layers() {
 }
 
 #[test]
+fn secrets_in_names_are_masked_in_bills_of_materials() {
+    let name = format!("a-{SECRET}");
+    let package = format!(r#"{{"name":"{name}","version":"1-{SECRET}","license":"{SECRET}"}}"#);
+    let tar = Tar::new()
+        .file("etc/os-release", format!("ID=debian\nVERSION_ID=\"{SECRET}\"\n"))
+        .file("app/node_modules/a/package.json", package);
+    let harbor = HarborScanner::start(Setup::default());
+    let digest = harbor.push("team/app", "v1", &image("named", &[Layer::plain(tar.finish())]));
+    let site = Site::sqlite();
+    let _running = start(&site, &harbor, "");
+    assert_eq!(harbor.scan_sbom("team/app", &digest).status, 202);
+    harbor.wait_all();
+    let (status, report, log) = harbor.sbom(&digest).unwrap();
+    assert_eq!(status, Status::Success, "{log:?}");
+    let report = report.to_string();
+    assert!(!report.contains(SECRET) && report.contains("a-glpa****"), "{report}");
+}
+
+#[test]
 fn a_bill_is_waited_for_while_its_layers_are_slow() {
     let harbor = HarborScanner::start(Setup::default());
     let digest = harbor.push("team/app", "v1", &packaged());

@@ -300,6 +300,7 @@ impl Parts {
                         adapter,
                         store: &scan_store,
                         registries: &scanner.registries,
+                        analyzer: &scanner.analyzer,
                     });
                     scope.spawn(move || driver.run());
                 }

@@ -52,7 +52,7 @@ impl Current<'_> {
             Ok(wanted) => wanted,
             Err(why) => return Step::Failed(why),
         };
-        match sboms.begin(wanted, self.steps.registries) {
+        match sboms.begin(wanted, self.steps.registries, self.steps.analyzer) {
             Bill::Failed(why) => Step::Failed(why),
             Bill::Full => {
                 self.progress.reader = None;

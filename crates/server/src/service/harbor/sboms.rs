@@ -16,7 +16,7 @@ use layersift_format::{Cancellation, Opened};
 use layersift_model::Inventory;
 use layersift_report::SpecVersion;
 use layersift_report::sbom::{Materials, cyclonedx, spdx};
-use layersift_scan::{InventoryScan, MemoryBudget};
+use layersift_scan::{Analyzer, InventoryScan, MemoryBudget, NameWork};
 use layersift_source::registry::{Credentials, Login, Reference, RegistrySource};
 
 use super::VERSION;
@@ -92,8 +92,8 @@ impl Sboms {
         }
     }
 
-    /// Begins to read a bill, if there is room.
-    pub(super) fn begin(&self, wanted: Wanted, registries: &Arc<Registries>) -> Bill {
+    /// Begins to read a bill, if there is room. What `analyzer` finds in names is masked in it.
+    pub(super) fn begin(&self, wanted: Wanted, registries: &Arc<Registries>, analyzer: &Arc<Analyzer>) -> Bill {
         let mut all = self.all();
         // What no task fetches any more, as after its deadline.
         all.retain(|_, reading| !matches!(reading, Reading::Ended(since, _) if since.elapsed() > KEPT));
@@ -101,9 +101,12 @@ impl Sboms {
             return Bill::Full;
         }
         let (task, registries, readings) = (wanted.task.clone(), Arc::clone(registries), self.clone());
+        let analyzer = Arc::clone(analyzer);
         let read = move || {
-            let ended = catch_unwind(AssertUnwindSafe(|| wanted.read(&registries, readings.memory.clone())));
+            let ended = catch_unwind(AssertUnwindSafe(|| wanted.read(&registries, &analyzer, readings.memory.clone())));
             let ended = ended.unwrap_or_else(|_| Err("the image cannot be read: an internal error".into()));
+            // An error may quote a name.
+            let ended = ended.map_err(|why| analyzer.mask_name(&why));
             readings.all().insert(wanted.task.clone(), Reading::Ended(Instant::now(), ended));
         };
         match thread::Builder::new().name("sbom".into()).spawn(read) {
@@ -122,7 +125,7 @@ impl Sboms {
 
 impl Wanted {
     /// Reads the image, and writes the report for Harbor.
-    fn read(&self, registries: &Registries, memory: MemoryBudget) -> Result<Vec<u8>, String> {
+    fn read(&self, registries: &Registries, analyzer: &Analyzer, memory: MemoryBudget) -> Result<Vec<u8>, String> {
         let login = self.credentials.clone().map_or(Login::Anonymous, Login::As);
         let registry = registries.with_login(&self.reference.host, self.plain_http, login);
         let registry = registry.map_err(|error| error.to_string())?.with_cancellation(self.cancellation.clone());
@@ -130,8 +133,10 @@ impl Wanted {
         let scan = InventoryScan::new(1).map_err(|error| error.to_string())?;
         let scan = scan.platform(Choice::All).cancellation(self.cancellation.clone()).memory(memory);
         let read = scan.run(&self.reference.to_string(), Opened::Source(Box::new(source)));
-        let inventories = read.map_err(|error| format!("the image cannot be read: {error}"))?;
-        let [inventory] = &inventories[..] else { return Err("the artifact is not one image".into()) };
+        let mut inventories = read.map_err(|error| format!("the image cannot be read: {error}"))?;
+        let [inventory] = &mut inventories[..] else { return Err("the artifact is not one image".into()) };
+        let mut work = NameWork::new(analyzer.limits(), &self.cancellation);
+        analyzer.mask_inventory(inventory, Vec::new(), &mut work);
         // What may be readable the next time is no reason to push a bill that lacks it.
         if let Some(gap) = inventory.gaps.iter().map(|one| &one.gap).find(|gap| gap.reason.is_transient()) {
             return Err(format!("not everything of the image could be read: {}", gap.detail));
@@ -140,7 +145,8 @@ impl Wanted {
         report(bill, self.form, &self.request.artifact, VERSION)
     }
 
-    /// The bill alone. It is pushed to the registry, where anybody reads it who can pull the image; it has no secrets.
+    /// The bill alone. It is pushed to the registry, where anybody reads it who can pull the image; it has no findings,
+    /// and secrets in names are masked.
     fn bill(&self, inventory: &Inventory) -> std::io::Result<Vec<u8>> {
         let mut bill = Vec::new();
         match self.form {

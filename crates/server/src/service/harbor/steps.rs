@@ -10,6 +10,7 @@ use layersift_audit::Verdict;
 use layersift_fleet::Registries;
 use layersift_model::{self as model, Digest, Finding, ImageReport, LayerKey, parse};
 use layersift_report::Policy;
+use layersift_scan::Analyzer;
 use layersift_store::{
     ClaimedHarborTask, HarborPhase, RequestClass, RequestLimits, RequestState, ScanRequest, Seconds, Store, StoreError,
     Submitted,
@@ -59,6 +60,8 @@ pub(crate) struct Steps<'d> {
     pub(crate) store: &'d Store,
     /// Where images are read for bills of materials.
     pub(crate) registries: &'d Arc<Registries>,
+    /// Masks what is in their names.
+    pub(crate) analyzer: &'d Arc<Analyzer>,
 }
 
 /// How a step ended.
