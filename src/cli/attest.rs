@@ -125,10 +125,10 @@ pub(crate) fn run(args: &AttestArgs) -> anyhow::Result<ExitCode> {
     }
     // Mistakes are reported before the scan, which may take a while.
     let key = keys::signer(args.key.as_deref().context("--key is needed")?, &args.password)?;
-    let stamping = Stamping::new(args)?;
-    let policy = context::policy(&args.policy)?;
     let deadline = args.timeout.begin();
     let cancellation = deadline.cancellation();
+    let stamping = Stamping::new(args, cancellation.clone())?;
+    let policy = context::policy(&args.policy)?;
     let options = context::registry_options(&args.registry, &cancellation)?;
     let target = args.target.parse()?;
     let remote = RegistryImage::open(&target, options, &cancellation)?;

@@ -146,7 +146,10 @@ pub(crate) fn run(args: &CarveArgs) -> anyhow::Result<ExitCode> {
     let (started_at, deadline) = (Timestamp::now(), args.timeout.begin());
     let key = context::fingerprint_key(&args.fingerprint_key)?;
     let signer = args.key.as_ref().map(|key| keys::signer(key, &args.password)).transpose()?;
-    let stamper = args.timestamp.as_deref().map(|url| Stamper::new(url, args.timestamp_authorities.as_deref()));
+    let stamper = args
+        .timestamp
+        .as_deref()
+        .map(|url| Stamper::new(url, args.timestamp_authorities.as_deref(), deadline.cancellation()));
     let stamper = stamper.transpose()?;
     let reports = match args.layer {
         Some(_) => Vec::new(),

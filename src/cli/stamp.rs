@@ -20,24 +20,30 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Stamper {
     endpoint: Endpoint,
     authorities: Authorities,
+    cancellation: Cancellation,
 }
 
 impl Stamper {
-    /// For the authority at `url`. `authorities` is a PEM file.
-    pub(crate) fn new(url: &str, authorities: Option<&Path>) -> anyhow::Result<Stamper> {
+    /// For the authority at `url`, which is waited for until `cancellation` at most. `authorities` is a PEM file.
+    pub(crate) fn new(url: &str, authorities: Option<&Path>, cancellation: Cancellation) -> anyhow::Result<Stamper> {
         let path = authorities.context("--timestamp needs --timestamp-authorities")?;
-        Ok(Stamper { endpoint: endpoint(url)?, authorities: self::authorities(path)? })
+        Ok(Stamper { endpoint: endpoint(url)?, authorities: self::authorities(path)?, cancellation })
     }
 
     /// The answer to a question for a timestamp of `message`.
     pub(crate) fn ask(&self, message: &[u8]) -> anyhow::Result<Vec<u8>> {
-        ask_at(&self.endpoint, &self.authorities, message)
+        ask_at(&self.endpoint, &self.authorities, message, &self.cancellation)
     }
 }
 
 /// The answer of the authority at `url` to a question for a timestamp of `message`, by one of `authorities`.
-pub(crate) fn ask(url: &str, authorities: &Authorities, message: &[u8]) -> anyhow::Result<Vec<u8>> {
-    ask_at(&endpoint(url)?, authorities, message)
+pub(crate) fn ask(
+    url: &str,
+    authorities: &Authorities,
+    message: &[u8],
+    cancellation: &Cancellation,
+) -> anyhow::Result<Vec<u8>> {
+    ask_at(&endpoint(url)?, authorities, message, cancellation)
 }
 
 /// The URL may have a login or a token, so that no message has it.
@@ -45,7 +51,12 @@ fn endpoint(url: &str) -> anyhow::Result<Endpoint> {
     url.parse().context("the URL of --timestamp")
 }
 
-fn ask_at(endpoint: &Endpoint, authorities: &Authorities, message: &[u8]) -> anyhow::Result<Vec<u8>> {
+fn ask_at(
+    endpoint: &Endpoint,
+    authorities: &Authorities,
+    message: &[u8],
+    cancellation: &Cancellation,
+) -> anyhow::Result<Vec<u8>> {
     let question = Request::new(message)?;
     let request = EndpointRequest {
         path: String::new(),
@@ -53,7 +64,7 @@ fn ask_at(endpoint: &Endpoint, authorities: &Authorities, message: &[u8]) -> any
         body: Some(question.to_der()?),
         most_bytes: MOST_BYTES,
     };
-    let answer = endpoint.send(request, &Cancellation::with_deadline(PATIENCE))?;
+    let answer = endpoint.send(request, &cancellation.child_with_deadline(PATIENCE))?;
     ensure!(answer.status == 200, "the time stamp authority answered with the status {}", answer.status);
     question.verify(authorities, &answer.body, message).context("the answer of the time stamp authority")?;
     Ok(answer.body)

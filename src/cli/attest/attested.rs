@@ -11,6 +11,7 @@ use crate::cli::{input_file, stamp};
 use layersift_attest::keys::Signer;
 use layersift_attest::timestamp::{Authorities, Request, TimestampError};
 use layersift_attest::{Bundle, Descriptor, Envelope, Layer, Statement};
+use layersift_format::Cancellation;
 
 /// What is attached to an image.
 pub(super) struct Signed<'i> {
@@ -72,6 +73,8 @@ pub(super) struct Stamping<'a> {
     authorities: Authorities,
     /// Whether the form that is only attached is stamped, too.
     is_attached: bool,
+    /// Ends waits for an authority.
+    cancellation: Cancellation,
 }
 
 enum Origin<'a> {
@@ -82,21 +85,22 @@ enum Origin<'a> {
 }
 
 impl Stamping<'_> {
-    /// What the flags say.
-    pub(super) fn new(args: &AttestArgs) -> anyhow::Result<Option<Stamping<'_>>> {
+    /// What the flags say. An authority is waited for until `cancellation` at the longest.
+    pub(super) fn new(args: &AttestArgs, cancellation: Cancellation) -> anyhow::Result<Option<Stamping<'_>>> {
         let origin = match &args.timestamp {
             Some(url) => Origin::Url(url),
             None if args.timestamp_token.is_empty() => return Ok(None),
             None => Origin::Files(args.timestamp_token.iter().map(|path| read(path)).collect::<Result<_, _>>()?),
         };
         let path = args.timestamp_authorities.as_deref().context("--timestamp-authorities is needed")?;
-        Ok(Some(Stamping { origin, authorities: stamp::authorities(path)?, is_attached: args.output.is_none() }))
+        let (authorities, is_attached) = (stamp::authorities(path)?, args.output.is_none());
+        Ok(Some(Stamping { origin, authorities, is_attached, cancellation }))
     }
 
     /// The time stamp of `message`, which is `what`. It is checked.
     fn stamp(&self, message: &[u8], what: &str) -> anyhow::Result<Option<Vec<u8>>> {
         let files = match &self.origin {
-            Origin::Url(url) => return stamp::ask(url, &self.authorities, message).map(Some),
+            Origin::Url(url) => return stamp::ask(url, &self.authorities, message, &self.cancellation).map(Some),
             Origin::Files(files) => files,
         };
         for (path, token, is_used) in files {

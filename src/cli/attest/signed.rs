@@ -14,7 +14,7 @@ use layersift_attest::keys::PublicKey;
 use layersift_attest::predicate::{NOT_PASSED, PASSED, SUMMARY, ScanResult};
 use layersift_attest::{Bundle, Descriptor, MANIFEST, Statement};
 use layersift_format::platform::Choice;
-use layersift_format::{Cancellation, Opened, manifest, read_at_most};
+use layersift_format::{Opened, manifest, read_at_most};
 use layersift_model::{Digest, Limits, Verdict};
 use layersift_source::{Target, open};
 
@@ -31,7 +31,8 @@ struct Known {
 
 /// Attaches the attestations in the file `path`, or writes them with their time stamps. The exit status is the verdict.
 pub(super) fn run(args: &AttestArgs, path: &Path) -> anyhow::Result<ExitCode> {
-    let stamping = Stamping::new(args)?;
+    let cancellation = args.timeout.begin().cancellation();
+    let stamping = Stamping::new(args, cancellation.clone())?;
     let key = args.public_key.as_deref().context("--public-key is needed")?;
     let mut known = read(path, &public_key(key)?)?;
     let worst = known.iter().filter_map(|known| known.verdict).max().unwrap_or(Verdict::Pass);
@@ -42,7 +43,6 @@ pub(super) fn run(args: &AttestArgs, path: &Path) -> anyhow::Result<ExitCode> {
         )]);
         return finish(args, None, &[], worst);
     }
-    let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
     let options = context::registry_options(&args.registry, &cancellation)?;
     let target = args.target.parse()?;
     let remote = RegistryImage::open(&target, options.clone(), &cancellation)?;
