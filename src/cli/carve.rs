@@ -20,13 +20,13 @@ use super::formats::{self, TextOrJson};
 use super::read::{Reading, refuse_pipe};
 use super::saved::SavedReports;
 use super::stamp::Stamper;
-use super::{context, masked, output, signals};
+use super::{context, masked, output, signals, values};
 use image::OpenedImage;
-use layersift_evidence::{Carver, Case, Sealed, Signing, Source, ToolIdentity};
+use layersift_evidence::{Carver, Case, LeftOut, Sealed, Signing, Source, ToolIdentity};
 use layersift_format::manifest::Image;
 use layersift_format::platform::Choice;
-use layersift_model::{FingerprintKey, ImageReport};
-use layersift_report::plural;
+use layersift_model::{FingerprintKey, ImageReport, Verdict};
+use layersift_report::{clean, plural};
 use layersift_scan::Analyzer;
 use select::Selection;
 
@@ -35,6 +35,12 @@ const SCHEMA: u32 = 1;
 
 /// How files are acquired, where the operator does not say it.
 const METHOD: &str = "files of layers are read from the stored image, which is not changed; whole layers are hashed";
+
+/// The most files that were left out that a person is told of one by one. The manifest has all.
+const MOST_WARNINGS: usize = 10;
+
+/// The longest name in such a message.
+const WIDTH: usize = 400;
 
 const TIMEOUT: &str = "Stop after this time, such as 90s or 30m [default: no limit]";
 
@@ -60,6 +66,10 @@ pub(crate) struct CarveArgs {
     /// Layer of --path, from 0 at the base; without --path, the whole layer as it is stored
     #[arg(long, value_name = "N", conflicts_with = "findings")]
     layer: Option<usize>,
+
+    /// The most bytes of files to write, such as 500M or 40G; what does not fit is left out
+    #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "16G", conflicts_with = "verify")]
+    max_bytes: u64,
 
     /// Platform of a multi-architecture image: OS/ARCH[/VARIANT] [default: Linux on this machine's architecture]
     #[arg(long, value_name = "PLATFORM")]
@@ -135,7 +145,7 @@ pub(crate) struct CarveArgs {
     registry: RegistryArgs,
 }
 
-/// Writes a bundle, or checks one. A bundle that was changed is exit status 1.
+/// Writes a bundle, or checks one. Exit status 1 for one that was changed, 3 for one that not everything had room in.
 pub(crate) fn run(args: &CarveArgs) -> anyhow::Result<ExitCode> {
     args.target.as_deref().map_or(Ok(()), |target| refuse_pipe(target.as_ref()))?;
     if let Some(bundle) = &args.verify {
@@ -164,6 +174,7 @@ pub(crate) fn run(args: &CarveArgs) -> anyhow::Result<ExitCode> {
     // Until here a signal ends the process, and nothing was written.
     let cancellation = deadline.or(&signals::cancellation()?);
     let mut carver = Carver::create(path, case(args), started_at)?.cancelled_by(cancellation);
+    carver = carver.limited_to(args.max_bytes);
     let (tool, source) = (tool(selection.report, &key), source(args, target, &selection)?);
     carver.describe(tool, command(), source, key);
     selection.carve(&opened, &mut carver)?;
@@ -178,7 +189,9 @@ pub(crate) fn run(args: &CarveArgs) -> anyhow::Result<ExitCode> {
     };
     let sealed = carver.seal(signing, stamper.as_ref().map(|_| &stamp as _))?;
     said(args.format, &sealed)?;
-    Ok(ExitCode::SUCCESS)
+    output::warn(sealed.manifest.left_out.iter().take(MOST_WARNINGS).map(left_out));
+    let is_complete = sealed.manifest.left_out.is_empty();
+    Ok(ExitCode::from(if is_complete { Verdict::Pass } else { Verdict::Incomplete }.exit_code()))
 }
 
 /// The reports of the target: from a file, or by a scan.
@@ -265,12 +278,31 @@ fn unnamed(target: &str, image: &Image) -> Source {
     }
 }
 
+/// What was not written, and what can be done about it.
+fn left_out(one: &LeftOut) -> String {
+    let place = match one.layer {
+        Some(layer) => format!("layer {layer}: {}", one.path),
+        None => one.path.clone(),
+    };
+    let size = one.size.map_or_else(String::new, |size| format!(" of {size} bytes"));
+    let why = clean(&one.why, usize::MAX);
+    format!(
+        "not written: {}{size}: {why}; see --max-bytes, or carve the whole layer with --layer",
+        clean(&place, WIDTH)
+    )
+}
+
 /// Says what was written, and the digest that stands for all of it.
 fn said(format: TextOrJson, sealed: &Sealed) -> anyhow::Result<()> {
     let Sealed { path, manifest, seal } = sealed;
     let text = match format {
         TextOrJson::Text => {
-            format!("{}: {}, seal {seal}\n", path.display(), plural(manifest.artifacts.len() as u64, "artifact"))
+            let artifacts = plural(manifest.artifacts.len() as u64, "artifact");
+            let left_out = match manifest.left_out.len() {
+                0 => String::new(),
+                count => format!("{count} left out, "),
+            };
+            format!("{}: {artifacts}, {left_out}seal {seal}\n", path.display())
         }
         TextOrJson::Json => output::pretty(&json!({
             "schema": SCHEMA,

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::image::{Layer, archive, docker_save};
 use crate::support::registry::run;
-use crate::support::tar::Tar;
+use crate::support::tar::{Tar, zstd};
 use crate::support::time_stamps::{answers, authority};
 use crate::support::{findings, layersift, many, output_of, program, testdata, text};
 
@@ -116,6 +116,76 @@ fn a_signed_bundle_is_checked_by_its_key_and_by_openssl() {
         .current_dir(&bundle)
         .output();
     assert!(openssl.is_ok_and(|output| output.status.success()));
+}
+
+#[test]
+fn what_does_not_fit_is_left_out_and_the_record_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = format!("GITLAB_TOKEN={}\n", many::token(1));
+    let large = format!("{secret}{}", "a line that is not empty\n".repeat(10_000));
+    let layers = [
+        Layer::plain(Tar::new().file("app/.env", &secret).file("app/large", &large).file("app/z", &secret).finish()),
+        Layer::plain(Tar::new().file("srv/large", &large).finish()),
+    ];
+    let image = folder.path().join("image.tar");
+    fs::write(&image, archive(&docker_save(&layers))).unwrap();
+    for name in ["evidence", "evidence.tar"] {
+        let bundle = folder.path().join(name);
+        let carve = ["carve", text(&image), "all", "-o", text(&bundle), "--max-bytes", "100K", "--format", "json"];
+        let run = layersift(&carve).expect(3);
+        assert!(run.stderr.contains("not written: layer 0: app/large"), "{}", run.stderr);
+        let manifest = &run.json()["manifest"];
+        let names = |list: &str| -> Vec<String> {
+            let list = manifest[list].as_array().unwrap();
+            list.iter().map(|one| format!("{} {}", one["layer"], one["path"].as_str().unwrap())).collect()
+        };
+        assert_eq!(names("artifacts"), ["0 app/.env", "0 app/z"]);
+        assert_eq!(names("left_out"), ["0 app/large", "1 srv/large"]);
+        let left_out = &manifest["left_out"][1];
+        assert_eq!((left_out["size"].as_u64(), left_out["findings"][0].is_string()), (Some(large.len() as u64), true));
+        // What is there is sound, and the image has it; what is not there is said.
+        for more in [&[][..], &[text(&image)]] {
+            let run = layersift(&[&["carve", "--verify", text(&bundle)], more].concat()).expect(3);
+            assert!(run.stdout.contains("not checked: 2 files that the bundle had no room for"), "{}", run.stdout);
+            assert!(run.stdout.contains("as it was written: 2 artifacts"), "{}", run.stdout);
+        }
+    }
+    let bundle = folder.path().join("evidence");
+    assert_eq!(fs::read_dir(bundle.join("artifacts")).unwrap().count(), 2);
+    let log = fs::read_to_string(bundle.join("custody.log")).unwrap();
+    assert!(log.contains(r#""action":"left out","subject":"layer 1: srv/large""#), "{log}");
+    // A whole layer is as long as it is.
+    for name in ["whole", "whole.tar"] {
+        let bundle = folder.path().join(name);
+        let carve = ["carve", text(&image), "--layer", "1", "-o", text(&bundle), "--max-bytes", "100K"];
+        let run = layersift(&carve).expect(3);
+        assert!(run.stdout.contains("0 artifacts, 1 left out"), "{}", run.stdout);
+        layersift(&["carve", "--verify", text(&bundle)]).expect(3);
+    }
+    assert_eq!(fs::read_dir(folder.path().join("whole/artifacts")).unwrap().count(), 0);
+    assert!(fs::metadata(folder.path().join("whole.tar")).unwrap().len() < 16 << 10);
+}
+
+#[test]
+fn what_a_bomb_decompresses_to_is_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    // Three gigabytes behind the end of the archive: the limit of bytes would permit them.
+    let line = b"a line that is not empty\n".repeat(40_000);
+    let tar = Tar::new().file("app/.env", format!("GITLAB_TOKEN={}\n", many::token(1))).finish();
+    let mut bomb = zstd(&tar);
+    bomb.extend(zstd(&line).repeat(3_000));
+    let layer = Layer::stored(&tar, bomb, "+zstd");
+    let image = folder.path().join("image.tar");
+    fs::write(&image, archive(&docker_save(&[layer]))).unwrap();
+    let bundle = folder.path().join("evidence");
+    let run = layersift(&["carve", text(&image), "--layer", "0", "--path", "app/.env", "-o", text(&bundle)]).expect(3);
+    assert!(run.stderr.contains("layer 0: app/.env: its layer decompresses to far more"), "{}", run.stderr);
+    assert_eq!(fs::read_dir(bundle.join("artifacts")).unwrap().count(), 0);
+    layersift(&["carve", "--verify", text(&bundle)]).expect(3);
+    // The blob itself is evidence.
+    let whole = folder.path().join("whole");
+    layersift(&["carve", text(&image), "--layer", "0", "-o", text(&whole)]).expect(0);
+    layersift(&["carve", "--verify", text(&whole), text(&image)]).expect(0);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::image::{Layer, archive, docker_save};
-use crate::support::tar::Tar;
+use crate::support::tar::{Tar, zstd};
 use crate::support::tools::{missing, missing_for_podman, podman, say};
 use crate::support::{Run, findings, finish, layersift, testdata, text};
 
@@ -249,4 +249,18 @@ fn an_image_is_not_written_without_its_list() {
     let run = scrub(&incident(), &format!("oci-archive:{}", text(&new)), &flags).expect(2);
     assert!(run.stderr.contains("cannot write"), "{}", run.stderr);
     assert!(!new.exists());
+}
+
+#[test]
+fn what_a_bomb_decompresses_to_is_not_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = b"a line that is not empty\n".repeat(40_000);
+    let tar = Tar::new().file("app/.env", "T=x\n").finish();
+    let bomb = [zstd(&tar), zstd(&line).repeat(3_000)].concat();
+    let image = folder.path().join("image.tar");
+    std::fs::write(&image, archive(&docker_save(&[Layer::stored(&tar, bomb, "+zstd")]))).unwrap();
+    let output = format!("oci:{}", text(&folder.path().join("out")));
+    let run = layersift(&["scrub", text(&image), "--path", "app/.env", "-o", &output]).expect(2);
+    assert!(run.stderr.contains("decompresses to far more"), "{}", run.stderr);
+    assert!(!folder.path().join("out").exists());
 }

@@ -8,9 +8,11 @@ use layersift_model::{Digest, FingerprintKey, ImagePath};
 
 use crate::custody::CustodyLog;
 use crate::error::EvidenceError;
-use crate::extract::{self, Sink, Taken, Wanted};
-use crate::layout::{ARTIFACTS, NewBundle};
-use crate::manifest::{Artifact, ArtifactKind, Case, FoundIn, LayerIdentity, Manifest, SCHEMA, Source, ToolIdentity};
+use crate::extract::{self, NotTaken, Outcome, Sink, Taken, Wanted};
+use crate::layout::{ARTIFACTS, Mark, NewBundle};
+use crate::manifest::{
+    Artifact, ArtifactKind, Case, FoundIn, LayerIdentity, LeftOut, Manifest, SCHEMA, Source, ToolIdentity,
+};
 use crate::seal::{CUSTODY, MANIFEST, SEAL, SIGNATURE, SUMS, SealFile, TIMESTAMP, sums};
 
 /// Signs the seal of a bundle, or has it timestamped: gives the bytes of the file that is beside it.
@@ -32,6 +34,8 @@ pub struct Carver {
     custody: CustodyLog,
     key: FingerprintKey,
     cancellation: Cancellation,
+    /// The bytes that artifacts may still have.
+    room: u64,
 }
 
 /// A bundle that is complete.
@@ -70,6 +74,7 @@ impl Carver {
             custody: CustodyLog::default(),
             key: FingerprintKey::default(),
             cancellation: Cancellation::never(),
+            room: u64::MAX,
         }
     }
 
@@ -77,6 +82,13 @@ impl Carver {
     #[must_use]
     pub fn cancelled_by(self, cancellation: Cancellation) -> Carver {
         Carver { cancellation, ..self }
+    }
+
+    /// Writes at most `bytes` of artifacts, without the holes of sparse files. An artifact that does not fit is
+    /// [left out](Manifest::left_out) as a whole.
+    #[must_use]
+    pub fn limited_to(self, bytes: u64) -> Carver {
+        Carver { room: bytes, ..self }
     }
 
     /// What was taken so far.
@@ -98,8 +110,17 @@ impl Carver {
     /// [`EvidenceError`], if the layer cannot be read or is another one, or the bundle cannot be written.
     pub fn layer(&mut self, layer: LayerIdentity, blob: Blob<'_>, wanted: &[Wanted]) -> Result<(), EvidenceError> {
         let first = self.manifest.artifacts.len();
-        let mut sink = Artifacts { bundle: &mut self.bundle, first };
-        let (read, taken) = extract::extract(&layer, blob, wanted, (&self.key, &self.cancellation), &mut sink)?;
+        let mut sink = Artifacts { room: self.room, bundle: &mut self.bundle, first, begun: Vec::new() };
+        let (read, mut outcomes) = extract::extract(&layer, blob, wanted, (&self.key, &self.cancellation), &mut sink)?;
+        let begun: Vec<usize> = sink.begun.iter().map(|begun| begun.wanted).collect();
+        self.room = sink.room;
+        for (wanted, outcome) in wanted.iter().zip(&outcomes) {
+            if let Some(Outcome::LeftOut(not_taken)) = outcome {
+                self.manifest.left_out.push(left_out(layer.index, wanted, not_taken));
+            }
+        }
+        // A layer that nothing was taken of is not evidence of anything.
+        let Some(read) = read.filter(|_| !begun.is_empty()) else { return Ok(()) };
         for (expected, found) in [(&layer.digest, &read.digest), (&layer.diff_id, &read.diff_id)] {
             if let (Some(expected), Some(found)) = (expected, found)
                 && expected != found
@@ -109,8 +130,9 @@ impl Carver {
             }
         }
         self.log("read", &format!("layer {}", layer.index), read.digest.as_ref());
-        for (number, (wanted, taken)) in wanted.iter().zip(taken).enumerate() {
-            if let Some(taken) = taken {
+        for (number, index) in begun.into_iter().enumerate() {
+            let outcome = outcomes.get_mut(index).and_then(Option::take);
+            if let (Some(wanted), Some(Outcome::Taken(taken))) = (wanted.get(index), outcome) {
                 self.add(artifact(first + number, layer.index, wanted, taken));
             }
         }
@@ -128,6 +150,17 @@ impl Carver {
     /// # Errors
     /// [`EvidenceError::Write`].
     pub fn document(&mut self, what: &str, bytes: &[u8], findings: Vec<FoundIn>) -> Result<(), EvidenceError> {
+        let Some(room) = self.room.checked_sub(bytes.len() as u64) else {
+            self.manifest.left_out.push(LeftOut {
+                path: what.into(),
+                size: Some(bytes.len() as u64),
+                findings: findings.into_iter().map(|found| found.id).collect(),
+                why: extract::NO_ROOM.into(),
+                ..LeftOut::default()
+            });
+            return Ok(());
+        };
+        self.room = room;
         let name = name(self.manifest.artifacts.len());
         self.bundle.write(&name, bytes)?;
         let digest = Digest::of(bytes);
@@ -153,6 +186,9 @@ impl Carver {
         self.manifest.ended_at = Some(Timestamp::now());
         self.manifest.signed_by = signing.as_ref().map(|signing| signing.key.clone());
         self.manifest.timestamped = stamp.is_some();
+        for subject in self.manifest.left_out.iter().map(LeftOut::subject).collect::<Vec<_>>() {
+            self.log("left out", &subject, None);
+        }
         let manifest = self.manifest.to_bytes();
         self.log("sealed", MANIFEST, Some(&Digest::of(&manifest)));
         let sums = sums(&self.manifest, &manifest);
@@ -207,20 +243,81 @@ fn artifact(index: usize, layer: usize, wanted: &Wanted, taken: Taken) -> Artifa
     }
 }
 
-/// Writes what is taken out of a layer, each file under the number of what was wanted. A layer may have a file twice:
-/// the last one counts.
+fn left_out(layer: usize, wanted: &Wanted, not_taken: &NotTaken) -> LeftOut {
+    let stored = not_taken.placed.as_ref().map(|placed| placed.entry.path.as_slice());
+    LeftOut {
+        path: stored.map_or_else(|| not_taken.name.clone(), |path| ImagePath::normalize(path).to_string()),
+        path_bytes: layersift_model::hex(stored.unwrap_or_default()),
+        layer: Some(layer),
+        size: not_taken.size,
+        findings: wanted.findings.iter().map(|(found, _)| found.id.clone()).collect(),
+        why: not_taken.why.into(),
+    }
+}
+
+/// Writes what is taken out of a layer, as far as there is room. A layer may have a file twice: the last one counts.
 struct Artifacts<'c> {
     bundle: &'c mut NewBundle,
+    /// The number of the first artifact.
     first: usize,
+    /// What was begun, in the order of its numbers.
+    begun: Vec<Begun>,
+    /// The bytes that may still be written.
+    room: u64,
+}
+
+/// A file that was begun.
+struct Begun {
+    wanted: usize,
+    /// Where it begins.
+    mark: Mark,
+    /// The room that it takes.
+    bytes: u64,
+    /// Whether that grows with its bytes.
+    is_counted: bool,
+}
+
+impl Artifacts<'_> {
+    /// Drops the last file that was begun.
+    fn drop_last(&mut self) -> Result<(), EvidenceError> {
+        let Some(last) = self.begun.pop() else { return Ok(()) };
+        self.room += last.bytes;
+        self.bundle.back_to(last.mark)
+    }
 }
 
 impl Sink for Artifacts<'_> {
-    fn begin(&mut self, wanted: usize) -> Result<(), EvidenceError> {
-        self.bundle.begin(&name(self.first + wanted))
+    fn begin(&mut self, wanted: usize, size: Option<u64>) -> Result<bool, EvidenceError> {
+        if self.begun.last().is_some_and(|last| last.wanted == wanted) {
+            self.drop_last()?;
+        }
+        let bytes = size.unwrap_or_default();
+        let Some(room) = self.room.checked_sub(bytes) else { return Ok(false) };
+        self.room = room;
+        let mark = self.bundle.mark();
+        self.bundle.begin(&name(self.first + self.begun.len()))?;
+        self.begun.push(Begun { wanted, mark, bytes, is_counted: size.is_none() });
+        Ok(true)
     }
 
-    fn bytes(&mut self, bytes: &[u8]) -> Result<(), EvidenceError> {
-        self.bundle.append(bytes)
+    fn bytes(&mut self, bytes: &[u8]) -> Result<bool, EvidenceError> {
+        if let Some(last) = self.begun.last_mut().filter(|last| last.is_counted) {
+            let Some(room) = self.room.checked_sub(bytes.len() as u64) else {
+                self.drop_last()?;
+                return Ok(false);
+            };
+            self.room = room;
+            last.bytes += bytes.len() as u64;
+        }
+        self.bundle.append(bytes)?;
+        Ok(true)
+    }
+
+    fn drop_all(&mut self) -> Result<(), EvidenceError> {
+        while !self.begun.is_empty() {
+            self.drop_last()?;
+        }
+        Ok(())
     }
 
     fn end(&mut self) -> Result<(), EvidenceError> {

@@ -21,7 +21,7 @@ pub struct Entry {
     pub at: Timestamp,
     /// Who did it.
     pub operator: Option<String>,
-    /// What was done: `opened`, `read`, `carved` or `sealed`.
+    /// What was done: `opened`, `read`, `carved`, `left out` or `sealed`.
     pub action: String,
     /// What it was done to.
     pub subject: String,

@@ -4,9 +4,11 @@ use serde_json::{Map, Value};
 
 use crate::manifest::Manifest;
 
-/// What cannot be taken out of an image: what its operator says, when it was, and who sealed it. The program and its
+/// What cannot be taken out of an image: what its operator says, when it was, what there was no room for, and who
+/// sealed it. The program and its
 /// rules are compared by whoever takes it out again, and the name of the target is how it was called then.
-const NOT_OF_THE_IMAGE: [&str; 7] = ["case", "tool", "command", "started_at", "ended_at", "signed_by", "timestamped"];
+const NOT_OF_THE_IMAGE: [&str; 8] =
+    ["case", "tool", "command", "started_at", "ended_at", "left_out", "signed_by", "timestamped"];
 
 /// What the rules of a scan say of artifacts and layers.
 const OF_THE_RULES: [&str; 3] = ["findings", "created_by", "created_at"];

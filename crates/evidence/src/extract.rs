@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read};
+use std::sync::atomic::Ordering;
 
-use layersift_format::compression::{Codec, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, read_full};
+use layersift_format::compression::{
+    Bounded, Codec, CompressedBytes, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, read_full,
+};
 use layersift_format::tar::{Entries, Kind, PlacedEntry};
 use layersift_format::{Blob, Cancellation};
 use layersift_model::{Algorithm, Digest, FileAttributes, FingerprintKey, Hasher, ImagePath};
@@ -58,6 +61,15 @@ impl Wanted {
     pub fn is_blob(&self) -> bool {
         self.select == Select::Blob
     }
+
+    /// What it is called where nothing was read of it.
+    fn name(&self) -> String {
+        match &self.select {
+            Select::Path(path) => path.to_string(),
+            Select::Entry(number) => format!("entry {number}"),
+            Select::Blob => String::new(),
+        }
+    }
 }
 
 /// A file that was taken out.
@@ -77,40 +89,66 @@ impl Taken {
     }
 }
 
+/// What was not taken out.
+#[derive(Debug)]
+pub(crate) struct NotTaken {
+    /// Its size in bytes, if that is known.
+    pub(crate) size: Option<u64>,
+    /// The entry, if it was read.
+    pub(crate) placed: Option<PlacedEntry>,
+    /// What it is called if it was not.
+    pub(crate) name: String,
+    pub(crate) why: &'static str,
+}
+
+/// What became of a file that is wanted.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Taken(Taken),
+    LeftOut(NotTaken),
+}
+
 /// Receives what is taken out.
 pub(crate) trait Sink {
-    /// The file `wanted`, by its index, begins, or begins again.
-    fn begin(&mut self, wanted: usize) -> Result<(), EvidenceError>;
+    /// The file `wanted`, by its index, begins, or begins again. It has `size` bytes without holes, if that is known.
+    /// Returns whether there is room for it: if not, it is dropped.
+    fn begin(&mut self, wanted: usize, size: Option<u64>) -> Result<bool, EvidenceError>;
 
-    /// Its next bytes.
-    fn bytes(&mut self, bytes: &[u8]) -> Result<(), EvidenceError>;
+    /// Its next bytes. Returns whether there is room for them: if not, the file is dropped.
+    fn bytes(&mut self, bytes: &[u8]) -> Result<bool, EvidenceError>;
+
+    /// All files are dropped.
+    fn drop_all(&mut self) -> Result<(), EvidenceError>;
 
     /// It is complete.
     fn end(&mut self) -> Result<(), EvidenceError>;
 }
 
-/// Reads a layer to its end, hands what is wanted of it to `sink`, and returns the digests of what was read.
+/// Reads a layer to its end, hands what is wanted of it to `sink`, and returns the digests of what was read. Nothing is
+/// taken of a layer that decompresses to far more than one of its size may: it has no digests, as it is not read on.
 pub(crate) fn extract(
     layer: &LayerIdentity,
     blob: Blob<'_>,
     wanted: &[Wanted],
     (key, cancellation): (&FingerprintKey, &Cancellation),
     sink: &mut dyn Sink,
-) -> Result<(LayerIdentity, Vec<Option<Taken>>), EvidenceError> {
+) -> Result<(Option<LayerIdentity>, Vec<Option<Outcome>>), EvidenceError> {
     let index = layer.index;
     let failed = |source| EvidenceError::Blob { layer: index, source };
     let algorithm = layer.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
-    let mut taken: Vec<Option<Taken>> = wanted.iter().map(|_| None).collect();
+    let mut taken: Vec<Option<Outcome>> = wanted.iter().map(|_| None).collect();
     let mut stored = Tee { input: blob.into_reader(), hasher: Hasher::new(algorithm), size: 0, cancellation };
-    if let [Wanted { select: Select::Blob, findings }] = wanted {
+    if let [one @ Wanted { select: Select::Blob, findings }] = wanted {
         // Nothing of the archive is needed, so a layer that is damaged can be taken as well.
-        sink.begin(0)?;
-        let sha256 = copy_whole(index, &mut stored, sink)?;
+        sink.begin(0, None)?;
+        let Some(sha256) = copy_whole(index, &mut stored, sink)? else {
+            return Ok((None, vec![Some(left_out(one, NO_ROOM))]));
+        };
         sink.end()?;
         let (size, digest) = (stored.size, stored.hasher.finish());
         let findings = findings.iter().map(|(found, _)| found.clone()).collect();
         let read = LayerIdentity { digest: Some(digest), diff_id: None, stored_bytes: size, ..layer.clone() };
-        return Ok((read, vec![Some(Taken { size, sha256, placed: None, findings })]));
+        return Ok((Some(read), vec![Some(Outcome::Taken(Taken { size, sha256, placed: None, findings }))]));
     }
     let mut head = [0; MAGIC_BYTES];
     let length = read_full(&mut stored, &mut head).map_err(failed)?;
@@ -118,14 +156,21 @@ pub(crate) fn extract(
     let memory = |_| Some(Box::new(()) as DecoderMemory);
     let decoding = Decoding { undecoded: &undecoded, memory: &memory };
     let start = io::Cursor::new(head).take(length as u64);
-    let mut plain_size = 0;
-    let diff_id = {
-        let reader = Codec::detect(&head[..length]).reader(start.chain(&mut stored), decoding).map_err(failed)?;
+    let compressed = CompressedBytes::default();
+    let (plain_size, diff_id) = {
+        let start = compressed.counting(start.chain(&mut stored));
+        let reader = Codec::detect(&head[..length]).reader(start, decoding).map_err(failed)?;
+        let reader = Bounded::layer(reader, compressed);
+        let is_over = reader.is_over();
         let mut plain = Tee { input: reader, hasher: Hasher::new(Algorithm::Sha256), size: 0, cancellation };
-        entries(index, &mut plain, wanted, (key, cancellation), &mut taken, sink)?;
-        io::copy(&mut plain, &mut io::sink()).map_err(failed)?;
-        plain_size += plain.size;
-        plain.hasher.finish()
+        let read = entries(index, &mut plain, wanted, (key, cancellation), &mut taken, sink);
+        let read = read.and_then(|()| io::copy(&mut plain, &mut io::sink()).map_err(failed));
+        if is_over.load(Ordering::Relaxed) {
+            sink.drop_all()?;
+            return Ok((None, wanted.iter().map(|one| Some(left_out(one, TOO_FAR))).collect()));
+        }
+        read?;
+        (plain.size, plain.hasher.finish())
     };
     io::copy(&mut stored, &mut io::sink()).map_err(failed)?;
     let (size, digest) = (stored.size, stored.hasher.finish());
@@ -136,7 +181,15 @@ pub(crate) fn extract(
         bytes: plain_size,
         ..layer.clone()
     };
-    Ok((read, taken))
+    Ok((Some(read), taken))
+}
+
+/// Why something is left out.
+pub(crate) const NO_ROOM: &str = "the limit of bytes of the bundle";
+const TOO_FAR: &str = "its layer decompresses to far more than a layer of its size may";
+
+fn left_out(wanted: &Wanted, why: &'static str) -> Outcome {
+    Outcome::LeftOut(NotTaken { size: None, placed: None, name: wanted.name(), why })
 }
 
 fn entries(
@@ -144,7 +197,7 @@ fn entries(
     plain: &mut (dyn Read + Send),
     wanted: &[Wanted],
     (key, cancellation): (&FingerprintKey, &Cancellation),
-    taken: &mut [Option<Taken>],
+    taken: &mut [Option<Outcome>],
     sink: &mut dyn Sink,
 ) -> Result<(), EvidenceError> {
     let mut entries = Entries::new(plain, EXTENDED);
@@ -165,10 +218,14 @@ fn entries(
                 path: ImagePath::normalize(&placed.entry.path).to_string(),
                 size: placed.entry.size,
             })?;
-            sink.begin(index)?;
+            if !sink.begin(index, Some(placed.entry.stored))? {
+                let (size, name) = (Some(placed.entry.size), String::new());
+                taken[index] = Some(Outcome::LeftOut(NotTaken { size, placed: Some(placed), name, why: NO_ROOM }));
+                continue;
+            }
             let contents = placed.entry.contents(entries.data());
             let file = copy(layer, contents, one, (key, cancellation), sink)?;
-            taken[index] = Some(Taken { placed: Some(placed), ..file });
+            taken[index] = Some(Outcome::Taken(Taken { placed: Some(placed), ..file }));
             sink.end()?;
         }
     }
@@ -269,16 +326,18 @@ pub(crate) fn part(bytes: &[u8], at: u64, offset: u64, length: u64) -> &[u8] {
     bytes.get(from as usize..to as usize).unwrap_or_default()
 }
 
-/// Copies a whole layer to `sink`, and gives its SHA-256.
-fn copy_whole(layer: usize, stored: &mut impl Read, sink: &mut dyn Sink) -> Result<Digest, EvidenceError> {
+/// Copies a whole layer to `sink`, and gives its SHA-256; `None` where there is no room for it.
+fn copy_whole(layer: usize, stored: &mut impl Read, sink: &mut dyn Sink) -> Result<Option<Digest>, EvidenceError> {
     let (mut hasher, mut buffer) = (Hasher::new(Algorithm::Sha256), vec![0; 64 << 10]);
     loop {
         let count = stored.read(&mut buffer).map_err(|source| EvidenceError::Blob { layer, source })?;
         if count == 0 {
-            return Ok(hasher.finish());
+            return Ok(Some(hasher.finish()));
         }
         hasher.update(&buffer[..count]);
-        sink.bytes(&buffer[..count])?;
+        if !sink.bytes(&buffer[..count])? {
+            return Ok(None);
+        }
     }
 }
 

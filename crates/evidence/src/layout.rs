@@ -25,6 +25,13 @@ pub(crate) struct NewBundle {
     is_finished: bool,
 }
 
+/// How far a bundle is written.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark {
+    names: usize,
+    end: u64,
+}
+
 /// Where the files of a bundle go.
 enum Output {
     Directory,
@@ -112,6 +119,28 @@ impl NewBundle {
                 new(Some(own), 0)
             }
         });
+        Ok(())
+    }
+
+    /// How far it is written.
+    pub(crate) fn mark(&self) -> Mark {
+        let end = if let Output::Archive(_, end) = &self.output { *end } else { 0 };
+        Mark { names: self.names.len(), end }
+    }
+
+    /// Removes what was begun after `mark`.
+    pub(crate) fn back_to(&mut self, mark: Mark) -> Result<(), EvidenceError> {
+        self.file = None;
+        let path = self.path.clone();
+        let failed = |path: PathBuf| move |source| EvidenceError::Write { path, source };
+        if let Output::Archive(archive, end) = &mut self.output {
+            *end = mark.end;
+            archive.set_len(mark.end).map_err(failed(path.clone()))?;
+        }
+        for name in self.names.split_off(mark.names) {
+            let path = path.join(name);
+            fs::remove_file(&path).map_err(failed(path))?;
+        }
         Ok(())
     }
 

@@ -47,5 +47,7 @@ pub use carve::{Carver, Seal, Sealed, Signing};
 pub use differences::differences;
 pub use error::EvidenceError;
 pub use extract::Wanted;
-pub use manifest::{Artifact, ArtifactKind, Case, FoundIn, LayerIdentity, Manifest, Range, Source, ToolIdentity};
-pub use verify::{Verification, verify};
+pub use manifest::{
+    Artifact, ArtifactKind, Case, FoundIn, LayerIdentity, LeftOut, Manifest, Range, Source, ToolIdentity,
+};
+pub use verify::{Verification, verify, verify_until};

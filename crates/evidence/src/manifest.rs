@@ -31,6 +31,9 @@ pub struct Manifest {
     pub layers: Vec<LayerIdentity>,
     /// The artifacts, in the order of their numbers.
     pub artifacts: Vec<Artifact>,
+    /// What was wanted and is not in the bundle.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// The key that signs the seal: the SHA-256 of its public half as SubjectPublicKeyInfo, in hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<String>,
@@ -144,6 +147,35 @@ pub struct Artifact {
     pub attributes: Option<FileAttributes>,
     /// The findings that it is evidence of.
     pub findings: Vec<FoundIn>,
+}
+
+/// A file that was wanted and was not written, because there was no room for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeftOut {
+    /// Its path in the layer, as reports print it; or what the document is.
+    pub path: String,
+    /// The path as it is stored, in hexadecimal digits.
+    pub path_bytes: String,
+    /// The index of its layer.
+    pub layer: Option<usize>,
+    /// Its size in bytes, if that is known.
+    pub size: Option<u64>,
+    /// The ids of the findings in it.
+    pub findings: Vec<String>,
+    /// What it exceeds.
+    pub why: String,
+}
+
+impl LeftOut {
+    /// What the log calls it.
+    pub(crate) fn subject(&self) -> String {
+        match self.layer {
+            Some(layer) if self.path.is_empty() => format!("layer {layer}"),
+            Some(layer) => format!("layer {layer}: {}", self.path),
+            None => self.path.clone(),
+        }
+    }
 }
 
 /// A finding in an artifact.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
+use layersift_format::Cancellation;
 use layersift_model::{Algorithm, Digest, Hasher};
 
 use crate::carve::name;
@@ -37,6 +38,14 @@ pub struct Verification {
 /// # Errors
 /// [`EvidenceError`], if there is no bundle at `path`, or a file of it cannot be read.
 pub fn verify(path: &Path) -> Result<Verification, EvidenceError> {
+    verify_until(path, &Cancellation::never())
+}
+
+/// The same, with an error when `cancellation` is cancelled: the files of a bundle may be of any size.
+///
+/// # Errors
+/// Those of [`verify`].
+pub fn verify_until(path: &Path, cancellation: &Cancellation) -> Result<Verification, EvidenceError> {
     let bundle = Bundle::open(path)?;
     let not_a_bundle = |what: String| EvidenceError::NotABundle { path: path.into(), what };
     for file in [MANIFEST, CUSTODY, SUMS, SEAL] {
@@ -80,7 +89,7 @@ pub fn verify(path: &Path) -> Result<Verification, EvidenceError> {
         faults.push(format!("{SEAL} is not that of {MANIFEST}, {SUMS} and {CUSTODY}"));
     }
     for (index, artifact) in manifest.artifacts.iter().enumerate() {
-        check(&bundle, index, artifact, &mut faults)?;
+        check(&bundle, index, artifact, cancellation, &mut faults)?;
     }
     let known: BTreeSet<String> = [MANIFEST, CUSTODY, SUMS, SEAL, SIGNATURE, TIMESTAMP]
         .into_iter()
@@ -100,7 +109,13 @@ pub fn verify(path: &Path) -> Result<Verification, EvidenceError> {
 }
 
 /// Checks the digests of an artifact and of the ranges in it.
-fn check(bundle: &Bundle, index: usize, artifact: &Artifact, faults: &mut Vec<String>) -> Result<(), EvidenceError> {
+fn check(
+    bundle: &Bundle,
+    index: usize,
+    artifact: &Artifact,
+    cancellation: &Cancellation,
+    faults: &mut Vec<String>,
+) -> Result<(), EvidenceError> {
     let Artifact { file, size, sha256, findings, .. } = artifact;
     if *file != name(index) {
         faults.push(format!("{file} is not the name of artifact {}", index + 1));
@@ -117,6 +132,7 @@ fn check(bundle: &Bundle, index: usize, artifact: &Artifact, faults: &mut Vec<St
     let mut ranges: Vec<_> = ranges.map(|range| (range, Hasher::new(range.sha256.algorithm()))).collect();
     let (mut hasher, mut at, mut buffer) = (Hasher::new(Algorithm::Sha256), 0_u64, vec![0; 64 << 10]);
     loop {
+        cancellation.check().map_err(|reason| failed(reason.into()))?;
         let count = reader.read(&mut buffer).map_err(failed)?;
         if count == 0 {
             break;
@@ -176,6 +192,7 @@ fn log_faults(manifest: &Manifest, bytes: &[u8], entries: &[Entry]) -> Vec<Strin
         last = reading;
         expect("carved", &artifact.file, artifact.sha256.as_ref());
     }
+    manifest.left_out.iter().for_each(|one| expect("left out", &one.subject(), None));
     expect("sealed", MANIFEST, Some(&Digest::of(bytes)));
     if let Some(entry) = entries.next() {
         faults.push(format!("{CUSTODY}, line {}: nothing in {MANIFEST} is of it", entry.number));

@@ -9,7 +9,9 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use layersift_format::compression::{Codec, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, read_full};
+use layersift_format::compression::{
+    Bounded, Codec, CompressedBytes, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, read_full,
+};
 use layersift_format::json::Node;
 use layersift_format::tar::{Entries, Kind};
 use layersift_model::{ImagePath, Secret};
@@ -308,8 +310,13 @@ fn with_plain<T>(
 ) -> io::Result<T> {
     let memory = |_| Some(Box::new(()) as DecoderMemory);
     let undecoded = Undecoded::default();
-    let mut plain = codec.reader(File::open(path)?, Decoding { undecoded: &undecoded, memory: &memory })?;
-    read(&mut *plain)
+    let compressed = CompressedBytes::default();
+    let decoding = Decoding { undecoded: &undecoded, memory: &memory };
+    let plain = codec.reader(compressed.counting(File::open(path)?), decoding)?;
+    match codec {
+        Codec::Plain => read(&mut { plain }),
+        _ => read(&mut Bounded::layer(plain, compressed)),
+    }
 }
 
 /// The bytes of a blob, if they begin as a JSON document does.

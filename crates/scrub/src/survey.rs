@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
 
-use layersift_format::compression::{Codec, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, read_full};
+use layersift_format::compression::{
+    Bounded, Codec, CompressedBytes, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, read_full,
+};
 use layersift_format::tar::{BLOCK, Entries, EntriesError, Kind};
 use layersift_model::{Algorithm, Digest, Hasher, ImagePath};
 use memchr::memmem::Finder;
@@ -93,9 +95,10 @@ pub(crate) fn survey(
     let decoding = Decoding { undecoded: &undecoded, memory: &memory };
     let start = io::Cursor::new(head).take(length as u64);
     let (entries, diff_id) = {
-        let plain = codec.reader(start.chain(&mut stored), decoding)?;
+        let compressed = CompressedBytes::default();
+        let plain = codec.reader(compressed.counting(start.chain(&mut stored)), decoding)?;
         let mut plain = Recorder {
-            input: plain,
+            input: Bounded::layer(plain, compressed),
             hasher: Hasher::new(Algorithm::Sha256),
             tail: Rc::new(RefCell::new(Tail::default())),
         };

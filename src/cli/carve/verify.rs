@@ -7,22 +7,21 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::select::Selection;
-use super::{CarveArgs, open, reports, tool};
+use super::{CarveArgs, WIDTH, open, reports, tool};
 use crate::cli::attest::keys::public_key;
+use crate::cli::deadline::Deadline;
 use crate::cli::formats::TextOrJson;
 use crate::cli::{context, input_file, output, stamp};
-use layersift_evidence::{Carver, EvidenceError, Manifest, Source, Verification, differences, verify};
+use layersift_evidence::{Carver, EvidenceError, Manifest, Source, Verification, differences, verify_until};
 use layersift_format::SourceError;
 use layersift_format::manifest::Image;
 use layersift_model::{Digest, ImageReport, Location, Verdict};
 use layersift_report::{clean, plural};
 
-/// The longest fault that is printed.
-const WIDTH: usize = 400;
-
 /// Checks a bundle. Exit status 1 for one that was changed, 3 where a signature or a timestamp was not checked.
 pub(super) fn run(args: &CarveArgs, bundle: &Path) -> anyhow::Result<ExitCode> {
-    let verification = verify(bundle)?;
+    let deadline = args.timeout.begin();
+    let verification = verify_until(bundle, &deadline.cancellation())?;
     let mut faults = verification.faults.clone();
     let mut unchecked = Vec::new();
     signature(args, &verification, &mut faults, &mut unchecked)?;
@@ -30,10 +29,14 @@ pub(super) fn run(args: &CarveArgs, bundle: &Path) -> anyhow::Result<ExitCode> {
     match &args.target {
         // A manifest that was changed does not say what to look for.
         Some(target) if verification.faults.is_empty() => {
-            image(args, target, &verification.manifest, &mut faults, &mut unchecked)?;
+            image(args, (target, deadline), &verification.manifest, &mut faults, &mut unchecked)?;
         }
         Some(_) => {}
         None => unchecked.push("the image: name it to compare the files with it".into()),
+    }
+    let left_out = verification.manifest.left_out.len() as u64;
+    if left_out > 0 {
+        unchecked.push(format!("{} that the bundle had no room for", plural(left_out, "file")));
     }
     let is_sealed_unchecked = unchecked.iter().any(|what| !what.starts_with("the image:"));
     let verdict = match (faults.is_empty(), is_sealed_unchecked) {
@@ -111,12 +114,11 @@ fn timestamp(
 /// Takes all of it out of the image again, as `carve` does, and compares what that gives with the manifest.
 fn image(
     args: &CarveArgs,
-    target: &str,
+    (target, deadline): (&str, Deadline),
     said: &Manifest,
     faults: &mut Vec<String>,
     unchecked: &mut Vec<String>,
 ) -> anyhow::Result<()> {
-    let deadline = args.timeout.begin();
     let opened = open(args, target, deadline)?;
     let source = &said.source;
     let is_same = |image: &&Image| {
@@ -162,7 +164,7 @@ fn image(
         None => Selection::of_artifacts(image, &said.artifacts),
         Some(report) => Selection::of_findings(&opened, std::slice::from_ref(report), &wanted)?,
     };
-    let mut carver = Carver::again();
+    let mut carver = Carver::again().cancelled_by(deadline.cancellation());
     carver.describe(said.tool.clone(), Vec::new(), found.clone(), key);
     match selection.carve(&opened, &mut carver) {
         Ok(()) => faults.extend(differences(&named_as(said, &found), carver.manifest(), is_same_tool)),

@@ -6,7 +6,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The work of decompressing a byte that is not zero. A row of zeros is one for each.
 const WORK: u64 = 2;
@@ -47,12 +47,29 @@ pub struct Bounded<R> {
     base: u64,
     per_byte: u64,
     spent: u64,
+    is_over: Arc<AtomicBool>,
 }
 
+/// The work that decompressing a layer may take whatever its size, where nothing but its bytes is looked at.
+const LAYER: u64 = 512 << 20;
+
+/// The work that each byte of it permits on top of that.
+const LAYER_PER_BYTE: u64 = 1_536;
+
 impl<R: Read> Bounded<R> {
+    /// Permits what a layer may take, of which `compressed` are the bytes.
+    pub fn layer(plain: R, compressed: CompressedBytes) -> Bounded<R> {
+        Bounded::new(plain, compressed, LAYER, LAYER_PER_BYTE)
+    }
+
     /// Permits `base` work, and `per_byte` for each of the bytes `compressed` that `plain` is decompressed from.
     pub fn new(plain: R, compressed: CompressedBytes, base: u64, per_byte: u64) -> Bounded<R> {
-        Bounded { plain, compressed, base, per_byte, spent: 0 }
+        Bounded { plain, compressed, base, per_byte, spent: 0, is_over: Arc::default() }
+    }
+
+    /// Whether it has ended in that error, once it has.
+    pub fn is_over(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_over)
     }
 }
 
@@ -60,6 +77,7 @@ impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let permitted = self.compressed.count().saturating_mul(self.per_byte).saturating_add(self.base);
         if self.spent > permitted {
+            self.is_over.store(true, Ordering::Relaxed);
             return Err(io::Error::other(
                 "it decompresses to far more than an archive of its size may; the rest was not read",
             ));
