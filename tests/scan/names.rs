@@ -9,6 +9,10 @@ use layersift_model::{Ecosystem, GapReason, ImagePath, InstalledPackage, Invento
 use layersift_rules::Ruleset;
 use layersift_scan::{Analyzer, NameWork, Options};
 
+use crate::support::image::{Layer, archive, docker_save};
+use crate::support::tar::Tar;
+use crate::support::{findings, layersift, text};
+
 /// A rule whose matches may span lines, and whose first match keeps it from others in the same bytes.
 const ACROSS: &str = r#"
 [[signature]]
@@ -77,6 +81,22 @@ fn what_crosses_names_hides_no_secret_in_one_of_them() {
     let mut one = inventory(["a made_up_x y".to_string(), "b made_up_0123456789_end".to_string()]);
     analyzer.mask_inventory(&mut one, Vec::new(), &mut work(analyzer.limits()));
     assert_eq!(names(&one), ["a made_up_x y", "b made****nd"]);
+}
+
+#[test]
+fn what_crosses_names_of_files_hides_no_secret_in_one_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.toml");
+    std::fs::write(&rules, ACROSS).unwrap();
+    let image = folder.path().join("image.tar");
+    for names in [["a made_up_x y", "b made_up_0123456789_end"], ["b made_up_0123456789_end", "c made_up_x y_end"]] {
+        let tar = names.iter().fold(Tar::new(), |tar, name| tar.file(name, ""));
+        std::fs::write(&image, archive(&docker_save(&[Layer::plain(tar.finish())]))).unwrap();
+        let scan = ["scan", text(&image), "--rules", text(&rules), "--format", "json", "--show-secrets"];
+        let report = layersift(&scan).expect(1).json();
+        let found: Vec<_> = findings(&report).iter().map(|one| one["secret"]["value"].clone()).collect();
+        assert_eq!(found, ["made_up_0123456789_end"], "{report}");
+    }
 }
 
 #[test]

@@ -33,6 +33,7 @@ mod layer_scan;
 pub mod layer_work;
 mod masking;
 mod memory;
+mod name_batch;
 mod observe;
 mod once;
 mod read_layers;

@@ -86,6 +86,11 @@ impl ScanWorker<'_> {
         self.work = self.work.saturating_add(std::mem::take(&mut found.work));
     }
 
+    /// Counts work besides that of scans.
+    pub(crate) fn charge(&mut self, work: u64) {
+        self.work = self.work.saturating_add(work);
+    }
+
     /// The work of all scans so far; see [`crate::layer_work`].
     pub(crate) fn work(&self) -> u64 {
         self.work

@@ -1,25 +1,20 @@
 //! Secrets in the names of entries and of members of archives, and in the targets of links. A runtime creates the
 //! names, and a `WORKDIR` with a variable in it is enough to have one there.
-//!
-//! Only rules of high confidence apply: names of caches and objects look like secrets to others.
 
 use std::collections::HashSet;
-use std::ops::Range;
 
-use layersift_model::{Confidence, ImagePath, LayerFinding, Place, Secret};
+use layersift_model::{ImagePath, LayerFinding, Place, Secret};
 
 use super::file::FindingSink;
-use crate::confirm::{Confirmed, Matches, keep_best};
-
-/// Bytes of names that are scanned at once.
-const BATCH: usize = 64 << 10;
+use crate::confirm::Confirmed;
+use crate::name_batch::NameBatch;
 
 /// Names that wait to be scanned.
 #[derive(Default)]
 pub(super) struct Names {
-    text: Vec<u8>,
-    /// What each range of the text is the name of.
-    entries: Vec<(Range<usize>, Named)>,
+    batch: NameBatch,
+    /// What each name of the batch is the name of.
+    entries: Vec<Named>,
     /// Rules and secrets that were found: the name of a directory is part of those of all its files.
     seen: HashSet<(String, Secret)>,
 }
@@ -46,54 +41,42 @@ impl Names {
     }
 
     fn push(&mut self, texts: &[&[u8]], named: Named, sink: &FindingSink<'_>) {
-        let start = self.text.len();
-        self.text.extend_from_slice(&texts.join(&b'\n'));
-        self.entries.push((start..self.text.len(), named));
-        self.text.push(b'\n');
-        if self.text.len() >= BATCH {
+        self.batch.push(texts);
+        self.entries.push(named);
+        if self.batch.is_full() {
             self.scan(sink);
         }
     }
 
     /// Scans the names that were added since the last time, unless the layer has reached its limit of work.
     pub(super) fn scan(&mut self, sink: &FindingSink<'_>) {
-        let text = std::mem::take(&mut self.text);
-        let entries = std::mem::take(&mut self.entries);
+        let (mut batch, mut entries) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.entries));
         if sink.work.is_none_or(|work| work.add(0)) {
-            self.scan_text(&text, &entries, sink);
+            self.search(&batch, &entries, sink);
         }
         // The buffers are used again.
-        (self.text, self.entries) = (text, entries);
-        self.text.clear();
-        self.entries.clear();
+        batch.clear();
+        entries.clear();
+        (self.batch, self.entries) = (batch, entries);
     }
 
-    fn scan_text(&mut self, text: &[u8], entries: &[(Range<usize>, Named)], sink: &FindingSink<'_>) {
-        let mut found = Matches::default();
-        let scanned = sink.rules.worker().and_then(|mut worker| {
-            let scanned = worker.scan(text, &(0..text.len()), &mut found);
+    fn search(&mut self, batch: &NameBatch, entries: &[Named], sink: &FindingSink<'_>) {
+        let found = sink.rules.worker().and_then(|mut worker| {
+            let found = batch.search(sink.rules, &mut worker);
             if let Some(work) = sink.work {
                 work.add(worker.work());
             }
-            scanned
+            found
         });
-        if let Err(error) = scanned {
-            sink.engine_gap(&error);
-        }
-        let mut found = found.confirmed;
-        found
-            .retain(|one| sink.rules.applies_at(one.rule, None) && sink.rules.info(one).confidence == Confidence::High);
-        keep_best(&sink.rules.signatures, &mut found);
-        for one in found {
-            let index = entries.partition_point(|(range, _)| range.end <= one.span.start);
-            if let Some((range, named)) = entries.get(index)
-                && range.contains(&one.span.start)
-                && one.span.end <= range.end
-            {
-                let written = text.get(one.span.clone()).unwrap_or_default();
-                let secret = one.secret.clone().written_as(written);
-                self.report(Confirmed { secret, ..one }, named, sink);
+        match found {
+            Ok(found) => {
+                for (name, one) in found {
+                    if let Some(named) = entries.get(name) {
+                        self.report(one, named, sink);
+                    }
+                }
             }
+            Err(error) => sink.engine_gap(&error),
         }
     }
 

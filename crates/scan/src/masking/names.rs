@@ -5,20 +5,15 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::mem;
-use std::ops::Range;
 
 use layersift_format::Cancellation;
-use layersift_model::{Confidence, Digest, Gap, GapReason, HEAD, ImageGap, Inventory, InventoryLayer, Limits, Secret};
+use layersift_model::{Digest, Gap, GapReason, HEAD, ImageGap, Inventory, InventoryLayer, Limits, Secret};
 
 use super::KnownSecrets;
 use crate::analyzer::Analyzer;
-use crate::confirm::{Confirmed, Matches, keep_best};
 use crate::engine::EngineError;
 use crate::layer::read::cancelled;
-use crate::worker::ScanWorker;
-
-/// Bytes of names that are scanned at once.
-const BATCH: usize = 64 << 10;
+use crate::name_batch::NameBatch;
 
 /// What stands in the place of a name that was not searched.
 const HIDDEN: &str = "****";
@@ -123,54 +118,28 @@ impl Analyzer {
             Ok(worker) => worker,
             Err(error) => return (0, failed(&error)),
         };
-        let mut searched = 0;
+        let (mut searched, mut batch) = (0, NameBatch::default());
         while let Some(rest) = names.get(searched..).filter(|rest| !rest.is_empty()) {
             if let Some(gap) = work.refusal(rest.len()) {
                 return (searched, Some(gap));
             }
-            let (batch, before) = (Batch::of(rest), worker.work());
-            let outcome = self.search_batch(&batch, &mut worker, found);
-            work.spent = work.spent.saturating_add(worker.work() - before);
-            if let Err(error) = outcome {
-                return (searched, failed(&error));
+            batch.clear();
+            for name in rest {
+                batch.push(&[name]);
+                if batch.is_full() {
+                    break;
+                }
             }
-            searched += batch.ranges.len();
+            let before = worker.work();
+            let outcome = batch.search(&self.rules, &mut worker);
+            work.spent = work.spent.saturating_add(worker.work() - before);
+            match outcome {
+                Ok(matches) => found.extend(matches.into_iter().map(|(_, one)| one.secret)),
+                Err(error) => return (searched, failed(&error)),
+            }
+            searched += batch.len();
         }
         (searched, None)
-    }
-
-    /// What crosses names is none, and may have kept a rule from what is in one of them: these are searched alone.
-    fn search_batch(
-        &self,
-        batch: &Batch,
-        worker: &mut ScanWorker<'_>,
-        found: &mut Vec<Secret>,
-    ) -> Result<(), EngineError> {
-        let all = self.sure_matches(&batch.text, worker)?;
-        let (inside, across): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| batch.has_in_a_name(&one.span));
-        self.add_secrets(&batch.text, inside, found);
-        let crossed: BTreeSet<usize> = across.iter().flat_map(|one| batch.names_at(&one.span)).collect();
-        for range in crossed.into_iter().filter_map(|name| batch.ranges.get(name)) {
-            let name = batch.text.get(range.clone()).unwrap_or_default();
-            let inside = self.sure_matches(name, worker)?;
-            self.add_secrets(name, inside, found);
-        }
-        Ok(())
-    }
-
-    fn sure_matches(&self, text: &[u8], worker: &mut ScanWorker<'_>) -> Result<Vec<Confirmed>, EngineError> {
-        let mut matches = Matches::default();
-        worker.scan(text, &(0..text.len()), &mut matches)?;
-        let mut found = matches.confirmed;
-        found
-            .retain(|one| self.rules.applies_at(one.rule, None) && self.rules.info(one).confidence == Confidence::High);
-        Ok(found)
-    }
-
-    fn add_secrets(&self, text: &[u8], mut matches: Vec<Confirmed>, found: &mut Vec<Secret>) {
-        keep_best(&self.rules.signatures, &mut matches);
-        let written = |one: Confirmed| one.secret.written_as(text.get(one.span).unwrap_or_default());
-        found.extend(matches.into_iter().map(written));
     }
 }
 
@@ -194,39 +163,4 @@ fn texts_of(inventory: &mut Inventory) -> BTreeSet<Vec<u8>> {
         None
     });
     texts
-}
-
-/// Names that are scanned together, each on a line.
-struct Batch {
-    text: Vec<u8>,
-    /// Where each name is.
-    ranges: Vec<Range<usize>>,
-}
-
-impl Batch {
-    /// The first of `names`.
-    fn of(names: &[Vec<u8>]) -> Batch {
-        let mut batch = Batch { text: Vec::new(), ranges: Vec::new() };
-        for name in names {
-            let start = batch.text.len();
-            batch.text.extend_from_slice(name);
-            batch.ranges.push(start..batch.text.len());
-            if batch.text.len() >= BATCH {
-                break;
-            }
-            batch.text.push(b'\n');
-        }
-        batch
-    }
-
-    /// The names that `span` touches.
-    fn names_at(&self, span: &Range<usize>) -> Range<usize> {
-        let first = self.ranges.partition_point(|range| range.end <= span.start);
-        first..self.ranges.partition_point(|range| range.start < span.end).max(first)
-    }
-
-    fn has_in_a_name(&self, span: &Range<usize>) -> bool {
-        let range = self.ranges.get(self.names_at(span).start);
-        range.is_some_and(|range| range.start <= span.start && span.end <= range.end)
-    }
 }
