@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::support::image::{
-    CONFIG, Files, INDEX, LAYER, Layer, MANIFEST, blob_path, bytes, config, descriptor, digest, index, manifest,
-    oci_with, write_directory,
+    CONFIG, Files, INDEX, LAYER, Layer, MANIFEST, archive, blob_path, bytes, config, descriptor, digest, index,
+    manifest, oci_with, write_directory,
 };
-use crate::support::tar::Tar;
+use crate::support::tar::{Tar, zstd};
 use crate::support::{Run, findings, gap_reasons, layersift, text};
 
 /// A made-up token with the right checksum.
@@ -353,4 +353,20 @@ fn a_gap_in_a_blob_names_it() {
     let files = artifact(b"{}", "application/vnd.oci.empty.v1+json", &[("application/x-7z", "notes.7z", blob)]);
     let report = scan(&files, &[]).expect(3).json();
     assert_eq!((gap_reasons(&report), &report["gaps"][0]["path"]), (vec!["unsupported-archive"], &json!("notes.7z")));
+}
+
+#[test]
+fn documents_of_a_compressed_archive_permit_work_by_its_bytes() {
+    let layers = [layer()];
+    let config = bytes(&config(&layers));
+    let mut manifest = manifest(&config, &layers);
+    manifest["annotations"] = json!({ "a": "key ".repeat(7 << 18), "b": format!("T={TOKEN}") });
+    let plain = archive(&oci_with(&bytes(&manifest), &config, &layers));
+    let folder = tempfile::tempdir().unwrap();
+    let (image, compressed) = (folder.path().join("image.tar"), folder.path().join("image.tar.zst"));
+    std::fs::write(&image, &plain).unwrap();
+    std::fs::write(&compressed, zstd(&plain)).unwrap();
+    only(layersift(&["scan", "--format", "json", text(&image)]));
+    let report = layersift(&["scan", "--format", "json", text(&compressed)]).expect(3).json();
+    assert_eq!(gap_reasons(&report), ["document-too-large"], "{}", report["gaps"]);
 }

@@ -203,6 +203,12 @@ pub trait ImageSource: Send + Sync {
         Vec::new()
     }
 
+    /// The bytes that the documents of the target were decompressed from, all of them together, if it is an archive
+    /// that is compressed as a whole.
+    fn compressed_documents(&self) -> Option<u64> {
+        None
+    }
+
     /// What the bytes of the layer at `location` are.
     fn layer_form(&self, _location: &Location) -> LayerForm {
         LayerForm::Blob

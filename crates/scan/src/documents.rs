@@ -80,7 +80,8 @@ pub struct DocumentReport {
 }
 
 /// The work of scanning the documents of all images of a target; see [`crate::layer_work`]. All of them together may
-/// take as much as one layer of their size.
+/// take as much as one layer of their size, and in an archive that is compressed as a whole, as one of the bytes that
+/// they are decompressed from.
 pub struct DocumentWork<'l> {
     pub(crate) work: LayerWork,
     pub(crate) lease: Option<&'l (dyn Fn() -> MemoryLease + Sync)>,
@@ -148,6 +149,9 @@ impl Analyzer {
         work: &DocumentWork<'_>,
         cancellation: &Cancellation,
     ) -> DocumentReport {
+        if let Some(bytes) = source.compressed_documents() {
+            work.work.permit_at_most(bytes);
+        }
         let gaps = image.referrer_gaps.clone();
         let report = DocumentReport { gaps, ..DocumentReport::default() };
         let referrer_bytes = self.limits().referrer_bytes;

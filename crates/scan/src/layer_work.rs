@@ -105,6 +105,8 @@ struct State {
     limit: u64,
     /// The bytes of the blob so far.
     blob_bytes: u64,
+    /// The most of them that permit work.
+    most_bytes: u64,
     spent: u64,
     /// The most that the windows that are being scanned, and what else is going on, can take.
     reserved: u64,
@@ -132,7 +134,8 @@ impl LayerWork {
     }
 
     fn permitting(base: u64, per_byte: u64) -> LayerWork {
-        let state = State { limit: base, blob_bytes: 0, spent: 0, reserved: 0, is_exceeded: false };
+        let state =
+            State { limit: base, blob_bytes: 0, most_bytes: u64::MAX, spent: 0, reserved: 0, is_exceeded: false };
         LayerWork { base, per_byte, state: Mutex::new(state), scanned: Condvar::new() }
     }
 
@@ -144,8 +147,14 @@ impl LayerWork {
     /// Counts bytes of the blob, each of which permits more work.
     pub(crate) fn add_blob_bytes(&self, count: u64) {
         let mut state = self.lock();
+        let count = count.min(state.most_bytes.saturating_sub(state.blob_bytes));
         state.blob_bytes = state.blob_bytes.saturating_add(count);
         state.limit = state.limit.saturating_add(count.saturating_mul(self.per_byte));
+    }
+
+    /// At most `bytes` bytes of the blob permit work: there are no more of them, however many they are decompressed to.
+    pub(crate) fn permit_at_most(&self, bytes: u64) {
+        self.lock().most_bytes = bytes;
     }
 
     /// Counts work of the reading thread. Returns whether the layer is within its limit.
@@ -272,6 +281,16 @@ mod tests {
         work.add_blob_bytes(100);
         assert!(!work.add(0) && work.reserve(0).is_none(), "it does not go on after its limit");
         assert_eq!(work.gap(), Some(too_much_work()));
+    }
+
+    #[test]
+    fn no_more_bytes_permit_work_than_there_are() {
+        let work = work(100, 10);
+        work.permit_at_most(3);
+        work.add_blob_bytes(2);
+        work.add_blob_bytes(1_000);
+        assert_eq!(work.blob_bytes(), 3);
+        assert!(work.add(130) && !work.add(1));
     }
 
     #[test]

@@ -83,6 +83,10 @@ impl<T: Tree> ImageSource for DockerArchive<T> {
     fn gaps(&self) -> Vec<Gap> {
         self.tree.gaps()
     }
+
+    fn compressed_documents(&self) -> Option<u64> {
+        self.tree.compressed_documents()
+    }
 }
 
 /// The images in the listing `bytes`.

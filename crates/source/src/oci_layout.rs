@@ -127,6 +127,10 @@ impl<T: Tree> ImageSource for OciLayout<T> {
     fn gaps(&self) -> Vec<Gap> {
         self.tree.gaps()
     }
+
+    fn compressed_documents(&self) -> Option<u64> {
+        self.tree.compressed_documents()
+    }
 }
 
 impl<T: Tree> OciLayout<T> {

@@ -91,9 +91,10 @@ impl StreamedImage for ImageStream {
         }
         let gaps = GapList::new(limits.gap_bytes);
         let (tree, path) = (StreamedTree::default(), path.clone());
-        let mut collector = Collector { path, limits: &limits, compressed, tree, gaps, kept: 0 };
+        let mut collector = Collector { path, limits: &limits, compressed, of_layers: 0, tree, gaps, kept: 0 };
         collector.read(&mut start.chain(plain), on_layer)?;
-        let Collector { mut tree, mut gaps, .. } = collector;
+        let Collector { mut tree, mut gaps, compressed, of_layers, .. } = collector;
+        tree.compressed = compressed.map(|bytes| bytes.count().saturating_sub(of_layers));
         gaps.extend(not_scanned(&undecoded));
         tree.gaps = gaps.into_gaps();
         let has_index = tree.members.contains_key(oci_layout::INDEX);
@@ -196,6 +197,8 @@ fn begins_as_tar(start: &[u8]) -> bool {
 struct StreamedTree {
     members: HashMap<String, Member<Kept>>,
     gaps: Vec<Gap>,
+    /// The bytes that the documents were decompressed from, if they were compressed.
+    compressed: Option<u64>,
 }
 
 enum Kept {
@@ -215,6 +218,10 @@ impl Tree for StreamedTree {
     fn gaps(&self) -> Vec<Gap> {
         self.gaps.clone()
     }
+
+    fn compressed_documents(&self) -> Option<u64> {
+        self.compressed
+    }
 }
 
 struct Collector<'c> {
@@ -222,6 +229,8 @@ struct Collector<'c> {
     limits: &'c Limits,
     /// The bytes that the stream is decompressed from, if it is.
     compressed: Option<CompressedBytes>,
+    /// How many of them are those of layers.
+    of_layers: u64,
     tree: StreamedTree,
     gaps: GapList,
     kept: u64,
@@ -313,7 +322,12 @@ impl Collector<'_> {
             return Ok(Kept::Document(head));
         }
         let whole = Cursor::new(head).chain(data);
+        let before = self.compressed.as_ref().map(CompressedBytes::count);
         on_layer(&Location(name.into()), layer(whole, self.compressed.as_ref()));
+        // What is not read as a layer is read for the documents, and for what is between them.
+        if let (Some(before), Some(bytes)) = (before, &self.compressed) {
+            self.of_layers += bytes.count() - before;
+        }
         Ok(Kept::Passed)
     }
 }

@@ -23,6 +23,11 @@ pub(crate) trait Tree: Send + Sync {
         Vec::new()
     }
 
+    /// As [`ImageSource::compressed_documents`](layersift_format::ImageSource::compressed_documents).
+    fn compressed_documents(&self) -> Option<u64> {
+        None
+    }
+
     /// Reads a small file whole; `None` if it does not exist.
     ///
     /// # Errors
