@@ -22,6 +22,12 @@ const MAX_DEPTH: usize = 4;
 const DECODED_PER_BYTE: usize = 4;
 const DECODED_AT_LEAST: usize = 1 << 20;
 
+/// The work after which nothing more of a buffer is decoded, whatever its size, and for each of its bytes. What is
+/// decoded may begin as many patterns as other text, and be decoded again: a window of nothing but an encoded keyword
+/// would take twenty times this. Text that is encoded as a whole takes less than a tenth.
+const DECODING_WORK: u64 = 16 << 20;
+const DECODING_WORK_PER_BYTE: u64 = 256;
+
 /// Bytes at the end of a truncated run that are decoded again with the bytes that follow, so no match is lost there.
 const OVERLAP: usize = 16 << 10;
 
@@ -68,7 +74,8 @@ impl ScanWorker<'_> {
         let Some(session) = &mut self.session else { return Ok(None) };
         let _effort = WindowEffort::begin(bytes.len());
         let budget = DECODED_AT_LEAST + bytes.len() * DECODED_PER_BYTE;
-        let mut pass = BufferScan { rules: self.rules, session, budget, work: 0 };
+        let most_work = DECODING_WORK + bytes.len() as u64 * DECODING_WORK_PER_BYTE;
+        let mut pass = BufferScan { rules: self.rules, session, budget, most_work, work: 0 };
         let outcome = pass.scan(bytes, owned, 0, found);
         self.work = self.work.saturating_add(pass.work);
         outcome?;
@@ -111,6 +118,8 @@ struct BufferScan<'p> {
     session: &'p mut Session,
     /// The bytes that may still be decoded.
     budget: usize,
+    /// The work after which nothing is decoded.
+    most_work: u64,
     work: u64,
 }
 
@@ -149,8 +158,14 @@ impl BufferScan<'_> {
         let mut done: HashMap<(Encoding, usize), usize> = HashMap::new();
         for (encoding, keyword) in keywords.iter().filter_map(|candidate| self.rules.encoded_keyword(*candidate)) {
             let alignment = alignment(encoding, keyword.start);
-            if done.get(&alignment).is_some_and(|done| keyword.start < *done) || self.budget == 0 {
+            if done.get(&alignment).is_some_and(|done| keyword.start < *done) {
                 continue;
+            }
+            if self.work > self.most_work {
+                self.budget = 0;
+            }
+            if self.budget == 0 {
+                break;
             }
             let run = match self.rules.holds_values {
                 true => decoding::decode_lines(bytes, &keyword, encoding),
@@ -188,4 +203,33 @@ fn outside(one: Confirmed, run: &Decoded, encoding: Encoding, owned: &Range<usiz
     let mut views = one.views;
     views.insert(0, encoding.name());
     Some(Confirmed { span, views, ..one })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use layersift_rules::Ruleset;
+
+    #[test]
+    fn encoded_keywords_are_not_decoded_without_end() {
+        let rules = CompiledRules::compile(Ruleset::built_in().unwrap(), None).unwrap();
+        let mut worker = rules.worker().unwrap();
+        let hex: Vec<u8> = b"secret_key".iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect();
+        let utf16: Vec<u8> = b"secret_key".iter().flat_map(|byte| [*byte, 0]).collect();
+        let limit = DECODING_WORK + (512 << 10) * DECODING_WORK_PER_BYTE;
+        let mut scan = |text: &[u8]| {
+            let before = worker.work();
+            let gap = worker.scan(text, &(0..text.len()), &mut Matches::default()).unwrap();
+            (worker.work() - before, gap.map(|gap| gap.reason))
+        };
+        for unit in [hex, utf16] {
+            let (work, gap) = scan(&unit.repeat((512 << 10) / unit.len()));
+            // What is looked at before anything is decoded, and one run, may be beyond it.
+            assert!(work < 4 * limit && gap == Some(GapReason::TooMuchEncoded), "{work} {gap:?}");
+        }
+        let settings = "[settings]\r\npassword = \"\"\r\nlevel = 1\r\nname = somebody else\r\n".repeat(4_000);
+        let utf16: Vec<u8> = settings.bytes().flat_map(|byte| [byte, 0]).collect();
+        let (work, gap) = scan(&utf16);
+        assert!(work < limit && gap.is_none(), "{work} {gap:?}");
+    }
 }
