@@ -44,6 +44,40 @@ fn a_layer_that_shrinks_has_a_gap_and_is_not_kept() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn a_terabyte_of_holes_in_an_archive_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let tar = Tar::new().file("app/.env", format!("T={TOKEN}\n")).finish();
+    let start = &tar[..tar.len() - 1024];
+    let mut header = tar::Header::new_gnu();
+    header.set_path("big").unwrap();
+    header.set_size(1 << 40);
+    header.set_mode(0o644);
+    header.set_cksum();
+    let whole = [start, header.as_bytes()].concat();
+    // A root file system in a sparse file: what is before the hole is scanned.
+    let rootfs = File::create_new(at("rootfs.tar")).unwrap();
+    rootfs.write_all_at(&whole, 0).unwrap();
+    rootfs.set_len((1 << 40) + 4096).unwrap();
+    let report = layersift(&["scan", text(&at("rootfs.tar")), "--format", "json", "-q"]).expect(1).json();
+    assert!(findings(&report).iter().any(|finding| finding["path"] == "app/.env"), "{report}");
+    let reasons = gap_reasons(&report);
+    assert!(!reasons.is_empty(), "{reasons:?}");
+    assert!(report["layers"][0]["bytes"].as_u64().unwrap() < 1 << 30, "{}", report["layers"]);
+    // A layer of an archive as a sparse file, and one that is compressed.
+    let image = archive(&crate::support::image::docker_save(&[layer()]));
+    let (docker, gzip) = (File::create_new(at("docker.tar")).unwrap(), File::create_new(at("image.tar.gz")).unwrap());
+    docker.write_all_at(&[&image[..image.len() - 1024], header.as_bytes()].concat(), 0).unwrap();
+    docker.set_len((1 << 40) + image.len() as u64 + 4096).unwrap();
+    layersift(&["scan", text(&at("docker.tar")), "-q"]).expect(1);
+    gzip.write_all_at(&crate::support::tar::gzip(&image), 0).unwrap();
+    gzip.set_len(1 << 40).unwrap();
+    let run = layersift(&["scan", text(&at("image.tar.gz")), "-q"]);
+    assert!(matches!(run.code, Some(1..=3)), "{run:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn a_terabyte_of_holes_is_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let file = File::create_new(folder.path().join("disk.img")).unwrap();

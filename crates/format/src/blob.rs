@@ -13,7 +13,8 @@ pub enum Blob<'a> {
     File(MappedFile),
     /// A stream that can be read once.
     Stream(Box<dyn Read + Send + 'a>),
-    /// The same within an archive that is compressed as a whole.
+    /// The same within an archive that is compressed as a whole, or a sparse file: the stream has more bytes than there
+    /// are.
     Decompressed(Box<dyn Read + Send + 'a>, CompressedBytes),
 }
 

@@ -14,6 +14,7 @@ use memmap2::{Mmap, UncheckedAdvice};
 use rustix::fs::SeekFrom;
 
 use self::guard::Guard;
+use crate::holes::Extents;
 
 /// A regular file, mapped read-only.
 pub struct MappedFile {
@@ -72,7 +73,16 @@ impl MappedFile {
         }
     }
 
-    /// A reader of the whole file.
+    /// The next byte from `from` on that is in a hole of a sparse file; the length of the map if there is none.
+    fn next_hole(&self, from: usize) -> usize {
+        let end = self.map.len().max(from);
+        match rustix::fs::seek(&self.file, SeekFrom::Hole(from as u64)) {
+            Ok(at) => usize::try_from(at).unwrap_or(usize::MAX).clamp(from, end),
+            Err(_) => end,
+        }
+    }
+
+    /// A reader of the whole file. It fails where far more of the file is holes than it has bytes.
     pub fn into_reader(self) -> MappedReader {
         MappedReader { file: self, position: Position::default() }
     }
@@ -105,6 +115,20 @@ impl<'a> Region<'a> {
         let end = self.range.start.saturating_add(range.end).min(self.range.end);
         let start = self.range.start.saturating_add(range.start).min(end);
         Region { file: self.file, range: start..end }
+    }
+
+    /// As [`MappedFile::next_data`], within the region.
+    pub(crate) fn next_data(&self, from: usize) -> usize {
+        self.within(self.file.next_data(self.range.start.saturating_add(from)))
+    }
+
+    /// The next byte from `from` on that is in a hole; the length of the region if there is none.
+    pub(crate) fn next_hole(&self, from: usize) -> usize {
+        self.within(self.file.next_hole(self.range.start.saturating_add(from)))
+    }
+
+    fn within(&self, at: usize) -> usize {
+        at.clamp(self.range.start, self.range.end) - self.range.start
     }
 
     /// The bytes.
@@ -141,7 +165,8 @@ impl Deref for Region<'_> {
     }
 }
 
-/// Reads a region from its start, and releases the pages that were read.
+/// Reads a region from its start, and releases the pages that were read. It fails where far more of the file is holes
+/// than it has bytes.
 pub struct RegionReader<'a> {
     region: Region<'a>,
     position: Position,
@@ -177,13 +202,14 @@ impl Read for MappedReader {
 struct Position {
     taken: usize,
     released: usize,
+    extents: Extents,
 }
 
 impl Position {
     fn read(&mut self, region: &Region<'_>, buffer: &mut [u8]) -> io::Result<usize> {
         const STEP: usize = 8 << 20;
         let bytes = region.bytes();
-        let count = buffer.len().min(bytes.len() - self.taken);
+        let (count, _) = self.extents.next(region, self.taken, buffer.len().min(bytes.len() - self.taken))?;
         buffer[..count].copy_from_slice(&bytes[self.taken..self.taken + count]);
         region.check_whole()?;
         self.taken += count;

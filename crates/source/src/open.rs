@@ -95,7 +95,7 @@ impl Context<'_> {
             Codec::Plain if map.starts_with(&LZ4) => Err(not_an_image(path, "lz4 compression is not supported")),
             Codec::Plain => Ok(Input::File(path.clone(), map)),
             Codec::Gzip | Codec::Zstd | Codec::Xz | Codec::Bzip2 => {
-                Ok(Input::Stream(path.clone(), Box::new(File::open(path).map_err(failed)?)))
+                Ok(Input::Stream(path.clone(), Box::new(map.into_reader())))
             }
         }
     }

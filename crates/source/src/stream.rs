@@ -281,8 +281,16 @@ impl Collector<'_> {
             Kind::Directory | Kind::Special => return Ok(()),
             Kind::Symlink | Kind::HardLink => Member::Link(link_target(&path, entry.kind, &entry.link)),
             Kind::File => {
-                let mut contents = entry.contents(data.take(entry.stored));
-                Member::Data(self.file(&name, entry.size, &mut contents, on_layer)?)
+                // The holes of a sparse file permit no work.
+                let compressed =
+                    self.compressed.clone().or_else(|| entry.sparse.is_some().then(CompressedBytes::default));
+                let data = data.take(entry.stored);
+                let data: Box<dyn Read + Send> = match &compressed {
+                    Some(compressed) if self.compressed.is_none() => Box::new(compressed.counting(data)),
+                    _ => Box::new(data),
+                };
+                let mut contents = entry.contents(data).with_few_holes();
+                Member::Data(self.file(&name, entry.size, compressed.as_ref(), &mut contents, on_layer)?)
             }
         };
         match self.tree.members.entry(name) {
@@ -306,6 +314,7 @@ impl Collector<'_> {
         &mut self,
         name: &str,
         size: u64,
+        compressed: Option<&CompressedBytes>,
         data: &mut (impl Read + Send),
         on_layer: &mut OnLayer<'_>,
     ) -> io::Result<Kept> {
@@ -323,7 +332,7 @@ impl Collector<'_> {
         }
         let whole = Cursor::new(head).chain(data);
         let before = self.compressed.as_ref().map(CompressedBytes::count);
-        on_layer(&Location(name.into()), layer(whole, self.compressed.as_ref()));
+        on_layer(&Location(name.into()), layer(whole, compressed));
         // What is not read as a layer is read for the documents, and for what is between them.
         if let (Some(before), Some(bytes)) = (before, &self.compressed) {
             self.of_layers += bytes.count() - before;

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, hash_map};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use layersift_format::compression::CompressedBytes;
 use layersift_format::tar::{Ambiguity, BLOCK, Entry, Event, Kind, Parser};
-use layersift_format::{ArchiveError, Blob, DocumentError, Fetched, MappedFile, RegionReader, SourceError};
+use layersift_format::{ArchiveError, Blob, DocumentError, Extents, Fetched, MappedFile, RegionReader, SourceError};
 use layersift_model::{Gap, GapList, GapReason, ImagePath, Limits};
 use rustix::fs::{CWD, Mode, OFlags};
 
@@ -166,6 +167,8 @@ pub(crate) struct ArchiveTree {
     first: Option<String>,
     damage: Option<SourceError>,
     gaps: Vec<Gap>,
+    /// Counts what is compared.
+    extents: Extents,
 }
 
 /// Where the data of a member are.
@@ -197,7 +200,8 @@ pub(crate) fn after_end(bytes: u64) -> Option<Gap> {
 impl ArchiveTree {
     /// Reads the headers of the archive in `map`, and not the data. Members after a damaged header are lost.
     pub(crate) fn new(path: &Path, map: MappedFile, limits: &Limits) -> ArchiveTree {
-        let mut tree = ArchiveTree { map, members: HashMap::new(), first: None, damage: None, gaps: Vec::new() };
+        let (members, extents) = (HashMap::new(), Extents::default());
+        let mut tree = ArchiveTree { map, members, first: None, damage: None, gaps: Vec::new(), extents };
         let mut gaps = GapList::new(limits.gap_bytes);
         let mut names = ArchiveNames::new(limits);
         let mut parser = Parser::new(limits.tar_extension_bytes);
@@ -261,7 +265,7 @@ impl ArchiveTree {
                 None
             }
             hash_map::Entry::Occupied(known) => {
-                (!is_same(&self.map, known.get(), &member)).then(|| repeated(known.key()))
+                (!is_same(&self.map, &mut self.extents, known.get(), &member)).then(|| repeated(known.key()))
             }
         }
     }
@@ -311,7 +315,7 @@ impl Tree for ArchiveTree {
             Some((_, Data { at, stored, sparse })) => {
                 let region = self.map.region().part(*at..at + stored);
                 Fetched::Blob(match sparse {
-                    Some(entry) => Blob::Stream(Box::new(entry.contents(RegionReader::new(region)))),
+                    Some(entry) => without_holes(entry, RegionReader::new(region)),
                     None => Blob::Mapped(region),
                 })
             }
@@ -325,13 +329,21 @@ impl Tree for ArchiveTree {
     }
 }
 
-/// Whether two members of one name have the same data.
-fn is_same(map: &[u8], first: &Member<Data>, second: &Member<Data>) -> bool {
+/// A sparse file in an archive, of which `stored` has the bytes: its holes permit no work.
+pub(crate) fn without_holes<'a>(entry: &Entry, stored: impl Read + Send + 'a) -> Blob<'a> {
+    let compressed = CompressedBytes::default();
+    let contents = entry.contents(compressed.counting(stored)).with_few_holes();
+    Blob::Decompressed(Box::new(contents), compressed)
+}
+
+/// Whether two members of one name have the same data, as far as its holes are counted by `extents`.
+fn is_same(map: &MappedFile, extents: &mut Extents, first: &Member<Data>, second: &Member<Data>) -> bool {
     match (first, second) {
         (Member::Link(first), Member::Link(second)) => first == second,
         (Member::Data(first), Member::Data(second)) => {
             let bytes = |data: &Data| map.get(data.at..data.at + data.stored);
-            first.stored == second.stored && bytes(first) == bytes(second)
+            let mut is_read = |data: &Data| extents.all(&map.region(), data.at..data.at + data.stored).is_ok();
+            first.stored == second.stored && is_read(first) && is_read(second) && bytes(first) == bytes(second)
         }
         _ => false,
     }

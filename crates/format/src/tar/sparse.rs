@@ -5,6 +5,7 @@
 use std::io::{self, Read};
 
 use super::{Entry, TarError};
+use crate::holes::HoleLimit;
 use crate::pax;
 
 /// Stored bytes of a file that are adjacent in it.
@@ -60,7 +61,7 @@ impl Entry {
     /// The contents of the file, with its holes as zeros. `data` has the stored bytes.
     pub fn contents<R: Read>(&self, data: R) -> Contents<R> {
         let map = self.sparse.clone().unwrap_or_else(|| vec![(0, self.stored)]);
-        Contents { data, map: map.into_iter(), at: 0, size: self.size, piece: None }
+        Contents { data, map: map.into_iter(), at: 0, size: self.size, piece: None, holes: None }
     }
 }
 
@@ -73,6 +74,16 @@ pub struct Contents<R> {
     size: u64,
     /// Offset and length of the piece that comes next, or is being read.
     piece: Option<(u64, u64)>,
+    /// What may be read of holes, if there is a limit.
+    holes: Option<HoleLimit>,
+}
+
+impl<R> Contents<R> {
+    /// Fails where far more of the file is holes than it has bytes.
+    #[must_use]
+    pub fn with_few_holes(self) -> Contents<R> {
+        Contents { holes: Some(HoleLimit::default()), ..self }
+    }
 }
 
 impl<R: Read> Read for Contents<R> {
@@ -89,6 +100,7 @@ impl<R: Read> Read for Contents<R> {
             let wanted = |from: u64, to: u64| usize::try_from(to - from).unwrap_or(usize::MAX).min(buffer.len());
             if self.at < start {
                 let count = wanted(self.at, start);
+                self.holes.as_mut().map_or(Ok(()), |holes| holes.hole(count as u64))?;
                 buffer[..count].fill(0);
                 self.at += count as u64;
                 return Ok(count);
@@ -101,6 +113,7 @@ impl<R: Read> Read for Contents<R> {
             }
             let count = wanted(self.at, end);
             let count = self.data.read(&mut buffer[..count])?;
+            self.holes.iter_mut().for_each(|holes| holes.data(count as u64));
             self.at += count as u64;
             return Ok(count);
         }
@@ -159,6 +172,17 @@ mod tests {
         let entry = entry(vec![(0, 3)], 9, 3);
         assert_eq!(entry.runs().len(), 2);
         assert_eq!(entry.runs().iter().map(|run| run.length).sum::<u64>(), 9);
+    }
+
+    #[test]
+    fn a_terabyte_of_holes_is_not_read() {
+        let entry = entry(vec![(0, 1), (1 << 40, 1)], 2, (1 << 40) + 1);
+        let mut contents = entry.contents(&b"xy"[..]).with_few_holes();
+        let error = io::copy(&mut contents, &mut io::sink()).unwrap_err();
+        assert!(error.to_string().contains("holes"), "{error}");
+        let few = self::entry(vec![(0, 1), (1 << 20, 1)], 2, (1 << 20) + 1);
+        let read = io::copy(&mut few.contents(&b"xy"[..]).with_few_holes(), &mut io::sink());
+        assert_eq!(read.unwrap(), (1 << 20) + 1);
     }
 
     proptest! {

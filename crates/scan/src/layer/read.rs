@@ -14,7 +14,7 @@ use layersift_format::compression::{
     Codec, CompressedBytes, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, UndecodedPart, WholeReads, read_full,
     read_until_error,
 };
-use layersift_format::{Blob, CancelReason, Cancellation, Region, RegionReader};
+use layersift_format::{Blob, CancelReason, Cancellation, Extents, Region, RegionReader};
 use layersift_model::{Algorithm, Digest, Gap, GapReason, Hasher, Limits};
 
 use crate::layer_work::{LayerWork, decompressed, too_much_work};
@@ -133,6 +133,7 @@ impl<'r> LayerReader<'r> {
         let mut start = 0;
         let mut hashed = 0;
         let mut released = 0;
+        let mut extents = Extents::default();
         while hashed < bytes.len() {
             if let Some(reason) = self.cancellation.reason() {
                 pass.stop(cancelled(reason));
@@ -148,7 +149,16 @@ impl<'r> LayerReader<'r> {
             }
             let end = (hashed + fresh).min(bytes.len());
             let window = Bytes::Mapped(bytes.part(start..end));
-            self.add_blob_bytes((end - hashed) as u64);
+            match extents.all(bytes, hashed..end) {
+                Ok(data) => {
+                    self.add_blob_bytes(data);
+                    self.work.add((end - hashed) as u64 - data);
+                }
+                Err(error) => {
+                    pass.stop(unreadable(&error));
+                    break;
+                }
+            }
             if !self.work.add(0) {
                 pass.stop(too_much_work());
             }
