@@ -92,6 +92,37 @@ fn examples_are_found_by_nothing_else() {
 }
 
 #[test]
+fn masks_are_no_secrets() {
+    let mut wrong = Vec::new();
+    let rules = Ruleset::for_prompts(&[]).unwrap().with_built_in_examples().unwrap();
+    let scanner = Analyzer::new(rules.clone(), Options::default()).unwrap();
+    let mut tried = 0;
+    for rule in &rules.signatures {
+        for (index, example) in rule.examples.iter().enumerate().filter(|(_, example)| example.hex.is_none()) {
+            let findings = scanner.bytes(&rule.place(), example.input.as_bytes()).findings;
+            let found = findings.iter().filter(|one| one.rule.id == rule.id).find_map(|one| one.secret.as_ref());
+            let found = found.and_then(|secret| String::from_utf8(secret.reveal().to_vec()).ok());
+            let Some(secret) = example.secret.clone().or(found).filter(|one| example.input.contains(one)) else {
+                continue;
+            };
+            let mask = layersift_model::mask::of(&rule.id);
+            let masked = example.input.replace(&secret, &mask);
+            tried += 1;
+            for again in scanner.bytes(&rule.place(), masked.as_bytes()).findings {
+                let secret = again.secret.as_ref().map(|secret| String::from_utf8_lossy(secret.reveal()).into_owned());
+                // A command is found whatever it holds.
+                let is_command = again.rule.id != rule.id && again.rule.id.starts_with("prompt.");
+                if !is_command && secret.is_some_and(|secret| secret.contains("MASKED") || mask.contains(&secret)) {
+                    wrong.push(format!("{} example {index}: {} finds {masked:?}", rule.id, again.rule.id));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(tried > 1000, "{tried}");
+}
+
+#[test]
 fn every_example_holds_a_keyword_of_its_signature() {
     // EncodedKeywords of disguises are made of keywords: a match without one would not be seen in disguise.
     for rule in rules().signatures.iter().filter(|rule| rule.confirm.parser.is_none()) {

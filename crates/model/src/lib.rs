@@ -19,6 +19,7 @@ mod key_bytes;
 mod layer_key;
 mod layer_report;
 mod limits;
+pub mod mask;
 pub mod parse;
 mod path;
 mod percent;

@@ -14,7 +14,7 @@ const MOST_PRECISE: usize = 64;
 
 /// What stands in place of a secret.
 pub(crate) fn mask(rule: &str) -> String {
-    format!("[MASKED {rule}]")
+    layersift_model::mask::of(rule)
 }
 
 /// The changes to a body.

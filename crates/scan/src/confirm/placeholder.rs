@@ -1,4 +1,8 @@
-//! Placeholders: values that stand in for a secret, and values that documentation prints.
+//! Placeholders: values that stand in for a secret, values that documentation prints, and the masks of redacted copies.
+
+use std::ops::Range;
+
+use layersift_model::mask;
 
 /// Words that make a value a placeholder wherever they occur in it, in lower case.
 const WORDS: [&[u8]; 28] = [
@@ -32,6 +36,9 @@ const WORDS: [&[u8]; 28] = [
     b"not-a-real",
 ];
 
+/// The most quotation marks and blanks before a mask in a value.
+const MOST_QUOTES: usize = 4;
+
 /// Whole values that documentation prints, in lower case.
 const VALUES: [&[u8]; 14] = [
     b"password",
@@ -54,6 +61,21 @@ const VALUES: [&[u8]; 14] = [
 pub fn is_placeholder(value: &[u8]) -> bool {
     let lower = value.to_ascii_lowercase();
     VALUES.contains(&&lower[..]) || has_placeholder_word(&lower) || is_variable(&lower) || is_repetitive(&lower)
+}
+
+/// Whether `span` of `bytes` begins with a mask or lies in one: something stands in the place of a secret.
+pub(crate) fn is_masked(bytes: &[u8], span: &Range<usize>) -> bool {
+    let opening = mask::OPENING.as_bytes();
+    let value = bytes.get(span.start..).unwrap_or_default();
+    let quotes = value.iter().take(MOST_QUOTES).take_while(|byte| b"\"'\\` ".contains(byte)).count();
+    if value.get(quotes..).and_then(mask::length).is_some() {
+        return true;
+    }
+    let first = span.start.saturating_sub(mask::LONGEST);
+    let last = bytes.len().min(span.start + opening.len() - 1);
+    let near = bytes.get(first..last).unwrap_or_default();
+    let around = memchr::memmem::rfind(near, opening).and_then(|at| bytes.get(first + at..));
+    around.is_some_and(|mask| mask::length(mask).is_some_and(|length| mask.len() - value.len() < length))
 }
 
 /// Whether `lower`, a value in lower case, contains a word that only placeholders contain.
@@ -117,6 +139,32 @@ mod tests {
         for value in ["hunter2", "Tr0ub4dor&3", "9f86d081884c7d65", "pa$$word-4711", "sk_live_4eC39HqLyjWDarjtT1zdp7dc"]
         {
             assert!(!is_placeholder(value.as_bytes()), "{value}");
+        }
+    }
+
+    #[test]
+    fn masks_hide_what_begins_with_them_and_what_is_in_them() {
+        let is_masked = |text: &str, value: &str| {
+            let start = text.find(value).unwrap();
+            is_masked(text.as_bytes(), &(start..start + value.len()))
+        };
+        for (text, value) in [
+            ("curl -u bob:[MASKED some.rule] https://x", "[MASKED"),
+            ("password=[MASKED some.rule]", "MASKED some"),
+            ("password=[MASKED some.rule]", "some.rule"),
+            ("password=\"[MASKED some.rule]\"", "\"[MASKED some.rule]\""),
+            ("[MASKED some.rule]", "[MASKED some.rule]"),
+        ] {
+            assert!(is_masked(text, value), "{text}: {value}");
+        }
+        for (text, value) in [
+            ("[MASKED some.rule] password=k3Vq", "k3Vq"),
+            ("password=[MASKED", "[MASKED"),
+            ("password=[MASKED K3Vq]", "[MASKED"),
+            ("[MASKED some.rule]k3Vq", "k3Vq"),
+            ("k3Vq[MASKED some.rule]", "k3Vq"),
+        ] {
+            assert!(!is_masked(text, value), "{text}: {value}");
         }
     }
 }

@@ -205,7 +205,7 @@ impl CompiledRule {
             Some(parser) => parser.judge(bytes, whole, scratch),
             None => {
                 let mut is_rejected = |regex: &Expression| regex.is_match(&bytes[whole.clone()], scratch);
-                if self.reject_match.iter().any(&mut is_rejected) {
+                if self.reject_match.iter().any(&mut is_rejected) || is_masked(bytes, [&secret, &value]) {
                     return Judgement::Rejected;
                 }
                 match self.judge_token(&bytes[secret.clone()], secret, &bytes[value], scratch) {
@@ -268,6 +268,11 @@ impl Parser {
             _ => Judgement::Rejected,
         }
     }
+}
+
+/// Whether one of `spans` is no secret but a mask of one.
+fn is_masked(bytes: &[u8], spans: [&Range<usize>; 2]) -> bool {
+    spans.iter().any(|span| placeholder::is_masked(bytes, span))
 }
 
 /// Whether `text` spells bytes that can be a key.
