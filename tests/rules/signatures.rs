@@ -91,6 +91,40 @@ fn examples_are_found_by_nothing_else() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// A secret that took the quotation mark after it would leave a body that is no JSON behind, once it is masked.
+#[test]
+fn secrets_end_with_the_json_string_that_they_are_in() {
+    let mut wrong = Vec::new();
+    let mut tried = 0;
+    for rule in rules().signatures.iter().filter(|rule| rule.confirm.parser.is_none()) {
+        for (index, example) in rule.examples.iter().enumerate().filter(|(_, example)| example.hex.is_none()) {
+            let findings = scanner().bytes(&rule.place(), example.input.as_bytes()).findings;
+            let found = findings.iter().filter(|one| one.rule.id == rule.id).find_map(|one| one.secret.as_ref());
+            let Some(secret) = found.and_then(|secret| String::from_utf8(secret.reveal().to_vec()).ok()) else {
+                continue;
+            };
+            let Some(end) = example.input.find(&secret).map(|at| at + secret.len()) else { continue };
+            if secret.contains(['"', '\\']) {
+                continue;
+            }
+            tried += 1;
+            let inner = json!([example.input[..end], "more", {"other": "text, and more"}]).to_string();
+            let twice = json!({"arguments": inner, "name": "f", "more": [1, 2, "of the text"]}).to_string();
+            let spaced = inner.replace("\",", "\", ");
+            for text in [inner, twice, spaced] {
+                for again in scanner().bytes(&rule.place(), text.as_bytes()).findings {
+                    let swallows = |secret: &[u8]| secret.contains(&b'"') || secret.ends_with(b"\\");
+                    if again.secret.as_ref().is_some_and(|secret| swallows(secret.reveal())) {
+                        wrong.push(format!("{} example {index}: {} finds {text}", rule.id, again.rule.id));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(tried > 1000, "{tried}");
+}
+
 #[test]
 fn masks_are_no_secrets() {
     let mut wrong = Vec::new();

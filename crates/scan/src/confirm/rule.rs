@@ -190,7 +190,8 @@ impl CompiledRule {
         let [secrets @ .., value] = groups;
         let secret = secrets.into_iter().flatten().find(|group| !group.is_empty()).unwrap_or(whole);
         let value = value.unwrap_or(secret);
-        Some(Match { whole: whole.range(), secret: secret.range(), value: value.range() })
+        let [secret, value] = [secret, value].map(|span| before_quote(bytes, span.range()));
+        Some(Match { whole: whole.range(), secret, value })
     }
 
     /// The greatest length of a match in bytes; unbounded patterns were rejected before.
@@ -268,6 +269,17 @@ impl Parser {
             _ => Judgement::Rejected,
         }
     }
+}
+
+/// `span` without the backslash before the quotation mark that ends the string: it belongs to that.
+fn before_quote(bytes: &[u8], span: Range<usize>) -> Range<usize> {
+    if bytes.get(span.end) != Some(&b'"') {
+        return span;
+    }
+    let inside = bytes.get(span.clone()).unwrap_or_default();
+    let backslashes = inside.iter().rev().take_while(|byte| **byte == b'\\').count();
+    let belongs = backslashes % 2 == 1 && backslashes < span.len();
+    if belongs { span.start..span.end - backslashes } else { span }
 }
 
 /// Whether one of `spans` is no secret but a mask of one.
