@@ -184,7 +184,7 @@ fn lines(rules: &Ruleset) -> Vec<Line> {
 /// The pattern of a signature and its further conditions.
 fn signature(rule: &Signature) -> String {
     let Confirm { min_entropy, min_classes, checksum, parser, reject, reject_matches, .. } = &rule.confirm;
-    let Confirm { keep_placeholders, key_bytes, random_key, .. } = &rule.confirm;
+    let Confirm { keep_placeholders, key_bytes, random_key, passed_to_cipher, .. } = &rule.confirm;
     let mut parts = vec![rule.pattern.clone()];
     if !rule.paths.is_empty() {
         parts.push(format!("only in {}", rule.paths.join(", ")));
@@ -206,6 +206,9 @@ fn signature(rule: &Signature) -> String {
     }
     if *random_key {
         parts.push("spells random bytes of the length of a key, which are in no standard".into());
+    }
+    if *passed_to_cipher {
+        parts.push("passed to a function in the place of its key".into());
     }
     if !keep_placeholders {
         parts.push("not a placeholder".into());

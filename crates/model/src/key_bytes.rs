@@ -20,7 +20,7 @@ const MOST_DEPTH: usize = 4;
 const LONGEST: usize = 4096;
 
 /// What stands before and after a number to say that it is a byte.
-const CASTS: [&str; 3] = ["(byte)", "(sbyte)", "(uint8_t)"];
+const CASTS: [&str; 5] = ["(byte)", "(sbyte)", "(uint8_t)", "(char)", "(unsigned char)"];
 const TYPES: [&str; 7] = [".toByte()", ".toUByte()", ".toByte", ".toUByte", "u8", "u", "U"];
 
 /// The bytes of the key that `text` spells; `None` if it spells none, as most texts. What is decoded may be text again,
@@ -44,7 +44,8 @@ fn decoded(text: &[u8]) -> Option<Vec<u8>> {
     let text = whole.trim();
     // The first or last byte of a literal may be a blank.
     let literal = || escapes(whole).or_else(|| escapes(text));
-    let bytes = hex(text).or_else(literal).or_else(|| list(text)).or_else(|| base64(text))?;
+    let bytes =
+        hex(text).or_else(|| characters(text)).or_else(literal).or_else(|| list(text)).or_else(|| base64(text))?;
     LENGTHS.contains(&bytes.len()).then_some(bytes)
 }
 
@@ -58,10 +59,11 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     STANDARD_ANY.decode(text).or_else(|_| URL_ANY.decode(text)).ok()
 }
 
-/// The inside of a literal of which at least one byte is written as `\x0f`, as Python shows bytes and C, Go and Rust
-/// write them; characters that can be printed stand for themselves.
+/// The inside of a literal of which at least one byte is written as `\x0f`, `\017` or `\u000f`, as Python shows bytes and
+/// C, Go, JavaScript and Rust write them; characters that can be printed stand for themselves.
 fn escapes(text: &str) -> Option<Vec<u8>> {
-    if !text.contains("\\x") {
+    let is_number = |pair: &[u8]| pair[0] == b'\\' && matches!(pair[1], b'x' | b'u' | b'0'..=b'7');
+    if !text.as_bytes().windows(2).any(is_number) {
         return None;
     }
     let (mut bytes, mut rest) = (Vec::new(), text);
@@ -82,7 +84,11 @@ fn escaped(escape: &str) -> Option<(u8, usize)> {
     let simple = |value: u8| Some((value, 2));
     match escape.bytes().next()? {
         b'x' => Some((byte(escape.get(1..3)?, 16)?, 4)),
-        b'0' => simple(0),
+        b'u' => Some((byte(escape.get(1..5)?.strip_prefix("00")?, 16)?, 6)),
+        b'0'..=b'7' => {
+            let digits = escape.bytes().take(3).take_while(|digit| matches!(digit, b'0'..=b'7')).count();
+            Some((u8::from_str_radix(escape.get(..digits)?, 8).ok()?, digits + 1))
+        }
         b'a' => simple(7),
         b'b' => simple(8),
         b't' => simple(b'\t'),
@@ -115,7 +121,8 @@ fn list(text: &str) -> Option<Vec<u8>> {
 fn words(items: &[&str]) -> Option<Vec<u8>> {
     const SUFFIXES: [&str; 6] = ["_u32", "_u64", "u32", "u64", "n", ""];
     let digits = |item: &str| {
-        let digits = item.strip_prefix("0x")?.trim_end_matches(['u', 'U', 'l', 'L']);
+        let digits =
+            item.strip_prefix("0x").or_else(|| item.strip_prefix("0X"))?.trim_end_matches(['u', 'U', 'l', 'L']);
         let digits = SUFFIXES.iter().find_map(|suffix| digits.strip_suffix(suffix))?;
         matches!(digits.len(), 8 | 16).then(|| digits.to_string())
     };
@@ -130,6 +137,26 @@ fn words(items: &[&str]) -> Option<Vec<u8>> {
         bytes.extend(word.to_le_bytes().into_iter().take(width / 2));
     }
     Some(bytes)
+}
+
+/// The bytes of characters between apostrophes, such as `'\x0f', 'A'`.
+fn characters(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut rest) = (Vec::new(), text);
+    while !rest.is_empty() {
+        rest = CASTS.iter().find_map(|cast| rest.strip_prefix(cast)).unwrap_or(rest).trim_start();
+        rest = rest.strip_prefix('b').unwrap_or(rest).strip_prefix('\'')?;
+        let (value, length) = match rest.strip_prefix('\\') {
+            Some(escape) if escape.starts_with('x') && escape.get(2..3) == Some("'") => {
+                (byte(escape.get(1..2)?, 16)?, 3)
+            }
+            Some(escape) => escaped(escape)?,
+            None => (rest.bytes().next().filter(|byte| matches!(byte, b' '..=b'~'))?, 1),
+        };
+        bytes.push(value);
+        rest = rest.get(length..)?.strip_prefix('\'')?.trim_start();
+        rest = rest.strip_prefix(',').unwrap_or(rest).trim_start();
+    }
+    (!bytes.is_empty()).then_some(bytes)
 }
 
 /// A list without the comments of C, Python and shells.
@@ -204,6 +231,13 @@ mod tests {
             joined(&|byte| format!("0x{byte:02X}.toByte()"), ", "),
             joined(&|byte| format!("\\x{byte:02x}"), ""),
             joined(&|byte| byte.escape_ascii().to_string(), ""),
+            joined(&|byte| format!("\\{byte:03o}"), ""),
+            joined(&|byte| format!("\\u{byte:04x}"), ""),
+            joined(&|byte| format!("0X{byte:02X}"), ", "),
+            words(4).join(", ").replace("0x", "0X"),
+            joined(&|byte| format!("'\\x{byte:02x}'"), ","),
+            joined(&|byte| format!("b'{}'", byte.escape_ascii()), ", "),
+            joined(&|byte| format!("(char)'\\{byte:o}'"), ",\n"),
             STANDARD_ANY.encode(&key),
             URL_ANY.encode(&key).trim_end_matches('=').to_string(),
             STANDARD_ANY.encode(joined(&|byte| format!("{byte:02x}"), "")),

@@ -236,6 +236,9 @@ pub struct Confirm {
     /// Whether the secret must spell bytes that can be a key: of the length of one, random, and in no standard.
     #[serde(default, alias = "random_key")]
     pub random_key: bool,
+    /// Whether a call that takes a key must follow, with the group `name` in its place.
+    #[serde(default, alias = "passed_to_cipher")]
+    pub passed_to_cipher: bool,
 }
 
 /// Conditions that only rules in the formats of other scanners have. Their expressions, like those of

@@ -13,6 +13,7 @@ mod globs;
 pub mod jwt;
 pub mod keys;
 mod keywords;
+mod passed;
 pub mod placeholder;
 mod time;
 

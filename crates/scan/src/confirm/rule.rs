@@ -8,7 +8,7 @@ use super::files::PathExpressions;
 use super::keys::{self, PrivateKey, Reject};
 use super::keywords::Keywords;
 use super::scratch::Scratch;
-use super::{cipher, entropy, placeholder};
+use super::{cipher, entropy, passed, placeholder};
 use layersift_model::{Secret, key_bytes};
 use layersift_rules::{Confirm, Signature};
 
@@ -110,7 +110,7 @@ const PARSERS: [(&str, Parser); 29] = [
 ];
 
 /// The names of groups: of the first four, the first that is not empty is the secret.
-const GROUPS: [&str; 5] = ["secret", "secret2", "secret3", "secret4", "value"];
+const GROUPS: [&str; 7] = ["secret", "secret2", "secret3", "secret4", "value", "name", "name2"];
 
 /// A match of the expression of a rule.
 pub(super) struct Match {
@@ -119,6 +119,8 @@ pub(super) struct Match {
     secret: Range<usize>,
     /// What has to be random.
     value: Range<usize>,
+    /// What the secret is called.
+    name: Option<Range<usize>>,
 }
 
 pub(super) struct CompiledRule {
@@ -139,6 +141,7 @@ pub(super) struct CompiledRule {
     keep_placeholders: bool,
     is_key: bool,
     must_be_random: bool,
+    must_be_passed: bool,
 }
 
 impl CompiledRule {
@@ -176,6 +179,7 @@ impl CompiledRule {
             keep_placeholders: *keep_placeholders,
             is_key: signature.confirm.key_bytes,
             must_be_random: signature.confirm.random_key,
+            must_be_passed: signature.confirm.passed_to_cipher,
         })
     }
 
@@ -187,11 +191,12 @@ impl CompiledRule {
     /// The leftmost match that begins at or after `at`.
     pub(super) fn match_at(&self, bytes: &[u8], at: usize, scratch: &mut Scratch) -> Option<Match> {
         let (whole, groups) = self.expression.groups_at(bytes, at, GROUPS, scratch)?;
-        let [secrets @ .., value] = groups;
+        let [secrets @ .., value, name, other_name] = groups;
         let secret = secrets.into_iter().flatten().find(|group| !group.is_empty()).unwrap_or(whole);
         let value = value.unwrap_or(secret);
+        let name = name.or(other_name).map(|name| name.range());
         let [secret, value] = [secret, value].map(|span| before_quote(bytes, span.range()));
-        Some(Match { whole: whole.range(), secret, value })
+        Some(Match { whole: whole.range(), secret, value, name })
     }
 
     /// The greatest length of a match in bytes; unbounded patterns were rejected before.
@@ -201,12 +206,15 @@ impl CompiledRule {
 
     /// Decides on a match in `bytes`.
     pub(super) fn judge(&self, bytes: &[u8], found: Match, scratch: &mut Scratch) -> Judgement {
-        let Match { whole, secret, value } = found;
+        let Match { whole, secret, value, name } = found;
         match self.parser {
             Some(parser) => parser.judge(bytes, whole, scratch),
             None => {
                 let mut is_rejected = |regex: &Expression| regex.is_match(&bytes[whole.clone()], scratch);
                 if self.reject_match.iter().any(&mut is_rejected) || is_masked(bytes, [&secret, &value]) {
+                    return Judgement::Rejected;
+                }
+                if self.must_be_passed && !is_passed(bytes, &whole, name, scratch) {
                     return Judgement::Rejected;
                 }
                 match self.judge_token(&bytes[secret.clone()], secret, &bytes[value], scratch) {
@@ -280,6 +288,14 @@ fn before_quote(bytes: &[u8], span: Range<usize>) -> Range<usize> {
     let backslashes = inside.iter().rev().take_while(|byte| **byte == b'\\').count();
     let belongs = backslashes % 2 == 1 && backslashes < span.len();
     if belongs { span.start..span.end - backslashes } else { span }
+}
+
+/// Whether what is called `name` in the match `whole` is the key of a call behind it.
+fn is_passed(bytes: &[u8], whole: &Range<usize>, name: Option<Range<usize>>, scratch: &mut Scratch) -> bool {
+    scratch.work += passed::WORK;
+    // Another window may not contain bytes beyond the reach.
+    let behind = bytes.get(whole.end..bytes.len().min(whole.start + super::REACH)).unwrap_or_default();
+    name.and_then(|name| bytes.get(name)).is_some_and(|name| passed::is_key(name, behind))
 }
 
 /// Whether one of `spans` is no secret but a mask of one.

@@ -1,0 +1,161 @@
+//! Whether a program passes a constant to a cipher: then it is a key, whatever it is called.
+
+/// The number of bytes behind a constant that a call is looked for in.
+const NEAR: usize = 4096;
+
+/// The most bytes of the arguments of a call.
+const MOST_ARGUMENTS: usize = 400;
+
+/// The work of looking for calls.
+pub(super) const WORK: u64 = NEAR as u64;
+
+/// The last part of the names of functions that take a key, and its place among their arguments.
+const FUNCTIONS: [(&str, usize); 66] = [
+    ("EVP_EncryptInit", 2),
+    ("EVP_DecryptInit", 2),
+    ("EVP_CipherInit", 2),
+    ("EVP_EncryptInit_ex", 3),
+    ("EVP_DecryptInit_ex", 3),
+    ("EVP_CipherInit_ex", 3),
+    ("EVP_EncryptInit_ex2", 2),
+    ("EVP_DecryptInit_ex2", 2),
+    ("EVP_CipherInit_ex2", 2),
+    ("EVP_PKEY_new_mac_key", 2),
+    ("AES_set_encrypt_key", 0),
+    ("AES_set_decrypt_key", 0),
+    ("Camellia_set_key", 0),
+    ("BF_set_key", 2),
+    ("RC4_set_key", 2),
+    ("HMAC", 1),
+    ("HMAC_Init_ex", 1),
+    ("AES_init_ctx", 1),
+    ("AES_init_ctx_iv", 1),
+    ("mbedtls_aes_setkey_enc", 1),
+    ("mbedtls_aes_setkey_dec", 1),
+    ("mbedtls_cipher_setkey", 1),
+    ("mbedtls_chachapoly_setkey", 1),
+    ("mbedtls_gcm_setkey", 2),
+    ("mbedtls_md_hmac", 1),
+    ("gcry_cipher_setkey", 1),
+    ("gcry_md_setkey", 1),
+    ("aes128_set_encrypt_key", 1),
+    ("aes256_set_encrypt_key", 1),
+    ("wc_AesSetKey", 1),
+    ("wc_AesGcmSetKey", 1),
+    ("BCryptGenerateSymmetricKey", 4),
+    ("crypto_secretbox", 4),
+    ("crypto_secretbox_easy", 4),
+    ("crypto_secretbox_open_easy", 4),
+    ("crypto_auth", 3),
+    ("crypto_aead_aes256gcm_encrypt", 8),
+    ("crypto_aead_aes256gcm_decrypt", 8),
+    ("crypto_aead_chacha20poly1305_ietf_encrypt", 8),
+    ("crypto_aead_chacha20poly1305_ietf_decrypt", 8),
+    ("crypto_aead_xchacha20poly1305_ietf_encrypt", 8),
+    ("crypto_aead_xchacha20poly1305_ietf_decrypt", 8),
+    ("createCipheriv", 1),
+    ("createDecipheriv", 1),
+    ("createHmac", 1),
+    ("importKey", 1),
+    ("aes.NewCipher", 0),
+    ("des.NewTripleDESCipher", 0),
+    ("chacha20poly1305.New", 0),
+    ("chacha20poly1305.NewX", 0),
+    ("hmac.New", 1),
+    ("hmac.new", 0),
+    ("AES.new", 0),
+    ("DES3.new", 0),
+    ("algorithms.AES", 0),
+    ("AESGCM", 0),
+    ("AESCCM", 0),
+    ("ChaCha20Poly1305", 0),
+    ("SecretBox", 0),
+    ("SecretKeySpec", 0),
+    ("new_from_slice", 0),
+    ("from_slice", 0),
+    ("CreateEncryptor", 0),
+    ("CreateDecryptor", 0),
+    ("AesGcm", 0),
+    ("openssl_encrypt", 2),
+];
+
+/// Whether a call in the first bytes of `text` has `name` where a function takes its key.
+pub(super) fn is_key(name: &[u8], text: &[u8]) -> bool {
+    let text = text.get(..NEAR).unwrap_or(text);
+    memchr::memchr_iter(b'(', text).any(|open| {
+        let (before, after) = (text.get(..open).unwrap_or_default(), text.get(open + 1..).unwrap_or_default());
+        let place =
+            FUNCTIONS.iter().find(|(function, _)| is_call_of(function.as_bytes(), before)).map(|(_, place)| *place);
+        place.and_then(|place| argument(after, place)).is_some_and(|argument| has_word(argument, name))
+    })
+}
+
+/// Whether `before`, which a parenthesis follows, ends in `function`.
+fn is_call_of(function: &[u8], before: &[u8]) -> bool {
+    before.strip_suffix(function).is_some_and(|rest| !rest.last().is_some_and(|byte| is_part_of_name(*byte)))
+}
+
+/// The argument number `place` of a call whose arguments `text` begins with.
+fn argument(text: &[u8], place: usize) -> Option<&[u8]> {
+    let (mut depth, mut number, mut start) = (0_usize, 0, 0);
+    for (at, byte) in text.iter().enumerate().take(MOST_ARGUMENTS) {
+        let ends = depth == 0 && matches!(byte, b',' | b')');
+        if ends && number == place {
+            return text.get(start..at);
+        }
+        match byte {
+            b';' => return None,
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.checked_sub(1)?,
+            b',' if depth == 0 => (number, start) = (number + 1, at + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether `name` stands in `text` and is not part of another name.
+fn has_word(text: &[u8], name: &[u8]) -> bool {
+    let is_part = |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(|byte| is_part_of_name(*byte));
+    !name.is_empty()
+        && memchr::memmem::find_iter(text, name)
+            .any(|at| !is_part(at.checked_sub(1)) && !is_part(Some(at + name.len())))
+}
+
+fn is_part_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_key_where_a_function_takes_one() {
+        for text in [
+            "EVP_EncryptInit_ex(c, EVP_aes_256_cbc(), NULL, k, iv);",
+            "};\nint f() {\n  AES_set_encrypt_key(&k[0], 256, &schedule);",
+            "crypto.createCipheriv('aes-256-gcm', Buffer.from(k), iv)",
+            "cipher = AES.new(k, AES.MODE_GCM)",
+            "block, err := aes.NewCipher(k[:])",
+            "let cipher = Aes256Gcm::new_from_slice(&k).unwrap();",
+            "new SecretKeySpec(k, \"AES\")",
+            "f(k); g(iv); HMAC(EVP_sha256(), k, sizeof k, data, n, out, &m);",
+        ] {
+            assert!(is_key(b"k", text.as_bytes()), "{text}");
+        }
+        for text in [
+            "EVP_EncryptInit_ex(c, EVP_aes_256_cbc(), NULL, key, k);",
+            "EVP_EncryptInit_ex(c, EVP_aes_256_cbc(), NULL, kk, iv);",
+            "my_createCipheriv('aes-256-gcm', k, iv)",
+            "f(k)",
+            "createCipheriv('aes-256-gcm'; k",
+            "createCipheriv(",
+            "k",
+        ] {
+            assert!(!is_key(b"k", text.as_bytes()), "{text}");
+        }
+        let far = format!("{}AES.new(k)", " ".repeat(NEAR));
+        assert!(!is_key(b"k", far.as_bytes()));
+    }
+}
