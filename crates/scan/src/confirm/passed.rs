@@ -6,77 +6,80 @@ const NEAR: usize = 4096;
 /// The most bytes of the arguments of a call.
 const MOST_ARGUMENTS: usize = 400;
 
-/// The work of looking for calls.
-pub(super) const WORK: u64 = NEAR as u64;
+/// The work of looking for calls. A name may stand before every other byte.
+pub(super) const WORK: u64 = 8 * NEAR as u64;
 
-/// The last part of the names of functions that take a key, and its place among their arguments.
+/// The longest of these names.
+const LONGEST: usize = 48;
+
+/// The last parts of the names of functions that take a key, and its place among their arguments. They are sorted.
 const FUNCTIONS: [(&str, usize); 66] = [
-    ("EVP_EncryptInit", 2),
-    ("EVP_DecryptInit", 2),
-    ("EVP_CipherInit", 2),
-    ("EVP_EncryptInit_ex", 3),
-    ("EVP_DecryptInit_ex", 3),
-    ("EVP_CipherInit_ex", 3),
-    ("EVP_EncryptInit_ex2", 2),
-    ("EVP_DecryptInit_ex2", 2),
-    ("EVP_CipherInit_ex2", 2),
-    ("EVP_PKEY_new_mac_key", 2),
-    ("AES_set_encrypt_key", 0),
-    ("AES_set_decrypt_key", 0),
-    ("Camellia_set_key", 0),
-    ("BF_set_key", 2),
-    ("RC4_set_key", 2),
-    ("HMAC", 1),
-    ("HMAC_Init_ex", 1),
+    ("AES.new", 0),
+    ("AESCCM", 0),
+    ("AESGCM", 0),
     ("AES_init_ctx", 1),
     ("AES_init_ctx_iv", 1),
-    ("mbedtls_aes_setkey_enc", 1),
-    ("mbedtls_aes_setkey_dec", 1),
-    ("mbedtls_cipher_setkey", 1),
-    ("mbedtls_chachapoly_setkey", 1),
-    ("mbedtls_gcm_setkey", 2),
-    ("mbedtls_md_hmac", 1),
-    ("gcry_cipher_setkey", 1),
-    ("gcry_md_setkey", 1),
+    ("AES_set_decrypt_key", 0),
+    ("AES_set_encrypt_key", 0),
+    ("AesGcm", 0),
+    ("BCryptGenerateSymmetricKey", 4),
+    ("BF_set_key", 2),
+    ("Camellia_set_key", 0),
+    ("ChaCha20Poly1305", 0),
+    ("CreateDecryptor", 0),
+    ("CreateEncryptor", 0),
+    ("DES3.new", 0),
+    ("EVP_CipherInit", 2),
+    ("EVP_CipherInit_ex", 3),
+    ("EVP_CipherInit_ex2", 2),
+    ("EVP_DecryptInit", 2),
+    ("EVP_DecryptInit_ex", 3),
+    ("EVP_DecryptInit_ex2", 2),
+    ("EVP_EncryptInit", 2),
+    ("EVP_EncryptInit_ex", 3),
+    ("EVP_EncryptInit_ex2", 2),
+    ("EVP_PKEY_new_mac_key", 2),
+    ("HMAC", 1),
+    ("HMAC_Init_ex", 1),
+    ("RC4_set_key", 2),
+    ("SecretBox", 0),
+    ("SecretKeySpec", 0),
+    ("aes.NewCipher", 0),
     ("aes128_set_encrypt_key", 1),
     ("aes256_set_encrypt_key", 1),
-    ("wc_AesSetKey", 1),
-    ("wc_AesGcmSetKey", 1),
-    ("BCryptGenerateSymmetricKey", 4),
-    ("crypto_secretbox", 4),
-    ("crypto_secretbox_easy", 4),
-    ("crypto_secretbox_open_easy", 4),
-    ("crypto_auth", 3),
-    ("crypto_aead_aes256gcm_encrypt", 8),
-    ("crypto_aead_aes256gcm_decrypt", 8),
-    ("crypto_aead_chacha20poly1305_ietf_encrypt", 8),
-    ("crypto_aead_chacha20poly1305_ietf_decrypt", 8),
-    ("crypto_aead_xchacha20poly1305_ietf_encrypt", 8),
-    ("crypto_aead_xchacha20poly1305_ietf_decrypt", 8),
+    ("algorithms.AES", 0),
+    ("chacha20poly1305.New", 0),
+    ("chacha20poly1305.NewX", 0),
     ("createCipheriv", 1),
     ("createDecipheriv", 1),
     ("createHmac", 1),
-    ("importKey", 1),
-    ("aes.NewCipher", 0),
+    ("crypto_aead_aes256gcm_decrypt", 8),
+    ("crypto_aead_aes256gcm_encrypt", 8),
+    ("crypto_aead_chacha20poly1305_ietf_decrypt", 8),
+    ("crypto_aead_chacha20poly1305_ietf_encrypt", 8),
+    ("crypto_aead_xchacha20poly1305_ietf_decrypt", 8),
+    ("crypto_aead_xchacha20poly1305_ietf_encrypt", 8),
+    ("crypto_auth", 3),
+    ("crypto_secretbox", 4),
+    ("crypto_secretbox_easy", 4),
+    ("crypto_secretbox_open_easy", 4),
     ("des.NewTripleDESCipher", 0),
-    ("chacha20poly1305.New", 0),
-    ("chacha20poly1305.NewX", 0),
+    ("from_slice", 0),
+    ("gcry_cipher_setkey", 1),
+    ("gcry_md_setkey", 1),
     ("hmac.New", 1),
     ("hmac.new", 0),
-    ("AES.new", 0),
-    ("DES3.new", 0),
-    ("algorithms.AES", 0),
-    ("AESGCM", 0),
-    ("AESCCM", 0),
-    ("ChaCha20Poly1305", 0),
-    ("SecretBox", 0),
-    ("SecretKeySpec", 0),
+    ("importKey", 1),
+    ("mbedtls_aes_setkey_dec", 1),
+    ("mbedtls_aes_setkey_enc", 1),
+    ("mbedtls_chachapoly_setkey", 1),
+    ("mbedtls_cipher_setkey", 1),
+    ("mbedtls_gcm_setkey", 2),
+    ("mbedtls_md_hmac", 1),
     ("new_from_slice", 0),
-    ("from_slice", 0),
-    ("CreateEncryptor", 0),
-    ("CreateDecryptor", 0),
-    ("AesGcm", 0),
     ("openssl_encrypt", 2),
+    ("wc_AesGcmSetKey", 1),
+    ("wc_AesSetKey", 1),
 ];
 
 /// Whether a call in the first bytes of `text` has `name` where a function takes its key.
@@ -84,15 +87,22 @@ pub(super) fn is_key(name: &[u8], text: &[u8]) -> bool {
     let text = text.get(..NEAR).unwrap_or(text);
     memchr::memchr_iter(b'(', text).any(|open| {
         let (before, after) = (text.get(..open).unwrap_or_default(), text.get(open + 1..).unwrap_or_default());
-        let place =
-            FUNCTIONS.iter().find(|(function, _)| is_call_of(function.as_bytes(), before)).map(|(_, place)| *place);
-        place.and_then(|place| argument(after, place)).is_some_and(|argument| has_word(argument, name))
+        place(before).and_then(|place| argument(after, place)).is_some_and(|argument| has_word(argument, name))
     })
 }
 
-/// Whether `before`, which a parenthesis follows, ends in `function`.
-fn is_call_of(function: &[u8], before: &[u8]) -> bool {
-    before.strip_suffix(function).is_some_and(|rest| !rest.last().is_some_and(|byte| is_part_of_name(*byte)))
+/// The place of the key among the arguments of the function whose name `before` ends in.
+fn place(before: &[u8]) -> Option<usize> {
+    let near = before.get(before.len().saturating_sub(LONGEST)..).unwrap_or_default();
+    let start = near.iter().rposition(|byte| !is_part_of_name(*byte) && *byte != b'.').map_or(0, |at| at + 1);
+    let name = near.get(start..)?;
+    let known = |name: &[u8]| {
+        let at = FUNCTIONS.binary_search_by_key(&name, |(function, _)| function.as_bytes()).ok()?;
+        Some(FUNCTIONS.get(at)?.1)
+    };
+    // The last part, the last two, and all.
+    let mut starts = memchr::memrchr_iter(b'.', name).map(|dot| dot + 1).take(2).chain([0]);
+    starts.find_map(|start| known(name.get(start..)?))
 }
 
 /// The argument number `place` of a call whose arguments `text` begins with.
@@ -131,6 +141,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn functions_are_sorted_and_none_is_longer() {
+        assert!(FUNCTIONS.is_sorted_by_key(|(name, _)| name.as_bytes()));
+        assert!(FUNCTIONS.iter().all(|(name, _)| name.len() < LONGEST));
+    }
+
+    #[test]
     fn a_name_is_a_key_where_a_function_takes_one() {
         for text in [
             "EVP_EncryptInit_ex(c, EVP_aes_256_cbc(), NULL, k, iv);",
@@ -138,6 +154,7 @@ mod tests {
             "crypto.createCipheriv('aes-256-gcm', Buffer.from(k), iv)",
             "cipher = AES.new(k, AES.MODE_GCM)",
             "block, err := aes.NewCipher(k[:])",
+            "a = Crypto.Cipher.AES.new(k)",
             "let cipher = Aes256Gcm::new_from_slice(&k).unwrap();",
             "new SecretKeySpec(k, \"AES\")",
             "f(k); g(iv); HMAC(EVP_sha256(), k, sizeof k, data, n, out, &m);",
