@@ -3,10 +3,10 @@
 //! Source: `debug/buildinfo/buildinfo.go` and `runtime/debug/mod.go` of Go.
 
 use layersift_model::{Ecosystem, PackageRecord};
-use object::{File, Object, ObjectSegment};
+use object::{Object, ObjectSegment};
 
 use crate::bytes::{be32, le32, le64, slice};
-use crate::executable::Sections;
+use crate::executable::{File, Sections};
 use crate::fields::{lines, text};
 use crate::kind::Records;
 use crate::work::PARSED;
