@@ -13,6 +13,7 @@ use layersift_model::Digest;
 use crate::changes::{Changes, Held, HeldKind};
 use crate::error::ScrubError;
 use crate::graph::Reader;
+use crate::needles::Needles;
 use crate::plan;
 use crate::request::Request;
 use crate::search::Search;
@@ -107,7 +108,7 @@ impl OldImage<'_> {
             let leads = document.children.iter().any(is_old);
             let names_old = blobs(document).any(|blob| old_blobs.contains(blob));
             let holds = self.blobs_hold(document, old_blobs, found)?
-                | self.has_files(document, old_blobs, found)
+                | self.has_files(document, old_blobs, found)?
                 | self.search.is_in(&document.bytes);
             let is_known = old_manifests.contains(&document.digest) || self.kept.contains(&document.digest);
             if (leads || names_old || holds) && !is_known {
@@ -158,9 +159,14 @@ impl OldImage<'_> {
 
     /// Whether the image of a manifest has a removed file in one of its layers: at its path, through a link, or under
     /// another name.
-    fn has_files(&self, document: &ReachedDocument, old: &HashSet<Digest>, found: &mut Found) -> bool {
+    fn has_files(
+        &self,
+        document: &ReachedDocument,
+        old: &HashSet<Digest>,
+        found: &mut Found,
+    ) -> Result<bool, ScrubError> {
         if self.request.paths.is_empty() || document.config.is_none() {
-            return false;
+            return Ok(false);
         }
         for layer in &document.blobs {
             let is_known = found.surveys.contains_key(layer);
@@ -172,13 +178,13 @@ impl OldImage<'_> {
         }
         let layers: Vec<&Survey> =
             document.blobs.iter().filter_map(|layer| found.surveys.get(layer)?.as_ref()).collect();
-        let with_files = plan::layers_with_files(&layers, (0..layers.len()).collect(), self.request);
+        let with_files = plan::layers_with_files(&layers, (0..layers.len()).collect(), self.request, self.staging)?;
         let digests = with_files.into_iter().filter_map(|index| layers.get(index)).map(|survey| survey.digest.clone());
         let others: Vec<Digest> = digests.filter(|layer| !self.kept.contains(layer) && !old.contains(layer)).collect();
         let has_files = !others.is_empty();
         found.clean.retain(|clean| !others.contains(clean));
         found.held.extend(others);
-        has_files
+        Ok(has_files)
     }
 
     /// The entries of a layer; `None` for what is too short for one.
@@ -188,7 +194,7 @@ impl OldImage<'_> {
             return Err(SurveyError::Blob(io::ErrorKind::NotFound.into()));
         };
         let input = self.staging.reader(blob.into_reader());
-        match survey::survey(input, digest.algorithm(), &[], &mut io::sink()) {
+        match survey::survey(input, digest.algorithm(), &Needles::default(), &mut io::sink()) {
             Err(SurveyError::Archive(EntriesError::Read { at: 0, source }))
                 if source.kind() == io::ErrorKind::UnexpectedEof =>
             {

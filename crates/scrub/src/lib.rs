@@ -15,6 +15,7 @@ mod error;
 mod filler;
 mod graph;
 mod held;
+mod needles;
 mod pack;
 mod plan;
 mod recompress;

@@ -1,16 +1,18 @@
 //! Decides what is changed in each layer, or that a place cannot be done.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 use layersift_format::symlinks::Symlinks;
 use layersift_format::tar::Kind;
-use layersift_model::{ImagePath, Symlink};
+use layersift_model::{Digest, ImagePath, Symlink};
 
 use crate::changes::{Action, Place};
 use crate::edit::{self, Edit};
 use crate::error::ScrubError;
 use crate::filler::{LONG, filler};
 use crate::request::{FoundInFile, Request};
+use crate::staging::Staging;
 use crate::survey::{Survey, Surveyed};
 use crate::whiteout;
 
@@ -25,9 +27,14 @@ pub(crate) struct Plan {
 }
 
 /// Decides about the layers `surveys`. Each of `images` has the indexes of its layers there, base first.
-pub(crate) fn plan(surveys: &[Survey], images: &[Vec<usize>], request: &Request) -> Result<Plan, ScrubError> {
+pub(crate) fn plan(
+    surveys: &[Survey],
+    images: &[Vec<usize>],
+    request: &Request,
+    staging: &Staging,
+) -> Result<Plan, ScrubError> {
     let surveys: Vec<&Survey> = surveys.iter().collect();
-    let planner = Planner { surveys: &surveys, images, request };
+    let planner = Planner { surveys: &surveys, images, request, staging };
     let removed = planner.removed()?;
     let whiteouts = planner.whiteouts(&removed)?;
     let mut plan = Plan { edits: vec![Vec::new(); surveys.len()], places: Vec::new() };
@@ -50,33 +57,44 @@ pub(crate) fn plan(surveys: &[Survey], images: &[Vec<usize>], request: &Request)
 }
 
 /// The indexes of the layers among `surveys` that have one of the wanted files in `image`, under any of its names.
-pub(crate) fn layers_with_files(surveys: &[&Survey], image: Vec<usize>, request: &Request) -> BTreeSet<usize> {
-    let planner = Planner { surveys, images: &[image], request };
-    let (groups, places) = planner.groups();
-    let wanted = request.paths.iter().flat_map(|path| planner.at(path, &places));
+pub(crate) fn layers_with_files(
+    surveys: &[&Survey],
+    image: Vec<usize>,
+    request: &Request,
+    staging: &Staging,
+) -> Result<BTreeSet<usize>, ScrubError> {
+    let planner = Planner { surveys, images: &[image], request, staging };
+    let (groups, places) = planner.groups()?;
+    let wanted = planner.wanted_files(&places).into_values().flatten();
     let wanted: BTreeSet<EntryId> = wanted.map(|id| groups.root(id)).collect();
     let is_wanted = |id: &EntryId| wanted.contains(&groups.root(*id)) && planner.entry(*id).is_file();
-    planner.ids().filter(is_wanted).map(|(layer, _)| layer).collect()
+    Ok(planner.ids().filter(is_wanted).map(|(layer, _)| layer).collect())
 }
 
 struct Planner<'p> {
     surveys: &'p [&'p Survey],
     images: &'p [Vec<usize>],
     request: &'p Request,
+    staging: &'p Staging,
+}
+
+/// The entries of one layer at a path that entries are removed at, by their numbers.
+#[derive(Default)]
+struct AtPath {
+    first_kept: Option<usize>,
+    last_kept: Option<usize>,
+    last_removed: Option<usize>,
 }
 
 impl<'p> Planner<'p> {
     /// The entries that are removed, and the path that each of them was removed for: files at the wanted paths, and
     /// every other name of the same files.
     fn removed(&self) -> Result<BTreeMap<EntryId, ImagePath>, ScrubError> {
-        let (groups, places) = self.groups();
+        let (groups, places) = self.groups()?;
         let mut wanted: HashMap<EntryId, ImagePath> = HashMap::new();
+        let mut seeds = self.wanted_files(&places);
         for path in &self.request.paths {
-            let seeds = self.at(path, &places);
-            if seeds.is_empty() {
-                return Err(self.no_file(path));
-            }
-            for seed in seeds {
+            for seed in seeds.remove(path).ok_or_else(|| self.no_file(path))? {
                 wanted.entry(groups.root(seed)).or_insert_with(|| path.clone());
             }
         }
@@ -89,84 +107,105 @@ impl<'p> Planner<'p> {
         Ok(self.ids().filter_map(in_group).collect())
     }
 
-    /// The files at `path`, in any layer.
-    fn at(&self, path: &ImagePath, places: &RealPlaces) -> Vec<EntryId> {
-        let is_there =
-            |id: &EntryId| self.is_file_at(*id, path) || places.is_at(*id, path) && self.entry(*id).is_file();
-        self.ids().filter(is_there).collect()
+    /// The files at the wanted paths, in any layer.
+    fn wanted_files(&self, places: &RealPlaces) -> HashMap<&'p ImagePath, Vec<EntryId>> {
+        let mut found: HashMap<&ImagePath, Vec<EntryId>> = HashMap::new();
+        for id in self.ids().filter(|id| self.entry(*id).is_file()) {
+            let paths: BTreeSet<&ImagePath> = std::iter::once(&self.entry(id).path).chain(places.of(id)).collect();
+            for path in paths.into_iter().filter_map(|path| self.request.paths.get(path)) {
+                found.entry(path).or_default().push(id);
+            }
+        }
+        found
     }
 
     /// The names of the same file, which are hard links with what they lead to, and where entries are whose directories
     /// are symbolic links.
-    fn groups(&self) -> (Groups, RealPlaces) {
+    fn groups(&self) -> Result<(Groups, RealPlaces), ScrubError> {
         let (mut groups, mut places) = (Groups::default(), RealPlaces::default());
         for image in self.images {
             let mut files = Files::default();
             for &layer in image {
+                self.staging.check()?;
                 for (number, entry) in self.entries(layer).iter().enumerate() {
                     let id = (layer, number);
                     let real = files.links.resolve(&entry.path);
                     if let Some(origin) = files.extract(id, entry, &real) {
                         groups.join(origin, id);
                     }
-                    places.add(id, entry, real);
+                    if self.request.paths.contains(&real) {
+                        places.add(id, entry, real);
+                    }
                 }
             }
         }
-        (groups, places)
+        Ok((groups, places))
     }
 
     /// The removed entries that need a whiteout in their place, because lower layers have something there.
     fn whiteouts(&self, removed: &BTreeMap<EntryId, ImagePath>) -> Result<BTreeSet<EntryId>, ScrubError> {
+        let mut at_paths: HashMap<(usize, &ImagePath), AtPath> = HashMap::new();
+        for &id in removed.keys() {
+            at_paths.entry((id.0, &self.entry(id).path)).or_default().last_removed = Some(id.1);
+        }
+        let mut hidden: BTreeSet<(usize, ImagePath)> = BTreeSet::new();
+        for id in self.ids() {
+            let path = &self.entry(id).path;
+            if let Some(at_path) = at_paths.get_mut(&(id.0, path)).filter(|_| !removed.contains_key(&id)) {
+                at_path.first_kept.get_or_insert(id.1);
+                at_path.last_kept = Some(id.1);
+            }
+            hidden.extend(whiteout::hidden(path).map(|path| (id.0, path)));
+        }
+        let above = self.above_others(removed)?;
         let mut whiteouts = BTreeSet::new();
         for &(layer, number) in removed.keys() {
             let path = &self.entry((layer, number)).path;
-            let at_path = |at: usize, other: &Surveyed| other.path == *path && !removed.contains_key(&(layer, at));
-            let mut others = self.entries(layer).iter().enumerate().filter(|(at, other)| at_path(*at, other));
-            let is_last = (number + 1..self.entries(layer).len())
-                .all(|at| self.entries(layer)[at].path != *path || removed.contains_key(&(layer, at)));
-            if !is_last {
+            let Some(at_path) = at_paths.get(&(layer, path)) else { continue };
+            if at_path.last_kept.is_some_and(|last| last > number) {
                 continue;
             }
-            if others.any(|(at, _)| at < number) {
+            if at_path.first_kept.is_some_and(|first| first < number) {
                 let place = format!("{path} in layer {}", self.surveys[layer].digest);
                 let why = "the layer has several entries at this path, and an earlier one would be seen again";
                 return Err(ScrubError::place(place, why));
             }
-            let hides = self.entries(layer).iter().any(|other| other.path == whiteout::of(path));
-            if !hides && self.has_below(layer, path, removed) {
-                // The last of several is enough.
-                let is_final =
-                    !removed.range((layer, number + 1)..(layer + 1, 0)).any(|(id, _)| self.entry(*id).path == *path);
-                if is_final {
-                    whiteouts.insert((layer, number));
-                }
+            // The last of several is enough.
+            let is_final = at_path.last_removed == Some(number);
+            if is_final && above.contains(&(layer, number)) && !hidden.contains(&(layer, path.clone())) {
+                whiteouts.insert((layer, number));
             }
         }
         Ok(whiteouts)
     }
 
-    /// Whether a layer below `layer`, in any image, has something at or below `path` that stays.
-    fn has_below(&self, layer: usize, path: &ImagePath, removed: &BTreeMap<EntryId, ImagePath>) -> bool {
-        let is_at = |entry: &Surveyed| {
-            let rest = entry.path.as_bytes().strip_prefix(path.as_bytes());
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")) && !whiteout::is_whiteout(&entry.path)
-        };
-        let stays = |below: usize| {
-            let mut entries = self.entries(below).iter().enumerate();
-            entries.any(|(number, entry)| is_at(entry) && !removed.contains_key(&(below, number)))
-        };
-        self.images.iter().any(|image| {
-            let last = image.iter().rposition(|&at| at == layer).unwrap_or(0);
-            image[..last].iter().any(|&below| stays(below))
-        })
+    /// The removed entries at or below whose paths a layer below theirs, in any image, has something that stays.
+    fn above_others(&self, removed: &BTreeMap<EntryId, ImagePath>) -> Result<BTreeSet<EntryId>, ScrubError> {
+        let mut above = BTreeSet::new();
+        for image in self.images {
+            let mut below: BTreeSet<&[u8]> = BTreeSet::new();
+            for &layer in image {
+                self.staging.check()?;
+                let of_layer = removed.range((layer, 0)..(layer + 1, 0)).map(|(id, _)| *id);
+                above.extend(of_layer.filter(|id| has_at_or_below(&below, self.entry(*id).path.as_bytes())));
+                let entries = self.entries(layer).iter().enumerate();
+                let stay = entries.filter(|(number, entry)| {
+                    !removed.contains_key(&(layer, *number)) && !whiteout::is_whiteout(&entry.path)
+                });
+                below.extend(stay.map(|(_, entry)| entry.path.as_bytes()));
+            }
+        }
+        Ok(above)
     }
 
     /// Blanks the wanted secrets in the files that stay.
     fn blank(&self, removed: &BTreeMap<EntryId, ImagePath>, plan: &mut Plan) -> Result<(), ScrubError> {
         let mut wanted: BTreeMap<(EntryId, u64, usize), Option<&FoundInFile>> = BTreeMap::new();
+        let layers = self.layers_by_digest();
         for found in &self.request.in_files {
-            let Some(layer) = self.layer_of(found) else {
+            let [digest, diff_id] = &found.layer;
+            let mut digests = digest.iter().chain(diff_id);
+            let Some(layer) = digests.find_map(|digest| layers.get(digest).copied()) else {
                 return Err(refused(found, "the layer is not one of the image"));
             };
             let Some(number) = found.entry.map(|number| number as usize) else {
@@ -182,7 +221,7 @@ impl<'p> Planner<'p> {
             }
             let offset = found.offset.unwrap_or(0);
             let entry = self.entries(layer).get(number);
-            if !entry.is_some_and(|entry| entry.hits.contains(&(found.secret, offset))) {
+            if !entry.is_some_and(|entry| entry.hits.binary_search(&(found.secret, offset)).is_ok()) {
                 return Err(refused(found, "the file does not hold the value itself at that place"));
             }
             wanted.insert(((layer, number), offset, found.secret), Some(found));
@@ -231,11 +270,11 @@ impl<'p> Planner<'p> {
         ScrubError::NoFile { path: path.to_string(), why }
     }
 
-    fn layer_of(&self, found: &FoundInFile) -> Option<usize> {
-        let [digest, diff_id] = &found.layer;
-        let by_digest = |survey: &&Survey| digest.as_ref() == Some(&survey.digest);
-        let by_diff_id = |survey: &&Survey| diff_id.as_ref() == Some(&survey.diff_id);
-        self.surveys.iter().position(by_digest).or_else(|| self.surveys.iter().position(by_diff_id))
+    /// The layers by the digests of their uncompressed bytes, and by those of their blobs, which come first.
+    fn layers_by_digest(&self) -> HashMap<&'p Digest, usize> {
+        let surveys = || self.surveys.iter().enumerate().rev();
+        let by_diff_id = surveys().map(|(layer, survey)| (&survey.diff_id, layer));
+        by_diff_id.chain(surveys().map(|(layer, survey)| (&survey.digest, layer))).collect()
     }
 
     fn whiteout(&self, layer: usize, entry: &Surveyed) -> Result<Vec<u8>, ScrubError> {
@@ -270,11 +309,6 @@ impl<'p> Planner<'p> {
 
     fn ids(&self) -> impl Iterator<Item = EntryId> {
         (0..self.surveys.len()).flat_map(|layer| (0..self.entries(layer).len()).map(move |number| (layer, number)))
-    }
-
-    fn is_file_at(&self, id: EntryId, path: &ImagePath) -> bool {
-        let entry = self.entry(id);
-        entry.is_file() && entry.path == *path
     }
 }
 
@@ -313,19 +347,19 @@ impl Files {
     }
 }
 
-/// Where entries are whose paths lead through symbolic links.
+/// Where entries are whose paths lead through symbolic links, as far as that is a wanted path.
 #[derive(Default)]
-struct RealPlaces(HashMap<EntryId, Vec<ImagePath>>);
+struct RealPlaces(HashMap<EntryId, BTreeSet<ImagePath>>);
 
 impl RealPlaces {
     fn add(&mut self, id: EntryId, entry: &Surveyed, real: ImagePath) {
         if real != entry.path {
-            self.0.entry(id).or_default().push(real);
+            self.0.entry(id).or_default().insert(real);
         }
     }
 
-    fn is_at(&self, id: EntryId, path: &ImagePath) -> bool {
-        self.0.get(&id).is_some_and(|places| places.contains(path))
+    fn of(&self, id: EntryId) -> impl Iterator<Item = &ImagePath> {
+        self.0.get(&id).into_iter().flatten()
     }
 }
 
@@ -333,6 +367,8 @@ impl RealPlaces {
 #[derive(Default)]
 struct Groups {
     parents: HashMap<EntryId, EntryId>,
+    /// The entries of a group besides its root.
+    sizes: HashMap<EntryId, usize>,
 }
 
 impl Groups {
@@ -344,11 +380,22 @@ impl Groups {
     }
 
     fn join(&mut self, a: EntryId, b: EntryId) {
+        let size = |groups: &Groups, root| groups.sizes.get(&root).copied().unwrap_or(0);
         let (a, b) = (self.root(a), self.root(b));
         if a != b {
-            self.parents.insert(b, a);
+            // The smaller group goes below the larger, so that no root is far.
+            let (root, below) = if size(self, a) < size(self, b) { (b, a) } else { (a, b) };
+            *self.sizes.entry(root).or_default() = size(self, a) + size(self, b) + 1;
+            self.parents.insert(below, root);
         }
     }
+}
+
+/// Whether one of the paths `all` is `path` or below it.
+fn has_at_or_below(all: &BTreeSet<&[u8]>, path: &[u8]) -> bool {
+    let first = [path, b"/"].concat();
+    let mut below = all.range::<[u8], _>((Bound::Included(&first[..]), Bound::Unbounded));
+    all.contains(path) || below.next().is_some_and(|next| next.starts_with(&first))
 }
 
 fn refused(found: &FoundInFile, why: &str) -> ScrubError {

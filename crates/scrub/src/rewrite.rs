@@ -14,6 +14,7 @@ use crate::documents;
 use crate::error::ScrubError;
 use crate::graph::{Blob, Child, Content, Document, Manifest, OCI_CONFIG, OCI_INDEX, Reader};
 use crate::held::OldImage;
+use crate::needles::Needles;
 use crate::plan::{self, Plan};
 use crate::recompress::{self, Written};
 use crate::request::Request;
@@ -171,8 +172,7 @@ struct Layers {
 
 impl Layers {
     fn read(reader: &Reader<'_>, root: &Document, request: &Request, staging: &Staging) -> Result<Layers, ScrubError> {
-        let finders: Vec<Finder<'_>> =
-            request.secrets.iter().map(|secret| Finder::new(secret.value.reveal())).collect();
+        let secrets = Needles::new(request.secrets.iter().map(|secret| secret.value.reveal().to_vec()).collect());
         let (mut surveys, mut by_location) = (Vec::<Survey>::new(), HashMap::new());
         let mut images = Vec::new();
         for image in root.images() {
@@ -181,7 +181,7 @@ impl Layers {
                 let index = match by_location.get(&layer.location) {
                     Some(&known) => known,
                     None => {
-                        let read = survey_layer(reader, layer, &finders, staging)?;
+                        let read = survey_layer(reader, layer, &secrets, staging)?;
                         // An archive may have a layer under two names.
                         let known = surveys.iter().position(|survey| survey.digest == read.digest);
                         let index = known.unwrap_or(surveys.len());
@@ -197,7 +197,7 @@ impl Layers {
             check_diff_ids(image, &indexes, &surveys)?;
             images.push(indexes);
         }
-        let plan = plan::plan(&surveys, &images, request)?;
+        let plan = plan::plan(&surveys, &images, request, staging)?;
         let mut written = HashMap::new();
         for (index, edits) in plan.edits.iter().enumerate().filter(|(_, edits)| !edits.is_empty()) {
             written.insert(index, rewrite_layer(&surveys[index], edits, staging)?);
@@ -218,17 +218,12 @@ impl Layers {
 }
 
 /// Reads a layer, and copies it to `staging`.
-fn survey_layer(
-    reader: &Reader<'_>,
-    layer: &Blob,
-    finders: &[Finder<'_>],
-    staging: &Staging,
-) -> Result<Survey, ScrubError> {
+fn survey_layer(reader: &Reader<'_>, layer: &Blob, secrets: &Needles, staging: &Staging) -> Result<Survey, ScrubError> {
     let name = || layer.digest.as_ref().map_or_else(|| layer.location.0.clone(), Digest::to_string);
     let algorithm = layer.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
     let (mut file, path) = staging.begin()?;
     let input = staging.reader(reader.open(&layer.location)?.into_reader());
-    let read = survey::survey(input, algorithm, finders, &mut file);
+    let read = survey::survey(input, algorithm, secrets, &mut file);
     let read = read.map_err(|error| match error {
         SurveyError::Blob(source) => ScrubError::Blob { layer: name(), source },
         SurveyError::Archive(source) => ScrubError::Layer { layer: name(), source },

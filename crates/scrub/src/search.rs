@@ -2,6 +2,7 @@
 //! string of a JSON document, and in what such a string is in base64. A value is also found in the forms that other
 //! programs write it in, and wherever a scan looks: in archives, and encoded twice.
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -16,11 +17,11 @@ use layersift_format::json::Node;
 use layersift_format::tar::{Entries, Kind};
 use layersift_model::{ImagePath, Secret};
 use layersift_scan::Options;
-use layersift_scan::values::{ValueSearch, Values, parts};
-use memchr::memmem::Finder;
+use layersift_scan::values::{MOST as MOST_VALUES, ValueSearch, Values, parts};
 
 use crate::error::ScrubError;
 use crate::filler::LONG;
+use crate::needles::Needles;
 use crate::staging::Staging;
 
 /// How many bytes are looked at together.
@@ -36,8 +37,8 @@ const DEEPEST: usize = 4;
 /// The most bytes of an extended header of an archive.
 const EXTENDED: u64 = 1 << 20;
 
-/// The most values that a scan looks for.
-const MOST_VALUES: usize = 2_000;
+/// The most bytes of all forms that are looked for. Values beyond [`MOST_VALUES`] do not count as searched anyway.
+const MOST_BYTES: usize = 16 << 20;
 
 /// What values are called that may be words which occur elsewhere, and others.
 const IS_SHORT: &str = "short";
@@ -45,20 +46,15 @@ const IS_LONG: &str = "long";
 
 /// What is looked for.
 pub(crate) struct Search {
-    needles: Vec<Needle>,
-    longest: usize,
+    needles: Needles,
+    /// How the value is written, for each of the needles.
+    forms: Vec<&'static str>,
     /// Looks for the values as a scan does.
     scan: Option<ValueSearch>,
     /// Values that are too short to be looked for, except in documents that may be left out.
-    too_short: Vec<Finder<'static>>,
+    too_short: Needles,
     /// How many values are not looked for.
     unsearched: usize,
-}
-
-struct Needle {
-    /// How the value is written.
-    form: &'static str,
-    finder: Finder<'static>,
 }
 
 /// Where a value is, for people. It never has the value.
@@ -83,36 +79,28 @@ pub(crate) struct Hits {
 impl Search {
     /// Looks for `values` and what is secret in them, on `threads` threads.
     pub(crate) fn new<'s>(values: impl Iterator<Item = &'s Secret>, threads: usize) -> Result<Search, ScrubError> {
-        let mut search = Search { needles: Vec::new(), longest: 0, scan: None, too_short: Vec::new(), unsearched: 0 };
         let (mut wanted, mut count) = (Values::default(), 0);
-        for value in values.map(Secret::reveal) {
+        let (mut needles, mut too_short, mut unsearched) = (Forms::default(), Vec::new(), 0);
+        let mut known = HashSet::new();
+        for value in values.map(Secret::reveal).filter(|value| known.insert(*value)) {
             let parts = parts(value);
             count += parts.len();
             if parts.is_empty() {
-                search.too_short.push(Finder::new(value).into_owned());
+                too_short.push(value.to_vec());
             }
-            search.unsearched += usize::from(parts.is_empty() || count > MOST_VALUES);
+            unsearched += usize::from(parts.is_empty() || count > MOST_VALUES);
             for part in parts {
-                search.add_forms(&part);
+                needles.add(&part);
                 if count <= MOST_VALUES {
                     wanted.add_part(if part.len() >= LONG { IS_LONG } else { IS_SHORT }, part);
                 }
             }
         }
-        if !wanted.is_empty() {
-            search.scan = Some(ValueSearch::new(wanted, Options { threads, ..Options::default() })?);
-        }
-        search.longest = search.needles.iter().map(|needle| needle.finder.needle().len()).max().unwrap_or(0);
-        Ok(search)
-    }
-
-    /// Looks for the bytes of `value` in all its forms, unless it may be a word that occurs elsewhere.
-    fn add_forms(&mut self, value: &[u8]) {
-        for (form, bytes) in forms(value).into_iter().filter(|_| value.len() >= LONG) {
-            if self.needles.iter().all(|known| known.finder.needle() != bytes) {
-                self.needles.push(Needle { form, finder: Finder::new(&bytes).into_owned() });
-            }
-        }
+        let options = Options { threads, ..Options::default() };
+        let scan = if wanted.is_empty() { None } else { Some(ValueSearch::new(wanted, options)?) };
+        let (needles, forms): (Vec<Vec<u8>>, _) = needles.by_bytes.into_iter().unzip();
+        let (needles, too_short) = (Needles::new(needles), Needles::new(too_short));
+        Ok(Search { needles, forms, scan, too_short, unsearched })
     }
 
     /// Whether nothing is looked for.
@@ -128,16 +116,12 @@ impl Search {
     /// Whether a value is in the document `bytes`, or in a text that it holds.
     pub(crate) fn is_in(&self, bytes: &[u8]) -> bool {
         let is_found = self.scan.as_ref().is_some_and(|scan| !scan.in_document(bytes).places.is_empty());
-        is_found || is_in_text(bytes, 0, &|text| self.has_needle(text))
+        is_found || is_in_text(bytes, 0, &|text| self.needles.is_in(text))
     }
 
     /// Whether the document has a value that is too short to be looked for elsewhere.
     pub(crate) fn has_too_short(&self, bytes: &[u8]) -> bool {
-        is_in_text(bytes, 0, &|text| self.too_short.iter().any(|finder| finder.find(text).is_some()))
-    }
-
-    fn has_needle(&self, bytes: &[u8]) -> bool {
-        self.needles.iter().any(|needle| needle.finder.find(bytes).is_some())
+        is_in_text(bytes, 0, &|text| self.too_short.is_in(text))
     }
 
     /// Where in the blob, which is the file at `path`, the values are.
@@ -149,10 +133,10 @@ impl Search {
         let mut unread = None;
         if let Some(scan) = &self.scan {
             let searched = scan.in_blob(path, staging.cancellation())?;
+            let mut known: BTreeSet<Option<String>> = hits.iter().map(|hit| hit.path.clone()).collect();
             for place in searched.places {
                 // The bytes say the same of most places.
-                let is_known = hits.iter().any(|hit| hit.path == place.path);
-                if !is_known || place.is_in_archive {
+                if known.insert(place.path.clone()) || place.is_in_archive {
                     let is_short = !place.names.contains(IS_LONG);
                     hits.push(Hit { place: format!("the value in {}", place.place), path: place.path, is_short });
                 }
@@ -169,20 +153,17 @@ impl Search {
         let found = self.in_stream(&mut staging.reader(File::open(path)?))?;
         let codec = codec_of(path)?;
         if codec == Codec::Plain {
-            for (form, at) in found {
-                hits.push(place(path, codec, form, at)?);
-            }
+            hits.extend(places(path, codec, found, staging)?);
         } else {
             hits.extend(found.into_iter().map(|(form, at)| Hit {
                 place: format!("{form} at byte {at} of the compressed bytes"),
                 path: None,
                 is_short: false,
             }));
-            for (form, at) in with_plain(path, codec, |input| self.in_stream(&mut staging.reader(input)))? {
-                hits.push(place(path, codec, form, at)?);
-            }
+            let found = with_plain(path, codec, |input| self.in_stream(&mut staging.reader(input)))?;
+            hits.extend(places(path, codec, found, staging)?);
         }
-        if hits.is_empty() && is_in_text(&document(path, codec)?, 0, &|text| self.has_needle(text)) {
+        if hits.is_empty() && is_in_text(&document(path, codec)?, 0, &|text| self.needles.is_in(text)) {
             hits.push(Hit { place: "in a string of the document".into(), path: None, is_short: false });
         }
         Ok(hits)
@@ -190,16 +171,20 @@ impl Search {
 
     /// The first place of each form in a stream.
     fn in_stream(&self, input: &mut dyn Read) -> io::Result<Vec<(&'static str, u64)>> {
-        let overlap = self.longest.saturating_sub(1);
-        let (mut buffer, mut at, mut kept) = (vec![0; CHUNK + overlap], 0_u64, 0);
+        let overlap = self.needles.longest().saturating_sub(1);
+        // What overlaps is searched twice, but no byte more often.
+        let chunk = CHUNK.max(overlap);
+        let (mut buffer, mut at, mut kept) = (vec![0; chunk + overlap], 0_u64, 0);
         let mut found: Vec<Option<u64>> = vec![None; self.needles.len()];
         loop {
-            let count = read_full(input, &mut buffer[kept..kept + CHUNK])?;
+            let count = read_full(input, &mut buffer[kept..kept + chunk])?;
             let window = &buffer[..kept + count];
-            for (needle, found) in self.needles.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
-                *found = needle.finder.find(window).map(|offset| at + offset as u64);
-            }
-            if count < CHUNK {
+            self.needles.find(window, |index, offset| {
+                let place = at + offset as u64;
+                found[index] = Some(found[index].map_or(place, |first| first.min(place)));
+                true
+            });
+            if count < chunk {
                 break;
             }
             let length = window.len();
@@ -207,8 +192,28 @@ impl Search {
             buffer.copy_within(drop..length, 0);
             (at, kept) = (at + drop as u64, length - drop);
         }
-        let hits = self.needles.iter().zip(found).filter_map(|(needle, at)| Some((needle.form, at?)));
+        let hits = self.forms.iter().zip(found).filter_map(|(form, at)| Some((*form, at?)));
         Ok(hits.collect())
+    }
+}
+
+/// The forms of values, by their bytes.
+#[derive(Default)]
+struct Forms {
+    by_bytes: BTreeMap<Vec<u8>, &'static str>,
+    bytes: usize,
+}
+
+impl Forms {
+    /// Looks for the bytes of `value` in all its forms, unless it may be a word that occurs elsewhere.
+    fn add(&mut self, value: &[u8]) {
+        if value.len() < LONG || self.bytes > MOST_BYTES {
+            return;
+        }
+        for (form, bytes) in forms(value) {
+            self.bytes += bytes.len();
+            self.by_bytes.entry(bytes).or_insert(form);
+        }
     }
 }
 
@@ -332,22 +337,36 @@ fn document(path: &Path, codec: Codec) -> io::Result<Vec<u8>> {
     })
 }
 
-/// Where the byte `at` of an uncompressed blob is.
-fn place(path: &Path, codec: Codec, form: &'static str, at: u64) -> io::Result<Hit> {
+/// Where bytes of an uncompressed blob are. It is read once for all.
+fn places(path: &Path, codec: Codec, mut found: Vec<(&'static str, u64)>, staging: &Staging) -> io::Result<Vec<Hit>> {
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    found.sort_unstable_by_key(|(_, at)| *at);
+    let mut rest = found.into_iter().peekable();
+    let mut hits = Vec::new();
+    let outside = |form: &str, at: u64, is_layer: bool| {
+        let outside = if is_layer { ", in no file" } else { "" };
+        Hit { place: format!("{form} at byte {at}{outside}"), path: None, is_short: false }
+    };
     with_plain(path, codec, |input| {
-        let mut entries = Entries::new(input, EXTENDED);
+        let mut entries = Entries::new(staging.reader(input), EXTENDED);
         let mut is_layer = false;
-        while let Ok(Some(placed)) = entries.next_entry() {
+        while rest.peek().is_some()
+            && let Ok(Some(placed)) = entries.next_entry()
+        {
             is_layer = true;
-            if at < placed.data {
-                break;
+            while let Some((form, at)) = rest.next_if(|(_, at)| *at < placed.data) {
+                hits.push(outside(form, at, true));
             }
-            if placed.entry.kind == Kind::File && at < placed.data.saturating_add(placed.entry.stored) {
+            let end = if placed.entry.kind == Kind::File { placed.data.saturating_add(placed.entry.stored) } else { 0 };
+            while let Some((form, _)) = rest.next_if(|(_, at)| *at < end) {
                 let path = ImagePath::normalize(&placed.entry.path).to_string();
-                return Ok(Hit { place: format!("{form} in the file {path}"), path: Some(path), is_short: false });
+                hits.push(Hit { place: format!("{form} in the file {path}"), path: Some(path), is_short: false });
             }
         }
-        let outside = if is_layer { ", in no file" } else { "" };
-        Ok(Hit { place: format!("{form} at byte {at}{outside}"), path: None, is_short: false })
-    })
+        hits.extend(rest.map(|(form, at)| outside(form, at, is_layer)));
+        if staging.cancellation().is_cancelled() { Err(io::Error::other("stopped")) } else { Ok(()) }
+    })?;
+    Ok(hits)
 }

@@ -1,6 +1,7 @@
 //! Reads a layer once: its entries, what the files look like, and where the wanted secrets are in them.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
 
@@ -10,6 +11,8 @@ use layersift_format::compression::{
 use layersift_format::tar::{BLOCK, Entries, EntriesError, Kind};
 use layersift_model::{Algorithm, Digest, Hasher, ImagePath};
 use memchr::memmem::Finder;
+
+use crate::needles::Needles;
 
 /// The most bytes of an extended header of an archive.
 const EXTENDED: u64 = 1 << 20;
@@ -57,7 +60,7 @@ pub(crate) struct Surveyed {
     pub(crate) own: Vec<(u64, u64)>,
     /// Why a value in the file cannot be blanked, if it cannot.
     pub(crate) not_plain: Option<&'static str>,
-    /// For each place of a wanted secret: which, and the offset in the file.
+    /// For each place of a wanted secret: which, and the offset in the file; in order.
     pub(crate) hits: Vec<(usize, u64)>,
 }
 
@@ -84,7 +87,7 @@ impl From<io::Error> for SurveyError {
 pub(crate) fn survey(
     input: impl Read + Send,
     algorithm: Algorithm,
-    secrets: &[Finder<'_>],
+    secrets: &Needles,
     copy: &mut (dyn Write + Send),
 ) -> Result<Survey, SurveyError> {
     let mut stored = Copying { input, copy, hasher: Hasher::new(algorithm), size: 0 };
@@ -111,13 +114,10 @@ pub(crate) fn survey(
 }
 
 /// The entries of an archive; `None` if the first block is not that of one.
-fn read_entries<R: Read>(
-    plain: &mut Recorder<R>,
-    secrets: &[Finder<'_>],
-) -> Result<Option<Vec<Surveyed>>, SurveyError> {
+fn read_entries<R: Read>(plain: &mut Recorder<R>, secrets: &Needles) -> Result<Option<Vec<Surveyed>>, SurveyError> {
     let tail = plain.tail.clone();
     let mut entries = Entries::new(plain, EXTENDED);
-    let mut found = Vec::new();
+    let (mut found, mut buffer) = (Vec::new(), Vec::new());
     loop {
         // The padding of the entry before and the headers of the next one are kept.
         tail.borrow_mut().keep();
@@ -131,7 +131,7 @@ fn read_entries<R: Read>(
         let end = placed.data.saturating_add(placed.entry.padded());
         let mut contents = Contents::new(secrets);
         if placed.entry.kind == Kind::File {
-            contents.read(&mut entries.data())?;
+            contents.read(&mut entries.data(), &mut buffer)?;
         }
         io::copy(&mut entries.data(), &mut io::sink())?;
         let not_plain = if placed.entry.sparse.is_some() { Some("it is a sparse file") } else { contents.not_plain };
@@ -175,24 +175,28 @@ fn own_ranges(headers: &[u8], start: u64, end: u64) -> Vec<(u64, u64)> {
 
 /// What the contents of a file look like.
 struct Contents<'s> {
-    secrets: &'s [Finder<'s>],
+    secrets: &'s Needles,
     not_plain: Option<&'static str>,
     hits: Vec<(usize, u64)>,
+    /// Where the last place of each secret ends: two of them do not overlap.
+    ends: HashMap<usize, u64>,
 }
 
 impl<'s> Contents<'s> {
-    fn new(secrets: &'s [Finder<'_>]) -> Contents<'s> {
-        Contents { secrets, not_plain: None, hits: Vec::new() }
+    fn new(secrets: &'s Needles) -> Contents<'s> {
+        Contents { secrets, not_plain: None, hits: Vec::new(), ends: HashMap::new() }
     }
 
-    /// Reads all of `data`.
-    fn read(&mut self, data: &mut impl Read) -> io::Result<()> {
+    /// Reads all of `data` by way of `buffer`.
+    fn read(&mut self, data: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<()> {
         let signed = Finder::new(SIGNED_TEXT);
-        let longest = self.secrets.iter().map(|finder| finder.needle().len()).max().unwrap_or(0);
-        let overlap = longest.max(SIGNED_TEXT.len()) - 1;
-        let (mut buffer, mut at, mut kept, mut is_first) = (vec![0; CHUNK + overlap], 0, 0, true);
+        let overlap = self.secrets.longest().max(SIGNED_TEXT.len()) - 1;
+        // What overlaps is searched twice, but no byte more often.
+        let chunk = CHUNK.max(overlap);
+        let (mut at, mut kept, mut is_first) = (0, 0, true);
+        buffer.resize(chunk + overlap, 0);
         loop {
-            let count = read_full(data, &mut buffer[kept..kept + CHUNK])?;
+            let count = read_full(data, &mut buffer[kept..kept + chunk])?;
             let window = &buffer[..kept + count];
             if is_first {
                 self.not_plain = begins_as(window);
@@ -204,12 +208,23 @@ impl<'s> Contents<'s> {
             if self.not_plain.is_none() && signed.find(window).is_some() {
                 self.not_plain = Some("it is a signed text");
             }
-            for (index, finder) in self.secrets.iter().enumerate() {
-                let is_new = |&found: &usize| found + finder.needle().len() > kept;
-                let found = finder.find_iter(window).filter(is_new);
-                self.hits.extend(found.map(|found| (index, at + found as u64)));
+            let (mut found, secrets) = (Vec::new(), self.secrets);
+            secrets.find(window, |index, from| {
+                if from + secrets.length(index) > kept {
+                    found.push((index, at + from as u64));
+                }
+                true
+            });
+            found.sort_unstable();
+            for (index, from) in found {
+                let end = self.ends.entry(index).or_default();
+                if from >= *end {
+                    *end = from + secrets.length(index) as u64;
+                    self.hits.push((index, from));
+                }
             }
-            if count < CHUNK {
+            if count < chunk {
+                self.hits.sort_unstable();
                 return Ok(());
             }
             let drop = window.len() - overlap.min(window.len());

@@ -42,6 +42,20 @@ fn hard_links_to_a_removed_file_go_with_it_in_this_and_in_higher_layers() {
 }
 
 #[test]
+fn a_file_with_a_hundred_thousand_names() {
+    let links =
+        |tar: Tar, from: usize| (from..from + 50_000).fold(tar, |tar, n| tar.hard_link(&format!("h{n}"), "key"));
+    let entries = (0..20_000).fold(Tar::new(), |tar, _| tar.file("key", "k"));
+    let image =
+        Memory::of(vec![links(entries, 0).file("h7/x", "below"), links(Tar::new(), 0), links(Tar::new(), 50_000)]);
+    let result = without(&image, &["key"]).unwrap();
+    assert_eq!(names(result.image.layer(0)), ["h7/x"]);
+    assert_eq!(names(result.image.layer(1)), [".wh.h7"]);
+    assert!(names(result.image.layer(2)).is_empty());
+    assert_eq!(result.scrubbed.changes.removed_paths().count(), 20_000 + 150_000);
+}
+
+#[test]
 fn what_a_removed_file_hid_stays_hidden() {
     let name = "long/".repeat(40) + "key";
     for path in ["app/key", &name] {
