@@ -66,7 +66,7 @@ impl CompiledRules {
     fn compile_all(ruleset: Ruleset, cache: Option<&Cache>) -> Result<CompiledRules, RulesetError> {
         let (digest, holds_values) = (ruleset.digest(), ruleset.holds_values());
         let valid = ruleset.built_in_counts();
-        let (engine, encoded_keywords) = engine(&ruleset.signatures, cache)?;
+        let (engine, encoded_keywords) = engine(&ruleset.signatures, holds_values, cache)?;
         Ok(CompiledRules {
             infos: ruleset.signatures.iter().map(|_| OnceLock::new()).collect(),
             file_infos: ruleset.files.iter().map(FileRule::info).collect(),
@@ -149,9 +149,17 @@ fn scopes(signatures: &[Signature]) -> Vec<(String, Vec<Scope>)> {
 /// The encoding of each keyword, and its length in bytes.
 type EncodedKeywords = Vec<(Encoding, usize)>;
 
+/// How many rules that are made of values are compiled at once: that takes 150 KiB of memory for each, of which little
+/// is left.
+const VALUES_AT_ONCE: usize = 250;
+
 /// The engine for `signatures`, and the encoded keywords whose patterns follow theirs. Built-in signatures are already
 /// compiled.
-fn engine(signatures: &[Signature], cache: Option<&Cache>) -> Result<(Engine, EncodedKeywords), EngineError> {
+fn engine(
+    signatures: &[Signature],
+    hold_values: bool,
+    cache: Option<&Cache>,
+) -> Result<(Engine, EncodedKeywords), EngineError> {
     let keyword = |((number, digit), width): &EncodedKeywordCode| Some((Encoding::of_code(*number, *digit)?, *width));
     let (mut databases, mut encoded_keywords) = (Vec::new(), EncodedKeywords::new());
     let mut own = signatures;
@@ -160,10 +168,17 @@ fn engine(signatures: &[Signature], cache: Option<&Cache>) -> Result<(Engine, En
         encoded_keywords.extend(built_in.encoded_keywords.iter().filter_map(keyword));
         databases.push(built_in.database);
     }
-    if databases.is_empty() || !own.is_empty() {
+    let is_empty = databases.is_empty();
+    let mut compile = |own: &[Signature]| -> Result<(), EngineError> {
         let set = PatternSet::new(own)?;
         encoded_keywords.extend(keywords_of(&set));
         databases.push(SignatureDatabase::compile(&set.patterns, own.len(), cache)?);
+        Ok(())
+    };
+    let at_once = if hold_values { VALUES_AT_ONCE } else { usize::MAX };
+    own.chunks(at_once).try_for_each(&mut compile)?;
+    if is_empty && own.is_empty() {
+        compile(own)?;
     }
     Ok((Engine::new(databases), encoded_keywords))
 }
