@@ -79,6 +79,11 @@ impl Opener {
         Some(Opener { root: Some(Level::new(kind.open(limits), 1)), shared: OpenerState::new(limits, memory) })
     }
 
+    /// The work of [`Opener::detect`], as far as it is more than a few looks at `head`.
+    pub fn detection_work(head: &[u8]) -> u64 {
+        Kind::detection_work(head)
+    }
+
     /// Reads the next bytes of the file, in pieces of any size.
     pub fn push(&mut self, bytes: &[u8], members: &mut dyn Members) {
         let Some(root) = &mut self.root else { return };

@@ -72,6 +72,11 @@ impl Kind {
         checks.iter().find(|(check, _)| check(head)).map(|(_, kind)| *kind)
     }
 
+    /// The work of detecting the format, beyond that of any file.
+    pub(super) fn detection_work(head: &[u8]) -> u64 {
+        if xz::may_be_lzma(head) { Codec::Lzma.start_work() } else { 0 }
+    }
+
     /// A reader for this format.
     pub(super) fn open(self, limits: &Limits) -> Box<dyn Format> {
         match self {

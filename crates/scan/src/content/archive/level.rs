@@ -199,6 +199,11 @@ impl MemberSink<'_, '_> {
         memory.ok_or_else(|| too_much_memory("that of all streams that are open in the layer is limited"))
     }
 
+    /// Counts work. Does nothing more once a limit was reached.
+    pub(super) fn work(&mut self, work: u64) {
+        self.out.work(work);
+    }
+
     /// Counts another compressed stream as a member: millions of empty streams would otherwise take unbounded time.
     pub(super) fn count_stream(&mut self) {
         self.out.count_member();
@@ -284,6 +289,11 @@ impl Node {
 
     fn decide(&mut self, head: &[u8], depth: usize, out: &mut BoundedMembers<'_>) {
         let head = head.get(..HEAD_BYTES).unwrap_or(head);
+        let detecting = Kind::detection_work(head);
+        if detecting > 0 && !out.work(detecting) {
+            self.state = NodeState::Leaf;
+            return;
+        }
         match Kind::detect(head) {
             Some(kind) if depth <= out.shared.limits.archive_depth => {
                 self.state = NodeState::Level(Box::new(Level::new(kind.open(&out.shared.limits), depth)));

@@ -17,6 +17,9 @@ const SKIPPABLE: u32 = 0x184d_2a50;
 /// The number of earlier bytes that a block may refer to.
 const WINDOW: usize = 64 << 10;
 
+/// How many bytes of the buffer are cleared with the work of one byte.
+const CLEARED: u64 = 96;
+
 /// Whether `head` begins with a frame's magic number and a descriptor of this version.
 pub(super) fn is_lz4(head: &[u8]) -> bool {
     le32(head, 0) == Some(MAGIC) && matches!(descriptor(head.get(4..).unwrap_or_default()), Some(Ok(_)))
@@ -57,6 +60,11 @@ fn descriptor(bytes: &[u8]) -> Option<Result<Descriptor, ()>> {
         block_max,
         bytes: length,
     }))
+}
+
+/// The bytes of the buffer for a frame: two windows, so that output is not moved at every small block.
+fn room(frame: Descriptor) -> usize {
+    2 * WINDOW + frame.block_max
 }
 
 enum State {
@@ -108,6 +116,7 @@ impl Lz4 {
             return Err(damaged("it needs an external dictionary"));
         }
         take(input, 4 + descriptor.bytes as u64);
+        sink.work(room(descriptor).saturating_sub(self.output.len()) as u64 / CLEARED);
         self.filled = 0;
         if std::mem::replace(&mut self.is_begun, true) {
             sink.count_stream();
@@ -141,9 +150,8 @@ impl Lz4 {
     }
 
     /// Makes room for the output of a block and returns its offset. Drops output that no block can refer to any more.
-    /// The buffer has room for two windows, so that output is not moved at every small block.
     fn make_room(&mut self, frame: Descriptor) -> usize {
-        let size = 2 * WINDOW + frame.block_max;
+        let size = room(frame);
         if self.output.len() < size {
             self.output.resize(size, 0);
         }

@@ -50,6 +50,16 @@ impl Codec {
         }
     }
 
+    /// The work of beginning a stream, beside that of a member: tables are cleared, and memory comes from the system.
+    pub(super) fn start_work(self) -> u64 {
+        match self {
+            Codec::Gzip | Codec::Deflate => 0,
+            Codec::Bzip2 => 45_000,
+            Codec::Xz | Codec::Lzma => 30_000,
+            Codec::Zstd => 15_000,
+        }
+    }
+
     /// Whether another stream begins at `bytes`; `None` if more bytes are needed.
     fn goes_on(self, bytes: &[u8]) -> Option<bool> {
         let magic: &[u8] = match self {
@@ -124,7 +134,8 @@ pub(super) struct Inflater {
 }
 
 impl Inflater {
-    pub(super) fn new(codec: Codec, sink: &MemberSink<'_, '_>) -> Result<Inflater, Gap> {
+    pub(super) fn new(codec: Codec, sink: &mut MemberSink<'_, '_>) -> Result<Inflater, Gap> {
+        sink.work(codec.start_work());
         let memory = sink.memory(codec.memory() + BUFFER as u64)?;
         let (decoder, buffer) = (codec.decoder()?, vec![0; BUFFER]);
         Ok(Inflater { codec, decoder, buffer, read: 0, written: 0, crc: None, _memory: memory, extra_memory: None })
@@ -173,7 +184,8 @@ impl Inflater {
     }
 
     /// Prepares the decoder for a new stream, and resets the counters.
-    pub(super) fn restart(&mut self) -> Result<(), Gap> {
+    pub(super) fn restart(&mut self, sink: &mut MemberSink<'_, '_>) -> Result<(), Gap> {
+        sink.work(self.codec.start_work());
         (self.read, self.written, self.crc) = (0, 0, None);
         self.decoder.restart()
     }
@@ -205,7 +217,7 @@ impl Stream {
             Some(true) => {
                 sink.count_stream();
                 if let State::Between(mut inflater) = std::mem::replace(&mut self.state, State::Start) {
-                    inflater.restart()?;
+                    inflater.restart(sink)?;
                     self.state = State::Inside(inflater);
                 }
                 Ok(None)

@@ -20,12 +20,17 @@ const MOST_MEMORY: u64 = 66 << 20;
 /// Whether `head` begins with a ".lzma" header. The format has no magic number, so this tries to
 /// decode the bytes.
 pub(super) fn is_lzma(head: &[u8]) -> bool {
+    may_be_lzma(head) && decodes(head)
+}
+
+/// Whether `head` has the form of a ".lzma" header.
+pub(super) fn may_be_lzma(head: &[u8]) -> bool {
     let (Some(dictionary), Some(size)) = (le32(head, 1), le64(head, 5)) else { return false };
     // All writers use these properties, and the range coder begins with a zero.
     let is_usual = head.first() == Some(&0x5d) && head.get(13) == Some(&0) && head.len() > 18;
     let is_dictionary = dictionary >= 4096 && (dictionary.is_power_of_two() || (dictionary / 3 * 2).is_power_of_two());
     let is_size = size == u64::MAX || size < 1 << 38;
-    is_usual && is_dictionary && is_size && decodes(head)
+    is_usual && is_dictionary && is_size
 }
 
 fn decodes(head: &[u8]) -> bool {

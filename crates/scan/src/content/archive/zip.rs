@@ -131,9 +131,9 @@ impl Zip {
         }
     }
 
-    fn inflater(&mut self, codec: Codec, sink: &MemberSink<'_, '_>) -> Result<Inflater, Gap> {
+    fn inflater(&mut self, codec: Codec, sink: &mut MemberSink<'_, '_>) -> Result<Inflater, Gap> {
         match self.spare.take().filter(|spare| spare.codec == codec) {
-            Some(mut spare) => spare.restart().map(|()| spare),
+            Some(mut spare) => spare.restart(sink).map(|()| spare),
             None => Inflater::new(codec, sink),
         }
     }

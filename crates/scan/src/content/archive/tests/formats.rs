@@ -340,3 +340,68 @@ fn files_are_no_archives_by_chance() {
     assert!(Opener::detect(&[b' '; 1024], &Limits::default(), &memory()).is_none());
     assert!(Opener::detect(&[0; 1024], &Limits::default(), &memory()).is_none());
 }
+
+/// Counts work.
+#[derive(Default)]
+struct Counted(u64);
+
+impl Members for Counted {
+    fn begin(&mut self, _: &[String], _: Option<u64>) {}
+
+    fn bytes(&mut self, _: &[u8]) {}
+
+    fn end(&mut self) {}
+
+    fn gap(&mut self, _: &[String], _: Gap) {}
+
+    fn work(&mut self, work: u64) -> bool {
+        self.0 += work;
+        true
+    }
+}
+
+/// The work of opening `archive`.
+fn work_of(archive: &[u8]) -> u64 {
+    let mut counted = Counted(Opener::detection_work(archive));
+    if let Some(mut opener) = Opener::detect(archive, &Limits::default(), &memory()) {
+        opener.push(archive, &mut counted);
+        opener.finish(&mut counted);
+    }
+    counted.0
+}
+
+#[test]
+fn beginning_a_stream_is_work_by_its_codec() {
+    use liblzma::stream::{LzmaOptions, Stream};
+    use liblzma::write::XzEncoder;
+    let mut bzip2 = ::bzip2::write::BzEncoder::new(Vec::new(), ::bzip2::Compression::best());
+    bzip2.write_all(b"a").unwrap();
+    let bzip2 = bzip2.finish().unwrap();
+    let lzma_of = |stream| {
+        let mut encoder = XzEncoder::new_stream(Vec::new(), stream);
+        encoder.write_all(b"a").unwrap();
+        encoder.finish().unwrap()
+    };
+    let xz = lzma_of(Stream::new_easy_encoder(1, liblzma::stream::Check::None).unwrap());
+    let lzma = lzma_of(Stream::new_lzma_encoder(&LzmaOptions::new_preset(1).unwrap()).unwrap());
+    let zstd = ::zstd::encode_all(&b"a"[..], 1).unwrap();
+    let lz4 = [&b"\x04\x22\x4d\x18\x40\x70\xdf\x01\0\0\x80a"[..], &[0; 4]].concat();
+    for (name, stream, expected) in [
+        ("bzip2", &bzip2, 45_000),
+        ("xz", &xz, 30_000),
+        ("lzma", &lzma, 60_000),
+        ("zstd", &zstd, 15_000),
+        ("lz4", &lz4, 40_000),
+    ] {
+        let work = work_of(stream);
+        assert!((expected..expected + 10_000).contains(&work), "{name}: {work}");
+        // The decoder begins again.
+        let twice = work_of(&stream.repeat(2));
+        assert!(name == "lzma" || name == "lz4" || twice > work + expected, "{name}: {twice}");
+    }
+    assert!(work_of(&gzip(b"a")) < 10_000);
+    // What looks like a stream is decoded before it is taken for one. This one has no bytes.
+    let empty = [&lzma[..5], &[0; 40]].concat();
+    assert!(Opener::detect(&empty, &Limits::default(), &memory()).is_none());
+    assert_eq!(work_of(&empty), 30_000);
+}
