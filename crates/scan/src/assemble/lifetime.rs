@@ -20,6 +20,9 @@ use layersift_format::symlinks::{RelevantLinks, Symlinks};
 const MAX_LINKED: usize = 10_000;
 const MAX_LINKED_BYTES: u64 = 8 << 20;
 
+/// The looks at a directory that take as long as looking at this many findings.
+const FINDINGS_PER_LOOK: u64 = 16;
+
 /// A finding of a layer, with its lifetime in the image.
 #[derive(Clone, Debug)]
 pub struct Tracked<'r> {
@@ -58,7 +61,7 @@ pub(crate) fn follow<'r>(
 ) -> Lifetimes<'r> {
     let mut all = Lifetimes::default();
     let relevant = relevant_links(layers, chosen);
-    let mut symlinks = Symlinks::default();
+    let (mut symlinks, mut files) = (Symlinks::default(), FilesFound::default());
     for (index, report) in layers.iter().enumerate() {
         let Some(report) = report else { continue };
         work.take(LINK * symlinks.len() as u64);
@@ -68,7 +71,7 @@ pub(crate) fn follow<'r>(
         symlinks.retain(|link| !changes.replace(link, work));
         let below = symlinks.clone();
         symlinks.add(report.symlinks.iter().filter(|link| relevant.has(link)));
-        let linked = link_on(&mut all, index, report, &before, &symlinks, work);
+        let linked = link_on(&mut all, &mut files, (index, report), [&before, &symlinks], work);
         end(&mut all.tracked, index, &report.touched, &below, work);
         all.tracked.extend(linked);
         all.tracked.extend(begin(chosen.get(index).into_iter().flatten().copied(), index, &symlinks, work));
@@ -164,10 +167,9 @@ fn end(tracked: &mut [Tracked<'_>], index: usize, touched: &Touched, below: &Sym
 /// The findings of lower layers that hard links of this layer add under new paths.
 fn link_on<'r>(
     all: &mut Lifetimes<'r>,
-    index: usize,
-    report: &LayerReport,
-    before: &Symlinks,
-    symlinks: &Symlinks,
+    files: &mut FilesFound,
+    (index, report): (usize, &LayerReport),
+    [before, symlinks]: [&Symlinks; 2],
     work: &mut Work,
 ) -> Vec<Tracked<'r>> {
     let mut linked = Vec::new();
@@ -175,10 +177,7 @@ fn link_on<'r>(
     if !wanted {
         return linked;
     }
-    let mut present: HashMap<PathKey, Vec<&LayerFinding>> = HashMap::new();
-    for tracked in all.tracked.iter().filter(|tracked| tracked.state == State::Present) {
-        present.entry(tracked.real.key()).or_default().push(&tracked.finding);
-    }
+    files.add(&all.tracked);
     let own_by_name = by_name(report);
     let has_links = !before.is_empty() || !symlinks.is_empty();
     let mut bytes = 0;
@@ -192,11 +191,17 @@ fn link_on<'r>(
         let paths = [before.resolve(target), symlinks.resolve(target)];
         let same_name = own_by_name.get(target.name()).filter(|_| paths[0] != *target);
         let own = same_name.map(|found| own_findings(found, &paths[0], link.entry, before, work)).unwrap_or_default();
-        let below = paths.iter().find_map(|path| present.get(&path.key())).map_or(&[][..], Vec::as_slice);
-        for original in if own.is_empty() { below } else { &own } {
+        let mut below = || paths.iter().find_map(|path| files.present(path.key(), &all.tracked, work));
+        let originals = if own.is_empty() { below().unwrap_or_default() } else { own };
+        for (number, original) in originals.iter().enumerate() {
+            // Nothing fits any more.
+            if linked.len() >= MAX_LINKED || bytes > MAX_LINKED_BYTES {
+                all.dropped += (originals.len() - number) as u64;
+                break;
+            }
             let new = original.linked(link);
             bytes += new.footprint();
-            if linked.len() >= MAX_LINKED || bytes > MAX_LINKED_BYTES {
+            if bytes > MAX_LINKED_BYTES {
                 all.dropped += 1;
                 continue;
             }
@@ -204,6 +209,34 @@ fn link_on<'r>(
         }
     }
     linked
+}
+
+/// The findings of all layers so far, by the files that they are in, for hard links to these. A layer adds what is new.
+#[derive(Default)]
+struct FilesFound {
+    by_path: HashMap<PathKey, Vec<usize>>,
+    /// How many of the findings were added.
+    count: usize,
+}
+
+impl FilesFound {
+    fn add(&mut self, tracked: &[Tracked<'_>]) {
+        for (index, one) in tracked.iter().enumerate().skip(self.count) {
+            self.by_path.entry(one.real.key()).or_default().push(index);
+        }
+        self.count = tracked.len();
+    }
+
+    /// The findings in the file at a resolved path that are present, if there are any.
+    fn present<'t>(&self, path: PathKey, tracked: &'t [Tracked<'_>], work: &mut Work) -> Option<Vec<&'t LayerFinding>> {
+        let all = self.by_path.get(&path)?;
+        if !work.take(all.len() as u64 / FINDINGS_PER_LOOK) {
+            return None;
+        }
+        let present = all.iter().filter_map(|index| tracked.get(*index));
+        let present = present.filter(|one| one.state == State::Present).map(|one| &*one.finding);
+        Some(present.collect()).filter(|found: &Vec<_>| !found.is_empty())
+    }
 }
 
 /// The findings of a layer by the names of their files.
@@ -234,4 +267,40 @@ fn own_findings<'r>(
         .collect();
     let last = at_target.iter().map(|finding| finding.entry).max();
     at_target.into_iter().filter(|finding| Some(finding.entry) == last).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use layersift_model::Place;
+
+    #[test]
+    fn a_finding_is_put_into_the_index_of_files_once() {
+        let rules = crate::compiled_rules::CompiledRules::compile(layersift_rules::Ruleset::built_in().unwrap(), None);
+        let rule = rules.unwrap().file_info(0);
+        let path = ImagePath::normalize(b"t");
+        let finding = LayerFinding {
+            severity: rule.severity,
+            rule,
+            place: Place { path: path.clone(), ..Place::default() },
+            entry: 0,
+            superseded: None,
+            secret: None,
+            note: None,
+            checksums: None,
+            attributes: None,
+        };
+        let mut work = Work::default();
+        let mut tracked = begin([&finding; 100].into_iter(), 0, &Symlinks::default(), &mut work);
+        let mut files = FilesFound::default();
+        for _ in 0..500 {
+            files.add(&tracked);
+        }
+        assert_eq!(files.by_path.values().map(Vec::len).sum::<usize>(), 100);
+        tracked.iter_mut().skip(10).for_each(|one| one.state = State::Deleted);
+        let before = work.taken();
+        assert_eq!(files.present(path.key(), &tracked, &mut work).unwrap().len(), 10);
+        assert_eq!(work.taken() - before, 100 / FINDINGS_PER_LOOK);
+        assert!(files.present(ImagePath::normalize(b"u").key(), &tracked, &mut work).is_none());
+    }
 }
