@@ -130,6 +130,26 @@ fn the_limit_of_work_is_at_the_same_place_with_any_number_of_threads() {
 }
 
 #[test]
+fn checksums_of_files_with_findings_are_work() {
+    let file = |number: usize| [token(number).as_bytes(), &[0; 4 << 20]].concat();
+    let tar = (0..12).fold(Tar::new(), |tar, n| tar.file(&format!("{n}"), file(n))).finish();
+    let layer = Layer::stored(&tar, zstd(&tar), "+zstd");
+    let folder = tempfile::tempdir().unwrap();
+    write_directory(folder.path(), &oci(&[layer]));
+    let report = |threads| {
+        let limits = Limits { layer_work: 110 << 20, layer_work_per_byte: 0, ..Limits::default() };
+        let options = Options { threads, limits, ..Options::default() };
+        report_of(&Analyzer::new(Ruleset::built_in().unwrap(), options).unwrap(), text(folder.path()))
+    };
+    let first = report(1);
+    assert_eq!(gap_reasons(&first), ["layer-too-large"]);
+    assert!((1..12).contains(&findings(&first).len()), "{}", findings(&first).len());
+    for threads in [2, 8] {
+        assert_eq!(report(threads)["findings"], first["findings"]);
+    }
+}
+
+#[test]
 fn an_archive_that_is_compressed_as_a_whole_permits_work_by_its_own_bytes() {
     let tar = Tar::new().file("env", token(1)).file("blank", vec![b' '; 8 << 20]).finish();
     let packed = zstd(&archive(&docker_save(&[Layer::plain(tar)])));

@@ -7,24 +7,25 @@ mod both;
 pub(crate) mod entries;
 mod file;
 mod found;
+mod links;
 mod names;
 mod program;
 mod queue;
 mod unpack;
 
-use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Mutex;
 
 use layersift_format::tar::{BLOCK, Entry, Kind};
 use layersift_format::{Blob, Cancellation};
-use layersift_model::{Algorithm, Gap, GapReason, HardLink, ImagePath, LayerFinding, LayerReport, Limits, Owners};
+use layersift_model::{Algorithm, Gap, GapReason, ImagePath, LayerFinding, LayerReport, Limits, Owners};
 use rayon::ThreadPool;
 
 use self::both::Both;
 use self::entries::Entries;
 use self::file::{FileHandle, FindingSink};
+use self::links::with_linked;
 use self::program::ProgramTurn;
 use self::queue::WindowQueue;
 use self::unpack::{Dispatch, FileUnpacker, Packing, Unpacking};
@@ -39,12 +40,11 @@ use crate::inventory::visitor::{Found, Job, PackageVisitor};
 use crate::layer::buffer::{Bytes, Pool};
 use crate::layer::read::{Batch, LayerFacts, LayerReader, Work, unreadable};
 use crate::layer::walk::{Overlap, Rest, Segment, Visitor};
-use crate::layer_work::{LayerWork, Reserved, named, too_much_work};
+use crate::layer_work::{LayerWork, RECORDED, Reserved, filled, named, too_much_work};
 use crate::masking;
 use crate::memory::{MemoryBudget, MemoryLease};
 use crate::observe::Observer;
 use crate::worker::ScanWorker;
-use layersift_model::Ranked;
 
 /// The number of new bytes in a window.
 pub(crate) const WINDOW: usize = 1 << 20;
@@ -157,8 +157,9 @@ impl LayerScanner {
             };
             let mut visitor = Both {
                 scan: LayerVisitor::new(sink, self.packing(context, &memory, work, &dispatch)),
-                packages: packages
-                    .map(|(found, work)| PackageVisitor::new(found, &spawn, context.limits, &memory, work)),
+                packages: packages.map(|(found, work)| {
+                    PackageVisitor::new(found, &spawn, context.limits, &memory, work, context.cancellation)
+                }),
             };
             let mut facts = reading.layer(blob, &mut visitor, &mut |work| match work {
                 Work::Scan(batch) => dispatch(batch),
@@ -472,13 +473,20 @@ where
     fn hole(&mut self, file: &Self::File, length: u64) {
         const ZEROS: [u8; 4096] = [0; 4096];
         if let Some((_, bytes)) = &mut self.record {
-            let room = self.sink.limits.document_bytes.saturating_sub(bytes.len() as u64);
-            bytes.resize(bytes.len() + length.min(room) as usize, 0);
+            let zeros = self.sink.limits.document_bytes.saturating_sub(bytes.len() as u64).min(length);
+            if self.packing.goes_on(filled(zeros)) {
+                bytes.resize(bytes.len() + zeros as usize, 0);
+            } else {
+                self.record = None;
+            }
         }
         let mut left = length.min(MAX_HOLES.saturating_sub(self.holes));
         self.holes = self.holes.saturating_add(length);
         while left > 0 && !matches!(self.unpacking, Unpacking::Plain) {
             let count = left.min(ZEROS.len() as u64);
+            if !self.packing.goes_on(filled(count)) {
+                return std::mem::replace(&mut self.unpacking, Unpacking::Plain).finish();
+            }
             self.unpacking.bytes(file, &ZEROS[..count as usize], false, self.packing);
             left -= count;
         }
@@ -502,7 +510,9 @@ where
         // A file of unknown size may be too short to have been decided.
         self.unpacking.bytes(&file, &[], true, self.packing);
         std::mem::replace(&mut self.unpacking, Unpacking::Plain).finish();
-        if let Some((record, bytes)) = self.record.take() {
+        if let Some((record, bytes)) = self.record.take()
+            && self.packing.goes_on(bytes.len() as u64 * RECORDED)
+        {
             record.read(&bytes, &mut self.owners, &mut self.allowance);
         }
         file.end();
@@ -533,7 +543,7 @@ fn report(
     let (hard_links, too_long) = entries.resolved_links(work);
     gaps.extend(too_long);
     let symlinks = entries.take_symlinks();
-    let (mut findings, dropped) = with_linked(found, &hard_links, limits);
+    let (mut findings, dropped) = with_linked(found, &hard_links, limits, work);
     entries.supersede(&mut findings);
     findings.sort_by(|a, b| {
         let key = |f: &LayerFinding| (f.entry, f.place.offset);
@@ -566,27 +576,4 @@ fn report(
     };
     masking::mask_layer(&mut report);
     report
-}
-
-/// The findings, and those of files under the paths of their hard links, as many as fit; and how many do not.
-fn with_linked(found: Ranked<LayerFinding>, links: &[HardLink], limits: &Limits) -> (Vec<LayerFinding>, u64) {
-    let (findings, dropped) = found.into_parts();
-    let linked: HashSet<u32> = links.iter().filter_map(|link| link.entry_of_origin()).collect();
-    if !findings.iter().any(|finding| linked.contains(&finding.entry)) {
-        return (findings, dropped);
-    }
-    let mut by_entry: HashMap<u32, Vec<LayerFinding>> = HashMap::new();
-    for finding in findings.iter().filter(|finding| linked.contains(&finding.entry)) {
-        by_entry.entry(finding.entry).or_default().push(finding.clone());
-    }
-    let mut all = Ranked::new(limits.findings_per_layer, limits.layer_finding_bytes);
-    all.add_dropped(dropped);
-    findings.into_iter().for_each(|finding| all.add(finding));
-    for link in links {
-        let originals = link.entry_of_origin().and_then(|entry| by_entry.get(&entry));
-        for original in originals.into_iter().flatten() {
-            all.add(original.linked(link));
-        }
-    }
-    all.into_parts()
 }

@@ -45,6 +45,18 @@ const DECOMPRESSED: u64 = 2;
 /// hundreds of megabytes of them in a few kilobytes.
 const ZEROS: u64 = 2;
 
+/// The work of a byte of a package record that findings get their owners from.
+pub(crate) const RECORDED: u64 = 8;
+
+/// The work of a byte of a file whose checksums are computed.
+pub(crate) const HASHED: u64 = 3;
+
+/// The work of a finding that is repeated for a hard link to its file.
+pub(crate) const LINKED: u64 = 100;
+
+/// The work of a run of a sparse file, which is scanned by itself.
+pub(crate) const RUN: u64 = 100;
+
 /// The work of a member of an archive.
 pub(crate) const MEMBER: u64 = 4_000;
 
@@ -68,6 +80,11 @@ const MOST_PER_BYTE: u64 = 1_000;
 pub(crate) fn decompressed(bytes: &[u8]) -> u64 {
     let count = bytes.len() as u64;
     if is_zeros(bytes) { count / ZEROS } else { count * DECOMPRESSED }
+}
+
+/// The work of filling in the zeros of a hole of `count` bytes in a sparse file.
+pub(crate) fn filled(count: u64) -> u64 {
+    count / ZEROS
 }
 
 /// The work of a file with a path of `bytes` bytes.

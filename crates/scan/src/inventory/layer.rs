@@ -172,7 +172,7 @@ impl<'r> PackageReader<'r> {
             let found = &found;
             let work = &packages_work;
             let spawn = |job: Job| scope.spawn(move |_| job.run(found, work));
-            let mut visitor = PackageVisitor::new(found, &spawn, self.limits, &memory, work);
+            let mut visitor = PackageVisitor::new(found, &spawn, self.limits, &memory, work, cancellation);
             let facts = reading.layer(blob, &mut visitor, &mut |work| match work {
                 // All bytes were passed to the visitor.
                 Work::Scan(_) => {}

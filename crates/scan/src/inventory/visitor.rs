@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use layersift_format::Cancellation;
 use layersift_format::tar::{Entry, Kind};
 use layersift_model::{Gap, GapReason, ImagePath, Limits};
 use layersift_packages::{AiFile, ReadError, RecordKind, distribution};
@@ -14,7 +15,7 @@ use crate::allowance::Allowance;
 use crate::layer::buffer::Bytes;
 use crate::layer::walk::{Rest, Visitor};
 use crate::layer_scan::entries::Entries;
-use crate::layer_work::{LayerWork, MARK, Reserved};
+use crate::layer_work::{LayerWork, MARK, Reserved, filled};
 use crate::memory::{ExtraMemory, MemoryLease};
 use layersift_model::GapList;
 
@@ -139,6 +140,7 @@ pub(crate) struct PackageVisitor<'v> {
     spawn: &'v dyn Fn(Job),
     memory: &'v MemoryLease,
     work: &'v LayerWork,
+    cancellation: &'v Cancellation,
     entries: Entries,
     allowance: Allowance<'v>,
     file: Option<CurrentFile>,
@@ -156,12 +158,14 @@ impl<'v> PackageVisitor<'v> {
         limits: &Limits,
         memory: &'v MemoryLease,
         work: &'v LayerWork,
+        cancellation: &'v Cancellation,
     ) -> PackageVisitor<'v> {
         PackageVisitor {
             found,
             spawn,
             memory,
             work,
+            cancellation,
             entries: Entries::default(),
             allowance: Allowance::new(limits, memory, Some(work)),
             file: None,
@@ -187,9 +191,14 @@ impl<'v> PackageVisitor<'v> {
         self.entries
     }
 
-    /// Begins to collect the current file for its records, unless it is too large.
+    /// Whether the layer may take more work. What is left out once it is cancelled is a gap of the reader.
+    fn goes_on(&self, work: u64) -> bool {
+        self.work.add(work) && !self.cancellation.is_cancelled()
+    }
+
+    /// Begins to collect the current file for its records, unless it is too large or the layer may take no more work.
     fn collect(&mut self, kind: RecordKind) -> FileState {
-        let Some(file) = &self.file else { return FileState::Ignored };
+        let Some(file) = self.file.as_ref().filter(|_| self.goes_on(0)) else { return FileState::Ignored };
         let limit = kind.most_bytes();
         let is_small = file.size <= limit;
         if let Some(memory) = is_small.then(|| self.memory.try_grow(file.size)).flatten() {
@@ -212,6 +221,9 @@ impl<'v> PackageVisitor<'v> {
 
     /// Begins to collect the first bytes of the current file.
     fn collect_mark(&mut self, kind: AiFile) -> FileState {
+        if !self.goes_on(0) {
+            return FileState::Ignored;
+        }
         let size = self.file.as_ref().map_or(0, |file| file.size).min(kind.most_bytes() as u64);
         let memory = self.memory.grow(size);
         // Growing step by step, it might take twice its bytes.
@@ -334,8 +346,12 @@ impl<'a> Visitor<'a> for PackageVisitor<'_> {
             FileState::Ignored | FileState::Sniffing => self.state = FileState::Ignored,
             FileState::Mark { .. } => {}
             FileState::Records(..) | FileState::OsRelease => {
-                let room = file.size.saturating_sub(self.buffer.len() as u64);
-                self.buffer.resize(self.buffer.len() + length.min(room) as usize, 0);
+                let zeros = file.size.saturating_sub(self.buffer.len() as u64).min(length);
+                if self.goes_on(filled(zeros)) {
+                    self.buffer.resize(self.buffer.len() + zeros as usize, 0);
+                } else {
+                    self.state = FileState::Ignored;
+                }
             }
         }
     }
@@ -357,4 +373,61 @@ impl<'a> Visitor<'a> for PackageVisitor<'_> {
 
 fn is_os_release(path: &ImagePath) -> bool {
     matches!(path.as_bytes(), b"etc/os-release" | b"usr/lib/os-release")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryBudget;
+
+    const HOLE: u64 = 100 << 20;
+
+    /// Begins the sparse archives of Java `numbers`, each of which is a hole.
+    fn begin(visitor: &mut PackageVisitor<'_>, numbers: std::ops::Range<u32>) {
+        for number in numbers {
+            let name = format!("{number}.jar");
+            let entry = Entry {
+                path: name.clone().into_bytes(),
+                kind: Kind::File,
+                link: Vec::new(),
+                mode: 0,
+                owner: (None, None),
+                modified: None,
+                stored: 3,
+                size: HOLE,
+                sparse: None,
+            };
+            visitor.entry(&ImagePath::normalize(name.as_bytes()), &entry);
+            visitor.hole(&(), HOLE);
+        }
+    }
+
+    #[test]
+    fn holes_are_work_and_are_not_filled_in_beyond_its_limit() {
+        let budget = MemoryBudget::new(1 << 30);
+        let lease = budget.lease(0);
+        let limits = Limits { layer_work: 4 * (HOLE * 3 / 4), layer_work_per_byte: 0, ..Limits::default() };
+        let (found, work) = (Found::new(&limits), LayerWork::for_packages(&limits));
+        let cancellation = Cancellation::never();
+        let mut visitor = PackageVisitor::new(&found, &|_| {}, &limits, &lease, &work, &cancellation);
+        begin(&mut visitor, 0..1);
+        assert_eq!((visitor.buffer.len() as u64, work.gap()), (HOLE, None));
+        begin(&mut visitor, 1..2);
+        assert!(visitor.buffer.is_empty() && work.gap().is_some());
+        begin(&mut visitor, 2..3);
+        assert!(visitor.buffer.capacity() <= MOST_KEPT, "what is not read needs no memory");
+    }
+
+    #[test]
+    fn no_hole_is_filled_in_once_the_scan_is_cancelled() {
+        let budget = MemoryBudget::new(1 << 30);
+        let lease = budget.lease(0);
+        let limits = Limits { layer_work: 4 * HOLE, layer_work_per_byte: 0, ..Limits::default() };
+        let (found, work) = (Found::new(&limits), LayerWork::for_packages(&limits));
+        let cancellation = Cancellation::new();
+        let mut visitor = PackageVisitor::new(&found, &|_| {}, &limits, &lease, &work, &cancellation);
+        cancellation.cancel();
+        begin(&mut visitor, 0..1);
+        assert!(visitor.buffer.is_empty());
+    }
 }

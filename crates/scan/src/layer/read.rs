@@ -17,7 +17,7 @@ use layersift_format::compression::{
 use layersift_format::{Blob, CancelReason, Cancellation, Extents, Region, RegionReader};
 use layersift_model::{Algorithm, Digest, Gap, GapReason, Hasher, Limits};
 
-use crate::layer_work::{LayerWork, decompressed, too_much_work};
+use crate::layer_work::{LayerWork, RUN, decompressed, too_much_work};
 use crate::memory::MemoryLease;
 
 /// Reads layers.
@@ -164,6 +164,7 @@ impl<'r> LayerReader<'r> {
             }
             pass.hash(&blob, &window, hashed - start);
             pass.window(window, start as u64, hashed - start);
+            self.work.add(pass.walk.take_runs() * RUN);
             (self.progress)((end - hashed) as u64);
             start = pass.keep.clamp(start as u64, end as u64) as usize;
             hashed = end;
@@ -171,6 +172,10 @@ impl<'r> LayerReader<'r> {
                 bytes.part(released..hashed - LAG).release();
                 released = hashed - LAG;
             }
+        }
+        // What the visitor left out in the last window.
+        if let Some(reason) = self.cancellation.reason().filter(|_| !pass.stopped) {
+            pass.stop(cancelled(reason));
         }
         let digest = blob.finish();
         if let Err(error) = bytes.check_whole() {
@@ -237,9 +242,10 @@ impl<'r> LayerReader<'r> {
             };
             let (fresh, failure) = read_until_error(plain, &mut buffer.space()[carried..]);
             let window = buffer.seal(carried + fresh);
-            let work = if pass.is_decompressed { decompressed(&window[carried..]) } else { 0 };
+            let mut work = if pass.is_decompressed { decompressed(&window[carried..]) } else { 0 };
             if fresh > 0 {
                 pass.window(window.clone(), start, carried);
+                work += pass.walk.take_runs() * RUN;
                 previous = Some((window, start));
             }
             match failure {

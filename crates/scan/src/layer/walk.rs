@@ -130,6 +130,8 @@ pub struct Walk<F> {
     rest: Option<u64>,
     /// Where readers of tar differ, one place of each kind.
     ambiguities: Vec<(u64, Ambiguity)>,
+    /// The runs of sparse files that nobody asked for yet.
+    runs: u64,
 }
 
 impl<F: Clone> Walk<F> {
@@ -147,6 +149,7 @@ impl<F: Clone> Walk<F> {
             is_skipping: false,
             rest: None,
             ambiguities: Vec::new(),
+            runs: 0,
         }
     }
 
@@ -274,6 +277,11 @@ impl<F: Clone> Walk<F> {
         &self.ambiguities
     }
 
+    /// The number of runs of sparse files since the last call.
+    pub fn take_runs(&mut self) -> u64 {
+        std::mem::take(&mut self.runs)
+    }
+
     /// Whether the archive was read to its end marker.
     pub fn ended(&self) -> bool {
         self.ended
@@ -341,6 +349,7 @@ impl<F: Clone> Walk<F> {
         if entry.sparse.is_some() {
             open.runs = entry.runs();
             open.runs.reverse();
+            self.runs += open.runs.len() as u64;
         }
         self.open = Some(open);
         if entry.sparse.is_some() {

@@ -21,7 +21,7 @@ use crate::content::{binary, text};
 use crate::engine::EngineError;
 use crate::layer::buffer::Bytes;
 use crate::layer::walk::Segment;
-use crate::layer_work::{LayerWork, Reserved};
+use crate::layer_work::{HASHED, LayerWork, Reserved};
 use layersift_format::tar::Entry;
 use layersift_model::{
     BinaryPlace, FileAttributes, Gap, GapReason, ImagePath, LayerFinding, Limits, Place, RuleInfo, Secret,
@@ -215,7 +215,8 @@ impl<'a, 's> FileHandle<'a, 's> {
     pub(super) fn reserve(&self, work: &LayerWork) {
         let mut state = self.0.state();
         if state.is_ended && state.reserved.is_none() {
-            state.reserved = state.kept.as_ref().map(program::most_work).map(|most| work.reserve_more(most));
+            let most = state.kept.as_ref().map(|kept| program::most_work(kept) + self.0.checksum_work(kept));
+            state.reserved = most.map(|most| work.reserve_more(most));
         }
     }
 
@@ -357,6 +358,11 @@ impl<'a> OpenFile<'a, '_> {
         matches!(&self.origin, FileOrigin::Entry(entry) if entry.sparse.is_none())
     }
 
+    /// The work of the checksums of the file, if it has some: they are for packages, whose records name whole files.
+    fn checksum_work(&self, kept: &HeadTail<'_>) -> u64 {
+        if self.is_stored_whole() && kept.is_whole() { kept.length() * HASHED } else { 0 }
+    }
+
     fn inside(&self) -> &[String] {
         match &self.origin {
             FileOrigin::Entry(_) => &[],
@@ -413,12 +419,16 @@ impl<'a> OpenFile<'a, '_> {
             return (findings, dropped);
         }
         let kept = state.kept.take();
-        // Code that no work was reserved for is not searched: the layer has reached its limit, or ends before the file.
-        let parser = state.needs_whole_file.filter(|_| self.sink.work.is_none() || state.reserved.is_some());
+        // Without work reserved, code is not searched, and no checksum computed: the layer has reached its limit, or
+        // ends before the file.
+        let is_permitted = self.sink.work.is_none() || state.reserved.is_some();
+        let parser = state.needs_whole_file.filter(|_| is_permitted);
         findings.extend(self.confirmed(parser, found, kept.as_ref(), spent));
         findings.extend(in_members);
         if !matches!(self.origin, FileOrigin::Member { .. }) {
-            let whole = kept.filter(|kept| self.is_stored_whole() && kept.is_whole() && kept.length() > 0);
+            let hashed = |kept: &HeadTail<'_>| Some(self.checksum_work(kept)).filter(|work| is_permitted && *work > 0);
+            *spent += kept.as_ref().and_then(hashed).unwrap_or(0);
+            let whole = kept.filter(|kept| hashed(kept).is_some());
             let checksums = whole.map(|kept| Arc::new(checksums(&kept)));
             let attributes = self.attributes();
             for finding in &mut findings {

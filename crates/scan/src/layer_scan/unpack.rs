@@ -30,6 +30,14 @@ pub(super) struct Packing<'d, 'a, 's> {
     pub(super) dispatch: Dispatch<'d, 'a, 's>,
 }
 
+impl Packing<'_, '_, '_> {
+    /// Counts `work`. Returns whether the layer may take more; what is left out once it is cancelled is a gap of the
+    /// reader.
+    pub(super) fn goes_on(&self, work: u64) -> bool {
+        self.work.add(work) && !self.cancellation.is_cancelled()
+    }
+}
+
 /// A file of a layer that is an archive, or may be one.
 pub(super) enum Unpacking<'d, 'a, 's> {
     /// The first bytes, too few to decide.
@@ -70,7 +78,7 @@ impl<'d, 'a, 's> Unpacking<'d, 'a, 's> {
 
     fn open(&mut self, file: &FileHandle<'a, 's>, bytes: &[u8], packing: Packing<'d, 'a, 's>) {
         let head = &bytes[..bytes.len().min(HEAD_BYTES)];
-        if !packing.work.add(0) {
+        if !packing.work.add(Opener::detection_work(head)) {
             *self = Unpacking::Plain;
             return;
         }

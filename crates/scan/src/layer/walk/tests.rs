@@ -211,3 +211,38 @@ fn too_many_entries_stop_the_walk() {
     let outcome = walk.window(&buffer.seal(archive.len()), 0, &mut Collect::default(), &mut Vec::new());
     assert!(matches!(outcome, Err(WalkError::TooManyEntries(3))));
 }
+
+#[test]
+fn runs_of_sparse_files_are_counted() {
+    let record = |key: &str, value: &str| {
+        let line = |length: usize| format!("{length} {key}={value}\n");
+        line((1..).find(|&length| line(length).len() == length).unwrap())
+    };
+    let map: Vec<String> = (0..50).map(|number| format!("{},1", 2 * number)).collect();
+    let records = [
+        record("GNU.sparse.major", "0"),
+        record("GNU.sparse.minor", "1"),
+        record("GNU.sparse.name", "sparse"),
+        record("GNU.sparse.size", "100"),
+        record("GNU.sparse.numblocks", "50"),
+        record("GNU.sparse.map", &map.join(",")),
+    ]
+    .concat();
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::XHeader);
+    header.set_size(records.len() as u64);
+    header.set_cksum();
+    builder.append(&header, records.as_bytes()).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(50);
+    builder.append_data(&mut header, "a", &[b'b'; 50][..]).unwrap();
+    let archive = builder.into_inner().unwrap();
+    let pool = Pool::new(archive.len());
+    let mut buffer = pool.take();
+    buffer.space().copy_from_slice(&archive);
+    let (mut walk, mut collect) = (Walk::new(OVERLAP, &Limits::default()), Collect::default());
+    walk.window(&buffer.seal(archive.len()), 0, &mut collect, &mut Vec::new()).unwrap();
+    assert!(walk.take_runs() >= 50);
+    assert_eq!((walk.take_runs(), collect.holes.len()), (0, 49));
+}
