@@ -255,3 +255,45 @@ fn rows_of_one_name_and_a_sparse_database_are_read_in_time() {
     let target = format!("podman-root:{}", text(disk.path()));
     layersift(&["scan", "-q", "--all", "--fail-on", "none", &target]).expect(0);
 }
+
+/// A store of Docker whose records of chains all name one layer.
+fn one_layer_of_many_chains(chains: u32) -> tempfile::TempDir {
+    let disk = tempfile::tempdir().unwrap();
+    write(disk.path(), "overlay2/x/diff/a.conf", TOKEN);
+    for number in 0..chains {
+        write(disk.path(), &format!("image/overlay2/layerdb/sha256/{number:064x}/cache-id"), "x");
+    }
+    disk
+}
+
+#[test]
+fn a_directory_that_many_records_name_is_read_once() {
+    let disk = one_layer_of_many_chains(500);
+    let reports = reports(&format!("docker-root:{}", text(disk.path())));
+    assert_eq!(found(&reports), ["orphan/overlay2/x a.conf"]);
+    let of_layer: Vec<&Value> = reports.iter().filter(|report| subject(report).contains("overlay2")).collect();
+    assert_eq!(of_layer.len(), 1);
+    assert!(
+        of_layer[0]["image"]["notes"].to_string().contains("499 more records name the same directory"),
+        "{of_layer:?}"
+    );
+}
+
+#[test]
+fn containers_that_share_a_layer_and_records_that_share_an_image_are_read_once() {
+    let disk = podman(r#"[{"id":"base"},{"id":"top","parent":"base"}]"#);
+    let containers: Vec<String> =
+        (0..300).map(|number| format!(r#"{{"id":"c{number}","names":["web{number}"],"layer":"top"}}"#)).collect();
+    write(disk.path(), "vfs-containers/containers.json", format!("[{}]", containers.join(",")));
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let images: Vec<String> =
+        (0..300).map(|number| format!(r#"{{"id":"i","digest":"{digest}","names":["n{number}"]}}"#)).collect();
+    write(disk.path(), "vfs-images/images.json", format!("[{}]", images.join(",")));
+    let reports = reports(&format!("podman-root:{}", text(disk.path())));
+    assert_eq!(found(&reports), ["container/web0 etc/new.conf"]);
+    let with_note =
+        reports.iter().filter(|report| report["image"]["notes"].to_string().contains("of the container web0"));
+    assert_eq!(with_note.count(), 299);
+    assert_eq!(reports.iter().filter(|report| subject(report) == "image n0").count(), 1);
+    assert_eq!(reports.iter().filter(|report| subject(report).starts_with("image")).count(), 1);
+}

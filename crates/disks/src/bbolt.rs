@@ -8,6 +8,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use layersift_format::{CancelReason, Cancellation};
+
+use crate::kept::{Kept, TooLarge};
+
 /// "bbolt", as its meta pages have it.
 const MAGIC: u32 = 0xed0c_daed;
 
@@ -33,9 +37,12 @@ const IS_BUCKET: u32 = 1;
 /// The deepest tree, and the deepest bucket.
 const MAX_DEPTH: usize = 40;
 
+/// What an element of a bucket takes in memory beside its key.
+const NODE: usize = 96;
+
 /// Why a database cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BoltError {
+pub(crate) enum BoltError {
     /// It does not begin as one.
     #[error("it is not a bbolt database")]
     NotOne,
@@ -48,18 +55,24 @@ pub enum BoltError {
     /// A tree is too deep, or leads to a page again.
     #[error("the pages of the bbolt database form a circle")]
     Circle,
-    /// Its keys and values have more bytes than it has, so they overlap.
+    /// Its pages, elements, keys and values have more bytes than it has, so they overlap.
     #[error("the keys and values of the bbolt database overlap")]
     Overlap,
+    /// It has more elements than may be in memory.
+    #[error("{0}")]
+    Memory(#[from] TooLarge),
+    /// The time is over.
+    #[error("{0}")]
+    Cancelled(#[from] CancelReason),
 }
 
 /// A bucket: its values, as ranges of the database's bytes, and the buckets in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bucket(BTreeMap<Vec<u8>, Node>);
+pub(crate) struct Bucket(BTreeMap<Vec<u8>, Node>);
 
 /// What a key has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Node {
+pub(crate) enum Node {
     /// A value, and where it is.
     Value(Range<usize>),
     /// A bucket.
@@ -68,7 +81,7 @@ pub enum Node {
 
 impl Bucket {
     /// The bucket at a path of names.
-    pub fn bucket(&self, path: &[&str]) -> Option<&Bucket> {
+    pub(crate) fn bucket(&self, path: &[&str]) -> Option<&Bucket> {
         path.iter().try_fold(self, |bucket, name| match bucket.0.get(name.as_bytes()) {
             Some(Node::Bucket(bucket)) => Some(bucket),
             _ => None,
@@ -76,7 +89,7 @@ impl Bucket {
     }
 
     /// The bytes of a value; `bytes` are those of the database.
-    pub fn value<'b>(&self, bytes: &'b [u8], key: &str) -> Option<&'b [u8]> {
+    pub(crate) fn value<'b>(&self, bytes: &'b [u8], key: &str) -> Option<&'b [u8]> {
         match self.0.get(key.as_bytes()) {
             Some(Node::Value(range)) => bytes.get(range.clone()),
             _ => None,
@@ -84,17 +97,17 @@ impl Bucket {
     }
 
     /// The text of a value.
-    pub fn text(&self, bytes: &[u8], key: &str) -> Option<String> {
+    pub(crate) fn text(&self, bytes: &[u8], key: &str) -> Option<String> {
         self.value(bytes, key).map(|value| String::from_utf8_lossy(value).into_owned())
     }
 
     /// All keys with what they have, in order.
-    pub fn nodes(&self) -> impl Iterator<Item = (&[u8], &Node)> {
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (&[u8], &Node)> {
         self.0.iter().map(|(key, node)| (key.as_slice(), node))
     }
 
     /// The buckets in it, by names that are text.
-    pub fn buckets(&self) -> impl Iterator<Item = (&str, &Bucket)> {
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (&str, &Bucket)> {
         self.0.iter().filter_map(|(key, node)| match node {
             Node::Bucket(bucket) => Some((std::str::from_utf8(key).ok()?, bucket)),
             Node::Value(_) => None,
@@ -103,20 +116,18 @@ impl Bucket {
 }
 
 /// Whether `bytes` begin as a bbolt database.
-pub fn is_database(bytes: &[u8]) -> bool {
+pub(crate) fn is_database(bytes: &[u8]) -> bool {
     u32_at(bytes, HEADER) == Some(MAGIC)
 }
 
-/// The root bucket of the database in `bytes`.
+/// The root bucket of the database in `bytes`, as far as `kept` has memory for it.
 ///
 /// # Errors
-/// If it is damaged. Nothing of it is returned then.
-pub fn read(bytes: &[u8]) -> Result<Bucket, BoltError> {
+/// If it is damaged, has too many elements, or `cancellation` is cancelled. Nothing of it is returned then.
+pub(crate) fn read(bytes: &[u8], kept: &mut Kept, cancellation: &Cancellation) -> Result<Bucket, BoltError> {
     let meta = Meta::newest(bytes)?;
-    let pages = bytes.len() / meta.page_size + 1;
-    let mut reader = Reader { bytes, page_size: meta.page_size, pages, left: bytes.len() };
     let mut root = Bucket::default();
-    reader.tree(meta.root, 0, 0, &mut root)?;
+    Reader::of(bytes, meta.page_size, kept, cancellation).tree(meta.root, 0, 0, &mut root)?;
     Ok(root)
 }
 
@@ -159,27 +170,37 @@ impl Meta {
 struct Reader<'b> {
     bytes: &'b [u8],
     page_size: usize,
-    /// How many pages may still be read: each is part of one tree, once.
+    /// How many pages may still be read: each is part of one tree, once, with all those that it goes on in.
     pages: usize,
-    /// How many bytes of keys and values there may still be: each byte is part of one, once.
+    /// How many bytes of headers, elements, keys and values there may still be: each byte is part of one, once.
     left: usize,
+    kept: &'b mut Kept,
+    cancellation: &'b Cancellation,
 }
 
-impl Reader<'_> {
+impl<'b> Reader<'b> {
+    fn of(bytes: &'b [u8], page_size: usize, kept: &'b mut Kept, cancellation: &'b Cancellation) -> Reader<'b> {
+        Reader { bytes, page_size, pages: bytes.len() / page_size + 1, left: bytes.len(), kept, cancellation }
+    }
+
     /// Adds what the tree at page `id` has to `bucket`.
     fn tree(&mut self, id: u64, depth: usize, nesting: usize, bucket: &mut Bucket) -> Result<(), BoltError> {
-        self.pages = self.pages.checked_sub(1).ok_or(BoltError::Circle)?;
+        self.cancellation.check()?;
         if depth > MAX_DEPTH {
             return Err(BoltError::Circle);
         }
         let damaged = || BoltError::Page(id);
         let at = usize::try_from(id).ok().and_then(|id| id.checked_mul(self.page_size)).ok_or_else(damaged)?;
         let overflow = self.bytes.get(at..).and_then(|page| u32_at(page, 12)).ok_or_else(damaged)? as usize;
-        let size = overflow.checked_add(1).and_then(|pages| pages.checked_mul(self.page_size)).ok_or_else(damaged)?;
+        let pages = overflow.checked_add(1).ok_or_else(damaged)?;
+        let size = pages.checked_mul(self.page_size).ok_or_else(damaged)?;
         let end = at.checked_add(size).filter(|end| *end <= self.bytes.len()).ok_or_else(damaged)?;
+        self.pages = self.pages.checked_sub(pages).ok_or(BoltError::Circle)?;
+        self.count(HEADER)?;
         match u16_at(&self.bytes[at..end], 8) {
             Some(BRANCH) => {
                 for child in children(&self.bytes[at..end]).ok_or_else(damaged)? {
+                    self.count(ELEMENT)?;
                     self.tree(child, depth + 1, nesting, bucket)?;
                 }
                 Ok(())
@@ -195,7 +216,8 @@ impl Reader<'_> {
         let bytes = self.bytes.get(page.clone()).ok_or_else(damaged)?;
         for index in 0..count(bytes).ok_or_else(damaged)? {
             let (flags, key, value) = element(bytes, index).ok_or_else(damaged)?;
-            self.count(key.len())?;
+            self.count(ELEMENT + key.len())?;
+            self.kept.keep(NODE + key.len())?;
             let key = bytes.get(key).ok_or_else(damaged)?.to_vec();
             let value = page.start + value.start..page.start + value.end;
             let node = match flags & IS_BUCKET {
@@ -290,6 +312,11 @@ mod tests {
     use super::*;
     use crate::recorded;
 
+    /// The root bucket, without a limit of memory or time.
+    fn read_all(bytes: &[u8]) -> Result<Bucket, BoltError> {
+        read(bytes, &mut Kept::new(usize::MAX), &Cancellation::never())
+    }
+
     /// The paths and sizes of all values, such as `v1/moby/version 1`.
     fn flat(bucket: &Bucket, path: &str, found: &mut Vec<String>) {
         for (key, node) in bucket.nodes() {
@@ -304,7 +331,7 @@ mod tests {
     #[test]
     fn a_real_database_is_read() {
         let bytes = recorded::file("podman-4.3.1-overlay", "var/lib/containers/storage/libpod/bolt_state.db");
-        let root = read(&bytes).unwrap();
+        let root = read_all(&bytes).unwrap();
         let names = root.bucket(&["name-registry"]).unwrap();
         let id = "daaefb2941290935ac40099b8d08023ccee4f259ad9ee09ab181bb007cb2d75b";
         assert_eq!(names.text(&bytes, "c1").as_deref(), Some(id));
@@ -319,17 +346,17 @@ mod tests {
             "var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/metadata.db",
         );
         let mut whole = Vec::new();
-        flat(&read(&bytes).unwrap(), "", &mut whole);
+        flat(&read_all(&bytes).unwrap(), "", &mut whole);
         assert!(whole.len() > 100);
-        assert_eq!(read(&bytes[..40]), Err(BoltError::Meta));
-        assert_eq!(read(b""), Err(BoltError::NotOne));
+        assert_eq!(read_all(&bytes[..40]), Err(BoltError::Meta));
+        assert_eq!(read_all(b""), Err(BoltError::NotOne));
         for at in (0..bytes.len()).step_by(37) {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x41;
-            let _ = read(&damaged);
+            let _ = read_all(&damaged);
         }
         for end in (0..bytes.len()).step_by(1009) {
-            let _ = read(&bytes[..end]);
+            let _ = read_all(&bytes[..end]);
         }
     }
 
@@ -339,9 +366,9 @@ mod tests {
         for page in [0, 4096] {
             let mut damaged = bytes.clone();
             damaged[page + 40] ^= 1;
-            assert!(read(&damaged).is_ok(), "{page}");
+            assert!(read_all(&damaged).is_ok(), "{page}");
             damaged[4096 - page + 40] ^= 1;
-            assert_eq!(read(&damaged), Err(BoltError::Meta));
+            assert_eq!(read_all(&damaged), Err(BoltError::Meta));
         }
     }
 
@@ -356,11 +383,77 @@ mod tests {
             if flags & IS_BUCKET != 0 {
                 let mut damaged = bytes.clone();
                 damaged[page + value.start..page + value.start + 8].copy_from_slice(&root.root.to_le_bytes());
-                assert!(matches!(read(&damaged), Err(BoltError::Circle | BoltError::Overlap)));
+                assert!(matches!(read_all(&damaged), Err(BoltError::Circle | BoltError::Overlap)));
                 found += 1;
             }
         }
         assert!(found > 5);
+    }
+
+    /// A database of pages of `page` bytes, whose root is the third.
+    fn database(page: usize, pages: usize) -> Vec<u8> {
+        let mut bytes = vec![0; pages * page];
+        for (index, transaction) in [(0, 1_u64), (1, 2)] {
+            let mut meta = Vec::new();
+            for number in [MAGIC, VERSION, page as u32, 0] {
+                meta.extend(number.to_le_bytes());
+            }
+            for number in [2, 0, 99, 10, transaction] {
+                meta.extend(number.to_le_bytes());
+            }
+            meta.extend(fnv(&meta).to_le_bytes());
+            bytes[index * page + 8] = 4;
+            bytes[index * page + HEADER..][..meta.len()].copy_from_slice(&meta);
+        }
+        bytes
+    }
+
+    /// A database with a branch page that leads to one leaf page `children` times, which has all other pages and
+    /// `elements` without keys and values.
+    fn one_leaf_for_many(children: u16, elements: u16, pages: usize) -> Vec<u8> {
+        const PAGE: usize = 512;
+        let leaf = 2 + (HEADER + usize::from(children) * ELEMENT).div_ceil(PAGE);
+        let mut bytes = database(PAGE, pages);
+        let mut header = |page: usize, kind: u16, count: u16, more: usize| {
+            let at = page * PAGE;
+            bytes[at + 8..at + 10].copy_from_slice(&kind.to_le_bytes());
+            bytes[at + 10..at + 12].copy_from_slice(&count.to_le_bytes());
+            bytes[at + 12..at + 16].copy_from_slice(&(more as u32).to_le_bytes());
+        };
+        header(2, BRANCH, children, leaf - 3);
+        header(leaf, LEAF, elements, pages - leaf - 1);
+        for index in 0..usize::from(children) {
+            bytes[2 * PAGE + HEADER + index * ELEMENT + 8..][..8].copy_from_slice(&(leaf as u64).to_le_bytes());
+        }
+        for index in 0..usize::from(elements) {
+            bytes[leaf * PAGE + HEADER + index * ELEMENT + 4..][..4].copy_from_slice(&(ELEMENT as u32).to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_database_is_read_in_proportion_to_its_size() {
+        for (children, elements, pages) in [(2_000, 60_000, 2_048), (500, 1, 2_048), (2, 65_000, 4_096)] {
+            let bytes = one_leaf_for_many(children, elements, pages);
+            let (mut kept, never) = (Kept::new(usize::MAX), Cancellation::never());
+            let mut reader = Reader::of(&bytes, 512, &mut kept, &never);
+            let outcome = reader.tree(2, 0, 0, &mut Bucket::default());
+            assert!(matches!(outcome, Err(BoltError::Circle | BoltError::Overlap)), "{outcome:?}");
+            // Each byte of an element counts, and no page is read again with all those that it goes on in.
+            assert!(kept.taken() / NODE <= bytes.len() / ELEMENT, "{} elements", kept.taken() / NODE);
+        }
+    }
+
+    #[test]
+    fn elements_beyond_the_memory_and_after_the_end_of_the_time_are_not_read() {
+        let bytes = recorded::file("podman-4.3.1-overlay", "var/lib/containers/storage/libpod/bolt_state.db");
+        let mut kept = Kept::new(5 * NODE);
+        assert!(matches!(read(&bytes, &mut kept, &Cancellation::never()), Err(BoltError::Memory(_))));
+        let cancelled = Cancellation::new();
+        cancelled.cancel();
+        let mut kept = Kept::new(usize::MAX);
+        assert!(matches!(read(&bytes, &mut kept, &cancelled), Err(BoltError::Cancelled(_))));
+        assert_eq!(kept.taken(), 0);
     }
 
     #[test]
@@ -368,19 +461,7 @@ mod tests {
         /// The size of pages.
         const PAGE: usize = 4096;
         for (key, value) in [(3000, 0), (0, 3000), (1500, 1500)] {
-            let mut bytes = vec![0; 3 * PAGE];
-            for (page, transaction) in [(0, 1_u64), (1, 2)] {
-                let mut meta = Vec::new();
-                for number in [MAGIC, VERSION, PAGE as u32, 0] {
-                    meta.extend(number.to_le_bytes());
-                }
-                for number in [2, 0, 99, 10, transaction] {
-                    meta.extend(number.to_le_bytes());
-                }
-                meta.extend(fnv(&meta).to_le_bytes());
-                bytes[page * PAGE + 8] = 4;
-                bytes[page * PAGE + HEADER..][..meta.len()].copy_from_slice(&meta);
-            }
+            let mut bytes = database(PAGE, 3);
             bytes[2 * PAGE + 8] = 2;
             bytes[2 * PAGE + 10] = 40;
             for index in 0..40_usize {
@@ -389,7 +470,7 @@ mod tests {
                 let element: Vec<u8> = element.iter().flat_map(|field| (*field as u32).to_le_bytes()).collect();
                 bytes[2 * PAGE + at..][..ELEMENT].copy_from_slice(&element);
             }
-            assert_eq!(read(&bytes), Err(BoltError::Overlap), "{key} {value}");
+            assert_eq!(read_all(&bytes), Err(BoltError::Overlap), "{key} {value}");
         }
     }
 

@@ -5,14 +5,14 @@
 
 mod containers;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Read};
 use std::path::Path;
 
-use layersift_format::Standing;
 use layersift_format::compression::read_full;
 use layersift_format::config::ImageConfig;
 use layersift_format::manifest::ImageKind;
+use layersift_format::{Location, Standing};
 use layersift_model::{Digest, parse};
 use serde::Deserialize;
 
@@ -20,7 +20,7 @@ use crate::bases::Bases;
 use crate::bbolt::{Bucket, uvarint};
 use crate::directory_tar::{Part, Tree};
 use crate::root::open_file;
-use crate::store::{Content, DOCUMENT, ImageForm, Lease, Plan, Set, Store, StoredImage, chain_ids};
+use crate::store::{Content, DOCUMENT, ImageForm, Lease, Plan, Set, Store, StoredImage, chain_ids, has_few_values};
 
 /// The database with the namespaces.
 const META: &str = "io.containerd.metadata.v1.bolt/meta.db";
@@ -51,10 +51,17 @@ pub(crate) struct Snapshots {
     by_key: HashMap<(String, String), Snapshot>,
     /// The keys of snapshotters, by namespace, snapshotter and the key in the namespace, such as `c1` or a chain id.
     names: HashMap<(String, String, String), String>,
-    /// The snapshotters that a namespace has snapshots of.
-    snapshotters: HashMap<String, BTreeSet<String>>,
     /// The locations of layers, by snapshotter and its key.
-    locations: HashMap<(String, String), layersift_format::Location>,
+    locations: HashMap<(String, String), Location>,
+    /// The layers that namespaces call by a key, such as a chain id, in the order of namespaces and snapshotters.
+    named: HashMap<String, Vec<Named>>,
+}
+
+/// A layer that a namespace has.
+pub(crate) struct Named {
+    pub(crate) namespace: String,
+    pub(crate) snapshotter: String,
+    pub(crate) location: Location,
 }
 
 /// Adds what is in the store of containerd at `base` below the root, which is empty or ends in `/`.
@@ -68,7 +75,7 @@ pub(crate) fn read(store: &mut Store, base: &str) -> Snapshots {
     let mut snapshots = Snapshots::default();
     snapshots.read(store, meta, base, &namespaces);
     ingests(store, &content);
-    layers(store, &namespaces, &snapshots);
+    layers(store, &snapshots);
     containers::read(store, meta, base, &namespaces, &snapshots);
     snapshots
 }
@@ -160,9 +167,15 @@ impl Snapshots {
             for (key, snapshot) in keys.buckets() {
                 let name = snapshot.text(bytes, "name").unwrap_or_default();
                 self.names.insert((namespace.into(), snapshotter.into(), key.into()), name);
-                self.snapshotters.entry(namespace.into()).or_default().insert(snapshotter.into());
             }
         });
+        let mut names: Vec<_> = self.names.iter().collect();
+        names.sort();
+        for ((namespace, snapshotter, key), name) in names {
+            let Some(location) = self.locations.get(&(snapshotter.clone(), name.clone())) else { continue };
+            let (namespace, snapshotter, location) = (namespace.clone(), snapshotter.clone(), location.clone());
+            self.named.entry(key.clone()).or_default().push(Named { namespace, snapshotter, location });
+        }
         self.unsupported(store, base, &directories);
     }
 
@@ -242,14 +255,14 @@ impl Snapshots {
     }
 
     /// The location of the layer that a namespace calls `key`.
-    pub(crate) fn location(&self, namespace: &str, snapshotter: &str, key: &str) -> Option<layersift_format::Location> {
+    pub(crate) fn location(&self, namespace: &str, snapshotter: &str, key: &str) -> Option<Location> {
         let name = self.names.get(&(namespace.to_string(), snapshotter.to_string(), key.to_string()))?;
         self.locations.get(&(snapshotter.to_string(), name.clone())).cloned()
     }
 
-    /// The names of snapshotters that a namespace has snapshots of.
-    pub(crate) fn snapshotters(&self, namespace: &str) -> impl Iterator<Item = &String> {
-        self.snapshotters.get(namespace).into_iter().flatten()
+    /// The layers that namespaces call by `key`.
+    pub(crate) fn named(&self, key: &str) -> &[Named] {
+        self.named.get(key).map(Vec::as_slice).unwrap_or_default()
     }
 }
 
@@ -260,7 +273,7 @@ fn snapshot(
     name: &str,
     (bases, parent): (&Bases, Option<&str>),
     notes: Vec<String>,
-) -> Option<layersift_format::Location> {
+) -> Option<Location> {
     let path = format!("{snapshotter}/snapshots/{name}");
     let directory = store.directory(&path)?;
     let (directory, tree) = match store.directory(&format!("{path}/fs")) {
@@ -290,47 +303,46 @@ struct Descriptor {
 }
 
 /// Finds the snapshots of the layers that manifests name. A layer whose chain had a snapshot is never downloaded.
-fn layers(store: &mut Store, namespaces: &[String], snapshots: &Snapshots) {
-    let mut copies = HashSet::new();
+fn layers(store: &mut Store, snapshots: &Snapshots) {
+    let mut copies: HashSet<&Location> = HashSet::new();
     for content in store.contents.clone() {
+        // Many manifests may name one configuration: it is read once for all of them.
+        let mut by_config: BTreeMap<Digest, Vec<&str>> = BTreeMap::new();
         for (location, _) in &content.blobs {
             let Some(name) = location.0.strip_prefix("blobs/sha256/") else { continue };
             let Some(manifest) = document::<Manifest>(store, &content, "sha256", name) else { continue };
-            let Some(config) = manifest.config.and_then(|config| config.digest.parse::<Digest>().ok()) else {
-                continue;
-            };
+            if let Some(config) = manifest.config.and_then(|config| config.digest.parse::<Digest>().ok()) {
+                by_config.entry(config).or_default().push(name);
+            }
+        }
+        for (config, manifests) in by_config {
             let bytes = start_of(store, &content, config.algorithm().name(), config.hex());
             let Some(config) = bytes.and_then(|bytes| ImageConfig::parse(&bytes).ok()) else { continue };
             let chain = chain_ids(&config.rootfs.diff_ids);
-            if chain.len() != manifest.layers.len() {
-                continue;
-            }
-            for (layer, chain) in manifest.layers.iter().zip(&chain) {
-                let Ok(digest) = layer.digest.parse::<Digest>() else { continue };
-                let has_blob = store.find(&content.blob(digest.algorithm().name(), digest.hex()));
-                for location in of_chain(namespaces, snapshots, chain) {
-                    if has_blob.is_some() {
-                        copies.insert(location);
-                    } else {
-                        store.unpacked.entry(digest.clone()).or_insert(location);
+            let found: Vec<&[Named]> = chain.iter().map(|chain| snapshots.named(&chain.to_string())).collect();
+            let mut is_copied = vec![false; found.len()];
+            for name in manifests {
+                let manifest = document::<Manifest>(store, &content, "sha256", name);
+                let Some(manifest) = manifest.filter(|manifest| manifest.layers.len() == chain.len()) else { continue };
+                for (index, layer) in manifest.layers.iter().enumerate() {
+                    let (Some(first), Ok(digest)) = (found[index].first(), layer.digest.parse::<Digest>()) else {
+                        continue;
+                    };
+                    if store.find(&content.blob(digest.algorithm().name(), digest.hex())).is_none() {
+                        store.unpacked.entry(digest).or_insert_with(|| first.location.clone());
+                    } else if !is_copied[index] {
+                        is_copied[index] = true;
+                        copies.extend(found[index].iter().map(|named| &named.location));
                     }
                 }
             }
         }
     }
-    let used: HashSet<&layersift_format::Location> = store.unpacked.values().collect();
+    let used: HashSet<&Location> = store.unpacked.values().collect();
     // The same chain in another namespace has a directory of its own.
     for candidate in &mut store.candidates {
         candidate.is_copy |= copies.contains(&candidate.location) && !used.contains(&candidate.location);
     }
-}
-
-fn of_chain(namespaces: &[String], snapshots: &Snapshots, chain: &Digest) -> Vec<layersift_format::Location> {
-    let of = |namespace: &String| {
-        let one = |snapshotter: &String| snapshots.location(namespace, snapshotter, &chain.to_string());
-        snapshots.snapshotters(namespace).filter_map(one).collect::<Vec<_>>()
-    };
-    namespaces.iter().flat_map(of).collect()
 }
 
 /// The JSON document in a blob; `None` if it is something else.
@@ -340,7 +352,8 @@ fn document<T: serde::de::DeserializeOwned>(
     algorithm: &str,
     hex: &str,
 ) -> Option<T> {
-    parse::json(&start_of(store, content, algorithm, hex)?).ok()
+    let bytes = start_of(store, content, algorithm, hex)?;
+    has_few_values(&bytes).then(|| parse::json(&bytes).ok()).flatten()
 }
 
 /// The bytes of a blob that may be a document.

@@ -23,9 +23,10 @@ use std::sync::Arc;
 use self::changes::Change;
 use self::data::{Data, OpenFile};
 use self::pending::{Next, Pending};
-pub(crate) use self::tree::{Content, Part, Tree};
+pub(crate) use self::tree::{Content, Files, Part, Tree};
 pub use self::unreadable::Unreadable;
 use crate::root;
+use layersift_format::Cancellation;
 use layersift_format::tar::BLOCK;
 use layersift_model::{Gap, GapReason, ImagePath};
 
@@ -55,6 +56,8 @@ pub struct DirectoryTar {
     /// The file whose data is being read, and its name.
     file: Option<(Vec<u8>, Data)>,
     ended: bool,
+    /// Ends the reading, also of what nothing is written of.
+    cancellation: Cancellation,
 }
 
 impl DirectoryTar {
@@ -80,7 +83,13 @@ impl DirectoryTar {
             taken: 0,
             file: None,
             ended: false,
+            cancellation: Cancellation::never(),
         }
+    }
+
+    /// The same, until `cancellation` is cancelled.
+    pub(crate) fn until(self, cancellation: &Cancellation) -> DirectoryTar {
+        DirectoryTar { cancellation: cancellation.clone(), ..self }
     }
 
     /// Makes the next entry's header ready, or the end of the archive. Nothing is ready where nothing is to be written.
@@ -127,6 +136,8 @@ impl DirectoryTar {
                 self.header(&mut header, tar::EntryType::Regular, name.as_bytes(), &[]);
             }
             Part::Whiteout(name) => self.whiteout(name.as_bytes()),
+            // They come one after the other.
+            Part::Files(files) => self.pending.push_part(Part::Files(files)),
         }
     }
 
@@ -151,7 +162,7 @@ impl DirectoryTar {
         let metadata = if is_followed { fs::metadata(path)? } else { fs::symlink_metadata(path)? };
         let name = tree.name(path);
         let mut is_opaque = false;
-        let change = if is_root { Change::Changed } else { changes::of(tree, path, &metadata) };
+        let change = if is_root { Change::Changed } else { changes::of(tree, path, &metadata, &self.cancellation) };
         if metadata.is_dir() && !is_kernels(tree, path, &metadata) {
             self.push_children(tree, path)?;
             is_opaque = tree.is_overlay && changes::is_opaque(path);
@@ -318,6 +329,7 @@ impl Read for DirectoryTar {
             } else if self.ended {
                 return Ok(0);
             } else {
+                self.cancellation.check()?;
                 self.advance();
             }
         }

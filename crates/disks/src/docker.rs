@@ -221,8 +221,7 @@ fn images(store: &mut Store, driver: &str, layers: &GraphLayers) {
     for hex in store.names(&content) {
         let path = format!("{content}/{hex}");
         let Ok(id) = format!("sha256:{hex}").parse::<Digest>() else { continue };
-        let bytes = store.root.read(&path, DOCUMENT);
-        let Some(bytes) = store.or_problem(&path, bytes) else { continue };
+        let Some(bytes) = store.bytes(&path, DOCUMENT) else { continue };
         let config = ImageConfig::parse(&bytes);
         let config = store.or_problem(&path, config);
         let chain = chain_ids(&config.rootfs.diff_ids);
@@ -235,11 +234,11 @@ fn images(store: &mut Store, driver: &str, layers: &GraphLayers) {
         let form = ImageForm::Layers { config: Location(path.clone()), layers: chain.iter().map(location).collect() };
         if let Some(found) = store.file(&path) {
             store.covered.insert(found.clone());
-            store.plans.insert(Location(path), Plan::File(found));
+            store.plans.insert(Location(path.clone()), Plan::File(found));
         }
         let mut names = names_by_id.remove(&id.to_string()).unwrap_or_default();
         names.sort_by_key(|name| (name.contains('@'), name.clone()));
-        store.images.push(StoredImage { names, id, form });
+        store.image(&path, StoredImage { names, id, form });
     }
 }
 
@@ -273,30 +272,39 @@ fn containers(store: &mut Store, layers: &GraphLayers, snapshots: &Snapshots) {
         let container: Container = store.json(&format!("{path}/config.v2.json")).unwrap_or_default();
         let Some(about) = store.take(&path) else { continue };
         let mut about = vec![about];
-        let mut found = of_snapshots(store, snapshots, &id);
-        found.extend(of_mount(store, layers, &container.driver, &id, &mut about));
-        found.push((Plan::Parts(about), "configuration and logs of the container".into()));
         let mut notes = vec![format!("a container of the image {}", container.config.image)];
+        let name = container.name.trim_start_matches('/');
+        let name = if name.is_empty() { id.clone() } else { name.to_string() };
+        let mut found = of_snapshots(store, snapshots, &id, (&name, &mut notes));
+        found.extend(of_mount(store, layers, &container.driver, &id, (&mut about, &mut notes)));
+        found.push((Plan::Parts(about), "configuration and logs of the container".into()));
         notes.extend(container.mount_points.values().map(|mount| {
             let what = if mount.name.is_empty() { &mount.source } else { &mount.name };
             format!("the container mounts {what} at {}", mount.destination)
         }));
-        let name = container.name.trim_start_matches('/');
-        let name = if name.is_empty() { id.clone() } else { name.to_string() };
         store.set(Set { kind: ImageKind::Container, name, layers: found, notes, standing: Standing::Own });
     }
 }
 
-/// The layers of a container in the containerd image store.
-fn of_snapshots(store: &mut Store, snapshots: &Snapshots, id: &str) -> Vec<(Plan, String)> {
+/// The layers of the container called `name` in the containerd image store.
+fn of_snapshots(
+    store: &mut Store,
+    snapshots: &Snapshots,
+    id: &str,
+    (name, notes): (&str, &mut Vec<String>),
+) -> Vec<(Plan, String)> {
+    let (init, own) = (format!("{id}-init"), id.to_string());
+    let mut locations: Vec<(&str, usize, &Location)> = Vec::new();
+    for (order, key) in [&init, &own].into_iter().enumerate() {
+        let found = snapshots.named(key).iter().filter(|found| found.namespace == NAMESPACE);
+        locations.extend(found.map(|found| (&found.snapshotter[..], order, &found.location)));
+    }
+    locations.sort();
     let mut found = Vec::new();
-    for snapshotter in snapshots.snapshotters(NAMESPACE) {
-        for (key, what) in [(format!("{id}-init"), "mount points"), (id.to_string(), "files that the container wrote")]
-        {
-            let Some(location) = snapshots.location(NAMESPACE, snapshotter, &key) else { continue };
-            let Some(plan) = store.take_layer(&location) else { continue };
-            found.push((plan, format!("{what}: snapshot {}", location.0)));
-        }
+    for (_, order, location) in locations {
+        let what = if order == 0 { "mount points" } else { "files that the container wrote" };
+        let Some(plan) = store.take_layer(location, name, notes) else { continue };
+        found.push((plan, format!("{what}: snapshot {}", location.0)));
     }
     found
 }
@@ -307,7 +315,7 @@ fn of_mount(
     layers: &GraphLayers,
     driver: &str,
     id: &str,
-    about: &mut Vec<Part>,
+    (about, notes): (&mut Vec<Part>, &mut Vec<String>),
 ) -> Vec<(Plan, String)> {
     let base = format!("image/{driver}/layerdb/mounts/{id}");
     let mut found = Vec::new();
@@ -317,8 +325,11 @@ fn of_mount(
         let Some(layer) = store.text(&format!("{base}/{record}")).filter(|layer| is_name(layer)) else { continue };
         let Some((directory, tree)) = layers.files(store, driver, &layer, below.as_deref()) else { continue };
         let (name, _) = places(driver, &layer);
-        store.covered.insert(directory);
-        found.push((Plan::Parts(vec![Part::Tree(tree)]), format!("{what}: {name}")));
+        if store.cover(directory) {
+            found.push((Plan::Parts(vec![Part::Tree(tree)]), format!("{what}: {name}")));
+        } else {
+            notes.push(format!("{name} is a layer of something else as well, and is reported with that"));
+        }
         below = Some(layer);
     }
     about.extend(store.take(&base));

@@ -7,10 +7,11 @@
 //! [`ImageSource`]: layersift_format::ImageSource
 
 mod bases;
-pub mod bbolt;
+mod bbolt;
 mod containerd;
 pub mod directory_tar;
 mod docker;
+mod kept;
 mod podman;
 #[cfg(test)]
 mod recorded;
@@ -20,5 +21,6 @@ mod source;
 mod sqlite;
 mod store;
 mod tar_split;
+mod unique;
 
 pub use source::{Engine, Wanted};

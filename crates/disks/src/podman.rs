@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use crate::bases::Bases;
 use crate::directory_tar::Part;
+use crate::root::is_name;
 use crate::store::{ImageForm, LISTING, Plan, Set, Store, StoredImage};
 
 /// The databases of Podman: until 5.0, since 4.8, and since 4.8 in its place.
@@ -83,6 +84,8 @@ struct Layers {
     driver: &'static str,
     by_id: HashMap<String, Layer>,
     locations: HashMap<String, Location>,
+    /// The ids by the digests of their archives, compressed or not.
+    by_digest: HashMap<String, String>,
     bases: Bases,
 }
 
@@ -96,10 +99,20 @@ impl Layers {
         }
         let with_parent = by_id.values().filter(|layer: &&Layer| !layer.parent.is_empty());
         let bases = Bases::of(with_parent.map(|layer| (layer.id.clone(), layer.parent.clone())));
-        let mut layers = Layers { driver, by_id, locations: HashMap::new(), bases };
-        let mut ids: Vec<String> = layers.by_id.keys().cloned().collect();
+        let mut ids: Vec<String> = by_id.keys().cloned().collect();
         ids.sort();
+        let mut by_digest: HashMap<String, String> = HashMap::new();
+        for layer in ids.iter().filter_map(|id| by_id.get(id)) {
+            for digest in [&layer.compressed_diff_digest, &layer.diff_digest] {
+                by_digest.entry(digest.clone()).or_insert_with(|| layer.id.clone());
+            }
+        }
+        let mut layers = Layers { driver, by_id, locations: HashMap::new(), by_digest, bases };
         for id in ids {
+            if !is_name(&id) {
+                store.problem(&format!("{driver}-layers"), "a record names no directory of a layer");
+                continue;
+            }
             layers.add(store, &id, "a layer that neither an image that was read nor a container has");
         }
         layers
@@ -129,17 +142,30 @@ impl Layers {
         self.locations.insert(id.into(), location);
     }
 
-    /// The layers from the base to `top`.
-    fn chain(&self, top: &str) -> Vec<&Layer> {
+    /// The ids of the `count` layers from the base to `top`; `None` if that has another number of layers.
+    fn chain(&self, top: &str, count: usize) -> Option<Vec<&str>> {
         let mut chain = Vec::new();
-        let mut seen = HashSet::new();
         let mut next = self.by_id.get(top);
-        while let Some(layer) = next.filter(|layer| seen.insert(&layer.id)) {
-            chain.push(layer);
+        // More are not followed: records may lead on without an end.
+        while let Some(layer) = next.filter(|_| chain.len() <= count) {
+            chain.push(&layer.id[..]);
             next = self.by_id.get(&layer.parent);
         }
         chain.reverse();
-        chain
+        (chain.len() == count).then_some(chain)
+    }
+
+    /// The locations of the layers of a manifest, of an image whose uppermost layer is `top`, with their digests.
+    fn locate(&self, top: &str, layers: Vec<Descriptor>) -> Vec<(Digest, Location)> {
+        let chain = self.chain(top, layers.len());
+        let known = layers.into_iter().enumerate().filter_map(|(index, Descriptor { digest })| {
+            let id = match &chain {
+                Some(chain) => chain.get(index).copied(),
+                None => self.by_digest.get(&digest).map(String::as_str),
+            };
+            Some((digest.parse().ok()?, self.locations.get(id?)?.clone()))
+        });
+        known.collect()
     }
 
     /// Adds the directories that no record has.
@@ -169,50 +195,51 @@ struct Descriptor {
 fn images(store: &mut Store, driver: &str, layers: &Layers) -> HashMap<String, String> {
     let mut image_names = HashMap::new();
     let images: Vec<Image> = store.json(&format!("{driver}-images/images.json")).unwrap_or_default();
-    for image in images {
-        let base = format!("{driver}-images/{}", image.id);
-        let chain = layers.chain(&image.layer);
-        for file in store.names(&base) {
-            let path = format!("{base}/{file}");
-            let Some((digest, found)) = blob(store, &path, &file) else { continue };
-            let manifest: Option<Manifest> = match found {
-                true => store.json(&path),
-                false => None,
-            };
-            for (layer, descriptor) in locate(&chain, manifest.unwrap_or_default().layers) {
-                if let (Ok(digest), Some(location)) = (descriptor.digest.parse(), layers.locations.get(&layer.id)) {
-                    store.unpacked.entry(digest).or_insert_with(|| location.clone());
-                }
-            }
-            if let Some(file) = store.file(&path) {
-                store.blobs.entry(digest).or_insert(file);
-            }
+    let mut read: HashSet<String> = HashSet::new();
+    let mut by_digest: HashMap<Digest, usize> = HashMap::new();
+    for Image { id, digest, names, layer } in images {
+        let base = format!("{driver}-images/{id}");
+        if !is_name(&id) {
+            store.problem(&base, "the record of the image has no id that is a name");
+            continue;
         }
-        if let Some(name) = image.names.as_ref().and_then(|names| names.first()) {
-            image_names.insert(image.id.clone(), name.clone());
+        // The directory of an image is read once, whatever number of records names it.
+        if read.insert(id.clone()) {
+            documents(store, &base, &layer, layers);
+        }
+        let names = names.unwrap_or_default();
+        if let Some(name) = names.first() {
+            image_names.insert(id, name.clone());
         }
         // What was built here may have no digest of its own.
-        let Ok(id) = image.digest.parse::<Digest>() else {
+        let Ok(id) = digest.parse::<Digest>() else {
             store.problem(&base, "the record of the image has no digest of its manifest");
             continue;
         };
-        store.images.push(StoredImage { names: image.names.unwrap_or_default(), id, form: ImageForm::Manifest });
+        match by_digest.get(&id).and_then(|index| store.images.get_mut(*index)) {
+            Some(known) => known.names.extend(names),
+            None => {
+                by_digest.insert(id.clone(), store.images.len());
+                store.images.push(StoredImage { names, id, form: ImageForm::Manifest });
+            }
+        }
     }
     image_names
 }
 
-/// The layers of the store that the layers of a manifest are.
-fn locate<'l>(chain: &[&'l Layer], layers: Vec<Descriptor>) -> Vec<(&'l Layer, Descriptor)> {
-    if chain.len() == layers.len() {
-        return chain.iter().copied().zip(layers).collect();
-    }
-    let mut by_digest: HashMap<&str, &Layer> = HashMap::new();
-    for layer in chain {
-        for digest in [&layer.compressed_diff_digest, &layer.diff_digest] {
-            by_digest.entry(digest).or_insert(layer);
+/// Adds the documents of the image in the directory `base`, and finds the layers that its manifests name.
+fn documents(store: &mut Store, base: &str, top: &str, layers: &Layers) {
+    for file in store.names(base) {
+        let path = format!("{base}/{file}");
+        let Some((digest, is_manifest)) = blob(store, &path, &file) else { continue };
+        let manifest: Manifest = is_manifest.then(|| store.json(&path)).flatten().unwrap_or_default();
+        for (digest, location) in layers.locate(top, manifest.layers) {
+            store.unpacked.entry(digest).or_insert(location);
+        }
+        if let Some(file) = store.file(&path) {
+            store.blobs.entry(digest).or_insert(file);
         }
     }
-    layers.into_iter().filter_map(|one| Some((*by_digest.get(&one.digest[..])?, one))).collect()
 }
 
 /// The digest of the document in the file called `file`, and whether it is a manifest or an index.
@@ -222,8 +249,7 @@ fn blob(store: &mut Store, path: &str, file: &str) -> Option<(Digest, bool)> {
         None => file.to_string(),
     };
     if key == "manifest" {
-        let bytes = store.root.read(path, LISTING);
-        return Some((Digest::of(&store.or_problem(path, bytes)?), true));
+        return Some((Digest::of(&store.bytes(path, LISTING)?), true));
     }
     match key.strip_prefix("manifest-") {
         Some(digest) => Some((digest.parse().ok()?, true)),
@@ -244,21 +270,23 @@ fn containers(
         containers.extend(store.json::<Vec<Container>>(&format!("{driver}-containers/{name}")).unwrap_or_default());
     }
     for Container { id, names, image, layer } in containers {
-        let mut about: Vec<Part> = store.take(&format!("{driver}-containers/{id}")).into_iter().collect();
+        // What is no name may be the directory of another container, or of all.
+        let own = is_name(&id).then(|| store.take(&format!("{driver}-containers/{id}")));
+        let mut about: Vec<Part> = own.flatten().into_iter().collect();
         about.extend(claimed(store, databases, &["ctr", "ContainerConfig", "ContainerState"], &id));
         let mut notes = Vec::new();
-        let name = image_names.get(&image).cloned();
         if !image.is_empty() {
-            notes.push(format!("a container of the image {}", name.unwrap_or(image)));
+            let image = image_names.get(&image).cloned().unwrap_or(image);
+            notes.push(format!("a container of the image {image}"));
         }
         let mut found = Vec::new();
+        let name = names.and_then(|names| names.into_iter().next()).unwrap_or(id);
         if let Some(location) = layers.locations.get(&layer)
-            && let Some(plan) = store.take_layer(location)
+            && let Some(plan) = store.take_layer(location, &name, &mut notes)
         {
             found.push((plan, format!("files that the container wrote: {}", location.0)));
         }
         found.push((Plan::Parts(about), "records and logs of the container".into()));
-        let name = names.and_then(|names| names.into_iter().next()).unwrap_or(id);
         store.set(Set { kind: ImageKind::Container, name, layers: found, notes, standing: Standing::Own });
     }
 }
@@ -283,4 +311,46 @@ fn claimed(store: &mut Store, databases: &[usize], tables: &[&str], id: &str) ->
         parts.extend(tables.iter().flat_map(|table| records.claim(&format!("{table}/{id}"))));
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layers(chain: usize) -> Layers {
+        let layer = |number: usize| Layer {
+            id: number.to_string(),
+            parent: number.checked_sub(1).map(|parent| parent.to_string()).unwrap_or_default(),
+            diff_digest: Digest::of(number.to_string().as_bytes()).to_string(),
+            ..Layer::default()
+        };
+        let by_id: HashMap<String, Layer> = (0..chain).map(|number| (number.to_string(), layer(number))).collect();
+        let by_digest = by_id.values().map(|layer| (layer.diff_digest.clone(), layer.id.clone())).collect();
+        let locations = by_id.keys().map(|id| (id.clone(), Location(id.clone()))).collect();
+        Layers { driver: "overlay", by_id, locations, by_digest, bases: Bases::default() }
+    }
+
+    #[test]
+    fn layers_are_found_by_their_place_or_their_digest() {
+        let layers = layers(3);
+        let descriptors = |digests: &[&str]| {
+            digests.iter().map(|text| Descriptor { digest: Digest::of(text.as_bytes()).to_string() }).collect()
+        };
+        let found = |digests: &[&str]| -> Vec<String> {
+            layers.locate("2", descriptors(digests)).into_iter().map(|(_, location)| location.0).collect()
+        };
+        assert_eq!(found(&["a", "b", "c"]), ["0", "1", "2"]);
+        assert_eq!(found(&["2", "x"]), ["2"]);
+        assert_eq!(layers.chain("2", 2), None);
+        assert_eq!(layers.chain("x", 0), Some(Vec::new()));
+    }
+
+    #[test]
+    fn records_that_lead_in_a_circle_have_no_chain() {
+        let mut layers = layers(3);
+        layers.by_id.get_mut("0").unwrap().parent = "2".into();
+        for count in 0..10 {
+            assert_eq!(layers.chain("2", count), None);
+        }
+    }
 }

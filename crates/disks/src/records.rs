@@ -5,13 +5,18 @@ use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use layersift_format::MappedFile;
+use layersift_format::{Cancellation, MappedFile};
 use layersift_model::Digest;
 
 use crate::bbolt::{self, Bucket, Node};
-use crate::directory_tar::{Content, Part};
+use crate::directory_tar::{Content, Files, Part};
+use crate::kept::{Kept, TooLarge};
 use crate::root::Root;
 use crate::sqlite;
+use crate::unique::unique;
+
+/// What a record takes in memory beside its path and its value.
+const RECORD: usize = 128;
 
 /// The records of one database.
 pub(crate) struct Records {
@@ -20,16 +25,15 @@ pub(crate) struct Records {
     /// The buckets of a bbolt database, and its bytes.
     pub(crate) bolt: Option<(Arc<MappedFile>, Bucket)>,
     /// The records that nothing has claimed yet, by their paths in the database.
-    left: BTreeMap<String, Content>,
+    left: Arc<Files>,
 }
 
 /// Collects records under paths of their own.
-struct Collected {
+struct Collected<'k> {
     records: BTreeMap<String, Content>,
     /// The number that the next record of a path gets.
     next: HashMap<String, u64>,
-    /// How many bytes of paths there may still be.
-    paths: usize,
+    kept: &'k mut Kept,
 }
 
 /// Why the records of a database cannot be read.
@@ -44,49 +48,81 @@ pub(crate) enum RecordsError {
     /// A SQLite database cannot be read.
     #[error("{0}")]
     Sqlite(#[from] sqlite::SqliteError),
-    /// The records have longer paths than any engine gives them.
-    #[error("the paths of the records of the database are too long")]
-    Paths,
+    /// The records take more memory than those of any engine.
+    #[error("{0}")]
+    Memory(#[from] TooLarge),
 }
 
 impl Records {
-    /// The records of the database at `name`; `None` if there is none.
+    /// The records of the database at `name`, as far as `kept` has memory for them; `None` if there is none.
     ///
     /// # Errors
-    /// If it cannot be read, or is damaged.
-    pub(crate) fn read(root: &Root, name: &str) -> Result<Option<Records>, RecordsError> {
+    /// If it cannot be read, is damaged, or has too many records. Nothing of it is kept then.
+    pub(crate) fn read(
+        root: &Root,
+        name: &str,
+        kept: &mut Kept,
+        cancellation: &Cancellation,
+    ) -> Result<Option<Records>, RecordsError> {
         // An empty file cannot be mapped, and is no database.
         let is_empty = root.find(name)?.is_none_or(|(_, metadata)| !metadata.is_file() || metadata.len() == 0);
         let Some(map) = (if is_empty { None } else { root.map(name)? }) else { return Ok(None) };
-        if sqlite::is_database(&map) {
-            let mut collected = Collected::of(map.len());
-            let mut outcome = Ok(());
-            sqlite::read(root, name, &mut |table, row, column, value| {
-                let path = [table, row, column].map(|name| readable(name.as_bytes())).join("/");
-                if outcome.is_ok() {
-                    outcome = collected.insert(path, Content::Bytes(value.into()));
-                }
-            })?;
-            outcome?;
-            return Ok(Some(Records { name: name.into(), bolt: None, left: collected.records }));
-        }
-        if !bbolt::is_database(&map) {
+        if !sqlite::is_database(&map) && !bbolt::is_database(&map) {
             map.check_whole()?;
             return Ok(None);
         }
-        Records::of_bolt(name, map).map(Some)
+        let before = kept.taken();
+        let read = match sqlite::is_database(&map) {
+            true => Records::of_sqlite(root, name, kept, cancellation),
+            false => Records::of_bolt(name, map, kept, cancellation),
+        };
+        if read.is_err() {
+            kept.back_to(before);
+        }
+        read.map(Some)
+    }
+
+    fn of_sqlite(
+        root: &Root,
+        name: &str,
+        kept: &mut Kept,
+        cancellation: &Cancellation,
+    ) -> Result<Records, RecordsError> {
+        let mut collected = Collected::of(kept);
+        sqlite::read(root, name, cancellation, &mut |table, row, column, value| {
+            let path = [table, row, column].map(|name| readable(name.as_bytes())).join("/");
+            collected.kept.keep(value.len())?;
+            collected.insert(path, Content::Bytes(value.into()))
+        })?;
+        Ok(Records::of(name, None, collected.records))
     }
 
     /// The records of a bbolt database.
-    fn of_bolt(name: &str, map: MappedFile) -> Result<Records, RecordsError> {
-        let mut collected = Collected::of(map.len());
+    fn of_bolt(
+        name: &str,
+        map: MappedFile,
+        kept: &mut Kept,
+        cancellation: &Cancellation,
+    ) -> Result<Records, RecordsError> {
         let map = Arc::new(map);
-        let read = bbolt::read(&map);
+        let read = bbolt::read(&map, kept, cancellation);
         // Where the file is cut off, what is missing reads as zeros, which may be another database.
         map.check_whole()?;
         let bucket = read?;
+        let mut collected = Collected::of(kept);
         collected.add(&bucket, "", &map)?;
-        Ok(Records { name: name.into(), bolt: Some((map, bucket)), left: collected.records })
+        Ok(Records::of(name, Some((map, bucket)), collected.records))
+    }
+
+    fn of(name: &str, bolt: Option<(Arc<MappedFile>, Bucket)>, records: BTreeMap<String, Content>) -> Records {
+        Records { name: name.into(), bolt, left: Arc::new(Files { directory: name.into(), files: records }) }
+    }
+
+    /// Forgets the buckets: only records and the check of the file are needed after this.
+    pub(crate) fn forget_buckets(&mut self) {
+        if let Some((_, bucket)) = &mut self.bolt {
+            *bucket = Bucket::default();
+        }
     }
 
     /// The bucket at a path of a bbolt database, and the bytes of the database.
@@ -104,32 +140,25 @@ impl Records {
     }
 
     /// Takes the records below `path`, such as `v1/default/containers/c1`, as files.
-    pub(crate) fn claim(&mut self, path: &str) -> Vec<Part> {
+    pub(crate) fn claim(&mut self, path: &str) -> Option<Part> {
         let start = format!("{path}/");
-        let below = self.left.range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded));
+        let left = &mut Arc::get_mut(&mut self.left)?.files;
+        let below = left.range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded));
         let keys: Vec<String> = below.map(|(key, _)| key).take_while(|key| key.starts_with(&start)).cloned().collect();
-        let taken: Vec<(String, Content)> =
-            keys.iter().filter_map(|key| self.left.remove_entry(key.as_str())).collect();
-        taken.into_iter().map(|(key, content)| self.file(&key, content)).collect()
+        let files: BTreeMap<String, Content> = keys.iter().filter_map(|key| left.remove_entry(key.as_str())).collect();
+        let directory = self.name.clone();
+        (!files.is_empty()).then(|| Part::Files(Arc::new(Files { directory, files })))
     }
 
     /// The records that nothing has claimed, as files.
-    pub(crate) fn rest(&self) -> Vec<Part> {
-        self.left.iter().map(|(key, content)| self.file(key, content.clone())).collect()
-    }
-
-    fn file(&self, key: &str, content: Content) -> Part {
-        Part::File { name: format!("{}/{key}", self.name), content }
+    pub(crate) fn rest(&self) -> Part {
+        Part::Files(Arc::clone(&self.left))
     }
 }
 
-impl Collected {
-    /// For a database of `size` bytes. Those of engines have paths of a few times their size.
-    fn of(size: usize) -> Collected {
-        const TIMES: usize = 16;
-        const LEAST: usize = 1 << 20;
-        let paths = size.saturating_mul(TIMES).max(LEAST);
-        Collected { records: BTreeMap::new(), next: HashMap::new(), paths }
+impl Collected<'_> {
+    fn of(kept: &mut Kept) -> Collected<'_> {
+        Collected { records: BTreeMap::new(), next: HashMap::new(), kept }
     }
 
     /// Adds the values below a bucket.
@@ -145,15 +174,10 @@ impl Collected {
     }
 
     /// Adds a record. Two rows may have the same name.
-    fn insert(&mut self, path: String, content: Content) -> Result<(), RecordsError> {
-        self.paths = self.paths.checked_sub(path.len()).ok_or(RecordsError::Paths)?;
-        let mut unique = path.clone();
-        while self.records.contains_key(&unique) {
-            let number = self.next.entry(path.clone()).or_insert(1);
-            *number += 1;
-            unique = format!("{path}#{number}");
-        }
-        self.records.insert(unique, content);
+    fn insert(&mut self, path: String, content: Content) -> Result<(), TooLarge> {
+        self.kept.keep(RECORD + path.len())?;
+        let path = unique(&mut self.next, path, '#', |path| self.records.contains_key(path));
+        self.records.insert(path, content);
         Ok(())
     }
 }
@@ -183,7 +207,8 @@ mod tests {
 
     #[test]
     fn records_of_one_path_are_all_kept() {
-        let mut collected = Collected::of(1 << 30);
+        let mut kept = Kept::new(1 << 30);
+        let mut collected = Collected::of(&mut kept);
         for path in ["a", "a#2", "a#3"] {
             collected.insert(path.into(), Content::Bytes((*b"x").into())).unwrap();
         }
@@ -191,10 +216,35 @@ mod tests {
             collected.insert("a".into(), Content::Bytes((*b"x").into())).unwrap();
         }
         assert_eq!(collected.records.len(), 20_003);
-        let mut collected = Collected::of(0);
+        let mut kept = Kept::new(1 << 20);
+        let mut collected = Collected::of(&mut kept);
         let name = "n".repeat(1 << 10);
         let outcome = (0..2_000).try_for_each(|_| collected.insert(name.clone(), Content::Bytes((*b"x").into())));
-        assert!(matches!(outcome, Err(RecordsError::Paths)));
+        assert_eq!(outcome, Err(TooLarge));
+    }
+
+    #[test]
+    fn values_of_sqlite_take_no_more_memory_than_is_left_in_all() {
+        let disk = tempfile::tempdir().unwrap();
+        let connection = rusqlite::Connection::open(disk.path().join("db.sql")).unwrap();
+        let read = |size: usize, most: usize| {
+            let statements = format!(
+                "DROP TABLE IF EXISTS t; CREATE TABLE t (ID TEXT, b BLOB); \
+                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 6) \
+                 INSERT INTO t SELECT i, zeroblob({size}) FROM n;"
+            );
+            connection.execute_batch(&statements).unwrap();
+            let mut kept = Kept::new(most);
+            let outcome = Records::read(&Root::new(disk.path()), "db.sql", &mut kept, &Cancellation::never());
+            (outcome.map(|records| records.unwrap().left.files.len()).map_err(|error| error.to_string()), kept.taken())
+        };
+        let (outcome, taken) = read(1 << 20, 8 << 20);
+        assert!(outcome == Ok(12) && taken > 6 << 20, "{outcome:?} {taken}");
+        // Six values of a MiB each, of which three fit, and one that is larger than any document.
+        for (size, most) in [(1 << 20, 3 << 20), (20 << 20, usize::MAX)] {
+            let (outcome, taken) = read(size, most);
+            assert!(outcome.is_err() && taken == 0, "{outcome:?} {taken}");
+        }
     }
 
     #[test]
@@ -206,19 +256,20 @@ mod tests {
             MappedFile::open(file.path()).unwrap()
         };
         let cut = || file.as_file().set_len(4096).unwrap();
-        let whole = Records::of_bolt("state.db", map()).unwrap();
-        assert!(whole.check_whole().is_ok() && !whole.left.is_empty());
+        let of_bolt = |name, map| Records::of_bolt(name, map, &mut Kept::new(1 << 30), &Cancellation::never());
+        let whole = of_bolt("state.db", map()).unwrap();
+        assert!(whole.check_whole().is_ok() && !whole.left.files.is_empty());
         let cut_off = map();
         cut();
-        assert!(matches!(Records::of_bolt("state.db", cut_off), Err(RecordsError::Read(_))));
+        assert!(matches!(of_bolt("state.db", cut_off), Err(RecordsError::Read(_))));
         // Cut off after it was read: what is read again of it is not what it had.
-        let later = Records::of_bolt("state.db", map()).unwrap();
+        let later = of_bolt("state.db", map()).unwrap();
         cut();
         let is_missing = |content: &Content| {
             std::hint::black_box(content.bytes().iter().map(|byte| u64::from(*byte)).sum::<u64>());
             content.check_whole().is_err()
         };
-        assert!(later.left.values().any(is_missing));
+        assert!(later.left.files.values().any(is_missing));
         assert!(later.check_whole().is_err());
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use layersift_format::manifest::ImageKind;
 use layersift_format::{
-    Blob, Fetched, FileSet, ImageSource, LayerForm, Listed, Location, MappedFile, SourceError, Standing,
+    Blob, Cancellation, Fetched, FileSet, ImageSource, LayerForm, Listed, Location, MappedFile, SourceError, Standing,
 };
 use layersift_model::{Digest, Gap, GapReason, list_names};
 
@@ -16,6 +16,7 @@ use crate::root::{self, Root};
 use crate::sqlite;
 use crate::store::{ImageForm, Plan, Store, StoredImage};
 use crate::tar_split::{self, TarSplit};
+use crate::unique::unique;
 use crate::{containerd, docker, podman};
 
 /// An engine whose store is on a disk.
@@ -100,8 +101,13 @@ impl Engine {
     /// Reads the records of the store in `path`: the directory of the engine, or a disk with it in its usual place.
     ///
     /// # Errors
-    /// If there is no store.
-    pub fn open(self, path: &Path, wanted: Wanted) -> Result<Box<dyn ImageSource>, SourceError> {
+    /// If there is no store, or `cancellation` is cancelled meanwhile.
+    pub fn open(
+        self,
+        path: &Path,
+        wanted: Wanted,
+        cancellation: &Cancellation,
+    ) -> Result<Box<dyn ImageSource>, SourceError> {
         // The user may name a link; none is followed below what it leads to.
         let real = path.canonicalize().map_err(|error| SourceError::Read { path: path.into(), error })?;
         let disk = Root::new(&real);
@@ -117,6 +123,7 @@ impl Engine {
             }
             _ => return Err(self.none(path, &[])),
         };
+        store.cancellation = cancellation.clone();
         match self {
             Engine::Docker => docker::read(&mut store),
             Engine::Containerd => drop(containerd::read(&mut store, "")),
@@ -125,6 +132,8 @@ impl Engine {
         store.drop_taken();
         store.find_databases("", 0);
         store.check_databases();
+        store.note_left_out();
+        cancellation.check().map_err(|reason| failed(reason.into()))?;
         // Images without a name come last, such as those of the steps of a build.
         store.images.sort_by_cached_key(|image| (image.names.is_empty(), image.names.clone(), image.id.to_string()));
         Ok(Box::new(DiskSource {
@@ -135,6 +144,7 @@ impl Engine {
             unreadable: Mutex::default(),
             forms: Mutex::default(),
             sets: Mutex::default(),
+            next_set: Mutex::default(),
         }))
     }
 }
@@ -163,6 +173,8 @@ struct DiskSource {
     forms: Mutex<HashMap<Location, Option<String>>>,
     /// The plans of the layers of sets.
     sets: Mutex<BTreeMap<Location, Plan>>,
+    /// The numbers of those of one name.
+    next_set: Mutex<HashMap<String, u64>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -314,7 +326,7 @@ impl DiskSource {
         let archive = |parts| {
             let unreadable = Unreadable::default();
             lock(&self.unreadable).insert(location.clone(), unreadable.clone());
-            Blob::Stream(Box::new(DirectoryTar::of(parts, unreadable)))
+            Blob::Stream(Box::new(DirectoryTar::of(parts, unreadable).until(&self.store.cancellation)))
         };
         Ok(match plan {
             // An empty file cannot be mapped.
@@ -322,11 +334,11 @@ impl DiskSource {
             Plan::File(path) => Blob::File(MappedFile::of(&root::open_file(&path)?)?),
             Plan::Parts(parts) => archive(parts),
             Plan::Split { ref record, ref directory, ref files } => match self.mismatch(location, &plan) {
-                None => Blob::Stream(Box::new(TarSplit::open(record, directory)?)),
+                None => Blob::Stream(Box::new(TarSplit::open(record, directory, &self.store.cancellation)?)),
                 Some(_) => archive(files.clone()),
             },
             Plan::Unrecorded { record, directory, files } => {
-                let recorded = tar_split::recorded_files(&record, &directory)?;
+                let recorded = tar_split::recorded_files(&record, &directory, &self.store.cancellation)?;
                 archive(vec![Part::Tree(files.without(Arc::new(recorded)))])
             }
         })
@@ -338,7 +350,10 @@ impl DiskSource {
         if let Some(known) = lock(&self.forms).get(location) {
             return known.clone();
         }
-        let found = tar_split::check(record, directory).err();
+        let found = tar_split::check(record, directory, &self.store.cancellation).err();
+        if let Some(reason) = self.store.cancellation.reason() {
+            return Some(reason.to_string());
+        }
         lock(&self.forms).insert(location.clone(), found.clone());
         found
     }
@@ -347,6 +362,7 @@ impl DiskSource {
     fn sets(&self) -> Vec<FileSet> {
         let opened = lock(&self.opened).clone();
         lock(&self.sets).clear();
+        lock(&self.next_set).clear();
         let mut sets = Vec::new();
         for set in &self.store.sets {
             let files = self.set(set.kind, &set.name, set.layers.clone(), set.notes.clone());
@@ -357,7 +373,11 @@ impl DiskSource {
             let name = &candidate.location.0;
             if !opened.contains(&candidate.location) {
                 let layers = vec![(plan.clone(), format!("files of {name}"))];
-                let set = self.set(ImageKind::Orphan, name, layers, candidate.notes.clone());
+                let mut notes = candidate.notes.clone();
+                if candidate.others > 0 {
+                    notes.push(format!("{} more records name the same directory", candidate.others));
+                }
+                let set = self.set(ImageKind::Orphan, name, layers, notes);
                 let standing = if candidate.is_copy { Standing::Copy } else { Standing::Own };
                 sets.push(FileSet { standing, ..set });
             } else if let Plan::Split { record, directory, files } = plan
@@ -379,11 +399,11 @@ impl DiskSource {
     fn set(&self, kind: ImageKind, name: &str, layers: Vec<(Plan, String)>, notes: Vec<String>) -> FileSet {
         let mut listed = Vec::new();
         for (index, (plan, what)) in layers.into_iter().enumerate() {
-            let mut location = Location(format!("{kind:?}/{name}#{index}"));
-            while lock(&self.sets).contains_key(&location) {
-                location.0.push('+');
-            }
-            lock(&self.sets).insert(location.clone(), plan);
+            let mut sets = lock(&self.sets);
+            let location = format!("{kind:?}/{name}#{index}");
+            let is_taken = |name: &str| sets.contains_key(&Location(name.into()));
+            let location = Location(unique(&mut lock(&self.next_set), location, '+', is_taken));
+            sets.insert(location.clone(), plan);
             listed.push((location, what));
         }
         FileSet { kind, name: name.into(), layers: listed, notes, gaps: Vec::new(), standing: Standing::Own }
@@ -441,7 +461,7 @@ impl DiskSource {
                 skip.insert(path);
             }
         }
-        live.extend(self.store.records.iter().flat_map(|records| records.rest()));
+        live.extend(self.store.records.iter().map(|records| records.rest()));
         let rest = Tree { has_attributes: true, ..Tree::new(root.path()) };
         live.push(Part::Tree(rest.without(Arc::new(skip))));
         let layers = vec![

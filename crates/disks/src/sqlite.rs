@@ -7,11 +7,14 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use layersift_format::{CancelReason, Cancellation};
 use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::kept::TooLarge;
 use crate::root::Root;
+use crate::store::DOCUMENT;
 
 /// What the name of a write-ahead log has after that of its database.
 pub(crate) const LOG: &str = "-wal";
@@ -25,8 +28,8 @@ const MOST_BYTES: u64 = 256 << 20;
 /// The bytes that SQLite needs for names and statements, however small the database is.
 const SMALLEST_LENGTH: usize = 1 << 20;
 
-/// A function that is called with a table, the name of a row, a column and the value there.
-pub(crate) type OnValue<'f> = dyn FnMut(&str, &str, &str, &[u8]) + 'f;
+/// A function that is called with a table, the name of a row, a column and the value there. An error ends the reading.
+pub(crate) type OnValue<'f> = dyn FnMut(&str, &str, &str, &[u8]) -> Result<(), TooLarge> + 'f;
 
 /// Why a database cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,12 @@ pub(crate) enum SqliteError {
     /// Its rows and values have more bytes than it has, so they are no values of their own.
     #[error("the rows of the SQLite database have more bytes than the database")]
     Overlap,
+    /// Its values have more bytes than may be in memory.
+    #[error("{0}")]
+    Memory(#[from] TooLarge),
+    /// The time is over.
+    #[error("{0}")]
+    Cancelled(#[from] CancelReason),
 }
 
 /// Whether `bytes` begin as a SQLite database.
@@ -54,8 +63,14 @@ pub(crate) fn is_database(bytes: &[u8]) -> bool {
 /// called by the text in its first column.
 ///
 /// # Errors
-/// If the database cannot be copied or is damaged.
-pub(crate) fn read(root: &Root, relative: &str, found: &mut OnValue<'_>) -> Result<(), SqliteError> {
+/// If the database cannot be copied or is damaged, if `found` fails, or if `cancellation` is cancelled.
+pub(crate) fn read(
+    root: &Root,
+    relative: &str,
+    cancellation: &Cancellation,
+    found: &mut OnValue<'_>,
+) -> Result<(), SqliteError> {
+    cancellation.check()?;
     let private = tempfile::Builder::new().prefix("layersift-").tempdir()?;
     let copy = private.path().join("copy.db");
     let mut size = copy_file(root, relative, &copy)?;
@@ -65,12 +80,12 @@ pub(crate) fn read(root: &Root, relative: &str, found: &mut OnValue<'_>) -> Resu
     // The schema is as hostile as the rest: nothing in it may run.
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "query_only", true)?;
-    // No value is longer than the database, unless something computes it.
-    let longest = usize::try_from(size).unwrap_or(usize::MAX).max(SMALLEST_LENGTH);
+    // No value is longer than the database, unless something computes it, or than a document of an engine.
+    let longest = usize::try_from(size.min(DOCUMENT)).unwrap_or(usize::MAX).max(SMALLEST_LENGTH);
     connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, i32::try_from(longest).unwrap_or(i32::MAX))?;
     let mut left = size;
     for table in tables(&connection)? {
-        rows(&connection, &table, &mut left, found)?;
+        rows(&connection, &table, &mut left, cancellation, found)?;
     }
     Ok(())
 }
@@ -113,7 +128,13 @@ fn stored_columns(connection: &Connection, table: &str) -> Result<Vec<String>, S
 
 /// Calls `found` with the values of a table. `left` is how many bytes of rows there may still be in the database: a row
 /// has at least a byte, and values are stored once.
-fn rows(connection: &Connection, table: &str, left: &mut u64, found: &mut OnValue<'_>) -> Result<(), SqliteError> {
+fn rows(
+    connection: &Connection,
+    table: &str,
+    left: &mut u64,
+    cancellation: &Cancellation,
+    found: &mut OnValue<'_>,
+) -> Result<(), SqliteError> {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let columns = stored_columns(connection, table)?;
     if columns.is_empty() {
@@ -131,6 +152,7 @@ fn rows(connection: &Connection, table: &str, left: &mut u64, found: &mut OnValu
     while let Some(row) = rows.next()? {
         number += 1;
         count(1)?;
+        cancellation.check()?;
         let name = match row.get_ref(0)? {
             ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
             _ => number.to_string(),
@@ -138,7 +160,7 @@ fn rows(connection: &Connection, table: &str, left: &mut u64, found: &mut OnValu
         for (index, column) in columns.iter().enumerate() {
             if let ValueRef::Text(bytes) | ValueRef::Blob(bytes) = row.get_ref(index)? {
                 count(bytes.len())?;
-                found(table, &name, column, bytes);
+                found(table, &name, column, bytes)?;
             }
         }
     }
@@ -173,8 +195,9 @@ mod tests {
         }
         let mut found = Vec::new();
         let root = Root::new(disk.path());
-        read(&root, "db.sql", &mut |table, row, column, value| {
+        read(&root, "db.sql", &Cancellation::never(), &mut |table, row, column, value| {
             found.push(format!("{table}/{row}/{column}={}", String::from_utf8_lossy(value)));
+            Ok(())
         })
         .unwrap();
         assert_eq!(found, ["ContainerConfig/c1/ID=c1", "ContainerConfig/c1/JSON={}"]);
@@ -186,9 +209,11 @@ mod tests {
         let disk = tempfile::tempdir().unwrap();
         Connection::open(disk.path().join("db.sql")).unwrap().execute_batch(statements).unwrap();
         let mut found = Vec::new();
-        let outcome = read(&Root::new(disk.path()), "db.sql", &mut |table, row, column, value| {
-            found.push(format!("{table}/{row}/{column} {}", value.len()));
-        });
+        let outcome =
+            read(&Root::new(disk.path()), "db.sql", &Cancellation::never(), &mut |table, row, column, value| {
+                found.push(format!("{table}/{row}/{column} {}", value.len()));
+                Ok(())
+            });
         (outcome, found)
     }
 
@@ -233,7 +258,7 @@ mod tests {
         let path = disk.path().join("db.sql");
         std::fs::write(&path, b"SQLite format 3\0").unwrap();
         File::options().write(true).open(&path).unwrap().set_len(200 << 30).unwrap();
-        let outcome = read(&Root::new(disk.path()), "db.sql", &mut |_, _, _, _| {});
+        let outcome = read(&Root::new(disk.path()), "db.sql", &Cancellation::never(), &mut |_, _, _, _| Ok(()));
         assert!(matches!(outcome, Err(SqliteError::Copy(_))), "{outcome:?}");
     }
 
@@ -241,7 +266,7 @@ mod tests {
     fn a_damaged_database_is_an_error() {
         let disk = tempfile::tempdir().unwrap();
         std::fs::write(disk.path().join("db.sql"), b"SQLite format 3\0 and nothing else").unwrap();
-        let outcome = read(&Root::new(disk.path()), "db.sql", &mut |_, _, _, _| {});
+        let outcome = read(&Root::new(disk.path()), "db.sql", &Cancellation::never(), &mut |_, _, _, _| Ok(()));
         assert!(matches!(outcome, Err(SqliteError::Damaged(_))), "{outcome:?}");
     }
 }

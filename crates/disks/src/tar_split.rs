@@ -4,13 +4,15 @@
 //! with raw bytes of the archive, and the names and sizes of the files whose content comes between them.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Cursor, Read, Take};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::MultiGzDecoder;
+use layersift_format::Cancellation;
 use layersift_format::compression::{Bounded, CompressedBytes};
 use layersift_model::parse;
 use serde::Deserialize;
@@ -41,6 +43,8 @@ struct Line {
 /// The record of an archive.
 struct Record {
     lines: Box<dyn BufRead + Send>,
+    /// Ends the reading, also of lines that lead to nothing.
+    cancellation: Cancellation,
 }
 
 /// The archive of a layer.
@@ -67,23 +71,24 @@ impl TarSplit {
     ///
     /// # Errors
     /// If the record cannot be opened.
-    pub(crate) fn open(record: &Path, files: &Path) -> io::Result<TarSplit> {
+    pub(crate) fn open(record: &Path, files: &Path, cancellation: &Cancellation) -> io::Result<TarSplit> {
         let current = Current::Segment(Cursor::new(Vec::new()));
-        Ok(TarSplit { record: Record::open(record)?, files: files.into(), current })
+        Ok(TarSplit { record: Record::open(record, cancellation)?, files: files.into(), current })
     }
 }
 
 /// Checks that every file of the record is in `files` with its size. Their content is not read.
 ///
 /// # Errors
-/// If the record is damaged or does not match; the message says where.
-pub(crate) fn check(record: &Path, files: &Path) -> Result<(), String> {
-    let mut record = Record::open(record).map_err(|error| error.to_string())?;
+/// If the record is damaged or does not match, or has files again and again; the message says where.
+pub(crate) fn check(record: &Path, files: &Path, cancellation: &Cancellation) -> Result<(), String> {
+    let mut record = Record::open(record, cancellation).map_err(|error| error.to_string())?;
+    let mut again = Again::default();
     while let Some(item) = record.next().map_err(|error| error.to_string())? {
         let Item::File(name, size) = item else { continue };
         let found = root::below(files, &name).map_err(|error| format!("{}: {error}", name.display()))?;
         match found {
-            Some((_, metadata)) if metadata.is_file() && metadata.len() == size => {}
+            Some((_, metadata)) if metadata.is_file() && metadata.len() == size => again.add(&metadata)?,
             Some((_, metadata)) if metadata.is_file() => {
                 return Err(format!("{} has {} bytes, and had {size}", name.display(), metadata.len()));
             }
@@ -97,8 +102,8 @@ pub(crate) fn check(record: &Path, files: &Path) -> Result<(), String> {
 ///
 /// # Errors
 /// If the record is damaged.
-pub(crate) fn recorded_files(record: &Path, files: &Path) -> io::Result<HashSet<PathBuf>> {
-    let mut record = Record::open(record)?;
+pub(crate) fn recorded_files(record: &Path, files: &Path, cancellation: &Cancellation) -> io::Result<HashSet<PathBuf>> {
+    let mut record = Record::open(record, cancellation)?;
     let mut paths = HashSet::new();
     while let Some(item) = record.next()? {
         if let Item::File(name, _) = item {
@@ -108,16 +113,44 @@ pub(crate) fn recorded_files(record: &Path, files: &Path) -> io::Result<HashSet<
     Ok(paths)
 }
 
+/// The files of a record. An archive may have a file twice, but not much more than the directory has.
+#[derive(Default)]
+struct Again {
+    /// The device and the number of each.
+    known: HashSet<(u64, u64)>,
+    /// The bytes of all, and of those that came again.
+    bytes: u64,
+    again: u64,
+}
+
+impl Again {
+    /// What may come again of any layer.
+    const LEAST: u64 = 16 << 20;
+
+    fn add(&mut self, metadata: &Metadata) -> Result<(), String> {
+        match self.known.insert((metadata.dev(), metadata.ino())) {
+            true => self.bytes += metadata.len(),
+            false => self.again = self.again.saturating_add(metadata.len()),
+        }
+        match self.again <= self.bytes.max(Again::LEAST) {
+            true => Ok(()),
+            false => Err("the record has the same files again and again".into()),
+        }
+    }
+}
+
 impl Record {
-    fn open(path: &Path) -> io::Result<Record> {
+    fn open(path: &Path, cancellation: &Cancellation) -> io::Result<Record> {
         let compressed = CompressedBytes::default();
         let plain = MultiGzDecoder::new(compressed.counting(root::open_file(path)?));
-        Ok(Record { lines: Box::new(BufReader::new(Bounded::new(plain, compressed, BASE_WORK, WORK_PER_BYTE))) })
+        let lines = BufReader::new(Bounded::new(plain, compressed, BASE_WORK, WORK_PER_BYTE));
+        Ok(Record { lines: Box::new(lines), cancellation: cancellation.clone() })
     }
 
     /// The next segment, or the next file that has content.
     fn next(&mut self) -> io::Result<Option<Item>> {
         loop {
+            self.cancellation.check()?;
             let mut line = Vec::new();
             self.lines.by_ref().take(LINE).read_until(b'\n', &mut line)?;
             if line.is_empty() {
@@ -197,6 +230,14 @@ mod tests {
         path
     }
 
+    fn check(record: &Path, files: &Path) -> Result<(), String> {
+        super::check(record, files, &Cancellation::never())
+    }
+
+    fn open(record: &Path, files: &Path) -> TarSplit {
+        TarSplit::open(record, files, &Cancellation::never()).unwrap()
+    }
+
     const LINES: &str = concat!(
         r#"{"type":2,"payload":"PGE+","position":0}"#,
         "\n",
@@ -219,9 +260,12 @@ mod tests {
         let record = record(directory.path(), LINES);
         assert_eq!(check(&record, &files), Ok(()));
         let mut archive = String::new();
-        TarSplit::open(&record, &files).unwrap().read_to_string(&mut archive).unwrap();
+        open(&record, &files).read_to_string(&mut archive).unwrap();
         assert_eq!(archive, "<a>hello<b>");
-        assert_eq!(recorded_files(&record, &files).unwrap(), HashSet::from([files.join("etc/a")]));
+        assert_eq!(
+            recorded_files(&record, &files, &Cancellation::never()).unwrap(),
+            HashSet::from([files.join("etc/a")])
+        );
     }
 
     #[test]
@@ -233,7 +277,7 @@ mod tests {
         assert_eq!(check(&record, &files), Err("./etc/a is missing".into()));
         fs::write(files.join("etc/a"), "hell").unwrap();
         assert_eq!(check(&record, &files), Err("./etc/a has 4 bytes, and had 5".into()));
-        assert!(TarSplit::open(&record, &files).unwrap().read_to_end(&mut Vec::new()).is_err());
+        assert!(open(&record, &files).read_to_end(&mut Vec::new()).is_err());
     }
 
     #[test]
@@ -242,6 +286,23 @@ mod tests {
         let record = record(directory.path(), &format!("{}\n", r#"{"type":1,"size":0}"#).repeat(3 << 20));
         let error = check(&record, directory.path()).unwrap_err();
         assert!(error.contains("decompresses to far more"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_comes_again_and_again_does_not_match_and_reading_can_be_cancelled() {
+        let directory = tempfile::tempdir().unwrap();
+        File::create(directory.path().join("a")).unwrap().set_len(4 << 20).unwrap();
+        let line = format!("{{\"type\":1,\"name\":\"a\",\"size\":{}}}\n", 4 << 20);
+        for (times, expected) in [(5, Ok(())), (6, Err("the record has the same files again and again".into()))] {
+            let record = record(directory.path(), &line.repeat(times));
+            assert_eq!(check(&record, directory.path()), expected);
+        }
+        let cancelled = Cancellation::new();
+        cancelled.cancel();
+        let record = record(directory.path(), &line);
+        assert_eq!(super::check(&record, directory.path(), &cancelled), Err("cancelled".into()));
+        let mut archive = TarSplit::open(&record, directory.path(), &cancelled).unwrap();
+        assert!(archive.read(&mut [0; 10]).is_err());
     }
 
     #[test]

@@ -32,5 +32,5 @@ pub(crate) static PODMAN: Transport = Transport {
 
 fn open(engine: Engine, context: &Context<'_>) -> Result<Opened, SourceError> {
     let wanted = if context.target.is_all { Wanted::All } else { Wanted::Image(context.reference()) };
-    engine.open(&context.directory()?, wanted).map(Opened::Source)
+    engine.open(&context.directory()?, wanted, context.cancellation()).map(Opened::Source)
 }

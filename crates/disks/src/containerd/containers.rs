@@ -6,6 +6,7 @@ use layersift_format::manifest::ImageKind;
 
 use super::{Snapshots, each};
 use crate::directory_tar::{Part, Tree};
+use crate::root::is_name;
 use crate::store::{Plan, Set, Store};
 
 /// The directory of the CRI plugin, in containerd 1 and 2.
@@ -51,8 +52,9 @@ pub(super) fn read(store: &mut Store, meta: Option<usize>, base: &str, namespace
 fn add(store: &mut Store, meta: Option<usize>, base: &str, snapshots: &Snapshots, container: &Container) {
     let Container { namespace, id, image, snapshotter, key, extensions } = container;
     let path = format!("v1/{namespace}/containers/{id}");
-    let mut about = meta.and_then(|meta| store.records.get_mut(meta)).map(|meta| meta.claim(&path)).unwrap_or_default();
-    for cri in CRI {
+    let records = meta.and_then(|meta| store.records.get_mut(meta)).and_then(|meta| meta.claim(&path));
+    let mut about: Vec<Part> = records.into_iter().collect();
+    for cri in CRI.iter().filter(|_| is_name(id)) {
         for kind in ["containers", "sandboxes"] {
             about.extend(store.take(&format!("{base}{cri}/{kind}/{id}")));
         }
@@ -61,31 +63,30 @@ fn add(store: &mut Store, meta: Option<usize>, base: &str, snapshots: &Snapshots
     let mut notes = vec![format!("a container of the namespace {namespace}, of the image {image}")];
     notes.extend(field(extensions, "Name").map(|name| format!("the CRI plugin calls it {name}")));
     let mut layers = Vec::new();
+    let name = format!("{namespace}/{id}");
     if let Some(location) = snapshots.location(namespace, snapshotter, key)
-        && let Some(plan) = store.take_layer(&location)
+        && let Some(plan) = store.take_layer(&location, &name, &mut notes)
     {
         layers.push((plan, format!("files that the container wrote: snapshot {}", location.0)));
     }
     layers.push((Plan::Parts(about), "records and logs of the container".into()));
-    store.set(Set {
-        kind: ImageKind::Container,
-        name: format!("{namespace}/{id}"),
-        layers,
-        notes,
-        standing: Standing::Own,
-    });
+    store.set(Set { kind: ImageKind::Container, name, layers, notes, standing: Standing::Own });
 }
 
 /// The log of a container, if the whole disk is there and not the directory of containerd alone.
 fn log(store: &mut Store, extensions: &str) -> Option<Part> {
-    let path = field(extensions, "LogPath").filter(|path| path.starts_with(PODS))?;
+    // Pod, container and file, as the kubelet has it. Other directories may be in each other.
+    let is_usual = |path: &String| {
+        path.strip_prefix(PODS).is_some_and(|rest| rest.split('/').count() == 3 && rest.split('/').all(is_name))
+    };
+    let path = field(extensions, "LogPath").filter(is_usual)?;
     let found = store.disk.as_ref()?.file(path.trim_start_matches('/'));
     let found = store.or_problem(&path, found)?;
     // The directory has the logs of earlier runs of the container as well.
     let directory = found.parent()?.to_path_buf();
     let name = path.trim_start_matches('/').rsplit_once('/').map(|(name, _)| name.to_string())?;
-    store.covered.insert(directory.clone());
-    Some(Part::Tree(Tree::named(&directory, &name)))
+    let tree = Tree::named(&directory, &name);
+    store.cover(directory).then_some(Part::Tree(tree))
 }
 
 /// Adds the logs that no container has.

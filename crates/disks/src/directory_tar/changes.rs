@@ -8,6 +8,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use layersift_format::Cancellation;
+
 use super::tree::Tree;
 use crate::root;
 
@@ -22,7 +24,7 @@ pub(super) enum Change {
 }
 
 /// What the file at `path` is in the layer `tree`. What cannot be compared is read, and says then why it cannot.
-pub(super) fn of(tree: &Tree, path: &Path, metadata: &Metadata) -> Change {
+pub(super) fn of(tree: &Tree, path: &Path, metadata: &Metadata, cancellation: &Cancellation) -> Change {
     if tree.is_overlay && is_whiteout(path, metadata) {
         return Change::Removed;
     }
@@ -31,7 +33,8 @@ pub(super) fn of(tree: &Tree, path: &Path, metadata: &Metadata) -> Change {
     let is_same = metadata.file_type() == other.file_type()
         && metadata.mode() == other.mode()
         && (metadata.uid(), metadata.gid(), metadata.rdev()) == (other.uid(), other.gid(), other.rdev())
-        && (metadata.is_dir() || has_same_content(path, metadata, &counterpart, &other).is_ok_and(|is_same| is_same));
+        && (metadata.is_dir()
+            || has_same_content(path, metadata, &counterpart, &other, cancellation).is_ok_and(|is_same| is_same));
     if is_same { Change::Same } else { Change::Changed }
 }
 
@@ -91,7 +94,13 @@ fn attribute(_: &Path, _: &str) -> Option<Vec<u8>> {
 }
 
 /// Whether two paths of one type have the same content. Times are not asked, because anyone may set them.
-fn has_same_content(path: &Path, metadata: &Metadata, other: &Path, of_other: &Metadata) -> io::Result<bool> {
+fn has_same_content(
+    path: &Path,
+    metadata: &Metadata,
+    other: &Path,
+    of_other: &Metadata,
+    cancellation: &Cancellation,
+) -> io::Result<bool> {
     if metadata.is_symlink() {
         return Ok(fs::read_link(path)? == fs::read_link(other)?);
     }
@@ -105,6 +114,7 @@ fn has_same_content(path: &Path, metadata: &Metadata, other: &Path, of_other: &M
     let (mut one, mut two) = (Vec::new(), Vec::new());
     loop {
         const STEP: u64 = 256 << 10;
+        cancellation.check()?;
         one.clear();
         two.clear();
         first.by_ref().take(STEP).read_to_end(&mut one)?;

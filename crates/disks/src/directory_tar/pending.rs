@@ -2,11 +2,12 @@
 //! once and some of its names, so memory does not grow with the number of files.
 
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::names::Names;
-use super::tree::{Part, Tree};
+use super::tree::{Files, Part, Tree};
 
 /// The bytes of the names that are kept of all directories together.
 const NAMES: usize = 32 << 20;
@@ -21,6 +22,8 @@ pub(super) struct Pending {
 enum Begun {
     Part(Part),
     Directory(Directory),
+    /// Files, and the name of the last one that was read.
+    Files(Arc<Files>, Option<String>),
 }
 
 /// A directory of a tree, of which names are still to be read.
@@ -50,6 +53,11 @@ impl Pending {
         Pending { stack: parts.into_iter().rev().map(Begun::Part).collect() }
     }
 
+    /// Adds a part that comes next.
+    pub(super) fn push_part(&mut self, part: Part) {
+        self.stack.push(Begun::Part(part));
+    }
+
     /// The names in a directory, to be pushed.
     ///
     /// # Errors
@@ -77,7 +85,18 @@ impl Pending {
     pub(super) fn next(&mut self) -> Option<Next> {
         loop {
             let mut directory = match self.stack.pop()? {
+                Begun::Part(Part::Files(files)) => {
+                    self.stack.push(Begun::Files(files, None));
+                    continue;
+                }
                 Begun::Part(part) => return Some(Next::Part(part)),
+                Begun::Files(files, last) => match file_after(&files, last.as_deref()) {
+                    Some((name, part)) => {
+                        self.stack.push(Begun::Files(files, Some(name)));
+                        return Some(Next::Part(part));
+                    }
+                    None => continue,
+                },
                 Begun::Directory(directory) => directory,
             };
             match directory.names.next() {
@@ -96,10 +115,18 @@ impl Pending {
     /// The bytes of names that may be kept of the next directory: half of what is left.
     fn most(&self) -> usize {
         let bytes = |begun: &Begun| match begun {
-            Begun::Part(_) => 0,
+            Begun::Part(_) | Begun::Files(..) => 0,
             Begun::Directory(directory) => directory.names.bytes(),
         };
         let kept: usize = self.stack.iter().map(bytes).sum();
         (NAMES.saturating_sub(kept) / 2).max(FEWEST)
     }
+}
+
+/// The file after that called `last`, with its name among `files`.
+fn file_after(files: &Files, last: Option<&str>) -> Option<(String, Part)> {
+    let after = last.map_or(Bound::Unbounded, Bound::Excluded);
+    let (name, content) = files.files.range::<str, _>((after, Bound::Unbounded)).next()?;
+    let file = Part::File { name: format!("{}/{name}", files.directory), content: content.clone() };
+    Some((name.clone(), file))
 }

@@ -1,6 +1,6 @@
 //! What an archive is made of: trees of directories, and files whose content is somewhere else.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -23,8 +23,19 @@ pub(crate) enum Part {
         /// What is in it.
         content: Content,
     },
+    /// Files, in the order of their names.
+    Files(Arc<Files>),
     /// The removal of a file of a lower layer.
     Whiteout(String),
+}
+
+/// Files that are no files on the disk: records of a database. Others share them, because there may be many.
+#[derive(Debug)]
+pub(crate) struct Files {
+    /// The name of the directory that they are in.
+    pub(crate) directory: String,
+    /// Their content, by their names below it.
+    pub(crate) files: BTreeMap<String, Content>,
 }
 
 /// The content of a file that is no file on the disk.
