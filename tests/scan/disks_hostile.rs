@@ -8,6 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::disks::{reports, subject, transport, unpacked};
+use crate::support::image::sha256;
 use crate::support::tools::{missing, say};
 use crate::support::{Run, findings, finish, layersift, text};
 
@@ -296,4 +297,66 @@ fn containers_that_share_a_layer_and_records_that_share_an_image_are_read_once()
     assert_eq!(with_note.count(), 299);
     assert_eq!(reports.iter().filter(|report| subject(report) == "image n0").count(), 1);
     assert_eq!(reports.iter().filter(|report| subject(report).starts_with("image")).count(), 1);
+}
+
+/// A store of Docker with a token in every name that only records and directories have.
+fn names_with(token: &str) -> tempfile::TempDir {
+    let disk = tempfile::tempdir().unwrap();
+    let config = r#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let id = sha256(config.as_bytes());
+    write(disk.path(), &format!("image/overlay2/imagedb/content/sha256/{id}"), config);
+    let names = format!(r#"{{"Repositories":{{"x":{{"x:{token}":"sha256:{id}"}}}}}}"#);
+    write(disk.path(), "image/overlay2/repositories.json", names);
+    write(disk.path(), "image/overlay2/layerdb/sha256/1/cache-id", token);
+    write(disk.path(), "image/overlay2/layerdb/sha256/2/cache-id", format!("{token}/x"));
+    write(disk.path(), &format!("image/new.{token}/layerdb/sha256/1/cache-id"), "x");
+    write(disk.path(), &format!("overlay2/{token}/diff/a.conf"), TOKEN);
+    write(disk.path(), &format!("overlay2/leftover.{token}/diff/a.conf"), TOKEN);
+    write(disk.path(), &format!("volumes/v.{token}/a.conf"), TOKEN);
+    let container = format!(
+        r#"{{"Name":"/c.{token}","Config":{{"Image":"i.{token}"}},
+            "MountPoints":{{"/x":{{"Name":"v.{token}","Destination":"/d.{token}"}}}}}}"#
+    );
+    write(disk.path(), "containers/abc/config.v2.json", container);
+    write(disk.path(), &format!("containers/{token}/config.v2.json"), "{");
+    disk
+}
+
+#[test]
+fn a_token_in_the_names_of_a_store_is_masked_in_every_output() {
+    let token = ["glpat-", "Zk7Qm2Xr9Tb4Wn6Ve001"].concat();
+    let disk = names_with(&token);
+    let target = format!("docker-root:{}", text(disk.path()));
+    for format in ["text", "json", "html", "sarif", "cyclonedx", "markdown", "junit", "gitlab", "timesketch"] {
+        let run = layersift(&["scan", "--all", "--format", format, &target]);
+        assert!(matches!(run.code, Some(1 | 3)), "{format}: {run:?}");
+        for output in [&run.stdout, &run.stderr] {
+            let place = output.find(&token[6..]).map(|at| output[at.saturating_sub(100)..].chars().take(130));
+            assert_eq!(place.map(Iterator::collect::<String>), None, "{format}");
+        }
+    }
+    // What a rule finds in a name is a finding, and the names stay apart and can be told from each other.
+    let reports = reports(&target);
+    let mut subjects: Vec<String> = reports.iter().map(subject).collect();
+    subjects.retain(|subject| subject.contains("****"));
+    assert!(subjects.len() > 4, "{subjects:?}");
+    assert!(subjects.iter().any(|subject| subject.starts_with("volume/v.glpa****")), "{subjects:?}");
+    assert!(subjects.iter().any(|subject| subject.starts_with("container/c.glpa****")), "{subjects:?}");
+    assert!(subjects.iter().any(|subject| subject.starts_with("orphan/overlay2/leftover.glpa****")), "{subjects:?}");
+    assert!(subjects.iter().any(|subject| subject.starts_with("image x:glpa****")), "{subjects:?}");
+    let all = serde_json::to_string(&reports).unwrap();
+    assert!(all.contains("gitlab"), "a finding in a path");
+}
+
+#[test]
+fn an_image_whose_name_has_a_token_is_found_by_its_name() {
+    let token = ["glpat-", "Zk7Qm2Xr9Tb4Wn6Ve001"].concat();
+    let disk = names_with(&token);
+    let directory = text(disk.path());
+    let target = format!("docker-root:{directory}:x:{token}");
+    let run = layersift(&["scan", "--format", "json", "--fail-on", "none", &target]);
+    assert_eq!(run.json()["image"]["reference"], "x:glpa****01", "{run:?}");
+    // A message that lists the names that there are shows none of them whole.
+    let run = layersift(&["scan", &format!("docker-root:{directory}:y")]).expect(2);
+    assert!(run.stderr.contains("it has x:glpa****01"), "{}", run.stderr);
 }

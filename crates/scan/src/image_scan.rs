@@ -16,9 +16,10 @@ use layersift_model::{Digest, Gap, GapReason, ImageGap, ImagePath, ImageReport, 
 
 use crate::analyzer::Analyzer;
 use crate::documents::DocumentWork;
+use crate::masking::NameWork;
 use crate::observe::{NoObserver, Observer};
 use crate::source_layers::{SourceLayers, algorithm_of, find};
-use crate::{once, read_layers};
+use crate::{once, read_layers, stored};
 
 /// Why a scan failed.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +112,11 @@ impl<'a> ImageScan<'a> {
     /// # Errors
     /// If a document cannot be read.
     pub fn images(&self, source: &dyn ImageSource) -> Result<Vec<Image>, ScanError> {
-        let mut images = manifest::images(source, &self.choice, self.analyzer.limits())?;
+        let images = manifest::images(source, &self.choice, self.analyzer.limits());
+        let mut images = images.map_err(|error| stored::masked_error(self.analyzer, error))?;
+        if source.is_store() {
+            stored::mask_images(self.analyzer, &mut images, &self.cancellation);
+        }
         if self.with_referrers {
             manifest::add_referrers(source, self.analyzer.limits(), &mut images);
         }
@@ -161,13 +166,20 @@ impl<'a> ImageScan<'a> {
     }
 
     /// Scans what a store has besides the images whose `reports` are given, and reports each secret once.
-    fn rest(&self, source: &dyn ImageSource, rest: Vec<FileSet>, reports: Vec<ImageReport>) -> Vec<ImageReport> {
-        let images: Vec<Image> = rest.iter().cloned().map(manifest::file_set).collect();
+    fn rest(&self, source: &dyn ImageSource, mut rest: Vec<FileSet>, reports: Vec<ImageReport>) -> Vec<ImageReport> {
+        stored::mask_sets(self.analyzer, &mut rest, &self.cancellation);
+        let kinds: Vec<_> = rest.iter().map(|files| (files.standing, files.kind)).collect();
+        let named = |files: FileSet| {
+            // The report then masks what it finds in the files in their name as well.
+            let reference = Some(files.name.clone());
+            Image { reference, ..manifest::file_set(files) }
+        };
+        let images: Vec<Image> = rest.into_iter().map(named).collect();
         let read = self.read_layers(source, &images, self.no_layers());
         let found = self.reports(source, &images, &read);
-        let sets = rest.into_iter().zip(found).map(|(files, report)| {
-            let target = format!("#{}/{}", files.kind.name(), files.name);
-            (files.standing, ImageReport { target, ..report })
+        let sets = kinds.into_iter().zip(found).map(|((standing, kind), mut report)| {
+            let name = report.reference.take().unwrap_or_default();
+            (standing, ImageReport { target: format!("#{}/{name}", kind.name()), ..report })
         });
         once::merge(reports, sets.collect())
     }
@@ -234,9 +246,11 @@ impl<'a> ImageScan<'a> {
     }
 
     pub(crate) fn reports(&self, source: &dyn ImageSource, images: &[Image], read: &ReadLayers) -> Vec<ImageReport> {
-        let unreadable = source.gaps();
+        let mut names = NameWork::new(self.analyzer.limits(), &self.cancellation);
+        let mut unreadable = source.gaps();
+        stored::mask_gaps(self.analyzer, &mut unreadable, &mut names);
         let work = DocumentWork::new(self.analyzer.limits());
-        let one = |image: &Image| {
+        let mut one = |image: &Image| {
             let layers: Vec<Outcome> = image.layers.iter().map(|layer| find(source, layer, read)).collect();
             let mut gaps: Vec<ImageGap> =
                 unreadable.iter().map(|gap| ImageGap { gap: gap.clone(), layer: None }).collect();
@@ -244,13 +258,15 @@ impl<'a> ImageScan<'a> {
                 gaps.extend(layers.iter().flatten().filter_map(|report| mistaken(report)));
             }
             for (index, layer) in image.layers.iter().enumerate() {
-                let unread = layer.location.as_ref().map(|location| source.layer_gaps(location)).unwrap_or_default();
+                let unread = layer.location.as_ref().map(|location| source.layer_gaps(location));
+                let mut unread = unread.unwrap_or_default();
+                stored::mask_gaps(self.analyzer, &mut unread, &mut names);
                 gaps.extend(unread.into_iter().map(|gap| ImageGap { gap, layer: Some(index) }));
             }
             let documents = self.analyzer.documents(source, image, &work, &self.cancellation);
             self.analyzer.image_with_gaps(image, layers, documents, &self.hints, gaps)
         };
-        images.iter().map(one).collect()
+        images.iter().map(&mut one).collect()
     }
 }
 

@@ -39,6 +39,7 @@ mod once;
 mod read_layers;
 mod rule_examples;
 mod source_layers;
+mod stored;
 mod target_work;
 mod text_scan;
 pub mod values;

@@ -47,7 +47,7 @@ pub(crate) fn mask_report(report: &mut ImageReport, secrets: Option<&KnownSecret
 }
 
 impl KnownSecrets<'_> {
-    fn mask(&self, text: &mut String) {
+    pub(crate) fn mask(&self, text: &mut String) {
         if let Some(masked) = self.masked(text.as_bytes()) {
             *text = String::from_utf8_lossy(&masked).into_owned();
         }

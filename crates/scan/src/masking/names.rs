@@ -96,6 +96,26 @@ impl Analyzer {
         inventory.gaps.extend(gap.map(|gap| ImageGap { gap, layer: None }));
     }
 
+    /// Masks what rules of high confidence find in `texts`, which come from a target and not from what was read of it.
+    /// What was not searched is hidden, and is a gap.
+    pub(crate) fn mask_texts(&self, mut texts: Vec<&mut String>, work: &mut NameWork) -> Option<Gap> {
+        let mut known = HashSet::new();
+        let long = texts.iter().filter(|text| text.len() >= HEAD && known.insert(text.as_bytes()));
+        let names: Vec<Vec<u8>> = long.map(|text| text.as_bytes().to_vec()).collect();
+        let mut secrets = Vec::new();
+        let (searched, gap) = self.search_names(&names, work, &mut secrets);
+        let hidden: HashSet<&[u8]> = names.iter().skip(searched).map(Vec::as_slice).collect();
+        let known = KnownSecrets::of(&secrets, &self.options.key);
+        for text in &mut texts {
+            if hidden.contains(text.as_bytes()) {
+                **text = HIDDEN.into();
+            } else if let Some(known) = &known {
+                known.mask(text);
+            }
+        }
+        gap
+    }
+
     /// `name` with what rules of high confidence find in it masked. An engine that fails may have found anything.
     pub fn mask_name(&self, name: &str) -> String {
         let mut work = NameWork::new(&self.options.limits, &Cancellation::never());
