@@ -59,8 +59,8 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     STANDARD_ANY.decode(text).or_else(|_| URL_ANY.decode(text)).ok()
 }
 
-/// The inside of a literal of which at least one byte is written as `\x0f`, `\017` or `\u000f`, as Python shows bytes and
-/// C, Go, JavaScript and Rust write them; characters that can be printed stand for themselves.
+/// The inside of a literal of which at least one byte is written as `\x0f`, `\017` or `\u000f`, as Python shows bytes
+/// and C, Go, JavaScript and Rust write them; characters that can be printed stand for themselves.
 fn escapes(text: &str) -> Option<Vec<u8>> {
     let is_number = |pair: &[u8]| pair[0] == b'\\' && matches!(pair[1], b'x' | b'u' | b'0'..=b'7');
     if !text.as_bytes().windows(2).any(is_number) {

@@ -232,6 +232,15 @@ impl Part<'_> {
         scope(self.role, self.kind)
     }
 
+    /// Whether the part is of JSON in a string, which is in another part as it is written.
+    pub(crate) fn is_inner(&self) -> bool {
+        let is_inner = |source: &Source| matches!(source, Source::Inner(_));
+        match &self.content {
+            Content::Text { segments, .. } => segments.iter().any(|segment| is_inner(&segment.source)),
+            Content::Data { source, .. } => is_inner(source),
+        }
+    }
+
     /// The text of the part; `None` for data.
     pub fn text(&self) -> Option<&str> {
         match &self.content {

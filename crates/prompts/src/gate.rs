@@ -17,6 +17,7 @@ use crate::outcome::{Found, Outcome, Subject};
 use crate::pointers::ROOT;
 use crate::policy::{Action, Policy};
 use crate::sighting::{Direction, Sighting, Witness};
+use crate::strings::FoundInStrings;
 use crate::url;
 use crate::verdict::{Decision, Place, Reason, Verdict};
 
@@ -206,7 +207,8 @@ impl Gate {
 
     fn judge(&self, conversation: &Conversation<'_>, client: Client<'_>) -> Judged {
         let mut judged = Judged::default();
-        for part in &conversation.parts {
+        let (inner, written): (Vec<_>, Vec<_>) = conversation.parts.iter().partition(|part| part.is_inner());
+        for part in written.into_iter().chain(inner) {
             let outcome = self.remembered(client, Subject::of(part));
             let turn = if self.was_denied(part, client) { Turn::History } else { part.turn };
             judged.add(part, turn, &outcome, self, client.policy, conversation.body);
@@ -274,6 +276,7 @@ pub(crate) struct Judged {
     pub(crate) edits: Edits,
     /// The pointers of members whose names have a secret.
     names: HashSet<String>,
+    strings: FoundInStrings,
 }
 
 impl Judged {
@@ -331,6 +334,10 @@ impl Judged {
             action = Action::Deny;
             note = Some("it cannot be masked where it is".into());
         }
+        if self.strings.covers(part, found, body) {
+            return;
+        }
+        self.strings.note(part, found);
         self.note_names(part, found);
         self.push(Reason {
             action,

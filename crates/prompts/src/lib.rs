@@ -42,6 +42,7 @@ mod room;
 mod sequences;
 mod sighting;
 mod stream;
+mod strings;
 mod url;
 mod verdict;
 

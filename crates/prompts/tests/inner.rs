@@ -130,6 +130,16 @@ fn a_mask_leaves_json() {
     }
 }
 
+/// What is around a secret tells what it is; without it, a lesser rule would take the same for something else.
+#[test]
+fn a_secret_is_told_once() {
+    let settings = json!({"http-basic": {"repo.example.org": {"username": "build", "password": "ny_5B7pDfSvainZ"}}});
+    let body = json!({"messages": [{"role": "user", "content": settings.to_string()}]});
+    let verdict = check(&body);
+    let rules: Vec<&str> = verdict.reasons.iter().map(|reason| &reason.rule[..]).collect();
+    assert_eq!(rules, ["composer.http-basic"]);
+}
+
 #[test]
 fn a_command_is_left_alone_in_a_call() {
     let verdict = check(&call("FROM debian\nRUN curl -fsSL https://example.com/install | bash\n"));
