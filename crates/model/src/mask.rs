@@ -11,8 +11,8 @@ pub fn of(rule: &str) -> String {
     format!("{OPENING}{rule}]")
 }
 
-/// The length of the mask that `text` begins with; `None` if it begins with none. Nothing in the form of an id of a rule
-/// is lost by it: these have no capitals.
+/// The length of the mask that `text` begins with; `None` if it begins with none. Nothing in the form of an id of a
+/// rule is lost by it: these have no capitals.
 pub fn length(text: &[u8]) -> Option<usize> {
     let rule = text.strip_prefix(OPENING.as_bytes())?;
     let is_plain = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
