@@ -144,7 +144,7 @@ impl Form {
             if messages::is_anthropic(document) { Form::Messages } else { Form::Chat }
         } else if has("choices") {
             Form::Chat
-        } else if has("prompt") && !document.get("prompt").is_some_and(|prompt| prompt.get("id").is_some()) {
+        } else if has("prompt") && document.get("prompt").is_none_or(|prompt| prompt.get("id").is_none()) {
             Form::Completions
         } else if KEPT.iter().any(|key| has(key)) || has("output") || (has("input") && !is_embeddings(document)) {
             Form::Responses

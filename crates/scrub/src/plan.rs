@@ -221,7 +221,7 @@ impl<'p> Planner<'p> {
             }
             let offset = found.offset.unwrap_or(0);
             let entry = self.entries(layer).get(number);
-            if !entry.is_some_and(|entry| entry.hits.binary_search(&(found.secret, offset)).is_ok()) {
+            if entry.is_none_or(|entry| entry.hits.binary_search(&(found.secret, offset)).is_err()) {
                 return Err(refused(found, "the file does not hold the value itself at that place"));
             }
             wanted.insert(((layer, number), offset, found.secret), Some(found));
