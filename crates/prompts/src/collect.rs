@@ -188,8 +188,8 @@ impl Joined {
         self.text.push_str(after);
     }
 
-    /// Adds a string behind its name. A text has a line of its own, as rules for lines of files and for sentences expect
-    /// it, and a short one also stands behind its name: it may be a password of several words.
+    /// Adds a string behind its name. A text has a line of its own, as rules for lines of files and for sentences
+    /// expect it, and a short one also stands behind its name: it may be a password of several words.
     fn push_string(&mut self, text: &str, pointer: u32, source: Source) {
         let is_word = !text.contains(char::is_whitespace);
         let is_short = text.len() <= LONGEST_VALUE && !text.contains('\n');

@@ -1,5 +1,5 @@
-//! JSON in strings of JSON: the arguments of a call, and what many tools return. A model reads what its strings say, and
-//! so do we: a key of several lines is none with the escapes in it.
+//! JSON in strings of JSON: the arguments of a call, and what many tools return. A model reads what its strings say,
+//! and so do we: a key of several lines is none with the escapes in it.
 
 use std::ops::Range;
 

@@ -85,7 +85,8 @@ fn what_a_person_answered_blocks_no_more() {
     }
 }
 
-/// What cannot be scanned, or cannot be masked in its place, is replaced in the history: it would deny the chat for ever.
+/// What cannot be scanned, or cannot be masked in its place, is replaced in the history: it would deny the chat for
+/// ever.
 #[test]
 fn the_history_is_replaced_where_it_cannot_be_read() {
     let answer = json!({"role": "assistant", "content": "No."});
