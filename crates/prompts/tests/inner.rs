@@ -133,8 +133,8 @@ fn a_mask_leaves_json() {
 /// What is around a secret tells what it is; without it, a lesser rule would take the same for something else.
 #[test]
 fn a_secret_is_told_once() {
-    let settings = json!({"http-basic": {"repo.example.org": {"username": "build", "password": "ny_5B7pDfSvainZ"}}});
-    let body = json!({"messages": [{"role": "user", "content": settings.to_string()}]});
+    let settings = r#"{"http-basic": {"repo.example.org": {"username": "build", "password": "ny_5B7pDfSvainZ"}}}"#;
+    let body = json!({"messages": [{"role": "user", "content": settings}]});
     let verdict = check(&body);
     let rules: Vec<&str> = verdict.reasons.iter().map(|reason| &reason.rule[..]).collect();
     assert_eq!(rules, ["composer.http-basic"]);
@@ -181,7 +181,8 @@ fn an_escaped_key_is_found_in_a_streamed_call() {
         let pieces: Vec<char> = arguments.chars().collect();
         let events = pieces.chunks(size).map(|piece| {
             let piece: String = piece.iter().collect();
-            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": piece}})
+            let delta = json!({"type": "input_json_delta", "partial_json": piece});
+            json!({"type": "content_block_delta", "index": 0, "delta": delta})
         });
         let mut check = StreamCheck::default();
         let mut out = Vec::new();

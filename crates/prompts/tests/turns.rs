@@ -186,7 +186,10 @@ fn a_secret_over_several_blocks_of_a_message_is_found() {
 fn what_was_denied_and_followed_by_more_is_masked() {
     let (secret, more) = (format!("take {TOKEN} then"), "sorry, without it");
     let text = |text: &str| json!({"type": "text", "text": text});
-    let body = |blocks: &[&str]| json!({"messages": [{"role": "user", "content": blocks.iter().map(|one| text(one)).collect::<Vec<_>>()}]});
+    let body = |blocks: &[&str]| {
+        let blocks: Vec<Value> = blocks.iter().map(|one| text(one)).collect();
+        json!({"messages": [{"role": "user", "content": blocks}]})
+    };
     let first = body(&[&secret]);
     let joined = body(&[&secret, more]);
     // Nobody said that it was denied before.
