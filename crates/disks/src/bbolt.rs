@@ -42,7 +42,7 @@ const NODE: usize = 96;
 
 /// Why a database cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BoltError {
+pub enum BoltError {
     /// It does not begin as one.
     #[error("it is not a bbolt database")]
     NotOne,
@@ -68,11 +68,11 @@ pub(crate) enum BoltError {
 
 /// A bucket: its values, as ranges of the database's bytes, and the buckets in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Bucket(BTreeMap<Vec<u8>, Node>);
+pub struct Bucket(BTreeMap<Vec<u8>, Node>);
 
 /// What a key has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Node {
+pub enum Node {
     /// A value, and where it is.
     Value(Range<usize>),
     /// A bucket.
@@ -81,7 +81,7 @@ pub(crate) enum Node {
 
 impl Bucket {
     /// The bucket at a path of names.
-    pub(crate) fn bucket(&self, path: &[&str]) -> Option<&Bucket> {
+    pub fn bucket(&self, path: &[&str]) -> Option<&Bucket> {
         path.iter().try_fold(self, |bucket, name| match bucket.0.get(name.as_bytes()) {
             Some(Node::Bucket(bucket)) => Some(bucket),
             _ => None,
@@ -89,7 +89,7 @@ impl Bucket {
     }
 
     /// The bytes of a value; `bytes` are those of the database.
-    pub(crate) fn value<'b>(&self, bytes: &'b [u8], key: &str) -> Option<&'b [u8]> {
+    pub fn value<'b>(&self, bytes: &'b [u8], key: &str) -> Option<&'b [u8]> {
         match self.0.get(key.as_bytes()) {
             Some(Node::Value(range)) => bytes.get(range.clone()),
             _ => None,
@@ -97,17 +97,17 @@ impl Bucket {
     }
 
     /// The text of a value.
-    pub(crate) fn text(&self, bytes: &[u8], key: &str) -> Option<String> {
+    pub fn text(&self, bytes: &[u8], key: &str) -> Option<String> {
         self.value(bytes, key).map(|value| String::from_utf8_lossy(value).into_owned())
     }
 
     /// All keys with what they have, in order.
-    pub(crate) fn nodes(&self) -> impl Iterator<Item = (&[u8], &Node)> {
+    pub fn nodes(&self) -> impl Iterator<Item = (&[u8], &Node)> {
         self.0.iter().map(|(key, node)| (key.as_slice(), node))
     }
 
     /// The buckets in it, by names that are text.
-    pub(crate) fn buckets(&self) -> impl Iterator<Item = (&str, &Bucket)> {
+    pub fn buckets(&self) -> impl Iterator<Item = (&str, &Bucket)> {
         self.0.iter().filter_map(|(key, node)| match node {
             Node::Bucket(bucket) => Some((std::str::from_utf8(key).ok()?, bucket)),
             Node::Value(_) => None,
@@ -116,15 +116,23 @@ impl Bucket {
 }
 
 /// Whether `bytes` begin as a bbolt database.
-pub(crate) fn is_database(bytes: &[u8]) -> bool {
+pub fn is_database(bytes: &[u8]) -> bool {
     u32_at(bytes, HEADER) == Some(MAGIC)
+}
+
+/// The root bucket of the database in `bytes`, whatever memory and time it takes.
+///
+/// # Errors
+/// If it is damaged. Nothing of it is returned then.
+pub fn read(bytes: &[u8]) -> Result<Bucket, BoltError> {
+    read_within(bytes, &mut Kept::new(usize::MAX), &Cancellation::never())
 }
 
 /// The root bucket of the database in `bytes`, as far as `kept` has memory for it.
 ///
 /// # Errors
 /// If it is damaged, has too many elements, or `cancellation` is cancelled. Nothing of it is returned then.
-pub(crate) fn read(bytes: &[u8], kept: &mut Kept, cancellation: &Cancellation) -> Result<Bucket, BoltError> {
+pub(crate) fn read_within(bytes: &[u8], kept: &mut Kept, cancellation: &Cancellation) -> Result<Bucket, BoltError> {
     let meta = Meta::newest(bytes)?;
     let mut root = Bucket::default();
     Reader::of(bytes, meta.page_size, kept, cancellation).tree(meta.root, 0, 0, &mut root)?;
@@ -312,11 +320,6 @@ mod tests {
     use super::*;
     use crate::recorded;
 
-    /// The root bucket, without a limit of memory or time.
-    fn read_all(bytes: &[u8]) -> Result<Bucket, BoltError> {
-        read(bytes, &mut Kept::new(usize::MAX), &Cancellation::never())
-    }
-
     /// The paths and sizes of all values, such as `v1/moby/version 1`.
     fn flat(bucket: &Bucket, path: &str, found: &mut Vec<String>) {
         for (key, node) in bucket.nodes() {
@@ -331,7 +334,7 @@ mod tests {
     #[test]
     fn a_real_database_is_read() {
         let bytes = recorded::file("podman-4.3.1-overlay", "var/lib/containers/storage/libpod/bolt_state.db");
-        let root = read_all(&bytes).unwrap();
+        let root = read(&bytes).unwrap();
         let names = root.bucket(&["name-registry"]).unwrap();
         let id = "daaefb2941290935ac40099b8d08023ccee4f259ad9ee09ab181bb007cb2d75b";
         assert_eq!(names.text(&bytes, "c1").as_deref(), Some(id));
@@ -346,17 +349,17 @@ mod tests {
             "var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/metadata.db",
         );
         let mut whole = Vec::new();
-        flat(&read_all(&bytes).unwrap(), "", &mut whole);
+        flat(&read(&bytes).unwrap(), "", &mut whole);
         assert!(whole.len() > 100);
-        assert_eq!(read_all(&bytes[..40]), Err(BoltError::Meta));
-        assert_eq!(read_all(b""), Err(BoltError::NotOne));
+        assert_eq!(read(&bytes[..40]), Err(BoltError::Meta));
+        assert_eq!(read(b""), Err(BoltError::NotOne));
         for at in (0..bytes.len()).step_by(37) {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x41;
-            let _ = read_all(&damaged);
+            let _ = read(&damaged);
         }
         for end in (0..bytes.len()).step_by(1009) {
-            let _ = read_all(&bytes[..end]);
+            let _ = read(&bytes[..end]);
         }
     }
 
@@ -366,9 +369,9 @@ mod tests {
         for page in [0, 4096] {
             let mut damaged = bytes.clone();
             damaged[page + 40] ^= 1;
-            assert!(read_all(&damaged).is_ok(), "{page}");
+            assert!(read(&damaged).is_ok(), "{page}");
             damaged[4096 - page + 40] ^= 1;
-            assert_eq!(read_all(&damaged), Err(BoltError::Meta));
+            assert_eq!(read(&damaged), Err(BoltError::Meta));
         }
     }
 
@@ -383,7 +386,7 @@ mod tests {
             if flags & IS_BUCKET != 0 {
                 let mut damaged = bytes.clone();
                 damaged[page + value.start..page + value.start + 8].copy_from_slice(&root.root.to_le_bytes());
-                assert!(matches!(read_all(&damaged), Err(BoltError::Circle | BoltError::Overlap)));
+                assert!(matches!(read(&damaged), Err(BoltError::Circle | BoltError::Overlap)));
                 found += 1;
             }
         }
@@ -448,11 +451,11 @@ mod tests {
     fn elements_beyond_the_memory_and_after_the_end_of_the_time_are_not_read() {
         let bytes = recorded::file("podman-4.3.1-overlay", "var/lib/containers/storage/libpod/bolt_state.db");
         let mut kept = Kept::new(5 * NODE);
-        assert!(matches!(read(&bytes, &mut kept, &Cancellation::never()), Err(BoltError::Memory(_))));
+        assert!(matches!(read_within(&bytes, &mut kept, &Cancellation::never()), Err(BoltError::Memory(_))));
         let cancelled = Cancellation::new();
         cancelled.cancel();
         let mut kept = Kept::new(usize::MAX);
-        assert!(matches!(read(&bytes, &mut kept, &cancelled), Err(BoltError::Cancelled(_))));
+        assert!(matches!(read_within(&bytes, &mut kept, &cancelled), Err(BoltError::Cancelled(_))));
         assert_eq!(kept.taken(), 0);
     }
 
@@ -470,7 +473,7 @@ mod tests {
                 let element: Vec<u8> = element.iter().flat_map(|field| (*field as u32).to_le_bytes()).collect();
                 bytes[2 * PAGE + at..][..ELEMENT].copy_from_slice(&element);
             }
-            assert_eq!(read_all(&bytes), Err(BoltError::Overlap), "{key} {value}");
+            assert_eq!(read(&bytes), Err(BoltError::Overlap), "{key} {value}");
         }
     }
 

@@ -10,7 +10,7 @@ pub(crate) const SETS: usize = 32 << 20;
 /// There is more than fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the records of the store have more keys and values than those of any engine")]
-pub(crate) struct TooLarge;
+pub struct TooLarge;
 
 /// Counts what is kept.
 #[derive(Clone, Copy, Debug)]

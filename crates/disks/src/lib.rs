@@ -7,7 +7,7 @@
 //! [`ImageSource`]: layersift_format::ImageSource
 
 mod bases;
-mod bbolt;
+pub mod bbolt;
 mod containerd;
 pub mod directory_tar;
 mod docker;

@@ -105,7 +105,7 @@ impl Records {
         cancellation: &Cancellation,
     ) -> Result<Records, RecordsError> {
         let map = Arc::new(map);
-        let read = bbolt::read(&map, kept, cancellation);
+        let read = bbolt::read_within(&map, kept, cancellation);
         // Where the file is cut off, what is missing reads as zeros, which may be another database.
         map.check_whole()?;
         let bucket = read?;
