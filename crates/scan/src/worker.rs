@@ -24,8 +24,9 @@ const DECODED_AT_LEAST: usize = 1 << 20;
 
 /// The work after which nothing more of a buffer is decoded, whatever its size, and for each of its bytes. What is
 /// decoded may begin as many patterns as other text, and be decoded again: a window of nothing but an encoded keyword
-/// would take twenty times this. Text that is encoded as a whole takes less than a tenth.
-const DECODING_WORK: u64 = 16 << 20;
+/// would take many times this. Text that is encoded as a whole takes far less, and so does a short one that is encoded
+/// several times.
+const DECODING_WORK: u64 = 128 << 20;
 const DECODING_WORK_PER_BYTE: u64 = 256;
 
 /// Bytes at the end of a truncated run that are decoded again with the bytes that follow, so no match is lost there.
