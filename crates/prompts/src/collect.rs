@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::conversation::{Block, Content, Kind, Part, Role, Segment, Segments, Source, Turn, Unseen, UnseenReason};
 use crate::data::{Data, bytes_of_numbers, data_in};
-use crate::inner::{self, Inner};
-use crate::json::{Node, Span, Value, offset, small_numbers};
+use crate::inner::Inner;
+use crate::json::{Node, Value, offset, small_numbers};
 use crate::pointers::{Name, Pointers, ROOT};
 use crate::sequences::Sequences;
 
@@ -204,22 +204,6 @@ impl Joined {
     }
 }
 
-/// The string that JSON is in.
-enum Outer {
-    Body(Span),
-    Inner(Inner),
-}
-
-impl Outer {
-    /// The source of a value at `span` of the string's text.
-    fn source(&self, span: Span) -> Source {
-        match self {
-            Outer::Body(outer) => Source::Inner(Inner::of(*outer, span)),
-            Outer::Inner(inner) => inner.within(span).map_or(Source::Fixed, Source::Inner),
-        }
-    }
-}
-
 /// What nobody marked in such a context.
 fn others<'o>(all: &'o mut Vec<(Context, Joined)>, context: &Context) -> &'o mut Joined {
     let key = |one: &Context| (one.turn, one.role, one.kind);
@@ -261,7 +245,7 @@ impl<'a> Collector<'a, '_> {
         } else if let (Some(kind), Value::String(text), None) = (mark.kind, &node.value, &joined) {
             if self.data(text, Source::String(node.span), &context, mark.is_announced) {
                 self.push_text(node, text.clone(), kind, &context);
-                self.inner(text, &Outer::Body(node.span), &context);
+                self.inner(text, Inner::of(node.span), &context);
             }
         } else {
             self.children(name, node, &context, &mut joined, mark.is_announced);
@@ -305,7 +289,7 @@ impl<'a> Collector<'a, '_> {
                 if self.data(text, Source::String(node.span), context, is_announced) {
                     let pointer = self.pointer;
                     self.into(context, joined).push_string(text, pointer, Source::String(node.span));
-                    self.inner(text, &Outer::Body(node.span), context);
+                    self.inner(text, Inner::of(node.span), context);
                 }
             }
             Value::Number(_) | Value::Literal => self.raw(node, context, joined),
@@ -343,15 +327,16 @@ impl<'a> Collector<'a, '_> {
     }
 
     /// Adds the values of the JSON that the text of a string is, as a part of its own.
-    fn inner(&mut self, text: &str, outer: &Outer, context: &Context) {
-        let Some(document) = inner::document(text) else { return };
+    fn inner(&mut self, text: &str, outer: Inner, context: &Context) {
+        let Some(document) = outer.document(text) else { return };
         let mut joined = Joined::default();
         self.inner_value(&document, outer, context, &mut joined);
         self.push_joined(joined, context);
     }
 
-    fn inner_value(&mut self, node: &Node<'_>, outer: &Outer, context: &Context, joined: &mut Joined) {
-        let (pointer, source) = (self.pointer, outer.source(node.span));
+    fn inner_value(&mut self, node: &Node<'_>, outer: Inner, context: &Context, joined: &mut Joined) {
+        let Some(inner) = outer.within(node.span) else { return };
+        let (pointer, source) = (self.pointer, Source::Inner(inner));
         match &node.value {
             Value::Object(members) => {
                 for member in members {
@@ -375,11 +360,7 @@ impl<'a> Collector<'a, '_> {
                 if is_text {
                     joined.push_string(text, pointer, source);
                 }
-                if let Source::Inner(inner) = source
-                    && inner.may_hold_another()
-                {
-                    self.inner(text, &Outer::Inner(inner), context);
-                }
+                self.inner(text, inner, context);
             }
             Value::Number(number) => joined.push("", number, "\n", pointer, source),
             Value::Literal => joined.push("", "null", "\n", pointer, source),

@@ -59,7 +59,7 @@ impl Ranges {
         let Ranges { text, own, inner, is_string } = self;
         let all = masked(&text, own.iter().chain(&inner).cloned().collect());
         let is_json = |text: &str| json::parse(text.as_bytes()).is_ok();
-        if !is_string || !text.trim_start().starts_with(['{', '[']) || is_json(&all) || !is_json(&text) {
+        if !is_string || !json::is_opening(&text) || is_json(&all) || !is_json(&text) {
             return all;
         }
         let mask = own.first().map_or_else(String::new, |(_, mask)| mask.clone());

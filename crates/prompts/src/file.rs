@@ -100,7 +100,7 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Cow<'_, str> {
 
 /// Reads the values of JSON or JSON Lines. Returns whether all of the text was read.
 fn each_value(text: &str, take: &mut dyn FnMut(Values<'_>)) -> bool {
-    if !is_opening(text) {
+    if !json::is_opening(text) {
         return false;
     }
     if is_small(text)
@@ -113,7 +113,7 @@ fn each_value(text: &str, take: &mut dyn FnMut(Values<'_>)) -> bool {
     let mut is_all = true;
     let (mut values, mut bytes) = (Vec::new(), 0);
     for (start, line) in lines(text) {
-        match (is_opening(line) && is_small(line)).then(|| parse_line(line, start)) {
+        match (json::is_opening(line) && is_small(line)).then(|| parse_line(line, start)) {
             Some(Ok(value)) => {
                 values.push(value);
                 bytes += line.len();
@@ -131,10 +131,6 @@ fn each_value(text: &str, take: &mut dyn FnMut(Values<'_>)) -> bool {
     }
     take_list(text, values, take);
     is_all
-}
-
-fn is_opening(text: &str) -> bool {
-    text.trim_start().starts_with(['{', '['])
 }
 
 fn is_small(text: &str) -> bool {

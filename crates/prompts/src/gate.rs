@@ -232,9 +232,10 @@ impl Gate {
 
     fn remember_denied(&self, conversation: &Conversation<'_>, judged: &Judged, client: Client<'_>) {
         let denied: HashSet<&str> = judged.denied().collect();
+        let scope = scope(client, &self.rules);
         for part in conversation.parts.iter().filter(|part| part.turn == Turn::Newest && part.role == Role::User) {
             if denied.contains(&part.pointer_at(0)[..]) {
-                self.denied.add(&scope(client, &self.rules), Subject::of(part));
+                self.denied.add(&scope, Subject::of(part));
             }
         }
     }

@@ -12,7 +12,7 @@ const MOST_DEEP: usize = 2;
 /// The most values of JSON in a string. What has more is scanned as it is written.
 const MOST_VALUES: usize = 50_000;
 
-/// A value of JSON in a string of a body, or in a string of that.
+/// A string of a body, a value of the JSON in it, or one of the JSON in that.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Inner {
     /// The string of the body.
@@ -22,26 +22,20 @@ pub(crate) struct Inner {
     depth: u8,
 }
 
-/// The object or the list that `text` is the JSON of.
-pub(crate) fn document(text: &str) -> Option<Node<'_>> {
-    let is_likely = text.trim_start().starts_with(['{', '[']);
-    if !is_likely || values_in(text.as_bytes()) > MOST_VALUES {
-        return None;
-    }
-    json::parse(text.as_bytes()).ok().filter(|node| matches!(node.value, Value::Object(_) | Value::Array(_)))
-}
-
 impl Inner {
-    /// A value at `span` of the text of the string `outer` of a body.
-    pub(crate) fn of(outer: Span, span: Span) -> Inner {
-        let mut path = [Span { start: 0, end: 0 }; MOST_DEEP];
-        path[0] = span;
-        Inner { outer, path, depth: 1 }
+    /// The string `outer` of a body.
+    pub(crate) fn of(outer: Span) -> Inner {
+        Inner { outer, path: [Span { start: 0, end: 0 }; MOST_DEEP], depth: 0 }
     }
 
-    /// Whether values of JSON in the text of this string are read.
-    pub(crate) fn may_hold_another(&self) -> bool {
-        usize::from(self.depth) < MOST_DEEP
+    /// The object or the list that `text`, which is that of this string, is the JSON of. What is too deep is scanned as
+    /// it is written only.
+    pub(crate) fn document<'t>(&self, text: &'t str) -> Option<Node<'t>> {
+        let is_deepest = usize::from(self.depth) == MOST_DEEP;
+        if is_deepest || !json::is_opening(text) || values_in(text.as_bytes()) > MOST_VALUES {
+            return None;
+        }
+        json::parse(text.as_bytes()).ok().filter(|node| matches!(node.value, Value::Object(_) | Value::Array(_)))
     }
 
     /// A value at `span` of the text of this string; `None` if that is too deep.
@@ -93,6 +87,12 @@ fn masked(text: &str, span: Span, range: Option<Range<usize>>, mask: &str) -> (R
 mod tests {
     use super::*;
 
+    const OUTER: Span = Span { start: 0, end: 0 };
+
+    fn document(text: &str) -> Option<Node<'_>> {
+        Inner::of(OUTER).document(text)
+    }
+
     fn inner_of(text: &str, key: &str) -> (Span, String) {
         let document = document(text).unwrap();
         let node = document.get(key).unwrap();
@@ -109,19 +109,18 @@ mod tests {
             json::parse(copy.as_bytes()).unwrap();
             copy
         };
-        let outer = Span { start: 0, end: 0 };
         let (a, value) = inner_of(text, "a");
         let at = value.find("secret").unwrap();
-        assert_eq!(masked(Inner::of(outer, a), Some(at..at + 6)), text.replacen("secret", "MASK", 1));
+        assert_eq!(masked(Inner::of(OUTER).within(a).unwrap(), Some(at..at + 6)), text.replacen("secret", "MASK", 1));
         let (b, value) = inner_of(text, "b");
         let (c, value) = inner_of(&value, "c");
         let at = value.find("secret").unwrap();
-        let deep = Inner::of(outer, b).within(c).unwrap();
+        let deep = Inner::of(OUTER).within(b).unwrap().within(c).unwrap();
         assert_eq!(masked(deep, Some(at..at + 6)), text.replace("nsecret", "nMASK"));
         assert!(masked(deep, None).ends_with(r#""b": "MASK"}"#));
         let (n, _) = inner_of(text, "n");
-        assert_eq!(masked(Inner::of(outer, n), Some(0..6)), text.replace("[7, 8]", "\"MASK\""));
-        assert!(deep.within(c).is_none());
+        assert_eq!(masked(Inner::of(OUTER).within(n).unwrap(), Some(0..6)), text.replace("[7, 8]", "\"MASK\""));
+        assert!(deep.within(c).is_none() && deep.document("{}").is_none());
     }
 
     #[test]

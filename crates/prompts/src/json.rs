@@ -145,6 +145,11 @@ impl<'a> Node<'a> {
     }
 }
 
+/// Whether a text begins as an object or a list does.
+pub(crate) fn is_opening(text: &str) -> bool {
+    text.trim_start().starts_with(['{', '['])
+}
+
 /// Reads a whole document.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Node<'_>, Unreadable> {
     let text = std::str::from_utf8(bytes).map_err(|error| Unreadable::Utf8(error.valid_up_to()))?;
