@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::args::{QuietArgs, RegistryArgs, TargetArgs, ThreadsArgs};
+use super::args::{QuietArgs, RegistryArgs, TargetArgs, ThreadsArgs, TimeoutArgs};
 use super::build::BuildArgs;
 use super::formats::{OutputArgs, TextOrJson};
 use super::read::Reading;
@@ -13,7 +13,10 @@ use layersift_model::{FingerprintKey, Verdict};
 use layersift_report::layers as table;
 use layersift_rules::Ruleset;
 
+const TIMEOUT: &str = "Stop after this time, such as 90s or 30m; the exit status is then 3 [default: no limit]";
+
 #[derive(Debug, Args)]
+#[command(mut_arg("timeout", |arg| arg.help(TIMEOUT)))]
 pub(crate) struct LayersArgs {
     #[command(flatten)]
     target: TargetArgs,
@@ -23,6 +26,9 @@ pub(crate) struct LayersArgs {
 
     #[command(flatten)]
     build: BuildArgs,
+
+    #[command(flatten)]
+    timeout: TimeoutArgs,
 
     #[command(flatten)]
     threads: ThreadsArgs,
@@ -38,8 +44,8 @@ pub(crate) struct LayersArgs {
 pub(crate) fn run(args: &LayersArgs) -> anyhow::Result<ExitCode> {
     let analyzer = context::analyzer(Ruleset::built_in()?, FingerprintKey::default(), args.threads.threads)?;
     let LayersArgs { target, build, registry, quiet, .. } = args;
-    let build = Some(build);
-    let reading = Reading { target, build, with_referrers: false, registry, quiet, store: None, timeout: None };
+    let (build, timeout) = (Some(build), args.timeout.timeout);
+    let reading = Reading { target, build, with_referrers: false, registry, quiet, store: None, timeout };
     let reports = reading.scan(analyzer)?;
     let file = args.output.output.as_deref();
     output::stream(file, |out| match args.output.format {

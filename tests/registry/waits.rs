@@ -24,8 +24,12 @@ fn busy_for(part: &'static str, retry_after: &'static str) -> Server {
 }
 
 fn scan(server: &Server, flags: &[&str]) -> Run {
+    read("scan", server, flags)
+}
+
+fn read(command: &str, server: &Server, flags: &[&str]) -> Run {
     let target = format!("docker://{}/app:v1", server.host());
-    layersift(&[&["scan", &target, "--plain-http", "--anonymous"][..], flags].concat())
+    layersift(&[&[command, &target, "--plain-http", "--anonymous"][..], flags].concat())
 }
 
 /// The only line on standard error that tells of a wait.
@@ -69,9 +73,10 @@ fn the_time_limit_of_a_scan_ends_a_wait() {
         assert!(run.stderr.contains("deadline exceeded, while waiting after status 429"), "{}", run.stderr);
         assert_eq!(server.requests().len(), 1);
     }
-    let server = busy_for("/blobs/", "3600");
-    let run = scan(&server, &["--timeout", "1s"]).expect(3);
-    told(&run);
+    for command in ["scan", "layers", "sbom"] {
+        let server = busy_for("/blobs/", "3600");
+        told(&read(command, &server, &["--timeout", "1s"]).expect(3));
+    }
 }
 
 /// What a command is called with, besides the name of the image in a registry.
