@@ -8,7 +8,7 @@ use std::sync::Arc;
 use layersift_format::build::BuildHints;
 use layersift_format::config::ImageConfig;
 use layersift_format::manifest::{Image, LayerSource};
-use layersift_format::{Blob, Cancellation};
+use layersift_format::{Blob, CancelReason, Cancellation};
 use layersift_model::{
     Algorithm, Digest, FingerprintKey, Gap, GapReason, ImageGap, ImagePath, ImageReport, LayerFinding, LayerReport,
     Limits, Owners, Touched,
@@ -52,6 +52,9 @@ pub enum RulesetError {
     /// The threads cannot be started.
     #[error("cannot start the scanning threads")]
     Threads(#[from] ThreadPoolBuildError),
+    /// The rules were not compiled to the end, because that was cancelled.
+    #[error("the rules were not compiled to the end")]
+    Cancelled(#[from] CancelReason),
 }
 
 /// The options of an analyzer.
@@ -94,10 +97,19 @@ impl Analyzer {
     /// # Errors
     /// [`RulesetError`] if a rule cannot be used.
     pub fn new(ruleset: Ruleset, options: Options) -> Result<Analyzer, RulesetError> {
+        Analyzer::compiled_until(ruleset, options, &Cancellation::never())
+    }
+
+    /// The same, or an error once `cancellation` is cancelled, which is asked between databases.
+    pub(crate) fn compiled_until(
+        ruleset: Ruleset,
+        options: Options,
+        cancellation: &Cancellation,
+    ) -> Result<Analyzer, RulesetError> {
         let threads = ThreadPoolBuilder::new().num_threads(options.threads).build()?;
         // A database is as good as the expressions that it was compiled from.
         let cache = options.cache.as_ref().filter(|_| !ruleset.holds_values()).map(Cache::new);
-        let rules = CompiledRules::compile(ruleset, cache.as_ref())?;
+        let rules = CompiledRules::compile(ruleset, cache.as_ref(), cancellation)?;
         let layers = LayerScanner::new(threads.current_num_threads());
         Ok(Analyzer { rules, options, threads, layers })
     }

@@ -9,6 +9,7 @@ use crate::confirm::files::{FileRules, LocalSignatures};
 use crate::confirm::{Confirmed, Confirmer, Matches, Verification};
 use crate::decoding::Encoding;
 use crate::engine::{Cache, Candidate, EncodedKeywordCode, Engine, EngineError, Pattern, SignatureDatabase, built_in};
+use layersift_format::Cancellation;
 use layersift_model::{RuleInfo, Severity};
 use layersift_rules::{FileRule, PatternSet, Ruleset, Scope, Signature};
 
@@ -41,32 +42,47 @@ pub(crate) struct CompiledRules {
 }
 
 impl CompiledRules {
+    /// The built-in rules.
+    #[cfg(test)]
+    pub(crate) fn built_in() -> CompiledRules {
+        CompiledRules::compile(Ruleset::built_in().unwrap(), None, &Cancellation::never()).unwrap()
+    }
+
     /// Compiles `ruleset`, using databases in `cache`. A pattern that the engine rejects is an error, except in rules
     /// of other scanners, which were not written for this engine: those rules are dropped with a warning.
-    pub(crate) fn compile(mut ruleset: Ruleset, cache: Option<&Cache>) -> Result<CompiledRules, RulesetError> {
+    pub(crate) fn compile(
+        mut ruleset: Ruleset,
+        cache: Option<&Cache>,
+        cancellation: &Cancellation,
+    ) -> Result<CompiledRules, RulesetError> {
+        let compile_all = |ruleset| CompiledRules::compile_all(ruleset, cache, cancellation);
         let (places, patterns) = foreign(&mut ruleset);
         if patterns.is_empty() {
-            return CompiledRules::compile_all(ruleset, cache);
+            return compile_all(ruleset);
         }
         let leave_out_refused = |ruleset: &mut Ruleset, refused: Vec<usize>| {
             let out: Vec<usize> = refused.into_iter().filter_map(|at| places.get(at).copied()).collect();
             leave_out(ruleset, &out)
         };
         if leave_out_refused(&mut ruleset, Engine::known_to_be_refused(&patterns, cache)) {
-            return CompiledRules::compile_all(ruleset, cache);
+            return compile_all(ruleset);
         }
-        match CompiledRules::compile_all(ruleset.clone(), cache) {
+        match compile_all(ruleset.clone()) {
             Err(RulesetError::Engine(_)) if leave_out_refused(&mut ruleset, Engine::refused(&patterns, cache)) => {
-                CompiledRules::compile_all(ruleset, cache)
+                compile_all(ruleset)
             }
             outcome => outcome,
         }
     }
 
-    fn compile_all(ruleset: Ruleset, cache: Option<&Cache>) -> Result<CompiledRules, RulesetError> {
+    fn compile_all(
+        ruleset: Ruleset,
+        cache: Option<&Cache>,
+        cancellation: &Cancellation,
+    ) -> Result<CompiledRules, RulesetError> {
         let (digest, holds_values) = (ruleset.digest(), ruleset.holds_values());
         let valid = ruleset.built_in_counts();
-        let (engine, encoded_keywords) = engine(&ruleset.signatures, holds_values, cache)?;
+        let (engine, encoded_keywords) = engine(&ruleset.signatures, holds_values, cache, cancellation)?;
         Ok(CompiledRules {
             infos: ruleset.signatures.iter().map(|_| OnceLock::new()).collect(),
             file_infos: ruleset.files.iter().map(FileRule::info).collect(),
@@ -159,7 +175,8 @@ fn engine(
     signatures: &[Signature],
     hold_values: bool,
     cache: Option<&Cache>,
-) -> Result<(Engine, EncodedKeywords), EngineError> {
+    cancellation: &Cancellation,
+) -> Result<(Engine, EncodedKeywords), RulesetError> {
     let keyword = |((number, digit), width): &EncodedKeywordCode| Some((Encoding::of_code(*number, *digit)?, *width));
     let (mut databases, mut encoded_keywords) = (Vec::new(), EncodedKeywords::new());
     let mut own = signatures;
@@ -169,8 +186,9 @@ fn engine(
         databases.push(built_in.database);
     }
     let is_empty = databases.is_empty();
-    let mut compile = |own: &[Signature]| -> Result<(), EngineError> {
-        let set = PatternSet::new(own)?;
+    let mut compile = |own: &[Signature]| -> Result<(), RulesetError> {
+        cancellation.check()?;
+        let set = PatternSet::new(own).map_err(EngineError::from)?;
         encoded_keywords.extend(keywords_of(&set));
         databases.push(SignatureDatabase::compile(&set.patterns, own.len(), cache)?);
         Ok(())

@@ -112,11 +112,11 @@ impl ValueSearch {
     /// A search for `values`. The rules of `options.cache` are not used.
     ///
     /// # Errors
-    /// [`RulesetError`] if the rules of the values cannot be compiled.
-    pub fn new(values: Values, options: Options) -> Result<ValueSearch, RulesetError> {
+    /// [`RulesetError`] if the rules of the values cannot be compiled, or `cancellation` is cancelled before they are.
+    pub fn new(values: Values, options: Options, cancellation: &Cancellation) -> Result<ValueSearch, RulesetError> {
         let (values, names): (Vec<Vec<u8>>, Vec<BTreeSet<String>>) = values.names.into_iter().unzip();
         let rules = values.into_iter().enumerate().map(|(number, value)| (format!("{PREFIX}{number}"), value));
-        let analyzer = Analyzer::new(Ruleset::of_values(rules), options)?;
+        let analyzer = Analyzer::compiled_until(Ruleset::of_values(rules), options, cancellation)?;
         Ok(ValueSearch { analyzer, names })
     }
 

@@ -209,11 +209,10 @@ fn outside(one: Confirmed, run: &Decoded, encoding: Encoding, owned: &Range<usiz
 #[cfg(test)]
 mod tests {
     use super::*;
-    use layersift_rules::Ruleset;
 
     #[test]
     fn encoded_keywords_are_not_decoded_without_end() {
-        let rules = CompiledRules::compile(Ruleset::built_in().unwrap(), None).unwrap();
+        let rules = CompiledRules::built_in();
         let mut worker = rules.worker().unwrap();
         let hex: Vec<u8> = b"secret_key".iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect();
         let utf16: Vec<u8> = b"secret_key".iter().flat_map(|byte| [*byte, 0]).collect();

@@ -90,7 +90,7 @@ pub enum ScrubError {
     },
     /// The values cannot be looked for.
     #[error("the values that have to go cannot be looked for")]
-    Values(#[from] RulesetError),
+    Values(#[source] RulesetError),
     /// There is something at the place of the result.
     #[error("{} exists already, and nothing is written over: name another place for the image", path.display())]
     Exists {
@@ -106,6 +106,15 @@ pub enum ScrubError {
         #[source]
         source: io::Error,
     },
+}
+
+impl From<RulesetError> for ScrubError {
+    fn from(error: RulesetError) -> ScrubError {
+        match error {
+            RulesetError::Cancelled(_) => ScrubError::Stopped,
+            error => ScrubError::Values(error),
+        }
+    }
 }
 
 impl ScrubError {

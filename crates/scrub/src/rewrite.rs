@@ -5,7 +5,7 @@ use std::fs::File;
 
 use layersift_format::compression::Codec;
 use layersift_format::json::Node;
-use layersift_format::{ImageSource, Location};
+use layersift_format::{Cancellation, ImageSource, Location};
 use layersift_model::{Algorithm, Digest, Limits};
 use memchr::memmem::Finder;
 
@@ -83,7 +83,7 @@ fn write(
         staging,
         layers: &layers,
         changes: Changes { schema: SCHEMA, source: target.into(), ..Changes::default() },
-        search: search_for(request, &layers.plan)?,
+        search: search_for(request, &layers.plan, staging.cancellation())?,
         manifests: Vec::new(),
         blobs: BTreeSet::new(),
         single: None,
@@ -113,11 +113,11 @@ fn write(
 }
 
 /// Looks for the secrets, and for the values that were found in removed files.
-fn search_for(request: &Request, plan: &Plan) -> Result<Search, ScrubError> {
+fn search_for(request: &Request, plan: &Plan, cancellation: &Cancellation) -> Result<Search, ScrubError> {
     let removed: BTreeSet<&str> = changes::removed_paths(&plan.places).collect();
     let of_files = request.values_of_files.iter().filter(|(path, _)| removed.contains(&path[..]));
     let values = request.secrets.iter().map(|secret| &secret.value).chain(of_files.map(|(_, value)| value));
-    Search::new(values, request.threads)
+    Search::new(values, request.threads, cancellation)
 }
 
 /// Checks that nothing of the result has what had to go: also where no rule looks, and no place was named. Returns the

@@ -10,6 +10,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use layersift_format::Cancellation;
 use layersift_format::compression::{
     Bounded, Codec, CompressedBytes, DecoderMemory, Decoding, MAGIC_BYTES, Undecoded, read_full,
 };
@@ -78,7 +79,11 @@ pub(crate) struct Hits {
 
 impl Search {
     /// Looks for `values` and what is secret in them, on `threads` threads.
-    pub(crate) fn new<'s>(values: impl Iterator<Item = &'s Secret>, threads: usize) -> Result<Search, ScrubError> {
+    pub(crate) fn new<'s>(
+        values: impl Iterator<Item = &'s Secret>,
+        threads: usize,
+        cancellation: &Cancellation,
+    ) -> Result<Search, ScrubError> {
         let (mut wanted, mut count) = (Values::default(), 0);
         let (mut needles, mut too_short, mut unsearched) = (Forms::default(), Vec::new(), 0);
         let mut known = HashSet::new();
@@ -97,7 +102,10 @@ impl Search {
             }
         }
         let options = Options { threads, ..Options::default() };
-        let scan = if wanted.is_empty() { None } else { Some(ValueSearch::new(wanted, options)?) };
+        let scan = match wanted.is_empty() {
+            true => None,
+            false => Some(ValueSearch::new(wanted, options, cancellation)?),
+        };
         let (needles, forms): (Vec<Vec<u8>>, _) = needles.by_bytes.into_iter().unzip();
         let (needles, too_short) = (Needles::new(needles), Needles::new(too_short));
         Ok(Search { needles, forms, scan, too_short, unsearched })

@@ -10,8 +10,8 @@ use crate::cli::context;
 use layersift_format::{Listed, Opened};
 use layersift_model::{ImageReport, Limits, Secret};
 use layersift_report::compare::{self, Comparison};
-use layersift_scan::Options;
 use layersift_scan::values::{LeftOut, ValueSearch, Values};
+use layersift_scan::{Options, RulesetError};
 use layersift_source::registry::Reference;
 use layersift_source::{Target, open};
 
@@ -95,9 +95,19 @@ pub(super) fn search<'s>(
         false => {
             let key = context::fingerprint_key(&args.fingerprint_key)?;
             let options = Options { threads: args.threads.threads, key, ..Options::default() };
-            let search = ValueSearch::new(values, options)?;
-            let found = reading(args, &target_args(args, &after.name), None, deadline).scan_by(search.analyzer())?;
-            (Some(search), found)
+            match ValueSearch::new(values, options, &deadline.cancellation()) {
+                Err(RulesetError::Cancelled(_)) => {
+                    let gone = comparisons.iter().flat_map(Comparison::gone);
+                    unsearched.extend(gone.map(|secret| (secret.fingerprint.into(), IS_UNREAD)));
+                    (None, Vec::new())
+                }
+                search => {
+                    let search = search?;
+                    let found =
+                        reading(args, &target_args(args, &after.name), None, deadline).scan_by(search.analyzer())?;
+                    (Some(search), found)
+                }
+            }
         }
     };
     let mut all = Vec::new();

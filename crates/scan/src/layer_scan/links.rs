@@ -44,11 +44,10 @@ mod tests {
 
     use super::*;
     use crate::compiled_rules::CompiledRules;
-    use layersift_rules::Ruleset;
 
     #[test]
     fn findings_are_repeated_for_links_as_long_as_there_is_work_left() {
-        let rules = CompiledRules::compile(Ruleset::built_in().unwrap(), None).unwrap();
+        let rules = CompiledRules::built_in();
         let rule = rules.file_info(0);
         let finding = |offset| LayerFinding {
             severity: rule.severity,

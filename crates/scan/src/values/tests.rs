@@ -14,7 +14,7 @@ const ODD: &str = "Zq8v&N2m<K7wR4/tY6u\"P9s+D3";
 fn search(values: &[&str]) -> ValueSearch {
     let mut wanted = Values::default();
     values.iter().for_each(|value| wanted.add(value, value.as_bytes()));
-    ValueSearch::new(wanted, Options { threads: 1, ..Options::default() }).unwrap()
+    ValueSearch::new(wanted, Options { threads: 1, ..Options::default() }, &Cancellation::never()).unwrap()
 }
 
 fn is_in(search: &ValueSearch, bytes: &[u8]) -> bool {
@@ -98,9 +98,20 @@ fn short_values_are_left_out_and_parts_have_the_name_of_the_whole() {
     values.add("short", b"hunter2");
     values.add("url", format!("postgres://svc:{VALUE}@db.example/app").as_bytes());
     assert_eq!(values.left_out(), &BTreeMap::from([("short".to_string(), LeftOut::Short)]));
-    let search = ValueSearch::new(values, Options { threads: 1, ..Options::default() }).unwrap();
+    let search =
+        ValueSearch::new(values, Options { threads: 1, ..Options::default() }, &Cancellation::never()).unwrap();
     let found = search.in_document(format!("we use {VALUE} here").as_bytes());
     assert_eq!(found.places[0].names, BTreeSet::from(["url".to_string()]));
+}
+
+#[test]
+fn no_search_is_made_once_that_is_cancelled() {
+    let cancellation = Cancellation::new();
+    cancellation.cancel();
+    let mut values = Values::default();
+    values.add("value", VALUE.as_bytes());
+    let search = ValueSearch::new(values, Options { threads: 1, ..Options::default() }, &cancellation);
+    assert!(matches!(search, Err(RulesetError::Cancelled(_))));
 }
 
 #[test]
@@ -109,6 +120,6 @@ fn nothing_of_the_values_reaches_the_cache() {
     let mut values = Values::default();
     values.add("value", VALUE.as_bytes());
     let cache = Some(folder.path().join("cache"));
-    ValueSearch::new(values, Options { threads: 1, cache, ..Options::default() }).unwrap();
+    ValueSearch::new(values, Options { threads: 1, cache, ..Options::default() }, &Cancellation::never()).unwrap();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
