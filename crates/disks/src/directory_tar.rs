@@ -5,6 +5,7 @@
 //! A single file of those that is mounted elsewhere is read.
 
 mod changes;
+mod compare;
 mod data;
 mod names;
 mod pending;
@@ -21,6 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::changes::Change;
+use self::compare::Comparisons;
 use self::data::{Data, OpenFile};
 use self::pending::{Next, Pending};
 pub(crate) use self::tree::{Content, Files, Part, Tree};
@@ -50,6 +52,10 @@ pub struct DirectoryTar {
     linked: HashMap<(u64, u64), Vec<u8>>,
     /// The bytes that may still be kept of them.
     linked_left: usize,
+    /// What was compared with the base of a tree.
+    comparisons: Comparisons,
+    /// How many files of bases were removed.
+    removed: usize,
     /// Bytes of headers, and how many of them were read.
     ready: Vec<u8>,
     taken: usize,
@@ -79,6 +85,8 @@ impl DirectoryTar {
             pending: Pending::new(parts),
             linked: HashMap::new(),
             linked_left: LINKED,
+            comparisons: Comparisons::default(),
+            removed: 0,
             ready: Vec::new(),
             taken: 0,
             file: None,
@@ -106,12 +114,11 @@ impl DirectoryTar {
                     self.lost(&tree, &path, &error);
                 }
             }
+            // The others count as there.
+            Some(Next::InBase(tree, _)) if self.removed > tree.most_removed => {}
             Some(Next::InBase(tree, path)) => match changes::is_removed(&path) {
-                Ok(is_removed) => {
-                    if is_removed {
-                        self.whiteout(&tree.name(&path));
-                    }
-                }
+                Ok(true) => self.removed(&tree, &path),
+                Ok(false) => {}
                 Err(error) => self.lost(&tree, &path, &error),
             },
             Some(Next::Lost(tree, path, error)) => self.lost(&tree, &path, &error),
@@ -141,6 +148,18 @@ impl DirectoryTar {
         }
     }
 
+    /// Writes that the file at `path` of the base is not in the tree, unless that is said of too many.
+    fn removed(&mut self, tree: &Tree, path: &Path) {
+        self.removed += 1;
+        let most = tree.most_removed;
+        if self.removed > most {
+            let detail = format!("more than {most} files of the layer below are not here; the others count as there");
+            self.note(&tree.name(&tree.path), Gap::new(GapReason::TooManyEntries, detail));
+        } else {
+            self.whiteout(&tree.name(path));
+        }
+    }
+
     /// Writes the entry that removes the file called `name`.
     fn whiteout(&mut self, name: &[u8]) {
         self.header(&mut plain_header(), tar::EntryType::Regular, &whiteout(name), &[]);
@@ -162,7 +181,11 @@ impl DirectoryTar {
         let metadata = if is_followed { fs::metadata(path)? } else { fs::symlink_metadata(path)? };
         let name = tree.name(path);
         let mut is_opaque = false;
-        let change = if is_root { Change::Changed } else { changes::of(tree, path, &metadata, &self.cancellation) };
+        let change = if is_root {
+            Change::Changed
+        } else {
+            changes::of(tree, path, &metadata, &mut self.comparisons, &self.cancellation)
+        };
         if metadata.is_dir() && !is_kernels(tree, path, &metadata) {
             self.push_children(tree, path)?;
             is_opaque = tree.is_overlay && changes::is_opaque(path);

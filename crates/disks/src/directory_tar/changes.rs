@@ -4,12 +4,13 @@
 //! Source: "Overlay Filesystem" of the kernel's documentation, "whiteouts and opaque directories".
 
 use std::fs::{self, Metadata};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use layersift_format::Cancellation;
 
+use super::compare::Comparisons;
 use super::tree::Tree;
 use crate::root;
 
@@ -24,7 +25,13 @@ pub(super) enum Change {
 }
 
 /// What the file at `path` is in the layer `tree`. What cannot be compared is read, and says then why it cannot.
-pub(super) fn of(tree: &Tree, path: &Path, metadata: &Metadata, cancellation: &Cancellation) -> Change {
+pub(super) fn of(
+    tree: &Tree,
+    path: &Path,
+    metadata: &Metadata,
+    comparisons: &mut Comparisons,
+    cancellation: &Cancellation,
+) -> Change {
     if tree.is_overlay && is_whiteout(path, metadata) {
         return Change::Removed;
     }
@@ -34,7 +41,9 @@ pub(super) fn of(tree: &Tree, path: &Path, metadata: &Metadata, cancellation: &C
         && metadata.mode() == other.mode()
         && (metadata.uid(), metadata.gid(), metadata.rdev()) == (other.uid(), other.gid(), other.rdev())
         && (metadata.is_dir()
-            || has_same_content(path, metadata, &counterpart, &other, cancellation).is_ok_and(|is_same| is_same));
+            || comparisons
+                .is_same((path, metadata), (&counterpart, &other), cancellation)
+                .is_ok_and(|is_same| is_same));
     if is_same { Change::Same } else { Change::Changed }
 }
 
@@ -93,54 +102,27 @@ fn attribute(_: &Path, _: &str) -> Option<Vec<u8>> {
     None
 }
 
-/// Whether two paths of one type have the same content. Times are not asked, because anyone may set them.
-fn has_same_content(
-    path: &Path,
-    metadata: &Metadata,
-    other: &Path,
-    of_other: &Metadata,
-    cancellation: &Cancellation,
-) -> io::Result<bool> {
-    if metadata.is_symlink() {
-        return Ok(fs::read_link(path)? == fs::read_link(other)?);
-    }
-    if !metadata.is_file() {
-        return Ok(true);
-    }
-    if metadata.len() != of_other.len() {
-        return Ok(false);
-    }
-    let (mut first, mut second) = (root::open_file(path)?, root::open_file(other)?);
-    let (mut one, mut two) = (Vec::new(), Vec::new());
-    loop {
-        const STEP: u64 = 256 << 10;
-        cancellation.check()?;
-        one.clear();
-        two.clear();
-        first.by_ref().take(STEP).read_to_end(&mut one)?;
-        second.by_ref().take(STEP).read_to_end(&mut two)?;
-        if one != two {
-            return Ok(false);
-        }
-        if one.is_empty() {
-            return Ok(true);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::os::unix::fs::symlink;
+
+    use layersift_model::{Gap, GapReason};
 
     use super::*;
     use crate::directory_tar::{DirectoryTar, Part, Unreadable};
 
     /// The names of an archive, with the content of files.
     fn entries(tree: Tree) -> Vec<String> {
+        let (entries, gaps) = entries_and_gaps(tree);
+        assert!(gaps.is_empty());
+        entries
+    }
+
+    fn entries_and_gaps(tree: Tree) -> (Vec<String>, Vec<Gap>) {
         let unreadable = Unreadable::default();
         let mut bytes = Vec::new();
         DirectoryTar::of(vec![Part::Tree(tree)], unreadable.clone()).read_to_end(&mut bytes).unwrap();
-        assert!(unreadable.gaps().is_empty());
         let mut archive = tar::Archive::new(&bytes[..]);
         let entries = archive.entries().unwrap().map(|entry| {
             let mut entry = entry.unwrap();
@@ -148,7 +130,7 @@ mod tests {
             entry.read_to_string(&mut content).unwrap();
             format!("{}={content}", entry.path().unwrap().display())
         });
-        entries.collect()
+        (entries.collect(), unreadable.gaps())
     }
 
     fn write(root: &Path, files: &[(&str, &str)]) {
@@ -166,13 +148,28 @@ mod tests {
         write(&copy, &[("etc/same", "a"), ("etc/changed", "B"), ("etc/new", "f"), ("x", "file")]);
         symlink("same", base.join("etc/link")).unwrap();
         symlink("other", copy.join("etc/link")).unwrap();
-        let found = entries(Tree::changes(&base, &copy));
+        let found = entries(Tree::changes(&base, &copy, 1_000));
         assert_eq!(
             found,
             ["etc/changed=B", "etc/link=", "etc/new=f", "etc/.wh.gone=", "x=file", ".wh.var="],
             "content counts, and not the time, which anyone may set"
         );
-        assert!(entries(Tree::changes(&copy, &copy)).is_empty());
+        assert!(entries(Tree::changes(&copy, &copy, 1_000)).is_empty());
+    }
+
+    #[test]
+    fn no_more_files_are_removed_than_may_be() {
+        let disk = tempfile::tempdir().unwrap();
+        let (base, copy) = (disk.path().join("base"), disk.path().join("copy"));
+        write(&base, &[("a/1", ""), ("a/2", ""), ("b/3", ""), ("b/4", ""), ("c/5", ""), ("d", "")]);
+        write(&copy, &[("a/x", ""), ("b/x", ""), ("c/5", "new")]);
+        let changes = |most| entries_and_gaps(Tree::changes(&base, &copy, most));
+        let (found, gaps) = changes(3);
+        assert_eq!(found, ["a/x=", "a/.wh.1=", "a/.wh.2=", "b/x=", "b/.wh.3=", "c/5=new"]);
+        assert_eq!(gaps.len(), 1, "{gaps:?}");
+        assert_eq!(gaps[0].reason, GapReason::TooManyEntries);
+        let (found, gaps) = changes(5);
+        assert_eq!((found.len(), gaps), (8, Vec::new()));
     }
 
     #[test]

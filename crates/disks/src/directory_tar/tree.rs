@@ -58,6 +58,8 @@ pub(crate) struct Tree {
     pub(crate) is_overlay: bool,
     /// The directory that it is a changed copy of: the archive then has the changes.
     pub(crate) base: Option<PathBuf>,
+    /// The most files of that directory that it may lack. The archive does not tell of more.
+    pub(crate) most_removed: usize,
     /// Paths that are left out, with everything below them.
     pub(crate) skip: Arc<HashSet<PathBuf>>,
     /// Whether the archive says who owns the files, and when they were modified.
@@ -76,6 +78,7 @@ impl Tree {
             prefix: Vec::new(),
             is_overlay: false,
             base: None,
+            most_removed: 0,
             skip: Arc::default(),
             has_attributes: false,
             is_link_followed: false,
@@ -88,9 +91,9 @@ impl Tree {
         Tree { is_overlay: true, has_attributes: true, ..Tree::new(path) }
     }
 
-    /// The changes from the directory `base` to the directory `path`.
-    pub(crate) fn changes(base: &Path, path: &Path) -> Tree {
-        Tree { base: Some(base.into()), has_attributes: true, ..Tree::new(path) }
+    /// The changes from the directory `base` to the directory `path`, with at most `most_removed` removed files.
+    pub(crate) fn changes(base: &Path, path: &Path, most_removed: usize) -> Tree {
+        Tree { base: Some(base.into()), most_removed, has_attributes: true, ..Tree::new(path) }
     }
 
     /// The files of an engine, called as below its root.
