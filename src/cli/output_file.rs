@@ -59,9 +59,18 @@ fn followed(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many symbolic links"))
 }
 
-/// Whether the path is that of an open file, such as `/dev/stdout` and what a shell passes for `>(command)`.
+/// Whether the path is that of an open file of a process, as what `/dev/stdout` points to, and what a shell passes for
+/// `>(command)`. A shell may have positioned such a file, so that it is neither replaced nor truncated.
+#[cfg(target_os = "linux")]
 fn is_of_a_process(path: &Path) -> bool {
-    path.starts_with("/proc") || path.starts_with("/dev")
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    rustix::fs::statfs(directory).is_ok_and(|system| system.f_type == rustix::fs::PROC_SUPER_MAGIC)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_of_a_process(path: &Path) -> bool {
+    let standard = ["/dev/stdin", "/dev/stdout", "/dev/stderr"];
+    path.starts_with("/dev/fd") || standard.iter().any(|name| path == Path::new(name))
 }
 
 /// Writes to what is there: a device, a pipe, or an open file.

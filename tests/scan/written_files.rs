@@ -1,9 +1,11 @@
 //! Files that commands write: nothing is written over, no link is followed, and no half is left.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::support::image::{Layer, archive, oci};
 use crate::support::tar::Tar;
+use crate::support::tools::say;
 use crate::support::{layersift, program, text};
 
 #[test]
@@ -103,7 +105,7 @@ fn values_are_for_the_user_alone_and_a_limit_of_the_size_leaves_no_draft() {
     let folder = with_a_report();
     let at = |name: &str| text(&folder.path().join(name)).to_string();
     layersift(&["rules", "test", &at("image.tar"), "--show-secrets", "-o", &at("shown")]);
-    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(at("shown")).unwrap().permissions());
+    let mode = fs::metadata(at("shown")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let program = program();
     let mut run = std::process::Command::new("sh");
@@ -115,4 +117,40 @@ fn values_are_for_the_user_alone_and_a_limit_of_the_size_leaves_no_draft() {
     assert!(said.contains("cannot write"), "{said}");
     let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(names.into_iter().all(|name| !name.contains("large.html")));
+}
+
+#[test]
+fn a_file_in_memory_is_replaced_like_any_other() {
+    let folder = with_a_report();
+    let image = folder.path().join("image.tar");
+    let Ok(memory) = tempfile::tempdir_in("/dev/shm") else { return say("NOT RUN: files in memory: no /dev/shm") };
+    let file = memory.path().join("report.json");
+    let scan = ["scan", text(&image), "-q", "--format", "json", "-o", text(&file)];
+    for flags in [&[][..], &["--show-secrets"]] {
+        fs::write(&file, "x".repeat(1 << 20)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        layersift(&[&scan[..], flags].concat()).expect(0);
+        let report: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        assert!(report["findings"].is_array());
+        let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, if flags.is_empty() { 0o644 } else { 0o600 });
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_a_shell_opened_is_written_to_where_the_shell_left_it() {
+    let folder = with_a_report();
+    let at = |name: &str| folder.path().join(name);
+    for output in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        fs::write(at("out"), "x".repeat(1 << 20)).unwrap();
+        let inode = fs::metadata(at("out")).unwrap().ino();
+        let opened = fs::OpenOptions::new().write(true).open(at("out")).unwrap();
+        let mut command = program();
+        command.args(["scan", text(&at("image.tar")), "-q", "--format", "json", "-o", output]).stdout(opened);
+        assert!(command.status().unwrap().success(), "{output}");
+        let after = fs::metadata(at("out")).unwrap();
+        assert_eq!((after.ino(), after.len()), (inode, 1 << 20), "{output}");
+        assert!(fs::read(at("out")).unwrap().starts_with(b"{"), "{output}");
+    }
 }
