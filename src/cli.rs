@@ -9,6 +9,7 @@ mod carve;
 mod context;
 mod deadline;
 mod diff;
+mod draft;
 mod formats;
 mod generate_key;
 mod help;

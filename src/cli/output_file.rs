@@ -1,16 +1,16 @@
 //! Writes a report to the file that `--output` names.
 //!
-//! A regular file is replaced at once, by another one that was written beside it: a full disk or a crash leaves the old
-//! file. Symbolic links are followed. Devices and pipes are written to.
+//! A regular file is replaced at once, by [a draft](Draft): a full disk or a crash leaves the old file. Symbolic links
+//! are followed. Devices, pipes and what the process was started with, such as `/dev/stdout`, are written to.
 
-use std::ffi::OsString;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use super::draft::Draft;
 use super::inputs;
 
 /// The most symbolic links that lead to a file, as in Linux.
@@ -90,7 +90,8 @@ fn replace(
     readers: Readers,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let (draft, file) = match draft(path, readers) {
+    let mode = if readers == Readers::Owner { 0o600 } else { 0o666 };
+    let mut draft = match Draft::new(path, mode) {
         Ok(draft) => draft,
         // The file may be written, and its directory may not.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && known.is_some() => {
@@ -98,42 +99,11 @@ fn replace(
         }
         Err(error) => return Err(error),
     };
-    let written = fill(file, known, readers, write).and_then(|()| fs::rename(&draft, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&draft);
-    }
-    written
-}
-
-/// A new file in the directory of `path`.
-fn draft(path: &Path, readers: Readers) -> io::Result<(PathBuf, File)> {
-    let name = path.file_name().ok_or_else(|| io::Error::other("it has no file name"))?;
-    let mode = if readers == Readers::Owner { 0o600 } else { 0o666 };
-    for number in 0..100 {
-        let mut hidden = OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}-{number}", std::process::id()));
-        let draft = path.with_file_name(hidden);
-        match OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft) {
-            Ok(file) => return Ok((draft, file)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(io::Error::other("its directory has too many files that were not finished"))
-}
-
-fn fill(
-    mut file: File,
-    known: Option<&Metadata>,
-    readers: Readers,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
     if let (Some(known), Readers::AsUsual) = (known, readers) {
-        file.set_permissions(fs::Permissions::from_mode(known.mode() & 0o777))?;
+        draft.file().set_permissions(fs::Permissions::from_mode(known.mode() & 0o777))?;
     }
-    write(&mut file)?;
-    file.sync_all()
+    write(draft.file())?;
+    draft.finish()
 }
 
 fn overwrite(path: &Path, readers: Readers, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {

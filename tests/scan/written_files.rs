@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::support::image::{Layer, archive, oci};
 use crate::support::tar::Tar;
 use crate::support::tools::say;
-use crate::support::{layersift, program, text};
+use crate::support::{DEADLINE, layersift, program, text};
 
 #[test]
 fn half_a_pair_of_keys_is_not_left() {
@@ -153,4 +155,38 @@ fn what_a_shell_opened_is_written_to_where_the_shell_left_it() {
         assert_eq!((after.ino(), after.len()), (inode, 1 << 20), "{output}");
         assert!(fs::read(at("out")).unwrap().starts_with(b"{"), "{output}");
     }
+}
+
+/// A process that is killed leaves what was there: the values of secrets are nowhere else.
+#[test]
+#[cfg(target_os = "linux")]
+fn nothing_is_left_of_a_report_whose_process_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let tmpfile = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::WRONLY;
+    if rustix::fs::open(folder.path(), tmpfile, rustix::fs::Mode::RUSR).is_err() {
+        return say("NOT RUN: a report whose process is killed: the file system has no files without names");
+    }
+    let at = |name: &str| folder.path().join(name);
+    let lines: String = (0..20_000).map(|n| format!("key = glpat-{:020}\n", n * 7_919)).collect();
+    let layers: Vec<Layer> = (0..8).map(|n| Layer::plain(Tar::new().file(&format!("f{n}"), &lines).finish())).collect();
+    fs::write(at("image.tar"), archive(&oci(&layers))).unwrap();
+    fs::write(at("out"), "old").unwrap();
+    let mut command = program();
+    command.args(["scan", text(&at("image.tar")), "-q", "--show-secrets", "--format", "json", "-o", text(&at("out"))]);
+    let mut child = command.spawn().unwrap();
+    let descriptors = PathBuf::from(format!("/proc/{}/fd", child.id()));
+    let is_writing = || {
+        let links =
+            fs::read_dir(&descriptors).into_iter().flatten().flatten().filter_map(|it| it.path().read_link().ok());
+        links.into_iter().any(|link| link.starts_with(folder.path()) && !link.ends_with("image.tar"))
+    };
+    let started = Instant::now();
+    while child.try_wait().unwrap().is_none() && !is_writing() {
+        assert!(started.elapsed() < DEADLINE);
+    }
+    let _ = child.kill();
+    child.wait().unwrap();
+    let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["image.tar", "out"]);
 }

@@ -15,6 +15,7 @@ use clap::{Args, ValueEnum};
 use layersift_format::read_small_text;
 
 use super::Fail;
+use crate::cli::draft::Draft;
 use crate::cli::output;
 
 #[derive(Debug, Args)]
@@ -268,26 +269,23 @@ impl Edit {
         difference::unified(&name, self.before.as_deref(), &self.after)
     }
 
-    /// Writes to a temporary file beside the settings and renames it. A link stays a link: its target is replaced, or
-    /// made if there is none yet.
+    /// Writes [a draft](Draft) of the settings and puts it in their place. A link stays a link: its target is replaced,
+    /// or made if there is none yet.
     fn write(&self) -> anyhow::Result<()> {
         let path = target(&self.path)?;
         let cannot_write = || format!("cannot write {}", path.display());
         ensure!(read(&path)? == self.before, "{} was changed meanwhile; nothing was written", path.display());
         let directory = path.parent().with_context(cannot_write)?;
         fs::create_dir_all(directory).with_context(cannot_write)?;
-        let name = path.file_name().with_context(cannot_write)?.to_string_lossy();
-        let draft = directory.join(format!(".{name}.{}.tmp", std::process::id()));
-        let written = self.fill(&draft, &path).and_then(|()| fs::rename(&draft, &path));
-        written.inspect_err(|_| drop(fs::remove_file(&draft))).with_context(cannot_write)
+        self.replace(&path).with_context(cannot_write)
     }
 
-    fn fill(&self, draft: &Path, path: &Path) -> io::Result<()> {
-        let mut file = fs::File::options().write(true).create_new(true).open(draft)?;
+    fn replace(&self, path: &Path) -> io::Result<()> {
+        let mut draft = Draft::new(path, 0o666)?;
         if self.before.is_some() {
-            file.set_permissions(fs::metadata(path)?.permissions())?;
+            draft.file().set_permissions(fs::metadata(path)?.permissions())?;
         }
-        file.write_all(self.after.as_bytes())?;
-        file.sync_all()
+        draft.file().write_all(self.after.as_bytes())?;
+        draft.finish()
     }
 }
