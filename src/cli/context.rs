@@ -124,15 +124,22 @@ pub(crate) fn open_existing_store(args: &StoreArgs) -> anyhow::Result<Store> {
     open_store(args, StoreOptions { must_exist: true, ..StoreOptions::default() })
 }
 
+/// The same, which is not waited for after `cancellation`.
+pub(crate) fn open_existing_store_until(args: &StoreArgs, cancellation: &Cancellation) -> anyhow::Result<Store> {
+    let options = options_until(cancellation);
+    let patience = cancellation.remaining().map_or(options.patience, |left| left.min(options.patience));
+    open_store(args, StoreOptions { must_exist: true, patience, ..options })
+}
+
 /// Waits for the store as long as for one layer, if that has a limit, and not after the process was told to end.
 fn store_options(args: &ReadingArgs, cancellation: &Cancellation) -> StoreOptions {
-    let options = StoreOptions::default();
+    let options = options_until(cancellation);
+    StoreOptions { patience: args.timeout.timeout.unwrap_or(options.patience), ..options }
+}
+
+fn options_until(cancellation: &Cancellation) -> StoreOptions {
     let cancellation = cancellation.clone();
-    StoreOptions {
-        patience: args.timeout.timeout.unwrap_or(options.patience),
-        cancelled: Some(Arc::new(move || cancellation.is_cancelled())),
-        ..options
-    }
+    StoreOptions { cancelled: Some(Arc::new(move || cancellation.is_cancelled())), ..StoreOptions::default() }
 }
 
 /// The key in the file that the flag names, or the built-in one.

@@ -6,7 +6,7 @@ mod questions;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -25,6 +25,9 @@ const STORE: &str = "Also ask every repository that had the layers, as this stor
 
 /// The version of the form of the JSON.
 const SCHEMA: u32 = 1;
+
+/// The time that is left for the last round of questions: a tenth of the whole, and at most so much.
+const LAST_ROUND: Duration = Duration::from_secs(5);
 
 /// The first pause between two rounds of questions, and the longest one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -65,9 +68,10 @@ pub(crate) struct VerifyGoneArgs {
 
 /// Asks until everything is gone, or the time is over.
 pub(crate) fn run(args: &VerifyGoneArgs) -> anyhow::Result<ExitCode> {
-    let cancellation = signals::cancellation()?;
+    let signals = signals::cancellation()?;
+    let cancellation = args.wait.map_or_else(|| signals.clone(), |wait| signals.child_with_deadline(wait));
     let askers = Askers::new(&args.registry, &cancellation)?;
-    let questions = Questions::collect(args, &askers)?;
+    let questions = Questions::collect(args, &askers, &cancellation)?;
     let answers = ask(args, &questions, &askers, &cancellation);
     let is = |wanted: fn(&Answer) -> bool| answers.values().any(wanted);
     let (is_served, is_unknown) = (is(|answer| matches!(answer, Answer::Served { .. })), is(Answer::is_unknown));
@@ -99,23 +103,24 @@ fn ask<'q>(
     askers: &Askers,
     cancellation: &Cancellation,
 ) -> BTreeMap<&'q Question, Answer> {
-    let deadline = args.wait.and_then(|wait| Instant::now().checked_add(wait));
     let progress = WaitProgress::start(args.quiet.quiet);
     let mut answers = BTreeMap::new();
     let mut pause = FIRST_PAUSE;
     loop {
-        // What is gone is asked for again at the end: a push of the same layer brings it back.
         let open: Vec<&Question> =
             questions.all.iter().filter(|question| !matches!(answers.get(question), Some(Answer::Gone))).collect();
         let is_last = open.is_empty() || open.len() == questions.all.len();
-        for question in if open.is_empty() { questions.all.iter().collect() } else { open } {
-            answers.insert(question, askers.ask(question));
+        if open.is_empty() {
+            // What is gone is asked for again at the end: a push of the same layer brings it back.
+            answers.extend(questions.all.iter().map(|question| (question, askers.ask(question))));
+        } else {
+            ask_again(&open, &mut answers, askers, cancellation);
         }
         let left = answers.values().filter(|answer| !matches!(answer, Answer::Gone)).count();
         if left == 0 && !is_last && !cancellation.is_cancelled() {
             continue;
         }
-        let rest = deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let rest = until_last_round(args, cancellation);
         if left == 0 || rest.is_zero() || cancellation.is_cancelled() {
             progress.finish();
             return answers;
@@ -124,6 +129,29 @@ fn ask<'q>(
         cancellation.wait(pause.min(rest));
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Asks what is not gone. An answer stays where the time was over before the next one came.
+fn ask_again<'q>(
+    open: &[&'q Question],
+    answers: &mut BTreeMap<&'q Question, Answer>,
+    askers: &Askers,
+    cancellation: &Cancellation,
+) {
+    for &question in open {
+        let answer = askers.ask(question);
+        let was_cut = answer.is_unknown() && cancellation.is_cancelled();
+        if !was_cut || !answers.contains_key(question) {
+            answers.insert(question, answer);
+        }
+    }
+}
+
+/// The time until the last round of questions; none where everything is asked once.
+fn until_last_round(args: &VerifyGoneArgs, cancellation: &Cancellation) -> Duration {
+    let Some(wait) = args.wait else { return Duration::ZERO };
+    // A time that is too long to be counted does not end.
+    cancellation.remaining().map_or(Duration::MAX, |left| left.saturating_sub(LAST_ROUND.min(wait / 10)))
 }
 
 /// A line for each question.

@@ -22,6 +22,7 @@ mod catalog_hostile;
 mod catalog_lists;
 mod faults;
 mod gone;
+mod gone_in_time;
 mod harbor_login;
 mod images;
 mod listings;

@@ -9,6 +9,7 @@ use anyhow::{Context, bail, ensure};
 use super::VerifyGoneArgs;
 use super::asking::Askers;
 use crate::cli::{context, input_file, output};
+use layersift_format::Cancellation;
 use layersift_format::config::ImageConfig;
 use layersift_format::manifest::{ReachedDocument, Unread, UnreadReason, reach};
 use layersift_model::{Digest, Limits, parse};
@@ -82,8 +83,13 @@ struct Collected {
 }
 
 impl Questions {
-    /// Reads what the flags name. What is still served says what it consists of.
-    pub(super) fn collect(args: &VerifyGoneArgs, askers: &Askers) -> anyhow::Result<Questions> {
+    /// Reads what the flags name. What is still served says what it consists of, as far as registries say it before
+    /// `cancellation` ends the questions.
+    pub(super) fn collect(
+        args: &VerifyGoneArgs,
+        askers: &Askers,
+        cancellation: &Cancellation,
+    ) -> anyhow::Result<Questions> {
         let mut collected = Collected::default();
         for path in &args.changes {
             collected.changes(path)?;
@@ -97,7 +103,7 @@ impl Questions {
             collected.places.insert(Place::named(&reference));
         }
         if args.store.name().is_some() {
-            collected.shared(&context::open_existing_store(&args.store)?)?;
+            collected.shared(&context::open_existing_store_until(&args.store, cancellation)?)?;
         }
         ensure!(
             !collected.places.is_empty(),
