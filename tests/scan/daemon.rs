@@ -28,6 +28,13 @@ fn daemon() -> (TempDir, String) {
             let request = lines.next().unwrap_or_default();
             while lines.next().is_some_and(|line| !line.is_empty()) {}
             let _ = stream.write_all(&answer(&request));
+            if request.contains("slow") {
+                thread::spawn(move || {
+                    while stream.write_all(b"a").is_ok() {
+                        thread::sleep(Duration::from_millis(20))
+                    }
+                });
+            }
         }
     });
     (folder, host)
@@ -43,6 +50,7 @@ fn answer(request: &str) -> Vec<u8> {
     match request.split(' ').nth(1) {
         Some("/images/app:1/get") => [tar(&image()), b"0\r\n\r\n".to_vec()].concat(),
         Some("/images/broken:1/get") => tar(&image()[..30_000]),
+        Some("/images/slow:1/get") => b"HTTP/1.1 500 X\r\nContent-Length: 60000\r\n\r\n{\"message\":\"".to_vec(),
         _ => {
             let body = r#"{"message":"reference does not exist\u001b[2J"}"#;
             format!("HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
@@ -78,6 +86,19 @@ fn what_the_daemon_does_not_give_is_an_error_that_says_why() {
     assert!(elsewhere.contains("docker save"), "{elsewhere}");
     let traversal = scan(&host, "docker-daemon:../containers/json?").expect(2).stderr;
     assert!(traversal.contains("invalid image name"), "{traversal}");
+}
+
+#[test]
+fn a_message_that_does_not_end_is_not_waited_for() {
+    let (_folder, host) = daemon();
+    let within = |time: &str| {
+        let arguments = ["scan", "-q", "docker-daemon:slow:1", "--timeout", time];
+        finish(program().args(arguments).env("DOCKER_HOST", &host), None)
+    };
+    let run = within("1s").expect(3);
+    assert!(run.stderr.contains("deadline exceeded"), "{}", run.stderr);
+    let run = within("1d").expect(2);
+    assert!(run.stderr.contains("status 500: no message"), "{}", run.stderr);
 }
 
 /// `podman system service`, until it is dropped.

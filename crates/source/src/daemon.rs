@@ -7,6 +7,7 @@
 use std::env;
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use layersift_format::{CancelReason, Cancellation, SourceError, TransportError, TransportFailure};
 use layersift_model::parse;
@@ -41,6 +42,12 @@ const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 
 /// The most bytes of an error message that are read.
 const MAX_MESSAGE_BYTES: u64 = 64 << 10;
+
+/// How long an error message may take. Whoever answers with one has nothing to assemble.
+const MESSAGE_TIME: Duration = Duration::from_secs(10);
+
+/// What stands for a message that is not there, or does not come.
+const NO_MESSAGE: &str = "no message";
 
 /// Why a daemon does not export an image.
 #[derive(Debug, thiserror::Error)]
@@ -120,21 +127,31 @@ fn export(name: &str, cancellation: &Cancellation) -> Result<impl Read + Send + 
     let response = waiting::run(cancellation, send)
         .map_err(|reason| DaemonError::Cancelled { name: name.clone(), reason })?
         .map_err(|error| DaemonError::Unreachable { socket, error: error.without_url() })?;
-    if response.status() == StatusCode::OK { Ok(response) } else { Err(refused(name, response)) }
+    if response.status() == StatusCode::OK { Ok(response) } else { Err(refused(name, response, cancellation)) }
 }
 
-fn refused(name: String, response: Response) -> DaemonError {
+fn refused(name: String, response: Response, cancellation: &Cancellation) -> DaemonError {
+    let status = response.status().as_u16();
+    let read = waiting::run(&cancellation.child_with_deadline(MESSAGE_TIME), move || message(response));
+    match (read, cancellation.check()) {
+        (Ok(message), _) => DaemonError::Refused { name, status, message },
+        (Err(_), Err(reason)) => DaemonError::Cancelled { name, reason },
+        (Err(_), Ok(())) => DaemonError::Refused { name, status, message: NO_MESSAGE.into() },
+    }
+}
+
+/// What the daemon says.
+fn message(response: Response) -> String {
     #[derive(Default, serde::Deserialize)]
     struct Body {
         message: Option<String>,
     }
-    let status = response.status().as_u16();
     let mut bytes = Vec::new();
     // If it cannot be read, the status says enough.
     let _ = response.take(MAX_MESSAGE_BYTES).read_to_end(&mut bytes);
     let body: Body = parse::json(&bytes).unwrap_or_default();
-    let message = body.message.unwrap_or_else(|| "no message".into());
-    DaemonError::Refused { name, status, message: message.chars().filter(|c| !c.is_control()).take(500).collect() }
+    let message = body.message.unwrap_or_else(|| NO_MESSAGE.into());
+    message.chars().filter(|c| !c.is_control()).take(500).collect()
 }
 
 /// `name` with `:latest` if it has neither tag nor digest: without one the daemon would export all tags.
