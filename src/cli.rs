@@ -4,6 +4,7 @@
 mod args;
 mod attest;
 mod audit;
+mod blocking;
 mod build;
 mod carve;
 mod context;

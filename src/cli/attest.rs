@@ -124,7 +124,9 @@ pub(crate) fn run(args: &AttestArgs) -> anyhow::Result<ExitCode> {
         return signed::run(args, path);
     }
     // Mistakes are reported before the scan, which may take a while.
+    args.timeout.begin();
     let key = keys::signer(args.key.as_deref().context("--key is needed")?, &args.password)?;
+    // Begun again: a password may have been typed.
     let deadline = args.timeout.begin();
     let cancellation = deadline.cancellation();
     let stamping = Stamping::new(args, cancellation.clone())?;

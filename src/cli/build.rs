@@ -1,12 +1,11 @@
 //! Flags about how an image was built.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 
+use super::input_file;
 use layersift_format::build::{BuildHints, KnownBase, NamedDockerfile};
 use layersift_format::platform::Choice;
 use layersift_format::{Opened, manifest};
@@ -47,10 +46,7 @@ impl BuildArgs {
 }
 
 fn read_dockerfile(path: &Path) -> anyhow::Result<NamedDockerfile> {
-    let failed = || format!("cannot read {}", path.display());
-    let mut bytes = Vec::new();
-    File::open(path).with_context(failed)?.take(MAX_DOCKERFILE + 1).read_to_end(&mut bytes).with_context(failed)?;
-    anyhow::ensure!(bytes.len() as u64 <= MAX_DOCKERFILE, "{} is larger than 1 MiB", path.display());
+    let bytes = input_file::read_up_to(path, MAX_DOCKERFILE)?;
     Ok(NamedDockerfile::new(&path.display().to_string(), &String::from_utf8_lossy(&bytes)))
 }
 

@@ -11,6 +11,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::args::{FingerprintKeyArgs, PolicyArgs, ReadingArgs, RegistryArgs, StoreArgs};
+use super::blocking;
 use super::input_file;
 use super::output;
 use layersift_fleet::Registries;
@@ -82,7 +83,9 @@ impl FleetContext {
 /// The built-in rules and those of `files`, for an analyzer.
 pub(crate) fn ruleset(files: &[PathBuf]) -> anyhow::Result<Ruleset> {
     load_ahead();
-    Ok(Ruleset::with_files(files)?)
+    let Some(pipe) = files.iter().find(|file| blocking::may_wait(file)) else { return Ok(Ruleset::with_files(files)?) };
+    let files = files.to_vec();
+    input_file::load(pipe, move |_| Ruleset::with_files(&files))
 }
 
 /// Loads what was compiled of the built-in rules on a thread of its own, while rules are read and other things happen.
@@ -101,13 +104,13 @@ pub(crate) fn analyzer(ruleset: Ruleset, key: FingerprintKey, threads: usize) ->
 /// The policy of the flags, the policy file and the baseline together; a flag is stronger than a file.
 pub(crate) fn policy(args: &PolicyArgs) -> anyhow::Result<Policy> {
     let mut policy = match &args.policy {
-        Some(path) => Policy::read(path, today())?,
+        Some(path) => input_file::load(path, |path| Policy::read(path, today()))?,
         None => Policy::default(),
     };
     if let Some(FailOn(limit)) = args.fail_on {
         policy.fail_on = limit;
     }
-    policy.baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
+    policy.baseline = args.baseline.as_deref().map(|path| input_file::load(path, Baseline::read)).transpose()?;
     Ok(policy)
 }
 

@@ -1,5 +1,6 @@
 //! The time that `--timeout` allows for all steps of a command together.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::args::TimeoutArgs;
@@ -9,11 +10,26 @@ use layersift_format::Cancellation;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Option<Instant>);
 
+/// When the command of this process has to end, for what waits for other processes.
+static COMMAND: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// Begins to count the time of the command.
+pub(crate) fn begin(time: Option<Duration>) -> Deadline {
+    // A time that is too long to be counted does not end.
+    let end = time.and_then(|time| Instant::now().checked_add(time));
+    *COMMAND.lock().unwrap_or_else(PoisonError::into_inner) = end;
+    Deadline(end)
+}
+
+/// What is left of the time that was begun last.
+pub(crate) fn left_of_command() -> Option<Duration> {
+    Deadline(*COMMAND.lock().unwrap_or_else(PoisonError::into_inner)).left()
+}
+
 impl TimeoutArgs {
     /// Begins to count the time.
     pub(crate) fn begin(&self) -> Deadline {
-        // A time that is too long to be counted does not end.
-        Deadline(self.timeout.and_then(|time| Instant::now().checked_add(time)))
+        begin(self.timeout)
     }
 }
 

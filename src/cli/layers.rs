@@ -42,6 +42,7 @@ pub(crate) struct LayersArgs {
 
 /// Writes a table of the layers. Exit status 3 where something could not be read.
 pub(crate) fn run(args: &LayersArgs) -> anyhow::Result<ExitCode> {
+    args.timeout.begin();
     let analyzer = context::analyzer(Ruleset::built_in()?, FingerprintKey::default(), args.threads.threads)?;
     let LayersArgs { target, build, registry, quiet, .. } = args;
     let (build, timeout) = (Some(build), args.timeout.timeout);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use super::blocking::within;
 use super::draft::Draft;
 use super::inputs;
 
@@ -75,7 +76,9 @@ fn is_of_a_process(path: &Path) -> bool {
 
 /// Writes to what is there: a device, a pipe, or an open file.
 fn write_to(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).open(path)?;
+    let owned = path.to_path_buf();
+    // A pipe is opened once somebody reads from it.
+    let mut file = within(path, move || OpenOptions::new().write(true).open(owned))??;
     match write(&mut file) {
         // The reader of the pipe has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -104,6 +104,7 @@ type ReadImage = (Inventory, Option<ImageReport>);
 
 /// Writes what the target is made of. Exit status 3 where something could not be read.
 pub(crate) fn run(args: &SbomArgs) -> anyhow::Result<ExitCode> {
+    args.timeout.begin();
     let mut images = read(args)?;
     for (inventory, report) in &mut images {
         if let Some(only) = args.only {

@@ -66,6 +66,7 @@ pub(crate) struct ScanArgs {
 /// Scans and writes the report. The exit status is the worst verdict.
 pub(crate) fn run(args: &ScanArgs) -> anyhow::Result<ExitCode> {
     report::check(&args.report)?;
+    args.timeout.begin();
     let store = args.store.name();
     anyhow::ensure!(
         store.is_none() || !args.report.show_secrets,

@@ -12,7 +12,7 @@ use super::args::{PolicyArgs, ReadingArgs};
 use super::context::{self, Ends, FleetContext, parse_host};
 use super::formats::{OutputArgs, TextOrJson};
 use super::progress::SweepProgress;
-use super::{output, signals, sweep_files, terminal, values};
+use super::{deadline, input_file, output, signals, sweep_files, terminal, values};
 use layersift_fleet::{Expected, Progress, Registries, Sweep, SweepError, SweepLimits, announce};
 use layersift_format::Cancellation;
 use layersift_model::Digest;
@@ -183,7 +183,7 @@ impl CatalogArgs {
                 Box::new(Harbor::new(registries.of(&parse_host(host)?.host)?, options))
             }
             CatalogArgs::Registry { host, .. } => Box::new(WholeRegistry::new(registries.of(&parse_host(host)?.host)?)),
-            CatalogArgs::List { file, .. } => Box::new(ImageList::read(file)?),
+            CatalogArgs::List { file, .. } => Box::new(input_file::load(file, ImageList::read)?),
         })
     }
 
@@ -213,8 +213,10 @@ fn sweep(catalog: &CatalogArgs) -> anyhow::Result<ExitCode> {
     let args = catalog.sweep();
     let is_list = matches!(catalog, CatalogArgs::List { .. });
     anyhow::ensure!(args.max_shrink.is_none() || !is_list, "--max-shrink compares what a registry lists, not a file");
+    deadline::begin(args.max_time);
     let context = FleetContext::new(&args.reading, signals::cancellation()?)?;
     loop {
+        deadline::begin(args.max_time);
         let started = Instant::now();
         // Read again each time: an exception may have been added, or have expired.
         let policy = context::policy(&args.policy)?;

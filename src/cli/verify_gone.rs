@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::args::{QuietArgs, RegistryArgs, StoreArgs};
 use super::formats::{OutputArgs, TextOrJson};
 use super::progress::WaitProgress;
-use super::{output, signals, values};
+use super::{deadline, output, signals, values};
 use asking::{Answer, Askers};
 use layersift_format::Cancellation;
 use layersift_model::Verdict;
@@ -68,8 +68,7 @@ pub(crate) struct VerifyGoneArgs {
 
 /// Asks until everything is gone, or the time is over.
 pub(crate) fn run(args: &VerifyGoneArgs) -> anyhow::Result<ExitCode> {
-    let signals = signals::cancellation()?;
-    let cancellation = args.wait.map_or_else(|| signals.clone(), |wait| signals.child_with_deadline(wait));
+    let cancellation = deadline::begin(args.wait).or(&signals::cancellation()?);
     let askers = Askers::new(&args.registry, &cancellation)?;
     let questions = Questions::collect(args, &askers, &cancellation)?;
     let answers = ask(args, &questions, &askers, &cancellation);

@@ -36,6 +36,7 @@ mod incident;
 mod lifetimes;
 mod masking;
 mod names;
+mod pipes;
 mod policy;
 mod programs;
 mod readers;

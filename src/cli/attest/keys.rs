@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 
 use super::pkcs11::{SCHEME, TokenKey};
+use crate::cli::blocking::within;
 use crate::cli::masked::argument;
 use crate::cli::prompt;
 use layersift_attest::keys::{PrivateKey, PublicKey, Signer, is_image_signing_name};
@@ -92,6 +93,8 @@ pub(crate) fn refuse_image_keys(path: &Path) -> anyhow::Result<()> {
 fn text(path: &Path) -> anyhow::Result<String> {
     // What is taken for a path may be a URI with a PIN that is written in another way.
     let name = || argument(&path.display().to_string());
-    let bytes = read_small(path).with_context(|| format!("cannot read {}", name()))?;
+    let owned = path.to_path_buf();
+    let bytes = within(path, move || read_small(&owned)).and_then(|bytes| bytes);
+    let bytes = bytes.with_context(|| format!("cannot read {}", name()))?;
     String::from_utf8(bytes).with_context(|| format!("cannot read {}: it is not UTF-8", name()))
 }

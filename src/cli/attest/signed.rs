@@ -9,12 +9,12 @@ use super::attested::{Attested, Signed, Stamping};
 use super::keys::public_key;
 use super::repository::RegistryImage;
 use super::{AttestArgs, finish};
-use crate::cli::{context, output};
+use crate::cli::{context, input_file, output};
 use layersift_attest::keys::PublicKey;
 use layersift_attest::predicate::{NOT_PASSED, PASSED, SUMMARY, ScanResult};
 use layersift_attest::{Bundle, Descriptor, MANIFEST, Statement};
 use layersift_format::platform::Choice;
-use layersift_format::{Opened, manifest, read_at_most};
+use layersift_format::{Opened, manifest};
 use layersift_model::{Digest, Limits, Verdict};
 use layersift_source::{Target, open};
 
@@ -71,7 +71,7 @@ pub(super) fn run(args: &AttestArgs, path: &Path) -> anyhow::Result<ExitCode> {
 /// The attestations in a file, a bundle a line, all by `key` and all as this program makes them.
 fn read(path: &Path, key: &PublicKey) -> anyhow::Result<Vec<Known>> {
     let failed = || format!("cannot read {}", path.display());
-    let text = String::from_utf8(read_at_most(path, MOST_BYTES).with_context(failed)?).with_context(failed)?;
+    let text = String::from_utf8(input_file::read_up_to(path, MOST_BYTES)?).with_context(failed)?;
     let mut all = Vec::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.is_empty()) {
         all.push(parse(line, key).with_context(|| format!("{}, line {number}", path.display()))?);
