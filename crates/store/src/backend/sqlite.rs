@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rusqlite::limits::Limit;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, ErrorCode, OpenFlags, ToSql};
 
@@ -18,6 +19,15 @@ const BUSY: Duration = Duration::from_secs(30);
 
 /// How many prepared statements a connection keeps.
 const STATEMENTS: usize = 256;
+
+/// The most bytes of a value or a row. The largest that is ever written is the compressed report of an image, whose
+/// JSON form has at most 256 MiB; compression makes what it cannot compress larger by less than 1 MiB. Without a limit,
+/// a file that somebody else wrote decides how much memory a value takes.
+const MOST_VALUE: i32 = 257 << 20;
+
+/// The most bytes of a text. What is stored as one is a part of a document, which all together have at most as many in
+/// one target.
+const MOST_TEXT: usize = 64 << 20;
 
 /// A connection to a file.
 pub(crate) struct Sqlite(rusqlite::Connection);
@@ -36,6 +46,7 @@ impl Sqlite {
             Opening::Existing => flags.remove(OpenFlags::SQLITE_OPEN_CREATE),
         }
         let connection = rusqlite::Connection::open_with_flags(path, flags).map_err(fault)?;
+        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MOST_VALUE).map_err(fault)?;
         connection.busy_timeout(BUSY).map_err(fault)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         // A file remembers that it has a write-ahead log, and one that is not a store must not get one.
@@ -71,6 +82,9 @@ impl Sqlite {
         for index in 1..=statement.parameter_count() {
             let number = statement.parameter_name(index).and_then(|name| name.strip_prefix('$')?.parse::<usize>().ok());
             let value = number.and_then(|number| values.get(number.checked_sub(1)?)).unwrap_or(&Value::Null);
+            if matches!(value, Value::Text(text) if text.len() > MOST_TEXT) {
+                return Err(Fault::invalid("a text", format!("it has more than {} MiB", MOST_TEXT >> 20)));
+            }
             statement.raw_bind_parameter(index, value).map_err(fault)?;
         }
         Ok(statement)
@@ -159,6 +173,7 @@ fn value(column: ValueRef<'_>) -> Result<Value, Fault> {
     Ok(match column {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(number) => Value::Int(number),
+        ValueRef::Text(text) if text.len() > MOST_TEXT => return Err(too_large(MOST_TEXT)),
         ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
         ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
         ValueRef::Real(_) => return Err(Fault::Damaged("a fraction, expected a whole number".into())),
@@ -171,6 +186,11 @@ fn fault(error: rusqlite::Error) -> Fault {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
             Fault::Conflict(error.into())
         }
+        Some(ErrorCode::TooBig) => too_large(MOST_VALUE as usize),
         _ => Fault::Database(error.into()),
     }
+}
+
+fn too_large(most: usize) -> Fault {
+    Fault::Damaged(format!("a value that is too large, of more than {} MiB", most >> 20))
 }
