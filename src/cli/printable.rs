@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use layersift_model::changes_display;
+use layersift_model::{changes_display, is_invisible};
 
 use super::masked;
 
@@ -88,16 +88,16 @@ fn is_end(byte: u8) -> bool {
     byte.is_ascii() && !matches!(byte, b'\x1b' | b'[' | b';' | b'0'..=b'9')
 }
 
-/// A message in one line, without colours and without the logins in what it quotes.
+/// A message in one line, without colours, without what nobody sees, and without the logins in what it quotes.
 pub(crate) fn message(text: &str) -> String {
     // A line that comes from outside is none of the program's.
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    masked::message(&lines.join(" ")).replace(changes_display, "\u{fffd}")
+    masked::message(&lines.join(" ")).replace(|c: char| changes_display(c) || is_invisible(c), "\u{fffd}")
 }
 
 /// A message of several lines, as [`message()`] cleans a line.
 pub(crate) fn lines(text: &str) -> String {
-    masked::message(text).replace(|c: char| changes_display(c) && c != '\n', "\u{fffd}")
+    masked::message(text).replace(|c: char| (changes_display(c) && c != '\n') || is_invisible(c), "\u{fffd}")
 }
 
 fn cleaned(text: &str) -> String {
@@ -150,6 +150,7 @@ mod tests {
         }
         assert_eq!(printed(b"\xff\x9bx"), "\u{fffd}\u{fffd}x");
         assert_eq!(message("\u{1b}[31mred\nlayersift: \u{202e}"), "\u{fffd}[31mred layersift: \u{fffd}");
+        assert_eq!(message("a\u{200b}b\u{feff} \u{e0041}"), "a\u{fffd}b\u{fffd} \u{fffd}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::args::{FingerprintKeyArgs, StoreArgs};
 use super::formats::{Format, OutputArgs};
-use super::{context, output, terminal};
+use super::{context, masked, output, terminal};
 use layersift_model::{FingerprintKey, TraceReport};
 use layersift_report::trace as table;
 use layersift_store::Query;
@@ -75,7 +75,8 @@ pub(crate) fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
             let name = format!("the secret with the fingerprint {}", fingerprints.join(" or "));
             (name, fingerprints.into_iter().map(Query::Secret).collect())
         }
-        what => (what.to_string(), vec![Query::parse(what.strip_prefix('/').unwrap_or(what))]),
+        // What was asked for may be a secret, which no image has to have.
+        what => (masked::message(what), vec![Query::parse(what.strip_prefix('/').unwrap_or(what))]),
     };
     let mut trace = TraceReport::empty();
     for query in &queries {

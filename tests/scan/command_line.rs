@@ -51,6 +51,20 @@ fn a_trace_lists_at_least_one_image() {
 }
 
 #[test]
+fn a_token_that_is_traced_is_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = text(&folder.path().join("store.db")).to_string();
+    layersift(&["scan", "-q", "--store", &store, &incident()]).expect(1);
+    let token = ["glpat-", "Zk7Qm2Xr9Tb4Wn6Ve001"].concat();
+    for format in ["text", "json", "dot"] {
+        let run = layersift(&["trace", &token, "--store", &store, "--format", format]).expect(1);
+        assert!(run.stdout.contains("glpa****01") && !run.stdout.contains(&token), "{}", run.stdout);
+        let run = layersift(&["trace", "no/such/file", "--store", &store, "--format", format]).expect(1);
+        assert!(run.stdout.contains("no/such/file"), "{}", run.stdout);
+    }
+}
+
+#[test]
 fn log_messages_are_json_and_only_ours() {
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("list");
@@ -126,10 +140,13 @@ fn no_message_has_a_login_or_steers_a_terminal() {
             assert!(!run.stderr.contains("7341"), "{arguments:?}: {}", run.stderr);
         }
     }
-    for hostile in ["\u{1b}]0;t\u{7}", "\u{1b}[2J", "\u{9b}31m", "\u{202e}", "x\u{2028}y", "x\nlayersift: forged"] {
+    let invisible = ["a\u{200b}b", "a\u{feff}\u{2060}b", "a\u{e0041}b"];
+    let steering = ["\u{1b}]0;t\u{7}", "\u{1b}[2J", "\u{9b}31m", "\u{202e}", "x\u{2028}y", "x\nlayersift: forged"];
+    for hostile in steering.iter().chain(&invisible).copied() {
         for arguments in [vec!["scan", hostile], vec!["scan", "x", "--format", hostile]] {
             let said = layersift(&arguments).expect(2).stderr;
-            let is_plain = |c: char| c == '\n' || !layersift_model::changes_display(c);
+            let is_plain =
+                |c: char| c == '\n' || !(layersift_model::changes_display(c) || layersift_model::is_invisible(c));
             assert!(said.chars().all(is_plain), "{arguments:?}: {said:?}");
             assert!(arguments.len() > 2 || said.trim_end().lines().count() == 1, "{arguments:?}: {said:?}");
         }

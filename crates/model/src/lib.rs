@@ -6,6 +6,7 @@
 mod ai_mark;
 mod build;
 pub mod calendar;
+mod characters;
 mod checksums;
 mod digest;
 mod finding;
@@ -37,6 +38,7 @@ mod window_hash;
 
 pub use ai_mark::*;
 pub use build::*;
+pub use characters::*;
 pub use checksums::*;
 pub use digest::*;
 pub use finding::*;

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
+use crate::changes_display;
+
 /// The longest path in bytes: PATH_MAX of Linux, so nothing that extracts a layer can create a longer one.
 pub const LONGEST_NAME: usize = 4096;
 
@@ -193,13 +195,6 @@ impl PathBuilder {
     pub fn into_path(self) -> ImagePath {
         ImagePath::of(self.bytes)
     }
-}
-
-/// Whether a character changes how the text after it is displayed: control characters, and bidirectional formatting
-/// characters (Unicode Standard Annex 9), which can make one name look like another.
-pub fn changes_display(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl fmt::Display for ImagePath {

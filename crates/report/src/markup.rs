@@ -80,15 +80,9 @@ impl fmt::Display for Isolated<'_> {
 }
 
 /// Whether a reader would not see `c`, or would take it for another: control and format characters, spaces other than
-/// the common one, and what Unicode lets a font leave out (`Default_Ignorable_Code_Point`, Unicode 16).
+/// the common one, and what a font leaves out.
 fn is_invisible(c: char) -> bool {
-    changes_display(c)
-        || (c.is_whitespace() && c != ' ')
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
-            | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+    changes_display(c) || (c.is_whitespace() && c != ' ') || c == '\u{2800}' || layersift_model::is_invisible(c)
 }
 
 /// The words of `text`, an instruction or a sentence, in one line of at most `most` characters.

@@ -1,5 +1,7 @@
 //! Characters that nobody sees, and those that look like a character of ASCII.
 
+use layersift_model::is_invisible;
+
 /// What a character or an escape is read as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
@@ -11,7 +13,7 @@ pub(super) enum Reading {
 
 /// What a character that is not ASCII is read as between two bytes.
 pub(super) fn reading(character: char, before: Option<u8>, after: Option<u8>) -> Reading {
-    if is_invisible(character) {
+    if is_left_out(character) {
         return Reading::Nothing;
     }
     if let Some(byte) = compatible(character) {
@@ -25,13 +27,13 @@ pub(super) fn reading(character: char, before: Option<u8>, after: Option<u8>) ->
     }
 }
 
-/// Whether a character takes no place (`Default_Ignorable_Code_Point` of Unicode, and fillers that are blank). Tags, of
-/// which some stand for ASCII, are not among them.
-fn is_invisible(character: char) -> bool {
-    matches!(u32::from(character),
-        0xad | 0x34f | 0x61c | 0x115f..=0x1160 | 0x17b4..=0x17b5 | 0x180b..=0x180f | 0x200b..=0x200f | 0x202a..=0x202e
-        | 0x2060..=0x206f | 0x3164 | 0xfe00..=0xfe0f | 0xfeff | 0xffa0 | 0xfff0..=0xfffb | 0x1bca0..=0x1bca3
-        | 0x1d173..=0x1d17a | 0xe0000..=0xe001f | 0xe007f..=0xe0fff | 0x80..=0x9f)
+/// Whether a character takes no place. Tags, of which some stand for ASCII, are not among them.
+fn is_left_out(character: char) -> bool {
+    match character {
+        '\u{e0020}'..='\u{e007e}' => false,
+        '\u{80}'..='\u{9f}' => true,
+        character => is_invisible(character),
+    }
 }
 
 /// The character of ASCII that Unicode says a character is a form of: full-width, mathematical, circled, raised and

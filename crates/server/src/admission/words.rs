@@ -4,7 +4,7 @@
 //! server hands a message on as it is, and kubectl prints it.
 
 use crate::admission::{Decision, Reason};
-use layersift_model::changes_display;
+use layersift_model::{changes_display, is_invisible};
 use std::borrow::Cow;
 
 /// What stands for text that was cut off.
@@ -29,15 +29,9 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(shown).collect())
 }
 
-/// Control and bidirectional formatting characters, and characters that take no room (Unicode 17, category Cf, and the
-/// fillers and variation selectors that are drawn as nothing).
+/// Control and bidirectional formatting characters, and characters that take no room.
 fn is_deceptive(c: char) -> bool {
-    changes_display(c)
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
-            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+    changes_display(c) || is_invisible(c)
 }
 
 /// `text` in at most `most` bytes, with an ellipsis where it was cut off.
