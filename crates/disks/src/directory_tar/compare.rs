@@ -1,7 +1,7 @@
 //! Whether two files have the same content. Times are not asked, because anyone may set them.
 //!
-//! Many names may be one file, and a file may be one hole of a terabyte: two files are compared once, and what is a hole
-//! in both is not read.
+//! Many names may be one file, and a file may be one hole of a terabyte: two files are compared once, and what is a
+//! hole in both is not read.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
