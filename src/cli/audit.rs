@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::{context, output};
+use super::{context, masked, output};
 use layersift_audit::{Entry, Problem, Verification, VerifierKey, VerifyOptions, fetch, last_entries, verify};
 use layersift_report::{clean, plural};
 
@@ -153,6 +153,9 @@ fn advice(found: &Verification) -> String {
 fn line(index: u64, entry: &Entry) -> String {
     let time = i64::try_from(entry.time).ok().and_then(|time| Timestamp::from_millisecond(time).ok());
     let time = time.map_or_else(|| "-".into(), |time| time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string());
+    // An older version entered them as they were.
+    let mut entry = entry.clone();
+    entry.change_texts(masked::message);
     let what: Vec<String> = entry.what.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let verdict = &entry.verdict;
     let text =

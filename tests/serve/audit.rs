@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use layersift_audit::{Entry, last_entries};
+use layersift_audit::{AuditLog, Entry, Kind, Options, Verdict, last_entries};
 use serde_json::{Value, json};
 
 use crate::images::{Registry, clean, image, leak, question, review, root};
@@ -478,6 +478,17 @@ fn no_secret_is_in_the_log() {
     logged.kubernetes(&odd);
     logged.kubernetes(&review(&logged.registry.by_digest(&logged.bad), "shop"));
     logged.running.client(&logged.token).post("/admit/v1/images", &json!({ "images": password })).expect(400);
+    // Tokens and characters that steer a terminal, wherever a client can put a name.
+    let named = format!("{}\u{202e}\u{2066}\u{9b}31m", crate::images::SECRET);
+    let mut hostile = review(&format!("registry.example/{}:{}", "app", crate::images::SECRET), &named);
+    hostile["request"]["uid"] = named.clone().into();
+    hostile["request"]["name"] = named.clone().into();
+    hostile["request"]["kind"]["kind"] = named.clone().into();
+    hostile["request"]["userInfo"]["username"] = named.clone().into();
+    logged.kubernetes(&hostile);
+    logged.plain(&json!({ "images": ["app:v1"], "namespace": named }));
+    let last = logged.entries().pop().unwrap();
+    assert_eq!(last.what["namespace"], "glpa****42\u{202e}\u{2066}\u{9b}31m", "masked, and otherwise as it was");
     assert_eq!(logged.running.stop().0, Some(0));
     let copies: Vec<String> = logged.site.fresh().rows("SELECT hex(bytes) FROM audit_copies");
     let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02X}")).collect::<String>();
@@ -486,11 +497,38 @@ fn no_secret_is_in_the_log() {
     for file in fs::read_dir(logged.site.path("audit")).unwrap() {
         let text = String::from_utf8_lossy(&fs::read(file.unwrap().path()).unwrap()).into_owned();
         assert!(secrets.iter().all(|secret| !text.contains(secret)), "{text}");
+        assert!(!text.contains(['\u{202e}', '\u{2066}', '\u{9b}']), "{text}");
     }
     assert!(copies.len() > 2);
     assert!(copies.iter().all(|copy| secrets.iter().all(|secret| !copy.contains(&hex(secret)))));
     let key = fs::read_to_string(logged.site.path("audit").join("key")).unwrap();
     assert!(copies.iter().all(|copy| !copy.contains(&hex(key.trim()))), "the key that signs stays where it is");
+}
+
+#[test]
+fn entries_of_older_versions_are_shown_masked_and_verify() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("audit");
+    let what = [("name".to_string(), crate::images::SECRET.to_string()), ("uid".into(), "a\u{202e}b".into())];
+    let verdict = Verdict { outcome: "pass".into(), effect: "allow".into(), reasons: Vec::new() };
+    let entry = Entry {
+        time: 1,
+        kind: Kind::Admission,
+        who: crate::images::SECRET.into(),
+        what: what.into(),
+        policy: String::new(),
+        ruleset: String::new(),
+        verdict,
+        cut: false,
+    };
+    let opened = AuditLog::open(&log, &Options::new("audit.example.org/old")).unwrap();
+    opened.log.append_all(&[entry]).unwrap();
+    opened.log.finish().unwrap();
+    drop(opened);
+    let shown = layersift(&["audit", "show", text(&log)]).expect(0).stdout;
+    assert!(shown.contains("name=glpa****42") && !shown.contains(crate::images::SECRET), "{shown}");
+    assert!(shown.contains("uid=a\u{fffd}b"), "{shown}");
+    verify(&log, &[]).expect(0);
 }
 
 /// `docs/audit.md` says how to start the server and make the bucket.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use layersift_model::{changes_display, json_output};
 use serde::{Deserialize, Serialize};
 
 /// The longest line of an entry in bytes, without its newline.
@@ -73,6 +74,14 @@ pub struct Verdict {
 }
 
 impl Entry {
+    /// Changes the texts that come from whoever asked, and from images: to mask secrets in them.
+    pub fn change_texts(&mut self, mut change: impl FnMut(&str) -> String) {
+        let texts = self.what.values_mut().chain(&mut self.verdict.reasons);
+        for text in std::iter::once(&mut self.who).chain(texts) {
+            *text = change(text);
+        }
+    }
+
     /// The line of this entry, without a newline, with texts cut so that it is at most [`MOST_LINE`] bytes long.
     ///
     /// # Errors
@@ -80,7 +89,7 @@ impl Entry {
     pub(crate) fn line(&self) -> serde_json::Result<Vec<u8>> {
         let (mut items, mut text) = (MOST_ITEMS, MOST_TEXT);
         loop {
-            let line = serde_json::to_vec(&self.bounded(items, text))?;
+            let line = json_output::line(&self.bounded(items, text))?;
             // A few texts of a few bytes always fit.
             if line.len() <= MOST_LINE || text <= 16 {
                 return Ok(line);
@@ -120,9 +129,9 @@ impl Entry {
 fn cut(text: &str, most: usize) -> &str {
     let mut used = 0;
     let end = text.char_indices().find(|(_, c)| {
-        used += match c {
+        used += match *c {
             '"' | '\\' => 2,
-            c if c.is_ascii_control() => 6,
+            c if changes_display(c) => 6,
             c => c.len_utf8(),
         };
         used > most
@@ -144,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_line_is_short_and_says_when_it_was_cut() {
-        for text in ["\u{0}", "\"", "é", "\u{10ffff}"] {
+        for text in ["\u{0}", "\"", "é", "\u{9b}", "\u{202e}", "\u{10ffff}"] {
             let line = entry(&text.repeat(100_000), 1000, 1000).line().unwrap();
             assert!(line.len() <= MOST_LINE, "{}", line.len());
             assert!(serde_json::from_slice::<Entry>(&line).unwrap().cut);
@@ -155,12 +164,31 @@ mod tests {
         assert_eq!(serde_json::from_slice::<Entry>(&line).unwrap(), whole);
     }
 
+    #[test]
+    fn what_steers_a_terminal_is_escaped_and_kept() {
+        let hostile = entry("a\u{202e}b\u{2066}c\u{9b}31m", 2, 2);
+        let line = String::from_utf8(hostile.line().unwrap()).unwrap();
+        assert!(!line.contains(changes_display) && line.contains("a\\u202eb\\u2066c\\u009b31m"), "{line}");
+        assert_eq!(serde_json::from_str::<Entry>(&line).unwrap(), hostile);
+    }
+
+    #[test]
+    fn texts_from_outside_are_changed_and_those_of_the_service_stay() {
+        let mut changed = entry("asked", 1, 1);
+        changed.change_texts(|text| text.replace("asked", "***"));
+        assert_eq!(
+            (&changed.who[..], &changed.what["0asked"][..], &changed.verdict.reasons[0][..]),
+            ("***", "***", "***")
+        );
+        assert_eq!((&changed.policy[..], &changed.verdict.outcome[..]), ("asked", "asked"));
+    }
+
     proptest! {
         #[test]
         fn any_entry_is_one_short_line(who in ".{0,2000}", what in 0..100_usize, reasons in 0..100_usize) {
             let line = entry(&who, what, reasons).line().unwrap();
             prop_assert!(line.len() <= MOST_LINE);
-            prop_assert!(!line.contains(&b'\n') && !line.contains(&0));
+            prop_assert!(!String::from_utf8(line).unwrap().contains(changes_display));
         }
     }
 }

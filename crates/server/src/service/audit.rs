@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use layersift_audit::{AuditLog, Entry, Verdict};
 use layersift_format::Cancellation;
+use layersift_scan::Analyzer;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -36,6 +37,9 @@ const WAITING: usize = 256;
 
 /// Entries that are written together: no more batches are taken than it needs to reach this.
 const TOGETHER: usize = 1_024;
+
+/// Bytes of the shortest text that is searched for secrets.
+const SHORTEST: usize = 8;
 
 /// How long the end of the service waits for the last copies.
 const LAST_COPIES: Duration = Duration::from_secs(10);
@@ -78,6 +82,8 @@ pub(crate) struct Keeper {
     batches: mpsc::Receiver<Message>,
     metrics: AuditMetrics,
     copies: Copies,
+    /// Masks what a client put into names.
+    analyzer: Arc<Analyzer>,
 }
 
 impl Audit {
@@ -115,7 +121,7 @@ impl Audit {
 }
 
 /// An entry of now: who asked, and about what, without what is empty. The caller adds the policy, the rule set and the
-/// verdict. No secret belongs in it.
+/// verdict. Secrets in it are masked when it is written.
 pub(crate) fn entry(kind: Kind, who: &str, what: &[(&str, &str)]) -> Entry {
     let what = what.iter().filter(|(_, value)| !value.is_empty());
     Entry {
@@ -139,11 +145,11 @@ fn now() -> u64 {
 impl Keeper {
     /// Writes the log while `work` runs, then closes it and makes the last copies.
     pub(crate) fn run(keeper: Option<Keeper>, work: impl FnOnce()) {
-        let Some(Keeper { log, sender, batches, metrics, copies }) = keeper else { return work() };
+        let Some(Keeper { log, sender, batches, metrics, copies, analyzer }) = keeper else { return work() };
         let (ended, is_copied) = (Cancellation::new(), copies.are_made());
         let copied = copies.start(Arc::clone(&log), ended.clone());
         thread::scope(|scope| {
-            scope.spawn(|| write(&log, batches, &metrics));
+            scope.spawn(|| write((&log, &analyzer), batches, &metrics));
             let _end = End(sender);
             work();
         });
@@ -176,7 +182,7 @@ fn wait_for(copied: Option<Done<()>>) {
 }
 
 /// Writes what is handed in, as much as waits at a time, until the end.
-fn write(log: &AuditLog, mut batches: mpsc::Receiver<Message>, metrics: &AuditMetrics) {
+fn write((log, analyzer): (&AuditLog, &Analyzer), mut batches: mpsc::Receiver<Message>, metrics: &AuditMetrics) {
     let mut is_ended = false;
     while !is_ended {
         let Some(first) = batches.blocking_recv() else { break };
@@ -194,12 +200,18 @@ fn write(log: &AuditLog, mut batches: mpsc::Receiver<Message>, metrics: &AuditMe
             }
             next = if entries.len() < TOGETHER { batches.try_recv().ok() } else { None };
         }
+        entries.iter_mut().for_each(|entry| mask(entry, analyzer));
         let outcome = enter(log, &entries, metrics);
         for done in waiting {
             // Whoever has left meanwhile was answered nothing.
             let _ = done.send(outcome);
         }
     }
+}
+
+/// Masks secrets in an entry: names of images and of what runs them are whatever a client makes of them.
+fn mask(entry: &mut Entry, analyzer: &Analyzer) {
+    entry.change_texts(|text| if text.len() < SHORTEST { text.into() } else { analyzer.mask_name(text) });
 }
 
 fn enter(log: &AuditLog, entries: &[Entry], metrics: &AuditMetrics) -> Result<(), NotEntered> {

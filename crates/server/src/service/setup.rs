@@ -202,6 +202,7 @@ impl Parts {
             settings: &settings.audit,
             store: &store,
             metrics: &metrics.audit,
+            analyzer: &analyzer,
             clock,
             variable: &variable,
         }

@@ -8,6 +8,7 @@ use layersift_audit::{
     VerifierKey,
 };
 use layersift_format::read_small;
+use layersift_scan::Analyzer;
 use layersift_store::{Seconds, Store};
 use tokio::sync::mpsc;
 
@@ -59,6 +60,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) settings: &'a settings::Audit,
     pub(crate) store: &'a Arc<Store>,
     pub(crate) metrics: &'a AuditMetrics,
+    pub(crate) analyzer: &'a Arc<Analyzer>,
     pub(crate) clock: fn() -> Seconds,
     /// Variables of the environment.
     pub(crate) variable: &'a dyn Fn(&str) -> Option<String>,
@@ -85,7 +87,8 @@ impl Opening<'_> {
         let copies = self.copies(log.verifier())?;
         let (sender, batches) = mpsc::channel(WAITING);
         let audit = Audit { batches: Some(sender.clone()) };
-        Ok((audit, Some(Keeper { log: Arc::new(log), sender, batches, metrics: self.metrics.clone(), copies })))
+        let (metrics, analyzer) = (self.metrics.clone(), Arc::clone(self.analyzer));
+        Ok((audit, Some(Keeper { log: Arc::new(log), sender, batches, metrics, copies, analyzer })))
     }
 
     fn copies(&self, key: &VerifierKey) -> Result<Copies, AuditSetupError> {
