@@ -11,12 +11,14 @@
 //! accepted     other texts that a client may have in `Authorization`
 //! limits       requests of a client per second
 //! json         answers in JSON, in which nothing steers a terminal
+//! answers      large answers, and the memory that they take until they are read
 //! body         a body that is parsed while it arrives
 //! problem      errors as RFC 9457 has them
 //! metrics      what Prometheus reads
 //! ```
 
 pub(crate) mod accepted;
+pub(crate) mod answers;
 pub(crate) mod body;
 pub(crate) mod connections;
 pub(crate) mod json;

@@ -16,6 +16,7 @@ use layersift_store::Seconds;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use super::sightings::Sightings;
+use crate::http::answers::ChargedBytes;
 use crate::http::problem::Problem;
 use crate::settings::Prompts;
 
@@ -77,13 +78,7 @@ impl PromptBody {
     pub(crate) fn into_bytes(mut self) -> Bytes {
         let needed = self.bytes.len() / 1024 + 1;
         drop(self.memory.split(self.memory.num_permits().saturating_sub(needed)));
-        Bytes::from_owner(self)
-    }
-}
-
-impl AsRef<[u8]> for PromptBody {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        ChargedBytes::of(self.bytes, self.memory)
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::sync::mpsc::{self, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Answer, Asker};
+use crate::http::answers::ChargedBytes;
 use crate::http::problem::{Problem, error_event};
 use crate::prompts::encoding::Decoder;
 use crate::service::Service;
@@ -227,25 +228,13 @@ impl Passing {
         let own = bytes.len() / 1024 + 1;
         self.hold(self.needed() + own)?;
         match self.memory.split(own) {
-            Some(memory) => Ok(Bytes::from_owner(Large { bytes, _memory: memory })),
+            Some(memory) => Ok(ChargedBytes::of(bytes, memory)),
             None => Ok(bytes.into()),
         }
     }
 
     fn gate(&self) -> Result<&PromptGate, Ended> {
         self.service.prompts.as_ref().ok_or(Ended::Failed("prompts are not checked here"))
-    }
-}
-
-/// A large piece, with its memory.
-struct Large {
-    bytes: Vec<u8>,
-    _memory: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Large {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
     }
 }
 
