@@ -219,3 +219,25 @@ fn a_digest_that_the_operator_names_is_let_in_without_a_look() {
     assert_eq!(decision(&running, &token, &registry.by_digest(&bad))["effect"], "allow");
     assert_eq!(site.fresh().count("scan_requests"), 0);
 }
+
+#[test]
+fn what_cannot_be_read_in_time_is_not_let_in_as_unknown() {
+    let bad = image("bad", &[leak()]);
+    let registry = Registry::of(std::slice::from_ref(&bad));
+    let site = Site::sqlite();
+    let settings = "[admission]\non-unknown = 'allow'\n";
+    let running = site.start_for(&registry.host(), settings);
+    let token = site.token(&["admit"]);
+    let image = registry.by_digest(&bad);
+    eventually("the scan", || (decision(&running, &token, &image)["effect"] == "deny").then_some(()));
+    running.stop();
+    // From now on, no look at reports comes to an end.
+    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    site.fresh().execute("ALTER TABLE image_reports RENAME TO stored_reports");
+    site.fresh().execute(&format!("CREATE VIEW image_reports AS SELECT * FROM stored_reports WHERE ({endless}) > 0"));
+    let running = site.start_for(&registry.host(), settings);
+    let late = decision(&running, &token, &image);
+    assert_eq!((&late["outcome"], &late["effect"]), (&json!("unknown"), &json!("wait")), "{late}");
+    assert_eq!(late["reasons"][0]["title"], "what the store knows could not be read in time", "{late}");
+    running.kill();
+}

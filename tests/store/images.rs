@@ -4,7 +4,7 @@
 use crate::support::Fresh;
 use crate::support::records::*;
 use layersift_model::{Digest, ImageReport, LayerKey};
-use layersift_store::{ImageId, Store, TagSighting};
+use layersift_store::{ImageId, ReportEntry, Store, TagSighting};
 
 crate::on_both!(
     a_digest_leads_to_its_images,
@@ -78,8 +78,16 @@ const KEYS: [&str; 3] = ["sha256:key-1", "sha256:key-2", "sha256:key-3"];
 
 fn dated(store: &Store, names: &[&str], key: &LayerKey) -> Vec<(String, LayerKey, i64)> {
     let manifests: Vec<Digest> = names.iter().map(|name| digest(name)).collect();
-    let reports = store.images().dated_reports(&manifests, key, Some(&KEYS.map(LayerKey::new))).unwrap();
-    reports.into_iter().map(|dated| (dated.report.target, dated.key, dated.stored_at)).collect()
+    let entries = store.images().report_entries(&manifests, Some(key), Some(&KEYS.map(LayerKey::new))).unwrap();
+    let first = |entries: Vec<ReportEntry>| {
+        entries.into_iter().find_map(|entry| {
+            let report = store.images().read(&entry).unwrap()?;
+            // As much as it takes to read it, if not less than its JSON form.
+            assert!(entry.memory() >= entry.bytes && entry.bytes > 0);
+            Some((report.target, entry.key, entry.stored_at))
+        })
+    };
+    entries.into_iter().filter_map(first).collect()
 }
 
 fn the_report_under_the_key_comes_first_then_the_latest(fresh: &Fresh) {

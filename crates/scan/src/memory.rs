@@ -90,9 +90,14 @@ impl MemoryBudget {
     }
 
     /// Takes `bytes` for a document while it is read, with a lease of its own. Waits until they are available; `None`
-    /// for as little as [ordinary documents](MemoryBudget::is_charged) take.
-    pub fn lease_for_document(&self, bytes: u64) -> Option<ExtraMemory> {
-        MemoryBudget::is_charged(bytes).then(|| self.lease(0).grow(bytes))
+    /// for as little as [ordinary documents](MemoryBudget::is_charged) take. The next one who waits has it when it was
+    /// returned to the system.
+    pub fn lease_for_document(&self, bytes: u64) -> Option<MemoryLease> {
+        MemoryBudget::is_charged(bytes).then(|| {
+            let lease = self.lease(0);
+            lease.0.take(bytes);
+            lease
+        })
     }
 
     /// Whether documents that take `bytes` are charged.

@@ -27,6 +27,6 @@ pub use attestation::{AttestationBasis, AttestationTerms, AttestationUse, Attest
 pub(crate) use bounded_json::BoundedJson;
 pub use bounded_json::OverBound;
 pub(crate) use decision::layers_of_base;
-pub use decision::{Basis, Decision, Effect, Outcome, Reason, Unreadable};
+pub use decision::{Basis, Decision, Effect, Judgement, Outcome, Reason, Unreadable};
 pub use policy::{AdmissionPolicy, AdmissionTable, InvalidTable, Terms};
 pub(crate) use words::{beginning, tidy};

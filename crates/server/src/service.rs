@@ -46,15 +46,19 @@ use std::time::Duration;
 use layersift_fleet::Progress;
 use layersift_format::Cancellation;
 use layersift_model::{FingerprintKey, LayerKey};
+use layersift_scan::MemoryBudget;
 use layersift_store::{Seconds, Store, StoreError};
 use tokio::sync::Semaphore;
 
+use crate::http::answers::AnswerMemory;
 use crate::http::body::BodyMemory;
 use crate::http::connections::Connections;
 use crate::http::limits::Rates;
 use crate::http::metrics::{Metrics, PromptLabels, label};
 use crate::http::problem::Problem;
 use crate::settings::Settings;
+
+use lookup::{CancelOnDrop, NotRead, Reading};
 
 pub use audit::AuditSetupError;
 pub use harbor::logins::ScanLogins;
@@ -101,6 +105,10 @@ pub(crate) struct Service {
     /// Calls to the store at a time that handlers make, and those among them that read whole reports.
     calls: Arc<Semaphore>,
     large_calls: Arc<Semaphore>,
+    /// The memory for reports that are read.
+    pub(crate) report_memory: MemoryBudget,
+    /// The memory for large answers that are being sent.
+    pub(crate) answers: AnswerMemory,
 }
 
 /// Calls to the store at a time that handlers make.
@@ -157,18 +165,24 @@ impl Service {
         self.with_turn(&self.calls, call).await
     }
 
-    /// The same for what reads whole reports.
+    /// The same for what reads whole reports, which it is to stop when nobody waits for them any more.
     pub(crate) async fn with_reports<T: Send + 'static>(
         self: &Arc<Service>,
-        call: impl FnOnce(&Service) -> Result<T, StoreError> + Send + 'static,
+        call: impl FnOnce(&Service, &Reading<'_>) -> Result<T, NotRead> + Send + 'static,
     ) -> Result<T, Problem> {
+        let end = CancelOnDrop(Cancellation::new());
+        let cancellation = end.0.clone();
+        let call = move |service: &Service| {
+            let Service { store, report_memory: memory, .. } = service;
+            call(service, &Reading { store, memory, cancellation: &cancellation })
+        };
         self.with_turn(&self.large_calls, call).await
     }
 
-    async fn with_turn<T: Send + 'static>(
+    async fn with_turn<T: Send + 'static, E: Into<NotRead> + Send + 'static>(
         self: &Arc<Service>,
         turns: &Arc<Semaphore>,
-        call: impl FnOnce(&Service) -> Result<T, StoreError> + Send + 'static,
+        call: impl FnOnce(&Service) -> Result<T, E> + Send + 'static,
     ) -> Result<T, Problem> {
         let turn = tokio::time::timeout(TURN, Arc::clone(turns).acquire_owned());
         let Ok(Ok(turn)) = turn.await else { return Err(Problem::unavailable("the store is busy; try again")) };
@@ -176,14 +190,18 @@ impl Service {
         // The turn ends with the call, also where its client is gone by then.
         let called = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            call(&service)
+            call(&service).map_err(Into::into)
         });
         match called.await {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error @ (StoreError::Invalid { .. } | StoreError::Unknown { .. }))) => {
+            Ok(Err(NotRead::Store(error @ (StoreError::Invalid { .. } | StoreError::Unknown { .. })))) => {
                 Err(Problem::invalid(error.to_string()))
             }
-            Ok(Err(error)) => {
+            Ok(Err(error @ NotRead::TooLarge)) => {
+                Err(Problem::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
+            }
+            Ok(Err(error @ NotRead::Cancelled)) => Err(Problem::unavailable(error.to_string())),
+            Ok(Err(NotRead::Store(error))) => {
                 tracing::error!(%error, "the store failed");
                 Err(Problem::unavailable("the store cannot be reached; try again"))
             }

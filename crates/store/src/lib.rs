@@ -58,7 +58,7 @@ pub use self::harbor_tasks::{
     ClaimedHarborTask, HarborPhase, HarborTask, HarborTaskState, HarborTasks, NewHarborTask, SealedLogin,
 };
 pub use self::ids::{ImageId, NotificationId, RequestId, RunId};
-pub use self::image_reports::{DatedReport, PackedReport, StoredReport};
+pub use self::image_reports::{PackedReport, ReportEntry, StoredReport};
 pub use self::images::{ImageLayer, ImageRecord, Images, StoredImage};
 pub use self::layers::{LayerRecord, Layers};
 pub use self::notifications::{NewNotification, NotTaken, NotificationState, Notifications, StoredNotification};

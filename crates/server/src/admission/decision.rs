@@ -1,6 +1,8 @@
 //! Decisions: what is known about an image, and what a policy makes of it. Every envelope writes the same decision in
 //! the words of whoever asked.
 
+use std::cmp::Reverse;
+
 use super::attestation::AttestationBasis;
 use layersift_model::{Digest, Finding, ImageGap, ImageReport, Location, Severity, Verdict};
 use layersift_report::Policy;
@@ -141,31 +143,30 @@ impl Decision {
         bases: &[Vec<Digest>],
         basis: Basis,
     ) -> Decision {
-        let mut reasons = Vec::new();
-        let mut platforms = Vec::new();
-        let (mut worst, has_several) =
-            (if reports.is_empty() { Verdict::Incomplete } else { Verdict::Pass }, reports.len() > 1);
-        for report in reports.iter_mut() {
-            policy.judge(report);
-            platforms.extend(report.platform.clone());
-            let platform = report.platform.clone().filter(|_| has_several);
-            let of_base = layers_of_base(report, bases);
-            let fails = |finding: &&Finding| {
-                let is_of_base = finding.file().is_some_and(|file| file.layer.index < of_base);
-                finding.counts() && !is_of_base && policy.fail_on.is_some_and(|limit| finding.severity >= limit)
-            };
-            let failing: Vec<&Finding> = report.findings.iter().filter(fails).collect();
-            worst = worst.max(match report.verdict() {
-                Verdict::Fail if failing.is_empty() && report.gaps.is_empty() => Verdict::Pass,
-                Verdict::Fail if failing.is_empty() => Verdict::Incomplete,
-                verdict => verdict,
-            });
-            reasons.extend(failing.into_iter().map(|finding| Reason::of_finding(finding, platform.clone())));
-            reasons.extend(report.gaps.iter().map(|gap| Reason::of_gap(gap, platform.clone())));
+        let judgements: Vec<Judgement> =
+            reports.iter_mut().map(|report| Judgement::of(report, policy, bases)).collect();
+        Decision::of_judgements(image, digest, judgements.iter(), basis)
+    }
+
+    /// What the judgements of the reports of an image, or of all images of an index, come to.
+    pub fn of_judgements<'j>(
+        image: &str,
+        digest: Digest,
+        judgements: impl ExactSizeIterator<Item = &'j Judgement>,
+        basis: Basis,
+    ) -> Decision {
+        let has_several = judgements.len() > 1;
+        let mut worst = if judgements.len() == 0 { Verdict::Incomplete } else { Verdict::Pass };
+        let (mut reasons, mut platforms, mut reasons_total) = (Vec::new(), Vec::new(), 0);
+        for judgement in judgements {
+            worst = worst.max(judgement.verdict);
+            platforms.extend(judgement.platform.clone());
+            let platform = judgement.platform.as_ref().filter(|_| has_several);
+            let of_platform = |reason: &Reason| Reason { platform: platform.cloned(), ..reason.clone() };
+            reasons.extend(judgement.reasons.iter().map(of_platform));
+            reasons_total += judgement.reasons_total;
         }
-        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.severity));
-        let reasons_total = reasons.len() as u64;
-        reasons.truncate(MOST_REASONS);
+        order(&mut reasons);
         platforms.sort_unstable();
         platforms.dedup();
         let outcome = match worst {
@@ -186,6 +187,59 @@ impl Decision {
             retry_after: None,
         }
     }
+}
+
+/// What one report says under a policy, without the report: of each image of an index, for as long as it takes to come
+/// to all of them.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    verdict: Verdict,
+    platform: Option<String>,
+    /// The worst, as many as a decision has.
+    reasons: Vec<Reason>,
+    reasons_total: u64,
+}
+
+impl Judgement {
+    /// Judges a report, as [`Decision::of_reports`] does.
+    pub fn of(report: &mut ImageReport, policy: &Policy, bases: &[Vec<Digest>]) -> Judgement {
+        policy.judge(report);
+        let of_base = layers_of_base(report, bases);
+        let fails = |finding: &&Finding| {
+            let is_of_base = finding.file().is_some_and(|file| file.layer.index < of_base);
+            finding.counts() && !is_of_base && policy.fail_on.is_some_and(|limit| finding.severity >= limit)
+        };
+        let failing: Vec<&Finding> = report.findings.iter().filter(fails).collect();
+        let verdict = match report.verdict() {
+            Verdict::Fail if failing.is_empty() && report.gaps.is_empty() => Verdict::Pass,
+            Verdict::Fail if failing.is_empty() => Verdict::Incomplete,
+            verdict => verdict,
+        };
+        let reasons_total = (failing.len() + report.gaps.len()) as u64;
+        let (platform, reasons) = (report.platform.clone(), worst_of(failing, &report.gaps));
+        Judgement { verdict, platform, reasons, reasons_total }
+    }
+
+    /// Whether the report fails.
+    pub(crate) fn fails(&self) -> bool {
+        self.verdict == Verdict::Fail
+    }
+}
+
+/// The reasons that a decision names, of all findings that fail and all gaps of a report.
+fn worst_of(mut failing: Vec<&Finding>, gaps: &[ImageGap]) -> Vec<Reason> {
+    // A report may have a hundred thousand of them.
+    failing.sort_by_key(|finding| Reverse(finding.severity));
+    let of_findings = failing.into_iter().take(MOST_REASONS).map(Reason::of_finding);
+    let mut reasons: Vec<Reason> = of_findings.chain(gaps.iter().take(MOST_REASONS).map(Reason::of_gap)).collect();
+    order(&mut reasons);
+    reasons
+}
+
+/// The worst reasons, in order, and no more than a decision has.
+fn order(reasons: &mut Vec<Reason>) {
+    reasons.sort_by_key(|reason| Reverse(reason.severity));
+    reasons.truncate(MOST_REASONS);
 }
 
 /// How many layers an image has from the largest base image that it begins with.
@@ -290,7 +344,7 @@ impl Reason {
         }
     }
 
-    fn of_finding(finding: &Finding, platform: Option<String>) -> Reason {
+    fn of_finding(finding: &Finding) -> Reason {
         let file = finding.file();
         let place = match &finding.location {
             Location::File(file) => Some(file.path.clone()),
@@ -307,13 +361,13 @@ impl Reason {
             layer: file.map(|file| file.layer.index),
             instruction: file.and_then(|file| file.layer.created_by.clone()),
             place,
-            platform,
+            platform: None,
         }
     }
 
-    fn of_gap(ImageGap { gap, layer }: &ImageGap, platform: Option<String>) -> Reason {
+    fn of_gap(ImageGap { gap, layer }: &ImageGap) -> Reason {
         let (layer, place) = (*layer, gap.path.clone());
-        Reason { layer, place, platform, ..Reason::of_words(gap.reason.name(), &gap.detail) }
+        Reason { layer, place, ..Reason::of_words(gap.reason.name(), &gap.detail) }
     }
 }
 

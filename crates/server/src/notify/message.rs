@@ -1,6 +1,6 @@
 //! What is told: the new findings of one image, the worst first, without secrets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use layersift_model::{Digest, Finding, ImageReport, Location, NewFinding, Severity};
 use layersift_report::Policy;
@@ -62,18 +62,17 @@ pub(crate) struct Untold {
     pub(crate) finding: ToldFinding,
 }
 
-/// Which of `news` are to be told, by the reports of their images: what the policy fails, or with `tells_all` what it
+/// What is to be told of `news`, by the judged report of its image: what the policy fails, or with `tells_all` what it
 /// does not allow. As for admission, what is in the layers of one of `bases` is not of the image. Without a report, an
 /// exception is not known to hold.
 pub(crate) fn untold(
-    news: &[NewFinding],
-    reports: &mut BTreeMap<Digest, ImageReport>,
+    news: &NewFinding,
+    report: Option<&ImageReport>,
     (policy, bases): (&Policy, &[Vec<Digest>]),
     tells_all: bool,
-) -> Vec<Untold> {
-    reports.values_mut().for_each(|report| policy.judge(report));
+) -> Option<Untold> {
     let is_told = |severity: Severity| tells_all || policy.fail_on.is_some_and(|limit| severity >= limit);
-    let of_report = |news: &NewFinding, report: &ImageReport| {
+    let of_report = |report: &ImageReport| {
         let places: Vec<&Finding> = report.findings.iter().filter(|finding| is_thing(finding, &news.thing)).collect();
         let of_base = layers_of_base(report, bases);
         let is_of_base = |finding: &Finding| finding.file().is_some_and(|file| file.layer.index < of_base);
@@ -83,15 +82,11 @@ pub(crate) fn untold(
         let worst = counted.max_by_key(|finding| (finding.severity, finding.is_present()))?;
         Some(of_finding(worst, places.len(), report.platform.clone()))
     };
-    let mut untold = Vec::new();
-    for news in news {
-        let finding = match reports.get(&news.image) {
-            Some(report) => of_report(news, report),
-            None => is_told(news.rule.severity).then(|| of_summary(news)),
-        };
-        untold.extend(finding.map(|finding| Untold { thing: news.thing.clone(), finding }));
-    }
-    untold
+    let finding = match report {
+        Some(report) => of_report(report),
+        None => is_told(news.rule.severity).then(|| of_summary(news)),
+    };
+    finding.map(|finding| Untold { thing: news.thing.clone(), finding })
 }
 
 fn is_thing(finding: &Finding, thing: &str) -> bool {

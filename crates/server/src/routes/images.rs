@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use layersift_model::{Digest, FingerprintKey, ImageReport, Severity};
 use layersift_report::RenderOptions;
@@ -15,7 +14,7 @@ use crate::admission::{AdmissionPolicy, Decision};
 use crate::http::json::Json;
 use crate::http::problem::Problem;
 use crate::service::Service;
-use crate::service::lookup::{Known, Older, Reports, add_asked_bases, add_bases, layers_of_bases, look_up};
+use crate::service::lookup::{Judging, Older, add_bases, find, layers_of_bases};
 
 /// Columns of a report in text.
 const WIDTH: usize = 100;
@@ -92,15 +91,17 @@ pub(super) async fn image(
 ) -> Result<Response, Problem> {
     let policy = service.decider.policy();
     let decision: Option<Decision> = service
-        .with_reports(move |service| {
-            let Known::Reports(mut reports) = look_up(&service.store, &digest, &service.key, Older::Served)? else {
-                return Ok(None);
-            };
+        .with_reports(move |service, reading| {
+            let Some(found) = find(&service.store, &digest, &service.key, Older::Served)? else { return Ok(None) };
             let terms = policy.terms(&[], None);
-            add_asked_bases(&service.store, &mut reports.reports, &terms.findings)?;
-            let bases = layers_of_bases(&service.store, policy.bases())?;
-            let name = digest.to_string();
-            let mut decision = reports.judge((&name, &digest), terms, &bases, (service.clock)());
+            let judging = Judging {
+                terms,
+                generation: policy.generation(),
+                bases: Arc::new(layers_of_bases(&service.store, policy.bases())?),
+                remembered: service.decider.remembered(),
+            };
+            let Some(reports) = found.judged(reading, &judging)? else { return Ok(None) };
+            let mut decision = reports.decide((&digest.to_string(), &digest), terms, (service.clock)());
             terms.apply(&mut decision, true);
             Ok(Some(decision))
         })
@@ -120,13 +121,14 @@ pub(super) async fn report(
         Problem::invalid(format!("invalid format `{name}`: expected {}", known.join(", ")))
     })?;
     let options = RenderOptions { width: WIDTH, show: show.unwrap_or(Severity::Medium), show_secrets: false };
-    let render = move |reports: Vec<ImageReport>| {
-        let mut bytes = Vec::new();
-        (format.render)(&reports, &options, &mut bytes).map(|()| plain(bytes)).ok()
-    };
-    let failed = || Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "the report cannot be written");
-    let bytes = with_judged(&service, digest, render).await?.ok_or_else(failed)?;
-    Ok(([(CONTENT_TYPE, format.media_type)], bytes).into_response())
+    let policy = service.decider.policy();
+    let answer = service.with_reports(move |service, reading| {
+        let Some(found) = find(&service.store, &digest, &service.key, Older::Any)? else { return Ok(None) };
+        let Some(mut found) = found.whole(reading)? else { return Ok(None) };
+        found.reports.iter_mut().try_for_each(|report| prepare(service, &policy, report))?;
+        Ok(Some(service.answers.answer(|out| (format.render)(&found.reports, &options, out))))
+    });
+    Ok(answer.await?.ok_or_else(unknown)??.into_response(format.media_type))
 }
 
 /// `GET /api/v1/images/{digest}/findings`.
@@ -139,24 +141,42 @@ pub(super) async fn findings(
     // Of the same range as everywhere.
     number(after)?;
     let after = after.unwrap_or(0);
-    let page = move |reports: Vec<ImageReport>| page_of(reports, severity, after, limit);
-    Ok(Json(with_judged(&service, digest, page).await?).into_response())
+    let policy = service.decider.policy();
+    let page = service.with_reports(move |service, reading| {
+        let Some(found) = find(&service.store, &digest, &service.key, Older::Any)? else { return Ok(None) };
+        let mut page = FindingsPage { severity, after, limit, findings: Vec::new(), total: 0 };
+        let known = found.each(reading, |_, mut report| {
+            prepare(service, &policy, &mut report)?;
+            page.add(report);
+            Ok(())
+        });
+        Ok(known?.then(|| page.view()))
+    });
+    Ok(Json(page.await?.ok_or_else(unknown)?).into_response())
 }
 
 /// A page of the findings of all reports, from the one numbered `after` on. Only those of the page are written.
-fn page_of(reports: Vec<ImageReport>, severity: Option<Severity>, after: u64, limit: u64) -> FindingsView {
-    let mut page = Vec::new();
-    let mut total = 0_u64;
-    for mut report in reports {
+struct FindingsPage {
+    severity: Option<Severity>,
+    after: u64,
+    limit: u64,
+    findings: Vec<FindingView>,
+    /// How many findings there are so far, on the page and before and after it.
+    total: u64,
+}
+
+impl FindingsPage {
+    /// Adds the findings of the next report.
+    fn add(&mut self, mut report: ImageReport) {
         let mut wanted = Vec::new();
         for finding in std::mem::take(&mut report.findings) {
-            if severity.is_some_and(|least| finding.severity < least) {
+            if self.severity.is_some_and(|least| finding.severity < least) {
                 continue;
             }
-            if total >= after && ((page.len() + wanted.len()) as u64) < limit {
+            if self.total >= self.after && ((self.findings.len() + wanted.len()) as u64) < self.limit {
                 wanted.push(finding);
             }
-            total += 1;
+            self.total += 1;
         }
         // A finding is written as a part of its report.
         let (image, platform) = (report.manifest_digest.clone(), report.platform.clone());
@@ -164,38 +184,23 @@ fn page_of(reports: Vec<ImageReport>, severity: Option<Severity>, after: u64, li
         let written = serde_json::to_value(&report).unwrap_or_default();
         let findings = written.get("findings").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
         let view = |finding| FindingView { image: image.clone(), platform: platform.clone(), finding };
-        page.extend(findings.into_iter().map(view));
+        self.findings.extend(findings.into_iter().map(view));
     }
-    let end = after.saturating_add(page.len() as u64);
-    let next = (end < total && !page.is_empty()).then_some(end);
-    FindingsView { findings: page, total, next }
+
+    fn view(self) -> FindingsView {
+        let FindingsPage { findings, total, after, .. } = self;
+        let end = after.saturating_add(findings.len() as u64);
+        let next = (end < total && !findings.is_empty()).then_some(end);
+        FindingsView { findings, total, next }
+    }
 }
 
-/// What `make` makes of the reports of an image, judged where no rule for a place holds. Both happens on a thread that
-/// may block, and for few requests at a time: reports may be large.
-async fn with_judged<T: Send + 'static>(
-    service: &Arc<Service>,
-    digest: Digest,
-    make: impl FnOnce(Vec<ImageReport>) -> T + Send + 'static,
-) -> Result<T, Problem> {
-    let policy = service.decider.policy();
-    let made = service.with_reports(move |service| {
-        let Known::Reports(Reports { mut reports, .. }) = look_up(&service.store, &digest, &service.key, Older::Any)?
-        else {
-            return Ok::<_, StoreError>(None);
-        };
-        add_bases(&service.store, &mut reports)?;
-        judge(&policy, &mut reports);
-        Ok(Some(make(reports)))
-    });
-    made.await?.ok_or_else(unknown)
-}
-
-fn judge(policy: &AdmissionPolicy, reports: &mut [ImageReport]) {
-    for report in reports {
-        withhold(report);
-        policy.terms(&[], None).findings.judge(report);
-    }
+/// Makes of a stored report one that is shown, judged where no rule for a place holds.
+fn prepare(service: &Service, policy: &AdmissionPolicy, report: &mut ImageReport) -> Result<(), StoreError> {
+    add_bases(&service.store, [&mut *report])?;
+    withhold(report);
+    policy.terms(&[], None).findings.judge(report);
+    Ok(())
 }
 
 /// Takes fingerprints out of a report that were made with the public key: anyone can try secrets against them.
@@ -204,15 +209,6 @@ fn withhold(report: &mut ImageReport) {
         for secret in report.findings.iter_mut().filter_map(|finding| finding.secret.as_mut()) {
             secret.fingerprint = String::new();
         }
-    }
-}
-
-/// Text without colours, which are for terminals.
-fn plain(bytes: Vec<u8>) -> Vec<u8> {
-    let mut stripped = anstream::StripStream::new(Vec::new());
-    match std::io::Write::write_all(&mut stripped, &bytes) {
-        Ok(()) => stripped.into_inner(),
-        Err(_) => bytes,
     }
 }
 

@@ -5,19 +5,21 @@
 //! was let in before its database restarted is still let in.
 
 mod attested;
+mod looking;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use layersift_model::{Digest, LayerKey};
+use layersift_scan::MemoryBudget;
 use layersift_source::registry::Reference;
 use layersift_store::{AskedImage, RequestClass, RequestLimits, ScanRequest, Seconds, Store, StoreError, Submitted};
 use moka::future::Cache;
 use tokio::time::Instant;
 
 use super::attestations::Attestations;
-use super::lookup::{Known, Older, add_asked_bases, layers_of_bases, look_up};
+use super::lookup::RememberedJudgements;
 use super::resolver::{Resolved, Resolver};
 use crate::admission::{AdmissionPolicy, AttestationUse, Decision, Effect, Outcome, Reason, Terms, Unreadable};
 use crate::http::metrics::{DecisionLabels, Metrics, label};
@@ -76,6 +78,15 @@ pub(crate) struct Judged {
     pub(crate) is_outage: bool,
 }
 
+/// Why nothing could be decided by the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outage {
+    /// It is out of reach.
+    OutOfReach,
+    /// It may have a report that fails, and there was no time to read it.
+    Late,
+}
+
 /// Decides.
 pub(crate) struct Decider {
     store: Arc<Store>,
@@ -98,6 +109,10 @@ pub(crate) struct Decider {
     /// Threads that look into the store at a time, and threads that hand in requests: they do not wait for each other.
     calls: Arc<tokio::sync::Semaphore>,
     submits: Arc<tokio::sync::Semaphore>,
+    /// Threads that read large reports at a time, their memory, and what they came to.
+    large_calls: Arc<tokio::sync::Semaphore>,
+    report_memory: MemoryBudget,
+    remembered: Arc<RememberedJudgements>,
     /// Clients whose requests were too many a moment ago.
     full: Cache<String, ()>,
 }
@@ -138,12 +153,15 @@ pub(crate) struct DeciderParts {
     pub(crate) attestations: Attestations,
     pub(crate) limits: RequestLimits,
     pub(crate) metrics: Arc<Metrics>,
+    /// The memory for reports that are read.
+    pub(crate) report_memory: MemoryBudget,
     pub(crate) clock: fn() -> Seconds,
 }
 
 impl Decider {
     pub(crate) fn new(parts: DeciderParts) -> Decider {
-        let DeciderParts { store, key, policy, allow, resolver, attestations, limits, metrics, clock } = parts;
+        let DeciderParts { store, key, policy, allow, resolver, attestations, limits, metrics, report_memory, clock } =
+            parts;
         Decider {
             store,
             key,
@@ -162,6 +180,9 @@ impl Decider {
             clock,
             calls: Arc::new(tokio::sync::Semaphore::new(super::CALLS)),
             submits: Arc::new(tokio::sync::Semaphore::new(SUBMITS)),
+            large_calls: Arc::new(tokio::sync::Semaphore::new(super::LARGE_CALLS)),
+            report_memory,
+            remembered: Arc::default(),
             full: Cache::builder().max_capacity(MOST).time_to_live(UNKNOWN).build(),
         }
     }
@@ -176,6 +197,12 @@ impl Decider {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
         self.fresh.invalidate_all();
         self.stale.invalidate_all();
+        self.remembered.clear();
+    }
+
+    /// What large reports came to.
+    pub(crate) fn remembered(&self) -> &RememberedJudgements {
+        &self.remembered
     }
 
     /// Whether the service may pull an image.
@@ -197,9 +224,9 @@ impl Decider {
         let names = parsed.as_ref().map(names).unwrap_or_else(|_| vec![asked.image.clone()]);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let terms = policy.terms(&names, asked.namespace.as_deref());
-        let mut is_outage = false;
+        let mut outage = None;
         let mut decision = match &parsed {
-            Ok(reference) => self.decide_reference((policy, terms), reference, asked, &mut is_outage).await,
+            Ok(reference) => self.decide_reference((policy, terms), reference, asked, &mut outage).await,
             Err(error) => {
                 let refused = Outcome::Unreadable(Unreadable::Refused);
                 Decision::without_report(&asked.image, None, refused, &error.to_string())
@@ -209,12 +236,16 @@ impl Decider {
         if decision.basis.is_some() || decision.effect != Effect::Allow {
             terms.apply(&mut decision, is_by_digest);
         }
+        if outage == Some(Outage::Late) {
+            // Whoever makes an image could make its reports large.
+            decision.effect = decision.effect.max(Effect::Wait);
+        }
         if decision.effect == Effect::Wait {
             decision.retry_after.get_or_insert(1);
         }
         let labels = DecisionLabels { outcome: decision.outcome.label(), effect: decision.effect.name() };
         self.metrics.decisions.get_or_create(&labels).inc();
-        Judged { decision, is_audit: terms.is_audit, is_outage }
+        Judged { decision, is_audit: terms.is_audit, is_outage: outage.is_some() }
     }
 
     async fn decide_reference(
@@ -222,7 +253,7 @@ impl Decider {
         (policy, terms): (&AdmissionPolicy, &Terms),
         reference: &Reference,
         asked: &Asked,
-        is_outage: &mut bool,
+        outage: &mut Option<Outage>,
     ) -> Decision {
         let without = |digest: Option<Digest>, outcome: Outcome, why: &str| {
             Decision::without_report(&asked.image, digest, outcome, why)
@@ -251,7 +282,10 @@ impl Decider {
         }
         let looked = match tokio::time::timeout_at(asked.until, self.looked(&digest, terms, policy)).await {
             Ok(looked) => looked,
-            Err(_) => return without(Some(digest), Outcome::Unknown, "the store did not answer in time"),
+            Err(_) => {
+                *outage = Some(Outage::Late);
+                return without(Some(digest), Outcome::Unknown, "what the store knows could not be read in time");
+            }
         };
         match &*looked {
             Looked::Decided(decision) => {
@@ -290,7 +324,7 @@ impl Decider {
                     self.count_found("before-outage");
                     return Decision { image: asked.image.clone(), ..before };
                 }
-                *is_outage = true;
+                *outage = Some(Outage::OutOfReach);
                 without(Some(digest), Outcome::Unknown, error)
             }
         }
@@ -323,14 +357,8 @@ impl Decider {
             return before;
         }
         self.count_found("store");
-        let looking = self.fresh.get_with(key.clone(), self.look(digest, terms, policy.bases()));
-        let looked = match &before {
-            None => looking.await,
-            Some(_) => {
-                let stalled = |_| Arc::new(Looked::Failed("the store did not answer in time".into()));
-                tokio::time::timeout(STALL, looking).await.unwrap_or_else(stalled)
-            }
-        };
+        let patience = before.as_ref().map(|_| STALL);
+        let looked = self.fresh.get_with(key.clone(), self.look(digest, terms, policy, patience)).await;
         match *looked {
             Looked::Decided(_) => self.stale.insert(key, Arc::clone(&looked)).await,
             Looked::Nothing(_) => self.stale.invalidate(&key).await,
@@ -353,32 +381,6 @@ impl Decider {
 
     fn note_store_out(&self) {
         *self.out_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + OUT);
-    }
-
-    async fn look(&self, digest: &Digest, terms: &Terms, bases: &[Digest]) -> Arc<Looked> {
-        let out_of_reach = || Arc::new(Looked::Failed("the store cannot be reached".into()));
-        let Ok(turn) = Arc::clone(&self.calls).acquire_owned().await else { return out_of_reach() };
-        let (store, key, clock) = (Arc::clone(&self.store), self.key.clone(), self.clock);
-        let (digest, terms, bases) = (digest.clone(), terms.clone(), bases.to_vec());
-        let looked = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            look(&store, &key, &digest, (&terms, &bases), clock())
-        });
-        match looked.await {
-            Ok(Ok(looked)) => {
-                if let Looked::Decided(decision) = &looked
-                    && decision.outcome == Outcome::Incomplete
-                {
-                    self.metrics.gaps.inc_by(decision.reasons_total);
-                }
-                Arc::new(looked)
-            }
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the store failed");
-                out_of_reach()
-            }
-            Err(_) => out_of_reach(),
-        }
     }
 
     /// Has an image scanned, unless it is already waited for, and says what becomes of it.
@@ -505,23 +507,4 @@ fn answer_of(submitted: Submitted, now: Seconds, without: impl Fn(Outcome, &str)
             Decision { retry_after: Some(10), ..decision }
         }
     }
-}
-
-fn look(
-    store: &Store,
-    key: &LayerKey,
-    digest: &Digest,
-    (terms, bases): (&Terms, &[Digest]),
-    now: Seconds,
-) -> Result<Looked, StoreError> {
-    let Known::Reports(mut reports) = look_up(store, digest, key, Older::Served)? else {
-        return Ok(Looked::Nothing(None));
-    };
-    add_asked_bases(store, &mut reports.reports, &terms.findings)?;
-    let bases = layers_of_bases(store, bases)?;
-    let decision = reports.judge(("", digest), terms, &bases, now);
-    Ok(match decision.outcome {
-        Outcome::Unknown => Looked::Nothing(Some(Box::new(decision))),
-        _ => Looked::Decided(decision),
-    })
 }

@@ -1,5 +1,15 @@
 //! What the store knows about a digest: of an image, or of an index and all of its images. And whether that still
 //! counts: reports of older rules do for a while, so that an upgrade does not stop a cluster.
+//!
+//! ```text
+//! reading  reports are read one after another, within the memory for them, for as long as somebody waits
+//! judged   what they say under a policy, which is remembered where reports are large
+//! ```
+
+mod judged;
+mod reading;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 
@@ -7,27 +17,13 @@ use jiff::Timestamp;
 use layersift_fleet::add_stored_base;
 use layersift_model::{Digest, ImageReport, LayerKey, ReportKind};
 use layersift_report::Policy;
-use layersift_store::{DatedReport, Seconds, Store, StoreError, StoredReport};
+use layersift_scan::MemoryLease;
+use layersift_store::{ReportEntry, Seconds, Store, StoreError};
 
-use crate::admission::{Basis, Decision, Outcome, Terms};
+use crate::admission::Basis;
 
-/// What is known about a digest.
-#[derive(Debug)]
-pub(crate) enum Known {
-    /// Nothing, or not all of its images.
-    Nothing,
-    /// A report of each of its images.
-    Reports(Reports),
-}
-
-/// The reports of all images of a digest.
-#[derive(Debug)]
-pub(crate) struct Reports {
-    pub(crate) reports: Vec<ImageReport>,
-    basis: Basis,
-    /// Since when the oldest of them is outdated; `None` where all are of the present key.
-    outdated_since: Option<Seconds>,
-}
+pub(crate) use judged::{Judging, RememberedJudgements, failing_of};
+pub(crate) use reading::{CancelOnDrop, NotRead, Reading, report_memory};
 
 /// Which reports count that are not under the present key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +34,45 @@ pub(crate) enum Older {
     Any,
 }
 
-/// Looks up what is known about `digest`, by reports under `key` where there are any, and otherwise by older ones.
-pub(crate) fn look_up(store: &Store, digest: &Digest, key: &LayerKey, older: Older) -> Result<Known, StoreError> {
+/// The reports that there are of each image of a digest, none of which was read yet.
+#[derive(Debug)]
+pub(crate) struct Found {
+    key: LayerKey,
+    /// Of each image, the best first.
+    entries: Vec<Vec<ReportEntry>>,
+    /// The keys that services answered by, and until when.
+    served: Vec<(LayerKey, Seconds)>,
+    /// Whether the digest is known to be that of these images: it is of one of them, and was noted after the others.
+    is_noted: bool,
+}
+
+/// What is known of a report without its findings.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    ruleset: String,
+    reader_revision: Option<u32>,
+    may_be_index: bool,
+}
+
+/// The reports of all images of a digest, with the memory that they take.
+#[derive(Debug)]
+pub(crate) struct WholeReports {
+    pub(crate) reports: Vec<ImageReport>,
+    ground: Ground,
+    pub(crate) memory: Option<MemoryLease>,
+}
+
+/// What an answer rests on.
+#[derive(Debug)]
+struct Ground {
+    basis: Basis,
+    /// Since when the oldest report is outdated; `None` where all are of the present key.
+    outdated_since: Option<Seconds>,
+}
+
+/// Looks up which reports there are of `digest`, under `key` and under older ones. `None` where there are none, or not
+/// of all of its images.
+pub(crate) fn find(store: &Store, digest: &Digest, key: &LayerKey, older: Older) -> Result<Option<Found>, StoreError> {
     let led_to = store.images().led_to(digest)?;
     // An index is noted under its own digest last, after all of its images.
     let is_noted = led_to.contains(digest);
@@ -48,58 +81,90 @@ pub(crate) fn look_up(store: &Store, digest: &Digest, key: &LayerKey, older: Old
     let manifests: Vec<Digest> = manifests.into_iter().collect();
     let served = store.service().served_keys()?;
     let others: Vec<LayerKey> = served.iter().map(|(key, _)| key.clone()).collect();
-    let dated = store.images().dated_reports(&manifests, key, (older == Older::Served).then_some(&others))?;
-    if dated.len() < manifests.len() {
-        return Ok(Known::Nothing);
-    }
-    // The report of an index says nothing about its images.
-    let may_be_index = |report: &ImageReport| report.kind == ReportKind::Artifact && report.layers.is_empty();
-    if !is_noted && dated.iter().any(|dated| may_be_index(&dated.report)) {
-        return Ok(Known::Nothing);
-    }
-    let of_older_key = dated.iter().filter(|dated| dated.key != *key);
-    let outdated_since = of_older_key.map(|dated| superseded(dated, &served)).min();
-    // The oldest one is what the answer rests on.
-    let Some(oldest) = dated.iter().min_by_key(|dated| (dated.key == *key, dated.stored_at)) else {
-        return Ok(Known::Nothing);
-    };
-    let basis = Basis {
-        ruleset: oldest.report.tool.ruleset.clone(),
-        reader_revision: oldest.report.tool.reader_revision,
-        scanned_at: oldest.stored_at,
-        is_outdated: outdated_since.is_some(),
-        attestation: None,
-    };
-    Ok(Known::Reports(Reports {
-        reports: dated.into_iter().map(|dated| dated.report).collect(),
-        basis,
-        outdated_since,
-    }))
+    let entries = store.images().report_entries(&manifests, Some(key), (older == Older::Served).then_some(&others))?;
+    let is_known = entries.len() == manifests.len();
+    Ok(is_known.then(|| Found { key: key.clone(), entries, served, is_noted }))
 }
 
-/// One of `manifests` of which a stored report fails under `terms`, under any key that services answer or answered by.
-/// This also finds those of an index that is not known as a whole.
-pub(crate) fn failing_of(
-    store: &Store,
-    manifests: &[Digest],
-    key: &LayerKey,
-    (terms, bases): (&Terms, &[Vec<Digest>]),
-) -> Result<Option<Digest>, StoreError> {
-    let served = store.service().served_keys()?;
-    let others = served.into_iter().map(|(other, _)| other).filter(|other| other != key);
-    for key in std::iter::once(key.clone()).chain(others) {
-        for StoredReport { report, .. } in store.images().reports(manifests, &key)? {
-            let mut reports = [report];
-            add_asked_bases(store, &mut reports, &terms.findings)?;
-            let Some(digest) = reports[0].manifest_digest.clone() else { continue };
-            let basis = Basis::default();
-            let found = Decision::of_reports("", digest.clone(), &mut reports, &terms.findings, bases, basis);
-            if found.outcome == Outcome::Fail {
-                return Ok(Some(digest));
+impl Found {
+    /// The reports of all images, all at once, as somebody is to see them. `None` where one is missing.
+    pub(crate) fn whole(&self, reading: &Reading<'_>) -> Result<Option<WholeReports>, NotRead> {
+        let best = self.entries.iter().filter_map(|entries| entries.first());
+        let bytes = best.fold(0_u64, |sum, entry| sum.saturating_add(entry.memory()));
+        let memory = reading.memory_for(self.entries.len(), bytes)?;
+        let (mut reports, mut read) = (Vec::new(), Vec::new());
+        for entries in &self.entries {
+            let mut found = None;
+            for entry in entries {
+                found = found.or(reading.read(entry)?.map(|report| (entry, report)));
             }
+            let Some((entry, report)) = found else { return Ok(None) };
+            read.push((entry, Facts::of(&report)));
+            reports.push(report);
+        }
+        let ground = self.ground(read.iter().map(|(entry, facts)| (*entry, facts)));
+        Ok(ground.map(|ground| WholeReports { reports, ground, memory }))
+    }
+
+    /// Hands the report of each image to `take`, one after another: the next one is only read when `take` has done with
+    /// it. Whether there was one of each, which does not turn out before the end.
+    pub(crate) fn each(
+        &self,
+        reading: &Reading<'_>,
+        mut take: impl FnMut(&ReportEntry, ImageReport) -> Result<(), NotRead>,
+    ) -> Result<bool, NotRead> {
+        let mut read = Vec::with_capacity(self.entries.len());
+        for entries in &self.entries {
+            let facts = reading.first(entries, |entry, report| {
+                let facts = Facts::of(&report);
+                take(entry, report)?;
+                Ok((entry.clone(), facts))
+            })?;
+            let Some(facts) = facts else { return Ok(false) };
+            read.push(facts);
+        }
+        Ok(self.ground(read.iter().map(|(entry, facts)| (entry, facts))).is_some())
+    }
+
+    /// What an answer rests on that is made of these reports. `None` where they say nothing about the images of the
+    /// digest.
+    fn ground<'f>(&self, read: impl Iterator<Item = (&'f ReportEntry, &'f Facts)> + Clone) -> Option<Ground> {
+        // The report of an index says nothing about its images.
+        if !self.is_noted && read.clone().any(|(_, facts)| facts.may_be_index) {
+            return None;
+        }
+        let of_older_key = read.clone().filter(|(entry, _)| entry.key != self.key);
+        let outdated_since = of_older_key.map(|(entry, _)| superseded(entry, &self.served)).min();
+        // The oldest one is what the answer rests on.
+        let (entry, facts) = read.min_by_key(|(entry, _)| (entry.key == self.key, entry.stored_at))?;
+        let basis = Basis {
+            ruleset: facts.ruleset.clone(),
+            reader_revision: facts.reader_revision,
+            scanned_at: entry.stored_at,
+            is_outdated: outdated_since.is_some(),
+            attestation: None,
+        };
+        Some(Ground { basis, outdated_since })
+    }
+}
+
+impl Facts {
+    fn of(report: &ImageReport) -> Facts {
+        Facts {
+            ruleset: report.tool.ruleset.clone(),
+            reader_revision: report.tool.reader_revision,
+            may_be_index: report.kind == ReportKind::Artifact && report.layers.is_empty(),
         }
     }
-    Ok(None)
+}
+
+impl WholeReports {
+    /// The reports, if all are under the present key, with the time of the oldest where they do not have their own.
+    pub(crate) fn present(mut self) -> Option<WholeReports> {
+        let scanned_at = Timestamp::from_second(self.ground.basis.scanned_at).ok();
+        self.reports.iter_mut().for_each(|report| report.scanned_at = report.scanned_at.or(scanned_at));
+        self.ground.outdated_since.is_none().then_some(self)
+    }
 }
 
 /// Adds what the images of `reports` are based on, by the store, where `policy` asks for it.
@@ -134,58 +199,7 @@ pub(crate) fn layers_of_bases(store: &Store, bases: &[Digest]) -> Result<Vec<Vec
 }
 
 /// When a report stopped being of a key that services answer by, which is not before it was stored.
-fn superseded(report: &DatedReport, served: &[(LayerKey, Seconds)]) -> Seconds {
+fn superseded(report: &ReportEntry, served: &[(LayerKey, Seconds)]) -> Seconds {
     let until = served.iter().find(|(key, _)| *key == report.key).map_or(report.stored_at, |(_, until)| *until);
     until.max(report.stored_at)
-}
-
-impl Reports {
-    /// The reports, if all are under the present key, with the time of the oldest where they do not have their own.
-    pub(crate) fn present(mut self) -> Option<Vec<ImageReport>> {
-        let scanned_at = Timestamp::from_second(self.basis.scanned_at).ok();
-        self.reports.iter_mut().for_each(|report| report.scanned_at = report.scanned_at.or(scanned_at));
-        self.outdated_since.is_none().then_some(self.reports)
-    }
-
-    /// What the reports say under `terms`. One that is outdated for too long says nothing, unless it fails.
-    pub(crate) fn judge(
-        &mut self,
-        (image, digest): (&str, &Digest),
-        terms: &Terms,
-        bases: &[Vec<Digest>],
-        now: Seconds,
-    ) -> Decision {
-        let decision =
-            Decision::of_reports(image, digest.clone(), &mut self.reports, &terms.findings, bases, self.basis.clone());
-        let age = Seconds::try_from(terms.max_report_age.as_secs()).unwrap_or(Seconds::MAX);
-        // A time that is still to come was noted by a clock that was wrong.
-        let is_too_old = self.outdated_since.is_some_and(|since| since > now || now.saturating_sub(since) > age);
-        if is_too_old && decision.outcome != Outcome::Fail {
-            let why = "its report is of rules that were replaced longer ago than max-report-age";
-            return Decision {
-                basis: decision.basis,
-                platforms: decision.platforms,
-                ..Decision::without_report(image, Some(digest.clone()), Outcome::Unknown, why)
-            };
-        }
-        decision
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn dated(key: &str, stored_at: Seconds) -> DatedReport {
-        DatedReport { report: ImageReport::default(), key: LayerKey::new(key), stored_at }
-    }
-
-    #[test]
-    fn a_report_is_outdated_since_its_key_was_last_served() {
-        let key = |(key, until): (&str, Seconds)| (LayerKey::new(key), until);
-        // As after an upgrade from `a` to `b`, back to `a`, and to `b` again.
-        let served: Vec<_> = [("a", 500), ("b", 900)].map(key).into();
-        assert_eq!(superseded(&dated("a", 20), &served), 500);
-        assert_eq!(superseded(&dated("a", 700), &served), 700, "a replica of the version before noted it late");
-    }
 }

@@ -4,14 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use layersift_model::{Digest, ImageReport, LayerKey, SweepReport, calendar};
+use layersift_model::{Digest, LayerKey, NewFinding, SweepReport, calendar};
+use layersift_report::Policy;
 use layersift_source::registry::Reference;
 use layersift_store::{NewNotification, RunId, Seconds, Store, StoreError};
 
 use super::Service;
 use super::decider::names;
 use super::lookup::{add_asked_bases, layers_of_bases};
-use crate::notify::{Message, Untold, untold};
+use crate::notify::{Message, Untold};
 use crate::settings::NotifyFindings;
 
 /// Digits of the name of a delivery.
@@ -80,13 +81,6 @@ impl Notices {
             Some(digest) => store.images().led_to(digest)?.into_iter().chain([digest.clone()]).collect(),
             None => BTreeSet::new(),
         };
-        let images: BTreeSet<&Digest> = report.news.iter().map(|news| &news.image).collect();
-        let images: Vec<Digest> = images.into_iter().cloned().collect();
-        let stored = store.images().reports(&images, key)?;
-        let mut reports: BTreeMap<Digest, ImageReport> = BTreeMap::new();
-        for stored in stored {
-            reports.extend(stored.report.manifest_digest.clone().map(|digest| (digest, stored.report)));
-        }
         let mut by_image: BTreeMap<Digest, Vec<_>> = BTreeMap::new();
         for news in &report.news {
             let digest = reference.digest.as_ref().filter(|_| own.contains(&news.image)).unwrap_or(&news.image);
@@ -103,14 +97,40 @@ impl Notices {
             let names = image.parse().as_ref().map(names).unwrap_or_default();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let terms = policy.terms(&names, None);
-            add_asked_bases(store, reports.values_mut(), &terms.findings)?;
-            let tells_all = findings == NotifyFindings::All;
-            let untold = untold(&news, &mut reports, (&terms.findings, &bases), tells_all);
+            let judging = (&terms.findings, &bases[..]);
+            let untold = self.untold((store, key), &news, judging, findings == NotifyFindings::All)?;
             let delivery = Digest::of(format!("{} {digest} {now}", report.run).as_bytes());
             let delivery = delivery.hex().chars().take(DELIVERY).collect();
             all.push(Told { image, digest, delivery, untold });
         }
         Ok(all)
+    }
+
+    /// What of `news` is to be told. Their images are those of one index: one report is read after another.
+    fn untold(
+        &self,
+        (store, key): (&Store, &LayerKey),
+        news: &[NewFinding],
+        (policy, bases): (&Policy, &[Vec<Digest>]),
+        tells_all: bool,
+    ) -> Result<Vec<Untold>, StoreError> {
+        let images: BTreeSet<&Digest> = news.iter().map(|news| &news.image).collect();
+        let mut untold = BTreeMap::new();
+        for image in images {
+            let entries = store.images().report_entries(std::slice::from_ref(image), Some(key), Some(&[]))?;
+            let entry = entries.into_iter().flatten().next();
+            let _memory =
+                entry.as_ref().and_then(|entry| self.service.report_memory.lease_for_document(entry.memory()));
+            let mut report = entry.map(|entry| store.images().read(&entry)).transpose()?.flatten();
+            add_asked_bases(store, &mut report, policy)?;
+            report.iter_mut().for_each(|report| policy.judge(report));
+            let of_image = news.iter().enumerate().filter(|(_, news)| news.image == *image);
+            untold.extend(of_image.filter_map(|(number, news)| {
+                Some((number, crate::notify::untold(news, report.as_ref(), (policy, bases), tells_all)?))
+            }));
+        }
+        // In the order in which they are announced.
+        Ok(untold.into_values().collect())
     }
 }
 

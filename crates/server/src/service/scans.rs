@@ -217,11 +217,15 @@ impl Scanner {
     /// only noted where it is, and its registry is not asked.
     fn is_known(&self, claimed: &ClaimedRequest, reference: &Reference) -> Result<bool, Unscanned> {
         let (RequestClass::Event, Some(digest)) = (claimed.class, &reference.digest) else { return Ok(false) };
-        let found = self.store.images().report(digest, &self.key()).map_err(Unscanned::of_store)?;
+        let images = self.store.images();
+        let entries = images.report_entries(std::slice::from_ref(digest), Some(&self.key()), Some(&[]));
+        let Some(entry) = entries.map_err(Unscanned::of_store)?.into_iter().flatten().next() else { return Ok(false) };
+        let _memory = self.analyzer.memory().lease_for_document(entry.memory());
+        let found = images.read(&entry).map_err(Unscanned::of_store)?;
         // The report of an index says nothing about its images, and a layer that was not read may be readable now.
         let is_image = |report: &ImageReport| report.kind != ReportKind::Artifact || !report.layers.is_empty();
         let is_read = |report: &ImageReport| report.layers.iter().all(|layer| layer.is_read);
-        Ok(found.is_some_and(|stored| is_image(&stored.report) && is_read(&stored.report)))
+        Ok(found.is_some_and(|report| is_image(&report) && is_read(&report)))
     }
 
     /// Asks for the manifest first: the reason why it cannot be read is then known by its kind.

@@ -26,6 +26,7 @@ use super::harbor::catch_up::CatchUp;
 use super::harbor::driver::Driver;
 use super::harbor::logins::ScanLogins;
 use super::harbor::steps::Steps;
+use super::lookup::report_memory;
 use super::messenger::{self, Messenger};
 use super::models::Models;
 use super::notices::Notices;
@@ -35,6 +36,7 @@ use super::scans::Scanner;
 use super::upkeep::{ReadPolicy, Upkeep};
 use super::{CALLS, CLUSTER_WAITING, LARGE_CALLS, OTHER_WAITING, STREAMS, Service};
 use crate::admission::{AdmissionPolicy, InvalidTable};
+use crate::http::answers::AnswerMemory;
 use crate::http::body::BodyMemory;
 use crate::http::connections::Connections;
 use crate::http::limits::Rates;
@@ -223,7 +225,9 @@ impl Parts {
             file = read.digest.as_ref().map(tracing::field::display),
             "policy read"
         );
+        let report_memory = report_memory();
         let decider = Decider::new(DeciderParts {
+            report_memory: report_memory.clone(),
             store: Arc::clone(&store),
             key: key.clone(),
             policy,
@@ -251,6 +255,8 @@ impl Parts {
             fingerprint_keys: [vec![analyzer.fingerprint_key().clone()], old_keys].concat(),
             calls: Arc::new(Semaphore::new(CALLS)),
             large_calls: Arc::new(Semaphore::new(LARGE_CALLS)),
+            report_memory,
+            answers: AnswerMemory::new(),
             store: Arc::clone(&store),
             key,
             decider,

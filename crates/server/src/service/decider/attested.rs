@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use super::{Asked, CacheKey, Decider};
 use crate::admission::{AdmissionPolicy, AttestationTerms, AttestationUse, Decision, Terms};
-use crate::service::lookup::{failing_of, layers_of_bases};
 
 /// How long they are waited for. After that the image is queued as without them, and they are read on for the next one
 /// who asks.
@@ -82,7 +81,7 @@ impl Decider {
             ruleset: self.attestations.ruleset(),
         };
         let decision = image.decide("", digest, &of_place)?;
-        match self.failing(&image.manifests, key, terms, policy.bases()).await? {
+        match self.failing(&image.manifests, key, terms, policy).await? {
             None => Ok(decision),
             Some(failing) => Err(format!("a stored report of {failing} fails")),
         }
@@ -94,26 +93,12 @@ impl Decider {
         manifests: &[Digest],
         key: &CacheKey,
         terms: &Terms,
-        bases: &[Digest],
+        policy: &AdmissionPolicy,
     ) -> Result<Option<Digest>, String> {
         const OUT_OF_REACH: &str = "the store cannot be reached, and may have a report that fails";
         let look = async {
-            let turn = Arc::clone(&self.calls).acquire_owned().await.ok();
-            let (store, own) = (Arc::clone(&self.store), self.key.clone());
-            let (manifests, terms, bases) = (manifests.to_vec(), terms.clone(), bases.to_vec());
-            let looked = tokio::task::spawn_blocking(move || {
-                let _turn = turn;
-                let bases = layers_of_bases(&store, &bases)?;
-                failing_of(&store, &manifests, &own, (&terms, &bases))
-            });
-            match looked.await {
-                Ok(Ok(failing)) => Ok(failing),
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "the store failed");
-                    Err(OUT_OF_REACH.to_string())
-                }
-                Err(_) => Err(OUT_OF_REACH.to_string()),
-            }
+            let failing = self.look_for_failing(manifests, terms, policy).await;
+            failing.ok_or_else(|| OUT_OF_REACH.to_string())
         };
         self.failing.try_get_with(key.clone(), look).await.map_err(|error: Arc<String>| error.to_string())
     }

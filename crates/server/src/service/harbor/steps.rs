@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use layersift_audit::Verdict;
 use layersift_fleet::Registries;
+use layersift_format::Cancellation;
 use layersift_model::{self as model, Digest, Finding, ImageReport, LayerKey, parse};
 use layersift_report::Policy;
-use layersift_scan::Analyzer;
+use layersift_scan::{Analyzer, MemoryLease};
 use layersift_store::{
     ClaimedHarborTask, HarborPhase, RequestClass, RequestLimits, RequestState, ScanRequest, Seconds, Store, StoreError,
     Submitted,
@@ -28,7 +29,7 @@ use crate::harbor::report::report;
 use crate::harbor::sbom::Form;
 use crate::harbor::scan_request::Wanted;
 use crate::service::Service;
-use crate::service::lookup::{Known, Older, add_bases, look_up};
+use crate::service::lookup::{NotRead, Older, Reading, WholeReports, add_bases, find};
 
 /// How often a claim of a task may not be given back: a task that kills its process does so each time.
 const LOSSES: u64 = 3;
@@ -120,7 +121,8 @@ enum Own {
     /// The queue is full.
     Full,
     Failed(String),
-    Reports(Vec<ImageReport>),
+    /// The reports, with the memory that they take.
+    Reports(Vec<ImageReport>, Option<MemoryLease>),
 }
 
 /// A step, with what it works on.
@@ -173,14 +175,18 @@ impl Current<'_> {
             Own::Pending => self.wait(HarborPhase::Scan, 0),
             Own::Full => self.until_there_is_room(),
             Own::Failed(error) => Step::Failed(error),
-            Own::Reports(reports) => self.report(reports, None),
+            Own::Reports(reports, _memory) => self.report(reports, None),
         })
     }
 
     /// The image, with what a second scanner says. Both work at the same time.
     fn with_second(mut self, scanner: &SecondScanner) -> Result<Step, StoreError> {
         if self.task.phase != HarborPhase::Second {
-            let own = self.own()?;
+            let own = match self.own()? {
+                // They are read again when the second scanner has answered.
+                Own::Reports(..) => Own::Reports(Vec::new(), None),
+                own => own,
+            };
             if self.progress.second.is_none() && self.progress.refused.is_none() {
                 // What comes of it is looked at below, or by a later step.
                 let _ = self.begin(scanner);
@@ -188,7 +194,7 @@ impl Current<'_> {
             match own {
                 Own::Pending => return Ok(self.wait(HarborPhase::Scan, 0)),
                 Own::Full => return Ok(self.until_there_is_room()),
-                Own::Failed(_) | Own::Reports(_) => {
+                Own::Failed(_) | Own::Reports(..) => {
                     let not_before = self.now.saturating_add(if self.progress.second.is_some() { AGAIN } else { 0 });
                     return Ok(self.wait(HarborPhase::Second, not_before));
                 }
@@ -219,12 +225,12 @@ impl Current<'_> {
             let why = none.why.name();
             tracing::warn!(image = self.task.reference, why, "no report of the second scanner: {}", none.text);
         }
-        let reports = match (self.own()?, &found) {
-            (Own::Reports(reports), _) => reports,
+        let (reports, _memory) = match (self.own()?, &found) {
+            (Own::Reports(reports, memory), _) => (reports, memory),
             // A project keeps its vulnerabilities, and the report says that this scanner has not read the image.
             (Own::Failed(error), Ok(_)) => {
                 tracing::warn!(image = self.task.reference, "the image cannot be read: {error}");
-                Vec::new()
+                (Vec::new(), None)
             }
             (Own::Failed(error), Err(_)) => return Ok(Step::Failed(error)),
             // Its report was removed meanwhile.
@@ -338,14 +344,15 @@ impl Current<'_> {
     fn own(&mut self) -> Result<Own, StoreError> {
         let Service { key, .. } = &**self.steps.service;
         let digest = self.request.artifact.digest.clone();
-        let mut found = match look_up(self.steps.store, &digest, key, Older::Any)? {
-            Known::Reports(reports) => reports.present(),
-            Known::Nothing => None,
+        let mut found = match self.known(&digest, key) {
+            Ok(found) => found,
+            Err(NotRead::Store(error)) => return Err(error),
+            Err(error) => return Ok(Own::Failed(error.to_string())),
         };
-        add_bases(self.steps.store, found.iter_mut().flatten())?;
+        add_bases(self.steps.store, found.iter_mut().flat_map(|found| &mut found.reports))?;
         let is_read = |report: &ImageReport| report.layers.iter().all(|layer| layer.is_read);
         let reports = match found {
-            Some(reports) if reports.iter().all(is_read) => return Ok(Own::Reports(reports)),
+            Some(found) if found.reports.iter().all(is_read) => return Ok(Own::Reports(found.reports, found.memory)),
             // A layer that could not be read the last time may be readable now.
             found => found,
         };
@@ -360,7 +367,8 @@ impl Current<'_> {
             RequestState::Queued | RequestState::Running => Own::Pending,
             RequestState::Done if request.key.as_ref() == Some(key) => {
                 let missing = "the image was scanned, and its report is not in the store: it may be too large";
-                reports.map_or_else(|| Own::Failed(missing.into()), Own::Reports)
+                let whole = |found: WholeReports| Own::Reports(found.reports, found.memory);
+                reports.map_or_else(|| Own::Failed(missing.into()), whole)
             }
             RequestState::Done | RequestState::Failed if may_ask => return self.submit(digest, key),
             RequestState::Done => Own::Failed("the image was scanned by other rules".into()),
@@ -368,6 +376,16 @@ impl Current<'_> {
                 Own::Failed(format!("the image cannot be read: {}", request.error.unwrap_or_default()))
             }
         })
+    }
+
+    /// The reports under the present key, if there is one of each image.
+    fn known(&self, digest: &Digest, key: &LayerKey) -> Result<Option<WholeReports>, NotRead> {
+        let Service { report_memory, .. } = &**self.steps.service;
+        // A task that is not done when the service ends goes on elsewhere: it must not fail here.
+        let never = Cancellation::never();
+        let reading = Reading { store: self.steps.store, memory: report_memory, cancellation: &never };
+        let found = find(self.steps.store, digest, key, Older::Any)?;
+        Ok(found.map(|found| found.whole(&reading)).transpose()?.flatten().and_then(WholeReports::present))
     }
 
     /// Has the image scanned.

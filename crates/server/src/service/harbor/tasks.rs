@@ -133,7 +133,7 @@ impl Adapter {
         let mut answer = answer(&task, is_sbom, now);
         if task.state == HarborTaskState::Done && matches!(answer, Poll::Again(_)) {
             let asked = id.to_string();
-            let report = service.with_reports(move |service| service.store.harbor_tasks().report(&asked));
+            let report = service.with_reports(move |service, _| Ok(service.store.harbor_tasks().report(&asked)?));
             let Ok(Ok(report)) = tokio::time::timeout(REPORT, report).await else { return self.put_off(id).await };
             answer = report.map_or_else(|| Poll::Failed("the report is not kept any more".into()), Poll::Report);
         }
