@@ -13,8 +13,12 @@ use super::{context, output, report};
 use layersift_fleet::add_stored_base;
 use layersift_model::{Digest, ImageReport};
 use layersift_source::registry::Reference;
+use layersift_store::Store;
 
 const STORE: &str = "Store to look up images in: a SQLite file, or postgres://…";
+
+/// Bytes of memory for the reports of an index in the store.
+const MOST_AT_ONCE: u64 = 128 << 20;
 
 const SHOW_SECRETS: &str =
     "Include the values of secrets in text and JSON, which only reports of `scan --show-secrets` have";
@@ -81,6 +85,7 @@ fn stored(name: &str, store: &StoreArgs) -> anyhow::Result<Vec<ImageReport>> {
             }
         }
     };
+    refuse_too_large(&store, name, &manifests)?;
     let mut reports = Vec::with_capacity(manifests.len());
     for manifest in &manifests {
         let stored = store.images().latest_report(manifest)?;
@@ -91,6 +96,20 @@ fn stored(name: &str, store: &StoreArgs) -> anyhow::Result<Vec<ImageReport>> {
     }
     ensure!(!reports.is_empty(), "{name}: no such file, and not in {}; scan it with --store first", store.name());
     Ok(reports)
+}
+
+/// Refuses reports of an index that are too large together: most formats need all of them at once.
+fn refuse_too_large(store: &Store, name: &str, manifests: &[Digest]) -> anyhow::Result<()> {
+    let entries = store.images().report_entries(manifests, None, None)?;
+    let latest = entries.iter().filter_map(|entries| entries.first());
+    let bytes = latest.fold(0_u64, |sum, entry| sum.saturating_add(entry.memory()));
+    ensure!(
+        manifests.len() < 2 || bytes <= MOST_AT_ONCE,
+        "{name}: the reports of its {} images are too large together; name one of the images, such as {}",
+        manifests.len(),
+        manifests[0]
+    );
+    Ok(())
 }
 
 fn has_secrets_without_value(reports: &[ImageReport]) -> bool {
