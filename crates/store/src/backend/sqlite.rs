@@ -53,8 +53,9 @@ impl Sqlite {
         if opening == Opening::Create {
             use_write_ahead_log(&connection)?;
         }
+        // A connection may keep 32 MiB of pages, and all connections of the process together.
         let settings = "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -32768; \
-                        PRAGMA temp_store = MEMORY;";
+                        PRAGMA soft_heap_limit = 33554432; PRAGMA temp_store = MEMORY;";
         connection.execute_batch(settings).map_err(fault)?;
         Ok(Sqlite(connection))
     }
