@@ -34,7 +34,7 @@ const WORK: u64 = 100_000;
 
 fn scanner() -> Analyzer {
     let target_work = WORK * (READ as u64 - 1);
-    let limits = Limits { layer_work: WORK, layer_work_per_byte: 40, target_work, ..Limits::default() };
+    let limits = Limits { layer_work: WORK, layer_work_per_byte: 100, target_work, ..Limits::default() };
     Analyzer::new(Ruleset::built_in().unwrap(), Options { limits, ..Options::default() }).unwrap()
 }
 

@@ -21,6 +21,13 @@ const MOST_COMPILED: usize = 10 << 20;
 /// The most bytes of the states that a search makes of one expression.
 const MOST_STATES: usize = 1 << 20;
 
+/// The bytes of a compiled expression for which beginning a search takes one unit of work, and the most that it takes;
+/// and the bytes for which each byte that is searched takes [`SEARCHED`] once more. Hostile text has the states of
+/// expressions made again and again.
+const BEGUN_FOR_ONE: u64 = 2;
+const MOST_BEGUN: u64 = 8_000;
+const SEARCHED_FOR_ONE: u64 = 200_000;
+
 /// An expression, shared by its clones.
 #[derive(Clone)]
 pub struct Expression(Arc<Inner>);
@@ -36,6 +43,9 @@ struct Inner {
 struct Compiled {
     /// `None` for an expression that is invalid or too large.
     regex: Option<Regex>,
+    /// The work of beginning a search, and that of each byte.
+    begun: u64,
+    searched: u64,
     /// The greatest length of a match in bytes; 0 if it has no limit.
     width: usize,
 }
@@ -45,7 +55,7 @@ impl Expression {
     pub(super) fn is_match(&self, text: &[u8], scratch: &mut Scratch) -> bool {
         let Some(regex) = self.regex() else { return false };
         let input = Input::new(text).earliest(true);
-        scratch.work += text.len() as u64 * SEARCHED;
+        scratch.work += self.work(text.len());
         scratch.with(self.0.number, regex, |cache, _| regex.search_half_with(cache, &input)).is_some()
     }
 
@@ -67,13 +77,19 @@ impl Expression {
             Some((captures.get_match()?.span(), names.map(|name| captures.get_group_by_name(name))))
         });
         let end = found.as_ref().map_or(text.len(), |(whole, _)| whole.end);
-        scratch.work += (end - at) as u64 * SEARCHED;
+        scratch.work += self.work(end - at);
         found
     }
 
     /// The greatest length of a match in bytes; 0 if it has no limit.
     pub(super) fn width(&self) -> usize {
         self.compiled().width
+    }
+
+    /// The work of searching `length` bytes.
+    fn work(&self, length: usize) -> u64 {
+        let compiled = self.compiled();
+        compiled.begun + compiled.searched * length as u64
     }
 
     fn regex(&self) -> Option<&Regex> {
@@ -88,7 +104,7 @@ impl Expression {
 /// Compiles `source` over bytes and without Unicode. It is parsed once, for its width as well: parsing a large one
 /// takes longer than a search.
 fn compile(source: &str) -> Compiled {
-    let Ok(hir) = parse(source) else { return Compiled { regex: None, width: 0 } };
+    let Ok(hir) = parse(source) else { return Compiled { regex: None, begun: 0, searched: 0, width: 0 } };
     // A search begins where the engine found a keyword, so another search for literals is not worth making.
     let config = Regex::config()
         .utf8_empty(false)
@@ -98,7 +114,9 @@ fn compile(source: &str) -> Compiled {
         .onepass(false)
         .dfa(false);
     let regex = Regex::builder().configure(config).build_from_hir(&hir).ok();
-    Compiled { regex, width: hir.properties().maximum_len().unwrap_or(0) }
+    let size = regex.as_ref().map_or(0, Regex::memory_usage) as u64;
+    let (begun, searched) = ((size / BEGUN_FOR_ONE).min(MOST_BEGUN), SEARCHED + SEARCHED * size / SEARCHED_FOR_ONE);
+    Compiled { regex, begun, searched, width: hir.properties().maximum_len().unwrap_or(0) }
 }
 
 /// Parses the expression `source`, over bytes and without Unicode.

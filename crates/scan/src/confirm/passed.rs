@@ -1,13 +1,21 @@
 //! Whether a program passes a constant to a cipher: then it is a key, whatever it is called.
 
+use std::collections::HashMap;
+use std::ops::Range;
+
 /// The number of bytes behind a constant that a call is looked for in.
 const NEAR: usize = 4096;
 
 /// The most bytes of the arguments of a call.
 const MOST_ARGUMENTS: usize = 400;
 
-/// The work of looking for calls. A name may stand before every other byte.
-pub(super) const WORK: u64 = 8 * NEAR as u64;
+/// The work of looking at the name before a parenthesis, of a byte of arguments, and of looking at a call again.
+const NAME: u64 = 200;
+const BYTE: u64 = 2;
+const AGAIN: u64 = 60;
+
+/// The most calls that are remembered.
+const MOST_CALLS: usize = 20_000;
 
 /// The longest of these names.
 const LONGEST: usize = 48;
@@ -82,13 +90,50 @@ const FUNCTIONS: [(&str, usize); 66] = [
     ("wc_AesSetKey", 1),
 ];
 
-/// Whether a call in the first bytes of `text` has `name` where a function takes its key.
-pub(super) fn is_key(name: &[u8], text: &[u8]) -> bool {
-    let text = text.get(..NEAR).unwrap_or(text);
-    memchr::memchr_iter(b'(', text).any(|open| {
-        let (before, after) = (text.get(..open).unwrap_or_default(), text.get(open + 1..).unwrap_or_default());
-        place(before).and_then(|place| argument(after, place)).is_some_and(|argument| has_word(argument, name))
-    })
+/// The calls of functions that take a key in some bytes: where the key is, by the place of the parenthesis. Constants
+/// that stand close to each other have the same calls behind them.
+#[derive(Default)]
+pub(crate) struct Calls {
+    keys: HashMap<usize, Option<Range<usize>>>,
+    /// What looking for them took.
+    pub(super) work: u64,
+}
+
+impl Calls {
+    /// Forgets all calls, for other bytes.
+    pub(super) fn clear(&mut self) {
+        self.keys.clear();
+        self.work = 0;
+    }
+
+    /// Whether a call in the first bytes of `behind`, a part of `bytes`, has `name` where a function takes its key.
+    pub(super) fn have_key(&mut self, name: &[u8], bytes: &[u8], behind: Range<usize>) -> bool {
+        let near = behind.start..behind.end.min(behind.start + NEAR);
+        let text = bytes.get(near.clone()).unwrap_or_default();
+        self.work += text.len() as u64;
+        memchr::memchr_iter(b'(', text).any(|open| {
+            let key = self.key(bytes, near.start + open);
+            let argument = key.filter(|key| key.end <= near.end).and_then(|key| bytes.get(key));
+            argument.is_some_and(|argument| has_word(argument, name))
+        })
+    }
+
+    /// Where the call whose parenthesis is at `open` has its key.
+    fn key(&mut self, bytes: &[u8], open: usize) -> Option<Range<usize>> {
+        self.work += AGAIN;
+        if let Some(known) = self.keys.get(&open) {
+            return known.clone();
+        }
+        self.work += NAME;
+        let (before, after) = bytes.split_at_checked(open)?;
+        let found = place(before).and_then(|place| argument(after.get(1..)?, place, &mut self.work));
+        let found = found.map(|range| open + 1 + range.start..open + 1 + range.end);
+        if self.keys.len() >= MOST_CALLS {
+            self.keys.clear();
+        }
+        self.keys.insert(open, found.clone());
+        found
+    }
 }
 
 /// The place of the key among the arguments of the function whose name `before` ends in.
@@ -105,13 +150,14 @@ fn place(before: &[u8]) -> Option<usize> {
     starts.find_map(|start| known(name.get(start..)?))
 }
 
-/// The argument number `place` of a call whose arguments `text` begins with.
-fn argument(text: &[u8], place: usize) -> Option<&[u8]> {
+/// Where the argument number `place` is of a call whose arguments `text` begins with.
+fn argument(text: &[u8], place: usize, work: &mut u64) -> Option<Range<usize>> {
     let (mut depth, mut number, mut start) = (0_usize, 0, 0);
     for (at, byte) in text.iter().enumerate().take(MOST_ARGUMENTS) {
+        *work += BYTE;
         let ends = depth == 0 && matches!(byte, b',' | b')');
         if ends && number == place {
-            return text.get(start..at);
+            return Some(start..at);
         }
         match byte {
             b';' => return None,
@@ -139,6 +185,10 @@ fn is_part_of_name(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn is_key(name: &[u8], text: &[u8]) -> bool {
+        Calls::default().have_key(name, text, 0..text.len())
+    }
 
     #[test]
     fn functions_are_sorted_and_none_is_longer() {
@@ -174,5 +224,16 @@ mod tests {
         }
         let far = format!("{}AES.new(k)", " ".repeat(NEAR));
         assert!(!is_key(b"k", far.as_bytes()));
+    }
+
+    #[test]
+    fn calls_that_do_not_end_take_what_is_read_of_them_once() {
+        let text = "HMAC(".repeat(NEAR);
+        let mut calls = Calls::default();
+        assert!(!calls.have_key(b"k", text.as_bytes(), 0..text.len()));
+        let first = calls.work;
+        assert!(first > (NEAR * MOST_ARGUMENTS / 5) as u64, "{first}");
+        assert!(!calls.have_key(b"k", text.as_bytes(), 0..text.len()));
+        assert!(calls.work - first < first / 10);
     }
 }

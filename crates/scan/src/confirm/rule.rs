@@ -8,7 +8,7 @@ use super::files::PathExpressions;
 use super::keys::{self, PrivateKey, Reject};
 use super::keywords::Keywords;
 use super::scratch::Scratch;
-use super::{cipher, entropy, passed, placeholder};
+use super::{cipher, entropy, placeholder};
 use layersift_model::{Secret, key_bytes};
 use layersift_rules::{Confirm, Signature};
 
@@ -292,10 +292,11 @@ fn before_quote(bytes: &[u8], span: Range<usize>) -> Range<usize> {
 
 /// Whether what is called `name` in the match `whole` is the key of a call behind it.
 fn is_passed(bytes: &[u8], whole: &Range<usize>, name: Option<Range<usize>>, scratch: &mut Scratch) -> bool {
-    scratch.work += passed::WORK;
     // Another window may not contain bytes beyond the reach.
-    let behind = bytes.get(whole.end..bytes.len().min(whole.start + super::REACH)).unwrap_or_default();
-    name.and_then(|name| bytes.get(name)).is_some_and(|name| passed::is_key(name, behind))
+    let behind = whole.end..bytes.len().min(whole.start + super::REACH);
+    let is_key = name.and_then(|name| bytes.get(name)).is_some_and(|name| scratch.calls.have_key(name, bytes, behind));
+    scratch.work += std::mem::take(&mut scratch.calls.work);
+    is_key
 }
 
 /// Whether one of `spans` is no secret but a mask of one.

@@ -5,11 +5,13 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use super::passed::Calls;
 use regex_automata::meta::{Cache, Regex};
 use regex_automata::util::captures::Captures;
 
-/// The most bytes that one thread keeps: a hundred expressions of the usual size.
-const MOST_BYTES: usize = 4 << 20;
+/// The most bytes that one thread keeps: a hundred expressions of the usual size. What the last search left is kept in
+/// any case: a text may have thousands of matches of an expression that takes as much.
+const MOST_BYTES: usize = 6 << 20;
 
 /// What expressions left behind, by their numbers.
 #[derive(Default)]
@@ -21,6 +23,8 @@ pub(crate) struct Scratch {
     /// Whether the key that a reader found at a position is encrypted; `None` if it found none. Rules for keys that are
     /// and that are not encrypted ask for the same.
     pub(super) keys: HashMap<(usize, usize), Option<bool>>,
+    /// The calls that were looked at.
+    pub(super) calls: Calls,
 }
 
 /// What one expression left behind.
@@ -45,7 +49,8 @@ impl Scratch {
         self.bytes = self.bytes - left.bytes + bytes;
         left.bytes = bytes;
         if self.bytes > MOST_BYTES {
-            *self = Scratch { work: self.work, keys: std::mem::take(&mut self.keys), ..Scratch::default() };
+            self.left.retain(|other, _| *other == number);
+            self.bytes = bytes;
         }
         found
     }
@@ -62,6 +67,7 @@ impl ScratchPool {
         let mut scratch = lock().pop().unwrap_or_default();
         scratch.work = 0;
         scratch.keys.clear();
+        scratch.calls.clear();
         let done = work(&mut scratch);
         lock().push(scratch);
         done
@@ -85,6 +91,7 @@ mod tests {
                 let input = Input::new("abc123x");
                 assert!(scratch.with(number, &regex, |cache, _| regex.search_half_with(cache, &input)).is_some());
                 assert!(scratch.bytes <= MOST_BYTES && scratch.left.len() < expressions);
+                assert!(scratch.left.contains_key(&number), "what the last search left is kept");
                 assert_eq!(scratch.bytes, scratch.left.values().map(|left| left.bytes).sum::<usize>());
             });
         }
