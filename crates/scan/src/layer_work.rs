@@ -253,6 +253,12 @@ pub(crate) fn too_much_work() -> Gap {
 mod tests {
     use super::*;
 
+    #[test]
+    fn keywords_that_are_not_counted_are_paid_by_their_characters() {
+        // See `is_paid` of `layersift_rules`: the characters of a keyword, two for each five.
+        const { assert!(2 * BEGUN <= 5 * CHARACTER) }
+    }
+
     fn work(limit: u64, per_byte: u64) -> LayerWork {
         LayerWork::new(&Limits { layer_work: limit, layer_work_per_byte: per_byte, ..Limits::default() })
     }
