@@ -40,6 +40,9 @@ const LONGEST_NAME: usize = 300;
 /// What stands for the rest of a path.
 const ELLIPSIS: &str = "…";
 
+/// What is between the path of a string and a path in the document that the string encodes.
+pub const INSIDE: &str = " → ";
+
 /// A JSON value that keeps all members of its objects, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
@@ -186,13 +189,12 @@ impl Strings<'_> {
             Node::String(text) if !text.is_empty() => self.add(path, name, text),
             Node::Array(elements) => {
                 for (index, element) in elements.iter().enumerate() {
-                    self.collect(element, &longer(path, format_args!("[{index}]")), None);
+                    self.collect(element, &element_path(path, index), None);
                 }
             }
             Node::Object(members) => {
                 for (key, member) in members {
-                    let dot = if path.is_empty() { "" } else { "." };
-                    let at = longer(path, format_args!("{dot}{}", quoted(key, LONGEST_NAME)));
+                    let at = member_path(path, key);
                     self.collect(member, &at, Some(key));
                     if key.len() >= LONG_NAME && !self.names.contains(&&key[..]) {
                         self.add(&at, None, key);
@@ -212,6 +214,17 @@ impl Strings<'_> {
         self.path_bytes = self.path_bytes.saturating_sub(path.len());
         self.found.push(JsonString { path: path.into(), name: name.map(Into::into), text: text.into() });
     }
+}
+
+/// The path of the member called `name` of the value at `path`. A long path is not extended.
+pub fn member_path(path: &str, name: &str) -> String {
+    let dot = if path.is_empty() || path.ends_with(INSIDE) { "" } else { "." };
+    longer(path, format_args!("{dot}{}", quoted(name, LONGEST_NAME)))
+}
+
+/// The path of the element with this index of the array at `path`. A long path is not extended.
+pub fn element_path(path: &str, index: usize) -> String {
+    longer(path, format_args!("[{index}]"))
 }
 
 /// `path` with `end`, unless it is too long already.

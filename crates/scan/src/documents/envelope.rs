@@ -4,16 +4,13 @@
 //! Sources: DSSE v1.0, `envelope.md`; sigstore/protobuf-specs, `sigstore_bundle.proto`, where the envelope is the
 //! member `dsseEnvelope`.
 
-use layersift_format::json::{JsonString, Node};
+use layersift_format::json::{INSIDE, JsonString, Node, element_path, member_path};
 
 use super::{NAMES, decoded};
 
 /// The most envelopes of one document, and how deep they may be in one another.
 const MAX_ENVELOPES: usize = 100;
 const MAX_DEPTH: usize = 3;
-
-/// What is between the path of an envelope's payload and a path in its statement.
-const INSIDE: &str = " → ";
 
 /// A statement in an envelope.
 pub(super) struct Enveloped {
@@ -26,41 +23,36 @@ pub(super) struct Enveloped {
 /// The statements in the envelopes of a document, and in the envelopes in those.
 pub(super) fn enveloped(document: &Node) -> Vec<Enveloped> {
     let mut found = Vec::new();
-    collect(document, String::new(), MAX_DEPTH, &mut found);
+    collect(document, "", MAX_DEPTH, &mut found);
     found
 }
 
 impl Enveloped {
     /// The strings of the statement, whose paths begin with that of the payload.
     pub(super) fn strings(&self) -> Vec<JsonString> {
-        let mut strings = self.statement.strings("", &NAMES);
-        for string in &mut strings {
-            string.path = format!("{}{INSIDE}{}", self.path, string.path);
-        }
-        strings
+        self.statement.strings(&format!("{}{INSIDE}", self.path), &NAMES)
     }
 }
 
-fn collect(node: &Node, path: String, depth: usize, found: &mut Vec<Enveloped>) {
+fn collect(node: &Node, path: &str, depth: usize, found: &mut Vec<Enveloped>) {
     if found.len() >= MAX_ENVELOPES {
         return;
     }
     match node {
         Node::Array(elements) => {
             for (index, element) in elements.iter().enumerate() {
-                collect(element, format!("{path}[{index}]"), depth, found);
+                collect(element, &element_path(path, index), depth, found);
             }
         }
         Node::Object(members) => {
             let has_type = node.get("payloadType").and_then(Node::as_str).is_some();
             for (name, member) in members {
-                let is_first = path.is_empty() || path.ends_with(INSIDE);
-                let at = if is_first { format!("{path}{name}") } else { format!("{path}.{name}") };
+                let at = member_path(path, name);
                 match member {
                     Node::String(text) if has_type && name.eq_ignore_ascii_case("payload") => {
                         open(text, at, depth, found);
                     }
-                    _ => collect(member, at, depth, found),
+                    _ => collect(member, &at, depth, found),
                 }
             }
         }
@@ -75,7 +67,7 @@ fn open(text: &str, path: String, depth: usize, found: &mut Vec<Enveloped>) {
         return;
     }
     if depth > 0 {
-        collect(&statement, format!("{path}{INSIDE}"), depth - 1, found);
+        collect(&statement, &format!("{path}{INSIDE}"), depth - 1, found);
     }
     found.push(Enveloped { path, statement });
 }
@@ -124,6 +116,15 @@ mod tests {
         ] {
             assert_eq!(paths(&document), [""; 0], "{document}");
         }
+    }
+
+    #[test]
+    fn the_path_of_a_long_name_is_cut() {
+        let name = "x".repeat(100_000);
+        let document = json!({ &name: { &name: [envelope(&json!({ "predicate": { &name: ["made-up"] } }))] } });
+        let [path] = &paths(&document)[..] else { panic!("one string") };
+        assert!(path.len() < 4_000, "{} bytes", path.len());
+        assert!(path.contains(INSIDE), "{path}");
     }
 
     #[test]
