@@ -10,7 +10,7 @@ use crate::dockerfile::{Instruction, Stage};
 const USER: &str = "65532:65532";
 
 /// What is to be fixed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fix<'f> {
     /// `ENV` or `ARG` at this line gives a secret to a variable of this name.
     Variable(u64, &'f str),

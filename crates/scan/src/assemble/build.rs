@@ -11,6 +11,9 @@ use super::Mask;
 /// The most changes that are proposed.
 const MAX_PATCHES: usize = 100;
 
+/// The most bytes of a patch.
+const MAX_DIFF: usize = 64 << 10;
+
 /// The most findings for which one is tried.
 const MAX_TRIED: usize = 2_000;
 
@@ -48,16 +51,24 @@ pub(super) fn add(report: &mut ImageReport, image: &UnpackedImage<'_>, mut build
 /// The changes of the Dockerfile that are proposed for the findings, each once.
 fn patches(report: &ImageReport, image: &UnpackedImage<'_>, build: &Build, mask: &Mask) -> Vec<FixPatch> {
     let mut patches: Vec<FixPatch> = Vec::new();
-    let mut known: HashMap<String, usize> = HashMap::new();
+    // The patch of each fix that was tried, by its number.
+    let mut known: HashMap<Fix<'_>, Option<usize>> = HashMap::new();
     for finding in report.findings.iter().filter(|finding| finding.step.is_some() || is_user(finding)).take(MAX_TRIED) {
-        let Some(diff) = fix(finding, image, build).and_then(|fix| build.patch(fix)) else { continue };
-        // The diff quotes the Dockerfile, where a secret of any field may be.
-        let diff = mask.apply_all(&diff);
-        if let Some(patch) = known.get(&diff).and_then(|index| patches.get_mut(*index)) {
+        let Some(fix) = fix(finding, image, build) else { continue };
+        let known = known.entry(fix).or_insert_with_key(|fix| {
+            if patches.len() >= MAX_PATCHES {
+                return None;
+            }
+            // The diff quotes the Dockerfile, where a secret of any field may be.
+            let diff = build.patch(*fix).filter(|diff| diff.len() <= MAX_DIFF).map(|diff| mask.apply_all(&diff))?;
+            let same = patches.iter().position(|patch| patch.diff == diff);
+            Some(same.unwrap_or_else(|| {
+                patches.push(FixPatch { findings: Vec::new(), diff });
+                patches.len() - 1
+            }))
+        });
+        if let Some(patch) = known.and_then(|index| patches.get_mut(index)) {
             patch.findings.push(finding.id.clone());
-        } else if patches.len() < MAX_PATCHES {
-            known.insert(diff.clone(), patches.len());
-            patches.push(FixPatch { findings: vec![finding.id.clone()], diff });
         }
     }
     patches
