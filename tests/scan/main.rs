@@ -34,6 +34,7 @@ mod hostile_sizes;
 mod hostile_targets;
 mod incident;
 mod lifetimes;
+mod many_images;
 mod masking;
 mod names;
 mod pipes;

@@ -24,10 +24,10 @@ use crate::documents::{DocumentReport, DocumentWork};
 use crate::engine::{Cache, EngineError};
 use crate::inventory::layer::LayerPackages;
 use crate::layer_scan::{LayerContext, LayerScanner, WINDOW};
-use crate::layer_work::LayerWork;
 use crate::memory::MemoryBudget;
 use crate::observe::{NoObserver, Observer};
 use crate::read_layers::{Outcome, ReadLayers};
+use crate::target_budget::TargetBudget;
 use crate::target_work;
 
 /// The revision of the code that reads layers and documents. Any change to what is read raises it, so that layers which
@@ -201,7 +201,8 @@ impl Analyzer {
             let known = layer.location.as_ref().and_then(|location| read.get(location)).cloned();
             layers.push(known.map_or_else(|| report_of(layer), Ok)?);
         }
-        Ok(self.image_with_gaps(image, layers, documents, &BuildHints::default(), Vec::new()))
+        let mut budget = TargetBudget::new(self.limits());
+        Ok(self.image_with_gaps(image, layers, documents, &BuildHints::default(), Vec::new(), &mut budget))
     }
 
     /// The report of a single file, as of an image without configuration that holds only this file. `target` is its
@@ -232,6 +233,7 @@ impl Analyzer {
             Vec::new(),
             DocumentReport::default(),
             Vec::new(),
+            &mut TargetBudget::new(self.limits()),
         );
         report.target = target.into();
         report
@@ -302,7 +304,7 @@ impl Analyzer {
     }
 
     /// Assembles the report of `image`, with what the reader knows about its build, and with `gaps` in addition to
-    /// those of its layers.
+    /// those of its layers. What the report has is taken from `budget`.
     pub(crate) fn image_with_gaps(
         &self,
         image: &Image,
@@ -310,6 +312,7 @@ impl Analyzer {
         documents: DocumentReport,
         hints: &BuildHints,
         mut gaps: Vec<ImageGap>,
+        budget: &mut TargetBudget,
     ) -> ImageReport {
         target_work::bound(&image.layers, &mut layers, self.limits());
         let mut reports = Vec::with_capacity(layers.len());
@@ -323,15 +326,15 @@ impl Analyzer {
             }
         }
         let image = &image.unpack();
-        let (secrets, failed) = self.configuration(&image.config);
+        let (secrets, failed) = self.configuration(&image.config, budget);
         gaps.extend(failed.map(|gap| ImageGap { gap: gap.at("configuration"), layer: None }));
-        self.assembler(hints).assemble(image, &reports, secrets, documents, gaps)
+        self.assembler(hints).assemble(image, &reports, secrets, documents, gaps, budget)
     }
 
     /// The secrets in the strings of the configuration, and a gap if not all were scanned.
-    fn configuration(&self, config: &ImageConfig) -> (Vec<ConfigFinding>, Option<Gap>) {
+    fn configuration(&self, config: &ImageConfig, budget: &mut TargetBudget) -> (Vec<ConfigFinding>, Option<Gap>) {
         let mut findings: Vec<ConfigFinding> = Vec::new();
-        let gap = self.search_configuration(config, &mut findings);
+        let gap = self.search_configuration(config, &mut findings, budget);
         let unreadable = |error: EngineError| Some(Gap::new(GapReason::Unreadable, error.to_string()));
         let gap = gap.unwrap_or_else(unreadable);
         (findings, gap)
@@ -343,17 +346,20 @@ impl Analyzer {
         &self,
         config: &ImageConfig,
         findings: &mut Vec<ConfigFinding>,
+        budget: &mut TargetBudget,
     ) -> Result<Option<Gap>, EngineError> {
         let mut worker = self.rules.worker()?;
-        let (work, mut counted, mut gap) = (LayerWork::new(&self.options.limits), 0, None);
+        let most = budget.configuration_work(self.options.limits.layer_work);
+        let (mut counted, mut gap) = (0, None);
         for field in fields(config) {
             let mut found = Matches::default();
             let bytes = field.text.as_bytes();
-            if !work.add(worker.work() - counted) {
+            budget.take_configuration(worker.work() - counted);
+            counted = worker.work();
+            if counted > most {
                 let detail = "the configuration takes more work than one may; the rest was not scanned";
                 return Ok(Some(Gap::new(GapReason::DocumentTooLarge, detail)));
             }
-            counted = worker.work();
             let unread = worker.scan(bytes, &(0..bytes.len()), &mut found)?;
             gap = gap.or(unread);
             // No parser reads the configuration as a file.

@@ -18,16 +18,18 @@ use layersift_format::history;
 use layersift_format::history::Alignment;
 use layersift_format::manifest::{ImageKind, LayerSource, UnpackedImage};
 use layersift_model::{
-    Confidence, Digest, DocumentRef, FileLocation, Finding, FingerprintKey, Gap, GapReason, ImageGap, ImagePath,
-    ImageReport, LayerRef, LayerReport, LayerSummary, Limits, Location, Place, ReportKind, ReportedSecret, Secret,
-    Severity, State, Tool,
+    Confidence, Digest, DocumentRef, FileLocation, Finding, FingerprintKey, Footprint, Gap, GapReason, ImageGap,
+    ImagePath, ImageReport, LayerRef, LayerReport, LayerSummary, Limits, Location, Place, ReportKind, ReportedSecret,
+    Secret, Severity, State, Tool,
 };
 
 use crate::analyzer::READER_REVISION;
 use crate::documents::{DocumentFinding, DocumentReport};
 use crate::masking::{self, KnownSecrets};
+use crate::target_budget::TargetBudget;
 
 use self::chains::Chains;
+use self::choose::Chosen;
 use self::config::{Checks, ConfigFinding, Subject};
 use self::lifetime::Tracked;
 use self::mask::Mask;
@@ -53,14 +55,15 @@ pub struct Assembler<'r> {
 impl Assembler<'_> {
     /// Assembles the report of `image`. `reports` has an entry for each layer: `None` for a layer that was not read,
     /// for which `gaps` has a gap. `config_secrets` are the secrets that the engine found in the configuration, and
-    /// `documents` is what it found in the other documents.
-    pub fn assemble(
+    /// `documents` is what it found in the other documents. What the report has is taken from `budget`.
+    pub(crate) fn assemble(
         &self,
         image: &UnpackedImage<'_>,
         reports: &[Option<Arc<LayerReport>>],
         config_secrets: Vec<ConfigFinding>,
         documents: DocumentReport,
         gaps: Vec<ImageGap>,
+        budget: &mut TargetBudget,
     ) -> ImageReport {
         let mut in_config = config_secrets;
         let mut mask = Mask::new(&in_config);
@@ -87,8 +90,10 @@ impl Assembler<'_> {
         let layers: Vec<LayerSummary> = (0..image.layers.len())
             .filter_map(|index| layer_summary(index, image, report_of(index), &alignment, &mask))
             .collect();
-        let (chosen, left_out) = choose::choose(reports, &layers, self.limits.image_finding_bytes);
-        let mut work = Work::default();
+        let room = budget.finding_bytes();
+        let Chosen { findings: chosen, bytes, mut left_out } = choose::choose(reports, &layers, room);
+        budget.take_findings(bytes);
+        let mut work = budget.join();
         let lifetimes = match kind {
             ImageKind::Image | ImageKind::Container | ImageKind::Volume | ImageKind::Orphan => {
                 lifetime::follow(reports, &chosen, &mut work)
@@ -98,16 +103,18 @@ impl Assembler<'_> {
         let not_linked = lifetimes.dropped;
         let in_file = |tracked| self.in_file(tracked, image, &layers, reports, &mut work);
         let mut findings: Vec<Finding> = lifetimes.tracked.into_iter().map(in_file).collect();
-        let mut gaps: Vec<ImageGap> = gaps;
-        gaps.extend(left_out_gaps(left_out, not_linked, &work).map(|gap| ImageGap { gap, layer: None }));
         let roles: HashMap<String, Vec<String>> =
             in_config.iter().map(|finding| (finding.rule.id.clone(), finding.roles.clone())).collect();
         // What is said of one layer may have a secret of another; a store returns layers without bytes of secrets.
         let besides = besides(&in_config, &documents.findings);
         let known = of_layers(reports).chain(&besides);
         let known = KnownSecrets::of(known, self.key);
-        findings.extend(documents.findings.into_iter().map(|finding| self.in_document(finding, &mask)));
-        findings.extend(in_config.into_iter().map(|finding| self.in_config(finding, &mask)));
+        let in_documents = documents.findings.into_iter().map(|finding| self.in_document(finding, &mask));
+        let in_config = in_config.into_iter().map(|finding| self.in_config(finding, &mask));
+        let mut besides: Vec<Finding> = in_documents.chain(in_config).collect();
+        left_out += choose::keep_gravest(&mut besides, budget.finding_bytes());
+        budget.take_findings(besides.iter().map(Footprint::footprint).sum());
+        findings.extend(besides);
         findings.sort_by_cached_key(order);
         for finding in &mut findings {
             finding.id = id(finding);
@@ -117,21 +124,23 @@ impl Assembler<'_> {
             chain.id = id(chain);
         }
         findings.extend(chains);
-        gaps.extend(image.gaps.iter().chain(&documents.gaps).map(|gap| ImageGap { gap: gap.clone(), layer: None }));
-        gaps.extend(other_count(image, kind).map(|gap| ImageGap { gap, layer: None }));
-        for (index, (source, report)) in image.layers.iter().zip(reports).enumerate() {
-            let Some(report) = report else { continue };
-            let layer = Some(index);
-            gaps.extend(report.gaps.iter().map(|gap| ImageGap { gap: named_gap(gap, source, report), layer }));
-            gaps.extend(verify(source, report, kind).into_iter().map(|gap| ImageGap { gap, layer }));
-            gaps.extend(not_a_tar(kind, source, report).map(|gap| ImageGap { gap, layer }));
-        }
+        let of_image = |gap| ImageGap { gap, layer: None };
+        let of_documents = image.gaps.iter().chain(&documents.gaps).cloned();
+        let of_image = left_out_gaps(left_out, not_linked, &work)
+            .chain(of_documents)
+            .chain(other_count(image, kind))
+            .map(of_image);
+        let of_layers = image.layers.iter().zip(reports).enumerate();
+        let of_layers = of_layers.filter_map(|(index, (source, report))| Some((index, source, report.as_deref()?)));
+        let of_layers = of_layers.flat_map(|(index, source, report)| of_layer(index, source, report, kind));
+        let all = gaps.into_iter().chain(of_image).chain(of_layers);
+        let mut gaps = listed(all, budget.gap_bytes(self.limits.gap_bytes));
         // A name or a gap may quote a field with a secret.
         for gap in &mut gaps {
             gap.gap.detail = mask.apply("", &gap.gap.detail);
         }
-        let mut gaps = listed(gaps, self.limits.gap_bytes);
         gaps.sort_by(|a, b| (a.layer, &a.gap).cmp(&(b.layer, &b.gap)));
+        budget.take_report(&gaps, &work);
         let mut report = ImageReport {
             reference: image.reference.clone(),
             manifest_digest: image.manifest_digest.clone(),
@@ -291,8 +300,20 @@ fn left_out_gaps(left_out: u64, not_linked: u64, work: &Work) -> impl Iterator<I
     gaps.into_iter().flatten()
 }
 
+/// The gaps of the layer `index`, whose blob is `source`.
+fn of_layer<'g>(
+    index: usize,
+    source: &'g LayerSource,
+    report: &'g LayerReport,
+    kind: ImageKind,
+) -> impl Iterator<Item = ImageGap> + 'g {
+    let own = report.gaps.iter().map(|gap| named_gap(gap, source, report));
+    let all = own.chain(verify(source, report, kind)).chain(not_a_tar(kind, source, report));
+    all.map(move |gap| ImageGap { gap, layer: Some(index) })
+}
+
 /// Of the gaps of each kind as many as fit into `bytes`, and the number of the others.
-fn listed(gaps: Vec<ImageGap>, bytes: u64) -> Vec<ImageGap> {
+fn listed(gaps: impl Iterator<Item = ImageGap>, bytes: u64) -> Vec<ImageGap> {
     let mut by_reason: BTreeMap<GapReason, Ranked<ImageGap>> = BTreeMap::new();
     for gap in gaps {
         by_reason.entry(gap.gap.reason).or_insert_with(|| Ranked::new(usize::MAX, bytes)).add(gap);

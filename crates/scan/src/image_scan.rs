@@ -19,6 +19,7 @@ use crate::documents::DocumentWork;
 use crate::masking::NameWork;
 use crate::observe::{NoObserver, Observer};
 use crate::source_layers::{SourceLayers, algorithm_of, find};
+use crate::target_budget::TargetBudget;
 use crate::{once, read_layers, stored};
 
 /// Why a scan failed.
@@ -250,8 +251,13 @@ impl<'a> ImageScan<'a> {
         let mut unreadable = source.gaps();
         stored::mask_gaps(self.analyzer, &mut unreadable, &mut names);
         let work = DocumentWork::new(self.analyzer.limits());
+        let mut budget = TargetBudget::new(self.analyzer.limits());
         let mut one = |image: &Image| {
-            let layers: Vec<Outcome> = image.layers.iter().map(|layer| find(source, layer, read)).collect();
+            let mut layers: Vec<Outcome> = image.layers.iter().map(|layer| find(source, layer, read)).collect();
+            if self.cancellation.is_cancelled() {
+                budget.hurry();
+            }
+            budget.begin_image(&mut layers);
             let mut gaps: Vec<ImageGap> =
                 unreadable.iter().map(|gap| ImageGap { gap: gap.clone(), layer: None }).collect();
             if source.is_guess() && layers.len() == 1 {
@@ -264,7 +270,7 @@ impl<'a> ImageScan<'a> {
                 gaps.extend(unread.into_iter().map(|gap| ImageGap { gap, layer: Some(index) }));
             }
             let documents = self.analyzer.documents(source, image, &work, &self.cancellation);
-            self.analyzer.image_with_gaps(image, layers, documents, &self.hints, gaps)
+            self.analyzer.image_with_gaps(image, layers, documents, &self.hints, gaps, &mut budget)
         };
         images.iter().map(&mut one).collect()
     }

@@ -40,6 +40,7 @@ mod read_layers;
 mod rule_examples;
 mod source_layers;
 mod stored;
+mod target_budget;
 mod target_work;
 mod text_scan;
 pub mod values;

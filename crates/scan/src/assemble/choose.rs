@@ -1,6 +1,6 @@
 //! Chooses the findings of an image that its report has room for: all of them, or else the gravest.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::mem::size_of;
 use std::sync::Arc;
 
@@ -8,13 +8,19 @@ use layersift_model::{FileLocation, Finding, Footprint, LayerFinding, LayerRepor
 
 use layersift_model::{Rank, Ranked};
 
-/// The findings of each layer in their order, and how many were left out. They take `limit` bytes at most, in memory
-/// and in the report of the image, whose `layers` are named by every finding.
-pub(super) fn choose<'r>(
-    reports: &'r [Option<Arc<LayerReport>>],
-    layers: &[LayerSummary],
-    limit: u64,
-) -> (Vec<Vec<&'r LayerFinding>>, u64) {
+/// The findings in files that the report of an image has.
+pub(super) struct Chosen<'r> {
+    /// Those of each layer, in their order.
+    pub(super) findings: Vec<Vec<&'r LayerFinding>>,
+    /// The bytes that they take.
+    pub(super) bytes: u64,
+    /// How many were left out.
+    pub(super) left_out: u64,
+}
+
+/// Chooses findings that take `limit` bytes at most, in memory and in the report of the image, whose `layers` are named
+/// by every finding.
+pub(super) fn choose<'r>(reports: &'r [Option<Arc<LayerReport>>], layers: &[LayerSummary], limit: u64) -> Chosen<'r> {
     let all = || {
         reports.iter().enumerate().flat_map(|(layer, report)| {
             let findings = report.iter().flat_map(|report| &report.findings).enumerate();
@@ -22,17 +28,36 @@ pub(super) fn choose<'r>(
             findings.map(move |(index, finding)| Candidate { layer, index, finding, name })
         })
     };
-    let mut chosen: Vec<Vec<&LayerFinding>> = vec![Vec::new(); reports.len()];
-    if all().map(|one| one.footprint()).sum::<u64>() <= limit {
-        all().for_each(|one| chosen[one.layer].push(one.finding));
-        return (chosen, 0);
+    let mut findings: Vec<Vec<&LayerFinding>> = vec![Vec::new(); reports.len()];
+    let bytes = all().map(|one| one.footprint()).sum::<u64>();
+    if bytes <= limit {
+        all().for_each(|one| findings[one.layer].push(one.finding));
+        return Chosen { findings, bytes, left_out: 0 };
     }
     let mut gravest = Ranked::new(usize::MAX, limit);
     all().for_each(|one| gravest.add(one));
-    let (mut gravest, dropped) = gravest.into_parts();
+    let (mut gravest, left_out) = gravest.into_parts();
+    let bytes = gravest.iter().map(Footprint::footprint).sum();
     gravest.sort_by_key(|one| (one.layer, one.index));
-    gravest.into_iter().for_each(|one| chosen[one.layer].push(one.finding));
-    (chosen, dropped)
+    gravest.into_iter().for_each(|one| findings[one.layer].push(one.finding));
+    Chosen { findings, bytes, left_out }
+}
+
+/// Drops the least grave of `findings` beyond `limit` bytes, and returns how many. The gravest stays in any case.
+pub(super) fn keep_gravest(findings: &mut Vec<Finding>, limit: u64) -> u64 {
+    if findings.iter().map(Footprint::footprint).sum::<u64>() <= limit {
+        return 0;
+    }
+    let before = findings.len();
+    findings.sort_by_key(|one| Reverse((one.severity, one.rule.confidence)));
+    let mut bytes = 0_u64;
+    let fitting = findings.iter().take_while(|one| {
+        bytes = bytes.saturating_add(one.footprint());
+        bytes <= limit
+    });
+    let fitting = fitting.count().max(1);
+    findings.truncate(fitting);
+    (before - findings.len()) as u64
 }
 
 /// The bytes of what a finding repeats of its layer.
