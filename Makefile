@@ -69,7 +69,7 @@ testdata-verify: ## Check that the image of the incident is what its recipe buil
 
 .PHONY: fuzz-smoke
 fuzz-smoke: build-deps test-tools
-	$(STEP) "fuzz targets, 5 seconds each" scripts/fuzz 5
+	$(STEP) "fuzz targets, 3 seconds each" scripts/fuzz 3
 
 .PHONY: instructions
 instructions: build ## Compare the instructions of a small scan with benches/instructions.txt (needs valgrind)
