@@ -94,10 +94,8 @@ impl Found {
         let memory = reading.memory_for(self.entries.len(), bytes)?;
         let (mut reports, mut read) = (Vec::new(), Vec::new());
         for entries in &self.entries {
-            let mut found = None;
-            for entry in entries {
-                found = found.or(reading.read(entry)?.map(|report| (entry, report)));
-            }
+            let read_one = |entry| Ok::<_, NotRead>(reading.read(entry)?.map(|report| (entry, report)));
+            let found = entries.iter().find_map(|entry| read_one(entry).transpose()).transpose()?;
             let Some((entry, report)) = found else { return Ok(None) };
             read.push((entry, Facts::of(&report)));
             reports.push(report);
