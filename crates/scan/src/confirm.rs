@@ -8,6 +8,7 @@ pub mod checksum;
 pub mod cipher;
 pub mod entropy;
 pub mod expressions;
+mod factored;
 pub mod files;
 mod globs;
 pub mod jwt;
@@ -19,6 +20,7 @@ mod time;
 
 mod rule;
 mod scratch;
+mod searcher;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -164,7 +166,10 @@ impl Confirmer {
     ) -> usize {
         let horizon = &bytes[..bytes.len().min(candidate.last_end + rule.width() + 1)];
         let mut at = resume.max(candidate.first_end.saturating_sub(rule.width()));
-        while let Some(one) = rule.match_at(horizon, at, scratch) {
+        // A match begins before the place where it may end.
+        while at < candidate.last_end
+            && let Some(one) = rule.match_at(horizon, at, scratch)
+        {
             let Range { start, end } = one.whole;
             if start >= candidate.last_end {
                 break;

@@ -7,8 +7,9 @@ import threading
 import tomllib
 
 from attacks.service import Service
+from attacks.work import zstandard
 from harness import attack
-from images import END, docker_archive, entry
+from images import END, docker_archive, entry, oci_layout
 
 SIGNATURES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../signatures")
 
@@ -32,6 +33,17 @@ def files_that_meet_every_rule(setting):
     files = (entry(f"app/f{number}.env", (text + b"\n" + b" " * (900_000 - len(text)))) for number in range(48))
     layer = b"".join(files) + END
     yield setting.scan(docker_archive(setting.at("image.tar"), [layer]), "-o", "/dev/null")
+
+
+# The states of the expressions of a file are dropped for those of the next.
+@attack(0, 1, 3)
+def small_files_that_meet_many_rules(setting):
+    lines = candidates().encode().split(b"\n")[::12]
+    blobs = []
+    for layer in range(6):
+        files = (entry(f"{layer}/{number}", b"\n".join(lines) + b"\n%d %d" % (layer, number)) for number in range(600))
+        blobs.append(zstandard(b"".join(files) + END))
+    yield setting.scan(oci_layout(setting.at("layout"), blobs), "-o", "/dev/null")
 
 
 @attack(seconds=120)

@@ -5,21 +5,15 @@
 //! compiled that are small.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use regex_automata::meta::Regex;
-use regex_automata::{Input, Span};
 use regex_syntax::hir::Hir;
 
 use super::ConfirmError;
 use super::scratch::Scratch;
+use super::searcher::Searcher;
 use crate::layer_work::SEARCHED;
-
-/// The most bytes of a compiled expression, as `regex` has it.
-const MOST_COMPILED: usize = 10 << 20;
-
-/// The most bytes of the states that a search makes of one expression.
-const MOST_STATES: usize = 1 << 20;
 
 /// The bytes of a compiled expression for which beginning a search takes one unit of work, and the most that it takes;
 /// and the bytes for which each byte that is searched takes [`SEARCHED`] once more. Hostile text has the states of
@@ -28,6 +22,12 @@ const BEGUN_FOR_ONE: u64 = 2;
 const MOST_BEGUN: u64 = 8_000;
 const SEARCHED_FOR_ONE: u64 = 200_000;
 
+/// The work of each alternative of an expression that is tried at each byte, if that is more than [`SEARCHED`].
+const TRIED: u64 = 3;
+
+/// A match, and those of its groups that matched.
+pub(super) type Groups<const N: usize> = (Range<usize>, [Option<Range<usize>>; N]);
+
 /// An expression, shared by its clones.
 #[derive(Clone)]
 pub struct Expression(Arc<Inner>);
@@ -35,14 +35,14 @@ pub struct Expression(Arc<Inner>);
 struct Inner {
     /// Its number among all expressions of a set.
     number: usize,
-    source: String,
+    source: Arc<str>,
     compiled: OnceLock<Compiled>,
 }
 
 /// What an expression is once it was needed.
 struct Compiled {
     /// `None` for an expression that is invalid or too large.
-    regex: Option<Regex>,
+    searcher: Option<Searcher>,
     /// The work of beginning a search, and that of each byte.
     begun: u64,
     searched: u64,
@@ -53,10 +53,8 @@ struct Compiled {
 impl Expression {
     /// Whether `text` contains a match. An expression that is too large to compile never matches.
     pub(super) fn is_match(&self, text: &[u8], scratch: &mut Scratch) -> bool {
-        let Some(regex) = self.regex() else { return false };
-        let input = Input::new(text).earliest(true);
         scratch.work += self.work(text.len());
-        scratch.with(self.0.number, regex, |cache, _| regex.search_half_with(cache, &input)).is_some()
+        self.searcher().is_some_and(|searcher| searcher.is_match(text, scratch))
     }
 
     /// The leftmost match in `text` that begins at or after `at`, and those of its groups `names` that matched.
@@ -66,18 +64,10 @@ impl Expression {
         at: usize,
         names: [&str; N],
         scratch: &mut Scratch,
-    ) -> Option<(Span, [Option<Span>; N])> {
-        let regex = self.regex()?;
-        if at > text.len() {
-            return None;
-        }
-        let input = Input::new(text).span(at..text.len());
-        let found = scratch.with(self.0.number, regex, |cache, captures| {
-            regex.search_captures_with(cache, &input, captures);
-            Some((captures.get_match()?.span(), names.map(|name| captures.get_group_by_name(name))))
-        });
+    ) -> Option<Groups<N>> {
+        let found = self.searcher()?.groups_at(text, at, names, scratch);
         let end = found.as_ref().map_or(text.len(), |(whole, _)| whole.end);
-        scratch.work += self.work(end - at);
+        scratch.work += self.work(end.saturating_sub(at));
         found
     }
 
@@ -92,31 +82,30 @@ impl Expression {
         compiled.begun + compiled.searched * length as u64
     }
 
-    fn regex(&self) -> Option<&Regex> {
-        self.compiled().regex.as_ref()
+    fn searcher(&self) -> Option<&Searcher> {
+        self.compiled().searcher.as_ref()
     }
 
     fn compiled(&self) -> &Compiled {
-        self.0.compiled.get_or_init(|| compile(&self.0.source))
+        self.0.compiled.get_or_init(|| self.0.compile())
     }
 }
 
-/// Compiles `source` over bytes and without Unicode. It is parsed once, for its width as well: parsing a large one
-/// takes longer than a search.
-fn compile(source: &str) -> Compiled {
-    let Ok(hir) = parse(source) else { return Compiled { regex: None, begun: 0, searched: 0, width: 0 } };
-    // A search begins where the engine found a keyword, so another search for literals is not worth making.
-    let config = Regex::config()
-        .utf8_empty(false)
-        .nfa_size_limit(Some(MOST_COMPILED))
-        .hybrid_cache_capacity(MOST_STATES)
-        .auto_prefilter(false)
-        .onepass(false)
-        .dfa(false);
-    let regex = Regex::builder().configure(config).build_from_hir(&hir).ok();
-    let size = regex.as_ref().map_or(0, Regex::memory_usage) as u64;
-    let (begun, searched) = ((size / BEGUN_FOR_ONE).min(MOST_BEGUN), SEARCHED + SEARCHED * size / SEARCHED_FOR_ONE);
-    Compiled { regex, begun, searched, width: hir.properties().maximum_len().unwrap_or(0) }
+impl Inner {
+    /// Compiles the expression over bytes and without Unicode. It is parsed once, for its width as well: parsing a
+    /// large one takes longer than a search.
+    fn compile(&self) -> Compiled {
+        let none = Compiled { searcher: None, begun: 0, searched: 0, width: 0 };
+        let Ok(hir) = parse(&self.source) else { return none };
+        let width = hir.properties().maximum_len().unwrap_or(0);
+        let Some(searcher) = Searcher::new(self.number, Arc::clone(&self.source), hir) else {
+            return Compiled { width, ..none };
+        };
+        let (size, tried) = (searcher.memory_usage() as u64, searcher.alternatives() as u64);
+        let begun = (size / BEGUN_FOR_ONE).min(MOST_BEGUN);
+        let searched = SEARCHED.max(TRIED * tried) + SEARCHED * size / SEARCHED_FOR_ONE;
+        Compiled { searcher: Some(searcher), begun, searched, width }
+    }
 }
 
 /// Parses the expression `source`, over bytes and without Unicode.

@@ -192,11 +192,11 @@ impl CompiledRule {
     pub(super) fn match_at(&self, bytes: &[u8], at: usize, scratch: &mut Scratch) -> Option<Match> {
         let (whole, groups) = self.expression.groups_at(bytes, at, GROUPS, scratch)?;
         let [secrets @ .., value, name, other_name] = groups;
-        let secret = secrets.into_iter().flatten().find(|group| !group.is_empty()).unwrap_or(whole);
-        let value = value.unwrap_or(secret);
-        let name = name.or(other_name).map(|name| name.range());
-        let [secret, value] = [secret, value].map(|span| before_quote(bytes, span.range()));
-        Some(Match { whole: whole.range(), secret, value, name })
+        let secret = secrets.into_iter().flatten().find(|group| !group.is_empty()).unwrap_or_else(|| whole.clone());
+        let value = value.unwrap_or_else(|| secret.clone());
+        let name = name.or(other_name);
+        let [secret, value] = [secret, value].map(|span| before_quote(bytes, span));
+        Some(Match { whole, secret, value, name })
     }
 
     /// The greatest length of a match in bytes; unbounded patterns were rejected before.

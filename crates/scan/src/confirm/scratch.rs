@@ -1,23 +1,29 @@
-//! The memory with which expressions search. A search leaves states behind that make the next one quicker, for each
-//! expression: with a thousand expressions on eight threads that is half a gigabyte. So a thread borrows all of it at
-//! once, and it is bounded.
+//! The memory with which expressions search. A lazy automaton leaves states behind that make the next search quicker:
+//! with a thousand expressions on eight threads that is half a gigabyte. So a thread borrows all of it at once, and it
+//! is bounded.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::passed::Calls;
-use regex_automata::meta::{Cache, Regex};
-use regex_automata::util::captures::Captures;
+use regex_automata::hybrid::regex::{Cache, Regex};
+use regex_automata::nfa::thompson::backtrack::{self, BoundedBacktracker};
+use regex_automata::nfa::thompson::pikevm::{self, PikeVM};
 
-/// The most bytes that one thread keeps: a hundred expressions of the usual size. What the last search left is kept in
-/// any case: a text may have thousands of matches of an expression that takes as much.
+use super::passed::Calls;
+
+/// The most bytes of states that one thread keeps: a hundred expressions of the usual size. Those of the last search are
+/// kept in any case: a text may have thousands of matches of an expression that takes as much.
 const MOST_BYTES: usize = 6 << 20;
 
-/// What expressions left behind, by their numbers.
+/// What searches left behind.
 #[derive(Default)]
 pub(crate) struct Scratch {
+    /// By the numbers of expressions.
     left: HashMap<usize, Left>,
     bytes: usize,
+    /// Of all expressions.
+    backtracking: Option<backtrack::Cache>,
+    simulating: Option<pikevm::Cache>,
     /// The work of the searches since a thread borrowed this; see [`crate::layer_work`].
     pub(super) work: u64,
     /// Whether the key that a reader found at a position is encrypted; `None` if it found none. Rules for keys that are
@@ -28,24 +34,31 @@ pub(crate) struct Scratch {
 }
 
 /// What one expression left behind.
+#[derive(Default)]
 struct Left {
-    cache: Cache,
-    captures: Captures,
+    states: Option<Cache>,
+    /// The bytes of the states.
     bytes: usize,
+    /// How many bytes were searched without states.
+    searched: usize,
 }
 
 impl Scratch {
-    /// Calls `search` with what the expression `number` left behind.
-    pub(super) fn with<R>(
-        &mut self,
-        number: usize,
-        regex: &Regex,
-        search: impl FnOnce(&mut Cache, &mut Captures) -> R,
-    ) -> R {
-        let new = || Left { cache: regex.create_cache(), captures: regex.create_captures(), bytes: 0 };
-        let left = self.left.entry(number).or_insert_with(new);
-        let found = search(&mut left.cache, &mut left.captures);
-        let bytes = left.cache.memory_usage();
+    /// Whether the expression `number` may search another `length` bytes without states, of which `most` are permitted
+    /// in sum. An expression that has states uses them.
+    pub(super) fn may_search_without_states(&mut self, number: usize, length: usize, most: usize) -> bool {
+        let left = self.left.entry(number).or_default();
+        left.searched = left.searched.saturating_add(length);
+        left.states.is_none() && left.searched <= most
+    }
+
+    /// Calls `search` with the states of the expression `number`.
+    pub(super) fn with_states<R>(&mut self, number: usize, regex: &Regex, search: impl FnOnce(&mut Cache) -> R) -> R {
+        let left = self.left.entry(number).or_default();
+        let states = left.states.get_or_insert_with(|| regex.create_cache());
+        let found = search(states);
+        let (forwards, backwards) = states.as_parts_mut();
+        let bytes = forwards.memory_usage() + backwards.memory_usage();
         self.bytes = self.bytes - left.bytes + bytes;
         left.bytes = bytes;
         if self.bytes > MOST_BYTES {
@@ -53,6 +66,20 @@ impl Scratch {
             self.bytes = bytes;
         }
         found
+    }
+
+    /// Memory for a search by `backtracker`.
+    pub(super) fn backtracking(&mut self, backtracker: &BoundedBacktracker) -> &mut backtrack::Cache {
+        let cache = self.backtracking.get_or_insert_with(|| backtracker.create_cache());
+        cache.reset(backtracker);
+        cache
+    }
+
+    /// Memory for a search by `simulation`.
+    pub(super) fn simulating(&mut self, simulation: &PikeVM) -> &mut pikevm::Cache {
+        let cache = self.simulating.get_or_insert_with(|| simulation.create_cache());
+        cache.reset(simulation);
+        cache
     }
 }
 
@@ -76,20 +103,19 @@ impl ScratchPool {
 
 #[cfg(test)]
 mod tests {
-    use regex_automata::Input;
-
     use super::*;
 
     #[test]
     fn what_expressions_leave_behind_is_bounded() {
         let regex = Regex::new("[a-z]{3,40}[0-9]{3,40}x").unwrap();
-        let one = regex.create_cache().memory_usage();
+        let memory = |cache: &mut Cache| cache.as_parts_mut().0.memory_usage() + cache.as_parts_mut().1.memory_usage();
+        let one = memory(&mut regex.create_cache());
         let expressions = 3 * MOST_BYTES / one;
         let pool = ScratchPool::default();
         for number in 0..expressions {
             pool.with(|scratch| {
-                let input = Input::new("abc123x");
-                assert!(scratch.with(number, &regex, |cache, _| regex.search_half_with(cache, &input)).is_some());
+                assert!(!scratch.may_search_without_states(number, 7, 6));
+                assert!(scratch.with_states(number, &regex, |states| regex.find(states, "abc123x")).is_some());
                 assert!(scratch.bytes <= MOST_BYTES && scratch.left.len() < expressions);
                 assert!(scratch.left.contains_key(&number), "what the last search left is kept");
                 assert_eq!(scratch.bytes, scratch.left.values().map(|left| left.bytes).sum::<usize>());
