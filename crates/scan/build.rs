@@ -42,14 +42,14 @@ fn built_in(out: &Path, name: &str, signatures: &[Signature]) -> Result<String, 
         set.encoded_keywords.iter().map(|keyword| (keyword.encoding.code(), keyword.width)).collect();
     let beginning = beginning_keywords(signatures);
     let begun: Vec<u32> = beginning.iter().map(|keyword| keyword.signatures).collect();
-    let mut patterns = set.patterns;
-    patterns.extend(beginning.into_iter().map(|keyword| keyword.pattern));
+    let beginnings: Vec<Pattern> = beginning.into_iter().map(|keyword| keyword.pattern).collect();
     Ok(format!(
         "BuiltIn {{ count: {}, fingerprint: \"{}\", widest: {widest}, encoded_keywords: &{encoded_keywords:?}, \
-         begun: &{begun:?}, mask: {MASK}, databases: &[{}] }}",
+         begun: &{begun:?}, mask: {MASK}, databases: &[{}], beginnings: &[{}] }}",
         signatures.len(),
         fingerprint(signatures),
-        databases(out, name, &patterns)?,
+        databases(out, name, &set.patterns)?,
+        databases(out, &format!("{name}-beginnings"), &beginnings)?,
     ))
 }
 

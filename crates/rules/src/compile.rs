@@ -39,10 +39,6 @@ impl PatternSet {
 /// The shortest keyword that counts as a beginning. Shorter ones are everywhere in binary files.
 const SHORTEST_BEGINNING: usize = 3;
 
-/// Five characters of a keyword pay for two patterns that it begins, because each of them counts as work in any case.
-const CHARACTERS: usize = 5;
-const PATTERNS: usize = 2;
-
 /// A keyword at which an engine begins the patterns of many signatures, which takes time though nothing is found.
 #[derive(Clone, Debug)]
 pub struct BeginningKeyword {
@@ -52,8 +48,7 @@ pub struct BeginningKeyword {
     pub signatures: u32,
 }
 
-/// The keywords of those `signatures` whose patterns are matched whole: all others are proposed by literals. Those that
-/// begin few patterns for their length are left out: each keyword is one more literal that an engine looks for.
+/// The keywords of those `signatures` whose patterns are matched whole: all others are proposed by literals.
 pub fn beginning_keywords(signatures: &[Signature]) -> Vec<BeginningKeyword> {
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for Signature { keywords, .. } in signatures.iter().filter(|one| one.paths.is_empty() && !are_rare(&one.keywords)) {
@@ -67,15 +62,7 @@ pub fn beginning_keywords(signatures: &[Signature]) -> Vec<BeginningKeyword> {
         let expression = format!("(?i){bytes}");
         BeginningKeyword { pattern: Pattern::made(expression, keyword.len()), signatures }
     };
-    counts.into_iter().filter(|(keyword, signatures)| !is_paid(keyword, *signatures)).map(begin).collect()
-}
-
-/// Whether the characters of a keyword are as much work as the patterns that it begins. Only those count that differ
-/// from the one before.
-fn is_paid(keyword: &str, signatures: u32) -> bool {
-    let bytes = keyword.as_bytes();
-    let changes = 1 + bytes.windows(2).filter(|pair| pair.first() != pair.last()).count();
-    signatures as usize * CHARACTERS <= changes * PATTERNS
+    counts.into_iter().map(begin).collect()
 }
 
 /// The pattern by which an engine proposes candidates for a signature.

@@ -12,12 +12,12 @@ pub const MAX_WIDTH: usize = 4096;
 /// Keywords that are frequent in ordinary images: more than 1,500 occurrences in the 1.77 GB of the image that
 /// `benches/compare` builds, or plain words that are as frequent elsewhere. A pattern with one of these, or with a
 /// keyword shorter than [`MIN_RARE`], is matched whole.
-const COMMON: [&str; 97] = [
-    "\"sensitive\"",
-    "\"username\"",
+const COMMON: [&str; 101] = [
     "-pass",
     ".env",
     ".pass",
+    "\"sensitive\"",
+    "\"username\"",
     "access",
     "api-",
     "application",
@@ -28,6 +28,7 @@ const COMMON: [&str; 97] = [
     "base64",
     "better",
     "bolt",
+    "cal_",
     "cipher",
     "code",
     "crypt",
@@ -50,10 +51,12 @@ const COMMON: [&str; 97] = [
     "html",
     "ignore",
     "imap",
+    "ion_",
     "json",
     "key-",
     "keypair",
     "ldap",
+    "linear",
     "link",
     "machine",
     "mail",
@@ -99,6 +102,7 @@ const COMMON: [&str; 97] = [
     "space",
     "standard_",
     "static",
+    "storage",
     "symmetric",
     "together",
     "token",

@@ -321,7 +321,8 @@ fn reserve<'a, 's>(sink: &FindingSink<'s>, batch: Batch<'a, FileHandle<'a, 's>>)
 impl<'s> PermittedScan<'_, 's> {
     /// Scans the window, and counts the work that it took.
     fn run(self, sink: &'s FindingSink<'s>) {
-        let spent = scan_batch(sink, self.batch);
+        let counts_begun = self.reserved.is_some_and(|reserved| reserved.counts_begun);
+        let spent = scan_batch(sink, self.batch, counts_begun);
         if let (Some(work), Some(reserved)) = (sink.work, self.reserved) {
             work.finish(reserved, spent);
         }
@@ -329,13 +330,14 @@ impl<'s> PermittedScan<'_, 's> {
 }
 
 /// Scans a window, and returns the work that it took.
-fn scan_batch<'a, 's>(sink: &'s FindingSink<'s>, batch: Batch<'a, FileHandle<'a, 's>>) -> u64 {
+fn scan_batch<'a, 's>(sink: &'s FindingSink<'s>, batch: Batch<'a, FileHandle<'a, 's>>, counts_begun: bool) -> u64 {
     let mut worker = sink.rules.worker().map_err(|error| sink.engine_gap(&error)).ok();
     let mut matches = Matches::default();
     let bytes = batch.segments.iter().map(|segment| segment.range.len()).sum();
     let (rounds, _effort) = (WindowRounds::begin(bytes), WindowEffort::begin(bytes));
     for segment in batch.segments {
         if let Some(worker) = &mut worker {
+            worker.count_begun(counts_begun);
             scan_segment(sink, worker, &batch.window, &segment, &mut matches);
         }
         segment.file.release();

@@ -49,7 +49,10 @@ impl Analyzer {
     fn search_text(&self, text: &[u8]) -> Result<TextReport, EngineError> {
         let mut matches = Matches::default();
         let mut gaps = Vec::new();
-        gaps.extend(self.rules.worker()?.scan(text, &(0..text.len()), &mut matches)?);
+        let mut worker = self.rules.worker()?;
+        // A text has no limit of work.
+        worker.count_begun(false);
+        gaps.extend(worker.scan(text, &(0..text.len()), &mut matches)?);
         let mut found = matches.confirmed;
         found.retain(|one| self.rules.applies_at(one.rule, None));
         keep_best(&self.rules.signatures, &mut found);

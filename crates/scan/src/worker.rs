@@ -12,7 +12,7 @@ use crate::confirm::{Confirmed, Matches};
 use crate::decoding;
 use crate::decoding::{Decoded, Encoding};
 use crate::engine::{Candidate, EngineError, Session};
-use crate::layer_work::{CANDIDATE, scanned};
+use crate::layer_work::{CANDIDATE, begun, scanned};
 
 /// The maximum number of nested encodings.
 const MAX_DEPTH: usize = 4;
@@ -40,12 +40,13 @@ pub(crate) struct ScanWorker<'r> {
     rules: &'r CompiledRules,
     session: Option<Session>,
     work: u64,
+    counts_begun: bool,
 }
 
 impl CompiledRules {
     /// A worker for one thread.
     pub(crate) fn worker(&self) -> Result<ScanWorker<'_>, EngineError> {
-        Ok(ScanWorker { rules: self, session: Some(self.engine().session()?), work: 0 })
+        Ok(ScanWorker { rules: self, session: Some(self.engine().session()?), work: 0, counts_begun: true })
     }
 
     /// Whether no pattern is found in a row of zeros, which is looked up once: rules of users may have some that are.
@@ -61,6 +62,11 @@ impl CompiledRules {
 }
 
 impl ScanWorker<'_> {
+    /// Sets whether it is counted what the engine begins in bytes. In what is decoded from them, it always is.
+    pub(crate) fn count_begun(&mut self, counts: bool) {
+        self.counts_begun = counts;
+    }
+
     /// Appends all confirmed matches that begin inside `owned` to `found`. Returns the gap of what was not read:
     /// encoded data, or keys.
     pub(crate) fn scan(
@@ -76,7 +82,8 @@ impl ScanWorker<'_> {
         let _effort = WindowEffort::begin(bytes.len());
         let budget = DECODED_AT_LEAST + bytes.len() * DECODED_PER_BYTE;
         let most_work = DECODING_WORK + bytes.len() as u64 * DECODING_WORK_PER_BYTE;
-        let mut pass = BufferScan { rules: self.rules, session, budget, most_work, work: 0 };
+        let counts_begun = self.counts_begun;
+        let mut pass = BufferScan { rules: self.rules, session, budget, most_work, counts_begun, work: 0 };
         let outcome = pass.scan(bytes, owned, 0, found);
         self.work = self.work.saturating_add(pass.work);
         outcome?;
@@ -121,6 +128,7 @@ struct BufferScan<'p> {
     budget: usize,
     /// The work after which nothing is decoded.
     most_work: u64,
+    counts_begun: bool,
     work: u64,
 }
 
@@ -133,8 +141,12 @@ impl BufferScan<'_> {
         found: &mut Matches,
     ) -> Result<(), EngineError> {
         let mut candidates = Vec::new();
-        let effort = self.rules.engine().scan(self.session, bytes, &mut candidates)?;
-        self.work = self.work.saturating_add(scanned(bytes, effort) + candidates.len() as u64 * CANDIDATE);
+        let engine = self.rules.engine();
+        let ends = engine.scan(self.session, bytes, &mut candidates)?;
+        self.work = self.work.saturating_add(scanned(bytes, ends) + candidates.len() as u64 * CANDIDATE);
+        if self.counts_begun || depth > 0 {
+            self.work = self.work.saturating_add(begun(bytes, engine.begun(self.session, bytes)?));
+        }
         if candidates.is_empty() {
             return Ok(());
         }

@@ -6,13 +6,14 @@ use hyperscan::{BlockDatabase, SerializedDatabase};
 use layersift_format::copy_in_large_pages;
 use layersift_rules::{Signature, fingerprint};
 
+use super::beginnings::Beginnings;
 use super::scan::SignatureDatabase;
 
 /// The encoded form of a keyword: the code of its [`layersift_rules::Encoding`], and its length in bytes.
 pub type EncodedKeywordCode = ((u8, u8), usize);
 
 /// The output of the build script.
-struct BuiltIn {
+pub(super) struct BuiltIn {
     /// The number of signatures in the databases.
     count: usize,
     /// The fingerprint of these signatures, to detect others.
@@ -21,19 +22,21 @@ struct BuiltIn {
     widest: usize,
     /// The encoded forms of keywords, whose patterns follow those of the signatures.
     encoded_keywords: &'static [EncodedKeywordCode],
-    /// For each keyword that begins patterns, whose patterns follow in turn, how many it begins.
-    begun: &'static [u32],
+    /// For each keyword that begins patterns, how many it begins.
+    pub(super) begun: &'static [u32],
     /// What every byte of the databases is XORed with.
-    mask: u8,
+    pub(super) mask: u8,
     /// The masked databases, the one for the best processor first.
     databases: &'static [&'static [u8]],
+    /// The databases of the keywords that begin patterns, likewise.
+    pub(super) beginnings: &'static [&'static [u8]],
 }
 
 /// The rules for images, and those for prompts, which follow them where both are used.
-const BUILT_IN: [BuiltIn; SETS] = include!(concat!(env!("OUT_DIR"), "/databases.rs"));
+pub(super) static BUILT_IN: [BuiltIn; SETS] = include!(concat!(env!("OUT_DIR"), "/databases.rs"));
 
 /// The number of sets of built-in rules.
-const SETS: usize = 2;
+pub(super) const SETS: usize = 2;
 
 /// The loaded databases, which all engines of the process share; `None` for a set that cannot be loaded here.
 static LOADED: [OnceLock<Option<Arc<BlockDatabase>>>; SETS] = [const { OnceLock::new() }; SETS];
@@ -51,13 +54,13 @@ pub struct BuiltInDatabase {
 pub fn built_in(signatures: &[Signature]) -> Vec<BuiltInDatabase> {
     let mut rest = signatures;
     let mut found = Vec::new();
-    for (set, loaded) in BUILT_IN.iter().zip(&LOADED) {
+    for (number, (set, loaded)) in BUILT_IN.iter().zip(&LOADED).enumerate() {
         let Some((own, others)) = rest.split_at_checked(set.count) else { continue };
         if fingerprint(own).to_string() != set.fingerprint {
             continue;
         }
-        if let Some(database) = loaded.get_or_init(|| set.load()) {
-            found.push(set.with(Arc::clone(database)));
+        if let Some(database) = loaded.get_or_init(|| loaded_from(set.databases, set.mask)) {
+            found.push(set.with(Arc::clone(database), Beginnings { set: number }));
             rest = others;
         }
     }
@@ -68,21 +71,23 @@ pub fn built_in(signatures: &[Signature]) -> Vec<BuiltInDatabase> {
 /// scan, and needs nothing, so a thread of its own can do it while rules are read.
 pub fn load_built_in() {
     for (set, loaded) in BUILT_IN.iter().zip(&LOADED) {
-        loaded.get_or_init(|| set.load());
+        loaded.get_or_init(|| loaded_from(set.databases, set.mask));
     }
 }
 
 impl BuiltIn {
-    fn load(&self) -> Option<Arc<BlockDatabase>> {
-        self.databases.iter().find_map(|bytes| unmasked(bytes, self.mask)?.deserialize().ok()).map(Arc::new)
-    }
-
-    fn with(&self, database: Arc<BlockDatabase>) -> BuiltInDatabase {
-        let BuiltIn { count: signatures, widest, encoded_keywords, begun, .. } = *self;
+    fn with(&self, database: Arc<BlockDatabase>, beginnings: Beginnings) -> BuiltInDatabase {
+        let BuiltIn { count: signatures, widest, encoded_keywords, .. } = *self;
         let encoded = encoded_keywords.len();
-        let database = SignatureDatabase { database, widest, signatures, encoded_keywords: encoded, begun };
+        let database =
+            SignatureDatabase { database, widest, signatures, encoded_keywords: encoded, beginnings: Some(beginnings) };
         BuiltInDatabase { database, encoded_keywords }
     }
+}
+
+/// The first of `databases` that can be loaded here.
+pub(super) fn loaded_from(databases: &[&[u8]], mask: u8) -> Option<Arc<BlockDatabase>> {
+    databases.iter().find_map(|bytes| unmasked(bytes, mask)?.deserialize().ok()).map(Arc::new)
 }
 
 /// A copy of `bytes`, unmasked in place: the compiler makes wide instructions of that, and not of an iterator that is
@@ -98,7 +103,6 @@ mod tests {
     use layersift_rules::Ruleset;
 
     use super::*;
-    use crate::engine::{Effort, Engine};
 
     #[test]
     fn the_built_in_rules_are_loaded_and_not_compiled() {
@@ -111,24 +115,5 @@ mod tests {
         assert_eq!(counts(&signatures[..images]), [images]);
         assert_eq!(counts(&signatures[images..]), [signatures.len() - images]);
         assert!(counts(&signatures[1..]).is_empty());
-    }
-
-    #[test]
-    fn keywords_that_begin_patterns_are_counted_and_are_no_candidates() {
-        let rules = Ruleset::built_in().unwrap();
-        let found = built_in(&rules.signatures);
-        let engine = Engine::new(found.into_iter().map(|one| one.database).collect());
-        let mut session = engine.session().unwrap();
-        let mut effort = |bytes: &[u8]| {
-            let mut candidates = Vec::new();
-            let effort = engine.scan(&mut session, bytes, &mut candidates).unwrap();
-            assert_eq!(candidates, []);
-            effort
-        };
-        assert_eq!(effort(b"x x x"), Effort::default());
-        let Effort { begun: once, ends } = effort(b"a Key here");
-        assert!(once >= 2 && ends == 0, "{once}");
-        assert_eq!(effort(b"a Key here, a key there").begun, 2 * once);
-        engine.give_back(session);
     }
 }

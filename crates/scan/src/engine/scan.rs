@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hyperscan::prelude::*;
 use hyperscan::{PatternFlags, Patterns};
 
+use super::beginnings::Beginnings;
 use super::cache::Cache;
 use super::error::EngineError;
 use layersift_rules::Pattern;
@@ -24,21 +25,13 @@ pub struct Candidate {
     pub last_end: usize,
 }
 
-/// What Hyperscan did with some bytes, beyond looking at each. The same bytes cause the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Effort {
-    /// Ends of matches that it reported. Many are few candidates where one follows the other.
-    pub ends: u64,
-    /// Patterns that it began at keywords, of which most come to nothing.
-    pub begun: u64,
-}
-
 /// The number of candidates after which a scan is interrupted and resumed, which bounds memory.
 const CANDIDATES_AT_ONCE: usize = 1 << 16;
 
 /// A compiled set of patterns, shared by all threads.
 pub struct Engine {
     parts: Vec<Part>,
+    beginnings: Vec<Beginnings>,
     patterns: usize,
     widest: usize,
     idle: Mutex<Vec<Session>>,
@@ -50,9 +43,6 @@ struct Part {
     split: usize,
     low: usize,
     high: usize,
-    /// The number of the first keyword that begins patterns, and how many each begins.
-    first_beginning: usize,
-    begun: &'static [u32],
 }
 
 impl Part {
@@ -70,8 +60,8 @@ pub struct SignatureDatabase {
     pub signatures: usize,
     /// The number of encoded keywords.
     pub encoded_keywords: usize,
-    /// For each keyword that begins patterns, how many it begins.
-    pub(super) begun: &'static [u32],
+    /// The keywords that begin patterns; `None` for rules of users.
+    pub(super) beginnings: Option<Beginnings>,
 }
 
 impl SignatureDatabase {
@@ -90,7 +80,7 @@ impl SignatureDatabase {
             widest: patterns.iter().map(Pattern::width).max().unwrap_or(0),
             signatures,
             encoded_keywords: patterns.len().saturating_sub(signatures),
-            begun: &[],
+            beginnings: None,
         })
     }
 }
@@ -99,11 +89,13 @@ impl SignatureDatabase {
 pub struct Session {
     /// One for each part.
     scratches: Vec<Scratch>,
+    /// One for each set of keywords that begin patterns, once they are counted.
+    counting: Vec<Scratch>,
     /// For each pattern, the first and last of the current run of ends; the last is 0 if there is no run.
     runs: Vec<(usize, usize)>,
     hit: Vec<usize>,
-    /// What the scan of the current bytes took so far.
-    effort: Effort,
+    /// The ends of matches in the current bytes so far.
+    ends: u64,
 }
 
 impl Engine {
@@ -114,12 +106,13 @@ impl Engine {
         let all: usize = databases.iter().map(|one| one.signatures).sum();
         let (mut low, mut high, mut widest) = (0, all, 0);
         let mut parts = Vec::with_capacity(databases.len());
+        let beginnings = databases.iter().filter_map(|one| one.beginnings).collect();
         for one in databases {
-            let SignatureDatabase { database, signatures: split, begun, .. } = one;
-            parts.push(Part { database, split, low, high, first_beginning: split + one.encoded_keywords, begun });
+            let SignatureDatabase { database, signatures: split, .. } = one;
+            parts.push(Part { database, split, low, high });
             (low, high, widest) = (low + one.signatures, high + one.encoded_keywords, one.widest.max(widest));
         }
-        Engine { parts, patterns: high, widest, idle: Mutex::default() }
+        Engine { parts, beginnings, patterns: high, widest, idle: Mutex::default() }
     }
 
     /// The indexes of the `patterns` that Hyperscan rejects, according to `cache`; empty if not cached.
@@ -148,7 +141,7 @@ impl Engine {
         let failed = |error: hyperscan::Error| EngineError::Scan(error.to_string());
         let scratch = |part: &Part| part.database.alloc_scratch().map_err(failed);
         let scratches = self.parts.iter().map(scratch).collect::<Result<_, _>>()?;
-        Ok(Session { scratches, runs: vec![(0, 0); self.patterns], hit: Vec::new(), effort: Effort::default() })
+        Ok(Session { scratches, counting: Vec::new(), runs: vec![(0, 0); self.patterns], hit: Vec::new(), ends: 0 })
     }
 
     /// Returns a session to the engine for reuse.
@@ -156,14 +149,27 @@ impl Engine {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
     }
 
-    /// Appends all candidates in `bytes` to `found`, in no particular order.
+    /// Appends all candidates in `bytes` to `found`, in no particular order. Returns the number of ends of matches that
+    /// Hyperscan reported: many are few candidates where one follows the other.
     ///
     /// # Errors
     /// If Hyperscan itself fails.
-    pub fn scan(&self, session: &mut Session, bytes: &[u8], found: &mut Vec<Candidate>) -> Result<Effort, EngineError> {
-        session.effort = Effort::default();
+    pub fn scan(&self, session: &mut Session, bytes: &[u8], found: &mut Vec<Candidate>) -> Result<u64, EngineError> {
+        session.ends = 0;
         (0..self.parts.len()).try_for_each(|part| self.scan_part(part, session, bytes, found))?;
-        Ok(session.effort)
+        Ok(session.ends)
+    }
+
+    /// How many patterns Hyperscan begins in `bytes` at keywords, of which most come to nothing. The same bytes begin
+    /// the same.
+    ///
+    /// # Errors
+    /// If memory runs out, or Hyperscan itself fails.
+    pub fn begun(&self, session: &mut Session, bytes: &[u8]) -> Result<u64, EngineError> {
+        if session.counting.is_empty() {
+            session.counting = self.beginnings.iter().map(|one| one.scratch()).collect::<Result<_, _>>()?;
+        }
+        self.beginnings.iter().zip(&session.counting).map(|(one, scratch)| one.count(bytes, scratch)).sum()
     }
 
     fn scan_part(
@@ -197,18 +203,14 @@ impl Engine {
         Block { bytes: block, base, done }: Block<'_>,
         found: &mut Vec<Candidate>,
     ) -> Result<usize, EngineError> {
-        let Session { scratches, runs, hit, effort } = session;
+        let Session { scratches, runs, hit, ends, .. } = session;
         let (part, scratch) = (&self.parts[part], &scratches[part]);
         let room = found.len() + CANDIDATES_AT_ONCE;
         let mut stopped_at = None;
         let mut last = 0;
         let outcome = part.database.scan(block, scratch, |id: u32, _: u64, end: u64, _: u32| {
             let (id, end) = (id as usize, end as usize);
-            if let Some(begun) = id.checked_sub(part.first_beginning).and_then(|keyword| part.begun.get(keyword)) {
-                effort.begun += u64::from(*begun);
-                return Matching::Continue;
-            }
-            effort.ends += 1;
+            *ends += 1;
             if found.len() + hit.len() >= room && end > last {
                 stopped_at = Some(last);
                 return Matching::Terminate;
