@@ -21,7 +21,7 @@ use super::{Seconds, findings, intern, runs};
 pub use entries::ReportEntry;
 
 /// The most bytes of a report's JSON form that are stored. A larger report is not, and its image stays unknown.
-const MOST_BYTES: usize = 256 << 20;
+const MOST_BYTES: usize = 128 << 20;
 
 /// The bytes from which on a report is not decoded as a whole.
 const WHOLE: u64 = 4 << 20;

@@ -21,9 +21,9 @@ const BUSY: Duration = Duration::from_secs(30);
 const STATEMENTS: usize = 256;
 
 /// The most bytes of a value or a row. The largest that is ever written is the compressed report of an image, whose
-/// JSON form has at most 256 MiB; compression makes what it cannot compress larger by less than 1 MiB. Without a limit,
+/// JSON form has at most 128 MiB; compression makes what it cannot compress larger by less than 1 MiB. Without a limit,
 /// a file that somebody else wrote decides how much memory a value takes.
-const MOST_VALUE: i32 = 257 << 20;
+const MOST_VALUE: i32 = 129 << 20;
 
 /// The most bytes of a text. What is stored as one is a part of a document, which all together have at most as many in
 /// one target.
