@@ -11,8 +11,8 @@ use regex_automata::nfa::thompson::pikevm::{self, PikeVM};
 
 use super::passed::Calls;
 
-/// The most bytes of states that one thread keeps: a hundred expressions of the usual size. Those of the last search are
-/// kept in any case: a text may have thousands of matches of an expression that takes as much.
+/// The most bytes of states that one thread keeps: a hundred expressions of the usual size. Those of the last search
+/// are kept in any case: a text may have thousands of matches of an expression that takes as much.
 const MOST_BYTES: usize = 6 << 20;
 
 /// What searches left behind.
@@ -21,9 +21,10 @@ pub(crate) struct Scratch {
     /// By the numbers of expressions.
     left: HashMap<usize, Left>,
     bytes: usize,
-    /// Of all expressions.
+    /// Of all expressions: it is small.
     backtracking: Option<backtrack::Cache>,
-    simulating: Option<pikevm::Cache>,
+    /// With the number of the expression that searched last.
+    simulating: Option<(usize, pikevm::Cache)>,
     /// The work of the searches since a thread borrowed this; see [`crate::layer_work`].
     pub(super) work: u64,
     /// Whether the key that a reader found at a position is encrypted; `None` if it found none. Rules for keys that are
@@ -75,10 +76,16 @@ impl Scratch {
         cache
     }
 
-    /// Memory for a search by `simulation`.
-    pub(super) fn simulating(&mut self, simulation: &PikeVM) -> &mut pikevm::Cache {
-        let cache = self.simulating.get_or_insert_with(|| simulation.create_cache());
-        cache.reset(simulation);
+    /// Memory for a search by `simulation`, that of the expression `number`. As much as states may take is kept for
+    /// another expression.
+    pub(super) fn simulating(&mut self, number: usize, simulation: &PikeVM) -> &mut pikevm::Cache {
+        let is_usable = |(last, cache): &(usize, pikevm::Cache)| *last == number || cache.memory_usage() <= MOST_BYTES;
+        let left = self.simulating.take().filter(is_usable);
+        let (last, cache) = self.simulating.insert(left.unwrap_or_else(|| (number, simulation.create_cache())));
+        if *last != number {
+            cache.reset(simulation);
+            *last = number;
+        }
         cache
     }
 }
