@@ -15,9 +15,6 @@ use crate::path::{ImagePath, PathKey};
 /// The bytes of an entry of a hash map besides its key and value: control bytes, and the part that is empty.
 const MAP_ENTRY: usize = 16;
 
-/// The bytes that an allocation takes besides its own.
-const ALLOCATION: usize = 16;
-
 /// The bytes of the label or the fingerprint of a secret.
 const SECRET_BYTES: usize = 64;
 
@@ -42,7 +39,7 @@ impl Footprint for ImageGap {
 impl Footprint for LayerFinding {
     fn footprint(&self) -> u64 {
         let place = &self.place;
-        let inside = place.inside.iter().map(|name| size_of::<String>() + name.len()).sum();
+        let inside = place.inside.iter().map(|name| size_of::<String>() + string_bytes(name)).sum();
         let views = place.views.len() * size_of::<String>();
         let binary =
             place.binary.as_ref().map_or(0, |BinaryPlace { section, symbol, .. }| text(section) + text(symbol));
@@ -56,7 +53,7 @@ impl Footprint for LayerFinding {
 
 impl Footprint for DocumentLocation {
     fn footprint(&self) -> u64 {
-        let inside = self.inside.iter().map(|name| size_of::<String>() + name.len()).sum();
+        let inside = self.inside.iter().map(|name| size_of::<String>() + string_bytes(name)).sum();
         let texts = text(&self.document.media_type) + text(&self.document.json_path);
         sum([size_of::<DocumentLocation>(), inside, self.views.len() * size_of::<String>(), texts])
     }
@@ -68,7 +65,7 @@ impl Footprint for Finding {
         let secret = self.secret.as_ref();
         let secret = secret.map_or(0, |secret| secret.masked.len() + secret.value.as_ref().map_or(0, |one| one.len()));
         let place = if let Location::Document(place) = &self.location { place.footprint() } else { 0 };
-        sum([size_of::<Finding>(), self.id.len(), secret + SECRET_BYTES, text(&self.note)]) + place
+        sum([size_of::<Finding>(), string_bytes(&self.id), secret + SECRET_BYTES, text(&self.note)]) + place
     }
 }
 
@@ -95,19 +92,20 @@ impl Footprint for HardLink {
             Origin::Entry(_) => 0,
             Origin::Below(below) => path(below),
         };
-        sum([size_of::<HardLink>(), path(&self.link), origin])
+        sum([element_bytes::<HardLink>(), path(&self.link), origin])
     }
 }
 
 impl Footprint for Symlink {
     fn footprint(&self) -> u64 {
-        sum([size_of::<Symlink>(), path(&self.path), self.target.len()])
+        sum([element_bytes::<Symlink>(), path(&self.path), heap_bytes(self.target.len())])
     }
 }
 
 impl Footprint for Package {
     fn footprint(&self) -> u64 {
-        sum([size_of::<Package>(), self.name.len(), text(&self.version)])
+        let version = self.version.as_ref().map_or(0, |version| string_bytes(version));
+        sum([element_bytes::<Package>(), string_bytes(&self.name), version])
     }
 }
 
@@ -116,7 +114,10 @@ impl Footprint for Owners {
         let key = size_of::<PathKey>() + MAP_ENTRY;
         let npm = self.npm.values().map(|package| key as u64 + package.footprint()).sum::<u64>();
         let os = self.os.iter().map(Footprint::footprint).sum::<u64>();
-        let versions = self.versions.iter().map(|(name, version)| 2 * size_of::<String>() + name.len() + version.len());
+        let versions = self
+            .versions
+            .iter()
+            .map(|(name, version)| 2 * size_of::<String>() + string_bytes(name) + string_bytes(version));
         let (files, sums) = (self.files.len() * Owners::FILE_BYTES, self.sums.len() * Owners::SUM_BYTES);
         npm + os + sum([files, sums, versions.map(|bytes| bytes + MAP_ENTRY).sum()])
     }
@@ -132,7 +133,7 @@ impl Owners {
 impl Footprint for LayerReport {
     fn footprint(&self) -> u64 {
         let touched = self.touched.len() * size_of::<(PathKey, Touch)>();
-        let whiteouts = self.whiteouts.iter().map(|name| size_of::<String>() + name.len()).sum();
+        let whiteouts = self.whiteouts.iter().map(|name| element_bytes::<String>() + heap_bytes(name.len())).sum();
         sum([size_of::<LayerReport>(), touched, whiteouts])
             + all(&self.hard_links)
             + all(&self.symlinks)
@@ -147,16 +148,30 @@ fn all<T: Footprint>(values: &[T]) -> u64 {
 }
 
 fn path(path: &ImagePath) -> usize {
-    path.as_bytes().len()
+    heap_bytes(path.as_bytes().len())
+}
+
+/// The bytes of an element of a vector, which may have room for as many again.
+pub const fn element_bytes<T>() -> usize {
+    2 * size_of::<T>()
+}
+
+/// What `bytes` bytes on the heap take: glibc adds 8, and gives multiples of 16 that are 32 at least.
+pub const fn heap_bytes(bytes: usize) -> usize {
+    match bytes {
+        0 => 0,
+        1..=24 => 32,
+        _ => (bytes + 8).next_multiple_of(16),
+    }
 }
 
 /// The bytes of a short text on the heap, with those that an allocator adds.
 fn string_bytes(text: &str) -> usize {
-    if text.is_empty() { 0 } else { text.len() + ALLOCATION }
+    heap_bytes(text.len())
 }
 
 fn text(text: &Option<String>) -> usize {
-    text.as_ref().map_or(0, String::len)
+    text.as_ref().map_or(0, |text| string_bytes(text))
 }
 
 fn sum<const N: usize>(parts: [usize; N]) -> u64 {

@@ -42,7 +42,7 @@ use crate::layer::read::{Batch, LayerFacts, LayerReader, Work, unreadable};
 use crate::layer::walk::{Overlap, Rest, Segment, Visitor};
 use crate::layer_work::{LayerWork, RECORDED, Reserved, filled, named, too_much_work};
 use crate::masking;
-use crate::memory::{MemoryBudget, MemoryLease};
+use crate::memory::{ExtraMemory, MemoryBudget, MemoryLease};
 use crate::observe::Observer;
 use crate::worker::ScanWorker;
 
@@ -378,8 +378,8 @@ struct LayerVisitor<'d, 'a, 's> {
     /// What entries and package records may take.
     allowance: Allowance<'d>,
     owners: Owners,
-    /// The package record that is being read.
-    record: Option<(Record, Vec<u8>)>,
+    /// The package record that is being read, and its memory.
+    record: Option<(Record, Vec<u8>, ExtraMemory)>,
     /// The current file, if it is an archive or may be one.
     unpacking: Unpacking<'d, 'a, 's>,
     /// The bytes of the current file that were not read yet.
@@ -443,11 +443,14 @@ where
         let file = FileHandle::new(self.sink, path.clone(), number, entry.clone());
         if let Some(record) = Record::at(path) {
             let limit = self.sink.limits.document_bytes;
-            if entry.stored <= limit {
-                self.record = Some((record, Vec::new()));
+            let most = entry.size.min(limit);
+            if let Some(memory) = (entry.stored <= limit).then(|| self.packing.memory.try_grow(most)).flatten() {
+                // Growing step by step, it might take twice its bytes.
+                self.record = Some((record, Vec::with_capacity(most as usize), memory));
             } else {
                 let detail = format!(
-                    "the package record is larger than {limit} bytes, so it was not read and its packages are unknown"
+                    "the package record is larger than {limit} bytes, or takes more memory than the layer may, so it \
+                     was not read and its packages are unknown"
                 );
                 file.gap(&[], Gap::new(GapReason::DocumentTooLarge, detail).sized(entry.stored));
             }
@@ -474,7 +477,7 @@ where
 
     fn hole(&mut self, file: &Self::File, length: u64) {
         const ZEROS: [u8; 4096] = [0; 4096];
-        if let Some((_, bytes)) = &mut self.record {
+        if let Some((_, bytes, _)) = &mut self.record {
             let zeros = self.sink.limits.document_bytes.saturating_sub(bytes.len() as u64).min(length);
             if self.packing.goes_on(filled(zeros)) {
                 bytes.resize(bytes.len() + zeros as usize, 0);
@@ -500,7 +503,7 @@ where
     }
 
     fn bytes(&mut self, file: &Self::File, offset: u64, window: &Bytes<'a>, range: Range<usize>) {
-        if let Some((_, bytes)) = &mut self.record {
+        if let Some((_, bytes, _)) = &mut self.record {
             bytes.extend_from_slice(&window[range.clone()]);
         }
         self.left = self.left.saturating_sub(range.len() as u64);
@@ -512,7 +515,7 @@ where
         // A file of unknown size may be too short to have been decided.
         self.unpacking.bytes(&file, &[], true, self.packing);
         std::mem::replace(&mut self.unpacking, Unpacking::Plain).finish();
-        if let Some((record, bytes)) = self.record.take()
+        if let Some((record, bytes, _memory)) = self.record.take()
             && self.packing.goes_on(bytes.len() as u64 * RECORDED)
         {
             record.read(&bytes, &mut self.owners, &mut self.allowance);

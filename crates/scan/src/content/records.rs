@@ -10,7 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
-use layersift_model::{Checksum, Footprint, ImagePath, LONGEST_NAME, Owners, Package, PathKey, RecordedChecksum};
+use layersift_model::{
+    Checksum, Footprint, ImagePath, LONGEST_NAME, Owners, Package, PathKey, RecordedChecksum, heap_bytes,
+};
 
 use crate::allowance::Allowance;
 
@@ -143,7 +145,8 @@ impl BoundedOwners<'_, '_> {
     }
 
     fn add_version(&mut self, package: &str, version: String) {
-        let bytes = package.len() + version.len() + Owners::FILE_BYTES + 2 * size_of::<String>();
+        let bytes =
+            heap_bytes(package.len()) + heap_bytes(version.len()) + Owners::FILE_BYTES + 2 * size_of::<String>();
         if self.owners.versions.contains_key(package) || self.allowance.take(bytes as u64) {
             self.owners.versions.insert(package.into(), version);
         }

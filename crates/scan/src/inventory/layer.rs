@@ -1,13 +1,12 @@
 //! The packages and the marks of AI that the files of one layer record.
 
-use std::mem::size_of;
 use std::sync::Arc;
 
 use layersift_format::tar::BLOCK;
 use layersift_format::{Blob, Cancellation};
 use layersift_model::{
     AiRecord, Algorithm, Distribution, Footprint, HardLink, ImagePath, LayerReport, Limits, Owners, PackageIdentity,
-    PackageRecord, State,
+    PackageRecord, State, element_bytes, heap_bytes,
 };
 use rayon::ThreadPool;
 
@@ -108,7 +107,7 @@ impl Footprint for LayerPackages {
 /// With the records that it shares with its hard links: what is kept must not depend on which file comes first.
 impl Footprint for PackageFile {
     fn footprint(&self) -> u64 {
-        let file = size_of::<PackageFile>() + self.path.as_bytes().len();
+        let file = element_bytes::<PackageFile>() + heap_bytes(self.path.as_bytes().len());
         file as u64 + self.records.iter().map(Record::footprint).sum::<u64>()
     }
 }

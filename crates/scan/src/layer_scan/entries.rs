@@ -6,6 +6,7 @@ use std::mem::size_of;
 use layersift_format::tar::{Entry, Kind};
 use layersift_model::{
     Footprint, Gap, GapReason, HardLink, ImagePath, LayerFinding, Origin, PathKey, State, Symlink, Touch, Touched,
+    element_bytes, heap_bytes,
 };
 
 use crate::allowance::Allowance;
@@ -15,7 +16,7 @@ use crate::layer_work::LayerWork;
 use layersift_format::symlinks::{RelevantLinks, Symlinks};
 
 /// The bytes of a touched path: in the list of entries, and in the report.
-const TOUCH_BYTES: u64 = (size_of::<(PathKey, Touch, u32)>() + size_of::<(PathKey, Touch)>()) as u64;
+const TOUCH_BYTES: u64 = (element_bytes::<(PathKey, Touch, u32)>() + size_of::<(PathKey, Touch)>()) as u64;
 
 /// The number of touched paths from which on repeated directories are removed now and then.
 const MANY: usize = 1 << 18;
@@ -73,7 +74,9 @@ impl Entries {
         match entry.kind {
             Kind::HardLink => {
                 let target = ImagePath::normalize(&entry.link);
-                let bytes = 2 * (path.as_bytes().len() + target.as_bytes().len()) + size_of::<HardLink>();
+                // The paths move from the list to the report.
+                let paths = heap_bytes(path.as_bytes().len()) + heap_bytes(target.as_bytes().len());
+                let bytes = paths + element_bytes::<HardLink>() + size_of::<HardLink>();
                 if allowance.take(bytes as u64) {
                     self.links.push((number, path.clone(), target));
                 }
@@ -126,7 +129,7 @@ impl Entries {
     }
 
     fn whiteout(&mut self, path: String, allowance: &mut Allowance<'_>) {
-        if allowance.take((size_of::<String>() + path.len()) as u64) {
+        if allowance.take((element_bytes::<String>() + heap_bytes(path.len())) as u64) {
             self.whiteouts.push(path);
         }
     }
