@@ -149,6 +149,15 @@ impl Node {
         if let Node::Array(elements) = self { elements } else { &[] }
     }
 
+    /// The number of values, with those inside.
+    pub fn values(&self) -> usize {
+        1 + match self {
+            Node::Array(elements) => elements.iter().map(Node::values).sum(),
+            Node::Object(members) => members.iter().map(|(_, value)| value.values()).sum(),
+            _ => 0,
+        }
+    }
+
     /// The string, if this is one.
     pub fn as_str(&self) -> Option<&str> {
         if let Node::String(text) = self { Some(text) } else { None }

@@ -31,6 +31,7 @@ mod daemon;
 mod docker_archive;
 pub mod endpoint;
 mod engine_store;
+mod name_list;
 mod oci_layout;
 mod open;
 pub mod registry;

@@ -19,8 +19,12 @@ use crate::cancellation::unread_reason;
 use crate::image_source::{ImageSource, ReferrerList};
 use crate::json::Node;
 
-/// The most bytes of manifests and lists of referrers that are kept.
-const MAX_KEPT_BYTES: usize = 64 << 20;
+/// The most bytes of manifests and lists of referrers that are kept: their strings are kept as well, and those of one
+/// may take a multiple.
+const MAX_KEPT_BYTES: usize = 24 << 20;
+
+/// The most values of the lists of referrers of a target, and of one list. A thousand referrers have some ten thousand.
+const MAX_LISTED_VALUES: usize = 100_000;
 
 /// The most blobs of all referrers of a target.
 const MAX_BLOBS: usize = 10_000;
@@ -32,8 +36,9 @@ const MAX_NAMED: usize = 3;
 const BUNDLE_PREDICATE: &str = "dev.sigstore.bundle.predicateType";
 
 /// Whether a document is an index: it has a list of manifests, which some registries write as `null` if it is empty.
+/// One of more values than a list of referrers may have is none.
 pub fn is_index(bytes: &[u8]) -> bool {
-    Node::parse(bytes).is_ok_and(|node| {
+    Node::parse_within(bytes, MAX_LISTED_VALUES).ok().flatten().is_some_and(|node| {
         let is_list = matches!(node.get("manifests"), Some(Node::Array(_) | Node::Null));
         is_list && node.get("layers").is_none() && node.get("config").is_none()
     })
@@ -41,7 +46,7 @@ pub fn is_index(bytes: &[u8]) -> bool {
 
 /// The manifests that a list of referrers names. `None` if it is not a list.
 pub fn listed_referrers(bytes: &[u8]) -> Option<Vec<Digest>> {
-    let node = Node::parse(bytes).ok()?;
+    let node = Node::parse_within(bytes, MAX_LISTED_VALUES).ok().flatten()?;
     let entries = node.get("manifests")?.elements().iter();
     Some(entries.filter_map(|entry| entry.get("digest")?.as_str()?.parse().ok()).collect())
 }
@@ -54,6 +59,7 @@ pub fn add_referrers(source: &dyn ImageSource, limits: &Limits, images: &mut [Im
         manifests: 0,
         blobs: 0,
         bytes: 0,
+        values: MAX_LISTED_VALUES,
     };
     let mut found: HashMap<Digest, Found> = HashMap::new();
     for image in images {
@@ -109,6 +115,8 @@ struct ReferrerReader<'r> {
     manifests: usize,
     blobs: usize,
     bytes: usize,
+    /// The values that lists may still have.
+    values: usize,
 }
 
 /// The walk over what refers to one manifest.
@@ -210,13 +218,19 @@ impl ReferrerReader<'_> {
         let damaged = |error: &dyn std::fmt::Display| {
             Gap::new(GapReason::DamagedDocument, format!("{error}; what it names was not read")).at(&place)
         };
-        let node = match Node::parse(&bytes) {
-            Ok(node) => node,
+        let node = match Node::parse_within(&bytes, self.values) {
+            Ok(Some(node)) => node,
+            Ok(None) => {
+                let detail = format!("lists of referrers have more than {MAX_LISTED_VALUES} values; this was not read");
+                walk.found.gaps.push(Gap::new(GapReason::TooManyReferrers, detail).at(&place));
+                return Vec::new();
+            }
             Err(error) => {
                 walk.found.gaps.push(damaged(&error));
                 return Vec::new();
             }
         };
+        self.values = self.values.saturating_sub(node.values());
         let entries: Entries = node.strict().unwrap_or_else(|error| {
             walk.found.gaps.push(damaged(&error));
             Entries::default()

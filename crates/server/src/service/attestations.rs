@@ -35,8 +35,9 @@ const MOST: u64 = 10_000;
 /// The longest that a registry may take for one image.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Images that are read at a time, and those of one registry that are read or wait for that.
-const AT_ONCE: usize = 16;
+/// Images that are read at a time, and those of one registry that are read or wait for that. A list of what is attached
+/// to one may take some 10 MB.
+const AT_ONCE: usize = 8;
 const OF_ONE: usize = 32;
 
 /// The most platforms of an index.

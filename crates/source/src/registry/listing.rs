@@ -4,7 +4,7 @@
 //! Some registries send no `Link`: after a full page the next one is then requested with `last`. Others ignore `n` and
 //! `last` and send everything at once, which shows by a page of another size, or by the same page again.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 
 use reqwest::Url;
 use serde::{Deserialize, Deserializer};
@@ -14,6 +14,7 @@ use super::client::Registry;
 use super::error::{EndlessListing, ProtocolError, RegistryError, redacted};
 use super::http::Request;
 use super::reference::{check_repository, check_tag};
+use crate::name_list::NameList;
 use layersift_model::{Digest, ParseError, parse};
 
 /// Names of repositories or tags, one after another. A page is requested when the names of the one before are used up.
@@ -23,7 +24,7 @@ pub struct Names {
     registry: Registry,
     kind: Kind,
     /// Names of the current page that were not taken yet.
-    page: VecDeque<String>,
+    page: NameList,
     /// The page to read next.
     next: Option<Next>,
     /// Why there may be a next page that cannot be requested: the last item.
@@ -54,12 +55,12 @@ enum Next {
 #[derive(serde::Deserialize)]
 struct Page {
     #[serde(default, deserialize_with = "present")]
-    repositories: Option<Option<Vec<String>>>,
+    repositories: Option<Option<NameList>>,
     #[serde(default, deserialize_with = "present")]
-    tags: Option<Option<Vec<String>>>,
+    tags: Option<Option<NameList>>,
 }
 
-fn present<'d, D: Deserializer<'d>>(list: D) -> Result<Option<Option<Vec<String>>>, D::Error> {
+fn present<'d, D: Deserializer<'d>>(list: D) -> Result<Option<Option<NameList>>, D::Error> {
     Option::deserialize(list).map(Some)
 }
 
@@ -73,7 +74,7 @@ impl Names {
     }
 
     fn new(registry: Registry, kind: Kind) -> Names {
-        let (page, next) = (VecDeque::new(), Some(Next::First));
+        let (page, next) = (NameList::default(), Some(Next::First));
         Names { registry, kind, page, next, failure: None, seen: HashSet::new(), previous: None, taken: 0 }
     }
 
@@ -104,8 +105,8 @@ impl Names {
             error: ProtocolError::Listing(ParseError::missing(field)),
         };
         let names = names.ok_or_else(missing)?.unwrap_or_default();
-        let ends = names.first().zip(names.last());
-        let ends = ends.map(|(first, last)| (first.clone(), last.clone(), names.len()));
+        let ends = names.first_left().zip(names.last_name());
+        let ends = ends.map(|(first, last)| (first.to_owned(), last.to_owned(), names.len()));
         if ends.is_some() && ends == self.previous {
             return match next {
                 // The registry ignores `last`, and has sent everything already.
@@ -121,7 +122,7 @@ impl Names {
             (Ok(None), _) => {}
         }
         self.previous = ends;
-        self.page = names.into();
+        self.page = names;
         Ok(())
     }
 
@@ -157,11 +158,11 @@ impl Iterator for Names {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(name) = self.page.pop_front() {
+            if let Some(name) = self.page.next() {
                 self.taken += 1;
                 let most = self.registry.listing_limits().names;
                 if self.taken > most {
-                    (self.page, self.next, self.failure) = (VecDeque::new(), None, None);
+                    (self.page, self.next, self.failure) = (NameList::default(), None, None);
                     let url = self.url(None).map(|url| redacted(&url)).unwrap_or_default();
                     return Some(Err(RegistryError::Endless { url, reason: EndlessListing::Names(most) }));
                 }

@@ -24,9 +24,9 @@ use super::source::RegistrySource;
 /// The media type of a list of referrers.
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// The most pages and bytes of one list.
+/// The most pages and bytes of one list. An entry takes some hundred bytes, and a thousand referrers are read.
 const MAX_PAGES: usize = 1_000;
-const MAX_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 4 << 20;
 
 /// The most tags of a repository that are listed, to know which of them stand for referrers.
 const MAX_TAGS: usize = 20_000;

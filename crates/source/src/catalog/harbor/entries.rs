@@ -21,6 +21,9 @@ use layersift_model::Digest;
 /// Projects whose first repositories are requested at the same time.
 const PROJECTS: usize = 4;
 
+/// The most tags of one image.
+const MOST_TAGS: usize = 10_000;
+
 /// Repositories whose first artifacts are requested at the same time.
 const REPOSITORIES: usize = 8;
 
@@ -188,8 +191,15 @@ impl<'c> Artifacts<'c> {
             }
         };
         // An invalid tag is left out: the image is known by its digest.
-        let tags = artifact.tags.unwrap_or_default().into_iter().map(|tag| tag.name);
-        let tags = tags.filter(|tag| check_tag(tag).is_ok()).collect();
+        let tags = artifact.tags.unwrap_or_default().0;
+        if tags.len() > MOST_TAGS {
+            // Those that are not seen here must not count as gone.
+            self.unseen.push(inside(&place));
+            let (count, repository) = (tags.len(), &place.repository);
+            let note = format!("{repository}@{digest} has {count} tags, of which {MOST_TAGS} were read");
+            self.harbor.shared.coverage().note(note);
+        }
+        let tags = tags.take(MOST_TAGS).filter(|tag| check_tag(tag).is_ok()).collect();
         let entry = self.filter.apply(Entry {
             host: self.harbor.shared.host().clone(),
             project: Some(place.project),

@@ -7,6 +7,8 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, SeqAccess, Vi
 
 use jiff::Timestamp;
 
+use crate::name_list::NameList;
+
 /// A project.
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct Project {
@@ -48,14 +50,40 @@ pub(super) struct Repository {
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct Artifact {
     pub(super) digest: String,
-    pub(super) tags: Option<Vec<Tag>>,
+    pub(super) tags: Option<Tags>,
     pub(super) push_time: Option<String>,
 }
 
-/// A tag of an artifact.
-#[derive(Debug, serde::Deserialize)]
-pub(super) struct Tag {
-    pub(super) name: String,
+/// The names of the tags of an artifact.
+#[derive(Debug, Default)]
+pub(super) struct Tags(pub(super) NameList);
+
+impl<'d> Deserialize<'d> for Tags {
+    fn deserialize<D: Deserializer<'d>>(deserializer: D) -> Result<Tags, D::Error> {
+        deserializer.deserialize_seq(TagNames)
+    }
+}
+
+struct TagNames;
+
+impl<'d> Visitor<'d> for TagNames {
+    type Value = Tags;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of tags")
+    }
+
+    fn visit_seq<A: SeqAccess<'d>>(self, mut list: A) -> Result<Tags, A::Error> {
+        #[derive(serde::Deserialize)]
+        struct Tag {
+            name: String,
+        }
+        let mut tags = Tags::default();
+        while let Some(Tag { name }) = list.next_element()? {
+            tags.0.push(&name);
+        }
+        Ok(tags)
+    }
 }
 
 /// An item of a listing.
