@@ -176,8 +176,7 @@ impl NewBundle {
     fn try_end(&mut self) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         if let Some(own) = &file.own {
-            own.set_len(file.size)?;
-            return own.sync_all();
+            return own.set_len(file.size);
         }
         let Output::Archive(archive, end) = &mut self.output else { return Ok(()) };
         let padded = file.start + BLOCK + file.size.next_multiple_of(BLOCK);
@@ -206,7 +205,7 @@ impl NewBundle {
                 archive.sync_all().map_err(failed)?;
             }
             Output::Directory => {
-                File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(failed)?;
+                sync_directory(&self.path, &self.names).map_err(failed)?;
             }
             Output::Nowhere => {}
         }
@@ -238,6 +237,19 @@ impl Drop for NewBundle {
             }
         }
     }
+}
+
+/// Waits until the files `names` in a directory are on disk, and the directory itself. One call for all of them: a
+/// bundle may have thousands of files, and waiting for each takes far longer than writing it.
+#[cfg(target_os = "linux")]
+fn sync_directory(path: &Path, _names: &[String]) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(path)?)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync_directory(path: &Path, names: &[String]) -> io::Result<()> {
+    names.iter().try_for_each(|name| File::open(path.join(name))?.sync_all())?;
+    File::open(path)?.sync_all()
 }
 
 fn new_file(path: &Path) -> io::Result<File> {
