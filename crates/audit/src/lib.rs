@@ -7,6 +7,7 @@
 //!
 //! [`AuditLog::append`] returns after the entry is on disk. It blocks, and so does all of this crate.
 
+mod answer;
 mod checkpoint;
 mod entry;
 mod error;

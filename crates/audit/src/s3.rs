@@ -4,7 +4,6 @@
 //! Buckets are part of the path, which every such storage understands. The bucket has to be made with object lock.
 
 use std::fmt;
-use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,17 +11,18 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use reqwest::StatusCode;
-use reqwest::blocking::{Client, Response};
+use reqwest::blocking::Client;
 use reqwest::redirect::Policy;
 use rustls::ClientConfig;
 use rustls_platform_verifier::BuilderVerifierExt;
 
+use crate::answer::Answer;
 use crate::sigv4::{Request, Signer, amz_date, encode, hex};
 use crate::sink::{Sink, SinkError};
 use crate::tree::hash;
 
-/// How much of an answer is quoted.
-const MOST_QUOTED: usize = 300;
+/// How long a request and all of its answer may take.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Where copies go, and as whom.
 #[derive(Clone)]
@@ -89,6 +89,8 @@ pub struct S3Sink {
     host: String,
     /// `https://host/bucket`, of which the path is encoded.
     base: String,
+    /// How long a request and all of its answer may take.
+    timeout: Duration,
 }
 
 impl S3Sink {
@@ -97,8 +99,13 @@ impl S3Sink {
     /// # Errors
     /// For settings that cannot be used.
     pub fn new(options: S3Options) -> Result<S3Sink, SinkError> {
-        let client = client(Policy::none(), Duration::from_secs(120))?;
-        S3Sink::with_client(options, client)
+        S3Sink::within(TIMEOUT, options)
+    }
+
+    /// The same, where each request and all of its answer may take `timeout`.
+    pub(crate) fn within(timeout: Duration, options: S3Options) -> Result<S3Sink, SinkError> {
+        let client = client(Policy::none(), timeout)?;
+        Ok(S3Sink { timeout, ..S3Sink::with_client(options, client)? })
     }
 
     /// Copies into a bucket with a client of the caller's, for certificate authorities or proxies of their own. It must
@@ -116,7 +123,7 @@ impl S3Sink {
             return Err(SinkError::Settings(format!("`{}` is not the name of a bucket", options.bucket)));
         }
         let (host, base) = (host.to_ascii_lowercase(), endpoint.to_string());
-        Ok(S3Sink { options, client, host, base })
+        Ok(S3Sink { options, client, host, base, timeout: TIMEOUT })
     }
 
     /// An object of at most `most` bytes.
@@ -124,14 +131,14 @@ impl S3Sink {
     /// # Errors
     /// If it is not there, or larger.
     pub(crate) fn get(&self, name: &str, most: u64) -> Result<Vec<u8>, SinkError> {
-        let response = self.send("GET", name, &[], &[])?;
-        if response.status() != StatusCode::OK {
-            return Err(self.refused(response));
+        let answer = self.send("GET", name, &[], &[])?;
+        if answer.status() != StatusCode::OK {
+            return Err(self.refused(answer));
         }
-        small(response, most, &self.place())
+        answer.small(most, &self.place())
     }
 
-    fn send(&self, method: &str, name: &str, body: &[u8], more: &[(&str, String)]) -> Result<Response, SinkError> {
+    fn send(&self, method: &str, name: &str, body: &[u8], more: &[(&str, String)]) -> Result<Answer, SinkError> {
         let at = Timestamp::now();
         let path = encode(&format!("/{}/{}{name}", self.options.bucket, self.options.prefix));
         let body_hash = hex(&hash(&[body]));
@@ -154,28 +161,26 @@ impl S3Sink {
         for (name, value) in headers.into_iter().filter(|(name, _)| *name != "host") {
             request = request.header(name, value);
         }
-        let sent = request.header("authorization", authorization).send();
+        let sent = Answer::to(|| request.header("authorization", authorization).send(), self.timeout);
         sent.map_err(|error| SinkError::Unreachable { place: self.place(), source: Box::new(error.without_url()) })
     }
 
-    fn refused(&self, response: Response) -> SinkError {
-        let status = response.status().as_u16();
-        let answer: String = response.text().unwrap_or_default().chars().take(MOST_QUOTED).collect();
-        SinkError::Refused { place: self.place(), status, answer }
+    fn refused(&self, answer: Answer) -> SinkError {
+        let status = answer.status().as_u16();
+        let S3Options { access_key, secret_key, session_token, .. } = &self.options;
+        // A server may repeat what it was sent, or worse, and this is logged.
+        let secrets = [access_key, secret_key, session_token.as_deref().unwrap_or_default()];
+        SinkError::Refused { place: self.place(), status, answer: answer.quoted(&secrets) }
     }
 
     /// Whether the object is `bytes`, where the storage keeps no checksums.
     fn is_same(&self, name: &str, bytes: &[u8]) -> Result<bool, SinkError> {
-        let response = self.send("GET", name, &[], &[])?;
-        if response.status() != StatusCode::OK {
-            return Err(self.refused(response));
+        let answer = self.send("GET", name, &[], &[])?;
+        if answer.status() != StatusCode::OK {
+            return Err(self.refused(answer));
         }
-        let found = response.bytes();
-        let failed = |error: reqwest::Error| SinkError::Unreachable {
-            place: self.place(),
-            source: Box::new(error.without_url()),
-        };
-        Ok(found.map_err(failed)? == bytes)
+        // One more byte tells that it is longer.
+        Ok(answer.up_to(bytes.len() as u64 + 1, &self.place())? == bytes)
     }
 }
 
@@ -185,15 +190,14 @@ impl Sink for S3Sink {
     }
 
     fn has(&mut self, name: &str, bytes: &[u8]) -> Result<bool, SinkError> {
-        let response = self.send("HEAD", name, &[], &[("x-amz-checksum-mode", "ENABLED".into())])?;
-        match response.status() {
+        let answer = self.send("HEAD", name, &[], &[("x-amz-checksum-mode", "ENABLED".into())])?;
+        match answer.status() {
             StatusCode::NOT_FOUND => return Ok(false),
             StatusCode::OK => {}
-            _ => return Err(self.refused(response)),
+            _ => return Err(self.refused(answer)),
         }
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let length = header("content-length").and_then(|length| length.parse::<usize>().ok());
-        let is_same = match header("x-amz-checksum-sha256") {
+        let length = answer.header("content-length").and_then(|length| length.parse::<usize>().ok());
+        let is_same = match answer.header("x-amz-checksum-sha256") {
             Some(checksum) => checksum == checksum_of(bytes),
             None => length.is_none_or(|length| length == bytes.len()) && self.is_same(name, bytes)?,
         };
@@ -210,8 +214,8 @@ impl Sink for S3Sink {
             ("x-amz-object-lock-mode", "COMPLIANCE".into()),
             ("x-amz-object-lock-retain-until-date", until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
         ];
-        let response = self.send("PUT", name, bytes, &headers)?;
-        if response.status().is_success() { Ok(()) } else { Err(self.refused(response)) }
+        let answer = self.send("PUT", name, bytes, &headers)?;
+        if answer.status().is_success() { Ok(()) } else { Err(self.refused(answer)) }
     }
 }
 
@@ -231,17 +235,6 @@ pub(crate) fn client(redirects: Policy, timeout: Duration) -> Result<Client, Sin
         .timeout(timeout)
         .user_agent(concat!("layersift/", env!("CARGO_PKG_VERSION")));
     builder.build().map_err(|error| unusable(&error))
-}
-
-/// The body of an answer, if it has at most `most` bytes.
-pub(crate) fn small(response: Response, most: u64, place: &str) -> Result<Vec<u8>, SinkError> {
-    let mut bytes = Vec::new();
-    let read = response.take(most + 1).read_to_end(&mut bytes);
-    read.map_err(|error| SinkError::Unreachable { place: place.into(), source: Box::new(error) })?;
-    if bytes.len() as u64 > most {
-        return Err(SinkError::Settings(format!("what {place} sent is longer than {most} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// In the form of the header `x-amz-checksum-sha256`.

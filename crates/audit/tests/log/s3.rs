@@ -1,5 +1,10 @@
 //! Copies in a bucket with object lock, in a server that stands in for S3.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use layersift_audit::{S3Options, S3Sink, Sink, SinkError, fetch};
@@ -18,6 +23,65 @@ fn sink(endpoint: &str, secret_key: &str) -> S3Sink {
         retain: Duration::from_secs(24 * 3600),
     })
     .unwrap()
+}
+
+/// More than any sink may read of an answer, and than a connection holds.
+const ENDLESS: usize = 64 << 20;
+
+/// A stand-in that answers each request with `head`, and `body` again and again until nobody reads it any more: its
+/// URL, and how many bytes it could send.
+fn endless(head: &'static str, body: &str) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (sent, body) = (Arc::new(AtomicUsize::new(0)), body.repeat(1024));
+    let count = Arc::clone(&sent);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 16 << 10];
+            let length = stream.read(&mut request).unwrap();
+            let mut written = stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes());
+            let is_head = request[..length].starts_with(b"HEAD");
+            while !is_head && written.is_ok() && count.load(Ordering::Relaxed) < ENDLESS {
+                written = stream.write_all(body.as_bytes());
+                count.fetch_add(body.len(), Ordering::Relaxed);
+            }
+        }
+    });
+    (url, sent)
+}
+
+#[test]
+fn an_answer_without_end_is_not_read_to_the_end() {
+    let (url, sent) = endless("HTTP/1.1 403 Forbidden", "<Error>AccessDenied</Error>");
+    let refused = sink(&url, "testing").put("key.pub", b"x").unwrap_err();
+    assert!(matches!(&refused, SinkError::Refused { status: 403, answer, .. } if answer.chars().count() == 300));
+    assert!(sent.load(Ordering::Relaxed) < ENDLESS, "an error");
+    // Without a checksum or a length, the object itself is read.
+    let (url, sent) = endless("HTTP/1.1 200 OK", "another object, ");
+    assert!(matches!(sink(&url, "testing").has("key.pub", b"x"), Err(SinkError::Differs { .. })));
+    assert!(sent.load(Ordering::Relaxed) < ENDLESS, "an object");
+}
+
+#[test]
+fn what_a_server_says_is_quoted_without_the_credentials() {
+    let (id, secret, token) = ("AKIDMADEUPEXAMPLE", "wJalr/Made+UpSecretKeyEXAMPLE", "FwoGZXIvMadeUpSession/Token==");
+    let (url, _) = endless("HTTP/1.1 403 Forbidden", &format!("<Error>{id} {secret} {token}</Error>"));
+    let options = S3Options {
+        endpoint: url,
+        region: "us-east-1".into(),
+        bucket: "audit".into(),
+        prefix: String::new(),
+        access_key: id.into(),
+        secret_key: secret.into(),
+        session_token: Some(token.into()),
+        retain: Duration::from_secs(1),
+    };
+    let refused = S3Sink::new(options).unwrap().put("key.pub", b"x").unwrap_err().to_string();
+    assert!(refused.contains("answered 403: <Error>**** **** ****</Error>"), "{refused}");
+    for value in [id, secret, token] {
+        assert!(!refused.contains(value), "{refused}");
+    }
 }
 
 /// `docs/audit.md` says how to start the server and make the bucket.
