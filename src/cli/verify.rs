@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 use super::args::{PolicyArgs, RegistryArgs, TimeoutArgs};
 use super::attest::keys::public_key;
 use super::attest::repository::{PlatformManifest, RegistryImage};
+use super::deadline::Deadline;
 use super::formats::{OutputArgs, TextOrJson};
 use super::{context, output, values};
 use crate::cli::input_file;
 use layersift_attest::registry::collect;
 use layersift_attest::timestamp::Authorities;
 use layersift_attest::{Accepted, Demands, Evidence, JudgementDemand, Verification, verify};
-use layersift_format::Cancellation;
 use layersift_format::platform::{Choice, Platform};
 use layersift_model::{Digest, Verdict};
 use layersift_report::clean;
@@ -81,6 +81,8 @@ pub(crate) struct VerifyArgs {
 
 /// Decides about the image and its platforms. The exit status is the worst verdict.
 pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    // Files may be pipes, and what the registry leaves of the time is for the output.
+    let deadline = args.timeout.begin();
     let demands = demands(args)?;
     let now = Timestamp::now();
     let mut decided: Vec<(Digest, Verification)> = Vec::new();
@@ -95,7 +97,7 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         text.lines().filter(|line| !line.is_empty()).for_each(|line| evidence.add_bundle(line.as_bytes()));
         decide(subject, &evidence);
     } else {
-        let image = open(args)?;
+        let image = open(args, deadline)?;
         for subject in subjects(&image, args.platform.as_ref())? {
             let evidence = collect(&image.repository, &subject)?;
             decide(subject, &evidence);
@@ -113,8 +115,8 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(verdict.exit_code()))
 }
 
-fn open(args: &VerifyArgs) -> anyhow::Result<RegistryImage> {
-    let cancellation = args.timeout.timeout.map_or_else(Cancellation::never, Cancellation::with_deadline);
+fn open(args: &VerifyArgs, deadline: Deadline) -> anyhow::Result<RegistryImage> {
+    let cancellation = deadline.cancellation();
     let target = Target::parse(&args.image)?;
     let options = context::registry_options(&args.registry, &cancellation)?;
     let image = RegistryImage::open(&target, options, &cancellation)?;

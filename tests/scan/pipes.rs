@@ -21,6 +21,14 @@ fn with_a_pipe() -> (TempDir, PathBuf, PathBuf) {
     (folder, image, pipe)
 }
 
+/// A key to verify with, beside `image`.
+fn public_key(image: &Path) -> String {
+    let (name, password) = (image.with_file_name("attest"), image.with_file_name("password"));
+    fs::write(&password, "made-up").unwrap();
+    layersift(&["generate-key", text(&name), "--password-file", text(&password)]).expect(0);
+    format!("{}.pub", name.display())
+}
+
 #[test]
 fn a_pipe_that_nobody_writes_to_is_waited_for_as_long_as_the_command_may_take() {
     let (_folder, image, pipe) = with_a_pipe();
@@ -34,6 +42,21 @@ fn a_pipe_that_nobody_writes_to_is_waited_for_as_long_as_the_command_may_take() 
     assert!(layersift(&attest).expect(3).stderr.contains("deadline exceeded"));
     let gone = ["verify-gone", "--wait", "1s", "--changes", text(&pipe)];
     assert!(layersift(&gone).expect(3).stderr.contains("deadline exceeded"));
+    // Where the registry is asked, nothing listens.
+    let verify = ["verify", "docker://127.0.0.1:1/x:1", "--plain-http", "--anonymous", "--timeout", "1s"];
+    let public = public_key(&image);
+    for flags in [
+        &["--key", text(&pipe)][..],
+        &["--key", &public, "--policy", text(&pipe)],
+        &["--key", &public, "--baseline", text(&pipe)],
+        &["--key", &public, "--timestamp-authorities", text(&pipe)],
+    ] {
+        let run = layersift(&[&verify[..], flags].concat()).expect(3);
+        assert!(run.stderr.contains("deadline exceeded"), "{flags:?}: {}", run.stderr);
+    }
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let bundle = ["verify", &digest, "--timeout", "1s", "--key", &public, "--bundle", text(&pipe)];
+    assert!(layersift(&bundle).expect(3).stderr.contains("deadline exceeded"));
     let store = image.with_file_name("s.db");
     let list = ["sweep", "list", text(&pipe), "--max-time", "1s", "--store", text(&store)];
     assert!(layersift(&list).expect(3).stderr.contains("deadline exceeded"));
@@ -43,6 +66,12 @@ fn a_pipe_that_nobody_writes_to_is_waited_for_as_long_as_the_command_may_take() 
 fn a_pipe_that_nobody_reads_is_an_error_at_the_end_of_the_time() {
     let (_folder, image, pipe) = with_a_pipe();
     let run = layersift(&["scan", text(&image), "-q", "--timeout", "1s", "-o", text(&pipe)]).expect(3);
+    assert!(run.stderr.contains(&format!("cannot write {}", pipe.display())), "{}", run.stderr);
+    let (public, bundle) = (public_key(&image), image.with_file_name("bundle"));
+    fs::write(&bundle, "").unwrap();
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let verify = ["verify", &digest, "--timeout", "1s", "--key", &public, "--bundle", text(&bundle), "-o", text(&pipe)];
+    let run = layersift(&verify).expect(3);
     assert!(run.stderr.contains(&format!("cannot write {}", pipe.display())), "{}", run.stderr);
 }
 

@@ -216,6 +216,10 @@ fn the_findings_of_a_second_adapter_stay() {
     let _running = start(&site, &harbor, &required);
     let (status, ..) = scan("team/clean", &clean);
     assert!(status == Status::Error && harbor.log(&clean).unwrap().contains("no database"), "{:?}", harbor.log(&clean));
+    trivy.state().fails = Some(format!("running trivy wrapper: {SECRET} was refused"));
+    let (status, ..) = scan("team/clean", &clean);
+    let log = harbor.log(&clean).unwrap();
+    assert!(status == Status::Error && log.contains("was refused") && !log.contains(SECRET), "{log}");
 }
 
 /// Waits until the second adapter has said what it is, and what it makes is announced.

@@ -120,7 +120,7 @@ impl<'d> Driver<'d> {
     fn keep_metadata(&self, second: &SecondScanner) {
         let mut is_out = false;
         loop {
-            match second.ask_metadata() {
+            match second.ask_metadata(&|text| self.steps.analyzer.mask_name(text)) {
                 Ok(()) => is_out = false,
                 Err(none) if !is_out => {
                     is_out = true;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::logins::TaskLogin;
 use super::tasks::TaskRequest;
-use crate::admission::tidy;
+use crate::admission::{beginning, tidy};
 use crate::harbor::merge::{self, Missing};
 use crate::harbor::metadata::{self, Metadata};
 use crate::harbor::scan_request::Wanted;
@@ -29,8 +29,10 @@ const SMALL: u64 = 256 << 10;
 /// Bytes of its id for a scan.
 const MOST_ID: usize = 256;
 
-/// Bytes of the text of an error.
+/// Bytes of the text of an error, and of that from which secrets are removed first: one that was cut off before could
+/// not be told any more.
 const MOST_TEXT: usize = 500;
+const MOST_MASKED: usize = 64 << 10;
 
 /// Seconds until it is asked again, where it does not say so, and at most.
 const PAUSE: i64 = 2;
@@ -47,6 +49,9 @@ pub(crate) struct SecondScanner {
     out_until: Mutex<Option<Instant>>,
     ending: Cancellation,
 }
+
+/// Removes secrets from what it says, which may repeat a request or quote an image.
+pub(crate) type Mask<'m> = &'m dyn Fn(&str) -> String;
 
 /// Why there is no report of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +75,11 @@ impl NoReport {
         NoReport { why, text: tidy(text.as_ref(), MOST_TEXT) }
     }
 
+    /// The same with what the scanner says, without the secrets in it.
+    fn said(why: Missing, text: &str, mask: Mask<'_>) -> NoReport {
+        NoReport::new(why, mask(beginning(text, MOST_MASKED)))
+    }
+
     /// Whether the scanner may be in reach again a moment later.
     pub(crate) fn is_temporary(&self) -> bool {
         self.why == Missing::Unreachable
@@ -88,14 +98,14 @@ impl SecondScanner {
     }
 
     /// Asks what it is. If it does not say so, what it said before holds.
-    pub(crate) fn ask_metadata(&self) -> Result<(), NoReport> {
+    pub(crate) fn ask_metadata(&self, mask: Mask<'_>) -> Result<(), NoReport> {
         let headers = vec![("Accept", METADATA.into())];
         let answer = self.send("/api/v1/metadata".into(), headers, None, SMALL, CALL)?;
         if answer.status != 200 {
-            return Err(refused(&answer));
+            return Err(refused(&answer, mask));
         }
-        let said =
-            metadata::read(&answer.body).map_err(|error| NoReport::new(Missing::Unreadable, error.to_string()))?;
+        let said = metadata::read(&answer.body)
+            .map_err(|error| NoReport::said(Missing::Unreadable, &error.to_string(), mask))?;
         *self.metadata.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(said));
         Ok(())
     }
@@ -103,14 +113,14 @@ impl SecondScanner {
     /// Whether it makes bills of materials. It is asked if it has not said what it is.
     pub(crate) fn makes_sboms(&self) -> bool {
         if self.metadata().is_none() {
-            // If it cannot be asked, it says nothing.
-            let _ = self.ask_metadata();
+            // If it cannot be asked, it says nothing; neither does this, so that there is nothing to mask.
+            let _ = self.ask_metadata(&|_| String::new());
         }
         self.metadata().is_some_and(|metadata| metadata.makes_sboms())
     }
 
     /// Hands in a scan, with the login that Harbor has sent for it: the id.
-    pub(crate) fn begin(&self, request: &TaskRequest, login: &TaskLogin) -> Result<String, NoReport> {
+    pub(crate) fn begin(&self, request: &TaskRequest, login: &TaskLogin, mask: Mask<'_>) -> Result<String, NoReport> {
         let body = json!({
             "registry": {"url": login.url, "authorization": login.authorization},
             "artifact": request.artifact,
@@ -119,7 +129,7 @@ impl SecondScanner {
         let headers = vec![("Content-Type", SCAN_REQUEST.into())];
         let answer = self.send("/api/v1/scan".into(), headers, Some(body.to_string().into_bytes()), SMALL, CALL)?;
         if answer.status != 202 {
-            return Err(refused(&answer));
+            return Err(refused(&answer, mask));
         }
         let answer: Value = parse::json(&answer.body).unwrap_or_default();
         let is_plain = |id: &&str| {
@@ -131,7 +141,7 @@ impl SecondScanner {
     }
 
     /// Asks for the report of a scan.
-    pub(crate) fn poll(&self, id: &str, wanted: &Wanted) -> Result<Polled, NoReport> {
+    pub(crate) fn poll(&self, id: &str, wanted: &Wanted, mask: Mask<'_>) -> Result<Polled, NoReport> {
         let (accept, query) = match wanted {
             Wanted::Vulnerabilities => (VULNERABILITIES, String::new()),
             Wanted::Sbom(media_types) => {
@@ -149,7 +159,7 @@ impl SecondScanner {
             }
             404 => Ok(Polled::Unknown),
             _ => {
-                let none = refused(&answer);
+                let none = refused(&answer, mask);
                 let why = if none.is_temporary() { none.why } else { Missing::Failed };
                 Err(NoReport { why, ..none })
             }
@@ -197,11 +207,11 @@ fn capability(wanted: &Wanted) -> Value {
 }
 
 /// What another status than the expected one says.
-fn refused(answer: &EndpointAnswer) -> NoReport {
+fn refused(answer: &EndpointAnswer, mask: Mask<'_>) -> NoReport {
     let body: Value = parse::json(&answer.body).unwrap_or_default();
     let why = if matches!(answer.status, 429 | 502..=504) { Missing::Unreachable } else { Missing::Refused };
     match body["error"]["message"].as_str() {
-        Some(message) => NoReport::new(why, format!("{message} (status {})", answer.status)),
+        Some(message) => NoReport::said(why, &format!("{message} (status {})", answer.status), mask),
         None => NoReport::new(why, format!("status {}", answer.status)),
     }
 }
@@ -213,4 +223,21 @@ fn encoded(text: &str) -> String {
         byte => format!("%{byte:02X}"),
     };
     text.bytes().map(encode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_removed_before_the_text_is_cut() {
+        let token = ["glpat-", "Zk7Qm2Xr9Tb4Wn6Ve001"].concat();
+        let mask = |text: &str| text.replace(&token, "****");
+        let text = format!("{}{token}", "x".repeat(MOST_TEXT - 10));
+        let expected = format!("{}****", "x".repeat(MOST_TEXT - 10));
+        assert_eq!(NoReport::said(Missing::Failed, &text, &mask).text, expected);
+        let body = json!({"error": {"message": format!("cannot pull with {token}")}}).to_string().into_bytes();
+        let answer = EndpointAnswer { status: 500, headers: Default::default(), body };
+        assert_eq!(refused(&answer, &mask).text, "cannot pull with **** (status 500)");
+    }
 }

@@ -296,7 +296,7 @@ impl Current<'_> {
     }
 
     fn poll(&mut self, scanner: &SecondScanner, id: &str) -> Result<Polled, NoReport> {
-        let polled = scanner.poll(id, &self.request.wanted).map_err(|none| self.masked(none))?;
+        let polled = scanner.poll(id, &self.request.wanted, &|text| self.masked(text))?;
         if matches!(polled, Polled::Unknown) {
             if self.progress.was_forgotten {
                 return Err(NoReport::new(Missing::Failed, "it does not know the scan that it has taken"));
@@ -309,7 +309,7 @@ impl Current<'_> {
     /// Hands the scan in at a second scanner.
     fn begin(&mut self, scanner: &SecondScanner) -> Result<(), NoReport> {
         let begun = match self.login() {
-            Some(login) => scanner.begin(&self.request, &login).map_err(|none| self.masked(none)),
+            Some(login) => scanner.begin(&self.request, &login, &|text| self.masked(text)),
             None => Err(NoReport::new(Missing::Refused, "the login of the scan was sealed with another key")),
         };
         match begun {
@@ -330,10 +330,9 @@ impl Current<'_> {
         TaskLogin::open(&self.steps.adapter.key, &self.task.id, self.task.sealed.as_ref()?)
     }
 
-    /// An answer may repeat the request, with the login in it.
-    fn masked(&self, none: NoReport) -> NoReport {
-        let text = self.masked_text(none.text);
-        NoReport { text, ..none }
+    /// What a second scanner says: it may repeat the request, with the login in it, or quote what it found.
+    fn masked(&self, text: &str) -> String {
+        self.steps.analyzer.mask_name(&self.masked_text(text.into()))
     }
 
     pub(super) fn masked_text(&self, text: String) -> String {
