@@ -59,7 +59,7 @@ fn a_store_is_shared_by_threads(fresh: &Fresh) {
 #[test]
 fn a_value_that_no_store_writes_is_refused() {
     for (column, value, most) in [
-        ("image_reports SET report", "zeroblob(900000000)", "257 MiB"),
+        ("image_reports SET report", "zeroblob(900000000)", "129 MiB"),
         ("rules SET title", "hex(zeroblob(40000000))", "64 MiB"),
     ] {
         let fresh = Fresh::sqlite();
