@@ -36,11 +36,13 @@ const MAX_NAMED: usize = 3;
 const BUNDLE_PREDICATE: &str = "dev.sigstore.bundle.predicateType";
 
 /// Whether a document is an index: it has a list of manifests, which some registries write as `null` if it is empty.
-/// One of more values than a list of referrers may have is none.
+/// One of more values than lists may have counts as one: that it was not read is then a gap.
 pub fn is_index(bytes: &[u8]) -> bool {
-    Node::parse_within(bytes, MAX_LISTED_VALUES).ok().flatten().is_some_and(|node| {
-        let is_list = matches!(node.get("manifests"), Some(Node::Array(_) | Node::Null));
-        is_list && node.get("layers").is_none() && node.get("config").is_none()
+    Node::parse_within(bytes, MAX_LISTED_VALUES).is_ok_and(|node| {
+        node.is_none_or(|node| {
+            let is_list = matches!(node.get("manifests"), Some(Node::Array(_) | Node::Null));
+            is_list && node.get("layers").is_none() && node.get("config").is_none()
+        })
     })
 }
 

@@ -318,3 +318,12 @@ fn an_index_is_told_by_its_list() {
         assert_eq!(is_index(text.as_bytes()), expected, "{text}");
     }
 }
+
+#[test]
+fn a_list_that_is_too_large_to_be_read_is_not_taken_for_something_else() {
+    let list = |count: usize| format!(r#"{{"manifests":[{}{{}}]}}"#, "{},".repeat(count));
+    assert!(is_index(list(10).as_bytes()) && listed_referrers(list(10).as_bytes()).is_some());
+    assert!(is_index(list(MAX_LISTED_VALUES).as_bytes()));
+    assert!(listed_referrers(list(MAX_LISTED_VALUES).as_bytes()).is_none());
+    assert!(!is_index(br#"{"layers":[]}"#) && !is_index(b"no JSON"));
+}
