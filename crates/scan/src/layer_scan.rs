@@ -332,12 +332,14 @@ impl<'s> PermittedScan<'_, 's> {
 /// Scans a window, and returns the work that it took.
 fn scan_batch<'a, 's>(sink: &'s FindingSink<'s>, batch: Batch<'a, FileHandle<'a, 's>>, counts_begun: bool) -> u64 {
     let mut worker = sink.rules.worker().map_err(|error| sink.engine_gap(&error)).ok();
+    if let Some(worker) = &mut worker {
+        worker.count_begun(counts_begun);
+    }
     let mut matches = Matches::default();
     let bytes = batch.segments.iter().map(|segment| segment.range.len()).sum();
     let (rounds, _effort) = (WindowRounds::begin(bytes), WindowEffort::begin(bytes));
     for segment in batch.segments {
         if let Some(worker) = &mut worker {
-            worker.count_begun(counts_begun);
             scan_segment(sink, worker, &batch.window, &segment, &mut matches);
         }
         segment.file.release();

@@ -73,7 +73,7 @@ pub(crate) const DIRECTORY: u64 = 600;
 const PACKAGES: u64 = 4;
 
 /// How many bytes for each byte of the blob are scanned without counting what the engine begins in them, which takes a
-/// tenth of a scan. At the most that adds a third to what a layer may cost, and few layers have more bytes.
+/// tenth of a scan. At the most that adds a quarter to what a layer may cost, and few layers have more bytes.
 const UNCOUNTED_PER_BYTE: u64 = 4;
 
 /// The most that counts for a byte of a window.

@@ -1,10 +1,11 @@
 //! Many names in little memory: a page of a listing may have a million, and several pages are read at a time.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
-/// A list of names, which is read from JSON without a string for each.
+/// A list of names, which keeps no string for each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NameList {
     /// All names, one after the other, and how long each is.
@@ -33,8 +34,15 @@ impl NameList {
         self.text.get(self.text.len() - length..)
     }
 
+    /// Reads the names of a list of `T`, of which one is kept at a time.
+    pub(crate) fn read<'d, T: Deserialize<'d> + AsRef<str>, D: Deserializer<'d>>(
+        list: D,
+    ) -> Result<NameList, D::Error> {
+        list.deserialize_seq(Names(PhantomData::<T>))
+    }
+
     /// Adds a name. Of one that is longer than any valid one, only so much is kept that it stays invalid.
-    pub(crate) fn push(&mut self, name: &str) {
+    fn push(&mut self, name: &str) {
         let most = name.len().min(usize::from(u16::MAX));
         let end = (0..=most).rev().find(|end| name.is_char_boundary(*end)).unwrap_or_default();
         let name = &name[..end];
@@ -54,15 +62,16 @@ impl Iterator for NameList {
     }
 }
 
-impl<'d> serde::Deserialize<'d> for NameList {
+impl<'d> Deserialize<'d> for NameList {
     fn deserialize<D: Deserializer<'d>>(deserializer: D) -> Result<NameList, D::Error> {
-        deserializer.deserialize_seq(Names)
+        NameList::read::<String, D>(deserializer)
     }
 }
 
-struct Names;
+/// Reads what has a name, one after the other.
+struct Names<T>(PhantomData<T>);
 
-impl<'d> Visitor<'d> for Names {
+impl<'d, T: Deserialize<'d> + AsRef<str>> Visitor<'d> for Names<T> {
     type Value = NameList;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -71,34 +80,12 @@ impl<'d> Visitor<'d> for Names {
 
     fn visit_seq<A: SeqAccess<'d>>(self, mut names: A) -> Result<NameList, A::Error> {
         let mut list = NameList::default();
-        while names.next_element_seed(Name(&mut list))?.is_some() {}
+        while let Some(named) = names.next_element::<T>()? {
+            list.push(named.as_ref());
+        }
         list.text.shrink_to_fit();
         list.lengths.shrink_to_fit();
         Ok(list)
-    }
-}
-
-/// Reads one name to the end of a list.
-struct Name<'l>(&'l mut NameList);
-
-impl<'d> DeserializeSeed<'d> for Name<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'d>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Name<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<(), E> {
-        self.0.push(name);
-        Ok(())
     }
 }
 

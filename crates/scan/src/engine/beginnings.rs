@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use hyperscan::BlockDatabase;
 use hyperscan::prelude::*;
 
-use super::built_in::{BUILT_IN, SETS, loaded_from};
+use super::built_in::{BUILT_IN, SETS};
 use super::error::EngineError;
 
 /// The databases of keywords, by the number of their set of rules. Most scans need none.
@@ -49,10 +49,8 @@ impl Beginnings {
     }
 
     fn database(self) -> Result<&'static BlockDatabase, EngineError> {
-        let loaded = LOADED[self.set].get_or_init(|| {
-            let set = &BUILT_IN[self.set];
-            loaded_from(set.beginnings, set.mask)
-        });
+        let set = &BUILT_IN[self.set];
+        let loaded = LOADED[self.set].get_or_init(|| set.load(set.beginnings));
         loaded.as_deref().ok_or_else(|| EngineError::Scan("the keywords of the built-in rules cannot be loaded".into()))
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct BuiltIn {
     /// For each keyword that begins patterns, how many it begins.
     pub(super) begun: &'static [u32],
     /// What every byte of the databases is XORed with.
-    pub(super) mask: u8,
+    mask: u8,
     /// The masked databases, the one for the best processor first.
     databases: &'static [&'static [u8]],
     /// The databases of the keywords that begin patterns, likewise.
@@ -59,7 +59,7 @@ pub fn built_in(signatures: &[Signature]) -> Vec<BuiltInDatabase> {
         if fingerprint(own).to_string() != set.fingerprint {
             continue;
         }
-        if let Some(database) = loaded.get_or_init(|| loaded_from(set.databases, set.mask)) {
+        if let Some(database) = loaded.get_or_init(|| set.load(set.databases)) {
             found.push(set.with(Arc::clone(database), Beginnings { set: number }));
             rest = others;
         }
@@ -71,11 +71,16 @@ pub fn built_in(signatures: &[Signature]) -> Vec<BuiltInDatabase> {
 /// scan, and needs nothing, so a thread of its own can do it while rules are read.
 pub fn load_built_in() {
     for (set, loaded) in BUILT_IN.iter().zip(&LOADED) {
-        loaded.get_or_init(|| loaded_from(set.databases, set.mask));
+        loaded.get_or_init(|| set.load(set.databases));
     }
 }
 
 impl BuiltIn {
+    /// The first of `databases`, which are of this set, that can be loaded here.
+    pub(super) fn load(&self, databases: &[&[u8]]) -> Option<Arc<BlockDatabase>> {
+        databases.iter().find_map(|bytes| unmasked(bytes, self.mask)?.deserialize().ok()).map(Arc::new)
+    }
+
     fn with(&self, database: Arc<BlockDatabase>, beginnings: Beginnings) -> BuiltInDatabase {
         let BuiltIn { count: signatures, widest, encoded_keywords, .. } = *self;
         let encoded = encoded_keywords.len();
@@ -83,11 +88,6 @@ impl BuiltIn {
             SignatureDatabase { database, widest, signatures, encoded_keywords: encoded, beginnings: Some(beginnings) };
         BuiltInDatabase { database, encoded_keywords }
     }
-}
-
-/// The first of `databases` that can be loaded here.
-pub(super) fn loaded_from(databases: &[&[u8]], mask: u8) -> Option<Arc<BlockDatabase>> {
-    databases.iter().find_map(|bytes| unmasked(bytes, mask)?.deserialize().ok()).map(Arc::new)
 }
 
 /// A copy of `bytes`, unmasked in place: the compiler makes wide instructions of that, and not of an iterator that is

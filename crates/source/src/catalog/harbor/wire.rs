@@ -60,29 +60,19 @@ pub(super) struct Tags(pub(super) NameList);
 
 impl<'d> Deserialize<'d> for Tags {
     fn deserialize<D: Deserializer<'d>>(deserializer: D) -> Result<Tags, D::Error> {
-        deserializer.deserialize_seq(TagNames)
+        NameList::read::<Tag, D>(deserializer).map(Tags)
     }
 }
 
-struct TagNames;
+/// A tag of an artifact.
+#[derive(serde::Deserialize)]
+struct Tag {
+    name: String,
+}
 
-impl<'d> Visitor<'d> for TagNames {
-    type Value = Tags;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of tags")
-    }
-
-    fn visit_seq<A: SeqAccess<'d>>(self, mut list: A) -> Result<Tags, A::Error> {
-        #[derive(serde::Deserialize)]
-        struct Tag {
-            name: String,
-        }
-        let mut tags = Tags::default();
-        while let Some(Tag { name }) = list.next_element()? {
-            tags.0.push(&name);
-        }
-        Ok(tags)
+impl AsRef<str> for Tag {
+    fn as_ref(&self) -> &str {
+        &self.name
     }
 }
 
