@@ -22,6 +22,7 @@ mod images;
 mod kept_form;
 mod leases;
 mod migration;
+mod much;
 mod news;
 mod notifications;
 mod open;

@@ -57,27 +57,6 @@ fn a_store_is_shared_by_threads(fresh: &Fresh) {
 }
 
 #[test]
-fn a_value_that_no_store_writes_is_refused() {
-    for (column, value, most) in [
-        ("image_reports SET report", "zeroblob(900000000)", "129 MiB"),
-        ("rules SET title", "hex(zeroblob(40000000))", "64 MiB"),
-    ] {
-        let fresh = Fresh::sqlite();
-        put(&fresh.open(), "a", &["base"], &[secret("base", 0, "f", "one")]);
-        let file = rusqlite::Connection::open(&fresh.text).unwrap();
-        file.execute_batch(&format!("UPDATE {column} = {value}")).unwrap();
-        let store = fresh.open();
-        let error = match column.contains("report") {
-            true => store.images().report(&digest("a"), &key()).unwrap_err(),
-            false => store.trace(&layersift_store::Query::Secret(fingerprint("one")), None, 10).unwrap_err(),
-        };
-        let said = error.to_string();
-        assert!(matches!(error, StoreError::Damaged { .. }) && said.contains(&fresh.text), "{said}");
-        assert!(said.contains(&format!("a value that is too large, of more than {most}")), "{said}");
-    }
-}
-
-#[test]
 fn a_password_is_never_shown() {
     let word = "hunter-two";
     let urls = [

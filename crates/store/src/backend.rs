@@ -3,6 +3,7 @@
 //! The parameters of a statement are `$1`, `$2`, … on both. Texts lose their NUL characters on the way in, because
 //! PostgreSQL does not store them and hostile paths have some.
 
+mod bounds;
 mod postgres;
 mod row;
 mod sqlite;
@@ -15,6 +16,7 @@ use super::ids::ImageId;
 use super::location::Location;
 use super::page::Page;
 
+pub(super) use self::bounds::{Answer, MOST_TEXT, MOST_WRITTEN, too_large};
 pub(super) use self::row::{Columns, FromRow, Row, row};
 pub(super) use self::value::{FromValue, Value, named};
 
@@ -70,11 +72,28 @@ impl Connection {
 
     /// The rows that a statement answers with.
     pub(super) fn query<R: FromRow>(&mut self, sql: &str, values: &[Value]) -> Result<Vec<R>, Fault> {
-        let mut rows = match self {
-            Connection::Sqlite(session) => session.query(sql, values)?,
-            Connection::Postgres(session) => session.query(sql, values)?,
-        };
-        rows.iter_mut().map(R::from_row).collect()
+        let mut rows = Vec::new();
+        self.each(sql, values, &mut Answer::default(), |row| {
+            rows.push(row);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// Calls `take` with each row that a statement answers with, as one after the other is read. What it keeps of them
+    /// is its own affair; all of them together are bounded as what `answer` has taken in.
+    pub(super) fn each<R: FromRow>(
+        &mut self,
+        sql: &str,
+        values: &[Value],
+        answer: &mut Answer,
+        mut take: impl FnMut(R) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let mut take = |mut row: Row| take(R::from_row(&mut row)?);
+        match self {
+            Connection::Sqlite(session) => session.each(sql, values, answer, &mut take),
+            Connection::Postgres(session) => session.each(sql, values, answer, &mut take),
+        }
     }
 
     /// The first row that a statement answers with.
@@ -115,10 +134,13 @@ impl Connection {
         first: &[Value],
         values: &[Value],
     ) -> Result<Vec<R>, Fault> {
-        let mut rows = Vec::new();
+        let (mut rows, mut answer) = (Vec::new(), Answer::default());
         for some in values.chunks(LIST) {
             let (some, numbers) = list(some.iter().cloned(), first.len() + 1);
-            rows.extend(self.query(&sql(&numbers), &[first, &some].concat())?);
+            self.each(&sql(&numbers), &[first, &some].concat(), &mut answer, |row| {
+                rows.push(row);
+                Ok(())
+            })?;
         }
         Ok(rows)
     }
@@ -132,6 +154,7 @@ impl Connection {
 
     /// Runs a statement without an answer; the number of rows that it changed.
     pub(super) fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, Fault> {
+        bounds::check_written(values)?;
         match self {
             Connection::Sqlite(session) => session.execute(sql, values),
             Connection::Postgres(session) => session.execute(sql, values),

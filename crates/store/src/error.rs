@@ -5,6 +5,9 @@ use std::{fmt, io};
 
 use layersift_model::InvalidDigest;
 
+/// The most characters that are said of what is wrong.
+const LONGEST: usize = 500;
+
 /// Why a call to the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -134,6 +137,8 @@ pub enum DatabaseError {
 pub(super) enum Fault {
     /// Another transaction was in the way; the same transaction may succeed when it is run again.
     Conflict(DatabaseError),
+    /// The database has no memory left, which other transactions may give back; and what to say if they do not.
+    Memory(String),
     /// The connection is gone.
     Lost(DatabaseError),
     /// The database refused.
@@ -152,7 +157,10 @@ impl Fault {
             Fault::Conflict(source) | Fault::Lost(source) | Fault::Database(source) => {
                 StoreError::Database { store, source }
             }
-            Fault::Damaged(what) => StoreError::Damaged { store, what },
+            // It may quote what is in the store, which is of any length.
+            Fault::Damaged(what) | Fault::Memory(what) => {
+                StoreError::Damaged { store, what: what.chars().take(LONGEST).collect() }
+            }
             Fault::Refused(error) => error,
         }
     }
@@ -177,7 +185,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Conflict(error) | Fault::Lost(error) | Fault::Database(error) => error.fmt(f),
-            Fault::Damaged(what) => f.write_str(what),
+            Fault::Damaged(what) | Fault::Memory(what) => f.write_str(what),
             Fault::Refused(error) => error.fmt(f),
         }
     }

@@ -11,7 +11,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 
 use layersift_model::{Digest, ImageReport, LayerKey, parse};
 
-use super::backend::{Connection, Value, row};
+use super::backend::{Connection, MOST_WRITTEN, Value, row};
 use super::error::{Fault, StoreError};
 use super::ids::{ImageId, KeyId, RunId};
 use super::images::{self, Images};
@@ -45,18 +45,17 @@ row! {
     struct ReportRow {
         image: ImageId = "i.id",
         manifest_digest: Digest = "i.manifest_digest",
-        report: Vec<u8> = "r.report",
+        bytes: u64 = "r.bytes",
     }
 }
 
-/// A report of an image that was not decoded yet.
+/// A report of an image that was not read yet.
 pub struct PackedReport(ReportRow);
 
 impl PackedReport {
     /// The bytes of memory that the report takes when it is decoded.
     pub fn memory(&self) -> u64 {
-        let json = zstd::zstd_safe::get_frame_content_size(&self.0.report);
-        memory_of(json.ok().flatten().unwrap_or_default())
+        memory_of(self.0.bytes)
     }
 }
 
@@ -118,7 +117,7 @@ impl Images<'_> {
         Ok(reports)
     }
 
-    /// The same, before the reports are decoded: many may take more memory than there is.
+    /// The same, before the reports are read: many may take more memory than there is.
     ///
     /// # Errors
     /// As [`Images::report`].
@@ -134,13 +133,20 @@ impl Images<'_> {
         Ok(rows.into_iter().map(PackedReport).collect())
     }
 
-    /// Decodes a report that is stored under `key`. One that cannot be decoded any more is removed, and is none.
+    /// Reads a report that is stored under `key`. One that cannot be decoded any more, or is larger than is said of it,
+    /// is removed, and is none.
     ///
     /// # Errors
     /// As [`Images::report`].
     pub fn unpack(&self, packed: &PackedReport, key: &LayerKey) -> Result<Option<StoredReport>, StoreError> {
-        let ReportRow { image, manifest_digest, report } = &packed.0;
-        match decode(report, MOST_BYTES).filter(|report| report.manifest_digest.as_ref() == Some(manifest_digest)) {
+        let ReportRow { image, manifest_digest, bytes } = &packed.0;
+        let sql = "SELECT r.report FROM image_reports r JOIN layer_keys k ON k.id = r.layer_key_id \
+                   WHERE r.image_id = $1 AND k.digest = $2";
+        let report: Option<Vec<u8>> =
+            self.store.read(|connection| connection.value(sql, &[(*image).into(), key.into()]))?;
+        let Some(report) = report else { return Ok(None) };
+        let most = usize::try_from(*bytes).unwrap_or(usize::MAX).min(MOST_BYTES);
+        match decode(&report, most).filter(|report| report.manifest_digest.as_ref() == Some(manifest_digest)) {
             Some(report) => Ok(Some(StoredReport { image: *image, report })),
             None => self.forget_report(*image, key).map(|()| None),
         }
@@ -176,7 +182,8 @@ struct Encoded {
     bytes: usize,
 }
 
-/// `report` as it is stored; `None` where its JSON form has more than `most` bytes.
+/// `report` as it is stored; `None` where its JSON form has more than `most` bytes, or its compressed form more than
+/// are read again.
 fn encode(report: &ImageReport, most: usize) -> Result<Option<Encoded>, Fault> {
     let invalid = |reason: String| Fault::invalid(format!("the report of {}", report.target), reason);
     let report = unjudged(report);
@@ -188,7 +195,7 @@ fn encode(report: &ImageReport, most: usize) -> Result<Option<Encoded>, Fault> {
         return Ok(None);
     }
     let compressed = compress(&report, bytes).map_err(|error| invalid(error.to_string()))?;
-    Ok(Some(Encoded { compressed, bytes }))
+    Ok((compressed.len() <= MOST_WRITTEN).then_some(Encoded { compressed, bytes }))
 }
 
 /// The JSON form of `report`, which has `bytes`, compressed.

@@ -171,9 +171,12 @@ pub(super) fn put(connection: &mut Connection, image: &ImageRecord, now: Seconds
     let layer = |layer: &ImageLayer| ids.get(&layer.digest.to_string()).copied();
     let layers: Option<Vec<LayerId>> = image.layers.iter().map(layer).collect();
     let layers = layers.ok_or_else(|| Fault::missing("a layer"))?;
-    let texts = image.layers.iter().filter_map(|layer| layer.created_by.as_deref());
+    let texts = image.layers.iter().filter_map(|layer| layer.created_by.as_deref()).map(intern::shortened);
     let ids = intern::instructions(connection, texts)?;
-    let instruction = |layer: &ImageLayer| ids.get(&intern::hash(&[layer.created_by.as_deref()?])).copied();
+    let instruction = |layer: &ImageLayer| {
+        let text = intern::shortened(layer.created_by.as_deref()?);
+        ids.get(&intern::hash(&[text])).copied()
+    };
     let instructions: Vec<Option<InstructionId>> = image.layers.iter().map(instruction).collect();
     let known = "SELECT id FROM images WHERE manifest_digest = $1";
     if let Some(id) = connection.value(known, &[(&image.manifest_digest).into()])? {
@@ -209,7 +212,7 @@ fn insert(connection: &mut Connection, image: &ImageRecord, now: Seconds) -> Res
     let values = [
         (&image.manifest_digest).into(),
         image.config_digest.as_ref().into(),
-        image.platform.as_deref().into(),
+        image.platform.as_deref().map(intern::shortened).into(),
         image.layers.len().into(),
         now.into(),
     ];

@@ -12,6 +12,9 @@ use super::images::ImageLayer;
 /// The longest text that may be a key; PostgreSQL indexes no more than about 2,700 bytes.
 const LONGEST_KEY: usize = 512;
 
+/// The longest text that is stored whole as a column of an index, in bytes.
+const LONGEST: usize = 1 << 20;
+
 /// The number of `key`, which gets one now if it has none.
 pub(super) fn layer_key(connection: &mut Connection, key: &LayerKey) -> Result<KeyId, Fault> {
     if let Some(known) = known_key(connection, key)? {
@@ -107,6 +110,13 @@ pub(super) fn key(text: &str) -> i64 {
     let digest = Digest::of(text.as_bytes());
     let digits = digest.hex().chars().take(16).filter_map(|digit| digit.to_digit(16));
     digits.fold(0_i64, |sum, digit| (sum << 4) | i64::from(digit))
+}
+
+/// `text` as it is stored, of which the end of a very long one is left out: it is in the report, and no columns are
+/// judged by. All columns of an image together are then far less than what is read at once.
+pub(super) fn shortened(text: &str) -> &str {
+    let end = (0..=LONGEST.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or_default()).unwrap_or(text)
 }
 
 /// Refuses a text that is too long to be a key.

@@ -34,6 +34,7 @@ mod process;
 mod prompt_sightings;
 mod queue;
 mod retention;
+mod room;
 mod run_listings;
 mod runs;
 mod scan_requests;

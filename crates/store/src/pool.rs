@@ -21,6 +21,9 @@ const CONNECTIONS: usize = 8;
 const ATTEMPTS: u32 = 10;
 const CONFLICTS: Duration = Duration::from_secs(60);
 
+/// How often it is run again while others use the memory that it needs.
+const SHORTAGES: u32 = 8;
+
 /// The longest pause before a transaction is run again, in milliseconds.
 const LONGEST_PAUSE: u64 = 1_000;
 
@@ -256,6 +259,7 @@ struct Retries<'p> {
     pool: &'p Pool,
     wait: Wait,
     conflicts: u32,
+    shortages: u32,
     losses: u32,
     /// When it first failed, by each of the two causes.
     conflicts_since: Option<Instant>,
@@ -264,13 +268,14 @@ struct Retries<'p> {
 
 impl<'p> Retries<'p> {
     fn new(pool: &'p Pool, wait: Wait) -> Retries<'p> {
-        Retries { pool, wait, conflicts: 0, losses: 0, conflicts_since: None, losses_since: None }
+        Retries { pool, wait, conflicts: 0, shortages: 0, losses: 0, conflicts_since: None, losses_since: None }
     }
 
     /// Whether to run the transaction again after `fault`; by then it has paused.
     fn again(&mut self, fault: &Fault) -> bool {
         match fault {
             Fault::Conflict(_) => self.after_conflict(),
+            Fault::Memory(_) => self.after_shortage(),
             Fault::Lost(error) => self.after_loss(fault, error),
             _ => false,
         }
@@ -282,9 +287,20 @@ impl<'p> Retries<'p> {
         if self.conflicts >= ATTEMPTS && since.elapsed() >= CONFLICTS {
             return false;
         }
-        // Random, so that two do not meet again.
-        let longest = (4_u64 << self.conflicts.min(8)).min(LONGEST_PAUSE);
-        thread::sleep(Duration::from_millis(fastrand::u64(1..=longest)));
+        pause(self.conflicts);
+        true
+    }
+
+    fn after_shortage(&mut self) -> bool {
+        let state = lock(&self.pool.state);
+        let is_alone = state.open == state.idle.len();
+        drop(state);
+        self.shortages += 1;
+        // Who had the memory the first time may have ended by now.
+        if self.shortages >= SHORTAGES || (is_alone && self.shortages > 1) {
+            return false;
+        }
+        pause(self.shortages);
         true
     }
 
@@ -311,6 +327,12 @@ impl<'p> Retries<'p> {
         }
         since.elapsed() < self.pool.options.patience
     }
+}
+
+/// Waits before the attempt after `failed` ones, for a random time, so that two do not meet again.
+fn pause(failed: u32) {
+    let longest = (4_u64 << failed.min(8)).min(LONGEST_PAUSE);
+    thread::sleep(Duration::from_millis(fastrand::u64(1..=longest)));
 }
 
 /// A connection that is in use. It goes back to the pool when this is dropped, or is closed after a failure.

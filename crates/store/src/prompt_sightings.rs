@@ -132,7 +132,11 @@ row! {
 impl SightingRow {
     fn traced(self) -> Result<TracedPrompt, Fault> {
         let direction = PromptDirection::named(&self.direction)
-            .ok_or_else(|| Fault::Damaged(format!("the direction `{}`", self.direction)))?;
+            .ok_or_else(|| Fault::Damaged("a sighting in a prompt of an unknown direction".into()))?;
+        // Every place with the secret gets a copy.
+        for text in [&self.fingerprint, &self.client, &self.model, &self.rule] {
+            intern::check_key("what was seen in a prompt", text).map_err(|fault| Fault::Damaged(fault.to_string()))?;
+        }
         let named = |name: String| Some(name).filter(|name| !name.is_empty());
         Ok(TracedPrompt {
             fingerprint: Some(self.fingerprint),

@@ -236,7 +236,12 @@ impl<'s> Runs<'s> {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn announce(&self, run: RunId, last: Option<&str>) -> Result<(), StoreError> {
-        self.store.write(|connection| announce(connection, run, last).map(drop))
+        // A first sweep may find more than is read at once.
+        let (sql, values) = announcement(run, last);
+        self.store.write(|connection| {
+            connection.execute(&sql, &values)?;
+            end_announcing(connection, run)
+        })
     }
 
     /// What a run was the first to find, or adopted, in the order of fingerprints and ids; at most `limit` things.
@@ -287,17 +292,24 @@ impl AnnouncerRow {
 
 /// Says that the news of a run were announced, as [`Runs::announce`] does. Those things that were not announced before.
 pub(super) fn announce(connection: &mut Connection, run: RunId, last: Option<&str>) -> Result<Vec<String>, Fault> {
+    let (sql, values) = announcement(run, last);
+    let things = connection.column(&format!("{sql} RETURNING thing"), &values)?;
+    end_announcing(connection, run).map(|()| things)
+}
+
+/// The statement that says so of a run, and its values.
+fn announcement(run: RunId, last: Option<&str>) -> (String, Vec<Value>) {
     let up_to = if last.is_some() { "AND thing <= $2" } else { "" };
     let sql = format!(
         "UPDATE sightings SET announced = 1 WHERE announced = 0 {up_to} \
-         AND ((run_id = $1 AND announcer_id IS NULL) OR announcer_id = $1) RETURNING thing"
+         AND ((run_id = $1 AND announcer_id IS NULL) OR announcer_id = $1)"
     );
-    // It has nothing more to say: what is left is adopted at once.
-    let ended = "UPDATE runs SET lease_until = NULL WHERE id = $1";
-    let values: Vec<Value> = std::iter::once(run.into()).chain(last.map(Value::from)).collect();
-    let things = connection.column(&sql, &values)?;
-    connection.execute(ended, &[run.into()])?;
-    Ok(things)
+    (sql, std::iter::once(run.into()).chain(last.map(Value::from)).collect())
+}
+
+/// A run has nothing more to say: what is left is adopted at once.
+fn end_announcing(connection: &mut Connection, run: RunId) -> Result<(), Fault> {
+    connection.execute("UPDATE runs SET lease_until = NULL WHERE id = $1", &[run.into()]).map(drop)
 }
 
 /// Records that a run came across `things` in `image`.

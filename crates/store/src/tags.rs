@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use layersift_model::{Digest, Repository, TracedTag};
 
-use super::backend::{Connection, LIST, Value, list, row};
+use super::backend::{Answer, Columns, Connection, LIST, Value, list, row};
 use super::error::{Fault, StoreError};
 use super::ids::{ImageId, RepositoryId, RunId};
 use super::intern::check_key;
+use super::room::Room;
 use super::{Seconds, Store};
 
 /// How many tags of one image a trace names.
@@ -69,6 +70,14 @@ row! {
         gone_at: Option<Seconds> = "t.gone_at",
         unseen_since: Option<Seconds> = "t.unseen_since",
         unseen_by: Option<String> = "t.unseen_by",
+    }
+}
+
+impl TagRow {
+    /// The bytes of its texts.
+    fn bytes(&self) -> usize {
+        let options = [&self.tag, &self.unseen_by].into_iter().flatten();
+        [&self.registry, &self.project, &self.repository].into_iter().chain(options).map(String::len).sum()
     }
 }
 
@@ -291,26 +300,32 @@ fn number(connection: &mut Connection, place: &Repository) -> Result<RepositoryI
     connection.value(select, &names)?.ok_or_else(|| Fault::missing("a repository"))
 }
 
-/// The tags of images, those that exist now first, and how many each image has had in all.
+/// The tags of images, those that exist now first, as long as there is room for them, and how many each image has had
+/// in all.
 pub(super) fn of_images(
     connection: &mut Connection,
     images: &[ImageId],
+    room: &mut Room,
 ) -> Result<HashMap<ImageId, (Vec<TracedTag>, u64)>, Fault> {
     let (mut values, numbers) = list(images.iter().copied().map(Value::from), 1);
-    let rest = format!(
-        "FROM (SELECT tags.*, count(*) OVER (PARTITION BY image_id) AS total, row_number() OVER \
+    let sql = format!(
+        "SELECT {} FROM (SELECT tags.*, count(*) OVER (PARTITION BY image_id) AS total, row_number() OVER \
            (PARTITION BY image_id ORDER BY CASE WHEN gone_at IS NULL THEN 0 ELSE 1 END, \
              CASE WHEN tag = '' THEN 1 ELSE 0 END, last_seen DESC, id) AS place \
            FROM tags WHERE image_id IN ({numbers})) AS t \
          JOIN repositories r ON r.id = t.repository_id WHERE t.place <= ${} ORDER BY t.image_id, t.place",
+        TagRow::COLUMNS,
         values.len() + 1
     );
     values.push(NAMED.into());
     let mut tags: HashMap<ImageId, (Vec<TracedTag>, u64)> = HashMap::new();
-    for row in connection.select::<TagRow>(&rest, &values)? {
+    connection.each(&sql, &values, &mut Answer::default(), |row: TagRow| {
         let (of_image, total) = tags.entry(row.image).or_default();
         *total = row.total;
-        of_image.push(row.into());
-    }
+        if room.take(row.bytes()) {
+            of_image.push(row.into());
+        }
+        Ok(())
+    })?;
     Ok(tags)
 }

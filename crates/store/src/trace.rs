@@ -1,20 +1,25 @@
 //! Traces: every image and tag that has a secret, a finding, a layer, a path or a file of a package.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use layersift_model::{BaseImage, Digest, LayerKey, TraceReport, TracedImage, TracedPlace};
 
-use super::backend::{Columns, Connection, Value, list, row};
+use super::backend::{Answer, Columns, Connection, Value, list, row};
 use super::error::{Fault, StoreError};
 use super::ids::{ImageId, LayerId, PackageId};
 use super::images::StoredImage;
 use super::page::Page;
 use super::places::{self, Matcher, Places};
 use super::prompt_sightings::add_prompts;
+use super::room::Room;
 use super::{Store, intern, tags};
 
 /// How many images are looked up at a time.
-const AT_ONCE: usize = 500;
+const AT_ONCE: usize = 200;
+
+/// Bytes of memory for the images of an answer, their tags and their places, texts and all. What does not fit is
+/// counted, and not named.
+const MEMORY: usize = 32 << 20;
 
 /// How many places in images are counted, or as many as images are to be named, if that is more. The total of an answer
 /// is exact up to there.
@@ -96,7 +101,7 @@ fn layer(connection: &mut Connection, digest: &Digest, limit: usize) -> Result<T
     );
     let counts = connection.query_one(&sql, &[values.as_slice(), &[COUNTED_OF_LAYER.into()]].concat())?;
     let (total, counted): (u64, usize) = counts.unwrap_or_default();
-    let images = images(connection, &page, |connection, page| places::of_layers(connection, page, &layers))?;
+    let images = images(connection, &page, |connection, page| places::of_layers(connection, page, &layers, PLACES))?;
     let is_exact = blobs.is_complete && counted < COUNTED_OF_LAYER;
     Ok(TraceReport {
         total,
@@ -125,7 +130,7 @@ fn findings(
     let total = rows.first().map_or(0, |row| row.total);
     let is_exact = is_whole && rows.first().is_none_or(|row| row.by_layer < most && row.by_image < most);
     let page: Vec<ImageId> = rows.into_iter().map(|row| row.image).collect();
-    let images = images(connection, &page, |connection, page| places::of_images(connection, page, &matcher))?;
+    let images = images(connection, &page, |connection, page| places::of_images(connection, page, &matcher, PLACES))?;
     Ok(TraceReport {
         total,
         is_exact,
@@ -201,43 +206,58 @@ fn packages(
     connection.page(&(sql + " ORDER BY id DESC"), &values, VERSIONS)
 }
 
-/// The images `page`, in that order, each with the places that `places` finds in it. The page is complete where the
-/// places of each image are.
+/// The images `page`, in that order, each with the places that `places` finds in it, as long as there is room for them.
+/// The page is complete where the places of each image are.
 fn images(
     connection: &mut Connection,
     page: &[ImageId],
     places: impl Fn(&mut Connection, &[ImageId]) -> Result<Places, Fault>,
 ) -> Result<Page<TracedImage>, Fault> {
     let mut images = Page { items: Vec::with_capacity(page.len()), is_complete: true };
+    let mut room = Room::new(MEMORY);
     for page in page.chunks(AT_ONCE) {
-        let places = places(connection, page)?;
+        let rows = rows(connection, page, &mut room)?;
+        let page: Vec<ImageId> = page.iter().copied().filter(|image| rows.contains_key(image)).collect();
+        let places = places(connection, &page)?;
         images.is_complete &= places.is_complete;
-        images.items.extend(some_images(connection, page, places.by_image)?);
+        images.items.extend(some_images(connection, &page, rows, &places, &mut room)?);
     }
     Ok(images)
+}
+
+/// The rows of the images `page`, as long as there is room.
+fn rows(
+    connection: &mut Connection,
+    page: &[ImageId],
+    room: &mut Room,
+) -> Result<HashMap<ImageId, StoredImage>, Fault> {
+    let (values, numbers) = list(page.iter().copied().map(Value::from), 1);
+    let sql = format!("SELECT {} FROM images i WHERE i.id IN ({numbers})", StoredImage::COLUMNS);
+    let mut rows = HashMap::new();
+    connection.each(&sql, &values, &mut Answer::default(), |row: StoredImage| {
+        if room.take(row.platform.as_ref().map_or(0, String::len)) {
+            rows.insert(row.id, row);
+        }
+        Ok(())
+    })?;
+    Ok(rows)
 }
 
 fn some_images(
     connection: &mut Connection,
     page: &[ImageId],
-    mut places: HashMap<ImageId, Vec<TracedPlace>>,
+    mut rows: HashMap<ImageId, StoredImage>,
+    places: &Places,
+    room: &mut Room,
 ) -> Result<Vec<TracedImage>, Fault> {
-    let (values, numbers) = list(page.iter().copied().map(Value::from), 1);
-    let rows: Vec<StoredImage> = connection.select(&format!("FROM images i WHERE i.id IN ({numbers})"), &values)?;
-    let mut rows: HashMap<ImageId, StoredImage> = rows.into_iter().map(|row| (row.id, row)).collect();
-    let mut tags = tags::of_images(connection, page)?;
-    let bases = bases(connection, page)?;
+    let mut tags = tags::of_images(connection, page, room)?;
+    let mut traced = places::traced(connection, page, places, room)?;
+    add_bases(connection, page, &mut traced)?;
     let mut images = Vec::with_capacity(page.len());
     for id in page {
         let Some(image) = rows.remove(id) else { continue };
         let StoredImage { manifest_digest, config_digest, platform, layers_count, first_seen, .. } = image;
         let (tags, tags_total) = tags.remove(id).unwrap_or_default();
-        let mut places = places.remove(id).unwrap_or_default();
-        let places_total = places.len() as u64;
-        places.truncate(PLACES);
-        for place in &mut places {
-            place.base = place.layer.as_ref().and_then(|layer| base(&bases, *id, layer.position));
-        }
         images.push(TracedImage {
             manifest_digest,
             config_digest,
@@ -246,34 +266,48 @@ fn some_images(
             first_seen,
             tags,
             tags_total,
-            places,
-            places_total,
+            places: traced.remove(id).unwrap_or_default(),
+            places_total: places.total(*id),
         });
     }
     Ok(images)
 }
 
-/// By image, the positions of the last layers of the images that it was built on, smallest first, with those images.
-type Bases = HashMap<ImageId, Vec<(u64, BaseImage)>>;
-
-fn bases(connection: &mut Connection, page: &[ImageId]) -> Result<Bases, Fault> {
+/// Says of the places of the images `page` which base image brought each: the smallest that the image was built on and
+/// that has the layer.
+fn add_bases(
+    connection: &mut Connection,
+    page: &[ImageId],
+    places: &mut HashMap<ImageId, Vec<TracedPlace>>,
+) -> Result<(), Fault> {
     let (values, numbers) = list(page.iter().copied().map(Value::from), 1);
     let sql = format!(
-        "SELECT il.image_id, il.position, b.manifest_digest FROM image_layers il JOIN chains c ON c.id = il.chain_id \
-         JOIN images b ON b.id = c.image_id WHERE il.image_id IN ({numbers}) AND il.position < il.layers_count - 1 \
+        "SELECT il.image_id, il.position, c.image_id AS base FROM image_layers il JOIN chains c ON c.id = il.chain_id \
+         WHERE il.image_id IN ({numbers}) AND il.position < il.layers_count - 1 AND c.image_id IS NOT NULL \
          ORDER BY il.image_id, il.position"
     );
-    let mut bases: Bases = HashMap::new();
-    for (image, last, manifest_digest) in connection.query(&sql, &values)? {
-        let base = BaseImage { manifest_digest, layers_count: last + 1 };
-        bases.entry(image).or_default().push((last, base));
+    let rows: Vec<(ImageId, u64, ImageId)> = connection.query(&sql, &values)?;
+    let base = |image: ImageId, position: u64| {
+        rows.get(rows.partition_point(|row| (row.0, row.1) < (image, position))).filter(|row| row.0 == image)
+    };
+    let mut found: Vec<(&mut TracedPlace, u64, ImageId)> = Vec::new();
+    for (image, places) in places {
+        for place in places {
+            let Some((_, last, id)) = place.layer.as_ref().and_then(|layer| base(*image, layer.position)) else {
+                continue;
+            };
+            found.push((place, *last, *id));
+        }
     }
-    Ok(bases)
-}
-
-/// The smallest image that `image` was built on and that has the layer at `position`.
-fn base(bases: &Bases, image: ImageId, position: u64) -> Option<BaseImage> {
-    bases.get(&image)?.iter().find(|(last, _)| *last >= position).map(|(_, base)| base.clone())
+    let ids: BTreeSet<ImageId> = found.iter().map(|(_, _, id)| *id).collect();
+    let ids: Vec<Value> = ids.into_iter().map(Value::from).collect();
+    let digests = |list: &str| format!("SELECT id, manifest_digest FROM images WHERE id IN ({list})");
+    let digests: HashMap<ImageId, Digest> = connection.query_in(digests, &[], &ids)?.into_iter().collect();
+    for (place, last, id) in found {
+        let base = |digest: &Digest| BaseImage { manifest_digest: digest.clone(), layers_count: last + 1 };
+        place.base = digests.get(&id).map(base);
+    }
+    Ok(())
 }
 
 impl Query {

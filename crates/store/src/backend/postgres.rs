@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::sync::Arc;
 
+use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, NoTls, Statement};
 
+use super::bounds::{Answer, Column, Size, bounded};
 use super::{Mark, Row, Value, tls};
 use crate::error::{DatabaseError, Fault};
 use crate::location::Server;
@@ -32,11 +35,21 @@ pub(super) const LOOKUPS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enab
 /// A connection to a server.
 pub(crate) struct Postgres {
     client: Client,
+    /// The statements that were prepared, by their SQL; those that answer with rows are bounded.
     statements: HashMap<String, Statement>,
+    bounded: HashMap<String, Bounded>,
     /// What the marks of this connection have in common.
     session: String,
     /// The number of its last mark.
     marks: u64,
+}
+
+/// A statement that answers with rows of bounded sizes.
+#[derive(Clone)]
+struct Bounded {
+    statement: Statement,
+    /// What the columns that were asked for are called. Sizes come after them.
+    names: Arc<[String]>,
 }
 
 impl Postgres {
@@ -51,7 +64,7 @@ impl Postgres {
         // Random by the operating system, so that no two connections to a server have the same.
         let random = RandomState::new();
         let session = format!("{:016x}{:016x}", random.hash_one(0), random.hash_one(std::process::id()));
-        Ok(Postgres { client, statements: HashMap::new(), session, marks: 0 })
+        Ok(Postgres { client, statements: HashMap::new(), bounded: HashMap::new(), session, marks: 0 })
     }
 
     /// The mark that the transaction in progress leaves when it is committed.
@@ -73,10 +86,21 @@ impl Postgres {
         ))
     }
 
-    pub(super) fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, Fault> {
-        let statement = self.prepared(sql)?;
-        let rows = self.client.query(&statement, &parameters(values)).map_err(fault)?;
-        rows.iter().map(row).collect()
+    pub(super) fn each(
+        &mut self,
+        sql: &str,
+        values: &[Value],
+        answer: &mut Answer,
+        take: &mut dyn FnMut(Row) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let Bounded { statement, names } = self.bounded(sql)?;
+        let mut rows = self.client.query_raw(&statement, parameters(values)).map_err(fault)?;
+        while let Some(row) = rows.next().map_err(fault)? {
+            let sizes = sizes(&row, names.len())?;
+            answer.admit(names.iter().map(String::as_str).zip(sizes.iter().copied()))?;
+            take(columns(&row, &sizes)?)?;
+        }
+        Ok(())
     }
 
     pub(super) fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, Fault> {
@@ -89,11 +113,31 @@ impl Postgres {
     }
 
     pub(super) fn lock_schema(&mut self) -> Result<(), Fault> {
-        self.query("SELECT CAST(pg_advisory_xact_lock($1) AS TEXT)", &[Value::Int(SCHEMA_LOCK)]).map(drop)
+        self.execute("SELECT CAST(pg_advisory_xact_lock($1) AS TEXT)", &[Value::Int(SCHEMA_LOCK)]).map(drop)
     }
 
     pub(super) fn is_lost(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// The statement that answers as `sql` does, without what is too large.
+    fn bounded(&mut self, sql: &str) -> Result<Bounded, Fault> {
+        if let Some(known) = self.bounded.get(sql) {
+            return Ok(known.clone());
+        }
+        let plain = self.client.prepare(sql).map_err(fault)?;
+        let columns = plain.columns().iter().map(kind).collect::<Result<Vec<Column>, _>>()?;
+        let names = plain.columns().iter().map(|column| column.name().to_string()).collect();
+        let statement = match bounded(sql, &columns) {
+            Some(sql) => self.client.prepare(&sql).map_err(fault)?,
+            None => plain,
+        };
+        if self.bounded.len() >= STATEMENTS {
+            self.bounded.clear();
+        }
+        let known = Bounded { statement, names };
+        self.bounded.insert(sql.to_string(), known.clone());
+        Ok(known)
     }
 
     fn prepared(&mut self, sql: &str) -> Result<Statement, Fault> {
@@ -132,15 +176,54 @@ impl ToSql for Value {
     to_sql_checked!();
 }
 
-fn row(row: &postgres::Row) -> Result<Row, Fault> {
-    let value = |column: usize| match *row.columns().get(column).map_or(&Type::TEXT, |column| column.type_()) {
+/// What can be in a column. A value of a type that no store has might be of any size.
+fn kind(column: &postgres::Column) -> Result<Column, Fault> {
+    match *column.type_() {
+        Type::INT8 | Type::INT4 | Type::BOOL => Ok(Column::Fixed),
+        Type::TEXT => Ok(Column::Text),
+        Type::BYTEA => Ok(Column::Bytes),
+        ref other => Err(Fault::Damaged(format!("the column {} of the type {other}", column.name()))),
+    }
+}
+
+/// The sizes of the first `width` columns. Those of texts and bytes follow after them.
+fn sizes(row: &postgres::Row, width: usize) -> Result<Vec<Size>, Fault> {
+    let mut at = width;
+    let mut next = || -> Result<Option<usize>, Fault> {
+        let size: Option<i32> = row.try_get(at).map_err(fault)?;
+        at += 1;
+        Ok(size.and_then(|size| usize::try_from(size).ok()))
+    };
+    let size = |column: &postgres::Column| {
+        Ok(match *column.type_() {
+            Type::TEXT => next()?.map_or(Size::Fixed, Size::Text),
+            Type::BYTEA => next()?.map_or(Size::Fixed, Size::Bytes),
+            _ => Size::Fixed,
+        })
+    };
+    row.columns().iter().take(width).map(size).collect()
+}
+
+/// The columns that have `sizes`.
+fn columns(row: &postgres::Row, sizes: &[Size]) -> Result<Row, Fault> {
+    let value = |(column, size): (usize, &Size)| {
+        let value = value(row, column).map_err(fault)?;
+        match (size, &value) {
+            (Size::Text(_) | Size::Bytes(_), Value::Null) => Err(Fault::Damaged("a column that was not sent".into())),
+            _ => Ok(value),
+        }
+    };
+    sizes.iter().enumerate().map(value).collect::<Result<_, _>>().map(Row::new)
+}
+
+fn value(row: &postgres::Row, column: usize) -> Result<Value, postgres::Error> {
+    match *row.columns().get(column).map_or(&Type::TEXT, |column| column.type_()) {
         Type::INT8 => row.try_get::<_, Option<i64>>(column).map(Value::from),
         Type::INT4 => row.try_get::<_, Option<i32>>(column).map(|number| number.map(i64::from).into()),
         Type::BOOL => row.try_get::<_, Option<bool>>(column).map(Value::from),
         Type::BYTEA => row.try_get::<_, Option<&[u8]>>(column).map(Value::from),
         _ => row.try_get::<_, Option<&str>>(column).map(Value::from),
-    };
-    (0..row.len()).map(|column| value(column).map_err(fault)).collect::<Result<_, _>>().map(Row::new)
+    }
 }
 
 fn fault(error: postgres::Error) -> Fault {

@@ -23,6 +23,11 @@ impl Row {
             fault => fault,
         })
     }
+
+    /// The columns that are left, all of one kind.
+    pub(crate) fn rest<T: FromValue>(&mut self) -> Result<Vec<T>, Fault> {
+        self.columns.by_ref().map(T::from_value).collect()
+    }
 }
 
 /// What a row can be read as: a struct that [`row!`] makes, or a tuple of the selected columns.

@@ -11,6 +11,7 @@ use rusqlite::limits::Limit;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, ErrorCode, OpenFlags, ToSql};
 
+use super::bounds::{Answer, MOST_VALUE, Size, too_large};
 use super::{Opening, Row, Value, trusted};
 use crate::error::{DatabaseError, Fault};
 
@@ -20,14 +21,10 @@ const BUSY: Duration = Duration::from_secs(30);
 /// How many prepared statements a connection keeps.
 const STATEMENTS: usize = 256;
 
-/// The most bytes of a value or a row. The largest that is ever written is the compressed report of an image, whose
-/// JSON form has at most 128 MiB; compression makes what it cannot compress larger by less than 1 MiB. Without a limit,
-/// a file that somebody else wrote decides how much memory a value takes.
-const MOST_VALUE: i32 = 129 << 20;
-
-/// The most bytes of a text. What is stored as one is a part of a document, which all together have at most as many in
-/// one target.
-const MOST_TEXT: usize = 64 << 20;
+/// The most bytes that SQLite allocates, for all connections of the process. Without a limit, a file that somebody else
+/// wrote decides how much it takes to sort rows or to read one; the largest value that is written takes twice its size
+/// while it is written, beside the pages that are kept.
+const MOST_MEMORY: usize = 160 << 20;
 
 /// A connection to a file.
 pub(crate) struct Sqlite(rusqlite::Connection);
@@ -46,7 +43,7 @@ impl Sqlite {
             Opening::Existing => flags.remove(OpenFlags::SQLITE_OPEN_CREATE),
         }
         let connection = rusqlite::Connection::open_with_flags(path, flags).map_err(fault)?;
-        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MOST_VALUE).map_err(fault)?;
+        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MOST_VALUE as i32).map_err(fault)?;
         connection.busy_timeout(BUSY).map_err(fault)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         // A file remembers that it has a write-ahead log, and one that is not a store must not get one.
@@ -57,19 +54,27 @@ impl Sqlite {
         let settings = "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -32768; \
                         PRAGMA soft_heap_limit = 33554432; PRAGMA temp_store = MEMORY;";
         connection.execute_batch(settings).map_err(fault)?;
+        connection.execute_batch(&format!("PRAGMA hard_heap_limit = {MOST_MEMORY};")).map_err(fault)?;
         Ok(Sqlite(connection))
     }
 
-    pub(super) fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, Fault> {
+    pub(super) fn each(
+        &mut self,
+        sql: &str,
+        values: &[Value],
+        answer: &mut Answer,
+        take: &mut dyn FnMut(Row) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let mut statement = self.bound(sql, values)?;
-        let width = statement.column_count();
+        let names: Vec<String> = statement.column_names().map(String::from).collect();
         let mut rows = statement.raw_query();
-        let mut found = Vec::new();
         while let Some(row) = rows.next().map_err(fault)? {
-            let value = |column| row.get_ref(column).map_err(fault).and_then(value);
-            found.push(Row::new((0..width).map(value).collect::<Result<_, _>>()?));
+            let columns = (0..names.len()).map(|column| row.get_ref(column).map_err(fault));
+            let columns: Vec<ValueRef<'_>> = columns.collect::<Result<_, _>>()?;
+            answer.admit(names.iter().zip(&columns).map(|(name, column)| (name.as_str(), size(*column))))?;
+            take(Row::new(columns.into_iter().map(value).collect::<Result<_, _>>()?))?;
         }
-        Ok(found)
+        Ok(())
     }
 
     pub(super) fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, Fault> {
@@ -83,9 +88,6 @@ impl Sqlite {
         for index in 1..=statement.parameter_count() {
             let number = statement.parameter_name(index).and_then(|name| name.strip_prefix('$')?.parse::<usize>().ok());
             let value = number.and_then(|number| values.get(number.checked_sub(1)?)).unwrap_or(&Value::Null);
-            if matches!(value, Value::Text(text) if text.len() > MOST_TEXT) {
-                return Err(Fault::invalid("a text", format!("it has more than {} MiB", MOST_TEXT >> 20)));
-            }
             statement.raw_bind_parameter(index, value).map_err(fault)?;
         }
         Ok(statement)
@@ -170,12 +172,23 @@ impl ToSql for Value {
     }
 }
 
+fn size(column: ValueRef<'_>) -> Size {
+    match column {
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => Size::Fixed,
+        ValueRef::Text(text) => Size::Text(text.len()),
+        ValueRef::Blob(bytes) => Size::Bytes(bytes.len()),
+    }
+}
+
 fn value(column: ValueRef<'_>) -> Result<Value, Fault> {
     Ok(match column {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(number) => Value::Int(number),
-        ValueRef::Text(text) if text.len() > MOST_TEXT => return Err(too_large(MOST_TEXT)),
-        ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+        // With characters in the place of what is none, it might become three times as long.
+        ValueRef::Text(text) => {
+            let text = std::str::from_utf8(text).map_err(|_| Fault::Damaged("a text that is not UTF-8".into()))?;
+            Value::Text(text.into())
+        }
         ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
         ValueRef::Real(_) => return Err(Fault::Damaged("a fraction, expected a whole number".into())),
     })
@@ -187,11 +200,11 @@ fn fault(error: rusqlite::Error) -> Fault {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
             Fault::Conflict(error.into())
         }
-        Some(ErrorCode::TooBig) => too_large(MOST_VALUE as usize),
+        Some(ErrorCode::TooBig) => too_large("value", None, "a row", MOST_VALUE),
+        Some(ErrorCode::OutOfMemory) => {
+            let most = MOST_MEMORY >> 20;
+            Fault::Memory(format!("rows that are too large: SQLite needs more than {most} MiB of memory for them"))
+        }
         _ => Fault::Database(error.into()),
     }
-}
-
-fn too_large(most: usize) -> Fault {
-    Fault::Damaged(format!("a value that is too large, of more than {} MiB", most >> 20))
 }
