@@ -218,6 +218,38 @@ fn a_file_at_a_path_and_a_whole_layer() {
     assert!(run.stdout.contains("CHANGED") && run.stdout.contains("artifacts/0001 was changed"), "{}", run.stdout);
 }
 
+/// An image with a secret in a file, which a hard link of the layer above and one of the layer above that lead to.
+fn image_with_links(folder: &Path) -> PathBuf {
+    let secret = format!("GITLAB_TOKEN={}\n", many::token(1));
+    let layers = [
+        Layer::plain(Tar::new().file("first", "x").file("app/settings", &secret).finish()),
+        Layer::plain(Tar::new().file("a", "1").file("b", "2").hard_link("c", "app/settings").finish()),
+        Layer::plain(Tar::new().hard_link("d", "c").file("e", "3").finish()),
+    ];
+    let image = folder.join("links.tar");
+    fs::write(&image, archive(&docker_save(&layers))).unwrap();
+    image
+}
+
+#[test]
+fn a_hard_link_to_a_lower_layer_is_carved_as_the_file_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (image, bundle) = (image_with_links(folder.path()), folder.path().join("bundle"));
+    layersift(&["carve", text(&image), "all", "-o", text(&bundle)]).expect(0);
+    let manifest = manifest(&bundle);
+    let [artifact] = &manifest["artifacts"].as_array().unwrap()[..] else { panic!("{manifest:#}") };
+    assert_eq!((&artifact["layer"], &artifact["path"]), (&0.into(), &"app/settings".into()));
+    let found = findings(artifact);
+    assert!(found.len() == 3 && found.iter().all(|finding| !finding["range"].is_null()), "{manifest:#}");
+    layersift(&["carve", "--verify", text(&bundle), text(&image)]).expect(0);
+    // The report says where the entry is.
+    let report = layersift(&["scan", text(&image), "--format", "json"]).expect(1).json();
+    let layers = |finding: &Value| (finding["layer"]["index"].as_u64(), finding["attributes"]["layer"].as_u64());
+    let mut found: Vec<_> = findings(&report).iter().map(layers).collect();
+    found.sort_unstable();
+    assert_eq!(found, [(Some(0), None), (Some(1), Some(0)), (Some(2), Some(0))]);
+}
+
 /// An image with a secret in a file and one in its configuration, as an OCI layout.
 fn image_with_secrets(folder: &Path) -> PathBuf {
     let layer = Layer::plain(Tar::new().file("app/.env", format!("GITLAB_TOKEN={}\n", many::token(1))).finish());

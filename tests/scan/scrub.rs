@@ -1,5 +1,6 @@
 //! Scrubbing through the program: what `scan` finds before, it does not find after, and other programs take the result.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 use crate::support::image::{Layer, archive, docker_save};
 use crate::support::tar::{Tar, zstd};
 use crate::support::tools::{missing, missing_for_podman, podman, say};
-use crate::support::{Run, findings, finish, layersift, testdata, text};
+use crate::support::{Run, findings, finish, layersift, many, testdata, text};
 
 const FORMS: [&str; 3] = ["oci", "oci-archive", "docker-archive"];
 
@@ -38,6 +39,26 @@ fn fingerprint(finding: &Value) -> &Value {
 fn takes(command: &mut Command) {
     let run = finish(command, None);
     assert_eq!(run.code, Some(0), "{command:?}: {}", run.stderr);
+}
+
+#[test]
+fn a_secret_that_hard_links_of_higher_layers_name_is_blanked_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = format!("GITLAB_TOKEN={}\n", many::token(1));
+    let layers = [
+        Layer::plain(Tar::new().file("first", "x").file("app/settings", &secret).finish()),
+        Layer::plain(Tar::new().file("a", "1").file("b", "2").hard_link("c", "app/settings").finish()),
+    ];
+    let (image, changes) = (folder.path().join("links.tar"), folder.path().join("changes.json"));
+    fs::write(&image, archive(&docker_save(&layers))).unwrap();
+    let before = scan(text(&image));
+    let output = format!("oci-archive:{}", text(&folder.path().join("new")));
+    let id = findings(&before)[0]["id"].as_str().unwrap();
+    scrub(text(&image), &output, &["--finding", id, "--changes", text(&changes)]).expect(0);
+    let changes: Value = serde_json::from_slice(&fs::read(&changes).unwrap()).unwrap();
+    let [place] = &changes["places"].as_array().unwrap()[..] else { panic!("{changes:#}") };
+    assert_eq!((&place["action"], &place["path"]), (&"blanked".into(), &"app/settings".into()));
+    assert!(findings(&scan(&output)).is_empty());
 }
 
 #[test]

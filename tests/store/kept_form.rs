@@ -10,7 +10,7 @@ use layersift_rules::Ruleset;
 use layersift_scan::{Analyzer, NoObserver, Options};
 
 /// The form that `kept_report.postcard` has, as the first byte of a kept report tells.
-const FORM: u8 = 7;
+const FORM: u8 = 8;
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/kept").join(name)

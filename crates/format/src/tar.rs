@@ -67,7 +67,7 @@ impl Entry {
     pub fn attributes(&self, number: u32) -> FileAttributes {
         let (uid, gid) = self.owner;
         let modified_at = self.modified.and_then(|seconds| Timestamp::from_second(seconds).ok());
-        FileAttributes { entry: number, size: self.size, mode: self.mode, uid, gid, modified_at }
+        FileAttributes { entry: number, size: self.size, mode: self.mode, uid, gid, modified_at, layer: None }
     }
 
     /// The number of bytes of data in the archive, including padding.

@@ -77,6 +77,10 @@ pub struct FileAttributes {
     /// When it was modified, as an RFC 3339 timestamp. Who builds an image may set any time.
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub modified_at: Option<Timestamp>,
+    /// The index of the layer with the entry, if that is not the layer of the finding: a hard link of that layer leads
+    /// to the file of a lower one.
+    #[serde(default)]
+    pub layer: Option<usize>,
 }
 
 /// A finding in one layer, before any other layer is taken into account.
@@ -178,6 +182,12 @@ impl FileLocation {
     /// The path followed by the archive members, joined by `separator`.
     pub fn full_path(&self, separator: &str) -> String {
         self.inside.iter().fold(self.path.clone(), |path, member| path + separator + member)
+    }
+
+    /// The index of the layer with the entry that [`FileAttributes::entry`] counts: a lower one for a hard link to a
+    /// file of that layer.
+    pub fn layer_of_entry(&self) -> usize {
+        self.attributes.as_ref().and_then(|attributes| attributes.layer).unwrap_or(self.layer.index)
     }
 }
 

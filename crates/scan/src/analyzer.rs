@@ -32,7 +32,7 @@ use crate::target_work;
 
 /// The revision of the code that reads layers and documents. Any change to what is read raises it, so that layers which
 /// an older revision passed are scanned again instead of taken from a store.
-pub const READER_REVISION: u32 = 15;
+pub const READER_REVISION: u32 = 16;
 
 /// Why a set of rules cannot be used.
 #[derive(Debug, thiserror::Error)]

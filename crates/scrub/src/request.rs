@@ -62,8 +62,9 @@ impl Request {
             request.add(finding.ok_or_else(|| ScrubError::NoSuchFinding { id: id.clone() })?)?;
         }
         request.in_documents = vec![false; request.secrets.len()];
-        for finding in reports.iter().flat_map(|report| &report.findings) {
-            request.find(finding);
+        for (report, finding) in reports.iter().flat_map(|report| report.findings.iter().map(move |one| (report, one)))
+        {
+            request.find(finding, report);
             let value = finding.secret.as_ref().and_then(|secret| secret.value.clone());
             let file = finding.file().map(|file| file.path.clone());
             request.values_of_files.extend(file.zip(value));
@@ -127,7 +128,7 @@ impl Request {
     }
 
     /// Notes the place of a finding of one of the secrets.
-    fn find(&mut self, finding: &Finding) {
+    fn find(&mut self, finding: &Finding, report: &ImageReport) {
         let Some(secret) = self.secret_of(finding) else { return };
         let Some(file) = finding.file() else {
             self.in_documents[secret] = true;
@@ -140,10 +141,15 @@ impl Request {
         } else {
             file.binary.as_ref().map(|binary| format!("the file is an executable ({})", binary.format))
         };
+        let index = file.layer_of_entry();
+        let linked = report.layers.get(index).filter(|_| index != file.layer.index);
         self.in_files.push(FoundInFile {
             secret,
-            layer: [file.layer.digest.clone(), file.layer.diff_id.clone()],
-            index: file.layer.index,
+            layer: match linked {
+                Some(layer) => [layer.digest.clone(), layer.diff_id.clone()],
+                None => [file.layer.digest.clone(), file.layer.diff_id.clone()],
+            },
+            index,
             path: file.path.clone(),
             entry: file.attributes.as_ref().map(|attributes| attributes.entry),
             offset: file.offset,

@@ -59,7 +59,7 @@ impl<'i> Selection<'i> {
                 Location::File(file) => {
                     let entry = file.attributes.as_ref().map(|attributes| attributes.entry);
                     let new = || entry.map_or_else(Wanted::blob, Wanted::entry);
-                    let wanted = files.entry((file.layer.index, entry)).or_insert_with(new);
+                    let wanted = files.entry((file.layer_of_entry(), entry)).or_insert_with(new);
                     wanted.findings.push((found(finding), range(finding, file)));
                 }
                 Location::Config(_) => {

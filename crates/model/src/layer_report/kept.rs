@@ -9,10 +9,10 @@ use super::LayerReport;
 use crate::secret::FingerprintKey;
 
 /// The version of the form. Any change to the fields of a report raises it.
-const FORM_VERSION: u8 = 7;
+const FORM_VERSION: u8 = 8;
 
-/// The maximum size of a decompressed report, in bytes.
-const MAX_BYTES: u64 = 1 << 30;
+/// The maximum size of a decompressed report, in bytes: what it says of its entries and findings has 96 MiB.
+const MAX_BYTES: u64 = 128 << 20;
 
 /// The Zstandard level. Higher levels gain little: most of a report are hashes of paths, which do not compress.
 const LEVEL: i32 = 3;

@@ -69,10 +69,10 @@ fn file() -> impl Strategy<Value = FileLocation> {
         section,
         node_addon,
     });
-    let attributes = any::<(u32, u64, u32, Option<u64>, Option<u64>, Option<i32>)>().prop_map(
-        |(entry, size, mode, uid, gid, at)| {
+    let attributes = any::<(u32, u64, u32, Option<u64>, Option<u64>, Option<i32>, Option<usize>)>().prop_map(
+        |(entry, size, mode, uid, gid, at, layer)| {
             let modified_at = at.map(|seconds| Timestamp::from_second(seconds.into()).unwrap());
-            FileAttributes { entry, size, mode, uid, gid, modified_at }
+            FileAttributes { entry, size, mode, uid, gid, modified_at, layer }
         },
     );
     let described = (proptest::option::of(binary), proptest::option::of(attributes));

@@ -78,6 +78,7 @@ fn file(path: &str, layer: usize) -> FileLocation {
             uid: Some(1000),
             gid: Some(100),
             modified_at: Some("2031-01-15T08:30:00Z".parse().unwrap()),
+            layer: None,
         })),
     }
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use layersift_model::{Footprint, ImagePath, LayerFinding, LayerReport, Origin, PathKey, State, Touched};
+use layersift_model::{Footprint, HardLink, ImagePath, LayerFinding, LayerReport, Origin, PathKey, State, Touched};
 
 use super::changes::{Changes, Ending, RealPath};
 use super::work::{LINK, Work};
@@ -191,15 +191,16 @@ fn link_on<'r>(
         let paths = [before.resolve(target), symlinks.resolve(target)];
         let same_name = own_by_name.get(target.name()).filter(|_| paths[0] != *target);
         let own = same_name.map(|found| own_findings(found, &paths[0], link.entry, before, work)).unwrap_or_default();
+        let own: Vec<(usize, &LayerFinding)> = own.into_iter().map(|finding| (index, finding)).collect();
         let mut below = || paths.iter().find_map(|path| files.present(path.key(), &all.tracked, work));
         let originals = if own.is_empty() { below().unwrap_or_default() } else { own };
-        for (number, original) in originals.iter().enumerate() {
+        for (number, (layer, original)) in originals.iter().enumerate() {
             // Nothing fits any more.
             if linked.len() >= MAX_LINKED || bytes > MAX_LINKED_BYTES {
                 all.dropped += (originals.len() - number) as u64;
                 break;
             }
-            let new = original.linked(link);
+            let new = linked_from(*layer, original, link, index);
             bytes += new.footprint();
             if bytes > MAX_LINKED_BYTES {
                 all.dropped += 1;
@@ -207,6 +208,16 @@ fn link_on<'r>(
             }
             linked.push(begin_one(Cow::Owned(new), index, None, symlinks, work));
         }
+    }
+    linked
+}
+
+/// A finding of layer `of`, at the path of a hard link of layer `index`. Its attributes are those of the file.
+fn linked_from(of: usize, original: &LayerFinding, link: &HardLink, index: usize) -> LayerFinding {
+    let mut linked = original.linked(link);
+    if let Some(attributes) = linked.attributes.as_mut().filter(|attributes| of != index && attributes.layer.is_none())
+    {
+        Arc::make_mut(attributes).layer = Some(of);
     }
     linked
 }
@@ -227,14 +238,19 @@ impl FilesFound {
         self.count = tracked.len();
     }
 
-    /// The findings in the file at a resolved path that are present, if there are any.
-    fn present<'t>(&self, path: PathKey, tracked: &'t [Tracked<'_>], work: &mut Work) -> Option<Vec<&'t LayerFinding>> {
+    /// The findings in the file at a resolved path that are present, with their layers, if there are any.
+    fn present<'t>(
+        &self,
+        path: PathKey,
+        tracked: &'t [Tracked<'_>],
+        work: &mut Work,
+    ) -> Option<Vec<(usize, &'t LayerFinding)>> {
         let all = self.by_path.get(&path)?;
         if !work.take(all.len() as u64 / FINDINGS_PER_LOOK) {
             return None;
         }
         let present = all.iter().filter_map(|index| tracked.get(*index));
-        let present = present.filter(|one| one.state == State::Present).map(|one| &*one.finding);
+        let present = present.filter(|one| one.state == State::Present).map(|one| (one.layer, &*one.finding));
         Some(present.collect()).filter(|found: &Vec<_>| !found.is_empty())
     }
 }
