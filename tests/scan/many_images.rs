@@ -3,7 +3,7 @@
 use super::hostile_sizes::token;
 use crate::support::image::{Files, Layer, archive, bytes, config, digest};
 use crate::support::tar::{Tar, gzip};
-use crate::support::{gap_reasons, layersift, text};
+use crate::support::{Run, findings, gap_reasons, layersift, text};
 use serde_json::{Value, json};
 
 /// What any scan here may take of memory, in KiB: the budget of 256 MiB.
@@ -30,14 +30,19 @@ fn archive_of(images: usize, layers: &[Layer]) -> Vec<u8> {
     gzip(&archive(&files))
 }
 
-/// The reports of the images of an archive, in JSON.
-fn reports(archive: &[u8]) -> Vec<Value> {
+/// Runs `command` on an archive.
+fn run(command: &[&str], archive: &[u8]) -> Run {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), archive).unwrap();
     let target = format!("docker-archive:{}", text(file.path()));
-    let run = layersift(&["scan", "--format", "json", &target]);
+    let run = layersift(&[command, &[&target]].concat());
     assert!(run.peak_kib < MEMORY, "{} MiB of memory", run.peak_kib >> 10);
-    run.json()["reports"].as_array().unwrap().clone()
+    run
+}
+
+/// The reports of the images of an archive, in JSON.
+fn reports(archive: &[u8]) -> Vec<Value> {
+    run(&["scan", "--format", "json"], archive).json()["reports"].as_array().unwrap().clone()
 }
 
 #[test]
@@ -76,4 +81,53 @@ fn the_work_of_joining_is_that_of_all_images() {
     assert!(gap_reasons(&reports[0]).is_empty(), "{}", reports[0]["gaps"]);
     assert_eq!(gap_reasons(&reports[199]).first(), Some(&"too-many-findings"));
     assert!(reports.iter().all(|report| report["verdict"] != "pass"));
+}
+
+#[test]
+fn findings_in_hard_links_are_bounded_for_all_layers_of_an_image() {
+    let secrets: String = (0..50).map(|n| token(n) + "\n").collect();
+    let mut layers = vec![Layer::plain(Tar::new().file("f", secrets).finish())];
+    let links = |layer: usize| (0..500).fold(Tar::new(), |tar, n| tar.hard_link(&format!("{layer}/{n}"), "f"));
+    layers.extend((0..20).map(|layer| Layer::plain(links(layer).finish())));
+    let report = run(&["scan", "--format", "json"], &archive_of(1, &layers)).json();
+    let (kept, all) = (findings(&report).len(), 50 + 20 * 500 * 50);
+    assert!((5_000..11_000).contains(&kept), "{kept}");
+    // One is about the configuration.
+    let in_files = findings(&report).iter().filter(|finding| !finding["path"].is_null()).count();
+    let dropped = format!("{} were dropped", all - in_files);
+    assert!(report["gaps"].to_string().contains(&dropped), "{dropped}: {}", report["gaps"]);
+}
+
+#[test]
+fn a_target_whose_images_name_too_many_layers_is_refused() {
+    let layers = vec![Layer::plain(Tar::new().file("f", "x").finish()); 300];
+    for command in ["scan", "sbom"] {
+        assert_eq!(reports(&archive_of(100, &layers)).len(), 100);
+        let run = run(&[command, "--platform", "all"], &archive_of(101, &layers)).expect(2);
+        assert!(run.stderr.contains("its images name more than 30000 layers in all"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn gaps_of_layers_are_work_of_all_images() {
+    let damaged = &gzip(b"x".repeat(100).as_slice())[..20];
+    let layer = Layer::plain((0..1_000).fold(Tar::new(), |tar, n| tar.file(&format!("{n}.gz"), damaged)).finish());
+    let archive = archive_of(140, &vec![layer; 50]);
+    let reports = reports(&archive);
+    assert!(gap_reasons(&reports[0]).contains(&"damaged-compression"));
+    let last = &reports[139]["gaps"];
+    assert!(last.to_string().contains("those of this image are not known"), "{last}");
+    assert!(reports.iter().all(|report| report["verdict"] != "pass"));
+    run(&["sbom", "--platform", "all"], &archive).expect(3);
+}
+
+#[test]
+fn packages_of_all_images_are_bounded() {
+    let records: String = (0..20_000).map(|n| format!("P:a{n}\nV:1\n\n")).collect();
+    let layer = Layer::plain(Tar::new().file("lib/apk/db/installed", records).finish());
+    let archive = archive_of(40, std::slice::from_ref(&layer));
+    let run = run(&["sbom", "--platform", "all"], &archive).expect(3);
+    // 25 images have all of theirs.
+    let left_out = "the images of this target have too many packages; 20000 were left out";
+    assert_eq!(run.stdout.matches(left_out).count(), 15, "{}", run.stderr);
 }

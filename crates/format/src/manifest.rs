@@ -163,7 +163,7 @@ pub enum DocumentContent {
     /// The bytes of the document.
     Bytes(Arc<[u8]>),
     /// The strings of a part of a document.
-    Strings(Vec<JsonString>),
+    Strings(Arc<[JsonString]>),
     /// A blob that was not read yet.
     Blob(Location),
 }
@@ -298,6 +298,7 @@ pub fn images(source: &dyn ImageSource, choice: &Choice, limits: &Limits) -> Res
         if images.len() > limits.manifests {
             return Err(ImageError::IndexTooLarge { document: "the target".into() });
         }
+        reader.bound_all_layers(images.iter().map(|image| image.layers.len()).sum())?;
     }
     if images.is_empty() && !source.has_rest() {
         return Err(ImageError::Document { document: "the target".into(), reason: "no image found".into() });

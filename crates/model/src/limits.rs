@@ -7,6 +7,8 @@ pub struct Limits {
     pub document_bytes: u64,
     /// Layers of one image. Runtimes stop at 127.
     pub layers: usize,
+    /// Layers of all images of one target. A layer that several images name counts as often.
+    pub target_layers: usize,
     /// Uncompressed bytes of one layer.
     pub layer_bytes: u64,
     /// Work of one layer: bytes that are decompressed, decoded or scanned, and more for what takes longer. It is
@@ -32,6 +34,8 @@ pub struct Limits {
     pub image_layer_bytes: u64,
     /// Bytes in memory of the findings of one image. The gravest are kept.
     pub image_finding_bytes: u64,
+    /// Packages and marks of AI that the inventories of one target list.
+    pub target_packages: usize,
     /// Bytes in memory of the gaps of one kind that are listed, in one layer or image. More are counted.
     pub gap_bytes: u64,
     /// Bytes of a path name or of a set of PAX records in a tar archive.
@@ -60,11 +64,31 @@ pub struct Limits {
     pub archive_bytes: u64,
 }
 
+impl Limits {
+    /// The limits of one of two targets whose reports are in memory at the same time.
+    #[must_use]
+    pub fn of_one_of_two(self) -> Limits {
+        Limits {
+            image_finding_bytes: self.image_finding_bytes / 2,
+            target_packages: self.target_packages / 2,
+            target_layers: self.target_layers / 2,
+            ..self
+        }
+    }
+
+    /// These limits without those on which no report of a layer depends.
+    #[must_use]
+    pub fn of_layers(&self) -> Limits {
+        Limits { image_finding_bytes: 0, target_packages: 0, target_layers: 0, ..self.clone() }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
             document_bytes: 8 << 20,
             layers: 1_000,
+            target_layers: 30_000,
             layer_bytes: 64 << 30,
             layer_work: 128 << 20,
             layer_work_per_byte: 1536,
@@ -77,6 +101,7 @@ impl Default for Limits {
             layer_package_bytes: 40 << 20,
             image_layer_bytes: 56 << 20,
             image_finding_bytes: 48 << 20,
+            target_packages: 500_000,
             gap_bytes: 256 << 10,
             tar_extension_bytes: 1 << 20,
             index_depth: 4,

@@ -242,6 +242,7 @@ impl Analyzer {
     /// The cache key of layer reports: reader revision, rules, limits and fingerprint key.
     pub fn layer_key(&self) -> String {
         let Options { limits, key, .. } = &self.options;
+        let limits = limits.of_layers();
         // The fingerprint of an empty secret identifies the key without revealing it.
         let text = format!(
             "layer report, reader {READER_REVISION}\n{}\n{limits:?}\n{}",

@@ -10,7 +10,7 @@ mod mask;
 pub mod owners;
 pub(crate) mod work;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use layersift_format::build::{Build, BuildHints};
@@ -25,6 +25,7 @@ use layersift_model::{
 
 use crate::analyzer::READER_REVISION;
 use crate::documents::{DocumentFinding, DocumentReport};
+use crate::listed_gaps::ListedGaps;
 use crate::masking::{self, KnownSecrets};
 use crate::target_budget::TargetBudget;
 
@@ -34,7 +35,6 @@ use self::config::{Checks, ConfigFinding, Subject};
 use self::lifetime::Tracked;
 use self::mask::Mask;
 use self::work::Work;
-use layersift_model::Ranked;
 
 /// Assembles the reports of images.
 pub struct Assembler<'r> {
@@ -96,10 +96,11 @@ impl Assembler<'_> {
         let mut work = budget.join();
         let lifetimes = match kind {
             ImageKind::Image | ImageKind::Container | ImageKind::Volume | ImageKind::Orphan => {
-                lifetime::follow(reports, &chosen, &mut work)
+                lifetime::follow(reports, &chosen, budget.finding_bytes(), &mut work)
             }
             ImageKind::Artifact | ImageKind::Cache => lifetime::separate(&chosen, &mut work),
         };
+        budget.take_findings(lifetimes.linked_bytes);
         let not_linked = lifetimes.dropped;
         let in_file = |tracked| self.in_file(tracked, image, &layers, reports, &mut work);
         let mut findings: Vec<Finding> = lifetimes.tracked.into_iter().map(in_file).collect();
@@ -133,8 +134,9 @@ impl Assembler<'_> {
         let of_layers = image.layers.iter().zip(reports).enumerate();
         let of_layers = of_layers.filter_map(|(index, (source, report))| Some((index, source, report.as_deref()?)));
         let of_layers = of_layers.flat_map(|(index, source, report)| of_layer(index, source, report, kind));
-        let all = gaps.into_iter().chain(of_image).chain(of_layers);
-        let mut gaps = listed(all, budget.gap_bytes(self.limits.gap_bytes));
+        let mut listed = ListedGaps::new(budget.gap_bytes(self.limits.gap_bytes));
+        listed.extend(gaps.into_iter().chain(of_image).chain(of_layers));
+        let mut gaps = listed.into_gaps();
         // A name or a gap may quote a field with a secret.
         for gap in &mut gaps {
             gap.gap.detail = mask.apply("", &gap.gap.detail);
@@ -310,21 +312,6 @@ fn of_layer<'g>(
     let own = report.gaps.iter().map(|gap| named_gap(gap, source, report));
     let all = own.chain(verify(source, report, kind)).chain(not_a_tar(kind, source, report));
     all.map(move |gap| ImageGap { gap, layer: Some(index) })
-}
-
-/// Of the gaps of each kind as many as fit into `bytes`, and the number of the others.
-fn listed(gaps: impl Iterator<Item = ImageGap>, bytes: u64) -> Vec<ImageGap> {
-    let mut by_reason: BTreeMap<GapReason, Ranked<ImageGap>> = BTreeMap::new();
-    for gap in gaps {
-        by_reason.entry(gap.gap.reason).or_insert_with(|| Ranked::new(usize::MAX, bytes)).add(gap);
-    }
-    let mut all = Vec::new();
-    for (reason, gaps) in by_reason {
-        let (kept, dropped) = gaps.into_parts();
-        all.extend(kept);
-        all.extend((dropped > 0).then(|| ImageGap { gap: Gap::unlisted(reason, dropped), layer: None }));
-    }
-    all
 }
 
 /// The path of a finding in the report, and the archive members that contain it. A blob that is a file of its own is

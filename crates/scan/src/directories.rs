@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use layersift_model::{ImagePath, PathKey};
 
-/// The directories that are known at once, a few megabytes. Those that come back after that are decided again.
-const MOST: usize = 1 << 16;
+/// The directories that are known at once, one megabyte. Those that come back after that are decided again.
+const MOST: usize = 1 << 15;
 
 /// What is known of directories by their keys. If a directory is known, so are all above it.
 #[derive(Debug)]

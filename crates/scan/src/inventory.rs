@@ -20,10 +20,12 @@ use self::join::join;
 use self::layer::{LayerPackages, PackageReader};
 use crate::assemble::{kind, not_a_tar, other_count, verify};
 use crate::image_scan::{ScanError, mistaken};
+use crate::listed_gaps::ListedGaps;
 use crate::memory::MemoryBudget;
 use crate::observe::{NoObserver, Observer};
 use crate::read_layers::ReadLayers;
 use crate::source_layers::{SourceLayers, algorithm_of, find};
+use crate::target_budget::TargetBudget;
 
 /// Reads the packages of the images of one source.
 pub struct InventoryScan<'a> {
@@ -134,7 +136,11 @@ impl<'a> InventoryScan<'a> {
                 }))
             });
         let unreadable = source.gaps();
-        Ok(images.iter().map(|image| inventory(source, image, &read, &unreadable)).collect())
+        let mut budget = TargetBudget::new(&self.limits);
+        Ok(images
+            .iter()
+            .map(|image| inventory(source, image, &read, &unreadable, (&self.limits, &mut budget)))
+            .collect())
     }
 }
 
@@ -143,24 +149,30 @@ fn is_empty(inventory: &Inventory, entries: u64) -> bool {
     !has_documents && inventory.gaps.is_empty() && entries == 0
 }
 
-/// The inventory of `image`, and the number of entries in its layers.
+/// The inventory of `image`, and the number of entries in its layers. What it has is taken from `budget`.
 fn inventory(
     source: &dyn ImageSource,
     image: &Image,
     read: &ReadLayers<LayerPackages>,
     unreadable: &[Gap],
+    (limits, budget): (&Limits, &mut TargetBudget),
 ) -> (Inventory, u64) {
-    let mut gaps: Vec<ImageGap> =
-        unreadable.iter().chain(&image.gaps).map(|gap| ImageGap { gap: gap.clone(), layer: None }).collect();
+    let mut gaps = ListedGaps::new(budget.gap_bytes(limits.gap_bytes));
+    gaps.extend(unreadable.iter().chain(&image.gaps).map(|gap| ImageGap { gap: gap.clone(), layer: None }));
     let mut layers: Vec<Option<Arc<LayerPackages>>> = Vec::with_capacity(image.layers.len());
     for (index, layer) in image.layers.iter().enumerate() {
         match find(source, layer, read) {
             Ok(packages) => layers.push(Some(packages)),
             Err(gap) => {
                 layers.push(None);
-                gaps.push(ImageGap { gap, layer: Some(index) });
+                gaps.add(ImageGap { gap, layer: Some(index) });
             }
         }
+    }
+    if !budget.begin_inventory(layers.iter().flatten().map(|layer| layer.report.gaps.len()).sum()) {
+        layers.fill(None);
+        let detail = "the images of this target have too many gaps; the packages of this image are not known";
+        gaps.add(ImageGap { gap: Gap::new(GapReason::DocumentTooLarge, detail), layer: None });
     }
     let reports = || layers.iter().flatten().map(|layer| &layer.report);
     let unpacked = image.unpack();
@@ -174,15 +186,22 @@ fn inventory(
         let found = report.gaps.iter().cloned().chain(verify(described, report, kind));
         gaps.extend(found.chain(not_a_tar(kind, described, report)).map(|gap| ImageGap { gap, layer: Some(index) }));
     }
-    let joined = join(&layers, kind);
-    if joined.is_unfinished {
+    let joined = join(&layers, kind, budget.records(), budget.join());
+    budget.take_records(joined.packages.len() + joined.ai.len());
+    if joined.left_out > 0 {
+        let detail = format!("the images of this target have too many packages; {} were left out", joined.left_out);
+        gaps.add(ImageGap { gap: Gap::new(GapReason::DocumentTooLarge, detail), layer: None });
+    }
+    if joined.work.is_exceeded() {
         let detail = "following all packages through all layers takes too long; some may be hidden";
-        gaps.push(ImageGap { gap: Gap::new(GapReason::TooManyEntries, detail), layer: None });
+        gaps.add(ImageGap { gap: Gap::new(GapReason::TooManyEntries, detail), layer: None });
     }
     if joined.dropped > 0 {
         let detail = format!("hard links repeat too many packages of lower layers; {} were dropped", joined.dropped);
-        gaps.push(ImageGap { gap: Gap::new(GapReason::DocumentTooLarge, detail), layer: None });
+        gaps.add(ImageGap { gap: Gap::new(GapReason::DocumentTooLarge, detail), layer: None });
     }
+    let mut gaps = gaps.into_gaps();
+    budget.take_report(&gaps, &joined.work);
     gaps.sort_by(|a, b| (a.layer, &a.gap).cmp(&(b.layer, &b.gap)));
     let summary = |(described, layer): (&manifest::LayerSource, &Option<Arc<LayerPackages>>)| {
         let report = layer.as_ref().map(|layer| &layer.report);

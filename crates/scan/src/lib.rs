@@ -31,6 +31,7 @@ pub mod layer;
 mod layer_scan;
 #[doc(hidden)]
 pub mod layer_work;
+mod listed_gaps;
 mod masking;
 mod memory;
 mod name_batch;

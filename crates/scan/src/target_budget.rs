@@ -13,7 +13,7 @@ use crate::assemble::work::{LOOKS, Work};
 
 /// What every image may take: bytes of findings and of gaps, looks at directories, and work of its configuration.
 const LEAST: TargetBudget =
-    TargetBudget { finding_bytes: 16 << 10, gap_bytes: 4 << 10, looks: 5_000, configuration_work: 500_000 };
+    TargetBudget { finding_bytes: 16 << 10, gap_bytes: 4 << 10, looks: 5_000, configuration_work: 500_000, records: 0 };
 
 /// What remains of the looks once the scan was cancelled: half a second.
 const LOOKS_IN_A_HURRY: u64 = 500_000;
@@ -31,6 +31,7 @@ pub(crate) struct TargetBudget {
     gap_bytes: u64,
     looks: u64,
     configuration_work: u64,
+    records: usize,
 }
 
 impl TargetBudget {
@@ -42,6 +43,7 @@ impl TargetBudget {
             gap_bytes: limits.gap_bytes.saturating_mul(16),
             looks: LOOKS,
             configuration_work: limits.layer_work.saturating_mul(CONFIGURATIONS),
+            records: limits.target_packages,
         }
     }
 
@@ -50,14 +52,23 @@ impl TargetBudget {
         self.looks = self.looks.min(LOOKS_IN_A_HURRY);
     }
 
-    /// Takes the work of the findings of an image with these `layers`. If none is left, each of them becomes a gap.
+    /// Takes the work of the findings and gaps of an image with these `layers`: a gap takes one look, as it is named and
+    /// ranked anew in each report. If none is left, each layer becomes a gap.
     pub(crate) fn begin_image(&mut self, layers: &mut [Result<Arc<LayerReport>, Gap>]) {
         let findings: usize = layers.iter().flatten().map(|report| report.findings.len()).sum();
-        if self.looks == 0 && findings > 0 {
-            let detail = "the images of this target have too many findings; those of this image are not known";
+        let gaps: usize = layers.iter().flatten().map(|report| report.gaps.len()).sum();
+        if self.looks == 0 && findings + gaps > 0 {
+            let detail = "the images of this target have too many findings or gaps; those of this image are not known";
             layers.fill(Err(Gap::new(GapReason::TooManyFindings, detail)));
         }
-        self.looks = self.looks.saturating_sub(findings as u64 * FINDING);
+        self.looks = self.looks.saturating_sub(findings as u64 * FINDING + gaps as u64);
+    }
+
+    /// Takes the work of the gaps of an image whose layers have so many. Returns whether they may be listed.
+    pub(crate) fn begin_inventory(&mut self, gaps: usize) -> bool {
+        let is_permitted = self.looks > 0 || gaps == 0;
+        self.looks = self.looks.saturating_sub(gaps as u64);
+        is_permitted
     }
 
     /// The bytes that the findings of the next image may take.
@@ -78,6 +89,16 @@ impl TargetBudget {
     /// The work that scanning the next configuration may take, which is at most `most`.
     pub(crate) fn configuration_work(&self, most: u64) -> u64 {
         self.configuration_work.clamp(LEAST.configuration_work.min(most), most)
+    }
+
+    /// The packages and marks of AI that the inventory of the next image may list.
+    pub(crate) fn records(&self) -> usize {
+        self.records
+    }
+
+    /// Takes what an inventory lists.
+    pub(crate) fn take_records(&mut self, records: usize) {
+        self.records = self.records.saturating_sub(records);
     }
 
     /// Takes the gaps of a report, and the work of joining its layers.

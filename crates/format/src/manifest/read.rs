@@ -63,7 +63,7 @@ pub(super) fn document_of(listing: Vec<JsonString>) -> Option<Document> {
         is_of_index: true,
         attached_to: None,
         referrer: None,
-        content: DocumentContent::Strings(listing),
+        content: DocumentContent::Strings(listing.into()),
     })
 }
 
@@ -97,8 +97,13 @@ impl<'s> DocumentReader<'s> {
         let absent: Vec<String> = leaves.iter().filter(|leaf| leaf.is_missing).map(platform_or_digest).collect();
         let keeps_absent = absent.len() == leaves.len();
         let leaves = leaves.into_iter().filter(|leaf| keeps_absent || !leaf.is_missing);
-        let mut images: Vec<Image> =
-            leaves.map(|leaf| self.image(reference.clone(), leaf)).collect::<Result<_, _>>()?;
+        let mut images: Vec<Image> = Vec::new();
+        let mut layers = 0;
+        for leaf in leaves {
+            images.push(self.image(reference.clone(), leaf)?);
+            layers += images.last().map_or(0, |image| image.layers.len());
+            self.bound_all_layers(layers)?;
+        }
         for image in &mut images {
             image.other_platforms = others.iter().map(platform_or_digest).collect();
             if !keeps_absent && !absent.is_empty() {
@@ -440,6 +445,19 @@ impl<'s> DocumentReader<'s> {
         }
         let reason = format!("the manifest names {layers} layers, more than the limit of {}", self.limits.layers);
         Err(ImageError::Document { document: document.0.clone(), reason })
+    }
+
+    /// Fails if all images of the target have too many `layers`. One layer may be named by all of them, and each tells
+    /// what created it.
+    pub(super) fn bound_all_layers(&self, layers: usize) -> Result<(), ImageError> {
+        if layers <= self.limits.target_layers {
+            return Ok(());
+        }
+        let reason = format!(
+            "its images name more than {} layers in all; choose one of them by its name, or with --platform",
+            self.limits.target_layers
+        );
+        Err(ImageError::Document { document: "the target".into(), reason })
     }
 
     pub(super) fn layer(&self, manifest: &Location, descriptor: &Descriptor) -> Result<LayerSource, ImageError> {

@@ -17,7 +17,7 @@ use super::wire::{Descriptor, WireDocument};
 use super::{Document, DocumentContent, DocumentKind, Image};
 use crate::cancellation::unread_reason;
 use crate::image_source::{ImageSource, ReferrerList};
-use crate::json::Node;
+use crate::json::{JsonString, Node};
 
 /// The most bytes of manifests and lists of referrers that are kept: their strings are kept as well, and those of one
 /// may take a multiple.
@@ -125,7 +125,8 @@ struct ReferrerReader<'r> {
 struct Walk {
     seen: Known,
     candidates: VecDeque<Candidate>,
-    lists: Vec<(Option<Digest>, Node)>,
+    /// The strings of lists: they take less than their trees.
+    lists: Vec<(Option<Digest>, Vec<JsonString>)>,
     /// The strings of the manifests, with the names of their members.
     strings: HashSet<(Option<String>, String)>,
     found: Found,
@@ -244,7 +245,7 @@ impl ReferrerReader<'_> {
                 Err(error) => walk.found.gaps.push(damaged(&error)),
             }
         }
-        walk.lists.push((digest, node));
+        walk.lists.push((digest, node.strings("", &[])));
         digests
     }
 
@@ -359,9 +360,8 @@ impl ReferrerReader<'_> {
 
     fn finish(&self, walk: Walk) -> Found {
         let Walk { lists, strings, mut found, absent, of_others, unread, unread_blobs, .. } = walk;
-        for (digest, node) in lists {
+        for (digest, mut own) in lists {
             // A registry copies the annotations of each manifest into its list.
-            let mut own = node.strings("", &[]);
             own.retain(|string| !strings.contains(&(string.name.clone(), string.text.clone())));
             found.documents.push(Document {
                 kind: DocumentKind::Referrers,
@@ -370,7 +370,7 @@ impl ReferrerReader<'_> {
                 is_of_index: false,
                 attached_to: None,
                 referrer: None,
-                content: DocumentContent::Strings(own),
+                content: DocumentContent::Strings(own.into()),
             });
         }
         if unread > 0 {

@@ -16,7 +16,7 @@ use super::changes::{Changes, Ending, RealPath};
 use super::work::{LINK, Work};
 use layersift_format::symlinks::{RelevantLinks, Symlinks};
 
-/// The most findings that hard links across layers may add, and their bytes in memory.
+/// The most findings that hard links across the layers of an image may add, and their bytes in memory.
 const MAX_LINKED: usize = 10_000;
 const MAX_LINKED_BYTES: u64 = 8 << 20;
 
@@ -47,18 +47,23 @@ pub struct Lifetimes<'r> {
     pub tracked: Vec<Tracked<'r>>,
     /// How many findings in hard links were dropped, because there were too many.
     pub dropped: u64,
+    /// How many findings hard links across layers added, and their bytes in memory.
+    linked: usize,
+    pub(crate) linked_bytes: u64,
 }
 
 /// The findings of each layer that are followed.
 pub type Chosen<'r> = [Vec<&'r LayerFinding>];
 
 /// Follows the `chosen` findings of all layers, base first, to the final image. Unread layers have no effect. A finding
-/// for which no `work` is left counts as present.
+/// for which no `work` is left counts as present. What hard links across layers add has `room` bytes.
 pub(crate) fn follow<'r>(
     layers: &'r [Option<Arc<LayerReport>>],
     chosen: &Chosen<'r>,
+    room: u64,
     work: &mut Work,
 ) -> Lifetimes<'r> {
+    let room = room.min(MAX_LINKED_BYTES);
     let mut all = Lifetimes::default();
     let relevant = relevant_links(layers, chosen);
     let (mut symlinks, mut files) = (Symlinks::default(), FilesFound::default());
@@ -71,7 +76,7 @@ pub(crate) fn follow<'r>(
         symlinks.retain(|link| !changes.replace(link, work));
         let below = symlinks.clone();
         symlinks.add(report.symlinks.iter().filter(|link| relevant.has(link)));
-        let linked = link_on(&mut all, &mut files, (index, report), [&before, &symlinks], work);
+        let linked = link_on(&mut all, &mut files, (index, report), [&before, &symlinks], room, work);
         end(&mut all.tracked, index, &report.touched, &below, work);
         all.tracked.extend(linked);
         all.tracked.extend(begin(chosen.get(index).into_iter().flatten().copied(), index, &symlinks, work));
@@ -170,6 +175,7 @@ fn link_on<'r>(
     files: &mut FilesFound,
     (index, report): (usize, &LayerReport),
     [before, symlinks]: [&Symlinks; 2],
+    room: u64,
     work: &mut Work,
 ) -> Vec<Tracked<'r>> {
     let mut linked = Vec::new();
@@ -180,7 +186,6 @@ fn link_on<'r>(
     files.add(&all.tracked);
     let own_by_name = by_name(report);
     let has_links = !before.is_empty() || !symlinks.is_empty();
-    let mut bytes = 0;
     for link in &report.hard_links {
         let Origin::Below(target) = &link.origin else { continue };
         let depth = if has_links { target.depth() as u64 } else { 1 };
@@ -196,16 +201,18 @@ fn link_on<'r>(
         let originals = if own.is_empty() { below().unwrap_or_default() } else { own };
         for (number, (layer, original)) in originals.iter().enumerate() {
             // Nothing fits any more.
-            if linked.len() >= MAX_LINKED || bytes > MAX_LINKED_BYTES {
+            if all.linked >= MAX_LINKED || all.linked_bytes >= room {
                 all.dropped += (originals.len() - number) as u64;
                 break;
             }
             let new = linked_from(*layer, original, link, index);
-            bytes += new.footprint();
-            if bytes > MAX_LINKED_BYTES {
+            let bytes = new.footprint();
+            if all.linked_bytes + bytes > room {
                 all.dropped += 1;
                 continue;
             }
+            all.linked += 1;
+            all.linked_bytes += bytes;
             linked.push(begin_one(Cow::Owned(new), index, None, symlinks, work));
         }
     }

@@ -25,15 +25,17 @@ pub(crate) struct Joined {
     pub(crate) packages: Vec<InstalledPackage>,
     pub(crate) ai: Vec<AiMark>,
     pub(crate) distribution: Option<Distribution>,
-    /// Whether packages that are listed as visible may be hidden, because following them takes too long.
-    pub(crate) is_unfinished: bool,
+    /// The work that was done. If it is exceeded, packages that are listed as visible may be hidden.
+    pub(crate) work: Work,
+    /// The records for which there was no room.
+    pub(crate) left_out: u64,
     /// The records that were dropped because hard links repeat too many.
     pub(crate) dropped: u64,
 }
 
-/// Joins `layers`, base first. Unread layers have no effect.
-pub(crate) fn join(layers: &[Option<Arc<LayerPackages>>], kind: ImageKind) -> Joined {
-    let mut joining = Joining { relevant: relevant_links(layers), ..Joining::default() };
+/// Joins `layers`, base first, with the given `work`. Unread layers have no effect. There is room for so many records.
+pub(crate) fn join(layers: &[Option<Arc<LayerPackages>>], kind: ImageKind, room: usize, work: Work) -> Joined {
+    let mut joining = Joining { relevant: relevant_links(layers), room, work, ..Joining::default() };
     for (index, layer) in layers.iter().enumerate() {
         let Some(layer) = layer.as_deref() else { continue };
         match kind {
@@ -90,6 +92,9 @@ struct Joining<'l> {
     /// By the resolved path.
     open: BTreeMap<ImagePath, OpenFile>,
     items: Vec<Item>,
+    /// The most items, and how many records are left out.
+    room: usize,
+    left_out: u64,
     work: Work,
     /// The records that hard links repeat, and those that were dropped.
     linked: usize,
@@ -98,6 +103,10 @@ struct Joining<'l> {
 
 impl Joining<'_> {
     fn layer(&mut self, index: usize, layer: &LayerPackages) {
+        if self.work.is_exceeded() && self.items.len() >= self.room {
+            self.left_out += layer.records;
+            return;
+        }
         let touched = &layer.report.touched;
         self.work.take(LINK * self.symlinks.len() as u64);
         let before = self.symlinks.clone();
@@ -140,9 +149,10 @@ impl Joining<'_> {
     fn add(&mut self, index: usize, file: &PackageFile, ended: &mut EndedFiles) {
         let real = self.symlinks.resolve(&file.path);
         let mut known = ended.remove(&real);
-        let looks = known.as_ref().map_or(0, |ended| ended.packages.len() + file.records.len()) / RECORDS_PER_LOOK;
+        let looks = (known.as_ref().map_or(0, |ended| ended.packages.len()) + file.records.len()) / RECORDS_PER_LOOK;
+        let is_permitted = self.work.take(looks as u64);
         let continued = match &known {
-            Some(ended) if self.work.take(looks as u64) => self.continued(ended, &file.records),
+            Some(ended) if is_permitted => self.continued(ended, &file.records),
             _ => vec![None; file.records.len()],
         };
         if let Some(ended_file) = &mut known {
@@ -151,16 +161,23 @@ impl Joining<'_> {
         }
         let mut packages = Vec::with_capacity(file.records.len());
         for (record, known) in file.records.iter().zip(continued) {
-            packages.push(known.unwrap_or_else(|| {
-                self.items.push(item(record, &file.path, index, None));
-                self.items.len() - 1
-            }));
+            packages.extend(known.or_else(|| self.new_item(item(record, &file.path, index, None))));
         }
         if let Some(rest) = known {
             ended.insert(real.clone(), rest);
         }
         let open = OpenFile { path: Arc::clone(&file.path), packages, distribution: file.distribution.clone() };
         self.open.insert(real, open);
+    }
+
+    /// Adds a package, if there is room for it, and returns its index.
+    fn new_item(&mut self, item: Item) -> Option<usize> {
+        if self.items.len() >= self.room {
+            self.left_out += 1;
+            return None;
+        }
+        self.items.push(item);
+        Some(self.items.len() - 1)
     }
 
     /// For each of `records`, the package of the ended file that is the same.
@@ -186,7 +203,9 @@ impl Joining<'_> {
             gone.extend(records.map(|record| item(record, &file.path, index, Some(state))));
         }
         drop(still);
-        self.items.extend(gone);
+        for item in gone {
+            self.new_item(item);
+        }
     }
 
     /// The files of lower layers that hard links of this layer add under new paths.
@@ -234,7 +253,7 @@ impl Joining<'_> {
             let layers = paths.then_with(|| (a.layer, a.ended_by).cmp(&(b.layer, b.ended_by)));
             layers.then_with(|| a.record.cmp(&b.record))
         });
-        Joined { packages, ai, distribution, is_unfinished: self.work.is_exceeded(), dropped: self.dropped }
+        Joined { packages, ai, distribution, work: self.work, left_out: self.left_out, dropped: self.dropped }
     }
 }
 

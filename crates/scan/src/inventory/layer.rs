@@ -38,6 +38,8 @@ pub(crate) struct LayerPackages {
     pub(crate) report: LayerReport,
     /// The files with records, in archive order.
     pub(crate) files: Vec<PackageFile>,
+    /// The number of their records.
+    pub(crate) records: u64,
     /// The bytes of its blob, or of the compressed archive that it is in, which permit work.
     pub(crate) stored_bytes: u64,
 }
@@ -119,7 +121,7 @@ impl LayerResult for LayerPackages {
 
     /// Without packages: none is graver than another.
     fn reduced(&self) -> LayerPackages {
-        LayerPackages { report: self.report.reduced(), files: Vec::new(), stored_bytes: self.stored_bytes }
+        LayerPackages { report: self.report.reduced(), files: Vec::new(), records: 0, stored_bytes: self.stored_bytes }
     }
 }
 
@@ -223,5 +225,6 @@ pub(crate) fn conclude(facts: LayerFacts, mut entries: Entries, found: Found, wo
         findings: Vec::new(),
         gaps,
     };
-    LayerPackages { report, files, stored_bytes: work.blob_bytes() }
+    let records = files.iter().map(|file| file.records.len() as u64).sum();
+    LayerPackages { report, files, records, stored_bytes: work.blob_bytes() }
 }

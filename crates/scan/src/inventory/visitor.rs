@@ -83,7 +83,9 @@ impl Found {
             self.gap(Gap::new(reason, error.to_string()).at(path.to_string()));
         }
         if !read.packages.is_empty() {
-            let records = read.packages.into_iter().map(|record| Record::Package(Arc::new(record))).collect();
+            // Collected, they would stay in the memory that the packages had, of which they need a small part.
+            let mut records = Vec::with_capacity(read.packages.len());
+            records.extend(read.packages.into_iter().map(|record| Record::Package(Arc::new(record))));
             self.files().add(PackageFile::new(path, entry, records));
         }
         read.work

@@ -13,6 +13,7 @@ use crate::image_scan::{ImageScan, ScanError};
 use crate::masking::NameWork;
 use crate::read_layers::{LayerResult, ReadLayers};
 use crate::source_layers::{SourceLayers, algorithm_of};
+use crate::target_budget::TargetBudget;
 
 /// What was read of a layer.
 struct ReadLayer {
@@ -85,7 +86,10 @@ impl ImageScan<'_> {
         let packages = read.map(|layer| Arc::clone(&layer.packages));
         let unreadable = source.gaps();
         let reports = self.reports(source, &images, &reports);
-        let inventories = images.iter().map(|image| inventory(source, image, &packages, &unreadable));
+        let limits = self.analyzer.limits();
+        let mut budget = TargetBudget::new(limits);
+        let inventories =
+            images.iter().map(|image| inventory(source, image, &packages, &unreadable, (limits, &mut budget)));
         let joined = reports.into_iter().zip(inventories);
         Ok(joined.map(|(report, (inventory, entries))| (report, inventory, entries)).collect())
     }
