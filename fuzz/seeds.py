@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
+import zlib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -40,6 +41,7 @@ def main():
     put("provenance", [provenance()])
     fixtures = sorted((ROOT / "testdata/archives").iterdir())
     put("archive", [b"\x10" + path.read_bytes() for path in fixtures if path.suffix != ".py"])
+    put("archive", [b"\x10" + data for data in repositories((ROOT / "testdata/archives/deflate.zip").read_bytes())])
     put("docker_archive", [b"\0" + archive for archive in archives(small)])
     put("whole_path", [bytes([flags]) + archive for archive in archives(small) for flags in (0, 2)])
     put("kept_report", [(ROOT / "testdata/kept/report.postcard").read_bytes()])
@@ -245,6 +247,18 @@ def archives(layer):
     yield tar(blobs + layout)
     yield layer
     yield gzip.compress(tar(layout + blobs), mtime=0)
+
+
+def repositories(archive):
+    """An object and a pack of Git, and a zip archive behind a script."""
+    text = b"line\n" * 100
+    yield zlib.compress(b"blob %d\0" % len(text) + text)
+    first = bytes([0xb0 | len(text) & 15, len(text) >> 4]) + zlib.compress(text)
+    # The first byte is another, and the rest is copied.
+    difference = b"\xf4\x03\xf4\x03\x01X\xb1\x01\xf3\x01"
+    second = bytes([0x60 | len(difference), len(first)]) + zlib.compress(difference)
+    yield b"PACK\0\0\0\x02\0\0\0\x02" + first + second + bytes(20)
+    yield b"#!/bin/sh\n" + b"# line\n" * 300 + archive
 
 
 def digest(data):

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::tools::say;
 use crate::support::{findings, gap_reasons, report_of, text};
 use layersift_model::Limits;
 use layersift_rules::Ruleset;
@@ -89,6 +90,63 @@ put("i.no-name", gzip.compress(gzip.compress(bz2.compress(T))))
     ];
     assert_eq!(places(&report), expected.iter().map(|place| place.to_string()).collect());
     assert_eq!(report["gaps"], serde_json::json!([]));
+}
+
+#[test]
+fn what_is_behind_a_program_or_in_a_repository_is_opened() {
+    let folder = made(
+        r##"
+import zlib
+put("run.sh", b"#!/bin/sh\n" + b"# line\n" * 900 + b"exit 0\n" + zip(F))
+put("tool", b"\x7fELF\x02\x01\x01" + os.urandom(3 << 20).replace(b"PK", b"__") + zip(F))
+put("boot.tar", tar({"setup.exe": b"MZ" + b"\0" * 70_000 + zip(F)}))
+os.makedirs(os.path.join(sys.argv[1], ".git/objects/0a"))
+put(".git/objects/0a/1b", zlib.compress(b"blob %d\0" % len(T) + T))
+put("value.zz", zlib.compress(b"words\n" * 9999 + T))
+"##,
+    );
+    let report = scanned(folder.path(), Limits::default());
+    let expected = [
+        ".git/objects/0a/1b",
+        "boot.tar > setup.exe > etc/app.env",
+        "run.sh > etc/app.env",
+        "tool > etc/app.env",
+        "value.zz",
+    ];
+    assert_eq!(places(&report), expected.iter().map(|place| place.to_string()).collect());
+    assert_eq!(report["gaps"], serde_json::json!([]));
+}
+
+#[test]
+fn what_was_deleted_in_a_git_repository_is_found_in_its_pack() {
+    let folder = tempfile::tempdir().unwrap();
+    let git = |args: &[&str]| {
+        let mut command = Command::new("git");
+        command.current_dir(folder.path()).args(["-c", "user.name=A", "-c", "user.email=a@example.org"]).args(args);
+        command.output().is_ok_and(|output| output.status.success())
+    };
+    if !git(&["init", "-q"]) {
+        return say("SKIPPED: git is not installed");
+    }
+    let many: String = (0..3000).map(|line| format!("setting_{line} = {}\n", line * 7919 % 1009)).collect();
+    for text in [
+        many.replace("setting_1500 = ", &format!("token = {TOKEN}\nsetting_1500 = ")),
+        many.clone() + &"more = 1\n".repeat(300),
+    ] {
+        std::fs::write(folder.path().join("settings"), text).unwrap();
+        assert!(git(&["add", "-A"]) && git(&["commit", "-q", "-m", "change"]));
+    }
+    assert!(git(&["repack", "-q", "-a", "-d", "-f"]) && git(&["prune-packed", "-q"]));
+    let report = scanned(folder.path(), Limits::default());
+    let places = places(&report);
+    let [place] = &places.iter().collect::<Vec<_>>()[..] else { panic!("{places:#?}") };
+    assert!(place.starts_with(".git/objects/pack/pack-") && place.contains(".pack > blob "), "{place}");
+    assert_eq!(report["gaps"], serde_json::json!([]));
+    // It is stored as a difference: its line numbers are those of a part.
+    let line = findings(&report)
+        .iter()
+        .find_map(|one| (one["rule"] == "github.personal-access-token").then_some(&one["line"]));
+    assert!(line.unwrap().as_u64() < Some(30), "{line:?}");
 }
 
 #[test]

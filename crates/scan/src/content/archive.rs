@@ -15,8 +15,12 @@ mod bzip2;
 mod cpio;
 mod detect;
 mod flate;
+mod git;
+mod git_delta;
+mod git_pack;
 mod level;
 mod lz4;
+mod prefixed;
 mod rpm;
 mod stream;
 mod tar;
@@ -34,6 +38,8 @@ use crate::memory::MemoryLease;
 
 use detect::Kind;
 use level::{BoundedMembers, Level, OpenerState};
+pub(crate) use prefixed::PrefixedZip;
+use zip::Zip;
 
 /// The number of bytes at the start of a file that are examined to detect an archive.
 pub const HEAD_BYTES: usize = 1024;
@@ -77,6 +83,11 @@ impl Opener {
         }
         let kind = Kind::detect(head)?;
         Some(Opener { root: Some(Level::new(kind.open(limits), 1)), shared: OpenerState::new(limits, memory) })
+    }
+
+    /// An opener for the archive that a [`PrefixedZip`] finds.
+    pub(crate) fn prefixed(limits: &Limits, memory: &MemoryLease) -> Opener {
+        Opener { root: Some(Level::new(Box::new(Zip::new()), 1)), shared: OpenerState::new(limits, memory) }
     }
 
     /// The work of [`Opener::detect`], as far as it is more than a few looks at `head`.

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::file::FileHandle;
-use crate::content::archive::{HEAD_BYTES, Members, Opener};
+use crate::content::archive::{HEAD_BYTES, Members, Opener, PrefixedZip};
 use crate::layer::buffer::{Buffer, Bytes, Pool};
 use crate::layer::read::Batch;
 use crate::layer::walk::{Overlap, Segment};
@@ -44,6 +44,8 @@ pub(super) enum Unpacking<'d, 'a, 's> {
     Sniffing(Vec<u8>),
     /// The file is an archive.
     Open(Box<(Opener, Packer<'d, 'a, 's>)>),
+    /// The file is not an archive, but one may begin in it.
+    Prefix(PrefixedZip),
     /// The file is not an archive.
     Plain,
 }
@@ -53,6 +55,12 @@ impl<'d, 'a, 's> Unpacking<'d, 'a, 's> {
     pub(super) fn bytes(&mut self, file: &FileHandle<'a, 's>, bytes: &[u8], last: bool, packing: Packing<'d, 'a, 's>) {
         match self {
             Unpacking::Plain => {}
+            Unpacking::Prefix(search) => {
+                if let Some((first, rest)) = search.find(bytes) {
+                    let opener = Opener::prefixed(packing.limits, packing.memory);
+                    *self = Unpacking::opened(opener, &[&first, rest], file, packing);
+                }
+            }
             Unpacking::Open(open) => open.0.push(bytes, &mut open.1),
             Unpacking::Sniffing(head) if head.is_empty() && (last || bytes.len() >= HEAD_BYTES) => {
                 self.open(file, bytes, packing);
@@ -83,13 +91,26 @@ impl<'d, 'a, 's> Unpacking<'d, 'a, 's> {
             return;
         }
         *self = match Opener::detect(head, packing.limits, packing.memory) {
-            Some(mut opener) => {
-                let mut packer = Packer::new(file.clone(), packing);
-                opener.push(bytes, &mut packer);
-                Unpacking::Open(Box::new((opener, packer)))
-            }
-            None => Unpacking::Plain,
+            Some(opener) => Unpacking::opened(opener, &[bytes], file, packing),
+            None => match PrefixedZip::behind(head).filter(|_| packing.limits.archive_depth > 0) {
+                Some(search) => {
+                    *self = Unpacking::Prefix(search);
+                    return self.bytes(file, bytes, false, packing);
+                }
+                None => Unpacking::Plain,
+            },
         };
+    }
+
+    fn opened(
+        mut opener: Opener,
+        pieces: &[&[u8]],
+        file: &FileHandle<'a, 's>,
+        packing: Packing<'d, 'a, 's>,
+    ) -> Unpacking<'d, 'a, 's> {
+        let mut packer = Packer::new(file.clone(), packing);
+        pieces.iter().for_each(|piece| opener.push(piece, &mut packer));
+        Unpacking::Open(Box::new((opener, packer)))
     }
 }
 

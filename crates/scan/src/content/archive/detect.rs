@@ -11,13 +11,15 @@ use super::ar::Ar;
 use super::asar::Asar;
 use super::bytes::{le16, le32};
 use super::cpio::{self, Cpio};
+use super::git::{self, GitBlob};
+use super::git_pack::{self, GitPack};
 use super::level::{Format, MemberSink, Progress};
 use super::lz4::Lz4;
 use super::rpm::Rpm;
 use super::stream::{Codec, Stream};
 use super::tar::Tar;
 use super::zip::{self, Zip};
-use super::{asar, lz4, rpm, xz};
+use super::{asar, flate, lz4, rpm, xz};
 
 /// Whether a head begins an archive of a certain format.
 type Check = fn(&[u8]) -> bool;
@@ -32,6 +34,8 @@ pub(super) enum Kind {
     Rpm,
     Asar,
     Lz4,
+    GitBlob,
+    GitPack,
     Compressed(Codec),
     /// Recognized, but not supported.
     Unsupported(&'static str),
@@ -60,13 +64,16 @@ impl Kind {
             }
             _ => {}
         }
-        let checks: [(Check, Kind); 7] = [
+        let checks: [(Check, Kind); 10] = [
             (zip::is_zip, Kind::Zip),
             (lz4::is_lz4, Kind::Lz4),
             (cpio::is_cpio, Kind::Cpio),
             (rpm::is_rpm, Kind::Rpm),
             (asar::is_asar, Kind::Asar),
             (is_tar, Kind::Tar),
+            (git::is_blob, Kind::GitBlob),
+            (git_pack::is_pack, Kind::GitPack),
+            (flate::is_zlib, Kind::Compressed(Codec::Zlib)),
             (xz::is_lzma, Kind::Compressed(Codec::Lzma)),
         ];
         checks.iter().find(|(check, _)| check(head)).map(|(_, kind)| *kind)
@@ -74,7 +81,11 @@ impl Kind {
 
     /// The work of detecting the format, beyond that of any file.
     pub(super) fn detection_work(head: &[u8]) -> u64 {
-        if xz::may_be_lzma(head) { Codec::Lzma.start_work() } else { 0 }
+        match head {
+            head if xz::may_be_lzma(head) => Codec::Lzma.start_work(),
+            head if flate::may_be_zlib(head) => flate::ZLIB_TRIAL,
+            _ => 0,
+        }
     }
 
     /// A reader for this format.
@@ -87,6 +98,8 @@ impl Kind {
             Kind::Rpm => Box::new(Rpm::new()),
             Kind::Asar => Box::new(Asar::new(limits.document_bytes)),
             Kind::Lz4 => Box::new(Lz4::new()),
+            Kind::GitBlob => Box::new(GitBlob::default()),
+            Kind::GitPack => Box::new(GitPack::new()),
             Kind::Compressed(codec) => Box::new(Stream::new(codec)),
             Kind::Unsupported(name) => Box::new(Unsupported(name)),
         }

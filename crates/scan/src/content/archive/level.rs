@@ -7,7 +7,9 @@ use layersift_model::{Gap, GapReason, Limits};
 
 use super::bytes::without_zeros;
 use super::detect::Kind;
+use super::prefixed::PrefixedZip;
 use super::stream::too_much_memory;
+use super::zip::Zip;
 use super::{HEAD_BYTES, Members};
 use crate::layer_work::{MEMBER, decompressed};
 use crate::memory::{ExtraMemory, MemoryLease};
@@ -250,6 +252,8 @@ enum NodeState {
     /// The first bytes, while there are too few to detect a format.
     Undecided(Vec<u8>),
     Leaf,
+    /// A leaf behind which an archive may begin.
+    Prefix(PrefixedZip),
     Level(Box<Level>),
 }
 
@@ -257,6 +261,22 @@ impl Node {
     fn push(&mut self, bytes: &[u8], depth: usize, out: &mut BoundedMembers<'_>) {
         match &mut self.state {
             NodeState::Leaf => out.bytes(bytes),
+            NodeState::Prefix(search) => match search.find(bytes) {
+                Some((first, rest)) if depth <= out.shared.limits.archive_depth => {
+                    out.bytes(bytes.get(..bytes.len() - rest.len()).unwrap_or_default());
+                    out.end();
+                    let mut level = Level::new(Box::new(Zip::new()), depth);
+                    level.push(&first, out);
+                    level.push(rest, out);
+                    self.state = NodeState::Level(Box::new(level));
+                }
+                Some(_) => {
+                    too_deep(out);
+                    self.state = NodeState::Leaf;
+                    out.bytes(bytes);
+                }
+                None => out.bytes(bytes),
+            },
             NodeState::Level(level) => level.push(bytes, out),
             NodeState::Undecided(head) => {
                 if head.is_empty() && bytes.len() >= HEAD_BYTES {
@@ -300,17 +320,19 @@ impl Node {
                 return;
             }
             Some(_) => {
-                let detail = format!(
-                    "archives are nested deeper than the limit of {}; the inner one was not opened",
-                    out.shared.limits.archive_depth
-                );
-                out.gap(Gap::new(GapReason::ArchiveTooDeep, detail));
+                too_deep(out);
+                self.state = NodeState::Leaf;
             }
-            None => {}
+            None => self.state = PrefixedZip::behind(head).map_or(NodeState::Leaf, NodeState::Prefix),
         }
-        self.state = NodeState::Leaf;
         out.begin(self.size);
     }
+}
+
+fn too_deep(out: &mut BoundedMembers<'_>) {
+    let limit = out.shared.limits.archive_depth;
+    let detail = format!("archives are nested deeper than the limit of {limit}; the inner one was not opened");
+    out.gap(Gap::new(GapReason::ArchiveTooDeep, detail));
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -17,6 +17,8 @@ pub(super) enum Codec {
     Gzip,
     /// Deflate without a header, RFC 1951, as in zip archives.
     Deflate,
+    /// zlib, RFC 1950.
+    Zlib,
     /// bzip2.
     Bzip2,
     /// xz.
@@ -33,6 +35,7 @@ impl Codec {
         Ok(match self {
             Codec::Gzip => Box::new(flate::Flate::gzip()),
             Codec::Deflate => Box::new(flate::Flate::deflate()),
+            Codec::Zlib => Box::new(flate::Flate::zlib()),
             Codec::Bzip2 => Box::new(bzip2::Bzip2::new()),
             Codec::Xz => Box::new(xz::Lzma::xz()?),
             Codec::Lzma => Box::new(xz::Lzma::alone()?),
@@ -43,7 +46,7 @@ impl Codec {
     /// The usual memory of a decoder in bytes.
     fn memory(self) -> u64 {
         match self {
-            Codec::Gzip | Codec::Deflate => 64 << 10,
+            Codec::Gzip | Codec::Deflate | Codec::Zlib => 64 << 10,
             Codec::Bzip2 => 4 << 20,
             Codec::Xz | Codec::Lzma => xz::MEMORY,
             Codec::Zstd => zstd::MEMORY,
@@ -53,7 +56,7 @@ impl Codec {
     /// The work of beginning a stream, beside that of a member: tables are cleared, and memory comes from the system.
     pub(super) fn start_work(self) -> u64 {
         match self {
-            Codec::Gzip | Codec::Deflate => 0,
+            Codec::Gzip | Codec::Deflate | Codec::Zlib => 0,
             Codec::Bzip2 => 45_000,
             Codec::Xz | Codec::Lzma => 30_000,
             Codec::Zstd => 15_000,
@@ -70,7 +73,7 @@ impl Codec {
                 return (bytes.len() >= 4).then(|| bytes.get(1..4) == Some(&[0x2a, 0x4d, 0x18]));
             }
             Codec::Zstd => &[0x28, 0xb5, 0x2f, 0xfd],
-            Codec::Deflate | Codec::Lzma => return Some(false),
+            Codec::Deflate | Codec::Zlib | Codec::Lzma => return Some(false),
         };
         if magic.starts_with(bytes) && bytes.len() < magic.len() { None } else { Some(bytes.starts_with(magic)) }
     }

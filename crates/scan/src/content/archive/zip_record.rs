@@ -29,7 +29,7 @@ pub(super) const LOCAL_BYTES: usize = 30;
 const LONGEST_RECORD: u64 = 1 << 20;
 
 /// The newest version of the format: 6.3. Bytes with a greater version are not a header.
-const NEWEST_VERSION: u16 = 63;
+pub(super) const NEWEST_VERSION: u16 = 63;
 
 /// How a member is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

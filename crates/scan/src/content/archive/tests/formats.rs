@@ -84,7 +84,7 @@ pub(super) fn lines() -> Vec<u8> {
     (0..40).map(|number| format!("line {number} of a member\n")).collect::<String>().into_bytes()
 }
 
-fn text() -> Vec<u8> {
+pub(super) fn text() -> Vec<u8> {
     (0..8000).map(|number| format!("line {} of a long text\n", number % 97)).collect::<String>().into_bytes()
 }
 
@@ -134,7 +134,7 @@ pub(super) fn fixture(name: &str) -> &'static [u8] {
     FIXTURES.iter().find(|(own, _)| *own == name).unwrap_or_else(|| panic!("{name}")).1
 }
 
-fn two_files() -> Vec<(String, Vec<u8>)> {
+pub(super) fn two_files() -> Vec<(String, Vec<u8>)> {
     vec![("hello.txt".into(), SMALL.to_vec()), ("dir/lines.txt".into(), lines())]
 }
 
@@ -272,6 +272,28 @@ fn a_zip_with_a_prefix_is_read() {
 }
 
 #[test]
+fn a_zip_behind_a_program_or_a_script_is_read() {
+    let script = [&b"#!/bin/bash\n# PK\x03\x04 no header\n"[..], &[b'#'; 3000], b"\nexit 0\n"].concat();
+    let program = [&b"\x7fELF\x02\x01\x01"[..], &[0; 5000], b"PK\x03\x04\xff\xff\xff\xff", &[1; 40]].concat();
+    for prefix in [&script, &program] {
+        for step in [1, 29, 30, 31, 1000, usize::MAX] {
+            let inner = [&prefix[..], fixture("deflate.zip")].concat();
+            let held = opened_by(&tar(&[("app", &inner), ("last", b"x")]), step, &Limits::default()).unwrap();
+            let names: Vec<&str> = held.members.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(names, ["app", "app!hello.txt", "app!dir/lines.txt", "last"], "{step}");
+            assert!(held.members[0].1.starts_with(prefix), "{step}");
+            assert_eq!((&held.members[2].1, held.gaps), (&lines(), vec![]), "{step}");
+        }
+    }
+    // The archive is not opened, and its bytes are those of a file.
+    let inner = [&script[..], fixture("deflate.zip")].concat();
+    let shallow = Limits { archive_depth: 1, ..Limits::default() };
+    let held = opened_by(&tar(&[("app", &inner)]), 100, &shallow).unwrap();
+    assert_eq!(held.gaps, [("app".to_string(), GapReason::ArchiveTooDeep)]);
+    assert_eq!(held.members, [("app".to_string(), inner)]);
+}
+
+#[test]
 fn bytes_between_the_records_of_a_zip_are_handed_out() {
     let zip = fixture("deflate.zip");
     let directory = memchr::memmem::find(zip, b"PK\x01\x02").unwrap();
@@ -328,6 +350,9 @@ fn files_are_no_archives_by_chance() {
         b"\x1f\x8b is not enough for gzip",
         b"BZh9 for bzip2",
         b"PK is a magic number",
+        b"\x78\x9c as zlib begins",
+        b"x^2 + y^2, where fixed codes would begin",
+        b"blob 12 of git",
         b"PK\x05\x06 without an end",
         b"070701 and text in a cpio archive",
         b"!<arch> of ar",
