@@ -16,7 +16,7 @@ use super::input_file;
 use super::output;
 use layersift_fleet::Registries;
 use layersift_format::Cancellation;
-use layersift_model::FingerprintKey;
+use layersift_model::{FingerprintKey, Limits};
 use layersift_report::{Baseline, FailOn, Policy};
 use layersift_rules::Ruleset;
 use layersift_scan::engine::load_built_in;
@@ -96,7 +96,17 @@ pub(crate) fn load_ahead() {
 
 /// An analyzer with the rules of `ruleset`. Warnings about them are printed.
 pub(crate) fn analyzer(ruleset: Ruleset, key: FingerprintKey, threads: usize) -> anyhow::Result<Analyzer> {
-    let analyzer = Analyzer::new(ruleset, Options { threads, key, cache: cache(), ..Options::default() })?;
+    analyzer_within(ruleset, key, threads, Limits::default())
+}
+
+/// As [`analyzer`], with `limits`.
+pub(crate) fn analyzer_within(
+    ruleset: Ruleset,
+    key: FingerprintKey,
+    threads: usize,
+    limits: Limits,
+) -> anyhow::Result<Analyzer> {
+    let analyzer = Analyzer::new(ruleset, Options { threads, key, limits, cache: cache(), ..Options::default() })?;
     output::warn(analyzer.notes());
     Ok(analyzer)
 }

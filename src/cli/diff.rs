@@ -20,7 +20,7 @@ use super::read::{Reading, refuse_pipe};
 use super::saved::SavedReports;
 use super::{context, output, terminal};
 use layersift_format::platform::Choice;
-use layersift_model::{ImageReport, Inventory, Severity, Verdict};
+use layersift_model::{ImageReport, Inventory, Limits, Severity, Verdict};
 use layersift_report::compare::{self, Comparison};
 use layersift_scan::Analyzer;
 
@@ -127,7 +127,8 @@ pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
     let analyzer = match reports.iter().any(Option::is_none) {
         true => {
             let key = context::fingerprint_key(&args.fingerprint_key)?;
-            Some(context::analyzer(context::ruleset(&args.rules.rules)?, key, args.threads.threads)?)
+            let (ruleset, limits) = (context::ruleset(&args.rules.rules)?, Limits::default().of_one_of_two());
+            Some(context::analyzer_within(ruleset, key, args.threads.threads, limits)?)
         }
         false => None,
     };
