@@ -7,10 +7,11 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::output;
+use layersift_format::MappedFile;
 use layersift_model::{ImageReport, ReportSet};
 
-/// The most bytes of all reports of one call.
-const MOST_BYTES: u64 = 1 << 30;
+/// The most bytes of all reports of one call. In memory, a report may take three times as many.
+const MOST_BYTES: u64 = 80 << 20;
 
 /// Opens a regular file. A pipe would be waited for, perhaps for ever: standard input is read instead.
 fn open_file(path: &Path) -> io::Result<File> {
@@ -32,8 +33,19 @@ impl SavedReports {
 
     /// The reports in the file at `path`.
     pub(crate) fn file(&mut self, path: &Path) -> anyhow::Result<Vec<ImageReport>> {
-        let text = open_file(path).and_then(|file| self.bounded(file));
-        self.parse(&path.display().to_string(), &text.with_context(|| format!("cannot read {}", path.display()))?)
+        let cannot_read = || format!("cannot read {}", path.display());
+        let file = open_file(path).with_context(cannot_read)?;
+        // A file of the kernel has no size before it is read.
+        if file.metadata().with_context(cannot_read)?.len() == 0 {
+            let text = self.bounded(file).with_context(cannot_read)?;
+            return self.parse(&path.display().to_string(), &text);
+        }
+        // The text does not take memory of the process.
+        let text = MappedFile::of(&file).with_context(cannot_read)?;
+        self.take(text.len() as u64).with_context(cannot_read)?;
+        let reports = self.parse(&path.display().to_string(), &text);
+        text.check_whole().with_context(cannot_read)?;
+        reports
     }
 
     /// The reports on standard input.
@@ -56,10 +68,16 @@ impl SavedReports {
     /// Reads at most as many bytes as are left.
     fn bounded(&mut self, reader: impl Read) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let read = reader.take(self.bytes_left.saturating_add(1)).read_to_end(&mut bytes)? as u64;
-        self.bytes_left = self.bytes_left.checked_sub(read).ok_or_else(|| {
-            io::Error::other(format!("all reports together have more than {MOST_BYTES} bytes; read fewer at a time"))
-        })?;
+        let read = reader.take(self.bytes_left.saturating_add(1)).read_to_end(&mut bytes)?;
+        self.take(read as u64)?;
         Ok(bytes)
+    }
+
+    fn take(&mut self, bytes: u64) -> io::Result<()> {
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(|| {
+            let most = MOST_BYTES >> 20;
+            io::Error::other(format!("all reports together have more than {most} MiB; read fewer at a time"))
+        })?;
+        Ok(())
     }
 }
