@@ -2,6 +2,8 @@
 //!
 //! Fields of the case follow ISO/IEC 27037:2012, section 6.1 and annex A: identifiers, who acquired what, how and when.
 
+use std::io::{self, Write};
+
 use jiff::Timestamp;
 use layersift_model::{Digest, FileAttributes, json_output};
 use serde::{Deserialize, Serialize};
@@ -227,8 +229,24 @@ impl Manifest {
     /// Whether `bytes` are those of `manifest.json`. Older bundles do not escape characters that change how
     /// text is displayed.
     pub(crate) fn is_written_as(&self, bytes: &[u8]) -> bool {
-        let unescaped = || serde_json::to_vec_pretty(self).is_ok_and(|plain| bytes.strip_suffix(b"\n") == Some(&plain));
-        self.to_bytes() == bytes || unescaped()
+        let Some(text) = bytes.strip_suffix(b"\n") else { return false };
+        let (mut escaped, mut plain) = (Expected(text), Expected(text));
+        let is_escaped = json_output::write_pretty(&mut escaped, self).is_ok() && escaped.0.is_empty();
+        is_escaped || serde_json::to_writer_pretty(&mut plain, self).is_ok() && plain.0.is_empty()
+    }
+}
+
+/// Takes the bytes that are expected and no others. What is written need not be kept to be compared.
+struct Expected<'b>(&'b [u8]);
+
+impl Write for Expected<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.strip_prefix(bytes).ok_or_else(|| io::Error::other("another byte"))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::manifest::{Artifact, ArtifactKind, Manifest, SCHEMA};
 use crate::seal::{CUSTODY, MANIFEST, SEAL, SIGNATURE, SUMS, SealFile, TIMESTAMP, sums};
 
 /// The largest file of a bundle that is not an artifact.
-const MOST_BYTES: u64 = 256 << 20;
+const MOST_BYTES: u64 = 80 << 20;
 
 /// What a check of a bundle gave.
 #[derive(Clone, Debug, Default)]

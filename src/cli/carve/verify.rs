@@ -165,9 +165,11 @@ fn image(
         Some(report) => Selection::of_findings(&opened, std::slice::from_ref(report), &wanted)?,
     };
     let mut carver = Carver::again().cancelled_by(deadline.cancellation());
-    carver.describe(said.tool.clone(), Vec::new(), found.clone(), key);
+    // The names were compared above: the target may have others, and its digests are those of the bundle.
+    let (reference, platform) = (source.reference.clone(), source.platform.clone());
+    carver.describe(said.tool.clone(), Vec::new(), Source { reference, platform, ..found }, key);
     match selection.carve(&opened, &mut carver) {
-        Ok(()) => faults.extend(differences(&named_as(said, &found), carver.manifest(), is_same_tool)),
+        Ok(()) => faults.extend(differences(said, carver.manifest(), is_same_tool)),
         Err(error) if is_of_reading(&error) => return Err(error),
         // What cannot be taken out of the image because it does not have it is no evidence of it.
         Err(error) => faults.push(format!("the image does not have all of it: {error:#}")),
@@ -181,14 +183,6 @@ fn is_of_reading(error: &anyhow::Error) -> bool {
         error.is::<SourceError>() || matches!(error.downcast_ref(), Some(EvidenceError::Blob { .. }))
     };
     error.chain().any(is)
-}
-
-/// The manifest with the names that the target has for the image and its platform: they are compared by themselves, and
-/// its digests are those of the bundle.
-fn named_as(said: &Manifest, found: &Source) -> Manifest {
-    let (reference, platform) = (found.reference.clone(), found.platform.clone());
-    let source = Source { reference, platform, ..said.source.clone() };
-    Manifest { source, ..said.clone() }
 }
 
 fn write(bundle: &Path, verification: &Verification, faults: &[String], unchecked: &[String]) -> anyhow::Result<()> {
