@@ -15,7 +15,7 @@ use crate::legacy::LegacyError;
 use crate::oci::{Descriptor, Document};
 
 pub use attach::{attach_bundles, attach_layers};
-pub use collect::{ReadLimits, collect, collect_within};
+pub use collect::{ReadLimits, collect, collect_each, collect_within};
 
 /// A repository of a registry. The caller has the connection, the login, and the limits on what is read.
 pub trait Registry {

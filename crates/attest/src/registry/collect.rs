@@ -50,7 +50,31 @@ pub fn collect<R: Registry>(registry: &R, subject: &Digest) -> Result<Evidence, 
 /// # Errors
 /// As [`collect`].
 pub fn collect_within<R: Registry>(registry: &R, subject: &Digest, limits: &ReadLimits) -> Result<Evidence, R::Error> {
-    let mut reader = Reader { registry, limits, evidence: Evidence::default(), bundles: 0, left: limits.bytes };
+    read_one(registry, subject, limits, &mut { limits.bytes })
+}
+
+/// As [`collect_within`], for several images whose evidence is needed at the same time: the limit on bytes is one for
+/// all of them.
+///
+/// # Errors
+/// As [`collect`].
+pub fn collect_each<'d, R: Registry>(
+    registry: &R,
+    subjects: impl IntoIterator<Item = &'d Digest>,
+    limits: &ReadLimits,
+) -> Result<Vec<Evidence>, R::Error> {
+    let mut left = limits.bytes;
+    subjects.into_iter().map(|subject| read_one(registry, subject, limits, &mut left)).collect()
+}
+
+/// Reads what is attached to `subject`; `left` are the bytes that may be read.
+fn read_one<R: Registry>(
+    registry: &R,
+    subject: &Digest,
+    limits: &ReadLimits,
+    left: &mut u64,
+) -> Result<Evidence, R::Error> {
+    let mut reader = Reader { registry, limits, evidence: Evidence::default(), bundles: 0, left };
     let entries = match registry.referrers(subject)? {
         Some(entries) => entries,
         None => {
@@ -78,7 +102,7 @@ struct Reader<'r, R> {
     evidence: Evidence,
     /// The bundles that were read.
     bundles: usize,
-    left: u64,
+    left: &'r mut u64,
 }
 
 impl<R: Registry> Reader<'_, R> {
@@ -132,16 +156,16 @@ impl<R: Registry> Reader<'_, R> {
         let error = match predicate_type.filter(|kind| ![PASSED, NOT_PASSED].contains(kind)) {
             Some(other) => UnreadableError::OtherMissing(digest.clone(), shortened(other)),
             // It may have been too large only because of what was read before.
-            None if self.left < self.limits.blob => UnreadableError::TooLarge(self.limits.bytes),
+            None if *self.left < self.limits.blob => UnreadableError::TooLarge(self.limits.bytes),
             None => UnreadableError::Missing(digest.clone()),
         };
         self.evidence.add_unreadable(error);
     }
 
     fn blob(&mut self, digest: &Digest) -> Result<Option<Vec<u8>>, R::Error> {
-        let blob = self.registry.blob(digest, self.left.min(self.limits.blob))?.filter(|blob| is(blob, digest));
+        let blob = self.registry.blob(digest, (*self.left).min(self.limits.blob))?.filter(|blob| is(blob, digest));
         let length = blob.as_ref().map_or(0, Vec::len);
-        self.left = self.left.saturating_sub(u64::try_from(length).unwrap_or(u64::MAX));
+        *self.left = self.left.saturating_sub(u64::try_from(length).unwrap_or(u64::MAX));
         Ok(blob)
     }
 }

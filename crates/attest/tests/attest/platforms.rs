@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
 use layersift_attest::keys::{PrivateKey, Signer};
 use layersift_attest::predicate::{PASSED, ScanResult};
-use layersift_attest::registry::{ReadLimits, Registry, collect_within};
+use layersift_attest::registry::{ReadLimits, Registry, collect_each, collect_within};
 use layersift_attest::{
     Attached, Bundle, Demands, Descriptor, Document, Envelope, EnvelopeError, Evidence, INDEX, Layer, MANIFEST,
     PAYLOAD_TYPE, Refusal, Statement, Verification, verify, verify_image,
@@ -83,6 +83,20 @@ fn decide(repository: &Repository, limits: &ReadLimits, key: &PrivateKey) -> Ver
     let demands = Demands { keys: vec![key.public_key().clone()], ..Demands::default() };
     let evidence = collect_within(repository, &subject(), limits).unwrap();
     verify(&evidence, &subject(), &demands, now())
+}
+
+#[test]
+fn what_is_read_of_several_images_has_one_limit() {
+    let key = handmade_key();
+    let (repository, size, _) = three_bundles(&key);
+    let verdicts = |bytes| -> Vec<Verdict> {
+        let limits = ReadLimits { bundles: 3, manifests: 30, blob: size, bytes };
+        let demands = Demands { keys: vec![key.public_key().clone()], ..Demands::default() };
+        let read = collect_each(&repository, [&subject(), &subject()], &limits).unwrap();
+        read.iter().map(|evidence| verify(evidence, &subject(), &demands, now()).verdict()).collect()
+    };
+    assert_eq!(verdicts(7 * size), [Verdict::Pass; 2]);
+    assert_eq!(verdicts(6 * size - 1), [Verdict::Pass, Verdict::Incomplete]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use layersift_attest::registry::{ReadLimits, collect_within};
+use layersift_attest::registry::{ReadLimits, collect_each};
 use layersift_attest::{Attached, Demands, Refusal, verify_image};
 use layersift_fleet::Registries;
 use layersift_format::Cancellation;
@@ -43,7 +43,8 @@ const OF_ONE: usize = 32;
 /// The most platforms of an index.
 const MOST_PLATFORMS: usize = 32;
 
-/// How much is read of what is attached to one manifest: attestations are a few kilobytes.
+/// How much is read of what is attached to each manifest of an image, and of the bytes of all of them: attestations are
+/// a few kilobytes.
 const LIMITS: ReadLimits = ReadLimits { bundles: 200, manifests: 400, blob: 1 << 20, bytes: 8 << 20 };
 
 /// The attestations of an image, or why they do not count.
@@ -217,13 +218,13 @@ fn read(
         return Err(refused("the index has more platforms than are looked at"));
     }
     let repository = Repository::new(&registry, &pulled.repository, &ending);
-    let attached = |subject: &Digest| {
-        let evidence = collect_within(&repository, subject, &LIMITS)?;
-        Ok(Attached { subject: subject.clone(), evidence })
-    };
-    let root = attached(digest).map_err(failed)?;
     let others = manifests.iter().filter(|manifest| *manifest != digest);
-    let platforms = others.map(attached).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let subjects: Vec<&Digest> = std::iter::once(digest).chain(others).collect();
+    let evidence = collect_each(&repository, subjects.iter().copied(), &LIMITS).map_err(failed)?;
+    let attached = |(subject, evidence): (&Digest, _)| Attached { subject: subject.clone(), evidence };
+    let mut attached = subjects.into_iter().zip(evidence).map(attached);
+    let Some(root) = attached.next() else { return Err(refused("nothing was read")) };
+    let platforms: Vec<Attached> = attached.collect();
     let now = Timestamp::from_second(clock()).map_err(|_| refused("the clock of the service is wrong"))?;
     match verify_image(&root, &platforms, demands, now) {
         Ok(accepted) => Ok(AttestedImage { accepted, manifests, platforms: index_platforms(&found.bytes) }),
