@@ -9,6 +9,10 @@ use layersift_format::{Blob, Fetched, ImageSource, Listed, Location, Referrers, 
 use layersift_model::Digest;
 use layersift_scan::{ExtraMemory, MemoryBudget, MemoryLease};
 
+/// What an entry takes at least, once its documents take much: as much as those of one may have. Entries that take a
+/// little at a time would all have begun when there is no more, and the oldest goes on beyond the budget.
+const AT_ONCE: u64 = 64 << 20;
+
 /// The memory of the documents of one entry.
 pub(super) struct DocumentMemory<'m> {
     budget: &'m MemoryBudget,
@@ -59,6 +63,7 @@ impl<'m> DocumentMemory<'m> {
         if !MemoryBudget::is_charged(wanted) || wanted <= state.leased {
             return;
         }
+        let wanted = wanted.max(AT_ONCE);
         let more = wanted - state.leased;
         state.leased = wanted;
         let (lease, held) = state.lease.get_or_insert_with(|| (self.budget.lease(0), Vec::new()));
@@ -101,7 +106,10 @@ impl ImageSource for ChargedSource<'_> {
 
     fn referrers(&self, digest: &Digest) -> Referrers {
         let referrers = self.source.referrers(digest);
-        referrers.lists.iter().for_each(|list| self.memory.charge(&list.bytes));
+        // What is read of a list is kept while the others are read.
+        let lists = || referrers.lists.iter().map(|list| &list.bytes);
+        self.memory
+            .take(lists().map(|bytes| bytes.len() as u64).sum(), lists().map(|bytes| json::memory_of(bytes)).sum());
         referrers
     }
 
@@ -151,11 +159,16 @@ mod tests {
         assert_eq!(budget.used(), 0);
         let labels = r#""a":"b","#.repeat(100_000);
         memory.charge(labels.as_bytes());
-        let one = budget.used();
-        assert!(one > 20 << 20, "{one}");
+        assert_eq!(budget.used(), AT_ONCE);
+        memory.charge(labels.as_bytes());
+        assert_eq!(budget.used(), AT_ONCE);
+        let labels = labels.repeat(3);
+        memory.charge(labels.as_bytes());
+        let more = budget.used();
+        assert!(more > AT_ONCE);
         // They are read one after the other.
         memory.charge(labels.as_bytes());
-        assert_eq!(budget.used(), one + labels.len() as u64);
+        assert_eq!(budget.used(), more + labels.len() as u64);
         drop(memory);
         assert_eq!(budget.used(), 0);
     }

@@ -43,7 +43,7 @@ impl Registry {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let (bytes, headers) = self.read_whole(&url, || self.get_api(&url))?;
+        let (bytes, headers) = self.read_whole(&url, self.document_bytes(), || self.get_api(&url))?;
         let has_next = headers.next.resolve(&url).map(|next| next.is_some());
         Ok(Page { url: redacted(&url), bytes, form: headers.form, total: headers.total, has_next })
     }

@@ -137,7 +137,7 @@ impl Registry {
         let url = self.manifest_url(repository, &At::Tag(tag.into()))?;
         let scope = Scope::Pull(repository.into());
         let request = Request { unless: Some(known), ..Request::whole(&url, MANIFESTS) };
-        let (bytes, headers) = self.read_whole(&url, || self.get(&request, &scope))?;
+        let (bytes, headers) = self.read_whole(&url, self.document_bytes(), || self.get(&request, &scope))?;
         if headers.is_not_modified {
             return Ok(None);
         }
@@ -267,17 +267,32 @@ impl Registry {
         request: &Request<'_>,
         scope: &Scope,
     ) -> Result<(Vec<u8>, DocumentHeaders), RegistryError> {
-        self.read_whole(request.url, || self.get(request, scope))
+        self.document_within(request, scope, self.document_bytes())
     }
 
-    /// The whole body of the response that `send` gets, and its headers. If the connection is lost, `send` is called
-    /// again.
+    /// The most bytes of a document.
+    pub(super) fn document_bytes(&self) -> u64 {
+        self.inner.options.document_bytes
+    }
+
+    /// As [`Registry::document`], of at most `limit` bytes.
+    pub(super) fn document_within(
+        &self,
+        request: &Request<'_>,
+        scope: &Scope,
+        limit: u64,
+    ) -> Result<(Vec<u8>, DocumentHeaders), RegistryError> {
+        self.read_whole(request.url, limit, || self.get(request, scope))
+    }
+
+    /// The whole body, of at most `limit` bytes, of the response that `send` gets, and its headers. If the connection
+    /// is lost, `send` is called again.
     pub(super) fn read_whole(
         &self,
         url: &Url,
+        limit: u64,
         send: impl Fn() -> Result<Response, RegistryError>,
     ) -> Result<(Vec<u8>, DocumentHeaders), RegistryError> {
-        let limit = self.inner.options.document_bytes;
         let mut retries = 0;
         loop {
             let response = send()?;

@@ -26,7 +26,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// The most pages and bytes of one list. An entry takes some hundred bytes, and a thousand referrers are read.
 const MAX_PAGES: usize = 1_000;
-const MAX_BYTES: usize = 4 << 20;
+const MAX_BYTES: u64 = 2 << 20;
 
 /// The most tags of a repository that are listed, to know which of them stand for referrers.
 const MAX_TAGS: usize = 20_000;
@@ -175,7 +175,7 @@ impl Registry {
     fn referrer_pages(&self, repository: &str, digest: &Digest) -> Result<Option<Pages>, RegistryError> {
         let scope = Scope::Pull(repository.into());
         let mut url = self.url(&["v2", repository, "referrers", &digest.to_string()])?;
-        let (mut pages, mut seen, mut bytes) = (Vec::<Vec<u8>>::new(), HashSet::new(), 0);
+        let (mut pages, mut seen, mut bytes) = (Vec::<Vec<u8>>::new(), HashSet::new(), 0_u64);
         let endless = |url, reason| RegistryError::Endless { url: redacted(url), reason };
         let failure = loop {
             if !seen.insert(Digest::of(url.as_str().as_bytes())) {
@@ -184,7 +184,7 @@ impl Registry {
             if pages.len() >= MAX_PAGES || bytes >= MAX_BYTES {
                 break Some(endless(&url, EndlessListing::Pages(pages.len())));
             }
-            let (page, headers) = match self.document(&Request::fresh(&url, INDEX), &scope) {
+            let (page, headers) = match self.document_within(&Request::fresh(&url, INDEX), &scope, MAX_BYTES - bytes) {
                 Ok(answer) => answer,
                 Err(error) if pages.is_empty() && is_unsupported(&error) => return Ok(None),
                 Err(error) if pages.is_empty() => return Err(error),
@@ -202,7 +202,7 @@ impl Registry {
                 }
                 break Some(error);
             }
-            bytes += page.len();
+            bytes += page.len() as u64;
             pages.push(page);
             match headers.next.resolve(&url) {
                 Ok(Some(next)) => url = next,
