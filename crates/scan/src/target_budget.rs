@@ -52,8 +52,8 @@ impl TargetBudget {
         self.looks = self.looks.min(LOOKS_IN_A_HURRY);
     }
 
-    /// Takes the work of the findings and gaps of an image with these `layers`: a gap takes one look, as it is named and
-    /// ranked anew in each report. If none is left, each layer becomes a gap.
+    /// Takes the work of the findings and gaps of an image with these `layers`: a gap takes one look, as it is named
+    /// and ranked anew in each report. If none is left, each layer becomes a gap.
     pub(crate) fn begin_image(&mut self, layers: &mut [Result<Arc<LayerReport>, Gap>]) {
         let findings: usize = layers.iter().flatten().map(|report| report.findings.len()).sum();
         let gaps: usize = layers.iter().flatten().map(|report| report.gaps.len()).sum();
