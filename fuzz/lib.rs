@@ -13,6 +13,8 @@ pub fn tiny_limits() -> Limits {
     Limits {
         document_bytes: 4 << 10,
         layers: 8,
+        target_layers: 16,
+        target_packages: 64,
         layer_bytes: 1 << 20,
         layer_work: 4 << 20,
         layer_work_per_byte: 4 << 10,

@@ -15,6 +15,7 @@ use super::bytes::{be32, take};
 use super::git_delta::{Delta, additions};
 use super::level::{Format, MemberSink, Progress};
 use super::stream::{Codec, Decode, Inflater};
+use crate::layer_work::decompressed;
 use crate::memory::ExtraMemory;
 
 /// The size of the header of a pack, and of the SHA-1 at its end.
@@ -315,6 +316,7 @@ impl GitPack {
     }
 
     fn difference(&mut self, object: Object, base: Option<u64>, data: &[u8], sink: &mut MemberSink<'_, '_>) {
+        sink.work(decompressed(data));
         let base = base.and_then(|base| self.kept.get(base));
         let applied = base.and_then(|(kind, base)| {
             let result = Delta::parse(data).filter(|delta| delta.result <= LARGEST)?.apply(&base)?;
